@@ -1,0 +1,101 @@
+//! What an operator can order: commands with a reply, over a bounded queue.
+//!
+//! The front end never awaits: it [tries to send](Control::try_send) and looks for the [`Reply`] later.
+
+use std::fmt;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ids::{ProxyId, StreamKey, UserChannelId};
+
+/// How many commands may wait. An operator types them; a program that floods them is told [`Refused::Busy`].
+const QUEUE: usize = 64;
+
+/// What the operator wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// End one stream, with an error at both ends.
+    KillStream(StreamKey),
+    /// End all streams of one user.
+    KillUser(UserChannelId),
+    /// Close all channels of one proxy; its streams end with an error. It may come back.
+    KickProxy(ProxyId),
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KillStream(key) => write!(f, "kill stream {key}"),
+            Self::KillUser(user) => write!(f, "kill user {user}"),
+            Self::KickProxy(proxy) => write!(f, "kick proxy {proxy}"),
+        }
+    }
+}
+
+/// What became of a [`Command`].
+pub type Reply = Result<Done, Refused>;
+
+/// It was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// How many streams it touched.
+    pub streams: usize,
+}
+
+/// It was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// What it named is not there, or not any more.
+    #[error("it is not there any more")]
+    Gone,
+    /// Too many commands wait already.
+    #[error("too many commands are waiting")]
+    Busy,
+    /// The server is gone.
+    #[error("the server has stopped")]
+    Stopped,
+}
+
+/// A [`Command`] on its way, and where the answer goes.
+#[derive(Debug)]
+pub struct Request {
+    /// What to do.
+    pub command: Command,
+    /// Where to say what became of it.
+    pub reply: oneshot::Sender<Reply>,
+}
+
+/// The sending end of the queue.
+#[derive(Debug, Clone)]
+pub struct Control(mpsc::Sender<Request>);
+
+/// The queue: the operator's end and the server's.
+pub fn queue() -> (Control, mpsc::Receiver<Request>) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    (Control(sender), receiver)
+}
+
+impl Control {
+    /// Orders without waiting; the reply comes on the receiver.
+    ///
+    /// # Errors
+    /// [`Refused::Busy`] or [`Refused::Stopped`], and nothing was ordered.
+    pub fn try_send(&self, command: Command) -> Result<oneshot::Receiver<Reply>, Refused> {
+        let (reply, receiver) = oneshot::channel();
+        self.0.try_send(Request { command, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refused::Busy,
+            mpsc::error::TrySendError::Closed(_) => Refused::Stopped,
+        })?;
+        Ok(receiver)
+    }
+
+    /// Orders and waits for what becomes of it.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub async fn send(&self, command: Command) -> Reply {
+        let (reply, receiver) = oneshot::channel();
+        self.0.send(Request { command, reply }).await.map_err(|_| Refused::Stopped)?;
+        receiver.await.unwrap_or(Err(Refused::Stopped))
+    }
+}

@@ -1,0 +1,10 @@
+//! The names of things: newtypes for every identifier that crosses a room's border.
+//!
+//! Inside the program an identifier is a number; it becomes text only through `Display` and is read back only
+//! through `FromStr`, so that a screen, a log line and a command can never disagree on how one is written.
+
+mod keys;
+mod text;
+
+pub use keys::{ChannelId, Group, IdError, ProxyId, ServiceKey, StreamId, StreamKey, UserChannelId};
+pub use text::clean;

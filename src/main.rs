@@ -1,0 +1,3 @@
+//! The `underpass` program.
+
+fn main() {}

@@ -1,0 +1,348 @@
+use std::{fmt, net::IpAddr, net::SocketAddr, time::SystemTime};
+
+use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
+
+/// One lifecycle event. Rare by design: nothing is ever an event for each chunk.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// When it happened.
+    pub at: SystemTime,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventKind {
+    /// The server listens for proxies.
+    Listening {
+        /// Where.
+        addr: SocketAddr,
+    },
+    /// A public port was opened.
+    ServiceOpened {
+        /// Which.
+        service: ServiceKey,
+    },
+    /// A public port was closed.
+    ServiceClosed {
+        /// Which.
+        service: ServiceKey,
+    },
+    /// A proxy proved itself.
+    ProxyUp {
+        /// Which.
+        proxy: ProxyId,
+        /// What it calls itself, cleaned.
+        name: String,
+        /// Where it comes from.
+        addr: SocketAddr,
+    },
+    /// A proxy serves a public port from now on.
+    Registered {
+        /// Which proxy.
+        proxy: ProxyId,
+        /// Which service.
+        service: ServiceKey,
+    },
+    /// A proxy was refused a public port.
+    RegistrationRefused {
+        /// Which proxy.
+        proxy: ProxyId,
+        /// Why.
+        reason: String,
+    },
+    /// A proxy is gone.
+    ProxyGone {
+        /// Which.
+        proxy: ProxyId,
+        /// What it called itself.
+        name: String,
+        /// Why.
+        reason: GoneReason,
+    },
+    /// A proxy has one more channel.
+    ChannelUp {
+        /// Which.
+        channel: ChannelId,
+        /// Where it comes from.
+        addr: SocketAddr,
+    },
+    /// A proxy has one channel less.
+    ChannelGone {
+        /// Which.
+        channel: ChannelId,
+        /// Why.
+        reason: GoneReason,
+    },
+    /// A user's first connection came.
+    UserJoined {
+        /// Which.
+        user: UserChannelId,
+        /// The user's address.
+        addr: IpAddr,
+        /// The service it came to.
+        service: ServiceKey,
+    },
+    /// A user's last connection ended, and none came for a while.
+    UserLeft {
+        /// Which.
+        user: UserChannelId,
+    },
+    /// A user connected.
+    StreamOpened {
+        /// Which stream.
+        key: StreamKey,
+        /// The user's address.
+        addr: SocketAddr,
+        /// The service it came to.
+        service: ServiceKey,
+    },
+    /// A proxy was chosen for a stream.
+    StreamAssigned {
+        /// Which stream.
+        key: StreamKey,
+        /// The proxy.
+        proxy: ProxyId,
+    },
+    /// A stream ended.
+    StreamEnded {
+        /// Which stream.
+        key: StreamKey,
+        /// Why.
+        reason: EndReason,
+        /// Bytes that went to the user.
+        down: u64,
+        /// Bytes that came from the user.
+        up: u64,
+    },
+    /// A user was turned away before it became a stream.
+    UserRefused {
+        /// The user's address.
+        addr: SocketAddr,
+        /// The service it came to.
+        service: ServiceKey,
+        /// Why.
+        reason: String,
+    },
+    /// A connection on the tunnel port never became a channel.
+    HandshakeFailed {
+        /// Where it came from.
+        addr: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+    /// Bytes came for a stream that is not there.
+    NoSession {
+        /// On which channel.
+        channel: ChannelId,
+        /// For which stream.
+        key: StreamKey,
+    },
+    /// A listener could not accept, and will try again.
+    AcceptFailed {
+        /// Which listener.
+        listener: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+    /// The operator ended something.
+    OperatorActed {
+        /// What was done, to what.
+        what: String,
+    },
+    /// The server takes nothing new and lets open streams finish.
+    Draining {
+        /// How many are open.
+        open: u64,
+    },
+    /// A task panicked. Its guards have cleaned up; the rest goes on.
+    TaskPanicked {
+        /// Which task.
+        task: String,
+    },
+}
+
+/// Who ended a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedBy {
+    /// Both ends finished.
+    Both,
+    /// The user.
+    User,
+    /// The target.
+    Target,
+    /// The operator.
+    Operator,
+    /// The proxy or its channel.
+    Proxy,
+    /// The server itself.
+    Server,
+}
+
+/// Why a stream ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndReason {
+    /// Both directions ended cleanly.
+    Finished,
+    /// The user's connection failed or was reset.
+    UserReset,
+    /// The target's connection failed or was reset.
+    TargetReset,
+    /// The target could not be connected to.
+    TargetRefused(String),
+    /// The user left while it waited for a proxy.
+    UserGaveUp,
+    /// No proxy came in time.
+    NoProxy,
+    /// The proxy is gone.
+    ProxyGone,
+    /// The channel that carried it was lost.
+    ChannelLost,
+    /// The operator killed it, or its user.
+    Killed,
+    /// The server shut down before it was done.
+    Shutdown,
+    /// A bound was reached or the protocol was broken.
+    Protocol(String),
+    /// Something failed inside underpass.
+    Internal,
+}
+
+impl EndReason {
+    /// Who ended it.
+    pub fn by(&self) -> EndedBy {
+        match self {
+            Self::Finished => EndedBy::Both,
+            Self::UserReset | Self::UserGaveUp => EndedBy::User,
+            Self::TargetReset | Self::TargetRefused(_) => EndedBy::Target,
+            Self::Killed => EndedBy::Operator,
+            Self::ProxyGone | Self::ChannelLost | Self::Protocol(_) => EndedBy::Proxy,
+            Self::NoProxy | Self::Shutdown | Self::Internal => EndedBy::Server,
+        }
+    }
+
+    /// Whether every byte arrived.
+    pub fn is_clean(&self) -> bool {
+        *self == Self::Finished
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished => f.write_str("finished"),
+            Self::UserReset => f.write_str("the user's connection was reset"),
+            Self::TargetReset => f.write_str("the target's connection was reset"),
+            Self::TargetRefused(why) => write!(f, "no connection to the target: {why}"),
+            Self::UserGaveUp => f.write_str("the user left before a proxy was there"),
+            Self::NoProxy => f.write_str("no proxy available"),
+            Self::ProxyGone => f.write_str("the proxy is gone"),
+            Self::ChannelLost => f.write_str("its channel was lost"),
+            Self::Killed => f.write_str("killed by the operator"),
+            Self::Shutdown => f.write_str("the server shut down"),
+            Self::Protocol(why) => write!(f, "protocol error: {why}"),
+            Self::Internal => f.write_str("internal error"),
+        }
+    }
+}
+
+/// Why a proxy or a channel is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GoneReason {
+    /// It said goodbye.
+    Left,
+    /// The connection was closed without a word.
+    Closed,
+    /// The connection failed.
+    Failed(String),
+    /// Nothing was heard of it for too long.
+    Silent,
+    /// It broke the protocol.
+    Protocol(String),
+    /// The operator kicked it.
+    Kicked,
+    /// The server shut down.
+    Shutdown,
+}
+
+impl fmt::Display for GoneReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Left => f.write_str("left"),
+            Self::Closed => f.write_str("closed the connection"),
+            Self::Failed(why) => write!(f, "connection failed: {why}"),
+            Self::Silent => f.write_str("no sign of life"),
+            Self::Protocol(why) => write!(f, "protocol error: {why}"),
+            Self::Kicked => f.write_str("kicked by the operator"),
+            Self::Shutdown => f.write_str("the server shut down"),
+        }
+    }
+}
+
+impl EventKind {
+    /// Whether an operator should look: something failed that nobody asked for.
+    pub fn is_warning(&self) -> bool {
+        match self {
+            Self::UserRefused { .. }
+            | Self::HandshakeFailed { .. }
+            | Self::RegistrationRefused { .. }
+            | Self::NoSession { .. }
+            | Self::AcceptFailed { .. }
+            | Self::TaskPanicked { .. } => true,
+            Self::StreamEnded { reason, .. } => !matches!(
+                reason,
+                EndReason::Finished | EndReason::Killed | EndReason::UserReset | EndReason::UserGaveUp
+            ),
+            Self::ProxyGone { reason, .. } | Self::ChannelGone { reason, .. } => {
+                !matches!(reason, GoneReason::Left | GoneReason::Kicked | GoneReason::Shutdown)
+            }
+            _ => false,
+        }
+    }
+
+    /// The stream that the event speaks of.
+    pub fn stream_key(&self) -> Option<StreamKey> {
+        match self {
+            Self::StreamOpened { key, .. }
+            | Self::StreamAssigned { key, .. }
+            | Self::StreamEnded { key, .. }
+            | Self::NoSession { key, .. } => Some(*key),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listening { addr } => write!(f, "listening for proxies on {addr}"),
+            Self::ServiceOpened { service } => write!(f, "service {service} opened"),
+            Self::ServiceClosed { service } => write!(f, "service {service} closed"),
+            Self::ProxyUp { proxy, name, addr } => write!(f, "proxy {proxy} {name} is up, from {addr}"),
+            Self::Registered { proxy, service } => write!(f, "proxy {proxy} serves {service}"),
+            Self::RegistrationRefused { proxy, reason } => write!(f, "proxy {proxy} was refused: {reason}"),
+            Self::ProxyGone { proxy, name, reason } => write!(f, "proxy {proxy} {name} is gone: {reason}"),
+            Self::ChannelUp { channel, addr } => write!(f, "channel {channel} is up, from {addr}"),
+            Self::ChannelGone { channel, reason } => write!(f, "channel {channel} is gone: {reason}"),
+            Self::UserJoined { user, addr, service } => {
+                write!(f, "user {user} came to {service} from {addr}")
+            }
+            Self::UserLeft { user } => write!(f, "user {user} left"),
+            Self::StreamOpened { key, addr, service } => write!(f, "stream {key} from {addr} to {service}"),
+            Self::StreamAssigned { key, proxy } => write!(f, "stream {key} goes to proxy {proxy}"),
+            Self::StreamEnded { key, reason, down, up } => {
+                write!(f, "stream {key} ended: {reason} (down {down}, up {up} bytes)")
+            }
+            Self::UserRefused { addr, service, reason } => {
+                write!(f, "{addr} was refused on {service}: {reason}")
+            }
+            Self::HandshakeFailed { addr, reason } => write!(f, "handshake with {addr} failed: {reason}"),
+            Self::NoSession { channel, key } => write!(f, "no session for stream {key} on channel {channel}"),
+            Self::AcceptFailed { listener, reason } => write!(f, "cannot accept on {listener}: {reason}"),
+            Self::OperatorActed { what } => write!(f, "operator: {what}"),
+            Self::Draining { open } => write!(f, "draining: {open} streams still open"),
+            Self::TaskPanicked { task } => write!(f, "task {task} panicked"),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Instant, SystemTime},
+};
+
+use dashmap::DashMap;
+use tokio::sync::broadcast;
+
+use super::{
+    ChannelGuard, ChannelSnapshot, ChannelStats, Event, EventKind, Format, Gauge, ProxyGuard, ProxySnapshot,
+    ProxyStats, ServiceGuard, ServiceSnapshot, ServiceStats, Snapshot, StreamGuard, StreamSnapshot,
+    StreamStats, Totals, Traffic, UserGuard, UserSnapshot, UserStats,
+};
+use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
+
+/// How many events a receiver may be behind before it has to resynchronise.
+const EVENT_BACKLOG: usize = 4096;
+
+/// The bus: the register of everything that is there, and the channel that its beginnings and ends go out on.
+#[derive(Debug)]
+pub struct Telemetry {
+    events: broadcast::Sender<Event>,
+    since: Instant,
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) open: Gauge,
+    pub(super) failed: AtomicU64,
+    refused: AtomicU64,
+    handshakes_failed: AtomicU64,
+    pub(super) services: DashMap<ServiceKey, Arc<ServiceStats>>,
+    pub(super) proxies: DashMap<ProxyId, Arc<ProxyStats>>,
+    pub(super) channels: DashMap<ChannelId, Arc<ChannelStats>>,
+    pub(super) users: DashMap<UserChannelId, Arc<UserStats>>,
+    pub(super) streams: DashMap<StreamKey, Arc<StreamStats>>,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            events: broadcast::channel(EVENT_BACKLOG).0,
+            since: Instant::now(),
+            traffic: Arc::default(),
+            open: Gauge::default(),
+            failed: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            handshakes_failed: AtomicU64::new(0),
+            services: DashMap::new(),
+            proxies: DashMap::new(),
+            channels: DashMap::new(),
+            users: DashMap::new(),
+            streams: DashMap::new(),
+        }
+    }
+}
+
+impl Telemetry {
+    /// A bus with nothing on it.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Every event from now on. Take a [`snapshot`](Self::snapshot) *after* subscribing: what began between the two
+    /// is then in both, and nothing is in neither.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Tells everybody, and the log.
+    pub fn emit(&self, kind: EventKind) {
+        match &kind {
+            EventKind::UserRefused { .. } => _ = self.refused.fetch_add(1, Relaxed),
+            EventKind::HandshakeFailed { .. } => _ = self.handshakes_failed.fetch_add(1, Relaxed),
+            _ => {}
+        }
+        if kind.is_warning() {
+            tracing::warn!(target: "lifecycle", "{kind}");
+        } else {
+            tracing::info!(target: "lifecycle", "{kind}");
+        }
+        // An error only says that nobody listens.
+        _ = self.events.send(Event { at: SystemTime::now(), kind });
+    }
+
+    /// Sums over everything since the start.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            down: self.traffic.down(),
+            up: self.traffic.up(),
+            streams_open: self.open.now(),
+            streams_ever: self.open.ever(),
+            streams_failed: self.failed.load(Relaxed),
+            users_now: self.users.len() as u64,
+            users_refused: self.refused.load(Relaxed),
+            handshakes_failed: self.handshakes_failed.load(Relaxed),
+        }
+    }
+
+    /// Everything there is now.
+    pub fn snapshot(&self) -> Snapshot {
+        let at = Instant::now();
+        let mut channels: HashMap<ProxyId, Vec<ChannelSnapshot>> = HashMap::new();
+        for channel in &self.channels {
+            channels.entry(channel.id.proxy).or_default().push(ChannelSnapshot::of(&channel, at));
+        }
+        let mut proxies: Vec<_> = self
+            .proxies
+            .iter()
+            .map(|proxy| ProxySnapshot::of(&proxy, channels.remove(&proxy.id).unwrap_or_default()))
+            .collect();
+        proxies.sort_by_key(|proxy| proxy.id);
+        let mut services: Vec<_> =
+            self.services.iter().map(|service| ServiceSnapshot::of(&service)).collect();
+        services.sort_by(|a, b| a.key.cmp(&b.key));
+        Snapshot {
+            at,
+            uptime: at.duration_since(self.since),
+            totals: self.totals(),
+            services,
+            proxies,
+            users: self.users.iter().map(|user| UserSnapshot::of(&user, at)).collect(),
+            streams: self.streams.iter().map(|stream| StreamSnapshot::of(&stream)).collect(),
+        }
+    }
+
+    /// A public port was opened.
+    pub fn service_opened(self: &Arc<Self>, key: ServiceKey) -> ServiceGuard {
+        let stats = Arc::new(ServiceStats {
+            key: key.clone(),
+            traffic: Traffic::default(),
+            streams: Gauge::default(),
+        });
+        self.services.insert(key.clone(), stats.clone());
+        self.emit(EventKind::ServiceOpened { service: key });
+        ServiceGuard { hub: self.clone(), stats }
+    }
+
+    /// A proxy proved itself; `name` is cleaned already.
+    pub fn proxy_up(self: &Arc<Self>, id: ProxyId, name: String, addr: SocketAddr) -> ProxyGuard {
+        let stats = Arc::new(ProxyStats {
+            id,
+            name: name.clone(),
+            addr,
+            since: Instant::now(),
+            traffic: Traffic::default(),
+            streams: Gauge::default(),
+            services: parking_lot::Mutex::default(),
+        });
+        self.proxies.insert(id, stats.clone());
+        self.emit(EventKind::ProxyUp { proxy: id, name, addr });
+        ProxyGuard::new(self.clone(), stats)
+    }
+
+    /// A proxy has one more channel.
+    pub fn channel_up(self: &Arc<Self>, id: ChannelId, addr: SocketAddr, format: Format) -> ChannelGuard {
+        let stats = Arc::new(ChannelStats::new(id, addr, format));
+        self.channels.insert(id, stats.clone());
+        self.emit(EventKind::ChannelUp { channel: id, addr });
+        ChannelGuard::new(self.clone(), stats)
+    }
+
+    /// A user's first connection came.
+    pub fn user_joined(
+        self: &Arc<Self>,
+        id: UserChannelId,
+        addr: IpAddr,
+        service: &Arc<ServiceStats>,
+    ) -> UserGuard {
+        let stats = Arc::new(UserStats {
+            id,
+            addr,
+            service: service.clone(),
+            since: Instant::now(),
+            traffic: Traffic::default(),
+            streams: Gauge::default(),
+        });
+        self.users.insert(id, stats.clone());
+        self.emit(EventKind::UserJoined { user: id, addr, service: service.key.clone() });
+        UserGuard { hub: self.clone(), stats }
+    }
+
+    /// A user connected.
+    pub fn stream_opened(
+        self: &Arc<Self>,
+        key: StreamKey,
+        addr: SocketAddr,
+        user: &Arc<UserStats>,
+    ) -> StreamGuard {
+        let stats = Arc::new(StreamStats::new(key, addr, user.clone(), self.traffic.clone()));
+        self.streams.insert(key, stats.clone());
+        for gauge in [&self.open, &user.streams, &user.service.streams] {
+            gauge.enter();
+        }
+        self.emit(EventKind::StreamOpened { key, addr, service: user.service.key.clone() });
+        StreamGuard::new(self.clone(), stats)
+    }
+}

@@ -1,0 +1,225 @@
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+use super::{ChannelStats, EndReason, Format, ProxyStats, ServiceStats, StreamPhase, StreamStats, UserStats};
+use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
+
+/// Everything there is at one moment, as plain numbers: for whoever joins late, lags, or draws ten times a second.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// When it was taken.
+    pub at: Instant,
+    /// How long the server has been up.
+    pub uptime: Duration,
+    /// Sums over everything since the start.
+    pub totals: Totals,
+    /// The services.
+    pub services: Vec<ServiceSnapshot>,
+    /// The proxies, each with its channels.
+    pub proxies: Vec<ProxySnapshot>,
+    /// The users.
+    pub users: Vec<UserSnapshot>,
+    /// The streams, in no order.
+    pub streams: Vec<StreamSnapshot>,
+}
+
+/// Sums over everything since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Bytes to users.
+    pub down: u64,
+    /// Bytes from users.
+    pub up: u64,
+    /// Streams open now.
+    pub streams_open: u64,
+    /// Streams ever.
+    pub streams_ever: u64,
+    /// Streams that ended otherwise than clean.
+    pub streams_failed: u64,
+    /// Users now.
+    pub users_now: u64,
+    /// Users turned away before they became streams.
+    pub users_refused: u64,
+    /// Connections on the tunnel port that never became channels.
+    pub handshakes_failed: u64,
+}
+
+/// One service.
+#[derive(Debug, Clone)]
+pub struct ServiceSnapshot {
+    /// Which.
+    pub key: ServiceKey,
+    /// Bytes to its users.
+    pub down: u64,
+    /// Bytes from its users.
+    pub up: u64,
+    /// Streams open now.
+    pub streams_open: u64,
+    /// Streams ever.
+    pub streams_ever: u64,
+}
+
+/// One proxy.
+#[derive(Debug, Clone)]
+pub struct ProxySnapshot {
+    /// The parts that never change.
+    pub info: Arc<ProxyStats>,
+    /// Which.
+    pub id: ProxyId,
+    /// The services it is registered for.
+    pub services: Vec<ServiceKey>,
+    /// Bytes to users.
+    pub down: u64,
+    /// Bytes from users.
+    pub up: u64,
+    /// Streams open now.
+    pub streams_open: u64,
+    /// Streams ever.
+    pub streams_ever: u64,
+    /// Its channels, by index.
+    pub channels: Vec<ChannelSnapshot>,
+}
+
+/// One channel.
+#[derive(Debug, Clone)]
+pub struct ChannelSnapshot {
+    /// Which.
+    pub id: ChannelId,
+    /// Where it comes from.
+    pub addr: SocketAddr,
+    /// What it speaks.
+    pub format: Format,
+    /// How long it has been up.
+    pub age: Duration,
+    /// Bytes that came in on the socket, framing included.
+    pub received: u64,
+    /// Bytes that went out on the socket, framing included.
+    pub sent: u64,
+    /// The last round trip measured.
+    pub rtt: Option<Duration>,
+    /// Streams it carries now.
+    pub streams_open: u64,
+}
+
+/// One user.
+#[derive(Debug, Clone)]
+pub struct UserSnapshot {
+    /// Which.
+    pub id: UserChannelId,
+    /// The user's address.
+    pub addr: IpAddr,
+    /// The service it uses.
+    pub service: ServiceKey,
+    /// How long it has been there.
+    pub age: Duration,
+    /// Bytes to it.
+    pub down: u64,
+    /// Bytes from it.
+    pub up: u64,
+    /// Streams open now.
+    pub streams_open: u64,
+    /// Streams ever.
+    pub streams_ever: u64,
+}
+
+/// One stream.
+#[derive(Debug, Clone)]
+pub struct StreamSnapshot {
+    /// The parts that never change: key, addresses, user and service, time of opening.
+    pub info: Arc<StreamStats>,
+    /// Which.
+    pub key: StreamKey,
+    /// The proxy that serves it, once chosen.
+    pub proxy: Option<Arc<ProxyStats>>,
+    /// The channel that carries it, once chosen.
+    pub channel: Option<ChannelId>,
+    /// Where it stands.
+    pub phase: StreamPhase,
+    /// Bytes to the user.
+    pub down: u64,
+    /// Bytes from the user.
+    pub up: u64,
+    /// The size of the download, where it is known.
+    pub total_size: Option<u64>,
+    /// Why it ended, once it has.
+    pub ended: Option<EndReason>,
+}
+
+impl StreamSnapshot {
+    pub(super) fn of(stream: &Arc<StreamStats>) -> Self {
+        let carrier = stream.carrier.get();
+        Self {
+            info: stream.clone(),
+            key: stream.key,
+            proxy: carrier.map(|carrier| carrier.proxy.clone()),
+            channel: carrier.map(|carrier| carrier.channel.id),
+            phase: stream.phase(),
+            down: stream.traffic.down(),
+            up: stream.traffic.up(),
+            total_size: Some(stream.total_size.load(Relaxed)).filter(|&size| size > 0),
+            ended: stream.ended().cloned(),
+        }
+    }
+}
+
+impl UserSnapshot {
+    pub(super) fn of(user: &UserStats, now: Instant) -> Self {
+        Self {
+            id: user.id,
+            addr: user.addr,
+            service: user.service.key.clone(),
+            age: now.duration_since(user.since),
+            down: user.traffic.down(),
+            up: user.traffic.up(),
+            streams_open: user.streams.now(),
+            streams_ever: user.streams.ever(),
+        }
+    }
+}
+
+impl ServiceSnapshot {
+    pub(super) fn of(service: &ServiceStats) -> Self {
+        Self {
+            key: service.key.clone(),
+            down: service.traffic.down(),
+            up: service.traffic.up(),
+            streams_open: service.streams.now(),
+            streams_ever: service.streams.ever(),
+        }
+    }
+}
+
+impl ProxySnapshot {
+    pub(super) fn of(proxy: &Arc<ProxyStats>, mut channels: Vec<ChannelSnapshot>) -> Self {
+        channels.sort_by_key(|channel| channel.id);
+        Self {
+            info: proxy.clone(),
+            id: proxy.id,
+            services: proxy.services(),
+            down: proxy.traffic.down(),
+            up: proxy.traffic.up(),
+            streams_open: proxy.streams.now(),
+            streams_ever: proxy.streams.ever(),
+            channels,
+        }
+    }
+}
+
+impl ChannelSnapshot {
+    pub(super) fn of(channel: &ChannelStats, now: Instant) -> Self {
+        Self {
+            id: channel.id,
+            addr: channel.addr,
+            format: channel.format,
+            age: now.duration_since(channel.since),
+            received: channel.received(),
+            sent: channel.sent(),
+            rtt: channel.rtt(),
+            streams_open: channel.streams.now(),
+        }
+    }
+}

@@ -1,0 +1,319 @@
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use super::EndReason;
+use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
+
+/// Bytes to the user (down) and from the user (up). They only rise.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    down: AtomicU64,
+    up: AtomicU64,
+}
+
+impl Traffic {
+    /// Bytes to the user.
+    pub fn down(&self) -> u64 {
+        self.down.load(Relaxed)
+    }
+
+    /// Bytes from the user.
+    pub fn up(&self) -> u64 {
+        self.up.load(Relaxed)
+    }
+
+    pub(super) fn add_down(&self, bytes: u64) {
+        self.down.fetch_add(bytes, Relaxed);
+    }
+
+    pub(super) fn add_up(&self, bytes: u64) {
+        self.up.fetch_add(bytes, Relaxed);
+    }
+}
+
+/// How many there are now and how many there have been.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    now: AtomicU64,
+    ever: AtomicU64,
+}
+
+impl Gauge {
+    /// How many there are now.
+    pub fn now(&self) -> u64 {
+        self.now.load(Relaxed)
+    }
+
+    /// How many there have been since the start.
+    pub fn ever(&self) -> u64 {
+        self.ever.load(Relaxed)
+    }
+
+    pub(super) fn enter(&self) {
+        self.now.fetch_add(1, Relaxed);
+        self.ever.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn leave(&self) {
+        self.now.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Which format a channel speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The binary format.
+    Binary,
+    /// Lines of text.
+    Text,
+    /// Lines of text without a stream id.
+    OldText,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Binary => "binary",
+            Self::Text => "text",
+            Self::OldText => "text/3",
+        })
+    }
+}
+
+/// The counters of one service.
+#[derive(Debug)]
+pub struct ServiceStats {
+    /// Which.
+    pub key: ServiceKey,
+    /// Its bytes.
+    pub traffic: Traffic,
+    /// Its streams.
+    pub streams: Gauge,
+}
+
+/// The counters of one user.
+#[derive(Debug)]
+pub struct UserStats {
+    /// Which.
+    pub id: UserChannelId,
+    /// The user's address.
+    pub addr: IpAddr,
+    /// The service it uses.
+    pub service: Arc<ServiceStats>,
+    /// When its first connection came.
+    pub since: Instant,
+    /// Its bytes.
+    pub traffic: Traffic,
+    /// Its streams.
+    pub streams: Gauge,
+}
+
+/// The counters of one proxy.
+#[derive(Debug)]
+pub struct ProxyStats {
+    /// Which.
+    pub id: ProxyId,
+    /// What it calls itself, cleaned.
+    pub name: String,
+    /// Where its first channel comes from.
+    pub addr: SocketAddr,
+    /// Since when it is up.
+    pub since: Instant,
+    /// Its bytes.
+    pub traffic: Traffic,
+    /// Its streams.
+    pub streams: Gauge,
+    /// The services it is registered for.
+    pub(super) services: parking_lot::Mutex<Vec<ServiceKey>>,
+}
+
+impl ProxyStats {
+    /// The services it is registered for.
+    pub fn services(&self) -> Vec<ServiceKey> {
+        self.services.lock().clone()
+    }
+}
+
+/// The counters of one channel.
+#[derive(Debug)]
+pub struct ChannelStats {
+    /// Which.
+    pub id: ChannelId,
+    /// Where it comes from.
+    pub addr: SocketAddr,
+    /// What it speaks.
+    pub format: Format,
+    /// Since when it is up.
+    pub since: Instant,
+    /// Its streams.
+    pub streams: Gauge,
+    received: AtomicU64,
+    sent: AtomicU64,
+    rtt_us: AtomicU32,
+}
+
+impl ChannelStats {
+    pub(super) fn new(id: ChannelId, addr: SocketAddr, format: Format) -> Self {
+        Self {
+            id,
+            addr,
+            format,
+            since: Instant::now(),
+            streams: Gauge::default(),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            rtt_us: AtomicU32::new(0),
+        }
+    }
+
+    /// Notes bytes that came in on the socket, framing included.
+    pub fn add_received(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Relaxed);
+    }
+
+    /// Notes bytes that went out on the socket, framing included.
+    pub fn add_sent(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Relaxed);
+    }
+
+    /// Notes a measured round trip.
+    pub fn set_rtt(&self, rtt: Duration) {
+        // 0 stands for «not measured yet», so a measured one is at least 1 µs.
+        self.rtt_us.store(u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1), Relaxed);
+    }
+
+    /// The last round trip measured.
+    pub fn rtt(&self) -> Option<Duration> {
+        match self.rtt_us.load(Relaxed) {
+            0 => None,
+            us => Some(Duration::from_micros(us.into())),
+        }
+    }
+
+    /// Bytes that came in on the socket, framing included.
+    pub fn received(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+
+    /// Bytes that went out on the socket, framing included.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+}
+
+/// Where a stream stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum StreamPhase {
+    /// No proxy is there for it yet.
+    Waiting,
+    /// A proxy was chosen and connects to the target.
+    Opening,
+    /// Both directions are open.
+    Open,
+    /// The user has sent its last byte.
+    UserDone,
+    /// The target has sent its last byte.
+    TargetDone,
+    /// It is over.
+    Ended,
+}
+
+impl StreamPhase {
+    const ALL: [Self; 6] =
+        [Self::Waiting, Self::Opening, Self::Open, Self::UserDone, Self::TargetDone, Self::Ended];
+}
+
+/// The counters of one stream.
+#[derive(Debug)]
+pub struct StreamStats {
+    /// Which.
+    pub key: StreamKey,
+    /// The user's address.
+    pub addr: SocketAddr,
+    /// Its user, and through it its service.
+    pub user: Arc<UserStats>,
+    /// When the user connected.
+    pub since: Instant,
+    /// Its bytes.
+    pub traffic: Traffic,
+    /// The size of the download, where it is known (`STREAM_START` tells it); 0 where not.
+    pub(super) total_size: AtomicU64,
+    pub(super) carrier: OnceLock<Carrier>,
+    pub(super) ended: OnceLock<EndReason>,
+    pub(super) totals: Arc<Traffic>,
+    phase: AtomicU8,
+}
+
+/// What carries a stream.
+#[derive(Debug, Clone)]
+pub(super) struct Carrier {
+    pub(super) proxy: Arc<ProxyStats>,
+    pub(super) channel: Arc<ChannelStats>,
+}
+
+impl StreamStats {
+    pub(super) fn new(key: StreamKey, addr: SocketAddr, user: Arc<UserStats>, totals: Arc<Traffic>) -> Self {
+        Self {
+            key,
+            addr,
+            user,
+            since: Instant::now(),
+            traffic: Traffic::default(),
+            total_size: AtomicU64::new(0),
+            carrier: OnceLock::new(),
+            ended: OnceLock::new(),
+            totals,
+            phase: AtomicU8::new(StreamPhase::Waiting as u8),
+        }
+    }
+
+    /// Notes bytes that the user's socket took.
+    pub fn add_down(&self, bytes: u64) {
+        self.each_traffic(|traffic| traffic.add_down(bytes));
+    }
+
+    /// Notes bytes that the user's socket gave.
+    pub fn add_up(&self, bytes: u64) {
+        self.each_traffic(|traffic| traffic.add_up(bytes));
+    }
+
+    /// Every sum is bumped here rather than added up from the streams at each tick: a sum over a hundred thousand
+    /// streams costs milliseconds, five relaxed additions for each chunk cost nothing beside its system calls.
+    fn each_traffic(&self, add: impl Fn(&Traffic)) {
+        add(&self.traffic);
+        add(&self.user.traffic);
+        add(&self.user.service.traffic);
+        add(&self.totals);
+        if let Some(carrier) = self.carrier.get() {
+            add(&carrier.proxy.traffic);
+        }
+    }
+
+    /// Notes the size of the download.
+    pub fn set_total_size(&self, bytes: u64) {
+        self.total_size.store(bytes, Relaxed);
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> StreamPhase {
+        StreamPhase::ALL[usize::from(self.phase.load(Relaxed))]
+    }
+
+    /// Moves it on.
+    pub fn set_phase(&self, phase: StreamPhase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    /// Why it ended, once it has.
+    pub fn ended(&self) -> Option<&EndReason> {
+        self.ended.get()
+    }
+}

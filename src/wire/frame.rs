@@ -1,0 +1,273 @@
+use std::{fmt, net::SocketAddr};
+
+use bytes::Bytes;
+
+use super::TunnelMessage;
+use crate::ids::StreamKey;
+
+/// One frame of the binary format. The byte layout of each stands in [`binary`](super::binary).
+///
+/// `stream` is the link's own handle for a stream: it rises with every `Open`, and is never used twice in a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// Proxy to server, first: who I am and what I want.
+    Hello(Hello),
+    /// Server to proxy: prove that you hold the token.
+    Challenge {
+        /// The server's nonce.
+        nonce: [u8; 32],
+    },
+    /// Proxy to server: the proof.
+    Proof {
+        /// HMAC-SHA-256 over the handshake so far, see [`handshake`](super::handshake).
+        mac: [u8; 32],
+    },
+    /// Server to proxy: you are in, and here is my own proof.
+    Welcome(Welcome),
+    /// Server to proxy: a user came.
+    Open(OpenFrame),
+    /// Proxy to server: the target took the connection.
+    OpenOk {
+        /// Which stream.
+        stream: u32,
+        /// How many bytes the server may send at first.
+        window: u32,
+    },
+    /// Bytes of a stream.
+    Data {
+        /// Which stream.
+        stream: u32,
+        /// The offset of the payload's first byte in its direction of the stream.
+        offset: u64,
+        /// Nothing follows in this direction. Counts as one more byte, so that it is acknowledged too.
+        fin: bool,
+        /// The bytes.
+        payload: Bytes,
+    },
+    /// Credit and acknowledgement in one: the receiver has passed on all bytes below `consumed` and takes those below
+    /// `consumed + window`. Absolute and so idempotent.
+    Window {
+        /// Which stream.
+        stream: u32,
+        /// All bytes below this offset have left the receiver for good.
+        consumed: u64,
+        /// How many more it takes.
+        window: u32,
+    },
+    /// The stream has failed in both directions.
+    Reset {
+        /// Which stream.
+        stream: u32,
+        /// Why.
+        code: ResetCode,
+        /// How many bytes the sender of this frame had sent.
+        final_size: u64,
+    },
+    /// The sender has bytes for this stream and no credit.
+    Blocked {
+        /// Which stream.
+        stream: u32,
+        /// The limit it waits at.
+        offset: u64,
+    },
+    /// Server to proxy: the stream's weight from now on, 0 (background) to 4 (urgent).
+    Priority {
+        /// Which stream.
+        stream: u32,
+        /// The priority.
+        priority: u8,
+    },
+    /// Are you there?
+    Ping {
+        /// Comes back in the [`Pong`](Self::Pong).
+        token: u64,
+    },
+    /// I am.
+    Pong {
+        /// The token of the [`Ping`](Self::Ping).
+        token: u64,
+    },
+    /// What the sender has of each stream, after a channel was lost.
+    Sync {
+        /// No more of these follow.
+        last: bool,
+        /// The streams.
+        entries: Vec<SyncEntry>,
+    },
+    /// The sender takes no new streams and will close when the open ones have ended.
+    GoAway {
+        /// The last stream it will serve.
+        last_stream: u32,
+        /// Why.
+        code: ResetCode,
+    },
+    /// A message about the link itself: registration and its answer, errors.
+    Message(TunnelMessage),
+}
+
+/// The body of [`Frame::Hello`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// The version of the format, now 1.
+    pub version: u16,
+    /// A new link, or one more channel for a link.
+    pub mode: HelloMode,
+    /// The largest frame body, in bytes, that the proxy takes.
+    pub max_frame: u32,
+    /// Bits for what both sides can do beyond this version; 0 now.
+    pub features: u32,
+    /// The proxy's nonce.
+    pub nonce: [u8; 16],
+    /// The link to join or resume; zero for a new one.
+    pub link: [u8; 16],
+    /// The proxy's view of the link's epoch; 0 for a new one.
+    pub epoch: u32,
+    /// What the proxy calls itself, at most 255 bytes on the wire. Not cleaned yet: it is the peer's text.
+    pub name: String,
+}
+
+/// What a [`Hello`] wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HelloMode {
+    /// A new link.
+    New,
+    /// One more channel for a link that is up.
+    Join,
+    /// A channel for a link that lost all of its own.
+    Resume,
+}
+
+/// The body of [`Frame::Welcome`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Welcome {
+    /// The link's name, unguessable.
+    pub link: [u8; 16],
+    /// The link's epoch.
+    pub epoch: u32,
+    /// Which of the link's channels this is, from 1.
+    pub channel: u16,
+    /// How many streams the server will open at once at the most.
+    pub max_streams: u32,
+    /// The first window of every stream, in bytes.
+    pub first_window: u32,
+    /// How long the server keeps a link that has lost all channels, in milliseconds.
+    pub grace_ms: u32,
+    /// How often the server pings, in milliseconds.
+    pub ping_ms: u32,
+    /// What a resuming proxy must show; sent for a new link only.
+    pub resume_secret: Option<[u8; 32]>,
+    /// The server's own proof, see [`handshake`](super::handshake).
+    pub mac: [u8; 32],
+}
+
+impl fmt::Debug for Welcome {
+    /// Leaves the resume secret out: it must not reach a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Welcome")
+            .field("epoch", &self.epoch)
+            .field("channel", &self.channel)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The body of [`Frame::Open`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenFrame {
+    /// The link's handle for the new stream.
+    pub stream: u32,
+    /// The name that screens and logs on both sides use.
+    pub key: StreamKey,
+    /// The public port that the user came to.
+    pub port: u16,
+    /// 0 (background) to 4 (urgent).
+    pub priority: u8,
+    /// How many bytes the proxy may send at first.
+    pub window: u32,
+    /// The user's address, where the server tells it.
+    pub user: Option<SocketAddr>,
+}
+
+/// One stream in a [`Frame::Sync`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyncEntry {
+    /// Which stream.
+    pub stream: u32,
+    /// All bytes below this offset have left the receiver for good.
+    pub consumed: u64,
+    /// The receiver takes bytes below this offset.
+    pub limit: u64,
+    /// Bit 0: the sender of this has no such stream any more.
+    pub state: u8,
+}
+
+/// Why a stream was reset or a link goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub enum ResetCode {
+    /// The operator ended it.
+    Killed = 1,
+    /// The user's connection failed.
+    UserGone = 2,
+    /// The target's connection failed.
+    TargetGone = 3,
+    /// The target refused the connection.
+    TargetRefused = 4,
+    /// The target did not answer in time.
+    TargetTimeout = 5,
+    /// The target's name could not be resolved or its host not be reached.
+    TargetUnreachable = 6,
+    /// The peer is shutting down.
+    Shutdown = 7,
+    /// The peer broke the protocol.
+    Protocol = 8,
+    /// The stream's channel was lost.
+    ChannelLost = 9,
+    /// There is no such stream.
+    NoSession = 10,
+    /// A bound was reached.
+    Limit = 11,
+    /// Something failed inside underpass.
+    Internal = 12,
+}
+
+impl ResetCode {
+    /// Every code.
+    pub const ALL: [Self; 12] = [
+        Self::Killed,
+        Self::UserGone,
+        Self::TargetGone,
+        Self::TargetRefused,
+        Self::TargetTimeout,
+        Self::TargetUnreachable,
+        Self::Shutdown,
+        Self::Protocol,
+        Self::ChannelLost,
+        Self::NoSession,
+        Self::Limit,
+        Self::Internal,
+    ];
+
+    /// The code numbered `code`; what a newer peer may send and we do not know is an internal error of its.
+    pub fn from_wire(code: u16) -> Self {
+        Self::ALL.into_iter().find(|known| *known as u16 == code).unwrap_or(Self::Internal)
+    }
+}
+
+impl fmt::Display for ResetCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Killed => "killed by the operator",
+            Self::UserGone => "the user's connection failed",
+            Self::TargetGone => "the target's connection failed",
+            Self::TargetRefused => "the target refused the connection",
+            Self::TargetTimeout => "the target did not answer in time",
+            Self::TargetUnreachable => "the target could not be reached",
+            Self::Shutdown => "the peer is shutting down",
+            Self::Protocol => "the protocol was broken",
+            Self::ChannelLost => "the channel was lost",
+            Self::NoSession => "no such stream",
+            Self::Limit => "a limit was reached",
+            Self::Internal => "an internal error",
+        })
+    }
+}

@@ -1,0 +1,197 @@
+use std::{fmt, str::FromStr};
+
+use bytes::Bytes;
+
+use crate::ids::{Group, ServiceKey, StreamKey};
+
+/// One message of the tunnel, the type that both formats encode: as a line of text, or in a
+/// [`Frame::Message`](super::Frame::Message).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelMessage {
+    /// The stream it speaks of; `None` where it speaks of the channel itself.
+    pub key: Option<StreamKey>,
+    /// What it says.
+    pub action: TunnelAction,
+    /// What comes with it: bytes of the stream, a reason, a size.
+    pub data: Bytes,
+}
+
+impl TunnelMessage {
+    /// A message about the channel itself.
+    pub fn control(action: TunnelAction, data: impl Into<Bytes>) -> Self {
+        Self { key: None, action, data: data.into() }
+    }
+
+    /// A message about one stream.
+    pub fn stream(key: StreamKey, action: TunnelAction, data: impl Into<Bytes>) -> Self {
+        Self { key: Some(key), action, data: data.into() }
+    }
+
+    /// The composite key `userChannelId:streamId`, if the message speaks of a stream.
+    pub fn stream_key(&self) -> Option<StreamKey> {
+        self.key
+    }
+}
+
+/// What a [`TunnelMessage`] says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TunnelAction {
+    /// Proves that the proxy may register; the data is the token.
+    Auth,
+    /// Registers the sender as a proxy of a public port.
+    AddProxy(AddProxy),
+    /// A request was granted (`|0|RESPONSE|`), or, for a stream, bytes of the target (the old format's download).
+    Response,
+    /// A request was refused or a stream failed; the data is the reason.
+    Error,
+    /// Asks for a [`Pong`](Self::Pong) with the same data.
+    Ping,
+    /// Answers a [`Ping`](Self::Ping).
+    Pong,
+    /// The sender leaves, or, for a stream, is done with it.
+    Exit,
+    /// [`StreamStart`](Self::StreamStart) if the stream has none yet, and data.
+    Forward,
+    /// Opens a stream (server to proxy) or accepts it (proxy to server); the data is empty or the total size.
+    StreamStart,
+    /// Bytes of a stream.
+    StreamData,
+    /// The sender has sent its last byte of this stream; the other direction goes on.
+    StreamEnd,
+    /// The stream failed; the data is the reason.
+    StreamReset,
+    /// Asks the peer to send no more of this stream for now. A peer may ignore it.
+    StreamPause,
+    /// Takes a [`StreamPause`](Self::StreamPause) back.
+    StreamResume,
+}
+
+/// An action that is no action of ours, or one whose arguments make no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ActionError {
+    /// Not the name of an action. The name is not repeated: it is the peer's text.
+    #[error("unknown action")]
+    Unknown,
+    /// `ADDPROXY` wants `ADDPROXY:port[:group[:targetPort]]`.
+    #[error("ADDPROXY wants PORT[:GROUP[:TARGETPORT]], ports from 0 to 65535, a group of at most 64 letters")]
+    AddProxy,
+}
+
+const NAMES: [(TunnelAction, &str); 13] = [
+    (TunnelAction::Auth, "AUTH"),
+    (TunnelAction::Response, "RESPONSE"),
+    (TunnelAction::Error, "ERROR"),
+    (TunnelAction::Ping, "PING"),
+    (TunnelAction::Pong, "PONG"),
+    (TunnelAction::Exit, "EXIT"),
+    (TunnelAction::Forward, "FORWARD"),
+    (TunnelAction::StreamStart, "STREAM_START"),
+    (TunnelAction::StreamData, "STREAM_DATA"),
+    (TunnelAction::StreamEnd, "STREAM_END"),
+    (TunnelAction::StreamReset, "STREAM_RESET"),
+    (TunnelAction::StreamPause, "STREAM_PAUSE"),
+    (TunnelAction::StreamResume, "STREAM_RESUME"),
+];
+
+impl fmt::Display for TunnelAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddProxy(request) => write!(f, "ADDPROXY:{request}"),
+            other => {
+                f.write_str(NAMES.iter().find(|(action, _)| action == other).map_or("", |(_, name)| name))
+            }
+        }
+    }
+}
+
+impl FromStr for TunnelAction {
+    type Err = ActionError;
+
+    fn from_str(s: &str) -> Result<Self, ActionError> {
+        if let Some(request) = s.strip_prefix("ADDPROXY:") {
+            return request.parse().map(Self::AddProxy);
+        }
+        NAMES
+            .iter()
+            .find(|(_, name)| *name == s)
+            .map(|(action, _)| action.clone())
+            .ok_or(ActionError::Unknown)
+    }
+}
+
+/// What `ADDPROXY:port[:group[:targetPort]]` asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddProxy {
+    /// The public port (0: any free one) and the group that shares it.
+    pub service: ServiceKey,
+    /// The port that the proxy dials for each stream, told for display only.
+    pub target_port: Option<u16>,
+}
+
+impl fmt::Display for AddProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.service.fmt(f)?;
+        self.target_port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+impl FromStr for AddProxy {
+    type Err = ActionError;
+
+    fn from_str(s: &str) -> Result<Self, ActionError> {
+        let mut fields = s.split(':');
+        let port = port(fields.next().unwrap_or_default())?;
+        // An empty group means the default one, so that `ADDPROXY:8080::80` can name a target port alone.
+        let group = match fields.next() {
+            None | Some("") => Group::default(),
+            Some(name) => name.parse().map_err(|_| ActionError::AddProxy)?,
+        };
+        let target_port = match fields.next() {
+            None | Some("") => None,
+            Some(text) => Some(self::port(text)?),
+        };
+        if fields.next().is_some() {
+            return Err(ActionError::AddProxy);
+        }
+        Ok(Self { service: ServiceKey { port, group }, target_port })
+    }
+}
+
+fn port(text: &str) -> Result<u16, ActionError> {
+    // `u16::from_str` takes a leading '+', the wire does not.
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).ok_or(ActionError::AddProxy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_action_reads_back_as_it_is_written() {
+        for (action, name) in NAMES {
+            assert_eq!(action.to_string(), name);
+            assert_eq!(name.parse::<TunnelAction>(), Ok(action));
+        }
+    }
+
+    #[test]
+    fn addproxy_takes_one_to_three_arguments() {
+        let read = |s: &str| s.parse::<TunnelAction>().map(|action| action.to_string());
+        assert_eq!(read("ADDPROXY:8080").unwrap(), "ADDPROXY:8080:default");
+        assert_eq!(read("ADDPROXY:8080:blue").unwrap(), "ADDPROXY:8080:blue");
+        assert_eq!(read("ADDPROXY:8080:blue:80").unwrap(), "ADDPROXY:8080:blue:80");
+        assert_eq!(read("ADDPROXY:8080::80").unwrap(), "ADDPROXY:8080:default:80");
+        for bad in [
+            "ADDPROXY:",
+            "ADDPROXY:-1",
+            "ADDPROXY:65536",
+            "ADDPROXY:+80",
+            "ADDPROXY:1:a b",
+            "ADDPROXY:1:a:2:3",
+        ] {
+            assert_eq!(bad.parse::<TunnelAction>(), Err(ActionError::AddProxy), "{bad}");
+        }
+        assert_eq!("ADDPROXY".parse::<TunnelAction>(), Err(ActionError::Unknown));
+    }
+}
