@@ -19,5 +19,6 @@
 
 pub mod control;
 pub mod ids;
+pub mod mux;
 pub mod telemetry;
 pub mod wire;

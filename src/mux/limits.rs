@@ -1,0 +1,60 @@
+//! Every bound of the mux, each with its reason.
+
+use std::time::Duration;
+
+/// The largest payload of one DATA frame. At 64 KiB the cost of a system call is spread well, and the hot bytes of a
+/// hop stay within a core's second-level cache; 256 KiB was slower.
+pub const CHUNK: usize = 64 * 1024;
+
+/// How many unsent bytes of one stream are read ahead of the channel, so that the channel never waits for the socket.
+pub(super) const SEND_AHEAD: u64 = 4 * CHUNK as u64;
+
+/// What a chunk is charged at least. Someone who sends single bytes would otherwise make us keep a hundred bytes of
+/// bookkeeping for each.
+pub(super) const MIN_CHARGE: u64 = 256;
+
+/// How many pieces of one stream may wait for a gap before them. Honest traffic leaves a gap only where channels
+/// overtake each other; a peer that sends single bytes with gaps would make the map grow without it.
+pub(super) const MAX_PIECES_AHEAD: usize = 1024;
+
+/// How many pieces in order may wait for a slow reader before they are joined into one.
+pub(super) const MAX_PIECES_READY: usize = 2048;
+
+/// How many last words of ended streams a channel remembers until a ping confirms them. One ping covers three
+/// seconds, in which a very busy channel ends some ten thousand streams.
+pub(super) const MAX_LAST_WORDS: usize = 65_536;
+
+/// How many stream numbers may be skipped. Channels overtake each other by as many streams as are opened at once.
+pub(super) const MAX_SKIPPED: usize = 65_536;
+
+/// How many messages may wait for a peer that asks and does not read the answers.
+pub(super) const MAX_MESSAGES: usize = 256;
+
+/// How a link behaves. Both sides must agree on `window` (the handshake tells it).
+#[derive(Debug, Clone)]
+pub struct MuxConfig {
+    /// The receive window of each stream, in bytes: what the peer may send beyond what was passed on. Loopback and
+    /// gigabit networks with a few milliseconds of delay need about 1 MiB to keep going.
+    pub window: u32,
+    /// Whether the peer keeps to the credit it is given. A text proxy knows none: its channel is not read while too
+    /// much waits instead.
+    pub peer_has_credit: bool,
+    /// How many streams may be open at once.
+    pub max_streams: usize,
+    /// How often a channel is pinged.
+    pub ping_every: Duration,
+    /// How long nothing may be heard on a channel before it counts as dead.
+    pub dead_after: Duration,
+}
+
+impl Default for MuxConfig {
+    fn default() -> Self {
+        Self {
+            window: 1 << 20,
+            peer_has_credit: true,
+            max_streams: 65_536,
+            ping_every: Duration::from_secs(3),
+            dead_after: Duration::from_secs(9),
+        }
+    }
+}

@@ -1,0 +1,584 @@
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{
+    Role,
+    channel::Channel,
+    error::ProtocolError,
+    limits::{CHUNK, MuxConfig},
+    numbers::UsedNumbers,
+    session::{Session, State},
+};
+use crate::{
+    ids::StreamKey,
+    wire::{Frame, OpenFrame, ResetCode, TunnelMessage},
+};
+
+/// The priority that a stream opens with, in the middle of 0 (background) to 4 (urgent).
+const NORMAL_PRIORITY: u8 = 2;
+
+/// What the mux has to tell its owner.
+#[derive(Debug, PartialEq, Eq)]
+pub enum MuxEvent {
+    /// The peer opened a stream: [`accept`](Mux::accept) or [`reset`](Mux::reset) it.
+    Opened(OpenFrame),
+    /// The peer accepted our stream.
+    Accepted {
+        /// Which.
+        stream: u32,
+    },
+    /// There is something to [`read`](Mux::read).
+    Readable {
+        /// Which.
+        stream: u32,
+    },
+    /// There is room again to [`write`](Mux::write), after [`writable`](Mux::writable) had said 0.
+    Writable {
+        /// Which.
+        stream: u32,
+    },
+    /// The stream is gone: the peer reset it, it broke the protocol, or its last channel was lost.
+    Reset {
+        /// Which.
+        stream: u32,
+        /// Why.
+        code: ResetCode,
+    },
+    /// The stream is over: both sides have every byte of the other.
+    Closed {
+        /// Which.
+        stream: u32,
+    },
+    /// The peer says something about the link.
+    Message {
+        /// On which channel.
+        channel: u16,
+        /// What.
+        message: TunnelMessage,
+    },
+    /// The peer takes no new streams.
+    GoAway {
+        /// Why.
+        code: ResetCode,
+    },
+    /// A ping came back.
+    RoundTrip {
+        /// On which channel.
+        channel: u16,
+        /// How long it took.
+        rtt: Duration,
+    },
+    /// Nothing was heard on the channel for too long. The owner should close it, and say so.
+    ChannelDead {
+        /// Which.
+        channel: u16,
+    },
+}
+
+/// Why no stream could be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The link has no channel.
+    #[error("the proxy has no channel")]
+    NoChannel,
+    /// As many streams as the link may have are open.
+    #[error("the proxy has too many streams")]
+    TooMany,
+}
+
+/// All streams of one link, over all of its channels, without any IO: no clock, no socket, no task.
+///
+/// - *Getters*: [`writable`](Self::writable), [`has_output`](Self::has_output), [`streams`](Self::streams),
+///   [`next_timeout`](Self::next_timeout).
+/// - *Handle*, what came in from outside: [`add_channel`](Self::add_channel), [`channel_lost`](Self::channel_lost),
+///   [`handle_frame`](Self::handle_frame), [`heard`](Self::heard), [`handle_timeout`](Self::handle_timeout).
+/// - *Commands*, what the owner wants: [`open`](Self::open), [`accept`](Self::accept), [`write`](Self::write),
+///   [`finish`](Self::finish), [`reset`](Self::reset), [`read`](Self::read), [`consume`](Self::consume),
+///   [`consume_end`](Self::consume_end), [`send_message`](Self::send_message).
+/// - *Poll*, after any of these and until they give nothing: [`poll_event`](Self::poll_event) and, for every channel
+///   with [`has_output`](Self::has_output), [`poll_transmit`](Self::poll_transmit).
+///
+/// A stream's frames go out on one channel, the one with the fewest streams when it opens. When that channel is lost
+/// and another lives, the stream moves there, and all that is not known to have arrived goes out again; the receiver
+/// knows by the offsets what it has already.
+#[derive(Debug)]
+pub struct Mux {
+    role: Role,
+    config: MuxConfig,
+    channels: BTreeMap<u16, Channel>,
+    streams: HashMap<u32, Session>,
+    /// The last number we opened a stream under.
+    opened: u32,
+    /// The numbers the peer opened streams under.
+    offered: UsedNumbers,
+    events: VecDeque<MuxEvent>,
+    ignored: u64,
+}
+
+impl Mux {
+    /// A link with no channel yet.
+    pub fn new(role: Role, config: MuxConfig) -> Self {
+        Self {
+            role,
+            config,
+            channels: BTreeMap::new(),
+            streams: HashMap::new(),
+            opened: 0,
+            offered: UsedNumbers::default(),
+            events: VecDeque::new(),
+            ignored: 0,
+        }
+    }
+
+    // Getters.
+
+    /// How many bytes [`write`](Self::write) takes now. After 0, a [`MuxEvent::Writable`] follows.
+    pub fn writable(&mut self, stream: u32) -> usize {
+        let Some(session) = self.streams.get_mut(&stream) else { return 0 };
+        let room = session.send.writable();
+        session.wants_room = room == 0;
+        room
+    }
+
+    /// Whether [`poll_transmit`](Self::poll_transmit) would give something for `channel`.
+    pub fn has_output(&self, channel: u16) -> bool {
+        self.channels.get(&channel).is_some_and(Channel::has_output)
+    }
+
+    /// The channel that a stream's frames go out on.
+    pub fn channel_of(&self, stream: u32) -> Option<u16> {
+        self.streams.get(&stream).map(|session| session.channel)
+    }
+
+    /// How many streams are open.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// How many channels are up.
+    pub fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// How many frames came for streams that were over, and were ignored.
+    pub fn ignored(&self) -> u64 {
+        self.ignored
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.channels.values().map(|channel| channel.next_timeout(&self.config)).min()
+    }
+
+    // Handle.
+
+    /// A channel is up. `id` must not be in use.
+    pub fn add_channel(&mut self, id: u16, now: Instant) {
+        self.channels.insert(id, Channel::new(now));
+    }
+
+    /// A channel is lost. Its streams move to another, or end if there is none.
+    pub fn channel_lost(&mut self, id: u16) {
+        let Some(lost) = self.channels.remove(&id) else { return };
+        let Some(heir) = self.best_channel() else {
+            for (stream, _) in self.streams.drain() {
+                self.events.push_back(MuxEvent::Reset { stream, code: ResetCode::ChannelLost });
+            }
+            return;
+        };
+        for (&stream, session) in self.streams.iter_mut().filter(|(_, session)| session.channel == id) {
+            session.rewind(self.role);
+            session.channel = heir;
+            if let Some(channel) = self.channels.get_mut(&heir) {
+                channel.streams += 1;
+                enqueue(channel, session, stream);
+            }
+        }
+        if let Some(channel) = self.channels.get_mut(&heir) {
+            lost.into_unconfirmed().for_each(|frame| channel.inherit(frame));
+        }
+    }
+
+    /// Bytes came in on `channel`, or it is we who do not read them: either way it is not dead.
+    pub fn heard(&mut self, channel: u16, now: Instant) {
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.heard(now);
+        }
+    }
+
+    /// A frame came in on `channel`.
+    ///
+    /// # Errors
+    /// The peer broke the protocol: close the channel. If one stream was to blame, it is reset.
+    pub fn handle_frame(&mut self, channel: u16, frame: Frame, now: Instant) -> Result<(), ProtocolError> {
+        match frame {
+            Frame::Open(open) => self.on_open(channel, open),
+            Frame::OpenOk { stream, window } => {
+                if self.role != Role::Opener {
+                    return Err(ProtocolError::Unexpected("OPEN_OK"));
+                }
+                self.on_session(stream, "OPEN_OK", |session, events| {
+                    if let State::Asked(_) = session.state {
+                        session.state = State::Agreed;
+                        events.push_back(MuxEvent::Accepted { stream });
+                    }
+                    session.send.acknowledge(0, window)
+                })
+            }
+            Frame::Data { stream, offset, fin, payload } => {
+                self.on_session(stream, "DATA", |session, events| {
+                    if session.recv.insert(offset, payload, fin)? && !session.told_readable {
+                        session.told_readable = true;
+                        events.push_back(MuxEvent::Readable { stream });
+                    }
+                    Ok(())
+                })
+            }
+            Frame::Window { stream, consumed, window } => {
+                self.on_session(stream, "WINDOW", |session, _| session.send.acknowledge(consumed, window))?;
+                self.settle(stream);
+                self.tell_writable(stream);
+                Ok(())
+            }
+            Frame::Reset { stream, code, .. } => {
+                if self.streams.contains_key(&stream) {
+                    self.remove(stream);
+                    self.events.push_back(MuxEvent::Reset { stream, code });
+                } else if self.role == Role::Acceptor {
+                    // It may have been reset before its OPEN was sent; the number is used up all the same.
+                    self.offered.mark(stream)?;
+                } else if !self.was_opened(stream) {
+                    return Err(ProtocolError::NeverOpened("RESET"));
+                }
+                Ok(())
+            }
+            Frame::Blocked { stream, .. } => {
+                self.on_session(stream, "BLOCKED", |session, _| {
+                    session.say.window = true;
+                    Ok(())
+                })?;
+                self.enqueue(stream);
+                Ok(())
+            }
+            Frame::Ping { token } => {
+                if let Some(channel) = self.channels.get_mut(&channel) {
+                    channel.on_ping(token);
+                }
+                Ok(())
+            }
+            Frame::Pong { token } => {
+                let rtt = self.channels.get_mut(&channel).and_then(|channel| channel.on_pong(token, now));
+                self.events.extend(rtt.map(|rtt| MuxEvent::RoundTrip { channel, rtt }));
+                Ok(())
+            }
+            Frame::GoAway { code, .. } => {
+                self.events.push_back(MuxEvent::GoAway { code });
+                Ok(())
+            }
+            Frame::Message(message) => {
+                self.events.push_back(MuxEvent::Message { channel, message });
+                Ok(())
+            }
+            Frame::Hello(_) => Err(ProtocolError::Unexpected("HELLO")),
+            Frame::Challenge { .. } => Err(ProtocolError::Unexpected("CHALLENGE")),
+            Frame::Proof { .. } => Err(ProtocolError::Unexpected("PROOF")),
+            Frame::Welcome(_) => Err(ProtocolError::Unexpected("WELCOME")),
+            // Both belong to features that this side has not offered.
+            Frame::Priority { .. } => Err(ProtocolError::Unexpected("PRIORITY")),
+            Frame::Sync { .. } => Err(ProtocolError::Unexpected("SYNC")),
+        }
+    }
+
+    /// Time has passed: pings are due, or a channel is dead.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for (&id, channel) in &mut self.channels {
+            if !channel.on_timeout(&self.config, now) {
+                self.events.push_back(MuxEvent::ChannelDead { channel: id });
+            }
+        }
+    }
+
+    // Commands.
+
+    /// Opens a stream on the channel that has the fewest.
+    ///
+    /// # Errors
+    /// [`OpenError`], and nothing was opened.
+    pub fn open(&mut self, key: StreamKey, port: u16, user: Option<SocketAddr>) -> Result<u32, OpenError> {
+        if self.streams.len() >= self.config.max_streams || self.opened == u32::MAX {
+            return Err(OpenError::TooMany);
+        }
+        let channel = self.best_channel().ok_or(OpenError::NoChannel)?;
+        self.opened += 1;
+        let window = self.config.window;
+        let open = OpenFrame { stream: self.opened, key, port, priority: NORMAL_PRIORITY, window, user };
+        // The first window may be used before OPEN_OK comes back: a request need not wait a round trip.
+        let mut session = Session::new(State::Asked(open), channel, &self.config, window);
+        session.say.open = true;
+        self.insert(self.opened, session);
+        Ok(self.opened)
+    }
+
+    /// Accepts a stream that the peer [`Opened`](MuxEvent::Opened).
+    pub fn accept(&mut self, stream: u32) {
+        let Some(session) = self.streams.get_mut(&stream) else { return };
+        if let State::Offered = session.state {
+            session.state = State::Agreed;
+            session.say.open_ok = true;
+            self.enqueue(stream);
+        }
+    }
+
+    /// Sends `bytes`, at most as many as [`writable`](Self::writable) said.
+    pub fn write(&mut self, stream: u32, bytes: Bytes) {
+        if let Some(session) = self.streams.get_mut(&stream) {
+            session.send.write(bytes);
+            self.enqueue(stream);
+        }
+    }
+
+    /// Nothing more will be written.
+    pub fn finish(&mut self, stream: u32) {
+        if let Some(session) = self.streams.get_mut(&stream) {
+            session.send.finish();
+            self.enqueue(stream);
+        }
+    }
+
+    /// Ends the stream in both directions, with an error at the other side. No event follows.
+    pub fn reset(&mut self, stream: u32, code: ResetCode) {
+        let Some(session) = self.remove(stream) else { return };
+        let frame = Frame::Reset { stream, code, final_size: session.send.final_size() };
+        self.push_frame(session.channel, frame);
+    }
+
+    /// Moves what came in order to `out`. True if it is the last there will ever be.
+    pub fn read(&mut self, stream: u32, out: &mut VecDeque<Bytes>) -> bool {
+        let Some(session) = self.streams.get_mut(&stream) else { return false };
+        session.told_readable = false;
+        session.recv.read(out)
+    }
+
+    /// What was read has left this process: its bytes count as received, and the peer may send as many more.
+    pub fn consume(&mut self, stream: u32, bytes: u64) {
+        let Some(session) = self.streams.get_mut(&stream) else { return };
+        session.recv.consume(bytes);
+        if session.recv.update_due() {
+            session.say.window = true;
+            self.enqueue(stream);
+        }
+    }
+
+    /// The end was passed on too, after all bytes.
+    pub fn consume_end(&mut self, stream: u32) {
+        let Some(session) = self.streams.get_mut(&stream) else { return };
+        if session.recv.consume_end() {
+            session.say.window = true;
+            self.enqueue(stream);
+            self.settle(stream);
+        }
+    }
+
+    /// Says something about the link itself.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Backlog`] if the peer does not read what it is told: close the channel.
+    pub fn send_message(&mut self, channel: u16, message: TunnelMessage) -> Result<(), ProtocolError> {
+        self.channels
+            .get_mut(&channel)
+            .map_or(Ok(()), |channel| channel.push_message(Frame::Message(message)))
+    }
+
+    /// Tells the peer, on every channel, that there will be nothing new.
+    pub fn go_away(&mut self, code: ResetCode) {
+        let last_stream = self.opened;
+        for channel in self.channels.values_mut() {
+            channel.frames.push_back(Frame::GoAway { last_stream, code });
+        }
+    }
+
+    // Poll.
+
+    /// The next thing the owner should know.
+    pub fn poll_event(&mut self) -> Option<MuxEvent> {
+        self.events.pop_front()
+    }
+
+    /// The next frame for `channel`: control first, then the streams in turn, each as many bytes as the others.
+    pub fn poll_transmit(&mut self, id: u16) -> Option<Frame> {
+        let channel = self.channels.get_mut(&id)?;
+        if let Some(frame) = channel.poll_frame() {
+            return Some(frame);
+        }
+        while let Some(&stream) = channel.control.front() {
+            if let Some(session) = self.streams.get_mut(&stream) {
+                if let Some(frame) = session.poll_say(stream) {
+                    return Some(frame);
+                }
+                session.in_control = false;
+            }
+            channel.control.pop_front();
+        }
+        self.poll_data(id)
+    }
+
+    /// Deficit round robin (Shreedhar and Varghese, 1995): a turn is worth [`CHUNK`] bytes, so that a stream of small
+    /// messages gets as many bytes as one of large ones.
+    fn poll_data(&mut self, id: u16) -> Option<Frame> {
+        let channel = self.channels.get_mut(&id)?;
+        while let Some(stream) = channel.data.pop_front() {
+            let Some(session) = self.streams.get_mut(&stream) else { continue };
+            if session.deficit == 0 {
+                session.deficit = CHUNK;
+            }
+            let Some(piece) = session.send.take() else {
+                session.in_data = false;
+                session.deficit = 0;
+                continue;
+            };
+            session.deficit = session.deficit.saturating_sub(piece.payload.len());
+            if !session.send.has_output() {
+                session.in_data = false;
+                session.deficit = 0;
+            } else if session.deficit == 0 {
+                channel.data.push_back(stream);
+            } else {
+                channel.data.push_front(stream);
+            }
+            self.tell_writable(stream);
+            return Some(Frame::Data {
+                stream,
+                offset: piece.offset,
+                fin: piece.fin,
+                payload: piece.payload,
+            });
+        }
+        None
+    }
+
+    // What these have in common.
+
+    fn on_open(&mut self, channel: u16, open: OpenFrame) -> Result<(), ProtocolError> {
+        if self.role != Role::Acceptor {
+            return Err(ProtocolError::Unexpected("OPEN"));
+        }
+        let stream = open.stream;
+        if !self.offered.mark(stream)? {
+            // Said again because its channel died before our answer came through.
+            if let Some(session) = self.streams.get_mut(&stream)
+                && let State::Agreed = session.state
+            {
+                session.say.open_ok = true;
+                self.enqueue(stream);
+            }
+            return Ok(());
+        }
+        if self.streams.len() >= self.config.max_streams {
+            self.push_frame(channel, Frame::Reset { stream, code: ResetCode::Limit, final_size: 0 });
+            return Ok(());
+        }
+        let session = Session::new(State::Offered, channel, &self.config, open.window);
+        self.insert(stream, session);
+        self.events.push_back(MuxEvent::Opened(open));
+        Ok(())
+    }
+
+    /// Lets `act` handle a frame for an open stream. One for a stream that is over is counted and forgotten.
+    fn on_session(
+        &mut self,
+        stream: u32,
+        frame: &'static str,
+        act: impl FnOnce(&mut Session, &mut VecDeque<MuxEvent>) -> Result<(), ProtocolError>,
+    ) -> Result<(), ProtocolError> {
+        let Some(session) = self.streams.get_mut(&stream) else {
+            self.ignored += 1;
+            return if self.was_opened(stream) { Ok(()) } else { Err(ProtocolError::NeverOpened(frame)) };
+        };
+        act(session, &mut self.events).inspect_err(|_| {
+            self.reset(stream, ResetCode::Protocol);
+            self.events.push_back(MuxEvent::Reset { stream, code: ResetCode::Protocol });
+        })
+    }
+
+    fn was_opened(&self, stream: u32) -> bool {
+        match self.role {
+            Role::Opener => (1..=self.opened).contains(&stream),
+            Role::Acceptor => self.offered.contains(stream),
+        }
+    }
+
+    fn best_channel(&self) -> Option<u16> {
+        self.channels.iter().min_by_key(|(_, channel)| channel.streams).map(|(&id, _)| id)
+    }
+
+    fn insert(&mut self, stream: u32, session: Session) {
+        if let Some(channel) = self.channels.get_mut(&session.channel) {
+            channel.streams += 1;
+        }
+        self.streams.insert(stream, session);
+        self.enqueue(stream);
+    }
+
+    fn remove(&mut self, stream: u32) -> Option<Session> {
+        let session = self.streams.remove(&stream)?;
+        if let Some(channel) = self.channels.get_mut(&session.channel) {
+            channel.streams -= 1;
+        }
+        Some(session)
+    }
+
+    fn push_frame(&mut self, channel: u16, frame: Frame) {
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.frames.push_back(frame);
+        }
+    }
+
+    fn enqueue(&mut self, stream: u32) {
+        if let Some(session) = self.streams.get_mut(&stream)
+            && let Some(channel) = self.channels.get_mut(&session.channel)
+        {
+            enqueue(channel, session, stream);
+        }
+    }
+
+    fn tell_writable(&mut self, stream: u32) {
+        if let Some(session) = self.streams.get_mut(&stream)
+            && session.wants_room
+            && session.send.writable() > 0
+        {
+            session.wants_room = false;
+            self.events.push_back(MuxEvent::Writable { stream });
+        }
+    }
+
+    /// Lets a stream go once both directions are done at both ends.
+    fn settle(&mut self, stream: u32) {
+        if !self.streams.get(&stream).is_some_and(Session::is_done) {
+            return;
+        }
+        if let Some(mut session) = self.remove(stream) {
+            while let Some(frame) = session.poll_say(stream) {
+                self.push_frame(session.channel, frame);
+            }
+            self.events.push_back(MuxEvent::Closed { stream });
+        }
+    }
+}
+
+/// Puts a stream into its channel's queues, once.
+fn enqueue(channel: &mut Channel, session: &mut Session, stream: u32) {
+    let say = session.say;
+    if (say.open || say.open_ok || say.window) && !session.in_control {
+        session.in_control = true;
+        channel.control.push_back(stream);
+    }
+    if session.send.has_output() && !session.in_data {
+        session.in_data = true;
+        channel.data.push_back(stream);
+    }
+}

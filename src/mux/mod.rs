@@ -1,0 +1,27 @@
+//! The multiplexer without IO: many streams over the channels of one link.
+//!
+//! Nothing in this room knows of a socket, a task or a clock: bytes, frames and the time come in by argument, frames
+//! and [events](MuxEvent) go out by polling. Two of them wired together in a test run a whole conversation, with any
+//! fault, in no time at all.
+
+mod channel;
+mod error;
+mod limits;
+mod link;
+mod numbers;
+mod recv;
+mod send;
+mod session;
+
+pub use error::ProtocolError;
+pub use limits::{CHUNK, MuxConfig};
+pub use link::{Mux, MuxEvent, OpenError};
+
+/// Which side of a link this is. Only the server opens streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The server.
+    Opener,
+    /// The proxy.
+    Acceptor,
+}

@@ -1,0 +1,220 @@
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{
+    error::ProtocolError,
+    limits::{MAX_PIECES_AHEAD, MAX_PIECES_READY},
+};
+
+/// The receiving half of a stream: puts pieces in order again, and gives credit for what was passed on.
+///
+/// ```text
+///      consumed        next              limit
+/// ─────────┼─────────────┼─────────────────┼──────► offset
+///  gone on │ ready       │ pieces ahead of │ refused
+///          │ (in order)  │ a gap           │
+/// ```
+#[derive(Debug)]
+pub(super) struct RecvBuffer {
+    ready: VecDeque<Bytes>,
+    ahead: BTreeMap<u64, Bytes>,
+    next: u64,
+    consumed: u64,
+    /// What the peer was told last.
+    limit: u64,
+    window: u32,
+    /// Whether the limit is enforced: a text peer knows none.
+    enforced: bool,
+    final_size: Option<u64>,
+    end: End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    /// Every byte and the end are here.
+    Whole,
+    /// They have been passed on.
+    Consumed,
+}
+
+impl RecvBuffer {
+    pub(super) fn new(window: u32, enforced: bool) -> Self {
+        Self {
+            ready: VecDeque::new(),
+            ahead: BTreeMap::new(),
+            next: 0,
+            consumed: 0,
+            limit: window.into(),
+            window,
+            enforced,
+            final_size: None,
+            end: End::Open,
+        }
+    }
+
+    /// Takes a piece in. `Ok(true)` if there is something new to pass on.
+    pub(super) fn insert(
+        &mut self,
+        offset: u64,
+        mut payload: Bytes,
+        fin: bool,
+    ) -> Result<bool, ProtocolError> {
+        let end = offset.checked_add(payload.len() as u64).ok_or(ProtocolError::Overflow)?;
+        if self.enforced && end > self.limit {
+            return Err(ProtocolError::BeyondWindow);
+        }
+        match self.final_size {
+            Some(size) if end > size || (fin && end != size) => return Err(ProtocolError::FinalSize),
+            None if fin => {
+                let last =
+                    self.ahead.last_key_value().map_or(self.next, |(at, piece)| at + piece.len() as u64);
+                if last.max(self.next) > end {
+                    return Err(ProtocolError::FinalSize);
+                }
+                self.final_size = Some(end);
+            }
+            _ => {}
+        }
+        let before = (self.next, self.end);
+        if offset > self.next {
+            self.keep_ahead(offset, payload)?;
+        } else if end > self.next {
+            payload.advance(usize::try_from(self.next - offset).unwrap_or(usize::MAX));
+            self.append(payload);
+            self.close_gaps();
+        }
+        if self.end == End::Open && self.final_size == Some(self.next) {
+            self.end = End::Whole;
+        }
+        Ok(before != (self.next, self.end))
+    }
+
+    fn append(&mut self, payload: Bytes) {
+        self.next += payload.len() as u64;
+        self.ready.push_back(payload);
+        if self.ready.len() > MAX_PIECES_READY {
+            // A peer that sends single bytes would make us keep a hundred bytes for each: join them.
+            let mut joined = BytesMut::with_capacity(self.ready.iter().map(Bytes::len).sum());
+            self.ready.drain(..).for_each(|piece| joined.extend_from_slice(&piece));
+            self.ready.push_back(joined.freeze());
+        }
+    }
+
+    fn keep_ahead(&mut self, offset: u64, payload: Bytes) -> Result<(), ProtocolError> {
+        if payload.is_empty() {
+            return Ok(());
+        }
+        if self.ahead.len() >= MAX_PIECES_AHEAD {
+            return Err(ProtocolError::Fragmented);
+        }
+        // Two pieces at one offset: the longer one says all that the shorter does.
+        let longest = self.ahead.entry(offset).or_default();
+        if longest.len() < payload.len() {
+            *longest = payload;
+        }
+        Ok(())
+    }
+
+    fn close_gaps(&mut self) {
+        while let Some(entry) = self.ahead.first_entry() {
+            if *entry.key() > self.next {
+                break;
+            }
+            let (offset, mut piece) = entry.remove_entry();
+            let known = usize::try_from(self.next - offset).unwrap_or(usize::MAX);
+            if known < piece.len() {
+                piece.advance(known);
+                self.append(piece);
+            }
+        }
+    }
+
+    /// Moves what is in order to `out`. True if that was all there will ever be.
+    pub(super) fn read(&mut self, out: &mut VecDeque<Bytes>) -> bool {
+        out.append(&mut self.ready);
+        self.end != End::Open
+    }
+
+    /// The reader has passed `bytes` more on.
+    pub(super) fn consume(&mut self, bytes: u64) {
+        self.consumed += bytes;
+        debug_assert!(self.consumed <= self.next, "consumed what never came");
+    }
+
+    /// The reader has passed the end on. True the first time.
+    pub(super) fn consume_end(&mut self) -> bool {
+        let whole = self.end == End::Whole && self.consumed == self.next;
+        if whole {
+            self.end = End::Consumed;
+        }
+        whole
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.end == End::Consumed
+    }
+
+    /// Whether enough was passed on since the last WINDOW to say so: a quarter of the window, at most 128 KiB, so
+    /// that the sender's buffers come back while they are still in its cache.
+    pub(super) fn update_due(&self) -> bool {
+        let progress = self.consumed + u64::from(self.window) - self.limit;
+        progress >= u64::from((self.window / 4).clamp(1, 128 * 1024))
+    }
+
+    /// What a WINDOW frame says now: all that was consumed (the end counts as one more byte), and the window.
+    pub(super) fn advertise(&mut self) -> (u64, u32) {
+        self.limit = self.limit.max(self.consumed + u64::from(self.window));
+        (self.consumed + u64::from(self.end == End::Consumed), self.window)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(recv: &mut RecvBuffer) -> (String, bool) {
+        let mut out = VecDeque::new();
+        let end = recv.read(&mut out);
+        (out.iter().map(|piece| String::from_utf8_lossy(piece).into_owned()).collect(), end)
+    }
+
+    #[test]
+    fn pieces_come_out_in_order_whatever_way_they_came_in() {
+        let mut recv = RecvBuffer::new(100, true);
+        assert_eq!(recv.insert(4, Bytes::from_static(b"ef"), true), Ok(false));
+        assert_eq!(recv.insert(2, Bytes::from_static(b"cde"), false), Ok(false));
+        assert_eq!(recv.insert(0, Bytes::from_static(b"abc"), false), Ok(true));
+        assert_eq!(text(&mut recv), ("abcdef".into(), true));
+        assert_eq!(recv.insert(1, Bytes::from_static(b"bcd"), false), Ok(false));
+    }
+
+    #[test]
+    fn a_hostile_sender_is_refused() {
+        let some = || Bytes::from_static(b"abcd");
+        let mut recv = RecvBuffer::new(10, true);
+        assert_eq!(recv.insert(7, some(), false), Err(ProtocolError::BeyondWindow));
+        assert_eq!(recv.insert(u64::MAX - 1, some(), false), Err(ProtocolError::Overflow));
+        assert_eq!(recv.insert(4, some(), false), Ok(false));
+        assert_eq!(recv.insert(0, Bytes::from_static(b"ab"), true), Err(ProtocolError::FinalSize));
+        assert_eq!(recv.insert(0, some(), false), Ok(true));
+        assert_eq!(recv.insert(8, Bytes::new(), true), Ok(true));
+        assert_eq!(recv.insert(9, Bytes::new(), true), Err(ProtocolError::FinalSize));
+        assert_eq!(recv.insert(8, Bytes::from_static(b"x"), false), Err(ProtocolError::FinalSize));
+        let mut recv = RecvBuffer::new(1 << 20, true);
+        let flood = (0..).map(|n| recv.insert(1 + 2 * n, Bytes::from_static(b"x"), false));
+        assert_eq!(flood.take_while(Result::is_ok).count(), MAX_PIECES_AHEAD);
+    }
+
+    #[test]
+    fn the_end_counts_as_a_byte() {
+        let mut recv = RecvBuffer::new(10, true);
+        recv.insert(0, Bytes::from_static(b"ab"), true).unwrap();
+        assert!(!recv.consume_end());
+        recv.consume(2);
+        assert_eq!(recv.advertise(), (2, 10));
+        assert!(recv.consume_end() && !recv.consume_end());
+        assert_eq!(recv.advertise(), (3, 10));
+    }
+}

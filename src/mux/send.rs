@@ -1,0 +1,220 @@
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{
+    error::ProtocolError,
+    limits::{CHUNK, MIN_CHARGE, SEND_AHEAD},
+};
+
+/// The sending half of a stream: bytes that were written here and are not yet known to have left the receiver.
+///
+/// ```text
+///        acked        sent          written      limit
+/// ─────────┼────────────┼──────────────┼────────────┼──────► offset
+///  let go  │ on the way │ not sent yet │ may come   │ no credit
+/// ```
+///
+/// Exactly `acked..written` is kept: when a channel dies, [`rewind`](Self::rewind) makes it go out again.
+#[derive(Debug)]
+pub(super) struct SendBuffer {
+    chunks: VecDeque<(u64, Bytes)>,
+    /// Index of the chunk that holds `sent`, or just before it.
+    cursor: usize,
+    acked: u64,
+    sent: u64,
+    /// The highest offset that was ever sent; `sent` falls back when a channel is lost, this never does.
+    high: u64,
+    written: u64,
+    limit: u64,
+    /// Bookkeeping beyond the bytes themselves, for chunks smaller than [`MIN_CHARGE`].
+    surcharge: u64,
+    end: End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    Wanted,
+    Sent,
+    Acked,
+}
+
+/// What [`SendBuffer::take`] gives out: the payload of one DATA frame.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) offset: u64,
+    pub(super) payload: Bytes,
+    pub(super) fin: bool,
+}
+
+impl SendBuffer {
+    pub(super) fn new(limit: u64) -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            cursor: 0,
+            acked: 0,
+            sent: 0,
+            high: 0,
+            written: 0,
+            limit,
+            surcharge: 0,
+            end: End::Open,
+        }
+    }
+
+    /// How many bytes may be written now: bounded by the peer's credit, and by how far ahead of the channel it helps.
+    pub(super) fn writable(&self) -> usize {
+        if self.end != End::Open {
+            return 0;
+        }
+        let ahead = self.written - self.sent + self.surcharge;
+        let room = (self.limit - self.written.min(self.limit)).min(SEND_AHEAD.saturating_sub(ahead));
+        usize::try_from(room).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn write(&mut self, bytes: Bytes) {
+        debug_assert!(self.end == End::Open, "written after the end");
+        debug_assert!(bytes.len() as u64 <= self.limit - self.written, "written without credit");
+        if bytes.is_empty() {
+            return;
+        }
+        let len = bytes.len() as u64;
+        self.surcharge += MIN_CHARGE.saturating_sub(len);
+        self.chunks.push_back((self.written, bytes));
+        self.written += len;
+    }
+
+    pub(super) fn finish(&mut self) {
+        if self.end == End::Open {
+            self.end = End::Wanted;
+        }
+    }
+
+    /// Whether [`take`](Self::take) would give something.
+    pub(super) fn has_output(&self) -> bool {
+        self.sent < self.written || self.end == End::Wanted
+    }
+
+    /// Whether the peer has everything, the end included.
+    pub(super) fn is_done(&self) -> bool {
+        self.end == End::Acked
+    }
+
+    pub(super) fn final_size(&self) -> u64 {
+        self.high
+    }
+
+    /// The next piece to send, at most [`CHUNK`] bytes. The end rides on the last one.
+    pub(super) fn take(&mut self) -> Option<Piece> {
+        if !self.has_output() {
+            return None;
+        }
+        let offset = self.sent;
+        let mut payload = Bytes::new();
+        if self.sent < self.written {
+            while self.chunk_end(self.cursor) <= self.sent {
+                self.cursor += 1;
+            }
+            let (start, chunk) = &self.chunks[self.cursor];
+            // A chunk is at most as long as what one read gave, so this index always fits.
+            let from = usize::try_from(self.sent - start).unwrap_or(usize::MAX);
+            payload = chunk.slice(from..chunk.len().min(from + CHUNK));
+            self.sent += payload.len() as u64;
+            self.high = self.high.max(self.sent);
+        }
+        let fin = self.end == End::Wanted && self.sent == self.written;
+        if fin {
+            self.end = End::Sent;
+        }
+        Some(Piece { offset, payload, fin })
+    }
+
+    fn chunk_end(&self, index: usize) -> u64 {
+        let (start, chunk) = &self.chunks[index];
+        start + chunk.len() as u64
+    }
+
+    /// The peer has passed on all below `consumed` and takes `window` more. The end counts as one byte.
+    pub(super) fn acknowledge(&mut self, consumed: u64, window: u32) -> Result<(), ProtocolError> {
+        let end_consumed = self.end_was_sent() && consumed == self.written + 1;
+        let bytes = if end_consumed { self.written } else { consumed };
+        if bytes > self.high {
+            return Err(ProtocolError::AckBeyondSent);
+        }
+        let limit = consumed.checked_add(window.into()).ok_or(ProtocolError::Overflow)?;
+        // Frames of different channels overtake each other: an older acknowledgement changes nothing.
+        self.limit = self.limit.max(limit);
+        if bytes > self.acked {
+            self.acked = bytes;
+            self.sent = self.sent.max(bytes);
+            while self.chunks.front().is_some_and(|(start, chunk)| start + chunk.len() as u64 <= bytes) {
+                let released = self.chunks.pop_front().map_or(0, |(_, chunk)| chunk.len() as u64);
+                self.surcharge -= MIN_CHARGE.saturating_sub(released);
+                self.cursor = self.cursor.saturating_sub(1);
+            }
+        }
+        if end_consumed {
+            self.end = End::Acked;
+        }
+        Ok(())
+    }
+
+    fn end_was_sent(&self) -> bool {
+        // After a rewind the end is `Wanted` again, but the peer may have seen the first one.
+        matches!(self.end, End::Wanted | End::Sent | End::Acked) && self.high == self.written
+    }
+
+    /// Makes everything that is not acknowledged go out again.
+    pub(super) fn rewind(&mut self) {
+        self.sent = self.acked;
+        self.cursor = 0;
+        if self.end == End::Sent {
+            self.end = End::Wanted;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_acknowledged_goes_out_again() {
+        let mut send = SendBuffer::new(100);
+        send.write(Bytes::from_static(b"abc"));
+        send.write(Bytes::from_static(b"def"));
+        send.finish();
+        assert_eq!(send.take().unwrap().payload, "abc");
+        let last = send.take().unwrap();
+        assert_eq!((last.offset, last.fin), (3, true));
+        assert!(send.take().is_none());
+        send.acknowledge(4, 100).unwrap();
+        send.rewind();
+        let again = send.take().unwrap();
+        assert_eq!((again.offset, &again.payload[..], again.fin), (4, &b"ef"[..], true));
+        send.acknowledge(7, 100).unwrap();
+        assert!(send.is_done());
+    }
+
+    #[test]
+    fn acknowledging_what_was_never_sent_is_refused() {
+        let mut send = SendBuffer::new(100);
+        send.write(Bytes::from_static(b"abc"));
+        assert_eq!(send.acknowledge(1, 100), Err(ProtocolError::AckBeyondSent));
+        send.take();
+        assert_eq!(send.acknowledge(4, 100), Err(ProtocolError::AckBeyondSent));
+        assert_eq!(send.acknowledge(3, 100), Ok(()));
+    }
+
+    #[test]
+    fn single_bytes_are_charged_for_their_bookkeeping() {
+        let mut send = SendBuffer::new(1 << 20);
+        let mut written = 0;
+        while send.writable() > 0 {
+            send.write(Bytes::from_static(b"x"));
+            written += 1;
+        }
+        assert!(written <= SEND_AHEAD / MIN_CHARGE, "{written}");
+    }
+}

@@ -1,0 +1,365 @@
+//! Two muxes wired back to back over a network that a script cuts, in virtual time: whatever happens, every byte
+//! arrives once and in order, or the stream ends with an error at both ends, and nothing is left behind.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use underpass::{
+    ids::{StreamKey, UserChannelId},
+    mux::{Mux, MuxConfig, MuxEvent, Role},
+    wire::{Frame, ResetCode},
+};
+
+const SIDES: [usize; 2] = [0, 1];
+
+#[derive(Debug, Clone)]
+enum Op {
+    Open,
+    Write {
+        side: usize,
+        stream: usize,
+        len: usize,
+    },
+    Finish {
+        side: usize,
+        stream: usize,
+    },
+    Consume {
+        side: usize,
+        stream: usize,
+        len: u64,
+    },
+    Reset {
+        side: usize,
+        stream: usize,
+    },
+    Transmit {
+        side: usize,
+        channel: usize,
+        frames: usize,
+    },
+    Deliver {
+        side: usize,
+        channel: usize,
+        frames: usize,
+    },
+    AddChannel,
+    /// The channel carries nothing more. Each side notices when the script says so.
+    Cut {
+        channel: usize,
+    },
+    Notice {
+        side: usize,
+        channel: usize,
+    },
+    Pass {
+        ms: u64,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let side = 0..2usize;
+    let stream = 0..8usize;
+    let channel = 0..4usize;
+    prop_oneof![
+        2 => Just(Op::Open),
+        8 => (side.clone(), stream.clone(), 0..3000usize).prop_map(|(side, stream, len)| Op::Write { side, stream, len }),
+        2 => (side.clone(), stream.clone()).prop_map(|(side, stream)| Op::Finish { side, stream }),
+        6 => (side.clone(), stream.clone(), 0..3000u64).prop_map(|(side, stream, len)| Op::Consume { side, stream, len }),
+        1 => (side.clone(), stream).prop_map(|(side, stream)| Op::Reset { side, stream }),
+        8 => (side.clone(), channel.clone(), 1..8usize).prop_map(|(side, channel, frames)| Op::Transmit { side, channel, frames }),
+        8 => (side.clone(), channel.clone(), 1..8usize).prop_map(|(side, channel, frames)| Op::Deliver { side, channel, frames }),
+        1 => Just(Op::AddChannel),
+        1 => channel.clone().prop_map(|channel| Op::Cut { channel }),
+        2 => (side, channel).prop_map(|(side, channel)| Op::Notice { side, channel }),
+        1 => (0..2000u64).prop_map(|ms| Op::Pass { ms }),
+    ]
+}
+
+/// One end's view of one stream.
+#[derive(Debug, Default)]
+struct End {
+    written: u64,
+    finished: bool,
+    unread: VecDeque<Bytes>,
+    received: u64,
+    saw_end: bool,
+    told_end: bool,
+    over: Option<Result<(), ResetCode>>,
+}
+
+#[derive(Debug, Default)]
+struct Cable {
+    /// What is on its way to each side.
+    to: [VecDeque<Frame>; 2],
+    cut: bool,
+    noticed: [bool; 2],
+}
+
+struct World {
+    now: Instant,
+    mux: [Mux; 2],
+    cables: Vec<Cable>,
+    streams: Vec<u32>,
+    ends: [HashMap<u32, End>; 2],
+}
+
+/// The byte at `offset` of what `side` sends on `stream`: any loss, repetition or exchange shows.
+fn byte(side: usize, stream: u32, offset: u64) -> u8 {
+    let mixed =
+        (offset + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (u64::from(stream) << 32) ^ (side as u64) << 63;
+    (mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 56) as u8
+}
+
+impl World {
+    fn new() -> Self {
+        let config = MuxConfig { window: 4096, ..MuxConfig::default() };
+        let mut world = Self {
+            now: Instant::now(),
+            mux: [Mux::new(Role::Opener, config.clone()), Mux::new(Role::Acceptor, config)],
+            cables: Vec::new(),
+            streams: Vec::new(),
+            ends: [HashMap::new(), HashMap::new()],
+        };
+        world.add_channel();
+        world.add_channel();
+        world
+    }
+
+    fn add_channel(&mut self) {
+        if self.cables.len() < 6 {
+            let id = self.cables.len() as u16;
+            self.mux.iter_mut().for_each(|mux| mux.add_channel(id, self.now));
+            self.cables.push(Cable::default());
+        }
+    }
+
+    /// A link that lost every channel is over: its owner lets go of it.
+    fn is_dead(&self) -> bool {
+        SIDES.iter().any(|&side| self.mux[side].channels() == 0)
+    }
+
+    fn pick(&self, stream: usize) -> Option<u32> {
+        (!self.streams.is_empty()).then(|| self.streams[stream % self.streams.len()])
+    }
+
+    fn run(&mut self, op: Op) {
+        let live = |world: &Self, channel: usize| channel % world.cables.len();
+        match op {
+            Op::Open => {
+                let key = StreamKey::new(UserChannelId::new(1), self.streams.len() as u32 + 1);
+                if let Ok(stream) = self.mux[0].open(key, 80, None) {
+                    self.streams.push(stream);
+                    self.ends[0].insert(stream, End::default());
+                }
+            }
+            Op::Write { side, stream, len } => {
+                let Some(stream) = self.pick(stream) else { return };
+                let room = self.mux[side].writable(stream);
+                let Some(end) =
+                    self.ends[side].get_mut(&stream).filter(|end| !end.finished && end.over.is_none())
+                else {
+                    return;
+                };
+                let from = end.written;
+                end.written += len.min(room) as u64;
+                let bytes: Vec<u8> = (from..end.written).map(|offset| byte(side, stream, offset)).collect();
+                self.mux[side].write(stream, bytes.into());
+            }
+            Op::Finish { side, stream } => {
+                let Some(stream) = self.pick(stream) else { return };
+                if let Some(end) = self.ends[side].get_mut(&stream) {
+                    end.finished = true;
+                    self.mux[side].finish(stream);
+                }
+            }
+            Op::Consume { side, stream, len } => {
+                if let Some(stream) = self.pick(stream) {
+                    self.consume(side, stream, len);
+                }
+            }
+            Op::Reset { side, stream } => {
+                let Some(stream) = self.pick(stream) else { return };
+                if let Some(end) = self.ends[side].get_mut(&stream).filter(|end| end.over.is_none()) {
+                    end.over = Some(Err(ResetCode::Killed));
+                    self.mux[side].reset(stream, ResetCode::Killed);
+                }
+            }
+            Op::Transmit { side, channel, frames } => self.transmit(side, live(self, channel), frames),
+            Op::Deliver { side, channel, frames } => self.deliver(side, live(self, channel), frames),
+            Op::AddChannel => self.add_channel(),
+            Op::Cut { channel } => {
+                let channel = live(self, channel);
+                self.cables[channel].cut = true;
+                self.cables[channel].to.iter_mut().for_each(VecDeque::clear);
+            }
+            Op::Notice { side, channel } => self.notice(side, live(self, channel)),
+            Op::Pass { ms } => {
+                self.now += Duration::from_millis(ms);
+                for side in SIDES {
+                    for channel in 0..self.cables.len() as u16 {
+                        self.mux[side].heard(channel, self.now);
+                    }
+                    self.mux[side].handle_timeout(self.now);
+                }
+            }
+        }
+        SIDES.iter().for_each(|&side| self.events(side));
+    }
+
+    fn notice(&mut self, side: usize, channel: usize) {
+        let cable = &mut self.cables[channel];
+        if cable.cut && !cable.noticed[side] {
+            cable.noticed[side] = true;
+            self.mux[side].channel_lost(channel as u16);
+        }
+    }
+
+    fn transmit(&mut self, side: usize, channel: usize, frames: usize) {
+        for _ in 0..frames {
+            let Some(frame) = self.mux[side].poll_transmit(channel as u16) else { return };
+            if !self.cables[channel].cut {
+                self.cables[channel].to[1 - side].push_back(frame);
+            }
+        }
+    }
+
+    fn deliver(&mut self, side: usize, channel: usize, frames: usize) {
+        for _ in 0..frames {
+            if self.cables[channel].noticed[side] {
+                return;
+            }
+            let Some(frame) = self.cables[channel].to[side].pop_front() else { return };
+            self.mux[side]
+                .handle_frame(channel as u16, frame, self.now)
+                .expect("an honest peer breaks no rule");
+            self.events(side);
+        }
+    }
+
+    fn consume(&mut self, side: usize, stream: u32, len: u64) {
+        let Some(end) = self.ends[side].get_mut(&stream).filter(|end| end.over.is_none()) else { return };
+        end.saw_end |= self.mux[side].read(stream, &mut end.unread);
+        let mut left = len;
+        while let Some(mut piece) = end.unread.pop_front() {
+            let part = piece.split_to(piece.len().min(left as usize));
+            for &got in &part {
+                assert_eq!(got, byte(1 - side, stream, end.received), "stream {stream} at {}", end.received);
+                end.received += 1;
+            }
+            left -= part.len() as u64;
+            self.mux[side].consume(stream, part.len() as u64);
+            if !piece.is_empty() {
+                end.unread.push_front(piece);
+                break;
+            }
+        }
+        if end.saw_end && end.unread.is_empty() && !end.told_end {
+            end.told_end = true;
+            self.mux[side].consume_end(stream);
+        }
+    }
+
+    fn events(&mut self, side: usize) {
+        while let Some(event) = self.mux[side].poll_event() {
+            match event {
+                MuxEvent::Opened(open) => {
+                    self.ends[side].insert(open.stream, End::default());
+                    self.mux[side].accept(open.stream);
+                }
+                MuxEvent::Reset { stream, code } => {
+                    self.ends[side].get_mut(&stream).unwrap().over = Some(Err(code));
+                }
+                MuxEvent::Closed { stream } => {
+                    self.ends[side].get_mut(&stream).unwrap().over.get_or_insert(Ok(()));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Lets everything finish: all cuts are noticed, everybody reads and ends.
+    fn settle(&mut self) {
+        for channel in 0..self.cables.len() {
+            SIDES.iter().for_each(|&side| self.notice(side, channel));
+        }
+        SIDES.iter().for_each(|&side| self.events(side));
+        if self.is_dead() {
+            return;
+        }
+        for _ in 0..200 {
+            for side in SIDES {
+                for &stream in &self.streams.clone() {
+                    self.consume(side, stream, u64::MAX);
+                    if let Some(end) = self.ends[side].get_mut(&stream) {
+                        end.finished = true;
+                        self.mux[side].finish(stream);
+                    }
+                }
+                for channel in 0..self.cables.len() {
+                    self.transmit(side, channel, 1000);
+                    self.deliver(1 - side, channel, 1000);
+                }
+                self.events(side);
+            }
+        }
+    }
+
+    fn check(&self) {
+        if self.is_dead() {
+            return;
+        }
+        for side in SIDES {
+            assert_eq!(self.mux[side].streams(), 0, "streams left at side {side}");
+        }
+        for &stream in &self.streams {
+            let [opener, acceptor] = SIDES.map(|side| self.ends[side].get(&stream));
+            let Some(opener) = opener else { unreachable!() };
+            match (opener.over, acceptor.map(|end| end.over)) {
+                (Some(Ok(())), Some(Some(Ok(())))) => {
+                    let acceptor = acceptor.unwrap();
+                    assert_eq!(opener.written, acceptor.received);
+                    assert_eq!(acceptor.written, opener.received);
+                }
+                // Reset before its OPEN was sent: the other side never heard of it.
+                (Some(Err(_)), None) => {}
+                (Some(Err(_)), Some(Some(Err(_)))) => {}
+                // One side had every byte of both directions when the other reset it: that is no loss.
+                (Some(a), Some(Some(b))) => {
+                    let acceptor = acceptor.unwrap();
+                    let whole = if a.is_ok() { opener } else { acceptor };
+                    let other = if a.is_ok() { acceptor } else { opener };
+                    assert!(a.is_ok() != b.is_ok());
+                    assert_eq!(whole.received, other.written);
+                }
+                (a, b) => panic!("stream {stream} never ended: {a:?} {b:?}"),
+            }
+        }
+    }
+}
+
+fn cases() -> u32 {
+    std::env::var("UNDERPASS_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_byte_arrives_once_or_both_ends_see_an_error(ops in prop::collection::vec(op(), 1..150)) {
+        let mut world = World::new();
+        for op in ops {
+            world.run(op);
+            if world.is_dead() {
+                break;
+            }
+        }
+        world.settle();
+        world.check();
+    }
+}
