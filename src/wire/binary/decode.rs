@@ -1,0 +1,250 @@
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    str,
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{
+    COPY_BELOW, DATA_HEADER, FLAG, FrameError, FrameType, HEADER, MAX_FRAME, MAX_OFFSET, MAX_PRIORITY,
+    STATE_BITS, SYNC_ENTRY,
+};
+use crate::{
+    ids::{StreamKey, UserChannelId},
+    wire::{Frame, Hello, HelloMode, OpenFrame, ResetCode, SyncEntry, TunnelMessage, Welcome},
+};
+
+/// Takes one whole frame off the front of `buf`; `None` until all of it is there, and then nothing is taken.
+///
+/// A header is judged as soon as its 8 bytes are there, so a body that is longer than `max_body` bytes or of no length
+/// that its type has is refused before any of it is waited for. A payload of 8 KiB or more shares the memory of `buf`.
+///
+/// # Errors
+///
+/// [`FrameError`] says what is wrong with the frame at the front. `buf` is as it was, and the connection is of no more
+/// use.
+pub fn decode(buf: &mut BytesMut, max_body: usize) -> Result<Option<Frame>, FrameError> {
+    let Some(header) = Header::read(buf)? else { return Ok(None) };
+    let Header { kind, flagged, len } = header;
+    if len > max_body || !kind.takes(flagged, len) {
+        return Err(FrameError::Length { kind, len });
+    }
+    let end = HEADER + len;
+    let Some(body) = buf.get(HEADER..end) else { return Ok(None) };
+    let mut body = Body { kind, rest: body };
+    let frame = match kind {
+        FrameType::Data => {
+            let (stream, offset) = (body.u32()?, body.offset("offset")?);
+            return Ok(Some(Frame::Data {
+                stream,
+                offset,
+                fin: flagged,
+                payload: payload(buf, DATA_HEADER, end),
+            }));
+        }
+        FrameType::Message => {
+            let key = if flagged { Some(body.key()?) } else { None };
+            let action = body.short_text()?.parse()?;
+            let start = end - body.rest.len();
+            return Ok(Some(Frame::Message(TunnelMessage { key, action, data: payload(buf, start, end) })));
+        }
+        FrameType::Hello => Frame::Hello(body.hello()?),
+        FrameType::Challenge => Frame::Challenge { nonce: body.bytes()? },
+        FrameType::Proof => Frame::Proof { mac: body.bytes()? },
+        FrameType::Welcome => Frame::Welcome(body.welcome(flagged)?),
+        FrameType::Open => Frame::Open(body.open()?),
+        FrameType::OpenOk => Frame::OpenOk { stream: body.u32()?, window: body.u32()? },
+        FrameType::Window => {
+            Frame::Window { stream: body.u32()?, consumed: body.offset("consumed")?, window: body.u32()? }
+        }
+        FrameType::Reset => {
+            Frame::Reset { stream: body.u32()?, code: body.code()?, final_size: body.offset("final size")? }
+        }
+        FrameType::Blocked => Frame::Blocked { stream: body.u32()?, offset: body.offset("offset")? },
+        FrameType::Priority => Frame::Priority { stream: body.u32()?, priority: body.priority()? },
+        FrameType::Ping => Frame::Ping { token: body.u64()? },
+        FrameType::Pong => Frame::Pong { token: body.u64()? },
+        FrameType::Sync => Frame::Sync { last: flagged, entries: body.entries()? },
+        FrameType::GoAway => Frame::GoAway { last_stream: body.u32()?, code: body.code()? },
+    };
+    if !body.rest.is_empty() {
+        return Err(FrameError::Truncated(kind));
+    }
+    buf.advance(end);
+    Ok(Some(frame))
+}
+
+/// How many bytes the frame at the front of `buf` still lacks, or its header if that is not whole.
+///
+/// For a driver that wants to reserve room after [`decode`] said `None`. Never more than the longest frame with a body
+/// of [`MAX_FRAME`] lacks, whatever length the peer names.
+pub fn needed(buf: &[u8]) -> usize {
+    match buf.first_chunk::<HEADER>() {
+        None => HEADER - buf.len(),
+        Some(header) => (HEADER + length(header).min(MAX_FRAME)).saturating_sub(buf.len()),
+    }
+}
+
+/// Takes the whole frame of `end` bytes off `buf` and hands out what begins at `start`.
+fn payload(buf: &mut BytesMut, start: usize, end: usize) -> Bytes {
+    if end - start < COPY_BELOW {
+        let copy = Bytes::copy_from_slice(&buf[start..end]);
+        buf.advance(end);
+        return copy;
+    }
+    buf.advance(start);
+    buf.split_to(end - start).freeze()
+}
+
+fn length(header: &[u8; HEADER]) -> usize {
+    let [_, _, _, _, len @ ..] = *header;
+    u32::from_be_bytes(len) as usize
+}
+
+struct Header {
+    kind: FrameType,
+    flagged: bool,
+    len: usize,
+}
+
+impl Header {
+    fn read(buf: &[u8]) -> Result<Option<Self>, FrameError> {
+        let Some(header) = buf.first_chunk::<HEADER>() else { return Ok(None) };
+        let [kind, flags, zero @ .., _, _, _, _] = *header;
+        let kind = FrameType::from_wire(kind).ok_or(FrameError::UnknownType(kind))?;
+        if flags & !kind.flags() != 0 || zero != [0, 0] {
+            return Err(FrameError::Reserved(kind));
+        }
+        Ok(Some(Self { kind, flagged: flags & FLAG != 0, len: length(header) }))
+    }
+}
+
+/// What is still unread of a frame's body.
+struct Body<'a> {
+    kind: FrameType,
+    rest: &'a [u8],
+}
+
+impl<'a> Body<'a> {
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or(FrameError::Truncated(self.kind))?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    fn u8(&mut self) -> Result<u8, FrameError> {
+        self.bytes().map(u8::from_be_bytes)
+    }
+
+    fn u16(&mut self) -> Result<u16, FrameError> {
+        self.bytes().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, FrameError> {
+        self.bytes().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, FrameError> {
+        self.bytes().map(u64::from_be_bytes)
+    }
+
+    fn short_text(&mut self) -> Result<&'a str, FrameError> {
+        let len = usize::from(self.u8()?);
+        let (text, rest) = self.rest.split_at_checked(len).ok_or(FrameError::Truncated(self.kind))?;
+        self.rest = rest;
+        str::from_utf8(text).map_err(|_| FrameError::Text(self.kind))
+    }
+
+    fn impossible(&self, field: &'static str) -> FrameError {
+        FrameError::Field { kind: self.kind, field }
+    }
+
+    fn offset(&mut self, field: &'static str) -> Result<u64, FrameError> {
+        let offset = self.u64()?;
+        if offset < MAX_OFFSET { Ok(offset) } else { Err(self.impossible(field)) }
+    }
+
+    fn code(&mut self) -> Result<ResetCode, FrameError> {
+        self.u16().map(ResetCode::from_wire)
+    }
+
+    fn priority(&mut self) -> Result<u8, FrameError> {
+        let priority = self.u8()?;
+        if priority <= MAX_PRIORITY { Ok(priority) } else { Err(self.impossible("priority")) }
+    }
+
+    fn key(&mut self) -> Result<StreamKey, FrameError> {
+        let [a, b, c] = self.bytes()?;
+        Ok(StreamKey::new(UserChannelId::new(u32::from_be_bytes([0, a, b, c])), self.u32()?))
+    }
+
+    fn hello(&mut self) -> Result<Hello, FrameError> {
+        Ok(Hello {
+            version: self.u16()?,
+            mode: match self.u8()? {
+                1 => HelloMode::New,
+                2 => HelloMode::Join,
+                3 => HelloMode::Resume,
+                _ => return Err(self.impossible("mode")),
+            },
+            max_frame: self.u32()?,
+            features: self.u32()?,
+            nonce: self.bytes()?,
+            link: self.bytes()?,
+            epoch: self.u32()?,
+            name: self.short_text()?.to_owned(),
+        })
+    }
+
+    fn welcome(&mut self, with_secret: bool) -> Result<Welcome, FrameError> {
+        Ok(Welcome {
+            link: self.bytes()?,
+            epoch: self.u32()?,
+            channel: self.u16()?,
+            max_streams: self.u32()?,
+            first_window: self.u32()?,
+            grace_ms: self.u32()?,
+            ping_ms: self.u32()?,
+            resume_secret: if with_secret { Some(self.bytes()?) } else { None },
+            mac: self.bytes()?,
+        })
+    }
+
+    fn open(&mut self) -> Result<OpenFrame, FrameError> {
+        Ok(OpenFrame {
+            stream: self.u32()?,
+            key: self.key()?,
+            port: self.u16()?,
+            priority: self.priority()?,
+            window: self.u32()?,
+            user: self.address()?,
+        })
+    }
+
+    /// An address at the end of a body: what is left of it tells which kind.
+    fn address(&mut self) -> Result<Option<SocketAddr>, FrameError> {
+        Ok(match self.rest.len() {
+            0 => None,
+            6 => Some(SocketAddr::from((Ipv4Addr::from(self.bytes::<4>()?), self.u16()?))),
+            _ => Some(SocketAddr::from((Ipv6Addr::from(self.bytes::<16>()?), self.u16()?))),
+        })
+    }
+
+    fn entries(&mut self) -> Result<Vec<SyncEntry>, FrameError> {
+        // The bytes of all entries have arrived, so this is no more than the peer has paid for.
+        let mut entries = Vec::with_capacity(self.rest.len() / SYNC_ENTRY);
+        while !self.rest.is_empty() {
+            let entry = SyncEntry {
+                stream: self.u32()?,
+                consumed: self.offset("consumed")?,
+                limit: self.offset("limit")?,
+                state: self.u8()?,
+            };
+            if entry.state & !STATE_BITS != 0 {
+                return Err(FrameError::Reserved(self.kind));
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+}

@@ -1,0 +1,254 @@
+//! The binary format: what our own proxy speaks.
+//!
+//! A connection begins with the [`PREFACE`], sent by the proxy; then both sides send frames. A frame is a header of
+//! [`HEADER`] bytes and a body. Every number is big-endian.
+//!
+//! ```text
+//!  0      1       2         4               8
+//!  | type | flags | 0     0 | body length   | body …
+//! ```
+//!
+//! | frame | type | flags | body: field and its length in bytes | body length |
+//! | --- | --- | --- | --- | --- |
+//! | HELLO | 01 | | version 2, mode 1 (1 new, 2 join, 3 resume), max frame 4, features 4, nonce 16, link 16, epoch 4, length of the name 1, name | 48 to 303 |
+//! | CHALLENGE | 02 | | nonce 32 | 32 |
+//! | PROOF | 03 | | mac 32 | 32 |
+//! | WELCOME | 04 | 1: a resume secret is there | link 16, epoch 4, channel 2, max streams 4, first window 4, grace in ms 4, ping in ms 4, resume secret 0 or 32, mac 32 | 70 or 102 |
+//! | OPEN | 10 | | stream 4, user channel id 3, stream id 4, port 2, priority 1, window 4, user's address 0 or 4 or 16, user's port 0 or 2 | 18, 24 or 36 |
+//! | OPEN_OK | 11 | | stream 4, window 4 | 8 |
+//! | DATA | 12 | 1: END | stream 4, offset 8, payload | 12 or more |
+//! | WINDOW | 13 | | stream 4, consumed 8, window 4 | 16 |
+//! | RESET | 14 | | stream 4, code 2, final size 8 | 14 |
+//! | BLOCKED | 15 | | stream 4, offset 8 | 12 |
+//! | PRIORITY | 16 | | stream 4, priority 1 | 5 |
+//! | PING | 20 | | token 8 | 8 |
+//! | PONG | 21 | | token 8 | 8 |
+//! | SYNC | 22 | 1: LAST | any number of: stream 4, consumed 8, limit 8, state 1 | 21 n |
+//! | GOAWAY | 23 | | last stream 4, code 2 | 6 |
+//! | MESSAGE | 24 | 1: a key is there | user channel id 0 or 3, stream id 0 or 4, length of the action 1, action (as in the text format), data | 2 or more, 9 or more with a key |
+//!
+//! Types are hexadecimal. What is not in the table must be zero or absent: an unknown type, another flag, another
+//! length, a set reserved byte or bit is a [`FrameError`], which ends the connection. What is new in a later version
+//! is agreed on by HELLO's version and features, so HELLO itself never changes its layout.
+//!
+//! Offsets count bytes of one direction of a stream and stay below [`MAX_OFFSET`].
+//!
+//! An IPv6 address travels without its flow label and scope: both mean something on the server's host only.
+
+use super::{ActionError, Frame};
+
+mod decode;
+mod encode;
+#[cfg(test)]
+mod tests;
+
+pub use decode::{decode, needed};
+pub use encode::{data_header, encode};
+
+/// What a binary connection begins with. F5 begins no UTF-8 text, so the first byte tells the formats apart; CR LF at
+/// the end shows a transport that rewrites line ends.
+pub const PREFACE: [u8; 8] = *b"\xF5UNDRP\r\n";
+
+/// Length of a frame's header.
+pub const HEADER: usize = 8;
+
+/// Length of a DATA frame up to its payload.
+pub const DATA_HEADER: usize = HEADER + DATA_FIXED;
+
+/// The longest frame body by default: 256 KiB of payload.
+pub const MAX_FRAME: usize = (256 << 10) + DATA_FIXED;
+
+/// The longest body in a handshake: HELLO with a name of 255 bytes. A driver passes it to [`decode`] until the peer
+/// has proved itself, so that a stranger cannot make it buffer [`MAX_FRAME`].
+pub const MAX_HANDSHAKE: usize = HELLO_FIXED + MAX_NAME;
+
+/// Length of one entry of a SYNC frame: a sender splits its entries so that a body fits the peer's limit.
+pub const SYNC_ENTRY: usize = 21;
+
+/// Offsets stay below this, 2^62: far more than any stream carries, and low enough that an offset plus a length or a
+/// window never overflows.
+pub const MAX_OFFSET: u64 = 1 << 62;
+
+/// The longest name that its length byte can tell.
+const MAX_NAME: usize = u8::MAX as usize;
+
+const HELLO_FIXED: usize = 48;
+const WELCOME_FIXED: usize = 70;
+const SECRET: usize = 32;
+const OPEN_FIXED: usize = 18;
+const DATA_FIXED: usize = 12;
+const KEY: usize = 7;
+
+/// The highest priority, urgent.
+const MAX_PRIORITY: u8 = 4;
+/// The bits of a SYNC entry's state that mean something.
+const STATE_BITS: u8 = 0x01;
+
+/// The only flag that any frame has; what it means depends on the type.
+const FLAG: u8 = 0x01;
+
+/// Payloads below this are copied out of the receive buffer.
+///
+/// A slice keeps the whole buffer that it points into alive. A few small payloads held by slow streams would pin a
+/// receive slab of 256 KiB each; above this size the copy costs more than the memory it saves.
+const COPY_BELOW: usize = 8 << 10;
+
+macro_rules! frame_types {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
+        /// The type byte of a frame.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum FrameType {
+            $($(#[$doc])* $name = $code,)*
+        }
+
+        impl FrameType {
+            /// The type with this byte.
+            pub fn from_wire(byte: u8) -> Option<Self> {
+                match byte {
+                    $($code => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+
+            /// The name in the table of frames, like `OPEN_OK`.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+frame_types! {
+    /// See [`Frame::Hello`].
+    Hello = 0x01, "HELLO";
+    /// See [`Frame::Challenge`].
+    Challenge = 0x02, "CHALLENGE";
+    /// See [`Frame::Proof`].
+    Proof = 0x03, "PROOF";
+    /// See [`Frame::Welcome`].
+    Welcome = 0x04, "WELCOME";
+    /// See [`Frame::Open`].
+    Open = 0x10, "OPEN";
+    /// See [`Frame::OpenOk`].
+    OpenOk = 0x11, "OPEN_OK";
+    /// See [`Frame::Data`].
+    Data = 0x12, "DATA";
+    /// See [`Frame::Window`].
+    Window = 0x13, "WINDOW";
+    /// See [`Frame::Reset`].
+    Reset = 0x14, "RESET";
+    /// See [`Frame::Blocked`].
+    Blocked = 0x15, "BLOCKED";
+    /// See [`Frame::Priority`].
+    Priority = 0x16, "PRIORITY";
+    /// See [`Frame::Ping`].
+    Ping = 0x20, "PING";
+    /// See [`Frame::Pong`].
+    Pong = 0x21, "PONG";
+    /// See [`Frame::Sync`].
+    Sync = 0x22, "SYNC";
+    /// See [`Frame::GoAway`].
+    GoAway = 0x23, "GOAWAY";
+    /// See [`Frame::Message`].
+    Message = 0x24, "MESSAGE";
+}
+
+impl std::fmt::Display for FrameType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FrameType {
+    /// The flags that a frame of this type may have.
+    fn flags(self) -> u8 {
+        match self {
+            Self::Welcome | Self::Data | Self::Sync | Self::Message => FLAG,
+            _ => 0,
+        }
+    }
+
+    /// Whether a body of `len` bytes can be one of this type's.
+    fn takes(self, flagged: bool, len: usize) -> bool {
+        match self {
+            Self::Hello => (HELLO_FIXED..=MAX_HANDSHAKE).contains(&len),
+            Self::Challenge | Self::Proof => len == 32,
+            Self::Welcome => len == WELCOME_FIXED + if flagged { SECRET } else { 0 },
+            Self::Open => matches!(len.checked_sub(OPEN_FIXED), Some(0 | 6 | 18)),
+            Self::OpenOk | Self::Ping | Self::Pong => len == 8,
+            Self::Data => len >= DATA_FIXED,
+            Self::Window => len == 16,
+            Self::Reset => len == 14,
+            Self::Blocked => len == 12,
+            Self::Priority => len == 5,
+            Self::Sync => len.is_multiple_of(SYNC_ENTRY),
+            Self::GoAway => len == 6,
+            Self::Message => len >= 2 + if flagged { KEY } else { 0 },
+        }
+    }
+}
+
+impl Frame {
+    /// The frame's type byte.
+    pub fn kind(&self) -> FrameType {
+        match self {
+            Self::Hello(_) => FrameType::Hello,
+            Self::Challenge { .. } => FrameType::Challenge,
+            Self::Proof { .. } => FrameType::Proof,
+            Self::Welcome(_) => FrameType::Welcome,
+            Self::Open(_) => FrameType::Open,
+            Self::OpenOk { .. } => FrameType::OpenOk,
+            Self::Data { .. } => FrameType::Data,
+            Self::Window { .. } => FrameType::Window,
+            Self::Reset { .. } => FrameType::Reset,
+            Self::Blocked { .. } => FrameType::Blocked,
+            Self::Priority { .. } => FrameType::Priority,
+            Self::Ping { .. } => FrameType::Ping,
+            Self::Pong { .. } => FrameType::Pong,
+            Self::Sync { .. } => FrameType::Sync,
+            Self::GoAway { .. } => FrameType::GoAway,
+            Self::Message(_) => FrameType::Message,
+        }
+    }
+}
+
+/// Bytes that are no frame. The connection cannot go on: where the next frame begins is unknown.
+///
+/// None of these repeats text of the peer, so each may be logged and sent back as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// No frame has this type.
+    #[error("no frame has the type {0:#04x}")]
+    UnknownType(u8),
+    /// A bit or byte that must be zero is not.
+    #[error("{0} with a reserved bit set")]
+    Reserved(FrameType),
+    /// The body is longer than the limit, or of no length that this type has.
+    #[error("{kind} of {len} bytes")]
+    Length {
+        /// The type.
+        kind: FrameType,
+        /// The length that the header names.
+        len: usize,
+    },
+    /// A text inside the body reaches past its end, or ends before it.
+    #[error("{0} whose inner length does not fit its body")]
+    Truncated(FrameType),
+    /// A text is not UTF-8.
+    #[error("{0} with text that is not UTF-8")]
+    Text(FrameType),
+    /// A field has a value that means nothing.
+    #[error("{kind} with an impossible {field}")]
+    Field {
+        /// The type.
+        kind: FrameType,
+        /// The field's name in the table of frames.
+        field: &'static str,
+    },
+    /// The action of a MESSAGE.
+    #[error("MESSAGE: {0}")]
+    Action(#[from] ActionError),
+}

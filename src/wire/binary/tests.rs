@@ -1,0 +1,502 @@
+use std::net::SocketAddr;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use proptest::{
+    arbitrary::any,
+    collection::vec,
+    prop_assert, prop_assert_eq, prop_oneof, proptest,
+    strategy::{Just, Strategy},
+};
+
+use super::*;
+use crate::{
+    ids::{StreamKey, UserChannelId},
+    wire::{Hello, HelloMode, OpenFrame, ResetCode, SyncEntry, TunnelAction, TunnelMessage, Welcome},
+};
+
+/// Reads a table of hexadecimal digits; what follows a `#` is a comment.
+fn hex(table: &str) -> BytesMut {
+    let digits: String = table
+        .lines()
+        .flat_map(|line| line.split('#').next())
+        .flat_map(|line| line.chars().filter(|c| !c.is_whitespace()))
+        .collect();
+    digits
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
+}
+
+fn encoded(frame: &Frame) -> BytesMut {
+    let mut out = BytesMut::new();
+    encode(frame, &mut out);
+    out
+}
+
+#[track_caller]
+fn pinned(frame: Frame, table: &str) {
+    let mut bytes = hex(table);
+    assert_eq!(encoded(&frame), bytes);
+    assert_eq!(decode(&mut bytes, MAX_FRAME), Ok(Some(frame)));
+    assert!(bytes.is_empty());
+}
+
+#[track_caller]
+fn refused(table: &str, error: FrameError) {
+    assert_eq!(decode(&mut hex(table), MAX_FRAME), Err(error));
+}
+
+fn key() -> StreamKey {
+    StreamKey::new(UserChannelId::new(0x3F9A1C), 2)
+}
+
+fn open(user: Option<&str>) -> Frame {
+    Frame::Open(OpenFrame {
+        stream: 7,
+        key: key(),
+        port: 8080,
+        priority: 2,
+        window: 0x4_0000,
+        user: user.map(|address| address.parse().unwrap()),
+    })
+}
+
+fn welcome(resume_secret: Option<[u8; 32]>) -> Frame {
+    Frame::Welcome(Welcome {
+        link: [0x11; 16],
+        epoch: 1,
+        channel: 2,
+        max_streams: 1000,
+        first_window: 0x4_0000,
+        grace_ms: 30_000,
+        ping_ms: 5_000,
+        resume_secret,
+        mac: [0x33; 32],
+    })
+}
+
+#[test]
+fn the_preface_is_no_text() {
+    assert_eq!(PREFACE[..], hex("F5 554E445250 0D0A"));
+    assert!(str::from_utf8(&PREFACE[..1]).is_err());
+}
+
+#[test]
+fn handshake_frames_are_pinned() {
+    pinned(
+        Frame::Hello(Hello {
+            version: 1,
+            mode: HelloMode::Resume,
+            max_frame: 0x4_000C,
+            features: 0,
+            nonce: [0xAA; 16],
+            link: [0xBB; 16],
+            epoch: 5,
+            name: "box".into(),
+        }),
+        "01 00 0000 00000033                 # HELLO, no flags, zero, 51 bytes
+         0001                                # version
+         03                                  # mode: resume
+         0004000C                            # max frame
+         00000000                            # features
+         AAAAAAAA AAAAAAAA AAAAAAAA AAAAAAAA # nonce
+         BBBBBBBB BBBBBBBB BBBBBBBB BBBBBBBB # link
+         00000005                            # epoch
+         03 626F78                           # name: box",
+    );
+    pinned(
+        Frame::Challenge { nonce: [0xCC; 32] },
+        "02 00 0000 00000020                 # CHALLENGE, 32 bytes
+         CCCCCCCC CCCCCCCC CCCCCCCC CCCCCCCC # nonce
+         CCCCCCCC CCCCCCCC CCCCCCCC CCCCCCCC",
+    );
+    pinned(
+        Frame::Proof { mac: [0xDD; 32] },
+        "03 00 0000 00000020                 # PROOF, 32 bytes
+         DDDDDDDD DDDDDDDD DDDDDDDD DDDDDDDD # mac
+         DDDDDDDD DDDDDDDD DDDDDDDD DDDDDDDD",
+    );
+    pinned(
+        welcome(None),
+        "04 00 0000 00000046                 # WELCOME, no secret, 70 bytes
+         11111111 11111111 11111111 11111111 # link
+         00000001                            # epoch
+         0002                                # channel
+         000003E8                            # max streams
+         00040000                            # first window
+         00007530                            # grace, ms
+         00001388                            # ping, ms
+         33333333 33333333 33333333 33333333 # mac
+         33333333 33333333 33333333 33333333",
+    );
+    pinned(
+        welcome(Some([0x22; 32])),
+        "04 01 0000 00000066                 # WELCOME, with a secret, 102 bytes
+         11111111 11111111 11111111 11111111 # link
+         00000001 0002 000003E8 00040000     # epoch, channel, max streams, first window
+         00007530 00001388                   # grace, ping
+         22222222 22222222 22222222 22222222 # resume secret
+         22222222 22222222 22222222 22222222
+         33333333 33333333 33333333 33333333 # mac
+         33333333 33333333 33333333 33333333",
+    );
+}
+
+#[test]
+fn opening_frames_are_pinned() {
+    pinned(
+        open(None),
+        "10 00 0000 00000012 # OPEN, 18 bytes
+         00000007            # stream
+         3F9A1C 00000002     # user channel id, stream id
+         1F90                # port 8080
+         02                  # priority
+         00040000            # window",
+    );
+    pinned(
+        open(Some("192.0.2.1:443")),
+        "10 00 0000 00000018 # OPEN, 24 bytes
+         00000007 3F9A1C 00000002 1F90 02 00040000
+         C0000201 01BB       # user's address and port",
+    );
+    pinned(
+        open(Some("[2001:db8::1]:443")),
+        "10 00 0000 00000024 # OPEN, 36 bytes
+         00000007 3F9A1C 00000002 1F90 02 00040000
+         20010DB8 00000000 00000000 00000001 01BB",
+    );
+    pinned(
+        Frame::OpenOk { stream: 7, window: 0x4_0000 },
+        "11 00 0000 00000008 # OPEN_OK, 8 bytes
+         00000007 00040000   # stream, window",
+    );
+}
+
+#[test]
+fn stream_frames_are_pinned() {
+    pinned(
+        Frame::Data { stream: 7, offset: 0x1_0000_0000, fin: false, payload: Bytes::from_static(b"hi") },
+        "12 00 0000 0000000E # DATA, not the end, 14 bytes
+         00000007            # stream
+         00000001 00000000   # offset
+         6869                # payload",
+    );
+    pinned(
+        Frame::Data { stream: 7, offset: 2, fin: true, payload: Bytes::new() },
+        "12 01 0000 0000000C # DATA, the end, 12 bytes
+         00000007 0000000000000002",
+    );
+    pinned(
+        Frame::Window { stream: 7, consumed: 2, window: 0x4_0000 },
+        "13 00 0000 00000010 # WINDOW, 16 bytes
+         00000007            # stream
+         0000000000000002    # consumed
+         00040000            # window",
+    );
+    pinned(
+        Frame::Reset { stream: 7, code: ResetCode::TargetRefused, final_size: 3 },
+        "14 00 0000 0000000E # RESET, 14 bytes
+         00000007            # stream
+         0004                # code
+         0000000000000003    # final size",
+    );
+    pinned(
+        Frame::Blocked { stream: 7, offset: 3 },
+        "15 00 0000 0000000C # BLOCKED, 12 bytes
+         00000007 0000000000000003",
+    );
+    pinned(
+        Frame::Priority { stream: 7, priority: 4 },
+        "16 00 0000 00000005 # PRIORITY, 5 bytes
+         00000007 04",
+    );
+}
+
+#[test]
+fn link_frames_are_pinned() {
+    pinned(Frame::Ping { token: 0x0102_0304_0506_0708 }, "20 00 0000 00000008 0102030405060708");
+    pinned(Frame::Pong { token: 0x0102_0304_0506_0708 }, "21 00 0000 00000008 0102030405060708");
+    pinned(Frame::Sync { last: true, entries: vec![] }, "22 01 0000 00000000 # SYNC, the last, empty");
+    pinned(
+        Frame::Sync {
+            last: false,
+            entries: vec![
+                SyncEntry { stream: 7, consumed: 2, limit: 9, state: 0 },
+                SyncEntry { stream: 8, consumed: 0, limit: 0, state: 1 },
+            ],
+        },
+        "22 00 0000 0000002A # SYNC, not the last, 42 bytes
+         00000007 0000000000000002 0000000000000009 00 # stream, consumed, limit, state
+         00000008 0000000000000000 0000000000000000 01",
+    );
+    pinned(
+        Frame::GoAway { last_stream: 7, code: ResetCode::Shutdown },
+        "23 00 0000 00000006 # GOAWAY, 6 bytes
+         00000007 0007       # last stream, code",
+    );
+    pinned(
+        Frame::Message(TunnelMessage::control(TunnelAction::Error, "no")),
+        "24 00 0000 00000008 # MESSAGE, no key, 8 bytes
+         05 4552524F52       # action: ERROR
+         6E6F                # data",
+    );
+    pinned(
+        Frame::Message(TunnelMessage::stream(
+            key(),
+            TunnelAction::AddProxy("80:a:81".parse().unwrap()),
+            Bytes::new(),
+        )),
+        "24 01 0000 00000018 # MESSAGE, with a key, 24 bytes
+         3F9A1C 00000002     # user channel id, stream id
+         10 414444 50524F5859 3A 3830 3A 61 3A 3831 # action: ADDPROXY:80:a:81",
+    );
+}
+
+#[test]
+fn a_length_is_refused_from_the_header_alone() {
+    let length = |kind, len| FrameError::Length { kind, len };
+    refused("12 00 0000 FFFFFFFF", length(FrameType::Data, 0xFFFF_FFFF));
+    refused("12 00 0000 0004000D", length(FrameType::Data, MAX_FRAME + 1));
+    refused("12 00 0000 0000000B", length(FrameType::Data, 11));
+    refused("01 00 0000 00000130", length(FrameType::Hello, 304));
+    refused("01 00 0000 0000002F", length(FrameType::Hello, 47));
+    refused("04 01 0000 00000046", length(FrameType::Welcome, 70));
+    refused("04 00 0000 00000066", length(FrameType::Welcome, 102));
+    refused("10 00 0000 00000016", length(FrameType::Open, 22));
+    refused("20 00 0000 00000000", length(FrameType::Ping, 0));
+    refused("22 00 0000 00000016", length(FrameType::Sync, 22));
+    refused("24 01 0000 00000008", length(FrameType::Message, 8));
+    let long = decode(&mut hex("24 00 0000 00000130"), MAX_HANDSHAKE);
+    assert_eq!(long, Err(length(FrameType::Message, 304)));
+}
+
+#[test]
+fn what_is_not_in_the_table_is_refused() {
+    refused("00 00 0000 00000000", FrameError::UnknownType(0));
+    refused("FF 00 0000 00000000", FrameError::UnknownType(0xFF));
+    refused("20 01 0000 00000008", FrameError::Reserved(FrameType::Ping));
+    refused("12 02 0000 0000000C", FrameError::Reserved(FrameType::Data));
+    refused("20 00 0100 00000008", FrameError::Reserved(FrameType::Ping));
+    refused("20 00 0001 00000008", FrameError::Reserved(FrameType::Ping));
+    refused(
+        "22 00 0000 00000015 00000007 0000000000000002 0000000000000009 02",
+        FrameError::Reserved(FrameType::Sync),
+    );
+    refused(
+        "16 00 0000 00000005 00000007 05",
+        FrameError::Field { kind: FrameType::Priority, field: "priority" },
+    );
+    refused(
+        "12 00 0000 0000000C 00000007 4000000000000000",
+        FrameError::Field { kind: FrameType::Data, field: "offset" },
+    );
+    refused("24 00 0000 00000003 03 4549", FrameError::Truncated(FrameType::Message));
+    refused("24 00 0000 00000002 01 FF", FrameError::Text(FrameType::Message));
+    refused("24 00 0000 00000002 01 41", FrameError::Action(ActionError::Unknown));
+    let hello = "01 00 0000 00000031 0001 01 00000000 00000000
+                 AAAAAAAA AAAAAAAA AAAAAAAA AAAAAAAA BBBBBBBB BBBBBBBB BBBBBBBB BBBBBBBB 00000000";
+    refused(&format!("{hello} 00 61"), FrameError::Truncated(FrameType::Hello));
+    refused(&format!("{hello} 02 61"), FrameError::Truncated(FrameType::Hello));
+    refused(&format!("{hello} 01 FF"), FrameError::Text(FrameType::Hello));
+    refused(
+        &format!("{} 01 61", hello.replace("0001 01", "0001 04")),
+        FrameError::Field { kind: FrameType::Hello, field: "mode" },
+    );
+}
+
+#[test]
+fn a_long_name_is_cut_at_a_character() {
+    let mut frame = Frame::Hello(hello("ä".repeat(200)));
+    let decoded = decode(&mut encoded(&frame), MAX_HANDSHAKE).unwrap();
+    if let Frame::Hello(hello) = &mut frame {
+        hello.name = "ä".repeat(127);
+    }
+    assert_eq!(decoded, Some(frame));
+}
+
+#[test]
+fn a_large_payload_shares_the_buffer_and_a_small_one_does_not() {
+    for (len, shared) in [(COPY_BELOW - 1, false), (COPY_BELOW, true)] {
+        let mut buf =
+            encoded(&Frame::Data { stream: 1, offset: 0, fin: false, payload: Bytes::from(vec![7; len]) });
+        let slab = buf.as_ptr_range();
+        let Ok(Some(Frame::Data { payload, .. })) = decode(&mut buf, MAX_FRAME) else { panic!() };
+        assert_eq!(payload, vec![7; len]);
+        assert_eq!(slab.contains(&payload.as_ptr()), shared);
+    }
+}
+
+#[test]
+fn a_header_in_front_of_its_payload_is_a_frame() {
+    let mut bytes = BytesMut::from(&data_header(7, 9, true, 5)[..]);
+    bytes.put_slice(b"hello");
+    let frame = Frame::Data { stream: 7, offset: 9, fin: true, payload: Bytes::from_static(b"hello") };
+    assert_eq!(bytes, encoded(&frame));
+}
+
+#[test]
+fn needed_never_follows_a_hostile_length() {
+    assert_eq!(needed(&[]), HEADER);
+    assert_eq!(needed(&[0x12; 7]), 1);
+    assert_eq!(needed(&hex("20 00 0000 00000008 0102")), 6);
+    assert_eq!(needed(&hex("20 00 0000 00000008 0102030405060708")), 0);
+    assert_eq!(needed(&hex("12 00 0000 FFFFFFFF")), MAX_FRAME);
+}
+
+fn hello(name: String) -> Hello {
+    Hello {
+        version: 1,
+        mode: HelloMode::New,
+        max_frame: 1,
+        features: 0,
+        nonce: [1; 16],
+        link: [0; 16],
+        epoch: 0,
+        name,
+    }
+}
+
+fn any_key() -> impl Strategy<Value = StreamKey> {
+    (any::<u32>(), any::<u32>()).prop_map(|(user, stream)| StreamKey::new(UserChannelId::new(user), stream))
+}
+
+fn any_code() -> impl Strategy<Value = ResetCode> {
+    (0..ResetCode::ALL.len()).prop_map(|index| ResetCode::ALL[index])
+}
+
+fn any_payload() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..200).prop_map(Bytes::from)
+}
+
+fn any_user() -> impl Strategy<Value = Option<SocketAddr>> {
+    prop_oneof![
+        Just(None),
+        any::<([u8; 4], u16)>().prop_map(|address| Some(SocketAddr::from(address))),
+        any::<([u8; 16], u16)>().prop_map(|address| Some(SocketAddr::from(address))),
+    ]
+}
+
+fn any_action() -> impl Strategy<Value = TunnelAction> {
+    prop_oneof![
+        Just(TunnelAction::Ping),
+        Just(TunnelAction::StreamData),
+        "[a-zA-Z0-9._-]{1,64}".prop_map(|group| {
+            format!("ADDPROXY:65535:{group}:65535").parse().expect("group is within its limits")
+        }),
+    ]
+}
+
+fn any_frame() -> impl Strategy<Value = Frame> {
+    let handshake = prop_oneof![
+        (
+            any::<(u16, u32, u32, [u8; 16], [u8; 16], u32)>(),
+            prop_oneof![Just(HelloMode::New), Just(HelloMode::Join), Just(HelloMode::Resume)],
+            "\\PC{0,60}",
+        )
+            .prop_map(|((version, max_frame, features, nonce, link, epoch), mode, name)| {
+                Frame::Hello(Hello { version, mode, max_frame, features, nonce, link, epoch, name })
+            }),
+        any::<[u8; 32]>().prop_map(|nonce| Frame::Challenge { nonce }),
+        any::<[u8; 32]>().prop_map(|mac| Frame::Proof { mac }),
+        any::<([u8; 16], u32, u16, [u32; 4], Option<[u8; 32]>, [u8; 32])>().prop_map(
+            |(link, epoch, channel, [max_streams, first_window, grace_ms, ping_ms], resume_secret, mac)| {
+                Frame::Welcome(Welcome {
+                    link,
+                    epoch,
+                    channel,
+                    max_streams,
+                    first_window,
+                    grace_ms,
+                    ping_ms,
+                    resume_secret,
+                    mac,
+                })
+            }
+        ),
+    ];
+    let offset = || 0..MAX_OFFSET;
+    let entry = (any::<u32>(), offset(), offset(), 0..=STATE_BITS)
+        .prop_map(|(stream, consumed, limit, state)| SyncEntry { stream, consumed, limit, state });
+    prop_oneof![
+        handshake,
+        (any::<u32>(), any_key(), any::<u16>(), 0..=MAX_PRIORITY, any::<u32>(), any_user()).prop_map(
+            |(stream, key, port, priority, window, user)| {
+                Frame::Open(OpenFrame { stream, key, port, priority, window, user })
+            }
+        ),
+        any::<(u32, u32)>().prop_map(|(stream, window)| Frame::OpenOk { stream, window }),
+        (any::<u32>(), offset(), any::<bool>(), any_payload())
+            .prop_map(|(stream, offset, fin, payload)| { Frame::Data { stream, offset, fin, payload } }),
+        (any::<u32>(), offset(), any::<u32>()).prop_map(|(stream, consumed, window)| Frame::Window {
+            stream,
+            consumed,
+            window
+        }),
+        (any::<u32>(), any_code(), offset()).prop_map(|(stream, code, final_size)| Frame::Reset {
+            stream,
+            code,
+            final_size
+        }),
+        (any::<u32>(), offset()).prop_map(|(stream, offset)| Frame::Blocked { stream, offset }),
+        (any::<u32>(), 0..=MAX_PRIORITY).prop_map(|(stream, priority)| Frame::Priority { stream, priority }),
+        any::<u64>().prop_map(|token| Frame::Ping { token }),
+        any::<u64>().prop_map(|token| Frame::Pong { token }),
+        (any::<bool>(), vec(entry, 0..8)).prop_map(|(last, entries)| Frame::Sync { last, entries }),
+        (any::<u32>(), any_code()).prop_map(|(last_stream, code)| Frame::GoAway { last_stream, code }),
+        (proptest::option::of(any_key()), any_action(), any_payload())
+            .prop_map(|(key, action, data)| Frame::Message(TunnelMessage { key, action, data })),
+    ]
+}
+
+/// Decodes until the bytes run out or make no sense.
+fn drain(buf: &mut BytesMut) -> Vec<Frame> {
+    let room = buf.capacity();
+    let mut frames = vec![];
+    while let Ok(Some(frame)) = decode(buf, MAX_FRAME) {
+        frames.push(frame);
+    }
+    assert!(buf.capacity() <= room, "a peer's length grew the buffer");
+    frames
+}
+
+proptest! {
+    #[test]
+    fn frames_read_back_as_they_are_written(frames in vec(any_frame(), 1..8)) {
+        let mut bytes = BytesMut::new();
+        for frame in &frames {
+            encode(frame, &mut bytes);
+        }
+        prop_assert_eq!(drain(&mut bytes), frames);
+        prop_assert!(bytes.is_empty());
+    }
+
+    #[test]
+    fn a_frame_split_anywhere_waits_for_its_rest(frame in any_frame()) {
+        let bytes = encoded(&frame);
+        for cut in 0..bytes.len() {
+            let mut buf = BytesMut::from(&bytes[..cut]);
+            prop_assert_eq!(decode(&mut buf, MAX_FRAME), Ok(None));
+            prop_assert_eq!(buf.len(), cut);
+            prop_assert!((1..=bytes.len() - cut).contains(&needed(&buf)));
+            buf.put_slice(&bytes[cut..]);
+            prop_assert_eq!(needed(&buf), 0);
+            prop_assert_eq!(decode(&mut buf, MAX_FRAME), Ok(Some(frame.clone())));
+        }
+    }
+
+    #[test]
+    fn junk_never_panics(junk in vec(any::<u8>(), 0..400)) {
+        drain(&mut BytesMut::from(&junk[..]));
+        needed(&junk);
+    }
+
+    #[test]
+    fn a_frame_with_one_byte_changed_never_panics(frame in any_frame(), at: usize, bits in 1..=u8::MAX) {
+        let mut bytes = encoded(&frame);
+        let at = at % bytes.len();
+        bytes[at] ^= bits;
+        needed(&bytes);
+        drain(&mut bytes);
+    }
+}
