@@ -21,4 +21,5 @@ pub mod control;
 pub mod ids;
 pub mod mux;
 pub mod telemetry;
+pub mod transport;
 pub mod wire;

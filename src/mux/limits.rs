@@ -30,6 +30,12 @@ pub(super) const MAX_SKIPPED: usize = 65_536;
 /// How many messages may wait for a peer that asks and does not read the answers.
 pub(super) const MAX_MESSAGES: usize = 256;
 
+/// How many bytes a text proxy may send on a stream before its STREAM_START.
+pub(super) const MAX_EARLY: usize = 256 * 1024;
+
+/// How many closed streams a text link remembers, to tell late lines from mistaken ones.
+pub(super) const MAX_CLOSED_KEYS: usize = 1024;
+
 /// How a link behaves. Both sides must agree on `window` (the handshake tells it).
 #[derive(Debug, Clone)]
 pub struct MuxConfig {

@@ -12,10 +12,12 @@ mod numbers;
 mod recv;
 mod send;
 mod session;
+mod text;
 
 pub use error::ProtocolError;
 pub use limits::{CHUNK, MuxConfig};
 pub use link::{Mux, MuxEvent, OpenError};
+pub use text::{FromText, TextPeer};
 
 /// Which side of a link this is. Only the server opens streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,286 @@
+use std::{
+    io,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ChannelSocket, Link,
+    link::Transmit,
+    outgoing::{MAX_WAITING, Outgoing},
+};
+use crate::{
+    telemetry::{ChannelStats, GoneReason},
+    wire::{
+        binary,
+        text::{Fields, LineDecoder, MAX_LINE},
+    },
+};
+
+/// How much is read from a channel at once. Several frames come with one system call; more than the second-level
+/// cache holds was slower.
+const READ: usize = 128 * 1024;
+
+/// After this many bytes a channel's task lets others run, and a flush leaves the rest to that task.
+const TURN: usize = 256 * 1024;
+
+/// How often time is told to the mux. Pings are seconds apart.
+const TICK: Duration = Duration::from_millis(500);
+
+/// What a channel's driver needs: the connection after its handshake, and what was read beyond it.
+#[derive(Debug)]
+pub struct Drive {
+    /// Which channel of the link.
+    pub id: u16,
+    /// The connection.
+    pub socket: ChannelSocket,
+    /// What came in behind the handshake.
+    pub read_ahead: BytesMut,
+    /// `None` for the binary format.
+    pub text: Option<Fields>,
+    /// Where its bytes are counted.
+    pub stats: Option<Arc<ChannelStats>>,
+}
+
+/// The part of a channel that anybody may flush.
+#[derive(Debug)]
+pub(super) struct ChannelIo {
+    id: u16,
+    socket: ChannelSocket,
+    text: Option<Fields>,
+    stats: Option<Arc<ChannelStats>>,
+    outgoing: Mutex<Outgoing>,
+    /// Somebody changed something while another was flushing.
+    again: AtomicBool,
+    /// The socket takes no more for now; the driver waits for it.
+    blocked: AtomicBool,
+    /// It is not read for now, because too much of it waits for slow readers.
+    stalled: AtomicBool,
+    kick: Notify,
+    stopped: CancellationToken,
+    reason: OnceLock<GoneReason>,
+}
+
+impl ChannelIo {
+    pub(super) fn id(&self) -> u16 {
+        self.id
+    }
+
+    pub(super) fn set_rtt(&self, rtt: Duration) {
+        if let Some(stats) = &self.stats {
+            stats.set_rtt(rtt);
+        }
+    }
+
+    /// Ends the channel; the first reason stays.
+    pub(super) fn stop(&self, reason: GoneReason) {
+        _ = self.reason.set(reason);
+        self.stopped.cancel();
+    }
+
+    /// Writes what waits for this channel. Only one at a time does; one who comes meanwhile leaves a note.
+    pub(super) fn flush(&self, link: &Arc<Link>) {
+        self.again.store(true, SeqCst);
+        while self.again.load(SeqCst) {
+            let Some(mut outgoing) = self.outgoing.try_lock() else { return };
+            self.again.store(false, SeqCst);
+            if let Err(error) = self.flush_locked(link, &mut outgoing) {
+                self.stop(GoneReason::Failed(error.to_string()));
+                return;
+            }
+        }
+    }
+
+    fn flush_locked(&self, link: &Arc<Link>, outgoing: &mut Outgoing) -> io::Result<()> {
+        let mut turn = 0;
+        loop {
+            if outgoing.waiting() < MAX_WAITING {
+                let stalled = link.poll_transmit(self.id, |transmit| {
+                    match transmit {
+                        Transmit::Frame(frame) => outgoing.push_frame(frame),
+                        Transmit::Line(line) => outgoing.push_line(&line, self.text.unwrap_or(Fields::Four)),
+                    }
+                    outgoing.waiting() < MAX_WAITING
+                });
+                if self.stalled.load(SeqCst) && !stalled {
+                    self.kick.notify_one();
+                }
+            }
+            if outgoing.waiting() == 0 {
+                return Ok(());
+            }
+            let written = outgoing.write_to(&self.socket)?;
+            turn += written;
+            if let Some(stats) = &self.stats {
+                stats.add_sent(written as u64);
+            }
+            if outgoing.waiting() > 0 {
+                if !self.blocked.swap(true, SeqCst) {
+                    self.kick.notify_one();
+                }
+                return Ok(());
+            }
+            if turn >= TURN {
+                self.kick.notify_one();
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Where frames or lines are cut out of what comes in.
+enum Decoder {
+    Binary,
+    Text(LineDecoder),
+}
+
+impl Link {
+    /// Drives one channel of this link until it ends, and says why it did. A link that is closed takes none.
+    pub async fn drive(self: &Arc<Self>, drive: Drive) -> GoneReason {
+        let Drive { id, socket, read_ahead, text, stats } = drive;
+        let channel = Arc::new(ChannelIo {
+            id,
+            socket,
+            text,
+            stats,
+            outgoing: Mutex::default(),
+            again: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
+            kick: Notify::new(),
+            stopped: CancellationToken::new(),
+            reason: OnceLock::new(),
+        });
+        // A task that is dropped or panics takes its channel with it.
+        let _guard = Registered { link: self, id };
+        if !self.add_channel(&channel) {
+            return GoneReason::Closed;
+        }
+        let ended = self.run_channel(&channel, read_ahead).await;
+        channel.reason.get().cloned().unwrap_or(ended)
+    }
+
+    async fn run_channel(self: &Arc<Self>, channel: &ChannelIo, mut buffer: BytesMut) -> GoneReason {
+        let mut decoder = match channel.text {
+            None => Decoder::Binary,
+            Some(_) => Decoder::Text(LineDecoder::new(MAX_LINE)),
+        };
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        if let Err(reason) = self.take_in(channel, &mut decoder, &mut buffer) {
+            return reason;
+        }
+        loop {
+            // Set before the look and taken back after it, so that a reader who catches up in between still kicks.
+            channel.stalled.store(channel.text.is_some(), SeqCst);
+            let stalled = channel.text.is_some() && self.with(|state| state.must_stop_reading());
+            channel.stalled.store(stalled, SeqCst);
+            tokio::select! {
+                () = channel.stopped.cancelled() => return GoneReason::Closed,
+                () = channel.kick.notified() => channel.flush(self),
+                _ = channel.socket.writable(), if channel.blocked.load(SeqCst) => {
+                    channel.blocked.store(false, SeqCst);
+                    channel.flush(self);
+                }
+                _ = tick.tick() => self.tick(channel, stalled),
+                _ = channel.socket.readable(), if !stalled => {
+                    match self.read(channel, &mut decoder, &mut buffer) {
+                        Ok(turn) if turn >= TURN => tokio::task::yield_now().await,
+                        Ok(_) => {}
+                        Err(reason) => return reason,
+                    }
+                }
+            }
+        }
+    }
+
+    fn tick(self: &Arc<Self>, channel: &ChannelIo, stalled: bool) {
+        let now = Instant::now();
+        self.with(|state| {
+            if stalled {
+                state.mux.heard(channel.id, now);
+            }
+            state.mux.handle_timeout(now);
+        });
+        self.flush();
+    }
+
+    fn read(
+        self: &Arc<Self>,
+        channel: &ChannelIo,
+        decoder: &mut Decoder,
+        buffer: &mut BytesMut,
+    ) -> Result<usize, GoneReason> {
+        let mut turn = 0;
+        while turn < TURN && !channel.stopped.is_cancelled() {
+            buffer.reserve(READ);
+            match channel.socket.try_read(buffer) {
+                Ok(0) => return Err(GoneReason::Closed),
+                Ok(n) => {
+                    turn += n;
+                    if let Some(stats) = &channel.stats {
+                        stats.add_received(n as u64);
+                    }
+                    if self.take_in(channel, decoder, buffer)? {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(GoneReason::Failed(error.to_string())),
+            }
+        }
+        Ok(turn)
+    }
+
+    /// Hands every whole frame or line in `buffer` to the mux, then carries out what follows from them. Whether the
+    /// channel must not be read for now.
+    fn take_in(
+        self: &Arc<Self>,
+        channel: &ChannelIo,
+        decoder: &mut Decoder,
+        buffer: &mut BytesMut,
+    ) -> Result<bool, GoneReason> {
+        let now = Instant::now();
+        let result = self.with(|state| {
+            state.mux.heard(channel.id, now);
+            loop {
+                match decoder {
+                    Decoder::Binary => match binary::decode(buffer, binary::MAX_FRAME).map_err(broken)? {
+                        None => return Ok(state.must_stop_reading()),
+                        Some(frame) => state.mux.handle_frame(channel.id, frame, now).map_err(broken)?,
+                    },
+                    Decoder::Text(lines) => match lines.decode(buffer).map_err(broken)? {
+                        None => return Ok(state.must_stop_reading()),
+                        Some((line, _)) => state.handle_line(channel.id, line, now).map_err(broken)?,
+                    },
+                }
+            }
+        });
+        self.flush();
+        result
+    }
+}
+
+fn broken(error: impl std::fmt::Display) -> GoneReason {
+    GoneReason::Protocol(error.to_string())
+}
+
+struct Registered<'a> {
+    link: &'a Arc<Link>,
+    id: u16,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.link.remove_channel(self.id);
+    }
+}

@@ -1,0 +1,175 @@
+use std::{
+    collections::VecDeque,
+    io,
+    net::Shutdown,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use socket2::SockRef;
+use tokio::{net::TcpStream, sync::Notify};
+
+use super::{
+    Link,
+    outgoing::{advance, write_once},
+};
+use crate::{
+    telemetry::{StreamPhase, StreamStats},
+    wire::ResetCode,
+};
+
+/// After this many bytes the mux is told that they are gone, though more wait: credit that goes back early finds the
+/// peer's buffers still in its cache.
+const REPORT_EVERY: u64 = 64 * 1024;
+
+/// Our end of a stream: the socket it is carried to, and what has come for it.
+///
+/// Whoever reads a channel delivers from here to the socket at once; the stream's own task is woken only for what the
+/// socket did not take.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    number: u32,
+    stats: Option<Arc<StreamStats>>,
+    wake: Notify,
+    delivery: Mutex<Delivery>,
+    accepted: OnceLock<()>,
+    ended: OnceLock<Result<(), ResetCode>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    /// None until there is one: what comes before waits in the mux, within its window.
+    pub(super) socket: Option<Arc<TcpStream>>,
+    queue: VecDeque<Bytes>,
+    /// The peer's last byte is in `queue` or gone already.
+    end: bool,
+    /// The socket was told that it was the last.
+    pub(super) end_told: bool,
+    /// The socket takes no more for now.
+    pub(super) blocked: bool,
+    pub(super) failed: Option<io::Error>,
+}
+
+impl Endpoint {
+    pub(super) fn new(number: u32, stats: Option<Arc<StreamStats>>) -> Self {
+        Self {
+            number,
+            stats,
+            wake: Notify::new(),
+            delivery: Mutex::default(),
+            accepted: OnceLock::new(),
+            ended: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub(super) fn stats(&self) -> Option<&Arc<StreamStats>> {
+        self.stats.as_ref()
+    }
+
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    pub(super) fn accepted(&self) {
+        if self.accepted.set(()).is_ok() {
+            self.set_phase(StreamPhase::Open);
+            self.wake();
+        }
+    }
+
+    pub(super) fn is_accepted(&self) -> bool {
+        self.accepted.get().is_some()
+    }
+
+    pub(super) fn set_phase(&self, phase: StreamPhase) {
+        if let Some(stats) = &self.stats {
+            stats.set_phase(phase);
+        }
+    }
+
+    pub(super) fn ended(&self, how: Result<(), ResetCode>) {
+        // The first end stays.
+        _ = self.ended.set(how);
+        self.wake();
+    }
+
+    /// How the stream ended, once it has.
+    pub(super) fn how_ended(&self) -> Option<Result<(), ResetCode>> {
+        self.ended.get().copied()
+    }
+
+    pub(super) fn delivery(&self) -> MutexGuard<'_, Delivery> {
+        self.delivery.lock()
+    }
+
+    /// Delivers as much as the socket takes, on behalf of a channel's reader.
+    pub(super) fn deliver(&self, link: &Arc<Link>) {
+        match self.delivery.try_lock() {
+            // The stream's task is at it just now, and may have looked already.
+            None => self.wake(),
+            Some(mut delivery) => {
+                self.deliver_locked(link, &mut delivery);
+                if delivery.blocked || delivery.failed.is_some() {
+                    self.wake();
+                }
+            }
+        }
+    }
+
+    /// Delivers as much as the socket takes.
+    pub(super) fn deliver_locked(&self, link: &Arc<Link>, delivery: &mut Delivery) {
+        let Some(socket) = delivery.socket.clone() else { return };
+        if delivery.failed.is_some() {
+            return;
+        }
+        delivery.blocked = false;
+        let mut gone = 0;
+        loop {
+            if delivery.queue.is_empty() || gone >= REPORT_EVERY {
+                link.with(|state| {
+                    state.mux.consume(self.number, std::mem::take(&mut gone));
+                    delivery.end |= state.mux.read(self.number, &mut delivery.queue);
+                });
+                if delivery.queue.is_empty() {
+                    break;
+                }
+            }
+            match write_once(&delivery.queue, |slices| socket.try_write_vectored(slices)) {
+                Ok(n) => {
+                    advance(&mut delivery.queue, n);
+                    gone += n as u64;
+                    if let Some(stats) = &self.stats {
+                        stats.add_down(n as u64);
+                    }
+                }
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::WouldBlock {
+                        delivery.blocked = true;
+                    } else {
+                        delivery.failed = Some(error);
+                    }
+                    link.with(|state| state.mux.consume(self.number, gone));
+                    return;
+                }
+            }
+        }
+        if delivery.end && !delivery.end_told {
+            delivery.end_told = true;
+            if let Err(error) = SockRef::from(&*socket).shutdown(Shutdown::Write) {
+                delivery.failed = Some(error);
+                return;
+            }
+            self.set_phase(StreamPhase::TargetDone);
+            link.with(|state| state.mux.consume_end(self.number));
+        }
+    }
+}

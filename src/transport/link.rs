@@ -1,0 +1,319 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+use super::{channel::ChannelIo, endpoint::Endpoint, stream::Stream};
+use crate::{
+    ids::StreamKey,
+    mux::{FromText, Mux, MuxConfig, MuxEvent, OpenError, ProtocolError, Role, TextPeer},
+    telemetry::{GoneReason, StreamStats},
+    wire::{Frame, OpenFrame, ResetCode, TunnelMessage, text::Fields},
+};
+
+/// What a link tells its owner. Called with no lock held; must not block.
+pub trait LinkEvents: Send + Sync + 'static {
+    /// The peer opened a stream: [`carry`](Stream::carry) it or let it go.
+    fn opened(&self, stream: Stream, open: OpenFrame);
+    /// The peer says something about the link.
+    fn message(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage);
+    /// The peer takes no new streams.
+    fn go_away(&self, code: ResetCode);
+    /// Bytes came for a stream that is not there.
+    fn no_session(&self, channel: u16, key: StreamKey);
+}
+
+/// The session with one peer: its mux, its channels, the ends of its streams.
+pub struct Link {
+    state: Mutex<State>,
+    events: Arc<dyn LinkEvents>,
+    closed: CancellationToken,
+}
+
+pub(super) struct State {
+    pub(super) mux: Mux,
+    pub(super) text: Option<TextPeer>,
+    pub(super) endpoints: HashMap<u32, Arc<Endpoint>>,
+    pub(super) channels: BTreeMap<u16, Arc<ChannelIo>>,
+    /// The last channel was lost.
+    over: bool,
+    /// What has to happen once the lock is free again.
+    next: Vec<Next>,
+}
+
+enum Next {
+    Deliver(Arc<Endpoint>),
+    Opened(Arc<Endpoint>, OpenFrame),
+    Message(u16, TunnelMessage),
+    GoAway(ResetCode),
+    NoSession(u16, StreamKey),
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("Link")
+            .field("channels", &state.channels.len())
+            .field("streams", &state.mux.streams())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// A link without channels. `text` says that the peer speaks text, and how; such a link has one channel.
+    pub fn new(role: Role, mut config: MuxConfig, text: Option<Fields>, events: Arc<dyn LinkEvents>) -> Arc<Self> {
+        config.peer_has_credit = text.is_none();
+        let state = State {
+            text: text.map(|fields| TextPeer::new(role, fields, config.window)),
+            mux: Mux::new(role, config),
+            endpoints: HashMap::new(),
+            channels: BTreeMap::new(),
+            over: false,
+            next: Vec::new(),
+        };
+        Arc::new(Self { state: Mutex::new(state), events, closed: CancellationToken::new() })
+    }
+
+    /// Opens a stream to the peer. `stats` count its bytes.
+    ///
+    /// # Errors
+    /// [`OpenError`], and nothing was opened.
+    pub fn open(
+        self: &Arc<Self>,
+        stats: Arc<StreamStats>,
+        port: u16,
+        user: Option<SocketAddr>,
+    ) -> Result<Stream, OpenError> {
+        let endpoint = self.with(|state| {
+            let number = state.mux.open(stats.key, port, user)?;
+            let endpoint = Arc::new(Endpoint::new(number, Some(stats)));
+            state.endpoints.insert(number, endpoint.clone());
+            Ok(endpoint)
+        })?;
+        self.flush();
+        Ok(Stream::new(self.clone(), endpoint))
+    }
+
+    /// The channel that a stream goes out on.
+    pub fn channel_of(&self, stream: &Stream) -> Option<u16> {
+        self.state.lock().mux.channel_of(stream.number())
+    }
+
+    /// How many streams are open.
+    pub fn streams(&self) -> usize {
+        self.state.lock().mux.streams()
+    }
+
+    /// Says something about the link itself. A peer that does not read what it is told loses the channel.
+    pub fn send_message(self: &Arc<Self>, channel: u16, message: TunnelMessage) {
+        self.with(|state| {
+            if let Err(error) = state.mux.send_message(channel, message) {
+                state.stop_channel(channel, GoneReason::Protocol(error.to_string()));
+            }
+        });
+        self.flush();
+    }
+
+    /// Tells the peer that there will be nothing new.
+    pub fn go_away(self: &Arc<Self>, code: ResetCode) {
+        self.with(|state| state.mux.go_away(code));
+        self.flush();
+    }
+
+    /// Closes all channels; every stream ends with an error. What was said last still goes out, if it fits.
+    pub fn close(self: &Arc<Self>, reason: &GoneReason) {
+        self.flush();
+        self.with(|state| {
+            let channels: Vec<u16> = state.channels.keys().copied().collect();
+            channels.into_iter().for_each(|id| state.stop_channel(id, reason.clone()));
+        });
+    }
+
+    /// Ready once the last channel is gone.
+    pub fn closed(&self) -> WaitForCancellationFuture<'_> {
+        self.closed.cancelled()
+    }
+
+    /// Whether the last channel is gone.
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
+    /// Changes the state under the lock, then does what follows from it without.
+    pub(super) fn with<R>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> R) -> R {
+        let (result, next) = {
+            let mut state = self.state.lock();
+            let result = change(&mut state);
+            state.dispatch();
+            (result, std::mem::take(&mut state.next))
+        };
+        for next in next {
+            match next {
+                Next::Deliver(endpoint) => endpoint.deliver(self),
+                Next::Opened(endpoint, open) => {
+                    self.events.opened(Stream::new(self.clone(), endpoint), open);
+                }
+                Next::Message(channel, message) => self.events.message(self, channel, message),
+                Next::GoAway(code) => self.events.go_away(code),
+                Next::NoSession(channel, key) => self.events.no_session(channel, key),
+            }
+        }
+        result
+    }
+
+    /// Writes out whatever waits, on every channel.
+    pub(super) fn flush(self: &Arc<Self>) {
+        let mut next = 0;
+        loop {
+            let due = {
+                let state = self.state.lock();
+                let found = state.channels.range(next..).find(|(id, _)| state.mux.has_output(**id));
+                found.map(|(id, channel)| (*id, channel.clone()))
+            };
+            let Some((id, channel)) = due else { return };
+            channel.flush(self);
+            let Some(following) = id.checked_add(1) else { return };
+            next = following;
+        }
+    }
+
+    /// False if the link is over: nobody would look after the channel.
+    pub(super) fn add_channel(self: &Arc<Self>, channel: &Arc<ChannelIo>) -> bool {
+        let taken = self.with(|state| {
+            if !state.over {
+                state.channels.insert(channel.id(), channel.clone());
+                state.mux.add_channel(channel.id(), Instant::now());
+                state.mux.handle_timeout(Instant::now());
+            }
+            !state.over
+        });
+        self.flush();
+        taken
+    }
+
+    /// The channel is lost. With the last one the link is over.
+    pub(super) fn remove_channel(self: &Arc<Self>, id: u16) {
+        let last = self.with(|state| {
+            state.channels.remove(&id);
+            state.mux.channel_lost(id);
+            state.over |= state.channels.is_empty();
+            state.over
+        });
+        if last {
+            self.closed.cancel();
+        }
+        self.flush();
+    }
+
+    /// Gives the next frames for a channel, or lines for a text peer, to `take` until it says that it is enough.
+    /// Whether the channel must not be read for now.
+    pub(super) fn poll_transmit(self: &Arc<Self>, id: u16, take: impl FnMut(Transmit) -> bool) -> bool {
+        self.with(|state| {
+            state.poll_transmit(id, take);
+            state.must_stop_reading()
+        })
+    }
+}
+
+/// What goes out on a channel.
+pub(super) enum Transmit {
+    Frame(Frame),
+    Line(TunnelMessage),
+}
+
+impl State {
+    fn poll_transmit(&mut self, id: u16, mut take: impl FnMut(Transmit) -> bool) {
+        let mut messages = Vec::new();
+        while let Some(frame) = self.mux.poll_transmit(id) {
+            let more = match &mut self.text {
+                None => take(Transmit::Frame(frame)),
+                Some(peer) => {
+                    if let Some(acknowledgement) = peer.outbound(frame, &mut messages)
+                        && let Err(error) = self.mux.handle_frame(id, acknowledgement, Instant::now())
+                    {
+                        // Made up by us, so it cannot be wrong unless we are.
+                        tracing::error!("a text peer's acknowledgement was refused: {error}");
+                    }
+                    messages.drain(..).fold(true, |_, message| take(Transmit::Line(message)))
+                }
+            };
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// A line of a text peer came in.
+    pub(super) fn handle_line(&mut self, id: u16, line: TunnelMessage, now: Instant) -> Result<(), ProtocolError> {
+        let Some(peer) = &mut self.text else { return Ok(()) };
+        let mut meanings = Vec::new();
+        peer.inbound(line, &mut meanings);
+        for meaning in meanings {
+            match meaning {
+                FromText::Frame(frame) => self.mux.handle_frame(id, frame, now)?,
+                FromText::Reply(message) => self.mux.send_message(id, message)?,
+                FromText::Size { stream, size } => {
+                    if let Some(stats) = self.endpoints.get(&stream).and_then(|endpoint| endpoint.stats()) {
+                        stats.set_total_size(size);
+                    }
+                }
+                FromText::NoSession(key) => self.next.push(Next::NoSession(id, key)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A text peer's channel is not read while one of its streams has too much waiting.
+    pub(super) fn must_stop_reading(&self) -> bool {
+        self.text.as_ref().is_some_and(TextPeer::must_stop_reading)
+    }
+
+    pub(super) fn stop_channel(&mut self, id: u16, reason: GoneReason) {
+        if let Some(channel) = self.channels.get(&id) {
+            channel.stop(reason);
+        }
+    }
+
+    fn dispatch(&mut self) {
+        let next = &mut self.next;
+        while let Some(event) = self.mux.poll_event() {
+            match event {
+                MuxEvent::Opened(open) => {
+                    // Here and not later: what follows its OPEN may be its RESET.
+                    let endpoint = Arc::new(Endpoint::new(open.stream, None));
+                    self.endpoints.insert(open.stream, endpoint.clone());
+                    next.push(Next::Opened(endpoint, open));
+                }
+                MuxEvent::Message { channel, message } => next.push(Next::Message(channel, message)),
+                MuxEvent::GoAway { code } => next.push(Next::GoAway(code)),
+                MuxEvent::Readable { stream } => {
+                    next.extend(self.endpoints.get(&stream).cloned().map(Next::Deliver));
+                }
+                MuxEvent::Writable { stream } => {
+                    self.endpoints.get(&stream).inspect(|endpoint| endpoint.wake());
+                }
+                MuxEvent::Accepted { stream } => {
+                    self.endpoints.get(&stream).inspect(|endpoint| endpoint.accepted());
+                }
+                MuxEvent::Reset { stream, code } => {
+                    self.endpoints.remove(&stream).inspect(|endpoint| endpoint.ended(Err(code)));
+                }
+                MuxEvent::Closed { stream } => {
+                    self.endpoints.remove(&stream).inspect(|endpoint| endpoint.ended(Ok(())));
+                }
+                MuxEvent::RoundTrip { channel, rtt } => {
+                    self.channels.get(&channel).inspect(|channel| channel.set_rtt(rtt));
+                }
+                MuxEvent::ChannelDead { channel } => {
+                    self.channels.get(&channel).inspect(|channel| channel.stop(GoneReason::Silent));
+                }
+            }
+        }
+    }
+}

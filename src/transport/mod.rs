@@ -1,0 +1,20 @@
+//! Where the mux meets the world: a channel's driver, the pump between a stream and a socket, and the tasks that run
+//! them.
+//!
+//! One [`Link`] holds the mux of one proxy behind a lock that is never held over a system call. Whoever has changed
+//! something in it carries the consequences itself, at once: the reader of a channel writes to the users' sockets, the
+//! reader of a user's socket writes to the channel. A task is woken only for what did not fit.
+
+mod channel;
+mod endpoint;
+mod link;
+mod outgoing;
+mod socket;
+mod stream;
+mod tasks;
+
+pub use channel::Drive;
+pub use link::{Link, LinkEvents};
+pub use socket::{ChannelSocket, abort, tune};
+pub use stream::{Ended, Stream};
+pub use tasks::Tasks;

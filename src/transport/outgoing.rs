@@ -1,0 +1,113 @@
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::ChannelSocket;
+use crate::wire::{
+    Frame, TunnelMessage, binary,
+    text::{self, Fields},
+};
+
+/// How many slices one system call takes. More gains nothing, and the kernel allows 1024.
+const MAX_SLICES: usize = 64;
+
+/// How much may be encoded and not yet written. What waits here can no longer be overtaken by a control frame, and
+/// 128 KiB fill the socket for long enough.
+pub(super) const MAX_WAITING: usize = 128 * 1024;
+
+/// Frames on their way into a channel's socket: encoded, not yet written.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    slices: VecDeque<Bytes>,
+    waiting: usize,
+    /// Headers and lines are written in here one behind the other, and split off without copying.
+    arena: BytesMut,
+}
+
+impl Outgoing {
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    pub(super) fn push_frame(&mut self, frame: Frame) {
+        match frame {
+            // The payload goes out from where it was read to.
+            Frame::Data { stream, offset, fin, payload } if !payload.is_empty() => {
+                let header = binary::data_header(stream, offset, fin, payload.len());
+                self.arena.extend_from_slice(&header);
+                self.split_arena();
+                self.push(payload);
+            }
+            other => {
+                binary::encode(&other, &mut self.arena);
+                self.split_arena();
+            }
+        }
+    }
+
+    pub(super) fn push_line(&mut self, message: &TunnelMessage, fields: Fields) {
+        text::encode_line(message, fields, &mut self.arena);
+        self.split_arena();
+    }
+
+    fn split_arena(&mut self) {
+        let slice = self.arena.split().freeze();
+        self.push(slice);
+    }
+
+    fn push(&mut self, slice: Bytes) {
+        self.waiting += slice.len();
+        self.slices.push_back(slice);
+    }
+
+    /// Writes until nothing waits or nothing fits; the number of bytes written. `WouldBlock` is no error here:
+    /// [`waiting`](Self::waiting) tells.
+    pub(super) fn write_to(&mut self, socket: &ChannelSocket) -> io::Result<usize> {
+        let mut written = 0;
+        while self.waiting > 0 {
+            match write_once(&self.slices, |slices| socket.try_write(slices)) {
+                Ok(n) => {
+                    self.waiting -= n;
+                    written += n;
+                    advance(&mut self.slices, n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// One vectored write of the front of `queue`.
+pub(super) fn write_once(
+    queue: &VecDeque<Bytes>,
+    write: impl Fn(&[IoSlice<'_>]) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+    let used = queue.len().min(MAX_SLICES);
+    for (slice, bytes) in slices.iter_mut().zip(queue) {
+        *slice = IoSlice::new(bytes);
+    }
+    loop {
+        match write(&slices[..used]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Drops the first `n` bytes of `queue`.
+pub(super) fn advance(queue: &mut VecDeque<Bytes>, mut n: usize) {
+    while let Some(front) = queue.front_mut() {
+        if n < front.len() {
+            front.advance(n);
+            return;
+        }
+        n -= front.len();
+        queue.pop_front();
+    }
+}

@@ -1,0 +1,81 @@
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+/// All that a channel needs of its connection. TLS goes behind these five methods, and nothing above them changes:
+/// none of them needs the exclusive access that would force reading and writing into one task.
+#[derive(Debug)]
+pub struct ChannelSocket(TcpStream);
+
+impl ChannelSocket {
+    /// A channel over plain TCP.
+    pub fn plain(stream: TcpStream) -> Self {
+        Self(stream)
+    }
+
+    /// Where the other side is.
+    ///
+    /// # Errors
+    /// The connection is gone already.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.0.peer_addr()
+    }
+
+    /// Waits until there is something to read.
+    ///
+    /// # Errors
+    /// The runtime is shutting down.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.0.readable().await
+    }
+
+    /// Waits until there is room to write.
+    ///
+    /// # Errors
+    /// The runtime is shutting down.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.0.writable().await
+    }
+
+    /// Reads into the free room of `buf`. 0 is the end.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is nothing, else the connection has failed.
+    pub fn try_read(&self, buf: &mut BytesMut) -> io::Result<usize> {
+        self.0.try_read_buf(buf)
+    }
+
+    /// Writes as much of `slices` as fits.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing fits, else the connection has failed.
+    pub fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(slices)
+    }
+}
+
+/// Sets what every socket of ours needs: no Nagle (a response of a header and a body would wait 40 ms for a delayed
+/// acknowledgement; batching replaces it), and keep-alive, so that a peer that lost its power is noticed at last.
+pub fn tune(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    for result in [stream.set_nodelay(true), socket.set_tcp_keepalive(&keepalive)] {
+        if let Err(error) = result {
+            // It fails where the connection is gone already; the next read says so with more to tell.
+            tracing::debug!("cannot tune a socket: {error}");
+        }
+    }
+}
+
+/// Makes the coming drop of `stream` a reset, so that the other side never takes a cut stream for a whole one.
+pub fn abort(stream: &TcpStream) {
+    if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!("cannot reset a socket: {error}");
+    }
+}

@@ -1,0 +1,237 @@
+use std::{cell::RefCell, fmt, io, net::SocketAddr, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{io::Interest, net::TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::{Link, endpoint::Endpoint, socket::abort};
+use crate::{mux::CHUNK, telemetry::StreamPhase, wire::ResetCode};
+
+/// After this many bytes a stream's task lets others run. tokio counts operations, and 128 of them are 8 MiB here.
+const TURN: usize = 256 * 1024;
+
+/// What is read is copied out of the read buffer below this size, because it would keep the whole buffer alive.
+const COPY_BELOW: usize = CHUNK / 8;
+
+thread_local! {
+    /// One read buffer for each thread: an idle stream holds none.
+    static READ_BUFFER: RefCell<BytesMut> = RefCell::default();
+}
+
+/// How a stream ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Both directions are done, and each side has every byte of the other.
+    Finished,
+    /// The socket on this side failed; the peer was told.
+    SocketFailed(io::Error),
+    /// The peer reset it; the socket was reset too.
+    Reset(ResetCode),
+    /// It was cancelled here; both sides were told.
+    Cancelled,
+}
+
+/// An open stream. Dropping it resets it, so that none is ever forgotten.
+pub struct Stream {
+    link: Arc<Link>,
+    endpoint: Arc<Endpoint>,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stream({})", self.number())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.reset(ResetCode::Internal);
+    }
+}
+
+impl Stream {
+    pub(super) fn new(link: Arc<Link>, endpoint: Arc<Endpoint>) -> Self {
+        Self { link, endpoint }
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.endpoint.number()
+    }
+
+    /// Tells the peer that the stream it opened is taken.
+    pub fn accept(&self) {
+        self.link.with(|state| state.mux.accept(self.number()));
+        self.link.flush();
+    }
+
+    /// Whether the peer took the stream that we opened.
+    pub fn is_accepted(&self) -> bool {
+        self.endpoint.is_accepted()
+    }
+
+    /// Waits until the peer resets the stream. Only for a stream that is not carried yet.
+    pub async fn reset_by_peer(&self) -> ResetCode {
+        loop {
+            match self.endpoint.how_ended() {
+                Some(Err(code)) => return code,
+                // Nobody has finished a stream that is not carried yet.
+                Some(Ok(())) => return ResetCode::Internal,
+                None => self.endpoint.woken().await,
+            }
+        }
+    }
+
+    /// Ends the stream with an error at the other side. Without effect if it has ended.
+    pub fn reset(&self, code: ResetCode) {
+        if self.endpoint.how_ended().is_none() {
+            self.link.with(|state| {
+                state.mux.reset(self.number(), code);
+                state.endpoints.remove(&self.number());
+            });
+            self.endpoint.ended(Err(code));
+            self.link.flush();
+        }
+    }
+
+    /// Carries bytes both ways between the stream and `socket` until both directions are done, or one side fails, or
+    /// `cancel` says so; `code` is what the peer is told if it is the socket that fails.
+    ///
+    /// The socket ends the way the stream did: with an orderly close, or with a reset.
+    pub async fn carry(self, socket: TcpStream, code: ResetCode, cancel: &CancellationToken) -> Ended {
+        let socket = Arc::new(socket);
+        self.endpoint.delivery().socket = Some(socket.clone());
+        let ended = self.pump(&socket, cancel).await;
+        match &ended {
+            Ended::Finished => {}
+            Ended::SocketFailed(_) => self.reset(code),
+            Ended::Cancelled => self.reset(ResetCode::Killed),
+            Ended::Reset(_) => {}
+        }
+        if !matches!(ended, Ended::Finished) {
+            abort(&socket);
+        }
+        // The endpoint may outlive us in a reader's hands; the socket must not.
+        self.endpoint.delivery().socket = None;
+        ended
+    }
+
+    async fn pump(&self, socket: &TcpStream, cancel: &CancellationToken) -> Ended {
+        let cancelled = cancel.cancelled();
+        let mut cancelled = std::pin::pin!(cancelled);
+        let mut finished = false;
+        loop {
+            let blocked = {
+                let mut delivery = self.endpoint.delivery();
+                self.endpoint.deliver_locked(&self.link, &mut delivery);
+                if let Some(error) = delivery.failed.take() {
+                    return Ended::SocketFailed(error);
+                }
+                delivery.blocked
+            };
+            let filled = if finished { Fill::NoRoom } else { self.fill(socket) };
+            match filled {
+                Fill::Failed(error) => return Ended::SocketFailed(error),
+                Fill::End => {
+                    finished = true;
+                    self.endpoint.set_phase(StreamPhase::UserDone);
+                    self.link.with(|state| state.mux.finish(self.number()));
+                }
+                Fill::Empty | Fill::NoRoom | Fill::Turn => {}
+            }
+            self.link.flush();
+            match self.endpoint.how_ended() {
+                Some(Ok(())) => return Ended::Finished,
+                Some(Err(code)) => return Ended::Reset(code),
+                None => {}
+            }
+            if let Fill::Turn = filled {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            // An error is always of interest: the other side may be gone for good while nothing can be read or
+            // written for want of credit.
+            let mut interest = Interest::ERROR;
+            if let Fill::Empty = filled {
+                interest |= Interest::READABLE;
+            }
+            if blocked {
+                interest |= Interest::WRITABLE;
+            }
+            tokio::select! {
+                () = self.endpoint.woken() => {}
+                ready = socket.ready(interest) => match ready {
+                    Err(error) => return Ended::SocketFailed(error),
+                    Ok(ready) if ready.is_error() => {
+                        if let Ok(Some(error)) | Err(error) = socket.take_error() {
+                            return Ended::SocketFailed(error);
+                        }
+                        // What is readable or writable comes to the same error by itself.
+                        if !ready.is_readable() && !ready.is_writable() {
+                            return Ended::SocketFailed(io::ErrorKind::ConnectionReset.into());
+                        }
+                    }
+                    Ok(_) => {}
+                },
+                () = &mut cancelled => return Ended::Cancelled,
+            }
+        }
+    }
+
+    /// Reads from the socket into the stream, as far as there is credit.
+    fn fill(&self, socket: &TcpStream) -> Fill {
+        let mut turn = 0;
+        while turn < TURN {
+            let room = self.link.with(|state| state.mux.writable(self.number()));
+            if room == 0 {
+                return Fill::NoRoom;
+            }
+            let bytes = match read(socket, room.min(CHUNK)) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fill::Empty,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Fill::Failed(error),
+            };
+            if bytes.is_empty() {
+                return Fill::End;
+            }
+            turn += bytes.len();
+            if let Some(stats) = self.endpoint.stats() {
+                stats.add_up(bytes.len() as u64);
+            }
+            self.link.with(|state| state.mux.write(self.number(), bytes));
+            self.link.flush();
+        }
+        Fill::Turn
+    }
+
+    /// Where the user's or the target's connection comes from, for logs.
+    pub fn peer_of(socket: &TcpStream) -> Option<SocketAddr> {
+        socket.peer_addr().ok()
+    }
+}
+
+enum Fill {
+    /// The socket has nothing more for now.
+    Empty,
+    /// The stream takes nothing more for now.
+    NoRoom,
+    /// There may be more, but others should run.
+    Turn,
+    /// The socket has sent its last byte.
+    End,
+    Failed(io::Error),
+}
+
+fn read(socket: &TcpStream, room: usize) -> io::Result<Bytes> {
+    READ_BUFFER.with_borrow_mut(|buffer| {
+        buffer.clear();
+        buffer.reserve(CHUNK);
+        // `reserve` may give more than it was asked for, and credit is not to be overdrawn.
+        let mut limited = bytes::BufMut::limit(&mut *buffer, room);
+        let n = socket.try_read_buf(&mut limited)?;
+        if n < COPY_BELOW {
+            return Ok(Bytes::copy_from_slice(&buffer[..n]));
+        }
+        Ok(buffer.split_to(n).freeze())
+    })
+}
