@@ -44,6 +44,7 @@ mod tests;
 
 pub use decode::{decode, needed};
 pub use encode::{data_header, encode};
+pub(super) use encode::{hello_body, welcome_body_without_mac};
 
 /// What a binary connection begins with. F5 begins no UTF-8 text, so the first byte tells the formats apart; CR LF at
 /// the end shows a transport that rewrites line ends.
