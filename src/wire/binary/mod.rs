@@ -40,10 +40,13 @@ use super::{ActionError, Frame};
 mod decode;
 mod encode;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 pub use decode::{decode, needed};
 pub use encode::{data_header, encode};
+pub(super) use encode::{hello_body, welcome_body_without_mac};
 
 /// What a binary connection begins with. F5 begins no UTF-8 text, so the first byte tells the formats apart; CR LF at
 /// the end shows a transport that rewrites line ends.
@@ -58,7 +61,7 @@ pub const DATA_HEADER: usize = HEADER + DATA_FIXED;
 /// The longest frame body by default: 256 KiB of payload.
 pub const MAX_FRAME: usize = (256 << 10) + DATA_FIXED;
 
-/// The longest body in a handshake: HELLO with a name of 255 bytes. A driver passes it to [`decode`] until the peer
+/// The longest body in a handshake: HELLO with a name of 255 bytes. A driver passes it to [`decode()`] until the peer
 /// has proved itself, so that a stranger cannot make it buffer [`MAX_FRAME`].
 pub const MAX_HANDSHAKE: usize = HELLO_FIXED + MAX_NAME;
 

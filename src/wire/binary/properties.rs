@@ -1,0 +1,159 @@
+use std::net::SocketAddr;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use proptest::{
+    arbitrary::any,
+    collection::vec,
+    prop_assert, prop_assert_eq, prop_oneof, proptest,
+    strategy::{Just, Strategy},
+};
+
+use super::{tests::encoded, *};
+use crate::{
+    ids::{StreamKey, UserChannelId},
+    wire::{Hello, HelloMode, OpenFrame, ResetCode, SyncEntry, TunnelAction, TunnelMessage, Welcome},
+};
+
+fn any_key() -> impl Strategy<Value = StreamKey> {
+    (any::<u32>(), any::<u32>()).prop_map(|(user, stream)| StreamKey::new(UserChannelId::new(user), stream))
+}
+
+fn any_code() -> impl Strategy<Value = ResetCode> {
+    (0..ResetCode::ALL.len()).prop_map(|index| ResetCode::ALL[index])
+}
+
+fn any_payload() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..200).prop_map(Bytes::from)
+}
+
+fn any_user() -> impl Strategy<Value = Option<SocketAddr>> {
+    prop_oneof![
+        Just(None),
+        any::<([u8; 4], u16)>().prop_map(|address| Some(SocketAddr::from(address))),
+        any::<([u8; 16], u16)>().prop_map(|address| Some(SocketAddr::from(address))),
+    ]
+}
+
+fn any_action() -> impl Strategy<Value = TunnelAction> {
+    prop_oneof![
+        Just(TunnelAction::Ping),
+        Just(TunnelAction::StreamData),
+        "[a-zA-Z0-9._-]{1,64}".prop_map(|group| {
+            format!("ADDPROXY:65535:{group}:65535").parse().expect("group is within its limits")
+        }),
+    ]
+}
+
+fn any_frame() -> impl Strategy<Value = Frame> {
+    let handshake = prop_oneof![
+        (
+            any::<(u16, u32, u32, [u8; 16], [u8; 16], u32)>(),
+            prop_oneof![Just(HelloMode::New), Just(HelloMode::Join), Just(HelloMode::Resume)],
+            "\\PC{0,60}",
+        )
+            .prop_map(|((version, max_frame, features, nonce, link, epoch), mode, name)| {
+                Frame::Hello(Hello { version, mode, max_frame, features, nonce, link, epoch, name })
+            }),
+        any::<[u8; 32]>().prop_map(|nonce| Frame::Challenge { nonce }),
+        any::<[u8; 32]>().prop_map(|mac| Frame::Proof { mac }),
+        any::<([u8; 16], u32, u16, [u32; 4], Option<[u8; 32]>, [u8; 32])>().prop_map(
+            |(link, epoch, channel, [max_streams, first_window, grace_ms, ping_ms], resume_secret, mac)| {
+                Frame::Welcome(Welcome {
+                    link,
+                    epoch,
+                    channel,
+                    max_streams,
+                    first_window,
+                    grace_ms,
+                    ping_ms,
+                    resume_secret,
+                    mac,
+                })
+            }
+        ),
+    ];
+    let offset = || 0..MAX_OFFSET;
+    let entry = (any::<u32>(), offset(), offset(), 0..=STATE_BITS)
+        .prop_map(|(stream, consumed, limit, state)| SyncEntry { stream, consumed, limit, state });
+    prop_oneof![
+        handshake,
+        (any::<u32>(), any_key(), any::<u16>(), 0..=MAX_PRIORITY, any::<u32>(), any_user()).prop_map(
+            |(stream, key, port, priority, window, user)| {
+                Frame::Open(OpenFrame { stream, key, port, priority, window, user })
+            }
+        ),
+        any::<(u32, u32)>().prop_map(|(stream, window)| Frame::OpenOk { stream, window }),
+        (any::<u32>(), offset(), any::<bool>(), any_payload())
+            .prop_map(|(stream, offset, fin, payload)| { Frame::Data { stream, offset, fin, payload } }),
+        (any::<u32>(), offset(), any::<u32>()).prop_map(|(stream, consumed, window)| Frame::Window {
+            stream,
+            consumed,
+            window
+        }),
+        (any::<u32>(), any_code(), offset()).prop_map(|(stream, code, final_size)| Frame::Reset {
+            stream,
+            code,
+            final_size
+        }),
+        (any::<u32>(), offset()).prop_map(|(stream, offset)| Frame::Blocked { stream, offset }),
+        (any::<u32>(), 0..=MAX_PRIORITY).prop_map(|(stream, priority)| Frame::Priority { stream, priority }),
+        any::<u64>().prop_map(|token| Frame::Ping { token }),
+        any::<u64>().prop_map(|token| Frame::Pong { token }),
+        (any::<bool>(), vec(entry, 0..8)).prop_map(|(last, entries)| Frame::Sync { last, entries }),
+        (any::<u32>(), any_code()).prop_map(|(last_stream, code)| Frame::GoAway { last_stream, code }),
+        (proptest::option::of(any_key()), any_action(), any_payload())
+            .prop_map(|(key, action, data)| Frame::Message(TunnelMessage { key, action, data })),
+    ]
+}
+
+/// Decodes until the bytes run out or make no sense.
+fn drain(buf: &mut BytesMut) -> Vec<Frame> {
+    let room = buf.capacity();
+    let mut frames = vec![];
+    while let Ok(Some(frame)) = decode(buf, MAX_FRAME) {
+        frames.push(frame);
+    }
+    assert!(buf.capacity() <= room, "a peer's length grew the buffer");
+    frames
+}
+
+proptest! {
+    #[test]
+    fn frames_read_back_as_they_are_written(frames in vec(any_frame(), 1..8)) {
+        let mut bytes = BytesMut::new();
+        for frame in &frames {
+            encode(frame, &mut bytes);
+        }
+        prop_assert_eq!(drain(&mut bytes), frames);
+        prop_assert!(bytes.is_empty());
+    }
+
+    #[test]
+    fn a_frame_split_anywhere_waits_for_its_rest(frame in any_frame()) {
+        let bytes = encoded(&frame);
+        for cut in 0..bytes.len() {
+            let mut buf = BytesMut::from(&bytes[..cut]);
+            prop_assert_eq!(decode(&mut buf, MAX_FRAME), Ok(None));
+            prop_assert_eq!(buf.len(), cut);
+            prop_assert!((1..=bytes.len() - cut).contains(&needed(&buf)));
+            buf.put_slice(&bytes[cut..]);
+            prop_assert_eq!(needed(&buf), 0);
+            prop_assert_eq!(decode(&mut buf, MAX_FRAME), Ok(Some(frame.clone())));
+        }
+    }
+
+    #[test]
+    fn junk_never_panics(junk in vec(any::<u8>(), 0..400)) {
+        drain(&mut BytesMut::from(&junk[..]));
+        needed(&junk);
+    }
+
+    #[test]
+    fn a_frame_with_one_byte_changed_never_panics(frame in any_frame(), at: usize, bits in 1..=u8::MAX) {
+        let mut bytes = encoded(&frame);
+        let at = at % bytes.len();
+        bytes[at] ^= bits;
+        needed(&bytes);
+        drain(&mut bytes);
+    }
+}
