@@ -17,9 +17,12 @@
 //!        config, telemetry, control ── ids
 //! ```
 
+pub mod config;
 pub mod control;
 pub mod ids;
 pub mod mux;
+pub mod proxy;
+pub mod server;
 pub mod telemetry;
 pub mod transport;
 pub mod wire;

@@ -254,7 +254,11 @@ impl TextPeer {
         out.push(FromText::Frame(Frame::Data { stream, offset, fin: false, payload }));
         if state.waiting() >= u64::from(self.window / 2) && !state.asked_to_pause {
             state.asked_to_pause = true;
-            out.push(FromText::Reply(TunnelMessage::stream(state.key, TunnelAction::StreamPause, Bytes::new())));
+            out.push(FromText::Reply(TunnelMessage::stream(
+                state.key,
+                TunnelAction::StreamPause,
+                Bytes::new(),
+            )));
         }
         if state.waiting() >= self.window.into() {
             self.full.insert(stream);
@@ -322,7 +326,8 @@ impl TextPeer {
                 if state.waiting() < self.window.into() {
                     self.full.remove(&stream);
                 }
-                if state.waiting() <= u64::from(self.window / 4) && std::mem::take(&mut state.asked_to_pause) {
+                if state.waiting() <= u64::from(self.window / 4) && std::mem::take(&mut state.asked_to_pause)
+                {
                     out.push(TunnelMessage::stream(state.key, TunnelAction::StreamResume, Bytes::new()));
                 }
                 self.forget_if_over(stream);

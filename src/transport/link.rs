@@ -67,7 +67,12 @@ impl fmt::Debug for Link {
 
 impl Link {
     /// A link without channels. `text` says that the peer speaks text, and how; such a link has one channel.
-    pub fn new(role: Role, mut config: MuxConfig, text: Option<Fields>, events: Arc<dyn LinkEvents>) -> Arc<Self> {
+    pub fn new(
+        role: Role,
+        mut config: MuxConfig,
+        text: Option<Fields>,
+        events: Arc<dyn LinkEvents>,
+    ) -> Arc<Self> {
         config.peer_has_credit = text.is_none();
         let state = State {
             text: text.map(|fields| TextPeer::new(role, fields, config.window)),
@@ -135,6 +140,17 @@ impl Link {
         });
     }
 
+    /// Ends a link that has no channel, so that it is not waited for. One that has is left alone.
+    pub fn abandon(self: &Arc<Self>) {
+        let over = self.with(|state| {
+            state.over |= state.channels.is_empty();
+            state.over
+        });
+        if over {
+            self.closed.cancel();
+        }
+    }
+
     /// Ready once the last channel is gone.
     pub fn closed(&self) -> WaitForCancellationFuture<'_> {
         self.closed.cancelled()
@@ -199,15 +215,11 @@ impl Link {
 
     /// The channel is lost. With the last one the link is over.
     pub(super) fn remove_channel(self: &Arc<Self>, id: u16) {
-        let last = self.with(|state| {
+        self.with(|state| {
             state.channels.remove(&id);
             state.mux.channel_lost(id);
-            state.over |= state.channels.is_empty();
-            state.over
         });
-        if last {
-            self.closed.cancel();
-        }
+        self.abandon();
         self.flush();
     }
 
@@ -250,7 +262,12 @@ impl State {
     }
 
     /// A line of a text peer came in.
-    pub(super) fn handle_line(&mut self, id: u16, line: TunnelMessage, now: Instant) -> Result<(), ProtocolError> {
+    pub(super) fn handle_line(
+        &mut self,
+        id: u16,
+        line: TunnelMessage,
+        now: Instant,
+    ) -> Result<(), ProtocolError> {
         let Some(peer) = &mut self.text else { return Ok(()) };
         let mut meanings = Vec::new();
         peer.inbound(line, &mut meanings);

@@ -7,6 +7,7 @@
 
 mod channel;
 mod endpoint;
+mod handshake;
 mod link;
 mod outgoing;
 mod socket;
@@ -14,6 +15,7 @@ mod stream;
 mod tasks;
 
 pub use channel::Drive;
+pub use handshake::{FirstWords, Greeting, GreetingError, text_error};
 pub use link::{Link, LinkEvents};
 pub use socket::{ChannelSocket, abort, tune};
 pub use stream::{Ended, Stream};

@@ -64,7 +64,8 @@ impl ChannelSocket {
 /// acknowledgement; batching replaces it), and keep-alive, so that a peer that lost its power is noticed at last.
 pub fn tune(stream: &TcpStream) {
     let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    let keepalive =
+        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
     for result in [stream.set_nodelay(true), socket.set_tcp_keepalive(&keepalive)] {
         if let Err(error) = result {
             // It fails where the connection is gone already; the next read says so with more to tell.

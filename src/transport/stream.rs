@@ -1,4 +1,4 @@
-use std::{cell::RefCell, fmt, io, net::SocketAddr, sync::Arc};
+use std::{cell::RefCell, fmt, io, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{io::Interest, net::TcpStream};
@@ -94,18 +94,17 @@ impl Stream {
     }
 
     /// Carries bytes both ways between the stream and `socket` until both directions are done, or one side fails, or
-    /// `cancel` says so; `code` is what the peer is told if it is the socket that fails.
+    /// `cancel` says so. `codes` are what the peer is told if it is the socket that fails, and if it was cancelled.
     ///
     /// The socket ends the way the stream did: with an orderly close, or with a reset.
-    pub async fn carry(self, socket: TcpStream, code: ResetCode, cancel: &CancellationToken) -> Ended {
+    pub async fn carry(self, socket: TcpStream, codes: [ResetCode; 2], cancel: &CancellationToken) -> Ended {
         let socket = Arc::new(socket);
         self.endpoint.delivery().socket = Some(socket.clone());
         let ended = self.pump(&socket, cancel).await;
         match &ended {
-            Ended::Finished => {}
-            Ended::SocketFailed(_) => self.reset(code),
-            Ended::Cancelled => self.reset(ResetCode::Killed),
-            Ended::Reset(_) => {}
+            Ended::Finished | Ended::Reset(_) => {}
+            Ended::SocketFailed(_) => self.reset(codes[0]),
+            Ended::Cancelled => self.reset(codes[1]),
         }
         if !matches!(ended, Ended::Finished) {
             abort(&socket);
@@ -202,11 +201,6 @@ impl Stream {
             self.link.flush();
         }
         Fill::Turn
-    }
-
-    /// Where the user's or the target's connection comes from, for logs.
-    pub fn peer_of(socket: &TcpStream) -> Option<SocketAddr> {
-        socket.peer_addr().ok()
     }
 }
 

@@ -1,0 +1,125 @@
+//! What an operator can set, proved once: nothing behind this room has to ask whether a value makes sense.
+//!
+//! Secrets are not kept here: the token goes from the command line straight to where it is used.
+
+mod ports;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+pub use ports::{PortRange, PortRangeError};
+
+use crate::ids::ServiceKey;
+
+/// Who may register a proxy in the text format, which carries the token in clear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextProxies {
+    /// Nobody.
+    Off,
+    /// Programs on this machine.
+    Loopback,
+    /// Anybody who has the token.
+    Anywhere,
+}
+
+/// How a server behaves.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Where proxies connect to.
+    pub listen: SocketAddr,
+    /// The address that public ports are opened on.
+    pub bind: IpAddr,
+    /// The ports that a proxy may ask for.
+    pub ports: PortRange,
+    /// Who may register in the text format.
+    pub text: TextProxies,
+    /// Whether a text proxy on this machine may register without the token, as programs older than the token do.
+    pub text_without_token: bool,
+    /// How long a user waits for a proxy when none is there.
+    pub wait: Duration,
+    /// How long a handshake may take in all.
+    pub handshake: Duration,
+    /// How long open streams may go on after the server was asked to end.
+    pub drain: Duration,
+    /// How long a user keeps its id after its last connection has ended.
+    pub user_linger: Duration,
+    /// How long a public port stays open without a proxy.
+    pub service_linger: Duration,
+    /// The receive window of a stream, in bytes.
+    pub window: u32,
+    /// How many user connections there may be at once.
+    pub max_streams: usize,
+    /// How many connections may be in their handshake at once, in all and from one address.
+    pub max_handshakes: (usize, usize),
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::UNSPECIFIED, 7000).into(),
+            bind: Ipv4Addr::UNSPECIFIED.into(),
+            ports: PortRange::default(),
+            text: TextProxies::Loopback,
+            text_without_token: false,
+            wait: Duration::from_secs(5),
+            handshake: Duration::from_secs(5),
+            drain: Duration::from_secs(10),
+            user_linger: Duration::from_secs(5),
+            service_linger: Duration::from_secs(30),
+            window: 1 << 20,
+            max_streams: 50_000,
+            max_handshakes: (1024, 256),
+        }
+    }
+}
+
+/// Which format a proxy speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyFormat {
+    /// The binary format: several channels, credit for each stream, the token never on the wire.
+    Binary,
+    /// Lines of text, on one channel.
+    Text,
+}
+
+/// How a proxy behaves.
+#[derive(Debug, Clone)]
+pub struct ProxyConfig {
+    /// The server's tunnel port, `HOST:PORT`.
+    pub server: String,
+    /// The public port it asks for (0: any free one) and its group.
+    pub service: ServiceKey,
+    /// What it dials for each stream, `HOST:PORT`.
+    pub target: String,
+    /// What it calls itself.
+    pub name: String,
+    /// How many channels it keeps.
+    pub channels: u16,
+    /// What it speaks.
+    pub format: ProxyFormat,
+    /// How long dialling the target may take.
+    pub dial_timeout: Duration,
+    /// The shortest and the longest pause before it connects again.
+    pub backoff: (Duration, Duration),
+}
+
+impl ProxyConfig {
+    /// The most channels one proxy may have.
+    pub const MAX_CHANNELS: u16 = 64;
+
+    /// A proxy with the usual settings.
+    pub fn new(server: impl Into<String>, service: ServiceKey, target: impl Into<String>) -> Self {
+        Self {
+            server: server.into(),
+            service,
+            target: target.into(),
+            name: String::new(),
+            channels: 2,
+            format: ProxyFormat::Binary,
+            dial_timeout: Duration::from_secs(10),
+            backoff: (Duration::from_millis(200), Duration::from_secs(15)),
+        }
+    }
+}

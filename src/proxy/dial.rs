@@ -1,0 +1,57 @@
+use std::{io, sync::Arc};
+
+use tokio::net::TcpStream;
+
+use crate::{
+    config::ProxyConfig,
+    transport::{Ended, Stream, Tasks, tune},
+    wire::{OpenFrame, ResetCode},
+};
+
+/// Carries one stream to the target.
+pub(super) async fn serve(config: Arc<ProxyConfig>, tasks: Tasks, stream: Stream, open: OpenFrame) {
+    let dialled = tokio::select! {
+        dialled = tokio::time::timeout(config.dial_timeout, TcpStream::connect(&config.target)) => dialled,
+        // The user has gone; the target need not hear of it.
+        _ = stream.reset_by_peer() => return,
+    };
+    let code = match dialled {
+        Ok(Ok(socket)) => {
+            tune(&socket);
+            stream.accept();
+            tracing::debug!("stream {} is open", open.key);
+            let codes = [ResetCode::TargetGone, ResetCode::Shutdown];
+            match stream.carry(socket, codes, tasks.token()).await {
+                Ended::Finished => tracing::debug!("stream {} finished", open.key),
+                Ended::SocketFailed(error) => {
+                    tracing::info!("stream {}: the target failed: {error}", open.key)
+                }
+                Ended::Reset(code) => tracing::info!("stream {} was ended by the server: {code}", open.key),
+                Ended::Cancelled => {}
+            }
+            return;
+        }
+        Ok(Err(error)) => {
+            tracing::warn!("stream {}: cannot connect to {}: {error}", open.key, config.target);
+            code_of(&error)
+        }
+        Err(_) => {
+            tracing::warn!(
+                "stream {}: {} did not answer in {:?}",
+                open.key,
+                config.target,
+                config.dial_timeout
+            );
+            ResetCode::TargetTimeout
+        }
+    };
+    stream.reset(code);
+}
+
+fn code_of(error: &io::Error) -> ResetCode {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => ResetCode::TargetRefused,
+        io::ErrorKind::TimedOut => ResetCode::TargetTimeout,
+        _ => ResetCode::TargetUnreachable,
+    }
+}

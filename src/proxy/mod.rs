@@ -1,0 +1,150 @@
+//! The proxy client: dials the server, registers a public port, and dials the target for every stream.
+//!
+//! ```text
+//!  connect ─► prove ─► register ─► serve ──all channels lost──► pause ─► connect …
+//!     │         │          │
+//!     │      refused    refused, the first time ─────────────► give up
+//!     └── no answer ───────────────────────────► pause ─► connect …
+//! ```
+
+mod backoff;
+mod dial;
+mod session;
+
+use std::{io, sync::Arc};
+
+use tokio::sync::watch;
+
+use crate::{
+    config::ProxyConfig,
+    ids::ServiceKey,
+    telemetry::Telemetry,
+    transport::{GreetingError, Tasks},
+    wire::handshake::{HandshakeError, Token},
+};
+use backoff::Backoff;
+use session::Session;
+
+/// Why a proxy gave up. What may pass by itself is tried again instead.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// The server does not accept the token, or does not hold it itself.
+    #[error("{server} refuses this proxy: {source}")]
+    Refused {
+        /// Which server.
+        server: String,
+        /// Why.
+        source: HandshakeError,
+    },
+    /// The server does not give the public port.
+    #[error("{server} does not give port {port}: {reason}")]
+    Registration {
+        /// Which server.
+        server: String,
+        /// Which port.
+        port: u16,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a session ended or never began.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    #[error(transparent)]
+    Greeting(#[from] GreetingError),
+    #[error("the registration was refused: {0}")]
+    Registration(String),
+    #[error("the server did not answer in time")]
+    Timeout,
+    #[error("the connection was lost")]
+    Lost,
+}
+
+/// A proxy.
+#[derive(Debug)]
+pub struct Proxy {
+    config: Arc<ProxyConfig>,
+    token: Token,
+    tasks: Tasks,
+    serving: watch::Sender<Option<ServiceKey>>,
+}
+
+impl Proxy {
+    /// A proxy that has not connected yet.
+    pub fn new(config: ProxyConfig, token: Token) -> Self {
+        // A proxy shows its streams nowhere yet, so its bus has no listener.
+        let tasks = Tasks::new(Telemetry::new());
+        Self { config: Arc::new(config), token, tasks, serving: watch::Sender::new(None) }
+    }
+
+    /// Follows what it serves: `None` while it is not connected.
+    pub fn serving(&self) -> watch::Receiver<Option<ServiceKey>> {
+        self.serving.subscribe()
+    }
+
+    /// Ends it: streams are cut, the server is told.
+    pub fn stop(&self) {
+        self.tasks.stop();
+    }
+
+    /// Serves until it is [stopped](Self::stop).
+    ///
+    /// # Errors
+    /// [`ProxyError`] if the server refuses it for good.
+    pub async fn run(&self) -> Result<(), ProxyError> {
+        let result = tokio::select! {
+            Err(error) = self.keep_serving() => Err(error),
+            () = self.tasks.stopped() => Ok(()),
+        };
+        self.serving.send_replace(None);
+        self.tasks.stop();
+        self.tasks.join().await;
+        result
+    }
+
+    async fn keep_serving(&self) -> Result<std::convert::Infallible, ProxyError> {
+        let mut backoff = Backoff::new(self.config.backoff);
+        let mut service = self.config.service.clone();
+        let mut served = false;
+        loop {
+            let session = Session::new(&self.config, &self.token, &self.tasks);
+            let error = match session.open(&service).await {
+                Ok((session, given)) => {
+                    tracing::info!("serving {given}, carried to {}", self.config.target);
+                    // The port that the system chose the first time is asked for by number from now on.
+                    service = given;
+                    served = true;
+                    backoff.reset();
+                    self.serving.send_replace(Some(service.clone()));
+                    session.serve().await;
+                    self.serving.send_replace(None);
+                    SessionError::Lost
+                }
+                Err(error) => error,
+            };
+            match error {
+                SessionError::Greeting(GreetingError::Refused(source)) if is_final(&source) => {
+                    return Err(ProxyError::Refused { server: self.config.server.clone(), source });
+                }
+                // Later the port may still be held by our own lost session, or by a proxy that was faster.
+                SessionError::Registration(reason) if !served => {
+                    let (server, port) = (self.config.server.clone(), service.port);
+                    return Err(ProxyError::Registration { server, port, reason });
+                }
+                error => {
+                    let pause = backoff.pause();
+                    tracing::warn!("{}: {error}; trying again in {pause:.1?}", self.config.server);
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+}
+
+/// Whether trying again is no use.
+fn is_final(error: &HandshakeError) -> bool {
+    !matches!(error, HandshakeError::UnknownLink)
+}

@@ -1,0 +1,293 @@
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
+};
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+
+use super::{
+    Core,
+    proxy::{Proxy, ProxyEvents},
+};
+use crate::{
+    config::TextProxies,
+    ids::{ChannelId, ProxyId, clean},
+    mux::{MuxConfig, Role},
+    telemetry::{EventKind, Format},
+    transport::{ChannelSocket, Drive, FirstWords, Greeting, GreetingError, Link, text_error, tune},
+    wire::{
+        HelloMode, TunnelAction, Welcome,
+        handshake::{HandshakeError, ServerHandshake, ServerStep, Verified},
+        text::{self, Fields},
+    },
+};
+
+/// How much of a name is kept, in characters.
+const MAX_NAME: usize = 40;
+
+/// How many strangers may be in their handshake, in all and from one address.
+#[derive(Debug)]
+pub(super) struct Gate {
+    limits: (usize, usize),
+    strangers: Mutex<(usize, HashMap<IpAddr, usize>)>,
+}
+
+/// A stranger's place; dropped when it is one no more.
+#[derive(Debug)]
+pub(super) struct Stranger<'a> {
+    gate: &'a Gate,
+    addr: IpAddr,
+}
+
+impl Gate {
+    pub(super) fn new(limits: (usize, usize)) -> Self {
+        Self { limits, strangers: Mutex::default() }
+    }
+
+    /// `None` if there are too many strangers.
+    fn enter(&self, addr: IpAddr) -> Option<Stranger<'_>> {
+        let mut strangers = self.strangers.lock();
+        let (all, by_addr) = &mut *strangers;
+        let here = by_addr.get(&addr).copied().unwrap_or_default();
+        if *all >= self.limits.0 || here >= self.limits.1 {
+            return None;
+        }
+        *all += 1;
+        by_addr.insert(addr, here + 1);
+        Some(Stranger { gate: self, addr })
+    }
+}
+
+impl Drop for Stranger<'_> {
+    fn drop(&mut self) {
+        let mut strangers = self.gate.strangers.lock();
+        let (all, by_addr) = &mut *strangers;
+        *all -= 1;
+        if let Some(here) = by_addr.get_mut(&self.addr) {
+            *here -= 1;
+            if *here == 0 {
+                by_addr.remove(&self.addr);
+            }
+        }
+    }
+}
+
+/// A proxy in the hands of one of its channels. If that is dropped before the proxy has a channel at all, the proxy
+/// goes too: nothing else would ever end it.
+struct Held(Arc<Proxy>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.link.abandon();
+    }
+}
+
+/// A connection that may be a channel from now on.
+struct Admitted {
+    proxy: Held,
+    socket: ChannelSocket,
+    read_ahead: BytesMut,
+    text: Option<Fields>,
+    channel: ChannelId,
+}
+
+/// Greets one connection on the tunnel port, and drives it as a channel if it proves itself.
+pub(super) async fn greet(core: &Arc<Core>, socket: TcpStream, addr: SocketAddr) {
+    tune(&socket);
+    let admitted = {
+        let Some(_stranger) = core.gate.enter(addr.ip()) else {
+            return core.turn_away(addr, "too many connections in their handshake");
+        };
+        let greeting = Greeting::new(ChannelSocket::plain(socket));
+        tokio::select! {
+            // One deadline for all of it: one for each read would let a byte a second hold the place for ever.
+            admitted = tokio::time::timeout(core.config.handshake, admit(core, greeting, addr)) => match admitted {
+                Ok(Ok(admitted)) => admitted,
+                Ok(Err(error)) => return core.turn_away(addr, &error.to_string()),
+                Err(_) => return core.turn_away(addr, "the handshake took too long"),
+            },
+            () = core.accepting.cancelled() => return,
+        }
+    };
+    drive(core, admitted, addr).await;
+}
+
+async fn admit(
+    core: &Arc<Core>,
+    mut greeting: Greeting,
+    addr: SocketAddr,
+) -> Result<Admitted, GreetingError> {
+    match greeting.first_words().await? {
+        FirstWords::Binary => admit_binary(core, greeting, addr).await,
+        FirstWords::Text => admit_text(core, greeting, addr).await,
+    }
+}
+
+async fn admit_binary(
+    core: &Arc<Core>,
+    mut greeting: Greeting,
+    addr: SocketAddr,
+) -> Result<Admitted, GreetingError> {
+    let verified = match prove(core, &mut greeting).await {
+        Ok(verified) => verified,
+        Err(GreetingError::Refused(error)) => {
+            greeting.send(&error.refusal()).await?;
+            return Err(error.into());
+        }
+        Err(error) => return Err(error),
+    };
+    let hello = &verified.hello;
+    let new = hello.mode == HelloMode::New;
+    let joined = (!new).then(|| core.links.get(&hello.link).map(|proxy| proxy.clone()));
+    let (link, proxy) = match joined {
+        None => {
+            let link: [u8; 16] = rand::random();
+            (link, Held(core.proxy_up(&hello.name, link, None, addr)))
+        }
+        Some(Some(proxy)) => (hello.link, Held(proxy)),
+        // It was there when the handshake began.
+        Some(None) => {
+            greeting.send(&HandshakeError::UnknownLink.refusal()).await?;
+            return Err(HandshakeError::UnknownLink.into());
+        }
+    };
+    let Some(channel) = proxy.0.next_channel() else {
+        let error = HandshakeError::Refused("the proxy has as many channels as it may".into());
+        greeting.send(&error.refusal()).await?;
+        return Err(error.into());
+    };
+    let mux = MuxConfig::default();
+    let millis = |time: std::time::Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    let welcome = verified.welcome(Welcome {
+        link,
+        epoch: 0,
+        channel: channel.index,
+        max_streams: u32::try_from(mux.max_streams).unwrap_or(u32::MAX),
+        first_window: core.config.window,
+        // A link that has lost every channel is over: nothing waits for it yet.
+        grace_ms: 0,
+        ping_ms: millis(mux.ping_every),
+        // The first channel is told the secret, the others have shown that they know it.
+        resume_secret: new.then_some(proxy.0.secret),
+        mac: [0; 32],
+    });
+    greeting.send(&welcome).await?;
+    let (socket, read_ahead) = greeting.into_parts();
+    Ok(Admitted { proxy, socket, read_ahead, text: None, channel })
+}
+
+async fn prove(core: &Core, greeting: &mut Greeting) -> Result<Verified, GreetingError> {
+    let mut server = ServerHandshake::new(core.token.clone(), rand::random());
+    loop {
+        match server.on_frame(greeting.frame().await?)? {
+            ServerStep::Verified(verified) => return Ok(verified),
+            ServerStep::Send(next, frame) => {
+                let secret = next.link().and_then(|link| core.links.get(&link).map(|proxy| proxy.secret));
+                server = match secret {
+                    Some(secret) => next.with_secret(secret),
+                    None => next,
+                };
+                greeting.send(&frame).await?;
+            }
+        }
+    }
+}
+
+async fn admit_text(
+    core: &Arc<Core>,
+    mut greeting: Greeting,
+    addr: SocketAddr,
+) -> Result<Admitted, GreetingError> {
+    let (mut line, fields, length) = greeting.peek_line().await?;
+    let allowed = match core.config.text {
+        TextProxies::Off => false,
+        TextProxies::Loopback => addr.ip().to_canonical().is_loopback(),
+        TextProxies::Anywhere => true,
+    };
+    if !allowed {
+        return refuse_text(greeting, fields, "the text format is not taken from this address").await;
+    }
+    if line.action == TunnelAction::Auth {
+        if !core.token.matches(&line.data) {
+            return refuse_text(greeting, fields, &HandshakeError::WrongToken.to_string()).await;
+        }
+        greeting.take(length);
+        (line, _, _) = greeting.peek_line().await?;
+    } else if !(core.config.text_without_token && addr.ip().to_canonical().is_loopback()) {
+        return refuse_text(greeting, fields, "send AUTH with the token first").await;
+    }
+    let TunnelAction::AddProxy(_) = line.action else {
+        return refuse_text(greeting, fields, "register with ADDPROXY first").await;
+    };
+    // The line stays in the buffer: the channel's driver reads it like every later one.
+    let proxy = Held(core.proxy_up("", rand::random(), Some(fields), addr));
+    let Some(channel) = proxy.0.next_channel() else { return Err(GreetingError::Closed) };
+    let (socket, read_ahead) = greeting.into_parts();
+    Ok(Admitted { proxy, socket, read_ahead, text: Some(fields), channel })
+}
+
+async fn refuse_text(
+    mut greeting: Greeting,
+    fields: Fields,
+    reason: &str,
+) -> Result<Admitted, GreetingError> {
+    let mut line = BytesMut::new();
+    text::encode_line(&text_error(reason), fields, &mut line);
+    greeting.send_bytes(line.freeze()).await?;
+    Err(HandshakeError::Refused(reason.to_owned()).into())
+}
+
+async fn drive(core: &Arc<Core>, admitted: Admitted, addr: SocketAddr) {
+    let Admitted { proxy, socket, read_ahead, text, channel } = admitted;
+    let format = match text {
+        None => Format::Binary,
+        Some(Fields::Four) => Format::Text,
+        Some(Fields::Three) => Format::OldText,
+    };
+    let guard = core.telemetry.channel_up(channel, addr, format);
+    let proxy = &proxy.0;
+    proxy.channel_up(guard.stats());
+    let drive = Drive { id: channel.index, socket, read_ahead, text, stats: Some(guard.stats().clone()) };
+    let reason = proxy.link.drive(drive).await;
+    proxy.channel_gone(channel.index, &reason);
+    guard.set_reason(reason);
+}
+
+impl Core {
+    fn turn_away(&self, addr: SocketAddr, reason: &str) {
+        // Errors may quote what came in.
+        let reason = clean(reason, 200);
+        self.telemetry.emit(EventKind::HandshakeFailed { addr, reason });
+    }
+
+    /// A new proxy, and the task that looks after it until its last channel is gone.
+    fn proxy_up(
+        self: &Arc<Self>,
+        name: &str,
+        link_id: [u8; 16],
+        text: Option<Fields>,
+        addr: SocketAddr,
+    ) -> Arc<Proxy> {
+        let id = ProxyId(self.next_proxy.fetch_add(1, Relaxed));
+        let name = Some(clean(name.trim(), MAX_NAME)).filter(|name| !name.is_empty());
+        let guard = self.telemetry.proxy_up(id, name.unwrap_or_else(|| id.to_string()), addr);
+        let events = Arc::new(ProxyEvents { core: self.clone(), proxy: OnceLock::new() });
+        let config = MuxConfig { window: self.config.window, ..MuxConfig::default() };
+        let link = Link::new(Role::Opener, config, text, events.clone());
+        let proxy = Proxy::new(guard, link, rand::random());
+        _ = events.proxy.set(Arc::downgrade(&proxy));
+        self.links.insert(link_id, proxy.clone());
+        self.proxies.insert(id, proxy.clone());
+        let (core, owned) = (self.clone(), proxy.clone());
+        self.tasks.spawn(format!("proxy {id}"), async move {
+            owned.link.closed().await;
+            core.links.remove(&link_id);
+            core.proxies.remove(&id);
+            owned.gone();
+        });
+        proxy
+    }
+}

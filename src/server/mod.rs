@@ -1,0 +1,227 @@
+//! The public machine: takes proxies in on the tunnel port, opens public ports for them, and gives each user
+//! connection to one of them.
+//!
+//! ```text
+//!  tunnel port ─ accept ─ gate (handshake) ─ Proxy ─ Link ─ channels
+//!                                             │ joins
+//!  public port ─ accept ─ serve ─ pick ─────► Service (pool of proxies)
+//! ```
+
+mod accept;
+mod balance;
+mod command;
+mod gate;
+mod proxy;
+mod serve;
+mod service;
+mod users;
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU32},
+    time::{Duration, Instant},
+};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::ServerConfig,
+    control::{self, Control, Request},
+    ids::{ProxyId, StreamKey},
+    telemetry::{EventKind, GoneReason, Telemetry},
+    transport::Tasks,
+    wire::{ResetCode, handshake::Token},
+};
+use gate::Gate;
+use proxy::Proxy;
+use service::Service;
+use users::Users;
+
+/// How long what was cut off may take to clean up before the server ends without it.
+const CLEAN_UP: Duration = Duration::from_secs(2);
+
+/// The server could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The tunnel port could not be opened.
+    #[error("cannot listen for proxies on {addr}: {source}")]
+    Listen {
+        /// Where.
+        addr: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// When the server should end.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    /// Take nothing new, let what is open finish.
+    pub drain: CancellationToken,
+    /// End what is open too.
+    pub now: CancellationToken,
+}
+
+/// A server that listens and does not accept yet.
+#[derive(Debug)]
+pub struct Server {
+    core: Arc<Core>,
+    listener: TcpListener,
+    requests: mpsc::Receiver<Request>,
+    addr: SocketAddr,
+}
+
+/// What every task of the server shares.
+#[derive(Debug)]
+pub(in crate::server) struct Core {
+    config: ServerConfig,
+    token: Token,
+    telemetry: Arc<Telemetry>,
+    tasks: Tasks,
+    gate: Gate,
+    users: Arc<Users>,
+    /// One permit for each user connection.
+    permits: Arc<Semaphore>,
+    services: Mutex<HashMap<u16, Arc<Service>>>,
+    proxies: DashMap<ProxyId, Arc<Proxy>>,
+    links: DashMap<[u8; 16], Arc<Proxy>>,
+    streams: DashMap<StreamKey, CancellationToken>,
+    next_proxy: AtomicU32,
+    /// Cancelled when nothing new is taken any more.
+    accepting: CancellationToken,
+    /// Cancelled when what is open ends too.
+    hard_stop: CancellationToken,
+}
+
+/// What was still there when the server had ended: all zero, or something leaked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Remains {
+    /// Tasks that did not end.
+    pub tasks: usize,
+    /// Streams that were cut off because they had not finished in time.
+    pub cut_off: u64,
+    /// Permits that did not come back.
+    pub permits: usize,
+    /// Users that did not leave.
+    pub users: usize,
+}
+
+impl Server {
+    /// Opens the tunnel port.
+    ///
+    /// # Errors
+    /// [`BindError`] if it cannot be opened.
+    pub fn bind(
+        config: ServerConfig,
+        token: Token,
+        telemetry: Arc<Telemetry>,
+    ) -> Result<(Self, Control), BindError> {
+        let failed = |source| BindError::Listen { addr: config.listen, source };
+        let listener = service::listen(config.listen).map_err(failed)?;
+        let addr = listener.local_addr().map_err(failed)?;
+        let (control, requests) = control::queue();
+        let hard_stop = CancellationToken::new();
+        let core = Arc::new(Core {
+            token,
+            tasks: Tasks::new(telemetry.clone()),
+            gate: Gate::new(config.max_handshakes),
+            users: Users::new(telemetry.clone(), hard_stop.clone()),
+            permits: Arc::new(Semaphore::new(config.max_streams)),
+            services: Mutex::default(),
+            proxies: DashMap::new(),
+            links: DashMap::new(),
+            streams: DashMap::new(),
+            next_proxy: AtomicU32::new(1),
+            accepting: CancellationToken::new(),
+            hard_stop,
+            telemetry,
+            config,
+        });
+        Ok((Self { core, listener, requests, addr }, control))
+    }
+
+    /// Where it listens for proxies.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until `shutdown` says so, then lets open streams finish for as long as the configuration allows.
+    pub async fn run(self, shutdown: Shutdown) -> Remains {
+        let Self { core, listener, mut requests, addr } = self;
+        core.telemetry.emit(EventKind::Listening { addr });
+        let tunnel = core.clone();
+        core.tasks.spawn("tunnel port", async move {
+            let stop = tunnel.accepting.cancelled();
+            accept::accept_loop(&listener, &tunnel.telemetry, stop, |socket, addr| {
+                let core = tunnel.clone();
+                tunnel.tasks.spawn("channel", async move { gate::greet(&core, socket, addr).await });
+            })
+            .await;
+        });
+        let mut sweep = tokio::time::interval((core.config.user_linger / 5).max(Duration::from_millis(20)));
+        let drained = core.drained(&shutdown);
+        let mut drained = std::pin::pin!(drained);
+        let cut_off = loop {
+            tokio::select! {
+                Some(request) = requests.recv() => {
+                    // Who asked may have lost interest.
+                    _ = request.reply.send(core.execute(&request.command));
+                }
+                _ = sweep.tick() => core.users.sweep(Instant::now(), core.config.user_linger),
+                cut_off = &mut drained => break cut_off,
+            }
+        };
+        core.end(cut_off).await
+    }
+}
+
+impl Core {
+    /// Ready once the server was asked to end and every stream has, or time is up. How many streams had not.
+    async fn drained(&self, shutdown: &Shutdown) -> u64 {
+        tokio::select! {
+            () = shutdown.drain.cancelled() => {}
+            () = shutdown.now.cancelled() => {}
+        }
+        self.accepting.cancel();
+        self.telemetry.emit(EventKind::Draining { open: self.telemetry.totals().streams_open });
+        self.proxies.iter().for_each(|proxy| proxy.link.go_away(ResetCode::Shutdown));
+        tokio::select! {
+            () = self.all_ended() => 0,
+            () = tokio::time::sleep(self.config.drain) => self.telemetry.totals().streams_open,
+            () = shutdown.now.cancelled() => self.telemetry.totals().streams_open,
+        }
+    }
+
+    /// Ready once every permit is back.
+    async fn all_ended(&self) {
+        let all = u32::try_from(self.config.max_streams).unwrap_or(u32::MAX);
+        // It fails only if the semaphore is closed, and nobody closes it.
+        _ = self.permits.acquire_many(all).await;
+    }
+
+    async fn end(&self, cut_off: u64) -> Remains {
+        self.hard_stop.cancel();
+        _ = tokio::time::timeout(CLEAN_UP, self.all_ended()).await;
+        let proxies: Vec<_> = self.proxies.iter().map(|proxy| proxy.clone()).collect();
+        for proxy in proxies {
+            proxy.leave(GoneReason::Shutdown);
+            proxy.link.close(&GoneReason::Shutdown);
+        }
+        _ = tokio::time::timeout(CLEAN_UP, self.tasks.join()).await;
+        self.users.sweep(Instant::now(), Duration::ZERO);
+        Remains {
+            tasks: self.tasks.len(),
+            cut_off,
+            permits: self.config.max_streams - self.permits.available_permits(),
+            users: self.users.len(),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU16, Ordering::SeqCst},
+    },
+};
+
+use parking_lot::Mutex;
+
+use super::{Core, balance::Candidate, service::Service};
+use crate::{
+    ids::{ChannelId, ProxyId, StreamKey},
+    telemetry::{ChannelStats, EventKind, GoneReason, ProxyGuard, ProxyStats},
+    transport::{Link, LinkEvents, Stream, text_error},
+    wire::{AddProxy, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
+};
+
+/// The most services one proxy may register, and the most channels it may have.
+const MAX_SERVICES: usize = 64;
+const MAX_CHANNELS: usize = crate::config::ProxyConfig::MAX_CHANNELS as usize;
+
+/// One proxy that proved itself: its link, and what it serves.
+#[derive(Debug)]
+pub(super) struct Proxy {
+    pub(super) id: ProxyId,
+    pub(super) stats: Arc<ProxyStats>,
+    pub(super) link: Arc<Link>,
+    /// What another channel must show to join, beside the token.
+    pub(super) secret: [u8; 32],
+    /// False once it has said goodbye or lost its last channel.
+    available: AtomicBool,
+    guard: Mutex<Option<ProxyGuard>>,
+    services: Mutex<Vec<Arc<Service>>>,
+    channels: Mutex<HashMap<u16, Arc<ChannelStats>>>,
+    next_channel: AtomicU16,
+}
+
+impl Candidate for Proxy {
+    fn is_available(&self) -> bool {
+        self.available.load(SeqCst)
+    }
+}
+
+impl Proxy {
+    pub(super) fn new(guard: ProxyGuard, link: Arc<Link>, secret: [u8; 32]) -> Arc<Self> {
+        Arc::new(Self {
+            id: guard.stats().id,
+            stats: guard.stats().clone(),
+            link,
+            secret,
+            available: AtomicBool::new(true),
+            guard: Mutex::new(Some(guard)),
+            services: Mutex::default(),
+            channels: Mutex::default(),
+            next_channel: AtomicU16::new(1),
+        })
+    }
+
+    /// The number of the proxy's next channel, or `None` if it has as many as it may.
+    pub(super) fn next_channel(&self) -> Option<ChannelId> {
+        if self.channels.lock().len() >= MAX_CHANNELS {
+            return None;
+        }
+        let index = self.next_channel.fetch_add(1, SeqCst);
+        Some(ChannelId { proxy: self.id, index })
+    }
+
+    pub(super) fn channel_up(&self, stats: &Arc<ChannelStats>) {
+        self.channels.lock().insert(stats.id.index, stats.clone());
+    }
+
+    pub(super) fn channel_gone(&self, index: u16, reason: &GoneReason) {
+        self.channels.lock().remove(&index);
+        self.set_reason(reason.clone());
+    }
+
+    /// The counters of the channel that carries `stream`.
+    pub(super) fn channel_stats(&self, stream: &Stream) -> Option<Arc<ChannelStats>> {
+        self.channels.lock().get(&self.link.channel_of(stream)?).cloned()
+    }
+
+    fn set_reason(&self, reason: GoneReason) {
+        if let Some(guard) = &*self.guard.lock()
+            && self.is_available()
+        {
+            guard.set_reason(reason);
+        }
+    }
+
+    /// It takes no new streams, and this is why it will be gone.
+    pub(super) fn leave(&self, reason: GoneReason) {
+        self.set_reason(reason);
+        self.available.store(false, SeqCst);
+    }
+
+    /// Its last channel is gone.
+    pub(super) fn gone(self: &Arc<Self>) {
+        self.available.store(false, SeqCst);
+        for service in self.services.lock().drain(..) {
+            service.pool.leave(self);
+        }
+        // Dropping it tells.
+        self.guard.lock().take();
+    }
+
+    fn register(self: &Arc<Self>, core: &Arc<Core>, request: &AddProxy) -> Result<Arc<Service>, String> {
+        let mut services = self.services.lock();
+        if services.len() >= MAX_SERVICES {
+            return Err(format!("one proxy may serve {MAX_SERVICES} ports"));
+        }
+        let service = core.service(&request.service)?;
+        if !services.iter().any(|known| Arc::ptr_eq(known, &service)) {
+            services.push(service.clone());
+            service.pool.join(self);
+            if let Some(guard) = &*self.guard.lock() {
+                guard.registered(service.key.clone());
+            }
+        }
+        Ok(service)
+    }
+}
+
+/// What the server does with what a link tells it.
+pub(super) struct ProxyEvents {
+    pub(super) core: Arc<Core>,
+    /// Set as soon as there is one. Weak, because the proxy owns the link that owns this.
+    pub(super) proxy: OnceLock<Weak<Proxy>>,
+}
+
+impl ProxyEvents {
+    fn proxy(&self) -> Option<Arc<Proxy>> {
+        self.proxy.get()?.upgrade()
+    }
+}
+
+impl LinkEvents for ProxyEvents {
+    fn opened(&self, stream: Stream, _open: OpenFrame) {
+        // The mux refuses a proxy's OPEN before it comes here.
+        stream.reset(ResetCode::Protocol);
+    }
+
+    fn message(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage) {
+        let Some(proxy) = self.proxy() else { return };
+        match message.action {
+            TunnelAction::AddProxy(request) => {
+                let answer = match proxy.register(&self.core, &request) {
+                    Ok(service) => TunnelMessage::control(TunnelAction::Response, service.key.to_string()),
+                    Err(reason) => {
+                        let event =
+                            EventKind::RegistrationRefused { proxy: proxy.id, reason: reason.clone() };
+                        self.core.telemetry.emit(event);
+                        text_error(&reason)
+                    }
+                };
+                link.send_message(channel, answer);
+            }
+            TunnelAction::Exit => proxy.leave(GoneReason::Left),
+            // A second AUTH is harmless. What else may come here is an answer to nothing.
+            _ => {}
+        }
+    }
+
+    fn go_away(&self, _code: ResetCode) {
+        if let Some(proxy) = self.proxy() {
+            proxy.leave(GoneReason::Left);
+        }
+    }
+
+    fn no_session(&self, channel: u16, key: StreamKey) {
+        if let Some(proxy) = self.proxy() {
+            let channel = ChannelId { proxy: proxy.id, index: channel };
+            self.core.telemetry.emit(EventKind::NoSession { channel, key });
+        }
+    }
+}

@@ -1,0 +1,130 @@
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{Core, accept::accept_loop, balance::Pool, proxy::Proxy, serve};
+use crate::{
+    ids::ServiceKey,
+    telemetry::{EventKind, ServiceGuard},
+};
+
+/// One public port and the proxies that serve it.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) key: ServiceKey,
+    pub(super) pool: Pool<Proxy>,
+    pub(super) guard: ServiceGuard,
+    stop: CancellationToken,
+}
+
+impl Core {
+    /// The service that a proxy asks for, opened if it is not open yet; or the reason why not, for the proxy's user.
+    pub(super) fn service(self: &Arc<Self>, wanted: &ServiceKey) -> Result<Arc<Service>, String> {
+        let mut services = self.services.lock();
+        if let Some(service) = services.get(&wanted.port) {
+            return if service.key.group == wanted.group {
+                Ok(service.clone())
+            } else {
+                Err(format!("port {} is served by the group «{}»", wanted.port, service.key.group))
+            };
+        }
+        let listener = if wanted.port == 0 { self.any_port()? } else { self.port(wanted.port)? };
+        let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+        let key = ServiceKey { port, group: wanted.group.clone() };
+        let service = Arc::new(Service {
+            guard: self.telemetry.service_opened(key.clone()),
+            key,
+            pool: Pool::new(),
+            stop: self.accepting.child_token(),
+        });
+        services.insert(port, service.clone());
+        let (core, owned) = (self.clone(), service.clone());
+        self.tasks.spawn(format!("service {}", service.key), async move {
+            core.run_service(&owned, listener).await;
+        });
+        Ok(service)
+    }
+
+    fn port(&self, port: u16) -> Result<TcpListener, String> {
+        let ports = self.config.ports;
+        if !ports.contains(port) {
+            return Err(format!("port {port} is not allowed: the server gives ports {ports}"));
+        }
+        listen(SocketAddr::new(self.config.bind, port)).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => format!("port {port} is in use on the server"),
+            io::ErrorKind::PermissionDenied => format!("port {port} needs privileges that the server lacks"),
+            _ => format!("port {port} cannot be opened: {error}"),
+        })
+    }
+
+    fn any_port(&self) -> Result<TcpListener, String> {
+        let free = |port: u16| listen(SocketAddr::new(self.config.bind, port)).ok();
+        self.config
+            .ports
+            .candidates(rand::random())
+            .find_map(free)
+            .ok_or_else(|| format!("no port of {} is free", self.config.ports))
+    }
+
+    /// Accepts users until the server stops, or until no proxy has been there for a while.
+    async fn run_service(self: &Arc<Self>, service: &Arc<Service>, listener: TcpListener) {
+        loop {
+            let admit = |socket, addr| {
+                let (core, service) = (self.clone(), service.clone());
+                self.tasks.spawn("user", async move { serve::serve(&core, &service, socket, addr).await });
+            };
+            let ended = async {
+                tokio::select! {
+                    () = service.stop.cancelled() => {}
+                    () = service.deserted(self.config.service_linger) => {}
+                }
+            };
+            accept_loop(&listener, &self.telemetry, ended, admit).await;
+            let mut services = self.services.lock();
+            // A proxy may have come just now; under the lock it can't.
+            if service.stop.is_cancelled() || service.pool.is_empty() {
+                services.remove(&service.key.port);
+                return;
+            }
+        }
+    }
+}
+
+impl Service {
+    /// Ready once the service has had no proxy for `linger`.
+    async fn deserted(&self, linger: Duration) {
+        let mut size = self.pool.watch();
+        loop {
+            // The sender lives in `self`, so neither wait can fail.
+            _ = size.wait_for(|&size| size == 0).await;
+            if tokio::time::timeout(linger, size.wait_for(|&size| size > 0)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A listener on `addr`. It may take a port whose last connections still linger in the kernel, so that a server that
+/// was restarted gets its ports again.
+pub(super) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(1024)?;
+    TcpListener::from_std(StdListener::from(socket))
+}
+
+impl Core {
+    /// Tells that a connection was turned away.
+    pub(super) fn refuse(&self, service: &Service, addr: SocketAddr, reason: &str) {
+        let event = EventKind::UserRefused { addr, service: service.key.clone(), reason: reason.to_owned() };
+        self.telemetry.emit(event);
+    }
+}
