@@ -163,9 +163,11 @@ impl User {
                     self.rng.random_range(AFTER_FAILURE)
                 }
             };
-            tokio::select! {
-                () = cancel.cancelled() => break,
-                () = tokio::time::sleep(Duration::from_millis(pause)) => {}
+            if self.budget.load(Relaxed) > 0 {
+                tokio::select! {
+                    () = cancel.cancelled() => break,
+                    () = tokio::time::sleep(Duration::from_millis(pause)) => {}
+                }
             }
         }
         transfers.shutdown().await;
@@ -329,7 +331,7 @@ mod tests {
                 () = down => {}
             }
         }
-        let options = LoadOptions { sizes: 1000..=300_000, ..quick(6) };
+        let options = LoadOptions { sizes: 1000..=300_000, connections: 4..=4, ..quick(6) };
         let report = through(flip, options).await;
         assert_eq!((report.checksum_failures, report.failed, report.started), (6, 0, 6), "{report:?}");
         assert_eq!(report.notes.len(), 5);
@@ -349,7 +351,7 @@ mod tests {
                 _ = user.write_all(&bytes).await;
             }
         }
-        let options = LoadOptions { sizes: 100_000..=300_000, uploads: 0, ..quick(6) };
+        let options = LoadOptions { sizes: 100_000..=300_000, uploads: 0, connections: 4..=4, ..quick(6) };
         let report = through(cut, options).await;
         assert_eq!((report.checksum_failures, report.failed, report.started), (0, 6, 6), "{report:?}");
         assert!(report.notes[0].contains("bytes: "), "{report:?}");
