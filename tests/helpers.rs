@@ -1,5 +1,7 @@
 //! The helpers of the integration tests, tested without a tunnel: a test that fails shall not fail because of them.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::time::Duration;
@@ -47,7 +49,13 @@ async fn targets_do_what_their_names_say() {
     assert_eq!(String::from_utf8(answer).unwrap(), format!("5 {}\n", Checksum::of(b"hello")));
 
     let reset = target::send_then_reset(file, 1000).await;
-    assert_eq!(ask(reset.addr, b"").await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    let mut socket = TcpStream::connect(reset.addr).await.unwrap();
+    socket.read_exact(&mut [0; 1000]).await.unwrap();
+    socket.write_all(b"go").await.unwrap();
+    assert_eq!(
+        soon("a reset", socket.read(&mut [0])).await.unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
     let refused = TcpStream::connect(target::nobody().await).await.unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
 }

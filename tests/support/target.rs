@@ -194,7 +194,8 @@ pub async fn after_end(repeat: usize) -> Target {
     .await
 }
 
-/// Sends `bytes` bytes of a file, then resets the connection.
+/// Sends `bytes` bytes of a file, waits until it is sent anything, then resets the connection. Without the wait the
+/// reset could overtake the bytes, or even the connection.
 pub async fn send_then_reset(file: File, bytes: u64) -> Target {
     serve_with(move |mut socket| async move {
         let file = File { size: bytes, ..file };
@@ -204,6 +205,7 @@ pub async fn send_then_reset(file: File, bytes: u64) -> Target {
             socket.write_all(piece).await?;
             offset += piece.len() as u64;
         }
+        _ = socket.read(&mut [0]).await?;
         socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
         Ok(())
     })
