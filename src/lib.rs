@@ -17,6 +17,7 @@
 //!        config, telemetry, control ── ids
 //! ```
 
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod ids;

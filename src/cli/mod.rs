@@ -1,0 +1,3 @@
+//! The subcommands: the only room that names all others.
+
+pub mod demo;

@@ -1,0 +1,101 @@
+//! Real clients where they are installed, ours where they are not.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    net::SocketAddr,
+    process::{Output, Stdio},
+    sync::{LazyLock, Mutex},
+};
+
+use sha2::{Digest, Sha256};
+use tokio::{io::AsyncReadExt, net::TcpStream, process::Command};
+use underpass::cli::demo::{Checksum, Fault, File, Page, Traffic, get};
+
+static INSTALLED: LazyLock<Mutex<BTreeMap<String, bool>>> = LazyLock::new(Mutex::default);
+
+/// Whether `program` can be run. Where not, says so once, with what is done instead: not with `eprintln!`, which is
+/// shown for failing tests only.
+pub fn is_installed(program: &str, instead: &str) -> bool {
+    let mut known = INSTALLED.lock().unwrap();
+    *known.entry(program.to_owned()).or_insert_with(|| {
+        let mut command = std::process::Command::new(program);
+        let found = command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let found = found.is_ok_and(|status| status.success());
+        if !found {
+            _ = writeln!(std::io::stderr(), "{program} is not installed: {instead}");
+        }
+        found
+    })
+}
+
+/// A curl to be run with these arguments, `None` where there is no curl. Dropping what it is run with kills it.
+pub fn curl_command(args: &[&str]) -> Option<Command> {
+    if !is_installed("curl", "using our own client") {
+        return None;
+    }
+    let mut command = Command::new("curl");
+    // A proxy of whoever runs the tests, or their ~/.curlrc, is no business of ours.
+    command.arg("-q").arg("-sS").arg("--noproxy").arg("*").args(args);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    Some(command)
+}
+
+/// Runs curl to its end.
+pub async fn curl(args: &[&str]) -> Option<Output> {
+    let mut command = curl_command(args)?;
+    Some(super::soon("curl ends", command.output()).await.unwrap())
+}
+
+/// Downloads `path` with curl, or with our own client where there is none. `Err` tells how it failed, as the user
+/// saw it.
+pub async fn fetch(server: SocketAddr, path: &str) -> Result<Fetched, String> {
+    let url = format!("http://{server}{path}");
+    if let Some(command) = curl_command(&["--fail", &url]) {
+        return hashed(command).await;
+    }
+    let socket = TcpStream::connect(server).await.map_err(|e| e.to_string())?;
+    match get(socket, path, &Traffic::default()).await {
+        Ok(Page { status: 200, length, sha256, .. }) => Ok(Fetched { length, sha256 }),
+        Ok(Page { status, .. }) => Err(format!("answered {status}")),
+        Err(fault) => Err(fault.to_string()),
+    }
+}
+
+/// Runs `command` and hashes what it prints, without keeping it.
+async fn hashed(mut command: Command) -> Result<Fetched, String> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let (mut hash, mut length, mut said) = (Sha256::new(), 0, String::new());
+    let mut buffer = vec![0; 256 * 1024];
+    let read = async {
+        loop {
+            let n = stdout.read(&mut buffer).await.unwrap();
+            if n == 0 {
+                break;
+            }
+            hash.update(&buffer[..n]);
+            length += n as u64;
+        }
+    };
+    let (_, told) = tokio::join!(read, stderr.read_to_string(&mut said));
+    told.unwrap();
+    let status = child.wait().await.unwrap();
+    if !status.success() {
+        return Err(format!("{status} after {length} bytes: {}", said.trim()));
+    }
+    Ok(Fetched { length, sha256: Checksum(hash.finalize().into()) })
+}
+
+/// What a [`fetch`] brought.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fetched {
+    pub length: u64,
+    pub sha256: Checksum,
+}
+
+impl From<File> for Fetched {
+    fn from(file: File) -> Self {
+        Self { length: file.size, sha256: file.sha256() }
+    }
+}

@@ -1,0 +1,176 @@
+//! The real programs, run as a user runs them.
+
+use std::{
+    collections::BTreeSet,
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, ChildStdin, Command},
+    sync::watch,
+    task::JoinSet,
+};
+
+/// A process whose output is read line by line. Dropping it kills it.
+pub struct Process {
+    name: String,
+    child: Child,
+    lines: watch::Receiver<Vec<Line>>,
+    /// The lines that [`line`](Self::line) has returned.
+    taken: BTreeSet<usize>,
+    readers: JoinSet<()>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Line {
+    pub stderr: bool,
+    pub text: String,
+}
+
+/// A signal to send with [`Process::signal`].
+#[derive(Debug, Clone, Copy)]
+pub enum Signal {
+    Term,
+    Int,
+    Hup,
+    /// Freezes the process; [`Signal::Cont`] thaws it.
+    Stop,
+    Cont,
+}
+
+impl Process {
+    /// Runs underpass itself.
+    pub fn underpass(args: &[&str]) -> Self {
+        Self::underpass_with(args, |_| {})
+    }
+
+    /// Runs underpass itself, with something about the command changed first: environment, directory, input.
+    pub fn underpass_with(args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_underpass"));
+        // Whoever runs the tests may have one of their own.
+        command.args(args).env_remove("UNDERPASS_TOKEN").env("NO_COLOR", "1");
+        change(&mut command);
+        Self::spawn(command)
+    }
+
+    /// Runs a program of `assets/examples` with python3; `None`, and a word on stderr, where there is no python3.
+    pub fn example(script: &str, args: &[&str]) -> Option<Self> {
+        if !super::client::is_installed("python3", "the examples are not tested") {
+            return None;
+        }
+        let mut command = Command::new("python3");
+        command.arg(format!("{}/assets/examples/{script}", env!("CARGO_MANIFEST_DIR"))).args(args);
+        Some(Self::spawn(command))
+    }
+
+    /// Runs any command.
+    pub fn spawn(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let name = format!("{:?}", command.as_std());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (sender, lines) = watch::channel(Vec::new());
+        let sender = Arc::new(sender);
+        let mut readers = JoinSet::new();
+        readers.spawn(read_lines(child.stdout.take().unwrap(), false, sender.clone()));
+        readers.spawn(read_lines(child.stderr.take().unwrap(), true, sender));
+        Self { name, child, lines, taken: BTreeSet::new(), readers }
+    }
+
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("the process has been waited for")
+    }
+
+    /// The process's standard input; dropping it closes it.
+    pub fn stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().expect("standard input is taken once")
+    }
+
+    /// Waits for a line that contains `text`, on stdout or stderr, and that was not returned before. What was said in
+    /// the meantime stays: the two outputs have no order between them.
+    pub async fn line(&mut self, text: &str) -> String {
+        self.line_within(super::LONG, text).await
+    }
+
+    /// [`line`](Self::line) with another deadline.
+    pub async fn line_within(&mut self, limit: Duration, text: &str) -> String {
+        let taken = &self.taken;
+        let find = |lines: &Vec<Line>| {
+            lines.iter().enumerate().position(|(at, line)| line.text.contains(text) && !taken.contains(&at))
+        };
+        let mut lines = self.lines.clone();
+        let found = tokio::time::timeout(limit, lines.wait_for(|lines| find(lines).is_some())).await;
+        let Ok(Ok(lines)) = found else {
+            let why = if found.is_err() { "not in time" } else { "ended before" };
+            panic!("{why}: a line with {text:?} from {}\nit said:\n{}", self.name, self.output());
+        };
+        let at = find(&lines).expect("it was there just now");
+        self.taken.insert(at);
+        lines[at].text.clone()
+    }
+
+    /// Everything that was said so far.
+    pub fn output(&self) -> String {
+        self.lines.borrow().iter().map(|line| line.text.clone() + "\n").collect()
+    }
+
+    /// Everything that was said on stdout so far.
+    pub fn stdout(&self) -> String {
+        self.lines.borrow().iter().filter(|l| !l.stderr).map(|l| l.text.clone() + "\n").collect()
+    }
+
+    /// Everything that was said on stderr so far.
+    pub fn stderr(&self) -> String {
+        self.lines.borrow().iter().filter(|l| l.stderr).map(|l| l.text.clone() + "\n").collect()
+    }
+
+    /// `kill -9`: no handler runs, the kernel closes the sockets.
+    pub async fn kill_9(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Sends a signal.
+    pub async fn signal(&self, signal: Signal) {
+        let name = format!("{signal:?}").to_uppercase();
+        // The shell's own kill: not every container has the program.
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.pid())).status().await;
+        assert!(sent.unwrap().success(), "cannot signal {}", self.name);
+    }
+
+    /// Waits for the process to end by itself, and for the last of its output.
+    pub async fn exit(&mut self) -> ExitStatus {
+        self.exit_within(super::LONG).await
+    }
+
+    /// [`exit`](Self::exit) with another deadline.
+    pub async fn exit_within(&mut self, limit: Duration) -> ExitStatus {
+        let ended = tokio::time::timeout(limit, async {
+            let status = self.child.wait().await.unwrap();
+            while self.readers.join_next().await.is_some() {}
+            status
+        })
+        .await;
+        ended.unwrap_or_else(|_| panic!("{} still runs\nit said:\n{}", self.name, self.output()))
+    }
+
+    /// Resident memory in KiB, where the system tells it.
+    pub fn resident_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().trim_end_matches("kB").trim().parse().ok()
+    }
+}
+
+async fn read_lines(output: impl AsyncRead + Unpin, stderr: bool, lines: Arc<watch::Sender<Vec<Line>>>) {
+    let mut output = BufReader::new(output);
+    let mut bytes = Vec::new();
+    // Not every byte of a program is UTF-8, and a test should see the rest all the same.
+    while output.read_until(b'\n', &mut bytes).await.is_ok_and(|n| n > 0) {
+        let text = String::from_utf8_lossy(bytes.trim_ascii_end()).into_owned();
+        lines.send_modify(|all| all.push(Line { stderr, text }));
+        bytes.clear();
+    }
+}

@@ -1,0 +1,236 @@
+//! Servers for a proxy to dial. Each listens on a loopback port that the system chose, until its [`Target`] is dropped.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU64,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use underpass::cli::demo::{Checksum, File, Origin, OriginOptions, Traffic};
+
+pub const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// A running server. Dropping it ends it and all its connections.
+pub struct Target {
+    pub addr: SocketAddr,
+    counts: watch::Receiver<Counts>,
+    _tasks: JoinSet<()>,
+}
+
+/// Connections of a [`Target`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Now.
+    pub open: usize,
+    /// Ever.
+    pub accepted: usize,
+    /// That ended with an error: a reset instead of a clean end.
+    pub failed: usize,
+}
+
+impl Target {
+    pub fn counts(&self) -> Counts {
+        *self.counts.borrow()
+    }
+
+    /// Waits until the connections are as wanted: `target.when(|c| c.open == 0, Duration::from_secs(1)).await`.
+    pub async fn when(&self, wanted: impl FnMut(&Counts) -> bool, limit: Duration) -> Counts {
+        let mut counts = self.counts.clone();
+        let met = tokio::time::timeout(limit, counts.wait_for(wanted)).await;
+        match met {
+            Ok(counts) => *counts.expect("the target lives as long as its guard"),
+            Err(_) => panic!("not within {limit:?}: the target has {:?}", self.counts()),
+        }
+    }
+}
+
+/// Counts a connection for as long as it is served, however that ends.
+struct Open(Arc<watch::Sender<Counts>>);
+
+impl Open {
+    fn new(counts: &Arc<watch::Sender<Counts>>) -> Self {
+        counts.send_modify(|c| {
+            c.open += 1;
+            c.accepted += 1;
+        });
+        Self(counts.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.send_modify(|c| c.open -= 1);
+    }
+}
+
+/// A server that serves each connection with `serve`.
+pub async fn serve_with<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Target
+where
+    F: Future<Output = std::io::Result<()>> + Send + 'static,
+{
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (counts, receiver) = watch::channel(Counts::default());
+    let counts = Arc::new(counts);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (socket, _) = tokio::select! {
+                accepted = listener.accept() => accepted.unwrap(),
+                Some(_) = connections.join_next() => continue,
+            };
+            socket.set_nodelay(true).unwrap();
+            let open = Open::new(&counts);
+            let served = serve(socket);
+            connections.spawn(async move {
+                if served.await.is_err() {
+                    open.0.send_modify(|c| c.failed += 1);
+                }
+                drop(open);
+            });
+        }
+    });
+    Target { addr, counts: receiver, _tasks: tasks }
+}
+
+/// Sends back what it gets, and its end.
+pub async fn echo() -> Target {
+    serve_with(|mut socket| async move {
+        let (mut read, mut write) = socket.split();
+        tokio::io::copy(&mut read, &mut write).await?;
+        write.shutdown().await
+    })
+    .await
+}
+
+/// Answers each line `PING` with `PONG`, and any other with `WHAT`.
+pub async fn ping_pong() -> Target {
+    serve_with(|mut socket| async move {
+        let (read, mut write) = socket.split();
+        let mut lines = BufReader::new(read).lines();
+        while let Some(line) = lines.next_line().await? {
+            write.write_all(if line == "PING" { b"PONG\n" } else { b"WHAT\n" }).await?;
+        }
+        write.shutdown().await
+    })
+    .await
+}
+
+/// Reads everything and says nothing.
+pub async fn sink() -> Target {
+    serve_with(|mut socket| async move {
+        tokio::io::copy(&mut socket, &mut tokio::io::sink()).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Says nothing and stays until the other end closes. What comes is read, so that a close or a reset is seen.
+pub async fn idle() -> Target {
+    sink().await
+}
+
+/// Never reads: what is sent to it stays in the kernel until the sender may send no more.
+pub async fn deaf() -> Target {
+    serve_with(|socket| async move {
+        std::future::pending::<()>().await;
+        drop(socket);
+        Ok(())
+    })
+    .await
+}
+
+/// Sends `file` without being asked, then closes.
+pub async fn send(file: File) -> Target {
+    serve_with(move |mut socket| async move {
+        let mut offset = 0;
+        while offset < file.size {
+            let piece = file.piece(offset);
+            socket.write_all(piece).await?;
+            offset += piece.len() as u64;
+        }
+        socket.shutdown().await?;
+        // The client may still be sending; closing over unread bytes would reset what we sent.
+        tokio::io::copy(&mut socket, &mut tokio::io::sink()).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Reads to the end, then answers what it got: `LENGTH SHA256\n`, and, if that is at most `repeat` bytes, all of it.
+pub async fn after_end(repeat: usize) -> Target {
+    use sha2::{Digest, Sha256};
+
+    serve_with(move |mut socket| async move {
+        let (mut hash, mut length, mut kept) = (Sha256::new(), 0, Vec::new());
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let n = socket.read(&mut buffer).await?;
+            if n == 0 {
+                break;
+            }
+            hash.update(&buffer[..n]);
+            length += n;
+            if length <= repeat {
+                kept.extend_from_slice(&buffer[..n]);
+            }
+        }
+        let sum = Checksum(hash.finalize().into());
+        socket.write_all(format!("{length} {sum}\n").as_bytes()).await?;
+        if length <= repeat {
+            socket.write_all(&kept).await?;
+        }
+        socket.shutdown().await
+    })
+    .await
+}
+
+/// Sends `bytes` bytes of a file, waits until it is sent anything, then resets the connection. Without the wait the
+/// reset could overtake the bytes, or even the connection.
+pub async fn send_then_reset(file: File, bytes: u64) -> Target {
+    serve_with(move |mut socket| async move {
+        let file = File { size: bytes, ..file };
+        let mut offset = 0;
+        while offset < file.size {
+            let piece = file.piece(offset);
+            socket.write_all(piece).await?;
+            offset += piece.len() as u64;
+        }
+        _ = socket.read(&mut [0]).await?;
+        socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+        Ok(())
+    })
+    .await
+}
+
+/// A file origin, which moves at most `rate` bytes a second each way, all connections together.
+pub async fn origin(rate: impl Into<Option<u64>>) -> OriginTarget {
+    let options = OriginOptions { rate: rate.into().and_then(NonZeroU64::new), ..OriginOptions::default() };
+    let origin = Origin::bind(LOOPBACK, options).await.unwrap();
+    let (addr, traffic) = (origin.addr(), origin.traffic());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(origin.run(CancellationToken::new()));
+    OriginTarget { addr, traffic, _tasks: tasks }
+}
+
+/// A running [`Origin`]. Dropping it ends it.
+pub struct OriginTarget {
+    pub addr: SocketAddr,
+    pub traffic: Arc<Traffic>,
+    _tasks: JoinSet<()>,
+}
+
+/// A loopback port with nobody behind it.
+pub async fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    listener.local_addr().unwrap()
+}

@@ -1,0 +1,293 @@
+//! The example proxies against a server of a few lines: what they say on the wire is what the text format asks for.
+//! Neither side uses the library's codec, so that both can be wrong about it only in the same test.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{net::SocketAddr, time::Duration};
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use support::{
+    process::Process,
+    soon,
+    target::{self, LOOPBACK},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{
+        TcpListener,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+use underpass::cli::demo::{Checksum, File, Verifier};
+
+/// How many fields a line has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fields {
+    Three,
+    Four,
+}
+
+const BOTH: [Fields; 2] = [Fields::Three, Fields::Four];
+
+/// The server's end of one channel.
+struct Channel {
+    fields: Fields,
+    read: BufReader<OwnedReadHalf>,
+    write: OwnedWriteHalf,
+}
+
+/// A line: whose stream (empty for the channel), which of them, what, and the data.
+#[derive(Debug, PartialEq, Eq)]
+struct Said {
+    user: String,
+    stream: String,
+    action: String,
+    data: Vec<u8>,
+}
+
+impl Channel {
+    async fn send(&mut self, user: &str, stream: u32, action: &str, data: &[u8]) {
+        let data = BASE64.encode(data);
+        let line = match self.fields {
+            Fields::Three => format!("{user}|{action}|{data}\n"),
+            Fields::Four => format!("{user}|{stream}|{action}|{data}\n"),
+        };
+        self.write.write_all(line.as_bytes()).await.unwrap();
+    }
+
+    async fn hear(&mut self) -> Said {
+        let mut line = String::new();
+        assert!(soon("a line", self.read.read_line(&mut line)).await.unwrap() > 0, "the proxy is gone");
+        let mut fields: Vec<_> = line.strip_suffix('\n').unwrap().split('|').map(str::to_owned).collect();
+        if self.fields == Fields::Three {
+            fields.insert(1, "0".into());
+        }
+        let [user, stream, action, data] = fields.try_into().unwrap();
+        Said { user, stream, action, data: BASE64.decode(data).unwrap() }
+    }
+
+    /// The next line, which has to be this one.
+    async fn hear_that(&mut self, user: &str, stream: u32, action: &str, data: &[u8]) {
+        let stream = if self.fields == Fields::Three { 0 } else { stream };
+        let wanted =
+            Said { user: user.into(), stream: stream.to_string(), action: action.into(), data: data.into() };
+        assert_eq!(self.hear().await, wanted);
+    }
+
+    /// Opens a stream and waits until it is accepted.
+    async fn open(&mut self, user: &str, stream: u32) {
+        self.send(user, stream, "STREAM_START", b"").await;
+        self.hear_that(user, stream, "STREAM_START", b"").await;
+    }
+
+    /// Reads one stream to its end. Nothing else is open.
+    async fn download(&mut self, user: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        loop {
+            let said = self.hear().await;
+            assert_eq!(said.user, user);
+            match said.action.as_str() {
+                "STREAM_DATA" => bytes.extend(said.data),
+                "STREAM_END" => return bytes,
+                _ => panic!("{said:?}"),
+            }
+        }
+    }
+}
+
+/// Starts an example, and accepts its channel; `None` without Python.
+async fn connect(fields: Fields, target: SocketAddr, token: &[&str]) -> Option<(Process, Channel)> {
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let (server, target) = (listener.local_addr().unwrap().to_string(), target.to_string());
+    let script = if fields == Fields::Three { "text_proxy_old.py" } else { "text_proxy.py" };
+    let arguments = [&[&server[..], "8080", &target], token].concat();
+    let process = Process::example(script, &arguments)?;
+    let (socket, _) = soon("the proxy connects", listener.accept()).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    let (read, write) = socket.into_split();
+    Some((process, Channel { fields, read: BufReader::new(read), write }))
+}
+
+/// [`connect`], and registers it.
+async fn serving(fields: Fields, target: SocketAddr) -> Option<(Process, Channel)> {
+    let (mut process, mut channel) = connect(fields, target, &[]).await?;
+    channel.hear().await;
+    channel.send("", 0, "RESPONSE", b"41234:default").await;
+    assert_eq!(process.line("serving").await, "serving 41234:default");
+    Some((process, channel))
+}
+
+#[tokio::test]
+async fn registers_with_a_token_and_answers_pings() {
+    for fields in BOTH {
+        let target = target::nobody().await;
+        let Some((mut process, mut channel)) = connect(fields, target, &["s3cret"]).await else { return };
+        channel.hear_that("", 0, "AUTH", b"s3cret").await;
+        let request = match fields {
+            Fields::Three => "ADDPROXY:8080".to_owned(),
+            Fields::Four => format!("ADDPROXY:8080:default:{}", target.port()),
+        };
+        channel.hear_that("", 0, &request, b"").await;
+        channel.send("", 0, "RESPONSE", b"8080:default").await;
+        assert_eq!(process.line("serving").await, "serving 8080:default");
+        channel.send("", 0, "PING", b"\0\x01two").await;
+        channel.hear_that("", 0, "PONG", b"\0\x01two").await;
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_printed_and_ends_it() {
+    for fields in BOTH {
+        let Some((mut process, mut channel)) = connect(fields, target::nobody().await, &[]).await else {
+            return;
+        };
+        channel.hear().await;
+        channel.send("", 0, "ERROR", b"port 8080 is in use").await;
+        assert_eq!(process.exit().await.code(), Some(1));
+        assert_eq!(process.stderr(), "refused: port 8080 is in use\n");
+    }
+}
+
+#[tokio::test]
+async fn two_streams_take_turns() {
+    let target = target::ping_pong().await;
+    let Some((_process, mut channel)) = serving(Fields::Four, target.addr).await else { return };
+    channel.open("ABC123", 1).await;
+    channel.open("ABC123", 2).await;
+    for stream in [1, 2, 2, 1, 2, 1] {
+        channel.send("ABC123", stream, "STREAM_DATA", b"PING\n").await;
+        channel.hear_that("ABC123", stream, "STREAM_DATA", b"PONG\n").await;
+    }
+}
+
+#[tokio::test]
+async fn two_downloads_are_whole_and_in_order() {
+    let file = File { seed: 6, size: 3_000_000 };
+    let target = target::send(file).await;
+    let Some((_process, mut channel)) = serving(Fields::Four, target.addr).await else { return };
+    channel.send("ABC123", 1, "STREAM_START", b"").await;
+    channel.send("ABC123", 2, "STREAM_START", b"").await;
+    let mut verifiers = [Verifier::new(file), Verifier::new(file)];
+    let (mut accepted, mut ended) = (0, 0);
+    while ended < 2 {
+        let said = channel.hear().await;
+        let stream: usize = said.stream.parse().unwrap();
+        match said.action.as_str() {
+            "STREAM_START" => accepted += 1,
+            "STREAM_DATA" => verifiers[stream - 1].push(&said.data).unwrap(),
+            "STREAM_END" => {
+                assert_eq!(verifiers[stream - 1].left(), 0);
+                channel.send("ABC123", stream as u32, "STREAM_END", b"").await;
+                ended += 1;
+            }
+            _ => panic!("{said:?}"),
+        }
+    }
+    assert_eq!(accepted, 2);
+    target.when(|c| c.open == 0 && c.accepted == 2 && c.failed == 0, Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn the_answer_to_a_half_closed_stream_comes_whole() {
+    let target = target::after_end(1 << 20).await;
+    for fields in BOTH {
+        let Some((_process, mut channel)) = serving(fields, target.addr).await else { return };
+        // The second stream of the same user opens when the first is over, which the old format needs.
+        for stream in [1, 2] {
+            channel.open("ABC123", stream).await;
+            for chunk in [&b"half"[..], b"", b" closed"] {
+                channel.send("ABC123", stream, "STREAM_DATA", chunk).await;
+            }
+            channel.send("ABC123", stream, "STREAM_END", b"").await;
+            let answer = String::from_utf8(channel.download("ABC123").await).unwrap();
+            assert_eq!(answer, format!("11 {}\nhalf closed", Checksum::of(b"half closed")));
+        }
+    }
+    target.when(|c| c.open == 0 && c.accepted == 4 && c.failed == 0, Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn data_may_come_before_the_target_is_there() {
+    let target = target::echo().await;
+    let Some((_process, mut channel)) = serving(Fields::Four, target.addr).await else { return };
+    // The size as the seed's document prints it, and everything in one write.
+    let all = format!(
+        "U1|1|STREAM_START|20971520\nU1|1|STREAM_DATA|{}\nU1|1|STREAM_END|\n",
+        BASE64.encode("early")
+    );
+    channel.write.write_all(all.as_bytes()).await.unwrap();
+    channel.hear_that("U1", 1, "STREAM_START", b"").await;
+    assert_eq!(channel.download("U1").await, b"early");
+}
+
+#[tokio::test]
+async fn a_failure_of_the_target_is_a_reset() {
+    let reset = target::send_then_reset(File { seed: 0, size: 1 << 20 }, 1000).await;
+    for fields in BOTH {
+        let Some((_process, mut channel)) = serving(fields, target::nobody().await).await else { return };
+        channel.send("U1", 1, "STREAM_START", b"").await;
+        let said = channel.hear().await;
+        assert!(said.action == "STREAM_RESET" && !said.data.is_empty(), "{said:?}");
+
+        let Some((_process, mut channel)) = serving(fields, reset.addr).await else { return };
+        channel.open("U1", 1).await;
+        let mut received = 0;
+        while received < 1000 {
+            let said = channel.hear().await;
+            assert_eq!(said.action, "STREAM_DATA");
+            received += said.data.len();
+        }
+        channel.send("U1", 1, "STREAM_DATA", b"go").await;
+        assert_eq!(channel.hear().await.action, "STREAM_RESET");
+    }
+}
+
+#[tokio::test]
+async fn a_reset_of_the_user_resets_the_target() {
+    let target = target::idle().await;
+    for (fields, failed) in [(Fields::Three, 1), (Fields::Four, 2)] {
+        let Some((_process, mut channel)) = serving(fields, target.addr).await else { return };
+        channel.open("U1", 1).await;
+        channel.send("U1", 1, "STREAM_DATA", b"so far").await;
+        channel.send("U1", 1, "STREAM_RESET", b"killed by the operator").await;
+        target.when(|c| c.open == 0 && c.failed == failed, Duration::from_secs(5)).await;
+        // The proxy lives on; a stream reset before its target was dialled does no harm.
+        channel.send("U2", 1, "STREAM_START", b"").await;
+        channel.send("U2", 1, "STREAM_RESET", b"").await;
+        channel.send("", 0, "PING", b"x").await;
+        while channel.hear().await.action != "PONG" {}
+    }
+}
+
+#[tokio::test]
+async fn a_lost_tunnel_resets_the_targets() {
+    let target = target::idle().await;
+    for (fields, failed) in [(Fields::Three, 1), (Fields::Four, 2)] {
+        let Some((mut process, mut channel)) = serving(fields, target.addr).await else { return };
+        channel.open("U1", 1).await;
+        drop(channel);
+        target.when(|c| c.open == 0 && c.failed == failed, Duration::from_secs(5)).await;
+        assert_eq!(process.exit().await.code(), Some(1));
+        assert!(process.stderr().contains("closed the tunnel"), "{}", process.stderr());
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_does_not_read_costs_no_memory() {
+    let target = target::deaf().await;
+    let Some((process, mut channel)) = serving(Fields::Four, target.addr).await else { return };
+    channel.open("U1", 1).await;
+    let chunk = vec![7; 48 * 1024];
+    let flood = async {
+        for _ in 0..2000 {
+            channel.send("U1", 1, "STREAM_DATA", &chunk).await;
+        }
+    };
+    // It stops taking them long before the last one: the wait ends with the time, not with the data.
+    assert!(tokio::time::timeout(Duration::from_secs(2), flood).await.is_err());
+    if let Some(resident) = process.resident_kib() {
+        assert!(resident < 48 * 1024, "{resident} KiB");
+    }
+}
