@@ -115,6 +115,7 @@ async fn users_of_the_demo_agree_with_the_origin_to_the_byte() {
     soon("sixty transfers", load.run(Default::default())).await;
     let report = tally.report();
     assert_eq!((report.downloads + report.uploads, report.started), (60, 60), "{report:?}");
+    origin.when_open(0, 5 * SECOND).await;
     assert_eq!((report.down, report.up), (origin.traffic.written(), origin.traffic.read()));
 }
 

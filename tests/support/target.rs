@@ -216,17 +216,36 @@ pub async fn send_then_reset(file: File, bytes: u64) -> Target {
 pub async fn origin(rate: impl Into<Option<u64>>) -> OriginTarget {
     let options = OriginOptions { rate: rate.into().and_then(NonZeroU64::new), ..OriginOptions::default() };
     let origin = Origin::bind(LOOPBACK, options).await.unwrap();
-    let (addr, traffic) = (origin.addr(), origin.traffic());
+    let (addr, traffic, open) = (origin.addr(), origin.traffic(), origin.open());
     let mut tasks = JoinSet::new();
     tasks.spawn(origin.run(CancellationToken::new()));
-    OriginTarget { addr, traffic, _tasks: tasks }
+    OriginTarget { addr, traffic, open, _tasks: tasks }
 }
 
 /// A running [`Origin`]. Dropping it ends it.
 pub struct OriginTarget {
     pub addr: SocketAddr,
     pub traffic: Arc<Traffic>,
+    open: watch::Receiver<usize>,
     _tasks: JoinSet<()>,
+}
+
+impl OriginTarget {
+    /// How many connections are open.
+    pub fn open(&self) -> usize {
+        *self.open.borrow()
+    }
+
+    /// Waits until that many connections are open.
+    pub async fn when_open(&self, wanted: usize, limit: Duration) {
+        let mut open = self.open.clone();
+        let met = tokio::time::timeout(limit, open.wait_for(|&open| open == wanted)).await;
+        assert!(
+            met.is_ok(),
+            "not within {limit:?}: the origin has {} connections, not {wanted}",
+            self.open()
+        );
+    }
 }
 
 /// A loopback port with nobody behind it.

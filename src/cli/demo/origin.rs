@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -58,6 +58,30 @@ struct Shared {
     options: OriginOptions,
     line: Line,
     traffic: Arc<Traffic>,
+    open: watch::Sender<usize>,
+}
+
+impl Shared {
+    fn new(options: OriginOptions) -> Self {
+        Self { options, line: Line::new(options.rate), traffic: Arc::default(), open: watch::Sender::new(0) }
+    }
+}
+
+/// A connection that is being served; dropping it says that it is not any more.
+#[derive(Debug)]
+struct Open(Arc<Shared>);
+
+impl Open {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.open.send_modify(|open| *open += 1);
+        Self(shared)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.send_modify(|open| *open -= 1);
+    }
 }
 
 /// One pace for each direction, as a line has.
@@ -78,8 +102,7 @@ impl Origin {
     pub async fn bind(addr: SocketAddr, options: OriginOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
-        let shared = Shared { options, line: Line::new(options.rate), traffic: Arc::default() };
-        Ok(Self { listener, addr, shared: Arc::new(shared) })
+        Ok(Self { listener, addr, shared: Arc::new(Shared::new(options)) })
     }
 
     /// Where it listens.
@@ -90,6 +113,11 @@ impl Origin {
     /// The bytes of all its connections so far.
     pub fn traffic(&self) -> Arc<Traffic> {
         self.shared.traffic.clone()
+    }
+
+    /// How many connections are open, as it changes.
+    pub fn open(&self) -> watch::Receiver<usize> {
+        self.shared.open.subscribe()
     }
 
     /// Serves until `cancel`, then ends all its connections.
@@ -114,10 +142,10 @@ impl Origin {
                     }
                 }
             };
-            let shared = self.shared.clone();
+            let open = Open::new(self.shared.clone());
             connections.spawn(async move {
                 let _permit = permit;
-                if let Err(error) = serve(socket, &shared).await {
+                if let Err(error) = serve(socket, &open.0).await {
                     tracing::debug!(%error, "origin's connection failed");
                 }
             });
@@ -350,13 +378,9 @@ mod tests {
 
     use super::*;
 
-    fn shared(options: OriginOptions) -> Shared {
-        Shared { options, line: Line::new(options.rate), traffic: Arc::default() }
-    }
-
     /// Runs one conversation: everything is sent, then the client's direction is closed, as `nc -N` does.
     async fn talk(requests: &[u8]) -> String {
-        let shared = shared(OriginOptions::default());
+        let shared = Shared::new(OriginOptions::default());
         let (mut near, far) = duplex(1 << 20);
         let client = async {
             near.write_all(requests).await.unwrap();
@@ -374,7 +398,7 @@ mod tests {
     async fn a_half_closed_client_gets_its_whole_answer() {
         let answer = talk(b"GET /file/70000?seed=5 HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("Content-Length: 70000\r\n"));
-        let shared = shared(OriginOptions::default());
+        let shared = Shared::new(OriginOptions::default());
         let (mut near, far) = duplex(1 << 10);
         near.write_all(b"GET /file/70000?seed=5 HTTP/1.0\r\n\r\n").await.unwrap();
         let mut bytes = Vec::new();
@@ -400,7 +424,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_comes_after_the_go_ahead_only() {
-        let shared = shared(OriginOptions::default());
+        let shared = Shared::new(OriginOptions::default());
         let (mut near, far) = duplex(1 << 10);
         let client = async {
             let head = b"PUT /upload HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n";
@@ -467,13 +491,13 @@ mod tests {
             OriginOptions { rate: NonZeroU64::new(3_000_000), connection_rate: NonZeroU64::new(2_000_000) };
         let get = || "GET /file/6000000 HTTP/1.1\r\n\r\n".to_owned();
 
-        let alone = shared(options);
+        let alone = Shared::new(options);
         let (near, far) = duplex(1 << 16);
         let (served, took) = tokio::join!(serve(far, &alone), timed(near, get()));
         served.unwrap();
         assert!((2.9..3.2).contains(&took), "one connection: {took}");
 
-        let both = shared(options);
+        let both = Shared::new(options);
         let (near_a, far_a) = duplex(1 << 16);
         let (near_b, far_b) = duplex(1 << 16);
         let (a, b, took_a, took_b) = tokio::join!(
@@ -487,7 +511,7 @@ mod tests {
         let took = took_a.max(took_b);
         assert!((3.9..4.2).contains(&took), "two connections: {took_a} {took_b}");
 
-        let upload = shared(options);
+        let upload = Shared::new(options);
         let (near, far) = duplex(1 << 10);
         let put = format!("PUT /upload HTTP/1.1\r\nContent-Length: 4000000\r\n\r\n{}", "x".repeat(4_000_000));
         let (served, took) = tokio::join!(serve(far, &upload), timed(near, put));
