@@ -1,3 +1,7 @@
 //! The `underpass` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    underpass::cli::run()
+}

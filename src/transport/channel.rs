@@ -204,8 +204,11 @@ impl Link {
 
     fn tick(self: &Arc<Self>, channel: &ChannelIo, stalled: bool) {
         let now = Instant::now();
+        // Where it is we who do not read, silence says nothing. A text proxy that is held up by one slow target reads
+        // no pings either: while it takes nothing, it is the kernel that finds out whether it is there at all.
+        let excused = stalled || (channel.text.is_some() && channel.blocked.load(SeqCst));
         self.with(|state| {
-            if stalled {
+            if excused {
                 state.mux.heard(channel.id, now);
             }
             state.mux.handle_timeout(now);

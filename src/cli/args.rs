@@ -1,0 +1,286 @@
+use std::{
+    fmt, fs,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    config::{PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
+    ids::{Group, ServiceKey},
+    wire::handshake::Token,
+};
+
+const EXIT_CODES: &str = "Exit status: 0 done, 1 failed, 2 wrong command line, 3 refused by the server, \
+    4 the demo found wrong bytes";
+
+/// A self-hosted reverse tunnel with the cockpit built in.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run on the public machine: take proxies in, open public ports for them, watch every stream
+    Server(ServerArgs),
+    /// Run behind NAT: serve a public port of the server from a target here
+    Proxy(ProxyArgs),
+    /// See it at work: a server, three proxies, an origin and users in one process
+    Demo(DemoArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ServerArgs {
+    /// Where proxies connect to
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:7000")]
+    listen: SocketAddr,
+    /// The address that public ports are opened on
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0")]
+    bind: IpAddr,
+    /// The public ports that proxies may ask for
+    #[arg(long, value_name = "FIRST-LAST", default_value_t)]
+    ports: PortRange,
+    #[command(flatten)]
+    pub(super) token: TokenArgs,
+    /// How streams are given to the proxies of a service
+    #[arg(long, value_enum, default_value_t = PolicyArg::RoundRobin)]
+    policy: PolicyArg,
+    /// Who may register a proxy in the text format, which carries the token in clear
+    #[arg(long, value_enum, default_value_t = TextArg::Loopback)]
+    text: TextArg,
+    /// Let text proxies on this machine register without the token
+    #[arg(long)]
+    text_without_token: bool,
+    /// How long a user waits for a proxy when none is there
+    #[arg(long, value_name = "SECS", default_value = "5", value_parser = seconds)]
+    wait: Duration,
+    /// How long open streams may go on after SIGTERM or Ctrl-C
+    #[arg(long, value_name = "SECS", default_value = "10", value_parser = seconds)]
+    drain: Duration,
+    /// The receive window of each stream, in KiB
+    #[arg(long, value_name = "KIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    window: u32,
+    /// How many user connections there may be at once
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_streams: u32,
+    #[command(flatten)]
+    pub(super) screen: ScreenArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ProxyArgs {
+    /// The server's tunnel port
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    server: String,
+    /// The public port to ask for; 0 for any free one
+    #[arg(long, value_name = "PORT")]
+    port: u16,
+    /// What to connect to for each stream
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    to: String,
+    /// The group of proxies that share the public port
+    #[arg(long, value_name = "NAME", default_value_t)]
+    group: Group,
+    /// What the server's screen calls this proxy [default: the name of this machine]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// How many connections to keep to the server
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=i64::from(ProxyConfig::MAX_CHANNELS)))]
+    channels: u16,
+    /// What to speak; text is for comparison, and sends the token in clear
+    #[arg(long, value_enum, default_value_t = FormatArg::Binary)]
+    format: FormatArg,
+    #[command(flatten)]
+    pub(super) token: TokenArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct DemoArgs {
+    /// End after this long; without it the demo goes on until q, Ctrl-C or SIGTERM
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub(super) duration: Option<Duration>,
+    #[command(flatten)]
+    pub(super) screen: ScreenArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ScreenArgs {
+    /// Log to stderr instead of opening the cockpit; so it is too where stdout is no terminal
+    #[arg(long)]
+    pub(super) no_tui: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct LogArgs {
+    /// What to log: error, warn, info, debug or trace, also for parts of the program (lifecycle=warn,underpass=debug)
+    #[arg(long, value_name = "FILTER", env = "UNDERPASS_LOG", default_value = "info")]
+    pub(super) log: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct TokenArgs {
+    /// The secret that server and proxies share; other users of this machine may see it in the list of processes
+    #[arg(long, env = "UNDERPASS_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    token: Option<String>,
+    /// A file with the token
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PolicyArg {
+    RoundRobin,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TextArg {
+    Off,
+    Loopback,
+    Any,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FormatArg {
+    Binary,
+    Text,
+}
+
+macro_rules! debug_as_value {
+    ($($name:ty),*) => {
+        $(impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+            }
+        })*
+    };
+}
+
+debug_as_value!(PolicyArg, TextArg, FormatArg);
+
+impl ServerArgs {
+    pub(super) fn config(&self) -> ServerConfig {
+        let PolicyArg::RoundRobin = self.policy;
+        ServerConfig {
+            listen: self.listen,
+            bind: self.bind,
+            ports: self.ports,
+            text: match self.text {
+                TextArg::Off => TextProxies::Off,
+                TextArg::Loopback => TextProxies::Loopback,
+                TextArg::Any => TextProxies::Anywhere,
+            },
+            text_without_token: self.text_without_token,
+            wait: self.wait,
+            drain: self.drain,
+            window: self.window * 1024,
+            max_streams: self.max_streams as usize,
+            ..ServerConfig::default()
+        }
+    }
+}
+
+impl ProxyArgs {
+    pub(super) fn config(&self) -> ProxyConfig {
+        let service = ServiceKey { port: self.port, group: self.group.clone() };
+        let name = self.name.clone().or_else(machine_name).unwrap_or_default();
+        let format = match self.format {
+            FormatArg::Binary => ProxyFormat::Binary,
+            FormatArg::Text => ProxyFormat::Text,
+        };
+        let config = ProxyConfig::new(&self.server, service, &self.to);
+        ProxyConfig { name, channels: self.channels, format, ..config }
+    }
+}
+
+impl TokenArgs {
+    /// The token, if one was given.
+    pub(super) fn token(&self) -> anyhow::Result<Option<Token>> {
+        let text = match (&self.token, &self.token_file) {
+            (Some(token), _) => token.clone(),
+            (None, Some(file)) => fs::read_to_string(file)
+                .with_context(|| format!("cannot read the token from {}", file.display()))?,
+            (None, None) => return Ok(None),
+        };
+        let text = text.trim();
+        anyhow::ensure!(!text.is_empty(), "the token is empty");
+        Ok(Some(Token::new(text)))
+    }
+}
+
+fn machine_name() -> Option<String> {
+    let name =
+        fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok())?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// A day is more than anybody waits, and far from where adding to a clock overflows.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 =
+        text.parse().map_err(|_| "a number of seconds is wanted, like 10 or 0.5".to_owned())?;
+    if !(0.0..=86_400.0).contains(&seconds) {
+        return Err("between 0 and 86400 seconds are possible".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+fn host_port(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse().is_ok_and(|port: u16| port > 0) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("HOST:PORT is wanted, like example.org:7000 or 127.0.0.1:80".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_of_the_command_line_are_those_of_the_library() {
+        let Command::Server(server) = Args::parse_from(["underpass", "server"]).command else { panic!() };
+        assert_eq!(format!("{:?}", server.config()), format!("{:?}", ServerConfig::default()));
+        let line = ["underpass", "proxy", "--server", "h:1", "--port", "8080", "--to", "t:2", "--name", ""];
+        let Command::Proxy(proxy) = Args::parse_from(line).command else { panic!() };
+        let expected = ProxyConfig::new("h:1", "8080".parse().unwrap(), "t:2");
+        assert_eq!(format!("{:?}", proxy.config()), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_a_hint() {
+        for line in [
+            "server --wait -1",
+            "server --wait 1e30",
+            "server --wait nan",
+            "server --ports 9-8",
+            "server --policy fair",
+            "proxy --server h --port 1 --to t:2",
+            "proxy --server h:1 --port 65536 --to t:2",
+            "proxy --server h:1 --port 1 --to t:2 --channels 0",
+            "proxy --server h:1 --port 1 --to t:2 --group a/b",
+            "server --token a --token-file b",
+        ] {
+            let words = ["underpass"].into_iter().chain(line.split(' '));
+            assert!(Args::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

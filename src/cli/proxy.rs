@@ -1,0 +1,36 @@
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use super::{
+    REFUSED,
+    args::ProxyArgs,
+    host,
+    log::{self, Log},
+};
+use crate::proxy::Proxy;
+
+pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
+    log::init(Log::Stderr, &args.log.log)?;
+    let token = args.token.token()?.context(
+        "a token is needed: --token, --token-file or UNDERPASS_TOKEN; the server shows it when it starts",
+    )?;
+    let proxy = Proxy::new(args.config(), token);
+    host::runtime()?.block_on(async {
+        let mut signals = host::Signals::new()?;
+        let result = tokio::select! {
+            result = proxy.run() => result,
+            () = signals.next() => {
+                proxy.stop();
+                proxy.run().await
+            }
+        };
+        Ok(match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("underpass: {error}");
+                ExitCode::from(REFUSED)
+            }
+        })
+    })
+}

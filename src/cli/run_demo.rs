@@ -1,0 +1,128 @@
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU64,
+    process::ExitCode,
+    time::Instant,
+};
+
+use anyhow::Context;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    CORRUPT,
+    args::DemoArgs,
+    demo::{Load, Origin, OriginOptions, Summary},
+    host, log,
+};
+use crate::{
+    config::{ProxyConfig, ServerConfig},
+    ids::{Group, ServiceKey},
+    proxy::Proxy,
+    server::{Server, Shutdown},
+    telemetry::Telemetry,
+    wire::handshake::Token,
+};
+
+/// Any free port of this machine.
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// What the origin gives each connection, in bytes a second: a download of 20 MB can be watched for five seconds.
+const RATE: u64 = 4_000_000;
+
+const PROXIES: [&str; 3] = ["edge-fra", "edge-ams", "lab"];
+const USERS: u8 = 5;
+
+pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    let screen = host::screen(args.screen.no_tui);
+    log::init(screen, &args.log.log)?;
+    host::runtime()?.block_on(demo(&args))
+}
+
+async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let token = Token::random();
+    let config = ServerConfig { listen: LOOPBACK, bind: LOOPBACK.ip(), ..ServerConfig::default() };
+    let (server, _control) = Server::bind(config, token.clone(), Telemetry::new())?;
+    let tunnel = server.addr();
+    let shutdown = Shutdown::default();
+    let mut signals = host::Signals::new()?;
+
+    // What ends with the demo, in the order in which it ends: users, proxies, origin, server.
+    let (users_end, rest_end) = (CancellationToken::new(), CancellationToken::new());
+    let mut tasks = JoinSet::new();
+    let (ends, remains) = (shutdown.clone(), tokio::sync::oneshot::channel());
+    tasks.spawn(async move {
+        _ = remains.0.send(server.run(ends).await);
+    });
+    let origin = OriginOptions { connection_rate: NonZeroU64::new(RATE), ..OriginOptions::default() };
+    let origin = Origin::bind(LOOPBACK, origin).await.context("cannot open the demo's origin")?;
+    let target = origin.addr();
+    tasks.spawn(origin.run(rest_end.clone()));
+    let public = start_proxies(&mut tasks, tunnel, target, &token, &rest_end).await?;
+
+    tracing::info!("add a download of your own: curl -o /dev/null {}", url(public));
+    let load = Load::new(public, USERS, rand::random());
+    let tally = load.tally();
+    let users = tasks.spawn(load.run(users_end.clone()));
+
+    let over = async {
+        match args.duration {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = over => {}
+        () = signals.next() => {}
+    }
+    users_end.cancel();
+    while !users.is_finished() {
+        tasks.join_next().await.transpose().context("a part of the demo failed")?;
+    }
+    shutdown.now.cancel();
+    let remains = remains.1.await.context("the demo's server failed")?;
+    rest_end.cancel();
+    tasks.join_all().await;
+    tracing::debug!("{remains:?}");
+
+    let summary = Summary { report: tally.report(), elapsed: began.elapsed() };
+    print!("{summary}");
+    Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(CORRUPT) })
+}
+
+/// Starts the proxies, one after the other: the first gets any free port, the others share it.
+async fn start_proxies(
+    tasks: &mut JoinSet<()>,
+    tunnel: SocketAddr,
+    target: SocketAddr,
+    token: &Token,
+    end: &CancellationToken,
+) -> anyhow::Result<SocketAddr> {
+    let mut service = ServiceKey { port: 0, group: Group::default() };
+    for name in PROXIES {
+        let config = ProxyConfig::new(tunnel.to_string(), service.clone(), target.to_string());
+        let proxy = Proxy::new(ProxyConfig { name: name.to_owned(), ..config }, token.clone());
+        let mut serving = proxy.serving();
+        let end = end.clone();
+        tasks.spawn(async move {
+            let result = tokio::select! {
+                result = proxy.run() => result,
+                () = end.cancelled() => {
+                    proxy.stop();
+                    proxy.run().await
+                }
+            };
+            if let Err(error) = result {
+                tracing::error!("{error}");
+            }
+        });
+        let given = serving.wait_for(Option::is_some).await.context("a proxy of the demo failed")?;
+        service.clone_from(given.as_ref().context("a proxy of the demo serves nothing")?);
+    }
+    Ok(SocketAddr::new(LOOPBACK.ip(), service.port))
+}
+
+fn url(public: SocketAddr) -> String {
+    format!("http://{public}/file/20M")
+}

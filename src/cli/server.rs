@@ -1,0 +1,58 @@
+use std::{
+    net::{SocketAddr, UdpSocket},
+    process::ExitCode,
+};
+
+use super::{
+    args::ServerArgs,
+    host,
+    log::{self},
+};
+use crate::{
+    server::{Server, Shutdown},
+    telemetry::Telemetry,
+    wire::handshake::Token,
+};
+
+pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
+    let screen = host::screen(args.screen.no_tui);
+    log::init(screen, &args.log.log)?;
+    let given = args.token.token()?;
+    let made = given.is_none();
+    let token = given.unwrap_or_else(Token::random);
+    let telemetry = Telemetry::new();
+    host::runtime()?.block_on(async {
+        let (server, _control) = Server::bind(args.config(), token.clone(), telemetry)?;
+        let join = join_command(server.addr(), &token);
+        if made {
+            tracing::info!(
+                "no token was given, so this server made one; on the other machine run:\n  {join}"
+            );
+        }
+        let shutdown = Shutdown::default();
+        let signals = host::Signals::new()?;
+        let remains = tokio::select! {
+            remains = server.run(shutdown.clone()) => remains,
+            () = host::follow_signals(signals, shutdown) => unreachable!("it waits for the server"),
+        };
+        tracing::info!("ended; {} streams were cut off", remains.cut_off);
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// The whole command that makes another machine a proxy of this server.
+pub(super) fn join_command(listen: SocketAddr, token: &Token) -> String {
+    let server = match listen.ip() {
+        ip if ip.is_unspecified() => outgoing_addr().map_or(listen, |ip| SocketAddr::new(ip, listen.port())),
+        _ => listen,
+    };
+    format!("underpass proxy --server {server} --token {} --port 8080 --to 127.0.0.1:80", token.reveal())
+}
+
+/// The address that this machine uses towards others: what the kernel would send from. Nothing is sent.
+fn outgoing_addr() -> Option<std::net::IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // An address of the documentation's network (RFC 5737): any that is not on this machine does.
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|addr| addr.ip())
+}
