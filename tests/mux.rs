@@ -118,7 +118,7 @@ fn byte(side: usize, stream: u32, offset: u64) -> u8 {
 
 impl World {
     fn new() -> Self {
-        let config = MuxConfig { window: 4096, ..MuxConfig::default() };
+        let config = MuxConfig { window: 4096, max_window: 16_384, growth: 30_000, ..MuxConfig::default() };
         let mut world = Self {
             now: Instant::now(),
             mux: [Mux::new(Role::Opener, config.clone()), Mux::new(Role::Acceptor, config)],
@@ -253,7 +253,7 @@ impl World {
                 end.received += 1;
             }
             left -= part.len() as u64;
-            self.mux[side].consume(stream, part.len() as u64);
+            self.mux[side].consume(stream, part.len() as u64, self.now);
             if !piece.is_empty() {
                 end.unread.push_front(piece);
                 break;

@@ -63,8 +63,8 @@ pub(super) struct ServerArgs {
     /// How long open streams may go on after SIGTERM or Ctrl-C
     #[arg(long, value_name = "SECS", default_value = "10", value_parser = seconds)]
     drain: Duration,
-    /// The receive window of each stream, in KiB
-    #[arg(long, value_name = "KIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    /// The first receive window of each stream, in KiB; it grows where bandwidth and delay ask for it
+    #[arg(long, value_name = "KIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=65_536))]
     window: u32,
     /// How many user connections there may be at once
     #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

@@ -47,7 +47,7 @@ pub struct ServerConfig {
     pub user_linger: Duration,
     /// How long a public port stays open without a proxy.
     pub service_linger: Duration,
-    /// The receive window of a stream, in bytes.
+    /// The first receive window of a stream, in bytes. It grows where bandwidth and delay ask for it.
     pub window: u32,
     /// How many user connections there may be at once.
     pub max_streams: usize,
@@ -68,7 +68,7 @@ impl Default for ServerConfig {
             drain: Duration::from_secs(10),
             user_linger: Duration::from_secs(5),
             service_linger: Duration::from_secs(30),
-            window: 1 << 20,
+            window: 256 * 1024,
             max_streams: 50_000,
             max_handshakes: (1024, 256),
         }

@@ -32,6 +32,8 @@ struct Ping {
     token: u64,
     sent_at: Option<Instant>,
     heard: Instant,
+    /// The shortest round trip so far: the longer ones waited behind data.
+    shortest: Option<Duration>,
     /// The peer's ping that is not answered yet. Only the latest: a flood of pings costs no memory.
     answer: Option<u64>,
 }
@@ -46,7 +48,7 @@ impl Channel {
             last_words: VecDeque::new(),
             messages: 0,
             // The first ping goes out at once: it measures the round trip.
-            ping: Ping { next: now, token: 0, sent_at: None, heard: now, answer: None },
+            ping: Ping { next: now, token: 0, sent_at: None, heard: now, shortest: None, answer: None },
         }
     }
 
@@ -112,7 +114,13 @@ impl Channel {
         while self.last_words.front().is_some_and(|(before, _)| *before < token) {
             self.last_words.pop_front();
         }
-        Some(now.saturating_duration_since(sent_at))
+        let round_trip = now.saturating_duration_since(sent_at);
+        self.ping.shortest = Some(self.ping.shortest.map_or(round_trip, |shortest| shortest.min(round_trip)));
+        Some(round_trip)
+    }
+
+    pub(super) fn shortest_round_trip(&self) -> Option<Duration> {
+        self.ping.shortest
     }
 
     /// False if the channel is dead.

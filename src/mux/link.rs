@@ -116,6 +116,8 @@ pub struct Mux {
     opened: u32,
     /// The numbers the peer opened streams under.
     offered: UsedNumbers,
+    /// What the windows of open streams have grown by, in bytes.
+    grown: u64,
     events: VecDeque<MuxEvent>,
     ignored: u64,
 }
@@ -130,6 +132,7 @@ impl Mux {
             streams: HashMap::new(),
             opened: 0,
             offered: UsedNumbers::default(),
+            grown: 0,
             events: VecDeque::new(),
             ignored: 0,
         }
@@ -186,6 +189,7 @@ impl Mux {
     pub fn channel_lost(&mut self, id: u16) {
         let Some(lost) = self.channels.remove(&id) else { return };
         let Some(heir) = self.best_channel() else {
+            self.grown = 0;
             for (stream, _) in self.streams.drain() {
                 self.events.push_back(MuxEvent::Reset { stream, code: ResetCode::ChannelLost });
             }
@@ -365,9 +369,17 @@ impl Mux {
     }
 
     /// What was read has left this process: its bytes count as received, and the peer may send as many more.
-    pub fn consume(&mut self, stream: u32, bytes: u64) {
+    pub fn consume(&mut self, stream: u32, bytes: u64, now: Instant) {
         let Some(session) = self.streams.get_mut(&stream) else { return };
         session.recv.consume(bytes);
+        let round_trip = self.channels.get(&session.channel).and_then(Channel::shortest_round_trip);
+        if let Some(round_trip) = round_trip.filter(|_| self.config.peer_has_credit)
+            && let Some(wanted) = session.tuner.delivered(bytes, round_trip, now, session.recv.window())
+        {
+            let bounds = (self.config.window, self.config.max_window);
+            let change = session.recv.resize(wanted, bounds, self.config.growth - self.grown);
+            self.grown = self.grown.saturating_add_signed(change);
+        }
         if session.recv.update_due() {
             session.say.window = true;
             self.enqueue(stream);
@@ -526,6 +538,7 @@ impl Mux {
 
     fn remove(&mut self, stream: u32) -> Option<Session> {
         let session = self.streams.remove(&stream)?;
+        self.grown -= u64::from(session.recv.window() - self.config.window);
         if let Some(channel) = self.channels.get_mut(&session.channel) {
             channel.streams -= 1;
         }

@@ -13,6 +13,7 @@ mod recv;
 mod send;
 mod session;
 mod text;
+mod tune;
 
 pub use error::ProtocolError;
 pub use limits::{CHUNK, MuxConfig};

@@ -156,10 +156,23 @@ impl RecvBuffer {
         self.end == End::Consumed
     }
 
+    /// Changes the window within `bounds`, growing by at most `room`. By how much it changed.
+    pub(super) fn resize(&mut self, wanted: u32, bounds: (u32, u32), room: u64) -> i64 {
+        let before = self.window;
+        let most = before.saturating_add(u32::try_from(room).unwrap_or(u32::MAX));
+        // What the peer was granted stays granted: the limit does not fall, it only rises later.
+        self.window = wanted.clamp(bounds.0, bounds.1).min(most);
+        i64::from(self.window) - i64::from(before)
+    }
+
+    pub(super) fn window(&self) -> u32 {
+        self.window
+    }
+
     /// Whether enough was passed on since the last WINDOW to say so: a quarter of the window, at most 128 KiB, so
     /// that the sender's buffers come back while they are still in its cache.
     pub(super) fn update_due(&self) -> bool {
-        let progress = self.consumed + u64::from(self.window) - self.limit;
+        let progress = (self.consumed + u64::from(self.window)).saturating_sub(self.limit);
         progress >= u64::from((self.window / 4).clamp(1, 128 * 1024))
     }
 

@@ -1,4 +1,4 @@
-use super::{Role, limits::MuxConfig, recv::RecvBuffer, send::SendBuffer};
+use super::{Role, limits::MuxConfig, recv::RecvBuffer, send::SendBuffer, tune::Tuner};
 use crate::wire::{Frame, OpenFrame};
 
 /// One open stream.
@@ -15,6 +15,7 @@ pub(super) struct Session {
     pub(super) channel: u16,
     pub(super) send: SendBuffer,
     pub(super) recv: RecvBuffer,
+    pub(super) tuner: Tuner,
     /// What waits to be said, beside data.
     pub(super) say: Say,
     /// Whether it stands in its channel's control queue, and in the data queue.
@@ -53,6 +54,7 @@ impl Session {
             channel,
             send: SendBuffer::new(send_limit.into()),
             recv: RecvBuffer::new(config.window, config.peer_has_credit),
+            tuner: Tuner::default(),
             say: Say::default(),
             in_control: false,
             in_data: false,

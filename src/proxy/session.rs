@@ -124,7 +124,7 @@ impl<'a> Session<'a> {
         }
         greeting.send_bytes(lines.freeze()).await?;
         // What a text peer is sent counts as received at once, so the window only bounds what waits here.
-        let config = MuxConfig { window: 256 * 1024, ..MuxConfig::default() };
+        let config = MuxConfig::default();
         let link = Link::new(Role::Acceptor, config, Some(Fields::Four), events);
         let (owned, tasks) = (link.clone(), self.tasks.clone());
         let (socket, read_ahead) = greeting.into_parts();

@@ -3,6 +3,7 @@ use std::{
     io,
     net::Shutdown,
     sync::{Arc, OnceLock},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -136,7 +137,7 @@ impl Endpoint {
         loop {
             if delivery.queue.is_empty() || gone >= REPORT_EVERY {
                 link.with(|state| {
-                    state.mux.consume(self.number, std::mem::take(&mut gone));
+                    state.mux.consume(self.number, std::mem::take(&mut gone), Instant::now());
                     delivery.end |= state.mux.read(self.number, &mut delivery.queue);
                 });
                 if delivery.queue.is_empty() {
@@ -157,7 +158,7 @@ impl Endpoint {
                     } else {
                         delivery.failed = Some(error);
                     }
-                    link.with(|state| state.mux.consume(self.number, gone));
+                    link.with(|state| state.mux.consume(self.number, gone, Instant::now()));
                     return;
                 }
             }
