@@ -20,4 +20,5 @@
 pub mod control;
 pub mod ids;
 pub mod telemetry;
+pub mod tui;
 pub mod wire;
