@@ -21,10 +21,11 @@ pub(crate) fn horizontal(share: f64, width: usize) -> (String, String) {
 }
 
 /// One character a value, as high as its share of the largest; nothing is a blank. The highest is not a full block:
-/// rows above each other would grow together.
-pub(crate) fn spark(values: impl Iterator<Item = f64> + Clone) -> String {
+/// rows above each other would grow together. `headroom` is how much higher than the largest the scale goes: with
+/// some, a steady value is a line at middle height and not a wall.
+pub(crate) fn spark(values: impl Iterator<Item = f64> + Clone, headroom: f64) -> String {
     const LEVELS: [char; 7] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇'];
-    let largest = values.clone().fold(0.0, f64::max);
+    let largest = values.clone().fold(0.0, f64::max) * (1.0 + headroom);
     values
         .map(|value| {
             if value <= 0.0 || largest <= 0.0 {
@@ -82,6 +83,6 @@ mod tests {
         assert_eq!(nice_ceiling(0.0), 1000.0);
         assert_eq!(nice_ceiling(32_600_000.0), 40_000_000.0);
         assert_eq!(nice_ceiling(9_100_000.0), 10_000_000.0);
-        assert_eq!(spark([0.0, 1.0, 4.0, 8.0].into_iter()), " ▁▄▇");
+        assert_eq!(spark([0.0, 1.0, 4.0, 8.0].into_iter(), 0.0), " ▁▄▇");
     }
 }

@@ -96,7 +96,7 @@ pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
     let width = usize::from(area.width.saturating_sub(8 + 2 * 10)) / 2;
     let points = model.throughput.history.points(width.max(1));
     let curve = |pick: fn(&(f64, f64)) -> f64| {
-        bars::spark(points.iter().map(move |point| point.as_ref().map_or(0.0, pick)))
+        bars::spark(points.iter().map(move |point| point.as_ref().map_or(0.0, pick)), 0.0)
     };
     let spans = [
         Span::styled(format!("  ↓{:>5}/s", format::rate(model.throughput.down)), theme.down),

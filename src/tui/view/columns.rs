@@ -48,12 +48,12 @@ static SPECS: [Spec; 13] = [
     spec(Column::Service, "SERVICE", 8, 14, false, 8, None),
     spec(Column::Proxy, "PROXY", 10, 20, false, 4, None),
     spec(Column::Channel, "CH", 5, 6, false, 7, None),
-    spec(Column::Address, "USER ADDRESS", 21, 32, false, 11, None),
+    spec(Column::Address, "USER ADDRESS", 21, 47, false, 11, None),
     spec(Column::UpRate, "UP/s", 6, 7, true, 5, Some(SortBy::UpRate)),
     spec(Column::DownRate, "DOWN/s", 7, 8, true, 1, Some(SortBy::DownRate)),
     spec(Column::Up, "UP", 6, 7, true, 10, Some(SortBy::Bytes)),
     spec(Column::Down, "DOWN", 6, 7, true, 6, Some(SortBy::Bytes)),
-    spec(Column::Progress, "PROGRESS", 14, 26, false, 9, None),
+    spec(Column::Progress, "PROGRESS", 14, 36, false, 9, None),
     spec(Column::Age, "AGE", 6, 7, true, 3, Some(SortBy::Age)),
     spec(Column::Trend, "TREND", 8, 8, false, 12, None),
 ];
@@ -177,7 +177,7 @@ fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Styl
         Column::Progress => end(row, theme),
         Column::Age => (format::age(row.age(model.now)), theme.text),
         Column::Trend if !row.is_live() => (String::new(), theme.faint),
-        Column::Trend => (bars::spark(row.trend.iter().map(|&rate| f64::from(rate))), theme.load),
+        Column::Trend => (bars::spark(row.trend.iter().map(|&rate| f64::from(rate)), 0.8), theme.load),
     }
 }
 
