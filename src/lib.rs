@@ -26,4 +26,5 @@ pub mod proxy;
 pub mod server;
 pub mod telemetry;
 pub mod transport;
+pub mod tui;
 pub mod wire;

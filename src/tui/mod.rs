@@ -1,0 +1,77 @@
+//! The cockpit: a terminal front end that shows every stream while it is open, and orders what the operator decides.
+//!
+//! It is a pure consumer of the telemetry bus and a sender of commands, and runs on a thread of its own:
+//!
+//! ```text
+//! keys, signals ─┐                          ┌─► effects: order, drain, exit, suspend
+//! events ────────┼─► Msg ─► update(&mut Model) ─► view::draw(&Model) ─► diff ─► one write
+//! samples ───────┘                          (only when something has changed)
+//! ```
+//!
+//! `update` reads no clock and no descriptor, `view` changes nothing; [`run`] alone touches the world. It never
+//! awaits: orders go out by [`Control::try_send`](crate::control::Control::try_send), and an order without an answer
+//! is a state of the model.
+
+mod format;
+mod keymap;
+mod layout;
+mod model;
+mod msg;
+mod options;
+mod runtime;
+mod terminal;
+mod theme;
+mod update;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+pub use options::{Error, Exit, Labels, Options};
+
+use runtime::Runtime;
+use terminal::{PanicHook, Tty};
+
+/// How many log records the cockpit keeps, and how many may come between two samples.
+const LOG_DEPTH: usize = 5000;
+
+/// Takes the terminal over and shows the cockpit until the operator leaves it, the host stops it, or the terminal
+/// vanishes. Call it on a thread of its own: it blocks.
+///
+/// The terminal is given back before this returns, also after a panic in here; a panic of any other thread is logged
+/// (`tracing`, target `panic`) and the cockpit goes on. While it runs, `SIGINT` and `SIGTERM` count as `^C`, and
+/// nothing else may write to the terminal. For the log panel, install
+/// [`tui_logger::TuiTracingSubscriberLayer`] behind a filter *before* calling this, and do not call
+/// `tui_logger::init_logger`: its thread would wake a hundred times a second for what is done here anyway.
+///
+/// # Errors
+/// [`Error::Terminal`] where there is no terminal to take over, or it cannot be waited for; [`Error::Panicked`] where
+/// the cockpit itself failed. The tunnel is unharmed by either.
+pub fn run(options: Options) -> Result<Exit, Error> {
+    // What passes the layer's own filter is to be seen.
+    tui_logger::set_default_level(tui_logger::LevelFilter::Trace);
+    tui_logger::set_hot_buffer_depth(LOG_DEPTH);
+    tui_logger::move_events();
+    // Colours are chosen by the theme. The writer must not drop them, or with them whole attribute changes: under
+    // NO_COLOR that wipes the reversal of the selected row.
+    crossterm::style::force_color_output(true);
+    let tty = Arc::new(Tty::open()?);
+    let hook = PanicHook::install(tty.clone());
+    let result = catch_unwind(AssertUnwindSafe(|| Runtime::new(options, tty.clone())?.run()));
+    // Whatever happened: first the terminal, then the hook, then the news.
+    tty.leave();
+    drop(hook);
+    match result {
+        Ok(exit) => Ok(exit?),
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            Err(Error::Panicked(text.unwrap_or_else(|| "panic".to_owned())))
+        }
+    }
+}

@@ -1,0 +1,124 @@
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+/// How long one bucket is. The chart puts whole buckets together, so that a point never changes once it is drawn.
+const BUCKET: Duration = Duration::from_millis(250);
+/// Two minutes of them.
+const BUCKETS: usize = 480;
+
+/// Bytes that crossed the server, in equal slices of time.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct History {
+    /// The number of the first bucket, counted from `start`.
+    first: u64,
+    /// Bytes to and from users. The last bucket is still being filled.
+    buckets: VecDeque<(f64, f64)>,
+    start: Option<Instant>,
+    last: Option<(Instant, u64, u64)>,
+}
+
+impl History {
+    /// What the chart covers.
+    pub(crate) const WINDOW: Duration = Duration::from_secs(120);
+
+    /// Notes where the totals stand.
+    pub(crate) fn note(&mut self, now: Instant, down: u64, up: u64) {
+        let start = *self.start.get_or_insert(now);
+        if let Some((then, old_down, old_up)) = self.last.replace((now, down, up)) {
+            let bytes = (down.saturating_sub(old_down) as f64, up.saturating_sub(old_up) as f64);
+            self.spread(then.duration_since(start), now.saturating_duration_since(start), bytes);
+        }
+    }
+
+    /// Gives each bucket its part of what crossed between two samples.
+    fn spread(&mut self, from: Duration, to: Duration, (down, up): (f64, f64)) {
+        let width = BUCKET.as_secs_f64();
+        let (from, to) = (from.as_secs_f64() / width, to.as_secs_f64() / width);
+        if to <= from {
+            return;
+        }
+        // After a long stop only the last window matters.
+        let begin = (from as u64).max((to as u64).saturating_sub(BUCKETS as u64));
+        for number in begin..=to as u64 {
+            let overlap = (to.min(number as f64 + 1.0) - from.max(number as f64)).max(0.0) / (to - from);
+            let bucket = self.bucket(number);
+            bucket.0 += down * overlap;
+            bucket.1 += up * overlap;
+        }
+    }
+
+    /// The bucket with this number, the ones before it filled up with nothing.
+    fn bucket(&mut self, number: u64) -> &mut (f64, f64) {
+        while self.first + self.buckets.len() as u64 <= number {
+            self.buckets.push_back((0.0, 0.0));
+            if self.buckets.len() > BUCKETS {
+                self.buckets.pop_front();
+                self.first += 1;
+            }
+        }
+        let at = usize::try_from(number.saturating_sub(self.first)).unwrap_or(0);
+        let last = self.buckets.len() - 1;
+        &mut self.buckets[at.min(last)]
+    }
+
+    /// Bytes a second to and from users for the last `points` equal slices of the window, the oldest first; nothing
+    /// where there is no history yet. Slices are aligned to whole buckets counted from the start, so that the curve
+    /// moves on without changing its shape.
+    pub(crate) fn points(&self, points: usize) -> Vec<Option<(f64, f64)>> {
+        let per_point = (BUCKETS as f64 / points.max(1) as f64).round().max(1.0) as u64;
+        let whole = self.first + self.buckets.len().saturating_sub(1) as u64;
+        let end = whole / per_point;
+        (0..points as u64)
+            .map(|i| {
+                let slice = (end + i).checked_sub(points as u64)?;
+                let (from, to) = (slice * per_point, (slice + 1) * per_point);
+                let mut sum = (0.0, 0.0);
+                for number in from..to {
+                    let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
+                    let (down, up) = self.buckets.get(at)?;
+                    sum = (sum.0 + down, sum.1 + up);
+                }
+                let seconds = per_point as f64 * BUCKET.as_secs_f64();
+                Some((sum.0 / seconds, sum.1 / seconds))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_steady_flow_is_a_flat_line_however_it_is_sampled() {
+        let start = Instant::now();
+        for step in [90u64, 100, 330, 1000] {
+            let mut history = History::default();
+            let mut ms = 0;
+            while ms < 150_000 {
+                history.note(start + Duration::from_millis(ms), ms * 1000, ms * 10);
+                ms += step;
+            }
+            for points in [10, 58, 116, 480] {
+                let drawn: Vec<_> = history.points(points).into_iter().flatten().collect();
+                assert!(drawn.len() > points / 2, "{step} {points}: {}", drawn.len());
+                for (down, up) in drawn {
+                    assert!(
+                        (down - 1e6).abs() < 1.0 && (up - 1e4).abs() < 1.0,
+                        "{step} {points}: {down} {up}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_history_is_no_line() {
+        let mut history = History::default();
+        assert!(history.points(8).iter().all(Option::is_none));
+        history.note(Instant::now(), 5, 5);
+        assert!(history.points(8).iter().all(Option::is_none));
+    }
+}

@@ -1,0 +1,105 @@
+use std::{collections::VecDeque, time::Instant};
+
+use crate::telemetry::RateWindow;
+
+/// How many samples are kept: a second of them at ten a second, and some to spare for a late tick.
+const SAMPLES: usize = 16;
+
+/// When the last samples were taken. One clock serves every [`Meter`]: ten thousand rows, each with its own queue of
+/// times, would cost more than all the rest of a tick.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SampleClock {
+    times: VecDeque<Instant>,
+    newest: u64,
+    base: u64,
+}
+
+impl SampleClock {
+    /// A sample is being taken at `now`.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        if self.times.len() == SAMPLES {
+            self.times.pop_front();
+        }
+        self.times.push_back(now);
+        self.newest += 1;
+        let covers = |time: &Instant| now.duration_since(*time) >= RateWindow::SECOND;
+        let back = self.times.iter().rev().position(covers).unwrap_or(self.times.len() - 1);
+        self.base = self.newest - back as u64;
+    }
+
+    fn at(&self, sample: u64) -> Option<Instant> {
+        let back = usize::try_from(self.newest - sample).ok()?;
+        self.times.iter().rev().nth(back).copied()
+    }
+}
+
+/// The rate of one counter over the last second. Zero once a second has passed without progress.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Meter {
+    ring: [u64; SAMPLES],
+    first: u64,
+    last: u64,
+}
+
+impl Meter {
+    /// Notes where the counter stands at the clock's newest sample. A counter that fell has started anew.
+    pub(crate) fn note(&mut self, clock: &SampleClock, value: u64) {
+        let missed_one = self.last + 1 != clock.newest;
+        if missed_one || value < self.ring[slot(self.last)] {
+            self.first = clock.newest;
+        }
+        self.last = clock.newest;
+        self.ring[slot(clock.newest)] = value;
+    }
+
+    /// Units a second.
+    pub(crate) fn per_second(&self, clock: &SampleClock) -> f64 {
+        let base = clock.base.max(self.first);
+        if self.last != clock.newest || base >= self.last {
+            return 0.0;
+        }
+        let (Some(then), Some(now)) = (clock.at(base), clock.at(self.last)) else { return 0.0 };
+        let seconds = now.duration_since(then).as_secs_f64();
+        let units = self.ring[slot(self.last)].saturating_sub(self.ring[slot(base)]);
+        if seconds > 0.0 { units as f64 / seconds } else { 0.0 }
+    }
+}
+
+fn slot(sample: u64) -> usize {
+    (sample % SAMPLES as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_rate_covers_a_second_and_dies_with_the_counter() {
+        let start = Instant::now();
+        let (mut clock, mut meter) = (SampleClock::default(), Meter::default());
+        for tick in 0..40u64 {
+            clock.tick(start + Duration::from_millis(tick * 100));
+            meter.note(&clock, tick.min(25) * 500);
+            let rate = meter.per_second(&clock);
+            match tick {
+                0 => assert_eq!(rate, 0.0),
+                1..=25 => assert!((rate - 5000.0).abs() < 1.0, "{tick}: {rate}"),
+                35.. => assert_eq!(rate, 0.0),
+                _ => assert!(rate < 5000.0),
+            }
+        }
+    }
+
+    #[test]
+    fn slow_samples_and_a_counter_that_starts_anew_give_no_nonsense() {
+        let start = Instant::now();
+        let (mut clock, mut meter) = (SampleClock::default(), Meter::default());
+        for (tick, value, expected) in [(0, 0, 0.0), (1, 3000, 1500.0), (2, 10, 0.0), (3, 2010, 1000.0)] {
+            clock.tick(start + Duration::from_secs(tick * 2));
+            meter.note(&clock, value);
+            assert_eq!(meter.per_second(&clock), expected, "{tick}");
+        }
+    }
+}

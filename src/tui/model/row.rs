@@ -1,0 +1,180 @@
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use super::meter::{Meter, SampleClock};
+use crate::{
+    ids::{ChannelId, ProxyId, ServiceKey, StreamKey, clean},
+    telemetry::{EndReason, StreamPhase, StreamSnapshot},
+};
+
+/// How many seconds of its past a row shows.
+pub(crate) const TREND: usize = 8;
+/// How far a rate has to move before its row may change places, as a share of the larger one.
+const RANK_STEP: f32 = 0.25;
+/// Below this many bytes a second, rates are the same to an operator.
+const RANK_FLOOR: f32 = 1024.0;
+/// How long a row that ended stays where it was, so that who looked at it sees how it ended.
+pub(crate) const LINGER: Duration = Duration::from_secs(3);
+
+/// Names one row for as long as the program runs. A key may come back with another stream; this never does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct RowId {
+    pub(crate) slot: u32,
+    pub(crate) serial: u64,
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    pub(crate) at: Instant,
+    /// Nothing where the event was missed and the counters did not tell either.
+    pub(crate) reason: Option<EndReason>,
+}
+
+/// One stream, alive or ended, as plain numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) key: StreamKey,
+    pub(crate) serial: u64,
+    pub(crate) addr: SocketAddr,
+    pub(crate) service: ServiceKey,
+    pub(crate) proxy: Option<ProxyId>,
+    pub(crate) channel: Option<ChannelId>,
+    pub(crate) phase: StreamPhase,
+    pub(crate) down: u64,
+    pub(crate) up: u64,
+    pub(crate) total_size: Option<u64>,
+    pub(crate) since: Instant,
+    pub(crate) ended: Option<Ended>,
+    /// An order to kill it is on its way.
+    pub(crate) killing: bool,
+    pub(crate) down_rate: f32,
+    pub(crate) up_rate: f32,
+    /// The rates by which it is sorted: they move in steps and once a second, so that rows do not dance.
+    pub(crate) down_rank: f32,
+    pub(crate) up_rank: f32,
+    /// Bytes a second, the oldest first.
+    pub(crate) trend: [f32; TREND],
+    /// Where it belongs in the table.
+    pub(crate) place: (u8, u64),
+    /// The snapshot it was last in.
+    pub(crate) seen: u64,
+    /// What tells this stream from another one with the same key, once a snapshot told it.
+    opened: Option<Instant>,
+    down_meter: Meter,
+    up_meter: Meter,
+}
+
+impl Row {
+    pub(crate) fn new(
+        key: StreamKey,
+        serial: u64,
+        addr: SocketAddr,
+        service: ServiceKey,
+        since: Instant,
+    ) -> Self {
+        Self {
+            key,
+            serial,
+            addr,
+            service,
+            proxy: None,
+            channel: None,
+            phase: StreamPhase::Waiting,
+            down: 0,
+            up: 0,
+            total_size: None,
+            since,
+            ended: None,
+            killing: false,
+            down_rate: 0.0,
+            up_rate: 0.0,
+            down_rank: 0.0,
+            up_rank: 0.0,
+            trend: [0.0; TREND],
+            place: (0, 0),
+            seen: 0,
+            opened: None,
+            down_meter: Meter::default(),
+            up_meter: Meter::default(),
+        }
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// Whether `snapshot` speaks of this stream, and not of a later one with the same key.
+    pub(crate) fn is_of(&self, snapshot: &StreamSnapshot) -> bool {
+        self.opened.is_none_or(|opened| opened == snapshot.info.since)
+    }
+
+    /// Takes what a snapshot says.
+    pub(crate) fn sample(&mut self, snapshot: &StreamSnapshot, clock: &SampleClock) {
+        if self.opened.is_none() {
+            self.opened = Some(snapshot.info.since);
+            self.since = snapshot.info.since;
+        }
+        self.proxy = snapshot.proxy.as_ref().map(|proxy| proxy.id).or(self.proxy);
+        self.channel = snapshot.channel.or(self.channel);
+        self.phase = snapshot.phase;
+        self.total_size = snapshot.total_size;
+        (self.down, self.up) = (snapshot.down, snapshot.up);
+        self.down_meter.note(clock, self.down);
+        self.up_meter.note(clock, self.up);
+        self.down_rate = self.down_meter.per_second(clock) as f32;
+        self.up_rate = self.up_meter.per_second(clock) as f32;
+    }
+
+    /// It is over.
+    pub(crate) fn end(&mut self, at: Instant, reason: Option<EndReason>) {
+        self.phase = StreamPhase::Ended;
+        self.killing = false;
+        (self.down_rate, self.up_rate) = (0.0, 0.0);
+        // Reasons may quote a peer; and a history of a thousand rows must not keep a thousand essays.
+        let reason = reason.map(|reason| match reason {
+            EndReason::TargetRefused(why) => EndReason::TargetRefused(clean(&why, 80)),
+            EndReason::Protocol(why) => EndReason::Protocol(clean(&why, 80)),
+            other => other,
+        });
+        self.ended = Some(Ended { at, reason });
+    }
+
+    /// A second has passed: the trend moves on, and so do the ranks if the rates moved enough.
+    pub(crate) fn second(&mut self) {
+        if self.is_live() {
+            self.trend.rotate_left(1);
+            self.trend[TREND - 1] = self.down_rate + self.up_rate;
+            step(&mut self.down_rank, self.down_rate);
+            step(&mut self.up_rank, self.up_rate);
+        }
+    }
+
+    /// Bytes both ways.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.down.saturating_add(self.up)
+    }
+
+    /// How long it has lived, or did.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        self.ended.as_ref().map_or(now, |ended| ended.at).saturating_duration_since(self.since)
+    }
+
+    /// How much of the download has arrived, where its size is known.
+    pub(crate) fn progress(&self) -> Option<f64> {
+        self.total_size.map(|total| (self.down as f64 / total.max(1) as f64).min(1.0))
+    }
+
+    /// Whether it ended long enough ago to join the other ended rows.
+    pub(crate) fn has_settled(&self, now: Instant) -> bool {
+        self.ended.as_ref().is_some_and(|ended| now.saturating_duration_since(ended.at) >= LINGER)
+    }
+}
+
+fn step(rank: &mut f32, rate: f32) {
+    if (*rank - rate).abs() > RANK_STEP * rank.max(rate).max(RANK_FLOOR) {
+        *rank = rate;
+    }
+}

@@ -1,0 +1,247 @@
+//! The loop: waits for whatever comes first, turns it into messages, does what the model wants done, and paints.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{broadcast, oneshot};
+
+use super::{
+    Exit, Options,
+    model::Model,
+    msg::{Effect, Msg, OrderId},
+    terminal::{Input, Screen, Signals, Tty, Woken},
+    theme::Theme,
+    update::update,
+    view,
+};
+use crate::{
+    control::{Command, Refused, Reply},
+    telemetry::Event,
+};
+
+/// How often samples are taken.
+const SAMPLE: Duration = Duration::from_millis(100);
+/// The slowest it gets.
+const SAMPLE_SLOWEST: Duration = Duration::from_secs(1);
+/// Taking samples may take this share of a core: with a hundred thousand streams they come more rarely, rather than
+/// at the cost of carrying bytes.
+const SAMPLE_SHARE: u32 = 50;
+/// At most so many frames a second while only figures move: 30.
+const FRAME: Duration = Duration::from_millis(33);
+/// An answer to a key is not made to wait for that, but a key held down must not paint without end either.
+const FRAME_AFTER_KEY: Duration = Duration::from_millis(8);
+
+/// An order on its way.
+#[derive(Debug)]
+struct Pending {
+    id: OrderId,
+    command: Command,
+    reply: oneshot::Receiver<Reply>,
+}
+
+/// The cockpit at work.
+pub(crate) struct Runtime {
+    options: Options,
+    tty: Arc<Tty>,
+    signals: Signals,
+    input: Input,
+    screen: Screen,
+    events: broadcast::Receiver<Event>,
+    model: Model,
+    pending: Vec<Pending>,
+    next_sample: Instant,
+    last_frame: Instant,
+    dirty: bool,
+    urgent: bool,
+    exit: Option<Exit>,
+}
+
+impl Runtime {
+    pub(crate) fn new(options: Options, tty: Arc<Tty>) -> io::Result<Self> {
+        let now = Instant::now();
+        let size = tty.size();
+        Ok(Self {
+            signals: Signals::listen()?,
+            input: Input::default(),
+            screen: Screen::new(size),
+            events: options.telemetry.subscribe(),
+            model: Model::new(options.labels.clone(), Theme::detect(), size, now),
+            pending: Vec::new(),
+            next_sample: now,
+            // Long enough ago for the first frame to be due at once.
+            last_frame: now.checked_sub(FRAME).unwrap_or(now),
+            dirty: true,
+            urgent: true,
+            exit: None,
+            options,
+            tty,
+        })
+    }
+
+    /// Goes on until something ends it.
+    pub(crate) fn run(mut self) -> io::Result<Exit> {
+        let mut keys = Vec::new();
+        loop {
+            if self.options.stop.load(SeqCst) {
+                return Ok(Exit::Stopped);
+            }
+            if self.look_at_signals()? {
+                return Ok(Exit::TerminalGone);
+            }
+            let now = Instant::now();
+            if now >= self.next_sample {
+                self.sample(now);
+            }
+            self.collect_answers();
+            if let Some(exit) = self.exit {
+                return Ok(exit);
+            }
+            if self.dirty && Instant::now() >= self.frame_due() && self.paint().is_err() {
+                // Writing fails only when nobody is at the other end.
+                return Ok(Exit::TerminalGone);
+            }
+            let deadline = if self.dirty { self.next_sample.min(self.frame_due()) } else { self.next_sample };
+            match self.input.wait(&self.tty, &mut self.signals, deadline, &mut keys)? {
+                Woken::Normally => {}
+                Woken::TerminalGone => return Ok(Exit::TerminalGone),
+            }
+            for key in keys.drain(..) {
+                self.urgent = true;
+                self.take(Msg::Key(key))?;
+                if let Some(exit) = self.exit {
+                    return Ok(exit);
+                }
+            }
+        }
+    }
+
+    /// Says whether the terminal hung up.
+    fn look_at_signals(&mut self) -> io::Result<bool> {
+        if self.signals.hung_up() {
+            return Ok(true);
+        }
+        if self.signals.asked_to_stop() {
+            self.suspend()?;
+        }
+        if self.signals.continued() {
+            // Stopped by force, and the shell may have reset the terminal meanwhile.
+            self.come_back()?;
+        }
+        if self.signals.resized() {
+            self.urgent = true;
+            self.take(Msg::Resized(self.tty.size()))?;
+        }
+        if self.signals.asked_to_end() {
+            self.take(Msg::Interrupted)?;
+        }
+        Ok(false)
+    }
+
+    fn suspend(&mut self) -> io::Result<()> {
+        if !Signals::can_stop() {
+            return self.take(Msg::NoShell);
+        }
+        self.tty.leave();
+        self.signals.stop_here();
+        self.come_back()
+    }
+
+    fn come_back(&mut self) -> io::Result<()> {
+        self.tty.enter()?;
+        self.urgent = true;
+        self.take(Msg::Resized(self.tty.size()))
+    }
+
+    /// Takes what has happened since the last time, and where everything stands.
+    fn sample(&mut self, now: Instant) {
+        let mut messages = Vec::new();
+        loop {
+            match self.events.try_recv() {
+                Ok(event) => messages.push(Msg::Event(event)),
+                Err(broadcast::error::TryRecvError::Lagged(missed)) => messages.push(Msg::Missed(missed)),
+                Err(_) => break,
+            }
+        }
+        for message in messages {
+            self.dirty = true;
+            update(&mut self.model, message, now);
+        }
+        // Not by its own thread, which would wake a hundred times a second.
+        tui_logger::move_events();
+        let snapshot = self.options.telemetry.snapshot();
+        let busy = !self.model.streams.order().is_empty() || self.model.totals != snapshot.totals;
+        let second = self.model.uptime.as_secs() != snapshot.uptime.as_secs();
+        // Nothing moves on an idle screen but the clock.
+        self.dirty |= busy || second || !self.model.sampled || self.model.notice.is_some();
+        update(&mut self.model, Msg::Sample(Box::new(snapshot)), now);
+        let interval = (now.elapsed() * SAMPLE_SHARE).clamp(SAMPLE, SAMPLE_SLOWEST);
+        self.model.interval = Duration::from_millis((interval.as_millis() as u64).next_multiple_of(100));
+        self.next_sample = now + self.model.interval;
+    }
+
+    fn collect_answers(&mut self) {
+        let mut answers = Vec::new();
+        self.pending.retain_mut(|pending| {
+            let reply = match pending.reply.try_recv() {
+                Ok(reply) => reply,
+                Err(oneshot::error::TryRecvError::Empty) => return true,
+                Err(oneshot::error::TryRecvError::Closed) => Err(Refused::Stopped),
+            };
+            answers.push((pending.id, pending.command.clone(), reply));
+            false
+        });
+        for (id, command, reply) in answers {
+            self.answered(id, &command, reply);
+        }
+    }
+
+    fn answered(&mut self, id: OrderId, command: &Command, reply: Reply) {
+        match reply {
+            Ok(done) => tracing::info!(target: "operator", "{command}: done, streams: {}", done.streams),
+            Err(why) => tracing::warn!(target: "operator", "{command}: {why}"),
+        }
+        self.dirty = true;
+        update(&mut self.model, Msg::Answered(id, reply), Instant::now());
+    }
+
+    fn take(&mut self, message: Msg) -> io::Result<()> {
+        self.dirty = true;
+        for effect in update(&mut self.model, message, Instant::now()) {
+            self.perform(effect)?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, effect: Effect) -> io::Result<()> {
+        match effect {
+            Effect::Order(id, command) => match self.options.control.try_send(command.clone()) {
+                Ok(reply) => self.pending.push(Pending { id, command, reply }),
+                Err(why) => self.answered(id, &command, Err(why)),
+            },
+            Effect::Drain => match &self.options.on_drain {
+                Some(drain) => drain(),
+                None => self.exit = Some(Exit::Drain),
+            },
+            Effect::Exit(exit) => self.exit = Some(exit),
+            Effect::Suspend => self.suspend()?,
+            Effect::Repaint => self.screen.invalidate(self.tty.size()),
+        }
+        Ok(())
+    }
+
+    fn frame_due(&self) -> Instant {
+        let gap = if self.urgent { FRAME_AFTER_KEY } else { FRAME };
+        self.last_frame + gap
+    }
+
+    fn paint(&mut self) -> io::Result<()> {
+        let model = &self.model;
+        self.screen.paint(&self.tty, |buf| view::draw(model, buf))?;
+        self.last_frame = Instant::now();
+        (self.dirty, self.urgent) = (false, false);
+        Ok(())
+    }
+}

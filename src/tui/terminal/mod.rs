@@ -1,0 +1,15 @@
+//! The terminal: taken over, read, painted, and given back whatever happens.
+
+mod input;
+mod keys;
+mod panic;
+mod screen;
+mod signals;
+mod tty;
+
+pub(crate) use input::{Input, Woken};
+pub(crate) use keys::{Key, KeyCode};
+pub(crate) use panic::PanicHook;
+pub(crate) use screen::Screen;
+pub(crate) use signals::Signals;
+pub(crate) use tty::Tty;

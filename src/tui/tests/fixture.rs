@@ -1,0 +1,234 @@
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ratatui::{Terminal, backend::TestBackend, layout::Size};
+use tokio::sync::broadcast;
+
+use crate::{
+    ids::{ChannelId, ProxyId, StreamKey, UserChannelId},
+    telemetry::{
+        ChannelGuard, EndReason, Event, Format, ProxyGuard, ServiceGuard, StreamGuard, StreamPhase,
+        Telemetry, UserGuard,
+    },
+    tui::{
+        Labels,
+        model::Model,
+        msg::{Effect, Msg},
+        terminal::{Key, KeyCode},
+        theme::Theme,
+        update::update,
+        view,
+    },
+};
+
+/// A model, a hub that feeds it, and a clock that only moves when told to.
+pub(super) struct Fixture {
+    pub(super) model: Model,
+    pub(super) hub: Arc<Telemetry>,
+    pub(super) start: Instant,
+    events: broadcast::Receiver<Event>,
+    pub(super) now: Instant,
+    pub(super) service: ServiceGuard,
+    proxies: Vec<(ProxyGuard, ChannelGuard)>,
+    users: Vec<UserGuard>,
+    pub(super) streams: Vec<StreamGuard>,
+}
+
+pub(super) fn addr(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+pub(super) fn key(user: u32, stream: u32) -> StreamKey {
+    StreamKey::new(UserChannelId::new(user), stream)
+}
+
+impl Fixture {
+    /// A server with nothing going on.
+    pub(super) fn empty(width: u16, height: u16) -> Self {
+        let hub = Telemetry::new();
+        let events = hub.subscribe();
+        let service = hub.service_opened("8080".parse().unwrap());
+        let labels = Labels {
+            title: "demo".into(),
+            listen: "0.0.0.0:7000".into(),
+            join: Some("underpass proxy --server 198.51.100.1:7000 --port 8080 --to 127.0.0.1:80".into()),
+            curl: None,
+        };
+        let start = Instant::now();
+        let model = Model::new(labels, Theme::dark(), Size::new(width, height), start);
+        let (proxies, users, streams) = (Vec::new(), Vec::new(), Vec::new());
+        Self { model, hub, start, events, now: start, service, proxies, users, streams }
+    }
+
+    /// Three proxies, one of them gone, and streams in every state.
+    pub(super) fn busy(width: u16, height: u16) -> Self {
+        let mut fixture = Self::empty(width, height);
+        for name in ["edge-fra", "edge-ams", "lab"] {
+            fixture.proxy(name);
+        }
+        for i in 0..40u32 {
+            let index = fixture.open(0x10_0000 + (i % 7) * 0x01_9D37, i / 7 + 1);
+            if i != 5 {
+                fixture.carry(index, (i % 3) as usize);
+            }
+        }
+        // Ages are whole seconds, and making forty streams takes some milliseconds.
+        fixture.now += Duration::from_millis(500);
+        for tick in 0..=20u64 {
+            for (i, stream) in fixture.streams.iter().enumerate() {
+                let stats = stream.stats();
+                if stats.phase() >= StreamPhase::Open {
+                    stats.add_down([0, 40_000, 1_900_000, 300][i % 4]);
+                    stats.add_up(if i % 9 == 0 { 25_000 } else { 10 });
+                }
+            }
+            if tick == 15 {
+                for (at, reason) in [
+                    (39, EndReason::Finished),
+                    (30, EndReason::TargetRefused("connection refused".into())),
+                    (20, EndReason::Killed),
+                ] {
+                    fixture.end(at, reason);
+                }
+                drop(fixture.proxies.remove(2));
+            }
+            fixture.tick(Duration::from_millis(100));
+        }
+        fixture
+    }
+
+    pub(super) fn proxy(&mut self, name: &str) {
+        let id = ProxyId(self.proxies.len() as u32 + 1);
+        let guard = self.hub.proxy_up(id, name.into(), addr("192.0.2.7:4000"));
+        guard.registered(self.service.stats().key.clone());
+        let channel = ChannelId { proxy: id, index: 1 };
+        let channel = self.hub.channel_up(channel, addr("192.0.2.7:4000"), Format::Binary);
+        self.proxies.push((guard, channel));
+    }
+
+    /// Opens a stream and gives its index.
+    pub(super) fn open(&mut self, user: u32, stream: u32) -> usize {
+        let key = key(user, stream);
+        let from = addr(&format!("203.0.113.{}:{}", user % 250, 50_000 + stream));
+        let known = self.users.iter().position(|guard| guard.stats().id == key.user);
+        let at = known.unwrap_or_else(|| {
+            self.users.push(self.hub.user_joined(key.user, from.ip(), self.service.stats()));
+            self.users.len() - 1
+        });
+        self.streams.push(self.hub.stream_opened(key, from, self.users[at].stats()));
+        self.streams.len() - 1
+    }
+
+    /// Gives a stream to a proxy and opens it.
+    pub(super) fn carry(&mut self, index: usize, proxy: usize) {
+        let (proxy, channel) = &self.proxies[proxy];
+        let stream = &self.streams[index];
+        stream.assigned(proxy.stats(), channel.stats());
+        let phase = match index % 8 {
+            3 => StreamPhase::UserDone,
+            4 => StreamPhase::TargetDone,
+            6 => return,
+            _ => StreamPhase::Open,
+        };
+        stream.stats().set_phase(phase);
+        if index % 4 == 2 {
+            stream.stats().set_total_size(60_000_000);
+        }
+    }
+
+    /// Ends a stream; the last one takes its index.
+    pub(super) fn end(&mut self, index: usize, reason: EndReason) {
+        self.streams.swap_remove(index).end(reason);
+    }
+
+    /// Gives a message to the model.
+    pub(super) fn send(&mut self, message: Msg) -> Vec<Effect> {
+        update(&mut self.model, message, self.now)
+    }
+
+    /// Gives the events that are due to the model.
+    pub(super) fn deliver_events(&mut self) {
+        loop {
+            match self.events.try_recv() {
+                Ok(event) => drop(self.send(Msg::Event(event))),
+                Err(broadcast::error::TryRecvError::Lagged(missed)) => drop(self.send(Msg::Missed(missed))),
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// Loses the events that are due.
+    pub(super) fn lose_events(&mut self) {
+        self.events = self.events.resubscribe();
+    }
+
+    /// Gives a sample to the model.
+    pub(super) fn sample(&mut self) {
+        let mut snapshot = self.hub.snapshot();
+        (snapshot.at, snapshot.uptime) = (self.now, self.now - self.start);
+        self.send(Msg::Sample(Box::new(snapshot)));
+    }
+
+    /// Lets time pass: events, then a sample.
+    pub(super) fn tick(&mut self, time: Duration) {
+        self.now += time;
+        self.deliver_events();
+        self.sample();
+    }
+
+    /// Presses keys, one for each character: `>` is Enter, `<` Escape, `_` Tab, anything else itself.
+    pub(super) fn press(&mut self, keys: &str) -> Vec<Effect> {
+        keys.chars()
+            .flat_map(|c| {
+                let key = match c {
+                    '>' => Key::plain(KeyCode::Enter),
+                    '<' => Key::plain(KeyCode::Esc),
+                    '_' => Key::plain(KeyCode::Tab),
+                    '^' => Key::ctrl('c'),
+                    c => Key::char(c),
+                };
+                self.send(Msg::Key(key))
+            })
+            .collect()
+    }
+
+    /// The key of the selected stream.
+    pub(super) fn selected(&self) -> Option<StreamKey> {
+        self.model.selected().map(|(_, row)| row.key)
+    }
+
+    /// The keys of all rows, in the order of the table.
+    pub(super) fn keys(&self) -> Vec<StreamKey> {
+        self.model.rows().iter().filter_map(|id| self.model.streams.get(*id)).map(|row| row.key).collect()
+    }
+
+    pub(super) fn notice(&self) -> &str {
+        self.model.notice.as_ref().map_or("", |notice| &notice.text)
+    }
+
+    pub(super) fn resize(&mut self, width: u16, height: u16) {
+        self.send(Msg::Resized(Size::new(width, height)));
+    }
+
+    /// What the screen shows.
+    pub(super) fn screen(&self) -> Terminal<TestBackend> {
+        let Size { width, height } = self.model.size;
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| view::draw(&self.model, frame.buffer_mut())).unwrap();
+        terminal
+    }
+
+    /// What the screen shows, as text without the blanks at the ends of lines.
+    pub(super) fn text(&self) -> String {
+        let terminal = self.screen();
+        let buffer = terminal.backend().buffer();
+        let rows = (0..buffer.area.height).map(|y| {
+            let row: String = (0..buffer.area.width).map(|x| buffer[(x, y)].symbol()).collect();
+            row.trim_end().to_owned()
+        });
+        rows.collect::<Vec<_>>().join("\n")
+    }
+}

@@ -1,0 +1,260 @@
+use std::time::Duration;
+
+use super::fixture::{Fixture, key};
+use crate::{
+    control::{Command, Done, Refused},
+    telemetry::{EndReason, EventKind},
+    tui::{
+        Exit,
+        model::Overlay,
+        msg::{Effect, Msg, OrderId},
+    },
+};
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// Three streams, each slower than the one before, long enough for the table to have sorted them.
+fn three() -> Fixture {
+    let mut fixture = Fixture::empty(120, 36);
+    fixture.proxy("lab");
+    for stream in 1..=3 {
+        let index = fixture.open(0xABC123, stream);
+        fixture.carry(index, 0);
+    }
+    for _ in 0..20 {
+        for (i, bytes) in [9_000_000, 500_000, 20_000].into_iter().enumerate() {
+            fixture.streams[i].stats().add_down(bytes);
+        }
+        fixture.tick(TICK);
+    }
+    fixture
+}
+
+#[test]
+fn x_asks_and_only_a_yes_kills() {
+    let mut fixture = three();
+    assert_eq!(fixture.press("jx"), []);
+    assert!(matches!(fixture.model.overlay, Some(Overlay::Dialog(_))));
+    assert!(fixture.text().contains("Kill this stream?"), "{}", fixture.text());
+    // Cancel has the focus.
+    assert_eq!(fixture.press(">"), []);
+    assert!(fixture.model.overlay.is_none());
+    assert_eq!(fixture.press("xn"), []);
+    assert_eq!(fixture.press("x<"), []);
+    assert_eq!(fixture.press("xx>"), []);
+    let victim = key(0xABC123, 2);
+    assert_eq!(fixture.press("xy"), [Effect::Order(OrderId(1), Command::KillStream(victim))]);
+    // The order is on its way: the row says so, and it cannot be killed twice.
+    assert!(fixture.text().contains("kill…"));
+    assert_eq!(fixture.press("xy"), []);
+    assert_eq!(fixture.notice(), "ABC123:2 is being killed already");
+    fixture.send(Msg::Answered(OrderId(1), Ok(Done { streams: 1 })));
+    assert_eq!(fixture.notice(), "killed ABC123:2");
+    // By choosing the button, too.
+    assert_eq!(fixture.press("jx_>"), [Effect::Order(OrderId(2), Command::KillStream(key(0xABC123, 3)))]);
+    fixture.send(Msg::Answered(OrderId(2), Err(Refused::Gone)));
+    assert_eq!(fixture.notice(), "ABC123:3 was not killed: it is not there any more");
+    // What was refused can be tried again.
+    assert_eq!(fixture.press("xy"), [Effect::Order(OrderId(3), Command::KillStream(key(0xABC123, 3)))]);
+}
+
+#[test]
+fn a_stream_that_ends_under_the_dialog_is_not_killed_nor_is_another_with_its_key() {
+    let mut fixture = three();
+    fixture.press("gx");
+    fixture.end(0, EndReason::Finished);
+    fixture.tick(TICK);
+    assert!(fixture.text().contains("has ended by itself"));
+    fixture.open(0xABC123, 1);
+    fixture.tick(TICK);
+    assert_eq!(fixture.press("y"), []);
+    assert_eq!(fixture.notice(), "ABC123:1 ended by itself; nothing was killed");
+}
+
+#[test]
+fn an_order_without_an_answer_is_said_to_be_late_once() {
+    let mut fixture = three();
+    fixture.press("xy");
+    fixture.tick(Duration::from_secs(6));
+    assert_eq!(fixture.notice(), "no answer yet: kill ABC123:1");
+    fixture.tick(Duration::from_secs(7));
+    assert_eq!(fixture.notice(), "");
+}
+
+#[test]
+fn q_asks_while_streams_are_open() {
+    let mut fixture = three();
+    assert_eq!(fixture.press("q>"), []);
+    assert_eq!(fixture.press("qd"), [Effect::Drain]);
+    assert!(fixture.text().contains("draining: 3 streams still open; ^C again ends them now"));
+    assert_eq!(fixture.press("qy"), [Effect::Exit(Exit::Quit)]);
+    while !fixture.streams.is_empty() {
+        fixture.end(0, EndReason::Finished);
+    }
+    fixture.tick(TICK);
+    assert_eq!(fixture.press("q"), [Effect::Exit(Exit::Quit)]);
+}
+
+#[test]
+fn control_c_drains_and_twice_ends_even_over_a_dialog() {
+    let mut fixture = three();
+    assert_eq!(fixture.press("x^"), [Effect::Drain]);
+    assert_eq!(fixture.press("^"), [Effect::Exit(Exit::Now)]);
+    let mut fixture = three();
+    assert_eq!(fixture.send(Msg::Interrupted), [Effect::Drain]);
+    assert_eq!(fixture.send(Msg::Interrupted), [Effect::Exit(Exit::Now)]);
+}
+
+#[test]
+fn the_selection_stays_with_its_stream_when_rows_change_places() {
+    let mut fixture = three();
+    fixture.press("j");
+    assert_eq!(fixture.selected(), Some(key(0xABC123, 2)));
+    for _ in 0..30 {
+        fixture.streams[1].stats().add_down(50_000_000);
+        fixture.tick(TICK);
+    }
+    assert_eq!(fixture.keys()[0], key(0xABC123, 2), "the fastest comes first");
+    assert_eq!(fixture.selected(), Some(key(0xABC123, 2)));
+    fixture.press("ss");
+    assert_eq!(fixture.selected(), Some(key(0xABC123, 2)));
+    fixture.press("G");
+    assert_eq!(fixture.selected(), fixture.keys().last().copied());
+}
+
+#[test]
+fn rates_that_waver_move_no_row() {
+    let mut fixture = three();
+    let order = fixture.keys();
+    for tick in 0..100u64 {
+        // The second one is a little faster than the third now, a little slower then.
+        fixture.streams[0].stats().add_down(900_000);
+        fixture.streams[1].stats().add_down(if tick % 20 < 10 { 46_000 } else { 54_000 });
+        fixture.streams[2].stats().add_down(50_000);
+        fixture.tick(TICK);
+        if tick == 40 {
+            assert_eq!(fixture.keys()[0], order[0]);
+        }
+    }
+    let settled = fixture.keys();
+    for tick in 0..100u64 {
+        fixture.streams[0].stats().add_down(900_000);
+        fixture.streams[1].stats().add_down(if tick % 20 < 10 { 46_000 } else { 54_000 });
+        fixture.streams[2].stats().add_down(50_000);
+        fixture.tick(TICK);
+        assert_eq!(fixture.keys(), settled, "{tick}");
+    }
+}
+
+#[test]
+fn a_stream_that_ended_lingers_then_joins_the_ended_ones_then_goes() {
+    let mut fixture = three();
+    fixture.press("g");
+    fixture.end(0, EndReason::TargetReset);
+    fixture.tick(TICK);
+    assert_eq!(fixture.keys()[0], key(0xABC123, 1), "it stays where the operator saw it");
+    let text = fixture.text();
+    assert!(text.contains("2 open · 1 ended") && text.contains("target reset"), "{text}");
+    assert_eq!(fixture.press("xy"), []);
+    assert_eq!(fixture.notice(), "ABC123:1 has ended already");
+    for _ in 0..45 {
+        fixture.tick(TICK);
+    }
+    assert_eq!(fixture.keys().last(), Some(&key(0xABC123, 1)));
+    // The selection has not gone with it.
+    assert_eq!(fixture.selected(), fixture.keys().first().copied());
+    fixture.press("t");
+    assert_eq!(fixture.keys().len(), 2);
+    fixture.press("t");
+    fixture.tick(Duration::from_secs(301));
+    assert_eq!(fixture.keys().len(), 2);
+}
+
+#[test]
+fn a_lost_event_leaves_no_ghost() {
+    let mut fixture = three();
+    fixture.end(0, EndReason::Finished);
+    let opened = fixture.open(0xABC123, 9);
+    fixture.carry(opened, 0);
+    fixture.lose_events();
+    fixture.send(Msg::Missed(3));
+    assert_eq!(fixture.notice(), "3 lifecycle events missed, resynced");
+    for _ in 0..3 {
+        fixture.tick(TICK);
+    }
+    assert_eq!(fixture.model.streams.live(), 3);
+    let text = fixture.text();
+    assert!(text.contains("ABC123:9") && text.contains("end was missed"), "{text}");
+    assert!(text.contains("! 3 lifecycle events missed"), "{text}");
+}
+
+#[test]
+fn an_end_that_is_seen_before_it_is_told_is_told_in_the_end() {
+    let mut fixture = three();
+    fixture.end(0, EndReason::TargetReset);
+    // The samples come first, as when the stream ends between the events and the snapshot.
+    for _ in 0..3 {
+        fixture.now += TICK;
+        fixture.sample();
+    }
+    assert!(fixture.text().contains("end was missed"));
+    fixture.tick(TICK);
+    assert!(fixture.text().contains("target reset"), "{}", fixture.text());
+    assert_eq!(fixture.model.streams.live(), 2);
+}
+
+#[test]
+fn the_history_is_bounded_and_counts_what_it_drops() {
+    let mut fixture = Fixture::empty(120, 36);
+    for round in 0..13u32 {
+        for stream in 0..100 {
+            fixture.open(round, stream + 1);
+        }
+        fixture.streams.drain(..).for_each(|stream| stream.end(EndReason::Finished));
+        fixture.tick(TICK);
+    }
+    assert_eq!((fixture.model.streams.ended(), fixture.model.streams.dropped()), (1000, 300));
+    assert_eq!(fixture.keys().len(), 1000);
+    assert!(fixture.text().contains("0 open · 1,000 ended · 300 older dropped"));
+}
+
+#[test]
+fn counts_on_screen_are_the_sum_of_the_rows() {
+    let fixture = Fixture::busy(120, 36);
+    let live = |id: &_| fixture.model.streams.get(*id).is_some_and(|row| row.is_live());
+    let rows = fixture.model.rows().iter().filter(|id| live(id)).count();
+    assert_eq!(rows, fixture.model.streams.live());
+    assert_eq!(rows as u64, fixture.hub.totals().streams_open);
+}
+
+#[test]
+fn draining_is_shown_whoever_began_it() {
+    let mut fixture = three();
+    fixture.hub.emit(EventKind::Draining { open: 3 });
+    fixture.tick(TICK);
+    assert!(fixture.text().contains("draining: 3 streams still open"));
+}
+
+#[test]
+fn the_help_scrolls_and_closes() {
+    let mut fixture = Fixture::busy(80, 24);
+    fixture.press("?");
+    assert!(fixture.text().contains("kill the selected stream"));
+    fixture.press("G");
+    assert!(fixture.text().contains("imbalance") && !fixture.text().contains("kill the selected stream"));
+    assert_eq!(fixture.press("xjk"), []);
+    fixture.press("<");
+    assert!(fixture.model.overlay.is_none());
+}
+
+#[test]
+fn what_cannot_be_seen_is_not_answered() {
+    let mut fixture = three();
+    fixture.press("jx");
+    fixture.resize(20, 4);
+    assert_eq!(fixture.press("y"), []);
+    assert_eq!(fixture.press("xy"), []);
+    fixture.press("q");
+    assert!(fixture.text().contains("quit? y / n"));
+    assert_eq!(fixture.press("y"), [Effect::Exit(Exit::Quit)]);
+}

@@ -1,0 +1,109 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::fixture::{Fixture, key};
+use crate::{
+    control::Command,
+    ids::StreamKey,
+    telemetry::EndReason,
+    tui::{
+        model::{Overlay, Question},
+        msg::Effect,
+    },
+};
+
+/// Something that happens while the operator looks for the keys.
+#[derive(Debug, Clone)]
+enum Step {
+    Open { user: u32, stream: u32 },
+    End(usize),
+    Carry { index: usize, bytes: u64 },
+    Pass { ms: u64, lose_events: bool },
+    Press(char),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        // Few users and numbers, so that keys come back with other streams.
+        3 => (0..3u32, 1..4u32).prop_map(|(user, stream)| Step::Open { user, stream }),
+        2 => any::<usize>().prop_map(Step::End),
+        3 => (any::<usize>(), 0..10_000_000u64).prop_map(|(index, bytes)| Step::Carry { index, bytes }),
+        4 => (1..2000u64, prop::bool::weighted(0.1))
+            .prop_map(|(ms, lose_events)| Step::Pass { ms, lose_events }),
+        6 => prop::sample::select(vec!['j', 'k', 'g', 'G', 's', 'r', 't', 'x', 'y', '>', '_', 'n', '<', '?'])
+            .prop_map(Step::Press),
+    ]
+}
+
+/// The key that the open kill dialog names, with which of the streams that had it.
+fn named(fixture: &Fixture) -> Option<(StreamKey, u64)> {
+    match &fixture.model.overlay {
+        Some(Overlay::Dialog(dialog)) => match dialog.question {
+            Question::Kill { row, key } => Some((key, row.serial)),
+            Question::Quit => None,
+        },
+        _ => None,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 128 } else { 1024 }))]
+
+    /// Whatever moves, comes, ends or comes back: an order names the stream that the dialog showed, that was the
+    /// selected one when the dialog opened, and that is still the same stream.
+    #[test]
+    fn the_killed_key_is_the_shown_key(steps in proptest::collection::vec(step(), 1..80)) {
+        let mut fixture = Fixture::empty(100, 30);
+        for step in steps {
+            match step {
+                Step::Open { user, stream } => {
+                    // A server never has two open streams with one key.
+                    if !fixture.streams.iter().any(|open| open.stats().key == key(user, stream)) {
+                        fixture.open(user, stream);
+                    }
+                }
+                Step::End(index) if !fixture.streams.is_empty() => {
+                    let index = index % fixture.streams.len();
+                    fixture.end(index, EndReason::Finished);
+                }
+                Step::Carry { index, bytes } if !fixture.streams.is_empty() => {
+                    let index = index % fixture.streams.len();
+                    fixture.streams[index].stats().add_down(bytes);
+                }
+                Step::Pass { ms, lose_events } => {
+                    if lose_events {
+                        fixture.lose_events();
+                    }
+                    fixture.tick(Duration::from_millis(ms));
+                }
+                Step::Press(c) => {
+                    let selected = fixture.model.selected().map(|(id, row)| (row.key, id.serial));
+                    let shown = named(&fixture);
+                    if shown.is_some() {
+                        let name = shown.map(|(key, _)| key.to_string()).unwrap_or_default();
+                        prop_assert!(fixture.text().contains(&name), "the dialog shows its target");
+                    }
+                    let effects = fixture.press(&c.to_string());
+                    for effect in effects {
+                        if let Effect::Order(_, Command::KillStream(killed)) = effect {
+                            let (key, serial) = shown.expect("no order without a dialog");
+                            prop_assert_eq!(killed, key);
+                            let (id, _) = fixture.model.selected().expect("the row is there");
+                            let target = fixture.model.streams.find(key).expect("the row is there");
+                            prop_assert_eq!(target.serial, serial, "a later stream has the key (selected: {:?})", id);
+                        }
+                    }
+                    if shown.is_none() && let Some(opened) = named(&fixture) {
+                        prop_assert_eq!(Some(opened), selected, "the dialog is about the selected row");
+                    }
+                }
+                Step::End(_) | Step::Carry { .. } => {}
+            }
+            // The selection is a row that is on the screen.
+            if let Some((_, row)) = fixture.model.selected() {
+                prop_assert!(fixture.keys().contains(&row.key));
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+};
+
+use super::{bars, put, section};
+use crate::tui::{
+    format::{self, fit_right},
+    model::{History, Model},
+};
+
+/// Cells for the labels of the axis.
+const AXIS: u16 = 9;
+
+/// The throughput as two areas on one axis of time: to users upwards, from users downwards. Each has its own scale,
+/// written beside it: uploads are often a hundredth of downloads, and would be a flat line on theirs.
+pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
+    let theme = &model.theme;
+    let rate = |arrow, rate: f64, style| Span::styled(format!("  {arrow}{:>5}/s", format::rate(rate)), style);
+    let title = [
+        rate("↓", model.throughput.down, theme.down),
+        rate("↑", model.throughput.up, theme.up),
+        Span::styled(format!("  last {}m", History::WINDOW.as_secs() / 60), theme.dim),
+    ];
+    section(model, area, buf, "Throughput", title);
+    let plot = Rect {
+        x: area.x + AXIS,
+        y: area.y + 1,
+        width: area.width.saturating_sub(AXIS + 1),
+        height: area.height.saturating_sub(1),
+    };
+    if plot.width < 4 || plot.height < 3 {
+        return;
+    }
+    let points = model.throughput.history.points(usize::from(plot.width) * 2);
+    let down: Vec<_> = points.iter().map(|point| point.map(|(down, _)| down)).collect();
+    let up: Vec<_> = points.iter().map(|point| point.map(|(_, up)| up)).collect();
+    let below = (plot.height / 3).max(1);
+    let above = plot.height - below;
+    let upper = Rect { height: above, ..plot };
+    let lower = Rect { y: plot.y + above, height: below, ..plot };
+    let tops = [ceiling(&down), ceiling(&up)];
+    self::area(buf, upper, &down, tops[0], false, theme.down);
+    self::area(buf, lower, &up, tops[1], true, theme.up);
+
+    let mut label = |y: u16, text: String, style: Style, mark: &'static str| {
+        let line = Line::from(vec![Span::styled(fit_right(&text, 7), style), Span::styled(mark, theme.rule)]);
+        put(buf, area.x, y, area, line);
+    };
+    for y in upper.top()..lower.bottom() {
+        label(y, String::new(), theme.dim, " │");
+    }
+    label(upper.top(), format::rate(tops[0]), theme.dim, " ┤");
+    if above >= 4 {
+        label(upper.top() + above / 2, format::rate(tops[0] / 2.0), theme.dim, " ┤");
+    }
+    label(upper.bottom() - 1, "0".to_owned(), theme.dim, " ┼");
+    label(lower.bottom() - 1, format::rate(tops[1]), theme.dim, " ┤");
+}
+
+fn ceiling(points: &[Option<f64>]) -> f64 {
+    bars::nice_ceiling(points.iter().flatten().copied().fold(0.0, f64::max))
+}
+
+/// Fills the area under a curve with dots, two points a cell, four dots a row; hanging from above if `down`.
+fn area(buf: &mut Buffer, plot: Rect, points: &[Option<f64>], top: f64, hanging: bool, style: Style) {
+    let dots_high = usize::from(plot.height) * 4;
+    for (column, pair) in (plot.left()..plot.right()).zip(points.chunks(2)) {
+        for (row, y) in (plot.top()..plot.bottom()).enumerate() {
+            let mut dots = 0;
+            for (half, point) in pair.iter().enumerate() {
+                let Some(value) = point else { continue };
+                // Something is at least one dot; so is nothing on the upper side, where it draws the base line.
+                let filled = (value / top * dots_high as f64).round() as usize;
+                let filled = filled.max(usize::from(!hanging || *value > 0.0)).min(dots_high);
+                for dot in 0..4 {
+                    let distance = if hanging { row * 4 + dot } else { dots_high - 1 - (row * 4 + dot) };
+                    if distance < filled {
+                        dots |= bars::dot(half, dot);
+                    }
+                }
+            }
+            if dots != 0 {
+                buf[(column, y)].set_char(bars::braille(dots)).set_style(style);
+            }
+        }
+    }
+}
+
+/// The same in one line: two figures, each with a small curve.
+pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
+    let theme = &model.theme;
+    // The mark, two figures with their curves, and what is between them.
+    let width = usize::from(area.width.saturating_sub(8 + 2 * 10)) / 2;
+    let points = model.throughput.history.points(width.max(1));
+    let curve = |pick: fn(&(f64, f64)) -> f64| {
+        bars::spark(points.iter().map(move |point| point.as_ref().map_or(0.0, pick)), 0.0)
+    };
+    let spans = [
+        Span::styled(format!("  ↓{:>5}/s", format::rate(model.throughput.down)), theme.down),
+        Span::styled(format!(" {}", curve(|point| point.0)), theme.down),
+        Span::styled(format!(" ↑{:>5}/s", format::rate(model.throughput.up)), theme.up),
+        Span::styled(format!(" {}", curve(|point| point.1)), theme.up),
+    ];
+    section(model, area, buf, "Rate", spans);
+}

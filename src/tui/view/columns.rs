@@ -1,0 +1,266 @@
+//! Which columns the table of streams has at a width, and what each says about a row.
+
+use ratatui::{style::Style, text::Span};
+
+use super::bars;
+use crate::{
+    telemetry::{EndReason, StreamPhase},
+    tui::{
+        format::{self, cut_left, fit, fit_right},
+        model::{Model, Row, SortBy},
+        theme::Theme,
+    },
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Column {
+    Stream,
+    State,
+    Service,
+    Proxy,
+    Channel,
+    Address,
+    UpRate,
+    DownRate,
+    Up,
+    Down,
+    Progress,
+    Age,
+    Trend,
+}
+
+struct Spec {
+    column: Column,
+    head: &'static str,
+    width: usize,
+    /// How wide it grows where there is room to spare.
+    widest: usize,
+    right: bool,
+    /// The lowest ranks stay longest when the screen gets narrow.
+    rank: u8,
+    sort: Option<SortBy>,
+}
+
+/// The columns in the order of the screen.
+static SPECS: [Spec; 13] = [
+    spec(Column::Stream, "STREAM", 10, 10, false, 0, Some(SortBy::Key)),
+    spec(Column::State, "STATE", 6, 6, false, 2, None),
+    spec(Column::Service, "SERVICE", 8, 14, false, 8, None),
+    spec(Column::Proxy, "PROXY", 10, 20, false, 4, None),
+    spec(Column::Channel, "CH", 5, 6, false, 7, None),
+    spec(Column::Address, "USER ADDRESS", 21, 47, false, 11, None),
+    spec(Column::UpRate, "UP/s", 6, 7, true, 5, Some(SortBy::UpRate)),
+    spec(Column::DownRate, "DOWN/s", 7, 8, true, 1, Some(SortBy::DownRate)),
+    spec(Column::Up, "UP", 6, 7, true, 10, Some(SortBy::Bytes)),
+    spec(Column::Down, "DOWN", 6, 7, true, 6, Some(SortBy::Bytes)),
+    spec(Column::Progress, "PROGRESS", 14, 36, false, 9, None),
+    spec(Column::Age, "AGE", 6, 7, true, 3, Some(SortBy::Age)),
+    spec(Column::Trend, "TREND", 8, 8, false, 12, None),
+];
+
+const fn spec(
+    column: Column,
+    head: &'static str,
+    width: usize,
+    widest: usize,
+    right: bool,
+    rank: u8,
+    sort: Option<SortBy>,
+) -> Spec {
+    Spec { column, head, width, widest, right, rank, sort }
+}
+
+/// The columns for a width, each with its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Columns(Vec<(Column, usize)>);
+
+impl Columns {
+    /// As many as fit into `width` cells, the most important first; `key` is how wide the longest key is: of all
+    /// things that one is never cut, because orders name it.
+    pub(super) fn fitting(width: usize, key: usize) -> Self {
+        let own = |spec: &Spec| {
+            if spec.column == Column::Stream { spec.width.max(key) } else { spec.width }
+        };
+        let mut by_rank: Vec<&Spec> = SPECS.iter().collect();
+        by_rank.sort_by_key(|spec| spec.rank);
+        let (mut left, mut limit) = (width, 0);
+        for spec in by_rank {
+            let Some(rest) = left.checked_sub(own(spec) + 1) else { break };
+            (left, limit) = (rest, spec.rank + 1);
+        }
+        let kept: Vec<&Spec> = SPECS.iter().filter(|spec| spec.rank < limit).collect();
+        // What is left goes to those that can use it, a cell each in turn.
+        let mut widths: Vec<usize> = kept.iter().map(|spec| own(spec)).collect();
+        loop {
+            let before = left;
+            for (width, spec) in widths.iter_mut().zip(&kept) {
+                if left > 0 && *width < spec.widest {
+                    *width += 1;
+                    left -= 1;
+                }
+            }
+            if left == before {
+                break;
+            }
+        }
+        Self(kept.iter().zip(widths).map(|(spec, width)| (spec.column, width)).collect())
+    }
+
+    pub(super) fn has(&self, column: Column) -> bool {
+        self.0.iter().any(|(kept, _)| *kept == column)
+    }
+
+    /// The head of the table; the column it is sorted by is marked.
+    pub(super) fn head(&self, model: &Model) -> Vec<Span<'static>> {
+        let sort = model.streams.sort();
+        let arrow = if sort.is_descending() { '▾' } else { '▴' };
+        self.cells(|spec, width| {
+            let sorted = spec.sort == Some(sort.by);
+            let text = if sorted { format!("{}{arrow}", spec.head) } else { spec.head.to_owned() };
+            let style = if sorted { model.theme.accent } else { model.theme.dim };
+            let text = if spec.right { fit_right(&text, width) } else { fit(&text, width) };
+            vec![Span::styled(text, style)]
+        })
+    }
+
+    /// One row.
+    pub(super) fn row(&self, model: &Model, row: &Row) -> Vec<Span<'static>> {
+        self.cells(|spec, width| {
+            if spec.column == Column::Progress && row.is_live() {
+                return progress(row, width, &model.theme);
+            }
+            let (text, style) = cell(model, row, spec.column, width);
+            let text = if spec.right { fit_right(&text, width) } else { fit(&text, width) };
+            // A row that has ended is history: only how it ended may stand out.
+            let kept = matches!(spec.column, Column::State | Column::Progress);
+            vec![Span::styled(text, if row.is_live() || kept { style } else { model.theme.faint })]
+        })
+    }
+
+    fn cells(&self, mut cell: impl FnMut(&Spec, usize) -> Vec<Span<'static>>) -> Vec<Span<'static>> {
+        let mut spans = Vec::with_capacity(self.0.len() * 2 + 2);
+        for (column, width) in &self.0 {
+            if let Some(spec) = SPECS.iter().find(|spec| spec.column == *column) {
+                spans.extend(cell(spec, *width));
+                spans.push(Span::raw(" "));
+            }
+        }
+        spans
+    }
+}
+
+fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Style) {
+    let theme = &model.theme;
+    let amount = |n: u64, style: Style| (format::bytes(n), if n == 0 { theme.faint } else { style });
+    let rate = |rate: f32, style: Style| match row.is_live() {
+        true => (format::rate(rate.into()), if rate < 1.0 { theme.faint } else { style }),
+        false => ("-".to_owned(), theme.faint),
+    };
+    let unknown = || ("-".to_owned(), theme.faint);
+    match column {
+        Column::Stream => (row.key.to_string(), theme.text),
+        Column::State => state(row, theme),
+        Column::Service => {
+            let text = match row.service.group.as_str() {
+                "default" => format!(":{}", row.service.port),
+                group => format!(":{}:{group}", row.service.port),
+            };
+            (text, theme.dim)
+        }
+        Column::Proxy => row.proxy.map_or_else(unknown, |id| (model.proxies.name(id), theme.text)),
+        Column::Channel => row.channel.map_or_else(unknown, |id| (id.to_string(), theme.dim)),
+        Column::Address => (cut_left(&row.addr.to_string(), width), theme.text),
+        Column::UpRate => rate(row.up_rate, theme.up),
+        Column::DownRate => rate(row.down_rate, theme.down),
+        Column::Up => amount(row.up, theme.text),
+        Column::Down => amount(row.down, theme.text),
+        Column::Progress => end(row, theme),
+        Column::Age => (format::age(row.age(model.now)), theme.text),
+        Column::Trend if !row.is_live() => (String::new(), theme.faint),
+        Column::Trend => (bars::spark(row.trend.iter().map(|&rate| f64::from(rate)), 0.8), theme.load),
+    }
+}
+
+fn state(row: &Row, theme: &Theme) -> (String, Style) {
+    let (text, style) = match (&row.ended, row.phase) {
+        (Some(ended), _) => match &ended.reason {
+            Some(EndReason::Finished) | None => ("ended", theme.faint),
+            Some(EndReason::Killed) => ("killed", theme.warn),
+            // That a user left is no failure.
+            Some(EndReason::UserReset) => ("reset", theme.faint),
+            Some(EndReason::UserGaveUp) => ("left", theme.faint),
+            Some(_) => ("failed", theme.bad),
+        },
+        (None, _) if row.killing => ("kill…", theme.warn),
+        (None, StreamPhase::Waiting) => ("WAIT", theme.warn),
+        (None, StreamPhase::Opening) => ("DIAL", theme.dim),
+        (None, StreamPhase::Open) => ("OPEN", theme.ok),
+        // One half is closed; the arrow is the one that still carries.
+        (None, StreamPhase::UserDone) => ("HALF↓", theme.ok),
+        (None, StreamPhase::TargetDone) => ("HALF↑", theme.ok),
+        (None, StreamPhase::Ended) => ("ended", theme.faint),
+    };
+    (text.to_owned(), style)
+}
+
+/// How far the download is, where its size is known.
+fn progress(row: &Row, width: usize, theme: &Theme) -> Vec<Span<'static>> {
+    let Some(share) = row.progress() else { return vec![Span::raw(" ".repeat(width))] };
+    let (filled, track) = bars::horizontal(share, width.saturating_sub(5));
+    // Not 100 before the last byte.
+    let percent = format!(" {:>3.0}%", (share * 100.0).floor());
+    vec![
+        Span::styled(filled, theme.down),
+        Span::styled(track, theme.rule),
+        Span::styled(fit_right(&percent, width.min(5)), theme.dim),
+    ]
+}
+
+/// How a stream ended.
+fn end(row: &Row, theme: &Theme) -> (String, Style) {
+    let Some(reason) = row.ended.as_ref().map(|ended| &ended.reason) else {
+        return (String::new(), theme.text);
+    };
+    let style = if state(row, theme).1 == theme.bad { theme.bad } else { theme.faint };
+    (reason.as_ref().map_or("end was missed", short).to_owned(), style)
+}
+
+/// A reason in at most 14 cells.
+fn short(reason: &EndReason) -> &'static str {
+    match reason {
+        EndReason::Finished => "finished",
+        EndReason::UserReset => "user reset",
+        EndReason::TargetReset => "target reset",
+        EndReason::TargetRefused(_) => "target refused",
+        EndReason::UserGaveUp => "user gave up",
+        EndReason::NoProxy => "no proxy",
+        EndReason::ProxyGone => "proxy gone",
+        EndReason::ChannelLost => "channel lost",
+        EndReason::Killed => "by operator",
+        EndReason::Shutdown => "shutdown",
+        EndReason::Protocol(_) => "protocol",
+        EndReason::Internal => "internal error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn narrow_screens_keep_what_orders_need() {
+        let names =
+            |width| Columns::fitting(width, 0).0.iter().map(|(column, _)| *column).collect::<Vec<_>>();
+        assert_eq!(names(12), [Column::Stream]);
+        assert_eq!(names(38), [Column::Stream, Column::State, Column::DownRate, Column::Age]);
+        for column in [Column::Service, Column::Proxy, Column::Channel, Column::UpRate, Column::Down] {
+            assert!(names(78).contains(&column), "{column:?}");
+        }
+        assert!(names(118).contains(&Column::Address) && names(118).contains(&Column::Progress));
+        assert_eq!(names(198).len(), SPECS.len());
+        for width in 0..250 {
+            let Columns(columns) = Columns::fitting(width, 11);
+            assert!(columns.iter().map(|(_, width)| width + 1).sum::<usize>() <= width, "{width}");
+        }
+    }
+}

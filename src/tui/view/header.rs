@@ -1,0 +1,97 @@
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+};
+
+use super::{put, put_right};
+use crate::tui::{format, model::Model};
+
+/// The totals in one line: the name at the left, figures at the right, those that matter least left out first.
+pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
+    let theme = &model.theme;
+    let mut name = vec![Span::styled(" underpass", theme.accent.patch(theme.strong))];
+    // On a narrow screen the figures are worth more.
+    if !model.labels.title.is_empty() && area.width >= 60 {
+        name.push(Span::styled(format!("  {}", model.labels.title), theme.dim));
+    }
+    let name = Line::from(name);
+    let taken = u16::try_from(name.width()).unwrap_or(u16::MAX);
+    put(buf, area.x, area.y, area, name);
+
+    let facts = facts(model);
+    // Every fact has a rank; drop the highest rank until the rest fits.
+    for limit in (0..=facts.len()).rev() {
+        let mut spans = Vec::new();
+        for (_, fact) in facts.iter().filter(|(rank, _)| *rank < limit) {
+            if !spans.is_empty() {
+                spans.push(Span::raw("  "));
+            }
+            spans.extend(fact.iter().cloned());
+        }
+        spans.push(Span::raw(" "));
+        if put_right(buf, area, taken + 2, Line::from(spans)) {
+            return;
+        }
+    }
+}
+
+type Fact = (usize, Vec<Span<'static>>);
+
+/// What is to be said, in the order of the screen, each with its rank.
+fn facts(model: &Model) -> Vec<Fact> {
+    let theme = &model.theme;
+    let number = |n: u64, label: &str| {
+        let style = if n == 0 { theme.dim } else { theme.strong };
+        vec![Span::styled(format::count(n), style), Span::styled(format!(" {label}"), theme.dim)]
+    };
+    let open = model.streams.live() as u64;
+    let proxies = model.proxies.up().count() as u64;
+    let (light, state) = if model.draining {
+        (theme.warn, "draining".to_owned())
+    } else if model.sampled && proxies == 0 {
+        (theme.warn, model.labels.listen.clone())
+    } else {
+        (theme.ok, model.labels.listen.clone())
+    };
+    let plural = |n: u64, one: &'static str, many: &'static str| if n == 1 { one } else { many };
+    vec![
+        (4, vec![Span::styled("● ", light), Span::styled(state, theme.text)]),
+        (5, vec![Span::styled("up ", theme.dim), Span::styled(format::age(model.uptime), theme.text)]),
+        (2, number(proxies, plural(proxies, "proxy", "proxies"))),
+        (6, number(model.proxies.channels() as u64, "ch")),
+        (0, number(open, "open")),
+        (3, number(model.totals.users_now, plural(model.totals.users_now, "user", "users"))),
+        (1, rates(model, theme.down, theme.up)),
+    ]
+}
+
+fn rates(model: &Model, down: Style, up: Style) -> Vec<Span<'static>> {
+    vec![
+        Span::styled(format!("↓{:>5}", format::rate(model.throughput.down)), down),
+        Span::styled(format!(" ↑{:>5}", format::rate(model.throughput.up)), up),
+    ]
+}
+
+/// For a screen with no room for a table: the totals, one a row, and a hint.
+pub(crate) fn small(model: &Model, area: Rect, buf: &mut Buffer) {
+    let theme = &model.theme;
+    let open = format::count(model.streams.live() as u64);
+    let mut lines = vec![
+        Line::from(vec![Span::styled(open, theme.strong), Span::styled(" open", theme.dim)]),
+        Line::from(rates(model, theme.down, theme.up)),
+        Line::styled(format::things(model.totals.users_now, "user"), theme.text),
+        Line::styled("enlarge me", theme.dim),
+    ];
+    // The hint is worth more than the users; a question is worth more than anything.
+    if area.height == 3 {
+        lines.remove(2);
+    }
+    if model.overlay.is_some() {
+        lines.insert(0, Line::styled("quit? y / n", theme.bad));
+    }
+    for (y, line) in (area.top()..area.bottom()).zip(lines) {
+        put(buf, area.x, y, area, line);
+    }
+}

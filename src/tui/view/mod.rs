@@ -1,0 +1,117 @@
+//! The model as a screen. Every view takes `&Model` and a part of the buffer, and changes nothing.
+
+mod bars;
+mod chart;
+mod columns;
+mod dialog;
+mod footer;
+mod header;
+pub(crate) mod help;
+mod log;
+mod proxies;
+mod streams;
+
+use ratatui::{
+    buffer::Buffer,
+    layout::{Position, Rect},
+    style::{Color, Style},
+    text::{Line, Span},
+};
+
+use super::{
+    layout::Upper,
+    model::{Model, Overlay},
+};
+
+/// Draws everything.
+pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
+    let layout = model.layout();
+    if layout.header.intersection(buf.area) != layout.header {
+        // The terminal has shrunk, and the message that says so is still to come.
+        return;
+    }
+    if !layout.fits {
+        return header::small(model, layout.header, buf);
+    }
+    header::draw(model, layout.header, buf);
+    rule(model, layout.rule, buf);
+    match layout.upper {
+        Upper::Panels { proxies, chart } => {
+            proxies::panel(model, proxies, buf);
+            chart::panel(model, chart, buf);
+        }
+        Upper::Lines { proxies, chart } => {
+            proxies::line(model, proxies, buf);
+            chart::line(model, chart, buf);
+        }
+        Upper::None => {}
+    }
+    streams::title(model, layout.title, buf);
+    streams::table(model, layout.table, buf);
+    log::draw(model, layout.log, buf);
+    footer::notice(model, layout.notice, buf);
+    footer::keys(model, layout.footer, buf);
+    match &model.overlay {
+        Some(Overlay::Dialog(open)) => dialog::draw(model, open, buf),
+        Some(Overlay::Help { scroll }) => help::draw(model, *scroll, buf),
+        None => {}
+    }
+}
+
+/// A horizontal rule.
+fn rule(model: &Model, area: Rect, buf: &mut Buffer) {
+    if area.height > 0 {
+        buf.set_string(area.x, area.y, "─".repeat(area.width.into()), model.theme.rule);
+    }
+}
+
+/// A section's title: the mark, the name, then whatever else, cut at the end of the area.
+fn section<'a>(
+    model: &Model,
+    area: Rect,
+    buf: &mut Buffer,
+    name: &'a str,
+    rest: impl IntoIterator<Item = Span<'a>>,
+) {
+    let mut spans = vec![Span::styled("▎ ", model.theme.accent), Span::styled(name, model.theme.strong)];
+    spans.extend(rest);
+    put(buf, area.x, area.y, area, Line::from(spans));
+}
+
+/// Puts a line at a place, cut at the right end of the area.
+fn put(buf: &mut Buffer, x: u16, y: u16, area: Rect, line: Line<'_>) {
+    if area.contains(Position::new(x, y)) {
+        buf.set_line(x, y, &line, area.right() - x);
+    }
+}
+
+/// Puts a line at the right end of an area's first row, if that leaves `taken` cells at its left alone; says whether
+/// it did.
+fn put_right(buf: &mut Buffer, area: Rect, taken: u16, line: Line<'_>) -> bool {
+    let width = u16::try_from(line.width()).unwrap_or(u16::MAX);
+    let fits = area.height > 0 && taken.saturating_add(width) <= area.width;
+    if fits {
+        buf.set_line(area.right() - width, area.y, &line, width);
+    }
+    fits
+}
+
+/// Wipes an area and draws a frame around it; gives back what is inside.
+fn window(model: &Model, area: Rect, buf: &mut Buffer, border: Style, title: &str) -> Rect {
+    use ratatui::widgets::{Block, BorderType, Clear, Widget};
+    Clear.render(area, buf);
+    let block = Block::bordered()
+        .border_type(BorderType::Rounded)
+        .border_style(border)
+        // The title would take on the colour of the frame.
+        .title(Span::styled(format!(" {title} "), model.theme.strong.fg(Color::Reset)));
+    let inner = block.inner(area);
+    block.render(area, buf);
+    inner
+}
+
+/// A rectangle of at most this size in the middle of the screen.
+fn centred(buf: &Buffer, width: u16, height: u16) -> Rect {
+    let (width, height) = (width.min(buf.area.width), height.min(buf.area.height));
+    Rect::new((buf.area.width - width) / 2, (buf.area.height - height) / 2, width, height)
+}

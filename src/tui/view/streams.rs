@@ -1,0 +1,107 @@
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    text::{Line, Span},
+};
+
+use super::{
+    columns::{Column, Columns},
+    proxies, put, put_right, section,
+};
+use crate::tui::{format, layout::Upper, model::Model};
+
+/// The mark before the selected row, and a blank.
+const MARGIN: u16 = 2;
+
+/// How many streams there are, and where the selection stands among them.
+pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
+    let theme = &model.theme;
+    let mut text = format!("  {} open", format::count(model.streams.live() as u64));
+    if model.streams.ended() > 0 {
+        let hidden = if model.show_ended { "" } else { " (hidden)" };
+        text.push_str(&format!(" · {} ended{hidden}", format::count(model.streams.ended() as u64)));
+    }
+    if model.streams.dropped() > 0 {
+        text.push_str(&format!(" · {} older dropped", format::count(model.streams.dropped())));
+    }
+    let mut rest = vec![Span::styled(text, theme.dim)];
+    if model.missed > 0 {
+        let missed = format!("  ! {} missed", format::things(model.missed, "lifecycle event"));
+        rest.push(Span::styled(missed, theme.warn));
+    }
+    let taken = 11 + rest.iter().map(Span::width).sum::<usize>();
+    section(model, area, buf, "Streams", rest);
+    let rows = model.rows().len();
+    if rows > 0 {
+        let text = format!(
+            "row {} of {}  live {} ms ",
+            model.cursor.index() + 1,
+            format::count(rows as u64),
+            model.interval.as_millis()
+        );
+        put_right(buf, area, u16::try_from(taken).unwrap_or(u16::MAX), Line::styled(text, theme.dim));
+    }
+}
+
+/// The table. Only the rows on screen are looked at: laying out all of ten thousand would cost sixty milliseconds.
+pub(crate) fn table(model: &Model, area: Rect, buf: &mut Buffer) {
+    let rows = model.rows();
+    if rows.is_empty() {
+        return empty(model, area, buf);
+    }
+    let page = usize::from(area.height.saturating_sub(1));
+    let offset = model.cursor.offset().min(rows.len());
+    let shown: Vec<_> = rows[offset..]
+        .iter()
+        .take(page)
+        .filter_map(|id| model.streams.get(*id).map(|row| (*id, row, row.key.to_string().len())))
+        .collect();
+    let key = shown.iter().map(|(_, _, width)| *width).max().unwrap_or(0);
+    let columns = Columns::fitting(area.width.saturating_sub(MARGIN).into(), key);
+    put(buf, area.x + MARGIN, area.y, area, Line::from(columns.head(model)));
+    for (y, (id, row, _)) in (area.y + 1..area.bottom()).zip(shown) {
+        put(buf, area.x + MARGIN, y, area, Line::from(columns.row(model, row)));
+        if model.cursor.selected() == Some(id) {
+            let strip = Rect { y, height: 1, ..area };
+            buf.set_style(strip, model.theme.selected);
+            put(buf, area.x, y, area, Line::styled("▌", model.theme.accent));
+        }
+    }
+    debug_assert!(columns.has(Column::Stream), "a row without its key must not be killed");
+}
+
+/// What to do where there is no stream yet.
+fn empty(model: &Model, area: Rect, buf: &mut Buffer) {
+    let theme = &model.theme;
+    let mut lines = vec![Line::default()];
+    if !model.sampled {
+        lines.push(Line::styled("  Waiting for the first figures…", theme.dim));
+    } else if model.streams.ended() > 0 {
+        lines.push(Line::styled("  No stream is open. t shows those that have ended.", theme.text));
+    } else if model.proxies.up().next().is_none() && !matches!(model.layout().upper, Upper::Panels { .. }) {
+        // The panel that says so has no room on this screen.
+        lines.push(Line::styled("  No proxy yet, and so no stream.", theme.text));
+        lines.extend(proxies::invitation(model, area.width));
+    } else {
+        lines.push(Line::styled("  No stream yet.", theme.text));
+        let mut ports: Vec<_> =
+            model.proxies.up().flat_map(|proxy| &proxy.services).map(|service| service.port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        if let Some(curl) = &model.labels.curl {
+            lines.push(Line::from(vec![
+                Span::styled("  Make one:  ", theme.dim),
+                Span::styled(curl.clone(), theme.accent),
+            ]));
+        } else if !ports.is_empty() {
+            let ports = ports.iter().map(|port| format!(":{port}")).collect::<Vec<_>>().join(" ");
+            lines.push(Line::from(vec![
+                Span::styled("  Users are welcome at  ", theme.dim),
+                Span::styled(ports, theme.accent),
+            ]));
+        }
+    }
+    for (y, line) in (area.top()..area.bottom()).zip(lines) {
+        put(buf, area.x, y, area, line);
+    }
+}
