@@ -9,6 +9,9 @@ pub const CHUNK: usize = 64 * 1024;
 /// How many unsent bytes of one stream are read ahead of the channel, so that the channel never waits for the socket.
 pub(super) const SEND_AHEAD: u64 = 4 * CHUNK as u64;
 
+/// Less room than this is not worth a system call while more is about to come.
+pub(super) const WORTHWHILE: u64 = CHUNK as u64 / 2;
+
 /// What a chunk is charged at least. Someone who sends single bytes would otherwise make us keep a hundred bytes of
 /// bookkeeping for each.
 pub(super) const MIN_CHARGE: u64 = 256;

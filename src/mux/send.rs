@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     error::ProtocolError,
-    limits::{CHUNK, MIN_CHARGE, SEND_AHEAD},
+    limits::{CHUNK, MIN_CHARGE, SEND_AHEAD, WORTHWHILE},
 };
 
 /// The sending half of a stream: bytes that were written here and are not yet known to have left the receiver.
@@ -70,7 +70,13 @@ impl SendBuffer {
         }
         let ahead = self.written - self.sent + self.surcharge;
         let room = (self.limit - self.written.min(self.limit)).min(SEND_AHEAD.saturating_sub(ahead));
-        usize::try_from(room).unwrap_or(usize::MAX)
+        // Little room, and more to come by itself: to wait for it saves system calls (silly windows, RFC 1122).
+        let worthwhile = WORTHWHILE.min((self.limit - self.acked) / 2);
+        if room < worthwhile && self.written > self.acked {
+            0
+        } else {
+            usize::try_from(room).unwrap_or(usize::MAX)
+        }
     }
 
     pub(super) fn write(&mut self, bytes: Bytes) {

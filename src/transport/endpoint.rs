@@ -117,6 +117,8 @@ impl Endpoint {
         match self.delivery.try_lock() {
             // The stream's task is at it just now, and may have looked already.
             None => self.wake(),
+            // The stream's task waits for the socket already, and delivers when it takes more.
+            Some(delivery) if delivery.blocked => {}
             Some(mut delivery) => {
                 self.deliver_locked(link, &mut delivery);
                 if delivery.blocked || delivery.failed.is_some() {
