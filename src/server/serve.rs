@@ -7,19 +7,19 @@ use super::{Core, proxy::Proxy, service::Service};
 use crate::{
     ids::StreamKey,
     telemetry::{EndReason, EventKind, StreamGuard},
-    transport::{Ended, Stream, abort, tune},
+    transport::{Ended, Stream, arm, tune},
     wire::ResetCode,
 };
 
 /// Serves one user connection from its first moment to its last.
 pub(super) async fn serve(core: &Arc<Core>, service: &Arc<Service>, socket: TcpStream, addr: SocketAddr) {
     tune(&socket);
+    // Until all has been carried, every way out of here is a reset.
+    arm(&socket);
     let Ok(_permit) = core.permits.clone().try_acquire_owned() else {
-        abort(&socket);
         return core.refuse(service, addr, "as many streams as the server may have are open");
     };
     let Some(lease) = core.users.admit(service.guard.stats(), addr.ip()) else {
-        abort(&socket);
         return core.refuse(service, addr, "too many users");
     };
     let stream = core.telemetry.stream_opened(lease.key, addr, lease.guard().stats());
@@ -59,7 +59,6 @@ async fn carry(
     let (proxy, stream) = match assign(core, service, &socket, addr, guard, cancel).await {
         Ok(assigned) => assigned,
         Err(reason) => {
-            abort(&socket);
             if reason == EndReason::NoProxy {
                 let reason = format!("no proxy came within {:?}", core.config.wait);
                 core.telemetry.emit(EventKind::UserRefused { addr, service: service.key.clone(), reason });
@@ -101,7 +100,8 @@ async fn assign(
     loop {
         size.mark_unchanged();
         // Each is asked once: one that is full or about to go passes its turn to the next.
-        for _ in 0..=*size.borrow() {
+        let candidates = *size.borrow();
+        for _ in 0..=candidates {
             let Some(proxy) = service.pool.pick() else { break };
             match proxy.link.open(guard.stats().clone(), service.key.port, Some(addr)) {
                 Ok(stream) => return Ok((proxy, stream)),

@@ -17,6 +17,6 @@ mod tasks;
 pub use channel::Drive;
 pub use handshake::{FirstWords, Greeting, GreetingError, text_error};
 pub use link::{Link, LinkEvents};
-pub use socket::{ChannelSocket, abort, tune};
+pub use socket::{ChannelSocket, arm, tune};
 pub use stream::{Ended, Stream};
 pub use tasks::Tasks;

@@ -74,9 +74,19 @@ pub fn tune(stream: &TcpStream) {
     }
 }
 
-/// Makes the coming drop of `stream` a reset, so that the other side never takes a cut stream for a whole one.
-pub fn abort(stream: &TcpStream) {
-    if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
-        tracing::debug!("cannot reset a socket: {error}");
+/// From now on closing `stream` resets it, whoever closes it and why: an error here, a panic, the kernel after
+/// `kill -9`. Whatever cuts a stream short, the other side never takes it for a whole one.
+pub fn arm(stream: &TcpStream) {
+    set_linger(stream, Some(Duration::ZERO));
+}
+
+/// Everything has arrived: closing `stream` is an orderly end again.
+pub(super) fn disarm(stream: &TcpStream) {
+    set_linger(stream, None);
+}
+
+fn set_linger(stream: &TcpStream, linger: Option<Duration>) {
+    if let Err(error) = SockRef::from(stream).set_linger(linger) {
+        tracing::debug!("cannot set how a socket closes: {error}");
     }
 }
