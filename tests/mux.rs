@@ -118,7 +118,10 @@ fn byte(side: usize, stream: u32, offset: u64) -> u8 {
 
 impl World {
     fn new() -> Self {
-        let config = MuxConfig { window: 4096, max_window: 16_384, growth: 30_000, ..MuxConfig::default() };
+        Self::with(MuxConfig { window: 4096, max_window: 16_384, growth: 30_000, ..MuxConfig::default() })
+    }
+
+    fn with(config: MuxConfig) -> Self {
         let mut world = Self {
             now: Instant::now(),
             mux: [Mux::new(Role::Opener, config.clone()), Mux::new(Role::Acceptor, config)],
@@ -341,6 +344,27 @@ impl World {
             }
         }
     }
+}
+
+/// A keep-alive connection with requests of 44 bytes stopped for ever after twelve hundred of them: each was charged
+/// 256 bytes until it was acknowledged, and it was not acknowledged before a quarter of the window had come.
+#[test]
+fn small_messages_never_run_out_of_room() {
+    let mut world = World::with(MuxConfig::default());
+    world.run(Op::Open);
+    for _ in 0..20_000 {
+        world.run(Op::Write { side: 0, stream: 0, len: 1 });
+        for side in SIDES {
+            for channel in 0..2 {
+                world.run(Op::Transmit { side, channel, frames: 8 });
+                world.run(Op::Deliver { side: 1 - side, channel, frames: 8 });
+            }
+        }
+        world.run(Op::Consume { side: 1, stream: 0, len: 1 });
+    }
+    assert_eq!(world.ends[1][&1].received, 20_000);
+    world.settle();
+    world.check();
 }
 
 fn cases() -> u32 {

@@ -23,6 +23,10 @@ pub(super) const MAX_PIECES_AHEAD: usize = 1024;
 /// How many pieces in order may wait for a slow reader before they are joined into one.
 pub(super) const MAX_PIECES_READY: usize = 2048;
 
+/// After this many pieces the peer is told what was passed on, however small they were: it charges itself
+/// [`MIN_CHARGE`] for each, and would stop for ever at [`SEND_AHEAD`].
+pub(super) const PIECES_TO_TELL: usize = 128;
+
 /// How many last words of ended streams a channel remembers until a ping confirms them. One ping covers three
 /// seconds, in which a very busy channel ends some ten thousand streams.
 pub(super) const MAX_LAST_WORDS: usize = 65_536;
