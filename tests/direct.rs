@@ -64,7 +64,8 @@ async fn act(socket: &mut TcpStream, step: Do) -> io::Result<String> {
             let (mut read, mut write) = socket.split();
             let mut bytes = vec![0; usize::try_from(file.size).unwrap()];
             let (sent, got) = tokio::join!(send_file(&mut write, file), read.read_exact(&mut bytes));
-            (sent?, got?);
+            sent?;
+            got?;
             told(&bytes)
         }
         Do::SendUntilRefused => loop {
