@@ -103,16 +103,17 @@ impl ChannelIo {
         let mut turn = 0;
         loop {
             if outgoing.waiting() < MAX_WAITING {
-                let stalled = link.poll_transmit(self.id, |transmit| {
+                link.poll_transmit(self.id, |transmit| {
                     match transmit {
                         Transmit::Frame(frame) => outgoing.push_frame(frame),
                         Transmit::Line(line) => outgoing.push_line(&line, self.text.unwrap_or(Fields::Four)),
                     }
                     outgoing.waiting() < MAX_WAITING
                 });
-                if self.stalled.load(SeqCst) && !stalled {
-                    self.kick.notify_one();
-                }
+            }
+            // Also while nothing can be written: what the peer waits for may be that we read.
+            if self.stalled.load(SeqCst) && !link.with(|state| state.must_stop_reading()) {
+                self.kick.notify_one();
             }
             if outgoing.waiting() == 0 {
                 return Ok(());
