@@ -12,70 +12,21 @@ use support::{
     process::Process,
     soon,
     target::{self, LOOPBACK},
+    text::{BOTH, Fields, TextChannel},
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{
-        TcpListener,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncBufReadExt, AsyncWriteExt},
+    net::TcpListener,
 };
 use underpass::cli::demo::{Checksum, File, Verifier};
 
-/// How many fields a line has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fields {
-    Three,
-    Four,
+/// What a test of the server's side adds to a channel.
+trait AsServer {
+    async fn open(&mut self, user: &str, stream: u32);
+    async fn download(&mut self, user: &str) -> Vec<u8>;
 }
 
-const BOTH: [Fields; 2] = [Fields::Three, Fields::Four];
-
-/// The server's end of one channel.
-struct Channel {
-    fields: Fields,
-    read: BufReader<OwnedReadHalf>,
-    write: OwnedWriteHalf,
-}
-
-/// A line: whose stream (empty for the channel), which of them, what, and the data.
-#[derive(Debug, PartialEq, Eq)]
-struct Said {
-    user: String,
-    stream: String,
-    action: String,
-    data: Vec<u8>,
-}
-
-impl Channel {
-    async fn send(&mut self, user: &str, stream: u32, action: &str, data: &[u8]) {
-        let data = BASE64.encode(data);
-        let line = match self.fields {
-            Fields::Three => format!("{user}|{action}|{data}\n"),
-            Fields::Four => format!("{user}|{stream}|{action}|{data}\n"),
-        };
-        self.write.write_all(line.as_bytes()).await.unwrap();
-    }
-
-    async fn hear(&mut self) -> Said {
-        let mut line = String::new();
-        assert!(soon("a line", self.read.read_line(&mut line)).await.unwrap() > 0, "the proxy is gone");
-        let mut fields: Vec<_> = line.strip_suffix('\n').unwrap().split('|').map(str::to_owned).collect();
-        if self.fields == Fields::Three {
-            fields.insert(1, "0".into());
-        }
-        let [user, stream, action, data] = fields.try_into().unwrap();
-        Said { user, stream, action, data: BASE64.decode(data).unwrap() }
-    }
-
-    /// The next line, which has to be this one.
-    async fn hear_that(&mut self, user: &str, stream: u32, action: &str, data: &[u8]) {
-        let stream = if self.fields == Fields::Three { 0 } else { stream };
-        let wanted =
-            Said { user: user.into(), stream: stream.to_string(), action: action.into(), data: data.into() };
-        assert_eq!(self.hear().await, wanted);
-    }
-
+impl AsServer for TextChannel {
     /// Opens a stream and waits until it is accepted.
     async fn open(&mut self, user: &str, stream: u32) {
         self.send(user, stream, "STREAM_START", b"").await;
@@ -98,20 +49,18 @@ impl Channel {
 }
 
 /// Starts an example, and accepts its channel; `None` without Python.
-async fn connect(fields: Fields, target: SocketAddr, token: &[&str]) -> Option<(Process, Channel)> {
+async fn connect(fields: Fields, target: SocketAddr, token: &[&str]) -> Option<(Process, TextChannel)> {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let (server, target) = (listener.local_addr().unwrap().to_string(), target.to_string());
     let script = if fields == Fields::Three { "text_proxy_old.py" } else { "text_proxy.py" };
     let arguments = [&[&server[..], "8080", &target], token].concat();
     let process = Process::example(script, &arguments)?;
     let (socket, _) = soon("the proxy connects", listener.accept()).await.unwrap();
-    socket.set_nodelay(true).unwrap();
-    let (read, write) = socket.into_split();
-    Some((process, Channel { fields, read: BufReader::new(read), write }))
+    Some((process, TextChannel::new(socket, fields)))
 }
 
 /// [`connect`], and registers it.
-async fn serving(fields: Fields, target: SocketAddr) -> Option<(Process, Channel)> {
+async fn serving(fields: Fields, target: SocketAddr) -> Option<(Process, TextChannel)> {
     let (mut process, mut channel) = connect(fields, target, &[]).await?;
     channel.hear().await;
     channel.send("", 0, "RESPONSE", b"41234:default").await;
