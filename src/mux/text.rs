@@ -51,7 +51,10 @@ pub struct TextPeer {
 
 #[derive(Debug)]
 struct TextStream {
+    /// What the peer calls it.
     key: StreamKey,
+    /// What everybody else calls it: another name, if the peer knows no stream ids.
+    name: StreamKey,
     /// Whether the peer's START was seen; what comes before waits in `early`.
     started: bool,
     early: VecDeque<Bytes>,
@@ -71,9 +74,10 @@ struct TextStream {
 }
 
 impl TextStream {
-    fn new(key: StreamKey, started: bool) -> Self {
+    fn new(key: StreamKey, name: StreamKey, started: bool) -> Self {
         Self {
             key,
+            name,
             started,
             early: VecDeque::new(),
             received: 0,
@@ -215,7 +219,7 @@ impl TextPeer {
                 self.last += 1;
                 let stream = self.last;
                 self.keys.insert(key, stream);
-                self.streams.insert(stream, TextStream::new(key, true));
+                self.streams.insert(stream, TextStream::new(key, key, true));
                 out.push(FromText::Frame(Frame::Open(OpenFrame {
                     stream,
                     key,
@@ -238,17 +242,17 @@ impl TextPeer {
                 if !self.closed.keys.contains(&key) =>
             {
                 // Said once: what follows for this key is under way already.
-                self.no_session(key, out);
+                self.no_session(key, key, out);
             }
             _ => {}
         }
     }
 
-    fn no_session(&mut self, key: StreamKey, out: &mut Vec<FromText>) {
+    fn no_session(&mut self, key: StreamKey, name: StreamKey, out: &mut Vec<FromText>) {
         self.closed.insert(key);
         let reason = format!("no session for stream {key}");
         out.push(FromText::Reply(TunnelMessage::stream(key, TunnelAction::Error, reason)));
-        out.push(FromText::NoSession(key));
+        out.push(FromText::NoSession(name));
     }
 
     fn start(&mut self, stream: u32, out: &mut Vec<FromText>) {
@@ -268,9 +272,9 @@ impl TextPeer {
             state.early.push_back(payload);
             let held: usize = state.early.iter().map(|piece| piece.len().max(256)).sum();
             if held > MAX_EARLY {
-                let key = state.key;
+                let (key, name) = (state.key, state.name);
                 self.forget(stream);
-                self.no_session(key, out);
+                self.no_session(key, name, out);
                 let code = ResetCode::Protocol;
                 out.push(FromText::Frame(Frame::Reset { stream, code, final_size: 0 }));
             }
@@ -323,7 +327,7 @@ impl TextPeer {
             Frame::Open(open) => {
                 let key = self.wire_key(open.key);
                 self.keys.insert(key, open.stream);
-                self.streams.insert(open.stream, TextStream::new(key, false));
+                self.streams.insert(open.stream, TextStream::new(key, open.key, false));
                 out.push(TunnelMessage::stream(key, TunnelAction::StreamStart, Bytes::new()));
                 None
             }
