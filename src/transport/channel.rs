@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ChannelSocket, Link,
+    handshake::text_error,
     link::Transmit,
     outgoing::{MAX_WAITING, Outgoing},
 };
@@ -166,6 +167,12 @@ impl Link {
             return GoneReason::Closed;
         }
         let ended = self.run_channel(&channel, read_ahead).await;
+        channel.stop(ended.clone());
+        if let GoneReason::Protocol(reason) = &ended {
+            // If it fits: whoever writes a proxy of its own is looking for this line.
+            self.with(|state| _ = state.mux.send_message(id, text_error(reason)));
+            channel.flush(self);
+        }
         channel.reason.get().cloned().unwrap_or(ended)
     }
 
