@@ -30,6 +30,11 @@ pub(crate) struct Streams {
     order: Vec<RowId>,
     added: Vec<RowId>,
     ended: VecDeque<RowId>,
+    /// Those that ended and still stand among the open ones.
+    floating: Vec<RowId>,
+    sunk: u64,
+    /// The one row that keeps its place although its stream ended: the operator has it selected.
+    pinned: Option<RowId>,
     sort: Sort,
     clock: SampleClock,
     sample: u64,
@@ -56,9 +61,22 @@ impl Streams {
         self.by_key.get(&key).copied()
     }
 
-    /// The rows in the order of the table: the live ones and those that just ended, then the ended ones.
+    /// The rows in the order of the table: the open ones, then the ended ones.
     pub(crate) fn order(&self) -> &[RowId] {
         &self.order
+    }
+
+    /// Keeps this row where it is, should its stream end: a row must not jump away from under the selection.
+    pub(crate) fn pin(&mut self, id: Option<RowId>) {
+        self.pinned = id;
+    }
+
+    /// Lets the row that was kept go where it belongs.
+    pub(crate) fn unpin(&mut self) {
+        self.pinned = None;
+        if self.sink() {
+            self.put_in_order();
+        }
     }
 
     /// How many of [`order`](Self::order) come before the ended ones.
@@ -170,7 +188,7 @@ impl Streams {
         self.next_serial += 1;
         let mut row = Row::new(key, self.next_serial, addr, service, now);
         row.seen = self.sample;
-        row.place = place(&row, self.sort, now);
+        row.place = place(&row, self.sort);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             (self.slots.len() - 1) as u32
@@ -188,12 +206,14 @@ impl Streams {
             row.end(now, reason);
             self.live -= 1;
             self.ended.push_back(id);
+            self.floating.push(id);
         }
     }
 
     /// Forgets what is too old and puts the rest in order. Without anything new this costs nothing.
     fn settle(&mut self, now: Instant) {
         self.forget(now);
+        let sank = self.sink();
         let rerank = self.reranked.is_none_or(|at| now.saturating_duration_since(at) >= RERANK);
         if rerank {
             let second = self.reranked.is_some();
@@ -201,7 +221,7 @@ impl Streams {
                 if second {
                     row.second();
                 }
-                row.place = place(row, self.sort, now);
+                row.place = place(row, self.sort);
             }
             self.reranked = Some(now);
         }
@@ -210,14 +230,37 @@ impl Streams {
             order.retain(|id| self.get(*id).is_some());
             self.order = order;
         }
-        if rerank || !self.added.is_empty() {
-            let mut order = std::mem::take(&mut self.order);
-            order.append(&mut self.added);
-            // Nearly sorted already, which the stable sort makes use of.
-            order.sort_by_key(|id| self.get(*id).map(|row| (row.place, row.serial)));
-            self.order = order;
+        if rerank || sank || !self.added.is_empty() {
+            self.put_in_order();
         }
         self.removed = false;
+    }
+
+    fn put_in_order(&mut self) {
+        let mut order = std::mem::take(&mut self.order);
+        order.append(&mut self.added);
+        // Nearly sorted already, which the stable sort makes use of.
+        order.sort_by_key(|id| self.get(*id).map(|row| (row.place, row.serial)));
+        self.order = order;
+    }
+
+    /// Lets ended rows go below the open ones, but for the selected one; says whether any went.
+    fn sink(&mut self) -> bool {
+        let before = self.floating.len();
+        let floating = std::mem::take(&mut self.floating);
+        for id in floating {
+            if self.pinned == Some(id) {
+                self.floating.push(id);
+                continue;
+            }
+            self.sunk += 1;
+            let (number, sort) = (self.sunk, self.sort);
+            if let Some(row) = self.get_mut(id) {
+                row.sunk = Some(number);
+                row.place = place(row, sort);
+            }
+        }
+        self.floating.len() < before
     }
 
     fn forget(&mut self, now: Instant) {
