@@ -84,7 +84,9 @@ fn a_panic_of_a_task_is_a_line_of_the_log() {
     if !cfg!(debug_assertions) {
         return;
     }
-    let terminal = demo((120, 36), &[("UNDERPASS_PANIC", "task")]);
+    // Nothing but that line: streams that come and go would push it out of the panel.
+    let environment = [("UNDERPASS_PANIC", "task"), ("UNDERPASS_LOG", "error")];
+    let terminal = demo((120, 36), &environment);
     terminal.press("\x03");
     terminal.until("the log tells", |screen| {
         let text = screen.contents();

@@ -24,6 +24,12 @@ fn selected(text: &str) -> Option<String> {
     text.lines().find(|line| line.starts_with('▌')).map(str::to_owned)
 }
 
+/// Whether the title says «row 9 of 9».
+fn at_the_end(text: &str) -> bool {
+    let mut words = text.split_whitespace().skip_while(|word| *word != "row").skip(1);
+    words.next().is_some_and(|row| words.nth(1) == Some(row))
+}
+
 /// Moves the selection to the stream from `addr`, and gives its key.
 fn select(terminal: &Terminal, addr: Ipv4Addr) -> String {
     let mark = format!("{addr}:");
@@ -36,10 +42,11 @@ fn select(terminal: &Terminal, addr: Ipv4Addr) -> String {
             return row.trim_start_matches('▌').split_whitespace().next().unwrap().to_owned();
         }
         let before = row.split_whitespace().nth(1).map(str::to_owned);
-        terminal.press("j");
+        terminal.press(if at_the_end(&terminal.text()) { "g" } else { "j" });
         terminal.until("the selection moves", |screen| {
-            let key = selected(&screen.contents())?.split_whitespace().nth(1).map(str::to_owned);
-            (key != before).then_some(())
+            let text = screen.contents();
+            let key = selected(&text)?.split_whitespace().nth(1).map(str::to_owned);
+            (key != before || at_the_end(&text)).then_some(())
         });
     }
     panic!("our download cannot be selected:\n{}", terminal.text());

@@ -28,6 +28,8 @@ pub(crate) struct Streams {
     free: Vec<u32>,
     by_key: HashMap<StreamKey, RowId>,
     order: Vec<RowId>,
+    /// Where the last snapshot's streams were found, in its order: the next one's mostly is the same.
+    hints: Vec<RowId>,
     added: Vec<RowId>,
     ended: VecDeque<RowId>,
     /// Those that ended and still stand among the open ones.
@@ -151,8 +153,14 @@ impl Streams {
     pub(crate) fn sample(&mut self, snapshots: &[StreamSnapshot], now: Instant) {
         self.clock.tick(now);
         self.sample += 1;
-        for snapshot in snapshots.iter().filter(|stream| stream.ended.is_none()) {
-            let known = self.by_key.get(&snapshot.key).copied();
+        let mut hints = std::mem::take(&mut self.hints);
+        hints.resize(snapshots.len(), RowId { slot: u32::MAX, serial: 0 });
+        for (snapshot, hint) in snapshots.iter().zip(&mut hints) {
+            if snapshot.ended.is_some() {
+                continue;
+            }
+            let hinted = self.get(*hint).is_some_and(|row| row.key == snapshot.key && row.is_live());
+            let known = if hinted { Some(*hint) } else { self.by_key.get(&snapshot.key).copied() };
             let id = match known.and_then(|id| self.get(id)).map(|row| (row.is_live(), row.is_of(snapshot))) {
                 Some((true, true)) => known,
                 Some((true, false)) => {
@@ -167,11 +175,13 @@ impl Streams {
                 let service = snapshot.info.user.service.key.clone();
                 self.insert(snapshot.key, snapshot.info.addr, service, now)
             });
+            *hint = id;
             if let Some(Some(row)) = self.slots.get_mut(id.slot as usize) {
                 row.seen = self.sample;
                 row.sample(snapshot, &self.clock);
             }
         }
+        self.hints = hints;
         for slot in 0..self.slots.len() {
             if let Some(row) = &self.slots[slot]
                 && row.is_live()

@@ -37,7 +37,6 @@ pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
             let events = format::things(count, "lifecycle event");
             model.say(Tone::Warning, format!("{events} missed, resynced"));
         }
-        Msg::Sample(snapshot) => sample(model, &snapshot),
         Msg::Answered(id, reply) => orders::answered(model, id, reply),
         Msg::NoShell => model.say(Tone::Plain, "there is no shell to go back to"),
     }
@@ -59,7 +58,9 @@ fn happened(model: &mut Model, event: &EventKind) {
     }
 }
 
-fn sample(model: &mut Model, snapshot: &Snapshot) {
+/// Takes where everything stands. Beside [`update`], because a sample is large, and its room is used again.
+pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) {
+    model.now = model.now.max(now);
     let now = model.now;
     model.sampled = true;
     model.uptime = snapshot.uptime;
