@@ -14,12 +14,12 @@ use crate::{
 /// Serves one user connection from its first moment to its last.
 pub(super) async fn serve(core: &Arc<Core>, service: &Arc<Service>, socket: TcpStream, addr: SocketAddr) {
     tune(&socket);
+    // Whoever is turned away, waits in vain or is forgotten is told so by a reset.
+    abort(&socket);
     let Ok(_permit) = core.permits.clone().try_acquire_owned() else {
-        abort(&socket);
         return core.refuse(service, addr, "as many streams as the server may have are open");
     };
     let Some(lease) = core.users.admit(service.guard.stats(), addr.ip()) else {
-        abort(&socket);
         return core.refuse(service, addr, "too many users");
     };
     let stream = core.telemetry.stream_opened(lease.key, addr, lease.guard().stats());
@@ -59,7 +59,6 @@ async fn carry(
     let (proxy, stream) = match assign(core, service, &socket, addr, guard, cancel).await {
         Ok(assigned) => assigned,
         Err(reason) => {
-            abort(&socket);
             if reason == EndReason::NoProxy {
                 let reason = format!("no proxy came within {:?}", core.config.wait);
                 core.telemetry.emit(EventKind::UserRefused { addr, service: service.key.clone(), reason });

@@ -75,8 +75,20 @@ pub fn tune(stream: &TcpStream) {
 }
 
 /// Makes the coming drop of `stream` a reset, so that the other side never takes a cut stream for a whole one.
+///
+/// Done while all is still well: when this process is killed there is no time left for it, and the kernel would close
+/// the socket as if everything had been said.
 pub fn abort(stream: &TcpStream) {
-    if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
-        tracing::debug!("cannot reset a socket: {error}");
+    linger(stream, Some(Duration::ZERO));
+}
+
+/// Makes the coming drop of `stream` an orderly close again: everything was said.
+pub(super) fn close_orderly(stream: &TcpStream) {
+    linger(stream, None);
+}
+
+fn linger(stream: &TcpStream, time: Option<Duration>) {
+    if let Err(error) = SockRef::from(stream).set_linger(time) {
+        tracing::debug!("cannot set how a socket closes: {error}");
     }
 }

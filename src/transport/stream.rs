@@ -4,7 +4,11 @@ use bytes::{Bytes, BytesMut};
 use tokio::{io::Interest, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Link, endpoint::Endpoint, socket::abort};
+use super::{
+    Link,
+    endpoint::Endpoint,
+    socket::{abort, close_orderly},
+};
 use crate::{mux::CHUNK, telemetry::StreamPhase, wire::ResetCode};
 
 /// After this many bytes a stream's task lets others run. tokio counts operations, and 128 of them are 8 MiB here.
@@ -98,16 +102,16 @@ impl Stream {
     ///
     /// The socket ends the way the stream did: with an orderly close, or with a reset.
     pub async fn carry(self, socket: TcpStream, codes: [ResetCode; 2], cancel: &CancellationToken) -> Ended {
+        // A reset until it is known to be over, however this ends.
+        abort(&socket);
         let socket = Arc::new(socket);
         self.endpoint.delivery().socket = Some(socket.clone());
         let ended = self.pump(&socket, cancel).await;
         match &ended {
-            Ended::Finished | Ended::Reset(_) => {}
+            Ended::Finished => close_orderly(&socket),
+            Ended::Reset(_) => {}
             Ended::SocketFailed(_) => self.reset(codes[0]),
             Ended::Cancelled => self.reset(codes[1]),
-        }
-        if !matches!(ended, Ended::Finished) {
-            abort(&socket);
         }
         // The endpoint may outlive us in a reader's hands; the socket must not.
         self.endpoint.delivery().socket = None;
