@@ -65,7 +65,8 @@ impl Signals {
     }
 }
 
-/// Turns signals into a shutdown: the first asks for a drain, the second for an end.
+/// Turns signals into a shutdown: the first asks for a drain, the second for an end. Never ready: it is the server that
+/// ends then, and more cannot be asked of it.
 pub(super) async fn follow_signals(mut signals: Signals, shutdown: Shutdown) {
     signals.next().await;
     shutdown.drain.cancel();

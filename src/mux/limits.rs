@@ -31,6 +31,9 @@ pub(super) const PIECES_TO_TELL: usize = 128;
 /// seconds, in which a very busy channel ends some ten thousand streams.
 pub(super) const MAX_LAST_WORDS: usize = 65_536;
 
+/// How many pings may be unanswered before the oldest is forgotten: a minute and a half of them.
+pub(super) const MAX_UNANSWERED: usize = 32;
+
 /// How many stream numbers may be skipped. Channels overtake each other by as many streams as are opened at once.
 pub(super) const MAX_SKIPPED: usize = 65_536;
 

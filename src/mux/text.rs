@@ -183,11 +183,12 @@ impl TextPeer {
                 self.end(stream, out);
             }
             TunnelAction::StreamReset | TunnelAction::Error | TunnelAction::Exit => {
-                let code = match (self.role, self.forget(stream)) {
+                let likely = match (self.role, self.forget(stream)) {
                     (Role::Acceptor, _) => ResetCode::UserGone,
                     (Role::Opener, Some(state)) if !state.started => ResetCode::TargetRefused,
                     (Role::Opener, _) => ResetCode::TargetGone,
                 };
+                let code = ResetCode::from_reason(&message.data).unwrap_or(likely);
                 out.push(FromText::Frame(Frame::Reset { stream, code, final_size: 0 }));
             }
             TunnelAction::StreamPause => self.pause(stream, true, out),
@@ -459,6 +460,20 @@ mod tests {
         assert_eq!(out[..2], [FromText::Reply(reply), FromText::NoSession(key)]);
         assert!(matches!(out[2], FromText::Frame(Frame::Reset { stream: 1, .. })));
         assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, b"more"), [], "said once");
+    }
+
+    /// A proxy that was stopped looked like a target that had failed.
+    #[test]
+    fn the_reason_of_a_reset_is_understood() {
+        for (reason, code) in [
+            (ResetCode::Shutdown.to_string(), ResetCode::Shutdown),
+            (ResetCode::TargetTimeout.to_string(), ResetCode::TargetTimeout),
+            ("ConnectionRefusedError(111)".to_owned(), ResetCode::TargetRefused),
+        ] {
+            let (mut peer, key) = server();
+            let out = inbound(&mut peer, key, TunnelAction::StreamReset, reason.as_bytes());
+            assert_eq!(out, [FromText::Frame(Frame::Reset { stream: 1, code, final_size: 0 })]);
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::{
     outgoing::{MAX_WAITING, Outgoing},
 };
 use crate::{
+    mux::Role,
     telemetry::{ChannelStats, GoneReason},
     wire::{
         binary,
@@ -213,8 +214,10 @@ impl Link {
     fn tick(self: &Arc<Self>, channel: &ChannelIo, stalled: bool) {
         let now = Instant::now();
         // Where it is we who do not read, silence says nothing. A text proxy that is held up by one slow target reads
-        // no pings either: while it takes nothing, it is the kernel that finds out whether it is there at all.
-        let excused = stalled || (channel.text.is_some() && channel.blocked.load(SeqCst));
+        // no pings either: while it takes nothing, it is the kernel that finds out whether it is there at all. The
+        // server is not excused so: it pings also while it does not read.
+        let held_up = channel.text.is_some() && self.role() == Role::Opener && channel.blocked.load(SeqCst);
+        let excused = stalled || held_up;
         self.with(|state| {
             if excused {
                 state.mux.heard(channel.id, now);

@@ -31,6 +31,7 @@ pub trait LinkEvents: Send + Sync + 'static {
 
 /// The session with one peer: its mux, its channels, the ends of its streams.
 pub struct Link {
+    role: Role,
     state: Mutex<State>,
     events: Arc<dyn LinkEvents>,
     closed: CancellationToken,
@@ -82,7 +83,7 @@ impl Link {
             over: false,
             next: Vec::new(),
         };
-        Arc::new(Self { state: Mutex::new(state), events, closed: CancellationToken::new() })
+        Arc::new(Self { role, state: Mutex::new(state), events, closed: CancellationToken::new() })
     }
 
     /// Opens a stream to the peer. `stats` count its bytes.
@@ -123,6 +124,10 @@ impl Link {
             }
         });
         self.flush();
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
     }
 
     /// Tells the peer that there will be nothing new.

@@ -251,6 +251,11 @@ impl ResetCode {
     pub fn from_wire(code: u16) -> Self {
         Self::ALL.into_iter().find(|known| *known as u16 == code).unwrap_or(Self::Internal)
     }
+
+    /// The code that is shown as `reason`, which is what our own proxies and servers say in the text format.
+    pub fn from_reason(reason: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.to_string().as_bytes() == reason)
+    }
 }
 
 impl fmt::Display for ResetCode {

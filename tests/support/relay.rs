@@ -1,6 +1,13 @@
 //! A wire between a proxy and its server that a test can cut, or make dead without cutting it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -29,6 +36,7 @@ pub enum Wire {
 pub struct Relay {
     pub addr: SocketAddr,
     connections: watch::Receiver<Vec<Arc<Connection>>>,
+    refuses: Arc<AtomicBool>,
     _tasks: JoinSet<()>,
 }
 
@@ -55,11 +63,16 @@ impl Relay {
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (sender, connections) = watch::channel(Vec::new());
+        let refuses = Arc::new(AtomicBool::new(false));
+        let refuse = refuses.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut carriers = JoinSet::new();
             loop {
                 let (near, _) = listener.accept().await.unwrap();
+                if refuse.load(SeqCst) {
+                    continue;
+                }
                 let Ok(far) = TcpStream::connect(to).await else { continue };
                 let connection = Arc::new(Connection {
                     wire: watch::Sender::new(Wire::Up),
@@ -69,7 +82,7 @@ impl Relay {
                 carriers.spawn(async move { connection.carry(near, far).await });
             }
         });
-        Self { addr, connections, _tasks: tasks }
+        Self { addr, connections, refuses, _tasks: tasks }
     }
 
     /// The `index`-th connection, counted from 0 and from the first.
@@ -78,6 +91,18 @@ impl Relay {
         soon("a connection through the relay", connections.wait_for(|all| all.len() > index)).await.unwrap()
             [index]
             .clone()
+    }
+
+    /// Lets nobody in until what this returns is dropped.
+    pub fn refuse(&self) -> impl Drop + use<> {
+        struct Refusal(Arc<AtomicBool>);
+        impl Drop for Refusal {
+            fn drop(&mut self) {
+                self.0.store(false, SeqCst);
+            }
+        }
+        self.refuses.store(true, SeqCst);
+        Refusal(self.refuses.clone())
     }
 
     /// How many connections there have been.
