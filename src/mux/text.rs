@@ -7,7 +7,7 @@ use super::{
     limits::{MAX_CLOSED_KEYS, MAX_EARLY},
 };
 use crate::{
-    ids::{StreamKey, UserChannelId},
+    ids::{Priority, StreamKey, UserChannelId},
     wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage, text},
 };
 
@@ -193,7 +193,7 @@ impl TextPeer {
                     stream,
                     key,
                     port: 0,
-                    priority: 0,
+                    priority: Priority::default(),
                     window: self.window,
                     user: None,
                 })));
@@ -390,7 +390,7 @@ mod tests {
 
     fn open(peer: &mut TextPeer, stream: u32, key: StreamKey) -> Vec<TunnelMessage> {
         let mut out = Vec::new();
-        let open = OpenFrame { stream, key, port: 80, priority: 2, window: WINDOW, user: None };
+        let open = OpenFrame { stream, key, port: 80, priority: Priority::default(), window: WINDOW, user: None };
         peer.outbound(Frame::Open(open), &mut out);
         out
     }
