@@ -167,8 +167,9 @@ impl RecvBuffer {
     pub(super) fn resize(&mut self, wanted: u32, bounds: (u32, u32), room: u64) -> i64 {
         let before = self.window;
         let most = before.saturating_add(u32::try_from(room).unwrap_or(u32::MAX));
-        // What the peer was granted stays granted: the limit does not fall, it only rises later.
-        self.window = wanted.clamp(bounds.0, bounds.1).min(most);
+        // What the peer was granted stays granted: the limit does not fall, it only rises later. The lower bound is the
+        // operator's word, and goes before the upper one.
+        self.window = wanted.min(bounds.1).max(bounds.0).min(most);
         i64::from(self.window) - i64::from(before)
     }
 
@@ -236,6 +237,14 @@ mod tests {
         let mut recv = RecvBuffer::new(1 << 20, true);
         let flood = (0..).map(|n| recv.insert(1 + 2 * n, Bytes::from_static(b"x"), false));
         assert_eq!(flood.take_while(Result::is_ok).count(), MAX_PIECES_AHEAD);
+    }
+
+    /// `--window 65536` is more than windows grow to by themselves, and the bounds crossed.
+    #[test]
+    fn a_first_window_beyond_the_largest_stays_as_it_is() {
+        let mut recv = RecvBuffer::new(64 << 20, true);
+        assert_eq!(recv.resize(128 << 20, (64 << 20, 16 << 20), 1 << 30), 0);
+        assert_eq!(recv.resize(32 << 20, (64 << 20, 16 << 20), 1 << 30), 0);
     }
 
     #[test]

@@ -51,13 +51,21 @@ pub struct TextPeer {
 
 #[derive(Debug)]
 struct TextStream {
+    /// What the peer calls it.
     key: StreamKey,
+    /// What everybody else calls it: another name, if the peer knows no stream ids.
+    name: StreamKey,
     /// Whether the peer's START was seen; what comes before waits in `early`.
     started: bool,
     early: VecDeque<Bytes>,
     received: u64,
     end_received: bool,
+    /// How much of what was received has left this process.
+    passed_on: u64,
+    /// What the last WINDOW said, where the end counts as one more byte.
     consumed: u64,
+    /// We gave it up; the peer is yet to be told.
+    given_up: bool,
     sent: u64,
     end_sent: bool,
     /// Whether we asked the peer to pause, and whether it asked us.
@@ -66,14 +74,17 @@ struct TextStream {
 }
 
 impl TextStream {
-    fn new(key: StreamKey, started: bool) -> Self {
+    fn new(key: StreamKey, name: StreamKey, started: bool) -> Self {
         Self {
             key,
+            name,
             started,
             early: VecDeque::new(),
             received: 0,
             end_received: false,
+            passed_on: 0,
             consumed: 0,
+            given_up: false,
             sent: 0,
             end_sent: false,
             asked_to_pause: false,
@@ -82,7 +93,7 @@ impl TextStream {
     }
 
     fn waiting(&self) -> u64 {
-        self.received - self.consumed.min(self.received)
+        self.received - self.passed_on
     }
 
     fn is_over(&self) -> bool {
@@ -130,6 +141,26 @@ impl TextPeer {
     /// peer's other streams too, which is why a peer does well to honour `STREAM_PAUSE`.
     pub fn must_stop_reading(&self) -> bool {
         !self.full.is_empty()
+    }
+
+    /// Bytes that the peer sent have left this process. Told at once and not with the WINDOW that says so: that waits
+    /// for its turn to be written, and a peer that writes before it reads might wait for us to read.
+    pub fn passed_on(&mut self, stream: u32, bytes: u64) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        state.passed_on += bytes;
+        debug_assert!(state.passed_on <= state.received, "passed on what never came");
+        if state.waiting() < self.window.into() {
+            self.full.remove(&stream);
+        }
+    }
+
+    /// Nobody waits for what the peer sends on this stream any more. Told at once, like [`passed_on`](Self::passed_on).
+    pub fn given_up(&mut self, stream: u32) {
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.given_up = true;
+            state.early.clear();
+            self.full.remove(&stream);
+        }
     }
 
     /// A line came in.
@@ -188,7 +219,7 @@ impl TextPeer {
                 self.last += 1;
                 let stream = self.last;
                 self.keys.insert(key, stream);
-                self.streams.insert(stream, TextStream::new(key, true));
+                self.streams.insert(stream, TextStream::new(key, key, true));
                 out.push(FromText::Frame(Frame::Open(OpenFrame {
                     stream,
                     key,
@@ -211,17 +242,17 @@ impl TextPeer {
                 if !self.closed.keys.contains(&key) =>
             {
                 // Said once: what follows for this key is under way already.
-                self.no_session(key, out);
+                self.no_session(key, key, out);
             }
             _ => {}
         }
     }
 
-    fn no_session(&mut self, key: StreamKey, out: &mut Vec<FromText>) {
+    fn no_session(&mut self, key: StreamKey, name: StreamKey, out: &mut Vec<FromText>) {
         self.closed.insert(key);
         let reason = format!("no session for stream {key}");
         out.push(FromText::Reply(TunnelMessage::stream(key, TunnelAction::Error, reason)));
-        out.push(FromText::NoSession(key));
+        out.push(FromText::NoSession(name));
     }
 
     fn start(&mut self, stream: u32, out: &mut Vec<FromText>) {
@@ -236,14 +267,14 @@ impl TextPeer {
     }
 
     fn data(&mut self, stream: u32, payload: Bytes, out: &mut Vec<FromText>) {
-        let Some(state) = self.streams.get_mut(&stream) else { return };
+        let Some(state) = self.streams.get_mut(&stream).filter(|state| !state.given_up) else { return };
         if !state.started {
             state.early.push_back(payload);
             let held: usize = state.early.iter().map(|piece| piece.len().max(256)).sum();
             if held > MAX_EARLY {
-                let key = state.key;
+                let (key, name) = (state.key, state.name);
                 self.forget(stream);
-                self.no_session(key, out);
+                self.no_session(key, name, out);
                 let code = ResetCode::Protocol;
                 out.push(FromText::Frame(Frame::Reset { stream, code, final_size: 0 }));
             }
@@ -296,7 +327,7 @@ impl TextPeer {
             Frame::Open(open) => {
                 let key = self.wire_key(open.key);
                 self.keys.insert(key, open.stream);
-                self.streams.insert(open.stream, TextStream::new(key, false));
+                self.streams.insert(open.stream, TextStream::new(key, open.key, false));
                 out.push(TunnelMessage::stream(key, TunnelAction::StreamStart, Bytes::new()));
                 None
             }
@@ -323,9 +354,6 @@ impl TextPeer {
             Frame::Window { stream, consumed, .. } => {
                 let state = self.streams.get_mut(&stream)?;
                 state.consumed = consumed;
-                if state.waiting() < self.window.into() {
-                    self.full.remove(&stream);
-                }
                 if state.waiting() <= u64::from(self.window / 4) && std::mem::take(&mut state.asked_to_pause)
                 {
                     out.push(TunnelMessage::stream(state.key, TunnelAction::StreamResume, Bytes::new()));
@@ -444,9 +472,22 @@ mod tests {
         assert!(!peer.must_stop_reading());
         inbound(&mut peer, key, TunnelAction::StreamData, &half);
         assert!(peer.must_stop_reading());
+        peer.passed_on(1, WINDOW.into());
+        assert!(!peer.must_stop_reading());
         let mut out = Vec::new();
         peer.outbound(Frame::Window { stream: 1, consumed: WINDOW.into(), window: WINDOW }, &mut out);
         assert_eq!(out, [TunnelMessage::stream(key, TunnelAction::StreamResume, "")]);
+    }
+
+    #[test]
+    fn a_stream_that_was_given_up_holds_nothing_up() {
+        let (mut peer, key) = server();
+        inbound(&mut peer, key, TunnelAction::StreamStart, b"");
+        inbound(&mut peer, key, TunnelAction::StreamData, &vec![0; WINDOW as usize]);
+        assert!(peer.must_stop_reading());
+        peer.given_up(1);
+        assert!(!peer.must_stop_reading());
+        assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, &vec![0; WINDOW as usize]), []);
         assert!(!peer.must_stop_reading());
     }
 
@@ -470,6 +511,7 @@ mod tests {
         let mut out = Vec::new();
         let end = Frame::Data { stream: 1, offset: 0, fin: true, payload: Bytes::new() };
         assert!(peer.outbound(end, &mut out).is_some());
+        peer.passed_on(1, 2);
         peer.outbound(Frame::Window { stream: 1, consumed: 3, window: WINDOW }, &mut out);
         assert!(peer.streams.is_empty() && peer.keys.is_empty());
     }

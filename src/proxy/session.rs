@@ -64,6 +64,8 @@ impl<'a> Session<'a> {
             ProxyFormat::Text => self.open_text(request, events).await?,
         };
         let given = tokio::select! {
+            // A server that refuses says why and closes at once: what it said counts, not that it closed.
+            biased;
             answer = timeout(PATIENCE, answered) => answer.map_err(|_| SessionError::Timeout),
             () = link.closed() => Err(SessionError::Lost),
         };

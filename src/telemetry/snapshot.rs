@@ -27,6 +27,21 @@ pub struct Snapshot {
     pub streams: Vec<StreamSnapshot>,
 }
 
+impl Snapshot {
+    /// One with nothing in it, to be filled.
+    pub fn empty() -> Self {
+        Self {
+            at: Instant::now(),
+            uptime: Duration::ZERO,
+            totals: Totals::default(),
+            services: Vec::new(),
+            proxies: Vec::new(),
+            users: Vec::new(),
+            streams: Vec::new(),
+        }
+    }
+}
+
 /// Sums over everything since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -162,6 +177,27 @@ impl StreamSnapshot {
             up: stream.traffic.up(),
             total_size: Some(stream.total_size.load(Relaxed)).filter(|&size| size > 0),
             ended: stream.ended().cloned(),
+        }
+    }
+
+    /// Makes it [`of`](Self::of) this stream. Where it was that already, no reference is counted: those counters
+    /// share their cache lines with the ones that carrying bytes bumps.
+    pub(super) fn refill(&mut self, stream: &Arc<StreamStats>) {
+        if !Arc::ptr_eq(&self.info, stream) {
+            *self = Self::of(stream);
+            return;
+        }
+        if self.proxy.is_none()
+            && let Some(carrier) = stream.carrier.get()
+        {
+            self.proxy = Some(carrier.proxy.clone());
+            self.channel = Some(carrier.channel.id);
+        }
+        self.phase = stream.phase();
+        (self.down, self.up) = (stream.traffic.down(), stream.traffic.up());
+        self.total_size = Some(stream.total_size.load(Relaxed)).filter(|&size| size > 0);
+        if self.ended.is_none() {
+            self.ended = stream.ended().cloned();
         }
     }
 }

@@ -139,7 +139,7 @@ impl Endpoint {
         loop {
             if delivery.queue.is_empty() || gone >= REPORT_EVERY {
                 link.with(|state| {
-                    state.mux.consume(self.number, std::mem::take(&mut gone), Instant::now());
+                    state.consume(self.number, std::mem::take(&mut gone), Instant::now());
                     delivery.end |= state.mux.read(self.number, &mut delivery.queue);
                 });
                 if delivery.queue.is_empty() {
@@ -160,7 +160,7 @@ impl Endpoint {
                     } else {
                         delivery.failed = Some(error);
                     }
-                    link.with(|state| state.mux.consume(self.number, gone, Instant::now()));
+                    link.with(|state| state.consume(self.number, gone, Instant::now()));
                     return;
                 }
             }

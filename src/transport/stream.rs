@@ -89,7 +89,7 @@ impl Stream {
     pub fn reset(&self, code: ResetCode) {
         if self.endpoint.how_ended().is_none() {
             self.link.with(|state| {
-                state.mux.reset(self.number(), code);
+                state.reset(self.number(), code);
                 state.endpoints.remove(&self.number());
             });
             self.endpoint.ended(Err(code));
