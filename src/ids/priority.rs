@@ -77,7 +77,10 @@ mod tests {
             assert_eq!(Priority::from_wire(priority as u8), Some(priority));
         }
         assert_eq!(Priority::ALL.map(Priority::weight), [1, 2, 4, 8, 16]);
-        assert_eq!((Priority::Urgent.raised(), Priority::Background.lowered()), (Priority::Urgent, Priority::Background));
+        assert_eq!(
+            (Priority::Urgent.raised(), Priority::Background.lowered()),
+            (Priority::Urgent, Priority::Background)
+        );
         assert_eq!("top".parse::<Priority>(), Err(IdError::Priority));
     }
 }

@@ -485,7 +485,12 @@ impl Mux {
                 channel.data.push(stream, session.priority, session.user);
             }
             self.tell_writable(stream);
-            return Some(Frame::Data { stream, offset: piece.offset, fin: piece.fin, payload: piece.payload });
+            return Some(Frame::Data {
+                stream,
+                offset: piece.offset,
+                fin: piece.fin,
+                payload: piece.payload,
+            });
         }
         None
     }

@@ -6,8 +6,8 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
-    COPY_BELOW, DATA_HEADER, FLAG, FrameError, FrameType, HEADER, MAX_FRAME, MAX_OFFSET,
-    STATE_BITS, SYNC_ENTRY,
+    COPY_BELOW, DATA_HEADER, FLAG, FrameError, FrameType, HEADER, MAX_FRAME, MAX_OFFSET, STATE_BITS,
+    SYNC_ENTRY,
 };
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
