@@ -43,6 +43,10 @@ pub(super) const MAX_MESSAGES: usize = 256;
 /// How many bytes a text proxy may send on a stream before its STREAM_START.
 pub(super) const MAX_EARLY: usize = 256 * 1024;
 
+/// How many bytes of a text peer may wait for slow readers, all its streams together, before its channel is not read.
+/// Several times what is still under way when a peer has honoured STREAM_PAUSE, which the kernels on the way hold.
+pub(super) const MAX_HELD: u64 = 16 << 20;
+
 /// How many closed streams a text link remembers, to tell late lines from mistaken ones.
 pub(super) const MAX_CLOSED_KEYS: usize = 1024;
 

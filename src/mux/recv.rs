@@ -28,6 +28,8 @@ pub(super) struct RecvBuffer {
     pieces: usize,
     /// Whether the limit is enforced: a text peer knows none.
     enforced: bool,
+    /// The operator holds the stream: the limit stays where it is.
+    paused: bool,
     final_size: Option<u64>,
     end: End,
 }
@@ -52,6 +54,7 @@ impl RecvBuffer {
             window,
             pieces: 0,
             enforced,
+            paused: false,
             final_size: None,
             end: End::Open,
         }
@@ -170,6 +173,10 @@ impl RecvBuffer {
         i64::from(self.window) - i64::from(before)
     }
 
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
     pub(super) fn window(&self) -> u32 {
         self.window
     }
@@ -184,9 +191,14 @@ impl RecvBuffer {
 
     /// What a WINDOW frame says now: all that was consumed (the end counts as one more byte), and the window.
     pub(super) fn advertise(&mut self) -> (u64, u32) {
-        self.limit = self.limit.max(self.consumed + u64::from(self.window));
         self.pieces = 0;
-        (self.consumed + u64::from(self.end == End::Consumed), self.window)
+        let end = u64::from(self.end == End::Consumed);
+        if self.paused {
+            let left = self.limit.saturating_sub(self.consumed);
+            return (self.consumed + end, u32::try_from(left).unwrap_or(u32::MAX));
+        }
+        self.limit = self.limit.max(self.consumed + u64::from(self.window));
+        (self.consumed + end, self.window)
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) struct SendBuffer {
     limit: u64,
     /// Bookkeeping beyond the bytes themselves, for chunks smaller than [`MIN_CHARGE`].
     surcharge: u64,
+    paused: bool,
     end: End,
 }
 
@@ -59,13 +60,14 @@ impl SendBuffer {
             written: 0,
             limit,
             surcharge: 0,
+            paused: false,
             end: End::Open,
         }
     }
 
     /// How many bytes may be written now: bounded by the peer's credit, and by how far ahead of the channel it helps.
     pub(super) fn writable(&self) -> usize {
-        if self.end != End::Open {
+        if self.end != End::Open || self.paused {
             return 0;
         }
         let ahead = self.written - self.sent + self.surcharge;
@@ -89,6 +91,10 @@ impl SendBuffer {
         self.surcharge += MIN_CHARGE.saturating_sub(len);
         self.chunks.push_back((self.written, bytes));
         self.written += len;
+    }
+
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
     }
 
     pub(super) fn finish(&mut self) {

@@ -4,10 +4,10 @@ use bytes::Bytes;
 
 use super::{
     Role,
-    limits::{MAX_CLOSED_KEYS, MAX_EARLY},
+    limits::{MAX_CLOSED_KEYS, MAX_EARLY, MAX_HELD},
 };
 use crate::{
-    ids::{StreamKey, UserChannelId},
+    ids::{Priority, StreamKey, UserChannelId},
     wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage, text},
 };
 
@@ -43,8 +43,8 @@ pub struct TextPeer {
     keys: HashMap<StreamKey, u32>,
     streams: HashMap<u32, TextStream>,
     last: u32,
-    /// Streams that have more waiting than their window.
-    full: HashSet<u32>,
+    /// Bytes that wait for slow readers, all streams together.
+    held: u64,
     closed: ClosedKeys,
     ping: u64,
 }
@@ -93,7 +93,7 @@ impl TextStream {
     }
 
     fn waiting(&self) -> u64 {
-        self.received - self.passed_on
+        if self.given_up { 0 } else { self.received - self.passed_on }
     }
 
     fn is_over(&self) -> bool {
@@ -131,7 +131,7 @@ impl TextPeer {
             keys: HashMap::new(),
             streams: HashMap::new(),
             last: 0,
-            full: HashSet::new(),
+            held: 0,
             closed: ClosedKeys::default(),
             ping: 0,
         }
@@ -140,26 +140,25 @@ impl TextPeer {
     /// Whether so much waits for a slow reader that the peer's channel must not be read for now. It holds up the
     /// peer's other streams too, which is why a peer does well to honour `STREAM_PAUSE`.
     pub fn must_stop_reading(&self) -> bool {
-        !self.full.is_empty()
+        self.held >= MAX_HELD
     }
 
     /// Bytes that the peer sent have left this process. Told at once and not with the WINDOW that says so: that waits
     /// for its turn to be written, and a peer that writes before it reads might wait for us to read.
     pub fn passed_on(&mut self, stream: u32, bytes: u64) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
+        self.held -= state.waiting();
         state.passed_on += bytes;
         debug_assert!(state.passed_on <= state.received, "passed on what never came");
-        if state.waiting() < self.window.into() {
-            self.full.remove(&stream);
-        }
+        self.held += state.waiting();
     }
 
     /// Nobody waits for what the peer sends on this stream any more. Told at once, like [`passed_on`](Self::passed_on).
     pub fn given_up(&mut self, stream: u32) {
         if let Some(state) = self.streams.get_mut(&stream) {
+            self.held -= state.waiting();
             state.given_up = true;
             state.early.clear();
-            self.full.remove(&stream);
         }
     }
 
@@ -225,7 +224,7 @@ impl TextPeer {
                     stream,
                     key,
                     port: 0,
-                    priority: 0,
+                    priority: Priority::default(),
                     window: self.window,
                     user: None,
                 })));
@@ -283,6 +282,7 @@ impl TextPeer {
         }
         let offset = state.received;
         state.received += payload.len() as u64;
+        self.held += payload.len() as u64;
         out.push(FromText::Frame(Frame::Data { stream, offset, fin: false, payload }));
         if state.waiting() >= u64::from(self.window / 2) && !state.asked_to_pause {
             state.asked_to_pause = true;
@@ -291,9 +291,6 @@ impl TextPeer {
                 TunnelAction::StreamPause,
                 Bytes::new(),
             )));
-        }
-        if state.waiting() >= self.window.into() {
-            self.full.insert(stream);
         }
     }
 
@@ -316,7 +313,7 @@ impl TextPeer {
     fn forget(&mut self, stream: u32) -> Option<TextStream> {
         let state = self.streams.remove(&stream)?;
         self.keys.remove(&state.key);
-        self.full.remove(&stream);
+        self.held -= state.waiting();
         self.closed.insert(state.key);
         Some(state)
     }
@@ -352,10 +349,19 @@ impl TextPeer {
                 self.forget_if_over(stream);
                 Some(Frame::Window { stream, consumed, window })
             }
-            Frame::Window { stream, consumed, .. } => {
+            Frame::Window { stream, consumed, window } => {
                 let state = self.streams.get_mut(&stream)?;
                 state.consumed = consumed;
-                if state.waiting() <= u64::from(self.window / 4) && std::mem::take(&mut state.asked_to_pause)
+                // Less than the whole window is what a held stream is left with.
+                let held = window < self.window;
+                if held && !std::mem::replace(&mut state.asked_to_pause, true) {
+                    let pause = TunnelMessage::stream(state.key, TunnelAction::StreamPause, Bytes::new());
+                    out.push(pause);
+                    return None;
+                }
+                if !held
+                    && state.waiting() <= u64::from(self.window / 4)
+                    && std::mem::take(&mut state.asked_to_pause)
                 {
                     out.push(TunnelMessage::stream(state.key, TunnelAction::StreamResume, Bytes::new()));
                 }
@@ -419,7 +425,8 @@ mod tests {
 
     fn open(peer: &mut TextPeer, stream: u32, key: StreamKey) -> Vec<TunnelMessage> {
         let mut out = Vec::new();
-        let open = OpenFrame { stream, key, port: 80, priority: 2, window: WINDOW, user: None };
+        let open =
+            OpenFrame { stream, key, port: 80, priority: Priority::default(), window: WINDOW, user: None };
         peer.outbound(Frame::Open(open), &mut out);
         out
     }
@@ -485,12 +492,12 @@ mod tests {
         let pause = TunnelMessage::stream(key, TunnelAction::StreamPause, "");
         assert_eq!(out[1], FromText::Reply(pause));
         assert!(!peer.must_stop_reading());
-        inbound(&mut peer, key, TunnelAction::StreamData, &half);
+        inbound(&mut peer, key, TunnelAction::StreamData, &vec![0; MAX_HELD as usize - half.len()]);
         assert!(peer.must_stop_reading());
-        peer.passed_on(1, WINDOW.into());
+        peer.passed_on(1, MAX_HELD - 1);
         assert!(!peer.must_stop_reading());
         let mut out = Vec::new();
-        peer.outbound(Frame::Window { stream: 1, consumed: WINDOW.into(), window: WINDOW }, &mut out);
+        peer.outbound(Frame::Window { stream: 1, consumed: MAX_HELD - 1, window: WINDOW }, &mut out);
         assert_eq!(out, [TunnelMessage::stream(key, TunnelAction::StreamResume, "")]);
     }
 
@@ -498,11 +505,12 @@ mod tests {
     fn a_stream_that_was_given_up_holds_nothing_up() {
         let (mut peer, key) = server();
         inbound(&mut peer, key, TunnelAction::StreamStart, b"");
-        inbound(&mut peer, key, TunnelAction::StreamData, &vec![0; WINDOW as usize]);
+        let much = vec![0; MAX_HELD as usize];
+        inbound(&mut peer, key, TunnelAction::StreamData, &much);
         assert!(peer.must_stop_reading());
         peer.given_up(1);
         assert!(!peer.must_stop_reading());
-        assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, &vec![0; WINDOW as usize]), []);
+        assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, &much), []);
         assert!(!peer.must_stop_reading());
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{ChannelStats, EndReason, Format, ProxyStats, ServiceStats, StreamPhase, StreamStats, UserStats};
-use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
+use crate::ids::{ChannelId, Priority, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
 /// Everything there is at one moment, as plain numbers: for whoever joins late, lags, or draws ten times a second.
 #[derive(Debug, Clone)]
@@ -154,6 +154,10 @@ pub struct StreamSnapshot {
     pub channel: Option<ChannelId>,
     /// Where it stands.
     pub phase: StreamPhase,
+    /// Whether the operator holds it.
+    pub paused: bool,
+    /// Its share of a crowded channel.
+    pub priority: Priority,
     /// Bytes to the user.
     pub down: u64,
     /// Bytes from the user.
@@ -173,6 +177,8 @@ impl StreamSnapshot {
             proxy: carrier.map(|carrier| carrier.proxy.clone()),
             channel: carrier.map(|carrier| carrier.channel.id),
             phase: stream.phase(),
+            paused: stream.is_paused(),
+            priority: stream.priority(),
             down: stream.traffic.down(),
             up: stream.traffic.up(),
             total_size: Some(stream.total_size.load(Relaxed)).filter(|&size| size > 0),

@@ -47,6 +47,8 @@ pub(super) struct Delivery {
     end: bool,
     /// The socket was told that it was the last.
     pub(super) end_told: bool,
+    /// The operator holds the stream.
+    pub(super) paused: bool,
     /// The socket takes no more for now.
     pub(super) blocked: bool,
     pub(super) failed: Option<io::Error>,
@@ -135,6 +137,9 @@ impl Endpoint {
             return;
         }
         delivery.blocked = false;
+        if delivery.paused {
+            return;
+        }
         let mut gone = 0;
         loop {
             if delivery.queue.is_empty() || gone >= REPORT_EVERY {

@@ -5,7 +5,7 @@ use tokio::{io::Interest, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Link,
+    Link, Steering,
     endpoint::Endpoint,
     socket::{arm, disarm},
 };
@@ -71,6 +71,11 @@ impl Stream {
     /// Whether the peer took the stream that we opened.
     pub fn is_accepted(&self) -> bool {
         self.endpoint.is_accepted()
+    }
+
+    /// What an operator needs to act on it while it is carried.
+    pub fn steering(&self) -> Steering {
+        Steering::new(self.link.clone(), self.endpoint.clone())
     }
 
     /// Waits until the peer resets the stream. Only for a stream that is not carried yet.
