@@ -1,13 +1,30 @@
-use std::io::IsTerminal;
+use std::{
+    io::IsTerminal,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
 
 use anyhow::Context;
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
 };
 
 use super::log::Log;
-use crate::server::Shutdown;
+use crate::{
+    control::Control,
+    server::Shutdown,
+    telemetry::Telemetry,
+    tui::{self, Exit, Labels},
+};
+
+/// How long the cockpit may take to give the terminal back. Where the terminal is held (`^S`) it cannot.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A runtime with a thread for each core.
 pub(super) fn runtime() -> anyhow::Result<Runtime> {
@@ -56,4 +73,85 @@ pub(super) async fn follow_signals(mut signals: Signals, shutdown: Shutdown) {
     signals.next().await;
     shutdown.now.cancel();
     std::future::pending().await
+}
+
+/// Panics where the tests of the cockpit ask for it: in its own thread, or in one beside it. Builds for release know
+/// nothing of this.
+#[cfg(debug_assertions)]
+fn panic_on_demand() -> bool {
+    static ONCE: AtomicBool = AtomicBool::new(false);
+    match std::env::var("UNDERPASS_PANIC").as_deref() {
+        Ok(_) if ONCE.swap(true, Relaxed) => false,
+        Ok("cockpit") => panic!("asked for"),
+        Ok("task") => thread::spawn(|| panic!("asked for")).join().is_err(),
+        _ => false,
+    }
+}
+
+/// The cockpit on its own thread, or none.
+#[derive(Debug)]
+pub(super) struct Cockpit {
+    stop: Arc<AtomicBool>,
+    ended: Option<oneshot::Receiver<Result<Exit, tui::Error>>>,
+}
+
+impl Cockpit {
+    /// Opens it where the log goes into it. What the operator asks for there becomes a `shutdown`.
+    pub(super) fn open(
+        screen: Log,
+        telemetry: Arc<Telemetry>,
+        control: Control,
+        labels: Labels,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        if screen == Log::Stderr {
+            return Ok(Self { stop, ended: None });
+        }
+        let drain = shutdown.drain.clone();
+        let options = tui::Options {
+            telemetry,
+            control,
+            labels,
+            stop: stop.clone(),
+            on_drain: Some(Box::new(move || {
+                #[cfg(debug_assertions)]
+                if panic_on_demand() {
+                    return;
+                }
+                drain.cancel();
+            })),
+        };
+        let (tell, ended) = oneshot::channel();
+        thread::Builder::new()
+            .name("cockpit".to_owned())
+            // Nobody waits any more if the program is over already.
+            .spawn(move || _ = tell.send(tui::run(options)))
+            .context("cannot start the cockpit")?;
+        Ok(Self { stop, ended: Some(ended) })
+    }
+
+    /// Turns the cockpit's end into a shutdown. Never ready: the server's end is what is waited for.
+    pub(super) async fn follow(&mut self, shutdown: &Shutdown) {
+        if let Some(ended) = &mut self.ended {
+            let how = ended.await;
+            self.ended = None;
+            match how {
+                Ok(Ok(Exit::Quit | Exit::Now)) => shutdown.now.cancel(),
+                Ok(Ok(Exit::Drain | Exit::Stopped | Exit::TerminalGone)) => shutdown.drain.cancel(),
+                Ok(Err(error)) => eprintln!("underpass: {error}; it goes on without the cockpit"),
+                // Its thread is gone without a word; the server need not go too.
+                Err(_) => eprintln!("underpass: the cockpit is gone; it goes on without"),
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Gives the terminal back.
+    pub(super) async fn close(self) {
+        self.stop.store(true, Relaxed);
+        if let Some(ended) = self.ended {
+            _ = tokio::time::timeout(PATIENCE, ended).await;
+        }
+    }
 }

@@ -1,7 +1,7 @@
 use std::io::IsTerminal;
 
 use anyhow::Context;
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Where the log goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(super) fn init(log: Log, filter: &str) -> anyhow::Result<()> {
     let registry = tracing_subscriber::registry();
     match log {
         // The layer formats before it filters, so the filter goes around it.
-        Log::Cockpit => registry.with(filter).with(tui_logger::TuiTracingSubscriberLayer).init(),
+        Log::Cockpit => registry.with(tui_logger::TuiTracingSubscriberLayer.with_filter(filter)).init(),
         Log::Stderr => {
             let lines = tracing_subscriber::fmt::layer()
                 .with_writer(std::io::stderr)

@@ -13,7 +13,9 @@ use super::{
     CORRUPT,
     args::DemoArgs,
     demo::{Load, Origin, OriginOptions, Summary},
-    host, log,
+    host,
+    log::{self, Log},
+    server,
 };
 use crate::{
     config::{ProxyConfig, ServerConfig},
@@ -21,6 +23,7 @@ use crate::{
     proxy::Proxy,
     server::{Server, Shutdown},
     telemetry::Telemetry,
+    tui::Labels,
     wire::handshake::Token,
 };
 
@@ -36,17 +39,18 @@ const USERS: u8 = 5;
 pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let screen = host::screen(args.screen.no_tui);
     log::init(screen, &args.log.log)?;
-    host::runtime()?.block_on(demo(&args))
+    host::runtime()?.block_on(demo(&args, screen))
 }
 
-async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+async fn demo(args: &DemoArgs, screen: Log) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let token = Token::random();
     let config = ServerConfig { listen: LOOPBACK, bind: LOOPBACK.ip(), ..ServerConfig::default() };
-    let (server, _control) = Server::bind(config, token.clone(), Telemetry::new())?;
+    let telemetry = Telemetry::new();
+    let (server, control) = Server::bind(config, token.clone(), telemetry.clone())?;
     let tunnel = server.addr();
     let shutdown = Shutdown::default();
-    let mut signals = host::Signals::new()?;
+    let signals = host::Signals::new()?;
 
     // What ends with the demo, in the order in which it ends: users, proxies, origin, server.
     let (users_end, rest_end) = (CancellationToken::new(), CancellationToken::new());
@@ -72,9 +76,21 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
             None => std::future::pending().await,
         }
     };
+    // The cockpit's wishes and the signals end the users first; the server's own end comes last.
+    let ending = Shutdown::default();
+    let labels = Labels {
+        title: "demo".to_owned(),
+        listen: tunnel.to_string(),
+        join: Some(server::join_command(tunnel, &token)),
+        curl: Some(format!("curl -o /dev/null {}", url(public))),
+    };
+    let mut cockpit = host::Cockpit::open(screen, telemetry, control, labels, &ending)?;
     tokio::select! {
         () = over => {}
-        () = signals.next() => {}
+        () = ending.drain.cancelled() => {}
+        () = ending.now.cancelled() => {}
+        () = host::follow_signals(signals, ending.clone()) => {}
+        () = cockpit.follow(&ending) => {}
     }
     users_end.cancel();
     while !users.is_finished() {
@@ -84,6 +100,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let remains = remains.1.await.context("the demo's server failed")?;
     rest_end.cancel();
     tasks.join_all().await;
+    cockpit.close().await;
     tracing::debug!("{remains:?}");
 
     let summary = Summary { report: tally.report(), elapsed: began.elapsed() };

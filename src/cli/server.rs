@@ -3,14 +3,11 @@ use std::{
     process::ExitCode,
 };
 
-use super::{
-    args::ServerArgs,
-    host,
-    log::{self},
-};
+use super::{args::ServerArgs, host, log};
 use crate::{
     server::{Server, Shutdown},
     telemetry::Telemetry,
+    tui::Labels,
     wire::handshake::Token,
 };
 
@@ -22,19 +19,23 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let token = given.unwrap_or_else(Token::random);
     let telemetry = Telemetry::new();
     host::runtime()?.block_on(async {
-        let (server, _control) = Server::bind(args.config(), token.clone(), telemetry)?;
+        let (server, control) = Server::bind(args.config(), token.clone(), telemetry.clone())?;
         let join = join_command(server.addr(), &token);
         if made {
             tracing::info!(
                 "no token was given, so this server made one; on the other machine run:\n  {join}"
             );
         }
+        let labels = Labels { listen: server.addr().to_string(), join: Some(join), ..Labels::default() };
         let shutdown = Shutdown::default();
         let signals = host::Signals::new()?;
+        let mut cockpit = host::Cockpit::open(screen, telemetry, control, labels, &shutdown)?;
         let remains = tokio::select! {
             remains = server.run(shutdown.clone()) => remains,
-            () = host::follow_signals(signals, shutdown) => unreachable!("it waits for the server"),
+            () = host::follow_signals(signals, shutdown.clone()) => unreachable!("it waits for the server"),
+            () = cockpit.follow(&shutdown) => unreachable!("it waits for the server"),
         };
+        cockpit.close().await;
         tracing::info!("ended; {} streams were cut off", remains.cut_off);
         Ok(ExitCode::SUCCESS)
     })

@@ -6,6 +6,7 @@ use std::{
 use super::{
     error::ProtocolError,
     limits::{MAX_LAST_WORDS, MAX_MESSAGES, MAX_UNANSWERED, MuxConfig},
+    scheduler::Scheduler,
 };
 use crate::wire::Frame;
 
@@ -17,7 +18,7 @@ pub(super) struct Channel {
     /// Streams with something to say beside data. Coalesced: a stream stands here once, whatever it has to say.
     pub(super) control: VecDeque<u32>,
     /// Streams with data, in their turn.
-    pub(super) data: VecDeque<u32>,
+    pub(super) data: Scheduler,
     pub(super) streams: usize,
     /// What ended streams said last, until a ping that went out later comes back. If the channel dies before, they
     /// are said again elsewhere: a RESET that is lost would leave the peer with half a stream for ever.
@@ -46,7 +47,7 @@ impl Channel {
         Self {
             frames: VecDeque::new(),
             control: VecDeque::new(),
-            data: VecDeque::new(),
+            data: Scheduler::default(),
             streams: 0,
             last_words: VecDeque::new(),
             messages: 0,

@@ -9,6 +9,9 @@ pub const CHUNK: usize = 64 * 1024;
 /// How many unsent bytes of one stream are read ahead of the channel, so that the channel never waits for the socket.
 pub(super) const SEND_AHEAD: u64 = 4 * CHUNK as u64;
 
+/// Less room than this is not worth a system call while more is about to come.
+pub(super) const WORTHWHILE: u64 = CHUNK as u64 / 2;
+
 /// What a chunk is charged at least. Someone who sends single bytes would otherwise make us keep a hundred bytes of
 /// bookkeeping for each.
 pub(super) const MIN_CHARGE: u64 = 256;
@@ -19,6 +22,10 @@ pub(super) const MAX_PIECES_AHEAD: usize = 1024;
 
 /// How many pieces in order may wait for a slow reader before they are joined into one.
 pub(super) const MAX_PIECES_READY: usize = 2048;
+
+/// After this many pieces the peer is told what was passed on, however small they were: it charges itself
+/// [`MIN_CHARGE`] for each, and would stop for ever at [`SEND_AHEAD`].
+pub(super) const PIECES_TO_TELL: usize = 128;
 
 /// How many last words of ended streams a channel remembers until a ping confirms them. One ping covers three
 /// seconds, in which a very busy channel ends some ten thousand streams.
@@ -35,6 +42,10 @@ pub(super) const MAX_MESSAGES: usize = 256;
 
 /// How many bytes a text proxy may send on a stream before its STREAM_START.
 pub(super) const MAX_EARLY: usize = 256 * 1024;
+
+/// How many bytes of a text peer may wait for slow readers, all its streams together, before its channel is not read.
+/// Several times what is still under way when a peer has honoured STREAM_PAUSE, which the kernels on the way hold.
+pub(super) const MAX_HELD: u64 = 16 << 20;
 
 /// How many closed streams a text link remembers, to tell late lines from mistaken ones.
 pub(super) const MAX_CLOSED_KEYS: usize = 1024;

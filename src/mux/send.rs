@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     error::ProtocolError,
-    limits::{CHUNK, MIN_CHARGE, SEND_AHEAD},
+    limits::{CHUNK, MIN_CHARGE, SEND_AHEAD, WORTHWHILE},
 };
 
 /// The sending half of a stream: bytes that were written here and are not yet known to have left the receiver.
@@ -29,6 +29,7 @@ pub(super) struct SendBuffer {
     limit: u64,
     /// Bookkeeping beyond the bytes themselves, for chunks smaller than [`MIN_CHARGE`].
     surcharge: u64,
+    paused: bool,
     end: End,
 }
 
@@ -59,18 +60,25 @@ impl SendBuffer {
             written: 0,
             limit,
             surcharge: 0,
+            paused: false,
             end: End::Open,
         }
     }
 
     /// How many bytes may be written now: bounded by the peer's credit, and by how far ahead of the channel it helps.
     pub(super) fn writable(&self) -> usize {
-        if self.end != End::Open {
+        if self.end != End::Open || self.paused {
             return 0;
         }
         let ahead = self.written - self.sent + self.surcharge;
         let room = (self.limit - self.written.min(self.limit)).min(SEND_AHEAD.saturating_sub(ahead));
-        usize::try_from(room).unwrap_or(usize::MAX)
+        // Little room, and more to come by itself: to wait for it saves system calls (silly windows, RFC 1122).
+        let worthwhile = WORTHWHILE.min((self.limit - self.acked) / 2);
+        if room < worthwhile && self.written > self.acked {
+            0
+        } else {
+            usize::try_from(room).unwrap_or(usize::MAX)
+        }
     }
 
     pub(super) fn write(&mut self, bytes: Bytes) {
@@ -83,6 +91,10 @@ impl SendBuffer {
         self.surcharge += MIN_CHARGE.saturating_sub(len);
         self.chunks.push_back((self.written, bytes));
         self.written += len;
+    }
+
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
     }
 
     pub(super) fn finish(&mut self) {

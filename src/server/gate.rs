@@ -236,7 +236,8 @@ async fn refuse_text(
 ) -> Result<Admitted, GreetingError> {
     let mut line = BytesMut::new();
     text::encode_line(&text_error(reason), fields, &mut line);
-    greeting.send_bytes(line.freeze()).await?;
+    // The registration usually follows the token without a pause.
+    greeting.send_last(line.freeze()).await?;
     Err(HandshakeError::Refused(reason.to_owned()).into())
 }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ChannelSocket, Link,
+    handshake::text_error,
     link::Transmit,
     outgoing::{MAX_WAITING, Outgoing},
 };
@@ -104,16 +105,17 @@ impl ChannelIo {
         let mut turn = 0;
         loop {
             if outgoing.waiting() < MAX_WAITING {
-                let stalled = link.poll_transmit(self.id, |transmit| {
+                link.poll_transmit(self.id, |transmit| {
                     match transmit {
                         Transmit::Frame(frame) => outgoing.push_frame(frame),
                         Transmit::Line(line) => outgoing.push_line(&line, self.text.unwrap_or(Fields::Four)),
                     }
                     outgoing.waiting() < MAX_WAITING
                 });
-                if self.stalled.load(SeqCst) && !stalled {
-                    self.kick.notify_one();
-                }
+            }
+            // Also while nothing can be written: what the peer waits for may be that we read.
+            if self.stalled.load(SeqCst) && !link.with(|state| state.must_stop_reading()) {
+                self.kick.notify_one();
             }
             if outgoing.waiting() == 0 {
                 return Ok(());
@@ -166,6 +168,12 @@ impl Link {
             return GoneReason::Closed;
         }
         let ended = self.run_channel(&channel, read_ahead).await;
+        channel.stop(ended.clone());
+        if let GoneReason::Protocol(reason) = &ended {
+            // If it fits: whoever writes a proxy of its own is looking for this line.
+            self.with(|state| _ = state.mux.send_message(id, text_error(reason)));
+            channel.flush(self);
+        }
         channel.reason.get().cloned().unwrap_or(ended)
     }
 

@@ -47,6 +47,8 @@ pub(super) struct Delivery {
     end: bool,
     /// The socket was told that it was the last.
     pub(super) end_told: bool,
+    /// The operator holds the stream.
+    pub(super) paused: bool,
     /// The socket takes no more for now.
     pub(super) blocked: bool,
     pub(super) failed: Option<io::Error>,
@@ -117,6 +119,8 @@ impl Endpoint {
         match self.delivery.try_lock() {
             // The stream's task is at it just now, and may have looked already.
             None => self.wake(),
+            // The stream's task waits for the socket already, and delivers when it takes more.
+            Some(delivery) if delivery.blocked => {}
             Some(mut delivery) => {
                 self.deliver_locked(link, &mut delivery);
                 if delivery.blocked || delivery.failed.is_some() {
@@ -133,11 +137,14 @@ impl Endpoint {
             return;
         }
         delivery.blocked = false;
+        if delivery.paused {
+            return;
+        }
         let mut gone = 0;
         loop {
             if delivery.queue.is_empty() || gone >= REPORT_EVERY {
                 link.with(|state| {
-                    state.mux.consume(self.number, std::mem::take(&mut gone), Instant::now());
+                    state.consume(self.number, std::mem::take(&mut gone), Instant::now());
                     delivery.end |= state.mux.read(self.number, &mut delivery.queue);
                 });
                 if delivery.queue.is_empty() {
@@ -158,7 +165,7 @@ impl Endpoint {
                     } else {
                         delivery.failed = Some(error);
                     }
-                    link.with(|state| state.mux.consume(self.number, gone, Instant::now()));
+                    link.with(|state| state.consume(self.number, gone, Instant::now()));
                     return;
                 }
             }

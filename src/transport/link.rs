@@ -229,12 +229,8 @@ impl Link {
     }
 
     /// Gives the next frames for a channel, or lines for a text peer, to `take` until it says that it is enough.
-    /// Whether the channel must not be read for now.
-    pub(super) fn poll_transmit(self: &Arc<Self>, id: u16, take: impl FnMut(Transmit) -> bool) -> bool {
-        self.with(|state| {
-            state.poll_transmit(id, take);
-            state.must_stop_reading()
-        })
+    pub(super) fn poll_transmit(self: &Arc<Self>, id: u16, take: impl FnMut(Transmit) -> bool) {
+        self.with(|state| state.poll_transmit(id, take));
     }
 }
 
@@ -263,6 +259,22 @@ impl State {
             if !more {
                 return;
             }
+        }
+    }
+
+    /// Bytes of a stream were taken by its socket.
+    pub(super) fn consume(&mut self, stream: u32, bytes: u64, now: Instant) {
+        self.mux.consume(stream, bytes, now);
+        if let Some(peer) = &mut self.text {
+            peer.passed_on(stream, bytes);
+        }
+    }
+
+    /// Ends a stream with an error at the other side.
+    pub(super) fn reset(&mut self, stream: u32, code: ResetCode) {
+        self.mux.reset(stream, code);
+        if let Some(peer) = &mut self.text {
+            peer.given_up(stream);
         }
     }
 

@@ -11,12 +11,14 @@ mod handshake;
 mod link;
 mod outgoing;
 mod socket;
+mod steering;
 mod stream;
 mod tasks;
 
 pub use channel::Drive;
 pub use handshake::{FirstWords, Greeting, GreetingError, text_error};
 pub use link::{Link, LinkEvents};
-pub use socket::{ChannelSocket, abort, tune};
+pub use socket::{ChannelSocket, arm, tune};
+pub use steering::Steering;
 pub use stream::{Ended, Stream};
 pub use tasks::Tasks;

@@ -1,6 +1,6 @@
 use std::{
     io::{self, IoSlice},
-    net::SocketAddr,
+    net::{Shutdown, SocketAddr},
     time::Duration,
 };
 
@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// All that a channel needs of its connection. TLS goes behind these five methods, and nothing above them changes:
+/// All that a channel needs of its connection. TLS goes behind these six methods, and nothing above them changes:
 /// none of them needs the exclusive access that would force reading and writing into one task.
 #[derive(Debug)]
 pub struct ChannelSocket(TcpStream);
@@ -51,6 +51,14 @@ impl ChannelSocket {
         self.0.try_read_buf(buf)
     }
 
+    /// Tells the other side that nothing more will be written.
+    ///
+    /// # Errors
+    /// The connection has failed.
+    pub fn finish(&self) -> io::Result<()> {
+        SockRef::from(&self.0).shutdown(Shutdown::Write)
+    }
+
     /// Writes as much of `slices` as fits.
     ///
     /// # Errors
@@ -74,21 +82,19 @@ pub fn tune(stream: &TcpStream) {
     }
 }
 
-/// Makes the coming drop of `stream` a reset, so that the other side never takes a cut stream for a whole one.
-///
-/// Done while all is still well: when this process is killed there is no time left for it, and the kernel would close
-/// the socket as if everything had been said.
-pub fn abort(stream: &TcpStream) {
-    linger(stream, Some(Duration::ZERO));
+/// From now on closing `stream` resets it, whoever closes it and why: an error here, a panic, the kernel after
+/// `kill -9`. Whatever cuts a stream short, the other side never takes it for a whole one.
+pub fn arm(stream: &TcpStream) {
+    set_linger(stream, Some(Duration::ZERO));
 }
 
-/// Makes the coming drop of `stream` an orderly close again: everything was said.
-pub(super) fn close_orderly(stream: &TcpStream) {
-    linger(stream, None);
+/// Everything has arrived: closing `stream` is an orderly end again.
+pub(super) fn disarm(stream: &TcpStream) {
+    set_linger(stream, None);
 }
 
-fn linger(stream: &TcpStream, time: Option<Duration>) {
-    if let Err(error) = SockRef::from(stream).set_linger(time) {
+fn set_linger(stream: &TcpStream, linger: Option<Duration>) {
+    if let Err(error) = SockRef::from(stream).set_linger(linger) {
         tracing::debug!("cannot set how a socket closes: {error}");
     }
 }

@@ -5,9 +5,9 @@ use tokio::{io::Interest, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Link,
+    Link, Steering,
     endpoint::Endpoint,
-    socket::{abort, close_orderly},
+    socket::{arm, disarm},
 };
 use crate::{mux::CHUNK, telemetry::StreamPhase, wire::ResetCode};
 
@@ -73,6 +73,11 @@ impl Stream {
         self.endpoint.is_accepted()
     }
 
+    /// What an operator needs to act on it while it is carried.
+    pub fn steering(&self) -> Steering {
+        Steering::new(self.link.clone(), self.endpoint.clone())
+    }
+
     /// Waits until the peer resets the stream. Only for a stream that is not carried yet.
     pub async fn reset_by_peer(&self) -> ResetCode {
         loop {
@@ -89,7 +94,7 @@ impl Stream {
     pub fn reset(&self, code: ResetCode) {
         if self.endpoint.how_ended().is_none() {
             self.link.with(|state| {
-                state.mux.reset(self.number(), code);
+                state.reset(self.number(), code);
                 state.endpoints.remove(&self.number());
             });
             self.endpoint.ended(Err(code));
@@ -102,13 +107,12 @@ impl Stream {
     ///
     /// The socket ends the way the stream did: with an orderly close, or with a reset.
     pub async fn carry(self, socket: TcpStream, codes: [ResetCode; 2], cancel: &CancellationToken) -> Ended {
-        // A reset until it is known to be over, however this ends.
-        abort(&socket);
+        arm(&socket);
         let socket = Arc::new(socket);
         self.endpoint.delivery().socket = Some(socket.clone());
         let ended = self.pump(&socket, cancel).await;
         match &ended {
-            Ended::Finished => close_orderly(&socket),
+            Ended::Finished => disarm(&socket),
             Ended::Reset(_) => {}
             Ended::SocketFailed(_) => self.reset(codes[0]),
             Ended::Cancelled => self.reset(codes[1]),

@@ -9,6 +9,7 @@ pub mod client;
 pub mod process;
 pub mod relay;
 pub mod target;
+pub mod text;
 pub mod tunnel;
 
 use std::time::Duration;
