@@ -12,9 +12,8 @@ pub(super) const SEND_AHEAD: u64 = 4 * CHUNK as u64;
 /// Less room than this is not worth a system call while more is about to come.
 pub(super) const WORTHWHILE: u64 = CHUNK as u64 / 2;
 
-/// What a chunk is charged at least. Someone who sends single bytes would otherwise make us keep a hundred bytes of
-/// bookkeeping for each.
-pub(super) const MIN_CHARGE: u64 = 256;
+/// Chunks that are together at most this long are kept as one.
+pub(super) const JOINED: usize = 1024;
 
 /// How many pieces of one stream may wait for a gap before them. Honest traffic leaves a gap only where channels
 /// overtake each other; a peer that sends single bytes with gaps would make the map grow without it.
