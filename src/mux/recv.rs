@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
     error::ProtocolError,
-    limits::{MAX_PIECES_AHEAD, MAX_PIECES_READY, PIECES_TO_TELL},
+    limits::{MAX_PIECES_AHEAD, MAX_PIECES_READY},
 };
 
 /// The receiving half of a stream: puts pieces in order again, and gives credit for what was passed on.
@@ -24,8 +24,6 @@ pub(super) struct RecvBuffer {
     /// What the peer was told last.
     limit: u64,
     window: u32,
-    /// How many pieces came since the peer was told last.
-    pieces: usize,
     /// Whether the limit is enforced: a text peer knows none.
     enforced: bool,
     /// The operator holds the stream: the limit stays where it is.
@@ -52,7 +50,6 @@ impl RecvBuffer {
             consumed: 0,
             limit: window.into(),
             window,
-            pieces: 0,
             enforced,
             paused: false,
             final_size: None,
@@ -83,7 +80,6 @@ impl RecvBuffer {
             }
             _ => {}
         }
-        self.pieces += 1;
         let before = (self.next, self.end);
         if offset > self.next {
             self.keep_ahead(offset, payload)?;
@@ -182,16 +178,14 @@ impl RecvBuffer {
     }
 
     /// Whether enough was passed on since the last WINDOW to say so: a quarter of the window, at most 128 KiB, so
-    /// that the sender's buffers come back while they are still in its cache. Many small pieces make it due as well:
-    /// the sender pays more for keeping them than their bytes.
+    /// that the sender's buffers come back while they are still in its cache.
     pub(super) fn update_due(&self) -> bool {
         let progress = (self.consumed + u64::from(self.window)).saturating_sub(self.limit);
-        progress >= u64::from((self.window / 4).clamp(1, 128 * 1024)) || self.pieces >= PIECES_TO_TELL
+        progress >= u64::from((self.window / 4).clamp(1, 128 * 1024))
     }
 
     /// What a WINDOW frame says now: all that was consumed (the end counts as one more byte), and the window.
     pub(super) fn advertise(&mut self) -> (u64, u32) {
-        self.pieces = 0;
         let end = u64::from(self.end == End::Consumed);
         if self.paused {
             let left = self.limit.saturating_sub(self.consumed);
