@@ -105,8 +105,10 @@ impl<'a> Session<'a> {
                 (link.clone(), self.tasks.clone(), first.take(), dialler.clone());
             self.tasks.spawn(format!("channel {number}"), async move {
                 tokio::select! {
-                    () = dialler.keep_channel(&link, first, join) => {}
+                    // First: else a channel might be made anew while the proxy ends.
+                    biased;
                     () = tasks.stopped() => link.go_away(ResetCode::Shutdown),
+                    () = dialler.keep_channel(&link, first, join) => {}
                 }
             });
         }
