@@ -48,11 +48,11 @@ pub(super) struct Say {
 }
 
 impl Session {
-    pub(super) fn new(state: State, channel: u16, config: &MuxConfig, send_limit: u32) -> Self {
+    pub(super) fn new(state: State, channel: u16, config: &MuxConfig, send_window: u32) -> Self {
         Self {
             state,
             channel,
-            send: SendBuffer::new(send_limit.into()),
+            send: SendBuffer::new(send_window, config.max_window),
             recv: RecvBuffer::new(config.window, config.peer_has_credit),
             tuner: Tuner::default(),
             say: Say::default(),
