@@ -121,7 +121,8 @@ pub struct Mux {
 
 impl Mux {
     /// A link with no channel yet.
-    pub fn new(role: Role, config: MuxConfig) -> Self {
+    pub fn new(role: Role, mut config: MuxConfig) -> Self {
+        config.max_window = config.max_window.max(config.window);
         Self {
             role,
             config,
