@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ChannelStats, EndReason, Format, ProxyStats, ServiceStats, StreamPhase, StreamStats, UserStats};
+use super::{
+    Carries, ChannelStats, EndReason, Format, Progress, ProxyStats, ServiceStats, StreamPhase, StreamStats,
+    UserStats,
+};
 use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
 /// Everything there is at one moment, as plain numbers: for whoever joins late, lags, or draws ten times a second.
@@ -143,8 +146,10 @@ pub struct StreamSnapshot {
     pub down: u64,
     /// Bytes from the user.
     pub up: u64,
-    /// The size of the download, where it is known.
-    pub total_size: Option<u64>,
+    /// What it carries, as far as that is known.
+    pub carries: Option<Arc<Carries>>,
+    /// The download that comes down it now, where its size is known: what was seen goes before what was told.
+    pub progress: Option<Progress>,
     /// Why it ended, once it has.
     pub ended: Option<EndReason>,
 }
@@ -152,7 +157,7 @@ pub struct StreamSnapshot {
 impl StreamSnapshot {
     pub(super) fn of(stream: &Arc<StreamStats>) -> Self {
         let carrier = stream.carrier.get();
-        Self {
+        let mut snapshot = Self {
             info: stream.clone(),
             key: stream.key,
             proxy: carrier.map(|carrier| carrier.proxy.clone()),
@@ -160,9 +165,22 @@ impl StreamSnapshot {
             phase: stream.phase(),
             down: stream.traffic.down(),
             up: stream.traffic.up(),
-            total_size: Some(stream.total_size.load(Relaxed)).filter(|&size| size > 0),
+            carries: None,
+            progress: None,
             ended: stream.ended().cloned(),
-        }
+        };
+        snapshot.look_inside(stream);
+        snapshot
+    }
+
+    /// Notes what the stream carries now.
+    fn look_inside(&mut self, stream: &StreamStats) {
+        stream.refresh_carries(&mut self.carries);
+        let told = || {
+            let size = stream.total_size.load(Relaxed);
+            (size > 0).then_some(Progress { begun: 0, size })
+        };
+        self.progress = self.carries.as_ref().and_then(|carries| carries.body()).or_else(told);
     }
 }
 

@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::EndReason;
+use arc_swap::ArcSwapOption;
+
+use super::{Carries, EndReason};
 use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
 /// Bytes to the user (down) and from the user (up). They only rise.
@@ -246,6 +248,8 @@ pub struct StreamStats {
     pub traffic: Traffic,
     /// The size of the download, where it is known (`STREAM_START` tells it); 0 where not.
     pub(super) total_size: AtomicU64,
+    /// Written once or twice for each request, read at each sampling tick without touching the reference count.
+    carries: ArcSwapOption<Carries>,
     pub(super) carrier: OnceLock<Carrier>,
     pub(super) ended: OnceLock<EndReason>,
     pub(super) totals: Arc<Traffic>,
@@ -268,6 +272,7 @@ impl StreamStats {
             since: Instant::now(),
             traffic: Traffic::default(),
             total_size: AtomicU64::new(0),
+            carries: ArcSwapOption::empty(),
             carrier: OnceLock::new(),
             ended: OnceLock::new(),
             totals,
@@ -300,6 +305,24 @@ impl StreamStats {
     /// Notes the size of the download.
     pub fn set_total_size(&self, bytes: u64) {
         self.total_size.store(bytes, Relaxed);
+    }
+
+    /// Notes what it carries, or carries now.
+    pub fn set_carries(&self, carries: Arc<Carries>) {
+        self.carries.store(Some(carries));
+    }
+
+    /// What it carries, as far as that is known.
+    pub fn carries(&self) -> Option<Arc<Carries>> {
+        self.carries.load_full()
+    }
+
+    /// Brings `known` up to date; does nothing to it where it is.
+    pub(super) fn refresh_carries(&self, known: &mut Option<Arc<Carries>>) {
+        let now = self.carries.load();
+        if now.as_ref().map(Arc::as_ptr) != known.as_ref().map(Arc::as_ptr) {
+            known.clone_from(&now);
+        }
     }
 
     /// Where it stands.
