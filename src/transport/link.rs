@@ -85,7 +85,7 @@ impl Link {
         Arc::new(Self { state: Mutex::new(state), events, closed: CancellationToken::new() })
     }
 
-    /// Opens a stream to the peer. `stats` count its bytes.
+    /// Opens a stream to the peer. `stats` count its bytes; with `sniff` they also say what it carries.
     ///
     /// # Errors
     /// [`OpenError`], and nothing was opened.
@@ -94,10 +94,11 @@ impl Link {
         stats: Arc<StreamStats>,
         port: u16,
         user: Option<SocketAddr>,
+        sniff: bool,
     ) -> Result<Stream, OpenError> {
         let endpoint = self.with(|state| {
             let number = state.mux.open(stats.key, port, user)?;
-            let endpoint = Arc::new(Endpoint::new(number, Some(stats)));
+            let endpoint = Arc::new(Endpoint::new(number, Some(stats), sniff));
             state.endpoints.insert(number, endpoint.clone());
             Ok(endpoint)
         })?;
@@ -303,7 +304,7 @@ impl State {
             match event {
                 MuxEvent::Opened(open) => {
                     // Here and not later: what follows its OPEN may be its RESET.
-                    let endpoint = Arc::new(Endpoint::new(open.stream, None));
+                    let endpoint = Arc::new(Endpoint::new(open.stream, None, false));
                     self.endpoints.insert(open.stream, endpoint.clone());
                     next.push(Next::Opened(endpoint, open));
                 }
