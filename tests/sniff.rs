@@ -20,7 +20,7 @@ use underpass::{
     config::{ProxyConfig, ProxyFormat, ServerConfig},
     proxy::Proxy,
     server::{Server, Shutdown},
-    telemetry::{Carries, Progress, StreamSnapshot, Telemetry},
+    telemetry::{Carries, EventKind, Progress, StreamSnapshot, Telemetry},
     wire::handshake::Token,
 };
 
@@ -133,7 +133,17 @@ async fn a_connection_that_stays_open_shows_its_current_request_and_progress() {
         let head = read_head(&mut user).await;
         let stream = tunnel.stream("its answer", |stream| stream.progress.is_some()).await;
         assert_eq!(stream.progress.unwrap().begun, whole + head);
+        let mut events = tunnel.telemetry.subscribe();
         drop(user);
+        let carried = soon("the end", async {
+            loop {
+                if let EventKind::StreamEnded { carries, .. } = events.recv().await.unwrap().kind {
+                    return carries;
+                }
+            }
+        });
+        // A stream that was too short for any sample tells it too.
+        assert_eq!(carried.await.unwrap().to_string(), "PUT /upload");
     }
 }
 

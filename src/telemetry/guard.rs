@@ -173,7 +173,8 @@ impl Drop for StreamGuard {
             self.hub.failed.fetch_add(1, Relaxed);
         }
         let (down, up) = (stats.traffic.down(), stats.traffic.up());
-        self.hub.emit(EventKind::StreamEnded { key: stats.key, reason, down, up });
+        let carries = stats.carries();
+        self.hub.emit(EventKind::StreamEnded { key: stats.key, reason, down, up, carries });
     }
 }
 
