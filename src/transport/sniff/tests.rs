@@ -90,7 +90,9 @@ impl Watched {
 fn plays(name: &str, steps: &[(Says, &[u8], &str)], over: bool) {
     let longest = steps.iter().map(|(_, bytes, _)| bytes.len()).max().unwrap();
     let cuts = [Cut::Whole, Cut::Every(1, 1), Cut::Every(1, 7), Cut::Every(5, 7), Cut::Every(20, 7)];
-    for cut in cuts.into_iter().chain((1..longest.min(2000)).map(Cut::At)) {
+    // At every byte; where there are thousands, at some hundred.
+    let places = (1..longest).step_by(1 + longest / 500);
+    for cut in cuts.into_iter().chain(places.map(Cut::At)) {
         let stream = Watched::new();
         for (index, (says, bytes, shows)) in steps.iter().enumerate() {
             stream.say(*says, bytes, cut);
