@@ -45,7 +45,12 @@ pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
 async fn demo(args: &DemoArgs, screen: Log) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let token = Token::random();
-    let config = ServerConfig { listen: LOOPBACK, bind: LOOPBACK.ip(), ..ServerConfig::default() };
+    let config = ServerConfig {
+        listen: LOOPBACK,
+        bind: LOOPBACK.ip(),
+        sniff: !args.screen.no_sniff,
+        ..ServerConfig::default()
+    };
     let telemetry = Telemetry::new();
     let (server, control) = Server::bind(config, token.clone(), telemetry.clone())?;
     let tunnel = server.addr();

@@ -105,7 +105,7 @@ async fn assign(
         let candidates = *size.borrow();
         for _ in 0..=candidates {
             let Some(proxy) = service.pool.pick() else { break };
-            match proxy.link.open(guard.stats().clone(), service.key.port, Some(addr)) {
+            match proxy.link.open(guard.stats().clone(), service.key.port, Some(addr), core.config.sniff) {
                 Ok(stream) => return Ok((proxy, stream)),
                 Err(error) => tracing::debug!("proxy {} takes no stream: {error}", proxy.id),
             }

@@ -202,9 +202,7 @@ impl Stream {
                 return Fill::End;
             }
             turn += bytes.len();
-            if let Some(stats) = self.endpoint.stats() {
-                stats.add_up(bytes.len() as u64);
-            }
+            self.endpoint.note_up(&bytes);
             self.link.with(|state| state.mux.write(self.number(), bytes));
             self.link.flush();
         }
