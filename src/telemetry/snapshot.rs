@@ -60,7 +60,7 @@ pub struct Totals {
     pub streams_failed: u64,
     /// Users now.
     pub users_now: u64,
-    /// Users turned away before they became streams.
+    /// Users turned away: before they became streams, or because no proxy came for them.
     pub users_refused: u64,
     /// Connections on the tunnel port that never became channels.
     pub handshakes_failed: u64,
@@ -211,8 +211,20 @@ impl StreamSnapshot {
             return;
         }
         // Named one by one, so that a field which is added later is not forgotten here.
-        let Self { info: _, key: _, proxy, channel, phase, paused, priority, down, up, carries: _, progress: _, ended } =
-            self;
+        let Self {
+            info: _,
+            key: _,
+            proxy,
+            channel,
+            phase,
+            paused,
+            priority,
+            down,
+            up,
+            carries: _,
+            progress: _,
+            ended,
+        } = self;
         if proxy.is_none() {
             *proxy = stream.proxy.get().cloned();
         }

@@ -139,6 +139,7 @@ impl Link {
 
     /// Closes all channels; every stream ends with an error. What was said last still goes out, if it fits.
     pub fn close(self: &Arc<Self>, reason: &GoneReason) {
+        self.abandon();
         self.flush();
         self.with(|state| {
             let channels: Vec<u16> = state.channels.keys().copied().collect();
