@@ -445,7 +445,14 @@ async fn a_proxy_that_breaks_the_protocol_loses_its_channel_by_name() {
             "OPEN",
             |stream| {
                 let key = "ABC123:9".parse().unwrap();
-                let open = OpenFrame { stream: stream + 1, key, port: 1, priority: Priority::default(), window: 1, user: None };
+                let open = OpenFrame {
+                    stream: stream + 1,
+                    key,
+                    port: 1,
+                    priority: Priority::default(),
+                    window: 1,
+                    user: None,
+                };
                 bytes([Frame::Open(open)])
             },
             "unexpected OPEN frame",
@@ -454,7 +461,11 @@ async fn a_proxy_that_breaks_the_protocol_loses_its_channel_by_name() {
         ("CHALLENGE", |_| bytes([Frame::Challenge { nonce: [0; 32] }]), "unexpected CHALLENGE frame"),
         ("PROOF", |_| bytes([Frame::Proof { mac: [0; 32] }]), "unexpected PROOF frame"),
         ("WELCOME", |_| bytes([Frame::Welcome(welcome())]), "unexpected WELCOME frame"),
-        ("PRIORITY", |stream| bytes([Frame::Priority { stream, priority: Priority::Low }]), "unexpected PRIORITY frame"),
+        (
+            "PRIORITY",
+            |stream| bytes([Frame::Priority { stream, priority: Priority::Low }]),
+            "unexpected PRIORITY frame",
+        ),
         (
             "SYNC",
             |stream| {
@@ -786,10 +797,7 @@ async fn a_proxy_has_so_many_channels() {
     assert_eq!((joined.len(), refused.len()), (63, 37));
     for error in refused {
         let error = error.err().unwrap();
-        assert_eq!(
-            error,
-            HandshakeError::Refused("refused: the proxy has as many channels as it may".into())
-        );
+        assert_eq!(error, HandshakeError::Refused("the proxy has as many channels as it may".into()));
     }
     // They are numbered, each differently.
     let mut numbers: Vec<_> = joined.iter().map(|join| join.as_ref().unwrap().1.channel).collect();
