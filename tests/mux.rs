@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use proptest::prelude::*;
 use underpass::{
-    ids::{StreamKey, UserChannelId},
+    ids::{Priority, StreamKey, UserChannelId},
     mux::{Mux, MuxConfig, MuxEvent, Role},
     wire::{Frame, ResetCode},
 };
@@ -365,6 +365,43 @@ fn small_messages_never_run_out_of_room() {
     assert_eq!(world.ends[1][&1].received, 20_000);
     world.settle();
     world.check();
+}
+
+/// Two downloads that never run dry share a channel by their priorities, also after these were changed under way.
+#[test]
+fn priorities_share_a_channel_by_their_weight() {
+    let mut world = World::with(MuxConfig { window: 1 << 20, ..MuxConfig::default() });
+    world.mux.iter_mut().for_each(|mux| mux.channel_lost(1));
+    world.cables[1] = Cable { cut: true, noticed: [true; 2], ..Cable::default() };
+    world.run(Op::Open);
+    world.run(Op::Open);
+    let mut shares = |priorities: [Priority; 2]| {
+        for (stream, priority) in [1, 2].into_iter().zip(priorities) {
+            world.mux[0].set_priority(stream, priority);
+        }
+        let before = [1, 2].map(|stream| world.ends[0].get(&stream).map_or(0, |end| end.received));
+        for _ in 0..600 {
+            for stream in 0..2 {
+                world.run(Op::Write { side: 1, stream, len: 1 << 20 });
+                world.run(Op::Consume { side: 0, stream, len: 1 << 20 });
+            }
+            // The channel carries one frame of data for each look, and credit the other way.
+            world.run(Op::Transmit { side: 0, channel: 0, frames: 8 });
+            world.run(Op::Deliver { side: 1, channel: 0, frames: 8 });
+            world.run(Op::Transmit { side: 1, channel: 0, frames: 1 });
+            world.run(Op::Deliver { side: 0, channel: 0, frames: 1 });
+        }
+        let [a, b] = [1, 2].map(|stream| world.ends[0][&stream].received - before[stream as usize - 1]);
+        a as f64 / b as f64
+    };
+    for (priorities, wanted) in [
+        ([Priority::High, Priority::Low], 4.0),
+        ([Priority::Normal, Priority::Normal], 1.0),
+        ([Priority::Background, Priority::Urgent], 1.0 / 16.0),
+    ] {
+        let ratio = shares(priorities);
+        assert!((ratio / wanted - 1.0).abs() < 0.1, "{priorities:?} share {ratio:.2}, not {wanted:.2}");
+    }
 }
 
 fn cases() -> u32 {

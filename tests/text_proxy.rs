@@ -12,70 +12,21 @@ use support::{
     process::Process,
     soon,
     target::{self, LOOPBACK},
+    text::{BOTH, Fields, TextChannel},
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{
-        TcpListener,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncBufReadExt, AsyncWriteExt},
+    net::TcpListener,
 };
 use underpass::cli::demo::{Checksum, File, Verifier};
 
-/// How many fields a line has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fields {
-    Three,
-    Four,
+/// What a test of the server's side adds to a channel.
+trait AsServer {
+    async fn open(&mut self, user: &str, stream: u32);
+    async fn download(&mut self, user: &str) -> Vec<u8>;
 }
 
-const BOTH: [Fields; 2] = [Fields::Three, Fields::Four];
-
-/// The server's end of one channel.
-struct Channel {
-    fields: Fields,
-    read: BufReader<OwnedReadHalf>,
-    write: OwnedWriteHalf,
-}
-
-/// A line: whose stream (empty for the channel), which of them, what, and the data.
-#[derive(Debug, PartialEq, Eq)]
-struct Said {
-    user: String,
-    stream: String,
-    action: String,
-    data: Vec<u8>,
-}
-
-impl Channel {
-    async fn send(&mut self, user: &str, stream: u32, action: &str, data: &[u8]) {
-        let data = BASE64.encode(data);
-        let line = match self.fields {
-            Fields::Three => format!("{user}|{action}|{data}\n"),
-            Fields::Four => format!("{user}|{stream}|{action}|{data}\n"),
-        };
-        self.write.write_all(line.as_bytes()).await.unwrap();
-    }
-
-    async fn hear(&mut self) -> Said {
-        let mut line = String::new();
-        assert!(soon("a line", self.read.read_line(&mut line)).await.unwrap() > 0, "the proxy is gone");
-        let mut fields: Vec<_> = line.strip_suffix('\n').unwrap().split('|').map(str::to_owned).collect();
-        if self.fields == Fields::Three {
-            fields.insert(1, "0".into());
-        }
-        let [user, stream, action, data] = fields.try_into().unwrap();
-        Said { user, stream, action, data: BASE64.decode(data).unwrap() }
-    }
-
-    /// The next line, which has to be this one.
-    async fn hear_that(&mut self, user: &str, stream: u32, action: &str, data: &[u8]) {
-        let stream = if self.fields == Fields::Three { 0 } else { stream };
-        let wanted =
-            Said { user: user.into(), stream: stream.to_string(), action: action.into(), data: data.into() };
-        assert_eq!(self.hear().await, wanted);
-    }
-
+impl AsServer for TextChannel {
     /// Opens a stream and waits until it is accepted.
     async fn open(&mut self, user: &str, stream: u32) {
         self.send(user, stream, "STREAM_START", b"").await;
@@ -98,20 +49,18 @@ impl Channel {
 }
 
 /// Starts an example, and accepts its channel; `None` without Python.
-async fn connect(fields: Fields, target: SocketAddr, token: &[&str]) -> Option<(Process, Channel)> {
+async fn connect(fields: Fields, target: SocketAddr, token: &[&str]) -> Option<(Process, TextChannel)> {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let (server, target) = (listener.local_addr().unwrap().to_string(), target.to_string());
     let script = if fields == Fields::Three { "text_proxy_old.py" } else { "text_proxy.py" };
     let arguments = [&[&server[..], "8080", &target], token].concat();
     let process = Process::example(script, &arguments)?;
     let (socket, _) = soon("the proxy connects", listener.accept()).await.unwrap();
-    socket.set_nodelay(true).unwrap();
-    let (read, write) = socket.into_split();
-    Some((process, Channel { fields, read: BufReader::new(read), write }))
+    Some((process, TextChannel::new(socket, fields)))
 }
 
 /// [`connect`], and registers it.
-async fn serving(fields: Fields, target: SocketAddr) -> Option<(Process, Channel)> {
+async fn serving(fields: Fields, target: SocketAddr) -> Option<(Process, TextChannel)> {
     let (mut process, mut channel) = connect(fields, target, &[]).await?;
     channel.hear().await;
     channel.send("", 0, "RESPONSE", b"41234:default").await;
@@ -275,19 +224,84 @@ async fn a_lost_tunnel_resets_the_targets() {
 }
 
 #[tokio::test]
-async fn a_target_that_does_not_read_costs_no_memory() {
+async fn a_target_that_does_not_read_costs_no_memory_and_holds_nobody_up() {
     let target = target::deaf().await;
-    let Some((process, mut channel)) = serving(Fields::Four, target.addr).await else { return };
-    channel.open("U1", 1).await;
-    let chunk = vec![7; 48 * 1024];
-    let flood = async {
-        for _ in 0..2000 {
-            channel.send("U1", 1, "STREAM_DATA", &chunk).await;
+    for fields in BOTH {
+        let Some((process, mut channel)) = serving(fields, target.addr).await else { return };
+        channel.open("ABC123", 1).await;
+        let chunk = vec![7; 48 * 1024];
+        let mut sent = 0;
+        // More than the kernel's buffers of two connections take.
+        let paused = loop {
+            channel.send("ABC123", 1, "STREAM_DATA", &chunk).await;
+            sent += chunk.len();
+            if channel.read.buffer().is_empty() && sent < 64 << 20 {
+                let silence = Duration::from_millis(if sent < 4 << 20 { 0 } else { 5 });
+                if tokio::time::timeout(silence, channel.read.fill_buf()).await.is_err() {
+                    continue;
+                }
+            }
+            break channel.hear().await;
+        };
+        assert_eq!(paused.action, "STREAM_PAUSE");
+        // A server may be a window late.
+        for _ in 0..(1 << 20) / chunk.len() {
+            channel.send("ABC123", 1, "STREAM_DATA", &chunk).await;
         }
-    };
-    // It stops taking them long before the last one: the wait ends with the time, not with the data.
-    assert!(tokio::time::timeout(Duration::from_secs(2), flood).await.is_err());
-    if let Some(resident) = process.resident_kib() {
-        assert!(resident < 48 * 1024, "{resident} KiB");
+        channel.send("", 0, "PING", b"still there?").await;
+        channel.hear_that("", 0, "PONG", b"still there?").await;
+        if let Some(resident) = process.resident_kib() {
+            assert!(resident < 48 * 1024, "{resident} KiB");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_reads_again_resumes_its_user() {
+    let file = File { seed: 3, size: 24 << 20 };
+    let (go, wait) = tokio::sync::watch::channel(false);
+    let target = target::serve_with(move |mut socket| {
+        let mut wait = wait.clone();
+        async move {
+            wait.wait_for(|go| *go).await.unwrap();
+            let mut hash = <sha2::Sha256 as sha2::Digest>::new();
+            let mut buffer = vec![0; 64 * 1024];
+            loop {
+                let n = tokio::io::AsyncReadExt::read(&mut socket, &mut buffer).await?;
+                if n == 0 {
+                    break;
+                }
+                sha2::Digest::update(&mut hash, &buffer[..n]);
+            }
+            socket.write_all(Checksum(sha2::Digest::finalize(hash).into()).to_string().as_bytes()).await
+        }
+    })
+    .await;
+    for fields in BOTH {
+        go.send_replace(false);
+        let Some((_process, mut channel)) = serving(fields, target.addr).await else { return };
+        channel.open("ABC123", 1).await;
+        let mut paused = 0;
+        let mut offset = 0;
+        while offset < file.size {
+            let piece = file.piece(offset);
+            let piece = &piece[..piece.len().min(32 * 1024)];
+            channel.send("ABC123", 1, "STREAM_DATA", piece).await;
+            offset += piece.len() as u64;
+            while let Ok(said) = tokio::time::timeout(Duration::ZERO, channel.read.fill_buf()).await {
+                assert!(!said.unwrap().is_empty());
+                assert_eq!(channel.hear().await.action, "STREAM_PAUSE");
+                paused += 1;
+                go.send_replace(true);
+                channel.hear_that("ABC123", 1, "STREAM_RESUME", b"").await;
+            }
+        }
+        channel.send("ABC123", 1, "STREAM_END", b"").await;
+        let mut said = channel.hear().await;
+        while said.action != "STREAM_DATA" {
+            said = channel.hear().await;
+        }
+        assert_eq!(said.data, file.sha256().to_string().into_bytes());
+        assert!(paused > 0);
     }
 }

@@ -65,13 +65,27 @@ impl Signals {
     }
 }
 
-/// Turns signals into a shutdown: the first asks for a drain, the second for an end.
+/// Turns signals into a shutdown: the first asks for a drain, the second for an end. Never ready: it is the server that
+/// ends then, and more cannot be asked of it.
 pub(super) async fn follow_signals(mut signals: Signals, shutdown: Shutdown) {
     signals.next().await;
     shutdown.drain.cancel();
     signals.next().await;
     shutdown.now.cancel();
     std::future::pending().await
+}
+
+/// Panics where the tests of the cockpit ask for it: in its own thread, or in one beside it. Builds for release know
+/// nothing of this.
+#[cfg(debug_assertions)]
+fn panic_on_demand() -> bool {
+    static ONCE: AtomicBool = AtomicBool::new(false);
+    match std::env::var("UNDERPASS_PANIC").as_deref() {
+        Ok(_) if ONCE.swap(true, Relaxed) => false,
+        Ok("cockpit") => panic!("asked for"),
+        Ok("task") => thread::spawn(|| panic!("asked for")).join().is_err(),
+        _ => false,
+    }
 }
 
 /// The cockpit on its own thread, or none.
@@ -100,7 +114,13 @@ impl Cockpit {
             control,
             labels,
             stop: stop.clone(),
-            on_drain: Some(Box::new(move || drain.cancel())),
+            on_drain: Some(Box::new(move || {
+                #[cfg(debug_assertions)]
+                if panic_on_demand() {
+                    return;
+                }
+                drain.cancel();
+            })),
         };
         let (tell, ended) = oneshot::channel();
         thread::Builder::new()

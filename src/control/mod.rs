@@ -6,7 +6,7 @@ use std::fmt;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ids::{ProxyId, StreamKey, UserChannelId};
+use crate::ids::{Priority, ProxyId, StreamKey, UserChannelId};
 
 /// How many commands may wait. An operator types them; a program that floods them is told [`Refused::Busy`].
 const QUEUE: usize = 64;
@@ -18,6 +18,12 @@ pub enum Command {
     KillStream(StreamKey),
     /// End all streams of one user.
     KillUser(UserChannelId),
+    /// Hold one stream without closing anything: neither side gets more credit until it is resumed.
+    PauseStream(StreamKey),
+    /// Let a held stream go on where it stopped.
+    ResumeStream(StreamKey),
+    /// Give one stream another share of its channel.
+    SetPriority(StreamKey, Priority),
     /// Close all channels of one proxy; its streams end with an error. It may come back.
     KickProxy(ProxyId),
 }
@@ -27,6 +33,9 @@ impl fmt::Display for Command {
         match self {
             Self::KillStream(key) => write!(f, "kill stream {key}"),
             Self::KillUser(user) => write!(f, "kill user {user}"),
+            Self::PauseStream(key) => write!(f, "pause stream {key}"),
+            Self::ResumeStream(key) => write!(f, "resume stream {key}"),
+            Self::SetPriority(key, priority) => write!(f, "give stream {key} priority {priority}"),
             Self::KickProxy(proxy) => write!(f, "kick proxy {proxy}"),
         }
     }

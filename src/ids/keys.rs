@@ -18,6 +18,9 @@ pub enum IdError {
     /// Not `PORT` or `PORT:GROUP`.
     #[error("a service is PORT or PORT:GROUP, like 8080:default")]
     Service,
+    /// Not the name of a priority.
+    #[error("a priority is background, low, normal, high or urgent")]
+    Priority,
     /// Not `P` and a number.
     #[error("a proxy id is P and a number, like P3")]
     Proxy,

@@ -4,7 +4,9 @@
 //! through `FromStr`, so that a screen, a log line and a command can never disagree on how one is written.
 
 mod keys;
+mod priority;
 mod text;
 
 pub use keys::{ChannelId, Group, IdError, ProxyId, ServiceKey, StreamId, StreamKey, UserChannelId};
+pub use priority::Priority;
 pub use text::clean;

@@ -5,7 +5,8 @@ use std::{
 
 use super::{
     error::ProtocolError,
-    limits::{MAX_LAST_WORDS, MAX_MESSAGES, MuxConfig},
+    limits::{MAX_LAST_WORDS, MAX_MESSAGES, MAX_UNANSWERED, MuxConfig},
+    scheduler::Scheduler,
 };
 use crate::wire::Frame;
 
@@ -17,7 +18,7 @@ pub(super) struct Channel {
     /// Streams with something to say beside data. Coalesced: a stream stands here once, whatever it has to say.
     pub(super) control: VecDeque<u32>,
     /// Streams with data, in their turn.
-    pub(super) data: VecDeque<u32>,
+    pub(super) data: Scheduler,
     pub(super) streams: usize,
     /// What ended streams said last, until a ping that went out later comes back. If the channel dies before, they
     /// are said again elsewhere: a RESET that is lost would leave the peer with half a stream for ever.
@@ -30,7 +31,10 @@ pub(super) struct Channel {
 struct Ping {
     next: Instant,
     token: u64,
-    sent_at: Option<Instant>,
+    /// The last one stands in `frames`.
+    waits: bool,
+    /// Those that no answer has come to, oldest first.
+    unanswered: VecDeque<(u64, Instant)>,
     heard: Instant,
     /// The shortest round trip so far: the longer ones waited behind data.
     shortest: Option<Duration>,
@@ -43,12 +47,20 @@ impl Channel {
         Self {
             frames: VecDeque::new(),
             control: VecDeque::new(),
-            data: VecDeque::new(),
+            data: Scheduler::default(),
             streams: 0,
             last_words: VecDeque::new(),
             messages: 0,
             // The first ping goes out at once: it measures the round trip.
-            ping: Ping { next: now, token: 0, sent_at: None, heard: now, shortest: None, answer: None },
+            ping: Ping {
+                next: now,
+                token: 0,
+                waits: false,
+                unanswered: VecDeque::new(),
+                heard: now,
+                shortest: None,
+                answer: None,
+            },
         }
     }
 
@@ -65,6 +77,7 @@ impl Channel {
         let frame = self.frames.pop_front()?;
         match &frame {
             Frame::Message(_) => self.messages -= 1,
+            Frame::Ping { .. } => self.ping.waits = false,
             Frame::Window { .. } | Frame::Reset { .. } | Frame::OpenOk { .. } => {
                 if self.last_words.len() >= MAX_LAST_WORDS {
                     self.last_words.pop_front();
@@ -105,12 +118,11 @@ impl Channel {
         self.ping.answer = Some(token);
     }
 
-    /// The round trip, if this answers the last ping.
+    /// The round trip, if this answers a ping.
     pub(super) fn on_pong(&mut self, token: u64, now: Instant) -> Option<Duration> {
-        if token != self.ping.token {
-            return None;
-        }
-        let sent_at = self.ping.sent_at.take()?;
+        let answered = self.ping.unanswered.iter().position(|(sent, _)| *sent == token)?;
+        // The peer answers only the last of those it finds together.
+        let (_, sent_at) = self.ping.unanswered.drain(..=answered).next_back()?;
         while self.last_words.front().is_some_and(|(before, _)| *before < token) {
             self.last_words.pop_front();
         }
@@ -130,10 +142,16 @@ impl Channel {
         }
         if now >= self.ping.next {
             self.ping.next = now + config.ping_every;
-            // A ping still on its way is not followed by a second: behind much data they would pile up.
-            if self.ping.sent_at.is_none() {
+            // One that has not even gone out is not followed by a second. One that has is: it is a sign of life as
+            // well as a question, and its answer may be held up behind the peer's data for longer than the peer waits
+            // for such a sign.
+            if !self.ping.waits {
+                if self.ping.unanswered.len() >= MAX_UNANSWERED {
+                    self.ping.unanswered.pop_front();
+                }
                 self.ping.token += 1;
-                self.ping.sent_at = Some(now);
+                self.ping.waits = true;
+                self.ping.unanswered.push_back((self.ping.token, now));
                 self.frames.push_back(Frame::Ping { token: self.ping.token });
             }
         }
@@ -142,5 +160,45 @@ impl Channel {
 
     pub(super) fn next_timeout(&self, config: &MuxConfig) -> Instant {
         self.ping.next.min(self.ping.heard + config.dead_after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A peer whose bulk data filled a slow wire held its answer up, got no other ping, and took us for dead.
+    #[test]
+    fn pings_go_on_while_an_answer_is_held_up() {
+        let (config, begin) = (MuxConfig::default(), Instant::now());
+        let mut channel = Channel::new(begin);
+        let mut sent = Vec::new();
+        for second in 0..=30 {
+            let now = begin + second * SECOND;
+            // Its data comes all the time.
+            channel.heard(now);
+            assert!(channel.on_timeout(&config, now));
+            while let Some(frame) = channel.poll_frame() {
+                sent.push((second, frame));
+            }
+        }
+        let expected: Vec<_> = (0..=10).map(|n| (n * 3, Frame::Ping { token: u64::from(n) + 1 })).collect();
+        assert_eq!(sent, expected);
+        assert_eq!(channel.on_pong(4, begin + 31 * SECOND), Some(22 * SECOND));
+        assert_eq!(channel.on_pong(3, begin + 31 * SECOND), None, "answered by the one behind it");
+        assert_eq!(channel.on_pong(11, begin + 31 * SECOND), Some(SECOND));
+    }
+
+    #[test]
+    fn pings_do_not_pile_up_where_nothing_goes_out() {
+        let (config, begin) = (MuxConfig::default(), Instant::now());
+        let mut channel = Channel::new(begin);
+        for second in 0..=300 {
+            channel.heard(begin + second * SECOND);
+            assert!(channel.on_timeout(&config, begin + second * SECOND));
+        }
+        assert_eq!((channel.frames.len(), channel.ping.unanswered.len()), (1, 1));
     }
 }

@@ -12,9 +12,8 @@ pub(super) const SEND_AHEAD: u64 = 4 * CHUNK as u64;
 /// Less room than this is not worth a system call while more is about to come.
 pub(super) const WORTHWHILE: u64 = CHUNK as u64 / 2;
 
-/// What a chunk is charged at least. Someone who sends single bytes would otherwise make us keep a hundred bytes of
-/// bookkeeping for each.
-pub(super) const MIN_CHARGE: u64 = 256;
+/// Chunks that are together at most this long are kept as one.
+pub(super) const JOINED: usize = 1024;
 
 /// How many pieces of one stream may wait for a gap before them. Honest traffic leaves a gap only where channels
 /// overtake each other; a peer that sends single bytes with gaps would make the map grow without it.
@@ -23,13 +22,12 @@ pub(super) const MAX_PIECES_AHEAD: usize = 1024;
 /// How many pieces in order may wait for a slow reader before they are joined into one.
 pub(super) const MAX_PIECES_READY: usize = 2048;
 
-/// After this many pieces the peer is told what was passed on, however small they were: it charges itself
-/// [`MIN_CHARGE`] for each, and would stop for ever at [`SEND_AHEAD`].
-pub(super) const PIECES_TO_TELL: usize = 128;
-
 /// How many last words of ended streams a channel remembers until a ping confirms them. One ping covers three
 /// seconds, in which a very busy channel ends some ten thousand streams.
 pub(super) const MAX_LAST_WORDS: usize = 65_536;
+
+/// How many pings may be unanswered before the oldest is forgotten: a minute and a half of them.
+pub(super) const MAX_UNANSWERED: usize = 32;
 
 /// How many stream numbers may be skipped. Channels overtake each other by as many streams as are opened at once.
 pub(super) const MAX_SKIPPED: usize = 65_536;
@@ -39,6 +37,10 @@ pub(super) const MAX_MESSAGES: usize = 256;
 
 /// How many bytes a text proxy may send on a stream before its STREAM_START.
 pub(super) const MAX_EARLY: usize = 256 * 1024;
+
+/// How many bytes of a text peer may wait for slow readers, all its streams together, before its channel is not read.
+/// Several times what is still under way when a peer has honoured STREAM_PAUSE, which the kernels on the way hold.
+pub(super) const MAX_HELD: u64 = 16 << 20;
 
 /// How many closed streams a text link remembers, to tell late lines from mistaken ones.
 pub(super) const MAX_CLOSED_KEYS: usize = 1024;

@@ -10,17 +10,14 @@ use super::{
     Role,
     channel::Channel,
     error::ProtocolError,
-    limits::{CHUNK, MuxConfig},
+    limits::MuxConfig,
     numbers::UsedNumbers,
     session::{Session, State},
 };
 use crate::{
-    ids::StreamKey,
+    ids::{Priority, StreamKey},
     wire::{Frame, OpenFrame, ResetCode, TunnelMessage},
 };
-
-/// The priority that a stream opens with, in the middle of 0 (background) to 4 (urgent).
-const NORMAL_PRIORITY: u8 = 2;
 
 /// What the mux has to tell its owner.
 #[derive(Debug, PartialEq, Eq)]
@@ -292,8 +289,16 @@ impl Mux {
             Frame::Challenge { .. } => Err(ProtocolError::Unexpected("CHALLENGE")),
             Frame::Proof { .. } => Err(ProtocolError::Unexpected("PROOF")),
             Frame::Welcome(_) => Err(ProtocolError::Unexpected("WELCOME")),
-            // Both belong to features that this side has not offered.
-            Frame::Priority { .. } => Err(ProtocolError::Unexpected("PRIORITY")),
+            Frame::Priority { stream, priority } => {
+                if self.role != Role::Acceptor {
+                    return Err(ProtocolError::Unexpected("PRIORITY"));
+                }
+                self.on_session(stream, "PRIORITY", |session, _| {
+                    session.priority = priority;
+                    Ok(())
+                })
+            }
+            // It belongs to a feature that this side has not offered.
             Frame::Sync { .. } => Err(ProtocolError::Unexpected("SYNC")),
         }
     }
@@ -320,9 +325,9 @@ impl Mux {
         let channel = self.best_channel().ok_or(OpenError::NoChannel)?;
         self.opened += 1;
         let window = self.config.window;
-        let open = OpenFrame { stream: self.opened, key, port, priority: NORMAL_PRIORITY, window, user };
+        let open = OpenFrame { stream: self.opened, key, port, priority: Priority::default(), window, user };
         // The first window may be used before OPEN_OK comes back: a request need not wait a round trip.
-        let mut session = Session::new(State::Asked(open), channel, &self.config, window);
+        let mut session = Session::new(State::Asked(open.clone()), &open, channel, &self.config);
         session.say.open = true;
         self.insert(self.opened, session);
         Ok(self.opened)
@@ -396,6 +401,27 @@ impl Mux {
         }
     }
 
+    /// Holds the stream, or lets it go on: the peer gets no credit beyond what it has, and nothing is taken for it
+    /// here. What was granted may still come, and is kept; what is passed on is still acknowledged.
+    pub fn set_paused(&mut self, stream: u32, paused: bool) {
+        let Some(session) = self.streams.get_mut(&stream) else { return };
+        session.recv.set_paused(paused);
+        session.send.set_paused(paused);
+        session.say.window = true;
+        self.enqueue(stream);
+        self.tell_writable(stream);
+    }
+
+    /// Gives the stream another share of its channel, here and at the peer, from its next turn on.
+    pub fn set_priority(&mut self, stream: u32, priority: Priority) {
+        let Some(session) = self.streams.get_mut(&stream) else { return };
+        if session.priority != priority {
+            session.priority = priority;
+            session.say.priority = self.role == Role::Opener;
+            self.enqueue(stream);
+        }
+    }
+
     /// Says something about the link itself.
     ///
     /// # Errors
@@ -439,28 +465,24 @@ impl Mux {
         self.poll_data(id)
     }
 
-    /// Deficit round robin (Shreedhar and Varghese, 1995): a turn is worth [`CHUNK`] bytes, so that a stream of small
-    /// messages gets as many bytes as one of large ones.
     fn poll_data(&mut self, id: u16) -> Option<Frame> {
         let channel = self.channels.get_mut(&id)?;
-        while let Some(stream) = channel.data.pop_front() {
-            let Some(session) = self.streams.get_mut(&stream) else { continue };
-            if session.deficit == 0 {
-                session.deficit = CHUNK;
-            }
-            let Some(piece) = session.send.take() else {
-                session.in_data = false;
-                session.deficit = 0;
+        while let Some(turn) = channel.data.next() {
+            let stream = turn.stream;
+            let session = self.streams.get_mut(&stream);
+            let Some((session, piece)) = session.and_then(|s| s.send.take().map(|piece| (s, piece))) else {
+                // It ended, or its bytes were acknowledged on another channel before they went out here.
+                channel.data.sent(turn, 0, false);
+                if let Some(session) = self.streams.get_mut(&stream) {
+                    session.in_data = false;
+                }
                 continue;
             };
-            session.deficit = session.deficit.saturating_sub(piece.payload.len());
-            if !session.send.has_output() {
-                session.in_data = false;
-                session.deficit = 0;
-            } else if session.deficit == 0 {
-                channel.data.push_back(stream);
-            } else {
-                channel.data.push_front(stream);
+            session.in_data = session.send.has_output();
+            let stays = turn.is_of(session.priority);
+            channel.data.sent(turn, piece.payload.len(), session.in_data && stays);
+            if session.in_data && !stays {
+                channel.data.push(stream, session.priority, session.user);
             }
             self.tell_writable(stream);
             return Some(Frame::Data {
@@ -494,7 +516,7 @@ impl Mux {
             self.push_frame(channel, Frame::Reset { stream, code: ResetCode::Limit, final_size: 0 });
             return Ok(());
         }
-        let session = Session::new(State::Offered, channel, &self.config, open.window);
+        let session = Session::new(State::Offered, &open, channel, &self.config);
         self.insert(stream, session);
         self.events.push_back(MuxEvent::Opened(open));
         Ok(())
@@ -585,13 +607,12 @@ impl Mux {
 
 /// Puts a stream into its channel's queues, once.
 fn enqueue(channel: &mut Channel, session: &mut Session, stream: u32) {
-    let say = session.say;
-    if (say.open || say.open_ok || say.window) && !session.in_control {
+    if session.say.anything() && !session.in_control {
         session.in_control = true;
         channel.control.push_back(stream);
     }
     if session.send.has_output() && !session.in_data {
         session.in_data = true;
-        channel.data.push_back(stream);
+        channel.data.push(stream, session.priority, session.user);
     }
 }

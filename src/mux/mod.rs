@@ -10,6 +10,7 @@ mod limits;
 mod link;
 mod numbers;
 mod recv;
+mod scheduler;
 mod send;
 mod session;
 mod text;

@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
     error::ProtocolError,
-    limits::{MAX_PIECES_AHEAD, MAX_PIECES_READY, PIECES_TO_TELL},
+    limits::{MAX_PIECES_AHEAD, MAX_PIECES_READY},
 };
 
 /// The receiving half of a stream: puts pieces in order again, and gives credit for what was passed on.
@@ -24,10 +24,10 @@ pub(super) struct RecvBuffer {
     /// What the peer was told last.
     limit: u64,
     window: u32,
-    /// How many pieces came since the peer was told last.
-    pieces: usize,
     /// Whether the limit is enforced: a text peer knows none.
     enforced: bool,
+    /// The operator holds the stream: the limit stays where it is.
+    paused: bool,
     final_size: Option<u64>,
     end: End,
 }
@@ -50,8 +50,8 @@ impl RecvBuffer {
             consumed: 0,
             limit: window.into(),
             window,
-            pieces: 0,
             enforced,
+            paused: false,
             final_size: None,
             end: End::Open,
         }
@@ -80,7 +80,6 @@ impl RecvBuffer {
             }
             _ => {}
         }
-        self.pieces += 1;
         let before = (self.next, self.end);
         if offset > self.next {
             self.keep_ahead(offset, payload)?;
@@ -164,9 +163,14 @@ impl RecvBuffer {
     pub(super) fn resize(&mut self, wanted: u32, bounds: (u32, u32), room: u64) -> i64 {
         let before = self.window;
         let most = before.saturating_add(u32::try_from(room).unwrap_or(u32::MAX));
-        // What the peer was granted stays granted: the limit does not fall, it only rises later.
-        self.window = wanted.clamp(bounds.0, bounds.1).min(most);
+        // What the peer was granted stays granted: the limit does not fall, it only rises later. The lower bound is the
+        // operator's word, and goes before the upper one.
+        self.window = wanted.min(bounds.1).max(bounds.0).min(most);
         i64::from(self.window) - i64::from(before)
+    }
+
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
     }
 
     pub(super) fn window(&self) -> u32 {
@@ -174,18 +178,21 @@ impl RecvBuffer {
     }
 
     /// Whether enough was passed on since the last WINDOW to say so: a quarter of the window, at most 128 KiB, so
-    /// that the sender's buffers come back while they are still in its cache. Many small pieces make it due as well:
-    /// the sender pays more for keeping them than their bytes.
+    /// that the sender's buffers come back while they are still in its cache.
     pub(super) fn update_due(&self) -> bool {
         let progress = (self.consumed + u64::from(self.window)).saturating_sub(self.limit);
-        progress >= u64::from((self.window / 4).clamp(1, 128 * 1024)) || self.pieces >= PIECES_TO_TELL
+        progress >= u64::from((self.window / 4).clamp(1, 128 * 1024))
     }
 
     /// What a WINDOW frame says now: all that was consumed (the end counts as one more byte), and the window.
     pub(super) fn advertise(&mut self) -> (u64, u32) {
+        let end = u64::from(self.end == End::Consumed);
+        if self.paused {
+            let left = self.limit.saturating_sub(self.consumed);
+            return (self.consumed + end, u32::try_from(left).unwrap_or(u32::MAX));
+        }
         self.limit = self.limit.max(self.consumed + u64::from(self.window));
-        self.pieces = 0;
-        (self.consumed + u64::from(self.end == End::Consumed), self.window)
+        (self.consumed + end, self.window)
     }
 }
 
@@ -224,6 +231,14 @@ mod tests {
         let mut recv = RecvBuffer::new(1 << 20, true);
         let flood = (0..).map(|n| recv.insert(1 + 2 * n, Bytes::from_static(b"x"), false));
         assert_eq!(flood.take_while(Result::is_ok).count(), MAX_PIECES_AHEAD);
+    }
+
+    /// `--window 65536` is more than windows grow to by themselves, and the bounds crossed.
+    #[test]
+    fn a_first_window_beyond_the_largest_stays_as_it_is() {
+        let mut recv = RecvBuffer::new(64 << 20, true);
+        assert_eq!(recv.resize(128 << 20, (64 << 20, 16 << 20), 1 << 30), 0);
+        assert_eq!(recv.resize(32 << 20, (64 << 20, 16 << 20), 1 << 30), 0);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{
     error::ProtocolError,
-    limits::{CHUNK, MIN_CHARGE, SEND_AHEAD, WORTHWHILE},
+    limits::{CHUNK, JOINED, SEND_AHEAD, WORTHWHILE},
 };
 
 /// The sending half of a stream: bytes that were written here and are not yet known to have left the receiver.
@@ -27,8 +27,7 @@ pub(super) struct SendBuffer {
     high: u64,
     written: u64,
     limit: u64,
-    /// Bookkeeping beyond the bytes themselves, for chunks smaller than [`MIN_CHARGE`].
-    surcharge: u64,
+    paused: bool,
     end: End,
 }
 
@@ -58,17 +57,17 @@ impl SendBuffer {
             high: 0,
             written: 0,
             limit,
-            surcharge: 0,
+            paused: false,
             end: End::Open,
         }
     }
 
     /// How many bytes may be written now: bounded by the peer's credit, and by how far ahead of the channel it helps.
     pub(super) fn writable(&self) -> usize {
-        if self.end != End::Open {
+        if self.end != End::Open || self.paused {
             return 0;
         }
-        let ahead = self.written - self.sent + self.surcharge;
+        let ahead = self.written - self.sent;
         let room = (self.limit - self.written.min(self.limit)).min(SEND_AHEAD.saturating_sub(ahead));
         // Little room, and more to come by itself: to wait for it saves system calls (silly windows, RFC 1122).
         let worthwhile = WORTHWHILE.min((self.limit - self.acked) / 2);
@@ -86,9 +85,23 @@ impl SendBuffer {
             return;
         }
         let len = bytes.len() as u64;
-        self.surcharge += MIN_CHARGE.saturating_sub(len);
-        self.chunks.push_back((self.written, bytes));
+        match self.chunks.back_mut() {
+            // Someone who types, or who means harm, writes single bytes; each would be kept with fifty bytes of
+            // bookkeeping. Charging for that until they are acknowledged was tried first: acknowledgements are due
+            // after so many bytes, so that after a thousand keys both sides waited for each other.
+            Some((_, last)) if last.len() + bytes.len() <= JOINED => {
+                let mut joined = BytesMut::with_capacity(last.len() + bytes.len());
+                joined.extend_from_slice(last);
+                joined.extend_from_slice(&bytes);
+                *last = joined.freeze();
+            }
+            _ => self.chunks.push_back((self.written, bytes)),
+        }
         self.written += len;
+    }
+
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
     }
 
     pub(super) fn finish(&mut self) {
@@ -155,8 +168,7 @@ impl SendBuffer {
             self.acked = bytes;
             self.sent = self.sent.max(bytes);
             while self.chunks.front().is_some_and(|(start, chunk)| start + chunk.len() as u64 <= bytes) {
-                let released = self.chunks.pop_front().map_or(0, |(_, chunk)| chunk.len() as u64);
-                self.surcharge -= MIN_CHARGE.saturating_sub(released);
+                self.chunks.pop_front();
                 self.cursor = self.cursor.saturating_sub(1);
             }
         }
@@ -189,9 +201,9 @@ mod tests {
     fn what_is_not_acknowledged_goes_out_again() {
         let mut send = SendBuffer::new(100);
         send.write(Bytes::from_static(b"abc"));
+        assert_eq!(send.take().unwrap().payload, "abc");
         send.write(Bytes::from_static(b"def"));
         send.finish();
-        assert_eq!(send.take().unwrap().payload, "abc");
         let last = send.take().unwrap();
         assert_eq!((last.offset, last.fin), (3, true));
         assert!(send.take().is_none());
@@ -214,13 +226,20 @@ mod tests {
     }
 
     #[test]
-    fn single_bytes_are_charged_for_their_bookkeeping() {
+    fn single_bytes_are_kept_together_and_sent_one_by_one() {
         let mut send = SendBuffer::new(1 << 20);
-        let mut written = 0;
-        while send.writable() > 0 {
-            send.write(Bytes::from_static(b"x"));
-            written += 1;
+        let text: Vec<u8> = (0..10_000u32).map(|n| n as u8).collect();
+        for (at, byte) in text.iter().enumerate() {
+            assert!(send.writable() > 0, "no room for byte {at}, though none waits");
+            send.write(Bytes::copy_from_slice(&[*byte]));
+            let piece = send.take().unwrap();
+            assert_eq!((piece.offset, &piece.payload[..]), (at as u64, &[*byte][..]));
         }
-        assert!(written <= SEND_AHEAD / MIN_CHARGE, "{written}");
+        assert!(send.chunks.len() <= 2 * text.len() / JOINED + 1, "{}", send.chunks.len());
+        send.acknowledge(3333, 1 << 20).unwrap();
+        send.rewind();
+        let again: Vec<u8> =
+            std::iter::from_fn(|| send.take()).flat_map(|piece| piece.payload.to_vec()).collect();
+        assert_eq!(again, text[3333..]);
     }
 }

@@ -1,5 +1,8 @@
 use super::{Role, limits::MuxConfig, recv::RecvBuffer, send::SendBuffer, tune::Tuner};
-use crate::wire::{Frame, OpenFrame};
+use crate::{
+    ids::{Priority, UserChannelId},
+    wire::{Frame, OpenFrame},
+};
 
 /// One open stream.
 ///
@@ -11,6 +14,9 @@ use crate::wire::{Frame, OpenFrame};
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) state: State,
+    /// Whose it is: users share alike.
+    pub(super) user: UserChannelId,
+    pub(super) priority: Priority,
     /// The channel that its frames go out on.
     pub(super) channel: u16,
     pub(super) send: SendBuffer,
@@ -21,8 +27,6 @@ pub(super) struct Session {
     /// Whether it stands in its channel's control queue, and in the data queue.
     pub(super) in_control: bool,
     pub(super) in_data: bool,
-    /// What it may still send in this turn of the round, in bytes.
-    pub(super) deficit: usize,
     /// Whether the reader was told that there is something, and has not looked yet.
     pub(super) told_readable: bool,
     /// Whether the writer found no room, and wants to be told.
@@ -45,20 +49,28 @@ pub(super) struct Say {
     pub(super) open: bool,
     pub(super) open_ok: bool,
     pub(super) window: bool,
+    pub(super) priority: bool,
+}
+
+impl Say {
+    pub(super) fn anything(self) -> bool {
+        self.open || self.open_ok || self.window || self.priority
+    }
 }
 
 impl Session {
-    pub(super) fn new(state: State, channel: u16, config: &MuxConfig, send_limit: u32) -> Self {
+    pub(super) fn new(state: State, open: &OpenFrame, channel: u16, config: &MuxConfig) -> Self {
         Self {
             state,
+            user: open.key.user,
+            priority: open.priority,
             channel,
-            send: SendBuffer::new(send_limit.into()),
+            send: SendBuffer::new(open.window.into()),
             recv: RecvBuffer::new(config.window, config.peer_has_credit),
             tuner: Tuner::default(),
             say: Say::default(),
             in_control: false,
             in_data: false,
-            deficit: 0,
             told_readable: false,
             wants_room: false,
         }
@@ -83,6 +95,9 @@ impl Session {
             let (consumed, window) = self.recv.advertise();
             return Some(Frame::Window { stream, consumed, window });
         }
+        if std::mem::take(&mut self.say.priority) {
+            return Some(Frame::Priority { stream, priority: self.priority });
+        }
         None
     }
 
@@ -95,6 +110,7 @@ impl Session {
             _ => {}
         }
         self.say.window = true;
+        self.say.priority = role == Role::Opener;
         self.in_control = false;
         self.in_data = false;
     }

@@ -4,10 +4,10 @@ use bytes::Bytes;
 
 use super::{
     Role,
-    limits::{MAX_CLOSED_KEYS, MAX_EARLY},
+    limits::{MAX_CLOSED_KEYS, MAX_EARLY, MAX_HELD},
 };
 use crate::{
-    ids::{StreamKey, UserChannelId},
+    ids::{Priority, StreamKey, UserChannelId},
     wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage, text},
 };
 
@@ -43,21 +43,29 @@ pub struct TextPeer {
     keys: HashMap<StreamKey, u32>,
     streams: HashMap<u32, TextStream>,
     last: u32,
-    /// Streams that have more waiting than their window.
-    full: HashSet<u32>,
+    /// Bytes that wait for slow readers, all streams together.
+    held: u64,
     closed: ClosedKeys,
     ping: u64,
 }
 
 #[derive(Debug)]
 struct TextStream {
+    /// What the peer calls it.
     key: StreamKey,
+    /// What everybody else calls it: another name, if the peer knows no stream ids.
+    name: StreamKey,
     /// Whether the peer's START was seen; what comes before waits in `early`.
     started: bool,
     early: VecDeque<Bytes>,
     received: u64,
     end_received: bool,
+    /// How much of what was received has left this process.
+    passed_on: u64,
+    /// What the last WINDOW said, where the end counts as one more byte.
     consumed: u64,
+    /// We gave it up; the peer is yet to be told.
+    given_up: bool,
     sent: u64,
     end_sent: bool,
     /// Whether we asked the peer to pause, and whether it asked us.
@@ -66,14 +74,17 @@ struct TextStream {
 }
 
 impl TextStream {
-    fn new(key: StreamKey, started: bool) -> Self {
+    fn new(key: StreamKey, name: StreamKey, started: bool) -> Self {
         Self {
             key,
+            name,
             started,
             early: VecDeque::new(),
             received: 0,
             end_received: false,
+            passed_on: 0,
             consumed: 0,
+            given_up: false,
             sent: 0,
             end_sent: false,
             asked_to_pause: false,
@@ -82,7 +93,7 @@ impl TextStream {
     }
 
     fn waiting(&self) -> u64 {
-        self.received - self.consumed.min(self.received)
+        if self.given_up { 0 } else { self.received - self.passed_on }
     }
 
     fn is_over(&self) -> bool {
@@ -120,7 +131,7 @@ impl TextPeer {
             keys: HashMap::new(),
             streams: HashMap::new(),
             last: 0,
-            full: HashSet::new(),
+            held: 0,
             closed: ClosedKeys::default(),
             ping: 0,
         }
@@ -129,7 +140,26 @@ impl TextPeer {
     /// Whether so much waits for a slow reader that the peer's channel must not be read for now. It holds up the
     /// peer's other streams too, which is why a peer does well to honour `STREAM_PAUSE`.
     pub fn must_stop_reading(&self) -> bool {
-        !self.full.is_empty()
+        self.held >= MAX_HELD
+    }
+
+    /// Bytes that the peer sent have left this process. Told at once and not with the WINDOW that says so: that waits
+    /// for its turn to be written, and a peer that writes before it reads might wait for us to read.
+    pub fn passed_on(&mut self, stream: u32, bytes: u64) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        self.held -= state.waiting();
+        state.passed_on += bytes;
+        debug_assert!(state.passed_on <= state.received, "passed on what never came");
+        self.held += state.waiting();
+    }
+
+    /// Nobody waits for what the peer sends on this stream any more. Told at once, like [`passed_on`](Self::passed_on).
+    pub fn given_up(&mut self, stream: u32) {
+        if let Some(state) = self.streams.get_mut(&stream) {
+            self.held -= state.waiting();
+            state.given_up = true;
+            state.early.clear();
+        }
     }
 
     /// A line came in.
@@ -152,11 +182,12 @@ impl TextPeer {
                 self.end(stream, out);
             }
             TunnelAction::StreamReset | TunnelAction::Error | TunnelAction::Exit => {
-                let code = match (self.role, self.forget(stream)) {
+                let likely = match (self.role, self.forget(stream)) {
                     (Role::Acceptor, _) => ResetCode::UserGone,
                     (Role::Opener, Some(state)) if !state.started => ResetCode::TargetRefused,
                     (Role::Opener, _) => ResetCode::TargetGone,
                 };
+                let code = ResetCode::from_reason(&message.data).unwrap_or(likely);
                 out.push(FromText::Frame(Frame::Reset { stream, code, final_size: 0 }));
             }
             TunnelAction::StreamPause => self.pause(stream, true, out),
@@ -188,12 +219,12 @@ impl TextPeer {
                 self.last += 1;
                 let stream = self.last;
                 self.keys.insert(key, stream);
-                self.streams.insert(stream, TextStream::new(key, true));
+                self.streams.insert(stream, TextStream::new(key, key, true));
                 out.push(FromText::Frame(Frame::Open(OpenFrame {
                     stream,
                     key,
                     port: 0,
-                    priority: 0,
+                    priority: Priority::default(),
                     window: self.window,
                     user: None,
                 })));
@@ -211,17 +242,17 @@ impl TextPeer {
                 if !self.closed.keys.contains(&key) =>
             {
                 // Said once: what follows for this key is under way already.
-                self.no_session(key, out);
+                self.no_session(key, key, out);
             }
             _ => {}
         }
     }
 
-    fn no_session(&mut self, key: StreamKey, out: &mut Vec<FromText>) {
+    fn no_session(&mut self, key: StreamKey, name: StreamKey, out: &mut Vec<FromText>) {
         self.closed.insert(key);
         let reason = format!("no session for stream {key}");
         out.push(FromText::Reply(TunnelMessage::stream(key, TunnelAction::Error, reason)));
-        out.push(FromText::NoSession(key));
+        out.push(FromText::NoSession(name));
     }
 
     fn start(&mut self, stream: u32, out: &mut Vec<FromText>) {
@@ -236,14 +267,14 @@ impl TextPeer {
     }
 
     fn data(&mut self, stream: u32, payload: Bytes, out: &mut Vec<FromText>) {
-        let Some(state) = self.streams.get_mut(&stream) else { return };
+        let Some(state) = self.streams.get_mut(&stream).filter(|state| !state.given_up) else { return };
         if !state.started {
             state.early.push_back(payload);
             let held: usize = state.early.iter().map(|piece| piece.len().max(256)).sum();
             if held > MAX_EARLY {
-                let key = state.key;
+                let (key, name) = (state.key, state.name);
                 self.forget(stream);
-                self.no_session(key, out);
+                self.no_session(key, name, out);
                 let code = ResetCode::Protocol;
                 out.push(FromText::Frame(Frame::Reset { stream, code, final_size: 0 }));
             }
@@ -251,6 +282,7 @@ impl TextPeer {
         }
         let offset = state.received;
         state.received += payload.len() as u64;
+        self.held += payload.len() as u64;
         out.push(FromText::Frame(Frame::Data { stream, offset, fin: false, payload }));
         if state.waiting() >= u64::from(self.window / 2) && !state.asked_to_pause {
             state.asked_to_pause = true;
@@ -259,9 +291,6 @@ impl TextPeer {
                 TunnelAction::StreamPause,
                 Bytes::new(),
             )));
-        }
-        if state.waiting() >= self.window.into() {
-            self.full.insert(stream);
         }
     }
 
@@ -284,7 +313,7 @@ impl TextPeer {
     fn forget(&mut self, stream: u32) -> Option<TextStream> {
         let state = self.streams.remove(&stream)?;
         self.keys.remove(&state.key);
-        self.full.remove(&stream);
+        self.held -= state.waiting();
         self.closed.insert(state.key);
         Some(state)
     }
@@ -296,7 +325,7 @@ impl TextPeer {
             Frame::Open(open) => {
                 let key = self.wire_key(open.key);
                 self.keys.insert(key, open.stream);
-                self.streams.insert(open.stream, TextStream::new(key, false));
+                self.streams.insert(open.stream, TextStream::new(key, open.key, false));
                 out.push(TunnelMessage::stream(key, TunnelAction::StreamStart, Bytes::new()));
                 None
             }
@@ -320,13 +349,19 @@ impl TextPeer {
                 self.forget_if_over(stream);
                 Some(Frame::Window { stream, consumed, window })
             }
-            Frame::Window { stream, consumed, .. } => {
+            Frame::Window { stream, consumed, window } => {
                 let state = self.streams.get_mut(&stream)?;
                 state.consumed = consumed;
-                if state.waiting() < self.window.into() {
-                    self.full.remove(&stream);
+                // Less than the whole window is what a held stream is left with.
+                let held = window < self.window;
+                if held && !std::mem::replace(&mut state.asked_to_pause, true) {
+                    let pause = TunnelMessage::stream(state.key, TunnelAction::StreamPause, Bytes::new());
+                    out.push(pause);
+                    return None;
                 }
-                if state.waiting() <= u64::from(self.window / 4) && std::mem::take(&mut state.asked_to_pause)
+                if !held
+                    && state.waiting() <= u64::from(self.window / 4)
+                    && std::mem::take(&mut state.asked_to_pause)
                 {
                     out.push(TunnelMessage::stream(state.key, TunnelAction::StreamResume, Bytes::new()));
                 }
@@ -390,7 +425,8 @@ mod tests {
 
     fn open(peer: &mut TextPeer, stream: u32, key: StreamKey) -> Vec<TunnelMessage> {
         let mut out = Vec::new();
-        let open = OpenFrame { stream, key, port: 80, priority: 2, window: WINDOW, user: None };
+        let open =
+            OpenFrame { stream, key, port: 80, priority: Priority::default(), window: WINDOW, user: None };
         peer.outbound(Frame::Open(open), &mut out);
         out
     }
@@ -433,6 +469,20 @@ mod tests {
         assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, b"more"), [], "said once");
     }
 
+    /// A proxy that was stopped looked like a target that had failed.
+    #[test]
+    fn the_reason_of_a_reset_is_understood() {
+        for (reason, code) in [
+            (ResetCode::Shutdown.to_string(), ResetCode::Shutdown),
+            (ResetCode::TargetTimeout.to_string(), ResetCode::TargetTimeout),
+            ("ConnectionRefusedError(111)".to_owned(), ResetCode::TargetRefused),
+        ] {
+            let (mut peer, key) = server();
+            let out = inbound(&mut peer, key, TunnelAction::StreamReset, reason.as_bytes());
+            assert_eq!(out, [FromText::Frame(Frame::Reset { stream: 1, code, final_size: 0 })]);
+        }
+    }
+
     #[test]
     fn a_slow_reader_pauses_its_stream_and_then_the_channel() {
         let (mut peer, key) = server();
@@ -442,11 +492,25 @@ mod tests {
         let pause = TunnelMessage::stream(key, TunnelAction::StreamPause, "");
         assert_eq!(out[1], FromText::Reply(pause));
         assert!(!peer.must_stop_reading());
-        inbound(&mut peer, key, TunnelAction::StreamData, &half);
+        inbound(&mut peer, key, TunnelAction::StreamData, &vec![0; MAX_HELD as usize - half.len()]);
         assert!(peer.must_stop_reading());
+        peer.passed_on(1, MAX_HELD - 1);
+        assert!(!peer.must_stop_reading());
         let mut out = Vec::new();
-        peer.outbound(Frame::Window { stream: 1, consumed: WINDOW.into(), window: WINDOW }, &mut out);
+        peer.outbound(Frame::Window { stream: 1, consumed: MAX_HELD - 1, window: WINDOW }, &mut out);
         assert_eq!(out, [TunnelMessage::stream(key, TunnelAction::StreamResume, "")]);
+    }
+
+    #[test]
+    fn a_stream_that_was_given_up_holds_nothing_up() {
+        let (mut peer, key) = server();
+        inbound(&mut peer, key, TunnelAction::StreamStart, b"");
+        let much = vec![0; MAX_HELD as usize];
+        inbound(&mut peer, key, TunnelAction::StreamData, &much);
+        assert!(peer.must_stop_reading());
+        peer.given_up(1);
+        assert!(!peer.must_stop_reading());
+        assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, &much), []);
         assert!(!peer.must_stop_reading());
     }
 
@@ -470,6 +534,7 @@ mod tests {
         let mut out = Vec::new();
         let end = Frame::Data { stream: 1, offset: 0, fin: true, payload: Bytes::new() };
         assert!(peer.outbound(end, &mut out).is_some());
+        peer.passed_on(1, 2);
         peer.outbound(Frame::Window { stream: 1, consumed: 3, window: WINDOW }, &mut out);
         assert!(peer.streams.is_empty() && peer.keys.is_empty());
     }

@@ -64,6 +64,8 @@ impl<'a> Session<'a> {
             ProxyFormat::Text => self.open_text(request, events).await?,
         };
         let given = tokio::select! {
+            // A server that refuses says why and closes at once: what it said counts, not that it closed.
+            biased;
             answer = timeout(PATIENCE, answered) => answer.map_err(|_| SessionError::Timeout),
             () = link.closed() => Err(SessionError::Lost),
         };
@@ -103,8 +105,10 @@ impl<'a> Session<'a> {
                 (link.clone(), self.tasks.clone(), first.take(), dialler.clone());
             self.tasks.spawn(format!("channel {number}"), async move {
                 tokio::select! {
-                    () = dialler.keep_channel(&link, first, join) => {}
+                    // First: else a channel might be made anew while the proxy ends.
+                    biased;
                     () = tasks.stopped() => link.go_away(ResetCode::Shutdown),
+                    () = dialler.keep_channel(&link, first, join) => {}
                 }
             });
         }

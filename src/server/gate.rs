@@ -236,7 +236,8 @@ async fn refuse_text(
 ) -> Result<Admitted, GreetingError> {
     let mut line = BytesMut::new();
     text::encode_line(&text_error(reason), fields, &mut line);
-    greeting.send_bytes(line.freeze()).await?;
+    // The registration usually follows the token without a pause.
+    greeting.send_last(line.freeze()).await?;
     Err(HandshakeError::Refused(reason.to_owned()).into())
 }
 
@@ -252,8 +253,7 @@ async fn drive(core: &Arc<Core>, admitted: Admitted, addr: SocketAddr) {
     proxy.channel_up(guard.stats());
     let drive = Drive { id: channel.index, socket, read_ahead, text, stats: Some(guard.stats().clone()) };
     let reason = proxy.link.drive(drive).await;
-    proxy.channel_gone(channel.index, &reason);
-    guard.set_reason(reason);
+    guard.set_reason(proxy.channel_gone(channel.index, reason));
 }
 
 impl Core {

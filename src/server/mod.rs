@@ -14,6 +14,7 @@ mod gate;
 mod proxy;
 mod serve;
 mod service;
+mod switch;
 mod users;
 
 use std::{
@@ -43,6 +44,7 @@ use crate::{
 use gate::Gate;
 use proxy::Proxy;
 use service::Service;
+use switch::Switch;
 use users::Users;
 
 /// How long what was cut off may take to clean up before the server ends without it.
@@ -52,7 +54,7 @@ const CLEAN_UP: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The tunnel port could not be opened.
-    #[error("cannot listen for proxies on {addr}: {source}")]
+    #[error("cannot listen for proxies on {addr}; --listen names another place")]
     Listen {
         /// Where.
         addr: SocketAddr,
@@ -93,7 +95,7 @@ pub(in crate::server) struct Core {
     services: Mutex<HashMap<u16, Arc<Service>>>,
     proxies: DashMap<ProxyId, Arc<Proxy>>,
     links: DashMap<[u8; 16], Arc<Proxy>>,
-    streams: DashMap<StreamKey, CancellationToken>,
+    streams: DashMap<StreamKey, Arc<Switch>>,
     next_proxy: AtomicU32,
     /// Cancelled when nothing new is taken any more.
     accepting: CancellationToken,

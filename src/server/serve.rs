@@ -3,7 +3,7 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::{io::Interest, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Core, proxy::Proxy, service::Service};
+use super::{Core, proxy::Proxy, service::Service, switch::Switch};
 use crate::{
     ids::StreamKey,
     telemetry::{EndReason, EventKind, StreamGuard},
@@ -23,22 +23,22 @@ pub(super) async fn serve(core: &Arc<Core>, service: &Arc<Service>, socket: TcpS
         return core.refuse(service, addr, "too many users");
     };
     let stream = core.telemetry.stream_opened(lease.key, addr, lease.guard().stats());
-    let listed = Listed::new(core, lease.key, lease.cancel().child_token());
-    let reason = carry(core, service, socket, addr, &stream, &listed.cancel).await;
+    let switch = Arc::new(Switch::new(lease.cancel().child_token(), stream.stats().clone()));
+    let _listed = Listed::new(core, lease.key, &switch);
+    let reason = carry(core, service, socket, addr, &stream, &switch).await;
     stream.end(reason);
 }
 
-/// Where the operator finds a stream.
+/// Keeps a connection where the operator finds it.
 struct Listed<'a> {
     core: &'a Core,
     key: StreamKey,
-    cancel: CancellationToken,
 }
 
 impl<'a> Listed<'a> {
-    fn new(core: &'a Core, key: StreamKey, cancel: CancellationToken) -> Self {
-        core.streams.insert(key, cancel.clone());
-        Self { core, key, cancel }
+    fn new(core: &'a Core, key: StreamKey, switch: &Arc<Switch>) -> Self {
+        core.streams.insert(key, switch.clone());
+        Self { core, key }
     }
 }
 
@@ -54,8 +54,9 @@ async fn carry(
     socket: TcpStream,
     addr: SocketAddr,
     guard: &StreamGuard,
-    cancel: &CancellationToken,
+    switch: &Switch,
 ) -> EndReason {
+    let cancel = switch.cancel();
     let (proxy, stream) = match assign(core, service, &socket, addr, guard, cancel).await {
         Ok(assigned) => assigned,
         Err(reason) => {
@@ -69,6 +70,7 @@ async fn carry(
     if let Some(channel) = proxy.channel_stats(&stream) {
         guard.assigned(&proxy.stats, &channel);
     }
+    switch.connect(stream.steering());
     match stream.carry(socket, [ResetCode::UserGone, ResetCode::Killed], cancel).await {
         Ended::Finished => EndReason::Finished,
         Ended::SocketFailed(_) => EndReason::UserReset,

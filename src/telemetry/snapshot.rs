@@ -9,7 +9,7 @@ use super::{
     Carries, ChannelStats, EndReason, Format, Progress, ProxyStats, ServiceStats, StreamPhase, StreamStats,
     UserStats,
 };
-use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
+use crate::ids::{ChannelId, Priority, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
 /// Everything there is at one moment, as plain numbers: for whoever joins late, lags, or draws ten times a second.
 #[derive(Debug, Clone)]
@@ -28,6 +28,21 @@ pub struct Snapshot {
     pub users: Vec<UserSnapshot>,
     /// The streams, in no order.
     pub streams: Vec<StreamSnapshot>,
+}
+
+impl Snapshot {
+    /// One with nothing in it, to be filled.
+    pub fn empty() -> Self {
+        Self {
+            at: Instant::now(),
+            uptime: Duration::ZERO,
+            totals: Totals::default(),
+            services: Vec::new(),
+            proxies: Vec::new(),
+            users: Vec::new(),
+            streams: Vec::new(),
+        }
+    }
 }
 
 /// Sums over everything since the start.
@@ -142,6 +157,10 @@ pub struct StreamSnapshot {
     pub channel: Option<ChannelId>,
     /// Where it stands.
     pub phase: StreamPhase,
+    /// Whether the operator holds it.
+    pub paused: bool,
+    /// Its share of a crowded channel.
+    pub priority: Priority,
     /// Bytes to the user.
     pub down: u64,
     /// Bytes from the user.
@@ -163,6 +182,8 @@ impl StreamSnapshot {
             proxy: carrier.map(|carrier| carrier.proxy.clone()),
             channel: carrier.map(|carrier| carrier.channel.id),
             phase: stream.phase(),
+            paused: stream.is_paused(),
+            priority: stream.priority(),
             down: stream.traffic.down(),
             up: stream.traffic.up(),
             carries: None,
@@ -181,6 +202,27 @@ impl StreamSnapshot {
             (size > 0).then_some(Progress { begun: 0, size })
         };
         self.progress = self.carries.as_ref().and_then(|carries| carries.body()).or_else(told);
+    }
+
+    /// Makes it [`of`](Self::of) this stream. Where it was that already, no reference is counted: those counters
+    /// share their cache lines with the ones that carrying bytes bumps.
+    pub(super) fn refill(&mut self, stream: &Arc<StreamStats>) {
+        if !Arc::ptr_eq(&self.info, stream) {
+            *self = Self::of(stream);
+            return;
+        }
+        if self.proxy.is_none()
+            && let Some(carrier) = stream.carrier.get()
+        {
+            self.proxy = Some(carrier.proxy.clone());
+            self.channel = Some(carrier.channel.id);
+        }
+        self.phase = stream.phase();
+        (self.down, self.up) = (stream.traffic.down(), stream.traffic.up());
+        self.look_inside(stream);
+        if self.ended.is_none() {
+            self.ended = stream.ended().cloned();
+        }
     }
 }
 

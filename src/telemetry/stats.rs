@@ -3,7 +3,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 
 use super::{Carries, EndReason};
-use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
+use crate::ids::{ChannelId, Priority, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
 /// Bytes to the user (down) and from the user (up). They only rise.
 #[derive(Debug, Default)]
@@ -254,6 +254,8 @@ pub struct StreamStats {
     pub(super) ended: OnceLock<EndReason>,
     pub(super) totals: Arc<Traffic>,
     phase: AtomicU8,
+    paused: AtomicBool,
+    priority: AtomicU8,
 }
 
 /// What carries a stream.
@@ -277,6 +279,8 @@ impl StreamStats {
             ended: OnceLock::new(),
             totals,
             phase: AtomicU8::new(StreamPhase::Waiting as u8),
+            paused: AtomicBool::new(false),
+            priority: AtomicU8::new(Priority::default() as u8),
         }
     }
 
@@ -333,6 +337,26 @@ impl StreamStats {
     /// Moves it on.
     pub fn set_phase(&self, phase: StreamPhase) {
         self.phase.store(phase as u8, Relaxed);
+    }
+
+    /// Whether the operator holds it.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Relaxed)
+    }
+
+    /// Notes that the operator holds it, or does no more.
+    pub fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Relaxed);
+    }
+
+    /// Its share of a crowded channel.
+    pub fn priority(&self) -> Priority {
+        Priority::from_wire(self.priority.load(Relaxed)).unwrap_or_default()
+    }
+
+    /// Notes that it has another share.
+    pub fn set_priority(&self, priority: Priority) {
+        self.priority.store(priority as u8, Relaxed);
     }
 
     /// Why it ended, once it has.

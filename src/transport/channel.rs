@@ -14,10 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ChannelSocket, Link,
+    handshake::text_error,
     link::Transmit,
     outgoing::{MAX_WAITING, Outgoing},
 };
 use crate::{
+    mux::Role,
     telemetry::{ChannelStats, GoneReason},
     wire::{
         binary,
@@ -103,16 +105,17 @@ impl ChannelIo {
         let mut turn = 0;
         loop {
             if outgoing.waiting() < MAX_WAITING {
-                let stalled = link.poll_transmit(self.id, |transmit| {
+                link.poll_transmit(self.id, |transmit| {
                     match transmit {
                         Transmit::Frame(frame) => outgoing.push_frame(frame),
                         Transmit::Line(line) => outgoing.push_line(&line, self.text.unwrap_or(Fields::Four)),
                     }
                     outgoing.waiting() < MAX_WAITING
                 });
-                if self.stalled.load(SeqCst) && !stalled {
-                    self.kick.notify_one();
-                }
+            }
+            // Also while nothing can be written: what the peer waits for may be that we read.
+            if self.stalled.load(SeqCst) && !link.with(|state| state.must_stop_reading()) {
+                self.kick.notify_one();
             }
             if outgoing.waiting() == 0 {
                 return Ok(());
@@ -165,6 +168,12 @@ impl Link {
             return GoneReason::Closed;
         }
         let ended = self.run_channel(&channel, read_ahead).await;
+        channel.stop(ended.clone());
+        if let GoneReason::Protocol(reason) = &ended {
+            // If it fits: whoever writes a proxy of its own is looking for this line.
+            self.with(|state| _ = state.mux.send_message(id, text_error(reason)));
+            channel.flush(self);
+        }
         channel.reason.get().cloned().unwrap_or(ended)
     }
 
@@ -205,8 +214,10 @@ impl Link {
     fn tick(self: &Arc<Self>, channel: &ChannelIo, stalled: bool) {
         let now = Instant::now();
         // Where it is we who do not read, silence says nothing. A text proxy that is held up by one slow target reads
-        // no pings either: while it takes nothing, it is the kernel that finds out whether it is there at all.
-        let excused = stalled || (channel.text.is_some() && channel.blocked.load(SeqCst));
+        // no pings either: while it takes nothing, it is the kernel that finds out whether it is there at all. The
+        // server is not excused so: it pings also while it does not read.
+        let held_up = channel.text.is_some() && self.role() == Role::Opener && channel.blocked.load(SeqCst);
+        let excused = stalled || held_up;
         self.with(|state| {
             if excused {
                 state.mux.heard(channel.id, now);

@@ -49,6 +49,8 @@ pub(super) struct Delivery {
     end: bool,
     /// The socket was told that it was the last.
     pub(super) end_told: bool,
+    /// The operator holds the stream.
+    pub(super) paused: bool,
     /// The socket takes no more for now.
     pub(super) blocked: bool,
     pub(super) failed: Option<io::Error>,
@@ -147,11 +149,14 @@ impl Endpoint {
             return;
         }
         delivery.blocked = false;
+        if delivery.paused {
+            return;
+        }
         let mut gone = 0;
         loop {
             if delivery.queue.is_empty() || gone >= REPORT_EVERY {
                 link.with(|state| {
-                    state.mux.consume(self.number, std::mem::take(&mut gone), Instant::now());
+                    state.consume(self.number, std::mem::take(&mut gone), Instant::now());
                     delivery.end |= state.mux.read(self.number, &mut delivery.queue);
                 });
                 if delivery.queue.is_empty() {
@@ -173,7 +178,7 @@ impl Endpoint {
                     } else {
                         delivery.failed = Some(error);
                     }
-                    link.with(|state| state.mux.consume(self.number, gone, Instant::now()));
+                    link.with(|state| state.consume(self.number, gone, Instant::now()));
                     return;
                 }
             }

@@ -1,4 +1,4 @@
-use std::io;
+use std::{io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
@@ -11,6 +11,9 @@ use crate::wire::{
 
 /// The longest line of a stranger: a token and a registration fit many times.
 const STRANGERS_LINE: usize = 4096;
+
+/// How long a stranger that was refused may take to close. It holds one of the places for strangers until then.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Why a connection did not become a channel.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +142,24 @@ impl Greeting {
                 Err(error) => return Err(error.into()),
             }
         }
+        Ok(())
+    }
+
+    /// Sends the last bytes there will be and waits, though not for long, until the other side has closed too. Closing
+    /// over what it is still sending would reset the connection, and it might never see what was said last.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub async fn send_last(&mut self, bytes: Bytes) -> Result<(), GreetingError> {
+        self.send_bytes(bytes).await?;
+        self.socket.finish()?;
+        let closed = async {
+            while self.read().await.is_ok() {
+                self.buffer.clear();
+            }
+        };
+        // What it does after that is its own business.
+        _ = tokio::time::timeout(LINGER, closed).await;
         Ok(())
     }
 

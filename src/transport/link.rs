@@ -31,6 +31,7 @@ pub trait LinkEvents: Send + Sync + 'static {
 
 /// The session with one peer: its mux, its channels, the ends of its streams.
 pub struct Link {
+    role: Role,
     state: Mutex<State>,
     events: Arc<dyn LinkEvents>,
     closed: CancellationToken,
@@ -82,7 +83,7 @@ impl Link {
             over: false,
             next: Vec::new(),
         };
-        Arc::new(Self { state: Mutex::new(state), events, closed: CancellationToken::new() })
+        Arc::new(Self { role, state: Mutex::new(state), events, closed: CancellationToken::new() })
     }
 
     /// Opens a stream to the peer. `stats` count its bytes; with `sniff` they also say what it carries.
@@ -124,6 +125,10 @@ impl Link {
             }
         });
         self.flush();
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
     }
 
     /// Tells the peer that there will be nothing new.
@@ -225,12 +230,8 @@ impl Link {
     }
 
     /// Gives the next frames for a channel, or lines for a text peer, to `take` until it says that it is enough.
-    /// Whether the channel must not be read for now.
-    pub(super) fn poll_transmit(self: &Arc<Self>, id: u16, take: impl FnMut(Transmit) -> bool) -> bool {
-        self.with(|state| {
-            state.poll_transmit(id, take);
-            state.must_stop_reading()
-        })
+    pub(super) fn poll_transmit(self: &Arc<Self>, id: u16, take: impl FnMut(Transmit) -> bool) {
+        self.with(|state| state.poll_transmit(id, take));
     }
 }
 
@@ -259,6 +260,22 @@ impl State {
             if !more {
                 return;
             }
+        }
+    }
+
+    /// Bytes of a stream were taken by its socket.
+    pub(super) fn consume(&mut self, stream: u32, bytes: u64, now: Instant) {
+        self.mux.consume(stream, bytes, now);
+        if let Some(peer) = &mut self.text {
+            peer.passed_on(stream, bytes);
+        }
+    }
+
+    /// Ends a stream with an error at the other side.
+    pub(super) fn reset(&mut self, stream: u32, code: ResetCode) {
+        self.mux.reset(stream, code);
+        if let Some(peer) = &mut self.text {
+            peer.given_up(stream);
         }
     }
 

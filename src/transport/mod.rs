@@ -12,6 +12,7 @@ mod link;
 mod outgoing;
 mod sniff;
 mod socket;
+mod steering;
 mod stream;
 mod tasks;
 
@@ -20,5 +21,6 @@ pub use handshake::{FirstWords, Greeting, GreetingError, text_error};
 pub use link::{Link, LinkEvents};
 pub use sniff::Sniffer;
 pub use socket::{ChannelSocket, arm, tune};
+pub use steering::Steering;
 pub use stream::{Ended, Stream};
 pub use tasks::Tasks;

@@ -1,6 +1,6 @@
 use std::{
     io::{self, IoSlice},
-    net::SocketAddr,
+    net::{Shutdown, SocketAddr},
     time::Duration,
 };
 
@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// All that a channel needs of its connection. TLS goes behind these five methods, and nothing above them changes:
+/// All that a channel needs of its connection. TLS goes behind these six methods, and nothing above them changes:
 /// none of them needs the exclusive access that would force reading and writing into one task.
 #[derive(Debug)]
 pub struct ChannelSocket(TcpStream);
@@ -49,6 +49,14 @@ impl ChannelSocket {
     /// `WouldBlock` if there is nothing, else the connection has failed.
     pub fn try_read(&self, buf: &mut BytesMut) -> io::Result<usize> {
         self.0.try_read_buf(buf)
+    }
+
+    /// Tells the other side that nothing more will be written.
+    ///
+    /// # Errors
+    /// The connection has failed.
+    pub fn finish(&self) -> io::Result<()> {
+        SockRef::from(&self.0).shutdown(Shutdown::Write)
     }
 
     /// Writes as much of `slices` as fits.

@@ -5,7 +5,7 @@ use tokio::{io::Interest, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Link,
+    Link, Steering,
     endpoint::Endpoint,
     socket::{arm, disarm},
 };
@@ -73,6 +73,11 @@ impl Stream {
         self.endpoint.is_accepted()
     }
 
+    /// What an operator needs to act on it while it is carried.
+    pub fn steering(&self) -> Steering {
+        Steering::new(self.link.clone(), self.endpoint.clone())
+    }
+
     /// Waits until the peer resets the stream. Only for a stream that is not carried yet.
     pub async fn reset_by_peer(&self) -> ResetCode {
         loop {
@@ -89,7 +94,7 @@ impl Stream {
     pub fn reset(&self, code: ResetCode) {
         if self.endpoint.how_ended().is_none() {
             self.link.with(|state| {
-                state.mux.reset(self.number(), code);
+                state.reset(self.number(), code);
                 state.endpoints.remove(&self.number());
             });
             self.endpoint.ended(Err(code));

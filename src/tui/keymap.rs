@@ -30,6 +30,10 @@ pub(crate) enum Action {
     First,
     Last,
     Kill,
+    KillUser,
+    Kick,
+    Mark,
+    Unmark,
     SortNext,
     SortPrevious,
     Reverse,
@@ -100,7 +104,11 @@ use KeyCode::{BackTab, Delete, Down, End, Enter, Esc, F, Home, Left, PageDown, P
 
 /// All bindings. The footer shows them in this order, as far as it is wide enough.
 pub(crate) static BINDINGS: &[Binding] = bindings![
-    Streams: [char('x'), code(Delete), code(F(9))] "x" Kill "kill" "kill the selected stream, after asking";
+    Streams: [char('x'), code(Delete), code(F(9))] "x" Kill "kill" "kill the selected stream or the marked ones, after asking";
+    Streams: [char('K')] "K" KillUser "" "kill all streams of the selected stream's user, after asking";
+    Streams: [char('X')] "X" Kick "" "kick the proxy that has the selected stream, after asking; it may come back";
+    Streams: [char('m')] "m" Mark "mark" "mark the stream, or take its mark away; x kills all that are marked";
+    Streams: [char('M')] "M" Unmark "" "unmark all";
     Streams: [char('s')] "s" SortNext "sort" "sort by the next column";
     Streams: [char('S')] "S" SortPrevious "" "sort by the column before";
     Streams: [char('r')] "r" Reverse "reverse" "reverse the order";
@@ -198,7 +206,7 @@ mod tests {
     #[test]
     fn the_ways_to_act_and_out_stay_longest() {
         let words = |width| footer(Context::Streams, width).iter().map(|b| b.short).collect::<Vec<_>>();
-        assert_eq!(words(200), ["kill", "sort", "reverse", "ended", "help", "quit"]);
+        assert_eq!(words(200), ["kill", "mark", "sort", "reverse", "ended", "help", "quit"]);
         assert_eq!(words(26), ["kill", "help", "quit"]);
         assert_eq!(words(16), ["kill", "quit"]);
         assert_eq!(words(3), [""; 0]);

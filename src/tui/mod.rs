@@ -18,6 +18,8 @@ mod layout;
 mod model;
 mod msg;
 mod options;
+#[doc(hidden)]
+pub mod probe;
 mod runtime;
 mod terminal;
 mod theme;

@@ -5,7 +5,7 @@ use ratatui::layout::Size;
 use super::{Exit, terminal::Key};
 use crate::{
     control::{Command, Reply},
-    telemetry::{Event, Snapshot},
+    telemetry::Event,
 };
 
 /// Names an order until its answer comes.
@@ -25,8 +25,6 @@ pub(crate) enum Msg {
     Event(Event),
     /// So many lifecycle events came faster than they were taken; a sample follows.
     Missed(u64),
-    /// Where everything stands.
-    Sample(Box<Snapshot>),
     /// What became of an order.
     Answered(OrderId, Reply),
     /// A suspension that was asked for is not possible.

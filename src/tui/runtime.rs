@@ -14,12 +14,12 @@ use super::{
     msg::{Effect, Msg, OrderId},
     terminal::{Input, Screen, Signals, Tty, Woken},
     theme::Theme,
-    update::update,
+    update::{sample, update},
     view,
 };
 use crate::{
     control::{Command, Refused, Reply},
-    telemetry::Event,
+    telemetry::{Event, Snapshot},
 };
 
 /// How often samples are taken.
@@ -52,6 +52,8 @@ pub(crate) struct Runtime {
     events: broadcast::Receiver<Event>,
     model: Model,
     pending: Vec<Pending>,
+    /// The last sample; its room is used again.
+    snapshot: Snapshot,
     next_sample: Instant,
     last_frame: Instant,
     dirty: bool,
@@ -70,6 +72,7 @@ impl Runtime {
             events: options.telemetry.subscribe(),
             model: Model::new(options.labels.clone(), Theme::detect(), size, now),
             pending: Vec::new(),
+            snapshot: Snapshot::empty(),
             next_sample: now,
             // Long enough ago for the first frame to be due at once.
             last_frame: now.checked_sub(FRAME).unwrap_or(now),
@@ -171,12 +174,13 @@ impl Runtime {
         }
         // Not by its own thread, which would wake a hundred times a second.
         tui_logger::move_events();
-        let snapshot = self.options.telemetry.snapshot();
+        self.options.telemetry.snapshot_into(&mut self.snapshot);
+        let snapshot = &self.snapshot;
         let busy = !self.model.streams.order().is_empty() || self.model.totals != snapshot.totals;
         let second = self.model.uptime.as_secs() != snapshot.uptime.as_secs();
         // Nothing moves on an idle screen but the clock.
         self.dirty |= busy || second || !self.model.sampled || self.model.notice.is_some();
-        update(&mut self.model, Msg::Sample(Box::new(snapshot)), now);
+        sample(&mut self.model, snapshot, now);
         let interval = (now.elapsed() * SAMPLE_SHARE).clamp(SAMPLE, SAMPLE_SLOWEST);
         self.model.interval = Duration::from_millis((interval.as_millis() as u64).next_multiple_of(100));
         self.next_sample = now + self.model.interval;

@@ -3,7 +3,7 @@ use std::{fmt, net::SocketAddr};
 use bytes::Bytes;
 
 use super::TunnelMessage;
-use crate::ids::StreamKey;
+use crate::ids::{Priority, StreamKey};
 
 /// One frame of the binary format. The byte layout of each stands in [`binary`](super::binary).
 ///
@@ -70,12 +70,12 @@ pub enum Frame {
         /// The limit it waits at.
         offset: u64,
     },
-    /// Server to proxy: the stream's weight from now on, 0 (background) to 4 (urgent).
+    /// Server to proxy: the stream's share from now on.
     Priority {
         /// Which stream.
         stream: u32,
         /// The priority.
-        priority: u8,
+        priority: Priority,
     },
     /// Are you there?
     Ping {
@@ -179,8 +179,8 @@ pub struct OpenFrame {
     pub key: StreamKey,
     /// The public port that the user came to.
     pub port: u16,
-    /// 0 (background) to 4 (urgent).
-    pub priority: u8,
+    /// The stream's share of a crowded channel.
+    pub priority: Priority,
     /// How many bytes the proxy may send at first.
     pub window: u32,
     /// The user's address, where the server tells it.
@@ -250,6 +250,11 @@ impl ResetCode {
     /// The code numbered `code`; what a newer peer may send and we do not know is an internal error of its.
     pub fn from_wire(code: u16) -> Self {
         Self::ALL.into_iter().find(|known| *known as u16 == code).unwrap_or(Self::Internal)
+    }
+
+    /// The code that is shown as `reason`, which is what our own proxies and servers say in the text format.
+    pub fn from_reason(reason: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.to_string().as_bytes() == reason)
     }
 }
 

@@ -3,13 +3,13 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroU64,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     task::JoinSet,
 };
@@ -248,8 +248,14 @@ impl OriginTarget {
     }
 }
 
-/// A loopback port with nobody behind it.
+/// A loopback port with nobody behind it. It stays taken until the process ends, because another test's target might
+/// get it otherwise.
 pub async fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
-    listener.local_addr().unwrap()
+    static TAKEN: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
+    // Bound and not listening: whoever connects is refused.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(LOOPBACK).unwrap();
+    let addr = socket.local_addr().unwrap();
+    TAKEN.lock().unwrap().push(socket);
+    addr
 }

@@ -1,17 +1,13 @@
-use super::row::RowId;
-
-/// Which row is selected, by name and not by number: rows move, the selection stays with its stream.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Cursor {
-    selected: Option<RowId>,
+/// Which row is selected, by name and not by number: rows move, the selection stays with what it names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cursor<T> {
+    selected: Option<T>,
     /// Where the selected row was last seen.
     index: usize,
     /// The first row on screen.
     offset: usize,
-    /// Whether it stands among the live rows.
-    among_live: bool,
-    /// Whether the operator has moved it yet.
-    moved: bool,
+    /// Whether the operator has chosen it.
+    chosen: bool,
 }
 
 /// How far to move.
@@ -24,8 +20,14 @@ pub(crate) enum Step {
     Last,
 }
 
-impl Cursor {
-    pub(crate) fn selected(&self) -> Option<RowId> {
+impl<T> Default for Cursor<T> {
+    fn default() -> Self {
+        Self { selected: None, index: 0, offset: 0, chosen: false }
+    }
+}
+
+impl<T: Copy + PartialEq> Cursor<T> {
+    pub(crate) fn selected(&self) -> Option<T> {
         self.selected
     }
 
@@ -37,8 +39,18 @@ impl Cursor {
         self.offset
     }
 
+    /// Whether the operator has moved it, or acted on what it names.
+    pub(crate) fn is_chosen(&self) -> bool {
+        self.chosen
+    }
+
+    /// The operator acts on what it names: from now on it stays there.
+    pub(crate) fn choose(&mut self) {
+        self.chosen = true;
+    }
+
     /// Moves the selection over `rows`, of which `page` are on screen.
-    pub(crate) fn step(&mut self, step: Step, rows: &[RowId], unsettled: usize, page: usize) {
+    pub(crate) fn step(&mut self, step: Step, rows: &[T], page: usize) {
         let page = isize::try_from(page.max(1)).unwrap_or(isize::MAX);
         let last = rows.len().saturating_sub(1);
         let by = |n: isize| self.index.saturating_add_signed(n).min(last);
@@ -49,16 +61,13 @@ impl Cursor {
             Step::First => 0,
             Step::Last => last,
         };
-        self.moved = true;
-        self.select(rows, unsettled, usize::try_from(page).unwrap_or(1));
+        self.chosen = true;
+        self.select(rows, usize::try_from(page).unwrap_or(1));
     }
 
-    /// After the rows have changed: finds the selected one again. `unsettled` of the rows come before the ended ones.
-    ///
-    /// When the selected stream ends and its row goes to the ended ones, the selection stays where it was, on the row
-    /// that takes its place: an operator who watches the live ones is not carried off to the end of the table.
-    /// Before the operator has moved at all, the table is not scrolled either.
-    pub(crate) fn follow(&mut self, rows: &[RowId], unsettled: usize, page: usize) {
+    /// After the rows have changed: finds the selected one again, or stays in its place where it is gone. Before the
+    /// operator has chosen one the table is not scrolled to follow it.
+    pub(crate) fn follow(&mut self, rows: &[T], page: usize) {
         let page = page.max(1);
         let found = self.selected.and_then(|id| {
             // Most of the time nothing has moved.
@@ -66,24 +75,21 @@ impl Cursor {
                 .then_some(self.index)
                 .or_else(|| rows.iter().position(|row| *row == id))
         });
-        let stays = |at: &usize| {
-            let carried_off = self.among_live && *at >= unsettled && unsettled > 0;
-            !carried_off && (self.moved || *at < page)
-        };
-        self.index = match found.filter(stays) {
+        self.index = match found.filter(|at| self.chosen || *at < page) {
             Some(at) => at,
-            None if self.moved => {
-                let end = if self.among_live && unsettled > 0 { unsettled } else { rows.len() };
-                self.index.min(end.saturating_sub(1))
-            }
+            None if self.chosen => self.index.min(rows.len().saturating_sub(1)),
             None => 0,
         };
-        self.select(rows, unsettled, page);
+        self.select(rows, page);
     }
 
-    fn select(&mut self, rows: &[RowId], unsettled: usize, page: usize) {
+    /// Goes back to the first row, as at the start.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    fn select(&mut self, rows: &[T], page: usize) {
         self.selected = rows.get(self.index).copied();
-        self.among_live = self.index < unsettled;
         self.show(rows.len(), page);
     }
 

@@ -1,11 +1,25 @@
 use super::row::RowId;
-use crate::ids::StreamKey;
+use crate::ids::{ProxyId, StreamKey, UserChannelId};
+
+/// From how many streams on a key is not enough, and the number has to be typed.
+const MANY: u64 = 10;
+
+/// One stream to be killed: pinned when the dialog opened, whatever moves meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) row: RowId,
+    pub(crate) key: StreamKey,
+}
 
 /// What is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Question {
-    /// Whether to kill one stream: pinned when the dialog opened, whatever moves meanwhile.
-    Kill { row: RowId, key: StreamKey },
+    /// Whether to kill these streams.
+    Kill(Vec<Target>),
+    /// Whether to kill all streams of a user; how many there were when it was asked.
+    KillUser { user: UserChannelId, streams: u64 },
+    /// Whether to kick a proxy; how many streams it carried when it was asked.
+    Kick { proxy: ProxyId, streams: u64 },
     /// Whether to quit although streams are open.
     Quit,
 }
@@ -15,6 +29,7 @@ pub(crate) enum Question {
 pub(crate) enum Button {
     Cancel,
     Kill,
+    Kick,
     Drain,
     Quit,
 }
@@ -24,6 +39,7 @@ impl Button {
         match self {
             Self::Cancel => "Cancel",
             Self::Kill => "Kill",
+            Self::Kick => "Kick",
             Self::Drain => "Drain first",
             Self::Quit => "Quit now",
         }
@@ -31,25 +47,28 @@ impl Button {
 
     /// Whether it ends streams.
     pub(crate) fn destroys(self) -> bool {
-        matches!(self, Self::Kill | Self::Quit)
+        matches!(self, Self::Kill | Self::Kick | Self::Quit)
     }
 }
 
 /// A question with buttons. The first one, *Cancel*, has the focus when it opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dialog {
     pub(crate) question: Question,
+    /// What was typed so far of the number that confirms.
+    pub(crate) typed: String,
     focus: usize,
 }
 
 impl Dialog {
     pub(crate) fn new(question: Question) -> Self {
-        Self { question, focus: 0 }
+        Self { question, typed: String::new(), focus: 0 }
     }
 
     pub(crate) fn buttons(&self) -> &'static [Button] {
         match self.question {
-            Question::Kill { .. } => &[Button::Cancel, Button::Kill],
+            Question::Kill(_) | Question::KillUser { .. } => &[Button::Cancel, Button::Kill],
+            Question::Kick { .. } => &[Button::Cancel, Button::Kick],
             Question::Quit => &[Button::Cancel, Button::Drain, Button::Quit],
         }
     }
@@ -60,15 +79,36 @@ impl Dialog {
 
     /// The button that does what is asked about.
     pub(crate) fn yes(&self) -> Button {
-        match self.question {
-            Question::Kill { .. } => Button::Kill,
-            Question::Quit => Button::Quit,
-        }
+        self.buttons().last().copied().unwrap_or(Button::Cancel)
     }
 
     /// Moves the focus, round and round.
     pub(crate) fn turn(&mut self, forward: bool) {
         let count = self.buttons().len();
         self.focus = (self.focus + if forward { 1 } else { count - 1 }) % count;
+    }
+
+    /// The number that has to be typed, where so much is at stake.
+    pub(crate) fn number(&self) -> Option<u64> {
+        let streams = match &self.question {
+            Question::Kill(targets) => targets.len() as u64,
+            Question::KillUser { streams, .. } | Question::Kick { streams, .. } => *streams,
+            Question::Quit => 0,
+        };
+        (streams > MANY).then_some(streams)
+    }
+
+    /// Whether the button may be pressed: always, or once the number stands there.
+    pub(crate) fn allows(&self, button: Button) -> bool {
+        !button.destroys() || self.number().is_none_or(|number| self.typed == number.to_string())
+    }
+
+    /// Takes a digit, or gives the last one back.
+    pub(crate) fn type_in(&mut self, digit: Option<char>) {
+        match digit {
+            Some(digit) if self.typed.len() < 9 => self.typed.push(digit),
+            Some(_) => {}
+            None => _ = self.typed.pop(),
+        }
     }
 }

@@ -5,6 +5,7 @@ mod dialog;
 mod history;
 mod meter;
 mod order;
+mod orders;
 mod proxies;
 mod row;
 mod streams;
@@ -14,16 +15,17 @@ use std::time::{Duration, Instant};
 use ratatui::layout::Size;
 
 pub(crate) use cursor::{Cursor, Step};
-pub(crate) use dialog::{Button, Dialog, Question};
+pub(crate) use dialog::{Button, Dialog, Question, Target};
 pub(crate) use history::History;
 use meter::{Meter, SampleClock};
 pub(crate) use order::{Sort, SortBy};
+pub(crate) use orders::Orders;
 pub(crate) use proxies::{Proxies, Proxy};
 pub(crate) use row::{Row, RowId};
 pub(crate) use streams::Streams;
 
-use super::{Labels, keymap::Context, layout::Layout, msg::OrderId, theme::Theme};
-use crate::{ids::StreamKey, telemetry::Totals};
+use super::{Labels, keymap::Context, layout::Layout, theme::Theme};
+use crate::{ids::UserChannelId, telemetry::Totals};
 
 /// How long a notice stays.
 const NOTICE: Duration = Duration::from_secs(6);
@@ -43,12 +45,13 @@ pub(crate) struct Model {
     pub(crate) throughput: Throughput,
     pub(crate) streams: Streams,
     pub(crate) proxies: Proxies,
-    pub(crate) cursor: Cursor,
+    pub(crate) cursor: Cursor<RowId>,
+    /// Rows that are acted on together.
+    pub(crate) marks: Vec<RowId>,
     pub(crate) show_ended: bool,
     pub(crate) overlay: Option<Overlay>,
     pub(crate) notice: Option<Notice>,
-    pub(crate) orders: Vec<Order>,
-    pub(crate) next_order: u64,
+    pub(crate) orders: Orders,
     /// Whether the server lets streams finish and takes nothing new.
     pub(crate) draining: bool,
     /// Whether the operator asked for that here.
@@ -83,17 +86,6 @@ pub(crate) struct Notice {
     pub(crate) text: String,
     pub(crate) tone: Tone,
     until: Instant,
-}
-
-/// An order whose answer is still to come.
-#[derive(Debug, Clone)]
-pub(crate) struct Order {
-    pub(crate) id: OrderId,
-    pub(crate) row: RowId,
-    pub(crate) key: StreamKey,
-    pub(crate) since: Instant,
-    /// The operator was told that it takes long.
-    pub(crate) late: bool,
 }
 
 /// The rates of everything together, now and over the window of the chart.
@@ -132,11 +124,11 @@ impl Model {
             streams: Streams::default(),
             proxies: Proxies::default(),
             cursor: Cursor::default(),
+            marks: Vec::new(),
             show_ended: true,
             overlay: None,
             notice: None,
-            orders: Vec::new(),
-            next_order: 0,
+            orders: Orders::default(),
             draining: false,
             asked_to_drain: false,
             missed: 0,
@@ -186,7 +178,27 @@ impl Model {
     pub(crate) fn follow(&mut self) {
         let page = self.layout().page();
         let mut cursor = self.cursor;
-        cursor.follow(self.rows(), self.streams.unsettled(), page);
+        let over = self.selected().is_some_and(|(_, row)| row.has_settled(self.now));
+        if over && !cursor.is_chosen() {
+            // Nobody chose it, and whoever looked has seen how it ended.
+            self.streams.unpin();
+            cursor.reset();
+        }
+        cursor.follow(self.rows(), page);
+        self.put_cursor(cursor);
+        let streams = &self.streams;
+        self.marks.retain(|id| streams.get(*id).is_some_and(Row::is_live));
+    }
+
+    /// Takes a cursor that has moved.
+    pub(crate) fn put_cursor(&mut self, cursor: Cursor<RowId>) {
         self.cursor = cursor;
+        self.streams.pin(cursor.selected());
+    }
+
+    /// How many streams of a user are open.
+    pub(crate) fn streams_of(&self, user: UserChannelId) -> u64 {
+        let rows = self.streams.order().iter().filter_map(|id| self.streams.get(*id));
+        rows.filter(|row| row.is_live() && row.key.user == user).count() as u64
     }
 }

@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use super::row::Row;
 
 /// What the table is sorted by.
@@ -46,10 +44,10 @@ impl Sort {
 
 /// Where a row belongs: its section (live rows, then ended ones), then its rank there. Rows of one rank stand in the
 /// order in which they came.
-pub(crate) fn place(row: &Row, sort: Sort, now: Instant) -> (u8, u64) {
-    if let Some(ended) = row.ended.as_ref().filter(|_| row.has_settled(now)) {
+pub(crate) fn place(row: &Row, sort: Sort) -> (u8, u64) {
+    if let Some(number) = row.sunk {
         // The last one to end comes first, whatever the live ones are sorted by.
-        return (1, u64::try_from(now.saturating_duration_since(ended.at).as_millis()).unwrap_or(u64::MAX));
+        return (1, u64::MAX - number);
     }
     let value = match sort.by {
         SortBy::DownRate => row.down_rank as u64,

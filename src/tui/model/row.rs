@@ -15,7 +15,7 @@ pub(crate) const TREND: usize = 8;
 const RANK_STEP: f32 = 0.25;
 /// Below this many bytes a second, rates are the same to an operator.
 const RANK_FLOOR: f32 = 1024.0;
-/// How long a row that ended stays where it was, so that who looked at it sees how it ended.
+/// How long the selection stays on a stream that ended, where the operator has not chosen it.
 pub(crate) const LINGER: Duration = Duration::from_secs(3);
 
 /// Names one row for as long as the program runs. A key may come back with another stream; this never does.
@@ -59,6 +59,8 @@ pub(crate) struct Row {
     pub(crate) trend: [f32; TREND],
     /// Where it belongs in the table.
     pub(crate) place: (u8, u64),
+    /// When it ended it went below the open ones; counted, so that the last one to end comes first there.
+    pub(crate) sunk: Option<u64>,
     /// The snapshot it was last in.
     pub(crate) seen: u64,
     /// What tells this stream from another one with the same key, once a snapshot told it.
@@ -95,6 +97,7 @@ impl Row {
             up_rank: 0.0,
             trend: [0.0; TREND],
             place: (0, 0),
+            sunk: None,
             seen: 0,
             opened: None,
             down_meter: Meter::default(),
@@ -167,7 +170,7 @@ impl Row {
         self.download.map(|download| download.share(self.down))
     }
 
-    /// Whether it ended long enough ago to join the other ended rows.
+    /// Whether it ended long enough ago to have been seen.
     pub(crate) fn has_settled(&self, now: Instant) -> bool {
         self.ended.as_ref().is_some_and(|ended| now.saturating_duration_since(ended.at) >= LINGER)
     }

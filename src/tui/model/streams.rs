@@ -28,8 +28,15 @@ pub(crate) struct Streams {
     free: Vec<u32>,
     by_key: HashMap<StreamKey, RowId>,
     order: Vec<RowId>,
+    /// Where the last snapshot's streams were found, in its order: the next one's mostly is the same.
+    hints: Vec<RowId>,
     added: Vec<RowId>,
     ended: VecDeque<RowId>,
+    /// Those that ended and still stand among the open ones.
+    floating: Vec<RowId>,
+    sunk: u64,
+    /// The one row that keeps its place although its stream ended: the operator has it selected.
+    pinned: Option<RowId>,
     sort: Sort,
     clock: SampleClock,
     sample: u64,
@@ -56,9 +63,22 @@ impl Streams {
         self.by_key.get(&key).copied()
     }
 
-    /// The rows in the order of the table: the live ones and those that just ended, then the ended ones.
+    /// The rows in the order of the table: the open ones, then the ended ones.
     pub(crate) fn order(&self) -> &[RowId] {
         &self.order
+    }
+
+    /// Keeps this row where it is, should its stream end: a row must not jump away from under the selection.
+    pub(crate) fn pin(&mut self, id: Option<RowId>) {
+        self.pinned = id;
+    }
+
+    /// Lets the row that was kept go where it belongs.
+    pub(crate) fn unpin(&mut self) {
+        self.pinned = None;
+        if self.sink() {
+            self.put_in_order();
+        }
     }
 
     /// How many of [`order`](Self::order) come before the ended ones.
@@ -133,8 +153,14 @@ impl Streams {
     pub(crate) fn sample(&mut self, snapshots: &[StreamSnapshot], now: Instant) {
         self.clock.tick(now);
         self.sample += 1;
-        for snapshot in snapshots.iter().filter(|stream| stream.ended.is_none()) {
-            let known = self.by_key.get(&snapshot.key).copied();
+        let mut hints = std::mem::take(&mut self.hints);
+        hints.resize(snapshots.len(), RowId { slot: u32::MAX, serial: 0 });
+        for (snapshot, hint) in snapshots.iter().zip(&mut hints) {
+            if snapshot.ended.is_some() {
+                continue;
+            }
+            let hinted = self.get(*hint).is_some_and(|row| row.key == snapshot.key && row.is_live());
+            let known = if hinted { Some(*hint) } else { self.by_key.get(&snapshot.key).copied() };
             let id = match known.and_then(|id| self.get(id)).map(|row| (row.is_live(), row.is_of(snapshot))) {
                 Some((true, true)) => known,
                 Some((true, false)) => {
@@ -149,11 +175,13 @@ impl Streams {
                 let service = snapshot.info.user.service.key.clone();
                 self.insert(snapshot.key, snapshot.info.addr, service, now)
             });
+            *hint = id;
             if let Some(Some(row)) = self.slots.get_mut(id.slot as usize) {
                 row.seen = self.sample;
                 row.sample(snapshot, &self.clock);
             }
         }
+        self.hints = hints;
         for slot in 0..self.slots.len() {
             if let Some(row) = &self.slots[slot]
                 && row.is_live()
@@ -170,7 +198,7 @@ impl Streams {
         self.next_serial += 1;
         let mut row = Row::new(key, self.next_serial, addr, service, now);
         row.seen = self.sample;
-        row.place = place(&row, self.sort, now);
+        row.place = place(&row, self.sort);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             (self.slots.len() - 1) as u32
@@ -188,12 +216,14 @@ impl Streams {
             row.end(now, reason);
             self.live -= 1;
             self.ended.push_back(id);
+            self.floating.push(id);
         }
     }
 
     /// Forgets what is too old and puts the rest in order. Without anything new this costs nothing.
     fn settle(&mut self, now: Instant) {
         self.forget(now);
+        let sank = self.sink();
         let rerank = self.reranked.is_none_or(|at| now.saturating_duration_since(at) >= RERANK);
         if rerank {
             let second = self.reranked.is_some();
@@ -201,7 +231,7 @@ impl Streams {
                 if second {
                     row.second();
                 }
-                row.place = place(row, self.sort, now);
+                row.place = place(row, self.sort);
             }
             self.reranked = Some(now);
         }
@@ -210,14 +240,37 @@ impl Streams {
             order.retain(|id| self.get(*id).is_some());
             self.order = order;
         }
-        if rerank || !self.added.is_empty() {
-            let mut order = std::mem::take(&mut self.order);
-            order.append(&mut self.added);
-            // Nearly sorted already, which the stable sort makes use of.
-            order.sort_by_key(|id| self.get(*id).map(|row| (row.place, row.serial)));
-            self.order = order;
+        if rerank || sank || !self.added.is_empty() {
+            self.put_in_order();
         }
         self.removed = false;
+    }
+
+    fn put_in_order(&mut self) {
+        let mut order = std::mem::take(&mut self.order);
+        order.append(&mut self.added);
+        // Nearly sorted already, which the stable sort makes use of.
+        order.sort_by_key(|id| self.get(*id).map(|row| (row.place, row.serial)));
+        self.order = order;
+    }
+
+    /// Lets ended rows go below the open ones, but for the selected one; says whether any went.
+    fn sink(&mut self) -> bool {
+        let before = self.floating.len();
+        let floating = std::mem::take(&mut self.floating);
+        for id in floating {
+            if self.pinned == Some(id) {
+                self.floating.push(id);
+                continue;
+            }
+            self.sunk += 1;
+            let (number, sort) = (self.sunk, self.sort);
+            if let Some(row) = self.get_mut(id) {
+                row.sunk = Some(number);
+                row.place = place(row, sort);
+            }
+        }
+        self.floating.len() < before
     }
 
     fn forget(&mut self, now: Instant) {

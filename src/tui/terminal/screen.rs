@@ -52,12 +52,18 @@ impl Screen {
     /// # Errors
     /// The terminal is gone.
     pub(crate) fn paint(&mut self, tty: &Tty, draw: impl FnOnce(&mut Buffer)) -> io::Result<()> {
+        let frame = self.compose(draw)?;
+        if frame.is_empty() { Ok(()) } else { tty.write_frame(frame) }
+    }
+
+    /// Builds a frame and gives what is to be written; nothing where nothing changed.
+    ///
+    /// # Errors
+    /// None that could happen: the frame is written to memory.
+    pub(crate) fn compose(&mut self, draw: impl FnOnce(&mut Buffer)) -> io::Result<&[u8]> {
         self.next.reset();
         draw(&mut self.next);
-        if self.encode()? {
-            tty.write_frame(&self.frame)?;
-        }
-        Ok(())
+        Ok(if self.encode()? { &self.frame } else { &[] })
     }
 
     /// Fills `frame` with what changed; says whether anything did.

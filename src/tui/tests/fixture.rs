@@ -19,7 +19,7 @@ use crate::{
         msg::{Effect, Msg},
         terminal::{Key, KeyCode},
         theme::Theme,
-        update::update,
+        update::{sample, update},
         view,
     },
 };
@@ -169,7 +169,7 @@ impl Fixture {
     pub(super) fn sample(&mut self) {
         let mut snapshot = self.hub.snapshot();
         (snapshot.at, snapshot.uptime) = (self.now, self.now - self.start);
-        self.send(Msg::Sample(Box::new(snapshot)));
+        sample(&mut self.model, &snapshot, self.now);
     }
 
     /// Lets time pass: events, then a sample.

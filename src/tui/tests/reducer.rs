@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::fixture::{Fixture, key};
 use crate::{
     control::{Command, Done, Refused},
+    ids::ProxyId,
     telemetry::{EndReason, EventKind},
     tui::{
         Exit,
@@ -76,7 +77,7 @@ fn an_order_without_an_answer_is_said_to_be_late_once() {
     let mut fixture = three();
     fixture.press("xy");
     fixture.tick(Duration::from_secs(6));
-    assert_eq!(fixture.notice(), "no answer yet: kill ABC123:1");
+    assert_eq!(fixture.notice(), "no answer yet: kill stream ABC123:1");
     fixture.tick(Duration::from_secs(7));
     assert_eq!(fixture.notice(), "");
 }
@@ -147,12 +148,13 @@ fn rates_that_waver_move_no_row() {
 }
 
 #[test]
-fn a_stream_that_ended_lingers_then_joins_the_ended_ones_then_goes() {
+fn ended_streams_sink_below_the_open_ones_but_not_from_under_the_selection() {
     let mut fixture = three();
-    fixture.press("g");
+    fixture.press("gx<");
     fixture.end(0, EndReason::TargetReset);
     fixture.tick(TICK);
-    assert_eq!(fixture.keys()[0], key(0xABC123, 1), "it stays where the operator saw it");
+    let gone = key(0xABC123, 1);
+    assert_eq!(fixture.keys()[0], gone, "the selected row stays where the operator sees it");
     let text = fixture.text();
     assert!(text.contains("2 open · 1 ended") && text.contains("target reset"), "{text}");
     assert_eq!(fixture.press("xy"), []);
@@ -160,14 +162,115 @@ fn a_stream_that_ended_lingers_then_joins_the_ended_ones_then_goes() {
     for _ in 0..45 {
         fixture.tick(TICK);
     }
-    assert_eq!(fixture.keys().last(), Some(&key(0xABC123, 1)));
-    // The selection has not gone with it.
-    assert_eq!(fixture.selected(), fixture.keys().first().copied());
+    assert_eq!((fixture.keys()[0], fixture.selected()), (gone, Some(gone)));
+    // Once the selection has left it, it sinks.
+    fixture.press("j");
+    let next = fixture.selected();
+    fixture.tick(TICK);
+    assert_eq!(fixture.keys().last(), Some(&gone));
+    assert_eq!(fixture.selected(), next);
+    // One that is not selected sinks at once, in every order.
+    for _ in 0..5 {
+        let (opened, other) = (fixture.open(0xABC123, 9), fixture.open(0xABC123, 10));
+        fixture.carry(opened, 0);
+        fixture.carry(other, 0);
+        fixture.tick(TICK);
+        fixture.end(opened, EndReason::Finished);
+        fixture.tick(TICK);
+        assert_open_first(&fixture);
+        fixture.press("s");
+        assert_open_first(&fixture);
+        let last = fixture.streams.len() - 1;
+        fixture.end(last, EndReason::Finished);
+        fixture.tick(TICK);
+    }
     fixture.press("t");
-    assert_eq!(fixture.keys().len(), 2);
+    assert_eq!(fixture.keys().len(), fixture.model.streams.live());
     fixture.press("t");
     fixture.tick(Duration::from_secs(301));
-    assert_eq!(fixture.keys().len(), 2);
+    assert_eq!(fixture.keys().len(), fixture.model.streams.live());
+}
+
+fn assert_open_first(fixture: &Fixture) {
+    let open: Vec<bool> = fixture
+        .model
+        .rows()
+        .iter()
+        .filter_map(|id| fixture.model.streams.get(*id))
+        .map(|row| row.is_live())
+        .collect();
+    assert!(open.is_sorted_by(|a, b| a >= b), "{open:?}");
+}
+
+#[test]
+fn what_nobody_chose_does_not_stay_selected_after_its_end() {
+    let mut fixture = three();
+    assert_eq!(fixture.selected(), Some(key(0xABC123, 1)), "the first open row");
+    fixture.end(0, EndReason::Finished);
+    fixture.tick(TICK);
+    assert_eq!(fixture.selected(), Some(key(0xABC123, 1)), "not at once: somebody may be looking at it");
+    for _ in 0..40 {
+        fixture.tick(TICK);
+    }
+    assert_eq!(fixture.selected(), fixture.keys().first().copied());
+    assert!(fixture.model.selected().unwrap().1.is_live());
+}
+
+#[test]
+fn marked_streams_are_killed_together_and_more_than_ten_need_the_number() {
+    let mut fixture = three();
+    fixture.press("gmm");
+    assert!(fixture.text().contains("2 marked"), "{}", fixture.text());
+    // One of them ends while the question stands.
+    fixture.press("x");
+    assert!(fixture.text().contains("Kill these streams?"));
+    fixture.end(1, EndReason::Finished);
+    fixture.tick(TICK);
+    assert_eq!(fixture.press("y"), [Effect::Order(OrderId(1), Command::KillStream(key(0xABC123, 1)))]);
+    fixture.send(Msg::Answered(OrderId(1), Ok(Done { streams: 1 })));
+    assert_eq!(fixture.notice(), "killed ABC123:1");
+    assert!(fixture.model.marks.is_empty());
+
+    for stream in 20..32 {
+        fixture.open(0xDEF456, stream);
+    }
+    fixture.tick(TICK);
+    fixture.press("ssssg");
+    for _ in 0..30 {
+        let of = fixture.selected().unwrap().user;
+        fixture.press(if of == key(0xDEF456, 1).user { "m" } else { "j" });
+    }
+    assert_eq!(fixture.model.marks.len(), 12);
+    fixture.press("x");
+    assert!(fixture.text().contains("Type 12 to confirm"), "{}", fixture.text());
+    assert_eq!(fixture.press("y"), []);
+    assert_eq!(fixture.press("_>"), []);
+    assert_eq!(fixture.press("1y"), []);
+    assert_eq!(fixture.notice(), "type 12 to confirm");
+    let orders = fixture.press("2y");
+    assert_eq!(orders.len(), 12);
+    for order in orders {
+        let Effect::Order(id, _) = order else { panic!("{order:?}") };
+        fixture.send(Msg::Answered(id, if id.0 == 5 { Err(Refused::Gone) } else { Ok(Done { streams: 1 }) }));
+    }
+    assert_eq!(fixture.notice(), "killed 11 of 12 streams; of the others: it is not there any more");
+}
+
+#[test]
+fn a_user_is_killed_and_a_proxy_is_kicked() {
+    let mut fixture = three();
+    assert_eq!(fixture.press("K>"), []);
+    fixture.press("K");
+    assert!(fixture.text().contains("Kill this user?") && fixture.text().contains("3 streams open"));
+    let user = key(0xABC123, 1).user;
+    assert_eq!(fixture.press("y"), [Effect::Order(OrderId(1), Command::KillUser(user))]);
+    fixture.send(Msg::Answered(OrderId(1), Ok(Done { streams: 3 })));
+    assert_eq!(fixture.notice(), "killed user ABC123, 3 streams");
+    fixture.press("X");
+    assert!(fixture.text().contains("Kick this proxy?") && fixture.text().contains("lab  P1"));
+    assert_eq!(fixture.press("y"), [Effect::Order(OrderId(2), Command::KickProxy(ProxyId(1)))]);
+    fixture.send(Msg::Answered(OrderId(2), Err(Refused::Busy)));
+    assert_eq!(fixture.notice(), "lab was not kicked: too many commands are waiting");
 }
 
 #[test]

@@ -39,9 +39,9 @@ fn step() -> impl Strategy<Value = Step> {
 /// The key that the open kill dialog names, with which of the streams that had it.
 fn named(fixture: &Fixture) -> Option<(StreamKey, u64)> {
     match &fixture.model.overlay {
-        Some(Overlay::Dialog(dialog)) => match dialog.question {
-            Question::Kill { row, key } => Some((key, row.serial)),
-            Question::Quit => None,
+        Some(Overlay::Dialog(dialog)) => match &dialog.question {
+            Question::Kill(targets) => targets.first().map(|target| (target.key, target.row.serial)),
+            _ => None,
         },
         _ => None,
     }

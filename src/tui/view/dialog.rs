@@ -4,18 +4,33 @@ use ratatui::{
 };
 
 use super::{centred, put, window};
-use crate::tui::{
-    format,
-    model::{Dialog, Model, Question, Row, RowId},
+use crate::{
+    ids::{ProxyId, UserChannelId},
+    tui::{
+        format,
+        model::{Dialog, Model, Question, Row, RowId, Target},
+    },
 };
 
 /// The question in the middle of the screen.
 pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
     let theme = &model.theme;
-    let (title, body) = match dialog.question {
-        Question::Kill { row, key } => ("Kill this stream?", kill(model, row, &key.to_string())),
+    let (title, body) = match &dialog.question {
+        Question::Kill(targets) => match targets.as_slice() {
+            [only] => ("Kill this stream?", kill(model, only.row, &only.key.to_string())),
+            many => ("Kill these streams?", kill_many(model, many)),
+        },
+        Question::KillUser { user, .. } => ("Kill this user?", kill_user(model, *user)),
+        Question::Kick { proxy, .. } => ("Kick this proxy?", kick(model, *proxy)),
         Question::Quit => ("Quit?", quit(model)),
     };
+    let mut body = body;
+    if let Some(number) = dialog.number() {
+        body.push(Line::from(vec![
+            Span::styled(format!("Type {number} to confirm: "), theme.text),
+            Span::styled(format!("{}_", dialog.typed), theme.strong),
+        ]));
+    }
     let height = u16::try_from(body.len()).unwrap_or(u16::MAX).saturating_add(4);
     let area = centred(buf, 62, height);
     let inner = window(model, area, buf, theme.bad, title);
@@ -66,6 +81,67 @@ fn kill(model: &Model, id: RowId, key: &str) -> Vec<Line<'static>> {
             Span::styled(format!("  in {}", format::age(row.age(model.now))), theme.dim),
         ]),
         Line::styled("Both ends get an error, at once.", theme.dim),
+    ]
+}
+
+/// The first of them by name, the rest as a number.
+fn kill_many(model: &Model, targets: &[Target]) -> Vec<Line<'static>> {
+    const NAMED: usize = 4;
+    let theme = &model.theme;
+    let live = |target: &&Target| model.streams.get(target.row).is_some_and(Row::is_live);
+    let open = targets.iter().filter(live).count();
+    let mut lines = vec![Line::from(vec![
+        Span::styled(format::things(open as u64, "stream"), theme.strong),
+        Span::styled(" that are open", theme.text),
+    ])];
+    for target in targets.iter().filter(live).take(NAMED) {
+        let Some(row) = model.streams.get(target.row) else { continue };
+        lines.push(Line::from(vec![
+            Span::styled(format::fit(&target.key.to_string(), 12), theme.accent),
+            Span::styled(format!("{}  ", row.addr), theme.text),
+            Span::styled(format!("↓ {}  ↑ {}", format::bytes(row.down), format::bytes(row.up)), theme.dim),
+        ]));
+    }
+    if open > NAMED {
+        lines.push(Line::styled(format!("and {} more", open - NAMED), theme.dim));
+    }
+    lines
+}
+
+fn kill_user(model: &Model, user: UserChannelId) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    let rows = || {
+        let rows = model.streams.order().iter().filter_map(|id| model.streams.get(*id));
+        rows.filter(|row| row.is_live() && row.key.user == user)
+    };
+    let (down, up) = rows().fold((0, 0), |(down, up), row| (down + row.down, up + row.up));
+    let addr = rows().next().map(|row| row.addr.ip().to_string()).unwrap_or_default();
+    vec![
+        Line::from(vec![
+            Span::styled(user.to_string(), theme.accent.patch(theme.strong)),
+            Span::styled(format!("  {addr}"), theme.text),
+        ]),
+        Line::styled(format!("{} open", format::things(rows().count() as u64, "stream")), theme.text),
+        Line::from(vec![
+            Span::styled(format!("so far  ↓ {}", format::bytes(down)), theme.down),
+            Span::styled(format!("  ↑ {}", format::bytes(up)), theme.up),
+        ]),
+        Line::styled("Each gets an error at both ends, at once.", theme.dim),
+    ]
+}
+
+fn kick(model: &Model, id: ProxyId) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    let name = Span::styled(model.proxies.name(id), theme.accent.patch(theme.strong));
+    let Some(proxy) = model.proxies.up().find(|proxy| proxy.id == id) else {
+        return vec![Line::from(vec![name, Span::styled(" is gone already.", theme.text)])];
+    };
+    let (streams, channels) =
+        (format::things(proxy.streams, "open stream"), format::things(proxy.channels as u64, "channel"));
+    vec![
+        Line::from(vec![name, Span::styled(format!("  {id}"), theme.dim)]),
+        Line::styled(format!("{streams} on {channels}"), theme.text),
+        Line::styled("Its streams end with an error. It may come back.", theme.dim),
     ]
 }
 

@@ -25,6 +25,12 @@ pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
         text.push_str(&format!(" · {} older dropped", format::count(model.streams.dropped())));
     }
     let mut rest = vec![Span::styled(text, theme.dim)];
+    if !model.marks.is_empty() {
+        rest.push(Span::styled(
+            format!("  * {} marked", format::count(model.marks.len() as u64)),
+            theme.warn,
+        ));
+    }
     if model.missed > 0 {
         let missed = format!("  ! {} missed", format::things(model.missed, "lifecycle event"));
         rest.push(Span::styled(missed, theme.warn));
@@ -61,6 +67,9 @@ pub(crate) fn table(model: &Model, area: Rect, buf: &mut Buffer) {
     put(buf, area.x + MARGIN, area.y, area, Line::from(columns.head(model)));
     for (y, (id, row, _)) in (area.y + 1..area.bottom()).zip(shown) {
         put(buf, area.x + MARGIN, y, area, Line::from(columns.row(model, row)));
+        if model.marks.contains(&id) {
+            put(buf, area.x + 1, y, area, Line::styled("*", model.theme.warn));
+        }
         if model.cursor.selected() == Some(id) {
             let strip = Rect { y, height: 1, ..area };
             buf.set_style(strip, model.theme.selected);

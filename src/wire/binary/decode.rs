@@ -6,11 +6,11 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
-    COPY_BELOW, DATA_HEADER, FLAG, FrameError, FrameType, HEADER, MAX_FRAME, MAX_OFFSET, MAX_PRIORITY,
-    STATE_BITS, SYNC_ENTRY,
+    COPY_BELOW, DATA_HEADER, FLAG, FrameError, FrameType, HEADER, MAX_FRAME, MAX_OFFSET, STATE_BITS,
+    SYNC_ENTRY,
 };
 use crate::{
-    ids::{StreamKey, UserChannelId},
+    ids::{Priority, StreamKey, UserChannelId},
     wire::{Frame, Hello, HelloMode, OpenFrame, ResetCode, SyncEntry, TunnelMessage, Welcome},
 };
 
@@ -168,9 +168,9 @@ impl<'a> Body<'a> {
         self.u16().map(ResetCode::from_wire)
     }
 
-    fn priority(&mut self) -> Result<u8, FrameError> {
-        let priority = self.u8()?;
-        if priority <= MAX_PRIORITY { Ok(priority) } else { Err(self.impossible("priority")) }
+    fn priority(&mut self) -> Result<Priority, FrameError> {
+        let number = self.u8()?;
+        Priority::from_wire(number).ok_or_else(|| self.impossible("priority"))
     }
 
     fn key(&mut self) -> Result<StreamKey, FrameError> {

@@ -94,7 +94,7 @@ fn body(frame: &Frame, out: &mut BytesMut) {
         }
         Frame::Priority { stream, priority } => {
             out.put_u32(*stream);
-            out.put_u8(*priority);
+            out.put_u8(*priority as u8);
         }
         Frame::Ping { token } | Frame::Pong { token } => out.put_u64(*token),
         Frame::Sync { entries, .. } => {
@@ -152,7 +152,7 @@ fn open_body(open: &OpenFrame, out: &mut BytesMut) {
     out.put_u32(open.stream);
     key(open.key, out);
     out.put_u16(open.port);
-    out.put_u8(open.priority);
+    out.put_u8(open.priority as u8);
     out.put_u32(open.window);
     if let Some(user) = open.user {
         address(user, out);

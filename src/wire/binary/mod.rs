@@ -82,8 +82,6 @@ const OPEN_FIXED: usize = 18;
 const DATA_FIXED: usize = 12;
 const KEY: usize = 7;
 
-/// The highest priority, urgent.
-const MAX_PRIORITY: u8 = 4;
 /// The bits of a SYNC entry's state that mean something.
 const STATE_BITS: u8 = 0x01;
 

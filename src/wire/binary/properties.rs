@@ -10,9 +10,13 @@ use proptest::{
 
 use super::{tests::encoded, *};
 use crate::{
-    ids::{StreamKey, UserChannelId},
+    ids::{Priority, StreamKey, UserChannelId},
     wire::{Hello, HelloMode, OpenFrame, ResetCode, SyncEntry, TunnelAction, TunnelMessage, Welcome},
 };
+
+fn any_priority() -> impl Strategy<Value = Priority> {
+    proptest::sample::select(&Priority::ALL[..])
+}
 
 fn any_key() -> impl Strategy<Value = StreamKey> {
     (any::<u32>(), any::<u32>()).prop_map(|(user, stream)| StreamKey::new(UserChannelId::new(user), stream))
@@ -77,7 +81,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         .prop_map(|(stream, consumed, limit, state)| SyncEntry { stream, consumed, limit, state });
     prop_oneof![
         handshake,
-        (any::<u32>(), any_key(), any::<u16>(), 0..=MAX_PRIORITY, any::<u32>(), any_user()).prop_map(
+        (any::<u32>(), any_key(), any::<u16>(), any_priority(), any::<u32>(), any_user()).prop_map(
             |(stream, key, port, priority, window, user)| {
                 Frame::Open(OpenFrame { stream, key, port, priority, window, user })
             }
@@ -96,7 +100,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             final_size
         }),
         (any::<u32>(), offset()).prop_map(|(stream, offset)| Frame::Blocked { stream, offset }),
-        (any::<u32>(), 0..=MAX_PRIORITY).prop_map(|(stream, priority)| Frame::Priority { stream, priority }),
+        (any::<u32>(), any_priority()).prop_map(|(stream, priority)| Frame::Priority { stream, priority }),
         any::<u64>().prop_map(|token| Frame::Ping { token }),
         any::<u64>().prop_map(|token| Frame::Pong { token }),
         (any::<bool>(), vec(entry, 0..8)).prop_map(|(last, entries)| Frame::Sync { last, entries }),

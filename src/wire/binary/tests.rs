@@ -2,7 +2,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::*;
 use crate::{
-    ids::{StreamKey, UserChannelId},
+    ids::{Priority, StreamKey, UserChannelId},
     wire::{Hello, HelloMode, OpenFrame, ResetCode, SyncEntry, TunnelAction, TunnelMessage, Welcome},
 };
 
@@ -48,7 +48,7 @@ fn open(user: Option<&str>) -> Frame {
         stream: 7,
         key: key(),
         port: 8080,
-        priority: 2,
+        priority: Priority::Normal,
         window: 0x4_0000,
         user: user.map(|address| address.parse().unwrap()),
     })
@@ -199,7 +199,7 @@ fn stream_frames_are_pinned() {
          00000007 0000000000000003",
     );
     pinned(
-        Frame::Priority { stream: 7, priority: 4 },
+        Frame::Priority { stream: 7, priority: Priority::Urgent },
         "16 00 0000 00000005 # PRIORITY, 5 bytes
          00000007 04",
     );

@@ -1,24 +1,19 @@
 //! A message and the model as it is make the model as it will be, and what is to be done. Nothing here reads a clock,
 //! a descriptor or a channel.
 
-use std::time::{Duration, Instant};
+mod orders;
+
+use std::time::Instant;
 
 use super::{
     Exit, format,
     keymap::{self, Action},
-    model::{Button, Dialog, Model, Order, Overlay, Question, RowId, Sort, Step, Tone},
-    msg::{Effect, Msg, OrderId},
-    terminal::Key,
+    model::{Dialog, Model, Overlay, Question, Sort, Step, Tone},
+    msg::{Effect, Msg},
+    terminal::{Key, KeyCode},
     view,
 };
-use crate::{
-    control::{Command, Reply},
-    ids::StreamKey,
-    telemetry::{EventKind, Snapshot},
-};
-
-/// When an answer is late enough to say so.
-const LATE: Duration = Duration::from_secs(5);
+use crate::telemetry::{EventKind, Snapshot};
 
 /// Takes one message.
 pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
@@ -42,8 +37,7 @@ pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
             let events = format::things(count, "lifecycle event");
             model.say(Tone::Warning, format!("{events} missed, resynced"));
         }
-        Msg::Sample(snapshot) => sample(model, &snapshot),
-        Msg::Answered(id, reply) => answered(model, id, reply),
+        Msg::Answered(id, reply) => orders::answered(model, id, reply),
         Msg::NoShell => model.say(Tone::Plain, "there is no shell to go back to"),
     }
     Vec::new()
@@ -64,7 +58,9 @@ fn happened(model: &mut Model, event: &EventKind) {
     }
 }
 
-fn sample(model: &mut Model, snapshot: &Snapshot) {
+/// Takes where everything stands. Beside [`update`], because a sample is large, and its room is used again.
+pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) {
+    model.now = model.now.max(now);
     let now = model.now;
     model.sampled = true;
     model.uptime = snapshot.uptime;
@@ -74,36 +70,27 @@ fn sample(model: &mut Model, snapshot: &Snapshot) {
     model.streams.sample(&snapshot.streams, now);
     model.follow();
     model.expire_notice();
-    if let Some(order) = model.orders.iter_mut().find(|order| !order.late && now - order.since >= LATE) {
-        order.late = true;
-        let text = format!("no answer yet: kill {}", order.key);
+    if let Some(text) = model.orders.late(now) {
         model.say(Tone::Warning, text);
     }
 }
 
-fn answered(model: &mut Model, id: OrderId, reply: Reply) {
-    let Some(at) = model.orders.iter().position(|order| order.id == id) else { return };
-    let order = model.orders.swap_remove(at);
-    match reply {
-        Ok(_) => model.say(Tone::Good, format!("killed {}", order.key)),
-        Err(why) => {
-            if let Some(row) = model.streams.get_mut(order.row) {
-                row.killing = false;
-            }
-            model.say(Tone::Warning, format!("{} was not killed: {why}", order.key));
-        }
-    }
-}
-
 fn press(model: &mut Model, key: Key) -> Vec<Effect> {
+    if let Some(Overlay::Dialog(dialog)) = &mut model.overlay
+        && dialog.number().is_some()
+        && let KeyCode::Char('0'..='9') | KeyCode::Backspace = key.code
+    {
+        dialog.type_in(key.code.as_char());
+        return Vec::new();
+    }
     let Some(action) = keymap::action(model.context(), key) else { return Vec::new() };
     match (action, &mut model.overlay) {
         (Action::Interrupt, _) => interrupt(model),
         (Action::Redraw, _) => vec![Effect::Repaint],
         (Action::Suspend, _) => vec![Effect::Suspend],
         (_, Some(Overlay::Dialog(dialog))) => {
-            let mut dialog = *dialog;
-            in_dialog(model, &mut dialog, action)
+            let dialog = dialog.clone();
+            orders::in_dialog(model, dialog, action)
         }
         (_, Some(Overlay::Help { scroll })) => {
             let scroll = *scroll;
@@ -127,8 +114,8 @@ fn in_table(model: &mut Model, action: Action) -> Vec<Effect> {
         other => return act(model, other),
     };
     let mut cursor = model.cursor;
-    cursor.step(step, model.rows(), model.streams.unsettled(), model.layout().page());
-    model.cursor = cursor;
+    cursor.step(step, model.rows(), model.layout().page());
+    model.put_cursor(cursor);
     Vec::new()
 }
 
@@ -136,8 +123,12 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
     let blind = !model.layout().fits;
     match action {
         // Nothing to see: only the ways out.
-        Action::Kill | Action::Help if blind => {}
-        Action::Kill => ask_to_kill(model),
+        Action::Kill | Action::KillUser | Action::Kick | Action::Mark | Action::Help if blind => {}
+        Action::Kill => orders::ask_to_kill(model),
+        Action::KillUser => orders::ask_to_kill_user(model),
+        Action::Kick => orders::ask_to_kick(model),
+        Action::Mark => return mark(model),
+        Action::Unmark => model.marks.clear(),
         Action::SortNext | Action::SortPrevious => {
             let by = model.streams.sort().by.next(action == Action::SortNext);
             sort(model, Sort { by, reversed: false });
@@ -158,62 +149,22 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
     Vec::new()
 }
 
+/// Marks the selected stream, or takes its mark away, and goes on to the next one.
+fn mark(model: &mut Model) -> Vec<Effect> {
+    if let Some((id, row)) = model.selected() {
+        if let Some(at) = model.marks.iter().position(|mark| *mark == id) {
+            model.marks.remove(at);
+        } else if row.is_live() {
+            model.marks.push(id);
+        }
+    }
+    in_table(model, Action::Down)
+}
+
 fn sort(model: &mut Model, sort: Sort) {
     let now = model.now;
     model.streams.set_sort(sort, now);
     model.follow();
-}
-
-fn ask_to_kill(model: &mut Model) {
-    let Some((id, row)) = model.selected() else {
-        return model.say(Tone::Plain, "no stream to kill");
-    };
-    let (key, live, killing) = (row.key, row.is_live(), row.killing);
-    if !live {
-        model.say(Tone::Plain, format!("{key} has ended already"));
-    } else if killing {
-        model.say(Tone::Plain, format!("{key} is being killed already"));
-    } else {
-        model.overlay = Some(Overlay::Dialog(Dialog::new(Question::Kill { row: id, key })));
-    }
-}
-
-fn in_dialog(model: &mut Model, dialog: &mut Dialog, action: Action) -> Vec<Effect> {
-    let button = match action {
-        Action::Next | Action::Previous => {
-            dialog.turn(action == Action::Next);
-            model.overlay = Some(Overlay::Dialog(*dialog));
-            return Vec::new();
-        }
-        Action::Press => dialog.focused(),
-        Action::Yes => dialog.yes(),
-        Action::Drain if dialog.buttons().contains(&Button::Drain) => Button::Drain,
-        Action::Close => Button::Cancel,
-        _ => return Vec::new(),
-    };
-    model.overlay = None;
-    match (button, dialog.question) {
-        (Button::Kill, Question::Kill { row, key }) => kill(model, row, key),
-        (Button::Quit, _) => vec![Effect::Exit(Exit::Quit)],
-        (Button::Drain, _) => interrupt(model),
-        _ => Vec::new(),
-    }
-}
-
-/// Orders to kill the stream that the dialog named. If it ended while the dialog was open nothing is ordered: its key
-/// may belong to another stream by now.
-fn kill(model: &mut Model, row: RowId, key: StreamKey) -> Vec<Effect> {
-    match model.streams.get_mut(row) {
-        Some(target) if target.is_live() && target.key == key => target.killing = true,
-        _ => {
-            model.say(Tone::Plain, format!("{key} ended by itself; nothing was killed"));
-            return Vec::new();
-        }
-    }
-    model.next_order += 1;
-    let id = OrderId(model.next_order);
-    model.orders.push(Order { id, row, key, since: model.now, late: false });
-    vec![Effect::Order(id, Command::KillStream(key))]
 }
 
 fn in_help(model: &mut Model, scroll: usize, action: Action) {
@@ -235,7 +186,7 @@ fn in_help(model: &mut Model, scroll: usize, action: Action) {
 }
 
 /// `^C`: the first one lets streams finish, the second one does not.
-fn interrupt(model: &mut Model) -> Vec<Effect> {
+pub(super) fn interrupt(model: &mut Model) -> Vec<Effect> {
     model.overlay = None;
     if model.asked_to_drain {
         return vec![Effect::Exit(Exit::Now)];

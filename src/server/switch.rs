@@ -1,0 +1,54 @@
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::{ids::Priority, telemetry::StreamStats, transport::Steering};
+
+/// Where the operator gets hold of one user connection, from the moment it was admitted. What is ordered while it
+/// still waits for a proxy holds as soon as it has one.
+#[derive(Debug)]
+pub(super) struct Switch {
+    cancel: CancellationToken,
+    stats: Arc<StreamStats>,
+    steering: Mutex<Option<Steering>>,
+}
+
+impl Switch {
+    pub(super) fn new(cancel: CancellationToken, stats: Arc<StreamStats>) -> Self {
+        Self { cancel, stats, steering: Mutex::new(None) }
+    }
+
+    /// Ends the connection when it is cancelled.
+    pub(super) fn cancel(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// The connection has a stream now.
+    pub(super) fn connect(&self, steering: Steering) {
+        let mut place = self.steering.lock();
+        if self.stats.is_paused() {
+            steering.set_paused(true);
+        }
+        if self.stats.priority() != Priority::default() {
+            steering.set_priority(self.stats.priority());
+        }
+        *place = Some(steering);
+    }
+
+    pub(super) fn set_paused(&self, paused: bool) {
+        let steering = self.steering.lock();
+        self.stats.set_paused(paused);
+        if let Some(steering) = &*steering {
+            steering.set_paused(paused);
+        }
+    }
+
+    pub(super) fn set_priority(&self, priority: Priority) {
+        let steering = self.steering.lock();
+        self.stats.set_priority(priority);
+        if let Some(steering) = &*steering {
+            steering.set_priority(priority);
+        }
+    }
+}

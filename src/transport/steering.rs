@@ -1,0 +1,33 @@
+use std::sync::Arc;
+
+use super::{Link, endpoint::Endpoint};
+use crate::ids::Priority;
+
+/// What an operator can do to a stream while it is carried, from outside the task that carries it.
+#[derive(Debug, Clone)]
+pub struct Steering {
+    link: Arc<Link>,
+    endpoint: Arc<Endpoint>,
+}
+
+impl Steering {
+    pub(super) fn new(link: Arc<Link>, endpoint: Arc<Endpoint>) -> Self {
+        Self { link, endpoint }
+    }
+
+    /// Holds the stream, or lets it go on. Nothing is closed: neither side gets credit, so that what sends there is
+    /// stopped by its own TCP, and what has come already waits here within the window.
+    pub fn set_paused(&self, paused: bool) {
+        // Under the lock that delivering takes: nothing is delivered any more once this has returned.
+        self.endpoint.delivery().paused = paused;
+        self.link.with(|state| state.mux.set_paused(self.endpoint.number(), paused));
+        self.endpoint.wake();
+        self.link.flush();
+    }
+
+    /// Gives the stream another share of its channel, in both directions.
+    pub fn set_priority(&self, priority: Priority) {
+        self.link.with(|state| state.mux.set_priority(self.endpoint.number(), priority));
+        self.link.flush();
+    }
+}

@@ -1,0 +1,67 @@
+//! The cockpit without a terminal, for measuring: `benches/frames.rs` times what a tick and a frame cost.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use ratatui::layout::Size;
+
+use super::{
+    Labels,
+    model::Model,
+    msg::Msg,
+    terminal::{Key, Screen},
+    theme::Theme,
+    update::{sample, update},
+    view,
+};
+use crate::telemetry::{Event, Snapshot, Telemetry};
+
+/// A cockpit that nobody sees.
+pub struct Probe {
+    telemetry: Arc<Telemetry>,
+    events: tokio::sync::broadcast::Receiver<Event>,
+    snapshot: Snapshot,
+    model: Model,
+    screen: Screen,
+}
+
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Probe")
+    }
+}
+
+impl Probe {
+    /// One over this hub, as on a screen of this size.
+    pub fn new(telemetry: Arc<Telemetry>, width: u16, height: u16) -> Self {
+        let size = Size::new(width, height);
+        let model = Model::new(Labels::default(), Theme::dark(), size, Instant::now());
+        let events = telemetry.subscribe();
+        Self { telemetry, events, snapshot: Snapshot::empty(), model, screen: Screen::new(size) }
+    }
+
+    /// Takes the events that are due and a snapshot.
+    pub fn collect(&mut self) {
+        while let Ok(event) = self.events.try_recv() {
+            update(&mut self.model, Msg::Event(event), Instant::now());
+        }
+        self.telemetry.snapshot_into(&mut self.snapshot);
+    }
+
+    /// Gives the snapshot to the model.
+    pub fn digest(&mut self) {
+        sample(&mut self.model, &self.snapshot, Instant::now());
+    }
+
+    /// Builds a frame, compares it with the last one, and gives what would be written.
+    pub fn frame(&mut self) -> &[u8] {
+        let model = &self.model;
+        self.screen.compose(|buf| view::draw(model, buf)).unwrap_or_default()
+    }
+
+    /// Presses keys.
+    pub fn press(&mut self, keys: &str) {
+        for c in keys.chars() {
+            update(&mut self.model, Msg::Key(Key::char(c)), Instant::now());
+        }
+    }
+}

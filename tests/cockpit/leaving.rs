@@ -1,0 +1,157 @@
+use std::time::Duration;
+
+use portable_pty::CommandBuilder;
+use rustix::process::Signal;
+
+use crate::{alone, demo, terminal::Terminal};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A way to end the program, and its name.
+type Way<'a> = (&'a str, &'a dyn Fn(&Terminal));
+
+/// The demo's own last words, on the main screen, with the right status.
+fn ends_well(terminal: &Terminal) {
+    assert_eq!(terminal.exit().0, 0);
+    terminal.until_sane();
+    let text = terminal.text();
+    assert!(text.contains("demo ran for") && text.contains("checksum failures  0"), "{text}");
+    assert!(!text.contains("Streams"), "nothing of the cockpit is left: {text}");
+}
+
+#[test]
+fn q_asks_and_then_leaves_a_sane_terminal() {
+    let _alone = alone();
+    let terminal = demo((120, 36), &[]);
+    assert_ne!(terminal.settings(), terminal.before, "the cockpit reads keys, not lines");
+    terminal.press("q");
+    terminal.until_shows("Quit?");
+    // Cancel is the default.
+    terminal.press("\r");
+    terminal.until("the question goes", |screen| (!screen.contents().contains("Quit?")).then_some(()));
+    assert!(terminal.runs());
+    terminal.press("q");
+    terminal.until_shows("Quit?");
+    terminal.press("y");
+    ends_well(&terminal);
+}
+
+#[test]
+fn control_c_and_every_signal_leave_a_sane_terminal() {
+    let _alone = alone();
+    let control_c = |terminal: &Terminal| terminal.press("\x03");
+    let ways: [Way; 4] = [
+        ("^C", &control_c),
+        ("SIGTERM", &|terminal| terminal.signal(Signal::TERM)),
+        ("SIGHUP", &|terminal| terminal.signal(Signal::HUP)),
+        ("SIGINT", &|terminal| terminal.signal(Signal::INT)),
+    ];
+    for (name, leave) in ways {
+        let terminal = demo((100, 30), &[]);
+        leave(&terminal);
+        println!("{name}");
+        ends_well(&terminal);
+    }
+}
+
+#[test]
+fn the_demo_ends_by_itself_after_its_duration() {
+    let _alone = alone();
+    let terminal = Terminal::underpass(&["demo", "--duration", "1"], (80, 24), &[]);
+    terminal.until_shows("STREAM");
+    ends_well(&terminal);
+}
+
+#[test]
+fn a_panic_of_the_cockpit_gives_the_terminal_back_and_the_tunnel_goes_on() {
+    let _alone = alone();
+    // Only builds with debug assertions know this variable.
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let terminal = demo((100, 30), &[("UNDERPASS_PANIC", "cockpit")]);
+    terminal.press("\x03");
+    terminal.until_shows("it goes on without the cockpit");
+    terminal.until_sane();
+    assert!(terminal.runs(), "the tunnel is unharmed");
+    terminal.signal(Signal::TERM);
+    ends_well(&terminal);
+}
+
+#[test]
+fn a_panic_of_a_task_is_a_line_of_the_log() {
+    let _alone = alone();
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    // Nothing but that line: streams that come and go would push it out of the panel.
+    let environment = [("UNDERPASS_PANIC", "task"), ("UNDERPASS_LOG", "error")];
+    let terminal = demo((120, 36), &environment);
+    terminal.press("\x03");
+    terminal.until("the log tells", |screen| {
+        let text = screen.contents();
+        (text.contains("ERROR") && text.contains("asked for") && screen.alternate_screen()).then_some(())
+    });
+    // It still takes keys.
+    terminal.press("?");
+    terminal.until_shows("kill the selected stream");
+    terminal.press("q\x03");
+    ends_well(&terminal);
+}
+
+#[test]
+fn control_z_gives_the_terminal_to_the_shell_and_fg_takes_it_again() {
+    let _alone = alone();
+    let mut shell = CommandBuilder::new("/bin/sh");
+    shell.arg("-i");
+    shell.env("PS1", "ready> ");
+    shell.env("ENV", "/dev/null");
+    let terminal = Terminal::run(shell, (120, 36));
+    terminal.until_shows("ready> ");
+    terminal.press(&format!("{} demo\n", env!("CARGO_BIN_EXE_underpass")));
+    terminal.until("the cockpit", |screen| {
+        (screen.alternate_screen() && screen.contents().contains("OPEN")).then_some(())
+    });
+    terminal.press("\x1a");
+    terminal.until("the shell", |screen| {
+        let sane = !screen.alternate_screen() && !screen.hide_cursor();
+        (sane && screen.contents().trim_end().ends_with("ready>")).then_some(())
+    });
+    // Echo and lines work: the shell's own answer, not what was typed.
+    terminal.press("echo $((40+2))\n");
+    terminal.until("an answer", |screen| screen.contents().lines().any(|l| l.trim() == "42").then_some(()));
+    terminal.press("fg\n");
+    terminal.until("the cockpit again", |screen| {
+        (screen.alternate_screen() && screen.hide_cursor() && screen.contents().contains("STREAM"))
+            .then_some(())
+    });
+    terminal.press("qy");
+    terminal.until("the summary", |screen| {
+        let text = screen.contents();
+        (!screen.alternate_screen() && text.contains("checksum failures  0")).then_some(())
+    });
+    terminal.press("exit 7\n");
+    assert_eq!(terminal.exit().0, 7);
+}
+
+#[test]
+fn a_terminal_that_vanishes_ends_the_program_within_a_second() {
+    let _alone = alone();
+    for ignore_hang_up in [false, true] {
+        let mut terminal = if ignore_hang_up {
+            // As `nohup` leaves it: only the descriptor tells.
+            let mut shell = CommandBuilder::new("/bin/sh");
+            let program = env!("CARGO_BIN_EXE_underpass");
+            shell.args(["-c", &format!("trap '' HUP; exec '{program}' demo")]);
+            let terminal = Terminal::run(shell, (100, 30));
+            terminal.until_shows("OPEN");
+            terminal
+        } else {
+            demo((100, 30), &[])
+        };
+        let gone = terminal.vanish();
+        let (_, ended) = terminal.exit();
+        let took = ended.saturating_duration_since(gone);
+        assert!(took < SECOND, "{took:?}, hang-up ignored: {ignore_hang_up}");
+    }
+}

@@ -1,0 +1,140 @@
+use std::{net::Ipv4Addr, time::Duration};
+
+use crate::{alone, demo, download::Download, open, terminal::Terminal};
+
+/// No user of the demo has this address.
+const OURS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 77);
+const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 78);
+
+/// The demo's public port, as the screen tells it.
+fn public_port(terminal: &Terminal) -> u16 {
+    terminal.until("the public port", |screen| {
+        let text = screen.contents();
+        let mut words = text.split_whitespace().skip_while(|word| *word != "edge-fra");
+        words.nth(1)?.strip_prefix(':')?.parse().ok()
+    })
+}
+
+fn size_of(screen: &vt100::Screen) -> (u16, u16) {
+    let (rows, columns) = screen.size();
+    (rows.get(), columns.get())
+}
+
+fn selected(text: &str) -> Option<String> {
+    text.lines().find(|line| line.starts_with('▌')).map(str::to_owned)
+}
+
+/// Whether the title says «row 9 of 9».
+fn at_the_end(text: &str) -> bool {
+    let mut words = text.split_whitespace().skip_while(|word| *word != "row").skip(1);
+    words.next().is_some_and(|row| words.nth(1) == Some(row))
+}
+
+/// Moves the selection to the stream from `addr`, and gives its key.
+fn select(terminal: &Terminal, addr: Ipv4Addr) -> String {
+    let mark = format!("{addr}:");
+    let find = |text: &str| text.lines().any(|line| line.contains(&mark) && line.contains("OPEN"));
+    terminal.until("our download is shown", |screen| find(&screen.contents()).then_some(()));
+    terminal.press("g");
+    for _ in 0..500 {
+        let row = terminal.until("a selection", |screen| selected(&screen.contents()));
+        if row.contains(&mark) {
+            return row.trim_start_matches('▌').split_whitespace().next().unwrap().to_owned();
+        }
+        let before = row.split_whitespace().nth(1).map(str::to_owned);
+        terminal.press(if at_the_end(&terminal.text()) { "g" } else { "j" });
+        terminal.until("the selection moves", |screen| {
+            let text = screen.contents();
+            let key = selected(&text)?.split_whitespace().nth(1).map(str::to_owned);
+            (key != before || at_the_end(&text)).then_some(())
+        });
+    }
+    panic!("our download cannot be selected:\n{}", terminal.text());
+}
+
+#[test]
+fn streams_appear_rates_move_and_x_kills_exactly_one() {
+    let _alone = alone();
+    let terminal = demo((200, 60), &[]);
+    let down =
+        |text: &str| text.lines().next()?.split('↓').nth(1)?.split_whitespace().next().map(str::to_owned);
+    let first = terminal.until("a rate", |screen| down(&screen.contents()).filter(|rate| rate != "0"));
+    terminal.until("the rate moves", |screen| (down(&screen.contents())? != first).then_some(()));
+
+    let port = public_port(&terminal);
+    let victim = Download::start(port, "/file/400M", OURS);
+    let other = Download::start(port, "/file/8M", OTHER);
+    let key = select(&terminal, OURS);
+    let spared = terminal.until("the other one", |screen| {
+        let text = screen.contents();
+        let row = text.lines().find(|line| line.contains("127.0.0.78:"))?;
+        row.trim_start_matches('▌').split_whitespace().next().map(str::to_owned)
+    });
+    terminal.press("x");
+    terminal.until_shows("Kill this stream?");
+    let asked = terminal.text();
+    assert!(asked.contains(&key) && asked.contains("127.0.0.77:"), "{asked}");
+    // Cancel is the default: Enter kills nothing.
+    terminal.press("\r");
+    terminal.until("the dialog goes", |screen| (!screen.contents().contains("Kill this")).then_some(()));
+    terminal.press("x");
+    terminal.until_shows("Kill this stream?");
+    terminal.press("y");
+    let (whole, took) = victim.end(Duration::from_secs(20));
+    assert!(!whole, "a killed download must not look whole");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    terminal.until("the toast and the row", |screen| {
+        let text = screen.contents();
+        let row = text.lines().find(|line| line.contains(&key) && line.contains("127.0.0.77:"))?;
+        (row.contains("killed") && text.contains(&format!("killed {key}"))).then_some(())
+    });
+    // The selection has stayed with it, and it cannot be killed twice.
+    assert!(selected(&terminal.text()).unwrap().contains(&key), "{}", terminal.text());
+    terminal.press("x");
+    terminal.until_shows(&format!("{key} has ended already"));
+    let (whole, _) = other.end(Duration::from_secs(20));
+    assert!(whole, "{spared} was not to be killed");
+    let killed = terminal.text().lines().filter(|line| line.contains(" killed ")).count();
+    assert!(killed <= 2, "one row and one line of the log: {}", terminal.text());
+    assert!(open(&terminal.text()).unwrap() > 0);
+    terminal.press("qy");
+    assert_eq!(terminal.exit().0, 0);
+}
+
+#[test]
+fn every_frame_is_a_synchronised_update_and_a_resize_repaints() {
+    let _alone = alone();
+    let terminal = demo((120, 36), &[]);
+    terminal.until_shows("up 2s");
+    for (columns, rows) in [(80, 24), (40, 12), (200, 50), (10, 3), (100, 30)] {
+        terminal.resize(columns, rows);
+        let wanted = if columns < 24 { "open" } else { "STREAM" };
+        terminal.until("a screen of the new size", |screen| {
+            let text = screen.contents();
+            let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+            let full = columns < 24 || widest > usize::from(columns) - 12;
+            (size_of(screen) == (rows, columns) && text.contains(wanted) && full).then_some(())
+        });
+    }
+    terminal.press("?");
+    terminal.until_shows("kill the selected stream");
+    terminal.press("qqy");
+    assert_eq!(terminal.exit().0, 0);
+    let log = String::from_utf8_lossy(&terminal.log()).into_owned();
+    let (enter, leave) = ("\x1b[?1049h", "\x1b[?2026l\x1b[0m");
+    let inside = &log[log.find(enter).unwrap()..log.rfind(leave).unwrap()];
+    let mut frames = inside.split("\x1b[?2026h");
+    let before = frames.next().unwrap();
+    assert!(before.starts_with(enter) && !before.contains('m'), "{before:?}");
+    let (mut count, mut cleared) = (0, 0);
+    for frame in frames {
+        let (painted, after) = frame.split_once("\x1b[?2026l").expect("a frame ends");
+        assert_eq!(after, "", "nothing is painted between two frames");
+        count += 1;
+        cleared += painted.matches("\x1b[2J").count();
+        assert!(!painted.contains("\x1b[3J"));
+    }
+    assert!(count > 10, "{count} frames");
+    // The start, each resize, and a resize that comes in two steps.
+    assert!((2..=12).contains(&cleared), "{cleared}");
+}

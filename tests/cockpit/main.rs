@@ -1,0 +1,42 @@
+//! The cockpit end to end: the real program with its real demo in a real terminal.
+//!
+//! Linux and other systems with all of 127.0.0.0/8 on loopback.
+
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    unreachable_pub,
+    missing_docs,
+    missing_debug_implementations
+)]
+
+mod download;
+mod leaving;
+mod live;
+mod terminal;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use terminal::Terminal;
+
+/// One demo at a time: each keeps two cores busy, and what is proved here has deadlines.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The demo with streams on the screen.
+pub fn demo(size: (u16, u16), environment: &[(&str, &str)]) -> Terminal {
+    let terminal = Terminal::underpass(&["demo"], size, environment);
+    terminal.until("streams", |screen| (open(&screen.contents())? > 0).then_some(()));
+    terminal
+}
+
+/// How many streams the header says are open.
+pub fn open(screen: &str) -> Option<u64> {
+    let head = screen.lines().next()?;
+    let words: Vec<&str> = head.split_whitespace().collect();
+    let at = words.iter().position(|word| *word == "open")?;
+    words.get(at.checked_sub(1)?)?.replace(',', "").parse().ok()
+}

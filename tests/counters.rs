@@ -1,0 +1,343 @@
+//! After a thousand streams that ended in every way, everything that counts what is there is back to zero, and what
+//! counts what was there agrees with the users, to the byte.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use support::{
+    soon,
+    target::{self, LOOPBACK},
+    tunnel::{FORMATS, Tunnel},
+    within,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+use underpass::{
+    cli::demo::{File, Verifier},
+    config::ProxyFormat,
+    control::{Command, Done},
+    ids::{ServiceKey, StreamKey},
+    telemetry::{EndReason, EventKind, Format, Telemetry},
+};
+
+const STREAMS: usize = 1000;
+
+/// How many are open at once.
+const AT_ONCE: usize = 60;
+
+/// How a stream ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    Downloaded,
+    Echoed,
+    ResetByUser,
+    ResetByUserAtOnce,
+    ResetByTarget,
+    TargetRefused,
+    Killed,
+}
+
+const ENDS: [End; 7] = [
+    End::Downloaded,
+    End::Echoed,
+    End::ResetByUser,
+    End::ResetByUserAtOnce,
+    End::ResetByTarget,
+    End::TargetRefused,
+    End::Killed,
+];
+
+/// What a user has counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Counted {
+    down: u64,
+    up: u64,
+}
+
+/// The public ports, one for each kind of target.
+#[derive(Clone, Copy)]
+struct Ports {
+    send: SocketAddr,
+    echo: SocketAddr,
+    reset: SocketAddr,
+    nobody: SocketAddr,
+}
+
+const FILE: File = File { seed: 1, size: 77_777 };
+const BEFORE_RESET: u64 = 5_000;
+
+/// One user's connection. Each way to end it early is taken only when all that was sent has arrived: what is on the
+/// way when a connection is reset may count or not.
+async fn user(
+    number: usize,
+    end: End,
+    ports: Ports,
+    control: &underpass::control::Control,
+    telemetry: &Telemetry,
+) -> (SocketAddr, Counted) {
+    let public = match end {
+        End::Downloaded => ports.send,
+        End::Echoed | End::ResetByUser | End::Killed | End::ResetByUserAtOnce => ports.echo,
+        End::ResetByTarget => ports.reset,
+        End::TargetRefused => ports.nobody,
+    };
+    let socket = new_socket();
+    let address = socket.local_addr().unwrap();
+    let mut counted = Counted::default();
+    let mut socket = match socket.connect(public).await {
+        Ok(socket) => socket,
+        // The reset was there before anybody looked.
+        Err(error) if end == End::TargetRefused && error.kind() == io::ErrorKind::ConnectionReset => {
+            return (address, counted);
+        }
+        Err(error) => panic!("{error}"),
+    };
+    socket.set_nodelay(true).unwrap();
+    let size = number * 131 % 20_000 + 1;
+    match end {
+        End::Downloaded => {
+            counted.down = reads(&mut socket, FILE).await.unwrap();
+            assert_eq!(counted.down, FILE.size);
+        }
+        End::Echoed => {
+            exchange(&mut socket, size, &mut counted).await;
+            socket.shutdown().await.unwrap();
+            assert_eq!(socket.read(&mut [0]).await.unwrap(), 0);
+        }
+        End::ResetByUser => {
+            exchange(&mut socket, size, &mut counted).await;
+            socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        End::ResetByUserAtOnce => {
+            socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        End::ResetByTarget => {
+            counted.down = reads(&mut socket, File { size: BEFORE_RESET, ..FILE }).await.unwrap();
+            socket.write_all(b"x").await.unwrap();
+            counted.up = 1;
+            let error = socket.read(&mut [0]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
+        End::TargetRefused => {
+            let error = socket.read(&mut [0]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
+        End::Killed => {
+            exchange(&mut socket, size, &mut counted).await;
+            let snapshot = telemetry.snapshot();
+            let key = snapshot.streams.iter().find(|stream| stream.info.addr == address).unwrap().key;
+            assert_eq!(control.send(Command::KillStream(key)).await, Ok(Done { streams: 1 }));
+            let error = socket.read(&mut [0]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
+    }
+    (address, counted)
+}
+
+/// A socket with an address that no other had: after a reset the kernel would give it out again at once, and addresses
+/// are what tells the streams apart here.
+fn new_socket() -> TcpSocket {
+    static USED: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    // Those that are taken stay bound until one is found that is not.
+    let mut taken = Vec::new();
+    loop {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(LOOPBACK).unwrap();
+        if USED.lock().unwrap().insert(socket.local_addr().unwrap()) {
+            return socket;
+        }
+        taken.push(socket);
+    }
+}
+
+/// Sends bytes to an echo and reads them back.
+async fn exchange(socket: &mut TcpStream, size: usize, counted: &mut Counted) {
+    let bytes = &FILE.piece(0)[..size];
+    socket.write_all(bytes).await.unwrap();
+    let mut back = vec![0; size];
+    socket.read_exact(&mut back).await.unwrap();
+    assert!(back == bytes);
+    *counted = Counted { down: size as u64, up: size as u64 };
+}
+
+/// Reads `file`, and, if it is a whole one, its end.
+async fn reads(socket: &mut TcpStream, file: File) -> io::Result<u64> {
+    let (mut verifier, mut buffer) = (Verifier::new(file), vec![0; 16 * 1024]);
+    while verifier.left() > 0 {
+        match socket.read(&mut buffer).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => verifier.push(&buffer[..n]).unwrap(),
+        }
+    }
+    if file == FILE {
+        assert_eq!(socket.read(&mut buffer).await?, 0);
+    }
+    Ok(verifier.offset())
+}
+
+fn fits(end: End, reason: &EndReason) -> bool {
+    match end {
+        End::Downloaded | End::Echoed => *reason == EndReason::Finished,
+        End::ResetByUser => *reason == EndReason::UserReset,
+        End::ResetByUserAtOnce => matches!(reason, EndReason::UserReset | EndReason::UserGaveUp),
+        End::ResetByTarget => *reason == EndReason::TargetReset,
+        End::TargetRefused => matches!(reason, EndReason::TargetRefused(_)),
+        End::Killed => *reason == EndReason::Killed,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_mixed_streams_leave_nothing_and_add_up() {
+    let targets =
+        [target::send(FILE).await, target::echo().await, target::send_then_reset(FILE, BEFORE_RESET).await];
+    let mut addrs: Vec<_> = targets.iter().map(|target| target.addr).collect();
+    addrs.push(target::nobody().await);
+    let mut tunnel = Tunnel::start().await;
+    let mut publics = Vec::new();
+    for addr in addrs {
+        // One proxy of each format, taken in turn.
+        let public = tunnel.proxy(addr, ProxyFormat::Binary).await;
+        tunnel.join(public, addr, ProxyFormat::Text).await;
+        publics.push(public);
+    }
+    let ports = Ports { send: publics[0], echo: publics[1], reset: publics[2], nobody: publics[3] };
+
+    let begin = Instant::now();
+    let (mut users, places) = (JoinSet::new(), Arc::new(Semaphore::new(AT_ONCE)));
+    for number in 0..STREAMS {
+        let (places, control, telemetry) = (places.clone(), tunnel.control.clone(), tunnel.telemetry.clone());
+        let end = ENDS[number % ENDS.len()];
+        users.spawn(async move {
+            let _place = places.acquire_owned().await.unwrap();
+            let what = format!("stream {number}, {end:?}");
+            let (address, counted) = soon(&what, user(number, end, ports, &control, &telemetry)).await;
+            (address, end, counted)
+        });
+    }
+    let mut counted = Vec::new();
+    while let Some(user) = within(Duration::from_secs(60), "all users", users.join_next()).await {
+        counted.push(user.unwrap());
+    }
+    println!("{STREAMS} streams in {:.1?}", begin.elapsed());
+
+    // Those that were reset at once may not even have been accepted yet.
+    let open = tunnel
+        .until("all streams are known and over, and their users gone", |snapshot| {
+            let totals = snapshot.totals;
+            totals.streams_ever == STREAMS as u64 && totals.streams_open == 0 && totals.users_now == 0
+        })
+        .await;
+    for target in &targets {
+        target.when(|counts| counts.open == 0, Duration::from_secs(5)).await;
+    }
+    adds_up(&tunnel, &open, &counted).await;
+    tunnel.end().await;
+}
+
+async fn adds_up(
+    tunnel: &Tunnel,
+    after: &underpass::telemetry::Snapshot,
+    counted: &[(SocketAddr, End, Counted)],
+) {
+    // Every stream by itself.
+    let mut keys: BTreeMap<SocketAddr, (StreamKey, ServiceKey)> = BTreeMap::new();
+    for event in tunnel.events() {
+        if let EventKind::StreamOpened { key, addr, service } = event {
+            assert!(keys.insert(addr, (key, service)).is_none(), "{addr} was there twice");
+        }
+    }
+    let mut services: BTreeMap<ServiceKey, Counted> = BTreeMap::new();
+    let mut failed = 0;
+    for (address, end, counted) in counted {
+        let (key, service) = &keys[address];
+        let (reason, down, up) = tunnel.ended(*key).await;
+        assert!(fits(*end, &reason), "{key}, {end:?}: {reason}");
+        assert_eq!(Counted { down, up }, *counted, "{key}, {end:?}");
+        failed += u64::from(!reason.is_clean());
+        let sum = services.entry(service.clone()).or_default();
+        *sum = Counted { down: sum.down + down, up: sum.up + up };
+    }
+    // Every sum.
+    for service in &after.services {
+        assert_eq!(Counted { down: service.down, up: service.up }, services[&service.key], "{}", service.key);
+        assert_eq!(service.streams_open, 0);
+        let proxies: Vec<_> =
+            after.proxies.iter().filter(|proxy| proxy.services.contains(&service.key)).collect();
+        let sum = |part: fn(&underpass::telemetry::ProxySnapshot) -> u64| -> u64 {
+            proxies.iter().map(|p| part(p)).sum()
+        };
+        assert_eq!((sum(|p| p.down), sum(|p| p.up)), (service.down, service.up), "{}", service.key);
+        // A stream that its user had reset before it came to a proxy has none.
+        assert!(sum(|p| p.streams_ever) <= service.streams_ever);
+        let shares: Vec<_> = proxies.iter().map(|proxy| proxy.streams_ever).collect();
+        assert!(shares[0].abs_diff(shares[1]) <= 1, "{}: {shares:?}", service.key);
+        println!("{}: {} down, {} up, shares {shares:?}", service.key, service.down, service.up);
+    }
+    for proxy in &after.proxies {
+        assert_eq!(proxy.streams_open, 0);
+        assert!(proxy.channels.iter().all(|channel| channel.streams_open == 0));
+        assert_eq!(proxy.channels.len(), if proxy.channels[0].format == Format::Text { 1 } else { 2 });
+    }
+    let all: Counted = services
+        .values()
+        .fold(Counted::default(), |sum, one| Counted { down: sum.down + one.down, up: sum.up + one.up });
+    let totals = after.totals;
+    assert_eq!(Counted { down: totals.down, up: totals.up }, all);
+    assert_eq!((totals.streams_ever, totals.streams_failed), (STREAMS as u64, failed));
+    println!("{totals:?}");
+}
+
+/// Each connection of a user takes a permit; those beyond the last are refused, and each comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn permits_are_given_out_and_come_back() {
+    const PERMITS: usize = 10;
+    for format in FORMATS {
+        let target = target::echo().await;
+        let mut tunnel = Tunnel::with(|config| config.max_streams = PERMITS).await;
+        let public = tunnel.proxy(target.addr, format).await;
+        for _ in 0..5 {
+            let mut users = Vec::new();
+            // The permits of the last round are on their way back.
+            let all = async {
+                while users.len() < PERMITS {
+                    users.extend(is_served(public).await);
+                }
+            };
+            soon("as many users as there are permits", all).await;
+            assert!(is_served(public).await.is_none(), "one more than there are permits");
+        }
+        let totals = tunnel.telemetry.totals();
+        assert!(totals.users_refused >= 5 && totals.streams_failed == 0, "{totals:?}");
+        tunnel.end().await;
+    }
+}
+
+/// A user who is served by an echo; `None` if it was refused.
+async fn is_served(public: SocketAddr) -> Option<TcpStream> {
+    // The reset may be there before anybody looks.
+    let mut user = TcpStream::connect(public).await.ok()?;
+    user.write_all(b"x").await.ok()?;
+    match soon("an echo or a reset", user.read(&mut [0])).await {
+        Ok(n) => {
+            assert_eq!(n, 1);
+            Some(user)
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            None
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The programs as they are run: what they print, what they exit with, and how they take signals.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use support::{
+    Running,
+    client::{Fetched, fetch},
+    process::{Process, Signal},
+    target::{self, OriginTarget},
+    within,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use underpass::cli::demo::File;
+
+const TOKEN: &str = "a-token-of-the-tests";
+const SECOND: Duration = Duration::from_secs(1);
+
+/// More than is downloaded before it is ended.
+const ENDLESS: File = File { seed: 1, size: 1 << 36 };
+
+/// Some three seconds at the rate below.
+const SHORT: File = File { seed: 2, size: 6_000_000 };
+const RATE: u64 = 2_000_000;
+
+/// A server on a port that the system chose, and its address.
+async fn server(more: &[&str]) -> (Process, SocketAddr) {
+    let args = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--no-tui", "--token", TOKEN];
+    let mut server = Process::underpass(&[&args[..], more].concat());
+    let line = server.line("listening for proxies on").await;
+    (server, line.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
+fn proxy_process(server: SocketAddr, port: u16, target: SocketAddr, more: &[&str]) -> Process {
+    let (server, port, target) = (server.to_string(), port.to_string(), target.to_string());
+    let args = ["proxy", "--server", &server, "--port", &port, "--to", &target, "--token", TOKEN];
+    Process::underpass(&[&args[..], more].concat())
+}
+
+/// A proxy that serves; its public address.
+async fn proxy(server: SocketAddr, port: u16, target: SocketAddr, more: &[&str]) -> (Process, SocketAddr) {
+    let mut proxy = proxy_process(server, port, target, more);
+    let line = proxy.line("serving ").await;
+    let service = line.split("serving ").nth(1).unwrap().split(',').next().unwrap();
+    let port = service.split(':').next().unwrap().parse().unwrap();
+    (proxy, SocketAddr::new(server.ip(), port))
+}
+
+type Download = Running<Result<Fetched, String>>;
+
+fn download(public: SocketAddr, file: File) -> Download {
+    Running::start(async move { fetch(public, &file.path()).await })
+}
+
+/// Waits until the origin has given some of a file.
+async fn flows(origin: &OriginTarget) {
+    within(support::LONG, "bytes flow", async {
+        while origin.traffic.written() < 100_000 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// Whether a user saw a reset, and saw it in time. Not a short file: that is an error only for who knows the length.
+async fn fails(download: Download) {
+    let error = download.end_within(SECOND, "the user's download ends").await.unwrap_err();
+    assert!(error.contains("exit status: 56") || error.contains("reset"), "{error}");
+}
+
+#[tokio::test]
+async fn a_wrong_token_is_one_clear_error() {
+    let (mut server, addr) = server(&[]).await;
+    for format in ["binary", "text"] {
+        let addr = addr.to_string();
+        let args = ["proxy", "--server", &addr, "--port", "0", "--to", "127.0.0.1:9", "--token", "wrong"];
+        let mut proxy = Process::underpass(&[&args[..], &["--format", format]].concat());
+        assert_eq!(proxy.exit().await.code(), Some(3), "{}", proxy.output());
+        let errors: Vec<_> =
+            proxy.stderr().lines().filter(|l| l.starts_with("underpass: ")).map(str::to_owned).collect();
+        assert_eq!(errors.len(), 1, "{}", proxy.output());
+        assert!(errors[0].contains("wrong token"), "{errors:?}");
+        assert!(!proxy.output().contains("trying again"), "{}", proxy.output());
+        println!("{format}: {}", proxy.output().trim());
+        server.line("wrong token").await;
+    }
+    let said = server.output();
+    assert!(!said.contains(TOKEN) && !said.contains("panicked"), "{said}");
+}
+
+#[tokio::test]
+async fn a_port_that_is_not_given_is_one_clear_error() {
+    let (_server, addr) = server(&[]).await;
+    for format in ["binary", "text"] {
+        let mut proxy = proxy_process(addr, 22, addr, &["--format", format]);
+        assert_eq!(proxy.exit().await.code(), Some(3), "{}", proxy.output());
+        let expected = format!(
+            "underpass: {addr} does not give port 22: port 22 is not allowed: the server gives ports 1024-65535"
+        );
+        assert!(proxy.stderr().lines().any(|line| line == expected), "{}", proxy.output());
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_a_token_says_how_to_join_it() {
+    let args = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--no-tui"];
+    let mut server = Process::underpass(&args);
+    let line = server.line("underpass proxy --server").await;
+    let words: Vec<_> = line.split_whitespace().collect();
+    // As it stands there, but for the port and the target.
+    let end = words.iter().position(|word| *word == "--port").unwrap();
+    let origin = target::origin(None).await;
+    let to = origin.addr.to_string();
+    let mut proxy = Process::underpass(&[&words[1..end], &["--port", "0", "--to", &to]].concat());
+    proxy.line("serving ").await;
+}
+
+#[tokio::test]
+async fn a_proxy_killed_with_9_is_an_error_for_its_users_and_nobody_else() {
+    for format in ["binary", "text"] {
+        let (_server, addr) = server(&[]).await;
+        let origins = [target::origin(RATE).await, target::origin(RATE).await];
+        let format = ["--format", format];
+        let (mut doomed, public) = proxy(addr, 0, origins[0].addr, &format).await;
+        let first = download(public, ENDLESS);
+        flows(&origins[0]).await;
+        let (_other, same) = proxy(addr, public.port(), origins[1].addr, &format).await;
+        assert_eq!(same, public);
+        // Two more: whose turn it is, one of them goes to the other proxy.
+        let second = download(public, ENDLESS);
+        let third = download(public, ENDLESS);
+        flows(&origins[1]).await;
+        origins[0].when_open(2, support::LONG).await;
+        doomed.kill_9().await;
+        let begin = Instant::now();
+        fails(first).await;
+        origins[0].when_open(0, SECOND).await;
+        let (dead, live) = within(SECOND, "one of the two ends", async {
+            loop {
+                match (second.has_ended(), third.has_ended()) {
+                    (true, _) => return (second, third),
+                    (_, true) => return (third, second),
+                    _ => tokio::time::sleep(Duration::from_millis(2)).await,
+                }
+            }
+        })
+        .await;
+        fails(dead).await;
+        println!("{format:?}: the users of a killed proxy knew after {:?}", begin.elapsed());
+        // The other proxy's stream goes on, and new users go there.
+        let before = origins[1].traffic.written();
+        for _ in 0..4 {
+            assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
+        }
+        within(support::LONG, "more bytes", async {
+            while origins[1].traffic.written() < before + 1_000_000 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        assert!(!live.has_ended());
+    }
+}
+
+/// The kernel closed the sockets of a killed process as if all had been said.
+#[tokio::test]
+async fn an_upload_that_a_kill_with_9_cuts_is_no_clean_end_for_the_target() {
+    for doomed in ["proxy", "server"] {
+        let (mut server, addr) = server(&[]).await;
+        let target = target::echo().await;
+        let (mut proxy, public) = proxy(addr, 0, target.addr, &[]).await;
+        let mut user = TcpStream::connect(public).await.unwrap();
+        user.write_all(b"the first half").await.unwrap();
+        // A connection that has carried nothing yet may end as if nothing had been meant.
+        within(support::LONG, "the echo", user.read_exact(&mut [0; 14])).await.unwrap();
+        if doomed == "proxy" {
+            proxy.kill_9().await
+        } else {
+            server.kill_9().await
+        }
+        let cut = target.when(|counts| counts.open == 0, 5 * SECOND).await;
+        assert_eq!(cut.failed, 1, "{doomed}");
+        let error = within(5 * SECOND, "the user's end", user.read(&mut [0])).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{doomed}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_killed_with_9_is_an_error_and_its_proxies_come_back() {
+    let (mut first, addr) = server(&[]).await;
+    let origin = target::origin(RATE).await;
+    let (mut proxy, public) = proxy(addr, 0, origin.addr, &[]).await;
+    let doomed = download(public, ENDLESS);
+    flows(&origin).await;
+    first.kill_9().await;
+    fails(doomed).await;
+    origin.when_open(0, SECOND).await;
+    let listen = addr.to_string();
+    let args = ["server", "--listen", &listen, "--bind", "127.0.0.1", "--no-tui", "--token", TOKEN];
+    let mut second = Process::underpass(&args);
+    second.line("listening for proxies on").await;
+    let line = proxy.line("serving ").await;
+    assert!(line.contains(&format!("serving {}:", public.port())), "{line}");
+    assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
+}
+
+#[tokio::test]
+async fn sigterm_lets_open_downloads_finish() {
+    for signal in [Signal::Term, Signal::Int] {
+        let (mut server, addr) = server(&["--drain", "20"]).await;
+        let origin = target::origin(RATE).await;
+        let (_proxy, public) = proxy(addr, 0, origin.addr, &[]).await;
+        let download = download(public, SHORT);
+        flows(&origin).await;
+        server.signal(signal).await;
+        server.line("draining: 1 streams still open").await;
+        let refused = fetch(public, "/file/1").await.unwrap_err();
+        assert!(!download.has_ended(), "it was too short to show anything");
+        assert!(refused.contains("exit status: 7") || refused.contains("refused"), "{refused}");
+        assert_eq!(download.end("the open download").await, Ok(Fetched::from(SHORT)));
+        // It waits for its streams, not for its time.
+        assert_eq!(server.exit_within(5 * SECOND).await.code(), Some(0), "{}", server.output());
+        assert!(server.output().contains("0 streams were cut off"), "{}", server.output());
+    }
+}
+
+#[tokio::test]
+async fn sigterm_cuts_what_does_not_finish_in_time() {
+    let (mut server, addr) = server(&["--drain", "0.5"]).await;
+    let origin = target::origin(RATE).await;
+    let (_proxy, public) = proxy(addr, 0, origin.addr, &[]).await;
+    let download = download(public, ENDLESS);
+    flows(&origin).await;
+    let begin = Instant::now();
+    server.signal(Signal::Term).await;
+    let error = download.end("the open download").await.unwrap_err();
+    assert!(error.contains("exit status: 56") || error.contains("reset"), "{error}");
+    assert!(begin.elapsed() >= Duration::from_millis(500), "{:?}", begin.elapsed());
+    assert_eq!(server.exit_within(3 * SECOND).await.code(), Some(0), "{}", server.output());
+    assert!(server.output().contains("1 streams were cut off"), "{}", server.output());
+    println!("cut off and ended after {:?}", begin.elapsed());
+    origin.when_open(0, SECOND).await;
+}
+
+/// Its second wait for a signal ended, and with it a branch that was thought never to.
+#[tokio::test]
+async fn a_second_sigterm_ends_the_drain() {
+    let (mut server, addr) = server(&["--drain", "1000"]).await;
+    let origin = target::origin(RATE).await;
+    let (_proxy, public) = proxy(addr, 0, origin.addr, &[]).await;
+    let download = download(public, ENDLESS);
+    flows(&origin).await;
+    server.signal(Signal::Term).await;
+    server.line("draining: 1 streams still open").await;
+    server.signal(Signal::Term).await;
+    assert_eq!(server.exit_within(5 * SECOND).await.code(), Some(0), "{}", server.output());
+    fails(download).await;
+}
+
+#[tokio::test]
+async fn a_proxy_ends_at_sigterm_and_is_no_clean_end_for_its_users() {
+    for format in ["binary", "text"] {
+        let (mut server, addr) = server(&[]).await;
+        let origin = target::origin(RATE).await;
+        let (mut proxy, public) = proxy(addr, 0, origin.addr, &["--format", format]).await;
+        let download = download(public, ENDLESS);
+        flows(&origin).await;
+        proxy.signal(Signal::Term).await;
+        assert_eq!(proxy.exit_within(5 * SECOND).await.code(), Some(0), "{}", proxy.output());
+        fails(download).await;
+        origin.when_open(0, SECOND).await;
+        server.line("is gone").await;
+    }
+}

@@ -1,0 +1,243 @@
+//! Public ports: who gets one, who waits for one, and who is told why not.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use support::{
+    client::{Fetched, fetch},
+    soon,
+    target::{self, LOOPBACK},
+    tunnel::{FORMATS, RunningProxy, Tunnel},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use underpass::{
+    cli::demo::File,
+    config::{ProxyConfig, ProxyFormat, ServerConfig},
+    proxy::ProxyError,
+    telemetry::{EndReason, EventKind, StreamPhase},
+    wire::handshake::Token,
+};
+
+const FILE: File = File { seed: 1, size: 3_000_000 };
+
+/// Whether the connection is reset, and not merely ended.
+async fn is_reset(user: &mut TcpStream) {
+    let error = soon("a reset", user.read(&mut [0])).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+/// A public port whose proxy has left.
+async fn deserted(tunnel: &mut Tunnel, format: ProxyFormat) -> (SocketAddr, SocketAddr) {
+    let target = target::nobody().await;
+    let public = tunnel.proxy(target, format).await;
+    tunnel.stop_proxy(0).await;
+    (public, target)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_waits_for_a_proxy_and_is_refused_when_none_comes() {
+    let wait = Duration::from_millis(300);
+    let mut tunnel = Tunnel::with(|config| config.wait = wait).await;
+    let (public, _) = deserted(&mut tunnel, ProxyFormat::Binary).await;
+    let begin = Instant::now();
+    let mut user = TcpStream::connect(public).await.unwrap();
+    let address = user.local_addr().unwrap();
+    // One that half-closes waits like any other.
+    user.shutdown().await.unwrap();
+    is_reset(&mut user).await;
+    assert!(begin.elapsed() >= wait, "{:?}", begin.elapsed());
+    let refused = tunnel
+        .event(
+            "the refusal",
+            |event| matches!(event, EventKind::UserRefused { addr, .. } if *addr == address),
+        )
+        .await;
+    assert!(refused.to_string().contains("no proxy"), "{refused}");
+    let ended = tunnel.event("the end", |event| matches!(event, EventKind::StreamEnded { .. })).await;
+    assert!(
+        matches!(ended, EventKind::StreamEnded { reason: EndReason::NoProxy, down: 0, up: 0, .. }),
+        "{ended}"
+    );
+    assert_eq!(tunnel.telemetry.totals().users_refused, 1);
+    tunnel.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_comes_in_time_gets_the_user_who_waits() {
+    for format in FORMATS {
+        let mut tunnel = Tunnel::with(|config| config.wait = Duration::from_secs(20)).await;
+        let (public, _) = deserted(&mut tunnel, format).await;
+        let mut user = TcpStream::connect(public).await.unwrap();
+        user.write_all(b"hello").await.unwrap();
+        user.shutdown().await.unwrap();
+        tunnel
+            .until("a stream that waits", |snapshot| {
+                snapshot.streams.iter().any(|stream| stream.phase == StreamPhase::Waiting)
+            })
+            .await;
+        let echo = target::echo().await;
+        tunnel.join(public, echo.addr, format).await;
+        let mut answer = String::new();
+        soon("the answer", user.read_to_string(&mut answer)).await.unwrap();
+        assert_eq!(answer, "hello");
+        tunnel.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_does_not_wait_is_gone_at_once() {
+    let mut tunnel = Tunnel::with(|config| config.wait = Duration::from_secs(60)).await;
+    let (public, _) = deserted(&mut tunnel, ProxyFormat::Binary).await;
+    let user = TcpStream::connect(public).await.unwrap();
+    tunnel.until("a stream that waits", |snapshot| snapshot.totals.streams_open == 1).await;
+    socket2::SockRef::from(&user).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(user);
+    let gave_up =
+        |event: &EventKind| matches!(event, EventKind::StreamEnded { reason: EndReason::UserGaveUp, .. });
+    tunnel.event("the user gave up", gave_up).await;
+    tunnel.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deserted_port_is_closed_after_a_while() {
+    let mut tunnel = Tunnel::with(|config| config.service_linger = Duration::from_millis(50)).await;
+    let (public, _) = deserted(&mut tunnel, ProxyFormat::Binary).await;
+    tunnel.until("the service is closed", |snapshot| snapshot.services.is_empty()).await;
+    let error = TcpStream::connect(public).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    // And may be had again.
+    let echo = target::echo().await;
+    tunnel.join(public, echo.addr, ProxyFormat::Text).await;
+    tunnel.end().await;
+}
+
+/// Runs a proxy that is to be refused; the reason it gives.
+async fn refused(tunnel: &Tunnel, config: ProxyConfig) -> String {
+    let error = RunningProxy::start(config, tunnel.token.clone()).gives_up().await;
+    let ProxyError::Registration { reason, .. } = error else { panic!("{error}") };
+    let (told, known) = (reason.clone(), tunnel.telemetry.snapshot().proxies.len());
+    tunnel
+        .event(
+            "the refusal",
+            |event| matches!(event, EventKind::RegistrationRefused { reason, .. } if *reason == told),
+        )
+        .await;
+    assert!(known <= 2, "a refused proxy does not stay");
+    reason
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_cannot_be_had_is_refused_with_the_reason() {
+    for format in FORMATS {
+        let mut tunnel = Tunnel::start().await;
+        let target = target::echo().await;
+        let public = tunnel.proxy(target.addr, format).await;
+        let other = TcpListener::bind(LOOPBACK).await.unwrap();
+        let others = other.local_addr().unwrap().port();
+        for (service, part) in [
+            (format!("{}:blue", public.port()), "is served by the group «default»".to_owned()),
+            (others.to_string(), format!("port {others} is in use")),
+            ("22".to_owned(), "port 22 is not allowed: the server gives ports 1024-65535".to_owned()),
+        ] {
+            let service = service.parse().unwrap();
+            let config = ProxyConfig { service, format, ..tunnel.proxy_config(target.addr) };
+            let reason = refused(&tunnel, config).await;
+            assert!(reason.contains(&part), "{format:?}: {reason}");
+        }
+        assert_eq!(fetch_echo(public).await, "hello", "the one that serves is not disturbed");
+        tunnel.end().await;
+    }
+}
+
+async fn fetch_echo(public: SocketAddr) -> String {
+    let mut user = TcpStream::connect(public).await.unwrap();
+    user.write_all(b"hello").await.unwrap();
+    user.shutdown().await.unwrap();
+    let mut answer = String::new();
+    soon("an echo", user.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn port_0_is_any_port_and_each_time_another() {
+    for format in FORMATS {
+        let mut tunnel = Tunnel::start().await;
+        let echo = target::echo().await;
+        let first = tunnel.proxy(echo.addr, format).await;
+        let second = tunnel.proxy(echo.addr, format).await;
+        assert!(first.port() >= 1024 && second.port() >= 1024 && first != second, "{first} {second}");
+        assert_eq!((fetch_echo(first).await, fetch_echo(second).await), ("hello".into(), "hello".into()));
+        tunnel.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_token_is_final_however_fast_the_server_closes() {
+    for format in FORMATS {
+        let tunnel = Tunnel::start().await;
+        // More than once: the refusal and the end of the connection come in one moment, and the end used to win.
+        for attempt in 1..=20 {
+            let config = ProxyConfig { format, ..tunnel.proxy_config(target::nobody().await) };
+            let error = RunningProxy::start(config, Token::new("wrong")).gives_up().await;
+            // The text format has one word for everything that is refused.
+            let refused = matches!(error, ProxyError::Refused { .. }) || format == ProxyFormat::Text;
+            assert!(refused && error.to_string().contains("wrong token"), "{format:?}: {error}");
+            tunnel
+                .until("the server has noticed", |snapshot| snapshot.totals.handshakes_failed >= attempt)
+                .await;
+            assert_eq!(tunnel.telemetry.totals().handshakes_failed, attempt, "{format:?}: it tried again");
+        }
+        tunnel.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_takes_its_port_again_when_the_server_comes_back() {
+    for format in FORMATS {
+        let origin = target::origin(None).await;
+        let mut tunnel = Tunnel::start().await;
+        let public = tunnel.proxy(origin.addr, format).await;
+        assert_eq!(fetch(public, &FILE.path()).await, Ok(Fetched::from(FILE)));
+        tunnel.stop_server().await;
+        tunnel.proxies()[0].serves_nothing().await;
+        let mut other = Tunnel::bind(config_like(&tunnel), tunnel.token.clone()).await;
+        assert_eq!(other.addr, tunnel.addr);
+        tunnel.hand_over(&mut other).await;
+        let service = other.proxies()[0].serves().await;
+        assert_eq!(service.port, public.port());
+        assert_eq!(fetch(public, &FILE.path()).await, Ok(Fetched::from(FILE)));
+        other.end().await;
+    }
+}
+
+fn config_like(tunnel: &Tunnel) -> ServerConfig {
+    let user_linger = Duration::from_millis(100);
+    ServerConfig { listen: tunnel.addr, bind: tunnel.addr.ip(), user_linger, ..ServerConfig::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_round_trip_of_every_channel_is_measured() {
+    for format in FORMATS {
+        let mut tunnel = Tunnel::start().await;
+        tunnel.proxy(target::nobody().await, format).await;
+        let snapshot = tunnel
+            .until("a round trip on every channel", |snapshot| {
+                snapshot.proxies[0].channels.iter().all(|channel| channel.rtt.is_some())
+            })
+            .await;
+        for channel in &snapshot.proxies[0].channels {
+            println!("{format:?}: round trip of channel {} is {:?}", channel.id, channel.rtt.unwrap());
+            assert!(channel.rtt.unwrap() < Duration::from_secs(5));
+        }
+        tunnel.end().await;
+    }
+}

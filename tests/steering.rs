@@ -1,0 +1,105 @@
+//! What an operator does to one stream while it runs: hold it, let it go on, change its share.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use support::{
+    soon, target,
+    tunnel::{FORMATS, Tunnel},
+    within,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use underpass::{
+    cli::demo::{File, Verifier},
+    control::{Command, Refused},
+    ids::{Priority, StreamKey, UserChannelId},
+};
+
+const SIZE: u64 = 40_000_000;
+
+/// A held download gives its user not a byte more, its target is stopped by its own TCP, another stream beside it
+/// goes on, and when it is resumed every byte arrives under the same key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_download_loses_nothing() {
+    for format in FORMATS {
+        let mut tunnel = Tunnel::start().await;
+        let file = File { seed: 7, size: SIZE };
+        let target = target::send(file).await;
+        let public = tunnel.proxy(target.addr, format).await;
+        let mut user = soon("the user", TcpStream::connect(public)).await.unwrap();
+        let mut verifier = Verifier::new(file);
+        let mut buffer = vec![0; 64 * 1024];
+        while verifier.offset() < SIZE / 8 {
+            let n = soon("the first bytes", user.read(&mut buffer)).await.unwrap();
+            verifier.push(&buffer[..n]).unwrap();
+        }
+        let key = tunnel.stream_of(user.local_addr().unwrap()).await.key;
+        tunnel.order(Command::PauseStream(key)).await.unwrap();
+        // What the kernels hold still comes; after that, silence.
+        while let Ok(read) = tokio::time::timeout(Duration::from_millis(700), user.read(&mut buffer)).await {
+            verifier.push(&buffer[..read.unwrap()]).unwrap();
+        }
+        let held =
+            tunnel.until("the stream is shown as held", |now| now.streams[0].paused).await.streams[0].down;
+        assert!(verifier.offset() == held && held < SIZE, "{held} of {SIZE} bytes went out");
+        let mut other = soon("another user", TcpStream::connect(public)).await.unwrap();
+        let mut whole = Verifier::new(file);
+        while whole.left() > 0 {
+            let n =
+                within(Duration::from_secs(20), "the other download", other.read(&mut buffer)).await.unwrap();
+            whole.push(&buffer[..n]).unwrap();
+        }
+        assert_eq!(verifier.offset(), held);
+        tunnel.order(Command::ResumeStream(key)).await.unwrap();
+        while verifier.left() > 0 {
+            let n = soon("the rest", user.read(&mut buffer)).await.unwrap();
+            verifier.push(&buffer[..n]).unwrap();
+        }
+        for mut socket in [user, other] {
+            socket.shutdown().await.unwrap();
+            assert_eq!(soon("the end", socket.read(&mut buffer)).await.unwrap(), 0);
+        }
+        assert!(tunnel.ended(key).await.0.is_clean());
+        tunnel.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_stream_can_be_killed() {
+    let mut tunnel = Tunnel::start().await;
+    let target = target::echo().await;
+    let public = tunnel.proxy(target.addr, FORMATS[0]).await;
+    let mut user = soon("the user", TcpStream::connect(public)).await.unwrap();
+    let key = tunnel.stream_of(user.local_addr().unwrap()).await.key;
+    tunnel.order(Command::PauseStream(key)).await.unwrap();
+    user.write_all(b"never read").await.unwrap();
+    tunnel.order(Command::KillStream(key)).await.unwrap();
+    within(Duration::from_secs(1), "the reset", user.read(&mut [0])).await.unwrap_err();
+    target.when(|counts| counts.open == 0, Duration::from_secs(1)).await;
+    tunnel.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_waits_for_a_proxy_takes_its_orders_along() {
+    let mut tunnel = Tunnel::start().await;
+    let target = target::echo().await;
+    let public = tunnel.proxy(target.addr, FORMATS[0]).await;
+    tunnel.stop_proxy(0).await;
+    let user = soon("the user", TcpStream::connect(public)).await.unwrap();
+    let key = tunnel.until("a stream that waits", |now| now.streams.len() == 1).await.streams[0].key;
+    tunnel.order(Command::PauseStream(key)).await.unwrap();
+    tunnel.order(Command::SetPriority(key, Priority::High)).await.unwrap();
+    tunnel.join(public, target.addr, FORMATS[0]).await;
+    let shown = tunnel.until("the stream has a proxy", |now| now.streams[0].proxy.is_some()).await;
+    assert_eq!((shown.streams[0].paused, shown.streams[0].priority), (true, Priority::High));
+    let nobody = StreamKey::new(UserChannelId::new(0), 1);
+    assert_eq!(tunnel.order(Command::PauseStream(nobody)).await, Err(Refused::Gone));
+    drop(user);
+    tunnel.order(Command::KillStream(key)).await.unwrap();
+    tunnel.end().await;
+}

@@ -1,0 +1,151 @@
+//! A wire between a proxy and its server that a test can cut, or make dead without cutting it.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    sync::watch,
+    task::JoinSet,
+};
+
+use super::{soon, target::LOOPBACK};
+
+/// What a relay does with one of its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    /// Forwards.
+    Up,
+    /// Takes nothing and gives nothing, and stays open: a firewall that forgot the connection.
+    Dead,
+    /// Is reset at both ends.
+    Cut,
+}
+
+/// A running relay. Dropping it cuts all its connections.
+pub struct Relay {
+    pub addr: SocketAddr,
+    connections: watch::Receiver<Vec<Arc<Connection>>>,
+    refuses: Arc<AtomicBool>,
+    _tasks: JoinSet<()>,
+}
+
+/// One connection through a relay.
+pub struct Connection {
+    wire: watch::Sender<Wire>,
+    carried: watch::Sender<u64>,
+}
+
+impl Connection {
+    pub fn set(&self, wire: Wire) {
+        self.wire.send_replace(wire);
+    }
+
+    /// Bytes both ways so far.
+    pub fn carried(&self) -> u64 {
+        *self.carried.borrow()
+    }
+}
+
+impl Relay {
+    /// A relay to `to`.
+    pub async fn to(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (sender, connections) = watch::channel(Vec::new());
+        let refuses = Arc::new(AtomicBool::new(false));
+        let refuse = refuses.clone();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut carriers = JoinSet::new();
+            loop {
+                let (near, _) = listener.accept().await.unwrap();
+                if refuse.load(SeqCst) {
+                    continue;
+                }
+                let Ok(far) = TcpStream::connect(to).await else { continue };
+                let connection = Arc::new(Connection {
+                    wire: watch::Sender::new(Wire::Up),
+                    carried: watch::Sender::new(0),
+                });
+                sender.send_modify(|all| all.push(connection.clone()));
+                carriers.spawn(async move { connection.carry(near, far).await });
+            }
+        });
+        Self { addr, connections, refuses, _tasks: tasks }
+    }
+
+    /// The `index`-th connection, counted from 0 and from the first.
+    pub async fn connection(&self, index: usize) -> Arc<Connection> {
+        let mut connections = self.connections.clone();
+        soon("a connection through the relay", connections.wait_for(|all| all.len() > index)).await.unwrap()
+            [index]
+            .clone()
+    }
+
+    /// Lets nobody in until what this returns is dropped.
+    pub fn refuse(&self) -> impl Drop + use<> {
+        struct Refusal(Arc<AtomicBool>);
+        impl Drop for Refusal {
+            fn drop(&mut self) {
+                self.0.store(false, SeqCst);
+            }
+        }
+        self.refuses.store(true, SeqCst);
+        Refusal(self.refuses.clone())
+    }
+
+    /// How many connections there have been.
+    pub fn len(&self) -> usize {
+        self.connections.borrow().len()
+    }
+}
+
+impl Connection {
+    async fn carry(&self, mut near: TcpStream, mut far: TcpStream) {
+        for socket in [&near, &far] {
+            socket.set_nodelay(true).unwrap();
+            // Whatever ends this ends it as a reset: a half of a channel that ends alone is not what is tested.
+            socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        let ((near_read, near_write), (far_read, far_write)) = (near.split(), far.split());
+        tokio::select! {
+            () = self.forward(near_read, far_write) => {}
+            () = self.forward(far_read, near_write) => {}
+            () = self.becomes(Wire::Cut) => {}
+        }
+    }
+
+    async fn forward(&self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            self.becomes(Wire::Up).await;
+            let read = tokio::select! {
+                read = from.read(&mut buffer) => read,
+                () = self.becomes(Wire::Dead) => continue,
+            };
+            let Ok(n @ 1..) = read else { return };
+            // What was read when the wire died stays here until it lives again, or for ever.
+            self.becomes(Wire::Up).await;
+            if to.write_all(&buffer[..n]).await.is_err() {
+                return;
+            }
+            self.carried.send_modify(|carried| *carried += n as u64);
+        }
+    }
+
+    async fn becomes(&self, wanted: Wire) {
+        // The sender lives in `self`, so that it cannot fail.
+        _ = self.wire.subscribe().wait_for(|&wire| wire == wanted).await;
+    }
+}
