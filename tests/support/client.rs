@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     process::{Output, Stdio},
     sync::{LazyLock, Mutex},
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
@@ -98,4 +99,26 @@ impl From<File> for Fetched {
     fn from(file: File) -> Self {
         Self { length: file.size, sha256: file.sha256() }
     }
+}
+
+/// A [`fetch`] that runs beside the test.
+pub type Download = super::Running<Result<Fetched, String>>;
+
+/// Begins to download `file`.
+pub fn download(public: SocketAddr, file: File) -> Download {
+    Download::start(async move { fetch(public, &file.path()).await })
+}
+
+/// Waits for a download to fail, within a second, and with a reset. A short file would be an error too, but only for
+/// who was told the length.
+pub async fn is_reset(download: Download) {
+    let ended = download.end_within(Duration::from_secs(1), "the user's download ends").await;
+    was_reset(&ended.unwrap_err());
+}
+
+/// Whether it was a reset that a [`fetch`] failed with. It is 56 in curl's words, and 7 where it was there before curl
+/// had looked at its connection for the first time.
+pub fn was_reset(error: &str) {
+    let reset = ["exit status: 56", "exit status: 7 ", "reset"].iter().any(|word| error.contains(word));
+    assert!(reset, "{error}");
 }

@@ -168,6 +168,13 @@ impl Tunnel {
         }
     }
 
+    /// Waits until so many streams bring bytes to their users.
+    pub async fn flowing(&self, streams: usize) -> Snapshot {
+        let flow =
+            |snapshot: &Snapshot| snapshot.streams.iter().filter(|stream| stream.down > 0).count() == streams;
+        self.until("downloads that flow", flow).await
+    }
+
     /// The stream of the user's connection that has this address at the user's end, once a proxy has it.
     pub async fn stream_of(&self, user: SocketAddr) -> StreamSnapshot {
         let find = |snapshot: &Snapshot| {

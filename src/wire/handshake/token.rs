@@ -16,15 +16,22 @@ impl Token {
         Self(secret.into())
     }
 
-    /// A new token of 32 characters that need no quoting in a shell or a URL: 192 bits from the operating system.
+    /// A new token of 32 characters that need no quoting in a shell or a URL, and that can follow an option: 192 bits
+    /// from the operating system, but for one in 64 that begins with a hyphen.
     ///
     /// # Panics
     ///
     /// If the operating system gives no random bytes. There is no safe way to go on without.
     pub fn random() -> Self {
-        let mut bytes = [0; 24];
-        rand::rand_core::UnwrapErr(rand::rngs::SysRng).fill_bytes(&mut bytes);
-        Self(base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(bytes))
+        loop {
+            let mut bytes = [0; 24];
+            rand::rand_core::UnwrapErr(rand::rngs::SysRng).fill_bytes(&mut bytes);
+            let token = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(bytes);
+            // Behind `--token` it would be taken for an option.
+            if !token.starts_with('-') {
+                return Self(token);
+            }
+        }
     }
 
     /// The text of the token, for writing it where the operator asked for it.
@@ -47,5 +54,16 @@ impl Token {
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(***)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One in 64 began with a hyphen, and the command to paste on the other machine did not work.
+    #[test]
+    fn no_random_token_looks_like_an_option() {
+        assert!((0..2000).all(|_| !Token::random().reveal().starts_with('-')));
     }
 }

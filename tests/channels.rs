@@ -1,0 +1,266 @@
+//! Channels that are lost, that are dead without being lost, and that are neither.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use support::{
+    Running,
+    client::{Fetched, download, fetch, is_reset},
+    relay::{Connection, Relay, Wire},
+    soon, target,
+    tunnel::Tunnel,
+    within,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use underpass::{
+    cli::demo::{File, Traffic},
+    config::{ProxyConfig, ProxyFormat},
+    telemetry::{EventKind, GoneReason},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// More than is downloaded before it is ended.
+const ENDLESS: File = File { seed: 1, size: 1 << 36 };
+
+/// What the target of an endless download gives, in bytes a second.
+const RATE: u64 = 4_000_000;
+
+/// A proxy with two channels through a relay.
+async fn through_a_relay(origin: SocketAddr) -> (Tunnel, Relay, SocketAddr) {
+    let mut tunnel = Tunnel::start().await;
+    let relay = Relay::to(tunnel.addr).await;
+    let config = ProxyConfig { server: relay.addr.to_string(), channels: 2, ..tunnel.proxy_config(origin) };
+    let public = tunnel.proxy_with(config).await;
+    assert_eq!(relay.len(), 2);
+    (tunnel, relay, public)
+}
+
+/// The relay's connection that carries the only stream, found by its bytes: the other has none to speak of.
+async fn carrier(relay: &Relay) -> Arc<Connection> {
+    let both = [relay.connection(0).await, relay.connection(1).await];
+    both.into_iter().max_by_key(|connection| connection.carried()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_survives_the_loss_of_its_channel() {
+    let file = File { seed: 3, size: 100_000_000 };
+    let origin = target::origin(50_000_000).await;
+    let (tunnel, relay, public) = through_a_relay(origin.addr).await;
+    let download = download(public, file);
+    for cut in 0..3 {
+        let half = file.size / 4 * (cut + 1);
+        tunnel
+            .until("the middle of a download", |snapshot| {
+                snapshot.streams.iter().any(|stream| stream.down > half)
+            })
+            .await;
+        // Each time the one that is busy, and with it what it has on the way.
+        let connections = relay.len();
+        let mut busiest = (0, relay.connection(0).await);
+        let before: Vec<_> = counts(&relay).await;
+        tunnel
+            .until("more of it", |snapshot| {
+                snapshot.streams.iter().any(|stream| stream.down > half + 2_000_000)
+            })
+            .await;
+        for (index, (before, now)) in before.into_iter().zip(counts(&relay).await).enumerate() {
+            if now - before > busiest.0 {
+                busiest = (now - before, relay.connection(index).await);
+            }
+        }
+        assert!(busiest.0 > 0);
+        busiest.1.set(Wire::Cut);
+        tunnel
+            .until("both channels again", |snapshot| {
+                relay.len() > connections && snapshot.proxies[0].channels.len() == 2
+            })
+            .await;
+        assert!(!download.has_ended(), "it was cut too late to show anything");
+    }
+    assert_eq!(download.end("the download").await, Ok(Fetched::from(file)));
+    let lost = |event: &&EventKind| matches!(event, EventKind::ChannelGone { .. });
+    assert_eq!(tunnel.events().iter().filter(lost).count(), 3);
+    tunnel.end().await;
+}
+
+async fn counts(relay: &Relay) -> Vec<u64> {
+    let mut counts = Vec::new();
+    for index in 0..relay.len() {
+        counts.push(relay.connection(index).await.carried());
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_survives_the_loss_of_its_channel() {
+    let file = File { seed: 4, size: 60_000_000 };
+    let origin = target::origin(40_000_000).await;
+    let (tunnel, relay, public) = through_a_relay(origin.addr).await;
+    let upload = Running::start(async move {
+        let socket = TcpStream::connect(public).await.unwrap();
+        underpass::cli::demo::upload(socket, file, &Traffic::default()).await
+    });
+    tunnel
+        .until("the middle of an upload", |snapshot| {
+            snapshot.streams.iter().any(|stream| stream.up > file.size / 2)
+        })
+        .await;
+    carrier(&relay).await.set(Wire::Cut);
+    soon("the channel is replaced", relay.connection(2)).await;
+    assert!(!upload.has_ended(), "it was cut too late to show anything");
+    upload.end("the upload").await.unwrap();
+    tunnel.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_short_streams_survive_the_loss_of_their_channel() {
+    let echo = target::echo().await;
+    let (tunnel, relay, public) = through_a_relay(echo.addr).await;
+    let users: Vec<_> = (0..40u64)
+        .map(|user| {
+            Running::start(async move {
+                for round in 0..20 {
+                    let file =
+                        File { seed: user * 100 + round, size: 1 + (user * 977 + round * 3931) % 50_000 };
+                    let mut socket = TcpStream::connect(public).await.unwrap();
+                    socket.write_all(file.piece(0)).await.unwrap();
+                    socket.shutdown().await.unwrap();
+                    let mut back = Vec::new();
+                    socket.read_to_end(&mut back).await.unwrap();
+                    assert_eq!(back, file.piece(0));
+                }
+            })
+        })
+        .collect();
+    for cut in 0..6 {
+        let ever = (cut + 1) * 100;
+        tunnel.until("some streams", |snapshot| snapshot.totals.streams_ever >= ever).await;
+        relay.connection(relay.len() - 1).await.set(Wire::Cut);
+        tunnel.until("both channels again", |snapshot| snapshot.proxies[0].channels.len() == 2).await;
+    }
+    for user in users {
+        user.end("a user of many streams").await;
+    }
+    assert_eq!(tunnel.telemetry.totals().streams_failed, 0);
+    echo.when(|counts| counts.open == 0 && counts.failed == 0 && counts.accepted == 800, SECOND).await;
+    tunnel.end().await;
+}
+
+/// Together, because each is nine seconds of waiting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence() {
+    tokio::join!(
+        a_dead_channel_is_found_and_the_download_goes_on(),
+        a_proxy_whose_channels_are_all_dead_is_found_and_comes_back(ProxyFormat::Binary),
+        a_proxy_whose_channels_are_all_dead_is_found_and_comes_back(ProxyFormat::Text),
+        a_channel_is_not_dead_because_somebody_does_not_read(ProxyFormat::Binary),
+        a_channel_is_not_dead_because_somebody_does_not_read(ProxyFormat::Text),
+    );
+}
+
+async fn a_dead_channel_is_found_and_the_download_goes_on() {
+    let file = File { seed: 5, size: 40_000_000 };
+    let origin = target::origin(20_000_000).await;
+    let (tunnel, relay, public) = through_a_relay(origin.addr).await;
+    let download = download(public, file);
+    tunnel
+        .until("the middle of a download", |snapshot| {
+            snapshot.streams.iter().any(|stream| stream.down > file.size / 4)
+        })
+        .await;
+    carrier(&relay).await.set(Wire::Dead);
+    let begin = Instant::now();
+    let silent =
+        |event: &EventKind| matches!(event, EventKind::ChannelGone { reason: GoneReason::Silent, .. });
+    within(Duration::from_secs(10), "a dead channel is found", tunnel.event("silence", silent)).await;
+    println!("a dead channel was found after {:.1?}", begin.elapsed());
+    assert_eq!(download.end("the download").await, Ok(Fetched::from(file)));
+    tunnel.end().await;
+}
+
+async fn a_proxy_whose_channels_are_all_dead_is_found_and_comes_back(format: ProxyFormat) {
+    // Text: a proxy whose channel took nothing more was not looked at, and stayed with the dead channel for ever.
+    let origin = target::origin(RATE).await;
+    let mut tunnel = Tunnel::start().await;
+    let relay = Relay::to(tunnel.addr).await;
+    let config = ProxyConfig { format, server: relay.addr.to_string(), ..tunnel.proxy_config(origin.addr) };
+    let public = tunnel.proxy_with(config).await;
+    let doomed = download(public, ENDLESS);
+    tunnel.flowing(1).await;
+    // Else the first channel that is found dead would be replaced before the second is, and the link live on.
+    let refusal = relay.refuse();
+    for index in 0..relay.len() {
+        relay.connection(index).await.set(Wire::Dead);
+    }
+    let begin = Instant::now();
+    tunnel
+        .until_within(Duration::from_secs(10), "the silence is noticed", |s| s.totals.streams_open == 0)
+        .await;
+    println!("{format:?}: a dead proxy was found after {:.1?}", begin.elapsed());
+    is_reset(doomed).await;
+    tunnel.until("the proxy is gone", |snapshot| snapshot.proxies.is_empty()).await;
+    drop(refusal);
+    tunnel
+        .until("the proxy is back", |snapshot| {
+            snapshot.proxies.len() == 1 && snapshot.proxies[0].services.len() == 1
+        })
+        .await;
+    assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
+    tunnel.end().await;
+}
+
+/// Longer than a channel may be silent.
+const LONG_SILENCE: Duration = Duration::from_secs(12);
+
+async fn a_channel_is_not_dead_because_somebody_does_not_read(format: ProxyFormat) {
+    // A user who reads nothing, and a target that reads nothing.
+    let (sender, deaf) = (target::send(ENDLESS).await, target::deaf().await);
+    let mut tunnel = Tunnel::start().await;
+    let from = tunnel.proxy(sender.addr, format).await;
+    let to = tunnel.proxy(deaf.addr, format).await;
+    let mut slow_user = TcpStream::connect(from).await.unwrap();
+    let mut user = TcpStream::connect(to).await.unwrap();
+    user.set_nodelay(true).unwrap();
+    let upload = Running::start(async move {
+        let mut offset = 0;
+        while user.write_all(ENDLESS.piece(offset)).await.is_ok() {
+            offset += ENDLESS.piece(offset).len() as u64;
+        }
+    });
+    tunnel
+        .until("a long silence", |snapshot| {
+            snapshot.proxies.iter().flat_map(|proxy| &proxy.channels).all(|c| c.age > LONG_SILENCE)
+        })
+        .await;
+    let gone =
+        |event: &EventKind| matches!(event, EventKind::ChannelGone { .. } | EventKind::StreamEnded { .. });
+    assert!(!tunnel.events().iter().any(gone), "{format:?}: {:?}", tunnel.events());
+    assert!(!upload.has_ended());
+    // Nothing of it is lost.
+    let (mut offset, mut buffer) = (0, vec![0; 64 * 1024]);
+    let reads = async {
+        while offset < 20_000_000 {
+            let expected = ENDLESS.piece(offset);
+            let bytes = &mut buffer[..expected.len()];
+            slow_user.read_exact(bytes).await.unwrap();
+            assert!(bytes == expected, "{format:?}: wrong bytes at {offset}");
+            offset += expected.len() as u64;
+        }
+    };
+    soon("what was held back", reads).await;
+    // What the deaf one has not read makes its end a reset.
+    drop((slow_user, deaf));
+    upload.end("the upload is refused").await;
+    tunnel.end().await;
+}
