@@ -68,6 +68,7 @@ fn main() -> Result<(), tui::Error> {
             ),
             curl: (proxies > 0).then(|| "curl -O http://127.0.0.1:8080/big.iso".into()),
         },
+        settings: tui::Settings::default(),
         stop: stop.clone(),
         on_drain: Some(Box::new(move || match std::env::var("COCKPIT_PANIC").as_deref() {
             Ok("ui") => panic!("asked for"),

@@ -112,6 +112,7 @@ impl Cockpit {
             telemetry,
             control,
             labels,
+            settings: tui::Settings::default(),
             stop: stop.clone(),
             on_drain: Some(Box::new(move || {
                 #[cfg(debug_assertions)]

@@ -3,6 +3,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
+use super::Settings;
 use crate::{control::Control, telemetry::Telemetry};
 
 /// What the cockpit needs of its host.
@@ -13,6 +14,8 @@ pub struct Options {
     pub control: Control,
     /// What only the host knows.
     pub labels: Labels,
+    /// How the operator wants it.
+    pub settings: Settings,
     /// The host sets it when everything is over; the cockpit gives the terminal back within a tenth of a second and
     /// returns [`Exit::Stopped`].
     pub stop: Arc<AtomicBool>,

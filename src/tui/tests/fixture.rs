@@ -202,7 +202,12 @@ impl Fixture {
 
     /// The keys of all rows, in the order of the table.
     pub(super) fn keys(&self) -> Vec<StreamKey> {
-        self.model.rows().iter().filter_map(|id| self.model.streams.get(*id)).map(|row| row.key).collect()
+        self.model
+            .rows()
+            .iter()
+            .filter_map(|id| self.model.live.streams.get(*id))
+            .map(|row| row.key)
+            .collect()
     }
 
     pub(super) fn notice(&self) -> &str {
