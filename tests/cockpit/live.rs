@@ -24,32 +24,25 @@ fn selected(text: &str) -> Option<String> {
     text.lines().find(|line| line.starts_with('▌')).map(str::to_owned)
 }
 
-/// Whether the title says «row 9 of 9».
-fn at_the_end(text: &str) -> bool {
-    let mut words = text.split_whitespace().skip_while(|word| *word != "row").skip(1);
-    words.next().is_some_and(|row| words.nth(1) == Some(row))
-}
-
-/// Moves the selection to the stream from `addr`, and gives its key.
+/// Moves the selection to the stream from `addr`, by the filter, and gives its key.
 fn select(terminal: &Terminal, addr: Ipv4Addr) -> String {
+    terminal.press(&format!("/user:{addr}: state:open\r"));
     let mark = format!("{addr}:");
-    let find = |text: &str| text.lines().any(|line| line.contains(&mark) && line.contains("OPEN"));
-    terminal.until("our download is shown", |screen| find(&screen.contents()).then_some(()));
     terminal.press("g");
-    for _ in 0..500 {
-        let row = terminal.until("a selection", |screen| selected(&screen.contents()));
-        if row.contains(&mark) {
-            return row.trim_start_matches('▌').split_whitespace().next().unwrap().to_owned();
-        }
-        let before = row.split_whitespace().nth(1).map(str::to_owned);
-        terminal.press(if at_the_end(&terminal.text()) { "g" } else { "j" });
-        terminal.until("the selection moves", |screen| {
-            let text = screen.contents();
-            let key = selected(&text)?.split_whitespace().nth(1).map(str::to_owned);
-            (key != before || at_the_end(&text)).then_some(())
-        });
-    }
-    panic!("our download cannot be selected:\n{}", terminal.text());
+    let row = terminal.until("our download, and nothing else", |screen| {
+        let text = screen.contents();
+        let only = text.contains("row 1 of 1 ");
+        selected(&text).filter(|row| only && row.contains(&mark) && row.contains("OPEN"))
+    });
+    // The selection stays with it when the others are back.
+    terminal.press("\x1b");
+    let key = row.trim_start_matches('▌').split_whitespace().next().unwrap().to_owned();
+    terminal.until("the filter goes", |screen| {
+        let text = screen.contents();
+        let row = selected(&text)?;
+        (!text.contains("/ user:") && row.contains(&key)).then_some(())
+    });
+    key
 }
 
 #[test]
@@ -104,7 +97,7 @@ fn streams_appear_rates_move_and_x_kills_exactly_one() {
 #[test]
 fn every_frame_is_a_synchronised_update_and_a_resize_repaints() {
     let _alone = alone();
-    let terminal = demo((120, 36), &[]);
+    let terminal = demo((160, 40), &[]);
     terminal.until_shows("up 2s");
     for (columns, rows) in [(80, 24), (40, 12), (200, 50), (10, 3), (100, 30)] {
         terminal.resize(columns, rows);

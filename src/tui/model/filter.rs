@@ -167,14 +167,15 @@ fn figure(name: &str, sign: Sign, value: &str) -> Result<Test, BadFilter> {
 
 /// `1M`, `1.5K`, `200`: K is 1,000, as on the screen.
 fn amount(text: &str) -> Option<f64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == '/');
-    let factor = match text[digits.len()..].chars().next().map(|c| c.to_ascii_lowercase()) {
-        None | Some('b') => 1.0,
-        Some('k') => 1e3,
-        Some('m') => 1e6,
-        Some('g') => 1e9,
-        Some('t') => 1e12,
-        Some(_) => return None,
+    let text = text.trim_end_matches("/s");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "t" | "tb" => 1e12,
+        _ => return None,
     };
     digits.parse::<f64>().ok().filter(|n| n.is_finite()).map(|n| n * factor)
 }

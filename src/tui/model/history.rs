@@ -23,6 +23,11 @@ pub(crate) struct History {
 }
 
 impl History {
+    /// Whether there is nothing to draw.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+
     /// Notes where the totals stand.
     pub(crate) fn note(&mut self, now: Instant, down: u64, up: u64) {
         let start = *self.start.get_or_insert(now);

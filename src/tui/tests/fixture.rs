@@ -54,6 +54,7 @@ impl Fixture {
         let labels = Labels {
             title: "demo".into(),
             listen: "0.0.0.0:7000".into(),
+            policy: "round robin".into(),
             join: Some("underpass proxy --server 198.51.100.1:7000 --port 8080 --to 127.0.0.1:80".into()),
             curl: None,
         };
@@ -193,6 +194,13 @@ impl Fixture {
                 self.send(Msg::Key(key))
             })
             .collect()
+    }
+
+    /// Types text as it stands.
+    pub(super) fn type_in(&mut self, text: &str) {
+        for c in text.chars() {
+            self.send(Msg::Key(Key::char(c)));
+        }
     }
 
     /// The key of the selected stream.

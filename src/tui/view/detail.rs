@@ -50,7 +50,7 @@ pub(crate) fn draw(model: &Model, detail: &Detail, area: Rect, buf: &mut Buffer)
     let events = u16::try_from(model.journal.of(row.key).len()).unwrap_or(u16::MAX).saturating_add(1);
     let below = events.min(left / 2).max(3).min(left);
     let curve = left.saturating_sub(below + 1);
-    if curve >= 5 && area.width >= 40 {
+    if curve >= 5 && area.width >= 40 && !detail.history.is_empty() {
         let plot = Rect { y: y + 1, height: curve, ..area };
         let rest = [Span::styled(
             format!("  since it was opened here, last {}  [ ]", chart::window(model)),
@@ -74,7 +74,11 @@ fn route(model: &Model, row: &Row) -> Vec<Line<'static>> {
     let proxy = row.proxy.map(|id| {
         let name = shown.proxies.name(id);
         let of = shown.proxies.up().filter(|proxy| proxy.services.contains(&row.service)).count();
-        (format!("{name}  {id}"), format!("  round robin over {of}"))
+        let policy = &model.labels.policy;
+        (
+            format!("{name}  {id}"),
+            if policy.is_empty() { String::new() } else { format!("  {policy} over {of}") },
+        )
     });
     let (name, why) = proxy.unwrap_or_else(|| ("none yet".to_owned(), String::new()));
     let channel = row.channel.map_or("none yet".to_owned(), |id| id.to_string());
@@ -155,6 +159,9 @@ fn lifecycle(model: &Model, row: &Row, area: Rect, buf: &mut Buffer) {
                 EventKind::StreamOpened { addr, service, .. } => format!("opened by {addr}, for {service}"),
                 EventKind::StreamAssigned { proxy, .. } => {
                     format!("given to {} ({proxy})", model.shown().proxies.name(*proxy))
+                }
+                EventKind::StreamEnded { reason, down, up, .. } => {
+                    format!("ended: {reason}  ↓ {}  ↑ {}", format::bytes(*down), format::bytes(*up))
                 }
                 other => other.to_string(),
             };

@@ -23,7 +23,7 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     if let (Some(imbalance), Some(gini)) = (proxies.imbalance(), proxies.gini()) {
         let style = if imbalance > 2.0 { theme.warn } else { theme.text };
         let spans = vec![
-            Span::styled("round robin  ", theme.dim),
+            Span::styled(format!("{}  ", model.labels.policy), theme.dim),
             Span::styled("max/mean ", theme.dim),
             Span::styled(format!("{imbalance:.2}"), style),
             Span::styled("  Gini ", theme.dim),
@@ -67,6 +67,7 @@ struct Columns {
     service: bool,
     address: bool,
     totals: bool,
+    up: bool,
     bars: usize,
 }
 
@@ -78,7 +79,14 @@ impl Columns {
             _ => 14,
         };
         let name = if width < 60 { 10 } else { 16 };
-        Self { name, service: width >= 70, address: width >= 150, totals: width >= 100, bars }
+        Self {
+            name,
+            service: width >= 70,
+            address: width >= 150,
+            totals: width >= 100,
+            up: width >= 50,
+            bars,
+        }
     }
 
     fn head(&self, model: &Model) -> Line<'static> {
@@ -94,8 +102,11 @@ impl Columns {
         if self.bars > 0 {
             text += &format!(" {}", fit("SHARE", self.bars + 5));
         }
-        text += &format!("{}{}", fit_right("UP/s", 8), fit_right("DOWN/s", 8));
-        if self.bars > 0 {
+        if self.up {
+            text += &fit_right("UP/s", 8);
+        }
+        text += &fit_right("DOWN/s", 8);
+        if self.totals {
             text += &format!(" {}", fit("SHARE OF BYTES", self.bars + 5));
         }
         if self.totals {
@@ -131,11 +142,13 @@ impl Columns {
         spans.push(Span::styled(fit_right(&proxy.channels.len().to_string(), 4), theme.text));
         spans.push(Span::styled(fit_right(&format::count(proxy.streams), 9), theme.strong));
         self.bar(model, &mut spans, proxy.streams as f64, shown.proxies.streams() as f64, theme.load);
-        spans.push(Span::styled(fit_right(&super::rate(model, proxy.up_rate), 8), theme.up));
+        if self.up {
+            spans.push(Span::styled(fit_right(&super::rate(model, proxy.up_rate), 8), theme.up));
+        }
         spans.push(Span::styled(fit_right(&super::rate(model, proxy.down_rate), 8), theme.down));
-        let all: f64 = shown.proxies.up().map(Proxy::rate).sum();
-        self.bar(model, &mut spans, proxy.rate(), all, theme.down);
         if self.totals {
+            let all: f64 = shown.proxies.up().map(Proxy::rate).sum();
+            self.bar(model, &mut spans, proxy.rate(), all, theme.down);
             let carried = format::bytes(proxy.down.saturating_add(proxy.up));
             spans.push(Span::styled(fit_right(&carried, 9), theme.text));
             let age = format::age(shown.now.saturating_duration_since(proxy.since));

@@ -117,7 +117,9 @@ fn users(model: &Model, area: Rect, buf: &mut Buffer) {
         head += &format!("  {}{}{}", fit("SHARE", 19), fit_right("UP", 8), fit_right("DOWN", 8));
         head += &fit_right("EVER", 7);
     }
-    head += &fit_right("AGE", 8);
+    if middling {
+        head += &fit_right("AGE", 8);
+    }
     let table = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     put(buf, table.x + 2, table.y, table, Line::styled(head, theme.dim));
     let offset = model.user_cursor.offset().min(order.len());
@@ -128,7 +130,7 @@ fn users(model: &Model, area: Rect, buf: &mut Buffer) {
             spans.push(Text::styled(fit(&format::cut(&user.addr.to_string(), 23), 24), theme.text));
             spans.push(Text::styled(fit(&format!(":{}", user.service.port), 9), theme.dim));
         }
-        figures(model, user, all, wide, &mut spans);
+        figures(model, user, all, (middling, wide), &mut spans);
         put(buf, table.x + 2, y, table, Line::from(spans));
         if model.user_cursor.selected() == Some(*id) {
             buf.set_style(Rect { y, height: 1, ..table }, theme.selected);
@@ -137,7 +139,13 @@ fn users(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-fn figures(model: &Model, user: &User, all: f64, wide: bool, spans: &mut Vec<Text<'static>>) {
+fn figures(
+    model: &Model,
+    user: &User,
+    all: f64,
+    (middling, wide): (bool, bool),
+    spans: &mut Vec<Text<'static>>,
+) {
     let theme = &model.theme;
     let rate = |rate: f64, style| {
         Text::styled(fit_right(&super::rate(model, rate), 8), if rate < 1.0 { theme.faint } else { style })
@@ -156,5 +164,7 @@ fn figures(model: &Model, user: &User, all: f64, wide: bool, spans: &mut Vec<Tex
         spans.push(Text::styled(fit_right(&format::bytes(user.down), 8), theme.text));
         spans.push(Text::styled(fit_right(&format::count(user.streams_ever), 7), theme.text));
     }
-    spans.push(Text::styled(fit_right(&format::age(user.age), 8), theme.text));
+    if middling {
+        spans.push(Text::styled(fit_right(&format::age(user.age), 8), theme.text));
+    }
 }
