@@ -44,6 +44,7 @@ pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
 
 async fn demo(args: &DemoArgs, screen: Log) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
+    let settings = args.screen.settings()?;
     let token = Token::random();
     let config = ServerConfig { listen: LOOPBACK, bind: LOOPBACK.ip(), ..ServerConfig::default() };
     let telemetry = Telemetry::new();
@@ -85,7 +86,7 @@ async fn demo(args: &DemoArgs, screen: Log) -> anyhow::Result<ExitCode> {
         join: Some(server::join_command(tunnel, &token)),
         curl: Some(format!("curl -o /dev/null {}", url(public))),
     };
-    let mut cockpit = host::Cockpit::open(screen, telemetry, control, labels, &ending)?;
+    let mut cockpit = host::Cockpit::open(screen, telemetry, control, (labels, settings), &ending)?;
     tokio::select! {
         () = over => {}
         () = ending.drain.cancelled() => {}

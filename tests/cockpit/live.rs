@@ -131,3 +131,36 @@ fn every_frame_is_a_synchronised_update_and_a_resize_repaints() {
     // The start, each resize, and a resize that comes in two steps.
     assert!((2..=12).contains(&cleared), "{cleared}");
 }
+
+#[test]
+fn settings_are_read_and_wrong_ones_refused_before_the_screen_is_taken() {
+    let _alone = alone();
+    let home = std::env::temp_dir().join(format!("underpass-cockpit-{}", std::process::id()));
+    let directory = home.join("underpass");
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("cockpit.toml");
+    let config = [("XDG_CONFIG_HOME", home.to_str().unwrap())];
+    std::fs::write(&file, "ascii = true\nread_only = true\n[keys]\nfilter = \"F5\"\n").unwrap();
+    let terminal = demo((120, 36), &config);
+    assert!(terminal.text().is_ascii(), "{}", terminal.text());
+    terminal.press("x");
+    terminal.press("\x1b[15~user:127");
+    terminal.until("the filter, and no question", |screen| {
+        let text = screen.contents();
+        (text.contains("/user:127") && !text.contains("Kill this")).then_some(())
+    });
+    terminal.press("\rqy");
+    assert_eq!(terminal.exit().0, 0);
+    for (text, why) in [
+        ("thme = \"dark\"", "there is no setting «thme»; did you mean «theme»?"),
+        ("theme = \"drak\"", "did you mean «dark»?"),
+        ("[keys]\nkill = \"ctrl-c\"", "«ctrl-c» is no key"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let terminal = Terminal::underpass(&["demo"], (120, 36), &config);
+        assert_eq!(terminal.exit().0, 1);
+        assert!(terminal.text().contains(why), "{}", terminal.text());
+        assert!(!String::from_utf8_lossy(&terminal.log()).contains("\x1b[?1049h"));
+    }
+    std::fs::remove_dir_all(&home).unwrap();
+}
