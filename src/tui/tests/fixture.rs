@@ -113,7 +113,7 @@ impl Fixture {
     /// Opens a stream and gives its index.
     pub(super) fn open(&mut self, user: u32, stream: u32) -> usize {
         let key = key(user, stream);
-        let from = addr(&format!("203.0.113.{}:{}", user % 250, 50_000 + stream));
+        let from = addr(&format!("203.0.113.{}:{}", user % 250, 50_000 + stream % 10_000));
         let known = self.users.iter().position(|guard| guard.stats().id == key.user);
         let at = known.unwrap_or_else(|| {
             self.users.push(self.hub.user_joined(key.user, from.ip(), self.service.stats()));
@@ -170,6 +170,8 @@ impl Fixture {
     pub(super) fn sample(&mut self) {
         let mut snapshot = self.hub.snapshot();
         (snapshot.at, snapshot.uptime) = (self.now, self.now - self.start);
+        // Their own order, on the clock of the test.
+        snapshot.users.iter_mut().for_each(|user| user.age += self.now - self.start);
         sample(&mut self.model, &snapshot, self.now);
     }
 

@@ -144,7 +144,7 @@ fn kill_user(model: &Model, user: UserChannelId) -> Vec<Line<'static>> {
             Span::styled(format!("so far  ↓ {}", format::bytes(down)), theme.down),
             Span::styled(format!("  ↑ {}", format::bytes(up)), theme.up),
         ]),
-        Line::styled("Each gets an error at both ends, at once.", theme.dim),
+        Line::styled("Each gets an error, at once.", theme.dim),
     ]
 }
 
@@ -161,7 +161,7 @@ fn kick(model: &Model, id: ProxyId) -> Vec<Line<'static>> {
     vec![
         Line::from(vec![name, Span::styled(format!("  {id}"), theme.dim)]),
         Line::styled(format!("{streams} on {channels}"), theme.text),
-        Line::styled("Its streams end with an error. It may come back.", theme.dim),
+        Line::styled("Its streams fail. It may come back.", theme.dim),
     ]
 }
 
