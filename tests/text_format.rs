@@ -419,8 +419,11 @@ async fn the_size_that_start_tells_is_shown() {
         channel.send_raw(format!("{}|{}|STREAM_START|{data}\n", start.user, start.stream).as_bytes()).await;
         channel.settle().await;
         let stream = tunnel.stream_of(socket.local_addr().unwrap()).await;
-        let told = stream.progress.map(|progress| progress.size);
-        assert_eq!((stream.key.to_string(), told), (start.key(), size), "{data}");
+        assert_eq!(
+            (stream.key.to_string(), stream.progress.map(|progress| progress.size)),
+            (start.key(), size),
+            "{data}"
+        );
         drop(socket);
         channel.hear_action("STREAM_END").await;
         channel.answer(&start, "STREAM_END", b"").await;

@@ -38,7 +38,7 @@ const USERS: u8 = 5;
 
 pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let screen = host::screen(args.screen.no_tui);
-    log::init(screen, &args.log.log)?;
+    let _log = log::init(screen, &args.log.log)?;
     host::runtime()?.block_on(demo(&args, screen))
 }
 

@@ -18,6 +18,8 @@ use super::{
 #[derive(Debug)]
 pub(super) struct RecvBuffer {
     ready: VecDeque<Bytes>,
+    /// How many pieces at the front of `ready` were joined from small ones already.
+    joined: usize,
     ahead: BTreeMap<u64, Bytes>,
     next: u64,
     consumed: u64,
@@ -45,6 +47,7 @@ impl RecvBuffer {
     pub(super) fn new(window: u32, enforced: bool) -> Self {
         Self {
             ready: VecDeque::new(),
+            joined: 0,
             ahead: BTreeMap::new(),
             next: 0,
             consumed: 0,
@@ -97,11 +100,14 @@ impl RecvBuffer {
     fn append(&mut self, payload: Bytes) {
         self.next += payload.len() as u64;
         self.ready.push_back(payload);
-        if self.ready.len() > MAX_PIECES_READY {
-            // A peer that sends single bytes would make us keep a hundred bytes for each: join them.
-            let mut joined = BytesMut::with_capacity(self.ready.iter().map(Bytes::len).sum());
-            self.ready.drain(..).for_each(|piece| joined.extend_from_slice(&piece));
+        if self.ready.len() > self.joined + MAX_PIECES_READY {
+            // A peer that sends single bytes would make us keep a hundred bytes for each: join them. Only those that
+            // came since the last time, or what is long already would be copied again and again.
+            let pieces = self.ready.split_off(self.joined.min(self.ready.len()));
+            let mut joined = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+            pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
             self.ready.push_back(joined.freeze());
+            self.joined = self.ready.len();
         }
     }
 
@@ -136,6 +142,7 @@ impl RecvBuffer {
 
     /// Moves what is in order to `out`. True if that was all there will ever be.
     pub(super) fn read(&mut self, out: &mut VecDeque<Bytes>) -> bool {
+        self.joined = 0;
         out.append(&mut self.ready);
         self.end != End::Open
     }

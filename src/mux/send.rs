@@ -27,6 +27,8 @@ pub(super) struct SendBuffer {
     high: u64,
     written: u64,
     limit: u64,
+    /// The most that is kept, whatever window the peer gives.
+    most: u32,
     paused: bool,
     end: End,
 }
@@ -48,7 +50,7 @@ pub(super) struct Piece {
 }
 
 impl SendBuffer {
-    pub(super) fn new(limit: u64) -> Self {
+    pub(super) fn new(window: u32, most: u32) -> Self {
         Self {
             chunks: VecDeque::new(),
             cursor: 0,
@@ -56,7 +58,8 @@ impl SendBuffer {
             sent: 0,
             high: 0,
             written: 0,
-            limit,
+            limit: window.min(most).into(),
+            most,
             paused: false,
             end: End::Open,
         }
@@ -161,7 +164,7 @@ impl SendBuffer {
         if bytes > self.high {
             return Err(ProtocolError::AckBeyondSent);
         }
-        let limit = consumed.checked_add(window.into()).ok_or(ProtocolError::Overflow)?;
+        let limit = consumed.checked_add(window.min(self.most).into()).ok_or(ProtocolError::Overflow)?;
         // Frames of different channels overtake each other: an older acknowledgement changes nothing.
         self.limit = self.limit.max(limit);
         if bytes > self.acked {
@@ -199,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_is_not_acknowledged_goes_out_again() {
-        let mut send = SendBuffer::new(100);
+        let mut send = SendBuffer::new(100, 100);
         send.write(Bytes::from_static(b"abc"));
         assert_eq!(send.take().unwrap().payload, "abc");
         send.write(Bytes::from_static(b"def"));
@@ -217,7 +220,7 @@ mod tests {
 
     #[test]
     fn acknowledging_what_was_never_sent_is_refused() {
-        let mut send = SendBuffer::new(100);
+        let mut send = SendBuffer::new(100, 100);
         send.write(Bytes::from_static(b"abc"));
         assert_eq!(send.acknowledge(1, 100), Err(ProtocolError::AckBeyondSent));
         send.take();
@@ -225,9 +228,22 @@ mod tests {
         assert_eq!(send.acknowledge(3, 100), Ok(()));
     }
 
+    /// A peer that gives endless credit and acknowledges nothing would otherwise make us keep all that it is sent.
+    #[test]
+    fn no_window_is_larger_than_what_we_are_ready_to_keep() {
+        let mut send = SendBuffer::new(u32::MAX, 100);
+        send.acknowledge(0, u32::MAX).unwrap();
+        assert_eq!(send.writable(), 100);
+        send.write(Bytes::from_static(&[0; 100]));
+        send.take();
+        assert_eq!(send.writable(), 0);
+        send.acknowledge(100, u32::MAX).unwrap();
+        assert_eq!(send.writable(), 100);
+    }
+
     #[test]
     fn single_bytes_are_kept_together_and_sent_one_by_one() {
-        let mut send = SendBuffer::new(1 << 20);
+        let mut send = SendBuffer::new(1 << 20, 1 << 20);
         let text: Vec<u8> = (0..10_000u32).map(|n| n as u8).collect();
         for (at, byte) in text.iter().enumerate() {
             assert!(send.writable() > 0, "no room for byte {at}, though none waits");

@@ -109,10 +109,9 @@ impl Proxy {
         if services.len() >= MAX_SERVICES {
             return Err(format!("one proxy may serve {MAX_SERVICES} ports"));
         }
-        let service = core.service(&request.service)?;
+        let service = core.join(&request.service, self)?;
         if !services.iter().any(|known| Arc::ptr_eq(known, &service)) {
             services.push(service.clone());
-            service.pool.join(self);
             if let Some(guard) = &*self.guard.lock() {
                 guard.registered(service.key.clone());
             }

@@ -12,6 +12,7 @@ mod hub;
 mod rate;
 mod snapshot;
 mod stats;
+mod throttle;
 
 pub use carries::{Carries, Progress};
 pub use event::{EndReason, EndedBy, Event, EventKind, GoneReason};

@@ -60,7 +60,7 @@ pub struct Totals {
     pub streams_failed: u64,
     /// Users now.
     pub users_now: u64,
-    /// Users turned away before they became streams.
+    /// Users turned away: before they became streams, or because no proxy came for them.
     pub users_refused: u64,
     /// Connections on the tunnel port that never became channels.
     pub handshakes_failed: u64,
@@ -175,12 +175,11 @@ pub struct StreamSnapshot {
 
 impl StreamSnapshot {
     pub(super) fn of(stream: &Arc<StreamStats>) -> Self {
-        let carrier = stream.carrier.get();
         let mut snapshot = Self {
             info: stream.clone(),
             key: stream.key,
-            proxy: carrier.map(|carrier| carrier.proxy.clone()),
-            channel: carrier.map(|carrier| carrier.channel.id),
+            proxy: stream.proxy.get().cloned(),
+            channel: stream.channel(),
             phase: stream.phase(),
             paused: stream.is_paused(),
             priority: stream.priority(),
@@ -211,19 +210,32 @@ impl StreamSnapshot {
             *self = Self::of(stream);
             return;
         }
-        if self.proxy.is_none()
-            && let Some(carrier) = stream.carrier.get()
-        {
-            self.proxy = Some(carrier.proxy.clone());
-            self.channel = Some(carrier.channel.id);
+        // Named one by one, so that a field which is added later is not forgotten here.
+        let Self {
+            info: _,
+            key: _,
+            proxy,
+            channel,
+            phase,
+            paused,
+            priority,
+            down,
+            up,
+            carries: _,
+            progress: _,
+            ended,
+        } = self;
+        if proxy.is_none() {
+            *proxy = stream.proxy.get().cloned();
         }
-        self.phase = stream.phase();
-        (self.paused, self.priority) = (stream.is_paused(), stream.priority());
-        (self.down, self.up) = (stream.traffic.down(), stream.traffic.up());
+        *channel = stream.channel();
+        *phase = stream.phase();
+        (*paused, *priority) = (stream.is_paused(), stream.priority());
+        (*down, *up) = (stream.traffic.down(), stream.traffic.up());
+        if ended.is_none() {
+            *ended = stream.ended().cloned();
+        }
         self.look_inside(stream);
-        if self.ended.is_none() {
-            self.ended = stream.ended().cloned();
-        }
     }
 }
 

@@ -250,19 +250,13 @@ pub struct StreamStats {
     pub(super) total_size: AtomicU64,
     /// Written once or twice for each request, read at each sampling tick without touching the reference count.
     carries: ArcSwapOption<Carries>,
-    pub(super) carrier: OnceLock<Carrier>,
+    pub(super) proxy: OnceLock<Arc<ProxyStats>>,
+    channel: ArcSwapOption<ChannelStats>,
     pub(super) ended: OnceLock<EndReason>,
     pub(super) totals: Arc<Traffic>,
     phase: AtomicU8,
     paused: AtomicBool,
     priority: AtomicU8,
-}
-
-/// What carries a stream.
-#[derive(Debug, Clone)]
-pub(super) struct Carrier {
-    pub(super) proxy: Arc<ProxyStats>,
-    pub(super) channel: Arc<ChannelStats>,
 }
 
 impl StreamStats {
@@ -275,7 +269,8 @@ impl StreamStats {
             traffic: Traffic::default(),
             total_size: AtomicU64::new(0),
             carries: ArcSwapOption::empty(),
-            carrier: OnceLock::new(),
+            proxy: OnceLock::new(),
+            channel: ArcSwapOption::empty(),
             ended: OnceLock::new(),
             totals,
             phase: AtomicU8::new(StreamPhase::Waiting as u8),
@@ -301,8 +296,8 @@ impl StreamStats {
         add(&self.user.traffic);
         add(&self.user.service.traffic);
         add(&self.totals);
-        if let Some(carrier) = self.carrier.get() {
-            add(&carrier.proxy.traffic);
+        if let Some(proxy) = self.proxy.get() {
+            add(&proxy.traffic);
         }
     }
 
@@ -334,9 +329,24 @@ impl StreamStats {
         StreamPhase::ALL[usize::from(self.phase.load(Relaxed))]
     }
 
-    /// Moves it on.
+    /// Moves it on. It never goes back: who says so late, because the peer was faster, says nothing new.
     pub fn set_phase(&self, phase: StreamPhase) {
-        self.phase.store(phase as u8, Relaxed);
+        self.phase.fetch_max(phase as u8, Relaxed);
+    }
+
+    /// The channel that its frames go out on.
+    pub fn channel(&self) -> Option<ChannelId> {
+        self.channel.load().as_ref().map(|channel| channel.id)
+    }
+
+    /// Notes that another channel carries it, or none any more.
+    pub fn set_channel(&self, channel: Option<Arc<ChannelStats>>) {
+        if let Some(channel) = &channel {
+            channel.streams.enter();
+        }
+        if let Some(before) = self.channel.swap(channel) {
+            before.streams.leave();
+        }
     }
 
     /// Whether the operator holds it.

@@ -139,6 +139,7 @@ impl Link {
 
     /// Closes all channels; every stream ends with an error. What was said last still goes out, if it fits.
     pub fn close(self: &Arc<Self>, reason: &GoneReason) {
+        self.abandon();
         self.flush();
         self.with(|state| {
             let channels: Vec<u16> = state.channels.keys().copied().collect();
@@ -338,6 +339,13 @@ impl State {
                 }
                 MuxEvent::Reset { stream, code } => {
                     self.endpoints.remove(&stream).inspect(|endpoint| endpoint.ended(Err(code)));
+                }
+                MuxEvent::Moved { stream, channel } => {
+                    let stats = self.endpoints.get(&stream).and_then(|endpoint| endpoint.stats());
+                    let channel = self.channels.get(&channel).and_then(|channel| channel.stats());
+                    if let (Some(stats), Some(channel)) = (stats, channel) {
+                        stats.set_channel(Some(channel.clone()));
+                    }
                 }
                 MuxEvent::Closed { stream } => {
                     self.endpoints.remove(&stream).inspect(|endpoint| endpoint.ended(Ok(())));
