@@ -126,7 +126,8 @@ fn figures(model: &Model, row: &Row, width: u16) -> Vec<Line<'static>> {
     ];
     if let (Some(share), Some(body)) = (row.progress(), row.download) {
         let (filled, track) = bars::horizontal(share, usize::from(width.saturating_sub(44)).clamp(8, 40));
-        let left = (body.begun + body.size).saturating_sub(row.down) as f64 / f64::from(row.down_rate).max(1.0);
+        let left =
+            (body.begun + body.size).saturating_sub(row.down) as f64 / f64::from(row.down_rate).max(1.0);
         let left = if row.is_live() && row.down_rate > 1.0 {
             format!(", {} left", format::age(std::time::Duration::from_secs_f64(left.min(1e9))))
         } else {
