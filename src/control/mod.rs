@@ -48,17 +48,21 @@ pub struct Capabilities {
     pub kill: bool,
     /// [`Command::KickProxy`].
     pub kick: bool,
+    /// [`Command::PauseStream`] and [`Command::ResumeStream`].
+    pub pause: bool,
+    /// [`Command::SetPriority`].
+    pub priority: bool,
 }
 
 impl Capabilities {
     /// All that there is.
     pub fn all() -> Self {
-        Self { kill: true, kick: true }
+        Self { kill: true, kick: true, pause: true, priority: true }
     }
 
     /// Looking only.
     pub fn none() -> Self {
-        Self { kill: false, kick: false }
+        Self { kill: false, kick: false, pause: false, priority: false }
     }
 }
 

@@ -71,6 +71,14 @@ pub(crate) enum Action {
     Kill,
     KillUser,
     Kick,
+    /// Holds a stream, or lets it go on: whichever it is not.
+    TogglePause,
+    Pause,
+    Resume,
+    Raise,
+    Lower,
+    /// A priority by its name.
+    Priority,
     Mark,
     Unmark,
     MarkShown,
@@ -152,6 +160,8 @@ pub(crate) enum Needs {
     Nothing,
     Kill,
     Kick,
+    Pause,
+    Priority,
 }
 
 /// One row of the table.
@@ -196,6 +206,8 @@ impl Keymap {
             Needs::Nothing => true,
             Needs::Kill => capabilities.kill,
             Needs::Kick => capabilities.kick,
+            Needs::Pause => capabilities.pause,
+            Needs::Priority => capabilities.priority,
         };
         let entries = BINDINGS.iter().filter(possible).map(|binding| Entry {
             binding,
@@ -363,11 +375,23 @@ mod tests {
         for context in ALL {
             for entry in keymap.of(context) {
                 assert_eq!(entry.binding.needs, Needs::Nothing);
-                let acts = matches!(entry.binding.action, Action::Kill | Action::KillUser | Action::Kick);
-                assert!(!acts);
+                let acts = [
+                    Action::Kill,
+                    Action::KillUser,
+                    Action::Kick,
+                    Action::TogglePause,
+                    Action::Pause,
+                    Action::Resume,
+                    Action::Raise,
+                    Action::Lower,
+                    Action::Priority,
+                ];
+                assert!(!acts.contains(&entry.binding.action));
             }
         }
-        assert_eq!(keymap.action(Context::Streams, Key::char('x')), None);
+        for key in ['x', 'p', '+', '-'] {
+            assert_eq!(keymap.action(Context::Streams, Key::char(key)), None);
+        }
     }
 
     #[test]

@@ -36,12 +36,18 @@ use KeyCode::{
 pub(crate) static BINDINGS: &[Binding] = bindings![
     Streams: [code(Enter)] "⏎" Open "detail" "look at the selected stream closely";
     Streams: [char('x'), code(Delete), code(F(9))] "x" Kill "kill" "kill the selected stream or the marked ones, after asking" Kill;
+    Streams: [char('p')] "p" TogglePause "pause" "hold the selected stream or the marked ones without closing anything; again: let it go on" Pause;
+    Streams: [char('+')] "+" Raise "priority" "the next higher priority: twice the share of a crowded channel" Priority;
+    Streams: [char('-')] "-" Lower "" "the next lower priority" Priority;
+    Streams: [] "" Pause "" "hold the selected stream or the marked ones" Pause;
+    Streams: [] "" Resume "" "let the selected stream or the marked ones go on" Pause;
+    Streams: [] "" Priority "" "give this priority: background, low, normal, high, urgent" Priority;
     Streams: [char('K')] "K" KillUser "" "kill all streams of the selected stream's user, after asking" Kill;
     Streams: [char('X')] "X" Kick "" "kick the proxy that has the selected stream, after asking; it may come back" Kick;
-    Streams: [char('m')] "m" Mark "mark" "mark the stream, or take its mark away; x kills all that are marked" Kill;
+    Streams: [char('m')] "m" Mark "mark" "mark the stream, or take its mark away; x, p, + and - then act on all that are marked" Kill;
     Streams: [char('M')] "M" Unmark "" "unmark all" Kill;
     Streams: [] "" MarkShown "" "mark every open stream that the filter shows" Kill;
-    Streams: [char('/')] "/" Filter "filter" "filter: words, proxy: user: state: key: service:, down>1M, age<30s, !not, /expression/";
+    Streams: [char('/')] "/" Filter "filter" "filter: words, proxy: user: state: key: service: carries: pri:, down>1M, age<30s, !not, /expression/";
     Streams: [char('s')] "s" SortNext "sort" "sort by the next column";
     Streams: [char('S')] "S" SortPrevious "" "sort by the column before";
     Streams: [char('r')] "r" Reverse "reverse" "reverse the order";
@@ -53,6 +59,12 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
 
     Detail: [code(Esc), char('q'), code(Enter)] "Esc" Close "back" "back to the table";
     Detail: [char('x'), code(Delete), code(F(9))] "x" Kill "kill" "kill this stream, after asking" Kill;
+    Detail: [char('p')] "p" TogglePause "pause" "hold the stream without closing anything; again: let it go on" Pause;
+    Detail: [char('+')] "+" Raise "priority" "the next higher priority: twice the share of a crowded channel" Priority;
+    Detail: [char('-')] "-" Lower "" "the next lower priority" Priority;
+    Detail: [] "" Pause "" "hold the stream" Pause;
+    Detail: [] "" Resume "" "let the stream go on" Pause;
+    Detail: [] "" Priority "" "give this priority: background, low, normal, high, urgent" Priority;
     Detail: [char('K')] "K" KillUser "" "kill all streams of its user, after asking" Kill;
     Detail: [char('L')] "L" LogOf "log" "its log";
     Detail: [char('j'), code(Down)] "j ↓" Down "" "next stream";

@@ -20,13 +20,15 @@ impl Export {
     }
 }
 
-const HEAD: [&str; 15] = [
+const HEAD: [&str; 17] = [
     "key",
     "state",
     "service",
     "proxy",
     "channel",
     "user_address",
+    "carries",
+    "priority",
     "up_per_s",
     "down_per_s",
     "up",
@@ -86,6 +88,8 @@ fn values(model: &Model, row: &Row, marked: bool) -> [(String, bool); HEAD.len()
         text(row.proxy.map(|id| shown.proxies.name(id)).unwrap_or_default()),
         text(row.channel.map(|id| id.to_string()).unwrap_or_default()),
         text(row.addr.to_string()),
+        text(row.carries.as_ref().map(ToString::to_string).unwrap_or_default()),
+        text(row.priority.to_string()),
         bare(if live { format!("{:.0}", row.up_rate) } else { String::new() }),
         bare(if live { format!("{:.0}", row.down_rate) } else { String::new() }),
         bare(row.up.to_string()),

@@ -39,6 +39,8 @@ enum Field {
     State,
     Key,
     Service,
+    Carries,
+    Priority,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +70,8 @@ impl fmt::Display for BadFilter {
 
 impl Filter {
     /// The names before a colon.
-    pub(crate) const FIELDS: [&str; 5] = ["proxy:", "user:", "state:", "key:", "service:"];
+    pub(crate) const FIELDS: [&str; 7] =
+        ["proxy:", "user:", "state:", "key:", "service:", "carries:", "pri:"];
     /// The names before `<` or `>`.
     pub(crate) const FIGURES: [&str; 5] = ["down", "up", "bytes", "size", "age"];
 
@@ -139,6 +142,8 @@ fn test(word: &str) -> Result<Test, BadFilter> {
             "state" => Some(Field::State),
             "key" => Some(Field::Key),
             "service" | "port" => Some(Field::Service),
+            "carries" => Some(Field::Carries),
+            "pri" | "priority" => Some(Field::Priority),
             // A key or an address has a colon too.
             _ if name.is_empty() || name.chars().any(|c| c.is_ascii_digit() || c == '[') => None,
             _ => return Err(BadFilter(format!("{name}: is none of {}", Filter::FIELDS.join(" ")))),
@@ -195,7 +200,9 @@ fn seconds(text: &str) -> Option<f64> {
 
 impl Test {
     fn holds(&self, row: &Row, proxies: &Proxies, now: Instant) -> bool {
-        const ALL: [Field; 5] = [Field::Key, Field::State, Field::Proxy, Field::User, Field::Service];
+        // Not the priority: nearly every row has the same.
+        const ALL: [Field; 6] =
+            [Field::Key, Field::State, Field::Proxy, Field::User, Field::Service, Field::Carries];
         match self {
             Self::Word(word) => ALL.iter().any(|field| has(row, *field, proxies, word)),
             Self::In(field, value) => has(row, *field, proxies, value),
@@ -226,6 +233,8 @@ fn text(row: &Row, field: Field, proxies: &Proxies) -> String {
         Field::User => format!("{} {}", row.addr, row.key.user),
         Field::Service => row.service.to_string(),
         Field::State => state(row).to_owned(),
+        Field::Carries => row.carries.as_ref().map(ToString::to_string).unwrap_or_default(),
+        Field::Priority => row.priority.to_string(),
     }
 }
 
@@ -240,6 +249,7 @@ pub(crate) fn state(row: &Row) -> &'static str {
             Some(EndReason::UserGaveUp) => "left",
             Some(_) => "failed",
         },
+        (None, _) if row.paused => "paused",
         (None, StreamPhase::Waiting) => "wait",
         (None, StreamPhase::Opening) => "dial",
         (None, StreamPhase::Open) => "open",
@@ -255,7 +265,7 @@ mod tests {
     #[test]
     fn what_is_no_filter_says_what_is_wrong() {
         for (text, why) in [
-            ("host:a", "host: is none of proxy: user: state: key: service:"),
+            ("host:a", "host: is none of proxy: user: state: key: service: carries: pri:"),
             ("speed>1", "speed is none of down up bytes size age"),
             ("down>fast", "«fast» is no value: down>1M, age<30s"),
             ("/(/", "/(/ is no expression"),

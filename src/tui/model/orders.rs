@@ -24,6 +24,8 @@ struct Order {
 struct Batch {
     id: u64,
     name: String,
+    /// What was done when it is done: `killed`.
+    verb: &'static str,
     total: usize,
     done: usize,
     streams: usize,
@@ -47,10 +49,11 @@ pub(crate) struct Orders {
 }
 
 impl Orders {
-    /// Begins a batch; `name` is what the operator calls it: a key, a user, a proxy.
-    pub(crate) fn begin(&mut self, name: String) -> u64 {
+    /// Begins a batch; `name` is what the operator calls it: a key, a user, a proxy; `verb` is what
+    /// will have been done to it.
+    pub(crate) fn begin(&mut self, name: String, verb: &'static str) -> u64 {
         self.last_batch += 1;
-        let batch = Batch { id: self.last_batch, name, total: 0, done: 0, streams: 0, refused: None };
+        let batch = Batch { id: self.last_batch, name, verb, total: 0, done: 0, streams: 0, refused: None };
         self.batches.push(batch);
         self.last_batch
     }
@@ -100,17 +103,21 @@ impl Orders {
 
 impl Batch {
     fn outcome(self, command: &Command) -> Outcome {
-        let verb = if matches!(command, Command::KickProxy(_)) { "kicked" } else { "killed" };
-        let Self { name, total, done, streams, refused, .. } = self;
+        let Self { name, verb, total, done, streams, refused, .. } = self;
         match refused {
             None if total > 1 => Outcome { good: true, text: format!("{verb} {done} streams") },
-            None if matches!(command, Command::KillStream(_)) => {
-                Outcome { good: true, text: format!("{verb} {name}") }
-            }
-            None => {
-                let plural = if streams == 1 { "" } else { "s" };
-                Outcome { good: true, text: format!("{verb} {name}, {streams} stream{plural}") }
-            }
+            None => match command {
+                Command::KillStream(_) | Command::PauseStream(_) | Command::ResumeStream(_) => {
+                    Outcome { good: true, text: format!("{verb} {name}") }
+                }
+                Command::SetPriority(_, priority) => {
+                    Outcome { good: true, text: format!("{name} has priority {priority}") }
+                }
+                Command::KillUser(_) | Command::KickProxy(_) => {
+                    let plural = if streams == 1 { "" } else { "s" };
+                    Outcome { good: true, text: format!("{verb} {name}, {streams} stream{plural}") }
+                }
+            },
             Some(why) if total > 1 => Outcome {
                 good: false,
                 text: format!("{verb} {done} of {total} streams; of the others: {why}"),

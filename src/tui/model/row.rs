@@ -1,12 +1,13 @@
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::meter::{Meter, SampleClock};
 use crate::{
-    ids::{ChannelId, ProxyId, ServiceKey, StreamKey, clean},
-    telemetry::{EndReason, Progress, StreamPhase, StreamSnapshot},
+    ids::{ChannelId, Priority, ProxyId, ServiceKey, StreamKey, clean},
+    telemetry::{Carries, EndReason, Progress, StreamPhase, StreamSnapshot},
 };
 
 /// How many seconds of its past a row shows.
@@ -43,6 +44,11 @@ pub(crate) struct Row {
     pub(crate) proxy: Option<ProxyId>,
     pub(crate) channel: Option<ChannelId>,
     pub(crate) phase: StreamPhase,
+    /// The operator holds it.
+    pub(crate) paused: bool,
+    pub(crate) priority: Priority,
+    /// What it carries, as far as that is known.
+    pub(crate) carries: Option<Arc<Carries>>,
     pub(crate) down: u64,
     pub(crate) up: u64,
     pub(crate) download: Option<Progress>,
@@ -88,6 +94,9 @@ impl Row {
             proxy: None,
             channel: None,
             phase: StreamPhase::Waiting,
+            paused: false,
+            priority: Priority::default(),
+            carries: None,
             down: 0,
             up: 0,
             download: None,
@@ -128,6 +137,10 @@ impl Row {
         self.proxy = snapshot.proxy.as_ref().map(|proxy| proxy.id).or(self.proxy);
         self.channel = snapshot.channel.or(self.channel);
         self.phase = snapshot.phase;
+        (self.paused, self.priority) = (snapshot.paused, snapshot.priority);
+        if let Some(carries) = &snapshot.carries {
+            self.carry(carries);
+        }
         self.download = snapshot.progress;
         (self.down, self.up) = (snapshot.down, snapshot.up);
         self.down_meter.note(clock, self.down);
@@ -136,6 +149,13 @@ impl Row {
         self.up_rate = self.up_meter.per_second(clock) as f32;
         self.down_peak = self.down_peak.max(self.down_rate);
         self.up_peak = self.up_peak.max(self.up_rate);
+    }
+
+    /// Notes what it carries. The same as before costs no count of references.
+    pub(crate) fn carry(&mut self, carries: &Arc<Carries>) {
+        if !self.carries.as_ref().is_some_and(|known| Arc::ptr_eq(known, carries)) {
+            self.carries = Some(carries.clone());
+        }
     }
 
     /// It is over.

@@ -1,6 +1,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{
     ids::{ProxyId, ServiceKey, StreamKey},
-    telemetry::{EndReason, StreamPhase, StreamSnapshot},
+    telemetry::{Carries, EndReason, StreamPhase, StreamSnapshot},
 };
 
 /// How many ended streams are kept, and for how long. Whichever bound is reached first; what the first one drops is
@@ -132,10 +133,20 @@ impl Streams {
     }
 
     /// A stream ended.
-    pub(crate) fn over(&mut self, key: StreamKey, reason: &EndReason, down: u64, up: u64, now: Instant) {
+    pub(crate) fn over(
+        &mut self,
+        key: StreamKey,
+        reason: &EndReason,
+        (down, up): (u64, u64),
+        carries: Option<&Arc<Carries>>,
+        now: Instant,
+    ) {
         let Some(&id) = self.by_key.get(&key) else { return };
         let Some(row) = self.get_mut(id) else { return };
         let untold = row.ended.as_ref().is_none_or(|ended| ended.reason.is_none());
+        if untold && let Some(carries) = carries {
+            row.carry(carries);
+        }
         if row.is_live() {
             (row.down, row.up) = (down, up);
             self.end(id, Some(reason.clone()), now);

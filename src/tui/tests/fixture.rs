@@ -8,9 +8,9 @@ use ratatui::{Terminal, backend::TestBackend, layout::Size};
 use tokio::sync::broadcast;
 
 use crate::{
-    ids::{ChannelId, ProxyId, StreamKey, UserChannelId},
+    ids::{ChannelId, Priority, ProxyId, StreamKey, UserChannelId},
     telemetry::{
-        ChannelGuard, EndReason, Event, Format, ProxyGuard, ServiceGuard, StreamGuard, StreamPhase,
+        Carries, ChannelGuard, EndReason, Event, Format, ProxyGuard, ServiceGuard, StreamGuard, StreamPhase,
         Telemetry, UserGuard,
     },
     tui::{
@@ -81,7 +81,7 @@ impl Fixture {
         for tick in 0..=20u64 {
             for (i, stream) in fixture.streams.iter().enumerate() {
                 let stats = stream.stats();
-                if stats.phase() >= StreamPhase::Open {
+                if stats.phase() >= StreamPhase::Open && !stats.is_paused() {
                     stats.add_down([0, 40_000, 1_900_000, 300][i % 4]);
                     stats.add_up(if i % 9 == 0 { 25_000 } else { 10 });
                 }
@@ -135,9 +135,29 @@ impl Fixture {
             _ => StreamPhase::Open,
         };
         stream.stats().set_phase(phase);
+        let stats = stream.stats();
         if index % 4 == 2 {
-            stream.stats().set_total_size(60_000_000);
+            stats.set_total_size(60_000_000);
         }
+        stats.set_carries(Arc::new(match index % 5 {
+            0 => Carries::Tls { sni: Some("app.example".into()) },
+            1 => Carries::Ssh { banner: None },
+            2 => Carries::Tcp,
+            _ => Carries::Http {
+                method: "GET".into(),
+                target: format!("/pool/main/image-{index}.iso").into(),
+                status: Some(200),
+                body: None,
+            },
+        }));
+        stats.set_paused(index % 16 == 9);
+        stats.set_priority(match index % 16 {
+            2 => Priority::Urgent,
+            10 => Priority::High,
+            5 => Priority::Low,
+            9 => Priority::Background,
+            _ => Priority::Normal,
+        });
     }
 
     /// Ends a stream; the last one takes its index.

@@ -45,6 +45,10 @@ fn a_filter_shows_what_passes_and_esc_takes_it_away() {
     assert_eq!(shown(&mut fixture, "key:133A6E:1"), 1);
     assert_eq!(shown(&mut fixture, "/^133A6E:[12]$/"), 2);
     assert_eq!(shown(&mut fixture, "state:killed"), 1);
+    assert_eq!(shown(&mut fixture, "state:paused"), 2);
+    assert_eq!(shown(&mut fixture, "carries:image-13"), 1);
+    assert!(shown(&mut fixture, "carries:ssh") == shown(&mut fixture, "SSH"));
+    assert_eq!(shown(&mut fixture, "pri:urgent"), 3);
     assert_eq!(shown(&mut fixture, "age<1h"), all);
     assert_eq!(shown(&mut fixture, "nothing-like-this"), 0);
 }
@@ -223,13 +227,20 @@ fn who_may_only_look_cannot_act() {
     let mut fixture = Fixture::busy(120, 36);
     let settings = Settings { read_only: true, ..Settings::default() };
     settings.apply(&mut fixture.model, Capabilities::all());
-    for keys in ["x", "K", "X", "m", "2x", "3x", "1>x"] {
-        fixture.press(keys);
+    for keys in ["x", "K", "X", "m", "p", "+", "-", "2x", "3x", "1>x", "p+-"] {
+        assert_eq!(fixture.press(keys), [], "{keys}");
         assert!(fixture.model.overlay.is_none(), "{keys}");
     }
     fixture.press("<");
-    enter(&mut fixture, ":", "kill");
-    assert!(fixture.notice().starts_with("there is no command «kill»"));
+    for command in ["kill", "pause", "resume", "raise", "priority high"] {
+        enter(&mut fixture, ":", command);
+        let name = command.split(' ').next().unwrap();
+        let refused = format!("there is no command «{name}»");
+        assert!(fixture.notice().starts_with(&refused), "{command}: {}", fixture.notice());
+    }
+    fixture.press(":prio_");
+    assert!(!fixture.text().contains(":priority"), "{}", fixture.text());
+    fixture.press("<");
     fixture.press("?");
     assert!(!fixture.text().contains("kill the selected"));
 }

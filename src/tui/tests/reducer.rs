@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::fixture::{Fixture, key};
 use crate::{
     control::{Command, Done, Refused},
-    ids::ProxyId,
+    ids::{Priority, ProxyId},
     telemetry::{EndReason, EventKind},
     tui::{
         Exit,
@@ -57,6 +57,67 @@ fn x_asks_and_only_a_yes_kills() {
     assert_eq!(fixture.notice(), "ABC123:3 was not killed: it is not there any more");
     // What was refused can be tried again.
     assert_eq!(fixture.press("xy"), [Effect::Order(OrderId(3), Command::KillStream(key(0xABC123, 3)))]);
+}
+
+#[test]
+fn p_holds_and_lets_go_without_asking() {
+    let mut fixture = three();
+    let (first, second, third) = (key(0xABC123, 1), key(0xABC123, 2), key(0xABC123, 3));
+    assert_eq!(fixture.press("jp"), [Effect::Order(OrderId(1), Command::PauseStream(second))]);
+    assert!(fixture.text().contains("PAUSED"), "{}", fixture.text());
+    fixture.send(Msg::Answered(OrderId(1), Ok(Done { streams: 1 })));
+    assert_eq!(fixture.notice(), "paused ABC123:2");
+    fixture.streams[1].stats().set_paused(true);
+    fixture.tick(TICK);
+    assert_eq!(fixture.press(":pause>"), []);
+    assert_eq!(fixture.notice(), "ABC123:2 is paused already");
+    assert_eq!(fixture.press("p"), [Effect::Order(OrderId(2), Command::ResumeStream(second))]);
+    fixture.send(Msg::Answered(OrderId(2), Err(Refused::Gone)));
+    assert_eq!(fixture.notice(), "ABC123:2 was not resumed: it is not there any more");
+    // What is really so comes with the next sample.
+    fixture.tick(TICK);
+    assert!(fixture.text().contains("PAUSED"));
+    // Of the marked ones, those that are not held yet; then all of them.
+    fixture.press("gmmm");
+    let held = fixture.press("p");
+    assert_eq!(held.len(), 2);
+    assert!(held.contains(&Effect::Order(OrderId(3), Command::PauseStream(first))), "{held:?}");
+    assert!(held.contains(&Effect::Order(OrderId(4), Command::PauseStream(third))), "{held:?}");
+    assert_eq!(fixture.press(":resume>").len(), 3);
+    assert_eq!(fixture.model.marks.len(), 3, "they stay marked");
+    for id in 3..=7 {
+        fixture.send(Msg::Answered(OrderId(id), Ok(Done { streams: 1 })));
+    }
+    assert_eq!(fixture.notice(), "resumed 3 streams");
+    fixture.press("<g");
+    let gone = fixture.selected().unwrap();
+    fixture.end(usize::try_from(gone.stream.0).unwrap() - 1, EndReason::Finished);
+    fixture.tick(TICK);
+    assert_eq!(fixture.press("p+"), []);
+    assert_eq!(fixture.notice(), format!("{gone} has ended already"));
+}
+
+#[test]
+fn plus_and_minus_change_the_priority_and_one_can_be_named() {
+    let mut fixture = three();
+    let second = key(0xABC123, 2);
+    let order = |id, priority| Effect::Order(OrderId(id), Command::SetPriority(second, priority));
+    // The second press builds on the first one, answered or not.
+    assert_eq!(fixture.press("j++"), [order(1, Priority::High), order(2, Priority::Urgent)]);
+    assert!(fixture.text().contains("urgent"), "{}", fixture.text());
+    fixture.send(Msg::Answered(OrderId(1), Ok(Done { streams: 1 })));
+    assert_eq!(fixture.notice(), "ABC123:2 has priority high");
+    assert_eq!(fixture.press("+"), []);
+    assert_eq!(fixture.notice(), "ABC123:2 has that priority already");
+    assert_eq!(fixture.press(">-"), [order(3, Priority::High)], "looked at closely");
+    assert!(fixture.text().contains("priority  high"), "{}", fixture.text());
+    assert_eq!(fixture.press("<:priority ba_>"), [order(4, Priority::Background)]);
+    assert_eq!(fixture.press(":priority top>"), []);
+    assert_eq!(fixture.notice(), "which one? ⇥ completes the word");
+    fixture.press(":prio_");
+    assert!(fixture.text().contains(":priority"), "{}", fixture.text());
+    fixture.press("<gmmm");
+    assert_eq!(fixture.press("-").len(), 2, "one is the lowest");
 }
 
 #[test]

@@ -206,7 +206,7 @@ fn without_colour_the_selection_and_the_states_can_be_told() {
     assert_eq!(reversed.len(), 1);
     assert!(reversed[0].contains(&selected) && reversed[0].starts_with('▌'), "{reversed:?}");
     let text = fixture.text();
-    for state in ["WAIT", "DIAL", "OPEN", "HALF↓", "HALF↑", "failed", "killed"] {
+    for state in ["WAIT", "DIAL", "OPEN", "PAUSED", "HALF↓", "HALF↑", "failed", "killed"] {
         assert!(text.contains(state), "{state}: {text}");
     }
 }

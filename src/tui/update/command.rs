@@ -1,6 +1,6 @@
 //! The command line: every action by its name, some with a word behind it.
 
-use super::{perform, screens};
+use super::{orders, perform, screens};
 use crate::tui::{
     keymap::Action,
     model::{Filter, Model, Sort, SortBy, Tone, WINDOWS},
@@ -9,12 +9,15 @@ use crate::tui::{
     theme::Theme,
 };
 
+const PRIORITY: &str = "priority";
+
 /// Commands that take a word, and what the word may be.
-pub(crate) const WITH_WORDS: [(&str, &[&str]); 4] = [
+pub(crate) const WITH_WORDS: [(&str, &[&str]); 5] = [
     ("sort", &["down", "up", "bytes", "age", "key"]),
     ("theme", &Theme::NAMES),
     ("window", &["30s", "2m", "5m", "15m", "30m", "1h"]),
     ("filter", &[]),
+    (PRIORITY, &["background", "low", "normal", "high", "urgent"]),
 ];
 
 /// What the last word of the line may become.
@@ -30,7 +33,8 @@ pub(super) fn candidates(model: &Model, line: &str) -> Vec<String> {
         .map(|(name, _)| name)
         .filter(|name| is_command(name))
         .collect();
-    names.extend(WITH_WORDS.iter().map(|(name, _)| (*name).to_owned()));
+    // What acts is among them already, where it may be done at all.
+    names.extend(WITH_WORDS.iter().map(|(name, _)| (*name).to_owned()).filter(|name| name != PRIORITY));
     names.sort();
     names.dedup();
     names
@@ -70,6 +74,12 @@ pub(super) fn run(model: &mut Model, line: &str) -> Vec<Effect> {
         },
         // What vi and less taught everybody.
         "q" => return perform(model, Action::Quit),
+        PRIORITY if knows(model, PRIORITY) => {
+            if let Ok(priority) = word.parse() {
+                return orders::give_priority(model, "changed", |_| priority);
+            }
+            which(model);
+        }
         _ => {
             let commands = model.keymap.commands(model.command_context());
             if let Some((_, binding)) = commands.iter().find(|(known, _)| known == name) {
@@ -86,8 +96,17 @@ pub(super) fn run(model: &mut Model, line: &str) -> Vec<Effect> {
 fn with<T>(model: &mut Model, value: Option<T>, take: impl FnOnce(&mut Model, T)) {
     match value {
         Some(value) => take(model, value),
-        None => model.say(Tone::Warning, "which one? ⇥ completes the word"),
+        None => which(model),
     }
+}
+
+fn which(model: &mut Model) {
+    model.say(Tone::Warning, "which one? ⇥ completes the word");
+}
+
+/// Whether this can be done here, by this operator.
+fn knows(model: &Model, name: &str) -> bool {
+    model.keymap.commands(model.command_context()).iter().any(|(known, _)| known == name)
 }
 
 fn window(word: &str) -> Option<usize> {

@@ -59,8 +59,8 @@ fn happened(model: &mut Model, event: &EventKind) {
     match event {
         EventKind::StreamOpened { key, addr, service } => live.streams.opened(*key, *addr, service, now),
         EventKind::StreamAssigned { key, proxy } => live.streams.assigned(*key, *proxy),
-        EventKind::StreamEnded { key, reason, down, up, .. } => {
-            live.streams.over(*key, reason, *down, *up, now);
+        EventKind::StreamEnded { key, reason, down, up, carries } => {
+            live.streams.over(*key, reason, (*down, *up), carries.as_ref(), now);
         }
         EventKind::ProxyGone { proxy, reason, .. } => live.proxies.gone(*proxy, reason, now),
         EventKind::Draining { .. } => model.draining = true,

@@ -3,11 +3,11 @@
 use super::{interrupt, screens::selected_user};
 use crate::{
     control::{Command, Reply},
-    ids::{ProxyId, UserChannelId},
+    ids::{Priority, ProxyId, UserChannelId},
     tui::{
         Exit, format,
         keymap::Action,
-        model::{Button, Dialog, Model, Overlay, ProxyLine, Question, Screen, Target, Tone},
+        model::{Button, Dialog, Model, Overlay, ProxyLine, Question, Row, RowId, Screen, Target, Tone},
         msg::{Effect, OrderId},
     },
 };
@@ -36,6 +36,100 @@ pub(super) fn ask_to_kill(model: &mut Model) {
     } else {
         ask(model, Question::Kill(vec![Target { row: id, key }]));
     }
+}
+
+/// What to do about the holding of streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    Pause,
+    Resume,
+    /// Resume if all of them are held, else pause.
+    Toggle,
+}
+
+/// Holds streams or lets them go on, at once: nothing is lost by it.
+pub(super) fn hold(model: &mut Model, hold: Hold) -> Vec<Effect> {
+    let targets = targets(model, if hold == Hold::Resume { "resume" } else { "pause" });
+    let held = |id: &RowId| model.live.streams.get(*id).is_some_and(|row| row.paused);
+    let pause = match hold {
+        Hold::Pause => true,
+        Hold::Resume => false,
+        Hold::Toggle => !targets.iter().all(held),
+    };
+    let verb = if pause { "paused" } else { "resumed" };
+    let idle = if pause { "is paused already" } else { "is not paused" };
+    order_each(model, &targets, verb, idle, |row| {
+        let changed = row.paused != pause;
+        row.paused = pause;
+        let command = if pause { Command::PauseStream(row.key) } else { Command::ResumeStream(row.key) };
+        changed.then_some(command)
+    })
+}
+
+/// Gives streams another priority, made from the one that each has.
+pub(super) fn give_priority(
+    model: &mut Model,
+    verb: &'static str,
+    other: impl Fn(Priority) -> Priority,
+) -> Vec<Effect> {
+    let targets = targets(model, "give a priority");
+    order_each(model, &targets, verb, "has that priority already", |row| {
+        let before = row.priority;
+        row.priority = other(before);
+        (row.priority != before).then_some(Command::SetPriority(row.key, row.priority))
+    })
+}
+
+/// The marked streams, or the selected one. Looked at closely, it is that one. Says why where there is none.
+fn targets(model: &mut Model, to: &str) -> Vec<RowId> {
+    model.cursor.choose();
+    if !model.marks.is_empty() && model.detail.is_none() {
+        return model.marks.clone();
+    }
+    let Some((id, row)) = model.selected() else {
+        model.say(Tone::Plain, format!("no stream to {to}"));
+        return Vec::new();
+    };
+    let key = row.key;
+    if model.live.streams.get(id).is_some_and(Row::is_live) {
+        return vec![id];
+    }
+    model.say(Tone::Plain, format!("{key} has ended already"));
+    Vec::new()
+}
+
+/// Orders what `command` makes of each row. It changes the row ahead of the server, so that the next key builds on
+/// this one; the next sample says what is really so.
+fn order_each(
+    model: &mut Model,
+    targets: &[RowId],
+    verb: &'static str,
+    idle: &str,
+    mut command: impl FnMut(&mut Row) -> Option<Command>,
+) -> Vec<Effect> {
+    let streams = &mut model.live.streams;
+    let mut keys = Vec::new();
+    let mut commands = Vec::new();
+    for id in targets {
+        if let Some(row) = streams.get_mut(*id).filter(|row| row.is_live()) {
+            keys.push(row.key);
+            commands.extend(command(row).map(|command| (row.key, command)));
+        }
+    }
+    let Some((first, _)) = commands.first() else {
+        match keys.as_slice() {
+            [] => {}
+            [key] => model.say(Tone::Plain, format!("{key} {idle}")),
+            _ => model.say(Tone::Plain, format!("each of them {idle}")),
+        }
+        return Vec::new();
+    };
+    let batch = model.orders.begin(first.to_string(), verb);
+    let now = model.live.now;
+    let order = |(_, command): (_, Command)| {
+        Effect::Order(model.orders.add(batch, command.clone(), None, now), command)
+    };
+    commands.into_iter().map(order).collect()
 }
 
 /// Asks whether to kill the selected user, or the user of the selected stream.
@@ -128,7 +222,7 @@ fn kill(model: &mut Model, targets: &[Target]) -> Vec<Effect> {
         model.say(Tone::Plain, format!("{name}; nothing was killed"));
         return Vec::new();
     };
-    let batch = model.orders.begin(first.key.to_string());
+    let batch = model.orders.begin(first.key.to_string(), "killed");
     model.marks.retain(|mark| !left.iter().any(|target| target.row == *mark));
     left.into_iter()
         .map(|target| {
@@ -140,16 +234,16 @@ fn kill(model: &mut Model, targets: &[Target]) -> Vec<Effect> {
 }
 
 fn kill_user(model: &mut Model, user: UserChannelId) -> Vec<Effect> {
-    one(model, format!("user {user}"), Command::KillUser(user))
+    one(model, format!("user {user}"), "killed", Command::KillUser(user))
 }
 
 fn kick(model: &mut Model, proxy: ProxyId) -> Vec<Effect> {
     let name = model.live.proxies.name(proxy);
-    one(model, name, Command::KickProxy(proxy))
+    one(model, name, "kicked", Command::KickProxy(proxy))
 }
 
-fn one(model: &mut Model, name: String, command: Command) -> Vec<Effect> {
-    let batch = model.orders.begin(name);
+fn one(model: &mut Model, name: String, verb: &'static str, command: Command) -> Vec<Effect> {
+    let batch = model.orders.begin(name, verb);
     let id = model.orders.add(batch, command.clone(), None, model.live.now);
     vec![Effect::Order(id, command)]
 }

@@ -2,9 +2,13 @@
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
-use super::{interrupt, orders, prompt};
+use super::{
+    interrupt,
+    orders::{self, Hold},
+    prompt,
+};
 use crate::{
-    ids::UserChannelId,
+    ids::{Priority, UserChannelId},
     tui::{
         Exit,
         keymap::Action,
@@ -128,6 +132,11 @@ fn other_than_step(model: &mut Model, action: Action) -> Vec<Effect> {
 /// Actions that reach outside.
 fn effects(model: &mut Model, action: Action) -> Vec<Effect> {
     match action {
+        Action::TogglePause => orders::hold(model, Hold::Toggle),
+        Action::Pause => orders::hold(model, Hold::Pause),
+        Action::Resume => orders::hold(model, Hold::Resume),
+        Action::Raise => orders::give_priority(model, "raised", Priority::raised),
+        Action::Lower => orders::give_priority(model, "lowered", Priority::lowered),
         Action::Copy => copy(model),
         Action::ExportCsv | Action::ExportJson => {
             let form = if action == Action::ExportCsv { Export::Csv } else { Export::Json };

@@ -4,6 +4,7 @@ use ratatui::{style::Style, text::Span};
 
 use super::bars;
 use crate::{
+    ids::Priority,
     telemetry::{EndReason, StreamPhase},
     tui::{
         format::{self, cut_left, fit, fit_right},
@@ -20,6 +21,8 @@ pub(super) enum Column {
     Proxy,
     Channel,
     Address,
+    Carries,
+    Priority,
     UpRate,
     DownRate,
     Up,
@@ -41,19 +44,24 @@ struct Spec {
     sort: Option<SortBy>,
 }
 
+/// How wide the column of what is carried grows before any other does.
+const CARRIES: usize = 26;
+
 /// The columns in the order of the screen.
-static SPECS: [Spec; 13] = [
+static SPECS: [Spec; 15] = [
     spec(Column::Stream, "STREAM", 10, 10, false, 0, Some(SortBy::Key)),
     spec(Column::State, "STATE", 6, 6, false, 2, None),
-    spec(Column::Service, "SERVICE", 8, 14, false, 8, None),
+    spec(Column::Service, "SERVICE", 8, 14, false, 13, None),
     spec(Column::Proxy, "PROXY", 10, 20, false, 4, None),
-    spec(Column::Channel, "CH", 5, 6, false, 7, None),
-    spec(Column::Address, "USER ADDRESS", 21, 47, false, 11, None),
+    spec(Column::Channel, "CH", 5, 6, false, 11, None),
+    spec(Column::Address, "USER ADDRESS", 21, 47, false, 8, None),
+    spec(Column::Carries, "CARRIES", 16, 60, false, 9, None),
+    spec(Column::Priority, "PRI", 6, 6, false, 7, None),
     spec(Column::UpRate, "UP/s", 6, 7, true, 5, Some(SortBy::UpRate)),
     spec(Column::DownRate, "DOWN/s", 7, 8, true, 1, Some(SortBy::DownRate)),
-    spec(Column::Up, "UP", 6, 7, true, 10, Some(SortBy::Bytes)),
-    spec(Column::Down, "DOWN", 6, 7, true, 6, Some(SortBy::Bytes)),
-    spec(Column::Progress, "PROGRESS", 14, 36, false, 9, None),
+    spec(Column::Up, "UP", 6, 7, true, 14, Some(SortBy::Bytes)),
+    spec(Column::Down, "DOWN", 6, 7, true, 10, Some(SortBy::Bytes)),
+    spec(Column::Progress, "PROGRESS", 14, 36, false, 6, Some(SortBy::Bytes)),
     spec(Column::Age, "AGE", 6, 7, true, 3, Some(SortBy::Age)),
     spec(Column::Trend, "TREND", 8, 8, false, 12, None),
 ];
@@ -89,8 +97,12 @@ impl Columns {
             (left, limit) = (rest, spec.rank + 1);
         }
         let kept: Vec<&Spec> = SPECS.iter().filter(|spec| spec.rank < limit).collect();
-        // What is left goes to those that can use it, a cell each in turn.
         let mut widths: Vec<usize> = kept.iter().map(|spec| own(spec)).collect();
+        // A path says little where it is cut; then what is left goes to those that can use it, a cell each in turn.
+        if let Some(at) = kept.iter().position(|spec| spec.column == Column::Carries) {
+            let more = left.min(CARRIES.saturating_sub(widths[at]));
+            (widths[at], left) = (widths[at] + more, left - more);
+        }
         loop {
             let before = left;
             for (width, spec) in widths.iter_mut().zip(&kept) {
@@ -127,7 +139,9 @@ impl Columns {
     pub(super) fn row(&self, model: &Model, row: &Row) -> Vec<Span<'static>> {
         self.cells(|spec, width| {
             if spec.column == Column::Progress && row.is_live() {
-                return progress(row, width, &model.theme);
+                // Of a size that nobody told there is only what has arrived.
+                let total = !self.has(Column::Down);
+                return progress(row, width, total, &model.theme);
             }
             let (text, style) = cell(model, row, spec.column, width);
             let text = if spec.right { fit_right(&text, width) } else { fit(&text, width) };
@@ -183,6 +197,11 @@ fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Styl
         Column::Proxy => row.proxy.map_or_else(unknown, |id| (model.shown().proxies.name(id), theme.text)),
         Column::Channel => row.channel.map_or_else(unknown, |id| (id.to_string(), theme.dim)),
         Column::Address => (cut_left(&row.addr.to_string(), width), theme.text),
+        Column::Carries => match &row.carries {
+            Some(carries) => (carries.to_string(), theme.text),
+            None => unknown(),
+        },
+        Column::Priority => priority(row, theme),
         Column::UpRate => rate(row.up_rate, theme.up),
         Column::DownRate => rate(row.down_rate, theme.down),
         Column::Up => amount(row.up, theme.text),
@@ -192,6 +211,18 @@ fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Styl
         Column::Trend if !row.is_live() => (String::new(), theme.faint),
         Column::Trend => (bars::spark(row.trend.iter().map(|&rate| f64::from(rate)), 0.8), theme.load),
     }
+}
+
+fn priority(row: &Row, theme: &Theme) -> (String, Style) {
+    let (text, style) = match row.priority {
+        _ if !row.is_live() => ("", theme.faint),
+        Priority::Urgent => ("urgent", theme.warn),
+        Priority::High => ("high", theme.accent),
+        Priority::Normal => ("norm", theme.dim),
+        Priority::Low => ("low", theme.faint),
+        Priority::Background => ("back", theme.faint),
+    };
+    (text.to_owned(), style)
 }
 
 fn state(row: &Row, theme: &Theme) -> (String, Style) {
@@ -205,6 +236,7 @@ fn state(row: &Row, theme: &Theme) -> (String, Style) {
             Some(_) => ("failed", theme.bad),
         },
         (None, _) if row.killing => ("kill…", theme.warn),
+        (None, _) if row.paused => ("PAUSED", theme.warn),
         (None, StreamPhase::Waiting) => ("WAIT", theme.warn),
         (None, StreamPhase::Opening) => ("DIAL", theme.dim),
         (None, StreamPhase::Open) => ("OPEN", theme.ok),
@@ -216,9 +248,12 @@ fn state(row: &Row, theme: &Theme) -> (String, Style) {
     (text.to_owned(), style)
 }
 
-/// How far the download is, where its size is known.
-fn progress(row: &Row, width: usize, theme: &Theme) -> Vec<Span<'static>> {
-    let Some(share) = row.progress() else { return vec![Span::raw(" ".repeat(width))] };
+/// How far the download is, where its size is known; else how much has come, where that stands nowhere else.
+fn progress(row: &Row, width: usize, total: bool, theme: &Theme) -> Vec<Span<'static>> {
+    let Some(share) = row.progress() else {
+        let text = if total { format::bytes(row.down) } else { String::new() };
+        return vec![Span::styled(fit_right(&text, width), theme.dim)];
+    };
     let (filled, track) = bars::horizontal(share, width.saturating_sub(5));
     // Not 100 before the last byte.
     let percent = format!(" {:>3.0}%", (share * 100.0).floor());
@@ -266,10 +301,10 @@ mod tests {
             |width| Columns::fitting(width, 0).0.iter().map(|(column, _)| *column).collect::<Vec<_>>();
         assert_eq!(names(12), [Column::Stream]);
         assert_eq!(names(38), [Column::Stream, Column::State, Column::DownRate, Column::Age]);
-        for column in [Column::Service, Column::Proxy, Column::Channel, Column::UpRate, Column::Down] {
+        for column in [Column::Proxy, Column::UpRate, Column::Priority, Column::Progress] {
             assert!(names(78).contains(&column), "{column:?}");
         }
-        assert!(names(118).contains(&Column::Address) && names(118).contains(&Column::Progress));
+        assert!(names(118).contains(&Column::Address) && names(118).contains(&Column::Carries));
         assert_eq!(names(198).len(), SPECS.len());
         for width in 0..250 {
             let Columns(columns) = Columns::fitting(width, 11);

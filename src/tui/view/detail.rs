@@ -10,7 +10,7 @@ use ratatui::{
 
 use super::{bars, chart, put, section};
 use crate::{
-    telemetry::EventKind,
+    telemetry::{Carries, EventKind},
     tui::{
         format::{self, fit, fit_right},
         model::{Detail, Model, Row, state},
@@ -30,7 +30,11 @@ pub(crate) fn draw(model: &Model, detail: &Detail, area: Rect, buf: &mut Buffer)
         );
         return;
     };
-    let state_style = if row.is_live() { theme.ok } else { theme.dim };
+    let state_style = match row.is_live() {
+        true if row.paused => theme.warn,
+        true => theme.ok,
+        false => theme.dim,
+    };
     let title = [
         Span::styled(format!("  {}", row.key), theme.accent.patch(theme.strong)),
         Span::styled(format!("  {}", state(row).to_uppercase()), state_style),
@@ -91,7 +95,16 @@ fn route(model: &Model, row: &Row) -> Vec<Line<'static>> {
         Line::from(vec![label("service"), Span::styled(format!(":{}", row.service), theme.text)]),
         Line::from(vec![label("proxy"), Span::styled(name, theme.text), Span::styled(why, theme.dim)]),
         Line::from(vec![label("channel"), Span::styled(channel, theme.text)]),
+        Line::from(vec![label("priority"), Span::styled(row.priority.to_string(), theme.text)]),
     ];
+    if let Some(carries) = &row.carries {
+        let mut line = vec![label("carries"), Span::styled(carries.to_string(), theme.text)];
+        if let Carries::Http { status: Some(status), .. } = **carries {
+            let style = if status >= 400 { theme.warn } else { theme.dim };
+            line.push(Span::styled(format!("  {status}"), style));
+        }
+        lines.push(Line::from(line));
+    }
     if let Some(reason) = row.ended.as_ref().and_then(|ended| ended.reason.as_ref()) {
         let by = format!("  by {:?}", reason.by()).to_lowercase();
         lines.push(Line::from(vec![

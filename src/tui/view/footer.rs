@@ -74,7 +74,7 @@ fn line(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
     } else if prompt.line.text().is_empty() {
         let hint = match prompt.what {
             Asked::Filter { .. } => {
-                "words  proxy:edge  user:10.0  state:open  down>1M  age<30s  !not  /expression/"
+                "words  proxy:edge  user:10.0  carries:iso  state:open  down>1M  !not  /expression/"
             }
             Asked::LogFilter { .. } => "what a line of the log has to contain",
             Asked::Help => "what an entry has to contain",

@@ -12,10 +12,11 @@ use crate::tui::{
 };
 
 /// What a state in the table means.
-const STATES: [(&str, &str); 8] = [
+const STATES: [(&str, &str); 9] = [
     ("WAIT", "no proxy is there for it yet"),
     ("DIAL", "its proxy connects to the target"),
     ("OPEN", "both directions are open"),
+    ("PAUSED", "held by the operator; nothing is closed"),
     ("HALF↓ HALF↑", "one side is done; the other way still carries"),
     ("ended", "both sides are done, every byte arrived"),
     ("failed", "cut short; the reason stands beside it and in the log"),
@@ -23,9 +24,11 @@ const STATES: [(&str, &str); 8] = [
     ("killed", "by the operator"),
 ];
 
-const FIGURES: [(&str, &str); 4] = [
+const FIGURES: [(&str, &str); 6] = [
     ("down", "to the user; up is from the user. K is 1,000"),
     ("rates", "over the last second"),
+    ("carries", "what its first bytes tell; nothing is altered"),
+    ("PRI", "each step up is twice the share of a crowded channel"),
     ("imbalance", "the busiest proxy's streams, by the mean; 1 is even"),
     ("Gini", "how unevenly streams are spread: 0 is even, 1 is all on one"),
 ];
