@@ -95,6 +95,33 @@ fn streams_appear_rates_move_and_x_kills_exactly_one() {
 }
 
 #[test]
+fn p_holds_a_download_and_p_again_lets_it_finish() {
+    let _alone = alone();
+    let terminal = demo((200, 60), &[]);
+    let download = Download::start(public_port(&terminal), "/file/40M", OURS);
+    let key = select(&terminal, OURS);
+    terminal.press("p");
+    // What comes after the priority: both rates, both totals.
+    let held = terminal.until("it is held, and nothing moves", |screen| {
+        let text = screen.contents();
+        let row = selected(&text).filter(|row| row.contains(&key) && row.contains(" PAUSED "))?;
+        assert!(row.contains("GET /file/40M"), "{row}");
+        let mut figures = row.split_whitespace().skip_while(|word| *word != "norm").skip(1);
+        (figures.next()? == "0" && figures.next()? == "0").then(|| figures.nth(1).map(str::to_owned))?
+    });
+    terminal.press("p");
+    let (whole, _) = download.end(Duration::from_secs(60));
+    assert!(whole, "it was held at {held} and did not go on");
+    terminal.until("its end", |screen| {
+        let text = screen.contents();
+        let row = text.lines().find(|line| line.contains(&key) && line.contains("127.0.0.77:"))?;
+        row.contains("finished").then_some(())
+    });
+    terminal.press("qy");
+    assert_eq!(terminal.exit().0, 0);
+}
+
+#[test]
 fn every_frame_is_a_synchronised_update_and_a_resize_repaints() {
     let _alone = alone();
     let terminal = demo((160, 40), &[]);

@@ -139,7 +139,7 @@ impl Columns {
     pub(super) fn row(&self, model: &Model, row: &Row) -> Vec<Span<'static>> {
         self.cells(|spec, width| {
             if spec.column == Column::Progress && row.is_live() {
-                // Of a size that nobody told there is only what has arrived.
+                // Where nobody told a size there is only what was carried.
                 let total = !self.has(Column::Down);
                 return progress(row, width, total, &model.theme);
             }
@@ -248,10 +248,10 @@ fn state(row: &Row, theme: &Theme) -> (String, Style) {
     (text.to_owned(), style)
 }
 
-/// How far the download is, where its size is known; else how much has come, where that stands nowhere else.
+/// How far the download is, where its size is known; else how much was carried, where that stands nowhere else.
 fn progress(row: &Row, width: usize, total: bool, theme: &Theme) -> Vec<Span<'static>> {
     let Some(share) = row.progress() else {
-        let text = if total { format::bytes(row.down) } else { String::new() };
+        let text = if total { format::bytes(row.bytes()) } else { String::new() };
         return vec![Span::styled(fit_right(&text, width), theme.dim)];
     };
     let (filled, track) = bars::horizontal(share, width.saturating_sub(5));
