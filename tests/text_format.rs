@@ -419,7 +419,11 @@ async fn the_size_that_start_tells_is_shown() {
         channel.send_raw(format!("{}|{}|STREAM_START|{data}\n", start.user, start.stream).as_bytes()).await;
         channel.settle().await;
         let stream = tunnel.stream_of(socket.local_addr().unwrap()).await;
-        assert_eq!((stream.key.to_string(), stream.total_size), (start.key(), size), "{data}");
+        assert_eq!(
+            (stream.key.to_string(), stream.progress.map(|progress| progress.size)),
+            (start.key(), size),
+            "{data}"
+        );
         drop(socket);
         channel.hear_action("STREAM_END").await;
         channel.answer(&start, "STREAM_END", b"").await;

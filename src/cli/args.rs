@@ -120,6 +120,9 @@ pub(super) struct ScreenArgs {
     /// Log to stderr instead of opening the cockpit; so it is too where stdout is no terminal
     #[arg(long)]
     pub(super) no_tui: bool,
+    /// Do not read what streams carry (HTTP requests, TLS server names, SSH) from their first bytes
+    #[arg(long)]
+    pub(super) no_sniff: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -185,6 +188,7 @@ impl ServerArgs {
             wait: self.wait,
             drain: self.drain,
             window: self.window * 1024,
+            sniff: !self.screen.no_sniff,
             max_streams: self.max_streams as usize,
             ..ServerConfig::default()
         }

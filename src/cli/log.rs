@@ -1,6 +1,7 @@
 use std::io::IsTerminal;
 
 use anyhow::Context;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Where the log goes.
@@ -12,19 +13,34 @@ pub(super) enum Log {
     Stderr,
 }
 
+/// How many lines may wait for whoever reads stderr. One who does not must not stop the tunnel: what is beyond is
+/// dropped.
+const BACKLOG: usize = 8192;
+
+/// What keeps the log going; dropped, it writes what still waits, within a second.
+#[derive(Debug)]
+pub(super) struct Keep(#[expect(dead_code, reason = "held for its drop")] Option<WorkerGuard>);
+
 /// Opens the log. Once in a process.
-pub(super) fn init(log: Log, filter: &str) -> anyhow::Result<()> {
+pub(super) fn init(log: Log, filter: &str) -> anyhow::Result<Keep> {
     let filter: EnvFilter = filter.parse().with_context(|| format!("«{filter}» is no filter for the log"))?;
     let registry = tracing_subscriber::registry();
     match log {
         // The layer formats before it filters, so the filter goes around it.
-        Log::Cockpit => registry.with(tui_logger::TuiTracingSubscriberLayer.with_filter(filter)).init(),
+        Log::Cockpit => {
+            registry.with(tui_logger::TuiTracingSubscriberLayer.with_filter(filter)).init();
+            Ok(Keep(None))
+        }
         Log::Stderr => {
+            let (writer, guard) = NonBlockingBuilder::default()
+                .buffered_lines_limit(BACKLOG)
+                .lossy(true)
+                .finish(std::io::stderr());
             let lines = tracing_subscriber::fmt::layer()
-                .with_writer(std::io::stderr)
+                .with_writer(writer)
                 .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
             registry.with(filter).with(lines).init();
+            Ok(Keep(Some(guard)))
         }
     }
-    Ok(())
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::proxy::Proxy;
 
 pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
-    log::init(Log::Stderr, &args.log.log)?;
+    let _log = log::init(Log::Stderr, &args.log.log)?;
     let token = args.token.token()?.context(
         "a token is needed: --token, --token-file or UNDERPASS_TOKEN; the server shows it when it starts",
     )?;

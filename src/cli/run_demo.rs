@@ -38,14 +38,19 @@ const USERS: u8 = 5;
 
 pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let screen = host::screen(args.screen.no_tui);
-    log::init(screen, &args.log.log)?;
+    let _log = log::init(screen, &args.log.log)?;
     host::runtime()?.block_on(demo(&args, screen))
 }
 
 async fn demo(args: &DemoArgs, screen: Log) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let token = Token::random();
-    let config = ServerConfig { listen: LOOPBACK, bind: LOOPBACK.ip(), ..ServerConfig::default() };
+    let config = ServerConfig {
+        listen: LOOPBACK,
+        bind: LOOPBACK.ip(),
+        sniff: !args.screen.no_sniff,
+        ..ServerConfig::default()
+    };
     let telemetry = Telemetry::new();
     let (server, control) = Server::bind(config, token.clone(), telemetry.clone())?;
     let tunnel = server.addr();

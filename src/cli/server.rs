@@ -13,7 +13,7 @@ use crate::{
 
 pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let screen = host::screen(args.screen.no_tui);
-    log::init(screen, &args.log.log)?;
+    let _log = log::init(screen, &args.log.log)?;
     let given = args.token.token()?;
     let made = given.is_none();
     let token = given.unwrap_or_else(Token::random);

@@ -49,6 +49,8 @@ pub struct ServerConfig {
     pub service_linger: Duration,
     /// The first receive window of a stream, in bytes. It grows where bandwidth and delay ask for it.
     pub window: u32,
+    /// Whether to read what streams carry from their first bytes.
+    pub sniff: bool,
     /// How many user connections there may be at once.
     pub max_streams: usize,
     /// How many connections may be in their handshake at once, in all and from one address.
@@ -69,6 +71,7 @@ impl Default for ServerConfig {
             user_linger: Duration::from_secs(5),
             service_linger: Duration::from_secs(30),
             window: 256 * 1024,
+            sniff: true,
             max_streams: 50_000,
             max_handshakes: (1024, 256),
         }

@@ -12,9 +12,8 @@ pub(super) const SEND_AHEAD: u64 = 4 * CHUNK as u64;
 /// Less room than this is not worth a system call while more is about to come.
 pub(super) const WORTHWHILE: u64 = CHUNK as u64 / 2;
 
-/// What a chunk is charged at least. Someone who sends single bytes would otherwise make us keep a hundred bytes of
-/// bookkeeping for each.
-pub(super) const MIN_CHARGE: u64 = 256;
+/// Chunks that are together at most this long are kept as one.
+pub(super) const JOINED: usize = 1024;
 
 /// How many pieces of one stream may wait for a gap before them. Honest traffic leaves a gap only where channels
 /// overtake each other; a peer that sends single bytes with gaps would make the map grow without it.
@@ -22,10 +21,6 @@ pub(super) const MAX_PIECES_AHEAD: usize = 1024;
 
 /// How many pieces in order may wait for a slow reader before they are joined into one.
 pub(super) const MAX_PIECES_READY: usize = 2048;
-
-/// After this many pieces the peer is told what was passed on, however small they were: it charges itself
-/// [`MIN_CHARGE`] for each, and would stop for ever at [`SEND_AHEAD`].
-pub(super) const PIECES_TO_TELL: usize = 128;
 
 /// How many last words of ended streams a channel remembers until a ping confirms them. One ping covers three
 /// seconds, in which a very busy channel ends some ten thousand streams.

@@ -46,6 +46,13 @@ pub enum MuxEvent {
         /// Why.
         code: ResetCode,
     },
+    /// The stream's channel was lost, and another carries it now.
+    Moved {
+        /// Which.
+        stream: u32,
+        /// The channel that carries it.
+        channel: u16,
+    },
     /// The stream is over: both sides have every byte of the other.
     Closed {
         /// Which.
@@ -121,7 +128,8 @@ pub struct Mux {
 
 impl Mux {
     /// A link with no channel yet.
-    pub fn new(role: Role, config: MuxConfig) -> Self {
+    pub fn new(role: Role, mut config: MuxConfig) -> Self {
+        config.max_window = config.max_window.max(config.window);
         Self {
             role,
             config,
@@ -195,6 +203,7 @@ impl Mux {
         for (&stream, session) in self.streams.iter_mut().filter(|(_, session)| session.channel == id) {
             session.rewind(self.role);
             session.channel = heir;
+            self.events.push_back(MuxEvent::Moved { stream, channel: heir });
             if let Some(channel) = self.channels.get_mut(&heir) {
                 channel.streams += 1;
                 enqueue(channel, session, stream);

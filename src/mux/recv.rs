@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
     error::ProtocolError,
-    limits::{MAX_PIECES_AHEAD, MAX_PIECES_READY, PIECES_TO_TELL},
+    limits::{MAX_PIECES_AHEAD, MAX_PIECES_READY},
 };
 
 /// The receiving half of a stream: puts pieces in order again, and gives credit for what was passed on.
@@ -18,14 +18,14 @@ use super::{
 #[derive(Debug)]
 pub(super) struct RecvBuffer {
     ready: VecDeque<Bytes>,
+    /// How many pieces at the front of `ready` were joined from small ones already.
+    joined: usize,
     ahead: BTreeMap<u64, Bytes>,
     next: u64,
     consumed: u64,
     /// What the peer was told last.
     limit: u64,
     window: u32,
-    /// How many pieces came since the peer was told last.
-    pieces: usize,
     /// Whether the limit is enforced: a text peer knows none.
     enforced: bool,
     /// The operator holds the stream: the limit stays where it is.
@@ -47,12 +47,12 @@ impl RecvBuffer {
     pub(super) fn new(window: u32, enforced: bool) -> Self {
         Self {
             ready: VecDeque::new(),
+            joined: 0,
             ahead: BTreeMap::new(),
             next: 0,
             consumed: 0,
             limit: window.into(),
             window,
-            pieces: 0,
             enforced,
             paused: false,
             final_size: None,
@@ -83,7 +83,6 @@ impl RecvBuffer {
             }
             _ => {}
         }
-        self.pieces += 1;
         let before = (self.next, self.end);
         if offset > self.next {
             self.keep_ahead(offset, payload)?;
@@ -101,11 +100,14 @@ impl RecvBuffer {
     fn append(&mut self, payload: Bytes) {
         self.next += payload.len() as u64;
         self.ready.push_back(payload);
-        if self.ready.len() > MAX_PIECES_READY {
-            // A peer that sends single bytes would make us keep a hundred bytes for each: join them.
-            let mut joined = BytesMut::with_capacity(self.ready.iter().map(Bytes::len).sum());
-            self.ready.drain(..).for_each(|piece| joined.extend_from_slice(&piece));
+        if self.ready.len() > self.joined + MAX_PIECES_READY {
+            // A peer that sends single bytes would make us keep a hundred bytes for each: join them. Only those that
+            // came since the last time, or what is long already would be copied again and again.
+            let pieces = self.ready.split_off(self.joined.min(self.ready.len()));
+            let mut joined = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+            pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
             self.ready.push_back(joined.freeze());
+            self.joined = self.ready.len();
         }
     }
 
@@ -140,6 +142,7 @@ impl RecvBuffer {
 
     /// Moves what is in order to `out`. True if that was all there will ever be.
     pub(super) fn read(&mut self, out: &mut VecDeque<Bytes>) -> bool {
+        self.joined = 0;
         out.append(&mut self.ready);
         self.end != End::Open
     }
@@ -182,16 +185,14 @@ impl RecvBuffer {
     }
 
     /// Whether enough was passed on since the last WINDOW to say so: a quarter of the window, at most 128 KiB, so
-    /// that the sender's buffers come back while they are still in its cache. Many small pieces make it due as well:
-    /// the sender pays more for keeping them than their bytes.
+    /// that the sender's buffers come back while they are still in its cache.
     pub(super) fn update_due(&self) -> bool {
         let progress = (self.consumed + u64::from(self.window)).saturating_sub(self.limit);
-        progress >= u64::from((self.window / 4).clamp(1, 128 * 1024)) || self.pieces >= PIECES_TO_TELL
+        progress >= u64::from((self.window / 4).clamp(1, 128 * 1024))
     }
 
     /// What a WINDOW frame says now: all that was consumed (the end counts as one more byte), and the window.
     pub(super) fn advertise(&mut self) -> (u64, u32) {
-        self.pieces = 0;
         let end = u64::from(self.end == End::Consumed);
         if self.paused {
             let left = self.limit.saturating_sub(self.consumed);

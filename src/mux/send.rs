@@ -1,10 +1,10 @@
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{
     error::ProtocolError,
-    limits::{CHUNK, MIN_CHARGE, SEND_AHEAD, WORTHWHILE},
+    limits::{CHUNK, JOINED, SEND_AHEAD, WORTHWHILE},
 };
 
 /// The sending half of a stream: bytes that were written here and are not yet known to have left the receiver.
@@ -27,8 +27,8 @@ pub(super) struct SendBuffer {
     high: u64,
     written: u64,
     limit: u64,
-    /// Bookkeeping beyond the bytes themselves, for chunks smaller than [`MIN_CHARGE`].
-    surcharge: u64,
+    /// The most that is kept, whatever window the peer gives.
+    most: u32,
     paused: bool,
     end: End,
 }
@@ -50,7 +50,7 @@ pub(super) struct Piece {
 }
 
 impl SendBuffer {
-    pub(super) fn new(limit: u64) -> Self {
+    pub(super) fn new(window: u32, most: u32) -> Self {
         Self {
             chunks: VecDeque::new(),
             cursor: 0,
@@ -58,8 +58,8 @@ impl SendBuffer {
             sent: 0,
             high: 0,
             written: 0,
-            limit,
-            surcharge: 0,
+            limit: window.min(most).into(),
+            most,
             paused: false,
             end: End::Open,
         }
@@ -70,7 +70,7 @@ impl SendBuffer {
         if self.end != End::Open || self.paused {
             return 0;
         }
-        let ahead = self.written - self.sent + self.surcharge;
+        let ahead = self.written - self.sent;
         let room = (self.limit - self.written.min(self.limit)).min(SEND_AHEAD.saturating_sub(ahead));
         // Little room, and more to come by itself: to wait for it saves system calls (silly windows, RFC 1122).
         let worthwhile = WORTHWHILE.min((self.limit - self.acked) / 2);
@@ -88,8 +88,18 @@ impl SendBuffer {
             return;
         }
         let len = bytes.len() as u64;
-        self.surcharge += MIN_CHARGE.saturating_sub(len);
-        self.chunks.push_back((self.written, bytes));
+        match self.chunks.back_mut() {
+            // Someone who types, or who means harm, writes single bytes; each would be kept with fifty bytes of
+            // bookkeeping. Charging for that until they are acknowledged was tried first: acknowledgements are due
+            // after so many bytes, so that after a thousand keys both sides waited for each other.
+            Some((_, last)) if last.len() + bytes.len() <= JOINED => {
+                let mut joined = BytesMut::with_capacity(last.len() + bytes.len());
+                joined.extend_from_slice(last);
+                joined.extend_from_slice(&bytes);
+                *last = joined.freeze();
+            }
+            _ => self.chunks.push_back((self.written, bytes)),
+        }
         self.written += len;
     }
 
@@ -154,15 +164,14 @@ impl SendBuffer {
         if bytes > self.high {
             return Err(ProtocolError::AckBeyondSent);
         }
-        let limit = consumed.checked_add(window.into()).ok_or(ProtocolError::Overflow)?;
+        let limit = consumed.checked_add(window.min(self.most).into()).ok_or(ProtocolError::Overflow)?;
         // Frames of different channels overtake each other: an older acknowledgement changes nothing.
         self.limit = self.limit.max(limit);
         if bytes > self.acked {
             self.acked = bytes;
             self.sent = self.sent.max(bytes);
             while self.chunks.front().is_some_and(|(start, chunk)| start + chunk.len() as u64 <= bytes) {
-                let released = self.chunks.pop_front().map_or(0, |(_, chunk)| chunk.len() as u64);
-                self.surcharge -= MIN_CHARGE.saturating_sub(released);
+                self.chunks.pop_front();
                 self.cursor = self.cursor.saturating_sub(1);
             }
         }
@@ -193,11 +202,11 @@ mod tests {
 
     #[test]
     fn what_is_not_acknowledged_goes_out_again() {
-        let mut send = SendBuffer::new(100);
+        let mut send = SendBuffer::new(100, 100);
         send.write(Bytes::from_static(b"abc"));
+        assert_eq!(send.take().unwrap().payload, "abc");
         send.write(Bytes::from_static(b"def"));
         send.finish();
-        assert_eq!(send.take().unwrap().payload, "abc");
         let last = send.take().unwrap();
         assert_eq!((last.offset, last.fin), (3, true));
         assert!(send.take().is_none());
@@ -211,7 +220,7 @@ mod tests {
 
     #[test]
     fn acknowledging_what_was_never_sent_is_refused() {
-        let mut send = SendBuffer::new(100);
+        let mut send = SendBuffer::new(100, 100);
         send.write(Bytes::from_static(b"abc"));
         assert_eq!(send.acknowledge(1, 100), Err(ProtocolError::AckBeyondSent));
         send.take();
@@ -219,14 +228,34 @@ mod tests {
         assert_eq!(send.acknowledge(3, 100), Ok(()));
     }
 
+    /// A peer that gives endless credit and acknowledges nothing would otherwise make us keep all that it is sent.
     #[test]
-    fn single_bytes_are_charged_for_their_bookkeeping() {
-        let mut send = SendBuffer::new(1 << 20);
-        let mut written = 0;
-        while send.writable() > 0 {
-            send.write(Bytes::from_static(b"x"));
-            written += 1;
+    fn no_window_is_larger_than_what_we_are_ready_to_keep() {
+        let mut send = SendBuffer::new(u32::MAX, 100);
+        send.acknowledge(0, u32::MAX).unwrap();
+        assert_eq!(send.writable(), 100);
+        send.write(Bytes::from_static(&[0; 100]));
+        send.take();
+        assert_eq!(send.writable(), 0);
+        send.acknowledge(100, u32::MAX).unwrap();
+        assert_eq!(send.writable(), 100);
+    }
+
+    #[test]
+    fn single_bytes_are_kept_together_and_sent_one_by_one() {
+        let mut send = SendBuffer::new(1 << 20, 1 << 20);
+        let text: Vec<u8> = (0..10_000u32).map(|n| n as u8).collect();
+        for (at, byte) in text.iter().enumerate() {
+            assert!(send.writable() > 0, "no room for byte {at}, though none waits");
+            send.write(Bytes::copy_from_slice(&[*byte]));
+            let piece = send.take().unwrap();
+            assert_eq!((piece.offset, &piece.payload[..]), (at as u64, &[*byte][..]));
         }
-        assert!(written <= SEND_AHEAD / MIN_CHARGE, "{written}");
+        assert!(send.chunks.len() <= 2 * text.len() / JOINED + 1, "{}", send.chunks.len());
+        send.acknowledge(3333, 1 << 20).unwrap();
+        send.rewind();
+        let again: Vec<u8> =
+            std::iter::from_fn(|| send.take()).flat_map(|piece| piece.payload.to_vec()).collect();
+        assert_eq!(again, text[3333..]);
     }
 }

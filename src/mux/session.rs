@@ -65,7 +65,7 @@ impl Session {
             user: open.key.user,
             priority: open.priority,
             channel,
-            send: SendBuffer::new(open.window.into()),
+            send: SendBuffer::new(open.window, config.max_window),
             recv: RecvBuffer::new(config.window, config.peer_has_credit),
             tuner: Tuner::default(),
             say: Say::default(),

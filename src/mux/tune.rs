@@ -20,8 +20,8 @@ const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 pub(super) struct Tuner {
     since: Option<Instant>,
     delivered: u64,
-    /// The rate before the window was doubled, in bytes a second.
-    trial: Option<f64>,
+    /// The rate before the window was doubled, in bytes a second, and the window.
+    trial: Option<(f64, u32)>,
     rest: Duration,
     rested: Option<Instant>,
 }
@@ -47,11 +47,12 @@ impl Tuner {
         let rate = self.delivered as f64 / elapsed.as_secs_f64();
         self.since = Some(now);
         self.delivered = 0;
-        match self.trial.take() {
-            Some(before) if rate < before * WORTH => {
+        // A window that could not grow, at its bound or for want of budget, has not been tried.
+        match self.trial.take().filter(|&(_, small)| small < window) {
+            Some((before, small)) if rate < before * WORTH => {
                 self.rest = (self.rest * 2).clamp(REST.0, REST.1);
                 self.rested = Some(now + self.rest);
-                return Some(window / 2);
+                return Some(small);
             }
             Some(_) => self.rest = Duration::ZERO,
             None if self.rested.is_some_and(|rested| now < rested) => return None,
@@ -61,7 +62,7 @@ impl Tuner {
         if rate * round_trip.as_secs_f64() < f64::from(window) / 8.0 {
             return None;
         }
-        self.trial = Some(rate);
+        self.trial = Some((rate, window));
         Some(window.saturating_mul(2))
     }
 }
@@ -71,24 +72,30 @@ mod tests {
     use super::*;
 
     const FIRST: u32 = 256 * 1024;
+    const MOST: u32 = 16 << 20;
 
     /// The largest window that stays, for a path that carries at most `capacity` bytes a second.
     fn settles_at(capacity: f64, round_trip: Duration) -> u32 {
         let begin = Instant::now();
         let (mut tuner, mut window) = (Tuner::default(), FIRST);
-        for ms in 0..3000 {
+        for ms in 0..20_000 {
             let rate = capacity.min(f64::from(window) / round_trip.as_secs_f64());
             let now = begin + Duration::from_millis(ms);
             let wanted = tuner.delivered((rate / 1000.0) as u64, round_trip, now, window);
-            window = wanted.unwrap_or(window).clamp(FIRST, 16 << 20);
+            window = wanted.unwrap_or(window).clamp(FIRST, MOST);
         }
-        if tuner.trial.is_some() { window / 2 } else { window }
+        tuner.trial.map_or(window, |(_, small)| small.min(window))
     }
 
     #[test]
     fn a_window_grows_as_long_as_it_carries_more() {
         assert_eq!(settles_at(125e6, Duration::from_millis(50)), 8 << 20, "1 Gbit/s over 50 ms is 6.25 MB");
         assert_eq!(settles_at(1.5e9, Duration::from_micros(100)), FIRST, "a near link needs no more");
+        assert_eq!(
+            settles_at(125e6, Duration::from_millis(250)),
+            MOST,
+            "more would help, and may not be had"
+        );
         assert_eq!(settles_at(1e3, Duration::from_millis(50)), FIRST, "nor does a slow reader");
     }
 }

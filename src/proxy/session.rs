@@ -104,9 +104,14 @@ impl<'a> Session<'a> {
             let (link, tasks, first, dialler) =
                 (link.clone(), self.tasks.clone(), first.take(), dialler.clone());
             self.tasks.spawn(format!("channel {number}"), async move {
+                // Pinned, so that the channel is still there to say goodbye on: a branch that lost is dropped before
+                // the one that won is carried out.
+                let mut channel = std::pin::pin!(dialler.keep_channel(&link, first, join));
                 tokio::select! {
-                    () = dialler.keep_channel(&link, first, join) => {}
+                    // First: else a channel might be made anew while the proxy ends.
+                    biased;
                     () = tasks.stopped() => link.go_away(ResetCode::Shutdown),
+                    () = &mut channel => {}
                 }
             });
         }
@@ -132,8 +137,9 @@ impl<'a> Session<'a> {
         let (socket, read_ahead) = greeting.into_parts();
         self.tasks.spawn("text channel", async move {
             let drive = Drive { id: 1, socket, read_ahead, text: Some(Fields::Four), stats: None };
+            let mut channel = std::pin::pin!(owned.drive(drive));
             tokio::select! {
-                reason = owned.drive(drive) => tracing::info!("the channel was lost: {reason}"),
+                reason = &mut channel => tracing::info!("the channel was lost: {reason}"),
                 () = tasks.stopped() => owned.go_away(ResetCode::Shutdown),
             }
         });

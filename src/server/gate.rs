@@ -253,8 +253,7 @@ async fn drive(core: &Arc<Core>, admitted: Admitted, addr: SocketAddr) {
     proxy.channel_up(guard.stats());
     let drive = Drive { id: channel.index, socket, read_ahead, text, stats: Some(guard.stats().clone()) };
     let reason = proxy.link.drive(drive).await;
-    proxy.channel_gone(channel.index, &reason);
-    guard.set_reason(reason);
+    guard.set_reason(proxy.channel_gone(channel.index, reason));
 }
 
 impl Core {

@@ -54,7 +54,7 @@ const CLEAN_UP: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The tunnel port could not be opened.
-    #[error("cannot listen for proxies on {addr}: {source}")]
+    #[error("cannot listen for proxies on {addr}; --listen names another place")]
     Listen {
         /// Where.
         addr: SocketAddr,

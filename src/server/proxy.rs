@@ -2,7 +2,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU16, Ordering::SeqCst},
+        atomic::{AtomicU16, Ordering::SeqCst},
     },
 };
 
@@ -28,8 +28,8 @@ pub(super) struct Proxy {
     pub(super) link: Arc<Link>,
     /// What another channel must show to join, beside the token.
     pub(super) secret: [u8; 32],
-    /// False once it has said goodbye or lost its last channel.
-    available: AtomicBool,
+    /// Why it takes no new streams, once it takes none: it said goodbye, was kicked, or lost its last channel.
+    leaving: OnceLock<GoneReason>,
     guard: Mutex<Option<ProxyGuard>>,
     services: Mutex<Vec<Arc<Service>>>,
     channels: Mutex<HashMap<u16, Arc<ChannelStats>>>,
@@ -38,7 +38,7 @@ pub(super) struct Proxy {
 
 impl Candidate for Proxy {
     fn is_available(&self) -> bool {
-        self.available.load(SeqCst)
+        self.leaving.get().is_none()
     }
 }
 
@@ -49,7 +49,7 @@ impl Proxy {
             stats: guard.stats().clone(),
             link,
             secret,
-            available: AtomicBool::new(true),
+            leaving: OnceLock::new(),
             guard: Mutex::new(Some(guard)),
             services: Mutex::default(),
             channels: Mutex::default(),
@@ -70,9 +70,14 @@ impl Proxy {
         self.channels.lock().insert(stats.id.index, stats.clone());
     }
 
-    pub(super) fn channel_gone(&self, index: u16, reason: &GoneReason) {
+    /// A channel is gone. The reason to show: where the proxy has said why it leaves, that is why.
+    pub(super) fn channel_gone(&self, index: u16, reason: GoneReason) -> GoneReason {
         self.channels.lock().remove(&index);
-        self.set_reason(reason.clone());
+        let reason = self.leaving.get().cloned().unwrap_or(reason);
+        if let Some(guard) = &*self.guard.lock() {
+            guard.set_reason(reason.clone());
+        }
+        reason
     }
 
     /// The counters of the channel that carries `stream`.
@@ -80,23 +85,14 @@ impl Proxy {
         self.channels.lock().get(&self.link.channel_of(stream)?).cloned()
     }
 
-    fn set_reason(&self, reason: GoneReason) {
-        if let Some(guard) = &*self.guard.lock()
-            && self.is_available()
-        {
-            guard.set_reason(reason);
-        }
-    }
-
-    /// It takes no new streams, and this is why it will be gone.
+    /// It takes no new streams, and this is why it will be gone. The first reason stays.
     pub(super) fn leave(&self, reason: GoneReason) {
-        self.set_reason(reason);
-        self.available.store(false, SeqCst);
+        _ = self.leaving.set(reason);
     }
 
     /// Its last channel is gone.
     pub(super) fn gone(self: &Arc<Self>) {
-        self.available.store(false, SeqCst);
+        self.leave(GoneReason::Closed);
         for service in self.services.lock().drain(..) {
             service.pool.leave(self);
         }
@@ -106,13 +102,16 @@ impl Proxy {
 
     fn register(self: &Arc<Self>, core: &Arc<Core>, request: &AddProxy) -> Result<Arc<Service>, String> {
         let mut services = self.services.lock();
+        // Nobody would ever take it out of the service's pool again.
+        if !self.is_available() {
+            return Err("the proxy is leaving".to_owned());
+        }
         if services.len() >= MAX_SERVICES {
             return Err(format!("one proxy may serve {MAX_SERVICES} ports"));
         }
-        let service = core.service(&request.service)?;
+        let service = core.join(&request.service, self)?;
         if !services.iter().any(|known| Arc::ptr_eq(known, &service)) {
             services.push(service.clone());
-            service.pool.join(self);
             if let Some(guard) = &*self.guard.lock() {
                 guard.registered(service.key.clone());
             }

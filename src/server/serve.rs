@@ -3,7 +3,12 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::{io::Interest, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Core, proxy::Proxy, service::Service, switch::Switch};
+use super::{
+    Core,
+    proxy::Proxy,
+    service::{Service, Waiting},
+    switch::Switch,
+};
 use crate::{
     ids::StreamKey,
     telemetry::{EndReason, EventKind, StreamGuard},
@@ -12,20 +17,21 @@ use crate::{
 };
 
 /// Serves one user connection from its first moment to its last.
-pub(super) async fn serve(core: &Arc<Core>, service: &Arc<Service>, socket: TcpStream, addr: SocketAddr) {
+pub(super) async fn serve(core: &Arc<Core>, waiting: Waiting, socket: TcpStream, addr: SocketAddr) {
+    let service = waiting.service().clone();
     tune(&socket);
     // Until all has been carried, every way out of here is a reset.
     arm(&socket);
     let Ok(_permit) = core.permits.clone().try_acquire_owned() else {
-        return core.refuse(service, addr, "as many streams as the server may have are open");
+        return core.refuse(&service, addr, "as many streams as the server may have are open");
     };
     let Some(lease) = core.users.admit(service.guard.stats(), addr.ip()) else {
-        return core.refuse(service, addr, "too many users");
+        return core.refuse(&service, addr, "too many users");
     };
     let stream = core.telemetry.stream_opened(lease.key, addr, lease.guard().stats());
     let switch = Arc::new(Switch::new(lease.cancel().child_token(), stream.stats().clone()));
     let _listed = Listed::new(core, lease.key, &switch);
-    let reason = carry(core, service, socket, addr, &stream, &switch).await;
+    let reason = carry(core, waiting, socket, addr, &stream, &switch).await;
     stream.end(reason);
 }
 
@@ -50,13 +56,13 @@ impl Drop for Listed<'_> {
 
 async fn carry(
     core: &Core,
-    service: &Service,
+    waiting: Waiting,
     socket: TcpStream,
     addr: SocketAddr,
     guard: &StreamGuard,
     switch: &Switch,
 ) -> EndReason {
-    let cancel = switch.cancel();
+    let (cancel, service) = (switch.cancel(), waiting.service());
     let (proxy, stream) = match assign(core, service, &socket, addr, guard, cancel).await {
         Ok(assigned) => assigned,
         Err(reason) => {
@@ -70,6 +76,7 @@ async fn carry(
     if let Some(channel) = proxy.channel_stats(&stream) {
         guard.assigned(&proxy.stats, &channel);
     }
+    drop(waiting);
     switch.connect(stream.steering());
     match stream.carry(socket, [ResetCode::UserGone, ResetCode::Killed], cancel).await {
         Ended::Finished => EndReason::Finished,
@@ -105,7 +112,7 @@ async fn assign(
         let candidates = *size.borrow();
         for _ in 0..=candidates {
             let Some(proxy) = service.pool.pick() else { break };
-            match proxy.link.open(guard.stats().clone(), service.key.port, Some(addr)) {
+            match proxy.link.open(guard.stats().clone(), service.key.port, Some(addr), core.config.sniff) {
                 Ok(stream) => return Ok((proxy, stream)),
                 Err(error) => tracing::debug!("proxy {} takes no stream: {error}", proxy.id),
             }

@@ -1,7 +1,10 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -20,15 +23,46 @@ pub(super) struct Service {
     pub(super) key: ServiceKey,
     pub(super) pool: Pool<Proxy>,
     pub(super) guard: ServiceGuard,
+    /// Users that no proxy has yet.
+    waiting: AtomicUsize,
     stop: CancellationToken,
+}
+
+/// A user who waits for a proxy of a service, which stays open for that long.
+#[derive(Debug)]
+pub(super) struct Waiting(Arc<Service>);
+
+impl Waiting {
+    fn new(service: &Arc<Service>) -> Self {
+        service.waiting.fetch_add(1, SeqCst);
+        Self(service.clone())
+    }
+
+    /// What the user waits for.
+    pub(super) fn service(&self) -> &Arc<Service> {
+        &self.0
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, SeqCst);
+    }
 }
 
 impl Core {
     /// The service that a proxy asks for, opened if it is not open yet; or the reason why not, for the proxy's user.
-    pub(super) fn service(self: &Arc<Self>, wanted: &ServiceKey) -> Result<Arc<Service>, String> {
+    ///
+    /// The proxy joins it before anybody else may look: a service without proxies may close at any time.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        wanted: &ServiceKey,
+        proxy: &Arc<Proxy>,
+    ) -> Result<Arc<Service>, String> {
         let mut services = self.services.lock();
         if let Some(service) = services.get(&wanted.port) {
             return if service.key.group == wanted.group {
+                service.pool.join(proxy);
                 Ok(service.clone())
             } else {
                 Err(format!("port {} is served by the group «{}»", wanted.port, service.key.group))
@@ -41,8 +75,10 @@ impl Core {
             guard: self.telemetry.service_opened(key.clone()),
             key,
             pool: Pool::new(),
+            waiting: AtomicUsize::new(0),
             stop: self.accepting.child_token(),
         });
+        service.pool.join(proxy);
         services.insert(port, service.clone());
         let (core, owned) = (self.clone(), service.clone());
         self.tasks.spawn(format!("service {}", service.key), async move {
@@ -76,8 +112,8 @@ impl Core {
     async fn run_service(self: &Arc<Self>, service: &Arc<Service>, listener: TcpListener) {
         loop {
             let admit = |socket, addr| {
-                let (core, service) = (self.clone(), service.clone());
-                self.tasks.spawn("user", async move { serve::serve(&core, &service, socket, addr).await });
+                let (core, waiting) = (self.clone(), Waiting::new(service));
+                self.tasks.spawn("user", async move { serve::serve(&core, waiting, socket, addr).await });
             };
             let ended = async {
                 tokio::select! {
@@ -87,9 +123,12 @@ impl Core {
             };
             accept_loop(&listener, &self.telemetry, ended, admit).await;
             let mut services = self.services.lock();
-            // A proxy may have come just now; under the lock it can't.
-            if service.stop.is_cancelled() || service.pool.is_empty() {
+            // A proxy may have come just now, and users may still wait for one; under the lock none can come.
+            let deserted = service.pool.is_empty() && service.waiting.load(SeqCst) == 0;
+            if service.stop.is_cancelled() || deserted {
                 services.remove(&service.key.port);
+                // Still under the lock: who asks for the port next must find it free.
+                drop(listener);
                 return;
             }
         }

@@ -1,5 +1,6 @@
-use std::{fmt, net::IpAddr, net::SocketAddr, time::SystemTime};
+use std::{fmt, net::IpAddr, net::SocketAddr, sync::Arc, time::SystemTime};
 
+use super::Carries;
 use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
 /// One lifecycle event. Rare by design: nothing is ever an event for each chunk.
@@ -115,6 +116,8 @@ pub enum EventKind {
         down: u64,
         /// Bytes that came from the user.
         up: u64,
+        /// What it carried. Whoever samples has never seen a stream that lived between two samples.
+        carries: Option<Arc<Carries>>,
     },
     /// A user was turned away before it became a stream.
     UserRefused {
@@ -331,7 +334,8 @@ impl fmt::Display for EventKind {
             Self::UserLeft { user } => write!(f, "user {user} left"),
             Self::StreamOpened { key, addr, service } => write!(f, "stream {key} from {addr} to {service}"),
             Self::StreamAssigned { key, proxy } => write!(f, "stream {key} goes to proxy {proxy}"),
-            Self::StreamEnded { key, reason, down, up } => {
+            // Paths are for the screen: a log is kept, and read by others.
+            Self::StreamEnded { key, reason, down, up, carries: _ } => {
                 write!(f, "stream {key} ended: {reason} (down {down}, up {up} bytes)")
             }
             Self::UserRefused { addr, service, reason } => {

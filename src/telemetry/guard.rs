@@ -2,7 +2,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use super::{
     ChannelStats, EndReason, EventKind, GoneReason, ProxyStats, ServiceStats, StreamPhase, StreamStats,
-    Telemetry, UserStats, stats::Carrier,
+    Telemetry, UserStats,
 };
 use crate::ids::ServiceKey;
 
@@ -22,7 +22,8 @@ impl ServiceGuard {
 
 impl Drop for ServiceGuard {
     fn drop(&mut self) {
-        self.hub.services.remove(&self.stats.key);
+        // The same port may be open anew already.
+        self.hub.services.remove_if(&self.stats.key, |_, stats| Arc::ptr_eq(stats, &self.stats));
         self.hub.emit(EventKind::ServiceClosed { service: self.stats.key.clone() });
     }
 }
@@ -138,12 +139,12 @@ impl StreamGuard {
         &self.stats
     }
 
-    /// Notes which proxy and channel were chosen. The first choice stays: a stream's target connection lives there.
+    /// Notes which proxy was chosen, and the channel to begin with. The first proxy stays: a stream's target
+    /// connection lives there.
     pub fn assigned(&self, proxy: &Arc<ProxyStats>, channel: &Arc<ChannelStats>) {
-        let carrier = Carrier { proxy: proxy.clone(), channel: channel.clone() };
-        if self.stats.carrier.set(carrier).is_ok() {
+        if self.stats.proxy.set(proxy.clone()).is_ok() {
             proxy.streams.enter();
-            channel.streams.enter();
+            self.stats.set_channel(Some(channel.clone()));
             self.stats.set_phase(StreamPhase::Opening);
             self.hub.emit(EventKind::StreamAssigned { key: self.stats.key, proxy: proxy.id });
         }
@@ -165,15 +166,16 @@ impl Drop for StreamGuard {
         for gauge in [&self.hub.open, &stats.user.streams, &stats.user.service.streams] {
             gauge.leave();
         }
-        if let Some(carrier) = stats.carrier.get() {
-            carrier.proxy.streams.leave();
-            carrier.channel.streams.leave();
+        if let Some(proxy) = stats.proxy.get() {
+            proxy.streams.leave();
         }
+        stats.set_channel(None);
         if !reason.is_clean() {
             self.hub.failed.fetch_add(1, Relaxed);
         }
         let (down, up) = (stats.traffic.down(), stats.traffic.up());
-        self.hub.emit(EventKind::StreamEnded { key: stats.key, reason, down, up });
+        let carries = stats.carries();
+        self.hub.emit(EventKind::StreamEnded { key: stats.key, reason, down, up, carries });
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 use super::{
     ChannelGuard, ChannelSnapshot, ChannelStats, Event, EventKind, Format, Gauge, ProxyGuard, ProxySnapshot,
     ProxyStats, ServiceGuard, ServiceSnapshot, ServiceStats, Snapshot, StreamGuard, StreamSnapshot,
-    StreamStats, Totals, Traffic, UserGuard, UserSnapshot, UserStats,
+    StreamStats, Totals, Traffic, UserGuard, UserSnapshot, UserStats, throttle::Throttle,
 };
 use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
@@ -31,6 +31,8 @@ pub struct Telemetry {
     pub(super) failed: AtomicU64,
     refused: AtomicU64,
     handshakes_failed: AtomicU64,
+    /// For refused users, failed handshakes, bytes for no session: what strangers can cause as often as they like.
+    floods: [Throttle; 3],
     pub(super) services: DashMap<ServiceKey, Arc<ServiceStats>>,
     pub(super) proxies: DashMap<ProxyId, Arc<ProxyStats>>,
     pub(super) channels: DashMap<ChannelId, Arc<ChannelStats>>,
@@ -48,6 +50,7 @@ impl Default for Telemetry {
             failed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             handshakes_failed: AtomicU64::new(0),
+            floods: Default::default(),
             services: DashMap::new(),
             proxies: DashMap::new(),
             channels: DashMap::new(),
@@ -71,9 +74,23 @@ impl Telemetry {
 
     /// Tells everybody, and the log.
     pub fn emit(&self, kind: EventKind) {
-        match &kind {
-            EventKind::UserRefused { .. } => _ = self.refused.fetch_add(1, Relaxed),
-            EventKind::HandshakeFailed { .. } => _ = self.handshakes_failed.fetch_add(1, Relaxed),
+        let flood = match &kind {
+            EventKind::UserRefused { .. } => {
+                self.refused.fetch_add(1, Relaxed);
+                Some(&self.floods[0])
+            }
+            EventKind::HandshakeFailed { .. } => {
+                self.handshakes_failed.fetch_add(1, Relaxed);
+                Some(&self.floods[1])
+            }
+            EventKind::NoSession { .. } => Some(&self.floods[2]),
+            _ => None,
+        };
+        match flood.map(|flood| flood.admit(Instant::now())) {
+            Some(None) => return,
+            Some(Some(untold)) if untold > 0 => {
+                tracing::warn!(target: "lifecycle", "{untold} more like the next were not told");
+            }
             _ => {}
         }
         if kind.is_warning() {

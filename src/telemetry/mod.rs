@@ -5,13 +5,16 @@
 //! ghost. Whoever admits something (a user, a stream, a proxy, …) holds a guard from [`Telemetry`]; dropping the guard
 //! is the only way out, so that nothing can leave without its end being counted and told.
 
+mod carries;
 mod event;
 mod guard;
 mod hub;
 mod rate;
 mod snapshot;
 mod stats;
+mod throttle;
 
+pub use carries::{Carries, Progress};
 pub use event::{EndReason, EndedBy, Event, EventKind, GoneReason};
 pub use guard::{ChannelGuard, ProxyGuard, ServiceGuard, StreamGuard, UserGuard};
 pub use hub::Telemetry;

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ChannelStats, EndReason, Format, ProxyStats, ServiceStats, StreamPhase, StreamStats, UserStats};
+use super::{
+    Carries, ChannelStats, EndReason, Format, Progress, ProxyStats, ServiceStats, StreamPhase, StreamStats,
+    UserStats,
+};
 use crate::ids::{ChannelId, Priority, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
 /// Everything there is at one moment, as plain numbers: for whoever joins late, lags, or draws ten times a second.
@@ -57,7 +60,7 @@ pub struct Totals {
     pub streams_failed: u64,
     /// Users now.
     pub users_now: u64,
-    /// Users turned away before they became streams.
+    /// Users turned away: before they became streams, or because no proxy came for them.
     pub users_refused: u64,
     /// Connections on the tunnel port that never became channels.
     pub handshakes_failed: u64,
@@ -162,28 +165,42 @@ pub struct StreamSnapshot {
     pub down: u64,
     /// Bytes from the user.
     pub up: u64,
-    /// The size of the download, where it is known.
-    pub total_size: Option<u64>,
+    /// What it carries, as far as that is known.
+    pub carries: Option<Arc<Carries>>,
+    /// The download that comes down it now, where its size is known: what was seen goes before what was told.
+    pub progress: Option<Progress>,
     /// Why it ended, once it has.
     pub ended: Option<EndReason>,
 }
 
 impl StreamSnapshot {
     pub(super) fn of(stream: &Arc<StreamStats>) -> Self {
-        let carrier = stream.carrier.get();
-        Self {
+        let mut snapshot = Self {
             info: stream.clone(),
             key: stream.key,
-            proxy: carrier.map(|carrier| carrier.proxy.clone()),
-            channel: carrier.map(|carrier| carrier.channel.id),
+            proxy: stream.proxy.get().cloned(),
+            channel: stream.channel(),
             phase: stream.phase(),
             paused: stream.is_paused(),
             priority: stream.priority(),
             down: stream.traffic.down(),
             up: stream.traffic.up(),
-            total_size: Some(stream.total_size.load(Relaxed)).filter(|&size| size > 0),
+            carries: None,
+            progress: None,
             ended: stream.ended().cloned(),
-        }
+        };
+        snapshot.look_inside(stream);
+        snapshot
+    }
+
+    /// Notes what the stream carries now.
+    fn look_inside(&mut self, stream: &StreamStats) {
+        stream.refresh_carries(&mut self.carries);
+        let told = || {
+            let size = stream.total_size.load(Relaxed);
+            (size > 0).then_some(Progress { begun: 0, size })
+        };
+        self.progress = self.carries.as_ref().and_then(|carries| carries.body()).or_else(told);
     }
 
     /// Makes it [`of`](Self::of) this stream. Where it was that already, no reference is counted: those counters
@@ -193,18 +210,32 @@ impl StreamSnapshot {
             *self = Self::of(stream);
             return;
         }
-        if self.proxy.is_none()
-            && let Some(carrier) = stream.carrier.get()
-        {
-            self.proxy = Some(carrier.proxy.clone());
-            self.channel = Some(carrier.channel.id);
+        // Named one by one, so that a field which is added later is not forgotten here.
+        let Self {
+            info: _,
+            key: _,
+            proxy,
+            channel,
+            phase,
+            paused,
+            priority,
+            down,
+            up,
+            carries: _,
+            progress: _,
+            ended,
+        } = self;
+        if proxy.is_none() {
+            *proxy = stream.proxy.get().cloned();
         }
-        self.phase = stream.phase();
-        (self.down, self.up) = (stream.traffic.down(), stream.traffic.up());
-        self.total_size = Some(stream.total_size.load(Relaxed)).filter(|&size| size > 0);
-        if self.ended.is_none() {
-            self.ended = stream.ended().cloned();
+        *channel = stream.channel();
+        *phase = stream.phase();
+        (*paused, *priority) = (stream.is_paused(), stream.priority());
+        (*down, *up) = (stream.traffic.down(), stream.traffic.up());
+        if ended.is_none() {
+            *ended = stream.ended().cloned();
         }
+        self.look_inside(stream);
     }
 }
 

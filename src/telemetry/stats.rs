@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::EndReason;
+use arc_swap::ArcSwapOption;
+
+use super::{Carries, EndReason};
 use crate::ids::{ChannelId, Priority, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
 /// Bytes to the user (down) and from the user (up). They only rise.
@@ -246,19 +248,15 @@ pub struct StreamStats {
     pub traffic: Traffic,
     /// The size of the download, where it is known (`STREAM_START` tells it); 0 where not.
     pub(super) total_size: AtomicU64,
-    pub(super) carrier: OnceLock<Carrier>,
+    /// Written once or twice for each request, read at each sampling tick without touching the reference count.
+    carries: ArcSwapOption<Carries>,
+    pub(super) proxy: OnceLock<Arc<ProxyStats>>,
+    channel: ArcSwapOption<ChannelStats>,
     pub(super) ended: OnceLock<EndReason>,
     pub(super) totals: Arc<Traffic>,
     phase: AtomicU8,
     paused: AtomicBool,
     priority: AtomicU8,
-}
-
-/// What carries a stream.
-#[derive(Debug, Clone)]
-pub(super) struct Carrier {
-    pub(super) proxy: Arc<ProxyStats>,
-    pub(super) channel: Arc<ChannelStats>,
 }
 
 impl StreamStats {
@@ -270,7 +268,9 @@ impl StreamStats {
             since: Instant::now(),
             traffic: Traffic::default(),
             total_size: AtomicU64::new(0),
-            carrier: OnceLock::new(),
+            carries: ArcSwapOption::empty(),
+            proxy: OnceLock::new(),
+            channel: ArcSwapOption::empty(),
             ended: OnceLock::new(),
             totals,
             phase: AtomicU8::new(StreamPhase::Waiting as u8),
@@ -296,8 +296,8 @@ impl StreamStats {
         add(&self.user.traffic);
         add(&self.user.service.traffic);
         add(&self.totals);
-        if let Some(carrier) = self.carrier.get() {
-            add(&carrier.proxy.traffic);
+        if let Some(proxy) = self.proxy.get() {
+            add(&proxy.traffic);
         }
     }
 
@@ -306,14 +306,47 @@ impl StreamStats {
         self.total_size.store(bytes, Relaxed);
     }
 
+    /// Notes what it carries, or carries now.
+    pub fn set_carries(&self, carries: Arc<Carries>) {
+        self.carries.store(Some(carries));
+    }
+
+    /// What it carries, as far as that is known.
+    pub fn carries(&self) -> Option<Arc<Carries>> {
+        self.carries.load_full()
+    }
+
+    /// Brings `known` up to date; does nothing to it where it is.
+    pub(super) fn refresh_carries(&self, known: &mut Option<Arc<Carries>>) {
+        let now = self.carries.load();
+        if now.as_ref().map(Arc::as_ptr) != known.as_ref().map(Arc::as_ptr) {
+            known.clone_from(&now);
+        }
+    }
+
     /// Where it stands.
     pub fn phase(&self) -> StreamPhase {
         StreamPhase::ALL[usize::from(self.phase.load(Relaxed))]
     }
 
-    /// Moves it on.
+    /// Moves it on. It never goes back: who says so late, because the peer was faster, says nothing new.
     pub fn set_phase(&self, phase: StreamPhase) {
-        self.phase.store(phase as u8, Relaxed);
+        self.phase.fetch_max(phase as u8, Relaxed);
+    }
+
+    /// The channel that its frames go out on.
+    pub fn channel(&self) -> Option<ChannelId> {
+        self.channel.load().as_ref().map(|channel| channel.id)
+    }
+
+    /// Notes that another channel carries it, or none any more.
+    pub fn set_channel(&self, channel: Option<Arc<ChannelStats>>) {
+        if let Some(channel) = &channel {
+            channel.streams.enter();
+        }
+        if let Some(before) = self.channel.swap(channel) {
+            before.streams.leave();
+        }
     }
 
     /// Whether the operator holds it.

@@ -76,6 +76,10 @@ impl ChannelIo {
         self.id
     }
 
+    pub(super) fn stats(&self) -> Option<&Arc<ChannelStats>> {
+        self.stats.as_ref()
+    }
+
     pub(super) fn set_rtt(&self, rtt: Duration) {
         if let Some(stats) = &self.stats {
             stats.set_rtt(rtt);

@@ -14,6 +14,7 @@ use tokio::{net::TcpStream, sync::Notify};
 use super::{
     Link,
     outgoing::{advance, write_once},
+    sniff::Tap,
 };
 use crate::{
     telemetry::{StreamPhase, StreamStats},
@@ -32,6 +33,7 @@ const REPORT_EVERY: u64 = 64 * 1024;
 pub(super) struct Endpoint {
     number: u32,
     stats: Option<Arc<StreamStats>>,
+    tap: Tap,
     wake: Notify,
     delivery: Mutex<Delivery>,
     accepted: OnceLock<()>,
@@ -55,10 +57,12 @@ pub(super) struct Delivery {
 }
 
 impl Endpoint {
-    pub(super) fn new(number: u32, stats: Option<Arc<StreamStats>>) -> Self {
+    /// `sniff` says whether to look at what passes; only an end with counters can.
+    pub(super) fn new(number: u32, stats: Option<Arc<StreamStats>>, sniff: bool) -> Self {
         Self {
             number,
             stats,
+            tap: Tap::new(sniff),
             wake: Notify::new(),
             delivery: Mutex::default(),
             accepted: OnceLock::new(),
@@ -72,6 +76,14 @@ impl Endpoint {
 
     pub(super) fn stats(&self) -> Option<&Arc<StreamStats>> {
         self.stats.as_ref()
+    }
+
+    /// Notes what the socket gave, before anybody else sees it.
+    pub(super) fn note_up(&self, bytes: &[u8]) {
+        if let Some(stats) = &self.stats {
+            stats.add_up(bytes.len() as u64);
+            self.tap.up(bytes, stats);
+        }
     }
 
     pub(super) fn wake(&self) {
@@ -153,11 +165,12 @@ impl Endpoint {
             }
             match write_once(&delivery.queue, |slices| socket.try_write_vectored(slices)) {
                 Ok(n) => {
-                    advance(&mut delivery.queue, n);
-                    gone += n as u64;
                     if let Some(stats) = &self.stats {
                         stats.add_down(n as u64);
+                        self.tap.down(&delivery.queue, n, stats);
                     }
+                    advance(&mut delivery.queue, n);
+                    gone += n as u64;
                 }
                 Err(error) => {
                     if error.kind() == io::ErrorKind::WouldBlock {

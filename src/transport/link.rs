@@ -86,7 +86,7 @@ impl Link {
         Arc::new(Self { role, state: Mutex::new(state), events, closed: CancellationToken::new() })
     }
 
-    /// Opens a stream to the peer. `stats` count its bytes.
+    /// Opens a stream to the peer. `stats` count its bytes; with `sniff` they also say what it carries.
     ///
     /// # Errors
     /// [`OpenError`], and nothing was opened.
@@ -95,10 +95,11 @@ impl Link {
         stats: Arc<StreamStats>,
         port: u16,
         user: Option<SocketAddr>,
+        sniff: bool,
     ) -> Result<Stream, OpenError> {
         let endpoint = self.with(|state| {
             let number = state.mux.open(stats.key, port, user)?;
-            let endpoint = Arc::new(Endpoint::new(number, Some(stats)));
+            let endpoint = Arc::new(Endpoint::new(number, Some(stats), sniff));
             state.endpoints.insert(number, endpoint.clone());
             Ok(endpoint)
         })?;
@@ -138,6 +139,7 @@ impl Link {
 
     /// Closes all channels; every stream ends with an error. What was said last still goes out, if it fits.
     pub fn close(self: &Arc<Self>, reason: &GoneReason) {
+        self.abandon();
         self.flush();
         self.with(|state| {
             let channels: Vec<u16> = state.channels.keys().copied().collect();
@@ -320,7 +322,7 @@ impl State {
             match event {
                 MuxEvent::Opened(open) => {
                     // Here and not later: what follows its OPEN may be its RESET.
-                    let endpoint = Arc::new(Endpoint::new(open.stream, None));
+                    let endpoint = Arc::new(Endpoint::new(open.stream, None, false));
                     self.endpoints.insert(open.stream, endpoint.clone());
                     next.push(Next::Opened(endpoint, open));
                 }
@@ -337,6 +339,13 @@ impl State {
                 }
                 MuxEvent::Reset { stream, code } => {
                     self.endpoints.remove(&stream).inspect(|endpoint| endpoint.ended(Err(code)));
+                }
+                MuxEvent::Moved { stream, channel } => {
+                    let stats = self.endpoints.get(&stream).and_then(|endpoint| endpoint.stats());
+                    let channel = self.channels.get(&channel).and_then(|channel| channel.stats());
+                    if let (Some(stats), Some(channel)) = (stats, channel) {
+                        stats.set_channel(Some(channel.clone()));
+                    }
                 }
                 MuxEvent::Closed { stream } => {
                     self.endpoints.remove(&stream).inspect(|endpoint| endpoint.ended(Ok(())));

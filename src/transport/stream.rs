@@ -15,7 +15,7 @@ use crate::{mux::CHUNK, telemetry::StreamPhase, wire::ResetCode};
 const TURN: usize = 256 * 1024;
 
 /// What is read is copied out of the read buffer below this size, because it would keep the whole buffer alive.
-const COPY_BELOW: usize = CHUNK / 8;
+const COPY_BELOW: usize = CHUNK / 2;
 
 thread_local! {
     /// One read buffer for each thread: an idle stream holds none.
@@ -202,9 +202,7 @@ impl Stream {
                 return Fill::End;
             }
             turn += bytes.len();
-            if let Some(stats) = self.endpoint.stats() {
-                stats.add_up(bytes.len() as u64);
-            }
+            self.endpoint.note_up(&bytes);
             self.link.with(|state| state.mux.write(self.number(), bytes));
             self.link.flush();
         }

@@ -5,6 +5,7 @@
 
 #![allow(dead_code, unreachable_pub, unused_imports, clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+pub mod binary;
 pub mod client;
 pub mod process;
 pub mod relay;

@@ -6,7 +6,7 @@ use std::{
 use super::meter::{Meter, SampleClock};
 use crate::{
     ids::{ChannelId, ProxyId, ServiceKey, StreamKey, clean},
-    telemetry::{EndReason, StreamPhase, StreamSnapshot},
+    telemetry::{EndReason, Progress, StreamPhase, StreamSnapshot},
 };
 
 /// How many seconds of its past a row shows.
@@ -45,7 +45,7 @@ pub(crate) struct Row {
     pub(crate) phase: StreamPhase,
     pub(crate) down: u64,
     pub(crate) up: u64,
-    pub(crate) total_size: Option<u64>,
+    pub(crate) download: Option<Progress>,
     pub(crate) since: Instant,
     pub(crate) ended: Option<Ended>,
     /// An order to kill it is on its way.
@@ -87,7 +87,7 @@ impl Row {
             phase: StreamPhase::Waiting,
             down: 0,
             up: 0,
-            total_size: None,
+            download: None,
             since,
             ended: None,
             killing: false,
@@ -123,7 +123,7 @@ impl Row {
         self.proxy = snapshot.proxy.as_ref().map(|proxy| proxy.id).or(self.proxy);
         self.channel = snapshot.channel.or(self.channel);
         self.phase = snapshot.phase;
-        self.total_size = snapshot.total_size;
+        self.download = snapshot.progress;
         (self.down, self.up) = (snapshot.down, snapshot.up);
         self.down_meter.note(clock, self.down);
         self.up_meter.note(clock, self.up);
@@ -167,7 +167,7 @@ impl Row {
 
     /// How much of the download has arrived, where its size is known.
     pub(crate) fn progress(&self) -> Option<f64> {
-        self.total_size.map(|total| (self.down as f64 / total.max(1) as f64).min(1.0))
+        self.download.map(|download| download.share(self.down))
     }
 
     /// Whether it ended long enough ago to have been seen.

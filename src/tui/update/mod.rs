@@ -48,7 +48,7 @@ fn happened(model: &mut Model, event: &EventKind) {
     match event {
         EventKind::StreamOpened { key, addr, service } => model.streams.opened(*key, *addr, service, now),
         EventKind::StreamAssigned { key, proxy } => model.streams.assigned(*key, *proxy),
-        EventKind::StreamEnded { key, reason, down, up } => {
+        EventKind::StreamEnded { key, reason, down, up, .. } => {
             model.streams.over(*key, reason, *down, *up, now);
         }
         EventKind::ProxyGone { proxy, reason, .. } => model.proxies.gone(*proxy, reason, now),

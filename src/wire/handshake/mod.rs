@@ -71,7 +71,7 @@ pub enum HandshakeError {
     #[error("the server does not hold the token")]
     ServerNotProved,
     /// The peer refused and gave this reason, stripped of what could harm a terminal.
-    #[error("refused: {0}")]
+    #[error("{0}")]
     Refused(String),
 }
 

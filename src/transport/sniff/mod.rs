@@ -1,0 +1,21 @@
+//! What a stream carries, read from the bytes that pass anyway: never altered, never delayed, never kept.
+//!
+//! [`Sniffer`] is the reader, without sockets, clocks or locks; [`Tap`] puts it beside a stream's two directions so
+//! that a bulk body costs a subtraction for each chunk, and a stream that is understood, or never will be, costs a
+//! comparison.
+
+mod first;
+mod http;
+mod sniffer;
+mod tap;
+mod tls;
+
+#[cfg(test)]
+mod cost;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
+pub use sniffer::Sniffer;
+pub(super) use tap::Tap;

@@ -1,0 +1,162 @@
+//! One end of a channel in the binary format, for tests that say what no proxy of ours would.
+
+use std::net::SocketAddr;
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use underpass::wire::{
+    AddProxy, Frame, Hello, HelloMode, OpenFrame, TunnelAction, TunnelMessage, Welcome, binary,
+    handshake::{ClientHandshake, ClientStep, HandshakeError, Token, VERSION},
+};
+
+use super::{soon, target::LOOPBACK};
+
+/// A HELLO as an honest proxy says it.
+pub fn hello() -> Hello {
+    Hello {
+        version: VERSION,
+        mode: HelloMode::New,
+        max_frame: u32::try_from(binary::MAX_FRAME).unwrap(),
+        features: 0,
+        nonce: [7; 16],
+        link: [0; 16],
+        epoch: 0,
+        name: "tester".into(),
+    }
+}
+
+/// The bytes of frames.
+pub fn bytes(frames: impl IntoIterator<Item = Frame>) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    frames.into_iter().for_each(|frame| binary::encode(&frame, &mut out));
+    out.to_vec()
+}
+
+/// The registration of a public port.
+pub fn add_proxy(port: u16) -> Frame {
+    let service = format!("{port}:default").parse().unwrap();
+    Frame::Message(TunnelMessage::control(
+        TunnelAction::AddProxy(AddProxy { service, target_port: None }),
+        "",
+    ))
+}
+
+/// One end of a channel.
+pub struct BinaryChannel {
+    pub socket: TcpStream,
+    buffer: BytesMut,
+}
+
+impl BinaryChannel {
+    pub async fn connect(server: SocketAddr) -> Self {
+        let socket = soon("a connection", TcpStream::connect(server)).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        Self { socket, buffer: BytesMut::new() }
+    }
+
+    /// Connects and proves itself; what the server said.
+    pub async fn greeted(
+        server: SocketAddr,
+        token: &Token,
+        hello: Hello,
+        secret: Option<[u8; 32]>,
+    ) -> Result<(Self, Welcome), HandshakeError> {
+        let mut channel = Self::connect(server).await;
+        let (mut client, hello) = ClientHandshake::start(token.clone(), hello);
+        if let Some(secret) = secret {
+            client = client.with_secret(secret);
+        }
+        channel.send_raw(&[&binary::PREFACE[..], &bytes([hello])].concat()).await;
+        loop {
+            let frame = channel.hear().await.expect("the server goes on with the handshake");
+            match client.on_frame(frame)? {
+                ClientStep::Done(welcome) => return Ok((channel, welcome)),
+                ClientStep::Send(next, frame) => {
+                    client = *next;
+                    channel.send([frame]).await;
+                }
+            }
+        }
+    }
+
+    /// A new link that serves the public address, any free port for 0.
+    pub async fn serving(server: SocketAddr, token: &Token, port: u16) -> (Self, Welcome, SocketAddr) {
+        let (mut channel, welcome) = Self::greeted(server, token, hello(), None).await.unwrap();
+        channel.send([add_proxy(port)]).await;
+        let port = loop {
+            if let Frame::Message(TunnelMessage { action: TunnelAction::Response, data, .. }) =
+                channel.hear_other().await
+            {
+                let service = String::from_utf8(data.to_vec()).unwrap();
+                break service.strip_suffix(":default").unwrap().parse().unwrap();
+            }
+        };
+        (channel, welcome, SocketAddr::new(LOOPBACK.ip(), port))
+    }
+
+    pub async fn send(&mut self, frames: impl IntoIterator<Item = Frame>) {
+        self.send_raw(&bytes(frames)).await;
+    }
+
+    pub async fn send_raw(&mut self, bytes: &[u8]) {
+        soon("the server reads", self.socket.write_all(bytes)).await.unwrap();
+    }
+
+    /// The next frame; `None` at the end of the channel, be it orderly or not.
+    pub async fn hear(&mut self) -> Option<Frame> {
+        soon("a frame", async {
+            loop {
+                if let Some(frame) = binary::decode(&mut self.buffer, binary::MAX_FRAME).unwrap() {
+                    return Some(frame);
+                }
+                if self.socket.read_buf(&mut self.buffer).await.unwrap_or(0) == 0 {
+                    return None;
+                }
+            }
+        })
+        .await
+    }
+
+    /// The next frame that is no PING; those are answered.
+    pub async fn hear_other(&mut self) -> Frame {
+        loop {
+            match self.hear().await.expect("the channel is gone") {
+                Frame::Ping { token } => self.send([Frame::Pong { token }]).await,
+                frame => return frame,
+            }
+        }
+    }
+
+    /// Waits for a user.
+    pub async fn opened(&mut self) -> OpenFrame {
+        loop {
+            if let Frame::Open(open) = self.hear_other().await {
+                return open;
+            }
+        }
+    }
+
+    /// Waits until the server has worked off everything that was said before; what it said in the meantime.
+    pub async fn settle(&mut self) -> Vec<Frame> {
+        self.send([Frame::Ping { token: u64::MAX }]).await;
+        let mut said = Vec::new();
+        loop {
+            match self.hear_other().await {
+                Frame::Pong { token: u64::MAX } => return said,
+                frame => said.push(frame),
+            }
+        }
+    }
+
+    /// Everything until the end of the channel.
+    pub async fn rest(&mut self) -> Vec<Frame> {
+        let mut said = Vec::new();
+        while let Some(frame) = self.hear().await {
+            said.push(frame);
+        }
+        said
+    }
+}
