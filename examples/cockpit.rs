@@ -63,11 +63,13 @@ fn main() -> Result<(), tui::Error> {
         labels: tui::Labels {
             title: "synthetic".into(),
             listen: "127.0.0.1:7000".into(),
+            policy: "round robin".into(),
             join: Some(
                 "underpass proxy --server 203.0.113.1:7000 --port 8080 --to 127.0.0.1:80 --token 5f1c".into(),
             ),
             curl: (proxies > 0).then(|| "curl -O http://127.0.0.1:8080/big.iso".into()),
         },
+        settings: tui::Settings::default(),
         stop: stop.clone(),
         on_drain: Some(Box::new(move || match std::env::var("COCKPIT_PANIC").as_deref() {
             Ok("ui") => panic!("asked for"),

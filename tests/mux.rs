@@ -424,3 +424,37 @@ proptest! {
         world.check();
     }
 }
+
+/// The command line allows a first window beyond what windows may grow to. On a long path the tuning then asked for a
+/// window between a larger and a smaller bound, and panicked.
+#[test]
+fn a_first_window_may_be_larger_than_the_largest() {
+    let config = MuxConfig { window: 64 << 20, ..MuxConfig::default() };
+    assert!(config.window > config.max_window);
+    let (mut server, mut proxy) = (Mux::new(Role::Opener, config.clone()), Mux::new(Role::Acceptor, config));
+    let mut now = Instant::now();
+    for mux in [&mut server, &mut proxy] {
+        mux.add_channel(1, now);
+        mux.handle_timeout(now);
+    }
+    let pass = |from: &mut Mux, to: &mut Mux, now: Instant| {
+        while let Some(frame) = from.poll_transmit(1) {
+            to.handle_frame(1, frame, now).unwrap();
+        }
+    };
+    let stream = server.open(StreamKey::new(UserChannelId::new(1), 1), 80, None).unwrap();
+    // The pings take 200 ms there and back.
+    pass(&mut server, &mut proxy, now);
+    proxy.accept(stream);
+    now += Duration::from_millis(200);
+    pass(&mut proxy, &mut server, now);
+    for _ in 0..4000 {
+        now += Duration::from_micros(500);
+        proxy.write(stream, Bytes::from_static(&[7; 64 * 1024]));
+        pass(&mut proxy, &mut server, now);
+        let mut out = VecDeque::new();
+        server.read(stream, &mut out);
+        server.consume(stream, out.iter().map(|piece| piece.len() as u64).sum(), now);
+        pass(&mut server, &mut proxy, now);
+    }
+}

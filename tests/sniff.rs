@@ -4,66 +4,24 @@
 
 mod support;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
-
 use support::{
-    client, soon,
-    target::{self, LOOPBACK},
+    client, soon, target,
+    tunnel::{FORMATS, Tunnel},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    task::JoinSet,
 };
 use underpass::{
     cli::demo::{Checksum, File, Verifier},
-    config::{ProxyConfig, ProxyFormat, ServerConfig},
-    proxy::Proxy,
-    server::{Server, Shutdown},
-    telemetry::{Carries, EventKind, Progress, StreamSnapshot, Telemetry},
-    wire::handshake::Token,
+    config::ProxyFormat,
+    telemetry::{Carries, EventKind, Progress, StreamSnapshot},
 };
 
-const FORMATS: [ProxyFormat; 2] = [ProxyFormat::Binary, ProxyFormat::Text];
-
-/// A server and one proxy. Dropping it ends them.
-struct Tunnel {
-    public: SocketAddr,
-    telemetry: Arc<Telemetry>,
-    _tasks: JoinSet<()>,
-}
-
-impl Tunnel {
-    async fn to(target: SocketAddr, format: ProxyFormat, sniff: bool) -> Self {
-        let config = ServerConfig { listen: LOOPBACK, bind: LOOPBACK.ip(), sniff, ..ServerConfig::default() };
-        let (token, telemetry) = (Token::random(), Telemetry::new());
-        let (server, control) = Server::bind(config, token.clone(), telemetry.clone()).unwrap();
-        let config = ProxyConfig::new(server.addr().to_string(), "0".parse().unwrap(), target.to_string());
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            server.run(Shutdown::default()).await;
-            drop(control);
-        });
-        let proxy = Proxy::new(ProxyConfig { format, ..config }, token);
-        let mut serving = proxy.serving();
-        tasks.spawn(async move { proxy.run().await.unwrap() });
-        let service = soon("a public port", serving.wait_for(Option::is_some)).await.unwrap().clone();
-        Self { public: (LOOPBACK.ip(), service.unwrap().port).into(), telemetry, _tasks: tasks }
-    }
-
-    /// The only stream, once it is as wanted.
-    async fn stream(&self, what: &str, wanted: impl Fn(&StreamSnapshot) -> bool) -> StreamSnapshot {
-        soon(what, async {
-            loop {
-                let streams = self.telemetry.snapshot().streams;
-                if let Some(stream) = streams.into_iter().find(&wanted) {
-                    return stream;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await
-    }
+/// The only stream, once it is as wanted.
+async fn stream(tunnel: &Tunnel, what: &str, wanted: impl Fn(&StreamSnapshot) -> bool) -> StreamSnapshot {
+    let there = |streams: &[StreamSnapshot]| streams.iter().find(|stream| wanted(stream)).cloned();
+    there(&tunnel.until(what, |now| there(&now.streams).is_some()).await.streams).unwrap()
 }
 
 fn carries(stream: &StreamSnapshot) -> Option<&Carries> {
@@ -94,10 +52,11 @@ async fn read_body(user: &mut TcpStream, verifier: &mut Verifier, mut bytes: usi
 async fn a_connection_that_stays_open_shows_its_current_request_and_progress() {
     for format in FORMATS {
         let origin = target::origin(None).await;
-        let tunnel = Tunnel::to(origin.addr, format, true).await;
-        let mut user = TcpStream::connect(tunnel.public).await.unwrap();
-        let stream = tunnel.stream("a stream", |_| true).await;
-        assert_eq!((carries(&stream), stream.progress), (None, None), "nothing was said yet");
+        let mut tunnel = Tunnel::start().await;
+        let public = tunnel.proxy(origin.addr, format).await;
+        let mut user = TcpStream::connect(public).await.unwrap();
+        let seen = stream(&tunnel, "a stream", |_| true).await;
+        assert_eq!((carries(&seen), seen.progress), (None, None), "nothing was said yet");
 
         // More than all buffers on the way hold together, so that it stays unfinished until it is read.
         let first = File { seed: 1, size: 64 * 1024 * 1024 };
@@ -108,42 +67,37 @@ async fn a_connection_that_stays_open_shows_its_current_request_and_progress() {
         let head = read_head(&mut user).await;
         read_body(&mut user, &mut verifier, 1024 * 1024).await;
         let begun = Progress { begun: head, size: first.size };
-        let stream = tunnel.stream("progress", |stream| stream.down >= head + 1024 * 1024).await;
-        assert_eq!(stream.progress, Some(begun));
-        assert!(matches!(carries(&stream), Some(Carries::Http { status: Some(200), .. })), "{stream:?}");
-        assert_eq!(carries(&stream).unwrap().to_string(), "GET /file/67108864");
-        let share = begun.share(stream.down);
+        let seen = stream(&tunnel, "progress", |stream| stream.down >= head + 1024 * 1024).await;
+        assert_eq!(seen.progress, Some(begun));
+        assert!(matches!(carries(&seen), Some(Carries::Http { status: Some(200), .. })), "{seen:?}");
+        assert_eq!(carries(&seen).unwrap().to_string(), "GET /file/67108864");
+        let share = begun.share(seen.down);
         assert!(share > 0.015 && share < 1.0, "{share}");
 
         read_body(&mut user, &mut verifier, 63 * 1024 * 1024).await;
         assert_eq!(verifier.left(), 0);
         let whole = head + first.size;
-        let stream = tunnel.stream("all of it", |stream| stream.down == whole).await;
-        assert_eq!(stream.progress.unwrap().share(stream.down), 1.0);
+        let seen = stream(&tunnel, "all of it", |stream| stream.down == whole).await;
+        assert_eq!(seen.progress.unwrap().share(seen.down), 1.0);
 
         // The next request waits for its answer, which is as much of a wait as there is body to send.
         let body = b"some bytes";
         let put = format!("PUT /upload HTTP/1.1\r\nHost: demo\r\nContent-Length: {}\r\n\r\n", body.len());
         user.write_all(put.as_bytes()).await.unwrap();
-        let asked = |stream: &StreamSnapshot| carries(stream).unwrap().to_string() == "PUT /upload";
-        let stream = tunnel.stream("the next request", asked).await;
-        assert!(matches!(carries(&stream), Some(Carries::Http { status: None, .. })), "{stream:?}");
-        assert_eq!(stream.progress, None);
+        let asked = |seen: &StreamSnapshot| carries(seen).unwrap().to_string() == "PUT /upload";
+        let seen = stream(&tunnel, "the next request", asked).await;
+        assert!(matches!(carries(&seen), Some(Carries::Http { status: None, .. })), "{seen:?}");
+        assert_eq!(seen.progress, None);
         user.write_all(body).await.unwrap();
         let head = read_head(&mut user).await;
-        let stream = tunnel.stream("its answer", |stream| stream.progress.is_some()).await;
-        assert_eq!(stream.progress.unwrap().begun, whole + head);
-        let mut events = tunnel.telemetry.subscribe();
+        let seen = stream(&tunnel, "its answer", |stream| stream.progress.is_some()).await;
+        assert_eq!(seen.progress.unwrap().begun, whole + head);
         drop(user);
-        let carried = soon("the end", async {
-            loop {
-                if let EventKind::StreamEnded { carries, .. } = events.recv().await.unwrap().kind {
-                    return carries;
-                }
-            }
-        });
         // A stream that was too short for any sample tells it too.
-        assert_eq!(carried.await.unwrap().to_string(), "PUT /upload");
+        let end = tunnel.event("the end", |event| matches!(event, EventKind::StreamEnded { .. })).await;
+        let EventKind::StreamEnded { carries: Some(carries), .. } = end else { panic!("{end:?}") };
+        assert_eq!(carries.to_string(), "PUT /upload");
+        tunnel.end().await;
     }
 }
 
@@ -162,17 +116,21 @@ async fn looking_changes_no_byte() {
     let talk = talk();
     for sniff in [true, false] {
         let echo = target::echo().await;
-        let tunnel = Tunnel::to(echo.addr, ProxyFormat::Binary, sniff).await;
+        let mut tunnel = Tunnel::with(|config| config.sniff = sniff).await;
+        let public = tunnel.proxy(echo.addr, ProxyFormat::Binary).await;
         // From each place on, so that the first bytes are different ones, and in pieces of different sizes.
         for from in [0, 4, 38, 43, 103, 122, 128] {
-            let user = TcpStream::connect(tunnel.public).await.unwrap();
+            let user = TcpStream::connect(public).await.unwrap();
+            let address = user.local_addr().unwrap();
             let (mut read, mut write) = user.into_split();
             let (sent, mut got) = (&talk[from..], Vec::new());
             let send = async {
                 for piece in sent.chunks(from * 97 + 5_001) {
                     write.write_all(piece).await.unwrap();
                 }
-                tunnel.stream("it carries", |stream| sniff == stream.carries.is_some()).await;
+                let looked =
+                    |seen: &StreamSnapshot| seen.info.addr == address && seen.carries.is_some() == sniff;
+                stream(&tunnel, "what it carries", looked).await;
                 write.shutdown().await.unwrap();
             };
             let both = async { tokio::join!(send, read.read_to_end(&mut got)) };
@@ -182,8 +140,9 @@ async fn looking_changes_no_byte() {
         }
 
         let origin = target::origin(None).await;
-        let tunnel = Tunnel::to(origin.addr, ProxyFormat::Binary, sniff).await;
+        let public = tunnel.proxy(origin.addr, ProxyFormat::Binary).await;
         let file = File { seed: 3, size: 5_000_000 };
-        assert_eq!(client::fetch(tunnel.public, &file.path()).await.unwrap(), file.into());
+        assert_eq!(client::fetch(public, &file.path()).await.unwrap(), file.into());
+        tunnel.end().await;
     }
 }

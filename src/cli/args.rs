@@ -1,7 +1,7 @@
 use std::{
     fmt, fs,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -9,8 +9,9 @@ use anyhow::Context;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    config::{PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
+    config::{CockpitFile, PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
     ids::{Group, ServiceKey},
+    tui::Settings,
     wire::handshake::Token,
 };
 
@@ -123,6 +124,44 @@ pub(super) struct ScreenArgs {
     /// Do not read what streams carry (HTTP requests, TLS server names, SSH) from their first bytes
     #[arg(long)]
     pub(super) no_sniff: bool,
+    /// The colours of the cockpit: dark, light, ansi, safe or none
+    #[arg(long, value_name = "NAME")]
+    theme: Option<String>,
+    /// How long the cockpit waits between two samples, at least 0.1
+    #[arg(long, value_name = "SECS", value_parser = refresh)]
+    refresh: Option<Duration>,
+    /// Show everything, but no key that kills or kicks
+    #[arg(long)]
+    read_only: bool,
+}
+
+impl ScreenArgs {
+    /// How the operator wants the cockpit: the settings file, and before it the command line.
+    pub(super) fn settings(&self) -> anyhow::Result<Settings> {
+        let path = CockpitFile::path(|name| std::env::var_os(name).map(PathBuf::from));
+        let file = match path.as_ref().map(fs::read_to_string) {
+            None => CockpitFile::default(),
+            Some(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => CockpitFile::default(),
+            Some(read) => {
+                let path = path.as_deref().unwrap_or_else(|| Path::new("")).display().to_string();
+                let text = read.with_context(|| format!("cannot read {path}"))?;
+                CockpitFile::parse(&text).with_context(|| path.clone())?
+            }
+        };
+        let seconds = file.refresh.map(|seconds| refresh(&seconds.to_string()));
+        let refresh = self.refresh.map_or(seconds, |given| Some(Ok(given)));
+        let settings = Settings {
+            theme: self.theme.clone().or(file.theme),
+            bits: file.bits,
+            ascii: file.ascii,
+            mouse: file.mouse,
+            refresh: refresh.transpose().map_err(anyhow::Error::msg)?.unwrap_or(Settings::default().refresh),
+            read_only: self.read_only || file.read_only,
+            keys: file.keys.into_iter().collect(),
+        };
+        settings.check()?;
+        Ok(settings)
+    }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -239,6 +278,14 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(seconds))
 }
 
+/// Faster is not seen, slower is no live view.
+fn refresh(text: &str) -> Result<Duration, String> {
+    seconds(text)
+        .ok()
+        .filter(|time| (0.1..=10.0).contains(&time.as_secs_f64()))
+        .ok_or_else(|| "the refresh time is between 0.1 and 10 seconds".to_owned())
+}
+
 fn host_port(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse().is_ok_and(|port: u16| port > 0) => {
@@ -275,6 +322,7 @@ mod tests {
             "server --wait -1",
             "server --wait 1e30",
             "server --wait nan",
+            "server --refresh 0.01",
             "server --ports 9-8",
             "server --policy fair",
             "proxy --server h --port 1 --to t:2",

@@ -20,7 +20,7 @@ use crate::{
     control::Control,
     server::Shutdown,
     telemetry::Telemetry,
-    tui::{self, Exit, Labels},
+    tui::{self, Exit, Labels, Settings},
 };
 
 /// How long the cockpit may take to give the terminal back. Where the terminal is held (`^S`) it cannot.
@@ -101,7 +101,7 @@ impl Cockpit {
         screen: Log,
         telemetry: Arc<Telemetry>,
         control: Control,
-        labels: Labels,
+        look: (Labels, Settings),
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
@@ -112,7 +112,8 @@ impl Cockpit {
         let options = tui::Options {
             telemetry,
             control,
-            labels,
+            labels: look.0,
+            settings: look.1,
             stop: stop.clone(),
             on_drain: Some(Box::new(move || {
                 #[cfg(debug_assertions)]

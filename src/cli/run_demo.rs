@@ -44,6 +44,7 @@ pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
 
 async fn demo(args: &DemoArgs, screen: Log) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
+    let settings = args.screen.settings()?;
     let token = Token::random();
     let config = ServerConfig {
         listen: LOOPBACK,
@@ -86,10 +87,11 @@ async fn demo(args: &DemoArgs, screen: Log) -> anyhow::Result<ExitCode> {
     let labels = Labels {
         title: "demo".to_owned(),
         listen: tunnel.to_string(),
+        policy: "round robin".to_owned(),
         join: Some(server::join_command(tunnel, &token)),
         curl: Some(format!("curl -o /dev/null {}", url(public))),
     };
-    let mut cockpit = host::Cockpit::open(screen, telemetry, control, labels, &ending)?;
+    let mut cockpit = host::Cockpit::open(screen, telemetry, control, (labels, settings), &ending)?;
     tokio::select! {
         () = over => {}
         () = ending.drain.cancelled() => {}

@@ -13,6 +13,7 @@ use crate::{
 
 pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let screen = host::screen(args.screen.no_tui);
+    let settings = args.screen.settings()?;
     let _log = log::init(screen, &args.log.log)?;
     let given = args.token.token()?;
     let made = given.is_none();
@@ -26,10 +27,15 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
                 "no token was given, so this server made one; on the other machine run:\n  {join}"
             );
         }
-        let labels = Labels { listen: server.addr().to_string(), join: Some(join), ..Labels::default() };
+        let labels = Labels {
+            listen: server.addr().to_string(),
+            policy: "round robin".to_owned(),
+            join: Some(join),
+            ..Labels::default()
+        };
         let shutdown = Shutdown::default();
         let signals = host::Signals::new()?;
-        let mut cockpit = host::Cockpit::open(screen, telemetry, control, labels, &shutdown)?;
+        let mut cockpit = host::Cockpit::open(screen, telemetry, control, (labels, settings), &shutdown)?;
         let remains = tokio::select! {
             remains = server.run(shutdown.clone()) => remains,
             () = host::follow_signals(signals, shutdown.clone()) => unreachable!("it waits for the server"),

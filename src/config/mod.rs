@@ -2,6 +2,7 @@
 //!
 //! Secrets are not kept here: the token goes from the command line straight to where it is used.
 
+mod cockpit;
 mod ports;
 
 use std::{
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+pub use cockpit::{CockpitFile, CockpitFileError};
 pub use ports::{PortRange, PortRangeError};
 
 use crate::ids::ServiceKey;

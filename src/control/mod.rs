@@ -41,6 +41,27 @@ impl fmt::Display for Command {
     }
 }
 
+/// What the other end of the queue can do. A front end shows no key for what is not in here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// [`Command::KillStream`] and [`Command::KillUser`].
+    pub kill: bool,
+    /// [`Command::KickProxy`].
+    pub kick: bool,
+}
+
+impl Capabilities {
+    /// All that there is.
+    pub fn all() -> Self {
+        Self { kill: true, kick: true }
+    }
+
+    /// Looking only.
+    pub fn none() -> Self {
+        Self { kill: false, kick: false }
+    }
+}
+
 /// What became of a [`Command`].
 pub type Reply = Result<Done, Refused>;
 
@@ -85,6 +106,11 @@ pub fn queue() -> (Control, mpsc::Receiver<Request>) {
 }
 
 impl Control {
+    /// What can be ordered.
+    pub fn capabilities(&self) -> Capabilities {
+        Capabilities::all()
+    }
+
     /// Orders without waiting; the reply comes on the receiver.
     ///
     /// # Errors

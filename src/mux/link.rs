@@ -90,6 +90,9 @@ pub enum OpenError {
     /// The link has no channel.
     #[error("the proxy has no channel")]
     NoChannel,
+    /// The peer takes nothing. Only who drives the channels can know.
+    #[error("the proxy reads nothing")]
+    Stuck,
     /// As many streams as the link may have are open.
     #[error("the proxy has too many streams")]
     TooMany,

@@ -7,7 +7,7 @@ use crate::{
 /// One open stream.
 ///
 /// ```text
-///  opener    Asked ──OPEN_OK or data──► Agreed
+///  opener    Asked ──────OPEN_OK──────► Agreed
 ///  acceptor  Offered ────accept()─────► Agreed        both halves done ──► gone
 ///            any state ──RESET, reset()───────────────────────────────────► gone
 /// ```

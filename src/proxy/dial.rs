@@ -20,8 +20,7 @@ pub(super) async fn serve(config: Arc<ProxyConfig>, tasks: Tasks, stream: Stream
             tune(&socket);
             stream.accept();
             tracing::debug!("stream {} is open", open.key);
-            let codes = [ResetCode::TargetGone, ResetCode::Shutdown];
-            match stream.carry(socket, codes, tasks.token()).await {
+            match stream.carry(socket, ResetCode::TargetGone, tasks.token(), || ResetCode::Shutdown).await {
                 Ended::Finished => tracing::debug!("stream {} finished", open.key),
                 Ended::SocketFailed(error) => {
                     tracing::info!("stream {}: the target failed: {error}", open.key)

@@ -10,11 +10,11 @@ use tokio::net::TcpStream;
 
 use super::{
     Core,
-    proxy::{Proxy, ProxyEvents},
+    proxy::{Place, Proxy, ProxyEvents},
 };
 use crate::{
     config::TextProxies,
-    ids::{ChannelId, ProxyId, clean},
+    ids::{ProxyId, clean},
     mux::{MuxConfig, Role},
     telemetry::{EventKind, Format},
     transport::{ChannelSocket, Drive, FirstWords, Greeting, GreetingError, Link, text_error, tune},
@@ -75,23 +75,12 @@ impl Drop for Stranger<'_> {
     }
 }
 
-/// A proxy in the hands of one of its channels. If that is dropped before the proxy has a channel at all, the proxy
-/// goes too: nothing else would ever end it.
-struct Held(Arc<Proxy>);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.link.abandon();
-    }
-}
-
 /// A connection that may be a channel from now on.
 struct Admitted {
-    proxy: Held,
+    place: Place,
     socket: ChannelSocket,
     read_ahead: BytesMut,
     text: Option<Fields>,
-    channel: ChannelId,
 }
 
 /// Greets one connection on the tunnel port, and drives it as a channel if it proves itself.
@@ -145,16 +134,16 @@ async fn admit_binary(
     let (link, proxy) = match joined {
         None => {
             let link: [u8; 16] = rand::random();
-            (link, Held(core.proxy_up(&hello.name, link, None, addr)))
+            (link, core.proxy_up(&hello.name, link, None, addr))
         }
-        Some(Some(proxy)) => (hello.link, Held(proxy)),
+        Some(Some(proxy)) => (hello.link, proxy),
         // It was there when the handshake began.
         Some(None) => {
             greeting.send(&HandshakeError::UnknownLink.refusal()).await?;
             return Err(HandshakeError::UnknownLink.into());
         }
     };
-    let Some(channel) = proxy.0.next_channel() else {
+    let Some(place) = proxy.place() else {
         let error = HandshakeError::Refused("the proxy has as many channels as it may".into());
         greeting.send(&error.refusal()).await?;
         return Err(error.into());
@@ -164,19 +153,19 @@ async fn admit_binary(
     let welcome = verified.welcome(Welcome {
         link,
         epoch: 0,
-        channel: channel.index,
+        channel: place.id.index,
         max_streams: u32::try_from(mux.max_streams).unwrap_or(u32::MAX),
         first_window: core.config.window,
         // A link that has lost every channel is over: nothing waits for it yet.
         grace_ms: 0,
         ping_ms: millis(mux.ping_every),
         // The first channel is told the secret, the others have shown that they know it.
-        resume_secret: new.then_some(proxy.0.secret),
+        resume_secret: new.then_some(proxy.secret),
         mac: [0; 32],
     });
     greeting.send(&welcome).await?;
     let (socket, read_ahead) = greeting.into_parts();
-    Ok(Admitted { proxy, socket, read_ahead, text: None, channel })
+    Ok(Admitted { place, socket, read_ahead, text: None })
 }
 
 async fn prove(core: &Core, greeting: &mut Greeting) -> Result<Verified, GreetingError> {
@@ -223,10 +212,11 @@ async fn admit_text(
         return refuse_text(greeting, fields, "register with ADDPROXY first").await;
     };
     // The line stays in the buffer: the channel's driver reads it like every later one.
-    let proxy = Held(core.proxy_up("", rand::random(), Some(fields), addr));
-    let Some(channel) = proxy.0.next_channel() else { return Err(GreetingError::Closed) };
+    let Some(place) = core.proxy_up("", rand::random(), Some(fields), addr).place() else {
+        return Err(GreetingError::Closed);
+    };
     let (socket, read_ahead) = greeting.into_parts();
-    Ok(Admitted { proxy, socket, read_ahead, text: Some(fields), channel })
+    Ok(Admitted { place, socket, read_ahead, text: Some(fields) })
 }
 
 async fn refuse_text(
@@ -242,18 +232,17 @@ async fn refuse_text(
 }
 
 async fn drive(core: &Arc<Core>, admitted: Admitted, addr: SocketAddr) {
-    let Admitted { proxy, socket, read_ahead, text, channel } = admitted;
+    let Admitted { place, socket, read_ahead, text } = admitted;
     let format = match text {
         None => Format::Binary,
         Some(Fields::Four) => Format::Text,
         Some(Fields::Three) => Format::OldText,
     };
-    let guard = core.telemetry.channel_up(channel, addr, format);
-    let proxy = &proxy.0;
-    proxy.channel_up(guard.stats());
-    let drive = Drive { id: channel.index, socket, read_ahead, text, stats: Some(guard.stats().clone()) };
-    let reason = proxy.link.drive(drive).await;
-    guard.set_reason(proxy.channel_gone(channel.index, reason));
+    let guard = core.telemetry.channel_up(place.id, addr, format);
+    place.count(guard.stats());
+    let stats = Some(guard.stats().clone());
+    let reason = place.proxy.link.drive(Drive { id: place.id.index, socket, read_ahead, text, stats }).await;
+    guard.set_reason(place.proxy.channel_gone(reason));
 }
 
 impl Core {

@@ -1,9 +1,6 @@
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicU16, Ordering::SeqCst},
-    },
+    sync::{Arc, OnceLock, Weak},
 };
 
 use parking_lot::Mutex;
@@ -32,8 +29,43 @@ pub(super) struct Proxy {
     leaving: OnceLock<GoneReason>,
     guard: Mutex<Option<ProxyGuard>>,
     services: Mutex<Vec<Arc<Service>>>,
-    channels: Mutex<HashMap<u16, Arc<ChannelStats>>>,
-    next_channel: AtomicU16,
+    channels: Mutex<Channels>,
+}
+
+#[derive(Debug, Default)]
+struct Channels {
+    /// The places that are taken; without counters as long as the handshake goes on.
+    by_index: HashMap<u16, Option<Arc<ChannelStats>>>,
+    /// The index given last. The next one differs, so that events of two channels are not taken for one's.
+    last: u16,
+}
+
+/// One of a proxy's channels, from the handshake to the end. With the last of them the proxy goes, also if none ever
+/// came as far as to carry something: nothing else would end it.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) id: ChannelId,
+}
+
+impl Place {
+    /// The handshake is over, and this is where the channel's bytes are counted.
+    pub(super) fn count(&self, stats: &Arc<ChannelStats>) {
+        self.proxy.channels.lock().by_index.insert(self.id.index, Some(stats.clone()));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let last = {
+            let by_index = &mut self.proxy.channels.lock().by_index;
+            by_index.remove(&self.id.index);
+            by_index.is_empty()
+        };
+        if last {
+            self.proxy.link.abandon();
+        }
+    }
 }
 
 impl Candidate for Proxy {
@@ -53,26 +85,25 @@ impl Proxy {
             guard: Mutex::new(Some(guard)),
             services: Mutex::default(),
             channels: Mutex::default(),
-            next_channel: AtomicU16::new(1),
         })
     }
 
-    /// The number of the proxy's next channel, or `None` if it has as many as it may.
-    pub(super) fn next_channel(&self) -> Option<ChannelId> {
-        if self.channels.lock().len() >= MAX_CHANNELS {
+    /// A place for one more channel, or `None` if the proxy has as many as it may.
+    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
+        let mut channels = self.channels.lock();
+        if channels.by_index.len() >= MAX_CHANNELS {
             return None;
         }
-        let index = self.next_channel.fetch_add(1, SeqCst);
-        Some(ChannelId { proxy: self.id, index })
-    }
-
-    pub(super) fn channel_up(&self, stats: &Arc<ChannelStats>) {
-        self.channels.lock().insert(stats.id.index, stats.clone());
+        let Channels { by_index, last } = &mut *channels;
+        let free = |index: &u16| *index > 0 && !by_index.contains_key(index);
+        let index = (1..=u16::MAX).map(|n| last.wrapping_add(n)).find(free)?;
+        by_index.insert(index, None);
+        *last = index;
+        Some(Place { proxy: self.clone(), id: ChannelId { proxy: self.id, index } })
     }
 
     /// A channel is gone. The reason to show: where the proxy has said why it leaves, that is why.
-    pub(super) fn channel_gone(&self, index: u16, reason: GoneReason) -> GoneReason {
-        self.channels.lock().remove(&index);
+    pub(super) fn channel_gone(&self, reason: GoneReason) -> GoneReason {
         let reason = self.leaving.get().cloned().unwrap_or(reason);
         if let Some(guard) = &*self.guard.lock() {
             guard.set_reason(reason.clone());
@@ -82,7 +113,7 @@ impl Proxy {
 
     /// The counters of the channel that carries `stream`.
     pub(super) fn channel_stats(&self, stream: &Stream) -> Option<Arc<ChannelStats>> {
-        self.channels.lock().get(&self.link.channel_of(stream)?).cloned()
+        self.channels.lock().by_index.get(&self.link.channel_of(stream)?).cloned().flatten()
     }
 
     /// It takes no new streams, and this is why it will be gone. The first reason stays.

@@ -78,7 +78,7 @@ async fn carry(
     }
     drop(waiting);
     switch.connect(stream.steering());
-    match stream.carry(socket, [ResetCode::UserGone, ResetCode::Killed], cancel).await {
+    match stream.carry(socket, ResetCode::UserGone, cancel, || core.cancelled_code()).await {
         Ended::Finished => EndReason::Finished,
         Ended::SocketFailed(_) => EndReason::UserReset,
         Ended::Cancelled => core.why_cancelled(),
@@ -130,6 +130,10 @@ async fn assign(
 }
 
 impl Core {
+    fn cancelled_code(&self) -> ResetCode {
+        if self.hard_stop.is_cancelled() { ResetCode::Shutdown } else { ResetCode::Killed }
+    }
+
     fn why_cancelled(&self) -> EndReason {
         if self.hard_stop.is_cancelled() { EndReason::Shutdown } else { EndReason::Killed }
     }

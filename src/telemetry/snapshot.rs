@@ -296,3 +296,42 @@ impl ChannelSnapshot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{net::SocketAddr, sync::Arc};
+
+    use crate::{
+        ids::{ChannelId, Priority, ProxyId, StreamKey, UserChannelId},
+        telemetry::{Carries, Format, Progress, StreamPhase, Telemetry},
+    };
+
+    #[test]
+    fn a_refilled_snapshot_says_what_a_new_one_says() {
+        let hub = Telemetry::new();
+        let addr: SocketAddr = "192.0.2.1:1000".parse().unwrap();
+        let id = UserChannelId::new(0xABC123);
+        let service = hub.service_opened("8080".parse().unwrap());
+        let user = hub.user_joined(id, addr.ip(), service.stats());
+        let stream = hub.stream_opened(StreamKey::new(id, 1), addr, user.stats());
+        let mut refilled = hub.snapshot();
+
+        let proxy = hub.proxy_up(ProxyId(1), "lab".into(), addr);
+        let channel = hub.channel_up(ChannelId { proxy: ProxyId(1), index: 1 }, addr, Format::Binary);
+        stream.assigned(proxy.stats(), channel.stats());
+        let stats = stream.stats();
+        stats.set_phase(StreamPhase::Open);
+        stats.set_paused(true);
+        stats.set_priority(Priority::High);
+        stats.set_total_size(9);
+        stats.add_up(1);
+        stats.add_down(2);
+        let body = Some(Progress { begun: 1, size: 5 });
+        let carries = Carries::Http { method: "GET".into(), target: "/".into(), status: Some(200), body };
+        stats.set_carries(Arc::new(carries));
+        hub.snapshot_into(&mut refilled);
+        assert_eq!(format!("{:?}", refilled.streams), format!("{:?}", hub.snapshot().streams));
+        assert_eq!(refilled.streams[0].progress, body);
+        assert!(refilled.streams[0].paused);
+    }
+}

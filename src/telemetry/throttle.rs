@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 /// How many events of one kind that strangers can cause are told in a second. What is beyond is only counted.
-const PER_SECOND: u32 = 20;
+const PER_SECOND: u32 = 100;
 
 /// Keeps a flood of strangers from becoming a flood of events and log lines.
 #[derive(Debug, Default)]

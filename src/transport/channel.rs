@@ -31,8 +31,20 @@ use crate::{
 /// cache holds was slower.
 const READ: usize = 128 * 1024;
 
+/// After this many frames or lines what follows from them is carried out: answers go out before there are too many,
+/// and others get at the link.
+const PART: usize = 64;
+
 /// After this many bytes a channel's task lets others run, and a flush leaves the rest to that task.
 const TURN: usize = 256 * 1024;
+
+/// After this long without taking a byte a channel gets no new streams: users would queue behind it.
+const STUCK: Duration = Duration::from_secs(3);
+
+/// How long the kernel may wait for a peer that acknowledges nothing, or that has no room: a channel whose other end
+/// vanished while much was under way, or a text proxy that was stopped. A simple text proxy may be held up by one
+/// slow target for a while.
+const GIVE_UP: (Duration, Duration) = (Duration::from_secs(9), Duration::from_secs(60));
 
 /// How often time is told to the mux. Pings are seconds apart.
 const TICK: Duration = Duration::from_millis(500);
@@ -64,6 +76,8 @@ pub(super) struct ChannelIo {
     again: AtomicBool,
     /// The socket takes no more for now; the driver waits for it.
     blocked: AtomicBool,
+    /// When the socket last took something.
+    progress: Mutex<Instant>,
     /// It is not read for now, because too much of it waits for slow readers.
     stalled: AtomicBool,
     kick: Notify,
@@ -98,14 +112,16 @@ impl ChannelIo {
         while self.again.load(SeqCst) {
             let Some(mut outgoing) = self.outgoing.try_lock() else { return };
             self.again.store(false, SeqCst);
-            if let Err(error) = self.flush_locked(link, &mut outgoing) {
-                self.stop(GoneReason::Failed(error.to_string()));
-                return;
+            match self.flush_locked(link, &mut outgoing) {
+                Ok(Flushed::All) => {}
+                // The driver goes on, now or when the socket takes more.
+                Ok(Flushed::Turn | Flushed::Blocked) => return,
+                Err(error) => return self.stop(GoneReason::Failed(error.to_string())),
             }
         }
     }
 
-    fn flush_locked(&self, link: &Arc<Link>, outgoing: &mut Outgoing) -> io::Result<()> {
+    fn flush_locked(&self, link: &Arc<Link>, outgoing: &mut Outgoing) -> io::Result<Flushed> {
         let mut turn = 0;
         loop {
             if outgoing.waiting() < MAX_WAITING {
@@ -122,25 +138,43 @@ impl ChannelIo {
                 self.kick.notify_one();
             }
             if outgoing.waiting() == 0 {
-                return Ok(());
+                return Ok(Flushed::All);
             }
             let written = outgoing.write_to(&self.socket)?;
             turn += written;
             if let Some(stats) = &self.stats {
                 stats.add_sent(written as u64);
             }
+            if written > 0 {
+                *self.progress.lock() = Instant::now();
+            }
             if outgoing.waiting() > 0 {
                 if !self.blocked.swap(true, SeqCst) {
                     self.kick.notify_one();
                 }
-                return Ok(());
+                return Ok(Flushed::Blocked);
             }
             if turn >= TURN {
                 self.kick.notify_one();
-                return Ok(());
+                return Ok(Flushed::Turn);
             }
         }
     }
+
+    /// Whether the peer has taken nothing for so long that nothing new should be given to it.
+    pub(super) fn is_stuck(&self, now: Instant) -> bool {
+        self.blocked.load(SeqCst) && now.saturating_duration_since(*self.progress.lock()) >= STUCK
+    }
+}
+
+/// How far a flush came.
+enum Flushed {
+    /// Nothing waits any more.
+    All,
+    /// Others should have their turn.
+    Turn,
+    /// The socket takes no more for now.
+    Blocked,
 }
 
 /// Where frames or lines are cut out of what comes in.
@@ -161,11 +195,13 @@ impl Link {
             outgoing: Mutex::default(),
             again: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
+            progress: Mutex::new(Instant::now()),
             stalled: AtomicBool::new(false),
             kick: Notify::new(),
             stopped: CancellationToken::new(),
             reason: OnceLock::new(),
         });
+        channel.socket.give_up_after(if channel.text.is_none() { GIVE_UP.0 } else { GIVE_UP.1 });
         // A task that is dropped or panics takes its channel with it.
         let _guard = Registered { link: self, id };
         if !self.add_channel(&channel) {
@@ -198,7 +234,11 @@ impl Link {
             channel.stalled.store(stalled, SeqCst);
             tokio::select! {
                 () = channel.stopped.cancelled() => return GoneReason::Closed,
-                () = channel.kick.notified() => channel.flush(self),
+                () = channel.kick.notified() => {
+                    channel.flush(self);
+                    // A kick may mean that there is more than a turn: others first.
+                    tokio::task::yield_now().await;
+                }
                 _ = channel.socket.writable(), if channel.blocked.load(SeqCst) => {
                     channel.blocked.store(false, SeqCst);
                     channel.flush(self);
@@ -239,7 +279,10 @@ impl Link {
     ) -> Result<usize, GoneReason> {
         let mut turn = 0;
         while turn < TURN && !channel.stopped.is_cancelled() {
-            buffer.reserve(READ);
+            // Half of it at least: a slab that is shared by two reads costs its streams half as much.
+            if buffer.capacity() - buffer.len() < READ / 2 {
+                buffer.reserve(READ);
+            }
             match channel.socket.try_read(buffer) {
                 Ok(0) => return Err(GoneReason::Closed),
                 Ok(n) => {
@@ -268,23 +311,28 @@ impl Link {
         buffer: &mut BytesMut,
     ) -> Result<bool, GoneReason> {
         let now = Instant::now();
-        let result = self.with(|state| {
-            state.mux.heard(channel.id, now);
-            loop {
-                match decoder {
-                    Decoder::Binary => match binary::decode(buffer, binary::MAX_FRAME).map_err(broken)? {
-                        None => return Ok(state.must_stop_reading()),
-                        Some(frame) => state.mux.handle_frame(channel.id, frame, now).map_err(broken)?,
-                    },
-                    Decoder::Text(lines) => match lines.decode(buffer).map_err(broken)? {
-                        None => return Ok(state.must_stop_reading()),
-                        Some((line, _)) => state.handle_line(channel.id, line, now).map_err(broken)?,
-                    },
+        loop {
+            let part = self.with(|state| {
+                state.mux.heard(channel.id, now);
+                for _ in 0..PART {
+                    match decoder {
+                        Decoder::Binary => match binary::decode(buffer, binary::MAX_FRAME).map_err(broken)? {
+                            None => return Ok(Some(state.must_stop_reading())),
+                            Some(frame) => state.mux.handle_frame(channel.id, frame, now).map_err(broken)?,
+                        },
+                        Decoder::Text(lines) => match lines.decode(buffer).map_err(broken)? {
+                            None => return Ok(Some(state.must_stop_reading())),
+                            Some((line, _)) => state.handle_line(channel.id, line, now).map_err(broken)?,
+                        },
+                    }
                 }
+                Ok(None)
+            });
+            self.flush();
+            if let Some(stalled) = part? {
+                return Ok(stalled);
             }
-        });
-        self.flush();
-        result
+        }
     }
 }
 

@@ -98,6 +98,10 @@ impl Link {
         sniff: bool,
     ) -> Result<Stream, OpenError> {
         let endpoint = self.with(|state| {
+            let now = Instant::now();
+            if !state.channels.is_empty() && state.channels.values().all(|channel| channel.is_stuck(now)) {
+                return Err(OpenError::Stuck);
+            }
             let number = state.mux.open(stats.key, port, user)?;
             let endpoint = Arc::new(Endpoint::new(number, Some(stats), sniff));
             state.endpoints.insert(number, endpoint.clone());

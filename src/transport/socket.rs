@@ -27,6 +27,17 @@ impl ChannelSocket {
         self.0.peer_addr()
     }
 
+    /// Makes the connection fail once the other side has acknowledged nothing, or had no room, for `time`
+    /// (`TCP_USER_TIMEOUT`, RFC 5482). Elsewhere than on Linux only the pings find out.
+    pub(super) fn give_up_after(&self, time: Duration) {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = SockRef::from(&self.0).set_tcp_user_timeout(Some(time)) {
+            tracing::debug!("cannot bound how long a channel waits: {error}");
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = time;
+    }
+
     /// Waits until there is something to read.
     ///
     /// # Errors

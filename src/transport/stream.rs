@@ -103,10 +103,16 @@ impl Stream {
     }
 
     /// Carries bytes both ways between the stream and `socket` until both directions are done, or one side fails, or
-    /// `cancel` says so. `codes` are what the peer is told if it is the socket that fails, and if it was cancelled.
+    /// `cancel` says so. `failed` is what the peer is told if it is the socket that fails, `why` if it was cancelled.
     ///
     /// The socket ends the way the stream did: with an orderly close, or with a reset.
-    pub async fn carry(self, socket: TcpStream, codes: [ResetCode; 2], cancel: &CancellationToken) -> Ended {
+    pub async fn carry(
+        self,
+        socket: TcpStream,
+        failed: ResetCode,
+        cancel: &CancellationToken,
+        why: impl FnOnce() -> ResetCode,
+    ) -> Ended {
         arm(&socket);
         let socket = Arc::new(socket);
         self.endpoint.delivery().socket = Some(socket.clone());
@@ -114,8 +120,8 @@ impl Stream {
         match &ended {
             Ended::Finished => disarm(&socket),
             Ended::Reset(_) => {}
-            Ended::SocketFailed(_) => self.reset(codes[0]),
-            Ended::Cancelled => self.reset(codes[1]),
+            Ended::SocketFailed(_) => self.reset(failed),
+            Ended::Cancelled => self.reset(why()),
         }
         // The endpoint may outlive us in a reader's hands; the socket must not.
         self.endpoint.delivery().socket = None;

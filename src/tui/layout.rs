@@ -25,6 +25,8 @@ pub(crate) struct Layout {
     /// The head of the table and its rows.
     pub(crate) table: Rect,
     pub(crate) log: Rect,
+    /// Everything between the header and the notice: what the other screens have.
+    pub(crate) body: Rect,
     pub(crate) notice: Rect,
     pub(crate) footer: Rect,
 }
@@ -46,6 +48,7 @@ impl Layout {
                 title: none,
                 table: none,
                 log: none,
+                body: none,
                 notice: none,
                 footer: none,
             };
@@ -54,6 +57,8 @@ impl Layout {
         let header = rest.take(1);
         let footer = rest.take_last(1);
         let notice = rest.take_last(u16::from(height >= 16));
+        let above = u16::from(height >= 20) + 1;
+        let body = Rect::new(0, above, width, rest.bottom - above);
         let log = match height {
             0..24 => rest.take_last(0),
             24..30 => rest.take_last(4),
@@ -63,7 +68,7 @@ impl Layout {
         let rule = rest.take(u16::from(height >= 20));
         let upper = Self::upper(&mut rest, size);
         let title = rest.take(u16::from(height >= 14));
-        Self { fits: true, header, rule, upper, title, table: rest.all(), log, notice, footer }
+        Self { fits: true, header, rule, upper, title, table: rest.all(), log, body, notice, footer }
     }
 
     fn upper(rest: &mut Rows, size: Size) -> Upper {
@@ -83,6 +88,12 @@ impl Layout {
         } else {
             Upper::None
         }
+    }
+
+    /// How many rows of another screen's table are on screen.
+    pub(crate) fn body_page(&self) -> usize {
+        // A title and the head of the table.
+        usize::from(self.body.height.saturating_sub(2)).max(1)
     }
 
     /// How many rows of the table are on screen.

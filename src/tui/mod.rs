@@ -12,6 +12,7 @@
 //! awaits: orders go out by [`Control::try_send`](crate::control::Control::try_send), and an order without an answer
 //! is a state of the model.
 
+mod files;
 mod format;
 mod keymap;
 mod layout;
@@ -21,6 +22,7 @@ mod options;
 #[doc(hidden)]
 pub mod probe;
 mod runtime;
+mod settings;
 mod terminal;
 mod theme;
 mod update;
@@ -35,9 +37,16 @@ use std::{
 };
 
 pub use options::{Error, Exit, Labels, Options};
+pub use settings::{BadSettings, Settings};
 
 use runtime::Runtime;
 use terminal::{PanicHook, Tty};
+
+/// The name that was meant, where it is plain: at most two letters off.
+fn near_miss(name: &str, known: impl IntoIterator<Item = String>) -> Option<String> {
+    let by_distance = known.into_iter().map(|known| (strsim::damerau_levenshtein(name, &known), known));
+    by_distance.filter(|(distance, _)| *distance <= 2).min().map(|(_, known)| known)
+}
 
 /// How many log records the cockpit keeps, and how many may come between two samples.
 const LOG_DEPTH: usize = 5000;

@@ -2,7 +2,10 @@
 
 use ratatui::layout::Size;
 
-use super::{Exit, terminal::Key};
+use super::{
+    Exit,
+    terminal::{Key, Mouse},
+};
 use crate::{
     control::{Command, Reply},
     telemetry::Event,
@@ -17,6 +20,8 @@ pub(crate) struct OrderId(pub(crate) u64);
 pub(crate) enum Msg {
     /// A key was pressed.
     Key(Key),
+    /// A click, or a notch of the wheel.
+    Mouse(Mouse),
     /// The terminal has another size.
     Resized(Size),
     /// Somebody outside asked us to end.
@@ -27,6 +32,8 @@ pub(crate) enum Msg {
     Missed(u64),
     /// What became of an order.
     Answered(OrderId, Reply),
+    /// Where a file was written, or why not.
+    Saved(Result<String, String>),
     /// A suspension that was asked for is not possible.
     NoShell,
 }
@@ -44,4 +51,19 @@ pub(crate) enum Effect {
     Suspend,
     /// Paint everything.
     Repaint,
+    /// Ask the terminal to put this into the clipboard.
+    Copy(String),
+    /// Write a file, and say where.
+    Save(Saved),
+    /// Ask the terminal to report clicks, or not to.
+    Mouse(bool),
+}
+
+/// A file to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Saved {
+    /// What is in it, as a part of its name.
+    pub(crate) name: &'static str,
+    pub(crate) extension: &'static str,
+    pub(crate) text: String,
 }

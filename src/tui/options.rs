@@ -3,6 +3,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
+use super::Settings;
 use crate::{control::Control, telemetry::Telemetry};
 
 /// What the cockpit needs of its host.
@@ -13,6 +14,8 @@ pub struct Options {
     pub control: Control,
     /// What only the host knows.
     pub labels: Labels,
+    /// How the operator wants it.
+    pub settings: Settings,
     /// The host sets it when everything is over; the cockpit gives the terminal back within a tenth of a second and
     /// returns [`Exit::Stopped`].
     pub stop: Arc<AtomicBool>,
@@ -35,6 +38,8 @@ pub struct Labels {
     pub title: String,
     /// Where proxies connect: `0.0.0.0:7000`.
     pub listen: String,
+    /// How streams are given to proxies, in words: `round robin`.
+    pub policy: String,
     /// The command that makes another machine a proxy of this server; shown while there is none.
     pub join: Option<String>,
     /// The command that makes a stream, where the host knows one: `curl -O http://127.0.0.1:8080/big.iso`. Shown while

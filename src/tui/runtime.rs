@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::{broadcast, oneshot};
 
 use super::{
-    Exit, Options,
+    Exit, Options, files,
     model::Model,
     msg::{Effect, Msg, OrderId},
     terminal::{Input, Screen, Signals, Tty, Woken},
@@ -22,8 +22,6 @@ use crate::{
     telemetry::{Event, Snapshot},
 };
 
-/// How often samples are taken.
-const SAMPLE: Duration = Duration::from_millis(100);
 /// The slowest it gets.
 const SAMPLE_SLOWEST: Duration = Duration::from_secs(1);
 /// Taking samples may take this share of a core: with a hundred thousand streams they come more rarely, rather than
@@ -33,6 +31,10 @@ const SAMPLE_SHARE: u32 = 50;
 const FRAME: Duration = Duration::from_millis(33);
 /// An answer to a key is not made to wait for that, but a key held down must not paint without end either.
 const FRAME_AFTER_KEY: Duration = Duration::from_millis(8);
+
+/// Presses and the wheel, reported in a form without limits.
+const MOUSE_ON: &[u8] = b"\x1b[?1000h\x1b[?1006h";
+const MOUSE_OFF: &[u8] = b"\x1b[?1006l\x1b[?1000l";
 
 /// An order on its way.
 #[derive(Debug)]
@@ -65,12 +67,18 @@ impl Runtime {
     pub(crate) fn new(options: Options, tty: Arc<Tty>) -> io::Result<Self> {
         let now = Instant::now();
         let size = tty.size();
+        let mut model = Model::new(options.labels.clone(), Theme::detect(), size, now);
+        options.settings.apply(&mut model, options.control.capabilities());
+        let mut screen = Screen::new(size);
+        if model.look.mouse {
+            screen.order(MOUSE_ON);
+        }
         Ok(Self {
             signals: Signals::listen()?,
             input: Input::default(),
-            screen: Screen::new(size),
+            screen,
             events: options.telemetry.subscribe(),
-            model: Model::new(options.labels.clone(), Theme::detect(), size, now),
+            model,
             pending: Vec::new(),
             snapshot: Snapshot::empty(),
             next_sample: now,
@@ -110,6 +118,10 @@ impl Runtime {
             match self.input.wait(&self.tty, &mut self.signals, deadline, &mut keys)? {
                 Woken::Normally => {}
                 Woken::TerminalGone => return Ok(Exit::TerminalGone),
+            }
+            for mouse in self.input.take_mice() {
+                self.urgent = true;
+                self.take(Msg::Mouse(mouse))?;
             }
             for key in keys.drain(..) {
                 self.urgent = true;
@@ -154,6 +166,9 @@ impl Runtime {
 
     fn come_back(&mut self) -> io::Result<()> {
         self.tty.enter()?;
+        if self.model.look.mouse {
+            self.screen.order(MOUSE_ON);
+        }
         self.urgent = true;
         self.take(Msg::Resized(self.tty.size()))
     }
@@ -176,12 +191,13 @@ impl Runtime {
         tui_logger::move_events();
         self.options.telemetry.snapshot_into(&mut self.snapshot);
         let snapshot = &self.snapshot;
-        let busy = !self.model.streams.order().is_empty() || self.model.totals != snapshot.totals;
-        let second = self.model.uptime.as_secs() != snapshot.uptime.as_secs();
+        let busy = !self.model.live.streams.order().is_empty() || self.model.live.totals != snapshot.totals;
+        let second = self.model.live.uptime.as_secs() != snapshot.uptime.as_secs();
         // Nothing moves on an idle screen but the clock.
         self.dirty |= busy || second || !self.model.sampled || self.model.notice.is_some();
         sample(&mut self.model, snapshot, now);
-        let interval = (now.elapsed() * SAMPLE_SHARE).clamp(SAMPLE, SAMPLE_SLOWEST);
+        let refresh = self.options.settings.refresh;
+        let interval = (now.elapsed() * SAMPLE_SHARE).clamp(refresh, SAMPLE_SLOWEST.max(refresh));
         self.model.interval = Duration::from_millis((interval.as_millis() as u64).next_multiple_of(100));
         self.next_sample = now + self.model.interval;
     }
@@ -232,6 +248,12 @@ impl Runtime {
             Effect::Exit(exit) => self.exit = Some(exit),
             Effect::Suspend => self.suspend()?,
             Effect::Repaint => self.screen.invalidate(self.tty.size()),
+            Effect::Copy(text) => self.screen.order(&files::clipboard(&text)),
+            Effect::Save(saved) => {
+                let result = files::save(&saved);
+                self.take(Msg::Saved(result))?;
+            }
+            Effect::Mouse(on) => self.screen.order(if on { MOUSE_ON } else { MOUSE_OFF }),
         }
         Ok(())
     }

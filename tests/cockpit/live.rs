@@ -24,32 +24,25 @@ fn selected(text: &str) -> Option<String> {
     text.lines().find(|line| line.starts_with('▌')).map(str::to_owned)
 }
 
-/// Whether the title says «row 9 of 9».
-fn at_the_end(text: &str) -> bool {
-    let mut words = text.split_whitespace().skip_while(|word| *word != "row").skip(1);
-    words.next().is_some_and(|row| words.nth(1) == Some(row))
-}
-
-/// Moves the selection to the stream from `addr`, and gives its key.
+/// Moves the selection to the stream from `addr`, by the filter, and gives its key.
 fn select(terminal: &Terminal, addr: Ipv4Addr) -> String {
+    terminal.press(&format!("/user:{addr}: state:open\r"));
     let mark = format!("{addr}:");
-    let find = |text: &str| text.lines().any(|line| line.contains(&mark) && line.contains("OPEN"));
-    terminal.until("our download is shown", |screen| find(&screen.contents()).then_some(()));
     terminal.press("g");
-    for _ in 0..500 {
-        let row = terminal.until("a selection", |screen| selected(&screen.contents()));
-        if row.contains(&mark) {
-            return row.trim_start_matches('▌').split_whitespace().next().unwrap().to_owned();
-        }
-        let before = row.split_whitespace().nth(1).map(str::to_owned);
-        terminal.press(if at_the_end(&terminal.text()) { "g" } else { "j" });
-        terminal.until("the selection moves", |screen| {
-            let text = screen.contents();
-            let key = selected(&text)?.split_whitespace().nth(1).map(str::to_owned);
-            (key != before || at_the_end(&text)).then_some(())
-        });
-    }
-    panic!("our download cannot be selected:\n{}", terminal.text());
+    let row = terminal.until("our download, and nothing else", |screen| {
+        let text = screen.contents();
+        let only = text.contains("row 1 of 1 ");
+        selected(&text).filter(|row| only && row.contains(&mark) && row.contains("OPEN"))
+    });
+    // The selection stays with it when the others are back.
+    terminal.press("\x1b");
+    let key = row.trim_start_matches('▌').split_whitespace().next().unwrap().to_owned();
+    terminal.until("the filter goes", |screen| {
+        let text = screen.contents();
+        let row = selected(&text)?;
+        (!text.contains("/ user:") && row.contains(&key)).then_some(())
+    });
+    key
 }
 
 #[test]
@@ -104,7 +97,7 @@ fn streams_appear_rates_move_and_x_kills_exactly_one() {
 #[test]
 fn every_frame_is_a_synchronised_update_and_a_resize_repaints() {
     let _alone = alone();
-    let terminal = demo((120, 36), &[]);
+    let terminal = demo((160, 40), &[]);
     terminal.until_shows("up 2s");
     for (columns, rows) in [(80, 24), (40, 12), (200, 50), (10, 3), (100, 30)] {
         terminal.resize(columns, rows);
@@ -137,4 +130,37 @@ fn every_frame_is_a_synchronised_update_and_a_resize_repaints() {
     assert!(count > 10, "{count} frames");
     // The start, each resize, and a resize that comes in two steps.
     assert!((2..=12).contains(&cleared), "{cleared}");
+}
+
+#[test]
+fn settings_are_read_and_wrong_ones_refused_before_the_screen_is_taken() {
+    let _alone = alone();
+    let home = std::env::temp_dir().join(format!("underpass-cockpit-{}", std::process::id()));
+    let directory = home.join("underpass");
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("cockpit.toml");
+    let config = [("XDG_CONFIG_HOME", home.to_str().unwrap())];
+    std::fs::write(&file, "ascii = true\nread_only = true\n[keys]\nfilter = \"F5\"\n").unwrap();
+    let terminal = demo((120, 36), &config);
+    assert!(terminal.text().is_ascii(), "{}", terminal.text());
+    terminal.press("x");
+    terminal.press("\x1b[15~user:127");
+    terminal.until("the filter, and no question", |screen| {
+        let text = screen.contents();
+        (text.contains("/user:127") && !text.contains("Kill this")).then_some(())
+    });
+    terminal.press("\rqy");
+    assert_eq!(terminal.exit().0, 0);
+    for (text, why) in [
+        ("thme = \"dark\"", "there is no setting «thme»; did you mean «theme»?"),
+        ("theme = \"drak\"", "did you mean «dark»?"),
+        ("[keys]\nkill = \"ctrl-c\"", "«ctrl-c» is no key"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let terminal = Terminal::underpass(&["demo"], (120, 36), &config);
+        assert_eq!(terminal.exit().0, 1);
+        assert!(terminal.text().contains(why), "{}", terminal.text());
+        assert!(!String::from_utf8_lossy(&terminal.log()).contains("\x1b[?1049h"));
+    }
+    std::fs::remove_dir_all(&home).unwrap();
 }

@@ -52,18 +52,28 @@ impl Terminal {
     pub fn underpass(args: &[&str], (columns, rows): (u16, u16), environment: &[(&str, &str)]) -> Self {
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_underpass"));
         command.args(args);
-        for (name, value) in environment {
-            command.env(name, value);
-        }
-        Self::run(command, (columns, rows))
+        Self::run_in(command, (columns, rows), environment)
     }
 
     /// Runs any program.
-    pub fn run(mut command: CommandBuilder, (columns, rows): (u16, u16)) -> Self {
+    pub fn run(command: CommandBuilder, size: (u16, u16)) -> Self {
+        Self::run_in(command, size, &[])
+    }
+
+    fn run_in(
+        mut command: CommandBuilder,
+        (columns, rows): (u16, u16),
+        environment: &[(&str, &str)],
+    ) -> Self {
         command.env("TERM", "xterm-256color");
         command.env("LANG", "C.UTF-8");
         command.env_remove("NO_COLOR");
         command.env_remove("UNDERPASS_TOKEN");
+        // Whoever runs the tests may like other keys.
+        command.env("XDG_CONFIG_HOME", "/nonexistent");
+        for (name, value) in environment {
+            command.env(name, value);
+        }
         command.cwd(Path::new(env!("CARGO_MANIFEST_DIR")));
         let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).unwrap();

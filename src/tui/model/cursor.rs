@@ -65,6 +65,13 @@ impl<T: Copy + PartialEq> Cursor<T> {
         self.select(rows, usize::try_from(page).unwrap_or(1));
     }
 
+    /// Selects this row, which the operator pointed at.
+    pub(crate) fn point(&mut self, index: usize, rows: &[T], page: usize) {
+        self.index = index.min(rows.len().saturating_sub(1));
+        self.chosen = true;
+        self.select(rows, page.max(1));
+    }
+
     /// After the rows have changed: finds the selected one again, or stays in its place where it is gone. Before the
     /// operator has chosen one the table is not scrolled to follow it.
     pub(crate) fn follow(&mut self, rows: &[T], page: usize) {

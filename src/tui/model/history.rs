@@ -5,8 +5,11 @@ use std::{
 
 /// How long one bucket is. The chart puts whole buckets together, so that a point never changes once it is drawn.
 const BUCKET: Duration = Duration::from_millis(250);
-/// Two minutes of them.
-const BUCKETS: usize = 480;
+/// An hour of them.
+const BUCKETS: usize = 4 * 3600;
+
+/// What a chart may cover, in seconds.
+pub(crate) const WINDOWS: [u64; 6] = [30, 120, 300, 900, 1800, 3600];
 
 /// Bytes that crossed the server, in equal slices of time.
 #[derive(Debug, Clone, Default)]
@@ -20,8 +23,10 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// What the chart covers.
-    pub(crate) const WINDOW: Duration = Duration::from_secs(120);
+    /// Whether there is nothing to draw.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
 
     /// Notes where the totals stand.
     pub(crate) fn note(&mut self, now: Instant, down: u64, up: u64) {
@@ -63,11 +68,12 @@ impl History {
         &mut self.buckets[at.min(last)]
     }
 
-    /// Bytes a second to and from users for the last `points` equal slices of the window, the oldest first; nothing
+    /// Bytes a second to and from users for the last `points` equal slices of `window` seconds, the oldest first; nothing
     /// where there is no history yet. Slices are aligned to whole buckets counted from the start, so that the curve
     /// moves on without changing its shape.
-    pub(crate) fn points(&self, points: usize) -> Vec<Option<(f64, f64)>> {
-        let per_point = (BUCKETS as f64 / points.max(1) as f64).round().max(1.0) as u64;
+    pub(crate) fn points(&self, points: usize, window: u64) -> Vec<Option<(f64, f64)>> {
+        let buckets = Duration::from_secs(window).as_secs_f64() / BUCKET.as_secs_f64();
+        let per_point = (buckets / points.max(1) as f64).round().max(1.0) as u64;
         let whole = self.first + self.buckets.len().saturating_sub(1) as u64;
         let end = whole / per_point;
         (0..points as u64)
@@ -102,7 +108,7 @@ mod tests {
                 ms += step;
             }
             for points in [10, 58, 116, 480] {
-                let drawn: Vec<_> = history.points(points).into_iter().flatten().collect();
+                let drawn: Vec<_> = history.points(points, 120).into_iter().flatten().collect();
                 assert!(drawn.len() > points / 2, "{step} {points}: {}", drawn.len());
                 for (down, up) in drawn {
                     assert!(
@@ -117,8 +123,8 @@ mod tests {
     #[test]
     fn no_history_is_no_line() {
         let mut history = History::default();
-        assert!(history.points(8).iter().all(Option::is_none));
+        assert!(history.points(8, 120).iter().all(Option::is_none));
         history.note(Instant::now(), 5, 5);
-        assert!(history.points(8).iter().all(Option::is_none));
+        assert!(history.points(8, 30).iter().all(Option::is_none));
     }
 }

@@ -19,6 +19,12 @@ pub(crate) enum SortBy {
 impl SortBy {
     const ALL: [Self; 5] = [Self::DownRate, Self::UpRate, Self::Bytes, Self::Age, Self::Key];
 
+    /// The one that the command line calls so.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let at = ["down", "up", "bytes", "age", "key"].iter().position(|known| *known == name)?;
+        Self::ALL.get(at).copied()
+    }
+
     /// The next one, or the one before.
     pub(crate) fn next(self, forward: bool) -> Self {
         let at = Self::ALL.iter().position(|by| *by == self).unwrap_or(0);

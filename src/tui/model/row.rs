@@ -52,6 +52,9 @@ pub(crate) struct Row {
     pub(crate) killing: bool,
     pub(crate) down_rate: f32,
     pub(crate) up_rate: f32,
+    /// The highest rates so far.
+    pub(crate) down_peak: f32,
+    pub(crate) up_peak: f32,
     /// The rates by which it is sorted: they move in steps and once a second, so that rows do not dance.
     pub(crate) down_rank: f32,
     pub(crate) up_rank: f32,
@@ -93,6 +96,8 @@ impl Row {
             killing: false,
             down_rate: 0.0,
             up_rate: 0.0,
+            down_peak: 0.0,
+            up_peak: 0.0,
             down_rank: 0.0,
             up_rank: 0.0,
             trend: [0.0; TREND],
@@ -129,6 +134,8 @@ impl Row {
         self.up_meter.note(clock, self.up);
         self.down_rate = self.down_meter.per_second(clock) as f32;
         self.up_rate = self.up_meter.per_second(clock) as f32;
+        self.down_peak = self.down_peak.max(self.down_rate);
+        self.up_peak = self.up_peak.max(self.up_rate);
     }
 
     /// It is over.

@@ -9,7 +9,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Key, Signals, Tty, keys::Parser};
+use super::{Key, Mouse, Signals, Tty, keys::Parser};
 
 /// How long the rest of a sequence may take before an escape alone is the Escape key. A network hop seldom cuts a
 /// sequence in two; a person waits for nothing shorter than this.
@@ -31,6 +31,11 @@ pub(crate) struct Input {
 }
 
 impl Input {
+    /// What the mouse did since this was asked last.
+    pub(crate) fn take_mice(&mut self) -> Vec<Mouse> {
+        self.parser.take_mice()
+    }
+
     /// Waits for keys, a signal, or `deadline`, whichever comes first.
     ///
     /// # Errors

@@ -31,6 +31,13 @@ impl Key {
     }
 }
 
+/// What a mouse did. Cells are counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mouse {
+    Click { x: u16, y: u16 },
+    Wheel { down: bool },
+}
+
 /// A sequence longer than this is noise, not a key.
 const LONGEST: usize = 64;
 
@@ -38,12 +45,15 @@ const LONGEST: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
     pending: Vec<u8>,
+    mice: Vec<Mouse>,
 }
 
 /// What the front of the pending bytes is.
 enum Front {
     /// A key of so many bytes.
     Key(Key, usize),
+    /// A mouse of so many bytes.
+    Mouse(Mouse, usize),
     /// So many bytes that are no key: an answer of the terminal, or noise.
     Skip(usize),
     /// The beginning of something.
@@ -60,6 +70,11 @@ impl Parser {
                 self.pending.clear();
             }
         }
+    }
+
+    /// What the mouse did since this was asked last.
+    pub(crate) fn take_mice(&mut self) -> Vec<Mouse> {
+        std::mem::take(&mut self.mice)
     }
 
     /// Whether the beginning of a sequence waits for the rest.
@@ -81,6 +96,10 @@ impl Parser {
             match front(&self.pending[at..]) {
                 Front::Key(key, len) => {
                     out.push(key);
+                    at += len;
+                }
+                Front::Mouse(mouse, len) => {
+                    self.mice.push(mouse);
                     at += len;
                 }
                 Front::Skip(len) => at += len,
@@ -106,7 +125,7 @@ fn front(bytes: &[u8]) -> Front {
             Front::Key(key, len) => {
                 Front::Key(Key::new(key.code, key.modifiers | KeyModifiers::ALT), len + 1)
             }
-            Front::Skip(len) => Front::Skip(len + 1),
+            Front::Skip(len) | Front::Mouse(_, len) => Front::Skip(len + 1),
             Front::More => Front::More,
         },
         [b'\r' | b'\n', ..] => Front::Key(Key::plain(KeyCode::Enter), 1),
@@ -151,6 +170,11 @@ fn control_sequence(rest: &[u8]) -> Front {
     }
     let len = end + 3;
     let Ok(parameters) = std::str::from_utf8(&rest[..end]) else { return Front::Skip(len) };
+    if let (Some(report), b'M' | b'm') = (parameters.strip_prefix('<'), rest[end]) {
+        // A release says nothing new.
+        let mouse = mouse(report).filter(|_| rest[end] == b'M');
+        return mouse.map_or(Front::Skip(len), |mouse| Front::Mouse(mouse, len));
+    }
     let mut numbers = parameters.split(';').map(|n| n.parse::<u8>().unwrap_or(0));
     let (number, modifiers) = (numbers.next().unwrap_or(0), modifiers(numbers.next().unwrap_or(1)));
     let code = match rest[end] {
@@ -163,6 +187,17 @@ fn control_sequence(rest: &[u8]) -> Front {
     match code {
         Some(code) => Front::Key(Key::new(code, modifiers), len),
         None => Front::Skip(len),
+    }
+}
+
+/// `button;column;row`, as SGR reports have it.
+fn mouse(report: &str) -> Option<Mouse> {
+    let mut numbers = report.split(';').map(|n| n.parse::<u16>().ok());
+    let (button, x, y) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    match button {
+        0 => Some(Mouse::Click { x: x.saturating_sub(1), y: y.saturating_sub(1) }),
+        64 | 65 => Some(Mouse::Wheel { down: button == 65 }),
+        _ => None,
     }
 }
 
@@ -238,6 +273,14 @@ mod tests {
         ] {
             assert_eq!(keys(bytes), expected, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn clicks_and_the_wheel_are_no_keys() {
+        let (mut parser, mut out) = (Parser::default(), Vec::new());
+        parser.feed(b"\x1b[<0;5;7M\x1b[<0;5;7m\x1b[<65;1;1Mj", &mut out);
+        assert_eq!(out, [Key::char('j')]);
+        assert_eq!(parser.take_mice(), [Mouse::Click { x: 4, y: 6 }, Mouse::Wheel { down: true }]);
     }
 
     #[test]

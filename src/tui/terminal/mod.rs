@@ -8,7 +8,7 @@ mod signals;
 mod tty;
 
 pub(crate) use input::{Input, Woken};
-pub(crate) use keys::{Key, KeyCode};
+pub(crate) use keys::{Key, KeyCode, Mouse};
 pub(crate) use panic::PanicHook;
 pub(crate) use screen::Screen;
 pub(crate) use signals::Signals;

@@ -24,6 +24,8 @@ pub(crate) struct Screen {
     shown: Buffer,
     next: Buffer,
     frame: Vec<u8>,
+    /// What the terminal is to be told besides, with the next frame.
+    orders: Vec<u8>,
     stale: bool,
 }
 
@@ -35,6 +37,7 @@ impl Screen {
             shown: Buffer::empty(area),
             next: Buffer::empty(area),
             frame: Vec::with_capacity(FRAME_CAPACITY),
+            orders: Vec::new(),
             stale: true,
         }
     }
@@ -45,6 +48,11 @@ impl Screen {
         self.shown.resize(area);
         self.next.resize(area);
         self.stale = true;
+    }
+
+    /// Tells the terminal this with the next frame.
+    pub(crate) fn order(&mut self, bytes: &[u8]) {
+        self.orders.extend_from_slice(bytes);
     }
 
     /// Paints what `draw` leaves in the buffer.
@@ -70,15 +78,17 @@ impl Screen {
     fn encode(&mut self) -> io::Result<bool> {
         self.frame.clear();
         self.frame.extend_from_slice(BEGIN);
+        self.frame.extend_from_slice(&self.orders);
         if self.stale {
             self.shown.reset();
             self.frame.extend_from_slice(CLEAR);
         }
         let mut changes = self.shown.diff_iter(&self.next).peekable();
-        let changed = self.stale || changes.peek().is_some();
+        let changed = self.stale || !self.orders.is_empty() || changes.peek().is_some();
         CrosstermBackend::new(&mut self.frame).draw(changes)?;
         self.frame.write_all(END)?;
         self.stale = false;
+        self.orders.clear();
         std::mem::swap(&mut self.shown, &mut self.next);
         Ok(changed)
     }

@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Signal, getpgrp, getsid, kill_current_process_group};
@@ -16,6 +17,9 @@ use signal_hook::{
     consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGWINCH},
     flag, low_level,
 };
+
+/// How long a signal to ourselves may take to be caught.
+const CAUGHT: Duration = Duration::from_millis(200);
 
 /// The signals that the cockpit looks at, each a flag, and a pipe that wakes whoever waits.
 ///
@@ -88,7 +92,13 @@ impl Signals {
     /// cargo, and would never notice that only its child stopped.
     pub(crate) fn stop_here(&self) {
         _ = kill_current_process_group(Signal::TSTP);
-        // Our own copy of that signal was caught; do what it would have done.
+        // Our own copy of that signal is caught, but perhaps on another thread and a little later. One that came after
+        // we are back would stop us again.
+        let deadline = Instant::now() + CAUGHT;
+        while !self.take(SIGTSTP) && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        // Do what it would have done.
         _ = low_level::emulate_default_handler(SIGTSTP);
         self.take(SIGTSTP);
         self.take(SIGCONT);

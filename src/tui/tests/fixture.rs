@@ -54,6 +54,7 @@ impl Fixture {
         let labels = Labels {
             title: "demo".into(),
             listen: "0.0.0.0:7000".into(),
+            policy: "round robin".into(),
             join: Some("underpass proxy --server 198.51.100.1:7000 --port 8080 --to 127.0.0.1:80".into()),
             curl: None,
         };
@@ -112,7 +113,7 @@ impl Fixture {
     /// Opens a stream and gives its index.
     pub(super) fn open(&mut self, user: u32, stream: u32) -> usize {
         let key = key(user, stream);
-        let from = addr(&format!("203.0.113.{}:{}", user % 250, 50_000 + stream));
+        let from = addr(&format!("203.0.113.{}:{}", user % 250, 50_000 + stream % 10_000));
         let known = self.users.iter().position(|guard| guard.stats().id == key.user);
         let at = known.unwrap_or_else(|| {
             self.users.push(self.hub.user_joined(key.user, from.ip(), self.service.stats()));
@@ -169,6 +170,8 @@ impl Fixture {
     pub(super) fn sample(&mut self) {
         let mut snapshot = self.hub.snapshot();
         (snapshot.at, snapshot.uptime) = (self.now, self.now - self.start);
+        // Their own order, on the clock of the test.
+        snapshot.users.iter_mut().for_each(|user| user.age += self.now - self.start);
         sample(&mut self.model, &snapshot, self.now);
     }
 
@@ -195,6 +198,13 @@ impl Fixture {
             .collect()
     }
 
+    /// Types text as it stands.
+    pub(super) fn type_in(&mut self, text: &str) {
+        for c in text.chars() {
+            self.send(Msg::Key(Key::char(c)));
+        }
+    }
+
     /// The key of the selected stream.
     pub(super) fn selected(&self) -> Option<StreamKey> {
         self.model.selected().map(|(_, row)| row.key)
@@ -202,7 +212,12 @@ impl Fixture {
 
     /// The keys of all rows, in the order of the table.
     pub(super) fn keys(&self) -> Vec<StreamKey> {
-        self.model.rows().iter().filter_map(|id| self.model.streams.get(*id)).map(|row| row.key).collect()
+        self.model
+            .rows()
+            .iter()
+            .filter_map(|id| self.model.live.streams.get(*id))
+            .map(|row| row.key)
+            .collect()
     }
 
     pub(super) fn notice(&self) -> &str {

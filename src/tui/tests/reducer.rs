@@ -47,7 +47,7 @@ fn x_asks_and_only_a_yes_kills() {
     assert_eq!(fixture.press("xy"), [Effect::Order(OrderId(1), Command::KillStream(victim))]);
     // The order is on its way: the row says so, and it cannot be killed twice.
     assert!(fixture.text().contains("kill…"));
-    assert_eq!(fixture.press("xy"), []);
+    assert_eq!(fixture.press("x"), []);
     assert_eq!(fixture.notice(), "ABC123:2 is being killed already");
     fixture.send(Msg::Answered(OrderId(1), Ok(Done { streams: 1 })));
     assert_eq!(fixture.notice(), "killed ABC123:2");
@@ -157,7 +157,7 @@ fn ended_streams_sink_below_the_open_ones_but_not_from_under_the_selection() {
     assert_eq!(fixture.keys()[0], gone, "the selected row stays where the operator sees it");
     let text = fixture.text();
     assert!(text.contains("2 open · 1 ended") && text.contains("target reset"), "{text}");
-    assert_eq!(fixture.press("xy"), []);
+    assert_eq!(fixture.press("x"), []);
     assert_eq!(fixture.notice(), "ABC123:1 has ended already");
     for _ in 0..45 {
         fixture.tick(TICK);
@@ -185,10 +185,10 @@ fn ended_streams_sink_below_the_open_ones_but_not_from_under_the_selection() {
         fixture.tick(TICK);
     }
     fixture.press("t");
-    assert_eq!(fixture.keys().len(), fixture.model.streams.live());
+    assert_eq!(fixture.keys().len(), fixture.model.live.streams.live());
     fixture.press("t");
     fixture.tick(Duration::from_secs(301));
-    assert_eq!(fixture.keys().len(), fixture.model.streams.live());
+    assert_eq!(fixture.keys().len(), fixture.model.live.streams.live());
 }
 
 fn assert_open_first(fixture: &Fixture) {
@@ -196,7 +196,7 @@ fn assert_open_first(fixture: &Fixture) {
         .model
         .rows()
         .iter()
-        .filter_map(|id| fixture.model.streams.get(*id))
+        .filter_map(|id| fixture.model.live.streams.get(*id))
         .map(|row| row.is_live())
         .collect();
     assert!(open.is_sorted_by(|a, b| a >= b), "{open:?}");
@@ -285,7 +285,7 @@ fn a_lost_event_leaves_no_ghost() {
     for _ in 0..3 {
         fixture.tick(TICK);
     }
-    assert_eq!(fixture.model.streams.live(), 3);
+    assert_eq!(fixture.model.live.streams.live(), 3);
     let text = fixture.text();
     assert!(text.contains("ABC123:9") && text.contains("end was missed"), "{text}");
     assert!(text.contains("! 3 lifecycle events missed"), "{text}");
@@ -303,7 +303,7 @@ fn an_end_that_is_seen_before_it_is_told_is_told_in_the_end() {
     assert!(fixture.text().contains("end was missed"));
     fixture.tick(TICK);
     assert!(fixture.text().contains("target reset"), "{}", fixture.text());
-    assert_eq!(fixture.model.streams.live(), 2);
+    assert_eq!(fixture.model.live.streams.live(), 2);
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn the_history_is_bounded_and_counts_what_it_drops() {
         fixture.streams.drain(..).for_each(|stream| stream.end(EndReason::Finished));
         fixture.tick(TICK);
     }
-    assert_eq!((fixture.model.streams.ended(), fixture.model.streams.dropped()), (1000, 300));
+    assert_eq!((fixture.model.live.streams.ended(), fixture.model.live.streams.dropped()), (1000, 300));
     assert_eq!(fixture.keys().len(), 1000);
     assert!(fixture.text().contains("0 open · 1,000 ended · 300 older dropped"));
 }
@@ -324,9 +324,9 @@ fn the_history_is_bounded_and_counts_what_it_drops() {
 #[test]
 fn counts_on_screen_are_the_sum_of_the_rows() {
     let fixture = Fixture::busy(120, 36);
-    let live = |id: &_| fixture.model.streams.get(*id).is_some_and(|row| row.is_live());
+    let live = |id: &_| fixture.model.live.streams.get(*id).is_some_and(|row| row.is_live());
     let rows = fixture.model.rows().iter().filter(|id| live(id)).count();
-    assert_eq!(rows, fixture.model.streams.live());
+    assert_eq!(rows, fixture.model.live.streams.live());
     assert_eq!(rows as u64, fixture.hub.totals().streams_open);
 }
 

@@ -90,7 +90,7 @@ proptest! {
                             let (key, serial) = shown.expect("no order without a dialog");
                             prop_assert_eq!(killed, key);
                             let (id, _) = fixture.model.selected().expect("the row is there");
-                            let target = fixture.model.streams.find(key).expect("the row is there");
+                            let target = fixture.model.live.streams.find(key).expect("the row is there");
                             prop_assert_eq!(target.serial, serial, "a later stream has the key (selected: {:?})", id);
                         }
                     }

@@ -1,18 +1,147 @@
+use std::time::Duration;
+
 use ratatui::style::Modifier;
 
 use super::fixture::Fixture;
 use crate::tui::theme::Theme;
 
+const TICK: Duration = Duration::from_millis(100);
+
+/// The keys that lead to each screen.
+const SCREENS: [(&str, &str); 5] =
+    [("streams", "1"), ("detail", "1j>"), ("proxies", "2>"), ("sessions", "3j"), ("logs", "4")];
+
+const SIZES: [(u16, u16); 3] = [(120, 36), (80, 24), (40, 12)];
+
+/// Brings a fixture into a state by its name.
+fn in_state(state: &str, (width, height): (u16, u16)) -> Fixture {
+    let mut fixture = match state {
+        "empty" => {
+            let mut empty = Fixture::empty(width, height);
+            empty.tick(TICK);
+            empty
+        }
+        "overflow" => overflowing(width, height),
+        _ => Fixture::busy(width, height),
+    };
+    match state {
+        "filtered" => {
+            fixture.type_in("/proxy:fra down>1M");
+            fixture.press(">");
+        }
+        "frozen" => {
+            fixture.press(" ");
+            fixture.tick(Duration::from_secs(2));
+        }
+        "plain" => fixture.model.theme = Theme::plain(),
+        "light" => fixture.model.theme = Theme::light(),
+        "ascii" => fixture.model.look.ascii = true,
+        _ => {}
+    }
+    fixture
+}
+
+/// More of everything than has room.
+fn overflowing(width: u16, height: u16) -> Fixture {
+    let mut fixture = Fixture::empty(width, height);
+    for i in 0..40 {
+        fixture.proxy(&format!("a-proxy-with-a-long-name-{i}"));
+    }
+    for i in 0..300u32 {
+        let index = fixture.open(0x20_0000 + (i % 90) * 0x5D37, i / 90 + 1_000_000);
+        fixture.carry(index, (i % 40) as usize);
+    }
+    fixture.now += Duration::from_millis(500);
+    for _ in 0..12 {
+        for (i, stream) in fixture.streams.iter().enumerate() {
+            stream.stats().add_down(i as u64 * 1_000_000_000);
+        }
+        fixture.tick(TICK);
+    }
+    fixture
+}
+
+fn look(state: &str, size: (u16, u16), keys: &str) -> Fixture {
+    let mut fixture = in_state(state, size);
+    fixture.press(keys);
+    if state == "dialog" {
+        fixture.press("K");
+    }
+    fixture
+}
+
+/// The log is that of whichever tests ran before: only its frame may be compared.
+fn text_of(fixture: &Fixture, screen: &str) -> String {
+    // Events have the time of day.
+    let times = regex::Regex::new(r"\d\d:\d\d:[\dZ]*|\+\d\.\d\d\ds").unwrap();
+    let text = times
+        .replace_all(&fixture.text(), |found: &regex::Captures<'_>| {
+            found[0].chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect::<String>()
+        })
+        .into_owned();
+    if screen == "logs" { text.lines().take(3).collect::<Vec<_>>().join("\n") } else { text }
+}
+
 #[test]
 fn screens_look_as_they_should() {
-    for (width, height) in [(120, 36), (80, 24), (40, 12)] {
-        let mut empty = Fixture::empty(width, height);
-        empty.tick(std::time::Duration::from_millis(100));
-        insta::assert_snapshot!(format!("empty_{width}x{height}"), empty.text());
-        let mut busy = Fixture::busy(width, height);
-        insta::assert_snapshot!(format!("busy_{width}x{height}"), busy.text());
-        busy.press("jjx");
-        insta::assert_snapshot!(format!("dialog_{width}x{height}"), busy.text());
+    for size in SIZES {
+        for (screen, keys) in SCREENS {
+            for state in ["empty", "busy", "overflow", "frozen", "filtered", "dialog", "ascii"] {
+                let fixture = look(state, size, keys);
+                let name = format!("{screen}_{state}_{}x{}", size.0, size.1);
+                insta::assert_snapshot!(name, text_of(&fixture, screen));
+            }
+        }
+    }
+}
+
+/// Text alone does not tell themes apart: here the styles stand beside it, each style as a letter.
+#[test]
+fn themes_look_as_they_should() {
+    for state in ["busy", "plain", "light"] {
+        for (screen, keys) in SCREENS.into_iter().filter(|(screen, _)| *screen != "logs") {
+            let fixture = look(state, (80, 24), keys);
+            insta::assert_snapshot!(format!("styles_{screen}_{state}"), styles(&fixture));
+        }
+    }
+}
+
+/// Each cell's style as a letter, and what the letters stand for.
+fn styles(fixture: &Fixture) -> String {
+    let terminal = fixture.screen();
+    let buffer = terminal.backend().buffer();
+    let mut known = Vec::new();
+    let mut out = String::new();
+    for y in 0..buffer.area.height {
+        let mut row = String::new();
+        for x in 0..buffer.area.width {
+            let cell = &buffer[(x, y)];
+            let style = (cell.fg, cell.bg, cell.modifier);
+            let at = known.iter().position(|one| *one == style).unwrap_or_else(|| {
+                known.push(style);
+                known.len() - 1
+            });
+            row.push(if at == 0 { ' ' } else { char::from(b'a' + (at as u8 - 1) % 26) });
+        }
+        out.push_str(row.trim_end());
+        out.push('\n');
+    }
+    for (at, (fg, bg, modifier)) in known.iter().enumerate().skip(1) {
+        out.push_str(&format!("{} {fg:?} on {bg:?} {modifier:?}\n", char::from(b'a' + (at as u8 - 1) % 26)));
+    }
+    out
+}
+
+#[test]
+fn ascii_is_nothing_but_ascii() {
+    for size in SIZES {
+        for (screen, keys) in SCREENS {
+            let fixture = look("ascii", size, keys);
+            // A stand-in is a character that somebody chose, not a question mark. The help has one as a key.
+            let text = text_of(&fixture, screen);
+            assert!(text.is_ascii(), "{screen} {text}");
+            assert!(!text.replace("? help", "").contains('?'), "{screen} {text}");
+        }
     }
 }
 
@@ -27,11 +156,18 @@ fn the_help_looks_as_it_should() {
 #[test]
 fn no_size_panics() {
     let mut plain = Fixture::busy(0, 0);
-    let mut asking = Fixture::busy(120, 36);
-    asking.press("jx");
-    let mut helping = Fixture::busy(120, 36);
-    helping.press("?G");
-    let step = if cfg!(debug_assertions) { 7 } else { 1 };
+    let mut over = Fixture::busy(120, 36);
+    over.press("jx");
+    let mut others: Vec<Fixture> = ["?G", "j>", "2>", "3", "4", "a", "/x", "1 "]
+        .into_iter()
+        .map(|keys| {
+            let mut fixture = Fixture::busy(120, 36);
+            fixture.press(keys);
+            fixture
+        })
+        .collect();
+    others.push(over);
+    let step = if cfg!(debug_assertions) { 17 } else { 1 };
     // All small sizes, where the arithmetic is tight, then larger strides.
     let widths = || (0..30).chain((30..=200).step_by(step));
     let heights = || (0..18).chain((18..=60).step_by(step));
@@ -39,7 +175,7 @@ fn no_size_panics() {
         for height in heights() {
             plain.resize(width, height);
             plain.screen();
-            for fixture in [&mut asking, &mut helping] {
+            for fixture in &mut others {
                 // Without the message, which would close what is open.
                 fixture.model.size = ratatui::layout::Size::new(width, height);
                 fixture.screen();
@@ -79,7 +215,7 @@ fn without_colour_the_selection_and_the_states_can_be_told() {
 fn text_from_outside_cannot_reach_the_terminal_as_control() {
     let mut fixture = Fixture::empty(120, 36);
     fixture.proxy("evil\u{1b}[2J\u{202e}\u{7}proxy");
-    fixture.tick(std::time::Duration::from_millis(100));
+    fixture.tick(TICK);
     let text = fixture.text();
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()) && !text.contains('\u{202e}'));
     assert!(text.contains("evil[2Jproxy"), "{text}");

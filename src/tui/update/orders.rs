@@ -1,23 +1,23 @@
 //! From a key to an order: who is meant, the question, the order, what became of it.
 
-use super::interrupt;
+use super::{interrupt, screens::selected_user};
 use crate::{
     control::{Command, Reply},
     ids::{ProxyId, UserChannelId},
     tui::{
         Exit, format,
         keymap::Action,
-        model::{Button, Dialog, Model, Overlay, Question, Target, Tone},
+        model::{Button, Dialog, Model, Overlay, ProxyLine, Question, Screen, Target, Tone},
         msg::{Effect, OrderId},
     },
 };
 
-/// Asks whether to kill the marked streams, or the selected one.
+/// Asks whether to kill the marked streams, or the selected one. Looked at closely, it is that one.
 pub(super) fn ask_to_kill(model: &mut Model) {
     model.cursor.choose();
-    if !model.marks.is_empty() {
+    if !model.marks.is_empty() && model.detail.is_none() {
         let targets = model.marks.iter().filter_map(|id| {
-            let row = model.streams.get(*id).filter(|row| row.is_live() && !row.killing)?;
+            let row = model.live.streams.get(*id).filter(|row| row.is_live() && !row.killing)?;
             Some(Target { row: *id, key: row.key })
         });
         return ask(model, Question::Kill(targets.collect()));
@@ -25,7 +25,10 @@ pub(super) fn ask_to_kill(model: &mut Model) {
     let Some((id, row)) = model.selected() else {
         return model.say(Tone::Plain, "no stream to kill");
     };
-    let (key, live, killing) = (row.key, row.is_live(), row.killing);
+    let key = row.key;
+    // A stopped display may show one that has long ended.
+    let now = model.live.streams.get(id);
+    let (live, killing) = now.map_or((false, false), |row| (row.is_live(), row.killing));
     if !live {
         model.say(Tone::Plain, format!("{key} has ended already"));
     } else if killing {
@@ -35,35 +38,35 @@ pub(super) fn ask_to_kill(model: &mut Model) {
     }
 }
 
-/// Asks whether to kill the user of the selected stream.
+/// Asks whether to kill the selected user, or the user of the selected stream.
 pub(super) fn ask_to_kill_user(model: &mut Model) {
     model.cursor.choose();
-    let Some(user) = model.selected().map(|(_, row)| row.key.user) else {
+    let Some(user) = selected_user(model) else {
         return model.say(Tone::Plain, "no user to kill");
     };
-    let streams = model.streams_of(user);
+    let streams = model.live.streams_of(user);
     if streams == 0 {
         return model.say(Tone::Plain, format!("user {user} has no open stream"));
     }
     ask(model, Question::KillUser { user, streams });
 }
 
-/// Asks whether to kick the proxy of the selected stream.
+/// Asks whether to kick the selected proxy, or the proxy of the selected stream.
 pub(super) fn ask_to_kick(model: &mut Model) {
     model.cursor.choose();
-    let Some(proxy) = model.selected().and_then(|(_, row)| row.proxy) else {
-        return model.say(Tone::Plain, "no proxy has this stream");
+    let proxy = match (model.screen, model.proxy_cursor.selected()) {
+        (Screen::Proxies, Some(ProxyLine::Proxy(id))) => Some(id),
+        (Screen::Proxies, Some(ProxyLine::Channel(id))) => Some(id.proxy),
+        _ => model.selected().and_then(|(_, row)| row.proxy),
     };
-    ask_to_kick_proxy(model, proxy);
-}
-
-/// Asks whether to kick this proxy.
-pub(super) fn ask_to_kick_proxy(model: &mut Model, proxy: ProxyId) {
-    let streams = model.proxies.up().find(|known| known.id == proxy).map(|known| known.streams);
+    let Some(proxy) = proxy else {
+        return model.say(Tone::Plain, "no proxy to kick");
+    };
+    let streams = model.live.proxies.up().find(|known| known.id == proxy).map(|known| known.streams);
     match streams {
         Some(streams) => ask(model, Question::Kick { proxy, streams }),
         None => {
-            let name = model.proxies.name(proxy);
+            let name = model.live.proxies.name(proxy);
             model.say(Tone::Plain, format!("{name} is gone already"));
         }
     }
@@ -109,7 +112,7 @@ pub(super) fn in_dialog(model: &mut Model, mut dialog: Dialog, action: Action) -
 fn kill(model: &mut Model, targets: &[Target]) -> Vec<Effect> {
     let mut left = Vec::new();
     for target in targets {
-        match model.streams.get_mut(target.row) {
+        match model.live.streams.get_mut(target.row) {
             Some(row) if row.is_live() && row.key == target.key => {
                 row.killing = true;
                 left.push(*target);
@@ -130,7 +133,7 @@ fn kill(model: &mut Model, targets: &[Target]) -> Vec<Effect> {
     left.into_iter()
         .map(|target| {
             let command = Command::KillStream(target.key);
-            let id = model.orders.add(batch, command.clone(), Some(target.row), model.now);
+            let id = model.orders.add(batch, command.clone(), Some(target.row), model.live.now);
             Effect::Order(id, command)
         })
         .collect()
@@ -141,13 +144,13 @@ fn kill_user(model: &mut Model, user: UserChannelId) -> Vec<Effect> {
 }
 
 fn kick(model: &mut Model, proxy: ProxyId) -> Vec<Effect> {
-    let name = model.proxies.name(proxy);
+    let name = model.live.proxies.name(proxy);
     one(model, name, Command::KickProxy(proxy))
 }
 
 fn one(model: &mut Model, name: String, command: Command) -> Vec<Effect> {
     let batch = model.orders.begin(name);
-    let id = model.orders.add(batch, command.clone(), None, model.now);
+    let id = model.orders.add(batch, command.clone(), None, model.live.now);
     vec![Effect::Order(id, command)]
 }
 
@@ -155,7 +158,7 @@ fn one(model: &mut Model, name: String, command: Command) -> Vec<Effect> {
 pub(super) fn answered(model: &mut Model, id: OrderId, reply: Reply) {
     let reply = reply.map(|done| done.streams).map_err(|why| why.to_string());
     let (free, outcome) = model.orders.answered(id, reply);
-    if let Some(row) = free.and_then(|row| model.streams.get_mut(row)) {
+    if let Some(row) = free.and_then(|row| model.live.streams.get_mut(row)) {
         row.killing = false;
     }
     if let Some(outcome) = outcome {

@@ -7,8 +7,8 @@ use ratatui::{
 
 use super::{bars, put, section};
 use crate::tui::{
-    format::{self, fit_right},
-    model::{History, Model},
+    format::fit_right,
+    model::{History, Model, WINDOWS},
 };
 
 /// Cells for the labels of the axis.
@@ -18,13 +18,35 @@ const AXIS: u16 = 9;
 /// written beside it: uploads are often a hundredth of downloads, and would be a flat line on theirs.
 pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    let rate = |arrow, rate: f64, style| Span::styled(format!("  {arrow}{:>5}/s", format::rate(rate)), style);
+    let unit = super::unit(model);
+    let rate = |arrow, rate: f64, style| {
+        Span::styled(format!("  {arrow}{:>5}{unit}", super::rate(model, rate)), style)
+    };
     let title = [
-        rate("↓", model.throughput.down, theme.down),
-        rate("↑", model.throughput.up, theme.up),
-        Span::styled(format!("  last {}m", History::WINDOW.as_secs() / 60), theme.dim),
+        rate("↓", model.shown().throughput.down, theme.down),
+        rate("↑", model.shown().throughput.up, theme.up),
+        Span::styled(format!("  last {}  [ ]", window(model)), theme.dim),
     ];
     section(model, area, buf, "Throughput", title);
+    plot(model, &model.shown().throughput.history, area, buf);
+}
+
+/// The time that charts cover, as text.
+pub(super) fn window(model: &Model) -> String {
+    match seconds(model) {
+        s @ 0..60 => format!("{s}s"),
+        s @ 60..3600 => format!("{}m", s / 60),
+        s => format!("{}h", s / 3600),
+    }
+}
+
+fn seconds(model: &Model) -> u64 {
+    WINDOWS.get(model.look.window).copied().unwrap_or(120)
+}
+
+/// The curves of a history in all of the area but its first row.
+pub(super) fn plot(model: &Model, history: &History, area: Rect, buf: &mut Buffer) {
+    let theme = &model.theme;
     let plot = Rect {
         x: area.x + AXIS,
         y: area.y + 1,
@@ -34,7 +56,7 @@ pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
     if plot.width < 4 || plot.height < 3 {
         return;
     }
-    let points = model.throughput.history.points(usize::from(plot.width) * 2);
+    let points = history.points(usize::from(plot.width) * 2, seconds(model));
     let down: Vec<_> = points.iter().map(|point| point.map(|(down, _)| down)).collect();
     let up: Vec<_> = points.iter().map(|point| point.map(|(_, up)| up)).collect();
     let below = (plot.height / 3).max(1);
@@ -52,12 +74,12 @@ pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
     for y in upper.top()..lower.bottom() {
         label(y, String::new(), theme.dim, " │");
     }
-    label(upper.top(), format::rate(tops[0]), theme.dim, " ┤");
+    label(upper.top(), super::rate(model, tops[0]), theme.dim, " ┤");
     if above >= 4 {
-        label(upper.top() + above / 2, format::rate(tops[0] / 2.0), theme.dim, " ┤");
+        label(upper.top() + above / 2, super::rate(model, tops[0] / 2.0), theme.dim, " ┤");
     }
     label(upper.bottom() - 1, "0".to_owned(), theme.dim, " ┼");
-    label(lower.bottom() - 1, format::rate(tops[1]), theme.dim, " ┤");
+    label(lower.bottom() - 1, super::rate(model, tops[1]), theme.dim, " ┤");
 }
 
 fn ceiling(points: &[Option<f64>]) -> f64 {
@@ -94,14 +116,14 @@ pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     // The mark, two figures with their curves, and what is between them.
     let width = usize::from(area.width.saturating_sub(8 + 2 * 10)) / 2;
-    let points = model.throughput.history.points(width.max(1));
+    let points = model.shown().throughput.history.points(width.max(1), seconds(model));
     let curve = |pick: fn(&(f64, f64)) -> f64| {
         bars::spark(points.iter().map(move |point| point.as_ref().map_or(0.0, pick)), 0.0)
     };
     let spans = [
-        Span::styled(format!("  ↓{:>5}/s", format::rate(model.throughput.down)), theme.down),
+        Span::styled(format!("  ↓{:>5}/s", super::rate(model, model.shown().throughput.down)), theme.down),
         Span::styled(format!(" {}", curve(|point| point.0)), theme.down),
-        Span::styled(format!(" ↑{:>5}/s", format::rate(model.throughput.up)), theme.up),
+        Span::styled(format!(" ↑{:>5}/s", super::rate(model, model.shown().throughput.up)), theme.up),
         Span::styled(format!(" {}", curve(|point| point.1)), theme.up),
     ];
     section(model, area, buf, "Rate", spans);

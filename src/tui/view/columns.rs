@@ -112,7 +112,7 @@ impl Columns {
 
     /// The head of the table; the column it is sorted by is marked.
     pub(super) fn head(&self, model: &Model) -> Vec<Span<'static>> {
-        let sort = model.streams.sort();
+        let sort = model.shown().streams.sort();
         let arrow = if sort.is_descending() { '▾' } else { '▴' };
         self.cells(|spec, width| {
             let sorted = spec.sort == Some(sort.by);
@@ -149,11 +149,24 @@ impl Columns {
     }
 }
 
+/// What a click on the head of the table at this column of the screen sorts by.
+pub(crate) fn column_at(model: &Model, x: u16) -> Option<SortBy> {
+    let width = usize::from(model.layout().table.width).saturating_sub(2);
+    let mut at = 2;
+    for (column, width) in Columns::fitting(width, 0).0 {
+        if (at..at + width).contains(&usize::from(x)) {
+            return SPECS.iter().find(|spec| spec.column == column)?.sort;
+        }
+        at += width + 1;
+    }
+    None
+}
+
 fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Style) {
     let theme = &model.theme;
     let amount = |n: u64, style: Style| (format::bytes(n), if n == 0 { theme.faint } else { style });
     let rate = |rate: f32, style: Style| match row.is_live() {
-        true => (format::rate(rate.into()), if rate < 1.0 { theme.faint } else { style }),
+        true => (super::rate(model, rate.into()), if rate < 1.0 { theme.faint } else { style }),
         false => ("-".to_owned(), theme.faint),
     };
     let unknown = || ("-".to_owned(), theme.faint);
@@ -167,7 +180,7 @@ fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Styl
             };
             (text, theme.dim)
         }
-        Column::Proxy => row.proxy.map_or_else(unknown, |id| (model.proxies.name(id), theme.text)),
+        Column::Proxy => row.proxy.map_or_else(unknown, |id| (model.shown().proxies.name(id), theme.text)),
         Column::Channel => row.channel.map_or_else(unknown, |id| (id.to_string(), theme.dim)),
         Column::Address => (cut_left(&row.addr.to_string(), width), theme.text),
         Column::UpRate => rate(row.up_rate, theme.up),
@@ -175,7 +188,7 @@ fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Styl
         Column::Up => amount(row.up, theme.text),
         Column::Down => amount(row.down, theme.text),
         Column::Progress => end(row, theme),
-        Column::Age => (format::age(row.age(model.now)), theme.text),
+        Column::Age => (format::age(row.age(model.shown().now)), theme.text),
         Column::Trend if !row.is_live() => (String::new(), theme.faint),
         Column::Trend => (bars::spark(row.trend.iter().map(|&rate| f64::from(rate)), 0.8), theme.load),
     }

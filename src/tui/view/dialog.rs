@@ -3,7 +3,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{centred, put, window};
+use super::{centred, panel, put, window};
 use crate::{
     ids::{ProxyId, UserChannelId},
     tui::{
@@ -57,10 +57,28 @@ pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
     }
 }
 
+/// How another machine becomes a proxy of this server.
+pub(crate) fn add_proxy(model: &Model, buf: &mut Buffer) {
+    let theme = &model.theme;
+    let Some(join) = &model.labels.join else { return };
+    let width = buf.area.width.min(86);
+    let command = panel::wrap(join, usize::from(width.saturating_sub(4)).max(1));
+    let mut lines =
+        vec![Line::styled("On the machine behind NAT, with the port and the target you want:", theme.dim)];
+    lines.extend(command.into_iter().map(|part| Line::styled(part, theme.accent)));
+    lines.push(Line::default());
+    lines.push(Line::styled("y copies it. The token in it is a secret.", theme.dim));
+    let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_add(2);
+    let inner = window(model, centred(buf, width, height), buf, theme.rule, "Add a proxy");
+    for (y, line) in (inner.top()..inner.bottom()).zip(lines) {
+        put(buf, inner.x + 1, y, inner, line);
+    }
+}
+
 fn kill(model: &Model, id: RowId, key: &str) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let key = Span::styled(key.to_owned(), theme.accent.patch(theme.strong));
-    let Some(row) = model.streams.get(id) else {
+    let Some(row) = model.live.streams.get(id) else {
         return vec![Line::from(vec![key, Span::raw(" has ended.")])];
     };
     if let Some(ended) = &row.ended {
@@ -78,7 +96,7 @@ fn kill(model: &Model, id: RowId, key: &str) -> Vec<Line<'static>> {
             label("so far"),
             Span::styled(format!("↓ {}", format::bytes(row.down)), theme.down),
             Span::styled(format!("  ↑ {}", format::bytes(row.up)), theme.up),
-            Span::styled(format!("  in {}", format::age(row.age(model.now))), theme.dim),
+            Span::styled(format!("  in {}", format::age(row.age(model.live.now))), theme.dim),
         ]),
         Line::styled("Both ends get an error, at once.", theme.dim),
     ]
@@ -88,14 +106,14 @@ fn kill(model: &Model, id: RowId, key: &str) -> Vec<Line<'static>> {
 fn kill_many(model: &Model, targets: &[Target]) -> Vec<Line<'static>> {
     const NAMED: usize = 4;
     let theme = &model.theme;
-    let live = |target: &&Target| model.streams.get(target.row).is_some_and(Row::is_live);
+    let live = |target: &&Target| model.live.streams.get(target.row).is_some_and(Row::is_live);
     let open = targets.iter().filter(live).count();
     let mut lines = vec![Line::from(vec![
         Span::styled(format::things(open as u64, "stream"), theme.strong),
         Span::styled(" that are open", theme.text),
     ])];
     for target in targets.iter().filter(live).take(NAMED) {
-        let Some(row) = model.streams.get(target.row) else { continue };
+        let Some(row) = model.live.streams.get(target.row) else { continue };
         lines.push(Line::from(vec![
             Span::styled(format::fit(&target.key.to_string(), 12), theme.accent),
             Span::styled(format!("{}  ", row.addr), theme.text),
@@ -111,7 +129,7 @@ fn kill_many(model: &Model, targets: &[Target]) -> Vec<Line<'static>> {
 fn kill_user(model: &Model, user: UserChannelId) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let rows = || {
-        let rows = model.streams.order().iter().filter_map(|id| model.streams.get(*id));
+        let rows = model.live.streams.order().iter().filter_map(|id| model.live.streams.get(*id));
         rows.filter(|row| row.is_live() && row.key.user == user)
     };
     let (down, up) = rows().fold((0, 0), |(down, up), row| (down + row.down, up + row.up));
@@ -126,35 +144,37 @@ fn kill_user(model: &Model, user: UserChannelId) -> Vec<Line<'static>> {
             Span::styled(format!("so far  ↓ {}", format::bytes(down)), theme.down),
             Span::styled(format!("  ↑ {}", format::bytes(up)), theme.up),
         ]),
-        Line::styled("Each gets an error at both ends, at once.", theme.dim),
+        Line::styled("Each gets an error, at once.", theme.dim),
     ]
 }
 
 fn kick(model: &Model, id: ProxyId) -> Vec<Line<'static>> {
     let theme = &model.theme;
-    let name = Span::styled(model.proxies.name(id), theme.accent.patch(theme.strong));
-    let Some(proxy) = model.proxies.up().find(|proxy| proxy.id == id) else {
+    let name = Span::styled(model.live.proxies.name(id), theme.accent.patch(theme.strong));
+    let Some(proxy) = model.live.proxies.up().find(|proxy| proxy.id == id) else {
         return vec![Line::from(vec![name, Span::styled(" is gone already.", theme.text)])];
     };
-    let (streams, channels) =
-        (format::things(proxy.streams, "open stream"), format::things(proxy.channels as u64, "channel"));
+    let (streams, channels) = (
+        format::things(proxy.streams, "open stream"),
+        format::things(proxy.channels.len() as u64, "channel"),
+    );
     vec![
         Line::from(vec![name, Span::styled(format!("  {id}"), theme.dim)]),
         Line::styled(format!("{streams} on {channels}"), theme.text),
-        Line::styled("Its streams end with an error. It may come back.", theme.dim),
+        Line::styled("Its streams fail. It may come back.", theme.dim),
     ]
 }
 
 fn route(model: &Model, row: &Row) -> String {
     match row.proxy {
-        Some(proxy) => format!(":{} → {}", row.service.port, model.proxies.name(proxy)),
+        Some(proxy) => format!(":{} → {}", row.service.port, model.live.proxies.name(proxy)),
         None => format!(":{}", row.service.port),
     }
 }
 
 fn quit(model: &Model) -> Vec<Line<'static>> {
     let theme = &model.theme;
-    let open = model.streams.live() as u64;
+    let open = model.live.streams.live() as u64;
     let are = if open == 1 { "is" } else { "are" };
     vec![
         Line::styled(format!("{} {are} open.", format::things(open, "stream")), theme.text),

@@ -6,8 +6,8 @@ use ratatui::{
 
 use super::put;
 use crate::tui::{
-    format, keymap,
-    model::{Model, Tone},
+    format::{self, cut_left},
+    model::{Asked, Model, Overlay, Prompt, Tone},
 };
 
 /// What just happened, in one line; what goes on, where nothing just happened.
@@ -28,7 +28,7 @@ fn message(model: &Model) -> Option<Line<'static>> {
         return Some(Line::styled(format!(" {mark} {}", notice.text), style));
     }
     model.draining.then(|| {
-        let open = format::things(model.streams.live() as u64, "stream");
+        let open = format::things(model.shown().streams.live() as u64, "stream");
         let again = if model.asked_to_drain { "; ^C again ends them now" } else { "" };
         Line::styled(format!(" ! draining: {open} still open{again}"), theme.warn)
     })
@@ -37,6 +37,9 @@ fn message(model: &Model) -> Option<Line<'static>> {
 /// The keys that work here, as many as fit.
 pub(crate) fn keys(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
+    if let Some(Overlay::Prompt(prompt)) = &model.overlay {
+        return line(model, prompt, area, buf);
+    }
     // Without a line of its own, a notice takes this one.
     if model.layout().notice.height == 0
         && let Some(line) = message(model)
@@ -44,9 +47,40 @@ pub(crate) fn keys(model: &Model, area: Rect, buf: &mut Buffer) {
         return put(buf, area.x, area.y, area, line);
     }
     let mut spans = vec![Span::raw(" ")];
-    for binding in keymap::footer(model.context(), usize::from(area.width).saturating_sub(1)) {
-        spans.push(Span::styled(binding.shown, theme.accent));
-        spans.push(Span::styled(format!(" {}  ", binding.short), theme.dim));
+    for entry in model.keymap.footer(model.context(), usize::from(area.width).saturating_sub(1)) {
+        spans.push(Span::styled(entry.shown.clone(), theme.accent));
+        spans.push(Span::styled(format!(" {}  ", entry.binding.short), theme.dim));
+    }
+    put(buf, area.x, area.y, area, Line::from(spans));
+}
+
+/// The line that is being typed; what is wrong with it, or what it could be, behind it.
+fn line(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
+    let theme = &model.theme;
+    let mark = if prompt.what == Asked::Command { ":" } else { "/" };
+    let (before, after) = prompt.line.parts();
+    let mut rest = after.chars();
+    // A cell of its own, so that the terminal's cursor can stay hidden.
+    let under = rest.next().map_or(" ".to_owned(), String::from);
+    let mut spans = vec![
+        Span::styled(format!(" {mark}"), theme.accent),
+        Span::styled(cut_left(before, usize::from(area.width.saturating_sub(6)).max(1)), theme.text),
+        Span::styled(under, theme.button),
+        Span::styled(rest.as_str().to_owned(), theme.text),
+        Span::raw("  "),
+    ];
+    if let Some(wrong) = &prompt.wrong {
+        spans.push(Span::styled(wrong.clone(), theme.warn));
+    } else if prompt.line.text().is_empty() {
+        let hint = match prompt.what {
+            Asked::Filter { .. } => {
+                "words  proxy:edge  user:10.0  state:open  down>1M  age<30s  !not  /expression/"
+            }
+            Asked::LogFilter { .. } => "what a line of the log has to contain",
+            Asked::Help => "what an entry has to contain",
+            Asked::Command => "a command; ⇥ completes it",
+        };
+        spans.push(Span::styled(hint, theme.faint));
     }
     put(buf, area.x, area.y, area, Line::from(spans));
 }

@@ -6,15 +6,22 @@ use ratatui::{
 };
 
 use super::{put, put_right};
-use crate::tui::{format, model::Model};
+use crate::tui::{
+    format,
+    model::{Model, Screen},
+};
 
 /// The totals in one line: the name at the left, figures at the right, those that matter least left out first.
 pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let mut name = vec![Span::styled(" underpass", theme.accent.patch(theme.strong))];
     // On a narrow screen the figures are worth more.
-    if !model.labels.title.is_empty() && area.width >= 60 {
-        name.push(Span::styled(format!("  {}", model.labels.title), theme.dim));
+    if area.width >= 60 {
+        name.push(Span::raw("  "));
+        for (screen, text) in tabs(area.width, model.screen) {
+            let style = if screen == model.screen { theme.strong } else { theme.dim };
+            name.push(Span::styled(text, style));
+        }
     }
     let name = Line::from(name);
     let taken = u16::try_from(name.width()).unwrap_or(u16::MAX);
@@ -24,7 +31,8 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     // Every fact has a rank; drop the highest rank until the rest fits.
     for limit in (0..=facts.len()).rev() {
         let mut spans = Vec::new();
-        for (_, fact) in facts.iter().filter(|(rank, _)| *rank < limit) {
+        let named = |(rank, fact): &&Fact| *rank < limit && fact.iter().any(|span| !span.content.is_empty());
+        for (_, fact) in facts.iter().filter(named) {
             if !spans.is_empty() {
                 spans.push(Span::raw("  "));
             }
@@ -37,6 +45,31 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
+/// The names of the screens with their keys; on a middling screen only the one that is shown has its name.
+fn tabs(width: u16, shown: Screen) -> impl Iterator<Item = (Screen, String)> {
+    Screen::ALL.into_iter().enumerate().map(move |(at, screen)| {
+        let named = width >= 100 || screen == shown;
+        (screen, if named { format!("{} {}  ", at + 1, screen.name()) } else { format!("{}  ", at + 1) })
+    })
+}
+
+/// Marks the part of the rule that is below the name of the screen.
+pub(crate) fn underline(model: &Model, rule: Rect, buf: &mut Buffer) {
+    if rule.height == 0 || rule.width < 60 {
+        return;
+    }
+    // The name of the program and what sets it apart.
+    let mut x = rule.x + 12;
+    for (screen, text) in tabs(rule.width, model.screen) {
+        let width = u16::try_from(text.chars().count()).unwrap_or(0);
+        if screen == model.screen {
+            let line = "━".repeat(usize::from(width.saturating_sub(2)));
+            put(buf, x, rule.y, rule, Line::styled(line, model.theme.accent));
+        }
+        x += width;
+    }
+}
+
 type Fact = (usize, Vec<Span<'static>>);
 
 /// What is to be said, in the order of the screen, each with its rank.
@@ -46,8 +79,8 @@ fn facts(model: &Model) -> Vec<Fact> {
         let style = if n == 0 { theme.dim } else { theme.strong };
         vec![Span::styled(format::count(n), style), Span::styled(format!(" {label}"), theme.dim)]
     };
-    let open = model.streams.live() as u64;
-    let proxies = model.proxies.up().count() as u64;
+    let open = model.shown().streams.live() as u64;
+    let proxies = model.shown().proxies.up().count() as u64;
     let (light, state) = if model.draining {
         (theme.warn, "draining".to_owned())
     } else if model.sampled && proxies == 0 {
@@ -57,31 +90,35 @@ fn facts(model: &Model) -> Vec<Fact> {
     };
     let plural = |n: u64, one: &'static str, many: &'static str| if n == 1 { one } else { many };
     vec![
+        (7, vec![Span::styled(model.labels.title.clone(), theme.dim)]),
         (4, vec![Span::styled("● ", light), Span::styled(state, theme.text)]),
-        (5, vec![Span::styled("up ", theme.dim), Span::styled(format::age(model.uptime), theme.text)]),
+        (
+            5,
+            vec![Span::styled("up ", theme.dim), Span::styled(format::age(model.shown().uptime), theme.text)],
+        ),
         (2, number(proxies, plural(proxies, "proxy", "proxies"))),
-        (6, number(model.proxies.channels() as u64, "ch")),
+        (6, number(model.shown().proxies.channels() as u64, "ch")),
         (0, number(open, "open")),
-        (3, number(model.totals.users_now, plural(model.totals.users_now, "user", "users"))),
+        (3, number(model.shown().totals.users_now, plural(model.shown().totals.users_now, "user", "users"))),
         (1, rates(model, theme.down, theme.up)),
     ]
 }
 
 fn rates(model: &Model, down: Style, up: Style) -> Vec<Span<'static>> {
     vec![
-        Span::styled(format!("↓{:>5}", format::rate(model.throughput.down)), down),
-        Span::styled(format!(" ↑{:>5}", format::rate(model.throughput.up)), up),
+        Span::styled(format!("↓{:>5}", super::rate(model, model.shown().throughput.down)), down),
+        Span::styled(format!(" ↑{:>5}", super::rate(model, model.shown().throughput.up)), up),
     ]
 }
 
 /// For a screen with no room for a table: the totals, one a row, and a hint.
 pub(crate) fn small(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    let open = format::count(model.streams.live() as u64);
+    let open = format::count(model.shown().streams.live() as u64);
     let mut lines = vec![
         Line::from(vec![Span::styled(open, theme.strong), Span::styled(" open", theme.dim)]),
         Line::from(rates(model, theme.down, theme.up)),
-        Line::styled(format::things(model.totals.users_now, "user"), theme.text),
+        Line::styled(format::things(model.shown().totals.users_now, "user"), theme.text),
         Line::styled("enlarge me", theme.dim),
     ];
     // The hint is worth more than the users; a question is worth more than anything.

@@ -7,8 +7,8 @@ use ratatui::{
 use super::{put, window};
 use crate::tui::{
     format::fit,
-    keymap::{BINDINGS, Context},
-    model::Model,
+    keymap::Context,
+    model::{Model, Overlay},
 };
 
 /// What a state in the table means.
@@ -23,6 +23,26 @@ const STATES: [(&str, &str); 8] = [
     ("killed", "by the operator"),
 ];
 
+const FIGURES: [(&str, &str); 4] = [
+    ("down", "to the user; up is from the user. K is 1,000"),
+    ("rates", "over the last second"),
+    ("imbalance", "the busiest proxy's streams, by the mean; 1 is even"),
+    ("Gini", "how unevenly streams are spread: 0 is even, 1 is all on one"),
+];
+
+const CONTEXTS: [(Context, &str); 10] = [
+    (Context::Streams, "Streams"),
+    (Context::Detail, "One stream"),
+    (Context::Proxies, "Proxies"),
+    (Context::Sessions, "Sessions"),
+    (Context::Logs, "Logs"),
+    (Context::List, "In every table"),
+    (Context::Screens, "On every screen"),
+    (Context::Anywhere, "Anywhere"),
+    (Context::Dialog, "In a dialog"),
+    (Context::Prompt, "In a line"),
+];
+
 /// How large the window is, frame left out.
 fn inside(size: Size) -> Size {
     Size::new(
@@ -34,51 +54,73 @@ fn inside(size: Size) -> Size {
 /// How many lines a page has, and the furthest that one can scroll.
 pub(crate) fn extent(model: &Model) -> (usize, usize) {
     let page = usize::from(inside(model.size).height);
-    (page.max(1), lines(model).len().saturating_sub(page))
+    let search = match &model.overlay {
+        Some(Overlay::Help { search, .. }) => search.as_str(),
+        _ => "",
+    };
+    (page.max(1), lines(model, search).len().saturating_sub(page))
 }
 
 /// The help, made from the table of bindings.
-pub(crate) fn draw(model: &Model, scroll: usize, buf: &mut Buffer) {
+pub(crate) fn draw(model: &Model, scroll: usize, search: &str, buf: &mut Buffer) {
     let size = inside(Size::new(buf.area.width, buf.area.height));
     let (width, height) = ((size.width + 2).min(buf.area.width), (size.height + 2).min(buf.area.height));
     let area = Rect::new((buf.area.width - width) / 2, (buf.area.height - height) / 2, width, height);
-    let lines = lines(model);
+    let lines = lines(model, search);
     let scroll = scroll.min(lines.len().saturating_sub(size.height.into()));
     let more = lines.len() > scroll + usize::from(size.height);
-    let title = if more { "Help (more below: j)" } else { "Help" };
-    let inner = window(model, area, buf, model.theme.rule, title);
+    let found = if search.is_empty() { String::new() } else { format!(": {search}") };
+    let title =
+        if more { format!("Help{found} (more below: j; find: /)") } else { format!("Help{found} (find: /)") };
+    let inner = window(model, area, buf, model.theme.rule, &title);
     for (y, line) in (inner.top()..inner.bottom()).zip(lines.into_iter().skip(scroll)) {
         put(buf, inner.x + 1, y, inner, line);
     }
 }
 
-fn lines(model: &Model) -> Vec<Line<'static>> {
+fn lines(model: &Model, search: &str) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let mut lines = Vec::new();
-    let sections = [
-        (Context::Streams, "Streams"),
-        (Context::Anywhere, "Anywhere"),
-        (Context::Dialog, "In a dialog"),
-        (Context::Help, "In this help"),
-    ];
-    let entry = |name: &str, text: &str| {
-        Line::from(vec![
-            Span::styled(format!("  {}", fit(name, 12)), theme.accent),
-            Span::styled(text.to_owned(), theme.text),
-        ])
+    let wanted = search.to_lowercase();
+    let mut section = |name: &str, entries: Vec<(String, String)>| {
+        let fits =
+            |(name, text): &(String, String)| format!("{name} {text}").to_lowercase().contains(&wanted);
+        let entries: Vec<_> = entries.into_iter().filter(fits).collect();
+        if entries.is_empty() {
+            return;
+        }
+        if !lines.is_empty() {
+            lines.push(Line::default());
+        }
+        lines.push(Line::styled(name.to_owned(), theme.strong));
+        for (name, text) in entries {
+            lines.push(Line::from(vec![
+                Span::styled(format!("  {}", fit(&name, 12)), theme.accent),
+                Span::styled(text, theme.text),
+            ]));
+        }
     };
-    for (context, name) in sections {
-        lines.push(Line::styled(name, theme.strong));
-        let here = BINDINGS.iter().filter(|binding| binding.context == context);
-        lines.extend(here.map(|binding| entry(binding.shown, binding.help)));
-        lines.push(Line::default());
+    // What works here comes first.
+    let mut contexts = CONTEXTS;
+    let here = model.command_context();
+    contexts.sort_by_key(|(context, _)| *context != here);
+    for (context, name) in contexts {
+        let entries = model.keymap.of(context).map(|entry| {
+            let binding = entry.binding;
+            let shown = match (entry.shown.as_ref(), binding.action.name()) {
+                ("", name) => format!(":{name}"),
+                (shown, _) => shown.to_owned(),
+            };
+            (shown, binding.help.to_owned())
+        });
+        section(name, entries.collect());
     }
-    lines.push(Line::styled("States", theme.strong));
-    lines.extend(STATES.iter().map(|(name, text)| entry(name, text)));
-    lines.push(Line::default());
-    lines.push(Line::styled("Figures", theme.strong));
-    lines.push(entry("down", "to the user; up is from the user. K is 1,000 bytes"));
-    lines.push(entry("rates", "over the last second"));
-    lines.push(entry("imbalance", "the busiest proxy's streams, by the mean; 1 is even"));
+    let pairs =
+        |list: &[(&str, &str)]| list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+    section("States", pairs(&STATES));
+    section("Figures", pairs(&FIGURES));
+    if lines.is_empty() {
+        lines.push(Line::styled(format!("Nothing here says «{search}»."), theme.dim));
+    }
     lines
 }

@@ -7,7 +7,7 @@ use ratatui::{
     text::{Line, Span},
     widgets::Widget,
 };
-use tui_logger::{ExtLogRecord, LogFormatter, TuiLoggerWidget};
+use tui_logger::{ExtLogRecord, LogFormatter, TuiLoggerTargetWidget, TuiLoggerWidget};
 
 use super::section;
 use crate::{
@@ -29,6 +29,35 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     TuiLoggerWidget::default().formatter(Box::new(OneLine::new(&model.theme))).render(lines, buf);
 }
 
+/// The whole log, its targets beside it where there is room.
+pub(crate) fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
+    let theme = &model.theme;
+    let mut rest = vec![Span::styled("  ↑↓ target  ←→ levels  PgUp PgDn scroll", theme.dim)];
+    if !model.log.only.is_empty() {
+        rest = vec![
+            Span::styled("  / ", theme.accent),
+            Span::styled(cut(&model.log.only, 40), theme.text),
+            Span::styled("  Esc shows all", theme.dim),
+        ];
+    }
+    section(model, area, buf, "Log", rest);
+    let mut lines = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
+    if area.width >= 80 {
+        let targets = Rect { width: 26, ..lines };
+        lines = Rect { x: lines.x + 27, width: lines.width - 27, ..lines };
+        let levels = TuiLoggerTargetWidget::default()
+            .state(&model.log.state.0)
+            .style(theme.text)
+            .style_show(theme.ok)
+            .style_hide(theme.faint)
+            .style_off(theme.faint)
+            .highlight_style(theme.selected);
+        levels.render(targets, buf);
+    }
+    let formatter = OneLine { only: model.log.only.clone(), ..OneLine::new(theme) };
+    TuiLoggerWidget::default().state(&model.log.state.0).formatter(Box::new(formatter)).render(lines, buf);
+}
+
 /// A record in one line that is cut, never wrapped: five rows of log are to be five records.
 struct OneLine {
     time: Style,
@@ -36,11 +65,20 @@ struct OneLine {
     error: Style,
     warn: Style,
     quiet: Style,
+    /// Only records with this in them.
+    only: String,
 }
 
 impl OneLine {
     fn new(theme: &Theme) -> Self {
-        Self { time: theme.faint, text: theme.text, error: theme.bad, warn: theme.warn, quiet: theme.dim }
+        Self {
+            time: theme.faint,
+            text: theme.text,
+            error: theme.bad,
+            warn: theme.warn,
+            quiet: theme.dim,
+            only: String::new(),
+        }
     }
 }
 
@@ -50,6 +88,9 @@ impl LogFormatter for OneLine {
     }
 
     fn format(&self, width: usize, record: &ExtLogRecord) -> Vec<Line<'_>> {
+        if !self.only.is_empty() && !format!("{} ", record.msg()).contains(&self.only) {
+            return Vec::new();
+        }
         let name = record.level.as_str();
         // The level's type is that of the `log` crate, which is not ours to name.
         let (level, text) = match name {

@@ -1,14 +1,18 @@
 //! The model as a screen. Every view takes `&Model` and a part of the buffer, and changes nothing.
 
+mod ascii;
 mod bars;
 mod chart;
 mod columns;
+mod detail;
 mod dialog;
 mod footer;
 mod header;
 pub(crate) mod help;
 mod log;
+mod panel;
 mod proxies;
+mod sessions;
 mod streams;
 
 use ratatui::{
@@ -18,9 +22,12 @@ use ratatui::{
     text::{Line, Span},
 };
 
+pub(crate) use columns::column_at;
+
 use super::{
-    layout::Upper,
-    model::{Model, Overlay},
+    format,
+    layout::{Layout, Upper},
+    model::{Model, Overlay, Screen},
 };
 
 /// Draws everything.
@@ -35,13 +42,35 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
     }
     header::draw(model, layout.header, buf);
     rule(model, layout.rule, buf);
+    header::underline(model, layout.rule, buf);
+    match (&model.detail, model.screen) {
+        (Some(open), _) => detail::draw(model, open, layout.body, buf),
+        (None, Screen::Streams) => overview(model, &layout, buf),
+        (None, Screen::Proxies) => proxies::draw(model, layout.body, buf),
+        (None, Screen::Sessions) => sessions::draw(model, layout.body, buf),
+        (None, Screen::Logs) => log::screen(model, layout.body, buf),
+    }
+    footer::notice(model, layout.notice, buf);
+    footer::keys(model, layout.footer, buf);
+    match &model.overlay {
+        Some(Overlay::Dialog(open)) => dialog::draw(model, open, buf),
+        Some(Overlay::Help { scroll, search }) => help::draw(model, *scroll, search, buf),
+        Some(Overlay::AddProxy) => dialog::add_proxy(model, buf),
+        Some(Overlay::Prompt(_)) | None => {}
+    }
+    if model.look.ascii {
+        ascii::only(buf);
+    }
+}
+
+fn overview(model: &Model, layout: &Layout, buf: &mut Buffer) {
     match layout.upper {
         Upper::Panels { proxies, chart } => {
-            proxies::panel(model, proxies, buf);
+            panel::panel(model, proxies, buf);
             chart::panel(model, chart, buf);
         }
         Upper::Lines { proxies, chart } => {
-            proxies::line(model, proxies, buf);
+            panel::line(model, proxies, buf);
             chart::line(model, chart, buf);
         }
         Upper::None => {}
@@ -49,13 +78,16 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
     streams::title(model, layout.title, buf);
     streams::table(model, layout.table, buf);
     log::draw(model, layout.log, buf);
-    footer::notice(model, layout.notice, buf);
-    footer::keys(model, layout.footer, buf);
-    match &model.overlay {
-        Some(Overlay::Dialog(open)) => dialog::draw(model, open, buf),
-        Some(Overlay::Help { scroll }) => help::draw(model, *scroll, buf),
-        None => {}
-    }
+}
+
+/// A rate in the unit that the operator wants, without the `/s`.
+fn rate(model: &Model, bytes_per_second: f64) -> String {
+    format::rate(if model.look.bits { bytes_per_second * 8.0 } else { bytes_per_second })
+}
+
+/// What a rate is counted in.
+fn unit(model: &Model) -> &'static str {
+    if model.look.bits { "bit/s" } else { "/s" }
 }
 
 /// A horizontal rule.

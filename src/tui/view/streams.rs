@@ -6,7 +6,7 @@ use ratatui::{
 
 use super::{
     columns::{Column, Columns},
-    proxies, put, put_right, section,
+    panel, put, put_right, section,
 };
 use crate::tui::{format, layout::Upper, model::Model};
 
@@ -16,15 +16,19 @@ const MARGIN: u16 = 2;
 /// How many streams there are, and where the selection stands among them.
 pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    let mut text = format!("  {} open", format::count(model.streams.live() as u64));
-    if model.streams.ended() > 0 {
+    let mut text = format!("  {} open", format::count(model.shown().streams.live() as u64));
+    if model.shown().streams.ended() > 0 {
         let hidden = if model.show_ended { "" } else { " (hidden)" };
-        text.push_str(&format!(" · {} ended{hidden}", format::count(model.streams.ended() as u64)));
+        text.push_str(&format!(" · {} ended{hidden}", format::count(model.shown().streams.ended() as u64)));
     }
-    if model.streams.dropped() > 0 {
-        text.push_str(&format!(" · {} older dropped", format::count(model.streams.dropped())));
+    if model.shown().streams.dropped() > 0 {
+        text.push_str(&format!(" · {} older dropped", format::count(model.shown().streams.dropped())));
     }
     let mut rest = vec![Span::styled(text, theme.dim)];
+    if !model.filter.is_empty() {
+        rest.push(Span::styled("  / ", theme.accent));
+        rest.push(Span::styled(format::cut(model.filter.text(), 40), theme.text));
+    }
     if !model.marks.is_empty() {
         rest.push(Span::styled(
             format!("  * {} marked", format::count(model.marks.len() as u64)),
@@ -38,15 +42,19 @@ pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     let taken = 11 + rest.iter().map(Span::width).sum::<usize>();
     section(model, area, buf, "Streams", rest);
     let rows = model.rows().len();
+    let mut right = Vec::new();
     if rows > 0 {
-        let text = format!(
-            "row {} of {}  live {} ms ",
-            model.cursor.index() + 1,
-            format::count(rows as u64),
-            model.interval.as_millis()
-        );
-        put_right(buf, area, u16::try_from(taken).unwrap_or(u16::MAX), Line::styled(text, theme.dim));
+        let text = format!("row {} of {}  ", model.cursor.index() + 1, format::count(rows as u64));
+        right.push(Span::styled(text, theme.dim));
     }
+    right.push(match &model.frozen {
+        Some(_) => {
+            let since = format::age(model.live.now.saturating_duration_since(model.shown().now));
+            Span::styled(format!("FROZEN {since} "), theme.warn)
+        }
+        None => Span::styled(format!("live {} ms ", model.interval.as_millis()), theme.dim),
+    });
+    put_right(buf, area, u16::try_from(taken).unwrap_or(u16::MAX), Line::from(right));
 }
 
 /// The table. Only the rows on screen are looked at: laying out all of ten thousand would cost sixty milliseconds.
@@ -60,7 +68,7 @@ pub(crate) fn table(model: &Model, area: Rect, buf: &mut Buffer) {
     let shown: Vec<_> = rows[offset..]
         .iter()
         .take(page)
-        .filter_map(|id| model.streams.get(*id).map(|row| (*id, row, row.key.to_string().len())))
+        .filter_map(|id| model.shown().streams.get(*id).map(|row| (*id, row, row.key.to_string().len())))
         .collect();
     let key = shown.iter().map(|(_, _, width)| *width).max().unwrap_or(0);
     let columns = Columns::fitting(area.width.saturating_sub(MARGIN).into(), key);
@@ -83,18 +91,31 @@ pub(crate) fn table(model: &Model, area: Rect, buf: &mut Buffer) {
 fn empty(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let mut lines = vec![Line::default()];
-    if !model.sampled {
+    if !model.filter.is_empty() {
+        lines.push(Line::from(vec![
+            Span::styled("  No stream passes the filter ", theme.text),
+            Span::styled(model.filter.text().to_owned(), theme.accent),
+        ]));
+        lines.push(Line::styled("  Esc takes it away.", theme.dim));
+    } else if !model.sampled {
         lines.push(Line::styled("  Waiting for the first figures…", theme.dim));
-    } else if model.streams.ended() > 0 {
+    } else if model.shown().streams.ended() > 0 {
         lines.push(Line::styled("  No stream is open. t shows those that have ended.", theme.text));
-    } else if model.proxies.up().next().is_none() && !matches!(model.layout().upper, Upper::Panels { .. }) {
+    } else if model.shown().proxies.up().next().is_none()
+        && !matches!(model.layout().upper, Upper::Panels { .. })
+    {
         // The panel that says so has no room on this screen.
         lines.push(Line::styled("  No proxy yet, and so no stream.", theme.text));
-        lines.extend(proxies::invitation(model, area.width));
+        lines.extend(panel::invitation(model, area.width));
     } else {
         lines.push(Line::styled("  No stream yet.", theme.text));
-        let mut ports: Vec<_> =
-            model.proxies.up().flat_map(|proxy| &proxy.services).map(|service| service.port).collect();
+        let mut ports: Vec<_> = model
+            .shown()
+            .proxies
+            .up()
+            .flat_map(|proxy| &proxy.services)
+            .map(|service| service.port)
+            .collect();
         ports.sort_unstable();
         ports.dedup();
         if let Some(curl) = &model.labels.curl {

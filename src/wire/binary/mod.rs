@@ -90,9 +90,9 @@ const FLAG: u8 = 0x01;
 
 /// Payloads below this are copied out of the receive buffer.
 ///
-/// A slice keeps the whole buffer that it points into alive. A few small payloads held by slow streams would pin a
-/// receive slab of 256 KiB each; above this size the copy costs more than the memory it saves.
-const COPY_BELOW: usize = 8 << 10;
+/// A slice keeps the whole buffer that it points into alive. Payloads held by slow streams would pin a receive slab of
+/// 128 KiB each; a bulk stream's, of 64 KiB, fill half of one.
+const COPY_BELOW: usize = 32 << 10;
 
 macro_rules! frame_types {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {

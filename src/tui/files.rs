@@ -1,0 +1,83 @@
+//! What leaves the cockpit other than as an order: files and the clipboard.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::msg::Saved;
+
+/// What asks a terminal to put `text` into the clipboard (OSC 52); those that do not know it ignore it.
+pub(crate) fn clipboard(text: &str) -> Vec<u8> {
+    format!("\x1b]52;c;{}\x07", STANDARD.encode(text)).into_bytes()
+}
+
+/// Writes a file into the working directory, or where that cannot be written to, into the one for temporary files.
+/// Never over one that is there.
+pub(crate) fn save(saved: &Saved) -> Result<String, String> {
+    let name = format!("underpass-{}-{}.{}", saved.name, stamp(SystemTime::now()), saved.extension);
+    let here = std::env::current_dir().unwrap_or_default();
+    let path = match write(&here, &name, &saved.text) {
+        Err(_) => write(&std::env::temp_dir(), &name, &saved.text),
+        written => written,
+    };
+    path.map(|path| path.display().to_string()).map_err(|error| format!("{name} was not written: {error}"))
+}
+
+fn write(directory: &Path, name: &str, text: &str) -> io::Result<PathBuf> {
+    let path = directory.join(name);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    // It names users and what they do.
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(&path)?.write_all(text.as_bytes())?;
+    Ok(path)
+}
+
+/// `20261122-214205-123`, in UTC.
+fn stamp(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days as i64);
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    let (second, millis) = (second % 60, since.subsec_millis());
+    format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}-{millis:03}")
+}
+
+/// The date so many days after 1970-01-01; Howard Hinnant's `civil_from_days`.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn stamps_are_dates() {
+        let stamp = |s| stamp(UNIX_EPOCH + Duration::from_secs(s));
+        assert_eq!(stamp(0), "19700101-000000-000");
+        assert_eq!(stamp(951_782_399), "20000228-235959-000");
+        assert_eq!(stamp(951_782_400), "20000229-000000-000");
+        assert_eq!(stamp(1_795_384_925), "20261122-220205-000");
+    }
+
+    #[test]
+    fn the_clipboard_gets_no_control_character() {
+        assert_eq!(clipboard("3F9A1C:2"), b"\x1b]52;c;M0Y5QTFDOjI=\x07");
+    }
+}

@@ -1,0 +1,73 @@
+use std::time::{Duration, Instant};
+
+use super::{History, Proxies, Streams, Users, meter::Meter, meter::SampleClock};
+use crate::{
+    ids::UserChannelId,
+    telemetry::{Snapshot, Totals},
+};
+
+/// What is going on, as of one moment. A copy of it is what a stopped display shows.
+#[derive(Debug, Clone)]
+pub(crate) struct Data {
+    /// The time of the last message.
+    pub(crate) now: Instant,
+    pub(crate) uptime: Duration,
+    pub(crate) totals: Totals,
+    pub(crate) throughput: Throughput,
+    pub(crate) streams: Streams,
+    pub(crate) proxies: Proxies,
+    pub(crate) users: Users,
+}
+
+/// The rates of everything together, now and over the window of the chart.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Throughput {
+    pub(crate) down: f64,
+    pub(crate) up: f64,
+    pub(crate) history: History,
+    clock: SampleClock,
+    meters: (Meter, Meter),
+}
+
+impl Throughput {
+    /// Notes where the totals stand.
+    fn note(&mut self, now: Instant, totals: &Totals) {
+        self.clock.tick(now);
+        self.meters.0.note(&self.clock, totals.down);
+        self.meters.1.note(&self.clock, totals.up);
+        self.down = self.meters.0.per_second(&self.clock);
+        self.up = self.meters.1.per_second(&self.clock);
+        self.history.note(now, totals.down, totals.up);
+    }
+}
+
+impl Data {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            now,
+            uptime: Duration::ZERO,
+            totals: Totals::default(),
+            throughput: Throughput::default(),
+            streams: Streams::default(),
+            proxies: Proxies::default(),
+            users: Users::default(),
+        }
+    }
+
+    /// Takes where everything stands.
+    pub(crate) fn sample(&mut self, snapshot: &Snapshot) {
+        let now = self.now;
+        self.uptime = snapshot.uptime;
+        self.totals = snapshot.totals;
+        self.throughput.note(now, &snapshot.totals);
+        self.proxies.sample(&snapshot.proxies, now);
+        self.users.sample(&snapshot.users, now);
+        self.streams.sample(&snapshot.streams, now);
+    }
+
+    /// How many streams of a user are open.
+    pub(crate) fn streams_of(&self, user: UserChannelId) -> u64 {
+        let rows = self.streams.order().iter().filter_map(|id| self.streams.get(*id));
+        rows.filter(|row| row.is_live() && row.key.user == user).count() as u64
+    }
+}

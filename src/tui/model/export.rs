@@ -1,0 +1,131 @@
+//! The table as a file. What outsiders named has been cleaned where it came in; here it is only quoted.
+
+use std::fmt::Write;
+
+use super::{Model, Row, state};
+
+/// In which form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Export {
+    Csv,
+    Json,
+}
+
+impl Export {
+    pub(crate) fn extension(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Json => "json",
+        }
+    }
+}
+
+const HEAD: [&str; 15] = [
+    "key",
+    "state",
+    "service",
+    "proxy",
+    "channel",
+    "user_address",
+    "up_per_s",
+    "down_per_s",
+    "up",
+    "down",
+    "size",
+    "age_s",
+    "reason",
+    "ended_by",
+    "marked",
+];
+
+/// The rows of the table as they stand, the filter and the order too.
+pub(crate) fn export(model: &Model, form: Export) -> String {
+    let mut out = String::new();
+    let rows = model.rows().iter().filter_map(|id| Some((*id, model.shown().streams.get(*id)?)));
+    match form {
+        Export::Csv => {
+            out.push_str(&HEAD.join(","));
+            out.push_str("\r\n");
+            for (id, row) in rows {
+                let values = values(model, row, model.marks.contains(&id));
+                let cells = values.iter().map(|(value, _)| csv(value));
+                out.push_str(&cells.collect::<Vec<_>>().join(","));
+                out.push_str("\r\n");
+            }
+        }
+        Export::Json => {
+            out.push_str("[\n");
+            for (number, (id, row)) in rows.enumerate() {
+                let values = values(model, row, model.marks.contains(&id));
+                let members =
+                    HEAD.iter().zip(&values).map(|(name, (value, bare))| match (value.as_str(), bare) {
+                        ("", _) => format!("\"{name}\":null"),
+                        (value, true) => format!("\"{name}\":{value}"),
+                        (value, false) => format!("\"{name}\":{}", json(value)),
+                    });
+                let comma = if number > 0 { ",\n" } else { "" };
+                _ = write!(out, "{comma}{{{}}}", members.collect::<Vec<_>>().join(","));
+            }
+            out.push_str("\n]\n");
+        }
+    }
+    out
+}
+
+/// One row: each value, and whether JSON takes it without quotes.
+fn values(model: &Model, row: &Row, marked: bool) -> [(String, bool); HEAD.len()] {
+    let shown = model.shown();
+    let text = |text: String| (text, false);
+    let bare = |n: String| (n, true);
+    let live = row.is_live();
+    let reason = row.ended.as_ref().and_then(|ended| ended.reason.as_ref());
+    [
+        text(row.key.to_string()),
+        text(state(row).to_owned()),
+        text(row.service.to_string()),
+        text(row.proxy.map(|id| shown.proxies.name(id)).unwrap_or_default()),
+        text(row.channel.map(|id| id.to_string()).unwrap_or_default()),
+        text(row.addr.to_string()),
+        bare(if live { format!("{:.0}", row.up_rate) } else { String::new() }),
+        bare(if live { format!("{:.0}", row.down_rate) } else { String::new() }),
+        bare(row.up.to_string()),
+        bare(row.down.to_string()),
+        bare(row.download.map(|body| body.size.to_string()).unwrap_or_default()),
+        bare(format!("{:.1}", row.age(shown.now).as_secs_f64())),
+        text(reason.map(ToString::to_string).unwrap_or_default()),
+        text(reason.map(|reason| format!("{:?}", reason.by()).to_lowercase()).unwrap_or_default()),
+        bare(marked.to_string()),
+    ]
+}
+
+fn csv(value: &str) -> String {
+    // A cell that begins like a formula is run by spreadsheets; a proxy chooses its own name.
+    let risky = value.starts_with(['=', '+', '-', '@']);
+    let value = if risky { format!("'{value}") } else { value.to_owned() };
+    if value.contains([',', '"', '\n', '\r']) { format!("\"{}\"", value.replace('"', "\"\"")) } else { value }
+}
+
+fn json(value: &str) -> String {
+    let mut out = String::from("\"");
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => _ = write!(out, "\\u{:04x}", u32::from(c)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_cannot_break_out_of_their_cells() {
+        assert_eq!(csv("a,\"b\""), "\"a,\"\"b\"\"\"");
+        assert_eq!(csv("=cmd()"), "'=cmd()");
+        assert_eq!(json("a\"\\\u{1b}é"), "\"a\\\"\\\\\\u001bé\"");
+    }
+}

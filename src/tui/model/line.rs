@@ -1,0 +1,103 @@
+//! A line of text that is being typed.
+
+/// No filter and no command is longer.
+const LONGEST: usize = 200;
+
+/// The text and where the next character goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LineEdit {
+    text: String,
+    /// In bytes, at a border of characters.
+    at: usize,
+}
+
+/// What a key does to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Edit {
+    Insert(char),
+    Backspace,
+    Delete,
+    DeleteWord,
+    DeleteAll,
+    Left,
+    Right,
+    Home,
+    End,
+}
+
+impl LineEdit {
+    /// A line that says this, to be gone on with.
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { at: text.len(), text }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The text before and from the cursor on.
+    pub(crate) fn parts(&self) -> (&str, &str) {
+        self.text.split_at(self.at)
+    }
+
+    pub(crate) fn edit(&mut self, edit: Edit) {
+        match edit {
+            Edit::Insert(c) if self.text.len() < LONGEST && !c.is_control() => {
+                self.text.insert(self.at, c);
+                self.at += c.len_utf8();
+            }
+            Edit::Insert(_) => {}
+            Edit::Backspace => {
+                if let Some(c) = self.text[..self.at].chars().next_back() {
+                    self.at -= c.len_utf8();
+                    self.text.remove(self.at);
+                }
+            }
+            Edit::Delete if self.at < self.text.len() => _ = self.text.remove(self.at),
+            Edit::Delete => {}
+            Edit::DeleteWord => {
+                let kept = self.text[..self.at].trim_end();
+                let from = kept
+                    .rfind(char::is_whitespace)
+                    .map_or(0, |at| at + kept[at..].chars().next().map_or(1, char::len_utf8));
+                self.text.replace_range(from..self.at, "");
+                self.at = from;
+            }
+            Edit::DeleteAll => *self = Self::default(),
+            Edit::Left => self.at -= self.text[..self.at].chars().next_back().map_or(0, char::len_utf8),
+            Edit::Right => self.at += self.text[self.at..].chars().next().map_or(0, char::len_utf8),
+            Edit::Home => self.at = 0,
+            Edit::End => self.at = self.text.len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_edited_by_characters_not_by_bytes() {
+        let mut line = LineEdit::new("grüße an alle");
+        for (edit, text) in [
+            (Edit::DeleteWord, "grüße an "),
+            (Edit::DeleteWord, "grüße "),
+            (Edit::Left, "grüße "),
+            (Edit::Backspace, "grüß "),
+            (Edit::Left, "grüß "),
+            (Edit::Delete, "grü "),
+            (Edit::Insert('n'), "grün "),
+            (Edit::Home, "grün "),
+            (Edit::Backspace, "grün "),
+            (Edit::Insert('\u{1b}'), "grün "),
+            (Edit::End, "grün "),
+            (Edit::Right, "grün "),
+            (Edit::DeleteAll, ""),
+            (Edit::DeleteWord, ""),
+        ] {
+            line.edit(edit);
+            assert_eq!(line.text(), text, "{edit:?}");
+        }
+    }
+}

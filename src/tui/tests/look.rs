@@ -1,0 +1,263 @@
+//! Finding, freezing, looking closely, and the line at the bottom.
+
+use std::time::Duration;
+
+use super::fixture::{Fixture, key};
+use crate::{
+    control::{Capabilities, Command},
+    ids::ProxyId,
+    telemetry::EndReason,
+    tui::{
+        Settings,
+        keymap::Context,
+        model::{Overlay, Screen, SortBy},
+        msg::{Effect, Msg, OrderId},
+        terminal::Mouse,
+    },
+};
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// Types a line into the prompt that `opens` it, and takes it.
+fn enter(fixture: &mut Fixture, opens: &str, text: &str) {
+    fixture.press(opens);
+    fixture.type_in(text);
+    fixture.press(">");
+}
+
+#[test]
+fn a_filter_shows_what_passes_and_esc_takes_it_away() {
+    let mut fixture = Fixture::busy(120, 36);
+    let all = fixture.keys().len();
+    let shown = |fixture: &mut Fixture, text: &str| {
+        enter(fixture, "/", text);
+        let keys = fixture.keys().len();
+        assert_eq!(fixture.model.filter.text(), text);
+        fixture.press("<");
+        assert_eq!(fixture.keys().len(), all, "Esc takes the filter away");
+        keys
+    };
+    let fra = shown(&mut fixture, "proxy:fra");
+    assert!(fra > 0 && fra < all);
+    assert_eq!(shown(&mut fixture, "!proxy:fra") + fra, all);
+    assert_eq!(shown(&mut fixture, "down>1M"), 5);
+    assert_eq!(shown(&mut fixture, "down>1M proxy:fra") + shown(&mut fixture, "down>1M !proxy:fra"), 5);
+    assert_eq!(shown(&mut fixture, "key:133A6E:1"), 1);
+    assert_eq!(shown(&mut fixture, "/^133A6E:[12]$/"), 2);
+    assert_eq!(shown(&mut fixture, "state:killed"), 1);
+    assert_eq!(shown(&mut fixture, "age<1h"), all);
+    assert_eq!(shown(&mut fixture, "nothing-like-this"), 0);
+}
+
+#[test]
+fn a_filter_works_while_it_is_typed_and_what_is_wrong_is_said() {
+    let mut fixture = Fixture::busy(120, 36);
+    let all = fixture.keys().len();
+    fixture.type_in("/down>1M");
+    assert_eq!(fixture.keys().len(), 5);
+    assert_eq!(fixture.model.context(), Context::Prompt);
+    fixture.press("x");
+    assert!(fixture.text().contains("is no value"), "{}", fixture.text());
+    assert_eq!(fixture.keys().len(), 5, "the last one that could be understood stays");
+    assert_eq!(fixture.press(">"), []);
+    assert!(fixture.model.overlay.is_some(), "a wrong one is not taken");
+    fixture.press("<");
+    assert_eq!(fixture.keys().len(), all);
+    // Keys are characters here: none of them acts.
+    assert_eq!(fixture.press("/xyqK?"), []);
+    assert!(fixture.text().contains("No stream passes the filter"));
+    fixture.press("<");
+    fixture.press("/pro_");
+    assert!(fixture.text().contains("/proxy:"), "{}", fixture.text());
+}
+
+#[test]
+fn a_frozen_display_keeps_still_and_loses_nothing() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.press("j ");
+    let before: Vec<String> = fixture.text().lines().skip(12).take(14).map(str::to_owned).collect();
+    let selected = fixture.selected();
+    for _ in 0..30 {
+        for stream in &fixture.streams {
+            stream.stats().add_down(3_000_000);
+        }
+        fixture.tick(TICK);
+    }
+    fixture.end(3, EndReason::Finished);
+    fixture.tick(TICK);
+    let text = fixture.text();
+    let after: Vec<String> = text.lines().skip(12).take(14).map(str::to_owned).collect();
+    assert_eq!(before, after, "the rows keep still");
+    assert!(text.contains("FROZEN 3s"), "{text}");
+    assert_eq!(fixture.selected(), selected);
+    // One that has ended meanwhile cannot be killed, though it is shown as open.
+    assert_eq!(fixture.model.live.streams.live() + 1, fixture.model.shown().streams.live());
+    fixture.press(" ");
+    assert_eq!(fixture.model.shown().streams.live(), fixture.streams.len());
+    assert!(!fixture.text().contains("FROZEN"));
+}
+
+#[test]
+fn a_stream_is_looked_at_closely_and_killed_from_there() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.press("j>");
+    let victim = fixture.selected().unwrap();
+    for _ in 0..20 {
+        fixture.tick(TICK);
+    }
+    let text = fixture.text();
+    for part in
+        [victim.to_string().as_str(), "PEAK", "opened by", "given to", "round robin over", "Throughput"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    fixture.press("x");
+    assert_eq!(fixture.press("y"), [Effect::Order(OrderId(1), Command::KillStream(victim))]);
+    assert!(fixture.model.detail.is_some());
+    // The next one, without going back.
+    fixture.press("j");
+    assert_ne!(fixture.model.detail.as_ref().unwrap().key, victim);
+    fixture.press("<");
+    assert!(fixture.model.detail.is_none() && fixture.model.screen == Screen::Streams);
+}
+
+#[test]
+fn esc_takes_one_layer_at_a_time_and_never_quits() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.press("m");
+    enter(&mut fixture, "/", "open");
+    fixture.press(">?");
+    assert!(matches!(fixture.model.overlay, Some(Overlay::Help { .. })));
+    fixture.press("<");
+    assert!(fixture.model.overlay.is_none() && fixture.model.detail.is_some());
+    fixture.press("<");
+    assert!(fixture.model.detail.is_none() && !fixture.model.filter.is_empty());
+    fixture.press("<");
+    assert!(fixture.model.filter.is_empty() && !fixture.model.marks.is_empty());
+    fixture.press("<");
+    assert!(fixture.model.marks.is_empty());
+    assert_eq!(fixture.press("<<<"), []);
+}
+
+#[test]
+fn commands_go_by_name_complete_and_hint() {
+    let mut fixture = Fixture::busy(120, 36);
+    enter(&mut fixture, ":", "sort age");
+    assert_eq!(fixture.model.shown().streams.sort().by, SortBy::Age);
+    fixture.press(":so_");
+    assert!(fixture.text().contains(":sort"), "{}", fixture.text());
+    fixture.press("<:theme li_>");
+    assert_eq!(fixture.model.theme, crate::tui::theme::Theme::light());
+    enter(&mut fixture, ":", "kil");
+    assert_eq!(fixture.notice(), "there is no command «kil»; did you mean «kill»?");
+    enter(&mut fixture, ":", "kill-user");
+    assert!(fixture.text().contains("Kill this user?"));
+    fixture.press("<");
+    let effects = {
+        fixture.press(":export-json");
+        fixture.press(">")
+    };
+    let [Effect::Save(saved)] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!((saved.extension, saved.text.matches("\"key\"").count()), ("json", fixture.keys().len()));
+    let effects = fixture.press("e");
+    let [Effect::Save(saved)] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!(saved.text.lines().count(), fixture.keys().len() + 1);
+    let effects = fixture.press("E");
+    let [Effect::Save(saved)] = effects.as_slice() else { panic!("{effects:?}") };
+    assert!(saved.text.contains("▎ Streams") && !saved.text.contains('\u{1b}'));
+    fixture.send(Msg::Saved(Ok("/tmp/x.txt".into())));
+    assert_eq!(fixture.notice(), "written to /tmp/x.txt");
+    assert_eq!(fixture.press("y"), [Effect::Copy(fixture.selected().unwrap().to_string())]);
+}
+
+#[test]
+fn the_help_can_be_searched() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.press("?/freeze>");
+    assert!(!fixture.text().contains("kill the selected"), "{}", fixture.text());
+    fixture.press("</stop the display>");
+    fixture.press("?");
+    fixture.press("/stop the dis>");
+    let text = fixture.text();
+    assert!(text.contains("stop the display") && !text.contains("kill the selected"), "{text}");
+}
+
+#[test]
+fn proxies_unfold_and_are_kicked_and_lead_to_their_streams() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.press("2");
+    assert!(fixture.text().contains("max/mean 1.04  Gini"), "{}", fixture.text());
+    fixture.press(">");
+    assert!(fixture.text().contains("P1/1") && fixture.text().contains("rtt"), "{}", fixture.text());
+    fixture.press("jx");
+    assert!(fixture.text().contains("Kick this proxy?") && fixture.text().contains("edge-fra  P1"));
+    assert!(fixture.text().contains("Type 12 to confirm"), "it carries more than ten");
+    assert_eq!(fixture.press("12y"), [Effect::Order(OrderId(1), Command::KickProxy(ProxyId(1)))]);
+    fixture.press("f");
+    assert_eq!(fixture.model.filter.text(), "proxy:edge-fra");
+    assert_eq!(fixture.model.screen, Screen::Streams);
+    assert!(!fixture.keys().is_empty());
+}
+
+#[test]
+fn users_are_listed_and_killed_and_links_have_a_past() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.press("3j");
+    let text = fixture.text();
+    assert!(text.contains("▎ Links") && text.contains("╳") && text.contains("7 here"), "{text}");
+    let user = fixture.model.user_cursor.selected().unwrap();
+    fixture.press("x");
+    assert!(fixture.text().contains("Kill this user?") && fixture.text().contains(&user.to_string()));
+    assert_eq!(fixture.press("y"), [Effect::Order(OrderId(1), Command::KillUser(user))]);
+    fixture.press(">");
+    assert_eq!(fixture.model.filter.text(), format!("key:{user}"));
+    fixture.press("L");
+    assert_eq!(fixture.model.screen, Screen::Logs);
+    assert!(fixture.model.log.only.starts_with(&user.to_string()));
+    fixture.press("<<");
+    assert_eq!(fixture.model.screen, Screen::Streams);
+}
+
+#[test]
+fn who_may_only_look_cannot_act() {
+    let mut fixture = Fixture::busy(120, 36);
+    let settings = Settings { read_only: true, ..Settings::default() };
+    settings.apply(&mut fixture.model, Capabilities::all());
+    for keys in ["x", "K", "X", "m", "2x", "3x", "1>x"] {
+        fixture.press(keys);
+        assert!(fixture.model.overlay.is_none(), "{keys}");
+    }
+    fixture.press("<");
+    enter(&mut fixture, ":", "kill");
+    assert!(fixture.notice().starts_with("there is no command «kill»"));
+    fixture.press("?");
+    assert!(!fixture.text().contains("kill the selected"));
+}
+
+#[test]
+fn the_mouse_selects_and_sorts_where_it_is_on() {
+    let mut fixture = Fixture::busy(120, 36);
+    let head = fixture.model.layout().table;
+    fixture.send(Msg::Mouse(Mouse::Click { x: 20, y: head.y + 4 }));
+    assert_eq!(fixture.model.cursor.index(), 0, "it is off");
+    assert_eq!(fixture.press(":mouse>"), [Effect::Mouse(true)]);
+    fixture.send(Msg::Mouse(Mouse::Click { x: 20, y: head.y + 4 }));
+    assert_eq!(fixture.selected(), fixture.keys().get(3).copied());
+    fixture.send(Msg::Mouse(Mouse::Wheel { down: true }));
+    assert_eq!(fixture.model.cursor.index(), 6);
+    fixture.send(Msg::Mouse(Mouse::Click { x: 3, y: head.y }));
+    assert_eq!(fixture.model.shown().streams.sort().by, SortBy::Key);
+    fixture.send(Msg::Mouse(Mouse::Click { x: 3, y: head.y }));
+    assert!(fixture.model.shown().streams.sort().reversed);
+}
+
+#[test]
+fn every_stream_that_a_filter_shows_can_be_marked_at_once() {
+    let mut fixture = Fixture::busy(120, 36);
+    enter(&mut fixture, "/", "down>1M");
+    enter(&mut fixture, ":", "mark-shown");
+    assert_eq!(fixture.model.marks.len(), 5);
+    fixture.press("x");
+    assert_eq!(fixture.press("y").len(), 5);
+    assert!(fixture.keys().contains(&key(0x133A6E, 1)));
+}

@@ -1,0 +1,96 @@
+//! The command line: every action by its name, some with a word behind it.
+
+use super::{perform, screens};
+use crate::tui::{
+    keymap::Action,
+    model::{Filter, Model, Sort, SortBy, Tone, WINDOWS},
+    msg::Effect,
+    near_miss,
+    theme::Theme,
+};
+
+/// Commands that take a word, and what the word may be.
+pub(crate) const WITH_WORDS: [(&str, &[&str]); 4] = [
+    ("sort", &["down", "up", "bytes", "age", "key"]),
+    ("theme", &Theme::NAMES),
+    ("window", &["30s", "2m", "5m", "15m", "30m", "1h"]),
+    ("filter", &[]),
+];
+
+/// What the last word of the line may become.
+pub(super) fn candidates(model: &Model, line: &str) -> Vec<String> {
+    if let Some((name, _)) = line.split_once(' ') {
+        let words = WITH_WORDS.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, words)| *words);
+        return words.iter().map(ToString::to_string).collect();
+    }
+    let mut names: Vec<String> = model
+        .keymap
+        .commands(model.command_context())
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| is_command(name))
+        .collect();
+    names.extend(WITH_WORDS.iter().map(|(name, _)| (*name).to_owned()));
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Moving about by name is no use.
+fn is_command(name: &str) -> bool {
+    !matches!(
+        name,
+        "up" | "down"
+            | "page-up"
+            | "page-down"
+            | "half-page-up"
+            | "half-page-down"
+            | "first"
+            | "last"
+            | "back"
+            | "command-line"
+            | "close"
+            | "more"
+            | "less"
+    )
+}
+
+/// Runs a line.
+pub(super) fn run(model: &mut Model, line: &str) -> Vec<Effect> {
+    let (name, word) = line.split_once(' ').map_or((line, ""), |(name, word)| (name, word.trim()));
+    match name {
+        "sort" => {
+            with(model, SortBy::named(word), |model, by| screens::sort(model, Sort { by, reversed: false }))
+        }
+        "theme" => with(model, Theme::named(word), |model, theme| model.theme = theme),
+        "window" => with(model, window(word), |model, window| model.look.window = window),
+        "filter" if !word.is_empty() => match Filter::parse(word) {
+            Ok(filter) => screens::set_filter(model, filter),
+            Err(why) => model.say(Tone::Warning, why.to_string()),
+        },
+        // What vi and less taught everybody.
+        "q" => return perform(model, Action::Quit),
+        _ => {
+            let commands = model.keymap.commands(model.command_context());
+            if let Some((_, binding)) = commands.iter().find(|(known, _)| known == name) {
+                return perform(model, binding.action);
+            }
+            let near = near_miss(name, candidates(model, ""));
+            let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();
+            model.say(Tone::Warning, format!("there is no command «{name}»{hint}"));
+        }
+    }
+    Vec::new()
+}
+
+fn with<T>(model: &mut Model, value: Option<T>, take: impl FnOnce(&mut Model, T)) {
+    match value {
+        Some(value) => take(model, value),
+        None => model.say(Tone::Warning, "which one? ⇥ completes the word"),
+    }
+}
+
+fn window(word: &str) -> Option<usize> {
+    let (_, words) = WITH_WORDS.iter().find(|(name, _)| *name == "window")?;
+    words.iter().position(|known| *known == word).filter(|at| *at < WINDOWS.len())
+}

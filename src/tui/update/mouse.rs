@@ -1,0 +1,46 @@
+//! Clicks and the wheel, where the operator has turned them on.
+
+use super::screens;
+use crate::tui::{
+    keymap::Action,
+    model::{Model, Screen, Sort},
+    terminal::Mouse,
+    view,
+};
+
+/// Rows that a notch of the wheel moves.
+const NOTCH: usize = 3;
+
+pub(super) fn take(model: &mut Model, mouse: Mouse) {
+    if !model.look.mouse || model.overlay.is_some() || !model.layout().fits {
+        return;
+    }
+    match mouse {
+        Mouse::Wheel { down } => {
+            for _ in 0..NOTCH {
+                screens::act(model, if down { Action::Down } else { Action::Up });
+            }
+        }
+        Mouse::Click { x, y } => click(model, x, y),
+    }
+}
+
+fn click(model: &mut Model, x: u16, y: u16) {
+    let layout = model.layout();
+    if model.screen != Screen::Streams || model.detail.is_some() {
+        return;
+    }
+    if y == layout.table.y {
+        if let Some(by) = view::column_at(model, x) {
+            let Sort { by: now, reversed } = model.shown().streams.sort();
+            screens::sort(model, Sort { by, reversed: by == now && !reversed });
+        }
+    } else if y > layout.table.y && y < layout.table.bottom() {
+        let index = model.cursor.offset() + usize::from(y - layout.table.y - 1);
+        if index < model.rows().len() {
+            let mut cursor = model.cursor;
+            cursor.point(index, model.rows(), layout.page());
+            model.put_cursor(cursor);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What streams cost, measured on the real programs: a slow user, and many idle ones.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    io::Write,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use support::{
+    Running,
+    process::Process,
+    soon,
+    target::{self, LOOPBACK},
+    tunnel::FORMATS,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+use underpass::{cli::demo::File, config::ProxyFormat};
+
+/// A server and a proxy as two processes, and the public address.
+struct Programs {
+    server: Process,
+    proxy: Process,
+    public: SocketAddr,
+}
+
+impl Programs {
+    async fn start(target: SocketAddr, format: ProxyFormat) -> Self {
+        let mut server = Process::underpass(&[
+            "server",
+            "--listen",
+            "127.0.0.1:0",
+            "--bind",
+            "127.0.0.1",
+            "--token",
+            "t",
+            "--no-tui",
+            "--log",
+            "warn,lifecycle=info",
+        ]);
+        let listening = server.line("listening for proxies on ").await;
+        let addr = listening.rsplit(' ').next().unwrap();
+        let format = if format == ProxyFormat::Binary { "binary" } else { "text" };
+        let target = target.to_string();
+        let mut proxy = Process::underpass(&[
+            "proxy", "--server", addr, "--port", "0", "--to", &target, "--token", "t", "--format", format,
+        ]);
+        let serving = proxy.line("serving ").await;
+        let (_, service) = serving.split_once("serving ").unwrap();
+        let port = service.split_once(':').unwrap().0.parse().unwrap();
+        Self { server, proxy, public: SocketAddr::new(LOOPBACK.ip(), port) }
+    }
+
+    /// Resident memory of server and proxy, in KiB; `None` where the system does not tell.
+    fn resident(&self) -> Option<(u64, u64)> {
+        Some((self.server.resident_kib()?, self.proxy.resident_kib()?))
+    }
+}
+
+/// Says what was measured, also where the test passes.
+fn tell(what: &str) {
+    _ = writeln!(std::io::stderr(), "{what}");
+}
+
+async fn get(public: SocketAddr, size: u64) -> TcpStream {
+    let mut socket = TcpStream::connect(public).await.unwrap();
+    let path = File { seed: 1, size }.path();
+    socket
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    socket
+}
+
+/// Downloads of `size` bytes each, nine at once; how long they took.
+async fn nine(public: SocketAddr, size: u64) -> Duration {
+    let begin = Instant::now();
+    let mut users = JoinSet::new();
+    for _ in 0..9 {
+        users.spawn(async move {
+            let mut socket = get(public, size).await;
+            let mut buffer = vec![0; 256 * 1024];
+            let mut received = 0;
+            loop {
+                match socket.read(&mut buffer).await.unwrap() {
+                    0 => break,
+                    n => received += n as u64,
+                }
+            }
+            assert!(received > size, "{received} of {size} bytes");
+        });
+    }
+    soon("nine downloads", users.join_all()).await;
+    begin.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_reads_a_kilobyte_a_second_slows_nobody_and_costs_a_window() {
+    let size = if cfg!(debug_assertions) { 12 << 20 } else { 100 << 20 };
+    for format in FORMATS {
+        let origin = target::origin(None).await;
+        let programs = Programs::start(origin.addr, format).await;
+        // The first nine make the programs allocate what they keep.
+        nine(programs.public, size).await;
+        let before = programs.resident();
+        let mut alone = [nine(programs.public, size).await, nine(programs.public, size).await];
+        let busy = programs.resident();
+
+        let mut slow = get(programs.public, 1 << 30).await;
+        slow.read_exact(&mut [0; 1024]).await.unwrap();
+        let slow = Running::start(async move {
+            let mut tick = tokio::time::interval(Duration::from_secs(1));
+            loop {
+                tick.tick().await;
+                if slow.read_exact(&mut [0; 1024]).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let mut beside = [nine(programs.public, size).await, nine(programs.public, size).await];
+        let during = programs.resident();
+        assert!(!slow.has_ended());
+        drop(slow);
+        origin.when_open(0, Duration::from_secs(5)).await;
+        let after = programs.resident();
+
+        alone.sort();
+        beside.sort();
+        tell(&format!(
+            "{format:?}: nine downloads of {} MiB: {:.2?} alone, {:.2?} beside a slow user; resident KiB of server and \
+             proxy: {before:?} before, {busy:?} after nine, {during:?} with the slow user, {after:?} after",
+            size >> 20,
+            alone[0],
+            beside[0],
+        ));
+        assert!(beside[0] < alone[0] * 2 + Duration::from_millis(500), "{alone:?} {beside:?}");
+        if let (Some(before), Some(during)) = (before, during) {
+            assert!(during.0 < before.0.max(busy.unwrap().0) + 32 * 1024, "{before:?} {busy:?} {during:?}");
+        }
+    }
+}
+
+/// How many descriptors this process may have.
+fn descriptors() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|soft| soft.parse().ok()).unwrap_or(1024)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_idle_streams_are_cheap() {
+    // Both ends of all of them are in this process.
+    let wanted = 2000;
+    let count = wanted.min(descriptors().saturating_sub(100) / 2);
+    if count < wanted {
+        tell(&format!("only {count} idle streams: this process may have no more descriptors"));
+    }
+    for format in FORMATS {
+        let echo = target::echo().await;
+        let programs = Programs::start(echo.addr, format).await;
+        let exchange = async |socket: &mut TcpStream| {
+            socket.write_all(&[7; 200]).await.unwrap();
+            soon("an echo", socket.read_exact(&mut [0; 200])).await.unwrap();
+        };
+        // What the first stream makes the programs allocate is no stream's.
+        let mut users = Vec::new();
+        for _ in 0..20 {
+            let mut socket = TcpStream::connect(programs.public).await.unwrap();
+            exchange(&mut socket).await;
+            users.push(socket);
+        }
+        let before = programs.resident();
+        while users.len() < count + 20 {
+            let mut batch = JoinSet::new();
+            for _ in 0..100.min(count + 20 - users.len()) {
+                let public = programs.public;
+                batch.spawn(async move { TcpStream::connect(public).await.unwrap() });
+            }
+            for mut socket in soon("a hundred users", batch.join_all()).await {
+                exchange(&mut socket).await;
+                users.push(socket);
+            }
+        }
+        assert_eq!(echo.counts().open, count + 20);
+        let Some(((server, proxy), before)) = programs.resident().zip(before) else { return };
+        let each = |now: u64, before: u64| now.saturating_sub(before) as f64 / count as f64;
+        let (server_each, proxy_each) = (each(server, before.0), each(proxy, before.1));
+        tell(&format!(
+            "{format:?}: {count} idle streams: {server_each:.1} KiB each on the server ({server} in all), \
+             {proxy_each:.1} on the proxy ({proxy} in all)"
+        ));
+        assert!(server_each < 64.0 && proxy_each < 64.0, "{server_each} {proxy_each}");
+        drop(users);
+        echo.when(|counts| counts.open == 0, support::LONG).await;
+    }
+}
