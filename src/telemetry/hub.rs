@@ -31,8 +31,9 @@ pub struct Telemetry {
     pub(super) failed: AtomicU64,
     refused: AtomicU64,
     handshakes_failed: AtomicU64,
-    /// For refused users, failed handshakes, bytes for no session: what strangers can cause as often as they like.
-    floods: [Throttle; 3],
+    /// For refused users, failed handshakes, bytes for no session, refused registrations: what others can cause as
+    /// often as they like.
+    floods: [Throttle; 4],
     pub(super) services: DashMap<ServiceKey, Arc<ServiceStats>>,
     pub(super) proxies: DashMap<ProxyId, Arc<ProxyStats>>,
     pub(super) channels: DashMap<ChannelId, Arc<ChannelStats>>,
@@ -84,6 +85,7 @@ impl Telemetry {
                 Some(&self.floods[1])
             }
             EventKind::NoSession { .. } => Some(&self.floods[2]),
+            EventKind::RegistrationRefused { .. } => Some(&self.floods[3]),
             _ => None,
         };
         match flood.map(|flood| flood.admit(Instant::now())) {
