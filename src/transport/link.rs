@@ -44,6 +44,8 @@ pub(super) struct State {
     pub(super) channels: BTreeMap<u16, Arc<ChannelIo>>,
     /// The last channel was lost.
     over: bool,
+    /// The channels there are have been told to end, and no other is taken.
+    closing: bool,
     /// What has to happen once the lock is free again.
     next: Vec<Next>,
 }
@@ -81,6 +83,7 @@ impl Link {
             endpoints: HashMap::new(),
             channels: BTreeMap::new(),
             over: false,
+            closing: false,
             next: Vec::new(),
         };
         Arc::new(Self { role, state: Mutex::new(state), events, closed: CancellationToken::new() })
@@ -146,6 +149,7 @@ impl Link {
         self.abandon();
         self.flush();
         self.with(|state| {
+            state.closing = true;
             let channels: Vec<u16> = state.channels.keys().copied().collect();
             channels.into_iter().for_each(|id| state.stop_channel(id, reason.clone()));
         });
@@ -210,15 +214,16 @@ impl Link {
         }
     }
 
-    /// False if the link is over: nobody would look after the channel.
+    /// False if the link is over or about to be: nobody would look after the channel.
     pub(super) fn add_channel(self: &Arc<Self>, channel: &Arc<ChannelIo>) -> bool {
         let taken = self.with(|state| {
-            if !state.over {
+            let taken = !state.over && !state.closing;
+            if taken {
                 state.channels.insert(channel.id(), channel.clone());
                 state.mux.add_channel(channel.id(), Instant::now());
                 state.mux.handle_timeout(Instant::now());
             }
-            !state.over
+            taken
         });
         self.flush();
         taken
@@ -362,5 +367,51 @@ impl State {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, time::Duration};
+
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::transport::{ChannelSocket, Drive};
+
+    struct Nobody;
+
+    impl LinkEvents for Nobody {
+        fn opened(&self, _stream: Stream, _open: OpenFrame) {}
+        fn message(&self, _link: &Arc<Link>, _channel: u16, _message: TunnelMessage) {}
+        fn go_away(&self, _code: ResetCode) {}
+        fn no_session(&self, _channel: u16, _key: StreamKey) {}
+    }
+
+    /// A kicked proxy lived on, and was given no more users, if one of its channels joined again in that moment.
+    #[tokio::test]
+    async fn a_link_that_is_being_closed_takes_no_channel() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let channel = async |id| {
+            let (near, far) = tokio::join!(TcpStream::connect(addr), listener.accept());
+            let socket = ChannelSocket::plain(near.unwrap());
+            (Drive { id, socket, read_ahead: Default::default(), text: None, stats: None }, far.unwrap().0)
+        };
+        let (first, _far) = channel(1).await;
+        let (second, _other) = channel(2).await;
+        let link = Link::new(Role::Opener, MuxConfig::default(), None, Arc::new(Nobody));
+        let joins = async {
+            // The first is driven by now, and is not polled again before the second comes.
+            link.close(&GoneReason::Kicked);
+            link.drive(second).await
+        };
+        let ends = async { tokio::join!(link.drive(first), joins) };
+        let (first, second) = timeout(Duration::from_secs(5), ends).await.expect("the link lives on");
+        assert_eq!((first, second), (GoneReason::Kicked, GoneReason::Closed));
+        assert!(link.is_closed());
     }
 }
