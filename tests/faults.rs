@@ -206,20 +206,22 @@ async fn first_byte(public: SocketAddr) -> io::Result<usize> {
     TcpStream::connect(public).await?.read(&mut [0]).await
 }
 
+/// The user sees a reset, and the server says that there was no connection to the target.
+async fn ends_refused(tunnel: &Tunnel, public: SocketAddr, format: ProxyFormat) {
+    assert_eq!(soon("a reset", first_byte(public)).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    let ended = tunnel.event("the end", |event| matches!(event, EventKind::StreamEnded { .. })).await;
+    assert!(
+        matches!(&ended, EventKind::StreamEnded { reason: EndReason::TargetRefused(_), .. }),
+        "{format:?}: {ended}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_not_there_is_no_clean_end() {
     for format in FORMATS {
         let mut tunnel = Tunnel::start().await;
         let public = tunnel.proxy(target::nobody().await, format).await;
-        assert_eq!(
-            soon("a reset", first_byte(public)).await.unwrap_err().kind(),
-            io::ErrorKind::ConnectionReset
-        );
-        let ended = tunnel.event("the end", |event| matches!(event, EventKind::StreamEnded { .. })).await;
-        assert!(
-            matches!(&ended, EventKind::StreamEnded { reason: EndReason::TargetRefused(_), .. }),
-            "{format:?}: {ended}"
-        );
+        ends_refused(&tunnel, public, format).await;
         tunnel.end().await;
     }
 }
@@ -268,15 +270,7 @@ async fn a_target_that_does_not_answer_is_given_up() {
         let dial_timeout = Duration::from_millis(200);
         let config = ProxyConfig { format, dial_timeout, ..tunnel.proxy_config(addr) };
         let public = tunnel.proxy_with(config).await;
-        assert_eq!(
-            soon("a reset", first_byte(public)).await.unwrap_err().kind(),
-            io::ErrorKind::ConnectionReset
-        );
-        let ended = tunnel.event("the end", |event| matches!(event, EventKind::StreamEnded { .. })).await;
-        assert!(
-            matches!(&ended, EventKind::StreamEnded { reason: EndReason::TargetRefused(_), .. }),
-            "{format:?}: {ended}"
-        );
+        ends_refused(&tunnel, public, format).await;
         tunnel.end().await;
     }
 }

@@ -157,10 +157,6 @@ impl Channel {
         }
         true
     }
-
-    pub(super) fn next_timeout(&self, config: &MuxConfig) -> Instant {
-        self.ping.next.min(self.ping.heard + config.dead_after)
-    }
 }
 
 #[cfg(test)]

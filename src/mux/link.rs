@@ -100,8 +100,7 @@ pub enum OpenError {
 
 /// All streams of one link, over all of its channels, without any IO: no clock, no socket, no task.
 ///
-/// - *Getters*: [`writable`](Self::writable), [`has_output`](Self::has_output), [`streams`](Self::streams),
-///   [`next_timeout`](Self::next_timeout).
+/// - *Getters*: [`writable`](Self::writable), [`has_output`](Self::has_output), [`streams`](Self::streams).
 /// - *Handle*, what came in from outside: [`add_channel`](Self::add_channel), [`channel_lost`](Self::channel_lost),
 ///   [`handle_frame`](Self::handle_frame), [`heard`](Self::heard), [`handle_timeout`](Self::handle_timeout).
 /// - *Commands*, what the owner wants: [`open`](Self::open), [`accept`](Self::accept), [`write`](Self::write),
@@ -126,7 +125,6 @@ pub struct Mux {
     /// What the windows of open streams have grown by, in bytes.
     grown: u64,
     events: VecDeque<MuxEvent>,
-    ignored: u64,
 }
 
 impl Mux {
@@ -142,7 +140,6 @@ impl Mux {
             offered: UsedNumbers::default(),
             grown: 0,
             events: VecDeque::new(),
-            ignored: 0,
         }
     }
 
@@ -174,16 +171,6 @@ impl Mux {
     /// How many channels are up.
     pub fn channels(&self) -> usize {
         self.channels.len()
-    }
-
-    /// How many frames came for streams that were over, and were ignored.
-    pub fn ignored(&self) -> u64 {
-        self.ignored
-    }
-
-    /// When to call [`handle_timeout`](Self::handle_timeout) next.
-    pub fn next_timeout(&self) -> Option<Instant> {
-        self.channels.values().map(|channel| channel.next_timeout(&self.config)).min()
     }
 
     // Handle.
@@ -534,7 +521,7 @@ impl Mux {
         Ok(())
     }
 
-    /// Lets `act` handle a frame for an open stream. One for a stream that is over is counted and forgotten.
+    /// Lets `act` handle a frame for an open stream. One for a stream that is over is forgotten: it was under way.
     fn on_session(
         &mut self,
         stream: u32,
@@ -542,7 +529,6 @@ impl Mux {
         act: impl FnOnce(&mut Session, &mut VecDeque<MuxEvent>) -> Result<(), ProtocolError>,
     ) -> Result<(), ProtocolError> {
         let Some(session) = self.streams.get_mut(&stream) else {
-            self.ignored += 1;
             return if self.was_opened(stream) { Ok(()) } else { Err(ProtocolError::NeverOpened(frame)) };
         };
         act(session, &mut self.events).inspect_err(|_| {

@@ -36,7 +36,6 @@ pub(super) struct Endpoint {
     tap: Tap,
     wake: Notify,
     delivery: Mutex<Delivery>,
-    accepted: OnceLock<()>,
     ended: OnceLock<Result<(), ResetCode>>,
 }
 
@@ -65,7 +64,6 @@ impl Endpoint {
             tap: Tap::new(sniff),
             wake: Notify::new(),
             delivery: Mutex::default(),
-            accepted: OnceLock::new(),
             ended: OnceLock::new(),
         }
     }
@@ -95,14 +93,7 @@ impl Endpoint {
     }
 
     pub(super) fn accepted(&self) {
-        if self.accepted.set(()).is_ok() {
-            self.set_phase(StreamPhase::Open);
-            self.wake();
-        }
-    }
-
-    pub(super) fn is_accepted(&self) -> bool {
-        self.accepted.get().is_some()
+        self.set_phase(StreamPhase::Open);
     }
 
     pub(super) fn set_phase(&self, phase: StreamPhase) {

@@ -1,6 +1,6 @@
 use std::{
     io::{self, IoSlice},
-    net::{Shutdown, SocketAddr},
+    net::Shutdown,
     time::Duration,
 };
 
@@ -17,14 +17,6 @@ impl ChannelSocket {
     /// A channel over plain TCP.
     pub fn plain(stream: TcpStream) -> Self {
         Self(stream)
-    }
-
-    /// Where the other side is.
-    ///
-    /// # Errors
-    /// The connection is gone already.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.0.peer_addr()
     }
 
     /// Makes the connection fail once the other side has acknowledged nothing, or had no room, for `time`

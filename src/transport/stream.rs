@@ -68,11 +68,6 @@ impl Stream {
         self.link.flush();
     }
 
-    /// Whether the peer took the stream that we opened.
-    pub fn is_accepted(&self) -> bool {
-        self.endpoint.is_accepted()
-    }
-
     /// What an operator needs to act on it while it is carried.
     pub fn steering(&self) -> Steering {
         Steering::new(self.link.clone(), self.endpoint.clone())
