@@ -6,7 +6,7 @@ use std::fmt;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ids::{Priority, ProxyId, StreamKey, UserChannelId};
+use crate::ids::{Direction, Policy, Priority, ProxyId, Rate, ServiceKey, StreamKey, UserChannelId};
 
 /// How many commands may wait. An operator types them; a program that floods them is told [`Refused::Busy`].
 const QUEUE: usize = 64;
@@ -26,6 +26,43 @@ pub enum Command {
     SetPriority(StreamKey, Priority),
     /// Close all channels of one proxy; its streams end with an error. It may come back.
     KickProxy(ProxyId),
+    /// Let something go only so fast in one direction; no rate takes the limit away.
+    SetLimit(Scope, Direction, Option<Rate>),
+    /// Give one proxy no new streams; those that are open finish.
+    DrainProxy(ProxyId),
+    /// Give a drained proxy new streams again.
+    UndrainProxy(ProxyId),
+    /// Give one proxy another share of the new streams of its services, 1 to [`MAX_WEIGHT`].
+    SetWeight(ProxyId, u32),
+    /// Give a service's new streams to its proxies in another way.
+    SetPolicy(ServiceKey, Policy),
+}
+
+/// The largest weight of a proxy.
+pub const MAX_WEIGHT: u32 = 1000;
+
+/// What a rate limit holds for: all streams of it together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// One stream.
+    Stream(StreamKey),
+    /// All streams of one user.
+    User(UserChannelId),
+    /// All streams of one proxy.
+    Proxy(ProxyId),
+    /// All streams of one service.
+    Service(ServiceKey),
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stream(key) => write!(f, "stream {key}"),
+            Self::User(user) => write!(f, "user {user}"),
+            Self::Proxy(proxy) => write!(f, "proxy {proxy}"),
+            Self::Service(service) => write!(f, "service {service}"),
+        }
+    }
 }
 
 impl fmt::Display for Command {
@@ -37,6 +74,14 @@ impl fmt::Display for Command {
             Self::ResumeStream(key) => write!(f, "resume stream {key}"),
             Self::SetPriority(key, priority) => write!(f, "give stream {key} priority {priority}"),
             Self::KickProxy(proxy) => write!(f, "kick proxy {proxy}"),
+            Self::SetLimit(scope, direction, Some(rate)) => {
+                write!(f, "limit {scope} to {rate} bytes a second {direction}")
+            }
+            Self::SetLimit(scope, direction, None) => write!(f, "take the {direction} limit of {scope} away"),
+            Self::DrainProxy(proxy) => write!(f, "drain proxy {proxy}"),
+            Self::UndrainProxy(proxy) => write!(f, "undrain proxy {proxy}"),
+            Self::SetWeight(proxy, weight) => write!(f, "give proxy {proxy} weight {weight}"),
+            Self::SetPolicy(service, policy) => write!(f, "give service {service} the policy {policy}"),
         }
     }
 }
@@ -52,17 +97,43 @@ pub struct Capabilities {
     pub pause: bool,
     /// [`Command::SetPriority`].
     pub priority: bool,
+    /// [`Command::SetLimit`].
+    pub limit: bool,
+    /// [`Command::DrainProxy`] and [`Command::UndrainProxy`].
+    pub drain: bool,
+    /// [`Command::SetWeight`].
+    pub weight: bool,
+    /// [`Command::SetPolicy`].
+    pub policy: bool,
 }
 
 impl Capabilities {
     /// All that there is.
     pub fn all() -> Self {
-        Self { kill: true, kick: true, pause: true, priority: true }
+        Self {
+            kill: true,
+            kick: true,
+            pause: true,
+            priority: true,
+            limit: true,
+            drain: true,
+            weight: true,
+            policy: true,
+        }
     }
 
     /// Looking only.
     pub fn none() -> Self {
-        Self { kill: false, kick: false, pause: false, priority: false }
+        Self {
+            kill: false,
+            kick: false,
+            pause: false,
+            priority: false,
+            limit: false,
+            drain: false,
+            weight: false,
+            policy: false,
+        }
     }
 }
 
@@ -88,6 +159,9 @@ pub enum Refused {
     /// The server is gone.
     #[error("the server has stopped")]
     Stopped,
+    /// No proxy can have this weight.
+    #[error("a weight is between 1 and {MAX_WEIGHT}")]
+    Weight,
 }
 
 /// A [`Command`] on its way, and where the answer goes.

@@ -21,6 +21,12 @@ pub enum IdError {
     /// Not the name of a priority.
     #[error("a priority is background, low, normal, high or urgent")]
     Priority,
+    /// Not the name of a policy.
+    #[error("a policy is round-robin, weighted, least-streams or peak-ewma")]
+    Policy,
+    /// Not a number of bytes a second, or none that can be.
+    #[error("a rate is a number of bytes a second, like 10M, 1.5M, 500K or 800")]
+    Rate,
     /// Not `P` and a number.
     #[error("a proxy id is P and a number, like P3")]
     Proxy,

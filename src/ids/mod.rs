@@ -4,9 +4,13 @@
 //! through `FromStr`, so that a screen, a log line and a command can never disagree on how one is written.
 
 mod keys;
+mod policy;
 mod priority;
+mod rate;
 mod text;
 
 pub use keys::{ChannelId, Group, IdError, ProxyId, ServiceKey, StreamId, StreamKey, UserChannelId};
+pub use policy::Policy;
 pub use priority::Priority;
+pub use rate::{Direction, Rate, RateLimits};
 pub use text::clean;

@@ -24,6 +24,11 @@ impl Core {
                 proxy.link.close(&GoneReason::Kicked);
                 streams
             }),
+            Command::SetLimit(..)
+            | Command::DrainProxy(_)
+            | Command::UndrainProxy(_)
+            | Command::SetWeight(..)
+            | Command::SetPolicy(..) => None,
         };
         let streams = streams.ok_or(Refused::Gone)?;
         self.telemetry.emit(EventKind::OperatorActed { what: command.to_string() });

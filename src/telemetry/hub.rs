@@ -12,9 +12,9 @@ use dashmap::DashMap;
 use tokio::sync::broadcast;
 
 use super::{
-    ChannelGuard, ChannelSnapshot, ChannelStats, Event, EventKind, Format, Gauge, ProxyGuard, ProxySnapshot,
-    ProxyStats, ServiceGuard, ServiceSnapshot, ServiceStats, Snapshot, StreamGuard, StreamSnapshot,
-    StreamStats, Totals, Traffic, UserGuard, UserSnapshot, UserStats, throttle::Throttle,
+    ChannelGuard, ChannelSnapshot, ChannelStats, Event, EventKind, Format, Gauge, Limits, ProxyGuard,
+    ProxySnapshot, ProxyStats, ServiceGuard, ServiceSnapshot, ServiceStats, Snapshot, StreamGuard,
+    StreamSnapshot, StreamStats, Totals, Traffic, UserGuard, UserSnapshot, UserStats, throttle::Throttle,
 };
 use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
@@ -162,11 +162,7 @@ impl Telemetry {
 
     /// A public port was opened.
     pub fn service_opened(self: &Arc<Self>, key: ServiceKey) -> ServiceGuard {
-        let stats = Arc::new(ServiceStats {
-            key: key.clone(),
-            traffic: Traffic::default(),
-            streams: Gauge::default(),
-        });
+        let stats = Arc::new(ServiceStats::new(key.clone()));
         self.services.insert(key.clone(), stats.clone());
         self.emit(EventKind::ServiceOpened { service: key });
         ServiceGuard { hub: self.clone(), stats }
@@ -174,15 +170,7 @@ impl Telemetry {
 
     /// A proxy proved itself; `name` is cleaned already.
     pub fn proxy_up(self: &Arc<Self>, id: ProxyId, name: String, addr: SocketAddr) -> ProxyGuard {
-        let stats = Arc::new(ProxyStats {
-            id,
-            name: name.clone(),
-            addr,
-            since: Instant::now(),
-            traffic: Traffic::default(),
-            streams: Gauge::default(),
-            services: parking_lot::Mutex::default(),
-        });
+        let stats = Arc::new(ProxyStats::new(id, name.clone(), addr));
         self.proxies.insert(id, stats.clone());
         self.emit(EventKind::ProxyUp { proxy: id, name, addr });
         ProxyGuard::new(self.clone(), stats)
@@ -210,6 +198,7 @@ impl Telemetry {
             since: Instant::now(),
             traffic: Traffic::default(),
             streams: Gauge::default(),
+            limits: Limits::default(),
         });
         self.users.insert(id, stats.clone());
         self.emit(EventKind::UserJoined { user: id, addr, service: service.key.clone() });

@@ -7,8 +7,10 @@
 
 mod carries;
 mod event;
+mod flow;
 mod guard;
 mod hub;
+mod latency;
 mod rate;
 mod snapshot;
 mod stats;
@@ -16,12 +18,16 @@ mod throttle;
 
 pub use carries::{Carries, Progress};
 pub use event::{EndReason, EndedBy, Event, EventKind, GoneReason};
+pub use flow::{Flow, HeldBy};
 pub use guard::{ChannelGuard, ProxyGuard, ServiceGuard, StreamGuard, UserGuard};
 pub use hub::Telemetry;
+pub use latency::{Latencies, Latency};
 pub use rate::RateWindow;
 pub use snapshot::{
-    ChannelSnapshot, ProxySnapshot, ServiceSnapshot, Snapshot, StreamSnapshot, Totals, UserSnapshot,
+    ChannelSnapshot, ChannelState, ProxySnapshot, ServiceSnapshot, Snapshot, StreamSnapshot, Totals,
+    UserSnapshot,
 };
 pub use stats::{
-    ChannelStats, Format, Gauge, ProxyStats, ServiceStats, StreamPhase, StreamStats, Traffic, UserStats,
+    ChannelStats, Format, Gauge, Limits, ProxyStats, ServiceStats, StreamPhase, StreamStats, Traffic,
+    UserStats,
 };

@@ -6,10 +6,10 @@ use std::{
 };
 
 use super::{
-    Carries, ChannelStats, EndReason, Format, Progress, ProxyStats, ServiceStats, StreamPhase, StreamStats,
-    UserStats,
+    Carries, ChannelStats, EndReason, Format, Latencies, Progress, ProxyStats, ServiceStats, StreamPhase,
+    StreamStats, UserStats,
 };
-use crate::ids::{ChannelId, Priority, ProxyId, ServiceKey, StreamKey, UserChannelId};
+use crate::ids::{ChannelId, Policy, Priority, ProxyId, RateLimits, ServiceKey, StreamKey, UserChannelId};
 
 /// Everything there is at one moment, as plain numbers: for whoever joins late, lags, or draws ten times a second.
 #[derive(Debug, Clone)]
@@ -79,6 +79,12 @@ pub struct ServiceSnapshot {
     pub streams_open: u64,
     /// Streams ever.
     pub streams_ever: u64,
+    /// How its new streams are given to its proxies.
+    pub policy: Policy,
+    /// Its rate limits.
+    pub limits: RateLimits,
+    /// How long things took for its users; at most a second old.
+    pub latency: Arc<Latencies>,
 }
 
 /// One proxy.
@@ -98,8 +104,28 @@ pub struct ProxySnapshot {
     pub streams_open: u64,
     /// Streams ever.
     pub streams_ever: u64,
+    /// Its share of new streams beside other proxies.
+    pub weight: u32,
+    /// Whether the operator gives it no new streams.
+    pub draining: bool,
+    /// Its rate limits.
+    pub limits: RateLimits,
+    /// How long things took with it; at most a second old.
+    pub latency: Arc<Latencies>,
     /// Its channels, by index.
     pub channels: Vec<ChannelSnapshot>,
+}
+
+/// How a channel fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChannelState {
+    /// It carries.
+    #[default]
+    Up,
+    /// It has taken nothing for seconds: it gets no new streams.
+    Stuck,
+    /// Its proxy said goodbye: it carries what is open.
+    Leaving,
 }
 
 /// One channel.
@@ -121,6 +147,14 @@ pub struct ChannelSnapshot {
     pub rtt: Option<Duration>,
     /// Streams it carries now.
     pub streams_open: u64,
+    /// How it fares.
+    pub state: ChannelState,
+    /// Segments that the kernel had to send again, since it is up.
+    pub retransmitted: u64,
+    /// Bytes that wait in this process for room on it.
+    pub queued: u64,
+    /// The largest frame it is given now, in bytes; 0 where there are none (text).
+    pub chunk: u32,
 }
 
 /// One user.
@@ -142,6 +176,8 @@ pub struct UserSnapshot {
     pub streams_open: u64,
     /// Streams ever.
     pub streams_ever: u64,
+    /// Its rate limits.
+    pub limits: RateLimits,
 }
 
 /// One stream.
@@ -161,6 +197,8 @@ pub struct StreamSnapshot {
     pub paused: bool,
     /// Its share of a crowded channel.
     pub priority: Priority,
+    /// Its rate limits.
+    pub limits: RateLimits,
     /// Bytes to the user.
     pub down: u64,
     /// Bytes from the user.
@@ -183,6 +221,7 @@ impl StreamSnapshot {
             phase: stream.phase(),
             paused: stream.is_paused(),
             priority: stream.priority(),
+            limits: stream.limits.get(),
             down: stream.traffic.down(),
             up: stream.traffic.up(),
             carries: None,
@@ -219,6 +258,7 @@ impl StreamSnapshot {
             phase,
             paused,
             priority,
+            limits,
             down,
             up,
             carries: _,
@@ -231,6 +271,7 @@ impl StreamSnapshot {
         *channel = stream.channel();
         *phase = stream.phase();
         (*paused, *priority) = (stream.is_paused(), stream.priority());
+        *limits = stream.limits.get();
         (*down, *up) = (stream.traffic.down(), stream.traffic.up());
         if ended.is_none() {
             *ended = stream.ended().cloned();
@@ -250,6 +291,7 @@ impl UserSnapshot {
             up: user.traffic.up(),
             streams_open: user.streams.now(),
             streams_ever: user.streams.ever(),
+            limits: user.limits.get(),
         }
     }
 }
@@ -262,6 +304,9 @@ impl ServiceSnapshot {
             up: service.traffic.up(),
             streams_open: service.streams.now(),
             streams_ever: service.streams.ever(),
+            policy: service.policy(),
+            limits: service.limits.get(),
+            latency: Arc::default(),
         }
     }
 }
@@ -277,6 +322,10 @@ impl ProxySnapshot {
             up: proxy.traffic.up(),
             streams_open: proxy.streams.now(),
             streams_ever: proxy.streams.ever(),
+            weight: proxy.weight(),
+            draining: proxy.is_draining(),
+            limits: proxy.limits.get(),
+            latency: Arc::default(),
             channels,
         }
     }
@@ -293,6 +342,10 @@ impl ChannelSnapshot {
             sent: channel.sent(),
             rtt: channel.rtt(),
             streams_open: channel.streams.now(),
+            state: ChannelState::default(),
+            retransmitted: 0,
+            queued: 0,
+            chunk: 0,
         }
     }
 }

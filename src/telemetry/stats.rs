@@ -10,8 +10,10 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::{Carries, EndReason};
-use crate::ids::{ChannelId, Priority, ProxyId, ServiceKey, StreamKey, UserChannelId};
+use super::{Carries, EndReason, Flow};
+use crate::ids::{
+    ChannelId, Direction, Policy, Priority, ProxyId, Rate, RateLimits, ServiceKey, StreamKey, UserChannelId,
+};
 
 /// Bytes to the user (down) and from the user (up). They only rise.
 #[derive(Debug, Default)]
@@ -37,6 +39,30 @@ impl Traffic {
 
     pub(super) fn add_up(&self, bytes: u64) {
         self.up.fetch_add(bytes, Relaxed);
+    }
+}
+
+/// The rate limits that hold now.
+#[derive(Debug, Default)]
+pub struct Limits {
+    /// Bytes a second; 0 for none.
+    down: AtomicU64,
+    up: AtomicU64,
+}
+
+impl Limits {
+    /// Both directions.
+    pub fn get(&self) -> RateLimits {
+        RateLimits { down: Rate::new(self.down.load(Relaxed)), up: Rate::new(self.up.load(Relaxed)) }
+    }
+
+    /// Notes that another one holds from now on.
+    pub fn set(&self, direction: Direction, rate: Option<Rate>) {
+        let place = match direction {
+            Direction::Down => &self.down,
+            Direction::Up => &self.up,
+        };
+        place.store(rate.map_or(0, Rate::bytes_per_second), Relaxed);
     }
 }
 
@@ -98,6 +124,31 @@ pub struct ServiceStats {
     pub traffic: Traffic,
     /// Its streams.
     pub streams: Gauge,
+    /// Its rate limits.
+    pub limits: Limits,
+    policy: AtomicU8,
+}
+
+impl ServiceStats {
+    pub(super) fn new(key: ServiceKey) -> Self {
+        Self {
+            key,
+            traffic: Traffic::default(),
+            streams: Gauge::default(),
+            limits: Limits::default(),
+            policy: AtomicU8::new(Policy::default() as u8),
+        }
+    }
+
+    /// How its new streams are given to its proxies.
+    pub fn policy(&self) -> Policy {
+        Policy::from_number(self.policy.load(Relaxed)).unwrap_or_default()
+    }
+
+    /// Notes that they are given in another way.
+    pub fn set_policy(&self, policy: Policy) {
+        self.policy.store(policy as u8, Relaxed);
+    }
 }
 
 /// The counters of one user.
@@ -115,6 +166,8 @@ pub struct UserStats {
     pub traffic: Traffic,
     /// Its streams.
     pub streams: Gauge,
+    /// Its rate limits.
+    pub limits: Limits,
 }
 
 /// The counters of one proxy.
@@ -132,11 +185,50 @@ pub struct ProxyStats {
     pub traffic: Traffic,
     /// Its streams.
     pub streams: Gauge,
+    /// Its rate limits.
+    pub limits: Limits,
+    weight: AtomicU32,
+    draining: AtomicBool,
     /// The services it is registered for.
     pub(super) services: parking_lot::Mutex<Vec<ServiceKey>>,
 }
 
 impl ProxyStats {
+    pub(super) fn new(id: ProxyId, name: String, addr: SocketAddr) -> Self {
+        Self {
+            id,
+            name,
+            addr,
+            since: Instant::now(),
+            traffic: Traffic::default(),
+            streams: Gauge::default(),
+            limits: Limits::default(),
+            weight: AtomicU32::new(1),
+            draining: AtomicBool::new(false),
+            services: parking_lot::Mutex::default(),
+        }
+    }
+
+    /// Its share of the new streams of its services, beside those of others.
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Relaxed)
+    }
+
+    /// Notes that it has another share.
+    pub fn set_weight(&self, weight: u32) {
+        self.weight.store(weight, Relaxed);
+    }
+
+    /// Whether the operator gives it no new streams.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Notes that the operator gives it no new streams, or does again.
+    pub fn set_draining(&self, draining: bool) {
+        self.draining.store(draining, Relaxed);
+    }
+
     /// The services it is registered for.
     pub fn services(&self) -> Vec<ServiceKey> {
         self.services.lock().clone()
@@ -246,6 +338,8 @@ pub struct StreamStats {
     pub since: Instant,
     /// Its bytes.
     pub traffic: Traffic,
+    /// Its rate limits.
+    pub limits: Limits,
     /// The size of the download, where it is known (`STREAM_START` tells it); 0 where not.
     pub(super) total_size: AtomicU64,
     /// Written once or twice for each request, read at each sampling tick without touching the reference count.
@@ -267,6 +361,7 @@ impl StreamStats {
             user,
             since: Instant::now(),
             traffic: Traffic::default(),
+            limits: Limits::default(),
             total_size: AtomicU64::new(0),
             carries: ArcSwapOption::empty(),
             proxy: OnceLock::new(),
@@ -367,6 +462,11 @@ impl StreamStats {
     /// Notes that it has another share.
     pub fn set_priority(&self, priority: Priority) {
         self.priority.store(priority as u8, Relaxed);
+    }
+
+    /// How it flows now; nothing where it has no stream yet or has ended.
+    pub fn flow(&self) -> Option<Flow> {
+        None
     }
 
     /// Why it ended, once it has.

@@ -113,6 +113,11 @@ impl Batch {
                 Command::SetPriority(_, priority) => {
                     Outcome { good: true, text: format!("{name} has priority {priority}") }
                 }
+                Command::SetLimit(..)
+                | Command::DrainProxy(_)
+                | Command::UndrainProxy(_)
+                | Command::SetWeight(..)
+                | Command::SetPolicy(..) => Outcome { good: true, text: format!("{verb} {name}") },
                 Command::KillUser(_) | Command::KickProxy(_) => {
                     let plural = if streams == 1 { "" } else { "s" };
                     Outcome { good: true, text: format!("{verb} {name}, {streams} stream{plural}") }
