@@ -63,7 +63,6 @@ fn main() -> Result<(), tui::Error> {
         labels: tui::Labels {
             title: "synthetic".into(),
             listen: "127.0.0.1:7000".into(),
-            policy: "round robin".into(),
             join: Some(
                 "underpass proxy --server 203.0.113.1:7000 --port 8080 --to 127.0.0.1:80 --token 5f1c".into(),
             ),

@@ -130,7 +130,7 @@ pub(super) struct ScreenArgs {
     /// How long the cockpit waits between two samples, at least 0.1
     #[arg(long, value_name = "SECS", value_parser = refresh)]
     refresh: Option<Duration>,
-    /// Show everything, but no key that kills or kicks
+    /// Show everything, but no key that changes anything but the display
     #[arg(long)]
     read_only: bool,
 }

@@ -87,7 +87,6 @@ async fn demo(args: &DemoArgs, screen: Log) -> anyhow::Result<ExitCode> {
     let labels = Labels {
         title: "demo".to_owned(),
         listen: tunnel.to_string(),
-        policy: "round robin".to_owned(),
         join: Some(server::join_command(tunnel, &token)),
         curl: Some(format!("curl -o /dev/null {}", url(public))),
     };

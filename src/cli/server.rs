@@ -27,12 +27,7 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
                 "no token was given, so this server made one; on the other machine run:\n  {join}"
             );
         }
-        let labels = Labels {
-            listen: server.addr().to_string(),
-            policy: "round robin".to_owned(),
-            join: Some(join),
-            ..Labels::default()
-        };
+        let labels = Labels { listen: server.addr().to_string(), join: Some(join), ..Labels::default() };
         let shutdown = Shutdown::default();
         let signals = host::Signals::new()?;
         let mut cockpit = host::Cockpit::open(screen, telemetry, control, (labels, settings), &shutdown)?;

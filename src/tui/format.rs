@@ -44,6 +44,15 @@ pub(crate) fn things(n: u64, thing: &str) -> String {
     format!("{} {thing}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
+/// How often: `once`, `twice`, `3 times`.
+pub(crate) fn times(n: u32) -> String {
+    match n {
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        n => format!("{n} times"),
+    }
+}
+
 /// A length of time in at most six characters: `41s`, `4m51`, `1h02`, `3d04h`.
 pub(crate) fn age(age: Duration) -> String {
     let s = age.as_secs();
@@ -52,6 +61,17 @@ pub(crate) fn age(age: Duration) -> String {
         60..3600 => format!("{}m{:02}", s / 60, s % 60),
         3600..86_400 => format!("{}h{:02}", s / 3600, s / 60 % 60),
         _ => format!("{}d{:02}h", s / 86_400, s / 3600 % 24),
+    }
+}
+
+/// How long something took, in at most five characters: `840µs`, `1.2ms`, `45ms`, `1.3s`, `12m`.
+pub(crate) fn took(took: Duration) -> String {
+    match took.as_micros() {
+        us @ 0..1000 => format!("{us}µs"),
+        us @ 1000..9950 => format!("{:.1}ms", us as f64 / 1e3),
+        us @ 9950..999_500 => format!("{:.0}ms", us as f64 / 1e3),
+        us @ 999_500..99_950_000 => format!("{:.1}s", us as f64 / 1e6),
+        us => format!("{}m", (us / 60_000_000).min(9999)),
     }
 }
 
@@ -140,6 +160,26 @@ mod tests {
         }
         assert_eq!(count(1_284_003), "1,284,003");
         assert_eq!(things(1, "stream"), "1 stream");
+    }
+
+    #[test]
+    fn how_long_it_took_needs_no_more_than_five_cells() {
+        for (us, text) in [
+            (0, "0µs"),
+            (999, "999µs"),
+            (1000, "1.0ms"),
+            (9_949, "9.9ms"),
+            (9_951, "10ms"),
+            (999_499, "999ms"),
+            (999_500, "1.0s"),
+            (99_949_999, "99.9s"),
+            (99_950_000, "1m"),
+            (u64::MAX, "9999m"),
+        ] {
+            let text_of = took(Duration::from_micros(us));
+            assert_eq!(text_of, text);
+            assert!(text_of.chars().count() <= 5);
+        }
     }
 
     #[test]

@@ -90,10 +90,30 @@ impl Layout {
         }
     }
 
-    /// How many rows of another screen's table are on screen.
-    pub(crate) fn body_page(&self) -> usize {
-        // A title and the head of the table.
-        usize::from(self.body.height.saturating_sub(2)).max(1)
+    /// The screen of proxies: the table with so many `rows` below its title and its head, then as many services below
+    /// theirs. These come right behind it, and keep a quarter of the screen where there is more of all than has room.
+    pub(crate) fn with_services(&self, rows: usize, services: usize) -> (Rect, Rect) {
+        let Rect { y, height, .. } = self.body;
+        if services == 0 {
+            return (self.body, Rect { y: self.body.bottom(), height: 0, ..self.body });
+        }
+        let services = u16::try_from(services).unwrap_or(u16::MAX).min((height / 4).max(1)).saturating_add(1);
+        let air = u16::from(height >= 14);
+        let table = u16::try_from(rows.max(1) + 2).unwrap_or(u16::MAX);
+        let table = table.min(height.saturating_sub(services + air));
+        let at = y + table + air;
+        let services = services.min(self.body.bottom().saturating_sub(at));
+        (Rect { height: table, ..self.body }, Rect { y: at, height: services, ..self.body })
+    }
+
+    /// The screen of sessions: links above, users below. Users are what is acted on; links get what they need, up to a
+    /// third.
+    pub(crate) fn with_links(&self, links: usize) -> (Rect, Rect) {
+        let Rect { y, width, height, .. } = self.body;
+        let wanted = u16::try_from(links + 2).unwrap_or(u16::MAX).min((height / 3).max(3));
+        let upper = if height >= 16 && width >= 60 { wanted } else { 0 };
+        let users = Rect { y: y + upper, height: height - upper, ..self.body };
+        (Rect { height: upper.saturating_sub(1), ..self.body }, users)
     }
 
     /// How many rows of the table are on screen.
@@ -145,6 +165,14 @@ mod tests {
                 }
                 for part in parts {
                     assert_eq!(part.intersection(screen), part, "{width}x{height}");
+                }
+                for some in [0, 1, 5, 100] {
+                    let (proxies, services) = layout.with_services(some, some / 3);
+                    let (links, users) = layout.with_links(some);
+                    for part in [proxies, services, links, users] {
+                        assert_eq!(part.intersection(layout.body), part, "{width}x{height}");
+                    }
+                    assert!(proxies.bottom() <= services.y && links.bottom() <= users.y);
                 }
                 if layout.fits {
                     assert!(layout.table.height >= 3, "{width}x{height}: {:?}", layout.table);

@@ -38,8 +38,6 @@ pub struct Labels {
     pub title: String,
     /// Where proxies connect: `0.0.0.0:7000`.
     pub listen: String,
-    /// How streams are given to proxies, in words: `round robin`.
-    pub policy: String,
     /// The command that makes another machine a proxy of this server; shown while there is none.
     pub join: Option<String>,
     /// The command that makes a stream, where the host knows one: `curl -O http://127.0.0.1:8080/big.iso`. Shown while

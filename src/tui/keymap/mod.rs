@@ -79,6 +79,17 @@ pub(crate) enum Action {
     Lower,
     /// A priority by its name.
     Priority,
+    /// How fast something may go.
+    Limit,
+    /// Gives a proxy no new streams, or gives it some again: whichever it is not.
+    ToggleDrain,
+    Drain,
+    Undrain,
+    Weight,
+    /// How a service gives its streams to its proxies.
+    Policy,
+    /// The bars of the proxies by streams, or by bytes.
+    LoadBy,
     Mark,
     Unmark,
     MarkShown,
@@ -128,7 +139,7 @@ pub(crate) enum Action {
     /// Presses the button that does what the dialog asks about.
     Yes,
     /// Presses the button that drains, where there is one.
-    Drain,
+    DrainFirst,
     /// Leaves what lies on top, and nothing has happened.
     Close,
     Complete,
@@ -162,6 +173,10 @@ pub(crate) enum Needs {
     Kick,
     Pause,
     Priority,
+    Limit,
+    Drain,
+    Weight,
+    Policy,
 }
 
 /// One row of the table.
@@ -208,6 +223,10 @@ impl Keymap {
             Needs::Kick => capabilities.kick,
             Needs::Pause => capabilities.pause,
             Needs::Priority => capabilities.priority,
+            Needs::Limit => capabilities.limit,
+            Needs::Drain => capabilities.drain,
+            Needs::Weight => capabilities.weight,
+            Needs::Policy => capabilities.policy,
         };
         let entries = BINDINGS.iter().filter(possible).map(|binding| Entry {
             binding,
@@ -385,6 +404,12 @@ mod tests {
                     Action::Raise,
                     Action::Lower,
                     Action::Priority,
+                    Action::Limit,
+                    Action::ToggleDrain,
+                    Action::Drain,
+                    Action::Undrain,
+                    Action::Weight,
+                    Action::Policy,
                 ];
                 assert!(!acts.contains(&entry.binding.action));
             }

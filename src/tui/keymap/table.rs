@@ -42,9 +42,10 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Streams: [] "" Pause "" "hold the selected stream or the marked ones" Pause;
     Streams: [] "" Resume "" "let the selected stream or the marked ones go on" Pause;
     Streams: [] "" Priority "" "give this priority: background, low, normal, high, urgent" Priority;
+    Streams: [char('l')] "l" Limit "limit" "limit the stream or the marked ones: down 10M, up 1M, off" Limit;
     Streams: [char('K')] "K" KillUser "" "kill all streams of the selected stream's user, after asking" Kill;
     Streams: [char('X')] "X" Kick "" "kick the proxy that has the selected stream, after asking; it may come back" Kick;
-    Streams: [char('m')] "m" Mark "mark" "mark the stream, or take its mark away; x, p, + and - then act on all that are marked" Kill;
+    Streams: [char('m')] "m" Mark "mark" "mark the stream, or take its mark away; x, p, l, + and - then act on all that are marked" Kill;
     Streams: [char('M')] "M" Unmark "" "unmark all" Kill;
     Streams: [] "" MarkShown "" "mark every open stream that the filter shows" Kill;
     Streams: [char('/')] "/" Filter "filter" "filter: words, proxy: user: state: key: service: carries: pri:, down>1M, age<30s, !not, /expression/";
@@ -52,6 +53,7 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Streams: [char('S')] "S" SortPrevious "" "sort by the column before";
     Streams: [char('r')] "r" Reverse "reverse" "reverse the order";
     Streams: [] "" Sort "" "sort by this column: down, up, bytes, age, key";
+    Streams: [char('b')] "b" LoadBy "" "load of the proxies by open streams, or by bytes a second";
     Streams: [char('t')] "t" ToggleEnded "ended" "show or hide streams that have ended";
     Streams: [char('L')] "L" LogOf "" "the log of the selected stream";
     Streams: [char('e')] "e" ExportCsv "" "write the table to a file, as CSV";
@@ -65,18 +67,27 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Detail: [] "" Pause "" "hold the stream" Pause;
     Detail: [] "" Resume "" "let the stream go on" Pause;
     Detail: [] "" Priority "" "give this priority: background, low, normal, high, urgent" Priority;
+    Detail: [char('l')] "l" Limit "limit" "limit the stream: down 10M, up 500K, off" Limit;
     Detail: [char('K')] "K" KillUser "" "kill all streams of its user, after asking" Kill;
     Detail: [char('L')] "L" LogOf "log" "its log";
     Detail: [char('j'), code(Down)] "j ↓" Down "" "next stream";
     Detail: [char('k'), code(Up)] "k ↑" Up "" "stream before";
 
-    Proxies: [code(Enter), char('l'), code(Right)] "⏎" Open "channels" "show or hide the channels of the selected proxy";
+    Proxies: [code(Enter), code(Right)] "⏎" Open "channels" "show or hide the channels of the selected proxy";
     Proxies: [char('x'), code(Delete), code(F(9))] "x" Kick "kick" "kick the selected proxy, after asking; it may come back" Kick;
-    Proxies: [char('f')] "f" StreamsOf "streams" "the streams of the selected proxy";
+    Proxies: [char('l')] "l" Limit "limit" "limit the proxy or the service: down 10M, up 500K, off" Limit;
+    Proxies: [char('D')] "D" ToggleDrain "drain" "give it no new streams, open ones finish; again: give some" Drain;
+    Proxies: [] "" Drain "" "give the selected proxy no new streams" Drain;
+    Proxies: [] "" Undrain "" "give the selected proxy new streams again" Drain;
+    Proxies: [char('w')] "w" Weight "weight" "its share of new streams beside other proxies, 1 to 1000" Weight;
+    Proxies: [char('P')] "P" Policy "policy" "how the service gives its new streams to its proxies" Policy;
+    Proxies: [char('f')] "f" StreamsOf "streams" "the streams of the selected proxy or service";
     Proxies: [char('L')] "L" LogOf "" "the log of the selected proxy";
 
-    Sessions: [code(Enter), char('f')] "⏎" StreamsOf "streams" "the streams of the selected user";
-    Sessions: [char('x'), char('K'), code(Delete), code(F(9))] "x" KillUser "kill" "kill all streams of the selected user, after asking" Kill;
+    Sessions: [code(Enter), code(Right)] "⏎" Open "unfold" "show or hide the user's streams; look at a stream closely";
+    Sessions: [char('x'), char('K'), code(Delete), code(F(9))] "x" KillUser "kill" "kill the user's streams, or the selected one, after asking" Kill;
+    Sessions: [char('l')] "l" Limit "limit" "limit the user, all its streams together, or one stream" Limit;
+    Sessions: [char('f')] "f" StreamsOf "filter" "the streams of the selected user, in the table";
     Sessions: [char('L')] "L" LogOf "" "the log of the selected user";
 
     Logs: [char('/')] "/" LogFilter "find" "only lines with this in them";
@@ -121,7 +132,7 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Dialog: [code(Tab), code(Right), char('l')] "⇥ →" Next "next" "next button";
     Dialog: [code(BackTab), code(Left), char('h')] "⇧⇥ ←" Previous "" "button before";
     Dialog: [char('y')] "y" Yes "yes" "do what the dialog asks about";
-    Dialog: [char('d')] "d" Drain "" "let open streams finish, where the dialog offers it";
+    Dialog: [char('d')] "d" DrainFirst "" "let open streams finish, where the dialog offers it";
     Dialog: [code(Esc), char('n'), char('q')] "Esc n" Close "cancel" "leave; nothing happens";
 
     Prompt: [code(Enter)] "⏎" Press "done" "take what was typed";

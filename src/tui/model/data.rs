@@ -1,8 +1,11 @@
 use std::time::{Duration, Instant};
 
-use super::{History, Proxies, Streams, Users, meter::Meter, meter::SampleClock};
+use super::{
+    History, Proxies, ProxyLine, Services, Streams, UserLine, Users,
+    meter::{Meter, SampleClock},
+};
 use crate::{
-    ids::UserChannelId,
+    ids::{ProxyId, UserChannelId},
     telemetry::{Snapshot, Totals},
 };
 
@@ -15,6 +18,7 @@ pub(crate) struct Data {
     pub(crate) totals: Totals,
     pub(crate) throughput: Throughput,
     pub(crate) streams: Streams,
+    pub(crate) services: Services,
     pub(crate) proxies: Proxies,
     pub(crate) users: Users,
 }
@@ -49,6 +53,7 @@ impl Data {
             totals: Totals::default(),
             throughput: Throughput::default(),
             streams: Streams::default(),
+            services: Services::default(),
             proxies: Proxies::default(),
             users: Users::default(),
         }
@@ -60,9 +65,30 @@ impl Data {
         self.uptime = snapshot.uptime;
         self.totals = snapshot.totals;
         self.throughput.note(now, &snapshot.totals);
+        self.services.sample(&snapshot.services, now);
         self.proxies.sample(&snapshot.proxies, now);
         self.users.sample(&snapshot.users, now);
         self.streams.sample(&snapshot.streams, now);
+    }
+
+    /// The rows of the screen of proxies: each proxy, its channels where it is unfolded, then the services.
+    pub(crate) fn proxy_lines(&self, unfolded: &[ProxyId]) -> Vec<ProxyLine> {
+        let mut lines = self.proxies.lines(unfolded);
+        lines.extend(self.services.all().iter().map(|service| ProxyLine::Service(service.id)));
+        lines
+    }
+
+    /// The users, and the open streams of those that are unfolded.
+    pub(crate) fn user_lines(&self, unfolded: &[UserChannelId]) -> Vec<UserLine> {
+        let streams = if unfolded.is_empty() { Vec::new() } else { self.streams.of_users(unfolded) };
+        let mut lines = Vec::with_capacity(self.users.order().len() + streams.len());
+        for user in self.users.order() {
+            lines.push(UserLine::User(*user));
+            let from = streams.partition_point(|(key, _)| key.user < *user);
+            let theirs = streams[from..].iter().take_while(|(key, _)| key.user == *user);
+            lines.extend(theirs.map(|(_, id)| UserLine::Stream(*user, *id)));
+        }
+        lines
     }
 
     /// How many streams of a user are open.

@@ -1,31 +1,54 @@
-use std::{collections::VecDeque, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use super::{History, Row, RowId};
 use crate::{
     ids::StreamKey,
-    telemetry::{Event, EventKind},
+    telemetry::{Event, EventKind, Flow, StreamStats},
 };
 
 /// How many events about streams are remembered.
 const JOURNAL: usize = 4000;
 
-/// One stream, looked at closely. Its curve begins when it is opened: nobody looks at ten thousand curves.
+/// One stream, looked at closely. What costs too much to know of every stream is known of this one.
 #[derive(Debug, Clone)]
 pub(crate) struct Detail {
     pub(crate) row: RowId,
     pub(crate) key: StreamKey,
+    /// Begins with the seconds that its row remembered.
     pub(crate) history: History,
+    /// How it flows; the last that was known, where it has ended.
+    pub(crate) flow: Option<Flow>,
+    info: Option<Arc<StreamStats>>,
 }
 
 impl Detail {
-    pub(crate) fn new(row: RowId, key: StreamKey) -> Self {
-        Self { row, key, history: History::default() }
+    /// `second` is when rows last noted a second of their past.
+    pub(crate) fn new(id: RowId, row: &Row, second: Option<Instant>, now: Instant) -> Self {
+        let until = row.ended.as_ref().map(|ended| ended.at).or(second).unwrap_or(now);
+        // Since then it went on as fast as it goes now, as far as anybody knows.
+        let seconds = now.saturating_duration_since(until).as_secs_f32();
+        let then = |bytes: u64, rate: f32| bytes.saturating_sub((rate * seconds) as u64);
+        let carried = (then(row.down, row.down_rate), then(row.up, row.up_rate));
+        let history = History::begun(&row.trend, until, carried);
+        Self { row: id, key: row.key, history, flow: None, info: None }
+    }
+
+    /// Whether it is still to be told which counters are its own.
+    pub(crate) fn lacks_info(&self) -> bool {
+        self.info.is_none()
+    }
+
+    pub(crate) fn set_info(&mut self, info: &Arc<StreamStats>) {
+        self.info = Some(info.clone());
     }
 
     /// Notes where the stream stands.
     pub(crate) fn note(&mut self, row: &Row, now: Instant) {
         if row.is_live() {
             self.history.note(now, row.down, row.up);
+        }
+        if let Some(flow) = self.info.as_ref().and_then(|info| info.flow()) {
+            self.flow = Some(flow);
         }
     }
 }
@@ -36,7 +59,7 @@ pub(crate) struct Journal(VecDeque<Event>);
 
 impl Journal {
     pub(crate) fn note(&mut self, event: &Event) {
-        if event.kind.stream_key().is_some() {
+        if event.kind.stream_key().is_some() || matches!(event.kind, EventKind::OperatorActed { .. }) {
             if self.0.len() == JOURNAL {
                 self.0.pop_front();
             }
@@ -44,10 +67,15 @@ impl Journal {
         }
     }
 
-    /// What happened to the newest stream with this key.
+    /// What happened to, and what the operator did to, the newest stream with this key.
     pub(crate) fn of(&self, key: StreamKey) -> Vec<&Event> {
-        let mut events: Vec<&Event> =
-            self.0.iter().filter(|event| event.kind.stream_key() == Some(key)).collect();
+        let name = key.to_string();
+        let about = |event: &&Event| match &event.kind {
+            // What was done to it is told by its name.
+            EventKind::OperatorActed { what } => what.split_whitespace().any(|word| word == name),
+            kind => kind.stream_key() == Some(key),
+        };
+        let mut events: Vec<&Event> = self.0.iter().filter(about).collect();
         // The key may have belonged to an earlier stream.
         let begins = |event: &&Event| matches!(event.kind, EventKind::StreamOpened { .. });
         if let Some(at) = events.iter().rposition(begins) {

@@ -3,6 +3,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::Trend;
+
 /// How long one bucket is. The chart puts whole buckets together, so that a point never changes once it is drawn.
 const BUCKET: Duration = Duration::from_millis(250);
 /// An hour of them.
@@ -23,6 +25,22 @@ pub(crate) struct History {
 }
 
 impl History {
+    /// One that begins with the seconds that a row remembers; at `until` the last of them ended, and so much had been
+    /// carried.
+    pub(crate) fn begun(trend: &Trend, until: Instant, (down, up): (u64, u64)) -> Self {
+        let mut history = Self::default();
+        let known = trend.known();
+        if let Some(start) = until.checked_sub(Duration::from_secs(known as u64)) {
+            history.start = Some(start);
+            for (second, (down, up)) in (0..).zip(trend.last(known)) {
+                let from = Duration::from_secs(second);
+                history.spread(from, from + Duration::from_secs(1), (down.into(), up.into()));
+            }
+            history.last = Some((until, down, up));
+        }
+        history
+    }
+
     /// Whether there is nothing to draw.
     pub(crate) fn is_empty(&self) -> bool {
         self.buckets.is_empty()
@@ -118,6 +136,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_a_row_remembers_is_the_beginning_of_its_curve() {
+        let mut trend = Trend::default();
+        for second in 1..=10u8 {
+            trend.push(f32::from(second) * 1000.0, 10.0);
+        }
+        let now = Instant::now() + Duration::from_secs(100);
+        let mut history = History::begun(&trend, now, (55_000, 100));
+        // What comes next goes on from there: nothing is counted twice.
+        history.note(now + Duration::from_secs(2), 75_000, 120);
+        let drawn: Vec<_> = history.points(30, 30).into_iter().flatten().collect();
+        let down: Vec<f64> = drawn.iter().map(|(down, _)| down.round()).collect();
+        let expected: Vec<f64> =
+            (1..=10).map(|second| f64::from(second) * 1000.0).chain([10_000.0; 2]).collect();
+        assert_eq!(down, expected);
+        assert!(drawn.iter().all(|(_, up)| (up - 10.0).abs() < 0.1));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the cockpit knows. It changes only in [`update`](super::update); views read it.
 
+mod balance;
+mod channel;
 mod cursor;
 mod data;
 mod detail;
@@ -11,15 +13,20 @@ mod line;
 mod meter;
 mod order;
 mod orders;
+mod prompt;
 mod proxies;
 mod row;
+mod services;
 mod streams;
+mod trend;
 mod users;
 
 use std::time::{Duration, Instant};
 
 use ratatui::layout::Size;
 
+pub(crate) use balance::Balance;
+pub(crate) use channel::Channel;
 pub(crate) use cursor::{Cursor, Step};
 pub(crate) use data::Data;
 pub(crate) use detail::{Detail, Journal};
@@ -30,10 +37,13 @@ pub(crate) use history::{History, WINDOWS};
 pub(crate) use line::{Edit, LineEdit};
 pub(crate) use order::{Sort, SortBy};
 pub(crate) use orders::Orders;
-pub(crate) use proxies::{Channel, Proxies, Proxy, ProxyLine, Span};
+pub(crate) use prompt::{Asked, Limited, Prompt};
+pub(crate) use proxies::{Proxies, Proxy, ProxyLine, Span};
 pub(crate) use row::{Row, RowId};
+pub(crate) use services::{Service, ServiceId, Services};
 pub(crate) use streams::Streams;
-pub(crate) use users::{User, Users};
+pub(crate) use trend::Trend;
+pub(crate) use users::{User, UserLine, Users};
 
 use super::{
     Labels,
@@ -41,7 +51,7 @@ use super::{
     layout::Layout,
     theme::Theme,
 };
-use crate::ids::UserChannelId;
+use crate::ids::{ProxyId, UserChannelId};
 
 /// How long a notice stays.
 const NOTICE: Duration = Duration::from_secs(6);
@@ -63,9 +73,13 @@ pub(crate) struct Model {
     pub(crate) screen: Screen,
     pub(crate) cursor: Cursor<RowId>,
     pub(crate) proxy_cursor: Cursor<ProxyLine>,
-    pub(crate) user_cursor: Cursor<UserChannelId>,
+    pub(crate) user_cursor: Cursor<UserLine>,
     /// Proxies whose channels are shown.
-    pub(crate) unfolded: Vec<crate::ids::ProxyId>,
+    pub(crate) unfolded: Vec<ProxyId>,
+    /// Users whose streams are shown.
+    pub(crate) unfolded_users: Vec<UserChannelId>,
+    /// The rows of the users, with the streams of those that are unfolded.
+    pub(crate) user_lines: Vec<UserLine>,
     /// Rows that are acted on together.
     pub(crate) marks: Vec<RowId>,
     pub(crate) show_ended: bool,
@@ -74,6 +88,8 @@ pub(crate) struct Model {
     matching: Vec<RowId>,
     /// The stream that is looked at closely.
     pub(crate) detail: Option<Detail>,
+    /// As it was when the operator stopped the display.
+    still: Option<Detail>,
     pub(crate) journal: Journal,
     pub(crate) log: LogView,
     pub(crate) overlay: Option<Overlay>,
@@ -100,11 +116,22 @@ pub(crate) struct Look {
     pub(crate) mouse: bool,
     /// Which of [`WINDOWS`] the charts cover.
     pub(crate) window: usize,
+    /// What the bars of the proxies are shares of.
+    pub(crate) load: Load,
+}
+
+/// What a proxy's load is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    /// Its open streams.
+    Streams,
+    /// Bytes a second, both ways.
+    Bytes,
 }
 
 impl Default for Look {
     fn default() -> Self {
-        Self { bits: false, ascii: false, mouse: false, window: 1 }
+        Self { bits: false, ascii: false, mouse: false, window: 1, load: Load::Streams }
     }
 }
 
@@ -170,31 +197,6 @@ pub(crate) enum Overlay {
     AddProxy,
 }
 
-/// What is being typed, and what for.
-#[derive(Debug, Clone)]
-pub(crate) struct Prompt {
-    pub(crate) what: Asked,
-    pub(crate) line: LineEdit,
-    /// What is wrong with it, so far.
-    pub(crate) wrong: Option<String>,
-}
-
-/// What a [`Prompt`] is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// The filter, with the one that Esc brings back.
-    Filter {
-        before: String,
-    },
-    /// What the log has to contain, likewise.
-    LogFilter {
-        before: String,
-    },
-    /// What entries of the help have to contain.
-    Help,
-    Command,
-}
-
 /// How loud a notice is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
@@ -227,11 +229,14 @@ impl Model {
             proxy_cursor: Cursor::default(),
             user_cursor: Cursor::default(),
             unfolded: Vec::new(),
+            unfolded_users: Vec::new(),
+            user_lines: Vec::new(),
             marks: Vec::new(),
             show_ended: true,
             filter: Filter::default(),
             matching: Vec::new(),
             detail: None,
+            still: None,
             journal: Journal::default(),
             log: LogView::default(),
             overlay: None,
@@ -292,8 +297,57 @@ impl Model {
 
     /// The selected stream.
     pub(crate) fn selected(&self) -> Option<(RowId, &Row)> {
-        let id = self.cursor.selected()?;
+        let id = match (&self.detail, self.screen) {
+            (Some(detail), _) => detail.row,
+            (None, Screen::Sessions) => match self.user_cursor.selected()? {
+                UserLine::Stream(_, id) => id,
+                UserLine::User(_) => return None,
+            },
+            (None, _) => self.cursor.selected()?,
+        };
         Some((id, self.shown().streams.get(id)?))
+    }
+
+    /// Looks closely at a stream.
+    pub(crate) fn look_at(&mut self, id: RowId) {
+        if self.detail.as_ref().is_some_and(|detail| detail.row == id) {
+            return;
+        }
+        let shown = self.shown();
+        let Some(row) = shown.streams.get(id) else { return };
+        let detail = Detail::new(id, row, shown.streams.last_second(), shown.now);
+        self.still = self.frozen.is_some().then(|| detail.clone());
+        self.detail = Some(detail);
+    }
+
+    /// The close look that is on the screen.
+    pub(crate) fn shown_detail(&self) -> Option<&Detail> {
+        let detail = self.detail.as_ref()?;
+        Some(self.still.as_ref().filter(|still| still.row == detail.row).unwrap_or(detail))
+    }
+
+    /// Stops the display, or lets it go on.
+    pub(crate) fn freeze(&mut self) {
+        (self.frozen, self.still) = match self.frozen.take() {
+            Some(_) => (None, None),
+            None => (Some(Box::new(self.live.clone())), self.detail.clone()),
+        };
+        self.follow();
+    }
+
+    /// How many rows of the users are on screen at once.
+    pub(crate) fn user_page(&self) -> usize {
+        let (_, users) = self.layout().with_links(self.shown().proxies.links().len());
+        usize::from(users.height.saturating_sub(2)).max(1)
+    }
+
+    /// How many rows of the screen of proxies are on screen at once.
+    pub(crate) fn proxy_page(&self) -> usize {
+        let shown = self.shown();
+        let lines = shown.proxies.lines(&self.unfolded).len();
+        let (table, _) = self.layout().with_services(lines, shown.services.all().len());
+        // Its title and its head.
+        usize::from(table.height.saturating_sub(2)).max(1)
     }
 
     /// Says something on the notice line.
@@ -311,7 +365,8 @@ impl Model {
     /// Finds the selected rows again after the rows have changed.
     pub(crate) fn follow(&mut self) {
         let mut cursor = self.cursor;
-        let over = self.selected().is_some_and(|(_, row)| row.has_settled(self.shown().now));
+        let selected = cursor.selected().and_then(|id| self.shown().streams.get(id));
+        let over = selected.is_some_and(|row| row.has_settled(self.shown().now));
         if over && !cursor.is_chosen() {
             // Nobody chose it, and whoever looked has seen how it ended.
             self.live.streams.unpin();
@@ -323,13 +378,14 @@ impl Model {
         let streams = &self.live.streams;
         self.marks.retain(|id| streams.get(*id).is_some_and(Row::is_live));
 
-        let page = self.layout().body_page();
         let mut cursor = self.proxy_cursor;
-        cursor.follow(&self.shown().proxies.lines(&self.unfolded), page);
+        cursor.follow(&self.shown().proxy_lines(&self.unfolded), self.proxy_page());
         self.proxy_cursor = cursor;
-        let mut cursor = self.user_cursor;
-        cursor.follow(self.shown().users.order(), page);
-        self.user_cursor = cursor;
+        let users = &self.live.users;
+        self.unfolded_users.retain(|user| users.get(*user).is_some());
+        self.user_lines = self.shown().user_lines(&self.unfolded_users);
+        let page = self.user_page();
+        self.user_cursor.follow(&self.user_lines, page);
     }
 
     fn match_rows(&mut self) {

@@ -113,11 +113,24 @@ impl Batch {
                 Command::SetPriority(_, priority) => {
                     Outcome { good: true, text: format!("{name} has priority {priority}") }
                 }
-                Command::SetLimit(..)
-                | Command::DrainProxy(_)
-                | Command::UndrainProxy(_)
-                | Command::SetWeight(..)
-                | Command::SetPolicy(..) => Outcome { good: true, text: format!("{verb} {name}") },
+                Command::SetLimit(_, direction, Some(rate)) => {
+                    Outcome { good: true, text: format!("{name} is limited to {rate} bytes/s {direction}") }
+                }
+                Command::SetLimit(_, direction, None) => {
+                    Outcome { good: true, text: format!("{name} has no {direction} limit any more") }
+                }
+                Command::DrainProxy(_) => {
+                    Outcome { good: true, text: format!("{name} drains: it gets no new streams") }
+                }
+                Command::UndrainProxy(_) => {
+                    Outcome { good: true, text: format!("{name} gets new streams again") }
+                }
+                Command::SetWeight(_, weight) => {
+                    Outcome { good: true, text: format!("{name} has weight {weight}") }
+                }
+                Command::SetPolicy(_, policy) => {
+                    Outcome { good: true, text: format!("{name} goes by {policy}") }
+                }
                 Command::KillUser(_) | Command::KickProxy(_) => {
                     let plural = if streams == 1 { "" } else { "s" };
                     Outcome { good: true, text: format!("{verb} {name}, {streams} stream{plural}") }

@@ -1,13 +1,17 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::meter::{Meter, SampleClock};
+use super::{
+    Balance, Channel, Load, ServiceId, Trend,
+    meter::{Meter, SampleClock},
+};
 use crate::{
-    ids::{ChannelId, ProxyId, ServiceKey, clean},
-    telemetry::{ChannelSnapshot, Format, GoneReason, ProxySnapshot},
+    ids::{ChannelId, Policy, ProxyId, RateLimits, ServiceKey, clean},
+    telemetry::{GoneReason, Latencies, ProxySnapshot},
 };
 
 /// How many proxies that are gone are kept on screen, and for how long.
@@ -32,31 +36,26 @@ pub(crate) struct Proxy {
     pub(crate) up: u64,
     pub(crate) down_rate: f64,
     pub(crate) up_rate: f64,
+    pub(crate) trend: Trend,
+    /// Its share of new streams beside other proxies.
+    pub(crate) weight: u32,
+    /// It is given no new streams.
+    pub(crate) draining: bool,
+    pub(crate) limits: RateLimits,
+    pub(crate) latency: Arc<Latencies>,
+    /// Why it was refused a public port, while it has none.
+    pub(crate) refused: Option<String>,
     pub(crate) gone: Option<Gone>,
     meters: (Meter, Meter),
     seen: bool,
 }
 
-/// One channel of a proxy.
-#[derive(Debug, Clone)]
-pub(crate) struct Channel {
-    pub(crate) id: ChannelId,
-    pub(crate) addr: SocketAddr,
-    pub(crate) format: Format,
-    pub(crate) age: Duration,
-    pub(crate) rtt: Option<Duration>,
-    pub(crate) streams: u64,
-    /// Bytes a second from and to the proxy, framing included.
-    pub(crate) received_rate: f64,
-    pub(crate) sent_rate: f64,
-    meters: (Meter, Meter),
-}
-
-/// A row of the screen of proxies.
+/// A row of the screen of proxies, services included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProxyLine {
     Proxy(ProxyId),
     Channel(ChannelId),
+    Service(ServiceId),
 }
 
 /// When a name had a link, and how that ended.
@@ -82,6 +81,7 @@ pub(crate) struct Proxies {
     list: Vec<Proxy>,
     clock: SampleClock,
     links: Vec<(String, VecDeque<Span>)>,
+    last_second: Option<Instant>,
 }
 
 impl Proxies {
@@ -112,25 +112,39 @@ impl Proxies {
         self.up().map(|proxy| proxy.streams).sum()
     }
 
-    /// How far the busiest proxy is above the mean: 1 is even. Nothing where there is nothing to compare.
-    pub(crate) fn imbalance(&self) -> Option<f64> {
-        let (count, total) = (self.up().count(), self.streams());
-        let busiest = self.up().map(|proxy| proxy.streams).max()?;
-        (count > 1 && total > 0).then(|| busiest as f64 * count as f64 / total as f64)
+    /// How evenly the load is spread, as the policy wants it. Nothing where there is nothing to compare.
+    pub(crate) fn balance(&self, policy: Policy, of: Load) -> Option<Balance> {
+        let taking = self.up().filter(|proxy| proxy.takes());
+        Balance::of(taking.map(|proxy| proxy.load(of) / proxy.due(policy)).collect())
     }
 
-    /// How unevenly streams are spread, from 0 (all the same) to 1 (one has them all): the Gini coefficient.
-    pub(crate) fn gini(&self) -> Option<f64> {
-        let mut shares: Vec<u64> = self.up().map(|proxy| proxy.streams).collect();
-        let (count, total) = (shares.len(), shares.iter().sum::<u64>());
-        if count < 2 || total == 0 {
-            return None;
+    /// All of their load.
+    pub(crate) fn load(&self, of: Load) -> f64 {
+        self.up().map(|proxy| proxy.load(of)).sum()
+    }
+
+    /// The share of the streams that a proxy is due under the policy; nothing for one that gets no new ones.
+    pub(crate) fn fair_share(&self, proxy: &Proxy, policy: Policy) -> Option<f64> {
+        let all: f64 = self.up().filter(|proxy| proxy.takes()).map(|proxy| proxy.due(policy)).sum();
+        proxy.takes().then(|| proxy.due(policy) / all)
+    }
+
+    /// A proxy was refused a public port.
+    pub(crate) fn refused(&mut self, id: ProxyId, reason: &str) {
+        if let Some(proxy) = self.get_mut(id) {
+            proxy.refused = Some(clean(reason, 80));
         }
-        shares.sort_unstable();
-        let weighted: f64 = shares.iter().enumerate().map(|(i, n)| (i + 1) as f64 * *n as f64).sum();
-        let gini = 2.0 * weighted / (count as f64 * total as f64) - (count as f64 + 1.0) / count as f64;
-        // Scaled, so that one of two that has everything is 1 and not a half.
-        Some((gini * count as f64 / (count as f64 - 1.0)).clamp(0.0, 1.0))
+    }
+
+    /// A proxy has a public port.
+    pub(crate) fn registered(&mut self, id: ProxyId) {
+        if let Some(proxy) = self.get_mut(id) {
+            proxy.refused = None;
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ProxyId) -> Option<&mut Proxy> {
+        self.list.iter_mut().find(|proxy| proxy.id == id)
     }
 
     /// The proxy with this id.
@@ -138,7 +152,11 @@ impl Proxies {
         self.list.iter().find(|proxy| proxy.id == id)
     }
 
-    /// The rows of the screen of proxies: each proxy, and its channels where it is unfolded.
+    pub(crate) fn channel(&self, id: ChannelId) -> Option<&Channel> {
+        self.get(id.proxy)?.channels.iter().find(|channel| channel.id == id)
+    }
+
+    /// Rows of the screen of proxies: each proxy, and its channels where it is unfolded.
     pub(crate) fn lines(&self, unfolded: &[ProxyId]) -> Vec<ProxyLine> {
         let mut lines = Vec::new();
         for proxy in &self.list {
@@ -216,6 +234,12 @@ impl Proxies {
         }
         left.iter().for_each(|name| self.unlink(name, now, true));
         self.forget(now);
+        if self.last_second.is_none_or(|at| now.saturating_duration_since(at) >= Duration::from_secs(1)) {
+            self.last_second = Some(now);
+            for proxy in self.list.iter_mut().filter(|proxy| proxy.gone.is_none()) {
+                proxy.trend.push(proxy.down_rate as f32, proxy.up_rate as f32);
+            }
+        }
         // There before gone; those by their coming, these by their going.
         self.list.sort_by_key(|proxy| {
             (
@@ -258,6 +282,12 @@ impl Proxy {
             up: 0,
             down_rate: 0.0,
             up_rate: 0.0,
+            trend: Trend::default(),
+            weight: snapshot.weight,
+            draining: snapshot.draining,
+            limits: snapshot.limits,
+            latency: snapshot.latency.clone(),
+            refused: None,
             gone: None,
             meters: Default::default(),
             seen: true,
@@ -270,6 +300,8 @@ impl Proxy {
         self.services.clone_from(&snapshot.services);
         (self.streams, self.streams_ever) = (snapshot.streams_open, snapshot.streams_ever);
         (self.down, self.up) = (snapshot.down, snapshot.up);
+        (self.weight, self.draining, self.limits) = (snapshot.weight, snapshot.draining, snapshot.limits);
+        self.latency.clone_from(&snapshot.latency);
         self.meters.0.note(clock, snapshot.down);
         self.meters.1.note(clock, snapshot.up);
         self.down_rate = self.meters.0.per_second(clock);
@@ -290,33 +322,30 @@ impl Proxy {
         self.down_rate + self.up_rate
     }
 
+    /// Whether it gets new streams: one that does not is not out of balance.
+    fn takes(&self) -> bool {
+        self.gone.is_none() && !self.draining && !self.services.is_empty()
+    }
+
+    /// How much it carries now.
+    pub(crate) fn load(&self, of: Load) -> f64 {
+        match of {
+            Load::Streams => self.streams as f64,
+            Load::Bytes => self.rate(),
+        }
+    }
+
+    /// How much it is due beside others: by its weight where the policy goes by weights.
+    fn due(&self, policy: Policy) -> f64 {
+        match policy {
+            Policy::Weighted | Policy::LeastStreams => self.weight.max(1).into(),
+            Policy::RoundRobin | Policy::PeakEwma => 1.0,
+        }
+    }
+
     fn leave(&mut self, at: Instant, reason: Option<GoneReason>) {
         self.channels.clear();
         (self.streams, self.down_rate, self.up_rate) = (0, 0.0, 0.0);
         self.gone = Some(Gone { at, reason });
-    }
-}
-
-impl Channel {
-    fn new(snapshot: &ChannelSnapshot) -> Self {
-        Self {
-            id: snapshot.id,
-            addr: snapshot.addr,
-            format: snapshot.format,
-            age: snapshot.age,
-            rtt: None,
-            streams: 0,
-            received_rate: 0.0,
-            sent_rate: 0.0,
-            meters: Default::default(),
-        }
-    }
-
-    fn sample(&mut self, snapshot: &ChannelSnapshot, clock: &SampleClock) {
-        (self.age, self.rtt, self.streams) = (snapshot.age, snapshot.rtt, snapshot.streams_open);
-        self.meters.0.note(clock, snapshot.received);
-        self.meters.1.note(clock, snapshot.sent);
-        self.received_rate = self.meters.0.per_second(clock);
-        self.sent_rate = self.meters.1.per_second(clock);
     }
 }

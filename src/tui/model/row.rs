@@ -4,14 +4,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::meter::{Meter, SampleClock};
+use super::{
+    Trend,
+    meter::{Meter, SampleClock},
+};
 use crate::{
-    ids::{ChannelId, Priority, ProxyId, ServiceKey, StreamKey, clean},
+    ids::{ChannelId, Priority, ProxyId, RateLimits, ServiceKey, StreamKey, clean},
     telemetry::{Carries, EndReason, Progress, StreamPhase, StreamSnapshot},
 };
 
-/// How many seconds of its past a row shows.
-pub(crate) const TREND: usize = 8;
 /// How far a rate has to move before its row may change places, as a share of the larger one.
 const RANK_STEP: f32 = 0.25;
 /// Below this many bytes a second, rates are the same to an operator.
@@ -47,6 +48,7 @@ pub(crate) struct Row {
     /// The operator holds it.
     pub(crate) paused: bool,
     pub(crate) priority: Priority,
+    pub(crate) limits: RateLimits,
     /// What it carries, as far as that is known.
     pub(crate) carries: Option<Arc<Carries>>,
     pub(crate) down: u64,
@@ -64,8 +66,7 @@ pub(crate) struct Row {
     /// The rates by which it is sorted: they move in steps and once a second, so that rows do not dance.
     pub(crate) down_rank: f32,
     pub(crate) up_rank: f32,
-    /// Bytes a second, the oldest first.
-    pub(crate) trend: [f32; TREND],
+    pub(crate) trend: Trend,
     /// Where it belongs in the table.
     pub(crate) place: (u8, u64),
     /// When it ended it went below the open ones; counted, so that the last one to end comes first there.
@@ -96,6 +97,7 @@ impl Row {
             phase: StreamPhase::Waiting,
             paused: false,
             priority: Priority::default(),
+            limits: RateLimits::default(),
             carries: None,
             down: 0,
             up: 0,
@@ -109,7 +111,7 @@ impl Row {
             up_peak: 0.0,
             down_rank: 0.0,
             up_rank: 0.0,
-            trend: [0.0; TREND],
+            trend: Trend::default(),
             place: (0, 0),
             sunk: None,
             seen: 0,
@@ -138,6 +140,7 @@ impl Row {
         self.channel = snapshot.channel.or(self.channel);
         self.phase = snapshot.phase;
         (self.paused, self.priority) = (snapshot.paused, snapshot.priority);
+        self.limits = snapshot.limits;
         if let Some(carries) = &snapshot.carries {
             self.carry(carries);
         }
@@ -175,8 +178,7 @@ impl Row {
     /// A second has passed: the trend moves on, and so do the ranks if the rates moved enough.
     pub(crate) fn second(&mut self) {
         if self.is_live() {
-            self.trend.rotate_left(1);
-            self.trend[TREND - 1] = self.down_rate + self.up_rate;
+            self.trend.push(self.down_rate, self.up_rate);
             step(&mut self.down_rank, self.down_rate);
             step(&mut self.up_rank, self.up_rate);
         }

@@ -11,7 +11,7 @@ use super::{
     row::{Row, RowId},
 };
 use crate::{
-    ids::{ProxyId, ServiceKey, StreamKey},
+    ids::{ProxyId, ServiceKey, StreamKey, UserChannelId},
     telemetry::{Carries, EndReason, StreamPhase, StreamSnapshot},
 };
 
@@ -85,6 +85,27 @@ impl Streams {
     /// How many of [`order`](Self::order) come before the ended ones.
     pub(crate) fn unsettled(&self) -> usize {
         self.order.partition_point(|id| self.get(*id).is_some_and(|row| row.place.0 == 0))
+    }
+
+    /// When the rows last noted a second of their past.
+    pub(crate) fn last_second(&self) -> Option<Instant> {
+        self.reranked
+    }
+
+    /// Where in the last snapshot this row's stream was.
+    pub(crate) fn in_snapshot(&self, id: RowId) -> Option<usize> {
+        self.hints.iter().position(|hint| *hint == id)
+    }
+
+    /// The open streams of these users, by user and number. The register of keys is small beside the rows.
+    pub(crate) fn of_users(&self, users: &[UserChannelId]) -> Vec<(StreamKey, RowId)> {
+        let theirs = self.by_key.iter().filter(|(key, _)| users.contains(&key.user));
+        let mut streams: Vec<_> = theirs
+            .filter(|(_, id)| self.get(**id).is_some_and(Row::is_live))
+            .map(|(key, id)| (*key, *id))
+            .collect();
+        streams.sort_unstable_by_key(|(key, _)| *key);
+        streams
     }
 
     /// How many are open.

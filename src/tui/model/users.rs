@@ -4,9 +4,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::meter::{Meter, SampleClock};
+use super::{
+    RowId,
+    meter::{Meter, SampleClock},
+};
 use crate::{
-    ids::{ServiceKey, UserChannelId},
+    ids::{RateLimits, ServiceKey, UserChannelId},
     telemetry::UserSnapshot,
 };
 
@@ -22,8 +25,26 @@ pub(crate) struct User {
     pub(crate) up_rate: f64,
     pub(crate) streams: u64,
     pub(crate) streams_ever: u64,
+    pub(crate) limits: RateLimits,
     meters: (Meter, Meter),
     seen: u64,
+}
+
+/// A row of the users on the screen of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UserLine {
+    User(UserChannelId),
+    /// One of the streams of the user above, who is unfolded.
+    Stream(UserChannelId, RowId),
+}
+
+impl UserLine {
+    /// Whose it is.
+    pub(crate) fn user(self) -> UserChannelId {
+        match self {
+            Self::User(user) | Self::Stream(user, _) => user,
+        }
+    }
 }
 
 /// The users that are there, the first to come first: they do not dance.
@@ -63,12 +84,13 @@ impl Users {
                     up_rate: 0.0,
                     streams: 0,
                     streams_ever: 0,
+                    limits: RateLimits::default(),
                     meters: Default::default(),
                     seen: 0,
                 }
             });
             user.seen = self.sample;
-            user.age = snapshot.age;
+            (user.age, user.limits) = (snapshot.age, snapshot.limits);
             (user.down, user.up) = (snapshot.down, snapshot.up);
             (user.streams, user.streams_ever) = (snapshot.streams_open, snapshot.streams_ever);
             user.meters.0.note(&self.clock, snapshot.down);

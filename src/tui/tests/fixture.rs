@@ -10,8 +10,8 @@ use tokio::sync::broadcast;
 use crate::{
     ids::{ChannelId, Priority, ProxyId, StreamKey, UserChannelId},
     telemetry::{
-        Carries, ChannelGuard, EndReason, Event, Format, ProxyGuard, ServiceGuard, StreamGuard, StreamPhase,
-        Telemetry, UserGuard,
+        Carries, ChannelGuard, EndReason, Event, Format, ProxyGuard, ServiceGuard, Snapshot, StreamGuard,
+        StreamPhase, Telemetry, UserGuard,
     },
     tui::{
         Labels,
@@ -32,9 +32,11 @@ pub(super) struct Fixture {
     events: broadcast::Receiver<Event>,
     pub(super) now: Instant,
     pub(super) service: ServiceGuard,
-    proxies: Vec<(ProxyGuard, ChannelGuard)>,
-    users: Vec<UserGuard>,
+    pub(super) proxies: Vec<(ProxyGuard, ChannelGuard)>,
+    pub(super) users: Vec<UserGuard>,
     pub(super) streams: Vec<StreamGuard>,
+    /// What samples say that no counter of the hub does.
+    pub(super) told: fn(&mut Snapshot),
 }
 
 pub(super) fn addr(text: &str) -> SocketAddr {
@@ -54,14 +56,13 @@ impl Fixture {
         let labels = Labels {
             title: "demo".into(),
             listen: "0.0.0.0:7000".into(),
-            policy: "round robin".into(),
             join: Some("underpass proxy --server 198.51.100.1:7000 --port 8080 --to 127.0.0.1:80".into()),
             curl: None,
         };
         let start = Instant::now();
         let model = Model::new(labels, Theme::dark(), Size::new(width, height), start);
         let (proxies, users, streams) = (Vec::new(), Vec::new(), Vec::new());
-        Self { model, hub, start, events, now: start, service, proxies, users, streams }
+        Self { model, hub, start, events, now: start, service, proxies, users, streams, told: |_| {} }
     }
 
     /// Three proxies, one of them gone, and streams in every state.
@@ -98,7 +99,18 @@ impl Fixture {
             }
             fixture.tick(Duration::from_millis(100));
         }
+        fixture.opened_at_once();
         fixture
+    }
+
+    /// As if making all streams had taken no time: what is shown on average must not tell how long it took.
+    pub(super) fn opened_at_once(&mut self) {
+        let streams = &mut self.model.live.streams;
+        for id in streams.order().to_vec() {
+            if let Some(row) = streams.get_mut(id) {
+                row.since = self.start;
+            }
+        }
     }
 
     pub(super) fn proxy(&mut self, name: &str) {
@@ -192,6 +204,7 @@ impl Fixture {
         (snapshot.at, snapshot.uptime) = (self.now, self.now - self.start);
         // Their own order, on the clock of the test.
         snapshot.users.iter_mut().for_each(|user| user.age += self.now - self.start);
+        (self.told)(&mut snapshot);
         sample(&mut self.model, &snapshot, self.now);
     }
 

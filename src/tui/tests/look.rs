@@ -111,7 +111,7 @@ fn a_stream_is_looked_at_closely_and_killed_from_there() {
     }
     let text = fixture.text();
     for part in
-        [victim.to_string().as_str(), "PEAK", "opened by", "given to", "round robin over", "Throughput"]
+        [victim.to_string().as_str(), "PEAK", "opened by", "given to", "round-robin over", "Throughput"]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -190,7 +190,7 @@ fn the_help_can_be_searched() {
 fn proxies_unfold_and_are_kicked_and_lead_to_their_streams() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("2");
-    assert!(fixture.text().contains("max/mean 1.04  Gini"), "{}", fixture.text());
+    assert!(fixture.text().contains("max/mean 1.04  Jain 1.00  Gini"), "{}", fixture.text());
     fixture.press(">");
     assert!(fixture.text().contains("P1/1") && fixture.text().contains("rtt"), "{}", fixture.text());
     fixture.press("jx");
@@ -209,11 +209,11 @@ fn users_are_listed_and_killed_and_links_have_a_past() {
     fixture.press("3j");
     let text = fixture.text();
     assert!(text.contains("▎ Links") && text.contains("╳") && text.contains("7 here"), "{text}");
-    let user = fixture.model.user_cursor.selected().unwrap();
+    let user = fixture.model.user_cursor.selected().unwrap().user();
     fixture.press("x");
     assert!(fixture.text().contains("Kill this user?") && fixture.text().contains(&user.to_string()));
     assert_eq!(fixture.press("y"), [Effect::Order(OrderId(1), Command::KillUser(user))]);
-    fixture.press(">");
+    fixture.press("f");
     assert_eq!(fixture.model.filter.text(), format!("key:{user}"));
     fixture.press("L");
     assert_eq!(fixture.model.screen, Screen::Logs);
@@ -227,19 +227,35 @@ fn who_may_only_look_cannot_act() {
     let mut fixture = Fixture::busy(120, 36);
     let settings = Settings { read_only: true, ..Settings::default() };
     settings.apply(&mut fixture.model, Capabilities::all());
-    for keys in ["x", "K", "X", "m", "p", "+", "-", "2x", "3x", "1>x", "p+-"] {
+    for keys in ["x", "K", "X", "m", "p", "+", "-", "l", "2x", "lDwP", "3x", "l", "1>x", "p+-l"] {
         assert_eq!(fixture.press(keys), [], "{keys}");
         assert!(fixture.model.overlay.is_none(), "{keys}");
     }
     fixture.press("<");
-    for command in ["kill", "pause", "resume", "raise", "priority high"] {
+    for command in [
+        "kill",
+        "pause",
+        "resume",
+        "raise",
+        "priority high",
+        "limit off",
+        "drain",
+        "weight 3",
+        "policy weighted",
+    ] {
         enter(&mut fixture, ":", command);
         let name = command.split(' ').next().unwrap();
         let refused = format!("there is no command «{name}»");
         assert!(fixture.notice().starts_with(&refused), "{command}: {}", fixture.notice());
     }
-    fixture.press(":prio_");
-    assert!(!fixture.text().contains(":priority"), "{}", fixture.text());
+    for (typed, command) in
+        [(":prio_", ":priority"), (":lim_", ":limit"), (":wei_", ":weight"), (":pol_", ":policy")]
+    {
+        fixture.press(typed);
+        assert!(!fixture.text().contains(command), "{}", fixture.text());
+        fixture.press("<");
+    }
+    fixture.press(":");
     fixture.press("<");
     fixture.press("?");
     assert!(!fixture.text().contains("kill the selected"));

@@ -5,3 +5,5 @@ mod look;
 mod reducer;
 mod safety;
 mod screens;
+mod states;
+mod steering;

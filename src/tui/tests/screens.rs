@@ -11,7 +11,7 @@ const TICK: Duration = Duration::from_millis(100);
 const SCREENS: [(&str, &str); 5] =
     [("streams", "1"), ("detail", "1j>"), ("proxies", "2>"), ("sessions", "3j"), ("logs", "4")];
 
-const SIZES: [(u16, u16); 3] = [(120, 36), (80, 24), (40, 12)];
+pub(super) const SIZES: [(u16, u16); 3] = [(120, 36), (80, 24), (40, 12)];
 
 /// Brings a fixture into a state by its name.
 fn in_state(state: &str, (width, height): (u16, u16)) -> Fixture {
@@ -58,6 +58,7 @@ fn overflowing(width: u16, height: u16) -> Fixture {
         }
         fixture.tick(TICK);
     }
+    fixture.opened_at_once();
     fixture
 }
 
@@ -71,7 +72,7 @@ fn look(state: &str, size: (u16, u16), keys: &str) -> Fixture {
 }
 
 /// The log is that of whichever tests ran before: only its frame may be compared.
-fn text_of(fixture: &Fixture, screen: &str) -> String {
+pub(super) fn text_of(fixture: &Fixture, screen: &str) -> String {
     // Events have the time of day.
     let times = regex::Regex::new(r"\d\d:\d\d:[\dZ]*|\+\d\.\d\d\ds").unwrap();
     let text = times

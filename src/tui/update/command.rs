@@ -1,9 +1,9 @@
 //! The command line: every action by its name, some with a word behind it.
 
-use super::{orders, perform, screens};
+use super::{orders, perform, screens, steer};
 use crate::tui::{
     keymap::Action,
-    model::{Filter, Model, Sort, SortBy, Tone, WINDOWS},
+    model::{Filter, Load, Model, Sort, SortBy, Tone, WINDOWS},
     msg::Effect,
     near_miss,
     theme::Theme,
@@ -11,20 +11,26 @@ use crate::tui::{
 
 const PRIORITY: &str = "priority";
 
+/// Commands that act: they are there only where the table of keys has them.
+const ACTS: [&str; 4] = [PRIORITY, "limit", "weight", "policy"];
+
 /// Commands that take a word, and what the word may be.
-pub(crate) const WITH_WORDS: [(&str, &[&str]); 5] = [
+pub(crate) const WITH_WORDS: [(&str, &[&str]); 9] = [
     ("sort", &["down", "up", "bytes", "age", "key"]),
     ("theme", &Theme::NAMES),
     ("window", &["30s", "2m", "5m", "15m", "30m", "1h"]),
     ("filter", &[]),
     (PRIORITY, &["background", "low", "normal", "high", "urgent"]),
+    ("limit", &["down", "up", "off"]),
+    ("weight", &[]),
+    ("policy", &["round-robin", "weighted", "least-streams", "peak-ewma"]),
+    ("load", &["streams", "bytes"]),
 ];
 
 /// What the last word of the line may become.
 pub(super) fn candidates(model: &Model, line: &str) -> Vec<String> {
     if let Some((name, _)) = line.split_once(' ') {
-        let words = WITH_WORDS.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, words)| *words);
-        return words.iter().map(ToString::to_string).collect();
+        return words(name);
     }
     let mut names: Vec<String> = model
         .keymap
@@ -34,10 +40,18 @@ pub(super) fn candidates(model: &Model, line: &str) -> Vec<String> {
         .filter(|name| is_command(name))
         .collect();
     // What acts is among them already, where it may be done at all.
-    names.extend(WITH_WORDS.iter().map(|(name, _)| (*name).to_owned()).filter(|name| name != PRIORITY));
+    names.extend(
+        WITH_WORDS.iter().map(|(name, _)| (*name).to_owned()).filter(|name| !ACTS.contains(&name.as_str())),
+    );
     names.sort();
     names.dedup();
     names
+}
+
+/// What the word behind a command may be.
+pub(super) fn words(name: &str) -> Vec<String> {
+    let words = WITH_WORDS.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, words)| *words);
+    words.iter().map(ToString::to_string).collect()
 }
 
 /// Moving about by name is no use.
@@ -72,6 +86,12 @@ pub(super) fn run(model: &mut Model, line: &str) -> Vec<Effect> {
             Ok(filter) => screens::set_filter(model, filter),
             Err(why) => model.say(Tone::Warning, why.to_string()),
         },
+        "load" => {
+            let by = [("streams", Load::Streams), ("bytes", Load::Bytes)]
+                .into_iter()
+                .find(|(name, _)| *name == word);
+            with(model, by, |model, (_, by)| model.look.load = by);
+        }
         // What vi and less taught everybody.
         "q" => return perform(model, Action::Quit),
         PRIORITY if knows(model, PRIORITY) => {
@@ -79,6 +99,9 @@ pub(super) fn run(model: &mut Model, line: &str) -> Vec<Effect> {
                 return orders::give_priority(model, "changed", |_| priority);
             }
             which(model);
+        }
+        "limit" | "weight" | "policy" if !word.is_empty() && knows(model, name) => {
+            return steer::by_name(model, name, word);
         }
         _ => {
             let commands = model.keymap.commands(model.command_context());

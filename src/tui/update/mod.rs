@@ -6,6 +6,7 @@ mod mouse;
 mod orders;
 mod prompt;
 mod screens;
+mod steer;
 
 use std::time::Instant;
 
@@ -17,7 +18,10 @@ use super::{
     terminal::{Key, KeyCode},
     view,
 };
-use crate::telemetry::{EventKind, Snapshot};
+use crate::{
+    ids::clean,
+    telemetry::{EventKind, Snapshot},
+};
 
 /// Takes one message.
 pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
@@ -63,6 +67,19 @@ fn happened(model: &mut Model, event: &EventKind) {
             live.streams.over(*key, reason, (*down, *up), carries.as_ref(), now);
         }
         EventKind::ProxyGone { proxy, reason, .. } => live.proxies.gone(*proxy, reason, now),
+        EventKind::Registered { proxy, .. } => live.proxies.registered(*proxy),
+        EventKind::RegistrationRefused { proxy, reason } => {
+            live.proxies.refused(*proxy, reason);
+            let text = format!("{} was refused its port: {reason}", live.proxies.name(*proxy));
+            model.say(Tone::Warning, format::cut(&clean(&text, 200), 200));
+        }
+        EventKind::ServiceClosed { service } => {
+            live.services.closed(service, now);
+            // A server that drains closes them all, as it was told to.
+            if !model.draining {
+                model.say(Tone::Warning, format!("port {} is closed: no proxy serves it", service.port));
+            }
+        }
         EventKind::Draining { .. } => model.draining = true,
         // The others only go to the log; what they change is in the counters.
         _ => {}
@@ -78,6 +95,12 @@ pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) {
     if let Some(detail) = &mut model.detail
         && let Some(row) = model.live.streams.get(detail.row)
     {
+        if detail.lacks_info()
+            && let Some(at) = model.live.streams.in_snapshot(detail.row)
+            && let Some(stream) = snapshot.streams.get(at).filter(|stream| stream.key == detail.key)
+        {
+            detail.set_info(&stream.info);
+        }
         detail.note(row, now);
     }
     model.follow();

@@ -7,7 +7,9 @@ use crate::{
     tui::{
         Exit, format,
         keymap::Action,
-        model::{Button, Dialog, Model, Overlay, ProxyLine, Question, Row, RowId, Screen, Target, Tone},
+        model::{
+            Button, Dialog, Model, Overlay, ProxyLine, Question, Row, RowId, Screen, Target, Tone, UserLine,
+        },
         msg::{Effect, OrderId},
     },
 };
@@ -15,7 +17,7 @@ use crate::{
 /// Asks whether to kill the marked streams, or the selected one. Looked at closely, it is that one.
 pub(super) fn ask_to_kill(model: &mut Model) {
     model.cursor.choose();
-    if !model.marks.is_empty() && model.detail.is_none() {
+    if !model.marks.is_empty() && marks_count(model) {
         let targets = model.marks.iter().filter_map(|id| {
             let row = model.live.streams.get(*id).filter(|row| row.is_live() && !row.killing)?;
             Some(Target { row: *id, key: row.key })
@@ -36,6 +38,11 @@ pub(super) fn ask_to_kill(model: &mut Model) {
     } else {
         ask(model, Question::Kill(vec![Target { row: id, key }]));
     }
+}
+
+/// Marks are made in the table, and stand for its rows only.
+fn marks_count(model: &Model) -> bool {
+    model.screen == Screen::Streams && model.detail.is_none()
 }
 
 /// What to do about the holding of streams.
@@ -81,9 +88,9 @@ pub(super) fn give_priority(
 }
 
 /// The marked streams, or the selected one. Looked at closely, it is that one. Says why where there is none.
-fn targets(model: &mut Model, to: &str) -> Vec<RowId> {
+pub(super) fn targets(model: &mut Model, to: &str) -> Vec<RowId> {
     model.cursor.choose();
-    if !model.marks.is_empty() && model.detail.is_none() {
+    if !model.marks.is_empty() && marks_count(model) {
         return model.marks.clone();
     }
     let Some((id, row)) = model.selected() else {
@@ -100,7 +107,7 @@ fn targets(model: &mut Model, to: &str) -> Vec<RowId> {
 
 /// Orders what `command` makes of each row. It changes the row ahead of the server, so that the next key builds on
 /// this one; the next sample says what is really so.
-fn order_each(
+pub(super) fn order_each(
     model: &mut Model,
     targets: &[RowId],
     verb: &'static str,
@@ -135,6 +142,12 @@ fn order_each(
 /// Asks whether to kill the selected user, or the user of the selected stream.
 pub(super) fn ask_to_kill_user(model: &mut Model) {
     model.cursor.choose();
+    // Under an unfolded user one of its streams may be selected: then that one is meant.
+    if let (Screen::Sessions, None, Some(UserLine::Stream(..))) =
+        (model.screen, &model.detail, model.user_cursor.selected())
+    {
+        return ask_to_kill(model);
+    }
     let Some(user) = selected_user(model) else {
         return model.say(Tone::Plain, "no user to kill");
     };
@@ -148,12 +161,7 @@ pub(super) fn ask_to_kill_user(model: &mut Model) {
 /// Asks whether to kick the selected proxy, or the proxy of the selected stream.
 pub(super) fn ask_to_kick(model: &mut Model) {
     model.cursor.choose();
-    let proxy = match (model.screen, model.proxy_cursor.selected()) {
-        (Screen::Proxies, Some(ProxyLine::Proxy(id))) => Some(id),
-        (Screen::Proxies, Some(ProxyLine::Channel(id))) => Some(id.proxy),
-        _ => model.selected().and_then(|(_, row)| row.proxy),
-    };
-    let Some(proxy) = proxy else {
+    let Some(proxy) = selected_proxy(model) else {
         return model.say(Tone::Plain, "no proxy to kick");
     };
     let streams = model.live.proxies.up().find(|known| known.id == proxy).map(|known| known.streams);
@@ -163,6 +171,16 @@ pub(super) fn ask_to_kick(model: &mut Model) {
             let name = model.live.proxies.name(proxy);
             model.say(Tone::Plain, format!("{name} is gone already"));
         }
+    }
+}
+
+/// The selected proxy, or the one that has the selected stream.
+pub(super) fn selected_proxy(model: &Model) -> Option<ProxyId> {
+    match (model.screen, model.proxy_cursor.selected()) {
+        (Screen::Proxies, Some(ProxyLine::Proxy(id))) => Some(id),
+        (Screen::Proxies, Some(ProxyLine::Channel(id))) => Some(id.proxy),
+        (Screen::Proxies, _) => None,
+        _ => model.selected().and_then(|(_, row)| row.proxy),
     }
 }
 
@@ -180,7 +198,7 @@ pub(super) fn in_dialog(model: &mut Model, mut dialog: Dialog, action: Action) -
         }
         Action::Press => dialog.focused(),
         Action::Yes => dialog.yes(),
-        Action::Drain if dialog.buttons().contains(&Button::Drain) => Button::Drain,
+        Action::DrainFirst if dialog.buttons().contains(&Button::Drain) => Button::Drain,
         Action::Close => Button::Cancel,
         _ => return Vec::new(),
     };
@@ -242,7 +260,7 @@ fn kick(model: &mut Model, proxy: ProxyId) -> Vec<Effect> {
     one(model, name, "kicked", Command::KickProxy(proxy))
 }
 
-fn one(model: &mut Model, name: String, verb: &'static str, command: Command) -> Vec<Effect> {
+pub(super) fn one(model: &mut Model, name: String, verb: &'static str, command: Command) -> Vec<Effect> {
     let batch = model.orders.begin(name, verb);
     let id = model.orders.add(batch, command.clone(), None, model.live.now);
     vec![Effect::Order(id, command)]

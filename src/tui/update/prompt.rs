@@ -1,6 +1,6 @@
 //! Lines that are typed: the filter, a word to find, a command.
 
-use super::{command, screens};
+use super::{command, screens, steer};
 use crate::tui::{
     keymap::{self, Action},
     model::{Asked, Edit, Filter, LineEdit, Model, Overlay, Prompt},
@@ -8,7 +8,7 @@ use crate::tui::{
     terminal::Key,
 };
 
-fn ask(model: &mut Model, what: Asked, text: String) {
+pub(super) fn ask(model: &mut Model, what: Asked, text: String) {
     model.overlay = Some(Overlay::Prompt(Prompt { what, line: LineEdit::new(text), wrong: None }));
 }
 
@@ -56,7 +56,7 @@ fn changed(model: &mut Model) {
             Err(why) => prompt.wrong = Some(why.to_string()),
         },
         Asked::LogFilter { .. } => model.log.only = text,
-        Asked::Help | Asked::Command => {}
+        Asked::Help | Asked::Command | Asked::Limit(_) | Asked::Weight(_) | Asked::Policy(_) => {}
     }
 }
 
@@ -93,6 +93,18 @@ fn take(model: &mut Model) -> Vec<Effect> {
         return Vec::new();
     }
     let (what, text) = (prompt.what.clone(), prompt.line.text().trim().to_owned());
+    if let Some(result) = steer::answer(model, &what, &text) {
+        match (result, &mut model.overlay) {
+            (Ok(effects), overlay) => {
+                *overlay = None;
+                return effects;
+            }
+            // The line stays, to be mended.
+            (Err(why), Some(Overlay::Prompt(prompt))) => prompt.wrong = Some(why),
+            (Err(_), _) => {}
+        }
+        return Vec::new();
+    }
     model.overlay = None;
     match what {
         Asked::Command if !text.is_empty() => return command::run(model, &text),
@@ -108,7 +120,7 @@ fn cancel(model: &mut Model) {
         Asked::Filter { before } => screens::set_filter(model, Filter::parse(&before).unwrap_or_default()),
         Asked::LogFilter { before } => model.log.only = before,
         Asked::Help => model.overlay = Some(Overlay::Help { scroll: 0, search: String::new() }),
-        Asked::Command => {}
+        Asked::Command | Asked::Limit(_) | Asked::Weight(_) | Asked::Policy(_) => {}
     }
 }
 
@@ -122,6 +134,8 @@ fn complete(model: &mut Model) {
     };
     let candidates: Vec<String> = match prompt.what {
         Asked::Command => command::candidates(model, text),
+        Asked::Limit(_) => command::words("limit"),
+        Asked::Policy(_) => command::words("policy"),
         Asked::Filter { .. } => {
             Filter::FIELDS.iter().chain(&Filter::FIGURES).map(ToString::to_string).collect()
         }

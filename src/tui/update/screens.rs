@@ -3,9 +3,9 @@
 use ratatui::{buffer::Buffer, layout::Rect};
 
 use super::{
-    interrupt,
     orders::{self, Hold},
     prompt,
+    steer::{self, Turn},
 };
 use crate::{
     ids::{Priority, UserChannelId},
@@ -13,8 +13,8 @@ use crate::{
         Exit,
         keymap::Action,
         model::{
-            Cursor, Detail, Dialog, Export, Filter, Model, Overlay, ProxyLine, Question, Screen, Sort, Step,
-            Tone, WINDOWS, export,
+            Cursor, Dialog, Export, Filter, Load, Model, Overlay, ProxyLine, Question, Screen, Sort, Step,
+            Tone, UserLine, WINDOWS, export,
         },
         msg::{Effect, Saved},
         view,
@@ -40,15 +40,14 @@ pub(super) fn act(model: &mut Model, action: Action) -> Vec<Effect> {
     match model.screen {
         Screen::Streams => move_in_streams(model, step),
         Screen::Proxies => {
-            let lines = model.shown().proxies.lines(&model.unfolded);
-            let mut cursor = model.proxy_cursor;
-            cursor.step(step, &lines, model.layout().body_page());
-            model.proxy_cursor = cursor;
+            let lines = model.shown().proxy_lines(&model.unfolded);
+            let page = model.proxy_page();
+            model.proxy_cursor.step(step, &lines, page);
         }
         Screen::Sessions => {
-            let mut cursor = model.user_cursor;
-            cursor.step(step, model.shown().users.order(), model.layout().body_page());
-            model.user_cursor = cursor;
+            let page = model.user_page();
+            model.user_cursor.step(step, &model.user_lines, page);
+            look_on(model);
         }
         Screen::Logs => scroll_log(model, action),
     }
@@ -59,9 +58,20 @@ fn move_in_streams(model: &mut Model, step: Step) {
     let mut cursor = model.cursor;
     cursor.step(step, model.rows(), model.layout().page());
     model.put_cursor(cursor);
-    if model.detail.is_some() {
-        open_detail(model);
-    }
+    look_on(model);
+}
+
+/// Where a stream is looked at closely and the selection has moved on to another one: looks at that one.
+fn look_on(model: &mut Model) {
+    let selected = match model.screen {
+        _ if model.detail.is_none() => None,
+        Screen::Sessions => match model.user_cursor.selected() {
+            Some(UserLine::Stream(_, id)) => Some(id),
+            _ => None,
+        },
+        _ => model.cursor.selected(),
+    };
+    selected.into_iter().for_each(|id| model.look_at(id));
 }
 
 fn scroll_log(model: &Model, action: Action) {
@@ -111,7 +121,14 @@ fn other_than_step(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::ShowLogs => show(model, Screen::Logs),
         Action::NextScreen => show(model, Screen::ALL[(model.screen.index() + 1) % 4]),
         Action::PreviousScreen => show(model, Screen::ALL[(model.screen.index() + 3) % 4]),
-        Action::Freeze => freeze(model),
+        Action::Freeze => model.freeze(),
+        Action::LoadBy => {
+            let by = if model.look.load == Load::Streams { Load::Bytes } else { Load::Streams };
+            model.look.load = by;
+        }
+        Action::Limit => steer::ask_limit(model),
+        Action::Weight => steer::ask_weight(model),
+        Action::Policy => steer::ask_policy(model),
         Action::ShorterWindow => model.look.window = model.look.window.saturating_sub(1),
         Action::LongerWindow => model.look.window = (model.look.window + 1).min(WINDOWS.len() - 1),
         Action::Units => model.look.bits = !model.look.bits,
@@ -147,7 +164,9 @@ fn effects(model: &mut Model, action: Action) -> Vec<Effect> {
             let text = screenshot(model);
             vec![Effect::Save(Saved { name: "screen", extension: "txt", text })]
         }
-        Action::Drain => interrupt(model),
+        Action::ToggleDrain => steer::drain(model, Turn::Over),
+        Action::Drain => steer::drain(model, Turn::On),
+        Action::Undrain => steer::drain(model, Turn::Off),
         Action::Quit if model.live.streams.live() == 0 => vec![Effect::Exit(Exit::Quit)],
         Action::Quit => {
             model.overlay = Some(Overlay::Dialog(Dialog::new(Question::Quit)));
@@ -195,14 +214,6 @@ pub(super) fn set_filter(model: &mut Model, filter: Filter) {
     model.follow();
 }
 
-fn freeze(model: &mut Model) {
-    model.frozen = match model.frozen.take() {
-        Some(_) => None,
-        None => Some(Box::new(model.live.clone())),
-    };
-    model.follow();
-}
-
 /// Sorts the table; a stopped display too, since nothing on it changes but the order.
 pub(super) fn sort(model: &mut Model, sort: Sort) {
     let now = model.live.now;
@@ -238,44 +249,61 @@ fn open(model: &mut Model) {
             let id = match model.proxy_cursor.selected() {
                 Some(ProxyLine::Proxy(id)) => id,
                 Some(ProxyLine::Channel(channel)) => channel.proxy,
-                None => return,
+                Some(ProxyLine::Service(_)) | None => return,
             };
-            match model.unfolded.iter().position(|known| *known == id) {
-                Some(at) => _ = model.unfolded.remove(at),
-                None => model.unfolded.push(id),
-            }
+            toggle(&mut model.unfolded, id);
             model.follow();
         }
-        Screen::Sessions | Screen::Logs => {}
+        Screen::Sessions => match model.user_cursor.selected() {
+            Some(UserLine::User(user)) => {
+                toggle(&mut model.unfolded_users, user);
+                model.follow();
+            }
+            Some(UserLine::Stream(_, id)) => model.look_at(id),
+            None => {}
+        },
+        Screen::Logs => {}
+    }
+}
+
+fn toggle<T: PartialEq>(unfolded: &mut Vec<T>, id: T) {
+    match unfolded.iter().position(|known| *known == id) {
+        Some(at) => _ = unfolded.remove(at),
+        None => unfolded.push(id),
     }
 }
 
 fn open_detail(model: &mut Model) {
-    let Some((id, row)) = model.selected() else { return };
-    let key = row.key;
-    if model.detail.as_ref().is_none_or(|detail| detail.row != id) {
-        model.detail = Some(Detail::new(id, key));
+    if let Some(id) = model.cursor.selected() {
+        model.look_at(id);
+        model.cursor.choose();
     }
-    model.cursor.choose();
 }
 
 /// The user that the selection means.
 pub(super) fn selected_user(model: &Model) -> Option<UserChannelId> {
     match model.screen {
-        Screen::Sessions => model.user_cursor.selected(),
+        Screen::Sessions if model.detail.is_none() => model.user_cursor.selected().map(UserLine::user),
         _ => model.selected().map(|(_, row)| row.key.user),
     }
 }
 
 /// What the selected row is called.
 fn selected_name(model: &Model) -> Option<String> {
+    if let Some(detail) = &model.detail {
+        return Some(detail.key.to_string());
+    }
     match model.screen {
         Screen::Streams => model.selected().map(|(_, row)| row.key.to_string()),
         Screen::Proxies => Some(match model.proxy_cursor.selected()? {
             ProxyLine::Proxy(id) => id.to_string(),
             ProxyLine::Channel(id) => id.to_string(),
+            ProxyLine::Service(id) => model.shown().services.get(id)?.key.to_string(),
         }),
-        Screen::Sessions => model.user_cursor.selected().map(|id| id.to_string()),
+        Screen::Sessions => match model.user_cursor.selected()? {
+            UserLine::User(user) => Some(user.to_string()),
+            UserLine::Stream(..) => model.selected().map(|(_, row)| row.key.to_string()),
+        },
         Screen::Logs => None,
     }
 }
@@ -295,10 +323,14 @@ fn streams_of(model: &mut Model) {
         Screen::Proxies => match model.proxy_cursor.selected() {
             Some(ProxyLine::Proxy(id)) => format!("proxy:{}", word(&model.shown().proxies.name(id))),
             Some(ProxyLine::Channel(id)) => format!("proxy:{}", word(&model.shown().proxies.name(id.proxy))),
+            Some(ProxyLine::Service(id)) => match model.shown().services.get(id) {
+                Some(service) => format!("service:{}", service.key),
+                None => return,
+            },
             None => return,
         },
         Screen::Sessions => match model.user_cursor.selected() {
-            Some(user) => format!("key:{user}"),
+            Some(line) => format!("key:{}", line.user()),
             None => return,
         },
         _ => return,
@@ -315,9 +347,10 @@ fn word(name: &str) -> &str {
 
 fn log_of(model: &mut Model) {
     let name = match (model.screen, model.proxy_cursor.selected()) {
-        (Screen::Proxies, Some(ProxyLine::Channel(id))) => Some(id.to_string()),
+        _ if model.detail.is_some() => selected_name(model),
         // With the blank, or P1 would be P12 too.
         (Screen::Proxies, Some(ProxyLine::Proxy(id))) => Some(format!("{id} ")),
+        (Screen::Proxies, Some(ProxyLine::Channel(id))) => Some(id.to_string()),
         _ => selected_name(model),
     };
     if let Some(name) = name {

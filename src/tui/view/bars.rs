@@ -1,5 +1,7 @@
 //! Bars and curves out of characters.
 
+use ratatui::{style::Style, text::Span};
+
 /// A bar of `width` cells, `share` of it filled, to half a cell: what is filled, and the track it runs on. They differ
 /// in weight too, for screens without colour.
 pub(crate) fn horizontal(share: f64, width: usize) -> (String, String) {
@@ -18,6 +20,29 @@ pub(crate) fn horizontal(share: f64, width: usize) -> (String, String) {
         filled.push('╸');
     }
     (filled, "─".repeat(width - halves.div_ceil(2)))
+}
+
+/// The same as spans, with a mark where the bar would end if all was `due`.
+pub(crate) fn marked(
+    share: f64,
+    due: Option<f64>,
+    width: usize,
+    filled: Style,
+    track: Style,
+    mark: Style,
+) -> Vec<Span<'static>> {
+    let (bar, rest) = horizontal(share, width);
+    let cells = bar.chars().map(|c| (c, filled)).chain(rest.chars().map(|c| (c, track)));
+    let at = due.map(|due| ((due * width as f64) as usize).min(width.saturating_sub(1)));
+    let cell = |(i, (c, style))| if Some(i) == at { ('┃', mark) } else { (c, style) };
+    let mut spans: Vec<(String, Style)> = Vec::new();
+    for (c, style) in cells.enumerate().map(cell) {
+        match spans.last_mut() {
+            Some((text, last)) if *last == style => text.push(c),
+            _ => spans.push((c.to_string(), style)),
+        }
+    }
+    spans.into_iter().map(|(text, style)| Span::styled(text, style)).collect()
 }
 
 /// One character a value, as high as its share of the largest; nothing is a blank. The highest is not a full block:
@@ -76,6 +101,19 @@ mod tests {
         for i in 0..=100 {
             assert_eq!(bar(f64::from(i) / 100.0, 9).chars().count(), 9);
         }
+    }
+
+    #[test]
+    fn a_mark_stands_where_a_fair_share_ends() {
+        let bar = |share, due| {
+            let plain = Style::new();
+            let spans = marked(share, due, 8, plain, plain, plain);
+            spans.iter().map(|span| span.content.as_ref()).collect::<String>()
+        };
+        assert_eq!(bar(0.25, Some(0.5)), "━━──┃───");
+        assert_eq!(bar(1.0, Some(0.5)), "━━━━┃━━━");
+        assert_eq!(bar(0.25, None), "━━──────");
+        assert_eq!(bar(0.0, Some(1.0)), "───────┃");
     }
 
     #[test]

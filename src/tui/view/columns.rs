@@ -44,6 +44,9 @@ struct Spec {
     sort: Option<SortBy>,
 }
 
+/// How many seconds of its past a row shows.
+const TREND: usize = 8;
+
 /// How wide the column of what is carried grows before any other does.
 const CARRIES: usize = 26;
 
@@ -209,7 +212,10 @@ fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Styl
         Column::Progress => end(row, theme),
         Column::Age => (format::age(row.age(model.shown().now)), theme.text),
         Column::Trend if !row.is_live() => (String::new(), theme.faint),
-        Column::Trend => (bars::spark(row.trend.iter().map(|&rate| f64::from(rate)), 0.8), theme.load),
+        Column::Trend => {
+            let rates = row.trend.last(TREND).map(|(down, up)| f64::from(down + up));
+            (bars::spark(rates, 0.8), theme.load)
+        }
     }
 }
 

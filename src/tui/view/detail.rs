@@ -8,16 +8,23 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{bars, chart, put, section};
+use super::{
+    chart,
+    facts::{Ranked, facts},
+    flow, latency, limits, put_cut, put_right, section, services,
+};
 use crate::{
-    telemetry::{Carries, EventKind},
+    telemetry::EventKind,
     tui::{
-        format::{self, fit, fit_right},
+        format::{self, fit_right},
         model::{Detail, Model, Row, state},
     },
 };
 
-/// The end points, the figures, the curve, what happened.
+/// From this width on, what it is stands beside how it flows.
+const WIDE: u16 = 110;
+
+/// The end points, the figures and how it flows; the curve; what happened.
 pub(crate) fn draw(model: &Model, detail: &Detail, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let Some(row) = model.shown().streams.get(detail.row) else {
@@ -30,139 +37,155 @@ pub(crate) fn draw(model: &Model, detail: &Detail, area: Rect, buf: &mut Buffer)
         );
         return;
     };
+    title(model, row, area, buf);
+    let below = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
+    // The curve, and what happened, keep the room that they need to be of use.
+    let kept = match below.height {
+        0..14 => 0,
+        14..24 => 9,
+        _ => 13,
+    };
+    let room = usize::from(below.height - kept);
+    let used = if area.width >= WIDE {
+        beside(model, detail, row, below, room, buf)
+    } else {
+        above(model, detail, row, below, room, buf)
+    };
+    let rest = Rect { y: below.y + used, height: below.height - used, ..below };
+    curve_and_past(model, detail, row, rest, buf);
+}
+
+fn title(model: &Model, row: &Row, area: Rect, buf: &mut Buffer) {
+    let theme = &model.theme;
     let state_style = match row.is_live() {
         true if row.paused => theme.warn,
         true => theme.ok,
         false => theme.dim,
     };
-    let title = [
+    let rest = [
         Span::styled(format!("  {}", row.key), theme.accent.patch(theme.strong)),
         Span::styled(format!("  {}", state(row).to_uppercase()), state_style),
         Span::styled(format!("  {}", format::age(row.age(model.shown().now))), theme.text),
         Span::styled(if model.frozen.is_some() { "  FROZEN" } else { "" }, theme.warn),
     ];
-    section(model, area, buf, "Stream", title);
-    let mut lines = route(model, row);
-    lines.extend(figures(model, row, area.width));
-    let mut y = area.y + 1;
-    for line in lines {
-        put(buf, area.x, y, area, line);
-        y += 1;
+    let taken = 8 + rest.iter().map(Span::width).sum::<usize>();
+    section(model, area, buf, "Stream", rest);
+    let limits = limits::text(row.limits);
+    if !limits.is_empty() {
+        let taken = u16::try_from(taken).unwrap_or(u16::MAX);
+        put_right(buf, area, taken, Line::styled(format!("  limited {limits} "), theme.warn));
     }
+}
+
+/// On a wide screen: what it is at the left, how it flows at the right. Gives the height.
+fn beside(model: &Model, detail: &Detail, row: &Row, area: Rect, room: usize, buf: &mut Buffer) -> u16 {
+    let half = area.width / 2;
+    let left = Rect { width: half, ..area };
+    let right = Rect { x: area.x + half, width: area.width - half, ..area };
+    let facts = keep(facts(model, row, half), room);
+    for (y, line) in (left.top()..left.bottom()).zip(&facts) {
+        put_cut(buf, left.x, y, Rect { width: half - 1, ..left }, line.clone());
+    }
+    let mut y = right.y;
+    let end = right.bottom().min(right.y + u16::try_from(room).unwrap_or(u16::MAX));
+    if let Some(known) = &detail.flow {
+        section(model, Rect { y, ..right }, buf, "Flow", []);
+        y += 1;
+        for line in flow::lines(model, known, row.is_live(), row.age(model.shown().now)) {
+            if y < end {
+                put_cut(buf, right.x, y, right, line);
+                y += 1;
+            }
+        }
+        y += u16::from(y < end);
+    }
+    let lines = latencies(model, row, right.width, usize::from(end.saturating_sub(y + 1)));
+    if !lines.is_empty() {
+        section(model, Rect { y, height: right.bottom().saturating_sub(y), ..right }, buf, "Latency", []);
+        y += 1;
+        for line in lines {
+            put_cut(buf, right.x, y, right, line);
+            y += 1;
+        }
+    }
+    (y - right.y).max(u16::try_from(facts.len()).unwrap_or(u16::MAX)).min(area.height)
+}
+
+/// On a narrow screen: one below the other, as far as there is room. Gives the height.
+fn above(model: &Model, detail: &Detail, row: &Row, area: Rect, room: usize, buf: &mut Buffer) -> u16 {
+    let mut facts = facts(model, row, area.width);
+    if let Some(known) = detail.flow.as_ref().filter(|_| row.is_live()) {
+        facts.push((3, flow::line(model, known, row.age(model.shown().now))));
+    }
+    let table = latencies(model, row, area.width, room.saturating_sub(facts.len()));
+    if table.is_empty()
+        && let Some(proxy) = row.proxy.and_then(|id| model.shown().proxies.get(id))
+        && let Some(line) = latency::line(model, &proxy.latency)
+    {
+        facts.push((5, line));
+    }
+    let mut lines = keep(facts, room);
+    lines.extend(table);
+    for (y, line) in (area.top()..area.bottom()).zip(&lines) {
+        put_cut(buf, area.x, y, area, line.clone());
+    }
+    u16::try_from(lines.len()).unwrap_or(u16::MAX).min(area.height)
+}
+
+/// The lines that matter most, in their order.
+fn keep(mut lines: Vec<Ranked>, room: usize) -> Vec<Line<'static>> {
+    while lines.len() > room {
+        let last = lines.iter().enumerate().max_by_key(|(_, (rank, _))| *rank).map_or(0, |(at, _)| at);
+        lines.remove(last);
+    }
+    lines.into_iter().map(|(_, line)| line).collect()
+}
+
+/// How long things take with its proxy and its service, in at most `room` lines.
+fn latencies(model: &Model, row: &Row, width: u16, room: usize) -> Vec<Line<'static>> {
+    let shown = model.shown();
+    let mut rows = Vec::new();
+    if let Some(proxy) = row.proxy.and_then(|id| shown.proxies.get(id)) {
+        rows.push((format!("open {}", proxy.name), &proxy.latency.open));
+        rows.push((format!("1st byte {}", proxy.name), &proxy.latency.first_byte));
+    }
+    if let Some(service) = shown.services.find(&row.service) {
+        let name = services::name(&service.key);
+        rows.push((format!("open {name}"), &service.latency.open));
+        rows.push((format!("1st byte {name}"), &service.latency.first_byte));
+    }
+    rows.retain(|(_, latency)| latency.count > 0);
+    // Without its head a figure means nothing.
+    rows.truncate(room.saturating_sub(1));
+    if rows.is_empty() { Vec::new() } else { latency::table(model, &rows, width) }
+}
+
+fn curve_and_past(model: &Model, detail: &Detail, row: &Row, area: Rect, buf: &mut Buffer) {
+    let mut y = area.y;
     // A blank row before each section.
-    let left = area.bottom().saturating_sub(y + 1);
+    let left = area.height.saturating_sub(1);
     let events = u16::try_from(model.journal.of(row.key).len()).unwrap_or(u16::MAX).saturating_add(1);
-    let below = events.min(left / 2).max(3).min(left);
+    // A curve needs five rows to be one; what happened makes room for it, to its last line.
+    const CURVE: u16 = 5;
+    let below = events.max(5).min(left / 2).min(left.saturating_sub(CURVE + 1)).max(2);
     let curve = left.saturating_sub(below + 1);
-    if curve >= 5 && area.width >= 40 && !detail.history.is_empty() {
+    if curve >= CURVE && area.width >= 40 && !detail.history.is_empty() {
         let plot = Rect { y: y + 1, height: curve, ..area };
-        let rest = [Span::styled(
-            format!("  since it was opened here, last {}  [ ]", chart::window(model)),
-            theme.dim,
-        )];
+        let rest = [Span::styled(format!("  last {}  [ ]", chart::window(model)), model.theme.dim)];
         section(model, plot, buf, "Throughput", rest);
         chart::plot(model, &detail.history, plot, buf);
         y += curve + 1;
     }
-    let area = Rect { y: y + 1, height: area.bottom().saturating_sub(y + 1), ..area };
-    if area.height >= 2 {
-        lifecycle(model, row, area, buf);
+    let past = Rect { y: y + 1, height: area.bottom().saturating_sub(y + 1), ..area };
+    if past.height < 2 {
+        return;
     }
-}
-
-/// From whom, through what, to where.
-fn route(model: &Model, row: &Row) -> Vec<Line<'static>> {
-    let theme = &model.theme;
-    let label = |text: &str| Span::styled(format!("  {}", fit(text, 10)), theme.dim);
-    let shown = model.shown();
-    let proxy = row.proxy.map(|id| {
-        let name = shown.proxies.name(id);
-        let of = shown.proxies.up().filter(|proxy| proxy.services.contains(&row.service)).count();
-        let policy = &model.labels.policy;
-        (
-            format!("{name}  {id}"),
-            if policy.is_empty() { String::new() } else { format!("  {policy} over {of}") },
-        )
-    });
-    let (name, why) = proxy.unwrap_or_else(|| ("none yet".to_owned(), String::new()));
-    let channel = row.channel.map_or("none yet".to_owned(), |id| id.to_string());
-    let mut lines = vec![
-        Line::from(vec![
-            label("user"),
-            Span::styled(row.addr.to_string(), theme.text),
-            Span::styled(format!("  {}, {} open", row.key.user, shown.streams_of(row.key.user)), theme.dim),
-        ]),
-        Line::from(vec![label("service"), Span::styled(format!(":{}", row.service), theme.text)]),
-        Line::from(vec![label("proxy"), Span::styled(name, theme.text), Span::styled(why, theme.dim)]),
-        Line::from(vec![label("channel"), Span::styled(channel, theme.text)]),
-        Line::from(vec![label("priority"), Span::styled(row.priority.to_string(), theme.text)]),
-    ];
-    if let Some(carries) = &row.carries {
-        let mut line = vec![label("carries"), Span::styled(carries.to_string(), theme.text)];
-        if let Carries::Http { status: Some(status), .. } = **carries {
-            let style = if status >= 400 { theme.warn } else { theme.dim };
-            line.push(Span::styled(format!("  {status}"), style));
-        }
-        lines.push(Line::from(line));
-    }
-    if let Some(reason) = row.ended.as_ref().and_then(|ended| ended.reason.as_ref()) {
-        let by = format!("  by {:?}", reason.by()).to_lowercase();
-        lines.push(Line::from(vec![
-            label("ended"),
-            Span::styled(reason.to_string(), theme.text),
-            Span::styled(by, theme.dim),
-        ]));
-    }
-    lines
-}
-
-/// Both directions: now, on average, at most, in all.
-fn figures(model: &Model, row: &Row, width: u16) -> Vec<Line<'static>> {
-    let theme = &model.theme;
-    let seconds = row.age(model.shown().now).as_secs_f64().max(0.1);
-    let way = |name: &str, now: f32, peak: f32, total: u64, style| {
-        let rate = |rate: f64| fit_right(&super::rate(model, rate), 8);
-        Line::from(vec![
-            Span::styled(format!("  {}", fit(name, 10)), theme.dim),
-            Span::styled(rate(now.into()), style),
-            Span::styled(rate(total as f64 / seconds), theme.text),
-            Span::styled(rate(peak.into()), theme.text),
-            Span::styled(fit_right(&format::bytes(total), 9), theme.strong),
-        ])
-    };
-    let head = [("NOW", 8), ("MEAN", 8), ("PEAK", 8), ("TOTAL", 9)];
-    let head: String = head.iter().map(|(text, width)| fit_right(text, *width)).collect();
-    let mut lines = vec![
-        Line::styled(format!("            {head}"), theme.dim),
-        way("down", row.down_rate, row.down_peak, row.down, theme.down),
-        way("up", row.up_rate, row.up_peak, row.up, theme.up),
-    ];
-    if let (Some(share), Some(body)) = (row.progress(), row.download) {
-        let (filled, track) = bars::horizontal(share, usize::from(width.saturating_sub(44)).clamp(8, 40));
-        let left =
-            (body.begun + body.size).saturating_sub(row.down) as f64 / f64::from(row.down_rate).max(1.0);
-        let left = if row.is_live() && row.down_rate > 1.0 {
-            format!(", {} left", format::age(std::time::Duration::from_secs_f64(left.min(1e9))))
-        } else {
-            String::new()
-        };
-        lines.push(Line::from(vec![
-            Span::styled(format!("  {}", fit("progress", 10)), theme.dim),
-            Span::raw("  "),
-            Span::styled(filled, theme.down),
-            Span::styled(track, theme.rule),
-            Span::styled(
-                format!(" {:.0}% of {}{left}", (share * 100.0).floor(), format::bytes(body.size)),
-                theme.text,
-            ),
-        ]));
-    }
-    lines
+    lifecycle(model, row, past, buf);
 }
 
 fn lifecycle(model: &Model, row: &Row, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    section(model, area, buf, "Lifecycle", []);
+    section(model, area, buf, "Lifecycle", [Span::styled("  L: its log", theme.dim)]);
     let events = model.journal.of(row.key);
     let first = events.first().map(|event| event.at);
     let mut lines: Vec<Line<'static>> = events
@@ -170,7 +193,7 @@ fn lifecycle(model: &Model, row: &Row, area: Rect, buf: &mut Buffer) {
         .map(|event| {
             let since = first.and_then(|first| event.at.duration_since(first).ok()).unwrap_or_default();
             let text = match &event.kind {
-                EventKind::StreamOpened { addr, service, .. } => format!("opened by {addr}, for {service}"),
+                EventKind::StreamOpened { addr, .. } => format!("opened by {addr}"),
                 EventKind::StreamAssigned { proxy, .. } => {
                     format!("given to {} ({proxy})", model.shown().proxies.name(*proxy))
                 }
@@ -189,8 +212,10 @@ fn lifecycle(model: &Model, row: &Row, area: Rect, buf: &mut Buffer) {
     if lines.is_empty() {
         lines.push(Line::styled("  It began before anybody looked.", theme.dim));
     }
-    for (y, line) in (area.top() + 1..area.bottom()).zip(lines) {
-        put(buf, area.x, y, area, line);
+    // The last ones, where not all have room.
+    let skip = lines.len().saturating_sub(usize::from(area.height - 1));
+    for (y, line) in (area.top() + 1..area.bottom()).zip(lines.into_iter().skip(skip)) {
+        put_cut(buf, area.x, y, area, line);
     }
 }
 

@@ -4,10 +4,13 @@ use ratatui::{
     text::{Line, Span},
 };
 
+use unicode_width::UnicodeWidthStr;
+
 use super::put;
+use crate::control::Scope;
 use crate::tui::{
-    format::{self, cut_left},
-    model::{Asked, Model, Overlay, Prompt, Tone},
+    format::{self, cut, cut_left},
+    model::{Asked, Limited, Model, Overlay, Prompt, Tone},
 };
 
 /// What just happened, in one line; what goes on, where nothing just happened.
@@ -54,17 +57,41 @@ pub(crate) fn keys(model: &Model, area: Rect, buf: &mut Buffer) {
     put(buf, area.x, area.y, area, Line::from(spans));
 }
 
+/// What the line is for, in at most `width` cells.
+fn label(model: &Model, asked: &Asked, width: usize) -> String {
+    let proxies = &model.live.proxies;
+    let (what, name) = match asked {
+        Asked::Command => return ":".to_owned(),
+        Asked::Filter { .. } | Asked::LogFilter { .. } | Asked::Help => return "/".to_owned(),
+        Asked::Weight(proxy) => ("weight of", proxies.name(*proxy)),
+        Asked::Policy(service) => ("policy of", format!(":{service}")),
+        Asked::Limit(Limited::Scope(Scope::Proxy(proxy))) => ("limit", proxies.name(*proxy)),
+        Asked::Limit(Limited::Scope(scope)) => ("limit", scope.to_string()),
+        Asked::Limit(Limited::Streams(rows)) => match rows.as_slice() {
+            [only] => {
+                ("limit", model.live.streams.get(*only).map_or(String::new(), |row| row.key.to_string()))
+            }
+            many => ("limit", format::things(many.len() as u64, "stream")),
+        },
+    };
+    format!("{what} {}: ", cut(&name, width.saturating_sub(what.len() + 3).max(6)))
+}
+
 /// The line that is being typed; what is wrong with it, or what it could be, behind it.
 fn line(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    let mark = if prompt.what == Asked::Command { ":" } else { "/" };
+    let mark = label(model, &prompt.what, usize::from(area.width / 2));
+    let mark = format!(" {mark}");
     let (before, after) = prompt.line.parts();
     let mut rest = after.chars();
     // A cell of its own, so that the terminal's cursor can stay hidden.
     let under = rest.next().map_or(" ".to_owned(), String::from);
     let mut spans = vec![
-        Span::styled(format!(" {mark}"), theme.accent),
-        Span::styled(cut_left(before, usize::from(area.width.saturating_sub(6)).max(1)), theme.text),
+        Span::styled(mark.clone(), theme.accent),
+        Span::styled(
+            cut_left(before, usize::from(area.width).saturating_sub(mark.width() + 5).max(1)),
+            theme.text,
+        ),
         Span::styled(under, theme.button),
         Span::styled(rest.as_str().to_owned(), theme.text),
         Span::raw("  "),
@@ -79,6 +106,9 @@ fn line(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
             Asked::LogFilter { .. } => "what a line of the log has to contain",
             Asked::Help => "what an entry has to contain",
             Asked::Command => "a command; ⇥ completes it",
+            Asked::Limit(_) => "down 10M  up 500K  off",
+            Asked::Weight(_) => "1 to 1000",
+            Asked::Policy(_) => "round-robin  weighted  least-streams  peak-ewma",
         };
         spans.push(Span::styled(hint, theme.faint));
     }

@@ -81,7 +81,12 @@ fn facts(model: &Model) -> Vec<Fact> {
     };
     let open = model.shown().streams.live() as u64;
     let proxies = model.shown().proxies.up().count() as u64;
-    let (light, state) = if model.draining {
+    let mut lost = model.shown().services.lost();
+    let (light, state) = if let (Some(first), false) = (lost.next(), model.draining) {
+        let more = lost.count();
+        let more = if more > 0 { format!(" +{more}") } else { String::new() };
+        (theme.bad, format!("port {}{more} lost", first.key.port))
+    } else if model.draining {
         (theme.warn, "draining".to_owned())
     } else if model.sampled && proxies == 0 {
         (theme.warn, model.labels.listen.clone())

@@ -24,13 +24,17 @@ const STATES: [(&str, &str); 9] = [
     ("killed", "by the operator"),
 ];
 
-const FIGURES: [(&str, &str); 6] = [
+const FIGURES: [(&str, &str); 10] = [
     ("down", "to the user; up is from the user. K is 1,000"),
     ("rates", "over the last second"),
     ("carries", "what its first bytes tell; nothing is altered"),
     ("PRI", "each step up is twice the share of a crowded channel"),
-    ("imbalance", "the busiest proxy's streams, by the mean; 1 is even"),
+    ("imbalance", "the busiest proxy's load, by the mean; 1 is even"),
+    ("Jain", "1 is even, one by their number is all on one"),
     ("Gini", "how unevenly streams are spread: 0 is even, 1 is all on one"),
+    ("share", "the mark is where a bar ends if the policy is kept"),
+    ("50/99%", "half of them took at most so long, all but 1% at most so"),
+    ("held by", "who keeps a stream from going faster at this moment"),
 ];
 
 const CONTEXTS: [(Context, &str); 10] = [

@@ -6,14 +6,21 @@ mod chart;
 mod columns;
 mod detail;
 mod dialog;
+mod facts;
+mod flow;
 mod footer;
 mod header;
 pub(crate) mod help;
+mod latency;
+mod limits;
 mod log;
 mod panel;
 mod proxies;
+mod services;
 mod sessions;
 mod streams;
+mod table;
+mod users;
 
 use ratatui::{
     buffer::Buffer,
@@ -43,11 +50,11 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
     header::draw(model, layout.header, buf);
     rule(model, layout.rule, buf);
     header::underline(model, layout.rule, buf);
-    match (&model.detail, model.screen) {
+    match (model.shown_detail(), model.screen) {
         (Some(open), _) => detail::draw(model, open, layout.body, buf),
         (None, Screen::Streams) => overview(model, &layout, buf),
         (None, Screen::Proxies) => proxies::draw(model, layout.body, buf),
-        (None, Screen::Sessions) => sessions::draw(model, layout.body, buf),
+        (None, Screen::Sessions) => sessions::draw(model, buf),
         (None, Screen::Logs) => log::screen(model, layout.body, buf),
     }
     footer::notice(model, layout.notice, buf);
@@ -110,10 +117,25 @@ fn section<'a>(
     put(buf, area.x, area.y, area, Line::from(spans));
 }
 
+/// Marks the selected row.
+fn select(model: &Model, strip: Rect, buf: &mut Buffer) {
+    buf.set_style(strip, model.theme.selected);
+    put(buf, strip.x, strip.y, strip, Line::styled("▌", model.theme.accent));
+}
+
 /// Puts a line at a place, cut at the right end of the area.
 fn put(buf: &mut Buffer, x: u16, y: u16, area: Rect, line: Line<'_>) {
     if area.contains(Position::new(x, y)) {
         buf.set_line(x, y, &line, area.right() - x);
+    }
+}
+
+/// The same, and says so where it is cut.
+fn put_cut(buf: &mut Buffer, x: u16, y: u16, area: Rect, line: Line<'_>) {
+    let cut = line.width() > usize::from(area.right().saturating_sub(x));
+    put(buf, x, y, area, line);
+    if cut && area.contains(Position::new(x, y)) {
+        buf[(area.right() - 1, y)].set_char('…');
     }
 }
 

@@ -4,41 +4,90 @@ use ratatui::{
     text::{Line, Span},
 };
 
+use unicode_width::UnicodeWidthStr;
+
 use super::{bars, put, put_right, section};
 use crate::tui::{
     format::{self, cut, fit, fit_right},
-    model::{Model, Proxy},
+    model::{Load, Model, Proxy, Service},
 };
 
 /// The proxies as a load distribution: who carries which share of the streams, and how fast.
 pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    section(model, area, buf, "Proxy load", [Span::styled("  share of open streams", theme.dim)]);
-    if let Some(imbalance) = model.shown().proxies.imbalance() {
+    let shown = model.shown();
+    let policy = shown.services.policy();
+    let by = if model.look.load == Load::Streams { "streams" } else { "bytes" };
+    let rest = [
+        Span::styled(format!("  by {by}"), theme.dim),
+        Span::styled(
+            policy.map_or("  mixed policies".to_owned(), |policy| format!("  {policy}")),
+            theme.text,
+        ),
+    ];
+    let taken = u16::try_from(12 + rest.iter().map(Span::width).sum::<usize>()).unwrap_or(u16::MAX);
+    section(model, area, buf, "Proxy load", rest);
+    if let Some(balance) = shown.proxies.balance(policy.unwrap_or_default(), model.look.load) {
+        let imbalance = balance.imbalance;
         let style = if imbalance > 2.0 { theme.warn } else { theme.text };
         let spans = vec![
             Span::styled("imbalance ", theme.dim),
             Span::styled(format!("{imbalance:.2}"), style),
             Span::raw("  "),
         ];
-        put_right(buf, area, 35, Line::from(spans));
+        put_right(buf, area, taken, Line::from(spans));
     }
-    let rows = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
-    let all = model.shown().proxies.all();
+    let mut rows = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
+    if let Some(lost) = lost(model) {
+        let text = cut(&format!("  ! {lost}"), usize::from(rows.width).saturating_sub(1));
+        put(buf, rows.x, rows.y, rows, Line::styled(text, theme.warn));
+        rows = Rect { y: rows.y + 1, height: rows.height.saturating_sub(1), ..rows };
+    }
+    let all = shown.proxies.all();
     if all.is_empty() {
         return nobody(model, rows, buf);
     }
-    let names = all.iter().map(|proxy| proxy.name.chars().count()).max().unwrap_or(0).clamp(8, 20);
+    let names = all.iter().map(|proxy| name(proxy).width()).max().unwrap_or(0).clamp(8, 20);
     let hidden = all.len().saturating_sub(rows.height.into());
-    let shown = if hidden > 0 { all.len() - hidden - 1 } else { all.len() };
-    let total = model.shown().proxies.streams();
-    for (y, proxy) in (rows.top()..rows.bottom()).zip(&all[..shown]) {
+    let count = if hidden > 0 { all.len() - hidden - 1 } else { all.len() };
+    let total = shown.proxies.load(model.look.load);
+    for (y, proxy) in (rows.top()..rows.bottom()).zip(&all[..count]) {
         put(buf, area.x, y, rows, row(model, proxy, total, names, area.width.into()));
     }
     if hidden > 0 {
-        let more = format!("  and {} more", all.len() - shown);
+        let more = format!("  and {} more", all.len() - count);
         put(buf, area.x, rows.bottom() - 1, rows, Line::styled(more, theme.dim));
     }
+}
+
+/// Which public ports nobody can reach any more, which proxies never got one, which ports have no proxy.
+pub(super) fn lost(model: &Model) -> Option<String> {
+    let shown = model.shown();
+    let mut closed = shown.services.lost();
+    if let Some(service) = closed.next() {
+        let at = service.closed.unwrap_or(shown.now);
+        let ago = format::age(shown.now.saturating_duration_since(at));
+        let more = closed.count();
+        let more = if more > 0 {
+            format!(", and {} more", format::things(more as u64, "port"))
+        } else {
+            String::new()
+        };
+        return Some(format!("port {} closed {ago} ago: no proxy serves it{more}", service.key.port));
+    }
+    let refused = shown.proxies.up().filter(|proxy| proxy.services.is_empty());
+    let mut refused = refused.filter_map(|proxy| Some((proxy, proxy.refused.as_ref()?)));
+    if let Some((proxy, why)) = refused.next() {
+        return Some(format!("{} has no port: {why}", proxy.name));
+    }
+    let served = |service: &Service| shown.proxies.up().any(|proxy| proxy.services.contains(&service.key));
+    let deserted = shown.services.all().iter().find(|service| !served(service))?;
+    Some(format!("port {} has no proxy: users wait for one", deserted.key.port))
+}
+
+/// What it calls itself, and that it gets no new streams.
+fn name(proxy: &Proxy) -> String {
+    format!("{}{}", proxy.name, if proxy.draining { " drains" } else { "" })
 }
 
 /// While there is no proxy: how to get one.
@@ -75,7 +124,7 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-fn row(model: &Model, proxy: &Proxy, total: u64, names: usize, width: usize) -> Line<'static> {
+fn row(model: &Model, proxy: &Proxy, total: f64, names: usize, width: usize) -> Line<'static> {
     let theme = &model.theme;
     let services = match proxy.services.as_slice() {
         [] => String::new(),
@@ -88,7 +137,7 @@ fn row(model: &Model, proxy: &Proxy, total: u64, names: usize, width: usize) -> 
         let text = format!("  {} {} gone {ago}{why}", fit(&proxy.name, names), fit(&services, 8));
         return Line::styled(cut(&text, width.saturating_sub(1)), theme.faint);
     }
-    let share = if total > 0 { proxy.streams as f64 / total as f64 } else { 0.0 };
+    let share = if total > 0.0 { proxy.load(model.look.load) / total } else { 0.0 };
     let figures = [
         Span::styled(format!(" {:>3.0}%", share * 100.0), theme.text),
         Span::styled(
@@ -98,7 +147,10 @@ fn row(model: &Model, proxy: &Proxy, total: u64, names: usize, width: usize) -> 
         Span::styled(super::unit(model), theme.dim),
     ];
     let mut spans = vec![
-        Span::styled(format!("  {} ", fit(&proxy.name, names)), theme.text),
+        Span::styled(
+            format!("  {} ", fit(&name(proxy), names)),
+            if proxy.draining { theme.warn } else { theme.text },
+        ),
         Span::styled(fit(&services, 8), theme.dim),
         Span::styled(fit(&format!("×{}", proxy.channels.len()), 4), theme.dim),
         Span::styled(fit_right(&format::count(proxy.streams), 6), theme.strong),
@@ -120,13 +172,17 @@ fn row(model: &Model, proxy: &Proxy, total: u64, names: usize, width: usize) -> 
 pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     section(model, area, buf, "Load", []);
-    let total = model.shown().proxies.streams();
+    if let Some(lost) = lost(model) {
+        let text = cut(&format!("! {lost}"), usize::from(area.width).saturating_sub(8));
+        return put(buf, area.x + 8, area.y, area, Line::styled(text, theme.warn));
+    }
+    let total = model.shown().proxies.load(model.look.load);
     let mut x = area.x + 8;
     for proxy in model.shown().proxies.up() {
-        let share = if total > 0 { proxy.streams as f64 / total as f64 } else { 0.0 };
+        let share = if total > 0.0 { proxy.load(model.look.load) / total } else { 0.0 };
         let (filled, track) = bars::horizontal(share, 6);
         let spans = vec![
-            Span::styled(cut(&proxy.name, 9), theme.text),
+            Span::styled(cut(&proxy.name, 9), if proxy.draining { theme.warn } else { theme.text }),
             Span::raw(" "),
             Span::styled(filled, theme.load),
             Span::styled(track, theme.rule),

@@ -1,202 +1,315 @@
-//! The screen of proxies: who carries how much, over which channels.
+//! The screen of proxies: who carries how much, over which channels, for which services.
 
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
+    style::Style,
     text::{Line, Span},
 };
 
-use super::{bars, panel, put, put_right, section};
-use crate::tui::{
-    format::{self, cut, fit, fit_right},
-    model::{Model, Proxy, ProxyLine},
+use super::{
+    bars, latency, limits, panel, put, put_cut, put_right, section, services,
+    table::{self, Cell, Spec, Table, left, right},
+};
+use crate::{
+    ids::{Policy, RateLimits},
+    telemetry::ChannelState,
+    tui::{
+        format::{self, fit},
+        model::{Channel, Load, Model, Proxy, ProxyLine},
+    },
 };
 
-/// The proxies in the order in which they came, each with its channels where it is unfolded.
+/// The proxies in the order in which they came, each with its channels where it is unfolded; below them the services,
+/// and how long things take with what is selected.
 pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
-    let theme = &model.theme;
-    let proxies = &model.shown().proxies;
-    let up = proxies.up().count() as u64;
-    let counts = format!("  {up} up, {} channels", proxies.channels());
-    let taken = 11 + counts.len();
-    section(model, area, buf, "Proxies", [Span::styled(counts, theme.dim)]);
-    if let (Some(imbalance), Some(gini)) = (proxies.imbalance(), proxies.gini()) {
-        let style = if imbalance > 2.0 { theme.warn } else { theme.text };
-        let spans = vec![
-            Span::styled(format!("{}  ", model.labels.policy), theme.dim),
-            Span::styled("max/mean ", theme.dim),
-            Span::styled(format!("{imbalance:.2}"), style),
-            Span::styled("  Gini ", theme.dim),
-            Span::styled(format!("{gini:.2} "), theme.text),
-        ];
-        put_right(buf, area, u16::try_from(taken).unwrap_or(u16::MAX), Line::from(spans));
-    }
-    let table = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
-    let lines = proxies.lines(&model.unfolded);
+    let shown = model.shown();
+    let lines = shown.proxies.lines(&model.unfolded);
+    let (upper, lower) = model.layout().with_services(lines.len(), shown.services.all().len());
+    title(model, upper, buf);
+    let below = Rect { y: upper.y + 1, height: upper.height.saturating_sub(1), ..upper };
     if lines.is_empty() {
-        let mut text = vec![Line::default(), Line::styled("  No proxy yet.", theme.text)];
+        let mut text = vec![Line::styled("  No proxy yet.", model.theme.text)];
         text.extend(panel::invitation(model, area.width));
-        for (y, line) in (table.top()..table.bottom()).zip(text) {
-            put(buf, table.x, y, table, line);
+        let below = Rect { height: area.bottom().saturating_sub(below.y), ..below };
+        for (y, line) in (below.top()..below.bottom()).zip(text) {
+            put(buf, below.x, y, below, line);
         }
         return;
     }
-    let columns = Columns::of(area.width);
-    put(buf, table.x + 2, table.y, table, columns.head(model));
-    let page = usize::from(table.height.saturating_sub(1));
-    let offset = model.proxy_cursor.offset().min(lines.len());
-    for (y, line) in (table.y + 1..table.bottom()).zip(lines[offset..].iter().take(page)) {
+    rows(model, &lines, below, buf);
+    services::draw(model, lower, buf);
+    let rest =
+        Rect { y: lower.bottom() + 1, height: area.bottom().saturating_sub(lower.bottom() + 1), ..area };
+    latencies(model, rest, buf);
+}
+
+fn title(model: &Model, area: Rect, buf: &mut Buffer) {
+    let theme = &model.theme;
+    let shown = model.shown();
+    let counts = format!(
+        "  {} up, {}",
+        shown.proxies.up().count(),
+        format::things(shown.proxies.channels() as u64, "channel")
+    );
+    let taken = u16::try_from(11 + counts.len()).unwrap_or(u16::MAX);
+    section(model, area, buf, "Proxies", [Span::styled(counts, theme.dim)]);
+    let policy = shown.services.policy();
+    let Some(balance) = shown.proxies.balance(policy.unwrap_or_default(), Load::Streams) else { return };
+    let style = if balance.imbalance > 2.0 { theme.warn } else { theme.text };
+    let figure = |name: &str, value: f64, style| {
+        vec![Span::styled(format!("{name} "), theme.dim), Span::styled(format!("{value:.2}"), style)]
+    };
+    let facts = vec![
+        (3, vec![Span::styled(policy.map_or("mixed policies".to_owned(), |p| p.to_string()), theme.text)]),
+        (0, figure("max/mean", balance.imbalance, style)),
+        (2, figure("Jain", balance.jain, theme.text)),
+        (1, figure("Gini", balance.gini, theme.text)),
+    ];
+    let mut line = table::facts(facts, usize::from(area.width.saturating_sub(taken + 1)));
+    line.push_span(" ");
+    put_right(buf, area, taken, line);
+}
+
+fn rows(model: &Model, lines: &[ProxyLine], area: Rect, buf: &mut Buffer) {
+    let theme = &model.theme;
+    let proxies = &model.shown().proxies;
+    let columns = columns(model, area.width);
+    put(buf, area.x + 2, area.y, area, columns.head(theme.dim));
+    let page = usize::from(area.height.saturating_sub(1));
+    // The cursor goes on to the services, the proxies scroll no further than their end.
+    let offset = model.proxy_cursor.offset().min(lines.len().saturating_sub(page));
+    for (y, line) in (area.y + 1..area.bottom()).zip(lines[offset..].iter().take(page)) {
         let text = match line {
-            ProxyLine::Proxy(id) => proxies.get(*id).map(|proxy| columns.proxy(model, proxy)),
-            ProxyLine::Channel(id) => proxies.get(id.proxy).and_then(|proxy| {
-                let channel = proxy.channels.iter().find(|channel| channel.id == *id)?;
-                Some(columns.channel(model, channel))
-            }),
+            ProxyLine::Proxy(id) => proxies.get(*id).map(|proxy| row(model, &columns, proxy)),
+            ProxyLine::Channel(id) => {
+                proxies.channel(*id).map(|known| channel(model, &columns, known, area.width))
+            }
+            ProxyLine::Service(_) => None,
         };
-        put(buf, table.x + 2, y, table, text.unwrap_or_default());
+        put_cut(buf, area.x + 2, y, area, text.unwrap_or_default());
         if model.proxy_cursor.selected() == Some(*line) {
-            buf.set_style(Rect { y, height: 1, ..table }, theme.selected);
-            put(buf, table.x, y, table, Line::styled("▌", theme.accent));
+            super::select(model, Rect { y, height: 1, ..area }, buf);
         }
     }
 }
 
-/// Which columns there is room for, and how wide they are.
-struct Columns {
-    name: usize,
-    service: bool,
-    address: bool,
-    totals: bool,
-    up: bool,
-    bars: usize,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Name,
+    State,
+    Serves,
+    Address,
+    Channels,
+    Weight,
+    Streams,
+    Share,
+    Up,
+    Down,
+    Bytes,
+    Limit,
+    Latency,
+    Trend,
+    Carried,
+    Age,
 }
 
-impl Columns {
-    fn of(width: u16) -> Self {
-        let bars = match width {
-            0..80 => 0,
-            80..110 => 8,
-            _ => 14,
-        };
-        let name = if width < 60 { 10 } else { 16 };
-        Self {
-            name,
-            service: width >= 70,
-            address: width >= 150,
-            totals: width >= 100,
-            up: width >= 50,
-            bars,
-        }
-    }
+fn columns(model: &Model, width: u16) -> Table<Column> {
+    let proxies = &model.shown().proxies;
+    let weighed = proxies.up().any(|proxy| proxy.weight != 1);
+    let limited = proxies.up().any(|proxy| proxy.limits != RateLimits::default());
+    let specs = [
+        left(Column::Name, "PROXY", 12, 26, 0),
+        left(Column::State, "STATE", 5, 5, 3),
+        left(Column::Serves, "SERVES", 6, 14, 7),
+        left(Column::Address, "ADDRESS", 21, 23, 16),
+        right(Column::Channels, "CH", 3, 8),
+        // Where all weigh the same, nobody asks; where they do not, it explains the rest.
+        right(Column::Weight, "WEIGHT", 6, if weighed { 4 } else { 10 }),
+        right(Column::Streams, "STREAMS", 7, 1),
+        left(Column::Share, "SHARE", 13, 24, 5),
+        right(Column::Up, "UP/s", 6, 9),
+        right(Column::Down, "DOWN/s", 7, 2),
+        left(Column::Bytes, "OF BYTES", 13, 24, 11),
+        left(Column::Limit, "LIMIT", limits::WIDTH, limits::WIDTH, 6),
+        right(Column::Latency, "OPEN 50/99%", 11, 13),
+        left(Column::Trend, "TREND", 8, 24, 12),
+        right(Column::Carried, "CARRIED", 7, 15),
+        right(Column::Age, "AGE", 6, 14),
+    ];
+    let wanted = |spec: &Spec<Column>| spec.column != Column::Limit || limited;
+    Table::fitting(specs.into_iter().filter(wanted), width.saturating_sub(2))
+}
 
-    fn head(&self, model: &Model) -> Line<'static> {
-        let mut text = fit("PROXY", self.name + 2);
-        if self.service {
-            text += &fit("SERVES", 11);
-        }
-        if self.address {
-            text += &fit("ADDRESS", 24);
-        }
-        text += &fit_right("CH", 4);
-        text += &fit_right("STREAMS", 9);
-        if self.bars > 0 {
-            text += &format!(" {}", fit("SHARE", self.bars + 5));
-        }
-        if self.up {
-            text += &fit_right("UP/s", 8);
-        }
-        text += &fit_right("DOWN/s", 8);
-        if self.totals {
-            text += &format!(" {}", fit("SHARE OF BYTES", self.bars + 5));
-        }
-        if self.totals {
-            text += &format!("{}{}", fit_right("CARRIED", 9), fit_right("AGE", 7));
-        }
-        Line::styled(text, model.theme.dim)
+fn row(model: &Model, columns: &Table<Column>, proxy: &Proxy) -> Line<'static> {
+    let theme = &model.theme;
+    let shown = model.shown();
+    let name = if proxy.name.is_empty() { proxy.id.to_string() } else { proxy.name.clone() };
+    let width = columns.width(Column::Name).unwrap_or(0).saturating_sub(2);
+    if let Some(gone) = &proxy.gone {
+        let ago = format::age(shown.now.saturating_duration_since(gone.at));
+        let why = gone.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let carried = format::bytes(proxy.down.saturating_add(proxy.up));
+        let text = format!("  {} gone {ago} ago{why}; it had carried {carried}", fit(&name, width));
+        return Line::styled(text, theme.faint);
     }
-
-    fn proxy(&self, model: &Model, proxy: &Proxy) -> Line<'static> {
-        let theme = &model.theme;
-        let shown = model.shown();
-        let open = if model.unfolded.contains(&proxy.id) { "▾" } else { "▸" };
-        let name = if proxy.name.is_empty() { proxy.id.to_string() } else { proxy.name.clone() };
-        let services: Vec<String> =
-            proxy.services.iter().map(|service| format!(":{}", service.port)).collect();
-        if let Some(gone) = &proxy.gone {
-            let ago = format::age(shown.now.saturating_duration_since(gone.at));
-            let why = gone.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-            let text =
-                format!("  {} {} gone {ago} ago{why}", fit(&name, self.name), fit(&services.join(" "), 10));
-            return Line::styled(text, theme.faint);
+    if let (Some(why), true) = (&proxy.refused, proxy.services.is_empty()) {
+        return Line::from(vec![
+            Span::styled(format!("  {} ", fit(&name, width)), theme.strong),
+            Span::styled(format!("has no port: {why}"), theme.warn),
+        ]);
+    }
+    let policy = shown.services.policy().unwrap_or_default();
+    columns.row(|spec| match spec.column {
+        Column::Name => {
+            let open = if model.unfolded.contains(&proxy.id) { "▾ " } else { "▸ " };
+            Cell::Drawn(vec![
+                Span::styled(open, theme.dim),
+                Span::styled(fit(&name, spec.width.saturating_sub(2)), theme.strong),
+            ])
         }
-        let mut spans = vec![
-            Span::styled(format!("{open} "), theme.dim),
-            Span::styled(fit(&name, self.name), theme.strong),
-        ];
-        if self.service {
-            spans.push(Span::styled(fit(&cut(&services.join(" "), 10), 11), theme.dim));
-        }
-        if self.address {
-            spans.push(Span::styled(fit(&proxy.addr.to_string(), 24), theme.dim));
-        }
-        spans.push(Span::styled(fit_right(&proxy.channels.len().to_string(), 4), theme.text));
-        spans.push(Span::styled(fit_right(&format::count(proxy.streams), 9), theme.strong));
-        self.bar(model, &mut spans, proxy.streams as f64, shown.proxies.streams() as f64, theme.load);
-        if self.up {
-            spans.push(Span::styled(fit_right(&super::rate(model, proxy.up_rate), 8), theme.up));
-        }
-        spans.push(Span::styled(fit_right(&super::rate(model, proxy.down_rate), 8), theme.down));
-        if self.totals {
+        Column::Bytes => {
             let all: f64 = shown.proxies.up().map(Proxy::rate).sum();
-            self.bar(model, &mut spans, proxy.rate(), all, theme.down);
-            let carried = format::bytes(proxy.down.saturating_add(proxy.up));
-            spans.push(Span::styled(fit_right(&carried, 9), theme.text));
-            let age = format::age(shown.now.saturating_duration_since(proxy.since));
-            spans.push(Span::styled(fit_right(&age, 7), theme.text));
+            Cell::Drawn(share(model, proxy.rate(), all, None, spec.width, theme.down))
         }
-        Line::from(spans)
-    }
+        Column::Share => {
+            let due = shown.proxies.fair_share(proxy, policy);
+            Cell::Drawn(share(
+                model,
+                proxy.streams as f64,
+                shown.proxies.streams() as f64,
+                due,
+                spec.width,
+                theme.load,
+            ))
+        }
+        other => {
+            let (text, style) = cell(model, proxy, other, spec.width);
+            Cell::Text(text, style)
+        }
+    })
+}
 
-    fn bar(
-        &self,
-        model: &Model,
-        spans: &mut Vec<Span<'static>>,
-        part: f64,
-        all: f64,
-        style: ratatui::style::Style,
-    ) {
-        if self.bars == 0 {
-            return;
+fn cell(model: &Model, proxy: &Proxy, column: Column, width: usize) -> (String, Style) {
+    let theme = &model.theme;
+    let rate = |rate: f64, style| (super::rate(model, rate), if rate < 1.0 { theme.faint } else { style });
+    match column {
+        Column::State if proxy.draining => ("drain".to_owned(), theme.warn),
+        Column::State => ("up".to_owned(), theme.ok),
+        Column::Serves => {
+            let ports: Vec<String> =
+                proxy.services.iter().map(|service| format!(":{}", service.port)).collect();
+            (ports.join(" "), theme.dim)
         }
-        let share = if all > 0.0 { part / all } else { 0.0 };
-        let (filled, track) = bars::horizontal(share, self.bars);
-        spans.push(Span::raw(" "));
-        spans.push(Span::styled(filled, style));
-        spans.push(Span::styled(track, model.theme.rule));
-        spans.push(Span::styled(format!(" {:>3.0}%", share * 100.0), model.theme.text));
+        Column::Address => (proxy.addr.to_string(), theme.dim),
+        Column::Channels => (proxy.channels.len().to_string(), theme.text),
+        Column::Weight => {
+            (proxy.weight.to_string(), if proxy.weight == 1 { theme.dim } else { theme.accent })
+        }
+        Column::Streams => (format::count(proxy.streams), theme.strong),
+        Column::Up => rate(proxy.up_rate, theme.up),
+        Column::Down => rate(proxy.down_rate, theme.down),
+        Column::Limit => (limits::text(proxy.limits), theme.warn),
+        Column::Latency => (latency::pair(&proxy.latency.open).unwrap_or("-".to_owned()), theme.text),
+        Column::Trend => {
+            let rates = proxy.trend.last(width).map(|(down, up)| f64::from(down + up));
+            (bars::spark(rates, 0.8), theme.load)
+        }
+        Column::Carried => (format::bytes(proxy.down.saturating_add(proxy.up)), theme.text),
+        Column::Age => (format::age(model.shown().now.saturating_duration_since(proxy.since)), theme.text),
+        Column::Name | Column::Share | Column::Bytes => (String::new(), theme.text),
     }
+}
 
-    fn channel(&self, model: &Model, channel: &crate::tui::model::Channel) -> Line<'static> {
-        let theme = &model.theme;
-        let rtt = channel.rtt.map_or("-".to_owned(), |rtt| match rtt.as_secs_f64() * 1000.0 {
-            ms if ms < 10.0 => format!("{ms:.1} ms"),
-            ms => format!("{ms:.0} ms"),
-        });
-        let mut spans = vec![
-            Span::styled(format!("    {}", fit(&channel.id.to_string(), 9)), theme.accent),
-            Span::styled(format!("{} streams", fit_right(&channel.streams.to_string(), 4)), theme.text),
-            Span::styled("  rtt ", theme.dim),
-            Span::styled(fit_right(&rtt, 8), theme.text),
-            Span::styled("  from it ", theme.dim),
-            Span::styled(fit_right(&super::rate(model, channel.received_rate), 6), theme.down),
-            Span::styled("  to it ", theme.dim),
-            Span::styled(fit_right(&super::rate(model, channel.sent_rate), 6), theme.up),
-        ];
-        if self.totals {
-            spans.push(Span::styled(format!("  {}", channel.format), theme.dim));
-            spans.push(Span::styled(format!("  {}", channel.addr), theme.dim));
-            spans.push(Span::styled(format!("  up {}", format::age(channel.age)), theme.dim));
+/// A bar with its figure; `due` is where it would end if all was fair.
+fn share(
+    model: &Model,
+    part: f64,
+    all: f64,
+    due: Option<f64>,
+    width: usize,
+    style: Style,
+) -> Vec<Span<'static>> {
+    let share = if all > 0.0 { part / all } else { 0.0 };
+    let mut spans =
+        bars::marked(share, due, width.saturating_sub(5), style, model.theme.rule, model.theme.text);
+    spans.push(Span::styled(format!(" {:>3.0}%", share * 100.0), model.theme.text));
+    spans
+}
+
+fn channel(model: &Model, columns: &Table<Column>, channel: &Channel, width: u16) -> Line<'static> {
+    let theme = &model.theme;
+    let (state, style) = match channel.state {
+        ChannelState::Up => ("up", theme.ok),
+        ChannelState::Stuck => ("stuck", theme.bad),
+        ChannelState::Leaving => ("leaves", theme.warn),
+    };
+    let figure = |name: &'static str, text: String, width, style| {
+        vec![Span::styled(name, theme.dim), Span::styled(format::fit_right(&text, width), style)]
+    };
+    let rtt = channel.rtt.map_or("-".to_owned(), format::took);
+    let resent = if channel.retransmitted > 0 { theme.warn } else { theme.faint };
+    let queued = if channel.queued > 0 { theme.text } else { theme.faint };
+    // Its state stands below that of its proxy.
+    let id = fit(&channel.id.to_string(), columns.width(Column::Name).unwrap_or(0).saturating_sub(5));
+    let mut facts = vec![
+        (0, vec![Span::styled(format!("    {id}"), theme.accent)]),
+        (1, vec![Span::styled(fit(state, 6), style)]),
+        (4, figure("streams ", channel.streams.to_string(), 4, theme.text)),
+        (3, figure("rtt ", rtt, 5, theme.text)),
+        (5, figure("retrans ", format::count(channel.retransmitted), 5, resent)),
+        (2, figure("↓", super::rate(model, channel.received_rate), 5, theme.down)),
+        (2, figure("↑", super::rate(model, channel.sent_rate), 5, theme.up)),
+        (6, figure("queue ", format::bytes(channel.queued), 5, queued)),
+    ];
+    if channel.chunk > 0 {
+        facts.push((7, figure("chunk ", format::bytes(channel.chunk.into()), 5, theme.text)));
+    }
+    facts.push((9, vec![Span::styled(channel.format.to_string(), theme.dim)]));
+    facts.push((10, figure("for ", format::age(channel.age), 6, theme.dim)));
+    facts.push((11, vec![Span::styled(channel.addr.to_string(), theme.dim)]));
+    table::facts(facts, usize::from(width.saturating_sub(3)))
+}
+
+/// How long things take with the selected proxy, or for the users of the selected service.
+fn latencies(model: &Model, area: Rect, buf: &mut Buffer) {
+    let shown = model.shown();
+    let (name, latency) = match model.proxy_cursor.selected() {
+        Some(ProxyLine::Service(id)) => match shown.services.get(id) {
+            Some(service) => (format!(":{}", service.key), &service.latency),
+            None => return,
+        },
+        Some(ProxyLine::Proxy(id)) => match shown.proxies.get(id) {
+            Some(proxy) => (proxy.name.clone(), &proxy.latency),
+            None => return,
+        },
+        Some(ProxyLine::Channel(id)) => match shown.proxies.get(id.proxy) {
+            Some(proxy) => (proxy.name.clone(), &proxy.latency),
+            None => return,
+        },
+        None => return,
+    };
+    let all =
+        [("open", &latency.open), ("first byte", &latency.first_byte), ("in our queue", &latency.queue)];
+    let rows: Vec<_> =
+        all.into_iter().filter(|(_, one)| one.count > 0).map(|(name, one)| (name.to_owned(), one)).collect();
+    let lines = latency::table(model, &rows, area.width);
+    if rows.is_empty() || usize::from(area.height) < lines.len() + 1 {
+        return;
+    }
+    section(model, area, buf, "Latency", [Span::styled(format!("  {name}"), model.theme.dim)]);
+    for (y, line) in (area.y + 1..area.bottom()).zip(lines) {
+        put(buf, area.x, y, area, line);
+    }
+}
+
+/// A policy in words, with what it goes by.
+pub(super) fn policy(model: &Model, proxy: &Proxy, policy: Policy, over: usize) -> String {
+    match policy {
+        Policy::Weighted | Policy::LeastStreams => {
+            let share = model.shown().proxies.fair_share(proxy, policy).unwrap_or(0.0) * 100.0;
+            format!("{policy} over {over}, weight {} = {share:.0}%", proxy.weight)
         }
-        Line::from(spans)
+        Policy::RoundRobin | Policy::PeakEwma => format!("{policy} over {over}"),
     }
 }

@@ -1,0 +1,59 @@
+use std::{net::SocketAddr, time::Duration};
+
+use super::meter::{Meter, SampleClock};
+use crate::{
+    ids::ChannelId,
+    telemetry::{ChannelSnapshot, ChannelState, Format},
+};
+
+/// One channel of a proxy.
+#[derive(Debug, Clone)]
+pub(crate) struct Channel {
+    pub(crate) id: ChannelId,
+    pub(crate) addr: SocketAddr,
+    pub(crate) format: Format,
+    pub(crate) age: Duration,
+    pub(crate) rtt: Option<Duration>,
+    pub(crate) streams: u64,
+    pub(crate) state: ChannelState,
+    /// Segments that had to be sent again.
+    pub(crate) retransmitted: u64,
+    /// Bytes that wait for room on it.
+    pub(crate) queued: u64,
+    /// The largest frame it is given; 0 where there are none.
+    pub(crate) chunk: u32,
+    /// Bytes a second from and to the proxy, framing included.
+    pub(crate) received_rate: f64,
+    pub(crate) sent_rate: f64,
+    meters: (Meter, Meter),
+}
+
+impl Channel {
+    pub(super) fn new(snapshot: &ChannelSnapshot) -> Self {
+        Self {
+            id: snapshot.id,
+            addr: snapshot.addr,
+            format: snapshot.format,
+            age: snapshot.age,
+            rtt: None,
+            streams: 0,
+            state: ChannelState::default(),
+            retransmitted: 0,
+            queued: 0,
+            chunk: 0,
+            received_rate: 0.0,
+            sent_rate: 0.0,
+            meters: Default::default(),
+        }
+    }
+
+    pub(super) fn sample(&mut self, snapshot: &ChannelSnapshot, clock: &SampleClock) {
+        (self.age, self.rtt, self.streams) = (snapshot.age, snapshot.rtt, snapshot.streams_open);
+        (self.state, self.retransmitted) = (snapshot.state, snapshot.retransmitted);
+        (self.queued, self.chunk) = (snapshot.queued, snapshot.chunk);
+        self.meters.0.note(clock, snapshot.received);
+        self.meters.1.note(clock, snapshot.sent);
+        self.received_rate = self.meters.0.per_second(clock);
+        self.sent_rate = self.meters.1.per_second(clock);
+    }
+}

@@ -1,0 +1,206 @@
+//! States that need more than streams: limits, weights, latencies, a port that is lost.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    fixture::{Fixture, addr},
+    screens::{SIZES, text_of},
+};
+use crate::{
+    ids::{Direction, Policy, ProxyId, Rate},
+    telemetry::{ChannelState, EventKind, Flow, HeldBy, Latencies, Latency, Snapshot},
+};
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// What the kernel and the server measure, and no counter here does.
+fn measured(snapshot: &mut Snapshot) {
+    let latency = |p50: u64| {
+        let mut bars = [0; Latency::BARS];
+        bars[5..11].copy_from_slice(&[3, 40, 180, 90, 12, 1]);
+        let ms = Duration::from_millis;
+        Latency { count: 326, p50: ms(p50), p90: ms(p50 * 3), p99: ms(p50 * 9), max: ms(p50 * 20), bars }
+    };
+    let all = Latencies { open: latency(12), first_byte: latency(45), queue: Latency::default() };
+    for service in &mut snapshot.services {
+        service.latency = Arc::new(all);
+    }
+    for proxy in &mut snapshot.proxies {
+        proxy.latency = Arc::new(all);
+        for channel in &mut proxy.channels {
+            channel.rtt = Some(Duration::from_micros(12_400));
+            (channel.retransmitted, channel.queued, channel.chunk) = (3, 120_000, 16_384);
+            channel.state = if proxy.id == ProxyId(2) { ChannelState::Stuck } else { ChannelState::Up };
+        }
+    }
+}
+
+/// A busy server on which the operator has set about everything that can be set.
+fn steered(width: u16, height: u16) -> Fixture {
+    let mut fixture = Fixture::busy(width, height);
+    fixture.told = measured;
+    let service = fixture.service.stats().clone();
+    service.set_policy(Policy::Weighted);
+    service.limits.set(Direction::Down, Rate::new(200_000_000));
+    let [(first, _), (second, _)] = fixture.proxies.as_slice() else { panic!("two proxies are up") };
+    first.stats().set_weight(3);
+    first.stats().limits.set(Direction::Up, Rate::new(1_500_000));
+    second.stats().set_draining(true);
+    fixture.proxy("edge-lon");
+    fixture.users[1].stats().limits.set(Direction::Down, Rate::new(50_000_000));
+    for stream in &fixture.streams {
+        if stream.stats().key.user == fixture.users[1].stats().id {
+            stream.stats().limits.set(Direction::Down, Rate::new(10_000_000));
+        }
+    }
+    fixture.tick(TICK);
+    fixture
+}
+
+fn flow() -> Flow {
+    Flow {
+        window_down: 4_194_304,
+        window_up: 262_144,
+        queued_down: 1_200_000,
+        queued_up: 0,
+        unacknowledged: 65_536,
+        held_by: (Some(HeldBy::Limit), None),
+        stalled_by_user: Duration::from_millis(1300),
+        stalled_by_target: Duration::ZERO,
+        stalled_by_channel: Duration::from_millis(40),
+        migrations: 2,
+        resent: 131_072,
+        opened_after: Some(Duration::from_millis(12)),
+        first_byte_after: Some(Duration::from_millis(48)),
+    }
+}
+
+#[test]
+fn what_the_operator_set_is_shown_where_one_looks_for_it() {
+    for size in SIZES {
+        for (screen, keys) in [
+            ("streams", "1"),
+            ("bytes", "1b"),
+            ("detail", "1jj>"),
+            ("proxies", "2>"),
+            ("services", "2G"),
+            ("sessions", "3j>j"),
+            ("limit", "1jjl"),
+            ("policy", "2GP"),
+        ] {
+            let mut fixture = steered(size.0, size.1);
+            fixture.press(keys);
+            if let Some(detail) = &mut fixture.model.detail {
+                detail.flow = Some(flow());
+            }
+            insta::assert_snapshot!(
+                format!("steered_{screen}_{}x{}", size.0, size.1),
+                text_of(&fixture, screen)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_stream_says_who_slows_it_and_why_it_went_there() {
+    let mut fixture = steered(120, 36);
+    fixture.press("jj>");
+    // Nothing is made up before the server has told.
+    assert!(!fixture.text().contains("held by"));
+    fixture.model.detail.as_mut().unwrap().flow = Some(flow());
+    let what = format!("pause stream {}", fixture.selected().unwrap());
+    fixture.hub.emit(EventKind::OperatorActed { what });
+    fixture.hub.emit(EventKind::OperatorActed { what: "pause stream 1674DC:31".into() });
+    fixture.tick(TICK);
+    let text = fixture.text();
+    assert_eq!(text.matches("operator:").count(), 1, "that of another stream is not its own: {text}");
+    for part in [
+        "weighted over 3, weight 3 = 75%",
+        "held by      limit  nobody",
+        "stalled     user 1.3s ",
+        "moved twice, 131K sent again",
+        "answered 200  after 12ms  first byte 48ms",
+        "proxy ↑1.5M, service ↓200M",
+        "1st byte edge-f…   326  45ms 135ms 405ms       ▁▂▇▄▁▁",
+        "operator: pause stream",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn the_curve_begins_with_what_the_row_remembers() {
+    let mut fixture = Fixture::busy(120, 36);
+    for _ in 0..40 {
+        for stream in &fixture.streams {
+            stream.stats().add_down(100_000);
+        }
+        fixture.tick(TICK);
+    }
+    fixture.press("j>");
+    let row = fixture.model.selected().unwrap().1;
+    let (total, known) = (row.down, row.trend.known());
+    assert!(known >= 4, "{known}");
+    let history = &fixture.model.shown_detail().unwrap().history;
+    let seconds: Vec<f64> = history.points(30, 30).into_iter().flatten().map(|(down, _)| down).collect();
+    assert!(seconds.len() >= known - 1, "{seconds:?}");
+    assert!(seconds.iter().sum::<f64>() <= total as f64, "{seconds:?}");
+    assert!(seconds.iter().skip(2).all(|second| *second > 900_000.0), "{seconds:?}");
+    assert!(fixture.text().contains("▎ Throughput"));
+}
+
+/// A public port that closed, and a proxy that never got one.
+fn lost(width: u16, height: u16) -> Fixture {
+    let mut fixture = Fixture::busy(width, height);
+    let other = fixture.hub.service_opened("9090:blue".parse().unwrap());
+    fixture.tick(TICK);
+    drop(other);
+    let late = fixture.hub.proxy_up(ProxyId(9), "late".into(), addr("192.0.2.9:4000"));
+    fixture.tick(TICK);
+    let reason = "port 443 is in use on the server".to_owned();
+    fixture.hub.emit(EventKind::RegistrationRefused { proxy: ProxyId(9), reason });
+    fixture.tick(TICK);
+    // It stays connected as long as the test looks.
+    std::mem::forget(late);
+    fixture
+}
+
+#[test]
+fn a_lost_port_is_seen_on_every_screen() {
+    for size in SIZES {
+        for (screen, keys) in [("streams", "1"), ("proxies", "2G")] {
+            let mut fixture = lost(size.0, size.1);
+            fixture.press(keys);
+            insta::assert_snapshot!(
+                format!("lost_{screen}_{}x{}", size.0, size.1),
+                text_of(&fixture, screen)
+            );
+        }
+    }
+    let mut fixture = lost(120, 36);
+    assert_eq!(fixture.notice(), "late was refused its port: port 443 is in use on the server");
+    for screen in ["1", "2", "3", "4"] {
+        fixture.press(screen);
+        assert!(fixture.text().contains("port 9090 lost"), "{}", fixture.text());
+    }
+    // It opens again, and all is well.
+    let again = fixture.hub.service_opened("9090:blue".parse().unwrap());
+    fixture.tick(TICK);
+    assert!(!fixture.text().contains("lost"), "{}", fixture.text());
+    drop(again);
+    fixture.tick(TICK);
+    assert_eq!(fixture.notice(), "port 9090 is closed: no proxy serves it");
+    fixture.tick(Duration::from_secs(601));
+    assert!(!fixture.text().contains("port 9090"), "it is forgotten after a while");
+}
+
+#[test]
+fn a_gone_proxy_stays_for_a_while_and_says_why() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.press("2");
+    fixture.tick(Duration::from_secs(65));
+    let text = fixture.text();
+    assert!(text.contains("gone 1m05 ago: closed the connection; it had carried"), "{text}");
+    fixture.tick(Duration::from_secs(600));
+    assert!(!fixture.text().contains("gone"), "{}", fixture.text());
+}

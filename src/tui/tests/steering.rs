@@ -1,0 +1,290 @@
+//! From keys and commands to orders that change how streams are carried.
+
+use std::time::Duration;
+
+use super::fixture::{Fixture, key};
+use crate::{
+    control::{Command, Done, Refused, Scope},
+    ids::{Direction, Policy, ProxyId, Rate, ServiceKey},
+    tui::{
+        model::{Load, Overlay, Screen},
+        msg::{Effect, Msg, OrderId},
+    },
+};
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// Two streams of one user on one proxy.
+fn two() -> Fixture {
+    let mut fixture = Fixture::empty(120, 36);
+    fixture.proxy("lab");
+    for stream in 1..=2 {
+        let index = fixture.open(0xABC123, stream);
+        fixture.carry(index, 0);
+    }
+    for _ in 0..20 {
+        fixture.streams[0].stats().add_down(9_000_000);
+        fixture.streams[1].stats().add_down(500_000);
+        fixture.tick(TICK);
+    }
+    fixture
+}
+
+fn limit(id: u64, scope: Scope, direction: Direction, rate: Option<u64>) -> Effect {
+    Effect::Order(OrderId(id), Command::SetLimit(scope, direction, rate.and_then(Rate::new)))
+}
+
+fn stream(number: u32) -> Scope {
+    Scope::Stream(key(0xABC123, number))
+}
+
+fn service() -> ServiceKey {
+    "8080".parse().unwrap()
+}
+
+#[test]
+fn l_limits_the_selected_stream_and_says_what_is_wrong() {
+    let mut fixture = two();
+    assert_eq!(fixture.press("jl"), []);
+    assert!(fixture.text().contains("limit ABC123:2:"), "{}", fixture.text());
+    for (typed, wrong) in [
+        ("10M", "which way? down 10M, up 500K, or off"),
+        ("down", "how fast? down 10M, or down off"),
+        ("down 10 M", "which way?"),
+        ("down fast", "a rate is a number"),
+    ] {
+        fixture.type_in(typed);
+        assert_eq!(fixture.press(">"), []);
+        assert!(fixture.text().contains(wrong), "{typed}: {}", fixture.text());
+        assert!(matches!(fixture.model.overlay, Some(Overlay::Prompt(_))), "the line stays, to be mended");
+        for _ in typed.chars() {
+            fixture
+                .send(Msg::Key(crate::tui::terminal::Key::plain(crate::tui::terminal::KeyCode::Backspace)));
+        }
+    }
+    fixture.type_in("do");
+    fixture.press("_");
+    fixture.type_in(" 10M up 500k");
+    assert_eq!(
+        fixture.press(">"),
+        [
+            limit(1, stream(2), Direction::Down, Some(10_000_000)),
+            limit(2, stream(2), Direction::Up, Some(500_000))
+        ]
+    );
+    fixture.send(Msg::Answered(OrderId(1), Ok(Done { streams: 1 })));
+    assert_eq!(fixture.notice(), "ABC123:2 is limited to 10M bytes/s down");
+    fixture.send(Msg::Answered(OrderId(2), Err(Refused::Gone)));
+    assert_eq!(fixture.notice(), "ABC123:2 was not limited: it is not there any more");
+    // What holds now stands in the line when it is asked for again.
+    fixture.streams[1].stats().limits.set(Direction::Down, Rate::new(10_000_000));
+    fixture.tick(TICK);
+    fixture.press("l");
+    assert!(fixture.text().contains("limit ABC123:2: down 10M"), "{}", fixture.text());
+    fixture.press("<");
+    assert_eq!(
+        fixture.press(":limit off>"),
+        [limit(3, stream(2), Direction::Down, None)],
+        "only what was on"
+    );
+    fixture.send(Msg::Answered(OrderId(3), Ok(Done { streams: 1 })));
+    assert_eq!(fixture.notice(), "ABC123:2 has no down limit any more");
+    fixture.tick(TICK);
+    assert_eq!(fixture.press(">:limit down 10M>"), [], "looked at closely: it has that limit already");
+}
+
+#[test]
+fn marked_streams_are_limited_together_and_whatever_moved_meanwhile_is_not() {
+    let mut fixture = two();
+    fixture.press("gmml");
+    assert!(fixture.text().contains("limit 2 streams:"), "{}", fixture.text());
+    // One ends, and another takes its key.
+    fixture.end(0, crate::telemetry::EndReason::Finished);
+    fixture.tick(TICK);
+    fixture.open(0xABC123, 1);
+    fixture.tick(TICK);
+    fixture.type_in("down 1M");
+    assert_eq!(fixture.press(">"), [limit(1, stream(2), Direction::Down, Some(1_000_000))]);
+    fixture.press("Mgmm");
+    assert_eq!(fixture.press(":limit up 3K>").len(), 2);
+    for id in 2..=3 {
+        fixture.send(Msg::Answered(OrderId(id), Ok(Done { streams: 1 })));
+    }
+    assert_eq!(fixture.notice(), "limited 2 streams");
+}
+
+#[test]
+fn users_proxies_and_services_are_limited_where_they_are_listed() {
+    let mut fixture = two();
+    fixture.press("3l");
+    fixture.type_in("down 5M");
+    let user = key(0xABC123, 1).user;
+    assert_eq!(fixture.press(">"), [limit(1, Scope::User(user), Direction::Down, Some(5_000_000))]);
+    fixture.press("2l");
+    fixture.type_in("up 1G");
+    assert_eq!(fixture.press(">"), [limit(2, Scope::Proxy(ProxyId(1)), Direction::Up, Some(1_000_000_000))]);
+    fixture.send(Msg::Answered(OrderId(2), Ok(Done { streams: 2 })));
+    assert_eq!(fixture.notice(), "lab is limited to 1G bytes/s up");
+    // The service comes after the proxies.
+    fixture.press("Gl");
+    fixture.type_in("down 2G");
+    assert_eq!(
+        fixture.press(">"),
+        [limit(3, Scope::Service(service()), Direction::Down, Some(2_000_000_000))]
+    );
+    fixture.send(Msg::Answered(OrderId(3), Ok(Done { streams: 2 })));
+    assert_eq!(fixture.notice(), "service 8080:default is limited to 2G bytes/s down");
+    assert_eq!(fixture.press("x"), [], "a service is not kicked");
+    assert_eq!(fixture.notice(), "no proxy to kick");
+    assert_eq!(fixture.press("l>"), [], "nothing typed is nothing wanted");
+}
+
+#[test]
+fn a_user_unfolds_and_its_streams_are_acted_on() {
+    let mut fixture = two();
+    fixture.press("3>");
+    assert!(fixture.text().contains("ABC123:2"), "{}", fixture.text());
+    fixture.press("jjx");
+    assert!(fixture.text().contains("Kill this stream?") && fixture.text().contains("ABC123:2"));
+    assert_eq!(fixture.press("y"), [Effect::Order(OrderId(1), Command::KillStream(key(0xABC123, 2)))]);
+    fixture.press("kl");
+    fixture.type_in("down 1K");
+    assert_eq!(fixture.press(">"), [limit(2, stream(1), Direction::Down, Some(1000))]);
+    // It is looked at closely from here, and the way back leads here.
+    fixture.press(">");
+    assert_eq!(fixture.model.detail.as_ref().map(|detail| detail.key), Some(key(0xABC123, 1)));
+    fixture.press("j");
+    assert_eq!(fixture.model.detail.as_ref().map(|detail| detail.key), Some(key(0xABC123, 2)));
+    fixture.press("<");
+    assert!(fixture.model.detail.is_none() && fixture.model.screen == Screen::Sessions);
+    // A stream that ends leaves; the user stays until it is folded again.
+    fixture.end(1, crate::telemetry::EndReason::Finished);
+    fixture.tick(TICK);
+    assert_eq!(fixture.model.user_lines.len(), 2);
+    fixture.press("g>");
+    assert_eq!(fixture.model.user_lines.len(), 1);
+}
+
+#[test]
+fn a_proxy_is_drained_and_weighed_and_its_service_gets_a_policy() {
+    let mut fixture = two();
+    let proxy = ProxyId(1);
+    assert_eq!(fixture.press("2D"), [Effect::Order(OrderId(1), Command::DrainProxy(proxy))]);
+    assert!(fixture.text().contains("drain"), "{}", fixture.text());
+    fixture.send(Msg::Answered(OrderId(1), Ok(Done { streams: 2 })));
+    assert_eq!(fixture.notice(), "lab drains: it gets no new streams");
+    fixture.proxies[0].0.stats().set_draining(true);
+    fixture.tick(TICK);
+    assert_eq!(fixture.press(":drain>"), []);
+    assert_eq!(fixture.notice(), "lab drains already");
+    assert_eq!(fixture.press("D"), [Effect::Order(OrderId(2), Command::UndrainProxy(proxy))]);
+    fixture.send(Msg::Answered(OrderId(2), Ok(Done { streams: 2 })));
+    assert_eq!(fixture.notice(), "lab gets new streams again");
+
+    fixture.press("w");
+    assert!(fixture.text().contains("weight of lab: 1"), "{}", fixture.text());
+    fixture.type_in("0000");
+    assert_eq!(fixture.press(">"), []);
+    assert!(fixture.text().contains("a weight is a number from 1 to 1000"), "{}", fixture.text());
+    fixture.press("<");
+    assert_eq!(fixture.press(":weight 3>"), [Effect::Order(OrderId(3), Command::SetWeight(proxy, 3))]);
+    fixture.send(Msg::Answered(OrderId(3), Ok(Done { streams: 2 })));
+    assert_eq!(fixture.notice(), "lab has weight 3");
+    assert_eq!(fixture.press(":weight heavy>"), []);
+    assert_eq!(fixture.notice(), "a weight is a number from 1 to 1000");
+
+    let policy = |id, policy| Effect::Order(OrderId(id), Command::SetPolicy(service(), policy));
+    fixture.press("P");
+    assert!(fixture.text().contains("policy of :8080:default:"), "{}", fixture.text());
+    // As much of a name as tells which one.
+    fixture.type_in("l");
+    assert_eq!(fixture.press(">"), [policy(4, Policy::LeastStreams)]);
+    fixture.send(Msg::Answered(OrderId(4), Ok(Done { streams: 2 })));
+    assert_eq!(fixture.notice(), "service 8080:default goes by least-streams");
+    assert_eq!(fixture.press(":policy pe_>"), [policy(5, Policy::PeakEwma)]);
+    fixture.press("GP");
+    fixture.type_in("weighted");
+    assert_eq!(fixture.press(">"), [policy(6, Policy::Weighted)]);
+    assert_eq!(fixture.press(":policy fair>"), []);
+    assert_eq!(fixture.notice(), "a policy is round-robin, weighted, least-streams or peak-ewma");
+}
+
+#[test]
+fn what_is_gone_is_not_steered() {
+    let mut fixture = two();
+    fixture.press("2");
+    fixture.proxies.clear();
+    fixture.tick(TICK);
+    for keys in ["D", "w", "l", ":drain>", ":weight 2>"] {
+        assert_eq!(fixture.press(keys), [], "{keys}");
+        assert_eq!(fixture.notice(), "lab is gone already", "{keys}");
+        assert!(fixture.model.overlay.is_none());
+    }
+    assert_eq!(fixture.press("1:weight 3>"), []);
+    assert!(fixture.notice().starts_with("there is no command «weight»"), "{}", fixture.notice());
+}
+
+#[test]
+fn a_proxy_with_several_services_asks_which_one() {
+    let mut fixture = two();
+    let other = fixture.hub.service_opened("9090".parse().unwrap());
+    fixture.proxies[0].0.registered(other.stats().key.clone());
+    fixture.tick(TICK);
+    assert_eq!(fixture.press("2P"), []);
+    assert_eq!(fixture.notice(), "it serves 2 services: select one of them, below");
+    fixture.press("GP");
+    assert!(fixture.text().contains("policy of :9090:default:"), "{}", fixture.text());
+}
+
+#[test]
+fn the_load_is_by_streams_or_by_bytes() {
+    let mut fixture = two();
+    fixture.proxy("edge");
+    let index = fixture.open(0xABC123, 7);
+    fixture.carry(index, 1);
+    fixture.tick(TICK);
+    let text = fixture.text();
+    assert!(text.contains("by streams  round-robin") && text.contains(" 67%"), "{text}");
+    fixture.press("b");
+    let text = fixture.text();
+    assert!(text.contains("by bytes  round-robin") && text.contains("100%"), "{text}");
+    fixture.press(":load str_>");
+    assert_eq!(fixture.model.look.load, Load::Streams);
+}
+
+#[test]
+fn balance_is_measured_against_the_weights() {
+    let mut fixture = two();
+    fixture.proxy("edge");
+    let index = fixture.open(0xABC123, 7);
+    fixture.carry(index, 1);
+    fixture.tick(TICK);
+    let imbalance = |fixture: &Fixture, policy| {
+        fixture.model.live.proxies.balance(policy, Load::Streams).unwrap().imbalance
+    };
+    assert!((imbalance(&fixture, Policy::Weighted) - 4.0 / 3.0).abs() < 1e-9);
+    // Twice the streams are due to twice the weight.
+    fixture.proxies[0].0.stats().set_weight(2);
+    fixture.tick(TICK);
+    assert!((imbalance(&fixture, Policy::Weighted) - 1.0).abs() < 1e-9);
+    assert!((imbalance(&fixture, Policy::RoundRobin) - 4.0 / 3.0).abs() < 1e-9);
+    fixture.proxies[0].0.stats().set_draining(true);
+    fixture.tick(TICK);
+    assert_eq!(fixture.model.live.proxies.balance(Policy::Weighted, Load::Streams), None);
+}
+
+#[test]
+fn a_stopped_display_keeps_the_close_look_still() {
+    let mut fixture = two();
+    fixture.press(">");
+    fixture.press(" ");
+    let points = |fixture: &Fixture| fixture.model.shown_detail().unwrap().history.points(60, 30);
+    let before = points(&fixture);
+    for _ in 0..20 {
+        fixture.streams[0].stats().add_down(50_000_000);
+        fixture.tick(TICK);
+    }
+    assert_eq!(points(&fixture), before);
+    fixture.press(" ");
+    assert_ne!(points(&fixture), before, "it went on beneath");
+}

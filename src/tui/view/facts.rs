@@ -1,0 +1,205 @@
+//! What a stream is, a line each: its end points, what holds for it, how much it carries.
+
+use ratatui::text::{Line, Span};
+
+use super::{bars, limits, proxies, services};
+use crate::{
+    ids::RateLimits,
+    telemetry::{Carries, EndReason, StreamPhase},
+    tui::{
+        format::{self, fit, fit_right},
+        model::{Model, Row},
+    },
+};
+
+/// A line, and how soon it is given up where there is no room for all: the highest ranks first.
+pub(super) type Ranked = (u8, Line<'static>);
+
+/// From whom, through what, to where; and both directions.
+pub(super) fn facts(model: &Model, row: &Row, width: u16) -> Vec<Ranked> {
+    let theme = &model.theme;
+    let label = |text: &str| Span::styled(format!("  {}", fit(text, 10)), theme.dim);
+    let shown = model.shown();
+    let user = shown.users.get(row.key.user).map_or(String::new(), |user| format!(", {} open", user.streams));
+    let mut lines = vec![
+        (
+            0,
+            Line::from(vec![
+                label("user"),
+                Span::styled(row.addr.to_string(), theme.text),
+                Span::styled(format!("  {}{user}", row.key.user), theme.dim),
+            ]),
+        ),
+        (6, Line::from(vec![label("service"), Span::styled(services::name(&row.service), theme.text)])),
+        (1, proxy(model, row, label("proxy"))),
+        (6, channel(model, row, label("channel"))),
+        (4, target(model, row, label("target"))),
+        (
+            7,
+            Line::from(vec![
+                label("priority"),
+                Span::styled(row.priority.to_string(), theme.text),
+                Span::styled("  limits ", theme.dim),
+                Span::styled(in_force(model, row), theme.text),
+            ]),
+        ),
+    ];
+    if let Some(carries) = &row.carries {
+        lines.push((2, Line::from(vec![label("carries"), Span::styled(carries.to_string(), theme.text)])));
+    }
+    if let Some(reason) = row.ended.as_ref().and_then(|ended| ended.reason.as_ref()) {
+        let by = format!("  by {:?}", reason.by()).to_lowercase();
+        let text =
+            vec![label("ended"), Span::styled(reason.to_string(), theme.text), Span::styled(by, theme.dim)];
+        lines.push((1, Line::from(text)));
+    }
+    lines.extend(figures(model, row, width));
+    lines
+}
+
+/// Which proxy has it, and why that one.
+fn proxy(model: &Model, row: &Row, label: Span<'static>) -> Line<'static> {
+    let theme = &model.theme;
+    let shown = model.shown();
+    let Some(id) = row.proxy else {
+        let why = if row.is_live() { "  waiting for one" } else { "" };
+        return Line::from(vec![label, Span::styled("none", theme.text), Span::styled(why, theme.warn)]);
+    };
+    let mut line = vec![label, Span::styled(format!("{}  {id}", shown.proxies.name(id)), theme.text)];
+    let known = shown.proxies.get(id).filter(|proxy| proxy.gone.is_none());
+    if let (Some(proxy), Some(service)) = (known, shown.services.find(&row.service)) {
+        let over = shown.proxies.up().filter(|proxy| proxy.services.contains(&row.service)).count();
+        let why = proxies::policy(model, proxy, service.policy, over);
+        line.push(Span::styled(format!("  {why}"), theme.dim));
+        if proxy.draining {
+            line.push(Span::styled("  drains", theme.warn));
+        }
+    } else if row.is_live() {
+        line.push(Span::styled("  gone", theme.warn));
+    }
+    Line::from(line)
+}
+
+/// The channel that carries it now, and how that fares.
+fn channel(model: &Model, row: &Row, label: Span<'static>) -> Line<'static> {
+    let theme = &model.theme;
+    let Some(id) = row.channel else {
+        return Line::from(vec![label, Span::styled("none", theme.text)]);
+    };
+    let mut line = vec![label, Span::styled(id.to_string(), theme.text)];
+    if let Some(channel) = model.shown().proxies.channel(id) {
+        let rtt = channel.rtt.map_or("-".to_owned(), format::took);
+        let rate = channel.received_rate + channel.sent_rate;
+        line.push(Span::styled(
+            format!(
+                "  rtt {rtt}, {}/s, {}",
+                super::rate(model, rate),
+                format::things(channel.streams, "stream")
+            ),
+            theme.dim,
+        ));
+        if channel.retransmitted > 0 {
+            line.push(Span::styled(format!(", {} retrans", format::count(channel.retransmitted)), theme.dim));
+        }
+    }
+    Line::from(line)
+}
+
+/// What the target answered, and how soon.
+fn target(model: &Model, row: &Row, label: Span<'static>) -> Line<'static> {
+    let theme = &model.theme;
+    let flow = model.shown_detail().and_then(|detail| detail.flow.as_ref());
+    let refused = row.ended.as_ref().and_then(|ended| match &ended.reason {
+        Some(EndReason::TargetRefused(why)) => Some(why.clone()),
+        _ => None,
+    });
+    let (text, style) = match (refused, row.phase) {
+        (Some(why), _) => (format!("refused: {why}"), theme.bad),
+        (None, StreamPhase::Waiting) => ("not asked yet".to_owned(), theme.dim),
+        (None, StreamPhase::Opening) => ("being reached".to_owned(), theme.dim),
+        (None, StreamPhase::Ended) if flow.is_none() && row.down == 0 => {
+            ("never answered".to_owned(), theme.dim)
+        }
+        (None, _) => ("answered".to_owned(), theme.text),
+    };
+    let mut line = vec![label, Span::styled(text, style)];
+    if let Some(Carries::Http { status: Some(status), .. }) = row.carries.as_deref() {
+        let style = if *status >= 400 { theme.warn } else { theme.ok };
+        line.push(Span::styled(format!(" {status}"), style));
+    }
+    if let Some(took) = flow.and_then(|flow| flow.opened_after) {
+        line.push(Span::styled(format!("  after {}", format::took(took)), theme.dim));
+    }
+    if let Some(took) = flow.and_then(|flow| flow.first_byte_after) {
+        line.push(Span::styled(format!("  first byte {}", format::took(took)), theme.dim));
+    }
+    Line::from(line)
+}
+
+/// Every limit that may slow it: its own, and those that it shares with others.
+fn in_force(model: &Model, row: &Row) -> String {
+    let shown = model.shown();
+    let all = [
+        ("", Some(row.limits)),
+        ("user ", shown.users.get(row.key.user).map(|user| user.limits)),
+        ("proxy ", row.proxy.and_then(|id| shown.proxies.get(id)).map(|proxy| proxy.limits)),
+        ("service ", shown.services.find(&row.service).map(|service| service.limits)),
+    ];
+    let some = all.into_iter().filter_map(|(whose, limits)| {
+        let limits = limits.filter(|limits| *limits != RateLimits::default())?;
+        Some(format!("{whose}{}", limits::text(limits)))
+    });
+    let text = some.collect::<Vec<_>>().join(", ");
+    if text.is_empty() { "none".to_owned() } else { text }
+}
+
+/// Both directions: now, on average, at most, in all.
+fn figures(model: &Model, row: &Row, width: u16) -> Vec<Ranked> {
+    let theme = &model.theme;
+    let seconds = row.age(model.shown().now).as_secs_f64().max(0.1);
+    // On the narrowest screens the mean makes room for the total.
+    let mean = width >= 46;
+    let way = |name: &str, now: f32, peak: f32, total: u64, style| {
+        let rate = |rate: f64| fit_right(&super::rate(model, rate), 8);
+        let mut spans = vec![
+            Span::styled(format!("  {}", fit(name, 10)), theme.dim),
+            Span::styled(rate(now.into()), style),
+            Span::styled(rate(peak.into()), theme.text),
+            Span::styled(fit_right(&format::bytes(total), 9), theme.strong),
+        ];
+        if mean {
+            spans.insert(2, Span::styled(rate(total as f64 / seconds), theme.text));
+        }
+        Line::from(spans)
+    };
+    let head = [("NOW", 8), ("MEAN", if mean { 8 } else { 0 }), ("PEAK", 8), ("TOTAL", 9)];
+    let head = head.iter().filter(|(_, width)| *width > 0);
+    let head: String = head.map(|(text, width)| fit_right(text, *width)).collect();
+    let mut lines = vec![
+        (1, Line::styled(format!("            {head}"), theme.dim)),
+        (0, way("down", row.down_rate, row.down_peak, row.down, theme.down)),
+        (0, way("up", row.up_rate, row.up_peak, row.up, theme.up)),
+    ];
+    if let (Some(share), Some(body)) = (row.progress(), row.download) {
+        let (filled, track) = bars::horizontal(share, usize::from(width.saturating_sub(44)).clamp(8, 40));
+        let left =
+            (body.begun + body.size).saturating_sub(row.down) as f64 / f64::from(row.down_rate).max(1.0);
+        let left = if row.is_live() && row.down_rate > 1.0 {
+            format!(", {} left", format::age(std::time::Duration::from_secs_f64(left.min(1e9))))
+        } else {
+            String::new()
+        };
+        let line = Line::from(vec![
+            Span::styled(format!("  {}", fit("progress", 10)), theme.dim),
+            Span::raw("  "),
+            Span::styled(filled, theme.down),
+            Span::styled(track, theme.rule),
+            Span::styled(
+                format!(" {:.0}% of {}{left}", (share * 100.0).floor(), format::bytes(body.size)),
+                theme.text,
+            ),
+        ]);
+        lines.push((2, line));
+    }
+    lines
+}

@@ -1,0 +1,117 @@
+//! What keeps a stream from going faster, and what that cost so far.
+
+use std::time::Duration;
+
+use ratatui::{
+    style::Style,
+    text::{Line, Span},
+};
+
+use crate::{
+    telemetry::{Flow, HeldBy},
+    tui::{
+        format::{self, fit, fit_right},
+        model::Model,
+        theme::Theme,
+    },
+};
+
+/// Everything that is known, one below the other. `live` is whether it still flows; `age` is how long it has lived.
+pub(super) fn lines(model: &Model, flow: &Flow, live: bool, age: Duration) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    let label = |text: &str| Span::styled(format!("  {}", fit(text, 10)), theme.dim);
+    let pair = |name: &str, down: u64, up: u64| {
+        let figure = |bytes: u64| {
+            let style = if bytes == 0 { theme.faint } else { theme.text };
+            Span::styled(fit_right(&format::bytes(bytes), 8), style)
+        };
+        Line::from(vec![label(name), figure(down), figure(up)])
+    };
+    let mut lines = Vec::new();
+    if live {
+        lines.push(Line::styled(
+            format!("            {}{}", fit_right("DOWN", 8), fit_right("UP", 8)),
+            theme.dim,
+        ));
+        let (down, up) = flow.held_by;
+        let held = |by| {
+            let (text, style) = held_by(by, theme);
+            Span::styled(fit_right(text, 8), style)
+        };
+        lines.push(Line::from(vec![label("held by"), held(down), held(up)]));
+        lines.push(pair("window", flow.window_down, flow.window_up));
+        let mut queued = pair("queued", flow.queued_down, flow.queued_up);
+        queued.push_span(Span::styled("  in flight ", theme.dim));
+        queued.push_span(Span::styled(format::bytes(flow.unacknowledged), theme.text));
+        lines.push(queued);
+    }
+    lines.push(Line::from(
+        vec![label("stalled"), Span::raw("  ")]
+            .into_iter()
+            .chain(stalls(flow, age, theme))
+            .collect::<Vec<_>>(),
+    ));
+    let moved = flow.migrations > 0;
+    lines.push(Line::from(vec![
+        label("channels"),
+        Span::styled(
+            format!(
+                "  {}",
+                if moved {
+                    format!("moved {}", format::times(flow.migrations))
+                } else {
+                    "never moved".to_owned()
+                }
+            ),
+            if moved { theme.warn } else { theme.text },
+        ),
+        Span::styled(format!(", {} sent again", format::bytes(flow.resent)), theme.dim),
+    ]));
+    lines
+}
+
+/// The same in one line.
+pub(super) fn line(model: &Model, flow: &Flow, age: Duration) -> Line<'static> {
+    let theme = &model.theme;
+    let (down, up) = flow.held_by;
+    let ((down, down_style), (up, up_style)) = (held_by(down, theme), held_by(up, theme));
+    let mut spans = vec![
+        Span::styled(format!("  {}", fit("held by", 10)), theme.dim),
+        Span::styled(format!("↓ {down}"), down_style),
+        Span::styled(format!("  ↑ {up}"), up_style),
+        Span::styled("  stalled ", theme.dim),
+    ];
+    spans.extend(stalls(flow, age, theme));
+    Line::from(spans)
+}
+
+/// For how long each of them held it back, and which share of its life that is.
+fn stalls(flow: &Flow, age: Duration, theme: &Theme) -> Vec<Span<'static>> {
+    let all = [
+        ("user", flow.stalled_by_user),
+        ("target", flow.stalled_by_target),
+        ("channel", flow.stalled_by_channel),
+    ];
+    let mut spans = Vec::new();
+    for (name, stalled) in all.into_iter().filter(|(_, stalled)| !stalled.is_zero()) {
+        let share = stalled.as_secs_f64() / age.as_secs_f64().max(0.001) * 100.0;
+        let style = if share >= 50.0 { theme.warn } else { theme.text };
+        spans.push(Span::styled(format!("{name} "), theme.dim));
+        spans.push(Span::styled(format!("{} {:.0}%  ", format::took(stalled), share.min(100.0)), style));
+    }
+    if spans.is_empty() {
+        spans.push(Span::styled("never", theme.text));
+    }
+    spans
+}
+
+fn held_by(by: Option<HeldBy>, theme: &Theme) -> (&'static str, Style) {
+    match by {
+        None => ("nobody", theme.faint),
+        Some(HeldBy::Operator) => ("operator", theme.warn),
+        Some(HeldBy::Limit) => ("limit", theme.warn),
+        Some(HeldBy::User) => ("user", theme.text),
+        Some(HeldBy::Target) => ("target", theme.text),
+        Some(HeldBy::Channel) => ("channel", theme.text),
+    }
+}
