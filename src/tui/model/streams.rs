@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     meter::SampleClock,
-    order::{Sort, place},
+    order::{Sort, compare, place},
     row::{Row, RowId},
 };
 use crate::{
@@ -261,7 +261,10 @@ impl Streams {
         let mut order = std::mem::take(&mut self.order);
         order.append(&mut self.added);
         // Nearly sorted already, which the stable sort makes use of.
-        order.sort_by_key(|id| self.get(*id).map(|row| (row.place, row.serial)));
+        order.sort_by(|a, b| match (self.get(*a), self.get(*b)) {
+            (Some(a), Some(b)) => compare(a, b, self.sort),
+            (a, b) => a.is_some().cmp(&b.is_some()),
+        });
         self.order = order;
     }
 
