@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{broadcast, oneshot};
 
 use super::{
@@ -191,6 +192,7 @@ impl Runtime {
 
     /// Takes what has happened since the last time, and where everything stands.
     fn sample(&mut self, now: Instant) -> io::Result<()> {
+        let began = core_time();
         let mut messages = Vec::new();
         loop {
             match self.events.try_recv() {
@@ -213,7 +215,8 @@ impl Runtime {
         self.dirty |= busy || second || !self.model.sampled || self.model.notice.is_some();
         let effects = sample(&mut self.model, snapshot, now);
         let refresh = self.options.settings.refresh;
-        let interval = (now.elapsed() * SAMPLE_SHARE).clamp(refresh, SAMPLE_SLOWEST.max(refresh));
+        let took = core_time().saturating_sub(began);
+        let interval = (took * SAMPLE_SHARE).clamp(refresh, SAMPLE_SLOWEST.max(refresh));
         self.model.interval = Duration::from_millis((interval.as_millis() as u64).next_multiple_of(100));
         self.next_sample = now + self.model.interval;
         self.busy = false;
@@ -311,4 +314,9 @@ impl Runtime {
         (self.dirty, self.urgent) = (false, false);
         Ok(())
     }
+}
+
+/// For how long this thread has had a core: on a busy machine a sample takes long without costing more.
+fn core_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
