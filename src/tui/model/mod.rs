@@ -2,6 +2,7 @@
 
 mod balance;
 mod channel;
+mod columns;
 mod cursor;
 mod data;
 mod detail;
@@ -27,6 +28,7 @@ use ratatui::layout::Size;
 
 pub(crate) use balance::Balance;
 pub(crate) use channel::Channel;
+pub(crate) use columns::{Choice, Column};
 pub(crate) use cursor::{Cursor, Step};
 pub(crate) use data::Data;
 pub(crate) use detail::{Detail, Journal};
@@ -83,6 +85,8 @@ pub(crate) struct Model {
     /// Rows that are acted on together.
     pub(crate) marks: Vec<RowId>,
     pub(crate) show_ended: bool,
+    /// Which columns the operator wants.
+    pub(crate) columns: Choice,
     pub(crate) filter: Filter,
     /// The rows that pass the filter, where there is one.
     matching: Vec<RowId>,
@@ -195,6 +199,11 @@ pub(crate) enum Overlay {
     Prompt(Prompt),
     /// How another machine becomes a proxy.
     AddProxy,
+    /// Which columns the table has.
+    Columns {
+        /// The one in focus, by its place among all of them.
+        at: usize,
+    },
 }
 
 /// How loud a notice is.
@@ -233,6 +242,7 @@ impl Model {
             user_lines: Vec::new(),
             marks: Vec::new(),
             show_ended: true,
+            columns: Choice::default(),
             filter: Filter::default(),
             matching: Vec::new(),
             detail: None,
@@ -261,6 +271,7 @@ impl Model {
             Some(Overlay::Dialog(_)) => Context::Dialog,
             Some(Overlay::Prompt(_)) => Context::Prompt,
             Some(Overlay::AddProxy) => Context::AddProxy,
+            Some(Overlay::Columns { .. }) => Context::Columns,
             None => self.command_context(),
         }
     }

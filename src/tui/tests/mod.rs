@@ -7,3 +7,4 @@ mod safety;
 mod screens;
 mod states;
 mod steering;
+mod table;

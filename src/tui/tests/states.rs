@@ -93,10 +93,7 @@ fn what_the_operator_set_is_shown_where_one_looks_for_it() {
             if let Some(detail) = &mut fixture.model.detail {
                 detail.flow = Some(flow());
             }
-            insta::assert_snapshot!(
-                format!("steered_{screen}_{}x{}", size.0, size.1),
-                text_of(&fixture, screen)
-            );
+            insta::assert_snapshot!(format!("steered_{screen}_{}x{}", size.0, size.1), text_of(&fixture));
         }
     }
 }
@@ -171,10 +168,7 @@ fn a_lost_port_is_seen_on_every_screen() {
         for (screen, keys) in [("streams", "1"), ("proxies", "2G")] {
             let mut fixture = lost(size.0, size.1);
             fixture.press(keys);
-            insta::assert_snapshot!(
-                format!("lost_{screen}_{}x{}", size.0, size.1),
-                text_of(&fixture, screen)
-            );
+            insta::assert_snapshot!(format!("lost_{screen}_{}x{}", size.0, size.1), text_of(&fixture));
         }
     }
     let mut fixture = lost(120, 36);

@@ -16,7 +16,7 @@ const ACTS: [&str; 4] = [PRIORITY, "limit", "weight", "policy"];
 
 /// Commands that take a word, and what the word may be.
 pub(crate) const WITH_WORDS: [(&str, &[&str]); 9] = [
-    ("sort", &["down", "up", "bytes", "age", "key"]),
+    ("sort", &SortBy::NAMES),
     ("theme", &Theme::NAMES),
     ("window", &["30s", "2m", "5m", "15m", "30m", "1h"]),
     ("filter", &[]),

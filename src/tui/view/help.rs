@@ -37,7 +37,7 @@ const FIGURES: [(&str, &str); 10] = [
     ("held by", "who keeps a stream from going faster at this moment"),
 ];
 
-const CONTEXTS: [(Context, &str); 10] = [
+const CONTEXTS: [(Context, &str); 11] = [
     (Context::Streams, "Streams"),
     (Context::Detail, "One stream"),
     (Context::Proxies, "Proxies"),
@@ -48,6 +48,7 @@ const CONTEXTS: [(Context, &str); 10] = [
     (Context::Anywhere, "Anywhere"),
     (Context::Dialog, "In a dialog"),
     (Context::Prompt, "In a line"),
+    (Context::Columns, "In the list of columns"),
 ];
 
 /// How large the window is, frame left out.
