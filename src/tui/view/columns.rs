@@ -4,7 +4,7 @@ use ratatui::{style::Style, text::Span};
 
 use super::bars;
 use crate::{
-    ids::Priority,
+    ids::{Priority, Rate},
     telemetry::{EndReason, StreamPhase},
     tui::{
         format::{self, cut_left, fit, fit_right},
@@ -196,6 +196,7 @@ fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Styl
         true => (super::rate(model, rate.into()), if rate < 1.0 { theme.faint } else { style }),
         false => ("-".to_owned(), theme.faint),
     };
+    let limited = |limit: Option<Rate>, style| if limit.is_some() { theme.warn } else { style };
     let unknown = || ("-".to_owned(), theme.faint);
     match column {
         Column::Stream => (row.key.to_string(), theme.text),
@@ -215,8 +216,8 @@ fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Styl
             None => unknown(),
         },
         Column::Priority => priority(row, theme),
-        Column::UpRate => rate(row.up_rate, theme.up),
-        Column::DownRate => rate(row.down_rate, theme.down),
+        Column::UpRate => rate(row.up_rate, limited(row.limits.up, theme.up)),
+        Column::DownRate => rate(row.down_rate, limited(row.limits.down, theme.down)),
         Column::Up => amount(row.up, theme.text),
         Column::Down => amount(row.down, theme.text),
         Column::Progress => end(row, theme),

@@ -26,7 +26,7 @@ const STATES: [(&str, &str); 9] = [
 
 const FIGURES: [(&str, &str); 10] = [
     ("down", "to the user; up is from the user. K is 1,000"),
-    ("rates", "over the last second"),
+    ("rates", "over the last second; in the colour of warnings: limited"),
     ("carries", "what its first bytes tell; nothing is altered"),
     ("PRI", "each step up is twice the share of a crowded channel"),
     ("imbalance", "the busiest proxy's load, by the mean; 1 is even"),
