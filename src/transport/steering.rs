@@ -25,6 +25,11 @@ impl Steering {
         self.link.flush();
     }
 
+    /// Makes the stream look anew at the limits that hold for it.
+    pub fn limits_changed(&self) {
+        self.endpoint.wake();
+    }
+
     /// Gives the stream another share of its channel, in both directions.
     pub fn set_priority(&self, priority: Priority) {
         self.link.with(|state| state.mux.set_priority(self.endpoint.number(), priority));
