@@ -10,7 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::{
     config::{CockpitFile, PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
-    ids::{Group, ServiceKey},
+    ids::{Group, MAX_WEIGHT, Policy, ServiceKey},
     tui::Settings,
     wire::handshake::Token,
 };
@@ -96,6 +96,9 @@ pub(super) struct ProxyArgs {
     /// How many connections to keep to the server
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=i64::from(ProxyConfig::MAX_CHANNELS)))]
     channels: u16,
+    /// The share of new users to ask for beside other proxies, where the server goes by weight [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_WEIGHT)))]
+    weight: Option<u32>,
     /// What to speak; text is for comparison, and sends the token in clear
     #[arg(long, value_enum, default_value_t = FormatArg::Binary)]
     format: FormatArg,
@@ -183,7 +186,14 @@ pub(super) struct TokenArgs {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PolicyArg {
+    /// To each in turn
     RoundRobin,
+    /// To each as often as its weight says
+    Weighted,
+    /// To the one with the fewest streams for its weight
+    LeastStreams,
+    /// To the one of two that answered faster of late and has less to do
+    PeakEwma,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -213,7 +223,6 @@ debug_as_value!(PolicyArg, TextArg, FormatArg);
 
 impl ServerArgs {
     pub(super) fn config(&self) -> ServerConfig {
-        let PolicyArg::RoundRobin = self.policy;
         ServerConfig {
             listen: self.listen,
             bind: self.bind,
@@ -224,6 +233,12 @@ impl ServerArgs {
                 TextArg::Any => TextProxies::Anywhere,
             },
             text_without_token: self.text_without_token,
+            policy: match self.policy {
+                PolicyArg::RoundRobin => Policy::RoundRobin,
+                PolicyArg::Weighted => Policy::Weighted,
+                PolicyArg::LeastStreams => Policy::LeastStreams,
+                PolicyArg::PeakEwma => Policy::PeakEwma,
+            },
             wait: self.wait,
             drain: self.drain,
             window: self.window * 1024,
@@ -243,7 +258,7 @@ impl ProxyArgs {
             FormatArg::Text => ProxyFormat::Text,
         };
         let config = ProxyConfig::new(&self.server, service, &self.to);
-        ProxyConfig { name, channels: self.channels, format, ..config }
+        ProxyConfig { name, channels: self.channels, weight: self.weight, format, ..config }
     }
 }
 
@@ -329,6 +344,8 @@ mod tests {
             "proxy --server h:1 --port 65536 --to t:2",
             "proxy --server h:1 --port 1 --to t:2 --channels 0",
             "proxy --server h:1 --port 1 --to t:2 --group a/b",
+            "proxy --server h:1 --port 1 --to t:2 --weight 0",
+            "proxy --server h:1 --port 1 --to t:2 --weight 1001",
             "server --token a --token-file b",
         ] {
             let words = ["underpass"].into_iter().chain(line.split(' '));

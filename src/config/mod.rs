@@ -13,7 +13,7 @@ use std::{
 pub use cockpit::{CockpitFile, CockpitFileError};
 pub use ports::{PortRange, PortRangeError};
 
-use crate::ids::ServiceKey;
+use crate::ids::{Policy, ServiceKey};
 
 /// Who may register a proxy in the text format, which carries the token in clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct ServerConfig {
     pub text: TextProxies,
     /// Whether a text proxy on this machine may register without the token, as programs older than the token do.
     pub text_without_token: bool,
+    /// How a service gives its streams to its proxies, until the operator says otherwise.
+    pub policy: Policy,
     /// How long a user waits for a proxy when none is there.
     pub wait: Duration,
     /// How long a handshake may take in all.
@@ -67,6 +69,7 @@ impl Default for ServerConfig {
             ports: PortRange::default(),
             text: TextProxies::Loopback,
             text_without_token: false,
+            policy: Policy::default(),
             wait: Duration::from_secs(5),
             handshake: Duration::from_secs(5),
             drain: Duration::from_secs(10),
@@ -102,6 +105,8 @@ pub struct ProxyConfig {
     pub name: String,
     /// How many channels it keeps.
     pub channels: u16,
+    /// The share of new streams that it asks for beside other proxies; 1 where it does not say.
+    pub weight: Option<u32>,
     /// What it speaks.
     pub format: ProxyFormat,
     /// How long dialling the target may take.
@@ -122,6 +127,7 @@ impl ProxyConfig {
             target: target.into(),
             name: String::new(),
             channels: 2,
+            weight: None,
             format: ProxyFormat::Binary,
             dial_timeout: Duration::from_secs(10),
             backoff: (Duration::from_millis(200), Duration::from_secs(15)),
