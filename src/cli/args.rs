@@ -67,6 +67,9 @@ pub(super) struct ServerArgs {
     /// The first receive window of each stream, in KiB; it grows where bandwidth and delay ask for it
     #[arg(long, value_name = "KIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=65_536))]
     window: u32,
+    /// What the windows of all streams together may grow by, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    memory: u32,
     /// How many user connections there may be at once
     #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_streams: u32,
@@ -242,6 +245,7 @@ impl ServerArgs {
             wait: self.wait,
             drain: self.drain,
             window: self.window * 1024,
+            memory: u64::from(self.memory) << 20,
             sniff: !self.screen.no_sniff,
             max_streams: self.max_streams as usize,
             ..ServerConfig::default()
@@ -329,6 +333,15 @@ mod tests {
         let Command::Proxy(proxy) = Args::parse_from(line).command else { panic!() };
         let expected = ProxyConfig::new("h:1", "8080".parse().unwrap(), "t:2");
         assert_eq!(format!("{:?}", proxy.config()), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn policies_have_the_same_names_everywhere() {
+        for policy in Policy::ALL {
+            let line = ["underpass", "server", "--policy", &policy.to_string()];
+            let Command::Server(server) = Args::parse_from(line).command else { panic!() };
+            assert_eq!(server.config().policy, policy);
+        }
     }
 
     #[test]

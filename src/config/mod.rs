@@ -43,6 +43,8 @@ pub struct ServerConfig {
     pub policy: Policy,
     /// How long a user waits for a proxy when none is there.
     pub wait: Duration,
+    /// How long a proxy of the binary format may take to say that the target of a stream is there, or is not.
+    pub open: Duration,
     /// How long a handshake may take in all.
     pub handshake: Duration,
     /// How long open streams may go on after the server was asked to end.
@@ -53,6 +55,8 @@ pub struct ServerConfig {
     pub service_linger: Duration,
     /// The first receive window of a stream, in bytes. It grows where bandwidth and delay ask for it.
     pub window: u32,
+    /// What the windows of all streams together may grow by, in bytes.
+    pub memory: u64,
     /// Whether to read what streams carry from their first bytes.
     pub sniff: bool,
     /// How many user connections there may be at once.
@@ -71,11 +75,14 @@ impl Default for ServerConfig {
             text_without_token: false,
             policy: Policy::default(),
             wait: Duration::from_secs(5),
+            // Longer than a proxy gives its target.
+            open: Duration::from_secs(15),
             handshake: Duration::from_secs(5),
             drain: Duration::from_secs(10),
             user_linger: Duration::from_secs(5),
             service_linger: Duration::from_secs(30),
             window: 256 * 1024,
+            memory: 1 << 30,
             sniff: true,
             max_streams: 50_000,
             max_handshakes: (1024, 256),

@@ -264,7 +264,8 @@ impl Core {
         let name = Some(clean(name.trim(), MAX_NAME)).filter(|name| !name.is_empty());
         let guard = self.telemetry.proxy_up(id, name.unwrap_or_else(|| id.to_string()), addr);
         let events = Arc::new(ProxyEvents { core: self.clone(), proxy: OnceLock::new() });
-        let config = MuxConfig { window: self.config.window, ..MuxConfig::default() };
+        let budget = self.budget.clone();
+        let config = MuxConfig { window: self.config.window, budget, ..MuxConfig::default() };
         let link = Link::new(Role::Opener, config, text, events.clone());
         let limit = Limit::new(&self.limit_count);
         let proxy = Proxy::new(guard, link, limit, rand::random());

@@ -37,6 +37,7 @@ use crate::{
     config::ServerConfig,
     control::{self, Control, Request},
     ids::{ProxyId, StreamKey},
+    mux::Budget,
     telemetry::{EventKind, GoneReason, Telemetry},
     transport::{LimitCount, Tasks},
     wire::{ResetCode, handshake::Token},
@@ -98,6 +99,8 @@ pub(in crate::server) struct Core {
     streams: DashMap<StreamKey, Arc<Switch>>,
     next_proxy: AtomicU32,
     limit_count: LimitCount,
+    /// What windows may grow by.
+    budget: Budget,
     /// Cancelled when nothing new is taken any more.
     accepting: CancellationToken,
     /// Cancelled when what is open ends too.
@@ -145,6 +148,7 @@ impl Server {
             streams: DashMap::new(),
             next_proxy: AtomicU32::new(1),
             limit_count,
+            budget: Budget::new(config.memory),
             accepting: CancellationToken::new(),
             hard_stop,
             telemetry,
