@@ -10,6 +10,7 @@ use std::{
 };
 
 use support::{
+    binary::BinaryChannel,
     soon,
     target::{self, Target},
     tunnel::{FORMATS, Tunnel},
@@ -24,7 +25,8 @@ use underpass::{
     config::{ProxyConfig, ProxyFormat},
     control::{Command, Refused},
     ids::{Policy, ProxyId},
-    telemetry::{EventKind, StreamPhase},
+    telemetry::{EndReason, EventKind, StreamPhase},
+    wire::{Frame, ResetCode},
 };
 
 /// Answers one byte with one byte, one connection at a time, each after `time`: a machine that is that fast.
@@ -217,5 +219,29 @@ async fn users_of_a_service_whose_only_proxy_drains_wait_for_another() {
     tunnel.order(Command::UndrainProxy(proxy)).await.unwrap();
     echoes(&mut user).await;
     drop(user);
+    tunnel.end().await;
+}
+
+/// A proxy that says neither yes nor no holds its user no longer than it may, and those whom it took for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_never_answers_does_not_hold_its_user_for_ever() {
+    let tunnel = Tunnel::with(|config| config.open = Duration::from_millis(300)).await;
+    let (mut proxy, _, public) = BinaryChannel::serving(tunnel.addr, &tunnel.token, 0).await;
+    let taken = soon("a user", TcpStream::connect(public)).await.unwrap();
+    let stream = proxy.opened().await.stream;
+    proxy.send([Frame::OpenOk { stream, window: 1000 }]).await;
+    let begin = Instant::now();
+    let mut held = soon("another user", TcpStream::connect(public)).await.unwrap();
+    held.write_all(b"hello?").await.unwrap();
+    let open = proxy.opened().await;
+    soon("the reset", held.read(&mut [0])).await.unwrap_err();
+    assert!(begin.elapsed() >= Duration::from_millis(300));
+    let (reason, _, up) = tunnel.ended(open.key).await;
+    assert_eq!((reason, up), (EndReason::TargetRefused("the target did not answer in time".into()), 6));
+    let said = proxy.settle().await;
+    let reset = |frame: &Frame| matches!(frame, Frame::Reset { stream, code: ResetCode::TargetTimeout, .. } if *stream == open.stream);
+    assert!(said.iter().any(reset), "{said:?}");
+    assert_eq!(tunnel.telemetry.snapshot().totals.streams_open, 1, "the one that was answered stays");
+    drop((taken, proxy));
     tunnel.end().await;
 }

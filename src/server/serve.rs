@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{io::Interest, net::TcpStream};
 
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     ids::StreamKey,
     telemetry::{EndReason, EventKind, StreamGuard},
-    transport::{Ended, Limit, Limits, NewStream, Stream, arm, tune},
+    transport::{Ended, Limit, Limits, NewStream, Steering, Stream, arm, tune},
     wire::ResetCode,
 };
 
@@ -82,11 +82,26 @@ async fn carry(core: &Core, waiting: Waiting, socket: TcpStream, user: &User<'_>
         guard.assigned(&proxy.stats, &channel);
     }
     drop(waiting);
-    switch.connect(stream.steering());
-    match stream.carry(socket, ResetCode::UserGone, cancel, || core.cancelled_code()).await {
+    let steering = stream.steering();
+    switch.connect(steering.clone());
+    let given_up = cancel.child_token();
+    let why = || if cancel.is_cancelled() { core.cancelled_code() } else { ResetCode::TargetTimeout };
+    let mut carried = std::pin::pin!(stream.carry(socket, ResetCode::UserGone, &given_up, why));
+    let ended = tokio::select! {
+        ended = &mut carried => ended,
+        () = unanswered(&steering, core.config.open) => {
+            given_up.cancel();
+            carried.await
+        }
+    };
+    match ended {
         Ended::Finished => EndReason::Finished,
         Ended::SocketFailed(_) => EndReason::UserReset,
-        Ended::Cancelled => core.why_cancelled(),
+        Ended::Cancelled if cancel.is_cancelled() => core.why_cancelled(),
+        Ended::Cancelled => {
+            proxy.load.failed();
+            EndReason::TargetRefused(ResetCode::TargetTimeout.to_string())
+        }
         Ended::Reset(code) => match code {
             ResetCode::TargetGone => EndReason::TargetReset,
             ResetCode::TargetRefused | ResetCode::TargetTimeout | ResetCode::TargetUnreachable => {
@@ -97,6 +112,14 @@ async fn carry(core: &Core, waiting: Waiting, socket: TcpStream, user: &User<'_>
             ResetCode::ChannelLost | ResetCode::Shutdown => EndReason::ProxyGone,
             other => EndReason::Protocol(other.to_string()),
         },
+    }
+}
+
+/// Ready if after `limit` the proxy has not said whether the target is there: its user would wait for ever.
+async fn unanswered(steering: &Steering, limit: Duration) {
+    tokio::time::sleep(limit).await;
+    if !steering.is_unanswered() {
+        std::future::pending::<()>().await;
     }
 }
 

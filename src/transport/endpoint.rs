@@ -2,7 +2,10 @@ use std::{
     collections::VecDeque,
     io,
     net::Shutdown,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -37,9 +40,11 @@ pub(super) struct Endpoint {
     number: u32,
     stats: Option<Arc<StreamStats>>,
     tap: Tap,
-    /// Until the first byte of an answer, and only where somebody wants to know.
+    /// Only where somebody wants to know how quickly the stream is answered.
     stopwatch: Option<Stopwatch>,
     limits: Option<Limits>,
+    /// The peer took the stream.
+    accepted: AtomicBool,
     wake: Notify,
     delivery: Mutex<Delivery>,
     ended: OnceLock<Result<(), ResetCode>>,
@@ -117,6 +122,7 @@ impl Endpoint {
             tap: Tap::new(sniff),
             stopwatch,
             limits,
+            accepted: AtomicBool::new(false),
             wake: Notify::new(),
             delivery: Mutex::new(delivery),
             ended: OnceLock::new(),
@@ -155,7 +161,12 @@ impl Endpoint {
         self.wake.notified().await;
     }
 
+    pub(super) fn is_accepted(&self) -> bool {
+        self.accepted.load(Relaxed)
+    }
+
     pub(super) fn accepted(&self) {
+        self.accepted.store(true, Relaxed);
         if let Some(stopwatch) = &self.stopwatch {
             stopwatch.opened();
         }
