@@ -156,7 +156,7 @@ impl World {
         match op {
             Op::Open => {
                 let key = StreamKey::new(UserChannelId::new(1), self.streams.len() as u32 + 1);
-                if let Ok(stream) = self.mux[0].open(key, 80, None) {
+                if let Ok(stream) = self.mux[0].open(key, 80, None, |_| false) {
                     self.streams.push(stream);
                     self.ends[0].insert(stream, End::default());
                 }
@@ -442,7 +442,7 @@ fn a_first_window_may_be_larger_than_the_largest() {
             to.handle_frame(1, frame, now).unwrap();
         }
     };
-    let stream = server.open(StreamKey::new(UserChannelId::new(1), 1), 80, None).unwrap();
+    let stream = server.open(StreamKey::new(UserChannelId::new(1), 1), 80, None, |_| false).unwrap();
     // The pings take 200 ms there and back.
     pass(&mut server, &mut proxy, now);
     proxy.accept(stream);
