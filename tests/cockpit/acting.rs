@@ -96,7 +96,9 @@ fn capital_x_kicks_the_proxy_of_the_stream() {
     let (name, number) = terminal.until("the question", |screen| {
         let text = screen.contents();
         let mut lines = text.lines().skip_while(|line| !line.contains("Kick this proxy?")).skip(1);
-        let name = lines.next()?.split_whitespace().find(|word| row.contains(*word))?.to_owned();
+        // The table goes on beside the dialog.
+        let name = lines.next()?.split('│').nth(1)?.split_whitespace().next()?.to_owned();
+        assert!(row.contains(&name), "{name} does not carry {row}");
         // Where it carries more than ten streams, their number confirms.
         let number = text.split("Type ").nth(1).and_then(|rest| rest.split(' ').next().map(str::to_owned));
         Some((name, number.unwrap_or_default()))
