@@ -37,7 +37,11 @@ const WATCHED: Duration = Duration::from_secs(20);
 const PAIRS: usize = 7;
 const SECONDS: &str = "3";
 
+/// Why something was not measured.
 type Skipped = String;
+
+/// A part of the measurement.
+type Part = fn() -> Result<(), Skipped>;
 
 fn main() {
     let named: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
@@ -45,7 +49,7 @@ fn main() {
     if let Err(why) = native_pty_system().openpty(size) {
         return println!("skipped: there is no pseudo-terminal here: {why}");
     }
-    let parts: [(&str, fn() -> Result<(), Skipped>); 4] =
+    let parts: [(&str, Part); 4] =
         [("keys", keys), ("cpu", || watch(STREAMS)), ("idle", || watch(0)), ("speed", speed)];
     for (name, measure) in parts {
         if !named.is_empty() && !named.iter().any(|wanted| wanted == name) {
@@ -259,7 +263,10 @@ impl Tunnel {
         let sum =
             text.split("\"sum_received\"").nth(1).and_then(|rest| rest.split("\"bits_per_second\":").nth(1));
         let figure = sum.and_then(|rest| rest.split([',', '\n', '}']).next()?.trim().parse().ok());
-        figure.ok_or_else(|| format!("iperf3 failed: {}", text.lines().last().unwrap_or_default()))
+        figure.ok_or_else(|| {
+            let said = text.lines().find(|line| line.contains("\"error\"")).unwrap_or("no figure");
+            format!("iperf3 failed: {}", said.trim())
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
 
 /// The users and numbers of the rows, from above.
 fn rows(text: &str) -> Vec<(u32, u32)> {
-    let table = text.lines().skip_while(|line| !line.contains("STREAM "));
+    let table = text.lines().skip_while(|line| !line.starts_with("  STREAM"));
     let keys = table.skip(1).map_while(|line| {
         let key = line.trim_start_matches(['▌', ' ', '*']).split_whitespace().next()?;
         let (user, stream) = key.split_once(':')?;
@@ -51,7 +51,8 @@ fn the_table_is_sorted_by_what_its_head_says() {
         let text = screen.contents();
         (text.contains("[ ] service") && !text.contains("SERVICE")).then_some(())
     });
-    terminal.press("\x1bqy");
+    // Out of the list, then out of the cockpit.
+    terminal.press("qqy");
     assert_eq!(terminal.exit().0, 0);
 }
 
@@ -95,7 +96,9 @@ fn capital_x_kicks_the_proxy_of_the_stream() {
     let (name, number) = terminal.until("the question", |screen| {
         let text = screen.contents();
         let mut lines = text.lines().skip_while(|line| !line.contains("Kick this proxy?")).skip(1);
-        let name = lines.next()?.split_whitespace().find(|word| row.contains(*word))?.to_owned();
+        // The table goes on beside the dialog.
+        let name = lines.next()?.split('│').nth(1)?.split_whitespace().next()?.to_owned();
+        assert!(row.contains(&name), "{name} does not carry {row}");
         // Where it carries more than ten streams, their number confirms.
         let number = text.split("Type ").nth(1).and_then(|rest| rest.split(' ').next().map(str::to_owned));
         Some((name, number.unwrap_or_default()))

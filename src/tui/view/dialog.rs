@@ -117,8 +117,7 @@ fn kill_many(model: &Model, targets: &[Target]) -> Vec<Line<'static>> {
         (open + 1, row.down.saturating_add(down), row.up.saturating_add(up))
     });
     let mut lines = vec![Line::from(vec![
-        Span::styled(format::things(open as u64, "stream"), theme.strong),
-        Span::styled(" that are open, so far", theme.text),
+        Span::styled(format::things(open as u64, "open stream"), theme.strong),
         Span::styled(format!("  ↓ {}  ↑ {}", format::bytes(down), format::bytes(up)), theme.dim),
     ])];
     for target in targets.iter().filter(live).take(NAMED) {
