@@ -1,0 +1,188 @@
+//! Two muxes wired back to back over a network that a script cuts, in virtual time: whatever happens, every byte
+//! arrives once and in order, or the stream ends with an error at both ends, and nothing is left behind.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
+
+mod world;
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use proptest::{prelude::*, strategy::ValueTree, test_runner::{FileFailurePersistence, TestRunner}};
+use underpass::{
+    ids::{Priority, StreamKey, UserChannelId},
+    mux::{Mux, MuxConfig, Role},
+};
+use world::{Cable, Op, SIDES, Seen, World};
+
+fn op() -> impl Strategy<Value = Op> {
+    let side = 0..2usize;
+    let stream = 0..8usize;
+    let channel = 0..4usize;
+    let at = || (side.clone(), stream.clone());
+    let some = || (side.clone(), channel.clone(), 1..8usize);
+    prop_oneof![
+        4 => Just(Op::Open),
+        1 => stream.clone().prop_map(|stream| Op::Accept { stream }),
+        16 => (at(), 0..3000usize).prop_map(|((side, stream), len)| Op::Write { side, stream, len }),
+        4 => at().prop_map(|(side, stream)| Op::Finish { side, stream }),
+        12 => (at(), 0..3000u64).prop_map(|((side, stream), len)| Op::Consume { side, stream, len }),
+        2 => at().prop_map(|(side, stream)| Op::Reset { side, stream }),
+        2 => (at(), any::<bool>()).prop_map(|((side, stream), held)| Op::Hold { side, stream, held }),
+        1 => (stream.clone(), 0..5usize).prop_map(|(stream, priority)| Op::Priority { stream, priority }),
+        16 => some().prop_map(|(side, channel, frames)| Op::Transmit { side, channel, frames }),
+        16 => some().prop_map(|(side, channel, frames)| Op::Deliver { side, channel, frames }),
+        2 => Just(Op::AddChannel),
+        2 => (channel.clone(), [0..6usize, 0..6usize]).prop_map(|(channel, arrive)| Op::Cut { channel, arrive }),
+        4 => (side.clone(), channel.clone()).prop_map(|(side, channel)| Op::Notice { side, channel }),
+        2 => (channel.clone(), any::<bool>()).prop_map(|(channel, stalled)| Op::Stall { channel, stalled }),
+        4 => (0..4000u64).prop_map(|ms| Op::Pass { ms }),
+    ]
+}
+
+/// A keep-alive connection with requests of 44 bytes stopped for ever after twelve hundred of them: each was charged
+/// 256 bytes until it was acknowledged, and it was not acknowledged before a quarter of the window had come.
+#[test]
+fn small_messages_never_run_out_of_room() {
+    let mut world = World::with(MuxConfig::default());
+    world.run(Op::Open);
+    for _ in 0..20_000 {
+        world.run(Op::Write { side: 0, stream: 0, len: 1 });
+        for side in SIDES {
+            for channel in 0..2 {
+                world.run(Op::Transmit { side, channel, frames: 8 });
+                world.run(Op::Deliver { side: 1 - side, channel, frames: 8 });
+            }
+        }
+        world.run(Op::Consume { side: 1, stream: 0, len: 1 });
+    }
+    assert_eq!(world.ends[1][&1].received, 20_000);
+    world.settle();
+    world.check();
+}
+
+/// Two downloads that never run dry share a channel by their priorities, also after these were changed under way.
+#[test]
+fn priorities_share_a_channel_by_their_weight() {
+    let mut world = World::with(MuxConfig { window: 1 << 20, ..MuxConfig::default() });
+    world.mux.iter_mut().for_each(|mux| mux.channel_lost(1));
+    world.cables[1] = Cable { cut: true, noticed: [true; 2], ..Cable::default() };
+    world.run(Op::Open);
+    world.run(Op::Open);
+    let mut shares = |priorities: [Priority; 2]| {
+        for (stream, priority) in [1, 2].into_iter().zip(priorities) {
+            world.mux[0].set_priority(stream, priority);
+        }
+        let before = [1, 2].map(|stream| world.ends[0].get(&stream).map_or(0, |end| end.received));
+        for _ in 0..600 {
+            for stream in 0..2 {
+                world.run(Op::Write { side: 1, stream, len: 1 << 20 });
+                world.run(Op::Consume { side: 0, stream, len: 1 << 20 });
+            }
+            // The channel carries one frame of data for each look, and credit the other way.
+            world.run(Op::Transmit { side: 0, channel: 0, frames: 8 });
+            world.run(Op::Deliver { side: 1, channel: 0, frames: 8 });
+            world.run(Op::Transmit { side: 1, channel: 0, frames: 1 });
+            world.run(Op::Deliver { side: 0, channel: 0, frames: 1 });
+        }
+        let [a, b] = [1, 2].map(|stream| world.ends[0][&stream].received - before[stream as usize - 1]);
+        a as f64 / b as f64
+    };
+    for (priorities, wanted) in [
+        ([Priority::High, Priority::Low], 4.0),
+        ([Priority::Normal, Priority::Normal], 1.0),
+        ([Priority::Background, Priority::Urgent], 1.0 / 16.0),
+    ] {
+        let ratio = shares(priorities);
+        assert!((ratio / wanted - 1.0).abs() < 0.1, "{priorities:?} share {ratio:.2}, not {wanted:.2}");
+    }
+}
+
+fn cases() -> u32 {
+    std::env::var("UNDERPASS_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: cases(),
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("proptest-regressions/mux.txt"))),
+        ..ProptestConfig::default()
+    })]
+
+    /// Latency, cables that die at any frame, that overtake each other, that stall, and bytes that come twice.
+    #[test]
+    fn every_byte_arrives_once_or_both_ends_see_an_error(ops in prop::collection::vec(op(), 1..250)) {
+        play(ops);
+    }
+}
+
+fn play(ops: Vec<Op>) -> Seen {
+    let mut world = World::new();
+    for op in ops {
+        world.run(op);
+        if world.is_dead() {
+            break;
+        }
+    }
+    world.settle();
+    world.check();
+    world.seen
+}
+
+/// What the scripts are there for does happen in them.
+#[test]
+fn the_scripts_meet_what_they_are_there_for() {
+    let mut runner = TestRunner::deterministic();
+    let scripts = prop::collection::vec(op(), 250);
+    let mut seen = Seen::default();
+    for _ in 0..500 {
+        let once = play(scripts.new_tree(&mut runner).unwrap().current());
+        seen.repeated += once.repeated;
+        seen.overtaken += once.overtaken;
+        seen.moved += once.moved;
+        seen.silent += once.silent;
+        seen.dead += once.dead;
+        seen.whole += once.whole;
+        seen.failed += once.failed;
+    }
+    let Seen { repeated, overtaken, moved, silent, dead, whole, failed } = seen;
+    let counts = [repeated, overtaken, moved, silent, dead, whole, failed];
+    println!("{seen:?}");
+    assert!(counts.iter().all(|&count| count >= 20), "{seen:?}");
+}
+
+/// The command line allows a first window beyond what windows may grow to. On a long path the tuning then asked for a
+/// window between a larger and a smaller bound, and panicked.
+#[test]
+fn a_first_window_may_be_larger_than_the_largest() {
+    let config = MuxConfig { window: 64 << 20, ..MuxConfig::default() };
+    assert!(config.window > config.max_window);
+    let (mut server, mut proxy) = (Mux::new(Role::Opener, config.clone()), Mux::new(Role::Acceptor, config));
+    let mut now = Instant::now();
+    for mux in [&mut server, &mut proxy] {
+        mux.add_channel(1, now);
+        mux.handle_timeout(now);
+    }
+    let pass = |from: &mut Mux, to: &mut Mux, now: Instant| {
+        while let Some(frame) = from.poll_transmit(1) {
+            to.handle_frame(1, frame, now).unwrap();
+        }
+    };
+    let stream = server.open(StreamKey::new(UserChannelId::new(1), 1), 80, None).unwrap();
+    // The pings take 200 ms there and back.
+    pass(&mut server, &mut proxy, now);
+    proxy.accept(stream);
+    now += Duration::from_millis(200);
+    pass(&mut proxy, &mut server, now);
+    for _ in 0..4000 {
+        now += Duration::from_micros(500);
+        proxy.write(stream, Bytes::from_static(&[7; 64 * 1024]));
+        pass(&mut proxy, &mut server, now);
+        let mut out = VecDeque::new();
+        server.read(stream, &mut out);
+        server.consume(stream, out.iter().map(|piece| piece.len() as u64).sum(), now);
+        pass(&mut server, &mut proxy, now);
+    }
+}
