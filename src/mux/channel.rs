@@ -79,14 +79,19 @@ impl Channel {
             Frame::Message(_) => self.messages -= 1,
             Frame::Ping { .. } => self.ping.waits = false,
             Frame::Window { .. } | Frame::Reset { .. } | Frame::OpenOk { .. } => {
-                if self.last_words.len() >= MAX_LAST_WORDS {
-                    self.last_words.pop_front();
-                }
-                self.last_words.push_back((self.ping.token, frame.clone()));
+                self.remember(frame.clone());
             }
             _ => {}
         }
         Some(frame)
+    }
+
+    /// What an ended stream said last has gone out by now, and is kept until a later ping comes back.
+    pub(super) fn remember(&mut self, frame: Frame) {
+        if self.last_words.len() >= MAX_LAST_WORDS {
+            self.last_words.pop_front();
+        }
+        self.last_words.push_back((self.ping.token, frame));
     }
 
     pub(super) fn push_message(&mut self, frame: Frame) -> Result<(), ProtocolError> {

@@ -595,8 +595,14 @@ impl Mux {
             return;
         }
         if let Some(mut session) = self.remove(stream) {
+            let said = !session.say.window;
             while let Some(frame) = session.poll_say(stream) {
                 self.push_frame(session.channel, frame);
+            }
+            // The last acknowledgement may still be lost with its channel, and nobody else could say it again.
+            if said && let Some(channel) = self.channels.get_mut(&session.channel) {
+                let (consumed, window) = session.recv.advertise();
+                channel.remember(Frame::Window { stream, consumed, window });
             }
             self.events.push_back(MuxEvent::Closed { stream });
         }

@@ -10,7 +10,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use proptest::{prelude::*, strategy::ValueTree, test_runner::{FileFailurePersistence, TestRunner}};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{FileFailurePersistence, TestRunner},
+};
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
     mux::{Mux, MuxConfig, Role},
@@ -59,6 +63,29 @@ fn small_messages_never_run_out_of_room() {
         world.run(Op::Consume { side: 1, stream: 0, len: 1 });
     }
     assert_eq!(world.ends[1][&1].received, 20_000);
+    world.settle();
+    world.check();
+}
+
+/// Both ends had said that they had everything, one of them on a channel that died with it: the other waited for ever.
+#[test]
+fn the_last_acknowledgement_is_said_again_when_its_channel_dies() {
+    let mut world = World::new();
+    let (all, stream) = (8, 0);
+    world.run(Op::Open);
+    world.run(Op::Finish { side: 0, stream });
+    world.run(Op::Transmit { side: 0, channel: 0, frames: all });
+    world.run(Op::Deliver { side: 1, channel: 0, frames: all });
+    world.run(Op::Finish { side: 1, stream });
+    world.run(Op::Transmit { side: 1, channel: 0, frames: all });
+    world.run(Op::Deliver { side: 0, channel: 0, frames: all });
+    SIDES.iter().for_each(|&side| world.run(Op::Consume { side, stream, len: 0 }));
+    // The acknowledgements cross; one arrives.
+    world.run(Op::Transmit { side: 0, channel: 0, frames: all });
+    world.run(Op::Transmit { side: 1, channel: 0, frames: all });
+    world.run(Op::Deliver { side: 0, channel: 0, frames: all });
+    assert_eq!((world.mux[0].streams(), world.mux[1].streams()), (0, 1));
+    world.run(Op::Cut { channel: 0, arrive: [0, 0] });
     world.settle();
     world.check();
 }

@@ -296,7 +296,10 @@ impl World {
             let Some(frame) = self.mux[side].poll_transmit(channel as u16) else { return };
             if let Frame::Data { stream, offset, payload, .. } = &frame {
                 let limit = self.ends[side][stream].limit;
-                assert!(offset + payload.len() as u64 <= limit, "{stream} was sent beyond its credit {limit}");
+                assert!(
+                    offset + payload.len() as u64 <= limit,
+                    "{stream} was sent beyond its credit {limit}"
+                );
             }
             if !self.cables[channel].cut {
                 self.cables[channel].to[1 - side].push_back(frame);
