@@ -5,7 +5,7 @@ use std::{
 
 use super::{
     error::ProtocolError,
-    limits::{MAX_LAST_WORDS, MAX_MESSAGES, MAX_UNANSWERED, MuxConfig},
+    limits::{MAX_LAST_WORDS, MAX_MESSAGES, MAX_UNANSWERED, MAX_WAITING, MuxConfig},
     scheduler::Scheduler,
 };
 use crate::wire::Frame;
@@ -67,6 +67,11 @@ impl Channel {
     pub(super) fn has_output(&self) -> bool {
         self.ping.answer.is_some()
             || !(self.frames.is_empty() && self.control.is_empty() && self.data.is_empty())
+    }
+
+    /// Whether so much waits for the peer to take it that nothing new should be begun.
+    pub(super) fn is_clogged(&self) -> bool {
+        self.frames.len() >= MAX_WAITING
     }
 
     /// The next frame that belongs to no open stream.

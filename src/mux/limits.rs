@@ -26,6 +26,10 @@ pub(super) const MAX_PIECES_READY: usize = 2048;
 /// seconds, in which a very busy channel ends some ten thousand streams.
 pub(super) const MAX_LAST_WORDS: usize = 65_536;
 
+/// How many last words may wait for a peer that takes nothing, or a little now and then, before it gets no new streams:
+/// each stream that comes and goes leaves one.
+pub(super) const MAX_WAITING: usize = 65_536;
+
 /// How many pings may be unanswered before the oldest is forgotten: a minute and a half of them.
 pub(super) const MAX_UNANSWERED: usize = 32;
 

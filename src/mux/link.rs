@@ -90,7 +90,7 @@ pub enum OpenError {
     /// The link has no channel.
     #[error("the proxy has no channel")]
     NoChannel,
-    /// The peer takes nothing. Only who drives the channels can know.
+    /// The peer takes nothing, which who drives the channels sees first, or too little for all that is to be said.
     #[error("the proxy reads nothing")]
     Stuck,
     /// As many streams as the link may have are open.
@@ -321,7 +321,11 @@ impl Mux {
         if self.streams.len() >= self.config.max_streams || self.opened == u32::MAX {
             return Err(OpenError::TooMany);
         }
-        let channel = self.best_channel().ok_or(OpenError::NoChannel)?;
+        let channel = match self.best_channel() {
+            None => return Err(OpenError::NoChannel),
+            Some(channel) if self.is_clogged(channel) => return Err(OpenError::Stuck),
+            Some(channel) => channel,
+        };
         self.opened += 1;
         let window = self.config.window;
         let open = OpenFrame { stream: self.opened, key, port, priority: Priority::default(), window, user };
@@ -500,6 +504,9 @@ impl Mux {
         if self.role != Role::Acceptor {
             return Err(ProtocolError::Unexpected("OPEN"));
         }
+        if self.is_clogged(channel) {
+            return Err(ProtocolError::Backlog);
+        }
         let stream = open.stream;
         if !self.offered.mark(stream)? {
             // Said again because its channel died before our answer came through.
@@ -545,7 +552,12 @@ impl Mux {
     }
 
     fn best_channel(&self) -> Option<u16> {
-        self.channels.iter().min_by_key(|(_, channel)| channel.streams).map(|(&id, _)| id)
+        let load = |channel: &Channel| (channel.is_clogged(), channel.streams);
+        self.channels.iter().min_by_key(|(_, channel)| load(channel)).map(|(&id, _)| id)
+    }
+
+    fn is_clogged(&self, channel: u16) -> bool {
+        self.channels.get(&channel).is_some_and(Channel::is_clogged)
     }
 
     fn insert(&mut self, stream: u32, session: Session) {

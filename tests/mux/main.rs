@@ -17,7 +17,8 @@ use proptest::{
 };
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
-    mux::{Mux, MuxConfig, Role},
+    mux::{Mux, MuxConfig, OpenError, ProtocolError, Role},
+    wire::{Frame, OpenFrame, ResetCode},
 };
 use world::{Cable, Op, SIDES, Seen, World};
 
@@ -65,6 +66,46 @@ fn small_messages_never_run_out_of_room() {
     assert_eq!(world.ends[1][&1].received, 20_000);
     world.settle();
     world.check();
+}
+
+/// A RESET was kept for every user who came and went while the proxy took nothing, or a little now and then: without end.
+#[test]
+fn users_who_come_and_go_while_nothing_is_taken_are_turned_away_at_last() {
+    let now = Instant::now();
+    let mut server = Mux::new(Role::Opener, MuxConfig::default());
+    server.add_channel(1, now);
+    let key = StreamKey::new(UserChannelId::new(1), 1);
+    let comes_and_goes = |server: &mut Mux| {
+        let opened = server.open(key, 80, None);
+        opened.map(|stream| server.reset(stream, ResetCode::UserGone))
+    };
+    let came = (0..1_000_000).take_while(|_| comes_and_goes(&mut server).is_ok()).count();
+    assert_eq!(came, 65_536);
+    assert_eq!(comes_and_goes(&mut server), Err(OpenError::Stuck));
+    // Another channel that takes what it gets is a way out, and so is taking it at last.
+    server.add_channel(2, now);
+    assert_eq!(comes_and_goes(&mut server), Ok(()));
+    server.channel_lost(2);
+    while server.poll_transmit(1).is_some() {}
+    assert_eq!(comes_and_goes(&mut server), Ok(()));
+}
+
+/// The same at the other side: a server that opens streams and reads no answers.
+#[test]
+fn a_server_that_reads_no_answers_opens_no_streams_for_ever() {
+    let now = Instant::now();
+    let mut proxy = Mux::new(Role::Acceptor, MuxConfig::default());
+    proxy.add_channel(1, now);
+    let mut opens = |stream: u32| {
+        let key = StreamKey::new(UserChannelId::new(1), stream);
+        let open = OpenFrame { stream, key, port: 80, priority: Priority::default(), window: 1, user: None };
+        proxy
+            .handle_frame(1, Frame::Open(open), now)
+            .inspect(|()| proxy.reset(stream, ResetCode::TargetRefused))
+    };
+    let opened = (1..1_000_000).take_while(|&stream| opens(stream).is_ok()).count();
+    assert_eq!(opened, 65_536);
+    assert_eq!(opens(65_537), Err(ProtocolError::Backlog));
 }
 
 /// Both ends had said that they had everything, one of them on a channel that died with it: the other waited for ever.
