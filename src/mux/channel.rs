@@ -5,6 +5,7 @@ use std::{
 
 use super::{
     error::ProtocolError,
+    glitch::Glitches,
     limits::{MAX_LAST_WORDS, MAX_MESSAGES, MAX_UNANSWERED, MAX_WAITING, MuxConfig},
     scheduler::Scheduler,
 };
@@ -24,6 +25,7 @@ pub(super) struct Channel {
     /// are said again elsewhere: a RESET that is lost would leave the peer with half a stream for ever.
     last_words: VecDeque<(u64, Frame)>,
     messages: usize,
+    pub(super) glitches: Glitches,
     ping: Ping,
 }
 
@@ -51,6 +53,7 @@ impl Channel {
             streams: 0,
             last_words: VecDeque::new(),
             messages: 0,
+            glitches: Glitches::new(now),
             // The first ping goes out at once: it measures the round trip.
             ping: Ping {
                 next: now,

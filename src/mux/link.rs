@@ -10,7 +10,8 @@ use super::{
     Role,
     channel::Channel,
     error::ProtocolError,
-    limits::MuxConfig,
+    glitch::Worth,
+    limits::{MuxConfig, OPENED},
     numbers::UsedNumbers,
     session::{Session, State},
 };
@@ -216,6 +217,11 @@ impl Mux {
     /// # Errors
     /// The peer broke the protocol: close the channel. If one stream was to blame, it is reset.
     pub fn handle_frame(&mut self, channel: u16, frame: Frame, now: Instant) -> Result<(), ProtocolError> {
+        let worth = self.on_frame(channel, frame, now)?;
+        self.channels.get_mut(&channel).map_or(Ok(()), |channel| channel.glitches.weigh(worth, now))
+    }
+
+    fn on_frame(&mut self, channel: u16, frame: Frame, now: Instant) -> Result<Worth, ProtocolError> {
         match frame {
             Frame::Open(open) => self.on_open(channel, open),
             Frame::OpenOk { stream, window } => {
@@ -223,66 +229,77 @@ impl Mux {
                     return Err(ProtocolError::Unexpected("OPEN_OK"));
                 }
                 self.on_session(stream, "OPEN_OK", |session, events| {
-                    if let State::Asked(_) = session.state {
-                        session.state = State::Agreed;
-                        events.push_back(MuxEvent::Accepted { stream });
-                    }
-                    session.send.acknowledge(0, window)
+                    session.send.acknowledge(0, window)?;
+                    let State::Asked(_) = session.state else { return Ok(Worth::Nothing) };
+                    session.state = State::Agreed;
+                    events.push_back(MuxEvent::Accepted { stream });
+                    Ok(Worth::Progress(0))
                 })
             }
             Frame::Data { stream, offset, fin, payload } => {
+                let bytes = payload.len();
                 self.on_session(stream, "DATA", |session, events| {
-                    if session.recv.insert(offset, payload, fin)? && !session.told_readable {
+                    if !session.recv.insert(offset, payload, fin)? {
+                        return Ok(Worth::Nothing);
+                    }
+                    if !session.told_readable {
                         session.told_readable = true;
                         events.push_back(MuxEvent::Readable { stream });
                     }
-                    Ok(())
+                    Ok(Worth::Progress(bytes))
                 })
             }
             Frame::Window { stream, consumed, window } => {
-                self.on_session(stream, "WINDOW", |session, _| session.send.acknowledge(consumed, window))?;
+                let worth = self.on_session(stream, "WINDOW", |session, _| {
+                    let before = session.send.agreed();
+                    session.send.acknowledge(consumed, window)?;
+                    let same = before == session.send.agreed();
+                    Ok(if same { Worth::Nothing } else { Worth::Progress(0) })
+                })?;
                 self.settle(stream);
                 self.tell_writable(stream);
-                Ok(())
+                Ok(worth)
             }
             Frame::Reset { stream, code, .. } => {
                 if self.streams.contains_key(&stream) {
                     self.remove(stream);
                     self.events.push_back(MuxEvent::Reset { stream, code });
+                    Ok(Worth::Progress(0))
                 } else if self.role == Role::Acceptor {
                     // It may have been reset before its OPEN was sent; the number is used up all the same.
-                    self.offered.mark(stream)?;
+                    Ok(if self.offered.mark(stream)? { Worth::Progress(0) } else { Worth::Nothing })
                 } else if !self.was_opened(stream) {
-                    return Err(ProtocolError::NeverOpened("RESET"));
+                    Err(ProtocolError::NeverOpened("RESET"))
+                } else {
+                    Ok(Worth::Nothing)
                 }
-                Ok(())
             }
             Frame::Blocked { stream, .. } => {
-                self.on_session(stream, "BLOCKED", |session, _| {
+                let worth = self.on_session(stream, "BLOCKED", |session, _| {
                     session.say.window = true;
-                    Ok(())
+                    Ok(Worth::Nothing)
                 })?;
                 self.enqueue(stream);
-                Ok(())
+                Ok(worth)
             }
             Frame::Ping { token } => {
                 if let Some(channel) = self.channels.get_mut(&channel) {
                     channel.on_ping(token);
                 }
-                Ok(())
+                Ok(Worth::Nothing)
             }
             Frame::Pong { token } => {
                 let rtt = self.channels.get_mut(&channel).and_then(|channel| channel.on_pong(token, now));
                 self.events.extend(rtt.map(|rtt| MuxEvent::RoundTrip { channel, rtt }));
-                Ok(())
+                Ok(Worth::Nothing)
             }
             Frame::GoAway { code, .. } => {
                 self.events.push_back(MuxEvent::GoAway { code });
-                Ok(())
+                Ok(Worth::Request)
             }
             Frame::Message(message) => {
                 self.events.push_back(MuxEvent::Message { channel, message });
-                Ok(())
+                Ok(Worth::Request)
             }
             Frame::Hello(_) => Err(ProtocolError::Unexpected("HELLO")),
             Frame::Challenge { .. } => Err(ProtocolError::Unexpected("CHALLENGE")),
@@ -294,7 +311,7 @@ impl Mux {
                 }
                 self.on_session(stream, "PRIORITY", |session, _| {
                     session.priority = priority;
-                    Ok(())
+                    Ok(Worth::Nothing)
                 })
             }
             // It belongs to a feature that this side has not offered.
@@ -500,7 +517,7 @@ impl Mux {
 
     // What these have in common.
 
-    fn on_open(&mut self, channel: u16, open: OpenFrame) -> Result<(), ProtocolError> {
+    fn on_open(&mut self, channel: u16, open: OpenFrame) -> Result<Worth, ProtocolError> {
         if self.role != Role::Acceptor {
             return Err(ProtocolError::Unexpected("OPEN"));
         }
@@ -516,16 +533,16 @@ impl Mux {
                 session.say.open_ok = true;
                 self.enqueue(stream);
             }
-            return Ok(());
+            return Ok(Worth::Nothing);
         }
         if self.streams.len() >= self.config.max_streams {
             self.push_frame(channel, Frame::Reset { stream, code: ResetCode::Limit, final_size: 0 });
-            return Ok(());
+            return Ok(Worth::Nothing);
         }
         let session = Session::new(State::Offered, &open, channel, &self.config);
         self.insert(stream, session);
         self.events.push_back(MuxEvent::Opened(open));
-        Ok(())
+        Ok(Worth::Progress(0))
     }
 
     /// Lets `act` handle a frame for an open stream. One for a stream that is over is forgotten: it was under way.
@@ -533,10 +550,11 @@ impl Mux {
         &mut self,
         stream: u32,
         frame: &'static str,
-        act: impl FnOnce(&mut Session, &mut VecDeque<MuxEvent>) -> Result<(), ProtocolError>,
-    ) -> Result<(), ProtocolError> {
+        act: impl FnOnce(&mut Session, &mut VecDeque<MuxEvent>) -> Result<Worth, ProtocolError>,
+    ) -> Result<Worth, ProtocolError> {
         let Some(session) = self.streams.get_mut(&stream) else {
-            return if self.was_opened(stream) { Ok(()) } else { Err(ProtocolError::NeverOpened(frame)) };
+            let over = self.was_opened(stream);
+            return if over { Ok(Worth::Nothing) } else { Err(ProtocolError::NeverOpened(frame)) };
         };
         act(session, &mut self.events).inspect_err(|_| {
             self.reset(stream, ResetCode::Protocol);
@@ -563,6 +581,7 @@ impl Mux {
     fn insert(&mut self, stream: u32, session: Session) {
         if let Some(channel) = self.channels.get_mut(&session.channel) {
             channel.streams += 1;
+            channel.glitches.earn(OPENED);
         }
         self.streams.insert(stream, session);
         self.enqueue(stream);

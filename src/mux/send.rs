@@ -157,6 +157,11 @@ impl SendBuffer {
         start + chunk.len() as u64
     }
 
+    /// How far the peer has come: an acknowledgement that is worth something changes it.
+    pub(super) fn agreed(&self) -> (u64, u64, bool) {
+        (self.acked, self.limit, self.is_done())
+    }
+
     /// The peer has passed on all below `consumed` and takes `window` more. The end counts as one byte.
     pub(super) fn acknowledge(&mut self, consumed: u64, window: u32) -> Result<(), ProtocolError> {
         let end_consumed = self.end_was_sent() && consumed == self.written + 1;

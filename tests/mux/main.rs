@@ -68,6 +68,40 @@ fn small_messages_never_run_out_of_room() {
     world.check();
 }
 
+/// Ten thousand short streams a second, each reset by its user while the answer is under way: what comes for a stream that
+/// is over says nothing, and is still no flood.
+#[test]
+fn users_who_reset_their_streams_are_no_flood() {
+    let mut now = Instant::now();
+    let mut muxes = [Role::Opener, Role::Acceptor].map(|role| Mux::new(role, MuxConfig::default()));
+    let [server, proxy] = &mut muxes;
+    server.add_channel(1, now);
+    proxy.add_channel(1, now);
+    for n in 1..=100_000 {
+        now += Duration::from_micros(100);
+        let stream = server.open(StreamKey::new(UserChannelId::new(1), n), 80, None).unwrap();
+        server.write(stream, Bytes::from_static(b"GET / HTTP/1.1"));
+        pass(server, proxy, now);
+        proxy.accept(stream);
+        let mut answer = Vec::new();
+        for _ in 0..20 {
+            proxy.write(stream, Bytes::from_static(&[7; 1000]));
+            answer.extend(std::iter::from_fn(|| proxy.poll_transmit(1)));
+        }
+        assert!(answer.len() > 20);
+        server.reset(stream, ResetCode::UserGone);
+        answer.into_iter().for_each(|frame| server.handle_frame(1, frame, now).unwrap());
+        pass(server, proxy, now);
+        while server.poll_event().is_some() || proxy.poll_event().is_some() {}
+    }
+}
+
+fn pass(from: &mut Mux, to: &mut Mux, now: Instant) {
+    while let Some(frame) = from.poll_transmit(1) {
+        to.handle_frame(1, frame, now).unwrap();
+    }
+}
+
 /// A RESET was kept for every user who came and went while the proxy took nothing, or a little now and then: without end.
 #[test]
 fn users_who_come_and_go_while_nothing_is_taken_are_turned_away_at_last() {
@@ -233,11 +267,6 @@ fn a_first_window_may_be_larger_than_the_largest() {
         mux.add_channel(1, now);
         mux.handle_timeout(now);
     }
-    let pass = |from: &mut Mux, to: &mut Mux, now: Instant| {
-        while let Some(frame) = from.poll_transmit(1) {
-            to.handle_frame(1, frame, now).unwrap();
-        }
-    };
     let stream = server.open(StreamKey::new(UserChannelId::new(1), 1), 80, None).unwrap();
     // The pings take 200 ms there and back.
     pass(&mut server, &mut proxy, now);
