@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 use underpass::{
-    telemetry::EndReason,
+    telemetry::{EndReason, GoneReason},
     wire::{Frame, ResetCode, TunnelAction, TunnelMessage},
 };
 
@@ -209,5 +209,31 @@ async fn a_user_that_reads_nothing_holds_its_own_stream_only() {
         "{held:?}"
     );
     drop((deaf, reads));
+    server.end().await;
+}
+
+/// It says that it lives and takes nothing: what it owes cannot be had, and its users are told so.
+#[tokio::test]
+async fn a_proxy_that_stops_reading_is_given_up() {
+    let server = Server::start().await;
+    let (mut channel, user, _, _) = server.hostile().await;
+    let peer = channel.socket.local_addr().unwrap();
+    socket2::SockRef::from(&channel.socket).set_recv_buffer_size(4096).unwrap();
+    let (mut read, mut write) = user.into_split();
+    let upload = Running::start(async move { while write.write_all(&[7; 64 * 1024]).await.is_ok() {} });
+    let alive = Running::start(async move {
+        let mut tick = tokio::time::interval(SECOND / 2);
+        loop {
+            tick.tick().await;
+            if channel.socket.write_all(&bytes([Frame::Ping { token: 1 }])).await.is_err() {
+                return;
+            }
+        }
+    });
+    let gone = server.gone("a proxy that reads nothing", peer).await;
+    assert!(matches!(gone, GoneReason::Failed(_) | GoneReason::Silent), "{gone:?}");
+    assert!(soon("the user's end", read.read(&mut [0])).await.is_err());
+    upload.end("the upload").await;
+    alive.end("the proxy").await;
     server.end().await;
 }
