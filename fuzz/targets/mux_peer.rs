@@ -41,6 +41,7 @@ fn number(a: u8, b: u8) -> u64 {
 
 struct Owner {
     mux: Mux,
+    opens: bool,
     text: Option<TextPeer>,
     channels: Vec<u16>,
     now: Instant,
@@ -65,7 +66,7 @@ impl Owner {
         let mut mux = Mux::new(role, config);
         let channels: Vec<u16> = if text.is_some() { vec![0] } else { vec![0, 1] };
         channels.iter().for_each(|&channel| mux.add_channel(channel, now));
-        Self { mux, text, channels, now, unread: HashMap::new(), ended: HashMap::new() }
+        Self { mux, opens: role == Role::Opener, text, channels, now, unread: HashMap::new(), ended: HashMap::new() }
     }
 
     fn lose(&mut self, channel: u16) {
@@ -175,7 +176,8 @@ impl Owner {
 
     fn orders(&mut self, kind: u8, stream: u32, [a, b, c]: [u8; 3]) {
         match kind % 10 {
-            0 if self.mux.streams() < MAX_STREAMS => {
+            // Only the server opens streams.
+            0 if self.opens => {
                 _ = self.mux.open(StreamKey::new(UserChannelId::new(stream / 8), stream % 8), 80, None);
             }
             1 => self.mux.accept(stream),

@@ -537,7 +537,7 @@ impl Mux {
         }
         if self.streams.len() >= self.config.max_streams {
             self.push_frame(channel, Frame::Reset { stream, code: ResetCode::Limit, final_size: 0 });
-            return Ok(Worth::Nothing);
+            return Ok(Worth::Progress(0));
         }
         let session = Session::new(State::Offered, &open, channel, &self.config);
         self.insert(stream, session);
