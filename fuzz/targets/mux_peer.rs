@@ -178,7 +178,7 @@ impl Owner {
         match kind % 10 {
             // Only the server opens streams.
             0 if self.opens => {
-                _ = self.mux.open(StreamKey::new(UserChannelId::new(stream / 8), stream % 8), 80, None);
+                _ = self.mux.open(StreamKey::new(UserChannelId::new(stream / 8), stream % 8), 80, None, |_| false);
             }
             1 => self.mux.accept(stream),
             2 => {

@@ -184,7 +184,7 @@ impl Mux {
     /// A channel is lost. Its streams move to another, or end if there is none.
     pub fn channel_lost(&mut self, id: u16) {
         let Some(lost) = self.channels.remove(&id) else { return };
-        let Some(heir) = self.best_channel() else {
+        let Some(heir) = self.best_channel(|_| false) else {
             self.grown = 0;
             for (stream, _) in self.streams.drain() {
                 self.events.push_back(MuxEvent::Reset { stream, code: ResetCode::ChannelLost });
@@ -330,15 +330,22 @@ impl Mux {
 
     // Commands.
 
-    /// Opens a stream on the channel that has the fewest.
+    /// Opens a stream on the channel that has the fewest. One that is `near`, which costs its owner less, may have
+    /// twice as many as others.
     ///
     /// # Errors
     /// [`OpenError`], and nothing was opened.
-    pub fn open(&mut self, key: StreamKey, port: u16, user: Option<SocketAddr>) -> Result<u32, OpenError> {
+    pub fn open(
+        &mut self,
+        key: StreamKey,
+        port: u16,
+        user: Option<SocketAddr>,
+        near: impl Fn(u16) -> bool,
+    ) -> Result<u32, OpenError> {
         if self.streams.len() >= self.config.max_streams || self.opened == u32::MAX {
             return Err(OpenError::TooMany);
         }
-        let channel = match self.best_channel() {
+        let channel = match self.best_channel(near) {
             None => return Err(OpenError::NoChannel),
             Some(channel) if self.is_clogged(channel) => return Err(OpenError::Stuck),
             Some(channel) => channel,
@@ -569,9 +576,12 @@ impl Mux {
         }
     }
 
-    fn best_channel(&self) -> Option<u16> {
-        let load = |channel: &Channel| (channel.is_clogged(), channel.streams);
-        self.channels.iter().min_by_key(|(_, channel)| load(channel)).map(|(&id, _)| id)
+    fn best_channel(&self, near: impl Fn(u16) -> bool) -> Option<u16> {
+        // With none each the near one goes first, too.
+        let streams =
+            |id, channel: &Channel| if near(id) { channel.streams } else { 2 * channel.streams + 1 };
+        let load = |id, channel: &Channel| (channel.is_clogged(), streams(id, channel));
+        self.channels.iter().min_by_key(|&(&id, channel)| load(id, channel)).map(|(&id, _)| id)
     }
 
     fn is_clogged(&self, channel: u16) -> bool {

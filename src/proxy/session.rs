@@ -103,7 +103,8 @@ impl<'a> Session<'a> {
         for number in 1..=self.config.channels {
             let (link, tasks, first, dialler) =
                 (link.clone(), self.tasks.clone(), first.take(), dialler.clone());
-            self.tasks.spawn(format!("channel {number}"), async move {
+            // The first one's connection was made here, which is the first worker.
+            self.tasks.spawn_on(usize::from(number) - 1, format!("channel {number}"), async move {
                 // Pinned, so that the channel is still there to say goodbye on: a branch that lost is dropped before
                 // the one that won is carried out.
                 let mut channel = std::pin::pin!(dialler.keep_channel(&link, first, join));

@@ -101,7 +101,11 @@ pub(super) async fn greet(core: &Arc<Core>, socket: TcpStream, addr: SocketAddr)
             () = core.accepting.cancelled() => return,
         }
     };
-    drive(core, admitted, addr).await;
+    // The channels of a proxy, and the first channels of proxies, are spread over the workers.
+    let id = admitted.place.id;
+    let worker = id.proxy.0 as usize + usize::from(id.index);
+    let owned = core.clone();
+    core.tasks.spawn_on(worker, format!("channel {id}"), async move { drive(&owned, admitted, addr).await });
 }
 
 async fn admit(
@@ -233,6 +237,10 @@ async fn refuse_text(
 
 async fn drive(core: &Arc<Core>, admitted: Admitted, addr: SocketAddr) {
     let Admitted { place, socket, read_ahead, text } = admitted;
+    let socket = match socket.rehome() {
+        Ok(socket) => socket,
+        Err(error) => return core.turn_away(addr, &error.to_string()),
+    };
     let format = match text {
         None => Format::Binary,
         Some(Fields::Four) => Format::Text,

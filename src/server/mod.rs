@@ -38,7 +38,7 @@ use crate::{
     control::{self, Control, Request},
     ids::{ProxyId, StreamKey},
     telemetry::{EventKind, GoneReason, Telemetry},
-    transport::Tasks,
+    transport::{Tasks, Workers},
     wire::{ResetCode, handshake::Token},
 };
 use gate::Gate;
@@ -125,6 +125,7 @@ impl Server {
         config: ServerConfig,
         token: Token,
         telemetry: Arc<Telemetry>,
+        workers: Workers,
     ) -> Result<(Self, Control), BindError> {
         let failed = |source| BindError::Listen { addr: config.listen, source };
         let listener = service::listen(config.listen).map_err(failed)?;
@@ -133,7 +134,7 @@ impl Server {
         let hard_stop = CancellationToken::new();
         let core = Arc::new(Core {
             token,
-            tasks: Tasks::new(telemetry.clone()),
+            tasks: Tasks::new(telemetry.clone(), workers),
             gate: Gate::new(config.max_handshakes),
             users: Users::new(telemetry.clone(), hard_stop.clone()),
             permits: Arc::new(Semaphore::new(config.max_streams)),

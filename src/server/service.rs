@@ -15,6 +15,7 @@ use super::{Core, accept::accept_loop, balance::Pool, proxy::Proxy, serve};
 use crate::{
     ids::ServiceKey,
     telemetry::{EventKind, ServiceGuard},
+    transport::rehome,
 };
 
 /// One public port and the proxies that serve it.
@@ -113,7 +114,12 @@ impl Core {
         loop {
             let admit = |socket, addr| {
                 let (core, waiting) = (self.clone(), Waiting::new(service));
-                self.tasks.spawn("user", async move { serve::serve(&core, waiting, socket, addr).await });
+                self.tasks.spawn_on(self.tasks.next_worker(), "user", async move {
+                    match rehome(socket) {
+                        Ok(socket) => serve::serve(&core, waiting, socket, addr).await,
+                        Err(error) => core.refuse(waiting.service(), addr, &error.to_string()),
+                    }
+                });
             };
             let ended = async {
                 tokio::select! {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::{channel::ChannelIo, endpoint::Endpoint, stream::Stream};
@@ -105,7 +106,9 @@ impl Link {
             if !state.channels.is_empty() && state.channels.values().all(|channel| channel.is_stuck(now)) {
                 return Err(OpenError::Stuck);
             }
-            let number = state.mux.open(stats.key, port, user)?;
+            let here = Handle::current().id();
+            let near = |id: u16| state.channels.get(&id).is_some_and(|channel| channel.home() == here);
+            let number = state.mux.open(stats.key, port, user, near)?;
             let endpoint = Arc::new(Endpoint::new(number, Some(stats), sniff));
             state.endpoints.insert(number, endpoint.clone());
             Ok(endpoint)
@@ -211,6 +214,16 @@ impl Link {
             channel.flush(self);
             let Some(following) = id.checked_add(1) else { return };
             next = following;
+        }
+    }
+
+    /// Has whatever waits written out once the tasks that are ready now have run: what they have to say goes with it.
+    pub(super) fn flush_soon(&self) {
+        let state = self.state.lock();
+        for (id, channel) in &state.channels {
+            if state.mux.has_output(*id) {
+                channel.kick();
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Link, Steering,
     endpoint::Endpoint,
-    socket::{arm, disarm},
+    socket::{arm, disarm, read_some},
 };
 use crate::{mux::CHUNK, telemetry::StreamPhase, wire::ResetCode};
 
@@ -146,7 +146,7 @@ impl Stream {
                 }
                 Fill::Empty | Fill::NoRoom | Fill::Turn => {}
             }
-            self.link.flush();
+            self.link.flush_soon();
             match self.endpoint.how_ended() {
                 Some(Ok(())) => return Ended::Finished,
                 Some(Err(code)) => return Ended::Reset(code),
@@ -204,8 +204,12 @@ impl Stream {
             }
             turn += bytes.len();
             self.endpoint.note_up(&bytes);
+            let large = bytes.len() >= COPY_BELOW;
             self.link.with(|state| state.mux.write(self.number(), bytes));
-            self.link.flush();
+            // Much goes out while it is in the cache; little goes out with what other streams have to say.
+            if large {
+                self.link.flush();
+            }
         }
         Fill::Turn
     }
@@ -229,7 +233,7 @@ fn read(socket: &TcpStream, room: usize) -> io::Result<Bytes> {
         buffer.reserve(CHUNK);
         // `reserve` may give more than it was asked for, and credit is not to be overdrawn.
         let mut limited = bytes::BufMut::limit(&mut *buffer, room);
-        let n = socket.try_read_buf(&mut limited)?;
+        let n = read_some(socket, &mut limited)?;
         if n < COPY_BELOW {
             return Ok(Bytes::copy_from_slice(&buffer[..n]));
         }

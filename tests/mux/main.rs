@@ -79,7 +79,7 @@ fn users_who_reset_their_streams_are_no_flood() {
     proxy.add_channel(1, now);
     for n in 1..=100_000 {
         now += Duration::from_micros(100);
-        let stream = server.open(StreamKey::new(UserChannelId::new(1), n), 80, None).unwrap();
+        let stream = server.open(StreamKey::new(UserChannelId::new(1), n), 80, None, |_| false).unwrap();
         server.write(stream, Bytes::from_static(b"GET / HTTP/1.1"));
         pass(server, proxy, now);
         proxy.accept(stream);
@@ -110,7 +110,7 @@ fn users_who_come_and_go_while_nothing_is_taken_are_turned_away_at_last() {
     server.add_channel(1, now);
     let key = StreamKey::new(UserChannelId::new(1), 1);
     let comes_and_goes = |server: &mut Mux| {
-        let opened = server.open(key, 80, None);
+        let opened = server.open(key, 80, None, |_| false);
         opened.map(|stream| server.reset(stream, ResetCode::UserGone))
     };
     let came = (0..1_000_000).take_while(|_| comes_and_goes(&mut server).is_ok()).count();
@@ -267,7 +267,7 @@ fn a_first_window_may_be_larger_than_the_largest() {
         mux.add_channel(1, now);
         mux.handle_timeout(now);
     }
-    let stream = server.open(StreamKey::new(UserChannelId::new(1), 1), 80, None).unwrap();
+    let stream = server.open(StreamKey::new(UserChannelId::new(1), 1), 80, None, |_| false).unwrap();
     // The pings take 200 ms there and back.
     pass(&mut server, &mut proxy, now);
     proxy.accept(stream);

@@ -204,7 +204,7 @@ impl World {
         match op {
             Op::Open => {
                 let key = StreamKey::new(UserChannelId::new(1), self.streams.len() as u32 + 1);
-                if let Ok(stream) = self.mux[0].open(key, 80, None) {
+                if let Ok(stream) = self.mux[0].open(key, 80, None, |_| false) {
                     self.streams.push(stream);
                     let end = self.end();
                     self.ends[0].insert(stream, end);
