@@ -185,7 +185,7 @@ impl Mux {
     pub fn channel_lost(&mut self, id: u16) {
         let Some(lost) = self.channels.remove(&id) else { return };
         let Some(heir) = self.best_channel(|_| false) else {
-            self.grown = 0;
+            self.note_growth(0, -self.grown.cast_signed());
             for (stream, _) in self.streams.drain() {
                 self.events.push_back(MuxEvent::Reset { stream, code: ResetCode::ChannelLost });
             }
@@ -228,13 +228,14 @@ impl Mux {
                 if self.role != Role::Opener {
                     return Err(ProtocolError::Unexpected("OPEN_OK"));
                 }
-                self.on_session(stream, "OPEN_OK", |session, events| {
-                    session.send.acknowledge(0, window)?;
+                let worth = self.on_session(stream, "OPEN_OK", |session, events| {
                     let State::Asked(_) = session.state else { return Ok(Worth::Nothing) };
                     session.state = State::Agreed;
                     events.push_back(MuxEvent::Accepted { stream });
                     Ok(Worth::Progress(0))
-                })
+                })?;
+                self.on_credit(stream, "OPEN_OK", 0, window)?;
+                Ok(worth)
             }
             Frame::Data { stream, offset, fin, payload } => {
                 let bytes = payload.len();
@@ -250,12 +251,7 @@ impl Mux {
                 })
             }
             Frame::Window { stream, consumed, window } => {
-                let worth = self.on_session(stream, "WINDOW", |session, _| {
-                    let before = session.send.agreed();
-                    session.send.acknowledge(consumed, window)?;
-                    let same = before == session.send.agreed();
-                    Ok(if same { Worth::Nothing } else { Worth::Progress(0) })
-                })?;
+                let worth = self.on_credit(stream, "WINDOW", consumed, window)?;
                 self.settle(stream);
                 self.tell_writable(stream);
                 Ok(worth)
@@ -405,17 +401,20 @@ impl Mux {
         let Some(session) = self.streams.get_mut(&stream) else { return };
         session.recv.consume(bytes);
         let round_trip = self.channels.get(&session.channel).and_then(Channel::shortest_round_trip);
+        let mut growth = (0, 0);
         if let Some(round_trip) = round_trip.filter(|_| self.config.peer_has_credit)
             && let Some(wanted) = session.tuner.delivered(bytes, round_trip, now, session.recv.window())
         {
             let bounds = (self.config.window, self.config.max_window);
-            let change = session.recv.resize(wanted, bounds, self.config.growth - self.grown);
-            self.grown = self.grown.saturating_add_signed(change);
+            let more = u64::from(wanted.saturating_sub(session.recv.window()));
+            let room = self.config.budget.take(more.min(self.config.growth - self.grown));
+            growth = (room, session.recv.resize(wanted, bounds, room));
         }
         if session.recv.update_due() {
             session.say.window = true;
             self.enqueue(stream);
         }
+        self.note_growth(growth.0, growth.1);
     }
 
     /// The end was passed on too, after all bytes.
@@ -569,6 +568,39 @@ impl Mux {
         })
     }
 
+    /// The peer has passed on all below `consumed` and takes `window` more. What we keep for it grows within the
+    /// budget only: a peer that took much on many streams and acknowledged nothing would have all our memory.
+    fn on_credit(
+        &mut self,
+        stream: u32,
+        frame: &'static str,
+        consumed: u64,
+        window: u32,
+    ) -> Result<Worth, ProtocolError> {
+        let send = self.streams.get(&stream).map(|session| &session.send);
+        let (before, more) = send.map_or((0, 0), |send| (send.grown(), send.wanted(window)));
+        let room = self.config.budget.take(more.min(self.config.growth - self.grown));
+        let mut after = before;
+        let result = self.on_session(stream, frame, |session, _| {
+            let agreed = session.send.agreed();
+            let result = session.send.acknowledge(consumed, window, room);
+            after = session.send.grown();
+            let same = agreed == session.send.agreed();
+            result.map(|()| if same { Worth::Nothing } else { Worth::Progress(0) })
+        });
+        self.note_growth(room, after.cast_signed() - before.cast_signed());
+        result
+    }
+
+    /// Of `room` taken from the budget, so much was used; less than nothing where a window fell.
+    fn note_growth(&mut self, room: u64, change: i64) {
+        self.grown = self.grown.saturating_add_signed(change);
+        let rest = room.saturating_add_signed(-change);
+        if rest > 0 {
+            self.config.budget.give_back(rest);
+        }
+    }
+
     fn was_opened(&self, stream: u32) -> bool {
         match self.role {
             Role::Opener => (1..=self.opened).contains(&stream),
@@ -599,7 +631,8 @@ impl Mux {
 
     fn remove(&mut self, stream: u32) -> Option<Session> {
         let session = self.streams.remove(&stream)?;
-        self.grown -= u64::from(session.recv.window() - self.config.window);
+        let grown = u64::from(session.recv.window() - self.config.window) + session.send.grown();
+        self.note_growth(0, -grown.cast_signed());
         if let Some(channel) = self.channels.get_mut(&session.channel) {
             channel.streams -= 1;
         }
@@ -647,6 +680,12 @@ impl Mux {
             }
             self.events.push_back(MuxEvent::Closed { stream });
         }
+    }
+}
+
+impl Drop for Mux {
+    fn drop(&mut self) {
+        self.note_growth(0, -self.grown.cast_signed());
     }
 }
 

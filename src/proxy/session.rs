@@ -51,7 +51,11 @@ impl<'a> Session<'a> {
     /// Connects, proves, registers; the service that the server gave.
     pub(super) async fn open(&self, service: &ServiceKey) -> Result<(Serving, ServiceKey), SessionError> {
         let target_port = self.config.target.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-        let request = TunnelAction::AddProxy(AddProxy { service: service.clone(), target_port });
+        let request = TunnelAction::AddProxy(AddProxy {
+            service: service.clone(),
+            target_port,
+            weight: self.config.weight,
+        });
         let request = TunnelMessage::control(request, "");
         let (answer, answered) = oneshot::channel();
         let events = Arc::new(Events {

@@ -17,7 +17,7 @@ use crate::{
     ids::{ProxyId, clean},
     mux::{MuxConfig, Role},
     telemetry::{EventKind, Format},
-    transport::{ChannelSocket, Drive, FirstWords, Greeting, GreetingError, Link, text_error, tune},
+    transport::{ChannelSocket, Drive, FirstWords, Greeting, GreetingError, Limit, Link, text_error, tune},
     wire::{
         HelloMode, TunnelAction, Welcome,
         handshake::{HandshakeError, ServerHandshake, ServerStep, Verified},
@@ -272,9 +272,11 @@ impl Core {
         let name = Some(clean(name.trim(), MAX_NAME)).filter(|name| !name.is_empty());
         let guard = self.telemetry.proxy_up(id, name.unwrap_or_else(|| id.to_string()), addr);
         let events = Arc::new(ProxyEvents { core: self.clone(), proxy: OnceLock::new() });
-        let config = MuxConfig { window: self.config.window, ..MuxConfig::default() };
+        let budget = self.budget.clone();
+        let config = MuxConfig { window: self.config.window, budget, ..MuxConfig::default() };
         let link = Link::new(Role::Opener, config, text, events.clone());
-        let proxy = Proxy::new(guard, link, rand::random());
+        let limit = Limit::new(&self.limit_count);
+        let proxy = Proxy::new(guard, link, limit, rand::random());
         _ = events.proxy.set(Arc::downgrade(&proxy));
         self.links.insert(link_id, proxy.clone());
         self.proxies.insert(id, proxy.clone());

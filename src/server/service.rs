@@ -15,7 +15,7 @@ use super::{Core, accept::accept_loop, balance::Pool, proxy::Proxy, serve};
 use crate::{
     ids::ServiceKey,
     telemetry::{EventKind, ServiceGuard},
-    transport::rehome,
+    transport::{Limit, rehome},
 };
 
 /// One public port and the proxies that serve it.
@@ -24,6 +24,7 @@ pub(super) struct Service {
     pub(super) key: ServiceKey,
     pub(super) pool: Pool<Proxy>,
     pub(super) guard: ServiceGuard,
+    pub(super) limit: Arc<Limit>,
     /// Users that no proxy has yet.
     waiting: AtomicUsize,
     stop: CancellationToken,
@@ -75,10 +76,12 @@ impl Core {
         let service = Arc::new(Service {
             guard: self.telemetry.service_opened(key.clone()),
             key,
-            pool: Pool::new(),
+            pool: Pool::new(self.config.policy),
+            limit: Limit::new(&self.limit_count),
             waiting: AtomicUsize::new(0),
             stop: self.accepting.child_token(),
         });
+        service.guard.stats().set_policy(self.config.policy);
         service.pool.join(proxy);
         services.insert(port, service.clone());
         let (core, owned) = (self.clone(), service.clone());
@@ -167,6 +170,11 @@ pub(super) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Core {
+    /// The service of this name.
+    pub(super) fn service(&self, key: &ServiceKey) -> Option<Arc<Service>> {
+        self.services.lock().get(&key.port).filter(|service| service.key == *key).cloned()
+    }
+
     /// Tells that a connection was turned away.
     pub(super) fn refuse(&self, service: &Service, addr: SocketAddr, reason: &str) {
         let event = EventKind::UserRefused { addr, service: service.key.clone(), reason: reason.to_owned() };

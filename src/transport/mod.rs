@@ -9,21 +9,25 @@
 mod channel;
 mod endpoint;
 mod handshake;
+mod limit;
 mod link;
 mod outgoing;
 mod sniff;
 mod socket;
 mod steering;
+mod stopwatch;
 mod stream;
 mod tasks;
 mod workers;
 
 pub use channel::Drive;
 pub use handshake::{FirstWords, Greeting, GreetingError, text_error};
-pub use link::{Link, LinkEvents};
+pub use limit::{Limit, LimitCount, Limits};
+pub use link::{Link, LinkEvents, NewStream};
 pub use sniff::Sniffer;
 pub use socket::{ChannelSocket, arm, rehome, tune};
 pub use steering::Steering;
+pub use stopwatch::Answered;
 pub use stream::{Ended, Stream};
 pub use tasks::Tasks;
 pub use workers::{WorkerThreads, Workers};

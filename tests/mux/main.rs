@@ -17,7 +17,7 @@ use proptest::{
 };
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
-    mux::{Mux, MuxConfig, OpenError, ProtocolError, Role},
+    mux::{Budget, Mux, MuxConfig, OpenError, ProtocolError, Role},
     wire::{Frame, OpenFrame, ResetCode},
 };
 use world::{Cable, Op, SIDES, Seen, World};
@@ -282,4 +282,40 @@ fn a_first_window_may_be_larger_than_the_largest() {
         server.consume(stream, out.iter().map(|piece| piece.len() as u64).sum(), now);
         pass(&mut server, &mut proxy, now);
     }
+}
+
+/// A peer that gives endless credit on many streams and acknowledges nothing made us keep 16 MiB for each of them.
+#[test]
+fn what_a_peer_can_make_us_keep_is_bounded_for_all_links_together() {
+    let now = Instant::now();
+    let config = MuxConfig { growth: 60 << 20, budget: Budget::new(100 << 20), ..MuxConfig::default() };
+    let mut links = [0, 1].map(|_| Mux::new(Role::Opener, config.clone()));
+    let mut kept = [0, 0];
+    for (link, kept) in links.iter_mut().zip(&mut kept) {
+        link.add_channel(1, now);
+        for number in 1..=20 {
+            let stream =
+                link.open(StreamKey::new(UserChannelId::new(1), number), 80, None, |_| false).unwrap();
+            while link.poll_transmit(1).is_some() {}
+            link.handle_frame(1, Frame::OpenOk { stream, window: u32::MAX }, now).unwrap();
+            loop {
+                while link.poll_transmit(1).is_some() {}
+                let room = link.writable(stream);
+                if room == 0 {
+                    break;
+                }
+                link.write(stream, Bytes::from(vec![7; room]));
+                *kept += room;
+            }
+        }
+    }
+    let first_windows = 20 * (256 << 10);
+    assert!(kept[0] <= (60 << 20) + first_windows && kept[0] > 59 << 20, "{kept:?}");
+    assert!(kept[1] <= (40 << 20) + first_windows && kept[1] > 39 << 20, "{kept:?}");
+    assert_eq!(config.budget.left(), 0);
+    // What is acknowledged frees what others need, and a link that is dropped leaves nothing behind.
+    links[0].reset(1, ResetCode::Killed);
+    assert_eq!(config.budget.left(), (16 << 20) - (256 << 10));
+    drop(links);
+    assert_eq!(config.budget.left(), 100 << 20);
 }

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
-    mux::{Mux, MuxConfig, MuxEvent, Role},
+    mux::{Budget, Mux, MuxConfig, MuxEvent, Role},
     wire::{Frame, ResetCode},
 };
 
@@ -110,6 +110,8 @@ pub struct World {
     pub now: Instant,
     pub mux: [Mux; 2],
     pub config: MuxConfig,
+    /// What the budget of both was to begin with.
+    whole_budget: u64,
     pub cables: Vec<Cable>,
     pub streams: Vec<u32>,
     pub ends: [HashMap<u32, End>; 2],
@@ -144,12 +146,14 @@ fn byte(side: usize, stream: u32, offset: u64) -> u8 {
 
 impl World {
     pub fn new() -> Self {
-        Self::with(MuxConfig { window: 4096, max_window: 16_384, growth: 30_000, ..MuxConfig::default() })
+        let (growth, budget) = (30_000, Budget::new(40_000));
+        Self::with(MuxConfig { window: 4096, max_window: 16_384, growth, budget, ..MuxConfig::default() })
     }
 
     pub fn with(config: MuxConfig) -> Self {
         let mut world = Self {
             now: Instant::now(),
+            whole_budget: config.budget.left(),
             mux: [Mux::new(Role::Opener, config.clone()), Mux::new(Role::Acceptor, config.clone())],
             config,
             cables: Vec::new(),
@@ -461,6 +465,7 @@ impl World {
 
     /// Every stream is over at both ends, each end knows how, and nothing is left.
     pub fn check(&mut self) {
+        assert_eq!(self.config.budget.left(), self.whole_budget, "some of the budget is still taken");
         for side in SIDES {
             assert_eq!(self.mux[side].streams(), 0, "streams left at side {side}");
             assert!(self.is_idle(side), "side {side} still has something to say");
