@@ -5,7 +5,8 @@ use std::{
 
 use super::{
     error::ProtocolError,
-    limits::{MAX_LAST_WORDS, MAX_MESSAGES, MAX_UNANSWERED, MuxConfig},
+    glitch::Glitches,
+    limits::{MAX_LAST_WORDS, MAX_MESSAGES, MAX_UNANSWERED, MAX_WAITING, MuxConfig},
     scheduler::Scheduler,
 };
 use crate::wire::Frame;
@@ -24,6 +25,7 @@ pub(super) struct Channel {
     /// are said again elsewhere: a RESET that is lost would leave the peer with half a stream for ever.
     last_words: VecDeque<(u64, Frame)>,
     messages: usize,
+    pub(super) glitches: Glitches,
     ping: Ping,
 }
 
@@ -51,6 +53,7 @@ impl Channel {
             streams: 0,
             last_words: VecDeque::new(),
             messages: 0,
+            glitches: Glitches::new(now),
             // The first ping goes out at once: it measures the round trip.
             ping: Ping {
                 next: now,
@@ -69,6 +72,11 @@ impl Channel {
             || !(self.frames.is_empty() && self.control.is_empty() && self.data.is_empty())
     }
 
+    /// Whether so much waits for the peer to take it that nothing new should be begun.
+    pub(super) fn is_clogged(&self) -> bool {
+        self.frames.len() >= MAX_WAITING
+    }
+
     /// The next frame that belongs to no open stream.
     pub(super) fn poll_frame(&mut self) -> Option<Frame> {
         if let Some(token) = self.ping.answer.take() {
@@ -79,14 +87,19 @@ impl Channel {
             Frame::Message(_) => self.messages -= 1,
             Frame::Ping { .. } => self.ping.waits = false,
             Frame::Window { .. } | Frame::Reset { .. } | Frame::OpenOk { .. } => {
-                if self.last_words.len() >= MAX_LAST_WORDS {
-                    self.last_words.pop_front();
-                }
-                self.last_words.push_back((self.ping.token, frame.clone()));
+                self.remember(frame.clone());
             }
             _ => {}
         }
         Some(frame)
+    }
+
+    /// What an ended stream said last has gone out by now, and is kept until a later ping comes back.
+    pub(super) fn remember(&mut self, frame: Frame) {
+        if self.last_words.len() >= MAX_LAST_WORDS {
+            self.last_words.pop_front();
+        }
+        self.last_words.push_back((self.ping.token, frame));
     }
 
     pub(super) fn push_message(&mut self, frame: Frame) -> Result<(), ProtocolError> {

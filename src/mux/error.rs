@@ -28,4 +28,7 @@ pub enum ProtocolError {
     /// More requests than answers it reads.
     #[error("too many unread answers")]
     Backlog,
+    /// Frames without end that change nothing.
+    #[error("too many frames that say nothing")]
+    Glitches,
 }

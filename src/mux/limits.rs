@@ -32,6 +32,22 @@ pub(super) const MAX_PIECES_READY: usize = 2048;
 /// seconds, in which a very busy channel ends some ten thousand streams.
 pub(super) const MAX_LAST_WORDS: usize = 65_536;
 
+/// How many last words may wait for a peer that takes nothing, or a little now and then, before it gets no new streams:
+/// each stream that comes and goes leaves one.
+pub(super) const MAX_WAITING: usize = 65_536;
+
+/// How many frames that change nothing a channel may bring at once, and how many a second beyond. When a channel dies,
+/// each of the other's streams may have its acceptance, its credit and its last pieces repeated: some 65,536 streams,
+/// and as many that have ended.
+pub(super) const GLITCHES: u32 = 500_000;
+pub(super) const GLITCHES_A_SECOND: u32 = 2_000;
+
+/// What a request counts, in such frames: with its answer and its line in the log it takes 2 µs, or a system call.
+pub(super) const REQUEST: u32 = 64;
+
+/// What a new stream brings back: so many frames may still be under way for it when it is reset.
+pub(super) const OPENED: u32 = 64;
+
 /// How many pings may be unanswered before the oldest is forgotten: a minute and a half of them.
 pub(super) const MAX_UNANSWERED: usize = 32;
 

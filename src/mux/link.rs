@@ -10,7 +10,8 @@ use super::{
     Role,
     channel::Channel,
     error::ProtocolError,
-    limits::MuxConfig,
+    glitch::Worth,
+    limits::{MuxConfig, OPENED},
     numbers::UsedNumbers,
     session::{Session, State},
 };
@@ -90,7 +91,7 @@ pub enum OpenError {
     /// The link has no channel.
     #[error("the proxy has no channel")]
     NoChannel,
-    /// The peer takes nothing. Only who drives the channels can know.
+    /// The peer takes nothing, which who drives the channels sees first, or too little for all that is to be said.
     #[error("the proxy reads nothing")]
     Stuck,
     /// As many streams as the link may have are open.
@@ -216,74 +217,85 @@ impl Mux {
     /// # Errors
     /// The peer broke the protocol: close the channel. If one stream was to blame, it is reset.
     pub fn handle_frame(&mut self, channel: u16, frame: Frame, now: Instant) -> Result<(), ProtocolError> {
+        let worth = self.on_frame(channel, frame, now)?;
+        self.channels.get_mut(&channel).map_or(Ok(()), |channel| channel.glitches.weigh(worth, now))
+    }
+
+    fn on_frame(&mut self, channel: u16, frame: Frame, now: Instant) -> Result<Worth, ProtocolError> {
         match frame {
             Frame::Open(open) => self.on_open(channel, open),
             Frame::OpenOk { stream, window } => {
                 if self.role != Role::Opener {
                     return Err(ProtocolError::Unexpected("OPEN_OK"));
                 }
-                self.on_session(stream, "OPEN_OK", |session, events| {
-                    if let State::Asked(_) = session.state {
-                        session.state = State::Agreed;
-                        events.push_back(MuxEvent::Accepted { stream });
-                    }
-                    Ok(())
+                let worth = self.on_session(stream, "OPEN_OK", |session, events| {
+                    let State::Asked(_) = session.state else { return Ok(Worth::Nothing) };
+                    session.state = State::Agreed;
+                    events.push_back(MuxEvent::Accepted { stream });
+                    Ok(Worth::Progress(0))
                 })?;
-                self.on_credit(stream, "OPEN_OK", 0, window)
+                self.on_credit(stream, "OPEN_OK", 0, window)?;
+                Ok(worth)
             }
             Frame::Data { stream, offset, fin, payload } => {
+                let bytes = payload.len();
                 self.on_session(stream, "DATA", |session, events| {
-                    if session.recv.insert(offset, payload, fin)? && !session.told_readable {
+                    if !session.recv.insert(offset, payload, fin)? {
+                        return Ok(Worth::Nothing);
+                    }
+                    if !session.told_readable {
                         session.told_readable = true;
                         events.push_back(MuxEvent::Readable { stream });
                     }
-                    Ok(())
+                    Ok(Worth::Progress(bytes))
                 })
             }
             Frame::Window { stream, consumed, window } => {
-                self.on_credit(stream, "WINDOW", consumed, window)?;
+                let worth = self.on_credit(stream, "WINDOW", consumed, window)?;
                 self.settle(stream);
                 self.tell_writable(stream);
-                Ok(())
+                Ok(worth)
             }
             Frame::Reset { stream, code, .. } => {
                 if self.streams.contains_key(&stream) {
                     self.remove(stream);
                     self.events.push_back(MuxEvent::Reset { stream, code });
+                    Ok(Worth::Progress(0))
                 } else if self.role == Role::Acceptor {
                     // It may have been reset before its OPEN was sent; the number is used up all the same.
-                    self.offered.mark(stream)?;
+                    Ok(if self.offered.mark(stream)? { Worth::Progress(0) } else { Worth::Nothing })
                 } else if !self.was_opened(stream) {
-                    return Err(ProtocolError::NeverOpened("RESET"));
+                    Err(ProtocolError::NeverOpened("RESET"))
+                } else {
+                    Ok(Worth::Nothing)
                 }
-                Ok(())
             }
             Frame::Blocked { stream, .. } => {
-                self.on_session(stream, "BLOCKED", |session, _| {
+                let worth = self.on_session(stream, "BLOCKED", |session, _| {
                     session.say.window = true;
-                    Ok(())
+                    Ok(Worth::Nothing)
                 })?;
                 self.enqueue(stream);
-                Ok(())
+                Ok(worth)
             }
             Frame::Ping { token } => {
                 if let Some(channel) = self.channels.get_mut(&channel) {
                     channel.on_ping(token);
                 }
-                Ok(())
+                Ok(Worth::Nothing)
             }
             Frame::Pong { token } => {
                 let rtt = self.channels.get_mut(&channel).and_then(|channel| channel.on_pong(token, now));
                 self.events.extend(rtt.map(|rtt| MuxEvent::RoundTrip { channel, rtt }));
-                Ok(())
+                Ok(Worth::Nothing)
             }
             Frame::GoAway { code, .. } => {
                 self.events.push_back(MuxEvent::GoAway { code });
-                Ok(())
+                Ok(Worth::Request)
             }
             Frame::Message(message) => {
                 self.events.push_back(MuxEvent::Message { channel, message });
-                Ok(())
+                Ok(Worth::Request)
             }
             Frame::Hello(_) => Err(ProtocolError::Unexpected("HELLO")),
             Frame::Challenge { .. } => Err(ProtocolError::Unexpected("CHALLENGE")),
@@ -295,7 +307,7 @@ impl Mux {
                 }
                 self.on_session(stream, "PRIORITY", |session, _| {
                     session.priority = priority;
-                    Ok(())
+                    Ok(Worth::Nothing)
                 })
             }
             // It belongs to a feature that this side has not offered.
@@ -329,7 +341,11 @@ impl Mux {
         if self.streams.len() >= self.config.max_streams || self.opened == u32::MAX {
             return Err(OpenError::TooMany);
         }
-        let channel = self.best_channel(near).ok_or(OpenError::NoChannel)?;
+        let channel = match self.best_channel(near) {
+            None => return Err(OpenError::NoChannel),
+            Some(channel) if self.is_clogged(channel) => return Err(OpenError::Stuck),
+            Some(channel) => channel,
+        };
         self.opened += 1;
         let window = self.config.window;
         let open = OpenFrame { stream: self.opened, key, port, priority: Priority::default(), window, user };
@@ -507,9 +523,12 @@ impl Mux {
 
     // What these have in common.
 
-    fn on_open(&mut self, channel: u16, open: OpenFrame) -> Result<(), ProtocolError> {
+    fn on_open(&mut self, channel: u16, open: OpenFrame) -> Result<Worth, ProtocolError> {
         if self.role != Role::Acceptor {
             return Err(ProtocolError::Unexpected("OPEN"));
+        }
+        if self.is_clogged(channel) {
+            return Err(ProtocolError::Backlog);
         }
         let stream = open.stream;
         if !self.offered.mark(stream)? {
@@ -520,16 +539,16 @@ impl Mux {
                 session.say.open_ok = true;
                 self.enqueue(stream);
             }
-            return Ok(());
+            return Ok(Worth::Nothing);
         }
         if self.streams.len() >= self.config.max_streams {
             self.push_frame(channel, Frame::Reset { stream, code: ResetCode::Limit, final_size: 0 });
-            return Ok(());
+            return Ok(Worth::Progress(0));
         }
         let session = Session::new(State::Offered, &open, channel, &self.config);
         self.insert(stream, session);
         self.events.push_back(MuxEvent::Opened(open));
-        Ok(())
+        Ok(Worth::Progress(0))
     }
 
     /// Lets `act` handle a frame for an open stream. One for a stream that is over is forgotten: it was under way.
@@ -537,10 +556,11 @@ impl Mux {
         &mut self,
         stream: u32,
         frame: &'static str,
-        act: impl FnOnce(&mut Session, &mut VecDeque<MuxEvent>) -> Result<(), ProtocolError>,
-    ) -> Result<(), ProtocolError> {
+        act: impl FnOnce(&mut Session, &mut VecDeque<MuxEvent>) -> Result<Worth, ProtocolError>,
+    ) -> Result<Worth, ProtocolError> {
         let Some(session) = self.streams.get_mut(&stream) else {
-            return if self.was_opened(stream) { Ok(()) } else { Err(ProtocolError::NeverOpened(frame)) };
+            let over = self.was_opened(stream);
+            return if over { Ok(Worth::Nothing) } else { Err(ProtocolError::NeverOpened(frame)) };
         };
         act(session, &mut self.events).inspect_err(|_| {
             self.reset(stream, ResetCode::Protocol);
@@ -556,15 +576,17 @@ impl Mux {
         frame: &'static str,
         consumed: u64,
         window: u32,
-    ) -> Result<(), ProtocolError> {
+    ) -> Result<Worth, ProtocolError> {
         let send = self.streams.get(&stream).map(|session| &session.send);
         let (before, more) = send.map_or((0, 0), |send| (send.grown(), send.wanted(window)));
         let room = self.config.budget.take(more.min(self.config.growth - self.grown));
         let mut after = before;
         let result = self.on_session(stream, frame, |session, _| {
+            let agreed = session.send.agreed();
             let result = session.send.acknowledge(consumed, window, room);
             after = session.send.grown();
-            result
+            let same = agreed == session.send.agreed();
+            result.map(|()| if same { Worth::Nothing } else { Worth::Progress(0) })
         });
         self.note_growth(room, after.cast_signed() - before.cast_signed());
         result
@@ -588,13 +610,20 @@ impl Mux {
 
     fn best_channel(&self, near: impl Fn(u16) -> bool) -> Option<u16> {
         // With none each the near one goes first, too.
-        let load = |id, channel: &Channel| if near(id) { channel.streams } else { 2 * channel.streams + 1 };
+        let streams =
+            |id, channel: &Channel| if near(id) { channel.streams } else { 2 * channel.streams + 1 };
+        let load = |id, channel: &Channel| (channel.is_clogged(), streams(id, channel));
         self.channels.iter().min_by_key(|&(&id, channel)| load(id, channel)).map(|(&id, _)| id)
+    }
+
+    fn is_clogged(&self, channel: u16) -> bool {
+        self.channels.get(&channel).is_some_and(Channel::is_clogged)
     }
 
     fn insert(&mut self, stream: u32, session: Session) {
         if let Some(channel) = self.channels.get_mut(&session.channel) {
             channel.streams += 1;
+            channel.glitches.earn(OPENED);
         }
         self.streams.insert(stream, session);
         self.enqueue(stream);
@@ -640,8 +669,14 @@ impl Mux {
             return;
         }
         if let Some(mut session) = self.remove(stream) {
+            let said = !session.say.window;
             while let Some(frame) = session.poll_say(stream) {
                 self.push_frame(session.channel, frame);
+            }
+            // The last acknowledgement may still be lost with its channel, and nobody else could say it again.
+            if said && let Some(channel) = self.channels.get_mut(&session.channel) {
+                let (consumed, window) = session.recv.advertise();
+                channel.remember(Frame::Window { stream, consumed, window });
             }
             self.events.push_back(MuxEvent::Closed { stream });
         }

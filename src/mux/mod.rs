@@ -6,6 +6,7 @@
 
 mod channel;
 mod error;
+mod glitch;
 mod limits;
 mod link;
 mod numbers;

@@ -160,6 +160,11 @@ impl SendBuffer {
         start + chunk.len() as u64
     }
 
+    /// How far the peer has come: an acknowledgement that is worth something changes it.
+    pub(super) fn agreed(&self) -> (u64, u64, bool) {
+        (self.acked, self.limit, self.is_done())
+    }
+
     /// How much more than its first window this stream may make us keep.
     pub(super) fn grown(&self) -> u64 {
         (self.limit - self.acked).saturating_sub(self.first)

@@ -147,7 +147,8 @@ impl Proxy {
 
     /// Its last channel is gone.
     pub(super) fn gone(self: &Arc<Self>) {
-        self.leave(GoneReason::Closed);
+        // Its driver is about to say the same, and may come too late.
+        self.leave(self.channel_gone(self.link.why_closed()));
         for service in self.services.lock().drain(..) {
             service.pool.leave(self);
         }

@@ -121,6 +121,11 @@ impl ChannelIo {
         self.stopped.cancel();
     }
 
+    /// Why it ended, once it has.
+    pub(super) fn reason(&self) -> Option<&GoneReason> {
+        self.reason.get()
+    }
+
     /// Writes what waits for this channel. Only one at a time does; one who comes meanwhile leaves a note.
     pub(super) fn flush(&self, link: &Arc<Link>) {
         self.again.store(true, SeqCst);

@@ -62,6 +62,8 @@ pub(super) struct State {
     pub(super) channels: BTreeMap<u16, Arc<ChannelIo>>,
     /// The last channel was lost.
     over: bool,
+    /// Why the channel ended that ended last.
+    why: Option<GoneReason>,
     /// The channels there are have been told to end, and no other is taken.
     closing: bool,
     /// What has to happen once the lock is free again.
@@ -101,6 +103,7 @@ impl Link {
             endpoints: HashMap::new(),
             channels: BTreeMap::new(),
             over: false,
+            why: None,
             closing: false,
             next: Vec::new(),
         };
@@ -185,6 +188,11 @@ impl Link {
         self.closed.cancelled()
     }
 
+    /// Why the channel ended that ended last.
+    pub fn why_closed(&self) -> GoneReason {
+        self.state.lock().why.clone().unwrap_or(GoneReason::Closed)
+    }
+
     /// Whether the last channel is gone.
     pub fn is_closed(&self) -> bool {
         self.closed.is_cancelled()
@@ -256,7 +264,8 @@ impl Link {
     /// The channel is lost. With the last one the link is over.
     pub(super) fn remove_channel(self: &Arc<Self>, id: u16) {
         self.with(|state| {
-            state.channels.remove(&id);
+            let lost = state.channels.remove(&id);
+            state.why = lost.and_then(|channel| channel.reason().cloned());
             state.mux.channel_lost(id);
         });
         self.abandon();

@@ -47,7 +47,7 @@ pub fn add_proxy(port: u16) -> Frame {
 /// One end of a channel.
 pub struct BinaryChannel {
     pub socket: TcpStream,
-    buffer: BytesMut,
+    pub buffer: BytesMut,
 }
 
 impl BinaryChannel {

@@ -28,9 +28,16 @@ pub enum Wire {
     Up,
     /// Takes nothing and gives nothing, and stays open: a firewall that forgot the connection.
     Dead,
+    /// Forwards, everything late.
+    Slow,
+    /// Forwards half of what comes next, wherever that ends, and is cut.
+    Torn,
     /// Is reset at both ends.
     Cut,
 }
+
+/// How late what comes through a slow wire is.
+const LATE: Duration = Duration::from_millis(50);
 
 /// A running relay. Dropping it cuts all its connections.
 pub struct Relay {
@@ -105,6 +112,11 @@ impl Relay {
         Refusal(self.refuses.clone())
     }
 
+    /// All connections that there have been, oldest first.
+    pub fn all(&self) -> Vec<Arc<Connection>> {
+        self.connections.borrow().clone()
+    }
+
     /// How many connections there have been.
     pub fn len(&self) -> usize {
         self.connections.borrow().len()
@@ -129,14 +141,23 @@ impl Connection {
     async fn forward(&self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) {
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            self.becomes(Wire::Up).await;
+            self.lives().await;
             let read = tokio::select! {
                 read = from.read(&mut buffer) => read,
                 () = self.becomes(Wire::Dead) => continue,
             };
             let Ok(n @ 1..) = read else { return };
             // What was read when the wire died stays here until it lives again, or for ever.
-            self.becomes(Wire::Up).await;
+            self.lives().await;
+            let wire = *self.wire.borrow();
+            if wire == Wire::Slow {
+                tokio::time::sleep(LATE).await;
+            }
+            if wire == Wire::Torn {
+                // The reset that follows takes with it what the kernel still has: so much at the most arrives.
+                _ = to.write_all(&buffer[..n / 2]).await;
+                return;
+            }
             if to.write_all(&buffer[..n]).await.is_err() {
                 return;
             }
@@ -147,5 +168,9 @@ impl Connection {
     async fn becomes(&self, wanted: Wire) {
         // The sender lives in `self`, so that it cannot fail.
         _ = self.wire.subscribe().wait_for(|&wire| wire == wanted).await;
+    }
+
+    async fn lives(&self) {
+        _ = self.wire.subscribe().wait_for(|&wire| wire != Wire::Dead).await;
     }
 }

@@ -1,0 +1,243 @@
+//! One mux and a peer that says whatever the fuzzer likes, in frames or in lines, between commands of an honest owner.
+//! Nothing panics, nothing is kept beyond what was granted, what we make up for a text peer is never refused, and with
+//! the last channel everything is gone.
+#![no_main]
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use underpass::{
+    ids::{Priority, StreamKey, UserChannelId},
+    mux::{FromText, Mux, MuxConfig, MuxEvent, ProtocolError, Role, TextPeer},
+    wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage, text::Fields},
+};
+
+const WINDOW: u32 = 4096;
+const MAX_WINDOW: u32 = 16_384;
+const MAX_STREAMS: usize = 16;
+const ZEROS: &[u8] = &[0; 8192];
+
+/// Offsets that something may begin, end or overflow at.
+fn number(a: u8, b: u8) -> u64 {
+    match a % 12 {
+        0 => 0,
+        1 => 1,
+        2 => b.into(),
+        3 => u64::from(b) * 16,
+        4 => u64::from(WINDOW) - 1,
+        5 => WINDOW.into(),
+        6 => u64::from(WINDOW) + 1,
+        7 => u64::from(b) << 20,
+        8 => (1 << 62) - 1,
+        9 => u32::MAX.into(),
+        10 => u64::from(u32::MAX) + u64::from(b),
+        _ => u64::from(b) * 256,
+    }
+}
+
+struct Owner {
+    mux: Mux,
+    opens: bool,
+    text: Option<TextPeer>,
+    channels: Vec<u16>,
+    now: Instant,
+    unread: HashMap<u32, VecDeque<Bytes>>,
+    ended: HashMap<u32, bool>,
+}
+
+impl Owner {
+    fn new(mode: u8) -> Self {
+        let role = if mode & 1 == 0 { Role::Opener } else { Role::Acceptor };
+        let fields = if mode & 4 == 0 { Fields::Four } else { Fields::Three };
+        let text = (mode & 2 != 0).then(|| TextPeer::new(role, fields, WINDOW));
+        let config = MuxConfig {
+            window: WINDOW,
+            max_window: MAX_WINDOW,
+            growth: 30_000,
+            max_streams: MAX_STREAMS,
+            peer_has_credit: text.is_none(),
+            ..MuxConfig::default()
+        };
+        let now = Instant::now();
+        let mut mux = Mux::new(role, config);
+        let channels: Vec<u16> = if text.is_some() { vec![0] } else { vec![0, 1] };
+        channels.iter().for_each(|&channel| mux.add_channel(channel, now));
+        Self { mux, opens: role == Role::Opener, text, channels, now, unread: HashMap::new(), ended: HashMap::new() }
+    }
+
+    fn lose(&mut self, channel: u16) {
+        self.mux.channel_lost(channel);
+        self.channels.retain(|&up| up != channel);
+    }
+
+    fn heard(&mut self, channel: u16, heard: Result<(), ProtocolError>) {
+        if heard.is_err() {
+            self.lose(channel);
+        }
+    }
+
+    fn hears(&mut self, channel: u16, kind: u8, stream: u32, [a, b, c]: [u8; 3]) {
+        let (offset, len) = (number(a, b), usize::from(c) * 16);
+        if let Some(peer) = &mut self.text {
+            if peer.must_stop_reading() {
+                return;
+            }
+            let key = StreamKey::new(UserChannelId::new(stream / 8), stream % 8);
+            let action = match kind % 16 {
+                0 => TunnelAction::StreamStart,
+                1..=4 => TunnelAction::StreamData,
+                5 => TunnelAction::StreamEnd,
+                6 => TunnelAction::StreamReset,
+                7 => TunnelAction::StreamPause,
+                8 => TunnelAction::StreamResume,
+                9 => TunnelAction::Forward,
+                10 => TunnelAction::Response,
+                11 => TunnelAction::Ping,
+                12 => TunnelAction::Pong,
+                13 => TunnelAction::Exit,
+                14 => TunnelAction::Error,
+                _ => TunnelAction::Auth,
+            };
+            let key = (b != 255).then_some(key);
+            let mut meanings = Vec::new();
+            peer.inbound(TunnelMessage { key, action, data: Bytes::from_static(&ZEROS[..len]) }, &mut meanings);
+            for meaning in meanings {
+                let taken = match meaning {
+                    FromText::Frame(frame) => self.mux.handle_frame(channel, frame, self.now),
+                    FromText::Reply(message) => self.mux.send_message(channel, message),
+                    FromText::Size { .. } | FromText::NoSession(_) => Ok(()),
+                };
+                self.heard(channel, taken);
+            }
+            return;
+        }
+        let window = u32::try_from(number(c, b)).unwrap_or(u32::MAX);
+        let priority = Priority::ALL[usize::from(c) % Priority::ALL.len()];
+        let code = ResetCode::ALL[usize::from(c) % ResetCode::ALL.len()];
+        let key = StreamKey::new(UserChannelId::new(a.into()), b.into());
+        let frame = match kind % 16 {
+            0..=4 => Frame::Data { stream, offset, fin: kind & 16 != 0, payload: Bytes::from_static(&ZEROS[..len]) },
+            5 | 6 => Frame::Window { stream, consumed: offset, window },
+            7 => Frame::OpenOk { stream, window },
+            8 => Frame::Reset { stream, code, final_size: offset },
+            9 => Frame::Blocked { stream, offset },
+            10 => Frame::Priority { stream, priority },
+            11 => Frame::Ping { token: offset },
+            12 => Frame::Pong { token: offset },
+            13 => Frame::GoAway { last_stream: stream, code },
+            14 => Frame::Message(TunnelMessage::control(TunnelAction::Error, "")),
+            _ => Frame::Open(OpenFrame { stream, key, port: 80, priority, window, user: None }),
+        };
+        let taken = self.mux.handle_frame(channel, frame, self.now);
+        self.heard(channel, taken);
+    }
+
+    fn says(&mut self, channel: u16, frames: u8) {
+        for _ in 0..frames {
+            let Some(frame) = self.mux.poll_transmit(channel) else { return };
+            if let Some(peer) = &mut self.text
+                && let Some(acknowledgement) = peer.outbound(frame, &mut Vec::new())
+            {
+                let taken = self.mux.handle_frame(channel, acknowledgement, self.now);
+                assert_eq!(taken, Ok(()), "what we made up ourselves was refused");
+            }
+        }
+    }
+
+    fn reads(&mut self, stream: u32, most: usize) {
+        let unread = self.unread.entry(stream).or_default();
+        let ended = self.ended.entry(stream).or_default();
+        *ended |= self.mux.read(stream, unread);
+        let waiting: usize = unread.iter().map(Bytes::len).sum();
+        assert!(self.text.is_some() || waiting <= MAX_WINDOW as usize, "{waiting} bytes wait");
+        let mut left = most;
+        while let Some(front) = unread.front_mut() {
+            let part = front.split_to(front.len().min(left)).len();
+            left -= part;
+            if front.is_empty() {
+                unread.pop_front();
+            }
+            self.mux.consume(stream, part as u64, self.now);
+            if let Some(peer) = &mut self.text {
+                peer.passed_on(stream, part as u64);
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        if *ended && unread.is_empty() {
+            self.mux.consume_end(stream);
+        }
+    }
+
+    fn orders(&mut self, kind: u8, stream: u32, [a, b, c]: [u8; 3]) {
+        match kind % 10 {
+            // Only the server opens streams.
+            0 if self.opens => {
+                _ = self.mux.open(StreamKey::new(UserChannelId::new(stream / 8), stream % 8), 80, None, |_| false);
+            }
+            1 => self.mux.accept(stream),
+            2 => {
+                let len = self.mux.writable(stream).min(usize::from(a) * 32);
+                if len > 0 {
+                    self.mux.write(stream, Bytes::from_static(&ZEROS[..len]));
+                }
+            }
+            3 => self.mux.finish(stream),
+            4 => {
+                self.mux.reset(stream, ResetCode::UserGone);
+                if let Some(peer) = &mut self.text {
+                    peer.given_up(stream);
+                }
+            }
+            5 => self.mux.set_paused(stream, a & 1 == 0),
+            6 => self.mux.set_priority(stream, Priority::ALL[usize::from(a) % Priority::ALL.len()]),
+            7 => {
+                self.now += Duration::from_millis(u64::from(a) * 16);
+                self.mux.handle_timeout(self.now);
+            }
+            8 if self.text.is_none() && self.channels.len() < 4 => {
+                let free = (0..).find(|id| !self.channels.contains(id)).unwrap_or_default();
+                self.mux.add_channel(free, self.now);
+                self.channels.push(free);
+            }
+            9 if b == c => self.lose(u16::from(a % 4)),
+            _ => {}
+        }
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((mode, ops)) = data.split_first() else { return };
+    let mut owner = Owner::new(*mode);
+    for [what, who, kind, a, b, c] in ops.as_chunks().0.iter().take(1000) {
+        if owner.channels.is_empty() {
+            break;
+        }
+        let channel = owner.channels[usize::from(who >> 6) % owner.channels.len()];
+        let stream = match who & 63 {
+            63 => u32::MAX,
+            stream => u32::from(stream),
+        };
+        match what % 8 {
+            0..=3 => owner.hears(channel, *kind, stream, [*a, *b, *c]),
+            4 => owner.says(channel, *kind),
+            5 => owner.reads(stream, usize::from(*a) * usize::from(*b)),
+            _ => owner.orders(*kind, stream, [*a, *b, *c]),
+        }
+        while let Some(event) = owner.mux.poll_event() {
+            if let MuxEvent::ChannelDead { channel } = event {
+                owner.lose(channel);
+            }
+        }
+        assert!(owner.mux.streams() <= MAX_STREAMS);
+    }
+    for channel in std::mem::take(&mut owner.channels) {
+        owner.mux.channel_lost(channel);
+    }
+    assert_eq!(owner.mux.streams(), 0);
+});

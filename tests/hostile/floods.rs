@@ -1,0 +1,268 @@
+//! More of something than anybody needs. The server is a process of its own here, so that its processor time and its
+//! memory are its own.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use underpass::{
+    config::ProxyConfig,
+    wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage, binary, handshake::Token},
+};
+
+use crate::{
+    WINDOW, data, rest, serves_a_fresh_user,
+    support::{
+        LONG,
+        binary::{BinaryChannel, add_proxy, bytes},
+        process::Process,
+        soon,
+        target::{self, LOOPBACK, Target},
+        tunnel::RunningProxy,
+        within,
+    },
+};
+
+/// The real program, with an honest proxy.
+struct Program {
+    process: Process,
+    addr: SocketAddr,
+    token: Token,
+    public: SocketAddr,
+    _proxy: RunningProxy,
+    _echo: Target,
+}
+
+impl Program {
+    async fn start() -> Self {
+        let args = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--token", "t", "--no-tui"];
+        let mut process = Process::underpass(&args);
+        let line = process.line("listening for proxies on ").await;
+        let addr: SocketAddr = line.rsplit(' ').next().unwrap().parse().unwrap();
+        let echo = target::echo().await;
+        let token = Token::new("t");
+        let config = ProxyConfig::new(addr.to_string(), "0".parse().unwrap(), echo.addr.to_string());
+        let mut proxy = RunningProxy::start(config, token.clone());
+        let public = SocketAddr::new(LOOPBACK.ip(), proxy.serves().await.port);
+        Self { process, addr, token, public, _proxy: proxy, _echo: echo }
+    }
+
+    async fn hostile(&self) -> (BinaryChannel, SocketAddr) {
+        let (channel, _, public) = BinaryChannel::serving(self.addr, &self.token, 0).await;
+        (channel, public)
+    }
+
+    /// Processor time of all its threads so far, in nanoseconds; 0 where the system does not tell.
+    fn processor_time(&self) -> u64 {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.pid()));
+        let time = |thread: std::fs::DirEntry| {
+            let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        };
+        threads.into_iter().flatten().flatten().filter_map(time).sum()
+    }
+
+    fn memory(&self) -> u64 {
+        self.process.resident_kib().unwrap_or(0)
+    }
+
+    /// Runs `flood` of so many frames, and says what it cost.
+    async fn endures(&self, what: &str, frames: usize, flood: impl Future<Output = bool>) -> bool {
+        let before = (self.processor_time(), self.memory());
+        let survived = within(2 * LONG, what, flood).await;
+        let spent = self.processor_time().saturating_sub(before.0);
+        let (each, grown) = (spent / frames as u64, self.memory().saturating_sub(before.1));
+        println!(
+            "{what}: {frames} frames, {each} ns of processor time each, {grown} KiB more, stays: {survived}"
+        );
+        serves_a_fresh_user(self.public).await;
+        assert!(grown < 48 * 1024, "{what}: {grown} KiB more");
+        survived
+    }
+}
+
+/// Sends all of it while it reads what is answered. False if the channel ended.
+async fn floods(channel: &mut BinaryChannel, flood: &[u8]) -> bool {
+    let BinaryChannel { socket, buffer } = channel;
+    let (mut read, mut write) = socket.split();
+    let marker = bytes([Frame::Ping { token: u64::MAX }]);
+    let sends = async {
+        _ = write.write_all(flood).await;
+        _ = write.write_all(&marker).await;
+    };
+    let reads = async {
+        loop {
+            while let Some(frame) = binary::decode(buffer, binary::MAX_FRAME).unwrap() {
+                if frame == (Frame::Pong { token: u64::MAX }) {
+                    return true;
+                }
+            }
+            if read.read_buf(buffer).await.unwrap_or(0) == 0 {
+                return false;
+            }
+        }
+    };
+    tokio::join!(sends, reads).1
+}
+
+/// How many frames that change nothing an honest channel never comes near, and how many end any channel.
+const MANY: usize = 50_000;
+const TOO_MANY: usize = 600_000;
+
+/// The same of requests, each of which is answered.
+const REQUESTS: usize = 1_000;
+const TOO_MANY_REQUESTS: usize = 10_000;
+
+/// Frames that are no error one by one: an honest proxy's worst hour changes nothing, a flood ends its channel.
+#[tokio::test]
+async fn floods_of_small_frames_cost_little_and_end_their_channel() {
+    let mut program = Program::start().await;
+    // The first stream of each link is over, the second is open.
+    let over = 1;
+    let code = ResetCode::Killed;
+    let message = |action| Frame::Message(TunnelMessage::control(action, "what?"));
+    let odd = (MANY, TOO_MANY);
+    let request = (REQUESTS, TOO_MANY_REQUESTS);
+    type Makes = Box<dyn Fn(u32, u16) -> Frame>;
+    let cases: Vec<(&str, (usize, usize), Makes)> = vec![
+        ("DATA without a byte", odd, Box::new(|stream, _| data(stream, 0, b"", false))),
+        ("DATA that is there already", odd, Box::new(|stream, _| data(stream, 0, b"x", false))),
+        ("DATA for a stream that is over", odd, Box::new(move |_, _| data(over, 0, b"x", false))),
+        ("OPEN_OK again", odd, Box::new(|stream, _| Frame::OpenOk { stream, window: WINDOW })),
+        (
+            "WINDOW that says nothing new",
+            odd,
+            Box::new(|stream, _| Frame::Window { stream, consumed: 0, window: 9 }),
+        ),
+        (
+            "WINDOW for a stream that is over",
+            odd,
+            Box::new(move |_, _| Frame::Window { stream: over, consumed: 0, window: 9 }),
+        ),
+        ("BLOCKED", odd, Box::new(|stream, _| Frame::Blocked { stream, offset: 0 })),
+        (
+            "RESET of a stream that is over",
+            odd,
+            Box::new(move |_, _| Frame::Reset { stream: over, code, final_size: 0 }),
+        ),
+        ("PING", odd, Box::new(|_, _| Frame::Ping { token: 5 })),
+        ("PONG to nothing", odd, Box::new(|_, _| Frame::Pong { token: 1 << 40 })),
+        ("GOAWAY", request, Box::new(move |_, _| Frame::GoAway { last_stream: 0, code })),
+        ("ERROR", request, Box::new(move |_, _| message(TunnelAction::Error))),
+        ("AUTH", request, Box::new(move |_, _| message(TunnelAction::Auth))),
+        ("ADDPROXY of what it has", request, Box::new(|_, port| add_proxy(port))),
+        ("ADDPROXY of what nobody gets", request, Box::new(|_, _| add_proxy(22))),
+    ];
+    for (what, (many, too_many), makes) in cases {
+        let (mut channel, public) = program.hostile().await;
+        drop(TcpStream::connect(public).await.unwrap());
+        assert_eq!(channel.opened().await.stream, over);
+        while !matches!(channel.hear_other().await, Frame::Reset { .. } | Frame::Data { fin: true, .. }) {}
+        channel.send([Frame::Reset { stream: over, code, final_size: 0 }]).await;
+        let mut user = TcpStream::connect(public).await.unwrap();
+        let stream = channel.opened().await.stream;
+        channel.send([Frame::OpenOk { stream, window: WINDOW }, data(stream, 0, b"x", false)]).await;
+        soon("a byte", user.read_exact(&mut [0])).await.unwrap();
+
+        let one = bytes([makes(stream, public.port())]);
+        assert!(program.endures(what, many, floods(&mut channel, &one.repeat(many))).await);
+        channel.send([data(stream, 1, b"and more", false)]).await;
+        soon("more", user.read_exact(&mut [0; 8])).await.unwrap();
+        assert!(!program.endures(what, too_many, floods(&mut channel, &one.repeat(too_many))).await);
+        program.process.line("too many frames that say nothing").await;
+        assert_eq!(rest(&mut user).await, (vec![], Err(std::io::ErrorKind::ConnectionReset)), "{what}");
+    }
+}
+
+/// Floods of a proxy that reads no answers: PONGs are not kept, of the other answers there may be so many, and in the
+/// end there is no channel.
+#[tokio::test]
+async fn floods_of_a_proxy_that_reads_no_answers_cost_nothing() {
+    let program = Program::start().await;
+    for (what, frame) in [("PING", Frame::Ping { token: 5 }), ("ADDPROXY", add_proxy(0))] {
+        let (mut channel, _) = program.hostile().await;
+        let flood = bytes(vec![frame; 10_000]);
+        let flooding = async {
+            // Until it is cut off.
+            while channel.socket.write_all(&flood).await.is_ok() {}
+            false
+        };
+        program.endures(&format!("{what}, unread"), TOO_MANY, flooding).await;
+    }
+}
+
+/// What HTTP/2 servers fell over in 2023: as many streams as come, each reset as soon as it is open. Here it takes a
+/// user's connection for each, and with the reset all that the stream held is free.
+#[tokio::test]
+async fn streams_that_are_reset_as_fast_as_they_open() {
+    const USERS: usize = 3000;
+    let program = Program::start().await;
+    let (mut channel, public) = program.hostile().await;
+    let resets = async {
+        let users = async {
+            for _ in 0..USERS / 50 {
+                let mut batch = tokio::task::JoinSet::new();
+                for _ in 0..50 {
+                    // Its reset may be there before the connection is.
+                    batch.spawn(async move { drop(TcpStream::connect(public).await) });
+                }
+                batch.join_all().await;
+            }
+        };
+        let proxy = async {
+            let mut opened = 0;
+            while opened < USERS {
+                if let Frame::Open(OpenFrame { stream, .. }) = channel.hear_other().await {
+                    opened += 1;
+                    let code = ResetCode::TargetRefused;
+                    channel.send([Frame::Reset { stream, code, final_size: 0 }]).await;
+                }
+            }
+            channel.settle().await;
+        };
+        tokio::join!(users, proxy);
+        true
+    };
+    assert!(program.endures("OPEN and RESET", USERS, resets).await);
+}
+
+/// A flood of streams that the proxy opens: none of them is any.
+#[tokio::test]
+async fn a_proxy_that_opens_streams_opens_none() {
+    let program = Program::start().await;
+    let (mut channel, _) = program.hostile().await;
+    let opens = (1..=TOO_MANY as u32).map(|stream| {
+        let key = "ABC123:1".parse().unwrap();
+        let priority = underpass::ids::Priority::default();
+        Frame::Open(OpenFrame { stream, key, port: 1, priority, window: 1, user: None })
+    });
+    let flood = bytes(opens);
+    let stays = program.endures("OPEN", TOO_MANY, floods(&mut channel, &flood)).await;
+    assert!(!stays);
+}
+
+/// What must never be taken for a flood: a user who types, and many short streams each of which its user resets.
+#[tokio::test]
+async fn honest_traffic_is_no_flood() {
+    let program = Program::start().await;
+    let (mut channel, public) = program.hostile().await;
+    let mut user = TcpStream::connect(public).await.unwrap();
+    let stream = channel.opened().await.stream;
+    channel.send([Frame::OpenOk { stream, window: WINDOW }]).await;
+    let length = MANY as u64;
+    let typing = bytes((0..length).map(|offset| data(stream, offset, b"k", false)));
+    let honest = async {
+        let reads = async {
+            let mut all = vec![0; MANY];
+            soon("what was typed", user.read_exact(&mut all)).await.unwrap();
+            assert!(all.iter().all(|&byte| byte == b'k'));
+        };
+        // A window's worth at a time would be honest too; this is within the first.
+        tokio::join!(floods(&mut channel, &typing), reads).0
+    };
+    assert!(program.endures("DATA of one byte, in order", MANY, honest).await);
+    channel.send([data(stream, length, b"", true)]).await;
+    assert_eq!(rest(&mut user).await, (vec![], Ok(())));
+}

@@ -1,0 +1,116 @@
+//! Proofs that are wrong, old, somebody else's, or missing.
+
+use underpass::wire::{
+    Frame, Hello, HelloMode,
+    handshake::{ClientHandshake, ClientStep, HandshakeError, Token},
+};
+
+use crate::{
+    Server, after_preface,
+    support::binary::{BinaryChannel, bytes, hello},
+};
+
+#[tokio::test]
+async fn who_cannot_prove_itself_is_refused_and_told_no_more() {
+    let server = Server::start().await;
+    let (addr, token) = (server.tunnel.addr, &server.tunnel.token);
+    let refused = |reason: &str| Some(HandshakeError::Refused(reason.into()));
+    let (_first, welcome, _) = BinaryChannel::serving(addr, token, 0).await;
+    let secret = welcome.resume_secret.unwrap();
+    let join = Hello { mode: HelloMode::Join, link: welcome.link, ..hello() };
+    let other_link = Hello { link: [9; 16], ..join.clone() };
+    for (what, token, hello, secret, expected) in [
+        ("another token", &Token::new("guess"), hello(), None, refused("wrong token")),
+        ("an empty token", &Token::new(""), hello(), None, refused("wrong token")),
+        (
+            "another token, for a link that is there",
+            &Token::new("guess"),
+            join.clone(),
+            Some(secret),
+            refused("wrong token"),
+        ),
+        ("another secret", token, join.clone(), Some([1; 32]), refused("wrong token")),
+        ("no secret", token, join.clone(), None, refused("wrong token")),
+        ("another link", token, other_link.clone(), Some(secret), refused("no such link")),
+        (
+            "resuming another link",
+            token,
+            Hello { mode: HelloMode::Resume, ..other_link },
+            Some(secret),
+            refused("no such link"),
+        ),
+        ("all that it takes", token, join, Some(secret), None),
+    ] {
+        let got = BinaryChannel::greeted(addr, token, hello, secret).await.err();
+        assert_eq!(got, expected, "{what}");
+    }
+    server.end().await;
+}
+
+/// What was recorded of one handshake opens no other.
+#[tokio::test]
+async fn a_replayed_proof_is_worth_nothing() {
+    let server = Server::start().await;
+    let (client, first) = ClientHandshake::start(server.tunnel.token.clone(), hello());
+    let mut honest = BinaryChannel::connect(server.tunnel.addr).await;
+    honest.send_raw(&after_preface(bytes([first]))).await;
+    let challenge = honest.hear().await.unwrap();
+    let ClientStep::Send(_, proof) = client.on_frame(challenge).unwrap() else { panic!() };
+    honest.send([proof.clone()]).await;
+    assert!(matches!(honest.hear().await, Some(Frame::Welcome(_))));
+
+    let mut thief = BinaryChannel::connect(server.tunnel.addr).await;
+    let stranger = thief.socket.local_addr().unwrap();
+    thief.send_raw(&after_preface(bytes([Frame::Hello(hello())]))).await;
+    thief.hear().await.unwrap();
+    thief.send([proof]).await;
+    assert_eq!(thief.rest().await, [HandshakeError::WrongToken.refusal()]);
+    assert_eq!(server.turned_away("the thief", stranger).await, "wrong token");
+    drop(honest);
+    server.end().await;
+}
+
+/// What the server says to prove itself is no proof of anybody else's, neither in its own handshake nor in the next.
+#[tokio::test]
+async fn a_reflected_proof_is_worth_nothing() {
+    let server = Server::start().await;
+    let (_honest, welcome) =
+        BinaryChannel::greeted(server.tunnel.addr, &server.tunnel.token, hello(), None).await.unwrap();
+    for (what, reflects) in [("the server's proof", welcome.mac), ("the server's nonce", [0; 32])] {
+        let mut thief = BinaryChannel::connect(server.tunnel.addr).await;
+        thief.send_raw(&after_preface(bytes([Frame::Hello(hello())]))).await;
+        let Some(Frame::Challenge { nonce }) = thief.hear().await else { panic!("{what}") };
+        let mac = if reflects == [0; 32] { nonce } else { reflects };
+        thief.send([Frame::Proof { mac }]).await;
+        assert_eq!(thief.rest().await, [HandshakeError::WrongToken.refusal()], "{what}");
+    }
+    server.end().await;
+}
+
+/// A secret that was stolen from a link of the past opens none of today's, and no more does a link's name.
+#[tokio::test]
+async fn a_stolen_secret_is_worth_nothing_without_its_link() {
+    let server = Server::start().await;
+    let (addr, token) = (server.tunnel.addr, &server.tunnel.token);
+    let (past, stolen, _) = BinaryChannel::serving(addr, token, 0).await;
+    let (_today, other, _) = BinaryChannel::serving(addr, token, 0).await;
+    let peer = past.socket.local_addr().unwrap();
+    drop(past);
+    server.gone("the link of the past", peer).await;
+    let gone = |snapshot: &underpass::telemetry::Snapshot| snapshot.proxies.len() == 2;
+    server.tunnel.until("its end", gone).await;
+    for (what, link, expected) in [
+        ("its own link, which is gone", stolen.link, HandshakeError::UnknownLink),
+        ("another's link", other.link, HandshakeError::WrongToken),
+    ] {
+        for mode in [HelloMode::Join, HelloMode::Resume] {
+            let hello = Hello { mode, link, ..hello() };
+            let got = BinaryChannel::greeted(addr, token, hello, stolen.resume_secret).await.err();
+            let refused = expected.refusal();
+            let Frame::Message(refused) = refused else { panic!() };
+            let told = String::from_utf8(refused.data.to_vec()).unwrap();
+            assert_eq!(got, Some(HandshakeError::Refused(told)), "{what}, {mode:?}");
+        }
+    }
+    server.end().await;
+}

@@ -1,0 +1,231 @@
+//! Proxies that have proved themselves and then break the protocol.
+
+use std::{io, time::Duration};
+
+use tokio::io::AsyncReadExt;
+use underpass::{
+    ids::Priority,
+    telemetry::GoneReason,
+    wire::{Frame, OpenFrame, ResetCode, SyncEntry, TunnelAction, TunnelMessage, Welcome, binary},
+};
+
+use crate::{
+    Server, WINDOW, after_preface, data, header, rest,
+    support::{
+        binary::{BinaryChannel, bytes, hello},
+        soon,
+    },
+};
+
+#[tokio::test]
+async fn a_proxy_that_breaks_the_protocol_loses_its_channel_by_name() {
+    type Says = fn(u32) -> Vec<u8>;
+    let cases: Vec<(&str, Says, &str)> = vec![
+        (
+            "OPEN",
+            |stream| {
+                let key = "ABC123:9".parse().unwrap();
+                let open = OpenFrame {
+                    stream: stream + 1,
+                    key,
+                    port: 1,
+                    priority: Priority::default(),
+                    window: 1,
+                    user: None,
+                };
+                bytes([Frame::Open(open)])
+            },
+            "unexpected OPEN frame",
+        ),
+        ("HELLO again", |_| bytes([Frame::Hello(hello())]), "unexpected HELLO frame"),
+        ("CHALLENGE", |_| bytes([Frame::Challenge { nonce: [0; 32] }]), "unexpected CHALLENGE frame"),
+        ("PROOF", |_| bytes([Frame::Proof { mac: [0; 32] }]), "unexpected PROOF frame"),
+        ("WELCOME", |_| bytes([Frame::Welcome(welcome())]), "unexpected WELCOME frame"),
+        (
+            "PRIORITY",
+            |stream| bytes([Frame::Priority { stream, priority: Priority::Low }]),
+            "unexpected PRIORITY frame",
+        ),
+        (
+            "SYNC",
+            |stream| {
+                let entry = SyncEntry { stream, consumed: 0, limit: 0, state: 1 };
+                bytes([Frame::Sync { last: true, entries: vec![entry] }])
+            },
+            "unexpected SYNC frame",
+        ),
+        ("the preface again", |_| after_preface([]), "no frame has the type 0xf5"),
+        (
+            "DATA for no stream",
+            |s| bytes([data(s + 1, 0, b"x", false)]),
+            "DATA frame for a stream that was never",
+        ),
+        ("DATA for stream 0", |_| bytes([data(0, 0, b"x", false)]), "DATA frame for a stream that was never"),
+        (
+            "DATA for the last stream there is",
+            |_| bytes([data(u32::MAX, 0, b"x", true)]),
+            "DATA frame for a stream",
+        ),
+        (
+            "OPEN_OK for no stream",
+            |s| bytes([Frame::OpenOk { stream: s + 1, window: 1 }]),
+            "OPEN_OK frame for a",
+        ),
+        (
+            "WINDOW for no stream",
+            |stream| bytes([Frame::Window { stream: stream + 1, consumed: 0, window: 1 }]),
+            "WINDOW frame for a stream that was never",
+        ),
+        (
+            "BLOCKED for no stream",
+            |s| bytes([Frame::Blocked { stream: s + 1, offset: 0 }]),
+            "BLOCKED frame for a",
+        ),
+        (
+            "RESET for no stream",
+            |stream| bytes([Frame::Reset { stream: stream + 1, code: ResetCode::Killed, final_size: 0 }]),
+            "RESET frame for a stream that was never",
+        ),
+        (
+            "one byte beyond the window",
+            |s| bytes([data(s, WINDOW.into(), b"x", false)]),
+            "data beyond the window",
+        ),
+        (
+            "far beyond the window",
+            |s| bytes([data(s, (1 << 62) - 2, b"xxxx", false)]),
+            "data beyond the window",
+        ),
+        ("an offset that nobody reaches", |s| raw_data(s, u64::MAX), "DATA with an impossible offset"),
+        (
+            "more after the end",
+            |stream| bytes([data(stream, 4, b"", true), data(stream, 4, b"x", false)]),
+            "the size of a finished stream changed",
+        ),
+        (
+            "a later end",
+            |stream| bytes([data(stream, 4, b"", true), data(stream, 5, b"", true)]),
+            "the size of a finished stream changed",
+        ),
+        (
+            "an end before what came",
+            |stream| bytes([data(stream, 10, b"x", false), data(stream, 5, b"", true)]),
+            "the size of a finished stream changed",
+        ),
+        (
+            "credit for what was never sent",
+            |stream| bytes([Frame::Window { stream, consumed: 1000, window: 1 }]),
+            "acknowledged what was never sent",
+        ),
+        (
+            "credit for the end, which was never sent",
+            |stream| bytes([Frame::Window { stream, consumed: 1, window: 1 }]),
+            "acknowledged what was never sent",
+        ),
+        (
+            "credit beyond all numbers",
+            |stream| bytes([Frame::Window { stream, consumed: (1 << 62) - 1, window: u32::MAX }]),
+            "acknowledged what was never sent",
+        ),
+        (
+            "single bytes with gaps",
+            |stream| bytes((0..2000).map(|n| data(stream, 5 + 2 * n, b"x", false))),
+            "too many pieces out of order",
+        ),
+        ("a frame of 4 GiB", |_| header(0x12, 0, 0, u32::MAX), "DATA of 4294967295 bytes"),
+        (
+            "a frame that is a byte too long",
+            |_| header(0x12, 0, 0, binary::MAX_FRAME as u32 + 1),
+            "DATA of 262157",
+        ),
+        ("an unknown type", |_| header(0x7f, 0, 0, 0), "no frame has the type 0x7f"),
+        ("type 0", |_| header(0, 0, 0, 0), "no frame has the type 0x00"),
+        ("a flag that PING has not", |_| header(0x20, 1, 0, 8), "PING with a reserved bit"),
+        ("an unknown flag", |_| header(0x12, 2, 0, 12), "DATA with a reserved bit"),
+        ("a reserved byte", |_| header(0x20, 0, 0x100, 8), "PING with a reserved bit"),
+        ("a length that PING has not", |_| header(0x20, 0, 0, 7), "PING of 7 bytes"),
+        ("DATA without an offset", |_| header(0x12, 0, 0, 11), "DATA of 11 bytes"),
+        (
+            "a message that says nothing known",
+            |_| [header(0x24, 0, 0, 4), b"\x03FLY".to_vec()].concat(),
+            "MESSAGE: unknown action",
+        ),
+        (
+            "a message that reaches past its end",
+            |_| [header(0x24, 0, 0, 4), b"\xffFLY".to_vec()].concat(),
+            "MESSAGE whose inner length does not fit",
+        ),
+    ];
+    let server = Server::start().await;
+    for (what, says, reason) in cases {
+        let (mut channel, mut user, open, public) = server.hostile().await;
+        let stream = open.stream;
+        channel.send([Frame::OpenOk { stream, window: WINDOW }, data(stream, 0, b"half", false)]).await;
+        soon("half of it", user.read_exact(&mut [0; 4])).await.unwrap();
+        let peer = channel.socket.local_addr().unwrap();
+        channel.send_raw(&says(stream)).await;
+        let gone = server.gone(what, peer).await;
+        assert!(matches!(&gone, GoneReason::Protocol(told) if told.contains(reason)), "{what}: {gone:?}");
+        assert_eq!(rest(&mut user).await, (vec![], Err(io::ErrorKind::ConnectionReset)), "{what}");
+        // It is told, too.
+        let told = channel.rest().await.into_iter().any(|frame| match frame {
+            Frame::Message(TunnelMessage { action: TunnelAction::Error, data, .. }) => {
+                String::from_utf8(data.to_vec()).unwrap().contains(reason)
+            }
+            _ => false,
+        });
+        assert!(told, "{what}");
+        server.serves().await;
+        // Its port is free for another.
+        let (again, ..) =
+            BinaryChannel::serving(server.tunnel.addr, &server.tunnel.token, public.port()).await;
+        drop(again);
+    }
+    server.end().await;
+}
+
+fn welcome() -> Welcome {
+    Welcome {
+        link: [0; 16],
+        epoch: 0,
+        channel: 1,
+        max_streams: 1,
+        first_window: 1,
+        grace_ms: 0,
+        ping_ms: 1,
+        resume_secret: None,
+        mac: [0; 32],
+    }
+}
+
+/// A DATA frame that the codec would not make.
+fn raw_data(stream: u32, offset: u64) -> Vec<u8> {
+    [header(0x12, 0, 0, 13), stream.to_be_bytes().into(), offset.to_be_bytes().into(), b"x".to_vec()].concat()
+}
+
+#[tokio::test]
+async fn a_proxy_that_stops_in_the_middle_of_a_frame_cuts_its_users_off() {
+    let server = Server::start().await;
+    for (what, says, reset) in [
+        ("half a header", header(0x12, 0, 0, 100)[..5].to_vec(), false),
+        ("a header", header(0x12, 0, 0, 100), false),
+        ("half of the bytes", [header(0x12, 0, 0, 112), vec![0; 60]].concat(), false),
+        ("half of the bytes, and a reset", [header(0x12, 0, 0, 112), vec![0; 60]].concat(), true),
+    ] {
+        let (mut channel, mut user, open, _) = server.hostile().await;
+        let stream = open.stream;
+        channel.send([Frame::OpenOk { stream, window: WINDOW }, data(stream, 0, b"half", false)]).await;
+        soon("half of it", user.read_exact(&mut [0; 4])).await.unwrap();
+        let peer = channel.socket.local_addr().unwrap();
+        channel.send_raw(&says).await;
+        if reset {
+            socket2::SockRef::from(&channel.socket).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        drop(channel);
+        let gone = server.gone(what, peer).await;
+        assert!(matches!(gone, GoneReason::Closed | GoneReason::Failed(_)), "{what}: {gone:?}");
+        assert_eq!(rest(&mut user).await, (vec![], Err(io::ErrorKind::ConnectionReset)), "{what}");
+        server.serves().await;
+    }
+    server.end().await;
+}

@@ -1,0 +1,187 @@
+//! What a proxy asks for and calls itself.
+
+use tokio::{net::TcpStream, task::JoinSet};
+use underpass::{
+    telemetry::{EventKind, GoneReason},
+    wire::{Frame, Hello, HelloMode, TunnelAction, TunnelMessage, handshake::HandshakeError},
+};
+
+use crate::{
+    Server, header,
+    support::{
+        binary::{BinaryChannel, hello},
+        soon,
+    },
+};
+
+/// A registration as the bytes of a MESSAGE, so that it may say anything.
+fn asks(request: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(1 + request.len()).unwrap();
+    [&header(0x24, 0, 0, length)[..], &[u8::try_from(request.len()).unwrap()], request].concat()
+}
+
+async fn answer(channel: &mut BinaryChannel) -> (TunnelAction, String) {
+    loop {
+        if let Frame::Message(TunnelMessage { action, data, .. }) = channel.hear_other().await {
+            return (action, String::from_utf8(data.to_vec()).unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_registration_is_answered_refused_or_the_end_of_its_channel() {
+    enum Outcome {
+        Given,
+        Refused(String),
+        Ends(&'static str),
+    }
+    use Outcome::{Ends, Given, Refused};
+    let server = Server::start().await;
+    let taken = server.public.port();
+    let others = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let foreign = others.local_addr().unwrap().port();
+    let malformed = "ADDPROXY wants";
+    let cases: Vec<(Vec<u8>, Outcome)> = vec![
+        (b"ADDPROXY:0".into(), Given),
+        (b"ADDPROXY:0::80".into(), Given),
+        (b"ADDPROXY:22".into(), Refused("port 22 is not allowed: the server gives ports 1024-65535".into())),
+        (b"ADDPROXY:1".into(), Refused("port 1 is not allowed: the server gives ports 1024-65535".into())),
+        (b"ADDPROXY:65536".into(), Ends(malformed)),
+        (b"ADDPROXY:-1".into(), Ends(malformed)),
+        (b"ADDPROXY:+80".into(), Ends(malformed)),
+        (b"ADDPROXY:99999999999999999999".into(), Ends(malformed)),
+        (b"ADDPROXY:".into(), Ends(malformed)),
+        (b"ADDPROXY".into(), Ends("unknown action")),
+        (b"ADDPROXY:0:a:b".into(), Ends(malformed)),
+        (b"ADDPROXY:0:a:80:3".into(), Given),
+        (b"ADDPROXY:0:a:80:0".into(), Ends(malformed)),
+        (b"ADDPROXY:0:a:80:65536".into(), Ends(malformed)),
+        (b"ADDPROXY:0:a:80:-1".into(), Ends(malformed)),
+        (b"ADDPROXY:0:a:80:3:3".into(), Ends(malformed)),
+        (b"ADDPROXY:0:a b".into(), Ends(malformed)),
+        (b"ADDPROXY:0:\x1b[2J".into(), Ends(malformed)),
+        (b"ADDPROXY:0:a\nb".into(), Ends(malformed)),
+        (b"ADDPROXY:0:\xc2\x9bA".into(), Ends(malformed)),
+        (b"ADDPROXY:0:\xff".into(), Ends("text")),
+        ([&b"ADDPROXY:0:"[..], &[b'g'; 65]].concat(), Ends(malformed)),
+        (
+            format!("ADDPROXY:{taken}:other").into(),
+            Refused(format!("port {taken} is served by the group «default»")),
+        ),
+        (format!("ADDPROXY:{taken}").into(), Given),
+        (format!("ADDPROXY:{foreign}").into(), Refused(format!("port {foreign} is in use on the server"))),
+    ];
+    for (request, outcome) in cases {
+        let what = String::from_utf8_lossy(&request).into_owned();
+        let (mut channel, _) =
+            BinaryChannel::greeted(server.tunnel.addr, &server.tunnel.token, hello(), None).await.unwrap();
+        let peer = channel.socket.local_addr().unwrap();
+        channel.send_raw(&asks(&request)).await;
+        match outcome {
+            Given | Refused(_) => {
+                let wanted = if let Refused(reason) = &outcome { Some(reason) } else { None };
+                let (action, said) = answer(&mut channel).await;
+                let refused = action == TunnelAction::Error;
+                assert_eq!(refused.then_some(&said), wanted, "{what}: {said}");
+            }
+            Ends(reason) => {
+                let gone = server.gone(&what, peer).await;
+                assert!(
+                    matches!(&gone, GoneReason::Protocol(told) if told.contains(reason) && !told.contains(char::is_control)),
+                    "{what}: {gone:?}"
+                );
+            }
+        }
+        drop(channel);
+        // It was one of those who serve the same port, maybe.
+        let alone = |snapshot: &underpass::telemetry::Snapshot| snapshot.proxies.len() == 1;
+        server.tunnel.until(&what, alone).await;
+        server.serves().await;
+    }
+    server.end().await;
+}
+
+/// One proxy gets so many ports, and the others stay for others.
+#[tokio::test]
+async fn a_proxy_gets_so_many_ports() {
+    let server = Server::start().await;
+    let (mut channel, _) =
+        BinaryChannel::greeted(server.tunnel.addr, &server.tunnel.token, hello(), None).await.unwrap();
+    let (mut given, mut refused) = (0, 0);
+    // In parts, or the answers would be too many.
+    for _ in 0..2 {
+        channel.send_raw(&asks(b"ADDPROXY:0").repeat(50)).await;
+        for _ in 0..50 {
+            match answer(&mut channel).await {
+                (TunnelAction::Response, _) => given += 1,
+                (_, reason) => {
+                    assert_eq!(reason, "one proxy may serve 64 ports");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert_eq!((given, refused), (64, 36));
+    drop(channel);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_proxy_has_so_many_channels() {
+    let server = Server::start().await;
+    let (addr, token) = (server.tunnel.addr, server.tunnel.token.clone());
+    let (mut first, welcome, public) = BinaryChannel::serving(addr, &token, 0).await;
+    let mut joins = JoinSet::new();
+    for _ in 0..100 {
+        let token = token.clone();
+        let hello = Hello { mode: HelloMode::Join, link: welcome.link, ..hello() };
+        joins.spawn(async move { BinaryChannel::greeted(addr, &token, hello, welcome.resume_secret).await });
+    }
+    let (joined, refused): (Vec<_>, Vec<_>) =
+        soon("all have joined", joins.join_all()).await.into_iter().partition(Result::is_ok);
+    assert_eq!((joined.len(), refused.len()), (63, 37));
+    for error in refused {
+        let error = error.err().unwrap();
+        assert_eq!(error, HandshakeError::Refused("the proxy has as many channels as it may".into()));
+    }
+    // They are numbered, each differently.
+    let mut numbers: Vec<_> = joined.iter().map(|join| join.as_ref().unwrap().1.channel).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!((numbers.len(), welcome.channel), (63, 1));
+    drop(joined);
+    server
+        .tunnel
+        .until("one channel", |s| s.proxies.iter().any(|p| p.info.name == "tester" && p.channels.len() == 1))
+        .await;
+    let user = TcpStream::connect(public).await.unwrap();
+    first.opened().await;
+    drop((user, first));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_name_cannot_draw_on_the_screen() {
+    let server = Server::start().await;
+    for (name, shown) in [
+        ("\x1b]0;owned\x07\x1b[2J\r\n\u{202e}evil\u{200b}", "]0;owned[2Jevil".to_owned()),
+        ("  spaces  ", "spaces".into()),
+        (&"long".repeat(60)[..], "long".repeat(10)),
+    ] {
+        let hello = Hello { name: name.into(), ..hello() };
+        let (channel, _) =
+            BinaryChannel::greeted(server.tunnel.addr, &server.tunnel.token, hello, None).await.unwrap();
+        let told = |event: &EventKind| matches!(event, EventKind::ProxyUp { name, .. } if *name == shown);
+        server.tunnel.event(&shown, told).await;
+        drop(channel);
+    }
+    for name in ["", "\x1b\x07", "   "] {
+        let hello = Hello { name: name.into(), ..hello() };
+        let (channel, _) =
+            BinaryChannel::greeted(server.tunnel.addr, &server.tunnel.token, hello, None).await.unwrap();
+        let id = server.channel(channel.socket.local_addr().unwrap()).await.proxy;
+        let told = |event: &EventKind| matches!(event, EventKind::ProxyUp { proxy, name, .. } if *proxy == id && *name == id.to_string());
+        server.tunnel.event("a proxy without a name", told).await;
+    }
+    server.end().await;
+}

@@ -1,0 +1,155 @@
+//! Users: too many, too fast, gone at once.
+
+use std::{io, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+use underpass::{
+    telemetry::EventKind,
+    wire::{Frame, OpenFrame, ResetCode},
+};
+
+use crate::{
+    SECOND, Server, rest,
+    support::{
+        Running,
+        binary::{BinaryChannel, hello},
+        soon,
+    },
+};
+
+#[tokio::test]
+async fn users_that_come_and_go_at_once_leave_nothing() {
+    let server = Server::start().await;
+    let (mut channel, _, public) = BinaryChannel::serving(server.tunnel.addr, &server.tunnel.token, 0).await;
+    let users = Running::start(async move {
+        for n in 0..300 {
+            let user = TcpStream::connect(public).await.unwrap();
+            if n % 2 == 0 {
+                socket2::SockRef::from(&user).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+        }
+    });
+    // One half the proxy resets, of the other it takes no notice.
+    let mut opened = 0;
+    while opened < 100 || !users.has_ended() {
+        let Ok(frame) = tokio::time::timeout(SECOND, channel.hear_other()).await else { break };
+        if let Frame::Open(OpenFrame { stream, .. }) = frame {
+            opened += 1;
+            if stream % 2 == 0 {
+                let (code, final_size) = (ResetCode::TargetRefused, 0);
+                channel.send([Frame::Reset { stream, code, final_size }]).await;
+            }
+        }
+    }
+    users.end("three hundred users").await;
+    drop(channel);
+    let ever = server.tunnel.until("their end", |snapshot| snapshot.totals.streams_open == 0).await;
+    assert!(ever.totals.streams_ever <= 300);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn one_user_too_many_is_refused_and_the_next_is_not() {
+    let server = Server::with(|config| config.max_streams = 3).await;
+    let mut users = Vec::new();
+    for _ in 0..3 {
+        let mut user = TcpStream::connect(server.public).await.unwrap();
+        user.write_all(b"x").await.unwrap();
+        soon("an echo", user.read_exact(&mut [0])).await.unwrap();
+        users.push(user);
+    }
+    let mut fourth = TcpStream::connect(server.public).await.unwrap();
+    assert_eq!(rest(&mut fourth).await, (vec![], Err(io::ErrorKind::ConnectionReset)));
+    let refused = |event: &EventKind| matches!(event, EventKind::UserRefused { .. });
+    server.tunnel.event("a user that is refused", refused).await;
+    drop(users.pop());
+    server.tunnel.until("room", |snapshot| snapshot.totals.streams_open == 2).await;
+    server.serves().await;
+    drop(users);
+    server.tunnel.until("all have left", |snapshot| snapshot.totals.streams_open == 0).await;
+    server.end().await;
+}
+
+/// A hundred thousand at once need two descriptors each, here and in the server, and this machine gives twenty thousand
+/// to a process. So the server is made a fiftieth as large, which is the same to it: there is one limit, and beyond it
+/// everybody is turned away at once, in whatever number they come.
+#[tokio::test]
+async fn a_crowd_from_one_address_is_turned_away_and_leaves_no_trace() {
+    const ROOM: usize = 1000;
+    let server = Server::with(|config| config.max_streams = ROOM).await;
+    let public = server.public;
+    let mut crowd = Vec::new();
+    let mut refused = 0;
+    for _ in 0..20 {
+        let mut batch = JoinSet::new();
+        for _ in 0..100 {
+            batch.spawn(async move {
+                // The reset may be there before the connection is.
+                let mut user = TcpStream::connect(public).await.ok()?;
+                _ = user.write_all(b"x").await;
+                // The echo, or the end.
+                let read = soon("an answer", user.read(&mut [0])).await;
+                matches!(read, Ok(1)).then_some(user)
+            });
+        }
+        for user in batch.join_all().await {
+            match user {
+                Some(user) => crowd.push(user),
+                None => refused += 1,
+            }
+        }
+    }
+    assert_eq!((crowd.len(), refused), (ROOM, 2000 - ROOM));
+    let snapshot = server.tunnel.telemetry.snapshot();
+    assert_eq!((snapshot.users.len(), snapshot.totals.streams_open), (1, ROOM as u64));
+    assert_eq!(snapshot.totals.users_refused, 2000 - ROOM as u64);
+    // What strangers can cause is told in part.
+    let told = server.tunnel.events();
+    let told = told.iter().filter(|event| matches!(event, EventKind::UserRefused { .. })).count();
+    assert!(told < 1000, "{told} lines");
+    drop(crowd);
+    server.tunnel.until("all have left", |snapshot| snapshot.totals.streams_open == 0).await;
+    server.end().await;
+}
+
+/// Proxies that come, register and go in every way there is, with users who come for them meanwhile.
+#[tokio::test]
+async fn proxies_that_come_and_go_leave_nothing() {
+    let server = Server::start().await;
+    let mut churn = JoinSet::new();
+    for n in 0..60u32 {
+        let (addr, token) = (server.tunnel.addr, server.tunnel.token.clone());
+        churn.spawn(async move {
+            let (mut channel, _, public) = BinaryChannel::serving(addr, &token, 0).await;
+            let mut user = TcpStream::connect(public).await.unwrap();
+            let open = channel.opened().await;
+            let stream = open.stream;
+            match n % 6 {
+                0 => {}
+                1 => socket2::SockRef::from(&channel.socket).set_linger(Some(Duration::ZERO)).unwrap(),
+                2 => {
+                    // It takes nobody new, and what it has is carried on.
+                    channel.send([Frame::GoAway { last_stream: 0, code: ResetCode::Shutdown }]).await;
+                    user.write_all(b"x").await.unwrap();
+                    while !matches!(channel.hear_other().await, Frame::Data { .. }) {}
+                }
+                3 => {
+                    let code = ResetCode::TargetRefused;
+                    channel.send([Frame::Reset { stream, code, final_size: 0 }]).await;
+                    channel.settle().await;
+                }
+                4 => channel.send_raw(&[0xff; 8]).await,
+                _ => channel.send([Frame::Hello(hello())]).await,
+            }
+            drop(channel);
+            assert_eq!(rest(&mut user).await, (vec![], Err(io::ErrorKind::ConnectionReset)), "{n}");
+        });
+    }
+    soon("sixty proxies", churn.join_all()).await;
+    server.tunnel.until("one proxy", |s| s.proxies.len() == 1 && s.totals.streams_open == 0).await;
+    server.end().await;
+}
