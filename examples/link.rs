@@ -2,7 +2,14 @@
 //!
 //! The same link stands in the tests; here it has a command line.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, unreachable_pub, missing_docs, missing_debug_implementations, dead_code)]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    unreachable_pub,
+    missing_docs,
+    missing_debug_implementations,
+    dead_code
+)]
 
 #[path = "../tests/support/link/mod.rs"]
 mod link;
@@ -27,9 +34,9 @@ struct Args {
     /// How long each way takes, like 10ms
     #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = time)]
     delay: Duration,
-    /// How many bytes wait at the bottleneck each way, before senders are held back
-    #[arg(long, value_name = "BYTES", default_value_t = Shape::default().buffer)]
-    buffer: usize,
+    /// How many bytes wait at the bottleneck each way, before senders are held back [default: 2 ms of the rate, at least 64 KiB]
+    #[arg(long, value_name = "BYTES")]
+    buffer: Option<usize>,
     /// Reset all connections each time that this has passed
     #[arg(long, value_name = "TIME", value_parser = time)]
     cut_every: Option<Duration>,
@@ -70,7 +77,8 @@ async fn every(time: Option<Duration>) {
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let args = Args::parse();
-    let shape = Shape { rate: args.rate, delay: args.delay, buffer: args.buffer };
+    let mut shape = Shape::new(args.rate, args.delay);
+    shape.buffer = args.buffer.unwrap_or(shape.buffer);
     let link = Link::between(args.listen, args.to, shape).await?;
     println!("link {} to {}", link.addr, args.to);
     let cuts = async {

@@ -122,7 +122,8 @@ async fn http(mut socket: tokio::net::TcpStream) -> io::Result<()> {
     let mut request = Vec::new();
     while socket.read_buf(&mut request).await? > 0 {
         while let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") {
-            let closes = String::from_utf8_lossy(&request[..end]).to_lowercase().contains("connection: close");
+            let closes =
+                String::from_utf8_lossy(&request[..end]).to_lowercase().contains("connection: close");
             socket.write_all(&response).await?;
             if closes {
                 return socket.shutdown().await;

@@ -25,7 +25,7 @@ const MS: Duration = Duration::from_millis(1);
 const ATTEMPTS: usize = 5;
 
 fn line(rate: u64, delay: Duration) -> Line<u32> {
-    Line::new(Shape { rate: NonZeroU64::new(rate), delay, ..Shape::default() })
+    Line::new(Shape::new(NonZeroU64::new(rate), delay))
 }
 
 /// Carries `parcels` of `bytes` each, as fast as a queue of 64 KiB takes them, by a clock that looks every `tick`; how
@@ -86,7 +86,7 @@ fn what_comes_behind_much_waits_for_it() {
 fn nothing_overtakes_where_the_delay_falls() {
     let (mut line, begin) = (line(0, 50 * MS), Instant::now());
     line.push(begin, 10, 1);
-    line.set_shape(Shape { delay: MS, ..Shape::default() });
+    line.set_shape(Shape::new(None, MS));
     line.push(begin, 10, 2);
     assert_eq!((line.left(begin), line.arrived(begin + 49 * MS)), (20, None));
     assert_eq!((line.arrived(begin + 50 * MS), line.arrived(begin + 50 * MS)), (Some(1), Some(2)));

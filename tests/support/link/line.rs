@@ -46,9 +46,10 @@ impl<T> Line<T> {
     pub fn push(&mut self, now: Instant, bytes: usize, what: T) {
         let idle = now.checked_sub(BURST).unwrap_or(now);
         let begins = self.free.map_or(idle, |free| free.max(idle));
-        let takes = self.shape.rate.map_or(Duration::ZERO, |rate| {
-            Duration::from_secs_f64(bytes as f64 / rate.get() as f64)
-        });
+        let takes = self
+            .shape
+            .rate
+            .map_or(Duration::ZERO, |rate| Duration::from_secs_f64(bytes as f64 / rate.get() as f64));
         let leaves = begins + takes;
         self.free = Some(leaves);
         let last = self.parcels.back().map_or(now, |last| last.arrives);

@@ -38,9 +38,12 @@ use tokio::{
 
 use line::Line;
 
-/// The buffers of the link's sockets, which stand for those of a router's interface. The kernel doubles what it is
-/// asked for to account for its own bookkeeping.
-const SOCKET_BUFFER: u32 = 32 * 1024;
+/// The smallest buffer of a socket of the link. The kernel doubles what it is asked for to account for its own
+/// bookkeeping.
+const SOCKET_BUFFER: usize = 32 * 1024;
+
+/// The shortest queue.
+const QUEUE: usize = 64 * 1024;
 
 /// The most that is read at once.
 const MOST: usize = 64 * 1024;
@@ -59,20 +62,25 @@ pub struct Shape {
     /// One way.
     pub delay: Duration,
     /// How many bytes wait at the bottleneck in each direction. What waits there delays everybody by
-    /// `buffer / rate`: 64 KiB are 2.6 ms of 200 Mbit/s.
+    /// `buffer / rate`.
     pub buffer: usize,
 }
 
-impl Default for Shape {
-    fn default() -> Self {
-        Self { rate: None, delay: Duration::ZERO, buffer: 64 * 1024 }
-    }
-}
-
 impl Shape {
+    /// With the shortest queue that keeps the line busy where threads are woken late: two milliseconds' worth, and at
+    /// least 64 KiB, which are 2.6 ms of 200 Mbit/s.
+    pub fn new(rate: Option<NonZeroU64>, delay: Duration) -> Self {
+        Self { rate, delay, buffer: rate.map_or(QUEUE, |rate| two_ms(rate).max(QUEUE)) }
+    }
+
     /// `mbit` Mbit/s, and `delay` each way.
     pub fn mbit(mbit: u64, delay: Duration) -> Self {
-        Self { rate: NonZeroU64::new(mbit * 1_000_000 / 8), delay, ..Self::default() }
+        Self::new(NonZeroU64::new(mbit * 1_000_000 / 8), delay)
+    }
+
+    fn socket_buffer(self) -> u32 {
+        let wanted = self.rate.map_or(4 * MOST, two_ms).clamp(SOCKET_BUFFER, 16 * MOST);
+        u32::try_from(wanted).unwrap_or(u32::MAX)
     }
 
     /// How much is put on the line at a time: a quarter of a millisecond's worth, so that nobody waits long for his
@@ -90,6 +98,10 @@ impl Shape {
         };
         flight + self.buffer + SLACK
     }
+}
+
+fn two_ms(rate: NonZeroU64) -> usize {
+    usize::try_from(rate.get() / 500).unwrap_or(usize::MAX)
 }
 
 /// What a link does with one of its connections.
@@ -157,7 +169,7 @@ impl Link {
 
     /// A link from `listen` to `to`.
     pub async fn between(listen: SocketAddr, to: SocketAddr, shape: Shape) -> io::Result<Self> {
-        let socket = socket(listen)?;
+        let socket = socket(listen, shape)?;
         socket.set_reuseaddr(true)?;
         socket.bind(listen)?;
         let listener = socket.listen(1024)?;
@@ -256,7 +268,7 @@ impl Shared {
             let shared = self.clone();
             carriers.spawn(async move {
                 tokio::select! {
-                    () = connection.carry(near, to, &shared.directions) => {}
+                    () = connection.carry(near, (to, shape), &shared.directions) => {}
                     () = connection.becomes(Wire::Cut) => {}
                 }
             });
@@ -279,11 +291,16 @@ impl Connection {
         _ = self.wire.subscribe().wait_for(|&wire| wire == wanted).await;
     }
 
-    async fn carry(&self, mut near: TcpStream, to: SocketAddr, directions: &[Direction; 2]) {
+    async fn carry(
+        &self,
+        mut near: TcpStream,
+        (to, shape): (SocketAddr, Shape),
+        directions: &[Direction; 2],
+    ) {
         // Whatever ends this early ends it as a reset, for both.
         reset(&near);
         self.becomes(Wire::Up).await;
-        let Ok(mut far) = connect(to).await else { return };
+        let Ok(mut far) = connect(to, shape).await else { return };
         reset(&far);
         _ = near.set_nodelay(true);
         let ((near_read, near_write), (far_read, far_write)) = (near.split(), far.split());
@@ -421,16 +438,16 @@ fn reset(socket: &TcpStream) {
     _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
-fn socket(towards: SocketAddr) -> io::Result<TcpSocket> {
+fn socket(towards: SocketAddr, shape: Shape) -> io::Result<TcpSocket> {
     let socket = if towards.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // Before it is connected: the handshake tells how far a window can go.
-    socket.set_recv_buffer_size(SOCKET_BUFFER)?;
-    socket.set_send_buffer_size(SOCKET_BUFFER)?;
+    socket.set_recv_buffer_size(shape.socket_buffer())?;
+    socket.set_send_buffer_size(shape.socket_buffer())?;
     Ok(socket)
 }
 
-async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
-    let far = socket(to)?.connect(to).await?;
+async fn connect(to: SocketAddr, shape: Shape) -> io::Result<TcpStream> {
+    let far = socket(to, shape)?.connect(to).await?;
     far.set_nodelay(true)?;
     Ok(far)
 }
