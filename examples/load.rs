@@ -117,14 +117,18 @@ async fn serve(mut socket: tokio::net::TcpStream) -> io::Result<()> {
 
 /// Answers each request with the same body. The method's first letter was read already.
 async fn http(mut socket: tokio::net::TcpStream) -> io::Result<()> {
-    let mut response = format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY}\r\n\r\n").into_bytes();
-    response.resize(response.len() + BODY, b'x');
+    let response = |connection: &str| {
+        let body = "x".repeat(BODY);
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {BODY}\r\nConnection: {connection}\r\n\r\n{body}")
+            .into_bytes()
+    };
+    let (stays, ends) = (response("keep-alive"), response("close"));
     let mut request = Vec::new();
     while socket.read_buf(&mut request).await? > 0 {
         while let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") {
             let closes =
                 String::from_utf8_lossy(&request[..end]).to_lowercase().contains("connection: close");
-            socket.write_all(&response).await?;
+            socket.write_all(if closes { &ends } else { &stays }).await?;
             if closes {
                 return socket.shutdown().await;
             }

@@ -18,6 +18,10 @@ const MAX_SLICES: usize = 64;
 /// 128 KiB fill the socket for long enough.
 pub(super) const MAX_WAITING: usize = 128 * 1024;
 
+/// How much memory is asked for at a time for headers and lines. A header is 20 bytes, and asking for each cost more
+/// than writing it.
+const ARENA: usize = 4 * 1024;
+
 /// Frames on their way into a channel's socket: encoded, not yet written.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
@@ -37,6 +41,9 @@ impl Outgoing {
             // The payload goes out from where it was read to.
             Frame::Data { stream, offset, fin, payload } if !payload.is_empty() => {
                 let header = binary::data_header(stream, offset, fin, payload.len());
+                if self.arena.capacity() < header.len() {
+                    self.arena.reserve(ARENA);
+                }
                 self.arena.extend_from_slice(&header);
                 self.split_arena();
                 self.push(payload);

@@ -40,7 +40,7 @@ use line::Line;
 
 /// The smallest buffer of a socket of the link. The kernel doubles what it is asked for to account for its own
 /// bookkeeping.
-const SOCKET_BUFFER: usize = 32 * 1024;
+const SOCKET_BUFFER: usize = 16 * 1024;
 
 /// The shortest queue.
 const QUEUE: usize = 64 * 1024;
@@ -79,7 +79,7 @@ impl Shape {
     }
 
     fn socket_buffer(self) -> u32 {
-        let wanted = self.rate.map_or(4 * MOST, two_ms).clamp(SOCKET_BUFFER, 16 * MOST);
+        let wanted = self.rate.map_or(4 * MOST, |rate| two_ms(rate) / 2).clamp(SOCKET_BUFFER, 16 * MOST);
         u32::try_from(wanted).unwrap_or(u32::MAX)
     }
 
