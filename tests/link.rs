@@ -116,17 +116,17 @@ async fn push(link: &Link, connections: u64, bytes: u64) -> Duration {
 async fn all_connections_together_get_the_rate() {
     let sink = target::sink().await;
     for connections in [1, 4] {
-        let link = Link::to(sink.addr, Shape::mbit(200, Duration::ZERO)).await.unwrap();
+        // Slow enough that the queue outlasts what a busy machine makes a thread wait.
+        let link = Link::to(sink.addr, Shape::mbit(4, Duration::ZERO)).await.unwrap();
         let mut rates = Vec::new();
         for _ in 0..ATTEMPTS {
-            let bytes = 16 << 20;
-            rates.push(bytes as f64 / push(&link, connections, bytes).await.as_secs_f64() / 25e6);
+            let bytes = 1 << 20;
+            rates.push(bytes as f64 / push(&link, connections, bytes).await.as_secs_f64() / 5e5);
             if rates.last().unwrap() > &0.95 {
                 break;
             }
         }
-        println!("{connections} connections: {rates:.3?} of 200 Mbit/s");
-        // What the kernels and the burst hold is 1 % of this.
+        println!("{connections} connections: {rates:.3?} of 4 Mbit/s");
         assert!(rates.iter().all(|&rate| rate < 1.05), "{rates:?}");
         assert!(rates.iter().any(|&rate| rate > 0.95), "{rates:?}");
     }
@@ -135,24 +135,24 @@ async fn all_connections_together_get_the_rate() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_round_trip_takes_the_delay_twice() {
     let echo = target::echo().await;
-    let link = Link::to(echo.addr, Shape::mbit(1000, 10 * MS)).await.unwrap();
+    let link = Link::to(echo.addr, Shape::mbit(1000, 100 * MS)).await.unwrap();
     let mut socket = TcpStream::connect(link.addr).await.unwrap();
     let mut shortest = Duration::MAX;
-    for _ in 0..20 {
+    for _ in 0..5 {
         let begin = Instant::now();
         socket.write_all(&[1; 64]).await.unwrap();
         soon("an echo", socket.read_exact(&mut [0; 64])).await.unwrap();
-        assert!(begin.elapsed() >= 20 * MS);
+        assert!(begin.elapsed() >= 200 * MS);
         shortest = shortest.min(begin.elapsed());
     }
-    assert!(shortest < 23 * MS, "{shortest:?}");
+    assert!(shortest < 220 * MS, "{shortest:?}");
 }
 
 /// Who sends little is not made to wait for those who send much, beyond the queue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_queue_is_as_long_as_it_says() {
     let echo = target::echo().await;
-    let link = Link::to(echo.addr, Shape::mbit(100, Duration::ZERO)).await.unwrap();
+    let link = Link::to(echo.addr, Shape::mbit(4, Duration::ZERO)).await.unwrap();
     let mut busy = JoinSet::new();
     for _ in 0..4 {
         let (mut read, mut write) = TcpStream::connect(link.addr).await.unwrap().into_split();
@@ -161,16 +161,17 @@ async fn the_queue_is_as_long_as_it_says() {
     }
     let mut socket = TcpStream::connect(link.addr).await.unwrap();
     let mut times = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..8 {
         let begin = Instant::now();
         socket.write_all(&[1; 64]).await.unwrap();
         soon("an echo", socket.read_exact(&mut [0; 64])).await.unwrap();
         times.push(begin.elapsed());
     }
     times.sort();
-    println!("a round trip through two queues of 5.2 ms: p50 {:.1?}, p90 {:.1?}", times[50], times[90]);
-    assert!(times[10] > 5 * MS, "nothing queued: {times:?}");
-    assert!(times[50] < 30 * MS, "{times:?}");
+    println!("a round trip through two queues of 131 ms: p50 {:.1?}", times[4]);
+    // The way back may not be full all the time.
+    assert!(times[4] > 131 * MS, "nothing queued: {times:?}");
+    assert!(times[4] < 524 * MS, "{times:?}");
     drop(link);
     busy.shutdown().await;
 }

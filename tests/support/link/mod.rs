@@ -42,6 +42,9 @@ use line::Line;
 /// bookkeeping.
 const SOCKET_BUFFER: usize = 16 * 1024;
 
+/// The longest segment, as on an Ethernet.
+const SEGMENT: u32 = 1448;
+
 /// The shortest queue.
 const QUEUE: usize = 64 * 1024;
 
@@ -440,7 +443,9 @@ fn reset(socket: &TcpStream) {
 
 fn socket(towards: SocketAddr, shape: Shape) -> io::Result<TcpSocket> {
     let socket = if towards.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // Before it is connected: the handshake tells how far a window can go.
+    // Before it is connected: the handshake tells how far a window can go, and how long segments may be. Loopback's are
+    // longer than these buffers, and a sender with less room than for one waits for its timer.
+    SockRef::from(&socket).set_tcp_mss(SEGMENT)?;
     socket.set_recv_buffer_size(shape.socket_buffer())?;
     socket.set_send_buffer_size(shape.socket_buffer())?;
     Ok(socket)
