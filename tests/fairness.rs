@@ -55,8 +55,8 @@ struct Narrow {
 }
 
 impl Narrow {
-    async fn start(shape: Shape, channels: u16) -> Self {
-        let mut tunnel = Tunnel::start().await;
+    async fn start(shape: Shape, channels: u16, window: u32) -> Self {
+        let mut tunnel = Tunnel::with(|config| config.window = window).await;
         let link = Link::to(tunnel.addr, shape).await.unwrap();
         let target = bulk_or_echo().await;
         let config =
@@ -99,7 +99,7 @@ impl Narrow {
 /// A stream that is made high beside one that is low gets four times as much, two seconds later at the latest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn priorities_share_a_full_channel_by_weight() {
-    let mut narrow = Narrow::start(Shape::mbit(100, MS), 1).await;
+    let mut narrow = Narrow::start(Shape::mbit(100, MS), 1, 1 << 20).await;
     let (high, low) = (narrow.download().await, narrow.download().await);
     narrow.tunnel.flowing(2).await;
     narrow.tunnel.order(Command::SetPriority(high, Priority::High)).await.unwrap();
@@ -127,7 +127,7 @@ async fn priorities_share_a_full_channel_by_weight() {
 async fn a_ping_does_not_wait_for_eight_downloads() {
     let mut tried = Vec::new();
     for _ in 0..ATTEMPTS {
-        let mut narrow = Narrow::start(Shape::mbit(200, 10 * MS), 2).await;
+        let mut narrow = Narrow::start(Shape::mbit(200, 10 * MS), 2, 256 << 10).await;
         let mut ping = narrow.connect(b'e').await;
         for _ in 0..8 {
             narrow.download().await;
