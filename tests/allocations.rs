@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/carry.rs"]
-#[allow(unreachable_pub)]
+#[allow(unreachable_pub, dead_code)]
 mod carry;
 
 use std::sync::atomic::Ordering::Relaxed;
