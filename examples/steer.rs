@@ -5,18 +5,19 @@ use std::{
     io::BufRead,
     net::{IpAddr, SocketAddr},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::Context;
 use clap::Parser;
-use tokio::{runtime::Runtime, task::JoinSet};
+use tokio::{runtime::Builder, sync::mpsc, task::JoinSet};
 use underpass::{
     config::ServerConfig,
     control::Command,
-    ids::Priority,
+    ids::StreamKey,
     server::{Server, Shutdown},
     telemetry::Telemetry,
+    transport::{WorkerThreads, Workers},
     wire::handshake::Token,
 };
 
@@ -39,33 +40,43 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let runtime = Runtime::new()?;
+    // As `underpass server` runs: what is measured is the same server.
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let threads = WorkerThreads::start(&runtime, thread::available_parallelism()?.get())?;
+    runtime.block_on(serve(args, threads.workers()))
+}
+
+async fn serve(args: Args, workers: Workers) -> anyhow::Result<()> {
     let telemetry = Telemetry::new();
     let config = ServerConfig { listen: args.listen, bind: args.bind, ..ServerConfig::default() };
+    let (server, control) = Server::bind(config, Token::new(&args.token), telemetry.clone(), workers)?;
     let shutdown = Shutdown::default();
     let mut tasks = JoinSet::new();
-    let control = runtime.block_on(async {
-        let (server, control) = Server::bind(config, Token::new(&args.token), telemetry.clone())?;
-        tasks.spawn(server.run(shutdown.clone()));
-        anyhow::Ok(control)
-    })?;
-    for line in std::io::stdin().lock().lines() {
-        let line = line?;
+    tasks.spawn(server.run(shutdown.clone()));
+    let (sender, mut lines) = mpsc::channel(1);
+    thread::spawn(move || {
+        // Whoever reads the lines may be gone.
+        std::io::stdin().lock().lines().map_while(Result::ok).try_for_each(|line| sender.blocking_send(line))
+    });
+    while let Some(line) = lines.recv().await {
         let (user, priority) = line.split_once(' ').context("ADDR:PORT PRIORITY is wanted")?;
-        let (user, priority): (SocketAddr, Priority) = (user.parse()?, priority.parse()?);
-        let begin = Instant::now();
-        let key = loop {
-            let streams = telemetry.snapshot().streams;
-            match streams.iter().find(|stream| stream.info.addr == user) {
-                Some(stream) => break stream.key,
-                None if begin.elapsed() > PATIENCE => anyhow::bail!("no stream of {user}"),
-                None => thread::sleep(Duration::from_millis(10)),
-            }
-        };
-        runtime.block_on(control.send(Command::SetPriority(key, priority)))?;
+        let key = tokio::time::timeout(PATIENCE, stream_of(&telemetry, user.parse()?))
+            .await
+            .context("there is no such stream")?;
+        control.send(Command::SetPriority(key, priority.parse()?)).await?;
         println!("done");
     }
     shutdown.now.cancel();
-    runtime.block_on(tasks.join_next());
+    tasks.join_next().await;
     Ok(())
+}
+
+async fn stream_of(telemetry: &Telemetry, user: SocketAddr) -> StreamKey {
+    loop {
+        let streams = telemetry.snapshot().streams;
+        if let Some(stream) = streams.iter().find(|stream| stream.info.addr == user) {
+            return stream.key;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

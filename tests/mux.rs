@@ -11,7 +11,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
-    mux::{Mux, MuxConfig, MuxEvent, Role},
+    mux::{Budget, Mux, MuxConfig, MuxEvent, Role},
     wire::{Frame, ResetCode},
 };
 
@@ -107,6 +107,8 @@ struct World {
     cables: Vec<Cable>,
     streams: Vec<u32>,
     ends: [HashMap<u32, End>; 2],
+    budget: Budget,
+    whole_budget: u64,
 }
 
 /// The byte at `offset` of what `side` sends on `stream`: any loss, repetition or exchange shows.
@@ -118,12 +120,15 @@ fn byte(side: usize, stream: u32, offset: u64) -> u8 {
 
 impl World {
     fn new() -> Self {
-        Self::with(MuxConfig { window: 4096, max_window: 16_384, growth: 30_000, ..MuxConfig::default() })
+        let (growth, budget) = (30_000, Budget::new(40_000));
+        Self::with(MuxConfig { window: 4096, max_window: 16_384, growth, budget, ..MuxConfig::default() })
     }
 
     fn with(config: MuxConfig) -> Self {
         let mut world = Self {
             now: Instant::now(),
+            whole_budget: config.budget.left(),
+            budget: config.budget.clone(),
             mux: [Mux::new(Role::Opener, config.clone()), Mux::new(Role::Acceptor, config)],
             cables: Vec::new(),
             streams: Vec::new(),
@@ -156,7 +161,7 @@ impl World {
         match op {
             Op::Open => {
                 let key = StreamKey::new(UserChannelId::new(1), self.streams.len() as u32 + 1);
-                if let Ok(stream) = self.mux[0].open(key, 80, None) {
+                if let Ok(stream) = self.mux[0].open(key, 80, None, |_| false) {
                     self.streams.push(stream);
                     self.ends[0].insert(stream, End::default());
                 }
@@ -314,6 +319,11 @@ impl World {
     }
 
     fn check(&self) {
+        assert_eq!(
+            self.budget.left(),
+            self.whole_budget,
+            "no stream is left, and some of the budget is still taken"
+        );
         if self.is_dead() {
             return;
         }
@@ -442,7 +452,7 @@ fn a_first_window_may_be_larger_than_the_largest() {
             to.handle_frame(1, frame, now).unwrap();
         }
     };
-    let stream = server.open(StreamKey::new(UserChannelId::new(1), 1), 80, None).unwrap();
+    let stream = server.open(StreamKey::new(UserChannelId::new(1), 1), 80, None, |_| false).unwrap();
     // The pings take 200 ms there and back.
     pass(&mut server, &mut proxy, now);
     proxy.accept(stream);
@@ -457,4 +467,40 @@ fn a_first_window_may_be_larger_than_the_largest() {
         server.consume(stream, out.iter().map(|piece| piece.len() as u64).sum(), now);
         pass(&mut server, &mut proxy, now);
     }
+}
+
+/// A peer that gives endless credit on many streams and acknowledges nothing made us keep 16 MiB for each of them.
+#[test]
+fn what_a_peer_can_make_us_keep_is_bounded_for_all_links_together() {
+    let now = Instant::now();
+    let config = MuxConfig { growth: 60 << 20, budget: Budget::new(100 << 20), ..MuxConfig::default() };
+    let mut links = [0, 1].map(|_| Mux::new(Role::Opener, config.clone()));
+    let mut kept = [0, 0];
+    for (link, kept) in links.iter_mut().zip(&mut kept) {
+        link.add_channel(1, now);
+        for number in 1..=20 {
+            let stream =
+                link.open(StreamKey::new(UserChannelId::new(1), number), 80, None, |_| false).unwrap();
+            while link.poll_transmit(1).is_some() {}
+            link.handle_frame(1, Frame::OpenOk { stream, window: u32::MAX }, now).unwrap();
+            loop {
+                while link.poll_transmit(1).is_some() {}
+                let room = link.writable(stream);
+                if room == 0 {
+                    break;
+                }
+                link.write(stream, Bytes::from(vec![7; room]));
+                *kept += room;
+            }
+        }
+    }
+    let first_windows = 20 * (256 << 10);
+    assert!(kept[0] <= (60 << 20) + first_windows && kept[0] > 59 << 20, "{kept:?}");
+    assert!(kept[1] <= (40 << 20) + first_windows && kept[1] > 39 << 20, "{kept:?}");
+    assert_eq!(config.budget.left(), 0);
+    // What is acknowledged frees what others need, and a link that is dropped leaves nothing behind.
+    links[0].reset(1, ResetCode::Killed);
+    assert_eq!(config.budget.left(), (16 << 20) - (256 << 10));
+    drop(links);
+    assert_eq!(config.budget.left(), 100 << 20);
 }

@@ -10,7 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::{
     config::{CockpitFile, PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
-    ids::{Group, ServiceKey},
+    ids::{Group, MAX_WEIGHT, Policy, ServiceKey},
     tui::Settings,
     wire::handshake::Token,
 };
@@ -67,6 +67,9 @@ pub(super) struct ServerArgs {
     /// The first receive window of each stream, in KiB; it grows where bandwidth and delay ask for it
     #[arg(long, value_name = "KIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=65_536))]
     window: u32,
+    /// What the windows of all streams together may grow by, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    memory: u32,
     /// How many user connections there may be at once
     #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_streams: u32,
@@ -96,6 +99,9 @@ pub(super) struct ProxyArgs {
     /// How many connections to keep to the server
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=i64::from(ProxyConfig::MAX_CHANNELS)))]
     channels: u16,
+    /// The share of new users to ask for beside other proxies, where the server goes by weight [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_WEIGHT)))]
+    weight: Option<u32>,
     /// What to speak; text is for comparison, and sends the token in clear
     #[arg(long, value_enum, default_value_t = FormatArg::Binary)]
     format: FormatArg,
@@ -183,7 +189,14 @@ pub(super) struct TokenArgs {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PolicyArg {
+    /// To each in turn
     RoundRobin,
+    /// To each as often as its weight says
+    Weighted,
+    /// To the one with the fewest streams for its weight
+    LeastStreams,
+    /// To the one of two that answered faster of late and has less to do
+    PeakEwma,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -213,7 +226,6 @@ debug_as_value!(PolicyArg, TextArg, FormatArg);
 
 impl ServerArgs {
     pub(super) fn config(&self) -> ServerConfig {
-        let PolicyArg::RoundRobin = self.policy;
         ServerConfig {
             listen: self.listen,
             bind: self.bind,
@@ -224,9 +236,16 @@ impl ServerArgs {
                 TextArg::Any => TextProxies::Anywhere,
             },
             text_without_token: self.text_without_token,
+            policy: match self.policy {
+                PolicyArg::RoundRobin => Policy::RoundRobin,
+                PolicyArg::Weighted => Policy::Weighted,
+                PolicyArg::LeastStreams => Policy::LeastStreams,
+                PolicyArg::PeakEwma => Policy::PeakEwma,
+            },
             wait: self.wait,
             drain: self.drain,
             window: self.window * 1024,
+            memory: u64::from(self.memory) << 20,
             sniff: !self.screen.no_sniff,
             max_streams: self.max_streams as usize,
             ..ServerConfig::default()
@@ -243,7 +262,7 @@ impl ProxyArgs {
             FormatArg::Text => ProxyFormat::Text,
         };
         let config = ProxyConfig::new(&self.server, service, &self.to);
-        ProxyConfig { name, channels: self.channels, format, ..config }
+        ProxyConfig { name, channels: self.channels, weight: self.weight, format, ..config }
     }
 }
 
@@ -317,6 +336,15 @@ mod tests {
     }
 
     #[test]
+    fn policies_have_the_same_names_everywhere() {
+        for policy in Policy::ALL {
+            let line = ["underpass", "server", "--policy", &policy.to_string()];
+            let Command::Server(server) = Args::parse_from(line).command else { panic!() };
+            assert_eq!(server.config().policy, policy);
+        }
+    }
+
+    #[test]
     fn nonsense_is_refused_with_a_hint() {
         for line in [
             "server --wait -1",
@@ -329,6 +357,8 @@ mod tests {
             "proxy --server h:1 --port 65536 --to t:2",
             "proxy --server h:1 --port 1 --to t:2 --channels 0",
             "proxy --server h:1 --port 1 --to t:2 --group a/b",
+            "proxy --server h:1 --port 1 --to t:2 --weight 0",
+            "proxy --server h:1 --port 1 --to t:2 --weight 1001",
             "server --token a --token-file b",
         ] {
             let words = ["underpass"].into_iter().chain(line.split(' '));

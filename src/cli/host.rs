@@ -1,5 +1,6 @@
 use std::{
     io::IsTerminal,
+    num::NonZero,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -10,7 +11,7 @@ use std::{
 
 use anyhow::Context;
 use tokio::{
-    runtime::Runtime,
+    runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
@@ -20,15 +21,19 @@ use crate::{
     control::Control,
     server::Shutdown,
     telemetry::Telemetry,
+    transport::{WorkerThreads, Workers},
     tui::{self, Exit, Labels, Settings},
 };
 
 /// How long the cockpit may take to give the terminal back. Where the terminal is held (`^S`) it cannot.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A runtime with a thread for each core.
-pub(super) fn runtime() -> anyhow::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+/// Runs `main` with a worker for each core; the first of them is this thread.
+pub(super) fn run<T>(main: impl AsyncFnOnce(Workers) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let threads = WorkerThreads::start(&runtime, cores).context("cannot start a thread for each core")?;
+    runtime.block_on(main(threads.workers()))
 }
 
 /// Where the log goes, and with it whether there is a cockpit.

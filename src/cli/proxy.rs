@@ -15,8 +15,8 @@ pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     let token = args.token.token()?.context(
         "a token is needed: --token, --token-file or UNDERPASS_TOKEN; the server shows it when it starts",
     )?;
-    let proxy = Proxy::new(args.config(), token);
-    host::runtime()?.block_on(async {
+    host::run(async |workers| {
+        let proxy = Proxy::new(args.config(), token, workers);
         let mut signals = host::Signals::new()?;
         let result = tokio::select! {
             result = proxy.run() => result,

@@ -23,6 +23,7 @@ use crate::{
     proxy::Proxy,
     server::{Server, Shutdown},
     telemetry::Telemetry,
+    transport::Workers,
     tui::Labels,
     wire::handshake::Token,
 };
@@ -39,10 +40,10 @@ const USERS: u8 = 5;
 pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let screen = host::screen(args.screen.no_tui);
     let _log = log::init(screen, &args.log.log)?;
-    host::runtime()?.block_on(demo(&args, screen))
+    host::run(async |workers| demo(&args, screen, workers).await)
 }
 
-async fn demo(args: &DemoArgs, screen: Log) -> anyhow::Result<ExitCode> {
+async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let settings = args.screen.settings()?;
     let token = Token::random();
@@ -53,7 +54,7 @@ async fn demo(args: &DemoArgs, screen: Log) -> anyhow::Result<ExitCode> {
         ..ServerConfig::default()
     };
     let telemetry = Telemetry::new();
-    let (server, control) = Server::bind(config, token.clone(), telemetry.clone())?;
+    let (server, control) = Server::bind(config, token.clone(), telemetry.clone(), workers.clone())?;
     let tunnel = server.addr();
     let shutdown = Shutdown::default();
     let signals = host::Signals::new()?;
@@ -69,7 +70,7 @@ async fn demo(args: &DemoArgs, screen: Log) -> anyhow::Result<ExitCode> {
     let origin = Origin::bind(LOOPBACK, origin).await.context("cannot open the demo's origin")?;
     let target = origin.addr();
     tasks.spawn(origin.run(rest_end.clone()));
-    let public = start_proxies(&mut tasks, tunnel, target, &token, &rest_end).await?;
+    let public = start_proxies(&mut tasks, &workers, (tunnel, target), &token, &rest_end).await?;
 
     tracing::info!("add a download of your own: curl -o /dev/null {}", url(public));
     let load = Load::new(public, USERS, rand::random());
@@ -118,15 +119,16 @@ async fn demo(args: &DemoArgs, screen: Log) -> anyhow::Result<ExitCode> {
 /// Starts the proxies, one after the other: the first gets any free port, the others share it.
 async fn start_proxies(
     tasks: &mut JoinSet<()>,
-    tunnel: SocketAddr,
-    target: SocketAddr,
+    workers: &Workers,
+    (tunnel, target): (SocketAddr, SocketAddr),
     token: &Token,
     end: &CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
     let mut service = ServiceKey { port: 0, group: Group::default() };
     for name in PROXIES {
         let config = ProxyConfig::new(tunnel.to_string(), service.clone(), target.to_string());
-        let proxy = Proxy::new(ProxyConfig { name: name.to_owned(), ..config }, token.clone());
+        let proxy =
+            Proxy::new(ProxyConfig { name: name.to_owned(), ..config }, token.clone(), workers.clone());
         let mut serving = proxy.serving();
         let end = end.clone();
         tasks.spawn(async move {

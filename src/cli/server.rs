@@ -19,8 +19,9 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let made = given.is_none();
     let token = given.unwrap_or_else(Token::random);
     let telemetry = Telemetry::new();
-    host::runtime()?.block_on(async {
-        let (server, control) = Server::bind(args.config(), token.clone(), telemetry.clone())?;
+    host::run(async |workers| {
+        let config = args.config();
+        let (server, control) = Server::bind(config.clone(), token.clone(), telemetry.clone(), workers)?;
         let join = join_command(server.addr(), &token);
         if made {
             tracing::info!(
@@ -29,7 +30,7 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
         }
         let labels = Labels {
             listen: server.addr().to_string(),
-            policy: "round robin".to_owned(),
+            policy: config.policy.to_string(),
             join: Some(join),
             ..Labels::default()
         };

@@ -13,7 +13,7 @@ use std::{
 pub use cockpit::{CockpitFile, CockpitFileError};
 pub use ports::{PortRange, PortRangeError};
 
-use crate::ids::ServiceKey;
+use crate::ids::{Policy, ServiceKey};
 
 /// Who may register a proxy in the text format, which carries the token in clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +39,12 @@ pub struct ServerConfig {
     pub text: TextProxies,
     /// Whether a text proxy on this machine may register without the token, as programs older than the token do.
     pub text_without_token: bool,
+    /// How a service gives its streams to its proxies, until the operator says otherwise.
+    pub policy: Policy,
     /// How long a user waits for a proxy when none is there.
     pub wait: Duration,
+    /// How long a proxy of the binary format may take to say that the target of a stream is there, or is not.
+    pub open: Duration,
     /// How long a handshake may take in all.
     pub handshake: Duration,
     /// How long open streams may go on after the server was asked to end.
@@ -51,6 +55,8 @@ pub struct ServerConfig {
     pub service_linger: Duration,
     /// The first receive window of a stream, in bytes. It grows where bandwidth and delay ask for it.
     pub window: u32,
+    /// What the windows of all streams together may grow by, in bytes.
+    pub memory: u64,
     /// Whether to read what streams carry from their first bytes.
     pub sniff: bool,
     /// How many user connections there may be at once.
@@ -67,12 +73,16 @@ impl Default for ServerConfig {
             ports: PortRange::default(),
             text: TextProxies::Loopback,
             text_without_token: false,
+            policy: Policy::default(),
             wait: Duration::from_secs(5),
+            // Longer than a proxy gives its target.
+            open: Duration::from_secs(15),
             handshake: Duration::from_secs(5),
             drain: Duration::from_secs(10),
             user_linger: Duration::from_secs(5),
             service_linger: Duration::from_secs(30),
             window: 256 * 1024,
+            memory: 1 << 30,
             sniff: true,
             max_streams: 50_000,
             max_handshakes: (1024, 256),
@@ -102,6 +112,8 @@ pub struct ProxyConfig {
     pub name: String,
     /// How many channels it keeps.
     pub channels: u16,
+    /// The share of new streams that it asks for beside other proxies; 1 where it does not say.
+    pub weight: Option<u32>,
     /// What it speaks.
     pub format: ProxyFormat,
     /// How long dialling the target may take.
@@ -122,6 +134,7 @@ impl ProxyConfig {
             target: target.into(),
             name: String::new(),
             channels: 2,
+            weight: None,
             format: ProxyFormat::Binary,
             dial_timeout: Duration::from_secs(10),
             backoff: (Duration::from_millis(200), Duration::from_secs(15)),

@@ -6,6 +6,8 @@ use std::fmt;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use crate::ids::MAX_WEIGHT;
+
 use crate::ids::{Direction, Policy, Priority, ProxyId, Rate, ServiceKey, StreamKey, UserChannelId};
 
 /// How many commands may wait. An operator types them; a program that floods them is told [`Refused::Busy`].
@@ -37,9 +39,6 @@ pub enum Command {
     /// Give a service's new streams to its proxies in another way.
     SetPolicy(ServiceKey, Policy),
 }
-
-/// The largest weight of a proxy.
-pub const MAX_WEIGHT: u32 = 1000;
 
 /// What a rate limit holds for: all streams of it together.
 #[derive(Debug, Clone, PartialEq, Eq)]

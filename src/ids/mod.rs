@@ -10,7 +10,7 @@ mod rate;
 mod text;
 
 pub use keys::{ChannelId, Group, IdError, ProxyId, ServiceKey, StreamId, StreamKey, UserChannelId};
-pub use policy::Policy;
+pub use policy::{MAX_WEIGHT, Policy};
 pub use priority::Priority;
 pub use rate::{Direction, Rate, RateLimits};
 pub use text::clean;

@@ -2,6 +2,9 @@ use std::{fmt, str::FromStr};
 
 use super::IdError;
 
+/// The largest weight of a proxy.
+pub const MAX_WEIGHT: u32 = 1000;
+
 /// How a service gives its new streams to its proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(u8)]

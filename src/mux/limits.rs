@@ -1,6 +1,12 @@
 //! Every bound of the mux, each with its reason.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 /// The largest payload of one DATA frame. At 64 KiB the cost of a system call is spread well, and the hot bytes of a
 /// hop stay within a core's second-level cache; 256 KiB was slower.
@@ -45,6 +51,36 @@ pub(super) const MAX_HELD: u64 = 16 << 20;
 /// How many closed streams a text link remembers, to tell late lines from mistaken ones.
 pub(super) const MAX_CLOSED_KEYS: usize = 1024;
 
+/// What the windows of many links may grow by together, in bytes: what a peer can make us keep beyond the first
+/// windows, however many streams and links it has. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<AtomicU64>);
+
+impl Budget {
+    /// So many bytes.
+    pub fn new(bytes: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(bytes)))
+    }
+
+    /// How much of it is left.
+    pub fn left(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Takes `bytes`, or as many as are left.
+    pub(super) fn take(&self, bytes: u64) -> u64 {
+        if bytes == 0 {
+            return 0;
+        }
+        let taken = self.0.fetch_update(Relaxed, Relaxed, |left| Some(left - left.min(bytes)));
+        taken.unwrap_or_default().min(bytes)
+    }
+
+    pub(super) fn give_back(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Relaxed);
+    }
+}
+
 /// How a link behaves. Both sides must agree on `window` (the handshake tells it).
 #[derive(Debug, Clone)]
 pub struct MuxConfig {
@@ -53,8 +89,10 @@ pub struct MuxConfig {
     pub window: u32,
     /// What a stream's window may grow to, in bytes, where bandwidth and delay ask for it.
     pub max_window: u32,
-    /// What all windows of a link may grow by together, in bytes.
+    /// What all windows of a link may grow by together, in bytes, those that the peer gives and those that we give.
     pub growth: u64,
+    /// What it shares with other links.
+    pub budget: Budget,
     /// Whether the peer keeps to the credit it is given. A text proxy knows none: its channel is not read while too
     /// much waits instead.
     pub peer_has_credit: bool,
@@ -72,6 +110,7 @@ impl Default for MuxConfig {
             window: 256 * 1024,
             max_window: 16 << 20,
             growth: 256 << 20,
+            budget: Budget::new(1 << 30),
             peer_has_credit: true,
             max_streams: 65_536,
             ping_every: Duration::from_secs(3),

@@ -183,8 +183,8 @@ impl Mux {
     /// A channel is lost. Its streams move to another, or end if there is none.
     pub fn channel_lost(&mut self, id: u16) {
         let Some(lost) = self.channels.remove(&id) else { return };
-        let Some(heir) = self.best_channel() else {
-            self.grown = 0;
+        let Some(heir) = self.best_channel(|_| false) else {
+            self.note_growth(0, -self.grown.cast_signed());
             for (stream, _) in self.streams.drain() {
                 self.events.push_back(MuxEvent::Reset { stream, code: ResetCode::ChannelLost });
             }
@@ -227,8 +227,9 @@ impl Mux {
                         session.state = State::Agreed;
                         events.push_back(MuxEvent::Accepted { stream });
                     }
-                    session.send.acknowledge(0, window)
-                })
+                    Ok(())
+                })?;
+                self.on_credit(stream, "OPEN_OK", 0, window)
             }
             Frame::Data { stream, offset, fin, payload } => {
                 self.on_session(stream, "DATA", |session, events| {
@@ -240,7 +241,7 @@ impl Mux {
                 })
             }
             Frame::Window { stream, consumed, window } => {
-                self.on_session(stream, "WINDOW", |session, _| session.send.acknowledge(consumed, window))?;
+                self.on_credit(stream, "WINDOW", consumed, window)?;
                 self.settle(stream);
                 self.tell_writable(stream);
                 Ok(())
@@ -313,15 +314,22 @@ impl Mux {
 
     // Commands.
 
-    /// Opens a stream on the channel that has the fewest.
+    /// Opens a stream on the channel that has the fewest. One that is `near`, which costs its owner less, may have
+    /// twice as many as others.
     ///
     /// # Errors
     /// [`OpenError`], and nothing was opened.
-    pub fn open(&mut self, key: StreamKey, port: u16, user: Option<SocketAddr>) -> Result<u32, OpenError> {
+    pub fn open(
+        &mut self,
+        key: StreamKey,
+        port: u16,
+        user: Option<SocketAddr>,
+        near: impl Fn(u16) -> bool,
+    ) -> Result<u32, OpenError> {
         if self.streams.len() >= self.config.max_streams || self.opened == u32::MAX {
             return Err(OpenError::TooMany);
         }
-        let channel = self.best_channel().ok_or(OpenError::NoChannel)?;
+        let channel = self.best_channel(near).ok_or(OpenError::NoChannel)?;
         self.opened += 1;
         let window = self.config.window;
         let open = OpenFrame { stream: self.opened, key, port, priority: Priority::default(), window, user };
@@ -377,17 +385,20 @@ impl Mux {
         let Some(session) = self.streams.get_mut(&stream) else { return };
         session.recv.consume(bytes);
         let round_trip = self.channels.get(&session.channel).and_then(Channel::shortest_round_trip);
+        let mut growth = (0, 0);
         if let Some(round_trip) = round_trip.filter(|_| self.config.peer_has_credit)
             && let Some(wanted) = session.tuner.delivered(bytes, round_trip, now, session.recv.window())
         {
             let bounds = (self.config.window, self.config.max_window);
-            let change = session.recv.resize(wanted, bounds, self.config.growth - self.grown);
-            self.grown = self.grown.saturating_add_signed(change);
+            let more = u64::from(wanted.saturating_sub(session.recv.window()));
+            let room = self.config.budget.take(more.min(self.config.growth - self.grown));
+            growth = (room, session.recv.resize(wanted, bounds, room));
         }
         if session.recv.update_due() {
             session.say.window = true;
             self.enqueue(stream);
         }
+        self.note_growth(growth.0, growth.1);
     }
 
     /// The end was passed on too, after all bytes.
@@ -537,6 +548,37 @@ impl Mux {
         })
     }
 
+    /// The peer has passed on all below `consumed` and takes `window` more. What we keep for it grows within the
+    /// budget only: a peer that took much on many streams and acknowledged nothing would have all our memory.
+    fn on_credit(
+        &mut self,
+        stream: u32,
+        frame: &'static str,
+        consumed: u64,
+        window: u32,
+    ) -> Result<(), ProtocolError> {
+        let send = self.streams.get(&stream).map(|session| &session.send);
+        let (before, more) = send.map_or((0, 0), |send| (send.grown(), send.wanted(window)));
+        let room = self.config.budget.take(more.min(self.config.growth - self.grown));
+        let mut after = before;
+        let result = self.on_session(stream, frame, |session, _| {
+            let result = session.send.acknowledge(consumed, window, room);
+            after = session.send.grown();
+            result
+        });
+        self.note_growth(room, after.cast_signed() - before.cast_signed());
+        result
+    }
+
+    /// Of `room` taken from the budget, so much was used; less than nothing where a window fell.
+    fn note_growth(&mut self, room: u64, change: i64) {
+        self.grown = self.grown.saturating_add_signed(change);
+        let rest = room.saturating_add_signed(-change);
+        if rest > 0 {
+            self.config.budget.give_back(rest);
+        }
+    }
+
     fn was_opened(&self, stream: u32) -> bool {
         match self.role {
             Role::Opener => (1..=self.opened).contains(&stream),
@@ -544,8 +586,10 @@ impl Mux {
         }
     }
 
-    fn best_channel(&self) -> Option<u16> {
-        self.channels.iter().min_by_key(|(_, channel)| channel.streams).map(|(&id, _)| id)
+    fn best_channel(&self, near: impl Fn(u16) -> bool) -> Option<u16> {
+        // With none each the near one goes first, too.
+        let load = |id, channel: &Channel| if near(id) { channel.streams } else { 2 * channel.streams + 1 };
+        self.channels.iter().min_by_key(|&(&id, channel)| load(id, channel)).map(|(&id, _)| id)
     }
 
     fn insert(&mut self, stream: u32, session: Session) {
@@ -558,7 +602,8 @@ impl Mux {
 
     fn remove(&mut self, stream: u32) -> Option<Session> {
         let session = self.streams.remove(&stream)?;
-        self.grown -= u64::from(session.recv.window() - self.config.window);
+        let grown = u64::from(session.recv.window() - self.config.window) + session.send.grown();
+        self.note_growth(0, -grown.cast_signed());
         if let Some(channel) = self.channels.get_mut(&session.channel) {
             channel.streams -= 1;
         }
@@ -600,6 +645,12 @@ impl Mux {
             }
             self.events.push_back(MuxEvent::Closed { stream });
         }
+    }
+}
+
+impl Drop for Mux {
+    fn drop(&mut self) {
+        self.note_growth(0, -self.grown.cast_signed());
     }
 }
 

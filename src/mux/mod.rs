@@ -17,7 +17,7 @@ mod text;
 mod tune;
 
 pub use error::ProtocolError;
-pub use limits::{CHUNK, MuxConfig};
+pub use limits::{Budget, CHUNK, MuxConfig};
 pub use link::{Mux, MuxEvent, OpenError};
 pub use text::{FromText, TextPeer};
 

@@ -29,6 +29,8 @@ pub(super) struct SendBuffer {
     limit: u64,
     /// The most that is kept, whatever window the peer gives.
     most: u32,
+    /// The window that costs nothing: the first one.
+    first: u64,
     paused: bool,
     end: End,
 }
@@ -60,6 +62,7 @@ impl SendBuffer {
             written: 0,
             limit: window.min(most).into(),
             most,
+            first: window.min(most).into(),
             paused: false,
             end: End::Open,
         }
@@ -157,14 +160,27 @@ impl SendBuffer {
         start + chunk.len() as u64
     }
 
-    /// The peer has passed on all below `consumed` and takes `window` more. The end counts as one byte.
-    pub(super) fn acknowledge(&mut self, consumed: u64, window: u32) -> Result<(), ProtocolError> {
+    /// How much more than its first window this stream may make us keep.
+    pub(super) fn grown(&self) -> u64 {
+        (self.limit - self.acked).saturating_sub(self.first)
+    }
+
+    /// How much more of a budget it would take to give in to a peer that takes `window`.
+    pub(super) fn wanted(&self, window: u32) -> u64 {
+        let wanted = u64::from(window.min(self.most)).saturating_sub(self.first);
+        wanted.saturating_sub(self.grown())
+    }
+
+    /// The peer has passed on all below `consumed` and takes `window` more. The end counts as one byte. What is kept
+    /// grows by at most `room`; a peer that gives more credit than that is taken to have given less.
+    pub(super) fn acknowledge(&mut self, consumed: u64, window: u32, room: u64) -> Result<(), ProtocolError> {
+        let most = u64::from(self.most).min((self.first + self.grown()).saturating_add(room));
         let end_consumed = self.end_was_sent() && consumed == self.written + 1;
         let bytes = if end_consumed { self.written } else { consumed };
         if bytes > self.high {
             return Err(ProtocolError::AckBeyondSent);
         }
-        let limit = consumed.checked_add(window.min(self.most).into()).ok_or(ProtocolError::Overflow)?;
+        let limit = bytes.checked_add(most.min(window.into())).ok_or(ProtocolError::Overflow)?;
         // Frames of different channels overtake each other: an older acknowledgement changes nothing.
         self.limit = self.limit.max(limit);
         if bytes > self.acked {
@@ -210,11 +226,11 @@ mod tests {
         let last = send.take().unwrap();
         assert_eq!((last.offset, last.fin), (3, true));
         assert!(send.take().is_none());
-        send.acknowledge(4, 100).unwrap();
+        send.acknowledge(4, 100, u64::MAX).unwrap();
         send.rewind();
         let again = send.take().unwrap();
         assert_eq!((again.offset, &again.payload[..], again.fin), (4, &b"ef"[..], true));
-        send.acknowledge(7, 100).unwrap();
+        send.acknowledge(7, 100, u64::MAX).unwrap();
         assert!(send.is_done());
     }
 
@@ -222,22 +238,22 @@ mod tests {
     fn acknowledging_what_was_never_sent_is_refused() {
         let mut send = SendBuffer::new(100, 100);
         send.write(Bytes::from_static(b"abc"));
-        assert_eq!(send.acknowledge(1, 100), Err(ProtocolError::AckBeyondSent));
+        assert_eq!(send.acknowledge(1, 100, u64::MAX), Err(ProtocolError::AckBeyondSent));
         send.take();
-        assert_eq!(send.acknowledge(4, 100), Err(ProtocolError::AckBeyondSent));
-        assert_eq!(send.acknowledge(3, 100), Ok(()));
+        assert_eq!(send.acknowledge(4, 100, u64::MAX), Err(ProtocolError::AckBeyondSent));
+        assert_eq!(send.acknowledge(3, 100, u64::MAX), Ok(()));
     }
 
     /// A peer that gives endless credit and acknowledges nothing would otherwise make us keep all that it is sent.
     #[test]
     fn no_window_is_larger_than_what_we_are_ready_to_keep() {
         let mut send = SendBuffer::new(u32::MAX, 100);
-        send.acknowledge(0, u32::MAX).unwrap();
+        send.acknowledge(0, u32::MAX, u64::MAX).unwrap();
         assert_eq!(send.writable(), 100);
         send.write(Bytes::from_static(&[0; 100]));
         send.take();
         assert_eq!(send.writable(), 0);
-        send.acknowledge(100, u32::MAX).unwrap();
+        send.acknowledge(100, u32::MAX, u64::MAX).unwrap();
         assert_eq!(send.writable(), 100);
     }
 
@@ -252,7 +268,7 @@ mod tests {
             assert_eq!((piece.offset, &piece.payload[..]), (at as u64, &[*byte][..]));
         }
         assert!(send.chunks.len() <= 2 * text.len() / JOINED + 1, "{}", send.chunks.len());
-        send.acknowledge(3333, 1 << 20).unwrap();
+        send.acknowledge(3333, 1 << 20, u64::MAX).unwrap();
         send.rewind();
         let again: Vec<u8> =
             std::iter::from_fn(|| send.take()).flat_map(|piece| piece.payload.to_vec()).collect();

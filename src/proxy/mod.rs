@@ -19,7 +19,7 @@ use crate::{
     config::ProxyConfig,
     ids::ServiceKey,
     telemetry::Telemetry,
-    transport::{GreetingError, Tasks},
+    transport::{GreetingError, Tasks, Workers},
     wire::handshake::{HandshakeError, Token},
 };
 use backoff::Backoff;
@@ -74,9 +74,9 @@ pub struct Proxy {
 
 impl Proxy {
     /// A proxy that has not connected yet.
-    pub fn new(config: ProxyConfig, token: Token) -> Self {
+    pub fn new(config: ProxyConfig, token: Token, workers: Workers) -> Self {
         // A proxy shows its streams nowhere yet, so its bus has no listener.
-        let tasks = Tasks::new(Telemetry::new());
+        let tasks = Tasks::new(Telemetry::new(), workers);
         Self { config: Arc::new(config), token, tasks, serving: watch::Sender::new(None) }
     }
 

@@ -51,7 +51,11 @@ impl<'a> Session<'a> {
     /// Connects, proves, registers; the service that the server gave.
     pub(super) async fn open(&self, service: &ServiceKey) -> Result<(Serving, ServiceKey), SessionError> {
         let target_port = self.config.target.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-        let request = TunnelAction::AddProxy(AddProxy { service: service.clone(), target_port });
+        let request = TunnelAction::AddProxy(AddProxy {
+            service: service.clone(),
+            target_port,
+            weight: self.config.weight,
+        });
         let request = TunnelMessage::control(request, "");
         let (answer, answered) = oneshot::channel();
         let events = Arc::new(Events {
@@ -103,7 +107,8 @@ impl<'a> Session<'a> {
         for number in 1..=self.config.channels {
             let (link, tasks, first, dialler) =
                 (link.clone(), self.tasks.clone(), first.take(), dialler.clone());
-            self.tasks.spawn(format!("channel {number}"), async move {
+            // The first one's connection was made here, which is the first worker.
+            self.tasks.spawn_on(usize::from(number) - 1, format!("channel {number}"), async move {
                 // Pinned, so that the channel is still there to say goodbye on: a branch that lost is dropped before
                 // the one that won is carried out.
                 let mut channel = std::pin::pin!(dialler.keep_channel(&link, first, join));

@@ -17,7 +17,7 @@ use crate::{
     ids::{ProxyId, clean},
     mux::{MuxConfig, Role},
     telemetry::{EventKind, Format},
-    transport::{ChannelSocket, Drive, FirstWords, Greeting, GreetingError, Link, text_error, tune},
+    transport::{ChannelSocket, Drive, FirstWords, Greeting, GreetingError, Limit, Link, text_error, tune},
     wire::{
         HelloMode, TunnelAction, Welcome,
         handshake::{HandshakeError, ServerHandshake, ServerStep, Verified},
@@ -101,7 +101,11 @@ pub(super) async fn greet(core: &Arc<Core>, socket: TcpStream, addr: SocketAddr)
             () = core.accepting.cancelled() => return,
         }
     };
-    drive(core, admitted, addr).await;
+    // The channels of a proxy, and the first channels of proxies, are spread over the workers.
+    let id = admitted.place.id;
+    let worker = id.proxy.0 as usize + usize::from(id.index);
+    let owned = core.clone();
+    core.tasks.spawn_on(worker, format!("channel {id}"), async move { drive(&owned, admitted, addr).await });
 }
 
 async fn admit(
@@ -233,6 +237,10 @@ async fn refuse_text(
 
 async fn drive(core: &Arc<Core>, admitted: Admitted, addr: SocketAddr) {
     let Admitted { place, socket, read_ahead, text } = admitted;
+    let socket = match socket.rehome() {
+        Ok(socket) => socket,
+        Err(error) => return core.turn_away(addr, &error.to_string()),
+    };
     let format = match text {
         None => Format::Binary,
         Some(Fields::Four) => Format::Text,
@@ -264,9 +272,11 @@ impl Core {
         let name = Some(clean(name.trim(), MAX_NAME)).filter(|name| !name.is_empty());
         let guard = self.telemetry.proxy_up(id, name.unwrap_or_else(|| id.to_string()), addr);
         let events = Arc::new(ProxyEvents { core: self.clone(), proxy: OnceLock::new() });
-        let config = MuxConfig { window: self.config.window, ..MuxConfig::default() };
+        let budget = self.budget.clone();
+        let config = MuxConfig { window: self.config.window, budget, ..MuxConfig::default() };
         let link = Link::new(Role::Opener, config, text, events.clone());
-        let proxy = Proxy::new(guard, link, rand::random());
+        let limit = Limit::new(&self.limit_count);
+        let proxy = Proxy::new(guard, link, limit, rand::random());
         _ = events.proxy.set(Arc::downgrade(&proxy));
         self.links.insert(link_id, proxy.clone());
         self.proxies.insert(id, proxy.clone());

@@ -37,8 +37,9 @@ use crate::{
     config::ServerConfig,
     control::{self, Control, Request},
     ids::{ProxyId, StreamKey},
+    mux::Budget,
     telemetry::{EventKind, GoneReason, Telemetry},
-    transport::Tasks,
+    transport::{LimitCount, Tasks, Workers},
     wire::{ResetCode, handshake::Token},
 };
 use gate::Gate;
@@ -97,6 +98,9 @@ pub(in crate::server) struct Core {
     links: DashMap<[u8; 16], Arc<Proxy>>,
     streams: DashMap<StreamKey, Arc<Switch>>,
     next_proxy: AtomicU32,
+    limit_count: LimitCount,
+    /// What windows may grow by.
+    budget: Budget,
     /// Cancelled when nothing new is taken any more.
     accepting: CancellationToken,
     /// Cancelled when what is open ends too.
@@ -125,23 +129,27 @@ impl Server {
         config: ServerConfig,
         token: Token,
         telemetry: Arc<Telemetry>,
+        workers: Workers,
     ) -> Result<(Self, Control), BindError> {
         let failed = |source| BindError::Listen { addr: config.listen, source };
         let listener = service::listen(config.listen).map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
         let (control, requests) = control::queue();
         let hard_stop = CancellationToken::new();
+        let limit_count = LimitCount::default();
         let core = Arc::new(Core {
             token,
-            tasks: Tasks::new(telemetry.clone()),
+            tasks: Tasks::new(telemetry.clone(), workers),
             gate: Gate::new(config.max_handshakes),
-            users: Users::new(telemetry.clone(), hard_stop.clone()),
+            users: Users::new(telemetry.clone(), hard_stop.clone(), &limit_count),
             permits: Arc::new(Semaphore::new(config.max_streams)),
             services: Mutex::default(),
             proxies: DashMap::new(),
             links: DashMap::new(),
             streams: DashMap::new(),
             next_proxy: AtomicU32::new(1),
+            limit_count,
+            budget: Budget::new(config.memory),
             accepting: CancellationToken::new(),
             hard_stop,
             telemetry,

@@ -5,11 +5,15 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Core, balance::Candidate, service::Service};
+use super::{
+    Core,
+    balance::{Candidate, Load},
+    service::Service,
+};
 use crate::{
     ids::{ChannelId, ProxyId, StreamKey},
     telemetry::{ChannelStats, EventKind, GoneReason, ProxyGuard, ProxyStats},
-    transport::{Link, LinkEvents, Stream, text_error},
+    transport::{Limit, Link, LinkEvents, Stream, text_error},
     wire::{AddProxy, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
 };
 
@@ -23,6 +27,8 @@ pub(super) struct Proxy {
     pub(super) id: ProxyId,
     pub(super) stats: Arc<ProxyStats>,
     pub(super) link: Arc<Link>,
+    pub(super) limit: Arc<Limit>,
+    pub(super) load: Arc<Load>,
     /// What another channel must show to join, beside the token.
     pub(super) secret: [u8; 32],
     /// Why it takes no new streams, once it takes none: it said goodbye, was kicked, or lost its last channel.
@@ -70,16 +76,26 @@ impl Drop for Place {
 
 impl Candidate for Proxy {
     fn is_available(&self) -> bool {
-        self.leaving.get().is_none()
+        self.leaving.get().is_none() && !self.stats.is_draining()
+    }
+
+    fn weight(&self) -> u32 {
+        self.stats.weight()
+    }
+
+    fn load(&self) -> &Load {
+        &self.load
     }
 }
 
 impl Proxy {
-    pub(super) fn new(guard: ProxyGuard, link: Arc<Link>, secret: [u8; 32]) -> Arc<Self> {
+    pub(super) fn new(guard: ProxyGuard, link: Arc<Link>, limit: Arc<Limit>, secret: [u8; 32]) -> Arc<Self> {
         Arc::new(Self {
             id: guard.stats().id,
             stats: guard.stats().clone(),
             link,
+            limit,
+            load: Arc::default(),
             secret,
             leaving: OnceLock::new(),
             guard: Mutex::new(Some(guard)),
@@ -121,6 +137,14 @@ impl Proxy {
         _ = self.leaving.set(reason);
     }
 
+    /// It takes no new streams for now, or does again.
+    pub(super) fn set_draining(&self, draining: bool) {
+        self.stats.set_draining(draining);
+        if !draining {
+            self.services.lock().iter().for_each(|service| service.pool.look_again());
+        }
+    }
+
     /// Its last channel is gone.
     pub(super) fn gone(self: &Arc<Self>) {
         self.leave(GoneReason::Closed);
@@ -134,11 +158,14 @@ impl Proxy {
     fn register(self: &Arc<Self>, core: &Arc<Core>, request: &AddProxy) -> Result<Arc<Service>, String> {
         let mut services = self.services.lock();
         // Nobody would ever take it out of the service's pool again.
-        if !self.is_available() {
+        if self.leaving.get().is_some() {
             return Err("the proxy is leaving".to_owned());
         }
         if services.len() >= MAX_SERVICES {
             return Err(format!("one proxy may serve {MAX_SERVICES} ports"));
+        }
+        if let Some(weight) = request.weight {
+            self.stats.set_weight(weight);
         }
         let service = core.join(&request.service, self)?;
         if !services.iter().any(|known| Arc::ptr_eq(known, &service)) {

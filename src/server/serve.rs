@@ -1,18 +1,19 @@
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{io::Interest, net::TcpStream};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Core,
+    balance::Busy,
     proxy::Proxy,
     service::{Service, Waiting},
     switch::Switch,
+    users::UserLease,
 };
 use crate::{
     ids::StreamKey,
     telemetry::{EndReason, EventKind, StreamGuard},
-    transport::{Ended, Stream, arm, tune},
+    transport::{Ended, Limit, Limits, NewStream, Steering, Stream, arm, tune},
     wire::ResetCode,
 };
 
@@ -29,10 +30,20 @@ pub(super) async fn serve(core: &Arc<Core>, waiting: Waiting, socket: TcpStream,
         return core.refuse(&service, addr, "too many users");
     };
     let stream = core.telemetry.stream_opened(lease.key, addr, lease.guard().stats());
-    let switch = Arc::new(Switch::new(lease.cancel().child_token(), stream.stats().clone()));
+    let own = Limit::new(&core.limit_count);
+    let switch = Arc::new(Switch::new(lease.cancel().child_token(), stream.stats().clone(), own));
     let _listed = Listed::new(core, lease.key, &switch);
-    let reason = carry(core, waiting, socket, addr, &stream, &switch).await;
+    let user = User { addr, lease: &lease, guard: &stream, switch: &switch };
+    let reason = carry(core, waiting, socket, &user).await;
     stream.end(reason);
+}
+
+/// What there is of a user connection beside its socket.
+struct User<'a> {
+    addr: SocketAddr,
+    lease: &'a UserLease,
+    guard: &'a StreamGuard,
+    switch: &'a Switch,
 }
 
 /// Keeps a connection where the operator finds it.
@@ -54,16 +65,10 @@ impl Drop for Listed<'_> {
     }
 }
 
-async fn carry(
-    core: &Core,
-    waiting: Waiting,
-    socket: TcpStream,
-    addr: SocketAddr,
-    guard: &StreamGuard,
-    switch: &Switch,
-) -> EndReason {
+async fn carry(core: &Core, waiting: Waiting, socket: TcpStream, user: &User<'_>) -> EndReason {
+    let User { addr, guard, switch, .. } = *user;
     let (cancel, service) = (switch.cancel(), waiting.service());
-    let (proxy, stream) = match assign(core, service, &socket, addr, guard, cancel).await {
+    let (proxy, stream, _busy) = match assign(core, service, &socket, user).await {
         Ok(assigned) => assigned,
         Err(reason) => {
             if reason == EndReason::NoProxy {
@@ -77,14 +82,30 @@ async fn carry(
         guard.assigned(&proxy.stats, &channel);
     }
     drop(waiting);
-    switch.connect(stream.steering());
-    match stream.carry(socket, ResetCode::UserGone, cancel, || core.cancelled_code()).await {
+    let steering = stream.steering();
+    switch.connect(steering.clone());
+    let given_up = cancel.child_token();
+    let why = || if cancel.is_cancelled() { core.cancelled_code() } else { ResetCode::TargetTimeout };
+    let mut carried = std::pin::pin!(stream.carry(socket, ResetCode::UserGone, &given_up, why));
+    let ended = tokio::select! {
+        ended = &mut carried => ended,
+        () = unanswered(&steering, core.config.open) => {
+            given_up.cancel();
+            carried.await
+        }
+    };
+    match ended {
         Ended::Finished => EndReason::Finished,
         Ended::SocketFailed(_) => EndReason::UserReset,
-        Ended::Cancelled => core.why_cancelled(),
+        Ended::Cancelled if cancel.is_cancelled() => core.why_cancelled(),
+        Ended::Cancelled => {
+            proxy.load.failed();
+            EndReason::TargetRefused(ResetCode::TargetTimeout.to_string())
+        }
         Ended::Reset(code) => match code {
             ResetCode::TargetGone => EndReason::TargetReset,
             ResetCode::TargetRefused | ResetCode::TargetTimeout | ResetCode::TargetUnreachable => {
+                proxy.load.failed();
                 EndReason::TargetRefused(code.to_string())
             }
             // A stream moves to another channel as long as there is one: with its last channel the proxy is gone.
@@ -94,28 +115,51 @@ async fn carry(
     }
 }
 
+/// Ready if after `limit` the proxy has not said whether the target is there: its user would wait for ever.
+async fn unanswered(steering: &Steering, limit: Duration) {
+    tokio::time::sleep(limit).await;
+    if !steering.is_unanswered() {
+        std::future::pending::<()>().await;
+    }
+}
+
+impl User<'_> {
+    fn new_stream(&self, core: &Core, service: &Service, proxy: &Proxy) -> NewStream {
+        let limits = [self.switch.limit(), self.lease.limit(), &proxy.limit, &service.limit];
+        NewStream {
+            stats: self.guard.stats().clone(),
+            port: service.key.port,
+            user: Some(self.addr),
+            sniff: core.config.sniff,
+            limits: Limits::new(limits.map(Arc::clone)),
+            tell: proxy.load.clone(),
+        }
+    }
+}
+
 /// Gives the stream to the proxy whose turn it is, or waits for one to come.
 async fn assign(
     core: &Core,
     service: &Service,
     socket: &TcpStream,
-    addr: SocketAddr,
-    guard: &StreamGuard,
-    cancel: &CancellationToken,
-) -> Result<(Arc<Proxy>, Stream), EndReason> {
+    user: &User<'_>,
+) -> Result<(Arc<Proxy>, Stream, Busy), EndReason> {
+    let cancel = user.switch.cancel();
     let mut size = service.pool.watch();
     let wait = tokio::time::sleep(core.config.wait);
     let mut wait = std::pin::pin!(wait);
     loop {
         size.mark_unchanged();
         // Each is asked once: one that is full or about to go passes its turn to the next.
-        let candidates = *size.borrow();
-        for _ in 0..=candidates {
-            let Some(proxy) = service.pool.pick() else { break };
-            match proxy.link.open(guard.stats().clone(), service.key.port, Some(addr), core.config.sniff) {
-                Ok(stream) => return Ok((proxy, stream)),
+        let mut tried = Vec::new();
+        while let Some(proxy) = service.pool.pick(&tried) {
+            // Before it is open: who picks at the same moment should know.
+            let busy = proxy.load.begin();
+            match proxy.link.open(user.new_stream(core, service, &proxy)) {
+                Ok(stream) => return Ok((proxy, stream, busy)),
                 Err(error) => tracing::debug!("proxy {} takes no stream: {error}", proxy.id),
             }
+            tried.push(proxy);
         }
         tokio::select! {
             _ = size.changed() => {}

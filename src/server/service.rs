@@ -15,6 +15,7 @@ use super::{Core, accept::accept_loop, balance::Pool, proxy::Proxy, serve};
 use crate::{
     ids::ServiceKey,
     telemetry::{EventKind, ServiceGuard},
+    transport::{Limit, rehome},
 };
 
 /// One public port and the proxies that serve it.
@@ -23,6 +24,7 @@ pub(super) struct Service {
     pub(super) key: ServiceKey,
     pub(super) pool: Pool<Proxy>,
     pub(super) guard: ServiceGuard,
+    pub(super) limit: Arc<Limit>,
     /// Users that no proxy has yet.
     waiting: AtomicUsize,
     stop: CancellationToken,
@@ -74,10 +76,12 @@ impl Core {
         let service = Arc::new(Service {
             guard: self.telemetry.service_opened(key.clone()),
             key,
-            pool: Pool::new(),
+            pool: Pool::new(self.config.policy),
+            limit: Limit::new(&self.limit_count),
             waiting: AtomicUsize::new(0),
             stop: self.accepting.child_token(),
         });
+        service.guard.stats().set_policy(self.config.policy);
         service.pool.join(proxy);
         services.insert(port, service.clone());
         let (core, owned) = (self.clone(), service.clone());
@@ -113,7 +117,12 @@ impl Core {
         loop {
             let admit = |socket, addr| {
                 let (core, waiting) = (self.clone(), Waiting::new(service));
-                self.tasks.spawn("user", async move { serve::serve(&core, waiting, socket, addr).await });
+                self.tasks.spawn_on(self.tasks.next_worker(), "user", async move {
+                    match rehome(socket) {
+                        Ok(socket) => serve::serve(&core, waiting, socket, addr).await,
+                        Err(error) => core.refuse(waiting.service(), addr, &error.to_string()),
+                    }
+                });
             };
             let ended = async {
                 tokio::select! {
@@ -161,6 +170,11 @@ pub(super) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Core {
+    /// The service of this name.
+    pub(super) fn service(&self, key: &ServiceKey) -> Option<Arc<Service>> {
+        self.services.lock().get(&key.port).filter(|service| service.key == *key).cloned()
+    }
+
     /// Tells that a connection was turned away.
     pub(super) fn refuse(&self, service: &Service, addr: SocketAddr, reason: &str) {
         let event = EventKind::UserRefused { addr, service: service.key.clone(), reason: reason.to_owned() };

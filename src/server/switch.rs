@@ -1,9 +1,13 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ids::Priority, telemetry::StreamStats, transport::Steering};
+use crate::{
+    ids::{Direction, Priority, Rate},
+    telemetry::StreamStats,
+    transport::{Limit, Steering},
+};
 
 /// Where the operator gets hold of one user connection, from the moment it was admitted. What is ordered while it
 /// still waits for a proxy holds as soon as it has one.
@@ -11,17 +15,26 @@ use crate::{ids::Priority, telemetry::StreamStats, transport::Steering};
 pub(super) struct Switch {
     cancel: CancellationToken,
     stats: Arc<StreamStats>,
+    limit: Arc<Limit>,
     steering: Mutex<Option<Steering>>,
 }
 
 impl Switch {
-    pub(super) fn new(cancel: CancellationToken, stats: Arc<StreamStats>) -> Self {
-        Self { cancel, stats, steering: Mutex::new(None) }
+    pub(super) fn new(cancel: CancellationToken, stats: Arc<StreamStats>, limit: Arc<Limit>) -> Self {
+        Self { cancel, stats, limit, steering: Mutex::new(None) }
     }
 
     /// Ends the connection when it is cancelled.
     pub(super) fn cancel(&self) -> &CancellationToken {
         &self.cancel
+    }
+
+    pub(super) fn stats(&self) -> &StreamStats {
+        &self.stats
+    }
+
+    pub(super) fn limit(&self) -> &Arc<Limit> {
+        &self.limit
     }
 
     /// The connection has a stream now.
@@ -49,6 +62,19 @@ impl Switch {
         self.stats.set_priority(priority);
         if let Some(steering) = &*steering {
             steering.set_priority(priority);
+        }
+    }
+
+    pub(super) fn set_limit(&self, direction: Direction, rate: Option<Rate>) {
+        self.limit.set(direction, rate, Instant::now());
+        self.stats.limits.set(direction, rate);
+        self.limits_changed();
+    }
+
+    /// Some limit that holds for the stream is another now.
+    pub(super) fn limits_changed(&self) {
+        if let Some(steering) = &*self.steering.lock() {
+            steering.limits_changed();
         }
     }
 }

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ids::{StreamKey, UserChannelId},
-    telemetry::{ServiceStats, Telemetry, UserGuard},
+    telemetry::{ServiceStats, Telemetry, UserGuard, UserStats},
+    transport::{Limit, LimitCount},
 };
 
 /// How many users there may be at once: well below what 24 bits can name without a long search.
@@ -24,6 +25,7 @@ const MAX_USERS: usize = 1 << 20;
 pub(super) struct User {
     guard: UserGuard,
     next_stream: AtomicU32,
+    limit: Arc<Limit>,
     /// Ends all of its streams.
     cancel: CancellationToken,
 }
@@ -33,6 +35,7 @@ pub(super) struct User {
 pub(super) struct Users {
     telemetry: Arc<Telemetry>,
     stop: CancellationToken,
+    limit_count: LimitCount,
     table: Mutex<Table>,
 }
 
@@ -68,6 +71,10 @@ impl UserLease {
     pub(super) fn guard(&self) -> &UserGuard {
         &self.user.guard
     }
+
+    pub(super) fn limit(&self) -> &Arc<Limit> {
+        &self.user.limit
+    }
 }
 
 impl Drop for UserLease {
@@ -88,8 +95,8 @@ impl Drop for UserLease {
 
 impl Users {
     /// Nobody yet. All users' streams end when `stop` is cancelled.
-    pub(super) fn new(telemetry: Arc<Telemetry>, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { telemetry, stop, table: Mutex::default() })
+    pub(super) fn new(telemetry: Arc<Telemetry>, stop: CancellationToken, limits: &LimitCount) -> Arc<Self> {
+        Arc::new(Self { telemetry, stop, limit_count: limits.clone(), table: Mutex::default() })
     }
 
     /// A connection came. `None` if there are too many users.
@@ -107,6 +114,7 @@ impl Users {
             let user = User {
                 guard: self.telemetry.user_joined(id, addr, service),
                 next_stream: AtomicU32::new(1),
+                limit: Limit::new(&self.limit_count),
                 cancel: self.stop.child_token(),
             };
             by_addr.insert(place, Entry { user: Arc::new(user), connections: 0, idle_since: None });
@@ -129,6 +137,13 @@ impl Users {
         };
         entry.user.cancel.cancel();
         Some(entry.connections)
+    }
+
+    /// A user's counters and its limit.
+    pub(super) fn limit(&self, id: UserChannelId) -> Option<(Arc<UserStats>, Arc<Limit>)> {
+        let table = self.table.lock();
+        let user = &table.by_addr.get(table.by_id.get(&id)?)?.user;
+        Some((user.guard.stats().clone(), user.limit.clone()))
     }
 
     /// Lets users go whose last connection ended `linger` ago.
@@ -160,7 +175,7 @@ mod tests {
 
     fn users() -> (Arc<Telemetry>, Arc<Users>, Arc<ServiceStats>) {
         let telemetry = Telemetry::new();
-        let users = Users::new(telemetry.clone(), CancellationToken::new());
+        let users = Users::new(telemetry.clone(), CancellationToken::new(), &LimitCount::default());
         let service = telemetry.service_opened("8080".parse().unwrap());
         (telemetry, users, service.stats().clone())
     }

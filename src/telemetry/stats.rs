@@ -396,6 +396,11 @@ impl StreamStats {
         }
     }
 
+    /// The proxy that serves it, once chosen.
+    pub fn proxy(&self) -> Option<&Arc<ProxyStats>> {
+        self.proxy.get()
+    }
+
     /// Notes the size of the download.
     pub fn set_total_size(&self, bytes: u64) {
         self.total_size.store(bytes, Relaxed);

@@ -9,7 +9,11 @@ use std::{
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::MissedTickBehavior};
+use tokio::{
+    runtime::{Handle, Id as RuntimeId},
+    sync::Notify,
+    time::MissedTickBehavior,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{ChannelSocket, Link, handshake::text_error, link::Transmit, outgoing::Outgoing};
@@ -67,6 +71,8 @@ pub struct Drive {
 #[derive(Debug)]
 pub(super) struct ChannelIo {
     id: u16,
+    /// The runtime that drives it.
+    home: RuntimeId,
     socket: ChannelSocket,
     text: Option<Fields>,
     stats: Option<Arc<ChannelStats>>,
@@ -89,6 +95,10 @@ impl ChannelIo {
         self.id
     }
 
+    pub(super) fn home(&self) -> RuntimeId {
+        self.home
+    }
+
     pub(super) fn stats(&self) -> Option<&Arc<ChannelStats>> {
         self.stats.as_ref()
     }
@@ -97,6 +107,11 @@ impl ChannelIo {
         if let Some(stats) = &self.stats {
             stats.set_rtt(rtt);
         }
+    }
+
+    /// Has the driver flush it.
+    pub(super) fn kick(&self) {
+        self.kick.notify_one();
     }
 
     /// Ends the channel; the first reason stays.
@@ -188,6 +203,7 @@ impl Link {
         let Drive { id, socket, read_ahead, text, stats } = drive;
         let channel = Arc::new(ChannelIo {
             id,
+            home: Handle::current().id(),
             socket,
             text,
             stats,

@@ -2,7 +2,10 @@ use std::{
     collections::VecDeque,
     io,
     net::Shutdown,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -12,11 +15,14 @@ use socket2::SockRef;
 use tokio::{net::TcpStream, sync::Notify};
 
 use super::{
-    Link,
-    outgoing::{advance, write_once},
+    Link, NewStream,
+    limit::{Limits, Pacer},
+    outgoing::{MAX_SLICES, advance, write_once},
     sniff::Tap,
+    stopwatch::Stopwatch,
 };
 use crate::{
+    ids::Direction,
     telemetry::{StreamPhase, StreamStats},
     wire::ResetCode,
 };
@@ -34,12 +40,17 @@ pub(super) struct Endpoint {
     number: u32,
     stats: Option<Arc<StreamStats>>,
     tap: Tap,
+    /// Only where somebody wants to know how quickly the stream is answered.
+    stopwatch: Option<Stopwatch>,
+    limits: Option<Limits>,
+    /// The peer took the stream.
+    accepted: AtomicBool,
     wake: Notify,
     delivery: Mutex<Delivery>,
     ended: OnceLock<Result<(), ResetCode>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Delivery {
     /// None until there is one: what comes before waits in the mux, within its window.
     pub(super) socket: Option<Arc<TcpStream>>,
@@ -52,20 +63,75 @@ pub(super) struct Delivery {
     pub(super) paused: bool,
     /// The socket takes no more for now.
     pub(super) blocked: bool,
+    /// A rate limit lets no more pass until then.
+    pub(super) waits: Option<Instant>,
+    pacer: Pacer,
+    /// Something of the answer has gone to the socket.
+    answered: bool,
     pub(super) failed: Option<io::Error>,
 }
 
+impl Delivery {
+    /// How many of the bytes that wait may go now, or when some may.
+    fn allowed(&mut self) -> Result<usize, Instant> {
+        if self.pacer.is_free() {
+            return Ok(usize::MAX);
+        }
+        // As many as one system call takes are enough to look at.
+        let waiting: usize = self.queue.iter().take(MAX_SLICES).map(Bytes::len).sum();
+        let allowed = self.pacer.ask(waiting as u64, Instant::now())?;
+        Ok(usize::try_from(allowed).unwrap_or(usize::MAX))
+    }
+}
+
 impl Endpoint {
+    /// The end of a stream that the peer opened.
+    pub(super) fn theirs(number: u32) -> Self {
+        Self::new(number, None, false, None, None)
+    }
+
+    /// The end of a stream that we opened.
+    pub(super) fn ours(number: u32, new: NewStream) -> Self {
+        let NewStream { stats, sniff, limits, tell, .. } = new;
+        Self::new(number, Some(stats), sniff, Some(limits), Some(Stopwatch::start(tell)))
+    }
+
     /// `sniff` says whether to look at what passes; only an end with counters can.
-    pub(super) fn new(number: u32, stats: Option<Arc<StreamStats>>, sniff: bool) -> Self {
+    fn new(
+        number: u32,
+        stats: Option<Arc<StreamStats>>,
+        sniff: bool,
+        limits: Option<Limits>,
+        stopwatch: Option<Stopwatch>,
+    ) -> Self {
+        let delivery = Delivery {
+            socket: None,
+            queue: VecDeque::new(),
+            end: false,
+            end_told: false,
+            paused: false,
+            blocked: false,
+            waits: None,
+            pacer: Pacer::new(limits.clone(), Direction::Down),
+            answered: false,
+            failed: None,
+        };
         Self {
             number,
             stats,
             tap: Tap::new(sniff),
+            stopwatch,
+            limits,
+            accepted: AtomicBool::new(false),
             wake: Notify::new(),
-            delivery: Mutex::default(),
+            delivery: Mutex::new(delivery),
             ended: OnceLock::new(),
         }
+    }
+
+    /// What bounds the bytes that the socket gives.
+    pub(super) fn pacer_up(&self) -> Pacer {
+        Pacer::new(self.limits.clone(), Direction::Up)
     }
 
     pub(super) fn number(&self) -> u32 {
@@ -82,6 +148,9 @@ impl Endpoint {
             stats.add_up(bytes.len() as u64);
             self.tap.up(bytes, stats);
         }
+        if let Some(stopwatch) = &self.stopwatch {
+            stopwatch.asked();
+        }
     }
 
     pub(super) fn wake(&self) {
@@ -92,7 +161,15 @@ impl Endpoint {
         self.wake.notified().await;
     }
 
+    pub(super) fn is_accepted(&self) -> bool {
+        self.accepted.load(Relaxed)
+    }
+
     pub(super) fn accepted(&self) {
+        self.accepted.store(true, Relaxed);
+        if let Some(stopwatch) = &self.stopwatch {
+            stopwatch.opened();
+        }
         self.set_phase(StreamPhase::Open);
     }
 
@@ -122,11 +199,11 @@ impl Endpoint {
         match self.delivery.try_lock() {
             // The stream's task is at it just now, and may have looked already.
             None => self.wake(),
-            // The stream's task waits for the socket already, and delivers when it takes more.
-            Some(delivery) if delivery.blocked => {}
+            // The stream's task waits for the socket or for its turn already, and delivers then.
+            Some(delivery) if delivery.blocked || delivery.waits.is_some() => {}
             Some(mut delivery) => {
                 self.deliver_locked(link, &mut delivery);
-                if delivery.blocked || delivery.failed.is_some() {
+                if delivery.blocked || delivery.waits.is_some() || delivery.failed.is_some() {
                     self.wake();
                 }
             }
@@ -140,6 +217,7 @@ impl Endpoint {
             return;
         }
         delivery.blocked = false;
+        delivery.waits = None;
         if delivery.paused {
             return;
         }
@@ -154,8 +232,23 @@ impl Endpoint {
                     break;
                 }
             }
-            match write_once(&delivery.queue, |slices| socket.try_write_vectored(slices)) {
+            let most = match delivery.allowed() {
+                Ok(most) => most,
+                Err(at) => {
+                    delivery.waits = Some(at);
+                    link.with(|state| state.consume(self.number, gone, Instant::now()));
+                    return;
+                }
+            };
+            let written = write_once(&delivery.queue, most, |slices| socket.try_write_vectored(slices));
+            delivery.pacer.passed(*written.as_ref().unwrap_or(&0) as u64);
+            match written {
                 Ok(n) => {
+                    if !std::mem::replace(&mut delivery.answered, true)
+                        && let Some(stopwatch) = &self.stopwatch
+                    {
+                        stopwatch.answered();
+                    }
                     if let Some(stats) = &self.stats {
                         stats.add_down(n as u64);
                         self.tap.down(&delivery.queue, n, stats);

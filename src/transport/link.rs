@@ -7,9 +7,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-use super::{channel::ChannelIo, endpoint::Endpoint, stream::Stream};
+use super::{Answered, Limits, channel::ChannelIo, endpoint::Endpoint, stream::Stream};
 use crate::{
     ids::StreamKey,
     mux::{FromText, Mux, MuxConfig, MuxEvent, OpenError, ProtocolError, Role, TextPeer},
@@ -27,6 +28,23 @@ pub trait LinkEvents: Send + Sync + 'static {
     fn go_away(&self, code: ResetCode);
     /// Bytes came for a stream that is not there.
     fn no_session(&self, channel: u16, key: StreamKey);
+}
+
+/// A stream to be opened.
+#[derive(Debug)]
+pub struct NewStream {
+    /// Where its bytes are counted.
+    pub stats: Arc<StreamStats>,
+    /// The public port that the user came to.
+    pub port: u16,
+    /// The user's address, where the peer is to know it.
+    pub user: Option<SocketAddr>,
+    /// Whether the counters are also to say what it carries.
+    pub sniff: bool,
+    /// How fast it may go.
+    pub limits: Limits,
+    /// Who wants to know how quickly it is answered.
+    pub tell: Arc<dyn Answered>,
 }
 
 /// The session with one peer: its mux, its channels, the ends of its streams.
@@ -89,24 +107,20 @@ impl Link {
         Arc::new(Self { role, state: Mutex::new(state), events, closed: CancellationToken::new() })
     }
 
-    /// Opens a stream to the peer. `stats` count its bytes; with `sniff` they also say what it carries.
+    /// Opens a stream to the peer.
     ///
     /// # Errors
     /// [`OpenError`], and nothing was opened.
-    pub fn open(
-        self: &Arc<Self>,
-        stats: Arc<StreamStats>,
-        port: u16,
-        user: Option<SocketAddr>,
-        sniff: bool,
-    ) -> Result<Stream, OpenError> {
+    pub fn open(self: &Arc<Self>, new: NewStream) -> Result<Stream, OpenError> {
         let endpoint = self.with(|state| {
             let now = Instant::now();
             if !state.channels.is_empty() && state.channels.values().all(|channel| channel.is_stuck(now)) {
                 return Err(OpenError::Stuck);
             }
-            let number = state.mux.open(stats.key, port, user)?;
-            let endpoint = Arc::new(Endpoint::new(number, Some(stats), sniff));
+            let here = Handle::current().id();
+            let near = |id: u16| state.channels.get(&id).is_some_and(|channel| channel.home() == here);
+            let number = state.mux.open(new.stats.key, new.port, new.user, near)?;
+            let endpoint = Arc::new(Endpoint::ours(number, new));
             state.endpoints.insert(number, endpoint.clone());
             Ok(endpoint)
         })?;
@@ -211,6 +225,16 @@ impl Link {
             channel.flush(self);
             let Some(following) = id.checked_add(1) else { return };
             next = following;
+        }
+    }
+
+    /// Has whatever waits written out once the tasks that are ready now have run: what they have to say goes with it.
+    pub(super) fn flush_soon(&self) {
+        let state = self.state.lock();
+        for (id, channel) in &state.channels {
+            if state.mux.has_output(*id) {
+                channel.kick();
+            }
         }
     }
 
@@ -331,7 +355,7 @@ impl State {
             match event {
                 MuxEvent::Opened(open) => {
                     // Here and not later: what follows its OPEN may be its RESET.
-                    let endpoint = Arc::new(Endpoint::new(open.stream, None, false));
+                    let endpoint = Arc::new(Endpoint::theirs(open.stream));
                     self.endpoints.insert(open.stream, endpoint.clone());
                     next.push(Next::Opened(endpoint, open));
                 }

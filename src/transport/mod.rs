@@ -2,25 +2,32 @@
 //! them.
 //!
 //! One [`Link`] holds the mux of one proxy behind a lock that is never held over a system call. Whoever has changed
-//! something in it carries the consequences itself, at once: the reader of a channel writes to the users' sockets, the
-//! reader of a user's socket writes to the channel. A task is woken only for what did not fit.
+//! something in it carries the consequences itself: the reader of a channel writes to the users' sockets, the reader of
+//! a user's socket writes to the channel where it has read much. Little things wait until every task that is ready has
+//! run, and go out together. A task is woken only for what did not fit.
 
 mod channel;
 mod endpoint;
 mod handshake;
+mod limit;
 mod link;
 mod outgoing;
 mod sniff;
 mod socket;
 mod steering;
+mod stopwatch;
 mod stream;
 mod tasks;
+mod workers;
 
 pub use channel::Drive;
 pub use handshake::{FirstWords, Greeting, GreetingError, text_error};
-pub use link::{Link, LinkEvents};
+pub use limit::{Limit, LimitCount, Limits};
+pub use link::{Link, LinkEvents, NewStream};
 pub use sniff::Sniffer;
-pub use socket::{ChannelSocket, arm, tune};
+pub use socket::{ChannelSocket, arm, rehome, tune};
 pub use steering::Steering;
+pub use stopwatch::Answered;
 pub use stream::{Ended, Stream};
 pub use tasks::Tasks;
+pub use workers::{WorkerThreads, Workers};

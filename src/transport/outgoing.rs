@@ -12,7 +12,7 @@ use crate::wire::{
 };
 
 /// How many slices one system call takes. More gains nothing, and the kernel allows 1024.
-const MAX_SLICES: usize = 64;
+pub(super) const MAX_SLICES: usize = 64;
 
 /// How much may be encoded and not yet written. What waits here can no longer be overtaken by a control frame, and
 /// 128 KiB fill the socket for long enough.
@@ -85,7 +85,7 @@ impl Outgoing {
     pub(super) fn write_to(&mut self, socket: &ChannelSocket) -> io::Result<usize> {
         let mut written = 0;
         while self.waiting > 0 {
-            match write_once(&self.slices, |slices| socket.try_write(slices)) {
+            match write_once(&self.slices, usize::MAX, |slices| socket.try_write(slices)) {
                 Ok(n) => {
                     self.waiting -= n;
                     written += n;
@@ -100,14 +100,17 @@ impl Outgoing {
     }
 }
 
-/// One vectored write of the front of `queue`.
+/// One vectored write of the front of `queue`, of `most` bytes at the most.
 pub(super) fn write_once(
     queue: &VecDeque<Bytes>,
+    mut most: usize,
     write: impl Fn(&[IoSlice<'_>]) -> io::Result<usize>,
 ) -> io::Result<usize> {
     let mut slices = [IoSlice::new(&[]); MAX_SLICES];
     let used = queue.len().min(MAX_SLICES);
     for (slice, bytes) in slices.iter_mut().zip(queue) {
+        let bytes = &bytes[..bytes.len().min(most)];
+        most -= bytes.len();
         *slice = IoSlice::new(bytes);
     }
     loop {

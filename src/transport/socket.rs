@@ -4,9 +4,9 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::{io::Interest, net::TcpStream};
 
 /// All that a channel needs of its connection. TLS goes behind these six methods, and nothing above them changes:
 /// none of them needs the exclusive access that would force reading and writing into one task.
@@ -40,6 +40,14 @@ impl ChannelSocket {
         let _ = bytes;
     }
 
+    /// Has the runtime that this is called on look after the connection from now on.
+    ///
+    /// # Errors
+    /// Out of memory or descriptors.
+    pub fn rehome(self) -> io::Result<Self> {
+        rehome(self.0).map(Self)
+    }
+
     /// Waits until there is something to read.
     ///
     /// # Errors
@@ -61,7 +69,7 @@ impl ChannelSocket {
     /// # Errors
     /// `WouldBlock` if there is nothing, else the connection has failed.
     pub fn try_read(&self, buf: &mut BytesMut) -> io::Result<usize> {
-        self.0.try_read_buf(buf)
+        read_some(&self.0, buf)
     }
 
     /// Tells the other side that nothing more will be written.
@@ -79,6 +87,32 @@ impl ChannelSocket {
     pub fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.0.try_write_vectored(slices)
     }
+}
+
+/// Reads into the free room of `buf`. 0 is the end.
+///
+/// Less than there is room for means that the socket is empty. The runtime is told so, and the next try says
+/// `WouldBlock` without a system call: for small messages that is one call of three.
+pub(super) fn read_some(stream: &TcpStream, buf: &mut impl BufMut) -> io::Result<usize> {
+    let room = buf.chunk_mut().len();
+    let mut read = 0;
+    // What arrives meanwhile counts as news: only the readiness that was there before is taken back.
+    let told = stream.try_io(Interest::READABLE, || {
+        read = stream.try_read_buf(buf)?;
+        if 0 < read && read < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match told {
+        Err(error) if read == 0 => Err(error),
+        _ => Ok(read),
+    }
+}
+
+/// Has the runtime that this is called on look after `stream` from now on.
+///
+/// # Errors
+/// Out of memory or descriptors.
+pub fn rehome(stream: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(stream.into_std()?)
 }
 
 /// Sets what every socket of ours needs: no Nagle (a response of a header and a body would wait 40 ms for a delayed

@@ -25,6 +25,17 @@ impl Steering {
         self.link.flush();
     }
 
+    /// Whether the peer owes a word on whether it takes the stream. Nothing is expected of a text peer: it may be
+    /// silent until its target speaks.
+    pub fn is_unanswered(&self) -> bool {
+        !self.endpoint.is_accepted() && !self.link.with(|state| state.text.is_some())
+    }
+
+    /// Makes the stream look anew at the limits that hold for it.
+    pub fn limits_changed(&self) {
+        self.endpoint.wake();
+    }
+
     /// Gives the stream another share of its channel, in both directions.
     pub fn set_priority(&self, priority: Priority) {
         self.link.with(|state| state.mux.set_priority(self.endpoint.number(), priority));

@@ -1,13 +1,15 @@
-use std::{cell::RefCell, fmt, io, sync::Arc};
+use std::{cell::RefCell, fmt, io, mem::MaybeUninit, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
+use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Link, Steering,
     endpoint::Endpoint,
-    socket::{arm, disarm},
+    limit::Pacer,
+    socket::{arm, disarm, read_some},
 };
 use crate::{mux::CHUNK, telemetry::StreamPhase, wire::ResetCode};
 
@@ -127,16 +129,17 @@ impl Stream {
         let cancelled = cancel.cancelled();
         let mut cancelled = std::pin::pin!(cancelled);
         let mut finished = false;
+        let mut up = self.endpoint.pacer_up();
         loop {
-            let blocked = {
+            let (blocked, waits_down) = {
                 let mut delivery = self.endpoint.delivery();
                 self.endpoint.deliver_locked(&self.link, &mut delivery);
                 if let Some(error) = delivery.failed.take() {
                     return Ended::SocketFailed(error);
                 }
-                delivery.blocked
+                (delivery.blocked, delivery.waits)
             };
-            let filled = if finished { Fill::NoRoom } else { self.fill(socket) };
+            let filled = if finished { Fill::NoRoom } else { self.fill(socket, &mut up) };
             match filled {
                 Fill::Failed(error) => return Ended::SocketFailed(error),
                 Fill::End => {
@@ -144,9 +147,9 @@ impl Stream {
                     self.endpoint.set_phase(StreamPhase::UserDone);
                     self.link.with(|state| state.mux.finish(self.number()));
                 }
-                Fill::Empty | Fill::NoRoom | Fill::Turn => {}
+                Fill::Empty | Fill::NoRoom | Fill::Turn | Fill::Waits(_) => {}
             }
-            self.link.flush();
+            self.link.flush_soon();
             match self.endpoint.how_ended() {
                 Some(Ok(())) => return Ended::Finished,
                 Some(Err(code)) => return Ended::Reset(code),
@@ -165,8 +168,11 @@ impl Stream {
             if blocked {
                 interest |= Interest::WRITABLE;
             }
+            let waits_up = if let Fill::Waits(at) = filled { Some(at) } else { None };
+            let turn = waits_up.into_iter().chain(waits_down).min();
             tokio::select! {
                 () = self.endpoint.woken() => {}
+                () = sleep_until(turn), if turn.is_some() => {}
                 ready = socket.ready(interest) => match ready {
                     Err(error) => return Ended::SocketFailed(error),
                     Ok(ready) if ready.is_error() => {
@@ -186,14 +192,31 @@ impl Stream {
     }
 
     /// Reads from the socket into the stream, as far as there is credit.
-    fn fill(&self, socket: &TcpStream) -> Fill {
+    fn fill(&self, socket: &TcpStream, pacer: &mut Pacer) -> Fill {
         let mut turn = 0;
         while turn < TURN {
             let room = self.link.with(|state| state.mux.writable(self.number()));
             if room == 0 {
                 return Fill::NoRoom;
             }
-            let bytes = match read(socket, room.min(CHUNK)) {
+            let mut room = room.min(CHUNK);
+            if !pacer.is_free() {
+                // Who stood in the queue with nothing to read would hold up the others.
+                match is_at_end(socket) {
+                    // An end waits for nobody.
+                    Ok(true) => {}
+                    Ok(false) => match pacer.ask(room as u64, Instant::now()) {
+                        Ok(allowed) => room = room.min(usize::try_from(allowed).unwrap_or(room)),
+                        Err(at) => return Fill::Waits(at),
+                    },
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fill::Empty,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => return Fill::Failed(error),
+                }
+            }
+            let read = read(socket, room);
+            pacer.passed(read.as_ref().map_or(0, Bytes::len) as u64);
+            let bytes = match read {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fill::Empty,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -204,8 +227,12 @@ impl Stream {
             }
             turn += bytes.len();
             self.endpoint.note_up(&bytes);
+            let large = bytes.len() >= COPY_BELOW;
             self.link.with(|state| state.mux.write(self.number(), bytes));
-            self.link.flush();
+            // Much goes out while it is in the cache; little goes out with what other streams have to say.
+            if large {
+                self.link.flush();
+            }
         }
         Fill::Turn
     }
@@ -216,11 +243,26 @@ enum Fill {
     Empty,
     /// The stream takes nothing more for now.
     NoRoom,
+    /// A rate limit lets nothing more pass until then.
+    Waits(Instant),
     /// There may be more, but others should run.
     Turn,
     /// The socket has sent its last byte.
     End,
     Failed(io::Error),
+}
+
+/// Whether the other side has sent its last byte and all are read; `WouldBlock` if it may send more.
+fn is_at_end(socket: &TcpStream) -> io::Result<bool> {
+    let peek = || SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
+    socket.try_io(Interest::READABLE, peek).map(|n| n == 0)
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn read(socket: &TcpStream, room: usize) -> io::Result<Bytes> {
@@ -229,7 +271,7 @@ fn read(socket: &TcpStream, room: usize) -> io::Result<Bytes> {
         buffer.reserve(CHUNK);
         // `reserve` may give more than it was asked for, and credit is not to be overdrawn.
         let mut limited = bytes::BufMut::limit(&mut *buffer, room);
-        let n = socket.try_read_buf(&mut limited)?;
+        let n = read_some(socket, &mut limited)?;
         if n < COPY_BELOW {
             return Ok(Bytes::copy_from_slice(&buffer[..n]));
         }

@@ -5,27 +5,48 @@ use tokio_util::{
     task::TaskTracker,
 };
 
+use super::Workers;
 use crate::telemetry::{EventKind, Telemetry};
 
 /// The owner of every task of a server or a proxy: counts them, tells of a panic, waits for the last one.
 #[derive(Debug, Clone)]
 pub struct Tasks {
     tracker: TaskTracker,
+    workers: Workers,
     stop: CancellationToken,
     telemetry: Arc<Telemetry>,
 }
 
 impl Tasks {
     /// No tasks yet.
-    pub fn new(telemetry: Arc<Telemetry>) -> Self {
-        Self { tracker: TaskTracker::new(), stop: CancellationToken::new(), telemetry }
+    pub fn new(telemetry: Arc<Telemetry>, workers: Workers) -> Self {
+        Self { tracker: TaskTracker::new(), workers, stop: CancellationToken::new(), telemetry }
     }
 
-    /// Runs `future` as a task. If it panics, its guards clean up, an event tells, and all others go on.
+    /// Runs `future` as a task on the worker that this is called on. If it panics, its guards clean up, an event
+    /// tells, and all others go on.
     pub fn spawn(&self, name: impl Into<String>, future: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(self.guarded(name.into(), future));
+    }
+
+    /// Runs `future` on the worker with this number; numbers go round.
+    pub fn spawn_on(
+        &self,
+        worker: usize,
+        name: impl Into<String>,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.tracker.spawn_on(self.guarded(name.into(), future), self.workers.handle(worker));
+    }
+
+    /// The number of the worker whose turn it is.
+    pub fn next_worker(&self) -> usize {
+        self.workers.take_turn()
+    }
+
+    fn guarded<F: Future<Output = ()>>(&self, name: String, future: F) -> impl Future<Output = ()> + use<F> {
         let telemetry = self.telemetry.clone();
-        let name = name.into();
-        self.tracker.spawn(async move {
+        async move {
             let mut future = pin!(future);
             let guarded = std::future::poll_fn(|context| {
                 // What the future left half done is dropped with it; nothing of it is looked at again.
@@ -37,7 +58,7 @@ impl Tasks {
             if guarded.await.is_err() {
                 telemetry.emit(EventKind::TaskPanicked { task: name });
             }
-        });
+        }
     }
 
     /// How many run.

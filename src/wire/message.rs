@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
 
-use crate::ids::{Group, ServiceKey, StreamKey};
+use crate::ids::{Group, MAX_WEIGHT, ServiceKey, StreamKey};
 
 /// One message of the tunnel, the type that both formats encode: as a line of text, or in a
 /// [`Frame::Message`](super::Frame::Message).
@@ -72,8 +72,11 @@ pub enum ActionError {
     /// Not the name of an action. The name is not repeated: it is the peer's text.
     #[error("unknown action")]
     Unknown,
-    /// `ADDPROXY` wants `ADDPROXY:port[:group[:targetPort]]`.
-    #[error("ADDPROXY wants PORT[:GROUP[:TARGETPORT]], ports from 0 to 65535, a group of at most 64 letters")]
+    /// `ADDPROXY` wants `ADDPROXY:port[:group[:targetPort[:weight]]]`.
+    #[error(
+        "ADDPROXY wants PORT[:GROUP[:TARGETPORT[:WEIGHT]]], ports from 0 to 65535, a group of at most 64 letters, \
+         a weight from 1 to {MAX_WEIGHT}"
+    )]
     AddProxy,
 }
 
@@ -119,19 +122,30 @@ impl FromStr for TunnelAction {
     }
 }
 
-/// What `ADDPROXY:port[:group[:targetPort]]` asks for.
+/// What `ADDPROXY:port[:group[:targetPort[:weight]]]` asks for, in either format.
+///
+/// What is left out at the end is not said; a group or a target port before something that is said may be empty:
+/// `ADDPROXY:8080:::3` is port 8080, the default group, and weight 3.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddProxy {
     /// The public port (0: any free one) and the group that shares it.
     pub service: ServiceKey,
     /// The port that the proxy dials for each stream, told for display only.
     pub target_port: Option<u16>,
+    /// The proxy's share of new streams beside other proxies, 1 to [`MAX_WEIGHT`]; it holds for all that the proxy
+    /// serves. Who says nothing keeps what it has, at first 1. Only servers that know weights take it.
+    pub weight: Option<u32>,
 }
 
 impl fmt::Display for AddProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.service.fmt(f)?;
-        self.target_port.map_or(Ok(()), |port| write!(f, ":{port}"))
+        match (self.target_port, self.weight) {
+            (None, None) => Ok(()),
+            (Some(port), None) => write!(f, ":{port}"),
+            (None, Some(weight)) => write!(f, "::{weight}"),
+            (Some(port), Some(weight)) => write!(f, ":{port}:{weight}"),
+        }
     }
 }
 
@@ -140,7 +154,7 @@ impl FromStr for AddProxy {
 
     fn from_str(s: &str) -> Result<Self, ActionError> {
         let mut fields = s.split(':');
-        let port = port(fields.next().unwrap_or_default())?;
+        let port = number(fields.next().unwrap_or_default())?;
         // An empty group means the default one, so that `ADDPROXY:8080::80` can name a target port alone.
         let group = match fields.next() {
             None | Some("") => Group::default(),
@@ -148,16 +162,20 @@ impl FromStr for AddProxy {
         };
         let target_port = match fields.next() {
             None | Some("") => None,
-            Some(text) => Some(self::port(text)?),
+            Some(text) => Some(number(text)?),
         };
-        if fields.next().is_some() {
+        let weight = match fields.next() {
+            None | Some("") => None,
+            Some(text) => Some(number(text)?),
+        };
+        if fields.next().is_some() || weight.is_some_and(|weight| !(1..=MAX_WEIGHT).contains(&weight)) {
             return Err(ActionError::AddProxy);
         }
-        Ok(Self { service: ServiceKey { port, group }, target_port })
+        Ok(Self { service: ServiceKey { port, group }, target_port, weight })
     }
 }
 
-fn port(text: &str) -> Result<u16, ActionError> {
+fn number<T: FromStr>(text: &str) -> Result<T, ActionError> {
     // `u16::from_str` takes a leading '+', the wire does not.
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|_| digits).ok_or(ActionError::AddProxy)
@@ -176,19 +194,25 @@ mod tests {
     }
 
     #[test]
-    fn addproxy_takes_one_to_three_arguments() {
+    fn addproxy_takes_one_to_four_arguments() {
         let read = |s: &str| s.parse::<TunnelAction>().map(|action| action.to_string());
         assert_eq!(read("ADDPROXY:8080").unwrap(), "ADDPROXY:8080:default");
         assert_eq!(read("ADDPROXY:8080:blue").unwrap(), "ADDPROXY:8080:blue");
         assert_eq!(read("ADDPROXY:8080:blue:80").unwrap(), "ADDPROXY:8080:blue:80");
         assert_eq!(read("ADDPROXY:8080::80").unwrap(), "ADDPROXY:8080:default:80");
+        assert_eq!(read("ADDPROXY:8080:blue:80:3").unwrap(), "ADDPROXY:8080:blue:80:3");
+        assert_eq!(read("ADDPROXY:8080:::1000").unwrap(), "ADDPROXY:8080:default::1000");
+        assert_eq!(read("ADDPROXY:8080:::").unwrap(), "ADDPROXY:8080:default");
         for bad in [
+            "ADDPROXY:1:a:2:0",
+            "ADDPROXY:1:a:2:1001",
+            "ADDPROXY:1:a:2:+3",
+            "ADDPROXY:1:a:2:3:4",
             "ADDPROXY:",
             "ADDPROXY:-1",
             "ADDPROXY:65536",
             "ADDPROXY:+80",
             "ADDPROXY:1:a b",
-            "ADDPROXY:1:a:2:3",
         ] {
             assert_eq!(bad.parse::<TunnelAction>(), Err(ActionError::AddProxy), "{bad}");
         }

@@ -67,7 +67,7 @@ impl Carrier {
         carrier.proxy.add_channel(1, now);
         for user in 0..streams {
             let key = StreamKey { user: UserChannelId::new(user), stream: StreamId(1) };
-            carrier.streams.push(carrier.server.open(key, 80, None).unwrap());
+            carrier.streams.push(carrier.server.open(key, 80, None, |_| true).unwrap());
         }
         carrier.transmit();
         carrier.arrive();

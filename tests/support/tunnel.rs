@@ -15,6 +15,7 @@ use underpass::{
     proxy::{Proxy, ProxyError},
     server::{Remains, Server, Shutdown},
     telemetry::{EndReason, EventKind, Snapshot, StreamSnapshot, Telemetry},
+    transport::Workers,
     wire::handshake::Token,
 };
 
@@ -73,7 +74,8 @@ impl Tunnel {
         watch_for_panics();
         let telemetry = Telemetry::new();
         let (events, collector) = collect(&telemetry);
-        let (server, control) = Server::bind(config, token.clone(), telemetry.clone()).unwrap();
+        let (server, control) =
+            Server::bind(config, token.clone(), telemetry.clone(), Workers::here()).unwrap();
         let (addr, shutdown) = (server.addr(), Shutdown::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(server.run(shutdown.clone()));
@@ -255,7 +257,7 @@ impl Tunnel {
 impl RunningProxy {
     /// Runs a proxy.
     pub fn start(config: ProxyConfig, token: Token) -> Self {
-        let proxy = Arc::new(Proxy::new(config, token));
+        let proxy = Arc::new(Proxy::new(config, token, Workers::here()));
         let serving = proxy.serving();
         let mut tasks = JoinSet::new();
         let running = proxy.clone();

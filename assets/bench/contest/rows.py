@@ -99,7 +99,7 @@ ROWS = [
             Bar("p99", at_most=10), Bar("p99", at_most=6, ours="underpass high"),
             Bar("p99", at_most=0.2, than=["ssh -R"])], NARROW),
     *map(far, (0, 10, 50, 100)),
-    Row("idle-memory", "memory of the server for an idle stream", Idle(), (OURS, "rathole"), [
+    Row("idle-memory", "memory of the server for an idle stream", Idle(), (OURS,), [
         Bar("each", at_most=16)], rounds=1),
     Row("flat-memory", "growth of the server while it carries much", Carried(), (OURS,), [
         Bar("growth", at_most=4)], rounds=1),

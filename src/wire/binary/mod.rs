@@ -31,6 +31,9 @@
 //! length, a set reserved byte or bit is a [`FrameError`], which ends the connection. What is new in a later version
 //! is agreed on by HELLO's version and features, so HELLO itself never changes its layout.
 //!
+//! The action of a MESSAGE that registers a proxy is `ADDPROXY:port[:group[:targetPort[:weight]]]`, see
+//! [`AddProxy`](super::AddProxy).
+//!
 //! Offsets count bytes of one direction of a stream and stay below [`MAX_OFFSET`].
 //!
 //! An IPv6 address travels without its flow label and scope: both mean something on the server's host only.

@@ -9,6 +9,8 @@
 //! lose its separator (`3F9A1C|1|STREAM_END`). An empty user means the channel itself. Data is base64 of the standard
 //! alphabet with padding; the size that STREAM_START carries may also stand as bare digits, which base64 of digits never
 //! is: it begins with M, N or O.
+//!
+//! A proxy registers with `ADDPROXY:port[:group[:targetPort[:weight]]]`, see [`AddProxy`](super::AddProxy).
 
 use std::{fmt::Write as _, str, sync::LazyLock};
 

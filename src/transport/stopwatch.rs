@@ -1,0 +1,40 @@
+use std::{
+    fmt::Debug,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+/// Who wants to know how quickly a stream is answered. Called while locks are held: must not block.
+pub trait Answered: Debug + Send + Sync {
+    /// The peer took the stream: its target is there.
+    fn opened(&self, took: Duration);
+    /// The first byte came: counted from the user's first, or from the beginning where the target speaks first.
+    fn first_byte(&self, took: Duration);
+}
+
+/// Times the answer to one stream, for who wants to know.
+#[derive(Debug)]
+pub(super) struct Stopwatch {
+    begun: Instant,
+    asked: OnceLock<Instant>,
+    tell: Arc<dyn Answered>,
+}
+
+impl Stopwatch {
+    pub(super) fn start(tell: Arc<dyn Answered>) -> Self {
+        Self { begun: Instant::now(), asked: OnceLock::new(), tell }
+    }
+
+    pub(super) fn opened(&self) {
+        self.tell.opened(self.begun.elapsed());
+    }
+
+    /// A byte of the user's passed, the first or a later one.
+    pub(super) fn asked(&self) {
+        self.asked.get_or_init(Instant::now);
+    }
+
+    pub(super) fn answered(&self) {
+        self.tell.first_byte(self.asked.get().unwrap_or(&self.begun).elapsed());
+    }
+}

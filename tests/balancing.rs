@@ -1,0 +1,247 @@
+//! Who gets the next stream: policies, weights, and proxies that take none.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use support::{
+    binary::BinaryChannel,
+    soon,
+    target::{self, Target},
+    tunnel::{FORMATS, Tunnel},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Mutex,
+    task::JoinSet,
+};
+use underpass::{
+    config::{ProxyConfig, ProxyFormat},
+    control::{Command, Refused},
+    ids::{Policy, ProxyId},
+    telemetry::{EndReason, EventKind, StreamPhase},
+    wire::{Frame, ResetCode},
+};
+
+/// Answers one byte with one byte, one connection at a time, each after `time`: a machine that is that fast.
+async fn machine(time: Duration) -> Target {
+    let turn = Arc::new(Mutex::new(()));
+    target::serve_with(move |mut socket| {
+        let turn = turn.clone();
+        async move {
+            socket.read_exact(&mut [0]).await?;
+            {
+                let _turn = turn.lock().await;
+                tokio::time::sleep(time).await;
+            }
+            socket.write_all(b"!").await?;
+            socket.shutdown().await?;
+            socket.read(&mut [0]).await.map(|_| ())
+        }
+    })
+    .await
+}
+
+/// One request: the time from connecting to the first byte of the answer.
+async fn first_byte(public: SocketAddr) -> Duration {
+    let begin = Instant::now();
+    let mut user = soon("a connection", TcpStream::connect(public)).await.unwrap();
+    user.write_all(b"?").await.unwrap();
+    soon("the first byte", user.read_exact(&mut [0])).await.unwrap();
+    let took = begin.elapsed();
+    user.shutdown().await.unwrap();
+    _ = user.read(&mut [0]).await;
+    took
+}
+
+/// `users` at once, each asking one request after the other: how long the answers took, from quick to slow.
+async fn ask(public: SocketAddr, users: usize, requests: usize) -> Vec<Duration> {
+    let mut asking = JoinSet::new();
+    for _ in 0..users {
+        asking.spawn(async move {
+            let mut took = Vec::new();
+            for _ in 0..requests {
+                took.push(first_byte(public).await);
+            }
+            took
+        });
+    }
+    let mut took: Vec<_> = asking.join_all().await.concat();
+    took.sort();
+    took
+}
+
+/// Two machines and one that is ten times slower: in turn, a third of the users queue at the slow one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn least_streams_and_peak_ewma_keep_users_from_a_slow_proxy() {
+    let machines = [50, 5, 5].map(Duration::from_millis);
+    let mut p99 = Vec::new();
+    for policy in [Policy::RoundRobin, Policy::LeastStreams, Policy::PeakEwma] {
+        let mut tunnel = Tunnel::with(|config| config.policy = policy).await;
+        let slow = machine(machines[0]).await;
+        let public = tunnel.proxy(slow.addr, ProxyFormat::Binary).await;
+        let fast = [machine(machines[1]).await, machine(machines[2]).await];
+        for target in &fast {
+            tunnel.join(public, target.addr, ProxyFormat::Binary).await;
+        }
+        assert_eq!(tunnel.telemetry.snapshot().services[0].policy, policy);
+        ask(public, 12, 3).await;
+        let took = ask(public, 12, 25).await;
+        let at = |percent: usize| took[took.len() * percent / 100];
+        let shares: Vec<_> =
+            tunnel.telemetry.snapshot().proxies.iter().map(|proxy| proxy.streams_ever).collect();
+        println!("{policy}: first byte p50 {:.0?}, p99 {:.0?}, streams {shares:?}", at(50), at(99));
+        p99.push(at(99));
+        tunnel.end().await;
+    }
+    for better in &p99[1..] {
+        assert!(*better < p99[0].mul_f64(0.75), "{p99:?}");
+    }
+}
+
+/// Opens connections that stay, and says how many each proxy got.
+async fn spread(tunnel: &Tunnel, public: SocketAddr, count: usize) -> (Vec<TcpStream>, Vec<(ProxyId, u64)>) {
+    let mut users = Vec::new();
+    for _ in 0..count {
+        let user = soon("a user", TcpStream::connect(public)).await.unwrap();
+        // One after the other, so that it is known who had how many when the next came.
+        tunnel.stream_of(user.local_addr().unwrap()).await;
+        users.push(user);
+    }
+    let mut shares: Vec<_> =
+        tunnel.telemetry.snapshot().proxies.iter().map(|proxy| (proxy.id, proxy.streams_open)).collect();
+    shares.sort();
+    (users, shares)
+}
+
+async fn nobody_left(tunnel: &Tunnel, users: Vec<TcpStream>) {
+    drop(users);
+    tunnel.until("all are gone", |now| now.totals.streams_open == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_come_from_the_proxy_or_the_operator() {
+    for format in FORMATS {
+        let mut tunnel = Tunnel::with(|config| config.policy = Policy::Weighted).await;
+        let target = target::echo().await;
+        let heavy = ProxyConfig { weight: Some(3), format, ..tunnel.proxy_config(target.addr) };
+        let public = tunnel.proxy_with(heavy).await;
+        tunnel.join(public, target.addr, format).await;
+        let of = |shares: Vec<(ProxyId, u64)>| shares.into_iter().map(|(_, share)| share).collect::<Vec<_>>();
+        let (users, shares) = spread(&tunnel, public, 8).await;
+        let light = shares[1].0;
+        assert_eq!(of(shares), [6, 2], "{format:?}");
+        nobody_left(&tunnel, users).await;
+        tunnel.order(Command::SetWeight(light, 9)).await.unwrap();
+        let shown = tunnel.telemetry.snapshot();
+        assert!(shown.proxies.iter().all(|proxy| proxy.weight == if proxy.id == light { 9 } else { 3 }));
+        let (users, shares) = spread(&tunnel, public, 12).await;
+        assert_eq!(of(shares), [3, 9], "{format:?}");
+        let service = shown.services[0].key.clone();
+        nobody_left(&tunnel, users).await;
+        for (policy, expected) in
+            [(Policy::LeastStreams, [2, 6]), (Policy::RoundRobin, [4, 4]), (Policy::Weighted, [2, 6])]
+        {
+            tunnel.order(Command::SetPolicy(service.clone(), policy)).await.unwrap();
+            assert_eq!(tunnel.telemetry.snapshot().services[0].policy, policy);
+            let (users, shares) = spread(&tunnel, public, 8).await;
+            assert_eq!(of(shares), expected, "{format:?} {policy}");
+            nobody_left(&tunnel, users).await;
+        }
+        let set = format!("give proxy {light} weight 9");
+        tunnel
+            .event("it is told", |event| matches!(event, EventKind::OperatorActed { what } if *what == set))
+            .await;
+        for weight in [0, 1001, u32::MAX] {
+            assert_eq!(tunnel.order(Command::SetWeight(light, weight)).await, Err(Refused::Weight));
+        }
+        let gone = ProxyId(99);
+        assert_eq!(tunnel.order(Command::SetWeight(gone, 2)).await, Err(Refused::Gone));
+        assert_eq!(tunnel.order(Command::DrainProxy(gone)).await, Err(Refused::Gone));
+        let other = "1:default".parse().unwrap();
+        assert_eq!(tunnel.order(Command::SetPolicy(other, Policy::Weighted)).await, Err(Refused::Gone));
+        tunnel.end().await;
+    }
+}
+
+async fn echoes(user: &mut TcpStream) {
+    user.write_all(b"still there").await.unwrap();
+    let mut answer = [0; 11];
+    soon("an echo", user.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"still there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_proxy_finishes_what_it_has_and_gets_nothing_new() {
+    for policy in Policy::ALL {
+        let mut tunnel = Tunnel::with(|config| config.policy = policy).await;
+        let target = target::echo().await;
+        let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
+        let drained = tunnel.telemetry.snapshot().proxies[0].id;
+        let (mut before, _) = spread(&tunnel, public, 2).await;
+        tunnel.join(public, target.addr, ProxyFormat::Text).await;
+        assert_eq!(tunnel.order(Command::DrainProxy(drained)).await.unwrap().streams, 2);
+        let (mut users, shares) = spread(&tunnel, public, 6).await;
+        assert_eq!((shares[0], shares[1].1), ((drained, 2), 6), "{policy}");
+        for user in before.iter_mut().chain(&mut users) {
+            echoes(user).await;
+        }
+        assert!(tunnel.telemetry.snapshot().proxies.iter().all(|one| one.draining == (one.id == drained)));
+        nobody_left(&tunnel, before.into_iter().chain(users).collect()).await;
+        tunnel.order(Command::UndrainProxy(drained)).await.unwrap();
+        let (users, shares) = spread(&tunnel, public, 8).await;
+        assert!(shares[0].1 > 0 && shares[1].1 > 0, "{policy}: {shares:?}");
+        nobody_left(&tunnel, users).await;
+        tunnel.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_of_a_service_whose_only_proxy_drains_wait_for_another() {
+    let mut tunnel = Tunnel::with(|config| config.wait = Duration::from_secs(60)).await;
+    let target = target::echo().await;
+    let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
+    let proxy = tunnel.telemetry.snapshot().proxies[0].id;
+    tunnel.order(Command::DrainProxy(proxy)).await.unwrap();
+    let mut user = soon("the user", TcpStream::connect(public)).await.unwrap();
+    let waits = |now: &underpass::telemetry::Snapshot| {
+        now.streams.first().is_some_and(|stream| stream.phase == StreamPhase::Waiting)
+    };
+    tunnel.until("a stream that waits", waits).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(waits(&tunnel.telemetry.snapshot()));
+    tunnel.order(Command::UndrainProxy(proxy)).await.unwrap();
+    echoes(&mut user).await;
+    drop(user);
+    tunnel.end().await;
+}
+
+/// A proxy that says neither yes nor no holds its user no longer than it may, and those whom it took for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_never_answers_does_not_hold_its_user_for_ever() {
+    let tunnel = Tunnel::with(|config| config.open = Duration::from_millis(300)).await;
+    let (mut proxy, _, public) = BinaryChannel::serving(tunnel.addr, &tunnel.token, 0).await;
+    let taken = soon("a user", TcpStream::connect(public)).await.unwrap();
+    let stream = proxy.opened().await.stream;
+    proxy.send([Frame::OpenOk { stream, window: 1000 }]).await;
+    let begin = Instant::now();
+    let mut held = soon("another user", TcpStream::connect(public)).await.unwrap();
+    held.write_all(b"hello?").await.unwrap();
+    let open = proxy.opened().await;
+    soon("the reset", held.read(&mut [0])).await.unwrap_err();
+    assert!(begin.elapsed() >= Duration::from_millis(300));
+    let (reason, _, up) = tunnel.ended(open.key).await;
+    assert_eq!((reason, up), (EndReason::TargetRefused("the target did not answer in time".into()), 6));
+    let said = proxy.settle().await;
+    let reset = |frame: &Frame| matches!(frame, Frame::Reset { stream, code: ResetCode::TargetTimeout, .. } if *stream == open.stream);
+    assert!(said.iter().any(reset), "{said:?}");
+    assert_eq!(tunnel.telemetry.snapshot().totals.streams_open, 1, "the one that was answered stays");
+    drop((taken, proxy));
+    tunnel.end().await;
+}

@@ -1,0 +1,332 @@
+//! Rate limits, set, changed and taken away while bytes flow.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use support::{
+    Running, soon,
+    target::{self, Target},
+    tunnel::{FORMATS, Tunnel},
+    within,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use underpass::{
+    cli::demo::{File, Verifier},
+    config::ProxyFormat,
+    control::{Command, Refused, Scope},
+    ids::{Direction, Rate, StreamKey, UserChannelId},
+    telemetry::Snapshot,
+};
+
+const MEGABYTE: u64 = 1_000_000;
+
+fn limit(scope: Scope, direction: Direction, rate: u64) -> Command {
+    Command::SetLimit(scope, direction, Rate::new(rate))
+}
+
+/// A target that sends as much as it can and takes as much as it can, and counts what it took.
+async fn busy() -> (Target, Arc<AtomicU64>) {
+    let taken = Arc::new(AtomicU64::new(0));
+    let counter = taken.clone();
+    let target = target::serve_with(move |socket| {
+        let counter = counter.clone();
+        async move { pump(socket, &counter).await }
+    });
+    (target.await, taken)
+}
+
+/// Sends and reads without end, and counts what it read.
+async fn pump(mut socket: TcpStream, counter: &AtomicU64) -> std::io::Result<()> {
+    let (mut read, mut write) = socket.split();
+    let piece = vec![7; 64 * 1024];
+    let sends = async {
+        loop {
+            write.write_all(&piece).await?;
+        }
+    };
+    let reads = async {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match read.read(&mut buffer).await? {
+                0 => return Ok(()),
+                n => _ = counter.fetch_add(n as u64, Relaxed),
+            }
+        }
+    };
+    tokio::select! {
+        result = sends => result,
+        result = reads => result,
+    }
+}
+
+/// A connection through the tunnel that is full in both directions.
+struct Full {
+    key: StreamKey,
+    down: Arc<AtomicU64>,
+    _running: Running<()>,
+}
+
+impl Full {
+    async fn open(tunnel: &Tunnel, public: SocketAddr) -> Self {
+        let socket = soon("a user", TcpStream::connect(public)).await.unwrap();
+        let key = tunnel.stream_of(socket.local_addr().unwrap()).await.key;
+        let down = Arc::new(AtomicU64::new(0));
+        let counter = down.clone();
+        let running = Running::start(async move { _ = pump(socket, &counter).await });
+        Self { key, down, _running: running }
+    }
+}
+
+/// How fast counters rise, once what the kernels held before is through.
+async fn rates<const N: usize>(counters: [&AtomicU64; N], time: Duration) -> [f64; N] {
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let begin = Instant::now();
+    let before = counters.map(|counter| counter.load(Relaxed));
+    tokio::time::sleep(time).await;
+    let after = counters.map(|counter| counter.load(Relaxed));
+    let seconds = begin.elapsed().as_secs_f64();
+    std::array::from_fn(|index| (after[index] - before[index]) as f64 / seconds)
+}
+
+/// How much of `time` a task that wants to run all the time was kept from it by other programs.
+async fn kept_waiting(time: Duration) -> Duration {
+    let (begin, step) = (Instant::now(), Duration::from_millis(5));
+    let mut late = Duration::ZERO;
+    while begin.elapsed() < time {
+        let before = Instant::now();
+        tokio::time::sleep(step).await;
+        // A timer may be a few milliseconds late on any machine.
+        late += before.elapsed().saturating_sub(step * 3);
+    }
+    late
+}
+
+/// What is measured is never more than `rate` and a little. On a machine that does nothing else it is hardly less; one
+/// that is too busy to tell is asked again.
+async fn keeps(rate: u64, slack: f64, mut measure: impl AsyncFnMut() -> f64) {
+    for _ in 0..8 {
+        let begin = Instant::now();
+        let mut measuring = std::pin::pin!(measure());
+        let mut late = Duration::ZERO;
+        let measured = loop {
+            tokio::select! {
+                measured = &mut measuring => break measured,
+                more = kept_waiting(Duration::from_millis(100)) => late += more,
+            }
+        };
+        let busy = late.as_secs_f64() / begin.elapsed().as_secs_f64();
+        println!("{:.3} of {:.3} MB/s, {:.1} % late", measured / 1e6, rate as f64 / 1e6, busy * 100.0);
+        assert!(measured <= rate as f64 * (1.0 + slack), "{measured} of {rate}");
+        if measured >= rate as f64 * (1.0 - slack) {
+            return;
+        }
+        assert!(busy > 0.005, "{measured} of {rate}, and the machine was idle");
+        assert!(busy > 0.3 || measured >= rate as f64 * 0.5, "{measured} of {rate}");
+    }
+    println!("the machine was too busy to tell how little is let through");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_megabytes_a_second_asked_are_ten() {
+    for format in FORMATS {
+        let mut tunnel = Tunnel::start().await;
+        let (target, _) = busy().await;
+        let public = tunnel.proxy(target.addr, format).await;
+        let user = Full::open(&tunnel, public).await;
+        let scope = Scope::Stream(user.key);
+        // What goes up without a limit would take all of the machine.
+        tunnel.order(limit(scope.clone(), Direction::Up, MEGABYTE)).await.unwrap();
+        tunnel.order(limit(scope, Direction::Down, 10 * MEGABYTE)).await.unwrap();
+        keeps(10 * MEGABYTE, 0.05, async || rates([&user.down], Duration::from_secs(5)).await[0]).await;
+        let shown = &tunnel.telemetry.snapshot().streams[0].limits;
+        assert_eq!((shown.down, shown.up), (Rate::new(10 * MEGABYTE), Rate::new(MEGABYTE)));
+        drop(user);
+        tunnel.end().await;
+    }
+}
+
+/// Each scope holds in each direction, for all of its streams together, and those share it alike.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_has_a_limit_keeps_to_it_in_either_direction() {
+    let time = Duration::from_millis(1500);
+    let mut tunnel = Tunnel::start().await;
+    let (target, up) = busy().await;
+    let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
+    let users = [Full::open(&tunnel, public).await, Full::open(&tunnel, public).await];
+    let snapshot = tunnel.telemetry.snapshot();
+    let scopes = [
+        Scope::User(users[0].key.user),
+        Scope::Proxy(snapshot.proxies[0].id),
+        Scope::Service(snapshot.services[0].key.clone()),
+    ];
+    for scope in scopes {
+        for direction in [Direction::Down, Direction::Up] {
+            let done = tunnel.order(limit(scope.clone(), direction, 6 * MEGABYTE)).await.unwrap();
+            assert_eq!(done.streams, 2, "{scope}");
+            keeps(6 * MEGABYTE, 0.1, async || match direction {
+                Direction::Up => rates([&up], time).await[0],
+                Direction::Down => {
+                    let [a, b] = rates([&users[0].down, &users[1].down], time).await;
+                    assert!((0.4..2.5).contains(&(a / b)), "{scope}: {a} and {b}");
+                    a + b
+                }
+            })
+            .await;
+            let of = |now: &Snapshot| match &scope {
+                Scope::User(_) => now.users[0].limits,
+                Scope::Proxy(_) => now.proxies[0].limits,
+                _ => now.services[0].limits,
+            };
+            assert_eq!(of(&tunnel.telemetry.snapshot()).of(direction), Rate::new(6 * MEGABYTE));
+            tunnel.order(Command::SetLimit(scope.clone(), direction, None)).await.unwrap();
+            assert_eq!(of(&tunnel.telemetry.snapshot()).of(direction), None);
+        }
+    }
+    drop(users);
+    tunnel.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_hold_for_streams_that_come_later() {
+    let time = Duration::from_secs(1);
+    let mut tunnel = Tunnel::with(|config| config.wait = Duration::from_secs(30)).await;
+    let (target, up) = busy().await;
+    let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
+    let service = tunnel.telemetry.snapshot().services[0].key.clone();
+    tunnel.order(limit(Scope::Service(service), Direction::Down, 6 * MEGABYTE)).await.unwrap();
+    let later = Full::open(&tunnel, public).await;
+    keeps(6 * MEGABYTE, 0.1, async || rates([&later.down], time).await[0]).await;
+    drop(later);
+    tunnel.until("it is over", |now| now.streams.is_empty()).await;
+    // One that has no proxy yet takes its limits along.
+    tunnel.stop_proxy(0).await;
+    let socket = soon("a user", TcpStream::connect(public)).await.unwrap();
+    let key = tunnel.until("a stream that waits", |now| now.streams.len() == 1).await.streams[0].key;
+    tunnel.order(limit(Scope::Stream(key), Direction::Down, MEGABYTE)).await.unwrap();
+    tunnel.order(limit(Scope::Stream(key), Direction::Up, 2 * MEGABYTE)).await.unwrap();
+    tunnel.join(public, target.addr, ProxyFormat::Binary).await;
+    let down = Arc::new(AtomicU64::new(0));
+    let counter = down.clone();
+    let user = Running::start(async move { _ = pump(socket, &counter).await });
+    keeps(MEGABYTE, 0.1, async || rates([&down], time).await[0]).await;
+    keeps(2 * MEGABYTE, 0.1, async || rates([&up], time).await[0]).await;
+    drop(user);
+    tunnel.end().await;
+}
+
+/// Held, limited, limited otherwise and freed in the middle of it, a download is whole, and its end arrives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limited_download_loses_nothing() {
+    for format in FORMATS {
+        let file = File { seed: 3, size: 40 * MEGABYTE };
+        let mut tunnel = Tunnel::start().await;
+        let target = target::send(file).await;
+        let public = tunnel.proxy(target.addr, format).await;
+        let service = tunnel.telemetry.snapshot().services[0].key.clone();
+        tunnel.order(limit(Scope::Service(service.clone()), Direction::Down, MEGABYTE)).await.unwrap();
+        let mut user = soon("the user", TcpStream::connect(public)).await.unwrap();
+        let key = tunnel.stream_of(user.local_addr().unwrap()).await.key;
+        let (mut verifier, mut buffer) = (Verifier::new(file), vec![0; 64 * 1024]);
+        let mut read = async |until: u64| {
+            while verifier.offset() < until {
+                let n = soon("a part", user.read(&mut buffer)).await.unwrap();
+                verifier.push(&buffer[..n]).unwrap();
+            }
+        };
+        read(MEGABYTE / 2).await;
+        tunnel.order(limit(Scope::Stream(key), Direction::Down, 1)).await.unwrap();
+        tunnel.order(Command::PauseStream(key)).await.unwrap();
+        // Taken away while it is held: it stays held.
+        tunnel.order(Command::SetLimit(Scope::Service(service), Direction::Down, None)).await.unwrap();
+        tunnel.order(Command::SetLimit(Scope::Stream(key), Direction::Down, None)).await.unwrap();
+        let held = tunnel.telemetry.snapshot().streams[0].down;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(tunnel.telemetry.snapshot().streams[0].down, held);
+        tunnel.order(limit(Scope::Stream(key), Direction::Down, 1)).await.unwrap();
+        tunnel.order(Command::ResumeStream(key)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let crawled = tunnel.telemetry.snapshot().streams[0].down - held;
+        assert!(crawled <= 30, "{crawled} bytes at one a second");
+        // Who waits for a turn that is far away hears of it at once.
+        tunnel.order(limit(Scope::Stream(key), Direction::Down, 30 * MEGABYTE)).await.unwrap();
+        read(10 * MEGABYTE).await;
+        tunnel.order(Command::SetLimit(Scope::Stream(key), Direction::Down, None)).await.unwrap();
+        read(file.size).await;
+        user.shutdown().await.unwrap();
+        assert_eq!(soon("the end", user.read(&mut [0])).await.unwrap(), 0);
+        assert!(tunnel.ended(key).await.0.is_clean());
+        tunnel.end().await;
+    }
+}
+
+/// The last byte and the end behind it arrive through a limit, and the answer comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limited_upload_is_whole_and_its_end_arrives() {
+    for format in FORMATS {
+        let mut tunnel = Tunnel::start().await;
+        let target = target::after_end(3 << 20).await;
+        let public = tunnel.proxy(target.addr, format).await;
+        let proxy = tunnel.telemetry.snapshot().proxies[0].id;
+        tunnel.order(limit(Scope::Proxy(proxy), Direction::Up, 2 * MEGABYTE)).await.unwrap();
+        tunnel.order(limit(Scope::Proxy(proxy), Direction::Down, 4 * MEGABYTE)).await.unwrap();
+        let user = soon("the user", TcpStream::connect(public)).await.unwrap();
+        let body: Vec<u8> = (0..2_000_003u32).map(|n| (n * 7 / 5) as u8).collect();
+        let (mut read, mut write) = user.into_split();
+        let begin = Instant::now();
+        let sent = body.clone();
+        let sends = async move {
+            write.write_all(&sent).await.unwrap();
+            write.shutdown().await.unwrap();
+            write
+        };
+        let mut answer = Vec::new();
+        let (_write, _) =
+            soon("the answer", async { tokio::join!(sends, read.read_to_end(&mut answer)) }).await;
+        let line = answer.iter().position(|&byte| byte == b'\n').unwrap();
+        assert!(answer[..line].starts_with(b"2000003 "));
+        assert!(answer[line + 1..] == body, "the echo differs");
+        assert!(begin.elapsed() >= Duration::from_millis(1200), "{:?}", begin.elapsed());
+        tunnel.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limited_stream_is_killed_at_once_and_what_is_gone_has_no_limit() {
+    let mut tunnel = Tunnel::start().await;
+    let (target, _) = busy().await;
+    let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
+    let mut user = soon("the user", TcpStream::connect(public)).await.unwrap();
+    let key = tunnel.stream_of(user.local_addr().unwrap()).await.key;
+    for direction in [Direction::Down, Direction::Up] {
+        tunnel.order(limit(Scope::User(key.user), direction, 1)).await.unwrap();
+    }
+    user.write_all(b"never read").await.unwrap();
+    tunnel.order(Command::KillStream(key)).await.unwrap();
+    let mut buffer = vec![0; 64 * 1024];
+    let reset = async { while user.read(&mut buffer).await.is_ok_and(|n| n > 0) {} };
+    within(Duration::from_secs(1), "the reset", reset).await;
+    target.when(|counts| counts.open == 0, Duration::from_secs(1)).await;
+    let nobody = UserChannelId::new(key.user.bits() ^ 1);
+    for scope in [
+        Scope::Stream(StreamKey::new(nobody, 1)),
+        Scope::User(nobody),
+        Scope::Proxy("P99".parse().unwrap()),
+        Scope::Service("1:default".parse().unwrap()),
+        Scope::Service(format!("{}:other", public.port()).parse().unwrap()),
+    ] {
+        assert_eq!(tunnel.order(limit(scope, Direction::Down, 1)).await, Err(Refused::Gone));
+    }
+    tunnel.end().await;
+}
