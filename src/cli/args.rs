@@ -163,6 +163,7 @@ impl ScreenArgs {
             mouse: file.mouse,
             refresh: refresh.transpose().map_err(anyhow::Error::msg)?.unwrap_or(Settings::default().refresh),
             read_only: self.read_only || file.read_only,
+            columns: file.columns,
             keys: file.keys.into_iter().collect(),
         };
         settings.check()?;

@@ -27,6 +27,8 @@ pub struct CockpitFile {
     pub mouse: bool,
     /// No key that acts.
     pub read_only: bool,
+    /// The columns of the table of streams, by their names.
+    pub columns: Option<Vec<String>>,
     /// Other keys, by the name of the action.
     pub keys: BTreeMap<String, String>,
 }
@@ -52,7 +54,7 @@ fn hint(near: Option<&str>) -> String {
 }
 
 impl CockpitFile {
-    const NAMES: [&str; 7] = ["theme", "refresh", "bits", "ascii", "mouse", "read_only", "keys"];
+    const NAMES: [&str; 8] = ["theme", "refresh", "bits", "ascii", "mouse", "read_only", "columns", "keys"];
 
     /// Reads the text of a settings file.
     ///
@@ -92,6 +94,7 @@ mod tests {
         let file = CockpitFile::parse(include_str!("../../assets/examples/cockpit.toml")).unwrap();
         assert_eq!(file.theme.as_deref(), Some("light"));
         assert_eq!(file.refresh, Some(0.25));
+        assert_eq!(file.columns.map(|names| names.len()), Some(9));
         assert_eq!(file.keys.get("kill").map(String::as_str), Some("d ctrl-k"));
         assert_eq!(CockpitFile::parse("").unwrap(), CockpitFile::default());
     }

@@ -1,11 +1,13 @@
 //! The loop: waits for whatever comes first, turns it into messages, does what the model wants done, and paints.
 
 use std::{
+    collections::VecDeque,
     io,
     sync::{Arc, atomic::Ordering::SeqCst},
     time::{Duration, Instant},
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{broadcast, oneshot};
 
 use super::{
@@ -32,6 +34,11 @@ const FRAME: Duration = Duration::from_millis(33);
 /// An answer to a key is not made to wait for that, but a key held down must not paint without end either.
 const FRAME_AFTER_KEY: Duration = Duration::from_millis(8);
 
+/// How soon answers to orders are looked for: a mass act sends its next ones when they come. Given up after a while, for
+/// a server that does not answer must not keep us awake.
+const ANSWER: Duration = Duration::from_millis(2);
+const ANSWER_LATE: Duration = Duration::from_secs(1);
+
 /// Presses and the wheel, reported in a form without limits.
 const MOUSE_ON: &[u8] = b"\x1b[?1000h\x1b[?1006h";
 const MOUSE_OFF: &[u8] = b"\x1b[?1006l\x1b[?1000l";
@@ -54,6 +61,10 @@ pub(crate) struct Runtime {
     events: broadcast::Receiver<Event>,
     model: Model,
     pending: Vec<Pending>,
+    /// When the last order was sent.
+    ordered: Instant,
+    /// The control room had no room: what follows must not go before what it did not take.
+    busy: bool,
     /// The last sample; its room is used again.
     snapshot: Snapshot,
     next_sample: Instant,
@@ -80,6 +91,8 @@ impl Runtime {
             events: options.telemetry.subscribe(),
             model,
             pending: Vec::new(),
+            ordered: now,
+            busy: false,
             snapshot: Snapshot::empty(),
             next_sample: now,
             // Long enough ago for the first frame to be due at once.
@@ -104,9 +117,9 @@ impl Runtime {
             }
             let now = Instant::now();
             if now >= self.next_sample {
-                self.sample(now);
+                self.sample(now)?;
             }
-            self.collect_answers();
+            self.collect_answers()?;
             if let Some(exit) = self.exit {
                 return Ok(exit);
             }
@@ -114,7 +127,11 @@ impl Runtime {
                 // Writing fails only when nobody is at the other end.
                 return Ok(Exit::TerminalGone);
             }
-            let deadline = if self.dirty { self.next_sample.min(self.frame_due()) } else { self.next_sample };
+            let mut deadline =
+                if self.dirty { self.next_sample.min(self.frame_due()) } else { self.next_sample };
+            if !self.pending.is_empty() && self.ordered.elapsed() < ANSWER_LATE {
+                deadline = deadline.min(Instant::now() + ANSWER);
+            }
             match self.input.wait(&self.tty, &mut self.signals, deadline, &mut keys)? {
                 Woken::Normally => {}
                 Woken::TerminalGone => return Ok(Exit::TerminalGone),
@@ -174,7 +191,8 @@ impl Runtime {
     }
 
     /// Takes what has happened since the last time, and where everything stands.
-    fn sample(&mut self, now: Instant) {
+    fn sample(&mut self, now: Instant) -> io::Result<()> {
+        let began = core_time();
         let mut messages = Vec::new();
         loop {
             match self.events.try_recv() {
@@ -195,14 +213,17 @@ impl Runtime {
         let second = self.model.live.uptime.as_secs() != snapshot.uptime.as_secs();
         // Nothing moves on an idle screen but the clock.
         self.dirty |= busy || second || !self.model.sampled || self.model.notice.is_some();
-        sample(&mut self.model, snapshot, now);
+        let effects = sample(&mut self.model, snapshot, now);
         let refresh = self.options.settings.refresh;
-        let interval = (now.elapsed() * SAMPLE_SHARE).clamp(refresh, SAMPLE_SLOWEST.max(refresh));
+        let took = core_time().saturating_sub(began);
+        let interval = (took * SAMPLE_SHARE).clamp(refresh, SAMPLE_SLOWEST.max(refresh));
         self.model.interval = Duration::from_millis((interval.as_millis() as u64).next_multiple_of(100));
         self.next_sample = now + self.model.interval;
+        self.busy = false;
+        self.perform(effects)
     }
 
-    fn collect_answers(&mut self) {
+    fn collect_answers(&mut self) -> io::Result<()> {
         let mut answers = Vec::new();
         self.pending.retain_mut(|pending| {
             let reply = match pending.reply.try_recv() {
@@ -214,48 +235,71 @@ impl Runtime {
             false
         });
         for (id, command, reply) in answers {
-            self.answered(id, &command, reply);
+            self.busy = false;
+            let effects = self.answered(id, &command, reply);
+            self.perform(effects)?;
         }
+        Ok(())
     }
 
-    fn answered(&mut self, id: OrderId, command: &Command, reply: Reply) {
+    fn answered(&mut self, id: OrderId, command: &Command, reply: Reply) -> Vec<Effect> {
         match reply {
             Ok(done) => tracing::info!(target: "operator", "{command}: done, streams: {}", done.streams),
+            // It is sent again.
+            Err(Refused::Busy) => {}
             Err(why) => tracing::warn!(target: "operator", "{command}: {why}"),
         }
         self.dirty = true;
-        update(&mut self.model, Msg::Answered(id, reply), Instant::now());
+        update(&mut self.model, Msg::Answered(id, reply), Instant::now())
     }
 
     fn take(&mut self, message: Msg) -> io::Result<()> {
         self.dirty = true;
-        for effect in update(&mut self.model, message, Instant::now()) {
-            self.perform(effect)?;
+        let effects = update(&mut self.model, message, Instant::now());
+        self.perform(effects)
+    }
+
+    /// Does what the model wants done, and what it wants done about what came of that. A loop: where the server has
+    /// stopped, each order of a mass act fails at once and brings the next one.
+    fn perform(&mut self, effects: Vec<Effect>) -> io::Result<()> {
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
+            match effect {
+                Effect::Order(id, command) => effects.extend(self.order(id, command)),
+                Effect::Drain => match &self.options.on_drain {
+                    Some(drain) => drain(),
+                    None => self.exit = Some(Exit::Drain),
+                },
+                Effect::Exit(exit) => self.exit = Some(exit),
+                Effect::Suspend => self.suspend()?,
+                Effect::Repaint => self.screen.invalidate(self.tty.size()),
+                Effect::Copy(text) => self.screen.order(&files::clipboard(&text)),
+                Effect::Save(saved) => {
+                    let result = files::save(&saved);
+                    self.take(Msg::Saved(result))?;
+                }
+                Effect::Mouse(on) => self.screen.order(if on { MOUSE_ON } else { MOUSE_OFF }),
+            }
         }
         Ok(())
     }
 
-    fn perform(&mut self, effect: Effect) -> io::Result<()> {
-        match effect {
-            Effect::Order(id, command) => match self.options.control.try_send(command.clone()) {
-                Ok(reply) => self.pending.push(Pending { id, command, reply }),
-                Err(why) => self.answered(id, &command, Err(why)),
-            },
-            Effect::Drain => match &self.options.on_drain {
-                Some(drain) => drain(),
-                None => self.exit = Some(Exit::Drain),
-            },
-            Effect::Exit(exit) => self.exit = Some(exit),
-            Effect::Suspend => self.suspend()?,
-            Effect::Repaint => self.screen.invalidate(self.tty.size()),
-            Effect::Copy(text) => self.screen.order(&files::clipboard(&text)),
-            Effect::Save(saved) => {
-                let result = files::save(&saved);
-                self.take(Msg::Saved(result))?;
+    fn order(&mut self, id: OrderId, command: Command) -> Vec<Effect> {
+        let sent = match self.busy {
+            true => Err(Refused::Busy),
+            false => self.options.control.try_send(command.clone()),
+        };
+        match sent {
+            Ok(reply) => {
+                self.ordered = Instant::now();
+                self.pending.push(Pending { id, command, reply });
+                Vec::new()
             }
-            Effect::Mouse(on) => self.screen.order(if on { MOUSE_ON } else { MOUSE_OFF }),
+            Err(why) => {
+                self.busy |= why == Refused::Busy;
+                self.answered(id, &command, Err(why))
+            }
         }
-        Ok(())
     }
 
     fn frame_due(&self) -> Instant {
@@ -270,4 +314,9 @@ impl Runtime {
         (self.dirty, self.urgent) = (false, false);
         Ok(())
     }
+}
+
+/// For how long this thread has had a core: on a busy machine a sample takes long without costing more.
+fn core_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::{
     keymap::Keymap,
-    model::{Look, Model},
+    model::{Choice, Column, Look, Model},
     near_miss,
     terminal::{Key, KeyCode},
     theme::Theme,
@@ -24,6 +24,9 @@ pub struct Settings {
     pub refresh: Duration,
     /// No key that ends, kicks or changes anything but the display.
     pub read_only: bool,
+    /// The columns of the table, as far as there is room for them; the first ones stay longest. With none named, the
+    /// width of the screen decides.
+    pub columns: Option<Vec<String>>,
     /// Other keys for actions: the action's name and its keys, as `kill` and `d ctrl-k`.
     pub keys: Vec<(String, String)>,
 }
@@ -37,6 +40,7 @@ impl Default for Settings {
             mouse: false,
             refresh: Duration::from_millis(100),
             read_only: false,
+            columns: None,
             keys: Vec::new(),
         }
     }
@@ -54,6 +58,7 @@ impl Settings {
     /// The first thing that does not, by its name.
     pub fn check(&self) -> Result<(), BadSettings> {
         self.find_theme()?;
+        self.choice()?;
         self.keymap(Capabilities::all()).map(drop)
     }
 
@@ -64,6 +69,19 @@ impl Settings {
             let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();
             BadSettings(format!("there is no theme «{name}»{hint} There are {}", Theme::NAMES.join(", ")))
         })
+    }
+
+    fn choice(&self) -> Result<Choice, BadSettings> {
+        let Some(names) = &self.columns else { return Ok(Choice::default()) };
+        let named = |name: &String| {
+            Column::named(name).ok_or_else(|| {
+                let all = Column::ALL.map(Column::name);
+                let near = near_miss(name, all.iter().map(ToString::to_string));
+                let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();
+                BadSettings(format!("there is no column «{name}»{hint} There are {}", all.join(", ")))
+            })
+        };
+        Ok(Choice::only(names.iter().map(named).collect::<Result<_, _>>()?))
     }
 
     fn keymap(&self, capabilities: Capabilities) -> Result<Keymap, BadSettings> {
@@ -80,6 +98,7 @@ impl Settings {
         let capabilities = if self.read_only { Capabilities::none() } else { capabilities };
         model.theme = self.find_theme().unwrap_or_else(|_| Theme::detect());
         model.keymap = self.keymap(capabilities).unwrap_or_else(|_| Keymap::new(capabilities));
+        model.columns = self.choice().unwrap_or_default();
         let ascii = self.ascii.unwrap_or_else(|| !locale_is_utf8(|name| std::env::var(name).ok()));
         model.look = Look { bits: self.bits, mouse: self.mouse, ascii, ..Look::default() };
     }
@@ -149,6 +168,12 @@ mod tests {
         assert_eq!(check(None, &[("kill", "d ctrl-k"), ("quit", "F10")]), Ok(()));
         assert!(check(Some("drak"), &[]).unwrap_err().contains("did you mean «dark»"));
         assert!(check(None, &[("kil", "d")]).unwrap_err().contains("did you mean «kill»"));
+        let columns = |names: &[&str]| {
+            let columns = Some(names.iter().map(|name| (*name).to_owned()).collect());
+            Settings { columns, ..Settings::default() }.check().map_err(|bad| bad.to_string())
+        };
+        assert_eq!(columns(&["service", "down", "up"]), Ok(()));
+        assert!(columns(&["stream", "servce"]).unwrap_err().contains("did you mean «service»"));
         for bad in ["ctrl-c", "ctrl-m", "F13", "meta-x", "ctrl-"] {
             assert!(check(None, &[("kill", bad)]).unwrap_err().contains("is no key"), "{bad}");
         }

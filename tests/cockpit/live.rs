@@ -3,11 +3,11 @@ use std::{net::Ipv4Addr, time::Duration};
 use crate::{alone, demo, download::Download, open, terminal::Terminal};
 
 /// No user of the demo has this address.
-const OURS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 77);
-const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 78);
+pub const OURS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 77);
+pub const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 78);
 
 /// The demo's public port, as the screen tells it.
-fn public_port(terminal: &Terminal) -> u16 {
+pub fn public_port(terminal: &Terminal) -> u16 {
     terminal.until("the public port", |screen| {
         let text = screen.contents();
         let mut words = text.split_whitespace().skip_while(|word| *word != "edge-fra");
@@ -20,12 +20,12 @@ fn size_of(screen: &vt100::Screen) -> (u16, u16) {
     (rows.get(), columns.get())
 }
 
-fn selected(text: &str) -> Option<String> {
+pub fn selected(text: &str) -> Option<String> {
     text.lines().find(|line| line.starts_with('▌')).map(str::to_owned)
 }
 
 /// Moves the selection to the stream from `addr`, by the filter, and gives its key.
-fn select(terminal: &Terminal, addr: Ipv4Addr) -> String {
+pub fn select(terminal: &Terminal, addr: Ipv4Addr) -> String {
     terminal.press(&format!("/user:{addr}: state:open\r"));
     let mark = format!("{addr}:");
     terminal.press("g");

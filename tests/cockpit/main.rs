@@ -11,6 +11,7 @@
     missing_debug_implementations
 )]
 
+mod acting;
 mod download;
 mod leaving;
 mod live;

@@ -96,6 +96,11 @@ impl Terminal {
         Self { state, master: Some(pair.master), writer, pid, before }
     }
 
+    /// The program's number.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
     /// Types.
     pub fn press(&self, keys: &str) {
         let mut writer = self.writer.lock().unwrap();

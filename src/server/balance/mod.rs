@@ -303,7 +303,8 @@ mod tests {
         proxies[1].3.first_byte(Duration::from_millis(50));
         proxies[2].3.first_byte(Duration::from_millis(50));
         let shares = shares(&pool, 3000);
-        assert!(!shares.contains_key("slow") && shares["b"] > 1000 && shares["c"] > 1000, "{shares:?}");
+        // Of the three pairs that are drawn alike, one holds each of them without the other.
+        assert!(!shares.contains_key("slow") && shares["b"] > 800 && shares["c"] > 800, "{shares:?}");
         // Unless the others have their hands full.
         let _busy: Vec<_> = proxies[1..].iter().flat_map(|proxy| (0..20).map(|_| proxy.3.begin())).collect();
         assert!((0..100).any(|_| pool.pick(&[]).unwrap().0 == "slow"));

@@ -31,6 +31,8 @@ pub(crate) enum Context {
     /// A line that is being typed.
     Prompt,
     AddProxy,
+    /// The list of columns.
+    Columns,
     Help,
     /// Wherever nothing nearer takes the key.
     Anywhere,
@@ -49,6 +51,7 @@ impl Context {
             Self::Dialog => &[Self::Dialog, Self::Anywhere],
             Self::Prompt => &[Self::Prompt, Self::Anywhere],
             Self::AddProxy => &[Self::AddProxy, Self::Anywhere],
+            Self::Columns => &[Self::Columns, Self::Anywhere],
             Self::Help => &[Self::Help, Self::Anywhere],
             Self::List | Self::Screens | Self::Anywhere => &[Self::Anywhere],
         }
@@ -69,6 +72,8 @@ pub(crate) enum Action {
     /// The stream's detail, the proxy's channels.
     Open,
     Kill,
+    /// All open streams that the filter shows.
+    KillShown,
     KillUser,
     Kick,
     /// Holds a stream, or lets it go on: whichever it is not.
@@ -88,6 +93,10 @@ pub(crate) enum Action {
     SortPrevious,
     Reverse,
     Sort,
+    /// Which columns the table has.
+    Columns,
+    /// As it was at first.
+    Reset,
     ToggleEnded,
     LogOf,
     StreamsOf,
@@ -277,7 +286,10 @@ impl Keymap {
     /// table. Where not all fit, the way to act, the help and the way out stay longest.
     pub(crate) fn footer(&self, context: Context, width: usize) -> Vec<&Entry> {
         let chain = context.chain();
-        let over = matches!(context, Context::Dialog | Context::Prompt | Context::Help | Context::AddProxy);
+        let over = matches!(
+            context,
+            Context::Dialog | Context::Prompt | Context::Help | Context::AddProxy | Context::Columns
+        );
         let shown = |entry: &&Entry| {
             let here = chain.contains(&entry.binding.context) && (!over || entry.binding.context == context);
             here && !entry.binding.short.is_empty()
@@ -316,7 +328,7 @@ pub(crate) fn typed(key: Key) -> Option<char> {
 mod tests {
     use super::*;
 
-    const ALL: [Context; 12] = [
+    const ALL: [Context; 13] = [
         Context::Streams,
         Context::Detail,
         Context::Proxies,
@@ -327,6 +339,7 @@ mod tests {
         Context::Dialog,
         Context::Prompt,
         Context::AddProxy,
+        Context::Columns,
         Context::Help,
         Context::Anywhere,
     ];
@@ -377,6 +390,7 @@ mod tests {
                 assert_eq!(entry.binding.needs, Needs::Nothing);
                 let acts = [
                     Action::Kill,
+                    Action::KillShown,
                     Action::KillUser,
                     Action::Kick,
                     Action::TogglePause,

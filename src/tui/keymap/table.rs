@@ -42,16 +42,18 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Streams: [] "" Pause "" "hold the selected stream or the marked ones" Pause;
     Streams: [] "" Resume "" "let the selected stream or the marked ones go on" Pause;
     Streams: [] "" Priority "" "give this priority: background, low, normal, high, urgent" Priority;
+    Streams: [char('A')] "A" KillShown "" "kill all open streams that the filter shows, after asking" Kill;
     Streams: [char('K')] "K" KillUser "" "kill all streams of the selected stream's user, after asking" Kill;
     Streams: [char('X')] "X" Kick "" "kick the proxy that has the selected stream, after asking; it may come back" Kick;
     Streams: [char('m')] "m" Mark "mark" "mark the stream, or take its mark away; x, p, + and - then act on all that are marked" Kill;
     Streams: [char('M')] "M" Unmark "" "unmark all" Kill;
     Streams: [] "" MarkShown "" "mark every open stream that the filter shows" Kill;
     Streams: [char('/')] "/" Filter "filter" "filter: words, proxy: user: state: key: service: carries: pri:, down>1M, age<30s, !not, /expression/";
-    Streams: [char('s')] "s" SortNext "sort" "sort by the next column";
+    Streams: [char('s')] "s" SortNext "sort" "sort by the next column on screen";
     Streams: [char('S')] "S" SortPrevious "" "sort by the column before";
     Streams: [char('r')] "r" Reverse "reverse" "reverse the order";
-    Streams: [] "" Sort "" "sort by this column: down, up, bytes, age, key";
+    Streams: [] "" Sort "" "sort by this: down and up are rates, down-bytes, up-bytes, bytes, age, user, proxy …";
+    Streams: [char('o')] "o" Columns "" "choose the columns";
     Streams: [char('t')] "t" ToggleEnded "ended" "show or hide streams that have ended";
     Streams: [char('L')] "L" LogOf "" "the log of the selected stream";
     Streams: [char('e')] "e" ExportCsv "" "write the table to a file, as CSV";
@@ -135,6 +137,14 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Prompt: [code(Right)] "→" Right "" "a character forth";
     Prompt: [code(Home), Key::ctrl('a')] "Home" First "" "to the beginning";
     Prompt: [code(End), Key::ctrl('e')] "End" Last "" "to the end";
+
+    Columns: [code(Enter), char(' ')] "␣" Press "show or hide" "show or hide the column; one that is asked for goes before those that are not";
+    Columns: [char('j'), code(Down)] "j ↓" Down "down" "next column";
+    Columns: [char('k'), code(Up)] "k ↑" Up "" "column before";
+    Columns: [char('g'), code(Home)] "g" First "" "first column";
+    Columns: [char('G'), code(End)] "G" Last "" "last column";
+    Columns: [char('r')] "r" Reset "as at first" "let the width of the screen decide again";
+    Columns: [code(Esc), char('q'), char('o')] "Esc" Close "close" "close the list";
 
     AddProxy: [char('y'), code(Enter)] "y" Copy "copy" "copy the command to the clipboard";
     AddProxy: [code(Esc), char('q'), char('a')] "Esc" Close "close" "close";

@@ -12,6 +12,8 @@ pub(crate) struct SampleClock {
     times: VecDeque<Instant>,
     newest: u64,
     base: u64,
+    /// What turns units since a sample into units a second, by the sample's slot.
+    per_second: [f64; SAMPLES],
 }
 
 impl SampleClock {
@@ -25,11 +27,11 @@ impl SampleClock {
         let covers = |time: &Instant| now.duration_since(*time) >= RateWindow::SECOND;
         let back = self.times.iter().rev().position(covers).unwrap_or(self.times.len() - 1);
         self.base = self.newest - back as u64;
-    }
-
-    fn at(&self, sample: u64) -> Option<Instant> {
-        let back = usize::try_from(self.newest - sample).ok()?;
-        self.times.iter().rev().nth(back).copied()
+        for (back, time) in self.times.iter().rev().enumerate() {
+            let seconds = now.duration_since(*time).as_secs_f64();
+            let sample = self.newest - back as u64;
+            self.per_second[slot(sample)] = if seconds > 0.0 { seconds.recip() } else { 0.0 };
+        }
     }
 }
 
@@ -58,10 +60,8 @@ impl Meter {
         if self.last != clock.newest || base >= self.last {
             return 0.0;
         }
-        let (Some(then), Some(now)) = (clock.at(base), clock.at(self.last)) else { return 0.0 };
-        let seconds = now.duration_since(then).as_secs_f64();
         let units = self.ring[slot(self.last)].saturating_sub(self.ring[slot(base)]);
-        if seconds > 0.0 { units as f64 / seconds } else { 0.0 }
+        units as f64 * clock.per_second[slot(base)]
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the cockpit knows. It changes only in [`update`](super::update); views read it.
 
+mod columns;
 mod cursor;
 mod data;
 mod detail;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use ratatui::layout::Size;
 
+pub(crate) use columns::{Choice, Column};
 pub(crate) use cursor::{Cursor, Step};
 pub(crate) use data::Data;
 pub(crate) use detail::{Detail, Journal};
@@ -69,6 +71,8 @@ pub(crate) struct Model {
     /// Rows that are acted on together.
     pub(crate) marks: Vec<RowId>,
     pub(crate) show_ended: bool,
+    /// Which columns the operator wants.
+    pub(crate) columns: Choice,
     pub(crate) filter: Filter,
     /// The rows that pass the filter, where there is one.
     matching: Vec<RowId>,
@@ -168,6 +172,11 @@ pub(crate) enum Overlay {
     Prompt(Prompt),
     /// How another machine becomes a proxy.
     AddProxy,
+    /// Which columns the table has.
+    Columns {
+        /// The one in focus, by its place among all of them.
+        at: usize,
+    },
 }
 
 /// What is being typed, and what for.
@@ -229,6 +238,7 @@ impl Model {
             unfolded: Vec::new(),
             marks: Vec::new(),
             show_ended: true,
+            columns: Choice::default(),
             filter: Filter::default(),
             matching: Vec::new(),
             detail: None,
@@ -256,6 +266,7 @@ impl Model {
             Some(Overlay::Dialog(_)) => Context::Dialog,
             Some(Overlay::Prompt(_)) => Context::Prompt,
             Some(Overlay::AddProxy) => Context::AddProxy,
+            Some(Overlay::Columns { .. }) => Context::Columns,
             None => self.command_context(),
         }
     }

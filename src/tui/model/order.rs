@@ -1,35 +1,93 @@
+use std::cmp::Ordering;
+
 use super::row::Row;
+use crate::telemetry::{Carries, StreamPhase};
 
 /// What the table is sorted by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum SortBy {
+    /// Its name.
+    Key,
+    /// How near it is to carrying: those that wait come first.
+    State,
+    Service,
+    /// In the order of the screen of proxies.
+    Proxy,
+    Channel,
+    /// The user's address.
+    User,
+    Carries,
+    Priority,
+    /// The rate from the user.
+    UpRate,
     /// The rate to the user.
     #[default]
     DownRate,
-    /// The rate from the user.
-    UpRate,
+    /// Bytes from the user.
+    Up,
+    /// Bytes to the user.
+    Down,
     /// Bytes both ways.
     Bytes,
+    /// How far the download is, then those of unknown size by their bytes.
+    Progress,
     /// How long it has been open.
     Age,
-    /// Its name.
-    Key,
 }
 
 impl SortBy {
-    const ALL: [Self; 5] = [Self::DownRate, Self::UpRate, Self::Bytes, Self::Age, Self::Key];
+    const ALL: [Self; 15] = [
+        Self::Key,
+        Self::State,
+        Self::Service,
+        Self::Proxy,
+        Self::Channel,
+        Self::User,
+        Self::Carries,
+        Self::Priority,
+        Self::UpRate,
+        Self::DownRate,
+        Self::Up,
+        Self::Down,
+        Self::Bytes,
+        Self::Progress,
+        Self::Age,
+    ];
+
+    /// What the command line calls them.
+    pub(crate) const NAMES: [&str; 15] = [
+        "key",
+        "state",
+        "service",
+        "proxy",
+        "channel",
+        "user",
+        "carries",
+        "priority",
+        "up",
+        "down",
+        "up-bytes",
+        "down-bytes",
+        "bytes",
+        "progress",
+        "age",
+    ];
 
     /// The one that the command line calls so.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        let at = ["down", "up", "bytes", "age", "key"].iter().position(|known| *known == name)?;
-        Self::ALL.get(at).copied()
+        Self::ALL.into_iter().find(|by| by.name() == name)
     }
 
-    /// The next one, or the one before.
-    pub(crate) fn next(self, forward: bool) -> Self {
-        let at = Self::ALL.iter().position(|by| *by == self).unwrap_or(0);
-        let step = if forward { 1 } else { Self::ALL.len() - 1 };
-        Self::ALL[(at + step) % Self::ALL.len()]
+    pub(crate) fn name(self) -> &'static str {
+        let at = Self::ALL.iter().position(|by| *by == self);
+        at.map_or("", |at| Self::NAMES[at])
+    }
+
+    /// The next one of `shown`, or the one before; the first where it is none of them.
+    pub(crate) fn next(self, shown: &[Self], forward: bool) -> Self {
+        let step = if forward { 1 } else { shown.len().saturating_sub(1) };
+        let at = shown.iter().position(|by| *by == self).map_or(0, |at| (at + step) % shown.len());
+        shown.get(at).copied().unwrap_or(self)
     }
 }
 
@@ -44,24 +102,96 @@ pub(crate) struct Sort {
 impl Sort {
     /// Whether large values come first.
     pub(crate) fn is_descending(self) -> bool {
-        matches!(self.by, SortBy::DownRate | SortBy::UpRate | SortBy::Bytes) != self.reversed
+        use SortBy::{Bytes, Down, DownRate, Priority, Progress, Up, UpRate};
+        matches!(self.by, Priority | UpRate | DownRate | Up | Down | Bytes | Progress) != self.reversed
     }
 }
 
-/// Where a row belongs: its section (live rows, then ended ones), then its rank there. Rows of one rank stand in the
-/// order in which they came.
+/// Where a row belongs: its section (live rows, then ended ones), then its rank there.
 pub(crate) fn place(row: &Row, sort: Sort) -> (u8, u64) {
     if let Some(number) = row.sunk {
         // The last one to end comes first, whatever the live ones are sorted by.
         return (1, u64::MAX - number);
     }
     let value = match sort.by {
-        SortBy::DownRate => row.down_rank as u64,
+        SortBy::Key => u64::from(row.key.user.bits()) << 32 | u64::from(row.key.stream.0),
+        SortBy::State => standing(row),
+        SortBy::Service => row.service.port.into(),
+        SortBy::Proxy => row.proxy.map_or(u64::MAX, |proxy| proxy.0.into()),
+        SortBy::Channel => {
+            row.channel.map_or(u64::MAX, |id| u64::from(id.proxy.0) << 16 | u64::from(id.index))
+        }
+        // Texts are no numbers; `compare` looks at them.
+        SortBy::User | SortBy::Carries => 0,
+        SortBy::Priority => row.priority as u64,
         SortBy::UpRate => row.up_rank as u64,
+        SortBy::DownRate => row.down_rank as u64,
+        SortBy::Up => row.up,
+        SortBy::Down => row.down,
         SortBy::Bytes => row.bytes(),
+        SortBy::Progress => match row.progress() {
+            Some(share) => (1 << 63) + (share * 1e18) as u64,
+            None => row.bytes().min((1 << 63) - 1),
+        },
         // A sortable stand-in for the time of opening: serials are given in that order.
         SortBy::Age => u64::MAX - row.serial,
-        SortBy::Key => u64::from(row.key.user.bits()) << 32 | u64::from(row.key.stream.0),
     };
     (0, if sort.is_descending() { u64::MAX - value } else { value })
+}
+
+/// Which of two rows comes first. Those of one rank stand in the order in which they came.
+pub(crate) fn compare(a: &Row, b: &Row, sort: Sort) -> Ordering {
+    let text = || {
+        let order = match sort.by {
+            _ if a.sunk.is_some() => Ordering::Equal,
+            SortBy::User => a.addr.cmp(&b.addr),
+            SortBy::Service => a.service.group.cmp(&b.service.group),
+            SortBy::Carries => carried(a).cmp(&carried(b)),
+            _ => Ordering::Equal,
+        };
+        if sort.is_descending() { order.reverse() } else { order }
+    };
+    a.place.cmp(&b.place).then_with(text).then(a.serial.cmp(&b.serial))
+}
+
+fn standing(row: &Row) -> u64 {
+    match row.phase {
+        StreamPhase::Waiting => 0,
+        StreamPhase::Opening => 1,
+        _ if row.paused => 2,
+        StreamPhase::Open => 3,
+        StreamPhase::UserDone => 4,
+        StreamPhase::TargetDone => 5,
+        StreamPhase::Ended => 6,
+    }
+}
+
+/// What kind of thing a stream carries, and what it is called.
+fn carried(row: &Row) -> (u8, &str, &str) {
+    match row.carries.as_deref() {
+        Some(Carries::Http { method, target, .. }) => (0, target, method),
+        Some(Carries::Tls { sni }) => (1, sni.as_deref().unwrap_or_default(), ""),
+        Some(Carries::Ssh { .. }) => (2, "", ""),
+        Some(Carries::Tcp) => (3, "", ""),
+        None => (4, "", ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sort_goes_round_the_columns_on_screen() {
+        let shown = [SortBy::Key, SortBy::DownRate, SortBy::Age];
+        let go = |by: SortBy, forward| by.next(&shown, forward);
+        assert_eq!(go(SortBy::DownRate, true), SortBy::Age);
+        assert_eq!(go(SortBy::Age, true), SortBy::Key);
+        assert_eq!(go(SortBy::Key, false), SortBy::Age);
+        assert_eq!(go(SortBy::Proxy, true), SortBy::Key, "not on screen");
+        assert_eq!(SortBy::Age.next(&[], false), SortBy::Age);
+        for (name, by) in SortBy::NAMES.iter().zip(SortBy::ALL) {
+            assert_eq!((SortBy::named(name), by.name()), (Some(by), *name));
+        }
+    }
 }

@@ -1,10 +1,19 @@
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use super::row::RowId;
 use crate::{control::Command, tui::msg::OrderId};
 
 /// When an answer is late enough to say so.
 const LATE: Duration = Duration::from_secs(5);
+
+/// So many orders are on their way at most: fewer than the queue of the control room holds, so that one mass act leaves
+/// room for whoever else gives orders.
+const ON_THE_WAY: usize = 48;
+/// So many single orders may wait behind a mass act that is still being sent; another mass act may not.
+const BEHIND: usize = 64;
 
 /// An order whose answer is still to come.
 #[derive(Debug, Clone)]
@@ -13,6 +22,7 @@ struct Order {
     batch: u64,
     /// The row that shows that its stream is about to end.
     row: Option<RowId>,
+    /// When it was sent; until then, when it was given.
     since: Instant,
     command: Command,
     /// The operator was told that it takes long.
@@ -27,6 +37,8 @@ struct Batch {
     /// What was done when it is done: `killed`.
     verb: &'static str,
     total: usize,
+    /// How many answers are still to come.
+    left: usize,
     done: usize,
     streams: usize,
     refused: Option<String>,
@@ -39,9 +51,11 @@ pub(crate) struct Outcome {
     pub(crate) text: String,
 }
 
-/// Orders that wait for their answers.
+/// Orders that wait to be sent, and those that wait for their answers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Orders {
+    /// In the order in which they were given.
+    unsent: VecDeque<Order>,
     waiting: Vec<Order>,
     batches: Vec<Batch>,
     last: u64,
@@ -53,20 +67,45 @@ impl Orders {
     /// will have been done to it.
     pub(crate) fn begin(&mut self, name: String, verb: &'static str) -> u64 {
         self.last_batch += 1;
-        let batch = Batch { id: self.last_batch, name, verb, total: 0, done: 0, streams: 0, refused: None };
-        self.batches.push(batch);
-        self.last_batch
+        let (id, streams) = (self.last_batch, 0);
+        self.batches.push(Batch { id, name, verb, total: 0, left: 0, done: 0, streams, refused: None });
+        id
     }
 
-    /// Notes an order of the batch, and names it.
-    pub(crate) fn add(&mut self, batch: u64, command: Command, row: Option<RowId>, now: Instant) -> OrderId {
+    /// How many orders are still to be sent, where `more` must not join them: there has to be a bound.
+    pub(crate) fn crowd(&self, more: usize) -> Option<usize> {
+        let unsent = self.unsent.len();
+        (unsent > 0 && (more > 1 || self.batches.len() >= BEHIND)).then_some(unsent)
+    }
+
+    /// Notes an order of the batch. It is sent when its turn comes.
+    pub(crate) fn add(&mut self, batch: u64, command: Command, row: Option<RowId>, now: Instant) {
         self.last += 1;
-        let id = OrderId(self.last);
         if let Some(batch) = self.batches.iter_mut().find(|known| known.id == batch) {
-            batch.total += 1;
+            (batch.total, batch.left) = (batch.total + 1, batch.left + 1);
         }
-        self.waiting.push(Order { id, batch, row, since: now, command, late: false });
-        id
+        self.unsent.push_back(Order { id: OrderId(self.last), batch, row, since: now, command, late: false });
+    }
+
+    /// The next order to send, if one may be: from now on it waits for its answer.
+    pub(crate) fn send(&mut self, now: Instant) -> Option<(OrderId, Command, Option<RowId>)> {
+        if self.waiting.len() >= ON_THE_WAY {
+            return None;
+        }
+        let mut order = self.unsent.pop_front()?;
+        order.since = now;
+        let sent = (order.id, order.command.clone(), order.row);
+        self.waiting.push(order);
+        Some(sent)
+    }
+
+    /// There was no room for it: it is sent again, in its turn.
+    pub(crate) fn put_back(&mut self, id: OrderId) {
+        if let Some(at) = self.waiting.iter().position(|order| order.id == id) {
+            let order = self.waiting.swap_remove(at);
+            let at = self.unsent.partition_point(|unsent| unsent.id < id);
+            self.unsent.insert(at, order);
+        }
     }
 
     /// An answer came; the row to set free if it was a refusal, and the outcome if it was the last of its batch.
@@ -77,20 +116,18 @@ impl Orders {
     ) -> (Option<RowId>, Option<Outcome>) {
         let Some(at) = self.waiting.iter().position(|order| order.id == id) else { return (None, None) };
         let order = self.waiting.swap_remove(at);
+        let free = if reply.is_err() { order.row } else { None };
         let Some(at) = self.batches.iter().position(|batch| batch.id == order.batch) else {
-            return (None, None);
+            return (free, None);
         };
         let batch = &mut self.batches[at];
-        let free = if reply.is_err() { order.row } else { None };
+        batch.left -= 1;
         match reply {
             Ok(streams) => (batch.done, batch.streams) = (batch.done + 1, batch.streams + streams),
             Err(why) => batch.refused = Some(why),
         }
-        if self.waiting.iter().any(|waiting| waiting.batch == order.batch) {
-            return (free, None);
-        }
-        let batch = self.batches.swap_remove(at);
-        (free, Some(batch.outcome(&order.command)))
+        let outcome = (batch.left == 0).then(|| self.batches.swap_remove(at).outcome(&order.command));
+        (free, outcome)
     }
 
     /// Orders whose answer is late, each told once.

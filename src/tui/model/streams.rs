@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     meter::SampleClock,
-    order::{Sort, place},
+    order::{Sort, compare, place},
     row::{Row, RowId},
 };
 use crate::{
@@ -166,6 +166,7 @@ impl Streams {
         self.sample += 1;
         let mut hints = std::mem::take(&mut self.hints);
         hints.resize(snapshots.len(), RowId { slot: u32::MAX, serial: 0 });
+        let mut seen = 0;
         for (snapshot, hint) in snapshots.iter().zip(&mut hints) {
             if snapshot.ended.is_some() {
                 continue;
@@ -189,11 +190,14 @@ impl Streams {
             *hint = id;
             if let Some(Some(row)) = self.slots.get_mut(id.slot as usize) {
                 row.seen = self.sample;
+                seen += 1;
                 row.sample(snapshot, &self.clock);
             }
         }
         self.hints = hints;
-        for slot in 0..self.slots.len() {
+        // Mostly each of them was named: then there is no need to look for others.
+        let slots = if seen == self.live { 0 } else { self.slots.len() };
+        for slot in 0..slots {
             if let Some(row) = &self.slots[slot]
                 && row.is_live()
                 && row.seen + 1 < self.sample
@@ -261,7 +265,10 @@ impl Streams {
         let mut order = std::mem::take(&mut self.order);
         order.append(&mut self.added);
         // Nearly sorted already, which the stable sort makes use of.
-        order.sort_by_key(|id| self.get(*id).map(|row| (row.place, row.serial)));
+        order.sort_by(|a, b| match (self.get(*a), self.get(*b)) {
+            (Some(a), Some(b)) => compare(a, b, self.sort),
+            (a, b) => a.is_some().cmp(&b.is_some()),
+        });
         self.order = order;
     }
 

@@ -1,11 +1,12 @@
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Once},
     time::{Duration, Instant},
 };
 
 use ratatui::{Terminal, backend::TestBackend, layout::Size};
 use tokio::sync::broadcast;
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::{
     ids::{ChannelId, Priority, ProxyId, StreamKey, UserChannelId},
@@ -23,6 +24,24 @@ use crate::{
         view,
     },
 };
+
+/// What the log says on every screen: it is one for the whole process, and no other test writes to it.
+fn write_log() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let registry = tracing_subscriber::registry().with(tui_logger::TuiTracingSubscriberLayer);
+        tracing::subscriber::with_default(registry, || {
+            tracing::info!(target: "lifecycle", "listening on 0.0.0.0:7000");
+            for proxy in 1..=12 {
+                tracing::info!(target: "lifecycle", "proxy P{proxy} up from 192.0.2.7:4000");
+            }
+            tracing::warn!(target: "operator", "kick proxy P3: it is not there any more");
+            tracing::error!(target: "panic", "asked for\u{1b}[2J, elsewhere");
+            tracing::info!(target: "operator", "kill stream 10033A:1: done, streams: 1");
+        });
+        tui_logger::move_events();
+    });
+}
 
 /// A model, a hub that feeds it, and a clock that only moves when told to.
 pub(super) struct Fixture {
@@ -48,6 +67,7 @@ pub(super) fn key(user: u32, stream: u32) -> StreamKey {
 impl Fixture {
     /// A server with nothing going on.
     pub(super) fn empty(width: u16, height: u16) -> Self {
+        write_log();
         let hub = Telemetry::new();
         let events = hub.subscribe();
         let service = hub.service_opened("8080".parse().unwrap());
@@ -187,12 +207,21 @@ impl Fixture {
     }
 
     /// Gives a sample to the model.
-    pub(super) fn sample(&mut self) {
+    pub(super) fn sample(&mut self) -> Vec<Effect> {
         let mut snapshot = self.hub.snapshot();
         (snapshot.at, snapshot.uptime) = (self.now, self.now - self.start);
         // Their own order, on the clock of the test.
         snapshot.users.iter_mut().for_each(|user| user.age += self.now - self.start);
-        sample(&mut self.model, &snapshot, self.now);
+        let effects = sample(&mut self.model, &snapshot, self.now);
+        // The hub has a clock of its own, by which no figure may be rounded this way now and that way then.
+        let streams = &mut self.model.live.streams;
+        for stream in &snapshot.streams {
+            let row = streams.find(stream.key).and_then(|id| streams.get_mut(id));
+            if let Some(row) = row.filter(|row| row.since == stream.info.since) {
+                row.since = self.now - Duration::from_millis(100);
+            }
+        }
+        effects
     }
 
     /// Lets time pass: events, then a sample.

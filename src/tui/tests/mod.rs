@@ -5,3 +5,4 @@ mod look;
 mod reducer;
 mod safety;
 mod screens;
+mod table;

@@ -330,8 +330,8 @@ fn a_user_is_killed_and_a_proxy_is_kicked() {
     fixture.press("X");
     assert!(fixture.text().contains("Kick this proxy?") && fixture.text().contains("lab  P1"));
     assert_eq!(fixture.press("y"), [Effect::Order(OrderId(2), Command::KickProxy(ProxyId(1)))]);
-    fixture.send(Msg::Answered(OrderId(2), Err(Refused::Busy)));
-    assert_eq!(fixture.notice(), "lab was not kicked: too many commands are waiting");
+    fixture.send(Msg::Answered(OrderId(2), Err(Refused::Stopped)));
+    assert_eq!(fixture.notice(), "lab was not kicked: the server has stopped");
 }
 
 #[test]

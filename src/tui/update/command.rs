@@ -13,7 +13,7 @@ const PRIORITY: &str = "priority";
 
 /// Commands that take a word, and what the word may be.
 pub(crate) const WITH_WORDS: [(&str, &[&str]); 5] = [
-    ("sort", &["down", "up", "bytes", "age", "key"]),
+    ("sort", &SortBy::NAMES),
     ("theme", &Theme::NAMES),
     ("window", &["30s", "2m", "5m", "15m", "30m", "1h"]),
     ("filter", &[]),

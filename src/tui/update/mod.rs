@@ -1,6 +1,7 @@
 //! A message and the model as it is make the model as it will be, and what is to be done. Nothing here reads a clock,
 //! a descriptor or a channel.
 
+mod columns;
 mod command;
 mod mouse;
 mod orders;
@@ -45,7 +46,7 @@ pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
             let events = format::things(count, "lifecycle event");
             model.say(Tone::Warning, format!("{events} missed, resynced"));
         }
-        Msg::Answered(id, reply) => orders::answered(model, id, reply),
+        Msg::Answered(id, reply) => return orders::answered(model, id, reply),
         Msg::Saved(Ok(path)) => model.say(Tone::Good, format!("written to {path}")),
         Msg::Saved(Err(why)) => model.say(Tone::Warning, why),
         Msg::NoShell => model.say(Tone::Plain, "there is no shell to go back to"),
@@ -70,7 +71,7 @@ fn happened(model: &mut Model, event: &EventKind) {
 }
 
 /// Takes where everything stands. Beside [`update`], because a sample is large, and its room is used again.
-pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) {
+pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) -> Vec<Effect> {
     model.live.now = model.live.now.max(now);
     let now = model.live.now;
     model.sampled = true;
@@ -85,6 +86,7 @@ pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) {
     if let Some(text) = model.orders.late(now) {
         model.say(Tone::Warning, text);
     }
+    orders::feed(model)
 }
 
 fn press(model: &mut Model, key: Key) -> Vec<Effect> {
@@ -115,6 +117,11 @@ fn perform(model: &mut Model, action: Action) -> Vec<Effect> {
         (_, Some(Overlay::Help { scroll, .. })) => {
             let scroll = *scroll;
             in_help(model, scroll, action);
+            Vec::new()
+        }
+        (_, Some(Overlay::Columns { at })) => {
+            let at = *at;
+            columns::act(model, at, action);
             Vec::new()
         }
         (_, Some(Overlay::Prompt(_))) => prompt::in_prompt(model, action),

@@ -2,7 +2,7 @@
 
 use super::{interrupt, screens::selected_user};
 use crate::{
-    control::{Command, Reply},
+    control::{Command, Refused, Reply},
     ids::{Priority, ProxyId, UserChannelId},
     tui::{
         Exit, format,
@@ -36,6 +36,21 @@ pub(super) fn ask_to_kill(model: &mut Model) {
     } else {
         ask(model, Question::Kill(vec![Target { row: id, key }]));
     }
+}
+
+/// Asks whether to kill every open stream that passes the filter. Which those are is settled now: one that comes while
+/// the question is open is not meant.
+pub(super) fn ask_to_kill_shown(model: &mut Model) {
+    let streams = &model.live.streams;
+    let targets = model.rows().iter().filter_map(|id| {
+        let row = streams.get(*id).filter(|row| row.is_live() && !row.killing)?;
+        Some(Target { row: *id, key: row.key })
+    });
+    let targets: Vec<_> = targets.collect();
+    if targets.is_empty() {
+        return model.say(Tone::Plain, "no open stream is shown");
+    }
+    ask(model, Question::Kill(targets));
 }
 
 /// What to do about the holding of streams.
@@ -107,6 +122,9 @@ fn order_each(
     idle: &str,
     mut command: impl FnMut(&mut Row) -> Option<Command>,
 ) -> Vec<Effect> {
+    if is_crowded(model, targets.len()) {
+        return Vec::new();
+    }
     let streams = &mut model.live.streams;
     let mut keys = Vec::new();
     let mut commands = Vec::new();
@@ -126,10 +144,8 @@ fn order_each(
     };
     let batch = model.orders.begin(first.to_string(), verb);
     let now = model.live.now;
-    let order = |(_, command): (_, Command)| {
-        Effect::Order(model.orders.add(batch, command.clone(), None, now), command)
-    };
-    commands.into_iter().map(order).collect()
+    commands.into_iter().for_each(|(_, command)| model.orders.add(batch, command, None, now));
+    feed(model)
 }
 
 /// Asks whether to kill the selected user, or the user of the selected stream.
@@ -204,6 +220,9 @@ pub(super) fn in_dialog(model: &mut Model, mut dialog: Dialog, action: Action) -
 /// Orders to kill the streams that the dialog named. Those that ended while the dialog was open are left out: a key
 /// may belong to another stream by now.
 fn kill(model: &mut Model, targets: &[Target]) -> Vec<Effect> {
+    if is_crowded(model, targets.len()) {
+        return Vec::new();
+    }
     let mut left = Vec::new();
     for target in targets {
         match model.live.streams.get_mut(target.row) {
@@ -223,14 +242,12 @@ fn kill(model: &mut Model, targets: &[Target]) -> Vec<Effect> {
         return Vec::new();
     };
     let batch = model.orders.begin(first.key.to_string(), "killed");
-    model.marks.retain(|mark| !left.iter().any(|target| target.row == *mark));
-    left.into_iter()
-        .map(|target| {
-            let command = Command::KillStream(target.key);
-            let id = model.orders.add(batch, command.clone(), Some(target.row), model.live.now);
-            Effect::Order(id, command)
-        })
-        .collect()
+    let streams = &model.live.streams;
+    model.marks.retain(|mark| streams.get(*mark).is_some_and(|row| !row.killing));
+    for target in left {
+        model.orders.add(batch, Command::KillStream(target.key), Some(target.row), model.live.now);
+    }
+    feed(model)
 }
 
 fn kill_user(model: &mut Model, user: UserChannelId) -> Vec<Effect> {
@@ -243,13 +260,51 @@ fn kick(model: &mut Model, proxy: ProxyId) -> Vec<Effect> {
 }
 
 fn one(model: &mut Model, name: String, verb: &'static str, command: Command) -> Vec<Effect> {
+    if is_crowded(model, 1) {
+        return Vec::new();
+    }
     let batch = model.orders.begin(name, verb);
-    let id = model.orders.add(batch, command.clone(), None, model.live.now);
-    vec![Effect::Order(id, command)]
+    model.orders.add(batch, command, None, model.live.now);
+    feed(model)
 }
 
-/// What became of an order.
-pub(super) fn answered(model: &mut Model, id: OrderId, reply: Reply) {
+/// Says so where so many orders are still to be sent that more would have no bound.
+fn is_crowded(model: &mut Model, more: usize) -> bool {
+    let crowd = model.orders.crowd(more);
+    if let Some(unsent) = crowd {
+        let orders = format::things(unsent as u64, "order");
+        model.say(Tone::Warning, format!("nothing done: {orders} before this one are still to be sent"));
+    }
+    crowd.is_some()
+}
+
+/// Sends as many orders as may be on their way.
+pub(super) fn feed(model: &mut Model) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    while let Some((id, command, row)) = model.orders.send(model.live.now) {
+        let row = row.map(|row| model.live.streams.get(row).is_some_and(Row::is_live));
+        if row == Some(false) {
+            // It ended by itself before its turn came, and its key may be another stream's by now.
+            settle(model, id, Err(Refused::Gone));
+        } else {
+            effects.push(Effect::Order(id, command));
+        }
+    }
+    effects
+}
+
+/// What became of an order; and the next ones.
+pub(super) fn answered(model: &mut Model, id: OrderId, reply: Reply) -> Vec<Effect> {
+    if reply == Err(Refused::Busy) {
+        // Not at once, or there would be no end to it.
+        model.orders.put_back(id);
+        return Vec::new();
+    }
+    settle(model, id, reply);
+    feed(model)
+}
+
+fn settle(model: &mut Model, id: OrderId, reply: Reply) {
     let reply = reply.map(|done| done.streams).map_err(|why| why.to_string());
     let (free, outcome) = model.orders.answered(id, reply);
     if let Some(row) = free.and_then(|row| model.live.streams.get_mut(row)) {

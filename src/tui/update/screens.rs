@@ -81,6 +81,7 @@ fn scroll_log(model: &Model, action: Action) {
 fn other_than_step(model: &mut Model, action: Action) -> Vec<Effect> {
     match action {
         Action::Kill => orders::ask_to_kill(model),
+        Action::KillShown => orders::ask_to_kill_shown(model),
         Action::KillUser => orders::ask_to_kill_user(model),
         Action::Kick => orders::ask_to_kick(model),
         Action::Mark => mark(model),
@@ -90,13 +91,15 @@ fn other_than_step(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::LogFilter => prompt::ask_log_filter(model),
         Action::CommandLine => prompt::ask_command(model),
         Action::SortNext | Action::SortPrevious => {
-            let by = model.shown().streams.sort().by.next(action == Action::SortNext);
+            let by = model.shown().streams.sort().by;
+            let by = by.next(&view::sorts(model), action == Action::SortNext);
             sort(model, Sort { by, reversed: false });
         }
         Action::Reverse => {
             let Sort { by, reversed } = model.shown().streams.sort();
             sort(model, Sort { by, reversed: !reversed });
         }
+        Action::Columns => model.overlay = Some(Overlay::Columns { at: 0 }),
         Action::ToggleEnded => {
             model.show_ended = !model.show_ended;
             model.follow();

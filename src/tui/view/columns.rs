@@ -8,29 +8,10 @@ use crate::{
     telemetry::{EndReason, StreamPhase},
     tui::{
         format::{self, cut_left, fit, fit_right},
-        model::{Model, Row, SortBy},
+        model::{Choice, Column, Model, Row, SortBy},
         theme::Theme,
     },
 };
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Column {
-    Stream,
-    State,
-    Service,
-    Proxy,
-    Channel,
-    Address,
-    Carries,
-    Priority,
-    UpRate,
-    DownRate,
-    Up,
-    Down,
-    Progress,
-    Age,
-    Trend,
-}
 
 struct Spec {
     column: Column,
@@ -44,24 +25,27 @@ struct Spec {
     sort: Option<SortBy>,
 }
 
+/// The mark before the selected row, and a blank.
+pub(super) const MARGIN: u16 = 2;
+
 /// How wide the column of what is carried grows before any other does.
 const CARRIES: usize = 26;
 
 /// The columns in the order of the screen.
 static SPECS: [Spec; 15] = [
     spec(Column::Stream, "STREAM", 10, 10, false, 0, Some(SortBy::Key)),
-    spec(Column::State, "STATE", 6, 6, false, 2, None),
-    spec(Column::Service, "SERVICE", 8, 14, false, 13, None),
-    spec(Column::Proxy, "PROXY", 10, 20, false, 4, None),
-    spec(Column::Channel, "CH", 5, 6, false, 11, None),
-    spec(Column::Address, "USER ADDRESS", 21, 47, false, 8, None),
-    spec(Column::Carries, "CARRIES", 16, 60, false, 9, None),
-    spec(Column::Priority, "PRI", 6, 6, false, 7, None),
+    spec(Column::State, "STATE", 6, 6, false, 2, Some(SortBy::State)),
+    spec(Column::Service, "SERVICE", 8, 14, false, 13, Some(SortBy::Service)),
+    spec(Column::Proxy, "PROXY", 10, 20, false, 4, Some(SortBy::Proxy)),
+    spec(Column::Channel, "CH", 5, 6, false, 11, Some(SortBy::Channel)),
+    spec(Column::Address, "USER ADDRESS", 21, 47, false, 8, Some(SortBy::User)),
+    spec(Column::Carries, "CARRIES", 16, 60, false, 9, Some(SortBy::Carries)),
+    spec(Column::Priority, "PRI", 6, 6, false, 7, Some(SortBy::Priority)),
     spec(Column::UpRate, "UP/s", 6, 7, true, 5, Some(SortBy::UpRate)),
     spec(Column::DownRate, "DOWN/s", 7, 8, true, 1, Some(SortBy::DownRate)),
-    spec(Column::Up, "UP", 6, 7, true, 14, Some(SortBy::Bytes)),
-    spec(Column::Down, "DOWN", 6, 7, true, 10, Some(SortBy::Bytes)),
-    spec(Column::Progress, "PROGRESS", 14, 36, false, 6, Some(SortBy::Bytes)),
+    spec(Column::Up, "UP", 6, 7, true, 14, Some(SortBy::Up)),
+    spec(Column::Down, "DOWN", 6, 7, true, 10, Some(SortBy::Down)),
+    spec(Column::Progress, "PROGRESS", 14, 36, false, 6, Some(SortBy::Progress)),
     spec(Column::Age, "AGE", 6, 7, true, 3, Some(SortBy::Age)),
     spec(Column::Trend, "TREND", 8, 8, false, 12, None),
 ];
@@ -83,20 +67,34 @@ const fn spec(
 pub(super) struct Columns(Vec<(Column, usize)>);
 
 impl Columns {
-    /// As many as fit into `width` cells, the most important first; `key` is how wide the longest key is: of all
-    /// things that one is never cut, because orders name it.
-    pub(super) fn fitting(width: usize, key: usize) -> Self {
+    /// Those of the table as it is on the screen.
+    pub(super) fn on_screen(model: &Model) -> Self {
+        let layout = model.layout();
+        let rows = model.rows().iter().skip(model.cursor.offset()).take(layout.page());
+        let rows = rows.filter_map(|id| model.shown().streams.get(*id));
+        let key = rows.map(|row| row.key.to_string().len()).max().unwrap_or(0);
+        Self::fitting(layout.table.width.saturating_sub(MARGIN).into(), key, &model.columns)
+    }
+
+    /// As many as fit into `width` cells: those that the operator asked for, then the most important; `key` is how
+    /// wide the longest key is: of all things that one is never cut, because orders name it.
+    fn fitting(width: usize, key: usize, choice: &Choice) -> Self {
         let own = |spec: &Spec| {
             if spec.column == Column::Stream { spec.width.max(key) } else { spec.width }
         };
-        let mut by_rank: Vec<&Spec> = SPECS.iter().collect();
-        by_rank.sort_by_key(|spec| spec.rank);
-        let (mut left, mut limit) = (width, 0);
-        for spec in by_rank {
-            let Some(rest) = left.checked_sub(own(spec) + 1) else { break };
-            (left, limit) = (rest, spec.rank + 1);
-        }
-        let kept: Vec<&Spec> = SPECS.iter().filter(|spec| spec.rank < limit).collect();
+        let mut by_rank: Vec<&Spec> = SPECS.iter().filter(|spec| !choice.hides(spec.column)).collect();
+        by_rank.sort_by_key(|spec| (choice.precedence(spec.column), spec.rank));
+        let (mut left, mut full) = (width, false);
+        by_rank.retain(|spec| {
+            let rest = left.checked_sub(own(spec) + 1);
+            // What is left over makes a path longer; only who chooses columns wants as many as there is room for.
+            full |= rest.is_none() && choice.is_none();
+            let kept = rest.filter(|_| !full);
+            left = kept.unwrap_or(left);
+            kept.is_some()
+        });
+        let kept = |spec: &&Spec| by_rank.iter().any(|kept| kept.column == spec.column);
+        let kept: Vec<&Spec> = SPECS.iter().filter(kept).collect();
         let mut widths: Vec<usize> = kept.iter().map(|spec| own(spec)).collect();
         // A path says little where it is cut; then what is left goes to those that can use it, a cell each in turn.
         if let Some(at) = kept.iter().position(|spec| spec.column == Column::Carries) {
@@ -165,15 +163,28 @@ impl Columns {
 
 /// What a click on the head of the table at this column of the screen sorts by.
 pub(crate) fn column_at(model: &Model, x: u16) -> Option<SortBy> {
-    let width = usize::from(model.layout().table.width).saturating_sub(2);
-    let mut at = 2;
-    for (column, width) in Columns::fitting(width, 0).0 {
+    let mut at = usize::from(MARGIN);
+    for (column, width) in Columns::on_screen(model).0 {
         if (at..at + width).contains(&usize::from(x)) {
-            return SPECS.iter().find(|spec| spec.column == column)?.sort;
+            return sort_of(column);
         }
         at += width + 1;
     }
     None
+}
+
+/// What the table can be sorted by where it is sorted by what one sees, in the order of the screen.
+pub(crate) fn sorts(model: &Model) -> Vec<SortBy> {
+    Columns::on_screen(model).0.iter().filter_map(|(column, _)| sort_of(*column)).collect()
+}
+
+fn sort_of(column: Column) -> Option<SortBy> {
+    SPECS.iter().find(|spec| spec.column == column)?.sort
+}
+
+/// Whether the screen has this column now.
+pub(crate) fn is_on_screen(model: &Model, column: Column) -> bool {
+    Columns::on_screen(model).has(column)
 }
 
 fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Style) {
@@ -297,8 +308,13 @@ mod tests {
 
     #[test]
     fn narrow_screens_keep_what_orders_need() {
-        let names =
-            |width| Columns::fitting(width, 0).0.iter().map(|(column, _)| *column).collect::<Vec<_>>();
+        let names = |width| {
+            Columns::fitting(width, 0, &Choice::default())
+                .0
+                .iter()
+                .map(|(column, _)| *column)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(names(12), [Column::Stream]);
         assert_eq!(names(38), [Column::Stream, Column::State, Column::DownRate, Column::Age]);
         for column in [Column::Proxy, Column::UpRate, Column::Priority, Column::Progress] {
@@ -307,8 +323,30 @@ mod tests {
         assert!(names(118).contains(&Column::Address) && names(118).contains(&Column::Carries));
         assert_eq!(names(198).len(), SPECS.len());
         for width in 0..250 {
-            let Columns(columns) = Columns::fitting(width, 11);
+            let Columns(columns) = Columns::fitting(width, 11, &Choice::default());
             assert!(columns.iter().map(|(_, width)| width + 1).sum::<usize>() <= width, "{width}");
         }
+    }
+
+    #[test]
+    fn what_was_asked_for_goes_before_what_is_important() {
+        let names = |width, choice: &Choice| {
+            let Columns(columns) = Columns::fitting(width, 11, choice);
+            assert!(columns.iter().map(|(_, width)| width + 1).sum::<usize>() <= width, "{width}");
+            columns.iter().map(|(column, _)| *column).collect::<Vec<_>>()
+        };
+        for column in Column::ALL {
+            let mut choice = Choice::default();
+            choice.set(column, true);
+            assert!(names(118, &choice).contains(&column), "{column:?} cannot be had at 120 columns");
+            assert!(names(38, &choice).contains(&column), "{column:?} cannot be had at 40 columns");
+            choice.set(column, false);
+            assert!(column == Column::Stream || !names(250, &choice).contains(&column), "{column:?}");
+        }
+        let wanted = vec![Column::Down, Column::Service, Column::Up];
+        let choice = Choice::only(wanted);
+        assert_eq!(names(118, &choice), [Column::Stream, Column::Service, Column::Up, Column::Down]);
+        // The first named stays longest.
+        assert_eq!(names(21, &choice), [Column::Stream, Column::Down]);
     }
 }

@@ -112,10 +112,13 @@ fn kill_many(model: &Model, targets: &[Target]) -> Vec<Line<'static>> {
     const NAMED: usize = 4;
     let theme = &model.theme;
     let live = |target: &&Target| model.live.streams.get(target.row).is_some_and(Row::is_live);
-    let open = targets.iter().filter(live).count();
+    let rows = || targets.iter().filter_map(|target| model.live.streams.get(target.row));
+    let (open, down, up) = rows().filter(|row| row.is_live()).fold((0, 0, 0), |(open, down, up), row| {
+        (open + 1, row.down.saturating_add(down), row.up.saturating_add(up))
+    });
     let mut lines = vec![Line::from(vec![
-        Span::styled(format::things(open as u64, "stream"), theme.strong),
-        Span::styled(" that are open", theme.text),
+        Span::styled(format::things(open as u64, "open stream"), theme.strong),
+        Span::styled(format!("  ↓ {}  ↑ {}", format::bytes(down), format::bytes(up)), theme.dim),
     ])];
     for target in targets.iter().filter(live).take(NAMED) {
         let Some(row) = model.live.streams.get(target.row) else { continue };

@@ -33,7 +33,7 @@ const FIGURES: [(&str, &str); 6] = [
     ("Gini", "how unevenly streams are spread: 0 is even, 1 is all on one"),
 ];
 
-const CONTEXTS: [(Context, &str); 10] = [
+const CONTEXTS: [(Context, &str); 11] = [
     (Context::Streams, "Streams"),
     (Context::Detail, "One stream"),
     (Context::Proxies, "Proxies"),
@@ -44,6 +44,7 @@ const CONTEXTS: [(Context, &str); 10] = [
     (Context::Anywhere, "Anywhere"),
     (Context::Dialog, "In a dialog"),
     (Context::Prompt, "In a line"),
+    (Context::Columns, "In the list of columns"),
 ];
 
 /// How large the window is, frame left out.

@@ -11,6 +11,7 @@ mod header;
 pub(crate) mod help;
 mod log;
 mod panel;
+mod picker;
 mod proxies;
 mod sessions;
 mod streams;
@@ -22,7 +23,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-pub(crate) use columns::column_at;
+pub(crate) use columns::{column_at, is_on_screen, sorts};
 
 use super::{
     format,
@@ -56,6 +57,7 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
         Some(Overlay::Dialog(open)) => dialog::draw(model, open, buf),
         Some(Overlay::Help { scroll, search }) => help::draw(model, *scroll, search, buf),
         Some(Overlay::AddProxy) => dialog::add_proxy(model, buf),
+        Some(Overlay::Columns { at }) => picker::draw(model, *at, buf),
         Some(Overlay::Prompt(_)) | None => {}
     }
     if model.look.ascii {

@@ -5,13 +5,14 @@ use ratatui::{
 };
 
 use super::{
-    columns::{Column, Columns},
+    columns::{Columns, MARGIN},
     panel, put, put_right, section,
 };
-use crate::tui::{format, layout::Upper, model::Model};
-
-/// The mark before the selected row, and a blank.
-const MARGIN: u16 = 2;
+use crate::tui::{
+    format,
+    layout::Upper,
+    model::{Column, Model},
+};
 
 /// How many streams there are, and where the selection stands among them.
 pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
@@ -41,6 +42,7 @@ pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     }
     let taken = 11 + rest.iter().map(Span::width).sum::<usize>();
     section(model, area, buf, "Streams", rest);
+    let taken = u16::try_from(taken).unwrap_or(u16::MAX);
     let rows = model.rows().len();
     let mut right = Vec::new();
     if rows > 0 {
@@ -54,7 +56,14 @@ pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
         }
         None => Span::styled(format!("live {} ms ", model.interval.as_millis()), theme.dim),
     });
-    put_right(buf, area, u16::try_from(taken).unwrap_or(u16::MAX), Line::from(right));
+    // The head of the table marks it too, but not where its column has no room.
+    let sort = model.shown().streams.sort();
+    let arrow = if sort.is_descending() { '▾' } else { '▴' };
+    let sorted = Span::styled(format!("  by {} {arrow}  ", sort.by.name()), theme.dim);
+    let with_sort = [vec![sorted], right.clone()].concat();
+    if !put_right(buf, area, taken, Line::from(with_sort)) {
+        put_right(buf, area, taken, Line::from(right));
+    }
 }
 
 /// The table. Only the rows on screen are looked at: laying out all of ten thousand would cost sixty milliseconds.
@@ -65,15 +74,11 @@ pub(crate) fn table(model: &Model, area: Rect, buf: &mut Buffer) {
     }
     let page = usize::from(area.height.saturating_sub(1));
     let offset = model.cursor.offset().min(rows.len());
-    let shown: Vec<_> = rows[offset..]
-        .iter()
-        .take(page)
-        .filter_map(|id| model.shown().streams.get(*id).map(|row| (*id, row, row.key.to_string().len())))
-        .collect();
-    let key = shown.iter().map(|(_, _, width)| *width).max().unwrap_or(0);
-    let columns = Columns::fitting(area.width.saturating_sub(MARGIN).into(), key);
+    let shown = rows[offset..].iter().take(page);
+    let shown = shown.filter_map(|id| model.shown().streams.get(*id).map(|row| (*id, row)));
+    let columns = Columns::on_screen(model);
     put(buf, area.x + MARGIN, area.y, area, Line::from(columns.head(model)));
-    for (y, (id, row, _)) in (area.y + 1..area.bottom()).zip(shown) {
+    for (y, (id, row)) in (area.y + 1..area.bottom()).zip(shown) {
         put(buf, area.x + MARGIN, y, area, Line::from(columns.row(model, row)));
         if model.marks.contains(&id) {
             put(buf, area.x + 1, y, area, Line::styled("*", model.theme.warn));

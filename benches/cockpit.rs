@@ -1,0 +1,311 @@
+//! What the cockpit costs where it is used, in a terminal:
+//!
+//! ```sh
+//! cargo build --release --example cockpit && cargo bench --bench cockpit [-- keys cpu idle speed]
+//! ```
+//!
+//! `keys`: from a key to the screen, with 10,000 synthetic streams. `cpu` and `idle`: what the thread of the cockpit
+//! takes of a core (sampling is part of it), and what its frames are made of. `speed`: iperf3 through a server with the
+//! cockpit beside one without, in pairs. With none named, all of them. What cannot be measured here is skipped, and why
+//! is said.
+
+// A bench that finds its own set-up wrong shall end; the terminal is made for tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, missing_debug_implementations, dead_code)]
+
+#[path = "../tests/cockpit/terminal.rs"]
+mod terminal;
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+use terminal::Terminal;
+
+const SIZE: (u16, u16) = (120, 36);
+const STREAMS: u64 = 10_000;
+/// How many keys are pressed.
+const KEYS: usize = 500;
+/// For how long a thread is watched.
+const WATCHED: Duration = Duration::from_secs(20);
+/// How many pairs of runs, and how long one lasts after a second to warm up.
+const PAIRS: usize = 7;
+const SECONDS: &str = "3";
+
+/// Why something was not measured.
+type Skipped = String;
+
+/// A part of the measurement.
+type Part = fn() -> Result<(), Skipped>;
+
+fn main() {
+    let named: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let size = PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 };
+    if let Err(why) = native_pty_system().openpty(size) {
+        return println!("skipped: there is no pseudo-terminal here: {why}");
+    }
+    let parts: [(&str, Part); 4] =
+        [("keys", keys), ("cpu", || watch(STREAMS)), ("idle", || watch(0)), ("speed", speed)];
+    for (name, measure) in parts {
+        if !named.is_empty() && !named.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        if let Err(why) = measure() {
+            println!("{name:<6} skipped: {why}");
+        }
+    }
+}
+
+/// The cockpit over synthetic streams: a real hub and a real queue, nothing behind them.
+fn synthetic(streams: u64) -> Result<Terminal, Skipped> {
+    let program = beside("examples/cockpit");
+    if !program.exists() {
+        return Err(format!("no {}: cargo build --release --example cockpit", program.display()));
+    }
+    let mut command = CommandBuilder::new(program);
+    command.arg(streams.to_string());
+    command.arg(if streams == 0 { "0" } else { "4" });
+    let terminal = Terminal::run(command, SIZE);
+    terminal.until("the streams", |screen| (open(&screen.contents())? >= streams * 99 / 100).then_some(()));
+    // The history of each stream fills, and its first second is over.
+    thread::sleep(Duration::from_secs(3));
+    Ok(terminal)
+}
+
+/// What cargo built beside this program.
+fn beside(path: &str) -> PathBuf {
+    let deps = std::env::current_exe().unwrap();
+    deps.parent().and_then(|deps| deps.parent()).unwrap().join(path)
+}
+
+/// How many streams the header says are open.
+fn open(screen: &str) -> Option<u64> {
+    let words: Vec<&str> = screen.lines().next()?.split_whitespace().collect();
+    let at = words.iter().position(|word| *word == "open")?;
+    words.get(at.checked_sub(1)?)?.replace(',', "").parse().ok()
+}
+
+/// The key of the selected stream.
+fn selected(screen: &vt100::Screen) -> Option<String> {
+    screen.rows(0, 14).find_map(|row| row.strip_prefix('▌')?.split_whitespace().next().map(str::to_owned))
+}
+
+fn keys() -> Result<(), Skipped> {
+    let terminal = synthetic(STREAMS)?;
+    // Away from the ends of the table: there a key may change nothing.
+    terminal.press("\x06\x06\x06\x06");
+    let mut times = Vec::new();
+    for number in 0..KEYS {
+        // Out of step with the frames.
+        thread::sleep(Duration::from_millis(7 + (number as u64 * 37) % 61));
+        let before = terminal.until("a selection", selected);
+        let start = Instant::now();
+        terminal.press(if number % 40 < 20 { "j" } else { "k" });
+        terminal.until("another selection", |screen| (selected(screen)? != before).then_some(()));
+        times.push(start.elapsed());
+    }
+    println!(
+        "keys   {STREAMS} streams, {KEYS} keys: to the screen p50 {:.1?}, p99 {:.1?}, slowest {:.1?} (bars: 5 ms, 16 ms)",
+        share(&mut times, 50),
+        share(&mut times, 99),
+        share(&mut times, 100),
+    );
+    Ok(())
+}
+
+fn watch(streams: u64) -> Result<(), Skipped> {
+    let terminal = synthetic(streams)?;
+    // The cockpit runs on the first thread, the feeder on another.
+    let task = format!("/proc/{0}/task/{0}", terminal.pid());
+    let read =
+        |file: &str| fs::read_to_string(format!("{task}/{file}")).map_err(|why| format!("{task}: {why}"));
+    let ran = || -> Result<u64, Skipped> {
+        read("schedstat")?
+            .split_whitespace()
+            .next()
+            .and_then(|ns| ns.parse().ok())
+            .ok_or("no schedstat".into())
+    };
+    let writes = || -> Option<u64> {
+        read("io").ok()?.lines().find_map(|line| line.strip_prefix("syscw: ")?.parse().ok())
+    };
+    let (start, from) = (Instant::now(), terminal.log().len());
+    let (ran_before, writes_before) = (ran()?, writes());
+    thread::sleep(WATCHED);
+    let (took, ran, written) = (start.elapsed().as_secs_f64(), ran()? - ran_before, writes());
+    let log = String::from_utf8_lossy(&terminal.log()).into_owned();
+    let text = String::from_utf8_lossy(&terminal.log()[from..]).into_owned();
+    let mut sizes = Vec::new();
+    let mut outside = 0;
+    for frame in text.split("\x1b[?2026h").skip(1) {
+        let (inside, after) = frame.split_once("\x1b[?2026l").unwrap_or((frame, ""));
+        sizes.push(inside.len() + 16);
+        outside += after.len();
+    }
+    let name = if streams == 0 { "idle" } else { "cpu" };
+    let bar = if streams == 0 { 0.3 } else { 2.0 };
+    println!(
+        "{name:<6} {streams} streams, {:.1} frames a second: {:.2} % of a core (bar: {bar} %)",
+        sizes.len() as f64 / took,
+        ran as f64 / 1e9 / took * 100.0,
+    );
+    if !sizes.is_empty() {
+        let per_frame = writes_before.zip(written).map_or("unknown".to_owned(), |(before, after)| {
+            format!("{:.2}", (after - before) as f64 / sizes.len() as f64)
+        });
+        println!(
+            "{:6} bytes a frame p50 {}, p99 {}, largest {} (bar: 4,096); writes a frame {per_frame}; bytes outside of \
+             frames {outside}; cleared {} (at the start)",
+            "",
+            share(&mut sizes, 50),
+            share(&mut sizes, 99),
+            share(&mut sizes, 100),
+            log.matches("\x1b[2J").count(),
+        );
+    }
+    Ok(())
+}
+
+/// A process that is ended with this.
+struct Process(Child);
+
+impl Process {
+    fn start(program: &str, args: &[&str]) -> Result<Self, Skipped> {
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().map(Self).map_err(|why| format!("{program}: {why}"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+fn free_port() -> String {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port().to_string()
+}
+
+/// Without connecting: iperf3 takes the first connection for its client.
+fn until_listens(port: &str) -> Result<(), Skipped> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let wanted = format!(":{:04X} ", port.parse::<u16>().unwrap());
+    while Instant::now() < deadline {
+        let tables =
+            ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
+        let listens = |line: &str| {
+            let mut fields = line.split_whitespace().skip(1);
+            let local = fields.next().is_some_and(|local| format!("{local} ").ends_with(&wanted));
+            local && fields.nth(1) == Some("0A")
+        };
+        if tables.iter().flat_map(|table| table.lines()).any(listens) {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Err(format!("nobody listens on {port}"))
+}
+
+/// A server, with the cockpit in a terminal or without, and a proxy.
+struct Tunnel {
+    public: String,
+    target: String,
+    _server: Result<Terminal, Process>,
+    _proxy: Process,
+}
+
+impl Tunnel {
+    fn start(cockpit: bool) -> Result<Self, Skipped> {
+        let program = env!("CARGO_BIN_EXE_underpass");
+        let [listen, public, target] = [(); 3].map(|()| free_port());
+        let server = format!("127.0.0.1:{listen}");
+        let args = ["server", "--listen", &server, "--bind", "127.0.0.1", "--token", "bench"];
+        let running = if cockpit {
+            Ok(Terminal::underpass(&args, SIZE, &[]))
+        } else {
+            Err(Process::start(program, &[&args[..], &["--no-tui"]].concat())?)
+        };
+        until_listens(&listen)?;
+        let to = format!("127.0.0.1:{target}");
+        let args = [
+            "proxy",
+            "--server",
+            &server,
+            "--port",
+            &public,
+            "--to",
+            &to,
+            "--token",
+            "bench",
+            "--channels",
+            "2",
+        ];
+        let proxy = Process::start(program, &args)?;
+        until_listens(&public)?;
+        Ok(Self { public, target, _server: running, _proxy: proxy })
+    }
+
+    /// What arrived, in bits a second.
+    fn download(&self, at_once: &str) -> Result<f64, Skipped> {
+        let _server = Process::start("iperf3", &["-s", "-1", "-B", "127.0.0.1", "-p", &self.target])?;
+        until_listens(&self.target)?;
+        let args =
+            ["-c", "127.0.0.1", "-p", &self.public, "-R", "-P", at_once, "-t", SECONDS, "-O", "1", "-J"];
+        let done = Command::new("iperf3").args(args).output().map_err(|why| why.to_string())?;
+        let text = String::from_utf8_lossy(&done.stdout);
+        let sum =
+            text.split("\"sum_received\"").nth(1).and_then(|rest| rest.split("\"bits_per_second\":").nth(1));
+        let figure = sum.and_then(|rest| rest.split([',', '\n', '}']).next()?.trim().parse().ok());
+        figure.ok_or_else(|| {
+            let said = text.lines().find(|line| line.contains("\"error\"")).unwrap_or("no figure");
+            format!("iperf3 failed: {}", said.trim())
+        })
+    }
+}
+
+fn speed() -> Result<(), Skipped> {
+    Command::new("iperf3").arg("-v").output().map_err(|_| "iperf3 is not installed")?;
+    let (with, without) = (Tunnel::start(true)?, Tunnel::start(false)?);
+    for at_once in ["1", "8"] {
+        let mut pairs = Vec::new();
+        for number in 0..PAIRS {
+            // Each goes first in turn: nobody always has the cooler machine.
+            let (cockpit, headless) = if number % 2 == 0 {
+                let cockpit = with.download(at_once)?;
+                (cockpit, without.download(at_once)?)
+            } else {
+                let headless = without.download(at_once)?;
+                (with.download(at_once)?, headless)
+            };
+            pairs.push((cockpit, headless));
+        }
+        let median = |mut values: Vec<f64>| {
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        let mut ratios: Vec<f64> = pairs.iter().map(|(with, without)| with / without).collect();
+        ratios.sort_by(f64::total_cmp);
+        println!(
+            "speed  {at_once} at once, {PAIRS} pairs: {:.2} Gbit/s with the cockpit, {:.2} without; ratio, median {:.3}, from {:.3} \
+             to {:.3} (bar: 0.97)",
+            median(pairs.iter().map(|pair| pair.0 / 1e9).collect()),
+            median(pairs.iter().map(|pair| pair.1 / 1e9).collect()),
+            median(ratios.clone()),
+            ratios[0],
+            ratios[PAIRS - 1],
+        );
+    }
+    Ok(())
+}
+
+fn share<T: Copy + Ord>(values: &mut [T], percent: usize) -> T {
+    values.sort_unstable();
+    values[(values.len() * percent / 100).min(values.len() - 1)]
+}

@@ -1,0 +1,288 @@
+//! The table of streams: its order, its columns, and acts on all that it shows.
+
+use std::time::Duration;
+
+use super::fixture::Fixture;
+use crate::{
+    control::{Command, Done, Refused},
+    ids::{Priority, StreamKey},
+    telemetry::EndReason,
+    tui::{
+        model::{Overlay, Row},
+        msg::{Effect, Msg, OrderId},
+    },
+};
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// The head of the table.
+fn head(fixture: &Fixture) -> String {
+    fixture.text().lines().find(|line| line.contains("STREAM")).unwrap().to_owned()
+}
+
+fn live_rows(fixture: &Fixture) -> Vec<&Row> {
+    let rows = fixture.model.rows().iter().filter_map(|id| fixture.model.live.streams.get(*id));
+    rows.filter(|row| row.is_live()).collect()
+}
+
+#[test]
+fn s_goes_from_column_to_column_as_they_stand_on_the_screen() {
+    let mut fixture = Fixture::busy(120, 36);
+    let marked = |fixture: &Fixture| {
+        let head = head(fixture);
+        let word = head.split_whitespace().find(|word| word.ends_with(['▾', '▴']));
+        word.unwrap().trim_end_matches(['▾', '▴']).to_owned()
+    };
+    let columns: Vec<String> =
+        head(&fixture).replace("USER ", "").split_whitespace().map(str::to_owned).collect();
+    assert_eq!(
+        columns,
+        ["STREAM", "STATE", "PROXY", "ADDRESS", "CARRIES", "PRI", "UP/s", "DOWN/s▾", "PROGRESS", "AGE"]
+    );
+    for wanted in
+        ["PROGRESS", "AGE", "STREAM", "STATE", "PROXY", "ADDRESS", "CARRIES", "PRI", "UP/s", "DOWN/s"]
+    {
+        fixture.press("s");
+        assert_eq!(marked(&fixture), wanted);
+    }
+    fixture.press("S");
+    assert_eq!(marked(&fixture), "UP/s");
+    // Where its column has no room, the title still says it.
+    fixture.press(":sort service>");
+    assert!(fixture.text().contains("by service ▴"), "{}", fixture.text());
+    fixture.press("s");
+    assert_eq!(marked(&fixture), "STREAM");
+}
+
+#[test]
+fn every_order_is_that_of_its_column() {
+    let mut fixture = Fixture::busy(120, 36);
+    for i in 0..3 {
+        fixture.open(0xDEF456, i + 1);
+    }
+    fixture.tick(TICK);
+    fn sorted<T: PartialOrd>(fixture: &Fixture, of: impl Fn(&Row) -> T) -> bool {
+        live_rows(fixture).iter().map(|row| of(row)).is_sorted()
+    }
+    let mut check = |name: &str, is: &dyn Fn(&Fixture) -> bool, reversed: &dyn Fn(&Fixture) -> bool| {
+        fixture.press(&format!(":sort {name}>"));
+        assert!(is(&fixture), "{name}");
+        assert!(!reversed(&fixture), "{name}: there is nothing to tell them apart");
+        fixture.press("r");
+        assert!(reversed(&fixture), "{name} reversed");
+        assert!(live_rows(&fixture).len() > 30);
+    };
+    use std::cmp::Reverse;
+    check("priority", &|f| sorted(f, |r| Reverse(r.priority)), &|f| sorted(f, |r| r.priority));
+    check("proxy", &|f| sorted(f, |r| r.proxy.map_or(9, |p| p.0)), &|f| {
+        sorted(f, |r| Reverse(r.proxy.map_or(9, |p| p.0)))
+    });
+    check("user", &|f| sorted(f, |r| r.addr), &|f| sorted(f, |r| Reverse(r.addr)));
+    check("down-bytes", &|f| sorted(f, |r| Reverse(r.down)), &|f| sorted(f, |r| r.down));
+    check("up-bytes", &|f| sorted(f, |r| Reverse(r.up)), &|f| sorted(f, |r| r.up));
+    check("bytes", &|f| sorted(f, |r| Reverse(r.bytes())), &|f| sorted(f, |r| r.bytes()));
+    check("key", &|f| sorted(f, |r| (r.key.user, r.key.stream)), &|f| {
+        sorted(f, |r| Reverse((r.key.user, r.key.stream)))
+    });
+    let share = |r: &Row| (r.progress().unwrap_or(-1.0) * 1e6) as i64;
+    check("progress", &|f| sorted(f, |r| -share(r)), &|f| sorted(f, share));
+    let kind = |r: &Row| match r.carries.as_ref().map(ToString::to_string).as_deref() {
+        Some("TCP") => 3,
+        Some("SSH") => 2,
+        Some(text) if text.starts_with("TLS") => 1,
+        Some(_) => 0,
+        None => 4,
+    };
+    check("carries", &|f| sorted(f, |r| kind(r)), &|f| sorted(f, |r| Reverse(kind(r))));
+    let waits = |r: &Row| crate::tui::model::state(r) != "wait";
+    check("state", &|f| sorted(f, waits), &|f| sorted(f, |r| !waits(r)));
+    let channel =
+        |r: &Row| r.channel.map_or(u64::MAX, |id| u64::from(id.proxy.0) << 16 | u64::from(id.index));
+    check("channel", &|f| sorted(f, channel), &|f| sorted(f, |r| Reverse(channel(r))));
+}
+
+#[test]
+fn every_column_can_be_had_and_sent_away_at_120_columns() {
+    let mut fixture = Fixture::busy(120, 36);
+    let (service, channel, up, down) = (2, 4, 10, 11);
+    // One that comes may leave room for another, or push it away: in the second round all of them are asked for.
+    let wanted = [(service, "SERVICE"), (channel, " CH "), (up, " UP "), (down, " DOWN ")];
+    for (at, name) in wanted.into_iter().chain(wanted) {
+        if !head(&fixture).contains(name) {
+            fixture.press(&format!("o{} <", "j".repeat(at)));
+        }
+        assert!(head(&fixture).contains(name), "{name}: {}", head(&fixture));
+    }
+    // All four at once.
+    for name in ["SERVICE", " CH ", " UP ", " DOWN "] {
+        assert!(head(&fixture).contains(name), "{name}: {}", head(&fixture));
+    }
+    fixture.press("ojj");
+    let Some(Overlay::Columns { at }) = fixture.model.overlay else { panic!("the list is open") };
+    assert_eq!(at, service);
+    fixture.press(" ");
+    assert!(
+        fixture.text().contains("[ ] service") && !fixture.text().contains("SERVICE"),
+        "{}",
+        fixture.text()
+    );
+    assert!(fixture.text().contains("no room"), "{}", fixture.text());
+    // The key stays whatever is pressed, and acts reach nothing behind the list.
+    assert_eq!(fixture.press("g xKA"), []);
+    assert!(fixture.text().contains("[x] stream"));
+    fixture.press("r<");
+    assert!(!head(&fixture).contains(" UP ") && head(&fixture).contains("CARRIES"), "{}", head(&fixture));
+}
+
+#[test]
+fn all_that_the_filter_shows_is_killed_and_nothing_that_came_later() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.press("/");
+    fixture.type_in("down>1M");
+    fixture.press(">");
+    let shown: Vec<StreamKey> = live_rows(&fixture).iter().map(|row| row.key).collect();
+    assert_eq!(shown.len(), 5);
+    fixture.press("A");
+    assert!(fixture.text().contains("5 open streams"), "{}", fixture.text());
+    // One ends, and another one comes that passes too.
+    let first = fixture.streams.iter().position(|stream| stream.stats().key == shown[0]).unwrap();
+    fixture.end(first, EndReason::Finished);
+    let late = fixture.open(0xDEF456, 1);
+    fixture.carry(late, 0);
+    for _ in 0..20 {
+        fixture.streams.last().unwrap().stats().add_down(9_000_000);
+        fixture.tick(TICK);
+    }
+    assert!(live_rows(&fixture).iter().any(|row| row.key == super::fixture::key(0xDEF456, 1)));
+    let mut killed: Vec<StreamKey> = fixture
+        .press("y")
+        .into_iter()
+        .map(|effect| match effect {
+            Effect::Order(_, Command::KillStream(key)) => key,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    killed.sort_unstable();
+    let mut wanted = shown[1..].to_vec();
+    wanted.sort_unstable();
+    assert_eq!(killed, wanted);
+    // Without a filter it is all of them, and a key is not enough.
+    fixture.press("<:kill-shown>");
+    let open = live_rows(&fixture).len() - 4;
+    assert!(fixture.text().contains(&format!("Type {open} to confirm")), "{}", fixture.text());
+    assert_eq!(fixture.press("y>"), []);
+    fixture.press("</no-such-thing>");
+    assert_eq!(fixture.press("A"), []);
+    assert_eq!(fixture.notice(), "no open stream is shown");
+}
+
+/// A control room with few slots, which answers when it is told to.
+struct Room {
+    slots: usize,
+    held: Vec<OrderId>,
+    taken: Vec<(OrderId, Command)>,
+}
+
+impl Room {
+    fn take(&mut self, fixture: &mut Fixture, effects: Vec<Effect>) {
+        let mut effects = std::collections::VecDeque::from(effects);
+        // As the front end does: what comes after a refusal must wait too.
+        let mut busy = false;
+        while let Some(effect) = effects.pop_front() {
+            let Effect::Order(id, command) = effect else { continue };
+            busy |= self.held.len() >= self.slots;
+            if busy {
+                effects.extend(fixture.send(Msg::Answered(id, Err(Refused::Busy))));
+            } else {
+                self.held.push(id);
+                self.taken.push((id, command));
+            }
+        }
+    }
+
+    fn answer(&mut self, fixture: &mut Fixture) {
+        for id in std::mem::take(&mut self.held) {
+            let more = fixture.send(Msg::Answered(id, Ok(Done { streams: 1 })));
+            self.take(fixture, more);
+        }
+    }
+}
+
+#[test]
+fn a_mass_act_is_fed_in_order_and_loses_nothing() {
+    const MANY: u32 = 1000;
+    let mut fixture = Fixture::empty(120, 36);
+    fixture.proxy("lab");
+    for stream in 1..=MANY {
+        let index = fixture.open(0xABC123, stream);
+        fixture.carry(index, 0);
+        fixture.streams[index].stats().set_priority(Priority::Normal);
+    }
+    fixture.tick(TICK);
+    let mut room = Room { slots: 20, held: Vec::new(), taken: Vec::new() };
+    fixture.press(":mark-shown>");
+    let effects = fixture.press("+");
+    assert!(effects.len() < 64, "{} at once", effects.len());
+    room.take(&mut fixture, effects);
+    // A second one of that size has to wait; a single one may follow, and stays behind.
+    assert_eq!(fixture.press("-"), []);
+    assert!(fixture.notice().contains("still to be sent"), "{}", fixture.notice());
+    let effects = fixture.press("Mgp");
+    room.take(&mut fixture, effects);
+    while room.taken.len() < MANY as usize + 1 {
+        let before = room.taken.len();
+        room.answer(&mut fixture);
+        if room.held.is_empty() {
+            // Nothing is on its way that an answer could come to: the next sample tries again.
+            let effects = fixture.sample();
+            room.take(&mut fixture, effects);
+        }
+        assert!(room.taken.len() > before, "stuck after {before} of {MANY}");
+        if room.taken.len() < MANY as usize {
+            assert!(!fixture.notice().contains("raised"), "one word at the end");
+        }
+    }
+    room.answer(&mut fixture);
+    assert_eq!(fixture.notice(), format!("paused {}", fixture.selected().unwrap()));
+    assert!(room.taken.is_sorted_by_key(|(id, _)| *id), "in the order in which they were given");
+    let mut raised: Vec<u32> = room.taken[..MANY as usize]
+        .iter()
+        .map(|(_, command)| match command {
+            Command::SetPriority(key, Priority::High) => key.stream.0,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    raised.sort_unstable();
+    assert_eq!(raised, (1..=MANY).collect::<Vec<_>>(), "each of them once");
+}
+
+#[test]
+fn what_ended_before_its_order_was_sent_is_not_ordered() {
+    let mut fixture = Fixture::empty(120, 36);
+    fixture.proxy("lab");
+    for stream in 1..=100 {
+        let index = fixture.open(0xABC123, stream);
+        fixture.carry(index, 0);
+    }
+    fixture.tick(TICK);
+    fixture.press("A100");
+    let mut sent = fixture.press("y");
+    let unsent = 100 - sent.len();
+    assert!(unsent > 0);
+    // All end; one comes back with a key of theirs.
+    while !fixture.streams.is_empty() {
+        fixture.end(0, EndReason::Finished);
+    }
+    fixture.tick(TICK);
+    fixture.open(0xABC123, 100);
+    fixture.tick(TICK);
+    let mut orders = 0;
+    while let Some(effect) = sent.pop() {
+        let Effect::Order(id, Command::KillStream(_)) = effect else { panic!("{effect:?}") };
+        orders += 1;
+        sent.extend(fixture.send(Msg::Answered(id, Ok(Done { streams: 1 }))));
+    }
+    assert_eq!(orders, 100 - unsent);
+    let told = format!("killed {orders} of 100 streams; of the others: it is not there any more");
+    assert_eq!(fixture.notice(), told);
+}

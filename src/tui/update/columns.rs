@@ -1,0 +1,35 @@
+//! Which columns the table has: what keys do while that is asked.
+
+use crate::tui::{
+    keymap::Action,
+    model::{Choice, Column, Model, Overlay},
+    view,
+};
+
+/// A key while the list of columns is open and the one at `at` is in focus.
+pub(super) fn act(model: &mut Model, at: usize, action: Action) {
+    let last = Column::ALL.len() - 1;
+    let to = match action {
+        Action::Down => (at + 1).min(last),
+        Action::Up => at.saturating_sub(1),
+        Action::First => 0,
+        Action::Last => last,
+        Action::Press => {
+            let column = Column::ALL[at.min(last)];
+            // What the operator sees is what is turned round, whatever was asked for before.
+            let shown = view::is_on_screen(model, column);
+            model.columns.set(column, !shown);
+            at
+        }
+        Action::Reset => {
+            model.columns = Choice::default();
+            at
+        }
+        Action::Close => {
+            model.overlay = None;
+            return;
+        }
+        _ => at,
+    };
+    model.overlay = Some(Overlay::Columns { at: to });
+}
