@@ -9,6 +9,9 @@ const SHARE: i64 = 4 * 1024;
 /// What a user, and a stream of a user, may send in its turn, in bytes.
 const TURN: i64 = 16 * 1024;
 
+/// How many rings are kept for users to come.
+const MAX_SPARE: usize = 64;
+
 /// Whose data goes out next on a channel: a deficit round robin (Shreedhar and Varghese, 1995) in bytes at three
 /// levels. The priorities share by their weight; within a priority the users share alike; within a user the streams
 /// do. Somebody with fifty downloads gets no more than somebody with one, and nobody starves.
@@ -31,6 +34,8 @@ struct Class {
     /// Users who wait, and those who have stopped waiting since their last turn.
     ring: VecDeque<UserChannelId>,
     users: HashMap<UserChannelId, User>,
+    /// The rings of users who have left, for those who come: many do with each chunk.
+    spare: Vec<VecDeque<(u32, i64)>>,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +65,7 @@ impl Scheduler {
         let class = &mut self.classes[priority as usize];
         let queue = class.users.entry(user).or_insert_with(|| {
             class.ring.push_front(user);
-            User { deficit: TURN, ring: VecDeque::new() }
+            User { deficit: TURN, ring: class.spare.pop().unwrap_or_default() }
         });
         queue.ring.push_back((stream, 0));
         class.streams += 1;
@@ -117,7 +122,8 @@ impl Class {
         let id = *self.ring.front()?;
         let user = self.users.get_mut(&id).filter(|user| !user.ring.is_empty());
         let Some(user) = user else {
-            self.users.remove(&id);
+            let left = self.users.remove(&id).filter(|_| self.spare.len() < MAX_SPARE);
+            self.spare.extend(left.map(|user| user.ring));
             self.ring.pop_front();
             return None;
         };

@@ -16,12 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    ChannelSocket, Link,
-    handshake::text_error,
-    link::Transmit,
-    outgoing::{MAX_WAITING, Outgoing},
-};
+use super::{ChannelSocket, Link, handshake::text_error, link::Transmit, outgoing::Outgoing};
 use crate::{
     mux::Role,
     telemetry::{ChannelStats, GoneReason},
@@ -49,6 +44,10 @@ const STUCK: Duration = Duration::from_secs(3);
 /// vanished while much was under way, or a text proxy that was stopped. A simple text proxy may be held up by one
 /// slow target for a while.
 const GIVE_UP: (Duration, Duration) = (Duration::from_secs(9), Duration::from_secs(60));
+
+/// How much may wait in the kernel before the wire takes it. What waits there is out of the scheduler's reach, and
+/// whoever is to go first waits for it.
+const UNSENT: u32 = 16 * 1024;
 
 /// How often time is told to the mux. Pings are seconds apart.
 const TICK: Duration = Duration::from_millis(500);
@@ -144,13 +143,13 @@ impl ChannelIo {
     fn flush_locked(&self, link: &Arc<Link>, outgoing: &mut Outgoing) -> io::Result<Flushed> {
         let mut turn = 0;
         loop {
-            if outgoing.waiting() < MAX_WAITING {
+            if outgoing.waiting() < outgoing.most() {
                 link.poll_transmit(self.id, |transmit| {
                     match transmit {
                         Transmit::Frame(frame) => outgoing.push_frame(frame),
                         Transmit::Line(line) => outgoing.push_line(&line, self.text.unwrap_or(Fields::Four)),
                     }
-                    outgoing.waiting() < MAX_WAITING
+                    outgoing.waiting() < outgoing.most()
                 });
             }
             // Also while nothing can be written: what the peer waits for may be that we read.
@@ -222,6 +221,7 @@ impl Link {
             stopped: CancellationToken::new(),
             reason: OnceLock::new(),
         });
+        channel.socket.keep_unsent_below(UNSENT);
         channel.socket.give_up_after(if channel.text.is_none() { GIVE_UP.0 } else { GIVE_UP.1 });
         // A task that is dropped or panics takes its channel with it.
         let _guard = Registered { link: self, id };

@@ -16,7 +16,14 @@ pub(super) const MAX_SLICES: usize = 64;
 
 /// How much may be encoded and not yet written. What waits here can no longer be overtaken by a control frame, and
 /// 128 KiB fill the socket for long enough.
-pub(super) const MAX_WAITING: usize = 128 * 1024;
+const MAX_WAITING: usize = 128 * 1024;
+
+/// And on a channel that takes little at a time, where that much would be milliseconds.
+const MIN_WAITING: usize = 8 * 1024;
+
+/// How much memory is asked for at a time for headers and lines. A header is 20 bytes, and asking for each cost more
+/// than writing it.
+const ARENA: usize = 4 * 1024;
 
 /// Frames on their way into a channel's socket: encoded, not yet written.
 #[derive(Debug, Default)]
@@ -25,6 +32,8 @@ pub(super) struct Outgoing {
     waiting: usize,
     /// Headers and lines are written in here one behind the other, and split off without copying.
     arena: BytesMut,
+    /// How much the socket took lately.
+    taken: usize,
 }
 
 impl Outgoing {
@@ -32,11 +41,19 @@ impl Outgoing {
         self.waiting
     }
 
+    /// How much should wait at the most: about what the socket takes at once.
+    pub(super) fn most(&self) -> usize {
+        self.taken.clamp(MIN_WAITING, MAX_WAITING)
+    }
+
     pub(super) fn push_frame(&mut self, frame: Frame) {
         match frame {
             // The payload goes out from where it was read to.
             Frame::Data { stream, offset, fin, payload } if !payload.is_empty() => {
                 let header = binary::data_header(stream, offset, fin, payload.len());
+                if self.arena.capacity() < header.len() {
+                    self.arena.reserve(ARENA);
+                }
                 self.arena.extend_from_slice(&header);
                 self.split_arena();
                 self.push(payload);
@@ -78,6 +95,7 @@ impl Outgoing {
                 Err(error) => return Err(error),
             }
         }
+        self.taken = if self.waiting == 0 { (2 * self.most()).max(written) } else { written };
         Ok(written)
     }
 }

@@ -30,6 +30,16 @@ impl ChannelSocket {
         let _ = time;
     }
 
+    /// Makes the connection take no more while it has as many bytes that it has not sent yet (`TCP_NOTSENT_LOWAT`).
+    pub(super) fn keep_unsent_below(&self, bytes: u32) {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = SockRef::from(&self.0).set_tcp_notsent_lowat(bytes) {
+            tracing::debug!("cannot bound what a channel's socket keeps: {error}");
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = bytes;
+    }
+
     /// Has the runtime that this is called on look after the connection from now on.
     ///
     /// # Errors

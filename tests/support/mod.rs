@@ -7,6 +7,7 @@
 
 pub mod binary;
 pub mod client;
+pub mod link;
 pub mod process;
 pub mod relay;
 pub mod target;

@@ -1,0 +1,1 @@
+"""What `peers` is made of: processes, tunnels, measures, rows, and the report."""

@@ -1,0 +1,78 @@
+//! What a chunk costs without its system calls, in time and in allocations: `cargo bench --bench mux`.
+//!
+//! Allocations are those of one iteration, which is a frame in `codec` and three chunks in `carry`; look at the mean.
+//! `tests/allocations.rs` counts them step by step.
+
+// A bench that finds its own set-up wrong shall end.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../tests/support/carry.rs"]
+#[allow(unreachable_pub, dead_code, missing_docs, missing_debug_implementations)]
+mod carry;
+
+#[global_allocator]
+static ALLOCATOR: divan::AllocProfiler = divan::AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+mod codec {
+    use bytes::{Bytes, BytesMut};
+    use divan::{Bencher, black_box, counter::BytesCount};
+    use underpass::wire::{Frame, binary};
+
+    fn data(len: usize) -> Frame {
+        Frame::Data { stream: 1, offset: 1 << 40, fin: false, payload: vec![7; len].into() }
+    }
+
+    #[divan::bench]
+    fn data_header() -> [u8; binary::DATA_HEADER] {
+        binary::data_header(black_box(1), black_box(1 << 40), false, black_box(64 << 10))
+    }
+
+    #[divan::bench]
+    fn encode_window(bencher: Bencher) {
+        let mut out = BytesMut::with_capacity(1 << 10);
+        let frame = Frame::Window { stream: 1, consumed: 1 << 40, window: 1 << 18 };
+        bencher.bench_local(|| {
+            out.clear();
+            binary::encode(black_box(&frame), &mut out);
+        });
+    }
+
+    #[divan::bench(args = [64, 1 << 10, 64 << 10])]
+    fn decode_data(bencher: Bencher, len: usize) {
+        let mut encoded = BytesMut::new();
+        binary::encode(&data(len), &mut encoded);
+        let encoded: Bytes = encoded.freeze();
+        bencher
+            .counter(BytesCount::new(len))
+            .with_inputs(|| BytesMut::from(&encoded[..]))
+            .bench_local_values(|mut buffer| binary::decode(&mut buffer, binary::MAX_FRAME).unwrap());
+    }
+}
+
+mod carry_chunks {
+    use divan::{Bencher, counter::BytesCount};
+
+    use super::carry::{BATCH, Carrier};
+
+    /// Streams, each of another user, and the length of their chunks.
+    const LOADS: [(u32, usize); 5] = [(1, 64 << 10), (8, 64 << 10), (1, 8 << 10), (1000, 1 << 10), (1, 64)];
+
+    #[divan::bench(args = LOADS)]
+    fn both_ends(bencher: Bencher, (streams, len): (u32, usize)) {
+        let mut carrier = Carrier::new(streams, len);
+        (0..streams.max(1000)).for_each(|_| carrier.batch(|_| ()));
+        bencher.counter(BytesCount::new(BATCH as usize * len)).bench_local(|| carrier.batch(|_| ()));
+    }
+
+    /// The scheduler picks among so many streams that all have something to send.
+    #[divan::bench(args = [1, 100, 10_000])]
+    fn one_of_many(bencher: Bencher, streams: u32) {
+        let mut carrier = Carrier::new(streams, 1);
+        carrier.fill();
+        bencher.bench_local(|| carrier.pick());
+    }
+}

@@ -1,0 +1,197 @@
+//! Chunks carried from one mux to another in memory, with the buffers that the sockets' drivers use: every step that a
+//! chunk takes through two processes, without the system calls.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use underpass::{
+    ids::{StreamId, StreamKey, UserChannelId},
+    mux::{CHUNK, Mux, MuxConfig, MuxEvent, Role},
+    wire::{Frame, binary},
+};
+
+/// What a channel's driver reads at once.
+const READ: usize = 128 * 1024;
+
+/// What it asks for at a time to write headers into.
+const ARENA: usize = 4 * 1024;
+
+/// How many chunks are on the way together. A stream's first window has room for four.
+pub const BATCH: u32 = 3;
+
+/// The steps, in their order.
+pub const STEPS: [&str; 7] = ["read", "write", "transmit", "arrive", "receive", "deliver", "credit"];
+
+/// A link of one channel, seen from both ends.
+pub struct Carrier {
+    server: Mux,
+    proxy: Mux,
+    streams: Vec<u32>,
+    turn: usize,
+    now: Instant,
+    /// A thread's read buffer for users' sockets.
+    buffer: BytesMut,
+    /// What is read: a user's bytes.
+    source: Vec<u8>,
+    slices: VecDeque<Bytes>,
+    arena: BytesMut,
+    back: BytesMut,
+    incoming: BytesMut,
+    delivery: VecDeque<Bytes>,
+    delivered: u64,
+}
+
+impl Carrier {
+    /// So many streams, of as many users, with chunks of `len` bytes in turn.
+    pub fn new(streams: u32, len: usize) -> Self {
+        let now = Instant::now();
+        let mut carrier = Self {
+            server: Mux::new(Role::Opener, MuxConfig::default()),
+            proxy: Mux::new(Role::Acceptor, MuxConfig::default()),
+            streams: Vec::new(),
+            turn: 0,
+            now,
+            buffer: BytesMut::new(),
+            source: vec![7; len],
+            slices: VecDeque::new(),
+            arena: BytesMut::new(),
+            back: BytesMut::new(),
+            incoming: BytesMut::new(),
+            delivery: VecDeque::new(),
+            delivered: 0,
+        };
+        carrier.server.add_channel(1, now);
+        carrier.proxy.add_channel(1, now);
+        for user in 0..streams {
+            let key = StreamKey { user: UserChannelId::new(user), stream: StreamId(1) };
+            carrier.streams.push(carrier.server.open(key, 80, None, |_| true).unwrap());
+        }
+        carrier.transmit();
+        carrier.arrive();
+        carrier.receive();
+        for stream in &carrier.streams {
+            carrier.proxy.accept(*stream);
+        }
+        carrier.credit();
+        carrier
+    }
+
+    /// Carries [`BATCH`] chunks, and tells after each step that it is done.
+    pub fn batch(&mut self, mut done: impl FnMut(usize)) {
+        for _ in 0..BATCH {
+            let stream = self.streams[self.turn % self.streams.len()];
+            self.turn += 1;
+            let bytes = self.read();
+            done(0);
+            assert!(self.server.writable(stream) >= bytes.len(), "nothing holds a stream up here");
+            self.server.write(stream, bytes);
+            done(1);
+        }
+        self.now += Duration::from_micros(50);
+        self.transmit();
+        done(2);
+        self.arrive();
+        done(3);
+        self.receive();
+        done(4);
+        self.deliver();
+        done(5);
+        self.credit();
+        done(6);
+    }
+
+    /// Gives every stream something to send.
+    pub fn fill(&mut self) {
+        for at in 0..self.streams.len() {
+            self.refill(self.streams[at]);
+        }
+    }
+
+    /// Takes the next frame out, and gives its stream something to send again.
+    pub fn pick(&mut self) -> u64 {
+        let Some(Frame::Data { stream, offset, .. }) = self.server.poll_transmit(1) else {
+            panic!("no data")
+        };
+        self.refill(stream);
+        offset
+    }
+
+    fn refill(&mut self, stream: u32) {
+        assert!(self.server.writable(stream) > 0, "a window that no acknowledgement comes for is full");
+        self.server.write(stream, Bytes::from_static(b"x"));
+    }
+
+    /// How many bytes have come out.
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    fn read(&mut self) -> Bytes {
+        self.buffer.clear();
+        self.buffer.reserve(CHUNK);
+        self.buffer.extend_from_slice(&self.source);
+        if self.source.len() < CHUNK / 2 {
+            return Bytes::copy_from_slice(&self.buffer);
+        }
+        self.buffer.split_to(self.source.len()).freeze()
+    }
+
+    fn transmit(&mut self) {
+        while let Some(frame) = self.server.poll_transmit(1) {
+            match frame {
+                Frame::Data { stream, offset, fin, payload } if !payload.is_empty() => {
+                    let header = binary::data_header(stream, offset, fin, payload.len());
+                    if self.arena.capacity() < header.len() {
+                        self.arena.reserve(ARENA);
+                    }
+                    self.arena.extend_from_slice(&header);
+                    self.slices.push_back(self.arena.split().freeze());
+                    self.slices.push_back(payload);
+                }
+                other => {
+                    binary::encode(&other, &mut self.arena);
+                    self.slices.push_back(self.arena.split().freeze());
+                }
+            }
+        }
+    }
+
+    fn arrive(&mut self) {
+        for slice in self.slices.drain(..) {
+            if self.incoming.capacity() - self.incoming.len() < READ / 2 {
+                self.incoming.reserve(READ);
+            }
+            self.incoming.extend_from_slice(&slice);
+        }
+    }
+
+    fn receive(&mut self) {
+        while let Some(frame) = binary::decode(&mut self.incoming, binary::MAX_FRAME).unwrap() {
+            self.proxy.handle_frame(1, frame, self.now).unwrap();
+        }
+    }
+
+    fn deliver(&mut self) {
+        while let Some(event) = self.proxy.poll_event() {
+            if let MuxEvent::Readable { stream } = event {
+                self.proxy.read(stream, &mut self.delivery);
+                let bytes = self.delivery.drain(..).map(|slice| slice.len() as u64).sum();
+                self.delivered += bytes;
+                self.proxy.consume(stream, bytes, self.now);
+            }
+        }
+    }
+
+    fn credit(&mut self) {
+        while let Some(frame) = self.proxy.poll_transmit(1) {
+            binary::encode(&frame, &mut self.back);
+        }
+        while let Some(frame) = binary::decode(&mut self.back, binary::MAX_FRAME).unwrap() {
+            self.server.handle_frame(1, frame, self.now).unwrap();
+        }
+        while self.server.poll_event().is_some() {}
+    }
+}
