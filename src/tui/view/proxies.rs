@@ -257,12 +257,13 @@ fn channel(model: &Model, columns: &Table<Column>, channel: &Channel, width: u16
         (1, vec![Span::styled(fit(state, 6), style)]),
         (4, figure("streams ", channel.streams.to_string(), 4, theme.text)),
         (3, figure("rtt ", rtt, 5, theme.text)),
-        (5, figure("retrans ", format::count(channel.retransmitted), 5, resent)),
         (2, figure("↓", super::rate(model, channel.received_rate), 5, theme.down)),
         (2, figure("↑", super::rate(model, channel.sent_rate), 5, theme.up)),
-        (6, figure("queue ", format::bytes(channel.queued), 5, queued)),
     ];
+    // Where nobody measures them there is no chunk size either: a zero would be a lie.
     if channel.chunk > 0 {
+        facts.push((5, figure("retrans ", format::count(channel.retransmitted), 5, resent)));
+        facts.push((6, figure("queue ", format::bytes(channel.queued), 5, queued)));
         facts.push((7, figure("chunk ", format::bytes(channel.chunk.into()), 5, theme.text)));
     }
     facts.push((9, vec![Span::styled(channel.format.to_string(), theme.dim)]));
