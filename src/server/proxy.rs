@@ -1,6 +1,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock, Weak},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -12,8 +13,8 @@ use super::{
 };
 use crate::{
     ids::{ChannelId, ProxyId, StreamKey},
-    telemetry::{ChannelStats, EventKind, GoneReason, ProxyGuard, ProxyStats},
-    transport::{Limit, Link, LinkEvents, Stream, text_error},
+    telemetry::{ChannelStats, EventKind, GoneReason, ProxyGuard, ProxyStats, StreamStats},
+    transport::{Answered, Limit, Link, LinkEvents, Stream, text_error},
     wire::{AddProxy, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
 };
 
@@ -29,6 +30,8 @@ pub(super) struct Proxy {
     pub(super) link: Arc<Link>,
     pub(super) limit: Arc<Limit>,
     pub(super) load: Arc<Load>,
+    /// Who is told how quickly its streams are answered. Not the proxy itself, because its link's streams keep it.
+    pub(super) answers: Arc<Answers>,
     /// What another channel must show to join, beside the token.
     pub(super) secret: [u8; 32],
     /// Why it takes no new streams, once it takes none: it said goodbye, was kicked, or lost its last channel.
@@ -90,12 +93,14 @@ impl Candidate for Proxy {
 
 impl Proxy {
     pub(super) fn new(guard: ProxyGuard, link: Arc<Link>, limit: Arc<Limit>, secret: [u8; 32]) -> Arc<Self> {
+        let (load, stats) = (Arc::<Load>::default(), guard.stats().clone());
         Arc::new(Self {
-            id: guard.stats().id,
-            stats: guard.stats().clone(),
+            id: stats.id,
+            answers: Arc::new(Answers { load: load.clone(), stats: stats.clone() }),
+            stats,
             link,
             limit,
-            load: Arc::default(),
+            load,
             secret,
             leaving: OnceLock::new(),
             guard: Mutex::new(Some(guard)),
@@ -176,6 +181,25 @@ impl Proxy {
             }
         }
         Ok(service)
+    }
+}
+
+/// Where it is noted how quickly a proxy answers: for whoever looks, and for whoever picks a proxy.
+#[derive(Debug)]
+pub(super) struct Answers {
+    load: Arc<Load>,
+    stats: Arc<ProxyStats>,
+}
+
+impl Answered for Answers {
+    fn opened(&self, stream: &StreamStats, took: Duration) {
+        self.load.answered(took);
+        stream.note_opened(&self.stats, took);
+    }
+
+    fn first_byte(&self, stream: &StreamStats, took: Duration) {
+        self.load.answered(took);
+        stream.note_first_byte(&self.stats, took);
     }
 }
 

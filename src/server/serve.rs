@@ -132,7 +132,7 @@ impl User<'_> {
             user: Some(self.addr),
             sniff: core.config.sniff,
             limits: Limits::new(limits.map(Arc::clone)),
-            tell: proxy.load.clone(),
+            tell: proxy.answers.clone(),
         }
     }
 }

@@ -137,11 +137,11 @@ impl Telemetry {
         let mut proxies: Vec<_> = self
             .proxies
             .iter()
-            .map(|proxy| ProxySnapshot::of(&proxy, channels.remove(&proxy.id).unwrap_or_default()))
+            .map(|proxy| ProxySnapshot::of(&proxy, channels.remove(&proxy.id).unwrap_or_default(), at))
             .collect();
         proxies.sort_by_key(|proxy| proxy.id);
         let mut services: Vec<_> =
-            self.services.iter().map(|service| ServiceSnapshot::of(&service)).collect();
+            self.services.iter().map(|service| ServiceSnapshot::of(&service, at)).collect();
         services.sort_by(|a, b| a.key.cmp(&b.key));
         snapshot.at = at;
         snapshot.uptime = at.duration_since(self.since);

@@ -21,7 +21,7 @@ pub use event::{EndReason, EndedBy, Event, EventKind, GoneReason};
 pub use flow::{Flow, HeldBy};
 pub use guard::{ChannelGuard, ProxyGuard, ServiceGuard, StreamGuard, UserGuard};
 pub use hub::Telemetry;
-pub use latency::{Latencies, Latency};
+pub use latency::{Latencies, Latency, Timing, Timings};
 pub use rate::RateWindow;
 pub use snapshot::{
     ChannelSnapshot, ChannelState, ProxySnapshot, ServiceSnapshot, Snapshot, StreamSnapshot, Totals,

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Carries, ChannelStats, EndReason, Format, Latencies, Progress, ProxyStats, ServiceStats, StreamPhase,
-    StreamStats, UserStats,
+    Carries, ChannelStats, EndReason, Format, Latencies, Latency, Progress, ProxyStats, ServiceStats,
+    StreamPhase, StreamStats, UserStats,
 };
 use crate::ids::{ChannelId, Policy, Priority, ProxyId, RateLimits, ServiceKey, StreamKey, UserChannelId};
 
@@ -145,6 +145,8 @@ pub struct ChannelSnapshot {
     pub sent: u64,
     /// The last round trip measured.
     pub rtt: Option<Duration>,
+    /// All round trips since it is up; at most a second old.
+    pub round_trips: Arc<Latency>,
     /// Streams it carries now.
     pub streams_open: u64,
     /// How it fares.
@@ -297,7 +299,7 @@ impl UserSnapshot {
 }
 
 impl ServiceSnapshot {
-    pub(super) fn of(service: &ServiceStats) -> Self {
+    pub(super) fn of(service: &ServiceStats, now: Instant) -> Self {
         Self {
             key: service.key.clone(),
             down: service.traffic.down(),
@@ -306,13 +308,13 @@ impl ServiceSnapshot {
             streams_ever: service.streams.ever(),
             policy: service.policy(),
             limits: service.limits.get(),
-            latency: Arc::default(),
+            latency: service.timings.summary(now),
         }
     }
 }
 
 impl ProxySnapshot {
-    pub(super) fn of(proxy: &Arc<ProxyStats>, mut channels: Vec<ChannelSnapshot>) -> Self {
+    pub(super) fn of(proxy: &Arc<ProxyStats>, mut channels: Vec<ChannelSnapshot>, now: Instant) -> Self {
         channels.sort_by_key(|channel| channel.id);
         Self {
             info: proxy.clone(),
@@ -325,7 +327,7 @@ impl ProxySnapshot {
             weight: proxy.weight(),
             draining: proxy.is_draining(),
             limits: proxy.limits.get(),
-            latency: Arc::default(),
+            latency: proxy.timings.summary(now),
             channels,
         }
     }
@@ -341,6 +343,7 @@ impl ChannelSnapshot {
             received: channel.received(),
             sent: channel.sent(),
             rtt: channel.rtt(),
+            round_trips: channel.round_trips(now),
             streams_open: channel.streams.now(),
             state: ChannelState::default(),
             retransmitted: 0,

@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::{Carries, EndReason, Flow};
+use super::{Carries, EndReason, Flow, Latency, Timing, Timings, latency::Summary};
 use crate::ids::{
     ChannelId, Direction, Policy, Priority, ProxyId, Rate, RateLimits, ServiceKey, StreamKey, UserChannelId,
 };
@@ -126,6 +126,8 @@ pub struct ServiceStats {
     pub streams: Gauge,
     /// Its rate limits.
     pub limits: Limits,
+    /// How long things take for its users.
+    pub timings: Timings,
     policy: AtomicU8,
 }
 
@@ -136,6 +138,7 @@ impl ServiceStats {
             traffic: Traffic::default(),
             streams: Gauge::default(),
             limits: Limits::default(),
+            timings: Timings::default(),
             policy: AtomicU8::new(Policy::default() as u8),
         }
     }
@@ -187,6 +190,8 @@ pub struct ProxyStats {
     pub streams: Gauge,
     /// Its rate limits.
     pub limits: Limits,
+    /// How long things take with it.
+    pub timings: Timings,
     weight: AtomicU32,
     draining: AtomicBool,
     /// The services it is registered for.
@@ -203,6 +208,7 @@ impl ProxyStats {
             traffic: Traffic::default(),
             streams: Gauge::default(),
             limits: Limits::default(),
+            timings: Timings::default(),
             weight: AtomicU32::new(1),
             draining: AtomicBool::new(false),
             services: parking_lot::Mutex::default(),
@@ -251,6 +257,8 @@ pub struct ChannelStats {
     received: AtomicU64,
     sent: AtomicU64,
     rtt_us: AtomicU32,
+    round_trips: Timing,
+    known: Summary<Latency>,
 }
 
 impl ChannelStats {
@@ -264,6 +272,8 @@ impl ChannelStats {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             rtt_us: AtomicU32::new(0),
+            round_trips: Timing::default(),
+            known: Summary::default(),
         }
     }
 
@@ -279,16 +289,18 @@ impl ChannelStats {
 
     /// Notes a measured round trip.
     pub fn set_rtt(&self, rtt: Duration) {
-        // 0 stands for «not measured yet», so a measured one is at least 1 µs.
-        self.rtt_us.store(u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1), Relaxed);
+        self.rtt_us.store(micros(rtt), Relaxed);
+        self.round_trips.note(rtt);
+    }
+
+    /// All round trips so far, as of a second before `now` at the latest.
+    pub(super) fn round_trips(&self, now: Instant) -> Arc<Latency> {
+        self.known.at(now, || self.round_trips.summary())
     }
 
     /// The last round trip measured.
     pub fn rtt(&self) -> Option<Duration> {
-        match self.rtt_us.load(Relaxed) {
-            0 => None,
-            us => Some(Duration::from_micros(us.into())),
-        }
+        from_micros(&self.rtt_us)
     }
 
     /// Bytes that came in on the socket, framing included.
@@ -300,6 +312,15 @@ impl ChannelStats {
     pub fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
     }
+}
+
+/// A time that was measured; 0 stands for «not measured yet».
+fn micros(took: Duration) -> u32 {
+    u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1)
+}
+
+fn from_micros(place: &AtomicU32) -> Option<Duration> {
+    Some(place.load(Relaxed)).filter(|&us| us > 0).map(|us| Duration::from_micros(us.into()))
 }
 
 /// Where a stream stands.
@@ -351,6 +372,8 @@ pub struct StreamStats {
     phase: AtomicU8,
     paused: AtomicBool,
     priority: AtomicU8,
+    opened_us: AtomicU32,
+    first_byte_us: AtomicU32,
 }
 
 impl StreamStats {
@@ -371,7 +394,42 @@ impl StreamStats {
             phase: AtomicU8::new(StreamPhase::Waiting as u8),
             paused: AtomicBool::new(false),
             priority: AtomicU8::new(Priority::default() as u8),
+            opened_us: AtomicU32::new(0),
+            first_byte_us: AtomicU32::new(0),
         }
+    }
+
+    /// The proxy says that the target is there, so long after the stream was given to it.
+    pub fn note_opened(&self, proxy: &ProxyStats, took: Duration) {
+        self.opened_us.store(micros(took), Relaxed);
+        self.each_timings(proxy, |timings| timings.open.note(took));
+    }
+
+    /// The target's first byte went to the user, so long after it was asked.
+    pub fn note_first_byte(&self, proxy: &ProxyStats, took: Duration) {
+        self.first_byte_us.store(micros(took), Relaxed);
+        self.each_timings(proxy, |timings| timings.first_byte.note(took));
+    }
+
+    /// Some of the user's bytes went out, and had waited so long for it.
+    pub fn note_queued(&self, proxy: &ProxyStats, waited: Duration) {
+        self.each_timings(proxy, |timings| timings.queue.note(waited));
+    }
+
+    /// The proxy is named: the first answer may be there before anybody has noted who gives it.
+    fn each_timings(&self, proxy: &ProxyStats, note: impl Fn(&Timings)) {
+        note(&self.user.service.timings);
+        note(&proxy.timings);
+    }
+
+    /// How long the proxy took to reach the target, once it has.
+    pub fn opened_after(&self) -> Option<Duration> {
+        from_micros(&self.opened_us)
+    }
+
+    /// How long the user waited for the target's first byte, once it came.
+    pub fn first_byte_after(&self) -> Option<Duration> {
+        from_micros(&self.first_byte_us)
     }
 
     /// Notes bytes that the user's socket took.

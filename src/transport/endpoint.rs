@@ -167,8 +167,8 @@ impl Endpoint {
 
     pub(super) fn accepted(&self) {
         self.accepted.store(true, Relaxed);
-        if let Some(stopwatch) = &self.stopwatch {
-            stopwatch.opened();
+        if let (Some(stopwatch), Some(stats)) = (&self.stopwatch, &self.stats) {
+            stopwatch.opened(stats);
         }
         self.set_phase(StreamPhase::Open);
     }
@@ -244,12 +244,12 @@ impl Endpoint {
             delivery.pacer.passed(*written.as_ref().unwrap_or(&0) as u64);
             match written {
                 Ok(n) => {
-                    if !std::mem::replace(&mut delivery.answered, true)
-                        && let Some(stopwatch) = &self.stopwatch
-                    {
-                        stopwatch.answered();
-                    }
                     if let Some(stats) = &self.stats {
+                        if !std::mem::replace(&mut delivery.answered, true)
+                            && let Some(stopwatch) = &self.stopwatch
+                        {
+                            stopwatch.answered(stats);
+                        }
                         stats.add_down(n as u64);
                         self.tap.down(&delivery.queue, n, stats);
                     }

@@ -4,12 +4,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Who wants to know how quickly a stream is answered. Called while locks are held: must not block.
+use crate::telemetry::StreamStats;
+
+/// Who wants to know how quickly streams are answered. Called while locks are held: must not block.
 pub trait Answered: Debug + Send + Sync {
     /// The peer took the stream: its target is there.
-    fn opened(&self, took: Duration);
+    fn opened(&self, stream: &StreamStats, took: Duration);
     /// The first byte came: counted from the user's first, or from the beginning where the target speaks first.
-    fn first_byte(&self, took: Duration);
+    fn first_byte(&self, stream: &StreamStats, took: Duration);
 }
 
 /// Times the answer to one stream, for who wants to know.
@@ -25,8 +27,8 @@ impl Stopwatch {
         Self { begun: Instant::now(), asked: OnceLock::new(), tell }
     }
 
-    pub(super) fn opened(&self) {
-        self.tell.opened(self.begun.elapsed());
+    pub(super) fn opened(&self, stream: &StreamStats) {
+        self.tell.opened(stream, self.begun.elapsed());
     }
 
     /// A byte of the user's passed, the first or a later one.
@@ -34,7 +36,7 @@ impl Stopwatch {
         self.asked.get_or_init(Instant::now);
     }
 
-    pub(super) fn answered(&self) {
-        self.tell.first_byte(self.asked.get().unwrap_or(&self.begun).elapsed());
+    pub(super) fn answered(&self, stream: &StreamStats) {
+        self.tell.first_byte(stream, self.asked.get().unwrap_or(&self.begun).elapsed());
     }
 }

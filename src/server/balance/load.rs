@@ -8,8 +8,6 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::transport::Answered;
-
 /// How long it takes until a peak has gone down to a third.
 const DECAY: Duration = Duration::from_secs(10);
 
@@ -43,9 +41,14 @@ impl Load {
         Busy(self.clone())
     }
 
+    /// A stream was answered, or its target reached, after so long.
+    pub(in crate::server) fn answered(&self, took: Duration) {
+        self.answers.lock().measured(took, Instant::now());
+    }
+
     /// A stream failed because of what answers it.
     pub(in crate::server) fn failed(&self) {
-        self.answers.lock().measured(FAILURE, Instant::now());
+        self.answered(FAILURE);
     }
 
     /// How many streams it has.
@@ -60,16 +63,6 @@ impl Load {
             Some(average) => average * (active + 1.0),
             None => UNKNOWN.as_secs_f64() * active,
         }
-    }
-}
-
-impl Answered for Load {
-    fn opened(&self, took: Duration) {
-        self.answers.lock().measured(took, Instant::now());
-    }
-
-    fn first_byte(&self, took: Duration) {
-        self.answers.lock().measured(took, Instant::now());
     }
 }
 
@@ -125,11 +118,11 @@ mod tests {
     fn who_was_never_measured_gets_one_stream_to_begin_with() {
         let (new, known) = (Arc::new(Load::default()), Arc::new(Load::default()));
         let now = Instant::now();
-        known.opened(Duration::from_millis(50));
+        known.answered(Duration::from_millis(50));
         assert!(new.cost(now) < known.cost(now));
         let first = new.begin();
         assert!(new.cost(now) > known.cost(now));
-        new.opened(Duration::from_millis(20));
+        new.answered(Duration::from_millis(20));
         assert!(new.cost(now) < known.cost(now), "2 × 20 ms are less than 1 × 50 ms");
         drop(first);
         assert_eq!(new.active(), 0);

@@ -181,7 +181,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::transport::Answered;
 
     #[derive(Debug)]
     struct Proxy(&'static str, AtomicBool, AtomicU32, Arc<Load>);
@@ -299,9 +298,9 @@ mod tests {
     fn who_answers_slowly_is_left_alone_by_peak_ewma() {
         let (pool, proxies) = pool(&["slow", "b", "c"]);
         pool.set_policy(Policy::PeakEwma);
-        proxies[0].3.first_byte(Duration::from_millis(500));
-        proxies[1].3.first_byte(Duration::from_millis(50));
-        proxies[2].3.first_byte(Duration::from_millis(50));
+        proxies[0].3.answered(Duration::from_millis(500));
+        proxies[1].3.answered(Duration::from_millis(50));
+        proxies[2].3.answered(Duration::from_millis(50));
         let shares = shares(&pool, 3000);
         // Of the three pairs that are drawn alike, one holds each of them without the other.
         assert!(!shares.contains_key("slow") && shares["b"] > 800 && shares["c"] > 800, "{shares:?}");

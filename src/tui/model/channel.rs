@@ -1,9 +1,9 @@
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::meter::{Meter, SampleClock};
 use crate::{
     ids::ChannelId,
-    telemetry::{ChannelSnapshot, ChannelState, Format},
+    telemetry::{ChannelSnapshot, ChannelState, Format, Latency},
 };
 
 /// One channel of a proxy.
@@ -14,6 +14,7 @@ pub(crate) struct Channel {
     pub(crate) format: Format,
     pub(crate) age: Duration,
     pub(crate) rtt: Option<Duration>,
+    pub(crate) round_trips: Arc<Latency>,
     pub(crate) streams: u64,
     pub(crate) state: ChannelState,
     /// Segments that had to be sent again.
@@ -36,6 +37,7 @@ impl Channel {
             format: snapshot.format,
             age: snapshot.age,
             rtt: None,
+            round_trips: snapshot.round_trips.clone(),
             streams: 0,
             state: ChannelState::default(),
             retransmitted: 0,
@@ -49,6 +51,7 @@ impl Channel {
 
     pub(super) fn sample(&mut self, snapshot: &ChannelSnapshot, clock: &SampleClock) {
         (self.age, self.rtt, self.streams) = (snapshot.age, snapshot.rtt, snapshot.streams_open);
+        self.round_trips.clone_from(&snapshot.round_trips);
         (self.state, self.retransmitted) = (snapshot.state, snapshot.retransmitted);
         (self.queued, self.chunk) = (snapshot.queued, snapshot.chunk);
         self.meters.0.note(clock, snapshot.received);

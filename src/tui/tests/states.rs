@@ -21,7 +21,7 @@ fn measured(snapshot: &mut Snapshot) {
         let ms = Duration::from_millis;
         Latency { count: 326, p50: ms(p50), p90: ms(p50 * 3), p99: ms(p50 * 9), max: ms(p50 * 20), bars }
     };
-    let all = Latencies { open: latency(12), first_byte: latency(45), queue: Latency::default() };
+    let all = Latencies { open: latency(12), first_byte: latency(45), queue: latency(2) };
     for service in &mut snapshot.services {
         service.latency = Arc::new(all);
     }
@@ -29,6 +29,7 @@ fn measured(snapshot: &mut Snapshot) {
         proxy.latency = Arc::new(all);
         for channel in &mut proxy.channels {
             channel.rtt = Some(Duration::from_micros(12_400));
+            channel.round_trips = Arc::new(latency(11));
             (channel.retransmitted, channel.queued, channel.chunk) = (3, 120_000, 16_384);
             channel.state = if proxy.id == ProxyId(2) { ChannelState::Stuck } else { ChannelState::Up };
         }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     ids::{Policy, RateLimits},
-    telemetry::ChannelState,
+    telemetry::{ChannelState, Latency},
     tui::{
         format::{self, fit},
         model::{Channel, Load, Model, Proxy, ProxyLine},
@@ -272,34 +272,40 @@ fn channel(model: &Model, columns: &Table<Column>, channel: &Channel, width: u16
     table::facts(facts, usize::from(width.saturating_sub(3)))
 }
 
-/// How long things take with the selected proxy, or for the users of the selected service.
+/// How long things take with the selected proxy and on its channels, or for the users of the selected service.
 fn latencies(model: &Model, area: Rect, buf: &mut Buffer) {
     let shown = model.shown();
-    let (name, latency) = match model.proxy_cursor.selected() {
-        Some(ProxyLine::Service(id)) => match shown.services.get(id) {
-            Some(service) => (format!(":{}", service.key), &service.latency),
+    let line = model.proxy_cursor.selected();
+    let proxy = match line {
+        Some(ProxyLine::Proxy(id)) => shown.proxies.get(id),
+        Some(ProxyLine::Channel(id)) => shown.proxies.get(id.proxy),
+        _ => None,
+    };
+    let (name, latency) = match (line, proxy) {
+        (Some(ProxyLine::Service(id)), _) => match shown.services.get(id) {
+            Some(service) => (services::name(&service.key), &service.latency),
             None => return,
         },
-        Some(ProxyLine::Proxy(id)) => match shown.proxies.get(id) {
-            Some(proxy) => (proxy.name.clone(), &proxy.latency),
-            None => return,
-        },
-        Some(ProxyLine::Channel(id)) => match shown.proxies.get(id.proxy) {
-            Some(proxy) => (proxy.name.clone(), &proxy.latency),
-            None => return,
-        },
-        None => return,
+        (_, Some(proxy)) => (proxy.name.clone(), &proxy.latency),
+        _ => return,
     };
     let all =
         [("open", &latency.open), ("first byte", &latency.first_byte), ("in our queue", &latency.queue)];
-    let rows: Vec<_> =
-        all.into_iter().filter(|(_, one)| one.count > 0).map(|(name, one)| (name.to_owned(), one)).collect();
-    let lines = latency::table(model, &rows, area.width);
-    if rows.is_empty() || usize::from(area.height) < lines.len() + 1 {
+    let channels = proxy.map_or(&[][..], |proxy| &proxy.channels).iter();
+    // Of a channel that is selected, what is its own goes before what it shares.
+    let (own, others): (Vec<_>, Vec<_>) = channels
+        .map(|channel| (channel.id, format!("round trip {}", channel.id.index), &*channel.round_trips))
+        .partition(|(id, ..)| line == Some(ProxyLine::Channel(*id)));
+    let mut rows: Vec<(String, &Latency)> = own.into_iter().map(|(_, name, one)| (name, one)).collect();
+    rows.extend(all.map(|(name, one)| (name.to_owned(), one)));
+    rows.extend(others.into_iter().map(|(_, name, one)| (name, one)));
+    rows.retain(|(_, one)| one.count > 0);
+    rows.truncate(usize::from(area.height).saturating_sub(2));
+    if rows.is_empty() {
         return;
     }
     section(model, area, buf, "Latency", [Span::styled(format!("  {name}"), model.theme.dim)]);
-    for (y, line) in (area.y + 1..area.bottom()).zip(lines) {
+    for (y, line) in (area.y + 1..area.bottom()).zip(latency::table(model, &rows, area.width)) {
         put(buf, area.x, y, area, line);
     }
 }
