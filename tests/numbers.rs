@@ -3,15 +3,20 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use support::{
     soon, target,
+    text::{Fields, TextChannel},
     tunnel::{FORMATS, Tunnel},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+};
+use underpass::{
+    config::ProxyFormat,
+    telemetry::{ChannelState, TcpInfo},
 };
 
 /// A target that thinks for a while before each answer.
@@ -63,4 +68,58 @@ async fn a_target_that_thinks_shows_in_the_time_to_its_first_byte_and_nowhere_el
         }
         tunnel.end().await;
     }
+}
+
+/// What the kernel measures is there, and it is of this very connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg(target_os = "linux")]
+async fn a_channel_shows_what_the_kernel_measures() {
+    let mut tunnel = Tunnel::start().await;
+    let target = target::sink().await;
+    let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
+    let mut user = soon("a user", TcpStream::connect(public)).await.unwrap();
+    soon("an upload", user.write_all(&vec![7; 8 << 20])).await.unwrap();
+    let channel = tunnel.stream_of(user.local_addr().unwrap()).await.channel.unwrap();
+    let measured = |tcp: &TcpInfo| {
+        !tcp.rtt.is_zero()
+            && tcp.rtt_min <= tcp.rtt
+            && tcp.congestion_window > 0
+            && tcp.delivery_rate > 10_000_000
+    };
+    let now = tunnel.until("the kernel's figures", |now| {
+        let known = now.proxies[0].channels.iter().find(|known| known.id == channel).unwrap();
+        known.tcp.as_ref().is_some_and(measured) && known.sent > 8 << 20
+    });
+    let now = now.await;
+    assert!(now.proxies[0].channels.iter().all(|channel| channel.state == ChannelState::Up));
+    drop(user);
+    tunnel.end().await;
+}
+
+/// A proxy that takes nothing: what waits for it is counted, here and in the kernel, and its channel is shown as what
+/// it is. So is one that says goodbye.
+#[tokio::test]
+async fn a_channel_that_takes_nothing_shows_what_waits_for_it() {
+    let tunnel = Tunnel::start().await;
+    let mut proxy = TextChannel::connect(tunnel.addr, Fields::Four).await;
+    proxy.send("", 0, "AUTH", tunnel.token.reveal().as_bytes()).await;
+    proxy.send("", 0, "ADDPROXY:0", b"").await;
+    let service = proxy.hear_action("RESPONSE").await.text();
+    let port = service.split_once(':').unwrap().0.parse().unwrap();
+    let public = SocketAddr::new(target::LOOPBACK.ip(), port);
+    let mut user = soon("a user", TcpStream::connect(public)).await.unwrap();
+    // Until nothing more fits anywhere on the way.
+    let piece = vec![7; 64 * 1024];
+    while tokio::time::timeout(Duration::from_millis(500), user.write_all(&piece)).await.is_ok() {}
+    let stuck =
+        tunnel.until("it is stuck", |now| now.proxies[0].channels[0].state == ChannelState::Stuck).await;
+    let channel = &stuck.proxies[0].channels[0];
+    assert!(channel.queued > 100_000, "{channel:?}");
+    if let Some(tcp) = channel.tcp {
+        assert!(tcp.unsent + tcp.unacknowledged > 10_000, "{channel:?}");
+    }
+    proxy.send("", 0, "EXIT", b"").await;
+    tunnel.until("it leaves", |now| now.proxies[0].channels[0].state == ChannelState::Leaving).await;
+    drop((proxy, user));
+    tunnel.end().await;
 }

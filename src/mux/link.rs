@@ -164,6 +164,12 @@ impl Mux {
         self.streams.get(&stream).map(|session| session.channel)
     }
 
+    /// How many bytes wait to go out on a channel. It looks at every stream that has some: not for each chunk.
+    pub fn queued(&self, channel: u16) -> u64 {
+        let waiting = self.channels.get(&channel).into_iter().flat_map(|channel| channel.data.streams());
+        waiting.filter_map(|stream| self.streams.get(&stream)).map(|session| session.send.unsent()).sum()
+    }
+
     /// How many streams are open.
     pub fn streams(&self) -> usize {
         self.streams.len()

@@ -75,6 +75,12 @@ impl Scheduler {
         self.classes.iter().all(|class| class.streams == 0)
     }
 
+    /// The streams that wait, in no order.
+    pub(super) fn streams(&self) -> impl Iterator<Item = u32> {
+        let users = self.classes.iter().flat_map(|class| class.users.values());
+        users.flat_map(|user| user.ring.iter().map(|(stream, _)| *stream))
+    }
+
     /// The stream whose turn it is. Say what became of it with [`sent`](Self::sent).
     pub(super) fn next(&mut self) -> Option<Turn> {
         if self.is_empty() {

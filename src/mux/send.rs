@@ -121,6 +121,11 @@ impl SendBuffer {
         self.sent < self.written || self.end == End::Wanted
     }
 
+    /// How many bytes were written and wait to go out.
+    pub(super) fn unsent(&self) -> u64 {
+        self.written - self.sent
+    }
+
     /// Whether the peer has everything, the end included.
     pub(super) fn is_done(&self) -> bool {
         self.end == End::Acked

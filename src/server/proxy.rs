@@ -140,6 +140,7 @@ impl Proxy {
     /// It takes no new streams, and this is why it will be gone. The first reason stays.
     pub(super) fn leave(&self, reason: GoneReason) {
         _ = self.leaving.set(reason);
+        self.stats.set_leaving();
     }
 
     /// It takes no new streams for now, or does again.

@@ -14,6 +14,7 @@ mod latency;
 mod rate;
 mod snapshot;
 mod stats;
+mod tcp;
 mod throttle;
 
 pub use carries::{Carries, Progress};
@@ -31,3 +32,4 @@ pub use stats::{
     ChannelStats, Format, Gauge, Limits, ProxyStats, ServiceStats, StreamPhase, StreamStats, Traffic,
     UserStats,
 };
+pub use tcp::{ChannelHealth, TcpInfo};

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Carries, ChannelStats, EndReason, Format, Latencies, Latency, Progress, ProxyStats, ServiceStats,
-    StreamPhase, StreamStats, UserStats,
+    Carries, ChannelHealth, ChannelStats, EndReason, Format, Latencies, Latency, Progress, ProxyStats,
+    ServiceStats, StreamPhase, StreamStats, TcpInfo, UserStats,
 };
 use crate::ids::{ChannelId, Policy, Priority, ProxyId, RateLimits, ServiceKey, StreamKey, UserChannelId};
 
@@ -124,7 +124,7 @@ pub enum ChannelState {
     Up,
     /// It has taken nothing for seconds: it gets no new streams.
     Stuck,
-    /// Its proxy said goodbye: it carries what is open.
+    /// Its proxy is about to go: it carries what is open.
     Leaving,
 }
 
@@ -151,8 +151,8 @@ pub struct ChannelSnapshot {
     pub streams_open: u64,
     /// How it fares.
     pub state: ChannelState,
-    /// Segments that the kernel had to send again, since it is up.
-    pub retransmitted: u64,
+    /// What the kernel measured of its connection. Only Linux tells.
+    pub tcp: Option<TcpInfo>,
     /// Bytes that wait in this process for room on it.
     pub queued: u64,
     /// The largest frame it is given now, in bytes; 0 where there are none (text).
@@ -316,6 +316,9 @@ impl ServiceSnapshot {
 impl ProxySnapshot {
     pub(super) fn of(proxy: &Arc<ProxyStats>, mut channels: Vec<ChannelSnapshot>, now: Instant) -> Self {
         channels.sort_by_key(|channel| channel.id);
+        if proxy.is_leaving() {
+            channels.iter_mut().for_each(|channel| channel.state = ChannelState::Leaving);
+        }
         Self {
             info: proxy.clone(),
             id: proxy.id,
@@ -335,6 +338,7 @@ impl ProxySnapshot {
 
 impl ChannelSnapshot {
     pub(super) fn of(channel: &ChannelStats, now: Instant) -> Self {
+        let ChannelHealth { tcp, queued, chunk, stuck } = channel.health();
         Self {
             id: channel.id,
             addr: channel.addr,
@@ -345,10 +349,10 @@ impl ChannelSnapshot {
             rtt: channel.rtt(),
             round_trips: channel.round_trips(now),
             streams_open: channel.streams.now(),
-            state: ChannelState::default(),
-            retransmitted: 0,
-            queued: 0,
-            chunk: 0,
+            state: if stuck { ChannelState::Stuck } else { ChannelState::Up },
+            tcp,
+            queued,
+            chunk,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::{Carries, EndReason, Flow, Latency, Timing, Timings, latency::Summary};
+use super::{Carries, ChannelHealth, EndReason, Flow, Latency, Timing, Timings, latency::Summary};
 use crate::ids::{
     ChannelId, Direction, Policy, Priority, ProxyId, Rate, RateLimits, ServiceKey, StreamKey, UserChannelId,
 };
@@ -194,6 +194,7 @@ pub struct ProxyStats {
     pub timings: Timings,
     weight: AtomicU32,
     draining: AtomicBool,
+    leaving: AtomicBool,
     /// The services it is registered for.
     pub(super) services: parking_lot::Mutex<Vec<ServiceKey>>,
 }
@@ -211,6 +212,7 @@ impl ProxyStats {
             timings: Timings::default(),
             weight: AtomicU32::new(1),
             draining: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             services: parking_lot::Mutex::default(),
         }
     }
@@ -233,6 +235,16 @@ impl ProxyStats {
     /// Notes that the operator gives it no new streams, or does again.
     pub fn set_draining(&self, draining: bool) {
         self.draining.store(draining, Relaxed);
+    }
+
+    /// Whether it gets no new streams because it is about to go.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Relaxed)
+    }
+
+    /// Notes that it is about to go.
+    pub fn set_leaving(&self) {
+        self.leaving.store(true, Relaxed);
     }
 
     /// The services it is registered for.
@@ -259,6 +271,7 @@ pub struct ChannelStats {
     rtt_us: AtomicU32,
     round_trips: Timing,
     known: Summary<Latency>,
+    health: parking_lot::Mutex<ChannelHealth>,
 }
 
 impl ChannelStats {
@@ -274,6 +287,7 @@ impl ChannelStats {
             rtt_us: AtomicU32::new(0),
             round_trips: Timing::default(),
             known: Summary::default(),
+            health: parking_lot::Mutex::default(),
         }
     }
 
@@ -291,6 +305,16 @@ impl ChannelStats {
     pub fn set_rtt(&self, rtt: Duration) {
         self.rtt_us.store(micros(rtt), Relaxed);
         self.round_trips.note(rtt);
+    }
+
+    /// Notes how it fares.
+    pub fn set_health(&self, health: ChannelHealth) {
+        *self.health.lock() = health;
+    }
+
+    /// How it fares, as of half a second ago.
+    pub fn health(&self) -> ChannelHealth {
+        *self.health.lock()
     }
 
     /// All round trips so far, as of a second before `now` at the latest.

@@ -2,7 +2,10 @@ use std::{
     io,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::{Duration, Instant},
 };
@@ -18,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ChannelSocket, Link, handshake::text_error, link::Transmit, outgoing::Outgoing};
 use crate::{
-    mux::Role,
-    telemetry::{ChannelStats, GoneReason},
+    mux::{CHUNK, Role},
+    telemetry::{ChannelHealth, ChannelStats, GoneReason},
     wire::{
         binary,
         text::{Fields, LineDecoder, MAX_LINE},
@@ -77,6 +80,8 @@ pub(super) struct ChannelIo {
     text: Option<Fields>,
     stats: Option<Arc<ChannelStats>>,
     outgoing: Mutex<Outgoing>,
+    /// How many bytes wait in there. Whoever took that lock only to look would swallow a flush.
+    encoded: AtomicUsize,
     /// Somebody changed something while another was flushing.
     again: AtomicBool,
     /// The socket takes no more for now; the driver waits for it.
@@ -160,6 +165,7 @@ impl ChannelIo {
                 return Ok(Flushed::All);
             }
             let written = outgoing.write_to(&self.socket)?;
+            self.encoded.store(outgoing.waiting(), Relaxed);
             turn += written;
             if let Some(stats) = &self.stats {
                 stats.add_sent(written as u64);
@@ -177,6 +183,17 @@ impl ChannelIo {
                 self.kick.notify_one();
                 return Ok(Flushed::Turn);
             }
+        }
+    }
+
+    /// How it fares, for whoever looks.
+    fn health(&self, link: &Link, now: Instant) -> ChannelHealth {
+        let encoded = self.encoded.load(Relaxed) as u64;
+        ChannelHealth {
+            tcp: self.socket.tcp_info(),
+            queued: encoded + link.queued(self.id),
+            chunk: if self.text.is_none() { CHUNK as u32 } else { 0 },
+            stuck: self.is_stuck(now),
         }
     }
 
@@ -213,6 +230,7 @@ impl Link {
             text,
             stats,
             outgoing: Mutex::default(),
+            encoded: AtomicUsize::new(0),
             again: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             progress: Mutex::new(Instant::now()),
@@ -290,6 +308,9 @@ impl Link {
             state.mux.handle_timeout(now);
         });
         self.flush();
+        if let Some(stats) = &channel.stats {
+            stats.set_health(channel.health(self, now));
+        }
     }
 
     fn read(

@@ -136,6 +136,11 @@ impl Link {
         self.state.lock().mux.channel_of(stream.number())
     }
 
+    /// How many bytes wait in the mux for room on a channel.
+    pub(super) fn queued(&self, channel: u16) -> u64 {
+        self.state.lock().mux.queued(channel)
+    }
+
     /// How many streams are open.
     pub fn streams(&self) -> usize {
         self.state.lock().mux.streams()

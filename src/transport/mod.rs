@@ -18,6 +18,8 @@ mod steering;
 mod stopwatch;
 mod stream;
 mod tasks;
+#[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
+mod tcp_info;
 mod workers;
 
 pub use channel::Drive;

@@ -1,6 +1,7 @@
 use std::{
     io::{self, IoSlice},
     net::Shutdown,
+    os::fd::AsFd,
     time::Duration,
 };
 
@@ -8,7 +9,9 @@ use bytes::{BufMut, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{io::Interest, net::TcpStream};
 
-/// All that a channel needs of its connection. TLS goes behind these six methods, and nothing above them changes:
+use crate::telemetry::TcpInfo;
+
+/// All that a channel needs of its connection. TLS goes behind these methods, and nothing above them changes:
 /// none of them needs the exclusive access that would force reading and writing into one task.
 #[derive(Debug)]
 pub struct ChannelSocket(TcpStream);
@@ -38,6 +41,14 @@ impl ChannelSocket {
         }
         #[cfg(not(target_os = "linux"))]
         let _ = bytes;
+    }
+
+    /// What the kernel measured of it so far. Only Linux tells.
+    pub(super) fn tcp_info(&self) -> Option<TcpInfo> {
+        #[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
+        return super::tcp_info::read(self.0.as_fd()).ok();
+        #[cfg(not(all(target_os = "linux", any(target_env = "gnu", target_env = "musl"))))]
+        None
     }
 
     /// Has the runtime that this is called on look after the connection from now on.

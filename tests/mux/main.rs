@@ -124,6 +124,30 @@ fn users_who_come_and_go_while_nothing_is_taken_are_turned_away_at_last() {
     assert_eq!(comes_and_goes(&mut server), Ok(()));
 }
 
+#[test]
+fn what_waits_for_room_on_a_channel_is_counted_whoevers_it_is() {
+    let now = Instant::now();
+    let mut server = Mux::new(Role::Opener, MuxConfig::default());
+    server.add_channel(1, now);
+    for (user, bytes) in [(1, 70_000), (2, 5), (2, 1000)] {
+        let stream = server.open(StreamKey::new(UserChannelId::new(user), 1), 80, None, |_| false).unwrap();
+        server.write(stream, vec![7; bytes].into());
+    }
+    assert_eq!((server.queued(1), server.queued(2)), (71_005, 0));
+    let mut waits = 71_005;
+    while let Some(frame) = server.poll_transmit(1) {
+        if let Frame::Data { payload, .. } = frame {
+            waits -= payload.len() as u64;
+        }
+        assert_eq!(server.queued(1), waits);
+    }
+    assert_eq!(waits, 0);
+    // All of it has to go out again on another channel.
+    server.add_channel(2, now);
+    server.channel_lost(1);
+    assert_eq!((server.queued(1), server.queued(2)), (0, 71_005));
+}
+
 /// The same at the other side: a server that opens streams and reads no answers.
 #[test]
 fn a_server_that_reads_no_answers_opens_no_streams_for_ever() {

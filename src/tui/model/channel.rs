@@ -3,7 +3,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use super::meter::{Meter, SampleClock};
 use crate::{
     ids::ChannelId,
-    telemetry::{ChannelSnapshot, ChannelState, Format, Latency},
+    telemetry::{ChannelSnapshot, ChannelState, Format, Latency, TcpInfo},
 };
 
 /// One channel of a proxy.
@@ -17,8 +17,8 @@ pub(crate) struct Channel {
     pub(crate) round_trips: Arc<Latency>,
     pub(crate) streams: u64,
     pub(crate) state: ChannelState,
-    /// Segments that had to be sent again.
-    pub(crate) retransmitted: u64,
+    /// What the kernel measured, where it tells.
+    pub(crate) tcp: Option<TcpInfo>,
     /// Bytes that wait for room on it.
     pub(crate) queued: u64,
     /// The largest frame it is given; 0 where there are none.
@@ -40,7 +40,7 @@ impl Channel {
             round_trips: snapshot.round_trips.clone(),
             streams: 0,
             state: ChannelState::default(),
-            retransmitted: 0,
+            tcp: None,
             queued: 0,
             chunk: 0,
             received_rate: 0.0,
@@ -49,10 +49,15 @@ impl Channel {
         }
     }
 
+    /// The round trip: the kernel's, which every acknowledgement keeps up to date, or else the last ping's.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.tcp.map(|tcp| tcp.rtt).filter(|rtt| !rtt.is_zero()).or(self.rtt)
+    }
+
     pub(super) fn sample(&mut self, snapshot: &ChannelSnapshot, clock: &SampleClock) {
         (self.age, self.rtt, self.streams) = (snapshot.age, snapshot.rtt, snapshot.streams_open);
         self.round_trips.clone_from(&snapshot.round_trips);
-        (self.state, self.retransmitted) = (snapshot.state, snapshot.retransmitted);
+        (self.state, self.tcp) = (snapshot.state, snapshot.tcp);
         (self.queued, self.chunk) = (snapshot.queued, snapshot.chunk);
         self.meters.0.note(clock, snapshot.received);
         self.meters.1.note(clock, snapshot.sent);

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     ids::{Direction, Policy, ProxyId, Rate},
-    telemetry::{ChannelState, EventKind, Flow, HeldBy, Latencies, Latency, Snapshot},
+    telemetry::{ChannelState, EventKind, Flow, HeldBy, Latencies, Latency, Snapshot, TcpInfo},
 };
 
 const TICK: Duration = Duration::from_millis(100);
@@ -30,7 +30,16 @@ fn measured(snapshot: &mut Snapshot) {
         for channel in &mut proxy.channels {
             channel.rtt = Some(Duration::from_micros(12_400));
             channel.round_trips = Arc::new(latency(11));
-            (channel.retransmitted, channel.queued, channel.chunk) = (3, 120_000, 16_384);
+            (channel.queued, channel.chunk) = (120_000, 16_384);
+            channel.tcp = Some(TcpInfo {
+                rtt: Duration::from_micros(12_900),
+                rtt_min: Duration::from_micros(10_200),
+                retransmitted: 3,
+                delivery_rate: 24_300_000,
+                unsent: 14_000,
+                unacknowledged: 248_000,
+                congestion_window: 310_000,
+            });
             channel.state = if proxy.id == ProxyId(2) { ChannelState::Stuck } else { ChannelState::Up };
         }
     }

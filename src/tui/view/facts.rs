@@ -88,7 +88,7 @@ fn channel(model: &Model, row: &Row, label: Span<'static>) -> Line<'static> {
     };
     let mut line = vec![label, Span::styled(id.to_string(), theme.text)];
     if let Some(channel) = model.shown().proxies.channel(id) {
-        let rtt = channel.rtt.map_or("-".to_owned(), format::took);
+        let rtt = channel.round_trip().map_or("-".to_owned(), format::took);
         let rate = channel.received_rate + channel.sent_rate;
         line.push(Span::styled(
             format!(
@@ -98,8 +98,8 @@ fn channel(model: &Model, row: &Row, label: Span<'static>) -> Line<'static> {
             ),
             theme.dim,
         ));
-        if channel.retransmitted > 0 {
-            line.push(Span::styled(format!(", {} retrans", format::count(channel.retransmitted)), theme.dim));
+        if let Some(tcp) = channel.tcp.filter(|tcp| tcp.retransmitted > 0) {
+            line.push(Span::styled(format!(", {} retrans", format::count(tcp.retransmitted)), theme.dim));
         }
     }
     Line::from(line)

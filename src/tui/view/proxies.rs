@@ -247,9 +247,8 @@ fn channel(model: &Model, columns: &Table<Column>, channel: &Channel, width: u16
     let figure = |name: &'static str, text: String, width, style| {
         vec![Span::styled(name, theme.dim), Span::styled(format::fit_right(&text, width), style)]
     };
-    let rtt = channel.rtt.map_or("-".to_owned(), format::took);
-    let resent = if channel.retransmitted > 0 { theme.warn } else { theme.faint };
-    let queued = if channel.queued > 0 { theme.text } else { theme.faint };
+    let rtt = channel.round_trip().map_or("-".to_owned(), format::took);
+    let some = |bytes: u64| if bytes > 0 { theme.text } else { theme.faint };
     // Its state stands below that of its proxy.
     let id = fit(&channel.id.to_string(), columns.width(Column::Name).unwrap_or(0).saturating_sub(5));
     let mut facts = vec![
@@ -260,11 +259,20 @@ fn channel(model: &Model, columns: &Table<Column>, channel: &Channel, width: u16
         (2, figure("↓", super::rate(model, channel.received_rate), 5, theme.down)),
         (2, figure("↑", super::rate(model, channel.sent_rate), 5, theme.up)),
     ];
-    // Where nobody measures them there is no chunk size either: a zero would be a lie.
+    if let Some(tcp) = channel.tcp {
+        let resent = if tcp.retransmitted > 0 { theme.warn } else { theme.faint };
+        facts.push((5, figure("retrans ", format::count(tcp.retransmitted), 5, resent)));
+    }
+    facts.push((6, figure("queue ", format::bytes(channel.queued), 5, some(channel.queued))));
     if channel.chunk > 0 {
-        facts.push((5, figure("retrans ", format::count(channel.retransmitted), 5, resent)));
-        facts.push((6, figure("queue ", format::bytes(channel.queued), 5, queued)));
         facts.push((7, figure("chunk ", format::bytes(channel.chunk.into()), 5, theme.text)));
+    }
+    if let Some(tcp) = channel.tcp {
+        let delivery = super::rate(model, tcp.delivery_rate as f64);
+        facts.push((8, figure("delivery ", delivery, 5, theme.text)));
+        facts.push((12, figure("cwnd ", format::bytes(tcp.congestion_window), 5, theme.text)));
+        facts.push((13, figure("unacked ", format::bytes(tcp.unacknowledged), 5, some(tcp.unacknowledged))));
+        facts.push((14, figure("unsent ", format::bytes(tcp.unsent), 5, some(tcp.unsent))));
     }
     facts.push((9, vec![Span::styled(channel.format.to_string(), theme.dim)]));
     facts.push((10, figure("for ", format::age(channel.age), 6, theme.dim)));
