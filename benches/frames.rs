@@ -75,15 +75,17 @@ fn measure(count: u32) {
     let mut times: [Vec<Duration>; 4] = Default::default();
     let mut bytes = Vec::new();
     let (mut core, mut wall) = (Duration::ZERO, Duration::ZERO);
+    let mut begun = count;
     for tick in 0..WARM + TICKS {
-        // A third of the streams moves, and a few end and begin.
+        // A third of the streams moves, and in a second one of a hundred ends and another one begins.
         for (i, stream) in streams.iter().enumerate().filter(|(i, _)| (i + tick) % 3 == 0) {
             stream.stats().add_down(1000 + (i as u64 * 7919) % 1_000_000);
         }
-        if tick % 10 == 0 && count > 0 {
-            let at = (tick * 31) % streams.len();
+        for _ in 0..count.div_ceil(1000) {
+            let at = (begun as usize * 31) % streams.len();
             streams.swap_remove(at).end(underpass::telemetry::EndReason::Finished);
-            streams.push(open(&telemetry, users.last(), count + tick as u32, &proxies));
+            streams.push(open(&telemetry, users.last(), begun, &proxies));
+            begun += 1;
         }
         let mut written = 0;
         let steps = [

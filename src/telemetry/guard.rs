@@ -33,6 +33,7 @@ impl Drop for ServiceGuard {
 pub struct UserGuard {
     pub(super) hub: Arc<Telemetry>,
     pub(super) stats: Arc<UserStats>,
+    pub(super) number: u64,
 }
 
 impl UserGuard {
@@ -44,7 +45,8 @@ impl UserGuard {
 
 impl Drop for UserGuard {
     fn drop(&mut self) {
-        self.hub.users.remove(&self.stats.id);
+        self.stats.left.store(true, Relaxed);
+        self.hub.users.leave(self.number);
         self.hub.emit(EventKind::UserLeft { user: self.stats.id });
     }
 }
@@ -127,11 +129,12 @@ impl Drop for ChannelGuard {
 pub struct StreamGuard {
     hub: Arc<Telemetry>,
     stats: Arc<StreamStats>,
+    number: u64,
 }
 
 impl StreamGuard {
-    pub(super) fn new(hub: Arc<Telemetry>, stats: Arc<StreamStats>) -> Self {
-        Self { hub, stats }
+    pub(super) fn new(hub: Arc<Telemetry>, stats: Arc<StreamStats>, number: u64) -> Self {
+        Self { hub, stats, number }
     }
 
     /// The counters.
@@ -162,7 +165,7 @@ impl Drop for StreamGuard {
         let stats = &self.stats;
         let reason = stats.ended.get_or_init(|| EndReason::Internal).clone();
         stats.set_phase(StreamPhase::Ended);
-        self.hub.streams.remove(&stats.key);
+        self.hub.streams.leave(self.number);
         for gauge in [&self.hub.open, &stats.user.streams, &stats.user.service.streams] {
             gauge.leave();
         }

@@ -12,6 +12,7 @@ mod guard;
 mod hub;
 mod latency;
 mod rate;
+mod register;
 mod snapshot;
 mod stats;
 mod tcp;

@@ -3,7 +3,10 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU8, AtomicU32, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::{Duration, Instant},
 };
@@ -171,6 +174,8 @@ pub struct UserStats {
     pub streams: Gauge,
     /// Its rate limits.
     pub limits: Limits,
+    /// Its last connection has ended: whoever keeps a list of users takes it off.
+    pub(super) left: AtomicBool,
 }
 
 /// The counters of one proxy.
@@ -371,8 +376,21 @@ impl StreamPhase {
 }
 
 /// The counters of one stream.
+///
+/// What is read at each sampling tick stands in the first cache line: with ten thousand streams that carry, most of what
+/// a sample costs is waiting for lines that other cores have written to.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct StreamStats {
+    /// Its bytes.
+    pub traffic: Traffic,
+    /// Its rate limits.
+    pub limits: Limits,
+    /// How often anything but bytes and limits has changed.
+    changes: AtomicU32,
+    phase: AtomicU8,
+    paused: AtomicBool,
+    priority: AtomicU8,
     /// Which.
     pub key: StreamKey,
     /// The user's address.
@@ -381,21 +399,14 @@ pub struct StreamStats {
     pub user: Arc<UserStats>,
     /// When the user connected.
     pub since: Instant,
-    /// Its bytes.
-    pub traffic: Traffic,
-    /// Its rate limits.
-    pub limits: Limits,
     /// The size of the download, where it is known (`STREAM_START` tells it); 0 where not.
     pub(super) total_size: AtomicU64,
-    /// Written once or twice for each request, read at each sampling tick without touching the reference count.
+    /// Written once or twice for each request.
     carries: ArcSwapOption<Carries>,
     pub(super) proxy: OnceLock<Arc<ProxyStats>>,
     channel: ArcSwapOption<ChannelStats>,
     pub(super) ended: OnceLock<EndReason>,
     pub(super) totals: Arc<Traffic>,
-    phase: AtomicU8,
-    paused: AtomicBool,
-    priority: AtomicU8,
     opened_us: AtomicU32,
     first_byte_us: AtomicU32,
 }
@@ -403,21 +414,22 @@ pub struct StreamStats {
 impl StreamStats {
     pub(super) fn new(key: StreamKey, addr: SocketAddr, user: Arc<UserStats>, totals: Arc<Traffic>) -> Self {
         Self {
+            traffic: Traffic::default(),
+            limits: Limits::default(),
+            changes: AtomicU32::new(0),
+            phase: AtomicU8::new(StreamPhase::Waiting as u8),
+            paused: AtomicBool::new(false),
+            priority: AtomicU8::new(Priority::default() as u8),
             key,
             addr,
             user,
             since: Instant::now(),
-            traffic: Traffic::default(),
-            limits: Limits::default(),
             total_size: AtomicU64::new(0),
             carries: ArcSwapOption::empty(),
             proxy: OnceLock::new(),
             channel: ArcSwapOption::empty(),
             ended: OnceLock::new(),
             totals,
-            phase: AtomicU8::new(StreamPhase::Waiting as u8),
-            paused: AtomicBool::new(false),
-            priority: AtomicU8::new(Priority::default() as u8),
             opened_us: AtomicU32::new(0),
             first_byte_us: AtomicU32::new(0),
         }
@@ -456,6 +468,17 @@ impl StreamStats {
         from_micros(&self.first_byte_us)
     }
 
+    /// How often anything but bytes and limits has changed. Read it before what may have changed: who finds it as it
+    /// was need not look at the rest.
+    pub(super) fn changes(&self) -> u32 {
+        self.changes.load(Acquire)
+    }
+
+    /// To be called after each change of what a snapshot shows, but for bytes and limits.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Release);
+    }
+
     /// Notes bytes that the user's socket took.
     pub fn add_down(&self, bytes: u64) {
         self.each_traffic(|traffic| traffic.add_down(bytes));
@@ -486,24 +509,18 @@ impl StreamStats {
     /// Notes the size of the download.
     pub fn set_total_size(&self, bytes: u64) {
         self.total_size.store(bytes, Relaxed);
+        self.changed();
     }
 
     /// Notes what it carries, or carries now.
     pub fn set_carries(&self, carries: Arc<Carries>) {
         self.carries.store(Some(carries));
+        self.changed();
     }
 
     /// What it carries, as far as that is known.
     pub fn carries(&self) -> Option<Arc<Carries>> {
         self.carries.load_full()
-    }
-
-    /// Brings `known` up to date; does nothing to it where it is.
-    pub(super) fn refresh_carries(&self, known: &mut Option<Arc<Carries>>) {
-        let now = self.carries.load();
-        if now.as_ref().map(Arc::as_ptr) != known.as_ref().map(Arc::as_ptr) {
-            known.clone_from(&now);
-        }
     }
 
     /// Where it stands.
@@ -514,6 +531,7 @@ impl StreamStats {
     /// Moves it on. It never goes back: who says so late, because the peer was faster, says nothing new.
     pub fn set_phase(&self, phase: StreamPhase) {
         self.phase.fetch_max(phase as u8, Relaxed);
+        self.changed();
     }
 
     /// The channel that its frames go out on.
@@ -529,6 +547,7 @@ impl StreamStats {
         if let Some(before) = self.channel.swap(channel) {
             before.streams.leave();
         }
+        self.changed();
     }
 
     /// Whether the operator holds it.
@@ -539,6 +558,7 @@ impl StreamStats {
     /// Notes that the operator holds it, or does no more.
     pub fn set_paused(&self, paused: bool) {
         self.paused.store(paused, Relaxed);
+        self.changed();
     }
 
     /// Its share of a crowded channel.
@@ -549,6 +569,7 @@ impl StreamStats {
     /// Notes that it has another share.
     pub fn set_priority(&self, priority: Priority) {
         self.priority.store(priority as u8, Relaxed);
+        self.changed();
     }
 
     /// How it flows now; nothing where it has no stream yet or has ended.

@@ -5,8 +5,7 @@ use crate::telemetry::RateWindow;
 /// How many samples are kept: a second of them at ten a second, and some to spare for a late tick.
 const SAMPLES: usize = 16;
 
-/// When the last samples were taken. One clock serves every [`Meter`]: ten thousand rows, each with its own queue of
-/// times, would cost more than all the rest of a tick.
+/// When the last samples were taken. One clock serves every [`Meter`] of a list.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SampleClock {
     times: VecDeque<Instant>,
@@ -65,6 +64,51 @@ impl Meter {
     }
 }
 
+/// The rates of many pairs of counters over the last second, each known by its place.
+///
+/// Of each sample all counters stand side by side: a tick writes one column and reads another from end to end, where
+/// ten thousand [`Meter`]s would each be waited for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Meters {
+    columns: [Vec<(u64, u64)>; SAMPLES],
+    /// The first sample that each place has noted without missing one since.
+    first: Vec<u64>,
+}
+
+impl Meters {
+    /// Makes room for as many places.
+    pub(crate) fn reserve(&mut self, places: usize) {
+        if self.first.len() < places {
+            self.first.resize(places, 0);
+            self.columns.iter_mut().for_each(|column| column.resize(places, (0, 0)));
+        }
+    }
+
+    /// Notes where two counters stand at the clock's newest sample, and gives units a second of each. `anew` where the
+    /// place did not note the sample before: there is nothing to compare with.
+    pub(crate) fn note(
+        &mut self,
+        clock: &SampleClock,
+        place: usize,
+        anew: bool,
+        values: (u64, u64),
+    ) -> (f32, f32) {
+        let newest = clock.newest;
+        if anew {
+            self.first[place] = newest;
+        }
+        self.columns[slot(newest)][place] = values;
+        let base = clock.base.max(self.first[place]);
+        if base >= newest {
+            return (0.0, 0.0);
+        }
+        let before = self.columns[slot(base)][place];
+        let scale = clock.per_second[slot(base)];
+        let rate = |value: u64, before: u64| (value.saturating_sub(before) as f64 * scale) as f32;
+        (rate(values.0, before.0), rate(values.1, before.1))
+    }
+}
+
 fn slot(sample: u64) -> usize {
     (sample % SAMPLES as u64) as usize
 }
@@ -89,6 +133,26 @@ mod tests {
                 35.. => assert_eq!(rate, 0.0),
                 _ => assert!(rate < 5000.0),
             }
+        }
+    }
+
+    #[test]
+    fn many_meters_say_what_one_says_and_a_place_that_is_used_again_begins_anew() {
+        let start = Instant::now();
+        let (mut clock, mut many, mut one) = (SampleClock::default(), Meters::default(), Meter::default());
+        many.reserve(3);
+        for tick in 0..60u64 {
+            clock.tick(start + Duration::from_millis(tick * 90 + tick % 3 * 20));
+            let value = tick * tick * 1000;
+            one.note(&clock, value);
+            let anew = tick == 0 || tick == 40;
+            let (down, up) = many.note(&clock, 2, anew, (value, 7));
+            if (40..45).contains(&tick) {
+                assert!((down == 0.0) == anew, "{tick}: {down}");
+            } else if !(40..52).contains(&tick) {
+                assert_eq!(down, one.per_second(&clock) as f32, "{tick}");
+            }
+            assert_eq!(up, 0.0);
         }
     }
 

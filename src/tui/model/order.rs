@@ -100,6 +100,11 @@ pub(crate) struct Sort {
 }
 
 impl Sort {
+    /// Whether [`compare_texts`] has a say.
+    pub(crate) fn has_texts(self) -> bool {
+        matches!(self.by, SortBy::User | SortBy::Service | SortBy::Carries)
+    }
+
     /// Whether large values come first.
     pub(crate) fn is_descending(self) -> bool {
         use SortBy::{Bytes, Down, DownRate, Priority, Progress, Up, UpRate};
@@ -107,12 +112,8 @@ impl Sort {
     }
 }
 
-/// Where a row belongs: its section (live rows, then ended ones), then its rank there.
-pub(crate) fn place(row: &Row, sort: Sort) -> (u8, u64) {
-    if let Some(number) = row.sunk {
-        // The last one to end comes first, whatever the live ones are sorted by.
-        return (1, u64::MAX - number);
-    }
+/// Where a row belongs among the open ones: the smallest first.
+pub(crate) fn place(row: &Row, sort: Sort) -> u64 {
     let value = match sort.by {
         SortBy::Key => u64::from(row.key.user.bits()) << 32 | u64::from(row.key.stream.0),
         SortBy::State => standing(row),
@@ -121,7 +122,7 @@ pub(crate) fn place(row: &Row, sort: Sort) -> (u8, u64) {
         SortBy::Channel => {
             row.channel.map_or(u64::MAX, |id| u64::from(id.proxy.0) << 16 | u64::from(id.index))
         }
-        // Texts are no numbers; `compare` looks at them.
+        // Texts are no numbers; `compare_texts` looks at them.
         SortBy::User | SortBy::Carries => 0,
         SortBy::Priority => row.priority as u64,
         SortBy::UpRate => row.up_rank as u64,
@@ -136,22 +137,18 @@ pub(crate) fn place(row: &Row, sort: Sort) -> (u8, u64) {
         // A sortable stand-in for the time of opening: serials are given in that order.
         SortBy::Age => u64::MAX - row.serial,
     };
-    (0, if sort.is_descending() { u64::MAX - value } else { value })
+    if sort.is_descending() { u64::MAX - value } else { value }
 }
 
-/// Which of two rows comes first. Those of one rank stand in the order in which they came.
-pub(crate) fn compare(a: &Row, b: &Row, sort: Sort) -> Ordering {
-    let text = || {
-        let order = match sort.by {
-            _ if a.sunk.is_some() => Ordering::Equal,
-            SortBy::User => a.addr.cmp(&b.addr),
-            SortBy::Service => a.service.group.cmp(&b.service.group),
-            SortBy::Carries => carried(a).cmp(&carried(b)),
-            _ => Ordering::Equal,
-        };
-        if sort.is_descending() { order.reverse() } else { order }
+/// Which of two rows with the same [`place`] comes first, by what no number tells.
+pub(crate) fn compare_texts(a: &Row, b: &Row, sort: Sort) -> Ordering {
+    let order = match sort.by {
+        SortBy::User => a.addr.cmp(&b.addr),
+        SortBy::Service => a.service.group.cmp(&b.service.group),
+        SortBy::Carries => carried(a).cmp(&carried(b)),
+        _ => Ordering::Equal,
     };
-    a.place.cmp(&b.place).then_with(text).then(a.serial.cmp(&b.serial))
+    if sort.is_descending() { order.reverse() } else { order }
 }
 
 fn standing(row: &Row) -> u64 {

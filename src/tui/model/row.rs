@@ -4,10 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Trend,
-    meter::{Meter, SampleClock},
-};
+use super::Trend;
 use crate::{
     ids::{ChannelId, Priority, ProxyId, RateLimits, ServiceKey, StreamKey, clean},
     telemetry::{Carries, EndReason, Progress, StreamPhase, StreamSnapshot},
@@ -35,48 +32,50 @@ pub(crate) struct Ended {
     pub(crate) reason: Option<EndReason>,
 }
 
-/// One stream, alive or ended, as plain numbers.
+/// One stream, alive or ended, as plain numbers. What each sample touches stands first, side by side.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub(crate) struct Row {
-    pub(crate) key: StreamKey,
     pub(crate) serial: u64,
-    pub(crate) addr: SocketAddr,
-    pub(crate) service: ServiceKey,
-    pub(crate) proxy: Option<ProxyId>,
-    pub(crate) channel: Option<ChannelId>,
-    pub(crate) phase: StreamPhase,
-    /// The operator holds it.
-    pub(crate) paused: bool,
-    pub(crate) priority: Priority,
-    pub(crate) limits: RateLimits,
-    /// What it carries, as far as that is known.
-    pub(crate) carries: Option<Arc<Carries>>,
+    /// The snapshot it was last in, or during which it was told of.
+    pub(crate) seen: u64,
+    /// The snapshot whose figures it noted last.
+    pub(crate) noted: u64,
+    /// What tells this stream from another one with the same key, once a snapshot told it.
+    number: Option<u64>,
     pub(crate) down: u64,
     pub(crate) up: u64,
-    pub(crate) download: Option<Progress>,
-    pub(crate) since: Instant,
-    pub(crate) ended: Option<Ended>,
-    /// An order to kill it is on its way.
-    pub(crate) killing: bool,
     pub(crate) down_rate: f32,
     pub(crate) up_rate: f32,
     /// The highest rates so far.
     pub(crate) down_peak: f32,
     pub(crate) up_peak: f32,
+    pub(crate) limits: RateLimits,
+    changes: Option<u32>,
+    pub(crate) phase: StreamPhase,
+    /// The operator holds it.
+    pub(crate) paused: bool,
+    pub(crate) priority: Priority,
+    /// An order to kill it is on its way.
+    pub(crate) killing: bool,
+    pub(crate) key: StreamKey,
+    /// Where it belongs in the table.
+    pub(crate) place: u64,
+    /// It ended and went below the open ones.
+    pub(crate) sunk: bool,
+    pub(crate) addr: SocketAddr,
+    pub(crate) service: ServiceKey,
+    pub(crate) proxy: Option<ProxyId>,
+    pub(crate) channel: Option<ChannelId>,
+    /// What it carries, as far as that is known.
+    pub(crate) carries: Option<Arc<Carries>>,
+    pub(crate) download: Option<Progress>,
+    pub(crate) since: Instant,
+    pub(crate) ended: Option<Ended>,
     /// The rates by which it is sorted: they move in steps and once a second, so that rows do not dance.
     pub(crate) down_rank: f32,
     pub(crate) up_rank: f32,
     pub(crate) trend: Trend,
-    /// Where it belongs in the table.
-    pub(crate) place: (u8, u64),
-    /// When it ended it went below the open ones; counted, so that the last one to end comes first there.
-    pub(crate) sunk: Option<u64>,
-    /// The snapshot it was last in.
-    pub(crate) seen: u64,
-    /// What tells this stream from another one with the same key, once a snapshot told it.
-    opened: Option<Instant>,
-    down_meter: Meter,
-    up_meter: Meter,
 }
 
 impl Row {
@@ -112,12 +111,12 @@ impl Row {
             down_rank: 0.0,
             up_rank: 0.0,
             trend: Trend::default(),
-            place: (0, 0),
-            sunk: None,
+            place: 0,
+            sunk: false,
             seen: 0,
-            opened: None,
-            down_meter: Meter::default(),
-            up_meter: Meter::default(),
+            noted: 0,
+            number: None,
+            changes: None,
         }
     }
 
@@ -127,38 +126,34 @@ impl Row {
 
     /// Whether `snapshot` speaks of this stream, and not of a later one with the same key.
     pub(crate) fn is_of(&self, snapshot: &StreamSnapshot) -> bool {
-        self.opened.is_none_or(|opened| opened == snapshot.info.since)
+        self.number.is_none_or(|number| number == snapshot.number)
     }
 
-    /// Takes what a snapshot says.
-    pub(crate) fn sample(&mut self, snapshot: &StreamSnapshot, clock: &SampleClock) {
-        if self.opened.is_none() {
-            self.opened = Some(snapshot.info.since);
+    /// The same for sure, and it is open.
+    pub(crate) fn is_now(&self, snapshot: &StreamSnapshot) -> bool {
+        self.number == Some(snapshot.number) && self.phase != StreamPhase::Ended
+    }
+
+    /// Takes what a snapshot says, and the rates that follow from it.
+    pub(crate) fn sample(&mut self, snapshot: &StreamSnapshot, (down, up): (f32, f32)) {
+        if self.number.is_none() {
+            self.number = Some(snapshot.number);
             self.since = snapshot.info.since;
         }
-        self.proxy = snapshot.proxy.as_ref().map(|proxy| proxy.id).or(self.proxy);
-        self.channel = snapshot.channel.or(self.channel);
-        self.phase = snapshot.phase;
-        (self.paused, self.priority) = (snapshot.paused, snapshot.priority);
+        if self.changes != Some(snapshot.changes) {
+            self.changes = Some(snapshot.changes);
+            self.proxy = snapshot.proxy.as_ref().map(|proxy| proxy.id).or(self.proxy);
+            self.channel = snapshot.channel.or(self.channel);
+            self.carries.clone_from(&snapshot.carries);
+            self.download = snapshot.progress;
+        }
+        // These the operator may have changed on screen before the server did, or refused to.
+        (self.phase, self.paused, self.priority) = (snapshot.phase, snapshot.paused, snapshot.priority);
         self.limits = snapshot.limits;
-        if let Some(carries) = &snapshot.carries {
-            self.carry(carries);
-        }
-        self.download = snapshot.progress;
         (self.down, self.up) = (snapshot.down, snapshot.up);
-        self.down_meter.note(clock, self.down);
-        self.up_meter.note(clock, self.up);
-        self.down_rate = self.down_meter.per_second(clock) as f32;
-        self.up_rate = self.up_meter.per_second(clock) as f32;
-        self.down_peak = self.down_peak.max(self.down_rate);
-        self.up_peak = self.up_peak.max(self.up_rate);
-    }
-
-    /// Notes what it carries. The same as before costs no count of references.
-    pub(crate) fn carry(&mut self, carries: &Arc<Carries>) {
-        if !self.carries.as_ref().is_some_and(|known| Arc::ptr_eq(known, carries)) {
-            self.carries = Some(carries.clone());
-        }
+        (self.down_rate, self.up_rate) = (down, up);
+        self.down_peak = self.down_peak.max(down);
+        self.up_peak = self.up_peak.max(up);
     }
 
     /// It is over.

@@ -1,4 +1,5 @@
 use std::{
+    cmp::Ordering,
     collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::Arc,
@@ -6,8 +7,8 @@ use std::{
 };
 
 use super::{
-    meter::SampleClock,
-    order::{Sort, compare, place},
+    meter::{Meters, SampleClock},
+    order::{Sort, compare_texts, place},
     row::{Row, RowId},
 };
 use crate::{
@@ -29,23 +30,45 @@ pub(crate) struct Streams {
     free: Vec<u32>,
     by_key: HashMap<StreamKey, RowId>,
     order: Vec<RowId>,
+    /// The first part of the order: the open ones, and those that ended and have not sunk.
+    ranked: Vec<Ranked>,
+    /// The second part: those that ended, the last one first.
+    sunk: VecDeque<RowId>,
+    /// By slot, the serial of the row that stands in the first part; 0 where none does. Rows are large, and most ticks
+    /// need to know no more of them than this.
+    standing: Vec<u64>,
     /// Where the last snapshot's streams were found, in its order: the next one's mostly is the same.
     hints: Vec<RowId>,
-    added: Vec<RowId>,
+    added: Vec<Ranked>,
     ended: VecDeque<RowId>,
     /// Those that ended and still stand among the open ones.
     floating: Vec<RowId>,
-    sunk: u64,
     /// The one row that keeps its place although its stream ended: the operator has it selected.
     pinned: Option<RowId>,
     sort: Sort,
     clock: SampleClock,
+    meters: Meters,
     sample: u64,
     next_serial: u64,
     live: usize,
     dropped: u64,
-    removed: bool,
+    /// Something has left a part of the order.
+    left: bool,
     reranked: Option<Instant>,
+}
+
+/// A row among the open ones, and all that is needed to sort it.
+#[derive(Debug, Clone, Copy)]
+struct Ranked {
+    place: u64,
+    serial: u64,
+    slot: u32,
+}
+
+impl Ranked {
+    fn id(self) -> RowId {
+        RowId { slot: self.slot, serial: self.serial }
+    }
 }
 
 impl Streams {
@@ -77,14 +100,13 @@ impl Streams {
     /// Lets the row that was kept go where it belongs.
     pub(crate) fn unpin(&mut self) {
         self.pinned = None;
-        if self.sink() {
-            self.put_in_order();
-        }
+        self.sink();
+        self.put_in_order(false);
     }
 
     /// How many of [`order`](Self::order) come before the ended ones.
     pub(crate) fn unsettled(&self) -> usize {
-        self.order.partition_point(|id| self.get(*id).is_some_and(|row| row.place.0 == 0))
+        self.ranked.len()
     }
 
     /// When the rows last noted a second of their past.
@@ -166,7 +188,7 @@ impl Streams {
         let Some(row) = self.get_mut(id) else { return };
         let untold = row.ended.as_ref().is_none_or(|ended| ended.reason.is_none());
         if untold && let Some(carries) = carries {
-            row.carry(carries);
+            row.carries = Some(carries.clone());
         }
         if row.is_live() {
             (row.down, row.up) = (down, up);
@@ -189,30 +211,23 @@ impl Streams {
         hints.resize(snapshots.len(), RowId { slot: u32::MAX, serial: 0 });
         let mut seen = 0;
         for (snapshot, hint) in snapshots.iter().zip(&mut hints) {
-            if snapshot.ended.is_some() {
+            if snapshot.phase == StreamPhase::Ended {
                 continue;
             }
-            let hinted = self.get(*hint).is_some_and(|row| row.key == snapshot.key && row.is_live());
-            let known = if hinted { Some(*hint) } else { self.by_key.get(&snapshot.key).copied() };
-            let id = match known.and_then(|id| self.get(id)).map(|row| (row.is_live(), row.is_of(snapshot))) {
-                Some((true, true)) => known,
-                Some((true, false)) => {
-                    // Another stream has its key already, so its own end was missed.
-                    known.into_iter().for_each(|id| self.end(id, None, now));
-                    None
-                }
-                // An end is told only after the stream has left the register: this is a new one with the same key.
-                Some((false, _)) | None => None,
+            let slot = hint.slot as usize;
+            let hinted = match self.slots.get(slot) {
+                Some(Some(row)) => row.serial == hint.serial && row.is_now(snapshot),
+                _ => false,
             };
-            let id = id.unwrap_or_else(|| {
-                let service = snapshot.info.user.service.key.clone();
-                self.insert(snapshot.key, snapshot.info.addr, service, now)
-            });
-            *hint = id;
-            if let Some(Some(row)) = self.slots.get_mut(id.slot as usize) {
-                row.seen = self.sample;
+            if !hinted {
+                *hint = self.place_of(snapshot, now);
+            }
+            let slot = hint.slot as usize;
+            if let Some(Some(row)) = self.slots.get_mut(slot) {
+                let anew = row.noted + 1 != self.sample;
+                (row.seen, row.noted) = (self.sample, self.sample);
                 seen += 1;
-                row.sample(snapshot, &self.clock);
+                row.sample(snapshot, self.meters.note(&self.clock, slot, anew, (snapshot.down, snapshot.up)));
             }
         }
         self.hints = hints;
@@ -230,6 +245,22 @@ impl Streams {
         self.settle(now);
     }
 
+    /// The row of this stream, which may be new.
+    fn place_of(&mut self, snapshot: &StreamSnapshot, now: Instant) -> RowId {
+        if let Some(&known) = self.by_key.get(&snapshot.key)
+            && let Some(row) = self.get(known)
+            && row.is_live()
+        {
+            if row.is_of(snapshot) {
+                return known;
+            }
+            // Another stream has its key already, so its own end was missed.
+            self.end(known, None, now);
+        }
+        // An end is told only after the stream has left the register: this is a new one, maybe with the key of another.
+        self.insert(snapshot.key, snapshot.info.addr, snapshot.info.user.service.key.clone(), now)
+    }
+
     fn insert(&mut self, key: StreamKey, addr: SocketAddr, service: ServiceKey, now: Instant) -> RowId {
         self.next_serial += 1;
         let mut row = Row::new(key, self.next_serial, addr, service, now);
@@ -237,14 +268,17 @@ impl Streams {
         row.place = place(&row, self.sort);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
+            self.standing.push(0);
+            self.meters.reserve(self.slots.len());
             (self.slots.len() - 1) as u32
         });
-        let id = RowId { slot, serial: row.serial };
+        let ranked = Ranked { place: row.place, serial: row.serial, slot };
+        self.standing[slot as usize] = row.serial;
         self.slots[slot as usize] = Some(row);
-        self.by_key.insert(key, id);
-        self.added.push(id);
+        self.by_key.insert(key, ranked.id());
+        self.added.push(ranked);
         self.live += 1;
-        id
+        ranked.id()
     }
 
     fn end(&mut self, id: RowId, reason: Option<EndReason>, now: Instant) {
@@ -259,11 +293,11 @@ impl Streams {
     /// Forgets what is too old and puts the rest in order. Without anything new this costs nothing.
     fn settle(&mut self, now: Instant) {
         self.forget(now);
-        let sank = self.sink();
+        self.sink();
         let rerank = self.reranked.is_none_or(|at| now.saturating_duration_since(at) >= RERANK);
         if rerank {
             let second = self.reranked.is_some();
-            for row in self.slots.iter_mut().flatten() {
+            for row in self.slots.iter_mut().flatten().filter(|row| !row.sunk) {
                 if second {
                     row.second();
                 }
@@ -271,45 +305,53 @@ impl Streams {
             }
             self.reranked = Some(now);
         }
-        if self.removed {
-            let mut order = std::mem::take(&mut self.order);
-            order.retain(|id| self.get(*id).is_some());
-            self.order = order;
-        }
-        if rerank || sank || !self.added.is_empty() {
-            self.put_in_order();
-        }
-        self.removed = false;
+        self.put_in_order(rerank);
     }
 
-    fn put_in_order(&mut self) {
-        let mut order = std::mem::take(&mut self.order);
-        order.append(&mut self.added);
-        // Nearly sorted already, which the stable sort makes use of.
-        order.sort_by(|a, b| match (self.get(*a), self.get(*b)) {
-            (Some(a), Some(b)) => compare(a, b, self.sort),
-            (a, b) => a.is_some().cmp(&b.is_some()),
-        });
-        self.order = order;
+    /// Brings the order up to date with what came and went, and with the rows' places where those are new.
+    fn put_in_order(&mut self, places: bool) {
+        if !places && !self.left && self.added.is_empty() {
+            return;
+        }
+        let (slots, standing, sort) = (&self.slots, &self.standing, self.sort);
+        let row = |ranked: &Ranked| slots.get(ranked.slot as usize).and_then(Option::as_ref);
+        self.ranked.append(&mut self.added);
+        self.ranked.retain(|ranked| standing[ranked.slot as usize] == ranked.serial);
+        if places {
+            for ranked in &mut self.ranked {
+                ranked.place = row(ranked).map_or(u64::MAX, |row| row.place);
+            }
+        }
+        // Nearly sorted already, which the stable sort makes use of. Those of one rank stand as they came.
+        if sort.has_texts() {
+            self.ranked.sort_by(|a, b| {
+                let texts = || match (row(a), row(b)) {
+                    (Some(a), Some(b)) => compare_texts(a, b, sort),
+                    _ => Ordering::Equal,
+                };
+                a.place.cmp(&b.place).then_with(texts).then(a.serial.cmp(&b.serial))
+            });
+        } else {
+            self.ranked.sort_by_key(|ranked| (ranked.place, ranked.serial));
+        }
+        self.order.clear();
+        self.order.extend(self.ranked.iter().map(|ranked| ranked.id()));
+        self.order.extend(&self.sunk);
+        self.left = false;
     }
 
-    /// Lets ended rows go below the open ones, but for the selected one; says whether any went.
-    fn sink(&mut self) -> bool {
-        let before = self.floating.len();
-        let floating = std::mem::take(&mut self.floating);
-        for id in floating {
+    /// Lets ended rows go below the open ones, but for the selected one.
+    fn sink(&mut self) {
+        for id in std::mem::take(&mut self.floating) {
             if self.pinned == Some(id) {
                 self.floating.push(id);
-                continue;
-            }
-            self.sunk += 1;
-            let (number, sort) = (self.sunk, self.sort);
-            if let Some(row) = self.get_mut(id) {
-                row.sunk = Some(number);
-                row.place = place(row, sort);
+            } else if let Some(row) = self.get_mut(id) {
+                row.sunk = true;
+                self.standing[id.slot as usize] = 0;
+                self.sunk.push_front(id);
+                self.left = true;
             }
         }
-        self.floating.len() < before
     }
 
     fn forget(&mut self, now: Instant) {
@@ -324,7 +366,13 @@ impl Streams {
             self.ended.pop_front();
             if let Some(row) = self.slots.get_mut(id.slot as usize).and_then(Option::take) {
                 self.free.push(id.slot);
-                self.removed = true;
+                self.left = true;
+                if row.sunk {
+                    // Mostly the last one: they sink about as they end.
+                    self.sunk.iter().rposition(|sunk| *sunk == id).map(|at| self.sunk.remove(at));
+                } else {
+                    self.standing[id.slot as usize] = 0;
+                }
                 if self.by_key.get(&row.key) == Some(&id) {
                     self.by_key.remove(&row.key);
                 }

@@ -6,7 +6,7 @@ use std::{
 
 use super::{
     RowId,
-    meter::{Meter, SampleClock},
+    meter::{Meters, SampleClock},
 };
 use crate::{
     ids::{RateLimits, ServiceKey, UserChannelId},
@@ -26,7 +26,7 @@ pub(crate) struct User {
     pub(crate) streams: u64,
     pub(crate) streams_ever: u64,
     pub(crate) limits: RateLimits,
-    meters: (Meter, Meter),
+    /// The snapshot it was last in.
     seen: u64,
 }
 
@@ -50,9 +50,14 @@ impl UserLine {
 /// The users that are there, the first to come first: they do not dance.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Users {
-    all: HashMap<UserChannelId, User>,
+    slots: Vec<Option<User>>,
+    free: Vec<usize>,
+    by_id: HashMap<UserChannelId, usize>,
     order: Vec<UserChannelId>,
+    /// By the number of its coming, in which slot the user of each place of the last snapshot is.
+    hints: Vec<(u64, usize)>,
     clock: SampleClock,
+    meters: Meters,
     sample: u64,
 }
 
@@ -62,52 +67,74 @@ impl Users {
     }
 
     pub(crate) fn get(&self, id: UserChannelId) -> Option<&User> {
-        self.all.get(&id)
+        self.slots[*self.by_id.get(&id)?].as_ref()
     }
 
-    /// Takes what a snapshot says.
+    /// Takes what a snapshot says; its users stand in the order of their coming.
     pub(crate) fn sample(&mut self, snapshots: &[UserSnapshot], now: Instant) {
         self.clock.tick(now);
         self.sample += 1;
-        let before = self.order.len();
-        for snapshot in snapshots {
-            let order = &mut self.order;
-            let user = self.all.entry(snapshot.id).or_insert_with(|| {
-                order.push(snapshot.id);
-                User {
-                    addr: snapshot.addr,
-                    service: snapshot.service.clone(),
-                    age: snapshot.age,
-                    down: 0,
-                    up: 0,
-                    down_rate: 0.0,
-                    up_rate: 0.0,
-                    streams: 0,
-                    streams_ever: 0,
-                    limits: RateLimits::default(),
-                    meters: Default::default(),
-                    seen: 0,
-                }
-            });
+        let mut hints = std::mem::take(&mut self.hints);
+        hints.resize(snapshots.len(), (u64::MAX, 0));
+        for (snapshot, hint) in snapshots.iter().zip(&mut hints) {
+            if hint.0 != snapshot.number {
+                *hint = (snapshot.number, self.place_of(snapshot));
+            }
+            let Some(user) = &mut self.slots[hint.1] else { continue };
+            let anew = user.seen + 1 != self.sample;
             user.seen = self.sample;
             (user.age, user.limits) = (snapshot.age, snapshot.limits);
             (user.down, user.up) = (snapshot.down, snapshot.up);
             (user.streams, user.streams_ever) = (snapshot.streams_open, snapshot.streams_ever);
-            user.meters.0.note(&self.clock, snapshot.down);
-            user.meters.1.note(&self.clock, snapshot.up);
-            user.down_rate = user.meters.0.per_second(&self.clock);
-            user.up_rate = user.meters.1.per_second(&self.clock);
+            let rates = self.meters.note(&self.clock, hint.1, anew, (snapshot.down, snapshot.up));
+            (user.down_rate, user.up_rate) = (rates.0.into(), rates.1.into());
         }
-        if self.all.len() > snapshots.len() {
-            let sample = self.sample;
-            self.all.retain(|_, user| user.seen == sample);
-            let all = &self.all;
-            self.order.retain(|id| all.contains_key(id));
+        self.hints = hints;
+        if self.by_id.len() > snapshots.len() {
+            self.forget();
         }
-        if self.order.len() > before {
-            let all = &self.all;
-            // The oldest first; those that a first snapshot brings have no order of their own.
-            self.order.sort_by_key(|id| all.get(id).map(|user| std::cmp::Reverse(user.age)));
+    }
+
+    /// The slot of this user, who may be new.
+    fn place_of(&mut self, snapshot: &UserSnapshot) -> usize {
+        if let Some(&known) = self.by_id.get(&snapshot.id) {
+            return known;
         }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.meters.reserve(self.slots.len());
+            self.slots.len() - 1
+        });
+        self.slots[slot] = Some(User {
+            addr: snapshot.addr,
+            service: snapshot.service.clone(),
+            age: snapshot.age,
+            down: 0,
+            up: 0,
+            down_rate: 0.0,
+            up_rate: 0.0,
+            streams: 0,
+            streams_ever: 0,
+            limits: RateLimits::default(),
+            seen: 0,
+        });
+        self.by_id.insert(snapshot.id, slot);
+        self.order.push(snapshot.id);
+        slot
+    }
+
+    /// Forgets those that the last snapshot did not name.
+    fn forget(&mut self) {
+        let (slots, free, sample) = (&mut self.slots, &mut self.free, self.sample);
+        self.by_id.retain(|_, slot| {
+            let there = slots[*slot].as_ref().is_some_and(|user| user.seen == sample);
+            if !there {
+                slots[*slot] = None;
+                free.push(*slot);
+            }
+            there
+        });
+        let by_id = &self.by_id;
+        self.order.retain(|id| by_id.contains_key(id));
     }
 }
