@@ -40,14 +40,14 @@ pub enum MuxEvent {
         /// Which.
         stream: u32,
     },
-    /// The stream is gone: the peer reset it, it broke the protocol, or its last channel was lost.
+    /// The stream is gone: the peer reset it, it broke the protocol, or no channel is to come for it any more.
     Reset {
         /// Which.
         stream: u32,
         /// Why.
         code: ResetCode,
     },
-    /// The stream's channel was lost, and another carries it now.
+    /// The stream's channel was lost, and another carries it now, at once or after a while without any.
     Moved {
         /// Which.
         stream: u32,
@@ -103,7 +103,8 @@ pub enum OpenError {
 ///
 /// - *Getters*: [`writable`](Self::writable), [`has_output`](Self::has_output), [`streams`](Self::streams).
 /// - *Handle*, what came in from outside: [`add_channel`](Self::add_channel), [`channel_lost`](Self::channel_lost),
-///   [`handle_frame`](Self::handle_frame), [`heard`](Self::heard), [`handle_timeout`](Self::handle_timeout).
+///   [`give_up`](Self::give_up), [`handle_frame`](Self::handle_frame), [`heard`](Self::heard),
+///   [`handle_timeout`](Self::handle_timeout).
 /// - *Commands*, what the owner wants: [`open`](Self::open), [`accept`](Self::accept), [`write`](Self::write),
 ///   [`finish`](Self::finish), [`reset`](Self::reset), [`read`](Self::read), [`consume`](Self::consume),
 ///   [`consume_end`](Self::consume_end), [`send_message`](Self::send_message).
@@ -111,14 +112,17 @@ pub enum OpenError {
 ///   with [`has_output`](Self::has_output), [`poll_transmit`](Self::poll_transmit).
 ///
 /// A stream's frames go out on one channel, the one with the fewest streams when it opens. When that channel is lost
-/// and another lives, the stream moves there, and all that is not known to have arrived goes out again; the receiver
-/// knows by the offsets what it has already.
+/// the stream moves to another, or waits for one to come, and all that is not known to have arrived goes out again;
+/// the receiver knows by the offsets what it has already. How long to wait without any channel is the owner's
+/// business: nothing is let go before it [gives up](Self::give_up).
 #[derive(Debug)]
 pub struct Mux {
     role: Role,
     config: MuxConfig,
     channels: BTreeMap<u16, Channel>,
     streams: HashMap<u32, Session>,
+    /// What the next channel has to say first: the last one was lost before the peer was known to have heard it.
+    orphans: VecDeque<Frame>,
     /// The last number we opened a stream under.
     opened: u32,
     /// The numbers the peer opened streams under.
@@ -137,6 +141,7 @@ impl Mux {
             config,
             channels: BTreeMap::new(),
             streams: HashMap::new(),
+            orphans: VecDeque::new(),
             opened: 0,
             offered: UsedNumbers::default(),
             grown: 0,
@@ -159,9 +164,9 @@ impl Mux {
         self.channels.get(&channel).is_some_and(Channel::has_output)
     }
 
-    /// The channel that a stream's frames go out on.
+    /// The channel that a stream's frames go out on; none while the link has none.
     pub fn channel_of(&self, stream: u32) -> Option<u16> {
-        self.streams.get(&stream).map(|session| session.channel)
+        self.streams.get(&stream)?.channel
     }
 
     /// How many bytes wait to go out on a channel. It looks at every stream that has some: not for each chunk.
@@ -182,32 +187,30 @@ impl Mux {
 
     // Handle.
 
-    /// A channel is up. `id` must not be in use.
+    /// A channel is up. `id` must not be in use. Streams that have none go on over it.
     pub fn add_channel(&mut self, id: u16, now: Instant) {
         self.channels.insert(id, Channel::new(now));
+        self.adopt(id);
     }
 
-    /// A channel is lost. Its streams move to another, or end if there is none.
+    /// A channel is lost. Its streams move to another, or wait for the next if there is none.
     pub fn channel_lost(&mut self, id: u16) {
         let Some(lost) = self.channels.remove(&id) else { return };
-        let Some(heir) = self.best_channel(|_| false) else {
-            self.note_growth(0, -self.grown.cast_signed());
-            for (stream, _) in self.streams.drain() {
-                self.events.push_back(MuxEvent::Reset { stream, code: ResetCode::ChannelLost });
-            }
-            return;
-        };
-        for (&stream, session) in self.streams.iter_mut().filter(|(_, session)| session.channel == id) {
+        self.orphans.extend(lost.into_unconfirmed());
+        for session in self.streams.values_mut().filter(|session| session.channel == Some(id)) {
             session.rewind(self.role);
-            session.channel = heir;
-            self.events.push_back(MuxEvent::Moved { stream, channel: heir });
-            if let Some(channel) = self.channels.get_mut(&heir) {
-                channel.streams += 1;
-                enqueue(channel, session, stream);
-            }
         }
-        if let Some(channel) = self.channels.get_mut(&heir) {
-            lost.into_unconfirmed().for_each(|frame| channel.inherit(frame));
+        if let Some(heir) = self.best_channel(|_| false) {
+            self.adopt(heir);
+        }
+    }
+
+    /// No channel will come any more: all streams end.
+    pub fn give_up(&mut self) {
+        self.note_growth(0, -self.grown.cast_signed());
+        self.orphans.clear();
+        for (stream, _) in self.streams.drain() {
+            self.events.push_back(MuxEvent::Reset { stream, code: ResetCode::ChannelLost });
         }
     }
 
@@ -218,11 +221,15 @@ impl Mux {
         }
     }
 
-    /// A frame came in on `channel`.
+    /// A frame came in on `channel`. One of a channel that counts as lost changes nothing: the link may have gone on
+    /// without it.
     ///
     /// # Errors
     /// The peer broke the protocol: close the channel. If one stream was to blame, it is reset.
     pub fn handle_frame(&mut self, channel: u16, frame: Frame, now: Instant) -> Result<(), ProtocolError> {
+        if !self.channels.contains_key(&channel) {
+            return Ok(());
+        }
         let worth = self.on_frame(channel, frame, now)?;
         self.channels.get_mut(&channel).map_or(Ok(()), |channel| channel.glitches.weigh(worth, now))
     }
@@ -406,7 +413,7 @@ impl Mux {
     pub fn consume(&mut self, stream: u32, bytes: u64, now: Instant) {
         let Some(session) = self.streams.get_mut(&stream) else { return };
         session.recv.consume(bytes);
-        let round_trip = self.channels.get(&session.channel).and_then(Channel::shortest_round_trip);
+        let round_trip = session.channel.and_then(|id| self.channels.get(&id)?.shortest_round_trip());
         let mut growth = (0, 0);
         if let Some(round_trip) = round_trip.filter(|_| self.config.peer_has_credit)
             && let Some(wanted) = session.tuner.delivered(bytes, round_trip, now, session.recv.window())
@@ -548,7 +555,7 @@ impl Mux {
             return Ok(Worth::Nothing);
         }
         if self.streams.len() >= self.config.max_streams {
-            self.push_frame(channel, Frame::Reset { stream, code: ResetCode::Limit, final_size: 0 });
+            self.push_frame(Some(channel), Frame::Reset { stream, code: ResetCode::Limit, final_size: 0 });
             return Ok(Worth::Progress(0));
         }
         let session = Session::new(State::Offered, &open, channel, &self.config);
@@ -622,12 +629,24 @@ impl Mux {
         self.channels.iter().min_by_key(|&(&id, channel)| load(id, channel)).map(|(&id, _)| id)
     }
 
+    /// Lets `heir` carry every stream that has no channel, and say what lost ones left unsaid.
+    fn adopt(&mut self, heir: u16) {
+        let Some(channel) = self.channels.get_mut(&heir) else { return };
+        self.orphans.drain(..).for_each(|frame| channel.inherit(frame));
+        for (&stream, session) in self.streams.iter_mut().filter(|(_, session)| session.channel.is_none()) {
+            session.channel = Some(heir);
+            channel.streams += 1;
+            enqueue(channel, session, stream);
+            self.events.push_back(MuxEvent::Moved { stream, channel: heir });
+        }
+    }
+
     fn is_clogged(&self, channel: u16) -> bool {
         self.channels.get(&channel).is_some_and(Channel::is_clogged)
     }
 
     fn insert(&mut self, stream: u32, session: Session) {
-        if let Some(channel) = self.channels.get_mut(&session.channel) {
+        if let Some(channel) = session.channel.and_then(|id| self.channels.get_mut(&id)) {
             channel.streams += 1;
             channel.glitches.earn(OPENED);
         }
@@ -639,21 +658,23 @@ impl Mux {
         let session = self.streams.remove(&stream)?;
         let grown = u64::from(session.recv.window() - self.config.window) + session.send.grown();
         self.note_growth(0, -grown.cast_signed());
-        if let Some(channel) = self.channels.get_mut(&session.channel) {
+        if let Some(channel) = session.channel.and_then(|id| self.channels.get_mut(&id)) {
             channel.streams -= 1;
         }
         Some(session)
     }
 
-    fn push_frame(&mut self, channel: u16, frame: Frame) {
-        if let Some(channel) = self.channels.get_mut(&channel) {
-            channel.frames.push_back(frame);
+    /// Has the stream's last words said, on its channel or on the next that there is.
+    fn push_frame(&mut self, channel: Option<u16>, frame: Frame) {
+        match channel.and_then(|id| self.channels.get_mut(&id)) {
+            Some(channel) => channel.frames.push_back(frame),
+            None => self.orphans.push_back(frame),
         }
     }
 
     fn enqueue(&mut self, stream: u32) {
         if let Some(session) = self.streams.get_mut(&stream)
-            && let Some(channel) = self.channels.get_mut(&session.channel)
+            && let Some(channel) = session.channel.and_then(|id| self.channels.get_mut(&id))
         {
             enqueue(channel, session, stream);
         }
@@ -680,9 +701,13 @@ impl Mux {
                 self.push_frame(session.channel, frame);
             }
             // The last acknowledgement may still be lost with its channel, and nobody else could say it again.
-            if said && let Some(channel) = self.channels.get_mut(&session.channel) {
+            if said {
                 let (consumed, window) = session.recv.advertise();
-                channel.remember(Frame::Window { stream, consumed, window });
+                let last = Frame::Window { stream, consumed, window };
+                match session.channel.and_then(|id| self.channels.get_mut(&id)) {
+                    Some(channel) => channel.remember(last),
+                    None => self.orphans.push_back(last),
+                }
             }
             self.events.push_back(MuxEvent::Closed { stream });
         }

@@ -17,8 +17,8 @@ pub(super) struct Session {
     /// Whose it is: users share alike.
     pub(super) user: UserChannelId,
     pub(super) priority: Priority,
-    /// The channel that its frames go out on.
-    pub(super) channel: u16,
+    /// The channel that its frames go out on; none while the link has none.
+    pub(super) channel: Option<u16>,
     pub(super) send: SendBuffer,
     pub(super) recv: RecvBuffer,
     pub(super) tuner: Tuner,
@@ -64,7 +64,7 @@ impl Session {
             state,
             user: open.key.user,
             priority: open.priority,
-            channel,
+            channel: Some(channel),
             send: SendBuffer::new(open.window, config.max_window),
             recv: RecvBuffer::new(config.window, config.peer_has_credit),
             tuner: Tuner::default(),
@@ -101,8 +101,9 @@ impl Session {
         None
     }
 
-    /// Its channel is lost: what is not known to have arrived has to go out again.
+    /// Its channel is lost: what is not known to have arrived has to go out again, on another.
     pub(super) fn rewind(&mut self, role: Role) {
+        self.channel = None;
         self.send.rewind();
         match (role, &self.state) {
             (Role::Opener, State::Asked(_)) => self.say.open = true,

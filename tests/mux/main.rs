@@ -40,7 +40,8 @@ fn op() -> impl Strategy<Value = Op> {
         16 => some().prop_map(|(side, channel, frames)| Op::Transmit { side, channel, frames }),
         16 => some().prop_map(|(side, channel, frames)| Op::Deliver { side, channel, frames }),
         2 => Just(Op::AddChannel),
-        2 => (channel.clone(), [0..6usize, 0..6usize]).prop_map(|(channel, arrive)| Op::Cut { channel, arrive }),
+        1 => Just(Op::Resume),
+        3 => (channel.clone(), [0..6usize, 0..6usize]).prop_map(|(channel, arrive)| Op::Cut { channel, arrive }),
         4 => (side.clone(), channel.clone()).prop_map(|(side, channel)| Op::Notice { side, channel }),
         2 => (channel.clone(), any::<bool>()).prop_map(|(channel, stalled)| Op::Stall { channel, stalled }),
         4 => (0..4000u64).prop_map(|ms| Op::Pass { ms }),
@@ -237,22 +238,27 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// Latency, cables that die at any frame, that overtake each other, that stall, and bytes that come twice.
+    /// Latency, cables that die at any frame, also all of them, that overtake each other, that stall, and bytes that
+    /// come twice.
     #[test]
-    fn every_byte_arrives_once_or_both_ends_see_an_error(ops in prop::collection::vec(op(), 1..250)) {
-        play(ops);
+    fn every_byte_arrives_once_or_both_ends_see_an_error(
+        ops in prop::collection::vec(op(), 1..250),
+        dies in prop::bool::weighted(0.1),
+    ) {
+        play(ops, dies);
     }
 }
 
-fn play(ops: Vec<Op>) -> Seen {
+fn play(ops: Vec<Op>, dies: bool) -> Seen {
     let mut world = World::new();
     for op in ops {
         world.run(op);
-        if world.is_dead() {
-            break;
-        }
     }
-    world.settle();
+    if dies {
+        world.die();
+    } else {
+        world.settle();
+    }
     world.check();
     world.seen
 }
@@ -263,18 +269,19 @@ fn the_scripts_meet_what_they_are_there_for() {
     let mut runner = TestRunner::deterministic();
     let scripts = prop::collection::vec(op(), 250);
     let mut seen = Seen::default();
-    for _ in 0..500 {
-        let once = play(scripts.new_tree(&mut runner).unwrap().current());
+    for n in 0..500 {
+        let once = play(scripts.new_tree(&mut runner).unwrap().current(), n % 10 == 0);
         seen.repeated += once.repeated;
         seen.overtaken += once.overtaken;
         seen.moved += once.moved;
         seen.silent += once.silent;
+        seen.resumed += once.resumed;
         seen.dead += once.dead;
         seen.whole += once.whole;
         seen.failed += once.failed;
     }
-    let Seen { repeated, overtaken, moved, silent, dead, whole, failed } = seen;
-    let counts = [repeated, overtaken, moved, silent, dead, whole, failed];
+    let Seen { repeated, overtaken, moved, silent, resumed, dead, whole, failed } = seen;
+    let counts = [repeated, overtaken, moved, silent, resumed, dead, whole, failed];
     println!("{seen:?}");
     assert!(counts.iter().all(|&count| count >= 20), "{seen:?}");
 }

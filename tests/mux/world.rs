@@ -61,6 +61,8 @@ pub enum Op {
         frames: usize,
     },
     AddChannel,
+    /// The acceptor lost every channel, or thinks so, and comes back with a new one; the opener gives up those it had.
+    Resume,
     /// The cable takes nothing more. Of what was on its way to each side so many frames still arrive, if that side does
     /// not notice first; it notices when the script says so, and may have everything again by another cable by then.
     Cut {
@@ -130,7 +132,8 @@ pub struct Seen {
     pub moved: u64,
     /// A cable was given up for its silence.
     pub silent: u64,
-    /// All cables were gone.
+    /// All cables were gone, and a new one came, or none did.
+    pub resumed: u64,
     pub dead: u64,
     /// Streams that ended well, and with an error.
     pub whole: u64,
@@ -181,16 +184,21 @@ impl World {
     }
 
     fn add_channel(&mut self) {
-        if self.cables.len() < 6 {
-            let id = self.cables.len() as u16;
-            self.mux.iter_mut().for_each(|mux| mux.add_channel(id, self.now));
-            self.cables.push(Cable::default());
-        }
+        let id = self.cables.len() as u16;
+        self.mux.iter_mut().for_each(|mux| mux.add_channel(id, self.now));
+        self.cables.push(Cable::default());
     }
 
-    /// A link that lost every channel is over: its owner lets go of it.
-    pub fn is_dead(&self) -> bool {
-        SIDES.iter().any(|&side| self.mux[side].channels() == 0)
+    /// What was on its way is lost, if its side has not noticed before.
+    fn resume(&mut self) {
+        for channel in 0..self.cables.len() {
+            let cable = &mut self.cables[channel];
+            cable.cut = true;
+            cable.to.iter_mut().for_each(VecDeque::clear);
+            SIDES.iter().for_each(|&side| self.notice(side, channel));
+        }
+        self.seen.resumed += 1;
+        self.add_channel();
     }
 
     fn pick(&self, stream: usize) -> Option<u32> {
@@ -257,7 +265,9 @@ impl World {
             }
             Op::Transmit { side, channel, frames } => self.transmit(side, live(self, channel), frames),
             Op::Deliver { side, channel, frames } => self.deliver(side, live(self, channel), frames),
-            Op::AddChannel => self.add_channel(),
+            Op::AddChannel if self.cables.len() < 6 => self.add_channel(),
+            Op::Resume if self.cables.len() < 12 => self.resume(),
+            Op::AddChannel | Op::Resume => {}
             Op::Cut { channel, arrive } => {
                 let cable = live(self, channel);
                 let cable = &mut self.cables[cable];
@@ -418,6 +428,18 @@ impl World {
         }
     }
 
+    /// Every cable dies, and none comes back in time.
+    pub fn die(&mut self) {
+        self.seen.dead += 1;
+        self.cables.iter_mut().for_each(|cable| cable.cut = true);
+        for side in SIDES {
+            (0..self.cables.len()).for_each(|channel| self.notice(side, channel));
+            self.mux[side].give_up();
+            self.events(side);
+            self.cables.iter_mut().for_each(|cable| cable.to[side].clear());
+        }
+    }
+
     /// Lets everything finish: all cuts are noticed, nothing stalls, everybody reads and ends. What a dead cable still
     /// carried is lost.
     pub fn settle(&mut self) {
@@ -428,11 +450,10 @@ impl World {
                 self.cables[channel].to.iter_mut().for_each(VecDeque::clear);
             }
         }
-        SIDES.iter().for_each(|&side| self.events(side));
-        if self.is_dead() {
-            self.seen.dead += 1;
-            return;
+        if self.cables.iter().all(|cable| cable.cut) {
+            self.resume();
         }
+        SIDES.iter().for_each(|&side| self.events(side));
         for _ in 0..200 {
             if SIDES.iter().all(|&side| self.is_idle(side)) {
                 return;
