@@ -5,7 +5,6 @@
 mod support;
 
 use std::{
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -36,16 +35,6 @@ const ENDLESS: File = File { seed: 1, size: 1 << 36 };
 /// What the target of an endless download gives, in bytes a second.
 const RATE: u64 = 4_000_000;
 
-/// A proxy with two channels through a relay.
-async fn through_a_relay(origin: SocketAddr) -> (Tunnel, Relay, SocketAddr) {
-    let mut tunnel = Tunnel::start().await;
-    let relay = Relay::to(tunnel.addr).await;
-    let config = ProxyConfig { server: relay.addr.to_string(), channels: 2, ..tunnel.proxy_config(origin) };
-    let public = tunnel.proxy_with(config).await;
-    assert_eq!(relay.len(), 2);
-    (tunnel, relay, public)
-}
-
 /// The relay's connection that carries the only stream, found by its bytes: the other has none to speak of.
 async fn carrier(relay: &Relay) -> Arc<Connection> {
     let both = [relay.connection(0).await, relay.connection(1).await];
@@ -56,7 +45,7 @@ async fn carrier(relay: &Relay) -> Arc<Connection> {
 async fn a_download_survives_the_loss_of_its_channel() {
     let file = File { seed: 3, size: 100_000_000 };
     let origin = target::origin(50_000_000).await;
-    let (tunnel, relay, public) = through_a_relay(origin.addr).await;
+    let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
     let download = download(public, file);
     for cut in 0..3 {
         let half = file.size / 4 * (cut + 1);
@@ -106,7 +95,7 @@ async fn counts(relay: &Relay) -> Vec<u64> {
 async fn an_upload_survives_the_loss_of_its_channel() {
     let file = File { seed: 4, size: 60_000_000 };
     let origin = target::origin(40_000_000).await;
-    let (tunnel, relay, public) = through_a_relay(origin.addr).await;
+    let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
     let upload = Running::start(async move {
         let socket = TcpStream::connect(public).await.unwrap();
         underpass::cli::demo::upload(socket, file, &Traffic::default()).await
@@ -126,7 +115,7 @@ async fn an_upload_survives_the_loss_of_its_channel() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_short_streams_survive_the_loss_of_their_channel() {
     let echo = target::echo().await;
-    let (tunnel, relay, public) = through_a_relay(echo.addr).await;
+    let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, echo.addr).await;
     let users: Vec<_> = (0..40u64)
         .map(|user| {
             Running::start(async move {
@@ -172,7 +161,7 @@ async fn silence() {
 async fn a_dead_channel_is_found_and_the_download_goes_on() {
     let file = File { seed: 5, size: 40_000_000 };
     let origin = target::origin(20_000_000).await;
-    let (tunnel, relay, public) = through_a_relay(origin.addr).await;
+    let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
     let download = download(public, file);
     tunnel
         .until("the middle of a download", |snapshot| {
@@ -192,7 +181,7 @@ async fn a_dead_channel_is_found_and_the_download_goes_on() {
 async fn a_proxy_whose_channels_are_all_dead_is_found_and_comes_back(format: ProxyFormat) {
     // Text: a proxy whose channel took nothing more was not looked at, and stayed with the dead channel for ever.
     let origin = target::origin(RATE).await;
-    let mut tunnel = Tunnel::start().await;
+    let mut tunnel = Tunnel::with(|config| config.grace = Duration::ZERO).await;
     let relay = Relay::to(tunnel.addr).await;
     let config = ProxyConfig { format, server: relay.addr.to_string(), ..tunnel.proxy_config(origin.addr) };
     let public = tunnel.proxy_with(config).await;

@@ -61,6 +61,9 @@ pub(super) struct ServerArgs {
     /// How long a user waits for a proxy when none is there
     #[arg(long, value_name = "SECS", default_value = "5", value_parser = seconds)]
     wait: Duration,
+    /// How long streams wait for a proxy that has lost every channel; 0 ends them at once
+    #[arg(long, value_name = "SECS", default_value = "30", value_parser = seconds)]
+    grace: Duration,
     /// How long open streams may go on after SIGTERM or Ctrl-C
     #[arg(long, value_name = "SECS", default_value = "10", value_parser = seconds)]
     drain: Duration,
@@ -244,6 +247,7 @@ impl ServerArgs {
                 PolicyArg::PeakEwma => Policy::PeakEwma,
             },
             wait: self.wait,
+            grace: self.grace,
             drain: self.drain,
             window: self.window * 1024,
             memory: u64::from(self.memory) << 20,

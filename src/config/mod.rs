@@ -47,6 +47,8 @@ pub struct ServerConfig {
     pub open: Duration,
     /// How long a handshake may take in all.
     pub handshake: Duration,
+    /// How long streams wait for a proxy that has lost every channel.
+    pub grace: Duration,
     /// How long open streams may go on after the server was asked to end.
     pub drain: Duration,
     /// How long a user keeps its id after its last connection has ended.
@@ -78,6 +80,7 @@ impl Default for ServerConfig {
             // Longer than a proxy gives its target.
             open: Duration::from_secs(15),
             handshake: Duration::from_secs(5),
+            grace: Duration::from_secs(30),
             drain: Duration::from_secs(10),
             user_linger: Duration::from_secs(5),
             service_linger: Duration::from_secs(30),

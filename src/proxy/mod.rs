@@ -146,5 +146,5 @@ impl Proxy {
 
 /// Whether trying again is no use.
 fn is_final(error: &HandshakeError) -> bool {
-    !matches!(error, HandshakeError::UnknownLink)
+    !error.is_unknown_link()
 }

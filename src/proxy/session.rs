@@ -1,8 +1,15 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
-use tokio::{net::TcpStream, sync::oneshot, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::{RwLock, oneshot},
+    time::timeout,
+};
 
 use super::{SessionError, backoff::Backoff, dial};
 use crate::{
@@ -10,7 +17,9 @@ use crate::{
     ids::{ServiceKey, StreamKey, clean},
     mux::{MuxConfig, Role},
     telemetry::GoneReason,
-    transport::{ChannelSocket, Drive, Greeting, Link, LinkEvents, Stream, Tasks, tune},
+    transport::{
+        Attached, ChannelSocket, Drive, Greeting, GreetingError, Link, LinkEvents, Stream, Tasks, tune,
+    },
     wire::{
         AddProxy, Frame, Hello, HelloMode, OpenFrame, ResetCode, TunnelAction, TunnelMessage, Welcome,
         binary,
@@ -21,6 +30,9 @@ use crate::{
 
 /// How long the server may take for each step: the connection, the handshake, the registration.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A channel that was up for so long was no failed attempt.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// What every session of a proxy has in common.
 #[derive(Debug)]
@@ -37,9 +49,9 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// Ready once the last channel is lost.
+    /// Ready once the link is over: every channel was lost, and none could be made in time.
     pub(super) async fn serve(self) {
-        self.link.closed().await;
+        self.link.ended().await;
     }
 }
 
@@ -63,9 +75,9 @@ impl<'a> Session<'a> {
             tasks: self.tasks.clone(),
             answer: Mutex::new(Some(answer)),
         });
-        let link = match self.config.format {
+        let (link, grace) = match self.config.format {
             ProxyFormat::Binary => self.open_binary(request, events).await?,
-            ProxyFormat::Text => self.open_text(request, events).await?,
+            ProxyFormat::Text => (self.open_text(request, events).await?, Duration::ZERO),
         };
         let given = tokio::select! {
             // A server that refuses says why and closes at once: what it said counts, not that it closed.
@@ -74,7 +86,11 @@ impl<'a> Session<'a> {
             () = link.closed() => Err(SessionError::Lost),
         };
         match given {
-            Ok(Ok(Ok(given))) => Ok((Serving { link }, given)),
+            Ok(Ok(Ok(given))) => {
+                // From now on there is something to come back to.
+                link.set_grace(grace);
+                Ok((Serving { link }, given))
+            }
             Ok(Ok(Err(reason))) => {
                 link.close(&GoneReason::Left);
                 Err(SessionError::Registration(reason))
@@ -88,11 +104,12 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// The link, and how long the server waits for it when it has no channel.
     async fn open_binary(
         &self,
         request: TunnelMessage,
         events: Arc<Events>,
-    ) -> Result<Arc<Link>, SessionError> {
+    ) -> Result<(Arc<Link>, Duration), SessionError> {
         let dialler = Dialler { config: self.config.clone(), token: self.token.clone() };
         let (mut greeting, welcome) = dialler.channel(None).await?;
         greeting.send(&Frame::Message(request)).await?;
@@ -101,26 +118,32 @@ impl<'a> Session<'a> {
             max_streams: welcome.max_streams as usize,
             ..MuxConfig::default()
         };
-        let link = Link::new(Role::Acceptor, config, None, events);
-        let join = Join { link: welcome.link, secret: welcome.resume_secret.unwrap_or_default() };
-        let mut first = Some((greeting, welcome));
+        let grace = Duration::from_millis(welcome.grace_ms.into());
+        let keeper = Keeper {
+            dialler,
+            link: Link::new(Role::Acceptor, config, None, events),
+            ticket: Mutex::new(Ticket::from(&welcome)),
+            coming_back: RwLock::default(),
+        };
+        let (link, keeper) = (keeper.link.clone(), Arc::new(keeper));
+        // Before the others look whether there is a channel.
+        let mut first = keeper.attach(greeting, &welcome);
         for number in 1..=self.config.channels {
-            let (link, tasks, first, dialler) =
-                (link.clone(), self.tasks.clone(), first.take(), dialler.clone());
+            let (keeper, tasks, first) = (keeper.clone(), self.tasks.clone(), first.take());
             // The first one's connection was made here, which is the first worker.
             self.tasks.spawn_on(usize::from(number) - 1, format!("channel {number}"), async move {
                 // Pinned, so that the channel is still there to say goodbye on: a branch that lost is dropped before
                 // the one that won is carried out.
-                let mut channel = std::pin::pin!(dialler.keep_channel(&link, first, join));
+                let mut channel = std::pin::pin!(keeper.keep_channel(first));
                 tokio::select! {
                     // First: else a channel might be made anew while the proxy ends.
                     biased;
-                    () = tasks.stopped() => link.go_away(ResetCode::Shutdown),
+                    () = tasks.stopped() => keeper.link.go_away(ResetCode::Shutdown),
                     () = &mut channel => {}
                 }
             });
         }
-        Ok(link)
+        Ok((link, grace))
     }
 
     async fn open_text(
@@ -152,15 +175,22 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What a channel shows to join its link.
+/// What a channel shows to join its link, or to come back to it.
 #[derive(Clone, Copy)]
-struct Join {
+struct Ticket {
     link: [u8; 16],
+    epoch: u32,
     secret: [u8; 32],
 }
 
+impl From<&Welcome> for Ticket {
+    fn from(welcome: &Welcome) -> Self {
+        let secret = welcome.resume_secret.unwrap_or_default();
+        Self { link: welcome.link, epoch: welcome.epoch, secret }
+    }
+}
+
 /// Makes channels.
-#[derive(Clone)]
 struct Dialler {
     config: Arc<ProxyConfig>,
     token: Token,
@@ -168,51 +198,107 @@ struct Dialler {
 
 impl Dialler {
     /// Connects and proves: a new link, or one more channel for one.
-    async fn channel(&self, join: Option<Join>) -> Result<(Greeting, Welcome), SessionError> {
+    async fn channel(&self, known: Option<(HelloMode, Ticket)>) -> Result<(Greeting, Welcome), SessionError> {
         let hello = Hello {
             version: VERSION,
-            mode: if join.is_some() { HelloMode::Join } else { HelloMode::New },
+            mode: known.map_or(HelloMode::New, |(mode, _)| mode),
             max_frame: u32::try_from(binary::MAX_FRAME).unwrap_or(u32::MAX),
             features: 0,
             nonce: rand::random(),
-            link: join.map_or([0; 16], |join| join.link),
-            epoch: 0,
+            link: known.map_or([0; 16], |(_, ticket)| ticket.link),
+            epoch: known.map_or(0, |(_, ticket)| ticket.epoch),
             name: self.config.name.clone(),
         };
         let (mut client, hello) = ClientHandshake::start(self.token.clone(), hello);
-        if let Some(join) = join {
-            client = client.with_secret(join.secret);
+        if let Some((_, ticket)) = known {
+            client = client.with_secret(ticket.secret);
         }
         let mut greeting = Greeting::new(ChannelSocket::plain(connect(&self.config.server).await?));
         let welcome =
             timeout(PATIENCE, greeting.greet(client, hello)).await.map_err(|_| SessionError::Timeout)??;
         Ok((greeting, welcome))
     }
+}
 
-    /// Keeps one channel of a link up until the link is over.
-    async fn keep_channel(&self, link: &Arc<Link>, first: Option<(Greeting, Welcome)>, join: Join) {
-        let mut backoff = Backoff::new(self.config.backoff);
-        let mut next = first;
-        while !link.is_closed() {
-            let made = match next.take() {
-                Some(made) => Ok(made),
-                None => self.channel(Some(join)).await,
-            };
-            match made {
-                Ok((greeting, welcome)) => {
-                    backoff.reset();
-                    let (socket, read_ahead) = greeting.into_parts();
-                    let drive = Drive { id: welcome.channel, socket, read_ahead, text: None, stats: None };
-                    let reason = link.drive(drive).await;
-                    tracing::info!("channel {} was lost: {reason}", welcome.channel);
+/// Keeps the channels of one link up.
+struct Keeper {
+    dialler: Dialler,
+    link: Arc<Link>,
+    ticket: Mutex<Ticket>,
+    /// Who comes back to a link without channels is alone: the server takes off all that were there before, and gives
+    /// another ticket, which those that join afterwards show.
+    coming_back: RwLock<()>,
+}
+
+impl Keeper {
+    /// Keeps one channel up until the link is over.
+    async fn keep_channel(&self, first: Option<Attached>) {
+        let mut backoff = Backoff::new(self.dialler.config.backoff);
+        let mut next = match first {
+            Some(first) => Ok(Some(first)),
+            None => self.dial().await,
+        };
+        while !self.link.is_closed() {
+            match next {
+                Ok(Some(channel)) => {
+                    let begin = Instant::now();
+                    let reason = channel.run().await;
+                    tracing::info!("a channel was lost: {reason}");
+                    // One that has carried for a while is made anew at once: its streams may be waited for.
+                    if begin.elapsed() >= SETTLED {
+                        backoff.reset();
+                        next = self.dial().await;
+                        continue;
+                    }
                 }
-                Err(error) => tracing::debug!("cannot add a channel: {error}"),
+                // The link was closed meanwhile.
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!("cannot add a channel: {error}");
+                    if self.is_forgotten(&error) {
+                        return self.link.close(&GoneReason::Closed);
+                    }
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.pause()) => {}
-                () = link.closed() => {}
+                () = self.link.closed() => return,
             }
+            next = self.dial().await;
         }
+    }
+
+    /// Makes one more channel, or comes back to the link if it has none.
+    async fn dial(&self) -> Result<Option<Attached>, SessionError> {
+        let joining = self.coming_back.read().await;
+        if self.link.has_channel() {
+            return self.channel(HelloMode::Join).await;
+        }
+        drop(joining);
+        let _alone = self.coming_back.write().await;
+        // Another may have been faster.
+        let mode = if self.link.has_channel() { HelloMode::Join } else { HelloMode::Resume };
+        self.channel(mode).await
+    }
+
+    async fn channel(&self, mode: HelloMode) -> Result<Option<Attached>, SessionError> {
+        let ticket = *self.ticket.lock();
+        let (greeting, welcome) = self.dialler.channel(Some((mode, ticket))).await?;
+        if mode == HelloMode::Resume {
+            *self.ticket.lock() = Ticket::from(&welcome);
+        }
+        Ok(self.attach(greeting, &welcome))
+    }
+
+    fn attach(&self, greeting: Greeting, welcome: &Welcome) -> Option<Attached> {
+        let (socket, read_ahead) = greeting.into_parts();
+        self.link.attach(Drive { id: welcome.channel, socket, read_ahead, text: None, stats: None })
+    }
+
+    /// Whether there is nothing left to come back to: the server is another one, or has waited for long enough.
+    fn is_forgotten(&self, error: &SessionError) -> bool {
+        let unknown = matches!(error, SessionError::Greeting(GreetingError::Refused(reason)) if reason.is_unknown_link());
+        unknown && !self.link.has_channel()
     }
 }
 
@@ -256,6 +342,15 @@ impl LinkEvents for Events {
 
     fn go_away(&self, code: ResetCode) {
         tracing::info!("the server takes no new users: {code}");
+    }
+
+    fn waiting(&self, until: Instant) {
+        let left = until.saturating_duration_since(Instant::now());
+        tracing::warn!("the last channel was lost; streams wait up to {left:.0?} for another");
+    }
+
+    fn resumed(&self, after: Duration) {
+        tracing::info!("the streams go on, after {after:.1?} without a channel");
     }
 
     fn no_session(&self, _channel: u16, key: StreamKey) {

@@ -124,52 +124,79 @@ async fn admit_binary(
     mut greeting: Greeting,
     addr: SocketAddr,
 ) -> Result<Admitted, GreetingError> {
-    let verified = match prove(core, &mut greeting).await {
-        Ok(verified) => verified,
+    let admitted = match prove(core, &mut greeting).await {
+        Ok(verified) => let_in(core, &mut greeting, verified, addr).await,
+        Err(error) => Err(error),
+    };
+    match admitted {
+        Ok(place) => {
+            let (socket, read_ahead) = greeting.into_parts();
+            Ok(Admitted { place, socket, read_ahead, text: None })
+        }
         Err(GreetingError::Refused(error)) => {
             greeting.send(&error.refusal()).await?;
-            return Err(error.into());
+            Err(error.into())
         }
-        Err(error) => return Err(error),
-    };
+        Err(error) => Err(error),
+    }
+}
+
+/// Finds or makes the link that the proxy wants, and welcomes it there.
+async fn let_in(
+    core: &Arc<Core>,
+    greeting: &mut Greeting,
+    verified: Verified,
+    addr: SocketAddr,
+) -> Result<Place, GreetingError> {
     let hello = &verified.hello;
-    let new = hello.mode == HelloMode::New;
-    let joined = (!new).then(|| core.links.get(&hello.link).map(|proxy| proxy.clone()));
-    let (link, proxy) = match joined {
-        None => {
+    let (mode, epoch) = (hello.mode, hello.epoch);
+    let (link, proxy) = match mode {
+        HelloMode::New => {
             let link: [u8; 16] = rand::random();
             (link, core.proxy_up(&hello.name, link, None, addr))
         }
-        Some(Some(proxy)) => (hello.link, proxy),
-        // It was there when the handshake began.
-        Some(None) => {
-            greeting.send(&HandshakeError::UnknownLink.refusal()).await?;
-            return Err(HandshakeError::UnknownLink.into());
+        HelloMode::Join | HelloMode::Resume => {
+            // It was there when the handshake began.
+            (hello.link, core.link(hello.link).ok_or(HandshakeError::UnknownLink)?)
         }
     };
-    let Some(place) = proxy.place() else {
-        let error = HandshakeError::Refused("the proxy has as many channels as it may".into());
-        greeting.send(&error.refusal()).await?;
-        return Err(error.into());
+    let full = || HandshakeError::Refused("the proxy has as many channels as it may".into());
+    let place = proxy.place(mode == HelloMode::Resume).ok_or_else(full)?;
+    let ticket = {
+        let mut tickets = proxy.tickets.lock();
+        // Of two that come with one ticket at the same time, the second comes too late.
+        let shown = tickets.of_epoch(epoch).filter(|&ticket| tickets.honour(ticket));
+        match (mode, shown) {
+            (HelloMode::New, _) => tickets.valid(),
+            (HelloMode::Join, Some(shown)) => shown,
+            (HelloMode::Resume, Some(_)) => tickets.offer(),
+            (HelloMode::Join | HelloMode::Resume, None) => return Err(HandshakeError::UnknownLink.into()),
+        }
     };
     let mux = MuxConfig::default();
     let millis = |time: std::time::Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
     let welcome = verified.welcome(Welcome {
         link,
-        epoch: 0,
+        epoch: ticket.epoch,
         channel: place.id.index,
         max_streams: u32::try_from(mux.max_streams).unwrap_or(u32::MAX),
         first_window: core.config.window,
-        // A link that has lost every channel is over: nothing waits for it yet.
-        grace_ms: 0,
+        grace_ms: millis(core.config.grace),
         ping_ms: millis(mux.ping_every),
-        // The first channel is told the secret, the others have shown that they know it.
-        resume_secret: new.then_some(proxy.secret),
+        // Whoever joins has shown that it knows it.
+        resume_secret: (mode != HelloMode::Join).then_some(ticket.secret),
         mac: [0; 32],
     });
     greeting.send(&welcome).await?;
-    let (socket, read_ahead) = greeting.into_parts();
-    Ok(Admitted { place, socket, read_ahead, text: None })
+    if mode == HelloMode::Resume {
+        // The first ping of the channel. Until then the answer may be lost, and what the proxy had before must do.
+        greeting.more().await?;
+        if !proxy.tickets.lock().honour(ticket) {
+            return Err(HandshakeError::UnknownLink.into());
+        }
+        proxy.link.fence();
+    }
+    Ok(place)
 }
 
 async fn prove(core: &Core, greeting: &mut Greeting) -> Result<Verified, GreetingError> {
@@ -178,9 +205,12 @@ async fn prove(core: &Core, greeting: &mut Greeting) -> Result<Verified, Greetin
         match server.on_frame(greeting.frame().await?)? {
             ServerStep::Verified(verified) => return Ok(verified),
             ServerStep::Send(next, frame) => {
-                let secret = next.link().and_then(|link| core.links.get(&link).map(|proxy| proxy.secret));
-                server = match secret {
-                    Some(secret) => next.with_secret(secret),
+                let shown = next.link().and_then(|(link, epoch)| {
+                    let proxy = core.link(link)?;
+                    proxy.tickets.lock().of_epoch(epoch)
+                });
+                server = match shown {
+                    Some(ticket) => next.with_secret(ticket.secret),
                     None => next,
                 };
                 greeting.send(&frame).await?;
@@ -216,7 +246,7 @@ async fn admit_text(
         return refuse_text(greeting, fields, "register with ADDPROXY first").await;
     };
     // The line stays in the buffer: the channel's driver reads it like every later one.
-    let Some(place) = core.proxy_up("", rand::random(), Some(fields), addr).place() else {
+    let Some(place) = core.proxy_up("", rand::random(), Some(fields), addr).place(false) else {
         return Err(GreetingError::Closed);
     };
     let (socket, read_ahead) = greeting.into_parts();
@@ -260,7 +290,12 @@ impl Core {
         self.telemetry.emit(EventKind::HandshakeFailed { addr, reason });
     }
 
-    /// A new proxy, and the task that looks after it until its last channel is gone.
+    /// The proxy whose link this is, if it is still waited for.
+    fn link(&self, link: [u8; 16]) -> Option<Arc<Proxy>> {
+        self.links.get(&link).filter(|proxy| !proxy.is_leaving()).map(|proxy| proxy.clone())
+    }
+
+    /// A new proxy, and the task that looks after it until its link is over.
     fn proxy_up(
         self: &Arc<Self>,
         name: &str,
@@ -276,13 +311,13 @@ impl Core {
         let config = MuxConfig { window: self.config.window, budget, ..MuxConfig::default() };
         let link = Link::new(Role::Opener, config, text, events.clone());
         let limit = Limit::new(&self.limit_count);
-        let proxy = Proxy::new(guard, link, limit, rand::random());
+        let proxy = Proxy::new(guard, link, limit);
         _ = events.proxy.set(Arc::downgrade(&proxy));
         self.links.insert(link_id, proxy.clone());
         self.proxies.insert(id, proxy.clone());
         let (core, owned) = (self.clone(), proxy.clone());
         self.tasks.spawn(format!("proxy {id}"), async move {
-            owned.link.closed().await;
+            owned.link.ended().await;
             core.links.remove(&link_id);
             core.proxies.remove(&id);
             owned.gone();

@@ -15,6 +15,7 @@ mod proxy;
 mod serve;
 mod service;
 mod switch;
+mod ticket;
 mod users;
 
 use std::{

@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -10,6 +10,7 @@ use super::{
     Core,
     balance::{Candidate, Load},
     service::Service,
+    ticket::Tickets,
 };
 use crate::{
     ids::{ChannelId, ProxyId, StreamKey},
@@ -33,7 +34,7 @@ pub(super) struct Proxy {
     /// Who is told how quickly its streams are answered. Not the proxy itself, because its link's streams keep it.
     pub(super) answers: Arc<Answers>,
     /// What another channel must show to join, beside the token.
-    pub(super) secret: [u8; 32],
+    pub(super) tickets: Mutex<Tickets>,
     /// Why it takes no new streams, once it takes none: it said goodbye, was kicked, or lost its last channel.
     leaving: OnceLock<GoneReason>,
     guard: Mutex<Option<ProxyGuard>>,
@@ -49,8 +50,8 @@ struct Channels {
     last: u16,
 }
 
-/// One of a proxy's channels, from the handshake to the end. With the last of them the proxy goes, also if none ever
-/// came as far as to carry something: nothing else would end it.
+/// One of a proxy's channels, from the handshake to the end. If none ever came as far as to carry something, the proxy
+/// goes with the last of them: nothing else would end it.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) proxy: Arc<Proxy>,
@@ -92,7 +93,7 @@ impl Candidate for Proxy {
 }
 
 impl Proxy {
-    pub(super) fn new(guard: ProxyGuard, link: Arc<Link>, limit: Arc<Limit>, secret: [u8; 32]) -> Arc<Self> {
+    pub(super) fn new(guard: ProxyGuard, link: Arc<Link>, limit: Arc<Limit>) -> Arc<Self> {
         let (load, stats) = (Arc::<Load>::default(), guard.stats().clone());
         Arc::new(Self {
             id: stats.id,
@@ -101,7 +102,7 @@ impl Proxy {
             link,
             limit,
             load,
-            secret,
+            tickets: Mutex::new(Tickets::new()),
             leaving: OnceLock::new(),
             guard: Mutex::new(Some(guard)),
             services: Mutex::default(),
@@ -109,10 +110,11 @@ impl Proxy {
         })
     }
 
-    /// A place for one more channel, or `None` if the proxy has as many as it may.
-    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
+    /// A place for one more channel, or `None` if the proxy has as many as it may. One that comes `back` without the
+    /// others has a place whatever they hold: it takes theirs.
+    pub(super) fn place(self: &Arc<Self>, back: bool) -> Option<Place> {
         let mut channels = self.channels.lock();
-        if channels.by_index.len() >= MAX_CHANNELS {
+        if channels.by_index.len() >= MAX_CHANNELS + usize::from(back) {
             return None;
         }
         let Channels { by_index, last } = &mut *channels;
@@ -141,6 +143,11 @@ impl Proxy {
     pub(super) fn leave(&self, reason: GoneReason) {
         _ = self.leaving.set(reason);
         self.stats.set_leaving();
+    }
+
+    /// Whether nothing of it is waited for any more.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.get().is_some()
     }
 
     /// It takes no new streams for now, or does again.
@@ -177,6 +184,8 @@ impl Proxy {
         let service = core.join(&request.service, self)?;
         if !services.iter().any(|known| Arc::ptr_eq(known, &service)) {
             services.push(service.clone());
+            // From now on there is something that it can come back to.
+            self.link.set_grace(core.config.grace);
             if let Some(guard) = &*self.guard.lock() {
                 guard.registered(service.key.clone());
             }
@@ -247,6 +256,22 @@ impl LinkEvents for ProxyEvents {
     fn go_away(&self, _code: ResetCode) {
         if let Some(proxy) = self.proxy() {
             proxy.leave(GoneReason::Left);
+        }
+    }
+
+    fn waiting(&self, until: Instant) {
+        if let Some(proxy) = self.proxy() {
+            proxy.stats.set_waits(Some(until));
+            let grace = until.saturating_duration_since(Instant::now());
+            self.core.telemetry.emit(EventKind::ProxyWaiting { proxy: proxy.id, grace });
+        }
+    }
+
+    fn resumed(&self, after: Duration) {
+        if let Some(proxy) = self.proxy() {
+            proxy.stats.set_waits(None);
+            self.core.telemetry.emit(EventKind::ProxyResumed { proxy: proxy.id, after });
+            proxy.services.lock().iter().for_each(|service| service.pool.look_again());
         }
     }
 

@@ -1,4 +1,9 @@
-use std::{fmt, net::IpAddr, net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::Carries;
 use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
@@ -61,6 +66,20 @@ pub enum EventKind {
         name: String,
         /// Why.
         reason: GoneReason,
+    },
+    /// A proxy has lost its last channel, and its streams wait for another.
+    ProxyWaiting {
+        /// Which.
+        proxy: ProxyId,
+        /// For how long at the most.
+        grace: Duration,
+    },
+    /// A proxy has come back, and its streams go on.
+    ProxyResumed {
+        /// Which.
+        proxy: ProxyId,
+        /// So long after its last channel was lost.
+        after: Duration,
     },
     /// A proxy has one more channel.
     ChannelUp {
@@ -257,8 +276,12 @@ pub enum GoneReason {
     Left,
     /// The connection was closed without a word.
     Closed,
+    /// The connection was reset: by the other side, which may have died, or by something on the way.
+    Reset,
     /// The connection failed.
     Failed(String),
+    /// The proxy came back without it.
+    Replaced,
     /// Nothing was heard of it for too long.
     Silent,
     /// It broke the protocol.
@@ -274,7 +297,9 @@ impl fmt::Display for GoneReason {
         match self {
             Self::Left => f.write_str("left"),
             Self::Closed => f.write_str("closed the connection"),
+            Self::Reset => f.write_str("the connection was reset"),
             Self::Failed(why) => write!(f, "connection failed: {why}"),
+            Self::Replaced => f.write_str("the proxy came back without it"),
             Self::Silent => f.write_str("no sign of life"),
             Self::Protocol(why) => write!(f, "protocol error: {why}"),
             Self::Kicked => f.write_str("kicked by the operator"),
@@ -292,6 +317,7 @@ impl EventKind {
             | Self::RegistrationRefused { .. }
             | Self::NoSession { .. }
             | Self::AcceptFailed { .. }
+            | Self::ProxyWaiting { .. }
             | Self::TaskPanicked { .. } => true,
             Self::StreamEnded { reason, .. } => !matches!(
                 reason,
@@ -326,6 +352,12 @@ impl fmt::Display for EventKind {
             Self::Registered { proxy, service } => write!(f, "proxy {proxy} serves {service}"),
             Self::RegistrationRefused { proxy, reason } => write!(f, "proxy {proxy} was refused: {reason}"),
             Self::ProxyGone { proxy, name, reason } => write!(f, "proxy {proxy} {name} is gone: {reason}"),
+            Self::ProxyWaiting { proxy, grace } => {
+                write!(f, "proxy {proxy} has no channel left; its streams wait up to {grace:.0?} for it")
+            }
+            Self::ProxyResumed { proxy, after } => {
+                write!(f, "proxy {proxy} is back after {after:.1?}; its streams go on")
+            }
             Self::ChannelUp { channel, addr } => write!(f, "channel {channel} is up, from {addr}"),
             Self::ChannelGone { channel, reason } => write!(f, "channel {channel} is gone: {reason}"),
             Self::UserJoined { user, addr, service } => {

@@ -111,6 +111,8 @@ pub struct ProxySnapshot {
     pub weight: u32,
     /// Whether the operator gives it no new streams.
     pub draining: bool,
+    /// How long its streams will still wait for it to come back; `None` while it has a channel.
+    pub waits: Option<Duration>,
     /// Its rate limits.
     pub limits: RateLimits,
     /// How long things took with it; at most a second old.
@@ -338,6 +340,7 @@ impl ProxySnapshot {
             streams_ever: proxy.streams.ever(),
             weight: proxy.weight(),
             draining: proxy.is_draining(),
+            waits: proxy.waits(),
             limits: proxy.limits.get(),
             latency: proxy.timings.summary(now),
             channels,

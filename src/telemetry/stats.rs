@@ -200,6 +200,8 @@ pub struct ProxyStats {
     weight: AtomicU32,
     draining: AtomicBool,
     leaving: AtomicBool,
+    /// Until when its streams wait for a channel; `None` while it has one.
+    waits: parking_lot::Mutex<Option<Instant>>,
     /// The services it is registered for.
     pub(super) services: parking_lot::Mutex<Vec<ServiceKey>>,
 }
@@ -218,6 +220,7 @@ impl ProxyStats {
             weight: AtomicU32::new(1),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            waits: parking_lot::Mutex::default(),
             services: parking_lot::Mutex::default(),
         }
     }
@@ -250,6 +253,16 @@ impl ProxyStats {
     /// Notes that it is about to go.
     pub fn set_leaving(&self) {
         self.leaving.store(true, Relaxed);
+    }
+
+    /// How long its streams will still wait for it to come back; `None` while it has a channel.
+    pub fn waits(&self) -> Option<Duration> {
+        self.waits.lock().map(|until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// Notes that its streams wait until then, or go on.
+    pub fn set_waits(&self, until: Option<Instant>) {
+        *self.waits.lock() = until;
     }
 
     /// The services it is registered for.

@@ -1,5 +1,5 @@
 use std::{
-    io,
+    fmt, io,
     sync::{
         Arc, OnceLock,
         atomic::{
@@ -140,7 +140,7 @@ impl ChannelIo {
                 Ok(Flushed::All) => {}
                 // The driver goes on, now or when the socket takes more.
                 Ok(Flushed::Turn | Flushed::Blocked) => return,
-                Err(error) => return self.stop(GoneReason::Failed(error.to_string())),
+                Err(error) => return self.stop(failed(&error)),
             }
         }
     }
@@ -222,6 +222,15 @@ enum Decoder {
 impl Link {
     /// Drives one channel of this link until it ends, and says why it did. A link that is closed takes none.
     pub async fn drive(self: &Arc<Self>, drive: Drive) -> GoneReason {
+        match self.attach(drive) {
+            Some(attached) => attached.run().await,
+            None => GoneReason::Closed,
+        }
+    }
+
+    /// Takes one more channel on, for the runtime that this is called on to [run](Attached::run). `None` if the link is
+    /// closed.
+    pub fn attach(self: &Arc<Self>, drive: Drive) -> Option<Attached> {
         let Drive { id, socket, read_ahead, text, stats } = drive;
         let channel = Arc::new(ChannelIo {
             id,
@@ -241,19 +250,9 @@ impl Link {
         });
         channel.socket.keep_unsent_below(UNSENT);
         channel.socket.give_up_after(if channel.text.is_none() { GIVE_UP.0 } else { GIVE_UP.1 });
-        // A task that is dropped or panics takes its channel with it.
-        let _guard = Registered { link: self, id };
-        if !self.add_channel(&channel) {
-            return GoneReason::Closed;
-        }
-        let ended = self.run_channel(&channel, read_ahead).await;
-        channel.stop(ended.clone());
-        if let GoneReason::Protocol(reason) = &ended {
-            // If it fits: whoever writes a proxy of its own is looking for this line.
-            self.with(|state| _ = state.mux.send_message(id, text_error(reason)));
-            channel.flush(self);
-        }
-        channel.reason.get().cloned().unwrap_or(ended)
+        // Our death is to be told from an end of the connection somewhere on the way.
+        channel.socket.arm(true);
+        self.add_channel(&channel).then(|| Attached { link: self.clone(), channel, read_ahead })
     }
 
     async fn run_channel(self: &Arc<Self>, channel: &ChannelIo, mut buffer: BytesMut) -> GoneReason {
@@ -338,7 +337,7 @@ impl Link {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(GoneReason::Failed(error.to_string())),
+                Err(error) => return Err(failed(&error)),
             }
         }
         Ok(turn)
@@ -378,17 +377,50 @@ impl Link {
     }
 }
 
-fn broken(error: impl std::fmt::Display) -> GoneReason {
+fn broken(error: impl fmt::Display) -> GoneReason {
     GoneReason::Protocol(error.to_string())
 }
 
-struct Registered<'a> {
-    link: &'a Arc<Link>,
-    id: u16,
+fn failed(error: &io::Error) -> GoneReason {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => GoneReason::Reset,
+        _ => GoneReason::Failed(error.to_string()),
+    }
 }
 
-impl Drop for Registered<'_> {
+/// A channel that its link knows. Dropping it, whatever the reason, ends that.
+pub struct Attached {
+    link: Arc<Link>,
+    channel: Arc<ChannelIo>,
+    read_ahead: BytesMut,
+}
+
+impl Attached {
+    /// Drives the channel until it ends, and says why it did.
+    pub async fn run(mut self) -> GoneReason {
+        let read_ahead = std::mem::take(&mut self.read_ahead);
+        let Self { link, channel, .. } = &self;
+        let ended = link.run_channel(channel, read_ahead).await;
+        channel.stop(ended.clone());
+        if let GoneReason::Protocol(reason) = &ended {
+            // If it fits: whoever writes a proxy of its own is looking for this line.
+            link.with(|state| _ = state.mux.send_message(channel.id, text_error(reason)));
+            channel.flush(link);
+        }
+        channel.reason.get().cloned().unwrap_or(ended)
+    }
+}
+
+impl fmt::Debug for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Attached({})", self.channel.id)
+    }
+}
+
+impl Drop for Attached {
     fn drop(&mut self) {
-        self.link.remove_channel(self.id);
+        // We are alive, and what was said last should arrive.
+        self.channel.socket.arm(false);
+        self.link.remove_channel(self.channel.id);
     }
 }

@@ -67,9 +67,7 @@ impl Greeting {
     /// # Errors
     /// The connection failed or closed.
     pub async fn first_words(&mut self) -> Result<FirstWords, GreetingError> {
-        while self.buffer.is_empty() {
-            self.read().await?;
-        }
+        self.more().await?;
         if self.buffer[0] != binary::PREFACE[0] {
             return Ok(FirstWords::Text);
         }
@@ -80,6 +78,14 @@ impl Greeting {
             return Err(GreetingError::Frame(binary::FrameError::UnknownType(binary::PREFACE[0])));
         }
         Ok(FirstWords::Binary)
+    }
+
+    /// Waits until there is something after what was taken out.
+    ///
+    /// # Errors
+    /// The connection failed or closed.
+    pub async fn more(&mut self) -> Result<(), GreetingError> {
+        if self.buffer.is_empty() { self.read().await } else { Ok(()) }
     }
 
     /// The next frame.

@@ -3,20 +3,30 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-use super::{Answered, Limits, channel::ChannelIo, endpoint::Endpoint, stream::Stream};
+use super::{
+    Answered, Limits,
+    channel::ChannelIo,
+    endpoint::Endpoint,
+    stream::{Stream, sleep_until},
+};
 use crate::{
     ids::StreamKey,
     mux::{FromText, Mux, MuxConfig, MuxEvent, OpenError, ProtocolError, Role, TextPeer},
     telemetry::{GoneReason, StreamStats},
-    wire::{Frame, OpenFrame, ResetCode, TunnelMessage, text::Fields},
+    wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage, text::Fields},
 };
+
+/// How long a peer is waited for whose last channel was reset. Channels are armed, so that the death of either process,
+/// however it comes, resets them all; where something between the two did that, the living peer knows at the same moment
+/// and is back within this time. An end without a reset and without a goodbye, and silence, are the network's.
+const REVIVE: Duration = Duration::from_secs(1);
 
 /// What a link tells its owner. Called with no lock held; must not block.
 pub trait LinkEvents: Send + Sync + 'static {
@@ -28,6 +38,10 @@ pub trait LinkEvents: Send + Sync + 'static {
     fn go_away(&self, code: ResetCode);
     /// Bytes came for a stream that is not there.
     fn no_session(&self, channel: u16, key: StreamKey);
+    /// The last channel is lost, and the streams wait for another until then.
+    fn waiting(&self, until: Instant);
+    /// A channel has come, so long after the last one was lost: the streams go on.
+    fn resumed(&self, after: Duration);
 }
 
 /// A stream to be opened.
@@ -53,6 +67,15 @@ pub struct Link {
     state: Mutex<State>,
     events: Arc<dyn LinkEvents>,
     closed: CancellationToken,
+    /// It waits for a channel since a moment ago, or does no more.
+    wait_changed: Notify,
+}
+
+/// How long a link without a channel is waited for.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    since: Instant,
+    until: Instant,
 }
 
 pub(super) struct State {
@@ -60,7 +83,11 @@ pub(super) struct State {
     pub(super) text: Option<TextPeer>,
     pub(super) endpoints: HashMap<u32, Arc<Endpoint>>,
     pub(super) channels: BTreeMap<u16, Arc<ChannelIo>>,
-    /// The last channel was lost.
+    /// How long streams wait for a channel once the last is lost.
+    grace: Duration,
+    /// They do.
+    wait: Option<Wait>,
+    /// There is no channel, and none is waited for.
     over: bool,
     /// Why the channel ended that ended last.
     why: Option<GoneReason>,
@@ -76,6 +103,9 @@ enum Next {
     Message(u16, TunnelMessage),
     GoAway(ResetCode),
     NoSession(u16, StreamKey),
+    Waiting(Instant),
+    Resumed(Duration),
+    Over,
 }
 
 impl fmt::Debug for Link {
@@ -102,12 +132,20 @@ impl Link {
             mux: Mux::new(role, config),
             endpoints: HashMap::new(),
             channels: BTreeMap::new(),
+            grace: Duration::ZERO,
+            wait: None,
             over: false,
             why: None,
             closing: false,
             next: Vec::new(),
         };
-        Arc::new(Self { role, state: Mutex::new(state), events, closed: CancellationToken::new() })
+        Arc::new(Self {
+            role,
+            state: Mutex::new(state),
+            events,
+            closed: CancellationToken::new(),
+            wait_changed: Notify::new(),
+        })
     }
 
     /// Opens a stream to the peer.
@@ -160,37 +198,81 @@ impl Link {
         self.role
     }
 
-    /// Tells the peer that there will be nothing new.
+    /// Tells the peer that there will be nothing new. No lost channel is waited for any more: whoever leaves takes none.
     pub fn go_away(self: &Arc<Self>, code: ResetCode) {
-        self.with(|state| state.mux.go_away(code));
+        self.with(|state| {
+            state.grace = Duration::ZERO;
+            state.mux.go_away(code);
+        });
         self.flush();
+    }
+
+    /// From now on streams wait for so long when the last channel is lost. At first they do not: what has not come as
+    /// far as to serve begins anew instead.
+    pub fn set_grace(&self, grace: Duration) {
+        self.state.lock().grace = grace;
     }
 
     /// Closes all channels; every stream ends with an error. What was said last still goes out, if it fits.
     pub fn close(self: &Arc<Self>, reason: &GoneReason) {
-        self.abandon();
         self.flush();
         self.with(|state| {
             state.closing = true;
+            state.grace = Duration::ZERO;
+            if state.channels.is_empty() {
+                state.why = Some(reason.clone());
+                state.end();
+            }
             let channels: Vec<u16> = state.channels.keys().copied().collect();
             channels.into_iter().for_each(|id| state.stop_channel(id, reason.clone()));
         });
     }
 
-    /// Ends a link that has no channel, so that it is not waited for. One that has is left alone.
+    /// Ends a link that never had a channel, so that none is waited for. Any other is left alone.
     pub fn abandon(self: &Arc<Self>) {
-        let over = self.with(|state| {
-            state.over |= state.channels.is_empty();
-            state.over
+        self.with(|state| {
+            if state.channels.is_empty() && state.wait.is_none() {
+                state.end();
+            }
         });
-        if over {
-            self.closed.cancel();
+    }
+
+    /// Takes all channels off at once: the peer has come back without them. What they still bring changes nothing.
+    pub fn fence(self: &Arc<Self>) {
+        self.with(|state| {
+            let channels: Vec<u16> = state.channels.keys().copied().collect();
+            for id in channels {
+                state.stop_channel(id, GoneReason::Replaced);
+                state.remove_channel(id);
+            }
+        });
+    }
+
+    /// Ready once the link is over: closed, or without a channel for longer than is waited. Its owner waits here, for
+    /// nobody else keeps the time.
+    pub async fn ended(self: &Arc<Self>) {
+        loop {
+            let until = self.state.lock().wait.map(|wait| wait.until);
+            tokio::select! {
+                () = self.closed.cancelled() => return,
+                () = self.wait_changed.notified() => {}
+                () = sleep_until(until) => self.with(|state| {
+                    if state.wait.is_some_and(|wait| wait.until <= Instant::now()) {
+                        state.end();
+                    }
+                }),
+            }
         }
     }
 
-    /// Ready once the last channel is gone.
+    /// Ready once the link is over, for others than its owner.
     pub fn closed(&self) -> WaitForCancellationFuture<'_> {
         self.closed.cancelled()
+    }
+
+    /// Whether there is a channel.
+    pub fn has_channel(&self) -> bool {
+        !self.state.lock().channels.is_empty()
     }
 
     /// Why the channel ended that ended last.
@@ -198,7 +280,7 @@ impl Link {
         self.state.lock().why.clone().unwrap_or(GoneReason::Closed)
     }
 
-    /// Whether the last channel is gone.
+    /// Whether the link is over.
     pub fn is_closed(&self) -> bool {
         self.closed.is_cancelled()
     }
@@ -220,6 +302,12 @@ impl Link {
                 Next::Message(channel, message) => self.events.message(self, channel, message),
                 Next::GoAway(code) => self.events.go_away(code),
                 Next::NoSession(channel, key) => self.events.no_session(channel, key),
+                Next::Waiting(until) => {
+                    self.wait_changed.notify_one();
+                    self.events.waiting(until);
+                }
+                Next::Resumed(after) => self.events.resumed(after),
+                Next::Over => self.closed.cancel(),
             }
         }
         result
@@ -256,6 +344,7 @@ impl Link {
         let taken = self.with(|state| {
             let taken = !state.over && !state.closing;
             if taken {
+                state.next.extend(state.wait.take().map(|wait| Next::Resumed(wait.since.elapsed())));
                 state.channels.insert(channel.id(), channel.clone());
                 state.mux.add_channel(channel.id(), Instant::now());
                 state.mux.handle_timeout(Instant::now());
@@ -266,14 +355,9 @@ impl Link {
         taken
     }
 
-    /// The channel is lost. With the last one the link is over.
+    /// The channel is lost, if it was not before.
     pub(super) fn remove_channel(self: &Arc<Self>, id: u16) {
-        self.with(|state| {
-            let lost = state.channels.remove(&id);
-            state.why = lost.and_then(|channel| channel.reason().cloned());
-            state.mux.channel_lost(id);
-        });
-        self.abandon();
+        self.with(|state| state.remove_channel(id));
         self.flush();
     }
 
@@ -357,6 +441,36 @@ impl State {
         self.text.as_ref().is_some_and(TextPeer::must_stop_reading)
     }
 
+    fn remove_channel(&mut self, id: u16) {
+        let Some(lost) = self.channels.remove(&id) else { return };
+        self.why = lost.reason().cloned();
+        self.mux.channel_lost(id);
+        if !self.channels.is_empty() {
+            return;
+        }
+        let reset = self.why == Some(GoneReason::Reset);
+        let grace = if reset { self.grace.min(REVIVE) } else { self.grace };
+        if grace.is_zero() {
+            return self.end();
+        }
+        let since = Instant::now();
+        let until = since + grace;
+        self.wait = Some(Wait { since, until });
+        self.next.push(Next::Waiting(until));
+        self.endpoints
+            .values()
+            .filter_map(|endpoint| endpoint.stats())
+            .for_each(|stats| stats.set_channel(None));
+    }
+
+    /// There is no channel, and there will be none.
+    fn end(&mut self) {
+        self.over = true;
+        self.wait = None;
+        self.mux.give_up();
+        self.next.push(Next::Over);
+    }
+
     pub(super) fn stop_channel(&mut self, id: u16, reason: GoneReason) {
         if let Some(channel) = self.channels.get(&id) {
             channel.stop(reason);
@@ -373,8 +487,17 @@ impl State {
                     self.endpoints.insert(open.stream, endpoint.clone());
                     next.push(Next::Opened(endpoint, open));
                 }
-                MuxEvent::Message { channel, message } => next.push(Next::Message(channel, message)),
-                MuxEvent::GoAway { code } => next.push(Next::GoAway(code)),
+                MuxEvent::Message { channel, message } => {
+                    if message.action == TunnelAction::Exit {
+                        self.grace = Duration::ZERO;
+                    }
+                    next.push(Next::Message(channel, message));
+                }
+                MuxEvent::GoAway { code } => {
+                    // Who has said goodbye does not come back.
+                    self.grace = Duration::ZERO;
+                    next.push(Next::GoAway(code));
+                }
                 MuxEvent::Readable { stream } => {
                     next.extend(self.endpoints.get(&stream).cloned().map(Next::Deliver));
                 }
@@ -427,6 +550,8 @@ mod tests {
         fn message(&self, _link: &Arc<Link>, _channel: u16, _message: TunnelMessage) {}
         fn go_away(&self, _code: ResetCode) {}
         fn no_session(&self, _channel: u16, _key: StreamKey) {}
+        fn waiting(&self, _until: Instant) {}
+        fn resumed(&self, _after: Duration) {}
     }
 
     /// A kicked proxy lived on, and was given no more users, if one of its channels joined again in that moment.

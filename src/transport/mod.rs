@@ -22,7 +22,7 @@ mod tasks;
 mod tcp_info;
 mod workers;
 
-pub use channel::Drive;
+pub use channel::{Attached, Drive};
 pub use handshake::{FirstWords, Greeting, GreetingError, text_error};
 pub use limit::{Limit, LimitCount, Limits};
 pub use link::{Link, LinkEvents, NewStream};

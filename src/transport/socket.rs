@@ -51,6 +51,11 @@ impl ChannelSocket {
         None
     }
 
+    /// Whether closing the connection resets it, whoever closes it: also the kernel of a process that was killed.
+    pub(super) fn arm(&self, armed: bool) {
+        set_linger(&self.0, armed.then_some(Duration::ZERO));
+    }
+
     /// Has the runtime that this is called on look after the connection from now on.
     ///
     /// # Errors

@@ -258,7 +258,8 @@ fn is_at_end(socket: &TcpStream) -> io::Result<bool> {
     socket.try_io(Interest::READABLE, peek).map(|n| n == 0)
 }
 
-async fn sleep_until(at: Option<Instant>) {
+/// Ready then, or never.
+pub(super) async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,

@@ -120,7 +120,7 @@ pub struct Hello {
     pub nonce: [u8; 16],
     /// The link to join or resume; zero for a new one.
     pub link: [u8; 16],
-    /// The proxy's view of the link's epoch; 0 for a new one.
+    /// The epoch of the resume secret that is proved; 0 for a new link.
     pub epoch: u32,
     /// What the proxy calls itself, at most 255 bytes on the wire. Not cleaned yet: it is the peer's text.
     pub name: String,
@@ -133,7 +133,7 @@ pub enum HelloMode {
     New,
     /// One more channel for a link that is up.
     Join,
-    /// A channel for a link that lost all of its own.
+    /// A channel for a link that lost all of its own, whether the server has noticed or not.
     Resume,
 }
 
@@ -142,7 +142,7 @@ pub enum HelloMode {
 pub struct Welcome {
     /// The link's name, unguessable.
     pub link: [u8; 16],
-    /// The link's epoch.
+    /// The link's epoch: it rises whenever the proxy comes back to it.
     pub epoch: u32,
     /// Which of the link's channels this is, from 1.
     pub channel: u16,
@@ -154,7 +154,7 @@ pub struct Welcome {
     pub grace_ms: u32,
     /// How often the server pings, in milliseconds.
     pub ping_ms: u32,
-    /// What a resuming proxy must show; sent for a new link only.
+    /// What a proxy must show from now on to join or resume the link. Sent to the first channel of each epoch.
     pub resume_secret: Option<[u8; 32]>,
     /// The server's own proof, see [`handshake`](super::handshake).
     pub mac: [u8; 32],

@@ -112,8 +112,12 @@ pub fn download(public: SocketAddr, file: File) -> Download {
 /// Waits for a download to fail, within a second, and with a reset. A short file would be an error too, but only for
 /// who was told the length.
 pub async fn is_reset(download: Download) {
-    let ended = download.end_within(Duration::from_secs(1), "the user's download ends").await;
-    was_reset(&ended.unwrap_err());
+    is_reset_within(Duration::from_secs(1), download).await;
+}
+
+/// [`is_reset`] with another deadline.
+pub async fn is_reset_within(limit: Duration, download: Download) {
+    was_reset(&download.end_within(limit, "the user's download ends").await.unwrap_err());
 }
 
 /// Whether it was a reset that a [`fetch`] failed with. It is 56 in curl's words, and 7 where it was there before curl

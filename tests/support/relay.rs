@@ -1,18 +1,19 @@
 //! A wire between a proxy and its server that a test can cut, or make dead without cutting it.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
-        TcpListener, TcpStream,
+        TcpListener, TcpSocket, TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
     sync::watch,
@@ -34,6 +35,10 @@ pub enum Wire {
     Torn,
     /// Is reset at both ends.
     Cut,
+    /// Is reset at the near end, the proxy's, and dead at the far end.
+    HalfOpen,
+    /// Is closed at both ends, like everything of a relay that stops.
+    Closed,
 }
 
 /// How late what comes through a slow wire is.
@@ -44,6 +49,7 @@ pub struct Relay {
     pub addr: SocketAddr,
     connections: watch::Receiver<Vec<Arc<Connection>>>,
     refuses: Arc<AtomicBool>,
+    source: Arc<Mutex<SocketAddr>>,
     _tasks: JoinSet<()>,
 }
 
@@ -72,6 +78,8 @@ impl Relay {
         let (sender, connections) = watch::channel(Vec::new());
         let refuses = Arc::new(AtomicBool::new(false));
         let refuse = refuses.clone();
+        let source = Arc::new(Mutex::new(LOOPBACK));
+        let from = source.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut carriers = JoinSet::new();
@@ -80,7 +88,9 @@ impl Relay {
                 if refuse.load(SeqCst) {
                     continue;
                 }
-                let Ok(far) = TcpStream::connect(to).await else { continue };
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind(*from.lock().unwrap()).unwrap();
+                let Ok(far) = socket.connect(to).await else { continue };
                 let connection = Arc::new(Connection {
                     wire: watch::Sender::new(Wire::Up),
                     carried: watch::Sender::new(0),
@@ -89,7 +99,7 @@ impl Relay {
                 carriers.spawn(async move { connection.carry(near, far).await });
             }
         });
-        Self { addr, connections, refuses, _tasks: tasks }
+        Self { addr, connections, refuses, source, _tasks: tasks }
     }
 
     /// The `index`-th connection, counted from 0 and from the first.
@@ -98,6 +108,16 @@ impl Relay {
         soon("a connection through the relay", connections.wait_for(|all| all.len() > index)).await.unwrap()
             [index]
             .clone()
+    }
+
+    /// Where its later connections come from, as the far side sees it.
+    pub fn comes_from(&self, address: Ipv4Addr) {
+        *self.source.lock().unwrap() = (address, 0).into();
+    }
+
+    /// Does this to every connection that there is.
+    pub fn set_all(&self, wire: Wire) {
+        self.all().iter().for_each(|connection| connection.set(wire));
     }
 
     /// Lets nobody in until what this returns is dropped.
@@ -127,14 +147,34 @@ impl Connection {
     async fn carry(&self, mut near: TcpStream, mut far: TcpStream) {
         for socket in [&near, &far] {
             socket.set_nodelay(true).unwrap();
-            // Whatever ends this ends it as a reset: a half of a channel that ends alone is not what is tested.
-            socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)).unwrap();
+            // What ends this is usually a reset: a half of a channel that ends alone is not what is tested.
+            SockRef::from(socket).set_linger(Some(Duration::ZERO)).unwrap();
         }
-        let ((near_read, near_write), (far_read, far_write)) = (near.split(), far.split());
-        tokio::select! {
-            () = self.forward(near_read, far_write) => {}
-            () = self.forward(far_read, near_write) => {}
-            () = self.becomes(Wire::Cut) => {}
+        {
+            let ((near_read, near_write), (far_read, far_write)) = (near.split(), far.split());
+            tokio::select! {
+                () = self.forward(near_read, far_write) => {}
+                () = self.forward(far_read, near_write) => {}
+                () = self.becomes(Wire::Cut) => {}
+                () = self.becomes(Wire::HalfOpen) => {}
+                () = self.becomes(Wire::Closed) => {}
+            }
+        }
+        let how = *self.wire.borrow();
+        match how {
+            Wire::HalfOpen => {
+                drop(near);
+                // With it goes the far end, when the relay does.
+                std::future::pending().await
+            }
+            Wire::Closed => {
+                for socket in [&near, &far] {
+                    SockRef::from(socket).set_linger(None).unwrap();
+                    // Closing over what was not read would be a reset after all.
+                    while socket.try_read(&mut [0; 64 * 1024]).is_ok_and(|n| n > 0) {}
+                }
+            }
+            _ => {}
         }
     }
 

@@ -19,7 +19,7 @@ use underpass::{
     wire::handshake::Token,
 };
 
-use super::{soon, target::LOOPBACK, within};
+use super::{relay::Relay, soon, target::LOOPBACK, within};
 
 /// Both formats, for tests that hold for either.
 pub const FORMATS: [ProxyFormat; 2] = [ProxyFormat::Binary, ProxyFormat::Text];
@@ -67,6 +67,20 @@ impl Tunnel {
         };
         change(&mut config);
         Self::bind(config, Token::random()).await
+    }
+
+    /// The same with a proxy for `target`, whose two channels go through a relay; and the public address.
+    pub async fn through_a_relay(
+        change: impl FnOnce(&mut ServerConfig),
+        target: SocketAddr,
+    ) -> (Self, Relay, SocketAddr) {
+        let mut tunnel = Self::with(change).await;
+        let relay = Relay::to(tunnel.addr).await;
+        let config =
+            ProxyConfig { server: relay.addr.to_string(), channels: 2, ..tunnel.proxy_config(target) };
+        let public = tunnel.proxy_with(config).await;
+        assert_eq!(relay.len(), 2);
+        (tunnel, relay, public)
     }
 
     /// A server of this configuration, which may be another's that has ended: its port is tried until it is free.

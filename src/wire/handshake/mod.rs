@@ -76,6 +76,15 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
+    /// Whether the link that was named is not there, by our own look or by the peer's word.
+    pub fn is_unknown_link(&self) -> bool {
+        match self {
+            Self::UnknownLink => true,
+            Self::Refused(reason) => *reason == Self::UnknownLink.to_string(),
+            _ => false,
+        }
+    }
+
     /// The frame that tells the peer why: an `ERROR` message with the reason.
     pub fn refusal(&self) -> Frame {
         Frame::Message(TunnelMessage::control(TunnelAction::Error, self.to_string()))

@@ -44,11 +44,12 @@ impl ServerHandshake {
         Self { exporter: exporter.into(), ..self }
     }
 
-    /// The link that the proxy wants to join or resume, once it has said so. If there is one by that name, its resume
-    /// secret goes into [`with_secret`](Self::with_secret) before the next frame; if not, the handshake fails by itself.
-    pub fn link(&self) -> Option<[u8; 16]> {
+    /// The link that the proxy wants to join or resume, and its epoch, once it has said so. If there is one by that
+    /// name, the resume secret of that epoch goes into [`with_secret`](Self::with_secret) before the next frame; if not,
+    /// the handshake fails by itself.
+    pub fn link(&self) -> Option<([u8; 16], u32)> {
         match &self.state {
-            State::Challenged { hello } if hello.mode != HelloMode::New => Some(hello.link),
+            State::Challenged { hello } if hello.mode != HelloMode::New => Some((hello.link, hello.epoch)),
             State::Waiting | State::Challenged { .. } => None,
         }
     }

@@ -61,7 +61,7 @@ fn shake(
     let (client, hello) = client;
     let ServerStep::Send(mut server, challenge) = server.on_frame(carried(hello))? else { panic!() };
     if let Some(secret) = link_secret {
-        assert_eq!(server.link(), Some(LINK));
+        assert_eq!(server.link(), Some((LINK, 0)));
         server = server.with_secret(secret);
     }
     let ClientStep::Send(client, proof) = client.on_frame(carried(challenge))? else { panic!() };

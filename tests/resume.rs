@@ -1,0 +1,174 @@
+//! A proxy that loses every channel comes back to its link, and its streams go on where they were.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use support::{
+    Running,
+    client::{Download, Fetched, download, fetch, is_reset, is_reset_within},
+    relay::{Relay, Wire},
+    soon, target,
+    tunnel::Tunnel,
+    within,
+};
+use tokio::net::TcpStream;
+use underpass::{
+    cli::demo::{File, Traffic},
+    control::{Command, Done},
+    telemetry::{EndReason, EventKind, GoneReason, Snapshot},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// More than is downloaded before it is ended.
+const ENDLESS: File = File { seed: 1, size: 1 << 36 };
+
+/// Bytes a second.
+const RATE: u64 = 20_000_000;
+
+/// Whether the only proxy waits for its first channel.
+fn waits(snapshot: &Snapshot) -> bool {
+    snapshot.proxies.iter().any(|proxy| proxy.waits.is_some() && proxy.channels.is_empty())
+}
+
+async fn halfway(tunnel: &Tunnel, bytes: u64) {
+    let far = |snapshot: &Snapshot| snapshot.streams.iter().any(|stream| stream.down + stream.up >= bytes);
+    tunnel.until("some of it has come", far).await;
+}
+
+fn count(tunnel: &Tunnel, wanted: impl Fn(&EventKind) -> bool) -> usize {
+    tunnel.events().iter().filter(|event| wanted(event)).count()
+}
+
+/// A tunnel whose proxy has no channel just now, and an endless download that waits for one.
+async fn waiting(grace: Duration) -> (Tunnel, Relay, SocketAddr, target::OriginTarget, Download, impl Drop) {
+    let origin = target::origin(RATE).await;
+    let (tunnel, relay, public) = Tunnel::through_a_relay(|config| config.grace = grace, origin.addr).await;
+    let download = download(public, ENDLESS);
+    tunnel.flowing(1).await;
+    let refusal = relay.refuse();
+    relay.set_all(Wire::Closed);
+    tunnel.until("the proxy has lost its channels", waits).await;
+    (tunnel, relay, public, origin, download, refusal)
+}
+
+/// Each time another address, as if the proxy's machine had moved to another network. What is reset is found at once, what
+/// is closed by something on the way, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_survives_the_loss_of_all_channels_ten_times() {
+    let file = File { seed: 2, size: 60_000_000 };
+    let origin = target::origin(RATE).await;
+    let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
+    let download = download(public, file);
+    for round in 0..10 {
+        halfway(&tunnel, file.size / 12 * (round + 1)).await;
+        relay.comes_from(Ipv4Addr::new(127, 0, 0, 2 + round as u8));
+        relay.set_all(if round % 2 == 0 { Wire::Cut } else { Wire::Closed });
+        let resumed = |event: &EventKind| matches!(event, EventKind::ProxyResumed { .. });
+        tunnel.until("it is back", |_| count(&tunnel, resumed) > round as usize).await;
+        assert!(!download.has_ended(), "it was cut too late to show anything");
+    }
+    assert_eq!(download.end("the download").await, Ok(Fetched::from(file)));
+    assert_eq!(count(&tunnel, |event| matches!(event, EventKind::ProxyUp { .. })), 1, "it is still the same");
+    tunnel.until("both channels", |snapshot| snapshot.proxies[0].channels.len() == 2).await;
+    let addr = tunnel.telemetry.snapshot().proxies[0].channels[0].addr;
+    assert_ne!(addr.ip(), Ipv4Addr::LOCALHOST, "the relay did not move it");
+    tunnel.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_goes_on_where_it_was() {
+    let file = File { seed: 3, size: 30_000_000 };
+    let origin = target::origin(RATE).await;
+    let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
+    let upload = Running::start(async move {
+        let socket = TcpStream::connect(public).await.unwrap();
+        underpass::cli::demo::upload(socket, file, &Traffic::default()).await
+    });
+    halfway(&tunnel, file.size / 3).await;
+    relay.set_all(Wire::Cut);
+    tunnel.event("it is back", |event| matches!(event, EventKind::ProxyResumed { .. })).await;
+    assert!(!upload.has_ended(), "it was cut too late to show anything");
+    upload.end("the upload").await.unwrap();
+    tunnel.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn past_the_grace_time_every_stream_ends_with_an_error_at_both_ends() {
+    let begin = Instant::now();
+    let (tunnel, _relay, public, origin, download, refusal) = waiting(2 * SECOND).await;
+    is_reset_within(4 * SECOND, download).await;
+    let took = begin.elapsed();
+    assert!(took >= 2 * SECOND, "it was not waited for: {took:?}");
+    origin.when_open(0, 3 * SECOND).await;
+    let ended =
+        |event: &EventKind| matches!(event, EventKind::StreamEnded { reason: EndReason::ProxyGone, .. });
+    tunnel.event("the end of the stream", ended).await;
+    tunnel.until("the proxy is gone", |snapshot| snapshot.proxies.is_empty()).await;
+    drop(refusal);
+    // The proxy that lives finds out that it was forgotten, and begins anew.
+    let back = |snapshot: &Snapshot| snapshot.proxies.iter().any(|proxy| !proxy.services.is_empty());
+    tunnel.until("the proxy is back", back).await;
+    assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
+    tunnel.end().await;
+}
+
+/// What the operator does meanwhile holds at once here, and at the other end when it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_waits_can_be_killed() {
+    let (tunnel, _relay, public, origin, download, refusal) = waiting(30 * SECOND).await;
+    let key = tunnel.telemetry.snapshot().streams[0].key;
+    assert_eq!(tunnel.order(Command::KillStream(key)).await, Ok(Done { streams: 1 }));
+    within(SECOND, "the user's end", is_reset(download)).await;
+    assert_eq!(origin.open(), 1, "nobody could tell it yet");
+    drop(refusal);
+    origin.when_open(0, 5 * SECOND).await;
+    assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
+    tunnel.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_is_waited_for_can_be_kicked() {
+    let (tunnel, _relay, _, _origin, download, refusal) = waiting(30 * SECOND).await;
+    let id = tunnel.telemetry.snapshot().proxies[0].id;
+    assert_eq!(tunnel.order(Command::KickProxy(id)).await, Ok(Done { streams: 1 }));
+    within(SECOND, "the user's end", is_reset(download)).await;
+    let kicked = |event: &EventKind| matches!(event, EventKind::ProxyGone { proxy, reason: GoneReason::Kicked, .. } if *proxy == id);
+    tunnel.event("the end of the proxy", kicked).await;
+    drop(refusal);
+    let another = |event: &EventKind| matches!(event, EventKind::ProxyUp { proxy, .. } if *proxy != id);
+    tunnel.event("the proxy comes as another", another).await;
+    tunnel.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_ends_waits_for_nobody() {
+    let (mut tunnel, _relay, _, _origin, download, _refusal) = waiting(30 * SECOND).await;
+    let begin = Instant::now();
+    let remains = tunnel.stop_server().await;
+    assert_eq!(remains.cut_off, 1);
+    assert!(begin.elapsed() < 5 * SECOND, "{:?}", begin.elapsed());
+    is_reset(download).await;
+}
+
+/// A server that has not noticed that the proxy's channels are dead takes it in, and lets go of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_comes_back_before_the_server_notices_takes_its_streams_over() {
+    let file = File { seed: 4, size: 40_000_000 };
+    let origin = target::origin(RATE).await;
+    let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
+    let download = download(public, file);
+    halfway(&tunnel, file.size / 4).await;
+    relay.set_all(Wire::HalfOpen);
+    let replaced =
+        |event: &EventKind| matches!(event, EventKind::ChannelGone { reason: GoneReason::Replaced, .. });
+    soon("the old channels are let go", tunnel.event("a channel that was replaced", replaced)).await;
+    assert_eq!(download.end("the download").await, Ok(Fetched::from(file)));
+    tunnel.end().await;
+}
