@@ -250,6 +250,7 @@ pub(crate) fn state(row: &Row) -> &'static str {
             Some(_) => "failed",
         },
         (None, _) if row.paused => "paused",
+        (None, _) if row.waits => "wait",
         (None, StreamPhase::Waiting) => "wait",
         (None, StreamPhase::Opening) => "dial",
         (None, StreamPhase::Open) => "open",

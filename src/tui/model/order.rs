@@ -155,6 +155,7 @@ fn standing(row: &Row) -> u64 {
     match row.phase {
         StreamPhase::Waiting => 0,
         StreamPhase::Opening => 1,
+        _ if row.waits => 0,
         _ if row.paused => 2,
         StreamPhase::Open => 3,
         StreamPhase::UserDone => 4,

@@ -41,6 +41,8 @@ pub(crate) struct Proxy {
     pub(crate) weight: u32,
     /// It is given no new streams.
     pub(crate) draining: bool,
+    /// It has no channel, and its streams still wait for so long.
+    pub(crate) waits: Option<Duration>,
     pub(crate) limits: RateLimits,
     pub(crate) latency: Arc<Latencies>,
     /// Why it was refused a public port, while it has none.
@@ -285,6 +287,7 @@ impl Proxy {
             trend: Trend::default(),
             weight: snapshot.weight,
             draining: snapshot.draining,
+            waits: snapshot.waits,
             limits: snapshot.limits,
             latency: snapshot.latency.clone(),
             refused: None,
@@ -301,6 +304,7 @@ impl Proxy {
         (self.streams, self.streams_ever) = (snapshot.streams_open, snapshot.streams_ever);
         (self.down, self.up) = (snapshot.down, snapshot.up);
         (self.weight, self.draining, self.limits) = (snapshot.weight, snapshot.draining, snapshot.limits);
+        self.waits = snapshot.waits;
         self.latency.clone_from(&snapshot.latency);
         self.meters.0.note(clock, snapshot.down);
         self.meters.1.note(clock, snapshot.up);
@@ -324,7 +328,7 @@ impl Proxy {
 
     /// Whether it gets new streams: one that does not is not out of balance.
     fn takes(&self) -> bool {
-        self.gone.is_none() && !self.draining && !self.services.is_empty()
+        self.gone.is_none() && !self.draining && self.waits.is_none() && !self.services.is_empty()
     }
 
     /// How much it carries now.

@@ -55,6 +55,8 @@ pub(crate) struct Row {
     pub(crate) phase: StreamPhase,
     /// The operator holds it.
     pub(crate) paused: bool,
+    /// Its proxy has lost every channel, and may come back.
+    pub(crate) waits: bool,
     pub(crate) priority: Priority,
     /// An order to kill it is on its way.
     pub(crate) killing: bool,
@@ -95,6 +97,7 @@ impl Row {
             channel: None,
             phase: StreamPhase::Waiting,
             paused: false,
+            waits: false,
             priority: Priority::default(),
             limits: RateLimits::default(),
             carries: None,
@@ -144,6 +147,7 @@ impl Row {
             self.changes = Some(snapshot.changes);
             self.proxy = snapshot.proxy.as_ref().map(|proxy| proxy.id).or(self.proxy);
             self.channel = snapshot.channel.or(self.channel);
+            self.waits = snapshot.proxy.is_some() && snapshot.channel.is_none();
             self.carries.clone_from(&snapshot.carries);
             self.download = snapshot.progress;
         }
@@ -159,6 +163,7 @@ impl Row {
     /// It is over.
     pub(crate) fn end(&mut self, at: Instant, reason: Option<EndReason>) {
         self.phase = StreamPhase::Ended;
+        self.waits = false;
         self.killing = false;
         (self.down_rate, self.up_rate) = (0.0, 0.0);
         // Reasons may quote a peer; and a history of a thousand rows must not keep a thousand essays.

@@ -156,6 +156,30 @@ fn the_curve_begins_with_what_the_row_remembers() {
     assert!(fixture.text().contains("▎ Throughput"));
 }
 
+#[test]
+fn streams_whose_proxy_lost_every_channel_say_how_long_they_wait() {
+    for size in SIZES {
+        for (screen, keys) in [("streams", "1"), ("detail", "1j>"), ("proxies", "2")] {
+            let mut fixture = Fixture::busy(size.0, size.1);
+            fixture.told = |snapshot| {
+                let proxies = snapshot.proxies.iter_mut().filter(|proxy| proxy.id == ProxyId(2));
+                for proxy in proxies {
+                    proxy.waits = Some(Duration::from_millis(21_500));
+                    proxy.channels.clear();
+                }
+            };
+            for stream in &fixture.streams {
+                if stream.stats().proxy().is_some_and(|proxy| proxy.id == ProxyId(2)) {
+                    stream.stats().set_channel(None);
+                }
+            }
+            fixture.tick(TICK);
+            fixture.press(keys);
+            insta::assert_snapshot!(format!("waiting_{screen}_{}x{}", size.0, size.1), text_of(&fixture));
+        }
+    }
+}
+
 /// A public port that closed, and a proxy that never got one.
 fn lost(width: u16, height: u16) -> Fixture {
     let mut fixture = Fixture::busy(width, height);

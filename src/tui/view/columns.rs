@@ -211,6 +211,7 @@ fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Styl
         Column::Proxy => row.proxy.map_or_else(unknown, |id| (model.shown().proxies.name(id), theme.text)),
         Column::Channel => row.channel.map_or_else(unknown, |id| (id.to_string(), theme.dim)),
         Column::Address => (cut_left(&row.addr.to_string(), width), theme.text),
+        Column::Carries if row.waits => (waits(model, row, width), theme.warn),
         Column::Carries => match &row.carries {
             Some(carries) => (carries.to_string(), theme.text),
             None => unknown(),
@@ -228,6 +229,15 @@ fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Styl
             (bars::spark(rates, 0.8), theme.load)
         }
     }
+}
+
+/// What it carries, and how long that will be waited for.
+fn waits(model: &Model, row: &Row, width: usize) -> String {
+    let carries = row.carries.as_ref().map(ToString::to_string).unwrap_or_default();
+    let proxy = row.proxy.and_then(|id| model.shown().proxies.get(id));
+    let left = proxy.and_then(|proxy| proxy.waits).map(format::age).unwrap_or_default();
+    let left = format!("resume {left}");
+    format!("{} {left}", fit(&carries, width.saturating_sub(left.len() + 1)))
 }
 
 fn priority(row: &Row, theme: &Theme) -> (String, Style) {
@@ -254,6 +264,7 @@ fn state(row: &Row, theme: &Theme) -> (String, Style) {
         },
         (None, _) if row.killing => ("kill…", theme.warn),
         (None, _) if row.paused => ("PAUSED", theme.warn),
+        (None, _) if row.waits => ("WAIT", theme.warn),
         (None, StreamPhase::Waiting) => ("WAIT", theme.warn),
         (None, StreamPhase::Opening) => ("DIAL", theme.dim),
         (None, StreamPhase::Open) => ("OPEN", theme.ok),

@@ -83,6 +83,11 @@ fn proxy(model: &Model, row: &Row, label: Span<'static>) -> Line<'static> {
 /// The channel that carries it now, and how that fares.
 fn channel(model: &Model, row: &Row, label: Span<'static>) -> Line<'static> {
     let theme = &model.theme;
+    if row.waits {
+        let left = row.proxy.and_then(|id| model.shown().proxies.get(id)?.waits).map(format::age);
+        let text = format!("none left; waits {} more for one", left.unwrap_or_default());
+        return Line::from(vec![label, Span::styled(text, theme.warn)]);
+    }
     let Some(id) = row.channel else {
         return Line::from(vec![label, Span::styled("none", theme.text)]);
     };

@@ -13,7 +13,7 @@ use crate::tui::{
 
 /// What a state in the table means.
 const STATES: [(&str, &str); 9] = [
-    ("WAIT", "no proxy is there for it yet"),
+    ("WAIT", "no proxy is there for it yet, or its own has lost its channels"),
     ("DIAL", "its proxy connects to the target"),
     ("OPEN", "both directions are open"),
     ("PAUSED", "held by the operator; nothing is closed"),

@@ -137,6 +137,16 @@ fn row(model: &Model, proxy: &Proxy, total: f64, names: usize, width: usize) -> 
         let text = format!("  {} {} gone {ago}{why}", fit(&proxy.name, names), fit(&services, 8));
         return Line::styled(cut(&text, width.saturating_sub(1)), theme.faint);
     }
+    if let Some(left) = proxy.waits {
+        let streams = format::things(proxy.streams, "stream");
+        let text = format!(
+            "  {} {} no channel; {streams} wait {}",
+            fit(&name(proxy), names),
+            fit(&services, 8),
+            format::age(left)
+        );
+        return Line::styled(cut(&text, width.saturating_sub(1)), theme.warn);
+    }
     let share = if total > 0.0 { proxy.load(model.look.load) / total } else { 0.0 };
     let figures = [
         Span::styled(format!(" {:>3.0}%", share * 100.0), theme.text),

@@ -153,6 +153,16 @@ fn row(model: &Model, columns: &Table<Column>, proxy: &Proxy) -> Line<'static> {
         let text = format!("  {} gone {ago} ago{why}; it had carried {carried}", fit(&name, width));
         return Line::styled(text, theme.faint);
     }
+    if let Some(left) = proxy.waits {
+        let streams = format::things(proxy.streams, "stream");
+        return Line::from(vec![
+            Span::styled(format!("  {} ", fit(&name, width)), theme.strong),
+            Span::styled(
+                format!("has lost every channel; {streams} wait for it, {} more", format::age(left)),
+                theme.warn,
+            ),
+        ]);
+    }
     if let (Some(why), true) = (&proxy.refused, proxy.services.is_empty()) {
         return Line::from(vec![
             Span::styled(format!("  {} ", fit(&name, width)), theme.strong),
