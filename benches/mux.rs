@@ -20,36 +20,52 @@ fn main() {
 mod codec {
     use bytes::{Bytes, BytesMut};
     use divan::{Bencher, black_box, counter::BytesCount};
-    use underpass::wire::{Frame, binary};
+    use underpass::wire::{
+        Frame,
+        binary::{Codec, MAX_FRAME},
+        handshake::CHECKSUMS,
+    };
 
     fn data(len: usize) -> Frame {
         Frame::Data { stream: 1, offset: 1 << 40, fin: false, payload: vec![7; len].into() }
     }
 
-    #[divan::bench]
-    fn data_header() -> [u8; binary::DATA_HEADER] {
-        binary::data_header(black_box(1), black_box(1 << 40), false, black_box(64 << 10))
+    /// Without checksums and with them.
+    const FEATURES: [u32; 2] = [0, CHECKSUMS];
+    const LENGTHS: [usize; 3] = [64, 1 << 10, 64 << 10];
+
+    #[divan::bench(args = LENGTHS, consts = FEATURES)]
+    fn data_header<const FEATURES: u32>(bencher: Bencher, len: usize) {
+        let mut encoder = Codec::with_features(FEATURES).encoder;
+        let mut out = BytesMut::with_capacity(1 << 10);
+        let payload = vec![7; len];
+        bencher.counter(BytesCount::new(len)).bench_local(|| {
+            out.clear();
+            encoder.data_header(black_box(1), black_box(1 << 40), false, black_box(&payload), &mut out);
+        });
     }
 
-    #[divan::bench]
-    fn encode_window(bencher: Bencher) {
+    #[divan::bench(consts = FEATURES)]
+    fn encode_window<const FEATURES: u32>(bencher: Bencher) {
+        let mut encoder = Codec::with_features(FEATURES).encoder;
         let mut out = BytesMut::with_capacity(1 << 10);
         let frame = Frame::Window { stream: 1, consumed: 1 << 40, window: 1 << 18 };
         bencher.bench_local(|| {
             out.clear();
-            binary::encode(black_box(&frame), &mut out);
+            encoder.encode(black_box(&frame), &mut out);
         });
     }
 
-    #[divan::bench(args = [64, 1 << 10, 64 << 10])]
-    fn decode_data(bencher: Bencher, len: usize) {
+    #[divan::bench(args = LENGTHS, consts = FEATURES)]
+    fn decode_data<const FEATURES: u32>(bencher: Bencher, len: usize) {
+        let Codec { mut encoder, decoder } = Codec::with_features(FEATURES);
         let mut encoded = BytesMut::new();
-        binary::encode(&data(len), &mut encoded);
+        encoder.encode(&data(len), &mut encoded);
         let encoded: Bytes = encoded.freeze();
         bencher
             .counter(BytesCount::new(len))
-            .with_inputs(|| BytesMut::from(&encoded[..]))
-            .bench_local_values(|mut buffer| binary::decode(&mut buffer, binary::MAX_FRAME).unwrap());
+            .with_inputs(|| (decoder.clone(), BytesMut::from(&encoded[..])))
+            .bench_local_values(|(mut decoder, mut buffer)| decoder.decode(&mut buffer, MAX_FRAME).unwrap());
     }
 }
 

@@ -146,6 +146,50 @@ async fn many_short_streams_survive_the_loss_of_their_channel() {
     tunnel.end().await;
 }
 
+/// Without checksums the user would get a file with a bit changed, and no word about it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_survives_a_changed_bit() {
+    let file = File { seed: 6, size: 40_000_000 };
+    let origin = target::origin(20_000_000).await;
+    let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
+    let download = download(public, file);
+    tunnel
+        .until("the middle of a download", |snapshot| {
+            snapshot.streams.iter().any(|stream| stream.down > file.size / 4)
+        })
+        .await;
+    carrier(&relay).await.set(Wire::Flipped { least: 1000 });
+    let found =
+        |event: &EventKind| matches!(event, EventKind::ChannelGone { reason: GoneReason::Corrupted, .. });
+    tunnel.event("the change is found", found).await;
+    assert!(!download.has_ended(), "it was changed too late to show anything");
+    assert_eq!(download.end("the download").await, Ok(Fetched::from(file)));
+    tunnel.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_survives_a_changed_bit() {
+    let file = File { seed: 7, size: 40_000_000 };
+    let origin = target::origin(20_000_000).await;
+    let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
+    let upload = Running::start(async move {
+        let socket = TcpStream::connect(public).await.unwrap();
+        underpass::cli::demo::upload(socket, file, &Traffic::default()).await
+    });
+    tunnel
+        .until("the middle of an upload", |snapshot| {
+            snapshot.streams.iter().any(|stream| stream.up > file.size / 4)
+        })
+        .await;
+    carrier(&relay).await.set(Wire::Flipped { least: 1000 });
+    // The proxy finds it, and makes the channel anew.
+    soon("the channel is replaced", relay.connection(2)).await;
+    assert!(!upload.has_ended(), "it was changed too late to show anything");
+    upload.end("the upload").await.unwrap();
+    assert_eq!(tunnel.telemetry.totals().streams_failed, 0);
+    tunnel.end().await;
+}
+
 /// Together, because each is nine seconds of waiting.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence() {

@@ -1,27 +1,25 @@
 //! Frames in any pieces: the pieces change nothing, no length makes the buffer grow, and what was understood is
-//! understood again when we say it.
+//! understood again when we say it, checked or not.
 #![no_main]
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use underpass::wire::{
     Frame,
-    binary::{FrameError, MAX_FRAME, decode, encode, needed},
+    binary::{Codec, Decoder, FrameError, MAX_FRAME},
+    handshake::CHECKSUMS,
 };
 
-fn read(bytes: &[u8], step: usize) -> Vec<Result<Frame, FrameError>> {
+fn read(mut decoder: Decoder, bytes: &[u8], step: usize) -> Vec<Result<Frame, FrameError>> {
     let (mut buffer, mut frames) = (BytesMut::new(), Vec::new());
     for piece in bytes.chunks(step) {
         buffer.extend_from_slice(piece);
         loop {
             let room = buffer.capacity();
-            let decoded = decode(&mut buffer, MAX_FRAME);
+            let decoded = decoder.decode(&mut buffer, MAX_FRAME);
             assert!(buffer.capacity() <= room, "a peer's length grew the buffer");
             match decoded {
-                Ok(None) => {
-                    assert!(needed(&buffer) > 0 && needed(&buffer) <= MAX_FRAME + 8);
-                    break;
-                }
+                Ok(None) => break,
                 Ok(Some(frame)) => frames.push(Ok(frame)),
                 Err(error) => {
                     frames.push(Err(error));
@@ -35,12 +33,24 @@ fn read(bytes: &[u8], step: usize) -> Vec<Result<Frame, FrameError>> {
 
 fuzz_target!(|data: &[u8]| {
     let Some((step, bytes)) = data.split_first() else { return };
-    let frames = read(bytes, usize::from(*step) + 1);
-    assert_eq!(frames, read(bytes, bytes.len().max(1)));
-    for frame in frames.into_iter().flatten() {
+    let frames = read(Decoder::default(), bytes, usize::from(*step) + 1);
+    assert_eq!(frames, read(Decoder::default(), bytes, bytes.len().max(1)));
+    // Junk hardly ever has the right checksum, so what is checked below is said by us.
+    read(Decoder::checked(), bytes, usize::from(*step) + 1);
+    for features in [0, CHECKSUMS] {
+        let Codec { mut encoder, mut decoder } = Codec::with_features(features);
         let mut again = BytesMut::new();
-        encode(&frame, &mut again);
-        assert_eq!(decode(&mut again, MAX_FRAME), Ok(Some(frame)));
+        frames.iter().flatten().for_each(|frame| encoder.encode(frame, &mut again));
+        let mut changed = again.clone();
+        for frame in frames.iter().flatten() {
+            assert_eq!(decoder.decode(&mut again, MAX_FRAME).as_ref(), Ok(&Some(frame.clone())));
+        }
         assert!(again.is_empty());
+        if features == CHECKSUMS && !changed.is_empty() {
+            let at = usize::from(*step) % changed.len();
+            changed[at] ^= 1 << (step % 8);
+            let read = read(Decoder::checked(), &changed, changed.len());
+            assert_eq!(read.last(), Some(&Err(FrameError::Checksum)));
+        }
     }
 });

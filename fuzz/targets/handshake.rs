@@ -67,6 +67,7 @@ fn false_servers(frames: impl Iterator<Item = Frame>) {
 /// The `which`-th of the four frames has its `bit`-th bit changed on the way; of a fifth there is none.
 fn honest(hello: Hello, welcome: Welcome, which: u8, bit: u8) {
     let hello = Hello { version: VERSION, ..hello };
+    let welcome = Welcome { features: welcome.features & hello.features, ..welcome };
     let (which, new) = (which % 5, hello.mode == HelloMode::New);
     let mut sent = 0;
     let changed = Cell::new(false);

@@ -126,7 +126,8 @@ impl Proxy {
                 Err(error) => error,
             };
             match error {
-                SessionError::Greeting(GreetingError::Refused(source)) if is_final(&source) => {
+                // What once was right may have been changed on the way.
+                SessionError::Greeting(GreetingError::Refused(source)) if is_final(&source) && !served => {
                     return Err(ProxyError::Refused { server: self.config.server.clone(), source });
                 }
                 // Later the port may still be held by our own lost session, or by a proxy that was faster.

@@ -23,7 +23,7 @@ use crate::{
     wire::{
         AddProxy, Frame, Hello, HelloMode, OpenFrame, ResetCode, TunnelAction, TunnelMessage, Welcome,
         binary,
-        handshake::{ClientHandshake, Token, VERSION},
+        handshake::{CHECKSUMS, ClientHandshake, Token, VERSION},
         text::{self, Fields},
     },
 };
@@ -162,9 +162,9 @@ impl<'a> Session<'a> {
         let config = MuxConfig::default();
         let link = Link::new(Role::Acceptor, config, Some(Fields::Four), events);
         let (owned, tasks) = (link.clone(), self.tasks.clone());
-        let (socket, read_ahead) = greeting.into_parts();
+        let (socket, read_ahead, codec) = greeting.into_parts();
         self.tasks.spawn("text channel", async move {
-            let drive = Drive { id: 1, socket, read_ahead, text: Some(Fields::Four), stats: None };
+            let drive = Drive { id: 1, socket, read_ahead, codec, text: Some(Fields::Four), stats: None };
             let mut channel = std::pin::pin!(owned.drive(drive));
             tokio::select! {
                 reason = &mut channel => tracing::info!("the channel was lost: {reason}"),
@@ -203,7 +203,7 @@ impl Dialler {
             version: VERSION,
             mode: known.map_or(HelloMode::New, |(mode, _)| mode),
             max_frame: u32::try_from(binary::MAX_FRAME).unwrap_or(u32::MAX),
-            features: 0,
+            features: CHECKSUMS,
             nonce: rand::random(),
             link: known.map_or([0; 16], |(_, ticket)| ticket.link),
             epoch: known.map_or(0, |(_, ticket)| ticket.epoch),
@@ -291,8 +291,8 @@ impl Keeper {
     }
 
     fn attach(&self, greeting: Greeting, welcome: &Welcome) -> Option<Attached> {
-        let (socket, read_ahead) = greeting.into_parts();
-        self.link.attach(Drive { id: welcome.channel, socket, read_ahead, text: None, stats: None })
+        let (socket, read_ahead, codec) = greeting.into_parts();
+        self.link.attach(Drive { id: welcome.channel, socket, read_ahead, codec, text: None, stats: None })
     }
 
     /// Whether there is nothing left to come back to: the server is another one, or has waited for long enough.

@@ -20,7 +20,8 @@ use crate::{
     transport::{ChannelSocket, Drive, FirstWords, Greeting, GreetingError, Limit, Link, text_error, tune},
     wire::{
         HelloMode, TunnelAction, Welcome,
-        handshake::{HandshakeError, ServerHandshake, ServerStep, Verified},
+        binary::Codec,
+        handshake::{CHECKSUMS, HandshakeError, ServerHandshake, ServerStep, Verified},
         text::{self, Fields},
     },
 };
@@ -80,6 +81,7 @@ struct Admitted {
     place: Place,
     socket: ChannelSocket,
     read_ahead: BytesMut,
+    codec: Codec,
     text: Option<Fields>,
 }
 
@@ -130,8 +132,8 @@ async fn admit_binary(
     };
     match admitted {
         Ok(place) => {
-            let (socket, read_ahead) = greeting.into_parts();
-            Ok(Admitted { place, socket, read_ahead, text: None })
+            let (socket, read_ahead, codec) = greeting.into_parts();
+            Ok(Admitted { place, socket, read_ahead, codec, text: None })
         }
         Err(GreetingError::Refused(error)) => {
             greeting.send(&error.refusal()).await?;
@@ -174,11 +176,13 @@ async fn let_in(
         }
     };
     let mux = MuxConfig::default();
+    let features = hello.features & CHECKSUMS;
     let millis = |time: std::time::Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
     let welcome = verified.welcome(Welcome {
         link,
         epoch: ticket.epoch,
         channel: place.id.index,
+        features,
         max_streams: u32::try_from(mux.max_streams).unwrap_or(u32::MAX),
         first_window: core.config.window,
         grace_ms: millis(core.config.grace),
@@ -188,6 +192,7 @@ async fn let_in(
         mac: [0; 32],
     });
     greeting.send(&welcome).await?;
+    greeting.agreed(features);
     if mode == HelloMode::Resume {
         // The first ping of the channel. Until then the answer may be lost, and what the proxy had before must do.
         greeting.more().await?;
@@ -249,8 +254,8 @@ async fn admit_text(
     let Some(place) = core.proxy_up("", rand::random(), Some(fields), addr).place(false) else {
         return Err(GreetingError::Closed);
     };
-    let (socket, read_ahead) = greeting.into_parts();
-    Ok(Admitted { place, socket, read_ahead, text: Some(fields) })
+    let (socket, read_ahead, codec) = greeting.into_parts();
+    Ok(Admitted { place, socket, read_ahead, codec, text: Some(fields) })
 }
 
 async fn refuse_text(
@@ -266,7 +271,7 @@ async fn refuse_text(
 }
 
 async fn drive(core: &Arc<Core>, admitted: Admitted, addr: SocketAddr) {
-    let Admitted { place, socket, read_ahead, text } = admitted;
+    let Admitted { place, socket, read_ahead, codec, text } = admitted;
     let socket = match socket.rehome() {
         Ok(socket) => socket,
         Err(error) => return core.turn_away(addr, &error.to_string()),
@@ -279,7 +284,8 @@ async fn drive(core: &Arc<Core>, admitted: Admitted, addr: SocketAddr) {
     let guard = core.telemetry.channel_up(place.id, addr, format);
     place.count(guard.stats());
     let stats = Some(guard.stats().clone());
-    let reason = place.proxy.link.drive(Drive { id: place.id.index, socket, read_ahead, text, stats }).await;
+    let drive = Drive { id: place.id.index, socket, read_ahead, codec, text, stats };
+    let reason = place.proxy.link.drive(drive).await;
     guard.set_reason(place.proxy.channel_gone(reason));
 }
 

@@ -13,7 +13,7 @@ use super::{
     ticket::Tickets,
 };
 use crate::{
-    ids::{ChannelId, ProxyId, StreamKey},
+    ids::{ChannelId, ProxyId, StreamKey, clean},
     telemetry::{ChannelStats, EventKind, GoneReason, ProxyGuard, ProxyStats, StreamStats},
     transport::{Answered, Limit, Link, LinkEvents, Stream, text_error},
     wire::{AddProxy, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
@@ -248,6 +248,10 @@ impl LinkEvents for ProxyEvents {
                 link.send_message(channel, answer);
             }
             TunnelAction::Exit => proxy.leave(GoneReason::Left),
+            TunnelAction::Error => {
+                let reason = clean(&String::from_utf8_lossy(&message.data), 200);
+                tracing::warn!("proxy {} reports on channel {channel}: {reason}", proxy.id);
+            }
             // A second AUTH is harmless. What else may come here is an answer to nothing.
             _ => {}
         }

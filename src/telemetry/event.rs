@@ -286,6 +286,8 @@ pub enum GoneReason {
     Silent,
     /// It broke the protocol.
     Protocol(String),
+    /// What came over it is not what was sent: a checksum is wrong.
+    Corrupted,
     /// The operator kicked it.
     Kicked,
     /// The server shut down.
@@ -302,6 +304,7 @@ impl fmt::Display for GoneReason {
             Self::Replaced => f.write_str("the proxy came back without it"),
             Self::Silent => f.write_str("no sign of life"),
             Self::Protocol(why) => write!(f, "protocol error: {why}"),
+            Self::Corrupted => f.write_str("what came was not what was sent: a checksum is wrong"),
             Self::Kicked => f.write_str("kicked by the operator"),
             Self::Shutdown => f.write_str("the server shut down"),
         }

@@ -24,7 +24,7 @@ use crate::{
     mux::{CHUNK, Role},
     telemetry::{ChannelHealth, ChannelStats, GoneReason},
     wire::{
-        binary,
+        binary::{self, Codec, FrameError, MAX_FRAME},
         text::{Fields, LineDecoder, MAX_LINE},
     },
 };
@@ -64,6 +64,8 @@ pub struct Drive {
     pub socket: ChannelSocket,
     /// What came in behind the handshake.
     pub read_ahead: BytesMut,
+    /// How frames are written and read from here on; of no matter for text.
+    pub codec: Codec,
     /// `None` for the binary format.
     pub text: Option<Fields>,
     /// Where its bytes are counted.
@@ -215,7 +217,7 @@ enum Flushed {
 
 /// Where frames or lines are cut out of what comes in.
 enum Decoder {
-    Binary,
+    Binary(binary::Decoder),
     Text(LineDecoder),
 }
 
@@ -231,14 +233,14 @@ impl Link {
     /// Takes one more channel on, for the runtime that this is called on to [run](Attached::run). `None` if the link is
     /// closed.
     pub fn attach(self: &Arc<Self>, drive: Drive) -> Option<Attached> {
-        let Drive { id, socket, read_ahead, text, stats } = drive;
+        let Drive { id, socket, read_ahead, codec, text, stats } = drive;
         let channel = Arc::new(ChannelIo {
             id,
             home: Handle::current().id(),
             socket,
             text,
             stats,
-            outgoing: Mutex::default(),
+            outgoing: Mutex::new(Outgoing::new(codec.encoder)),
             encoded: AtomicUsize::new(0),
             again: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
@@ -252,17 +254,22 @@ impl Link {
         channel.socket.give_up_after(if channel.text.is_none() { GIVE_UP.0 } else { GIVE_UP.1 });
         // Our death is to be told from an end of the connection somewhere on the way.
         channel.socket.arm(true);
-        self.add_channel(&channel).then(|| Attached { link: self.clone(), channel, read_ahead })
-    }
-
-    async fn run_channel(self: &Arc<Self>, channel: &ChannelIo, mut buffer: BytesMut) -> GoneReason {
-        let mut decoder = match channel.text {
-            None => Decoder::Binary,
+        let decoder = match channel.text {
+            None => Decoder::Binary(codec.decoder),
             Some(_) => Decoder::Text(LineDecoder::new(MAX_LINE)),
         };
+        self.add_channel(&channel).then(|| Attached { link: self.clone(), channel, decoder, read_ahead })
+    }
+
+    async fn run_channel(
+        self: &Arc<Self>,
+        channel: &ChannelIo,
+        decoder: &mut Decoder,
+        mut buffer: BytesMut,
+    ) -> GoneReason {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        if let Err(reason) = self.take_in(channel, &mut decoder, &mut buffer) {
+        if let Err(reason) = self.take_in(channel, decoder, &mut buffer) {
             return reason;
         }
         loop {
@@ -283,7 +290,7 @@ impl Link {
                 }
                 _ = tick.tick() => self.tick(channel, stalled),
                 _ = channel.socket.readable(), if !stalled => {
-                    match self.read(channel, &mut decoder, &mut buffer) {
+                    match self.read(channel, decoder, &mut buffer) {
                         Ok(turn) if turn >= TURN => tokio::task::yield_now().await,
                         Ok(_) => {}
                         Err(reason) => return reason,
@@ -357,7 +364,10 @@ impl Link {
                 state.mux.heard(channel.id, now);
                 for _ in 0..PART {
                     match decoder {
-                        Decoder::Binary => match binary::decode(buffer, binary::MAX_FRAME).map_err(broken)? {
+                        Decoder::Binary(frames) => match frames
+                            .decode(buffer, MAX_FRAME)
+                            .map_err(unreadable)?
+                        {
                             None => return Ok(Some(state.must_stop_reading())),
                             Some(frame) => state.mux.handle_frame(channel.id, frame, now).map_err(broken)?,
                         },
@@ -377,6 +387,13 @@ impl Link {
     }
 }
 
+fn unreadable(error: FrameError) -> GoneReason {
+    match error {
+        FrameError::Checksum => GoneReason::Corrupted,
+        other => broken(other),
+    }
+}
+
 fn broken(error: impl fmt::Display) -> GoneReason {
     GoneReason::Protocol(error.to_string())
 }
@@ -392,6 +409,7 @@ fn failed(error: &io::Error) -> GoneReason {
 pub struct Attached {
     link: Arc<Link>,
     channel: Arc<ChannelIo>,
+    decoder: Decoder,
     read_ahead: BytesMut,
 }
 
@@ -399,12 +417,17 @@ impl Attached {
     /// Drives the channel until it ends, and says why it did.
     pub async fn run(mut self) -> GoneReason {
         let read_ahead = std::mem::take(&mut self.read_ahead);
-        let Self { link, channel, .. } = &self;
-        let ended = link.run_channel(channel, read_ahead).await;
+        let Self { link, channel, decoder, .. } = &mut self;
+        let ended = link.run_channel(channel, decoder, read_ahead).await;
         channel.stop(ended.clone());
-        if let GoneReason::Protocol(reason) = &ended {
+        let told = match &ended {
+            GoneReason::Protocol(reason) => Some(reason.clone()),
+            GoneReason::Corrupted => Some(ended.to_string()),
+            _ => None,
+        };
+        if let Some(reason) = told {
             // If it fits: whoever writes a proxy of its own is looking for this line.
-            link.with(|state| _ = state.mux.send_message(channel.id, text_error(reason)));
+            link.with(|state| _ = state.mux.send_message(channel.id, text_error(&reason)));
             channel.flush(link);
         }
         channel.reason.get().cloned().unwrap_or(ended)

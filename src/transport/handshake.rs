@@ -4,7 +4,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::ChannelSocket;
 use crate::wire::{
-    Frame, TunnelAction, TunnelMessage, Welcome, binary,
+    Frame, TunnelAction, TunnelMessage, Welcome,
+    binary::{self, Codec},
     handshake::{ClientHandshake, ClientStep, HandshakeError},
     text::{LineDecoder, LineError},
 };
@@ -40,6 +41,7 @@ pub enum GreetingError {
 pub struct Greeting {
     socket: ChannelSocket,
     buffer: BytesMut,
+    codec: Codec,
 }
 
 /// The first thing that a stranger says.
@@ -54,12 +56,17 @@ pub enum FirstWords {
 impl Greeting {
     /// A fresh connection.
     pub fn new(socket: ChannelSocket) -> Self {
-        Self { socket, buffer: BytesMut::new() }
+        Self { socket, buffer: BytesMut::new(), codec: Codec::default() }
     }
 
-    /// The connection, and what was read beyond the greeting.
-    pub fn into_parts(self) -> (ChannelSocket, BytesMut) {
-        (self.socket, self.buffer)
+    /// The connection, what was read beyond the greeting, and how its frames are written and read.
+    pub fn into_parts(self) -> (ChannelSocket, BytesMut, Codec) {
+        (self.socket, self.buffer, self.codec)
+    }
+
+    /// Both sides have agreed on `features`, which are in force from the next frame on.
+    pub fn agreed(&mut self, features: u32) {
+        self.codec = Codec::with_features(features);
     }
 
     /// Tells the two formats apart by their first byte, and takes the preface off.
@@ -94,7 +101,7 @@ impl Greeting {
     /// The connection failed or closed, or what came is no frame.
     pub async fn frame(&mut self) -> Result<Frame, GreetingError> {
         loop {
-            if let Some(frame) = binary::decode(&mut self.buffer, binary::MAX_HANDSHAKE)? {
+            if let Some(frame) = self.codec.decoder.decode(&mut self.buffer, binary::MAX_HANDSHAKE)? {
                 return Ok(frame);
             }
             self.read().await?;
@@ -131,7 +138,7 @@ impl Greeting {
     /// The connection failed.
     pub async fn send(&mut self, frame: &Frame) -> Result<(), GreetingError> {
         let mut out = BytesMut::new();
-        binary::encode(frame, &mut out);
+        self.codec.encoder.encode(frame, &mut out);
         self.send_bytes(out.freeze()).await
     }
 
@@ -181,7 +188,10 @@ impl Greeting {
         loop {
             let frame = self.frame().await?;
             match client.on_frame(frame)? {
-                ClientStep::Done(welcome) => return Ok(welcome),
+                ClientStep::Done(welcome) => {
+                    self.agreed(welcome.features);
+                    return Ok(welcome);
+                }
                 ClientStep::Send(next, frame) => {
                     client = *next;
                     self.send(&frame).await?;

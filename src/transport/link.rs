@@ -562,7 +562,8 @@ mod tests {
         let channel = async |id| {
             let (near, far) = tokio::join!(TcpStream::connect(addr), listener.accept());
             let socket = ChannelSocket::plain(near.unwrap());
-            (Drive { id, socket, read_ahead: Default::default(), text: None, stats: None }, far.unwrap().0)
+            let (read_ahead, codec) = Default::default();
+            (Drive { id, socket, read_ahead, codec, text: None, stats: None }, far.unwrap().0)
         };
         let (first, _far) = channel(1).await;
         let (second, _other) = channel(2).await;

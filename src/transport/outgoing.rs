@@ -7,7 +7,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::ChannelSocket;
 use crate::wire::{
-    Frame, TunnelMessage, binary,
+    Frame, TunnelMessage,
+    binary::Encoder,
     text::{self, Fields},
 };
 
@@ -21,15 +22,17 @@ const MAX_WAITING: usize = 128 * 1024;
 /// And on a channel that takes little at a time, where that much would be milliseconds.
 const MIN_WAITING: usize = 8 * 1024;
 
-/// How much memory is asked for at a time for headers and lines. A header is 20 bytes, and asking for each cost more
-/// than writing it.
+/// How much memory is asked for at a time for headers and lines. A header is 20 bytes, or 24 with its checksum, and
+/// asking for each cost more than writing it.
 const ARENA: usize = 4 * 1024;
+const ROOM: usize = 24;
 
 /// Frames on their way into a channel's socket: encoded, not yet written.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     slices: VecDeque<Bytes>,
     waiting: usize,
+    encoder: Encoder,
     /// Headers and lines are written in here one behind the other, and split off without copying.
     arena: BytesMut,
     /// How much the socket took lately.
@@ -37,6 +40,11 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
+    /// Nothing yet; frames are written by `encoder`.
+    pub(super) fn new(encoder: Encoder) -> Self {
+        Self { encoder, ..Self::default() }
+    }
+
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
@@ -50,16 +58,15 @@ impl Outgoing {
         match frame {
             // The payload goes out from where it was read to.
             Frame::Data { stream, offset, fin, payload } if !payload.is_empty() => {
-                let header = binary::data_header(stream, offset, fin, payload.len());
-                if self.arena.capacity() < header.len() {
+                if self.arena.capacity() < ROOM {
                     self.arena.reserve(ARENA);
                 }
-                self.arena.extend_from_slice(&header);
+                self.encoder.data_header(stream, offset, fin, &payload, &mut self.arena);
                 self.split_arena();
                 self.push(payload);
             }
             other => {
-                binary::encode(&other, &mut self.arena);
+                self.encoder.encode(&other, &mut self.arena);
                 self.split_arena();
             }
         }

@@ -114,7 +114,7 @@ pub struct Hello {
     pub mode: HelloMode,
     /// The largest frame body, in bytes, that the proxy takes.
     pub max_frame: u32,
-    /// Bits for what both sides can do beyond this version; 0 now.
+    /// What the proxy can do beyond this version: bits like [`CHECKSUMS`](super::handshake::CHECKSUMS).
     pub features: u32,
     /// The proxy's nonce.
     pub nonce: [u8; 16],
@@ -146,6 +146,8 @@ pub struct Welcome {
     pub epoch: u32,
     /// Which of the link's channels this is, from 1.
     pub channel: u16,
+    /// Those of HELLO's features that are in force on this channel from here on.
+    pub features: u32,
     /// How many streams the server will open at once at the most.
     pub max_streams: u32,
     /// The first window of every stream, in bytes.
@@ -166,6 +168,7 @@ impl fmt::Debug for Welcome {
         f.debug_struct("Welcome")
             .field("epoch", &self.epoch)
             .field("channel", &self.channel)
+            .field("features", &self.features)
             .finish_non_exhaustive()
     }
 }

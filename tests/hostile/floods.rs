@@ -85,7 +85,7 @@ impl Program {
 
 /// Sends all of it while it reads what is answered. False if the channel ended.
 async fn floods(channel: &mut BinaryChannel, flood: &[u8]) -> bool {
-    let BinaryChannel { socket, buffer } = channel;
+    let BinaryChannel { socket, buffer, .. } = channel;
     let (mut read, mut write) = socket.split();
     let marker = bytes([Frame::Ping { token: u64::MAX }]);
     let sends = async {

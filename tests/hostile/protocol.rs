@@ -2,11 +2,16 @@
 
 use std::{io, time::Duration};
 
+use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 use underpass::{
     ids::Priority,
     telemetry::GoneReason,
-    wire::{Frame, OpenFrame, ResetCode, SyncEntry, TunnelAction, TunnelMessage, Welcome, binary},
+    wire::{
+        Frame, Hello, OpenFrame, ResetCode, SyncEntry, TunnelAction, TunnelMessage, Welcome,
+        binary::{self, Encoder},
+        handshake::CHECKSUMS,
+    },
 };
 
 use crate::{
@@ -184,11 +189,50 @@ async fn a_proxy_that_breaks_the_protocol_loses_its_channel_by_name() {
     server.end().await;
 }
 
+/// Only what both know is in force; then a frame without its checksum, or with that of another, is not believed, and
+/// neither is a length that would have to be waited for.
+#[tokio::test]
+async fn a_frame_that_is_not_what_its_checksum_says_ends_its_channel() {
+    let server = Server::start().await;
+    let ping = Frame::Ping { token: 1 };
+    let mut checked = BytesMut::new();
+    Encoder::checked().encode(&ping, &mut checked);
+    let changed = |at: usize| {
+        let mut bytes = checked.to_vec();
+        bytes[at] ^= 1;
+        bytes
+    };
+    for (what, says) in [
+        ("no checksum", bytes([ping.clone()])),
+        ("the same frame twice", [&checked[..], &checked[..]].concat()),
+        ("another type", changed(0)),
+        ("another length", changed(5)),
+        ("another check", changed(2)),
+        ("another checksum", changed(11)),
+        ("another token", changed(19)),
+    ] {
+        let hello = Hello { features: u32::MAX, ..hello() };
+        let greeted = BinaryChannel::greeted(server.tunnel.addr, &server.tunnel.token, hello, None);
+        let (mut channel, welcome) = greeted.await.unwrap();
+        assert_eq!(welcome.features, CHECKSUMS);
+        let peer = channel.socket.local_addr().unwrap();
+        channel.send_raw(&says).await;
+        assert_eq!(server.gone(what, peer).await, GoneReason::Corrupted, "{what}");
+        let told = channel.rest().await.into_iter().any(|frame| {
+            matches!(frame, Frame::Message(TunnelMessage { action: TunnelAction::Error, data, .. })
+                if String::from_utf8_lossy(&data).contains("a checksum is wrong"))
+        });
+        assert!(told, "{what}");
+    }
+    server.end().await;
+}
+
 fn welcome() -> Welcome {
     Welcome {
         link: [0; 16],
         epoch: 0,
         channel: 1,
+        features: 0,
         max_streams: 1,
         first_window: 1,
         grace_ms: 0,

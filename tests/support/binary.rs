@@ -8,13 +8,14 @@ use tokio::{
     net::TcpStream,
 };
 use underpass::wire::{
-    AddProxy, Frame, Hello, HelloMode, OpenFrame, TunnelAction, TunnelMessage, Welcome, binary,
+    AddProxy, Frame, Hello, HelloMode, OpenFrame, TunnelAction, TunnelMessage, Welcome,
+    binary::{self, Codec},
     handshake::{ClientHandshake, ClientStep, HandshakeError, Token, VERSION},
 };
 
 use super::{soon, target::LOOPBACK};
 
-/// A HELLO as an honest proxy says it.
+/// A HELLO as an honest proxy says it that knows no checksums.
 pub fn hello() -> Hello {
     Hello {
         version: VERSION,
@@ -28,7 +29,7 @@ pub fn hello() -> Hello {
     }
 }
 
-/// The bytes of frames.
+/// The bytes of unchecked frames.
 pub fn bytes(frames: impl IntoIterator<Item = Frame>) -> Vec<u8> {
     let mut out = BytesMut::new();
     frames.into_iter().for_each(|frame| binary::encode(&frame, &mut out));
@@ -48,13 +49,14 @@ pub fn add_proxy(port: u16) -> Frame {
 pub struct BinaryChannel {
     pub socket: TcpStream,
     pub buffer: BytesMut,
+    pub codec: Codec,
 }
 
 impl BinaryChannel {
     pub async fn connect(server: SocketAddr) -> Self {
         let socket = soon("a connection", TcpStream::connect(server)).await.unwrap();
         socket.set_nodelay(true).unwrap();
-        Self { socket, buffer: BytesMut::new() }
+        Self { socket, buffer: BytesMut::new(), codec: Codec::default() }
     }
 
     /// Connects and proves itself; what the server said.
@@ -73,7 +75,10 @@ impl BinaryChannel {
         loop {
             let frame = channel.hear().await.expect("the server goes on with the handshake");
             match client.on_frame(frame)? {
-                ClientStep::Done(welcome) => return Ok((channel, welcome)),
+                ClientStep::Done(welcome) => {
+                    channel.codec = Codec::with_features(welcome.features);
+                    return Ok((channel, welcome));
+                }
                 ClientStep::Send(next, frame) => {
                     client = *next;
                     channel.send([frame]).await;
@@ -98,7 +103,9 @@ impl BinaryChannel {
     }
 
     pub async fn send(&mut self, frames: impl IntoIterator<Item = Frame>) {
-        self.send_raw(&bytes(frames)).await;
+        let mut out = BytesMut::new();
+        frames.into_iter().for_each(|frame| self.codec.encoder.encode(&frame, &mut out));
+        self.send_raw(&out).await;
     }
 
     pub async fn send_raw(&mut self, bytes: &[u8]) {
@@ -109,7 +116,7 @@ impl BinaryChannel {
     pub async fn hear(&mut self) -> Option<Frame> {
         soon("a frame", async {
             loop {
-                if let Some(frame) = binary::decode(&mut self.buffer, binary::MAX_FRAME).unwrap() {
+                if let Some(frame) = self.codec.decoder.decode(&mut self.buffer, binary::MAX_FRAME).unwrap() {
                     return Some(frame);
                 }
                 if self.socket.read_buf(&mut self.buffer).await.unwrap_or(0) == 0 {

@@ -10,7 +10,11 @@ use bytes::{Bytes, BytesMut};
 use underpass::{
     ids::{StreamId, StreamKey, UserChannelId},
     mux::{CHUNK, Mux, MuxConfig, MuxEvent, Role},
-    wire::{Frame, binary},
+    wire::{
+        Frame,
+        binary::{Codec, MAX_FRAME},
+        handshake::CHECKSUMS,
+    },
 };
 
 /// What a channel's driver reads at once.
@@ -38,6 +42,9 @@ pub struct Carrier {
     source: Vec<u8>,
     slices: VecDeque<Bytes>,
     arena: BytesMut,
+    /// Towards the proxy, and back.
+    down: Codec,
+    up: Codec,
     back: BytesMut,
     incoming: BytesMut,
     delivery: VecDeque<Bytes>,
@@ -58,6 +65,8 @@ impl Carrier {
             source: vec![7; len],
             slices: VecDeque::new(),
             arena: BytesMut::new(),
+            down: Codec::with_features(CHECKSUMS),
+            up: Codec::with_features(CHECKSUMS),
             back: BytesMut::new(),
             incoming: BytesMut::new(),
             delivery: VecDeque::new(),
@@ -143,16 +152,15 @@ impl Carrier {
         while let Some(frame) = self.server.poll_transmit(1) {
             match frame {
                 Frame::Data { stream, offset, fin, payload } if !payload.is_empty() => {
-                    let header = binary::data_header(stream, offset, fin, payload.len());
-                    if self.arena.capacity() < header.len() {
+                    if self.arena.capacity() < 24 {
                         self.arena.reserve(ARENA);
                     }
-                    self.arena.extend_from_slice(&header);
+                    self.down.encoder.data_header(stream, offset, fin, &payload, &mut self.arena);
                     self.slices.push_back(self.arena.split().freeze());
                     self.slices.push_back(payload);
                 }
                 other => {
-                    binary::encode(&other, &mut self.arena);
+                    self.down.encoder.encode(&other, &mut self.arena);
                     self.slices.push_back(self.arena.split().freeze());
                 }
             }
@@ -169,7 +177,7 @@ impl Carrier {
     }
 
     fn receive(&mut self) {
-        while let Some(frame) = binary::decode(&mut self.incoming, binary::MAX_FRAME).unwrap() {
+        while let Some(frame) = self.down.decoder.decode(&mut self.incoming, MAX_FRAME).unwrap() {
             self.proxy.handle_frame(1, frame, self.now).unwrap();
         }
     }
@@ -187,9 +195,9 @@ impl Carrier {
 
     fn credit(&mut self) {
         while let Some(frame) = self.proxy.poll_transmit(1) {
-            binary::encode(&frame, &mut self.back);
+            self.up.encoder.encode(&frame, &mut self.back);
         }
-        while let Some(frame) = binary::decode(&mut self.back, binary::MAX_FRAME).unwrap() {
+        while let Some(frame) = self.up.decoder.decode(&mut self.back, MAX_FRAME).unwrap() {
             self.server.handle_frame(1, frame, self.now).unwrap();
         }
         while self.server.poll_event().is_some() {}

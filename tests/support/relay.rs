@@ -33,6 +33,11 @@ pub enum Wire {
     Slow,
     /// Forwards half of what comes next, wherever that ends, and is cut.
     Torn,
+    /// Forwards what comes next with one bit changed, if that is at least so many bytes, and is up again.
+    Flipped {
+        /// Little goes the other way of a download: this tells the directions apart.
+        least: usize,
+    },
     /// Is reset at both ends.
     Cut,
     /// Is reset at the near end, the proxy's, and dead at the far end.
@@ -197,6 +202,13 @@ impl Connection {
                 // The reset that follows takes with it what the kernel still has: so much at the most arrives.
                 _ = to.write_all(&buffer[..n / 2]).await;
                 return;
+            }
+            let takes_it = |wire: &mut Wire| matches!(*wire, Wire::Flipped { least } if n >= least);
+            if self
+                .wire
+                .send_if_modified(|wire| takes_it(wire) && std::mem::replace(wire, Wire::Up) != Wire::Up)
+            {
+                buffer[n / 2] ^= 1 << (n % 8);
             }
             if to.write_all(&buffer[..n]).await.is_err() {
                 return;

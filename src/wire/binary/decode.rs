@@ -6,47 +6,96 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
-    COPY_BELOW, DATA_HEADER, FLAG, FrameError, FrameType, HEADER, MAX_FRAME, MAX_OFFSET, STATE_BITS,
-    SYNC_ENTRY,
+    CHECKSUM, COPY_BELOW, FLAG, FrameError, FrameType, HEADER, MAX_OFFSET, STATE_BITS, SYNC_ENTRY,
+    checksum::Checksum,
 };
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
     wire::{Frame, Hello, HelloMode, OpenFrame, ResetCode, SyncEntry, TunnelMessage, Welcome},
 };
 
-/// Takes one whole frame off the front of `buf`; `None` until all of it is there, and then nothing is taken.
-///
-/// A header is judged as soon as its 8 bytes are there, so a body that is longer than `max_body` bytes or of no length
-/// that its type has is refused before any of it is waited for. A payload of 8 KiB or more shares the memory of `buf`.
+/// Reads the frames of one direction of a channel. One that is `default()` reads unchecked frames.
+#[derive(Debug, Clone, Default)]
+pub struct Decoder {
+    /// Of all that was read; `None` where frames are not checked.
+    checksum: Option<Checksum>,
+}
+
+impl Decoder {
+    /// Every frame carries its checksum.
+    pub fn checked() -> Self {
+        Self { checksum: Some(Checksum::default()) }
+    }
+
+    /// Takes one whole frame off the front of `buf`; `None` until all of it is there, and then nothing is taken.
+    ///
+    /// A header is judged as soon as its 8 bytes are there, so a body that is longer than `max_body` bytes or of no
+    /// length that its type has is refused before any of it is waited for. A payload of 32 KiB or more shares the
+    /// memory of `buf`.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError`] says what is wrong with the frame at the front. `buf` is as it was, and the connection is of no
+    /// more use.
+    pub fn decode(&mut self, buf: &mut BytesMut, max_body: usize) -> Result<Option<Frame>, FrameError> {
+        let Some(mut header) = buf.first_chunk::<HEADER>().copied() else { return Ok(None) };
+        let mut body_at = HEADER;
+        let mut checksum = None;
+        if let Some(before) = self.checksum {
+            let to_header = before.and_header(header);
+            if header[2..4] != to_header.folded() {
+                return Err(FrameError::Checksum);
+            }
+            header[2..4].fill(0);
+            body_at += CHECKSUM;
+            checksum = Some(to_header);
+        }
+        let Header { kind, flagged, len } = Header::read(header)?;
+        if len > max_body || !kind.takes(flagged, len) {
+            return Err(FrameError::Length { kind, len });
+        }
+        let end = body_at + len;
+        let Some(body) = buf.get(body_at..end) else { return Ok(None) };
+        if let Some(to_header) = checksum {
+            let to_end = to_header.and(body);
+            if buf[HEADER..body_at] != to_end.to_wire() {
+                return Err(FrameError::Checksum);
+            }
+            self.checksum = Some(to_end);
+        }
+        frame(kind, flagged, buf, body_at, end).map(Some)
+    }
+}
+
+/// As [`Decoder::decode`] of unchecked frames.
 ///
 /// # Errors
 ///
-/// [`FrameError`] says what is wrong with the frame at the front. `buf` is as it was, and the connection is of no more
-/// use.
+/// As there.
 pub fn decode(buf: &mut BytesMut, max_body: usize) -> Result<Option<Frame>, FrameError> {
-    let Some(header) = Header::read(buf)? else { return Ok(None) };
-    let Header { kind, flagged, len } = header;
-    if len > max_body || !kind.takes(flagged, len) {
-        return Err(FrameError::Length { kind, len });
-    }
-    let end = HEADER + len;
-    let Some(body) = buf.get(HEADER..end) else { return Ok(None) };
-    let mut body = Body { kind, rest: body };
+    Decoder::default().decode(buf, max_body)
+}
+
+/// Takes the frame of `end` bytes off the front of `buf`, whose body begins at `body_at`.
+fn frame(
+    kind: FrameType,
+    flagged: bool,
+    buf: &mut BytesMut,
+    body_at: usize,
+    end: usize,
+) -> Result<Frame, FrameError> {
+    let mut body = Body { kind, rest: &buf[body_at..end] };
     let frame = match kind {
         FrameType::Data => {
             let (stream, offset) = (body.u32()?, body.offset("offset")?);
-            return Ok(Some(Frame::Data {
-                stream,
-                offset,
-                fin: flagged,
-                payload: payload(buf, DATA_HEADER, end),
-            }));
+            let start = end - body.rest.len();
+            return Ok(Frame::Data { stream, offset, fin: flagged, payload: payload(buf, start, end) });
         }
         FrameType::Message => {
             let key = if flagged { Some(body.key()?) } else { None };
             let action = body.short_text()?.parse()?;
             let start = end - body.rest.len();
-            return Ok(Some(Frame::Message(TunnelMessage { key, action, data: payload(buf, start, end) })));
+            return Ok(Frame::Message(TunnelMessage { key, action, data: payload(buf, start, end) }));
         }
         FrameType::Hello => Frame::Hello(body.hello()?),
         FrameType::Challenge => Frame::Challenge { nonce: body.bytes()? },
@@ -71,18 +120,7 @@ pub fn decode(buf: &mut BytesMut, max_body: usize) -> Result<Option<Frame>, Fram
         return Err(FrameError::Truncated(kind));
     }
     buf.advance(end);
-    Ok(Some(frame))
-}
-
-/// How many bytes the frame at the front of `buf` still lacks, or its header if that is not whole.
-///
-/// For a driver that wants to reserve room after [`decode`] said `None`. Never more than the longest frame with a body
-/// of [`MAX_FRAME`] lacks, whatever length the peer names.
-pub fn needed(buf: &[u8]) -> usize {
-    match buf.first_chunk::<HEADER>() {
-        None => HEADER - buf.len(),
-        Some(header) => (HEADER + length(header).min(MAX_FRAME)).saturating_sub(buf.len()),
-    }
+    Ok(frame)
 }
 
 /// Takes the whole frame of `end` bytes off `buf` and hands out what begins at `start`.
@@ -96,11 +134,6 @@ fn payload(buf: &mut BytesMut, start: usize, end: usize) -> Bytes {
     buf.split_to(end - start).freeze()
 }
 
-fn length(header: &[u8; HEADER]) -> usize {
-    let [_, _, _, _, len @ ..] = *header;
-    u32::from_be_bytes(len) as usize
-}
-
 struct Header {
     kind: FrameType,
     flagged: bool,
@@ -108,14 +141,12 @@ struct Header {
 }
 
 impl Header {
-    fn read(buf: &[u8]) -> Result<Option<Self>, FrameError> {
-        let Some(header) = buf.first_chunk::<HEADER>() else { return Ok(None) };
-        let [kind, flags, zero @ .., _, _, _, _] = *header;
+    fn read([kind, flags, zero @ .., a, b, c, d]: [u8; HEADER]) -> Result<Self, FrameError> {
         let kind = FrameType::from_wire(kind).ok_or(FrameError::UnknownType(kind))?;
         if flags & !kind.flags() != 0 || zero != [0, 0] {
             return Err(FrameError::Reserved(kind));
         }
-        Ok(Some(Self { kind, flagged: flags & FLAG != 0, len: length(header) }))
+        Ok(Self { kind, flagged: flags & FLAG != 0, len: u32::from_be_bytes([a, b, c, d]) as usize })
     }
 }
 
@@ -201,6 +232,7 @@ impl<'a> Body<'a> {
             link: self.bytes()?,
             epoch: self.u32()?,
             channel: self.u16()?,
+            features: self.u32()?,
             max_streams: self.u32()?,
             first_window: self.u32()?,
             grace_ms: self.u32()?,

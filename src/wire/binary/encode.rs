@@ -5,39 +5,76 @@ use std::{
 
 use bytes::{BufMut, BytesMut};
 
-use super::{DATA_FIXED, DATA_HEADER, FLAG, FrameType, HEADER, MAX_HANDSHAKE, MAX_NAME};
+use super::{CHECKSUM, FLAG, FrameType, HEADER, MAX_HANDSHAKE, MAX_NAME, checksum::Checksum};
 use crate::{
     ids::StreamKey,
     wire::{Frame, Hello, HelloMode, OpenFrame, TunnelMessage, Welcome},
 };
 
-/// Appends the whole frame to `out`.
-///
-/// A name longer than 255 bytes is cut at a character's border. For bulk data prefer [`data_header`], which leaves
-/// the payload where it is.
-pub fn encode(frame: &Frame, out: &mut BytesMut) {
-    let start = out.len();
-    // Room for any frame without a payload, so that writing its fields never grows the buffer.
-    out.reserve(HEADER + MAX_HANDSHAKE);
-    out.put_u8(frame.kind() as u8);
-    out.put_u8(flags(frame));
-    out.put_bytes(0, HEADER - 2);
-    body(frame, out);
-    let len = out.len() - start - HEADER;
-    out[start + 4..start + HEADER].copy_from_slice(&length(len));
+/// Writes the frames of one direction of a channel. One that is `default()` writes them unchecked.
+#[derive(Debug, Clone, Default)]
+pub struct Encoder {
+    /// Of all that was written; `None` where frames are not checked.
+    checksum: Option<Checksum>,
 }
 
-/// The first bytes of a DATA frame, up to the payload of `payload_len` bytes that the caller sends right after it.
-///
-/// The two go out as two slices of one vectored write: a payload is never copied to stand behind its header.
-pub fn data_header(stream: u32, offset: u64, fin: bool, payload_len: usize) -> [u8; DATA_HEADER] {
-    let mut header = [0; DATA_HEADER];
-    header[0] = FrameType::Data as u8;
-    header[1] = flag(fin);
-    header[4..8].copy_from_slice(&length(DATA_FIXED + payload_len));
-    header[8..12].copy_from_slice(&stream.to_be_bytes());
-    header[12..20].copy_from_slice(&offset.to_be_bytes());
-    header
+impl Encoder {
+    /// Every frame carries its checksum.
+    pub fn checked() -> Self {
+        Self { checksum: Some(Checksum::default()) }
+    }
+
+    /// Appends the whole frame to `out`.
+    ///
+    /// A name longer than 255 bytes is cut at a character's border. For bulk data prefer
+    /// [`data_header`](Self::data_header), which leaves the payload where it is.
+    pub fn encode(&mut self, frame: &Frame, out: &mut BytesMut) {
+        // Room for any frame without a payload, so that writing its fields never grows the buffer.
+        out.reserve(HEADER + CHECKSUM + MAX_HANDSHAKE);
+        let start = self.begin(frame.kind(), flags(frame), out);
+        body(frame, out);
+        self.end(start, &[], out);
+    }
+
+    /// Appends the first bytes of a DATA frame, up to the payload, which the caller sends right after it.
+    ///
+    /// The two go out as two slices of one vectored write: a payload is never copied to stand behind its header.
+    pub fn data_header(&mut self, stream: u32, offset: u64, fin: bool, payload: &[u8], out: &mut BytesMut) {
+        let start = self.begin(FrameType::Data, flag(fin), out);
+        out.put_u32(stream);
+        out.put_u64(offset);
+        self.end(start, payload, out);
+    }
+
+    /// Appends a header that says nothing of the body yet; where it starts.
+    fn begin(&self, kind: FrameType, flags: u8, out: &mut BytesMut) -> usize {
+        let start = out.len();
+        out.put_u8(kind as u8);
+        out.put_u8(flags);
+        out.put_bytes(0, self.header() - 2);
+        start
+    }
+
+    /// Completes the header at `start`: the body is what stands behind it, and `rest`.
+    fn end(&mut self, start: usize, rest: &[u8], out: &mut BytesMut) {
+        let (header, body) = out[start..].split_at_mut(self.header());
+        header[4..HEADER].copy_from_slice(&length(body.len() + rest.len()));
+        if let (Some(checksum), Some((header, room))) = (&mut self.checksum, header.split_first_chunk_mut()) {
+            let to_header = checksum.and_header(*header);
+            header[2..4].copy_from_slice(&to_header.folded());
+            *checksum = to_header.and(body).and(rest);
+            room.copy_from_slice(&checksum.to_wire());
+        }
+    }
+
+    fn header(&self) -> usize {
+        HEADER + if self.checksum.is_some() { CHECKSUM } else { 0 }
+    }
+}
+
+/// Appends the whole frame, unchecked, to `out`.
+pub fn encode(frame: &Frame, out: &mut BytesMut) {
+    Encoder::default().encode(frame, out);
 }
 
 fn length(len: usize) -> [u8; 4] {
@@ -139,6 +176,7 @@ pub(in crate::wire) fn welcome_body_without_mac(welcome: &Welcome, out: &mut Byt
     out.put_slice(&welcome.link);
     out.put_u32(welcome.epoch);
     out.put_u16(welcome.channel);
+    out.put_u32(welcome.features);
     out.put_u32(welcome.max_streams);
     out.put_u32(welcome.first_window);
     out.put_u32(welcome.grace_ms);

@@ -13,7 +13,7 @@
 //! | HELLO | 01 | | version 2, mode 1 (1 new, 2 join, 3 resume), max frame 4, features 4, nonce 16, link 16, epoch 4, length of the name 1, name | 48 to 303 |
 //! | CHALLENGE | 02 | | nonce 32 | 32 |
 //! | PROOF | 03 | | mac 32 | 32 |
-//! | WELCOME | 04 | 1: a resume secret is there | link 16, epoch 4, channel 2, max streams 4, first window 4, grace in ms 4, ping in ms 4, resume secret 0 or 32, mac 32 | 70 or 102 |
+//! | WELCOME | 04 | 1: a resume secret is there | link 16, epoch 4, channel 2, features 4, max streams 4, first window 4, grace in ms 4, ping in ms 4, resume secret 0 or 32, mac 32 | 74 or 106 |
 //! | OPEN | 10 | | stream 4, user channel id 3, stream id 4, port 2, priority 1, window 4, user's address 0 or 4 or 16, user's port 0 or 2 | 18, 24 or 36 |
 //! | OPEN_OK | 11 | | stream 4, window 4 | 8 |
 //! | DATA | 12 | 1: END | stream 4, offset 8, payload | 12 or more |
@@ -31,6 +31,28 @@
 //! length, a set reserved byte or bit is a [`FrameError`], which ends the connection. What is new in a later version
 //! is agreed on by HELLO's version and features, so HELLO itself never changes its layout.
 //!
+//! Features are bits: HELLO offers them, WELCOME says which of them are in force from the next frame on, in both
+//! directions.
+//!
+//! | feature | bit | what it changes |
+//! | --- | --- | --- |
+//! | [`CHECKSUMS`](super::handshake::CHECKSUMS) | 0 | frames are checked, as below |
+//!
+//! # Checked frames
+//!
+//! TCP's own checksum has 16 bits and ends at every relay. TLS finds what was changed; on a channel without it, the
+//! frames do:
+//!
+//! ```text
+//!  0      1       2         4               8              12
+//!  | type | flags | check   | body length   | checksum     | body …
+//! ```
+//!
+//! The checksum is the CRC-32C of the header, with zeros for the check, and of the body, going on from the checksum of
+//! the frame before, at first from 0. The check is the same CRC up to the header's end, its upper half XOR its lower
+//! half: a length that was changed is found at once, before anybody waits for as many bytes. Each direction has its
+//! own. A mismatch is a [`FrameError::Checksum`]; nothing of the frame is believed.
+//!
 //! The action of a MESSAGE that registers a proxy is `ADDPROXY:port[:group[:targetPort[:weight]]]`, see
 //! [`AddProxy`](super::AddProxy).
 //!
@@ -38,8 +60,9 @@
 //!
 //! An IPv6 address travels without its flow label and scope: both mean something on the server's host only.
 
-use super::{ActionError, Frame};
+use super::{ActionError, Frame, handshake::CHECKSUMS};
 
+mod checksum;
 mod decode;
 mod encode;
 #[cfg(test)]
@@ -47,8 +70,8 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{decode, needed};
-pub use encode::{data_header, encode};
+pub use decode::{Decoder, decode};
+pub use encode::{Encoder, encode};
 pub(super) use encode::{hello_body, welcome_body_without_mac};
 
 /// What a binary connection begins with. F5 begins no UTF-8 text, so the first byte tells the formats apart; CR LF at
@@ -58,8 +81,8 @@ pub const PREFACE: [u8; 8] = *b"\xF5UNDRP\r\n";
 /// Length of a frame's header.
 pub const HEADER: usize = 8;
 
-/// Length of a DATA frame up to its payload.
-pub const DATA_HEADER: usize = HEADER + DATA_FIXED;
+/// Length of a frame's checksum, where there is one.
+const CHECKSUM: usize = 4;
 
 /// The longest frame body by default: 256 KiB of payload.
 pub const MAX_FRAME: usize = (256 << 10) + DATA_FIXED;
@@ -79,7 +102,7 @@ pub const MAX_OFFSET: u64 = 1 << 62;
 const MAX_NAME: usize = u8::MAX as usize;
 
 const HELLO_FIXED: usize = 48;
-const WELCOME_FIXED: usize = 70;
+const WELCOME_FIXED: usize = 74;
 const SECRET: usize = 32;
 const OPEN_FIXED: usize = 18;
 const DATA_FIXED: usize = 12;
@@ -219,6 +242,25 @@ impl Frame {
     }
 }
 
+/// How the frames of a channel are written and read.
+#[derive(Debug, Default)]
+pub struct Codec {
+    /// What is sent.
+    pub encoder: Encoder,
+    /// What comes in.
+    pub decoder: Decoder,
+}
+
+impl Codec {
+    /// As both sides agreed on in their handshake, which goes on unchecked itself: its proofs cover it.
+    pub fn with_features(features: u32) -> Self {
+        if features & CHECKSUMS == 0 {
+            return Self::default();
+        }
+        Self { encoder: Encoder::checked(), decoder: Decoder::checked() }
+    }
+}
+
 /// Bytes that are no frame. The connection cannot go on: where the next frame begins is unknown.
 ///
 /// None of these repeats text of the peer, so each may be logged and sent back as it is.
@@ -227,6 +269,9 @@ pub enum FrameError {
     /// No frame has this type.
     #[error("no frame has the type {0:#04x}")]
     UnknownType(u8),
+    /// Its checksum is not that of what came.
+    #[error("what came is not what was sent: a checksum is wrong")]
+    Checksum,
     /// A bit or byte that must be zero is not.
     #[error("{0} with a reserved bit set")]
     Reserved(FrameType),

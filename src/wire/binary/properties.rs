@@ -6,12 +6,16 @@ use proptest::{
     collection::vec,
     prop_assert, prop_assert_eq, prop_oneof, proptest,
     strategy::{Just, Strategy},
+    test_runner::TestCaseError,
 };
 
 use super::{tests::encoded, *};
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
-    wire::{Hello, HelloMode, OpenFrame, ResetCode, SyncEntry, TunnelAction, TunnelMessage, Welcome},
+    wire::{
+        Hello, HelloMode, OpenFrame, ResetCode, SyncEntry, TunnelAction, TunnelMessage, Welcome,
+        handshake::CHECKSUMS,
+    },
 };
 
 fn any_priority() -> impl Strategy<Value = Priority> {
@@ -60,12 +64,14 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             }),
         any::<[u8; 32]>().prop_map(|nonce| Frame::Challenge { nonce }),
         any::<[u8; 32]>().prop_map(|mac| Frame::Proof { mac }),
-        any::<([u8; 16], u32, u16, [u32; 4], Option<[u8; 32]>, [u8; 32])>().prop_map(
-            |(link, epoch, channel, [max_streams, first_window, grace_ms, ping_ms], resume_secret, mac)| {
+        any::<([u8; 16], u32, u16, [u32; 5], Option<[u8; 32]>, [u8; 32])>().prop_map(
+            |(link, epoch, channel, numbers, resume_secret, mac)| {
+                let [features, max_streams, first_window, grace_ms, ping_ms] = numbers;
                 Frame::Welcome(Welcome {
                     link,
                     epoch,
                     channel,
+                    features,
                     max_streams,
                     first_window,
                     grace_ms,
@@ -110,11 +116,19 @@ fn any_frame() -> impl Strategy<Value = Frame> {
     ]
 }
 
+fn codec() -> impl Strategy<Value = (Encoder, Decoder)> {
+    any::<bool>().prop_map(|checked| {
+        let features = if checked { CHECKSUMS } else { 0 };
+        let Codec { encoder, decoder } = Codec::with_features(features);
+        (encoder, decoder)
+    })
+}
+
 /// Decodes until the bytes run out or make no sense.
-fn drain(buf: &mut BytesMut) -> Vec<Frame> {
+fn drain(mut decoder: Decoder, buf: &mut BytesMut) -> Vec<Frame> {
     let room = buf.capacity();
     let mut frames = vec![];
-    while let Ok(Some(frame)) = decode(buf, MAX_FRAME) {
+    while let Ok(Some(frame)) = decoder.decode(buf, MAX_FRAME) {
         frames.push(frame);
     }
     assert!(buf.capacity() <= room, "a peer's length grew the buffer");
@@ -123,33 +137,32 @@ fn drain(buf: &mut BytesMut) -> Vec<Frame> {
 
 proptest! {
     #[test]
-    fn frames_read_back_as_they_are_written(frames in vec(any_frame(), 1..8)) {
+    fn frames_read_back_as_they_are_written((mut encoder, decoder) in codec(), frames in vec(any_frame(), 1..8)) {
         let mut bytes = BytesMut::new();
         for frame in &frames {
-            encode(frame, &mut bytes);
+            encoder.encode(frame, &mut bytes);
         }
-        prop_assert_eq!(drain(&mut bytes), frames);
+        prop_assert_eq!(drain(decoder, &mut bytes), frames);
         prop_assert!(bytes.is_empty());
     }
 
     #[test]
-    fn a_frame_split_anywhere_waits_for_its_rest(frame in any_frame()) {
-        let bytes = encoded(&frame);
+    fn a_frame_split_anywhere_waits_for_its_rest((mut encoder, decoder) in codec(), frame in any_frame()) {
+        let mut bytes = BytesMut::new();
+        encoder.encode(&frame, &mut bytes);
         for cut in 0..bytes.len() {
+            let mut decoder = decoder.clone();
             let mut buf = BytesMut::from(&bytes[..cut]);
-            prop_assert_eq!(decode(&mut buf, MAX_FRAME), Ok(None));
+            prop_assert_eq!(decoder.decode(&mut buf, MAX_FRAME), Ok(None));
             prop_assert_eq!(buf.len(), cut);
-            prop_assert!((1..=bytes.len() - cut).contains(&needed(&buf)));
             buf.put_slice(&bytes[cut..]);
-            prop_assert_eq!(needed(&buf), 0);
-            prop_assert_eq!(decode(&mut buf, MAX_FRAME), Ok(Some(frame.clone())));
+            prop_assert_eq!(decoder.decode(&mut buf, MAX_FRAME), Ok(Some(frame.clone())));
         }
     }
 
     #[test]
-    fn junk_never_panics(junk in vec(any::<u8>(), 0..400)) {
-        drain(&mut BytesMut::from(&junk[..]));
-        needed(&junk);
+    fn junk_never_panics((_, decoder) in codec(), junk in vec(any::<u8>(), 0..400)) {
+        drain(decoder, &mut BytesMut::from(&junk[..]));
     }
 
     #[test]
@@ -157,7 +170,33 @@ proptest! {
         let mut bytes = encoded(&frame);
         let at = at % bytes.len();
         bytes[at] ^= bits;
-        needed(&bytes);
-        drain(&mut bytes);
+        drain(Decoder::default(), &mut bytes);
+    }
+
+    /// What comes before the change is believed, and nothing after it.
+    #[test]
+    fn checked_frames_with_one_byte_changed_are_found_out(
+        frames in vec(any_frame(), 1..8),
+        at: usize,
+        bits in 1..=u8::MAX,
+    ) {
+        let (mut encoder, mut bytes) = (Encoder::checked(), BytesMut::new());
+        for frame in &frames {
+            encoder.encode(frame, &mut bytes);
+        }
+        let at = at % bytes.len();
+        bytes[at] ^= bits;
+        let mut decoder = Decoder::checked();
+        let mut believed = 0;
+        let error = loop {
+            match decoder.decode(&mut bytes, MAX_FRAME) {
+                Ok(Some(frame)) => prop_assert_eq!(Some(&frame), frames.get(believed)),
+                Ok(None) => return Err(TestCaseError::fail("it waits for more")),
+                Err(error) => break error,
+            }
+            believed += 1;
+        };
+        prop_assert_eq!(error, FrameError::Checksum);
+        prop_assert!(believed < frames.len());
     }
 }

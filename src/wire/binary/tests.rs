@@ -59,6 +59,7 @@ fn welcome(resume_secret: Option<[u8; 32]>) -> Frame {
         link: [0x11; 16],
         epoch: 1,
         channel: 2,
+        features: 1,
         max_streams: 1000,
         first_window: 0x4_0000,
         grace_ms: 30_000,
@@ -111,10 +112,11 @@ fn handshake_frames_are_pinned() {
     );
     pinned(
         welcome(None),
-        "04 00 0000 00000046                 # WELCOME, no secret, 70 bytes
+        "04 00 0000 0000004A                 # WELCOME, no secret, 74 bytes
          11111111 11111111 11111111 11111111 # link
          00000001                            # epoch
          0002                                # channel
+         00000001                            # features: checksums
          000003E8                            # max streams
          00040000                            # first window
          00007530                            # grace, ms
@@ -124,9 +126,10 @@ fn handshake_frames_are_pinned() {
     );
     pinned(
         welcome(Some([0x22; 32])),
-        "04 01 0000 00000066                 # WELCOME, with a secret, 102 bytes
+        "04 01 0000 0000006A                 # WELCOME, with a secret, 106 bytes
          11111111 11111111 11111111 11111111 # link
-         00000001 0002 000003E8 00040000     # epoch, channel, max streams, first window
+         00000001 0002 00000001              # epoch, channel, features
+         000003E8 00040000                   # max streams, first window
          00007530 00001388                   # grace, ping
          22222222 22222222 22222222 22222222 # resume secret
          22222222 22222222 22222222 22222222
@@ -253,8 +256,8 @@ fn a_length_is_refused_from_the_header_alone() {
     refused("12 00 0000 0000000B", length(FrameType::Data, 11));
     refused("01 00 0000 00000130", length(FrameType::Hello, 304));
     refused("01 00 0000 0000002F", length(FrameType::Hello, 47));
-    refused("04 01 0000 00000046", length(FrameType::Welcome, 70));
-    refused("04 00 0000 00000066", length(FrameType::Welcome, 102));
+    refused("04 01 0000 0000004A", length(FrameType::Welcome, 74));
+    refused("04 00 0000 0000006A", length(FrameType::Welcome, 106));
     refused("10 00 0000 00000016", length(FrameType::Open, 22));
     refused("20 00 0000 00000000", length(FrameType::Ping, 0));
     refused("22 00 0000 00000016", length(FrameType::Sync, 22));
@@ -321,19 +324,72 @@ fn a_large_payload_shares_the_buffer_and_a_small_one_does_not() {
 
 #[test]
 fn a_header_in_front_of_its_payload_is_a_frame() {
-    let mut bytes = BytesMut::from(&data_header(7, 9, true, 5)[..]);
-    bytes.put_slice(b"hello");
     let frame = Frame::Data { stream: 7, offset: 9, fin: true, payload: Bytes::from_static(b"hello") };
-    assert_eq!(bytes, encoded(&frame));
+    for encoder in [Encoder::default(), Encoder::checked()] {
+        let (mut whole, mut header) = (BytesMut::new(), BytesMut::new());
+        encoder.clone().encode(&frame, &mut whole);
+        encoder.clone().data_header(7, 9, true, b"hello", &mut header);
+        header.put_slice(b"hello");
+        assert_eq!(header, whole);
+    }
+}
+
+/// The checksums come from a CRC-32C written out bit by bit in Python.
+#[test]
+fn checked_frames_are_pinned() {
+    let frames = [
+        Frame::Ping { token: 0x0102_0304_0506_0708 },
+        Frame::Data { stream: 7, offset: 2, fin: false, payload: Bytes::from_static(b"hi") },
+        Frame::Sync { last: true, entries: vec![] },
+    ];
+    let mut bytes = hex("20 00 842D 00000008 1CEE9408  # PING, its check, 8 bytes, its checksum
+         0102030405060708              # token
+         12 00 E6D0 0000000E 45189262  # DATA, which goes on from there
+         00000007 0000000000000002 6869
+         22 01 6336 00000000 08176B21  # SYNC, the last, empty");
+    let (mut encoder, mut out) = (Encoder::checked(), BytesMut::new());
+    frames.iter().for_each(|frame| encoder.encode(frame, &mut out));
+    assert_eq!(out, bytes);
+    let mut decoder = Decoder::checked();
+    for frame in frames {
+        assert_eq!(decoder.decode(&mut bytes, MAX_FRAME), Ok(Some(frame)));
+    }
+    assert!(bytes.is_empty());
+}
+
+/// A length that grew would be waited for; a check of only 16 bits guards it.
+#[test]
+fn one_or_two_bits_of_a_header_never_change_unseen() {
+    let mut bytes = BytesMut::new();
+    let mut encoder = Encoder::checked();
+    encoder
+        .encode(&Frame::Data { stream: 7, offset: 2, fin: false, payload: vec![7; 4000].into() }, &mut bytes);
+    let bits = 8 * HEADER;
+    for (a, b) in (0..bits).flat_map(|a| (a..bits).map(move |b| (a, b))) {
+        let mut header = BytesMut::from(&bytes[..HEADER]);
+        header[a / 8] ^= 1 << (a % 8);
+        if a != b {
+            header[b / 8] ^= 1 << (b % 8);
+        }
+        let decoded = Decoder::checked().decode(&mut header, MAX_FRAME);
+        assert_eq!(decoded, Err(FrameError::Checksum), "bits {a} and {b}");
+    }
 }
 
 #[test]
-fn needed_never_follows_a_hostile_length() {
-    assert_eq!(needed(&[]), HEADER);
-    assert_eq!(needed(&[0x12; 7]), 1);
-    assert_eq!(needed(&hex("20 00 0000 00000008 0102")), 6);
-    assert_eq!(needed(&hex("20 00 0000 00000008 0102030405060708")), 0);
-    assert_eq!(needed(&hex("12 00 0000 FFFFFFFF")), MAX_FRAME);
+fn a_checked_frame_that_was_lost_doubled_or_put_elsewhere_is_found() {
+    let mut encoder = Encoder::checked();
+    let frames = [1, 2, 3].map(|token| {
+        let mut bytes = BytesMut::new();
+        encoder.encode(&Frame::Ping { token }, &mut bytes);
+        bytes
+    });
+    for order in [&[1][..], &[0, 2], &[0, 0], &[0, 2, 1]] {
+        let mut bytes: BytesMut = order.iter().flat_map(|&index| frames[index].clone()).collect();
+        let mut decoder = Decoder::checked();
+        let decoded: Vec<_> = order.iter().map(|_| decoder.decode(&mut bytes, MAX_FRAME)).collect();
+        assert!(decoded.contains(&Err(FrameError::Checksum)), "{order:?}: {decoded:?}");
+    }
 }
 
 fn hello(name: String) -> Hello {

@@ -53,8 +53,8 @@ impl ClientHandshake {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::ServerNotProved`], [`HandshakeError::Refused`] or [`HandshakeError::Unexpected`]. The
-    /// connection is of no more use.
+    /// [`HandshakeError::ServerNotProved`], [`HandshakeError::Features`], [`HandshakeError::Refused`] or
+    /// [`HandshakeError::Unexpected`]. The connection is of no more use.
     pub fn on_frame(self, frame: Frame) -> Result<ClientStep, HandshakeError> {
         match (&self.state, frame) {
             (State::Greeted, Frame::Challenge { nonce: challenge }) => {
@@ -63,11 +63,13 @@ impl ClientHandshake {
                 Ok(ClientStep::Send(Box::new(next), Frame::Proof { mac }))
             }
             (State::Proved { challenge, mac }, Frame::Welcome(welcome)) => {
-                if verify_server(&self.token, &self.transcript(challenge), mac, &welcome) {
-                    Ok(ClientStep::Done(welcome))
-                } else {
-                    Err(HandshakeError::ServerNotProved)
+                if !verify_server(&self.token, &self.transcript(challenge), mac, &welcome) {
+                    return Err(HandshakeError::ServerNotProved);
                 }
+                if welcome.features & !self.hello.features != 0 {
+                    return Err(HandshakeError::Features);
+                }
+                Ok(ClientStep::Done(welcome))
             }
             (State::Greeted | State::Proved { .. }, other) => Err(HandshakeError::instead(&other)),
         }

@@ -45,6 +45,9 @@ pub use token::Token;
 /// The version of the binary format that this side speaks.
 pub const VERSION: u16 = 1;
 
+/// The feature that frames carry checksums, see [`binary`](super::binary). For channels without TLS, which has its own.
+pub const CHECKSUMS: u32 = 1;
+
 /// The longest reason of a peer's refusal that is kept, in characters.
 const MAX_REASON: usize = 200;
 
@@ -64,6 +67,9 @@ pub enum HandshakeError {
     /// The proxy wants to join or resume a link that this server does not have. It may still ask for a new one.
     #[error("no such link")]
     UnknownLink,
+    /// The server puts a feature in force that the proxy has not offered.
+    #[error("the server asks for what this proxy cannot do")]
+    Features,
     /// A frame that has no place here.
     #[error("{0} has no place in this handshake")]
     Unexpected(FrameType),

@@ -63,7 +63,7 @@ impl ServerHandshake {
     ///
     /// # Errors
     ///
-    /// Any [`HandshakeError`] but [`HandshakeError::ServerNotProved`]. The connection is of no more use.
+    /// Any [`HandshakeError`] that is not the proxy's to find. The connection is of no more use.
     pub fn on_frame(self, frame: Frame) -> Result<ServerStep, HandshakeError> {
         match (self.state, frame) {
             (State::Waiting, Frame::Hello(hello)) if hello.version != VERSION => {

@@ -19,7 +19,7 @@ fn hello(mode: HelloMode) -> Hello {
         version: VERSION,
         mode,
         max_frame: 1 << 18,
-        features: 0,
+        features: CHECKSUMS,
         nonce: [4; 16],
         link: if mode == HelloMode::New { [0; 16] } else { LINK },
         epoch: 0,
@@ -32,6 +32,7 @@ fn welcome() -> Welcome {
         link: LINK,
         epoch: 1,
         channel: 1,
+        features: CHECKSUMS,
         max_streams: 100,
         first_window: 1 << 18,
         grace_ms: 30_000,
@@ -137,7 +138,7 @@ fn a_changed_hello_never_verifies() {
         |hello| hello.version = 2,
         |hello| hello.mode = HelloMode::Join,
         |hello| hello.max_frame += 1,
-        |hello| hello.features = 1,
+        |hello| hello.features = 0,
         |hello| hello.nonce[15] ^= 1,
         |hello| hello.link[0] ^= 1,
         |hello| hello.epoch = 1,
@@ -159,10 +160,11 @@ fn a_changed_hello_never_verifies() {
 
 #[test]
 fn a_changed_welcome_never_verifies() {
-    let changes: [fn(&mut Welcome); 11] = [
+    let changes: [fn(&mut Welcome); 12] = [
         |welcome| welcome.link[0] ^= 1,
         |welcome| welcome.epoch += 1,
         |welcome| welcome.channel += 1,
+        |welcome| welcome.features = 0,
         |welcome| welcome.max_streams += 1,
         |welcome| welcome.first_window += 1,
         |welcome| welcome.grace_ms += 1,
@@ -227,6 +229,14 @@ fn a_refusal_reaches_the_proxy_stripped() {
 }
 
 #[test]
+fn what_was_not_offered_is_not_taken() {
+    let mut modest = hello(HelloMode::New);
+    modest.features = 0;
+    let refused = shake(ClientHandshake::start(token(), modest), server(), None);
+    assert_eq!(refused, Err(HandshakeError::Features));
+}
+
+#[test]
 fn a_frame_out_of_turn_ends_the_handshake() {
     let frames = || {
         [
@@ -273,15 +283,15 @@ fn a_frame_out_of_turn_ends_the_handshake() {
 fn the_proofs_are_pinned() {
     let (new, join) = (hello(HelloMode::New), hello(HelloMode::Join));
     let proof = client_proof(&token(), &over(&new, &NONCE));
-    assert_eq!(hex(&proof), "b8475eed52be1fc3e90775c53a68272cdf7371a4ff65142a78d1530d21175d6b");
+    assert_eq!(hex(&proof), "de308c999b08c9b4b7d50a483dae51e3a297dc582360e7779db19f4e8be18ed1");
     let bound = Transcript { hello: &join, challenge: &NONCE, secret: Some(&SECRET), exporter: b"tls" };
     assert_eq!(
         hex(&client_proof(&token(), &bound)),
-        "43c0c866dbba88fdf8a0465845244f1c1d5d63d0e3f1008799f79b353e43ba58"
+        "6dbe35ff9c24014b70e0b7dcefb1856936f77d696e8846ac9dbdcedcba7d63b7"
     );
     assert_eq!(
         hex(&server_proof(&token(), &over(&new, &NONCE), &proof, &welcome())),
-        "ff5e1f861553169f6de08a6664d30fbcfe1acd9e4c3cdb329601402380ff44f3"
+        "dadb3dba745ff80688c306151b3f2e2e2f54d60da03f5028e8b455dd3dafdbfd"
     );
 }
 
