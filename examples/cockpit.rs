@@ -46,9 +46,7 @@ impl Dice {
 fn main() -> Result<(), tui::Error> {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<u64>().unwrap_or(0));
     let (streams, proxies) = (args.next().unwrap_or(24), args.next().unwrap_or(4));
-    tracing_subscriber::registry()
-        .with(tui_logger::TuiTracingSubscriberLayer.with_filter(LevelFilter::INFO))
-        .init();
+    tracing_subscriber::registry().with(tui::LogLayer.with_filter(LevelFilter::INFO)).init();
     let telemetry = Telemetry::new();
     let (control, requests) = control::queue();
     let stop = Arc::new(AtomicBool::new(false));

@@ -4,6 +4,8 @@ use anyhow::Context;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
+use crate::tui;
+
 /// Where the log goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Log {
@@ -28,7 +30,7 @@ pub(super) fn init(log: Log, filter: &str) -> anyhow::Result<Keep> {
     match log {
         // The layer formats before it filters, so the filter goes around it.
         Log::Cockpit => {
-            registry.with(tui_logger::TuiTracingSubscriberLayer.with_filter(filter)).init();
+            registry.with(tui::LogLayer.with_filter(filter)).init();
             Ok(Keep(None))
         }
         Log::Stderr => {

@@ -1,8 +1,14 @@
 //! Numbers as text: short, of one width, never jumping.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// The time of day in UTC.
+pub(crate) fn time_of_day(at: SystemTime) -> String {
+    let s = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() % 86_400;
+    format!("{:02}:{:02}:{:02}Z", s / 3600, s / 60 % 60, s % 60)
+}
 
 /// Bytes, or bytes a second, in at most five characters: `902`, `1.2K`, `18.4M`, `104M`. K is 1,000.
 pub(crate) fn bytes(bytes: u64) -> String {

@@ -21,6 +21,7 @@ mod msg;
 mod options;
 #[doc(hidden)]
 pub mod probe;
+mod record;
 mod runtime;
 mod settings;
 mod terminal;
@@ -37,6 +38,7 @@ use std::{
 };
 
 pub use options::{Error, Exit, Labels, Options};
+pub use record::LogLayer;
 pub use settings::{BadSettings, Settings};
 
 use runtime::Runtime;
@@ -57,7 +59,7 @@ const LOG_DEPTH: usize = 5000;
 /// The terminal is given back before this returns, also after a panic in here; a panic of any other thread is logged
 /// (`tracing`, target `panic`) and the cockpit goes on. While it runs, `SIGINT` and `SIGTERM` count as `^C`, and
 /// nothing else may write to the terminal. For the log panel, install
-/// [`tui_logger::TuiTracingSubscriberLayer`] behind a filter *before* calling this, and do not call
+/// [`LogLayer`] behind a filter *before* calling this, and do not call
 /// `tui_logger::init_logger`: its thread would wake a hundred times a second for what is done here anyway.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ use super::{
     Exit, Options, files,
     model::Model,
     msg::{Effect, Msg, OrderId},
+    record,
     terminal::{Input, Screen, Signals, Tty, Woken},
     theme::Theme,
     update::{sample, update},
@@ -207,6 +208,7 @@ impl Runtime {
         }
         // Not by its own thread, which would wake a hundred times a second.
         tui_logger::move_events();
+        record::take().into_iter().for_each(|record| self.model.log.note(record));
         self.options.telemetry.snapshot_into(&mut self.snapshot);
         let snapshot = &self.snapshot;
         let busy = !self.model.live.streams.order().is_empty() || self.model.live.totals != snapshot.totals;

@@ -11,6 +11,7 @@ pub(crate) enum Column {
     Address,
     Carries,
     Priority,
+    Limit,
     UpRate,
     DownRate,
     Up,
@@ -22,7 +23,7 @@ pub(crate) enum Column {
 
 impl Column {
     /// All of them, in the order of the screen.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Stream,
         Self::State,
         Self::Service,
@@ -31,6 +32,7 @@ impl Column {
         Self::Address,
         Self::Carries,
         Self::Priority,
+        Self::Limit,
         Self::UpRate,
         Self::DownRate,
         Self::Up,
@@ -51,6 +53,7 @@ impl Column {
             Self::Address => "address",
             Self::Carries => "carries",
             Self::Priority => "priority",
+            Self::Limit => "limit",
             Self::UpRate => "up-rate",
             Self::DownRate => "down-rate",
             Self::Up => "up",

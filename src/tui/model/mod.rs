@@ -22,7 +22,10 @@ mod streams;
 mod trend;
 mod users;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use ratatui::layout::Size;
 
@@ -51,10 +54,13 @@ use super::{
     Labels,
     keymap::{Context, Keymap},
     layout::Layout,
+    record::{self, Record},
     theme::Theme,
 };
-use crate::ids::{ProxyId, UserChannelId};
+use crate::ids::{ProxyId, StreamKey, UserChannelId};
 
+/// The target of the records that tell what events tell.
+const LIFECYCLE: &str = "lifecycle";
 /// How long a notice stays.
 const NOTICE: Duration = Duration::from_secs(6);
 
@@ -171,9 +177,60 @@ impl Screen {
 #[derive(Debug, Default)]
 pub(crate) struct LogView {
     /// Only records with this in them.
-    pub(crate) only: String,
+    only: String,
+    /// How many of these below the last one on screen are scrolled past.
+    back: usize,
+    /// The last ones, the oldest first.
+    records: VecDeque<Record>,
     /// Which targets and levels are shown, and how far it is scrolled: tui-logger's own.
     pub(crate) state: LogState,
+}
+
+impl LogView {
+    /// Takes one more record.
+    pub(crate) fn note(&mut self, record: Record) {
+        // Whoever has scrolled back reads on undisturbed.
+        self.back += usize::from(self.back > 0 && self.passes(&record));
+        record::keep(&mut self.records, record);
+    }
+
+    /// What a record has to have in it; nothing where all are shown.
+    pub(crate) fn only(&self) -> &str {
+        &self.only
+    }
+
+    /// Shows only records with this in them.
+    pub(crate) fn show_only(&mut self, text: String) {
+        (self.only, self.back) = (text, 0);
+    }
+
+    fn passes(&self, record: &Record) -> bool {
+        // A name that ends with a blank is looked for at the end, too.
+        record.text.contains(&self.only)
+            || self.only.strip_suffix(' ').is_some_and(|name| record.text.ends_with(name))
+    }
+
+    /// The records that are to be shown, the newest first.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().rev().filter(|record| self.passes(record)).skip(self.back)
+    }
+
+    /// Scrolls through what is shown, towards the older ones; a whole screen stays on it.
+    pub(crate) fn scroll(&mut self, lines: isize, page: usize) {
+        let all = self.records.iter().filter(|record| self.passes(record)).count();
+        self.back = self.back.saturating_add_signed(lines).min(all.saturating_sub(page));
+    }
+
+    /// What the log says of a stream besides what events tell, the oldest first.
+    pub(crate) fn about(&self, key: StreamKey) -> impl Iterator<Item = &Record> {
+        let name = key.to_string();
+        self.records.iter().filter(move |record| record.target != LIFECYCLE && mentions(&record.text, &name))
+    }
+}
+
+/// Whether a text has this key in it, and not as the beginning of a longer one: `3F9A1C:1` is not `3F9A1C:12`.
+fn mentions(text: &str, key: &str) -> bool {
+    text.match_indices(key).any(|(at, _)| !text[at + key.len()..].starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// tui-logger's state, which is not made to be printed.

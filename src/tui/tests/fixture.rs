@@ -1,6 +1,7 @@
 use std::{
+    collections::VecDeque,
     net::SocketAddr,
-    sync::{Arc, Once},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -15,9 +16,10 @@ use crate::{
         StreamPhase, Telemetry, UserGuard,
     },
     tui::{
-        Labels,
+        Labels, LogLayer,
         model::Model,
         msg::{Effect, Msg},
+        record::{self, Record},
         terminal::{Key, KeyCode},
         theme::Theme,
         update::{sample, update},
@@ -26,10 +28,10 @@ use crate::{
 };
 
 /// What the log says on every screen: it is one for the whole process, and no other test writes to it.
-fn write_log() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let registry = tracing_subscriber::registry().with(tui_logger::TuiTracingSubscriberLayer);
+fn write_log() -> &'static VecDeque<Record> {
+    static WRITTEN: OnceLock<VecDeque<Record>> = OnceLock::new();
+    WRITTEN.get_or_init(|| {
+        let registry = tracing_subscriber::registry().with(LogLayer);
         tracing::subscriber::with_default(registry, || {
             tracing::info!(target: "lifecycle", "listening on 0.0.0.0:7000");
             for proxy in 1..=12 {
@@ -40,7 +42,8 @@ fn write_log() {
             tracing::info!(target: "operator", "kill stream 10033A:1: done, streams: 1");
         });
         tui_logger::move_events();
-    });
+        record::take()
+    })
 }
 
 /// A model, a hub that feeds it, and a clock that only moves when told to.
@@ -69,7 +72,6 @@ pub(super) fn key(user: u32, stream: u32) -> StreamKey {
 impl Fixture {
     /// A server with nothing going on.
     pub(super) fn empty(width: u16, height: u16) -> Self {
-        write_log();
         let hub = Telemetry::new();
         let events = hub.subscribe();
         let service = hub.service_opened("8080".parse().unwrap());
@@ -80,7 +82,8 @@ impl Fixture {
             curl: None,
         };
         let start = Instant::now();
-        let model = Model::new(labels, Theme::dark(), Size::new(width, height), start);
+        let mut model = Model::new(labels, Theme::dark(), Size::new(width, height), start);
+        write_log().iter().for_each(|record| model.log.note(record.clone()));
         let (proxies, users, streams) = (Vec::new(), Vec::new(), Vec::new());
         Self { model, hub, start, events, now: start, service, proxies, users, streams, told: |_| {} }
     }

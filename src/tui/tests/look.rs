@@ -1,6 +1,6 @@
 //! Finding, freezing, looking closely, and the line at the bottom.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::fixture::{Fixture, key};
 use crate::{
@@ -12,7 +12,8 @@ use crate::{
         keymap::Context,
         model::{Overlay, Screen, SortBy},
         msg::{Effect, Msg, OrderId},
-        terminal::Mouse,
+        record::Record,
+        terminal::{Key, KeyCode, Mouse},
     },
 };
 
@@ -217,7 +218,7 @@ fn users_are_listed_and_killed_and_links_have_a_past() {
     assert_eq!(fixture.model.filter.text(), format!("key:{user}"));
     fixture.press("L");
     assert_eq!(fixture.model.screen, Screen::Logs);
-    assert!(fixture.model.log.only.starts_with(&user.to_string()));
+    assert!(fixture.model.log.only().starts_with(&user.to_string()));
     fixture.press("<<");
     assert_eq!(fixture.model.screen, Screen::Streams);
 }
@@ -287,4 +288,70 @@ fn every_stream_that_a_filter_shows_can_be_marked_at_once() {
     fixture.press("x");
     assert_eq!(fixture.press("y").len(), 5);
     assert!(fixture.keys().contains(&key(0x133A6E, 1)));
+}
+
+/// The newest record has to pass a filter in tui-logger's widget, or it panics in a debug build.
+#[test]
+fn the_log_is_filtered_and_scrolled_whatever_its_newest_record_is() {
+    let mut fixture = Fixture::busy(80, 24);
+    let record = |text: String| Record {
+        at: SystemTime::UNIX_EPOCH + Duration::from_secs(3_661),
+        level: tracing::Level::WARN,
+        target: "operator",
+        text,
+    };
+    for number in 0..60 {
+        fixture.model.log.note(record(format!("kick proxy Q{number}: done")));
+        fixture.model.log.note(record("something else\u{1b}[2J".into()));
+    }
+    fixture.press("4/");
+    fixture.type_in("kick proxy Q");
+    fixture.press(">");
+    let text = fixture.text();
+    assert!(text.contains("01:01:01Z WARN  kick proxy Q59: done") && !text.contains("else"), "{text}");
+    assert!(!text.contains("Q30:"), "{text}");
+    fixture.send(Msg::Key(Key::plain(KeyCode::PageUp)));
+    fixture.send(Msg::Key(Key::plain(KeyCode::PageUp)));
+    let text = fixture.text();
+    assert!(text.contains("Q20:") && !text.contains("Q59:"), "{text}");
+    fixture.model.log.note(record("kick proxy Q60: done".into()));
+    assert_eq!(fixture.text(), text, "whoever reads is not disturbed");
+    fixture.press("<");
+    assert!(fixture.text().contains("lifecycle"), "{}", fixture.text());
+    fixture.press("/");
+    fixture.type_in("nobody says this");
+    assert!(fixture.text().contains("No record has this in it."), "{}", fixture.text());
+}
+
+#[test]
+fn the_close_look_tells_what_the_log_says_of_its_stream_alone() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.press("j>");
+    let key = fixture.selected().unwrap();
+    let record =
+        |text: String, target| Record { at: SystemTime::now(), level: tracing::Level::INFO, target, text };
+    fixture.model.log.note(record(format!("kill stream {key}: it is not there any more"), "operator"));
+    fixture.model.log.note(record(format!("kill stream {key}7: never mind"), "operator"));
+    fixture.model.log.note(record(format!("stream {key} ended: twice"), "lifecycle"));
+    let text = fixture.text();
+    assert!(text.contains(&format!("kill stream {key}: it is not there any more")), "{text}");
+    assert!(!text.contains("never mind") && !text.contains("twice"), "{text}");
+}
+
+#[test]
+fn a_low_screen_remembers_the_last_proxy_that_went() {
+    let mut fixture = Fixture::empty(80, 24);
+    fixture.told = |snapshot| snapshot.services.clear();
+    fixture.tick(TICK);
+    assert!(fixture.text().contains("No proxy yet"), "{}", fixture.text());
+    fixture.proxy("edge-fra");
+    fixture.tick(TICK);
+    fixture.proxies.clear();
+    fixture.tick(TICK);
+    fixture.tick(TICK);
+    // What closed and what went is forgotten after a while, but not that it was there.
+    fixture.tick(Duration::from_secs(700));
+    assert!(fixture.text().contains("No proxy: edge-fra went 11m40 ago"), "{}", fixture.text());
+    fixture.resize(120, 36);
+    assert!(fixture.text().contains("No proxy: edge-fra went 11m40 ago"), "{}", fixture.text());
 }

@@ -18,7 +18,7 @@ pub(super) fn ask_filter(model: &mut Model) {
 }
 
 pub(super) fn ask_log_filter(model: &mut Model) {
-    let before = model.log.only.clone();
+    let before = model.log.only().to_owned();
     ask(model, Asked::LogFilter { before: before.clone() }, before);
 }
 
@@ -55,7 +55,7 @@ fn changed(model: &mut Model) {
             // The last one that could be understood stays.
             Err(why) => prompt.wrong = Some(why.to_string()),
         },
-        Asked::LogFilter { .. } => model.log.only = text,
+        Asked::LogFilter { .. } => model.log.show_only(text),
         Asked::Help | Asked::Command | Asked::Limit(_) | Asked::Weight(_) | Asked::Policy(_) => {}
     }
 }
@@ -118,7 +118,7 @@ fn cancel(model: &mut Model) {
     let Some(Overlay::Prompt(prompt)) = model.overlay.take() else { return };
     match prompt.what {
         Asked::Filter { before } => screens::set_filter(model, Filter::parse(&before).unwrap_or_default()),
-        Asked::LogFilter { before } => model.log.only = before,
+        Asked::LogFilter { before } => model.log.show_only(before),
         Asked::Help => model.overlay = Some(Overlay::Help { scroll: 0, search: String::new() }),
         Asked::Command | Asked::Limit(_) | Asked::Weight(_) | Asked::Policy(_) => {}
     }

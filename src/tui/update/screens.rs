@@ -74,8 +74,21 @@ fn look_on(model: &mut Model) {
     selected.into_iter().for_each(|id| model.look_at(id));
 }
 
-fn scroll_log(model: &Model, action: Action) {
+fn scroll_log(model: &mut Model, action: Action) {
     use tui_logger::TuiWidgetEvent as Event;
+    if !model.log.only().is_empty() {
+        let page = usize::from(model.layout().body.height.saturating_sub(1)).max(1);
+        let lines = match action {
+            Action::Down => -1,
+            Action::Up => 1,
+            Action::PageDown => -(page as isize),
+            Action::PageUp => page as isize,
+            Action::First => isize::MAX,
+            Action::Last => isize::MIN,
+            _ => 0,
+        };
+        return model.log.scroll(lines, page);
+    }
     let event = match action {
         Action::Down => Event::DownKey,
         Action::Up => Event::UpKey,
@@ -200,8 +213,8 @@ fn show(model: &mut Model, screen: Screen) {
 
 /// Takes away the nearest thing that hides something. Never more than one, and never the program.
 fn back(model: &mut Model) {
-    if model.screen == Screen::Logs && !model.log.only.is_empty() {
-        model.log.only.clear();
+    if model.screen == Screen::Logs && !model.log.only().is_empty() {
+        model.log.show_only(String::new());
     } else if model.screen != Screen::Streams {
         show(model, Screen::Streams);
     } else if !model.filter.is_empty() {
@@ -358,6 +371,6 @@ fn log_of(model: &mut Model) {
     };
     if let Some(name) = name {
         show(model, Screen::Logs);
-        model.log.only = name;
+        model.log.show_only(name);
     }
 }

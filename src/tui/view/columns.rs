@@ -2,7 +2,7 @@
 
 use ratatui::{style::Style, text::Span};
 
-use super::bars;
+use super::{bars, limits};
 use crate::{
     ids::{Priority, Rate},
     telemetry::{EndReason, StreamPhase},
@@ -34,7 +34,7 @@ pub(super) const MARGIN: u16 = 2;
 const CARRIES: usize = 26;
 
 /// The columns in the order of the screen.
-static SPECS: [Spec; 15] = [
+static SPECS: [Spec; 16] = [
     spec(Column::Stream, "STREAM", 10, 10, false, 0, Some(SortBy::Key)),
     spec(Column::State, "STATE", 6, 6, false, 2, Some(SortBy::State)),
     spec(Column::Service, "SERVICE", 8, 14, false, 13, Some(SortBy::Service)),
@@ -43,6 +43,7 @@ static SPECS: [Spec; 15] = [
     spec(Column::Address, "USER ADDRESS", 21, 47, false, 8, Some(SortBy::User)),
     spec(Column::Carries, "CARRIES", 16, 60, false, 9, Some(SortBy::Carries)),
     spec(Column::Priority, "PRI", 6, 6, false, 7, Some(SortBy::Priority)),
+    spec(Column::Limit, "LIMIT", limits::WIDTH, limits::WIDTH, false, 15, None),
     spec(Column::UpRate, "UP/s", 6, 7, true, 5, Some(SortBy::UpRate)),
     spec(Column::DownRate, "DOWN/s", 7, 8, true, 1, Some(SortBy::DownRate)),
     spec(Column::Up, "UP", 6, 7, true, 14, Some(SortBy::Up)),
@@ -217,6 +218,7 @@ fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Styl
             None => unknown(),
         },
         Column::Priority => priority(row, theme),
+        Column::Limit => (limits::text(row.limits), theme.warn),
         Column::UpRate => rate(row.up_rate, limited(row.limits.up, theme.up)),
         Column::DownRate => rate(row.down_rate, limited(row.limits.down, theme.down)),
         Column::Up => amount(row.up, theme.text),

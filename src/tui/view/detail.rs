@@ -13,7 +13,10 @@ use super::{
     facts::{Ranked, facts},
     flow, latency, limits, put_cut, put_right, section, services,
 };
+use tracing::Level;
+
 use crate::{
+    ids::clean,
     telemetry::EventKind,
     tui::{
         format::{self, fit_right},
@@ -185,13 +188,21 @@ fn curve_and_past(model: &Model, detail: &Detail, row: &Row, area: Rect, buf: &m
 
 fn lifecycle(model: &Model, row: &Row, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    section(model, area, buf, "Lifecycle", [Span::styled("  L: its log", theme.dim)]);
+    section(model, area, buf, "Lifecycle and log", [Span::styled("  L: in the log", theme.dim)]);
     let events = model.journal.of(row.key);
     let first = events.first().map(|event| event.at);
-    let mut lines: Vec<Line<'static>> = events
+    let line = |at: SystemTime, text: String, style| {
+        let since = first.and_then(|first| at.duration_since(first).ok()).unwrap_or_default();
+        let line = Line::from(vec![
+            Span::styled(format!("  {}  ", format::time_of_day(at)), theme.faint),
+            Span::styled(fit_right(&format!("+{:.3}s", since.as_secs_f64()), 10), theme.dim),
+            Span::styled(format!("  {text}"), style),
+        ]);
+        (at, line)
+    };
+    let mut lines: Vec<(SystemTime, Line<'static>)> = events
         .iter()
         .map(|event| {
-            let since = first.and_then(|first| event.at.duration_since(first).ok()).unwrap_or_default();
             let text = match &event.kind {
                 EventKind::StreamOpened { addr, .. } => format!("opened by {addr}"),
                 EventKind::StreamAssigned { proxy, .. } => {
@@ -202,25 +213,22 @@ fn lifecycle(model: &Model, row: &Row, area: Rect, buf: &mut Buffer) {
                 }
                 other => other.to_string(),
             };
-            Line::from(vec![
-                Span::styled(format!("  {}  ", clock(event.at)), theme.faint),
-                Span::styled(fit_right(&format!("+{:.3}s", since.as_secs_f64()), 10), theme.dim),
-                Span::styled(format!("  {text}"), theme.text),
-            ])
+            line(event.at, text, theme.text)
         })
         .collect();
+    // Its key may have been that of an earlier stream.
+    let records = model.log.about(row.key).filter(|record| first.is_none_or(|first| record.at >= first));
+    lines.extend(records.map(|record| {
+        let style = if record.level <= Level::WARN { theme.warn } else { theme.text };
+        line(record.at, clean(&record.text, 200), style)
+    }));
+    lines.sort_by_key(|(at, _)| *at);
     if lines.is_empty() {
-        lines.push(Line::styled("  It began before anybody looked.", theme.dim));
+        lines.push((SystemTime::UNIX_EPOCH, Line::styled("  It began before anybody looked.", theme.dim)));
     }
     // The last ones, where not all have room.
     let skip = lines.len().saturating_sub(usize::from(area.height - 1));
-    for (y, line) in (area.top() + 1..area.bottom()).zip(lines.into_iter().skip(skip)) {
+    for (y, (_, line)) in (area.top() + 1..area.bottom()).zip(lines.into_iter().skip(skip)) {
         put_cut(buf, area.x, y, area, line);
     }
-}
-
-/// The time of day in UTC.
-fn clock(at: SystemTime) -> String {
-    let s = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() % 86_400;
-    format!("{:02}:{:02}:{:02}Z", s / 3600, s / 60 % 60, s % 60)
 }

@@ -1,4 +1,4 @@
-use std::borrow::Cow;
+use std::time::{Duration, UNIX_EPOCH};
 
 use ratatui::{
     buffer::Buffer,
@@ -9,10 +9,14 @@ use ratatui::{
 };
 use tui_logger::{ExtLogRecord, LogFormatter, TuiLoggerTargetWidget, TuiLoggerWidget};
 
-use super::section;
+use super::{put, section};
 use crate::{
     ids::clean,
-    tui::{format::cut, model::Model, theme::Theme},
+    tui::{
+        format::{self, cut},
+        model::Model,
+        theme::Theme,
+    },
 };
 
 /// The last lines of the log. They live in tui-logger's own buffer, not in the model: whatever the program logs is to
@@ -29,19 +33,22 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     TuiLoggerWidget::default().formatter(Box::new(OneLine::new(&model.theme))).render(lines, buf);
 }
 
-/// The whole log, its targets beside it where there is room.
+/// The whole log, its targets beside it where there is room; or only the records that were asked for.
 pub(crate) fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    let mut rest = vec![Span::styled("  ↑↓ target  ←→ levels  PgUp PgDn scroll", theme.dim)];
-    if !model.log.only.is_empty() {
-        rest = vec![
+    let mut lines = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
+    let only = model.log.only();
+    if !only.is_empty() {
+        let rest = [
             Span::styled("  / ", theme.accent),
-            Span::styled(cut(&model.log.only, 40), theme.text),
+            Span::styled(cut(&clean(only, 200), 40), theme.text),
             Span::styled("  Esc shows all", theme.dim),
         ];
+        section(model, area, buf, "Log", rest);
+        return found(model, lines, buf);
     }
+    let rest = [Span::styled("  ↑↓ target  ←→ levels  PgUp PgDn scroll", theme.dim)];
     section(model, area, buf, "Log", rest);
-    let mut lines = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     if area.width >= 80 {
         let targets = Rect { width: 26, ..lines };
         lines = Rect { x: lines.x + 27, width: lines.width - 27, ..lines };
@@ -54,8 +61,27 @@ pub(crate) fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
             .highlight_style(theme.selected);
         levels.render(targets, buf);
     }
-    let formatter = OneLine { only: model.log.only.clone(), ..OneLine::new(theme) };
-    TuiLoggerWidget::default().state(&model.log.state.0).formatter(Box::new(formatter)).render(lines, buf);
+    let formatter = Box::new(OneLine::new(theme));
+    TuiLoggerWidget::default().state(&model.log.state.0).formatter(formatter).render(lines, buf);
+}
+
+/// The records that were asked for, the newest one last.
+fn found(model: &Model, area: Rect, buf: &mut Buffer) {
+    let look = OneLine::new(&model.theme);
+    let mut found: Vec<_> = model.log.shown().take(area.height.into()).collect();
+    found.reverse();
+    if found.is_empty() && area.height > 0 {
+        put(buf, area.x, area.y, area, Line::styled("  No record has this in it.", model.theme.dim));
+    }
+    for (y, record) in (area.top()..area.bottom()).zip(found) {
+        let line = look.line(
+            record.level.as_str(),
+            &format::time_of_day(record.at),
+            &record.text,
+            area.width.into(),
+        );
+        put(buf, area.x, y, area, line);
+    }
 }
 
 /// A record in one line that is cut, never wrapped: five rows of log are to be five records.
@@ -65,20 +91,27 @@ struct OneLine {
     error: Style,
     warn: Style,
     quiet: Style,
-    /// Only records with this in them.
-    only: String,
 }
 
 impl OneLine {
     fn new(theme: &Theme) -> Self {
-        Self {
-            time: theme.faint,
-            text: theme.text,
-            error: theme.bad,
-            warn: theme.warn,
-            quiet: theme.dim,
-            only: String::new(),
-        }
+        Self { time: theme.faint, text: theme.text, error: theme.bad, warn: theme.warn, quiet: theme.dim }
+    }
+
+    fn line(&self, level: &str, time: &str, message: &str, width: usize) -> Line<'static> {
+        let (style, text) = match level {
+            "ERROR" => (self.error, self.error),
+            "WARN" => (self.warn, self.text),
+            "INFO" => (self.quiet, self.text),
+            _ => (self.quiet, self.quiet),
+        };
+        // A message may quote what a peer sent.
+        let message = clean(message, width.max(1) * 2);
+        Line::from(vec![
+            Span::styled(format!("  {time} "), self.time),
+            Span::styled(format!("{level:<5} "), style),
+            Span::styled(cut(message.trim(), width.saturating_sub(18)), text),
+        ])
     }
 }
 
@@ -88,24 +121,9 @@ impl LogFormatter for OneLine {
     }
 
     fn format(&self, width: usize, record: &ExtLogRecord) -> Vec<Line<'_>> {
-        if !self.only.is_empty() && !format!("{} ", record.msg()).contains(&self.only) {
-            return Vec::new();
-        }
-        let name = record.level.as_str();
+        let at =
+            UNIX_EPOCH + Duration::from_secs(record.timestamp.timestamp().as_second().max(0).unsigned_abs());
         // The level's type is that of the `log` crate, which is not ours to name.
-        let (level, text) = match name {
-            "ERROR" => (self.error, self.error),
-            "WARN" => (self.warn, self.text),
-            "INFO" => (self.quiet, self.text),
-            _ => (self.quiet, self.quiet),
-        };
-        // A message may quote what a peer sent.
-        let message = clean(record.msg(), width.max(1) * 2);
-        let spans = vec![
-            Span::styled(format!("  {} ", record.timestamp.strftime("%H:%M:%S")), self.time),
-            Span::styled(format!("{name:<5} "), level),
-            Span::styled(Cow::Owned(cut(message.trim(), width.saturating_sub(17))), text),
-        ];
-        vec![Line::from(spans)]
+        vec![self.line(record.level.as_str(), &format::time_of_day(at), record.msg(), width)]
     }
 }

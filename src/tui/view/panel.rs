@@ -93,7 +93,7 @@ fn name(proxy: &Proxy) -> String {
 /// While there is no proxy: how to get one.
 fn nobody(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    let mut lines = vec![Line::styled("  No proxy yet.", theme.text)];
+    let mut lines = vec![Line::styled(format!("  {}", nobody_there(model)), theme.text)];
     lines.extend(invitation(model, area.width));
     for (y, line) in (area.top()..area.bottom()).zip(lines) {
         put(buf, area.x, y, area, line);
@@ -207,6 +207,17 @@ pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
         x += width;
     }
     if model.shown().proxies.up().next().is_none() {
-        put(buf, x, area.y, area, Line::styled("no proxy yet", theme.dim));
+        put(buf, x, area.y, area, Line::styled(nobody_there(model), theme.dim));
     }
+}
+
+/// That there is no proxy: not yet, or not any more.
+pub(super) fn nobody_there(model: &Model) -> String {
+    let shown = model.shown();
+    let spans =
+        shown.proxies.links().iter().flat_map(|(name, spans)| spans.iter().map(move |span| (name, span)));
+    let went = spans.filter_map(|(name, span)| Some((span.to?, name)));
+    went.max_by_key(|(at, _)| *at).map_or("No proxy yet".to_owned(), |(at, name)| {
+        format!("No proxy: {name} went {} ago", format::age(shown.now.saturating_duration_since(at)))
+    })
 }

@@ -29,7 +29,7 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     title(model, upper, buf);
     let below = Rect { y: upper.y + 1, height: upper.height.saturating_sub(1), ..upper };
     if lines.is_empty() {
-        let mut text = vec![Line::styled("  No proxy yet.", model.theme.text)];
+        let mut text = vec![Line::styled(format!("  {}", panel::nobody_there(model)), model.theme.text)];
         text.extend(panel::invitation(model, area.width));
         let below = Rect { height: area.bottom().saturating_sub(below.y), ..below };
         for (y, line) in (below.top()..below.bottom()).zip(text) {

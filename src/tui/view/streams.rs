@@ -110,10 +110,12 @@ fn empty(model: &Model, area: Rect, buf: &mut Buffer) {
         && !matches!(model.layout().upper, Upper::Panels { .. })
     {
         // The panel that says so has no room on this screen.
-        lines.push(Line::styled("  No proxy yet, and so no stream.", theme.text));
+        lines.push(Line::styled(format!("  {}", panel::nobody_there(model)), theme.text));
         lines.extend(panel::invitation(model, area.width));
     } else {
-        lines.push(Line::styled("  No stream yet.", theme.text));
+        let text =
+            if model.shown().totals.streams_ever > 0 { "No stream is open." } else { "No stream yet." };
+        lines.push(Line::styled(format!("  {text}"), theme.text));
         let mut ports: Vec<_> = model
             .shown()
             .proxies
