@@ -178,6 +178,8 @@ impl Screen {
 pub(crate) struct LogView {
     /// Only records with this in them.
     only: String,
+    /// That is a name, and the beginning of a longer one is another name.
+    name: bool,
     /// How many of these below the last one on screen are scrolled past.
     back: usize,
     /// The last ones, the oldest first.
@@ -201,13 +203,16 @@ impl LogView {
 
     /// Shows only records with this in them.
     pub(crate) fn show_only(&mut self, text: String) {
-        (self.only, self.back) = (text, 0);
+        (self.only, self.name, self.back) = (text, false, 0);
+    }
+
+    /// Shows only records that speak of what has this name.
+    pub(crate) fn show_about(&mut self, name: String) {
+        (self.only, self.name, self.back) = (name, true, 0);
     }
 
     fn passes(&self, record: &Record) -> bool {
-        // A name that ends with a blank is looked for at the end, too.
-        record.text.contains(&self.only)
-            || self.only.strip_suffix(' ').is_some_and(|name| record.text.ends_with(name))
+        if self.name { mentions(&record.text, &self.only) } else { record.text.contains(&self.only) }
     }
 
     /// The records that are to be shown, the newest first.
@@ -228,9 +233,9 @@ impl LogView {
     }
 }
 
-/// Whether a text has this key in it, and not as the beginning of a longer one: `3F9A1C:1` is not `3F9A1C:12`.
-fn mentions(text: &str, key: &str) -> bool {
-    text.match_indices(key).any(|(at, _)| !text[at + key.len()..].starts_with(|c: char| c.is_ascii_digit()))
+/// Whether a text has this name in it, and not as the beginning of a longer one: `3F9A1C:1` is not `3F9A1C:12`.
+fn mentions(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(at, _)| !text[at + name.len()..].starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// tui-logger's state, which is not made to be printed.

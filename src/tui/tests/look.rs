@@ -336,6 +336,9 @@ fn the_close_look_tells_what_the_log_says_of_its_stream_alone() {
     let text = fixture.text();
     assert!(text.contains(&format!("kill stream {key}: it is not there any more")), "{text}");
     assert!(!text.contains("never mind") && !text.contains("twice"), "{text}");
+    fixture.press("L");
+    let text = fixture.text();
+    assert!(text.contains("twice") && text.contains("not there") && !text.contains("never mind"), "{text}");
 }
 
 #[test]

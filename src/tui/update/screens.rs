@@ -364,13 +364,12 @@ fn word(name: &str) -> &str {
 fn log_of(model: &mut Model) {
     let name = match (model.screen, model.proxy_cursor.selected()) {
         _ if model.detail.is_some() => selected_name(model),
-        // With the blank, or P1 would be P12 too.
-        (Screen::Proxies, Some(ProxyLine::Proxy(id))) => Some(format!("{id} ")),
+        (Screen::Proxies, Some(ProxyLine::Proxy(id))) => Some(id.to_string()),
         (Screen::Proxies, Some(ProxyLine::Channel(id))) => Some(id.to_string()),
         _ => selected_name(model),
     };
     if let Some(name) = name {
         show(model, Screen::Logs);
-        model.log.show_only(name);
+        model.log.show_about(name);
     }
 }
