@@ -1,11 +1,17 @@
-//! What the server measures of itself, over real connections: how long things take.
+//! What the server measures of itself, over real connections: how long things take, and who slows a stream.
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use support::{
+    Running,
+    relay::{Relay, Wire},
     soon, target,
     text::{Fields, TextChannel},
     tunnel::{FORMATS, Tunnel},
@@ -15,8 +21,11 @@ use tokio::{
     net::TcpStream,
 };
 use underpass::{
-    config::ProxyFormat,
-    telemetry::{ChannelState, TcpInfo},
+    cli::demo::File,
+    config::{ProxyConfig, ProxyFormat},
+    control::{Command, Scope},
+    ids::{Direction, Rate},
+    telemetry::{ChannelState, Flow, HeldBy, StreamStats, TcpInfo},
 };
 
 /// A target that thinks for a while before each answer.
@@ -115,11 +124,196 @@ async fn a_channel_that_takes_nothing_shows_what_waits_for_it() {
         tunnel.until("it is stuck", |now| now.proxies[0].channels[0].state == ChannelState::Stuck).await;
     let channel = &stuck.proxies[0].channels[0];
     assert!(channel.queued > 100_000, "{channel:?}");
+    let info = tunnel.stream_of(user.local_addr().unwrap()).await.info;
+    let flow =
+        flow_of(&info, "its channel is to blame", |flow| flow.held_by.1 == Some(HeldBy::Channel)).await;
+    assert!(flow.queued_up > 100_000, "{flow:?}");
     if let Some(tcp) = channel.tcp {
         assert!(tcp.unsent + tcp.unacknowledged > 10_000, "{channel:?}");
     }
     proxy.send("", 0, "EXIT", b"").await;
     tunnel.until("it leaves", |now| now.proxies[0].channels[0].state == ChannelState::Leaving).await;
-    drop((proxy, user));
+    // Once it reads, what waited so long goes out, and how long it waited is timed.
+    let (mut read, write) = (proxy.read, proxy.write);
+    let reads = Running::start(async move { _ = tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
+    let late = Duration::from_secs(2);
+    let late = tunnel.until("what waited is timed", |now| now.proxies[0].latency.queue.max > late).await;
+    assert_eq!(late.services[0].latency.queue, late.proxies[0].latency.queue);
+    drop((reads, write, user));
+    tunnel.end().await;
+}
+
+/// Looks at a stream as the screen does, until what is seen is as wanted.
+async fn flow_of(info: &StreamStats, what: &str, mut wanted: impl FnMut(&Flow) -> bool) -> Flow {
+    let begin = Instant::now();
+    loop {
+        let flow = info.flow().unwrap();
+        if wanted(&flow) {
+            return flow;
+        }
+        assert!(begin.elapsed() < support::LONG, "never: {what}; there is {flow:#?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Sends without end.
+fn upload(mut user: tokio::net::tcp::OwnedWriteHalf) -> Running<()> {
+    Running::start(async move {
+        let piece = vec![7; 64 * 1024];
+        while user.write_all(&piece).await.is_ok() {}
+    })
+}
+
+const LARGE: File = File { seed: 5, size: 1 << 30 };
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_does_not_read_is_to_blame_and_an_operator_who_holds_the_stream_too() {
+    for format in FORMATS {
+        let mut tunnel = Tunnel::start().await;
+        let target = target::send(LARGE).await;
+        let public = tunnel.proxy(target.addr, format).await;
+        let user = soon("a user", TcpStream::connect(public)).await.unwrap();
+        let stream = tunnel.stream_of(user.local_addr().unwrap()).await;
+        let (key, info) = (stream.key, stream.info);
+        let second = Duration::from_secs(1);
+        let flow = flow_of(&info, "the user is slow", |flow| flow.stalls.of(HeldBy::User) > second).await;
+        assert_eq!(flow.held_by, (Some(HeldBy::User), None), "{flow:?}");
+        assert!(flow.queued_down > 0 && flow.window_down > 0, "{flow:?}");
+        assert!(flow.queued_down <= flow.window_down || format == ProxyFormat::Text, "{flow:?}");
+        let innocent = [HeldBy::Target, HeldBy::Operator, HeldBy::Limit];
+        assert_eq!(innocent.map(|by| flow.stalls.of(by)), [Duration::ZERO; 3], "{flow:?}");
+        tunnel.order(Command::PauseStream(key)).await.unwrap();
+        let both = (Some(HeldBy::Operator), Some(HeldBy::Operator));
+        let held = flow_of(&info, "the operator holds it", |flow| {
+            flow.held_by == both && flow.stalls.of(HeldBy::Operator) > second / 2
+        });
+        held.await;
+        tunnel.order(Command::ResumeStream(key)).await.unwrap();
+        flow_of(&info, "the user again", |flow| flow.held_by.0 == Some(HeldBy::User)).await;
+        drop(user);
+        tunnel.until("it is over", |now| now.streams.is_empty()).await;
+        assert_eq!(info.flow(), None);
+        tunnel.end().await;
+        // What says how a stream flows holds its counters, and they hold what says it: until the stream is over.
+        assert_eq!(Arc::strong_count(&info), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_does_not_read_is_to_blame() {
+    for format in FORMATS {
+        let mut tunnel = Tunnel::start().await;
+        let target = target::deaf().await;
+        let public = tunnel.proxy(target.addr, format).await;
+        let user = soon("a user", TcpStream::connect(public)).await.unwrap();
+        let stream = tunnel.stream_of(user.local_addr().unwrap()).await;
+        let (info, (_read, write)) = (stream.info, user.into_split());
+        let _sends = upload(write);
+        let second = Duration::from_secs(1);
+        let flow = flow_of(&info, "the target is slow", |flow| flow.stalls.of(HeldBy::Target) > second).await;
+        assert_eq!(flow.held_by, (None, Some(HeldBy::Target)), "{flow:?}");
+        assert_eq!((flow.queued_up, flow.stalls.of(HeldBy::User)), (0, Duration::ZERO), "{flow:?}");
+        if format == ProxyFormat::Binary {
+            // All that it may have is on its way, but for what is not worth a system call.
+            assert!(flow.unacknowledged * 2 > flow.window_up && flow.window_up >= 256 * 1024, "{flow:?}");
+        }
+        tunnel.order(Command::KillStream(stream.key)).await.unwrap();
+        tunnel.end().await;
+    }
+}
+
+/// Slow, but never stopping: nothing ever waits here.
+#[tokio::test]
+async fn a_target_that_sends_slowly_is_to_blame_and_one_with_nothing_to_say_is_not() {
+    let mut tunnel = Tunnel::start().await;
+    let trickle = target::serve_with(|mut socket| async move {
+        while socket.read(&mut [0; 1]).await? > 0 {
+            for _ in 0..30 {
+                socket.write_all(&[7; 3000]).await?;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        Ok(())
+    });
+    let target = trickle.await;
+    let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
+    let mut user = soon("a user", TcpStream::connect(public)).await.unwrap();
+    let info = tunnel.stream_of(user.local_addr().unwrap()).await.info;
+    flow_of(&info, "nothing is to be carried", |flow| flow.held_by == (None, None)).await;
+    user.write_all(b"x").await.unwrap();
+    let mut shown = 0;
+    flow_of(&info, "the target is slow", |flow| {
+        shown += u32::from(flow.held_by.0 == Some(HeldBy::Target));
+        shown == 10
+    })
+    .await;
+    soon("all of it", user.read_exact(&mut [0; 90_000])).await.unwrap();
+    let rests = flow_of(&info, "nothing is to be carried", |flow| flow.held_by == (None, None)).await;
+    assert_eq!(rests.stalls.all().count(), 0, "{rests:?}");
+    drop(user);
+    tunnel.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_is_to_blame_where_it_holds() {
+    let mut tunnel = Tunnel::start().await;
+    let target = target::send(LARGE).await;
+    let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
+    let user = soon("a user", TcpStream::connect(public)).await.unwrap();
+    let stream = tunnel.stream_of(user.local_addr().unwrap()).await;
+    let limit = Command::SetLimit(Scope::Stream(stream.key), Direction::Down, Rate::new(100_000));
+    tunnel.order(limit).await.unwrap();
+    let (mut read, _write) = user.into_split();
+    let _reads = Running::start(async move { _ = tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
+    let flow = flow_of(&stream.info, "the limit", |flow| {
+        flow.held_by.0 == Some(HeldBy::Limit) && flow.stalls.of(HeldBy::Limit) > Duration::from_secs(1)
+    });
+    flow.await;
+    tunnel.order(Command::KillStream(stream.key)).await.unwrap();
+    tunnel.end().await;
+}
+
+/// What is on its way to a target that does not read is sent again when its channel is cut, and counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_moves_says_so_and_how_much_it_sent_again() {
+    let mut tunnel = Tunnel::start().await;
+    let relay = Relay::to(tunnel.addr).await;
+    let target = target::deaf().await;
+    let config =
+        ProxyConfig { server: relay.addr.to_string(), channels: 2, ..tunnel.proxy_config(target.addr) };
+    let public = tunnel.proxy_with(config).await;
+    let user = soon("a user", TcpStream::connect(public)).await.unwrap();
+    let stream = tunnel.stream_of(user.local_addr().unwrap()).await;
+    let (info, (_read, write)) = (stream.info, user.into_split());
+    let _sends = upload(write);
+    let full =
+        flow_of(&info, "a full window", |flow| flow.stalls.of(HeldBy::Target) > Duration::from_secs(1)).await;
+    assert_eq!((full.migrations, full.resent), (0, 0));
+    let both = [relay.connection(0).await, relay.connection(1).await];
+    both.iter().max_by_key(|connection| connection.carried()).unwrap().set(Wire::Cut);
+    let moved = flow_of(&info, "it has moved", |flow| flow.migrations == 1 && flow.resent > 0).await;
+    assert!(moved.resent <= moved.window_up, "{moved:?}");
+    tunnel.order(Command::KillStream(stream.key)).await.unwrap();
+    tunnel.end().await;
+}
+
+#[tokio::test]
+async fn bytes_that_go_out_at_once_do_not_wait() {
+    let mut tunnel = Tunnel::start().await;
+    let target = target::echo().await;
+    let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
+    let mut user = soon("a user", TcpStream::connect(public)).await.unwrap();
+    let pings = async {
+        for _ in 0..5 {
+            user.write_all(b"ping").await.unwrap();
+            user.read_exact(&mut [0; 4]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(120)).await;
+        }
+    };
+    soon("five pings", pings).await;
+    let timed = tunnel.until("they are timed", |now| now.services[0].latency.queue.count >= 5).await;
+    let latency = timed.services[0].latency.queue;
+    assert!(latency.count == 5 && latency.p50 < Duration::from_millis(50), "{latency:?}");
+    drop(user);
     tunnel.end().await;
 }

@@ -13,6 +13,8 @@ use super::{
     glitch::Worth,
     limits::{MuxConfig, OPENED},
     numbers::UsedNumbers,
+    recv::RecvFlow,
+    send::SendFlow,
     session::{Session, State},
 };
 use crate::{
@@ -70,6 +72,13 @@ pub enum MuxEvent {
     GoAway {
         /// Why.
         code: ResetCode,
+    },
+    /// A piece that was [marked](Mux::mark) goes out, all of it.
+    Sent {
+        /// Of which stream.
+        stream: u32,
+        /// When it came.
+        since: Instant,
     },
     /// A ping came back.
     RoundTrip {
@@ -173,6 +182,18 @@ impl Mux {
     pub fn queued(&self, channel: u16) -> u64 {
         let waiting = self.channels.get(&channel).into_iter().flat_map(|channel| channel.data.streams());
         waiting.filter_map(|stream| self.streams.get(&stream)).map(|session| session.send.unsent()).sum()
+    }
+
+    /// How a stream's sending half stands.
+    pub fn send_flow(&self, stream: u32) -> Option<SendFlow> {
+        let session = self.streams.get(&stream)?;
+        let round_trip = session.channel.and_then(|id| self.channels.get(&id)?.shortest_round_trip());
+        Some(session.send.flow(round_trip))
+    }
+
+    /// How a stream's receiving half stands.
+    pub fn recv_flow(&self, stream: u32) -> Option<RecvFlow> {
+        self.streams.get(&stream).map(|session| session.recv.flow())
     }
 
     /// How many streams are open.
@@ -387,6 +408,13 @@ impl Mux {
         }
     }
 
+    /// Asks for a [`MuxEvent::Sent`] when all that was written so far goes out. One at a time: the first one stays.
+    pub fn mark(&mut self, stream: u32, now: Instant) {
+        if let Some(session) = self.streams.get_mut(&stream) {
+            session.send.mark(now);
+        }
+    }
+
     /// Nothing more will be written.
     pub fn finish(&mut self, stream: u32) {
         if let Some(session) = self.streams.get_mut(&stream) {
@@ -421,7 +449,10 @@ impl Mux {
             let bounds = (self.config.window, self.config.max_window);
             let more = u64::from(wanted.saturating_sub(session.recv.window()));
             let room = self.config.budget.take(more.min(self.config.growth - self.grown));
+            let before = session.recv.window();
             growth = (room, session.recv.resize(wanted, bounds, room));
+            let wished = wanted.min(self.config.max_window).saturating_sub(before);
+            session.recv.set_starved(room < wished.into());
         }
         if session.recv.update_due() {
             session.say.window = true;
@@ -523,6 +554,7 @@ impl Mux {
             if session.in_data && !stays {
                 channel.data.push(stream, session.priority, session.user);
             }
+            self.events.extend(piece.marked.map(|since| MuxEvent::Sent { stream, since }));
             self.tell_writable(stream);
             return Some(Frame::Data {
                 stream,

@@ -20,6 +20,8 @@ mod tune;
 pub use error::ProtocolError;
 pub use limits::{Budget, CHUNK, MuxConfig};
 pub use link::{Mux, MuxEvent, OpenError};
+pub use recv::RecvFlow;
+pub use send::SendFlow;
 pub use text::{FromText, TextPeer};
 
 /// Which side of a link this is. Only the server opens streams.

@@ -30,8 +30,25 @@ pub(super) struct RecvBuffer {
     enforced: bool,
     /// The operator holds the stream: the limit stays where it is.
     paused: bool,
+    /// The window would be larger if there was budget for it.
+    starved: bool,
     final_size: Option<u64>,
     end: End,
+}
+
+/// How the receiving half of a stream stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecvFlow {
+    /// How many bytes the peer may send beyond what was passed on.
+    pub window: u64,
+    /// Bytes that came and were not passed on.
+    pub queued: u64,
+    /// Bytes that the peer may still send.
+    pub credit: u64,
+    /// The window would be larger if there was budget for it.
+    pub starved: bool,
+    /// The peer has sent its last byte.
+    pub whole: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +72,7 @@ impl RecvBuffer {
             window,
             enforced,
             paused: false,
+            starved: false,
             final_size: None,
             end: End::Open,
         }
@@ -176,6 +194,21 @@ impl RecvBuffer {
         i64::from(self.window) - i64::from(before)
     }
 
+    pub(super) fn set_starved(&mut self, starved: bool) {
+        self.starved = starved;
+    }
+
+    pub(super) fn flow(&self) -> RecvFlow {
+        let ahead: u64 = self.ahead.values().map(|piece| piece.len() as u64).sum();
+        RecvFlow {
+            window: self.window.into(),
+            queued: self.next - self.consumed + ahead,
+            credit: self.limit.saturating_sub(self.next + ahead),
+            starved: self.starved,
+            whole: self.end != End::Open,
+        }
+    }
+
     pub(super) fn set_paused(&mut self, paused: bool) {
         self.paused = paused;
     }
@@ -246,6 +279,16 @@ mod tests {
         let mut recv = RecvBuffer::new(64 << 20, true);
         assert_eq!(recv.resize(128 << 20, (64 << 20, 16 << 20), 1 << 30), 0);
         assert_eq!(recv.resize(32 << 20, (64 << 20, 16 << 20), 1 << 30), 0);
+    }
+
+    #[test]
+    fn what_waits_and_what_may_come_is_told() {
+        let mut recv = RecvBuffer::new(100, true);
+        recv.insert(0, Bytes::from_static(b"abcd"), false).unwrap();
+        recv.insert(10, Bytes::from_static(b"xy"), false).unwrap();
+        recv.consume(1);
+        let flow = recv.flow();
+        assert_eq!((flow.window, flow.queued, flow.credit, flow.whole), (100, 5, 94, false));
     }
 
     #[test]

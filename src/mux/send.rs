@@ -1,4 +1,7 @@
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 
@@ -32,7 +35,34 @@ pub(super) struct SendBuffer {
     /// The window that costs nothing: the first one.
     first: u64,
     paused: bool,
+    /// The peer would take more than we are ready to keep for it.
+    starved: bool,
+    /// How many bytes went out once more.
+    resent: u64,
+    /// When what was written below this offset came.
+    mark: Option<(u64, Instant)>,
     end: End,
+}
+
+/// How the sending half of a stream stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SendFlow {
+    /// How many bytes may be kept for the peer: those it has not passed on, and the credit that is left.
+    pub window: u64,
+    /// Bytes that were written and have not gone out.
+    pub unsent: u64,
+    /// Bytes that went out and that the peer has not passed on.
+    pub unacknowledged: u64,
+    /// How far the peer has passed them on.
+    pub acknowledged: u64,
+    /// Bytes that went out once more.
+    pub resent: u64,
+    /// The owner holds it.
+    pub paused: bool,
+    /// The window would be larger if there was budget for it.
+    pub starved: bool,
+    /// The shortest round trip of its channel.
+    pub round_trip: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +79,8 @@ pub(super) struct Piece {
     pub(super) offset: u64,
     pub(super) payload: Bytes,
     pub(super) fin: bool,
+    /// When a marked piece came, if this was the last of it.
+    pub(super) marked: Option<Instant>,
 }
 
 impl SendBuffer {
@@ -64,6 +96,9 @@ impl SendBuffer {
             most,
             first: window.min(most).into(),
             paused: false,
+            starved: false,
+            resent: 0,
+            mark: None,
             end: End::Open,
         }
     }
@@ -104,6 +139,26 @@ impl SendBuffer {
             _ => self.chunks.push_back((self.written, bytes)),
         }
         self.written += len;
+    }
+
+    /// Notes that what was written last came at `now`, if it is still to go out and none before it was marked.
+    pub(super) fn mark(&mut self, now: Instant) {
+        if self.sent < self.written {
+            self.mark.get_or_insert((self.written, now));
+        }
+    }
+
+    pub(super) fn flow(&self, round_trip: Option<Duration>) -> SendFlow {
+        SendFlow {
+            window: self.limit - self.acked,
+            unsent: self.unsent(),
+            unacknowledged: self.sent - self.acked,
+            acknowledged: self.acked,
+            resent: self.resent,
+            paused: self.paused,
+            starved: self.starved,
+            round_trip,
+        }
     }
 
     pub(super) fn set_paused(&mut self, paused: bool) {
@@ -151,13 +206,15 @@ impl SendBuffer {
             let from = usize::try_from(self.sent - start).unwrap_or(usize::MAX);
             payload = chunk.slice(from..chunk.len().min(from + CHUNK));
             self.sent += payload.len() as u64;
+            self.resent += self.high.min(self.sent).saturating_sub(offset);
             self.high = self.high.max(self.sent);
         }
         let fin = self.end == End::Wanted && self.sent == self.written;
         if fin {
             self.end = End::Sent;
         }
-        Some(Piece { offset, payload, fin })
+        let marked = self.mark.take_if(|(end, _)| *end <= self.sent).map(|(_, came)| came);
+        Some(Piece { offset, payload, fin, marked })
     }
 
     fn chunk_end(&self, index: usize) -> u64 {
@@ -185,6 +242,7 @@ impl SendBuffer {
     /// grows by at most `room`; a peer that gives more credit than that is taken to have given less.
     pub(super) fn acknowledge(&mut self, consumed: u64, window: u32, room: u64) -> Result<(), ProtocolError> {
         let most = u64::from(self.most).min((self.first + self.grown()).saturating_add(room));
+        self.starved = u64::from(window.min(self.most)) > most;
         let end_consumed = self.end_was_sent() && consumed == self.written + 1;
         let bytes = if end_consumed { self.written } else { consumed };
         if bytes > self.high {
@@ -240,6 +298,7 @@ mod tests {
         send.rewind();
         let again = send.take().unwrap();
         assert_eq!((again.offset, &again.payload[..], again.fin), (4, &b"ef"[..], true));
+        assert_eq!(send.flow(None).resent, 2);
         send.acknowledge(7, 100, u64::MAX).unwrap();
         assert!(send.is_done());
     }
@@ -252,6 +311,43 @@ mod tests {
         send.take();
         assert_eq!(send.acknowledge(4, 100, u64::MAX), Err(ProtocolError::AckBeyondSent));
         assert_eq!(send.acknowledge(3, 100, u64::MAX), Ok(()));
+    }
+
+    #[test]
+    fn a_mark_tells_when_the_last_of_a_piece_goes_out() {
+        let (mut send, came) = (SendBuffer::new(1 << 20, 1 << 20), Instant::now());
+        send.write(vec![7; CHUNK + 1].into());
+        send.mark(came);
+        send.write(Bytes::from_static(b"later"));
+        // A second one would hide how long the first one waits.
+        send.mark(came + Duration::from_secs(1));
+        let marks: Vec<_> = std::iter::from_fn(|| send.take()).map(|piece| piece.marked).collect();
+        assert_eq!(marks, [None, Some(came), None]);
+        send.write(Bytes::from_static(b"more"));
+        send.mark(came);
+        send.take();
+        send.rewind();
+        assert!(
+            std::iter::from_fn(|| send.take()).all(|piece| piece.marked.is_none()),
+            "it was told already"
+        );
+    }
+
+    #[test]
+    fn what_is_on_its_way_and_what_waits_is_told() {
+        let mut send = SendBuffer::new(100, 1000);
+        send.write(vec![7; 60].into());
+        send.take();
+        send.write(vec![7; 30].into());
+        let flow = send.flow(None);
+        assert_eq!((flow.window, flow.unsent, flow.unacknowledged, flow.acknowledged), (100, 30, 60, 0));
+        // The peer would take 500, and there is budget for 50 more than the first window.
+        send.acknowledge(20, 500, 50).unwrap();
+        let flow = send.flow(None);
+        assert_eq!((flow.window, flow.unacknowledged, flow.acknowledged), (150, 40, 20));
+        assert!(flow.starved);
+        send.acknowledge(20, 500, 350).unwrap();
+        assert!(!send.flow(None).starved);
     }
 
     /// A peer that gives endless credit and acknowledges nothing would otherwise make us keep all that it is sent.

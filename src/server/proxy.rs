@@ -211,6 +211,10 @@ impl Answered for Answers {
         self.load.answered(took);
         stream.note_first_byte(&self.stats, took);
     }
+
+    fn sent(&self, stream: &StreamStats, waited: Duration) {
+        stream.note_queued(&self.stats, waited);
+    }
 }
 
 /// What the server does with what a link tells it.

@@ -84,6 +84,7 @@ async fn carry(core: &Core, waiting: Waiting, socket: TcpStream, user: &User<'_>
     drop(waiting);
     let steering = stream.steering();
     switch.connect(steering.clone());
+    guard.stats().set_flow_source(Some(Arc::new(steering.clone())));
     let given_up = cancel.child_token();
     let why = || if cancel.is_cancelled() { core.cancelled_code() } else { ResetCode::TargetTimeout };
     let mut carried = std::pin::pin!(stream.carry(socket, ResetCode::UserGone, &given_up, why));

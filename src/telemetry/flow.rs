@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// Who keeps a stream from going faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,12 +7,58 @@ pub enum HeldBy {
     Operator,
     /// A rate limit.
     Limit,
-    /// The user reads slowly.
+    /// The user: it takes what comes slowly, or gives slowly what it sends.
     User,
-    /// The target reads slowly.
+    /// The target, in the same way.
     Target,
     /// The channel is slower than what sends.
     Channel,
+    /// As much is on its way as the window allows, and the path is too long for that to be enough.
+    Window,
+    /// The same, and there is no memory left for a larger window.
+    Budget,
+}
+
+impl HeldBy {
+    /// All there are.
+    pub const ALL: [Self; 7] =
+        [Self::Operator, Self::Limit, Self::User, Self::Target, Self::Channel, Self::Window, Self::Budget];
+}
+
+impl fmt::Display for HeldBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Operator => "operator",
+            Self::Limit => "limit",
+            Self::User => "user",
+            Self::Target => "target",
+            Self::Channel => "channel",
+            Self::Window => "window",
+            Self::Budget => "budget",
+        })
+    }
+}
+
+/// For how long each of them held a stream back, both directions together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stalls([Duration; HeldBy::ALL.len()]);
+
+impl Stalls {
+    /// This one held it back for so much longer.
+    pub fn add(&mut self, by: HeldBy, time: Duration) {
+        let stalled = &mut self.0[by as usize];
+        *stalled = stalled.saturating_add(time);
+    }
+
+    /// For how long this one held it back.
+    pub fn of(&self, by: HeldBy) -> Duration {
+        self.0[by as usize]
+    }
+
+    /// Those that held it back, and for how long.
+    pub fn all(&self) -> impl Iterator<Item = (HeldBy, Duration)> {
+        HeldBy::ALL.into_iter().map(|by| (by, self.of(by))).filter(|(_, stalled)| !stalled.is_zero())
+    }
 }
 
 /// How a stream flows: looked up for the one that is looked at closely, too costly for each of a hundred thousand at
@@ -29,14 +75,14 @@ pub struct Flow {
     pub queued_up: u64,
     /// Bytes that went out and the target is not known to have taken.
     pub unacknowledged: u64,
-    /// Who holds it back at this moment, down and up.
+    /// Who holds it back at this moment, down and up. Nobody where nothing is to be carried.
+    ///
+    /// Downwards, the server sees only what comes. Where nothing waits here and the proxy has credit left, it is the
+    /// target that gives no more, or has not answered what the user said last; or it is the channel, where its round trip
+    /// is far above its shortest, because queues are full.
     pub held_by: (Option<HeldBy>, Option<HeldBy>),
-    /// For how long the user held it back, altogether.
-    pub stalled_by_user: Duration,
-    /// For how long the target did.
-    pub stalled_by_target: Duration,
-    /// For how long the channel did.
-    pub stalled_by_channel: Duration,
+    /// For how long whom what waited here waited for, since the beginning.
+    pub stalls: Stalls,
     /// How often another channel had to take it over.
     pub migrations: u32,
     /// Bytes that this side sent once more because their channel was lost.
@@ -45,4 +91,10 @@ pub struct Flow {
     pub opened_after: Option<Duration>,
     /// How long the user waited for the target's first byte.
     pub first_byte_after: Option<Duration>,
+}
+
+/// Who can say how a stream flows while it does.
+pub trait FlowSource: fmt::Debug + Send + Sync {
+    /// How it flows now; nothing where it has ended. Must not call the stream's counters for it.
+    fn flow(&self) -> Option<Flow>;
 }

@@ -173,6 +173,7 @@ impl Drop for StreamGuard {
             proxy.streams.leave();
         }
         stats.set_channel(None);
+        stats.set_flow_source(None);
         if !reason.is_clean() {
             self.hub.failed.fetch_add(1, Relaxed);
         }

@@ -20,7 +20,7 @@ mod throttle;
 
 pub use carries::{Carries, Progress};
 pub use event::{EndReason, EndedBy, Event, EventKind, GoneReason};
-pub use flow::{Flow, HeldBy};
+pub use flow::{Flow, FlowSource, HeldBy, Stalls};
 pub use guard::{ChannelGuard, ProxyGuard, ServiceGuard, StreamGuard, UserGuard};
 pub use hub::Telemetry;
 pub use latency::{Latencies, Latency, Timing, Timings};

@@ -13,7 +13,9 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::{Carries, ChannelHealth, EndReason, Flow, Latency, Timing, Timings, latency::Summary};
+use super::{
+    Carries, ChannelHealth, EndReason, Flow, FlowSource, Latency, Timing, Timings, latency::Summary,
+};
 use crate::ids::{
     ChannelId, Direction, Policy, Priority, ProxyId, Rate, RateLimits, ServiceKey, StreamKey, UserChannelId,
 };
@@ -422,6 +424,7 @@ pub struct StreamStats {
     pub(super) totals: Arc<Traffic>,
     opened_us: AtomicU32,
     first_byte_us: AtomicU32,
+    flow: parking_lot::Mutex<Option<Arc<dyn FlowSource>>>,
 }
 
 impl StreamStats {
@@ -445,6 +448,7 @@ impl StreamStats {
             totals,
             opened_us: AtomicU32::new(0),
             first_byte_us: AtomicU32::new(0),
+            flow: parking_lot::Mutex::new(None),
         }
     }
 
@@ -585,9 +589,16 @@ impl StreamStats {
         self.changed();
     }
 
-    /// How it flows now; nothing where it has no stream yet or has ended.
+    /// How it flows now; nothing where no proxy has it yet, or it has ended.
     pub fn flow(&self) -> Option<Flow> {
-        None
+        let source = self.flow.lock().clone()?;
+        let (opened_after, first_byte_after) = (self.opened_after(), self.first_byte_after());
+        source.flow().map(|flow| Flow { opened_after, first_byte_after, ..flow })
+    }
+
+    /// Who says from now on how it flows. The stream's end forgets it: it may hold these counters in its turn.
+    pub fn set_flow_source(&self, source: Option<Arc<dyn FlowSource>>) {
+        *self.flow.lock() = source;
     }
 
     /// Why it ended, once it has.

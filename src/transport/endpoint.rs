@@ -4,7 +4,7 @@ use std::{
     net::Shutdown,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     time::Instant,
 };
@@ -16,6 +16,7 @@ use tokio::{net::TcpStream, sync::Notify};
 
 use super::{
     Link, NewStream,
+    flow::{Held, Looks},
     limit::{Limits, Pacer},
     outgoing::{MAX_SLICES, advance, write_once},
     sniff::Tap,
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     ids::Direction,
-    telemetry::{StreamPhase, StreamStats},
+    telemetry::{HeldBy, StreamPhase, StreamStats},
     wire::ResetCode,
 };
 
@@ -43,6 +44,12 @@ pub(super) struct Endpoint {
     /// Only where somebody wants to know how quickly the stream is answered.
     stopwatch: Option<Stopwatch>,
     limits: Option<Limits>,
+    /// Who holds the way from the socket.
+    held_up: Mutex<Held>,
+    /// Only where somebody looks.
+    looks: Mutex<Option<Box<Looks>>>,
+    /// How often another channel took it over.
+    migrations: AtomicU32,
     /// The peer took the stream.
     accepted: AtomicBool,
     wake: Notify,
@@ -66,6 +73,8 @@ pub(super) struct Delivery {
     /// A rate limit lets no more pass until then.
     pub(super) waits: Option<Instant>,
     pacer: Pacer,
+    /// Who holds the way to the socket.
+    pub(super) held: Held,
     /// Something of the answer has gone to the socket.
     answered: bool,
     pub(super) failed: Option<io::Error>,
@@ -113,6 +122,7 @@ impl Endpoint {
             blocked: false,
             waits: None,
             pacer: Pacer::new(limits.clone(), Direction::Down),
+            held: Held::default(),
             answered: false,
             failed: None,
         };
@@ -122,6 +132,9 @@ impl Endpoint {
             tap: Tap::new(sniff),
             stopwatch,
             limits,
+            held_up: Mutex::default(),
+            looks: Mutex::default(),
+            migrations: AtomicU32::new(0),
             accepted: AtomicBool::new(false),
             wake: Notify::new(),
             delivery: Mutex::new(delivery),
@@ -151,6 +164,39 @@ impl Endpoint {
         if let Some(stopwatch) = &self.stopwatch {
             stopwatch.asked();
         }
+    }
+
+    /// A piece that was marked goes out.
+    pub(super) fn sent(&self, since: Instant) {
+        if let (Some(stopwatch), Some(stats)) = (&self.stopwatch, &self.stats) {
+            stopwatch.sent(stats, since);
+        }
+        // Where there is still no room, it is no longer the channel's fault, and nothing else might say so.
+        if self.held_up.lock().is_by(HeldBy::Channel) {
+            self.wake();
+        }
+    }
+
+    /// Whether anybody may want to know how it flows.
+    pub(super) fn is_watched(&self) -> bool {
+        self.stats.is_some()
+    }
+
+    pub(super) fn held_up(&self) -> MutexGuard<'_, Held> {
+        self.held_up.lock()
+    }
+
+    pub(super) fn looks(&self) -> MutexGuard<'_, Option<Box<Looks>>> {
+        self.looks.lock()
+    }
+
+    /// Another channel carries it now.
+    pub(super) fn moved(&self) {
+        self.migrations.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn migrations(&self) -> u32 {
+        self.migrations.load(Relaxed)
     }
 
     pub(super) fn wake(&self) {
@@ -219,6 +265,7 @@ impl Endpoint {
         delivery.blocked = false;
         delivery.waits = None;
         if delivery.paused {
+            delivery.held.by(Some(HeldBy::Operator), Instant::now());
             return;
         }
         let mut gone = 0;
@@ -235,8 +282,10 @@ impl Endpoint {
             let most = match delivery.allowed() {
                 Ok(most) => most,
                 Err(at) => {
+                    let now = Instant::now();
                     delivery.waits = Some(at);
-                    link.with(|state| state.consume(self.number, gone, Instant::now()));
+                    delivery.held.by(Some(HeldBy::Limit), now);
+                    link.with(|state| state.consume(self.number, gone, now));
                     return;
                 }
             };
@@ -257,15 +306,20 @@ impl Endpoint {
                     gone += n as u64;
                 }
                 Err(error) => {
+                    let now = Instant::now();
                     if error.kind() == io::ErrorKind::WouldBlock {
                         delivery.blocked = true;
+                        delivery.held.by(Some(HeldBy::User), now);
                     } else {
                         delivery.failed = Some(error);
                     }
-                    link.with(|state| state.consume(self.number, gone, Instant::now()));
+                    link.with(|state| state.consume(self.number, gone, now));
                     return;
                 }
             }
+        }
+        if !delivery.held.is_free() {
+            delivery.held.by(None, Instant::now());
         }
         if delivery.end && !delivery.end_told {
             delivery.end_told = true;

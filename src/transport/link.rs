@@ -511,7 +511,8 @@ impl State {
                     self.endpoints.remove(&stream).inspect(|endpoint| endpoint.ended(Err(code)));
                 }
                 MuxEvent::Moved { stream, channel } => {
-                    let stats = self.endpoints.get(&stream).and_then(|endpoint| endpoint.stats());
+                    let endpoint = self.endpoints.get(&stream).inspect(|endpoint| endpoint.moved());
+                    let stats = endpoint.and_then(|endpoint| endpoint.stats());
                     let channel = self.channels.get(&channel).and_then(|channel| channel.stats());
                     if let (Some(stats), Some(channel)) = (stats, channel) {
                         stats.set_channel(Some(channel.clone()));
@@ -519,6 +520,9 @@ impl State {
                 }
                 MuxEvent::Closed { stream } => {
                     self.endpoints.remove(&stream).inspect(|endpoint| endpoint.ended(Ok(())));
+                }
+                MuxEvent::Sent { stream, since } => {
+                    self.endpoints.get(&stream).inspect(|endpoint| endpoint.sent(since));
                 }
                 MuxEvent::RoundTrip { channel, rtt } => {
                     self.channels.get(&channel).inspect(|channel| channel.set_rtt(rtt));

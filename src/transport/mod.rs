@@ -8,6 +8,7 @@
 
 mod channel;
 mod endpoint;
+mod flow;
 mod handshake;
 mod limit;
 mod link;

@@ -15,6 +15,14 @@ impl Steering {
         Self { link, endpoint }
     }
 
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     /// Holds the stream, or lets it go on. Nothing is closed: neither side gets credit, so that what sends there is
     /// stopped by its own TCP, and what has come already waits here within the window.
     pub fn set_paused(&self, paused: bool) {

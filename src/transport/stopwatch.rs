@@ -12,6 +12,8 @@ pub trait Answered: Debug + Send + Sync {
     fn opened(&self, stream: &StreamStats, took: Duration);
     /// The first byte came: counted from the user's first, or from the beginning where the target speaks first.
     fn first_byte(&self, stream: &StreamStats, took: Duration);
+    /// Some of what the socket gave was handed to its channel's writer, so long after it had come.
+    fn sent(&self, stream: &StreamStats, waited: Duration);
 }
 
 /// Times the answer to one stream, for who wants to know.
@@ -29,6 +31,10 @@ impl Stopwatch {
 
     pub(super) fn opened(&self, stream: &StreamStats) {
         self.tell.opened(stream, self.begun.elapsed());
+    }
+
+    pub(super) fn sent(&self, stream: &StreamStats, since: Instant) {
+        self.tell.sent(stream, since.elapsed());
     }
 
     /// A byte of the user's passed, the first or a later one.

@@ -1,4 +1,10 @@
-use std::{cell::RefCell, fmt, io, mem::MaybeUninit, sync::Arc, time::Instant};
+use std::{
+    cell::RefCell,
+    fmt, io,
+    mem::MaybeUninit,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use socket2::SockRef;
@@ -8,13 +14,21 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Link, Steering,
     endpoint::Endpoint,
+    flow::Obstacle,
     limit::Pacer,
     socket::{arm, disarm, read_some},
 };
-use crate::{mux::CHUNK, telemetry::StreamPhase, wire::ResetCode};
+use crate::{
+    mux::CHUNK,
+    telemetry::{HeldBy, StreamPhase},
+    wire::ResetCode,
+};
 
 /// After this many bytes a stream's task lets others run. tokio counts operations, and 128 of them are 8 MiB here.
 const TURN: usize = 256 * 1024;
+
+/// How often a stream's bytes are watched on their way to the channel's writer, at most.
+const MARK_EVERY: Duration = Duration::from_millis(100);
 
 /// What is read is copied out of the read buffer below this size, because it would keep the whole buffer alive.
 const COPY_BELOW: usize = CHUNK / 2;
@@ -129,7 +143,7 @@ impl Stream {
         let cancelled = cancel.cancelled();
         let mut cancelled = std::pin::pin!(cancelled);
         let mut finished = false;
-        let mut up = self.endpoint.pacer_up();
+        let mut up = Uplink::new(self.endpoint.pacer_up());
         loop {
             let (blocked, waits_down) = {
                 let mut delivery = self.endpoint.delivery();
@@ -148,6 +162,9 @@ impl Stream {
                     self.link.with(|state| state.mux.finish(self.number()));
                 }
                 Fill::Empty | Fill::NoRoom | Fill::Turn | Fill::Waits(_) => {}
+            }
+            if self.endpoint.is_watched() {
+                self.note_held(&filled, finished, &mut up);
             }
             self.link.flush_soon();
             match self.endpoint.how_ended() {
@@ -191,8 +208,31 @@ impl Stream {
         }
     }
 
+    /// Notes who keeps the socket from being read, where somebody does. Most of the time nobody does, and then neither
+    /// a clock nor a lock is asked.
+    fn note_held(&self, filled: &Fill, finished: bool, up: &mut Uplink) {
+        let held = match filled {
+            Fill::Waits(_) => Some((HeldBy::Limit, Instant::now())),
+            Fill::NoRoom if !finished => {
+                let now = Instant::now();
+                let flow = self.link.with(|state| {
+                    // Nothing more will be read before some of this has gone: how long that takes counts.
+                    state.mux.mark(self.number(), now);
+                    state.mux.send_flow(self.number())
+                });
+                flow.map(|flow| (up.obstacle.whose(&flow, now), now))
+            }
+            _ => None,
+        };
+        if std::mem::replace(&mut up.held, held.is_some()) || held.is_some() {
+            let now = held.map_or_else(Instant::now, |(_, now)| now);
+            self.endpoint.held_up().by(held.map(|(by, _)| by), now);
+        }
+    }
+
     /// Reads from the socket into the stream, as far as there is credit.
-    fn fill(&self, socket: &TcpStream, pacer: &mut Pacer) -> Fill {
+    fn fill(&self, socket: &TcpStream, up: &mut Uplink) -> Fill {
+        let Uplink { pacer, marked, .. } = up;
         let mut turn = 0;
         while turn < TURN {
             let room = self.link.with(|state| state.mux.writable(self.number()));
@@ -225,16 +265,39 @@ impl Stream {
             if bytes.is_empty() {
                 return Fill::End;
             }
+            let mark = (turn == 0 && self.endpoint.is_watched()).then(Instant::now);
+            let mark = mark.filter(|now| marked.is_none_or(|before| *now >= before + MARK_EVERY));
+            *marked = mark.or(*marked);
             turn += bytes.len();
             self.endpoint.note_up(&bytes);
             let large = bytes.len() >= COPY_BELOW;
-            self.link.with(|state| state.mux.write(self.number(), bytes));
+            self.link.with(|state| {
+                state.mux.write(self.number(), bytes);
+                mark.inspect(|now| state.mux.mark(self.number(), *now));
+            });
             // Much goes out while it is in the cache; little goes out with what other streams have to say.
             if large {
                 self.link.flush();
             }
         }
         Fill::Turn
+    }
+}
+
+/// What a stream's task remembers of the way from its socket.
+#[derive(Debug)]
+struct Uplink {
+    pacer: Pacer,
+    /// When it was last noted when a piece came.
+    marked: Option<Instant>,
+    obstacle: Obstacle,
+    /// Somebody holds it, as far as was noted.
+    held: bool,
+}
+
+impl Uplink {
+    fn new(pacer: Pacer) -> Self {
+        Self { pacer, marked: None, obstacle: Obstacle::default(), held: false }
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     ids::{Direction, Policy, ProxyId, Rate},
-    telemetry::{ChannelState, EventKind, Flow, HeldBy, Latencies, Latency, Snapshot, TcpInfo},
+    telemetry::{ChannelState, EventKind, Flow, HeldBy, Latencies, Latency, Snapshot, Stalls, TcpInfo},
 };
 
 const TICK: Duration = Duration::from_millis(100);
@@ -68,6 +68,9 @@ fn steered(width: u16, height: u16) -> Fixture {
 }
 
 fn flow() -> Flow {
+    let mut stalls = Stalls::default();
+    stalls.add(HeldBy::User, Duration::from_millis(1300));
+    stalls.add(HeldBy::Channel, Duration::from_millis(40));
     Flow {
         window_down: 4_194_304,
         window_up: 262_144,
@@ -75,9 +78,7 @@ fn flow() -> Flow {
         queued_up: 0,
         unacknowledged: 65_536,
         held_by: (Some(HeldBy::Limit), None),
-        stalled_by_user: Duration::from_millis(1300),
-        stalled_by_target: Duration::ZERO,
-        stalled_by_channel: Duration::from_millis(40),
+        stalls,
         migrations: 2,
         resent: 131_072,
         opened_after: Some(Duration::from_millis(12)),

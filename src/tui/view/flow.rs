@@ -36,10 +36,20 @@ pub(super) fn lines(model: &Model, flow: &Flow, live: bool, age: Duration) -> Ve
         let (down, up) = flow.held_by;
         let held = |by| {
             let (text, style) = held_by(by, theme);
-            Span::styled(fit_right(text, 8), style)
+            Span::styled(fit_right(&text, 8), style)
         };
         lines.push(Line::from(vec![label("held by"), held(down), held(up)]));
         lines.push(pair("window", flow.window_down, flow.window_up));
+        let used = |bytes: u64, window: u64| {
+            let style = if bytes == 0 { theme.faint } else { theme.text };
+            let share = bytes as f64 / window.max(1) as f64 * 100.0;
+            Span::styled(fit_right(&format!("{:.0}%", share.min(100.0)), 8), style)
+        };
+        lines.push(Line::from(vec![
+            label("used"),
+            used(flow.queued_down, flow.window_down),
+            used(flow.queued_up + flow.unacknowledged, flow.window_up),
+        ]));
         let mut queued = pair("queued", flow.queued_down, flow.queued_up);
         queued.push_span(Span::styled("  in flight ", theme.dim));
         queued.push_span(Span::styled(format::bytes(flow.unacknowledged), theme.text));
@@ -87,13 +97,8 @@ pub(super) fn line(model: &Model, flow: &Flow, age: Duration) -> Line<'static> {
 
 /// For how long each of them held it back, and which share of its life that is.
 fn stalls(flow: &Flow, age: Duration, theme: &Theme) -> Vec<Span<'static>> {
-    let all = [
-        ("user", flow.stalled_by_user),
-        ("target", flow.stalled_by_target),
-        ("channel", flow.stalled_by_channel),
-    ];
     let mut spans = Vec::new();
-    for (name, stalled) in all.into_iter().filter(|(_, stalled)| !stalled.is_zero()) {
+    for (name, stalled) in flow.stalls.all() {
         let share = stalled.as_secs_f64() / age.as_secs_f64().max(0.001) * 100.0;
         let style = if share >= 50.0 { theme.warn } else { theme.text };
         spans.push(Span::styled(format!("{name} "), theme.dim));
@@ -105,13 +110,10 @@ fn stalls(flow: &Flow, age: Duration, theme: &Theme) -> Vec<Span<'static>> {
     spans
 }
 
-fn held_by(by: Option<HeldBy>, theme: &Theme) -> (&'static str, Style) {
+fn held_by(by: Option<HeldBy>, theme: &Theme) -> (String, Style) {
     match by {
-        None => ("nobody", theme.faint),
-        Some(HeldBy::Operator) => ("operator", theme.warn),
-        Some(HeldBy::Limit) => ("limit", theme.warn),
-        Some(HeldBy::User) => ("user", theme.text),
-        Some(HeldBy::Target) => ("target", theme.text),
-        Some(HeldBy::Channel) => ("channel", theme.text),
+        None => ("nobody".to_owned(), theme.faint),
+        Some(by @ (HeldBy::Operator | HeldBy::Limit)) => (by.to_string(), theme.warn),
+        Some(by) => (by.to_string(), theme.text),
     }
 }

@@ -1,0 +1,288 @@
+//! Who holds a stream back, and for how long: noted where a stream begins and ends to wait, told to whoever looks.
+
+use std::time::{Duration, Instant};
+
+use super::Steering;
+use crate::{
+    mux::{RecvFlow, SendFlow},
+    telemetry::{ChannelHealth, Flow, FlowSource, HeldBy, RateWindow, Stalls},
+};
+
+/// For how long it may be the window's fault that nothing goes on. What is on its way arrives within a round trip, and
+/// after this long it has been there: the target does not take it.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The shortest time that a rate is taken over: below it, it is noise.
+const SHORTEST_LOOK: Duration = Duration::from_millis(10);
+
+/// How far a round trip must be above twice the shortest to show that queues are full. A machine that is busy adds
+/// milliseconds by itself.
+const FULL: Duration = Duration::from_millis(10);
+
+/// Who holds one direction of a stream back, and for how long everybody has.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Who does, and up to when that has been added up.
+    now: Option<(HeldBy, Instant)>,
+    stalls: Stalls,
+}
+
+impl Held {
+    pub(super) fn is_free(&self) -> bool {
+        self.now.is_none()
+    }
+
+    /// Whether this one holds it.
+    pub(super) fn is_by(&self, by: HeldBy) -> bool {
+        self.now.is_some_and(|(who, _)| who == by)
+    }
+
+    /// From `now` on it is this one, or still is.
+    pub(super) fn by(&mut self, by: Option<HeldBy>, now: Instant) {
+        self.stalls = self.stalls(now);
+        self.now = by.map(|by| (by, now));
+    }
+
+    /// Who holds it back.
+    fn who(&self, now: Instant) -> Option<HeldBy> {
+        let (by, since) = self.now?;
+        let long = now.saturating_duration_since(since) > PATIENCE;
+        Some(if long && matches!(by, HeldBy::Window | HeldBy::Budget) { HeldBy::Target } else { by })
+    }
+
+    /// For how long each has, up to now.
+    fn stalls(&self, now: Instant) -> Stalls {
+        let mut stalls = self.stalls;
+        if let (Some((_, since)), Some(by)) = (self.now, self.who(now)) {
+            stalls.add(by, now.saturating_duration_since(since));
+        }
+        stalls
+    }
+}
+
+/// Finds out whose fault it is that a stream takes no more from its socket.
+#[derive(Debug, Default)]
+pub(super) struct Obstacle {
+    /// How far the peer had come, and when that was looked at.
+    looked: Option<(Instant, u64)>,
+    by_window: bool,
+}
+
+impl Obstacle {
+    /// Who it is, where there is no room.
+    ///
+    /// Where all has gone out and the peer gives no more credit, it is the window if the rate is about what one window
+    /// in each round trip comes to, and else the target, which takes less than it might.
+    pub(super) fn whose(&mut self, flow: &SendFlow, now: Instant) -> HeldBy {
+        if flow.paused {
+            return HeldBy::Operator;
+        }
+        if flow.unsent > 0 {
+            return HeldBy::Channel;
+        }
+        let (then, before) = *self.looked.get_or_insert((now, flow.acknowledged));
+        let elapsed = now.saturating_duration_since(then);
+        if elapsed >= SHORTEST_LOOK {
+            let rate = flow.acknowledged.saturating_sub(before) as f64 / elapsed.as_secs_f64();
+            let round_trip = flow.round_trip.unwrap_or_default().as_secs_f64();
+            // No window at all is what a text proxy leaves when its target is slow.
+            self.by_window = flow.window > 0 && rate * round_trip >= flow.window as f64 / 2.0;
+            self.looked = Some((now, flow.acknowledged));
+        }
+        match (self.by_window, flow.starved) {
+            (true, true) => HeldBy::Budget,
+            (true, false) => HeldBy::Window,
+            (false, _) => HeldBy::Target,
+        }
+    }
+}
+
+/// What whoever looks at a stream has seen of it: without that, nobody could tell a stream that is slow from one that
+/// has nothing to carry.
+#[derive(Debug)]
+pub(super) struct Looks {
+    down: RateWindow,
+    up: RateWindow,
+    before: (u64, u64),
+    /// The user spoke last.
+    asked: bool,
+}
+
+impl Looks {
+    fn new((down, up): (u64, u64)) -> Self {
+        let rate = || RateWindow::new(RateWindow::SECOND);
+        Self { down: rate(), up: rate(), before: (down, up), asked: up > 0 && down == 0 }
+    }
+
+    /// Whether anything moves, down and up.
+    fn look(&mut self, (down, up): (u64, u64), now: Instant) -> (bool, bool) {
+        self.down.push(now, down);
+        self.up.push(now, up);
+        self.asked = down == self.before.0 && (self.asked || up > self.before.1);
+        self.before = (down, up);
+        (self.down.per_second() > 0.0, self.up.per_second() > 0.0)
+    }
+}
+
+/// Who holds the way to the user, where nothing waits for it here.
+fn upstream(recv: &RecvFlow, channel: Option<&ChannelHealth>, comes: bool) -> Option<HeldBy> {
+    let Some(channel) = channel else { return Some(HeldBy::Channel) };
+    let full = channel.tcp.is_some_and(|tcp| tcp.rtt > 2 * tcp.rtt_min + FULL);
+    match () {
+        () if recv.whole || !comes => None,
+        // The proxy has used up all it was given.
+        () if recv.credit < recv.window / 8 && recv.starved => Some(HeldBy::Budget),
+        () if recv.credit < recv.window / 8 => Some(HeldBy::Window),
+        () if full => Some(HeldBy::Channel),
+        () => Some(HeldBy::Target),
+    }
+}
+
+impl FlowSource for Steering {
+    fn flow(&self) -> Option<Flow> {
+        let (endpoint, now) = (self.endpoint(), Instant::now());
+        let (send, recv, health) = self.link().with(|state| {
+            let channel = state.mux.channel_of(endpoint.number());
+            let stats = channel.and_then(|id| state.channels.get(&id)?.stats());
+            // One that waits for a channel to come is held by that.
+            let health = channel.map(|_| stats.map(|stats| stats.health()).unwrap_or_default());
+            Some((state.mux.send_flow(endpoint.number())?, state.mux.recv_flow(endpoint.number())?, health))
+        })?;
+        let carried = endpoint.stats().map_or((0, 0), |stats| (stats.traffic.down(), stats.traffic.up()));
+        let (held_down, mut stalls) = {
+            let delivery = endpoint.delivery();
+            (delivery.held.who(now), delivery.held.stalls(now))
+        };
+        let held_up = {
+            let held = endpoint.held_up();
+            held.stalls(now).all().for_each(|(by, time)| stalls.add(by, time));
+            held.who(now)
+        };
+        let (comes, goes) = {
+            let mut looks = endpoint.looks();
+            let looks = looks.get_or_insert_with(|| Box::new(Looks::new(carried)));
+            let (down, up) = looks.look(carried, now);
+            // Who has not been told everything yet owes no answer.
+            (down || (looks.asked && !up && held_up.is_none()), up)
+        };
+        Some(Flow {
+            window_down: recv.window,
+            window_up: send.window,
+            queued_down: recv.queued,
+            queued_up: send.unsent,
+            unacknowledged: send.unacknowledged,
+            held_by: (
+                held_down.or_else(|| upstream(&recv, health.as_ref(), comes)),
+                held_up.or(health.is_none().then_some(HeldBy::Channel)).or(goes.then_some(HeldBy::User)),
+            ),
+            stalls,
+            migrations: endpoint.migrations(),
+            resent: send.resent,
+            opened_after: None,
+            first_byte_after: None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::TcpInfo;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn stalls_add_up_by_whose_fault_they_are() {
+        let (mut held, begin) = (Held::default(), Instant::now());
+        held.by(Some(HeldBy::User), begin);
+        assert_eq!(held.who(begin), Some(HeldBy::User));
+        held.by(Some(HeldBy::Limit), begin + 10 * MS);
+        held.by(None, begin + 30 * MS);
+        held.by(Some(HeldBy::User), begin + 100 * MS);
+        let stalls = held.stalls(begin + 105 * MS);
+        let all: Vec<_> = stalls.all().collect();
+        assert_eq!(all, [(HeldBy::Limit, 20 * MS), (HeldBy::User, 15 * MS)]);
+        // A clock that goes back takes nothing away.
+        assert_eq!(held.stalls(begin).of(HeldBy::User), 10 * MS);
+    }
+
+    #[test]
+    fn a_window_that_stays_full_is_the_targets_fault() {
+        let (mut held, begin) = (Held::default(), Instant::now());
+        for round_trip in 0..20 {
+            held.by(Some(HeldBy::Window), begin + round_trip * 100 * MS);
+        }
+        let last = begin + 1900 * MS;
+        assert_eq!(held.who(last + 100 * MS), Some(HeldBy::Window));
+        assert_eq!(held.who(last + 600 * MS), Some(HeldBy::Target));
+        let stalls = held.stalls(last + 600 * MS);
+        assert_eq!((stalls.of(HeldBy::Window), stalls.of(HeldBy::Target)), (1900 * MS, 600 * MS));
+    }
+
+    fn full(acknowledged: u64) -> SendFlow {
+        SendFlow {
+            window: 256 * 1024,
+            unsent: 0,
+            unacknowledged: 256 * 1024,
+            acknowledged,
+            resent: 0,
+            paused: false,
+            starved: false,
+            round_trip: Some(100 * MS),
+        }
+    }
+
+    #[test]
+    fn a_target_that_takes_less_than_a_window_in_a_round_trip_is_slow() {
+        let begin = Instant::now();
+        let whose = |rate: u64, starved: bool| {
+            let mut obstacle = Obstacle::default();
+            let look = |n: u64| (SendFlow { starved, ..full(n * rate / 20) }, begin + 50 * MS * n as u32);
+            (0..20).map(look).map(|(flow, now)| obstacle.whose(&flow, now)).last()
+        };
+        // One window in each round trip is 2.6 MB/s.
+        assert_eq!(whose(2_500_000, false), Some(HeldBy::Window));
+        assert_eq!(whose(2_500_000, true), Some(HeldBy::Budget));
+        assert_eq!(whose(1_000_000, false), Some(HeldBy::Target));
+        assert_eq!(whose(0, true), Some(HeldBy::Target));
+        let mut obstacle = Obstacle::default();
+        assert_eq!(obstacle.whose(&SendFlow { unsent: 1, ..full(0) }, begin), HeldBy::Channel);
+        let none = |ms| (SendFlow { window: 0, ..full(0) }, begin + ms * MS);
+        assert!([0, 20].map(none).iter().all(|(flow, now)| obstacle.whose(flow, *now) == HeldBy::Target));
+        assert_eq!(obstacle.whose(&SendFlow { unsent: 1, paused: true, ..full(0) }, begin), HeldBy::Operator);
+    }
+
+    #[test]
+    fn what_comes_slowly_is_the_targets_fault_or_that_of_what_lies_before_it() {
+        let recv = RecvFlow { window: 1000, queued: 0, credit: 900, starved: false, whole: false };
+        let calm = ChannelHealth::default();
+        let tcp = TcpInfo { rtt: 70 * MS, rtt_min: 20 * MS, ..TcpInfo::default() };
+        let full = ChannelHealth { tcp: Some(tcp), ..calm };
+        let (calm, full) = (Some(&calm), Some(&full));
+        assert_eq!(upstream(&recv, calm, true), Some(HeldBy::Target));
+        assert_eq!(upstream(&recv, full, true), Some(HeldBy::Channel));
+        assert_eq!(upstream(&recv, None, false), Some(HeldBy::Channel), "it waits for one");
+        assert_eq!(upstream(&RecvFlow { credit: 0, ..recv }, calm, true), Some(HeldBy::Window));
+        assert_eq!(
+            upstream(&RecvFlow { credit: 0, starved: true, ..recv }, calm, true),
+            Some(HeldBy::Budget)
+        );
+        assert_eq!(upstream(&recv, full, false), None, "nothing is to be carried");
+        assert_eq!(upstream(&RecvFlow { whole: true, ..recv }, full, true), None);
+    }
+
+    #[test]
+    fn what_rests_is_held_by_nobody_until_somebody_asks() {
+        let begin = Instant::now();
+        let mut looks = Looks::new((500, 100));
+        let mut look = |carried, ms| {
+            let (down, up) = looks.look(carried, begin + ms * MS);
+            (down, up, looks.asked)
+        };
+        assert_eq!(look((500, 100), 0), (false, false, false));
+        assert_eq!(look((500, 164), 100), (false, true, true));
+        assert_eq!(look((500, 164), 5000), (false, false, true), "the target is slow to answer");
+        assert_eq!(look((900, 164), 5100), (true, false, false));
+        assert_eq!(look((900, 164), 6200), (false, false, false));
+    }
+}
