@@ -117,6 +117,8 @@ fn slot(sample: u64) -> usize {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -153,6 +155,43 @@ mod tests {
                 assert_eq!(down, one.per_second(&clock) as f32, "{tick}");
             }
             assert_eq!(up, 0.0);
+        }
+    }
+
+    proptest! {
+        /// However irregularly samples come, once a second at the least, and whatever the counter does before: no rate is
+        /// ever negative or none, and two seconds after the counter stopped it is zero.
+        #[test]
+        fn what_stopped_shows_zero_within_two_seconds(
+            samples in prop::collection::vec((10u64..=1000, 0u64..1_000_000_000_000), 1..40),
+            quiet in prop::collection::vec(10u64..=1000, 1..60),
+        ) {
+            let start = Instant::now();
+            let (mut clock, mut meter, mut many) =
+                (SampleClock::default(), Meter::default(), Meters::default());
+            many.reserve(1);
+            let mut rate = RateWindow::new(RateWindow::SECOND);
+            let (mut ms, mut value, mut first) = (0, 0, true);
+            let mut sample = |ms, value| {
+                let now = start + Duration::from_millis(ms);
+                clock.tick(now);
+                meter.note(&clock, value);
+                rate.push(now, value);
+                let (of_many, _) = many.note(&clock, 0, std::mem::take(&mut first), (value, 0));
+                [meter.per_second(&clock), rate.per_second(), of_many.into()]
+            };
+            for (after, more) in &samples {
+                (ms, value) = (ms + after, value + more);
+                let rates = sample(ms, value);
+                prop_assert!(rates.iter().all(|rate| rate.is_finite() && *rate >= 0.0), "{rates:?}");
+            }
+            let stopped = ms;
+            for after in quiet {
+                ms += after;
+                let rates = sample(ms, value);
+                prop_assert!(rates.iter().all(|rate| rate.is_finite() && *rate >= 0.0), "{rates:?}");
+                prop_assert!(ms < stopped + 2000 || rates == [0.0; 3], "{} ms later: {rates:?}", ms - stopped);
+            }
         }
     }
 
