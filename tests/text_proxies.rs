@@ -234,7 +234,7 @@ async fn a_proxy_that_is_killed_is_no_clean_end_for_anybody() {
         assert_eq!(ending(socket).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         idle.when(|counts| counts.open == 0 && counts.failed == failed, 5 * SECOND).await;
         let gone = |event: &EventKind| {
-            matches!(event, EventKind::ProxyGone { reason: GoneReason::Closed | GoneReason::Failed(_), .. })
+            matches!(event, EventKind::ProxyGone { reason: GoneReason::Closed | GoneReason::Reset, .. })
         };
         tunnel.event("a proxy that left without a word", gone).await;
         tunnel.end().await;

@@ -208,9 +208,12 @@ impl Link {
     }
 
     /// From now on streams wait for so long when the last channel is lost. At first they do not: what has not come as
-    /// far as to serve begins anew instead.
+    /// far as to serve begins anew instead. Those of a text peer never do, for it cannot come back to them.
     pub fn set_grace(&self, grace: Duration) {
-        self.state.lock().grace = grace;
+        let mut state = self.state.lock();
+        if state.text.is_none() {
+            state.grace = grace;
+        }
     }
 
     /// Closes all channels; every stream ends with an error. What was said last still goes out, if it fits.
@@ -448,8 +451,12 @@ impl State {
         if !self.channels.is_empty() {
             return;
         }
-        let reset = self.why == Some(GoneReason::Reset);
-        let grace = if reset { self.grace.min(REVIVE) } else { self.grace };
+        let grace = match &self.why {
+            Some(GoneReason::Reset) => self.grace.min(REVIVE),
+            // It would do it again.
+            Some(GoneReason::Protocol(_)) => Duration::ZERO,
+            _ => self.grace,
+        };
         if grace.is_zero() {
             return self.end();
         }

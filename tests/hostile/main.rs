@@ -49,6 +49,11 @@ struct Server {
 
 impl Server {
     async fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
+        let change = |config: &mut ServerConfig| {
+            // Those who come here do not come back, and their users should not have to wait for it.
+            config.grace = Duration::ZERO;
+            change(config);
+        };
         let mut tunnel = Tunnel::with(change).await;
         let echo = target::echo().await;
         let public = tunnel.proxy(echo.addr, ProxyFormat::Binary).await;

@@ -1,13 +1,21 @@
 //! Proofs that are wrong, old, somebody else's, or missing.
 
-use underpass::wire::{
-    Frame, Hello, HelloMode,
-    handshake::{ClientHandshake, ClientStep, HandshakeError, Token},
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use underpass::{
+    telemetry::Snapshot,
+    wire::{
+        Frame, Hello, HelloMode,
+        handshake::{ClientHandshake, ClientStep, HandshakeError, Token},
+    },
 };
 
 use crate::{
     Server, after_preface,
-    support::binary::{BinaryChannel, bytes, hello},
+    support::{
+        LONG,
+        binary::{BinaryChannel, bytes, hello},
+        soon,
+    },
 };
 
 #[tokio::test]
@@ -97,7 +105,7 @@ async fn a_stolen_secret_is_worth_nothing_without_its_link() {
     let peer = past.socket.local_addr().unwrap();
     drop(past);
     server.gone("the link of the past", peer).await;
-    let gone = |snapshot: &underpass::telemetry::Snapshot| snapshot.proxies.len() == 2;
+    let gone = |snapshot: &Snapshot| snapshot.proxies.len() == 2;
     server.tunnel.until("its end", gone).await;
     for (what, link, expected) in [
         ("its own link, which is gone", stolen.link, HandshakeError::UnknownLink),
@@ -112,5 +120,61 @@ async fn a_stolen_secret_is_worth_nothing_without_its_link() {
             assert_eq!(got, Some(HandshakeError::Refused(told)), "{what}, {mode:?}");
         }
     }
+    server.end().await;
+}
+
+/// A ticket is good for one return, with the token, to its own link. What is tried with another costs that link nothing.
+#[tokio::test]
+async fn a_link_is_come_back_to_with_its_last_ticket_only() {
+    let server = Server::with(|config| config.grace = LONG).await;
+    let (addr, token) = (server.tunnel.addr, &server.tunnel.token);
+    let (first, welcome, public) = BinaryChannel::serving(addr, token, 0).await;
+    let (link, old) = (welcome.link, welcome.resume_secret);
+    let mut user = TcpStream::connect(public).await.unwrap();
+    user.write_all(b"hello").await.unwrap();
+    let mut first = first;
+    let open = first.opened().await;
+    drop(first);
+    let waits = |snapshot: &Snapshot| snapshot.proxies.iter().any(|proxy| proxy.waits.is_some());
+    server.tunnel.until("the link waits", waits).await;
+    let resume = |epoch| Hello { mode: HelloMode::Resume, link, epoch, ..hello() };
+    let refused = |error: HandshakeError| Some(HandshakeError::Refused(error.to_string()));
+
+    let thief = Token::new("guess");
+    for (what, token, hello, secret, expected) in [
+        ("a wrong ticket", token, resume(0), Some([1; 32]), refused(HandshakeError::WrongToken)),
+        ("no ticket", token, resume(0), None, refused(HandshakeError::WrongToken)),
+        ("a stolen ticket without the token", &thief, resume(0), old, refused(HandshakeError::WrongToken)),
+        ("one of an epoch to come", token, resume(1), old, refused(HandshakeError::UnknownLink)),
+    ] {
+        assert_eq!(BinaryChannel::greeted(addr, token, hello, secret).await.err(), expected, "{what}");
+    }
+
+    // Somebody who goes away before it is known that the answer came through has used nothing up.
+    drop(BinaryChannel::greeted(addr, token, resume(0), old).await.unwrap());
+    let (mut back, welcome) = BinaryChannel::greeted(addr, token, resume(0), old).await.unwrap();
+    assert_eq!(welcome.epoch, 1);
+    let new = welcome.resume_secret;
+    let mut said = back.settle().await;
+    let got = BinaryChannel::greeted(addr, token, resume(0), old).await.err();
+    assert_eq!(got, refused(HandshakeError::UnknownLink), "an old ticket");
+    let got = BinaryChannel::greeted(addr, token, resume(1), old).await.err();
+    assert_eq!(got, refused(HandshakeError::WrongToken), "an old ticket under the new epoch");
+
+    // The stream is still there, and so are its bytes.
+    let hello = |frame: &Frame| matches!(frame, Frame::Data { stream, offset: 0, payload, .. } if *stream == open.stream && payload == "hello");
+    soon("what the user had sent", async {
+        while !said.iter().any(hello) {
+            said.push(back.hear_other().await);
+        }
+    })
+    .await;
+    // Another who has the new ticket, too, takes it over: the channel before is let go.
+    let (mut next, _) = BinaryChannel::greeted(addr, token, resume(1), new).await.unwrap();
+    next.settle().await;
+    back.rest().await;
+    drop(user);
+    drop(next);
+    server.tunnel.until("its end", |snapshot| snapshot.totals.streams_open == 0).await;
     server.end().await;
 }
