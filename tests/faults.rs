@@ -226,28 +226,10 @@ async fn a_target_that_is_not_there_is_no_clean_end() {
     }
 }
 
-/// A target whose queue of connections is full: whoever dials it waits. Dropping the second lets it go.
-fn full_target() -> (SocketAddr, Vec<socket2::Socket>) {
-    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    listener.bind(&target::LOOPBACK.into()).unwrap();
-    listener.listen(0).unwrap();
-    let addr = listener.local_addr().unwrap().as_socket().unwrap();
-    let mut sockets = vec![listener];
-    // How many fit is up to the kernel; the first that has to wait does not.
-    loop {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        let fits = socket.connect_timeout(&addr.into(), Duration::from_millis(200)).is_ok();
-        sockets.push(socket);
-        if !fits {
-            return (addr, sockets);
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_can_be_killed_while_its_target_is_dialled() {
     for format in FORMATS {
-        let (addr, _full) = full_target();
+        let (addr, _full) = target::full();
         let mut tunnel = Tunnel::start().await;
         let public = tunnel.proxy(addr, format).await;
         let mut user = TcpStream::connect(public).await.unwrap();
@@ -265,7 +247,7 @@ async fn a_stream_can_be_killed_while_its_target_is_dialled() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_does_not_answer_is_given_up() {
     for format in FORMATS {
-        let (addr, _full) = full_target();
+        let (addr, _full) = target::full();
         let mut tunnel = Tunnel::start().await;
         let dial_timeout = Duration::from_millis(200);
         let config = ProxyConfig { format, dial_timeout, ..tunnel.proxy_config(addr) };

@@ -20,7 +20,8 @@ pub(super) async fn serve(config: Arc<ProxyConfig>, tasks: Tasks, stream: Stream
             tune(&socket);
             stream.accept();
             tracing::debug!("stream {} is open", open.key);
-            match stream.carry(socket, ResetCode::TargetGone, tasks.token(), || ResetCode::Shutdown).await {
+            let carried = stream.carry(socket, ResetCode::TargetGone, tasks.token(), || ResetCode::Shutdown);
+            match carried.await.0 {
                 Ended::Finished => tracing::debug!("stream {} finished", open.key),
                 Ended::SocketFailed(error) => {
                     tracing::info!("stream {}: the target failed: {error}", open.key)

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     ids::StreamKey,
     telemetry::{EndReason, EventKind, StreamGuard},
-    transport::{Ended, Limit, Limits, NewStream, Steering, Stream, arm, tune},
+    transport::{Ended, Limit, Limits, NewStream, Steering, Stream, Untouched, arm, tune},
     wire::ResetCode,
 };
 
@@ -65,30 +65,65 @@ impl Drop for Listed<'_> {
     }
 }
 
+/// How many other proxies a stream is given to after the first, as long as no target has seen anything of it.
+const OTHERS: usize = 3;
+
 async fn carry(core: &Core, waiting: Waiting, socket: TcpStream, user: &User<'_>) -> EndReason {
-    let User { addr, guard, switch, .. } = *user;
-    let (cancel, service) = (switch.cancel(), waiting.service());
-    let (proxy, stream, _busy) = match assign(core, service, &socket, user).await {
-        Ok(assigned) => assigned,
-        Err(reason) => {
-            if reason == EndReason::NoProxy {
-                let reason = format!("no proxy came within {:?}", core.config.wait);
-                core.telemetry.emit(EventKind::UserRefused { addr, service: service.key.clone(), reason });
+    let service = waiting.service().clone();
+    let mut waiting = Some(waiting);
+    let mut connection = Untouched::from(socket);
+    let mut tried = Vec::new();
+    let mut before = None;
+    loop {
+        let assigned = assign(core, &service, connection.socket(), user, &tried, before.as_ref()).await;
+        let (proxy, stream, _busy) = match assigned {
+            Ok(assigned) => assigned,
+            Err(EndReason::NoProxy) => {
+                // Nobody else can do better: what the last one said stands.
+                return before.unwrap_or_else(|| {
+                    let reason = format!("no proxy came within {:?}", core.config.wait);
+                    let (addr, service) = (user.addr, service.key.clone());
+                    core.telemetry.emit(EventKind::UserRefused { addr, service, reason });
+                    EndReason::NoProxy
+                });
             }
-            return reason;
+            Err(reason) => return reason,
+        };
+        if let Some(channel) = proxy.channel_stats(&stream) {
+            user.guard.assigned(&proxy.stats, &channel);
         }
-    };
-    if let Some(channel) = proxy.channel_stats(&stream) {
-        guard.assigned(&proxy.stats, &channel);
+        waiting.take();
+        let (reason, untouched) = carry_by(core, &proxy, stream, connection, user).await;
+        match untouched {
+            Some(again) if tried.len() < OTHERS => {
+                tracing::info!("stream {} goes to another proxy than {}: {reason}", user.lease.key, proxy.id);
+                connection = again;
+                before = Some(reason);
+                tried.push(proxy);
+                waiting = Some(Waiting::new(&service));
+            }
+            _ => return reason,
+        }
     }
-    drop(waiting);
+}
+
+/// Has one proxy carry the stream. Beside the reason of its end what another may carry instead, if the proxy was at
+/// fault and no target has seen anything.
+async fn carry_by(
+    core: &Core,
+    proxy: &Proxy,
+    stream: Stream,
+    connection: Untouched,
+    user: &User<'_>,
+) -> (EndReason, Option<Untouched>) {
+    let cancel = user.switch.cancel();
     let steering = stream.steering();
-    switch.connect(steering.clone());
-    guard.stats().set_flow_source(Some(Arc::new(steering.clone())));
+    user.switch.connect(steering.clone());
+    user.guard.stats().set_flow_source(Some(Arc::new(steering.clone())));
     let given_up = cancel.child_token();
     let why = || if cancel.is_cancelled() { core.cancelled_code() } else { ResetCode::TargetTimeout };
-    let mut carried = std::pin::pin!(stream.carry(socket, ResetCode::UserGone, &given_up, why));
-    let ended = tokio::select! {
+    let mut carried = std::pin::pin!(stream.carry(connection, ResetCode::UserGone, &given_up, why));
+    let (ended, untouched) = tokio::select! {
         ended = &mut carried => ended,
         () = unanswered(&steering, core.config.open) => {
             given_up.cancel();
@@ -96,22 +131,22 @@ async fn carry(core: &Core, waiting: Waiting, socket: TcpStream, user: &User<'_>
         }
     };
     match ended {
-        Ended::Finished => EndReason::Finished,
-        Ended::SocketFailed(_) => EndReason::UserReset,
-        Ended::Cancelled if cancel.is_cancelled() => core.why_cancelled(),
+        Ended::Finished => (EndReason::Finished, None),
+        Ended::SocketFailed(_) => (EndReason::UserReset, None),
+        Ended::Cancelled if cancel.is_cancelled() => (core.why_cancelled(), None),
         Ended::Cancelled => {
             proxy.load.failed();
-            EndReason::TargetRefused(ResetCode::TargetTimeout.to_string())
+            (EndReason::TargetRefused(ResetCode::TargetTimeout.to_string()), untouched)
+        }
+        Ended::Reset(code) if code.is_of_target() => {
+            proxy.load.failed();
+            (EndReason::TargetRefused(code.to_string()), untouched)
         }
         Ended::Reset(code) => match code {
-            ResetCode::TargetGone => EndReason::TargetReset,
-            ResetCode::TargetRefused | ResetCode::TargetTimeout | ResetCode::TargetUnreachable => {
-                proxy.load.failed();
-                EndReason::TargetRefused(code.to_string())
-            }
+            ResetCode::TargetGone => (EndReason::TargetReset, None),
             // A stream moves to another channel as long as there is one: with its last channel the proxy is gone.
-            ResetCode::ChannelLost | ResetCode::Shutdown => EndReason::ProxyGone,
-            other => EndReason::Protocol(other.to_string()),
+            ResetCode::ChannelLost | ResetCode::Shutdown => (EndReason::ProxyGone, untouched),
+            other => (EndReason::Protocol(other.to_string()), None),
         },
     }
 }
@@ -138,12 +173,15 @@ impl User<'_> {
     }
 }
 
-/// Gives the stream to the proxy whose turn it is, or waits for one to come.
+/// Gives the stream to the proxy whose turn it is, or waits for one to come. Not to one of the `refused`, who had it
+/// already; and whose target is not there, as was said `before`, does not wait for another.
 async fn assign(
     core: &Core,
     service: &Service,
     socket: &TcpStream,
     user: &User<'_>,
+    refused: &[Arc<Proxy>],
+    before: Option<&EndReason>,
 ) -> Result<(Arc<Proxy>, Stream, Busy), EndReason> {
     let cancel = user.switch.cancel();
     let mut size = service.pool.watch();
@@ -152,7 +190,7 @@ async fn assign(
     loop {
         size.mark_unchanged();
         // Each is asked once: one that is full or about to go passes its turn to the next.
-        let mut tried = Vec::new();
+        let mut tried = refused.to_vec();
         while let Some(proxy) = service.pool.pick(&tried) {
             // Before it is open: who picks at the same moment should know.
             let busy = proxy.load.begin();
@@ -161,6 +199,9 @@ async fn assign(
                 Err(error) => tracing::debug!("proxy {} takes no stream: {error}", proxy.id),
             }
             tried.push(proxy);
+        }
+        if let Some(EndReason::TargetRefused(_)) = before {
+            return Err(EndReason::NoProxy);
         }
         tokio::select! {
             _ = size.changed() => {}

@@ -35,7 +35,8 @@ pub(super) struct Service {
 pub(super) struct Waiting(Arc<Service>);
 
 impl Waiting {
-    fn new(service: &Arc<Service>) -> Self {
+    /// One more.
+    pub(super) fn new(service: &Arc<Service>) -> Self {
         service.waiting.fetch_add(1, SeqCst);
         Self(service.clone())
     }

@@ -142,15 +142,16 @@ impl StreamGuard {
         &self.stats
     }
 
-    /// Notes which proxy was chosen, and the channel to begin with. The first proxy stays: a stream's target
-    /// connection lives there.
+    /// Notes which proxy was chosen, and the channel to begin with. Another one only replaces it as long as no target
+    /// has seen anything of the stream: the connection to the target lives at the proxy.
     pub fn assigned(&self, proxy: &Arc<ProxyStats>, channel: &Arc<ChannelStats>) {
-        if self.stats.proxy.set(proxy.clone()).is_ok() {
-            proxy.streams.enter();
-            self.stats.set_channel(Some(channel.clone()));
-            self.stats.set_phase(StreamPhase::Opening);
-            self.hub.emit(EventKind::StreamAssigned { key: self.stats.key, proxy: proxy.id });
+        proxy.streams.enter();
+        if let Some(before) = self.stats.proxy.swap(Some(proxy.clone())) {
+            before.streams.pass_on();
         }
+        self.stats.set_channel(Some(channel.clone()));
+        self.stats.set_phase(StreamPhase::Opening);
+        self.hub.emit(EventKind::StreamAssigned { key: self.stats.key, proxy: proxy.id });
     }
 
     /// The stream is over, and why.
@@ -169,7 +170,7 @@ impl Drop for StreamGuard {
         for gauge in [&self.hub.open, &stats.user.streams, &stats.user.service.streams] {
             gauge.leave();
         }
-        if let Some(proxy) = stats.proxy.get() {
+        if let Some(proxy) = &*stats.proxy.load() {
             proxy.streams.leave();
         }
         stats.set_channel(None);

@@ -268,7 +268,7 @@ impl StreamSnapshot {
     /// What changes a few times in the life of a stream; each change is counted.
     fn look_closer(&mut self) {
         let stream = &*self.info;
-        self.proxy = stream.proxy().cloned();
+        self.proxy = stream.proxy();
         self.channel = stream.channel();
         self.phase = stream.phase();
         (self.paused, self.priority) = (stream.is_paused(), stream.priority());

@@ -97,6 +97,12 @@ impl Gauge {
     pub(super) fn leave(&self) {
         self.now.fetch_sub(1, Relaxed);
     }
+
+    /// It was never there: another has it.
+    pub(super) fn pass_on(&self) {
+        self.leave();
+        self.ever.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Which format a channel speaks.
@@ -418,7 +424,7 @@ pub struct StreamStats {
     pub(super) total_size: AtomicU64,
     /// Written once or twice for each request.
     carries: ArcSwapOption<Carries>,
-    pub(super) proxy: OnceLock<Arc<ProxyStats>>,
+    pub(super) proxy: ArcSwapOption<ProxyStats>,
     channel: ArcSwapOption<ChannelStats>,
     pub(super) ended: OnceLock<EndReason>,
     pub(super) totals: Arc<Traffic>,
@@ -442,7 +448,7 @@ impl StreamStats {
             since: Instant::now(),
             total_size: AtomicU64::new(0),
             carries: ArcSwapOption::empty(),
-            proxy: OnceLock::new(),
+            proxy: ArcSwapOption::empty(),
             channel: ArcSwapOption::empty(),
             ended: OnceLock::new(),
             totals,
@@ -513,14 +519,14 @@ impl StreamStats {
         add(&self.user.traffic);
         add(&self.user.service.traffic);
         add(&self.totals);
-        if let Some(proxy) = self.proxy.get() {
+        if let Some(proxy) = &*self.proxy.load() {
             add(&proxy.traffic);
         }
     }
 
     /// The proxy that serves it, once chosen.
-    pub fn proxy(&self) -> Option<&Arc<ProxyStats>> {
-        self.proxy.get()
+    pub fn proxy(&self) -> Option<Arc<ProxyStats>> {
+        self.proxy.load_full()
     }
 
     /// Notes the size of the download.

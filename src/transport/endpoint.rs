@@ -54,7 +54,19 @@ pub(super) struct Endpoint {
     accepted: AtomicBool,
     wake: Notify,
     delivery: Mutex<Delivery>,
+    given: Mutex<Given>,
     ended: OnceLock<Result<(), ResetCode>>,
+}
+
+/// What the socket has given so far.
+#[derive(Debug)]
+enum Given {
+    /// All of it, as long as another stream may have to carry it: the peer has not said that it took this one.
+    Kept(Vec<Bytes>),
+    /// Something.
+    Some,
+    /// Nothing, and the peer has taken the stream.
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -126,6 +138,8 @@ impl Endpoint {
             answered: false,
             failed: None,
         };
+        // A stream of the peer's is its own to try elsewhere.
+        let keeps = stats.is_some();
         Self {
             number,
             stats,
@@ -138,6 +152,7 @@ impl Endpoint {
             accepted: AtomicBool::new(false),
             wake: Notify::new(),
             delivery: Mutex::new(delivery),
+            given: Mutex::new(if keeps { Given::Kept(Vec::new()) } else { Given::Nothing }),
             ended: OnceLock::new(),
         }
     }
@@ -155,10 +170,16 @@ impl Endpoint {
         self.stats.as_ref()
     }
 
-    /// Notes what the socket gave, before anybody else sees it.
-    pub(super) fn note_up(&self, bytes: &[u8]) {
+    /// Notes what the socket gave, before anybody else sees it. `again` if it was counted for another stream.
+    pub(super) fn note_up(&self, bytes: &Bytes, again: bool) {
+        match &mut *self.given.lock() {
+            Given::Kept(kept) => kept.push(bytes.clone()),
+            given => *given = Given::Some,
+        }
         if let Some(stats) = &self.stats {
-            stats.add_up(bytes.len() as u64);
+            if !again {
+                stats.add_up(bytes.len() as u64);
+            }
             self.tap.up(bytes, stats);
         }
         if let Some(stopwatch) = &self.stopwatch {
@@ -199,6 +220,29 @@ impl Endpoint {
         self.migrations.load(Relaxed)
     }
 
+    /// Notes that the socket gave its end, which a target may take for a request of no bytes.
+    pub(super) fn note_end(&self) {
+        let given = &mut *self.given.lock();
+        if let Given::Nothing = given {
+            *given = Given::Some;
+        }
+    }
+
+    /// What another stream has to carry in place of this one, which is over; `None` if a target may have seen some of
+    /// it, or the user may have been given something. `refused` says that the peer never reached the target; without
+    /// that word, what it was sent may have come there, and a request is never made twice.
+    pub(super) fn untouched(&self, refused: bool, ended: bool) -> Option<Vec<Bytes>> {
+        let delivery = self.delivery();
+        if delivery.answered || delivery.end_told {
+            return None;
+        }
+        match std::mem::replace(&mut *self.given.lock(), Given::Some) {
+            Given::Kept(kept) if refused || (kept.is_empty() && !ended) => Some(kept),
+            Given::Nothing if !refused => Some(Vec::new()),
+            _ => None,
+        }
+    }
+
     pub(super) fn wake(&self) {
         self.wake.notify_one();
     }
@@ -213,6 +257,12 @@ impl Endpoint {
 
     pub(super) fn accepted(&self) {
         self.accepted.store(true, Relaxed);
+        {
+            let given = &mut *self.given.lock();
+            if let Given::Kept(kept) = given {
+                *given = if kept.is_empty() { Given::Nothing } else { Given::Some };
+            }
+        }
         if let (Some(stopwatch), Some(stats)) = (&self.stopwatch, &self.stats) {
             stopwatch.opened(stats);
         }

@@ -31,6 +31,6 @@ pub use sniff::Sniffer;
 pub use socket::{ChannelSocket, arm, rehome, tune};
 pub use steering::Steering;
 pub use stopwatch::Answered;
-pub use stream::{Ended, Stream};
+pub use stream::{Ended, Stream, Untouched};
 pub use tasks::Tasks;
 pub use workers::{WorkerThreads, Workers};

@@ -1,5 +1,6 @@
 use std::{
     cell::RefCell,
+    collections::VecDeque,
     fmt, io,
     mem::MaybeUninit,
     sync::Arc,
@@ -49,6 +50,27 @@ pub enum Ended {
     Reset(ResetCode),
     /// It was cancelled here; both sides were told.
     Cancelled,
+}
+
+/// A user's connection and what it has sent, none of which any target has seen: a stream can still carry it that was
+/// opened in place of another.
+#[derive(Debug)]
+pub struct Untouched {
+    socket: TcpStream,
+    sent: VecDeque<Bytes>,
+}
+
+impl From<TcpStream> for Untouched {
+    fn from(socket: TcpStream) -> Self {
+        Self { socket, sent: VecDeque::new() }
+    }
+}
+
+impl Untouched {
+    /// The connection.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
 }
 
 /// An open stream. Dropping it resets it, so that none is ever forgotten.
@@ -116,18 +138,21 @@ impl Stream {
     /// Carries bytes both ways between the stream and `socket` until both directions are done, or one side fails, or
     /// `cancel` says so. `failed` is what the peer is told if it is the socket that fails, `why` if it was cancelled.
     ///
-    /// The socket ends the way the stream did: with an orderly close, or with a reset.
+    /// The socket ends the way the stream did: with an orderly close, or with a reset. Unless no target has seen
+    /// anything of it, and the stream was ended by the peer or cancelled: then it comes back.
     pub async fn carry(
         self,
-        socket: TcpStream,
+        user: impl Into<Untouched>,
         failed: ResetCode,
         cancel: &CancellationToken,
         why: impl FnOnce() -> ResetCode,
-    ) -> Ended {
+    ) -> (Ended, Option<Untouched>) {
+        let Untouched { socket, mut sent } = user.into();
         arm(&socket);
         let socket = Arc::new(socket);
         self.endpoint.delivery().socket = Some(socket.clone());
-        let ended = self.pump(&socket, cancel).await;
+        let mut finished = false;
+        let ended = self.pump(&socket, &mut sent, &mut finished, cancel).await;
         match &ended {
             Ended::Finished => disarm(&socket),
             Ended::Reset(_) => {}
@@ -136,13 +161,34 @@ impl Stream {
         }
         // The endpoint may outlive us in a reader's hands; the socket must not.
         self.endpoint.delivery().socket = None;
-        ended
+        let refused = match &ended {
+            Ended::Reset(code) => code.is_of_target() && !self.is_text(),
+            Ended::Cancelled => false,
+            Ended::Finished | Ended::SocketFailed(_) => return (ended, None),
+        };
+        // Whoever delivered held the lock on the delivery, so nobody else has the socket any more.
+        let untouched = self.endpoint.untouched(refused, finished).zip(Arc::into_inner(socket));
+        let untouched = untouched.map(|(mut kept, socket)| {
+            kept.extend(sent);
+            Untouched { socket, sent: kept.into() }
+        });
+        (ended, untouched)
     }
 
-    async fn pump(&self, socket: &TcpStream, cancel: &CancellationToken) -> Ended {
+    /// A text peer's word that the target is not there is a guess of ours.
+    fn is_text(&self) -> bool {
+        self.link.with(|state| state.text.is_some())
+    }
+
+    async fn pump(
+        &self,
+        socket: &TcpStream,
+        sent: &mut VecDeque<Bytes>,
+        finished: &mut bool,
+        cancel: &CancellationToken,
+    ) -> Ended {
         let cancelled = cancel.cancelled();
         let mut cancelled = std::pin::pin!(cancelled);
-        let mut finished = false;
         let mut up = Uplink::new(self.endpoint.pacer_up());
         loop {
             let (blocked, waits_down) = {
@@ -153,18 +199,19 @@ impl Stream {
                 }
                 (delivery.blocked, delivery.waits)
             };
-            let filled = if finished { Fill::NoRoom } else { self.fill(socket, &mut up) };
+            let filled = if *finished { Fill::NoRoom } else { self.fill(socket, sent, &mut up) };
             match filled {
                 Fill::Failed(error) => return Ended::SocketFailed(error),
                 Fill::End => {
-                    finished = true;
+                    *finished = true;
+                    self.endpoint.note_end();
                     self.endpoint.set_phase(StreamPhase::UserDone);
                     self.link.with(|state| state.mux.finish(self.number()));
                 }
                 Fill::Empty | Fill::NoRoom | Fill::Turn | Fill::Waits(_) => {}
             }
             if self.endpoint.is_watched() {
-                self.note_held(&filled, finished, &mut up);
+                self.note_held(&filled, *finished, &mut up);
             }
             self.link.flush_soon();
             match self.endpoint.how_ended() {
@@ -231,13 +278,23 @@ impl Stream {
     }
 
     /// Reads from the socket into the stream, as far as there is credit.
-    fn fill(&self, socket: &TcpStream, up: &mut Uplink) -> Fill {
+    fn fill(&self, socket: &TcpStream, sent: &mut VecDeque<Bytes>, up: &mut Uplink) -> Fill {
         let Uplink { pacer, marked, .. } = up;
         let mut turn = 0;
         while turn < TURN {
             let room = self.link.with(|state| state.mux.writable(self.number()));
             if room == 0 {
                 return Fill::NoRoom;
+            }
+            // What another stream was to carry has been paid for there.
+            if let Some(mut bytes) = sent.pop_front() {
+                if bytes.len() > room {
+                    sent.push_front(bytes.split_off(room));
+                }
+                turn += bytes.len();
+                self.endpoint.note_up(&bytes, true);
+                self.link.with(|state| state.mux.write(self.number(), bytes));
+                continue;
             }
             let mut room = room.min(CHUNK);
             if !pacer.is_free() {
@@ -269,7 +326,7 @@ impl Stream {
             let mark = mark.filter(|now| marked.is_none_or(|before| *now >= before + MARK_EVERY));
             *marked = mark.or(*marked);
             turn += bytes.len();
-            self.endpoint.note_up(&bytes);
+            self.endpoint.note_up(&bytes, false);
             let large = bytes.len() >= COPY_BELOW;
             self.link.with(|state| {
                 state.mux.write(self.number(), bytes);

@@ -255,6 +255,11 @@ impl ResetCode {
         Self::ALL.into_iter().find(|known| *known as u16 == code).unwrap_or(Self::Internal)
     }
 
+    /// Whether it says that the target was never reached.
+    pub fn is_of_target(self) -> bool {
+        matches!(self, Self::TargetRefused | Self::TargetTimeout | Self::TargetUnreachable)
+    }
+
     /// The code that is shown as `reason`, which is what our own proxies and servers say in the text format.
     pub fn from_reason(reason: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.to_string().as_bytes() == reason)

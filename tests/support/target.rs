@@ -149,6 +149,24 @@ pub async fn deaf() -> Target {
     .await
 }
 
+/// A target whose queue of connections is full: whoever dials it waits. Dropping the second lets it go.
+pub fn full() -> (SocketAddr, Vec<socket2::Socket>) {
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&LOOPBACK.into()).unwrap();
+    listener.listen(0).unwrap();
+    let addr = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut sockets = vec![listener];
+    // How many fit is up to the kernel; the first that has to wait does not.
+    loop {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let fits = socket.connect_timeout(&addr.into(), Duration::from_millis(200)).is_ok();
+        sockets.push(socket);
+        if !fits {
+            return (addr, sockets);
+        }
+    }
+}
+
 /// Sends `file` without being asked, then closes.
 pub async fn send(file: File) -> Target {
     serve_with(move |mut socket| async move {

@@ -115,7 +115,7 @@ impl<T: Candidate> Pool<T> {
             return None;
         }
         let picked = match Policy::from_number(self.policy.load(Relaxed)).unwrap_or_default() {
-            Policy::RoundRobin => left.clone().nth(self.turn(count)),
+            Policy::RoundRobin => left.clone().nth(self.turn(count, tried.is_empty())),
             Policy::Weighted => {
                 let available = members.iter().filter(|member| member.is_available());
                 let weighted = available.clone().map(|member| Weighted {
@@ -129,7 +129,7 @@ impl<T: Candidate> Pool<T> {
             Policy::LeastStreams if count > COMPARE_ALL => better_of_two(left.clone(), count, fewer_streams),
             // Those that are alike take turns: the search begins with another each time.
             Policy::LeastStreams => {
-                let first = self.turn(count);
+                let first = self.turn(count, tried.is_empty());
                 left.clone().cycle().skip(first).take(count).min_by(|a, b| fewer_streams(a, b))
             }
             Policy::PeakEwma => {
@@ -144,8 +144,10 @@ impl<T: Candidate> Pool<T> {
 
     /// The turn goes round those that may be picked, not round the list: stepping from one that may not to the next
     /// would give that one a double share.
-    fn turn(&self, count: usize) -> usize {
-        let turn = self.turn.fetch_add(1, Relaxed) % count as u64;
+    fn turn(&self, count: usize, first: bool) -> usize {
+        // Who is asked in place of another does not use up a turn: else two that pass everything on to each other would
+        // always be asked in the same order.
+        let turn = self.turn.fetch_add(u64::from(first), Relaxed) % count as u64;
         usize::try_from(turn).unwrap_or_default()
     }
 }

@@ -1,0 +1,234 @@
+//! A user whose proxy cannot serve it is given to another, as long as no target has seen anything of it: without
+//! noticing, and without any request being made twice.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use support::{
+    LONG,
+    client::{Fetched, fetch},
+    process::Process,
+    soon,
+    target::{self, Target, serve_with},
+    tunnel::{FORMATS, Tunnel},
+    within,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use underpass::{
+    cli::demo::File,
+    config::{ProxyConfig, ProxyFormat},
+    telemetry::{EndReason, EventKind},
+};
+
+/// Of twenty users of two proxies, ten each, so many speak.
+const SPEAKERS: usize = 11;
+
+const GREETING: &[u8] = b"welcome";
+
+/// Speaks first, then sends back what it gets.
+async fn greeter() -> Target {
+    serve_with(|mut socket| async move {
+        socket.write_all(GREETING).await?;
+        let (mut read, mut write) = socket.split();
+        tokio::io::copy(&mut read, &mut write).await?;
+        write.shutdown().await
+    })
+    .await
+}
+
+/// Everything until the end.
+async fn rest(mut user: TcpStream) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    soon("the user's end", user.read_to_end(&mut bytes)).await.map(|_| bytes)
+}
+
+fn refused(tunnel: &Tunnel) -> usize {
+    let refused = |event: &&EventKind| {
+        matches!(event, EventKind::StreamEnded { reason: EndReason::TargetRefused(_), .. })
+    };
+    tunnel.events().iter().filter(refused).count()
+}
+
+/// Requests are under way before the proxy says that its target is not there: they are made again, each once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_goes_to_the_proxy_whose_target_lives() {
+    let origin = target::origin(None).await;
+    let mut tunnel = Tunnel::start().await;
+    let public = tunnel.proxy(target::nobody().await, ProxyFormat::Binary).await;
+    tunnel.join(public, target::nobody().await, ProxyFormat::Binary).await;
+    tunnel.join(public, origin.addr, ProxyFormat::Binary).await;
+    for n in 0..20 {
+        let file = File { seed: n, size: 1 + n * 20_000 };
+        assert_eq!(fetch(public, &file.path()).await, Ok(Fetched::from(file)));
+    }
+    let moved = tunnel.events().iter().filter(|e| matches!(e, EventKind::StreamAssigned { .. })).count();
+    assert!(moved > 20, "nobody was moved");
+    tunnel.end().await;
+}
+
+/// More than a window, all of it before anybody has answered, and its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_goes_to_the_proxy_whose_target_lives() {
+    let file = File { seed: 1, size: 3_000_000 };
+    let echo = target::echo().await;
+    let mut tunnel = Tunnel::start().await;
+    let public = tunnel.proxy(target::nobody().await, ProxyFormat::Binary).await;
+    tunnel.join(public, echo.addr, ProxyFormat::Binary).await;
+    for _ in 0..4 {
+        let (mut read, mut write) = TcpStream::connect(public).await.unwrap().into_split();
+        let sends = async move {
+            let mut offset = 0;
+            while offset < file.size {
+                let piece = file.piece(offset);
+                write.write_all(piece).await.unwrap();
+                offset += piece.len() as u64;
+            }
+            write.shutdown().await.unwrap();
+        };
+        let reads = async move {
+            let (mut offset, mut buffer) = (0, vec![0; 64 * 1024]);
+            while offset < file.size {
+                let expected = file.piece(offset);
+                let bytes = &mut buffer[..expected.len()];
+                read.read_exact(bytes).await.unwrap();
+                assert!(bytes == expected, "wrong bytes at {offset}");
+                offset += expected.len() as u64;
+            }
+            assert_eq!(read.read(&mut buffer).await.unwrap(), 0);
+        };
+        soon("the echo", async { tokio::join!(sends, reads) }).await;
+    }
+    let streams = tunnel.telemetry.totals();
+    assert_eq!((streams.streams_ever, streams.streams_failed), (4, 0));
+    assert_eq!((streams.up, streams.down), (4 * file.size, 4 * file.size), "counted once");
+    echo.when(|counts| counts.accepted == 4 && counts.failed == 0 && counts.open == 0, LONG).await;
+    tunnel.end().await;
+}
+
+/// Nobody is left who could do better: the user is told at once, and not later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_is_refused_when_no_target_lives() {
+    let mut tunnel = Tunnel::start().await;
+    let public = tunnel.proxy(target::nobody().await, ProxyFormat::Binary).await;
+    for _ in 0..6 {
+        tunnel.join(public, target::nobody().await, ProxyFormat::Binary).await;
+    }
+    // The reset may be there before the connection is looked at.
+    let user = async { rest(TcpStream::connect(public).await?).await };
+    let ended = within(Duration::from_secs(3), "a reset", user).await;
+    assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    tunnel.event("the end", |event| matches!(event, EventKind::StreamEnded { .. })).await;
+    let asked = tunnel.events().iter().filter(|e| matches!(e, EventKind::StreamAssigned { .. })).count();
+    // One that refuses at once may do so before it is told that it was chosen.
+    assert!(refused(&tunnel) == 1 && asked <= 4, "{asked} of seven were asked");
+    tunnel.end().await;
+}
+
+/// A text proxy does not say whether its target took the connection before it failed: only who was silent is moved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_silent_is_moved_whatever_its_proxy_speaks() {
+    for format in FORMATS {
+        let greeter = greeter().await;
+        let mut tunnel = Tunnel::start().await;
+        let public = tunnel.proxy(target::nobody().await, format).await;
+        tunnel.join(public, greeter.addr, format).await;
+        for _ in 0..4 {
+            let mut user = TcpStream::connect(public).await.unwrap();
+            let mut greeting = [0; GREETING.len()];
+            soon("a greeting", user.read_exact(&mut greeting)).await.unwrap();
+            user.write_all(b"bye").await.unwrap();
+            user.shutdown().await.unwrap();
+            assert_eq!(rest(user).await.unwrap(), b"bye", "{format:?}");
+        }
+        assert_eq!(refused(&tunnel), 0, "{format:?}");
+        tunnel.end().await;
+    }
+}
+
+/// What a proxy that never answers was sent may still come to its target: only who has sent nothing is moved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_never_answers_keeps_only_who_has_sent_something() {
+    let (addr, _full) = target::full();
+    let greeter = greeter().await;
+    let mut tunnel = Tunnel::with(|config| config.open = Duration::from_millis(500)).await;
+    let config = ProxyConfig { dial_timeout: LONG, ..tunnel.proxy_config(addr) };
+    let public = tunnel.proxy_with(config).await;
+    let connect = || async { TcpStream::connect(public).await.unwrap() };
+    let (silent, mut eager) = (connect().await, connect().await);
+    eager.write_all(b"once").await.unwrap();
+    tunnel
+        .until("both are under way", |snapshot| snapshot.totals.up == 4 && snapshot.streams.len() == 2)
+        .await;
+    tunnel.join(public, greeter.addr, ProxyFormat::Binary).await;
+    assert_eq!(rest(eager).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    let mut greeting = [0; GREETING.len()];
+    let mut silent = silent;
+    soon("a greeting", silent.read_exact(&mut greeting)).await.unwrap();
+    drop(silent);
+    assert_eq!(greeter.counts().accepted, 1);
+    tunnel.end().await;
+}
+
+async fn process(tunnel: &Tunnel, port: u16, target: SocketAddr, format: &str) -> (Process, SocketAddr) {
+    let (server, port, to) = (tunnel.addr.to_string(), port.to_string(), target.to_string());
+    let token = tunnel.token.reveal().to_owned();
+    let args =
+        ["proxy", "--server", &server, "--port", &port, "--to", &to, "--token", &token, "--format", format];
+    let mut process = Process::underpass(&args);
+    let line = process.line("serving ").await;
+    let port = line.split("serving ").nth(1).unwrap().split(':').next().unwrap().parse().unwrap();
+    (process, SocketAddr::new(tunnel.addr.ip(), port))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_of_a_killed_proxy_who_were_silent_notice_nothing() {
+    for format in ["binary", "text"] {
+        let echoes = [target::echo().await, target::echo().await];
+        let tunnel = Tunnel::start().await;
+        let (mut doomed, public) = process(&tunnel, 0, echoes[0].addr, format).await;
+        let (_other, same) = process(&tunnel, public.port(), echoes[1].addr, format).await;
+        assert_eq!(same, public);
+        let mut users = Vec::new();
+        for _ in 0..20 {
+            users.push(TcpStream::connect(public).await.unwrap());
+        }
+        for echo in &echoes {
+            echo.when(|counts| counts.open == 10, LONG).await;
+        }
+        // One of each proxy at the least has said something.
+        for user in &mut users[..SPEAKERS] {
+            user.write_all(b"a").await.unwrap();
+            soon("an echo", user.read_exact(&mut [0])).await.unwrap();
+        }
+        doomed.kill_9().await;
+        let mut cut = 0;
+        for (index, mut user) in users.into_iter().enumerate() {
+            // An error is told once: who was cut off may notice while it writes.
+            let asks = async {
+                user.write_all(b"once").await?;
+                user.shutdown().await?;
+                rest(user).await
+            };
+            match asks.await {
+                Ok(answer) => assert_eq!(answer, b"once", "{format} {index}"),
+                Err(error) => {
+                    let reset =
+                        matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+                    assert!(reset, "{format} {index}: {error}");
+                    assert!(index < SPEAKERS, "{format} {index}: it was silent");
+                    cut += 1;
+                }
+            }
+        }
+        assert!((1..SPEAKERS).contains(&cut), "{format}: {cut} had been served by the killed one");
+        echoes[1].when(|counts| counts.accepted == 20 - cut && counts.failed == 0, LONG).await;
+        tunnel.until("all have ended", |snapshot| snapshot.totals.streams_open == 0).await;
+        assert_eq!(tunnel.telemetry.totals().streams_failed, cut as u64);
+    }
+}
