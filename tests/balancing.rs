@@ -225,7 +225,13 @@ async fn users_of_a_service_whose_only_proxy_drains_wait_for_another() {
 /// A proxy that says neither yes nor no holds its user no longer than it may, and those whom it took for good.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_that_never_answers_does_not_hold_its_user_for_ever() {
-    let tunnel = Tunnel::with(|config| config.open = Duration::from_millis(300)).await;
+    // Nor does the one that was answered wait for long, when the proxy is gone and no other comes.
+    let tunnel = Tunnel::with(|config| {
+        config.open = Duration::from_millis(300);
+        config.wait = Duration::from_millis(300);
+        config.grace = Duration::ZERO;
+    })
+    .await;
     let (mut proxy, _, public) = BinaryChannel::serving(tunnel.addr, &tunnel.token, 0).await;
     let taken = soon("a user", TcpStream::connect(public)).await.unwrap();
     let stream = proxy.opened().await.stream;
