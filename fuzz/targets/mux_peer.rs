@@ -138,7 +138,7 @@ impl Owner {
 
     fn says(&mut self, channel: u16, frames: u8) {
         for _ in 0..frames {
-            let Some(frame) = self.mux.poll_transmit(channel) else { return };
+            let Some(frame) = self.mux.poll_transmit(channel, self.now) else { return };
             if let Some(peer) = &mut self.text
                 && let Some(acknowledgement) = peer.outbound(frame, &mut Vec::new())
             {

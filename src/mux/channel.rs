@@ -6,7 +6,8 @@ use std::{
 use super::{
     error::ProtocolError,
     glitch::Glitches,
-    limits::{MAX_LAST_WORDS, MAX_MESSAGES, MAX_UNANSWERED, MAX_WAITING, MuxConfig},
+    limits::{MAX_LAST_WORDS, MAX_MESSAGES, MAX_WAITING, MuxConfig},
+    meter::Meter,
     scheduler::Scheduler,
 };
 use crate::wire::Frame;
@@ -14,13 +15,14 @@ use crate::wire::Frame;
 /// What the mux knows of one channel: what waits to go out on it, and whether it is alive.
 #[derive(Debug)]
 pub(super) struct Channel {
-    /// Frames that belong to no open stream: pings, messages, the last words of streams that are over.
+    /// Frames that belong to no open stream: messages, the last words of streams that are over.
     pub(super) frames: VecDeque<Frame>,
     /// Streams with something to say beside data. Coalesced: a stream stands here once, whatever it has to say.
     pub(super) control: VecDeque<u32>,
     /// Streams with data, in their turn.
     pub(super) data: Scheduler,
     pub(super) streams: usize,
+    pub(super) meter: Meter,
     /// What ended streams said last, until a ping that went out later comes back. If the channel dies before, they
     /// are said again elsewhere: a RESET that is lost would leave the peer with half a stream for ever.
     last_words: VecDeque<(u64, Frame)>,
@@ -32,44 +34,34 @@ pub(super) struct Channel {
 #[derive(Debug)]
 struct Ping {
     next: Instant,
-    token: u64,
-    /// The last one stands in `frames`.
-    waits: bool,
-    /// Those that no answer has come to, oldest first.
-    unanswered: VecDeque<(u64, Instant)>,
+    /// It is time for one.
+    due: bool,
     heard: Instant,
-    /// The shortest round trip so far: the longer ones waited behind data.
-    shortest: Option<Duration>,
     /// The peer's ping that is not answered yet. Only the latest: a flood of pings costs no memory.
     answer: Option<u64>,
 }
 
 impl Channel {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(config: &MuxConfig, now: Instant) -> Self {
         Self {
             frames: VecDeque::new(),
             control: VecDeque::new(),
             data: Scheduler::default(),
             streams: 0,
+            meter: Meter::new(config, now),
             last_words: VecDeque::new(),
             messages: 0,
             glitches: Glitches::new(now),
             // The first ping goes out at once: it measures the round trip.
-            ping: Ping {
-                next: now,
-                token: 0,
-                waits: false,
-                unanswered: VecDeque::new(),
-                heard: now,
-                shortest: None,
-                answer: None,
-            },
+            ping: Ping { next: now, due: false, heard: now, answer: None },
         }
     }
 
     pub(super) fn has_output(&self) -> bool {
         self.ping.answer.is_some()
-            || !(self.frames.is_empty() && self.control.is_empty() && self.data.is_empty())
+            || self.ping.due
+            || !(self.frames.is_empty() && self.control.is_empty())
+            || (!self.data.is_empty() && self.meter.has_output())
     }
 
     /// Whether so much waits for the peer to take it that nothing new should be begun.
@@ -78,14 +70,16 @@ impl Channel {
     }
 
     /// The next frame that belongs to no open stream.
-    pub(super) fn poll_frame(&mut self) -> Option<Frame> {
+    pub(super) fn poll_frame(&mut self, now: Instant) -> Option<Frame> {
         if let Some(token) = self.ping.answer.take() {
             return Some(Frame::Pong { token });
+        }
+        if std::mem::take(&mut self.ping.due) {
+            return Some(Frame::Ping { token: self.meter.mark(now) });
         }
         let frame = self.frames.pop_front()?;
         match &frame {
             Frame::Message(_) => self.messages -= 1,
-            Frame::Ping { .. } => self.ping.waits = false,
             Frame::Window { .. } | Frame::Reset { .. } | Frame::OpenOk { .. } => {
                 self.remember(frame.clone());
             }
@@ -99,7 +93,7 @@ impl Channel {
         if self.last_words.len() >= MAX_LAST_WORDS {
             self.last_words.pop_front();
         }
-        self.last_words.push_back((self.ping.token, frame));
+        self.last_words.push_back((self.meter.token(), frame));
     }
 
     pub(super) fn push_message(&mut self, frame: Frame) -> Result<(), ProtocolError> {
@@ -113,8 +107,7 @@ impl Channel {
 
     /// What another channel has to say again after this one died.
     pub(super) fn into_unconfirmed(self) -> impl Iterator<Item = Frame> {
-        let waiting = self.frames.into_iter().filter(|frame| !matches!(frame, Frame::Ping { .. }));
-        self.last_words.into_iter().map(|(_, frame)| frame).chain(waiting)
+        self.last_words.into_iter().map(|(_, frame)| frame).chain(self.frames)
     }
 
     pub(super) fn inherit(&mut self, frame: Frame) {
@@ -133,19 +126,11 @@ impl Channel {
 
     /// The round trip, if this answers a ping.
     pub(super) fn on_pong(&mut self, token: u64, now: Instant) -> Option<Duration> {
-        let answered = self.ping.unanswered.iter().position(|(sent, _)| *sent == token)?;
-        // The peer answers only the last of those it finds together.
-        let (_, sent_at) = self.ping.unanswered.drain(..=answered).next_back()?;
+        let round_trip = self.meter.answered(token, now)?;
         while self.last_words.front().is_some_and(|(before, _)| *before < token) {
             self.last_words.pop_front();
         }
-        let round_trip = now.saturating_duration_since(sent_at);
-        self.ping.shortest = Some(self.ping.shortest.map_or(round_trip, |shortest| shortest.min(round_trip)));
         Some(round_trip)
-    }
-
-    pub(super) fn shortest_round_trip(&self) -> Option<Duration> {
-        self.ping.shortest
     }
 
     /// False if the channel is dead.
@@ -158,15 +143,7 @@ impl Channel {
             // One that has not even gone out is not followed by a second. One that has is: it is a sign of life as
             // well as a question, and its answer may be held up behind the peer's data for longer than the peer waits
             // for such a sign.
-            if !self.ping.waits {
-                if self.ping.unanswered.len() >= MAX_UNANSWERED {
-                    self.ping.unanswered.pop_front();
-                }
-                self.ping.token += 1;
-                self.ping.waits = true;
-                self.ping.unanswered.push_back((self.ping.token, now));
-                self.frames.push_back(Frame::Ping { token: self.ping.token });
-            }
+            self.ping.due = true;
         }
         true
     }
@@ -182,14 +159,14 @@ mod tests {
     #[test]
     fn pings_go_on_while_an_answer_is_held_up() {
         let (config, begin) = (MuxConfig::default(), Instant::now());
-        let mut channel = Channel::new(begin);
+        let mut channel = Channel::new(&config, begin);
         let mut sent = Vec::new();
         for second in 0..=30 {
             let now = begin + second * SECOND;
             // Its data comes all the time.
             channel.heard(now);
             assert!(channel.on_timeout(&config, now));
-            while let Some(frame) = channel.poll_frame() {
+            while let Some(frame) = channel.poll_frame(now) {
                 sent.push((second, frame));
             }
         }
@@ -203,11 +180,12 @@ mod tests {
     #[test]
     fn pings_do_not_pile_up_where_nothing_goes_out() {
         let (config, begin) = (MuxConfig::default(), Instant::now());
-        let mut channel = Channel::new(begin);
+        let mut channel = Channel::new(&config, begin);
         for second in 0..=300 {
             channel.heard(begin + second * SECOND);
             assert!(channel.on_timeout(&config, begin + second * SECOND));
         }
-        assert_eq!((channel.frames.len(), channel.ping.unanswered.len()), (1, 1));
+        let mut sent = std::iter::from_fn(|| channel.poll_frame(begin));
+        assert_eq!((sent.next(), sent.next()), (Some(Frame::Ping { token: 1 }), None));
     }
 }

@@ -12,6 +12,10 @@ use std::{
 /// hop stay within a core's second-level cache; 256 KiB was slower.
 pub const CHUNK: usize = 64 * 1024;
 
+/// The smallest that is chosen for a slow channel. Below it the headers, and the turns of the scheduler, cost more than
+/// is gained.
+pub(super) const MIN_CHUNK: usize = 4 * 1024;
+
 /// How many unsent bytes of one stream are read ahead of the channel, so that the channel never waits for the socket.
 pub(super) const SEND_AHEAD: u64 = 4 * CHUNK as u64;
 
@@ -48,8 +52,9 @@ pub(super) const REQUEST: u32 = 64;
 /// What a new stream brings back: so many frames may still be under way for it when it is reset.
 pub(super) const OPENED: u32 = 64;
 
-/// How many pings may be unanswered before the oldest is forgotten: a minute and a half of them.
-pub(super) const MAX_UNANSWERED: usize = 32;
+/// How many pings may be unanswered before the oldest is forgotten: more than a round trip has markers, and minutes of
+/// those that go out without data.
+pub(super) const MAX_MARKERS: usize = 128;
 
 /// How many stream numbers may be skipped. Channels overtake each other by as many streams as are opened at once.
 pub(super) const MAX_SKIPPED: usize = 65_536;
@@ -112,6 +117,13 @@ pub struct MuxConfig {
     /// Whether the peer keeps to the credit it is given. A text proxy knows none: its channel is not read while too
     /// much waits instead.
     pub peer_has_credit: bool,
+    /// How long data may queue on a channel behind what has gone out before it. More is not put on the way; a chunk is a
+    /// part of it.
+    pub queue: Duration,
+    /// How many bytes may be on the way on a channel to begin with, until it is known how fast it is.
+    pub flight: u64,
+    /// The largest payload of a DATA frame, in bytes; measured for each channel where it is not given.
+    pub chunk: Option<usize>,
     /// How many streams may be open at once.
     pub max_streams: usize,
     /// How often a channel is pinged.
@@ -128,6 +140,9 @@ impl Default for MuxConfig {
             growth: 256 << 20,
             budget: Budget::new(1 << 30),
             peer_has_credit: true,
+            queue: Duration::from_millis(2),
+            flight: 256 * 1024,
+            chunk: None,
             max_streams: 65_536,
             ping_every: Duration::from_secs(3),
             dead_after: Duration::from_secs(9),

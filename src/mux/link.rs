@@ -12,6 +12,7 @@ use super::{
     error::ProtocolError,
     glitch::Worth,
     limits::{MuxConfig, OPENED},
+    meter::Reading,
     numbers::UsedNumbers,
     recv::RecvFlow,
     send::SendFlow,
@@ -201,6 +202,23 @@ impl Mux {
         self.streams.len()
     }
 
+    /// What is known of a channel by what went out on it.
+    pub fn reading(&self, channel: u16) -> Option<Reading> {
+        self.channels.get(&channel).map(|channel| channel.meter.reading())
+    }
+
+    /// How long it would take until the peer has `bytes` more that went out on `channel` now, once there was enough to
+    /// tell by.
+    pub fn delivery(&self, channel: u16, bytes: u64) -> Option<Duration> {
+        self.channels.get(&channel)?.meter.delivery(bytes)
+    }
+
+    /// Whether a ping on `channel`, which may stand behind data, has had no answer for `time` or longer.
+    pub fn is_silent(&self, channel: u16, time: Duration, now: Instant) -> bool {
+        let unanswered = self.channels.get(&channel).and_then(|channel| channel.meter.unanswered_for(now));
+        unanswered.is_some_and(|unanswered| unanswered >= time)
+    }
+
     /// How many channels are up.
     pub fn channels(&self) -> usize {
         self.channels.len()
@@ -210,7 +228,7 @@ impl Mux {
 
     /// A channel is up. `id` must not be in use. Streams that have none go on over it.
     pub fn add_channel(&mut self, id: u16, now: Instant) {
-        self.channels.insert(id, Channel::new(now));
+        self.channels.insert(id, Channel::new(&self.config, now));
         self.adopt(id);
     }
 
@@ -239,6 +257,13 @@ impl Mux {
     pub fn heard(&mut self, channel: u16, now: Instant) {
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.heard(now);
+        }
+    }
+
+    /// The kernel has sent so many segments again on `channel` since it began.
+    pub fn resent(&mut self, channel: u16, segments: u64) {
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.meter.resent(segments);
         }
     }
 
@@ -321,7 +346,8 @@ impl Mux {
             Frame::Pong { token } => {
                 let rtt = self.channels.get_mut(&channel).and_then(|channel| channel.on_pong(token, now));
                 self.events.extend(rtt.map(|rtt| MuxEvent::RoundTrip { channel, rtt }));
-                Ok(Worth::Nothing)
+                // One that was asked for is no flood.
+                Ok(if rtt.is_some() { Worth::Progress(0) } else { Worth::Nothing })
             }
             Frame::GoAway { code, .. } => {
                 self.events.push_back(MuxEvent::GoAway { code });
@@ -441,7 +467,7 @@ impl Mux {
     pub fn consume(&mut self, stream: u32, bytes: u64, now: Instant) {
         let Some(session) = self.streams.get_mut(&stream) else { return };
         session.recv.consume(bytes);
-        let round_trip = session.channel.and_then(|id| self.channels.get(&id)?.shortest_round_trip());
+        let round_trip = session.channel.and_then(|id| self.channels.get(&id)?.meter.shortest_round_trip());
         let mut growth = (0, 0);
         if let Some(round_trip) = round_trip.filter(|_| self.config.peer_has_credit)
             && let Some(wanted) = session.tuner.delivered(bytes, round_trip, now, session.recv.window())
@@ -517,10 +543,11 @@ impl Mux {
         self.events.pop_front()
     }
 
-    /// The next frame for `channel`: control first, then the streams in turn, each as many bytes as the others.
-    pub fn poll_transmit(&mut self, id: u16) -> Option<Frame> {
+    /// The next frame for `channel`: control first, then the streams in turn, each as many bytes as the others. Data
+    /// waits while as much is on the way as helps.
+    pub fn poll_transmit(&mut self, id: u16, now: Instant) -> Option<Frame> {
         let channel = self.channels.get_mut(&id)?;
-        if let Some(frame) = channel.poll_frame() {
+        if let Some(frame) = channel.poll_frame(now) {
             return Some(frame);
         }
         while let Some(&stream) = channel.control.front() {
@@ -532,15 +559,21 @@ impl Mux {
             }
             channel.control.pop_front();
         }
-        self.poll_data(id)
+        self.poll_data(id, now)
     }
 
-    fn poll_data(&mut self, id: u16) -> Option<Frame> {
+    fn poll_data(&mut self, id: u16, now: Instant) -> Option<Frame> {
         let channel = self.channels.get_mut(&id)?;
-        while let Some(turn) = channel.data.next() {
+        if let Some(token) = channel.meter.poll_marker(now) {
+            return Some(Frame::Ping { token });
+        }
+        let chunk = channel.meter.chunk();
+        while !channel.data.is_empty() && !channel.meter.holds() {
+            let Some(turn) = channel.data.next() else { break };
             let stream = turn.stream;
             let session = self.streams.get_mut(&stream);
-            let Some((session, piece)) = session.and_then(|s| s.send.take().map(|piece| (s, piece))) else {
+            let Some((session, piece)) = session.and_then(|s| s.send.take(chunk).map(|piece| (s, piece)))
+            else {
                 // It ended, or its bytes were acknowledged on another channel before they went out here.
                 channel.data.sent(turn, 0, false);
                 if let Some(session) = self.streams.get_mut(&stream) {
@@ -551,6 +584,7 @@ impl Mux {
             session.in_data = session.send.has_output();
             let stays = turn.is_of(session.priority);
             channel.data.sent(turn, piece.payload.len(), session.in_data && stays);
+            channel.meter.sent(piece.payload.len(), now);
             if session.in_data && !stays {
                 channel.data.push(stream, session.priority, session.user);
             }
@@ -562,6 +596,9 @@ impl Mux {
                 fin: piece.fin,
                 payload: piece.payload,
             });
+        }
+        if channel.data.is_empty() {
+            channel.meter.ran_dry();
         }
         None
     }

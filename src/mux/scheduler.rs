@@ -18,7 +18,8 @@ const MAX_SPARE: usize = 64;
 ///
 /// A turn may be overdrawn by one chunk; what was overdrawn is paid for in the next rounds. That keeps chunks large
 /// without making turns large. A user who comes new goes first, so that a small message waits for one chunk and not
-/// for everybody's (as in FQ-CoDel, RFC 8290); to go first again, it has to have been away for a whole round.
+/// for everybody's (as in FQ-CoDel, RFC 8290). One who comes back in the same round does as long as its turn's worth is
+/// not spent: someone who types waits no longer than someone who has just come.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
     classes: [Class; Priority::ALL.len()],
@@ -33,6 +34,8 @@ struct Class {
     streams: usize,
     /// Users who wait, and those who have stopped waiting since their last turn.
     ring: VecDeque<UserChannelId>,
+    /// Those of them who came back before their next turn, and have not spent all of the last one.
+    back: VecDeque<UserChannelId>,
     users: HashMap<UserChannelId, User>,
     /// The rings of users who have left, for those who come: many do with each chunk.
     spare: Vec<VecDeque<(u32, i64)>>,
@@ -67,6 +70,9 @@ impl Scheduler {
             class.ring.push_front(user);
             User { deficit: TURN, ring: class.spare.pop().unwrap_or_default() }
         });
+        if queue.ring.is_empty() && queue.deficit > 0 && class.ring.front() != Some(&user) {
+            class.back.push_back(user);
+        }
         queue.ring.push_back((stream, 0));
         class.streams += 1;
     }
@@ -92,6 +98,7 @@ impl Scheduler {
             if class.streams == 0 {
                 class.deficit = 0;
                 class.ring.clear();
+                class.back.clear();
                 class.users.clear();
                 self.turn = (index + 1) % self.classes.len();
                 continue;
@@ -125,7 +132,7 @@ impl Class {
     /// The next stream of the user at the front, or `None` if the user's turn passes: it is not paid for yet, or
     /// nothing waits.
     fn next(&mut self) -> Option<(u32, UserChannelId)> {
-        let id = *self.ring.front()?;
+        let id = *self.back.front().or(self.ring.front())?;
         let user = self.users.get_mut(&id).filter(|user| !user.ring.is_empty());
         let Some(user) = user else {
             let left = self.users.remove(&id).filter(|_| self.spare.len() < MAX_SPARE);
@@ -166,7 +173,11 @@ impl Class {
         }
         // One that waits no more stays until its next turn: who comes back before that is not new.
         if user.deficit <= 0 || user.ring.is_empty() {
-            self.ring.rotate_left(1);
+            if self.back.front() == Some(&turn.user) {
+                self.back.pop_front();
+            } else {
+                self.ring.rotate_left(1);
+            }
         }
     }
 }
@@ -194,6 +205,35 @@ mod tests {
 
     fn ratio(shares: &HashMap<u32, usize>, a: u32, b: u32) -> f64 {
         shares[&a] as f64 / shares[&b] as f64
+    }
+
+    /// Someone whose keys came faster than all others had their turn waited for all of them with every second key.
+    #[test]
+    fn who_comes_back_with_little_goes_first_as_long_as_it_is_little() {
+        let mut scheduler = Scheduler::default();
+        let user = UserChannelId::new;
+        (0..50).for_each(|stream| scheduler.push(stream, Priority::Normal, user(stream)));
+        let mut sent = HashMap::new();
+        for _ in 0..1000 {
+            scheduler.push(50, Priority::Normal, user(50));
+            let turn = scheduler.next().unwrap();
+            assert_eq!(turn.stream, 50);
+            scheduler.sent(turn, 64, false);
+            let turn = scheduler.next().unwrap();
+            scheduler.sent(turn, CHUNK, true);
+        }
+        // With as much as the others have it gets no more than they.
+        scheduler.push(50, Priority::Normal, user(50));
+        for _ in 0..50_000 {
+            let turn = scheduler.next().unwrap();
+            *sent.entry(turn.stream).or_insert(0) += 4096;
+            scheduler.sent(turn, 4096, turn.stream != 50);
+            if turn.stream == 50 {
+                scheduler.push(50, Priority::Normal, user(50));
+            }
+        }
+        let ratio = f64::from(sent[&50]) / f64::from(sent[&0]);
+        assert!((0.9..=1.1).contains(&ratio), "{ratio}");
     }
 
     #[test]

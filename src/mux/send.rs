@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     error::ProtocolError,
-    limits::{CHUNK, JOINED, SEND_AHEAD, WORTHWHILE},
+    limits::{JOINED, SEND_AHEAD, WORTHWHILE},
 };
 
 /// The sending half of a stream: bytes that were written here and are not yet known to have left the receiver.
@@ -190,8 +190,8 @@ impl SendBuffer {
         self.high
     }
 
-    /// The next piece to send, at most [`CHUNK`] bytes. The end rides on the last one.
-    pub(super) fn take(&mut self) -> Option<Piece> {
+    /// The next piece to send, of `most` bytes at the most. The end rides on the last one.
+    pub(super) fn take(&mut self, most: usize) -> Option<Piece> {
         if !self.has_output() {
             return None;
         }
@@ -204,7 +204,7 @@ impl SendBuffer {
             let (start, chunk) = &self.chunks[self.cursor];
             // A chunk is at most as long as what one read gave, so this index always fits.
             let from = usize::try_from(self.sent - start).unwrap_or(usize::MAX);
-            payload = chunk.slice(from..chunk.len().min(from + CHUNK));
+            payload = chunk.slice(from..chunk.len().min(from + most));
             self.sent += payload.len() as u64;
             self.resent += self.high.min(self.sent).saturating_sub(offset);
             self.high = self.high.max(self.sent);
@@ -288,15 +288,15 @@ mod tests {
     fn what_is_not_acknowledged_goes_out_again() {
         let mut send = SendBuffer::new(100, 100);
         send.write(Bytes::from_static(b"abc"));
-        assert_eq!(send.take().unwrap().payload, "abc");
+        assert_eq!(send.take(100).unwrap().payload, "abc");
         send.write(Bytes::from_static(b"def"));
         send.finish();
-        let last = send.take().unwrap();
+        let last = send.take(100).unwrap();
         assert_eq!((last.offset, last.fin), (3, true));
-        assert!(send.take().is_none());
+        assert!(send.take(100).is_none());
         send.acknowledge(4, 100, u64::MAX).unwrap();
         send.rewind();
-        let again = send.take().unwrap();
+        let again = send.take(100).unwrap();
         assert_eq!((again.offset, &again.payload[..], again.fin), (4, &b"ef"[..], true));
         assert_eq!(send.flow(None).resent, 2);
         send.acknowledge(7, 100, u64::MAX).unwrap();
@@ -308,7 +308,7 @@ mod tests {
         let mut send = SendBuffer::new(100, 100);
         send.write(Bytes::from_static(b"abc"));
         assert_eq!(send.acknowledge(1, 100, u64::MAX), Err(ProtocolError::AckBeyondSent));
-        send.take();
+        send.take(100);
         assert_eq!(send.acknowledge(4, 100, u64::MAX), Err(ProtocolError::AckBeyondSent));
         assert_eq!(send.acknowledge(3, 100, u64::MAX), Ok(()));
     }
@@ -357,7 +357,7 @@ mod tests {
         send.acknowledge(0, u32::MAX, u64::MAX).unwrap();
         assert_eq!(send.writable(), 100);
         send.write(Bytes::from_static(&[0; 100]));
-        send.take();
+        send.take(100);
         assert_eq!(send.writable(), 0);
         send.acknowledge(100, u32::MAX, u64::MAX).unwrap();
         assert_eq!(send.writable(), 100);
@@ -370,14 +370,14 @@ mod tests {
         for (at, byte) in text.iter().enumerate() {
             assert!(send.writable() > 0, "no room for byte {at}, though none waits");
             send.write(Bytes::copy_from_slice(&[*byte]));
-            let piece = send.take().unwrap();
+            let piece = send.take(100).unwrap();
             assert_eq!((piece.offset, &piece.payload[..]), (at as u64, &[*byte][..]));
         }
         assert!(send.chunks.len() <= 2 * text.len() / JOINED + 1, "{}", send.chunks.len());
         send.acknowledge(3333, 1 << 20, u64::MAX).unwrap();
         send.rewind();
         let again: Vec<u8> =
-            std::iter::from_fn(|| send.take()).flat_map(|piece| piece.payload.to_vec()).collect();
+            std::iter::from_fn(|| send.take(100)).flat_map(|piece| piece.payload.to_vec()).collect();
         assert_eq!(again, text[3333..]);
     }
 }

@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ChannelSocket, Link, handshake::text_error, link::Transmit, outgoing::Outgoing};
 use crate::{
-    mux::{CHUNK, Role},
-    telemetry::{ChannelHealth, ChannelStats, GoneReason},
+    mux::{Mux, Role},
+    telemetry::{ChannelHealth, ChannelStats, GoneReason, TcpInfo},
     wire::{
         binary::{self, Codec, FrameError, MAX_FRAME},
         text::{Fields, LineDecoder, MAX_LINE},
@@ -188,20 +188,23 @@ impl ChannelIo {
         }
     }
 
-    /// How it fares, for whoever looks.
-    fn health(&self, link: &Link, now: Instant) -> ChannelHealth {
-        let encoded = self.encoded.load(Relaxed) as u64;
-        ChannelHealth {
-            tcp: self.socket.tcp_info(),
-            queued: encoded + link.queued(self.id),
-            chunk: if self.text.is_none() { CHUNK as u32 } else { 0 },
-            stuck: self.is_stuck(now),
-        }
+    /// Whether the peer has taken nothing for so long that nothing new should be given to it: the kernel has no room for
+    /// it, or no ping has come back.
+    pub(super) fn is_stuck(&self, mux: &Mux, now: Instant) -> bool {
+        let blocked = self.blocked.load(SeqCst);
+        (blocked && now.saturating_duration_since(*self.progress.lock()) >= STUCK)
+            || mux.is_silent(self.id, STUCK, now)
     }
 
-    /// Whether the peer has taken nothing for so long that nothing new should be given to it.
-    pub(super) fn is_stuck(&self, now: Instant) -> bool {
-        self.blocked.load(SeqCst) && now.saturating_duration_since(*self.progress.lock()) >= STUCK
+    /// How it fares, for whoever looks.
+    fn health(&self, mux: &Mux, tcp: Option<TcpInfo>, now: Instant) -> ChannelHealth {
+        let chunk = mux.reading(self.id).filter(|_| self.text.is_none()).map_or(0, |reading| reading.chunk);
+        ChannelHealth {
+            tcp,
+            queued: self.encoded.load(Relaxed) as u64 + mux.queued(self.id),
+            chunk: u32::try_from(chunk).unwrap_or(u32::MAX),
+            stuck: self.is_stuck(mux, now),
+        }
     }
 }
 
@@ -307,15 +310,19 @@ impl Link {
         // server is not excused so: it pings also while it does not read.
         let held_up = channel.text.is_some() && self.role() == Role::Opener && channel.blocked.load(SeqCst);
         let excused = stalled || held_up;
+        let tcp = channel.socket.tcp_info();
         self.with(|state| {
             if excused {
                 state.mux.heard(channel.id, now);
+            }
+            if let Some(tcp) = &tcp {
+                state.mux.resent(channel.id, tcp.retransmitted);
             }
             state.mux.handle_timeout(now);
         });
         self.flush();
         if let Some(stats) = &channel.stats {
-            stats.set_health(channel.health(self, now));
+            stats.set_health(self.with(|state| channel.health(&state.mux, tcp, now)));
         }
     }
 

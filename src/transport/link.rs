@@ -155,7 +155,9 @@ impl Link {
     pub fn open(self: &Arc<Self>, new: NewStream) -> Result<Stream, OpenError> {
         let endpoint = self.with(|state| {
             let now = Instant::now();
-            if !state.channels.is_empty() && state.channels.values().all(|channel| channel.is_stuck(now)) {
+            if !state.channels.is_empty()
+                && state.channels.values().all(|channel| channel.is_stuck(&state.mux, now))
+            {
                 return Err(OpenError::Stuck);
             }
             let here = Handle::current().id();
@@ -172,11 +174,6 @@ impl Link {
     /// The channel that a stream goes out on.
     pub fn channel_of(&self, stream: &Stream) -> Option<u16> {
         self.state.lock().mux.channel_of(stream.number())
-    }
-
-    /// How many bytes wait in the mux for room on a channel.
-    pub(super) fn queued(&self, channel: u16) -> u64 {
-        self.state.lock().mux.queued(channel)
     }
 
     /// How many streams are open.
@@ -379,12 +376,13 @@ pub(super) enum Transmit {
 impl State {
     fn poll_transmit(&mut self, id: u16, mut take: impl FnMut(Transmit) -> bool) {
         let mut messages = Vec::new();
-        while let Some(frame) = self.mux.poll_transmit(id) {
+        let now = Instant::now();
+        while let Some(frame) = self.mux.poll_transmit(id, now) {
             let more = match &mut self.text {
                 None => take(Transmit::Frame(frame)),
                 Some(peer) => {
                     if let Some(acknowledgement) = peer.outbound(frame, &mut messages)
-                        && let Err(error) = self.mux.handle_frame(id, acknowledgement, Instant::now())
+                        && let Err(error) = self.mux.handle_frame(id, acknowledgement, now)
                     {
                         // Made up by us, so it cannot be wrong unless we are.
                         tracing::error!("a text peer's acknowledgement was refused: {error}");

@@ -87,7 +87,7 @@ fn users_who_reset_their_streams_are_no_flood() {
         let mut answer = Vec::new();
         for _ in 0..20 {
             proxy.write(stream, Bytes::from_static(&[7; 1000]));
-            answer.extend(std::iter::from_fn(|| proxy.poll_transmit(1)));
+            answer.extend(std::iter::from_fn(|| proxy.poll_transmit(1, now)));
         }
         assert!(answer.len() > 20);
         server.reset(stream, ResetCode::UserGone);
@@ -98,7 +98,7 @@ fn users_who_reset_their_streams_are_no_flood() {
 }
 
 fn pass(from: &mut Mux, to: &mut Mux, now: Instant) {
-    while let Some(frame) = from.poll_transmit(1) {
+    while let Some(frame) = from.poll_transmit(1, now) {
         to.handle_frame(1, frame, now).unwrap();
     }
 }
@@ -121,7 +121,7 @@ fn users_who_come_and_go_while_nothing_is_taken_are_turned_away_at_last() {
     server.add_channel(2, now);
     assert_eq!(comes_and_goes(&mut server), Ok(()));
     server.channel_lost(2);
-    while server.poll_transmit(1).is_some() {}
+    while server.poll_transmit(1, now).is_some() {}
     assert_eq!(comes_and_goes(&mut server), Ok(()));
 }
 
@@ -136,7 +136,7 @@ fn what_waits_for_room_on_a_channel_is_counted_whoevers_it_is() {
     }
     assert_eq!((server.queued(1), server.queued(2)), (71_005, 0));
     let mut waits = 71_005;
-    while let Some(frame) = server.poll_transmit(1) {
+    while let Some(frame) = server.poll_transmit(1, now) {
         if let Frame::Data { payload, .. } = frame {
             waits -= payload.len() as u64;
         }
@@ -190,6 +190,33 @@ fn the_last_acknowledgement_is_said_again_when_its_channel_dies() {
     world.check();
 }
 
+/// Nothing went out any more until the pings came back that stood behind the data, and those died with their cable.
+#[test]
+fn what_waits_for_room_on_a_cable_goes_on_over_another_when_it_dies() {
+    let mut world = World::new();
+    let (all, stream) = (1000, 0);
+    world.run(Op::Open);
+    world.run(Op::Write { side: 0, stream, len: 4000 });
+    world.run(Op::Transmit { side: 0, channel: 0, frames: all });
+    assert_eq!((world.mux[0].queued(0), world.mux[0].has_output(0)), (2000, false));
+    assert!(world.mux[0].reading(0).is_some_and(|reading| reading.outstanding == 2000));
+    world.run(Op::Pass { ms: 1000 });
+    assert!(world.mux[0].is_silent(0, Duration::from_secs(1), world.now));
+    assert!(!world.mux[0].is_silent(0, Duration::from_secs(2), world.now));
+    world.run(Op::Cut { channel: 0, arrive: [0, 3] });
+    world.run(Op::Notice { side: 0, channel: 0 });
+    for _ in 0..3 {
+        world.run(Op::Transmit { side: 0, channel: 1, frames: all });
+        world.run(Op::Deliver { side: 1, channel: 1, frames: all });
+        world.run(Op::Transmit { side: 1, channel: 1, frames: all });
+        world.run(Op::Deliver { side: 0, channel: 1, frames: all });
+    }
+    world.run(Op::Consume { side: 1, stream, len: 4000 });
+    assert_eq!(world.ends[1][&1].received, 4000);
+    world.settle();
+    world.check();
+}
+
 /// Two downloads that never run dry share a channel by their priorities, also after these were changed under way.
 #[test]
 fn priorities_share_a_channel_by_their_weight() {
@@ -224,6 +251,15 @@ fn priorities_share_a_channel_by_their_weight() {
     ] {
         let ratio = shares(priorities);
         assert!((ratio / wanted - 1.0).abs() < 0.1, "{priorities:?} share {ratio:.2}, not {wanted:.2}");
+    }
+}
+
+/// Takes all that there is, and says so, as often as is asked.
+fn take_all(mux: &mut Mux, now: Instant) {
+    while let Some(frame) = mux.poll_transmit(1, now) {
+        if let Frame::Ping { token } = frame {
+            mux.handle_frame(1, Frame::Pong { token }, now).unwrap();
+        }
     }
 }
 
@@ -275,13 +311,14 @@ fn the_scripts_meet_what_they_are_there_for() {
         seen.overtaken += once.overtaken;
         seen.moved += once.moved;
         seen.silent += once.silent;
+        seen.held += once.held;
         seen.resumed += once.resumed;
         seen.dead += once.dead;
         seen.whole += once.whole;
         seen.failed += once.failed;
     }
-    let Seen { repeated, overtaken, moved, silent, resumed, dead, whole, failed } = seen;
-    let counts = [repeated, overtaken, moved, silent, resumed, dead, whole, failed];
+    let Seen { repeated, overtaken, moved, silent, held, resumed, dead, whole, failed } = seen;
+    let counts = [repeated, overtaken, moved, silent, held, resumed, dead, whole, failed];
     println!("{seen:?}");
     assert!(counts.iter().all(|&count| count >= 20), "{seen:?}");
 }
@@ -327,10 +364,10 @@ fn what_a_peer_can_make_us_keep_is_bounded_for_all_links_together() {
         for number in 1..=20 {
             let stream =
                 link.open(StreamKey::new(UserChannelId::new(1), number), 80, None, |_| false).unwrap();
-            while link.poll_transmit(1).is_some() {}
+            take_all(link, now);
             link.handle_frame(1, Frame::OpenOk { stream, window: u32::MAX }, now).unwrap();
             loop {
-                while link.poll_transmit(1).is_some() {}
+                take_all(link, now);
                 let room = link.writable(stream);
                 if room == 0 {
                     break;

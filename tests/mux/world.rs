@@ -132,6 +132,8 @@ pub struct Seen {
     pub moved: u64,
     /// A cable was given up for its silence.
     pub silent: u64,
+    /// Data waited for what was on the way to arrive.
+    pub held: u64,
     /// All cables were gone, and a new one came, or none did.
     pub resumed: u64,
     pub dead: u64,
@@ -150,7 +152,10 @@ fn byte(side: usize, stream: u32, offset: u64) -> u8 {
 impl World {
     pub fn new() -> Self {
         let (growth, budget) = (30_000, Budget::new(40_000));
-        Self::with(MuxConfig { window: 4096, max_window: 16_384, growth, budget, ..MuxConfig::default() })
+        // So little may be on the way, in such chunks, that more often waits.
+        let (flight, chunk) = (2000, Some(500));
+        let config = MuxConfig { window: 4096, max_window: 16_384, growth, budget, ..MuxConfig::default() };
+        Self::with(MuxConfig { flight, chunk, ..config })
     }
 
     pub fn with(config: MuxConfig) -> Self {
@@ -307,7 +312,10 @@ impl World {
             if self.cables[channel].stalled {
                 return;
             }
-            let Some(frame) = self.mux[side].poll_transmit(channel as u16) else { return };
+            let Some(frame) = self.mux[side].poll_transmit(channel as u16, self.now) else {
+                self.seen.held += u64::from(self.mux[side].queued(channel as u16) > 0);
+                return;
+            };
             if let Frame::Data { stream, offset, payload, .. } = &frame {
                 let limit = self.ends[side][stream].limit;
                 assert!(

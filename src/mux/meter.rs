@@ -1,0 +1,547 @@
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use super::limits::{CHUNK, MAX_MARKERS, MIN_CHUNK, MuxConfig};
+
+/// Markers are at least so far apart, and at least as many bytes. What is little needs no measuring, and a pong wakes
+/// both sides.
+const MARK_EVERY: (Duration, u64) = (Duration::from_millis(1), 16 * 1024);
+
+/// And at least this part of a round trip: what is known of a long one need not be known to the millisecond.
+const MARKS_A_ROUND: u32 = 64;
+
+/// Where the bound holds data back, this part of it is marked at once.
+const MARKS_A_BOUND: u64 = 8;
+
+/// How much of the bound is left at least where too much was on the way, as with cubic (RFC 9438): a round trip that was
+/// long for another reason must not cost more.
+const SHRINK: f64 = 0.7;
+
+/// How long the shortest round trip is believed in under load. After it the channel is let run almost empty for a
+/// moment, to see what a round trip takes without what we have put on the way ourselves (BBR's PROBE_RTT).
+const BELIEVED: Duration = Duration::from_secs(10);
+
+/// How much of what is on the way without any queue is left then.
+const ALMOST_EMPTY: f64 = 0.75;
+
+/// And it may queue for this part of the shortest round trip, which varies the more the longer it is.
+const FAR: u32 = 8;
+
+/// What a segment carries on most paths, in bytes.
+const SEGMENT: u64 = 1448;
+
+/// How many chunks take the time that data may queue on a channel.
+const CHUNKS_A_QUEUE: u32 = 2;
+
+/// Measures a channel from its sending end, and says how much may be on the way.
+///
+/// Now and then a ping follows the data: a *marker*. Its pong says that all before it was received. (WINDOW frames say
+/// less: a slow reader withholds them.) From these come the bytes that are outstanding, the rate at which they arrive,
+/// and how long they queue: what a round trip takes beyond the shortest.
+///
+/// What is outstanding nobody can overtake any more. So there is a bound to it, one that keeps the line busy and no
+/// more: data beyond it waits in the mux, where the scheduler decides who goes first. Once in a round trip the bound
+/// is looked at anew, as by FAST TCP (Wei et al., 2006): where data queued for longer than the target, it becomes what
+/// the line carries in the shortest round trip and most of the target. Where it queued for less than half of that
+/// although the bound held some back, the bound grows by half a target's worth, and by twice as much each time that
+/// this leads to no queue (as in Copa, Arun and Balakrishnan, 2018): a fixed share of what is on the way, which BBR
+/// asks for, is a long queue where the round trip is long. The shortest queue of the round counts, as in CoDel
+/// (RFC 8289): a task that was woken late is no queue.
+#[derive(Debug)]
+pub(super) struct Meter {
+    /// How long data may queue.
+    target: Duration,
+    /// What chunks are whatever is measured.
+    fixed: Option<usize>,
+    /// A peer that knows no credit may not know pings either: nothing is held back for it.
+    measures: bool,
+    /// Bytes of data that have gone out so far, and of these, what the peer is known to have.
+    sent: u64,
+    delivered: u64,
+    /// How many had gone out at the last marker.
+    marked: u64,
+    token: u64,
+    /// Those that no answer has come to, oldest first.
+    markers: VecDeque<Marker>,
+    /// The shortest round trip, and when it was last seen.
+    shortest: Option<(Duration, Instant)>,
+    latest: Option<Duration>,
+    /// In bytes a second.
+    rate: Option<f64>,
+    /// How many bytes may be outstanding.
+    bound: u64,
+    /// How often in a row it has grown; `None` as long as it has never been too large, and doubles.
+    steps: Option<u32>,
+    emptying: Emptying,
+    round: Round,
+    /// How many times chunks are halved because much is lost.
+    losses: u32,
+    /// Bytes sent, and segments sent again, when that was looked at last.
+    resent: (u64, u64),
+}
+
+/// A ping that stands behind data.
+#[derive(Debug, Clone, Copy)]
+struct Marker {
+    token: u64,
+    at: Instant,
+    /// What had gone out before it.
+    sent: u64,
+}
+
+/// Whether the channel is being let run almost empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Emptying {
+    No,
+    /// Until no more than this is outstanding. The second is what the bound is to be again.
+    Until(u64, u64),
+    /// That is so, and the answer to this or a later marker tells.
+    Asked(u64, u64),
+}
+
+/// What was seen since the bound was looked at last. In the first round trip the answers tell of what was before; what
+/// they tell in the second is looked at.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    /// The first marker that tells of it.
+    token: u64,
+    /// The answer to this one or a later one ends it; `None` in the first round trip.
+    last: Option<u64>,
+    /// When the second round trip began, and what had been delivered by then.
+    since: Instant,
+    delivered: u64,
+    /// The most that was outstanding.
+    peak: u64,
+    /// The bound held data back.
+    held: bool,
+    /// There was nothing to send for a while.
+    dry: bool,
+    shortest: Option<Duration>,
+}
+
+impl Meter {
+    pub(super) fn new(config: &MuxConfig, now: Instant) -> Self {
+        Self {
+            target: config.queue,
+            fixed: config.chunk,
+            sent: 0,
+            delivered: 0,
+            marked: 0,
+            token: 0,
+            markers: VecDeque::new(),
+            shortest: None,
+            latest: None,
+            measures: config.peer_has_credit,
+            rate: None,
+            bound: config.flight,
+            steps: None,
+            emptying: Emptying::No,
+            round: Round::new(1, now),
+            losses: 0,
+            resent: (0, 0),
+        }
+    }
+
+    // What is known.
+
+    /// The bytes of data that the peer is not known to have received.
+    pub(super) fn outstanding(&self) -> u64 {
+        self.sent - self.delivered
+    }
+
+    /// How long a round trip takes on the empty channel.
+    pub(super) fn shortest_round_trip(&self) -> Option<Duration> {
+        self.shortest.map(|(shortest, _)| shortest)
+    }
+
+    /// The largest payload of a DATA frame: a power of two that takes the channel half the time that data may queue
+    /// at the most.
+    pub(super) fn chunk(&self) -> usize {
+        self.fixed.unwrap_or_else(|| {
+            let most =
+                self.rate.map_or(CHUNK as f64, |rate| rate * (self.target / CHUNKS_A_QUEUE).as_secs_f64());
+            let most = (most as usize >> self.losses).clamp(MIN_CHUNK, CHUNK);
+            1 << most.ilog2()
+        })
+    }
+
+    /// How long it would take until the peer has `bytes` more that went out now: behind all that is outstanding, and half
+    /// a round trip before the answer.
+    pub(super) fn delivery(&self, bytes: u64) -> Option<Duration> {
+        let (shortest, rate) = (self.shortest_round_trip()?, self.rate?);
+        let answered = Duration::from_secs_f64((self.outstanding() + bytes) as f64 / rate).max(shortest);
+        Some(answered - shortest / 2)
+    }
+
+    /// For how long the oldest ping without an answer has been out.
+    pub(super) fn unanswered_for(&self, now: Instant) -> Option<Duration> {
+        let oldest = self.markers.front().filter(|_| self.measures)?;
+        Some(now.saturating_duration_since(oldest.at))
+    }
+
+    /// All that screens show.
+    pub(super) fn reading(&self) -> Reading {
+        let queue = self.latest.zip(self.shortest_round_trip());
+        Reading {
+            outstanding: self.outstanding(),
+            bound: self.bound,
+            rate: self.rate,
+            shortest: self.shortest_round_trip(),
+            latest: self.latest,
+            queue: queue.map(|(latest, shortest)| latest.saturating_sub(shortest)),
+            chunk: self.chunk(),
+        }
+    }
+
+    // Sending.
+
+    /// Whether data has to wait.
+    pub(super) fn holds(&mut self) -> bool {
+        let holds = self.is_full();
+        self.round.held |= holds;
+        holds
+    }
+
+    fn is_full(&self) -> bool {
+        self.measures && self.outstanding() >= self.bound
+    }
+
+    /// Whether data that waits lets anything go out: itself, or the marker whose answer sets it free.
+    pub(super) fn has_output(&self) -> bool {
+        !self.is_full() || self.markers.is_empty()
+    }
+
+    /// Data has gone out.
+    pub(super) fn sent(&mut self, bytes: usize, now: Instant) {
+        if self.outstanding() == 0 && self.round.dry {
+            // What was seen before the pause says nothing of what comes.
+            self.round = Round::new(self.token + 1, now);
+        }
+        if let Emptying::Until(little, again) = self.emptying
+            && self.outstanding() <= little
+        {
+            self.emptying = Emptying::Asked(self.token + 1, again);
+        }
+        self.sent += bytes as u64;
+        self.round.peak = self.round.peak.max(self.outstanding());
+    }
+
+    /// There is no more to send.
+    pub(super) fn ran_dry(&mut self) {
+        self.round.dry = true;
+    }
+
+    /// The next marker, if one is due.
+    pub(super) fn poll_marker(&mut self, now: Instant) -> Option<u64> {
+        if !self.measures {
+            return None;
+        }
+        let unmarked = self.sent - self.marked;
+        let gap = self.latest.map_or(MARK_EVERY.0, |latest| MARK_EVERY.0.max(latest / MARKS_A_ROUND));
+        let rested = self.markers.back().is_none_or(|last| now.saturating_duration_since(last.at) >= gap);
+        let due = if self.is_full() {
+            // Between two answers as much goes out at once as the second one confirms: not too much of it.
+            unmarked > 0 && (rested || unmarked >= self.bound / MARKS_A_BOUND)
+        } else {
+            unmarked >= MARK_EVERY.1 && rested
+        };
+        let due = due && self.markers.len() < MAX_MARKERS;
+        due.then(|| self.mark(now))
+    }
+
+    /// A ping goes out.
+    pub(super) fn mark(&mut self, now: Instant) -> u64 {
+        if self.markers.len() >= MAX_MARKERS {
+            self.markers.pop_front();
+        }
+        self.token += 1;
+        self.marked = self.sent;
+        self.markers.push_back(Marker { token: self.token, at: now, sent: self.sent });
+        self.token
+    }
+
+    /// The last ping that went out.
+    pub(super) fn token(&self) -> u64 {
+        self.token
+    }
+
+    /// The round trip, if this answers a ping.
+    pub(super) fn answered(&mut self, token: u64, now: Instant) -> Option<Duration> {
+        let answered = self.markers.iter().position(|marker| marker.token == token)?;
+        // The peer answers only the last of those it finds together.
+        let marker = self.markers.drain(..=answered).next_back()?;
+        let round_trip = now.saturating_duration_since(marker.at);
+        self.delivered = marker.sent;
+        self.latest = Some(round_trip);
+        let asked = matches!(self.emptying, Emptying::Asked(asked, _) if token >= asked);
+        if asked || self.shortest.is_none_or(|(shortest, _)| round_trip <= shortest) {
+            self.shortest = Some((round_trip, now));
+            if let Emptying::Until(_, again) | Emptying::Asked(_, again) =
+                std::mem::replace(&mut self.emptying, Emptying::No)
+            {
+                self.bound = again;
+            }
+        }
+        if self.measures && token >= self.round.token {
+            let round = &mut self.round;
+            round.shortest = Some(round.shortest.map_or(round_trip, |shortest| shortest.min(round_trip)));
+            match round.last {
+                None => {
+                    (round.last, round.since, round.delivered) = (Some(self.token + 1), now, self.delivered)
+                }
+                Some(last) if token < last => {}
+                Some(_) => {
+                    self.end_round(now);
+                    self.round = Round::new(self.token + 1, now);
+                }
+            }
+        }
+        Some(round_trip)
+    }
+
+    fn end_round(&mut self, now: Instant) {
+        let round = self.round;
+        let (Some((shortest, seen)), Some(round_trip)) = (self.shortest, round.shortest) else { return };
+        let elapsed = now.saturating_duration_since(round.since).as_secs_f64();
+        let bytes = self.delivered - round.delivered;
+        if bytes == 0 || elapsed == 0.0 {
+            return;
+        }
+        let rate = bytes as f64 / elapsed;
+        self.rate = match self.rate {
+            // Who has nothing to send shows no line's rate, only that it is no less.
+            Some(known) if round.dry && rate < known => Some(known),
+            None if round.dry => None,
+            Some(known) => Some((known + rate) / 2.0),
+            None => Some(rate),
+        };
+        if self.emptying != Emptying::No {
+            return;
+        }
+        let target = self.target.max(shortest / FAR);
+        let (queue, half) = (round_trip.saturating_sub(shortest), target / 2);
+        // What has never been used was not too much.
+        if queue > target && round.peak > self.bound / 4 {
+            let (before, floor) = (self.bound, self.floor());
+            let most = self.bound.min(round.peak) as f64;
+            let carried = rate * (shortest + half + half / 2).as_secs_f64();
+            let least = if self.steps.is_none() { 0.0 } else { most * SHRINK };
+            self.bound = (carried.max(least).min(most) as u64).max(floor);
+            self.steps = Some(0);
+            if before <= floor {
+                // A few chunks are all that is on the way. The line is too slow for them, or the queue is not ours: the
+                // path has changed, or others fill it.
+                self.shortest = Some((round_trip, now));
+                self.steps = None;
+            }
+        } else if round.held && queue <= half {
+            let step = self.steps.map_or(self.bound, |steps| {
+                let step = rate * half.as_secs_f64() * f64::from(1 << steps.min(20));
+                (step as u64).min(self.bound / 4)
+            });
+            self.bound += step;
+            self.steps = self.steps.map(|steps| steps + 1);
+        } else if round.held {
+            self.steps = self.steps.map(|_| 0);
+        }
+        if round.held && now.saturating_duration_since(seen) >= BELIEVED {
+            let little = ((rate * shortest.as_secs_f64() * ALMOST_EMPTY) as u64).max(self.chunk() as u64);
+            self.emptying = Emptying::Until(little, self.bound);
+            self.bound = little.min(self.bound);
+        }
+    }
+
+    /// The least that may be outstanding: with less than a few chunks a line idles.
+    fn floor(&self) -> u64 {
+        4 * self.chunk() as u64
+    }
+
+    /// So many segments were sent again on the channel since it began, as its kernel counts them. Chunks are smaller
+    /// where it is more than one in fifty: who waits behind one for what was lost waits for less.
+    pub(super) fn resent(&mut self, segments: u64) {
+        let (sent, resent) = (self.sent - self.resent.0, segments.saturating_sub(self.resent.1));
+        if sent >= CHUNK as u64 {
+            let much = resent * SEGMENT * 50 > sent;
+            self.losses = if much { (self.losses + 1).min(2) } else { self.losses.saturating_sub(1) };
+            self.resent = (self.sent, segments);
+        }
+    }
+}
+
+impl Round {
+    fn new(token: u64, since: Instant) -> Self {
+        Self { token, last: None, since, delivered: 0, peak: 0, held: false, dry: false, shortest: None }
+    }
+}
+
+/// What the meter of a channel says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reading {
+    /// The bytes of data that the peer is not known to have received.
+    pub outstanding: u64,
+    /// How many may be.
+    pub bound: u64,
+    /// The rate at which they arrive, in bytes a second, once there were enough to tell.
+    pub rate: Option<f64>,
+    /// How long a round trip takes on the empty channel.
+    pub shortest: Option<Duration>,
+    /// How long the latest took.
+    pub latest: Option<Duration>,
+    /// How long data queues on the way.
+    pub queue: Option<Duration>,
+    /// The largest payload of a DATA frame, in bytes.
+    pub chunk: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A sender that never runs dry, and a line of a rate and a length, in virtual time.
+    struct Line {
+        meter: Meter,
+        now: Instant,
+        rate: f64,
+        round_trip: Duration,
+        /// When the last byte so far has left the line.
+        free: Instant,
+        pongs: VecDeque<(Instant, u64)>,
+        carried: u64,
+    }
+
+    impl Line {
+        fn new(rate: f64, round_trip: Duration) -> Self {
+            let now = Instant::now();
+            let mut meter = Meter::new(&MuxConfig::default(), now);
+            let token = meter.mark(now);
+            let pongs = [(now + round_trip, token)].into();
+            Self { meter, now, rate, round_trip, free: now, pongs, carried: 0 }
+        }
+
+        fn step(&mut self) {
+            self.now += MS / 20;
+            while let Some(&(_, token)) = self.pongs.front().filter(|(at, _)| *at <= self.now) {
+                self.pongs.pop_front();
+                self.meter.answered(token, self.now);
+            }
+            loop {
+                let arrives = self.free.max(self.now) + self.round_trip;
+                if let Some(token) = self.meter.poll_marker(self.now) {
+                    self.pongs.push_back((arrives, token));
+                    continue;
+                }
+                if self.meter.holds() {
+                    break;
+                }
+                let chunk = self.meter.chunk();
+                self.meter.sent(chunk, self.now);
+                self.carried += chunk as u64;
+                self.free = self.free.max(self.now) + Duration::from_secs_f64(chunk as f64 / self.rate);
+            }
+            assert!(self.meter.has_output() || !self.pongs.is_empty(), "nothing will ever go out again");
+        }
+
+        /// What part of the rate was used in this time, and how long data queued for nine tenths of it at the most.
+        fn run(&mut self, time: Duration) -> (f64, Duration) {
+            let (begin, before) = (self.now, self.carried);
+            let mut queues = Vec::new();
+            while self.now < begin + time {
+                self.step();
+                queues.push(self.free.saturating_duration_since(self.now));
+            }
+            queues.sort();
+            let used = (self.carried - before) as f64 / (self.rate * time.as_secs_f64());
+            (used, queues[queues.len() * 9 / 10])
+        }
+
+        /// What should be the longest queue.
+        fn target(&self) -> Duration {
+            let chunk = Duration::from_secs_f64(self.meter.chunk() as f64 / self.rate);
+            (self.meter.target.max(self.round_trip / FAR) + 4 * chunk) * 3 / 2
+        }
+    }
+
+    #[test]
+    fn a_line_is_kept_busy_and_its_queue_short() {
+        for (mb, round_trip) in [(1, 5), (1, 100), (12, 20), (25, 20), (25, 1), (125, 10), (1250, 1)] {
+            let mut line = Line::new(f64::from(mb) * 1e6, round_trip * MS);
+            line.run(3000 * MS);
+            let (used, queue) = line.run(30_000 * MS);
+            println!("{mb} MB/s, {round_trip} ms: {used:.4} used, {queue:?} of {:?}", line.target());
+            assert!(used >= 0.85 && queue <= line.target(), "{mb} MB/s, {round_trip} ms: {used} {queue:?}");
+        }
+    }
+
+    #[test]
+    fn a_faster_line_is_used_within_a_second_and_a_slower_one_has_no_long_queue_after_it() {
+        let mut line = Line::new(2e6, 20 * MS);
+        line.run(5000 * MS);
+        line.rate = 20e6;
+        line.run(1000 * MS);
+        let (used, queue) = line.run(1000 * MS);
+        assert!(used >= 0.95 && queue <= line.target(), "{used} {queue:?}");
+        line.rate = 2e6;
+        line.run(3000 * MS);
+        let (used, queue) = line.run(1000 * MS);
+        assert!(used >= 0.95 && queue <= line.target(), "{used} {queue:?}");
+    }
+
+    /// The longer round trips of another way look like a queue.
+    #[test]
+    fn a_longer_line_is_used_again_after_a_while() {
+        let mut line = Line::new(25e6, 10 * MS);
+        line.run(5000 * MS);
+        line.round_trip = 100 * MS;
+        line.run(15_000 * MS);
+        let (used, queue) = line.run(5000 * MS);
+        assert!(used >= 0.95 && queue <= line.round_trip / 2, "{used} {queue:?}");
+    }
+
+    #[test]
+    fn chunks_fit_the_line() {
+        let chunk = |mb: f64| {
+            let mut line = Line::new(mb * 1e6, 5 * MS);
+            line.run(3000 * MS);
+            line.meter.chunk()
+        };
+        assert_eq!(
+            [0.2, 6.0, 12.0, 30.0, 100.0, 1000.0].map(chunk),
+            [4, 4, 8, 16, 64, 64].map(|kib| kib * 1024)
+        );
+        let mut meter = Line::new(100e6, 5 * MS).meter;
+        assert_eq!(meter.chunk(), CHUNK, "nothing is known yet");
+        for (lost, chunk) in [(1, 64), (3, 32), (6, 16), (9, 16), (10, 32), (11, 64)] {
+            meter.sent(100_000, Instant::now());
+            meter.resent(lost);
+            assert_eq!(meter.chunk(), chunk * 1024);
+        }
+    }
+
+    /// One byte now and then is no load: no ping follows it, and it says nothing of the line.
+    #[test]
+    fn little_is_not_measured() {
+        let mut line = Line::new(100e6, 5 * MS);
+        for _ in 0..10_000 {
+            line.meter.sent(1, line.now);
+            line.meter.ran_dry();
+            line.now += MS;
+            assert_eq!(line.meter.poll_marker(line.now), None);
+        }
+        assert_eq!((line.meter.rate, line.meter.outstanding()), (None, 10_000));
+    }
+
+    #[test]
+    fn a_delivery_is_foretold() {
+        let mut line = Line::new(10e6, 20 * MS);
+        assert_eq!(line.meter.delivery(1000), None);
+        line.run(5000 * MS);
+        // Half a round trip, the queue, and what is asked about: a tenth of a second's worth.
+        let foretold = line.meter.delivery(1_000_000).unwrap();
+        let real = line.free - line.now + line.round_trip / 2 + 100 * MS;
+        assert!(foretold.abs_diff(real) <= 3 * MS, "{foretold:?} {real:?}");
+    }
+}
