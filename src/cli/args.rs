@@ -11,6 +11,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use crate::{
     config::{CockpitFile, PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
     ids::{Group, MAX_WEIGHT, Policy, ServiceKey},
+    mux::CHUNK,
     tui::Settings,
     wire::handshake::Token,
 };
@@ -73,6 +74,10 @@ pub(super) struct ServerArgs {
     /// What the windows of all streams together may grow by, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     memory: u32,
+    /// How many bytes of a stream go out together before another has its turn, like 8K [default: by how fast each
+    /// channel is]
+    #[arg(long, value_name = "BYTES", value_parser = chunk)]
+    chunk: Option<usize>,
     /// How many user connections there may be at once
     #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_streams: u32,
@@ -108,6 +113,10 @@ pub(super) struct ProxyArgs {
     /// What to speak; text is for comparison, and sends the token in clear
     #[arg(long, value_enum, default_value_t = FormatArg::Binary)]
     format: FormatArg,
+    /// How many bytes of a stream go out together before another has its turn, like 8K [default: by how fast each
+    /// channel is]
+    #[arg(long, value_name = "BYTES", value_parser = chunk)]
+    chunk: Option<usize>,
     #[command(flatten)]
     pub(super) token: TokenArgs,
     #[command(flatten)]
@@ -251,6 +260,7 @@ impl ServerArgs {
             drain: self.drain,
             window: self.window * 1024,
             memory: u64::from(self.memory) << 20,
+            chunk: self.chunk,
             sniff: !self.screen.no_sniff,
             max_streams: self.max_streams as usize,
             ..ServerConfig::default()
@@ -267,7 +277,14 @@ impl ProxyArgs {
             FormatArg::Text => ProxyFormat::Text,
         };
         let config = ProxyConfig::new(&self.server, service, &self.to);
-        ProxyConfig { name, channels: self.channels, weight: self.weight, format, ..config }
+        ProxyConfig {
+            name,
+            channels: self.channels,
+            weight: self.weight,
+            format,
+            chunk: self.chunk,
+            ..config
+        }
     }
 }
 
@@ -300,6 +317,18 @@ fn seconds(text: &str) -> Result<Duration, String> {
         return Err("between 0 and 86400 seconds are possible".to_owned());
     }
     Ok(Duration::from_secs_f64(seconds))
+}
+
+/// More than 64 KiB are never read at once, and where a chunk is smaller than 1 KiB its header counts.
+fn chunk(text: &str) -> Result<usize, String> {
+    let (number, unit) = match text.strip_suffix(['K', 'k']) {
+        Some(number) => (number, 1024),
+        None => (text, 1),
+    };
+    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
+    bytes
+        .filter(|bytes| (1024..=CHUNK).contains(bytes))
+        .ok_or_else(|| "between 1K and 64K are possible, like 8K or 8192".to_owned())
 }
 
 /// Faster is not seen, slower is no live view.
@@ -341,6 +370,17 @@ mod tests {
     }
 
     #[test]
+    fn chunks_have_units() {
+        for (text, bytes) in [("8K", 8192), ("64k", 65_536), ("1024", 1024)] {
+            let Command::Server(server) = Args::parse_from(["underpass", "server", "--chunk", text]).command
+            else {
+                panic!()
+            };
+            assert_eq!(server.config().chunk, Some(bytes));
+        }
+    }
+
+    #[test]
     fn policies_have_the_same_names_everywhere() {
         for policy in Policy::ALL {
             let line = ["underpass", "server", "--policy", &policy.to_string()];
@@ -365,6 +405,9 @@ mod tests {
             "proxy --server h:1 --port 1 --to t:2 --weight 0",
             "proxy --server h:1 --port 1 --to t:2 --weight 1001",
             "server --token a --token-file b",
+            "server --chunk 8M",
+            "server --chunk 65K",
+            "proxy --server h:1 --port 1 --to t:2 --chunk 1000",
         ] {
             let words = ["underpass"].into_iter().chain(line.split(' '));
             assert!(Args::try_parse_from(words).is_err(), "{line}");

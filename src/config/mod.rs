@@ -59,6 +59,9 @@ pub struct ServerConfig {
     pub window: u32,
     /// What the windows of all streams together may grow by, in bytes.
     pub memory: u64,
+    /// The most bytes of a stream that go out together, so that another gets its turn; by how fast a channel is where
+    /// it is not given.
+    pub chunk: Option<usize>,
     /// Whether to read what streams carry from their first bytes.
     pub sniff: bool,
     /// How many user connections there may be at once.
@@ -86,6 +89,7 @@ impl Default for ServerConfig {
             service_linger: Duration::from_secs(30),
             window: 256 * 1024,
             memory: 1 << 30,
+            chunk: None,
             sniff: true,
             max_streams: 50_000,
             max_handshakes: (1024, 256),
@@ -119,6 +123,8 @@ pub struct ProxyConfig {
     pub weight: Option<u32>,
     /// What it speaks.
     pub format: ProxyFormat,
+    /// As on the server.
+    pub chunk: Option<usize>,
     /// How long dialling the target may take.
     pub dial_timeout: Duration,
     /// The shortest and the longest pause before it connects again.
@@ -139,6 +145,7 @@ impl ProxyConfig {
             channels: 2,
             weight: None,
             format: ProxyFormat::Binary,
+            chunk: None,
             dial_timeout: Duration::from_secs(10),
             backoff: (Duration::from_millis(200), Duration::from_secs(15)),
         }

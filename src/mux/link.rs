@@ -188,7 +188,7 @@ impl Mux {
     /// How a stream's sending half stands.
     pub fn send_flow(&self, stream: u32) -> Option<SendFlow> {
         let session = self.streams.get(&stream)?;
-        let round_trip = session.channel.and_then(|id| self.channels.get(&id)?.shortest_round_trip());
+        let round_trip = session.channel.and_then(|id| self.channels.get(&id)?.meter.shortest_round_trip());
         Some(session.send.flow(round_trip))
     }
 

@@ -11,6 +11,7 @@ mod limits;
 mod link;
 mod meter;
 mod numbers;
+mod places;
 mod recv;
 mod scheduler;
 mod send;

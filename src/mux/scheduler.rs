@@ -1,5 +1,6 @@
 use std::collections::{HashMap, VecDeque};
 
+use super::places::Places;
 use crate::ids::{Priority, UserChannelId};
 
 /// What one share of a priority is worth in each round, in bytes. Small, so that a round of all priorities is short
@@ -9,7 +10,7 @@ const SHARE: i64 = 4 * 1024;
 /// What a user, and a stream of a user, may send in its turn, in bytes.
 const TURN: i64 = 16 * 1024;
 
-/// How many rings are kept for users to come.
+/// Of how many users who have left the places are kept for users to come.
 const MAX_SPARE: usize = 64;
 
 /// Whose data goes out next on a channel: a deficit round robin (Shreedhar and Varghese, 1995) in bytes at three
@@ -37,14 +38,14 @@ struct Class {
     /// Those of them who came back before their next turn, and have not spent all of the last one.
     back: VecDeque<UserChannelId>,
     users: HashMap<UserChannelId, User>,
-    /// The rings of users who have left, for those who come: many do with each chunk.
-    spare: Vec<VecDeque<(u32, i64)>>,
+    /// The places of users who have left, for those who come: many do with each chunk.
+    spare: Vec<Places>,
 }
 
 #[derive(Debug, Default)]
 struct User {
     deficit: i64,
-    ring: VecDeque<(u32, i64)>,
+    places: Places,
 }
 
 /// A stream that was given the next place, and where it stood.
@@ -68,12 +69,12 @@ impl Scheduler {
         let class = &mut self.classes[priority as usize];
         let queue = class.users.entry(user).or_insert_with(|| {
             class.ring.push_front(user);
-            User { deficit: TURN, ring: class.spare.pop().unwrap_or_default() }
+            User { deficit: TURN, places: class.spare.pop().unwrap_or_default() }
         });
-        if queue.ring.is_empty() && queue.deficit > 0 && class.ring.front() != Some(&user) {
+        if queue.places.is_empty() && queue.deficit > 0 && class.ring.front() != Some(&user) {
             class.back.push_back(user);
         }
-        queue.ring.push_back((stream, 0));
+        queue.places.push(stream, TURN);
         class.streams += 1;
     }
 
@@ -84,7 +85,7 @@ impl Scheduler {
     /// The streams that wait, in no order.
     pub(super) fn streams(&self) -> impl Iterator<Item = u32> {
         let users = self.classes.iter().flat_map(|class| class.users.values());
-        users.flat_map(|user| user.ring.iter().map(|(stream, _)| *stream))
+        users.flat_map(|user| user.places.streams())
     }
 
     /// The stream whose turn it is. Say what became of it with [`sent`](Self::sent).
@@ -133,10 +134,12 @@ impl Class {
     /// nothing waits.
     fn next(&mut self) -> Option<(u32, UserChannelId)> {
         let id = *self.back.front().or(self.ring.front())?;
-        let user = self.users.get_mut(&id).filter(|user| !user.ring.is_empty());
+        let user = self.users.get_mut(&id).filter(|user| !user.places.is_empty());
         let Some(user) = user else {
-            let left = self.users.remove(&id).filter(|_| self.spare.len() < MAX_SPARE);
-            self.spare.extend(left.map(|user| user.ring));
+            if let Some(mut user) = self.users.remove(&id).filter(|_| self.spare.len() < MAX_SPARE) {
+                user.places.clear();
+                self.spare.push(user.places);
+            }
             self.ring.pop_front();
             return None;
         };
@@ -147,32 +150,16 @@ impl Class {
                 return None;
             }
         }
-        loop {
-            let (stream, deficit) = user.ring.front_mut()?;
-            if *deficit <= 0 {
-                *deficit += TURN;
-            }
-            if *deficit > 0 {
-                return Some((*stream, id));
-            }
-            user.ring.rotate_left(1);
-        }
+        user.places.next(TURN).map(|stream| (stream, id))
     }
 
     fn charge(&mut self, turn: Turn, bytes: i64, more: bool) {
         let Some(user) = self.users.get_mut(&turn.user) else { return };
         user.deficit -= bytes;
-        if let Some((_, deficit)) = user.ring.front_mut() {
-            *deficit -= bytes;
-            if !more {
-                user.ring.pop_front();
-                self.streams -= 1;
-            } else if *deficit <= 0 {
-                user.ring.rotate_left(1);
-            }
-        }
+        user.places.charge(turn.stream, bytes, more);
+        self.streams -= usize::from(!more);
         // One that waits no more stays until its next turn: who comes back before that is not new.
-        if user.deficit <= 0 || user.ring.is_empty() {
+        if user.deficit <= 0 || user.places.is_empty() {
             if self.back.front() == Some(&turn.user) {
                 self.back.pop_front();
             } else {

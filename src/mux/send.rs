@@ -283,6 +283,7 @@ impl SendBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mux::CHUNK;
 
     #[test]
     fn what_is_not_acknowledged_goes_out_again() {
@@ -321,14 +322,14 @@ mod tests {
         send.write(Bytes::from_static(b"later"));
         // A second one would hide how long the first one waits.
         send.mark(came + Duration::from_secs(1));
-        let marks: Vec<_> = std::iter::from_fn(|| send.take()).map(|piece| piece.marked).collect();
+        let marks: Vec<_> = std::iter::from_fn(|| send.take(CHUNK)).map(|piece| piece.marked).collect();
         assert_eq!(marks, [None, Some(came), None]);
         send.write(Bytes::from_static(b"more"));
         send.mark(came);
-        send.take();
+        send.take(CHUNK);
         send.rewind();
         assert!(
-            std::iter::from_fn(|| send.take()).all(|piece| piece.marked.is_none()),
+            std::iter::from_fn(|| send.take(CHUNK)).all(|piece| piece.marked.is_none()),
             "it was told already"
         );
     }
@@ -337,7 +338,7 @@ mod tests {
     fn what_is_on_its_way_and_what_waits_is_told() {
         let mut send = SendBuffer::new(100, 1000);
         send.write(vec![7; 60].into());
-        send.take();
+        send.take(100);
         send.write(vec![7; 30].into());
         let flow = send.flow(None);
         assert_eq!((flow.window, flow.unsent, flow.unacknowledged, flow.acknowledged), (100, 30, 60, 0));

@@ -116,6 +116,7 @@ impl<'a> Session<'a> {
         let config = MuxConfig {
             window: welcome.first_window,
             max_streams: welcome.max_streams as usize,
+            chunk: self.config.chunk,
             ..MuxConfig::default()
         };
         let grace = Duration::from_millis(welcome.grace_ms.into());

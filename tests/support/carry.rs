@@ -122,16 +122,14 @@ impl Carrier {
 
     /// Takes the next frame out, and gives its stream something to send again.
     pub fn pick(&mut self) -> u64 {
-        loop {
-            match self.server.poll_transmit(1, self.now).expect("no data") {
-                Frame::Data { stream, offset, .. } => {
-                    self.refill(stream);
-                    return offset;
-                }
-                // What measures the channel.
-                _ => {}
+        // What measures the channel may come first.
+        while let Some(frame) = self.server.poll_transmit(1, self.now) {
+            if let Frame::Data { stream, offset, .. } = frame {
+                self.refill(stream);
+                return offset;
             }
         }
+        panic!("no data")
     }
 
     fn refill(&mut self, stream: u32) {
