@@ -1,23 +1,20 @@
 use std::{io, sync::Arc};
 
-use tokio::net::TcpStream;
-
 use crate::{
     config::ProxyConfig,
-    transport::{Ended, Stream, Tasks, tune},
+    transport::{Ended, Stream, Tasks, connect},
     wire::{OpenFrame, ResetCode},
 };
 
 /// Carries one stream to the target.
 pub(super) async fn serve(config: Arc<ProxyConfig>, tasks: Tasks, stream: Stream, open: OpenFrame) {
     let dialled = tokio::select! {
-        dialled = tokio::time::timeout(config.dial_timeout, TcpStream::connect(&config.target)) => dialled,
+        dialled = tokio::time::timeout(config.dial_timeout, connect(&config.target)) => dialled,
         // The user has gone; the target need not hear of it.
         _ = stream.reset_by_peer() => return,
     };
     let code = match dialled {
         Ok(Ok(socket)) => {
-            tune(&socket);
             stream.accept();
             tracing::debug!("stream {} is open", open.key);
             let carried = stream.carry(socket, ResetCode::TargetGone, tasks.token(), || ResetCode::Shutdown);

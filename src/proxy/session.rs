@@ -18,7 +18,7 @@ use crate::{
     mux::{MuxConfig, Role},
     telemetry::GoneReason,
     transport::{
-        Attached, ChannelSocket, Drive, Greeting, GreetingError, Link, LinkEvents, Stream, Tasks, tune,
+        Attached, ChannelSocket, Drive, Greeting, GreetingError, Link, LinkEvents, Stream, Tasks, connect,
     },
     wire::{
         AddProxy, Frame, Hello, HelloMode, OpenFrame, ResetCode, TunnelAction, TunnelMessage, Welcome,
@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
         request: TunnelMessage,
         events: Arc<Events>,
     ) -> Result<Arc<Link>, SessionError> {
-        let mut greeting = Greeting::new(ChannelSocket::plain(connect(&self.config.server).await?));
+        let mut greeting = Greeting::new(ChannelSocket::plain(reach(&self.config.server).await?));
         let token = TunnelMessage::control(TunnelAction::Auth, self.token.reveal().to_owned());
         let mut lines = BytesMut::new();
         for message in [token, request] {
@@ -214,7 +214,7 @@ impl Dialler {
         if let Some((_, ticket)) = known {
             client = client.with_secret(ticket.secret);
         }
-        let mut greeting = Greeting::new(ChannelSocket::plain(connect(&self.config.server).await?));
+        let mut greeting = Greeting::new(ChannelSocket::plain(reach(&self.config.server).await?));
         let welcome =
             timeout(PATIENCE, greeting.greet(client, hello)).await.map_err(|_| SessionError::Timeout)??;
         Ok((greeting, welcome))
@@ -303,11 +303,9 @@ impl Keeper {
     }
 }
 
-async fn connect(server: &str) -> Result<TcpStream, SessionError> {
-    let connected = timeout(PATIENCE, TcpStream::connect(server)).await.map_err(|_| SessionError::Timeout)?;
-    let socket = connected.map_err(SessionError::Connect)?;
-    tune(&socket);
-    Ok(socket)
+async fn reach(server: &str) -> Result<TcpStream, SessionError> {
+    let connected = timeout(PATIENCE, connect(server)).await.map_err(|_| SessionError::Timeout)?;
+    connected.map_err(SessionError::Connect)
 }
 
 /// What a proxy does with what its link tells it.

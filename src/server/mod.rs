@@ -40,7 +40,7 @@ use crate::{
     ids::{ProxyId, StreamKey},
     mux::Budget,
     telemetry::{EventKind, GoneReason, Telemetry},
-    transport::{LimitCount, Tasks, Workers},
+    transport::{LimitCount, Tasks, Workers, listen},
     wire::{ResetCode, handshake::Token},
 };
 use gate::Gate;
@@ -133,7 +133,7 @@ impl Server {
         workers: Workers,
     ) -> Result<(Self, Control), BindError> {
         let failed = |source| BindError::Listen { addr: config.listen, source };
-        let listener = service::listen(config.listen).map_err(failed)?;
+        let listener = listen(config.listen).map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
         let (control, requests) = control::queue();
         let hard_stop = CancellationToken::new();

@@ -1,6 +1,6 @@
 use std::{
     io,
-    net::{SocketAddr, TcpListener as StdListener},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -15,7 +15,7 @@ use super::{Core, accept::accept_loop, balance::Pool, proxy::Proxy, serve};
 use crate::{
     ids::ServiceKey,
     telemetry::{EventKind, ServiceGuard},
-    transport::{Limit, rehome},
+    transport::{Limit, listen, rehome},
 };
 
 /// One public port and the proxies that serve it.
@@ -157,17 +157,6 @@ impl Service {
             }
         }
     }
-}
-
-/// A listener on `addr`. It may take a port whose last connections still linger in the kernel, so that a server that
-/// was restarted gets its ports again.
-pub(super) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(1024)?;
-    TcpListener::from_std(StdListener::from(socket))
 }
 
 impl Core {

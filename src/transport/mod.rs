@@ -28,7 +28,7 @@ pub use handshake::{FirstWords, Greeting, GreetingError, text_error};
 pub use limit::{Limit, LimitCount, Limits};
 pub use link::{Link, LinkEvents, NewStream};
 pub use sniff::Sniffer;
-pub use socket::{ChannelSocket, arm, rehome, tune};
+pub use socket::{ChannelSocket, arm, connect, listen, rehome, tune};
 pub use steering::Steering;
 pub use stopwatch::Answered;
 pub use stream::{Ended, Stream, Untouched};

@@ -1,13 +1,16 @@
 use std::{
     io::{self, IoSlice},
-    net::Shutdown,
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener as StdListener},
     os::fd::AsFd,
     time::Duration,
 };
 
 use bytes::{BufMut, BytesMut};
-use socket2::{SockRef, TcpKeepalive};
-use tokio::{io::Interest, net::TcpStream};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use tokio::{
+    io::Interest,
+    net::{TcpListener, TcpSocket, TcpStream, lookup_host},
+};
 
 use crate::telemetry::TcpInfo;
 
@@ -121,6 +124,59 @@ pub(super) fn read_some(stream: &TcpStream, buf: &mut impl BufMut) -> io::Result
         Err(error) if read == 0 => Err(error),
         _ => Ok(read),
     }
+}
+
+/// A listener on `addr`. It may take a port whose last connections still linger in the kernel, so that a server that
+/// was restarted gets its ports again.
+///
+/// # Errors
+/// The address cannot be had.
+pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    // Its connections inherit this, and once they are there it would come too late: pacing that has begun goes on.
+    do_not_pace(&SockRef::from(&socket), addr.ip());
+    socket.bind(&addr.into())?;
+    socket.listen(1024)?;
+    TcpListener::from_std(StdListener::from(socket))
+}
+
+/// Connects to an address, or to the first of a name's that answers, and tunes the connection.
+///
+/// # Errors
+/// The name has no address, or none of them answers.
+pub async fn connect(to: &str) -> io::Result<TcpStream> {
+    let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    for addr in lookup_host(to).await? {
+        match connect_to(addr).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+async fn connect_to(addr: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    do_not_pace(&SockRef::from(&socket), addr.ip());
+    let stream = socket.connect(addr).await?;
+    tune(&stream);
+    Ok(stream)
+}
+
+/// Where a connection does not leave the machine, nothing on its way can be crowded. A congestion control that paces
+/// (bbr, where the system has chosen it) arms a timer there for nearly every segment, and a third of what could be
+/// carried was lost by that. Reno is there on every Linux.
+fn do_not_pace(socket: &SockRef<'_>, addr: IpAddr) {
+    #[cfg(target_os = "linux")]
+    if addr.is_loopback()
+        && let Err(error) = socket.set_tcp_congestion(b"reno")
+    {
+        tracing::debug!("cannot choose a congestion control: {error}");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, addr);
 }
 
 /// Has the runtime that this is called on look after `stream` from now on.
