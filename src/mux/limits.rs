@@ -105,8 +105,7 @@ impl Budget {
 /// How a link behaves. Both sides must agree on `window` (the handshake tells it).
 #[derive(Debug, Clone)]
 pub struct MuxConfig {
-    /// The first receive window of each stream, in bytes: what the peer may send beyond what was passed on. On
-    /// loopback 256 KiB carried a fifth more than 1 MiB, because what is on the way stays in the cache.
+    /// The first receive window of each stream, in bytes: what the peer may send beyond what was passed on.
     pub window: u32,
     /// What a stream's window may grow to, in bytes, where bandwidth and delay ask for it.
     pub max_window: u32,

@@ -9,13 +9,18 @@ const WORTH: f64 = 1.25;
 /// How long a window is left alone after a larger one had not helped, at first and at most.
 const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
 
+/// Up to this size a window is doubled without a trial where a reader is [`QUICK`].
+const EASY: u32 = 1 << 20;
+
+/// A reader that takes a whole window in this time waits for the next acknowledgement with every one of them.
+const QUICK: Duration = Duration::from_millis(2);
+
 /// Finds out how large a stream's window should be: doubles it on trial, and keeps the larger one only if the reader
 /// was given more by it.
 ///
 /// Taking twice what arrives in a round trip, as TCP's receivers do, was tried first. On a near link the round trip
-/// that can be measured is mostly the time that tasks take to be woken, so the window grew without need, and a fifth
-/// of the speed was lost because what is on the way fell out of the cache. What counts here is what left this
-/// process: a slow reader's window never grows.
+/// that can be measured is mostly the time that tasks take to be woken, so the window grew without need, and what is on
+/// the way fell out of the cache. What counts here is what left this process: a slow reader's window never grows.
 #[derive(Debug, Default)]
 pub(super) struct Tuner {
     since: Option<Instant>,
@@ -47,6 +52,10 @@ impl Tuner {
         let rate = self.delivered as f64 / elapsed.as_secs_f64();
         self.since = Some(now);
         self.delivered = 0;
+        if window < EASY && rate * QUICK.as_secs_f64() > f64::from(window) {
+            self.trial = None;
+            return Some(window * 2);
+        }
         // A window that could not grow, at its bound or for want of budget, has not been tried.
         match self.trial.take().filter(|&(_, small)| small < window) {
             Some((before, small)) if rate < before * WORTH => {
@@ -90,7 +99,8 @@ mod tests {
     #[test]
     fn a_window_grows_as_long_as_it_carries_more() {
         assert_eq!(settles_at(125e6, Duration::from_millis(50)), 8 << 20, "1 Gbit/s over 50 ms is 6.25 MB");
-        assert_eq!(settles_at(1.5e9, Duration::from_micros(100)), FIRST, "a near link needs no more");
+        assert_eq!(settles_at(0.1e9, Duration::from_micros(100)), FIRST, "a near link needs no more");
+        assert_eq!(settles_at(1.5e9, Duration::from_micros(100)), EASY, "a quick one a little");
         assert_eq!(
             settles_at(125e6, Duration::from_millis(250)),
             MOST,
