@@ -217,11 +217,11 @@ impl RecvBuffer {
         self.window
     }
 
-    /// Whether enough was passed on since the last WINDOW to say so: a quarter of the window, at most 128 KiB, so
+    /// Whether enough was passed on since the last WINDOW to say so: a quarter of the window, at most 256 KiB, so
     /// that the sender's buffers come back while they are still in its cache.
     pub(super) fn update_due(&self) -> bool {
         let progress = (self.consumed + u64::from(self.window)).saturating_sub(self.limit);
-        progress >= u64::from((self.window / 4).clamp(1, 128 * 1024))
+        progress >= u64::from((self.window / 4).clamp(1, 256 * 1024))
     }
 
     /// What a WINDOW frame says now: all that was consumed (the end counts as one more byte), and the window.

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ChannelSocket, Link, handshake::text_error, link::Transmit, outgoing::Outgoing};
+use super::{ChannelSocket, Link, Slabs, handshake::text_error, link::Transmit, outgoing::Outgoing};
 use crate::{
     mux::{Mux, Role},
     telemetry::{ChannelHealth, ChannelStats, GoneReason, TcpInfo},
@@ -29,9 +29,8 @@ use crate::{
     },
 };
 
-/// How much is read from a channel at once. Several frames come with one system call; more than the second-level
-/// cache holds was slower.
-const READ: usize = 128 * 1024;
+/// How much room there is at the least when a channel is read.
+const ROOM: usize = Slabs::SIZE / 2;
 
 /// After this many frames or lines what follows from them is carried out: answers go out before there are too many,
 /// and others get at the link.
@@ -334,10 +333,7 @@ impl Link {
     ) -> Result<usize, GoneReason> {
         let mut turn = 0;
         while turn < TURN && !channel.stopped.is_cancelled() {
-            // Half of it at least: a slab that is shared by two reads costs its streams half as much.
-            if buffer.capacity() - buffer.len() < READ / 2 {
-                buffer.reserve(READ);
-            }
+            Slabs::here(|slabs| slabs.make_room(buffer, ROOM));
             match channel.socket.try_read(buffer) {
                 Ok(0) => return Err(GoneReason::Closed),
                 Ok(n) => {
@@ -345,11 +341,16 @@ impl Link {
                     if let Some(stats) = &channel.stats {
                         stats.add_received(n as u64);
                     }
-                    if self.take_in(channel, decoder, buffer)? {
+                    let stalled = self.take_in(channel, decoder, buffer)?;
+                    leave(buffer);
+                    if stalled {
                         break;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    leave(buffer);
+                    break;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(failed(&error)),
             }
@@ -398,6 +399,13 @@ fn unreadable(error: FrameError) -> GoneReason {
     match error {
         FrameError::Checksum => GoneReason::Corrupted,
         other => broken(other),
+    }
+}
+
+/// Leaves a buffer to others if nothing is in it, so that an idle channel holds none.
+fn leave(buffer: &mut BytesMut) {
+    if buffer.is_empty() {
+        Slabs::here(|slabs| slabs.give_back(std::mem::take(buffer)));
     }
 }
 

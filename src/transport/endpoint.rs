@@ -30,7 +30,7 @@ use crate::{
 
 /// After this many bytes the mux is told that they are gone, though more wait: credit that goes back early finds the
 /// peer's buffers still in its cache.
-const REPORT_EVERY: u64 = 64 * 1024;
+const REPORT_EVERY: u64 = 128 * 1024;
 
 /// Our end of a stream: the socket it is carried to, and what has come for it.
 ///

@@ -5,7 +5,7 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::ChannelSocket;
+use super::{ChannelSocket, Slabs};
 use crate::wire::{
     Frame, TunnelMessage,
     binary::Encoder,
@@ -15,9 +15,9 @@ use crate::wire::{
 /// How many slices one system call takes. More gains nothing, and the kernel allows 1024.
 pub(super) const MAX_SLICES: usize = 64;
 
-/// How much may be encoded and not yet written. What waits here can no longer be overtaken by a control frame, and
-/// 128 KiB fill the socket for long enough.
-const MAX_WAITING: usize = 128 * 1024;
+/// How much may be encoded and not yet written. What waits here can no longer be overtaken by a control frame; it is
+/// what one read brings.
+const MAX_WAITING: usize = Slabs::SIZE;
 
 /// And on a channel that takes little at a time, where that much would be milliseconds.
 const MIN_WAITING: usize = 8 * 1024;

@@ -1,5 +1,4 @@
 use std::{
-    cell::RefCell,
     collections::VecDeque,
     fmt, io,
     mem::MaybeUninit,
@@ -7,13 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Link, Steering,
+    Link, Slabs, Steering,
     endpoint::Endpoint,
     flow::Obstacle,
     limit::Pacer,
@@ -33,11 +32,6 @@ const MARK_EVERY: Duration = Duration::from_millis(100);
 
 /// What is read is copied out of the read buffer below this size, because it would keep the whole buffer alive.
 const COPY_BELOW: usize = CHUNK / 2;
-
-thread_local! {
-    /// One read buffer for each thread: an idle stream holds none.
-    static READ_BUFFER: RefCell<BytesMut> = RefCell::default();
-}
 
 /// How a stream ended.
 #[derive(Debug)]
@@ -296,7 +290,7 @@ impl Stream {
                 self.link.with(|state| state.mux.write(self.number(), bytes));
                 continue;
             }
-            let mut room = room.min(CHUNK);
+            let mut room = room.min(Slabs::SIZE);
             if !pacer.is_free() {
                 // Who stood in the queue with nothing to read would hold up the others.
                 match is_at_end(socket) {
@@ -387,15 +381,13 @@ pub(super) async fn sleep_until(at: Option<Instant>) {
 }
 
 fn read(socket: &TcpStream, room: usize) -> io::Result<Bytes> {
-    READ_BUFFER.with_borrow_mut(|buffer| {
-        buffer.clear();
-        buffer.reserve(CHUNK);
-        // `reserve` may give more than it was asked for, and credit is not to be overdrawn.
-        let mut limited = bytes::BufMut::limit(&mut *buffer, room);
-        let n = read_some(socket, &mut limited)?;
-        if n < COPY_BELOW {
-            return Ok(Bytes::copy_from_slice(&buffer[..n]));
-        }
-        Ok(buffer.split_to(n).freeze())
+    Slabs::here(|slabs| {
+        let mut slab = slabs.take(CHUNK);
+        // Credit is not to be overdrawn.
+        let read = read_some(socket, &mut (&mut slab).limit(room)).map(|n| {
+            if n < COPY_BELOW { Bytes::copy_from_slice(&slab[..n]) } else { slab.split_to(n).freeze() }
+        });
+        slabs.give_back(slab);
+        read
     })
 }

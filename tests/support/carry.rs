@@ -10,15 +10,13 @@ use bytes::{Bytes, BytesMut};
 use underpass::{
     ids::{StreamId, StreamKey, UserChannelId},
     mux::{CHUNK, Mux, MuxConfig, MuxEvent, Role},
+    transport::Slabs,
     wire::{
         Frame,
         binary::{Codec, MAX_FRAME},
         handshake::CHECKSUMS,
     },
 };
-
-/// What a channel's driver reads at once.
-const READ: usize = 128 * 1024;
 
 /// What it asks for at a time to write headers into.
 const ARENA: usize = 4 * 1024;
@@ -36,8 +34,8 @@ pub struct Carrier {
     streams: Vec<u32>,
     turn: usize,
     now: Instant,
-    /// A thread's read buffer for users' sockets.
-    buffer: BytesMut,
+    /// A thread's read buffers for users' sockets, and another's for channels.
+    slabs: [Slabs; 2],
     /// What is read: a user's bytes.
     source: Vec<u8>,
     slices: VecDeque<Bytes>,
@@ -62,7 +60,7 @@ impl Carrier {
             streams: Vec::new(),
             turn: 0,
             now,
-            buffer: BytesMut::new(),
+            slabs: Default::default(),
             source: vec![7; len],
             slices: VecDeque::new(),
             arena: BytesMut::new(),
@@ -143,13 +141,16 @@ impl Carrier {
     }
 
     fn read(&mut self) -> Bytes {
-        self.buffer.clear();
-        self.buffer.reserve(CHUNK);
-        self.buffer.extend_from_slice(&self.source);
-        if self.source.len() < CHUNK / 2 {
-            return Bytes::copy_from_slice(&self.buffer);
-        }
-        self.buffer.split_to(self.source.len()).freeze()
+        let [slabs, _] = &mut self.slabs;
+        let mut slab = slabs.take(CHUNK);
+        slab.extend_from_slice(&self.source);
+        let read = if slab.len() < CHUNK / 2 {
+            Bytes::copy_from_slice(&slab)
+        } else {
+            slab.split_to(self.source.len()).freeze()
+        };
+        slabs.give_back(slab);
+        read
     }
 
     fn transmit(&mut self) {
@@ -173,9 +174,7 @@ impl Carrier {
 
     fn arrive(&mut self) {
         for slice in self.slices.drain(..) {
-            if self.incoming.capacity() - self.incoming.len() < READ / 2 {
-                self.incoming.reserve(READ);
-            }
+            self.slabs[1].make_room(&mut self.incoming, slice.len());
             self.incoming.extend_from_slice(&slice);
         }
     }
@@ -183,6 +182,9 @@ impl Carrier {
     fn receive(&mut self) {
         while let Some(frame) = self.down.decoder.decode(&mut self.incoming, MAX_FRAME).unwrap() {
             self.proxy.handle_frame(1, frame, self.now).unwrap();
+        }
+        if self.incoming.is_empty() {
+            self.slabs[1].give_back(std::mem::take(&mut self.incoming));
         }
     }
 

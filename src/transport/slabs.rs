@@ -1,0 +1,122 @@
+use std::cell::RefCell;
+
+use bytes::BytesMut;
+
+thread_local! {
+    /// Those of this thread: a stream or a channel that is idle holds none.
+    static HERE: RefCell<Slabs> = RefCell::default();
+}
+
+/// Memory that is read into. What is read is split off without copying, and a buffer is used again once nothing that
+/// was split off it is in use any more.
+///
+/// Asked for and given back each time, it came from the system and went back to it page by page, and what page faults
+/// took made large reads slower than small ones.
+#[derive(Debug, Default)]
+pub struct Slabs {
+    /// Those used last first: few are then used again and again, and stay in the cache.
+    kept: Vec<BytesMut>,
+}
+
+impl Slabs {
+    /// How large each is. A system call that brings as much as this costs hardly more than one that brings a quarter,
+    /// and has the kernel acknowledge once instead of four times.
+    pub const SIZE: usize = 256 * 1024;
+
+    /// How many are kept. More than this are in use only where readers are slow, and then there is no haste.
+    const KEPT: usize = 16;
+
+    /// An empty buffer with room for at least `least` bytes, which must not be more than [`SIZE`](Self::SIZE).
+    pub fn take(&mut self, least: usize) -> BytesMut {
+        let fits = |slab: &mut BytesMut| slab.capacity() >= least || slab.try_reclaim(Self::SIZE);
+        match self.kept.iter_mut().position(fits) {
+            Some(at) => self.kept.remove(at),
+            None => BytesMut::with_capacity(Self::SIZE),
+        }
+    }
+
+    /// Takes a buffer back that [`take`](Self::take) gave. What is in it is forgotten; what was split off stays.
+    pub fn give_back(&mut self, mut slab: BytesMut) {
+        slab.clear();
+        // One that grew for a long line of text is not kept.
+        if slab.try_reclaim(Self::SIZE + 1) {
+            return;
+        }
+        // Small messages are copied out: the next ones come to where these were, which is in the cache.
+        _ = slab.try_reclaim(Self::SIZE);
+        self.kept.truncate(Self::KEPT - 1);
+        self.kept.insert(0, slab);
+    }
+
+    /// Sees to it that `buffer` has room for `room` more bytes, if need be by moving what is in it to another.
+    pub fn make_room(&mut self, buffer: &mut BytesMut, room: usize) {
+        let needed = buffer.len() + room;
+        if needed > Self::SIZE {
+            return buffer.reserve(room);
+        }
+        if buffer.capacity() < needed && !buffer.try_reclaim(room) {
+            let mut next = self.take(needed);
+            next.extend_from_slice(buffer);
+            let left = std::mem::replace(buffer, next);
+            // An empty one has been given back, or never was any.
+            if !left.is_empty() {
+                self.give_back(left);
+            }
+        }
+    }
+
+    /// Works with the buffers of this thread. They must not be asked for in `work` again.
+    pub(super) fn here<R>(work: impl FnOnce(&mut Self) -> R) -> R {
+        HERE.with_borrow_mut(work)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fills a buffer and hands it out, as a reader does.
+    fn fill(slabs: &mut Slabs, byte: u8) -> bytes::Bytes {
+        let mut slab = slabs.take(Slabs::SIZE);
+        slab.resize(Slabs::SIZE, byte);
+        let read = slab.split().freeze();
+        slabs.give_back(slab);
+        read
+    }
+
+    #[test]
+    fn memory_is_used_again_once_nobody_holds_it() {
+        let mut slabs = Slabs::default();
+        let first = fill(&mut slabs, 1);
+        let second = fill(&mut slabs, 2);
+        assert_eq!((first[0], second[0]), (1, 2), "what is held is not written over");
+        let place = first.as_ptr();
+        drop(first);
+        assert_eq!(fill(&mut slabs, 3).as_ptr(), place);
+        assert_eq!(second[0], 2);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_is_good_for() {
+        let mut slabs = Slabs::default();
+        let held: Vec<_> = (0..100).map(|byte| fill(&mut slabs, byte)).collect();
+        assert_eq!(slabs.kept.len(), Slabs::KEPT);
+        drop(held);
+        assert_eq!(slabs.kept.len(), Slabs::KEPT);
+    }
+
+    #[test]
+    fn half_a_frame_moves_on() {
+        let mut slabs = Slabs::default();
+        let mut buffer = BytesMut::from(&b"half"[..]);
+        slabs.make_room(&mut buffer, 100);
+        assert_eq!(&buffer[..], b"half");
+        assert!(buffer.capacity() >= 104);
+        buffer.resize(Slabs::SIZE, 0);
+        slabs.make_room(&mut buffer, 1000);
+        assert!(buffer.capacity() >= Slabs::SIZE + 1000, "more than one buffer holds");
+        let kept = slabs.kept.len();
+        slabs.give_back(buffer);
+        assert_eq!(slabs.kept.len(), kept, "not kept");
+    }
+}
