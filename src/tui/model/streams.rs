@@ -20,6 +20,9 @@ use crate::{
 /// counted on screen.
 const MAX_ENDED: usize = 1000;
 const KEEP_ENDED: Duration = Duration::from_secs(300);
+/// For how many streams of a snapshot the rows are looked up before any of them is brought up to date. Rows lie far
+/// apart in memory: one by one, most of a sample was waiting for each; several are waited for at once.
+const AHEAD: usize = 16;
 /// Rows change places this often at most.
 const RERANK: Duration = Duration::from_secs(1);
 
@@ -210,24 +213,26 @@ impl Streams {
         let mut hints = std::mem::take(&mut self.hints);
         hints.resize(snapshots.len(), RowId { slot: u32::MAX, serial: 0 });
         let mut seen = 0;
-        for (snapshot, hint) in snapshots.iter().zip(&mut hints) {
-            if snapshot.phase == StreamPhase::Ended {
-                continue;
+        for (snapshots, hints) in snapshots.chunks(AHEAD).zip(hints.chunks_mut(AHEAD)) {
+            let mut hinted = [false; AHEAD];
+            for ((snapshot, hint), hinted) in snapshots.iter().zip(&*hints).zip(&mut hinted) {
+                *hinted = self.is_at(snapshot, *hint);
             }
-            let slot = hint.slot as usize;
-            let hinted = match self.slots.get(slot) {
-                Some(Some(row)) => row.serial == hint.serial && row.is_now(snapshot),
-                _ => false,
-            };
-            if !hinted {
-                *hint = self.place_of(snapshot, now);
-            }
-            let slot = hint.slot as usize;
-            if let Some(Some(row)) = self.slots.get_mut(slot) {
-                let anew = row.noted + 1 != self.sample;
-                (row.seen, row.noted) = (self.sample, self.sample);
-                seen += 1;
-                row.sample(snapshot, self.meters.note(&self.clock, slot, anew, (snapshot.down, snapshot.up)));
+            for ((snapshot, hint), hinted) in snapshots.iter().zip(hints).zip(hinted) {
+                if snapshot.phase == StreamPhase::Ended {
+                    continue;
+                }
+                if !hinted {
+                    *hint = self.place_of(snapshot, now);
+                }
+                let slot = hint.slot as usize;
+                if let Some(Some(row)) = self.slots.get_mut(slot) {
+                    let anew = row.noted + 1 != self.sample;
+                    (row.seen, row.noted) = (self.sample, self.sample);
+                    seen += 1;
+                    let bytes = (snapshot.down, snapshot.up);
+                    row.sample(snapshot, self.meters.note(&self.clock, slot, anew, bytes));
+                }
             }
         }
         self.hints = hints;
@@ -243,6 +248,11 @@ impl Streams {
             }
         }
         self.settle(now);
+    }
+
+    /// Whether the row of this stream is there for sure.
+    fn is_at(&self, snapshot: &StreamSnapshot, hint: RowId) -> bool {
+        self.get(hint).is_some_and(|row| row.is_now(snapshot))
     }
 
     /// The row of this stream, which may be new.

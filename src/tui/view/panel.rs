@@ -21,7 +21,11 @@ pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
     let rest = [
         Span::styled(format!("  by {by}"), theme.dim),
         Span::styled(
-            policy.map_or("  mixed policies".to_owned(), |policy| format!("  {policy}")),
+            match policy {
+                Some(policy) => format!("  {policy}"),
+                None if shown.services.all().is_empty() => String::new(),
+                None => "  mixed policies".to_owned(),
+            },
             theme.text,
         ),
     ];
