@@ -27,6 +27,8 @@ use crate::{
 
 /// The slowest it gets.
 const SAMPLE_SLOWEST: Duration = Duration::from_secs(1);
+/// Where nothing is open and nothing happens, to wake more often is all that it costs.
+const SAMPLE_IDLE: Duration = Duration::from_millis(300);
 /// Taking samples may take this share of a core: with a hundred thousand streams they come more rarely, rather than
 /// at the cost of carrying bytes.
 const SAMPLE_SHARE: u32 = 50;
@@ -202,6 +204,7 @@ impl Runtime {
                 Err(_) => break,
             }
         }
+        let mut idle = messages.is_empty();
         for message in messages {
             self.dirty = true;
             update(&mut self.model, message, now);
@@ -212,11 +215,13 @@ impl Runtime {
         self.options.telemetry.snapshot_into(&mut self.snapshot);
         let snapshot = &self.snapshot;
         let busy = !self.model.live.streams.order().is_empty() || self.model.live.totals != snapshot.totals;
+        idle &= self.model.live.streams.live() == 0 && snapshot.totals == self.model.live.totals;
         let second = self.model.live.uptime.as_secs() != snapshot.uptime.as_secs();
         // Nothing moves on an idle screen but the clock.
         self.dirty |= busy || second || !self.model.sampled || self.model.notice.is_some();
         let effects = sample(&mut self.model, snapshot, now);
         let refresh = self.options.settings.refresh;
+        let refresh = if idle { refresh.max(SAMPLE_IDLE) } else { refresh };
         let took = core_time().saturating_sub(began);
         let interval = (took * SAMPLE_SHARE).clamp(refresh, SAMPLE_SLOWEST.max(refresh));
         self.model.interval = Duration::from_millis((interval.as_millis() as u64).next_multiple_of(100));
