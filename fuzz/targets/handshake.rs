@@ -35,7 +35,7 @@ fn strangers(frames: impl Iterator<Item = Frame>) {
     for frame in frames {
         match server.on_frame(frame) {
             Ok(ServerStep::Send(next, _)) => {
-                server = if next.link().is_some_and(|link| link[0] == 1) { next.with_secret([8; 32]) } else { next };
+                server = if next.link().is_some_and(|(link, _)| link[0] == 1) { next.with_secret([8; 32]) } else { next };
             }
             Ok(ServerStep::Verified(_)) => panic!("a stranger came in"),
             Err(_) => return,
