@@ -97,6 +97,39 @@ async fn a_full_disk_under_the_log() {
     assert_eq!(process.exit_within(15 * SECOND).await.code(), Some(0), "{}", process.output());
 }
 
+/// The wall clock jumps by a year each second. Nothing but the log goes by it: keepalives, deadlines and the lingering of
+/// users are measured by another clock, which nobody can set.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_clock_that_is_set_back() {
+    let library = format!("{}/clock.so", env!("CARGO_TARGET_TMPDIR"));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hostile/clock.c");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o", &library, source]).status().await;
+    assert!(compiled.unwrap().success(), "what links this test compiles C too");
+    let binary = env!("CARGO_BIN_EXE_underpass");
+    let mut process = program(&format!("LD_PRELOAD='{library}' exec '{binary}' {SERVER}"));
+    let line = process.line("listening for proxies on ").await;
+    let (proxy, _echo, public) = proxy(line.rsplit(' ').next().unwrap()).await;
+    let mut early = TcpStream::connect(public).await.unwrap();
+    let begin = Instant::now();
+    // Longer than a proxy is silent, and than a user is remembered.
+    while begin.elapsed() < 7 * SECOND {
+        echoes(&mut early, b"early").await;
+        serves_a_fresh_user(public).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(early);
+    // It fired: the log has been in two years, and back again.
+    let output = process.output();
+    let years: Vec<_> =
+        output.lines().filter(|line| line.contains("lifecycle: ")).map(|line| &line[..4]).collect();
+    assert!(years.windows(2).filter(|pair| pair[0] > pair[1]).count() >= 2, "{output}");
+    assert!(!output.contains("is gone"), "{output}");
+    proxy.stop().await;
+    process.signal(Signal::Term).await;
+    assert_eq!(process.exit_within(15 * SECOND).await.code(), Some(0), "{}", process.output());
+}
+
 /// Users come, carry and go while the server is told to end, and told again: it ends, at once and in order, and for
 /// nobody is that a clean end who had not all.
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! Users: too many, too fast, gone at once.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -74,17 +77,17 @@ async fn one_user_too_many_is_refused_and_the_next_is_not() {
     server.end().await;
 }
 
-/// A hundred thousand at once need two descriptors each, here and in the server, and this machine gives twenty thousand
-/// to a process. So the server is made a fiftieth as large, which is the same to it: there is one limit, and beyond it
-/// everybody is turned away at once, in whatever number they come.
+/// There is one limit, and beyond it everybody is turned away at once, in whatever number they come. The server is made
+/// as small as a few descriptors allow: those who stay need two each, here and there.
 #[tokio::test]
 async fn a_crowd_from_one_address_is_turned_away_and_leaves_no_trace() {
     const ROOM: usize = 1000;
+    const ALL: usize = 100_000;
     let server = Server::with(|config| config.max_streams = ROOM).await;
-    let public = server.public;
+    let (public, begin) = (server.public, Instant::now());
     let mut crowd = Vec::new();
     let mut refused = 0;
-    for _ in 0..20 {
+    for _ in 0..ALL / 100 {
         let mut batch = JoinSet::new();
         for _ in 0..100 {
             batch.spawn(async move {
@@ -103,14 +106,14 @@ async fn a_crowd_from_one_address_is_turned_away_and_leaves_no_trace() {
             }
         }
     }
-    assert_eq!((crowd.len(), refused), (ROOM, 2000 - ROOM));
+    assert_eq!((crowd.len(), refused), (ROOM, ALL - ROOM));
     let snapshot = server.tunnel.telemetry.snapshot();
     assert_eq!((snapshot.users.len(), snapshot.totals.streams_open), (1, ROOM as u64));
-    assert_eq!(snapshot.totals.users_refused, 2000 - ROOM as u64);
+    assert_eq!(snapshot.totals.users_refused, (ALL - ROOM) as u64);
     // What strangers can cause is told in part.
     let told = server.tunnel.events();
     let told = told.iter().filter(|event| matches!(event, EventKind::UserRefused { .. })).count();
-    assert!(told < 1000, "{told} lines");
+    assert!(told as u64 <= 100 * (begin.elapsed().as_secs() + 2), "{told} lines");
     drop(crowd);
     server.tunnel.until("all have left", |snapshot| snapshot.totals.streams_open == 0).await;
     server.end().await;

@@ -17,7 +17,7 @@ use proptest::{
 };
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
-    mux::{Budget, Mux, MuxConfig, OpenError, ProtocolError, Role},
+    mux::{Budget, Mux, MuxConfig, MuxEvent, OpenError, ProtocolError, Role},
     wire::{Frame, OpenFrame, ResetCode},
 };
 use world::{Cable, Op, SIDES, Seen, World};
@@ -165,6 +165,26 @@ fn a_server_that_reads_no_answers_opens_no_streams_for_ever() {
     let opened = (1..1_000_000).take_while(|&stream| opens(stream).is_ok()).count();
     assert_eq!(opened, 65_536);
     assert_eq!(opens(65_537), Err(ProtocolError::Backlog));
+}
+
+/// A number is a stream's once: what is opened with it later is no stream, whether the first is still there or not.
+#[test]
+fn a_stream_number_that_is_used_again_opens_nothing() {
+    let now = Instant::now();
+    let mut proxy = Mux::new(Role::Acceptor, MuxConfig::default());
+    proxy.add_channel(1, now);
+    let opens = |proxy: &mut Mux, user: u32| {
+        let key = StreamKey::new(UserChannelId::new(user), 1);
+        let open =
+            OpenFrame { stream: 1, key, port: 80, priority: Priority::default(), window: 1, user: None };
+        proxy.handle_frame(1, Frame::Open(open), now).unwrap();
+        (proxy.poll_event(), proxy.streams())
+    };
+    assert!(matches!(opens(&mut proxy, 1), (Some(MuxEvent::Opened(_)), 1)));
+    assert!(matches!(opens(&mut proxy, 2), (None, 1)));
+    proxy.reset(1, ResetCode::TargetRefused);
+    while proxy.poll_transmit(1, now).is_some() {}
+    assert!(matches!(opens(&mut proxy, 3), (None, 0)));
 }
 
 /// Both ends had said that they had everything, one of them on a channel that died with it: the other waited for ever.
