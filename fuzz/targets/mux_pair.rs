@@ -23,7 +23,8 @@ fn op(bytes: [u8; 4]) -> Op {
         9 => Op::Priority { stream, priority: a.into() },
         10 => Op::Transmit { side, channel, frames: usize::from(a % 16) },
         11 => Op::Deliver { side, channel, frames: usize::from(a % 16) },
-        12 if a & 1 == 0 => Op::AddChannel,
+        12 if a % 4 == 0 => Op::AddChannel,
+        12 if a % 4 == 2 => Op::Resume,
         12 => Op::Cut { channel, arrive: [usize::from(a >> 4), usize::from(b >> 4)] },
         13 => Op::Notice { side, channel },
         14 => Op::Stall { channel, stalled: a & 1 == 1 },
@@ -33,9 +34,12 @@ fn op(bytes: [u8; 4]) -> Op {
 
 fuzz_target!(|data: &[u8]| {
     let mut world = World::new();
-    for bytes in data.as_chunks().0.iter().take(1000) {
-        world.run(op(*bytes));
+    let (ops, rest) = data.as_chunks();
+    ops.iter().take(1000).for_each(|bytes| world.run(op(*bytes)));
+    if rest.is_empty() {
+        world.settle();
+    } else {
+        world.die();
     }
-    world.settle();
     world.check();
 });

@@ -1,6 +1,6 @@
 //! One mux and a peer that says whatever the fuzzer likes, in frames or in lines, between commands of an honest owner.
-//! Nothing panics, nothing is kept beyond what was granted, what we make up for a text peer is never refused, and with
-//! the last channel everything is gone.
+//! Nothing panics, nothing is kept beyond what was granted, what we make up for a text peer is never refused, and when
+//! no channel will come any more everything is gone.
 #![no_main]
 
 use std::{
@@ -67,6 +67,12 @@ impl Owner {
         let channels: Vec<u16> = if text.is_some() { vec![0] } else { vec![0, 1] };
         channels.iter().for_each(|&channel| mux.add_channel(channel, now));
         Self { mux, opens: role == Role::Opener, text, channels, now, unread: HashMap::new(), ended: HashMap::new() }
+    }
+
+    fn add_channel(&mut self) {
+        let free = (0..).find(|id| !self.channels.contains(id)).unwrap_or_default();
+        self.mux.add_channel(free, self.now);
+        self.channels.push(free);
     }
 
     fn lose(&mut self, channel: u16) {
@@ -200,11 +206,7 @@ impl Owner {
                 self.now += Duration::from_millis(u64::from(a) * 16);
                 self.mux.handle_timeout(self.now);
             }
-            8 if self.text.is_none() && self.channels.len() < 4 => {
-                let free = (0..).find(|id| !self.channels.contains(id)).unwrap_or_default();
-                self.mux.add_channel(free, self.now);
-                self.channels.push(free);
-            }
+            8 if self.text.is_none() && self.channels.len() < 4 => self.add_channel(),
             9 if b == c => self.lose(u16::from(a % 4)),
             _ => {}
         }
@@ -216,7 +218,11 @@ fuzz_target!(|data: &[u8]| {
     let mut owner = Owner::new(*mode);
     for [what, who, kind, a, b, c] in ops.as_chunks().0.iter().take(1000) {
         if owner.channels.is_empty() {
-            break;
+            if owner.text.is_some() {
+                break;
+            }
+            // The peer comes back to its streams.
+            owner.add_channel();
         }
         let channel = owner.channels[usize::from(who >> 6) % owner.channels.len()];
         let stream = match who & 63 {
@@ -239,5 +245,6 @@ fuzz_target!(|data: &[u8]| {
     for channel in std::mem::take(&mut owner.channels) {
         owner.mux.channel_lost(channel);
     }
+    owner.mux.give_up();
     assert_eq!(owner.mux.streams(), 0);
 });
