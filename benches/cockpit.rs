@@ -218,7 +218,7 @@ fn until_listens(port: &str) -> Result<(), Skipped> {
 struct Tunnel {
     public: String,
     target: String,
-    server: Terminal,
+    server: Result<Terminal, Process>,
     _proxy: Process,
 }
 
@@ -228,9 +228,11 @@ impl Tunnel {
         let [listen, public, target] = [(); 3].map(|()| free_port());
         let server = format!("127.0.0.1:{listen}");
         let args = ["server", "--listen", &server, "--bind", "127.0.0.1", "--token", "bench"];
-        // Both in a terminal: a kernel that shares cores by sessions treats what has one of its own in another way.
-        let headless: &[&str] = if cockpit { &[] } else { &["--no-tui", "--log", "warn"] };
-        let running = Terminal::underpass(&[&args[..], headless].concat(), SIZE, &[]);
+        let running = if cockpit {
+            Ok(Terminal::underpass(&args, SIZE, &[]))
+        } else {
+            Err(Process::start(program, &[&args[..], &["--no-tui"]].concat())?)
+        };
         until_listens(&listen)?;
         let to = format!("127.0.0.1:{target}");
         let args = [
@@ -276,7 +278,10 @@ impl Tunnel {
 
     /// For how many nanoseconds the server has had a core, with all its threads.
     fn ran(&self) -> Result<u64, Skipped> {
-        let pid = self.server.pid();
+        let pid = match &self.server {
+            Ok(terminal) => terminal.pid().to_string(),
+            Err(process) => process.0.id().to_string(),
+        };
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).map_err(|why| why.to_string())?;
         let ran = |task: fs::DirEntry| -> Option<u64> {
             fs::read_to_string(task.path().join("schedstat")).ok()?.split_whitespace().next()?.parse().ok()

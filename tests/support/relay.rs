@@ -58,10 +58,20 @@ pub struct Relay {
     _tasks: JoinSet<()>,
 }
 
+/// What keeps everybody out of a relay. Dropping it lets them in again.
+pub struct Refusal(Arc<AtomicBool>);
+
+impl Drop for Refusal {
+    fn drop(&mut self) {
+        self.0.store(false, SeqCst);
+    }
+}
+
 /// One connection through a relay.
 pub struct Connection {
     wire: watch::Sender<Wire>,
     carried: watch::Sender<u64>,
+    ended: AtomicBool,
 }
 
 impl Connection {
@@ -99,9 +109,13 @@ impl Relay {
                 let connection = Arc::new(Connection {
                     wire: watch::Sender::new(Wire::Up),
                     carried: watch::Sender::new(0),
+                    ended: AtomicBool::new(false),
                 });
                 sender.send_modify(|all| all.push(connection.clone()));
-                carriers.spawn(async move { connection.carry(near, far).await });
+                carriers.spawn(async move {
+                    connection.carry(near, far).await;
+                    connection.ended.store(true, SeqCst);
+                });
             }
         });
         Self { addr, connections, refuses, source, _tasks: tasks }
@@ -126,13 +140,7 @@ impl Relay {
     }
 
     /// Lets nobody in until what this returns is dropped.
-    pub fn refuse(&self) -> impl Drop + use<> {
-        struct Refusal(Arc<AtomicBool>);
-        impl Drop for Refusal {
-            fn drop(&mut self) {
-                self.0.store(false, SeqCst);
-            }
-        }
+    pub fn refuse(&self) -> Refusal {
         self.refuses.store(true, SeqCst);
         Refusal(self.refuses.clone())
     }
@@ -140,6 +148,13 @@ impl Relay {
     /// All connections that there have been, oldest first.
     pub fn all(&self) -> Vec<Arc<Connection>> {
         self.connections.borrow().clone()
+    }
+
+    /// The connections that forward, oldest first.
+    pub fn live(&self) -> Vec<Arc<Connection>> {
+        let mut live = self.all();
+        live.retain(|one| !one.ended.load(SeqCst) && matches!(*one.wire.borrow(), Wire::Up | Wire::Slow));
+        live
     }
 
     /// How many connections there have been.
