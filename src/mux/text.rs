@@ -193,7 +193,11 @@ impl TextPeer {
             TunnelAction::StreamPause => self.pause(stream, true, out),
             TunnelAction::StreamResume => self.pause(stream, false, out),
             // About the channel, whatever key they bear.
-            TunnelAction::Ping | TunnelAction::Pong | TunnelAction::Auth | TunnelAction::AddProxy(_) => {
+            TunnelAction::Ping
+            | TunnelAction::Pong
+            | TunnelAction::Auth
+            | TunnelAction::AddProxy(_)
+            | TunnelAction::Successor => {
                 self.inbound_control(TunnelMessage { key: None, ..message }, out);
             }
         }
@@ -232,7 +236,11 @@ impl TextPeer {
                     self.data(stream, message.data, out);
                 }
             }
-            TunnelAction::Ping | TunnelAction::Pong | TunnelAction::Auth | TunnelAction::AddProxy(_) => {
+            TunnelAction::Ping
+            | TunnelAction::Pong
+            | TunnelAction::Auth
+            | TunnelAction::AddProxy(_)
+            | TunnelAction::Successor => {
                 self.inbound_control(TunnelMessage { key: None, ..message }, out);
             }
             TunnelAction::StreamStart

@@ -64,6 +64,8 @@ pub enum TunnelAction {
     StreamPause,
     /// Takes a [`StreamPause`](Self::StreamPause) back.
     StreamResume,
+    /// A server that is about to leave names the one to go to; the data is `HOST:PORT`.
+    Successor,
 }
 
 /// An action that is no action of ours, or one whose arguments make no sense.
@@ -80,7 +82,7 @@ pub enum ActionError {
     AddProxy,
 }
 
-const NAMES: [(TunnelAction, &str); 13] = [
+const NAMES: [(TunnelAction, &str); 14] = [
     (TunnelAction::Auth, "AUTH"),
     (TunnelAction::Response, "RESPONSE"),
     (TunnelAction::Error, "ERROR"),
@@ -94,6 +96,7 @@ const NAMES: [(TunnelAction, &str); 13] = [
     (TunnelAction::StreamReset, "STREAM_RESET"),
     (TunnelAction::StreamPause, "STREAM_PAUSE"),
     (TunnelAction::StreamResume, "STREAM_RESUME"),
+    (TunnelAction::Successor, "SUCCESSOR"),
 ];
 
 impl fmt::Display for TunnelAction {

@@ -237,6 +237,12 @@ fn link_frames_are_pinned() {
          6E6F                # data",
     );
     pinned(
+        Frame::Message(TunnelMessage::control(TunnelAction::Successor, "h:7000")),
+        "24 00 0000 00000010 # MESSAGE, no key, 16 bytes
+         09 535543434553534F52 # action: SUCCESSOR
+         683A37303030        # data",
+    );
+    pinned(
         Frame::Message(TunnelMessage::stream(
             key(),
             TunnelAction::AddProxy("80:a:81".parse().unwrap()),

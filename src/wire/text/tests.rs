@@ -44,6 +44,7 @@ fn lines_of_four_fields_are_pinned() {
     four("|0|RESPONSE|b2s=", TunnelMessage::control(TunnelAction::Response, "ok"));
     four("|0|AUTH|dG9rZW4=", TunnelMessage::control(TunnelAction::Auth, "token"));
     four("|0|PING|", TunnelMessage::control(TunnelAction::Ping, ""));
+    four("|0|SUCCESSOR|aDo3MDAw", TunnelMessage::control(TunnelAction::Successor, "h:7000"));
     four("ABC123|1|STREAM_START|", TunnelMessage::stream(user(1), TunnelAction::StreamStart, ""));
     four(
         "ABC123|1|STREAM_START|MjA5NzE1MjA=",
