@@ -68,6 +68,13 @@ pub(super) struct ServerArgs {
     /// How long open streams may go on after SIGTERM or Ctrl-C
     #[arg(long, value_name = "SECS", default_value = "10", value_parser = seconds)]
     drain: Duration,
+    /// Listen beside another server on the same ports (SO_REUSEPORT): start the new one, end the old one with SIGTERM,
+    /// and no user is turned away
+    #[arg(long)]
+    reuse_port: bool,
+    /// Where proxies go when this server ends [default: to the address they have]
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    successor: Option<String>,
     /// The first receive window of each stream, in KiB; it grows where bandwidth and delay ask for it
     #[arg(long, value_name = "KIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=65_536))]
     window: u32,
@@ -258,6 +265,8 @@ impl ServerArgs {
             wait: self.wait,
             grace: self.grace,
             drain: self.drain,
+            reuse_port: self.reuse_port,
+            successor: self.successor.clone(),
             window: self.window * 1024,
             memory: u64::from(self.memory) << 20,
             chunk: self.chunk,
@@ -405,6 +414,7 @@ mod tests {
             "proxy --server h:1 --port 1 --to t:2 --weight 0",
             "proxy --server h:1 --port 1 --to t:2 --weight 1001",
             "server --token a --token-file b",
+            "server --successor here",
             "server --chunk 8M",
             "server --chunk 65K",
             "proxy --server h:1 --port 1 --to t:2 --chunk 1000",

@@ -51,6 +51,10 @@ pub struct ServerConfig {
     pub grace: Duration,
     /// How long open streams may go on after the server was asked to end.
     pub drain: Duration,
+    /// Whether another server may listen on the same ports, so that one takes over from the other.
+    pub reuse_port: bool,
+    /// Where proxies are sent when the server ends, `HOST:PORT`; to where they came from if nowhere.
+    pub successor: Option<String>,
     /// How long a user keeps its id after its last connection has ended.
     pub user_linger: Duration,
     /// How long a public port stays open without a proxy.
@@ -85,6 +89,8 @@ impl Default for ServerConfig {
             handshake: Duration::from_secs(5),
             grace: Duration::from_secs(30),
             drain: Duration::from_secs(10),
+            reuse_port: false,
+            successor: None,
             user_linger: Duration::from_secs(5),
             service_linger: Duration::from_secs(30),
             window: 256 * 1024,

@@ -528,6 +528,14 @@ impl Mux {
             .map_or(Ok(()), |channel| channel.push_message(Frame::Message(message)))
     }
 
+    /// Tells the peer, on every channel, before anything that is said there later.
+    pub fn send_everywhere(&mut self, message: &TunnelMessage) {
+        for channel in self.channels.values_mut() {
+            // Who does not read what it is told will not read this either.
+            _ = channel.push_message(Frame::Message(message.clone()));
+        }
+    }
+
     /// Tells the peer, on every channel, that there will be nothing new.
     pub fn go_away(&mut self, code: ResetCode) {
         let last_stream = self.opened;

@@ -6,12 +6,15 @@
 //!     │      refused    refused, the first time ─────────────► give up
 //!     └── no answer ───────────────────────────► pause ─► connect …
 //! ```
+//!
+//! A server that is about to end says so. Then another session begins, with the server's successor where it names one, and
+//! the old one goes on beside it until its streams have ended.
 
 mod backoff;
 mod dial;
 mod session;
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Instant};
 
 use tokio::sync::watch;
 
@@ -23,7 +26,7 @@ use crate::{
     wire::handshake::{HandshakeError, Token},
 };
 use backoff::Backoff;
-use session::Session;
+use session::{SETTLED, Served, Serving, Session};
 
 /// Why a proxy gave up. What may pass by itself is tried again instead.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +64,8 @@ enum SessionError {
     Timeout,
     #[error("the connection was lost")]
     Lost,
+    #[error("the server takes no new users")]
+    SentAway,
 }
 
 /// A proxy.
@@ -80,7 +85,7 @@ impl Proxy {
         Self { config: Arc::new(config), token, tasks, serving: watch::Sender::new(None) }
     }
 
-    /// Follows what it serves: `None` while it is not connected.
+    /// Follows what it serves: `None` while no server gives it users.
     pub fn serving(&self) -> watch::Receiver<Option<ServiceKey>> {
         self.serving.subscribe()
     }
@@ -109,9 +114,12 @@ impl Proxy {
         let mut backoff = Backoff::new(self.config.backoff);
         let mut service = self.config.service.clone();
         let mut served = false;
+        // The session that was sent away last, and where to. To there it goes once: who is not there may never be.
+        let (mut old, mut successor) = (None::<Arc<Serving>>, None::<String>);
         loop {
             let session = Session::new(&self.config, &self.token, &self.tasks);
-            let error = match session.open(&service).await {
+            let server = successor.take().unwrap_or_else(|| self.config.server.clone());
+            let error = match session.open(&server, &service).await {
                 Ok((session, given)) => {
                     tracing::info!("serving {given}, carried to {}", self.config.target);
                     // The port that the system chose the first time is asked for by number from now on.
@@ -119,25 +127,41 @@ impl Proxy {
                     served = true;
                     backoff.reset();
                     self.serving.send_replace(Some(service.clone()));
-                    session.serve().await;
+                    if let Some(old) = old.take() {
+                        old.has_moved();
+                    }
+                    let begin = Instant::now();
+                    let end = session.serve().await;
                     self.serving.send_replace(None);
-                    SessionError::Lost
+                    match end {
+                        Served::Lost => SessionError::Lost,
+                        Served::SentAway { successor: named } => {
+                            let session = Arc::new(session);
+                            (old, successor) = (Some(session.clone()), named);
+                            self.tasks.spawn("old session", async move { session.finish().await });
+                            if begin.elapsed() >= SETTLED {
+                                continue;
+                            }
+                            // One that sends everybody away at once is not asked again at once.
+                            SessionError::SentAway
+                        }
+                    }
                 }
                 Err(error) => error,
             };
             match error {
                 // What once was right may have been changed on the way.
                 SessionError::Greeting(GreetingError::Refused(source)) if is_final(&source) && !served => {
-                    return Err(ProxyError::Refused { server: self.config.server.clone(), source });
+                    return Err(ProxyError::Refused { server, source });
                 }
                 // Later the port may still be held by our own lost session, or by a proxy that was faster.
                 SessionError::Registration(reason) if !served => {
-                    let (server, port) = (self.config.server.clone(), service.port);
+                    let port = service.port;
                     return Err(ProxyError::Registration { server, port, reason });
                 }
                 error => {
                     let pause = backoff.pause();
-                    tracing::warn!("{}: {error}; trying again in {pause:.1?}", self.config.server);
+                    tracing::warn!("{server}: {error}; trying again in {pause:.1?}");
                     tokio::time::sleep(pause).await;
                 }
             }

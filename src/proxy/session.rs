@@ -10,6 +10,7 @@ use tokio::{
     sync::{RwLock, oneshot},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{SessionError, backoff::Backoff, dial};
 use crate::{
@@ -32,7 +33,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A channel that was up for so long was no failed attempt.
-const SETTLED: Duration = Duration::from_secs(1);
+pub(super) const SETTLED: Duration = Duration::from_secs(1);
 
 /// What every session of a proxy has in common.
 #[derive(Debug)]
@@ -46,12 +47,49 @@ pub(super) struct Session<'a> {
 #[derive(Debug)]
 pub(super) struct Serving {
     link: Arc<Link>,
+    sent_away: Arc<SentAway>,
+}
+
+/// Whether the server takes no new users, and where it said to go.
+#[derive(Debug, Default)]
+struct SentAway {
+    now: CancellationToken,
+    successor: Mutex<Option<String>>,
+}
+
+/// What a session that served has come to.
+#[derive(Debug)]
+pub(super) enum Served {
+    /// The link is over: every channel was lost, and none could be made in time.
+    Lost,
+    /// The server takes no new users. What is open goes on.
+    SentAway {
+        /// Where it said to go.
+        successor: Option<String>,
+    },
 }
 
 impl Serving {
-    /// Ready once the link is over: every channel was lost, and none could be made in time.
-    pub(super) async fn serve(self) {
+    /// Ready once the session gets no more users.
+    pub(super) async fn serve(&self) -> Served {
+        tokio::select! {
+            // A server without streams is gone by the time that its goodbye is heard, which says more.
+            biased;
+            () = self.sent_away.now.cancelled() => {
+                Served::SentAway { successor: self.sent_away.successor.lock().take() }
+            }
+            () = self.link.ended() => Served::Lost,
+        }
+    }
+
+    /// Carries what is open to its end.
+    pub(super) async fn finish(&self) {
         self.link.ended().await;
+    }
+
+    /// Tells the server that its users find us elsewhere. What it still gives is carried.
+    pub(super) fn has_moved(&self) {
+        self.link.go_away(ResetCode::Shutdown);
     }
 }
 
@@ -60,8 +98,12 @@ impl<'a> Session<'a> {
         Self { config, token, tasks }
     }
 
-    /// Connects, proves, registers; the service that the server gave.
-    pub(super) async fn open(&self, service: &ServiceKey) -> Result<(Serving, ServiceKey), SessionError> {
+    /// Connects to `server`, proves, registers; the service that the server gave.
+    pub(super) async fn open(
+        &self,
+        server: &str,
+        service: &ServiceKey,
+    ) -> Result<(Serving, ServiceKey), SessionError> {
         let target_port = self.config.target.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         let request = TunnelAction::AddProxy(AddProxy {
             service: service.clone(),
@@ -70,14 +112,16 @@ impl<'a> Session<'a> {
         });
         let request = TunnelMessage::control(request, "");
         let (answer, answered) = oneshot::channel();
+        let sent_away = Arc::<SentAway>::default();
         let events = Arc::new(Events {
+            sent_away: sent_away.clone(),
             config: self.config.clone(),
             tasks: self.tasks.clone(),
             answer: Mutex::new(Some(answer)),
         });
         let (link, grace) = match self.config.format {
-            ProxyFormat::Binary => self.open_binary(request, events).await?,
-            ProxyFormat::Text => (self.open_text(request, events).await?, Duration::ZERO),
+            ProxyFormat::Binary => self.open_binary(server, request, events).await?,
+            ProxyFormat::Text => (self.open_text(server, request, events).await?, Duration::ZERO),
         };
         let given = tokio::select! {
             // A server that refuses says why and closes at once: what it said counts, not that it closed.
@@ -89,7 +133,7 @@ impl<'a> Session<'a> {
             Ok(Ok(Ok(given))) => {
                 // From now on there is something to come back to.
                 link.set_grace(grace);
-                Ok((Serving { link }, given))
+                Ok((Serving { link, sent_away }, given))
             }
             Ok(Ok(Err(reason))) => {
                 link.close(&GoneReason::Left);
@@ -107,10 +151,12 @@ impl<'a> Session<'a> {
     /// The link, and how long the server waits for it when it has no channel.
     async fn open_binary(
         &self,
+        server: &str,
         request: TunnelMessage,
         events: Arc<Events>,
     ) -> Result<(Arc<Link>, Duration), SessionError> {
-        let dialler = Dialler { config: self.config.clone(), token: self.token.clone() };
+        let (config, token) = (self.config.clone(), self.token.clone());
+        let dialler = Dialler { config, server: server.to_owned(), token };
         let (mut greeting, welcome) = dialler.channel(None).await?;
         greeting.send(&Frame::Message(request)).await?;
         let config = MuxConfig {
@@ -120,9 +166,11 @@ impl<'a> Session<'a> {
             ..MuxConfig::default()
         };
         let grace = Duration::from_millis(welcome.grace_ms.into());
+        let sent_away = events.sent_away.clone();
         let keeper = Keeper {
             dialler,
             link: Link::new(Role::Acceptor, config, None, events),
+            sent_away,
             ticket: Mutex::new(Ticket::from(&welcome)),
             coming_back: RwLock::default(),
         };
@@ -149,10 +197,11 @@ impl<'a> Session<'a> {
 
     async fn open_text(
         &self,
+        server: &str,
         request: TunnelMessage,
         events: Arc<Events>,
     ) -> Result<Arc<Link>, SessionError> {
-        let mut greeting = Greeting::new(ChannelSocket::plain(reach(&self.config.server).await?));
+        let mut greeting = Greeting::new(ChannelSocket::plain(reach(server).await?));
         let token = TunnelMessage::control(TunnelAction::Auth, self.token.reveal().to_owned());
         let mut lines = BytesMut::new();
         for message in [token, request] {
@@ -194,6 +243,7 @@ impl From<&Welcome> for Ticket {
 /// Makes channels.
 struct Dialler {
     config: Arc<ProxyConfig>,
+    server: String,
     token: Token,
 }
 
@@ -214,7 +264,7 @@ impl Dialler {
         if let Some((_, ticket)) = known {
             client = client.with_secret(ticket.secret);
         }
-        let mut greeting = Greeting::new(ChannelSocket::plain(reach(&self.config.server).await?));
+        let mut greeting = Greeting::new(ChannelSocket::plain(reach(&self.server).await?));
         let welcome =
             timeout(PATIENCE, greeting.greet(client, hello)).await.map_err(|_| SessionError::Timeout)??;
         Ok((greeting, welcome))
@@ -225,6 +275,7 @@ impl Dialler {
 struct Keeper {
     dialler: Dialler,
     link: Arc<Link>,
+    sent_away: Arc<SentAway>,
     ticket: Mutex<Ticket>,
     /// Who comes back to a link without channels is alone: the server takes off all that were there before, and gives
     /// another ticket, which those that join afterwards show.
@@ -232,7 +283,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Keeps one channel up until the link is over.
+    /// Keeps one channel up until the link is over, or the server takes no other.
     async fn keep_channel(&self, first: Option<Attached>) {
         let mut backoff = Backoff::new(self.dialler.config.backoff);
         let mut next = match first {
@@ -245,6 +296,9 @@ impl Keeper {
                     let begin = Instant::now();
                     let reason = channel.run().await;
                     tracing::info!("a channel was lost: {reason}");
+                    if self.sent_away.now.is_cancelled() {
+                        return;
+                    }
                     // One that has carried for a while is made anew at once: its streams may be waited for.
                     if begin.elapsed() >= SETTLED {
                         backoff.reset();
@@ -264,6 +318,7 @@ impl Keeper {
             tokio::select! {
                 () = tokio::time::sleep(backoff.pause()) => {}
                 () = self.link.closed() => return,
+                () = self.sent_away.now.cancelled() => return,
             }
             next = self.dial().await;
         }
@@ -310,9 +365,20 @@ async fn reach(server: &str) -> Result<TcpStream, SessionError> {
 
 /// What a proxy does with what its link tells it.
 struct Events {
+    sent_away: Arc<SentAway>,
     config: Arc<ProxyConfig>,
     tasks: Tasks,
     answer: Mutex<Option<oneshot::Sender<Result<ServiceKey, String>>>>,
+}
+
+impl Events {
+    fn sent_away(&self, why: &str) {
+        // It is said on every channel.
+        if !self.sent_away.now.is_cancelled() {
+            tracing::info!("the server takes no new users: {why}");
+            self.sent_away.now.cancel();
+        }
+    }
 }
 
 impl LinkEvents for Events {
@@ -328,7 +394,9 @@ impl LinkEvents for Events {
                 text.parse().map_err(|_| format!("the server gave no port but «{text}»"))
             }
             TunnelAction::Error => Err(text),
-            TunnelAction::Exit => return tracing::info!("the server leaves: {text}"),
+            // A text server's goodbye.
+            TunnelAction::Exit => return self.sent_away(&text),
+            TunnelAction::Successor => return *self.sent_away.successor.lock() = Some(text),
             _ => return,
         };
         match (self.answer.lock().take(), answer) {
@@ -340,7 +408,7 @@ impl LinkEvents for Events {
     }
 
     fn go_away(&self, code: ResetCode) {
-        tracing::info!("the server takes no new users: {code}");
+        self.sent_away(&code.to_string());
     }
 
     fn waiting(&self, until: Instant) {

@@ -1,4 +1,4 @@
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{future::Future, io, net::SocketAddr, time::Duration};
 
 use tokio::net::{TcpListener, TcpStream};
 
@@ -7,6 +7,9 @@ use crate::telemetry::{EventKind, Telemetry};
 /// The first and the longest pause after a failed accept. Out of descriptors, accepting fails at once and for as
 /// long as none comes back: without a pause it would take a core, without an end it would take the server.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// How many connections a listener takes at the most while it is closed: twice what its queue holds.
+const LAST_ONES: usize = 2048;
 
 /// Accepts connections until `stop` is ready. `admit` must not block.
 pub(super) async fn accept_loop(
@@ -42,8 +45,27 @@ pub(super) async fn accept_loop(
     }
 }
 
+/// Closes a listener, after it has accepted whatever waits: closing resets that. `admit` must not block.
+pub(super) fn close(listener: TcpListener, mut admit: impl FnMut(TcpStream, SocketAddr)) -> io::Result<()> {
+    // Not by way of the runtime, which may say that nothing waits because it has not looked.
+    let listener = listener.into_std()?;
+    // Somebody may come faster than this can take them, but not for ever.
+    for _ in 0..LAST_ONES {
+        match listener.accept() {
+            Ok((socket, addr)) => {
+                socket.set_nonblocking(true)?;
+                admit(TcpStream::from_std(socket)?, addr);
+            }
+            Err(error) if is_the_peers(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// The connection died before it was accepted: nothing is wrong with the listener.
-fn is_the_peers(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+fn is_the_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }

@@ -100,7 +100,7 @@ pub(super) async fn greet(core: &Arc<Core>, socket: TcpStream, addr: SocketAddr)
                 Ok(Err(error)) => return core.turn_away(addr, &error.to_string()),
                 Err(_) => return core.turn_away(addr, "the handshake took too long"),
             },
-            () = core.accepting.cancelled() => return,
+            () = core.draining.cancelled() => return,
         }
     };
     // The channels of a proxy, and the first channels of proxies, are spread over the workers.
@@ -328,6 +328,7 @@ impl Core {
             core.links.remove(&link_id);
             core.proxies.remove(&id);
             owned.gone();
+            core.moved.notify_one();
         });
         proxy
     }

@@ -30,9 +30,9 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, mpsc},
+    sync::{Notify, Semaphore, mpsc},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::ServerConfig,
@@ -51,6 +51,9 @@ use users::Users;
 
 /// How long what was cut off may take to clean up before the server ends without it.
 const CLEAN_UP: Duration = Duration::from_secs(2);
+
+/// How long proxies may take to move to the server that shares this one's ports, before these are closed all the same.
+const MOVE: Duration = Duration::from_secs(5);
 
 /// The server could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -102,8 +105,14 @@ pub(in crate::server) struct Core {
     limit_count: LimitCount,
     /// What windows may grow by.
     budget: Budget,
-    /// Cancelled when nothing new is taken any more.
+    /// Cancelled when the server was asked to end: no proxy is taken any more.
+    draining: CancellationToken,
+    /// A proxy has moved or gone.
+    moved: Notify,
+    /// Cancelled when no user is taken any more.
     accepting: CancellationToken,
+    /// The public ports that are not closed yet.
+    open_ports: TaskTracker,
     /// Cancelled when what is open ends too.
     hard_stop: CancellationToken,
 }
@@ -133,7 +142,7 @@ impl Server {
         workers: Workers,
     ) -> Result<(Self, Control), BindError> {
         let failed = |source| BindError::Listen { addr: config.listen, source };
-        let listener = listen(config.listen).map_err(failed)?;
+        let listener = listen(config.listen, config.reuse_port).map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
         let (control, requests) = control::queue();
         let hard_stop = CancellationToken::new();
@@ -151,7 +160,10 @@ impl Server {
             next_proxy: AtomicU32::new(1),
             limit_count,
             budget: Budget::new(config.memory),
+            draining: CancellationToken::new(),
+            moved: Notify::new(),
             accepting: CancellationToken::new(),
+            open_ports: TaskTracker::new(),
             hard_stop,
             telemetry,
             config,
@@ -170,12 +182,15 @@ impl Server {
         core.telemetry.emit(EventKind::Listening { addr });
         let tunnel = core.clone();
         core.tasks.spawn("tunnel port", async move {
-            let stop = tunnel.accepting.cancelled();
+            let stop = tunnel.draining.cancelled();
             accept::accept_loop(&listener, &tunnel.telemetry, stop, |socket, addr| {
                 let core = tunnel.clone();
                 tunnel.tasks.spawn("channel", async move { gate::greet(&core, socket, addr).await });
             })
             .await;
+            // Who is sent away must not come back here.
+            drop(listener);
+            tunnel.proxies.iter().for_each(|proxy| tunnel.send_away(&proxy));
         });
         let mut sweep = tokio::time::interval((core.config.user_linger / 5).max(Duration::from_millis(20)));
         let drained = core.drained(&shutdown);
@@ -201,13 +216,43 @@ impl Core {
             () = shutdown.drain.cancelled() => {}
             () = shutdown.now.cancelled() => {}
         }
-        self.accepting.cancel();
+        self.draining.cancel();
+        if !self.config.reuse_port {
+            self.accepting.cancel();
+        }
         self.telemetry.emit(EventKind::Draining { open: self.telemetry.totals().streams_open });
-        self.proxies.iter().for_each(|proxy| proxy.link.go_away(ResetCode::Shutdown));
+        let closed = async {
+            if self.config.reuse_port {
+                // Who is not there by then does not come.
+                _ = tokio::time::timeout(MOVE, self.all_moved()).await;
+            }
+            self.accepting.cancel();
+            self.open_ports.close();
+            // Before it is asked whether all permits are back: they would come back to who asks, not to the last users.
+            self.open_ports.wait().await;
+        };
+        tokio::select! {
+            () = closed => {}
+            () = shutdown.now.cancelled() => {}
+        }
+        // If it was cut short, it was not yet.
+        self.accepting.cancel();
         tokio::select! {
             () = self.all_ended() => 0,
             () = tokio::time::sleep(self.config.drain) => self.telemetry.totals().streams_open,
             () = shutdown.now.cancelled() => self.telemetry.totals().streams_open,
+        }
+    }
+
+    /// Tells a proxy to go to the server's successor.
+    fn send_away(&self, proxy: &Proxy) {
+        proxy.link.go_away_to(self.config.successor.as_deref(), ResetCode::Shutdown);
+    }
+
+    /// Ready once users find every proxy elsewhere, or nowhere.
+    async fn all_moved(&self) {
+        while !self.proxies.iter().all(|proxy| proxy.has_moved()) {
+            self.moved.notified().await;
         }
     }
 

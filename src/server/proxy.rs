@@ -1,6 +1,9 @@
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -35,6 +38,8 @@ pub(super) struct Proxy {
     pub(super) answers: Arc<Answers>,
     /// What another channel must show to join, beside the token.
     pub(super) tickets: Mutex<Tickets>,
+    /// It serves elsewhere too, and carries on here for as long as there are users.
+    moved: AtomicBool,
     /// Why it takes no new streams, once it takes none: it said goodbye, was kicked, or lost its last channel.
     leaving: OnceLock<GoneReason>,
     guard: Mutex<Option<ProxyGuard>>,
@@ -103,6 +108,7 @@ impl Proxy {
             limit,
             load,
             tickets: Mutex::new(Tickets::new()),
+            moved: AtomicBool::new(false),
             leaving: OnceLock::new(),
             guard: Mutex::new(Some(guard)),
             services: Mutex::default(),
@@ -143,6 +149,11 @@ impl Proxy {
     pub(super) fn leave(&self, reason: GoneReason) {
         _ = self.leaving.set(reason);
         self.stats.set_leaving();
+    }
+
+    /// Whether users find it elsewhere.
+    pub(super) fn has_moved(&self) -> bool {
+        self.moved.load(Relaxed)
     }
 
     /// Whether nothing of it is waited for any more.
@@ -228,6 +239,17 @@ impl ProxyEvents {
     fn proxy(&self) -> Option<Arc<Proxy>> {
         self.proxy.get()?.upgrade()
     }
+
+    /// A proxy that was sent away says goodbye once it serves elsewhere, and until then and after carries what it is
+    /// given. Any other goes.
+    fn goodbye(&self, proxy: &Proxy) {
+        if self.core.draining.is_cancelled() {
+            proxy.moved.store(true, Relaxed);
+            self.core.moved.notify_one();
+        } else {
+            proxy.leave(GoneReason::Left);
+        }
+    }
 }
 
 impl LinkEvents for ProxyEvents {
@@ -250,8 +272,12 @@ impl LinkEvents for ProxyEvents {
                     }
                 };
                 link.send_message(channel, answer);
+                if self.core.draining.is_cancelled() {
+                    // It came too late to be told with the others.
+                    self.core.send_away(&proxy);
+                }
             }
-            TunnelAction::Exit => proxy.leave(GoneReason::Left),
+            TunnelAction::Exit => self.goodbye(&proxy),
             TunnelAction::Error => {
                 let reason = clean(&String::from_utf8_lossy(&message.data), 200);
                 tracing::warn!("proxy {} reports on channel {channel}: {reason}", proxy.id);
@@ -263,7 +289,7 @@ impl LinkEvents for ProxyEvents {
 
     fn go_away(&self, _code: ResetCode) {
         if let Some(proxy) = self.proxy() {
-            proxy.leave(GoneReason::Left);
+            self.goodbye(&proxy);
         }
     }
 

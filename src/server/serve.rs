@@ -1,6 +1,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{io::Interest, net::TcpStream};
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, TryAcquireError},
+};
 
 use super::{
     Core,
@@ -18,12 +22,18 @@ use crate::{
 };
 
 /// Serves one user connection from its first moment to its last.
-pub(super) async fn serve(core: &Arc<Core>, waiting: Waiting, socket: TcpStream, addr: SocketAddr) {
+pub(super) async fn serve(
+    core: &Arc<Core>,
+    waiting: Waiting,
+    permit: Result<OwnedSemaphorePermit, TryAcquireError>,
+    socket: TcpStream,
+    addr: SocketAddr,
+) {
     let service = waiting.service().clone();
     tune(&socket);
     // Until all has been carried, every way out of here is a reset.
     arm(&socket);
-    let Ok(_permit) = core.permits.clone().try_acquire_owned() else {
+    let Ok(_permit) = permit else {
         return core.refuse(&service, addr, "as many streams as the server may have are open");
     };
     let Some(lease) = core.users.admit(service.guard.stats(), addr.ip()) else {

@@ -11,12 +11,22 @@ use std::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Core, accept::accept_loop, balance::Pool, proxy::Proxy, serve};
+use super::{
+    Core,
+    accept::{self, accept_loop},
+    balance::Pool,
+    proxy::Proxy,
+    serve,
+};
 use crate::{
     ids::ServiceKey,
     telemetry::{EventKind, ServiceGuard},
-    transport::{Limit, listen, rehome},
+    transport::{Limit, hand_over, listen, rehome},
 };
+
+/// How long a connection may take from its first packet to the last of its handshake: as long as the kernel waits before
+/// it says its part again.
+const HALF_OPEN: Duration = Duration::from_secs(1);
 
 /// One public port and the proxies that serve it.
 #[derive(Debug)]
@@ -86,8 +96,10 @@ impl Core {
         service.pool.join(proxy);
         services.insert(port, service.clone());
         let (core, owned) = (self.clone(), service.clone());
+        let open = self.open_ports.token();
         self.tasks.spawn(format!("service {}", service.key), async move {
             core.run_service(&owned, listener).await;
+            drop(open);
         });
         Ok(service)
     }
@@ -97,15 +109,28 @@ impl Core {
         if !ports.contains(port) {
             return Err(format!("port {port} is not allowed: the server gives ports {ports}"));
         }
-        listen(SocketAddr::new(self.config.bind, port)).map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => format!("port {port} is in use on the server"),
-            io::ErrorKind::PermissionDenied => format!("port {port} needs privileges that the server lacks"),
-            _ => format!("port {port} cannot be opened: {error}"),
+        listen(SocketAddr::new(self.config.bind, port), self.config.reuse_port).map_err(|error| {
+            match error.kind() {
+                io::ErrorKind::AddrInUse => format!("port {port} is in use on the server"),
+                io::ErrorKind::PermissionDenied => {
+                    format!("port {port} needs privileges that the server lacks")
+                }
+                _ => format!("port {port} cannot be opened: {error}"),
+            }
         })
     }
 
     fn any_port(&self) -> Result<TcpListener, String> {
-        let free = |port: u16| listen(SocketAddr::new(self.config.bind, port)).ok();
+        let free = |port: u16| {
+            let addr = SocketAddr::new(self.config.bind, port);
+            // Free is what nobody has, also nobody who would share it.
+            let unshared = listen(addr, false).ok()?;
+            if !self.config.reuse_port {
+                return Some(unshared);
+            }
+            drop(unshared);
+            listen(addr, true).ok()
+        };
         self.config
             .ports
             .candidates(rand::random())
@@ -115,30 +140,41 @@ impl Core {
 
     /// Accepts users until the server stops, or until no proxy has been there for a while.
     async fn run_service(self: &Arc<Self>, service: &Arc<Service>, listener: TcpListener) {
+        let admit = |socket, addr| {
+            let (core, waiting) = (self.clone(), Waiting::new(service));
+            // Before who drains asks whether all are back.
+            let permit = self.permits.clone().try_acquire_owned();
+            self.tasks.spawn_on(self.tasks.next_worker(), "user", async move {
+                match rehome(socket) {
+                    Ok(socket) => serve::serve(&core, waiting, permit, socket, addr).await,
+                    Err(error) => core.refuse(waiting.service(), addr, &error.to_string()),
+                }
+            });
+        };
         loop {
-            let admit = |socket, addr| {
-                let (core, waiting) = (self.clone(), Waiting::new(service));
-                self.tasks.spawn_on(self.tasks.next_worker(), "user", async move {
-                    match rehome(socket) {
-                        Ok(socket) => serve::serve(&core, waiting, socket, addr).await,
-                        Err(error) => core.refuse(waiting.service(), addr, &error.to_string()),
-                    }
-                });
-            };
             let ended = async {
                 tokio::select! {
                     () = service.stop.cancelled() => {}
                     () = service.deserted(self.config.service_linger) => {}
                 }
             };
-            accept_loop(&listener, &self.telemetry, ended, admit).await;
+            accept_loop(&listener, &self.telemetry, ended, &admit).await;
+            if service.stop.is_cancelled() && self.config.reuse_port {
+                hand_over(&listener);
+                // Those whose handshake had begun.
+                accept_loop(&listener, &self.telemetry, tokio::time::sleep(HALF_OPEN), &admit).await;
+            }
             let mut services = self.services.lock();
             // A proxy may have come just now, and users may still wait for one; under the lock none can come.
             let deserted = service.pool.is_empty() && service.waiting.load(SeqCst) == 0;
             if service.stop.is_cancelled() || deserted {
                 services.remove(&service.key.port);
                 // Still under the lock: who asks for the port next must find it free.
-                drop(listener);
+                if deserted {
+                    drop(listener);
+                } else if let Err(error) = accept::close(listener, admit) {
+                    tracing::warn!("users of {} may have been lost as it closed: {error}", service.key);
+                }
                 return;
             }
         }

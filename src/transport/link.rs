@@ -197,8 +197,18 @@ impl Link {
 
     /// Tells the peer that there will be nothing new. No lost channel is waited for any more: whoever leaves takes none.
     pub fn go_away(self: &Arc<Self>, code: ResetCode) {
+        self.go_away_to(None, code);
+    }
+
+    /// [`go_away`](Self::go_away), naming first, as `HOST:PORT`, who is there instead.
+    pub fn go_away_to(self: &Arc<Self>, successor: Option<&str>, code: ResetCode) {
         self.with(|state| {
             state.grace = Duration::ZERO;
+            if let Some(successor) = successor {
+                // On all channels: the goodbye may come on any of them first.
+                let message = TunnelMessage::control(TunnelAction::Successor, successor.to_owned());
+                state.mux.send_everywhere(&message);
+            }
             state.mux.go_away(code);
         });
         self.flush();

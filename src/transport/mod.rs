@@ -13,6 +13,8 @@ mod handshake;
 mod limit;
 mod link;
 mod outgoing;
+#[cfg(target_os = "linux")]
+mod reuse_port;
 mod slabs;
 mod sniff;
 mod socket;
@@ -30,7 +32,7 @@ pub use limit::{Limit, LimitCount, Limits};
 pub use link::{Link, LinkEvents, NewStream};
 pub use slabs::Slabs;
 pub use sniff::Sniffer;
-pub use socket::{ChannelSocket, arm, connect, listen, rehome, tune};
+pub use socket::{ChannelSocket, arm, connect, hand_over, listen, rehome, tune};
 pub use steering::Steering;
 pub use stopwatch::Answered;
 pub use stream::{Ended, Stream, Untouched};

@@ -127,19 +127,32 @@ pub(super) fn read_some(stream: &TcpStream, buf: &mut impl BufMut) -> io::Result
 }
 
 /// A listener on `addr`. It may take a port whose last connections still linger in the kernel, so that a server that
-/// was restarted gets its ports again.
+/// was restarted gets its ports again; and, if the port is `shared`, one on which others of the same user listen that
+/// share theirs too.
 ///
 /// # Errors
 /// The address cannot be had.
-pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+pub fn listen(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     // Its connections inherit this, and once they are there it would come too late: pacing that has begun goes on.
     do_not_pace(&SockRef::from(&socket), addr.ip());
     socket.bind(&addr.into())?;
     socket.listen(1024)?;
     TcpListener::from_std(StdListener::from(socket))
+}
+
+/// Has connections that come to a shared port from now on go to the other one who listens there. Elsewhere than on Linux
+/// there is no way to say that, and those that come in the moment of closing may be lost.
+pub fn hand_over(listener: &TcpListener) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = super::reuse_port::divert(listener.as_fd()) {
+        tracing::debug!("cannot hand a port over: {error}");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = listener;
 }
 
 /// Connects to an address, or to the first of a name's that answers, and tunes the connection.

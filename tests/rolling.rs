@@ -1,0 +1,216 @@
+//! A second server takes over from the first: no user of theirs notices.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use support::{
+    client::{Fetched, download},
+    process::{Process, Signal},
+    target,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    task::JoinSet,
+};
+use underpass::cli::demo::File;
+
+const TOKEN: &str = "a-token-of-the-tests";
+const LOOPBACK: &str = "127.0.0.1:0";
+
+/// Some three seconds at the rate below.
+const SHORT: File = File { seed: 3, size: 6_000_000 };
+const RATE: u64 = 2_000_000;
+
+/// A server, and where it listens. Beside another one if that is where.
+async fn server(listen: &str, more: &[&str]) -> (Process, SocketAddr) {
+    let args = ["server", "--listen", listen, "--bind", "127.0.0.1", "--no-tui", "--drain", "20"];
+    let mut server = Process::underpass_with(&[&args[..], more].concat(), |command| {
+        command.env("UNDERPASS_TOKEN", TOKEN);
+    });
+    let line = server.line("listening for proxies on").await;
+    (server, line.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
+/// A proxy that serves, and its public address.
+async fn proxy(server: SocketAddr, target: SocketAddr, more: &[&str]) -> (Process, SocketAddr) {
+    let (at, to) = (server.to_string(), target.to_string());
+    let args = ["proxy", "--server", &at, "--port", "0", "--to", &to, "--token", TOKEN];
+    let mut proxy = Process::underpass(&[&args[..], more].concat());
+    let line = proxy.line("serving ").await;
+    let service = line.split("serving ").nth(1).unwrap();
+    (proxy, SocketAddr::new(server.ip(), service.split(':').next().unwrap().parse().unwrap()))
+}
+
+/// How many users a server has had carried, by what it logged.
+fn carried(server: &Process) -> usize {
+    server.output().lines().filter(|line| line.contains(" finished")).count()
+}
+
+/// Clients that ask without a pause, several at a time, until they are to end.
+struct Clients {
+    end: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    tasks: JoinSet<Vec<String>>,
+}
+
+impl Clients {
+    /// `fresh` ones connect for each request, `kept` ones for every twentieth.
+    fn start(public: SocketAddr, fresh: usize, kept: usize) -> Self {
+        let mut clients = Self { end: Arc::default(), answered: Arc::default(), tasks: JoinSet::new() };
+        for number in 0..fresh + kept {
+            let (end, answered) = (clients.end.clone(), clients.answered.clone());
+            let each = if number < fresh { 1 } else { 20 };
+            clients.tasks.spawn(async move {
+                let mut failed = Vec::new();
+                while !end.load(Relaxed) {
+                    match connection(public, each, &answered).await {
+                        Ok(()) => {}
+                        Err(error) => failed.push(format!("client {number}: {error}")),
+                    }
+                }
+                failed
+            });
+        }
+        clients
+    }
+
+    /// How many answers were whole.
+    fn answered(&self) -> usize {
+        self.answered.load(Relaxed)
+    }
+
+    /// Waits for so many more.
+    async fn more(&self, wanted: usize) {
+        let wanted = self.answered() + wanted;
+        support::within(support::LONG, "answers", async {
+            while self.answered() < wanted {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Ends them; what failed.
+    async fn end(mut self) -> Vec<String> {
+        self.end.store(true, Relaxed);
+        let mut failed = Vec::new();
+        while let Some(client) = self.tasks.join_next().await {
+            failed.extend(client.unwrap());
+        }
+        failed
+    }
+}
+
+/// One connection with so many requests. Whatever is not a whole answer is an error.
+async fn connection(public: SocketAddr, requests: usize, answered: &AtomicUsize) -> io::Result<()> {
+    let mut socket = BufReader::new(TcpStream::connect(public).await?);
+    for _ in 0..requests {
+        socket.write_all(b"PING\n").await?;
+        let mut answer = String::new();
+        socket.read_line(&mut answer).await?;
+        if answer != "PONG\n" {
+            return Err(io::Error::other(format!("answered {answer:?}")));
+        }
+        answered.fetch_add(1, Relaxed);
+        if requests > 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    socket.shutdown().await?;
+    match socket.read(&mut [0]).await? {
+        0 => Ok(()),
+        _ => Err(io::Error::other("more than was asked for")),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_server_takes_over_and_no_request_fails() {
+    for format in ["binary", "text"] {
+        let target = target::ping_pong().await;
+        let (mut old, addr) = server(LOOPBACK, &["--reuse-port"]).await;
+        let (mut proxy, public) = proxy(addr, target.addr, &["--format", format]).await;
+        let clients = Clients::start(public, 6, 6);
+        clients.more(500).await;
+        let (new, same) = server(&addr.to_string(), &["--reuse-port"]).await;
+        assert_eq!(same, addr);
+        clients.more(100).await;
+        assert_eq!(carried(&new), 0, "{}", new.output());
+        old.signal(Signal::Term).await;
+        proxy.line(&format!("serving {}:", public.port())).await;
+        assert_eq!(old.exit_within(support::LONG).await.code(), Some(0), "{}", old.output());
+        assert!(old.output().contains("0 streams were cut off"), "{}", old.output());
+        clients.more(500).await;
+        let answered = clients.answered();
+        let failed = clients.end().await;
+        assert!(failed.is_empty(), "{} of {answered} failed: {failed:#?}", failed.len());
+        assert!(carried(&old) > 0 && carried(&new) > 0, "{}\n{}", old.output(), new.output());
+        println!(
+            "{format}: {answered} requests, {} connections by the old server, {} by the new, none failed",
+            carried(&old),
+            carried(&new)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_download_that_began_before_the_other_server_came_ends_whole() {
+    let origin = target::origin(RATE).await;
+    let (mut old, addr) = server(LOOPBACK, &["--reuse-port"]).await;
+    let (mut proxy, public) = proxy(addr, origin.addr, &[]).await;
+    let download = download(public, SHORT);
+    origin.when_open(1, support::LONG).await;
+    let (_new, _) = server(&addr.to_string(), &["--reuse-port"]).await;
+    old.signal(Signal::Term).await;
+    proxy.line("serving ").await;
+    assert!(!download.has_ended(), "it was too short to show anything");
+    assert_eq!(download.end("the download").await, Ok(Fetched::from(SHORT)));
+    assert_eq!(old.exit_within(support::LONG).await.code(), Some(0), "{}", old.output());
+    assert!(old.output().contains("0 streams were cut off"), "{}", old.output());
+}
+
+#[tokio::test]
+async fn proxies_go_where_the_server_sends_them_and_come_back_from_there() {
+    let target = target::ping_pong().await;
+    for format in ["binary", "text"] {
+        let (mut other, elsewhere) = server(LOOPBACK, &[]).await;
+        let (mut first, addr) = server(LOOPBACK, &["--successor", &elsewhere.to_string()]).await;
+        let (mut proxy, public) = proxy(addr, target.addr, &["--format", format]).await;
+        first.signal(Signal::Term).await;
+        assert_eq!(first.exit_within(support::LONG).await.code(), Some(0), "{}", first.output());
+        proxy.line("serving ").await;
+        let answered = AtomicUsize::new(0);
+        connection(public, 3, &answered).await.unwrap();
+        other.line(" finished").await;
+        // It is gone without a word, and what is left is where the proxy was told to go at first.
+        let (_again, _) = server(&addr.to_string(), &[]).await;
+        other.kill_9().await;
+        proxy.line("serving ").await;
+        connection(public, 3, &answered).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_port_is_shared_only_where_that_was_asked_for() {
+    let (mut first, addr) = server(LOOPBACK, &["--reuse-port"]).await;
+    let target = target::ping_pong().await;
+    let (_proxy, _) = proxy(addr, target.addr, &[]).await;
+    let listen = addr.to_string();
+    let mut second = Process::underpass(&["server", "--listen", &listen, "--no-tui", "--token", TOKEN]);
+    assert_eq!(second.exit().await.code(), Some(1), "{}", second.output());
+    assert!(second.stderr().contains("cannot listen for proxies"), "{}", second.output());
+    // Nobody takes over, and it does not wait for ever.
+    first.signal(Signal::Term).await;
+    assert_eq!(first.exit_within(support::LONG).await.code(), Some(0), "{}", first.output());
+}
