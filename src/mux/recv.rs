@@ -23,7 +23,8 @@ pub(super) struct RecvBuffer {
     ahead: BTreeMap<u64, Bytes>,
     next: u64,
     consumed: u64,
-    /// What the peer was told last.
+    /// What the peer was told last of what was consumed, and how far it may send.
+    told: u64,
     limit: u64,
     window: u32,
     /// Whether the limit is enforced: a text peer knows none.
@@ -68,6 +69,7 @@ impl RecvBuffer {
             ahead: BTreeMap::new(),
             next: 0,
             consumed: 0,
+            told: 0,
             limit: window.into(),
             window,
             enforced,
@@ -218,15 +220,18 @@ impl RecvBuffer {
     }
 
     /// Whether enough was passed on since the last WINDOW to say so: a quarter of the window, at most 256 KiB, so
-    /// that the sender's buffers come back while they are still in its cache.
+    /// that the sender's buffers come back while they are still in its cache. Not only by how much the limit would rise:
+    /// after the window has shrunk it does not for a while, and the sender would wait for a word of what it knows to
+    /// have sent.
     pub(super) fn update_due(&self) -> bool {
         let progress = (self.consumed + u64::from(self.window)).saturating_sub(self.limit);
-        progress >= u64::from((self.window / 4).clamp(1, 256 * 1024))
+        progress.max(self.consumed - self.told) >= u64::from((self.window / 4).clamp(1, 256 * 1024))
     }
 
     /// What a WINDOW frame says now: all that was consumed (the end counts as one more byte), and the window.
     pub(super) fn advertise(&mut self) -> (u64, u32) {
         let end = u64::from(self.end == End::Consumed);
+        self.told = self.consumed;
         if self.paused {
             let left = self.limit.saturating_sub(self.consumed);
             return (self.consumed + end, u32::try_from(left).unwrap_or(u32::MAX));
@@ -244,6 +249,24 @@ mod tests {
         let mut out = VecDeque::new();
         let end = recv.read(&mut out);
         (out.iter().map(|piece| String::from_utf8_lossy(piece).into_owned()).collect(), end)
+    }
+
+    /// With small first windows a stream stood still for ever: its sender had used half of a window that had shrunk
+    /// meanwhile and waited to hear that it was passed on; the receiver waited until it could raise the limit again.
+    #[test]
+    fn what_was_passed_on_is_told_also_when_the_limit_does_not_rise() {
+        let bounds = (16 << 10, 1 << 20);
+        let mut recv = RecvBuffer::new(bounds.0, true);
+        assert_eq!(recv.resize(32 << 10, bounds, 1 << 20), 16 << 10);
+        assert_eq!(recv.advertise(), (0, 32 << 10));
+        recv.insert(0, vec![0; 16 << 10].into(), false).unwrap();
+        recv.resize(16 << 10, bounds, 0);
+        assert!(!recv.update_due());
+        text(&mut recv);
+        recv.consume(16 << 10);
+        assert!(recv.update_due(), "the sender may wait for it");
+        assert_eq!(recv.advertise(), (16 << 10, 16 << 10));
+        assert!(!recv.update_due());
     }
 
     #[test]
