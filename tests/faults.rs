@@ -226,6 +226,26 @@ async fn a_target_that_is_not_there_is_no_clean_end() {
     }
 }
 
+/// The target was left with an empty stream that looked whole, if the user's reset came while it was dialled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_is_gone_at_once_leaves_no_clean_end_at_the_target() {
+    for format in FORMATS {
+        let target = serve_with(async |mut socket| socket.read(&mut [0]).await.map(drop)).await;
+        let mut tunnel = Tunnel::start().await;
+        let public = tunnel.proxy(target.addr, format).await;
+        for _ in 0..200 {
+            let user = TcpStream::connect(public).await.unwrap();
+            socket2::SockRef::from(&user).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        tunnel
+            .until("all have gone", |now| now.totals.streams_ever == 200 && now.totals.streams_open == 0)
+            .await;
+        let counts = target.when(|counts| counts.open == 0, SECOND).await;
+        assert_eq!(counts.failed, counts.accepted, "{format:?}: clean ends");
+        tunnel.end().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_can_be_killed_while_its_target_is_dialled() {
     for format in FORMATS {

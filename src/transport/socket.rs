@@ -155,7 +155,8 @@ pub fn hand_over(listener: &TcpListener) {
     let _ = listener;
 }
 
-/// Connects to an address, or to the first of a name's that answers, and tunes the connection.
+/// Connects to an address, or to the first of a name's that answers, and tunes the connection. It is [armed](arm) from
+/// its first moment: who gives up while the other side takes it in must not leave there a stream that is empty and whole.
 ///
 /// # Errors
 /// The name has no address, or none of them answers.
@@ -173,6 +174,7 @@ pub async fn connect(to: &str) -> io::Result<TcpStream> {
 async fn connect_to(addr: SocketAddr) -> io::Result<TcpStream> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     do_not_pace(&SockRef::from(&socket), addr.ip());
+    SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
     let stream = socket.connect(addr).await?;
     tune(&stream);
     Ok(stream)
