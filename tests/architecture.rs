@@ -409,6 +409,20 @@ fn the_walk_sees_what_is_there() {
     }
 }
 
+/// The clock on the wall may be set, back or forth, at any time. Whoever waits, or decides by how long something took,
+/// asks the other one; the wall's time is stamped on events, and read by the screen only.
+#[test]
+fn the_wall_clock_decides_nothing() {
+    let names = |source: &str| without_tests(&tokens(source)).0.iter().any(|token| token.is("SystemTime"));
+    let sources = sources();
+    let found: Vec<&str> =
+        sources.iter().filter(|(_, source)| names(source)).map(|(file, _)| &file[..]).collect();
+    let (on_screen, elsewhere): (Vec<&str>, Vec<&str>) =
+        found.into_iter().partition(|file| file.starts_with(&format!("{SCREEN}/")));
+    assert_eq!(elsewhere, ["telemetry/event.rs", "telemetry/hub.rs"]);
+    assert!(!on_screen.is_empty());
+}
+
 #[test]
 fn the_test_itself_can_fail() {
     for (file, source, expected) in [

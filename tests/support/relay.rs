@@ -79,6 +79,11 @@ impl Connection {
         self.wire.send_replace(wire);
     }
 
+    /// It is up again if it is still like this.
+    pub fn is_no_longer(&self, wire: Wire) {
+        self.wire.send_if_modified(|now| *now == wire && std::mem::replace(now, Wire::Up) == wire);
+    }
+
     /// Bytes both ways so far.
     pub fn carried(&self) -> u64 {
         *self.carried.borrow()

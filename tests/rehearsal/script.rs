@@ -1,0 +1,243 @@
+//! What a seed makes: who is there, what they carry, and what breaks meanwhile.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use underpass::{cli::demo::File, ids::Priority};
+
+use crate::{
+    support::relay::Wire,
+    users::{Break, Exchange, Transfer},
+};
+
+/// A world and its misfortunes.
+#[derive(Debug)]
+pub struct Script {
+    pub seed: u64,
+    /// Nothing in it may end a stream.
+    pub gentle: bool,
+    /// 1: what happens at once does so in turns. 2: it does not.
+    pub threads: usize,
+    /// How long lost proxies are waited for.
+    pub grace: Duration,
+    /// How long users wait for a proxy.
+    pub wait: Duration,
+    /// The first window of a stream, in bytes.
+    pub window: u32,
+    pub proxies: Vec<Seat>,
+    /// Users, each with what it does one after another.
+    pub users: Vec<Vec<Transfer>>,
+    /// What happens once such a share of all bytes was carried, in that order.
+    pub acts: Vec<(f64, Act)>,
+}
+
+/// A proxy that is to be there.
+#[derive(Debug, Clone, Copy)]
+pub struct Seat {
+    /// Which of the two services it serves: files by HTTP, or exchanges.
+    pub service: usize,
+    pub channels: u16,
+    /// It speaks text, which has no checksums and no way back to a lost link.
+    pub text: bool,
+}
+
+/// What happens, to the proxy of this index, or to any stream, by a number that is taken modulo what there is.
+#[derive(Debug, Clone, Copy)]
+pub enum Act {
+    /// One wire becomes this, the so-manyth from the latest.
+    One(usize, usize, Wire),
+    /// All wires become this at once.
+    All(usize, Wire),
+    /// Nothing passes on any wire for so long, and nobody is told.
+    Partition(usize, Duration),
+    /// All wires are closed, and for so long no other is to be had.
+    Outage(usize, Duration),
+    /// One wire is dead for good.
+    Silence(usize),
+    /// A thread stands still.
+    Freeze(Duration),
+    /// It dies without a word, and another comes after so long.
+    Crash(usize, Duration),
+    /// It leaves with a word, and comes back after so long.
+    Stop(usize, Duration),
+    /// The server ends, and another begins on its port.
+    Restart,
+    Kill(usize),
+    KillUser(usize),
+    Kick(usize),
+    Drain(usize, Duration),
+    Pause(usize, Duration),
+    Prefer(usize, Priority),
+    Limit(usize, Duration),
+}
+
+impl Act {
+    pub const NAMES: [&str; 21] = [
+        "cut",
+        "closed",
+        "torn",
+        "half-open",
+        "slow",
+        "flipped",
+        "all cut",
+        "all closed",
+        "all torn",
+        "partition",
+        "outage",
+        "silence",
+        "freeze",
+        "crash",
+        "stop",
+        "restart",
+        "kill",
+        "kick",
+        "drain",
+        "pause",
+        "limit",
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::One(_, _, Wire::Cut) => "cut",
+            Self::One(_, _, Wire::Closed) => "closed",
+            Self::One(_, _, Wire::Torn) => "torn",
+            Self::One(_, _, Wire::Slow) => "slow",
+            Self::One(_, _, Wire::Flipped { .. }) => "flipped",
+            Self::One(..) => "another wire",
+            Self::All(_, Wire::Cut) => "all cut",
+            Self::All(_, Wire::Closed) => "all closed",
+            Self::All(_, Wire::Torn) => "all torn",
+            Self::All(_, Wire::HalfOpen) => "half-open",
+            Self::All(..) => "other wires",
+            Self::Partition(..) => "partition",
+            Self::Outage(..) => "outage",
+            Self::Silence(_) => "silence",
+            Self::Freeze(_) => "freeze",
+            Self::Crash(..) => "crash",
+            Self::Stop(..) => "stop",
+            Self::Restart => "restart",
+            Self::Kill(_) => "kill",
+            Self::KillUser(_) => "kill user",
+            Self::Kick(_) => "kick",
+            Self::Drain(..) => "drain",
+            Self::Pause(..) => "pause",
+            Self::Prefer(..) => "prefer",
+            Self::Limit(..) => "limit",
+        }
+    }
+}
+
+impl Script {
+    pub fn of(seed: u64) -> Self {
+        let random = &mut StdRng::seed_from_u64(seed);
+        let gentle = seed.is_multiple_of(3);
+        let proxies: Vec<_> = (0..random.random_range(2..=4))
+            .map(|index| Seat {
+                service: index % 2,
+                channels: random.random_range(1..=3),
+                text: random.random_ratio(1, 6),
+            })
+            .collect();
+        let users = (0..random.random_range(2..=4))
+            .map(|_| (0..random.random_range(2..=4)).map(|_| transfer(random)).collect())
+            .collect();
+        let mut acts: Vec<(f64, Act)> = (0..random.random_range(3..=7))
+            .map(|_| (random.random_range(0.0..0.9), act(random, gentle, &proxies)))
+            .collect();
+        if seed % 50 == 49 && !proxies[0].text {
+            acts.push((random.random_range(0.0..0.5), Act::Silence(0)));
+        }
+        acts.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        // Where the proxy is never to be given up, the grace must outlast any machine; else it may be too short.
+        let graces = if gentle { 20_000..20_001 } else { 50..600 };
+        Self {
+            seed,
+            gentle,
+            threads: random.random_range(1..=2),
+            grace: millis(random, graces),
+            wait: Duration::from_millis(if gentle { 20_000 } else { 300 }),
+            window: (16 * 1024) << random.random_range(0..5),
+            proxies,
+            users,
+            acts,
+        }
+    }
+
+    /// An address of this machine that no other seed in play has: whoever came too late would else find another's
+    /// service on the port that it knew.
+    pub fn address(&self) -> Ipv4Addr {
+        let [.., a, b, c] = self.seed.to_be_bytes();
+        Ipv4Addr::new(127, 64 + a % 64, b, c)
+    }
+
+    /// The bytes of all users, both ways.
+    pub fn bytes(&self) -> u64 {
+        self.users.iter().flatten().map(Transfer::bytes).sum()
+    }
+}
+
+fn millis(random: &mut StdRng, range: std::ops::Range<u64>) -> Duration {
+    Duration::from_millis(random.random_range(range))
+}
+
+fn file(random: &mut StdRng) -> File {
+    // Empty and tiny ones have their own ways to go wrong.
+    let most = *[1, 100, 20_000, 150_000, 300_000, 400_000].get(random.random_range(0..6)).unwrap();
+    File { seed: random.next_u64(), size: random.random_range(0..=most) }
+}
+
+fn transfer(random: &mut StdRng) -> Transfer {
+    match random.random_range(0..10) {
+        0..3 => Transfer::Download(file(random)),
+        3..5 => Transfer::Upload(file(random)),
+        kind => {
+            let (up, down) = (file(random), file(random));
+            let breaks = match kind {
+                5 => Some(Break::ByUser(random.random_range(0..=up.size))),
+                6 => Some(Break::ByTarget(random.random_range(0..=down.size))),
+                _ => None,
+            };
+            Transfer::Exchange(Exchange { up, down, duplex: random.random(), breaks })
+        }
+    }
+}
+
+fn act(random: &mut StdRng, gentle: bool, proxies: &[Seat]) -> Act {
+    let victim = random.random_range(0..proxies.len());
+    let stream = random.random_range(0..1000);
+    let wire = random.random_range(0..3);
+    let text = proxies[victim].text;
+    let kinds = if gentle { 13 } else { 22 };
+    match random.random_range(0..kinds) {
+        // What a lost wire does to a text proxy is no gentle thing.
+        0..8 if gentle && text => Act::One(victim, 0, Wire::Slow),
+        0 => Act::One(victim, wire, Wire::Cut),
+        1 => Act::One(victim, wire, Wire::Closed),
+        2 => Act::One(victim, wire, Wire::Torn),
+        // Nobody could tell.
+        3 if text => Act::One(victim, wire, Wire::Torn),
+        // No handshake is so long: a proxy that is told by mistake that its link is unknown gives it up.
+        3 => Act::One(victim, wire, Wire::Flipped { least: 300 }),
+        4 => Act::All(victim, Wire::Cut),
+        5 => Act::All(victim, if random.random() { Wire::Closed } else { Wire::Torn }),
+        // A text proxy is given a minute before its silence means anything.
+        6 if text => Act::All(victim, Wire::Cut),
+        6 => Act::All(victim, Wire::HalfOpen),
+        7 => Act::Outage(victim, millis(random, if gentle { 1..300 } else { 1..900 })),
+        8 => Act::One(victim, wire, Wire::Slow),
+        9 => Act::Partition(victim, millis(random, 1..300)),
+        10 => Act::Freeze(millis(random, 20..200)),
+        11 => Act::Pause(stream, millis(random, 1..200)),
+        12 => match random.random_range(0..3) {
+            0 => Act::Prefer(stream, if random.random() { Priority::Urgent } else { Priority::Background }),
+            1 => Act::Limit(stream, millis(random, 1..200)),
+            _ => Act::Drain(victim, millis(random, 1..200)),
+        },
+        13..15 => Act::Crash(victim, millis(random, 1..300)),
+        15 => Act::Stop(victim, millis(random, 1..300)),
+        16 => Act::Restart,
+        17..19 => Act::Kill(stream),
+        19 => Act::KillUser(stream),
+        _ => Act::Kick(victim),
+    }
+}

@@ -1,0 +1,80 @@
+//! What happened over all seeds.
+
+use std::{collections::BTreeMap, fmt};
+
+use underpass::telemetry::EventKind;
+
+use crate::script::Act;
+
+/// How often what happened.
+#[derive(Debug, Default)]
+pub struct Tally(BTreeMap<String, u64>);
+
+/// What has to have come of the faults, by what the servers said. A script that names a fault proves nothing yet.
+const CAME_OF_IT: [&str; 16] = [
+    "channel Reset",
+    "channel Closed",
+    "channel Corrupted",
+    "channel Replaced",
+    "channel Silent",
+    "proxy Kicked",
+    "proxy Left",
+    "proxy Reset",
+    "proxy waits",
+    "proxy resumed",
+    "stream Finished",
+    "stream Killed",
+    "stream ProxyGone",
+    "stream Shutdown",
+    "stream TargetReset",
+    "stream UserReset",
+];
+
+impl Tally {
+    pub fn count(&mut self, what: impl Into<String>) {
+        *self.0.entry(what.into()).or_default() += 1;
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        for (what, count) in &other.0 {
+            *self.0.entry(what.clone()).or_default() += count;
+        }
+    }
+
+    /// What a server told.
+    pub fn events(&mut self, events: &[EventKind]) {
+        // `Failed("...")` is one kind of reason, whatever it says.
+        let kind = |reason: &dyn fmt::Debug| format!("{reason:?}").split('(').next().unwrap().to_owned();
+        for event in events {
+            match event {
+                EventKind::ChannelGone { reason, .. } => self.count(format!("channel {}", kind(reason))),
+                EventKind::ProxyGone { reason, .. } => self.count(format!("proxy {}", kind(reason))),
+                EventKind::StreamEnded { reason, .. } => self.count(format!("stream {}", kind(reason))),
+                EventKind::ProxyWaiting { .. } => self.count("proxy waits"),
+                EventKind::ProxyResumed { .. } => self.count("proxy resumed"),
+                EventKind::TaskPanicked { task } => panic!("task {task} panicked"),
+                _ => {}
+            }
+        }
+    }
+
+    fn of(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or_default()
+    }
+
+    /// Every fault was done and had its effect, and most of what could be whole was.
+    pub fn proves_that_it_was_no_idle_play(&self) {
+        let acts = Act::NAMES.iter().map(|name| format!("act {name}"));
+        let missing: Vec<_> =
+            acts.chain(CAME_OF_IT.map(String::from)).filter(|what| self.of(what) == 0).collect();
+        assert_eq!(missing, Vec::<String>::new(), "never happened");
+        let (whole, failed) = (self.of("transfer whole"), self.of("transfer failed"));
+        assert!(failed > 0 && whole >= 4 * failed, "{whole} whole, {failed} failed");
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(what, count)| writeln!(f, "{count:>8} {what}"))
+    }
+}

@@ -1,0 +1,247 @@
+//! Users and the target of their exchanges. Both ends know every byte that should come, and what an end should mean.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpSocket, TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+};
+use underpass::cli::demo::{Fault, File, Traffic, Verifier, download, upload};
+
+use crate::support::target::{Target, serve_with};
+
+/// What a user does on one connection.
+#[derive(Debug, Clone, Copy)]
+pub enum Transfer {
+    Download(File),
+    Upload(File),
+    Exchange(Exchange),
+}
+
+/// The user sends a file and ends its half; the target sends another, at once or after that, and ends. No length goes
+/// over: only a clean end tells that it was all.
+#[derive(Debug, Clone, Copy)]
+pub struct Exchange {
+    pub up: File,
+    pub down: File,
+    /// Both at once.
+    pub duplex: bool,
+    pub breaks: Option<Break>,
+}
+
+/// Who resets the connection after so many bytes of its own.
+#[derive(Debug, Clone, Copy)]
+pub enum Break {
+    ByUser(u64),
+    ByTarget(u64),
+}
+
+/// What became of a transfer.
+#[derive(Debug)]
+pub enum Outcome {
+    Whole,
+    /// With an error that the user saw.
+    Failed(String),
+    /// One of the ends broke it off, as it was to, and the user has not taken that for an end.
+    BrokenOff,
+    /// The one thing that may never happen.
+    Wrong(String),
+}
+
+/// What went wrong at the targets, where no user sees it.
+pub type Wrong = Arc<Mutex<Vec<String>>>;
+
+/// Bytes are sent in such pieces, with such a pause after each, so that there is time for something to happen.
+const PIECE: usize = 16 * 1024;
+const PAUSE: Duration = Duration::from_millis(2);
+
+impl Transfer {
+    /// Which of the two services it goes to.
+    pub fn service(&self) -> usize {
+        usize::from(matches!(self, Self::Exchange(_)))
+    }
+
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Download(file) | Self::Upload(file) => file.size,
+            Self::Exchange(Exchange { up, down, .. }) => up.size + down.size,
+        }
+    }
+
+    /// Does it, as a user with this address.
+    pub async fn run(self, public: SocketAddr, user: u8) -> Outcome {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, 2 + user), 0).into()).unwrap();
+        let socket = match socket.connect(public).await {
+            Ok(socket) => socket,
+            Err(error) => return Outcome::Failed(error.to_string()),
+        };
+        socket.set_nodelay(true).unwrap();
+        let done = match self {
+            Self::Download(file) => download(socket, file, &Traffic::default()).await,
+            Self::Upload(file) => upload(socket, file, &Traffic::default()).await,
+            Self::Exchange(exchange) => return exchange.run(socket).await,
+        };
+        match done {
+            Ok(()) => Outcome::Whole,
+            // An HTTP client can tell by the length; others could not.
+            Err(Fault::Cut { reason, .. }) if reason == "closed before the end" => {
+                Outcome::Wrong(format!("{self:?} ended cleanly before its end"))
+            }
+            Err(fault @ (Fault::Cut { .. } | Fault::Connect(_))) => Outcome::Failed(fault.to_string()),
+            Err(fault) => Outcome::Wrong(format!("{self:?}: {fault}")),
+        }
+    }
+}
+
+impl Exchange {
+    async fn run(self, mut socket: TcpStream) -> Outcome {
+        let stops = match self.breaks {
+            Some(Break::ByUser(after)) => Some(after),
+            _ => None,
+        };
+        let (read, mut write) = socket.split();
+        let sends = async {
+            write.write_all(&self.header()).await?;
+            send(write, self.up, stops).await
+        };
+        if stops.is_some() {
+            let sent = sends.await;
+            SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+            return sent.map_or_else(|error| Outcome::Failed(error.to_string()), |()| Outcome::BrokenOff);
+        }
+        // Of an error that either meets the other may not hear: only one of them is given it.
+        match tokio::join!(sends, receive(read, self.down)) {
+            (_, Ok(Received::Other(wrong))) => Outcome::Wrong(format!("{self:?}: {wrong}")),
+            (Err(error), _) | (_, Err(error)) if self.breaks.is_none() => Outcome::Failed(error.to_string()),
+            (Err(_), _) | (_, Err(_)) => Outcome::BrokenOff,
+            (Ok(()), Ok(Received::All)) if self.breaks.is_none() => Outcome::Whole,
+            (Ok(()), Ok(received)) => Outcome::Wrong(format!("{self:?} ended cleanly with {received:?}")),
+        }
+    }
+
+    /// What the target has to know.
+    fn header(&self) -> [u8; 48] {
+        let breaks = match self.breaks {
+            Some(Break::ByTarget(after)) => after,
+            _ => u64::MAX,
+        };
+        let words = [self.up.seed, self.up.size, self.down.seed, self.down.size, breaks, self.duplex.into()];
+        let mut header = [0; 48];
+        header.chunks_exact_mut(8).zip(words).for_each(|(to, word)| to.copy_from_slice(&word.to_be_bytes()));
+        header
+    }
+
+    fn from_header(header: &[u8; 48]) -> Self {
+        let word = |index: usize| u64::from_be_bytes(header[index * 8..][..8].try_into().unwrap());
+        Self {
+            up: File { seed: word(0), size: word(1) },
+            down: File { seed: word(2), size: word(3) },
+            duplex: word(5) == 1,
+            breaks: Some(word(4)).filter(|&after| after < u64::MAX).map(Break::ByTarget),
+        }
+    }
+}
+
+/// What came until a clean end.
+#[derive(Debug)]
+enum Received {
+    All,
+    /// So many bytes, and not all.
+    Part(u64),
+    /// What was never sent.
+    Other(String),
+}
+
+/// Sends a file and ends its half, or stops without that after so many bytes.
+async fn send(mut write: WriteHalf<'_>, file: File, stops: Option<u64>) -> io::Result<()> {
+    let mut offset = 0;
+    let most = stops.map_or(file.size, |after| after.min(file.size));
+    while offset < most {
+        let piece = file.piece(offset);
+        let piece = &piece[..piece.len().min(PIECE).min((most - offset) as usize)];
+        write.write_all(piece).await?;
+        offset += piece.len() as u64;
+        tokio::time::sleep(PAUSE).await;
+    }
+    if stops.is_none() { write.shutdown().await } else { Ok(()) }
+}
+
+async fn receive(mut read: ReadHalf<'_>, file: File) -> io::Result<Received> {
+    let (mut verifier, mut buffer) = (Verifier::new(file), vec![0; PIECE]);
+    loop {
+        let n = read.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(if verifier.left() == 0 { Received::All } else { Received::Part(verifier.offset()) });
+        }
+        if let Err(wrong) = verifier.push(&buffer[..n]) {
+            return Ok(Received::Other(wrong.to_string()));
+        }
+    }
+}
+
+/// The other end of the exchanges.
+pub async fn exchanger(wrong: &Wrong) -> Target {
+    let wrong = wrong.clone();
+    serve_with(move |socket| {
+        let wrong = wrong.clone();
+        async move { answer(socket, &wrong).await }
+    })
+    .await
+}
+
+async fn answer(mut socket: TcpStream, wrong: &Wrong) -> io::Result<()> {
+    let say = |what: String| wrong.lock().unwrap().push(what);
+    let mut header = [0; 48];
+    if let Err(error) = socket.read_exact(&mut header).await {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            say("a connection to the target ended cleanly before it had begun".into());
+        }
+        return Err(error);
+    }
+    let exchange = Exchange::from_header(&header);
+    let stops = match exchange.breaks {
+        Some(Break::ByTarget(after)) => Some(after),
+        _ => None,
+    };
+    let (read, write) = socket.split();
+    let (received, sent) = if exchange.duplex {
+        tokio::join!(receive(read, exchange.up), async {
+            let sent = send(write, exchange.down, stops).await;
+            // Who breaks off does not wait for what comes.
+            if stops.is_some() { Err(io::ErrorKind::Interrupted.into()) } else { sent }
+        })
+    } else {
+        let received = receive(read, exchange.up).await;
+        match &received {
+            Ok(Received::All) => (received, send(write, exchange.down, stops).await),
+            _ => (received, Ok(())),
+        }
+    };
+    match (received, &sent) {
+        (Ok(Received::Other(what)), _) => say(format!("{exchange:?}: the target got {what}")),
+        (Ok(Received::Part(bytes)), Ok(())) => {
+            say(format!("{exchange:?}: the target got a clean end after {bytes} bytes"));
+        }
+        _ => {}
+    }
+    if stops.is_some() {
+        SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+    }
+    sent
+}
+
+/// A small exchange that has to be whole, to show that all is well again.
+pub fn probe() -> [Transfer; 2] {
+    let (up, down) = (File { seed: 1, size: 30_000 }, File { seed: 2, size: 30_000 });
+    [Transfer::Download(down), Transfer::Exchange(Exchange { up, down, duplex: false, breaks: None })]
+}
