@@ -258,13 +258,52 @@ async fn a_proxy_ends_at_sigterm_and_is_no_clean_end_for_its_users() {
     for format in ["binary", "text"] {
         let (mut server, addr) = server(&[]).await;
         let origin = target::origin(RATE).await;
-        let (mut proxy, public) = proxy(addr, 0, origin.addr, &["--format", format]).await;
+        let (mut proxy, public) = proxy(addr, 0, origin.addr, &["--format", format, "--drain", "0.5"]).await;
         let download = download(public, ENDLESS);
         flows(&origin).await;
         proxy.signal(Signal::Term).await;
+        proxy.line("1 streams are cut off").await;
         assert_eq!(proxy.exit_within(5 * SECOND).await.code(), Some(0), "{}", proxy.output());
         is_reset(download).await;
         origin.when_open(0, SECOND).await;
         server.line("is gone").await;
     }
+}
+
+#[tokio::test]
+async fn a_proxy_finishes_what_is_open_at_sigterm_and_gets_nothing_new() {
+    for format in ["binary", "text"] {
+        let (_server, addr) = server(&[]).await;
+        let (origin, other) = (target::origin(RATE).await, target::origin(RATE).await);
+        let (mut leaving, public) = proxy(addr, 0, origin.addr, &["--format", format, "--drain", "20"]).await;
+        let download = download(public, SHORT);
+        flows(&origin).await;
+        let (_staying, _) = proxy(addr, public.port(), other.addr, &[]).await;
+        leaving.signal(Signal::Term).await;
+        leaving.line("draining: 1 streams still open").await;
+        for _ in 0..4 {
+            assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
+        }
+        // In turn two would have gone to the one that leaves; one may, before the server has heard of it.
+        assert!(other.traffic.written() >= 3000, "{}", other.traffic.written());
+        assert!(!download.has_ended(), "it was too short to show anything");
+        assert_eq!(download.end("the open download").await, Ok(Fetched::from(SHORT)));
+        // It waits for its streams, not for its time.
+        assert_eq!(leaving.exit_within(5 * SECOND).await.code(), Some(0), "{}", leaving.output());
+        assert!(!leaving.output().contains("cut off"), "{}", leaving.output());
+    }
+}
+
+#[tokio::test]
+async fn a_second_sigterm_ends_the_drain_of_a_proxy() {
+    let (_server, addr) = server(&[]).await;
+    let origin = target::origin(RATE).await;
+    let (mut proxy, public) = proxy(addr, 0, origin.addr, &["--drain", "1000"]).await;
+    let download = download(public, ENDLESS);
+    flows(&origin).await;
+    proxy.signal(Signal::Term).await;
+    proxy.line("draining: 1 streams still open").await;
+    proxy.signal(Signal::Term).await;
+    assert_eq!(proxy.exit_within(5 * SECOND).await.code(), Some(0), "{}", proxy.output());
+    is_reset(download).await;
 }

@@ -120,6 +120,9 @@ pub(super) struct ProxyArgs {
     /// What to speak; text is for comparison, and sends the token in clear
     #[arg(long, value_enum, default_value_t = FormatArg::Binary)]
     format: FormatArg,
+    /// How long open streams may go on after SIGTERM or Ctrl-C
+    #[arg(long, value_name = "SECS", default_value = "10", value_parser = seconds)]
+    drain: Duration,
     /// How many bytes of a stream go out together before another has its turn, like 8K [default: by how fast each
     /// channel is]
     #[arg(long, value_name = "BYTES", value_parser = chunk)]
@@ -291,6 +294,7 @@ impl ProxyArgs {
             channels: self.channels,
             weight: self.weight,
             format,
+            drain: self.drain,
             chunk: self.chunk,
             ..config
         }

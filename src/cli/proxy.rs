@@ -18,12 +18,16 @@ pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     host::run(async |workers| {
         let proxy = Proxy::new(args.config(), token, workers);
         let mut signals = host::Signals::new()?;
+        let follow = async {
+            signals.next().await;
+            proxy.drain();
+            signals.next().await;
+            proxy.stop();
+            std::future::pending().await
+        };
         let result = tokio::select! {
             result = proxy.run() => result,
-            () = signals.next() => {
-                proxy.stop();
-                proxy.run().await
-            }
+            () = follow => unreachable!("it waits for the proxy"),
         };
         Ok(match result {
             Ok(()) => ExitCode::SUCCESS,

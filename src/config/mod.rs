@@ -131,6 +131,8 @@ pub struct ProxyConfig {
     pub format: ProxyFormat,
     /// As on the server.
     pub chunk: Option<usize>,
+    /// How long open streams may go on after the proxy was asked to end.
+    pub drain: Duration,
     /// How long dialling the target may take.
     pub dial_timeout: Duration,
     /// The shortest and the longest pause before it connects again.
@@ -152,6 +154,7 @@ impl ProxyConfig {
             weight: None,
             format: ProxyFormat::Binary,
             chunk: None,
+            drain: Duration::from_secs(10),
             dial_timeout: Duration::from_secs(10),
             backoff: (Duration::from_millis(200), Duration::from_secs(15)),
         }

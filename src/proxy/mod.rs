@@ -16,7 +16,9 @@ mod session;
 
 use std::{io, sync::Arc, time::Instant};
 
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::ProxyConfig,
@@ -75,6 +77,11 @@ pub struct Proxy {
     token: Token,
     tasks: Tasks,
     serving: watch::Sender<Option<ServiceKey>>,
+    /// The session that has users.
+    session: Mutex<Option<Arc<Serving>>>,
+    /// The streams of all sessions.
+    streams: TaskTracker,
+    draining: CancellationToken,
 }
 
 impl Proxy {
@@ -82,7 +89,15 @@ impl Proxy {
     pub fn new(config: ProxyConfig, token: Token, workers: Workers) -> Self {
         // A proxy shows its streams nowhere yet, so its bus has no listener.
         let tasks = Tasks::new(Telemetry::new(), workers);
-        Self { config: Arc::new(config), token, tasks, serving: watch::Sender::new(None) }
+        Self {
+            config: Arc::new(config),
+            token,
+            tasks,
+            serving: watch::Sender::new(None),
+            session: Mutex::default(),
+            streams: TaskTracker::new(),
+            draining: CancellationToken::new(),
+        }
     }
 
     /// Follows what it serves: `None` while no server gives it users.
@@ -90,12 +105,17 @@ impl Proxy {
         self.serving.subscribe()
     }
 
+    /// Ends it once its streams have ended, or have had the time to; the server is told to send no more.
+    pub fn drain(&self) {
+        self.draining.cancel();
+    }
+
     /// Ends it: streams are cut, the server is told.
     pub fn stop(&self) {
         self.tasks.stop();
     }
 
-    /// Serves until it is [stopped](Self::stop).
+    /// Serves until it is [drained](Self::drain) or [stopped](Self::stop).
     ///
     /// # Errors
     /// [`ProxyError`] if the server refuses it for good.
@@ -103,11 +123,30 @@ impl Proxy {
         let result = tokio::select! {
             Err(error) = self.keep_serving() => Err(error),
             () = self.tasks.stopped() => Ok(()),
+            () = self.draining.cancelled() => Ok(()),
         };
+        if result.is_ok() {
+            tokio::select! {
+                () = self.drained() => {}
+                () = self.tasks.stopped() => {}
+            }
+        }
         self.serving.send_replace(None);
         self.tasks.stop();
         self.tasks.join().await;
         result
+    }
+
+    /// Ready once every stream has ended, or time is up.
+    async fn drained(&self) {
+        if let Some(session) = self.session.lock().take() {
+            session.go_away();
+        }
+        tracing::info!("draining: {} streams still open", self.streams.len());
+        self.streams.close();
+        if timeout(self.config.drain, self.streams.wait()).await.is_err() {
+            tracing::warn!("{} streams are cut off", self.streams.len());
+        }
     }
 
     async fn keep_serving(&self) -> Result<std::convert::Infallible, ProxyError> {
@@ -117,7 +156,7 @@ impl Proxy {
         // The session that was sent away last, and where to. To there it goes once: who is not there may never be.
         let (mut old, mut successor) = (None::<Arc<Serving>>, None::<String>);
         loop {
-            let session = Session::new(&self.config, &self.token, &self.tasks);
+            let session = Session::new(&self.config, &self.token, &self.tasks, &self.streams);
             let server = successor.take().unwrap_or_else(|| self.config.server.clone());
             let error = match session.open(&server, &service).await {
                 Ok((session, given)) => {
@@ -128,15 +167,17 @@ impl Proxy {
                     backoff.reset();
                     self.serving.send_replace(Some(service.clone()));
                     if let Some(old) = old.take() {
-                        old.has_moved();
+                        old.go_away();
                     }
                     let begin = Instant::now();
+                    let session = Arc::new(session);
+                    *self.session.lock() = Some(session.clone());
                     let end = session.serve().await;
+                    self.session.lock().take();
                     self.serving.send_replace(None);
                     match end {
                         Served::Lost => SessionError::Lost,
                         Served::SentAway { successor: named } => {
-                            let session = Arc::new(session);
                             (old, successor) = (Some(session.clone()), named);
                             self.tasks.spawn("old session", async move { session.finish().await });
                             if begin.elapsed() >= SETTLED {

@@ -10,7 +10,7 @@ use tokio::{
     sync::{RwLock, oneshot},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{SessionError, backoff::Backoff, dial};
 use crate::{
@@ -41,6 +41,7 @@ pub(super) struct Session<'a> {
     config: &'a Arc<ProxyConfig>,
     token: &'a Token,
     tasks: &'a Tasks,
+    streams: &'a TaskTracker,
 }
 
 /// A session that serves.
@@ -87,15 +88,20 @@ impl Serving {
         self.link.ended().await;
     }
 
-    /// Tells the server that its users find us elsewhere. What it still gives is carried.
-    pub(super) fn has_moved(&self) {
+    /// Tells the server to send no new users: they find us elsewhere, or not at all. What it still gives is carried.
+    pub(super) fn go_away(&self) {
         self.link.go_away(ResetCode::Shutdown);
     }
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(config: &'a Arc<ProxyConfig>, token: &'a Token, tasks: &'a Tasks) -> Self {
-        Self { config, token, tasks }
+    pub(super) fn new(
+        config: &'a Arc<ProxyConfig>,
+        token: &'a Token,
+        tasks: &'a Tasks,
+        streams: &'a TaskTracker,
+    ) -> Self {
+        Self { config, token, tasks, streams }
     }
 
     /// Connects to `server`, proves, registers; the service that the server gave.
@@ -117,6 +123,7 @@ impl<'a> Session<'a> {
             sent_away: sent_away.clone(),
             config: self.config.clone(),
             tasks: self.tasks.clone(),
+            streams: self.streams.clone(),
             answer: Mutex::new(Some(answer)),
         });
         let (link, grace) = match self.config.format {
@@ -368,6 +375,7 @@ struct Events {
     sent_away: Arc<SentAway>,
     config: Arc<ProxyConfig>,
     tasks: Tasks,
+    streams: TaskTracker,
     answer: Mutex<Option<oneshot::Sender<Result<ServiceKey, String>>>>,
 }
 
@@ -384,7 +392,7 @@ impl Events {
 impl LinkEvents for Events {
     fn opened(&self, stream: Stream, open: OpenFrame) {
         let served = dial::serve(self.config.clone(), self.tasks.clone(), stream, open);
-        self.tasks.spawn("stream", served);
+        self.tasks.spawn("stream", self.streams.track_future(served));
     }
 
     fn message(&self, _link: &Arc<Link>, _channel: u16, message: TunnelMessage) {
