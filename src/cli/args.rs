@@ -85,6 +85,9 @@ pub(super) struct ServerArgs {
     /// channel is]
     #[arg(long, value_name = "BYTES", value_parser = chunk)]
     chunk: Option<usize>,
+    /// Whether one stream may use several channels of its proxy at once
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    stripe: Switch,
     /// How many user connections there may be at once
     #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_streams: u32,
@@ -127,6 +130,9 @@ pub(super) struct ProxyArgs {
     /// channel is]
     #[arg(long, value_name = "BYTES", value_parser = chunk)]
     chunk: Option<usize>,
+    /// Whether one stream may use several channels of its proxy at once
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    stripe: Switch,
     #[command(flatten)]
     pub(super) token: TokenArgs,
     #[command(flatten)]
@@ -210,6 +216,12 @@ pub(super) struct TokenArgs {
     token_file: Option<PathBuf>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PolicyArg {
     /// To each in turn
@@ -273,6 +285,7 @@ impl ServerArgs {
             window: self.window * 1024,
             memory: u64::from(self.memory) << 20,
             chunk: self.chunk,
+            stripe: self.stripe == Switch::On,
             sniff: !self.screen.no_sniff,
             max_streams: self.max_streams as usize,
             ..ServerConfig::default()
@@ -296,6 +309,7 @@ impl ProxyArgs {
             format,
             drain: self.drain,
             chunk: self.chunk,
+            stripe: self.stripe == Switch::On,
             ..config
         }
     }

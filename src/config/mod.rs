@@ -66,6 +66,8 @@ pub struct ServerConfig {
     /// The most bytes of a stream that go out together, so that another gets its turn; by how fast a channel is where
     /// it is not given.
     pub chunk: Option<usize>,
+    /// Whether one stream may use several channels of its proxy at once.
+    pub stripe: bool,
     /// Whether to read what streams carry from their first bytes.
     pub sniff: bool,
     /// How many user connections there may be at once.
@@ -96,6 +98,7 @@ impl Default for ServerConfig {
             window: 256 * 1024,
             memory: 1 << 30,
             chunk: None,
+            stripe: true,
             sniff: true,
             max_streams: 50_000,
             max_handshakes: (1024, 256),
@@ -133,6 +136,8 @@ pub struct ProxyConfig {
     pub chunk: Option<usize>,
     /// How long open streams may go on after the proxy was asked to end.
     pub drain: Duration,
+    /// As on the server.
+    pub stripe: bool,
     /// How long dialling the target may take.
     pub dial_timeout: Duration,
     /// The shortest and the longest pause before it connects again.
@@ -155,6 +160,7 @@ impl ProxyConfig {
             format: ProxyFormat::Binary,
             chunk: None,
             drain: Duration::from_secs(10),
+            stripe: true,
             dial_timeout: Duration::from_secs(10),
             backoff: (Duration::from_millis(200), Duration::from_secs(15)),
         }

@@ -12,6 +12,10 @@ use super::{
 };
 use crate::wire::Frame;
 
+/// After this long without an answer a channel gets nothing of other channels' streams, and what it has of them goes out
+/// again. Four round trips where that is more.
+const SUSPECT: Duration = Duration::from_millis(500);
+
 /// What the mux knows of one channel: what waits to go out on it, and whether it is alive.
 #[derive(Debug)]
 pub(super) struct Channel {
@@ -28,6 +32,9 @@ pub(super) struct Channel {
     last_words: VecDeque<(u64, Frame)>,
     messages: usize,
     pub(super) glitches: Glitches,
+    suspect: bool,
+    /// Its socket takes no more for now.
+    pub(super) blocked: bool,
     ping: Ping,
 }
 
@@ -52,6 +59,8 @@ impl Channel {
             last_words: VecDeque::new(),
             messages: 0,
             glitches: Glitches::new(now),
+            suspect: false,
+            blocked: false,
             // The first ping goes out at once: it measures the round trip.
             ping: Ping { next: now, due: false, heard: now, answer: None },
         }
@@ -62,6 +71,27 @@ impl Channel {
             || self.ping.due
             || !(self.frames.is_empty() && self.control.is_empty())
             || (!self.data.is_empty() && self.meter.has_output())
+            || self.meter.owes_marker()
+    }
+
+    /// Whether nothing of its own waits, and it answers.
+    pub(super) fn is_idle(&self) -> bool {
+        self.data.is_empty() && !self.suspect
+    }
+
+    /// Whether data waits though as much is on the way as helps, or as its socket takes. Not where it is the machine that
+    /// is too slow for it: other channels make that no faster.
+    pub(super) fn is_overfull(&self) -> bool {
+        let full = match self.meter.is_fast() {
+            Some(fast) => !fast && (self.blocked || self.meter.is_full()),
+            None => self.meter.is_full(),
+        };
+        full && !self.data.is_empty()
+    }
+
+    /// Whether it has not answered for longer than is usual.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect
     }
 
     /// Whether so much waits for the peer to take it that nothing new should be begun.
@@ -135,9 +165,12 @@ impl Channel {
 
     /// False if the channel is dead.
     pub(super) fn on_timeout(&mut self, config: &MuxConfig, now: Instant) -> bool {
-        if now.saturating_duration_since(self.ping.heard) >= config.dead_after {
+        let limit = if self.streams > 0 { config.dead_after } else { config.idle_dead_after };
+        if now.saturating_duration_since(self.ping.heard) >= limit {
             return false;
         }
+        let usual = self.meter.shortest_round_trip().map_or(SUSPECT, |usual| SUSPECT.max(usual * 4));
+        self.suspect = self.meter.unanswered_for(now).is_some_and(|time| time >= usual);
         if now >= self.ping.next {
             self.ping.next = now + config.ping_every;
             // One that has not even gone out is not followed by a second. One that has is: it is a sign of life as
@@ -158,7 +191,7 @@ mod tests {
     /// A peer whose bulk data filled a slow wire held its answer up, got no other ping, and took us for dead.
     #[test]
     fn pings_go_on_while_an_answer_is_held_up() {
-        let (config, begin) = (MuxConfig::default(), Instant::now());
+        let (config, begin) = (MuxConfig { ping_every: 3 * SECOND, ..MuxConfig::default() }, Instant::now());
         let mut channel = Channel::new(&config, begin);
         let mut sent = Vec::new();
         for second in 0..=30 {

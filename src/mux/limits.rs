@@ -25,9 +25,14 @@ pub(super) const WORTHWHILE: u64 = CHUNK as u64 / 2;
 /// Chunks that are together at most this long are kept as one.
 pub(super) const JOINED: usize = 1024;
 
-/// How many pieces of one stream may wait for a gap before them. Honest traffic leaves a gap only where channels
-/// overtake each other; a peer that sends single bytes with gaps would make the map grow without it.
+/// How many pieces of one stream may wait for a gap before them, beside one for each [`MIN_PIECE`] bytes that do. Honest
+/// traffic leaves a gap only where channels overtake each other, and its small pieces are joined; a peer that sends
+/// single bytes with gaps would make the map grow without it.
 pub(super) const MAX_PIECES_AHEAD: usize = 1024;
+pub(super) const MIN_PIECE: u64 = JOINED as u64 / 2;
+
+/// How many pieces of one stream may be on their way on channels that are not its own.
+pub(super) const MAX_AWAY: usize = 1024;
 
 /// How many pieces in order may wait for a slow reader before they are joined into one.
 pub(super) const MAX_PIECES_READY: usize = 2048;
@@ -125,10 +130,17 @@ pub struct MuxConfig {
     pub chunk: Option<usize>,
     /// How many streams may be open at once.
     pub max_streams: usize,
+    /// Whether the data of one stream may go out over several channels.
+    pub stripe: bool,
+    /// How many bytes of a stream the peer has to have before it does.
+    pub stripe_after: u64,
     /// How often a channel is pinged.
     pub ping_every: Duration,
-    /// How long nothing may be heard on a channel before it counts as dead.
+    /// How long nothing may be heard on a channel that carries streams before it counts as dead. The peer's pings are a
+    /// sign of life, too, and nothing that we send holds them up.
     pub dead_after: Duration,
+    /// The same for a channel without streams, which nobody waits for.
+    pub idle_dead_after: Duration,
 }
 
 impl Default for MuxConfig {
@@ -143,8 +155,12 @@ impl Default for MuxConfig {
             flight: 256 * 1024,
             chunk: None,
             max_streams: 65_536,
-            ping_every: Duration::from_secs(3),
-            dead_after: Duration::from_secs(9),
+            stripe: true,
+            // A megabyte was tried first: on a slow channel it takes a second until the fast one beside it helps.
+            stripe_after: 256 * 1024,
+            ping_every: Duration::from_secs(1),
+            dead_after: Duration::from_millis(2500),
+            idle_dead_after: Duration::from_secs(9),
         }
     }
 }

@@ -123,7 +123,8 @@ pub enum OpenError {
 ///
 /// A stream's frames go out on one channel, the one with the fewest streams when it opens. When that channel is lost
 /// the stream moves to another, or waits for one to come, and all that is not known to have arrived goes out again;
-/// the receiver knows by the offsets what it has already. How long to wait without any channel is the owner's
+/// the receiver knows by the offsets what it has already. A channel that has no more on the way than helps takes data
+/// over from one that has, where the peer will have it earlier for it: so one stream can use all channels. How long to wait without any channel is the owner's
 /// business: nothing is let go before it [gives up](Self::give_up).
 #[derive(Debug)]
 pub struct Mux {
@@ -171,7 +172,9 @@ impl Mux {
 
     /// Whether [`poll_transmit`](Self::poll_transmit) would give something for `channel`.
     pub fn has_output(&self, channel: u16) -> bool {
-        self.channels.get(&channel).is_some_and(Channel::has_output)
+        self.channels.get(&channel).is_some_and(|known| {
+            known.has_output() || (known.meter.has_output() && self.lender(channel).is_some())
+        })
     }
 
     /// The channel that a stream's frames go out on; none while the link has none.
@@ -236,6 +239,7 @@ impl Mux {
     pub fn channel_lost(&mut self, id: u16) {
         let Some(lost) = self.channels.remove(&id) else { return };
         self.orphans.extend(lost.into_unconfirmed());
+        self.recall(id);
         for session in self.streams.values_mut().filter(|session| session.channel == Some(id)) {
             session.rewind(self.role);
         }
@@ -257,6 +261,13 @@ impl Mux {
     pub fn heard(&mut self, channel: u16, now: Instant) {
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.heard(now);
+        }
+    }
+
+    /// The socket of `channel` takes no more for now, or does again: others may take over what waits for it.
+    pub fn set_blocked(&mut self, channel: u16, blocked: bool) {
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.blocked = blocked;
         }
     }
 
@@ -299,6 +310,9 @@ impl Mux {
             Frame::Data { stream, offset, fin, payload } => {
                 let bytes = payload.len();
                 self.on_session(stream, "DATA", |session, events| {
+                    if session.channel.is_some_and(|own| own != channel) {
+                        session.tuner.widen();
+                    }
                     if !session.recv.insert(offset, payload, fin)? {
                         return Ok(Worth::Nothing);
                     }
@@ -377,11 +391,14 @@ impl Mux {
 
     /// Time has passed: pings are due, or a channel is dead.
     pub fn handle_timeout(&mut self, now: Instant) {
+        let mut suspects = Vec::new();
         for (&id, channel) in &mut self.channels {
             if !channel.on_timeout(&self.config, now) {
                 self.events.push_back(MuxEvent::ChannelDead { channel: id });
             }
+            suspects.extend(channel.is_suspect().then_some(id));
         }
+        suspects.into_iter().for_each(|id| self.recall(id));
     }
 
     // Commands.
@@ -575,12 +592,40 @@ impl Mux {
         if let Some(token) = channel.meter.poll_marker(now) {
             return Some(Frame::Ping { token });
         }
+        if !channel.data.is_empty() {
+            // It may have had something for a moment only, that was reset meanwhile.
+            let chunk = channel.meter.chunk();
+            return if channel.meter.holds() { None } else { self.take_data(id, id, chunk, now) };
+        }
+        let lender = self.lender(id);
+        let channel = self.channels.get_mut(&id)?;
+        let Some(lender) = lender else {
+            channel.meter.ran_dry();
+            return None;
+        };
+        channel.meter.borrows();
+        if channel.meter.holds() {
+            return None;
+        }
         let chunk = channel.meter.chunk();
-        while !channel.data.is_empty() && !channel.meter.holds() {
-            let Some(turn) = channel.data.next() else { break };
+        self.take_data(lender, id, chunk, now)
+    }
+
+    /// The next piece of what waits for channel `from`, of `most` bytes at the most, to go out over another one or over
+    /// itself.
+    fn take_data(&mut self, from: u16, over: u16, most: usize, now: Instant) -> Option<Frame> {
+        let away = (from != over).then_some(over);
+        loop {
+            let channel = self.channels.get_mut(&from)?;
+            let turn = channel.data.next()?;
             let stream = turn.stream;
             let session = self.streams.get_mut(&stream);
-            let Some((session, piece)) = session.and_then(|s| s.send.take(chunk).map(|piece| (s, piece)))
+            if away.is_some() && !session.as_ref().is_some_and(|s| s.send.may_stray(self.config.stripe_after))
+            {
+                return None;
+            }
+            let Some((session, piece)) =
+                session.and_then(|s| s.send.take(most, away).map(|piece| (s, piece)))
             else {
                 // It ended, or its bytes were acknowledged on another channel before they went out here.
                 channel.data.sent(turn, 0, false);
@@ -592,9 +637,11 @@ impl Mux {
             session.in_data = session.send.has_output();
             let stays = turn.is_of(session.priority);
             channel.data.sent(turn, piece.payload.len(), session.in_data && stays);
-            channel.meter.sent(piece.payload.len(), now);
             if session.in_data && !stays {
                 channel.data.push(stream, session.priority, session.user);
+            }
+            if let Some(over) = self.channels.get_mut(&over) {
+                over.meter.sent(piece.payload.len(), now);
             }
             self.events.extend(piece.marked.map(|since| MuxEvent::Sent { stream, since }));
             self.tell_writable(stream);
@@ -605,10 +652,30 @@ impl Mux {
                 payload: piece.payload,
             });
         }
-        if channel.data.is_empty() {
-            channel.meter.ran_dry();
+    }
+
+    /// The channel whose data should go out over `id` instead: one that has as much on the way as helps, where the peer
+    /// would have it later. A far channel is left empty rather than given what all that comes behind it would wait for.
+    fn lender(&self, id: u16) -> Option<u16> {
+        let idle = self.channels.get(&id).filter(|channel| self.config.stripe && channel.is_idle())?;
+        let one_way = idle.meter.one_way()?;
+        let gains = |busy: &Channel| {
+            busy.meter.delivery(idle.meter.chunk() as u64).is_none_or(|later| one_way <= later)
+        };
+        let mut others = self.channels.iter().filter(|&(&other, _)| other != id);
+        others.find(|(_, other)| other.is_overfull() && gains(other)).map(|(&other, _)| other)
+    }
+
+    /// What went out on a channel that is not its stream's own goes out again over that.
+    fn recall(&mut self, id: u16) {
+        for (&stream, session) in &mut self.streams {
+            if session.channel != Some(id)
+                && session.send.lose(id)
+                && let Some(channel) = session.channel.and_then(|own| self.channels.get_mut(&own))
+            {
+                enqueue(channel, session, stream);
+            }
         }
-        None
     }
 
     // What these have in common.

@@ -33,6 +33,10 @@ const FAR: u32 = 8;
 /// more than for the line, and 1 MiB kept two cores busy on loopback.
 const FAST: (f64, u64) = (134e6, 1 << 20);
 
+/// What may be on the way to begin with on a channel that only takes over what others have too much of: the peer has to
+/// have it before all that comes behind it is of use.
+const LOAN: u64 = 64 * 1024;
+
 /// What a segment carries on most paths, in bytes.
 const SEGMENT: u64 = 1448;
 
@@ -208,13 +212,36 @@ impl Meter {
         holds
     }
 
-    fn is_full(&self) -> bool {
+    /// Whether as much is outstanding as helps.
+    pub(super) fn is_full(&self) -> bool {
         self.measures && self.outstanding() >= self.bound
     }
 
     /// Whether data that waits lets anything go out: itself, or the marker whose answer sets it free.
     pub(super) fn has_output(&self) -> bool {
         !self.is_full() || self.markers.is_empty()
+    }
+
+    /// Whether no answer that is under way lets anything go on.
+    pub(super) fn owes_marker(&self) -> bool {
+        self.is_full() && self.markers.is_empty() && self.sent > self.marked
+    }
+
+    /// What goes out next is another channel's.
+    pub(super) fn borrows(&mut self) {
+        if self.sent == 0 {
+            self.bound = self.bound.min(LOAN);
+        }
+    }
+
+    /// Whether it carries more than lines do, so that it is the machine that limits it; `None` as long as nobody knows.
+    pub(super) fn is_fast(&self) -> Option<bool> {
+        self.rate.map(|rate| rate >= FAST.0)
+    }
+
+    /// How long what goes out on the empty channel takes to arrive.
+    pub(super) fn one_way(&self) -> Option<Duration> {
+        self.shortest_round_trip().map(|round_trip| round_trip / 2)
     }
 
     /// Data has gone out.
@@ -362,7 +389,7 @@ impl Meter {
     /// The least that may be outstanding: with less than a few chunks a line idles, and on one that is faster than those
     /// who use it, less takes more turns of theirs.
     fn floor(&self) -> u64 {
-        if self.rate.is_some_and(|rate| rate >= FAST.0) { FAST.1 } else { 4 * self.chunk() as u64 }
+        if self.is_fast() == Some(true) { FAST.1 } else { 4 * self.chunk() as u64 }
     }
 
     /// So many segments were sent again on the channel since it began, as its kernel counts them. Chunks are smaller

@@ -16,6 +16,7 @@ mod recv;
 mod scheduler;
 mod send;
 mod session;
+mod strays;
 mod text;
 mod tune;
 

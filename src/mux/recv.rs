@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
     error::ProtocolError,
-    limits::{MAX_PIECES_AHEAD, MAX_PIECES_READY},
+    limits::{JOINED, MAX_PIECES_AHEAD, MAX_PIECES_READY, MIN_PIECE},
 };
 
 /// The receiving half of a stream: puts pieces in order again, and gives credit for what was passed on.
@@ -21,6 +21,8 @@ pub(super) struct RecvBuffer {
     /// How many pieces at the front of `ready` were joined from small ones already.
     joined: usize,
     ahead: BTreeMap<u64, Bytes>,
+    /// How many bytes stand in `ahead`.
+    ahead_bytes: u64,
     next: u64,
     consumed: u64,
     /// What the peer was told last of what was consumed, and how far it may send.
@@ -67,6 +69,7 @@ impl RecvBuffer {
             ready: VecDeque::new(),
             joined: 0,
             ahead: BTreeMap::new(),
+            ahead_bytes: 0,
             next: 0,
             consumed: 0,
             told: 0,
@@ -135,12 +138,21 @@ impl RecvBuffer {
         if payload.is_empty() {
             return Ok(());
         }
-        if self.ahead.len() >= MAX_PIECES_AHEAD {
+        if let Some((at, before)) = self.ahead.range_mut(..offset).next_back()
+            && at + before.len() as u64 == offset
+            && before.len() + payload.len() <= JOINED
+        {
+            self.ahead_bytes += payload.len() as u64;
+            *before = [&before[..], &payload[..]].concat().into();
+            return Ok(());
+        }
+        if self.ahead.len() as u64 >= MAX_PIECES_AHEAD as u64 + self.ahead_bytes / MIN_PIECE {
             return Err(ProtocolError::Fragmented);
         }
         // Two pieces at one offset: the longer one says all that the shorter does.
         let longest = self.ahead.entry(offset).or_default();
         if longest.len() < payload.len() {
+            self.ahead_bytes += (payload.len() - longest.len()) as u64;
             *longest = payload;
         }
         Ok(())
@@ -152,6 +164,7 @@ impl RecvBuffer {
                 break;
             }
             let (offset, mut piece) = entry.remove_entry();
+            self.ahead_bytes -= piece.len() as u64;
             let known = usize::try_from(self.next - offset).unwrap_or(usize::MAX);
             if known < piece.len() {
                 piece.advance(known);
@@ -293,7 +306,7 @@ mod tests {
         assert_eq!(recv.insert(8, Bytes::from_static(b"x"), false), Err(ProtocolError::FinalSize));
         let mut recv = RecvBuffer::new(1 << 20, true);
         let flood = (0..).map(|n| recv.insert(1 + 2 * n, Bytes::from_static(b"x"), false));
-        assert_eq!(flood.take_while(Result::is_ok).count(), MAX_PIECES_AHEAD);
+        assert_eq!(flood.take_while(Result::is_ok).count(), MAX_PIECES_AHEAD + 2);
     }
 
     /// `--window 65536` is more than windows grow to by themselves, and the bounds crossed.

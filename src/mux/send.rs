@@ -1,5 +1,6 @@
 use std::{
     collections::VecDeque,
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -7,7 +8,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     error::ProtocolError,
-    limits::{JOINED, SEND_AHEAD, WORTHWHILE},
+    limits::{JOINED, MAX_AWAY, SEND_AHEAD, WORTHWHILE},
+    strays::Strays,
 };
 
 /// The sending half of a stream: bytes that were written here and are not yet known to have left the receiver.
@@ -18,7 +20,8 @@ use super::{
 ///  let go  │ on the way │ not sent yet │ may come   │ no credit
 /// ```
 ///
-/// Exactly `acked..written` is kept: when a channel dies, [`rewind`](Self::rewind) makes it go out again.
+/// Exactly `acked..written` is kept: when a channel dies, what went out on it goes out again on another. Until then
+/// [`Strays`] knows where each byte is that left its stream's own channel.
 #[derive(Debug)]
 pub(super) struct SendBuffer {
     chunks: VecDeque<(u64, Bytes)>,
@@ -26,8 +29,7 @@ pub(super) struct SendBuffer {
     cursor: usize,
     acked: u64,
     sent: u64,
-    /// The highest offset that was ever sent; `sent` falls back when a channel is lost, this never does.
-    high: u64,
+    strays: Strays,
     written: u64,
     limit: u64,
     /// The most that is kept, whatever window the peer gives.
@@ -90,7 +92,7 @@ impl SendBuffer {
             cursor: 0,
             acked: 0,
             sent: 0,
-            high: 0,
+            strays: Strays::default(),
             written: 0,
             limit: window.min(most).into(),
             most,
@@ -108,7 +110,7 @@ impl SendBuffer {
         if self.end != End::Open || self.paused {
             return 0;
         }
-        let ahead = self.written - self.sent;
+        let ahead = self.unsent();
         let room = (self.limit - self.written.min(self.limit)).min(SEND_AHEAD.saturating_sub(ahead));
         // Little room, and more to come by itself: to wait for it saves system calls (silly windows, RFC 1122).
         let worthwhile = WORTHWHILE.min((self.limit - self.acked) / 2);
@@ -152,7 +154,7 @@ impl SendBuffer {
         SendFlow {
             window: self.limit - self.acked,
             unsent: self.unsent(),
-            unacknowledged: self.sent - self.acked,
+            unacknowledged: self.written - self.acked - self.unsent(),
             acknowledged: self.acked,
             resent: self.resent,
             paused: self.paused,
@@ -173,12 +175,12 @@ impl SendBuffer {
 
     /// Whether [`take`](Self::take) would give something.
     pub(super) fn has_output(&self) -> bool {
-        self.sent < self.written || self.end == End::Wanted
+        self.strays.lost().is_some() || self.sent < self.written || self.end == End::Wanted
     }
 
     /// How many bytes were written and wait to go out.
     pub(super) fn unsent(&self) -> u64 {
-        self.written - self.sent
+        self.written - self.sent + self.strays.lost_bytes()
     }
 
     /// Whether the peer has everything, the end included.
@@ -187,34 +189,65 @@ impl SendBuffer {
     }
 
     pub(super) fn final_size(&self) -> u64 {
-        self.high
+        self.sent
     }
 
-    /// The next piece to send, of `most` bytes at the most. The end rides on the last one.
-    pub(super) fn take(&mut self, most: usize) -> Option<Piece> {
+    /// Whether some of it may go out on other channels: it has been carried for a while, so that both sides know the
+    /// stream, and that it is more than a message.
+    pub(super) fn may_stray(&self, after: u64) -> bool {
+        self.acked > 0 && self.acked >= after && self.unsent() > 0 && self.strays.away() < MAX_AWAY
+    }
+
+    /// The next piece to send, of `most` bytes at the most; what was lost goes first. The end rides on the last one, but
+    /// not where it is sent `away`, on another channel than the stream's own.
+    pub(super) fn take(&mut self, most: usize, away: Option<u16>) -> Option<Piece> {
         if !self.has_output() {
             return None;
         }
-        let offset = self.sent;
-        let mut payload = Bytes::new();
-        if self.sent < self.written {
-            while self.chunk_end(self.cursor) <= self.sent {
-                self.cursor += 1;
-            }
-            let (start, chunk) = &self.chunks[self.cursor];
-            // A chunk is at most as long as what one read gave, so this index always fits.
-            let from = usize::try_from(self.sent - start).unwrap_or(usize::MAX);
-            payload = chunk.slice(from..chunk.len().min(from + most));
-            self.sent += payload.len() as u64;
-            self.resent += self.high.min(self.sent).saturating_sub(offset);
-            self.high = self.high.max(self.sent);
+        let lost = self.strays.lost();
+        let (offset, payload) = match &lost {
+            Some(lost) => (lost.start, self.lost_piece(lost, most)),
+            None => (self.sent, self.fresh_piece(most)),
+        };
+        let (len, end) = (payload.len() as u64, offset + payload.len() as u64);
+        if lost.is_some() {
+            self.strays.resend(len);
+            self.resent += len;
+        } else {
+            self.sent = end;
         }
-        let fin = self.end == End::Wanted && self.sent == self.written;
+        let fin = away.is_none() && self.end == End::Wanted && end == self.written;
         if fin {
             self.end = End::Sent;
         }
+        if let Some(channel) = away.filter(|_| len > 0) {
+            self.strays.leave(offset..end, channel);
+        }
         let marked = self.mark.take_if(|(end, _)| *end <= self.sent).map(|(_, came)| came);
         Some(Piece { offset, payload, fin, marked })
+    }
+
+    fn fresh_piece(&mut self, most: usize) -> Bytes {
+        if self.sent == self.written {
+            return Bytes::new();
+        }
+        while self.chunk_end(self.cursor) <= self.sent {
+            self.cursor += 1;
+        }
+        self.piece_of(self.cursor, self.sent, most)
+    }
+
+    fn lost_piece(&self, lost: &Range<u64>, most: usize) -> Bytes {
+        let index = self.chunks.partition_point(|(start, chunk)| start + chunk.len() as u64 <= lost.start);
+        let left = usize::try_from(lost.end - lost.start).unwrap_or(usize::MAX);
+        self.piece_of(index, lost.start, most.min(left))
+    }
+
+    fn piece_of(&self, index: usize, offset: u64, most: usize) -> Bytes {
+        let (start, chunk) = &self.chunks[index];
+        // A chunk is at most as long as what one read gave, so this index always fits.
+        let from = usize::try_from(offset - start).unwrap_or(usize::MAX);
+        chunk.slice(from..chunk.len().min(from.saturating_add(most)))
     }
 
     fn chunk_end(&self, index: usize) -> u64 {
@@ -245,7 +278,7 @@ impl SendBuffer {
         self.starved = u64::from(window.min(self.most)) > most;
         let end_consumed = self.end_was_sent() && consumed == self.written + 1;
         let bytes = if end_consumed { self.written } else { consumed };
-        if bytes > self.high {
+        if bytes > self.sent {
             return Err(ProtocolError::AckBeyondSent);
         }
         let limit = bytes.checked_add(most.min(window.into())).ok_or(ProtocolError::Overflow)?;
@@ -253,7 +286,7 @@ impl SendBuffer {
         self.limit = self.limit.max(limit);
         if bytes > self.acked {
             self.acked = bytes;
-            self.sent = self.sent.max(bytes);
+            self.strays.acknowledge(bytes);
             while self.chunks.front().is_some_and(|(start, chunk)| start + chunk.len() as u64 <= bytes) {
                 self.chunks.pop_front();
                 self.cursor = self.cursor.saturating_sub(1);
@@ -266,17 +299,21 @@ impl SendBuffer {
     }
 
     fn end_was_sent(&self) -> bool {
-        // After a rewind the end is `Wanted` again, but the peer may have seen the first one.
-        matches!(self.end, End::Wanted | End::Sent | End::Acked) && self.high == self.written
+        // After a loss the end is `Wanted` again, but the peer may have seen the first one.
+        matches!(self.end, End::Wanted | End::Sent | End::Acked) && self.sent == self.written
     }
 
-    /// Makes everything that is not acknowledged go out again.
-    pub(super) fn rewind(&mut self) {
-        self.sent = self.acked;
-        self.cursor = 0;
+    /// The stream's own channel is lost: what went out on it goes out again.
+    pub(super) fn lose_own(&mut self) {
+        self.strays.lose_own(self.acked..self.sent);
         if self.end == End::Sent {
             self.end = End::Wanted;
         }
+    }
+
+    /// Another channel is lost, or as good as lost. Whether something of this stream goes out again for it.
+    pub(super) fn lose(&mut self, channel: u16) -> bool {
+        self.strays.lose(channel)
     }
 }
 
@@ -289,15 +326,15 @@ mod tests {
     fn what_is_not_acknowledged_goes_out_again() {
         let mut send = SendBuffer::new(100, 100);
         send.write(Bytes::from_static(b"abc"));
-        assert_eq!(send.take(100).unwrap().payload, "abc");
+        assert_eq!(send.take(100, None).unwrap().payload, "abc");
         send.write(Bytes::from_static(b"def"));
         send.finish();
-        let last = send.take(100).unwrap();
+        let last = send.take(100, None).unwrap();
         assert_eq!((last.offset, last.fin), (3, true));
-        assert!(send.take(100).is_none());
+        assert!(send.take(100, None).is_none());
         send.acknowledge(4, 100, u64::MAX).unwrap();
-        send.rewind();
-        let again = send.take(100).unwrap();
+        send.lose_own();
+        let again = send.take(100, None).unwrap();
         assert_eq!((again.offset, &again.payload[..], again.fin), (4, &b"ef"[..], true));
         assert_eq!(send.flow(None).resent, 2);
         send.acknowledge(7, 100, u64::MAX).unwrap();
@@ -309,7 +346,7 @@ mod tests {
         let mut send = SendBuffer::new(100, 100);
         send.write(Bytes::from_static(b"abc"));
         assert_eq!(send.acknowledge(1, 100, u64::MAX), Err(ProtocolError::AckBeyondSent));
-        send.take(100);
+        send.take(100, None);
         assert_eq!(send.acknowledge(4, 100, u64::MAX), Err(ProtocolError::AckBeyondSent));
         assert_eq!(send.acknowledge(3, 100, u64::MAX), Ok(()));
     }
@@ -322,14 +359,14 @@ mod tests {
         send.write(Bytes::from_static(b"later"));
         // A second one would hide how long the first one waits.
         send.mark(came + Duration::from_secs(1));
-        let marks: Vec<_> = std::iter::from_fn(|| send.take(CHUNK)).map(|piece| piece.marked).collect();
+        let marks: Vec<_> = std::iter::from_fn(|| send.take(CHUNK, None)).map(|piece| piece.marked).collect();
         assert_eq!(marks, [None, Some(came), None]);
         send.write(Bytes::from_static(b"more"));
         send.mark(came);
-        send.take(CHUNK);
-        send.rewind();
+        send.take(CHUNK, None);
+        send.lose_own();
         assert!(
-            std::iter::from_fn(|| send.take(CHUNK)).all(|piece| piece.marked.is_none()),
+            std::iter::from_fn(|| send.take(CHUNK, None)).all(|piece| piece.marked.is_none()),
             "it was told already"
         );
     }
@@ -338,7 +375,7 @@ mod tests {
     fn what_is_on_its_way_and_what_waits_is_told() {
         let mut send = SendBuffer::new(100, 1000);
         send.write(vec![7; 60].into());
-        send.take(100);
+        send.take(CHUNK, None);
         send.write(vec![7; 30].into());
         let flow = send.flow(None);
         assert_eq!((flow.window, flow.unsent, flow.unacknowledged, flow.acknowledged), (100, 30, 60, 0));
@@ -358,7 +395,7 @@ mod tests {
         send.acknowledge(0, u32::MAX, u64::MAX).unwrap();
         assert_eq!(send.writable(), 100);
         send.write(Bytes::from_static(&[0; 100]));
-        send.take(100);
+        send.take(100, None);
         assert_eq!(send.writable(), 0);
         send.acknowledge(100, u32::MAX, u64::MAX).unwrap();
         assert_eq!(send.writable(), 100);
@@ -371,14 +408,14 @@ mod tests {
         for (at, byte) in text.iter().enumerate() {
             assert!(send.writable() > 0, "no room for byte {at}, though none waits");
             send.write(Bytes::copy_from_slice(&[*byte]));
-            let piece = send.take(100).unwrap();
+            let piece = send.take(100, None).unwrap();
             assert_eq!((piece.offset, &piece.payload[..]), (at as u64, &[*byte][..]));
         }
         assert!(send.chunks.len() <= 2 * text.len() / JOINED + 1, "{}", send.chunks.len());
         send.acknowledge(3333, 1 << 20, u64::MAX).unwrap();
-        send.rewind();
+        send.lose_own();
         let again: Vec<u8> =
-            std::iter::from_fn(|| send.take(100)).flat_map(|piece| piece.payload.to_vec()).collect();
+            std::iter::from_fn(|| send.take(100, None)).flat_map(|piece| piece.payload.to_vec()).collect();
         assert_eq!(again, text[3333..]);
     }
 }

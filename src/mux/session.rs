@@ -104,7 +104,7 @@ impl Session {
     /// Its channel is lost: what is not known to have arrived has to go out again, on another.
     pub(super) fn rewind(&mut self, role: Role) {
         self.channel = None;
-        self.send.rewind();
+        self.send.lose_own();
         match (role, &self.state) {
             (Role::Opener, State::Asked(_)) => self.say.open = true,
             (Role::Acceptor, State::Agreed) => self.say.open_ok = true,

@@ -6,6 +6,10 @@ const SHORTEST_LOOK: Duration = Duration::from_millis(10);
 /// By how much a doubled window must raise the rate to be kept.
 const WORTH: f64 = 1.25;
 
+/// How many round trips of what comes over several channels their windows hold: one is under way, one waits for what
+/// a slower channel brings, and as much again is for channels that could carry more.
+const WIDE: f64 = 4.0;
+
 /// How long a window is left alone after a larger one had not helped, at first and at most.
 const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
 
@@ -29,9 +33,17 @@ pub(super) struct Tuner {
     trial: Option<(f64, u32)>,
     rest: Duration,
     rested: Option<Instant>,
+    /// Bytes came over several channels.
+    wide: bool,
 }
 
 impl Tuner {
+    /// Bytes came over another channel than the stream's own: a larger window may carry more only after a while, when
+    /// the other channels have been found to take it, so that no trial is long enough.
+    pub(super) fn widen(&mut self) {
+        self.wide = true;
+    }
+
     /// The reader has passed `bytes` on. The window to have from now on, if it should change.
     pub(super) fn delivered(
         &mut self,
@@ -55,6 +67,10 @@ impl Tuner {
         if window < EASY && rate * QUICK.as_secs_f64() > f64::from(window) {
             self.trial = None;
             return Some(window * 2);
+        }
+        if self.wide {
+            let wanted = (rate * round_trip.as_secs_f64() * WIDE) as u32;
+            return (wanted > window).then_some(wanted);
         }
         // A window that could not grow, at its bound or for want of budget, has not been tried.
         match self.trial.take().filter(|&(_, small)| small < window) {

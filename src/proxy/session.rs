@@ -170,6 +170,7 @@ impl<'a> Session<'a> {
             window: welcome.first_window,
             max_streams: welcome.max_streams as usize,
             chunk: self.config.chunk,
+            stripe: self.config.stripe,
             ..MuxConfig::default()
         };
         let grace = Duration::from_millis(welcome.grace_ms.into());

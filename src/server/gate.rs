@@ -314,8 +314,8 @@ impl Core {
         let guard = self.telemetry.proxy_up(id, name.unwrap_or_else(|| id.to_string()), addr);
         let events = Arc::new(ProxyEvents { core: self.clone(), proxy: OnceLock::new() });
         let budget = self.budget.clone();
-        let (window, chunk) = (self.config.window, self.config.chunk);
-        let config = MuxConfig { window, budget, chunk, ..MuxConfig::default() };
+        let (window, chunk, stripe) = (self.config.window, self.config.chunk, self.config.stripe);
+        let config = MuxConfig { window, budget, chunk, stripe, ..MuxConfig::default() };
         let link = Link::new(Role::Opener, config, text, events.clone());
         let limit = Limit::new(&self.limit_count);
         let proxy = Proxy::new(guard, link, limit);

@@ -51,8 +51,8 @@ const GIVE_UP: (Duration, Duration) = (Duration::from_secs(9), Duration::from_se
 /// whoever is to go first waits for it.
 const UNSENT: u32 = 16 * 1024;
 
-/// How often time is told to the mux. Pings are seconds apart.
-const TICK: Duration = Duration::from_millis(500);
+/// How often time is told to the mux: a part of what a channel may be silent for.
+const TICK: Duration = Duration::from_millis(250);
 
 /// What a channel's driver needs: the connection after its handshake, and what was read beyond it.
 #[derive(Debug)]
@@ -176,6 +176,9 @@ impl ChannelIo {
             }
             if outgoing.waiting() > 0 {
                 if !self.blocked.swap(true, SeqCst) {
+                    link.with(|state| state.mux.set_blocked(self.id, true));
+                    // Another channel may have room for what waits.
+                    link.flush_soon();
                     self.kick.notify_one();
                 }
                 return Ok(Flushed::Blocked);
@@ -288,9 +291,16 @@ impl Link {
                 }
                 _ = channel.socket.writable(), if channel.blocked.load(SeqCst) => {
                     channel.blocked.store(false, SeqCst);
+                    self.with(|state| state.mux.set_blocked(channel.id, false));
                     channel.flush(self);
                 }
-                _ = tick.tick() => self.tick(channel, stalled),
+                _ = tick.tick() => {
+                    // After a time in which this machine was busy with other things, what came meanwhile counts.
+                    if !stalled && let Err(reason) = self.read(channel, decoder, &mut buffer) {
+                        return reason;
+                    }
+                    self.tick(channel, stalled);
+                }
                 _ = channel.socket.readable(), if !stalled => {
                     match self.read(channel, decoder, &mut buffer) {
                         Ok(turn) if turn >= TURN => tokio::task::yield_now().await,

@@ -28,6 +28,9 @@ use crate::{
 /// and is back within this time. An end without a reset and without a goodbye, and silence, are the network's.
 const REVIVE: Duration = Duration::from_secs(1);
 
+/// How often a text peer is pinged.
+const TEXT_PING: Duration = Duration::from_secs(3);
+
 /// What a link tells its owner. Called with no lock held; must not block.
 pub trait LinkEvents: Send + Sync + 'static {
     /// The peer opened a stream: [`carry`](Stream::carry) it or let it go.
@@ -127,6 +130,10 @@ impl Link {
         events: Arc<dyn LinkEvents>,
     ) -> Arc<Self> {
         config.peer_has_credit = text.is_none();
+        if text.is_some() {
+            // A simple proxy does one thing at a time, and may be held up by one slow target for a while.
+            (config.ping_every, config.dead_after) = (TEXT_PING, config.idle_dead_after);
+        }
         let state = State {
             text: text.map(|fields| TextPeer::new(role, fields, config.window)),
             mux: Mux::new(role, config),

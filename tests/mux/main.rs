@@ -2,6 +2,7 @@
 //! arrives once and in order, or the stream ends with an error at both ends, and nothing is left behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
+mod lines;
 mod world;
 
 use std::{
@@ -329,6 +330,7 @@ fn the_scripts_meet_what_they_are_there_for() {
         let once = play(scripts.new_tree(&mut runner).unwrap().current(), n % 10 == 0);
         seen.repeated += once.repeated;
         seen.overtaken += once.overtaken;
+        seen.strayed += once.strayed;
         seen.moved += once.moved;
         seen.silent += once.silent;
         seen.held += once.held;
@@ -337,8 +339,8 @@ fn the_scripts_meet_what_they_are_there_for() {
         seen.whole += once.whole;
         seen.failed += once.failed;
     }
-    let Seen { repeated, overtaken, moved, silent, held, resumed, dead, whole, failed } = seen;
-    let counts = [repeated, overtaken, moved, silent, held, resumed, dead, whole, failed];
+    let Seen { repeated, overtaken, strayed, moved, silent, held, resumed, dead, whole, failed } = seen;
+    let counts = [repeated, overtaken, strayed, moved, silent, held, resumed, dead, whole, failed];
     println!("{seen:?}");
     assert!(counts.iter().all(|&count| count >= 20), "{seen:?}");
 }

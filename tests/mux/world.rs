@@ -128,6 +128,8 @@ pub struct Seen {
     pub repeated: u64,
     /// A stream's OPEN came behind that of a later one.
     pub overtaken: u64,
+    /// Bytes went out over another cable than their stream's own.
+    pub strayed: u64,
     /// A stream went on over another cable.
     pub moved: u64,
     /// A cable was given up for its silence.
@@ -154,7 +156,15 @@ impl World {
         let (growth, budget) = (30_000, Budget::new(40_000));
         // So little may be on the way, in such chunks, that more often waits.
         let (flight, chunk) = (2000, Some(500));
-        let config = MuxConfig { window: 4096, max_window: 16_384, growth, budget, ..MuxConfig::default() };
+        let config = MuxConfig {
+            window: 4096,
+            max_window: 16_384,
+            growth,
+            budget,
+            flight: 600,
+            stripe_after: 1,
+            ..MuxConfig::default()
+        };
         Self::with(MuxConfig { flight, chunk, ..config })
     }
 
@@ -317,6 +327,8 @@ impl World {
                 return;
             };
             if let Frame::Data { stream, offset, payload, .. } = &frame {
+                let own = self.mux[side].channel_of(*stream);
+                self.seen.strayed += u64::from(own.is_some_and(|own| own != channel as u16));
                 let limit = self.ends[side][stream].limit;
                 assert!(
                     offset + payload.len() as u64 <= limit,

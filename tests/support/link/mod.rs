@@ -127,8 +127,8 @@ pub struct Link {
 }
 
 struct Shared {
-    /// From who connects to who is connected to, and back.
-    directions: [Direction; 2],
+    /// The lines: each from who connects to who is connected to, and back.
+    lines: Vec<[Direction; 2]>,
     connections: watch::Sender<Vec<Arc<Connection>>>,
     /// What new connections begin as.
     begin: Mutex<Wire>,
@@ -172,30 +172,37 @@ impl Link {
 
     /// A link from `listen` to `to`.
     pub async fn between(listen: SocketAddr, to: SocketAddr, shape: Shape) -> io::Result<Self> {
-        let socket = socket(listen, shape)?;
+        Self::over_lines(listen, to, &[shape]).await
+    }
+
+    /// A link of several lines, which its connections take in turn.
+    pub async fn over_lines(listen: SocketAddr, to: SocketAddr, shapes: &[Shape]) -> io::Result<Self> {
+        let socket = socket(listen, shapes[0])?;
         socket.set_reuseaddr(true)?;
         socket.bind(listen)?;
         let listener = socket.listen(1024)?;
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            directions: [Direction::new(shape), Direction::new(shape)],
+            lines: shapes.iter().map(|&shape| [Direction::new(shape), Direction::new(shape)]).collect(),
             connections: watch::Sender::new(Vec::new()),
             begin: Mutex::new(Wire::Up),
             refuses: AtomicBool::new(false),
         });
-        let clocks = [0, 1].map(|index| {
+        let clocks = (0..2 * shapes.len()).map(|index| {
             let shared = shared.clone();
-            thread::Builder::new().name(format!("link {index}")).spawn(move || shared.directions[index].run())
+            thread::Builder::new()
+                .name(format!("link {index}"))
+                .spawn(move || shared.lines[index / 2][index % 2].run())
         });
-        let clocks = clocks.into_iter().collect::<io::Result<_>>()?;
+        let clocks = clocks.collect::<io::Result<_>>()?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(shared.clone().accept(listener, to, shape));
+        tasks.spawn(shared.clone().accept(listener, to, shapes.to_vec()));
         Ok(Self { addr, shared, clocks, tasks })
     }
 
     /// Another rate and delay, for what comes from now on. The sizes of queue and windows stay.
     pub fn set_shape(&self, shape: Shape) {
-        for direction in &self.shared.directions {
+        for direction in self.shared.lines.iter().flatten() {
             direction.line.lock().set_shape(shape);
         }
     }
@@ -235,7 +242,7 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.tasks.abort_all();
-        for direction in &self.shared.directions {
+        for direction in self.shared.lines.iter().flatten() {
             direction.stopped.store(true, SeqCst);
             drop(direction.line.lock());
             direction.changed.notify_all();
@@ -247,8 +254,9 @@ impl Drop for Link {
 }
 
 impl Shared {
-    async fn accept(self: Arc<Self>, listener: TcpListener, to: SocketAddr, shape: Shape) {
+    async fn accept(self: Arc<Self>, listener: TcpListener, to: SocketAddr, shapes: Vec<Shape>) {
         let mut carriers = JoinSet::new();
+        let mut turns = (0..shapes.len()).cycle();
         loop {
             let near = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -263,6 +271,8 @@ impl Shared {
                 reset(&near);
                 continue;
             }
+            let line = turns.next().unwrap_or_default();
+            let shape = shapes[line];
             let connection = Arc::new(Connection {
                 wire: watch::Sender::new(*self.begin.lock()),
                 ways: [Way::new(shape), Way::new(shape)],
@@ -271,7 +281,7 @@ impl Shared {
             let shared = self.clone();
             carriers.spawn(async move {
                 tokio::select! {
-                    () = connection.carry(near, (to, shape), &shared.directions) => {}
+                    () = connection.carry(near, (to, shape), &shared.lines[line]) => {}
                     () = connection.becomes(Wire::Cut) => {}
                 }
             });
