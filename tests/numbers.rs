@@ -83,7 +83,7 @@ async fn a_target_that_thinks_shows_in_the_time_to_its_first_byte_and_nowhere_el
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[cfg(target_os = "linux")]
 async fn a_channel_shows_what_the_kernel_measures() {
-    let mut tunnel = Tunnel::start().await;
+    let mut tunnel = Tunnel::with(|config| config.stripe = false).await;
     let target = target::sink().await;
     let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
     let mut user = soon("a user", TcpStream::connect(public)).await.unwrap();

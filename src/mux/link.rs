@@ -769,7 +769,8 @@ impl Mux {
         // With none each the near one goes first, too.
         let streams =
             |id, channel: &Channel| if near(id) { channel.streams } else { 2 * channel.streams + 1 };
-        let load = |id, channel: &Channel| (channel.is_clogged(), streams(id, channel));
+        // One that is silent may be dead: nothing would leave it for seconds, and it has fewer streams for that.
+        let load = |id, channel: &Channel| (channel.is_suspect(), channel.is_clogged(), streams(id, channel));
         self.channels.iter().min_by_key(|&(&id, channel)| load(id, channel)).map(|(&id, _)| id)
     }
 

@@ -78,7 +78,7 @@ impl Strays {
         let mut known: Vec<_> = self.away.iter().map(|(range, _)| range).chain(&self.lost).cloned().collect();
         known.sort_unstable_by_key(|range| range.start);
         let mut from = on_the_way.start;
-        for range in known.into_iter().chain([on_the_way.end..on_the_way.end]) {
+        for range in known.into_iter().chain(std::iter::once(on_the_way.end..on_the_way.end)) {
             if from < range.start {
                 self.lost.push_back(from..range.start);
             }

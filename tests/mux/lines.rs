@@ -76,7 +76,7 @@ fn carried(channels: &[(f64, Duration)], stripe: bool) -> f64 {
                 }
             }
         }
-        if (now - begin).as_millis() % 250 == 0 {
+        if (now - begin).as_millis().is_multiple_of(250) {
             muxes.iter_mut().for_each(|mux| mux.handle_timeout(now));
         }
         loop {
