@@ -269,25 +269,34 @@ fn channel(model: &Model, columns: &Table<Column>, channel: &Channel, width: u16
         (2, figure("↓", super::rate(model, channel.received_rate), 5, theme.down)),
         (2, figure("↑", super::rate(model, channel.sent_rate), 5, theme.up)),
     ];
+    facts.push((5, figure("share ", share_of(model, channel), 4, theme.text)));
     if let Some(tcp) = channel.tcp {
         let resent = if tcp.retransmitted > 0 { theme.warn } else { theme.faint };
-        facts.push((5, figure("retrans ", format::count(tcp.retransmitted), 5, resent)));
+        facts.push((6, figure("retrans ", format::count(tcp.retransmitted), 5, resent)));
     }
-    facts.push((6, figure("queue ", format::bytes(channel.queued), 5, some(channel.queued))));
+    facts.push((7, figure("queue ", format::bytes(channel.queued), 5, some(channel.queued))));
     if channel.chunk > 0 {
-        facts.push((7, figure("chunk ", format::bytes(channel.chunk.into()), 5, theme.text)));
+        facts.push((8, figure("chunk ", format::bytes(channel.chunk.into()), 5, theme.text)));
     }
     if let Some(tcp) = channel.tcp {
         let delivery = super::rate(model, tcp.delivery_rate as f64);
-        facts.push((8, figure("delivery ", delivery, 5, theme.text)));
-        facts.push((12, figure("cwnd ", format::bytes(tcp.congestion_window), 5, theme.text)));
-        facts.push((13, figure("unacked ", format::bytes(tcp.unacknowledged), 5, some(tcp.unacknowledged))));
-        facts.push((14, figure("unsent ", format::bytes(tcp.unsent), 5, some(tcp.unsent))));
+        facts.push((9, figure("delivery ", delivery, 5, theme.text)));
+        facts.push((13, figure("cwnd ", format::bytes(tcp.congestion_window), 5, theme.text)));
+        facts.push((14, figure("unacked ", format::bytes(tcp.unacknowledged), 5, some(tcp.unacknowledged))));
+        facts.push((15, figure("unsent ", format::bytes(tcp.unsent), 5, some(tcp.unsent))));
     }
-    facts.push((9, vec![Span::styled(channel.format.to_string(), theme.dim)]));
-    facts.push((10, figure("for ", format::age(channel.age), 6, theme.dim)));
-    facts.push((11, vec![Span::styled(channel.addr.to_string(), theme.dim)]));
+    facts.push((10, vec![Span::styled(channel.format.to_string(), theme.dim)]));
+    facts.push((11, figure("for ", format::age(channel.age), 6, theme.dim)));
+    facts.push((12, vec![Span::styled(channel.addr.to_string(), theme.dim)]));
     table::facts(facts, usize::from(width.saturating_sub(3)))
+}
+
+/// How much of what its proxy carries now goes over a channel.
+fn share_of(model: &Model, channel: &Channel) -> String {
+    let rate = |channel: &Channel| channel.received_rate + channel.sent_rate;
+    let proxy = model.shown().proxies.get(channel.id.proxy);
+    let all: f64 = proxy.map_or(0.0, |proxy| proxy.channels.iter().map(rate).sum());
+    if all < 1.0 { "-".to_owned() } else { format!("{:.0}%", rate(channel) / all * 100.0) }
 }
 
 /// How long things take with the selected proxy and on its channels, or for the users of the selected service.
