@@ -603,7 +603,6 @@ impl Mux {
             channel.meter.ran_dry();
             return None;
         };
-        channel.meter.borrows();
         if channel.meter.holds() {
             return None;
         }

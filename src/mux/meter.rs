@@ -33,10 +33,6 @@ const FAR: u32 = 8;
 /// more than for the line, and 1 MiB kept two cores busy on loopback.
 const FAST: (f64, u64) = (134e6, 1 << 20);
 
-/// What may be on the way to begin with on a channel that only takes over what others have too much of: the peer has to
-/// have it before all that comes behind it is of use.
-const LOAN: u64 = 64 * 1024;
-
 /// What a segment carries on most paths, in bytes.
 const SEGMENT: u64 = 1448;
 
@@ -225,13 +221,6 @@ impl Meter {
     /// Whether no answer that is under way lets anything go on.
     pub(super) fn owes_marker(&self) -> bool {
         self.is_full() && self.markers.is_empty() && self.sent > self.marked
-    }
-
-    /// What goes out next is another channel's.
-    pub(super) fn borrows(&mut self) {
-        if self.sent == 0 {
-            self.bound = self.bound.min(LOAN);
-        }
     }
 
     /// Whether it carries more than lines do, so that it is the machine that limits it; `None` as long as nobody knows.
