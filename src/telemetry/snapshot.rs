@@ -350,7 +350,7 @@ impl ProxySnapshot {
 
 impl ChannelSnapshot {
     pub(super) fn of(channel: &ChannelStats, now: Instant) -> Self {
-        let ChannelHealth { tcp, queued, chunk, stuck } = channel.health();
+        let ChannelHealth { tcp, queued, chunk, stuck, .. } = channel.health();
         Self {
             id: channel.id,
             addr: channel.addr,

@@ -24,6 +24,8 @@ pub struct TcpInfo {
 pub struct ChannelHealth {
     /// What the kernel measured. Only Linux tells.
     pub tcp: Option<TcpInfo>,
+    /// The latest round trip of a ping, and the shortest. The kernel's own takes a delayed acknowledgement for a long way.
+    pub round_trip: Option<(Duration, Duration)>,
     /// Bytes that wait in this process for room on it.
     pub queued: u64,
     /// The largest frame it is given now, in bytes; 0 where there are none (text).

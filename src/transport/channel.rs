@@ -200,9 +200,11 @@ impl ChannelIo {
 
     /// How it fares, for whoever looks.
     fn health(&self, mux: &Mux, tcp: Option<TcpInfo>, now: Instant) -> ChannelHealth {
-        let chunk = mux.reading(self.id).filter(|_| self.text.is_none()).map_or(0, |reading| reading.chunk);
+        let reading = mux.reading(self.id);
+        let chunk = reading.filter(|_| self.text.is_none()).map_or(0, |reading| reading.chunk);
         ChannelHealth {
             tcp,
+            round_trip: reading.and_then(|reading| reading.latest.zip(reading.shortest)),
             queued: self.encoded.load(Relaxed) as u64 + mux.queued(self.id),
             chunk: u32::try_from(chunk).unwrap_or(u32::MAX),
             stuck: self.is_stuck(mux, now),

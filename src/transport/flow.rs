@@ -127,7 +127,7 @@ impl Looks {
 /// Who holds the way to the user, where nothing waits for it here.
 fn upstream(recv: &RecvFlow, channel: Option<&ChannelHealth>, comes: bool) -> Option<HeldBy> {
     let Some(channel) = channel else { return Some(HeldBy::Channel) };
-    let full = channel.tcp.is_some_and(|tcp| tcp.rtt > 2 * tcp.rtt_min + FULL);
+    let full = channel.round_trip.is_some_and(|(latest, shortest)| latest > 2 * shortest + FULL);
     match () {
         () if recv.whole || !comes => None,
         // The proxy has used up all it was given.
@@ -187,7 +187,6 @@ impl FlowSource for Steering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::TcpInfo;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -256,8 +255,7 @@ mod tests {
     fn what_comes_slowly_is_the_targets_fault_or_that_of_what_lies_before_it() {
         let recv = RecvFlow { window: 1000, queued: 0, credit: 900, starved: false, whole: false };
         let calm = ChannelHealth::default();
-        let tcp = TcpInfo { rtt: 70 * MS, rtt_min: 20 * MS, ..TcpInfo::default() };
-        let full = ChannelHealth { tcp: Some(tcp), ..calm };
+        let full = ChannelHealth { round_trip: Some((70 * MS, 20 * MS)), ..calm };
         let (calm, full) = (Some(&calm), Some(&full));
         assert_eq!(upstream(&recv, calm, true), Some(HeldBy::Target));
         assert_eq!(upstream(&recv, full, true), Some(HeldBy::Channel));
