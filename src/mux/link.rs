@@ -210,12 +210,6 @@ impl Mux {
         self.channels.get(&channel).map(|channel| channel.meter.reading())
     }
 
-    /// How long it would take until the peer has `bytes` more that went out on `channel` now, once there was enough to
-    /// tell by.
-    pub fn delivery(&self, channel: u16, bytes: u64) -> Option<Duration> {
-        self.channels.get(&channel)?.meter.delivery(bytes)
-    }
-
     /// Whether a ping on `channel`, which may stand behind data, has had no answer for `time` or longer.
     pub fn is_silent(&self, channel: u16, time: Duration, now: Instant) -> bool {
         let unanswered = self.channels.get(&channel).and_then(|channel| channel.meter.unanswered_for(now));
