@@ -11,7 +11,7 @@ use std::{
 
 use support::{
     Running,
-    client::{Fetched, download, fetch, is_reset},
+    client::{Fetched, download, fetch, is_reset, upload},
     relay::{Connection, Relay, Wire},
     soon, target,
     tunnel::Tunnel,
@@ -22,7 +22,7 @@ use tokio::{
     net::TcpStream,
 };
 use underpass::{
-    cli::demo::{File, Traffic},
+    cli::demo::File,
     config::{ProxyConfig, ProxyFormat},
     telemetry::{EventKind, GoneReason},
 };
@@ -96,10 +96,7 @@ async fn an_upload_survives_the_loss_of_its_channel() {
     let file = File { seed: 4, size: 60_000_000 };
     let origin = target::origin(40_000_000).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
-    let upload = Running::start(async move {
-        let socket = TcpStream::connect(public).await.unwrap();
-        underpass::cli::demo::upload(socket, file, &Traffic::default()).await
-    });
+    let upload = upload(public, file);
     tunnel
         .until("the middle of an upload", |snapshot| {
             snapshot.streams.iter().any(|stream| stream.up > file.size / 2)
@@ -172,10 +169,7 @@ async fn an_upload_survives_a_changed_bit() {
     let file = File { seed: 7, size: 40_000_000 };
     let origin = target::origin(20_000_000).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
-    let upload = Running::start(async move {
-        let socket = TcpStream::connect(public).await.unwrap();
-        underpass::cli::demo::upload(socket, file, &Traffic::default()).await
-    });
+    let upload = upload(public, file);
     tunnel
         .until("the middle of an upload", |snapshot| {
             snapshot.streams.iter().any(|stream| stream.up > file.size / 4)

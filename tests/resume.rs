@@ -10,16 +10,14 @@ use std::{
 };
 
 use support::{
-    Running,
-    client::{Download, Fetched, download, fetch, is_reset, is_reset_within},
+    client::{Download, Fetched, download, fetch, is_reset, is_reset_within, upload},
     relay::{Relay, Wire},
     soon, target,
     tunnel::Tunnel,
     within,
 };
-use tokio::net::TcpStream;
 use underpass::{
-    cli::demo::{File, Traffic},
+    cli::demo::File,
     control::{Command, Done},
     telemetry::{EndReason, EventKind, GoneReason, Snapshot},
 };
@@ -87,10 +85,7 @@ async fn an_upload_goes_on_where_it_was() {
     let file = File { seed: 3, size: 30_000_000 };
     let origin = target::origin(RATE).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
-    let upload = Running::start(async move {
-        let socket = TcpStream::connect(public).await.unwrap();
-        underpass::cli::demo::upload(socket, file, &Traffic::default()).await
-    });
+    let upload = upload(public, file);
     halfway(&tunnel, file.size / 3).await;
     relay.set_all(Wire::Cut);
     tunnel.event("it is back", |event| matches!(event, EventKind::ProxyResumed { .. })).await;

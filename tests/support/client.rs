@@ -109,6 +109,14 @@ pub fn download(public: SocketAddr, file: File) -> Download {
     Download::start(async move { fetch(public, &file.path()).await })
 }
 
+/// Begins to upload `file`.
+pub fn upload(public: SocketAddr, file: File) -> super::Running<Result<(), Fault>> {
+    super::Running::start(async move {
+        let socket = TcpStream::connect(public).await.unwrap();
+        underpass::cli::demo::upload(socket, file, &Traffic::default()).await
+    })
+}
+
 /// Waits for a download to fail, within a second, and with a reset. A short file would be an error too, but only for
 /// who was told the length.
 pub async fn is_reset(download: Download) {
