@@ -158,6 +158,20 @@ impl BinaryChannel {
         }
     }
 
+    /// Stays awake, as an honest proxy would, until the other thing is done.
+    pub async fn during<T>(&mut self, other: impl Future<Output = T>) -> T {
+        let awake = async {
+            loop {
+                let frame = self.hear_other().await;
+                assert!(!matches!(frame, Frame::Open(_)), "nobody waits for {frame:?}");
+            }
+        };
+        tokio::select! {
+            done = other => done,
+            () = awake => unreachable!("it ends with the channel only"),
+        }
+    }
+
     /// Everything until the end of the channel.
     pub async fn rest(&mut self) -> Vec<Frame> {
         let mut said = Vec::new();
