@@ -1,10 +1,11 @@
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use foldhash::HashMap;
 
 use super::{
     Role,
@@ -151,7 +152,7 @@ impl Mux {
             role,
             config,
             channels: BTreeMap::new(),
-            streams: HashMap::new(),
+            streams: HashMap::default(),
             orphans: VecDeque::new(),
             opened: 0,
             offered: UsedNumbers::default(),

@@ -1,4 +1,6 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use foldhash::HashMap;
 
 use super::places::Places;
 use crate::ids::{Priority, UserChannelId};
@@ -181,7 +183,7 @@ mod tests {
         for &(stream, priority, user) in streams {
             scheduler.push(stream, priority, UserChannelId::new(user));
         }
-        let mut shares = HashMap::new();
+        let mut shares = HashMap::default();
         for _ in 0..chunks {
             let turn = scheduler.next().unwrap();
             *shares.entry(turn.stream).or_default() += chunk;
@@ -200,7 +202,7 @@ mod tests {
         let mut scheduler = Scheduler::default();
         let user = UserChannelId::new;
         (0..50).for_each(|stream| scheduler.push(stream, Priority::Normal, user(stream)));
-        let mut sent = HashMap::new();
+        let mut sent = HashMap::default();
         for _ in 0..1000 {
             scheduler.push(50, Priority::Normal, user(50));
             let turn = scheduler.next().unwrap();

@@ -1,11 +1,12 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use foldhash::HashMap;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
@@ -137,7 +138,7 @@ impl Link {
         let state = State {
             text: text.map(|fields| TextPeer::new(role, fields, config.window)),
             mux: Mux::new(role, config),
-            endpoints: HashMap::new(),
+            endpoints: HashMap::default(),
             channels: BTreeMap::new(),
             grace: Duration::ZERO,
             wait: None,
