@@ -422,8 +422,9 @@ pub struct StreamStats {
     pub since: Instant,
     /// The size of the download, where it is known (`STREAM_START` tells it); 0 where not.
     pub(super) total_size: AtomicU64,
-    /// Written once or twice for each request.
-    carries: ArcSwapOption<Carries>,
+    /// Written twice for each request and read a few times a second: a lock costs less than a pointer that readers must
+    /// never find gone.
+    carries: parking_lot::Mutex<Option<Arc<Carries>>>,
     pub(super) proxy: ArcSwapOption<ProxyStats>,
     channel: ArcSwapOption<ChannelStats>,
     pub(super) ended: OnceLock<EndReason>,
@@ -447,7 +448,7 @@ impl StreamStats {
             user,
             since: Instant::now(),
             total_size: AtomicU64::new(0),
-            carries: ArcSwapOption::empty(),
+            carries: parking_lot::Mutex::new(None),
             proxy: ArcSwapOption::empty(),
             channel: ArcSwapOption::empty(),
             ended: OnceLock::new(),
@@ -537,13 +538,14 @@ impl StreamStats {
 
     /// Notes what it carries, or carries now.
     pub fn set_carries(&self, carries: Arc<Carries>) {
-        self.carries.store(Some(carries));
+        let before = self.carries.lock().replace(carries);
+        drop(before);
         self.changed();
     }
 
     /// What it carries, as far as that is known.
     pub fn carries(&self) -> Option<Arc<Carries>> {
-        self.carries.load_full()
+        self.carries.lock().clone()
     }
 
     /// Where it stands.

@@ -28,7 +28,7 @@ pub(super) enum Framing {
     Unclear,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) method: Arc<str>,
     pub(super) target: Arc<str>,
@@ -37,7 +37,7 @@ pub(super) struct Request {
     pub(super) expects: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Response {
     pub(super) status: u16,
     pub(super) framing: Framing,

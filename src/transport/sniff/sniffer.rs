@@ -30,7 +30,8 @@ pub(super) const MAX_WAITING: usize = 32;
 /// [`is_over`](Self::is_over) it can be dropped.
 ///
 /// Whatever it cannot follow (an upgrade, a body up to the end of the connection, nonsense) ends it; what it knows
-/// stays. It keeps at most the beginning of one head for each direction and the first lines of a few requests.
+/// stays. It keeps at most the beginning of one head for each direction, the last whole one if it is short, and the
+/// first lines of a few requests.
 #[derive(Debug, Default)]
 pub struct Sniffer {
     user: Side,
@@ -44,7 +45,34 @@ pub struct Sniffer {
     /// How many bytes will have gone to the user when the next call comes.
     down: u64,
     carries: Option<Arc<Carries>>,
+    /// What it carried before, whose memory the next one takes.
+    before: Option<Arc<Carries>>,
     news: bool,
+    /// What was understood last: over a connection that stays, most requests are alike, and so are their answers.
+    request: Option<Known<Request>>,
+    response: Option<Known<Response>>,
+}
+
+/// The largest head that is kept to be compared with the next.
+const MAX_KNOWN: usize = 512;
+
+/// A head that was understood.
+#[derive(Debug)]
+struct Known<T> {
+    head: Box<[u8]>,
+    message: T,
+}
+
+impl<T: Clone> Known<T> {
+    /// What the head at the beginning of `view` says, and where it ends, if it is this one.
+    fn again(known: Option<&Self>, view: &[u8]) -> Option<(usize, T)> {
+        let Self { head, message } = known?;
+        view.starts_with(head).then(|| (head.len(), message.clone()))
+    }
+
+    fn of(head: &[u8], message: &T) -> Option<Self> {
+        (head.len() <= MAX_KNOWN).then(|| Self { head: head.into(), message: message.clone() })
+    }
 }
 
 /// One direction.
@@ -130,7 +158,9 @@ impl Sniffer {
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
         let waiting = self.waiting.iter().map(|request| request.method.len() + request.target.len());
-        self.user.held.capacity() + self.target.held.capacity() + waiting.sum::<usize>()
+        let heads = self.request.as_ref().map_or(0, |known| known.head.len())
+            + self.response.as_ref().map_or(0, |known| known.head.len());
+        self.user.held.capacity() + self.target.held.capacity() + heads + waiting.sum::<usize>()
     }
 
     fn side(&mut self, way: Way) -> &mut Side {
@@ -239,19 +269,29 @@ impl Sniffer {
                 }
             },
             (Way::User, Phase::Head) => self.look_at_request(view, known),
-            (Way::Target, Phase::Head) => match head_end(view, known) {
-                None => Look::More,
-                Some(end) => match response(&view[..end]) {
-                    Some(response) => self.answered(&response, end, start),
-                    None => self.stop(),
-                },
-            },
+            (Way::Target, Phase::Head) => self.look_at_response(view, known, start),
             // `feed` comes here with none of these.
             (_, Phase::Body | Phase::Chunks(_) | Phase::Over) => self.stop(),
         }
     }
 
+    fn look_at_response(&mut self, view: &[u8], known: usize, start: u64) -> Look {
+        if let Some((end, response)) = Known::again(self.response.as_ref(), view) {
+            return self.answered(response, end, start);
+        }
+        let Some(end) = head_end(view, known) else { return Look::More };
+        let head = &view[..end];
+        let Some(response) = response(head) else { return self.stop() };
+        self.response = Known::of(head, &response);
+        self.answered(response, end, start)
+    }
+
     fn look_at_request(&mut self, view: &[u8], known: usize) -> Look {
+        if !self.user.line_known
+            && let Some((end, request)) = Known::again(self.request.as_ref(), view)
+        {
+            return self.asked_whole(request, end);
+        }
         let Some(end) = head_end(view, known) else {
             // Who sends the rest of it late, or never, is worth seeing all the same.
             if !self.user.line_known && memchr::memchr(b'\n', view).is_some() {
@@ -266,7 +306,14 @@ impl Sniffer {
             }
             return Look::More;
         };
-        let Some(request) = request(&view[..end]) else { return self.unknown(Way::User) };
+        let head = &view[..end];
+        let Some(request) = request(head) else { return self.unknown(Way::User) };
+        self.request = Known::of(head, &request);
+        self.asked_whole(request, end)
+    }
+
+    /// The user asks for something, with a head that ends at `end`.
+    fn asked_whole(&mut self, request: Request, end: usize) -> Look {
         let framing = request.framing;
         if !mem::take(&mut self.user.line_known) {
             self.asked(request);
@@ -312,7 +359,7 @@ impl Sniffer {
     }
 
     /// The target answers, with a head that ends `end` bytes behind `start`.
-    fn answered(&mut self, response: &Response, end: usize, start: u64) -> Look {
+    fn answered(&mut self, response: Response, end: usize, start: u64) -> Look {
         let status = response.status;
         if matches!(status, 100 | 102..=199) {
             if let Some(request) = self.waiting.front_mut() {
@@ -405,7 +452,7 @@ impl Sniffer {
         }
         // The status stands in the first line.
         if let (Way::Target, Phase::Head, Some(response)) = (way, &self.target.phase, response(view)) {
-            self.answered(&response, view.len(), 0);
+            self.answered(response, view.len(), 0);
         }
         self.stop();
     }
@@ -415,6 +462,7 @@ impl Sniffer {
         self.user = Side { phase: Phase::Over, ..Side::default() };
         self.target = Side { phase: Phase::Over, ..Side::default() };
         self.waiting = VecDeque::new();
+        (self.request, self.response) = (None, None);
         Look::Used(0, 0)
     }
 
@@ -426,10 +474,17 @@ impl Sniffer {
     }
 
     fn show(&mut self, carries: Carries) {
-        if self.carries.as_deref() != Some(&carries) {
-            self.carries = Some(Arc::new(carries));
-            self.news = true;
+        if self.carries.as_deref() == Some(&carries) {
+            return;
         }
+        let mut next = self.before.take();
+        match next.as_mut().and_then(Arc::get_mut) {
+            Some(place) => *place = carries,
+            // Somebody looks at it.
+            None => next = Some(Arc::new(carries)),
+        }
+        self.before = mem::replace(&mut self.carries, next);
+        self.news = true;
     }
 }
 

@@ -140,6 +140,37 @@ fn a_connection_that_stays_open_shows_the_current_request() {
 }
 
 #[test]
+fn requests_and_answers_that_are_the_same_again() {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody";
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
+    plays(
+        "again",
+        &[
+            (User, GET_A, "GET /a"),
+            (Target, answer, "GET /a 200 4/4"),
+            (User, GET_A, "GET /a"),
+            (Target, answer, "GET /a 200 4/4"),
+            // The same head means another thing behind another request.
+            (User, b"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n", "HEAD /a"),
+            (Target, head, "HEAD /a 200"),
+            (User, GET_A, "GET /a"),
+            (Target, answer, "GET /a 200 4/4"),
+            (User, GET_B, "GET /b"),
+            (Target, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "GET /b 200"),
+            // A body that looks like the request before.
+            (
+                User,
+                b"PUT /c HTTP/1.1\r\nContent-Length: 28\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n",
+                "PUT /c",
+            ),
+            (Target, answer, "PUT /c 200 4/4"),
+            (User, GET_B, "GET /b"),
+        ],
+        false,
+    );
+}
+
+#[test]
 fn answers_without_a_body() {
     plays(
         "HEAD, 304, 204",
