@@ -379,8 +379,6 @@ impl Mux {
                     Ok(Worth::Nothing)
                 })
             }
-            // It belongs to a feature that this side has not offered.
-            Frame::Sync { .. } => Err(ProtocolError::Unexpected("SYNC")),
         }
     }
 

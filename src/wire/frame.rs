@@ -87,13 +87,6 @@ pub enum Frame {
         /// The token of the [`Ping`](Self::Ping).
         token: u64,
     },
-    /// What the sender has of each stream, after a channel was lost.
-    Sync {
-        /// No more of these follow.
-        last: bool,
-        /// The streams.
-        entries: Vec<SyncEntry>,
-    },
     /// The sender takes no new streams and will close when the open ones have ended.
     GoAway {
         /// The last stream it will serve.
@@ -188,19 +181,6 @@ pub struct OpenFrame {
     pub window: u32,
     /// The user's address, where the server tells it.
     pub user: Option<SocketAddr>,
-}
-
-/// One stream in a [`Frame::Sync`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SyncEntry {
-    /// Which stream.
-    pub stream: u32,
-    /// All bytes below this offset have left the receiver for good.
-    pub consumed: u64,
-    /// The receiver takes bytes below this offset.
-    pub limit: u64,
-    /// Bit 0: the sender of this has no such stream any more.
-    pub state: u8,
 }
 
 /// Why a stream was reset or a link goes away.

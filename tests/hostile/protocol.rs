@@ -8,7 +8,7 @@ use underpass::{
     ids::Priority,
     telemetry::GoneReason,
     wire::{
-        Frame, Hello, OpenFrame, ResetCode, SyncEntry, TunnelAction, TunnelMessage, Welcome,
+        Frame, Hello, OpenFrame, ResetCode, TunnelAction, TunnelMessage, Welcome,
         binary::{self, Encoder},
         handshake::CHECKSUMS,
     },
@@ -50,14 +50,6 @@ async fn a_proxy_that_breaks_the_protocol_loses_its_channel_by_name() {
             "PRIORITY",
             |stream| bytes([Frame::Priority { stream, priority: Priority::Low }]),
             "unexpected PRIORITY frame",
-        ),
-        (
-            "SYNC",
-            |stream| {
-                let entry = SyncEntry { stream, consumed: 0, limit: 0, state: 1 };
-                bytes([Frame::Sync { last: true, entries: vec![entry] }])
-            },
-            "unexpected SYNC frame",
         ),
         ("the preface again", |_| after_preface([]), "no frame has the type 0xf5"),
         (

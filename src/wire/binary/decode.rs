@@ -5,13 +5,10 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{
-    CHECKSUM, COPY_BELOW, FLAG, FrameError, FrameType, HEADER, MAX_OFFSET, STATE_BITS, SYNC_ENTRY,
-    checksum::Checksum,
-};
+use super::{CHECKSUM, COPY_BELOW, FLAG, FrameError, FrameType, HEADER, MAX_OFFSET, checksum::Checksum};
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
-    wire::{Frame, Hello, HelloMode, OpenFrame, ResetCode, SyncEntry, TunnelMessage, Welcome},
+    wire::{Frame, Hello, HelloMode, OpenFrame, ResetCode, TunnelMessage, Welcome},
 };
 
 /// Reads the frames of one direction of a channel. One that is `default()` reads unchecked frames.
@@ -113,7 +110,6 @@ fn frame(
         FrameType::Priority => Frame::Priority { stream: body.u32()?, priority: body.priority()? },
         FrameType::Ping => Frame::Ping { token: body.u64()? },
         FrameType::Pong => Frame::Pong { token: body.u64()? },
-        FrameType::Sync => Frame::Sync { last: flagged, entries: body.entries()? },
         FrameType::GoAway => Frame::GoAway { last_stream: body.u32()?, code: body.code()? },
     };
     if !body.rest.is_empty() {
@@ -260,23 +256,5 @@ impl<'a> Body<'a> {
             6 => Some(SocketAddr::from((Ipv4Addr::from(self.bytes::<4>()?), self.u16()?))),
             _ => Some(SocketAddr::from((Ipv6Addr::from(self.bytes::<16>()?), self.u16()?))),
         })
-    }
-
-    fn entries(&mut self) -> Result<Vec<SyncEntry>, FrameError> {
-        // The bytes of all entries have arrived, so this is no more than the peer has paid for.
-        let mut entries = Vec::with_capacity(self.rest.len() / SYNC_ENTRY);
-        while !self.rest.is_empty() {
-            let entry = SyncEntry {
-                stream: self.u32()?,
-                consumed: self.offset("consumed")?,
-                limit: self.offset("limit")?,
-                state: self.u8()?,
-            };
-            if entry.state & !STATE_BITS != 0 {
-                return Err(FrameError::Reserved(self.kind));
-            }
-            entries.push(entry);
-        }
-        Ok(entries)
     }
 }

@@ -90,7 +90,6 @@ fn flags(frame: &Frame) -> u8 {
     flag(match frame {
         Frame::Welcome(welcome) => welcome.resume_secret.is_some(),
         Frame::Data { fin, .. } => *fin,
-        Frame::Sync { last, .. } => *last,
         Frame::Message(message) => message.key.is_some(),
         _ => false,
     })
@@ -134,14 +133,6 @@ fn body(frame: &Frame, out: &mut BytesMut) {
             out.put_u8(*priority as u8);
         }
         Frame::Ping { token } | Frame::Pong { token } => out.put_u64(*token),
-        Frame::Sync { entries, .. } => {
-            for entry in entries {
-                out.put_u32(entry.stream);
-                out.put_u64(entry.consumed);
-                out.put_u64(entry.limit);
-                out.put_u8(entry.state);
-            }
-        }
         Frame::GoAway { last_stream, code } => {
             out.put_u32(*last_stream);
             out.put_u16(*code as u16);

@@ -23,7 +23,6 @@
 //! | PRIORITY | 16 | | stream 4, priority 1 | 5 |
 //! | PING | 20 | | token 8 | 8 |
 //! | PONG | 21 | | token 8 | 8 |
-//! | SYNC | 22 | 1: LAST | any number of: stream 4, consumed 8, limit 8, state 1 | 21 n |
 //! | GOAWAY | 23 | | last stream 4, code 2 | 6 |
 //! | MESSAGE | 24 | 1: a key is there | user channel id 0 or 3, stream id 0 or 4, length of the action 1, action (as in the text format), data | 2 or more, 9 or more with a key |
 //!
@@ -91,9 +90,6 @@ pub const MAX_FRAME: usize = (256 << 10) + DATA_FIXED;
 /// has proved itself, so that a stranger cannot make it buffer [`MAX_FRAME`].
 pub const MAX_HANDSHAKE: usize = HELLO_FIXED + MAX_NAME;
 
-/// Length of one entry of a SYNC frame: a sender splits its entries so that a body fits the peer's limit.
-pub const SYNC_ENTRY: usize = 21;
-
 /// Offsets stay below this, 2^62: far more than any stream carries, and low enough that an offset plus a length or a
 /// window never overflows.
 pub const MAX_OFFSET: u64 = 1 << 62;
@@ -107,9 +103,6 @@ const SECRET: usize = 32;
 const OPEN_FIXED: usize = 18;
 const DATA_FIXED: usize = 12;
 const KEY: usize = 7;
-
-/// The bits of a SYNC entry's state that mean something.
-const STATE_BITS: u8 = 0x01;
 
 /// The only flag that any frame has; what it means depends on the type.
 const FLAG: u8 = 0x01;
@@ -175,8 +168,6 @@ frame_types! {
     Ping = 0x20, "PING";
     /// See [`Frame::Pong`].
     Pong = 0x21, "PONG";
-    /// See [`Frame::Sync`].
-    Sync = 0x22, "SYNC";
     /// See [`Frame::GoAway`].
     GoAway = 0x23, "GOAWAY";
     /// See [`Frame::Message`].
@@ -193,7 +184,7 @@ impl FrameType {
     /// The flags that a frame of this type may have.
     fn flags(self) -> u8 {
         match self {
-            Self::Welcome | Self::Data | Self::Sync | Self::Message => FLAG,
+            Self::Welcome | Self::Data | Self::Message => FLAG,
             _ => 0,
         }
     }
@@ -211,7 +202,6 @@ impl FrameType {
             Self::Reset => len == 14,
             Self::Blocked => len == 12,
             Self::Priority => len == 5,
-            Self::Sync => len.is_multiple_of(SYNC_ENTRY),
             Self::GoAway => len == 6,
             Self::Message => len >= 2 + if flagged { KEY } else { 0 },
         }
@@ -235,7 +225,6 @@ impl Frame {
             Self::Priority { .. } => FrameType::Priority,
             Self::Ping { .. } => FrameType::Ping,
             Self::Pong { .. } => FrameType::Pong,
-            Self::Sync { .. } => FrameType::Sync,
             Self::GoAway { .. } => FrameType::GoAway,
             Self::Message(_) => FrameType::Message,
         }

@@ -13,8 +13,7 @@ use super::{tests::encoded, *};
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
     wire::{
-        Hello, HelloMode, OpenFrame, ResetCode, SyncEntry, TunnelAction, TunnelMessage, Welcome,
-        handshake::CHECKSUMS,
+        Hello, HelloMode, OpenFrame, ResetCode, TunnelAction, TunnelMessage, Welcome, handshake::CHECKSUMS,
     },
 };
 
@@ -83,8 +82,6 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         ),
     ];
     let offset = || 0..MAX_OFFSET;
-    let entry = (any::<u32>(), offset(), offset(), 0..=STATE_BITS)
-        .prop_map(|(stream, consumed, limit, state)| SyncEntry { stream, consumed, limit, state });
     prop_oneof![
         handshake,
         (any::<u32>(), any_key(), any::<u16>(), any_priority(), any::<u32>(), any_user()).prop_map(
@@ -109,7 +106,6 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         (any::<u32>(), any_priority()).prop_map(|(stream, priority)| Frame::Priority { stream, priority }),
         any::<u64>().prop_map(|token| Frame::Ping { token }),
         any::<u64>().prop_map(|token| Frame::Pong { token }),
-        (any::<bool>(), vec(entry, 0..8)).prop_map(|(last, entries)| Frame::Sync { last, entries }),
         (any::<u32>(), any_code()).prop_map(|(last_stream, code)| Frame::GoAway { last_stream, code }),
         (proptest::option::of(any_key()), any_action(), any_payload())
             .prop_map(|(key, action, data)| Frame::Message(TunnelMessage { key, action, data })),

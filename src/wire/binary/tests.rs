@@ -3,7 +3,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::*;
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
-    wire::{Hello, HelloMode, OpenFrame, ResetCode, SyncEntry, TunnelAction, TunnelMessage, Welcome},
+    wire::{Hello, HelloMode, OpenFrame, ResetCode, TunnelAction, TunnelMessage, Welcome},
 };
 
 /// Reads a table of hexadecimal digits; what follows a `#` is a comment.
@@ -212,19 +212,6 @@ fn stream_frames_are_pinned() {
 fn link_frames_are_pinned() {
     pinned(Frame::Ping { token: 0x0102_0304_0506_0708 }, "20 00 0000 00000008 0102030405060708");
     pinned(Frame::Pong { token: 0x0102_0304_0506_0708 }, "21 00 0000 00000008 0102030405060708");
-    pinned(Frame::Sync { last: true, entries: vec![] }, "22 01 0000 00000000 # SYNC, the last, empty");
-    pinned(
-        Frame::Sync {
-            last: false,
-            entries: vec![
-                SyncEntry { stream: 7, consumed: 2, limit: 9, state: 0 },
-                SyncEntry { stream: 8, consumed: 0, limit: 0, state: 1 },
-            ],
-        },
-        "22 00 0000 0000002A # SYNC, not the last, 42 bytes
-         00000007 0000000000000002 0000000000000009 00 # stream, consumed, limit, state
-         00000008 0000000000000000 0000000000000000 01",
-    );
     pinned(
         Frame::GoAway { last_stream: 7, code: ResetCode::Shutdown },
         "23 00 0000 00000006 # GOAWAY, 6 bytes
@@ -266,7 +253,6 @@ fn a_length_is_refused_from_the_header_alone() {
     refused("04 00 0000 0000006A", length(FrameType::Welcome, 106));
     refused("10 00 0000 00000016", length(FrameType::Open, 22));
     refused("20 00 0000 00000000", length(FrameType::Ping, 0));
-    refused("22 00 0000 00000016", length(FrameType::Sync, 22));
     refused("24 01 0000 00000008", length(FrameType::Message, 8));
     let long = decode(&mut hex("24 00 0000 00000130"), MAX_HANDSHAKE);
     assert_eq!(long, Err(length(FrameType::Message, 304)));
@@ -276,14 +262,11 @@ fn a_length_is_refused_from_the_header_alone() {
 fn what_is_not_in_the_table_is_refused() {
     refused("00 00 0000 00000000", FrameError::UnknownType(0));
     refused("FF 00 0000 00000000", FrameError::UnknownType(0xFF));
+    refused("22 01 0000 00000000", FrameError::UnknownType(0x22));
     refused("20 01 0000 00000008", FrameError::Reserved(FrameType::Ping));
     refused("12 02 0000 0000000C", FrameError::Reserved(FrameType::Data));
     refused("20 00 0100 00000008", FrameError::Reserved(FrameType::Ping));
     refused("20 00 0001 00000008", FrameError::Reserved(FrameType::Ping));
-    refused(
-        "22 00 0000 00000015 00000007 0000000000000002 0000000000000009 02",
-        FrameError::Reserved(FrameType::Sync),
-    );
     refused(
         "16 00 0000 00000005 00000007 05",
         FrameError::Field { kind: FrameType::Priority, field: "priority" },
@@ -346,13 +329,14 @@ fn checked_frames_are_pinned() {
     let frames = [
         Frame::Ping { token: 0x0102_0304_0506_0708 },
         Frame::Data { stream: 7, offset: 2, fin: false, payload: Bytes::from_static(b"hi") },
-        Frame::Sync { last: true, entries: vec![] },
+        Frame::Pong { token: 0x0102_0304_0506_0708 },
     ];
     let mut bytes = hex("20 00 842D 00000008 1CEE9408  # PING, its check, 8 bytes, its checksum
          0102030405060708              # token
          12 00 E6D0 0000000E 45189262  # DATA, which goes on from there
          00000007 0000000000000002 6869
-         22 01 6336 00000000 08176B21  # SYNC, the last, empty");
+         21 00 A9C6 00000008 FC56A394  # PONG
+         0102030405060708");
     let (mut encoder, mut out) = (Encoder::checked(), BytesMut::new());
     frames.iter().for_each(|frame| encoder.encode(frame, &mut out));
     assert_eq!(out, bytes);
