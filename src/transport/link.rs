@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fmt,
     net::SocketAddr,
     sync::Arc,
@@ -32,7 +32,8 @@ const REVIVE: Duration = Duration::from_secs(1);
 /// How often a text peer is pinged.
 const TEXT_PING: Duration = Duration::from_secs(3);
 
-/// What a link tells its owner. Called with no lock held; must not block.
+/// What a link tells its owner. Called with no lock on its state held; must not block. [`waiting`](Self::waiting) and
+/// [`resumed`](Self::resumed) are told one after the other, in the order in which they happened.
 pub trait LinkEvents: Send + Sync + 'static {
     /// The peer opened a stream: [`carry`](Stream::carry) it or let it go.
     fn opened(&self, stream: Stream, open: OpenFrame);
@@ -73,6 +74,8 @@ pub struct Link {
     closed: CancellationToken,
     /// It waits for a channel since a moment ago, or does no more.
     wait_changed: Notify,
+    /// Held by who tells how the link goes on, so that it is told in the order in which it went.
+    telling: Mutex<()>,
 }
 
 /// How long a link without a channel is waited for.
@@ -99,6 +102,8 @@ pub(super) struct State {
     closing: bool,
     /// What has to happen once the lock is free again.
     next: Vec<Next>,
+    /// How the link went on, as far as it was not told.
+    untold: VecDeque<Turn>,
 }
 
 enum Next {
@@ -107,6 +112,10 @@ enum Next {
     Message(u16, TunnelMessage),
     GoAway(ResetCode),
     NoSession(u16, StreamKey),
+}
+
+/// How a link goes on. Whoever hears of two in the wrong order takes it for waiting although it has channels.
+enum Turn {
     Waiting(Instant),
     Resumed(Duration),
     Over,
@@ -146,6 +155,7 @@ impl Link {
             why: None,
             closing: false,
             next: Vec::new(),
+            untold: VecDeque::new(),
         };
         Arc::new(Self {
             role,
@@ -153,6 +163,7 @@ impl Link {
             events,
             closed: CancellationToken::new(),
             wait_changed: Notify::new(),
+            telling: Mutex::new(()),
         })
     }
 
@@ -305,11 +316,11 @@ impl Link {
 
     /// Changes the state under the lock, then does what follows from it without.
     pub(super) fn with<R>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> R) -> R {
-        let (result, next) = {
+        let (result, next, untold) = {
             let mut state = self.state.lock();
             let result = change(&mut state);
             state.dispatch();
-            (result, std::mem::take(&mut state.next))
+            (result, std::mem::take(&mut state.next), !state.untold.is_empty())
         };
         for next in next {
             match next {
@@ -320,15 +331,37 @@ impl Link {
                 Next::Message(channel, message) => self.events.message(self, channel, message),
                 Next::GoAway(code) => self.events.go_away(code),
                 Next::NoSession(channel, key) => self.events.no_session(channel, key),
-                Next::Waiting(until) => {
-                    self.wait_changed.notify_one();
-                    self.events.waiting(until);
-                }
-                Next::Resumed(after) => self.events.resumed(after),
-                Next::Over => self.closed.cancel(),
             }
         }
+        if untold {
+            self.tell();
+        }
         result
+    }
+
+    /// Tells how the link goes on, in order. Only one at a time does, also for what others bring meanwhile, and what
+    /// hearing of it leads to: a proxy may be back before it was told that it is gone.
+    fn tell(self: &Arc<Self>) {
+        loop {
+            // Whoever holds it looks again after.
+            let Some(telling) = self.telling.try_lock() else { return };
+            loop {
+                let turn = self.state.lock().untold.pop_front();
+                match turn {
+                    None => break,
+                    Some(Turn::Waiting(until)) => {
+                        self.wait_changed.notify_one();
+                        self.events.waiting(until);
+                    }
+                    Some(Turn::Resumed(after)) => self.events.resumed(after),
+                    Some(Turn::Over) => self.closed.cancel(),
+                }
+            }
+            drop(telling);
+            if self.state.lock().untold.is_empty() {
+                return;
+            }
+        }
     }
 
     /// Writes out whatever waits, on every channel.
@@ -362,7 +395,7 @@ impl Link {
         let taken = self.with(|state| {
             let taken = !state.over && !state.closing;
             if taken {
-                state.next.extend(state.wait.take().map(|wait| Next::Resumed(wait.since.elapsed())));
+                state.untold.extend(state.wait.take().map(|wait| Turn::Resumed(wait.since.elapsed())));
                 state.channels.insert(channel.id(), channel.clone());
                 state.mux.add_channel(channel.id(), Instant::now());
                 state.mux.handle_timeout(Instant::now());
@@ -479,7 +512,7 @@ impl State {
         let since = Instant::now();
         let until = since + grace;
         self.wait = Some(Wait { since, until });
-        self.next.push(Next::Waiting(until));
+        self.untold.push_back(Turn::Waiting(until));
         self.endpoints
             .values()
             .filter_map(|endpoint| endpoint.stats())
@@ -491,7 +524,7 @@ impl State {
         self.over = true;
         self.wait = None;
         self.mux.give_up();
-        self.next.push(Next::Over);
+        self.untold.push_back(Turn::Over);
     }
 
     pub(super) fn stop_channel(&mut self, id: u16, reason: GoneReason) {
@@ -568,33 +601,66 @@ mod tests {
     };
 
     use super::*;
-    use crate::transport::{ChannelSocket, Drive};
+    use crate::transport::{Attached, ChannelSocket, Drive};
 
-    struct Nobody;
+    #[derive(Default)]
+    struct Listener {
+        /// What comes back the moment in which the link is told to wait.
+        back: Mutex<Option<(Arc<Link>, Drive)>>,
+        attached: Mutex<Option<Attached>>,
+        told: Mutex<Vec<&'static str>>,
+    }
 
-    impl LinkEvents for Nobody {
+    impl LinkEvents for Listener {
         fn opened(&self, _stream: Stream, _open: OpenFrame) {}
         fn message(&self, _link: &Arc<Link>, _channel: u16, _message: TunnelMessage) {}
         fn go_away(&self, _code: ResetCode) {}
         fn no_session(&self, _channel: u16, _key: StreamKey) {}
-        fn waiting(&self, _until: Instant) {}
-        fn resumed(&self, _after: Duration) {}
+
+        fn waiting(&self, _until: Instant) {
+            if let Some((link, drive)) = self.back.lock().take() {
+                *self.attached.lock() = link.attach(drive);
+            }
+            self.told.lock().push("waits");
+        }
+
+        fn resumed(&self, _after: Duration) {
+            self.told.lock().push("is back");
+        }
+    }
+
+    /// One end of a channel, and the other.
+    async fn channel(id: u16) -> (Drive, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(addr), listener.accept());
+        let socket = ChannelSocket::plain(near.unwrap());
+        let (read_ahead, codec) = Default::default();
+        (Drive { id, socket, read_ahead, codec, text: None, stats: None }, far.unwrap().0)
+    }
+
+    /// A proxy that came back at once could be told of before its loss, and was shown as waiting from then on.
+    #[tokio::test]
+    async fn a_return_is_told_after_the_loss_however_soon_it_comes() {
+        let listener = Arc::<Listener>::default();
+        let link = Link::new(Role::Opener, MuxConfig::default(), None, listener.clone());
+        link.set_grace(Duration::from_secs(30));
+        let ((first, _far), (second, _other)) = (channel(1).await, channel(2).await);
+        *listener.back.lock() = Some((link.clone(), second));
+        drop(link.attach(first));
+        assert_eq!(*listener.told.lock(), ["waits", "is back"]);
+        assert!(link.has_channel());
+        // Which it would keep alive.
+        listener.attached.lock().take();
+        assert_eq!(*listener.told.lock(), ["waits", "is back", "waits"]);
     }
 
     /// A kicked proxy lived on, and was given no more users, if one of its channels joined again in that moment.
     #[tokio::test]
     async fn a_link_that_is_being_closed_takes_no_channel() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let channel = async |id| {
-            let (near, far) = tokio::join!(TcpStream::connect(addr), listener.accept());
-            let socket = ChannelSocket::plain(near.unwrap());
-            let (read_ahead, codec) = Default::default();
-            (Drive { id, socket, read_ahead, codec, text: None, stats: None }, far.unwrap().0)
-        };
         let (first, _far) = channel(1).await;
         let (second, _other) = channel(2).await;
-        let link = Link::new(Role::Opener, MuxConfig::default(), None, Arc::new(Nobody));
+        let link = Link::new(Role::Opener, MuxConfig::default(), None, Arc::<Listener>::default());
         let joins = async {
             // The first is driven by now, and is not polled again before the second comes.
             link.close(&GoneReason::Kicked);
