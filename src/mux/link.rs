@@ -772,6 +772,7 @@ impl Mux {
         self.orphans.drain(..).for_each(|frame| channel.inherit(frame));
         for (&stream, session) in self.streams.iter_mut().filter(|(_, session)| session.channel.is_none()) {
             session.channel = Some(heir);
+            session.send.is_at_home_on(heir);
             channel.streams += 1;
             enqueue(channel, session, stream);
             self.events.push_back(MuxEvent::Moved { stream, channel: heir });

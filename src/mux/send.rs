@@ -311,6 +311,11 @@ impl SendBuffer {
         }
     }
 
+    /// The stream's own channel is this one from now on.
+    pub(super) fn is_at_home_on(&mut self, channel: u16) {
+        self.strays.is_at_home_on(channel);
+    }
+
     /// Another channel is lost, or as good as lost. Whether something of this stream goes out again for it.
     pub(super) fn lose(&mut self, channel: u16) -> bool {
         self.strays.lose(channel)

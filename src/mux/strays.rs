@@ -73,6 +73,12 @@ impl Strays {
         self.away.len() < before
     }
 
+    /// The stream's own channel is this one from now on: what is on its way there is no longer astray, and is lost with
+    /// all else that went out on it.
+    pub(super) fn is_at_home_on(&mut self, channel: u16) {
+        self.away.retain(|(_, on)| *on != channel);
+    }
+
     /// What of `on_the_way` went out on the stream's own channel is lost.
     pub(super) fn lose_own(&mut self, on_the_way: Range<u64>) {
         let mut known: Vec<_> = self.away.iter().map(|(range, _)| range).chain(&self.lost).cloned().collect();
@@ -113,10 +119,23 @@ mod tests {
         assert_eq!((strays.lost_bytes(), strays.away()), (5, 0));
     }
 
+    /// They stayed astray on it, and nobody sent them again when it was lost, too.
+    #[test]
+    fn what_is_on_its_way_on_the_channel_that_takes_over_is_lost_with_that() {
+        let mut strays = Strays::default();
+        strays.leave(10..20, 2);
+        strays.lose_own(0..20);
+        strays.is_at_home_on(2);
+        assert_eq!((strays.away(), strays.lost()), (0, Some(0..10)));
+        strays.resend(10);
+        strays.lose_own(0..20);
+        assert_eq!((strays.lost(), strays.lost_bytes()), (Some(0..20), 20));
+    }
+
     proptest! {
         /// Beside a list of every single byte.
         #[test]
-        fn every_byte_is_in_one_place(ops in prop::collection::vec((0..5u8, 1..30u64, 1..4u16), 1..60)) {
+        fn every_byte_is_in_one_place(ops in prop::collection::vec((0..6u8, 1..30u64, 1..4u16), 1..60)) {
             // Where each byte is: on a channel (0 is the stream's own), lost (9), or acknowledged (8).
             let (mut bytes, mut strays, mut acked) = (Vec::<u16>::new(), Strays::default(), 0u64);
             for (op, len, channel) in ops {
@@ -134,6 +153,13 @@ mod tests {
                     3 => {
                         strays.lose_own(acked..bytes.len() as u64);
                         bytes.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = 9);
+                    }
+                    // The stream moves: its own channel is lost, and another is its own.
+                    4 => {
+                        strays.lose_own(acked..bytes.len() as u64);
+                        strays.is_at_home_on(channel);
+                        bytes.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = 9);
+                        bytes.iter_mut().filter(|byte| **byte == channel).for_each(|byte| *byte = 0);
                     }
                     _ if len % 2 == 0 => {
                         acked = (acked + len).min(bytes.len() as u64);
