@@ -4,7 +4,10 @@ use std::{
     net::Shutdown,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU32,
+            Ordering::{AcqRel, Relaxed, Release},
+        },
     },
     time::Instant,
 };
@@ -18,6 +21,7 @@ use super::{
     Link, NewStream,
     flow::{Held, Looks},
     limit::{Limits, Pacer},
+    link::State,
     outgoing::{MAX_SLICES, advance, write_once},
     sniff::Tap,
     stopwatch::Stopwatch,
@@ -53,6 +57,8 @@ pub(super) struct Endpoint {
     /// The peer took the stream.
     accepted: AtomicBool,
     wake: Notify,
+    /// The stream's task was woken for more than its socket, and has not looked since.
+    called: AtomicBool,
     delivery: Mutex<Delivery>,
     given: Mutex<Given>,
     ended: OnceLock<Result<(), ResetCode>>,
@@ -151,6 +157,7 @@ impl Endpoint {
             migrations: AtomicU32::new(0),
             accepted: AtomicBool::new(false),
             wake: Notify::new(),
+            called: AtomicBool::new(true),
             delivery: Mutex::new(delivery),
             given: Mutex::new(if keeps { Given::Kept(Vec::new()) } else { Given::Nothing }),
             ended: OnceLock::new(),
@@ -244,7 +251,13 @@ impl Endpoint {
     }
 
     pub(super) fn wake(&self) {
+        self.called.store(true, Release);
         self.wake.notify_one();
+    }
+
+    /// Whether it was [woken](Self::wake) since this was last asked.
+    pub(super) fn was_called(&self) -> bool {
+        self.called.load(Relaxed) && self.called.swap(false, AcqRel)
     }
 
     pub(super) async fn woken(&self) {
@@ -322,7 +335,7 @@ impl Endpoint {
         loop {
             if delivery.queue.is_empty() || gone >= REPORT_EVERY {
                 link.with(|state| {
-                    state.consume(self.number, std::mem::take(&mut gone), Instant::now());
+                    self.consume(state, std::mem::take(&mut gone));
                     delivery.end |= state.mux.read(self.number, &mut delivery.queue);
                 });
                 if delivery.queue.is_empty() {
@@ -332,10 +345,9 @@ impl Endpoint {
             let most = match delivery.allowed() {
                 Ok(most) => most,
                 Err(at) => {
-                    let now = Instant::now();
                     delivery.waits = Some(at);
-                    delivery.held.by(Some(HeldBy::Limit), now);
-                    link.with(|state| state.consume(self.number, gone, now));
+                    delivery.held.by(Some(HeldBy::Limit), Instant::now());
+                    link.with(|state| self.consume(state, gone));
                     return;
                 }
             };
@@ -356,14 +368,13 @@ impl Endpoint {
                     gone += n as u64;
                 }
                 Err(error) => {
-                    let now = Instant::now();
                     if error.kind() == io::ErrorKind::WouldBlock {
                         delivery.blocked = true;
-                        delivery.held.by(Some(HeldBy::User), now);
+                        delivery.held.by(Some(HeldBy::User), Instant::now());
                     } else {
                         delivery.failed = Some(error);
                     }
-                    link.with(|state| state.consume(self.number, gone, now));
+                    link.with(|state| self.consume(state, gone));
                     return;
                 }
             }
@@ -379,6 +390,13 @@ impl Endpoint {
             }
             self.set_phase(StreamPhase::TargetDone);
             link.with(|state| state.mux.consume_end(self.number));
+        }
+    }
+
+    /// The socket has taken so many bytes more.
+    fn consume(&self, state: &mut State, bytes: u64) {
+        if bytes > 0 {
+            state.consume(self.number, bytes, Instant::now());
         }
     }
 }

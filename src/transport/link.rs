@@ -1,4 +1,5 @@
 use std::{
+    cell::Cell,
     collections::{BTreeMap, VecDeque},
     fmt,
     net::SocketAddr,
@@ -119,6 +120,11 @@ enum Turn {
     Waiting(Instant),
     Resumed(Duration),
     Over,
+}
+
+thread_local! {
+    /// The memory of such a list, for the next: one is made for each message that comes.
+    static SPARE: Cell<Vec<Next>> = const { Cell::new(Vec::new()) };
 }
 
 impl fmt::Debug for Link {
@@ -316,13 +322,17 @@ impl Link {
 
     /// Changes the state under the lock, then does what follows from it without.
     pub(super) fn with<R>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> R) -> R {
-        let (result, next, untold) = {
+        let (result, mut next, untold) = {
             let mut state = self.state.lock();
             let result = change(&mut state);
             state.dispatch();
-            (result, std::mem::take(&mut state.next), !state.untold.is_empty())
+            let untold = !state.untold.is_empty();
+            if state.next.is_empty() && !untold {
+                return result;
+            }
+            (result, std::mem::replace(&mut state.next, SPARE.take()), untold)
         };
-        for next in next {
+        for next in next.drain(..) {
             match next {
                 Next::Deliver(endpoint) => endpoint.deliver(self),
                 Next::Opened(endpoint, open) => {
@@ -332,6 +342,10 @@ impl Link {
                 Next::GoAway(code) => self.events.go_away(code),
                 Next::NoSession(channel, key) => self.events.no_session(channel, key),
             }
+        }
+        // The one that a crowd has made long is not kept.
+        if next.capacity() <= 128 {
+            SPARE.set(next);
         }
         if untold {
             self.tell();

@@ -187,7 +187,10 @@ impl Stream {
         loop {
             let (blocked, waits_down) = {
                 let mut delivery = self.endpoint.delivery();
-                self.endpoint.deliver_locked(&self.link, &mut delivery);
+                // Whoever reads the channel delivers what comes, and calls for what is left over.
+                if self.endpoint.was_called() || delivery.blocked || delivery.waits.is_some() {
+                    self.endpoint.deliver_locked(&self.link, &mut delivery);
+                }
                 if let Some(error) = delivery.failed.take() {
                     return Ended::SocketFailed(error);
                 }
@@ -275,8 +278,9 @@ impl Stream {
     fn fill(&self, socket: &TcpStream, sent: &mut VecDeque<Bytes>, up: &mut Uplink) -> Fill {
         let Uplink { pacer, marked, .. } = up;
         let mut turn = 0;
+        let mut writable = self.link.with(|state| state.mux.writable(self.number()));
         while turn < TURN {
-            let room = self.link.with(|state| state.mux.writable(self.number()));
+            let room = writable;
             if room == 0 {
                 return Fill::NoRoom;
             }
@@ -287,7 +291,7 @@ impl Stream {
                 }
                 turn += bytes.len();
                 self.endpoint.note_up(&bytes, true);
-                self.link.with(|state| state.mux.write(self.number(), bytes));
+                writable = self.write(bytes, None);
                 continue;
             }
             let mut room = room.min(Slabs::SIZE);
@@ -306,9 +310,9 @@ impl Stream {
                 }
             }
             let read = read(socket, room);
-            pacer.passed(read.as_ref().map_or(0, Bytes::len) as u64);
-            let bytes = match read {
-                Ok(bytes) => bytes,
+            pacer.passed(read.as_ref().map_or(0, |read| read.bytes.len()) as u64);
+            let Read { bytes, is_all } = match read {
+                Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fill::Empty,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Fill::Failed(error),
@@ -322,16 +326,28 @@ impl Stream {
             turn += bytes.len();
             self.endpoint.note_up(&bytes, false);
             let large = bytes.len() >= COPY_BELOW;
-            self.link.with(|state| {
-                state.mux.write(self.number(), bytes);
-                mark.inspect(|now| state.mux.mark(self.number(), *now));
-            });
+            writable = self.write(bytes, mark);
             // Much goes out while it is in the cache; little goes out with what other streams have to say.
             if large {
                 self.link.flush();
             }
+            if is_all {
+                return Fill::Empty;
+            }
+            if large {
+                writable = self.link.with(|state| state.mux.writable(self.number()));
+            }
         }
         Fill::Turn
+    }
+
+    /// Gives the mux some, and is told how much more it takes.
+    fn write(&self, bytes: Bytes, mark: Option<Instant>) -> usize {
+        self.link.with(|state| {
+            state.mux.write(self.number(), bytes);
+            mark.inspect(|now| state.mux.mark(self.number(), *now));
+            state.mux.writable(self.number())
+        })
     }
 }
 
@@ -380,12 +396,22 @@ pub(super) async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-fn read(socket: &TcpStream, room: usize) -> io::Result<Bytes> {
+/// What a socket gave.
+struct Read {
+    bytes: Bytes,
+    /// It has no more for now.
+    is_all: bool,
+}
+
+fn read(socket: &TcpStream, room: usize) -> io::Result<Read> {
     Slabs::here(|slabs| {
         let mut slab = slabs.take(CHUNK);
+        let room = room.min(slab.capacity());
         // Credit is not to be overdrawn.
         let read = read_some(socket, &mut (&mut slab).limit(room)).map(|n| {
-            if n < COPY_BELOW { Bytes::copy_from_slice(&slab[..n]) } else { slab.split_to(n).freeze() }
+            let bytes =
+                if n < COPY_BELOW { Bytes::copy_from_slice(&slab[..n]) } else { slab.split_to(n).freeze() };
+            Read { bytes, is_all: 0 < n && n < room }
         });
         slabs.give_back(slab);
         read
