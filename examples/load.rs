@@ -18,6 +18,7 @@ use clap::Parser;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    runtime::{Builder, Handle},
     task::JoinSet,
 };
 
@@ -84,25 +85,44 @@ fn main() {
 #[tokio::main]
 async fn target(listen: SocketAddr) {
     let listener = TcpListener::bind(listen).await.unwrap();
+    let echoes = echoes();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let (socket, _) = accepted.unwrap();
                 // How a connection ends is its client's business.
-                connections.spawn(async move { _ = serve(socket).await });
+                let echoes = echoes.clone();
+                connections.spawn(async move { _ = serve(socket, echoes).await });
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn serve(mut socket: tokio::net::TcpStream) -> io::Result<()> {
+/// Where echoes are sent back: on a thread of its own, or a ping would wait for what downloads are given in one go, which
+/// is milliseconds that are no tunnel's.
+fn echoes() -> Handle {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let handle = runtime.handle().clone();
+    thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    handle
+}
+
+async fn echo(socket: TcpStream) -> io::Result<u64> {
+    let mut socket = tokio::net::TcpStream::from_std(socket)?;
+    let (mut read, mut write) = socket.split();
+    tokio::io::copy(&mut read, &mut write).await
+}
+
+async fn serve(mut socket: tokio::net::TcpStream, echoes: Handle) -> io::Result<()> {
     socket.set_nodelay(true)?;
     match socket.read_u8().await? {
         ECHO => {
-            let (mut read, mut write) = socket.split();
-            tokio::io::copy(&mut read, &mut write).await.map(drop)
+            let socket = socket.into_std()?;
+            // How it ends is its client's business.
+            echoes.spawn(async move { _ = echo(socket).await });
+            Ok(())
         }
         DOWNLOAD => {
             let block = vec![0; BLOCK];
