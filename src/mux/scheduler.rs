@@ -22,12 +22,21 @@ const MAX_SPARE: usize = 64;
 /// A turn may be overdrawn by one chunk; what was overdrawn is paid for in the next rounds. That keeps chunks large
 /// without making turns large. A user who comes new goes first, so that a small message waits for one chunk and not
 /// for everybody's (as in FQ-CoDel, RFC 8290). One who comes back in the same round does as long as its turn's worth is
-/// not spent: someone who types waits no longer than someone who has just come.
-#[derive(Debug, Default)]
+/// not spent: someone who types waits no longer than someone who has just come. So it is with priorities, too: one that
+/// waited for nothing when its turn came goes before a lower one that is at its turn, and is charged for it.
+#[derive(Debug)]
 pub(super) struct Scheduler {
     classes: [Class; Priority::ALL.len()],
     /// The class whose turn it is.
     turn: usize,
+    /// A higher one that goes before it.
+    ahead: Option<usize>,
+}
+
+impl Default for Scheduler {
+    fn default() -> Self {
+        Self { classes: std::array::from_fn(Class::new), turn: 0, ahead: None }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +77,11 @@ impl Turn {
 impl Scheduler {
     /// A stream has data. It must not be in already.
     pub(super) fn push(&mut self, stream: u32, priority: Priority, user: UserChannelId) {
-        let class = &mut self.classes[priority as usize];
+        let index = priority as usize;
+        let class = &mut self.classes[index];
+        if class.streams == 0 && class.deficit > 0 && index > self.ahead.unwrap_or(self.turn) {
+            self.ahead = Some(index);
+        }
         let queue = class.users.entry(user).or_insert_with(|| {
             class.ring.push_front(user);
             User { deficit: TURN, places: class.spare.pop().unwrap_or_default() }
@@ -96,10 +109,14 @@ impl Scheduler {
             return None;
         }
         loop {
-            let index = self.turn;
+            let index = self.ahead.unwrap_or(self.turn);
             let class = &mut self.classes[index];
+            if class.streams == 0 && self.ahead.take().is_some() {
+                // What is left of its turn is left until the next one.
+                continue;
+            }
             if class.streams == 0 {
-                class.deficit = 0;
+                class.deficit = turn_of(index);
                 class.ring.clear();
                 class.back.clear();
                 class.users.clear();
@@ -107,7 +124,7 @@ impl Scheduler {
                 continue;
             }
             if class.deficit <= 0 {
-                class.deficit += SHARE * i64::from(Priority::ALL[index].weight());
+                class.deficit += turn_of(index);
                 if class.deficit <= 0 {
                     self.turn = (index + 1) % self.classes.len();
                     continue;
@@ -125,13 +142,22 @@ impl Scheduler {
         let class = &mut self.classes[turn.class];
         class.deficit -= bytes;
         class.charge(turn, bytes, more);
-        if class.deficit <= 0 {
+        if class.deficit <= 0 && self.ahead.take().is_none() {
             self.turn = (turn.class + 1) % self.classes.len();
         }
     }
 }
 
+/// What a priority may send in its turn, in bytes.
+fn turn_of(class: usize) -> i64 {
+    SHARE * i64::from(Priority::ALL[class].weight())
+}
+
 impl Class {
+    fn new(index: usize) -> Self {
+        Self { deficit: turn_of(index), ..Self::default() }
+    }
+
     /// The next stream of the user at the front, or `None` if the user's turn passes: it is not paid for yet, or
     /// nothing waits.
     fn next(&mut self) -> Option<(u32, UserChannelId)> {
@@ -234,6 +260,42 @@ mod tests {
                 let ratio = ratio(&shares, low + 1, low);
                 assert!((1.95..=2.05).contains(&ratio), "{chunk}: {ratio}");
             }
+        }
+    }
+
+    /// A stream was made high to be quick, and waited for what a normal one had left of its turn.
+    #[test]
+    fn a_higher_priority_goes_first_as_long_as_it_is_little() {
+        let user = UserChannelId::new;
+        for chunk in [1024, 4096, CHUNK] {
+            let mut scheduler = Scheduler::default();
+            scheduler.push(1, Priority::Normal, user(1));
+            scheduler.push(2, Priority::Low, user(2));
+            let mut lower = [0; 3];
+            for _ in 0..10_000 {
+                scheduler.push(9, Priority::High, user(9));
+                let turn = scheduler.next().unwrap();
+                assert_eq!(turn.stream, 9, "{chunk}");
+                scheduler.sent(turn, 64, false);
+                let turn = scheduler.next().unwrap();
+                lower[turn.stream as usize] += chunk;
+                scheduler.sent(turn, chunk, true);
+            }
+            let ratio = lower[1] as f64 / lower[2] as f64;
+            assert!((1.95..=2.05).contains(&ratio), "{chunk}: {ratio}");
+            // Where it comes and goes with much, it has its share by weight and no more.
+            let mut sent = [0; 10];
+            scheduler.push(9, Priority::High, user(9));
+            for _ in 0..400_000 {
+                let turn = scheduler.next().unwrap();
+                sent[turn.stream as usize] += chunk;
+                scheduler.sent(turn, chunk, turn.stream != 9);
+                if turn.stream == 9 {
+                    scheduler.push(9, Priority::High, user(9));
+                }
+            }
+            let ratio = sent[9] as f64 / sent[1] as f64;
+            assert!((1.9..=2.1).contains(&ratio), "{chunk}: {ratio}");
         }
     }
 
