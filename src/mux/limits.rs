@@ -25,6 +25,13 @@ pub(super) const WORTHWHILE: u64 = CHUNK as u64 / 2;
 /// Chunks that are together at most this long are kept as one.
 pub(super) const JOINED: usize = 1024;
 
+/// How many small pieces of a stream are kept one by one until they are acknowledged, before they are joined: to join
+/// each with the last took a copy of up to [`JOINED`] bytes, and memory, for every message.
+pub(super) const SINGLES: usize = 64;
+
+/// A piece from this length on is worth its bookkeeping.
+pub(super) const SMALL: usize = 256;
+
 /// How many pieces of one stream may wait for a gap before them, beside one for each [`MIN_PIECE`] bytes that do. Honest
 /// traffic leaves a gap only where channels overtake each other, and its small pieces are joined; a peer that sends
 /// single bytes with gaps would make the map grow without it.

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     error::ProtocolError,
-    limits::{JOINED, MAX_AWAY, SEND_AHEAD, WORTHWHILE},
+    limits::{JOINED, MAX_AWAY, SEND_AHEAD, SINGLES, SMALL, WORTHWHILE},
     strays::Strays,
 };
 
@@ -25,6 +25,8 @@ use super::{
 #[derive(Debug)]
 pub(super) struct SendBuffer {
     chunks: VecDeque<(u64, Bytes)>,
+    /// How many at the end of these are small, and not joined yet.
+    singles: usize,
     /// Index of the chunk that holds `sent`, or just before it.
     cursor: usize,
     acked: u64,
@@ -89,6 +91,7 @@ impl SendBuffer {
     pub(super) fn new(window: u32, most: u32) -> Self {
         Self {
             chunks: VecDeque::new(),
+            singles: 0,
             cursor: 0,
             acked: 0,
             sent: 0,
@@ -127,20 +130,40 @@ impl SendBuffer {
         if bytes.is_empty() {
             return;
         }
-        let len = bytes.len() as u64;
+        let len = bytes.len();
         match self.chunks.back_mut() {
-            // Someone who types, or who means harm, writes single bytes; each would be kept with fifty bytes of
-            // bookkeeping. Charging for that until they are acknowledged was tried first: acknowledgements are due
-            // after so many bytes, so that after a thousand keys both sides waited for each other.
-            Some((_, last)) if last.len() + bytes.len() <= JOINED => {
-                let mut joined = BytesMut::with_capacity(last.len() + bytes.len());
+            // They go out together.
+            Some((start, last)) if *start >= self.sent && last.len() + len <= JOINED => {
+                let mut joined = BytesMut::with_capacity(last.len() + len);
                 joined.extend_from_slice(last);
                 joined.extend_from_slice(&bytes);
                 *last = joined.freeze();
             }
-            _ => self.chunks.push_back((self.written, bytes)),
+            _ => {
+                self.chunks.push_back((self.written, bytes));
+                self.singles = if len < SMALL { self.singles + 1 } else { 0 };
+                if self.singles >= SINGLES {
+                    self.join_singles();
+                }
+            }
         }
-        self.written += len;
+        self.written += len as u64;
+    }
+
+    /// Someone who types, or who means harm, writes single bytes; each would be kept with fifty bytes of bookkeeping.
+    /// Charging for that until they are acknowledged was tried first: acknowledgements are due after so many bytes, so
+    /// that after a thousand keys both sides waited for each other.
+    fn join_singles(&mut self) {
+        let singles = self.chunks.len() - std::mem::take(&mut self.singles);
+        let bytes: usize = self.chunks.range(singles..).map(|(_, piece)| piece.len()).sum();
+        // Those that were joined last time, if they are still few.
+        let before = singles.checked_sub(1).filter(|&last| self.chunks[last].1.len() + bytes <= JOINED);
+        let from = before.unwrap_or(singles);
+        let start = self.chunks[from].0;
+        let mut joined = BytesMut::with_capacity(bytes + before.map_or(0, |last| self.chunks[last].1.len()));
+        self.chunks.drain(from..).for_each(|(_, piece)| joined.extend_from_slice(&piece));
+        self.chunks.push_back((start, joined.freeze()));
+        self.cursor = self.cursor.min(from);
     }
 
     /// Notes that what was written last came at `now`, if it is still to go out and none before it was marked.
@@ -291,6 +314,7 @@ impl SendBuffer {
                 self.chunks.pop_front();
                 self.cursor = self.cursor.saturating_sub(1);
             }
+            self.singles = self.singles.min(self.chunks.len());
         }
         if end_consumed {
             self.end = End::Acked;
@@ -406,6 +430,21 @@ mod tests {
         assert_eq!(send.writable(), 100);
     }
 
+    /// Each message was copied together with those before it that were not acknowledged yet.
+    #[test]
+    fn a_message_that_goes_out_at_once_is_not_copied() {
+        let mut send = SendBuffer::new(1 << 20, 1 << 20);
+        let copied = (0..1000).filter(|_| {
+            let message = Bytes::from(vec![7; 100]);
+            send.write(message.clone());
+            send.take(CHUNK, None).unwrap().payload.as_ptr() != message.as_ptr()
+        });
+        assert_eq!(copied.count(), 1000 / SINGLES, "those with which the ones before are joined");
+        let waits = [Bytes::from(vec![7; 100]), Bytes::from(vec![8; 100])];
+        waits.into_iter().for_each(|message| send.write(message));
+        assert_eq!(send.take(CHUNK, None).unwrap().payload.len(), 200, "those that wait go together");
+    }
+
     #[test]
     fn single_bytes_are_kept_together_and_sent_one_by_one() {
         let mut send = SendBuffer::new(1 << 20, 1 << 20);
@@ -416,7 +455,7 @@ mod tests {
             let piece = send.take(100, None).unwrap();
             assert_eq!((piece.offset, &piece.payload[..]), (at as u64, &[*byte][..]));
         }
-        assert!(send.chunks.len() <= 2 * text.len() / JOINED + 1, "{}", send.chunks.len());
+        assert!(send.chunks.len() <= 2 * text.len() / JOINED + SINGLES, "{}", send.chunks.len());
         send.acknowledge(3333, 1 << 20, u64::MAX).unwrap();
         send.lose_own();
         let again: Vec<u8> =
