@@ -125,7 +125,7 @@ async fn a_killed_user_loses_all_streams_and_no_other_user_does() {
 async fn a_kicked_proxy_loses_its_streams_and_takes_its_port_again() {
     for format in FORMATS {
         let (mut tunnel, public, origins, [(kicked, endless), (_, short)]) = two_downloads(format).await;
-        let id = kicked.proxy.unwrap().id;
+        let id = kicked.proxy.as_ref().unwrap().id;
         assert_eq!(tunnel.order(Command::KickProxy(id)).await, Ok(Done { streams: 1 }));
         is_reset(endless).await;
         origins[0].when_open(0, SECOND).await;

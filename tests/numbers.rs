@@ -207,7 +207,7 @@ async fn a_target_that_does_not_read_is_to_blame() {
         let public = tunnel.proxy(target.addr, format).await;
         let user = soon("a user", TcpStream::connect(public)).await.unwrap();
         let stream = tunnel.stream_of(user.local_addr().unwrap()).await;
-        let (info, (_read, write)) = (stream.info, user.into_split());
+        let (info, (_read, write)) = (stream.info.clone(), user.into_split());
         let _sends = upload(write);
         let second = Duration::from_secs(1);
         let flow = flow_of(&info, "the target is slow", |flow| flow.stalls.of(HeldBy::Target) > second).await;
@@ -284,7 +284,7 @@ async fn a_stream_that_moves_says_so_and_how_much_it_sent_again() {
     let public = tunnel.proxy_with(config).await;
     let user = soon("a user", TcpStream::connect(public)).await.unwrap();
     let stream = tunnel.stream_of(user.local_addr().unwrap()).await;
-    let (info, (_read, write)) = (stream.info, user.into_split());
+    let (info, (_read, write)) = (stream.info.clone(), user.into_split());
     let _sends = upload(write);
     let full =
         flow_of(&info, "a full window", |flow| flow.stalls.of(HeldBy::Target) > Duration::from_secs(1)).await;

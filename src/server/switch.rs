@@ -67,7 +67,7 @@ impl Switch {
 
     pub(super) fn set_limit(&self, direction: Direction, rate: Option<Rate>) {
         self.limit.set(direction, rate, Instant::now());
-        self.stats.limits.set(direction, rate);
+        self.stats.set_limit(direction, rate);
         self.limits_changed();
     }
 

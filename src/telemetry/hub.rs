@@ -14,8 +14,8 @@ use tokio::sync::broadcast;
 use super::{
     ChannelGuard, ChannelSnapshot, ChannelStats, Event, EventKind, Format, Gauge, Limits, ProxyGuard,
     ProxySnapshot, ProxyStats, ServiceGuard, ServiceSnapshot, ServiceStats, Snapshot, StreamGuard,
-    StreamSnapshot, StreamStats, Totals, Traffic, UserGuard, UserSnapshot, UserStats, register::Register,
-    throttle::Throttle,
+    StreamPhase, StreamSnapshot, StreamStats, Totals, Traffic, UserGuard, UserSnapshot, UserStats,
+    register::Register, throttle::Throttle,
 };
 use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
@@ -148,9 +148,9 @@ impl Telemetry {
         snapshot.totals = self.totals();
         (snapshot.services, snapshot.proxies) = (services, proxies);
         // In the order of their coming, which is the order in which they are shown.
-        snapshot.users.retain_mut(|user| user.refill(at));
+        snapshot.users.retain_mut(UserSnapshot::refill);
         let users = &mut snapshot.users;
-        self.users.since(&mut snapshot.seen.0, |number, user| users.push(UserSnapshot::of(number, user, at)));
+        self.users.since(&mut snapshot.seen.0, |number, user| users.push(UserSnapshot::of(number, user)));
         let mut place = 0;
         while let Some(stream) = snapshot.streams.get_mut(place) {
             if stream.refill() {
@@ -162,7 +162,10 @@ impl Telemetry {
         }
         let streams = &mut snapshot.streams;
         self.streams.since(&mut snapshot.seen.1, |number, stream| {
-            streams.push(StreamSnapshot::of(number, stream));
+            // One that ended just now has not left the register yet.
+            streams.extend(
+                Some(StreamSnapshot::of(number, stream)).filter(|new| new.phase != StreamPhase::Ended),
+            );
         });
     }
 

@@ -26,8 +26,8 @@ pub use hub::Telemetry;
 pub use latency::{Latencies, Latency, Timing, Timings};
 pub use rate::RateWindow;
 pub use snapshot::{
-    ChannelSnapshot, ChannelState, ProxySnapshot, ServiceSnapshot, Snapshot, StreamSnapshot, Totals,
-    UserSnapshot,
+    ChannelSnapshot, ChannelState, ProxySnapshot, ServiceSnapshot, Snapshot, StreamSnapshot, StreamState,
+    Totals, UserSnapshot,
 };
 pub use stats::{
     ChannelStats, Format, Gauge, Limits, ProxyStats, ServiceStats, StreamPhase, StreamStats, Traffic,

@@ -165,17 +165,10 @@ impl ServiceStats {
     }
 }
 
-/// The counters of one user.
+/// The counters of one user. What is read at each sampling tick stands in the first cache line, as of a stream.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct UserStats {
-    /// Which.
-    pub id: UserChannelId,
-    /// The user's address.
-    pub addr: IpAddr,
-    /// The service it uses.
-    pub service: Arc<ServiceStats>,
-    /// When its first connection came.
-    pub since: Instant,
     /// Its bytes.
     pub traffic: Traffic,
     /// Its streams.
@@ -184,6 +177,14 @@ pub struct UserStats {
     pub limits: Limits,
     /// Its last connection has ended: whoever keeps a list of users takes it off.
     pub(super) left: AtomicBool,
+    /// Which.
+    pub id: UserChannelId,
+    /// The user's address.
+    pub addr: IpAddr,
+    /// The service it uses.
+    pub service: Arc<ServiceStats>,
+    /// When its first connection came.
+    pub since: Instant,
 }
 
 /// The counters of one proxy.
@@ -405,13 +406,12 @@ impl StreamPhase {
 pub struct StreamStats {
     /// Its bytes.
     pub traffic: Traffic,
-    /// Its rate limits.
-    pub limits: Limits,
-    /// How often anything but bytes and limits has changed.
+    /// How often anything but its bytes has changed.
     changes: AtomicU32,
     phase: AtomicU8,
     paused: AtomicBool,
     priority: AtomicU8,
+    limits: Limits,
     /// Which.
     pub key: StreamKey,
     /// The user's address.
@@ -492,13 +492,13 @@ impl StreamStats {
         from_micros(&self.first_byte_us)
     }
 
-    /// How often anything but bytes and limits has changed. Read it before what may have changed: who finds it as it
+    /// How often anything but its bytes has changed. Read it before what may have changed: who finds it as it
     /// was need not look at the rest.
     pub(super) fn changes(&self) -> u32 {
         self.changes.load(Acquire)
     }
 
-    /// To be called after each change of what a snapshot shows, but for bytes and limits.
+    /// To be called after each change of what a snapshot shows, but for bytes.
     fn changed(&self) {
         self.changes.fetch_add(1, Release);
     }
@@ -594,6 +594,17 @@ impl StreamStats {
     /// Notes that it has another share.
     pub fn set_priority(&self, priority: Priority) {
         self.priority.store(priority as u8, Relaxed);
+        self.changed();
+    }
+
+    /// Its rate limits.
+    pub fn limits(&self) -> RateLimits {
+        self.limits.get()
+    }
+
+    /// Notes that another one holds from now on.
+    pub fn set_limit(&self, direction: Direction, rate: Option<Rate>) {
+        self.limits.set(direction, rate);
         self.changed();
     }
 

@@ -30,8 +30,10 @@ const SAMPLE_SLOWEST: Duration = Duration::from_secs(1);
 /// Where nothing is open and nothing happens, to wake more often is all that it costs.
 const SAMPLE_IDLE: Duration = Duration::from_millis(300);
 /// Taking samples may take this share of a core: with a hundred thousand streams they come more rarely, rather than
-/// at the cost of carrying bytes.
+/// at the cost of carrying bytes. What one costs is the mean of about as many: once a second the rows change places, and
+/// that one alone must not hold the next one back.
 const SAMPLE_SHARE: u32 = 50;
+const MEAN_OF: u32 = 8;
 /// At most so many frames a second while only figures move: 30.
 const FRAME: Duration = Duration::from_millis(33);
 /// An answer to a key is not made to wait for that, but a key held down must not paint without end either.
@@ -71,6 +73,8 @@ pub(crate) struct Runtime {
     /// The last sample; its room is used again.
     snapshot: Snapshot,
     next_sample: Instant,
+    /// What a sample takes of a core, on average.
+    cost: Duration,
     last_frame: Instant,
     dirty: bool,
     urgent: bool,
@@ -98,6 +102,7 @@ impl Runtime {
             busy: false,
             snapshot: Snapshot::empty(),
             next_sample: now,
+            cost: Duration::ZERO,
             // Long enough ago for the first frame to be due at once.
             last_frame: now.checked_sub(FRAME).unwrap_or(now),
             dirty: true,
@@ -223,7 +228,8 @@ impl Runtime {
         let refresh = self.options.settings.refresh;
         let refresh = if idle { refresh.max(SAMPLE_IDLE) } else { refresh };
         let took = core_time().saturating_sub(began);
-        let interval = (took * SAMPLE_SHARE).clamp(refresh, SAMPLE_SLOWEST.max(refresh));
+        self.cost = (self.cost * (MEAN_OF - 1) + took) / MEAN_OF;
+        let interval = (self.cost * SAMPLE_SHARE).clamp(refresh, SAMPLE_SLOWEST.max(refresh));
         self.model.interval = Duration::from_millis((interval.as_millis() as u64).next_multiple_of(100));
         self.next_sample = now + self.model.interval;
         self.busy = false;

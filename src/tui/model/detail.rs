@@ -23,12 +23,13 @@ pub(crate) struct Detail {
 
 impl Detail {
     /// `second` is when rows last noted a second of their past.
-    pub(crate) fn new(id: RowId, row: &Row, second: Option<Instant>, now: Instant) -> Self {
+    pub(crate) fn new(id: RowId, row: Row<'_>, second: Option<Instant>, now: Instant) -> Self {
         let until = row.ended.as_ref().map(|ended| ended.at).or(second).unwrap_or(now);
         // Since then it went on as fast as it goes now, as far as anybody knows.
         let seconds = now.saturating_duration_since(until).as_secs_f32();
         let then = |bytes: u64, rate: f32| bytes.saturating_sub((rate * seconds) as u64);
-        let carried = (then(row.down, row.down_rate), then(row.up, row.up_rate));
+        let carried =
+            (then(row.figures.down, row.figures.down_rate), then(row.figures.up, row.figures.up_rate));
         let history = History::begun(&row.trend, until, carried);
         Self { row: id, key: row.key, history, flow: None, info: None }
     }
@@ -43,9 +44,9 @@ impl Detail {
     }
 
     /// Notes where the stream stands.
-    pub(crate) fn note(&mut self, row: &Row, now: Instant) {
+    pub(crate) fn note(&mut self, row: Row<'_>, now: Instant) {
         if row.is_live() {
-            self.history.note(now, row.down, row.up);
+            self.history.note(now, row.figures.down, row.figures.up);
         }
         if let Some(flow) = self.info.as_ref().and_then(|info| info.flow()) {
             self.flow = Some(flow);

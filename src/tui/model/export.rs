@@ -75,7 +75,7 @@ pub(crate) fn export(model: &Model, form: Export) -> String {
 }
 
 /// One row: each value, and whether JSON takes it without quotes.
-fn values(model: &Model, row: &Row, marked: bool) -> [(String, bool); HEAD.len()] {
+fn values(model: &Model, row: Row<'_>, marked: bool) -> [(String, bool); HEAD.len()] {
     let shown = model.shown();
     let text = |text: String| (text, false);
     let bare = |n: String| (n, true);
@@ -90,10 +90,10 @@ fn values(model: &Model, row: &Row, marked: bool) -> [(String, bool); HEAD.len()
         text(row.addr.to_string()),
         text(row.carries.as_ref().map(ToString::to_string).unwrap_or_default()),
         text(row.priority.to_string()),
-        bare(if live { format!("{:.0}", row.up_rate) } else { String::new() }),
-        bare(if live { format!("{:.0}", row.down_rate) } else { String::new() }),
-        bare(row.up.to_string()),
-        bare(row.down.to_string()),
+        bare(if live { format!("{:.0}", row.figures.up_rate) } else { String::new() }),
+        bare(if live { format!("{:.0}", row.figures.down_rate) } else { String::new() }),
+        bare(row.figures.up.to_string()),
+        bare(row.figures.down.to_string()),
         bare(row.download.map(|body| body.size.to_string()).unwrap_or_default()),
         bare(format!("{:.1}", row.age(shown.now).as_secs_f64())),
         text(reason.map(ToString::to_string).unwrap_or_default()),

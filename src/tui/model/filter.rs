@@ -103,7 +103,7 @@ impl Filter {
     }
 
     /// Whether the row is to be shown.
-    pub(crate) fn passes(&self, row: &Row, proxies: &Proxies, now: Instant) -> bool {
+    pub(crate) fn passes(&self, row: Row<'_>, proxies: &Proxies, now: Instant) -> bool {
         self.terms.iter().all(|term| term.test.holds(row, proxies, now) != term.negated)
     }
 }
@@ -199,7 +199,7 @@ fn seconds(text: &str) -> Option<f64> {
 }
 
 impl Test {
-    fn holds(&self, row: &Row, proxies: &Proxies, now: Instant) -> bool {
+    fn holds(&self, row: Row<'_>, proxies: &Proxies, now: Instant) -> bool {
         // Not the priority: nearly every row has the same.
         const ALL: [Field; 6] =
             [Field::Key, Field::State, Field::Proxy, Field::User, Field::Service, Field::Carries];
@@ -209,8 +209,8 @@ impl Test {
             Self::Matches(regex) => ALL.iter().any(|field| regex.is_match(&text(row, *field, proxies))),
             Self::Than(figure, sign, value) => {
                 let figure = match figure {
-                    Figure::Down => f64::from(row.down_rate),
-                    Figure::Up => f64::from(row.up_rate),
+                    Figure::Down => f64::from(row.figures.down_rate),
+                    Figure::Up => f64::from(row.figures.up_rate),
                     Figure::Bytes => row.bytes() as f64,
                     Figure::Size => row.download.map_or(0, |body| body.size) as f64,
                     Figure::Age => row.age(now).as_secs_f64(),
@@ -221,11 +221,11 @@ impl Test {
     }
 }
 
-fn has(row: &Row, field: Field, proxies: &Proxies, wanted: &str) -> bool {
+fn has(row: Row<'_>, field: Field, proxies: &Proxies, wanted: &str) -> bool {
     text(row, field, proxies).to_ascii_lowercase().contains(wanted)
 }
 
-fn text(row: &Row, field: Field, proxies: &Proxies) -> String {
+fn text(row: Row<'_>, field: Field, proxies: &Proxies) -> String {
     match field {
         Field::Key => row.key.to_string(),
         Field::Proxy => row.proxy.map(|id| proxies.name(id)).unwrap_or_default(),
@@ -239,7 +239,7 @@ fn text(row: &Row, field: Field, proxies: &Proxies) -> String {
 }
 
 /// The state as a word, also in exports.
-pub(crate) fn state(row: &Row) -> &'static str {
+pub(crate) fn state(row: Row<'_>) -> &'static str {
     use crate::telemetry::EndReason;
     match (&row.ended, row.phase) {
         (Some(ended), _) => match &ended.reason {

@@ -44,7 +44,7 @@ pub(crate) use order::{Sort, SortBy};
 pub(crate) use orders::Orders;
 pub(crate) use prompt::{Asked, Limited, Prompt};
 pub(crate) use proxies::{Proxies, Proxy, ProxyLine, Span};
-pub(crate) use row::{Row, RowId};
+pub(crate) use row::{Row, RowId, Stream};
 pub(crate) use services::{Service, ServiceId, Services};
 pub(crate) use streams::Streams;
 pub(crate) use trend::Trend;
@@ -369,7 +369,7 @@ impl Model {
     }
 
     /// The selected stream.
-    pub(crate) fn selected(&self) -> Option<(RowId, &Row)> {
+    pub(crate) fn selected(&self) -> Option<(RowId, Row<'_>)> {
         let id = match (&self.detail, self.screen) {
             (Some(detail), _) => detail.row,
             (None, Screen::Sessions) => match self.user_cursor.selected()? {

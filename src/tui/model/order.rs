@@ -1,6 +1,6 @@
 use std::cmp::Ordering;
 
-use super::row::Row;
+use super::row::{Row, Stream};
 use crate::telemetry::{Carries, StreamPhase};
 
 /// What the table is sorted by.
@@ -113,7 +113,7 @@ impl Sort {
 }
 
 /// Where a row belongs among the open ones: the smallest first.
-pub(crate) fn place(row: &Row, sort: Sort) -> u64 {
+pub(crate) fn place(row: Row<'_>, sort: Sort) -> u64 {
     let value = match sort.by {
         SortBy::Key => u64::from(row.key.user.bits()) << 32 | u64::from(row.key.stream.0),
         SortBy::State => standing(row),
@@ -125,23 +125,23 @@ pub(crate) fn place(row: &Row, sort: Sort) -> u64 {
         // Texts are no numbers; `compare_texts` looks at them.
         SortBy::User | SortBy::Carries => 0,
         SortBy::Priority => row.priority as u64,
-        SortBy::UpRate => row.up_rank as u64,
-        SortBy::DownRate => row.down_rank as u64,
-        SortBy::Up => row.up,
-        SortBy::Down => row.down,
+        SortBy::UpRate => row.rank.up as u64,
+        SortBy::DownRate => row.rank.down as u64,
+        SortBy::Up => row.figures.up,
+        SortBy::Down => row.figures.down,
         SortBy::Bytes => row.bytes(),
         SortBy::Progress => match row.progress() {
             Some(share) => (1 << 63) + (share * 1e18) as u64,
             None => row.bytes().min((1 << 63) - 1),
         },
         // A sortable stand-in for the time of opening: serials are given in that order.
-        SortBy::Age => u64::MAX - row.serial,
+        SortBy::Age => u64::MAX - row.figures.serial,
     };
     if sort.is_descending() { u64::MAX - value } else { value }
 }
 
 /// Which of two rows with the same [`place`] comes first, by what no number tells.
-pub(crate) fn compare_texts(a: &Row, b: &Row, sort: Sort) -> Ordering {
+pub(crate) fn compare_texts(a: &Stream, b: &Stream, sort: Sort) -> Ordering {
     let order = match sort.by {
         SortBy::User => a.addr.cmp(&b.addr),
         SortBy::Service => a.service.group.cmp(&b.service.group),
@@ -151,7 +151,7 @@ pub(crate) fn compare_texts(a: &Row, b: &Row, sort: Sort) -> Ordering {
     if sort.is_descending() { order.reverse() } else { order }
 }
 
-fn standing(row: &Row) -> u64 {
+fn standing(row: Row<'_>) -> u64 {
     match row.phase {
         StreamPhase::Waiting => 0,
         StreamPhase::Opening => 1,
@@ -165,7 +165,7 @@ fn standing(row: &Row) -> u64 {
 }
 
 /// What kind of thing a stream carries, and what it is called.
-fn carried(row: &Row) -> (u8, &str, &str) {
+fn carried(row: &Stream) -> (u8, &str, &str) {
     match row.carries.as_deref() {
         Some(Carries::Http { method, target, .. }) => (0, target, method),
         Some(Carries::Tls { sni }) => (1, sni.as_deref().unwrap_or_default(), ""),

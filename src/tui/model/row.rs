@@ -1,5 +1,6 @@
 use std::{
     net::SocketAddr,
+    ops::Deref,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,17 +33,35 @@ pub(crate) struct Ended {
     pub(crate) reason: Option<EndReason>,
 }
 
-/// One stream, alive or ended, as plain numbers. What each sample touches stands first, side by side.
-#[derive(Debug, Clone)]
-#[repr(C)]
-pub(crate) struct Row {
+/// One stream, alive or ended: a row of the table.
+///
+/// Its parts lie in lists of their own. A sample goes through ten thousand [`Figures`] in a fraction of a millisecond
+/// where they lie side by side; among everything else that is known of a stream most of it was waiting for memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row<'a> {
+    pub(crate) figures: &'a Figures,
+    pub(crate) rank: &'a Rank,
+    stream: &'a Stream,
+}
+
+impl Deref for Row<'_> {
+    type Target = Stream;
+
+    fn deref(&self) -> &Stream {
+        self.stream
+    }
+}
+
+/// What each sample touches: one cache line.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C, align(64))]
+pub(crate) struct Figures {
+    /// Of the row that has this place; 0 where none does.
     pub(crate) serial: u64,
+    /// What tells this stream from another one with the same key, once a snapshot told it; 0 before and once it ended.
+    number: u64,
     /// The snapshot it was last in, or during which it was told of.
-    pub(crate) seen: u64,
-    /// The snapshot whose figures it noted last.
-    pub(crate) noted: u64,
-    /// What tells this stream from another one with the same key, once a snapshot told it.
-    number: Option<u64>,
+    noted: u64,
     pub(crate) down: u64,
     pub(crate) up: u64,
     pub(crate) down_rate: f32,
@@ -50,8 +69,29 @@ pub(crate) struct Row {
     /// The highest rates so far.
     pub(crate) down_peak: f32,
     pub(crate) up_peak: f32,
+    /// Of the stream's [`StreamSnapshot::changes`] those that the row has taken.
+    changes: u32,
+    /// The operator may have changed on screen what the server did not, or refused to.
+    stale: bool,
+    live: bool,
+}
+
+/// What is needed once a second, and to sort.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rank {
+    /// Of the row that stands among the open ones; 0 where none does.
+    pub(crate) serial: u64,
+    /// Where it belongs in the table.
+    pub(crate) place: u64,
+    /// The rates by which it is sorted: they move in steps and once a second, so that rows do not dance.
+    pub(crate) down: f32,
+    pub(crate) up: f32,
+}
+
+/// What is known of a stream besides.
+#[derive(Debug, Clone)]
+pub(crate) struct Stream {
     pub(crate) limits: RateLimits,
-    changes: Option<u32>,
     pub(crate) phase: StreamPhase,
     /// The operator holds it.
     pub(crate) paused: bool,
@@ -61,8 +101,6 @@ pub(crate) struct Row {
     /// An order to kill it is on its way.
     pub(crate) killing: bool,
     pub(crate) key: StreamKey,
-    /// Where it belongs in the table.
-    pub(crate) place: u64,
     /// It ended and went below the open ones.
     pub(crate) sunk: bool,
     pub(crate) addr: SocketAddr,
@@ -74,23 +112,84 @@ pub(crate) struct Row {
     pub(crate) download: Option<Progress>,
     pub(crate) since: Instant,
     pub(crate) ended: Option<Ended>,
-    /// The rates by which it is sorted: they move in steps and once a second, so that rows do not dance.
-    pub(crate) down_rank: f32,
-    pub(crate) up_rank: f32,
     pub(crate) trend: Trend,
 }
 
-impl Row {
-    pub(crate) fn new(
-        key: StreamKey,
-        serial: u64,
-        addr: SocketAddr,
-        service: ServiceKey,
-        since: Instant,
-    ) -> Self {
+/// No stream: the numbers of those that come begin at 1 here.
+const NO_NUMBER: u64 = 0;
+
+impl Figures {
+    /// Those of a row that begins, during this snapshot.
+    pub(super) fn begun(serial: u64, sample: u64) -> Self {
+        Self { serial, noted: sample, stale: true, live: true, ..Self::default() }
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Whether these are the figures of this stream for sure, and it is open.
+    pub(super) fn is_now(&self, snapshot: &StreamSnapshot) -> bool {
+        self.number == snapshot.number + 1
+    }
+
+    /// Whether `snapshot` may speak of this stream, and not of a later one with the same key.
+    pub(super) fn may_be(&self, snapshot: &StreamSnapshot) -> bool {
+        self.number == NO_NUMBER || self.is_now(snapshot)
+    }
+
+    /// This is the stream they are about.
+    pub(super) fn be(&mut self, snapshot: &StreamSnapshot) {
+        (self.number, self.noted) = (snapshot.number + 1, 0);
+    }
+
+    /// A snapshot names it; says whether the one before did not.
+    pub(super) fn is_named(&mut self, sample: u64) -> bool {
+        let anew = self.noted + 1 != sample;
+        self.noted = sample;
+        anew
+    }
+
+    /// Whether neither this snapshot nor the one before named it.
+    pub(super) fn is_missing(&self, sample: u64) -> bool {
+        self.live && self.noted + 1 < sample
+    }
+
+    /// Takes what a snapshot says, and the rates that follow from it; says whether there is more to take.
+    pub(super) fn sample(&mut self, snapshot: &StreamSnapshot, (down, up): (f32, f32)) -> bool {
+        (self.down, self.up) = (snapshot.down, snapshot.up);
+        (self.down_rate, self.up_rate) = (down, up);
+        self.down_peak = self.down_peak.max(down);
+        self.up_peak = self.up_peak.max(up);
+        let more = self.stale || self.changes != snapshot.changes;
+        (self.changes, self.stale) = (snapshot.changes, false);
+        more
+    }
+
+    /// The row was changed without the server.
+    pub(super) fn distrust(&mut self) {
+        self.stale = true;
+    }
+
+    /// The stream is over.
+    pub(super) fn end(&mut self) {
+        (self.live, self.number) = (false, NO_NUMBER);
+        (self.down_rate, self.up_rate) = (0.0, 0.0);
+    }
+}
+
+impl Rank {
+    /// A second has passed: it moves if the rates moved enough.
+    pub(super) fn second(&mut self, figures: &Figures) {
+        step(&mut self.down, figures.down_rate);
+        step(&mut self.up, figures.up_rate);
+    }
+}
+
+impl Stream {
+    pub(super) fn new(key: StreamKey, addr: SocketAddr, service: ServiceKey, since: Instant) -> Self {
         Self {
             key,
-            serial,
             addr,
             service,
             proxy: None,
@@ -101,25 +200,12 @@ impl Row {
             priority: Priority::default(),
             limits: RateLimits::default(),
             carries: None,
-            down: 0,
-            up: 0,
             download: None,
             since,
             ended: None,
             killing: false,
-            down_rate: 0.0,
-            up_rate: 0.0,
-            down_peak: 0.0,
-            up_peak: 0.0,
-            down_rank: 0.0,
-            up_rank: 0.0,
             trend: Trend::default(),
-            place: 0,
             sunk: false,
-            seen: 0,
-            noted: 0,
-            number: None,
-            changes: None,
         }
     }
 
@@ -127,45 +213,22 @@ impl Row {
         self.ended.is_none()
     }
 
-    /// Whether `snapshot` speaks of this stream, and not of a later one with the same key.
-    pub(crate) fn is_of(&self, snapshot: &StreamSnapshot) -> bool {
-        self.number.is_none_or(|number| number == snapshot.number)
-    }
-
-    /// The same for sure, and it is open.
-    pub(crate) fn is_now(&self, snapshot: &StreamSnapshot) -> bool {
-        self.number == Some(snapshot.number) && self.phase != StreamPhase::Ended
-    }
-
-    /// Takes what a snapshot says, and the rates that follow from it.
-    pub(crate) fn sample(&mut self, snapshot: &StreamSnapshot, (down, up): (f32, f32)) {
-        if self.number.is_none() {
-            self.number = Some(snapshot.number);
-            self.since = snapshot.info.since;
-        }
-        if self.changes != Some(snapshot.changes) {
-            self.changes = Some(snapshot.changes);
-            self.proxy = snapshot.proxy.as_ref().map(|proxy| proxy.id).or(self.proxy);
-            self.channel = snapshot.channel.or(self.channel);
-            self.waits = snapshot.proxy.is_some() && snapshot.channel.is_none();
-            self.carries.clone_from(&snapshot.carries);
-            self.download = snapshot.progress;
-        }
-        // These the operator may have changed on screen before the server did, or refused to.
+    /// Takes what a snapshot says besides figures.
+    pub(super) fn take(&mut self, snapshot: &StreamSnapshot) {
+        self.proxy = snapshot.proxy.as_ref().map(|proxy| proxy.id).or(self.proxy);
+        self.channel = snapshot.channel.or(self.channel);
+        self.waits = snapshot.proxy.is_some() && snapshot.channel.is_none();
+        self.carries.clone_from(&snapshot.carries);
+        self.download = snapshot.progress;
         (self.phase, self.paused, self.priority) = (snapshot.phase, snapshot.paused, snapshot.priority);
         self.limits = snapshot.limits;
-        (self.down, self.up) = (snapshot.down, snapshot.up);
-        (self.down_rate, self.up_rate) = (down, up);
-        self.down_peak = self.down_peak.max(down);
-        self.up_peak = self.up_peak.max(up);
     }
 
     /// It is over.
-    pub(crate) fn end(&mut self, at: Instant, reason: Option<EndReason>) {
+    pub(super) fn end(&mut self, at: Instant, reason: Option<EndReason>) {
         self.phase = StreamPhase::Ended;
         self.waits = false;
         self.killing = false;
-        (self.down_rate, self.up_rate) = (0.0, 0.0);
         // Reasons may quote a peer; and a history of a thousand rows must not keep a thousand essays.
         let reason = reason.map(|reason| match reason {
             EndReason::TargetRefused(why) => EndReason::TargetRefused(clean(&why, 80)),
@@ -175,33 +238,34 @@ impl Row {
         self.ended = Some(Ended { at, reason });
     }
 
-    /// A second has passed: the trend moves on, and so do the ranks if the rates moved enough.
-    pub(crate) fn second(&mut self) {
-        if self.is_live() {
-            self.trend.push(self.down_rate, self.up_rate);
-            step(&mut self.down_rank, self.down_rate);
-            step(&mut self.up_rank, self.up_rate);
-        }
-    }
-
-    /// Bytes both ways.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.down.saturating_add(self.up)
-    }
-
     /// How long it has lived, or did.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         self.ended.as_ref().map_or(now, |ended| ended.at).saturating_duration_since(self.since)
     }
 
-    /// How much of the download has arrived, where its size is known.
-    pub(crate) fn progress(&self) -> Option<f64> {
-        self.download.map(|download| download.share(self.down))
-    }
-
     /// Whether it ended long enough ago to have been seen.
     pub(crate) fn has_settled(&self, now: Instant) -> bool {
         self.ended.as_ref().is_some_and(|ended| now.saturating_duration_since(ended.at) >= LINGER)
+    }
+}
+
+impl<'a> Row<'a> {
+    pub(super) fn new(figures: &'a Figures, rank: &'a Rank, stream: &'a Stream) -> Self {
+        Self { figures, rank, stream }
+    }
+
+    pub(crate) fn is_live(self) -> bool {
+        self.stream.is_live()
+    }
+
+    /// Bytes both ways.
+    pub(crate) fn bytes(self) -> u64 {
+        self.figures.down.saturating_add(self.figures.up)
+    }
+
+    /// How much of the download has arrived, where its size is known.
+    pub(crate) fn progress(self) -> Option<f64> {
+        self.download.map(|download| download.share(self.figures.down))
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use super::{
     meter::{Meters, SampleClock},
     order::{Sort, compare_texts, place},
-    row::{Row, RowId},
+    row::{Figures, Rank, Row, RowId, Stream},
 };
 use crate::{
     ids::{ProxyId, ServiceKey, StreamKey, UserChannelId},
@@ -20,16 +20,16 @@ use crate::{
 /// counted on screen.
 const MAX_ENDED: usize = 1000;
 const KEEP_ENDED: Duration = Duration::from_secs(300);
-/// For how many streams of a snapshot the rows are looked up before any of them is brought up to date. Rows lie far
-/// apart in memory: one by one, most of a sample was waiting for each; several are waited for at once.
-const AHEAD: usize = 16;
 /// Rows change places this often at most.
 const RERANK: Duration = Duration::from_secs(1);
 
 /// Every stream that is open, and the last ones that ended, in the order of the table.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Streams {
-    slots: Vec<Option<Row>>,
+    /// By slot, what makes a row: three lists, because most ticks go through the first alone.
+    figures: Vec<Figures>,
+    ranks: Vec<Rank>,
+    slots: Vec<Option<Stream>>,
     free: Vec<u32>,
     by_key: HashMap<StreamKey, RowId>,
     order: Vec<RowId>,
@@ -37,11 +37,8 @@ pub(crate) struct Streams {
     ranked: Vec<Ranked>,
     /// The second part: those that ended, the last one first.
     sunk: VecDeque<RowId>,
-    /// By slot, the serial of the row that stands in the first part; 0 where none does. Rows are large, and most ticks
-    /// need to know no more of them than this.
-    standing: Vec<u64>,
-    /// Where the last snapshot's streams were found, in its order: the next one's mostly is the same.
-    hints: Vec<RowId>,
+    /// In which slots the last snapshot's streams were found, in its order: the next one's mostly is the same.
+    hints: Vec<u32>,
     added: Vec<Ranked>,
     ended: VecDeque<RowId>,
     /// Those that ended and still stand among the open ones.
@@ -76,12 +73,18 @@ impl Ranked {
 
 impl Streams {
     /// The row, if it is still kept.
-    pub(crate) fn get(&self, id: RowId) -> Option<&Row> {
-        self.slots.get(id.slot as usize)?.as_ref().filter(|row| row.serial == id.serial)
+    pub(crate) fn get(&self, id: RowId) -> Option<Row<'_>> {
+        let slot = id.slot as usize;
+        let figures = self.figures.get(slot).filter(|figures| figures.serial == id.serial)?;
+        Some(Row::new(figures, self.ranks.get(slot)?, self.slots.get(slot)?.as_ref()?))
     }
 
-    pub(crate) fn get_mut(&mut self, id: RowId) -> Option<&mut Row> {
-        self.slots.get_mut(id.slot as usize)?.as_mut().filter(|row| row.serial == id.serial)
+    /// To be changed before the server says so: what the next snapshot says goes before it.
+    pub(crate) fn get_mut(&mut self, id: RowId) -> Option<&mut Stream> {
+        let slot = id.slot as usize;
+        let figures = self.figures.get_mut(slot).filter(|figures| figures.serial == id.serial)?;
+        figures.distrust();
+        self.slots.get_mut(slot)?.as_mut()
     }
 
     /// The newest row with this key.
@@ -119,16 +122,15 @@ impl Streams {
 
     /// Where in the last snapshot this row's stream was.
     pub(crate) fn in_snapshot(&self, id: RowId) -> Option<usize> {
-        self.hints.iter().position(|hint| *hint == id)
+        self.get(id)?;
+        self.hints.iter().position(|hint| *hint == id.slot)
     }
 
     /// The open streams of these users, by user and number. The register of keys is small beside the rows.
     pub(crate) fn of_users(&self, users: &[UserChannelId]) -> Vec<(StreamKey, RowId)> {
         let theirs = self.by_key.iter().filter(|(key, _)| users.contains(&key.user));
-        let mut streams: Vec<_> = theirs
-            .filter(|(_, id)| self.get(**id).is_some_and(Row::is_live))
-            .map(|(key, id)| (*key, *id))
-            .collect();
+        let mut streams: Vec<_> =
+            theirs.filter(|(_, id)| self.is_live(**id)).map(|(key, id)| (*key, *id)).collect();
         streams.sort_unstable_by_key(|(key, _)| *key);
         streams
     }
@@ -162,7 +164,7 @@ impl Streams {
     /// A stream opened.
     pub(crate) fn opened(&mut self, key: StreamKey, addr: SocketAddr, service: &ServiceKey, now: Instant) {
         // A snapshot may have shown it before its event came.
-        if !self.by_key.get(&key).and_then(|id| self.get(*id)).is_some_and(Row::is_live) {
+        if !self.by_key.get(&key).is_some_and(|id| self.is_live(*id)) {
             self.insert(key, addr, service.clone(), now);
         }
     }
@@ -189,17 +191,20 @@ impl Streams {
     ) {
         let Some(&id) = self.by_key.get(&key) else { return };
         let Some(row) = self.get_mut(id) else { return };
-        let untold = row.ended.as_ref().is_none_or(|ended| ended.reason.is_none());
-        if untold && let Some(carries) = carries {
+        // Its end is known already, and so is all the rest.
+        if row.ended.as_ref().is_some_and(|ended| ended.reason.is_some()) {
+            return;
+        }
+        if let Some(carries) = carries {
             row.carries = Some(carries.clone());
         }
         if row.is_live() {
-            (row.down, row.up) = (down, up);
             self.end(id, Some(reason.clone()), now);
-        } else if untold {
-            (row.down, row.up) = (down, up);
+        } else {
             row.end(now, Some(reason.clone()));
         }
+        let figures = &mut self.figures[id.slot as usize];
+        (figures.down, figures.up) = (down, up);
     }
 
     /// Takes what a snapshot says about every stream.
@@ -211,89 +216,90 @@ impl Streams {
         self.clock.tick(now);
         self.sample += 1;
         let mut hints = std::mem::take(&mut self.hints);
-        hints.resize(snapshots.len(), RowId { slot: u32::MAX, serial: 0 });
-        let mut seen = 0;
-        for (snapshots, hints) in snapshots.chunks(AHEAD).zip(hints.chunks_mut(AHEAD)) {
-            let mut hinted = [false; AHEAD];
-            for ((snapshot, hint), hinted) in snapshots.iter().zip(&*hints).zip(&mut hinted) {
-                *hinted = self.is_at(snapshot, *hint);
+        hints.resize(snapshots.len(), u32::MAX);
+        for (snapshot, hint) in snapshots.iter().zip(&mut hints) {
+            if !self.figures.get(*hint as usize).is_some_and(|figures| figures.is_now(snapshot)) {
+                *hint = self.place_of(snapshot, now);
             }
-            for ((snapshot, hint), hinted) in snapshots.iter().zip(hints).zip(hinted) {
-                if snapshot.phase == StreamPhase::Ended {
-                    continue;
-                }
-                if !hinted {
-                    *hint = self.place_of(snapshot, now);
-                }
-                let slot = hint.slot as usize;
-                if let Some(Some(row)) = self.slots.get_mut(slot) {
-                    let anew = row.noted + 1 != self.sample;
-                    (row.seen, row.noted) = (self.sample, self.sample);
-                    seen += 1;
-                    let bytes = (snapshot.down, snapshot.up);
-                    row.sample(snapshot, self.meters.note(&self.clock, slot, anew, bytes));
-                }
+            let slot = *hint as usize;
+            let figures = &mut self.figures[slot];
+            let anew = figures.is_named(self.sample);
+            let rates = self.meters.note(&self.clock, slot, anew, (snapshot.down, snapshot.up));
+            if figures.sample(snapshot, rates)
+                && let Some(stream) = &mut self.slots[slot]
+            {
+                stream.take(snapshot);
             }
         }
         self.hints = hints;
         // Mostly each of them was named: then there is no need to look for others.
-        let slots = if seen == self.live { 0 } else { self.slots.len() };
+        let slots = if snapshots.len() == self.live { 0 } else { self.figures.len() };
         for slot in 0..slots {
-            if let Some(row) = &self.slots[slot]
-                && row.is_live()
-                && row.seen + 1 < self.sample
-            {
-                let id = RowId { slot: slot as u32, serial: row.serial };
-                self.end(id, None, now);
+            let figures = self.figures[slot];
+            if figures.is_missing(self.sample) {
+                self.end(RowId { slot: slot as u32, serial: figures.serial }, None, now);
             }
         }
         self.settle(now);
     }
 
-    /// Whether the row of this stream is there for sure.
-    fn is_at(&self, snapshot: &StreamSnapshot, hint: RowId) -> bool {
-        self.get(hint).is_some_and(|row| row.is_now(snapshot))
+    /// The slot of the row of this stream, which may be new.
+    #[cold]
+    fn place_of(&mut self, snapshot: &StreamSnapshot, now: Instant) -> u32 {
+        let known = self.by_key.get(&snapshot.key).copied().filter(|id| self.is_live(*id));
+        let id = match known {
+            Some(known) if self.figures[known.slot as usize].may_be(snapshot) => known,
+            known => {
+                // Where another stream has its key already, its own end was missed. An end is told only after the stream
+                // has left the register: this is a new one, maybe with the key of another.
+                known.into_iter().for_each(|id| self.end(id, None, now));
+                let info = &snapshot.info;
+                self.insert(snapshot.key, info.addr, info.user.service.key.clone(), now)
+            }
+        };
+        let figures = &mut self.figures[id.slot as usize];
+        if !figures.is_now(snapshot) {
+            figures.be(snapshot);
+            if let Some(stream) = &mut self.slots[id.slot as usize] {
+                stream.since = snapshot.info.since;
+            }
+        }
+        id.slot
     }
 
-    /// The row of this stream, which may be new.
-    fn place_of(&mut self, snapshot: &StreamSnapshot, now: Instant) -> RowId {
-        if let Some(&known) = self.by_key.get(&snapshot.key)
-            && let Some(row) = self.get(known)
-            && row.is_live()
-        {
-            if row.is_of(snapshot) {
-                return known;
-            }
-            // Another stream has its key already, so its own end was missed.
-            self.end(known, None, now);
-        }
-        // An end is told only after the stream has left the register: this is a new one, maybe with the key of another.
-        self.insert(snapshot.key, snapshot.info.addr, snapshot.info.user.service.key.clone(), now)
+    fn is_live(&self, id: RowId) -> bool {
+        let figures = self.figures.get(id.slot as usize);
+        figures.is_some_and(|figures| figures.serial == id.serial && figures.is_live())
     }
 
     fn insert(&mut self, key: StreamKey, addr: SocketAddr, service: ServiceKey, now: Instant) -> RowId {
         self.next_serial += 1;
-        let mut row = Row::new(key, self.next_serial, addr, service, now);
-        row.seen = self.sample;
-        row.place = place(&row, self.sort);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
-            self.standing.push(0);
+            self.figures.push(Figures::default());
+            self.ranks.push(Rank::default());
             self.meters.reserve(self.slots.len());
             (self.slots.len() - 1) as u32
         });
-        let ranked = Ranked { place: row.place, serial: row.serial, slot };
-        self.standing[slot as usize] = row.serial;
-        self.slots[slot as usize] = Some(row);
-        self.by_key.insert(key, ranked.id());
-        self.added.push(ranked);
+        let id = RowId { slot, serial: self.next_serial };
+        let at = slot as usize;
+        self.figures[at] = Figures::begun(id.serial, self.sample);
+        self.ranks[at] = Rank { serial: id.serial, ..Rank::default() };
+        let stream = self.slots[at].insert(Stream::new(key, addr, service, now));
+        let place = place(Row::new(&self.figures[at], &self.ranks[at], stream), self.sort);
+        self.ranks[at].place = place;
+        self.by_key.insert(key, id);
+        self.added.push(Ranked { place, serial: id.serial, slot });
         self.live += 1;
-        ranked.id()
+        id
     }
 
     fn end(&mut self, id: RowId, reason: Option<EndReason>, now: Instant) {
-        if let Some(row) = self.get_mut(id).filter(|row| row.is_live()) {
-            row.end(now, reason);
+        if self.is_live(id)
+            && let Some(stream) = &mut self.slots[id.slot as usize]
+        {
+            stream.end(now, reason);
+            self.figures[id.slot as usize].end();
             self.live -= 1;
             self.ended.push_back(id);
             self.floating.push(id);
@@ -306,16 +312,23 @@ impl Streams {
         self.sink();
         let rerank = self.reranked.is_none_or(|at| now.saturating_duration_since(at) >= RERANK);
         if rerank {
-            let second = self.reranked.is_some();
-            for row in self.slots.iter_mut().flatten().filter(|row| !row.sunk) {
-                if second {
-                    row.second();
-                }
-                row.place = place(row, self.sort);
-            }
+            self.rerank(self.reranked.is_some());
             self.reranked = Some(now);
         }
         self.put_in_order(rerank);
+    }
+
+    /// Says of each row that has not sunk where it belongs; `second` where a second has passed since the last time.
+    fn rerank(&mut self, second: bool) {
+        let rows = self.figures.iter().zip(&mut self.ranks).zip(&mut self.slots);
+        for ((figures, rank), stream) in rows.filter(|((_, rank), _)| rank.serial != 0) {
+            let Some(stream) = stream else { continue };
+            if second && figures.is_live() {
+                stream.trend.push(figures.down_rate, figures.up_rate);
+                rank.second(figures);
+            }
+            rank.place = place(Row::new(figures, rank, stream), self.sort);
+        }
     }
 
     /// Brings the order up to date with what came and went, and with the rows' places where those are new.
@@ -323,15 +336,14 @@ impl Streams {
         if !places && !self.left && self.added.is_empty() {
             return;
         }
-        let (slots, standing, sort) = (&self.slots, &self.standing, self.sort);
+        let (slots, ranks, sort) = (&self.slots, &self.ranks, self.sort);
         let row = |ranked: &Ranked| slots.get(ranked.slot as usize).and_then(Option::as_ref);
         self.ranked.append(&mut self.added);
-        self.ranked.retain(|ranked| standing[ranked.slot as usize] == ranked.serial);
-        if places {
-            for ranked in &mut self.ranked {
-                ranked.place = row(ranked).map_or(u64::MAX, |row| row.place);
-            }
-        }
+        self.ranked.retain_mut(|ranked| {
+            let rank = &ranks[ranked.slot as usize];
+            ranked.place = rank.place;
+            rank.serial == ranked.serial
+        });
         // Nearly sorted already, which the stable sort makes use of. Those of one rank stand as they came.
         if sort.has_texts() {
             self.ranked.sort_by(|a, b| {
@@ -357,7 +369,7 @@ impl Streams {
                 self.floating.push(id);
             } else if let Some(row) = self.get_mut(id) {
                 row.sunk = true;
-                self.standing[id.slot as usize] = 0;
+                self.ranks[id.slot as usize].serial = 0;
                 self.sunk.push_front(id);
                 self.left = true;
             }
@@ -367,8 +379,8 @@ impl Streams {
     fn forget(&mut self, now: Instant) {
         while let Some(&id) = self.ended.front() {
             let too_many = self.ended.len() > MAX_ENDED;
-            let ended = self.get(id).and_then(|row| row.ended.as_ref());
-            let too_old = ended.is_none_or(|ended| now.saturating_duration_since(ended.at) >= KEEP_ENDED);
+            let ended = self.get(id).and_then(|row| row.ended.as_ref().map(|ended| ended.at));
+            let too_old = ended.is_none_or(|at| now.saturating_duration_since(at) >= KEEP_ENDED);
             if !too_many && !too_old {
                 break;
             }
@@ -376,12 +388,13 @@ impl Streams {
             self.ended.pop_front();
             if let Some(row) = self.slots.get_mut(id.slot as usize).and_then(Option::take) {
                 self.free.push(id.slot);
+                self.figures[id.slot as usize] = Figures::default();
                 self.left = true;
                 if row.sunk {
                     // Mostly the last one: they sink about as they end.
                     self.sunk.iter().rposition(|sunk| *sunk == id).map(|at| self.sunk.remove(at));
                 } else {
-                    self.standing[id.slot as usize] = 0;
+                    self.ranks[id.slot as usize].serial = 0;
                 }
                 if self.by_key.get(&row.key) == Some(&id) {
                     self.by_key.remove(&row.key);

@@ -1,8 +1,4 @@
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, net::IpAddr, time::Instant};
 
 use super::{
     RowId,
@@ -18,7 +14,7 @@ use crate::{
 pub(crate) struct User {
     pub(crate) addr: IpAddr,
     pub(crate) service: ServiceKey,
-    pub(crate) age: Duration,
+    pub(crate) since: Instant,
     pub(crate) down: u64,
     pub(crate) up: u64,
     pub(crate) down_rate: f64,
@@ -83,7 +79,7 @@ impl Users {
             let Some(user) = &mut self.slots[hint.1] else { continue };
             let anew = user.seen + 1 != self.sample;
             user.seen = self.sample;
-            (user.age, user.limits) = (snapshot.age, snapshot.limits);
+            user.limits = snapshot.limits;
             (user.down, user.up) = (snapshot.down, snapshot.up);
             (user.streams, user.streams_ever) = (snapshot.streams_open, snapshot.streams_ever);
             let rates = self.meters.note(&self.clock, hint.1, anew, (snapshot.down, snapshot.up));
@@ -108,7 +104,7 @@ impl Users {
         self.slots[slot] = Some(User {
             addr: snapshot.addr,
             service: snapshot.service.clone(),
-            age: snapshot.age,
+            since: snapshot.since,
             down: 0,
             up: 0,
             down_rate: 0.0,

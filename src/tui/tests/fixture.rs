@@ -214,8 +214,8 @@ impl Fixture {
     pub(super) fn sample(&mut self) -> Vec<Effect> {
         let mut snapshot = self.hub.snapshot();
         (snapshot.at, snapshot.uptime) = (self.now, self.now - self.start);
-        // Their own order, on the clock of the test.
-        snapshot.users.iter_mut().for_each(|user| user.age += self.now - self.start);
+        // On the clock of the test.
+        snapshot.users.iter_mut().for_each(|user| user.since = self.start);
         (self.told)(&mut snapshot);
         let effects = sample(&mut self.model, &snapshot, self.now);
         // The hub has a clock of its own, by which no figure may be rounded this way now and that way then.

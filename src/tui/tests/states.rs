@@ -60,7 +60,7 @@ fn steered(width: u16, height: u16) -> Fixture {
     fixture.users[1].stats().limits.set(Direction::Down, Rate::new(50_000_000));
     for stream in &fixture.streams {
         if stream.stats().key.user == fixture.users[1].stats().id {
-            stream.stats().limits.set(Direction::Down, Rate::new(10_000_000));
+            stream.stats().set_limit(Direction::Down, Rate::new(10_000_000));
         }
     }
     fixture.tick(TICK);
@@ -147,7 +147,7 @@ fn the_curve_begins_with_what_the_row_remembers() {
     }
     fixture.press("j>");
     let row = fixture.model.selected().unwrap().1;
-    let (total, known) = (row.down, row.trend.known());
+    let (total, known) = (row.figures.down, row.trend.known());
     assert!(known >= 4, "{known}");
     let history = &fixture.model.shown_detail().unwrap().history;
     let seconds: Vec<f64> = history.points(30, 30).into_iter().flatten().map(|(down, _)| down).collect();

@@ -77,7 +77,7 @@ fn l_limits_the_selected_stream_and_says_what_is_wrong() {
     fixture.send(Msg::Answered(OrderId(2), Err(Refused::Gone)));
     assert_eq!(fixture.notice(), "ABC123:2 was not limited: it is not there any more");
     // What holds now stands in the line when it is asked for again.
-    fixture.streams[1].stats().limits.set(Direction::Down, Rate::new(10_000_000));
+    fixture.streams[1].stats().set_limit(Direction::Down, Rate::new(10_000_000));
     fixture.tick(TICK);
     fixture.press("l");
     assert!(fixture.text().contains("limit ABC123:2: down 10M"), "{}", fixture.text());

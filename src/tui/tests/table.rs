@@ -20,7 +20,7 @@ fn head(fixture: &Fixture) -> String {
     fixture.text().lines().find(|line| line.contains("STREAM")).unwrap().to_owned()
 }
 
-fn live_rows(fixture: &Fixture) -> Vec<&Row> {
+fn live_rows(fixture: &Fixture) -> Vec<Row<'_>> {
     let rows = fixture.model.rows().iter().filter_map(|id| fixture.model.live.streams.get(*id));
     rows.filter(|row| row.is_live()).collect()
 }
@@ -62,7 +62,7 @@ fn every_order_is_that_of_its_column() {
     }
     fixture.tick(TICK);
     fn sorted<T: PartialOrd>(fixture: &Fixture, of: impl Fn(&Row) -> T) -> bool {
-        live_rows(fixture).iter().map(|row| of(row)).is_sorted()
+        live_rows(fixture).iter().map(of).is_sorted()
     }
     let mut check = |name: &str, is: &dyn Fn(&Fixture) -> bool, reversed: &dyn Fn(&Fixture) -> bool| {
         fixture.press(&format!(":sort {name}>"));
@@ -78,8 +78,8 @@ fn every_order_is_that_of_its_column() {
         sorted(f, |r| Reverse(r.proxy.map_or(9, |p| p.0)))
     });
     check("user", &|f| sorted(f, |r| r.addr), &|f| sorted(f, |r| Reverse(r.addr)));
-    check("down-bytes", &|f| sorted(f, |r| Reverse(r.down)), &|f| sorted(f, |r| r.down));
-    check("up-bytes", &|f| sorted(f, |r| Reverse(r.up)), &|f| sorted(f, |r| r.up));
+    check("down-bytes", &|f| sorted(f, |r| Reverse(r.figures.down)), &|f| sorted(f, |r| r.figures.down));
+    check("up-bytes", &|f| sorted(f, |r| Reverse(r.figures.up)), &|f| sorted(f, |r| r.figures.up));
     check("bytes", &|f| sorted(f, |r| Reverse(r.bytes())), &|f| sorted(f, |r| r.bytes()));
     check("key", &|f| sorted(f, |r| (r.key.user, r.key.stream)), &|f| {
         sorted(f, |r| Reverse((r.key.user, r.key.stream)))
@@ -94,7 +94,7 @@ fn every_order_is_that_of_its_column() {
         None => 4,
     };
     check("carries", &|f| sorted(f, |r| kind(r)), &|f| sorted(f, |r| Reverse(kind(r))));
-    let waits = |r: &Row| crate::tui::model::state(r) != "wait";
+    let waits = |r: &Row| crate::tui::model::state(*r) != "wait";
     check("state", &|f| sorted(f, waits), &|f| sorted(f, |r| !waits(r)));
     let channel =
         |r: &Row| r.channel.map_or(u64::MAX, |id| u64::from(id.proxy.0) << 16 | u64::from(id.index));

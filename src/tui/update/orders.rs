@@ -8,7 +8,8 @@ use crate::{
         Exit, format,
         keymap::Action,
         model::{
-            Button, Dialog, Model, Overlay, ProxyLine, Question, Row, RowId, Screen, Target, Tone, UserLine,
+            Button, Dialog, Model, Overlay, ProxyLine, Question, Row, RowId, Screen, Stream, Target, Tone,
+            UserLine,
         },
         msg::{Effect, OrderId},
     },
@@ -127,7 +128,7 @@ pub(super) fn order_each(
     targets: &[RowId],
     verb: &'static str,
     idle: &str,
-    mut command: impl FnMut(&mut Row) -> Option<Command>,
+    mut command: impl FnMut(&mut Stream) -> Option<Command>,
 ) -> Vec<Effect> {
     if is_crowded(model, targets.len()) {
         return Vec::new();

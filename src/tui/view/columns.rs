@@ -137,7 +137,7 @@ impl Columns {
     }
 
     /// One row.
-    pub(super) fn row(&self, model: &Model, row: &Row) -> Vec<Span<'static>> {
+    pub(super) fn row(&self, model: &Model, row: Row<'_>) -> Vec<Span<'static>> {
         self.cells(|spec, width| {
             if spec.column == Column::Progress && row.is_live() {
                 // Where nobody told a size there is only what was carried.
@@ -190,7 +190,7 @@ pub(crate) fn is_on_screen(model: &Model, column: Column) -> bool {
     Columns::on_screen(model).has(column)
 }
 
-fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Style) {
+fn cell(model: &Model, row: Row<'_>, column: Column, width: usize) -> (String, Style) {
     let theme = &model.theme;
     let amount = |n: u64, style: Style| (format::bytes(n), if n == 0 { theme.faint } else { style });
     let rate = |rate: f32, style: Style| match row.is_live() {
@@ -219,10 +219,10 @@ fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Styl
         },
         Column::Priority => priority(row, theme),
         Column::Limit => (limits::text(row.limits), theme.warn),
-        Column::UpRate => rate(row.up_rate, limited(row.limits.up, theme.up)),
-        Column::DownRate => rate(row.down_rate, limited(row.limits.down, theme.down)),
-        Column::Up => amount(row.up, theme.text),
-        Column::Down => amount(row.down, theme.text),
+        Column::UpRate => rate(row.figures.up_rate, limited(row.limits.up, theme.up)),
+        Column::DownRate => rate(row.figures.down_rate, limited(row.limits.down, theme.down)),
+        Column::Up => amount(row.figures.up, theme.text),
+        Column::Down => amount(row.figures.down, theme.text),
         Column::Progress => end(row, theme),
         Column::Age => (format::age(row.age(model.shown().now)), theme.text),
         Column::Trend if !row.is_live() => (String::new(), theme.faint),
@@ -234,7 +234,7 @@ fn cell(model: &Model, row: &Row, column: Column, width: usize) -> (String, Styl
 }
 
 /// What it carries, and how long that will be waited for.
-fn waits(model: &Model, row: &Row, width: usize) -> String {
+fn waits(model: &Model, row: Row<'_>, width: usize) -> String {
     let carries = row.carries.as_ref().map(ToString::to_string).unwrap_or_default();
     let proxy = row.proxy.and_then(|id| model.shown().proxies.get(id));
     let left = proxy.and_then(|proxy| proxy.waits).map(format::age).unwrap_or_default();
@@ -242,7 +242,7 @@ fn waits(model: &Model, row: &Row, width: usize) -> String {
     format!("{} {left}", fit(&carries, width.saturating_sub(left.len() + 1)))
 }
 
-fn priority(row: &Row, theme: &Theme) -> (String, Style) {
+fn priority(row: Row<'_>, theme: &Theme) -> (String, Style) {
     let (text, style) = match row.priority {
         _ if !row.is_live() => ("", theme.faint),
         Priority::Urgent => ("urgent", theme.warn),
@@ -254,7 +254,7 @@ fn priority(row: &Row, theme: &Theme) -> (String, Style) {
     (text.to_owned(), style)
 }
 
-fn state(row: &Row, theme: &Theme) -> (String, Style) {
+fn state(row: Row<'_>, theme: &Theme) -> (String, Style) {
     let (text, style) = match (&row.ended, row.phase) {
         (Some(ended), _) => match &ended.reason {
             Some(EndReason::Finished) | None => ("ended", theme.faint),
@@ -279,7 +279,7 @@ fn state(row: &Row, theme: &Theme) -> (String, Style) {
 }
 
 /// How far the download is, where its size is known; else how much was carried, where that stands nowhere else.
-fn progress(row: &Row, width: usize, total: bool, theme: &Theme) -> Vec<Span<'static>> {
+fn progress(row: Row<'_>, width: usize, total: bool, theme: &Theme) -> Vec<Span<'static>> {
     let Some(share) = row.progress() else {
         let text = if total { format::bytes(row.bytes()) } else { String::new() };
         return vec![Span::styled(fit_right(&text, width), theme.dim)];
@@ -295,7 +295,7 @@ fn progress(row: &Row, width: usize, total: bool, theme: &Theme) -> Vec<Span<'st
 }
 
 /// How a stream ended.
-fn end(row: &Row, theme: &Theme) -> (String, Style) {
+fn end(row: Row<'_>, theme: &Theme) -> (String, Style) {
     let Some(reason) = row.ended.as_ref().map(|ended| &ended.reason) else {
         return (String::new(), theme.text);
     };

@@ -58,7 +58,7 @@ pub(crate) fn draw(model: &Model, detail: &Detail, area: Rect, buf: &mut Buffer)
     curve_and_past(model, detail, row, rest, buf);
 }
 
-fn title(model: &Model, row: &Row, area: Rect, buf: &mut Buffer) {
+fn title(model: &Model, row: Row<'_>, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let state_style = match row.is_live() {
         true if row.paused => theme.warn,
@@ -81,7 +81,7 @@ fn title(model: &Model, row: &Row, area: Rect, buf: &mut Buffer) {
 }
 
 /// On a wide screen: what it is at the left, how it flows at the right. Gives the height.
-fn beside(model: &Model, detail: &Detail, row: &Row, area: Rect, room: usize, buf: &mut Buffer) -> u16 {
+fn beside(model: &Model, detail: &Detail, row: Row<'_>, area: Rect, room: usize, buf: &mut Buffer) -> u16 {
     let half = area.width / 2;
     let left = Rect { width: half, ..area };
     let right = Rect { x: area.x + half, width: area.width - half, ..area };
@@ -115,7 +115,7 @@ fn beside(model: &Model, detail: &Detail, row: &Row, area: Rect, room: usize, bu
 }
 
 /// On a narrow screen: one below the other, as far as there is room. Gives the height.
-fn above(model: &Model, detail: &Detail, row: &Row, area: Rect, room: usize, buf: &mut Buffer) -> u16 {
+fn above(model: &Model, detail: &Detail, row: Row<'_>, area: Rect, room: usize, buf: &mut Buffer) -> u16 {
     let mut facts = facts(model, row, area.width);
     if let Some(known) = detail.flow.as_ref().filter(|_| row.is_live()) {
         facts.push((3, flow::line(model, known, row.age(model.shown().now))));
@@ -145,7 +145,7 @@ fn keep(mut lines: Vec<Ranked>, room: usize) -> Vec<Line<'static>> {
 }
 
 /// How long things take with its proxy and its service, in at most `room` lines.
-fn latencies(model: &Model, row: &Row, width: u16, room: usize) -> Vec<Line<'static>> {
+fn latencies(model: &Model, row: Row<'_>, width: u16, room: usize) -> Vec<Line<'static>> {
     let shown = model.shown();
     let mut rows = Vec::new();
     if let Some(proxy) = row.proxy.and_then(|id| shown.proxies.get(id)) {
@@ -163,7 +163,7 @@ fn latencies(model: &Model, row: &Row, width: u16, room: usize) -> Vec<Line<'sta
     if rows.is_empty() { Vec::new() } else { latency::table(model, &rows, width) }
 }
 
-fn curve_and_past(model: &Model, detail: &Detail, row: &Row, area: Rect, buf: &mut Buffer) {
+fn curve_and_past(model: &Model, detail: &Detail, row: Row<'_>, area: Rect, buf: &mut Buffer) {
     let mut y = area.y;
     // A blank row before each section.
     let left = area.height.saturating_sub(1);
@@ -186,7 +186,7 @@ fn curve_and_past(model: &Model, detail: &Detail, row: &Row, area: Rect, buf: &m
     lifecycle(model, row, past, buf);
 }
 
-fn lifecycle(model: &Model, row: &Row, area: Rect, buf: &mut Buffer) {
+fn lifecycle(model: &Model, row: Row<'_>, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     section(model, area, buf, "Lifecycle and log", [Span::styled("  L: in the log", theme.dim)]);
     let events = model.journal.of(row.key);

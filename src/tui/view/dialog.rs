@@ -99,8 +99,8 @@ fn kill(model: &Model, id: RowId, key: &str) -> Vec<Line<'static>> {
         ]),
         Line::from(vec![
             label("so far"),
-            Span::styled(format!("↓ {}", format::bytes(row.down)), theme.down),
-            Span::styled(format!("  ↑ {}", format::bytes(row.up)), theme.up),
+            Span::styled(format!("↓ {}", format::bytes(row.figures.down)), theme.down),
+            Span::styled(format!("  ↑ {}", format::bytes(row.figures.up)), theme.up),
             Span::styled(format!("  in {}", format::age(row.age(model.live.now))), theme.dim),
         ]),
         Line::styled("Both ends get an error, at once.", theme.dim),
@@ -114,7 +114,7 @@ fn kill_many(model: &Model, targets: &[Target]) -> Vec<Line<'static>> {
     let live = |target: &&Target| model.live.streams.get(target.row).is_some_and(Row::is_live);
     let rows = || targets.iter().filter_map(|target| model.live.streams.get(target.row));
     let (open, down, up) = rows().filter(|row| row.is_live()).fold((0, 0, 0), |(open, down, up), row| {
-        (open + 1, row.down.saturating_add(down), row.up.saturating_add(up))
+        (open + 1, row.figures.down.saturating_add(down), row.figures.up.saturating_add(up))
     });
     let mut lines = vec![Line::from(vec![
         Span::styled(format::things(open as u64, "open stream"), theme.strong),
@@ -125,7 +125,10 @@ fn kill_many(model: &Model, targets: &[Target]) -> Vec<Line<'static>> {
         lines.push(Line::from(vec![
             Span::styled(format::fit(&target.key.to_string(), 12), theme.accent),
             Span::styled(format!("{}  ", row.addr), theme.text),
-            Span::styled(format!("↓ {}  ↑ {}", format::bytes(row.down), format::bytes(row.up)), theme.dim),
+            Span::styled(
+                format!("↓ {}  ↑ {}", format::bytes(row.figures.down), format::bytes(row.figures.up)),
+                theme.dim,
+            ),
         ]));
     }
     if open > NAMED {
@@ -140,7 +143,7 @@ fn kill_user(model: &Model, user: UserChannelId) -> Vec<Line<'static>> {
         let rows = model.live.streams.order().iter().filter_map(|id| model.live.streams.get(*id));
         rows.filter(|row| row.is_live() && row.key.user == user)
     };
-    let (down, up) = rows().fold((0, 0), |(down, up), row| (down + row.down, up + row.up));
+    let (down, up) = rows().fold((0, 0), |(down, up), row| (down + row.figures.down, up + row.figures.up));
     let addr = rows().next().map(|row| row.addr.ip().to_string()).unwrap_or_default();
     vec![
         Line::from(vec![
@@ -173,7 +176,7 @@ fn kick(model: &Model, id: ProxyId) -> Vec<Line<'static>> {
     ]
 }
 
-fn route(model: &Model, row: &Row) -> String {
+fn route(model: &Model, row: Row<'_>) -> String {
     match row.proxy {
         Some(proxy) => format!(":{} → {}", row.service.port, model.live.proxies.name(proxy)),
         None => format!(":{}", row.service.port),

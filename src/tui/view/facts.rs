@@ -16,7 +16,7 @@ use crate::{
 pub(super) type Ranked = (u8, Line<'static>);
 
 /// From whom, through what, to where; and both directions.
-pub(super) fn facts(model: &Model, row: &Row, width: u16) -> Vec<Ranked> {
+pub(super) fn facts(model: &Model, row: Row<'_>, width: u16) -> Vec<Ranked> {
     let theme = &model.theme;
     let label = |text: &str| Span::styled(format!("  {}", fit(text, 10)), theme.dim);
     let shown = model.shown();
@@ -58,7 +58,7 @@ pub(super) fn facts(model: &Model, row: &Row, width: u16) -> Vec<Ranked> {
 }
 
 /// Which proxy has it, and why that one.
-fn proxy(model: &Model, row: &Row, label: Span<'static>) -> Line<'static> {
+fn proxy(model: &Model, row: Row<'_>, label: Span<'static>) -> Line<'static> {
     let theme = &model.theme;
     let shown = model.shown();
     let Some(id) = row.proxy else {
@@ -81,7 +81,7 @@ fn proxy(model: &Model, row: &Row, label: Span<'static>) -> Line<'static> {
 }
 
 /// The channel that carries it now, and how that fares.
-fn channel(model: &Model, row: &Row, label: Span<'static>) -> Line<'static> {
+fn channel(model: &Model, row: Row<'_>, label: Span<'static>) -> Line<'static> {
     let theme = &model.theme;
     if row.waits {
         let left = row.proxy.and_then(|id| model.shown().proxies.get(id)?.waits).map(format::age);
@@ -111,7 +111,7 @@ fn channel(model: &Model, row: &Row, label: Span<'static>) -> Line<'static> {
 }
 
 /// What the target answered, and how soon.
-fn target(model: &Model, row: &Row, label: Span<'static>) -> Line<'static> {
+fn target(model: &Model, row: Row<'_>, label: Span<'static>) -> Line<'static> {
     let theme = &model.theme;
     let flow = model.shown_detail().and_then(|detail| detail.flow.as_ref());
     let refused = row.ended.as_ref().and_then(|ended| match &ended.reason {
@@ -122,7 +122,7 @@ fn target(model: &Model, row: &Row, label: Span<'static>) -> Line<'static> {
         (Some(why), _) => (format!("refused: {why}"), theme.bad),
         (None, StreamPhase::Waiting) => ("not asked yet".to_owned(), theme.dim),
         (None, StreamPhase::Opening) => ("being reached".to_owned(), theme.dim),
-        (None, StreamPhase::Ended) if flow.is_none() && row.down == 0 => {
+        (None, StreamPhase::Ended) if flow.is_none() && row.figures.down == 0 => {
             ("never answered".to_owned(), theme.dim)
         }
         (None, _) => ("answered".to_owned(), theme.text),
@@ -142,7 +142,7 @@ fn target(model: &Model, row: &Row, label: Span<'static>) -> Line<'static> {
 }
 
 /// Every limit that may slow it: its own, and those that it shares with others.
-fn in_force(model: &Model, row: &Row) -> String {
+fn in_force(model: &Model, row: Row<'_>) -> String {
     let shown = model.shown();
     let all = [
         ("", Some(row.limits)),
@@ -159,7 +159,7 @@ fn in_force(model: &Model, row: &Row) -> String {
 }
 
 /// Both directions: now, on average, at most, in all.
-fn figures(model: &Model, row: &Row, width: u16) -> Vec<Ranked> {
+fn figures(model: &Model, row: Row<'_>, width: u16) -> Vec<Ranked> {
     let theme = &model.theme;
     let seconds = row.age(model.shown().now).as_secs_f64().max(0.1);
     // On the narrowest screens the mean makes room for the total.
@@ -182,14 +182,14 @@ fn figures(model: &Model, row: &Row, width: u16) -> Vec<Ranked> {
     let head: String = head.map(|(text, width)| fit_right(text, *width)).collect();
     let mut lines = vec![
         (1, Line::styled(format!("            {head}"), theme.dim)),
-        (0, way("down", row.down_rate, row.down_peak, row.down, theme.down)),
-        (0, way("up", row.up_rate, row.up_peak, row.up, theme.up)),
+        (0, way("down", row.figures.down_rate, row.figures.down_peak, row.figures.down, theme.down)),
+        (0, way("up", row.figures.up_rate, row.figures.up_peak, row.figures.up, theme.up)),
     ];
     if let (Some(share), Some(body)) = (row.progress(), row.download) {
         let (filled, track) = bars::horizontal(share, usize::from(width.saturating_sub(44)).clamp(8, 40));
-        let left =
-            (body.begun + body.size).saturating_sub(row.down) as f64 / f64::from(row.down_rate).max(1.0);
-        let left = if row.is_live() && row.down_rate > 1.0 {
+        let left = (body.begun + body.size).saturating_sub(row.figures.down) as f64
+            / f64::from(row.figures.down_rate).max(1.0);
+        let left = if row.is_live() && row.figures.down_rate > 1.0 {
             format!(", {} left", format::age(std::time::Duration::from_secs_f64(left.min(1e9))))
         } else {
             String::new()

@@ -123,14 +123,14 @@ fn row_of(model: &Model, columns: &Table<Column>, id: UserChannelId, user: &User
             Column::UpTotal => (format::bytes(user.up), theme.text),
             Column::DownTotal => (format::bytes(user.down), theme.text),
             Column::Ever => (format::count(user.streams_ever), theme.dim),
-            Column::Age => (format::age(user.age), theme.text),
+            Column::Age => (format::age(model.shown().now.saturating_duration_since(user.since)), theme.text),
         };
         Cell::Text(text, style)
     })
 }
 
 /// One stream of the user above: what it carries stands below the address, its proxy below the service.
-fn stream(model: &Model, columns: &Table<Column>, row: &Row) -> Line<'static> {
+fn stream(model: &Model, columns: &Table<Column>, row: Row<'_>) -> Line<'static> {
     let theme = &model.theme;
     columns.row(|spec| {
         let (text, style) = match spec.column {
@@ -140,15 +140,15 @@ fn stream(model: &Model, columns: &Table<Column>, row: &Row) -> Line<'static> {
                 (row.proxy.map_or(String::new(), |id| model.shown().proxies.name(id)), theme.dim)
             }
             Column::Streams => (state(row).to_owned(), if row.paused { theme.warn } else { theme.dim }),
-            Column::Up => rate(model, row.up_rate.into(), theme.up),
-            Column::Down => rate(model, row.down_rate.into(), theme.down),
+            Column::Up => rate(model, row.figures.up_rate.into(), theme.up),
+            Column::Down => rate(model, row.figures.down_rate.into(), theme.down),
             Column::Limit => (limits::text(row.limits), theme.warn),
             Column::Share => match row.progress() {
                 Some(share) => return Cell::Drawn(share_of(model, share, spec.width)),
                 None => (String::new(), theme.text),
             },
-            Column::UpTotal => (format::bytes(row.up), theme.dim),
-            Column::DownTotal => (format::bytes(row.down), theme.dim),
+            Column::UpTotal => (format::bytes(row.figures.up), theme.dim),
+            Column::DownTotal => (format::bytes(row.figures.down), theme.dim),
             Column::Ever => (String::new(), theme.text),
             Column::Age => (format::age(row.age(model.shown().now)), theme.dim),
         };
