@@ -214,9 +214,12 @@ impl Runtime {
             self.dirty = true;
             update(&mut self.model, message, now);
         }
-        // Not by its own thread, which would wake a hundred times a second.
-        tui_logger::move_events();
-        record::take().into_iter().for_each(|record| self.model.log.note(record));
+        // Not by its own thread, which would wake a hundred times a second. While the display stands still the log
+        // does too: as many records as it keeps wait.
+        if self.model.frozen.is_none() {
+            tui_logger::move_events();
+            record::take().into_iter().for_each(|record| self.model.log.note(record));
+        }
         self.options.telemetry.snapshot_into(&mut self.snapshot);
         let snapshot = &self.snapshot;
         let busy = !self.model.live.streams.order().is_empty() || self.model.live.totals != snapshot.totals;

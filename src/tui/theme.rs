@@ -58,8 +58,8 @@ impl Theme {
     /// 256 colours on a dark ground.
     pub(crate) fn dark() -> Self {
         Self::of(Palette {
-            dim: 246,
-            faint: 241,
+            dim: 247,
+            faint: 243,
             rule: 238,
             accent: 80,
             down: 75,
@@ -101,8 +101,8 @@ impl Theme {
     /// 256 colours on a light ground.
     pub(crate) fn light() -> Self {
         Self::of(Palette {
-            dim: 241,
-            faint: 246,
+            dim: 240,
+            faint: 244,
             rule: 250,
             accent: 30,
             down: 25,
@@ -139,8 +139,8 @@ impl Theme {
     /// Blue, orange and brightness only (Okabe and Ito): told apart with any kind of colour vision.
     pub(crate) fn safe() -> Self {
         Self::of(Palette {
-            dim: 246,
-            faint: 241,
+            dim: 247,
+            faint: 243,
             rule: 238,
             accent: 117,
             down: 75,

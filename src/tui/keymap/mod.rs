@@ -311,7 +311,9 @@ impl Keymap {
         );
         let shown = |entry: &&Entry| {
             let here = chain.contains(&entry.binding.context) && (!over || entry.binding.context == context);
-            here && !entry.binding.short.is_empty()
+            // Where something nearer has all of its keys, they do something else.
+            let reached = |key: &Key| self.action(context, *key) == Some(entry.binding.action);
+            here && !entry.binding.short.is_empty() && entry.keys.iter().any(reached)
         };
         let rank = |entry: &Entry| match entry.binding.action {
             Action::Kill | Action::Press | Action::Yes => 0,
@@ -390,6 +392,19 @@ mod tests {
         assert_eq!(words(26), ["kill", "help", "quit"]);
         assert_eq!(words(16), ["kill", "quit"]);
         assert_eq!(words(3), [""; 0]);
+    }
+
+    #[test]
+    fn the_footer_names_no_key_that_does_something_else() {
+        let keymap = Keymap::default();
+        for context in ALL {
+            for entry in keymap.footer(context, 500) {
+                let first = entry.keys.first().and_then(|key| keymap.action(context, *key));
+                assert_eq!(first, Some(entry.binding.action), "{context:?} {}", entry.shown);
+            }
+        }
+        let words: Vec<_> = keymap.footer(Context::Detail, 500).iter().map(|e| e.binding.short).collect();
+        assert!(words.contains(&"back") && !words.contains(&"quit"), "q goes back there: {words:?}");
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(crate) use line::{Edit, LineEdit};
 pub(crate) use order::{Sort, SortBy};
 pub(crate) use orders::Orders;
 pub(crate) use prompt::{Asked, Limited, Prompt};
-pub(crate) use proxies::{Proxies, Proxy, ProxyLine, Span};
+pub(crate) use proxies::{Ending, LinkState, Proxies, Proxy, ProxyLine, Span};
 pub(crate) use row::{Row, RowId, Stream};
 pub(crate) use services::{Service, ServiceId, Services};
 pub(crate) use streams::Streams;
@@ -94,8 +94,9 @@ pub(crate) struct Model {
     /// Which columns the operator wants.
     pub(crate) columns: Choice,
     pub(crate) filter: Filter,
-    /// The rows that pass the filter, where there is one.
+    /// The rows that pass the filter, where there is one, and how many of them are open.
     matching: Vec<RowId>,
+    matching_open: usize,
     /// The stream that is looked at closely.
     pub(crate) detail: Option<Detail>,
     /// As it was when the operator stopped the display.
@@ -307,6 +308,7 @@ impl Model {
             columns: Choice::default(),
             filter: Filter::default(),
             matching: Vec::new(),
+            matching_open: 0,
             detail: None,
             still: None,
             journal: Journal::default(),
@@ -360,6 +362,15 @@ impl Model {
             return &self.matching;
         }
         self.unfiltered()
+    }
+
+    /// How many rows of the table are open, and how many have ended.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        if !self.filter.is_empty() {
+            return (self.matching_open, self.matching.len() - self.matching_open);
+        }
+        let streams = &self.shown().streams;
+        (streams.live(), if self.show_ended { streams.ended() } else { 0 })
     }
 
     fn unfiltered(&self) -> &[RowId] {
@@ -464,15 +475,19 @@ impl Model {
     fn match_rows(&mut self) {
         let mut matching = std::mem::take(&mut self.matching);
         matching.clear();
+        let mut open = 0;
         if !self.filter.is_empty() {
             let Data { streams, proxies, now, .. } = self.shown();
-            let rows = self.unfiltered().iter();
-            matching.extend(
-                rows.filter(|id| streams.get(**id).is_some_and(|row| self.filter.passes(row, proxies, *now)))
-                    .copied(),
-            );
+            for id in self.unfiltered() {
+                if let Some(row) = streams.get(*id)
+                    && self.filter.passes(row, proxies, *now)
+                {
+                    matching.push(*id);
+                    open += usize::from(row.is_live());
+                }
+            }
         }
-        self.matching = matching;
+        (self.matching, self.matching_open) = (matching, open);
     }
 
     /// Takes a cursor that has moved.

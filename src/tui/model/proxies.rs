@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     ids::{ChannelId, Policy, ProxyId, RateLimits, ServiceKey, clean},
-    telemetry::{GoneReason, Latencies, ProxySnapshot},
+    telemetry::{ChannelState, GoneReason, Latencies, ProxySnapshot},
 };
 
 /// How many proxies that are gone are kept on screen, and for how long.
@@ -60,14 +60,43 @@ pub(crate) enum ProxyLine {
     Service(ServiceId),
 }
 
-/// When a name had a link, and how that ended.
+/// How a link fared for some time, and how that ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
+    proxy: ProxyId,
+    pub(crate) state: LinkState,
     pub(crate) from: Instant,
-    /// Nothing while it lasts.
-    pub(crate) to: Option<Instant>,
-    /// Whether it went without saying goodbye.
-    pub(crate) lost: bool,
+    /// The same link was there before, in another state.
+    pub(crate) goes_on: bool,
+    pub(crate) end: Option<SpanEnd>,
+}
+
+/// When a span ended, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpanEnd {
+    pub(crate) at: Instant,
+    pub(crate) how: Ending,
+}
+
+/// How a span ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The link is in another state now.
+    Changed,
+    /// The proxy said goodbye.
+    Left,
+    /// It did not.
+    Lost,
+}
+
+/// How a link fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LinkState {
+    Up,
+    /// It gets no new streams.
+    Draining,
+    /// It has lost every channel, and its streams wait.
+    Away,
 }
 
 /// When a proxy went, and why, if that was told.
@@ -186,12 +215,11 @@ impl Proxies {
             };
             let lost = !matches!(reason, GoneReason::Left | GoneReason::Shutdown);
             proxy.leave(at, Some(reason));
-            let name = proxy.name.clone();
-            self.unlink(&name, at, lost);
+            self.close_link(id, SpanEnd { at, how: if lost { Ending::Lost } else { Ending::Left } });
         }
     }
 
-    fn link(&mut self, name: &str, from: Instant) {
+    fn open_link(&mut self, name: &str, span: Span) {
         let at = self.links.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
             if self.links.len() == MAX_LINKS {
                 self.links.remove(0);
@@ -203,16 +231,33 @@ impl Proxies {
         if spans.len() == MAX_SPANS {
             spans.pop_front();
         }
-        spans.push_back(Span { from, to: None, lost: false });
+        spans.push_back(span);
     }
 
-    fn unlink(&mut self, name: &str, at: Instant, lost: bool) {
-        let link = self.links.iter_mut().find(|(known, _)| known == name);
-        // The oldest that is open: proxies of one name come back before the server knows that they went.
-        let open = link.and_then(|(_, spans)| spans.iter_mut().find(|span| span.to.is_none()));
-        if let Some(span) = open {
-            (span.to, span.lost) = (Some(at), lost);
+    /// The span of this proxy that lasts. Proxies of one name come back before the server knows that they went.
+    fn link_of(&mut self, id: ProxyId) -> Option<&mut Span> {
+        let mut spans = self.links.iter_mut().flat_map(|(_, spans)| spans);
+        spans.find(|span| span.proxy == id && span.end.is_none())
+    }
+
+    fn close_link(&mut self, id: ProxyId, end: SpanEnd) {
+        if let Some(span) = self.link_of(id) {
+            span.end = Some(end);
         }
+    }
+
+    /// Notes how the link of the proxy at this place fares.
+    fn note_link(&mut self, at: usize, now: Instant) {
+        let proxy = &self.list[at];
+        let (id, name, since, state) = (proxy.id, proxy.name.clone(), proxy.since, proxy.link_state());
+        let last = self.link_of(id).map(|span| span.state);
+        if last == Some(state) {
+            return;
+        }
+        let goes_on = last.is_some();
+        self.close_link(id, SpanEnd { at: now, how: Ending::Changed });
+        let from = if goes_on { now } else { since };
+        self.open_link(&name, Span { proxy: id, state, from, goes_on, end: None });
     }
 
     /// Takes what a snapshot says.
@@ -222,19 +267,18 @@ impl Proxies {
         for snapshot in snapshots {
             let known = self.list.iter().position(|proxy| proxy.id == snapshot.id);
             let at = known.unwrap_or_else(|| {
-                let proxy = Proxy::new(snapshot);
-                self.link(&proxy.name.clone(), proxy.since);
-                self.list.push(proxy);
+                self.list.push(Proxy::new(snapshot));
                 self.list.len() - 1
             });
             self.list[at].sample(snapshot, &self.clock);
+            self.note_link(at, now);
         }
         let mut left = Vec::new();
         for proxy in self.list.iter_mut().filter(|proxy| !proxy.seen && proxy.gone.is_none()) {
             proxy.leave(now, None);
-            left.push(proxy.name.clone());
+            left.push(proxy.id);
         }
-        left.iter().for_each(|name| self.unlink(name, now, true));
+        left.into_iter().for_each(|id| self.close_link(id, SpanEnd { at: now, how: Ending::Lost }));
         self.forget(now);
         if self.last_second.is_none_or(|at| now.saturating_duration_since(at) >= Duration::from_secs(1)) {
             self.last_second = Some(now);
@@ -329,6 +373,19 @@ impl Proxy {
     /// Whether it gets new streams: one that does not is not out of balance.
     fn takes(&self) -> bool {
         self.gone.is_none() && !self.draining && self.waits.is_none() && !self.services.is_empty()
+    }
+
+    fn link_state(&self) -> LinkState {
+        match (self.waits, self.draining || self.is_leaving()) {
+            (Some(_), _) => LinkState::Away,
+            (None, true) => LinkState::Draining,
+            (None, false) => LinkState::Up,
+        }
+    }
+
+    /// Whether it said that it is about to go.
+    fn is_leaving(&self) -> bool {
+        self.channels.iter().any(|channel| channel.state == ChannelState::Leaving)
     }
 
     /// How much it carries now.

@@ -358,3 +358,78 @@ fn a_low_screen_remembers_the_last_proxy_that_went() {
     fixture.resize(120, 36);
     assert!(fixture.text().contains("No proxy: edge-fra went 11m40 ago"), "{}", fixture.text());
 }
+
+#[test]
+fn what_the_table_leaves_out_is_counted() {
+    let mut fixture = Fixture::busy(120, 36);
+    enter(&mut fixture, "/", "proxy:fra");
+    let (open, ended) = fixture.model.counts();
+    assert_eq!(open + ended, fixture.keys().len());
+    let title = format!("▎ Streams  {open} of 37 open · {ended} of 3 ended  / proxy:fra");
+    assert!(fixture.text().contains(&title), "{title}\n{}", fixture.text());
+    fixture.press("<t");
+    assert!(fixture.text().contains("37 open · 3 ended (hidden)"), "{}", fixture.text());
+}
+
+#[test]
+fn small_screens_say_that_they_stand_still_and_that_they_are_filtered() {
+    for (width, height) in [(24, 6), (40, 12), (60, 15), (80, 24), (120, 36)] {
+        let mut fixture = Fixture::busy(width, height);
+        enter(&mut fixture, "/", "image");
+        assert!(fixture.text().contains("/ image"), "{width}x{height}: {}", fixture.text());
+        for screen in ["1", "2", "3", "4"] {
+            fixture.press(screen);
+            assert!(!fixture.text().contains("FROZEN"));
+            fixture.press(" ");
+            assert!(fixture.text().contains("FROZEN"), "{width}x{height} {screen}: {}", fixture.text());
+            fixture.press(" ");
+        }
+    }
+}
+
+#[test]
+fn a_line_shows_what_its_word_may_become() {
+    let mut fixture = Fixture::busy(120, 36);
+    let line = |fixture: &Fixture| fixture.text().lines().last().unwrap_or_default().to_owned();
+    fixture.press(":");
+    fixture.type_in("kill");
+    assert!(line(&fixture).ends_with("kill  kill-shown  kill-user"), "{}", line(&fixture));
+    fixture.type_in("-u_");
+    fixture.press("_");
+    assert_eq!(line(&fixture).trim_end(), " :kill-u_", "there is no such word");
+    fixture.press("<:");
+    fixture.type_in("theme l");
+    assert!(line(&fixture).ends_with("  light"), "{}", line(&fixture));
+    fixture.press("_");
+    assert_eq!(line(&fixture).trim_end(), " :theme light", "nothing is left to say");
+}
+
+#[test]
+fn a_link_that_drains_or_is_away_is_drawn_so_and_its_end_too() {
+    let mut fixture = Fixture::empty(120, 36);
+    fixture.proxy("edge");
+    fixture.tick(Duration::from_secs(30));
+    fixture.proxies[0].0.stats().set_draining(true);
+    fixture.tick(TICK);
+    fixture.tick(Duration::from_secs(20));
+    fixture.proxies[0].0.stats().set_draining(false);
+    fixture.proxies[0].0.stats().set_waits(Some(fixture.now + Duration::from_secs(30)));
+    fixture.tick(TICK);
+    fixture.tick(Duration::from_secs(20));
+    fixture.proxies[0].0.stats().set_waits(None);
+    fixture.tick(TICK);
+    fixture.tick(Duration::from_secs(20));
+    fixture.press("3");
+    let drawn = |fixture: &Fixture| {
+        let row = fixture.text().lines().find(|row| row.contains("  edge")).unwrap_or_default().to_owned();
+        let mut signs: Vec<char> = row.chars().filter(|c| "├━▒┄▶╳┤".contains(*c)).collect();
+        signs.dedup();
+        signs.into_iter().collect::<String>()
+    };
+    assert_eq!(drawn(&fixture), "├━▒┄━▶");
+    fixture.proxies[0].0.set_reason(crate::telemetry::GoneReason::Left);
+    fixture.proxies.clear();
+    fixture.tick(TICK);
+    fixture.tick(Duration::from_secs(10));
+    assert_eq!(drawn(&fixture), "├━▒┄━┤┄");
+}

@@ -5,7 +5,7 @@ mod columns;
 mod command;
 mod mouse;
 mod orders;
-mod prompt;
+pub(super) mod prompt;
 mod screens;
 mod steer;
 

@@ -124,13 +124,13 @@ fn cancel(model: &mut Model) {
     }
 }
 
-/// Goes on with the word as far as there is only one way to.
-fn complete(model: &mut Model) {
-    let Some(Overlay::Prompt(prompt)) = &model.overlay else { return };
+/// What the word that is being typed may become, and what stands before it.
+pub(crate) fn candidates(model: &Model) -> (String, Vec<String>) {
+    let Some(Overlay::Prompt(prompt)) = &model.overlay else { return Default::default() };
     let text = prompt.line.text();
-    let (kept, word) = match (&prompt.what, text.rsplit_once(' ')) {
-        (_, Some((kept, word))) => (format!("{kept} "), word),
-        (_, None) => (String::new(), text),
+    let (kept, word) = match text.rsplit_once(' ') {
+        Some((kept, word)) => (format!("{kept} "), word),
+        None => (String::new(), text),
     };
     let candidates: Vec<String> = match prompt.what {
         Asked::Command => command::candidates(model, text),
@@ -141,7 +141,13 @@ fn complete(model: &mut Model) {
         }
         _ => Vec::new(),
     };
-    let mut fitting = candidates.iter().filter(|name| name.starts_with(word));
+    (kept, candidates.into_iter().filter(|name| name.starts_with(word)).collect())
+}
+
+/// Goes on with the word as far as there is only one way to.
+fn complete(model: &mut Model) {
+    let (kept, fitting) = candidates(model);
+    let mut fitting = fitting.iter();
     let Some(first) = fitting.next() else { return };
     let common = fitting.fold(first.as_str(), |common, name| {
         let same = common.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();

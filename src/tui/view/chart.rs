@@ -59,11 +59,13 @@ pub(super) fn plot(model: &Model, history: &History, area: Rect, buf: &mut Buffe
     let points = history.points(usize::from(plot.width) * 2, seconds(model));
     let down: Vec<_> = points.iter().map(|point| point.map(|(down, _)| down)).collect();
     let up: Vec<_> = points.iter().map(|point| point.map(|(_, up)| up)).collect();
-    let below = (plot.height / 3).max(1);
-    let above = plot.height - below;
+    let tops = [ceiling(&down), ceiling(&up)];
+    // The larger one has the larger part; where they are near to each other, downloads have it for good.
+    let third = (plot.height / 3).max(1);
+    let above = if tops[1] > tops[0] * 4.0 { third } else { plot.height - third };
+    let below = plot.height - above;
     let upper = Rect { height: above, ..plot };
     let lower = Rect { y: plot.y + above, height: below, ..plot };
-    let tops = [ceiling(&down), ceiling(&up)];
     self::area(buf, upper, &down, tops[0], false, theme.down);
     self::area(buf, lower, &up, tops[1], true, theme.up);
 
@@ -77,6 +79,9 @@ pub(super) fn plot(model: &Model, history: &History, area: Rect, buf: &mut Buffe
     label(upper.top(), super::rate(model, tops[0]), theme.dim, " ┤");
     if above >= 4 {
         label(upper.top() + above / 2, super::rate(model, tops[0] / 2.0), theme.dim, " ┤");
+    }
+    if below >= 5 {
+        label(lower.top() + below / 2, super::rate(model, tops[1] / 2.0), theme.dim, " ┤");
     }
     label(upper.bottom() - 1, "0".to_owned(), theme.dim, " ┼");
     label(lower.bottom() - 1, super::rate(model, tops[1]), theme.dim, " ┤");

@@ -69,7 +69,6 @@ fn title(model: &Model, row: Row<'_>, area: Rect, buf: &mut Buffer) {
         Span::styled(format!("  {}", row.key), theme.accent.patch(theme.strong)),
         Span::styled(format!("  {}", state(row).to_uppercase()), state_style),
         Span::styled(format!("  {}", format::age(row.age(model.shown().now))), theme.text),
-        Span::styled(if model.frozen.is_some() { "  FROZEN" } else { "" }, theme.warn),
     ];
     let taken = 8 + rest.iter().map(Span::width).sum::<usize>();
     section(model, area, buf, "Stream", rest);
@@ -167,7 +166,9 @@ fn curve_and_past(model: &Model, detail: &Detail, row: Row<'_>, area: Rect, buf:
     let mut y = area.y;
     // A blank row before each section.
     let left = area.height.saturating_sub(1);
-    let events = u16::try_from(model.journal.of(row.key).len()).unwrap_or(u16::MAX).saturating_add(1);
+    let answers = if detail.flow.is_some() { 2 } else { 0 };
+    let events =
+        u16::try_from(model.journal.of(row.key).len() + answers).unwrap_or(u16::MAX).saturating_add(1);
     // A curve needs five rows to be one; what happened makes room for it, to its last line.
     const CURVE: u16 = 5;
     let below = events.max(5).min(left / 2).min(left.saturating_sub(CURVE + 1)).max(2);
@@ -183,10 +184,10 @@ fn curve_and_past(model: &Model, detail: &Detail, row: Row<'_>, area: Rect, buf:
     if past.height < 2 {
         return;
     }
-    lifecycle(model, row, past, buf);
+    lifecycle(model, detail, row, past, buf);
 }
 
-fn lifecycle(model: &Model, row: Row<'_>, area: Rect, buf: &mut Buffer) {
+fn lifecycle(model: &Model, detail: &Detail, row: Row<'_>, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     section(model, area, buf, "Lifecycle and log", [Span::styled("  L: in the log", theme.dim)]);
     let events = model.journal.of(row.key);
@@ -216,6 +217,20 @@ fn lifecycle(model: &Model, row: Row<'_>, area: Rect, buf: &mut Buffer) {
             line(event.at, text, theme.text)
         })
         .collect();
+    if let Some(flow) = &detail.flow {
+        // Not events, which are few and for everybody; but of this stream it is known.
+        let given = events.iter().rfind(|event| matches!(event.kind, EventKind::StreamAssigned { .. }));
+        let answers = [
+            ("the target answered", flow.opened_after),
+            ("its first byte went to the user", flow.first_byte_after),
+        ];
+        for (what, after) in answers {
+            if let (Some(given), Some(after)) = (given, after) {
+                let text = format!("{what} after {}", format::took(after));
+                lines.push(line(given.at + after, text, theme.text));
+            }
+        }
+    }
     // Its key may have been that of an earlier stream.
     let records = model.log.about(row.key).filter(|record| first.is_none_or(|first| record.at >= first));
     lines.extend(records.map(|record| {

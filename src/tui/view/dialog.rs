@@ -3,7 +3,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{centred, panel, put, window};
+use super::{centred, panel, put, put_cut, window};
 use crate::{
     ids::{ProxyId, UserChannelId},
     tui::{
@@ -35,7 +35,7 @@ pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
     let area = centred(buf, 62, height);
     let inner = window(model, area, buf, theme.bad, title);
     for (y, line) in (inner.top()..inner.bottom()).zip(body) {
-        put(buf, inner.x + 1, y, inner, line);
+        put_cut(buf, inner.x + 1, y, inner, line);
     }
     // On a screen that is too low the buttons win over the text.
     let mut spans = Vec::new();

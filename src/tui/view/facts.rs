@@ -166,14 +166,17 @@ fn figures(model: &Model, row: Row<'_>, width: u16) -> Vec<Ranked> {
     let mean = width >= 46;
     let way = |name: &str, now: f32, peak: f32, total: u64, style| {
         let rate = |rate: f64| fit_right(&super::rate(model, rate), 8);
+        let average = total as f64 / seconds;
+        // What came before the first sample is in no rate; but no mean is above its peak.
+        let peak = f64::from(peak).max(average);
         let mut spans = vec![
             Span::styled(format!("  {}", fit(name, 10)), theme.dim),
             Span::styled(rate(now.into()), style),
-            Span::styled(rate(peak.into()), theme.text),
+            Span::styled(rate(peak), theme.text),
             Span::styled(fit_right(&format::bytes(total), 9), theme.strong),
         ];
         if mean {
-            spans.insert(2, Span::styled(rate(total as f64 / seconds), theme.text));
+            spans.insert(2, Span::styled(rate(average), theme.text));
         }
         Line::from(spans)
     };

@@ -11,6 +11,7 @@ use crate::control::Scope;
 use crate::tui::{
     format::{self, cut, cut_left},
     model::{Asked, Limited, Model, Overlay, Prompt, Tone},
+    update::prompt::candidates,
 };
 
 /// What just happened, in one line; what goes on, where nothing just happened.
@@ -77,6 +78,15 @@ fn label(model: &Model, asked: &Asked, width: usize) -> String {
     format!("{what} {}: ", cut(&name, width.saturating_sub(what.len() + 3).max(6)))
 }
 
+/// What the word may become, as much of it as there is room for; nothing where it is whole.
+fn continuations(model: &Model, prompt: &Prompt, room: usize) -> String {
+    let (kept, fitting) = candidates(model);
+    match fitting.as_slice() {
+        [only] if prompt.line.text() == format!("{kept}{only}") => String::new(),
+        fitting => cut(&fitting.join("  "), room),
+    }
+}
+
 /// The line that is being typed; what is wrong with it, or what it could be, behind it.
 fn line(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
@@ -111,6 +121,10 @@ fn line(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
             Asked::Policy(_) => "round-robin  weighted  least-streams  peak-ewma",
         };
         spans.push(Span::styled(hint, theme.faint));
+    } else {
+        let taken = spans.iter().map(Span::width).sum::<usize>();
+        let room = usize::from(area.width).saturating_sub(taken + 1);
+        spans.push(Span::styled(continuations(model, prompt, room), theme.faint));
     }
     put(buf, area.x, area.y, area, Line::from(spans));
 }

@@ -11,12 +11,15 @@ use crate::tui::{
     model::{Model, Screen},
 };
 
+/// Below this width the screens are not named.
+const NARROW: u16 = 60;
+
 /// The totals in one line: the name at the left, figures at the right, those that matter least left out first.
 pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    let mut name = vec![Span::styled(" underpass", theme.accent.patch(theme.strong))];
+    let mut name = vec![name(model, area.width)];
     // On a narrow screen the figures are worth more.
-    if area.width >= 60 {
+    if area.width >= NARROW {
         name.push(Span::raw("  "));
         for (screen, text) in tabs(area.width, model.screen) {
             let style = if screen == model.screen { theme.strong } else { theme.dim };
@@ -27,7 +30,7 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let taken = u16::try_from(name.width()).unwrap_or(u16::MAX);
     put(buf, area.x, area.y, area, name);
 
-    let facts = facts(model);
+    let facts = facts(model, area.width);
     // Every fact has a rank; drop the highest rank until the rest fits.
     for limit in (0..=facts.len()).rev() {
         let mut spans = Vec::new();
@@ -45,6 +48,26 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
+/// The name of the program; where the screen is small, what must be known before it.
+fn name(model: &Model, width: u16) -> Span<'static> {
+    let theme = &model.theme;
+    // The title of the table, which says what the filter is, may have no room.
+    let table = model.screen == Screen::Streams && model.detail.is_none() && model.layout().title.height == 0;
+    match frozen(model) {
+        Some(frozen) if width < NARROW => Span::styled(format!(" {frozen}"), theme.warn.patch(theme.strong)),
+        _ if table && !model.filter.is_empty() => {
+            Span::styled(format!(" / {}", format::cut(model.filter.text(), 9)), theme.accent)
+        }
+        _ => Span::styled(" underpass", theme.accent.patch(theme.strong)),
+    }
+}
+
+/// For how long the display has stood still. Said on every screen: it must not be taken for what is.
+fn frozen(model: &Model) -> Option<String> {
+    let still = model.frozen.as_ref()?;
+    Some(format!("FROZEN {}", format::age(model.live.now.saturating_duration_since(still.now))))
+}
+
 /// The names of the screens with their keys; on a middling screen only the one that is shown has its name.
 fn tabs(width: u16, shown: Screen) -> impl Iterator<Item = (Screen, String)> {
     Screen::ALL.into_iter().enumerate().map(move |(at, screen)| {
@@ -55,7 +78,7 @@ fn tabs(width: u16, shown: Screen) -> impl Iterator<Item = (Screen, String)> {
 
 /// Marks the part of the rule that is below the name of the screen.
 pub(crate) fn underline(model: &Model, rule: Rect, buf: &mut Buffer) {
-    if rule.height == 0 || rule.width < 60 {
+    if rule.height == 0 || rule.width < NARROW {
         return;
     }
     // The name of the program and what sets it apart.
@@ -73,7 +96,7 @@ pub(crate) fn underline(model: &Model, rule: Rect, buf: &mut Buffer) {
 type Fact = (usize, Vec<Span<'static>>);
 
 /// What is to be said, in the order of the screen, each with its rank.
-fn facts(model: &Model) -> Vec<Fact> {
+fn facts(model: &Model, width: u16) -> Vec<Fact> {
     let theme = &model.theme;
     let number = |n: u64, label: &str| {
         let style = if n == 0 { theme.dim } else { theme.strong };
@@ -94,7 +117,9 @@ fn facts(model: &Model) -> Vec<Fact> {
         (theme.ok, model.labels.listen.clone())
     };
     let plural = |n: u64, one: &'static str, many: &'static str| if n == 1 { one } else { many };
+    let frozen = frozen(model).filter(|_| width >= NARROW).unwrap_or_default();
     vec![
+        (0, vec![Span::styled(frozen, theme.warn.patch(theme.strong))]),
         (7, vec![Span::styled(model.labels.title.clone(), theme.dim)]),
         (4, vec![Span::styled("● ", light), Span::styled(state, theme.text)]),
         (

@@ -4,7 +4,9 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{put, window};
+use unicode_width::UnicodeWidthStr;
+
+use super::{panel::wrap, put, window};
 use crate::tui::{
     format::fit,
     keymap::Context,
@@ -54,7 +56,7 @@ const CONTEXTS: [(Context, &str); 11] = [
 /// How large the window is, frame left out.
 fn inside(size: Size) -> Size {
     Size::new(
-        size.width.min(76).saturating_sub(2),
+        size.width.min(100).saturating_sub(2),
         size.height.saturating_sub(if size.height > 20 { 6 } else { 2 }),
     )
 }
@@ -66,7 +68,8 @@ pub(crate) fn extent(model: &Model) -> (usize, usize) {
         Some(Overlay::Help { search, .. }) => search.as_str(),
         _ => "",
     };
-    (page.max(1), lines(model, search).len().saturating_sub(page))
+    let all = lines(model, search, inside(model.size).width.into()).len();
+    (page.max(1), all.saturating_sub(page))
 }
 
 /// The help, made from the table of bindings.
@@ -74,7 +77,7 @@ pub(crate) fn draw(model: &Model, scroll: usize, search: &str, buf: &mut Buffer)
     let size = inside(Size::new(buf.area.width, buf.area.height));
     let (width, height) = ((size.width + 2).min(buf.area.width), (size.height + 2).min(buf.area.height));
     let area = Rect::new((buf.area.width - width) / 2, (buf.area.height - height) / 2, width, height);
-    let lines = lines(model, search);
+    let lines = lines(model, search, size.width.into());
     let scroll = scroll.min(lines.len().saturating_sub(size.height.into()));
     let more = lines.len() > scroll + usize::from(size.height);
     let found = if search.is_empty() { String::new() } else { format!(": {search}") };
@@ -86,8 +89,11 @@ pub(crate) fn draw(model: &Model, scroll: usize, search: &str, buf: &mut Buffer)
     }
 }
 
-fn lines(model: &Model, search: &str) -> Vec<Line<'static>> {
+fn lines(model: &Model, search: &str, width: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
+    // Names that are longer than this stand on a line of their own, where the screen is narrow.
+    let column = if width < 60 { 9 } else { 15 };
+    let room = width.saturating_sub(column + 4).max(1);
     let mut lines = Vec::new();
     let wanted = search.to_lowercase();
     let mut section = |name: &str, entries: Vec<(String, String)>| {
@@ -102,10 +108,15 @@ fn lines(model: &Model, search: &str) -> Vec<Line<'static>> {
         }
         lines.push(Line::styled(name.to_owned(), theme.strong));
         for (name, text) in entries {
-            lines.push(Line::from(vec![
-                Span::styled(format!("  {}", fit(&name, 12)), theme.accent),
-                Span::styled(text, theme.text),
-            ]));
+            let mut name = format!("  {name}");
+            if name.width() > column + 1 {
+                lines.push(Line::styled(std::mem::take(&mut name), theme.accent));
+            }
+            for part in wrap(&text, room) {
+                let name = fit(&std::mem::take(&mut name), column + 2);
+                lines
+                    .push(Line::from(vec![Span::styled(name, theme.accent), Span::styled(part, theme.text)]));
+            }
         }
     };
     // What works here comes first.

@@ -47,10 +47,14 @@ pub(crate) fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
         section(model, area, buf, "Log", rest);
         return found(model, lines, buf);
     }
-    let rest = [Span::styled("  ↑↓ target  ←→ levels  PgUp PgDn scroll", theme.dim)];
-    section(model, area, buf, "Log", rest);
+    let how = if area.width >= 50 {
+        "  ↑↓ target  ←→ levels  PgUp PgDn scroll"
+    } else {
+        "  PgUp PgDn scroll"
+    };
+    section(model, area, buf, "Log", [Span::styled(how, theme.dim)]);
     if area.width >= 80 {
-        let targets = Rect { width: 26, ..lines };
+        let targets = Rect { x: lines.x + 2, width: 25, ..lines };
         lines = Rect { x: lines.x + 27, width: lines.width - 27, ..lines };
         let levels = TuiLoggerTargetWidget::default()
             .state(&model.log.state.0)

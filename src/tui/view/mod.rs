@@ -119,9 +119,16 @@ fn section<'a>(
     put(buf, area.x, area.y, area, Line::from(spans));
 }
 
-/// Marks the selected row.
+/// Marks the selected row. What is hard to read on the ground of the others would be harder on this one.
 fn select(model: &Model, strip: Rect, buf: &mut Buffer) {
-    buf.set_style(strip, model.theme.selected);
+    let theme = &model.theme;
+    buf.set_style(strip, theme.selected);
+    for x in strip.left()..strip.right() {
+        let cell = &mut buf[(x, strip.y)];
+        if Some(cell.fg) == theme.faint.fg {
+            cell.set_style(Style::new().fg(theme.dim.fg.unwrap_or(Color::Reset)));
+        }
+    }
     put(buf, strip.x, strip.y, strip, Line::styled("▌", model.theme.accent));
 }
 

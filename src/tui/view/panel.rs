@@ -191,7 +191,9 @@ pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
         return put(buf, area.x + 8, area.y, area, Line::styled(text, theme.warn));
     }
     let total = model.shown().proxies.load(model.look.load);
+    const MORE: u16 = 4;
     let mut x = area.x + 8;
+    let mut left = model.shown().proxies.up().count();
     for proxy in model.shown().proxies.up() {
         let share = if total > 0.0 { proxy.load(model.look.load) / total } else { 0.0 };
         let (filled, track) = bars::horizontal(share, 6);
@@ -204,11 +206,15 @@ pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
         ];
         let line = Line::from(spans);
         let width = u16::try_from(line.width()).unwrap_or(u16::MAX);
-        if x.saturating_add(width) > area.right() + 2 {
+        let last = left == 1;
+        // Two blanks end each; what the others come to has to have room behind all but the last one.
+        if x.saturating_add(width) > (area.right() + 2).saturating_sub(if last { 0 } else { MORE }) {
+            let more = format!("+{left}");
+            put(buf, x, area.y, area, Line::styled(more, theme.dim));
             break;
         }
         put(buf, x, area.y, area, line);
-        x += width;
+        (x, left) = (x + width, left - 1);
     }
     if model.shown().proxies.up().next().is_none() {
         put(buf, x, area.y, area, Line::styled(nobody_there(model), theme.dim));
@@ -220,7 +226,7 @@ pub(super) fn nobody_there(model: &Model) -> String {
     let shown = model.shown();
     let spans =
         shown.proxies.links().iter().flat_map(|(name, spans)| spans.iter().map(move |span| (name, span)));
-    let went = spans.filter_map(|(name, span)| Some((span.to?, name)));
+    let went = spans.filter_map(|(name, span)| Some((span.end?.at, name)));
     went.max_by_key(|(at, _)| *at).map_or("No proxy yet".to_owned(), |(at, name)| {
         format!("No proxy: {name} went {} ago", format::age(shown.now.saturating_duration_since(at)))
     })

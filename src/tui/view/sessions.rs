@@ -11,7 +11,7 @@ use ratatui::{
 use super::{chart, put, section, users};
 use crate::tui::{
     format::fit,
-    model::{Model, Span, WINDOWS},
+    model::{Ending, LinkState, Model, Span, WINDOWS},
 };
 
 /// Links above, users below.
@@ -25,8 +25,8 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
 
 fn timelines(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    let rest =
-        [Text::styled(format!("  last {}  [ ]   ━ up  ╳ lost  ┄ away", chart::window(model)), theme.dim)];
+    let signs = "   ━ up  ▒ draining  ┄ away  ┤ left  ╳ lost";
+    let rest = [Text::styled(format!("  last {}  [ ]{signs}", chart::window(model)), theme.dim)];
     section(model, area, buf, "Links", rest);
     let links = model.shown().proxies.links();
     let rows = area.top() + 1..area.bottom();
@@ -39,6 +39,7 @@ fn timelines(model: &Model, area: Rect, buf: &mut Buffer) {
         line.extend(timeline(model, spans, width).into_iter().map(|c| {
             let style = match c {
                 '╳' => theme.bad,
+                '▒' => theme.warn,
                 '┄' | ' ' => theme.rule,
                 _ => theme.ok,
             };
@@ -59,20 +60,27 @@ fn timeline(model: &Model, spans: &VecDeque<Span>, width: usize) -> Vec<char> {
     let mut out = vec![' '; width];
     let mut last_end: Option<f64> = None;
     for span in spans {
-        let (from, to) = (cell(span.from), span.to.map_or(width as f64, cell));
+        let (from, to) = (cell(span.from), span.end.map_or(width as f64, |end| cell(end.at)));
         if let Some(end) = last_end {
             fill(&mut out, end + 1.0, from, '┄');
         }
-        fill(&mut out, from, to.max(from + 1.0), '━');
-        if from >= 0.0 {
+        let line = match span.state {
+            LinkState::Up => '━',
+            LinkState::Draining => '▒',
+            LinkState::Away => '┄',
+        };
+        fill(&mut out, from, to.max(from + 1.0), line);
+        if from >= 0.0 && !span.goes_on {
             fill(&mut out, from, from + 1.0, '├');
         }
-        match span.to {
-            Some(_) if to >= 0.0 => fill(&mut out, to, to + 1.0, if span.lost { '╳' } else { '┤' }),
+        match span.end.map(|end| end.how) {
+            Some(Ending::Lost) if to >= 0.0 => fill(&mut out, to, to + 1.0, '╳'),
+            Some(Ending::Left) if to >= 0.0 => fill(&mut out, to, to + 1.0, '┤'),
             Some(_) => {}
+            None if span.state == LinkState::Away => {}
             None => fill(&mut out, width as f64 - 1.0, width as f64, '▶'),
         }
-        last_end = span.to.map(cell);
+        last_end = span.end.filter(|end| end.how != Ending::Changed).map(|end| cell(end.at));
     }
     if let Some(end) = last_end {
         fill(&mut out, end + 1.0, width as f64, '┄');

@@ -17,13 +17,24 @@ use crate::tui::{
 /// How many streams there are, and where the selection stands among them.
 pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    let mut text = format!("  {} open", format::count(model.shown().streams.live() as u64));
-    if model.shown().streams.ended() > 0 {
+    let streams = &model.shown().streams;
+    let (open, ended) = model.counts();
+    // What the table does not show is said too: nothing is out of sight without a number.
+    let of = |shown: usize, all: usize| match shown == all {
+        true => format::count(all as u64),
+        false => format!("{} of {}", format::count(shown as u64), format::count(all as u64)),
+    };
+    let mut text = format!("  {} open", of(open, streams.live()));
+    if streams.ended() > 0 {
+        let ended = match model.show_ended {
+            true => of(ended, streams.ended()),
+            false => format::count(streams.ended() as u64),
+        };
         let hidden = if model.show_ended { "" } else { " (hidden)" };
-        text.push_str(&format!(" · {} ended{hidden}", format::count(model.shown().streams.ended() as u64)));
+        text.push_str(&format!(" · {ended} ended{hidden}"));
     }
-    if model.shown().streams.dropped() > 0 {
-        text.push_str(&format!(" · {} older dropped", format::count(model.shown().streams.dropped())));
+    if streams.dropped() > 0 {
+        text.push_str(&format!(" · {} older dropped", format::count(streams.dropped())));
     }
     let mut rest = vec![Span::styled(text, theme.dim)];
     if !model.filter.is_empty() {
@@ -49,13 +60,9 @@ pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
         let text = format!("row {} of {}  ", model.cursor.index() + 1, format::count(rows as u64));
         right.push(Span::styled(text, theme.dim));
     }
-    right.push(match &model.frozen {
-        Some(_) => {
-            let since = format::age(model.live.now.saturating_duration_since(model.shown().now));
-            Span::styled(format!("FROZEN {since} "), theme.warn)
-        }
-        None => Span::styled(format!("live {} ms ", model.interval.as_millis()), theme.dim),
-    });
+    if model.frozen.is_none() {
+        right.push(Span::styled(format!("live {} ms ", model.interval.as_millis()), theme.dim));
+    }
     // The head of the table marks it too, but not where its column has no room.
     let sort = model.shown().streams.sort();
     let arrow = if sort.is_descending() { '▾' } else { '▴' };
@@ -84,9 +91,7 @@ pub(crate) fn table(model: &Model, area: Rect, buf: &mut Buffer) {
             put(buf, area.x + 1, y, area, Line::styled("*", model.theme.warn));
         }
         if model.cursor.selected() == Some(id) {
-            let strip = Rect { y, height: 1, ..area };
-            buf.set_style(strip, model.theme.selected);
-            put(buf, area.x, y, area, Line::styled("▌", model.theme.accent));
+            super::select(model, Rect { y, height: 1, ..area }, buf);
         }
     }
     debug_assert!(columns.has(Column::Stream), "a row without its key must not be killed");
