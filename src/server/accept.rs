@@ -1,8 +1,14 @@
-use std::{future::Future, io, net::SocketAddr, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
 
-use tokio::net::{TcpListener, TcpStream};
-
-use crate::telemetry::{EventKind, Telemetry};
+use crate::{
+    telemetry::{EventKind, Telemetry},
+    transport::Listener,
+};
 
 /// The first and the longest pause after a failed accept. Out of descriptors, accepting fails at once and for as
 /// long as none comes back: without a pause it would take a core, without an end it would take the server.
@@ -13,7 +19,7 @@ const LAST_ONES: usize = 2048;
 
 /// Accepts connections until `stop` is ready. `admit` must not block.
 pub(super) async fn accept_loop(
-    listener: &TcpListener,
+    listener: &Listener,
     telemetry: &Telemetry,
     stop: impl Future<Output = ()>,
     mut admit: impl FnMut(TcpStream, SocketAddr),
@@ -46,16 +52,11 @@ pub(super) async fn accept_loop(
 }
 
 /// Closes a listener, after it has accepted whatever waits: closing resets that. `admit` must not block.
-pub(super) fn close(listener: TcpListener, mut admit: impl FnMut(TcpStream, SocketAddr)) -> io::Result<()> {
-    // Not by way of the runtime, which may say that nothing waits because it has not looked.
-    let listener = listener.into_std()?;
+pub(super) fn close(listener: Listener, mut admit: impl FnMut(TcpStream, SocketAddr)) -> io::Result<()> {
     // Somebody may come faster than this can take them, but not for ever.
     for _ in 0..LAST_ONES {
-        match listener.accept() {
-            Ok((socket, addr)) => {
-                socket.set_nonblocking(true)?;
-                admit(TcpStream::from_std(socket)?, addr);
-            }
+        match listener.accept_now() {
+            Ok((socket, addr)) => admit(socket, addr),
             Err(error) if is_the_peers(&error) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),

@@ -1,6 +1,6 @@
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, TcpStream as StdStream},
     sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
 };
 
@@ -17,7 +17,7 @@ use crate::{
     ids::{ProxyId, clean},
     mux::{MuxConfig, Role},
     telemetry::{EventKind, Format},
-    transport::{ChannelSocket, Drive, FirstWords, Greeting, GreetingError, Limit, Link, text_error, tune},
+    transport::{ChannelSocket, Drive, FirstWords, Greeting, GreetingError, Limit, Link, text_error},
     wire::{
         HelloMode, TunnelAction, Welcome,
         binary::Codec,
@@ -86,8 +86,11 @@ struct Admitted {
 }
 
 /// Greets one connection on the tunnel port, and drives it as a channel if it proves itself.
-pub(super) async fn greet(core: &Arc<Core>, socket: TcpStream, addr: SocketAddr) {
-    tune(&socket);
+pub(super) async fn greet(core: &Arc<Core>, socket: StdStream, addr: SocketAddr) {
+    let socket = match TcpStream::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => return core.turn_away(addr, &error.to_string()),
+    };
     let admitted = {
         let Some(_stranger) = core.gate.enter(addr.ip()) else {
             return core.turn_away(addr, "too many connections in their handshake");

@@ -28,10 +28,7 @@ use std::{
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use tokio::{
-    net::TcpListener,
-    sync::{Notify, Semaphore, mpsc},
-};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -40,7 +37,7 @@ use crate::{
     ids::{ProxyId, StreamKey},
     mux::Budget,
     telemetry::{EventKind, GoneReason, Telemetry},
-    transport::{LimitCount, Tasks, Workers, listen},
+    transport::{LimitCount, Listener, Tasks, Workers},
     wire::{ResetCode, handshake::Token},
 };
 use gate::Gate;
@@ -81,7 +78,7 @@ pub struct Shutdown {
 #[derive(Debug)]
 pub struct Server {
     core: Arc<Core>,
-    listener: TcpListener,
+    listener: Listener,
     requests: mpsc::Receiver<Request>,
     addr: SocketAddr,
 }
@@ -142,7 +139,7 @@ impl Server {
         workers: Workers,
     ) -> Result<(Self, Control), BindError> {
         let failed = |source| BindError::Listen { addr: config.listen, source };
-        let listener = listen(config.listen, config.reuse_port).map_err(failed)?;
+        let listener = Listener::bind(config.listen, config.reuse_port).map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
         let (control, requests) = control::queue();
         let hard_stop = CancellationToken::new();

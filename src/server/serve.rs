@@ -17,7 +17,7 @@ use super::{
 use crate::{
     ids::StreamKey,
     telemetry::{EndReason, EventKind, StreamGuard},
-    transport::{Ended, Limit, Limits, NewStream, Steering, Stream, Untouched, arm, tune},
+    transport::{Ended, Limit, Limits, NewStream, Steering, Stream, Untouched},
     wire::ResetCode,
 };
 
@@ -30,9 +30,6 @@ pub(super) async fn serve(
     addr: SocketAddr,
 ) {
     let service = waiting.service().clone();
-    tune(&socket);
-    // Until all has been carried, every way out of here is a reset.
-    arm(&socket);
     let Ok(_permit) = permit else {
         return core.refuse(&service, addr, "as many streams as the server may have are open");
     };

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     ids::ServiceKey,
     telemetry::{EventKind, ServiceGuard},
-    transport::{Limit, hand_over, listen, rehome},
+    transport::{Limit, Listener},
 };
 
 /// How long a connection may take from its first packet to the last of its handshake: as long as the kernel waits before
@@ -104,12 +104,12 @@ impl Core {
         Ok(service)
     }
 
-    fn port(&self, port: u16) -> Result<TcpListener, String> {
+    fn port(&self, port: u16) -> Result<Listener, String> {
         let ports = self.config.ports;
         if !ports.contains(port) {
             return Err(format!("port {port} is not allowed: the server gives ports {ports}"));
         }
-        listen(SocketAddr::new(self.config.bind, port), self.config.reuse_port).map_err(|error| {
+        Listener::bind(SocketAddr::new(self.config.bind, port), self.config.reuse_port).map_err(|error| {
             match error.kind() {
                 io::ErrorKind::AddrInUse => format!("port {port} is in use on the server"),
                 io::ErrorKind::PermissionDenied => {
@@ -120,16 +120,16 @@ impl Core {
         })
     }
 
-    fn any_port(&self) -> Result<TcpListener, String> {
+    fn any_port(&self) -> Result<Listener, String> {
         let free = |port: u16| {
             let addr = SocketAddr::new(self.config.bind, port);
             // Free is what nobody has, also nobody who would share it.
-            let unshared = listen(addr, false).ok()?;
+            let unshared = Listener::bind(addr, false).ok()?;
             if !self.config.reuse_port {
                 return Some(unshared);
             }
             drop(unshared);
-            listen(addr, true).ok()
+            Listener::bind(addr, true).ok()
         };
         self.config
             .ports
@@ -139,13 +139,15 @@ impl Core {
     }
 
     /// Accepts users until the server stops, or until no proxy has been there for a while.
-    async fn run_service(self: &Arc<Self>, service: &Arc<Service>, listener: TcpListener) {
+    async fn run_service(self: &Arc<Self>, service: &Arc<Service>, listener: Listener) {
+        // Until all has been carried, every way for a connection to end is a reset.
+        listener.arm();
         let admit = |socket, addr| {
             let (core, waiting) = (self.clone(), Waiting::new(service));
             // Before who drains asks whether all are back.
             let permit = self.permits.clone().try_acquire_owned();
             self.tasks.spawn_on(self.tasks.next_worker(), "user", async move {
-                match rehome(socket) {
+                match TcpStream::from_std(socket) {
                     Ok(socket) => serve::serve(&core, waiting, permit, socket, addr).await,
                     Err(error) => core.refuse(waiting.service(), addr, &error.to_string()),
                 }
@@ -160,7 +162,7 @@ impl Core {
             };
             accept_loop(&listener, &self.telemetry, ended, &admit).await;
             if service.stop.is_cancelled() && self.config.reuse_port {
-                hand_over(&listener);
+                listener.hand_over();
                 // Those whose handshake had begun.
                 accept_loop(&listener, &self.telemetry, tokio::time::sleep(HALF_OPEN), &admit).await;
             }

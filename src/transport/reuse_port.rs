@@ -42,32 +42,31 @@ mod tests {
     };
 
     use super::*;
-    use crate::transport::listen;
+    use crate::transport::Listener;
 
     #[tokio::test]
     async fn what_comes_after_a_hand_over_goes_to_the_other() {
-        let old = listen((Ipv4Addr::LOCALHOST, 0).into(), true).unwrap();
+        let old = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), true).unwrap();
         let addr = old.local_addr().unwrap();
         let connect =
             |addr: SocketAddr| -> Vec<_> { (0..100).map(|_| TcpStream::connect(addr).unwrap()).collect() };
-        let new = listen(addr, true).unwrap();
+        let new = Listener::bind(addr, true).unwrap();
         let _shared = connect(addr);
         divert(old.as_fd()).unwrap();
         let _later = connect(addr);
-        let (old, new) = (old.into_std().unwrap(), new.into_std().unwrap());
-        let of_old = std::iter::from_fn(|| old.accept().ok()).count();
-        let of_new = std::iter::from_fn(|| new.accept().ok()).count();
+        let of_old = std::iter::from_fn(|| old.accept_now().ok()).count();
+        let of_new = std::iter::from_fn(|| new.accept_now().ok()).count();
         // Of the first hundred each has a share: with so many it is never all.
         assert!((1..100).contains(&of_old), "{of_old}");
         assert_eq!(of_old + of_new, 200);
         drop(old);
         let _alone = connect(addr);
-        assert_eq!(std::iter::from_fn(|| new.accept().ok()).count(), 100);
+        assert_eq!(std::iter::from_fn(|| new.accept_now().ok()).count(), 100);
     }
 
     #[tokio::test]
     async fn a_port_that_nobody_shares_stays_where_it_is() {
-        let only = listen((Ipv4Addr::LOCALHOST, 0).into(), true).unwrap();
+        let only = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), true).unwrap();
         divert(only.as_fd()).unwrap();
         let user = TcpStream::connect(only.local_addr().unwrap()).unwrap();
         let (_, from) = only.accept().await.unwrap();

@@ -1,15 +1,15 @@
 use std::{
     io::{self, IoSlice},
-    net::{IpAddr, Shutdown, SocketAddr, TcpListener as StdListener},
+    net::{IpAddr, Shutdown, SocketAddr},
     os::fd::AsFd,
     time::Duration,
 };
 
 use bytes::{BufMut, BytesMut};
-use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::{
     io::Interest,
-    net::{TcpListener, TcpSocket, TcpStream, lookup_host},
+    net::{TcpSocket, TcpStream, lookup_host},
 };
 
 use crate::telemetry::TcpInfo;
@@ -64,7 +64,7 @@ impl ChannelSocket {
     /// # Errors
     /// Out of memory or descriptors.
     pub fn rehome(self) -> io::Result<Self> {
-        rehome(self.0).map(Self)
+        TcpStream::from_std(self.0.into_std()?).map(Self)
     }
 
     /// Waits until there is something to read.
@@ -126,35 +126,6 @@ pub(super) fn read_some(stream: &TcpStream, buf: &mut impl BufMut) -> io::Result
     }
 }
 
-/// A listener on `addr`. It may take a port whose last connections still linger in the kernel, so that a server that
-/// was restarted gets its ports again; and, if the port is `shared`, one on which others of the same user listen that
-/// share theirs too.
-///
-/// # Errors
-/// The address cannot be had.
-pub fn listen(addr: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.set_nonblocking(true)?;
-    // Its connections inherit this, and once they are there it would come too late: pacing that has begun goes on.
-    do_not_pace(&SockRef::from(&socket), addr.ip());
-    socket.bind(&addr.into())?;
-    socket.listen(1024)?;
-    TcpListener::from_std(StdListener::from(socket))
-}
-
-/// Has connections that come to a shared port from now on go to the other one who listens there. Elsewhere than on Linux
-/// there is no way to say that, and those that come in the moment of closing may be lost.
-pub fn hand_over(listener: &TcpListener) {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = super::reuse_port::divert(listener.as_fd()) {
-        tracing::debug!("cannot hand a port over: {error}");
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = listener;
-}
-
 /// Connects to an address, or to the first of a name's that answers, and tunes the connection. It is [armed](arm) from
 /// its first moment: who gives up while the other side takes it in must not leave there a stream that is empty and whole.
 ///
@@ -176,14 +147,15 @@ async fn connect_to(addr: SocketAddr) -> io::Result<TcpStream> {
     do_not_pace(&SockRef::from(&socket), addr.ip());
     SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
     let stream = socket.connect(addr).await?;
-    tune(&stream);
+    // A machine does not lose its own power unnoticed.
+    tune(&SockRef::from(&stream), !addr.ip().is_loopback());
     Ok(stream)
 }
 
 /// Where a connection does not leave the machine, nothing on its way can be crowded. A congestion control that paces
 /// (bbr, where the system has chosen it) arms a timer there for nearly every segment, and a third of what could be
 /// carried was lost by that. Reno is there on every Linux.
-fn do_not_pace(socket: &SockRef<'_>, addr: IpAddr) {
+pub(super) fn do_not_pace(socket: &SockRef<'_>, addr: IpAddr) {
     #[cfg(target_os = "linux")]
     if addr.is_loopback()
         && let Err(error) = socket.set_tcp_congestion(b"reno")
@@ -194,21 +166,14 @@ fn do_not_pace(socket: &SockRef<'_>, addr: IpAddr) {
     let _ = (socket, addr);
 }
 
-/// Has the runtime that this is called on look after `stream` from now on.
-///
-/// # Errors
-/// Out of memory or descriptors.
-pub fn rehome(stream: TcpStream) -> io::Result<TcpStream> {
-    TcpStream::from_std(stream.into_std()?)
-}
-
 /// Sets what every socket of ours needs: no Nagle (a response of a header and a body would wait 40 ms for a delayed
-/// acknowledgement; batching replaces it), and keep-alive, so that a peer that lost its power is noticed at last.
-pub fn tune(stream: &TcpStream) {
-    let socket = SockRef::from(stream);
+/// acknowledgement; batching replaces it), and keep-alive where it `may_vanish`, so that a peer that lost its power is
+/// noticed at last.
+pub(super) fn tune(socket: &Socket, may_vanish: bool) {
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-    for result in [stream.set_nodelay(true), socket.set_tcp_keepalive(&keepalive)] {
+    let kept_alive = if may_vanish { socket.set_tcp_keepalive(&keepalive) } else { Ok(()) };
+    for result in [socket.set_tcp_nodelay(true), kept_alive] {
         if let Err(error) = result {
             // It fails where the connection is gone already; the next read says so with more to tell.
             tracing::debug!("cannot tune a socket: {error}");
@@ -218,7 +183,7 @@ pub fn tune(stream: &TcpStream) {
 
 /// From now on closing `stream` resets it, whoever closes it and why: an error here, a panic, the kernel after
 /// `kill -9`. Whatever cuts a stream short, the other side never takes it for a whole one.
-pub fn arm(stream: &TcpStream) {
+pub(super) fn arm(stream: &impl AsFd) {
     set_linger(stream, Some(Duration::ZERO));
 }
 
@@ -227,7 +192,7 @@ pub(super) fn disarm(stream: &TcpStream) {
     set_linger(stream, None);
 }
 
-fn set_linger(stream: &TcpStream, linger: Option<Duration>) {
+fn set_linger(stream: &impl AsFd, linger: Option<Duration>) {
     if let Err(error) = SockRef::from(stream).set_linger(linger) {
         tracing::debug!("cannot set how a socket closes: {error}");
     }

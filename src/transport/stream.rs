@@ -16,7 +16,7 @@ use super::{
     endpoint::Endpoint,
     flow::Obstacle,
     limit::Pacer,
-    socket::{arm, disarm, read_some},
+    socket::{disarm, read_some},
 };
 use crate::{
     mux::CHUNK,
@@ -132,7 +132,7 @@ impl Stream {
     /// Carries bytes both ways between the stream and `socket` until both directions are done, or one side fails, or
     /// `cancel` says so. `failed` is what the peer is told if it is the socket that fails, `why` if it was cancelled.
     ///
-    /// The socket ends the way the stream did: with an orderly close, or with a reset. Unless no target has seen
+    /// The socket has to be armed: it ends the way the stream did, with an orderly close, or with a reset. Unless no target has seen
     /// anything of it, and the stream was ended by the peer or cancelled: then it comes back.
     pub async fn carry(
         self,
@@ -142,7 +142,6 @@ impl Stream {
         why: impl FnOnce() -> ResetCode,
     ) -> (Ended, Option<Untouched>) {
         let Untouched { socket, mut sent } = user.into();
-        arm(&socket);
         let socket = Arc::new(socket);
         self.endpoint.delivery().socket = Some(socket.clone());
         let mut finished = false;
