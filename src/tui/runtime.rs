@@ -34,6 +34,8 @@ const SAMPLE_IDLE: Duration = Duration::from_millis(300);
 /// that one alone must not hold the next one back.
 const SAMPLE_SHARE: u32 = 50;
 const MEAN_OF: u32 = 8;
+/// The time between two of them moves in steps of so many milliseconds: it is on the screen, and shall not flicker.
+const STEP: u64 = 20;
 /// At most so many frames a second while only figures move: 30.
 const FRAME: Duration = Duration::from_millis(33);
 /// An answer to a key is not made to wait for that, but a key held down must not paint without end either.
@@ -233,8 +235,9 @@ impl Runtime {
         let took = core_time().saturating_sub(began);
         self.cost = (self.cost * (MEAN_OF - 1) + took) / MEAN_OF;
         let interval = (self.cost * SAMPLE_SHARE).clamp(refresh, SAMPLE_SLOWEST.max(refresh));
-        self.model.interval = Duration::from_millis((interval.as_millis() as u64).next_multiple_of(100));
-        self.next_sample = now + self.model.interval;
+        self.model.interval = Duration::from_millis((interval.as_millis() as u64).next_multiple_of(STEP));
+        // From when it was due, so that what each one takes does not add up; one that comes late is not made up for.
+        self.next_sample = (self.next_sample + self.model.interval).max(now + self.model.interval / 2);
         self.busy = false;
         self.perform(effects)
     }
