@@ -132,8 +132,9 @@ impl Theme {
             selected: 0,
             ink: 0,
         });
-        // Which of the sixteen could be a ground is not known: reversal always can.
-        Self { selected: Style::new().add_modifier(Modifier::REVERSED), dim: Style::new(), ..theme }
+        // Which of the sixteen could be a ground is not known: reversal always can, and of one colour it is one row.
+        let selected = Style::new().fg(Color::Reset).add_modifier(Modifier::REVERSED);
+        Self { selected, dim: Style::new(), ..theme }
     }
 
     /// Blue, orange and brightness only (Okabe and Ito): told apart with any kind of colour vision.

@@ -380,6 +380,26 @@ mod tests {
         }
     }
 
+    /// A key that is written otherwise than terminals send it is a dead one.
+    #[test]
+    fn every_key_of_the_table_is_one_that_a_terminal_sends() {
+        let mut sent: Vec<Vec<u8>> = (1..=0x7F).map(|byte| vec![byte]).collect();
+        let finals = ["A", "B", "C", "D", "F", "H", "Z", "3~", "5~", "6~", "20~"];
+        sent.extend(finals.iter().map(|end| format!("\x1b[{end}").into_bytes()));
+        sent.push(b"\x1bOP".to_vec());
+        let mut keys = Vec::new();
+        for bytes in sent {
+            let mut parser = crate::tui::terminal::Parser::default();
+            parser.feed(&bytes, &mut keys);
+            parser.flush(&mut keys);
+        }
+        for binding in BINDINGS {
+            for key in binding.keys {
+                assert!(keys.contains(key), "{:?} {}: {key:?}", binding.context, binding.shown);
+            }
+        }
+    }
+
     #[test]
     fn the_ways_to_act_and_out_stay_longest() {
         let keymap = Keymap::default();

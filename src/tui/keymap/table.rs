@@ -1,11 +1,14 @@
 //! The table itself.
 
 use super::{Action, Binding, Context, Needs};
-use crate::tui::terminal::{Key, KeyCode};
+use crate::tui::terminal::{Key, KeyCode, KeyModifiers};
 
 const fn code(code: KeyCode) -> Key {
     Key::plain(code)
 }
+
+/// As a terminal sends it: with the modifier.
+const SHIFT_TAB: Key = Key::new(KeyCode::BackTab, KeyModifiers::SHIFT);
 
 const fn char(c: char) -> Key {
     Key::char(c)
@@ -27,9 +30,7 @@ macro_rules! bindings {
     (@needs $needs:ident) => { Needs::$needs };
 }
 
-use KeyCode::{
-    BackTab, Backspace, Delete, Down, End, Enter, Esc, F, Home, Left, PageDown, PageUp, Right, Tab, Up,
-};
+use KeyCode::{Backspace, Delete, Down, End, Enter, Esc, F, Home, Left, PageDown, PageUp, Right, Tab, Up};
 
 /// All bindings. The footer shows them in this order, as far as it is wide enough. Those without keys are only for
 /// the command line.
@@ -115,7 +116,7 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Screens: [char('3')] "3" ShowSessions "" "users and links over time";
     Screens: [char('4')] "4" ShowLogs "" "the log";
     Screens: [code(Tab)] "⇥" NextScreen "" "next screen";
-    Screens: [code(BackTab)] "⇧⇥" PreviousScreen "" "screen before";
+    Screens: [SHIFT_TAB] "⇧⇥" PreviousScreen "" "screen before";
     Screens: [char(' ')] "␣" Freeze "freeze" "stop the display; what is counted goes on. Again: go on";
     Screens: [char('[')] "[" ShorterWindow "" "charts over a shorter time";
     Screens: [char(']')] "]" LongerWindow "" "charts over a longer time, up to an hour";
@@ -132,7 +133,7 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
 
     Dialog: [code(Enter), char(' ')] "⏎" Press "choose" "press the button in focus; at first that is Cancel";
     Dialog: [code(Tab), code(Right), char('l')] "⇥ →" Next "next" "next button";
-    Dialog: [code(BackTab), code(Left), char('h')] "⇧⇥ ←" Previous "" "button before";
+    Dialog: [SHIFT_TAB, code(Left), char('h')] "⇧⇥ ←" Previous "" "button before";
     Dialog: [char('y')] "y" Yes "yes" "do what the dialog asks about";
     Dialog: [char('d')] "d" DrainFirst "" "let open streams finish, where the dialog offers it";
     Dialog: [code(Esc), char('n'), char('q')] "Esc n" Close "cancel" "leave; nothing happens";

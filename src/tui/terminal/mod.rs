@@ -8,7 +8,9 @@ mod signals;
 mod tty;
 
 pub(crate) use input::{Input, Woken};
-pub(crate) use keys::{Key, KeyCode, Mouse};
+#[cfg(test)]
+pub(crate) use keys::Parser;
+pub(crate) use keys::{Key, KeyCode, KeyModifiers, Mouse};
 pub(crate) use panic::PanicHook;
 pub(crate) use screen::Screen;
 pub(crate) use signals::Signals;

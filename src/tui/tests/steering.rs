@@ -182,7 +182,7 @@ fn a_proxy_is_drained_and_weighed_and_its_service_gets_a_policy() {
     assert_eq!(fixture.notice(), "lab gets new streams again");
 
     fixture.press("w");
-    assert!(fixture.text().contains("weight of lab: 1"), "{}", fixture.text());
+    assert!(fixture.text().contains("weight of lab, now 1: "), "{}", fixture.text());
     fixture.type_in("0000");
     assert_eq!(fixture.press(">"), []);
     assert!(fixture.text().contains("a weight is a number from 1 to 1000"), "{}", fixture.text());

@@ -155,6 +155,7 @@ fn other_than_step(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::Back => back(model),
         Action::Mouse => {
             model.look.mouse = !model.look.mouse;
+            model.say(Tone::Plain, if model.look.mouse { "the mouse is on" } else { "the mouse is off" });
             return vec![Effect::Mouse(model.look.mouse)];
         }
         other => return effects(model, other),

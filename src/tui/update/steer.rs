@@ -36,9 +36,9 @@ pub(super) fn ask_limit(model: &mut Model) {
 /// Asks for the weight of the selected proxy.
 pub(super) fn ask_weight(model: &mut Model) {
     let Some(proxy) = live_proxy(model, "weigh") else { return };
-    let weight = proxy.weight.to_string();
     let asked = Asked::Weight(proxy.id);
-    prompt::ask(model, asked, weight);
+    // Empty: a digit typed behind the weight that it has would make another one of it.
+    prompt::ask(model, asked, String::new());
 }
 
 /// Asks for the policy of the selected service, or of the one that the selected proxy serves.

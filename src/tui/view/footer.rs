@@ -64,7 +64,10 @@ fn label(model: &Model, asked: &Asked, width: usize) -> String {
     let (what, name) = match asked {
         Asked::Command => return ":".to_owned(),
         Asked::Filter { .. } | Asked::LogFilter { .. } | Asked::Help => return "/".to_owned(),
-        Asked::Weight(proxy) => ("weight of", proxies.name(*proxy)),
+        Asked::Weight(proxy) => {
+            let now = proxies.get(*proxy).map_or(String::new(), |proxy| format!(", now {}", proxy.weight));
+            ("weight of", proxies.name(*proxy) + &now)
+        }
         Asked::Policy(service) => ("policy of", format!(":{service}")),
         Asked::Limit(Limited::Scope(Scope::Proxy(proxy))) => ("limit", proxies.name(*proxy)),
         Asked::Limit(Limited::Scope(scope)) => ("limit", scope.to_string()),

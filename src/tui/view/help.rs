@@ -96,9 +96,11 @@ fn lines(model: &Model, search: &str, width: usize) -> Vec<Line<'static>> {
     let room = width.saturating_sub(column + 4).max(1);
     let mut lines = Vec::new();
     let wanted = search.to_lowercase();
-    let mut section = |name: &str, entries: Vec<(String, String)>| {
-        let fits =
-            |(name, text): &(String, String)| format!("{name} {text}").to_lowercase().contains(&wanted);
+    // What it is called on the command line can be looked for too.
+    let mut section = |name: &str, entries: Vec<(String, String, String)>| {
+        let fits = |(name, text, called): &(String, String, String)| {
+            format!("{name} {text} {called}").to_lowercase().contains(&wanted)
+        };
         let entries: Vec<_> = entries.into_iter().filter(fits).collect();
         if entries.is_empty() {
             return;
@@ -107,7 +109,7 @@ fn lines(model: &Model, search: &str, width: usize) -> Vec<Line<'static>> {
             lines.push(Line::default());
         }
         lines.push(Line::styled(name.to_owned(), theme.strong));
-        for (name, text) in entries {
+        for (name, text, _) in entries {
             let mut name = format!("  {name}");
             if name.width() > column + 1 {
                 lines.push(Line::styled(std::mem::take(&mut name), theme.accent));
@@ -130,12 +132,13 @@ fn lines(model: &Model, search: &str, width: usize) -> Vec<Line<'static>> {
                 ("", name) => format!(":{name}"),
                 (shown, _) => shown.to_owned(),
             };
-            (shown, binding.help.to_owned())
+            (shown, binding.help.to_owned(), binding.action.name())
         });
         section(name, entries.collect());
     }
-    let pairs =
-        |list: &[(&str, &str)]| list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+    let pairs = |list: &[(&str, &str)]| {
+        list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned(), String::new())).collect()
+    };
     section("States", pairs(&STATES));
     section("Figures", pairs(&FIGURES));
     if lines.is_empty() {
