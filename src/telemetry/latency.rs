@@ -13,10 +13,14 @@ const LONGEST: u64 = 600_000_000;
 /// where two take 12.
 const DIGITS: u8 = 2;
 
+/// For how long a histogram is filled; then the next one is, and the one before is still counted. What an operator wants
+/// to know is how things are: of a service that has run for a month, no percentile of all times moves any more.
+const PERIOD: Duration = Duration::from_secs(300);
+
 /// How old a summary may be: making one looks at a few thousand counts.
 const SUMMARY_EVERY: Duration = Duration::from_secs(1);
 
-/// How long something took, over all the times it was measured.
+/// How long something took of late: within the last five minutes, and up to five before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Latency {
     /// How often it was measured.
@@ -60,28 +64,68 @@ pub struct Latencies {
 /// Counts how long something took, each time it is done.
 ///
 /// A histogram whose buckets grow with what is in them (HDR): any percentile is right to two digits, however long the
-/// tail is. There is none before the first time, because many things are never timed.
+/// tail is. There is none before the first time, because many things are never timed, and there are two at the most: of
+/// these five minutes and of the five before.
 #[derive(Debug, Default)]
-pub struct Timing(Mutex<Option<Histogram<u32>>>);
+pub struct Timing(Mutex<Recent>);
+
+#[derive(Debug, Default)]
+struct Recent {
+    now: Option<Histogram<u32>>,
+    before: Option<Histogram<u32>>,
+    /// When `now` was begun.
+    since: Option<Instant>,
+}
+
+impl Recent {
+    /// Forgets what is too long ago at `now`.
+    fn turn(&mut self, now: Instant) {
+        let Some(since) = self.since else { return };
+        let age = now.saturating_duration_since(since);
+        if age >= PERIOD {
+            let next = age < 2 * PERIOD;
+            self.before = self.now.take().filter(|_| next);
+            self.since = next.then(|| since + PERIOD);
+        }
+    }
+}
 
 impl Timing {
     /// Notes one time. Whatever is too short or too long counts as the shortest or the longest there is.
     pub fn note(&self, took: Duration) {
+        self.note_at(took, Instant::now());
+    }
+
+    fn note_at(&self, took: Duration, now: Instant) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).clamp(1, LONGEST);
-        let mut histogram = self.0.lock();
-        if histogram.is_none() {
+        let mut recent = self.0.lock();
+        recent.turn(now);
+        recent.since.get_or_insert(now);
+        if recent.now.is_none() {
             // The bounds are constants, and right.
-            *histogram = Histogram::new_with_max(LONGEST, DIGITS).ok();
+            recent.now = Histogram::new_with_max(LONGEST, DIGITS).ok();
         }
-        if let Some(histogram) = &mut *histogram {
+        if let Some(histogram) = &mut recent.now {
             histogram.saturating_record(us);
         }
     }
 
-    /// How long it took so far.
-    pub fn summary(&self) -> Latency {
-        let histogram = self.0.lock();
-        let Some(histogram) = &*histogram else { return Latency::default() };
+    /// How long it took of late.
+    pub fn summary(&self, now: Instant) -> Latency {
+        let mut recent = self.0.lock();
+        recent.turn(now);
+        let both;
+        let histogram = match (&recent.now, &recent.before) {
+            (Some(now), Some(before)) => {
+                let mut sum = now.clone();
+                // Their bounds are the same.
+                _ = sum.add(before);
+                both = sum;
+                &both
+            }
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => return Latency::default(),
+        };
         let at = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile));
         let mut bars = [0; Latency::BARS];
         for step in histogram.iter_recorded() {
@@ -112,12 +156,12 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// How long things took so far, as of a second before `now` at the latest.
+    /// How long things took of late, as of a second before `now` at the latest.
     pub(super) fn summary(&self, now: Instant) -> Arc<Latencies> {
         self.known.at(now, || Latencies {
-            open: self.open.summary(),
-            first_byte: self.first_byte.summary(),
-            queue: self.queue.summary(),
+            open: self.open.summary(now),
+            first_byte: self.first_byte.summary(now),
+            queue: self.queue.summary(now),
         })
     }
 }
@@ -149,12 +193,12 @@ mod tests {
     #[test]
     fn percentiles_are_right_to_two_digits() {
         let timing = Timing::default();
-        assert_eq!(timing.summary(), Latency::default());
+        assert_eq!(timing.summary(Instant::now()), Latency::default());
         // From 40 µs to 4 s, most of them short, in no order.
         let mut all: Vec<u64> = (0..10_000u64).map(|n| 40 + (n * 7919 % 10_000).pow(3) / 250_000).collect();
         all.iter().for_each(|&us| timing.note(Duration::from_micros(us)));
         all.sort_unstable();
-        let latency = timing.summary();
+        let latency = timing.summary(Instant::now());
         assert_eq!(latency.count, 10_000);
         for (measured, at) in
             [(latency.p50, 4999), (latency.p90, 8999), (latency.p99, 9899), (latency.max, 9999)]
@@ -176,7 +220,7 @@ mod tests {
         let timing = Timing::default();
         _ = [Duration::ZERO, Duration::from_nanos(1), Duration::MAX, Duration::from_secs(u64::MAX)]
             .map(|took| timing.note(took));
-        let latency = timing.summary();
+        let latency = timing.summary(Instant::now());
         assert_eq!((latency.count, latency.p50), (4, Duration::from_micros(1)));
         let longest = Duration::from_micros(LONGEST);
         assert!((longest..longest.mul_f64(1.01)).contains(&latency.max), "{:?}", latency.max);
@@ -186,10 +230,37 @@ mod tests {
     #[test]
     fn a_histogram_takes_twelve_kib_and_only_once_it_is_needed() {
         let timing = Timing::default();
-        assert!(timing.0.lock().is_none());
+        assert!(timing.0.lock().now.is_none());
         timing.note(Duration::from_millis(1));
-        let counts = timing.0.lock().as_ref().unwrap().distinct_values();
+        let counts = timing.0.lock().now.as_ref().unwrap().distinct_values();
         assert!(counts * size_of::<u32>() <= 12 * 1024, "{counts} counts");
+    }
+
+    /// After a bad hour a service looked bad for ever, and after a good month a bad minute did not show.
+    #[test]
+    fn what_is_long_ago_does_not_count() {
+        let (timing, begin, ms) = (Timing::default(), Instant::now(), Duration::from_millis);
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        (0..1000).for_each(|_| timing.note_at(ms(1), at(0)));
+        timing.note_at(ms(100), at(299));
+        assert_eq!(timing.summary(at(299)).count, 1001);
+        (0..10).for_each(|_| timing.note_at(ms(10), at(301)));
+        let both = timing.summary(at(599));
+        assert_eq!((both.count, both.bars.iter().sum::<u64>()), (1011, 1011));
+        assert!(both.max >= ms(100) && both.p50 < ms(2), "{both:?}");
+        // What was before the last period goes when that is over, whether anything comes or not.
+        let later = timing.summary(at(601));
+        assert_eq!(later.count, 10);
+        assert!(later.p50 > ms(9) && later.max < ms(11), "{later:?}");
+        timing.note_at(ms(20), at(700));
+        assert_eq!(timing.summary(at(700)).count, 11);
+        assert_eq!(timing.summary(at(1300)), Latency::default(), "nothing for two periods");
+        timing.note_at(ms(1), at(1350));
+        assert_eq!([1649, 1651, 1949, 1951].map(|second| timing.summary(at(second)).count), [1, 1, 1, 0]);
+        // A clock that goes back takes nothing away.
+        timing.note_at(ms(1), at(2400));
+        timing.note_at(ms(1), at(2000));
+        assert_eq!(timing.summary(at(1900)).count, 2);
     }
 
     #[test]

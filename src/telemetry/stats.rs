@@ -344,9 +344,9 @@ impl ChannelStats {
         *self.health.lock()
     }
 
-    /// All round trips so far, as of a second before `now` at the latest.
+    /// The round trips of late, as of a second before `now` at the latest.
     pub(super) fn round_trips(&self, now: Instant) -> Arc<Latency> {
-        self.known.at(now, || self.round_trips.summary())
+        self.known.at(now, || self.round_trips.summary(now))
     }
 
     /// The last round trip measured.
