@@ -96,10 +96,11 @@ impl Telemetry {
             }
             _ => {}
         }
-        if kind.is_warning() {
-            tracing::warn!(target: "lifecycle", "{kind}");
-        } else {
-            tracing::info!(target: "lifecycle", "{kind}");
+        match &kind {
+            kind if kind.is_warning() => tracing::warn!(target: "lifecycle", "{kind}"),
+            // With most streams this is no news, and a line is dear.
+            EventKind::StreamAssigned { .. } => tracing::debug!(target: "lifecycle", "{kind}"),
+            kind => tracing::info!(target: "lifecycle", "{kind}"),
         }
         // An error only says that nobody listens.
         _ = self.events.send(Event { at: SystemTime::now(), kind });
