@@ -164,7 +164,7 @@ impl Default for MuxConfig {
             max_streams: 65_536,
             stripe: true,
             // A megabyte was tried first: on a slow channel it takes a second until the fast one beside it helps.
-            stripe_after: 256 * 1024,
+            stripe_after: 64 * 1024,
             ping_every: Duration::from_secs(1),
             dead_after: Duration::from_millis(2500),
             idle_dead_after: Duration::from_secs(9),

@@ -581,7 +581,11 @@ impl Mux {
     }
 
     fn poll_data(&mut self, id: u16, now: Instant) -> Option<Frame> {
+        let others = self.config.stripe && self.channels.len() > 1;
         let channel = self.channels.get_mut(&id)?;
+        if others {
+            channel.meter.begin_carefully();
+        }
         if let Some(token) = channel.meter.poll_marker(now) {
             return Some(Frame::Ping { token });
         }

@@ -33,6 +33,11 @@ const FAR: u32 = 8;
 /// more than for the line, and 1 MiB kept two cores busy on loopback.
 const FAST: (f64, u64) = (134e6, 1 << 20);
 
+/// With how much on the way a channel begins that has others beside it: 50 ms on one of 10 Mbit/s, and doubled in every
+/// second round trip on those that are faster. With the 256 KiB of one that is alone, half a second of a download was
+/// over before the fast channel was found.
+const CAREFUL: u64 = 64 * 1024;
+
 /// What a segment carries on most paths, in bytes.
 const SEGMENT: u64 = 1448;
 
@@ -76,6 +81,8 @@ pub(super) struct Meter {
     rate: Option<f64>,
     /// How many bytes may be outstanding.
     bound: u64,
+    /// It began with less than usual, and is not known yet to carry more.
+    careful: bool,
     /// How often in a row it has grown; `None` as long as it has never been too large, and doubles.
     steps: Option<u32>,
     emptying: Emptying,
@@ -140,6 +147,7 @@ impl Meter {
             measures: config.peer_has_credit,
             rate: None,
             bound: config.flight,
+            careful: false,
             steps: None,
             emptying: Emptying::No,
             round: Round::new(1, now),
@@ -164,8 +172,9 @@ impl Meter {
     /// at the most.
     pub(super) fn chunk(&self) -> usize {
         self.fixed.unwrap_or_else(|| {
+            let first = if self.careful { CAREFUL / 4 } else { CHUNK as u64 };
             let most =
-                self.rate.map_or(CHUNK as f64, |rate| rate * (self.target / CHUNKS_A_QUEUE).as_secs_f64());
+                self.rate.map_or(first as f64, |rate| rate * (self.target / CHUNKS_A_QUEUE).as_secs_f64());
             let most = (most as usize >> self.losses).clamp(MIN_CHUNK, CHUNK);
             1 << most.ilog2()
         })
@@ -231,6 +240,15 @@ impl Meter {
     /// How long what goes out on the empty channel takes to arrive.
     pub(super) fn one_way(&self) -> Option<Duration> {
         self.shortest_round_trip().map(|round_trip| round_trip / 2)
+    }
+
+    /// There are other channels, and this one may be the slowest of them: as long as nothing has gone out, less is enough to
+    /// begin with. All that comes behind in a stream would wait for what is on the way here.
+    pub(super) fn begin_carefully(&mut self) {
+        if self.sent == 0 {
+            self.bound = self.bound.min(CAREFUL);
+            self.careful = true;
+        }
     }
 
     /// Data has gone out.
@@ -350,14 +368,15 @@ impl Meter {
             let least = if self.steps.is_none() { 0.0 } else { most * SHRINK };
             self.bound = (carried.max(least).min(most) as u64).max(floor);
             self.steps = Some(0);
-            if before <= floor {
+            if before <= floor && self.rate.is_some() {
                 // A few chunks are all that is on the way. The line is too slow for them, or the queue is not ours: the
                 // path has changed, or others fill it.
                 self.shortest = Some((round_trip, now));
                 self.steps = None;
             }
-        } else if round.held && queue <= half {
-            let room = half + half / 2 - queue;
+        } else if round.held && (queue <= half || self.steps.is_none()) {
+            // What a marker waits for the bytes that it marks may be more than half of the target.
+            let room = (half + half / 2).saturating_sub(queue);
             let step = self.steps.map_or(self.bound, |steps| {
                 let step = rate * room.as_secs_f64() * f64::from(1 << steps.min(20));
                 (step as u64).min(self.bound / 4)
@@ -378,7 +397,11 @@ impl Meter {
     /// The least that may be outstanding: with less than a few chunks a line idles, and on one that is faster than those
     /// who use it, less takes more turns of theirs.
     fn floor(&self) -> u64 {
-        if self.is_fast() == Some(true) { FAST.1 } else { 4 * self.chunk() as u64 }
+        match self.is_fast() {
+            Some(true) => FAST.1,
+            None if self.careful => CAREFUL,
+            _ => 4 * self.chunk() as u64,
+        }
     }
 
     /// So many segments were sent again on the channel since it began, as its kernel counts them. Chunks are smaller
