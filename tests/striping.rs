@@ -1,5 +1,7 @@
-//! One stream over several channels of its proxy, on real sockets. Bounds are wide here, because the machine has other
-//! things to do; how much it carries is proved in virtual time, in `tests/mux/lines.rs`.
+//! One stream over several channels of its proxy, on real sockets. Bounds are wide, because the machine has other things
+//! to do; how much it carries is proved in virtual time, in `tests/mux/lines.rs`. On a machine that has not,
+//! `UNDERPASS_BARS=1 cargo test --release --test striping -- --test-threads 1 --nocapture` asks for the whole: the medians
+//! of five rounds.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,6 +21,9 @@ const DELAY: Duration = Duration::from_millis(5);
 
 /// How often a figure that the machine's other work can spoil is tried.
 const ATTEMPTS: usize = 4;
+
+/// How many rounds a median is of.
+const ROUNDS: usize = 5;
 
 /// How long a download takes over channels of so many Mbit/s each, in seconds.
 async fn seconds(file: File, rates: &[u64], stripe: bool) -> f64 {
@@ -41,35 +46,61 @@ async fn seconds(file: File, rates: &[u64], stripe: bool) -> f64 {
     seconds
 }
 
+/// Of each round's ratios the medians, on a machine with nothing else to do; elsewhere those of the first round that is
+/// `enough`, or of the last.
+async fn ratios<const N: usize>(
+    round: impl AsyncFn() -> [f64; N],
+    enough: impl Fn(&[f64; N]) -> bool,
+) -> [f64; N] {
+    if !strict() {
+        for _ in 1..ATTEMPTS {
+            let ratios = round().await;
+            if enough(&ratios) {
+                return ratios;
+            }
+        }
+        return round().await;
+    }
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        rounds.push(round().await);
+    }
+    std::array::from_fn(|index| {
+        let mut column: Vec<_> = rounds.iter().map(|ratios| ratios[index]).collect();
+        column.sort_by(f64::total_cmp);
+        println!("median of {column:.3?}");
+        column[ROUNDS / 2]
+    })
+}
+
+fn strict() -> bool {
+    std::env::var_os("UNDERPASS_BARS").is_some()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_download_uses_both_channels() {
     let file = File { seed: 1, size: 25_000_000 };
-    for attempt in 1..=ATTEMPTS {
+    let least = if strict() { 1.8 } else { 1.5 };
+    let enough = |&[two, pinned]: &[f64; 2]| two >= least && pinned < 1.1;
+    let round = async || {
         let (one, two) = (seconds(file, &[100], true).await, seconds(file, &[100, 100], true).await);
-        let pinned = seconds(file, &[100, 100], false).await;
-        println!(
-            "two channels carry {:.2} times what one does, {:.2} times if pinned",
-            one / two,
-            one / pinned
-        );
-        if one / two >= 1.5 && one / pinned < 1.1 {
-            return;
-        }
-        assert!(attempt < ATTEMPTS, "two channels carry {:.2} times what one does", one / two);
-    }
+        [one / two, one / seconds(file, &[100, 100], false).await]
+    };
+    let ratios = ratios(round, enough).await;
+    println!("two channels carry {:.2} times what one does, {:.2} times if pinned", ratios[0], ratios[1]);
+    assert!(enough(&ratios), "{ratios:.3?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_channel_does_not_hold_a_fast_one_up() {
     let file = File { seed: 2, size: 25_000_000 };
-    for attempt in 1..=ATTEMPTS {
+    let least = if strict() { 1.0 } else { 0.7 };
+    let enough = |ratios: &[f64; 2]| ratios.iter().all(|&ratio| ratio >= least);
+    let round = async || {
         let alone = seconds(file, &[100], true).await;
-        let ratios =
-            [alone / seconds(file, &[100, 10], true).await, alone / seconds(file, &[10, 100], true).await];
-        println!("with a slow channel beside it, {ratios:.2?} times the fast one alone");
-        if ratios.iter().all(|&ratio| ratio >= 0.7) {
-            return;
-        }
-        assert!(attempt < ATTEMPTS, "{ratios:?}");
-    }
+        [alone / seconds(file, &[100, 10], true).await, alone / seconds(file, &[10, 100], true).await]
+    };
+    let ratios = ratios(round, enough).await;
+    println!("with a slow channel beside it, {ratios:.2?} times the fast one alone");
+    assert!(enough(&ratios), "{ratios:.3?}");
 }

@@ -175,7 +175,7 @@ async fn a_proxy_that_never_gives_credit_holds_its_own_user_only() {
     }
     assert!(got.0 <= WINDOW as usize, "{} bytes came without credit", got.0);
     assert!(!upload.has_ended());
-    server.serves().await;
+    channel.during(server.serves()).await;
     // It ends with its user.
     channel.send([Frame::Reset { stream, code: ResetCode::TargetGone, final_size: 7 }]).await;
     assert_eq!(

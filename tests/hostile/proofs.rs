@@ -156,11 +156,6 @@ async fn a_link_is_come_back_to_with_its_last_ticket_only() {
     assert_eq!(welcome.epoch, 1);
     let new = welcome.resume_secret;
     let mut said = back.settle().await;
-    let got = BinaryChannel::greeted(addr, token, resume(0), old).await.err();
-    assert_eq!(got, refused(HandshakeError::UnknownLink), "an old ticket");
-    let got = BinaryChannel::greeted(addr, token, resume(1), old).await.err();
-    assert_eq!(got, refused(HandshakeError::WrongToken), "an old ticket under the new epoch");
-
     // The stream is still there, and so are its bytes.
     let hello = |frame: &Frame| matches!(frame, Frame::Data { stream, offset: 0, payload, .. } if *stream == open.stream && payload == "hello");
     soon("what the user had sent", async {
@@ -169,6 +164,11 @@ async fn a_link_is_come_back_to_with_its_last_ticket_only() {
         }
     })
     .await;
+    let got = back.during(BinaryChannel::greeted(addr, token, resume(0), old)).await.err();
+    assert_eq!(got, refused(HandshakeError::UnknownLink), "an old ticket");
+    let got = back.during(BinaryChannel::greeted(addr, token, resume(1), old)).await.err();
+    assert_eq!(got, refused(HandshakeError::WrongToken), "an old ticket under the new epoch");
+
     // Another who has the new ticket, too, takes it over: the channel before is let go.
     let (mut next, _) = BinaryChannel::greeted(addr, token, resume(1), new).await.unwrap();
     next.settle().await;
