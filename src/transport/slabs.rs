@@ -16,6 +16,10 @@ thread_local! {
 pub struct Slabs {
     /// Those used last first: few are then used again and again, and stay in the cache.
     kept: Vec<BytesMut>,
+    /// How far down one had to look of late.
+    deepest: usize,
+    /// How many have been given back since those were let go that nobody had looked at.
+    turns: u32,
 }
 
 impl Slabs {
@@ -26,10 +30,16 @@ impl Slabs {
     /// How many are kept. More than this are in use only where readers are slow, and then there is no haste.
     const KEPT: usize = 16;
 
+    /// After so many turns those are let go that nobody has looked at since. Without that a thread kept for ever what it
+    /// had needed in its worst moment, and a process grew for ten minutes before it stayed as it was.
+    const TURNS: u32 = 1024;
+
     /// An empty buffer with room for at least `least` bytes, which must not be more than [`SIZE`](Self::SIZE).
     pub fn take(&mut self, least: usize) -> BytesMut {
         let fits = |slab: &mut BytesMut| slab.capacity() >= least || slab.try_reclaim(Self::SIZE);
-        match self.kept.iter_mut().position(fits) {
+        let found = self.kept.iter_mut().position(fits);
+        self.deepest = self.deepest.max(found.unwrap_or(self.kept.len()));
+        match found {
             Some(at) => self.kept.remove(at),
             None => BytesMut::with_capacity(Self::SIZE),
         }
@@ -37,6 +47,11 @@ impl Slabs {
 
     /// Takes a buffer back that [`take`](Self::take) gave. What is in it is forgotten; what was split off stays.
     pub fn give_back(&mut self, mut slab: BytesMut) {
+        self.turns += 1;
+        if self.turns == Self::TURNS {
+            self.kept.truncate(self.deepest + 1);
+            (self.deepest, self.turns) = (0, 0);
+        }
         slab.clear();
         // One that grew for a long line of text is not kept.
         if slab.try_reclaim(Self::SIZE + 1) {
@@ -94,6 +109,21 @@ mod tests {
         drop(first);
         assert_eq!(fill(&mut slabs, 3).as_ptr(), place);
         assert_eq!(second[0], 2);
+    }
+
+    #[test]
+    fn what_nobody_needs_any_more_is_let_go() {
+        let mut slabs = Slabs::default();
+        // As for one download: the last few are on their way.
+        let mut under_way: std::collections::VecDeque<_> = (0..5).map(|_| fill(&mut slabs, 1)).collect();
+        for _ in 0..2 * Slabs::TURNS {
+            under_way.pop_front();
+            under_way.push_back(fill(&mut slabs, 1));
+        }
+        assert!((5..7).contains(&slabs.kept.len()), "{} are used again", slabs.kept.len());
+        under_way.clear();
+        (0..2 * Slabs::TURNS).for_each(|_| drop(fill(&mut slabs, 1)));
+        assert!(slabs.kept.len() <= 2, "{}", slabs.kept.len());
     }
 
     #[test]
