@@ -18,6 +18,10 @@ pub const LONG: Duration = Duration::from_secs(30);
 /// What the terminal asks back when a program wants to know where the cursor is.
 const WHERE_IS_THE_CURSOR: &[u8] = b"\x1b[6n";
 
+/// Around a synchronized update.
+const BEGIN: &[u8] = b"\x1b[?2026h";
+const END: &[u8] = b"\x1b[?2026l";
+
 /// A pseudo-terminal and the program in it. Dropping it kills the program.
 pub struct Terminal {
     state: Arc<State>,
@@ -40,6 +44,8 @@ struct Seen {
     parser: Option<vt100::Parser>,
     /// Every byte that the program wrote.
     log: Vec<u8>,
+    /// How many of them the screen shows.
+    shown: usize,
     exit: Option<(u32, Instant)>,
     /// The program's last byte has been read.
     end_of_output: bool,
@@ -196,6 +202,28 @@ impl Terminal {
     }
 }
 
+impl Seen {
+    /// How far the log is to be shown: a terminal shows no part of a synchronized update, however it comes.
+    fn whole(&self) -> usize {
+        // Where an update begins may be split, too.
+        let from = self.shown.saturating_sub(BEGIN.len() - 1);
+        let fresh = &self.log[from..];
+        let last = |mark: &[u8]| fresh.windows(mark.len()).rposition(|bytes| bytes == mark);
+        match (last(BEGIN), last(END)) {
+            (Some(begin), end) if end.is_none_or(|end| end < begin) => self.shown.max(from + begin),
+            _ => self.log.len(),
+        }
+    }
+
+    fn show(&mut self, until: usize) {
+        let until = until.min(self.log.len());
+        if let Some(parser) = &mut self.parser {
+            parser.process(&self.log[self.shown..until]);
+        }
+        self.shown = until;
+    }
+}
+
 impl State {
     fn lock(&self) -> MutexGuard<'_, Seen> {
         // A test that failed holds it poisoned; the next line of its panic is worth more than that.
@@ -223,15 +251,15 @@ fn read(mut from: Box<dyn Read + Send>, to: &State, answers: &Mutex<Option<Box<d
         let mut seen = to.lock();
         if n == 0 || seen.vanish {
             drop(from);
+            seen.show(usize::MAX);
             seen.end_of_output = true;
             to.changed.notify_all();
             return;
         }
         seen.log.extend_from_slice(&buffer[..n]);
         let asked = buffer[..n].windows(WHERE_IS_THE_CURSOR.len()).any(|bytes| bytes == WHERE_IS_THE_CURSOR);
-        if let Some(parser) = &mut seen.parser {
-            parser.process(&buffer[..n]);
-        }
+        let whole = seen.whole();
+        seen.show(whole);
         to.changed.notify_all();
         drop(seen);
         if asked && let Some(writer) = answers.lock().unwrap().as_mut() {
