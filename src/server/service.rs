@@ -109,27 +109,28 @@ impl Core {
         if !ports.contains(port) {
             return Err(format!("port {port} is not allowed: the server gives ports {ports}"));
         }
-        Listener::bind(SocketAddr::new(self.config.bind, port), self.config.reuse_port).map_err(|error| {
-            match error.kind() {
+        // Until all has been carried, every way for a connection to end is a reset.
+        Listener::bind_armed(SocketAddr::new(self.config.bind, port), self.config.reuse_port).map_err(
+            |error| match error.kind() {
                 io::ErrorKind::AddrInUse => format!("port {port} is in use on the server"),
                 io::ErrorKind::PermissionDenied => {
                     format!("port {port} needs privileges that the server lacks")
                 }
                 _ => format!("port {port} cannot be opened: {error}"),
-            }
-        })
+            },
+        )
     }
 
     fn any_port(&self) -> Result<Listener, String> {
         let free = |port: u16| {
             let addr = SocketAddr::new(self.config.bind, port);
             // Free is what nobody has, also nobody who would share it.
-            let unshared = Listener::bind(addr, false).ok()?;
+            let unshared = Listener::bind_armed(addr, false).ok()?;
             if !self.config.reuse_port {
                 return Some(unshared);
             }
             drop(unshared);
-            Listener::bind(addr, true).ok()
+            Listener::bind_armed(addr, true).ok()
         };
         self.config
             .ports
@@ -140,8 +141,6 @@ impl Core {
 
     /// Accepts users until the server stops, or until no proxy has been there for a while.
     async fn run_service(self: &Arc<Self>, service: &Arc<Service>, listener: Listener) {
-        // Until all has been carried, every way for a connection to end is a reset.
-        listener.arm();
         let admit = |socket, addr| {
             let (core, waiting) = (self.clone(), Waiting::new(service));
             // Before who drains asks whether all are back.

@@ -26,11 +26,23 @@ impl Listener {
     ///
     /// # Errors
     /// The address cannot be had.
+    pub fn bind(addr: SocketAddr, shared: bool) -> io::Result<Self> {
+        Self::open(addr, shared, false)
+    }
+
+    /// The same for users: their connections are [armed](arm) when they come.
+    ///
+    /// # Errors
+    /// The address cannot be had.
+    pub fn bind_armed(addr: SocketAddr, shared: bool) -> io::Result<Self> {
+        Self::open(addr, shared, true)
+    }
+
     #[expect(
         deprecated,
         reason = "what replaces it is unsafe, for types whose descriptor may change; std's does not"
     )]
-    pub fn bind(addr: SocketAddr, shared: bool) -> io::Result<Self> {
+    fn open(addr: SocketAddr, shared: bool, armed: bool) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(shared)?;
@@ -39,14 +51,13 @@ impl Listener {
         // come too late once they are there, for pacing that has begun goes on.
         do_not_pace(&SockRef::from(&socket), addr.ip());
         tune(&socket, true);
+        if armed {
+            // Before it listens: who comes in that moment must not have a connection without.
+            arm(&socket);
+        }
         socket.bind(&addr.into())?;
         socket.listen(QUEUE)?;
         AsyncFd::with_interest(socket.into(), Interest::READABLE).map(Self)
-    }
-
-    /// From now on its connections are [armed](arm) when they come.
-    pub fn arm(&self) {
-        arm(self.0.get_ref());
     }
 
     /// Where it listens.
@@ -111,20 +122,17 @@ mod tests {
 
     #[tokio::test]
     async fn connections_come_tuned_and_armed() {
-        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
-        let addr = listener.local_addr().unwrap();
-        let _user = StdStream::connect(addr).unwrap();
-        let (first, _) = listener.accept().await.unwrap();
-        listener.arm();
-        let _other = StdStream::connect(addr).unwrap();
-        let (second, _) = listener.accept().await.unwrap();
-        for (stream, linger) in [(first, None), (second, Some(Duration::ZERO))] {
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let (plain, armed) = (Listener::bind(any, false).unwrap(), Listener::bind_armed(any, false).unwrap());
+        for (listener, linger) in [(plain, None), (armed, Some(Duration::ZERO))] {
+            let _user = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
             let socket = SockRef::from(&stream);
             assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
             assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
             assert_eq!(socket.linger().unwrap(), linger);
             assert_eq!(stream.read_timeout().unwrap(), None);
+            assert_eq!(listener.accept_now().unwrap_err().kind(), io::ErrorKind::WouldBlock);
         }
-        assert_eq!(listener.accept_now().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }
