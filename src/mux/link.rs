@@ -125,8 +125,8 @@ pub enum OpenError {
 /// A stream's frames go out on one channel, the one with the fewest streams when it opens. When that channel is lost
 /// the stream moves to another, or waits for one to come, and all that is not known to have arrived goes out again;
 /// the receiver knows by the offsets what it has already. A channel that has no more on the way than helps takes data
-/// over from one that has, where the peer will have it earlier for it: so one stream can use all channels. How long to wait without any channel is the owner's
-/// business: nothing is let go before it [gives up](Self::give_up).
+/// over from one that has, where the peer will have it earlier for it: so one stream can use all channels. How long to
+/// wait without any channel is the owner's business: nothing is let go before it [gives up](Self::give_up).
 #[derive(Debug)]
 pub struct Mux {
     role: Role,
@@ -589,14 +589,9 @@ impl Mux {
         if let Some(token) = channel.meter.poll_marker(now) {
             return Some(Frame::Ping { token });
         }
-        if !channel.data.is_empty() {
-            // It may have had something for a moment only, that was reset meanwhile.
-            let chunk = channel.meter.chunk();
-            return if channel.meter.holds() { None } else { self.take_data(id, id, chunk, now) };
-        }
-        let lender = self.lender(id);
+        let from = if channel.data.is_empty() { self.lender(id) } else { Some(id) };
         let channel = self.channels.get_mut(&id)?;
-        let Some(lender) = lender else {
+        let Some(from) = from else {
             channel.meter.ran_dry();
             return None;
         };
@@ -604,7 +599,7 @@ impl Mux {
             return None;
         }
         let chunk = channel.meter.chunk();
-        self.take_data(lender, id, chunk, now)
+        self.take_data(from, id, chunk, now)
     }
 
     /// The next piece of what waits for channel `from`, of `most` bytes at the most, to go out over another one or over
