@@ -23,7 +23,7 @@ pub(super) enum Log {
 /// dropped.
 const BACKLOG: usize = 8192;
 
-/// How long lines gather before they are written. Each connection has three, and to wake their writer and write for each
+/// How long lines gather before they are written. Each connection has two, and to wake their writer and write for each
 /// took a third of what a short connection costs the server.
 const GATHER: Duration = Duration::from_millis(20);
 
