@@ -42,7 +42,7 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     // As `underpass server` runs: what is measured is the same server.
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let threads = WorkerThreads::start(&runtime, thread::available_parallelism()?.get())?;
+    let threads = WorkerThreads::start(&runtime, Workers::default_count())?;
     runtime.block_on(serve(args, threads.workers()))
 }
 

@@ -94,6 +94,8 @@ pub(super) struct ServerArgs {
     #[command(flatten)]
     pub(super) screen: ScreenArgs,
     #[command(flatten)]
+    pub(super) workers: WorkerArgs,
+    #[command(flatten)]
     pub(super) log: LogArgs,
 }
 
@@ -136,6 +138,8 @@ pub(super) struct ProxyArgs {
     #[command(flatten)]
     pub(super) token: TokenArgs,
     #[command(flatten)]
+    pub(super) workers: WorkerArgs,
+    #[command(flatten)]
     pub(super) log: LogArgs,
 }
 
@@ -146,6 +150,8 @@ pub(super) struct DemoArgs {
     pub(super) duration: Option<Duration>,
     #[command(flatten)]
     pub(super) screen: ScreenArgs,
+    #[command(flatten)]
+    pub(super) workers: WorkerArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
 }
@@ -197,6 +203,13 @@ impl ScreenArgs {
         settings.check()?;
         Ok(settings)
     }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct WorkerArgs {
+    /// How many threads carry bytes [default: half as many as this machine has cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) workers: Option<u16>,
 }
 
 #[derive(Debug, ClapArgs)]

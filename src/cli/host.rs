@@ -1,6 +1,5 @@
 use std::{
     io::IsTerminal,
-    num::NonZero,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -28,11 +27,14 @@ use crate::{
 /// How long the cockpit may take to give the terminal back. Where the terminal is held (`^S`) it cannot.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Runs `main` with a worker for each core; the first of them is this thread.
-pub(super) fn run<T>(main: impl AsyncFnOnce(Workers) -> anyhow::Result<T>) -> anyhow::Result<T> {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+/// Runs `main` with so many workers, or a good number of them; the first is this thread.
+pub(super) fn run<T>(
+    workers: Option<u16>,
+    main: impl AsyncFnOnce(Workers) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let count = workers.map_or_else(Workers::default_count, usize::from);
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let threads = WorkerThreads::start(&runtime, cores).context("cannot start a thread for each core")?;
+    let threads = WorkerThreads::start(&runtime, count).context("cannot start the worker threads")?;
     runtime.block_on(main(threads.workers()))
 }
 

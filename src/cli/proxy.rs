@@ -15,7 +15,7 @@ pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     let token = args.token.token()?.context(
         "a token is needed: --token, --token-file or UNDERPASS_TOKEN; the server shows it when it starts",
     )?;
-    host::run(async |workers| {
+    host::run(args.workers.workers, async |workers| {
         let proxy = Proxy::new(args.config(), token, workers);
         let mut signals = host::Signals::new()?;
         let follow = async {

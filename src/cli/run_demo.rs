@@ -40,7 +40,7 @@ const USERS: u8 = 5;
 pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let screen = host::screen(args.screen.no_tui);
     let _log = log::init(screen, &args.log.log)?;
-    host::run(async |workers| demo(&args, screen, workers).await)
+    host::run(args.workers.workers, async |workers| demo(&args, screen, workers).await)
 }
 
 async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<ExitCode> {

@@ -19,7 +19,7 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let made = given.is_none();
     let token = given.unwrap_or_else(Token::random);
     let telemetry = Telemetry::new();
-    host::run(async |workers| {
+    host::run(args.workers.workers, async |workers| {
         let (server, control) = Server::bind(args.config(), token.clone(), telemetry.clone(), workers)?;
         let join = join_command(server.addr(), &token);
         if made {
