@@ -29,9 +29,12 @@ const ALMOST_EMPTY: f64 = 0.75;
 /// And it may queue for this part of the shortest round trip, which varies the more the longer it is.
 const FAR: u32 = 8;
 
-/// From this rate on, in bytes a second, so many bytes may always be outstanding. What waits there waits for a processor
-/// more than for the line, and 1 MiB kept two cores busy on loopback.
-const FAST: (f64, u64) = (134e6, 1 << 20);
+/// From this rate on, in bytes a second, what waits on the way waits for a processor more than for the line.
+const FAST: f64 = 134e6;
+
+/// There so much may always be outstanding: what takes this long, and at least, and at most so many bytes. On loopback one
+/// download gained a seventh by 2 MiB instead of 1; 4 MiB are more than the cache holds.
+const FAST_FLOOR: (Duration, u64, u64) = (Duration::from_millis(1), 1 << 20, 2 << 20);
 
 /// With how much on the way a channel begins that has others beside it: 50 ms on one of 10 Mbit/s, and doubled in every
 /// second round trip on those that are faster. With the 256 KiB of one that is alone, half a second of a download was
@@ -234,7 +237,7 @@ impl Meter {
 
     /// Whether it carries more than lines do, so that it is the machine that limits it; `None` as long as nobody knows.
     pub(super) fn is_fast(&self) -> Option<bool> {
-        self.rate.map(|rate| rate >= FAST.0)
+        self.rate.map(|rate| rate >= FAST)
     }
 
     /// How long what goes out on the empty channel takes to arrive.
@@ -397,8 +400,11 @@ impl Meter {
     /// The least that may be outstanding: with less than a few chunks a line idles, and on one that is faster than those
     /// who use it, less takes more turns of theirs.
     fn floor(&self) -> u64 {
-        match self.is_fast() {
-            Some(true) => FAST.1,
+        match self.rate {
+            Some(rate) if rate >= FAST => {
+                let (time, least, most) = FAST_FLOOR;
+                ((rate * time.as_secs_f64()) as u64).clamp(least, most)
+            }
             None if self.careful => CAREFUL,
             _ => 4 * self.chunk() as u64,
         }

@@ -14,7 +14,7 @@ const WIDE: f64 = 4.0;
 const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
 
 /// Up to this size a window is doubled without a trial where a reader is [`QUICK`].
-const EASY: u32 = 1 << 20;
+const EASY: u32 = 2 << 20;
 
 /// A reader that takes a whole window in this time waits for the next acknowledgement with every one of them.
 const QUICK: Duration = Duration::from_millis(2);

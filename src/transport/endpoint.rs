@@ -33,8 +33,8 @@ use crate::{
 };
 
 /// After this many bytes the mux is told that they are gone, though more wait: credit that goes back early finds the
-/// peer's buffers still in its cache.
-const REPORT_EVERY: u64 = 128 * 1024;
+/// peer's buffers still in its cache, and each time it wakes the peer.
+const REPORT_EVERY: u64 = 256 * 1024;
 
 /// Our end of a stream: the socket it is carried to, and what has come for it.
 ///
