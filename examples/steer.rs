@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use tokio::{runtime::Builder, sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet};
 use underpass::{
     config::ServerConfig,
     control::Command,
@@ -41,8 +41,7 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     // As `underpass server` runs: what is measured is the same server.
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let threads = WorkerThreads::start(&runtime, Workers::default_count())?;
+    let (runtime, threads) = WorkerThreads::start(Workers::default_count())?;
     runtime.block_on(serve(args, threads.workers()))
 }
 

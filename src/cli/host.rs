@@ -10,7 +10,6 @@ use std::{
 
 use anyhow::Context;
 use tokio::{
-    runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
@@ -33,8 +32,7 @@ pub(super) fn run<T>(
     main: impl AsyncFnOnce(Workers) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let count = workers.map_or_else(Workers::default_count, usize::from);
-    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let threads = WorkerThreads::start(&runtime, count).context("cannot start the worker threads")?;
+    let (runtime, threads) = WorkerThreads::start(count).context("cannot start the worker threads")?;
     runtime.block_on(main(threads.workers()))
 }
 

@@ -18,6 +18,7 @@ use super::{
     flow::Obstacle,
     limit::Pacer,
     socket::{disarm, read_some},
+    spin,
 };
 use crate::{
     mux::CHUNK,
@@ -349,6 +350,7 @@ impl Stream {
             let mark = (turn == 0 && self.endpoint.is_watched()).then(Instant::now);
             let mark = mark.filter(|now| marked.is_none_or(|before| *now >= before + MARK_EVERY));
             *marked = mark.or(*marked);
+            spin::note();
             turn += bytes.len();
             self.endpoint.note_up(&bytes, false);
             if bytes.len() <= MESSAGE {

@@ -7,8 +7,10 @@ use std::{
     thread,
 };
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Handle, Runtime};
 use tokio_util::sync::CancellationToken;
+
+use super::spin;
 
 /// The threads that carry bytes, each with a runtime of its own.
 ///
@@ -64,28 +66,40 @@ pub struct WorkerThreads {
 }
 
 impl WorkerThreads {
-    /// `count` workers: `first`, which its owner runs, and for all others a thread.
+    /// `count` workers: the first is the runtime that comes back, for this thread to run, and each other has a thread.
     ///
     /// # Errors
     /// No thread, or no runtime for it, can be had.
-    pub fn start(first: &Runtime, count: usize) -> io::Result<Self> {
+    pub fn start(count: usize) -> io::Result<(Runtime, Self)> {
+        let first = spin::runtime()?;
+        schedule();
         let mut handles = vec![first.handle().clone()];
         let mut threads =
             Self { workers: Workers::of(Vec::new()), stop: CancellationToken::new(), others: Vec::new() };
         for number in 1..count {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = spin::runtime()?;
             handles.push(runtime.handle().clone());
             let stop = threads.stop.clone();
             let thread = thread::Builder::new().name(format!("worker {number}"));
-            threads.others.push(thread.spawn(move || runtime.block_on(stop.cancelled()))?);
+            threads.others.push(thread.spawn(move || {
+                schedule();
+                runtime.block_on(stop.cancelled());
+            })?);
         }
         threads.workers = Workers::of(handles);
-        Ok(threads)
+        Ok((first, threads))
     }
 
     /// The workers.
     pub fn workers(&self) -> Workers {
         self.workers.clone()
+    }
+}
+
+fn schedule() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = super::batch::schedule() {
+        tracing::debug!("this thread is scheduled like any other: {error}");
     }
 }
 
