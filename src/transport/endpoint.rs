@@ -24,6 +24,7 @@ use super::{
     link::State,
     outgoing::{MAX_SLICES, advance, write_once},
     sniff::Tap,
+    socket::write_some,
     stopwatch::Stopwatch,
 };
 use crate::{
@@ -351,7 +352,7 @@ impl Endpoint {
                     return;
                 }
             };
-            let written = write_once(&delivery.queue, most, |slices| socket.try_write_vectored(slices));
+            let written = write_once(&delivery.queue, most, |slices| write_some(&socket, slices));
             delivery.pacer.passed(*written.as_ref().unwrap_or(&0) as u64);
             match written {
                 Ok(n) => {

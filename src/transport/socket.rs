@@ -104,7 +104,19 @@ impl ChannelSocket {
     /// # Errors
     /// `WouldBlock` if nothing fits, else the connection has failed.
     pub fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_write_vectored(slices)
+        write_some(&self.0, slices)
+    }
+}
+
+/// Writes as much of `slices` as fits.
+///
+/// # Errors
+/// `WouldBlock` if nothing fits, else the connection has failed.
+pub(super) fn write_some(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    match slices {
+        // send(2) has less to look at than writev(2), and most answers are in one piece.
+        [one] => stream.try_write(one),
+        many => stream.try_write_vectored(many),
     }
 }
 
