@@ -27,7 +27,7 @@ const BELIEVED: Duration = Duration::from_secs(10);
 const ALMOST_EMPTY: f64 = 0.75;
 
 /// And it may queue for this part of the shortest round trip, which varies the more the longer it is.
-const FAR: u32 = 8;
+const FAR: u32 = 16;
 
 /// From this rate on, in bytes a second, what waits on the way waits for a processor more than for the line.
 const FAST: f64 = 134e6;
