@@ -380,6 +380,35 @@ mod tests {
         assert_eq!(send.acknowledge(3, 100, u64::MAX), Ok(()));
     }
 
+    /// Frames of different channels overtake each other, and a peer may say anything.
+    #[test]
+    fn what_was_granted_and_acknowledged_stays_so() {
+        let mut send = SendBuffer::new(100, 100);
+        send.write(Bytes::from_static(b"abc"));
+        send.take(100, None);
+        assert_eq!(send.acknowledge(3, 100, u64::MAX), Ok(()));
+        let before = send.agreed();
+        for (consumed, window) in [(1, 100), (3, 10), (0, 0)] {
+            assert_eq!(send.acknowledge(consumed, window, u64::MAX), Ok(()));
+            assert_eq!(send.agreed(), before);
+        }
+    }
+
+    /// Nothing is dropped before it is acknowledged, and there is never more of it than the peer would take.
+    #[test]
+    fn what_is_kept_is_what_was_not_acknowledged() {
+        let mut send = SendBuffer::new(100, 100);
+        let kept = |send: &SendBuffer| send.chunks.iter().map(|(_, chunk)| chunk.len()).sum::<usize>();
+        for round in 0..50 {
+            send.write(vec![7; send.writable()].into());
+            assert_eq!((send.writable(), kept(&send)), (0, 100), "round {round}");
+            while send.take(30, None).is_some() {}
+            assert_eq!(kept(&send), 100, "what has gone out may have to go out again");
+            assert_eq!(send.acknowledge(100 * (round + 1), 100, u64::MAX), Ok(()));
+            assert_eq!(kept(&send), 0);
+        }
+    }
+
     #[test]
     fn a_mark_tells_when_the_last_of_a_piece_goes_out() {
         let (mut send, came) = (SendBuffer::new(1 << 20, 1 << 20), Instant::now());

@@ -19,7 +19,7 @@ use proptest::{
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
     mux::{Budget, Mux, MuxConfig, MuxEvent, OpenError, ProtocolError, Role},
-    wire::{Frame, OpenFrame, ResetCode},
+    wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
 };
 use world::{Cable, Op, SIDES, Seen, World};
 
@@ -166,6 +166,30 @@ fn a_server_that_reads_no_answers_opens_no_streams_for_ever() {
     let opened = (1..1_000_000).take_while(|&stream| opens(stream).is_ok()).count();
     assert_eq!(opened, 65_536);
     assert_eq!(opens(65_537), Err(ProtocolError::Backlog));
+}
+
+/// Whoever gives no credit still hears what is not data: pings, messages, other streams, the end.
+#[test]
+fn what_is_no_data_waits_for_no_credit() {
+    let now = Instant::now();
+    let mut server = Mux::new(Role::Opener, MuxConfig { window: 1000, ..MuxConfig::default() });
+    server.add_channel(1, now);
+    let key = |user| StreamKey::new(UserChannelId::new(user), 1);
+    let stream = server.open(key(1), 80, None, |_| false).unwrap();
+    let room = server.writable(stream);
+    server.write(stream, vec![7; room].into());
+    assert_eq!(server.writable(stream), 0);
+    while server.poll_transmit(1, now).is_some() {}
+    server.send_message(1, TunnelMessage::control(TunnelAction::Exit, "")).unwrap();
+    assert!(matches!(server.poll_transmit(1, now), Some(Frame::Message(_))));
+    let other = server.open(key(2), 80, None, |_| false).unwrap();
+    assert!(matches!(server.poll_transmit(1, now), Some(Frame::Open(open)) if open.stream == other));
+    server.handle_frame(1, Frame::Ping { token: 1 }, now).unwrap();
+    assert_eq!(server.poll_transmit(1, now), Some(Frame::Pong { token: 1 }));
+    server.reset(stream, ResetCode::UserGone);
+    assert!(
+        matches!(server.poll_transmit(1, now), Some(Frame::Reset { stream: gone, .. }) if gone == stream)
+    );
 }
 
 /// A number is a stream's once: what is opened with it later is no stream, whether the first is still there or not.
