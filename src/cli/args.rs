@@ -11,7 +11,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use crate::{
     config::{CockpitFile, PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
     ids::{Group, MAX_WEIGHT, Policy, ServiceKey},
-    mux::CHUNK,
+    mux::MAX_CHUNK,
     tui::Settings,
     wire::handshake::Token,
 };
@@ -359,7 +359,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(seconds))
 }
 
-/// More than 64 KiB are never read at once, and where a chunk is smaller than 1 KiB its header counts.
+/// More than 256 KiB are never read at once, and where a chunk is smaller than 1 KiB its header counts.
 fn chunk(text: &str) -> Result<usize, String> {
     let (number, unit) = match text.strip_suffix(['K', 'k']) {
         Some(number) => (number, 1024),
@@ -367,8 +367,8 @@ fn chunk(text: &str) -> Result<usize, String> {
     };
     let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
     bytes
-        .filter(|bytes| (1024..=CHUNK).contains(bytes))
-        .ok_or_else(|| "between 1K and 64K are possible, like 8K or 8192".to_owned())
+        .filter(|bytes| (1024..=MAX_CHUNK).contains(bytes))
+        .ok_or_else(|| "between 1K and 256K are possible, like 8K or 8192".to_owned())
 }
 
 /// Faster is not seen, slower is no live view.
@@ -411,7 +411,7 @@ mod tests {
 
     #[test]
     fn chunks_have_units() {
-        for (text, bytes) in [("8K", 8192), ("64k", 65_536), ("1024", 1024)] {
+        for (text, bytes) in [("8K", 8192), ("256k", 262_144), ("1024", 1024)] {
             let Command::Server(server) = Args::parse_from(["underpass", "server", "--chunk", text]).command
             else {
                 panic!()
@@ -447,7 +447,7 @@ mod tests {
             "server --token a --token-file b",
             "server --successor here",
             "server --chunk 8M",
-            "server --chunk 65K",
+            "server --chunk 257K",
             "proxy --server h:1 --port 1 --to t:2 --chunk 1000",
         ] {
             let words = ["underpass"].into_iter().chain(line.split(' '));

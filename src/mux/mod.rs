@@ -21,7 +21,7 @@ mod text;
 mod tune;
 
 pub use error::ProtocolError;
-pub use limits::{Budget, CHUNK, MuxConfig};
+pub use limits::{Budget, CHUNK, MAX_CHUNK, MuxConfig};
 pub use link::{Mux, MuxEvent, OpenError};
 pub use meter::Reading;
 pub use recv::RecvFlow;

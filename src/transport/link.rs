@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     ids::StreamKey,
-    mux::{FromText, Mux, MuxConfig, MuxEvent, OpenError, ProtocolError, Role, TextPeer},
+    mux::{CHUNK, FromText, Mux, MuxConfig, MuxEvent, OpenError, ProtocolError, Role, TextPeer},
     telemetry::{GoneReason, StreamStats},
     wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage, text::Fields},
 };
@@ -147,6 +147,8 @@ impl Link {
     ) -> Arc<Self> {
         config.peer_has_credit = text.is_none();
         if text.is_some() {
+            // A line of more could be too long for who wrote the peer.
+            config.chunk = config.chunk.map(|chunk| chunk.min(CHUNK));
             // A simple proxy does one thing at a time, and may be held up by one slow target for a while.
             (config.ping_every, config.dead_after) = (TEXT_PING, config.idle_dead_after);
         }
