@@ -2,6 +2,8 @@ use std::cell::RefCell;
 
 use bytes::BytesMut;
 
+use crate::mux::CHUNK;
+
 thread_local! {
     /// Those of this thread: a stream or a channel that is idle holds none.
     static HERE: RefCell<Slabs> = RefCell::default();
@@ -23,9 +25,13 @@ pub struct Slabs {
 }
 
 impl Slabs {
-    /// How large each is. A system call that brings as much as this costs hardly more than one that brings a quarter,
-    /// and has the kernel acknowledge once instead of four times.
-    pub const SIZE: usize = 256 * 1024;
+    /// What one read brings at the most: a few whole chunks. A system call that brings as much as this costs hardly more
+    /// than one that brings a quarter, and has the kernel acknowledge once instead of four times.
+    pub const READ: usize = 4 * CHUNK;
+
+    /// How large each is: with room for the headers of as many frames, and a little more. Without that the last frame of
+    /// every read wanted a few bytes, and moved to the next buffer: a quarter of all that came was copied once more.
+    pub const SIZE: usize = Self::READ + 4 * 1024;
 
     /// How many are kept. More than this are in use only where readers are slow, and then there is no haste.
     const KEPT: usize = 16;

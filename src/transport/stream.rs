@@ -437,7 +437,7 @@ struct Read {
 fn read(socket: &TcpStream, room: usize) -> io::Result<Read> {
     Slabs::here(|slabs| {
         let mut slab = slabs.take(CHUNK);
-        let room = room.min(slab.capacity());
+        let room = room.min(slab.capacity()).min(Slabs::READ);
         // Credit is not to be overdrawn.
         let read = read_some(socket, &mut (&mut slab).limit(room)).map(|n| {
             let bytes =
