@@ -14,8 +14,8 @@ use tokio::{
     task::yield_now,
 };
 
-/// For how long a thread looks for more before it sleeps. To be woken from sleep takes half of that, and the other side
-/// pays for waking it.
+/// For how long a thread looks for more before it sleeps: whoever sends it something then need not wake it. Half of this
+/// gained less.
 const SPIN: Duration = Duration::from_micros(100);
 
 /// How many times as long as it works it may look for more. With 1 a round trip over loopback with little else gained half
