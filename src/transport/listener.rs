@@ -12,7 +12,7 @@ use super::socket::{arm, do_not_pace, tune};
 /// How many connections may wait to be accepted.
 const QUEUE: i32 = 1024;
 
-/// A port that is listened on. Its connections are [tuned](tune) before they are accepted, and nobody's yet: the runtime
+/// A port that is listened on. Its connections are tuned before they are accepted, and nobody's yet: the runtime
 /// that is to look after one takes it on with `TcpStream::from_std`.
 ///
 /// tokio's own listener gives each connection to the runtime that accepts, from where it had to be taken again.
@@ -30,7 +30,7 @@ impl Listener {
         Self::open(addr, shared, false)
     }
 
-    /// The same for users: their connections are [armed](arm) when they come.
+    /// The same for users: their connections are armed when they come.
     ///
     /// # Errors
     /// The address cannot be had.

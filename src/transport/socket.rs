@@ -138,7 +138,7 @@ pub(super) fn read_some(stream: &TcpStream, buf: &mut impl BufMut) -> io::Result
     }
 }
 
-/// Connects to an address, or to the first of a name's that answers, and tunes the connection. It is [armed](arm) from
+/// Connects to an address, or to the first of a name's that answers, and tunes the connection. It is armed from
 /// its first moment: who gives up while the other side takes it in must not leave there a stream that is empty and whole.
 ///
 /// # Errors

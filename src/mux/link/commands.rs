@@ -46,7 +46,7 @@ impl Mux {
         Ok(self.opened)
     }
 
-    /// Accepts a stream that the peer [`Opened`](MuxEvent::Opened).
+    /// Accepts a stream that the peer [`Opened`](super::MuxEvent::Opened).
     pub fn accept(&mut self, stream: u32) {
         let Some(session) = self.streams.get_mut(&stream) else { return };
         if let State::Offered = session.state {
@@ -64,7 +64,7 @@ impl Mux {
         }
     }
 
-    /// Asks for a [`MuxEvent::Sent`] when all that was written so far goes out. One at a time: the first one stays.
+    /// Asks for a [`MuxEvent::Sent`](super::MuxEvent::Sent) when all that was written so far goes out. One at a time: the first one stays.
     pub fn mark(&mut self, stream: u32, now: Instant) {
         if let Some(session) = self.streams.get_mut(&stream) {
             session.send.mark(now);

@@ -1,22 +1,25 @@
-use crate::wire::{OpenFrame, ResetCode, TunnelMessage};
+//! What the mux tells.
+
 use std::time::{Duration, Instant};
+
+use crate::wire::{OpenFrame, ResetCode, TunnelMessage};
 
 /// What the mux has to tell its owner.
 #[derive(Debug, PartialEq, Eq)]
 pub enum MuxEvent {
-    /// The peer opened a stream: [`accept`](Mux::accept) or [`reset`](Mux::reset) it.
+    /// The peer opened a stream: [`accept`](super::Mux::accept) or [`reset`](super::Mux::reset) it.
     Opened(OpenFrame),
     /// The peer accepted our stream.
     Accepted {
         /// Which.
         stream: u32,
     },
-    /// There is something to [`read`](Mux::read).
+    /// There is something to [`read`](super::Mux::read).
     Readable {
         /// Which.
         stream: u32,
     },
-    /// There is room again to [`write`](Mux::write), after [`writable`](Mux::writable) had said 0.
+    /// There is room again to [`write`](super::Mux::write), after [`writable`](super::Mux::writable) had said 0.
     Writable {
         /// Which.
         stream: u32,
@@ -52,7 +55,7 @@ pub enum MuxEvent {
         /// Why.
         code: ResetCode,
     },
-    /// A piece that was [marked](Mux::mark) goes out, all of it.
+    /// A piece that was [marked](super::Mux::mark) goes out, all of it.
     Sent {
         /// Of which stream.
         stream: u32,

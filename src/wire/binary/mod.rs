@@ -35,7 +35,7 @@
 //!
 //! | feature | bit | what it changes |
 //! | --- | --- | --- |
-//! | [`CHECKSUMS`](super::handshake::CHECKSUMS) | 0 | frames are checked, as below |
+//! | [`CHECKSUMS`] | 0 | frames are checked, as below |
 //!
 //! # Checked frames
 //!
