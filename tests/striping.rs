@@ -93,8 +93,7 @@ async fn one_download_uses_both_channels() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_channel_does_not_hold_a_fast_one_up() {
-    // What the beginning costs, until it is known which channel is the slow one, is more of a short download.
-    let file = File { seed: 2, size: if strict() { 75_000_000 } else { 25_000_000 } };
+    let file = File { seed: 2, size: 25_000_000 };
     let least = if strict() { 1.0 } else { 0.7 };
     let enough = |ratios: &[f64; 2]| ratios.iter().all(|&ratio| ratio >= least);
     let round = async || {

@@ -23,6 +23,10 @@ const SHRINK: f64 = 0.7;
 /// moment, to see what a round trip takes without what we have put on the way ourselves (BBR's PROBE_RTT).
 const BELIEVED: Duration = Duration::from_secs(10);
 
+/// And how long where data queues although only a few chunks are on the way: the line is too slow for them, or the queue
+/// is not ours, because the path has changed or others fill it. With less on the way it shows which.
+const DOUBTED: Duration = Duration::from_secs(1);
+
 /// How much of what is on the way without any queue is left then.
 const ALMOST_EMPTY: f64 = 0.75;
 
@@ -286,7 +290,7 @@ impl Meter {
             // Between two answers as much goes out at once as the second one confirms: not too much of it.
             unmarked > 0 && (rested || unmarked >= self.bound / MARKS_A_BOUND)
         } else {
-            unmarked >= MARK_EVERY.1 && rested
+            unmarked >= MARK_EVERY.1.min(self.bound / MARKS_A_BOUND) && rested
         };
         let due = due && self.markers.len() < MAX_MARKERS;
         due.then(|| self.mark(now))
@@ -351,32 +355,29 @@ impl Meter {
             return;
         }
         let rate = bytes as f64 / elapsed;
+        let (queue, target) = (round_trip.saturating_sub(shortest), self.target.max(shortest / FAR));
+        // Who has nothing to send shows no line's rate, only that it is no less; unless it was too much before.
+        let dry = round.dry && !(round.held && queue > target);
         self.rate = match self.rate {
-            // Who has nothing to send shows no line's rate, only that it is no less.
-            Some(known) if round.dry && rate < known => Some(known),
-            None if round.dry => None,
+            Some(known) if dry && rate < known => Some(known),
+            None if dry => None,
             Some(known) => Some((known + rate) / 2.0),
             None => Some(rate),
         };
         if self.emptying != Emptying::No {
             return;
         }
-        let target = self.target.max(shortest / FAR);
-        let (queue, half) = (round_trip.saturating_sub(shortest), target / 2);
+        // On a slow line the smallest chunks take longer than the target.
+        let chunks = f64::from(CHUNKS_A_QUEUE) * self.chunk() as f64 / rate;
+        let target = target.max(Duration::from_secs_f64(chunks));
+        let half = target / 2;
         // What has never been used was not too much.
         if queue > target && round.peak > self.bound / 4 {
-            let (before, floor) = (self.bound, self.floor());
             let most = self.bound.min(round.peak) as f64;
             let carried = rate * (shortest + half + half / 2).as_secs_f64();
             let least = if self.steps.is_none() { 0.0 } else { most * SHRINK };
-            self.bound = (carried.max(least).min(most) as u64).max(floor);
+            self.bound = carried.max(least).min(most) as u64;
             self.steps = Some(0);
-            if before <= floor && self.rate.is_some() {
-                // A few chunks are all that is on the way. The line is too slow for them, or the queue is not ours: the
-                // path has changed, or others fill it.
-                self.shortest = Some((round_trip, now));
-                self.steps = None;
-            }
         } else if round.held && (queue <= half || self.steps.is_none()) {
             // What a marker waits for the bytes that it marks may be more than half of the target.
             let room = (half + half / 2).saturating_sub(queue);
@@ -389,8 +390,10 @@ impl Meter {
         } else if round.held {
             self.steps = self.steps.map(|_| 0);
         }
-        self.bound = self.bound.max(self.floor());
-        if round.held && self.bound > self.floor() && now.saturating_duration_since(seen) >= BELIEVED {
+        let floor = self.floor();
+        let believed = if self.bound <= floor && queue > target { DOUBTED } else { BELIEVED };
+        self.bound = self.bound.max(floor);
+        if round.held && now.saturating_duration_since(seen) >= believed {
             let little = ((rate * shortest.as_secs_f64() * ALMOST_EMPTY) as u64).max(self.chunk() as u64);
             self.emptying = Emptying::Until(little, self.bound);
             self.bound = little.min(self.bound);
@@ -519,7 +522,8 @@ mod tests {
 
     #[test]
     fn a_line_is_kept_busy_and_its_queue_short() {
-        for (mb, round_trip) in [(1, 5), (1, 100), (12, 20), (25, 20), (25, 1), (125, 10), (1250, 1)] {
+        for (mb, round_trip) in [(1, 5), (1, 20), (1, 100), (12, 20), (25, 20), (25, 1), (125, 10), (1250, 1)]
+        {
             let mut line = Line::new(f64::from(mb) * 1e6, round_trip * MS);
             line.run(3000 * MS);
             let (used, queue) = line.run(30_000 * MS);
