@@ -33,6 +33,8 @@ pub(super) struct Channel {
     messages: usize,
     pub(super) glitches: Glitches,
     suspect: bool,
+    /// One that has only a little may stand at the front of these.
+    pub(super) little: bool,
     /// Its socket takes no more for now.
     pub(super) blocked: bool,
     ping: Ping,
@@ -60,6 +62,7 @@ impl Channel {
             messages: 0,
             glitches: Glitches::new(now),
             suspect: false,
+            little: false,
             blocked: false,
             // The first ping goes out at once: it measures the round trip.
             ping: Ping { next: now, due: false, heard: now, answer: None },
@@ -70,7 +73,7 @@ impl Channel {
         self.ping.answer.is_some()
             || self.ping.due
             || !(self.frames.is_empty() && self.control.is_empty())
-            || (!self.data.is_empty() && self.meter.has_output())
+            || (!self.data.is_empty() && (self.meter.has_output() || (self.little && self.meter.spares())))
             || self.meter.owes_marker()
     }
 

@@ -32,6 +32,9 @@ pub(super) const JOINED: usize = 1024;
 /// each with the last took a copy of up to [`JOINED`] bytes, and memory, for every message.
 pub(super) const SINGLES: usize = 64;
 
+/// What so little is left of does not wait until less is on the way.
+pub(super) const LITTLE: u64 = 1024;
+
 /// A piece from this length on is worth its bookkeeping.
 pub(super) const SMALL: usize = 256;
 

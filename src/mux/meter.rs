@@ -5,15 +5,17 @@ use std::{
 
 use super::limits::{CHUNK, MAX_MARKERS, MIN_CHUNK, MuxConfig};
 
-/// Markers are at least so far apart, and at least as many bytes. What is little needs no measuring, and a pong wakes
-/// both sides.
+/// A marker is due after this long and so many bytes. What is little needs no measuring, and a pong wakes both sides.
 const MARK_EVERY: (Duration, u64) = (Duration::from_millis(1), 16 * 1024);
 
-/// And at least this part of a round trip: what is known of a long one need not be known to the millisecond.
+/// Or after this part of a round trip: what is known of a long one need not be known to the millisecond.
 const MARKS_A_ROUND: u32 = 64;
 
-/// Where the bound holds data back, this part of it is marked at once.
+/// And no more than this part of the bound goes out without one.
 const MARKS_A_BOUND: u64 = 8;
+
+/// Messages may exceed the bound by this part of it.
+const SPARED: u64 = 8;
 
 /// How much of the bound is left at least where too much was on the way, as with cubic (RFC 9438): a round trip that was
 /// long for another reason must not cost more.
@@ -63,8 +65,9 @@ const CHUNKS_A_QUEUE: u32 = 2;
 /// the line carries in the shortest round trip and most of the target. Where it queued for less than half of that
 /// although the bound held some back, the bound grows by what there is room for, and by twice as much each time that
 /// this leads to no queue (as in Copa, Arun and Balakrishnan, 2018): a fixed share of what is on the way, which BBR
-/// asks for, is a long queue where the round trip is long. The shortest queue of the round counts, as in CoDel
-/// (RFC 8289): a task that was woken late is no queue.
+/// asks for, is a long queue where the round trip is long. What counts is half way between the round's shortest queue
+/// and its mean. A task that was woken late is no queue, so that the mean alone kept lines idle; and the shortest alone,
+/// as in CoDel (RFC 8289), is that of the moment after such a task, so that it let twice the target queue.
 #[derive(Debug)]
 pub(super) struct Meter {
     /// How long data may queue.
@@ -136,7 +139,10 @@ struct Round {
     held: bool,
     /// There was nothing to send for a while.
     dry: bool,
-    shortest: Option<Duration>,
+    /// The shortest round trip, and all together.
+    shortest: Duration,
+    total: Duration,
+    answers: u32,
 }
 
 impl Meter {
@@ -229,6 +235,15 @@ impl Meter {
         self.measures && self.outstanding() >= self.bound
     }
 
+    /// Whether a little more than that may be.
+    pub(super) fn spares(&self) -> bool {
+        let bound = match self.emptying {
+            Emptying::No => self.bound,
+            Emptying::Until(_, again) | Emptying::Asked(_, again) => again,
+        };
+        self.outstanding() < bound + bound / SPARED
+    }
+
     /// Whether data that waits lets anything go out: itself, or the marker whose answer sets it free.
     pub(super) fn has_output(&self) -> bool {
         !self.is_full() || self.markers.is_empty()
@@ -286,12 +301,12 @@ impl Meter {
         let unmarked = self.sent - self.marked;
         let gap = self.latest.map_or(MARK_EVERY.0, |latest| MARK_EVERY.0.max(latest / MARKS_A_ROUND));
         let rested = self.markers.back().is_none_or(|last| now.saturating_duration_since(last.at) >= gap);
-        let due = if self.is_full() {
-            // Between two answers as much goes out at once as the second one confirms: not too much of it.
-            unmarked > 0 && (rested || unmarked >= self.bound / MARKS_A_BOUND)
-        } else {
-            unmarked >= MARK_EVERY.1.min(self.bound / MARKS_A_BOUND) && rested
-        };
+        // As much goes out at once as an answer confirms, and what went out at once is answered at once: bursts of
+        // several milliseconds never ended where there were fewer.
+        let carried = self.rate.map_or(f64::MAX, |rate| rate * gap.as_secs_f64() / 2.0);
+        let (part, many) = (self.bound / MARKS_A_BOUND, (carried as u64).max(self.chunk() as u64));
+        let (least, many) = if self.is_full() { (1, many.min(part)) } else { (MARK_EVERY.1.min(part), many) };
+        let due = unmarked >= many || (unmarked >= least && rested);
         let due = due && self.markers.len() < MAX_MARKERS;
         due.then(|| self.mark(now))
     }
@@ -331,15 +346,18 @@ impl Meter {
         }
         if self.measures && token >= self.round.token {
             let round = &mut self.round;
-            round.shortest = Some(round.shortest.map_or(round_trip, |shortest| shortest.min(round_trip)));
             match round.last {
                 None => {
                     (round.last, round.since, round.delivered) = (Some(self.token + 1), now, self.delivered)
                 }
-                Some(last) if token < last => {}
-                Some(_) => {
-                    self.end_round(now);
-                    self.round = Round::new(self.token + 1, now);
+                Some(last) => {
+                    round.shortest = round.shortest.min(round_trip);
+                    round.total += round_trip;
+                    round.answers += 1;
+                    if token >= last {
+                        self.end_round(now);
+                        self.round = Round::new(self.token + 1, now);
+                    }
                 }
             }
         }
@@ -348,7 +366,8 @@ impl Meter {
 
     fn end_round(&mut self, now: Instant) {
         let round = self.round;
-        let (Some((shortest, seen)), Some(round_trip)) = (self.shortest, round.shortest) else { return };
+        let Some((shortest, seen)) = self.shortest else { return };
+        let round_trip = (round.shortest + round.total / round.answers.max(1)) / 2;
         let elapsed = now.saturating_duration_since(round.since).as_secs_f64();
         let bytes = self.delivered - round.delivered;
         if bytes == 0 || elapsed == 0.0 {
@@ -427,7 +446,9 @@ impl Meter {
 
 impl Round {
     fn new(token: u64, since: Instant) -> Self {
-        Self { token, last: None, since, delivered: 0, peak: 0, held: false, dry: false, shortest: None }
+        let (shortest, total) = (Duration::MAX, Duration::ZERO);
+        let (peak, held, dry) = (0, false, false);
+        Self { token, last: None, since, delivered: 0, peak, held, dry, shortest, total, answers: 0 }
     }
 }
 
@@ -516,7 +537,7 @@ mod tests {
         /// What should be the longest queue.
         fn target(&self) -> Duration {
             let chunk = Duration::from_secs_f64(self.meter.chunk() as f64 / self.rate);
-            (self.meter.target.max(self.round_trip / FAR) + 4 * chunk) * 3 / 2
+            self.meter.target.max(self.round_trip / FAR).max(CHUNKS_A_QUEUE * chunk) * 7 / 4
         }
     }
 

@@ -13,7 +13,7 @@ use foldhash::HashMap;
 use super::{
     Role,
     channel::Channel,
-    limits::{MuxConfig, OPENED},
+    limits::{LITTLE, MuxConfig, OPENED},
     meter::Reading,
     numbers::UsedNumbers,
     recv::RecvFlow,
@@ -326,6 +326,7 @@ fn enqueue(channel: &mut Channel, session: &mut Session, stream: u32) {
     }
     if session.send.has_output() && !session.in_data {
         session.in_data = true;
+        channel.little |= session.send.unsent() <= LITTLE;
         channel.data.push(stream, session.priority, session.user);
     }
 }

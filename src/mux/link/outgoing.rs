@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use super::{Mux, MuxEvent, enqueue};
-use crate::{mux::channel::Channel, wire::Frame};
+use crate::{
+    mux::{channel::Channel, limits::LITTLE},
+    wire::Frame,
+};
 
 impl Mux {
     /// The next thing the owner should know.
@@ -45,11 +48,24 @@ impl Mux {
             channel.meter.ran_dry();
             return None;
         };
-        if channel.meter.holds() {
+        let chunk = channel.meter.chunk();
+        if channel.meter.holds() && !(from == id && self.lets_pass(id)) {
             return None;
         }
-        let chunk = channel.meter.chunk();
         self.take_data(from, id, chunk, now)
+    }
+
+    /// Whether the stream at its turn has so little to send that it goes out though as much is on the way as helps. To
+    /// wait for less was a third of what a ping took beside downloads on a line of 200 Mbit/s.
+    fn lets_pass(&mut self, id: u16) -> bool {
+        let Some(channel) =
+            self.channels.get_mut(&id).filter(|channel| channel.little && channel.meter.spares())
+        else {
+            return false;
+        };
+        let next = channel.data.next().and_then(|turn| self.streams.get(&turn.stream));
+        channel.little = next.is_some_and(|session| session.send.unsent() <= LITTLE);
+        channel.little
     }
 
     /// The next piece of what waits for channel `from`, of `most` bytes at the most, to go out over another one or over
