@@ -1,13 +1,15 @@
+mod state;
+#[cfg(test)]
+mod tests;
+
 use std::{
     cell::Cell,
-    collections::{BTreeMap, VecDeque},
     fmt,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use foldhash::HashMap;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
@@ -20,15 +22,14 @@ use super::{
 };
 use crate::{
     ids::StreamKey,
-    mux::{CHUNK, FromText, Mux, MuxConfig, MuxEvent, OpenError, ProtocolError, Role, TextPeer},
+    mux::{CHUNK, Mux, MuxConfig, OpenError, Role, TextPeer},
     telemetry::{GoneReason, StreamStats},
-    wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage, text::Fields},
+    wire::{OpenFrame, ResetCode, TunnelAction, TunnelMessage, text::Fields},
 };
 
-/// How long a peer is waited for whose last channel was reset. Channels are armed, so that the death of either process,
-/// however it comes, resets them all; where something between the two did that, the living peer knows at the same moment
-/// and is back within this time. An end without a reset and without a goodbye, and silence, are the network's.
-const REVIVE: Duration = Duration::from_secs(1);
+use state::{Next, Turn};
+
+pub(super) use state::{State, Transmit};
 
 /// How often a text peer is pinged.
 const TEXT_PING: Duration = Duration::from_secs(3);
@@ -79,49 +80,6 @@ pub struct Link {
     telling: Mutex<()>,
 }
 
-/// How long a link without a channel is waited for.
-#[derive(Debug, Clone, Copy)]
-struct Wait {
-    since: Instant,
-    until: Instant,
-}
-
-pub(super) struct State {
-    pub(super) mux: Mux,
-    pub(super) text: Option<TextPeer>,
-    pub(super) endpoints: HashMap<u32, Arc<Endpoint>>,
-    pub(super) channels: BTreeMap<u16, Arc<ChannelIo>>,
-    /// How long streams wait for a channel once the last is lost.
-    grace: Duration,
-    /// They do.
-    wait: Option<Wait>,
-    /// There is no channel, and none is waited for.
-    over: bool,
-    /// Why the channel ended that ended last.
-    why: Option<GoneReason>,
-    /// The channels there are have been told to end, and no other is taken.
-    closing: bool,
-    /// What has to happen once the lock is free again.
-    next: Vec<Next>,
-    /// How the link went on, as far as it was not told.
-    untold: VecDeque<Turn>,
-}
-
-enum Next {
-    Deliver(Arc<Endpoint>),
-    Opened(Arc<Endpoint>, OpenFrame),
-    Message(u16, TunnelMessage),
-    GoAway(ResetCode),
-    NoSession(u16, StreamKey),
-}
-
-/// How a link goes on. Whoever hears of two in the wrong order takes it for waiting although it has channels.
-enum Turn {
-    Waiting(Instant),
-    Resumed(Duration),
-    Over,
-}
-
 thread_local! {
     /// The memory of such a list, for the next: one is made for each message that comes.
     static SPARE: Cell<Vec<Next>> = const { Cell::new(Vec::new()) };
@@ -152,19 +110,8 @@ impl Link {
             // A simple proxy does one thing at a time, and may be held up by one slow target for a while.
             (config.ping_every, config.dead_after) = (TEXT_PING, config.idle_dead_after);
         }
-        let state = State {
-            text: text.map(|fields| TextPeer::new(role, fields, config.window)),
-            mux: Mux::new(role, config),
-            endpoints: HashMap::default(),
-            channels: BTreeMap::new(),
-            grace: Duration::ZERO,
-            wait: None,
-            over: false,
-            why: None,
-            closing: false,
-            next: Vec::new(),
-            untold: VecDeque::new(),
-        };
+        let text = text.map(|fields| TextPeer::new(role, fields, config.window));
+        let state = State::new(Mux::new(role, config), text);
         Arc::new(Self {
             role,
             state: Mutex::new(state),
@@ -431,260 +378,5 @@ impl Link {
     /// Gives the next frames for a channel, or lines for a text peer, to `take` until it says that it is enough.
     pub(super) fn poll_transmit(self: &Arc<Self>, id: u16, take: impl FnMut(Transmit) -> bool) {
         self.with(|state| state.poll_transmit(id, take));
-    }
-}
-
-/// What goes out on a channel.
-pub(super) enum Transmit {
-    Frame(Frame),
-    Line(TunnelMessage),
-}
-
-impl State {
-    fn poll_transmit(&mut self, id: u16, mut take: impl FnMut(Transmit) -> bool) {
-        let mut messages = Vec::new();
-        let now = Instant::now();
-        while let Some(frame) = self.mux.poll_transmit(id, now) {
-            let more = match &mut self.text {
-                None => take(Transmit::Frame(frame)),
-                Some(peer) => {
-                    if let Some(acknowledgement) = peer.outbound(frame, &mut messages)
-                        && let Err(error) = self.mux.handle_frame(id, acknowledgement, now)
-                    {
-                        // Made up by us, so it cannot be wrong unless we are.
-                        tracing::error!("a text peer's acknowledgement was refused: {error}");
-                    }
-                    messages.drain(..).fold(true, |_, message| take(Transmit::Line(message)))
-                }
-            };
-            if !more {
-                return;
-            }
-        }
-    }
-
-    /// Bytes of a stream were taken by its socket.
-    pub(super) fn consume(&mut self, stream: u32, bytes: u64, now: Instant) {
-        self.mux.consume(stream, bytes, now);
-        if let Some(peer) = &mut self.text {
-            peer.passed_on(stream, bytes);
-        }
-    }
-
-    /// Ends a stream with an error at the other side.
-    pub(super) fn reset(&mut self, stream: u32, code: ResetCode) {
-        self.mux.reset(stream, code);
-        if let Some(peer) = &mut self.text {
-            peer.given_up(stream);
-        }
-    }
-
-    /// A line of a text peer came in.
-    pub(super) fn handle_line(
-        &mut self,
-        id: u16,
-        line: TunnelMessage,
-        now: Instant,
-    ) -> Result<(), ProtocolError> {
-        let Some(peer) = &mut self.text else { return Ok(()) };
-        let mut meanings = Vec::new();
-        peer.inbound(line, &mut meanings);
-        for meaning in meanings {
-            match meaning {
-                FromText::Frame(frame) => self.mux.handle_frame(id, frame, now)?,
-                FromText::Reply(message) => self.mux.send_message(id, message)?,
-                FromText::Size { stream, size } => {
-                    if let Some(stats) = self.endpoints.get(&stream).and_then(|endpoint| endpoint.stats()) {
-                        stats.set_total_size(size);
-                    }
-                }
-                FromText::NoSession(key) => self.next.push(Next::NoSession(id, key)),
-            }
-        }
-        Ok(())
-    }
-
-    /// A text peer's channel is not read while one of its streams has too much waiting.
-    pub(super) fn must_stop_reading(&self) -> bool {
-        self.text.as_ref().is_some_and(TextPeer::must_stop_reading)
-    }
-
-    fn remove_channel(&mut self, id: u16) {
-        let Some(lost) = self.channels.remove(&id) else { return };
-        self.why = lost.reason().cloned();
-        self.mux.channel_lost(id);
-        if !self.channels.is_empty() {
-            return;
-        }
-        let grace = match &self.why {
-            Some(GoneReason::Reset) => self.grace.min(REVIVE),
-            // It would do it again.
-            Some(GoneReason::Protocol(_)) => Duration::ZERO,
-            _ => self.grace,
-        };
-        if grace.is_zero() {
-            return self.end();
-        }
-        let since = Instant::now();
-        let until = since + grace;
-        self.wait = Some(Wait { since, until });
-        self.untold.push_back(Turn::Waiting(until));
-        self.endpoints
-            .values()
-            .filter_map(|endpoint| endpoint.stats())
-            .for_each(|stats| stats.set_channel(None));
-    }
-
-    /// There is no channel, and there will be none.
-    fn end(&mut self) {
-        self.over = true;
-        self.wait = None;
-        self.mux.give_up();
-        self.untold.push_back(Turn::Over);
-    }
-
-    pub(super) fn stop_channel(&mut self, id: u16, reason: GoneReason) {
-        if let Some(channel) = self.channels.get(&id) {
-            channel.stop(reason);
-        }
-    }
-
-    fn dispatch(&mut self) {
-        let next = &mut self.next;
-        while let Some(event) = self.mux.poll_event() {
-            match event {
-                MuxEvent::Opened(open) => {
-                    // Here and not later: what follows its OPEN may be its RESET.
-                    let endpoint = Arc::new(Endpoint::theirs(open.stream));
-                    self.endpoints.insert(open.stream, endpoint.clone());
-                    next.push(Next::Opened(endpoint, open));
-                }
-                MuxEvent::Message { channel, message } => {
-                    if message.action == TunnelAction::Exit {
-                        self.grace = Duration::ZERO;
-                    }
-                    next.push(Next::Message(channel, message));
-                }
-                MuxEvent::GoAway { code } => {
-                    // Who has said goodbye does not come back.
-                    self.grace = Duration::ZERO;
-                    next.push(Next::GoAway(code));
-                }
-                MuxEvent::Readable { stream } => {
-                    next.extend(self.endpoints.get(&stream).cloned().map(Next::Deliver));
-                }
-                MuxEvent::Writable { stream } => {
-                    self.endpoints.get(&stream).inspect(|endpoint| endpoint.wake());
-                }
-                MuxEvent::Accepted { stream } => {
-                    self.endpoints.get(&stream).inspect(|endpoint| endpoint.accepted());
-                }
-                MuxEvent::Reset { stream, code } => {
-                    self.endpoints.remove(&stream).inspect(|endpoint| endpoint.ended(Err(code)));
-                }
-                MuxEvent::Moved { stream, channel } => {
-                    let endpoint = self.endpoints.get(&stream).inspect(|endpoint| endpoint.moved());
-                    let stats = endpoint.and_then(|endpoint| endpoint.stats());
-                    let channel = self.channels.get(&channel).and_then(|channel| channel.stats());
-                    if let (Some(stats), Some(channel)) = (stats, channel) {
-                        stats.set_channel(Some(channel.clone()));
-                    }
-                }
-                MuxEvent::Closed { stream } => {
-                    self.endpoints.remove(&stream).inspect(|endpoint| endpoint.ended(Ok(())));
-                }
-                MuxEvent::Sent { stream, since } => {
-                    self.endpoints.get(&stream).inspect(|endpoint| endpoint.sent(since));
-                }
-                MuxEvent::RoundTrip { channel, rtt } => {
-                    self.channels.get(&channel).inspect(|channel| channel.set_rtt(rtt));
-                }
-                MuxEvent::ChannelDead { channel } => {
-                    self.channels.get(&channel).inspect(|channel| channel.stop(GoneReason::Silent));
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{net::Ipv4Addr, time::Duration};
-
-    use tokio::{
-        net::{TcpListener, TcpStream},
-        time::timeout,
-    };
-
-    use super::*;
-    use crate::transport::{Attached, ChannelSocket, Drive};
-
-    #[derive(Default)]
-    struct Listener {
-        /// What comes back the moment in which the link is told to wait.
-        back: Mutex<Option<(Arc<Link>, Drive)>>,
-        attached: Mutex<Option<Attached>>,
-        told: Mutex<Vec<&'static str>>,
-    }
-
-    impl LinkEvents for Listener {
-        fn opened(&self, _stream: Stream, _open: OpenFrame) {}
-        fn message(&self, _link: &Arc<Link>, _channel: u16, _message: TunnelMessage) {}
-        fn go_away(&self, _code: ResetCode) {}
-        fn no_session(&self, _channel: u16, _key: StreamKey) {}
-
-        fn waiting(&self, _until: Instant) {
-            if let Some((link, drive)) = self.back.lock().take() {
-                *self.attached.lock() = link.attach(drive);
-            }
-            self.told.lock().push("waits");
-        }
-
-        fn resumed(&self, _after: Duration) {
-            self.told.lock().push("is back");
-        }
-    }
-
-    /// One end of a channel, and the other.
-    async fn channel(id: u16) -> (Drive, TcpStream) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let (near, far) = tokio::join!(TcpStream::connect(addr), listener.accept());
-        let socket = ChannelSocket::plain(near.unwrap());
-        let (read_ahead, codec) = Default::default();
-        (Drive { id, socket, read_ahead, codec, text: None, stats: None }, far.unwrap().0)
-    }
-
-    /// A proxy that came back at once could be told of before its loss, and was shown as waiting from then on.
-    #[tokio::test]
-    async fn a_return_is_told_after_the_loss_however_soon_it_comes() {
-        let listener = Arc::<Listener>::default();
-        let link = Link::new(Role::Opener, MuxConfig::default(), None, listener.clone());
-        link.set_grace(Duration::from_secs(30));
-        let ((first, _far), (second, _other)) = (channel(1).await, channel(2).await);
-        *listener.back.lock() = Some((link.clone(), second));
-        drop(link.attach(first));
-        assert_eq!(*listener.told.lock(), ["waits", "is back"]);
-        assert!(link.has_channel());
-        // Which it would keep alive.
-        listener.attached.lock().take();
-        assert_eq!(*listener.told.lock(), ["waits", "is back", "waits"]);
-    }
-
-    /// A kicked proxy lived on, and was given no more users, if one of its channels joined again in that moment.
-    #[tokio::test]
-    async fn a_link_that_is_being_closed_takes_no_channel() {
-        let (first, _far) = channel(1).await;
-        let (second, _other) = channel(2).await;
-        let link = Link::new(Role::Opener, MuxConfig::default(), None, Arc::<Listener>::default());
-        let joins = async {
-            // The first is driven by now, and is not polled again before the second comes.
-            link.close(&GoneReason::Kicked);
-            link.drive(second).await
-        };
-        let ends = async { tokio::join!(link.drive(first), joins) };
-        let (first, second) = timeout(Duration::from_secs(5), ends).await.expect("the link lives on");
-        assert_eq!((first, second), (GoneReason::Kicked, GoneReason::Closed));
-        assert!(link.is_closed());
     }
 }

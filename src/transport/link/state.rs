@@ -1,0 +1,254 @@
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use foldhash::HashMap;
+
+use crate::{
+    ids::StreamKey,
+    mux::{FromText, Mux, MuxEvent, ProtocolError, TextPeer},
+    telemetry::GoneReason,
+    transport::{channel::ChannelIo, endpoint::Endpoint},
+    wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
+};
+
+/// How long a peer is waited for whose last channel was reset. Channels are armed, so that the death of either process,
+/// however it comes, resets them all; where something between the two did that, the living peer knows at the same moment
+/// and is back within this time. An end without a reset and without a goodbye, and silence, are the network's.
+const REVIVE: Duration = Duration::from_secs(1);
+
+/// How long a link without a channel is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wait {
+    pub(super) since: Instant,
+    pub(super) until: Instant,
+}
+
+/// What a link is behind its lock: its mux, and all that the mux knows by number.
+pub(in crate::transport) struct State {
+    pub(in crate::transport) mux: Mux,
+    pub(in crate::transport) text: Option<TextPeer>,
+    pub(in crate::transport) endpoints: HashMap<u32, Arc<Endpoint>>,
+    pub(in crate::transport) channels: BTreeMap<u16, Arc<ChannelIo>>,
+    /// How long streams wait for a channel once the last is lost.
+    pub(super) grace: Duration,
+    /// They do.
+    pub(super) wait: Option<Wait>,
+    /// There is no channel, and none is waited for.
+    pub(super) over: bool,
+    /// Why the channel ended that ended last.
+    pub(super) why: Option<GoneReason>,
+    /// The channels there are have been told to end, and no other is taken.
+    pub(super) closing: bool,
+    /// What has to happen once the lock is free again.
+    pub(super) next: Vec<Next>,
+    /// How the link went on, as far as it was not told.
+    pub(super) untold: VecDeque<Turn>,
+}
+
+/// What follows from a change, and is told without the lock.
+pub(super) enum Next {
+    Deliver(Arc<Endpoint>),
+    Opened(Arc<Endpoint>, OpenFrame),
+    Message(u16, TunnelMessage),
+    GoAway(ResetCode),
+    NoSession(u16, StreamKey),
+}
+
+/// How a link goes on. Whoever hears of two in the wrong order takes it for waiting although it has channels.
+pub(super) enum Turn {
+    Waiting(Instant),
+    Resumed(Duration),
+    Over,
+}
+
+/// What goes out on a channel.
+pub(in crate::transport) enum Transmit {
+    Frame(Frame),
+    Line(TunnelMessage),
+}
+
+impl State {
+    pub(super) fn new(mux: Mux, text: Option<TextPeer>) -> Self {
+        Self {
+            mux,
+            text,
+            endpoints: HashMap::default(),
+            channels: BTreeMap::new(),
+            grace: Duration::ZERO,
+            wait: None,
+            over: false,
+            why: None,
+            closing: false,
+            next: Vec::new(),
+            untold: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn poll_transmit(&mut self, id: u16, mut take: impl FnMut(Transmit) -> bool) {
+        let mut messages = Vec::new();
+        let now = Instant::now();
+        while let Some(frame) = self.mux.poll_transmit(id, now) {
+            let more = match &mut self.text {
+                None => take(Transmit::Frame(frame)),
+                Some(peer) => {
+                    if let Some(acknowledgement) = peer.outbound(frame, &mut messages)
+                        && let Err(error) = self.mux.handle_frame(id, acknowledgement, now)
+                    {
+                        // Made up by us, so it cannot be wrong unless we are.
+                        tracing::error!("a text peer's acknowledgement was refused: {error}");
+                    }
+                    messages.drain(..).fold(true, |_, message| take(Transmit::Line(message)))
+                }
+            };
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Bytes of a stream were taken by its socket.
+    pub(in crate::transport) fn consume(&mut self, stream: u32, bytes: u64, now: Instant) {
+        self.mux.consume(stream, bytes, now);
+        if let Some(peer) = &mut self.text {
+            peer.passed_on(stream, bytes);
+        }
+    }
+
+    /// Ends a stream with an error at the other side.
+    pub(in crate::transport) fn reset(&mut self, stream: u32, code: ResetCode) {
+        self.mux.reset(stream, code);
+        if let Some(peer) = &mut self.text {
+            peer.given_up(stream);
+        }
+    }
+
+    /// A line of a text peer came in.
+    pub(in crate::transport) fn handle_line(
+        &mut self,
+        id: u16,
+        line: TunnelMessage,
+        now: Instant,
+    ) -> Result<(), ProtocolError> {
+        let Some(peer) = &mut self.text else { return Ok(()) };
+        let mut meanings = Vec::new();
+        peer.inbound(line, &mut meanings);
+        for meaning in meanings {
+            match meaning {
+                FromText::Frame(frame) => self.mux.handle_frame(id, frame, now)?,
+                FromText::Reply(message) => self.mux.send_message(id, message)?,
+                FromText::Size { stream, size } => {
+                    if let Some(stats) = self.endpoints.get(&stream).and_then(|endpoint| endpoint.stats()) {
+                        stats.set_total_size(size);
+                    }
+                }
+                FromText::NoSession(key) => self.next.push(Next::NoSession(id, key)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A text peer's channel is not read while one of its streams has too much waiting.
+    pub(in crate::transport) fn must_stop_reading(&self) -> bool {
+        self.text.as_ref().is_some_and(TextPeer::must_stop_reading)
+    }
+
+    pub(super) fn remove_channel(&mut self, id: u16) {
+        let Some(lost) = self.channels.remove(&id) else { return };
+        self.why = lost.reason().cloned();
+        self.mux.channel_lost(id);
+        if !self.channels.is_empty() {
+            return;
+        }
+        let grace = match &self.why {
+            Some(GoneReason::Reset) => self.grace.min(REVIVE),
+            // It would do it again.
+            Some(GoneReason::Protocol(_)) => Duration::ZERO,
+            _ => self.grace,
+        };
+        if grace.is_zero() {
+            return self.end();
+        }
+        let since = Instant::now();
+        let until = since + grace;
+        self.wait = Some(Wait { since, until });
+        self.untold.push_back(Turn::Waiting(until));
+        self.endpoints
+            .values()
+            .filter_map(|endpoint| endpoint.stats())
+            .for_each(|stats| stats.set_channel(None));
+    }
+
+    /// There is no channel, and there will be none.
+    pub(super) fn end(&mut self) {
+        self.over = true;
+        self.wait = None;
+        self.mux.give_up();
+        self.untold.push_back(Turn::Over);
+    }
+
+    pub(in crate::transport) fn stop_channel(&mut self, id: u16, reason: GoneReason) {
+        if let Some(channel) = self.channels.get(&id) {
+            channel.stop(reason);
+        }
+    }
+
+    pub(super) fn dispatch(&mut self) {
+        let next = &mut self.next;
+        while let Some(event) = self.mux.poll_event() {
+            match event {
+                MuxEvent::Opened(open) => {
+                    // Here and not later: what follows its OPEN may be its RESET.
+                    let endpoint = Arc::new(Endpoint::theirs(open.stream));
+                    self.endpoints.insert(open.stream, endpoint.clone());
+                    next.push(Next::Opened(endpoint, open));
+                }
+                MuxEvent::Message { channel, message } => {
+                    if message.action == TunnelAction::Exit {
+                        self.grace = Duration::ZERO;
+                    }
+                    next.push(Next::Message(channel, message));
+                }
+                MuxEvent::GoAway { code } => {
+                    // Who has said goodbye does not come back.
+                    self.grace = Duration::ZERO;
+                    next.push(Next::GoAway(code));
+                }
+                MuxEvent::Readable { stream } => {
+                    next.extend(self.endpoints.get(&stream).cloned().map(Next::Deliver));
+                }
+                MuxEvent::Writable { stream } => {
+                    self.endpoints.get(&stream).inspect(|endpoint| endpoint.wake());
+                }
+                MuxEvent::Accepted { stream } => {
+                    self.endpoints.get(&stream).inspect(|endpoint| endpoint.accepted());
+                }
+                MuxEvent::Reset { stream, code } => {
+                    self.endpoints.remove(&stream).inspect(|endpoint| endpoint.ended(Err(code)));
+                }
+                MuxEvent::Moved { stream, channel } => {
+                    let endpoint = self.endpoints.get(&stream).inspect(|endpoint| endpoint.moved());
+                    let stats = endpoint.and_then(|endpoint| endpoint.stats());
+                    let channel = self.channels.get(&channel).and_then(|channel| channel.stats());
+                    if let (Some(stats), Some(channel)) = (stats, channel) {
+                        stats.set_channel(Some(channel.clone()));
+                    }
+                }
+                MuxEvent::Closed { stream } => {
+                    self.endpoints.remove(&stream).inspect(|endpoint| endpoint.ended(Ok(())));
+                }
+                MuxEvent::Sent { stream, since } => {
+                    self.endpoints.get(&stream).inspect(|endpoint| endpoint.sent(since));
+                }
+                MuxEvent::RoundTrip { channel, rtt } => {
+                    self.channels.get(&channel).inspect(|channel| channel.set_rtt(rtt));
+                }
+                MuxEvent::ChannelDead { channel } => {
+                    self.channels.get(&channel).inspect(|channel| channel.stop(GoneReason::Silent));
+                }
+            }
+        }
+    }
+}

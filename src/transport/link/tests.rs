@@ -1,0 +1,78 @@
+use std::{net::Ipv4Addr, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use super::*;
+use crate::transport::{Attached, ChannelSocket, Drive};
+
+#[derive(Default)]
+struct Listener {
+    /// What comes back the moment in which the link is told to wait.
+    back: Mutex<Option<(Arc<Link>, Drive)>>,
+    attached: Mutex<Option<Attached>>,
+    told: Mutex<Vec<&'static str>>,
+}
+
+impl LinkEvents for Listener {
+    fn opened(&self, _stream: Stream, _open: OpenFrame) {}
+    fn message(&self, _link: &Arc<Link>, _channel: u16, _message: TunnelMessage) {}
+    fn go_away(&self, _code: ResetCode) {}
+    fn no_session(&self, _channel: u16, _key: StreamKey) {}
+
+    fn waiting(&self, _until: Instant) {
+        if let Some((link, drive)) = self.back.lock().take() {
+            *self.attached.lock() = link.attach(drive);
+        }
+        self.told.lock().push("waits");
+    }
+
+    fn resumed(&self, _after: Duration) {
+        self.told.lock().push("is back");
+    }
+}
+
+/// One end of a channel, and the other.
+async fn channel(id: u16) -> (Drive, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(addr), listener.accept());
+    let socket = ChannelSocket::plain(near.unwrap());
+    let (read_ahead, codec) = Default::default();
+    (Drive { id, socket, read_ahead, codec, text: None, stats: None }, far.unwrap().0)
+}
+
+/// A proxy that came back at once could be told of before its loss, and was shown as waiting from then on.
+#[tokio::test]
+async fn a_return_is_told_after_the_loss_however_soon_it_comes() {
+    let listener = Arc::<Listener>::default();
+    let link = Link::new(Role::Opener, MuxConfig::default(), None, listener.clone());
+    link.set_grace(Duration::from_secs(30));
+    let ((first, _far), (second, _other)) = (channel(1).await, channel(2).await);
+    *listener.back.lock() = Some((link.clone(), second));
+    drop(link.attach(first));
+    assert_eq!(*listener.told.lock(), ["waits", "is back"]);
+    assert!(link.has_channel());
+    // Which it would keep alive.
+    listener.attached.lock().take();
+    assert_eq!(*listener.told.lock(), ["waits", "is back", "waits"]);
+}
+
+/// A kicked proxy lived on, and was given no more users, if one of its channels joined again in that moment.
+#[tokio::test]
+async fn a_link_that_is_being_closed_takes_no_channel() {
+    let (first, _far) = channel(1).await;
+    let (second, _other) = channel(2).await;
+    let link = Link::new(Role::Opener, MuxConfig::default(), None, Arc::<Listener>::default());
+    let joins = async {
+        // The first is driven by now, and is not polled again before the second comes.
+        link.close(&GoneReason::Kicked);
+        link.drive(second).await
+    };
+    let ends = async { tokio::join!(link.drive(first), joins) };
+    let (first, second) = timeout(Duration::from_secs(5), ends).await.expect("the link lives on");
+    assert_eq!((first, second), (GoneReason::Kicked, GoneReason::Closed));
+    assert!(link.is_closed());
+}
