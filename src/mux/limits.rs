@@ -8,12 +8,14 @@ use std::{
     time::Duration,
 };
 
+use crate::wire::binary::MAX_PAYLOAD;
+
 /// The largest payload of one DATA frame that is chosen for a channel. At 64 KiB the cost of a system call is spread well,
 /// and the hot bytes of a hop stay within a core's second-level cache: 128 KiB carried 1 % less, 256 KiB 2 to 5 %.
 pub const CHUNK: usize = 64 * 1024;
 
 /// The largest that an operator may ask for.
-pub const MAX_CHUNK: usize = 256 * 1024;
+pub const MAX_CHUNK: usize = MAX_PAYLOAD;
 
 /// The smallest that is chosen for a slow channel. Below it the headers, and the turns of the scheduler, cost more than
 /// is gained.

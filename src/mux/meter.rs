@@ -423,7 +423,7 @@ impl Meter {
     /// who use it, less takes more turns of theirs.
     fn floor(&self) -> u64 {
         match self.rate {
-            Some(rate) if rate >= FAST => {
+            Some(rate) if self.is_fast() == Some(true) => {
                 let (time, least, most) = FAST_FLOOR;
                 ((rate * time.as_secs_f64()) as u64).clamp(least, most)
             }

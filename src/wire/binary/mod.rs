@@ -83,8 +83,11 @@ pub const HEADER: usize = 8;
 /// Length of a frame's checksum, where there is one.
 const CHECKSUM: usize = 4;
 
-/// The longest frame body by default: 256 KiB of payload.
-pub const MAX_FRAME: usize = (256 << 10) + DATA_FIXED;
+/// The longest payload of a DATA frame.
+pub const MAX_PAYLOAD: usize = 256 << 10;
+
+/// The longest frame body by default.
+pub const MAX_FRAME: usize = MAX_PAYLOAD + DATA_FIXED;
 
 /// The longest body in a handshake: HELLO with a name of 255 bytes. A driver passes it to [`decode()`] until the peer
 /// has proved itself, so that a stranger cannot make it buffer [`MAX_FRAME`].
@@ -109,8 +112,8 @@ const FLAG: u8 = 0x01;
 
 /// Payloads below this are copied out of the receive buffer.
 ///
-/// A slice keeps the whole buffer that it points into alive. Payloads held by slow streams would pin a receive slab of
-/// 128 KiB each; a bulk stream's, of 64 KiB, fill half of one.
+/// A slice keeps the whole buffer that it points into alive. Payloads held by slow streams would pin 260 KiB each; of a
+/// bulk stream's, of 64 KiB, four fill it.
 const COPY_BELOW: usize = 32 << 10;
 
 macro_rules! frame_types {
