@@ -33,7 +33,7 @@ pub(super) struct Channel {
     messages: usize,
     pub(super) glitches: Glitches,
     suspect: bool,
-    /// One that has only a little may stand at the front of these.
+    /// One that has only a little may be at its turn.
     pub(super) little: bool,
     /// Its socket takes no more for now.
     pub(super) blocked: bool,

@@ -35,7 +35,7 @@ pub(super) const JOINED: usize = 1024;
 pub(super) const SINGLES: usize = 64;
 
 /// What so little is left of does not wait until less is on the way.
-pub(super) const LITTLE: u64 = 1024;
+pub(super) const LITTLE: usize = 1024;
 
 /// A piece from this length on is worth its bookkeeping.
 pub(super) const SMALL: usize = 256;
@@ -74,7 +74,7 @@ pub(super) const OPENED: u32 = 64;
 
 /// How many pings may be unanswered before the oldest is forgotten: more than a round trip has markers, and minutes of
 /// those that go out without data.
-pub(super) const MAX_MARKERS: usize = 128;
+pub(super) const MAX_MARKERS: usize = 512;
 
 /// How many stream numbers may be skipped. Channels overtake each other by as many streams as are opened at once.
 pub(super) const MAX_SKIPPED: usize = 65_536;

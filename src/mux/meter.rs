@@ -5,13 +5,17 @@ use std::{
 
 use super::limits::{CHUNK, MAX_MARKERS, MIN_CHUNK, MuxConfig};
 
-/// A marker is due after this long and so many bytes. What is little needs no measuring, and a pong wakes both sides.
+/// A marker is due after this long and so many bytes, where the bound holds nothing back. What is little needs no
+/// measuring, and a pong wakes both sides.
 const MARK_EVERY: (Duration, u64) = (Duration::from_millis(1), 16 * 1024);
 
-/// Or after this part of a round trip: what is known of a long one need not be known to the millisecond.
+/// And not before this part of a round trip has passed: what is known of a long one need not be known to the millisecond.
 const MARKS_A_ROUND: u32 = 64;
 
-/// And no more than this part of the bound goes out without one.
+/// But what the line carries in this part of such a time is marked at once, and where the bound holds data back, this
+/// part of the bound: as much goes out at once as an answer confirms, and what went out at once is answered at once.
+/// Bursts of several milliseconds never ended where there were fewer markers.
+const MARKS_A_GAP: f64 = 2.0;
 const MARKS_A_BOUND: u64 = 8;
 
 /// Messages may exceed the bound by this part of it.
@@ -25,8 +29,8 @@ const SHRINK: f64 = 0.7;
 /// moment, to see what a round trip takes without what we have put on the way ourselves (BBR's PROBE_RTT).
 const BELIEVED: Duration = Duration::from_secs(10);
 
-/// And how long where data queues although only a few chunks are on the way: the line is too slow for them, or the queue
-/// is not ours, because the path has changed or others fill it. With less on the way it shows which.
+/// And how long where data queues although no more is on the way than the least: the line is too slow for that, or the
+/// queue is not ours, because the path has changed or others fill it. With less on the way it shows which.
 const DOUBTED: Duration = Duration::from_secs(1);
 
 /// How much of what is on the way without any queue is left then.
@@ -237,10 +241,8 @@ impl Meter {
 
     /// Whether a little more than that may be.
     pub(super) fn spares(&self) -> bool {
-        let bound = match self.emptying {
-            Emptying::No => self.bound,
-            Emptying::Until(_, again) | Emptying::Asked(_, again) => again,
-        };
+        // Not more until it is almost empty, or it never would be.
+        let bound = if let Emptying::Asked(_, again) = self.emptying { again } else { self.bound };
         self.outstanding() < bound + bound / SPARED
     }
 
@@ -301,9 +303,7 @@ impl Meter {
         let unmarked = self.sent - self.marked;
         let gap = self.latest.map_or(MARK_EVERY.0, |latest| MARK_EVERY.0.max(latest / MARKS_A_ROUND));
         let rested = self.markers.back().is_none_or(|last| now.saturating_duration_since(last.at) >= gap);
-        // As much goes out at once as an answer confirms, and what went out at once is answered at once: bursts of
-        // several milliseconds never ended where there were fewer.
-        let carried = self.rate.map_or(f64::MAX, |rate| rate * gap.as_secs_f64() / 2.0);
+        let carried = self.rate.map_or(f64::MAX, |rate| rate * gap.as_secs_f64() / MARKS_A_GAP);
         let (part, many) = (self.bound / MARKS_A_BOUND, (carried as u64).max(self.chunk() as u64));
         let (least, many) = if self.is_full() { (1, many.min(part)) } else { (MARK_EVERY.1.min(part), many) };
         let due = unmarked >= many || (unmarked >= least && rested);
@@ -354,7 +354,8 @@ impl Meter {
                     round.shortest = round.shortest.min(round_trip);
                     round.total += round_trip;
                     round.answers += 1;
-                    if token >= last {
+                    // After the last of what there was, a pause would count as the line's time.
+                    if token >= last || (round.dry && self.markers.is_empty()) {
                         self.end_round(now);
                         self.round = Round::new(self.token + 1, now);
                     }
@@ -387,7 +388,7 @@ impl Meter {
             return;
         }
         // On a slow line the smallest chunks take longer than the target.
-        let chunks = f64::from(CHUNKS_A_QUEUE) * self.chunk() as f64 / rate;
+        let chunks = f64::from(CHUNKS_A_QUEUE) * self.chunk() as f64 / self.rate.unwrap_or(rate);
         let target = target.max(Duration::from_secs_f64(chunks));
         let half = target / 2;
         // What has never been used was not too much.

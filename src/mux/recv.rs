@@ -228,6 +228,11 @@ impl RecvBuffer {
         self.paused = paused;
     }
 
+    /// The offset up to which all has come.
+    pub(super) fn came(&self) -> u64 {
+        self.next
+    }
+
     pub(super) fn window(&self) -> u32 {
         self.window
     }

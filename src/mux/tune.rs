@@ -28,11 +28,14 @@ const QUICK: Duration = Duration::from_millis(2);
 /// only if the reader was given more by it.
 ///
 /// Taking twice what arrives in a round trip was tried there first. The round trip that can be measured is mostly the
-/// time that tasks take to be woken, so the window grew without need, and what is on the way fell out of the cache. What counts here is what left this process: a slow reader's window never grows.
+/// time that tasks take to be woken, so the window grew without need, and what is on the way fell out of the cache. What
+/// counts is what left this process: a slow reader's window never grows.
 #[derive(Debug, Default)]
 pub(super) struct Tuner {
     since: Option<Instant>,
     delivered: u64,
+    /// How far the bytes had come when that began.
+    came: u64,
     /// The rate before the window was doubled, in bytes a second, and the window.
     trial: Option<(f64, u32)>,
     rest: Duration,
@@ -48,16 +51,18 @@ impl Tuner {
         self.wide = true;
     }
 
-    /// The reader has passed `bytes` on. The window to have from now on, if it should change.
+    /// The reader has passed `bytes` on, of those that have come up to the offset `came`. The window to have from now on,
+    /// if it should change.
     pub(super) fn delivered(
         &mut self,
         bytes: u64,
+        came: u64,
         round_trip: Duration,
         now: Instant,
         window: u32,
     ) -> Option<u32> {
         let Some(since) = self.since else {
-            self.since = Some(now);
+            (self.since, self.came) = (Some(now), came);
             return None;
         };
         self.delivered += bytes;
@@ -66,15 +71,18 @@ impl Tuner {
             return None;
         }
         let rate = self.delivered as f64 / elapsed.as_secs_f64();
-        self.since = Some(now);
+        // What had waited for the reader says nothing of the line.
+        let carried = self.delivered.min(came - self.came) as f64 / elapsed.as_secs_f64();
+        (self.since, self.came) = (Some(now), came);
         self.delivered = 0;
         if window < EASY && rate * QUICK.as_secs_f64() > f64::from(window) {
             self.trial = None;
             return Some(window * 2);
         }
         if self.wide || round_trip >= FAR.0 {
+            self.trial = None;
             let trips = if self.wide { WIDE } else { FAR.1 };
-            let wanted = (rate * round_trip.as_secs_f64() * trips) as u32;
+            let wanted = (carried * round_trip.as_secs_f64() * trips) as u32;
             return (wanted > window).then_some(wanted);
         }
         // A window that could not grow, at its bound or for want of budget, has not been tried.
@@ -107,14 +115,36 @@ mod tests {
     /// The largest window that stays, for a path that carries at most `capacity` bytes a second.
     fn settles_at(capacity: f64, round_trip: Duration) -> u32 {
         let begin = Instant::now();
-        let (mut tuner, mut window) = (Tuner::default(), FIRST);
+        let (mut tuner, mut window, mut came) = (Tuner::default(), FIRST, 0);
         for ms in 0..20_000 {
             let rate = capacity.min(f64::from(window) / round_trip.as_secs_f64());
             let now = begin + Duration::from_millis(ms);
-            let wanted = tuner.delivered((rate / 1000.0) as u64, round_trip, now, window);
+            let bytes = (rate / 1000.0) as u64;
+            came += bytes;
+            let wanted = tuner.delivered(bytes, came, round_trip, now, window);
             window = wanted.unwrap_or(window).clamp(FIRST, MOST);
         }
         tuner.trial.map_or(window, |(_, small)| small.min(window))
+    }
+
+    /// A reader that stalls and then takes at once all that has waited was taken for a line as fast as it.
+    #[test]
+    fn what_waited_for_its_reader_widens_no_window() {
+        let (begin, round_trip) = (Instant::now(), Duration::from_millis(50));
+        let (mut tuner, mut window, mut came) = (Tuner::default(), FIRST, 0);
+        for second in 0..60 {
+            let at = |ms| begin + Duration::from_secs(second) + Duration::from_millis(ms);
+            // All that fits comes while the reader stalls; then it takes that, and what the line brings meanwhile.
+            came += u64::from(window);
+            let mut waits = u64::from(window);
+            for ms in 900..1000 {
+                came += 12_500;
+                let bytes = (waits + 12_500).min(125_000);
+                waits = waits + 12_500 - bytes;
+                window = tuner.delivered(bytes, came, round_trip, at(ms), window).unwrap_or(window).min(MOST);
+            }
+        }
+        assert!(window <= 2 << 20, "{window}: twice 100 Mbit/s in 50 ms are 1.25 MB");
     }
 
     #[test]

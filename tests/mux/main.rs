@@ -32,7 +32,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => Just(Op::Open),
         1 => stream.clone().prop_map(|stream| Op::Accept { stream }),
-        16 => (at(), 0..3000usize).prop_map(|((side, stream), len)| Op::Write { side, stream, len }),
+        16 => (at(), 0..6000usize).prop_map(|((side, stream), len)| Op::Write { side, stream, len }),
         4 => at().prop_map(|(side, stream)| Op::Finish { side, stream }),
         12 => (at(), 0..3000u64).prop_map(|((side, stream), len)| Op::Consume { side, stream, len }),
         2 => at().prop_map(|(side, stream)| Op::Reset { side, stream }),

@@ -153,15 +153,14 @@ fn byte(side: usize, stream: u32, offset: u64) -> u8 {
 
 impl World {
     pub fn new() -> Self {
-        let (growth, budget) = (30_000, Budget::new(40_000));
+        let (growth, budget) = (60_000, Budget::new(80_000));
         // So little may be on the way, in such chunks, that more often waits.
         let (flight, chunk) = (2000, Some(500));
         let config = MuxConfig {
-            window: 4096,
-            max_window: 16_384,
+            window: 8192,
+            max_window: 32_768,
             growth,
             budget,
-            flight: 600,
             stripe_after: 1,
             ..MuxConfig::default()
         };

@@ -100,7 +100,8 @@ impl Mux {
         let round_trip = session.channel.and_then(|id| self.channels.get(&id)?.meter.shortest_round_trip());
         let mut growth = (0, 0);
         if let Some(round_trip) = round_trip.filter(|_| self.config.peer_has_credit)
-            && let Some(wanted) = session.tuner.delivered(bytes, round_trip, now, session.recv.window())
+            && let Some(wanted) =
+                session.tuner.delivered(bytes, session.recv.came(), round_trip, now, session.recv.window())
         {
             let bounds = (self.config.window, self.config.max_window);
             let more = u64::from(wanted.saturating_sub(session.recv.window()));

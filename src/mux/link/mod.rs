@@ -326,7 +326,7 @@ fn enqueue(channel: &mut Channel, session: &mut Session, stream: u32) {
     }
     if session.send.has_output() && !session.in_data {
         session.in_data = true;
-        channel.little |= session.send.unsent() <= LITTLE;
+        channel.little |= session.send.unsent() <= LITTLE as u64;
         channel.data.push(stream, session.priority, session.user);
     }
 }

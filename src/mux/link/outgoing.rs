@@ -48,11 +48,14 @@ impl Mux {
             channel.meter.ran_dry();
             return None;
         };
-        let chunk = channel.meter.chunk();
-        if channel.meter.holds() && !(from == id && self.lets_pass(id)) {
-            return None;
+        let mut most = channel.meter.chunk();
+        if channel.meter.holds() {
+            if from != id || !self.lets_pass(id) {
+                return None;
+            }
+            most = LITTLE;
         }
-        self.take_data(from, id, chunk, now)
+        self.take_data(from, id, most, now)
     }
 
     /// Whether the stream at its turn has so little to send that it goes out though as much is on the way as helps. To
@@ -64,7 +67,7 @@ impl Mux {
             return false;
         };
         let next = channel.data.next().and_then(|turn| self.streams.get(&turn.stream));
-        channel.little = next.is_some_and(|session| session.send.unsent() <= LITTLE);
+        channel.little = next.is_some_and(|session| session.send.unsent() <= LITTLE as u64);
         channel.little
     }
 
@@ -94,6 +97,7 @@ impl Mux {
             session.in_data = session.send.has_output();
             let stays = turn.is_of(session.priority);
             channel.data.sent(turn, piece.payload.len(), session.in_data && stays);
+            channel.little = true;
             if session.in_data && !stays {
                 channel.data.push(stream, session.priority, session.user);
             }
