@@ -19,7 +19,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ChannelSocket, Link, Slabs, handshake::text_error, link::Transmit, outgoing::Outgoing, spin};
+use super::{
+    ChannelSocket, Link, Slabs, handshake::text_error, link::Transmit, outgoing::Outgoing, solo::Solo, spin,
+};
 use crate::{
     mux::{Mux, Role},
     telemetry::{ChannelHealth, ChannelStats, GoneReason, TcpInfo},
@@ -81,11 +83,9 @@ pub(super) struct ChannelIo {
     socket: ChannelSocket,
     text: Option<Fields>,
     stats: Option<Arc<ChannelStats>>,
-    outgoing: Mutex<Outgoing>,
+    outgoing: Solo<Outgoing>,
     /// How many bytes wait in there. Whoever took that lock only to look would swallow a flush.
     encoded: AtomicUsize,
-    /// Somebody changed something while another was flushing.
-    again: AtomicBool,
     /// The socket takes no more for now; the driver waits for it.
     blocked: AtomicBool,
     /// When the socket last took something.
@@ -132,22 +132,20 @@ impl ChannelIo {
         self.reason.get()
     }
 
-    /// Writes what waits for this channel. Only one at a time does; one who comes meanwhile leaves a note.
+    /// Writes what waits for this channel.
     pub(super) fn flush(&self, link: &Arc<Link>) {
-        self.again.store(true, SeqCst);
-        while self.again.load(SeqCst) {
-            let Some(mut outgoing) = self.outgoing.try_lock() else { return };
-            self.again.store(false, SeqCst);
-            match self.flush_locked(link, &mut outgoing) {
-                Ok(Flushed::All) => {}
-                // The driver goes on, now or when the socket takes more.
-                Ok(Flushed::Turn | Flushed::Blocked) => return,
-                Err(error) => return self.stop(failed(&error)),
+        self.outgoing.run(|outgoing| match self.write_out(link, outgoing) {
+            Ok(Flushed::All) => true,
+            // The driver goes on, now or when the socket takes more.
+            Ok(Flushed::Turn | Flushed::Blocked) => false,
+            Err(error) => {
+                self.stop(failed(&error));
+                false
             }
-        }
+        });
     }
 
-    fn flush_locked(&self, link: &Arc<Link>, outgoing: &mut Outgoing) -> io::Result<Flushed> {
+    fn write_out(&self, link: &Arc<Link>, outgoing: &mut Outgoing) -> io::Result<Flushed> {
         let mut turn = 0;
         loop {
             if outgoing.waiting() < outgoing.most() {
@@ -248,9 +246,8 @@ impl Link {
             socket,
             text,
             stats,
-            outgoing: Mutex::new(Outgoing::new(codec.encoder)),
+            outgoing: Solo::new(Outgoing::new(codec.encoder)),
             encoded: AtomicUsize::new(0),
-            again: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             progress: Mutex::new(Instant::now()),
             stalled: AtomicBool::new(false),

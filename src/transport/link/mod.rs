@@ -18,6 +18,7 @@ use super::{
     Answered, Limits,
     channel::ChannelIo,
     endpoint::Endpoint,
+    solo::Solo,
     stream::{Stream, sleep_until},
 };
 use crate::{
@@ -77,7 +78,7 @@ pub struct Link {
     /// It waits for a channel since a moment ago, or does no more.
     wait_changed: Notify,
     /// Held by who tells how the link goes on, so that it is told in the order in which it went.
-    telling: Mutex<()>,
+    telling: Solo<()>,
 }
 
 thread_local! {
@@ -118,7 +119,7 @@ impl Link {
             events,
             closed: CancellationToken::new(),
             wait_changed: Notify::new(),
-            telling: Mutex::new(()),
+            telling: Solo::default(),
         })
     }
 
@@ -305,13 +306,11 @@ impl Link {
     /// Tells how the link goes on, in order. Only one at a time does, also for what others bring meanwhile, and what
     /// hearing of it leads to: a proxy may be back before it was told that it is gone.
     fn tell(self: &Arc<Self>) {
-        loop {
-            // Whoever holds it looks again after.
-            let Some(telling) = self.telling.try_lock() else { return };
+        self.telling.run(|()| {
             loop {
                 let turn = self.state.lock().untold.pop_front();
                 match turn {
-                    None => break,
+                    None => return true,
                     Some(Turn::Waiting(until)) => {
                         self.wait_changed.notify_one();
                         self.events.waiting(until);
@@ -320,11 +319,7 @@ impl Link {
                     Some(Turn::Over) => self.closed.cancel(),
                 }
             }
-            drop(telling);
-            if self.state.lock().untold.is_empty() {
-                return;
-            }
-        }
+        });
     }
 
     /// Writes out whatever waits, on every channel.

@@ -1,0 +1,69 @@
+//! What several threads do without waiting for each other, in the orders that a scheduler may choose: shuttle runs them
+//! one step at a time. Of two threads it tries every order, of three some thousands.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use shuttle::{
+    sync::atomic::{AtomicU32, Ordering::SeqCst},
+    thread,
+};
+
+/// What `solo` takes from its own crate, as shuttle has it.
+mod sync {
+    use shuttle::sync::MutexGuard;
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(shuttle::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock().ok()
+        }
+    }
+}
+
+#[path = "../src/transport/solo.rs"]
+mod solo;
+
+use solo::Solo;
+
+/// So many threads each ask for something and see that it is done; the third one asks twice.
+fn asked_for_is_done(threads: u32) {
+    let (asked, solo) = (Arc::new(AtomicU32::new(0)), Arc::new(Solo::new(0)));
+    let threads: Vec<_> = (0..threads)
+        .map(|n| {
+            let (asked, solo) = (asked.clone(), solo.clone());
+            thread::spawn(move || {
+                for _ in 0..1 + n / 2 {
+                    asked.fetch_add(1, SeqCst);
+                    solo.run(|done| {
+                        *done = asked.load(SeqCst);
+                        true
+                    });
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let mut done = 0;
+    // Looks, and changes nothing.
+    solo.run(|at_the_end| {
+        done = *at_the_end;
+        true
+    });
+    assert_eq!(done, asked.load(SeqCst), "the last one went without seeing to it");
+}
+
+/// A flush that came while another was at its end was lost, if the note was taken back after the work.
+#[test]
+fn nothing_that_was_asked_for_stays_undone() {
+    shuttle::check_dfs(|| asked_for_is_done(2), None);
+    shuttle::check_pct(|| asked_for_is_done(3), 2_000, 4);
+}
