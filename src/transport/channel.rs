@@ -138,6 +138,9 @@ impl ChannelIo {
             Ok(Flushed::All) => true,
             // The driver goes on, now or when the socket takes more.
             Ok(Flushed::Turn | Flushed::Blocked) => false,
+            // The peer closed its end before, or the driver has just read of a reset: it is the driver that knows which, and
+            // reads first what was said before. That of a text proxy may not be reading.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && self.text.is_none() => false,
             Err(error) => {
                 self.stop(failed(&error));
                 false

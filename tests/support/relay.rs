@@ -193,9 +193,10 @@ impl Connection {
                 std::future::pending().await
             }
             Wire::Closed => {
-                for socket in [&near, &far] {
-                    SockRef::from(socket).set_linger(None).unwrap();
-                    // Closing over what was not read would be a reset after all.
+                for mut socket in [near, far] {
+                    SockRef::from(&socket).set_linger(None).unwrap();
+                    // It comes first, also where what was not read makes a reset of the end.
+                    _ = socket.shutdown().await;
                     while socket.try_read(&mut [0; 64 * 1024]).is_ok_and(|n| n > 0) {}
                 }
             }

@@ -14,10 +14,11 @@ use crate::{
     wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
 };
 
-/// How long a peer is waited for whose last channel was reset. Channels are armed, so that the death of either process,
+/// How long a peer is waited for whose channels were reset. Channels are armed, so that the death of either process,
 /// however it comes, resets them all; where something between the two did that, the living peer knows at the same moment
-/// and is back within this time. An end without a reset and without a goodbye, and silence, are the network's.
-const REVIVE: Duration = Duration::from_secs(1);
+/// and is back within this time. An end without a reset and without a goodbye, and silence, are the network's: one channel
+/// that ended so within this time tells that the others' resets are the network's too.
+pub(super) const REVIVE: Duration = Duration::from_secs(1);
 
 /// How long a link without a channel is waited for.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +41,8 @@ pub(in crate::transport) struct State {
     pub(super) over: bool,
     /// Why the channel ended that ended last.
     pub(super) why: Option<GoneReason>,
+    /// When one ended last that was not reset.
+    pub(super) unreset: Option<Instant>,
     /// The channels there are have been told to end, and no other is taken.
     pub(super) closing: bool,
     /// What has to happen once the lock is free again.
@@ -81,6 +84,7 @@ impl State {
             wait: None,
             over: false,
             why: None,
+            unreset: None,
             closing: false,
             next: Vec::new(),
             untold: VecDeque::new(),
@@ -159,11 +163,16 @@ impl State {
         let Some(lost) = self.channels.remove(&id) else { return };
         self.why = lost.reason().cloned();
         self.mux.channel_lost(id);
+        let since = Instant::now();
+        if self.why != Some(GoneReason::Reset) {
+            self.unreset = Some(since);
+        }
         if !self.channels.is_empty() {
             return;
         }
+        let all_reset = self.unreset.is_none_or(|at| since.duration_since(at) > REVIVE);
         let grace = match &self.why {
-            Some(GoneReason::Reset) => self.grace.min(REVIVE),
+            Some(GoneReason::Reset) if all_reset => self.grace.min(REVIVE),
             // It would do it again.
             Some(GoneReason::Protocol(_)) => Duration::ZERO,
             _ => self.grace,
@@ -171,7 +180,6 @@ impl State {
         if grace.is_zero() {
             return self.end();
         }
-        let since = Instant::now();
         let until = since + grace;
         self.wait = Some(Wait { since, until });
         self.untold.push_back(Turn::Waiting(until));

@@ -1,12 +1,17 @@
 use std::{net::Ipv4Addr, time::Duration};
 
+use socket2::SockRef;
 use tokio::{
+    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     time::timeout,
 };
 
 use super::*;
-use crate::transport::{Attached, ChannelSocket, Drive};
+use crate::{
+    transport::{Attached, ChannelSocket, Drive, link::state::REVIVE},
+    wire::TunnelAction,
+};
 
 #[derive(Default)]
 struct Listener {
@@ -14,6 +19,8 @@ struct Listener {
     back: Mutex<Option<(Arc<Link>, Drive)>>,
     attached: Mutex<Option<Attached>>,
     told: Mutex<Vec<&'static str>>,
+    /// Until when the link was waited for last.
+    until: Mutex<Option<Instant>>,
 }
 
 impl LinkEvents for Listener {
@@ -22,7 +29,8 @@ impl LinkEvents for Listener {
     fn go_away(&self, _code: ResetCode) {}
     fn no_session(&self, _channel: u16, _key: StreamKey) {}
 
-    fn waiting(&self, _until: Instant) {
+    fn waiting(&self, until: Instant) {
+        *self.until.lock() = Some(until);
         if let Some((link, drive)) = self.back.lock().take() {
             *self.attached.lock() = link.attach(drive);
         }
@@ -75,4 +83,34 @@ async fn a_link_that_is_being_closed_takes_no_channel() {
     let (first, second) = timeout(Duration::from_secs(5), ends).await.expect("the link lives on");
     assert_eq!((first, second), (GoneReason::Kicked, GoneReason::Closed));
     assert!(link.is_closed());
+}
+
+/// A relay that stopped was taken for a proxy that had died, if something was written to it a moment later: its downloads
+/// were waited for for a second instead of thirty.
+#[tokio::test]
+async fn one_channel_that_ends_without_a_reset_tells_that_the_peer_may_live() {
+    const GRACE: Duration = Duration::from_secs(30);
+    const SLACK: Duration = Duration::from_secs(10);
+    for (closed, wait) in [([false, false], REVIVE), ([true, false], GRACE), ([false, true], GRACE)] {
+        let listener = Arc::<Listener>::default();
+        let link = Link::new(Role::Opener, MuxConfig::default(), None, listener.clone());
+        link.set_grace(GRACE);
+        let begin = Instant::now();
+        let [first, second] = [channel(1).await, channel(2).await]
+            .map(|(drive, far)| (link.attach(drive).expect("the link takes channels"), far));
+        for ((id, (attached, mut far)), closed) in [(1, first), (2, second)].into_iter().zip(closed) {
+            if closed {
+                far.shutdown().await.unwrap();
+            }
+            SockRef::from(&far).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(far);
+            // After a close this finds the pipe broken, before anybody has read of the close.
+            link.send_message(id, TunnelMessage::control(TunnelAction::Successor, String::new()));
+            let ended = timeout(Duration::from_secs(5), attached.run()).await.expect("the channel lives on");
+            assert_eq!(ended, if closed { GoneReason::Closed } else { GoneReason::Reset });
+        }
+        let until = listener.until.lock().expect("the link waits");
+        let waits = until.duration_since(begin);
+        assert!((wait..wait + SLACK).contains(&waits), "{closed:?}: {waits:?}");
+    }
 }
