@@ -6,8 +6,6 @@
 //! a user's socket writes to the channel where it has read much. Little things wait until every task that is ready has
 //! run, and go out together. A task is woken only for what did not fit.
 
-#[cfg(target_os = "linux")]
-mod batch;
 mod channel;
 mod endpoint;
 mod flow;

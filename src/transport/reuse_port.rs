@@ -1,6 +1,6 @@
 //! How a port that two servers share passes from the older to the newer.
 //!
-//! The second place of three with `unsafe`, for the same reason as the first: no crate wraps this socket option.
+//! The second place of two with `unsafe`, for the same reason as the first: no crate wraps this socket option.
 
 use std::{
     io,

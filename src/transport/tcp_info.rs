@@ -1,6 +1,6 @@
 //! What the kernel measures of a connection, read by `TCP_INFO`.
 //!
-//! One of three places with `unsafe`: neither the standard library nor the crates that wrap socket options (socket2, rustix)
+//! One of two places with `unsafe`: neither the standard library nor the crates that wrap socket options (socket2, rustix)
 //! read this one, and it takes a system call with a pointer.
 
 use std::{

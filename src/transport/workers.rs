@@ -72,7 +72,6 @@ impl WorkerThreads {
     /// No thread, or no runtime for it, can be had.
     pub fn start(count: usize) -> io::Result<(Runtime, Self)> {
         let first = spin::runtime()?;
-        schedule();
         let mut handles = vec![first.handle().clone()];
         let mut threads =
             Self { workers: Workers::of(Vec::new()), stop: CancellationToken::new(), others: Vec::new() };
@@ -81,10 +80,7 @@ impl WorkerThreads {
             handles.push(runtime.handle().clone());
             let stop = threads.stop.clone();
             let thread = thread::Builder::new().name(format!("worker {number}"));
-            threads.others.push(thread.spawn(move || {
-                schedule();
-                runtime.block_on(stop.cancelled());
-            })?);
+            threads.others.push(thread.spawn(move || runtime.block_on(stop.cancelled()))?);
         }
         threads.workers = Workers::of(handles);
         Ok((first, threads))
@@ -93,13 +89,6 @@ impl WorkerThreads {
     /// The workers.
     pub fn workers(&self) -> Workers {
         self.workers.clone()
-    }
-}
-
-fn schedule() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = super::batch::schedule() {
-        tracing::debug!("this thread is scheduled like any other: {error}");
     }
 }
 

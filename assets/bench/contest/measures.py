@@ -1,6 +1,6 @@
 """What is measured through a tunnel: each of these runs once and gives figures by name, or says why it failed."""
 
-import json, re, subprocess, threading, time
+import json, re, subprocess, sys, threading, time
 
 from .processes import HOST, Processes, Skip, built, program, resident_kib
 
@@ -54,7 +54,7 @@ class Iperf:
 
 
 class Wrk:
-    """Requests a second over 32 connections, and how long they took."""
+    """Requests a second over 32 connections, and how long they took; `beside` so many programs that only compute."""
 
     units, target = {"rate": "requests/s", "p50": "ms", "p99": "ms"}, "load"
     # In words of its own wrk tells no 99th percentile that a program could read.
@@ -65,8 +65,11 @@ class Wrk:
         "    latency:percentile(50), latency:percentile(99), e.connect + e.read + e.write + e.status + e.timeout))\n"
         "end\n")
 
-    def __init__(self, *headers, seconds=3):
-        self.headers, self.seconds = headers, seconds
+    # It ends by itself if nobody ends it.
+    LOOP = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
+
+    def __init__(self, *headers, seconds=3, beside=0):
+        self.headers, self.seconds, self.beside = headers, seconds, beside
 
     def check(self):
         program("wrk")
@@ -77,9 +80,15 @@ class Wrk:
         script = stage.directory / "wrk.lua"
         script.write_text(self.SCRIPT)
         headers = [word for header in self.headers for word in ("-H", header)]
-        said = run(
-            (program("wrk"), "-t", 1, "-c", 32, "-d", f"{seconds}s", "-s", script, *headers,
-             f"http://{HOST}:{stage.public}/"), seconds + 20)
+        others = Processes(stage.directory, "others")
+        try:
+            for _ in range(self.beside):
+                others.start(sys.executable, "-c", self.LOOP, seconds + 20)
+            said = run(
+                (program("wrk"), "-t", 1, "-c", 32, "-d", f"{seconds}s", "-s", script, *headers,
+                 f"http://{HOST}:{stage.public}/"), seconds + 20)
+        finally:
+            others.stop()
         count, micros, p50, p99, errors = map(float, re.search(r"RESULT (.*)", said)[1].split())
         if errors > count / 1000:
             raise Failed(f"{errors:.0f} errors beside {count:.0f} responses")

@@ -81,6 +81,8 @@ ROWS = [
             bars=[Bar("rate", at_least=1.3, than=["rathole", "bore"])]),
     Row("keep-alive", "HTTP, 1 KiB, 32 connections that stay", Wrk(), HTTP, [
         Bar("rate", at_least=1.05, than=["rathole"]), Bar("p99", at_most=1.0, than=["rathole"])]),
+    Row("keep-alive-busy", "the same beside two programs that only compute", Wrk(beside=2), HTTP, [
+        Bar("rate", at_least=0.75, than=["rathole"]), Bar("p99", at_most=1.1, than=["rathole"])]),
     Row("connections", "HTTP, a new connection for each request, 32 at once", Wrk("Connection: close"), HTTP, [
         Bar("rate", at_least=1.4, than=["rathole"]), Bar("p99", at_most=1.0, than=["rathole"])]),
     Row("round-trip", "a round trip of 64 bytes, one connection, nothing else", Ping(),
@@ -90,7 +92,7 @@ ROWS = [
         Bar("rate", at_least=4.4, ours="underpass text"),
         Bar("rate", at_least=0.3, than=[OURS], ours="underpass text")]),
     Row("beside-bulk", "a ping of 64 bytes beside four downloads", Ping(downloads=4, seconds=4, pause_us=1000),
-        (OURS, "rathole", "bore", "ssh -R", "haproxy twice"), [
+        ("direct", OURS, "rathole", "bore", "ssh -R", "haproxy twice"), [
             Bar("p99", at_most=5), Bar("p99", at_most=0.1, than=["rathole"]),
             Bar("bulk", at_least=1.2, than=["rathole"], enough=10)]),
     Row("narrow", "a ping of 64 bytes beside eight downloads over 200 Mbit/s and 10 ms each way, beyond these 20 ms",
