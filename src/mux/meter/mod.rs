@@ -302,10 +302,10 @@ impl Meter {
 
     /// The next marker, if one is due.
     pub(super) fn poll_marker(&mut self, now: Instant) -> Option<u64> {
-        if !self.measures {
+        let unmarked = self.sent - self.marked;
+        if !self.measures || unmarked == 0 {
             return None;
         }
-        let unmarked = self.sent - self.marked;
         let gap = self.latest.map_or(MARK_EVERY.0, |latest| MARK_EVERY.0.max(latest / MARKS_A_ROUND));
         let rested = self.markers.back().is_none_or(|last| now.saturating_duration_since(last.at) >= gap);
         let carried = self.rate.map_or(f64::MAX, |rate| rate * gap.as_secs_f64() / MARKS_A_GAP);
@@ -381,21 +381,39 @@ impl Meter {
         }
         let rate = bytes as f64 / elapsed;
         let (queue, target) = (round_trip.saturating_sub(shortest), self.target.max(shortest / FAR));
-        // Who has nothing to send shows no line's rate, only that it is no less; unless it was too much before.
-        let dry = round.dry && !(round.held && queue > target);
-        self.rate = match self.rate {
-            Some(known) if dry && rate < known => Some(known),
-            None if dry => None,
-            Some(known) => Some((known + rate) / 2.0),
-            None => Some(rate),
-        };
+        self.learn_rate(rate, queue > target);
         if self.emptying != Emptying::No {
             return;
         }
         // On a slow line the smallest chunks take longer than the target.
         let chunks = f64::from(CHUNKS_A_QUEUE) * self.chunk() as f64 / self.rate.unwrap_or(rate);
         let target = target.max(Duration::from_secs_f64(chunks));
-        let half = target / 2;
+        self.adjust_bound(rate, shortest, queue, target);
+        let floor = self.floor();
+        let believed = if self.bound <= floor && queue > target { DOUBTED } else { BELIEVED };
+        self.bound = self.bound.max(floor);
+        if round.held && now.saturating_duration_since(seen) >= believed {
+            let little = ((rate * shortest.as_secs_f64() * ALMOST_EMPTY) as u64).max(self.chunk() as u64);
+            self.emptying = Emptying::Until(little, self.bound);
+            self.bound = little.min(self.bound);
+        }
+    }
+
+    /// Data arrived at this rate in the round that ends, and queued for `longer` than the target or not.
+    fn learn_rate(&mut self, rate: f64, longer: bool) {
+        // Who has nothing to send shows no line's rate, only that it is no less; unless it was too much before.
+        let dry = self.round.dry && !(self.round.held && longer);
+        self.rate = match self.rate {
+            Some(known) if dry && rate < known => Some(known),
+            None if dry => None,
+            Some(known) => Some((known + rate) / 2.0),
+            None => Some(rate),
+        };
+    }
+
+    /// Makes the bound what it should be after a round in which data arrived at this rate and queued for so long.
+    fn adjust_bound(&mut self, rate: f64, shortest: Duration, queue: Duration, target: Duration) {
+        let (round, half) = (self.round, target / 2);
         // What has never been used was not too much.
         if queue > target && round.peak > self.bound / 4 {
             let most = self.bound.min(round.peak) as f64;
@@ -414,14 +432,6 @@ impl Meter {
             self.steps = self.steps.map(|steps| steps + 1);
         } else if round.held {
             self.steps = self.steps.map(|_| 0);
-        }
-        let floor = self.floor();
-        let believed = if self.bound <= floor && queue > target { DOUBTED } else { BELIEVED };
-        self.bound = self.bound.max(floor);
-        if round.held && now.saturating_duration_since(seen) >= believed {
-            let little = ((rate * shortest.as_secs_f64() * ALMOST_EMPTY) as u64).max(self.chunk() as u64);
-            self.emptying = Emptying::Until(little, self.bound);
-            self.bound = little.min(self.bound);
         }
     }
 
