@@ -23,6 +23,10 @@ mod sync {
             Self(shuttle::sync::Mutex::new(value))
         }
 
+        pub(crate) fn is_locked(&self) -> bool {
+            self.0.try_lock().is_err()
+        }
+
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
             self.0.try_lock().ok()
         }
@@ -30,6 +34,7 @@ mod sync {
 }
 
 #[path = "../src/transport/solo.rs"]
+#[allow(dead_code)]
 mod solo;
 
 use solo::Solo;

@@ -163,7 +163,8 @@ async fn a_proxy_killed_with_9_is_an_error_for_its_users_and_nobody_else() {
 #[tokio::test]
 async fn an_upload_that_a_kill_with_9_cuts_is_no_clean_end_for_the_target() {
     for doomed in ["proxy", "server"] {
-        let (mut server, addr) = server(&[]).await;
+        // For so long the proxy waits for its server.
+        let (mut server, addr) = server(&["--grace", "1"]).await;
         let target = target::echo().await;
         let (mut proxy, public) = proxy(addr, 0, target.addr, &[]).await;
         let mut user = TcpStream::connect(public).await.unwrap();
@@ -190,12 +191,12 @@ async fn a_server_killed_with_9_is_an_error_and_its_proxies_come_back() {
     flows(&origin).await;
     first.kill_9().await;
     is_reset(doomed).await;
-    origin.when_open(0, 2 * SECOND).await;
     let listen = addr.to_string();
     let args = ["server", "--listen", &listen, "--bind", "127.0.0.1", "--no-tui", "--token", TOKEN];
     let mut second = Process::underpass(&args);
     second.line("listening for proxies on").await;
     let line = proxy.line("serving ").await;
+    origin.when_open(0, 2 * SECOND).await;
     assert!(line.contains(&format!("serving {}:", public.port())), "{line}");
     assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
 }

@@ -80,6 +80,24 @@ async fn a_download_survives_the_loss_of_all_channels_ten_times() {
     tunnel.end().await;
 }
 
+/// A proxy whose channels were all reset took its server for dead after a second, threw its streams away and came back
+/// anew, and their users waited for half a minute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_survives_a_relay_that_was_killed_and_is_away_for_two_seconds() {
+    let file = File { seed: 4, size: 40_000_000 };
+    let origin = target::origin(RATE).await;
+    let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
+    let download = download(public, file);
+    halfway(&tunnel, file.size / 3).await;
+    let refusal = relay.refuse();
+    relay.set_all(Wire::Killed);
+    tunnel.until("the proxy has lost its channels", waits).await;
+    tokio::time::sleep(2 * SECOND).await;
+    drop(refusal);
+    assert_eq!(download.end("the download").await, Ok(Fetched::from(file)));
+    tunnel.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_goes_on_where_it_was() {
     let file = File { seed: 3, size: 30_000_000 };

@@ -138,9 +138,14 @@ impl ChannelIo {
             Ok(Flushed::All) => true,
             // The driver goes on, now or when the socket takes more.
             Ok(Flushed::Turn | Flushed::Blocked) => false,
-            // The peer closed its end before, or the driver has just read of a reset: it is the driver that knows which, and
-            // reads first what was said before. That of a text proxy may not be reading.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && self.text.is_none() => false,
+            // The kernel tells a reset once, to whoever comes first; after it, and after a close, the pipe is broken. The
+            // driver finds the end by itself, having read what the peer said before. That of a text proxy may not be reading.
+            Err(error) if self.text.is_none() && is_end(&error) => {
+                if error.kind() == io::ErrorKind::ConnectionReset {
+                    _ = self.reason.set(GoneReason::Reset);
+                }
+                false
+            }
             Err(error) => {
                 self.stop(failed(&error));
                 false
@@ -427,11 +432,13 @@ fn broken(error: impl fmt::Display) -> GoneReason {
     GoneReason::Protocol(error.to_string())
 }
 
+/// Whether the connection is over, and not only this attempt.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
 fn failed(error: &io::Error) -> GoneReason {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => GoneReason::Reset,
-        _ => GoneReason::Failed(error.to_string()),
-    }
+    if is_end(error) { GoneReason::Reset } else { GoneReason::Failed(error.to_string()) }
 }
 
 /// A channel that its link knows. Dropping it, whatever the reason, ends that.
@@ -448,6 +455,10 @@ impl Attached {
         let read_ahead = std::mem::take(&mut self.read_ahead);
         let Self { link, channel, decoder, .. } = &mut self;
         let ended = link.run_channel(channel, decoder, read_ahead).await;
+        // A writer who was told of a reset has not said so yet, and what was read after it looks like a close.
+        while channel.outgoing.is_busy() {
+            tokio::task::yield_now().await;
+        }
         channel.stop(ended.clone());
         let told = match &ended {
             GoneReason::Protocol(reason) => Some(reason.clone()),

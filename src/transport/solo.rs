@@ -29,4 +29,9 @@ impl<T> Solo<T> {
             }
         }
     }
+
+    /// Whether somebody is at it now.
+    pub(super) fn is_busy(&self) -> bool {
+        self.work.is_locked()
+    }
 }

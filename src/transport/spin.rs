@@ -81,8 +81,11 @@ impl Spinning {
         credit >= SPIN && self.shy.get().is_none_or(|(until, _)| now >= until)
     }
 
-    /// Somebody else has kept the processor meanwhile.
-    fn was_kept_waiting(&self, now: Instant) {
+    /// Somebody else has kept the processor while it looked, which took so long.
+    fn was_kept_waiting(&self, time: Duration, now: Instant) {
+        self.credit.set(self.credit.get().saturating_sub(time));
+        // Without that the time would count as work.
+        self.works.set(None);
         let (first, longest) = SHY;
         let time = self.shy.get().map_or(first, |(_, before)| (before * 2).min(longest));
         self.shy.set(Some((now + time, time)));
@@ -133,7 +136,7 @@ async fn spin(begin: Arc<Notify>) {
             thread::yield_now();
             let now = Instant::now();
             if now - before >= HOGGED {
-                SPINNING.with(|spinning| spinning.was_kept_waiting(now));
+                SPINNING.with(|spinning| spinning.was_kept_waiting(now - since, now));
                 break;
             }
             // The runtime asks the kernel for news, without waiting, before it goes on here.
@@ -193,16 +196,17 @@ mod tests {
             spinning.is_idle(now)
         };
         assert!(looks(at(1)));
-        spinning.was_kept_waiting(at(3));
+        spinning.was_kept_waiting(SPIN, at(3));
+        assert!(!spinning.is_idle(at(13)), "that was no work");
         assert!(!looks(at(12)) && looks(at(13)));
-        spinning.was_kept_waiting(at(15));
+        spinning.was_kept_waiting(SPIN, at(15));
         assert!(!looks(at(34)) && looks(at(35)));
-        (0..10).for_each(|_| spinning.was_kept_waiting(at(40)));
+        (0..10).for_each(|_| spinning.was_kept_waiting(SPIN, at(40)));
         assert!(!looks(at(1039)) && looks(at(1040)));
         // Once nobody did, it is as at first.
         spinning.has_looked(SPIN, false, at(1040));
         assert!(looks(at(1041)));
-        spinning.was_kept_waiting(at(1043));
+        spinning.was_kept_waiting(SPIN, at(1043));
         assert!(looks(at(1053)));
     }
 

@@ -42,6 +42,9 @@ pub enum Wire {
     Cut,
     /// Is reset at the near end, the proxy's, and dead at the far end.
     HalfOpen,
+    /// Is reset at the near end and closed at the far end, like everything of a relay that is killed and has something of
+    /// the proxy's unread.
+    Killed,
     /// Is closed at both ends, like everything of a relay that stops.
     Closed,
 }
@@ -168,6 +171,15 @@ impl Relay {
     }
 }
 
+/// An end without a reset.
+async fn close(mut socket: TcpStream) {
+    SockRef::from(&socket).set_linger(None).unwrap();
+    // Before it is closed over what nobody has read: that would be a reset after all. What waits to be sent goes before it,
+    // so that it may come too late where that is much.
+    _ = socket.shutdown().await;
+    while socket.try_read(&mut [0; 64 * 1024]).is_ok_and(|n| n > 0) {}
+}
+
 impl Connection {
     async fn carry(&self, mut near: TcpStream, mut far: TcpStream) {
         for socket in [&near, &far] {
@@ -182,6 +194,7 @@ impl Connection {
                 () = self.forward(far_read, near_write) => {}
                 () = self.becomes(Wire::Cut) => {}
                 () = self.becomes(Wire::HalfOpen) => {}
+                () = self.becomes(Wire::Killed) => {}
                 () = self.becomes(Wire::Closed) => {}
             }
         }
@@ -192,13 +205,13 @@ impl Connection {
                 // With it goes the far end, when the relay does.
                 std::future::pending().await
             }
+            Wire::Killed => {
+                drop(near);
+                close(far).await;
+            }
             Wire::Closed => {
-                for mut socket in [near, far] {
-                    SockRef::from(&socket).set_linger(None).unwrap();
-                    // It comes first, also where what was not read makes a reset of the end.
-                    _ = socket.shutdown().await;
-                    while socket.try_read(&mut [0; 64 * 1024]).is_ok_and(|n| n > 0) {}
-                }
+                close(near).await;
+                close(far).await;
             }
             _ => {}
         }

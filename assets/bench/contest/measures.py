@@ -1,6 +1,6 @@
 """What is measured through a tunnel: each of these runs once and gives figures by name, or says why it failed."""
 
-import json, re, subprocess, sys, threading, time
+import json, os, re, subprocess, sys, threading, time
 
 from .processes import HOST, Processes, Skip, built, program, resident_kib
 
@@ -54,7 +54,7 @@ class Iperf:
 
 
 class Wrk:
-    """Requests a second over 32 connections, and how long they took; `beside` so many programs that only compute."""
+    """Requests a second over 32 connections, and how long they took, alone or `beside` a program for each core that only computes."""
 
     units, target = {"rate": "requests/s", "p50": "ms", "p99": "ms"}, "load"
     # In words of its own wrk tells no 99th percentile that a program could read.
@@ -68,7 +68,7 @@ class Wrk:
     # It ends by itself if nobody ends it.
     LOOP = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
 
-    def __init__(self, *headers, seconds=3, beside=0):
+    def __init__(self, *headers, seconds=3, beside=False):
         self.headers, self.seconds, self.beside = headers, seconds, beside
 
     def check(self):
@@ -82,11 +82,13 @@ class Wrk:
         headers = [word for header in self.headers for word in ("-H", header)]
         others = Processes(stage.directory, "others")
         try:
-            for _ in range(self.beside):
+            for _ in range(os.cpu_count() if self.beside else 0):
                 others.start(sys.executable, "-c", self.LOOP, seconds + 20)
             said = run(
                 (program("wrk"), "-t", 1, "-c", 32, "-d", f"{seconds}s", "-s", script, *headers,
                  f"http://{HOST}:{stage.public}/"), seconds + 20)
+            if not others.all_run():
+                raise Failed("what computes beside it has ended")
         finally:
             others.stop()
         count, micros, p50, p99, errors = map(float, re.search(r"RESULT (.*)", said)[1].split())

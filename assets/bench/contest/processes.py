@@ -94,6 +94,9 @@ class Processes:
                 raise Skip(f"{what}: {why}{self.tail()}")
             time.sleep(0.02)
 
+    def all_run(self):
+        return all(process.poll() is None for process in self.running)
+
     def stop(self):
         for process in self.running:
             if process.poll() is None:

@@ -66,6 +66,11 @@ def far(ms):
         ("direct", OURS), [Bar("rate", at_least=0.8, than=["direct"])], link)
 
 
+def busy(name, title, *headers):
+    return Row(name, f"{title}, beside a program for each core that only computes", Wrk(*headers, beside=True), HTTP, [
+        Bar("rate", at_least=0.6, than=["rathole"]), Bar("p99", at_most=1.2, than=["rathole"])])
+
+
 SINGLE = [
     Bar("rate", at_least=1.8, than=["rathole"]),
     Bar("rate", at_least=1.4, than=["bore"]),
@@ -81,10 +86,10 @@ ROWS = [
             bars=[Bar("rate", at_least=1.3, than=["rathole", "bore"])]),
     Row("keep-alive", "HTTP, 1 KiB, 32 connections that stay", Wrk(), HTTP, [
         Bar("rate", at_least=1.05, than=["rathole"]), Bar("p99", at_most=1.0, than=["rathole"])]),
-    Row("keep-alive-busy", "the same beside two programs that only compute", Wrk(beside=2), HTTP, [
-        Bar("rate", at_least=0.75, than=["rathole"]), Bar("p99", at_most=1.1, than=["rathole"])]),
     Row("connections", "HTTP, a new connection for each request, 32 at once", Wrk("Connection: close"), HTTP, [
         Bar("rate", at_least=1.4, than=["rathole"]), Bar("p99", at_most=1.0, than=["rathole"])]),
+    busy("keep-alive-busy", "HTTP over connections that stay"),
+    busy("connections-busy", "HTTP over new connections", "Connection: close"),
     Row("round-trip", "a round trip of 64 bytes, one connection, nothing else", Ping(),
         ("direct", OURS, "rathole", "bore", "ssh -R", "haproxy twice"), [
             Bar("p50", at_most=1.05, than=["rathole"]), Bar("p99", at_most=1.05, than=["rathole"])]),

@@ -131,6 +131,11 @@ impl Mux {
         unanswered.is_some_and(|unanswered| unanswered >= time)
     }
 
+    /// Which end of the link this is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
     /// How many channels are up.
     pub fn channels(&self) -> usize {
         self.channels.len()

@@ -353,7 +353,10 @@ impl Link {
         let taken = self.with(|state| {
             let taken = !state.over && !state.closing;
             if taken {
-                state.untold.extend(state.wait.take().map(|wait| Turn::Resumed(wait.since.elapsed())));
+                if let Some(wait) = state.wait.take() {
+                    state.unreset = None;
+                    state.untold.push_back(Turn::Resumed(wait.since.elapsed()));
+                }
                 state.channels.insert(channel.id(), channel.clone());
                 state.mux.add_channel(channel.id(), Instant::now());
                 state.mux.handle_timeout(Instant::now());

@@ -8,17 +8,26 @@ use foldhash::HashMap;
 
 use crate::{
     ids::StreamKey,
-    mux::{FromText, Mux, MuxEvent, ProtocolError, TextPeer},
+    mux::{FromText, Mux, MuxEvent, ProtocolError, Role, TextPeer},
     telemetry::GoneReason,
     transport::{channel::ChannelIo, endpoint::Endpoint},
     wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
 };
 
-/// How long a peer is waited for whose channels were reset. Channels are armed, so that the death of either process,
-/// however it comes, resets them all; where something between the two did that, the living peer knows at the same moment
-/// and is back within this time. An end without a reset and without a goodbye, and silence, are the network's: one channel
-/// that ended so within this time tells that the others' resets are the network's too.
-pub(super) const REVIVE: Duration = Duration::from_secs(1);
+/// How long a proxy is waited for whose channels were all reset, and how many of its round trips more: so many it takes to
+/// connect, to shake hands and to answer the first ping.
+const REVIVE: (Duration, u32) = (Duration::from_secs(1), 4);
+
+/// The longest that a proxy is waited for whose last channel was reset, where another ended without a reset so long ago.
+///
+/// Channels are armed, so that the kernel of a proxy that died resets them all, and its users need not wait for nothing.
+/// Where something between the two did that, the living proxy knows at the same moment and is back within this time. An
+/// end without a reset and without a goodbye, and silence, are the network's: one channel that ended so within this time
+/// tells that the others' resets are the network's too.
+fn after_reset(round_trip: Duration, unreset: Option<Duration>) -> Duration {
+    let revive = REVIVE.0 + round_trip * REVIVE.1;
+    if unreset.is_some_and(|ago| ago <= revive) { Duration::MAX } else { revive }
+}
 
 /// How long a link without a channel is waited for.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +50,7 @@ pub(in crate::transport) struct State {
     pub(super) over: bool,
     /// Why the channel ended that ended last.
     pub(super) why: Option<GoneReason>,
-    /// When one ended last that was not reset.
+    /// When one ended last without a reset, since there has been one again.
     pub(super) unreset: Option<Instant>,
     /// The channels there are have been told to end, and no other is taken.
     pub(super) closing: bool,
@@ -162,19 +171,23 @@ impl State {
     pub(super) fn remove_channel(&mut self, id: u16) {
         let Some(lost) = self.channels.remove(&id) else { return };
         self.why = lost.reason().cloned();
+        let round_trip = self.mux.reading(id).and_then(|reading| reading.latest);
         self.mux.channel_lost(id);
         let since = Instant::now();
-        if self.why != Some(GoneReason::Reset) {
+        if matches!(self.why, Some(GoneReason::Closed | GoneReason::Silent | GoneReason::Failed(_))) {
             self.unreset = Some(since);
         }
         if !self.channels.is_empty() {
             return;
         }
-        let all_reset = self.unreset.is_none_or(|at| since.duration_since(at) > REVIVE);
+        let unreset = self.unreset.map(|at| since.duration_since(at));
         let grace = match &self.why {
-            Some(GoneReason::Reset) if all_reset => self.grace.min(REVIVE),
             // It would do it again.
             Some(GoneReason::Protocol(_)) => Duration::ZERO,
+            // A proxy that lives goes on trying: it is told when the server has forgotten it.
+            Some(GoneReason::Reset) if self.mux.role() == Role::Opener => {
+                self.grace.min(after_reset(round_trip.unwrap_or_default(), unreset))
+            }
             _ => self.grace,
         };
         if grace.is_zero() {
@@ -257,6 +270,27 @@ impl State {
                     self.channels.get(&channel).inspect(|channel| channel.stop(GoneReason::Silent));
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resets_tell_of_a_death_unless_one_channel_ended_otherwise() {
+        let secs = Duration::from_secs;
+        let (near, far) = (Duration::from_millis(1), Duration::from_millis(500));
+        for (round_trip, unreset, wait) in [
+            (near, None, Duration::from_millis(1004)),
+            (near, Some(Duration::ZERO), Duration::MAX),
+            (near, Some(secs(1)), Duration::MAX),
+            (near, Some(secs(2)), Duration::from_millis(1004)),
+            (far, None, secs(3)),
+            (far, Some(secs(2)), Duration::MAX),
+        ] {
+            assert_eq!(after_reset(round_trip, unreset), wait, "{round_trip:?} {unreset:?}");
         }
     }
 }
