@@ -19,7 +19,7 @@ use support::{
 use underpass::{
     cli::demo::File,
     control::{Command, Done},
-    telemetry::{EndReason, EventKind, GoneReason, Snapshot},
+    telemetry::{EndReason, EventKind, GoneReason, HeldBy, Snapshot},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -94,6 +94,11 @@ async fn a_download_survives_a_relay_that_was_killed_and_is_away_for_two_seconds
     tunnel.until("the proxy has lost its channels", waits).await;
     tokio::time::sleep(2 * SECOND).await;
     drop(refusal);
+    let resumed = |event: &EventKind| matches!(event, EventKind::ProxyResumed { .. });
+    tunnel.event("it is back", resumed).await;
+    let flow = tunnel.telemetry.snapshot().streams[0].info.flow().expect("it flows");
+    let waited = flow.stalls.of(HeldBy::Channel);
+    assert!(waited >= 2 * SECOND, "it was not held by the channel: {waited:?}");
     assert_eq!(download.end("the download").await, Ok(Fetched::from(file)));
     tunnel.end().await;
 }

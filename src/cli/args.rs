@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{CockpitFile, PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
@@ -40,7 +41,7 @@ pub(super) enum Command {
 #[derive(Debug, ClapArgs)]
 pub(super) struct ServerArgs {
     /// Where proxies connect to
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:7000")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:7000", value_parser = address)]
     listen: SocketAddr,
     /// The address that public ports are opened on
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0")]
@@ -165,7 +166,7 @@ pub(super) struct ScreenArgs {
     #[arg(long)]
     pub(super) no_sniff: bool,
     /// The colours of the cockpit: dark, light, ansi, safe or none
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = theme)]
     theme: Option<String>,
     /// How long the cockpit waits between two samples, at least 0.1
     #[arg(long, value_name = "SECS", value_parser = refresh)]
@@ -215,14 +216,14 @@ pub(super) struct WorkerArgs {
 #[derive(Debug, ClapArgs)]
 pub(super) struct LogArgs {
     /// What to log: error, warn, info, debug or trace, also for parts of the program (lifecycle=warn,underpass=debug)
-    #[arg(long, value_name = "FILTER", env = "UNDERPASS_LOG", default_value = "info")]
+    #[arg(long, value_name = "FILTER", env = "UNDERPASS_LOG", default_value = "info", value_parser = log_filter)]
     pub(super) log: String,
 }
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct TokenArgs {
     /// The secret that server and proxies share; other users of this machine may see it in the list of processes
-    #[arg(long, env = "UNDERPASS_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    #[arg(long, env = "UNDERPASS_TOKEN", hide_env_values = true, conflicts_with = "token_file", value_parser = secret)]
     token: Option<String>,
     /// A file with the token
     #[arg(long, value_name = "FILE")]
@@ -349,6 +350,23 @@ fn machine_name() -> Option<String> {
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an address and a port are wanted, like 0.0.0.0:7000 or [::]:7000".to_owned())
+}
+
+fn theme(text: &str) -> Result<String, String> {
+    let settings = Settings { theme: Some(text.to_owned()), ..Settings::default() };
+    settings.check().map(|()| text.to_owned()).map_err(|wrong| wrong.to_string())
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    text.parse::<EnvFilter>().map(|_| text.to_owned()).map_err(|wrong| wrong.to_string())
+}
+
+fn secret(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("it is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
 /// A day is more than anybody waits, and far from where adding to a clock overflows.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 =
@@ -447,6 +465,11 @@ mod tests {
             "server --token a --token-file b",
             "server --successor here",
             "server --chunk 8M",
+            "server --listen localhost:7000",
+            "server --listen 7000",
+            "server --theme pink",
+            "server --log bogus=foo",
+            "server --token ",
             "server --chunk 257K",
             "proxy --server h:1 --port 1 --to t:2 --chunk 1000",
         ] {

@@ -39,11 +39,15 @@ const USERS: u8 = 5;
 
 pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let screen = host::screen(args.screen.no_tui);
-    let _log = log::init(screen, &args.log.log)?;
-    host::run(args.workers.workers, async |workers| demo(&args, screen, workers).await)
+    let log = log::init(screen, &args.log.log)?;
+    let summary = host::run(args.workers.workers, async |workers| demo(&args, screen, workers).await)?;
+    // What is still to be logged comes before it.
+    drop(log);
+    print!("{summary}");
+    Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(CORRUPT) })
 }
 
-async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<ExitCode> {
+async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<Summary> {
     let began = Instant::now();
     let settings = args.screen.settings()?;
     let token = Token::random();
@@ -61,11 +65,9 @@ async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<
 
     // What ends with the demo, in the order in which it ends: users, proxies, origin, server.
     let (users_end, rest_end) = (CancellationToken::new(), CancellationToken::new());
-    let mut tasks = JoinSet::new();
-    let (ends, remains) = (shutdown.clone(), tokio::sync::oneshot::channel());
-    tasks.spawn(async move {
-        _ = remains.0.send(server.run(ends).await);
-    });
+    let (mut tasks, mut serving) = (JoinSet::new(), JoinSet::new());
+    let ends = shutdown.clone();
+    serving.spawn(async move { server.run(ends).await });
     let origin = OriginOptions { connection_rate: NonZeroU64::new(RATE), ..OriginOptions::default() };
     let origin = Origin::bind(LOOPBACK, origin).await.context("cannot open the demo's origin")?;
     let target = origin.addr();
@@ -90,6 +92,7 @@ async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<
         listen: tunnel.to_string(),
         join: Some(server::join_command(tunnel, &token)),
         curl: Some(format!("curl -o /dev/null {}", url(public))),
+        drain: None,
     };
     let mut cockpit = host::Cockpit::open(screen, telemetry, control, (labels, settings), &ending)?;
     tokio::select! {
@@ -103,16 +106,13 @@ async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<
     while !users.is_finished() {
         tasks.join_next().await.transpose().context("a part of the demo failed")?;
     }
-    shutdown.now.cancel();
-    let remains = remains.1.await.context("the demo's server failed")?;
     rest_end.cancel();
     tasks.join_all().await;
+    shutdown.now.cancel();
+    serving.join_all().await;
     cockpit.close().await;
-    tracing::debug!("{remains:?}");
 
-    let summary = Summary { report: tally.report(), elapsed: began.elapsed() };
-    print!("{summary}");
-    Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(CORRUPT) })
+    Ok(Summary { report: tally.report(), elapsed: began.elapsed() })
 }
 
 /// Starts the proxies, one after the other: the first gets any free port, the others share it.

@@ -3,7 +3,11 @@ use std::{
     process::ExitCode,
 };
 
-use super::{args::ServerArgs, host, log};
+use super::{
+    args::ServerArgs,
+    host,
+    log::{self, Log},
+};
 use crate::{
     server::{Server, Shutdown},
     telemetry::Telemetry,
@@ -20,14 +24,17 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let token = given.unwrap_or_else(Token::random);
     let telemetry = Telemetry::new();
     host::run(args.workers.workers, async |workers| {
-        let (server, control) = Server::bind(args.config(), token.clone(), telemetry.clone(), workers)?;
+        let config = args.config();
+        let drain = config.drain;
+        let (server, control) = Server::bind(config, token.clone(), telemetry.clone(), workers)?;
         let join = join_command(server.addr(), &token);
         if made {
             tracing::info!(
                 "no token was given, so this server made one; on the other machine run:\n  {join}"
             );
         }
-        let labels = Labels { listen: server.addr().to_string(), join: Some(join), ..Labels::default() };
+        let (listen, drain) = (server.addr().to_string(), Some(drain));
+        let labels = Labels { listen, join: Some(join), drain, ..Labels::default() };
         let shutdown = Shutdown::default();
         let signals = host::Signals::new()?;
         let mut cockpit = host::Cockpit::open(screen, telemetry, control, (labels, settings), &shutdown)?;
@@ -37,6 +44,10 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
             () = cockpit.follow(&shutdown) => unreachable!("it waits for the server"),
         };
         cockpit.close().await;
+        if screen == Log::Cockpit && remains.cut_off > 0 {
+            // The log went with the screen.
+            eprintln!("underpass: {} open streams were cut off", remains.cut_off);
+        }
         tracing::info!("ended; {} streams were cut off", remains.cut_off);
         Ok(ExitCode::SUCCESS)
     })

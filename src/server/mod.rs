@@ -56,7 +56,7 @@ const MOVE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The tunnel port could not be opened.
-    #[error("cannot listen for proxies on {addr}; --listen names another place")]
+    #[error("cannot listen for proxies on {addr} (--listen chooses another place)")]
     Listen {
         /// Where.
         addr: SocketAddr,

@@ -37,6 +37,11 @@ impl Held {
         self.now.is_some_and(|(who, _)| who == by)
     }
 
+    /// Nobody's fault here: it has waited for a channel for so long.
+    pub(super) fn waited(&mut self, time: Duration) {
+        self.stalls.add(HeldBy::Channel, time);
+    }
+
     /// From `now` on it is this one, or still is.
     pub(super) fn by(&mut self, by: Option<HeldBy>, now: Instant) {
         self.stalls = self.stalls(now);
@@ -141,18 +146,21 @@ fn upstream(recv: &RecvFlow, channel: Option<&ChannelHealth>, comes: bool) -> Op
 impl FlowSource for Steering {
     fn flow(&self) -> Option<Flow> {
         let (endpoint, now) = (self.endpoint(), Instant::now());
-        let (send, recv, health) = self.link().with(|state| {
+        let (send, recv, health, waits) = self.link().with(|state| {
             let channel = state.mux.channel_of(endpoint.number());
             let stats = channel.and_then(|id| state.channels.get(&id)?.stats());
             // One that waits for a channel to come is held by that.
             let health = channel.map(|_| stats.map(|stats| stats.health()).unwrap_or_default());
-            Some((state.mux.send_flow(endpoint.number())?, state.mux.recv_flow(endpoint.number())?, health))
+            let (send, recv) =
+                (state.mux.send_flow(endpoint.number())?, state.mux.recv_flow(endpoint.number())?);
+            Some((send, recv, health, state.waits_for(now)))
         })?;
         let carried = endpoint.stats().map_or((0, 0), |stats| (stats.traffic.down(), stats.traffic.up()));
         let (held_down, mut stalls) = {
             let delivery = endpoint.delivery();
             (delivery.held.who(now), delivery.held.stalls(now))
         };
+        stalls.add(HeldBy::Channel, waits);
         let held_up = {
             let held = endpoint.held_up();
             held.stalls(now).all().for_each(|(by, time)| stalls.add(by, time));

@@ -50,6 +50,11 @@ pub(crate) fn things(n: u64, thing: &str) -> String {
     format!("{} {thing}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
+/// What `n` things do: one `waits`, two `wait`.
+pub(crate) fn verb(n: u64, does: &str) -> String {
+    format!("{does}{}", if n == 1 { "s" } else { "" })
+}
+
 /// How often: `once`, `twice`, `3 times`.
 pub(crate) fn times(n: u32) -> String {
     match n {

@@ -1,6 +1,7 @@
 use std::{
     fmt, io,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use super::Settings;
@@ -43,6 +44,8 @@ pub struct Labels {
     /// The command that makes a stream, where the host knows one: `curl -O http://127.0.0.1:8080/big.iso`. Shown while
     /// there is no stream.
     pub curl: Option<String>,
+    /// How long streams may go on once the operator asks to drain; `None` where nothing is waited for.
+    pub drain: Option<Duration>,
 }
 
 /// Why the cockpit ended. The terminal has been given back already.

@@ -66,8 +66,8 @@ impl Settings {
         let Some(name) = &self.theme else { return Ok(Theme::detect()) };
         Theme::named(name).ok_or_else(|| {
             let near = near_miss(name, Theme::NAMES.iter().map(ToString::to_string));
-            let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();
-            BadSettings(format!("there is no theme «{name}»{hint} There are {}", Theme::NAMES.join(", ")))
+            let hint = near.map(|near| format!(" (did you mean «{near}»?)")).unwrap_or_default();
+            BadSettings(format!("there is no theme «{name}»{hint}; there are {}", Theme::NAMES.join(", ")))
         })
     }
 

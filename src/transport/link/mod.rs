@@ -353,10 +353,7 @@ impl Link {
         let taken = self.with(|state| {
             let taken = !state.over && !state.closing;
             if taken {
-                if let Some(wait) = state.wait.take() {
-                    state.unreset = None;
-                    state.untold.push_back(Turn::Resumed(wait.since.elapsed()));
-                }
+                state.resume();
                 state.channels.insert(channel.id(), channel.clone());
                 state.mux.add_channel(channel.id(), Instant::now());
                 state.mux.handle_timeout(Instant::now());

@@ -202,6 +202,20 @@ impl State {
             .for_each(|stats| stats.set_channel(None));
     }
 
+    /// For how long there has been no channel.
+    pub(in crate::transport) fn waits_for(&self, now: Instant) -> Duration {
+        self.wait.map(|wait| now.saturating_duration_since(wait.since)).unwrap_or_default()
+    }
+
+    /// There is a channel again, if there was none.
+    pub(super) fn resume(&mut self) {
+        let Some(wait) = self.wait.take() else { return };
+        let waited = wait.since.elapsed();
+        self.unreset = None;
+        self.endpoints.values().for_each(|endpoint| endpoint.held_up().waited(waited));
+        self.untold.push_back(Turn::Resumed(waited));
+    }
+
     /// There is no channel, and there will be none.
     pub(super) fn end(&mut self) {
         self.over = true;

@@ -1,5 +1,5 @@
 /// Which row is selected, by name and not by number: rows move, the selection stays with what it names.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor<T> {
     selected: Option<T>,
     /// Where the selected row was last seen.

@@ -54,13 +54,17 @@ impl Detail {
     }
 }
 
-/// What happened to streams lately.
+/// What happened to streams and to those that carry them lately.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Journal(VecDeque<Event>);
 
 impl Journal {
     pub(crate) fn note(&mut self, event: &Event) {
-        if event.kind.stream_key().is_some() || matches!(event.kind, EventKind::OperatorActed { .. }) {
+        let others = matches!(
+            event.kind,
+            EventKind::OperatorActed { .. } | EventKind::ProxyWaiting { .. } | EventKind::ProxyResumed { .. }
+        );
+        if others || event.kind.stream_key().is_some() {
             if self.0.len() == JOURNAL {
                 self.0.pop_front();
             }
@@ -68,19 +72,34 @@ impl Journal {
         }
     }
 
-    /// What happened to, and what the operator did to, the newest stream with this key.
+    /// What happened to, and what the operator did to, the newest stream with this key; and what happened to its proxy
+    /// meanwhile.
     pub(crate) fn of(&self, key: StreamKey) -> Vec<&Event> {
         let name = key.to_string();
-        let about = |event: &&Event| match &event.kind {
-            // What was done to it is told by its name.
-            EventKind::OperatorActed { what } => what.split_whitespace().any(|word| word == name),
-            kind => kind.stream_key() == Some(key),
-        };
-        let mut events: Vec<&Event> = self.0.iter().filter(about).collect();
-        // The key may have belonged to an earlier stream.
-        let begins = |event: &&Event| matches!(event.kind, EventKind::StreamOpened { .. });
-        if let Some(at) = events.iter().rposition(begins) {
-            events.drain(..at);
+        let (mut carrier, mut over, mut events) = (None, false, Vec::new());
+        for event in &self.0 {
+            let about = match &event.kind {
+                // What was done to it is told by its name.
+                EventKind::OperatorActed { what } => what.split_whitespace().any(|word| word == name),
+                EventKind::ProxyWaiting { proxy, .. } | EventKind::ProxyResumed { proxy, .. } => {
+                    carrier == Some(*proxy) && !over
+                }
+                kind => kind.stream_key() == Some(key),
+            };
+            if !about {
+                continue;
+            }
+            match event.kind {
+                // The key may have belonged to an earlier stream.
+                EventKind::StreamOpened { .. } => {
+                    events.clear();
+                    (carrier, over) = (None, false);
+                }
+                EventKind::StreamAssigned { proxy, .. } => carrier = Some(proxy),
+                EventKind::StreamEnded { .. } => over = true,
+                _ => {}
+            }
+            events.push(event);
         }
         events
     }

@@ -107,7 +107,7 @@ pub(crate) struct Model {
     pub(crate) notice: Option<Notice>,
     pub(crate) orders: Orders,
     /// Whether the server lets streams finish and takes nothing new.
-    pub(crate) draining: bool,
+    pub(crate) draining: Option<Instant>,
     /// Whether the operator asked for that here.
     pub(crate) asked_to_drain: bool,
     /// Lifecycle events that were missed since the start.
@@ -316,7 +316,7 @@ impl Model {
             overlay: None,
             notice: None,
             orders: Orders::default(),
-            draining: false,
+            draining: None,
             asked_to_drain: false,
             missed: 0,
             sampled: false,

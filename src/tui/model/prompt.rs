@@ -1,4 +1,4 @@
-use super::{LineEdit, RowId};
+use super::{Cursor, LineEdit, RowId};
 use crate::{
     control::Scope,
     ids::{ProxyId, ServiceKey},
@@ -16,9 +16,10 @@ pub(crate) struct Prompt {
 /// What a [`Prompt`] is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// The filter, with the one that Esc brings back.
+    /// The filter, with the one that Esc brings back, and what was selected: what is typed may hide it for a while.
     Filter {
         before: String,
+        cursor: Cursor<RowId>,
     },
     /// What the log has to contain, likewise.
     LogFilter {

@@ -80,6 +80,7 @@ impl Fixture {
             listen: "0.0.0.0:7000".into(),
             join: Some("underpass proxy --server 198.51.100.1:7000 --port 8080 --to 127.0.0.1:80".into()),
             curl: None,
+            drain: Some(Duration::from_secs(10)),
         };
         let start = Instant::now();
         let mut model = Model::new(labels, Theme::dark(), Size::new(width, height), start);

@@ -76,6 +76,18 @@ fn a_filter_works_while_it_is_typed_and_what_is_wrong_is_said() {
     assert!(fixture.text().contains("/proxy:"), "{}", fixture.text());
 }
 
+/// A filter that hid everything for a moment left the first row selected, and `p` then held a stranger's stream.
+#[test]
+fn a_filter_that_is_given_up_leaves_the_selection_on_its_stream() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.press("jjj");
+    let selected = fixture.selected();
+    fixture.press("/zzz");
+    assert_eq!(fixture.selected(), None);
+    fixture.press("<");
+    assert_eq!(fixture.selected(), selected);
+}
+
 #[test]
 fn a_frozen_display_keeps_still_and_loses_nothing() {
     let mut fixture = Fixture::busy(120, 36);

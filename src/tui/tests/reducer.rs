@@ -148,7 +148,7 @@ fn q_asks_while_streams_are_open() {
     let mut fixture = three();
     assert_eq!(fixture.press("q>"), []);
     assert_eq!(fixture.press("qd"), [Effect::Drain]);
-    assert!(fixture.text().contains("draining: 3 streams still open; ^C again ends them now"));
+    assert!(fixture.text().contains("draining: 3 streams still open, 10s left; ^C again ends them now"));
     assert_eq!(fixture.press("qy"), [Effect::Exit(Exit::Quit)]);
     while !fixture.streams.is_empty() {
         fixture.end(0, EndReason::Finished);

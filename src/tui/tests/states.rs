@@ -181,6 +181,21 @@ fn streams_whose_proxy_lost_every_channel_say_how_long_they_wait() {
     }
 }
 
+#[test]
+fn a_close_look_tells_of_an_outage_that_the_stream_outlived() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.press("j>");
+    let proxy = fixture.model.selected().and_then(|(_, row)| row.proxy).expect("it has a proxy");
+    let told = |fixture: &mut Fixture, proxy: ProxyId| {
+        fixture.hub.emit(EventKind::ProxyWaiting { proxy, grace: Duration::from_secs(30) });
+        fixture.hub.emit(EventKind::ProxyResumed { proxy, after: Duration::from_millis(11_800) });
+        fixture.tick(TICK);
+        fixture.text().contains("is back after 11.8s; its streams go on")
+    };
+    assert!(!told(&mut fixture, ProxyId(99)), "that is another proxy");
+    assert!(told(&mut fixture, proxy), "{}", fixture.text());
+}
+
 /// A public port that closed, and a proxy that never got one.
 fn lost(width: u16, height: u16) -> Fixture {
     let mut fixture = Fixture::busy(width, height);

@@ -3,7 +3,7 @@
 use super::{command, screens, steer};
 use crate::tui::{
     keymap::{self, Action},
-    model::{Asked, Edit, Filter, LineEdit, Model, Overlay, Prompt},
+    model::{Asked, Cursor, Edit, Filter, LineEdit, Model, Overlay, Prompt, RowId},
     msg::Effect,
     terminal::Key,
 };
@@ -14,7 +14,7 @@ pub(super) fn ask(model: &mut Model, what: Asked, text: String) {
 
 pub(super) fn ask_filter(model: &mut Model) {
     let before = model.filter.text().to_owned();
-    ask(model, Asked::Filter { before: before.clone() }, before);
+    ask(model, Asked::Filter { before: before.clone(), cursor: model.cursor }, before);
 }
 
 pub(super) fn ask_log_filter(model: &mut Model) {
@@ -50,14 +50,20 @@ fn changed(model: &mut Model) {
     let Some(Overlay::Prompt(prompt)) = &mut model.overlay else { return };
     let text = prompt.line.text().to_owned();
     match prompt.what {
-        Asked::Filter { .. } => match Filter::parse(&text) {
-            Ok(filter) => screens::set_filter(model, filter),
+        Asked::Filter { cursor, .. } => match Filter::parse(&text) {
+            Ok(filter) => try_filter(model, filter, cursor),
             // The last one that could be understood stays.
             Err(why) => prompt.wrong = Some(why.to_string()),
         },
         Asked::LogFilter { .. } => model.log.show_only(text),
         Asked::Help | Asked::Command | Asked::Limit(_) | Asked::Weight(_) | Asked::Policy(_) => {}
     }
+}
+
+/// Filters the table, and selects what was selected before anything was typed, where it is shown.
+fn try_filter(model: &mut Model, filter: Filter, cursor: Cursor<RowId>) {
+    model.put_cursor(cursor);
+    screens::set_filter(model, filter);
 }
 
 /// A key that means something to the line.
@@ -117,7 +123,9 @@ fn take(model: &mut Model) -> Vec<Effect> {
 fn cancel(model: &mut Model) {
     let Some(Overlay::Prompt(prompt)) = model.overlay.take() else { return };
     match prompt.what {
-        Asked::Filter { before } => screens::set_filter(model, Filter::parse(&before).unwrap_or_default()),
+        Asked::Filter { before, cursor } => {
+            try_filter(model, Filter::parse(&before).unwrap_or_default(), cursor);
+        }
         Asked::LogFilter { before } => model.log.show_only(before),
         Asked::Help => model.overlay = Some(Overlay::Help { scroll: 0, search: String::new() }),
         Asked::Command | Asked::Limit(_) | Asked::Weight(_) | Asked::Policy(_) => {}

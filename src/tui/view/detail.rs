@@ -214,7 +214,8 @@ fn lifecycle(model: &Model, detail: &Detail, row: Row<'_>, area: Rect, buf: &mut
                 }
                 other => other.to_string(),
             };
-            line(event.at, text, theme.text)
+            let waits = matches!(event.kind, EventKind::ProxyWaiting { .. });
+            line(event.at, text, if waits { theme.warn } else { theme.text })
         })
         .collect();
     if let Some(flow) = &detail.flow {
@@ -224,10 +225,12 @@ fn lifecycle(model: &Model, detail: &Detail, row: Row<'_>, area: Rect, buf: &mut
             ("the target answered", flow.opened_after),
             ("its first byte went to the user", flow.first_byte_after),
         ];
+        let mut at = given.map(|given| given.at).unwrap_or(SystemTime::UNIX_EPOCH);
         for (what, after) in answers {
             if let (Some(given), Some(after)) = (given, after) {
-                let text = format!("{what} after {}", format::took(after));
-                lines.push(line(given.at + after, text, theme.text));
+                // The second is counted from when the user said something; it came after the first all the same.
+                at = at.max(given.at + after);
+                lines.push(line(at, format!("{what} after {}", format::took(after)), theme.text));
             }
         }
     }

@@ -62,12 +62,18 @@ pub(crate) fn add_proxy(model: &Model, buf: &mut Buffer) {
     let theme = &model.theme;
     let Some(join) = &model.labels.join else { return };
     let width = buf.area.width.min(86);
-    let command = panel::wrap(join, usize::from(width.saturating_sub(4)).max(1));
-    let mut lines =
-        vec![Line::styled("On the machine behind NAT, with the port and the target you want:", theme.dim)];
-    lines.extend(command.into_iter().map(|part| Line::styled(part, theme.accent)));
-    lines.push(Line::default());
-    lines.push(Line::styled("y copies it. The token in it is a secret.", theme.dim));
+    let room = usize::from(width.saturating_sub(4)).max(1);
+    let mut lines = Vec::new();
+    let mut say = |text: &str, style| {
+        lines.extend(panel::wrap(text, room).into_iter().map(|part| Line::styled(part, style)));
+    };
+    say("On the machine behind NAT, with the port and the target you want:", theme.dim);
+    say(join, theme.accent);
+    say("y copies it. The token in it is a secret.", theme.dim);
+    if let Some(curl) = &model.labels.curl {
+        say("A download of your own:", theme.dim);
+        say(curl, theme.accent);
+    }
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_add(2);
     let inner = window(model, centred(buf, width, height), buf, theme.rule, "Add a proxy");
     for (y, line) in (inner.top()..inner.bottom()).zip(lines) {
@@ -187,9 +193,13 @@ fn quit(model: &Model) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let open = model.live.streams.live() as u64;
     let are = if open == 1 { "is" } else { "are" };
+    let drain = match model.labels.drain {
+        Some(time) => format!("Draining lets them go on for up to {} (d).", format::age(time)),
+        None => "Nothing here waits for them.".to_owned(),
+    };
     vec![
         Line::styled(format!("{} {are} open.", format::things(open, "stream")), theme.text),
-        Line::styled("Draining lets them finish first (d).", theme.dim),
+        Line::styled(drain, theme.dim),
         Line::styled("Quitting ends them now (y).", theme.dim),
     ]
 }

@@ -31,10 +31,15 @@ fn message(model: &Model) -> Option<Line<'static>> {
         };
         return Some(Line::styled(format!(" {mark} {}", notice.text), style));
     }
-    model.draining.then(|| {
+    model.draining.map(|since| {
         let open = format::things(model.shown().streams.live() as u64, "stream");
+        let left = model
+            .labels
+            .drain
+            .map(|drain| drain.saturating_sub(model.live.now.saturating_duration_since(since)));
+        let left = left.map(|left| format!(", {} left", format::age(left))).unwrap_or_default();
         let again = if model.asked_to_drain { "; ^C again ends them now" } else { "" };
-        Line::styled(format!(" ! draining: {open} still open{again}"), theme.warn)
+        Line::styled(format!(" ! draining: {open} still open{left}{again}"), theme.warn)
     })
 }
 

@@ -103,20 +103,23 @@ fn facts(model: &Model, width: u16) -> Vec<Fact> {
         vec![Span::styled(format::count(n), style), Span::styled(format!(" {label}"), theme.dim)]
     };
     let open = model.shown().streams.live() as u64;
-    let proxies = model.shown().proxies.up().count() as u64;
+    let (here, away): (Vec<_>, Vec<_>) = model.shown().proxies.up().partition(|proxy| proxy.waits.is_none());
+    let (proxies, away) = (here.len() as u64, away.len() as u64);
+    let plural = |n: u64, one: &'static str, many: &'static str| if n == 1 { one } else { many };
     let mut lost = model.shown().services.lost();
-    let (light, state) = if let (Some(first), false) = (lost.next(), model.draining) {
+    let (light, state) = if let (Some(first), false) = (lost.next(), model.draining.is_some()) {
         let more = lost.count();
         let more = if more > 0 { format!(" +{more}") } else { String::new() };
         (theme.bad, format!("port {}{more} lost", first.key.port))
-    } else if model.draining {
+    } else if model.draining.is_some() {
         (theme.warn, "draining".to_owned())
+    } else if away > 0 {
+        (theme.warn, format!("{away} {} away", plural(away, "proxy", "proxies")))
     } else if model.sampled && proxies == 0 {
         (theme.warn, model.labels.listen.clone())
     } else {
         (theme.ok, model.labels.listen.clone())
     };
-    let plural = |n: u64, one: &'static str, many: &'static str| if n == 1 { one } else { many };
     let frozen = frozen(model).filter(|_| width >= NARROW).unwrap_or_default();
     vec![
         (0, vec![Span::styled(frozen, theme.warn.patch(theme.strong))]),

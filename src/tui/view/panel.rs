@@ -143,8 +143,9 @@ fn row(model: &Model, proxy: &Proxy, total: f64, names: usize, width: usize) -> 
     }
     if let Some(left) = proxy.waits {
         let streams = format::things(proxy.streams, "stream");
+        let wait = format::verb(proxy.streams, "wait");
         let text = format!(
-            "  {} {} no channel; {streams} wait {}",
+            "  {} {} no channel; {streams} {wait} {}",
             fit(&name(proxy), names),
             fit(&services, 8),
             format::age(left)

@@ -47,11 +47,10 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
 fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let shown = model.shown();
-    let counts = format!(
-        "  {} up, {}",
-        shown.proxies.up().count(),
-        format::things(shown.proxies.channels() as u64, "channel")
-    );
+    let (here, away): (Vec<_>, Vec<_>) = shown.proxies.up().partition(|proxy| proxy.waits.is_none());
+    let away = if away.is_empty() { String::new() } else { format!(", {} away", away.len()) };
+    let channels = format::things(shown.proxies.channels() as u64, "channel");
+    let counts = format!("  {} up{away}, {channels}", here.len());
     let taken = u16::try_from(11 + counts.len()).unwrap_or(u16::MAX);
     section(model, area, buf, "Proxies", [Span::styled(counts, theme.dim)]);
     let policy = shown.services.policy();
@@ -154,11 +153,12 @@ fn row(model: &Model, columns: &Table<Column>, proxy: &Proxy) -> Line<'static> {
         return Line::styled(text, theme.faint);
     }
     if let Some(left) = proxy.waits {
+        let wait = format::verb(proxy.streams, "wait");
         let streams = format::things(proxy.streams, "stream");
         return Line::from(vec![
             Span::styled(format!("  {} ", fit(&name, width)), theme.strong),
             Span::styled(
-                format!("has lost every channel; {streams} wait for it, {} more", format::age(left)),
+                format!("has lost every channel; {streams} {wait} for it, {} more", format::age(left)),
                 theme.warn,
             ),
         ]);
