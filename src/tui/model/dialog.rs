@@ -20,8 +20,8 @@ pub(crate) enum Question {
     KillUser { user: UserChannelId, streams: u64 },
     /// Whether to kick a proxy; how many streams it carried when it was asked.
     Kick { proxy: ProxyId, streams: u64 },
-    /// Whether to quit although streams are open.
-    Quit,
+    /// Whether to quit although streams are open, which are waited for if it `drains` first.
+    Quit { drains: bool },
 }
 
 /// What can be answered.
@@ -69,7 +69,8 @@ impl Dialog {
         match self.question {
             Question::Kill(_) | Question::KillUser { .. } => &[Button::Cancel, Button::Kill],
             Question::Kick { .. } => &[Button::Cancel, Button::Kick],
-            Question::Quit => &[Button::Cancel, Button::Drain, Button::Quit],
+            Question::Quit { drains: true } => &[Button::Cancel, Button::Drain, Button::Quit],
+            Question::Quit { drains: false } => &[Button::Cancel, Button::Quit],
         }
     }
 
@@ -93,7 +94,7 @@ impl Dialog {
         let streams = match &self.question {
             Question::Kill(targets) => targets.len() as u64,
             Question::KillUser { streams, .. } | Question::Kick { streams, .. } => *streams,
-            Question::Quit => 0,
+            Question::Quit { .. } => 0,
         };
         (streams > MANY).then_some(streams)
     }

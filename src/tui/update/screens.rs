@@ -186,7 +186,8 @@ fn effects(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::Undrain => steer::drain(model, Turn::Off),
         Action::Quit if model.live.streams.live() == 0 => vec![Effect::Exit(Exit::Quit)],
         Action::Quit => {
-            model.overlay = Some(Overlay::Dialog(Dialog::new(Question::Quit)));
+            let drains = model.labels.drain.is_some();
+            model.overlay = Some(Overlay::Dialog(Dialog::new(Question::Quit { drains })));
             Vec::new()
         }
         _ => Vec::new(),

@@ -22,7 +22,7 @@ pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
         },
         Question::KillUser { user, .. } => ("Kill this user?", kill_user(model, *user)),
         Question::Kick { proxy, .. } => ("Kick this proxy?", kick(model, *proxy)),
-        Question::Quit => ("Quit?", quit(model)),
+        Question::Quit { .. } => ("Quit?", quit(model)),
     };
     let mut body = body;
     if let Some(number) = dialog.number() {
@@ -193,13 +193,12 @@ fn quit(model: &Model) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let open = model.live.streams.live() as u64;
     let are = if open == 1 { "is" } else { "are" };
-    let drain = match model.labels.drain {
-        Some(time) => format!("Draining lets them go on for up to {} (d).", format::age(time)),
-        None => "Nothing here waits for them.".to_owned(),
-    };
-    vec![
-        Line::styled(format!("{} {are} open.", format::things(open, "stream")), theme.text),
-        Line::styled(drain, theme.dim),
-        Line::styled("Quitting ends them now (y).", theme.dim),
-    ]
+    let drain = model.labels.drain.map(|time| {
+        let text = format!("Draining lets them go on for up to {} (d).", format::age(time));
+        Line::styled(text, theme.dim)
+    });
+    let mut lines = vec![Line::styled(format!("{} {are} open.", format::things(open, "stream")), theme.text)];
+    lines.extend(drain);
+    lines.push(Line::styled("Quitting ends them now (y).", theme.dim));
+    lines
 }
