@@ -125,6 +125,12 @@ impl Proxies {
         self.list.iter().filter(|proxy| proxy.gone.is_none())
     }
 
+    /// How many have a channel, and how many are waited for.
+    pub(crate) fn here_and_away(&self) -> (u64, u64) {
+        let away = self.up().filter(|proxy| proxy.waits.is_some()).count();
+        ((self.up().count() - away) as u64, away as u64)
+    }
+
     /// What a proxy calls itself; its id where nobody remembers.
     pub(crate) fn name(&self, id: ProxyId) -> String {
         match self.list.iter().find(|proxy| proxy.id == id) {

@@ -103,8 +103,7 @@ fn facts(model: &Model, width: u16) -> Vec<Fact> {
         vec![Span::styled(format::count(n), style), Span::styled(format!(" {label}"), theme.dim)]
     };
     let open = model.shown().streams.live() as u64;
-    let (here, away): (Vec<_>, Vec<_>) = model.shown().proxies.up().partition(|proxy| proxy.waits.is_none());
-    let (proxies, away) = (here.len() as u64, away.len() as u64);
+    let (proxies, away) = model.shown().proxies.here_and_away();
     let plural = |n: u64, one: &'static str, many: &'static str| if n == 1 { one } else { many };
     let mut lost = model.shown().services.lost();
     let (light, state) = if let (Some(first), false) = (lost.next(), model.draining.is_some()) {

@@ -47,10 +47,10 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
 fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let shown = model.shown();
-    let (here, away): (Vec<_>, Vec<_>) = shown.proxies.up().partition(|proxy| proxy.waits.is_none());
-    let away = if away.is_empty() { String::new() } else { format!(", {} away", away.len()) };
+    let (here, away) = shown.proxies.here_and_away();
+    let away = if away == 0 { String::new() } else { format!(", {away} away") };
     let channels = format::things(shown.proxies.channels() as u64, "channel");
-    let counts = format!("  {} up{away}, {channels}", here.len());
+    let counts = format!("  {here} up{away}, {channels}");
     let taken = u16::try_from(11 + counts.len()).unwrap_or(u16::MAX);
     section(model, area, buf, "Proxies", [Span::styled(counts, theme.dim)]);
     let policy = shown.services.policy();
