@@ -184,8 +184,9 @@ impl State {
         let grace = match &self.why {
             // It would do it again.
             Some(GoneReason::Protocol(_)) => Duration::ZERO,
-            // A proxy that lives goes on trying: it is told when the server has forgotten it.
-            Some(GoneReason::Reset) if self.mux.role() == Role::Opener => {
+            // A proxy that lives goes on trying for its streams: it is told when the server has forgotten it. With none it
+            // may as well begin anew, here or at another server.
+            Some(GoneReason::Reset) if self.mux.role() == Role::Opener || self.mux.streams() == 0 => {
                 self.grace.min(after_reset(round_trip.unwrap_or_default(), unreset))
             }
             _ => self.grace,
