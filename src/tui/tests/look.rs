@@ -329,7 +329,7 @@ fn the_log_is_filtered_and_scrolled_whatever_its_newest_record_is() {
     fixture.model.log.note(record("kick proxy Q60: done".into()));
     assert_eq!(fixture.text(), text, "whoever reads is not disturbed");
     fixture.press("<");
-    assert!(fixture.text().contains("lifecycle"), "{}", fixture.text());
+    assert!(fixture.text().contains("listening on"), "{}", fixture.text());
     fixture.press("/");
     fixture.type_in("nobody says this");
     assert!(fixture.text().contains("No record has this in it."), "{}", fixture.text());

@@ -19,6 +19,9 @@ use crate::{
     },
 };
 
+/// From this width on the targets stand beside the log. On less, lines would be cut before they say anything.
+const TARGETS_FROM: u16 = 100;
+
 /// The last lines of the log. They live in tui-logger's own buffer, not in the model: whatever the program logs is to
 /// be seen, also what no event tells.
 pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
@@ -47,13 +50,11 @@ pub(crate) fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
         section(model, area, buf, "Log", rest);
         return found(model, lines, buf);
     }
-    let how = if area.width >= 50 {
-        "  ↑↓ target  ←→ levels  PgUp PgDn scroll"
-    } else {
-        "  PgUp PgDn scroll"
-    };
+    let has_targets = area.width >= TARGETS_FROM;
+    let how =
+        if has_targets { "  ↑↓ target  ←→ levels  PgUp PgDn scroll" } else { "  PgUp PgDn scroll" };
     section(model, area, buf, "Log", [Span::styled(how, theme.dim)]);
-    if area.width >= 80 {
+    if has_targets {
         let targets = Rect { x: lines.x + 2, width: 25, ..lines };
         lines = Rect { x: lines.x + 27, width: lines.width - 27, ..lines };
         let levels = TuiLoggerTargetWidget::default()
