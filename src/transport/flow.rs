@@ -37,7 +37,7 @@ impl Held {
         self.now.is_some_and(|(who, _)| who == by)
     }
 
-    /// Nobody's fault here: it has waited for a channel for so long.
+    /// There was no channel at all for so long.
     pub(super) fn waited(&mut self, time: Duration) {
         self.stalls.add(HeldBy::Channel, time);
     }
