@@ -195,14 +195,14 @@ async fn a_failure_of_the_target_is_a_reset() {
 
 #[tokio::test]
 async fn a_reset_of_the_user_resets_the_target() {
-    let target = target::idle().await;
-    for (fields, failed) in [(Fields::Three, 1), (Fields::Four, 2)] {
+    for fields in BOTH {
+        let target = target::idle().await;
         let Some((_process, mut channel)) = serving(fields, target.addr).await else { return };
         channel.open("U1", 1).await;
         channel.send("U1", 1, "STREAM_DATA", b"so far").await;
         channel.send("U1", 1, "STREAM_RESET", b"killed by the operator").await;
-        target.when(|c| c.open == 0 && c.failed == failed, Duration::from_secs(5)).await;
-        // The proxy lives on; a stream reset before its target was dialled does no harm.
+        target.when(|c| c.open == 0 && c.failed == 1, Duration::from_secs(5)).await;
+        // The proxy lives on; a stream reset before its target was dialled, or just then, does no harm.
         channel.send("U2", 1, "STREAM_START", b"").await;
         channel.send("U2", 1, "STREAM_RESET", b"").await;
         channel.send("", 0, "PING", b"x").await;
