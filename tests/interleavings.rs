@@ -34,7 +34,7 @@ mod sync {
 }
 
 #[path = "../src/transport/solo.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "only what waits for nobody is tried here")]
 mod solo;
 
 use solo::Solo;

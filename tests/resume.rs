@@ -35,6 +35,11 @@ fn waits(snapshot: &Snapshot) -> bool {
     snapshot.proxies.iter().any(|proxy| proxy.waits.is_some() && proxy.channels.is_empty())
 }
 
+/// Whether it tells of a proxy that is back.
+fn resumed(event: &EventKind) -> bool {
+    matches!(event, EventKind::ProxyResumed { .. })
+}
+
 async fn halfway(tunnel: &Tunnel, bytes: u64) {
     let far = |snapshot: &Snapshot| snapshot.streams.iter().any(|stream| stream.down + stream.up >= bytes);
     tunnel.until("some of it has come", far).await;
@@ -68,7 +73,6 @@ async fn a_download_survives_the_loss_of_all_channels_ten_times() {
         halfway(&tunnel, file.size / 12 * (round + 1)).await;
         relay.comes_from(Ipv4Addr::new(127, 0, 0, 2 + round as u8));
         relay.set_all(if round % 2 == 0 { Wire::Cut } else { Wire::Closed });
-        let resumed = |event: &EventKind| matches!(event, EventKind::ProxyResumed { .. });
         tunnel.until("it is back", |_| count(&tunnel, resumed) > round as usize).await;
         assert!(!download.has_ended(), "it was cut too late to show anything");
     }
@@ -94,7 +98,6 @@ async fn a_download_survives_a_relay_that_was_killed_and_is_away_for_two_seconds
     tunnel.until("the proxy has lost its channels", waits).await;
     tokio::time::sleep(2 * SECOND).await;
     drop(refusal);
-    let resumed = |event: &EventKind| matches!(event, EventKind::ProxyResumed { .. });
     tunnel.event("it is back", resumed).await;
     let flow = tunnel.telemetry.snapshot().streams[0].info.flow().expect("it flows");
     let waited = flow.stalls.of(HeldBy::Channel);
@@ -111,7 +114,7 @@ async fn an_upload_goes_on_where_it_was() {
     let upload = upload(public, file);
     halfway(&tunnel, file.size / 3).await;
     relay.set_all(Wire::Cut);
-    tunnel.event("it is back", |event| matches!(event, EventKind::ProxyResumed { .. })).await;
+    tunnel.event("it is back", resumed).await;
     assert!(!upload.has_ended(), "it was cut too late to show anything");
     upload.end("the upload").await.unwrap();
     tunnel.end().await;

@@ -1,7 +1,7 @@
 //! Two honest muxes over cables that die, stall and come late: the world of `tests/mux`, with scripts of the fuzzer's.
 #![no_main]
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the property test does more with it")]
 #[path = "../../tests/mux/world.rs"]
 mod world;
 

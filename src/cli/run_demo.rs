@@ -111,7 +111,6 @@ async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<
     shutdown.now.cancel();
     serving.join_all().await;
     cockpit.close().await;
-
     Ok(Summary { report: tally.report(), elapsed: began.elapsed() })
 }
 

@@ -25,7 +25,7 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::new();
     host::run(args.workers.workers, async |workers| {
         let config = args.config();
-        let drain = config.drain;
+        let drain = Some(config.drain);
         let (server, control) = Server::bind(config, token.clone(), telemetry.clone(), workers)?;
         let join = join_command(server.addr(), &token);
         if made {
@@ -33,7 +33,7 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
                 "no token was given, so this server made one; on the other machine run:\n  {join}"
             );
         }
-        let (listen, drain) = (server.addr().to_string(), Some(drain));
+        let listen = server.addr().to_string();
         let labels = Labels { listen, join: Some(join), drain, ..Labels::default() };
         let shutdown = Shutdown::default();
         let signals = host::Signals::new()?;

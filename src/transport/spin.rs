@@ -83,12 +83,10 @@ impl Spinning {
 
     /// Somebody else has kept the processor while it looked, which took so long.
     fn was_kept_waiting(&self, time: Duration, now: Instant) {
-        self.credit.set(self.credit.get().saturating_sub(time));
-        // Without that the time would count as work.
-        self.works.set(None);
         let (first, longest) = SHY;
-        let time = self.shy.get().map_or(first, |(_, before)| (before * 2).min(longest));
-        self.shy.set(Some((now + time, time)));
+        let shy = self.shy.get().map_or(first, |(_, before)| (before * 2).min(longest));
+        self.has_looked(time, false, now);
+        self.shy.set(Some((now + shy, shy)));
     }
 
     /// It has looked for so long, and whether it found something.

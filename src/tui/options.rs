@@ -42,7 +42,7 @@ pub struct Labels {
     /// The command that makes another machine a proxy of this server; shown while there is none.
     pub join: Option<String>,
     /// The command that makes a stream, where the host knows one: `curl -O http://127.0.0.1:8080/big.iso`. Shown while
-    /// there is no stream.
+    /// there is no stream, and beside [`join`](Self::join).
     pub curl: Option<String>,
     /// How long streams may go on once the operator asks to drain; `None` where nothing is waited for.
     pub drain: Option<Duration>,

@@ -54,7 +54,9 @@ class Iperf:
 
 
 class Wrk:
-    """Requests a second over 32 connections, and how long they took, alone or `beside` a program for each core that only computes."""
+    """Requests a second over 32 connections, and how long they took; `beside` a program for each core that only computes,
+    if so asked.
+    """
 
     units, target = {"rate": "requests/s", "p50": "ms", "p99": "ms"}, "load"
     # In words of its own wrk tells no 99th percentile that a program could read.

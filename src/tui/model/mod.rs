@@ -106,7 +106,7 @@ pub(crate) struct Model {
     pub(crate) overlay: Option<Overlay>,
     pub(crate) notice: Option<Notice>,
     pub(crate) orders: Orders,
-    /// Whether the server lets streams finish and takes nothing new.
+    /// Since when the server lets streams finish and takes nothing new.
     pub(crate) draining: Option<Instant>,
     /// Whether the operator asked for that here.
     pub(crate) asked_to_drain: bool,

@@ -218,20 +218,19 @@ fn lifecycle(model: &Model, detail: &Detail, row: Row<'_>, area: Rect, buf: &mut
             line(event.at, text, if waits { theme.warn } else { theme.text })
         })
         .collect();
-    if let Some(flow) = &detail.flow {
+    let given = events.iter().rfind(|event| matches!(event.kind, EventKind::StreamAssigned { .. }));
+    if let (Some(flow), Some(given)) = (&detail.flow, given) {
         // Not events, which are few and for everybody; but of this stream it is known.
-        let given = events.iter().rfind(|event| matches!(event.kind, EventKind::StreamAssigned { .. }));
         let answers = [
             ("the target answered", flow.opened_after),
             ("its first byte went to the user", flow.first_byte_after),
         ];
-        let mut at = given.map(|given| given.at).unwrap_or(SystemTime::UNIX_EPOCH);
+        let mut at = given.at;
         for (what, after) in answers {
-            if let (Some(given), Some(after)) = (given, after) {
-                // The second is counted from when the user said something; it came after the first all the same.
-                at = at.max(given.at + after);
-                lines.push(line(at, format!("{what} after {}", format::took(after)), theme.text));
-            }
+            let Some(after) = after else { continue };
+            // The second is counted from when the user said something; it came after the first all the same.
+            at = at.max(given.at + after);
+            lines.push(line(at, format!("{what} after {}", format::took(after)), theme.text));
         }
     }
     // Its key may have been that of an earlier stream.
