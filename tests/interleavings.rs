@@ -34,7 +34,6 @@ mod sync {
 }
 
 #[path = "../src/transport/solo.rs"]
-#[allow(dead_code, reason = "only what waits for nobody is tried here")]
 mod solo;
 
 use solo::Solo;
@@ -71,4 +70,33 @@ fn asked_for_is_done(threads: u32) {
 fn nothing_that_was_asked_for_stays_undone() {
     shuttle::check_dfs(|| asked_for_is_done(2), None);
     shuttle::check_pct(|| asked_for_is_done(3), 2_000, 4);
+}
+
+/// Whoever has seen a trace of the work, and then that nobody is at it, knows what came of it.
+fn what_came_of_it_is_known() {
+    let (begun, done) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let solo = Arc::new(Solo::new(()));
+    let worker = {
+        let (begun, done, solo) = (begun.clone(), done.clone(), solo.clone());
+        thread::spawn(move || {
+            solo.run(|()| {
+                begun.store(1, SeqCst);
+                done.store(1, SeqCst);
+                true
+            });
+        })
+    };
+    if begun.load(SeqCst) == 1 {
+        while solo.is_busy() {
+            thread::yield_now();
+        }
+        assert_eq!(done.load(SeqCst), 1, "nobody was at it, and it was not done");
+    }
+    worker.join().unwrap();
+}
+
+/// A channel's driver that reads the end of it while a writer is being told of a reset.
+#[test]
+fn nobody_at_it_means_that_it_is_done() {
+    shuttle::check_pct(what_came_of_it_is_known, 2_000, 4);
 }

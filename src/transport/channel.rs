@@ -93,6 +93,8 @@ pub(super) struct ChannelIo {
     /// It is not read for now, because too much of it waits for slow readers.
     stalled: AtomicBool,
     kick: Notify,
+    /// A writer was told of a reset. The driver may not hear of it any more.
+    was_reset: AtomicBool,
     stopped: CancellationToken,
     reason: OnceLock<GoneReason>,
 }
@@ -141,9 +143,7 @@ impl ChannelIo {
             // The kernel tells a reset once, to whoever comes first; after it, and after a close, the pipe is broken. The
             // driver finds the end by itself, having read what the peer said before. That of a text proxy may not be reading.
             Err(error) if self.text.is_none() && is_end(&error) => {
-                if error.kind() == io::ErrorKind::ConnectionReset {
-                    _ = self.reason.set(GoneReason::Reset);
-                }
+                self.was_reset.fetch_or(error.kind() == io::ErrorKind::ConnectionReset, SeqCst);
                 false
             }
             Err(error) => {
@@ -260,6 +260,7 @@ impl Link {
             progress: Mutex::new(Instant::now()),
             stalled: AtomicBool::new(false),
             kick: Notify::new(),
+            was_reset: AtomicBool::new(false),
             stopped: CancellationToken::new(),
             reason: OnceLock::new(),
         });
@@ -454,10 +455,13 @@ impl Attached {
     pub async fn run(mut self) -> GoneReason {
         let read_ahead = std::mem::take(&mut self.read_ahead);
         let Self { link, channel, decoder, .. } = &mut self;
-        let ended = link.run_channel(channel, decoder, read_ahead).await;
-        // A writer who was told of a reset has not said so yet, and what was read after it looks like a close.
+        let mut ended = link.run_channel(channel, decoder, read_ahead).await;
+        // A writer who was told of a reset may not have said so yet, and what was read after it looks like a close.
         while channel.outgoing.is_busy() {
             tokio::task::yield_now().await;
+        }
+        if ended == GoneReason::Closed && channel.was_reset.load(SeqCst) {
+            ended = GoneReason::Reset;
         }
         channel.stop(ended.clone());
         let told = match &ended {

@@ -37,9 +37,18 @@ impl Held {
         self.now.is_some_and(|(who, _)| who == by)
     }
 
-    /// There was no channel at all for so long.
-    pub(super) fn waited(&mut self, time: Duration) {
-        self.stalls.add(HeldBy::Channel, time);
+    /// From `now` on there is no channel. One that is paused would not go on if there were.
+    pub(super) fn lost_channel(&mut self, now: Instant) {
+        if !self.is_by(HeldBy::Operator) {
+            self.by(Some(HeldBy::Channel), now);
+        }
+    }
+
+    /// There is one again.
+    pub(super) fn has_channel(&mut self, now: Instant) {
+        if self.is_by(HeldBy::Channel) {
+            self.by(None, now);
+        }
     }
 
     /// From `now` on it is this one, or still is.
@@ -146,21 +155,18 @@ fn upstream(recv: &RecvFlow, channel: Option<&ChannelHealth>, comes: bool) -> Op
 impl FlowSource for Steering {
     fn flow(&self) -> Option<Flow> {
         let (endpoint, now) = (self.endpoint(), Instant::now());
-        let (send, recv, health, waits) = self.link().with(|state| {
+        let (send, recv, health) = self.link().with(|state| {
             let channel = state.mux.channel_of(endpoint.number());
             let stats = channel.and_then(|id| state.channels.get(&id)?.stats());
             // One that waits for a channel to come is held by that.
             let health = channel.map(|_| stats.map(|stats| stats.health()).unwrap_or_default());
-            let (send, recv) =
-                (state.mux.send_flow(endpoint.number())?, state.mux.recv_flow(endpoint.number())?);
-            Some((send, recv, health, state.waits_for(now)))
+            Some((state.mux.send_flow(endpoint.number())?, state.mux.recv_flow(endpoint.number())?, health))
         })?;
         let carried = endpoint.stats().map_or((0, 0), |stats| (stats.traffic.down(), stats.traffic.up()));
         let (held_down, mut stalls) = {
             let delivery = endpoint.delivery();
             (delivery.held.who(now), delivery.held.stalls(now))
         };
-        stalls.add(HeldBy::Channel, waits);
         let held_up = {
             let held = endpoint.held_up();
             held.stalls(now).all().for_each(|(by, time)| stalls.add(by, time));
@@ -197,6 +203,26 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_time_without_a_channel_is_counted_once() {
+        let (mut held, begin) = (Held::default(), Instant::now());
+        held.by(Some(HeldBy::Window), begin);
+        held.lost_channel(begin + 10 * MS);
+        // What has gone out is to go out again: so says who has no room.
+        held.by(Some(HeldBy::Channel), begin + 100 * MS);
+        assert_eq!(held.stalls(begin + 500 * MS).of(HeldBy::Channel), 490 * MS);
+        held.has_channel(begin + 1000 * MS);
+        let stalls = held.stalls(begin + 2000 * MS);
+        assert_eq!(
+            stalls.all().collect::<Vec<_>>(),
+            [(HeldBy::Channel, 990 * MS), (HeldBy::Window, 10 * MS)]
+        );
+        held.by(Some(HeldBy::Operator), begin + 2000 * MS);
+        held.lost_channel(begin + 3000 * MS);
+        held.has_channel(begin + 4000 * MS);
+        assert_eq!(held.stalls(begin + 5000 * MS).of(HeldBy::Operator), 3000 * MS);
+    }
 
     #[test]
     fn stalls_add_up_by_whose_fault_they_are() {

@@ -14,14 +14,14 @@ use crate::{
     wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
 };
 
-/// How long a proxy is waited for whose channels were all reset, and how many of its round trips more: so many it takes to
+/// How long a peer is waited for whose channels were all reset, and how many of its round trips more: so many it takes to
 /// connect, to shake hands and to answer the first ping.
 const REVIVE: (Duration, u32) = (Duration::from_secs(1), 4);
 
-/// The longest that a proxy is waited for whose last channel was reset, where another ended without a reset so long ago.
+/// The longest that a peer is waited for whose last channel was reset, where another ended without a reset so long ago.
 ///
-/// Channels are armed, so that the kernel of a proxy that died resets them all, and its users need not wait for nothing.
-/// Where something between the two did that, the living proxy knows at the same moment and is back within this time. An
+/// Channels are armed, so that the kernel of a process that died resets them all, and nobody need wait for nothing. Where
+/// something between the two did that, the peer that lives knows at the same moment and is back within this time. An
 /// end without a reset and without a goodbye, and silence, are the network's: one channel that ended so within this time
 /// tells that the others' resets are the network's too.
 fn after_reset(round_trip: Duration, unreset: Option<Duration>) -> Duration {
@@ -197,24 +197,19 @@ impl State {
         let until = since + grace;
         self.wait = Some(Wait { since, until });
         self.untold.push_back(Turn::Waiting(until));
-        self.endpoints
-            .values()
-            .filter_map(|endpoint| endpoint.stats())
-            .for_each(|stats| stats.set_channel(None));
-    }
-
-    /// For how long there has been no channel.
-    pub(in crate::transport) fn waits_for(&self, now: Instant) -> Duration {
-        self.wait.map(|wait| now.saturating_duration_since(wait.since)).unwrap_or_default()
+        for endpoint in self.endpoints.values() {
+            endpoint.held_up().lost_channel(since);
+            endpoint.stats().into_iter().for_each(|stats| stats.set_channel(None));
+        }
     }
 
     /// There is a channel again, if there was none.
     pub(super) fn resume(&mut self) {
         let Some(wait) = self.wait.take() else { return };
-        let waited = wait.since.elapsed();
+        let now = Instant::now();
         self.unreset = None;
-        self.endpoints.values().for_each(|endpoint| endpoint.held_up().waited(waited));
-        self.untold.push_back(Turn::Resumed(waited));
+        self.endpoints.values().for_each(|endpoint| endpoint.held_up().has_channel(now));
+        self.untold.push_back(Turn::Resumed(now - wait.since));
     }
 
     /// There is no channel, and there will be none.
