@@ -234,9 +234,13 @@ impl Core {
         }
         // If it was cut short, it was not yet.
         self.accepting.cancel();
+        let (open, within) = (self.telemetry.totals().streams_open, self.config.drain);
+        if open > 0 && !shutdown.now.is_cancelled() {
+            self.telemetry.emit(EventKind::DrainEnds { open, within });
+        }
         tokio::select! {
             () = self.all_ended() => 0,
-            () = tokio::time::sleep(self.config.drain) => self.telemetry.totals().streams_open,
+            () = tokio::time::sleep(within) => self.telemetry.totals().streams_open,
             () = shutdown.now.cancelled() => self.telemetry.totals().streams_open,
         }
     }

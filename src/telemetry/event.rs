@@ -178,6 +178,13 @@ pub enum EventKind {
         /// How many are open.
         open: u64,
     },
+    /// Nothing new comes any more, and what is still open then is cut off.
+    DrainEnds {
+        /// How many streams are open.
+        open: u64,
+        /// How long they may still go on.
+        within: Duration,
+    },
     /// A task panicked. Its guards have cleaned up; the rest goes on.
     TaskPanicked {
         /// Which task.
@@ -381,6 +388,9 @@ impl fmt::Display for EventKind {
             Self::AcceptFailed { listener, reason } => write!(f, "cannot accept on {listener}: {reason}"),
             Self::OperatorActed { what } => write!(f, "operator: {what}"),
             Self::Draining { open } => write!(f, "draining: {open} streams still open"),
+            Self::DrainEnds { open, within } => {
+                write!(f, "nothing new comes any more; streams that have {within:.0?} left: {open}")
+            }
             Self::TaskPanicked { task } => write!(f, "task {task} panicked"),
         }
     }

@@ -6,7 +6,7 @@ use crate::{
     telemetry::{Event, EventKind, Flow, StreamStats},
 };
 
-/// How many events about streams are remembered.
+/// How many events about streams, and about outages of those that carry them, are remembered.
 const JOURNAL: usize = 4000;
 
 /// One stream, looked at closely. What costs too much to know of every stream is known of this one.

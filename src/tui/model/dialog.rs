@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::row::RowId;
 use crate::ids::{ProxyId, StreamKey, UserChannelId};
 
@@ -20,8 +22,8 @@ pub(crate) enum Question {
     KillUser { user: UserChannelId, streams: u64 },
     /// Whether to kick a proxy; how many streams it carried when it was asked.
     Kick { proxy: ProxyId, streams: u64 },
-    /// Whether to quit although streams are open, which are waited for if it `drains` first.
-    Quit { drains: bool },
+    /// Whether to quit although streams are open; for how long they may go on where it `drains` first.
+    Quit { drains: Option<Duration> },
 }
 
 /// What can be answered.
@@ -69,8 +71,8 @@ impl Dialog {
         match self.question {
             Question::Kill(_) | Question::KillUser { .. } => &[Button::Cancel, Button::Kill],
             Question::Kick { .. } => &[Button::Cancel, Button::Kick],
-            Question::Quit { drains: true } => &[Button::Cancel, Button::Drain, Button::Quit],
-            Question::Quit { drains: false } => &[Button::Cancel, Button::Quit],
+            Question::Quit { drains: Some(_) } => &[Button::Cancel, Button::Drain, Button::Quit],
+            Question::Quit { drains: None } => &[Button::Cancel, Button::Quit],
         }
     }
 

@@ -106,8 +106,10 @@ pub(crate) struct Model {
     pub(crate) overlay: Option<Overlay>,
     pub(crate) notice: Option<Notice>,
     pub(crate) orders: Orders,
-    /// Since when the server lets streams finish and takes nothing new.
-    pub(crate) draining: Option<Instant>,
+    /// Whether the server lets streams finish and takes nothing new.
+    pub(crate) draining: bool,
+    /// When it cuts off what is still open then, where that is known.
+    pub(crate) drain_ends: Option<Instant>,
     /// Whether the operator asked for that here.
     pub(crate) asked_to_drain: bool,
     /// Lifecycle events that were missed since the start.
@@ -316,7 +318,8 @@ impl Model {
             overlay: None,
             notice: None,
             orders: Orders::default(),
-            draining: None,
+            draining: false,
+            drain_ends: None,
             asked_to_drain: false,
             missed: 0,
             sampled: false,
@@ -349,6 +352,11 @@ impl Model {
             Screen::Sessions => Context::Sessions,
             Screen::Logs => Context::Logs,
         }
+    }
+
+    /// Whether the log's targets stand beside it. On less room lines would be cut before they say anything.
+    pub(crate) fn shows_log_targets(&self) -> bool {
+        self.size.width >= 100 && self.log.only().is_empty()
     }
 
     /// Where things are on the screen.

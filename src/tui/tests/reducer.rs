@@ -148,7 +148,9 @@ fn q_asks_while_streams_are_open() {
     let mut fixture = three();
     assert_eq!(fixture.press("q>"), []);
     assert_eq!(fixture.press("qd"), [Effect::Drain]);
-    assert!(fixture.text().contains("draining: 3 streams still open, 10s left; ^C again ends them now"));
+    assert!(fixture.text().contains("draining: 3 streams still open; ^C again ends them now"));
+    assert_eq!(fixture.press("qd"), [], "it drains already");
+    fixture.press("<");
     assert_eq!(fixture.press("qy"), [Effect::Exit(Exit::Quit)]);
     while !fixture.streams.is_empty() {
         fixture.end(0, EndReason::Finished);
@@ -397,6 +399,11 @@ fn draining_is_shown_whoever_began_it() {
     fixture.hub.emit(EventKind::Draining { open: 3 });
     fixture.tick(TICK);
     assert!(fixture.text().contains("draining: 3 streams still open"));
+    fixture.hub.emit(EventKind::DrainEnds { open: 3, within: Duration::from_secs(10) });
+    fixture.tick(TICK);
+    assert!(fixture.text().contains("draining: 3 streams still open, 10s left"), "{}", fixture.text());
+    fixture.tick(Duration::from_secs(4));
+    assert!(fixture.text().contains("draining: 3 streams still open, 6s left"), "{}", fixture.text());
 }
 
 #[test]

@@ -77,11 +77,12 @@ fn happened(model: &mut Model, event: &EventKind) {
         EventKind::ServiceClosed { service } => {
             live.services.closed(service, now);
             // A server that drains closes them all, as it was told to.
-            if model.draining.is_none() {
+            if !model.draining {
                 model.say(Tone::Warning, format!("port {} is closed: no proxy serves it", service.port));
             }
         }
-        EventKind::Draining { .. } => model.draining = model.draining.or(Some(now)),
+        EventKind::Draining { .. } => model.draining = true,
+        EventKind::DrainEnds { within, .. } => model.drain_ends = now.checked_add(*within),
         // The others only go to the log; what they change is in the counters.
         _ => {}
     }
@@ -191,6 +192,6 @@ fn interrupt(model: &mut Model) -> Vec<Effect> {
         return vec![Effect::Exit(Exit::Now)];
     }
     model.asked_to_drain = true;
-    model.draining = model.draining.or(Some(model.live.now));
+    model.draining = true;
     vec![Effect::Drain]
 }

@@ -89,6 +89,10 @@ fn scroll_log(model: &mut Model, action: Action) {
         };
         return model.log.scroll(lines, page);
     }
+    let of_targets = matches!(action, Action::Down | Action::Up | Action::More | Action::Less);
+    if of_targets && !model.shows_log_targets() {
+        return;
+    }
     let event = match action {
         Action::Down => Event::DownKey,
         Action::Up => Event::UpKey,
@@ -186,7 +190,7 @@ fn effects(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::Undrain => steer::drain(model, Turn::Off),
         Action::Quit if model.live.streams.live() == 0 => vec![Effect::Exit(Exit::Quit)],
         Action::Quit => {
-            let drains = model.labels.drain.is_some();
+            let drains = model.labels.drain.filter(|_| !model.draining);
             model.overlay = Some(Overlay::Dialog(Dialog::new(Question::Quit { drains })));
             Vec::new()
         }

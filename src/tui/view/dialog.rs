@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use ratatui::{
     buffer::Buffer,
     text::{Line, Span},
@@ -22,7 +24,7 @@ pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
         },
         Question::KillUser { user, .. } => ("Kill this user?", kill_user(model, *user)),
         Question::Kick { proxy, .. } => ("Kick this proxy?", kick(model, *proxy)),
-        Question::Quit { .. } => ("Quit?", quit(model)),
+        Question::Quit { drains } => ("Quit?", quit(model, *drains)),
     };
     let mut body = body;
     if let Some(number) = dialog.number() {
@@ -189,11 +191,11 @@ fn route(model: &Model, row: Row<'_>) -> String {
     }
 }
 
-fn quit(model: &Model) -> Vec<Line<'static>> {
+fn quit(model: &Model, drains: Option<Duration>) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let open = model.live.streams.live() as u64;
     let are = if open == 1 { "is" } else { "are" };
-    let drain = model.labels.drain.map(|time| {
+    let drain = drains.map(|time| {
         let text = format!("Draining lets them go on for up to {} (d).", format::age(time));
         Line::styled(text, theme.dim)
     });

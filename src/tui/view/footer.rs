@@ -10,6 +10,7 @@ use super::put;
 use crate::control::Scope;
 use crate::tui::{
     format::{self, cut, cut_left},
+    keymap::{Action, Context},
     model::{Asked, Limited, Model, Overlay, Prompt, Tone},
     update::prompt::candidates,
 };
@@ -31,12 +32,9 @@ fn message(model: &Model) -> Option<Line<'static>> {
         };
         return Some(Line::styled(format!(" {mark} {}", notice.text), style));
     }
-    model.draining.map(|since| {
+    model.draining.then(|| {
         let open = format::things(model.shown().streams.live() as u64, "stream");
-        let left = model
-            .labels
-            .drain
-            .map(|drain| drain.saturating_sub(model.live.now.saturating_duration_since(since)));
+        let left = model.drain_ends.map(|end| end.saturating_duration_since(model.live.now));
         let left = left.map(|left| format!(", {} left", format::age(left))).unwrap_or_default();
         let again = if model.asked_to_drain { "; ^C again ends them now" } else { "" };
         Line::styled(format!(" ! draining: {open} still open{left}{again}"), theme.warn)
@@ -56,7 +54,15 @@ pub(crate) fn keys(model: &Model, area: Rect, buf: &mut Buffer) {
         return put(buf, area.x, area.y, area, line);
     }
     let mut spans = vec![Span::raw(" ")];
+    let hidden = |action| {
+        model.context() == Context::Logs
+            && !model.shows_log_targets()
+            && matches!(action, Action::Down | Action::More | Action::Less)
+    };
     for entry in model.keymap.footer(model.context(), usize::from(area.width).saturating_sub(1)) {
+        if hidden(entry.binding.action) {
+            continue;
+        }
         spans.push(Span::styled(entry.shown.clone(), theme.accent));
         spans.push(Span::styled(format!(" {}  ", entry.binding.short), theme.dim));
     }

@@ -106,11 +106,11 @@ fn facts(model: &Model, width: u16) -> Vec<Fact> {
     let (proxies, away) = model.shown().proxies.here_and_away();
     let plural = |n: u64, one: &'static str, many: &'static str| if n == 1 { one } else { many };
     let mut lost = model.shown().services.lost();
-    let (light, state) = if let (Some(first), false) = (lost.next(), model.draining.is_some()) {
+    let (light, state) = if let (Some(first), false) = (lost.next(), model.draining) {
         let more = lost.count();
         let more = if more > 0 { format!(" +{more}") } else { String::new() };
         (theme.bad, format!("port {}{more} lost", first.key.port))
-    } else if model.draining.is_some() {
+    } else if model.draining {
         (theme.warn, "draining".to_owned())
     } else if away > 0 {
         (theme.warn, format!("{away} {} away", plural(away, "proxy", "proxies")))

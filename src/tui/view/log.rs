@@ -19,9 +19,6 @@ use crate::{
     },
 };
 
-/// From this width on the targets stand beside the log. On less, lines would be cut before they say anything.
-const TARGETS_FROM: u16 = 100;
-
 /// The last lines of the log. They live in tui-logger's own buffer, not in the model: whatever the program logs is to
 /// be seen, also what no event tells.
 pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
@@ -50,7 +47,7 @@ pub(crate) fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
         section(model, area, buf, "Log", rest);
         return found(model, lines, buf);
     }
-    let has_targets = area.width >= TARGETS_FROM;
+    let has_targets = model.shows_log_targets();
     let how =
         if has_targets { "  ↑↓ target  ←→ levels  PgUp PgDn scroll" } else { "  PgUp PgDn scroll" };
     section(model, area, buf, "Log", [Span::styled(how, theme.dim)]);
