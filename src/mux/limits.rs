@@ -27,6 +27,10 @@ pub(super) const SEND_AHEAD: u64 = 4 * CHUNK as u64;
 /// Less room than this is not worth a system call while more is about to come.
 pub(super) const WORTHWHILE: u64 = CHUNK as u64 / 2;
 
+/// A piece below this that is kept is copied out of the buffer that it was read to: it would keep all of that alive. What
+/// slow streams hold would pin 260 KiB each otherwise; of pieces of 64 KiB, four fill it.
+pub const COPY_BELOW: usize = CHUNK / 2;
+
 /// Chunks that are together at most this long are kept as one.
 pub(super) const JOINED: usize = 1024;
 

@@ -21,10 +21,10 @@ mod text;
 mod tune;
 
 pub use error::ProtocolError;
-pub use limits::{Budget, CHUNK, MAX_CHUNK, MuxConfig};
+pub use limits::{Budget, CHUNK, COPY_BELOW, MAX_CHUNK, MuxConfig};
 pub use link::{Mux, MuxEvent, OpenError};
 pub use meter::Reading;
-pub use recv::RecvFlow;
+pub use recv::{RecvFlow, keep};
 pub use send::SendFlow;
 pub use text::{FromText, TextPeer};
 

@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
     error::ProtocolError,
-    limits::{JOINED, MAX_PIECES_AHEAD, MAX_PIECES_READY, MIN_PIECE},
+    limits::{COPY_BELOW, JOINED, MAX_PIECES_AHEAD, MAX_PIECES_READY, MIN_PIECE},
 };
 
 /// The receiving half of a stream: puts pieces in order again, and gives credit for what was passed on.
@@ -20,6 +20,8 @@ pub(super) struct RecvBuffer {
     ready: VecDeque<Bytes>,
     /// How many pieces at the front of `ready` were joined from small ones already.
     joined: usize,
+    /// The reader does not read for now: what comes is kept.
+    put_off: bool,
     ahead: BTreeMap<u64, Bytes>,
     /// How many bytes stand in `ahead`.
     ahead_bytes: u64,
@@ -68,6 +70,7 @@ impl RecvBuffer {
         Self {
             ready: VecDeque::new(),
             joined: 0,
+            put_off: false,
             ahead: BTreeMap::new(),
             ahead_bytes: 0,
             next: 0,
@@ -111,6 +114,9 @@ impl RecvBuffer {
             self.keep_ahead(offset, payload)?;
         } else if end > self.next {
             payload.advance(usize::try_from(self.next - offset).unwrap_or(usize::MAX));
+            if self.put_off {
+                keep(&mut payload);
+            }
             self.append(payload);
             self.close_gaps();
         }
@@ -134,7 +140,7 @@ impl RecvBuffer {
         }
     }
 
-    fn keep_ahead(&mut self, offset: u64, payload: Bytes) -> Result<(), ProtocolError> {
+    fn keep_ahead(&mut self, offset: u64, mut payload: Bytes) -> Result<(), ProtocolError> {
         if payload.is_empty() {
             return Ok(());
         }
@@ -153,6 +159,7 @@ impl RecvBuffer {
         let longest = self.ahead.entry(offset).or_default();
         if longest.len() < payload.len() {
             self.ahead_bytes += (payload.len() - longest.len()) as u64;
+            keep(&mut payload);
             *longest = payload;
         }
         Ok(())
@@ -176,8 +183,16 @@ impl RecvBuffer {
     /// Moves what is in order to `out`. True if that was all there will ever be.
     pub(super) fn read(&mut self, out: &mut VecDeque<Bytes>) -> bool {
         self.joined = 0;
+        self.put_off = false;
         out.append(&mut self.ready);
         self.end != End::Open
+    }
+
+    /// The reader will not read for now.
+    pub(super) fn put_off(&mut self) {
+        if !std::mem::replace(&mut self.put_off, true) {
+            self.ready.iter_mut().for_each(keep);
+        }
     }
 
     /// The reader has passed `bytes` more on.
@@ -259,6 +274,13 @@ impl RecvBuffer {
     }
 }
 
+/// Sees to it that a piece keeps no more memory alive than its own length, or not much.
+pub fn keep(piece: &mut Bytes) {
+    if piece.len() < COPY_BELOW {
+        *piece = Bytes::copy_from_slice(piece);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,6 +342,27 @@ mod tests {
         let mut recv = RecvBuffer::new(64 << 20, true);
         assert_eq!(recv.resize(128 << 20, (64 << 20, 16 << 20), 1 << 30), 0);
         assert_eq!(recv.resize(32 << 20, (64 << 20, 16 << 20), 1 << 30), 0);
+    }
+
+    /// Each piece of a slow stream would keep a buffer of 260 KiB.
+    #[test]
+    fn what_is_kept_lets_go_of_the_buffer_that_it_came_in() {
+        let mut recv = RecvBuffer::new(1 << 20, true);
+        let insert = |recv: &mut RecvBuffer, offset, len| {
+            let mut buffer = BytesMut::zeroed(64 << 10);
+            recv.insert(offset, buffer.split_to(len).freeze(), false).unwrap();
+            buffer.clear();
+            buffer
+        };
+        let is_free = |mut buffer: BytesMut| buffer.try_reclaim(64 << 10);
+        assert!(is_free(insert(&mut recv, 8, 4)), "it is kept until there is what comes before");
+        let passed_on = insert(&mut recv, 0, 4);
+        assert!(!is_free(insert(&mut recv, 4, 4)), "the reader may pass it on at once");
+        recv.put_off();
+        assert!(is_free(passed_on) && is_free(insert(&mut recv, 12, 4)));
+        assert!(!is_free(insert(&mut recv, 16, COPY_BELOW)), "which is not much less than the buffer");
+        text(&mut recv);
+        assert!(!is_free(insert(&mut recv, 16 + COPY_BELOW as u64, 4)), "it reads again");
     }
 
     #[test]

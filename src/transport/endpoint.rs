@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     ids::Direction,
+    mux,
     telemetry::{HeldBy, StreamPhase, StreamStats},
     wire::ResetCode,
 };
@@ -81,6 +82,8 @@ pub(super) struct Delivery {
     /// None until there is one: what comes before waits in the mux, within its window.
     pub(super) socket: Option<Arc<TcpStream>>,
     queue: VecDeque<Bytes>,
+    /// How many at its front keep no more than themselves alive.
+    own: usize,
     /// The peer's last byte is in `queue` or gone already.
     end: bool,
     /// The socket was told that it was the last.
@@ -135,6 +138,7 @@ impl Endpoint {
         let delivery = Delivery {
             socket: None,
             queue: VecDeque::new(),
+            own: 0,
             end: false,
             end_told: false,
             paused: false,
@@ -320,17 +324,32 @@ impl Endpoint {
         }
     }
 
-    /// Delivers as much as the socket takes.
+    /// Delivers as much as the socket takes, and keeps what is left.
     pub(super) fn deliver_locked(&self, link: &Arc<Link>, delivery: &mut Delivery) {
-        let Some(socket) = delivery.socket.clone() else { return };
+        if !self.pass_on(link, delivery) {
+            self.put_off(link, delivery);
+        }
+    }
+
+    /// What has come for the stream waits, and what comes until it is passed on: it must not keep the buffers alive that it
+    /// comes in.
+    fn put_off(&self, link: &Arc<Link>, delivery: &mut Delivery) {
+        let own = std::mem::replace(&mut delivery.own, delivery.queue.len());
+        delivery.queue.range_mut(own..).for_each(mux::keep);
+        link.with(|state| state.mux.put_off(self.number));
+    }
+
+    /// Delivers as much as the socket takes. Whether that was all.
+    fn pass_on(&self, link: &Arc<Link>, delivery: &mut Delivery) -> bool {
+        let Some(socket) = delivery.socket.clone() else { return false };
         if delivery.failed.is_some() {
-            return;
+            return false;
         }
         delivery.blocked = false;
         delivery.waits = None;
         if delivery.paused {
             delivery.held.by(Some(HeldBy::Operator), Instant::now());
-            return;
+            return false;
         }
         let mut gone = 0;
         loop {
@@ -349,7 +368,7 @@ impl Endpoint {
                     delivery.waits = Some(at);
                     delivery.held.by(Some(HeldBy::Limit), Instant::now());
                     link.with(|state| self.consume(state, gone));
-                    return;
+                    return false;
                 }
             };
             let written = write_once(&delivery.queue, most, |slices| write_some(&socket, slices));
@@ -365,7 +384,9 @@ impl Endpoint {
                         stats.add_down(n as u64);
                         self.tap.down(&delivery.queue, n, stats);
                     }
+                    let before = delivery.queue.len();
                     advance(&mut delivery.queue, n);
+                    delivery.own = delivery.own.saturating_sub(before - delivery.queue.len());
                     gone += n as u64;
                 }
                 Err(error) => {
@@ -376,7 +397,7 @@ impl Endpoint {
                         delivery.failed = Some(error);
                     }
                     link.with(|state| self.consume(state, gone));
-                    return;
+                    return false;
                 }
             }
         }
@@ -387,11 +408,12 @@ impl Endpoint {
             delivery.end_told = true;
             if let Err(error) = SockRef::from(&*socket).shutdown(Shutdown::Write) {
                 delivery.failed = Some(error);
-                return;
+                return true;
             }
             self.set_phase(StreamPhase::TargetDone);
             link.with(|state| state.mux.consume_end(self.number));
         }
+        true
     }
 
     /// The socket has taken so many bytes more.

@@ -21,7 +21,7 @@ use super::{
     spin,
 };
 use crate::{
-    mux::CHUNK,
+    mux::{CHUNK, COPY_BELOW},
     telemetry::{HeldBy, StreamPhase},
     wire::ResetCode,
 };
@@ -57,9 +57,6 @@ fn next_turn() -> usize {
 
 /// How often a stream's bytes are watched on their way to the channel's writer, at most.
 const MARK_EVERY: Duration = Duration::from_millis(100);
-
-/// What is read is copied out of the read buffer below this size, because it would keep the whole buffer alive.
-const COPY_BELOW: usize = CHUNK / 2;
 
 /// How a stream ended.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use underpass::{
     ids::{StreamId, StreamKey, UserChannelId},
-    mux::{CHUNK, Mux, MuxConfig, MuxEvent, Role},
+    mux::{CHUNK, COPY_BELOW, Mux, MuxConfig, MuxEvent, Role},
     transport::Slabs,
     wire::{
         Frame,
@@ -50,12 +50,17 @@ pub struct Carrier {
 }
 
 impl Carrier {
-    /// So many streams, of as many users, with chunks of `len` bytes in turn.
+    /// So many streams, of as many users, from each of which `len` bytes are read in turn.
     pub fn new(streams: u32, len: usize) -> Self {
+        Self::with_chunk(streams, len, None)
+    }
+
+    /// The same, with chunks of a size that is given, as on a line that is slow.
+    pub fn with_chunk(streams: u32, len: usize, chunk: Option<usize>) -> Self {
         let now = Instant::now();
         let mut carrier = Self {
             // All happens in no time here, in which no channel carries anything.
-            server: Mux::new(Role::Opener, MuxConfig { flight: 1 << 40, ..MuxConfig::default() }),
+            server: Mux::new(Role::Opener, MuxConfig { flight: 1 << 40, chunk, ..MuxConfig::default() }),
             proxy: Mux::new(Role::Acceptor, MuxConfig::default()),
             streams: Vec::new(),
             turn: 0,
@@ -144,7 +149,7 @@ impl Carrier {
         let [slabs, _] = &mut self.slabs;
         let mut slab = slabs.take(CHUNK);
         slab.extend_from_slice(&self.source);
-        let read = if slab.len() < CHUNK / 2 {
+        let read = if slab.len() < COPY_BELOW {
             Bytes::copy_from_slice(&slab)
         } else {
             slab.split_to(self.source.len()).freeze()

@@ -93,6 +93,14 @@ impl Mux {
         session.recv.read(out)
     }
 
+    /// The owner does not [`read`](Self::read) for now: what has come for the stream, and what comes until it does, is
+    /// copied out of the buffers that it came in.
+    pub fn put_off(&mut self, stream: u32) {
+        if let Some(session) = self.streams.get_mut(&stream) {
+            session.recv.put_off();
+        }
+    }
+
     /// What was read has left this process: its bytes count as received, and the peer may send as many more.
     pub fn consume(&mut self, stream: u32, bytes: u64, now: Instant) {
         let Some(session) = self.streams.get_mut(&stream) else { return };

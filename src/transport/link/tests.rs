@@ -1,16 +1,19 @@
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, pin::pin, time::Duration};
 
+use bytes::BytesMut;
 use socket2::SockRef;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
+    task::yield_now,
     time::timeout,
 };
 
 use super::*;
 use crate::{
+    ids::{Priority, UserChannelId},
     transport::{Attached, ChannelSocket, Drive},
-    wire::TunnelAction,
+    wire::{Frame, TunnelAction},
 };
 
 /// Longer than anything takes here.
@@ -18,6 +21,7 @@ const LONG: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 struct Listener {
+    opened: Mutex<Option<Stream>>,
     /// What comes back the moment in which the link is told to wait.
     back: Mutex<Option<(Arc<Link>, Drive)>>,
     attached: Mutex<Option<Attached>>,
@@ -27,7 +31,10 @@ struct Listener {
 }
 
 impl LinkEvents for Listener {
-    fn opened(&self, _stream: Stream, _open: OpenFrame) {}
+    fn opened(&self, stream: Stream, _open: OpenFrame) {
+        *self.opened.lock() = Some(stream);
+    }
+
     fn message(&self, _link: &Arc<Link>, _channel: u16, _message: TunnelMessage) {}
     fn go_away(&self, _code: ResetCode) {}
     fn no_session(&self, _channel: u16, _key: StreamKey) {}
@@ -45,14 +52,19 @@ impl LinkEvents for Listener {
     }
 }
 
-/// One end of a channel, and the other.
-async fn channel(id: u16) -> (Drive, TcpStream) {
+async fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (near, far) = tokio::join!(TcpStream::connect(addr), listener.accept());
-    let socket = ChannelSocket::plain(near.unwrap());
+    (near.unwrap(), far.unwrap().0)
+}
+
+/// One end of a channel, and the other.
+async fn channel(id: u16) -> (Drive, TcpStream) {
+    let (near, far) = connection().await;
+    let socket = ChannelSocket::plain(near);
     let (read_ahead, codec) = Default::default();
-    (Drive { id, socket, read_ahead, codec, text: None, stats: None }, far.unwrap().0)
+    (Drive { id, socket, read_ahead, codec, text: None, stats: None }, far)
 }
 
 /// A proxy that came back at once could be told of before its loss, and was shown as waiting from then on.
@@ -105,6 +117,49 @@ async fn waits_after(link: &Arc<Link>, listener: &Listener, closed: [bool; 2]) -
     }
     let until = listener.until.lock().take().expect("the link waits");
     until.saturating_duration_since(Instant::now())
+}
+
+/// Small pieces are not copied where they arrive, but each keeps the buffer of 260 KiB alive that it came in.
+#[tokio::test]
+async fn what_waits_for_a_slow_target_keeps_no_buffer_alive() {
+    let listener = Arc::<Listener>::default();
+    let link = Link::new(Role::Acceptor, MuxConfig::default(), None, listener.clone());
+    let (drive, _server) = channel(1).await;
+    let _attached = link.attach(drive);
+    let (stream, key) = (1, StreamKey::new(UserChannelId::new(1), 1));
+    let open =
+        OpenFrame { stream, key, port: 80, priority: Priority::default(), window: 1 << 20, user: None };
+    let says = |frame| link.with(|state| state.mux.handle_frame(1, frame, Instant::now())).unwrap();
+    says(Frame::Open(open));
+    let mut offset = 0;
+    // Whether a piece that comes lets go of its buffer.
+    let mut comes = || {
+        let mut buffer = BytesMut::zeroed(64 << 10);
+        let payload = buffer.split_to(16 << 10).freeze();
+        says(Frame::Data { stream, offset, fin: false, payload });
+        offset += 16 << 10;
+        buffer.clear();
+        buffer.try_reclaim(64 << 10)
+    };
+    assert!(comes(), "the target is not reached yet");
+    let opened = listener.opened.lock().take().unwrap();
+    let steering = opened.steering();
+    steering.set_paused(true);
+    assert!(comes(), "it is held");
+    steering.set_paused(false);
+    let (socket, _target) = connection().await;
+    SockRef::from(&socket).set_send_buffer_size(4 << 10).unwrap();
+    let cancel = CancellationToken::new();
+    let mut carried = pin!(opened.carry(socket, ResetCode::Internal, &cancel, || ResetCode::Internal));
+    for piece in 0..14 {
+        tokio::select! {
+            biased;
+            _ = &mut carried => panic!("it has ended"),
+            () = yield_now() => assert!(comes(), "piece {piece}"),
+        }
+    }
+    let waits = link.with(|state| state.mux.recv_flow(stream)).unwrap().queued;
+    assert!(waits > 64 << 10, "the target has taken all but {waits}");
 }
 
 /// A relay that stopped was taken for a proxy that had died, if something was written to it a moment later: its downloads

@@ -5,7 +5,7 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{CHECKSUM, COPY_BELOW, FLAG, FrameError, FrameType, HEADER, MAX_OFFSET, checksum::Checksum};
+use super::{CHECKSUM, FLAG, FrameError, FrameType, HEADER, MAX_OFFSET, checksum::Checksum};
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
     wire::{Frame, Hello, HelloMode, OpenFrame, ResetCode, TunnelMessage, Welcome},
@@ -27,8 +27,8 @@ impl Decoder {
     /// Takes one whole frame off the front of `buf`; `None` until all of it is there, and then nothing is taken.
     ///
     /// A header is judged as soon as its 8 bytes are there, so a body that is longer than `max_body` bytes or of no
-    /// length that its type has is refused before any of it is waited for. A payload of 32 KiB or more shares the
-    /// memory of `buf`.
+    /// length that its type has is refused before any of it is waited for. What a DATA frame carries shares the memory of
+    /// `buf`, and keeps it alive.
     ///
     /// # Errors
     ///
@@ -86,13 +86,17 @@ fn frame(
         FrameType::Data => {
             let (stream, offset) = (body.u32()?, body.offset("offset")?);
             let start = end - body.rest.len();
-            return Ok(Frame::Data { stream, offset, fin: flagged, payload: payload(buf, start, end) });
+            buf.advance(start);
+            let payload = buf.split_to(end - start).freeze();
+            return Ok(Frame::Data { stream, offset, fin: flagged, payload });
         }
         FrameType::Message => {
             let key = if flagged { Some(body.key()?) } else { None };
             let action = body.short_text()?.parse()?;
             let start = end - body.rest.len();
-            return Ok(Frame::Message(TunnelMessage { key, action, data: payload(buf, start, end) }));
+            let data = Bytes::copy_from_slice(&buf[start..end]);
+            buf.advance(end);
+            return Ok(Frame::Message(TunnelMessage { key, action, data }));
         }
         FrameType::Hello => Frame::Hello(body.hello()?),
         FrameType::Challenge => Frame::Challenge { nonce: body.bytes()? },
@@ -117,17 +121,6 @@ fn frame(
     }
     buf.advance(end);
     Ok(frame)
-}
-
-/// Takes the whole frame of `end` bytes off `buf` and hands out what begins at `start`.
-fn payload(buf: &mut BytesMut, start: usize, end: usize) -> Bytes {
-    if end - start < COPY_BELOW {
-        let copy = Bytes::copy_from_slice(&buf[start..end]);
-        buf.advance(end);
-        return copy;
-    }
-    buf.advance(start);
-    buf.split_to(end - start).freeze()
 }
 
 struct Header {

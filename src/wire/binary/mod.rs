@@ -110,12 +110,6 @@ const KEY: usize = 7;
 /// The only flag that any frame has; what it means depends on the type.
 const FLAG: u8 = 0x01;
 
-/// Payloads below this are copied out of the receive buffer.
-///
-/// A slice keeps the whole buffer that it points into alive. Payloads held by slow streams would pin 260 KiB each; of a
-/// bulk stream's, of 64 KiB, four fill it.
-const COPY_BELOW: usize = 32 << 10;
-
 macro_rules! frame_types {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
         /// The type byte of a frame.
