@@ -1,5 +1,6 @@
-use std::{future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll};
+use std::{borrow::Cow, future::Future, panic::AssertUnwindSafe, sync::Arc};
 
+use futures_util::FutureExt as _;
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFuture},
     task::TaskTracker,
@@ -25,7 +26,11 @@ impl Tasks {
 
     /// Runs `future` as a task on the worker that this is called on. If it panics, its guards clean up, an event
     /// tells, and all others go on.
-    pub fn spawn(&self, name: impl Into<String>, future: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) {
         self.tracker.spawn(self.guarded(name.into(), future));
     }
 
@@ -33,7 +38,7 @@ impl Tasks {
     pub fn spawn_on(
         &self,
         worker: usize,
-        name: impl Into<String>,
+        name: impl Into<Cow<'static, str>>,
         future: impl Future<Output = ()> + Send + 'static,
     ) {
         self.tracker.spawn_on(self.guarded(name.into(), future), self.workers.handle(worker));
@@ -44,21 +49,19 @@ impl Tasks {
         self.workers.take_turn()
     }
 
-    fn guarded<F: Future<Output = ()>>(&self, name: String, future: F) -> impl Future<Output = ()> + use<F> {
+    /// Not an async block, which would hold the future twice: what it captured, and what it waits for.
+    fn guarded<F: Future<Output = ()>>(
+        &self,
+        name: Cow<'static, str>,
+        future: F,
+    ) -> impl Future<Output = ()> + use<F> {
         let telemetry = self.telemetry.clone();
-        async move {
-            let mut future = pin!(future);
-            let guarded = std::future::poll_fn(|context| {
-                // What the future left half done is dropped with it; nothing of it is looked at again.
-                match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-                    Ok(poll) => poll.map(Ok),
-                    Err(_) => Poll::Ready(Err(())),
-                }
-            });
-            if guarded.await.is_err() {
-                telemetry.emit(EventKind::TaskPanicked { task: name });
+        // What the future left half done is dropped with it; nothing of it is looked at again.
+        AssertUnwindSafe(future).catch_unwind().map(move |done| {
+            if done.is_err() {
+                telemetry.emit(EventKind::TaskPanicked { task: name.into_owned() });
             }
-        }
+        })
     }
 
     /// How many run.
