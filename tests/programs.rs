@@ -210,14 +210,14 @@ async fn sigterm_lets_open_downloads_finish() {
         let download = download(public, SHORT);
         flows(&origin).await;
         server.signal(signal).await;
-        server.line("draining: 1 streams still open").await;
+        server.line("draining, streams still open: 1").await;
         let refused = fetch(public, "/file/1").await.unwrap_err();
         assert!(!download.has_ended(), "it was too short to show anything");
         assert!(refused.contains("exit status: 7") || refused.contains("refused"), "{refused}");
         assert_eq!(download.end("the open download").await, Ok(Fetched::from(SHORT)));
         // It waits for its streams, not for its time.
         assert_eq!(server.exit_within(5 * SECOND).await.code(), Some(0), "{}", server.output());
-        assert!(server.output().contains("0 streams were cut off"), "{}", server.output());
+        assert!(server.output().contains("streams cut off: 0"), "{}", server.output());
     }
 }
 
@@ -234,7 +234,7 @@ async fn sigterm_cuts_what_does_not_finish_in_time() {
     was_reset(&error);
     assert!(begin.elapsed() >= Duration::from_millis(500), "{:?}", begin.elapsed());
     assert_eq!(server.exit_within(3 * SECOND).await.code(), Some(0), "{}", server.output());
-    assert!(server.output().contains("1 streams were cut off"), "{}", server.output());
+    assert!(server.output().contains("streams cut off: 1"), "{}", server.output());
     println!("cut off and ended after {:?}", begin.elapsed());
     origin.when_open(0, SECOND).await;
 }
@@ -248,7 +248,7 @@ async fn a_second_sigterm_ends_the_drain() {
     let download = download(public, ENDLESS);
     flows(&origin).await;
     server.signal(Signal::Term).await;
-    server.line("draining: 1 streams still open").await;
+    server.line("draining, streams still open: 1").await;
     server.signal(Signal::Term).await;
     assert_eq!(server.exit_within(5 * SECOND).await.code(), Some(0), "{}", server.output());
     is_reset(download).await;
@@ -263,7 +263,7 @@ async fn a_proxy_ends_at_sigterm_and_is_no_clean_end_for_its_users() {
         let download = download(public, ENDLESS);
         flows(&origin).await;
         proxy.signal(Signal::Term).await;
-        proxy.line("1 streams are cut off").await;
+        proxy.line("streams cut off: 1").await;
         assert_eq!(proxy.exit_within(5 * SECOND).await.code(), Some(0), "{}", proxy.output());
         is_reset(download).await;
         origin.when_open(0, SECOND).await;
@@ -281,7 +281,7 @@ async fn a_proxy_finishes_what_is_open_at_sigterm_and_gets_nothing_new() {
         flows(&origin).await;
         let (_staying, _) = proxy(addr, public.port(), other.addr, &[]).await;
         leaving.signal(Signal::Term).await;
-        leaving.line("draining: 1 streams still open").await;
+        leaving.line("draining, streams still open: 1").await;
         for _ in 0..4 {
             assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
         }
@@ -303,7 +303,7 @@ async fn a_second_sigterm_ends_the_drain_of_a_proxy() {
     let download = download(public, ENDLESS);
     flows(&origin).await;
     proxy.signal(Signal::Term).await;
-    proxy.line("draining: 1 streams still open").await;
+    proxy.line("draining, streams still open: 1").await;
     proxy.signal(Signal::Term).await;
     assert_eq!(proxy.exit_within(5 * SECOND).await.code(), Some(0), "{}", proxy.output());
     is_reset(download).await;

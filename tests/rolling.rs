@@ -150,7 +150,7 @@ async fn a_second_server_takes_over_and_no_request_fails() {
         old.signal(Signal::Term).await;
         proxy.line(&format!("serving {}:", public.port())).await;
         assert_eq!(old.exit_within(support::LONG).await.code(), Some(0), "{}", old.output());
-        assert!(old.output().contains("0 streams were cut off"), "{}", old.output());
+        assert!(old.output().contains("streams cut off: 0"), "{}", old.output());
         clients.more(500).await;
         let answered = clients.answered();
         let failed = clients.end().await;
@@ -177,7 +177,7 @@ async fn a_download_that_began_before_the_other_server_came_ends_whole() {
     assert!(!download.has_ended(), "it was too short to show anything");
     assert_eq!(download.end("the download").await, Ok(Fetched::from(SHORT)));
     assert_eq!(old.exit_within(support::LONG).await.code(), Some(0), "{}", old.output());
-    assert!(old.output().contains("0 streams were cut off"), "{}", old.output());
+    assert!(old.output().contains("streams cut off: 0"), "{}", old.output());
 }
 
 #[tokio::test]

@@ -46,9 +46,9 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
         cockpit.close().await;
         if screen == Log::Cockpit && remains.cut_off > 0 {
             // The log went with the screen.
-            eprintln!("underpass: streams that were cut off: {}", remains.cut_off);
+            eprintln!("underpass: streams cut off: {}", remains.cut_off);
         }
-        tracing::info!("ended; {} streams were cut off", remains.cut_off);
+        tracing::info!("ended; streams cut off: {}", remains.cut_off);
         Ok(ExitCode::SUCCESS)
     })
 }

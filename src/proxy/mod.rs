@@ -142,10 +142,10 @@ impl Proxy {
         if let Some(session) = self.session.lock().take() {
             session.go_away();
         }
-        tracing::info!("draining: {} streams still open", self.streams.len());
+        tracing::info!("draining, streams still open: {}", self.streams.len());
         self.streams.close();
         if timeout(self.config.drain, self.streams.wait()).await.is_err() {
-            tracing::warn!("{} streams are cut off", self.streams.len());
+            tracing::warn!("streams cut off: {}", self.streams.len());
         }
     }
 

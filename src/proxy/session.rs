@@ -421,8 +421,8 @@ impl LinkEvents for Events {
     }
 
     fn waiting(&self, until: Instant) {
-        let left = until.saturating_duration_since(Instant::now());
-        tracing::warn!("the last channel was lost; streams wait up to {left:.0?} for another");
+        let left = until.saturating_duration_since(Instant::now()).as_secs_f64();
+        tracing::warn!("the last channel was lost; streams wait up to {left:.0} s for another");
     }
 
     fn resumed(&self, after: Duration) {

@@ -363,7 +363,11 @@ impl fmt::Display for EventKind {
             Self::RegistrationRefused { proxy, reason } => write!(f, "proxy {proxy} was refused: {reason}"),
             Self::ProxyGone { proxy, name, reason } => write!(f, "proxy {proxy} {name} is gone: {reason}"),
             Self::ProxyWaiting { proxy, grace } => {
-                write!(f, "proxy {proxy} has no channel left; its streams wait up to {grace:.0?} for it")
+                write!(
+                    f,
+                    "proxy {proxy} has no channel left; its streams wait up to {:.0} s for it",
+                    grace.as_secs_f64()
+                )
             }
             Self::ProxyResumed { proxy, after } => {
                 write!(f, "proxy {proxy} is back after {after:.1?}; its streams go on")
@@ -387,9 +391,10 @@ impl fmt::Display for EventKind {
             Self::NoSession { channel, key } => write!(f, "no session for stream {key} on channel {channel}"),
             Self::AcceptFailed { listener, reason } => write!(f, "cannot accept on {listener}: {reason}"),
             Self::OperatorActed { what } => write!(f, "operator: {what}"),
-            Self::Draining { open } => write!(f, "draining: {open} streams still open"),
+            Self::Draining { open } => write!(f, "draining, streams still open: {open}"),
             Self::DrainEnds { open, within } => {
-                write!(f, "nothing new comes any more; streams that have {within:.0?} left: {open}")
+                let within = within.as_secs_f64();
+                write!(f, "nothing new comes any more; streams that have {within:.0} s left: {open}")
             }
             Self::TaskPanicked { task } => write!(f, "task {task} panicked"),
         }
