@@ -115,6 +115,21 @@ fn a_frozen_display_keeps_still_and_loses_nothing() {
 }
 
 #[test]
+fn what_cannot_be_done_to_a_stream_that_is_over_is_not_offered() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.press("j>");
+    let footer = |fixture: &Fixture| fixture.text().lines().last().unwrap().to_owned();
+    let acts = ["x kill", "p pause", "+ priority", "l limit"];
+    assert!(acts.iter().all(|act| footer(&fixture).contains(act)), "{}", footer(&fixture));
+    let key = fixture.selected().unwrap();
+    let index = fixture.streams.iter().position(|stream| stream.stats().key == key).unwrap();
+    fixture.end(index, EndReason::Finished);
+    fixture.tick(TICK);
+    assert!(!acts.iter().any(|act| footer(&fixture).contains(act)), "{}", footer(&fixture));
+    assert!(footer(&fixture).contains("Esc back"));
+}
+
+#[test]
 fn a_stream_is_looked_at_closely_and_killed_from_there() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("j>");

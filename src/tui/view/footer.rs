@@ -54,10 +54,15 @@ pub(crate) fn keys(model: &Model, area: Rect, buf: &mut Buffer) {
         return put(buf, area.x, area.y, area, line);
     }
     let mut spans = vec![Span::raw(" ")];
-    let hidden = |action| {
-        model.context() == Context::Logs
-            && !model.shows_log_targets()
-            && matches!(action, Action::Down | Action::More | Action::Less)
+    let over = model.selected().is_none_or(|(_, row)| !row.is_live());
+    let hidden = |action| match model.context() {
+        Context::Logs => {
+            !model.shows_log_targets() && matches!(action, Action::Down | Action::More | Action::Less)
+        }
+        Context::Detail => {
+            over && matches!(action, Action::Kill | Action::TogglePause | Action::Raise | Action::Limit)
+        }
+        _ => false,
     };
     for entry in model.keymap.footer(model.context(), usize::from(area.width).saturating_sub(1)) {
         if hidden(entry.binding.action) {
