@@ -136,9 +136,33 @@ pub(crate) fn cut_left(text: &str, width: usize) -> String {
     std::iter::once('…').chain(kept).collect()
 }
 
+/// The name of a machine in at most `width` cells. Names that are alike differ at their end as often as not, so that one
+/// that is too long is cut in its middle.
+pub(crate) fn cut_name(name: &str, width: usize) -> String {
+    if name.width() <= width || width < 5 {
+        return cut(name, width);
+    }
+    let mut head = cut(name, width / 2 + 1);
+    // The mark of the cut, which the other half has.
+    head.pop();
+    let rest = cut_left(name, width - head.width());
+    head + &rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_name_keeps_both_its_ends() {
+        assert_eq!(cut_name("edge-fra", 8), "edge-fra");
+        assert_eq!(cut_name("edge-frankfurt-1", 9), "edge…rt-1");
+        assert_eq!(cut_name("edge-frankfurt-1", 10), "edge-…rt-1");
+        assert_eq!(cut_name("edge-frankfurt-1", 4), "edg…");
+        for width in 0..12 {
+            assert!(cut_name("端末の名前が長い", width).width() <= width, "{width}");
+        }
+    }
 
     #[test]
     fn bytes_never_need_more_than_five_cells() {

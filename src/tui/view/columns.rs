@@ -7,7 +7,7 @@ use crate::{
     ids::{Priority, Rate},
     telemetry::{EndReason, StreamPhase},
     tui::{
-        format::{self, cut_left, fit, fit_right},
+        format::{self, cut_left, cut_name, fit, fit_right},
         model::{Choice, Column, Model, Row, SortBy},
         theme::Theme,
     },
@@ -209,7 +209,9 @@ fn cell(model: &Model, row: Row<'_>, column: Column, width: usize) -> (String, S
             };
             (text, theme.dim)
         }
-        Column::Proxy => row.proxy.map_or_else(unknown, |id| (model.shown().proxies.name(id), theme.text)),
+        Column::Proxy => row
+            .proxy
+            .map_or_else(unknown, |id| (cut_name(&model.shown().proxies.name(id), width), theme.text)),
         Column::Channel => row.channel.map_or_else(unknown, |id| (id.to_string(), theme.dim)),
         Column::Address => (cut_left(&row.addr.to_string(), width), theme.text),
         Column::Carries if row.waits => (waits(model, row, width), theme.warn),

@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::{bars, put, put_right, section};
 use crate::tui::{
-    format::{self, cut, fit, fit_right},
+    format::{self, cut, cut_name, fit, fit_right},
     model::{Load, Model, Proxy, Service},
 };
 
@@ -138,7 +138,8 @@ fn row(model: &Model, proxy: &Proxy, total: f64, names: usize, width: usize) -> 
     if let Some(gone) = &proxy.gone {
         let ago = format::age(model.shown().now.saturating_duration_since(gone.at));
         let why = gone.reason.as_ref().map(|why| format!(", {why}")).unwrap_or_default();
-        let text = format!("  {} {} gone {ago}{why}", fit(&proxy.name, names), fit(&services, 8));
+        let text =
+            format!("  {} {} gone {ago}{why}", fit(&cut_name(&proxy.name, names), names), fit(&services, 8));
         return Line::styled(cut(&text, width.saturating_sub(1)), theme.faint);
     }
     if let Some(left) = proxy.waits {
@@ -146,7 +147,7 @@ fn row(model: &Model, proxy: &Proxy, total: f64, names: usize, width: usize) -> 
         let wait = format::verb(proxy.streams, "wait");
         let text = format!(
             "  {} {} no channel; {streams} {wait} {}",
-            fit(&name(proxy), names),
+            fit(&cut_name(&name(proxy), names), names),
             fit(&services, 8),
             format::age(left)
         );
@@ -163,7 +164,7 @@ fn row(model: &Model, proxy: &Proxy, total: f64, names: usize, width: usize) -> 
     ];
     let mut spans = vec![
         Span::styled(
-            format!("  {} ", fit(&name(proxy), names)),
+            format!("  {} ", fit(&cut_name(&name(proxy), names), names)),
             if proxy.draining { theme.warn } else { theme.text },
         ),
         Span::styled(fit(&services, 8), theme.dim),
@@ -199,7 +200,7 @@ pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
         let share = if total > 0.0 { proxy.load(model.look.load) / total } else { 0.0 };
         let (filled, track) = bars::horizontal(share, 6);
         let spans = vec![
-            Span::styled(cut(&proxy.name, 9), if proxy.draining { theme.warn } else { theme.text }),
+            Span::styled(cut_name(&proxy.name, 9), if proxy.draining { theme.warn } else { theme.text }),
             Span::raw(" "),
             Span::styled(filled, theme.load),
             Span::styled(track, theme.rule),

@@ -15,7 +15,7 @@ use crate::{
     ids::{Policy, RateLimits},
     telemetry::{ChannelState, Latency},
     tui::{
-        format::{self, fit},
+        format::{self, cut_name, fit},
         model::{Channel, Load, Model, Proxy, ProxyLine},
     },
 };
@@ -143,20 +143,21 @@ fn columns(model: &Model, width: u16) -> Table<Column> {
 fn row(model: &Model, columns: &Table<Column>, proxy: &Proxy) -> Line<'static> {
     let theme = &model.theme;
     let shown = model.shown();
-    let name = if proxy.name.is_empty() { proxy.id.to_string() } else { proxy.name.clone() };
+    let name = if proxy.name.is_empty() { &proxy.id.to_string() } else { &proxy.name };
     let width = columns.width(Column::Name).unwrap_or(0).saturating_sub(2);
+    let name = fit(&cut_name(name, width), width);
     if let Some(gone) = &proxy.gone {
         let ago = format::age(shown.now.saturating_duration_since(gone.at));
         let why = gone.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let carried = format::bytes(proxy.down.saturating_add(proxy.up));
-        let text = format!("  {} gone {ago} ago{why}; it had carried {carried}", fit(&name, width));
+        let text = format!("  {name} gone {ago} ago{why}; it had carried {carried}");
         return Line::styled(text, theme.faint);
     }
     if let Some(left) = proxy.waits {
         let wait = format::verb(proxy.streams, "wait");
         let streams = format::things(proxy.streams, "stream");
         return Line::from(vec![
-            Span::styled(format!("  {} ", fit(&name, width)), theme.strong),
+            Span::styled(format!("  {name} "), theme.strong),
             Span::styled(
                 format!("has lost every channel; {streams} {wait} for it, {} more", format::age(left)),
                 theme.warn,
@@ -165,7 +166,7 @@ fn row(model: &Model, columns: &Table<Column>, proxy: &Proxy) -> Line<'static> {
     }
     if let (Some(why), true) = (&proxy.refused, proxy.services.is_empty()) {
         return Line::from(vec![
-            Span::styled(format!("  {} ", fit(&name, width)), theme.strong),
+            Span::styled(format!("  {name} "), theme.strong),
             Span::styled(format!("has no port: {why}"), theme.warn),
         ]);
     }
@@ -173,10 +174,7 @@ fn row(model: &Model, columns: &Table<Column>, proxy: &Proxy) -> Line<'static> {
     columns.row(|spec| match spec.column {
         Column::Name => {
             let open = if model.unfolded.contains(&proxy.id) { "▾ " } else { "▸ " };
-            Cell::Drawn(vec![
-                Span::styled(open, theme.dim),
-                Span::styled(fit(&name, spec.width.saturating_sub(2)), theme.strong),
-            ])
+            Cell::Drawn(vec![Span::styled(open, theme.dim), Span::styled(name.clone(), theme.strong)])
         }
         Column::Bytes => {
             let all: f64 = shown.proxies.up().map(Proxy::rate).sum();
