@@ -172,7 +172,7 @@ async fn two_sigterms_under_load() {
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     process.signal(Signal::Term).await;
-    process.line("draining: ").await;
+    process.line("draining, ").await;
     let begin = Instant::now();
     process.signal(Signal::Term).await;
     assert_eq!(process.exit_within(20 * SECOND).await.code(), Some(0), "{}", process.output());

@@ -199,11 +199,11 @@ impl Tunnel {
         find(&self.until("the stream of a connection", |snapshot| find(snapshot).is_some()).await).unwrap()
     }
 
-    /// Waits for an event, also one that was before.
+    /// Waits for an event, also one that was before; of several the last, as addresses are used again.
     pub async fn event(&self, what: &str, wanted: impl Fn(&EventKind) -> bool) -> EventKind {
         let mut events = self.events.clone();
         let found = soon(what, events.wait_for(|events| events.iter().any(&wanted))).await;
-        found.unwrap().iter().find(|event| wanted(event)).unwrap().clone()
+        found.unwrap().iter().rfind(|event| wanted(event)).unwrap().clone()
     }
 
     /// All events so far.
