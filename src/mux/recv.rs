@@ -140,12 +140,27 @@ impl RecvBuffer {
         }
     }
 
-    fn keep_ahead(&mut self, offset: u64, mut payload: Bytes) -> Result<(), ProtocolError> {
+    /// Keeps a piece that comes before its turn. No two pieces overlap: a peer that said the same bytes at many offsets would
+    /// have them all kept, far more than its window.
+    fn keep_ahead(&mut self, mut offset: u64, mut payload: Bytes) -> Result<(), ProtocolError> {
+        let before = self.ahead.range(..offset).next_back().map(|(at, piece)| at + piece.len() as u64);
+        let known = before.unwrap_or(0).saturating_sub(offset).min(payload.len() as u64);
+        offset += known;
+        payload.advance(usize::try_from(known).unwrap_or(usize::MAX));
+        let end = offset + payload.len() as u64;
+        while let Some((&at, after)) = self.ahead.range(offset..end).next() {
+            if at + after.len() as u64 > end {
+                payload.truncate(usize::try_from(at - offset).unwrap_or(usize::MAX));
+                break;
+            }
+            self.ahead_bytes -= after.len() as u64;
+            self.ahead.remove(&at);
+        }
         if payload.is_empty() {
             return Ok(());
         }
-        if let Some((at, before)) = self.ahead.range_mut(..offset).next_back()
-            && at + before.len() as u64 == offset
+        if before == Some(offset)
+            && let Some((_, before)) = self.ahead.range_mut(..offset).next_back()
             && before.len() + payload.len() <= JOINED
         {
             self.ahead_bytes += payload.len() as u64;
@@ -155,13 +170,10 @@ impl RecvBuffer {
         if self.ahead.len() as u64 >= MAX_PIECES_AHEAD as u64 + self.ahead_bytes / MIN_PIECE {
             return Err(ProtocolError::Fragmented);
         }
-        // Two pieces at one offset: the longer one says all that the shorter does.
-        let longest = self.ahead.entry(offset).or_default();
-        if longest.len() < payload.len() {
-            self.ahead_bytes += (payload.len() - longest.len()) as u64;
-            keep(&mut payload);
-            *longest = payload;
-        }
+        keep(&mut payload);
+        self.ahead_bytes += payload.len() as u64;
+        self.ahead.insert(offset, payload);
+        debug_assert!(!self.enforced || self.next + self.ahead_bytes <= self.limit, "more than the window");
         Ok(())
     }
 
@@ -175,6 +187,9 @@ impl RecvBuffer {
             let known = usize::try_from(self.next - offset).unwrap_or(usize::MAX);
             if known < piece.len() {
                 piece.advance(known);
+                if known > 0 {
+                    keep(&mut piece);
+                }
                 self.append(piece);
             }
         }
@@ -317,6 +332,30 @@ mod tests {
         assert_eq!(recv.insert(0, Bytes::from_static(b"abc"), false), Ok(true));
         assert_eq!(text(&mut recv), ("abcdef".into(), true));
         assert_eq!(recv.insert(1, Bytes::from_static(b"bcd"), false), Ok(false));
+    }
+
+    /// Each of four thousand pieces of 100 KiB that began a byte after the one before was kept.
+    #[test]
+    fn what_comes_again_ahead_of_a_gap_is_kept_once() {
+        let mut recv = RecvBuffer::new(1000, true);
+        let mut insert = |offset: u64, len: u64| {
+            let payload = (offset..offset + len).map(|at| at as u8).collect::<Vec<_>>();
+            recv.insert(offset, payload.into(), false).unwrap();
+            let kept: u64 = recv.ahead.values().map(|piece| piece.len() as u64).sum();
+            assert_eq!(recv.ahead_bytes, kept);
+            kept
+        };
+        assert_eq!((1..500).map(|offset| insert(offset, 400)).max(), Some(898));
+        // Between two, over the whole of one, into the next, and nothing new.
+        assert_eq!(insert(910, 10), 908);
+        assert_eq!(insert(940, 10), 918);
+        assert_eq!(insert(905, 40), 943);
+        assert_eq!(insert(930, 5), 943);
+        assert_eq!(insert(899, 101), 999);
+        recv.insert(0, Bytes::from_static(&[0]), false).unwrap();
+        let mut out = VecDeque::new();
+        recv.read(&mut out);
+        assert!(out.iter().flatten().copied().eq((0..1000u64).map(|at| at as u8)));
     }
 
     #[test]
