@@ -81,9 +81,11 @@ enum Given {
 pub(super) struct Delivery {
     /// None until there is one: what comes before waits in the mux, within its window.
     pub(super) socket: Option<Arc<TcpStream>>,
-    queue: VecDeque<Bytes>,
-    /// How many at its front keep no more than themselves alive.
+    pub(super) queue: VecDeque<Bytes>,
+    /// How many at its front keep no more than themselves alive, or not much.
     own: usize,
+    /// The mux was told that what comes has to be kept.
+    put_off: bool,
     /// The peer's last byte is in `queue` or gone already.
     end: bool,
     /// The socket was told that it was the last.
@@ -139,6 +141,7 @@ impl Endpoint {
             socket: None,
             queue: VecDeque::new(),
             own: 0,
+            put_off: false,
             end: false,
             end_told: false,
             paused: false,
@@ -336,6 +339,11 @@ impl Endpoint {
     fn put_off(&self, link: &Arc<Link>, delivery: &mut Delivery) {
         let own = std::mem::replace(&mut delivery.own, delivery.queue.len());
         delivery.queue.range_mut(own..).for_each(mux::keep);
+        // It may be the rest of what was large.
+        if let Some(front) = delivery.queue.front_mut() {
+            mux::keep(front);
+        }
+        delivery.put_off = true;
         link.with(|state| state.mux.put_off(self.number));
     }
 
@@ -358,6 +366,9 @@ impl Endpoint {
                     self.consume(state, std::mem::take(&mut gone));
                     delivery.end |= state.mux.read(self.number, &mut delivery.queue);
                 });
+                if std::mem::take(&mut delivery.put_off) {
+                    delivery.own = delivery.queue.len();
+                }
                 if delivery.queue.is_empty() {
                     break;
                 }

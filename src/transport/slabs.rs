@@ -63,7 +63,7 @@ impl Slabs {
         if slab.try_reclaim(Self::SIZE + 1) {
             return;
         }
-        // Small messages are copied out: the next ones come to where these were, which is in the cache.
+        // Small messages are copied out, or gone on: the next ones come to where these were, which is in the cache.
         _ = slab.try_reclaim(Self::SIZE);
         self.kept.truncate(Self::KEPT - 1);
         self.kept.insert(0, slab);

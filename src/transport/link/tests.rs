@@ -3,7 +3,7 @@ use std::{net::Ipv4Addr, pin::pin, time::Duration};
 use bytes::BytesMut;
 use socket2::SockRef;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::yield_now,
     time::timeout,
@@ -147,7 +147,7 @@ async fn what_waits_for_a_slow_target_keeps_no_buffer_alive() {
     steering.set_paused(true);
     assert!(comes(), "it is held");
     steering.set_paused(false);
-    let (socket, _target) = connection().await;
+    let (socket, mut target) = connection().await;
     SockRef::from(&socket).set_send_buffer_size(4 << 10).unwrap();
     let cancel = CancellationToken::new();
     let mut carried = pin!(opened.carry(socket, ResetCode::Internal, &cancel, || ResetCode::Internal));
@@ -160,6 +160,22 @@ async fn what_waits_for_a_slow_target_keeps_no_buffer_alive() {
     }
     let waits = link.with(|state| state.mux.recv_flow(stream)).unwrap().queued;
     assert!(waits > 64 << 10, "the target has taken all but {waits}");
+
+    // What waits is copied once, however often the target takes some of it; but for the first piece.
+    let endpoint = link.with(|state| state.endpoints[&stream].clone());
+    let places = || endpoint.delivery().queue.iter().map(|piece| piece.as_ptr()).collect::<Vec<_>>();
+    let (mut taken, mut before, mut bytes) = (0, Vec::new(), [0; 8 << 10]);
+    while taken < 200 << 10 {
+        tokio::select! {
+            biased;
+            _ = &mut carried => panic!("it has ended"),
+            read = target.read(&mut bytes) => taken += read.unwrap(),
+        }
+        let (now, rest) = (places(), before);
+        let same = now.iter().skip(1).zip(rest.iter().skip(rest.len().saturating_sub(now.len()) + 1));
+        assert!(rest.is_empty() || now.len() > rest.len() || same.clone().all(|(now, then)| now == then));
+        before = now;
+    }
 }
 
 /// A relay that stopped was taken for a proxy that had died, if something was written to it a moment later: its downloads
