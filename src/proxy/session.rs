@@ -17,7 +17,7 @@ use crate::{
     config::{ProxyConfig, ProxyFormat},
     ids::{ServiceKey, StreamKey, clean},
     mux::{MuxConfig, Role},
-    telemetry::GoneReason,
+    telemetry::{GoneReason, seconds},
     transport::{
         Attached, ChannelSocket, Drive, Greeting, GreetingError, Link, LinkEvents, Stream, Tasks, connect,
     },
@@ -421,8 +421,8 @@ impl LinkEvents for Events {
     }
 
     fn waiting(&self, until: Instant) {
-        let left = until.saturating_duration_since(Instant::now()).as_secs_f64();
-        tracing::warn!("the last channel was lost; streams wait up to {left:.0} s for another");
+        let left = seconds(until.saturating_duration_since(Instant::now()));
+        tracing::warn!("the last channel was lost; streams wait up to {left} for another");
     }
 
     fn resumed(&self, after: Duration) {

@@ -26,8 +26,8 @@ use crate::{
     },
 };
 
-/// How much of a name is kept, in characters.
-const MAX_NAME: usize = 40;
+/// How much of a name is kept, in characters: all that a HELLO has room for.
+const MAX_NAME: usize = 255;
 
 /// How many strangers may be in their handshake, in all and from one address.
 #[derive(Debug)]

@@ -103,7 +103,11 @@ async fn carry(core: &Core, waiting: Waiting, socket: TcpStream, user: &User<'_>
         let (reason, untouched) = carry_by(core, &proxy, stream, connection, user).await;
         match untouched {
             Some(again) if tried.len() < OTHERS => {
-                tracing::info!("stream {} goes to another proxy than {}: {reason}", user.lease.key, proxy.id);
+                tracing::info!(
+                    "stream {} was not served by {}, another may: {reason}",
+                    user.lease.key,
+                    proxy.id
+                );
                 connection = again;
                 before = Some(reason);
                 tried.push(proxy);

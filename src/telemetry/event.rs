@@ -365,8 +365,8 @@ impl fmt::Display for EventKind {
             Self::ProxyWaiting { proxy, grace } => {
                 write!(
                     f,
-                    "proxy {proxy} has no channel left; its streams wait up to {:.0} s for it",
-                    grace.as_secs_f64()
+                    "proxy {proxy} has no channel left; its streams wait up to {} for it",
+                    seconds(*grace)
                 )
             }
             Self::ProxyResumed { proxy, after } => {
@@ -393,10 +393,27 @@ impl fmt::Display for EventKind {
             Self::OperatorActed { what } => write!(f, "operator: {what}"),
             Self::Draining { open } => write!(f, "draining, streams still open: {open}"),
             Self::DrainEnds { open, within } => {
-                let within = within.as_secs_f64();
-                write!(f, "nothing new comes any more; streams that have {within:.0} s left: {open}")
+                write!(f, "nothing new comes any more; streams that have {} left: {open}", seconds(*within))
             }
             Self::TaskPanicked { task } => write!(f, "task {task} panicked"),
+        }
+    }
+}
+
+/// A time that an operator has set: in seconds, to the tenth.
+pub fn seconds(time: Duration) -> String {
+    let tenths = (time.as_secs_f64() * 10.0).round() / 10.0;
+    format!("{tenths} s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_is_left_is_told_as_it_was_set() {
+        for (millis, text) in [(29_999, "30 s"), (999, "1 s"), (500, "0.5 s"), (2_500, "2.5 s"), (0, "0 s")] {
+            assert_eq!(seconds(Duration::from_millis(millis)), text);
         }
     }
 }

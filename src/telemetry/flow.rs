@@ -39,7 +39,7 @@ impl fmt::Display for HeldBy {
     }
 }
 
-/// For how long each of them held a stream back, both directions together.
+/// For how long each of them held a stream back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stalls([Duration; HeldBy::ALL.len()]);
 
@@ -48,6 +48,12 @@ impl Stalls {
     pub fn add(&mut self, by: HeldBy, time: Duration) {
         let stalled = &mut self.0[by as usize];
         *stalled = stalled.saturating_add(time);
+    }
+
+    /// Of both directions the one that each held back for longer: together they may come to more than there was time.
+    pub fn or_longer(mut self, other: Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(time, other)| *time = (*time).max(other));
+        self
     }
 
     /// For how long this one held it back.

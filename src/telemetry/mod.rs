@@ -19,7 +19,7 @@ mod tcp;
 mod throttle;
 
 pub use carries::{Carries, Progress};
-pub use event::{EndReason, EndedBy, Event, EventKind, GoneReason};
+pub use event::{EndReason, EndedBy, Event, EventKind, GoneReason, seconds};
 pub use flow::{Flow, FlowSource, HeldBy, Stalls};
 pub use guard::{ChannelGuard, ProxyGuard, ServiceGuard, StreamGuard, UserGuard};
 pub use hub::Telemetry;

@@ -163,15 +163,9 @@ impl FlowSource for Steering {
             Some((state.mux.send_flow(endpoint.number())?, state.mux.recv_flow(endpoint.number())?, health))
         })?;
         let carried = endpoint.stats().map_or((0, 0), |stats| (stats.traffic.down(), stats.traffic.up()));
-        let (held_down, mut stalls) = {
-            let delivery = endpoint.delivery();
-            (delivery.held.who(now), delivery.held.stalls(now))
-        };
-        let held_up = {
-            let held = endpoint.held_up();
-            held.stalls(now).all().for_each(|(by, time)| stalls.add(by, time));
-            held.who(now)
-        };
+        let look = |held: &Held| (held.who(now), held.stalls(now));
+        let (held_down, stalls_down) = look(&endpoint.delivery().held);
+        let (held_up, stalls_up) = look(&endpoint.held_up());
         let (comes, goes) = {
             let mut looks = endpoint.looks();
             let looks = looks.get_or_insert_with(|| Box::new(Looks::new(carried)));
@@ -189,7 +183,7 @@ impl FlowSource for Steering {
                 held_down.or_else(|| upstream(&recv, health.as_ref(), comes)),
                 held_up.or(health.is_none().then_some(HeldBy::Channel)).or(goes.then_some(HeldBy::User)),
             ),
-            stalls,
+            stalls: stalls_down.or_longer(stalls_up),
             migrations: endpoint.migrations(),
             resent: send.resent,
             opened_after: None,

@@ -115,6 +115,8 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
         }
         out.push(c);
     }
+    // What characters take together may be more than each by itself.
+    while out.width() >= width.max(1) && out.pop().is_some() {}
     if width > 0 {
         out.push('…');
     }
@@ -133,7 +135,11 @@ pub(crate) fn cut_left(text: &str, width: usize) -> String {
         dropped += c.width().unwrap_or(0);
         drop
     });
-    std::iter::once('…').chain(kept).collect()
+    let mut out: String = std::iter::once('…').chain(kept).collect();
+    while out.width() > width && out.chars().count() > 1 {
+        out.remove('…'.len_utf8());
+    }
+    out
 }
 
 /// The name of a machine in at most `width` cells. Names that are alike differ at their end as often as not, so that one
@@ -160,7 +166,12 @@ mod tests {
         assert_eq!(cut_name("edge-frankfurt-1", 10), "edge-…rt-1");
         assert_eq!(cut_name("edge-frankfurt-1", 4), "edg…");
         for width in 0..12 {
-            assert!(cut_name("端末の名前が長い", width).width() <= width, "{width}");
+            for name in ["端末の名前が長い", "👩‍👩‍👧‍👦👩‍👩‍👧‍👦🇩🇪🇫🇷👍🏽👍🏽", "ﷺﷺﷺ"]
+            {
+                for text in [cut_name(name, width), cut(name, width), cut_left(name, width)] {
+                    assert!(text.width() <= width, "{name} in {width}: {text}");
+                }
+            }
         }
     }
 

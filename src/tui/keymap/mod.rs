@@ -302,8 +302,13 @@ impl Keymap {
     }
 
     /// The bindings that the footer shows in `width` cells while `context` has the keyboard, in the order of the
-    /// table. Where not all fit, the way to act, the help and the way out stay longest.
-    pub(crate) fn footer(&self, context: Context, width: usize) -> Vec<&Entry> {
+    /// table, without those that have no effect now. Where not all fit, the way to act, the help and the way out stay longest.
+    pub(crate) fn footer(
+        &self,
+        context: Context,
+        width: usize,
+        idle: impl Fn(Action) -> bool,
+    ) -> Vec<&Entry> {
         let chain = context.chain();
         let over = matches!(
             context,
@@ -313,7 +318,9 @@ impl Keymap {
             let here = chain.contains(&entry.binding.context) && (!over || entry.binding.context == context);
             // Where something nearer has all of its keys, they do something else.
             let reached = |key: &Key| self.action(context, *key) == Some(entry.binding.action);
-            here && !entry.binding.short.is_empty() && entry.keys.iter().any(reached)
+            here && !idle(entry.binding.action)
+                && !entry.binding.short.is_empty()
+                && entry.keys.iter().any(reached)
         };
         let rank = |entry: &Entry| match entry.binding.action {
             Action::Kill | Action::Press | Action::Yes => 0,
@@ -404,7 +411,11 @@ mod tests {
     fn the_ways_to_act_and_out_stay_longest() {
         let keymap = Keymap::default();
         let words = |width| {
-            keymap.footer(Context::Streams, width).iter().map(|e| e.binding.short).collect::<Vec<_>>()
+            keymap
+                .footer(Context::Streams, width, |_| false)
+                .iter()
+                .map(|e| e.binding.short)
+                .collect::<Vec<_>>()
         };
         for word in ["kill", "mark", "filter", "sort", "help", "quit"] {
             assert!(words(200).contains(&word), "{word}");
@@ -418,12 +429,13 @@ mod tests {
     fn the_footer_names_no_key_that_does_something_else() {
         let keymap = Keymap::default();
         for context in ALL {
-            for entry in keymap.footer(context, 500) {
+            for entry in keymap.footer(context, 500, |_| false) {
                 let first = entry.keys.first().and_then(|key| keymap.action(context, *key));
                 assert_eq!(first, Some(entry.binding.action), "{context:?} {}", entry.shown);
             }
         }
-        let words: Vec<_> = keymap.footer(Context::Detail, 500).iter().map(|e| e.binding.short).collect();
+        let words: Vec<_> =
+            keymap.footer(Context::Detail, 500, |_| false).iter().map(|e| e.binding.short).collect();
         assert!(words.contains(&"back") && !words.contains(&"quit"), "q goes back there: {words:?}");
     }
 
@@ -482,6 +494,6 @@ mod tests {
         keymap.rebind("kill", &[Key::ctrl('k')], "^k").unwrap();
         assert_eq!(keymap.action(Context::Streams, Key::ctrl('k')), Some(Action::Kill));
         assert_eq!(keymap.action(Context::Streams, Key::char('x')), None);
-        assert!(keymap.footer(Context::Streams, 200).iter().any(|entry| entry.shown == "^k"));
+        assert!(keymap.footer(Context::Streams, 200, |_| false).iter().any(|entry| entry.shown == "^k"));
     }
 }

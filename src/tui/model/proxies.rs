@@ -16,6 +16,9 @@ use crate::{
 
 /// How many proxies that are gone are kept on screen, and for how long.
 const MAX_GONE: usize = 16;
+
+/// How many others have their names remembered.
+const MAX_PAST: usize = 256;
 const KEEP_GONE: Duration = Duration::from_secs(600);
 /// How many names have a timeline, and how many spans each.
 const MAX_LINKS: usize = 64;
@@ -110,6 +113,8 @@ pub(crate) struct Gone {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Proxies {
     list: Vec<Proxy>,
+    /// The names of those that are not in the list any more: streams that they had carried still are.
+    past: VecDeque<(ProxyId, String)>,
     clock: SampleClock,
     links: Vec<(String, VecDeque<Span>)>,
     last_second: Option<Instant>,
@@ -135,7 +140,11 @@ impl Proxies {
     pub(crate) fn name(&self, id: ProxyId) -> String {
         match self.list.iter().find(|proxy| proxy.id == id) {
             Some(proxy) if !proxy.name.is_empty() => proxy.name.clone(),
-            _ => id.to_string(),
+            Some(_) => id.to_string(),
+            None => {
+                let past = self.past.iter().find(|(past, name)| *past == id && !name.is_empty());
+                past.map_or_else(|| id.to_string(), |(_, name)| name.clone())
+            }
         }
     }
 
@@ -306,16 +315,20 @@ impl Proxies {
         // One that came back under the same name says enough; its earlier self would only take a row.
         let names: Vec<String> = self.up().map(|proxy| proxy.name.clone()).collect();
         let mut kept = 0;
-        self.list.retain(|proxy| match &proxy.gone {
+        self.list.retain_mut(|proxy| match &proxy.gone {
             None => true,
             Some(gone) => {
                 let keep = kept < MAX_GONE
                     && !names.contains(&proxy.name)
                     && now.saturating_duration_since(gone.at) < KEEP_GONE;
                 kept += usize::from(keep);
+                if !keep {
+                    self.past.push_back((proxy.id, std::mem::take(&mut proxy.name)));
+                }
                 keep
             }
         });
+        self.past.drain(..self.past.len().saturating_sub(MAX_PAST));
     }
 }
 
@@ -323,7 +336,7 @@ impl Proxy {
     fn new(snapshot: &ProxySnapshot) -> Self {
         Self {
             id: snapshot.id,
-            name: clean(&snapshot.info.name, 64),
+            name: clean(&snapshot.info.name, 255),
             services: Vec::new(),
             channels: Vec::new(),
             addr: snapshot.info.addr,
@@ -378,20 +391,21 @@ impl Proxy {
 
     /// Whether it gets new streams: one that does not is not out of balance.
     fn takes(&self) -> bool {
-        self.gone.is_none() && !self.draining && self.waits.is_none() && !self.services.is_empty()
+        self.gone.is_none() && !self.drains() && self.waits.is_none() && !self.services.is_empty()
     }
 
     fn link_state(&self) -> LinkState {
-        match (self.waits, self.draining || self.is_leaving()) {
+        match (self.waits, self.drains()) {
             (Some(_), _) => LinkState::Away,
             (None, true) => LinkState::Draining,
             (None, false) => LinkState::Up,
         }
     }
 
-    /// Whether it said that it is about to go.
-    fn is_leaving(&self) -> bool {
-        self.channels.iter().any(|channel| channel.state == ChannelState::Leaving)
+    /// Whether it gets no new streams: the operator wants it so, or it said that it is about to go.
+    pub(crate) fn drains(&self) -> bool {
+        let leaving = |channel: &Channel| channel.state == ChannelState::Leaving;
+        self.draining || self.channels.iter().any(leaving)
     }
 
     /// How much it carries now.

@@ -139,8 +139,12 @@ impl Figures {
     }
 
     /// This is the stream they are about.
-    pub(super) fn be(&mut self, snapshot: &StreamSnapshot) {
+    pub(super) fn be(&mut self, snapshot: &StreamSnapshot, now: Instant) {
         (self.number, self.noted) = (snapshot.number + 1, 0);
+        // What it has carried so far is in no rate; but no mean is above the peak, and that does not fall.
+        let seconds = now.saturating_duration_since(snapshot.info.since).as_secs_f32().max(0.1);
+        self.down_peak = self.down_peak.max(snapshot.down as f32 / seconds);
+        self.up_peak = self.up_peak.max(snapshot.up as f32 / seconds);
     }
 
     /// A snapshot names it; says whether the one before did not.

@@ -259,7 +259,7 @@ impl Streams {
         };
         let figures = &mut self.figures[id.slot as usize];
         if !figures.is_now(snapshot) {
-            figures.be(snapshot);
+            figures.be(snapshot, now);
             if let Some(stream) = &mut self.slots[id.slot as usize] {
                 stream.since = snapshot.info.since;
             }

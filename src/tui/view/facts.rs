@@ -71,7 +71,7 @@ fn proxy(model: &Model, row: Row<'_>, label: Span<'static>) -> Line<'static> {
         let over = shown.proxies.up().filter(|proxy| proxy.services.contains(&row.service)).count();
         let why = proxies::policy(model, proxy, service.policy, over);
         line.push(Span::styled(format!("  {why}"), theme.dim));
-        if proxy.draining {
+        if proxy.drains() {
             line.push(Span::styled("  drains", theme.warn));
         }
     } else if row.is_live() {

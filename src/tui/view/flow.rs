@@ -16,6 +16,9 @@ use crate::{
     },
 };
 
+/// How wide a figure is: a blank, and as much as the longest word.
+const FIGURE: usize = 9;
+
 /// Everything that is known, one below the other. `live` is whether it still flows; `age` is how long it has lived.
 pub(super) fn lines(model: &Model, flow: &Flow, live: bool, age: Duration) -> Vec<Line<'static>> {
     let theme = &model.theme;
@@ -23,27 +26,27 @@ pub(super) fn lines(model: &Model, flow: &Flow, live: bool, age: Duration) -> Ve
     let pair = |name: &str, down: u64, up: u64| {
         let figure = |bytes: u64| {
             let style = if bytes == 0 { theme.faint } else { theme.text };
-            Span::styled(fit_right(&format::bytes(bytes), 8), style)
+            Span::styled(fit_right(&format::bytes(bytes), FIGURE), style)
         };
         Line::from(vec![label(name), figure(down), figure(up)])
     };
     let mut lines = Vec::new();
     if live {
         lines.push(Line::styled(
-            format!("            {}{}", fit_right("DOWN", 8), fit_right("UP", 8)),
+            format!("            {}{}", fit_right("DOWN", FIGURE), fit_right("UP", FIGURE)),
             theme.dim,
         ));
         let (down, up) = flow.held_by;
         let held = |by| {
             let (text, style) = held_by(by, theme);
-            Span::styled(fit_right(&text, 8), style)
+            Span::styled(fit_right(&text, FIGURE), style)
         };
         lines.push(Line::from(vec![label("held by"), held(down), held(up)]));
         lines.push(pair("window", flow.window_down, flow.window_up));
         let used = |bytes: u64, window: u64| {
             let style = if bytes == 0 { theme.faint } else { theme.text };
             let share = bytes as f64 / window.max(1) as f64 * 100.0;
-            Span::styled(fit_right(&format!("{:.0}%", share.min(100.0)), 8), style)
+            Span::styled(fit_right(&format!("{:.0}%", share.min(100.0)), FIGURE), style)
         };
         lines.push(Line::from(vec![
             label("used"),

@@ -55,7 +55,7 @@ pub(crate) fn keys(model: &Model, area: Rect, buf: &mut Buffer) {
     }
     let mut spans = vec![Span::raw(" ")];
     let over = model.selected().is_none_or(|(_, row)| !row.is_live());
-    let hidden = |action| match model.context() {
+    let idle = |action| match model.context() {
         Context::Logs => {
             !model.shows_log_targets() && matches!(action, Action::Down | Action::More | Action::Less)
         }
@@ -64,10 +64,7 @@ pub(crate) fn keys(model: &Model, area: Rect, buf: &mut Buffer) {
         }
         _ => false,
     };
-    for entry in model.keymap.footer(model.context(), usize::from(area.width).saturating_sub(1)) {
-        if hidden(entry.binding.action) {
-            continue;
-        }
+    for entry in model.keymap.footer(model.context(), usize::from(area.width).saturating_sub(1), idle) {
         spans.push(Span::styled(entry.shown.clone(), theme.accent));
         spans.push(Span::styled(format!(" {}  ", entry.binding.short), theme.dim));
     }

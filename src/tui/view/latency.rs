@@ -8,7 +8,7 @@ use super::bars;
 use crate::{
     telemetry::{Latencies, Latency},
     tui::{
-        format::{self, fit, fit_right},
+        format::{self, cut_name, fit, fit_right},
         model::Model,
     },
 };
@@ -39,7 +39,7 @@ pub(super) fn table(model: &Model, rows: &[(String, &Latency)], width: u16) -> V
     let row = |(name, latency): &(String, &Latency)| {
         let figure = |took: Duration, style| Span::styled(fit_right(&format::took(took), FIGURE), style);
         let mut spans = vec![
-            Span::styled(format!("  {}", fit(name, label)), theme.dim),
+            Span::styled(format!("  {}", fit(&short(name, label), label)), theme.dim),
             Span::styled(fit_right(&short_count(latency.count), COUNT), theme.text),
             figure(latency.p50, theme.strong),
             figure(latency.p90, theme.text),
@@ -55,6 +55,14 @@ pub(super) fn table(model: &Model, rows: &[(String, &Latency)], width: u16) -> V
         Line::from(spans)
     };
     std::iter::once(Line::styled(head, theme.dim)).chain(rows.iter().map(row)).collect()
+}
+
+/// A label in at most `width` cells: of what, behind its last blank, is cut, not what of it.
+fn short(label: &str, width: usize) -> String {
+    match label.rsplit_once(' ') {
+        Some((what, name)) => format!("{what} {}", cut_name(name, width.saturating_sub(what.len() + 1))),
+        None => cut_name(label, width),
+    }
 }
 
 /// The most telling ones in one line.

@@ -51,7 +51,8 @@ pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
     if all.is_empty() {
         return nobody(model, rows, buf);
     }
-    let names = all.iter().map(|proxy| name(proxy).width()).max().unwrap_or(0).clamp(8, 20);
+    let names =
+        all.iter().map(|proxy| proxy.name.width() + drains(proxy).len()).max().unwrap_or(0).clamp(8, 20);
     let hidden = all.len().saturating_sub(rows.height.into());
     let count = if hidden > 0 { all.len() - hidden - 1 } else { all.len() };
     let total = shown.proxies.load(model.look.load);
@@ -89,9 +90,15 @@ pub(super) fn lost(model: &Model) -> Option<String> {
     Some(format!("port {} has no proxy: users wait for one", deserted.key.port))
 }
 
-/// What it calls itself, and that it gets no new streams.
-fn name(proxy: &Proxy) -> String {
-    format!("{}{}", proxy.name, if proxy.draining { " drains" } else { "" })
+/// What stands behind its name if it gets no new streams.
+fn drains(proxy: &Proxy) -> &'static str {
+    if proxy.drains() { " drains" } else { "" }
+}
+
+/// What it calls itself, and that it gets no new streams, in `width` cells.
+fn name(proxy: &Proxy, width: usize) -> String {
+    let drains = drains(proxy);
+    fit(&format!("{}{drains}", cut_name(&proxy.name, width.saturating_sub(drains.len()))), width)
 }
 
 /// While there is no proxy: how to get one.
@@ -147,7 +154,7 @@ fn row(model: &Model, proxy: &Proxy, total: f64, names: usize, width: usize) -> 
         let wait = format::verb(proxy.streams, "wait");
         let text = format!(
             "  {} {} no channel; {streams} {wait} {}",
-            fit(&cut_name(&name(proxy), names), names),
+            name(proxy, names),
             fit(&services, 8),
             format::age(left)
         );
@@ -164,8 +171,8 @@ fn row(model: &Model, proxy: &Proxy, total: f64, names: usize, width: usize) -> 
     ];
     let mut spans = vec![
         Span::styled(
-            format!("  {} ", fit(&cut_name(&name(proxy), names), names)),
-            if proxy.draining { theme.warn } else { theme.text },
+            format!("  {} ", name(proxy, names)),
+            if proxy.drains() { theme.warn } else { theme.text },
         ),
         Span::styled(fit(&services, 8), theme.dim),
         Span::styled(fit(&format!("×{}", proxy.channels.len()), 4), theme.dim),
@@ -200,7 +207,7 @@ pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
         let share = if total > 0.0 { proxy.load(model.look.load) / total } else { 0.0 };
         let (filled, track) = bars::horizontal(share, 6);
         let spans = vec![
-            Span::styled(cut_name(&proxy.name, 9), if proxy.draining { theme.warn } else { theme.text }),
+            Span::styled(cut_name(&proxy.name, 9), if proxy.drains() { theme.warn } else { theme.text }),
             Span::raw(" "),
             Span::styled(filled, theme.load),
             Span::styled(track, theme.rule),

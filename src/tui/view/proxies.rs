@@ -202,7 +202,7 @@ fn cell(model: &Model, proxy: &Proxy, column: Column, width: usize) -> (String, 
     let theme = &model.theme;
     let rate = |rate: f64, style| (super::rate(model, rate), if rate < 1.0 { theme.faint } else { style });
     match column {
-        Column::State if proxy.draining => ("drain".to_owned(), theme.warn),
+        Column::State if proxy.drains() => ("drain".to_owned(), theme.warn),
         Column::State => ("up".to_owned(), theme.ok),
         Column::Serves => {
             let ports: Vec<String> =

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     ids::{RateLimits, UserChannelId},
     tui::{
-        format::{self, fit},
+        format::{self, cut_name, fit},
         model::{Model, Row, User, UserLine, state},
     },
 };
@@ -137,7 +137,8 @@ fn stream(model: &Model, columns: &Table<Column>, row: Row<'_>) -> Line<'static>
             Column::Name => (format!("    {}", row.key), theme.accent),
             Column::Address => (row.carries.as_ref().map_or(String::new(), ToString::to_string), theme.dim),
             Column::Service => {
-                (row.proxy.map_or(String::new(), |id| model.shown().proxies.name(id)), theme.dim)
+                let name = row.proxy.map_or(String::new(), |id| model.shown().proxies.name(id));
+                (cut_name(&name, spec.width), theme.dim)
             }
             Column::Streams => (state(row).to_owned(), if row.paused { theme.warn } else { theme.dim }),
             Column::Up => rate(model, row.figures.up_rate.into(), theme.up),
@@ -166,6 +167,6 @@ fn share_of(model: &Model, share: f64, width: usize) -> Vec<Span<'static>> {
     vec![
         Span::styled(filled, theme.load),
         Span::styled(track, theme.rule),
-        Span::styled(format!(" {:>3.0}%", (share * 100.0).floor()), theme.text),
+        Span::styled(format!(" {:>3.0}%", share * 100.0), theme.text),
     ]
 }
