@@ -7,7 +7,7 @@ use crate::{
     ids::RateLimits,
     telemetry::{Carries, EndReason, StreamPhase},
     tui::{
-        format::{self, fit, fit_right},
+        format::{self, cut_name, fit, fit_right},
         model::{Model, Row},
     },
 };
@@ -65,7 +65,9 @@ fn proxy(model: &Model, row: Row<'_>, label: Span<'static>) -> Line<'static> {
         let why = if row.is_live() { "  waiting for one" } else { "" };
         return Line::from(vec![label, Span::styled("none", theme.text), Span::styled(why, theme.warn)]);
     };
-    let mut line = vec![label, Span::styled(format!("{}  {id}", shown.proxies.name(id)), theme.text)];
+    // The id, and why that one, are to have room behind it.
+    let name = cut_name(&shown.proxies.name(id), 26);
+    let mut line = vec![label, Span::styled(format!("{name}  {id}"), theme.text)];
     let known = shown.proxies.get(id).filter(|proxy| proxy.gone.is_none());
     if let (Some(proxy), Some(service)) = (known, shown.services.find(&row.service)) {
         let over = shown.proxies.up().filter(|proxy| proxy.services.contains(&row.service)).count();
