@@ -166,7 +166,7 @@ async fn a_name_cannot_draw_on_the_screen() {
     for (name, shown) in [
         ("\x1b]0;owned\x07\x1b[2J\r\n\u{202e}evil\u{200b}", "]0;owned[2Jevil".to_owned()),
         ("  spaces  ", "spaces".into()),
-        (&"long".repeat(60)[..], "long".repeat(10)),
+        (&"long".repeat(60)[..], "long".repeat(60)),
     ] {
         let hello = Hello { name: name.into(), ..hello() };
         let (channel, _) =
