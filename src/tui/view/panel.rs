@@ -206,13 +206,22 @@ pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
     for proxy in model.shown().proxies.up() {
         let share = if total > 0.0 { proxy.load(model.look.load) / total } else { 0.0 };
         let (filled, track) = bars::horizontal(share, 6);
-        let spans = vec![
-            Span::styled(cut_name(&proxy.name, 9), if proxy.drains() { theme.warn } else { theme.text }),
+        let away = proxy.waits.is_some();
+        let hindered = away || proxy.drains();
+        let mut spans = vec![
+            Span::styled(cut_name(&proxy.name, 9), if hindered { theme.warn } else { theme.text }),
             Span::raw(" "),
-            Span::styled(filled, theme.load),
-            Span::styled(track, theme.rule),
-            Span::styled(format!("{:>3.0}%  ", share * 100.0), theme.dim),
         ];
+        if away {
+            // As wide as what the others have.
+            spans.push(Span::styled(fit("away", 12), theme.warn));
+        } else {
+            spans.extend([
+                Span::styled(filled, theme.load),
+                Span::styled(track, theme.rule),
+                Span::styled(format!("{:>3.0}%  ", share * 100.0), theme.dim),
+            ]);
+        }
         let line = Line::from(spans);
         let width = u16::try_from(line.width()).unwrap_or(u16::MAX);
         let last = left == 1;
