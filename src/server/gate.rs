@@ -333,6 +333,10 @@ impl Core {
             owned.gone();
             core.moved.notify_one();
         });
+        // Whoever ends the server sends off those that it finds, and this one may have come after it had looked.
+        if self.hard_stop.is_cancelled() {
+            proxy.send_off();
+        }
         proxy
     }
 }

@@ -36,7 +36,7 @@ use crate::{
     control::{self, Control, Request},
     ids::{ProxyId, StreamKey},
     mux::Budget,
-    telemetry::{EventKind, GoneReason, Telemetry},
+    telemetry::{EventKind, Telemetry},
     transport::{LimitCount, Listener, Tasks, Workers},
     wire::{ResetCode, handshake::Token},
 };
@@ -269,8 +269,7 @@ impl Core {
         _ = tokio::time::timeout(CLEAN_UP, self.all_ended()).await;
         let proxies: Vec<_> = self.proxies.iter().map(|proxy| proxy.clone()).collect();
         for proxy in proxies {
-            proxy.leave(GoneReason::Shutdown);
-            proxy.link.close(&GoneReason::Shutdown);
+            proxy.send_off();
         }
         _ = tokio::time::timeout(CLEAN_UP, self.tasks.join()).await;
         self.users.sweep(Instant::now(), Duration::ZERO);

@@ -151,6 +151,12 @@ impl Proxy {
         self.stats.set_leaving();
     }
 
+    /// The server ends, and its link with it.
+    pub(super) fn send_off(&self) {
+        self.leave(GoneReason::Shutdown);
+        self.link.close(&GoneReason::Shutdown);
+    }
+
     /// Whether users find it elsewhere.
     pub(super) fn has_moved(&self) -> bool {
         self.moved.load(Relaxed)
