@@ -155,6 +155,11 @@ pub(crate) fn cut_name(name: &str, width: usize) -> String {
     head + &rest
 }
 
+/// The same in exactly `width` cells.
+pub(crate) fn fit_name(name: &str, width: usize) -> String {
+    fit(&cut_name(name, width), width)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

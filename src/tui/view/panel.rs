@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::{bars, put, put_right, section};
 use crate::tui::{
-    format::{self, cut, cut_name, fit, fit_right},
+    format::{self, cut, cut_name, fit, fit_name, fit_right},
     model::{Load, Model, Proxy, Service},
 };
 
@@ -145,8 +145,7 @@ fn row(model: &Model, proxy: &Proxy, total: f64, names: usize, width: usize) -> 
     if let Some(gone) = &proxy.gone {
         let ago = format::age(model.shown().now.saturating_duration_since(gone.at));
         let why = gone.reason.as_ref().map(|why| format!(", {why}")).unwrap_or_default();
-        let text =
-            format!("  {} {} gone {ago}{why}", fit(&cut_name(&proxy.name, names), names), fit(&services, 8));
+        let text = format!("  {} {} gone {ago}{why}", fit_name(&proxy.name, names), fit(&services, 8));
         return Line::styled(cut(&text, width.saturating_sub(1)), theme.faint);
     }
     if let Some(left) = proxy.waits {

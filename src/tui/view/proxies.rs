@@ -15,7 +15,7 @@ use crate::{
     ids::{Policy, RateLimits},
     telemetry::{ChannelState, Latency},
     tui::{
-        format::{self, cut_name, fit},
+        format::{self, fit, fit_name},
         model::{Channel, Load, Model, Proxy, ProxyLine},
     },
 };
@@ -145,7 +145,7 @@ fn row(model: &Model, columns: &Table<Column>, proxy: &Proxy) -> Line<'static> {
     let shown = model.shown();
     let name = if proxy.name.is_empty() { &proxy.id.to_string() } else { &proxy.name };
     let width = columns.width(Column::Name).unwrap_or(0).saturating_sub(2);
-    let name = fit(&cut_name(name, width), width);
+    let name = fit_name(name, width);
     if let Some(gone) = &proxy.gone {
         let ago = format::age(shown.now.saturating_duration_since(gone.at));
         let why = gone.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();

@@ -10,7 +10,7 @@ use ratatui::{
 
 use super::{chart, put, section, users};
 use crate::tui::{
-    format::{cut_name, fit},
+    format::fit_name,
     model::{Ending, LinkState, Model, Span, WINDOWS},
 };
 
@@ -33,7 +33,7 @@ fn timelines(model: &Model, area: Rect, buf: &mut Buffer) {
     // The youngest names, where not all have room.
     let skip = links.len().saturating_sub(rows.len());
     for (y, (name, spans)) in rows.zip(&links[skip..]) {
-        let name = Text::styled(format!("  {} ", fit(&cut_name(name, 16), 16)), theme.text);
+        let name = Text::styled(format!("  {} ", fit_name(name, 16)), theme.text);
         let width = usize::from(area.width).saturating_sub(20);
         let mut line = vec![name];
         line.extend(timeline(model, spans, width).into_iter().map(|c| {
