@@ -84,7 +84,7 @@ pub(super) struct Delivery {
     pub(super) queue: VecDeque<Bytes>,
     /// How many at its front keep no more than themselves alive, or not much.
     own: usize,
-    /// The mux was told that what comes has to be kept.
+    /// The mux was told that what comes has to be kept, and was not read since.
     put_off: bool,
     /// The peer's last byte is in `queue` or gone already.
     end: bool,
@@ -343,8 +343,9 @@ impl Endpoint {
         if let Some(front) = delivery.queue.front_mut() {
             mux::keep(front);
         }
-        delivery.put_off = true;
-        link.with(|state| state.mux.put_off(self.number));
+        if !std::mem::replace(&mut delivery.put_off, true) {
+            link.with(|state| state.mux.put_off(self.number));
+        }
     }
 
     /// Delivers as much as the socket takes. Whether that was all.
