@@ -15,9 +15,9 @@ use underpass::{
     config::ServerConfig,
     control::Command,
     ids::StreamKey,
+    runtime::{WorkerThreads, Workers},
     server::{Server, Shutdown},
     telemetry::Telemetry,
-    transport::{WorkerThreads, Workers},
     wire::handshake::Token,
 };
 

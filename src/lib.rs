@@ -9,9 +9,12 @@
 //! ```text
 //! cli ──────────────────────────── wires everything together
 //!  ├── tui ─────────────── ids, telemetry, control
-//!  ├── server ──────────── ids, config, wire, mux, transport, telemetry, control
-//!  └── proxy ───────────── ids, config, wire, mux, transport, telemetry
-//!        transport ─────── ids, wire, mux, telemetry
+//!  ├── server ──────────── ids, config, wire, mux, link, net, runtime, telemetry, control
+//!  └── proxy ───────────── ids, config, wire, mux, link, net, runtime, telemetry
+//!        link ──────────── ids, wire, mux, net, runtime, inspect, telemetry
+//!        net ───────────── wire, mux, telemetry
+//!        runtime ───────── telemetry
+//!        inspect ───────── ids, telemetry
 //!        mux ───────────── ids, wire          (no clock, no socket, no task)
 //!        wire ──────────── ids
 //!        config, telemetry, control ── ids
@@ -21,10 +24,13 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod ids;
+pub mod inspect;
+pub mod link;
 pub mod mux;
+pub mod net;
 pub mod proxy;
+pub mod runtime;
 pub mod server;
 pub mod telemetry;
-pub mod transport;
 pub mod tui;
 pub mod wire;

@@ -10,16 +10,19 @@ use std::{
 };
 
 /// Which rooms each room may name beside itself.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("ids", &[]),
     ("config", &["ids"]),
     ("telemetry", &["ids"]),
     ("control", &["ids"]),
     ("wire", &["ids"]),
     ("mux", &["ids", "wire"]),
-    ("transport", &["ids", "wire", "mux", "telemetry"]),
-    ("server", &["ids", "config", "wire", "mux", "transport", "telemetry", "control"]),
-    ("proxy", &["ids", "config", "wire", "mux", "transport", "telemetry"]),
+    ("inspect", &["ids", "telemetry"]),
+    ("runtime", &["telemetry"]),
+    ("net", &["mux", "telemetry", "wire"]),
+    ("link", &["ids", "inspect", "mux", "net", "runtime", "telemetry", "wire"]),
+    ("server", &["ids", "config", "wire", "mux", "link", "net", "runtime", "telemetry", "control"]),
+    ("proxy", &["ids", "config", "wire", "mux", "link", "net", "runtime", "telemetry"]),
     ("tui", &["ids", "telemetry", "control"]),
 ];
 
@@ -434,8 +437,8 @@ fn the_test_itself_can_fail() {
         ),
         (
             "mux/link.rs",
-            "use crate::{\n    ids::{A, B as C}, // {\n    transport::{self, Link},\n};",
-            "crate::transport::self",
+            "use crate::{\n    ids::{A, B as C}, // {\n    link::{self, Link},\n};",
+            "crate::link::self",
         ),
         ("mux/link.rs", "pub use crate::server as other;", "crate::server is not below"),
         ("mux/link.rs", "fn f() -> crate::server::Server { todo!() }", "crate::server::Server is not below"),

@@ -33,7 +33,7 @@ mod sync {
     }
 }
 
-#[path = "../src/transport/solo.rs"]
+#[path = "../src/link/solo.rs"]
 mod solo;
 
 use solo::Solo;

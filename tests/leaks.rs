@@ -22,9 +22,9 @@ use tokio::{
 use underpass::{
     cli::demo::File,
     config::{ProxyConfig, ServerConfig},
+    runtime::Workers,
     server::{Server, Shutdown},
     telemetry::{Snapshot, Telemetry},
-    transport::Workers,
     wire::handshake::Token,
 };
 

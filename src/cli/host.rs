@@ -17,9 +17,9 @@ use tokio::{
 use super::log::Log;
 use crate::{
     control::Control,
+    runtime::{WorkerThreads, Workers},
     server::Shutdown,
     telemetry::Telemetry,
-    transport::{WorkerThreads, Workers},
     tui::{self, Exit, Labels, Settings},
 };
 

@@ -21,9 +21,9 @@ use crate::{
     config::{ProxyConfig, ServerConfig},
     ids::{Group, ServiceKey},
     proxy::Proxy,
+    runtime::Workers,
     server::{Server, Shutdown},
     telemetry::Telemetry,
-    transport::Workers,
     tui::Labels,
     wire::handshake::Token,
 };

@@ -2,7 +2,9 @@ use std::{io, sync::Arc};
 
 use crate::{
     config::ProxyConfig,
-    transport::{Ended, Stream, Tasks, connect},
+    link::{Ended, Stream},
+    net::connect,
+    runtime::Tasks,
     wire::{OpenFrame, ResetCode},
 };
 

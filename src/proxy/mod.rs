@@ -23,8 +23,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::ProxyConfig,
     ids::ServiceKey,
+    net::GreetingError,
+    runtime::{Tasks, Workers},
     telemetry::Telemetry,
-    transport::{GreetingError, Tasks, Workers},
     wire::handshake::{HandshakeError, Token},
 };
 use backoff::Backoff;

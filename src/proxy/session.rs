@@ -16,11 +16,11 @@ use super::{SessionError, backoff::Backoff, dial};
 use crate::{
     config::{ProxyConfig, ProxyFormat},
     ids::{ServiceKey, StreamKey, clean},
+    link::{Attached, Drive, Link, LinkEvents, Stream},
     mux::{MuxConfig, Role},
+    net::{ChannelSocket, Greeting, GreetingError, connect},
+    runtime::Tasks,
     telemetry::{GoneReason, seconds},
-    transport::{
-        Attached, ChannelSocket, Drive, Greeting, GreetingError, Link, LinkEvents, Stream, Tasks, connect,
-    },
     wire::{
         AddProxy, Frame, Hello, HelloMode, OpenFrame, ResetCode, TunnelAction, TunnelMessage, Welcome,
         binary,

@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
+    net::Listener,
     telemetry::{EventKind, Telemetry},
-    transport::Listener,
 };
 
 /// The first and the longest pause after a failed accept. Out of descriptors, accepting fails at once and for as

@@ -4,8 +4,8 @@ use super::{Core, proxy::Proxy, switch::Switch};
 use crate::{
     control::{Command, Done, MAX_WEIGHT, Refused, Reply, Scope},
     ids::{Direction, ProxyId, Rate, StreamKey},
+    link::Limit,
     telemetry::{EventKind, GoneReason, Limits, StreamStats},
-    transport::Limit,
 };
 
 impl Core {

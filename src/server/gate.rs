@@ -15,9 +15,10 @@ use super::{
 use crate::{
     config::TextProxies,
     ids::{ProxyId, clean},
+    link::{Drive, Limit, Link},
     mux::{MuxConfig, Role},
+    net::{ChannelSocket, FirstWords, Greeting, GreetingError, text_error},
     telemetry::{EventKind, Format},
-    transport::{ChannelSocket, Drive, FirstWords, Greeting, GreetingError, Limit, Link, text_error},
     wire::{
         HelloMode, TunnelAction, Welcome,
         binary::Codec,

@@ -35,9 +35,11 @@ use crate::{
     config::ServerConfig,
     control::{self, Control, Request},
     ids::{ProxyId, StreamKey},
+    link::LimitCount,
     mux::Budget,
+    net::Listener,
+    runtime::{Tasks, Workers},
     telemetry::{EventKind, Telemetry},
-    transport::{LimitCount, Listener, Tasks, Workers},
     wire::{ResetCode, handshake::Token},
 };
 use gate::Gate;

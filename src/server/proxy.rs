@@ -17,8 +17,9 @@ use super::{
 };
 use crate::{
     ids::{ChannelId, ProxyId, StreamKey, clean},
+    link::{Answered, Limit, Link, LinkEvents, Stream},
+    net::text_error,
     telemetry::{ChannelStats, EventKind, GoneReason, ProxyGuard, ProxyStats, StreamStats},
-    transport::{Answered, Limit, Link, LinkEvents, Stream, text_error},
     wire::{AddProxy, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
 };
 

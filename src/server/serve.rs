@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     ids::StreamKey,
+    link::{Ended, Limit, Limits, NewStream, Steering, Stream, Untouched},
     telemetry::{EndReason, EventKind, StreamGuard},
-    transport::{Ended, Limit, Limits, NewStream, Steering, Stream, Untouched},
     wire::ResetCode,
 };
 

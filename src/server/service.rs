@@ -20,8 +20,9 @@ use super::{
 };
 use crate::{
     ids::ServiceKey,
+    link::Limit,
+    net::Listener,
     telemetry::{EventKind, ServiceGuard},
-    transport::{Limit, Listener},
 };
 
 /// How long a connection may take from its first packet to the last of its handshake: as long as the kernel waits before

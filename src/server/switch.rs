@@ -5,8 +5,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ids::{Direction, Priority, Rate},
+    link::{Limit, Steering},
     telemetry::StreamStats,
-    transport::{Limit, Steering},
 };
 
 /// Where the operator gets hold of one user connection, from the moment it was admitted. What is ordered while it

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ids::{StreamKey, UserChannelId},
+    link::{Limit, LimitCount},
     telemetry::{ServiceStats, Telemetry, UserGuard, UserStats},
-    transport::{Limit, LimitCount},
 };
 
 /// How many users there may be at once: well below what 24 bits can name without a long search.

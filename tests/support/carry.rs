@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use underpass::{
     ids::{StreamId, StreamKey, UserChannelId},
     mux::{CHUNK, COPY_BELOW, Mux, MuxConfig, MuxEvent, Role},
-    transport::Slabs,
+    net::Slabs,
     wire::{
         Frame,
         binary::{Codec, MAX_FRAME},

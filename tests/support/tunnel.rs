@@ -13,9 +13,9 @@ use underpass::{
     control::{Command, Control, Reply},
     ids::{ServiceKey, StreamKey},
     proxy::{Proxy, ProxyError},
+    runtime::Workers,
     server::{Remains, Server, Shutdown},
     telemetry::{EndReason, EventKind, Snapshot, StreamSnapshot, Telemetry},
-    transport::Workers,
     wire::handshake::Token,
 };
 

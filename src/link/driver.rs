@@ -19,11 +19,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    ChannelSocket, Link, Slabs, handshake::text_error, link::Transmit, outgoing::Outgoing, solo::Solo, spin,
-};
+use super::{Link, Transmit, outgoing::Outgoing, solo::Solo};
 use crate::{
     mux::{Mux, Role},
+    net::{ChannelSocket, Slabs, text_error},
+    runtime,
     telemetry::{ChannelHealth, ChannelStats, GoneReason, TcpInfo},
     wire::{
         binary::{self, Codec, FrameError, MAX_FRAME},
@@ -356,7 +356,7 @@ impl Link {
             match channel.socket.try_read(buffer) {
                 Ok(0) => return Err(GoneReason::Closed),
                 Ok(n) => {
-                    spin::note();
+                    runtime::note();
                     turn += n;
                     if let Some(stats) = &channel.stats {
                         stats.add_received(n as u64);

@@ -1,19 +1,15 @@
-use std::{
-    collections::VecDeque,
-    io::{self, IoSlice},
+use std::{collections::VecDeque, io};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    net::{ChannelSocket, Slabs, advance, write_once},
+    wire::{
+        Frame, TunnelMessage,
+        binary::Encoder,
+        text::{self, Fields},
+    },
 };
-
-use bytes::{Buf, Bytes, BytesMut};
-
-use super::{ChannelSocket, Slabs};
-use crate::wire::{
-    Frame, TunnelMessage,
-    binary::Encoder,
-    text::{self, Fields},
-};
-
-/// How many slices one system call takes. More gains nothing, and the kernel allows 1024.
-pub(super) const MAX_SLICES: usize = 64;
 
 /// How much may be encoded and not yet written. What waits here can no longer be overtaken by a control frame; it is
 /// what one read brings.
@@ -104,38 +100,5 @@ impl Outgoing {
         }
         self.taken = if self.waiting == 0 { (2 * self.most()).max(written) } else { written };
         Ok(written)
-    }
-}
-
-/// One vectored write of the front of `queue`, of `most` bytes at the most.
-pub(super) fn write_once(
-    queue: &VecDeque<Bytes>,
-    mut most: usize,
-    write: impl Fn(&[IoSlice<'_>]) -> io::Result<usize>,
-) -> io::Result<usize> {
-    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-    let used = queue.len().min(MAX_SLICES);
-    for (slice, bytes) in slices.iter_mut().zip(queue) {
-        let bytes = &bytes[..bytes.len().min(most)];
-        most -= bytes.len();
-        *slice = IoSlice::new(bytes);
-    }
-    loop {
-        match write(&slices[..used]) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
-/// Drops the first `n` bytes of `queue`.
-pub(super) fn advance(queue: &mut VecDeque<Bytes>, mut n: usize) {
-    while let Some(front) = queue.front_mut() {
-        if n < front.len() {
-            front.advance(n);
-            return;
-        }
-        n -= front.len();
-        queue.pop_front();
     }
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::Tap;
 use crate::{
     ids::{StreamKey, UserChannelId},
+    net::advance,
     telemetry::{Carries, StreamStats, Telemetry},
-    transport::outgoing::advance,
 };
 
 /// Who says something.

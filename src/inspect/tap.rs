@@ -15,7 +15,7 @@ use crate::telemetry::StreamStats;
 /// only ever changed by whoever moves bytes in that direction, one at a time; the one exception is the end of it all,
 /// and if that is overwritten the next look at the sniffer finds it.
 #[derive(Debug)]
-pub(in crate::transport) struct Tap {
+pub(crate) struct Tap {
     /// How many of the next bytes of each direction hold nothing to learn.
     up: AtomicU64,
     down: AtomicU64,
@@ -32,20 +32,20 @@ enum State {
 
 impl Tap {
     /// One that shows everything, or nothing.
-    pub(in crate::transport) fn new(on: bool) -> Self {
+    pub(crate) fn new(on: bool) -> Self {
         let (skip, state) = if on { (0, State::Fresh) } else { (Sniffer::FOREVER, State::Over) };
         Self { up: skip.into(), down: skip.into(), sniffer: Mutex::new(state) }
     }
 
     /// The user has sent `bytes`. Call it before anybody else can see them: an answer must not come first.
-    pub(in crate::transport) fn up(&self, bytes: &[u8], stats: &StreamStats) {
+    pub(crate) fn up(&self, bytes: &[u8], stats: &StreamStats) {
         if !left_out(&self.up, bytes.len()) {
             self.look(&self.up, [bytes], stats, Sniffer::from_user);
         }
     }
 
     /// The first `n` bytes of `queue` have gone to the user.
-    pub(in crate::transport) fn down(&self, queue: &VecDeque<Bytes>, n: usize, stats: &StreamStats) {
+    pub(crate) fn down(&self, queue: &VecDeque<Bytes>, n: usize, stats: &StreamStats) {
         if !left_out(&self.down, n) {
             let gone = queue.iter().scan(n, |left, piece| {
                 let gone = piece.len().min(*left);

@@ -42,7 +42,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::transport::Listener;
+    use crate::net::Listener;
 
     #[tokio::test]
     async fn what_comes_after_a_hand_over_goes_to_the_other() {

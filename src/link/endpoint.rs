@@ -18,18 +18,16 @@ use socket2::SockRef;
 use tokio::{net::TcpStream, sync::Notify};
 
 use super::{
-    Link, NewStream,
+    Link, NewStream, State,
     flow::{Held, Looks},
     limit::{Limits, Pacer},
-    link::State,
-    outgoing::{MAX_SLICES, advance, write_once},
-    sniff::Tap,
-    socket::write_some,
     stopwatch::Stopwatch,
 };
 use crate::{
     ids::Direction,
+    inspect::Tap,
     mux,
+    net::{MAX_SLICES, advance, write_once, write_some},
     telemetry::{HeldBy, StreamPhase, StreamStats},
     wire::ResetCode,
 };

@@ -12,16 +12,11 @@ use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Link, Slabs, Steering,
-    endpoint::Endpoint,
-    flow::Obstacle,
-    limit::Pacer,
-    socket::{disarm, read_some},
-    spin,
-};
+use super::{Link, Steering, endpoint::Endpoint, flow::Obstacle, limit::Pacer};
 use crate::{
     mux::{CHUNK, COPY_BELOW},
+    net::{Slabs, disarm, read_some},
+    runtime,
     telemetry::{HeldBy, StreamPhase},
     wire::ResetCode,
 };
@@ -347,7 +342,7 @@ impl Stream {
             let mark = (turn == 0 && self.endpoint.is_watched()).then(Instant::now);
             let mark = mark.filter(|now| marked.is_none_or(|before| *now >= before + MARK_EVERY));
             *marked = mark.or(*marked);
-            spin::note();
+            runtime::note();
             turn += bytes.len();
             self.endpoint.note_up(&bytes, false);
             if bytes.len() <= MESSAGE {

@@ -87,7 +87,7 @@ impl Slabs {
     }
 
     /// Works with the buffers of this thread. They must not be asked for in `work` again.
-    pub(super) fn here<R>(work: impl FnOnce(&mut Self) -> R) -> R {
+    pub(crate) fn here<R>(work: impl FnOnce(&mut Self) -> R) -> R {
         HERE.with_borrow_mut(work)
     }
 }

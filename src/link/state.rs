@@ -6,11 +6,11 @@ use std::{
 
 use foldhash::HashMap;
 
+use super::{driver::ChannelIo, endpoint::Endpoint};
 use crate::{
     ids::StreamKey,
     mux::{FromText, Mux, MuxEvent, ProtocolError, Role, TextPeer},
     telemetry::GoneReason,
-    transport::{channel::ChannelIo, endpoint::Endpoint},
     wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
 };
 
@@ -37,11 +37,11 @@ pub(super) struct Wait {
 }
 
 /// What a link is behind its lock: its mux, and all that the mux knows by number.
-pub(in crate::transport) struct State {
-    pub(in crate::transport) mux: Mux,
-    pub(in crate::transport) text: Option<TextPeer>,
-    pub(in crate::transport) endpoints: HashMap<u32, Arc<Endpoint>>,
-    pub(in crate::transport) channels: BTreeMap<u16, Arc<ChannelIo>>,
+pub(in crate::link) struct State {
+    pub(in crate::link) mux: Mux,
+    pub(in crate::link) text: Option<TextPeer>,
+    pub(in crate::link) endpoints: HashMap<u32, Arc<Endpoint>>,
+    pub(in crate::link) channels: BTreeMap<u16, Arc<ChannelIo>>,
     /// How long streams wait for a channel once the last is lost.
     pub(super) grace: Duration,
     /// They do.
@@ -77,7 +77,7 @@ pub(super) enum Turn {
 }
 
 /// What goes out on a channel.
-pub(in crate::transport) enum Transmit {
+pub(in crate::link) enum Transmit {
     Frame(Frame),
     Line(TunnelMessage),
 }
@@ -123,7 +123,7 @@ impl State {
     }
 
     /// Bytes of a stream were taken by its socket.
-    pub(in crate::transport) fn consume(&mut self, stream: u32, bytes: u64, now: Instant) {
+    pub(in crate::link) fn consume(&mut self, stream: u32, bytes: u64, now: Instant) {
         self.mux.consume(stream, bytes, now);
         if let Some(peer) = &mut self.text {
             peer.passed_on(stream, bytes);
@@ -131,7 +131,7 @@ impl State {
     }
 
     /// Ends a stream with an error at the other side.
-    pub(in crate::transport) fn reset(&mut self, stream: u32, code: ResetCode) {
+    pub(in crate::link) fn reset(&mut self, stream: u32, code: ResetCode) {
         self.mux.reset(stream, code);
         if let Some(peer) = &mut self.text {
             peer.given_up(stream);
@@ -139,7 +139,7 @@ impl State {
     }
 
     /// A line of a text peer came in.
-    pub(in crate::transport) fn handle_line(
+    pub(in crate::link) fn handle_line(
         &mut self,
         id: u16,
         line: TunnelMessage,
@@ -164,7 +164,7 @@ impl State {
     }
 
     /// A text peer's channel is not read while one of its streams has too much waiting.
-    pub(in crate::transport) fn must_stop_reading(&self) -> bool {
+    pub(in crate::link) fn must_stop_reading(&self) -> bool {
         self.text.as_ref().is_some_and(TextPeer::must_stop_reading)
     }
 
@@ -220,7 +220,7 @@ impl State {
         self.untold.push_back(Turn::Over);
     }
 
-    pub(in crate::transport) fn stop_channel(&mut self, id: u16, reason: GoneReason) {
+    pub(in crate::link) fn stop_channel(&mut self, id: u16, reason: GoneReason) {
         if let Some(channel) = self.channels.get(&id) {
             channel.stop(reason);
         }

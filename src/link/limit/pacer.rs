@@ -7,7 +7,7 @@ use crate::ids::Direction;
 ///
 /// [`ask`](Self::ask), move at most as many bytes as it says, and tell how many [passed](Self::passed).
 #[derive(Debug)]
-pub(in crate::transport) struct Pacer {
+pub(crate) struct Pacer {
     /// None where nothing is ever limited.
     limits: Option<Limits>,
     direction: Direction,
@@ -24,17 +24,17 @@ struct Turn {
 }
 
 impl Pacer {
-    pub(in crate::transport) fn new(limits: Option<Limits>, direction: Direction) -> Self {
+    pub(crate) fn new(limits: Option<Limits>, direction: Direction) -> Self {
         Self { limits, direction, turn: None }
     }
 
     /// Whether there is no need to ask.
-    pub(in crate::transport) fn is_free(&self) -> bool {
+    pub(crate) fn is_free(&self) -> bool {
         self.turn.is_none() && self.limits.as_ref().is_none_or(|limits| !limits.any())
     }
 
     /// How many of `wanted` bytes may pass now, or when to ask again.
-    pub(in crate::transport) fn ask(&mut self, wanted: u64, now: Instant) -> Result<u64, Instant> {
+    pub(crate) fn ask(&mut self, wanted: u64, now: Instant) -> Result<u64, Instant> {
         if self.turn.as_ref().is_some_and(|turn| !turn.is_good(self.buckets())) {
             self.passed(0);
         }
@@ -56,7 +56,7 @@ impl Pacer {
     }
 
     /// So many bytes passed. The turn is over, and what is left of it goes to others.
-    pub(in crate::transport) fn passed(&mut self, bytes: u64) {
+    pub(crate) fn passed(&mut self, bytes: u64) {
         let Some(turn) = self.turn.take() else { return };
         let left = turn.bytes.saturating_sub(bytes);
         if left > 0 {

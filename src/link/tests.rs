@@ -12,7 +12,8 @@ use tokio::{
 use super::*;
 use crate::{
     ids::{Priority, UserChannelId},
-    transport::{Attached, ChannelSocket, Drive},
+    link::{Attached, Drive},
+    net::ChannelSocket,
     wire::{Frame, TunnelAction},
 };
 

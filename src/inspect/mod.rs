@@ -18,4 +18,4 @@ mod properties;
 mod tests;
 
 pub use sniffer::Sniffer;
-pub(super) use tap::Tap;
+pub(crate) use tap::Tap;

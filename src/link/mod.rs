@@ -1,4 +1,20 @@
+//! A link at work: channel drivers, the pump between a stream and a socket, and the mux behind its lock.
+//!
+//! One [`Link`] holds the mux of one proxy behind a lock that is never held over a system call. Whoever has changed
+//! something in it carries the consequences itself: the reader of a channel writes to the users' sockets, the reader of
+//! a user's socket writes to the channel where it has read much. Little things wait until every task that is ready has
+//! run, and go out together. A task is woken only for what did not fit.
+
+mod driver;
+mod endpoint;
+mod flow;
+mod limit;
+mod outgoing;
+mod solo;
 mod state;
+mod steering;
+mod stopwatch;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -14,13 +30,6 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-use super::{
-    Answered, Limits,
-    channel::ChannelIo,
-    endpoint::Endpoint,
-    solo::Solo,
-    stream::{Stream, sleep_until},
-};
 use crate::{
     ids::StreamKey,
     mux::{CHUNK, Mux, MuxConfig, OpenError, Role, TextPeer},
@@ -28,9 +37,23 @@ use crate::{
     wire::{OpenFrame, ResetCode, TunnelAction, TunnelMessage, text::Fields},
 };
 
-use state::{Next, Turn};
+use driver::ChannelIo;
+use endpoint::Endpoint;
+use solo::Solo;
+use state::{Next, State, Transmit, Turn};
+use stream::sleep_until;
 
-pub(super) use state::{State, Transmit};
+pub use driver::{Attached, Drive};
+pub use limit::{Limit, LimitCount, Limits};
+pub use steering::Steering;
+pub use stopwatch::Answered;
+pub use stream::{Ended, Stream, Untouched};
+
+/// What `solo` is made of; its test puts others in their place.
+mod sync {
+    pub(super) use parking_lot::Mutex;
+    pub(super) use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+}
 
 /// How often a text peer is pinged.
 const TEXT_PING: Duration = Duration::from_secs(3);
@@ -166,7 +189,7 @@ impl Link {
         self.flush();
     }
 
-    pub(super) fn role(&self) -> Role {
+    pub(in crate::link) fn role(&self) -> Role {
         self.role
     }
 
@@ -271,7 +294,7 @@ impl Link {
     }
 
     /// Changes the state under the lock, then does what follows from it without.
-    pub(super) fn with<R>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> R) -> R {
+    pub(in crate::link) fn with<R>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> R) -> R {
         let (result, mut next, untold) = {
             let mut state = self.state.lock();
             let result = change(&mut state);
@@ -323,7 +346,7 @@ impl Link {
     }
 
     /// Writes out whatever waits, on every channel.
-    pub(super) fn flush(self: &Arc<Self>) {
+    pub(in crate::link) fn flush(self: &Arc<Self>) {
         let mut next = 0;
         loop {
             let due = {
@@ -339,7 +362,7 @@ impl Link {
     }
 
     /// Has whatever waits written out once the tasks that are ready now have run: what they have to say goes with it.
-    pub(super) fn flush_soon(&self) {
+    pub(in crate::link) fn flush_soon(&self) {
         let state = self.state.lock();
         for (id, channel) in &state.channels {
             if state.mux.has_output(*id) {
@@ -349,7 +372,7 @@ impl Link {
     }
 
     /// False if the link is over or about to be: nobody would look after the channel.
-    pub(super) fn add_channel(self: &Arc<Self>, channel: &Arc<ChannelIo>) -> bool {
+    pub(in crate::link) fn add_channel(self: &Arc<Self>, channel: &Arc<ChannelIo>) -> bool {
         let taken = self.with(|state| {
             let taken = !state.over && !state.closing;
             if taken {
@@ -365,13 +388,13 @@ impl Link {
     }
 
     /// The channel is lost, if it was not before.
-    pub(super) fn remove_channel(self: &Arc<Self>, id: u16) {
+    pub(in crate::link) fn remove_channel(self: &Arc<Self>, id: u16) {
         self.with(|state| state.remove_channel(id));
         self.flush();
     }
 
     /// Gives the next frames for a channel, or lines for a text peer, to `take` until it says that it is enough.
-    pub(super) fn poll_transmit(self: &Arc<Self>, id: u16, take: impl FnMut(Transmit) -> bool) {
+    pub(in crate::link) fn poll_transmit(self: &Arc<Self>, id: u16, take: impl FnMut(Transmit) -> bool) {
         self.with(|state| state.poll_transmit(id, take));
     }
 }

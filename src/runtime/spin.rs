@@ -99,7 +99,7 @@ impl Spinning {
 }
 
 /// Bytes have come.
-pub(super) fn note() {
+pub(crate) fn note() {
     SPINNING.with(|spinning| spinning.came.set(spinning.came.get() + 1));
 }
 
@@ -107,7 +107,7 @@ pub(super) fn note() {
 ///
 /// # Errors
 /// The system has no room for it.
-pub(super) fn runtime() -> io::Result<Runtime> {
+pub(crate) fn runtime() -> io::Result<Runtime> {
     let begin = Arc::new(Notify::new());
     let begins = begin.clone();
     let idle = move || {

@@ -27,7 +27,7 @@ impl ChannelSocket {
 
     /// Makes the connection fail once the other side has acknowledged nothing, or had no room, for `time`
     /// (`TCP_USER_TIMEOUT`, RFC 5482). Elsewhere than on Linux only the pings find out.
-    pub(super) fn give_up_after(&self, time: Duration) {
+    pub(crate) fn give_up_after(&self, time: Duration) {
         #[cfg(target_os = "linux")]
         if let Err(error) = SockRef::from(&self.0).set_tcp_user_timeout(Some(time)) {
             tracing::debug!("cannot bound how long a channel waits: {error}");
@@ -37,7 +37,7 @@ impl ChannelSocket {
     }
 
     /// Makes the connection take no more while it has as many bytes that it has not sent yet (`TCP_NOTSENT_LOWAT`).
-    pub(super) fn keep_unsent_below(&self, bytes: u32) {
+    pub(crate) fn keep_unsent_below(&self, bytes: u32) {
         #[cfg(target_os = "linux")]
         if let Err(error) = SockRef::from(&self.0).set_tcp_notsent_lowat(bytes) {
             tracing::debug!("cannot bound what a channel's socket keeps: {error}");
@@ -47,7 +47,7 @@ impl ChannelSocket {
     }
 
     /// What the kernel measured of it so far. Only Linux tells.
-    pub(super) fn tcp_info(&self) -> Option<TcpInfo> {
+    pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
         #[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
         return super::tcp_info::read(self.0.as_fd()).ok();
         #[cfg(not(all(target_os = "linux", any(target_env = "gnu", target_env = "musl"))))]
@@ -55,7 +55,7 @@ impl ChannelSocket {
     }
 
     /// Whether closing the connection resets it, whoever closes it: also the kernel of a process that was killed.
-    pub(super) fn arm(&self, armed: bool) {
+    pub(crate) fn arm(&self, armed: bool) {
         set_linger(&self.0, armed.then_some(Duration::ZERO));
     }
 
@@ -112,7 +112,7 @@ impl ChannelSocket {
 ///
 /// # Errors
 /// `WouldBlock` if nothing fits, else the connection has failed.
-pub(super) fn write_some(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+pub(crate) fn write_some(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     match slices {
         // send(2) has less to look at than writev(2), and most answers are in one piece.
         [one] => stream.try_write(one),
@@ -124,7 +124,7 @@ pub(super) fn write_some(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Resu
 ///
 /// Less than there is room for means that the socket is empty. The runtime is told so, and the next try says
 /// `WouldBlock` without a system call: for small messages that is one call of three.
-pub(super) fn read_some(stream: &TcpStream, buf: &mut impl BufMut) -> io::Result<usize> {
+pub(crate) fn read_some(stream: &TcpStream, buf: &mut impl BufMut) -> io::Result<usize> {
     let room = buf.chunk_mut().len();
     let mut read = 0;
     // What arrives meanwhile counts as news: only the readiness that was there before is taken back.
@@ -167,7 +167,7 @@ async fn connect_to(addr: SocketAddr) -> io::Result<TcpStream> {
 /// Where a connection does not leave the machine, nothing on its way can be crowded. A congestion control that paces
 /// (bbr, where the system has chosen it) arms a timer there for nearly every segment, and a third of what could be
 /// carried was lost by that. Reno is there on every Linux.
-pub(super) fn do_not_pace(socket: &SockRef<'_>, addr: IpAddr) {
+pub(crate) fn do_not_pace(socket: &SockRef<'_>, addr: IpAddr) {
     #[cfg(target_os = "linux")]
     if addr.is_loopback()
         && let Err(error) = socket.set_tcp_congestion(b"reno")
@@ -181,7 +181,7 @@ pub(super) fn do_not_pace(socket: &SockRef<'_>, addr: IpAddr) {
 /// Sets what every socket of ours needs: no Nagle (a response of a header and a body would wait 40 ms for a delayed
 /// acknowledgement; batching replaces it), and keep-alive where it `may_vanish`, so that a peer that lost its power is
 /// noticed at last.
-pub(super) fn tune(socket: &Socket, may_vanish: bool) {
+pub(crate) fn tune(socket: &Socket, may_vanish: bool) {
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
     let kept_alive = if may_vanish { socket.set_tcp_keepalive(&keepalive) } else { Ok(()) };
@@ -195,12 +195,12 @@ pub(super) fn tune(socket: &Socket, may_vanish: bool) {
 
 /// From now on closing `stream` resets it, whoever closes it and why: an error here, a panic, the kernel after
 /// `kill -9`. Whatever cuts a stream short, the other side never takes it for a whole one.
-pub(super) fn arm(stream: &impl AsFd) {
+pub(crate) fn arm(stream: &impl AsFd) {
     set_linger(stream, Some(Duration::ZERO));
 }
 
 /// Everything has arrived: closing `stream` is an orderly end again.
-pub(super) fn disarm(stream: &TcpStream) {
+pub(crate) fn disarm(stream: &TcpStream) {
     set_linger(stream, None);
 }
 

@@ -1,0 +1,19 @@
+//! Sockets: listeners, socket options, connecting, `TCP_INFO`, pooled read buffers, and the negotiation with which a
+//! channel begins. Knows nothing of links, streams or the multiplexer's state.
+
+mod buffers;
+mod listener;
+mod negotiation;
+#[cfg(target_os = "linux")]
+mod reuse_port;
+mod socket;
+#[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
+mod tcp_info;
+mod vectored;
+
+pub use buffers::Slabs;
+pub use listener::Listener;
+pub use negotiation::{FirstWords, Greeting, GreetingError, text_error};
+pub use socket::{ChannelSocket, connect};
+pub(crate) use socket::{disarm, read_some, write_some};
+pub(crate) use vectored::{MAX_SLICES, advance, write_once};
