@@ -1,15 +1,11 @@
 //! The programs as they are run: what they print, what they exit with, and how they take signals.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use support::{
+use crate::support::{
     client::{Fetched, download, fetch, is_reset, is_reset_within, was_reset},
     process::{Process, Signal},
     target::{self, OriginTarget},
@@ -56,7 +52,7 @@ async fn proxy(server: SocketAddr, port: u16, target: SocketAddr, more: &[&str])
 
 /// Waits until the origin has given some of a file.
 async fn flows(origin: &OriginTarget) {
-    within(support::LONG, "bytes flow", async {
+    within(crate::support::LONG, "bytes flow", async {
         while origin.traffic.written() < 100_000 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -126,7 +122,7 @@ async fn a_proxy_killed_with_9_is_an_error_for_its_users_and_nobody_else() {
         let second = download(public, ENDLESS);
         let third = download(public, ENDLESS);
         flows(&origins[1]).await;
-        origins[0].when_open(2, support::LONG).await;
+        origins[0].when_open(2, crate::support::LONG).await;
         doomed.kill_9().await;
         let begin = Instant::now();
         // A living proxy would be back within a second; a text proxy does not come back to its streams at all.
@@ -149,7 +145,7 @@ async fn a_proxy_killed_with_9_is_an_error_for_its_users_and_nobody_else() {
         for _ in 0..4 {
             assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
         }
-        within(support::LONG, "more bytes", async {
+        within(crate::support::LONG, "more bytes", async {
             while origins[1].traffic.written() < before + 1_000_000 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -169,7 +165,7 @@ async fn an_upload_that_a_kill_with_9_cuts_is_no_clean_end_for_the_target() {
         let (mut proxy, public) = proxy(addr, 0, target.addr, &[]).await;
         let mut user = TcpStream::connect(public).await.unwrap();
         user.write_all(b"the first half").await.unwrap();
-        within(support::LONG, "an echo", user.read_exact(&mut [0; 14])).await.unwrap();
+        within(crate::support::LONG, "an echo", user.read_exact(&mut [0; 14])).await.unwrap();
         if doomed == "proxy" {
             proxy.kill_9().await
         } else {

@@ -1,9 +1,5 @@
 //! Real downloads and uploads by real clients, several at once from one address.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     collections::BTreeMap,
     io::Write,
@@ -11,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{
+use crate::support::{
     Running,
     client::{Fetched, curl_command, fetch},
     target,

@@ -5,7 +5,7 @@
 //!
 //! One seed in three is gentle: nothing in it may end a stream, so that every transfer has to be whole.
 //!
-//! `UNDERPASS_SEED=7 cargo test --test rehearsal` plays one seed again: the same world and the same faults, each when as
+//! `UNDERPASS_SEED=7 cargo test --test simulation` plays one seed again: the same world and the same faults, each when as
 //! many bytes have been carried. The order in which the kernel wakes the tasks is its own, so that a failure may want
 //! some tries. `UNDERPASS_SEEDS=20000` plays more than the usual 500.
 //!

@@ -1,13 +1,9 @@
 //! A user whose proxy cannot serve it is given to another, as long as no target has seen anything of it: without
 //! noticing, and without any request being made twice.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{io, net::SocketAddr, time::Duration};
 
-use support::{
+use crate::support::{
     LONG,
     client::{Fetched, fetch},
     process::Process,

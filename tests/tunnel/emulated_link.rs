@@ -1,15 +1,11 @@
 //! The link that other tests and the benches put between two programs: whether it is as fast and as slow as it says.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     num::NonZeroU64,
     time::{Duration, Instant},
 };
 
-use support::{
+use crate::support::{
     link::{Link, Shape, Wire, line::Line},
     soon, target,
 };
@@ -199,7 +195,7 @@ async fn a_stall_keeps_everything_and_a_cut_resets_both_ends() {
     assert_eq!((link.connection(0).await.carried(), echo.counts().open), (24, 2));
     link.connection(0).await.set(Wire::Cut);
     soon("the cut", user.read(&mut answer)).await.unwrap_err();
-    echo.when(|counts| counts.open == 1 && counts.failed == 1, support::LONG).await;
+    echo.when(|counts| counts.open == 1 && counts.failed == 1, crate::support::LONG).await;
     late.write_all(b"after!").await.unwrap();
     soon("the other goes on", late.read_exact(&mut answer)).await.unwrap();
     let refusal = link.refuse();
@@ -222,7 +218,7 @@ async fn ends_and_resets_pass_behind_the_bytes() {
     let mut answer = String::new();
     soon("the answer", user.read_to_string(&mut answer)).await.unwrap();
     assert!(answer.starts_with("11 ") && answer.ends_with("half-closed"), "{answer}");
-    target.when(|counts| counts.open == 0 && counts.failed == 0, support::LONG).await;
+    target.when(|counts| counts.open == 0 && counts.failed == 0, crate::support::LONG).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,15 +1,11 @@
 //! What the server measures of itself, over real connections: how long things take, and who slows a stream.
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use support::{
+use crate::support::{
     Running,
     relay::{Relay, Wire},
     soon, target,
@@ -151,7 +147,7 @@ async fn flow_of(info: &StreamStats, what: &str, mut wanted: impl FnMut(&Flow) -
         if wanted(&flow) {
             return flow;
         }
-        assert!(begin.elapsed() < support::LONG, "never: {what}; there is {flow:#?}");
+        assert!(begin.elapsed() < crate::support::LONG, "never: {what}; there is {flow:#?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -1,19 +1,15 @@
 //! The example proxies against a server of a few lines: what they say on the wire is what the text format asks for.
 //! Neither side uses the library's codec, so that both can be wrong about it only in the same test.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{net::SocketAddr, time::Duration};
 
-use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use support::{
+use crate::support::{
     process::Process,
     soon,
     target::{self, LOOPBACK},
     text::{BOTH, Fields, TextChannel},
 };
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt},
     net::TcpListener,

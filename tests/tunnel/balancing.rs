@@ -1,15 +1,11 @@
 //! Who gets the next stream: policies, weights, and proxies that take none.
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use support::{
+use crate::support::{
     binary::BinaryChannel,
     soon,
     target::{self, Target},

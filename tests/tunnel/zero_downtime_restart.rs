@@ -1,9 +1,5 @@
 //! A second server takes over from the first: no user of theirs notices.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     io,
     net::SocketAddr,
@@ -14,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use support::{
+use crate::support::{
     client::{Fetched, download},
     process::{Process, Signal},
     target,
@@ -94,7 +90,7 @@ impl Clients {
     /// Waits for so many more.
     async fn more(&self, wanted: usize) {
         let wanted = self.answered() + wanted;
-        support::within(support::LONG, "answers", async {
+        crate::support::within(crate::support::LONG, "answers", async {
             while self.answered() < wanted {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -149,7 +145,7 @@ async fn a_second_server_takes_over_and_no_request_fails() {
         assert_eq!(carried(&new), 0, "{}", new.output());
         old.signal(Signal::Term).await;
         proxy.line(&format!("serving {}:", public.port())).await;
-        assert_eq!(old.exit_within(support::LONG).await.code(), Some(0), "{}", old.output());
+        assert_eq!(old.exit_within(crate::support::LONG).await.code(), Some(0), "{}", old.output());
         assert!(old.output().contains("streams cut off: 0"), "{}", old.output());
         clients.more(500).await;
         let answered = clients.answered();
@@ -170,13 +166,13 @@ async fn a_download_that_began_before_the_other_server_came_ends_whole() {
     let (mut old, addr) = server(LOOPBACK, &["--reuse-port"]).await;
     let (mut proxy, public) = proxy(addr, origin.addr, &[]).await;
     let download = download(public, SHORT);
-    origin.when_open(1, support::LONG).await;
+    origin.when_open(1, crate::support::LONG).await;
     let (_new, _) = server(&addr.to_string(), &["--reuse-port"]).await;
     old.signal(Signal::Term).await;
     proxy.line("serving ").await;
     assert!(!download.has_ended(), "it was too short to show anything");
     assert_eq!(download.end("the download").await, Ok(Fetched::from(SHORT)));
-    assert_eq!(old.exit_within(support::LONG).await.code(), Some(0), "{}", old.output());
+    assert_eq!(old.exit_within(crate::support::LONG).await.code(), Some(0), "{}", old.output());
     assert!(old.output().contains("streams cut off: 0"), "{}", old.output());
 }
 
@@ -188,7 +184,7 @@ async fn proxies_go_where_the_server_sends_them_and_come_back_from_there() {
         let (mut first, addr) = server(LOOPBACK, &["--successor", &elsewhere.to_string()]).await;
         let (mut proxy, public) = proxy(addr, target.addr, &["--format", format]).await;
         first.signal(Signal::Term).await;
-        assert_eq!(first.exit_within(support::LONG).await.code(), Some(0), "{}", first.output());
+        assert_eq!(first.exit_within(crate::support::LONG).await.code(), Some(0), "{}", first.output());
         proxy.line("serving ").await;
         let answered = AtomicUsize::new(0);
         connection(public, 3, &answered).await.unwrap();
@@ -212,5 +208,5 @@ async fn a_port_is_shared_only_where_that_was_asked_for() {
     assert!(second.stderr().contains("cannot listen for proxies"), "{}", second.output());
     // Nobody takes over, and it does not wait for ever.
     first.signal(Signal::Term).await;
-    assert_eq!(first.exit_within(support::LONG).await.code(), Some(0), "{}", first.output());
+    assert_eq!(first.exit_within(crate::support::LONG).await.code(), Some(0), "{}", first.output());
 }

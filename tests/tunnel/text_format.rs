@@ -1,12 +1,8 @@
 //! The text format against the real server, from a socket: what the server sends is looked at as it stands on the wire.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{io, net::SocketAddr, time::Duration};
 
-use support::{
+use crate::support::{
     soon,
     target::{self, LOOPBACK},
     text::{BOTH, Fields, Said, TextChannel},
@@ -619,7 +615,7 @@ async fn a_proxy_that_pauses_an_upload_gets_a_window_more_at_the_most() {
         channel.settle().await;
         let (_read, mut write) = socket.into_split();
         let size = 8 << 20;
-        let upload = support::Running::start(async move {
+        let upload = crate::support::Running::start(async move {
             write.write_all(&vec![5; size]).await.unwrap();
             write.shutdown().await.unwrap();
         });

@@ -1,16 +1,12 @@
 //! What streams cost, measured on the real programs: a slow user, and many idle ones.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     io::Write,
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use support::{
+use crate::support::{
     Running,
     process::Process,
     soon,
@@ -103,6 +99,7 @@ async fn nine(public: SocketAddr, size: u64) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_who_reads_a_kilobyte_a_second_slows_nobody_and_costs_a_window() {
+    let _exclusive = crate::exclusive().await;
     let size = if cfg!(debug_assertions) { 12 << 20 } else { 100 << 20 };
     for format in FORMATS {
         let origin = target::origin(None).await;
@@ -156,6 +153,7 @@ fn descriptors() -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_idle_streams_are_cheap() {
+    let _exclusive = crate::exclusive().await;
     // Both ends of all of them are in this process.
     let wanted = 2000;
     let count = wanted.min(descriptors().saturating_sub(100) / 2);
@@ -198,6 +196,6 @@ async fn two_thousand_idle_streams_are_cheap() {
         ));
         assert!(server_each < 64.0 && proxy_each < 64.0, "{server_each} {proxy_each}");
         drop(users);
-        echo.when(|counts| counts.open == 0, support::LONG).await;
+        echo.when(|counts| counts.open == 0, crate::support::LONG).await;
     }
 }

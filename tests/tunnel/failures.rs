@@ -1,10 +1,6 @@
 //! What happens when something ends that should not, or when the operator ends it: an error at both ends, never a
 //! clean end, and nobody else is disturbed.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     io,
     net::SocketAddr,
@@ -12,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{
+use crate::support::{
     Running,
     client::{Download, Fetched, curl_command, download, fetch, is_reset},
     soon,

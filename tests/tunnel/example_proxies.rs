@@ -1,13 +1,9 @@
 //! The example proxies against the real server, with curl where there is one: forty-odd lines that know nothing of
 //! this library serve its users.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{io, net::SocketAddr, time::Duration};
 
-use support::{
+use crate::support::{
     client::{Fetched, curl, fetch},
     process::Process,
     soon,

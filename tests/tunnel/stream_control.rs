@@ -1,11 +1,7 @@
 //! What an operator does to one stream while it runs: hold it, let it go on, change its share.
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::time::Duration;
 
-use support::{
+use crate::support::{
     soon, target,
     tunnel::{FORMATS, Tunnel},
     within,

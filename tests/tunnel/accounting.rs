@@ -1,10 +1,6 @@
 //! After a thousand streams that ended in every way, everything that counts what is there is back to zero, and what
 //! counts what was there agrees with the users, to the byte.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -13,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{
+use crate::support::{
     soon,
     target::{self, LOOPBACK},
     tunnel::{FORMATS, Tunnel},

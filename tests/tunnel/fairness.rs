@@ -1,13 +1,9 @@
 //! Who gets how much of a narrow channel, and who waits for whom. Bounds are wide here, because the machine has other
 //! things to do; `assets/bench/peers` has the figures.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::{
+use crate::support::{
     link::{Link, Shape},
     soon, target,
     target::Target,
@@ -90,7 +86,7 @@ impl Narrow {
 
     async fn end(mut self) {
         self.users.shutdown().await;
-        self.target.when(|counts| counts.open == 0, support::LONG).await;
+        self.target.when(|counts| counts.open == 0, crate::support::LONG).await;
         drop(self.link);
         self.tunnel.end().await;
     }
@@ -112,9 +108,9 @@ async fn priorities_share_a_full_channel_by_weight() {
             tokio::time::sleep(5 * MS).await;
         }
     };
-    within(support::LONG, "what waits from before", until(&narrow, 25_000_000)).await;
+    within(crate::support::LONG, "what waits from before", until(&narrow, 25_000_000)).await;
     let before = [high, low].map(|key| narrow.brought(key));
-    within(support::LONG, "enough to judge by", until(&narrow, 25_000_000)).await;
+    within(crate::support::LONG, "enough to judge by", until(&narrow, 25_000_000)).await;
     let after = [high, low].map(|key| narrow.brought(key));
     let share = |at: usize| (after[at] - before[at]) as f64;
     let ratio = share(0) / share(1);

@@ -1,15 +1,11 @@
 //! One stream over several channels of its proxy, on real sockets. Bounds are wide, because the machine has other things
 //! to do; how much it carries is proved in virtual time, in `tests/mux/lines.rs`. On a machine that has not,
-//! `UNDERPASS_BARS=1 cargo test --release --test striping -- --test-threads 1 --nocapture` asks for the whole: the medians
+//! `UNDERPASS_BARS=1 cargo test --release --test tunnel striping:: -- --test-threads 1 --nocapture` asks for the whole: the medians
 //! of five rounds.
-
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{
+use crate::support::{
     client::{Fetched, download},
     link::{Link, Shape},
     target::{self, LOOPBACK},

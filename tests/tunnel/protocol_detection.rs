@@ -1,10 +1,6 @@
 //! What streams carry, seen through a whole tunnel; and that looking changes nothing.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
-use support::{
+use crate::support::{
     client, soon, target,
     tunnel::{FORMATS, Tunnel},
 };

@@ -1,15 +1,11 @@
 //! A proxy that loses every channel comes back to its link, and its streams go on where they were.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
-use support::{
+use crate::support::{
     client::{Download, Fetched, download, fetch, is_reset, is_reset_within, upload},
     relay::{Relay, Wire},
     soon, target,

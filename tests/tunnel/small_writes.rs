@@ -1,12 +1,8 @@
 //! Someone types: thousands of writes of a few bytes, each of which is a chunk of its own to whoever carries it.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::time::Duration;
 
-use support::{
+use crate::support::{
     target,
     tunnel::{FORMATS, Tunnel},
     within,

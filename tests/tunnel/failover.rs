@@ -1,15 +1,11 @@
 //! Channels that are lost, that are dead without being lost, and that are neither.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use support::{
+use crate::support::{
     Running,
     client::{Fetched, download, fetch, is_reset, upload},
     relay::{Connection, Relay, Wire},

@@ -1,8 +1,4 @@
 //! Rate limits, set, changed and taken away while bytes flow.
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     net::SocketAddr,
     sync::{
@@ -12,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{
+use crate::support::{
     Running, soon,
     target::{self, Target},
     tunnel::{FORMATS, Tunnel},

@@ -1,13 +1,8 @@
-//! Three downloads over three proxies take the time of one. In a file of its own, because it looks at the clock and
-//! should not share the machine with other tests.
-
-#![allow(clippy::unwrap_used)]
-
-mod support;
+//! Three downloads over three proxies take the time of one.
 
 use std::time::{Duration, Instant};
 
-use support::{
+use crate::support::{
     Running,
     client::{Fetched, fetch},
     target::{self, OriginTarget},
@@ -53,6 +48,7 @@ async fn downloads(count: usize) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_downloads_over_three_proxies_take_the_time_of_one() {
+    let _exclusive = crate::exclusive().await;
     let mut tried = Vec::new();
     for _ in 0..ATTEMPTS {
         let (one, three) = (downloads(1).await, downloads(3).await);

@@ -1,15 +1,11 @@
 //! Public ports: who gets one, who waits for one, and who is told why not.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use support::{
+use crate::support::{
     client::{Fetched, fetch},
     soon,
     target::{self, LOOPBACK},

@@ -1,12 +1,8 @@
 //! The helpers of the integration tests, tested without a tunnel: a test that fails shall not fail because of them.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::time::Duration;
 
-use support::{
+use crate::support::{
     client::{Fetched, curl, fetch},
     process::{Process, Signal},
     soon, target,

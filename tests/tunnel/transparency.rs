@@ -1,13 +1,9 @@
 //! A user who knows nothing of stream ids sees through the tunnel exactly what a direct connection shows, and so does
 //! the target: the same bytes, the same half-closes and ends, the same resets.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::{io, net::SocketAddr, time::Duration};
 
-use support::{
+use crate::support::{
     soon,
     target::{self, Target, serve_with},
     tunnel::{FORMATS, Tunnel},

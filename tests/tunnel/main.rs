@@ -1,0 +1,34 @@
+//! The tunnel end to end: a server, its proxies, targets and users over real sockets on loopback. One module per
+//! guarantee; `cargo test --test tunnel failover::` runs one of them.
+//!
+//! The modules run beside each other, so that a test here must not depend on being alone in its process: no global
+//! allocator, tracing subscriber or environment variable, and no count of descriptors or threads. A test that measures
+//! the process, or that needs the machine for itself, belongs into a binary of its own or into `tests/performance`.
+
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod accounting;
+mod balancing;
+mod emulated_link;
+mod example_proxies;
+mod example_proxy_wire;
+mod failover;
+mod failures;
+mod fairness;
+mod metrics;
+mod programs;
+mod protocol_detection;
+mod rate_limits;
+mod redispatch;
+mod resume;
+mod services;
+mod small_writes;
+mod stream_control;
+mod striping;
+#[path = "../support/mod.rs"]
+mod support;
+mod support_checks;
+mod text_format;
+mod transfers;
+mod transparency;
+mod zero_downtime_restart;
