@@ -33,14 +33,14 @@ mod sync {
     }
 }
 
-#[path = "../src/link/solo.rs"]
-mod solo;
+#[path = "../src/link/flat_combining.rs"]
+mod flat_combining;
 
-use solo::Solo;
+use flat_combining::FlatCombiner;
 
 /// So many threads each ask for something and see that it is done; the third one asks twice.
 fn asked_for_is_done(threads: u32) {
-    let (asked, solo) = (Arc::new(AtomicU32::new(0)), Arc::new(Solo::new(0)));
+    let (asked, solo) = (Arc::new(AtomicU32::new(0)), Arc::new(FlatCombiner::new(0)));
     let threads: Vec<_> = (0..threads)
         .map(|n| {
             let (asked, solo) = (asked.clone(), solo.clone());
@@ -75,7 +75,7 @@ fn nothing_that_was_asked_for_stays_undone() {
 /// Whoever has seen a trace of the work, and then that nobody is at it, knows what came of it.
 fn what_came_of_it_is_known() {
     let (begun, done) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-    let solo = Arc::new(Solo::new(()));
+    let solo = Arc::new(FlatCombiner::new(()));
     let worker = {
         let (begun, done, solo) = (begun.clone(), done.clone(), solo.clone());
         thread::spawn(move || {

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Link, Transmit, outgoing::Outgoing, solo::Solo};
+use super::{Link, Transmit, flat_combining::FlatCombiner, write_queue::WriteQueue};
 use crate::{
     mux::{Mux, Role},
     net::{ChannelSocket, Slabs, text_error},
@@ -59,7 +59,7 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// What a channel's driver needs: the connection after its handshake, and what was read beyond it.
 #[derive(Debug)]
-pub struct Drive {
+pub struct NewChannel {
     /// Which channel of the link.
     pub id: u16,
     /// The connection.
@@ -83,7 +83,7 @@ pub(super) struct ChannelIo {
     socket: ChannelSocket,
     text: Option<Fields>,
     stats: Option<Arc<ChannelStats>>,
-    outgoing: Solo<Outgoing>,
+    outgoing: FlatCombiner<WriteQueue>,
     /// How many bytes wait in there. Whoever took that lock only to look would swallow a flush.
     encoded: AtomicUsize,
     /// The socket takes no more for now; the driver waits for it.
@@ -153,7 +153,7 @@ impl ChannelIo {
         });
     }
 
-    fn write_out(&self, link: &Arc<Link>, outgoing: &mut Outgoing) -> io::Result<Flushed> {
+    fn write_out(&self, link: &Arc<Link>, outgoing: &mut WriteQueue) -> io::Result<Flushed> {
         let mut turn = 0;
         loop {
             if outgoing.waiting() < outgoing.most() {
@@ -237,24 +237,24 @@ enum Decoder {
 
 impl Link {
     /// Drives one channel of this link until it ends, and says why it did. A link that is closed takes none.
-    pub async fn drive(self: &Arc<Self>, drive: Drive) -> GoneReason {
+    pub async fn drive(self: &Arc<Self>, drive: NewChannel) -> GoneReason {
         match self.attach(drive) {
             Some(attached) => attached.run().await,
             None => GoneReason::Closed,
         }
     }
 
-    /// Takes one more channel on, for the runtime that this is called on to [run](Attached::run). `None` if the link is
+    /// Takes one more channel on, for the runtime that this is called on to [run](Driver::run). `None` if the link is
     /// closed.
-    pub fn attach(self: &Arc<Self>, drive: Drive) -> Option<Attached> {
-        let Drive { id, socket, read_ahead, codec, text, stats } = drive;
+    pub fn attach(self: &Arc<Self>, drive: NewChannel) -> Option<Driver> {
+        let NewChannel { id, socket, read_ahead, codec, text, stats } = drive;
         let channel = Arc::new(ChannelIo {
             id,
             home: Handle::current().id(),
             socket,
             text,
             stats,
-            outgoing: Solo::new(Outgoing::new(codec.encoder)),
+            outgoing: FlatCombiner::new(WriteQueue::new(codec.encoder)),
             encoded: AtomicUsize::new(0),
             blocked: AtomicBool::new(false),
             progress: Mutex::new(Instant::now()),
@@ -272,7 +272,7 @@ impl Link {
             None => Decoder::Binary(codec.decoder),
             Some(_) => Decoder::Text(LineDecoder::new(MAX_LINE)),
         };
-        self.add_channel(&channel).then(|| Attached { link: self.clone(), channel, decoder, read_ahead })
+        self.add_channel(&channel).then(|| Driver { link: self.clone(), channel, decoder, read_ahead })
     }
 
     async fn run_channel(
@@ -356,7 +356,7 @@ impl Link {
             match channel.socket.try_read(buffer) {
                 Ok(0) => return Err(GoneReason::Closed),
                 Ok(n) => {
-                    runtime::note();
+                    runtime::record_activity();
                     turn += n;
                     if let Some(stats) = &channel.stats {
                         stats.add_received(n as u64);
@@ -443,14 +443,14 @@ fn failed(error: &io::Error) -> GoneReason {
 }
 
 /// A channel that its link knows. Dropping it, whatever the reason, ends that.
-pub struct Attached {
+pub struct Driver {
     link: Arc<Link>,
     channel: Arc<ChannelIo>,
     decoder: Decoder,
     read_ahead: BytesMut,
 }
 
-impl Attached {
+impl Driver {
     /// Drives the channel until it ends, and says why it did.
     pub async fn run(mut self) -> GoneReason {
         let read_ahead = std::mem::take(&mut self.read_ahead);
@@ -478,13 +478,13 @@ impl Attached {
     }
 }
 
-impl fmt::Debug for Attached {
+impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Attached({})", self.channel.id)
+        write!(f, "Driver({})", self.channel.id)
     }
 }
 
-impl Drop for Attached {
+impl Drop for Driver {
     fn drop(&mut self) {
         // We are alive, and what was said last should arrive.
         self.channel.socket.arm(false);

@@ -18,10 +18,10 @@ use socket2::SockRef;
 use tokio::{net::TcpStream, sync::Notify};
 
 use super::{
-    Link, NewStream, State,
-    flow::{Held, Looks},
-    limit::{Limits, Pacer},
-    stopwatch::Stopwatch,
+    Link, LinkState, NewStream,
+    flow::{ActivityTracker, BottleneckTimer},
+    latency::LatencyTimer,
+    limit::{Pacer, StreamRateLimits},
 };
 use crate::{
     ids::Direction,
@@ -46,12 +46,12 @@ pub(super) struct Endpoint {
     stats: Option<Arc<StreamStats>>,
     tap: Tap,
     /// Only where somebody wants to know how quickly the stream is answered.
-    stopwatch: Option<Stopwatch>,
-    limits: Option<Limits>,
+    stopwatch: Option<LatencyTimer>,
+    limits: Option<StreamRateLimits>,
     /// Who holds the way from the socket.
-    held_up: Mutex<Held>,
+    held_up: Mutex<BottleneckTimer>,
     /// Only where somebody looks.
-    looks: Mutex<Option<Box<Looks>>>,
+    looks: Mutex<Option<Box<ActivityTracker>>>,
     /// How often another channel took it over.
     migrations: AtomicU32,
     /// The peer took the stream.
@@ -60,13 +60,13 @@ pub(super) struct Endpoint {
     /// The stream's task was woken for more than its socket, and has not looked since.
     called: AtomicBool,
     delivery: Mutex<Delivery>,
-    given: Mutex<Given>,
+    given: Mutex<ReplayBuffer>,
     ended: OnceLock<Result<(), ResetCode>>,
 }
 
 /// What the socket has given so far.
 #[derive(Debug)]
-enum Given {
+enum ReplayBuffer {
     /// All of it, as long as another stream may have to carry it: the peer has not said that it took this one.
     Kept(Vec<Bytes>),
     /// Something.
@@ -96,7 +96,7 @@ pub(super) struct Delivery {
     pub(super) waits: Option<Instant>,
     pacer: Pacer,
     /// Who holds the way to the socket.
-    pub(super) held: Held,
+    pub(super) held: BottleneckTimer,
     /// Something of the answer has gone to the socket.
     answered: bool,
     pub(super) failed: Option<io::Error>,
@@ -123,8 +123,8 @@ impl Endpoint {
 
     /// The end of a stream that we opened.
     pub(super) fn ours(number: u32, new: NewStream) -> Self {
-        let NewStream { stats, sniff, limits, tell, .. } = new;
-        Self::new(number, Some(stats), sniff, Some(limits), Some(Stopwatch::start(tell)))
+        let NewStream { stats, inspect, limits, latency_observer, .. } = new;
+        Self::new(number, Some(stats), inspect, Some(limits), Some(LatencyTimer::start(latency_observer)))
     }
 
     /// `sniff` says whether to look at what passes; only an end with counters can.
@@ -132,8 +132,8 @@ impl Endpoint {
         number: u32,
         stats: Option<Arc<StreamStats>>,
         sniff: bool,
-        limits: Option<Limits>,
-        stopwatch: Option<Stopwatch>,
+        limits: Option<StreamRateLimits>,
+        stopwatch: Option<LatencyTimer>,
     ) -> Self {
         let delivery = Delivery {
             socket: None,
@@ -146,7 +146,7 @@ impl Endpoint {
             blocked: false,
             waits: None,
             pacer: Pacer::new(limits.clone(), Direction::Down),
-            held: Held::default(),
+            held: BottleneckTimer::default(),
             answered: false,
             failed: None,
         };
@@ -165,7 +165,7 @@ impl Endpoint {
             wake: Notify::new(),
             called: AtomicBool::new(true),
             delivery: Mutex::new(delivery),
-            given: Mutex::new(if keeps { Given::Kept(Vec::new()) } else { Given::Nothing }),
+            given: Mutex::new(if keeps { ReplayBuffer::Kept(Vec::new()) } else { ReplayBuffer::Nothing }),
             ended: OnceLock::new(),
         }
     }
@@ -186,8 +186,8 @@ impl Endpoint {
     /// Notes what the socket gave, before anybody else sees it. `again` if it was counted for another stream.
     pub(super) fn note_up(&self, bytes: &Bytes, again: bool) {
         match &mut *self.given.lock() {
-            Given::Kept(kept) => kept.push(bytes.clone()),
-            given => *given = Given::Some,
+            ReplayBuffer::Kept(kept) => kept.push(bytes.clone()),
+            given => *given = ReplayBuffer::Some,
         }
         if let Some(stats) = &self.stats {
             if !again {
@@ -216,11 +216,11 @@ impl Endpoint {
         self.stats.is_some()
     }
 
-    pub(super) fn held_up(&self) -> MutexGuard<'_, Held> {
+    pub(super) fn held_up(&self) -> MutexGuard<'_, BottleneckTimer> {
         self.held_up.lock()
     }
 
-    pub(super) fn looks(&self) -> MutexGuard<'_, Option<Box<Looks>>> {
+    pub(super) fn looks(&self) -> MutexGuard<'_, Option<Box<ActivityTracker>>> {
         self.looks.lock()
     }
 
@@ -236,8 +236,8 @@ impl Endpoint {
     /// Notes that the socket gave its end, which a target may take for a request of no bytes.
     pub(super) fn note_end(&self) {
         let given = &mut *self.given.lock();
-        if let Given::Nothing = given {
-            *given = Given::Some;
+        if let ReplayBuffer::Nothing = given {
+            *given = ReplayBuffer::Some;
         }
     }
 
@@ -249,9 +249,9 @@ impl Endpoint {
         if delivery.answered || delivery.end_told {
             return None;
         }
-        match std::mem::replace(&mut *self.given.lock(), Given::Some) {
-            Given::Kept(kept) if refused || (kept.is_empty() && !ended) => Some(kept),
-            Given::Nothing if !refused => Some(Vec::new()),
+        match std::mem::replace(&mut *self.given.lock(), ReplayBuffer::Some) {
+            ReplayBuffer::Kept(kept) if refused || (kept.is_empty() && !ended) => Some(kept),
+            ReplayBuffer::Nothing if !refused => Some(Vec::new()),
             _ => None,
         }
     }
@@ -278,8 +278,8 @@ impl Endpoint {
         self.accepted.store(true, Relaxed);
         {
             let given = &mut *self.given.lock();
-            if let Given::Kept(kept) = given {
-                *given = if kept.is_empty() { Given::Nothing } else { Given::Some };
+            if let ReplayBuffer::Kept(kept) = given {
+                *given = if kept.is_empty() { ReplayBuffer::Nothing } else { ReplayBuffer::Some };
             }
         }
         if let (Some(stopwatch), Some(stats)) = (&self.stopwatch, &self.stats) {
@@ -427,7 +427,7 @@ impl Endpoint {
     }
 
     /// The socket has taken so many bytes more.
-    fn consume(&self, state: &mut State, bytes: u64) {
+    fn consume(&self, state: &mut LinkState, bytes: u64) {
         if bytes > 0 {
             state.consume(self.number, bytes, Instant::now());
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Steering;
+use super::StreamControl;
 use crate::{
     mux::{RecvFlow, SendFlow},
     telemetry::{ChannelHealth, Flow, FlowSource, HeldBy, RateWindow, Stalls},
@@ -21,13 +21,13 @@ const FULL: Duration = Duration::from_millis(10);
 
 /// Who holds one direction of a stream back, and for how long everybody has.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct BottleneckTimer {
     /// Who does, and up to when that has been added up.
     now: Option<(HeldBy, Instant)>,
     stalls: Stalls,
 }
 
-impl Held {
+impl BottleneckTimer {
     pub(super) fn is_free(&self) -> bool {
         self.now.is_none()
     }
@@ -76,13 +76,13 @@ impl Held {
 
 /// Finds out whose fault it is that a stream takes no more from its socket.
 #[derive(Debug, Default)]
-pub(super) struct Obstacle {
+pub(super) struct SendBottleneckDetector {
     /// How far the peer had come, and when that was looked at.
     looked: Option<(Instant, u64)>,
     by_window: bool,
 }
 
-impl Obstacle {
+impl SendBottleneckDetector {
     /// Who it is, where there is no room.
     ///
     /// Where all has gone out and the peer gives no more credit, it is the window if the rate is about what one window
@@ -114,7 +114,7 @@ impl Obstacle {
 /// What whoever looks at a stream has seen of it: without that, nobody could tell a stream that is slow from one that
 /// has nothing to carry.
 #[derive(Debug)]
-pub(super) struct Looks {
+pub(super) struct ActivityTracker {
     down: RateWindow,
     up: RateWindow,
     before: (u64, u64),
@@ -122,7 +122,7 @@ pub(super) struct Looks {
     asked: bool,
 }
 
-impl Looks {
+impl ActivityTracker {
     fn new((down, up): (u64, u64)) -> Self {
         let rate = || RateWindow::new(RateWindow::SECOND);
         Self { down: rate(), up: rate(), before: (down, up), asked: up > 0 && down == 0 }
@@ -152,7 +152,7 @@ fn upstream(recv: &RecvFlow, channel: Option<&ChannelHealth>, comes: bool) -> Op
     }
 }
 
-impl FlowSource for Steering {
+impl FlowSource for StreamControl {
     fn flow(&self) -> Option<Flow> {
         let (endpoint, now) = (self.endpoint(), Instant::now());
         let (send, recv, health) = self.link().with(|state| {
@@ -163,12 +163,12 @@ impl FlowSource for Steering {
             Some((state.mux.send_flow(endpoint.number())?, state.mux.recv_flow(endpoint.number())?, health))
         })?;
         let carried = endpoint.stats().map_or((0, 0), |stats| (stats.traffic.down(), stats.traffic.up()));
-        let look = |held: &Held| (held.who(now), held.stalls(now));
+        let look = |held: &BottleneckTimer| (held.who(now), held.stalls(now));
         let (held_down, stalls_down) = look(&endpoint.delivery().held);
         let (held_up, stalls_up) = look(&endpoint.held_up());
         let (comes, goes) = {
             let mut looks = endpoint.looks();
-            let looks = looks.get_or_insert_with(|| Box::new(Looks::new(carried)));
+            let looks = looks.get_or_insert_with(|| Box::new(ActivityTracker::new(carried)));
             let (down, up) = looks.look(carried, now);
             // Who has not been told everything yet owes no answer.
             (down || (looks.asked && !up && held_up.is_none()), up)
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_time_without_a_channel_is_counted_once() {
-        let (mut held, begin) = (Held::default(), Instant::now());
+        let (mut held, begin) = (BottleneckTimer::default(), Instant::now());
         held.by(Some(HeldBy::Window), begin);
         held.lost_channel(begin + 10 * MS);
         // What has gone out is to go out again: so says who has no room.
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn stalls_add_up_by_whose_fault_they_are() {
-        let (mut held, begin) = (Held::default(), Instant::now());
+        let (mut held, begin) = (BottleneckTimer::default(), Instant::now());
         held.by(Some(HeldBy::User), begin);
         assert_eq!(held.who(begin), Some(HeldBy::User));
         held.by(Some(HeldBy::Limit), begin + 10 * MS);
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_window_that_stays_full_is_the_targets_fault() {
-        let (mut held, begin) = (Held::default(), Instant::now());
+        let (mut held, begin) = (BottleneckTimer::default(), Instant::now());
         for round_trip in 0..20 {
             held.by(Some(HeldBy::Window), begin + round_trip * 100 * MS);
         }
@@ -263,7 +263,7 @@ mod tests {
     fn a_target_that_takes_less_than_a_window_in_a_round_trip_is_slow() {
         let begin = Instant::now();
         let whose = |rate: u64, starved: bool| {
-            let mut obstacle = Obstacle::default();
+            let mut obstacle = SendBottleneckDetector::default();
             let look = |n: u64| (SendFlow { starved, ..full(n * rate / 20) }, begin + 50 * MS * n as u32);
             (0..20).map(look).map(|(flow, now)| obstacle.whose(&flow, now)).last()
         };
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(whose(2_500_000, true), Some(HeldBy::Budget));
         assert_eq!(whose(1_000_000, false), Some(HeldBy::Target));
         assert_eq!(whose(0, true), Some(HeldBy::Target));
-        let mut obstacle = Obstacle::default();
+        let mut obstacle = SendBottleneckDetector::default();
         assert_eq!(obstacle.whose(&SendFlow { unsent: 1, ..full(0) }, begin), HeldBy::Channel);
         let none = |ms| (SendFlow { window: 0, ..full(0) }, begin + ms * MS);
         assert!([0, 20].map(none).iter().all(|(flow, now)| obstacle.whose(flow, *now) == HeldBy::Target));
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn what_rests_is_held_by_nobody_until_somebody_asks() {
         let begin = Instant::now();
-        let mut looks = Looks::new((500, 100));
+        let mut looks = ActivityTracker::new((500, 100));
         let mut look = |carried, ms| {
             let (down, up) = looks.look(carried, begin + ms * MS);
             (down, up, looks.asked)

@@ -5,18 +5,18 @@
 //! a user's socket writes to the channel where it has read much. Little things wait until every task that is ready has
 //! run, and go out together. A task is woken only for what did not fit.
 
+mod control;
 mod driver;
 mod endpoint;
+mod flat_combining;
 mod flow;
+mod latency;
 mod limit;
-mod outgoing;
-mod solo;
 mod state;
-mod steering;
-mod stopwatch;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod write_queue;
 
 use std::{
     cell::Cell,
@@ -39,15 +39,15 @@ use crate::{
 
 use driver::ChannelIo;
 use endpoint::Endpoint;
-use solo::Solo;
-use state::{Next, State, Transmit, Turn};
+use flat_combining::FlatCombiner;
+use state::{FollowUp, LinkState, LinkTransition, Transmit};
 use stream::sleep_until;
 
-pub use driver::{Attached, Drive};
-pub use limit::{Limit, LimitCount, Limits};
-pub use steering::Steering;
-pub use stopwatch::Answered;
-pub use stream::{Ended, Stream, Untouched};
+pub use control::StreamControl;
+pub use driver::{Driver, NewChannel};
+pub use latency::LatencyObserver;
+pub use limit::{RateLimit, RateLimitCount, StreamRateLimits};
+pub use stream::{RetryableConnection, Stream, StreamOutcome};
 
 /// What `solo` is made of; its test puts others in their place.
 mod sync {
@@ -58,19 +58,19 @@ mod sync {
 /// How often a text peer is pinged.
 const TEXT_PING: Duration = Duration::from_secs(3);
 
-/// What a link tells its owner. Called with no lock on its state held; must not block. [`waiting`](Self::waiting) and
+/// What a link tells its owner. Called with no lock on its state held; must not block. [`detached`](Self::detached) and
 /// [`resumed`](Self::resumed) are told one after the other, in the order in which they happened.
 pub trait LinkEvents: Send + Sync + 'static {
-    /// The peer opened a stream: [`carry`](Stream::carry) it or let it go.
-    fn opened(&self, stream: Stream, open: OpenFrame);
+    /// The peer opened a stream: [`relay`](Stream::relay) it or let it go.
+    fn stream_opened(&self, stream: Stream, open: OpenFrame);
     /// The peer says something about the link.
-    fn message(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage);
+    fn message_received(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage);
     /// The peer takes no new streams.
-    fn go_away(&self, code: ResetCode);
+    fn go_away_received(&self, code: ResetCode);
     /// Bytes came for a stream that is not there.
-    fn no_session(&self, channel: u16, key: StreamKey);
+    fn unknown_stream(&self, channel: u16, key: StreamKey);
     /// The last channel is lost, and the streams wait for another until then.
-    fn waiting(&self, until: Instant);
+    fn detached(&self, until: Instant);
     /// A channel has come, so long after the last one was lost: the streams go on.
     fn resumed(&self, after: Duration);
 }
@@ -85,28 +85,28 @@ pub struct NewStream {
     /// The user's address, where the peer is to know it.
     pub user: Option<SocketAddr>,
     /// Whether the counters are also to say what it carries.
-    pub sniff: bool,
+    pub inspect: bool,
     /// How fast it may go.
-    pub limits: Limits,
+    pub limits: StreamRateLimits,
     /// Who wants to know how quickly it is answered.
-    pub tell: Arc<dyn Answered>,
+    pub latency_observer: Arc<dyn LatencyObserver>,
 }
 
 /// The session with one peer: its mux, its channels, the ends of its streams.
 pub struct Link {
     role: Role,
-    state: Mutex<State>,
+    state: Mutex<LinkState>,
     events: Arc<dyn LinkEvents>,
     closed: CancellationToken,
     /// It waits for a channel since a moment ago, or does no more.
     wait_changed: Notify,
-    /// Held by who tells how the link goes on, so that it is told in the order in which it went.
-    telling: Solo<()>,
+    /// BottleneckTimer by who tells how the link goes on, so that it is told in the order in which it went.
+    telling: FlatCombiner<()>,
 }
 
 thread_local! {
     /// The memory of such a list, for the next: one is made for each message that comes.
-    static SPARE: Cell<Vec<Next>> = const { Cell::new(Vec::new()) };
+    static SPARE: Cell<Vec<FollowUp>> = const { Cell::new(Vec::new()) };
 }
 
 impl fmt::Debug for Link {
@@ -135,14 +135,14 @@ impl Link {
             (config.ping_every, config.dead_after) = (TEXT_PING, config.idle_dead_after);
         }
         let text = text.map(|fields| TextPeer::new(role, fields, config.window));
-        let state = State::new(Mux::new(role, config), text);
+        let state = LinkState::new(Mux::new(role, config), text);
         Arc::new(Self {
             role,
             state: Mutex::new(state),
             events,
             closed: CancellationToken::new(),
             wait_changed: Notify::new(),
-            telling: Solo::default(),
+            telling: FlatCombiner::default(),
         })
     }
 
@@ -294,7 +294,7 @@ impl Link {
     }
 
     /// Changes the state under the lock, then does what follows from it without.
-    pub(in crate::link) fn with<R>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> R) -> R {
+    pub(in crate::link) fn with<R>(self: &Arc<Self>, change: impl FnOnce(&mut LinkState) -> R) -> R {
         let (result, mut next, untold) = {
             let mut state = self.state.lock();
             let result = change(&mut state);
@@ -307,13 +307,13 @@ impl Link {
         };
         for next in next.drain(..) {
             match next {
-                Next::Deliver(endpoint) => endpoint.deliver(self),
-                Next::Opened(endpoint, open) => {
-                    self.events.opened(Stream::new(self.clone(), endpoint), open);
+                FollowUp::Deliver(endpoint) => endpoint.deliver(self),
+                FollowUp::Opened(endpoint, open) => {
+                    self.events.stream_opened(Stream::new(self.clone(), endpoint), open);
                 }
-                Next::Message(channel, message) => self.events.message(self, channel, message),
-                Next::GoAway(code) => self.events.go_away(code),
-                Next::NoSession(channel, key) => self.events.no_session(channel, key),
+                FollowUp::Message(channel, message) => self.events.message_received(self, channel, message),
+                FollowUp::GoAway(code) => self.events.go_away_received(code),
+                FollowUp::NoSession(channel, key) => self.events.unknown_stream(channel, key),
             }
         }
         // The one that a crowd has made long is not kept.
@@ -334,12 +334,12 @@ impl Link {
                 let turn = self.state.lock().untold.pop_front();
                 match turn {
                     None => return true,
-                    Some(Turn::Waiting(until)) => {
+                    Some(LinkTransition::Waiting(until)) => {
                         self.wait_changed.notify_one();
-                        self.events.waiting(until);
+                        self.events.detached(until);
                     }
-                    Some(Turn::Resumed(after)) => self.events.resumed(after),
-                    Some(Turn::Over) => self.closed.cancel(),
+                    Some(LinkTransition::Resumed(after)) => self.events.resumed(after),
+                    Some(LinkTransition::Over) => self.closed.cancel(),
                 }
             }
         });

@@ -37,7 +37,7 @@ pub(super) struct Wait {
 }
 
 /// What a link is behind its lock: its mux, and all that the mux knows by number.
-pub(in crate::link) struct State {
+pub(in crate::link) struct LinkState {
     pub(in crate::link) mux: Mux,
     pub(in crate::link) text: Option<TextPeer>,
     pub(in crate::link) endpoints: HashMap<u32, Arc<Endpoint>>,
@@ -55,13 +55,13 @@ pub(in crate::link) struct State {
     /// The channels there are have been told to end, and no other is taken.
     pub(super) closing: bool,
     /// What has to happen once the lock is free again.
-    pub(super) next: Vec<Next>,
+    pub(super) next: Vec<FollowUp>,
     /// How the link went on, as far as it was not told.
-    pub(super) untold: VecDeque<Turn>,
+    pub(super) untold: VecDeque<LinkTransition>,
 }
 
 /// What follows from a change, and is told without the lock.
-pub(super) enum Next {
+pub(super) enum FollowUp {
     Deliver(Arc<Endpoint>),
     Opened(Arc<Endpoint>, OpenFrame),
     Message(u16, TunnelMessage),
@@ -70,7 +70,7 @@ pub(super) enum Next {
 }
 
 /// How a link goes on. Whoever hears of two in the wrong order takes it for waiting although it has channels.
-pub(super) enum Turn {
+pub(super) enum LinkTransition {
     Waiting(Instant),
     Resumed(Duration),
     Over,
@@ -82,7 +82,7 @@ pub(in crate::link) enum Transmit {
     Line(TunnelMessage),
 }
 
-impl State {
+impl LinkState {
     pub(super) fn new(mux: Mux, text: Option<TextPeer>) -> Self {
         Self {
             mux,
@@ -157,7 +157,7 @@ impl State {
                         stats.set_total_size(size);
                     }
                 }
-                FromText::NoSession(key) => self.next.push(Next::NoSession(id, key)),
+                FromText::NoSession(key) => self.next.push(FollowUp::NoSession(id, key)),
             }
         }
         Ok(())
@@ -196,7 +196,7 @@ impl State {
         }
         let until = since + grace;
         self.wait = Some(Wait { since, until });
-        self.untold.push_back(Turn::Waiting(until));
+        self.untold.push_back(LinkTransition::Waiting(until));
         for endpoint in self.endpoints.values() {
             endpoint.held_up().lost_channel(since);
             endpoint.stats().into_iter().for_each(|stats| stats.set_channel(None));
@@ -209,7 +209,7 @@ impl State {
         let now = Instant::now();
         self.unreset = None;
         self.endpoints.values().for_each(|endpoint| endpoint.held_up().has_channel(now));
-        self.untold.push_back(Turn::Resumed(now - wait.since));
+        self.untold.push_back(LinkTransition::Resumed(now - wait.since));
     }
 
     /// There is no channel, and there will be none.
@@ -217,7 +217,7 @@ impl State {
         self.over = true;
         self.wait = None;
         self.mux.give_up();
-        self.untold.push_back(Turn::Over);
+        self.untold.push_back(LinkTransition::Over);
     }
 
     pub(in crate::link) fn stop_channel(&mut self, id: u16, reason: GoneReason) {
@@ -234,21 +234,21 @@ impl State {
                     // Here and not later: what follows its OPEN may be its RESET.
                     let endpoint = Arc::new(Endpoint::theirs(open.stream));
                     self.endpoints.insert(open.stream, endpoint.clone());
-                    next.push(Next::Opened(endpoint, open));
+                    next.push(FollowUp::Opened(endpoint, open));
                 }
                 MuxEvent::Message { channel, message } => {
                     if message.action == TunnelAction::Exit {
                         self.grace = Duration::ZERO;
                     }
-                    next.push(Next::Message(channel, message));
+                    next.push(FollowUp::Message(channel, message));
                 }
                 MuxEvent::GoAway { code } => {
                     // Who has said goodbye does not come back.
                     self.grace = Duration::ZERO;
-                    next.push(Next::GoAway(code));
+                    next.push(FollowUp::GoAway(code));
                 }
                 MuxEvent::Readable { stream } => {
-                    next.extend(self.endpoints.get(&stream).cloned().map(Next::Deliver));
+                    next.extend(self.endpoints.get(&stream).cloned().map(FollowUp::Deliver));
                 }
                 MuxEvent::Writable { stream } => {
                     self.endpoints.get(&stream).inspect(|endpoint| endpoint.wake());

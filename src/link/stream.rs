@@ -12,7 +12,7 @@ use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Link, Steering, endpoint::Endpoint, flow::Obstacle, limit::Pacer};
+use super::{Link, StreamControl, endpoint::Endpoint, flow::SendBottleneckDetector, limit::Pacer};
 use crate::{
     mux::{CHUNK, COPY_BELOW},
     net::{Slabs, disarm, read_some},
@@ -55,7 +55,7 @@ const MARK_EVERY: Duration = Duration::from_millis(100);
 
 /// How a stream ended.
 #[derive(Debug)]
-pub enum Ended {
+pub enum StreamOutcome {
     /// Both directions are done, and each side has every byte of the other.
     Finished,
     /// The socket on this side failed; the peer was told.
@@ -69,18 +69,18 @@ pub enum Ended {
 /// A user's connection and what it has sent, none of which any target has seen: a stream can still carry it that was
 /// opened in place of another.
 #[derive(Debug)]
-pub struct Untouched {
+pub struct RetryableConnection {
     socket: TcpStream,
     sent: VecDeque<Bytes>,
 }
 
-impl From<TcpStream> for Untouched {
+impl From<TcpStream> for RetryableConnection {
     fn from(socket: TcpStream) -> Self {
         Self { socket, sent: VecDeque::new() }
     }
 }
 
-impl Untouched {
+impl RetryableConnection {
     /// The connection.
     pub fn socket(&self) -> &TcpStream {
         &self.socket
@@ -121,12 +121,12 @@ impl Stream {
     }
 
     /// What an operator needs to act on it while it is carried.
-    pub fn steering(&self) -> Steering {
-        Steering::new(self.link.clone(), self.endpoint.clone())
+    pub fn control(&self) -> StreamControl {
+        StreamControl::new(self.link.clone(), self.endpoint.clone())
     }
 
     /// Waits until the peer resets the stream. Only for a stream that is not carried yet.
-    pub async fn reset_by_peer(&self) -> ResetCode {
+    pub async fn wait_for_reset(&self) -> ResetCode {
         loop {
             match self.endpoint.how_ended() {
                 Some(Err(code)) => return code,
@@ -154,36 +154,36 @@ impl Stream {
     ///
     /// The socket has to be armed: it ends the way the stream did, with an orderly close, or with a reset. Unless no target has seen
     /// anything of it, and the stream was ended by the peer or cancelled: then it comes back.
-    pub async fn carry(
+    pub async fn relay(
         self,
-        user: impl Into<Untouched>,
+        user: impl Into<RetryableConnection>,
         failed: ResetCode,
         cancel: &CancellationToken,
         why: impl FnOnce() -> ResetCode,
-    ) -> (Ended, Option<Untouched>) {
-        let Untouched { socket, mut sent } = user.into();
+    ) -> (StreamOutcome, Option<RetryableConnection>) {
+        let RetryableConnection { socket, mut sent } = user.into();
         let socket = Arc::new(socket);
         self.endpoint.delivery().socket = Some(socket.clone());
         let mut finished = false;
         let ended = self.pump(&socket, &mut sent, &mut finished, cancel).await;
         match &ended {
-            Ended::Finished => disarm(&socket),
-            Ended::Reset(_) => {}
-            Ended::SocketFailed(_) => self.reset(failed),
-            Ended::Cancelled => self.reset(why()),
+            StreamOutcome::Finished => disarm(&socket),
+            StreamOutcome::Reset(_) => {}
+            StreamOutcome::SocketFailed(_) => self.reset(failed),
+            StreamOutcome::Cancelled => self.reset(why()),
         }
         // The endpoint may outlive us in a reader's hands; the socket must not.
         self.endpoint.delivery().socket = None;
         let refused = match &ended {
-            Ended::Reset(code) => code.is_of_target() && !self.is_text(),
-            Ended::Cancelled => false,
-            Ended::Finished | Ended::SocketFailed(_) => return (ended, None),
+            StreamOutcome::Reset(code) => code.is_of_target() && !self.is_text(),
+            StreamOutcome::Cancelled => false,
+            StreamOutcome::Finished | StreamOutcome::SocketFailed(_) => return (ended, None),
         };
         // Whoever delivered held the lock on the delivery, so nobody else has the socket any more.
         let untouched = self.endpoint.untouched(refused, finished).zip(Arc::into_inner(socket));
         let untouched = untouched.map(|(mut kept, socket)| {
             kept.extend(sent);
-            Untouched { socket, sent: kept.into() }
+            RetryableConnection { socket, sent: kept.into() }
         });
         (ended, untouched)
     }
@@ -199,10 +199,10 @@ impl Stream {
         sent: &mut VecDeque<Bytes>,
         finished: &mut bool,
         cancel: &CancellationToken,
-    ) -> Ended {
+    ) -> StreamOutcome {
         let cancelled = cancel.cancelled();
         let mut cancelled = std::pin::pin!(cancelled);
-        let mut up = Uplink::new(self.endpoint.pacer_up());
+        let mut up = SocketReader::new(self.endpoint.pacer_up());
         loop {
             let (blocked, waits_down) = {
                 let mut delivery = self.endpoint.delivery();
@@ -211,72 +211,72 @@ impl Stream {
                     self.endpoint.deliver_locked(&self.link, &mut delivery);
                 }
                 if let Some(error) = delivery.failed.take() {
-                    return Ended::SocketFailed(error);
+                    return StreamOutcome::SocketFailed(error);
                 }
                 (delivery.blocked, delivery.waits)
             };
-            let filled = if *finished { Fill::NoRoom } else { self.fill(socket, sent, &mut up) };
+            let filled = if *finished { ReadOutcome::NoRoom } else { self.fill(socket, sent, &mut up) };
             match filled {
-                Fill::Failed(error) => return Ended::SocketFailed(error),
-                Fill::End => {
+                ReadOutcome::Failed(error) => return StreamOutcome::SocketFailed(error),
+                ReadOutcome::End => {
                     *finished = true;
                     self.endpoint.note_end();
                     self.endpoint.set_phase(StreamPhase::UserDone);
                     self.link.with(|state| state.mux.finish(self.number()));
                 }
-                Fill::Empty | Fill::NoRoom | Fill::Turn | Fill::Waits(_) => {}
+                ReadOutcome::Empty | ReadOutcome::NoRoom | ReadOutcome::Turn | ReadOutcome::Waits(_) => {}
             }
             if self.endpoint.is_watched() {
                 self.note_held(&filled, *finished, &mut up);
             }
             self.link.flush_soon();
             match self.endpoint.how_ended() {
-                Some(Ok(())) => return Ended::Finished,
-                Some(Err(code)) => return Ended::Reset(code),
+                Some(Ok(())) => return StreamOutcome::Finished,
+                Some(Err(code)) => return StreamOutcome::Reset(code),
                 None => {}
             }
-            if let Fill::Turn = filled {
+            if let ReadOutcome::Turn = filled {
                 tokio::task::yield_now().await;
                 continue;
             }
             // An error is always of interest: the other side may be gone for good while nothing can be read or
             // written for want of credit.
             let mut interest = Interest::ERROR;
-            if let Fill::Empty = filled {
+            if let ReadOutcome::Empty = filled {
                 interest |= Interest::READABLE;
             }
             if blocked {
                 interest |= Interest::WRITABLE;
             }
-            let waits_up = if let Fill::Waits(at) = filled { Some(at) } else { None };
+            let waits_up = if let ReadOutcome::Waits(at) = filled { Some(at) } else { None };
             let turn = waits_up.into_iter().chain(waits_down).min();
             tokio::select! {
                 () = self.endpoint.woken() => {}
                 () = sleep_until(turn), if turn.is_some() => {}
                 ready = socket.ready(interest) => match ready {
-                    Err(error) => return Ended::SocketFailed(error),
+                    Err(error) => return StreamOutcome::SocketFailed(error),
                     Ok(ready) if ready.is_error() => {
                         if let Ok(Some(error)) | Err(error) = socket.take_error() {
-                            return Ended::SocketFailed(error);
+                            return StreamOutcome::SocketFailed(error);
                         }
                         // What is readable or writable comes to the same error by itself.
                         if !ready.is_readable() && !ready.is_writable() {
-                            return Ended::SocketFailed(io::ErrorKind::ConnectionReset.into());
+                            return StreamOutcome::SocketFailed(io::ErrorKind::ConnectionReset.into());
                         }
                     }
                     Ok(_) => {}
                 },
-                () = &mut cancelled => return Ended::Cancelled,
+                () = &mut cancelled => return StreamOutcome::Cancelled,
             }
         }
     }
 
     /// Notes who keeps the socket from being read, where somebody does. Most of the time nobody does, and then neither
     /// a clock nor a lock is asked.
-    fn note_held(&self, filled: &Fill, finished: bool, up: &mut Uplink) {
+    fn note_held(&self, filled: &ReadOutcome, finished: bool, up: &mut SocketReader) {
         let held = match filled {
-            Fill::Waits(_) => Some((HeldBy::Limit, Instant::now())),
-            Fill::NoRoom if !finished => {
+            ReadOutcome::Waits(_) => Some((HeldBy::Limit, Instant::now())),
+            ReadOutcome::NoRoom if !finished => {
                 let now = Instant::now();
                 let flow = self.link.with(|state| {
                     // Nothing more will be read before some of this has gone: how long that takes counts.
@@ -294,14 +294,14 @@ impl Stream {
     }
 
     /// Reads from the socket into the stream, as far as there is credit.
-    fn fill(&self, socket: &TcpStream, sent: &mut VecDeque<Bytes>, up: &mut Uplink) -> Fill {
-        let Uplink { pacer, marked, .. } = up;
+    fn fill(&self, socket: &TcpStream, sent: &mut VecDeque<Bytes>, up: &mut SocketReader) -> ReadOutcome {
+        let SocketReader { pacer, marked, .. } = up;
         let (mut turn, most) = (0, next_turn());
         let mut writable = self.link.with(|state| state.mux.writable(self.number()));
         while turn < most {
             let room = writable;
             if room == 0 {
-                return Fill::NoRoom;
+                return ReadOutcome::NoRoom;
             }
             // What another stream was to carry has been paid for there.
             if let Some(mut bytes) = sent.pop_front() {
@@ -321,28 +321,28 @@ impl Stream {
                     Ok(true) => {}
                     Ok(false) => match pacer.ask(room as u64, Instant::now()) {
                         Ok(allowed) => room = room.min(usize::try_from(allowed).unwrap_or(room)),
-                        Err(at) => return Fill::Waits(at),
+                        Err(at) => return ReadOutcome::Waits(at),
                     },
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fill::Empty,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return ReadOutcome::Empty,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => return Fill::Failed(error),
+                    Err(error) => return ReadOutcome::Failed(error),
                 }
             }
             let read = read(socket, room);
             pacer.passed(read.as_ref().map_or(0, |read| read.bytes.len()) as u64);
             let Read { bytes, is_all } = match read {
                 Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fill::Empty,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return ReadOutcome::Empty,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Fill::Failed(error),
+                Err(error) => return ReadOutcome::Failed(error),
             };
             if bytes.is_empty() {
-                return Fill::End;
+                return ReadOutcome::End;
             }
             let mark = (turn == 0 && self.endpoint.is_watched()).then(Instant::now);
             let mark = mark.filter(|now| marked.is_none_or(|before| *now >= before + MARK_EVERY));
             *marked = mark.or(*marked);
-            runtime::note();
+            runtime::record_activity();
             turn += bytes.len();
             self.endpoint.note_up(&bytes, false);
             if bytes.len() <= MESSAGE {
@@ -355,13 +355,13 @@ impl Stream {
                 self.link.flush();
             }
             if is_all {
-                return Fill::Empty;
+                return ReadOutcome::Empty;
             }
             if large {
                 writable = self.link.with(|state| state.mux.writable(self.number()));
             }
         }
-        Fill::Turn
+        ReadOutcome::Turn
     }
 
     /// Gives the mux some, and is told how much more it takes.
@@ -376,22 +376,22 @@ impl Stream {
 
 /// What a stream's task remembers of the way from its socket.
 #[derive(Debug)]
-struct Uplink {
+struct SocketReader {
     pacer: Pacer,
     /// When it was last noted when a piece came.
     marked: Option<Instant>,
-    obstacle: Obstacle,
+    obstacle: SendBottleneckDetector,
     /// Somebody holds it, as far as was noted.
     held: bool,
 }
 
-impl Uplink {
+impl SocketReader {
     fn new(pacer: Pacer) -> Self {
-        Self { pacer, marked: None, obstacle: Obstacle::default(), held: false }
+        Self { pacer, marked: None, obstacle: SendBottleneckDetector::default(), held: false }
     }
 }
 
-enum Fill {
+enum ReadOutcome {
     /// The socket has nothing more for now.
     Empty,
     /// The stream takes nothing more for now.

@@ -12,7 +12,7 @@ use tokio::{
 use super::*;
 use crate::{
     ids::{Priority, UserChannelId},
-    link::{Attached, Drive},
+    link::{Driver, NewChannel},
     net::ChannelSocket,
     wire::{Frame, TunnelAction},
 };
@@ -24,23 +24,23 @@ const LONG: Duration = Duration::from_secs(5);
 struct Listener {
     opened: Mutex<Option<Stream>>,
     /// What comes back the moment in which the link is told to wait.
-    back: Mutex<Option<(Arc<Link>, Drive)>>,
-    attached: Mutex<Option<Attached>>,
+    back: Mutex<Option<(Arc<Link>, NewChannel)>>,
+    attached: Mutex<Option<Driver>>,
     told: Mutex<Vec<&'static str>>,
     /// Until when the link was waited for last.
     until: Mutex<Option<Instant>>,
 }
 
 impl LinkEvents for Listener {
-    fn opened(&self, stream: Stream, _open: OpenFrame) {
+    fn stream_opened(&self, stream: Stream, _open: OpenFrame) {
         *self.opened.lock() = Some(stream);
     }
 
-    fn message(&self, _link: &Arc<Link>, _channel: u16, _message: TunnelMessage) {}
-    fn go_away(&self, _code: ResetCode) {}
-    fn no_session(&self, _channel: u16, _key: StreamKey) {}
+    fn message_received(&self, _link: &Arc<Link>, _channel: u16, _message: TunnelMessage) {}
+    fn go_away_received(&self, _code: ResetCode) {}
+    fn unknown_stream(&self, _channel: u16, _key: StreamKey) {}
 
-    fn waiting(&self, until: Instant) {
+    fn detached(&self, until: Instant) {
         *self.until.lock() = Some(until);
         if let Some((link, drive)) = self.back.lock().take() {
             *self.attached.lock() = link.attach(drive);
@@ -61,11 +61,11 @@ async fn connection() -> (TcpStream, TcpStream) {
 }
 
 /// One end of a channel, and the other.
-async fn channel(id: u16) -> (Drive, TcpStream) {
+async fn channel(id: u16) -> (NewChannel, TcpStream) {
     let (near, far) = connection().await;
     let socket = ChannelSocket::plain(near);
     let (read_ahead, codec) = Default::default();
-    (Drive { id, socket, read_ahead, codec, text: None, stats: None }, far)
+    (NewChannel { id, socket, read_ahead, codec, text: None, stats: None }, far)
 }
 
 /// A proxy that came back at once could be told of before its loss, and was shown as waiting from then on.
@@ -144,14 +144,14 @@ async fn what_waits_for_a_slow_target_keeps_no_buffer_alive() {
     };
     assert!(comes(), "the target is not reached yet");
     let opened = listener.opened.lock().take().unwrap();
-    let steering = opened.steering();
-    steering.set_paused(true);
+    let control = opened.control();
+    control.set_paused(true);
     assert!(comes(), "it is held");
-    steering.set_paused(false);
+    control.set_paused(false);
     let (socket, mut target) = connection().await;
     SockRef::from(&socket).set_send_buffer_size(4 << 10).unwrap();
     let cancel = CancellationToken::new();
-    let mut carried = pin!(opened.carry(socket, ResetCode::Internal, &cancel, || ResetCode::Internal));
+    let mut carried = pin!(opened.relay(socket, ResetCode::Internal, &cancel, || ResetCode::Internal));
     for piece in 0..14 {
         tokio::select! {
             biased;

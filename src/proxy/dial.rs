@@ -2,7 +2,7 @@ use std::{io, sync::Arc};
 
 use crate::{
     config::ProxyConfig,
-    link::{Ended, Stream},
+    link::{Stream, StreamOutcome},
     net::connect,
     runtime::Tasks,
     wire::{OpenFrame, ResetCode},
@@ -13,20 +13,22 @@ pub(super) async fn serve(config: Arc<ProxyConfig>, tasks: Tasks, stream: Stream
     let dialled = tokio::select! {
         dialled = tokio::time::timeout(config.dial_timeout, connect(&config.target)) => dialled,
         // The user has gone; the target need not hear of it.
-        _ = stream.reset_by_peer() => return,
+        _ = stream.wait_for_reset() => return,
     };
     let code = match dialled {
         Ok(Ok(socket)) => {
             stream.accept();
             tracing::debug!("stream {} is open", open.key);
-            let carried = stream.carry(socket, ResetCode::TargetGone, tasks.token(), || ResetCode::Shutdown);
+            let carried = stream.relay(socket, ResetCode::TargetGone, tasks.token(), || ResetCode::Shutdown);
             match carried.await.0 {
-                Ended::Finished => tracing::debug!("stream {} finished", open.key),
-                Ended::SocketFailed(error) => {
+                StreamOutcome::Finished => tracing::debug!("stream {} finished", open.key),
+                StreamOutcome::SocketFailed(error) => {
                     tracing::info!("stream {}: the target failed: {error}", open.key)
                 }
-                Ended::Reset(code) => tracing::info!("stream {} was ended by the server: {code}", open.key),
-                Ended::Cancelled => {}
+                StreamOutcome::Reset(code) => {
+                    tracing::info!("stream {} was ended by the server: {code}", open.key)
+                }
+                StreamOutcome::Cancelled => {}
             }
             return;
         }

@@ -16,7 +16,7 @@ use super::{SessionError, backoff::Backoff, dial};
 use crate::{
     config::{ProxyConfig, ProxyFormat},
     ids::{ServiceKey, StreamKey, clean},
-    link::{Attached, Drive, Link, LinkEvents, Stream},
+    link::{Driver, Link, LinkEvents, NewChannel, Stream},
     mux::{MuxConfig, Role},
     net::{ChannelSocket, Greeting, GreetingError, connect},
     runtime::Tasks,
@@ -222,7 +222,8 @@ impl<'a> Session<'a> {
         let (owned, tasks) = (link.clone(), self.tasks.clone());
         let (socket, read_ahead, codec) = greeting.into_parts();
         self.tasks.spawn("text channel", async move {
-            let drive = Drive { id: 1, socket, read_ahead, codec, text: Some(Fields::Four), stats: None };
+            let drive =
+                NewChannel { id: 1, socket, read_ahead, codec, text: Some(Fields::Four), stats: None };
             let mut channel = std::pin::pin!(owned.drive(drive));
             tokio::select! {
                 reason = &mut channel => tracing::info!("the channel was lost: {reason}"),
@@ -292,7 +293,7 @@ struct Keeper {
 
 impl Keeper {
     /// Keeps one channel up until the link is over, or the server takes no other.
-    async fn keep_channel(&self, first: Option<Attached>) {
+    async fn keep_channel(&self, first: Option<Driver>) {
         let mut backoff = Backoff::new(self.dialler.config.backoff);
         let mut next = match first {
             Some(first) => Ok(Some(first)),
@@ -333,7 +334,7 @@ impl Keeper {
     }
 
     /// Makes one more channel, or comes back to the link if it has none.
-    async fn dial(&self) -> Result<Option<Attached>, SessionError> {
+    async fn dial(&self) -> Result<Option<Driver>, SessionError> {
         let joining = self.coming_back.read().await;
         if self.link.has_channel() {
             return self.channel(HelloMode::Join).await;
@@ -345,7 +346,7 @@ impl Keeper {
         self.channel(mode).await
     }
 
-    async fn channel(&self, mode: HelloMode) -> Result<Option<Attached>, SessionError> {
+    async fn channel(&self, mode: HelloMode) -> Result<Option<Driver>, SessionError> {
         let ticket = *self.ticket.lock();
         let (greeting, welcome) = self.dialler.channel(Some((mode, ticket))).await?;
         if mode == HelloMode::Resume {
@@ -354,9 +355,16 @@ impl Keeper {
         Ok(self.attach(greeting, &welcome))
     }
 
-    fn attach(&self, greeting: Greeting, welcome: &Welcome) -> Option<Attached> {
+    fn attach(&self, greeting: Greeting, welcome: &Welcome) -> Option<Driver> {
         let (socket, read_ahead, codec) = greeting.into_parts();
-        self.link.attach(Drive { id: welcome.channel, socket, read_ahead, codec, text: None, stats: None })
+        self.link.attach(NewChannel {
+            id: welcome.channel,
+            socket,
+            read_ahead,
+            codec,
+            text: None,
+            stats: None,
+        })
     }
 
     /// Whether there is nothing left to come back to: the server is another one, or has waited for long enough.
@@ -391,12 +399,12 @@ impl Events {
 }
 
 impl LinkEvents for Events {
-    fn opened(&self, stream: Stream, open: OpenFrame) {
+    fn stream_opened(&self, stream: Stream, open: OpenFrame) {
         let served = dial::serve(self.config.clone(), self.tasks.clone(), stream, open);
         self.tasks.spawn("stream", self.streams.track_future(served));
     }
 
-    fn message(&self, _link: &Arc<Link>, _channel: u16, message: TunnelMessage) {
+    fn message_received(&self, _link: &Arc<Link>, _channel: u16, message: TunnelMessage) {
         let text = clean(&String::from_utf8_lossy(&message.data), 200);
         let answer = match message.action {
             TunnelAction::Response => {
@@ -416,11 +424,11 @@ impl LinkEvents for Events {
         }
     }
 
-    fn go_away(&self, code: ResetCode) {
+    fn go_away_received(&self, code: ResetCode) {
         self.sent_away(&code.to_string());
     }
 
-    fn waiting(&self, until: Instant) {
+    fn detached(&self, until: Instant) {
         let left = seconds(until.saturating_duration_since(Instant::now()));
         tracing::warn!("the last channel was lost; streams wait up to {left} for another");
     }
@@ -429,7 +437,7 @@ impl LinkEvents for Events {
         tracing::info!("the streams go on, after {after:.1?} without a channel");
     }
 
-    fn no_session(&self, _channel: u16, key: StreamKey) {
+    fn unknown_stream(&self, _channel: u16, key: StreamKey) {
         tracing::debug!("the server sent bytes for stream {key}, which is not there");
     }
 }

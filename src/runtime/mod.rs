@@ -1,9 +1,9 @@
 //! Worker threads, busy-polling before sleeping, and owned tasks. Knows nothing of what the tasks do.
 
-mod spin;
+mod busy_poll;
 mod tasks;
 mod workers;
 
-pub(crate) use spin::note;
+pub(crate) use busy_poll::record_activity;
 pub use tasks::Tasks;
 pub use workers::{WorkerThreads, Workers};

@@ -10,7 +10,7 @@ use std::{
 use tokio::runtime::{Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use super::spin;
+use super::busy_poll;
 
 /// The threads that carry bytes, each with a runtime of its own.
 ///
@@ -71,12 +71,12 @@ impl WorkerThreads {
     /// # Errors
     /// No thread, or no runtime for it, can be had.
     pub fn start(count: usize) -> io::Result<(Runtime, Self)> {
-        let first = spin::runtime()?;
+        let first = busy_poll::runtime()?;
         let mut handles = vec![first.handle().clone()];
         let mut threads =
             Self { workers: Workers::of(Vec::new()), stop: CancellationToken::new(), others: Vec::new() };
         for number in 1..count {
-            let runtime = spin::runtime()?;
+            let runtime = busy_poll::runtime()?;
             handles.push(runtime.handle().clone());
             let stop = threads.stop.clone();
             let thread = thread::Builder::new().name(format!("worker {number}"));

@@ -4,7 +4,7 @@ use super::{Core, proxy::Proxy, switch::Switch};
 use crate::{
     control::{Command, Done, MAX_WEIGHT, Refused, Reply, Scope},
     ids::{Direction, ProxyId, Rate, StreamKey},
-    link::Limit,
+    link::RateLimit,
     telemetry::{EventKind, GoneReason, Limits, StreamStats},
 };
 
@@ -63,7 +63,7 @@ impl Core {
     }
 
     fn set_limit(&self, scope: &Scope, direction: Direction, rate: Option<Rate>) -> Option<usize> {
-        let set = |limit: &Limit, shown: &Limits| {
+        let set = |limit: &RateLimit, shown: &Limits| {
             limit.set(direction, rate, Instant::now());
             shown.set(direction, rate);
         };

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::TextProxies,
     ids::{ProxyId, clean},
-    link::{Drive, Limit, Link},
+    link::{Link, NewChannel, RateLimit},
     mux::{MuxConfig, Role},
     net::{ChannelSocket, FirstWords, Greeting, GreetingError, text_error},
     telemetry::{EventKind, Format},
@@ -288,7 +288,7 @@ async fn drive(core: &Arc<Core>, admitted: Admitted, addr: SocketAddr) {
     let guard = core.telemetry.channel_up(place.id, addr, format);
     place.count(guard.stats());
     let stats = Some(guard.stats().clone());
-    let drive = Drive { id: place.id.index, socket, read_ahead, codec, text, stats };
+    let drive = NewChannel { id: place.id.index, socket, read_ahead, codec, text, stats };
     let reason = place.proxy.link.drive(drive).await;
     guard.set_reason(place.proxy.channel_gone(reason));
 }
@@ -321,7 +321,7 @@ impl Core {
         let (window, chunk, stripe) = (self.config.window, self.config.chunk, self.config.stripe);
         let config = MuxConfig { window, budget, chunk, stripe, ..MuxConfig::default() };
         let link = Link::new(Role::Opener, config, text, events.clone());
-        let limit = Limit::new(&self.limit_count);
+        let limit = RateLimit::new(&self.limit_count);
         let proxy = Proxy::new(guard, link, limit);
         _ = events.proxy.set(Arc::downgrade(&proxy));
         self.links.insert(link_id, proxy.clone());

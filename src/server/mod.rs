@@ -35,7 +35,7 @@ use crate::{
     config::ServerConfig,
     control::{self, Control, Request},
     ids::{ProxyId, StreamKey},
-    link::LimitCount,
+    link::RateLimitCount,
     mux::Budget,
     net::Listener,
     runtime::{Tasks, Workers},
@@ -101,7 +101,7 @@ pub(in crate::server) struct Core {
     links: DashMap<[u8; 16], Arc<Proxy>>,
     streams: DashMap<StreamKey, Arc<Switch>>,
     next_proxy: AtomicU32,
-    limit_count: LimitCount,
+    limit_count: RateLimitCount,
     /// What windows may grow by.
     budget: Budget,
     /// Cancelled when the server was asked to end: no proxy is taken any more.
@@ -145,7 +145,7 @@ impl Server {
         let addr = listener.local_addr().map_err(failed)?;
         let (control, requests) = control::queue();
         let hard_stop = CancellationToken::new();
-        let limit_count = LimitCount::default();
+        let limit_count = RateLimitCount::default();
         let core = Arc::new(Core {
             token,
             tasks: Tasks::new(telemetry.clone(), workers),

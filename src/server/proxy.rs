@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     ids::{ChannelId, ProxyId, StreamKey, clean},
-    link::{Answered, Limit, Link, LinkEvents, Stream},
+    link::{LatencyObserver, Link, LinkEvents, RateLimit, Stream},
     net::text_error,
     telemetry::{ChannelStats, EventKind, GoneReason, ProxyGuard, ProxyStats, StreamStats},
     wire::{AddProxy, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
@@ -33,7 +33,7 @@ pub(super) struct Proxy {
     pub(super) id: ProxyId,
     pub(super) stats: Arc<ProxyStats>,
     pub(super) link: Arc<Link>,
-    pub(super) limit: Arc<Limit>,
+    pub(super) limit: Arc<RateLimit>,
     pub(super) load: Arc<Load>,
     /// Who is told how quickly its streams are answered. Not the proxy itself, because its link's streams keep it.
     pub(super) answers: Arc<Answers>,
@@ -99,7 +99,7 @@ impl Candidate for Proxy {
 }
 
 impl Proxy {
-    pub(super) fn new(guard: ProxyGuard, link: Arc<Link>, limit: Arc<Limit>) -> Arc<Self> {
+    pub(super) fn new(guard: ProxyGuard, link: Arc<Link>, limit: Arc<RateLimit>) -> Arc<Self> {
         let (load, stats) = (Arc::<Load>::default(), guard.stats().clone());
         Arc::new(Self {
             id: stats.id,
@@ -219,8 +219,8 @@ pub(super) struct Answers {
     stats: Arc<ProxyStats>,
 }
 
-impl Answered for Answers {
-    fn opened(&self, stream: &StreamStats, took: Duration) {
+impl LatencyObserver for Answers {
+    fn connected(&self, stream: &StreamStats, took: Duration) {
         self.load.answered(took);
         stream.note_opened(&self.stats, took);
     }
@@ -230,7 +230,7 @@ impl Answered for Answers {
         stream.note_first_byte(&self.stats, took);
     }
 
-    fn sent(&self, stream: &StreamStats, waited: Duration) {
+    fn dequeued(&self, stream: &StreamStats, waited: Duration) {
         stream.note_queued(&self.stats, waited);
     }
 }
@@ -260,12 +260,12 @@ impl ProxyEvents {
 }
 
 impl LinkEvents for ProxyEvents {
-    fn opened(&self, stream: Stream, _open: OpenFrame) {
+    fn stream_opened(&self, stream: Stream, _open: OpenFrame) {
         // The mux refuses a proxy's OPEN before it comes here.
         stream.reset(ResetCode::Protocol);
     }
 
-    fn message(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage) {
+    fn message_received(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage) {
         let Some(proxy) = self.proxy() else { return };
         match message.action {
             TunnelAction::AddProxy(request) => {
@@ -294,13 +294,13 @@ impl LinkEvents for ProxyEvents {
         }
     }
 
-    fn go_away(&self, _code: ResetCode) {
+    fn go_away_received(&self, _code: ResetCode) {
         if let Some(proxy) = self.proxy() {
             self.goodbye(&proxy);
         }
     }
 
-    fn waiting(&self, until: Instant) {
+    fn detached(&self, until: Instant) {
         if let Some(proxy) = self.proxy() {
             proxy.stats.set_waits(Some(until));
             let grace = until.saturating_duration_since(Instant::now());
@@ -316,7 +316,7 @@ impl LinkEvents for ProxyEvents {
         }
     }
 
-    fn no_session(&self, channel: u16, key: StreamKey) {
+    fn unknown_stream(&self, channel: u16, key: StreamKey) {
         if let Some(proxy) = self.proxy() {
             let channel = ChannelId { proxy: proxy.id, index: channel };
             self.core.telemetry.emit(EventKind::NoSession { channel, key });

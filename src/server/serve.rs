@@ -16,7 +16,9 @@ use super::{
 };
 use crate::{
     ids::StreamKey,
-    link::{Ended, Limit, Limits, NewStream, Steering, Stream, Untouched},
+    link::{
+        NewStream, RateLimit, RetryableConnection, Stream, StreamControl, StreamOutcome, StreamRateLimits,
+    },
     telemetry::{EndReason, EventKind, StreamGuard},
     wire::ResetCode,
 };
@@ -37,7 +39,7 @@ pub(super) async fn serve(
         return core.refuse(&service, addr, "too many users");
     };
     let stream = core.telemetry.stream_opened(lease.key, addr, lease.guard().stats());
-    let own = Limit::new(&core.limit_count);
+    let own = RateLimit::new(&core.limit_count);
     let switch = Arc::new(Switch::new(lease.cancel().child_token(), stream.stats().clone(), own));
     let _listed = Listed::new(core, lease.key, &switch);
     let user = User { addr, lease: &lease, guard: &stream, switch: &switch };
@@ -78,7 +80,7 @@ const OTHERS: usize = 3;
 async fn carry(core: &Core, waiting: Waiting, socket: TcpStream, user: &User<'_>) -> EndReason {
     let service = waiting.service().clone();
     let mut waiting = Some(waiting);
-    let mut connection = Untouched::from(socket);
+    let mut connection = RetryableConnection::from(socket);
     let mut tried = Vec::new();
     let mut before = None;
     loop {
@@ -124,36 +126,36 @@ async fn carry_by(
     core: &Core,
     proxy: &Proxy,
     stream: Stream,
-    connection: Untouched,
+    connection: RetryableConnection,
     user: &User<'_>,
-) -> (EndReason, Option<Untouched>) {
+) -> (EndReason, Option<RetryableConnection>) {
     let cancel = user.switch.cancel();
-    let steering = stream.steering();
-    user.switch.connect(steering.clone());
-    user.guard.stats().set_flow_source(Some(Arc::new(steering.clone())));
+    let control = stream.control();
+    user.switch.connect(control.clone());
+    user.guard.stats().set_flow_source(Some(Arc::new(control.clone())));
     let given_up = cancel.child_token();
     let why = || if cancel.is_cancelled() { core.cancelled_code() } else { ResetCode::TargetTimeout };
-    let mut carried = std::pin::pin!(stream.carry(connection, ResetCode::UserGone, &given_up, why));
+    let mut carried = std::pin::pin!(stream.relay(connection, ResetCode::UserGone, &given_up, why));
     let (ended, untouched) = tokio::select! {
         ended = &mut carried => ended,
-        () = unanswered(&steering, core.config.open) => {
+        () = unanswered(&control, core.config.open) => {
             given_up.cancel();
             carried.await
         }
     };
     match ended {
-        Ended::Finished => (EndReason::Finished, None),
-        Ended::SocketFailed(_) => (EndReason::UserReset, None),
-        Ended::Cancelled if cancel.is_cancelled() => (core.why_cancelled(), None),
-        Ended::Cancelled => {
+        StreamOutcome::Finished => (EndReason::Finished, None),
+        StreamOutcome::SocketFailed(_) => (EndReason::UserReset, None),
+        StreamOutcome::Cancelled if cancel.is_cancelled() => (core.why_cancelled(), None),
+        StreamOutcome::Cancelled => {
             proxy.load.failed();
             (EndReason::TargetRefused(ResetCode::TargetTimeout.to_string()), untouched)
         }
-        Ended::Reset(code) if code.is_of_target() => {
+        StreamOutcome::Reset(code) if code.is_of_target() => {
             proxy.load.failed();
             (EndReason::TargetRefused(code.to_string()), untouched)
         }
-        Ended::Reset(code) => match code {
+        StreamOutcome::Reset(code) => match code {
             ResetCode::TargetGone => (EndReason::TargetReset, None),
             // A stream moves to another channel as long as there is one: with its last channel the proxy is gone.
             ResetCode::ChannelLost | ResetCode::Shutdown => (EndReason::ProxyGone, untouched),
@@ -163,9 +165,9 @@ async fn carry_by(
 }
 
 /// Ready if after `limit` the proxy has not said whether the target is there: its user would wait for ever.
-async fn unanswered(steering: &Steering, limit: Duration) {
+async fn unanswered(control: &StreamControl, limit: Duration) {
     tokio::time::sleep(limit).await;
-    if !steering.is_unanswered() {
+    if !control.is_awaiting_accept() {
         std::future::pending::<()>().await;
     }
 }
@@ -177,9 +179,9 @@ impl User<'_> {
             stats: self.guard.stats().clone(),
             port: service.key.port,
             user: Some(self.addr),
-            sniff: core.config.sniff,
-            limits: Limits::new(limits.map(Arc::clone)),
-            tell: proxy.answers.clone(),
+            inspect: core.config.sniff,
+            limits: StreamRateLimits::new(limits.map(Arc::clone)),
+            latency_observer: proxy.answers.clone(),
         }
     }
 }

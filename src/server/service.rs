@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     ids::ServiceKey,
-    link::Limit,
+    link::RateLimit,
     net::Listener,
     telemetry::{EventKind, ServiceGuard},
 };
@@ -35,7 +35,7 @@ pub(super) struct Service {
     pub(super) key: ServiceKey,
     pub(super) pool: Pool<Proxy>,
     pub(super) guard: ServiceGuard,
-    pub(super) limit: Arc<Limit>,
+    pub(super) limit: Arc<RateLimit>,
     /// Users that no proxy has yet.
     waiting: AtomicUsize,
     stop: CancellationToken,
@@ -89,7 +89,7 @@ impl Core {
             guard: self.telemetry.service_opened(key.clone()),
             key,
             pool: Pool::new(self.config.policy),
-            limit: Limit::new(&self.limit_count),
+            limit: RateLimit::new(&self.limit_count),
             waiting: AtomicUsize::new(0),
             stop: self.accepting.child_token(),
         });

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ids::{Direction, Priority, Rate},
-    link::{Limit, Steering},
+    link::{RateLimit, StreamControl},
     telemetry::StreamStats,
 };
 
@@ -15,13 +15,13 @@ use crate::{
 pub(super) struct Switch {
     cancel: CancellationToken,
     stats: Arc<StreamStats>,
-    limit: Arc<Limit>,
-    steering: Mutex<Option<Steering>>,
+    limit: Arc<RateLimit>,
+    control: Mutex<Option<StreamControl>>,
 }
 
 impl Switch {
-    pub(super) fn new(cancel: CancellationToken, stats: Arc<StreamStats>, limit: Arc<Limit>) -> Self {
-        Self { cancel, stats, limit, steering: Mutex::new(None) }
+    pub(super) fn new(cancel: CancellationToken, stats: Arc<StreamStats>, limit: Arc<RateLimit>) -> Self {
+        Self { cancel, stats, limit, control: Mutex::new(None) }
     }
 
     /// Ends the connection when it is cancelled.
@@ -33,35 +33,35 @@ impl Switch {
         &self.stats
     }
 
-    pub(super) fn limit(&self) -> &Arc<Limit> {
+    pub(super) fn limit(&self) -> &Arc<RateLimit> {
         &self.limit
     }
 
     /// The connection has a stream now.
-    pub(super) fn connect(&self, steering: Steering) {
-        let mut place = self.steering.lock();
+    pub(super) fn connect(&self, control: StreamControl) {
+        let mut place = self.control.lock();
         if self.stats.is_paused() {
-            steering.set_paused(true);
+            control.set_paused(true);
         }
         if self.stats.priority() != Priority::default() {
-            steering.set_priority(self.stats.priority());
+            control.set_priority(self.stats.priority());
         }
-        *place = Some(steering);
+        *place = Some(control);
     }
 
     pub(super) fn set_paused(&self, paused: bool) {
-        let steering = self.steering.lock();
+        let control = self.control.lock();
         self.stats.set_paused(paused);
-        if let Some(steering) = &*steering {
-            steering.set_paused(paused);
+        if let Some(control) = &*control {
+            control.set_paused(paused);
         }
     }
 
     pub(super) fn set_priority(&self, priority: Priority) {
-        let steering = self.steering.lock();
+        let control = self.control.lock();
         self.stats.set_priority(priority);
-        if let Some(steering) = &*steering {
-            steering.set_priority(priority);
+        if let Some(control) = &*control {
+            control.set_priority(priority);
         }
     }
 
@@ -73,8 +73,8 @@ impl Switch {
 
     /// Some limit that holds for the stream is another now.
     pub(super) fn limits_changed(&self) {
-        if let Some(steering) = &*self.steering.lock() {
-            steering.limits_changed();
+        if let Some(control) = &*self.control.lock() {
+            control.rate_limits_changed();
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ids::{StreamKey, UserChannelId},
-    link::{Limit, LimitCount},
+    link::{RateLimit, RateLimitCount},
     telemetry::{ServiceStats, Telemetry, UserGuard, UserStats},
 };
 
@@ -25,7 +25,7 @@ const MAX_USERS: usize = 1 << 20;
 pub(super) struct User {
     guard: UserGuard,
     next_stream: AtomicU32,
-    limit: Arc<Limit>,
+    limit: Arc<RateLimit>,
     /// Ends all of its streams.
     cancel: CancellationToken,
 }
@@ -35,7 +35,7 @@ pub(super) struct User {
 pub(super) struct Users {
     telemetry: Arc<Telemetry>,
     stop: CancellationToken,
-    limit_count: LimitCount,
+    limit_count: RateLimitCount,
     table: Mutex<Table>,
 }
 
@@ -72,7 +72,7 @@ impl UserLease {
         &self.user.guard
     }
 
-    pub(super) fn limit(&self) -> &Arc<Limit> {
+    pub(super) fn limit(&self) -> &Arc<RateLimit> {
         &self.user.limit
     }
 }
@@ -95,7 +95,11 @@ impl Drop for UserLease {
 
 impl Users {
     /// Nobody yet. All users' streams end when `stop` is cancelled.
-    pub(super) fn new(telemetry: Arc<Telemetry>, stop: CancellationToken, limits: &LimitCount) -> Arc<Self> {
+    pub(super) fn new(
+        telemetry: Arc<Telemetry>,
+        stop: CancellationToken,
+        limits: &RateLimitCount,
+    ) -> Arc<Self> {
         Arc::new(Self { telemetry, stop, limit_count: limits.clone(), table: Mutex::default() })
     }
 
@@ -114,7 +118,7 @@ impl Users {
             let user = User {
                 guard: self.telemetry.user_joined(id, addr, service),
                 next_stream: AtomicU32::new(1),
-                limit: Limit::new(&self.limit_count),
+                limit: RateLimit::new(&self.limit_count),
                 cancel: self.stop.child_token(),
             };
             by_addr.insert(place, Entry { user: Arc::new(user), connections: 0, idle_since: None });
@@ -140,7 +144,7 @@ impl Users {
     }
 
     /// A user's counters and its limit.
-    pub(super) fn limit(&self, id: UserChannelId) -> Option<(Arc<UserStats>, Arc<Limit>)> {
+    pub(super) fn limit(&self, id: UserChannelId) -> Option<(Arc<UserStats>, Arc<RateLimit>)> {
         let table = self.table.lock();
         let user = &table.by_addr.get(table.by_id.get(&id)?)?.user;
         Some((user.guard.stats().clone(), user.limit.clone()))
@@ -175,7 +179,7 @@ mod tests {
 
     fn users() -> (Arc<Telemetry>, Arc<Users>, Arc<ServiceStats>) {
         let telemetry = Telemetry::new();
-        let users = Users::new(telemetry.clone(), CancellationToken::new(), &LimitCount::default());
+        let users = Users::new(telemetry.clone(), CancellationToken::new(), &RateLimitCount::default());
         let service = telemetry.service_opened("8080".parse().unwrap());
         (telemetry, users, service.stats().clone())
     }

@@ -22,18 +22,18 @@ const SMALL: u64 = 4096;
 pub(super) struct Bucket {
     /// Changes with the rate: what was bought before is void.
     epoch: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<BucketState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct BucketState {
     rate: Option<Rate>,
     full_at: Instant,
 }
 
 /// What a purchase comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bought {
+pub(super) struct Reservation {
     /// Under which rate; see [`Bucket::epoch`].
     pub(super) epoch: u64,
     /// When it may be used. It may lie before now.
@@ -42,7 +42,7 @@ pub(super) struct Bought {
 
 impl Bucket {
     pub(super) fn new(now: Instant) -> Self {
-        Self { epoch: AtomicU64::new(0), state: Mutex::new(State { rate: None, full_at: now }) }
+        Self { epoch: AtomicU64::new(0), state: Mutex::new(BucketState { rate: None, full_at: now }) }
     }
 
     /// Sets another rate, and says which was before. It begins empty: setting one again and again gives nothing away.
@@ -66,13 +66,13 @@ impl Bucket {
     }
 
     /// Buys `bytes`, behind all who did before.
-    pub(super) fn buy(&self, bytes: u64, now: Instant) -> Bought {
+    pub(super) fn buy(&self, bytes: u64, now: Instant) -> Reservation {
         let mut state = self.state.lock();
         let epoch = self.epoch.load(Relaxed);
-        let Some(rate) = state.rate else { return Bought { epoch, at: None } };
+        let Some(rate) = state.rate else { return Reservation { epoch, at: None } };
         state.full_at = state.full_at.max(now) + time_for(bytes, rate);
         let wait = state.full_at.saturating_duration_since(now).saturating_sub(BURST);
-        Bought { epoch, at: Some(now + wait) }
+        Reservation { epoch, at: Some(now + wait) }
     }
 
     /// Gives back `bytes` that were bought and not used.

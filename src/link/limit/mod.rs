@@ -1,4 +1,4 @@
-//! How fast bytes may pass, changed while they do: a [`Limit`] for each thing that can have one, and a [`Pacer`] that
+//! How fast bytes may pass, changed while they do: a [`RateLimit`] for each thing that can have one, and a [`Pacer`] that
 //! waits its turn in all the limits that hold for one stream.
 //!
 //! A turn is bought before the bytes pass, and what was not used of it is given back. That makes a limit which many
@@ -24,19 +24,19 @@ use bucket::Bucket;
 
 /// How many rate limits are set, all together. While there are none, carrying bytes costs one look at this.
 #[derive(Debug, Clone, Default)]
-pub struct LimitCount(Arc<AtomicUsize>);
+pub struct RateLimitCount(Arc<AtomicUsize>);
 
 /// How fast all bytes together that pass something may go, each direction apart; at first without bounds.
 #[derive(Debug)]
-pub struct Limit {
+pub struct RateLimit {
     down: Bucket,
     up: Bucket,
-    count: LimitCount,
+    count: RateLimitCount,
 }
 
-impl Limit {
+impl RateLimit {
     /// One that is counted in `count`.
-    pub fn new(count: &LimitCount) -> Arc<Self> {
+    pub fn new(count: &RateLimitCount) -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Self { down: Bucket::new(now), up: Bucket::new(now), count: count.clone() })
     }
@@ -59,7 +59,7 @@ impl Limit {
     }
 }
 
-impl Drop for Limit {
+impl Drop for RateLimit {
     fn drop(&mut self) {
         let now = Instant::now();
         self.set(Direction::Down, None, now);
@@ -69,17 +69,17 @@ impl Drop for Limit {
 
 /// All limits that hold for one stream; the strictest counts.
 #[derive(Debug, Clone)]
-pub struct Limits {
-    all: Arc<[Arc<Limit>; Self::ALL]>,
-    count: LimitCount,
+pub struct StreamRateLimits {
+    all: Arc<[Arc<RateLimit>; Self::ALL]>,
+    count: RateLimitCount,
 }
 
-impl Limits {
+impl StreamRateLimits {
     /// The stream's own, its user's, its proxy's and its service's.
     const ALL: usize = 4;
 
     /// The limits of a stream, its user, its proxy and its service, all counted in the same place.
-    pub fn new(all: [Arc<Limit>; Self::ALL]) -> Self {
+    pub fn new(all: [Arc<RateLimit>; Self::ALL]) -> Self {
         Self { count: all[0].count.clone(), all: Arc::new(all) }
     }
 

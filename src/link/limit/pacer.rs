@@ -1,6 +1,6 @@
 use std::time::Instant;
 
-use super::{Limits, bucket::Bucket};
+use super::{StreamRateLimits, bucket::Bucket};
 use crate::ids::Direction;
 
 /// One direction of one stream before its limits.
@@ -9,22 +9,22 @@ use crate::ids::Direction;
 #[derive(Debug)]
 pub(crate) struct Pacer {
     /// None where nothing is ever limited.
-    limits: Option<Limits>,
+    limits: Option<StreamRateLimits>,
     direction: Direction,
-    turn: Option<Turn>,
+    turn: Option<Grant>,
 }
 
 /// Bytes that were bought in every limit.
 #[derive(Debug)]
-struct Turn {
+struct Grant {
     bytes: u64,
     /// When all limits let them pass.
     at: Instant,
-    epochs: [u64; Limits::ALL],
+    epochs: [u64; StreamRateLimits::ALL],
 }
 
 impl Pacer {
-    pub(crate) fn new(limits: Option<Limits>, direction: Direction) -> Self {
+    pub(crate) fn new(limits: Option<StreamRateLimits>, direction: Direction) -> Self {
         Self { limits, direction, turn: None }
     }
 
@@ -40,13 +40,13 @@ impl Pacer {
         }
         if self.turn.is_none() {
             let Some(most) = self.buckets().filter_map(Bucket::turn).min() else { return Ok(wanted) };
-            let (bytes, mut at, mut epochs) = (most.min(wanted), now, [0; Limits::ALL]);
+            let (bytes, mut at, mut epochs) = (most.min(wanted), now, [0; StreamRateLimits::ALL]);
             for (bucket, epoch) in self.buckets().zip(&mut epochs) {
                 let bought = bucket.buy(bytes, now);
                 *epoch = bought.epoch;
                 at = at.max(bought.at.unwrap_or(now));
             }
-            self.turn = Some(Turn { bytes, at, epochs });
+            self.turn = Some(Grant { bytes, at, epochs });
         }
         match &self.turn {
             Some(turn) if turn.at > now => Err(turn.at),
@@ -69,7 +69,7 @@ impl Pacer {
     }
 }
 
-impl Turn {
+impl Grant {
     /// Whether all limits are still those that it was bought under.
     fn is_good<'a>(&self, buckets: impl Iterator<Item = &'a Bucket>) -> bool {
         buckets.zip(self.epochs).all(|(bucket, epoch)| bucket.epoch() == epoch)
@@ -88,28 +88,28 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use super::{
-        super::{Limit, LimitCount},
+        super::{RateLimit, RateLimitCount},
         *,
     };
     use crate::ids::Rate;
 
     /// A stream's limits where it shares its proxy's with others.
-    struct Lab {
-        count: LimitCount,
-        shared: Arc<Limit>,
+    struct SharedLimitFixture {
+        count: RateLimitCount,
+        shared: Arc<RateLimit>,
     }
 
-    impl Lab {
+    impl SharedLimitFixture {
         fn new() -> Self {
-            let count = LimitCount::default();
-            Self { shared: Limit::new(&count), count }
+            let count = RateLimitCount::default();
+            Self { shared: RateLimit::new(&count), count }
         }
 
-        fn stream(&self) -> (Pacer, Arc<Limit>) {
-            let own = Limit::new(&self.count);
-            let others = [Limit::new(&self.count), self.shared.clone(), Limit::new(&self.count)];
+        fn stream(&self) -> (Pacer, Arc<RateLimit>) {
+            let own = RateLimit::new(&self.count);
+            let others = [RateLimit::new(&self.count), self.shared.clone(), RateLimit::new(&self.count)];
             let [user, proxy, service] = others;
-            let limits = Limits::new([own.clone(), user, proxy, service]);
+            let limits = StreamRateLimits::new([own.clone(), user, proxy, service]);
             (Pacer::new(Some(limits), Direction::Down), own)
         }
     }
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn without_limits_nobody_has_to_ask() {
-        let lab = Lab::new();
+        let lab = SharedLimitFixture::new();
         let (mut stream, own) = lab.stream();
         let begin = Instant::now();
         assert!(stream.is_free() && Pacer::new(None, Direction::Up).is_free());
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_strictest_limit_holds() {
-        let lab = Lab::new();
+        let lab = SharedLimitFixture::new();
         let (stream, own) = lab.stream();
         let begin = Instant::now();
         lab.shared.set(Direction::Down, Rate::new(20_000_000), begin);
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_shared_limit_is_shared_alike_and_its_rest_is_used() {
-        let lab = Lab::new();
+        let lab = SharedLimitFixture::new();
         let begin = Instant::now();
         lab.shared.set(Direction::Down, Rate::new(10_000_000), begin);
         let (mut streams, owns): (Vec<_>, Vec<_>) = (0..20).map(|_| lab.stream()).unzip();
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn another_rate_holds_for_those_who_wait() {
-        let lab = Lab::new();
+        let lab = SharedLimitFixture::new();
         let (mut stream, own) = lab.stream();
         let begin = Instant::now();
         own.set(Direction::Down, Rate::new(1), begin);
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn who_ends_while_it_waits_holds_up_nobody() {
-        let lab = Lab::new();
+        let lab = SharedLimitFixture::new();
         let begin = Instant::now();
         lab.shared.set(Direction::Down, Rate::new(1000), begin);
         let waiting: Vec<_> = (0..100)

@@ -33,7 +33,7 @@ const HOGGED: Duration = Duration::from_millis(1);
 const SHY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 thread_local! {
-    static SPINNING: Spinning = const { Spinning::new() };
+    static BUSY_POLL_BUDGET: BusyPollBudget = const { BusyPollBudget::new() };
 }
 
 /// How this thread divides its time between working, looking for more and sleeping.
@@ -46,7 +46,7 @@ thread_local! {
 /// has yielded waits for that one's slice to end. HTTP requests beside two busy loops on two cores were answered at a fifth
 /// of the rate so.
 #[derive(Debug)]
-struct Spinning {
+struct BusyPollBudget {
     /// How often bytes have come.
     came: Cell<u64>,
     /// Since when it works.
@@ -57,7 +57,7 @@ struct Spinning {
     shy: Cell<Option<(Instant, Duration)>>,
 }
 
-impl Spinning {
+impl BusyPollBudget {
     const fn new() -> Self {
         Self {
             came: Cell::new(0),
@@ -99,8 +99,8 @@ impl Spinning {
 }
 
 /// Bytes have come.
-pub(crate) fn note() {
-    SPINNING.with(|spinning| spinning.came.set(spinning.came.get() + 1));
+pub(crate) fn record_activity() {
+    BUSY_POLL_BUDGET.with(|spinning| spinning.came.set(spinning.came.get() + 1));
 }
 
 /// A runtime for one thread that spins before it sleeps.
@@ -111,11 +111,11 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
     let begin = Arc::new(Notify::new());
     let begins = begin.clone();
     let idle = move || {
-        if SPINNING.with(|spinning| spinning.is_idle(Instant::now())) {
+        if BUSY_POLL_BUDGET.with(|spinning| spinning.is_idle(Instant::now())) {
             begins.notify_one();
         }
     };
-    let woken = || SPINNING.with(|spinning| spinning.begins_to_work(Instant::now()));
+    let woken = || BUSY_POLL_BUDGET.with(|spinning| spinning.begins_to_work(Instant::now()));
     let runtime =
         Builder::new_current_thread().enable_all().on_thread_park(idle).on_thread_unpark(woken).build()?;
     // It ends with the runtime.
@@ -126,7 +126,7 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
 async fn spin(begin: Arc<Notify>) {
     loop {
         begin.notified().await;
-        let came = SPINNING.with(|spinning| spinning.came.get());
+        let came = BUSY_POLL_BUDGET.with(|spinning| spinning.came.get());
         let since = Instant::now();
         loop {
             // Whoever else has something to do on this processor does it first.
@@ -134,15 +134,15 @@ async fn spin(begin: Arc<Notify>) {
             thread::yield_now();
             let now = Instant::now();
             if now - before >= HOGGED {
-                SPINNING.with(|spinning| spinning.was_kept_waiting(now - since, now));
+                BUSY_POLL_BUDGET.with(|spinning| spinning.was_kept_waiting(now - since, now));
                 break;
             }
             // The runtime asks the kernel for news, without waiting, before it goes on here.
             yield_now().await;
             let now = Instant::now();
-            let found = SPINNING.with(|spinning| spinning.came.get()) != came;
+            let found = BUSY_POLL_BUDGET.with(|spinning| spinning.came.get()) != came;
             if found || now - since >= SPIN {
-                SPINNING.with(|spinning| spinning.has_looked(now - since, found, now));
+                BUSY_POLL_BUDGET.with(|spinning| spinning.has_looked(now - since, found, now));
                 break;
             }
         }
@@ -155,7 +155,7 @@ mod tests {
 
     /// For how long a thread looks that a message comes to every `gap` for `rounds` rounds, each of which is `work`.
     fn looks(gap: Duration, work: Duration, rounds: u32) -> Duration {
-        let (spinning, mut now, mut looked) = (Spinning::new(), Instant::now(), Duration::ZERO);
+        let (spinning, mut now, mut looked) = (BusyPollBudget::new(), Instant::now(), Duration::ZERO);
         for _ in 0..rounds {
             spinning.begins_to_work(now);
             now += work;
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn it_looks_less_and_less_often_where_another_takes_the_processor() {
-        let spinning = Spinning::new();
+        let spinning = BusyPollBudget::new();
         let begin = Instant::now();
         let at = |millis| begin + Duration::from_millis(millis);
         // Whether it looks, having worked for a millisecond until then.
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn what_was_saved_up_is_soon_used_up() {
-        let spinning = Spinning::new();
+        let spinning = BusyPollBudget::new();
         let begin = Instant::now();
         spinning.begins_to_work(begin);
         let now = begin + Duration::from_secs(100);

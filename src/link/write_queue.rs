@@ -25,7 +25,7 @@ const ROOM: usize = 24;
 
 /// Frames on their way into a channel's socket: encoded, not yet written.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
+pub(super) struct WriteQueue {
     slices: VecDeque<Bytes>,
     waiting: usize,
     encoder: Encoder,
@@ -35,7 +35,7 @@ pub(super) struct Outgoing {
     taken: usize,
 }
 
-impl Outgoing {
+impl WriteQueue {
     /// Nothing yet; frames are written by `encoder`.
     pub(super) fn new(encoder: Encoder) -> Self {
         Self { encoder, ..Self::default() }

@@ -6,12 +6,12 @@ use super::sync::{AtomicBool, Mutex, SeqCst};
 ///
 /// Every order in which two threads can meet here is tried in `tests/interleavings.rs`.
 #[derive(Debug, Default)]
-pub(super) struct Solo<T> {
+pub(super) struct FlatCombiner<T> {
     work: Mutex<T>,
     note: AtomicBool,
 }
 
-impl<T> Solo<T> {
+impl<T> FlatCombiner<T> {
     pub(super) fn new(work: T) -> Self {
         Self { work: Mutex::new(work), note: AtomicBool::new(false) }
     }

@@ -5,12 +5,12 @@ use crate::ids::Priority;
 
 /// What an operator can do to a stream while it is carried, from outside the task that carries it.
 #[derive(Debug, Clone)]
-pub struct Steering {
+pub struct StreamControl {
     link: Arc<Link>,
     endpoint: Arc<Endpoint>,
 }
 
-impl Steering {
+impl StreamControl {
     pub(super) fn new(link: Arc<Link>, endpoint: Arc<Endpoint>) -> Self {
         Self { link, endpoint }
     }
@@ -35,12 +35,12 @@ impl Steering {
 
     /// Whether the peer owes a word on whether it takes the stream. Nothing is expected of a text peer: it may be
     /// silent until its target speaks.
-    pub fn is_unanswered(&self) -> bool {
+    pub fn is_awaiting_accept(&self) -> bool {
         !self.endpoint.is_accepted() && !self.link.with(|state| state.text.is_some())
     }
 
     /// Makes the stream look anew at the limits that hold for it.
-    pub fn limits_changed(&self) {
+    pub fn rate_limits_changed(&self) {
         self.endpoint.wake();
     }
 
