@@ -12,7 +12,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
-    mux::{FromText, Mux, MuxConfig, MuxEvent, ProtocolError, Role, TextPeer},
+    mux::{TextInput, Mux, MuxConfig, MuxEvent, ProtocolError, Role, TextAdapter},
     wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage, text::Fields},
 };
 
@@ -42,7 +42,7 @@ fn number(a: u8, b: u8) -> u64 {
 struct Owner {
     mux: Mux,
     opens: bool,
-    text: Option<TextPeer>,
+    text: Option<TextAdapter>,
     channels: Vec<u16>,
     now: Instant,
     unread: HashMap<u32, VecDeque<Bytes>>,
@@ -51,22 +51,22 @@ struct Owner {
 
 impl Owner {
     fn new(mode: u8) -> Self {
-        let role = if mode & 1 == 0 { Role::Opener } else { Role::Acceptor };
+        let role = if mode & 1 == 0 { Role::Server } else { Role::Proxy };
         let fields = if mode & 4 == 0 { Fields::Four } else { Fields::Three };
-        let text = (mode & 2 != 0).then(|| TextPeer::new(role, fields, WINDOW));
+        let text = (mode & 2 != 0).then(|| TextAdapter::new(role, fields, WINDOW));
         let config = MuxConfig {
-            window: WINDOW,
+            initial_window: WINDOW,
             max_window: MAX_WINDOW,
-            growth: 30_000,
+            max_window_growth: 30_000,
             max_streams: MAX_STREAMS,
-            peer_has_credit: text.is_none(),
+            peer_has_flow_control: text.is_none(),
             ..MuxConfig::default()
         };
         let now = Instant::now();
         let mut mux = Mux::new(role, config);
         let channels: Vec<u16> = if text.is_some() { vec![0] } else { vec![0, 1] };
         channels.iter().for_each(|&channel| mux.add_channel(channel, now));
-        Self { mux, opens: role == Role::Opener, text, channels, now, unread: HashMap::new(), ended: HashMap::new() }
+        Self { mux, opens: role == Role::Server, text, channels, now, unread: HashMap::new(), ended: HashMap::new() }
     }
 
     fn add_channel(&mut self) {
@@ -76,7 +76,7 @@ impl Owner {
     }
 
     fn lose(&mut self, channel: u16) {
-        self.mux.channel_lost(channel);
+        self.mux.remove_channel(channel);
         self.channels.retain(|&up| up != channel);
     }
 
@@ -110,12 +110,12 @@ impl Owner {
             };
             let key = (b != 255).then_some(key);
             let mut meanings = Vec::new();
-            peer.inbound(TunnelMessage { key, action, data: Bytes::from_static(&ZEROS[..len]) }, &mut meanings);
+            peer.translate_inbound(TunnelMessage { key, action, data: Bytes::from_static(&ZEROS[..len]) }, &mut meanings);
             for meaning in meanings {
                 let taken = match meaning {
-                    FromText::Frame(frame) => self.mux.handle_frame(channel, frame, self.now),
-                    FromText::Reply(message) => self.mux.send_message(channel, message),
-                    FromText::Size { .. } | FromText::NoSession(_) => Ok(()),
+                    TextInput::Frame(frame) => self.mux.handle_frame(channel, frame, self.now),
+                    TextInput::Reply(message) => self.mux.send_message(channel, message),
+                    TextInput::AnnouncedSize { .. } | TextInput::NoSession(_) => Ok(()),
                 };
                 self.heard(channel, taken);
             }
@@ -146,7 +146,7 @@ impl Owner {
         for _ in 0..frames {
             let Some(frame) = self.mux.poll_transmit(channel, self.now) else { return };
             if let Some(peer) = &mut self.text
-                && let Some(acknowledgement) = peer.outbound(frame, &mut Vec::new())
+                && let Some(acknowledgement) = peer.translate_outbound(frame, &mut Vec::new())
             {
                 let taken = self.mux.handle_frame(channel, acknowledgement, self.now);
                 assert_eq!(taken, Ok(()), "what we made up ourselves was refused");
@@ -169,7 +169,7 @@ impl Owner {
             }
             self.mux.consume(stream, part as u64, self.now);
             if let Some(peer) = &mut self.text {
-                peer.passed_on(stream, part as u64);
+                peer.consume(stream, part as u64);
             }
             if left == 0 {
                 break;
@@ -197,7 +197,7 @@ impl Owner {
             4 => {
                 self.mux.reset(stream, ResetCode::UserGone);
                 if let Some(peer) = &mut self.text {
-                    peer.given_up(stream);
+                    peer.abandon(stream);
                 }
             }
             5 => self.mux.set_paused(stream, a & 1 == 0),
@@ -236,15 +236,15 @@ fuzz_target!(|data: &[u8]| {
             _ => owner.orders(*kind, stream, [*a, *b, *c]),
         }
         while let Some(event) = owner.mux.poll_event() {
-            if let MuxEvent::ChannelDead { channel } = event {
+            if let MuxEvent::ChannelTimedOut { channel } = event {
                 owner.lose(channel);
             }
         }
-        assert!(owner.mux.streams() <= MAX_STREAMS);
+        assert!(owner.mux.stream_count() <= MAX_STREAMS);
     }
     for channel in std::mem::take(&mut owner.channels) {
-        owner.mux.channel_lost(channel);
+        owner.mux.remove_channel(channel);
     }
-    owner.mux.give_up();
-    assert_eq!(owner.mux.streams(), 0);
+    owner.mux.abort_streams();
+    assert_eq!(owner.mux.stream_count(), 0);
 });

@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     config::{CockpitFile, PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
     ids::{Group, MAX_WEIGHT, Policy, ServiceKey},
-    mux::MAX_CHUNK,
+    mux::MAX_CHUNK_SIZE,
     tui::Settings,
     wire::handshake::Token,
 };
@@ -385,7 +385,7 @@ fn chunk(text: &str) -> Result<usize, String> {
     };
     let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
     bytes
-        .filter(|bytes| (1024..=MAX_CHUNK).contains(bytes))
+        .filter(|bytes| (1024..=MAX_CHUNK_SIZE).contains(bytes))
         .ok_or_else(|| "between 1K and 256K are possible, like 8K or 8192".to_owned())
 }
 

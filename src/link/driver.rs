@@ -183,7 +183,7 @@ impl ChannelIo {
             }
             if outgoing.waiting() > 0 {
                 if !self.blocked.swap(true, SeqCst) {
-                    link.with(|state| state.mux.set_blocked(self.id, true));
+                    link.with(|state| state.mux.set_write_blocked(self.id, true));
                     // Another channel may have room for what waits.
                     link.flush_soon();
                     self.kick.notify_one();
@@ -202,17 +202,17 @@ impl ChannelIo {
     pub(super) fn is_stuck(&self, mux: &Mux, now: Instant) -> bool {
         let blocked = self.blocked.load(SeqCst);
         (blocked && now.saturating_duration_since(*self.progress.lock()) >= STUCK)
-            || mux.is_silent(self.id, STUCK, now)
+            || mux.is_probe_unanswered_for(self.id, STUCK, now)
     }
 
     /// How it fares, for whoever looks.
     fn health(&self, mux: &Mux, tcp: Option<TcpInfo>, now: Instant) -> ChannelHealth {
-        let reading = mux.reading(self.id);
-        let chunk = reading.filter(|_| self.text.is_none()).map_or(0, |reading| reading.chunk);
+        let path = mux.path_stats(self.id);
+        let chunk = path.filter(|_| self.text.is_none()).map_or(0, |path| path.chunk_size);
         ChannelHealth {
             tcp,
-            round_trip: reading.and_then(|reading| reading.latest.zip(reading.shortest)),
-            queued: self.encoded.load(Relaxed) as u64 + mux.queued(self.id),
+            round_trip: path.and_then(|path| path.latest_rtt.zip(path.min_rtt)),
+            queued: self.encoded.load(Relaxed) as u64 + mux.queued_bytes(self.id),
             chunk: u32::try_from(chunk).unwrap_or(u32::MAX),
             stuck: self.is_stuck(mux, now),
         }
@@ -300,7 +300,7 @@ impl Link {
                 }
                 _ = channel.socket.writable(), if channel.blocked.load(SeqCst) => {
                     channel.blocked.store(false, SeqCst);
-                    self.with(|state| state.mux.set_blocked(channel.id, false));
+                    self.with(|state| state.mux.set_write_blocked(channel.id, false));
                     channel.flush(self);
                 }
                 _ = tick.tick() => {
@@ -326,15 +326,15 @@ impl Link {
         // Where it is we who do not read, silence says nothing. A text proxy that is held up by one slow target reads
         // no pings either: while it takes nothing, it is the kernel that finds out whether it is there at all. The
         // server is not excused so: it pings also while it does not read.
-        let held_up = channel.text.is_some() && self.role() == Role::Opener && channel.blocked.load(SeqCst);
+        let held_up = channel.text.is_some() && self.role() == Role::Server && channel.blocked.load(SeqCst);
         let excused = stalled || held_up;
         let tcp = channel.socket.tcp_info();
         self.with(|state| {
             if excused {
-                state.mux.heard(channel.id, now);
+                state.mux.reset_idle_timeout(channel.id, now);
             }
             if let Some(tcp) = &tcp {
-                state.mux.resent(channel.id, tcp.retransmitted);
+                state.mux.report_retransmissions(channel.id, tcp.retransmitted);
             }
             state.mux.handle_timeout(now);
         });
@@ -389,7 +389,7 @@ impl Link {
         let now = Instant::now();
         loop {
             let part = self.with(|state| {
-                state.mux.heard(channel.id, now);
+                state.mux.reset_idle_timeout(channel.id, now);
                 for _ in 0..PART {
                     match decoder {
                         Decoder::Binary(frames) => match frames

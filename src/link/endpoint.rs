@@ -336,13 +336,13 @@ impl Endpoint {
     /// comes in.
     fn put_off(&self, link: &Arc<Link>, delivery: &mut Delivery) {
         let own = std::mem::replace(&mut delivery.own, delivery.queue.len());
-        delivery.queue.range_mut(own..).for_each(mux::keep);
+        delivery.queue.range_mut(own..).for_each(mux::copy_if_small);
         // It may be the rest of what was large.
         if let Some(front) = delivery.queue.front_mut() {
-            mux::keep(front);
+            mux::copy_if_small(front);
         }
         if !std::mem::replace(&mut delivery.put_off, true) {
-            link.with(|state| state.mux.put_off(self.number));
+            link.with(|state| state.mux.on_reader_blocked(self.number));
         }
     }
 

@@ -88,7 +88,7 @@ impl SendBottleneckDetector {
     /// Where all has gone out and the peer gives no more credit, it is the window if the rate is about what one window
     /// in each round trip comes to, and else the target, which takes less than it might.
     pub(super) fn whose(&mut self, flow: &SendFlow, now: Instant) -> HeldBy {
-        if flow.paused {
+        if flow.is_paused {
             return HeldBy::Operator;
         }
         if flow.unsent > 0 {
@@ -98,12 +98,12 @@ impl SendBottleneckDetector {
         let elapsed = now.saturating_duration_since(then);
         if elapsed >= SHORTEST_LOOK {
             let rate = flow.acknowledged.saturating_sub(before) as f64 / elapsed.as_secs_f64();
-            let round_trip = flow.round_trip.unwrap_or_default().as_secs_f64();
+            let round_trip = flow.min_rtt.unwrap_or_default().as_secs_f64();
             // No window at all is what a text proxy leaves when its target is slow.
             self.by_window = flow.window > 0 && rate * round_trip >= flow.window as f64 / 2.0;
             self.looked = Some((now, flow.acknowledged));
         }
-        match (self.by_window, flow.starved) {
+        match (self.by_window, flow.is_budget_limited) {
             (true, true) => HeldBy::Budget,
             (true, false) => HeldBy::Window,
             (false, _) => HeldBy::Target,
@@ -143,9 +143,9 @@ fn upstream(recv: &RecvFlow, channel: Option<&ChannelHealth>, comes: bool) -> Op
     let Some(channel) = channel else { return Some(HeldBy::Channel) };
     let full = channel.round_trip.is_some_and(|(latest, shortest)| latest > 2 * shortest + FULL);
     match () {
-        () if recv.whole || !comes => None,
+        () if recv.is_end_received || !comes => None,
         // The proxy has used up all it was given.
-        () if recv.credit < recv.window / 8 && recv.starved => Some(HeldBy::Budget),
+        () if recv.credit < recv.window / 8 && recv.is_budget_limited => Some(HeldBy::Budget),
         () if recv.credit < recv.window / 8 => Some(HeldBy::Window),
         () if full => Some(HeldBy::Channel),
         () => Some(HeldBy::Target),
@@ -156,7 +156,7 @@ impl FlowSource for StreamControl {
     fn flow(&self) -> Option<Flow> {
         let (endpoint, now) = (self.endpoint(), Instant::now());
         let (send, recv, health) = self.link().with(|state| {
-            let channel = state.mux.channel_of(endpoint.number());
+            let channel = state.mux.primary_channel(endpoint.number());
             let stats = channel.and_then(|id| state.channels.get(&id)?.stats());
             // One that waits for a channel to come is held by that.
             let health = channel.map(|_| stats.map(|stats| stats.health()).unwrap_or_default());
@@ -176,16 +176,16 @@ impl FlowSource for StreamControl {
         Some(Flow {
             window_down: recv.window,
             window_up: send.window,
-            queued_down: recv.queued,
+            queued_down: recv.buffered,
             queued_up: send.unsent,
-            unacknowledged: send.unacknowledged,
+            unacknowledged: send.in_flight,
             held_by: (
                 held_down.or_else(|| upstream(&recv, health.as_ref(), comes)),
                 held_up.or(health.is_none().then_some(HeldBy::Channel)).or(goes.then_some(HeldBy::User)),
             ),
             stalls: stalls_down.or_longer(stalls_up),
             migrations: endpoint.migrations(),
-            resent: send.resent,
+            resent: send.retransmitted,
             opened_after: None,
             first_byte_after: None,
         })
@@ -250,21 +250,22 @@ mod tests {
         SendFlow {
             window: 256 * 1024,
             unsent: 0,
-            unacknowledged: 256 * 1024,
+            in_flight: 256 * 1024,
             acknowledged,
-            resent: 0,
-            paused: false,
-            starved: false,
-            round_trip: Some(100 * MS),
+            retransmitted: 0,
+            is_paused: false,
+            is_budget_limited: false,
+            min_rtt: Some(100 * MS),
         }
     }
 
     #[test]
     fn a_target_that_takes_less_than_a_window_in_a_round_trip_is_slow() {
         let begin = Instant::now();
-        let whose = |rate: u64, starved: bool| {
+        let whose = |rate: u64, is_budget_limited: bool| {
             let mut obstacle = SendBottleneckDetector::default();
-            let look = |n: u64| (SendFlow { starved, ..full(n * rate / 20) }, begin + 50 * MS * n as u32);
+            let look =
+                |n: u64| (SendFlow { is_budget_limited, ..full(n * rate / 20) }, begin + 50 * MS * n as u32);
             (0..20).map(look).map(|(flow, now)| obstacle.whose(&flow, now)).last()
         };
         // One window in each round trip is 2.6 MB/s.
@@ -276,12 +277,21 @@ mod tests {
         assert_eq!(obstacle.whose(&SendFlow { unsent: 1, ..full(0) }, begin), HeldBy::Channel);
         let none = |ms| (SendFlow { window: 0, ..full(0) }, begin + ms * MS);
         assert!([0, 20].map(none).iter().all(|(flow, now)| obstacle.whose(flow, *now) == HeldBy::Target));
-        assert_eq!(obstacle.whose(&SendFlow { unsent: 1, paused: true, ..full(0) }, begin), HeldBy::Operator);
+        assert_eq!(
+            obstacle.whose(&SendFlow { unsent: 1, is_paused: true, ..full(0) }, begin),
+            HeldBy::Operator
+        );
     }
 
     #[test]
     fn what_comes_slowly_is_the_targets_fault_or_that_of_what_lies_before_it() {
-        let recv = RecvFlow { window: 1000, queued: 0, credit: 900, starved: false, whole: false };
+        let recv = RecvFlow {
+            window: 1000,
+            buffered: 0,
+            credit: 900,
+            is_budget_limited: false,
+            is_end_received: false,
+        };
         let calm = ChannelHealth::default();
         let full = ChannelHealth { round_trip: Some((70 * MS, 20 * MS)), ..calm };
         let (calm, full) = (Some(&calm), Some(&full));
@@ -290,11 +300,11 @@ mod tests {
         assert_eq!(upstream(&recv, None, false), Some(HeldBy::Channel), "it waits for one");
         assert_eq!(upstream(&RecvFlow { credit: 0, ..recv }, calm, true), Some(HeldBy::Window));
         assert_eq!(
-            upstream(&RecvFlow { credit: 0, starved: true, ..recv }, calm, true),
+            upstream(&RecvFlow { credit: 0, is_budget_limited: true, ..recv }, calm, true),
             Some(HeldBy::Budget)
         );
         assert_eq!(upstream(&recv, full, false), None, "nothing is to be carried");
-        assert_eq!(upstream(&RecvFlow { whole: true, ..recv }, full, true), None);
+        assert_eq!(upstream(&RecvFlow { is_end_received: true, ..recv }, full, true), None);
     }
 
     #[test]

@@ -32,7 +32,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::{
     ids::StreamKey,
-    mux::{CHUNK, Mux, MuxConfig, OpenError, Role, TextPeer},
+    mux::{CHUNK_SIZE, Mux, MuxConfig, OpenError, Role, TextAdapter},
     telemetry::{GoneReason, StreamStats},
     wire::{OpenFrame, ResetCode, TunnelAction, TunnelMessage, text::Fields},
 };
@@ -114,7 +114,7 @@ impl fmt::Debug for Link {
         let state = self.state.lock();
         f.debug_struct("Link")
             .field("channels", &state.channels.len())
-            .field("streams", &state.mux.streams())
+            .field("streams", &state.mux.stream_count())
             .finish_non_exhaustive()
     }
 }
@@ -127,14 +127,14 @@ impl Link {
         text: Option<Fields>,
         events: Arc<dyn LinkEvents>,
     ) -> Arc<Self> {
-        config.peer_has_credit = text.is_none();
+        config.peer_has_flow_control = text.is_none();
         if text.is_some() {
             // A line of more could be too long for who wrote the peer.
-            config.chunk = config.chunk.map(|chunk| chunk.min(CHUNK));
+            config.chunk_size = config.chunk_size.map(|chunk| chunk.min(CHUNK_SIZE));
             // A simple proxy does one thing at a time, and may be held up by one slow target for a while.
-            (config.ping_every, config.dead_after) = (TEXT_PING, config.idle_dead_after);
+            (config.ping_interval, config.keepalive_timeout) = (TEXT_PING, config.idle_timeout);
         }
-        let text = text.map(|fields| TextPeer::new(role, fields, config.window));
+        let text = text.map(|fields| TextAdapter::new(role, fields, config.initial_window));
         let state = LinkState::new(Mux::new(role, config), text);
         Arc::new(Self {
             role,
@@ -156,7 +156,7 @@ impl Link {
             if !state.channels.is_empty()
                 && state.channels.values().all(|channel| channel.is_stuck(&state.mux, now))
             {
-                return Err(OpenError::Stuck);
+                return Err(OpenError::Stalled);
             }
             let here = Handle::current().id();
             let near = |id: u16| state.channels.get(&id).is_some_and(|channel| channel.home() == here);
@@ -171,12 +171,12 @@ impl Link {
 
     /// The channel that a stream goes out on.
     pub fn channel_of(&self, stream: &Stream) -> Option<u16> {
-        self.state.lock().mux.channel_of(stream.number())
+        self.state.lock().mux.primary_channel(stream.number())
     }
 
     /// How many streams are open.
     pub fn streams(&self) -> usize {
-        self.state.lock().mux.streams()
+        self.state.lock().mux.stream_count()
     }
 
     /// Says something about the link itself. A peer that does not read what it is told loses the channel.
@@ -205,9 +205,9 @@ impl Link {
             if let Some(successor) = successor {
                 // On all channels: the goodbye may come on any of them first.
                 let message = TunnelMessage::control(TunnelAction::Successor, successor.to_owned());
-                state.mux.send_everywhere(&message);
+                state.mux.broadcast_message(&message);
             }
-            state.mux.go_away(code);
+            state.mux.send_go_away(code);
         });
         self.flush();
     }

@@ -9,7 +9,7 @@ use foldhash::HashMap;
 use super::{driver::ChannelIo, endpoint::Endpoint};
 use crate::{
     ids::StreamKey,
-    mux::{FromText, Mux, MuxEvent, ProtocolError, Role, TextPeer},
+    mux::{Mux, MuxEvent, ProtocolError, Role, TextAdapter, TextInput},
     telemetry::GoneReason,
     wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
 };
@@ -39,7 +39,7 @@ pub(super) struct Wait {
 /// What a link is behind its lock: its mux, and all that the mux knows by number.
 pub(in crate::link) struct LinkState {
     pub(in crate::link) mux: Mux,
-    pub(in crate::link) text: Option<TextPeer>,
+    pub(in crate::link) text: Option<TextAdapter>,
     pub(in crate::link) endpoints: HashMap<u32, Arc<Endpoint>>,
     pub(in crate::link) channels: BTreeMap<u16, Arc<ChannelIo>>,
     /// How long streams wait for a channel once the last is lost.
@@ -83,7 +83,7 @@ pub(in crate::link) enum Transmit {
 }
 
 impl LinkState {
-    pub(super) fn new(mux: Mux, text: Option<TextPeer>) -> Self {
+    pub(super) fn new(mux: Mux, text: Option<TextAdapter>) -> Self {
         Self {
             mux,
             text,
@@ -107,7 +107,7 @@ impl LinkState {
             let more = match &mut self.text {
                 None => take(Transmit::Frame(frame)),
                 Some(peer) => {
-                    if let Some(acknowledgement) = peer.outbound(frame, &mut messages)
+                    if let Some(acknowledgement) = peer.translate_outbound(frame, &mut messages)
                         && let Err(error) = self.mux.handle_frame(id, acknowledgement, now)
                     {
                         // Made up by us, so it cannot be wrong unless we are.
@@ -126,7 +126,7 @@ impl LinkState {
     pub(in crate::link) fn consume(&mut self, stream: u32, bytes: u64, now: Instant) {
         self.mux.consume(stream, bytes, now);
         if let Some(peer) = &mut self.text {
-            peer.passed_on(stream, bytes);
+            peer.consume(stream, bytes);
         }
     }
 
@@ -134,7 +134,7 @@ impl LinkState {
     pub(in crate::link) fn reset(&mut self, stream: u32, code: ResetCode) {
         self.mux.reset(stream, code);
         if let Some(peer) = &mut self.text {
-            peer.given_up(stream);
+            peer.abandon(stream);
         }
     }
 
@@ -147,17 +147,17 @@ impl LinkState {
     ) -> Result<(), ProtocolError> {
         let Some(peer) = &mut self.text else { return Ok(()) };
         let mut meanings = Vec::new();
-        peer.inbound(line, &mut meanings);
+        peer.translate_inbound(line, &mut meanings);
         for meaning in meanings {
             match meaning {
-                FromText::Frame(frame) => self.mux.handle_frame(id, frame, now)?,
-                FromText::Reply(message) => self.mux.send_message(id, message)?,
-                FromText::Size { stream, size } => {
+                TextInput::Frame(frame) => self.mux.handle_frame(id, frame, now)?,
+                TextInput::Reply(message) => self.mux.send_message(id, message)?,
+                TextInput::AnnouncedSize { stream, size } => {
                     if let Some(stats) = self.endpoints.get(&stream).and_then(|endpoint| endpoint.stats()) {
                         stats.set_total_size(size);
                     }
                 }
-                FromText::NoSession(key) => self.next.push(FollowUp::NoSession(id, key)),
+                TextInput::NoSession(key) => self.next.push(FollowUp::NoSession(id, key)),
             }
         }
         Ok(())
@@ -165,14 +165,14 @@ impl LinkState {
 
     /// A text peer's channel is not read while one of its streams has too much waiting.
     pub(in crate::link) fn must_stop_reading(&self) -> bool {
-        self.text.as_ref().is_some_and(TextPeer::must_stop_reading)
+        self.text.as_ref().is_some_and(TextAdapter::must_stop_reading)
     }
 
     pub(super) fn remove_channel(&mut self, id: u16) {
         let Some(lost) = self.channels.remove(&id) else { return };
         self.why = lost.reason().cloned();
-        let round_trip = self.mux.reading(id).and_then(|reading| reading.latest);
-        self.mux.channel_lost(id);
+        let round_trip = self.mux.path_stats(id).and_then(|path| path.latest_rtt);
+        self.mux.remove_channel(id);
         let since = Instant::now();
         if matches!(self.why, Some(GoneReason::Closed | GoneReason::Silent | GoneReason::Failed(_))) {
             self.unreset = Some(since);
@@ -186,7 +186,7 @@ impl LinkState {
             Some(GoneReason::Protocol(_)) => Duration::ZERO,
             // A proxy that lives goes on trying for its streams: it is told when the server has forgotten it. With none it
             // may as well begin anew, here or at another server.
-            Some(GoneReason::Reset) if self.mux.role() == Role::Opener || self.mux.streams() == 0 => {
+            Some(GoneReason::Reset) if self.mux.role() == Role::Server || self.mux.stream_count() == 0 => {
                 self.grace.min(after_reset(round_trip.unwrap_or_default(), unreset))
             }
             _ => self.grace,
@@ -216,7 +216,7 @@ impl LinkState {
     pub(super) fn end(&mut self) {
         self.over = true;
         self.wait = None;
-        self.mux.give_up();
+        self.mux.abort_streams();
         self.untold.push_back(LinkTransition::Over);
     }
 
@@ -259,7 +259,7 @@ impl LinkState {
                 MuxEvent::Reset { stream, code } => {
                     self.endpoints.remove(&stream).inspect(|endpoint| endpoint.ended(Err(code)));
                 }
-                MuxEvent::Moved { stream, channel } => {
+                MuxEvent::FailedOver { stream, channel } => {
                     let endpoint = self.endpoints.get(&stream).inspect(|endpoint| endpoint.moved());
                     let stats = endpoint.and_then(|endpoint| endpoint.stats());
                     let channel = self.channels.get(&channel).and_then(|channel| channel.stats());
@@ -270,13 +270,13 @@ impl LinkState {
                 MuxEvent::Closed { stream } => {
                     self.endpoints.remove(&stream).inspect(|endpoint| endpoint.ended(Ok(())));
                 }
-                MuxEvent::Sent { stream, since } => {
-                    self.endpoints.get(&stream).inspect(|endpoint| endpoint.sent(since));
+                MuxEvent::Dequeued { stream, written_at } => {
+                    self.endpoints.get(&stream).inspect(|endpoint| endpoint.sent(written_at));
                 }
-                MuxEvent::RoundTrip { channel, rtt } => {
+                MuxEvent::RttSample { channel, rtt } => {
                     self.channels.get(&channel).inspect(|channel| channel.set_rtt(rtt));
                 }
-                MuxEvent::ChannelDead { channel } => {
+                MuxEvent::ChannelTimedOut { channel } => {
                     self.channels.get(&channel).inspect(|channel| channel.stop(GoneReason::Silent));
                 }
             }

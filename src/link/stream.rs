@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Link, StreamControl, endpoint::Endpoint, flow::SendBottleneckDetector, limit::Pacer};
 use crate::{
-    mux::{CHUNK, COPY_BELOW},
+    mux::{CHUNK_SIZE, COPY_THRESHOLD},
     net::{Slabs, disarm, read_some},
     runtime,
     telemetry::{HeldBy, StreamPhase},
@@ -280,7 +280,7 @@ impl Stream {
                 let now = Instant::now();
                 let flow = self.link.with(|state| {
                     // Nothing more will be read before some of this has gone: how long that takes counts.
-                    state.mux.mark(self.number(), now);
+                    state.mux.measure_queue_wait(self.number(), now);
                     state.mux.send_flow(self.number())
                 });
                 flow.map(|flow| (up.obstacle.whose(&flow, now), now))
@@ -348,7 +348,7 @@ impl Stream {
             if bytes.len() <= MESSAGE {
                 SHORT_TURNS.set(GENTLE);
             }
-            let large = bytes.len() >= COPY_BELOW;
+            let large = bytes.len() >= COPY_THRESHOLD;
             writable = self.write(bytes, mark);
             // Much goes out while it is in the cache; little goes out with what other streams have to say.
             if large {
@@ -368,7 +368,7 @@ impl Stream {
     fn write(&self, bytes: Bytes, mark: Option<Instant>) -> usize {
         self.link.with(|state| {
             state.mux.write(self.number(), bytes);
-            mark.inspect(|now| state.mux.mark(self.number(), *now));
+            mark.inspect(|now| state.mux.measure_queue_wait(self.number(), *now));
             state.mux.writable(self.number())
         })
     }
@@ -428,12 +428,15 @@ struct Read {
 
 fn read(socket: &TcpStream, room: usize) -> io::Result<Read> {
     Slabs::here(|slabs| {
-        let mut slab = slabs.take(CHUNK);
+        let mut slab = slabs.take(CHUNK_SIZE);
         let room = room.min(slab.capacity()).min(Slabs::READ);
         // Credit is not to be overdrawn.
         let read = read_some(socket, &mut (&mut slab).limit(room)).map(|n| {
-            let bytes =
-                if n < COPY_BELOW { Bytes::copy_from_slice(&slab[..n]) } else { slab.split_to(n).freeze() };
+            let bytes = if n < COPY_THRESHOLD {
+                Bytes::copy_from_slice(&slab[..n])
+            } else {
+                slab.split_to(n).freeze()
+            };
             Read { bytes, is_all: 0 < n && n < room }
         });
         slabs.give_back(slab);

@@ -72,7 +72,7 @@ async fn channel(id: u16) -> (NewChannel, TcpStream) {
 #[tokio::test]
 async fn a_return_is_told_after_the_loss_however_soon_it_comes() {
     let listener = Arc::<Listener>::default();
-    let link = Link::new(Role::Opener, MuxConfig::default(), None, listener.clone());
+    let link = Link::new(Role::Server, MuxConfig::default(), None, listener.clone());
     link.set_grace(Duration::from_secs(30));
     let ((first, _far), (second, _other)) = (channel(1).await, channel(2).await);
     *listener.back.lock() = Some((link.clone(), second));
@@ -89,7 +89,7 @@ async fn a_return_is_told_after_the_loss_however_soon_it_comes() {
 async fn a_link_that_is_being_closed_takes_no_channel() {
     let (first, _far) = channel(1).await;
     let (second, _other) = channel(2).await;
-    let link = Link::new(Role::Opener, MuxConfig::default(), None, Arc::<Listener>::default());
+    let link = Link::new(Role::Server, MuxConfig::default(), None, Arc::<Listener>::default());
     let joins = async {
         // The first is driven by now, and is not polled again before the second comes.
         link.close(&GoneReason::Kicked);
@@ -124,7 +124,7 @@ async fn waits_after(link: &Arc<Link>, listener: &Listener, closed: [bool; 2]) -
 #[tokio::test]
 async fn what_waits_for_a_slow_target_keeps_no_buffer_alive() {
     let listener = Arc::<Listener>::default();
-    let link = Link::new(Role::Acceptor, MuxConfig::default(), None, listener.clone());
+    let link = Link::new(Role::Proxy, MuxConfig::default(), None, listener.clone());
     let (drive, _server) = channel(1).await;
     let _attached = link.attach(drive);
     let (stream, key) = (1, StreamKey::new(UserChannelId::new(1), 1));
@@ -159,7 +159,7 @@ async fn what_waits_for_a_slow_target_keeps_no_buffer_alive() {
             () = yield_now() => assert!(comes(), "piece {piece}"),
         }
     }
-    let waits = link.with(|state| state.mux.recv_flow(stream)).unwrap().queued;
+    let waits = link.with(|state| state.mux.recv_flow(stream)).unwrap().buffered;
     assert!(waits > 64 << 10, "the target has taken all but {waits}");
 
     // What waits is copied once, however often the target takes some of it; but for the first piece.
@@ -184,11 +184,11 @@ async fn what_waits_for_a_slow_target_keeps_no_buffer_alive() {
 #[tokio::test]
 async fn only_a_peer_whose_channels_are_all_reset_is_taken_for_dead() {
     for (role, closed, dead) in [
-        (Role::Opener, [false, false], true),
-        (Role::Opener, [true, false], false),
-        (Role::Opener, [false, true], false),
+        (Role::Server, [false, false], true),
+        (Role::Server, [true, false], false),
+        (Role::Server, [false, true], false),
         // It has no streams to wait with; `tests/resume.rs` has one that has.
-        (Role::Acceptor, [false, false], true),
+        (Role::Proxy, [false, false], true),
     ] {
         let listener = Arc::<Listener>::default();
         let link = Link::new(role, MuxConfig::default(), None, listener.clone());
@@ -202,7 +202,7 @@ async fn only_a_peer_whose_channels_are_all_reset_is_taken_for_dead() {
 #[tokio::test]
 async fn a_proxy_that_came_back_and_died_is_taken_for_dead() {
     let listener = Arc::<Listener>::default();
-    let link = Link::new(Role::Opener, MuxConfig::default(), None, listener.clone());
+    let link = Link::new(Role::Server, MuxConfig::default(), None, listener.clone());
     link.set_grace(6 * LONG);
     assert!(waits_after(&link, &listener, [true, true]).await > LONG);
     assert!(waits_after(&link, &listener, [false, false]).await < LONG);

@@ -131,7 +131,7 @@ impl Channel {
 
     pub(super) fn push_message(&mut self, frame: Frame) -> Result<(), ProtocolError> {
         if self.messages >= MAX_MESSAGES {
-            return Err(ProtocolError::Backlog);
+            return Err(ProtocolError::TooManyUnreadReplies);
         }
         self.messages += 1;
         self.frames.push_back(frame);
@@ -168,14 +168,14 @@ impl Channel {
 
     /// False if the channel is dead.
     pub(super) fn on_timeout(&mut self, config: &MuxConfig, now: Instant) -> bool {
-        let limit = if self.streams > 0 { config.dead_after } else { config.idle_dead_after };
+        let limit = if self.streams > 0 { config.keepalive_timeout } else { config.idle_timeout };
         if now.saturating_duration_since(self.ping.heard) >= limit {
             return false;
         }
         let usual = self.meter.shortest_round_trip().map_or(SUSPECT, |usual| SUSPECT.max(usual * 4));
         self.suspect = self.meter.unanswered_for(now).is_some_and(|time| time >= usual);
         if now >= self.ping.next {
-            self.ping.next = now + config.ping_every;
+            self.ping.next = now + config.ping_interval;
             // One that has not even gone out is not followed by a second. One that has is: it is a sign of life as
             // well as a question, and its answer may be held up behind the peer's data for longer than the peer waits
             // for such a sign.
@@ -194,7 +194,8 @@ mod tests {
     /// A peer whose bulk data filled a slow wire held its answer up, got no other ping, and took us for dead.
     #[test]
     fn pings_go_on_while_an_answer_is_held_up() {
-        let (config, begin) = (MuxConfig { ping_every: 3 * SECOND, ..MuxConfig::default() }, Instant::now());
+        let (config, begin) =
+            (MuxConfig { ping_interval: 3 * SECOND, ..MuxConfig::default() }, Instant::now());
         let mut channel = Channel::new(&config, begin);
         let mut sent = Vec::new();
         for second in 0..=30 {

@@ -52,7 +52,7 @@ impl Glitches {
             self.earn(u32::try_from(passed * u128::from(GLITCHES_A_SECOND) / 1000).unwrap_or(u32::MAX));
             self.since = now;
         }
-        self.left = self.left.checked_sub(cost).ok_or(ProtocolError::Glitches)?;
+        self.left = self.left.checked_sub(cost).ok_or(ProtocolError::TooManyGlitches)?;
         Ok(())
     }
 }

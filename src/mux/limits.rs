@@ -12,24 +12,24 @@ use crate::wire::binary::MAX_PAYLOAD;
 
 /// The largest payload of one DATA frame that is chosen for a channel. At 64 KiB the cost of a system call is spread well,
 /// and the hot bytes of a hop stay within a core's second-level cache: 128 KiB carried 1 % less, 256 KiB 2 to 5 %.
-pub const CHUNK: usize = 64 * 1024;
+pub const CHUNK_SIZE: usize = 64 * 1024;
 
 /// The largest that an operator may ask for.
-pub const MAX_CHUNK: usize = MAX_PAYLOAD;
+pub const MAX_CHUNK_SIZE: usize = MAX_PAYLOAD;
 
 /// The smallest that is chosen for a slow channel. Below it the headers, and the turns of the scheduler, cost more than
 /// is gained.
-pub(super) const MIN_CHUNK: usize = 4 * 1024;
+pub(super) const MIN_CHUNK_SIZE: usize = 4 * 1024;
 
 /// How many unsent bytes of one stream are read ahead of the channel, so that the channel never waits for the socket.
-pub(super) const SEND_AHEAD: u64 = 4 * CHUNK as u64;
+pub(super) const SEND_AHEAD: u64 = 4 * CHUNK_SIZE as u64;
 
 /// Less room than this is not worth a system call while more is about to come.
-pub(super) const WORTHWHILE: u64 = CHUNK as u64 / 2;
+pub(super) const WORTHWHILE: u64 = CHUNK_SIZE as u64 / 2;
 
 /// A piece below this that is kept is copied out of the buffer that it was read to: it would keep all of that alive. What
 /// slow streams hold would pin 260 KiB each otherwise; of pieces of 64 KiB, four fill it.
-pub const COPY_BELOW: usize = CHUNK / 2;
+pub const COPY_THRESHOLD: usize = CHUNK_SIZE / 2;
 
 /// Chunks that are together at most this long are kept as one.
 pub(super) const JOINED: usize = 1024;
@@ -99,21 +99,21 @@ pub(super) const MAX_CLOSED_KEYS: usize = 1024;
 /// What the windows of many links may grow by together, in bytes: what a peer can make us keep beyond the first
 /// windows, however many streams and links it has. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Budget(Arc<AtomicU64>);
+pub struct WindowBudget(Arc<AtomicU64>);
 
-impl Budget {
+impl WindowBudget {
     /// So many bytes.
     pub fn new(bytes: u64) -> Self {
         Self(Arc::new(AtomicU64::new(bytes)))
     }
 
     /// How much of it is left.
-    pub fn left(&self) -> u64 {
+    pub fn available(&self) -> u64 {
         self.0.load(Relaxed)
     }
 
     /// Takes `bytes`, or as many as are left.
-    pub(super) fn take(&self, bytes: u64) -> u64 {
+    pub(super) fn reserve(&self, bytes: u64) -> u64 {
         if bytes == 0 {
             return 0;
         }
@@ -121,7 +121,7 @@ impl Budget {
         taken.unwrap_or_default().min(bytes)
     }
 
-    pub(super) fn give_back(&self, bytes: u64) {
+    pub(super) fn release(&self, bytes: u64) {
         self.0.fetch_add(bytes, Relaxed);
     }
 }
@@ -130,56 +130,56 @@ impl Budget {
 #[derive(Debug, Clone)]
 pub struct MuxConfig {
     /// The first receive window of each stream, in bytes: what the peer may send beyond what was passed on.
-    pub window: u32,
+    pub initial_window: u32,
     /// What a stream's window may grow to, in bytes, where bandwidth and delay ask for it.
     pub max_window: u32,
     /// What all windows of a link may grow by together, in bytes, those that the peer gives and those that we give.
-    pub growth: u64,
+    pub max_window_growth: u64,
     /// What it shares with other links.
-    pub budget: Budget,
+    pub budget: WindowBudget,
     /// Whether the peer keeps to the credit it is given. A text proxy knows none: its channel is not read while too
     /// much waits instead.
-    pub peer_has_credit: bool,
+    pub peer_has_flow_control: bool,
     /// How long data may queue on a channel behind what has gone out before it. More is not put on the way; a chunk is a
     /// part of it.
-    pub queue: Duration,
+    pub target_queueing_delay: Duration,
     /// How many bytes may be on the way on a channel to begin with, until it is known how fast it is.
-    pub flight: u64,
+    pub initial_cwnd: u64,
     /// The largest payload of a DATA frame, in bytes; measured for each channel where it is not given.
-    pub chunk: Option<usize>,
+    pub chunk_size: Option<usize>,
     /// How many streams may be open at once.
     pub max_streams: usize,
     /// Whether the data of one stream may go out over several channels.
-    pub stripe: bool,
+    pub allow_striping: bool,
     /// How many bytes of a stream the peer has to have before it does.
-    pub stripe_after: u64,
+    pub min_bytes_to_stripe: u64,
     /// How often a channel is pinged.
-    pub ping_every: Duration,
+    pub ping_interval: Duration,
     /// How long nothing may be heard on a channel that carries streams before it counts as dead. The peer's pings are a
     /// sign of life, too, and nothing that we send holds them up.
-    pub dead_after: Duration,
+    pub keepalive_timeout: Duration,
     /// The same for a channel without streams, which nobody waits for.
-    pub idle_dead_after: Duration,
+    pub idle_timeout: Duration,
 }
 
 impl Default for MuxConfig {
     fn default() -> Self {
         Self {
-            window: 256 * 1024,
+            initial_window: 256 * 1024,
             max_window: 16 << 20,
-            growth: 256 << 20,
-            budget: Budget::new(1 << 30),
-            peer_has_credit: true,
-            queue: Duration::from_millis(2),
-            flight: 256 * 1024,
-            chunk: None,
+            max_window_growth: 256 << 20,
+            budget: WindowBudget::new(1 << 30),
+            peer_has_flow_control: true,
+            target_queueing_delay: Duration::from_millis(2),
+            initial_cwnd: 256 * 1024,
+            chunk_size: None,
             max_streams: 65_536,
-            stripe: true,
+            allow_striping: true,
             // A megabyte was tried first: on a slow channel it takes a second until the fast one beside it helps.
-            stripe_after: 64 * 1024,
-            ping_every: Duration::from_secs(1),
-            dead_after: Duration::from_millis(2500),
-            idle_dead_after: Duration::from_secs(9),
+            min_bytes_to_stripe: 64 * 1024,
+            ping_interval: Duration::from_secs(1),
+            keepalive_timeout: Duration::from_millis(2500),
+            idle_timeout: Duration::from_secs(9),
         }
     }
 }

@@ -21,18 +21,18 @@ mod text;
 mod tune;
 
 pub use error::ProtocolError;
-pub use limits::{Budget, CHUNK, COPY_BELOW, MAX_CHUNK, MuxConfig};
+pub use limits::{CHUNK_SIZE, COPY_THRESHOLD, MAX_CHUNK_SIZE, MuxConfig, WindowBudget};
 pub use link::{Mux, MuxEvent, OpenError};
-pub use meter::Reading;
-pub use recv::{RecvFlow, keep};
+pub use meter::PathStats;
+pub use recv::{RecvFlow, copy_if_small};
 pub use send::SendFlow;
-pub use text::{FromText, TextPeer};
+pub use text::{TextAdapter, TextInput};
 
 /// Which side of a link this is. Only the server opens streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The server.
-    Opener,
+    Server,
     /// The proxy.
-    Acceptor,
+    Proxy,
 }

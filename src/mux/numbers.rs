@@ -17,7 +17,7 @@ impl UsedNumbers {
         }
         let gap = (stream - self.highest - 1) as usize;
         if gap + self.skipped.len() > MAX_SKIPPED {
-            return Err(ProtocolError::NumberJump);
+            return Err(ProtocolError::StreamIdGap);
         }
         self.skipped.extend(self.highest + 1..stream);
         self.highest = stream;
@@ -38,6 +38,6 @@ mod tests {
         let mut used = UsedNumbers::default();
         assert_eq!([3, 1, 3, 2, 1, 4].map(|n| used.mark(n).unwrap()), [true, true, false, true, false, true]);
         assert!(used.contains(2) && !used.contains(5));
-        assert_eq!(used.mark(u32::MAX), Err(ProtocolError::NumberJump));
+        assert_eq!(used.mark(u32::MAX), Err(ProtocolError::StreamIdGap));
     }
 }

@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
     error::ProtocolError,
-    limits::{COPY_BELOW, JOINED, MAX_PIECES_AHEAD, MAX_PIECES_READY, MIN_PIECE},
+    limits::{COPY_THRESHOLD, JOINED, MAX_PIECES_AHEAD, MAX_PIECES_READY, MIN_PIECE},
 };
 
 /// The receiving half of a stream: puts pieces in order again, and gives credit for what was passed on.
@@ -47,13 +47,13 @@ pub struct RecvFlow {
     /// How many bytes the peer may send beyond what was passed on.
     pub window: u64,
     /// Bytes that came and were not passed on.
-    pub queued: u64,
+    pub buffered: u64,
     /// Bytes that the peer may still send.
     pub credit: u64,
     /// The window would be larger if there was budget for it.
-    pub starved: bool,
+    pub is_budget_limited: bool,
     /// The peer has sent its last byte.
-    pub whole: bool,
+    pub is_end_received: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,9 +93,9 @@ impl RecvBuffer {
         mut payload: Bytes,
         fin: bool,
     ) -> Result<bool, ProtocolError> {
-        let end = offset.checked_add(payload.len() as u64).ok_or(ProtocolError::Overflow)?;
+        let end = offset.checked_add(payload.len() as u64).ok_or(ProtocolError::OffsetOverflow)?;
         if self.enforced && end > self.limit {
-            return Err(ProtocolError::BeyondWindow);
+            return Err(ProtocolError::FlowControl);
         }
         match self.final_size {
             Some(size) if end > size || (fin && end != size) => return Err(ProtocolError::FinalSize),
@@ -115,7 +115,7 @@ impl RecvBuffer {
         } else if end > self.next {
             payload.advance(usize::try_from(self.next - offset).unwrap_or(usize::MAX));
             if self.put_off {
-                keep(&mut payload);
+                copy_if_small(&mut payload);
             }
             self.append(payload);
             self.close_gaps();
@@ -168,9 +168,9 @@ impl RecvBuffer {
             return Ok(());
         }
         if self.ahead.len() as u64 >= MAX_PIECES_AHEAD as u64 + self.ahead_bytes / MIN_PIECE {
-            return Err(ProtocolError::Fragmented);
+            return Err(ProtocolError::TooManyGaps);
         }
-        keep(&mut payload);
+        copy_if_small(&mut payload);
         self.ahead_bytes += payload.len() as u64;
         self.ahead.insert(offset, payload);
         debug_assert!(!self.enforced || self.next + self.ahead_bytes <= self.limit, "more than the window");
@@ -188,7 +188,7 @@ impl RecvBuffer {
             if known < piece.len() {
                 piece.advance(known);
                 if known > 0 {
-                    keep(&mut piece);
+                    copy_if_small(&mut piece);
                 }
                 self.append(piece);
             }
@@ -206,7 +206,7 @@ impl RecvBuffer {
     /// The reader will not read for now.
     pub(super) fn put_off(&mut self) {
         if !std::mem::replace(&mut self.put_off, true) {
-            self.ready.iter_mut().for_each(keep);
+            self.ready.iter_mut().for_each(copy_if_small);
         }
     }
 
@@ -247,10 +247,10 @@ impl RecvBuffer {
         let ahead: u64 = self.ahead.values().map(|piece| piece.len() as u64).sum();
         RecvFlow {
             window: self.window.into(),
-            queued: self.next - self.consumed + ahead,
+            buffered: self.next - self.consumed + ahead,
             credit: self.limit.saturating_sub(self.next + ahead),
-            starved: self.starved,
-            whole: self.end != End::Open,
+            is_budget_limited: self.starved,
+            is_end_received: self.end != End::Open,
         }
     }
 
@@ -290,8 +290,8 @@ impl RecvBuffer {
 }
 
 /// Sees to it that a piece keeps no more memory alive than its own length, or not much.
-pub fn keep(piece: &mut Bytes) {
-    if piece.len() < COPY_BELOW {
+pub fn copy_if_small(piece: &mut Bytes) {
+    if piece.len() < COPY_THRESHOLD {
         *piece = Bytes::copy_from_slice(piece);
     }
 }
@@ -362,8 +362,8 @@ mod tests {
     fn a_hostile_sender_is_refused() {
         let some = || Bytes::from_static(b"abcd");
         let mut recv = RecvBuffer::new(10, true);
-        assert_eq!(recv.insert(7, some(), false), Err(ProtocolError::BeyondWindow));
-        assert_eq!(recv.insert(u64::MAX - 1, some(), false), Err(ProtocolError::Overflow));
+        assert_eq!(recv.insert(7, some(), false), Err(ProtocolError::FlowControl));
+        assert_eq!(recv.insert(u64::MAX - 1, some(), false), Err(ProtocolError::OffsetOverflow));
         assert_eq!(recv.insert(4, some(), false), Ok(false));
         assert_eq!(recv.insert(0, Bytes::from_static(b"ab"), true), Err(ProtocolError::FinalSize));
         assert_eq!(recv.insert(0, some(), false), Ok(true));
@@ -399,9 +399,9 @@ mod tests {
         assert!(!is_free(insert(&mut recv, 4, 4)), "the reader may pass it on at once");
         recv.put_off();
         assert!(is_free(passed_on) && is_free(insert(&mut recv, 12, 4)));
-        assert!(!is_free(insert(&mut recv, 16, COPY_BELOW)), "which is not much less than the buffer");
+        assert!(!is_free(insert(&mut recv, 16, COPY_THRESHOLD)), "which is not much less than the buffer");
         text(&mut recv);
-        assert!(!is_free(insert(&mut recv, 16 + COPY_BELOW as u64, 4)), "it reads again");
+        assert!(!is_free(insert(&mut recv, 16 + COPY_THRESHOLD as u64, 4)), "it reads again");
     }
 
     #[test]
@@ -411,7 +411,7 @@ mod tests {
         recv.insert(10, Bytes::from_static(b"xy"), false).unwrap();
         recv.consume(1);
         let flow = recv.flow();
-        assert_eq!((flow.window, flow.queued, flow.credit, flow.whole), (100, 5, 94, false));
+        assert_eq!((flow.window, flow.buffered, flow.credit, flow.is_end_received), (100, 5, 94, false));
     }
 
     #[test]

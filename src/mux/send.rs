@@ -56,17 +56,17 @@ pub struct SendFlow {
     /// Bytes that were written and have not gone out.
     pub unsent: u64,
     /// Bytes that went out and that the peer has not passed on.
-    pub unacknowledged: u64,
+    pub in_flight: u64,
     /// How far the peer has passed them on.
     pub acknowledged: u64,
     /// Bytes that went out once more.
-    pub resent: u64,
+    pub retransmitted: u64,
     /// The owner holds it.
-    pub paused: bool,
+    pub is_paused: bool,
     /// The window would be larger if there was budget for it.
-    pub starved: bool,
+    pub is_budget_limited: bool,
     /// The shortest round trip of its channel.
-    pub round_trip: Option<Duration>,
+    pub min_rtt: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,16 +173,16 @@ impl SendBuffer {
         }
     }
 
-    pub(super) fn flow(&self, round_trip: Option<Duration>) -> SendFlow {
+    pub(super) fn flow(&self, min_rtt: Option<Duration>) -> SendFlow {
         SendFlow {
             window: self.limit - self.acked,
             unsent: self.unsent(),
-            unacknowledged: self.written - self.acked - self.unsent(),
+            in_flight: self.written - self.acked - self.unsent(),
             acknowledged: self.acked,
-            resent: self.resent,
-            paused: self.paused,
-            starved: self.starved,
-            round_trip,
+            retransmitted: self.resent,
+            is_paused: self.paused,
+            is_budget_limited: self.starved,
+            min_rtt,
         }
     }
 
@@ -302,9 +302,9 @@ impl SendBuffer {
         let end_consumed = self.end_was_sent() && consumed == self.written + 1;
         let bytes = if end_consumed { self.written } else { consumed };
         if bytes > self.sent {
-            return Err(ProtocolError::AckBeyondSent);
+            return Err(ProtocolError::AckOfUnsentData);
         }
-        let limit = bytes.checked_add(most.min(window.into())).ok_or(ProtocolError::Overflow)?;
+        let limit = bytes.checked_add(most.min(window.into())).ok_or(ProtocolError::OffsetOverflow)?;
         // Frames of different channels overtake each other: an older acknowledgement changes nothing.
         self.limit = self.limit.max(limit);
         if bytes > self.acked {
@@ -349,7 +349,7 @@ impl SendBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mux::CHUNK;
+    use crate::mux::CHUNK_SIZE;
 
     #[test]
     fn what_is_not_acknowledged_goes_out_again() {
@@ -365,7 +365,7 @@ mod tests {
         send.lose_own();
         let again = send.take(100, None).unwrap();
         assert_eq!((again.offset, &again.payload[..], again.fin), (4, &b"ef"[..], true));
-        assert_eq!(send.flow(None).resent, 2);
+        assert_eq!(send.flow(None).retransmitted, 2);
         send.acknowledge(7, 100, u64::MAX).unwrap();
         assert!(send.is_done());
     }
@@ -374,9 +374,9 @@ mod tests {
     fn acknowledging_what_was_never_sent_is_refused() {
         let mut send = SendBuffer::new(100, 100);
         send.write(Bytes::from_static(b"abc"));
-        assert_eq!(send.acknowledge(1, 100, u64::MAX), Err(ProtocolError::AckBeyondSent));
+        assert_eq!(send.acknowledge(1, 100, u64::MAX), Err(ProtocolError::AckOfUnsentData));
         send.take(100, None);
-        assert_eq!(send.acknowledge(4, 100, u64::MAX), Err(ProtocolError::AckBeyondSent));
+        assert_eq!(send.acknowledge(4, 100, u64::MAX), Err(ProtocolError::AckOfUnsentData));
         assert_eq!(send.acknowledge(3, 100, u64::MAX), Ok(()));
     }
 
@@ -412,19 +412,20 @@ mod tests {
     #[test]
     fn a_mark_tells_when_the_last_of_a_piece_goes_out() {
         let (mut send, came) = (SendBuffer::new(1 << 20, 1 << 20), Instant::now());
-        send.write(vec![7; CHUNK + 1].into());
+        send.write(vec![7; CHUNK_SIZE + 1].into());
         send.mark(came);
         send.write(Bytes::from_static(b"later"));
         // A second one would hide how long the first one waits.
         send.mark(came + Duration::from_secs(1));
-        let marks: Vec<_> = std::iter::from_fn(|| send.take(CHUNK, None)).map(|piece| piece.marked).collect();
+        let marks: Vec<_> =
+            std::iter::from_fn(|| send.take(CHUNK_SIZE, None)).map(|piece| piece.marked).collect();
         assert_eq!(marks, [None, Some(came), None]);
         send.write(Bytes::from_static(b"more"));
         send.mark(came);
-        send.take(CHUNK, None);
+        send.take(CHUNK_SIZE, None);
         send.lose_own();
         assert!(
-            std::iter::from_fn(|| send.take(CHUNK, None)).all(|piece| piece.marked.is_none()),
+            std::iter::from_fn(|| send.take(CHUNK_SIZE, None)).all(|piece| piece.marked.is_none()),
             "it was told already"
         );
     }
@@ -433,17 +434,17 @@ mod tests {
     fn what_is_on_its_way_and_what_waits_is_told() {
         let mut send = SendBuffer::new(100, 1000);
         send.write(vec![7; 60].into());
-        send.take(CHUNK, None);
+        send.take(CHUNK_SIZE, None);
         send.write(vec![7; 30].into());
         let flow = send.flow(None);
-        assert_eq!((flow.window, flow.unsent, flow.unacknowledged, flow.acknowledged), (100, 30, 60, 0));
+        assert_eq!((flow.window, flow.unsent, flow.in_flight, flow.acknowledged), (100, 30, 60, 0));
         // The peer would take 500, and there is budget for 50 more than the first window.
         send.acknowledge(20, 500, 50).unwrap();
         let flow = send.flow(None);
-        assert_eq!((flow.window, flow.unacknowledged, flow.acknowledged), (150, 40, 20));
-        assert!(flow.starved);
+        assert_eq!((flow.window, flow.in_flight, flow.acknowledged), (150, 40, 20));
+        assert!(flow.is_budget_limited);
         send.acknowledge(20, 500, 350).unwrap();
-        assert!(!send.flow(None).starved);
+        assert!(!send.flow(None).is_budget_limited);
     }
 
     /// A peer that gives endless credit and acknowledges nothing would otherwise make us keep all that it is sent.
@@ -466,12 +467,12 @@ mod tests {
         let copied = (0..1000).filter(|_| {
             let message = Bytes::from(vec![7; 100]);
             send.write(message.clone());
-            send.take(CHUNK, None).unwrap().payload.as_ptr() != message.as_ptr()
+            send.take(CHUNK_SIZE, None).unwrap().payload.as_ptr() != message.as_ptr()
         });
         assert_eq!(copied.count(), 1000 / SINGLES, "those with which the ones before are joined");
         let waits = [Bytes::from(vec![7; 100]), Bytes::from(vec![8; 100])];
         waits.into_iter().for_each(|message| send.write(message));
-        assert_eq!(send.take(CHUNK, None).unwrap().payload.len(), 200, "those that wait go together");
+        assert_eq!(send.take(CHUNK_SIZE, None).unwrap().payload.len(), 200, "those that wait go together");
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Session {
             priority: open.priority,
             channel: Some(channel),
             send: SendBuffer::new(open.window, config.max_window),
-            recv: RecvBuffer::new(config.window, config.peer_has_credit),
+            recv: RecvBuffer::new(config.initial_window, config.peer_has_flow_control),
             tuner: Tuner::default(),
             say: Say::default(),
             in_control: false,
@@ -106,12 +106,12 @@ impl Session {
         self.channel = None;
         self.send.lose_own();
         match (role, &self.state) {
-            (Role::Opener, State::Asked(_)) => self.say.open = true,
-            (Role::Acceptor, State::Agreed) => self.say.open_ok = true,
+            (Role::Server, State::Asked(_)) => self.say.open = true,
+            (Role::Proxy, State::Agreed) => self.say.open_ok = true,
             _ => {}
         }
         self.say.window = true;
-        self.say.priority = role == Role::Opener;
+        self.say.priority = role == Role::Server;
         self.in_control = false;
         self.in_data = false;
     }

@@ -13,13 +13,13 @@ use crate::{
 
 /// What a line of a text peer means.
 #[derive(Debug, PartialEq, Eq)]
-pub enum FromText {
+pub enum TextInput {
     /// Hand it to the [`Mux`](super::Mux), as if a binary peer had sent it.
     Frame(Frame),
     /// Send it back.
     Reply(TunnelMessage),
     /// The peer told the size of what it will send on this stream.
-    Size {
+    AnnouncedSize {
         /// Which stream.
         stream: u32,
         /// In bytes.
@@ -35,7 +35,7 @@ pub enum FromText {
 /// written to its channel counts as received. The credit that it would not understand turns into `STREAM_PAUSE` and
 /// `STREAM_RESUME`, which it may ignore, and into [`must_stop_reading`](Self::must_stop_reading), which it cannot.
 #[derive(Debug)]
-pub struct TextPeer {
+pub struct TextAdapter {
     role: Role,
     /// The peer knows no stream ids: each stream looks to it like a user of its own.
     old: bool,
@@ -121,7 +121,7 @@ impl ClosedKeys {
     }
 }
 
-impl TextPeer {
+impl TextAdapter {
     /// A peer that has no stream yet. `window` bounds what is held for each of its streams.
     pub fn new(role: Role, fields: text::Fields, window: u32) -> Self {
         Self {
@@ -145,7 +145,7 @@ impl TextPeer {
 
     /// Bytes that the peer sent have left this process. Told at once and not with the WINDOW that says so: that waits
     /// for its turn to be written, and a peer that writes before it reads might wait for us to read.
-    pub fn passed_on(&mut self, stream: u32, bytes: u64) {
+    pub fn consume(&mut self, stream: u32, bytes: u64) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         self.held -= state.waiting();
         state.passed_on += bytes;
@@ -153,8 +153,8 @@ impl TextPeer {
         self.held += state.waiting();
     }
 
-    /// Nobody waits for what the peer sends on this stream any more. Told at once, like [`passed_on`](Self::passed_on).
-    pub fn given_up(&mut self, stream: u32) {
+    /// Nobody waits for what the peer sends on this stream any more. Told at once, like [`consume`](Self::consume).
+    pub fn abandon(&mut self, stream: u32) {
         if let Some(state) = self.streams.get_mut(&stream) {
             self.held -= state.waiting();
             state.given_up = true;
@@ -163,13 +163,13 @@ impl TextPeer {
     }
 
     /// A line came in.
-    pub fn inbound(&mut self, message: TunnelMessage, out: &mut Vec<FromText>) {
+    pub fn translate_inbound(&mut self, message: TunnelMessage, out: &mut Vec<TextInput>) {
         let Some(key) = message.key else { return self.inbound_control(message, out) };
         let Some(&stream) = self.keys.get(&key) else { return self.inbound_unknown(key, message, out) };
         match message.action {
             TunnelAction::StreamStart => {
                 let size = text::start_size(&message.data);
-                out.extend(size.map(|size| FromText::Size { stream, size }));
+                out.extend(size.map(|size| TextInput::AnnouncedSize { stream, size }));
                 self.start(stream, out);
             }
             TunnelAction::Forward | TunnelAction::Response => {
@@ -183,12 +183,12 @@ impl TextPeer {
             }
             TunnelAction::StreamReset | TunnelAction::Error | TunnelAction::Exit => {
                 let likely = match (self.role, self.forget(stream)) {
-                    (Role::Acceptor, _) => ResetCode::UserGone,
-                    (Role::Opener, Some(state)) if !state.started => ResetCode::TargetRefused,
-                    (Role::Opener, _) => ResetCode::TargetGone,
+                    (Role::Proxy, _) => ResetCode::UserGone,
+                    (Role::Server, Some(state)) if !state.started => ResetCode::TargetRefused,
+                    (Role::Server, _) => ResetCode::TargetGone,
                 };
                 let code = ResetCode::from_reason(&message.data).unwrap_or(likely);
-                out.push(FromText::Frame(Frame::Reset { stream, code, final_size: 0 }));
+                out.push(TextInput::Frame(Frame::Reset { stream, code, final_size: 0 }));
             }
             TunnelAction::StreamPause => self.pause(stream, true, out),
             TunnelAction::StreamResume => self.pause(stream, false, out),
@@ -203,28 +203,28 @@ impl TextPeer {
         }
     }
 
-    fn inbound_control(&mut self, message: TunnelMessage, out: &mut Vec<FromText>) {
+    fn inbound_control(&mut self, message: TunnelMessage, out: &mut Vec<TextInput>) {
         match message.action {
             TunnelAction::Ping => {
-                out.push(FromText::Reply(TunnelMessage::control(TunnelAction::Pong, message.data)));
+                out.push(TextInput::Reply(TunnelMessage::control(TunnelAction::Pong, message.data)));
             }
             TunnelAction::Pong => {
                 // A simple peer answers without our token: it can only mean the last ping.
                 let token = std::str::from_utf8(&message.data).ok().and_then(|data| data.parse().ok());
-                out.push(FromText::Frame(Frame::Pong { token: token.unwrap_or(self.ping) }));
+                out.push(TextInput::Frame(Frame::Pong { token: token.unwrap_or(self.ping) }));
             }
-            _ => out.push(FromText::Frame(Frame::Message(message))),
+            _ => out.push(TextInput::Frame(Frame::Message(message))),
         }
     }
 
-    fn inbound_unknown(&mut self, key: StreamKey, message: TunnelMessage, out: &mut Vec<FromText>) {
+    fn inbound_unknown(&mut self, key: StreamKey, message: TunnelMessage, out: &mut Vec<TextInput>) {
         match message.action {
-            TunnelAction::StreamStart | TunnelAction::Forward if self.role == Role::Acceptor => {
+            TunnelAction::StreamStart | TunnelAction::Forward if self.role == Role::Proxy => {
                 self.last += 1;
                 let stream = self.last;
                 self.keys.insert(key, stream);
                 self.streams.insert(stream, TextStream::new(key, key, true));
-                out.push(FromText::Frame(Frame::Open(OpenFrame {
+                out.push(TextInput::Frame(Frame::Open(OpenFrame {
                     stream,
                     key,
                     port: 0,
@@ -256,25 +256,25 @@ impl TextPeer {
         }
     }
 
-    fn no_session(&mut self, key: StreamKey, name: StreamKey, out: &mut Vec<FromText>) {
+    fn no_session(&mut self, key: StreamKey, name: StreamKey, out: &mut Vec<TextInput>) {
         self.closed.insert(key);
         let reason = format!("no session for stream {key}");
-        out.push(FromText::Reply(TunnelMessage::stream(key, TunnelAction::Error, reason)));
-        out.push(FromText::NoSession(name));
+        out.push(TextInput::Reply(TunnelMessage::stream(key, TunnelAction::Error, reason)));
+        out.push(TextInput::NoSession(name));
     }
 
-    fn start(&mut self, stream: u32, out: &mut Vec<FromText>) {
+    fn start(&mut self, stream: u32, out: &mut Vec<TextInput>) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         if std::mem::replace(&mut state.started, true) {
             return;
         }
-        out.push(FromText::Frame(Frame::OpenOk { stream, window: self.window }));
+        out.push(TextInput::Frame(Frame::OpenOk { stream, window: self.window }));
         for payload in std::mem::take(&mut state.early) {
             self.data(stream, payload, out);
         }
     }
 
-    fn data(&mut self, stream: u32, payload: Bytes, out: &mut Vec<FromText>) {
+    fn data(&mut self, stream: u32, payload: Bytes, out: &mut Vec<TextInput>) {
         let Some(state) = self.streams.get_mut(&stream).filter(|state| !state.given_up) else { return };
         if !state.started {
             state.early.push_back(payload);
@@ -284,17 +284,17 @@ impl TextPeer {
                 self.forget(stream);
                 self.no_session(key, name, out);
                 let code = ResetCode::Protocol;
-                out.push(FromText::Frame(Frame::Reset { stream, code, final_size: 0 }));
+                out.push(TextInput::Frame(Frame::Reset { stream, code, final_size: 0 }));
             }
             return;
         }
         let offset = state.received;
         state.received += payload.len() as u64;
         self.held += payload.len() as u64;
-        out.push(FromText::Frame(Frame::Data { stream, offset, fin: false, payload }));
+        out.push(TextInput::Frame(Frame::Data { stream, offset, fin: false, payload }));
         if state.waiting() >= u64::from(self.window / 2) && !state.asked_to_pause {
             state.asked_to_pause = true;
-            out.push(FromText::Reply(TunnelMessage::stream(
+            out.push(TextInput::Reply(TunnelMessage::stream(
                 state.key,
                 TunnelAction::StreamPause,
                 Bytes::new(),
@@ -302,19 +302,19 @@ impl TextPeer {
         }
     }
 
-    fn end(&mut self, stream: u32, out: &mut Vec<FromText>) {
+    fn end(&mut self, stream: u32, out: &mut Vec<TextInput>) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         state.end_received = true;
         let (offset, payload) = (state.received, Bytes::new());
-        out.push(FromText::Frame(Frame::Data { stream, offset, fin: true, payload }));
+        out.push(TextInput::Frame(Frame::Data { stream, offset, fin: true, payload }));
     }
 
-    fn pause(&mut self, stream: u32, paused: bool, out: &mut Vec<FromText>) {
+    fn pause(&mut self, stream: u32, paused: bool, out: &mut Vec<TextInput>) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         state.paused = paused;
         if !paused {
             let credit = Frame::Window { stream, consumed: state.sent, window: self.window };
-            out.push(FromText::Frame(credit));
+            out.push(TextInput::Frame(credit));
         }
     }
 
@@ -328,7 +328,7 @@ impl TextPeer {
 
     /// A frame goes out: as the messages in `out`, and with the acknowledgement that the peer cannot give, which goes
     /// back into the mux.
-    pub fn outbound(&mut self, frame: Frame, out: &mut Vec<TunnelMessage>) -> Option<Frame> {
+    pub fn translate_outbound(&mut self, frame: Frame, out: &mut Vec<TunnelMessage>) -> Option<Frame> {
         match frame {
             Frame::Open(open) => {
                 let key = self.wire_key(open.key);
@@ -424,29 +424,29 @@ mod tests {
 
     const WINDOW: u32 = 256 * 1024;
 
-    fn server() -> (TextPeer, StreamKey) {
-        let mut peer = TextPeer::new(Role::Opener, text::Fields::Four, WINDOW);
+    fn server() -> (TextAdapter, StreamKey) {
+        let mut peer = TextAdapter::new(Role::Server, text::Fields::Four, WINDOW);
         let key = StreamKey::new(UserChannelId::new(0xABC123), 1);
         open(&mut peer, 1, key);
         (peer, key)
     }
 
-    fn open(peer: &mut TextPeer, stream: u32, key: StreamKey) -> Vec<TunnelMessage> {
+    fn open(peer: &mut TextAdapter, stream: u32, key: StreamKey) -> Vec<TunnelMessage> {
         let mut out = Vec::new();
         let open =
             OpenFrame { stream, key, port: 80, priority: Priority::default(), window: WINDOW, user: None };
-        peer.outbound(Frame::Open(open), &mut out);
+        peer.translate_outbound(Frame::Open(open), &mut out);
         out
     }
 
-    fn inbound(peer: &mut TextPeer, key: StreamKey, action: TunnelAction, data: &[u8]) -> Vec<FromText> {
+    fn inbound(peer: &mut TextAdapter, key: StreamKey, action: TunnelAction, data: &[u8]) -> Vec<TextInput> {
         let mut out = Vec::new();
-        peer.inbound(TunnelMessage::stream(key, action, data.to_vec()), &mut out);
+        peer.translate_inbound(TunnelMessage::stream(key, action, data.to_vec()), &mut out);
         out
     }
 
-    fn data(offset: u64, payload: &'static [u8]) -> FromText {
-        FromText::Frame(Frame::Data { stream: 1, offset, fin: false, payload: Bytes::from_static(payload) })
+    fn data(offset: u64, payload: &'static [u8]) -> TextInput {
+        TextInput::Frame(Frame::Data { stream: 1, offset, fin: false, payload: Bytes::from_static(payload) })
     }
 
     #[test]
@@ -454,8 +454,8 @@ mod tests {
         let (mut peer, key) = server();
         assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, b"ab"), []);
         let out = inbound(&mut peer, key, TunnelAction::StreamStart, b"42");
-        let ok = FromText::Frame(Frame::OpenOk { stream: 1, window: WINDOW });
-        assert_eq!(out, [FromText::Size { stream: 1, size: 42 }, ok, data(0, b"ab")]);
+        let ok = TextInput::Frame(Frame::OpenOk { stream: 1, window: WINDOW });
+        assert_eq!(out, [TextInput::AnnouncedSize { stream: 1, size: 42 }, ok, data(0, b"ab")]);
         assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, b"c"), [data(2, b"c")]);
     }
 
@@ -472,8 +472,8 @@ mod tests {
         };
         assert_eq!(lines, MAX_EARLY / 10_000 + 1);
         let reply = TunnelMessage::stream(key, TunnelAction::Error, "no session for stream ABC123:1");
-        assert_eq!(out[..2], [FromText::Reply(reply), FromText::NoSession(key)]);
-        assert!(matches!(out[2], FromText::Frame(Frame::Reset { stream: 1, .. })));
+        assert_eq!(out[..2], [TextInput::Reply(reply), TextInput::NoSession(key)]);
+        assert!(matches!(out[2], TextInput::Frame(Frame::Reset { stream: 1, .. })));
         assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, b"more"), [], "said once");
     }
 
@@ -487,7 +487,7 @@ mod tests {
         ] {
             let (mut peer, key) = server();
             let out = inbound(&mut peer, key, TunnelAction::StreamReset, reason.as_bytes());
-            assert_eq!(out, [FromText::Frame(Frame::Reset { stream: 1, code, final_size: 0 })]);
+            assert_eq!(out, [TextInput::Frame(Frame::Reset { stream: 1, code, final_size: 0 })]);
         }
     }
 
@@ -498,14 +498,17 @@ mod tests {
         let half = vec![0; WINDOW as usize / 2];
         let out = inbound(&mut peer, key, TunnelAction::StreamData, &half);
         let pause = TunnelMessage::stream(key, TunnelAction::StreamPause, "");
-        assert_eq!(out[1], FromText::Reply(pause));
+        assert_eq!(out[1], TextInput::Reply(pause));
         assert!(!peer.must_stop_reading());
         inbound(&mut peer, key, TunnelAction::StreamData, &vec![0; MAX_HELD as usize - half.len()]);
         assert!(peer.must_stop_reading());
-        peer.passed_on(1, MAX_HELD - 1);
+        peer.consume(1, MAX_HELD - 1);
         assert!(!peer.must_stop_reading());
         let mut out = Vec::new();
-        peer.outbound(Frame::Window { stream: 1, consumed: MAX_HELD - 1, window: WINDOW }, &mut out);
+        peer.translate_outbound(
+            Frame::Window { stream: 1, consumed: MAX_HELD - 1, window: WINDOW },
+            &mut out,
+        );
         assert_eq!(out, [TunnelMessage::stream(key, TunnelAction::StreamResume, "")]);
     }
 
@@ -516,7 +519,7 @@ mod tests {
         let much = vec![0; MAX_HELD as usize];
         inbound(&mut peer, key, TunnelAction::StreamData, &much);
         assert!(peer.must_stop_reading());
-        peer.given_up(1);
+        peer.abandon(1);
         assert!(!peer.must_stop_reading());
         assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, &much), []);
         assert!(!peer.must_stop_reading());
@@ -524,7 +527,7 @@ mod tests {
 
     #[test]
     fn to_an_old_peer_each_stream_is_a_user_of_its_own() {
-        let mut peer = TextPeer::new(Role::Opener, text::Fields::Three, WINDOW);
+        let mut peer = TextAdapter::new(Role::Server, text::Fields::Three, WINDOW);
         let user = UserChannelId::new(0xABC123);
         let first = open(&mut peer, 1, StreamKey::new(user, 1))[0].key.unwrap();
         let second = open(&mut peer, 2, StreamKey::new(user, 2))[0].key.unwrap();
@@ -541,9 +544,9 @@ mod tests {
         inbound(&mut peer, key, TunnelAction::StreamEnd, b"");
         let mut out = Vec::new();
         let end = Frame::Data { stream: 1, offset: 0, fin: true, payload: Bytes::new() };
-        assert!(peer.outbound(end, &mut out).is_some());
-        peer.passed_on(1, 2);
-        peer.outbound(Frame::Window { stream: 1, consumed: 3, window: WINDOW }, &mut out);
+        assert!(peer.translate_outbound(end, &mut out).is_some());
+        peer.consume(1, 2);
+        peer.translate_outbound(Frame::Window { stream: 1, consumed: 3, window: WINDOW }, &mut out);
         assert!(peer.streams.is_empty() && peer.keys.is_empty());
     }
 }

@@ -2,7 +2,7 @@ use std::cell::RefCell;
 
 use bytes::BytesMut;
 
-use crate::mux::CHUNK;
+use crate::mux::CHUNK_SIZE;
 
 thread_local! {
     /// Those of this thread: a stream or a channel that is idle holds none.
@@ -27,7 +27,7 @@ pub struct Slabs {
 impl Slabs {
     /// What one read brings at the most: a few whole chunks. A system call that brings as much as this costs hardly more
     /// than one that brings a quarter, and has the kernel acknowledge once instead of four times.
-    pub const READ: usize = 4 * CHUNK;
+    pub const READ: usize = 4 * CHUNK_SIZE;
 
     /// How large each is: with room for the headers of as many frames, and a little more. Without that the last frame of
     /// every read wanted a few bytes, and moved to the next buffer: a quarter of all that came was copied once more.

@@ -167,17 +167,17 @@ impl<'a> Session<'a> {
         let (mut greeting, welcome) = dialler.channel(None).await?;
         greeting.send(&Frame::Message(request)).await?;
         let config = MuxConfig {
-            window: welcome.first_window,
+            initial_window: welcome.first_window,
             max_streams: welcome.max_streams as usize,
-            chunk: self.config.chunk,
-            stripe: self.config.stripe,
+            chunk_size: self.config.chunk,
+            allow_striping: self.config.stripe,
             ..MuxConfig::default()
         };
         let grace = Duration::from_millis(welcome.grace_ms.into());
         let sent_away = events.sent_away.clone();
         let keeper = Keeper {
             dialler,
-            link: Link::new(Role::Acceptor, config, None, events),
+            link: Link::new(Role::Proxy, config, None, events),
             sent_away,
             ticket: Mutex::new(Ticket::from(&welcome)),
             coming_back: RwLock::default(),
@@ -218,7 +218,7 @@ impl<'a> Session<'a> {
         greeting.send_bytes(lines.freeze()).await?;
         // What a text peer is sent counts as received at once, so the window only bounds what waits here.
         let config = MuxConfig::default();
-        let link = Link::new(Role::Acceptor, config, Some(Fields::Four), events);
+        let link = Link::new(Role::Proxy, config, Some(Fields::Four), events);
         let (owned, tasks) = (link.clone(), self.tasks.clone());
         let (socket, read_ahead, codec) = greeting.into_parts();
         self.tasks.spawn("text channel", async move {

@@ -190,7 +190,7 @@ async fn let_in(
         max_streams: u32::try_from(mux.max_streams).unwrap_or(u32::MAX),
         first_window: core.config.window,
         grace_ms: millis(core.config.grace),
-        ping_ms: millis(mux.ping_every),
+        ping_ms: millis(mux.ping_interval),
         // Whoever joins has shown that it knows it.
         resume_secret: (mode != HelloMode::Join).then_some(ticket.secret),
         mac: [0; 32],
@@ -318,9 +318,10 @@ impl Core {
         let guard = self.telemetry.proxy_up(id, name.unwrap_or_else(|| id.to_string()), addr);
         let events = Arc::new(ProxyEvents { core: self.clone(), proxy: OnceLock::new() });
         let budget = self.budget.clone();
-        let (window, chunk, stripe) = (self.config.window, self.config.chunk, self.config.stripe);
-        let config = MuxConfig { window, budget, chunk, stripe, ..MuxConfig::default() };
-        let link = Link::new(Role::Opener, config, text, events.clone());
+        let (initial_window, chunk_size, allow_striping) =
+            (self.config.window, self.config.chunk, self.config.stripe);
+        let config = MuxConfig { initial_window, budget, chunk_size, allow_striping, ..MuxConfig::default() };
+        let link = Link::new(Role::Server, config, text, events.clone());
         let limit = RateLimit::new(&self.limit_count);
         let proxy = Proxy::new(guard, link, limit);
         _ = events.proxy.set(Arc::downgrade(&proxy));

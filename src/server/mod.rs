@@ -36,7 +36,7 @@ use crate::{
     control::{self, Control, Request},
     ids::{ProxyId, StreamKey},
     link::RateLimitCount,
-    mux::Budget,
+    mux::WindowBudget,
     net::Listener,
     runtime::{Tasks, Workers},
     telemetry::{EventKind, Telemetry},
@@ -103,7 +103,7 @@ pub(in crate::server) struct Core {
     next_proxy: AtomicU32,
     limit_count: RateLimitCount,
     /// What windows may grow by.
-    budget: Budget,
+    budget: WindowBudget,
     /// Cancelled when the server was asked to end: no proxy is taken any more.
     draining: CancellationToken,
     /// A proxy has moved or gone.
@@ -158,7 +158,7 @@ impl Server {
             streams: DashMap::new(),
             next_proxy: AtomicU32::new(1),
             limit_count,
-            budget: Budget::new(config.memory),
+            budget: WindowBudget::new(config.memory),
             draining: CancellationToken::new(),
             moved: Notify::new(),
             accepting: CancellationToken::new(),

@@ -52,8 +52,8 @@ struct Carried {
 /// Down channels of these Mbit/s and delays.
 fn carried(channels: &[(f64, Duration)], stripe: bool) -> Carried {
     let begin = Instant::now();
-    let config = MuxConfig { stripe, ..MuxConfig::default() };
-    let mut muxes = [Role::Opener, Role::Acceptor].map(|role| Mux::new(role, config.clone()));
+    let config = MuxConfig { allow_striping: stripe, ..MuxConfig::default() };
+    let mut muxes = [Role::Server, Role::Proxy].map(|role| Mux::new(role, config.clone()));
     let line = |&(mbit, delay): &(f64, Duration)| Line {
         rate: mbit * 1e6 / 8.0,
         delay,
@@ -80,7 +80,7 @@ fn carried(channels: &[(f64, Duration)], stripe: bool) -> Carried {
             for (id, line) in (1..).zip(&mut lines[side]) {
                 while line.under_way.front().is_some_and(|(at, _)| *at <= now) {
                     let Some((_, frame)) = line.under_way.pop_front() else { break };
-                    muxes[side].heard(id, now);
+                    muxes[side].reset_idle_timeout(id, now);
                     muxes[side].handle_frame(id, frame, now).unwrap();
                 }
             }
@@ -123,7 +123,7 @@ fn carried(channels: &[(f64, Duration)], stripe: bool) -> Carried {
                     let Some(frame) = muxes[side].poll_transmit(id, now) else { break };
                     line.send(frame, now);
                 }
-                muxes[side].set_blocked(id, !line.has_room(now));
+                muxes[side].set_write_blocked(id, !line.has_room(now));
             }
         }
     }

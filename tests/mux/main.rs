@@ -18,7 +18,7 @@ use proptest::{
 };
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
-    mux::{Budget, Mux, MuxConfig, MuxEvent, OpenError, ProtocolError, Role},
+    mux::{Mux, MuxConfig, MuxEvent, OpenError, ProtocolError, Role, WindowBudget},
     wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
 };
 use world::{Cable, Op, SIDES, Seen, World};
@@ -75,7 +75,7 @@ fn small_messages_never_run_out_of_room() {
 #[test]
 fn users_who_reset_their_streams_are_no_flood() {
     let mut now = Instant::now();
-    let mut muxes = [Role::Opener, Role::Acceptor].map(|role| Mux::new(role, MuxConfig::default()));
+    let mut muxes = [Role::Server, Role::Proxy].map(|role| Mux::new(role, MuxConfig::default()));
     let [server, proxy] = &mut muxes;
     server.add_channel(1, now);
     proxy.add_channel(1, now);
@@ -108,7 +108,7 @@ fn pass(from: &mut Mux, to: &mut Mux, now: Instant) {
 #[test]
 fn users_who_come_and_go_while_nothing_is_taken_are_turned_away_at_last() {
     let now = Instant::now();
-    let mut server = Mux::new(Role::Opener, MuxConfig::default());
+    let mut server = Mux::new(Role::Server, MuxConfig::default());
     server.add_channel(1, now);
     let key = StreamKey::new(UserChannelId::new(1), 1);
     let comes_and_goes = |server: &mut Mux| {
@@ -117,11 +117,11 @@ fn users_who_come_and_go_while_nothing_is_taken_are_turned_away_at_last() {
     };
     let came = (0..1_000_000).take_while(|_| comes_and_goes(&mut server).is_ok()).count();
     assert_eq!(came, 65_536);
-    assert_eq!(comes_and_goes(&mut server), Err(OpenError::Stuck));
+    assert_eq!(comes_and_goes(&mut server), Err(OpenError::Stalled));
     // Another channel that takes what it gets is a way out, and so is taking it at last.
     server.add_channel(2, now);
     assert_eq!(comes_and_goes(&mut server), Ok(()));
-    server.channel_lost(2);
+    server.remove_channel(2);
     while server.poll_transmit(1, now).is_some() {}
     assert_eq!(comes_and_goes(&mut server), Ok(()));
 }
@@ -129,32 +129,32 @@ fn users_who_come_and_go_while_nothing_is_taken_are_turned_away_at_last() {
 #[test]
 fn what_waits_for_room_on_a_channel_is_counted_whoevers_it_is() {
     let now = Instant::now();
-    let mut server = Mux::new(Role::Opener, MuxConfig::default());
+    let mut server = Mux::new(Role::Server, MuxConfig::default());
     server.add_channel(1, now);
     for (user, bytes) in [(1, 70_000), (2, 5), (2, 1000)] {
         let stream = server.open(StreamKey::new(UserChannelId::new(user), 1), 80, None, |_| false).unwrap();
         server.write(stream, vec![7; bytes].into());
     }
-    assert_eq!((server.queued(1), server.queued(2)), (71_005, 0));
+    assert_eq!((server.queued_bytes(1), server.queued_bytes(2)), (71_005, 0));
     let mut waits = 71_005;
     while let Some(frame) = server.poll_transmit(1, now) {
         if let Frame::Data { payload, .. } = frame {
             waits -= payload.len() as u64;
         }
-        assert_eq!(server.queued(1), waits);
+        assert_eq!(server.queued_bytes(1), waits);
     }
     assert_eq!(waits, 0);
     // All of it has to go out again on another channel.
     server.add_channel(2, now);
-    server.channel_lost(1);
-    assert_eq!((server.queued(1), server.queued(2)), (0, 71_005));
+    server.remove_channel(1);
+    assert_eq!((server.queued_bytes(1), server.queued_bytes(2)), (0, 71_005));
 }
 
 /// The same at the other side: a server that opens streams and reads no answers.
 #[test]
 fn a_server_that_reads_no_answers_opens_no_streams_for_ever() {
     let now = Instant::now();
-    let mut proxy = Mux::new(Role::Acceptor, MuxConfig::default());
+    let mut proxy = Mux::new(Role::Proxy, MuxConfig::default());
     proxy.add_channel(1, now);
     let mut opens = |stream: u32| {
         let key = StreamKey::new(UserChannelId::new(1), stream);
@@ -165,14 +165,14 @@ fn a_server_that_reads_no_answers_opens_no_streams_for_ever() {
     };
     let opened = (1..1_000_000).take_while(|&stream| opens(stream).is_ok()).count();
     assert_eq!(opened, 65_536);
-    assert_eq!(opens(65_537), Err(ProtocolError::Backlog));
+    assert_eq!(opens(65_537), Err(ProtocolError::TooManyUnreadReplies));
 }
 
 /// Whoever gives no credit still hears what is not data: pings, messages, other streams, the end.
 #[test]
 fn what_is_no_data_waits_for_no_credit() {
     let now = Instant::now();
-    let mut server = Mux::new(Role::Opener, MuxConfig { window: 1000, ..MuxConfig::default() });
+    let mut server = Mux::new(Role::Server, MuxConfig { initial_window: 1000, ..MuxConfig::default() });
     server.add_channel(1, now);
     let key = |user| StreamKey::new(UserChannelId::new(user), 1);
     let stream = server.open(key(1), 80, None, |_| false).unwrap();
@@ -196,14 +196,14 @@ fn what_is_no_data_waits_for_no_credit() {
 #[test]
 fn a_stream_number_that_is_used_again_opens_nothing() {
     let now = Instant::now();
-    let mut proxy = Mux::new(Role::Acceptor, MuxConfig::default());
+    let mut proxy = Mux::new(Role::Proxy, MuxConfig::default());
     proxy.add_channel(1, now);
     let opens = |proxy: &mut Mux, user: u32| {
         let key = StreamKey::new(UserChannelId::new(user), 1);
         let open =
             OpenFrame { stream: 1, key, port: 80, priority: Priority::default(), window: 1, user: None };
         proxy.handle_frame(1, Frame::Open(open), now).unwrap();
-        (proxy.poll_event(), proxy.streams())
+        (proxy.poll_event(), proxy.stream_count())
     };
     assert!(matches!(opens(&mut proxy, 1), (Some(MuxEvent::Opened(_)), 1)));
     assert!(matches!(opens(&mut proxy, 2), (None, 1)));
@@ -229,7 +229,7 @@ fn the_last_acknowledgement_is_said_again_when_its_channel_dies() {
     world.run(Op::Transmit { side: 0, channel: 0, frames: all });
     world.run(Op::Transmit { side: 1, channel: 0, frames: all });
     world.run(Op::Deliver { side: 0, channel: 0, frames: all });
-    assert_eq!((world.mux[0].streams(), world.mux[1].streams()), (0, 1));
+    assert_eq!((world.mux[0].stream_count(), world.mux[1].stream_count()), (0, 1));
     world.run(Op::Cut { channel: 0, arrive: [0, 0] });
     world.settle();
     world.check();
@@ -243,11 +243,11 @@ fn what_waits_for_room_on_a_cable_goes_on_over_another_when_it_dies() {
     world.run(Op::Open);
     world.run(Op::Write { side: 0, stream, len: 4000 });
     world.run(Op::Transmit { side: 0, channel: 0, frames: all });
-    assert_eq!((world.mux[0].queued(0), world.mux[0].has_output(0)), (2000, false));
-    assert!(world.mux[0].reading(0).is_some_and(|reading| reading.outstanding == 2000));
+    assert_eq!((world.mux[0].queued_bytes(0), world.mux[0].has_output(0)), (2000, false));
+    assert!(world.mux[0].path_stats(0).is_some_and(|path| path.in_flight == 2000));
     world.run(Op::Pass { ms: 1000 });
-    assert!(world.mux[0].is_silent(0, Duration::from_secs(1), world.now));
-    assert!(!world.mux[0].is_silent(0, Duration::from_secs(2), world.now));
+    assert!(world.mux[0].is_probe_unanswered_for(0, Duration::from_secs(1), world.now));
+    assert!(!world.mux[0].is_probe_unanswered_for(0, Duration::from_secs(2), world.now));
     world.run(Op::Cut { channel: 0, arrive: [0, 3] });
     world.run(Op::Notice { side: 0, channel: 0 });
     for _ in 0..3 {
@@ -265,8 +265,8 @@ fn what_waits_for_room_on_a_cable_goes_on_over_another_when_it_dies() {
 /// Two downloads that never run dry share a channel by their priorities, also after these were changed under way.
 #[test]
 fn priorities_share_a_channel_by_their_weight() {
-    let mut world = World::with(MuxConfig { window: 1 << 20, ..MuxConfig::default() });
-    world.mux.iter_mut().for_each(|mux| mux.channel_lost(1));
+    let mut world = World::with(MuxConfig { initial_window: 1 << 20, ..MuxConfig::default() });
+    world.mux.iter_mut().for_each(|mux| mux.remove_channel(1));
     world.cables[1] = Cable { cut: true, noticed: [true; 2], ..Cable::default() };
     world.run(Op::Open);
     world.run(Op::Open);
@@ -373,9 +373,9 @@ fn the_scripts_meet_what_they_are_there_for() {
 /// window between a larger and a smaller bound, and panicked.
 #[test]
 fn a_first_window_may_be_larger_than_the_largest() {
-    let config = MuxConfig { window: 64 << 20, ..MuxConfig::default() };
-    assert!(config.window > config.max_window);
-    let (mut server, mut proxy) = (Mux::new(Role::Opener, config.clone()), Mux::new(Role::Acceptor, config));
+    let config = MuxConfig { initial_window: 64 << 20, ..MuxConfig::default() };
+    assert!(config.initial_window > config.max_window);
+    let (mut server, mut proxy) = (Mux::new(Role::Server, config.clone()), Mux::new(Role::Proxy, config));
     let mut now = Instant::now();
     for mux in [&mut server, &mut proxy] {
         mux.add_channel(1, now);
@@ -402,8 +402,12 @@ fn a_first_window_may_be_larger_than_the_largest() {
 #[test]
 fn what_a_peer_can_make_us_keep_is_bounded_for_all_links_together() {
     let now = Instant::now();
-    let config = MuxConfig { growth: 60 << 20, budget: Budget::new(100 << 20), ..MuxConfig::default() };
-    let mut links = [0, 1].map(|_| Mux::new(Role::Opener, config.clone()));
+    let config = MuxConfig {
+        max_window_growth: 60 << 20,
+        budget: WindowBudget::new(100 << 20),
+        ..MuxConfig::default()
+    };
+    let mut links = [0, 1].map(|_| Mux::new(Role::Server, config.clone()));
     let mut kept = [0, 0];
     for (link, kept) in links.iter_mut().zip(&mut kept) {
         link.add_channel(1, now);
@@ -426,10 +430,10 @@ fn what_a_peer_can_make_us_keep_is_bounded_for_all_links_together() {
     let first_windows = 20 * (256 << 10);
     assert!(kept[0] <= (60 << 20) + first_windows && kept[0] > 59 << 20, "{kept:?}");
     assert!(kept[1] <= (40 << 20) + first_windows && kept[1] > 39 << 20, "{kept:?}");
-    assert_eq!(config.budget.left(), 0);
+    assert_eq!(config.budget.available(), 0);
     // What is acknowledged frees what others need, and a link that is dropped leaves nothing behind.
     links[0].reset(1, ResetCode::Killed);
-    assert_eq!(config.budget.left(), (16 << 20) - (256 << 10));
+    assert_eq!(config.budget.available(), (16 << 20) - (256 << 10));
     drop(links);
-    assert_eq!(config.budget.left(), 100 << 20);
+    assert_eq!(config.budget.available(), 100 << 20);
 }

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
-    mux::{Budget, Mux, MuxConfig, MuxEvent, Role},
+    mux::{Mux, MuxConfig, MuxEvent, Role, WindowBudget},
     wire::{Frame, ResetCode},
 };
 
@@ -153,25 +153,25 @@ fn byte(side: usize, stream: u32, offset: u64) -> u8 {
 
 impl World {
     pub fn new() -> Self {
-        let (growth, budget) = (60_000, Budget::new(80_000));
+        let (max_window_growth, budget) = (60_000, WindowBudget::new(80_000));
         // So little may be on the way, in such chunks, that more often waits.
-        let (flight, chunk) = (2000, Some(500));
+        let (initial_cwnd, chunk_size) = (2000, Some(500));
         let config = MuxConfig {
-            window: 8192,
+            initial_window: 8192,
             max_window: 32_768,
-            growth,
+            max_window_growth,
             budget,
-            stripe_after: 1,
+            min_bytes_to_stripe: 1,
             ..MuxConfig::default()
         };
-        Self::with(MuxConfig { flight, chunk, ..config })
+        Self::with(MuxConfig { initial_cwnd, chunk_size, ..config })
     }
 
     pub fn with(config: MuxConfig) -> Self {
         let mut world = Self {
             now: Instant::now(),
-            whole_budget: config.budget.left(),
-            mux: [Mux::new(Role::Opener, config.clone()), Mux::new(Role::Acceptor, config.clone())],
+            whole_budget: config.budget.available(),
+            mux: [Mux::new(Role::Server, config.clone()), Mux::new(Role::Proxy, config.clone())],
             config,
             cables: Vec::new(),
             streams: Vec::new(),
@@ -192,7 +192,7 @@ impl World {
             saw_end: false,
             told_end: false,
             over: None,
-            limit: self.config.window.into(),
+            limit: self.config.initial_window.into(),
             arrived: 0,
         }
     }
@@ -298,7 +298,7 @@ impl World {
                 for side in SIDES {
                     for (channel, cable) in self.cables.iter().enumerate() {
                         if !cable.stalled {
-                            self.mux[side].heard(channel as u16, self.now);
+                            self.mux[side].reset_idle_timeout(channel as u16, self.now);
                         }
                     }
                     self.mux[side].handle_timeout(self.now);
@@ -312,7 +312,7 @@ impl World {
         let cable = &mut self.cables[channel];
         if cable.cut && !cable.noticed[side] {
             cable.noticed[side] = true;
-            self.mux[side].channel_lost(channel as u16);
+            self.mux[side].remove_channel(channel as u16);
         }
     }
 
@@ -322,11 +322,11 @@ impl World {
                 return;
             }
             let Some(frame) = self.mux[side].poll_transmit(channel as u16, self.now) else {
-                self.seen.held += u64::from(self.mux[side].queued(channel as u16) > 0);
+                self.seen.held += u64::from(self.mux[side].queued_bytes(channel as u16) > 0);
                 return;
             };
             if let Frame::Data { stream, offset, payload, .. } = &frame {
-                let own = self.mux[side].channel_of(*stream);
+                let own = self.mux[side].primary_channel(*stream);
                 self.seen.strayed += u64::from(own.is_some_and(|own| own != channel as u16));
                 let limit = self.ends[side][stream].limit;
                 assert!(
@@ -433,8 +433,8 @@ impl World {
                     assert_eq!(end.over, None, "stream {stream} ended twice at side {side}");
                     end.over = Some(Ok(()));
                 }
-                MuxEvent::Moved { .. } => self.seen.moved += 1,
-                MuxEvent::ChannelDead { channel } => {
+                MuxEvent::FailedOver { .. } => self.seen.moved += 1,
+                MuxEvent::ChannelTimedOut { channel } => {
                     // Its owner closes it; what was on its way is lost.
                     let cable = &mut self.cables[usize::from(channel)];
                     cable.to.iter_mut().for_each(VecDeque::clear);
@@ -453,7 +453,7 @@ impl World {
         self.cables.iter_mut().for_each(|cable| cable.cut = true);
         for side in SIDES {
             (0..self.cables.len()).for_each(|channel| self.notice(side, channel));
-            self.mux[side].give_up();
+            self.mux[side].abort_streams();
             self.events(side);
             self.cables.iter_mut().for_each(|cable| cable.to[side].clear());
         }
@@ -498,16 +498,16 @@ impl World {
 
     fn is_idle(&self, side: usize) -> bool {
         let talks = |cable| self.mux[side].has_output(cable as u16);
-        self.mux[side].streams() == 0
+        self.mux[side].stream_count() == 0
             && self.cables.iter().all(|cable| cable.to[side].is_empty())
             && !(0..self.cables.len()).any(talks)
     }
 
     /// Every stream is over at both ends, each end knows how, and nothing is left.
     pub fn check(&mut self) {
-        assert_eq!(self.config.budget.left(), self.whole_budget, "some of the budget is still taken");
+        assert_eq!(self.config.budget.available(), self.whole_budget, "some of the budget is still taken");
         for side in SIDES {
-            assert_eq!(self.mux[side].streams(), 0, "streams left at side {side}");
+            assert_eq!(self.mux[side].stream_count(), 0, "streams left at side {side}");
             assert!(self.is_idle(side), "side {side} still has something to say");
         }
         for &stream in &self.streams {

@@ -9,7 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use underpass::{
     ids::{StreamId, StreamKey, UserChannelId},
-    mux::{CHUNK, COPY_BELOW, Mux, MuxConfig, MuxEvent, Role},
+    mux::{CHUNK_SIZE, COPY_THRESHOLD, Mux, MuxConfig, MuxEvent, Role},
     net::Slabs,
     wire::{
         Frame,
@@ -60,8 +60,11 @@ impl Carrier {
         let now = Instant::now();
         let mut carrier = Self {
             // All happens in no time here, in which no channel carries anything.
-            server: Mux::new(Role::Opener, MuxConfig { flight: 1 << 40, chunk, ..MuxConfig::default() }),
-            proxy: Mux::new(Role::Acceptor, MuxConfig::default()),
+            server: Mux::new(
+                Role::Server,
+                MuxConfig { initial_cwnd: 1 << 40, chunk_size: chunk, ..MuxConfig::default() },
+            ),
+            proxy: Mux::new(Role::Proxy, MuxConfig::default()),
             streams: Vec::new(),
             turn: 0,
             now,
@@ -147,9 +150,9 @@ impl Carrier {
 
     fn read(&mut self) -> Bytes {
         let [slabs, _] = &mut self.slabs;
-        let mut slab = slabs.take(CHUNK);
+        let mut slab = slabs.take(CHUNK_SIZE);
         slab.extend_from_slice(&self.source);
-        let read = if slab.len() < COPY_BELOW {
+        let read = if slab.len() < COPY_THRESHOLD {
             Bytes::copy_from_slice(&slab)
         } else {
             slab.split_to(self.source.len()).freeze()

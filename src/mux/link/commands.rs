@@ -29,15 +29,15 @@ impl Mux {
         near: impl Fn(u16) -> bool,
     ) -> Result<u32, OpenError> {
         if self.streams.len() >= self.config.max_streams || self.opened == u32::MAX {
-            return Err(OpenError::TooMany);
+            return Err(OpenError::TooManyStreams);
         }
         let channel = match self.best_channel(near) {
             None => return Err(OpenError::NoChannel),
-            Some(channel) if self.is_clogged(channel) => return Err(OpenError::Stuck),
+            Some(channel) if self.is_clogged(channel) => return Err(OpenError::Stalled),
             Some(channel) => channel,
         };
         self.opened += 1;
-        let window = self.config.window;
+        let window = self.config.initial_window;
         let open = OpenFrame { stream: self.opened, key, port, priority: Priority::default(), window, user };
         // The first window may be used before OPEN_OK comes back: a request need not wait a round trip.
         let mut session = Session::new(State::Asked(open.clone()), &open, channel, &self.config);
@@ -65,7 +65,7 @@ impl Mux {
     }
 
     /// Asks for a [`MuxEvent::Sent`](super::MuxEvent::Sent) when all that was written so far goes out. One at a time: the first one stays.
-    pub fn mark(&mut self, stream: u32, now: Instant) {
+    pub fn measure_queue_wait(&mut self, stream: u32, now: Instant) {
         if let Some(session) = self.streams.get_mut(&stream) {
             session.send.mark(now);
         }
@@ -95,7 +95,7 @@ impl Mux {
 
     /// The owner does not [`read`](Self::read) for now: what has come for the stream, and what comes until it does, is
     /// copied out of the buffers that it came in.
-    pub fn put_off(&mut self, stream: u32) {
+    pub fn on_reader_blocked(&mut self, stream: u32) {
         if let Some(session) = self.streams.get_mut(&stream) {
             session.recv.put_off();
         }
@@ -107,13 +107,13 @@ impl Mux {
         session.recv.consume(bytes);
         let round_trip = session.channel.and_then(|id| self.channels.get(&id)?.meter.shortest_round_trip());
         let mut growth = (0, 0);
-        if let Some(round_trip) = round_trip.filter(|_| self.config.peer_has_credit)
+        if let Some(round_trip) = round_trip.filter(|_| self.config.peer_has_flow_control)
             && let Some(wanted) =
                 session.tuner.delivered(bytes, session.recv.came(), round_trip, now, session.recv.window())
         {
-            let bounds = (self.config.window, self.config.max_window);
+            let bounds = (self.config.initial_window, self.config.max_window);
             let more = u64::from(wanted.saturating_sub(session.recv.window()));
-            let room = self.config.budget.take(more.min(self.config.growth - self.grown));
+            let room = self.config.budget.reserve(more.min(self.config.max_window_growth - self.grown));
             let before = session.recv.window();
             growth = (room, session.recv.resize(wanted, bounds, room));
             let wished = wanted.min(self.config.max_window).saturating_sub(before);
@@ -152,7 +152,7 @@ impl Mux {
         let Some(session) = self.streams.get_mut(&stream) else { return };
         if session.priority != priority {
             session.priority = priority;
-            session.say.priority = self.role == Role::Opener;
+            session.say.priority = self.role == Role::Server;
             self.enqueue(stream);
         }
     }
@@ -160,7 +160,7 @@ impl Mux {
     /// Says something about the link itself.
     ///
     /// # Errors
-    /// [`ProtocolError::Backlog`] if the peer does not read what it is told: close the channel.
+    /// [`ProtocolError::TooManyUnreadReplies`] if the peer does not read what it is told: close the channel.
     pub fn send_message(&mut self, channel: u16, message: TunnelMessage) -> Result<(), ProtocolError> {
         self.channels
             .get_mut(&channel)
@@ -168,7 +168,7 @@ impl Mux {
     }
 
     /// Tells the peer, on every channel, before anything that is said there later.
-    pub fn send_everywhere(&mut self, message: &TunnelMessage) {
+    pub fn broadcast_message(&mut self, message: &TunnelMessage) {
         for channel in self.channels.values_mut() {
             // Who does not read what it is told will not read this either.
             _ = channel.push_message(Frame::Message(message.clone()));
@@ -176,7 +176,7 @@ impl Mux {
     }
 
     /// Tells the peer, on every channel, that there will be nothing new.
-    pub fn go_away(&mut self, code: ResetCode) {
+    pub fn send_go_away(&mut self, code: ResetCode) {
         let last_stream = self.opened;
         for channel in self.channels.values_mut() {
             channel.frames.push_back(Frame::GoAway { last_stream, code });

@@ -32,7 +32,7 @@ pub enum MuxEvent {
         code: ResetCode,
     },
     /// The stream's channel was lost, and another carries it now, at once or after a while without any.
-    Moved {
+    FailedOver {
         /// Which.
         stream: u32,
         /// The channel that carries it.
@@ -55,22 +55,22 @@ pub enum MuxEvent {
         /// Why.
         code: ResetCode,
     },
-    /// A piece that was [marked](super::Mux::mark) goes out, all of it.
-    Sent {
+    /// A piece that was [marked](super::Mux::measure_queue_wait) goes out, all of it.
+    Dequeued {
         /// Of which stream.
         stream: u32,
         /// When it came.
-        since: Instant,
+        written_at: Instant,
     },
     /// A ping came back.
-    RoundTrip {
+    RttSample {
         /// On which channel.
         channel: u16,
         /// How long it took.
         rtt: Duration,
     },
     /// Nothing was heard on the channel for too long. The owner should close it, and say so.
-    ChannelDead {
+    ChannelTimedOut {
         /// Which.
         channel: u16,
     },
@@ -83,9 +83,9 @@ pub enum OpenError {
     #[error("the proxy has no channel")]
     NoChannel,
     /// The peer takes nothing, which who drives the channels sees first, or too little for all that is to be said.
-    #[error("the proxy reads nothing")]
-    Stuck,
+    #[error("the proxy is not reading from its channels")]
+    Stalled,
     /// As many streams as the link may have are open.
     #[error("the proxy has too many streams")]
-    TooMany,
+    TooManyStreams,
 }

@@ -31,8 +31,8 @@ impl Mux {
         match frame {
             Frame::Open(open) => self.on_open(channel, open),
             Frame::OpenOk { stream, window } => {
-                if self.role != Role::Opener {
-                    return Err(ProtocolError::Unexpected("OPEN_OK"));
+                if self.role != Role::Server {
+                    return Err(ProtocolError::UnexpectedFrame("OPEN_OK"));
                 }
                 let worth = self.on_session(stream, "OPEN_OK", |session, events| {
                     let State::Asked(_) = session.state else { return Ok(Worth::Nothing) };
@@ -70,11 +70,11 @@ impl Mux {
                     self.remove(stream);
                     self.events.push_back(MuxEvent::Reset { stream, code });
                     Ok(Worth::Progress(0))
-                } else if self.role == Role::Acceptor {
+                } else if self.role == Role::Proxy {
                     // It may have been reset before its OPEN was sent; the number is used up all the same.
                     Ok(if self.offered.mark(stream)? { Worth::Progress(0) } else { Worth::Nothing })
                 } else if !self.was_opened(stream) {
-                    Err(ProtocolError::NeverOpened("RESET"))
+                    Err(ProtocolError::UnknownStream("RESET"))
                 } else {
                     Ok(Worth::Nothing)
                 }
@@ -95,7 +95,7 @@ impl Mux {
             }
             Frame::Pong { token } => {
                 let rtt = self.channels.get_mut(&channel).and_then(|channel| channel.on_pong(token, now));
-                self.events.extend(rtt.map(|rtt| MuxEvent::RoundTrip { channel, rtt }));
+                self.events.extend(rtt.map(|rtt| MuxEvent::RttSample { channel, rtt }));
                 // One that was asked for is no flood.
                 Ok(if rtt.is_some() { Worth::Progress(0) } else { Worth::Nothing })
             }
@@ -107,13 +107,13 @@ impl Mux {
                 self.events.push_back(MuxEvent::Message { channel, message });
                 Ok(Worth::Request)
             }
-            Frame::Hello(_) => Err(ProtocolError::Unexpected("HELLO")),
-            Frame::Challenge { .. } => Err(ProtocolError::Unexpected("CHALLENGE")),
-            Frame::Proof { .. } => Err(ProtocolError::Unexpected("PROOF")),
-            Frame::Welcome(_) => Err(ProtocolError::Unexpected("WELCOME")),
+            Frame::Hello(_) => Err(ProtocolError::UnexpectedFrame("HELLO")),
+            Frame::Challenge { .. } => Err(ProtocolError::UnexpectedFrame("CHALLENGE")),
+            Frame::Proof { .. } => Err(ProtocolError::UnexpectedFrame("PROOF")),
+            Frame::Welcome(_) => Err(ProtocolError::UnexpectedFrame("WELCOME")),
             Frame::Priority { stream, priority } => {
-                if self.role != Role::Acceptor {
-                    return Err(ProtocolError::Unexpected("PRIORITY"));
+                if self.role != Role::Proxy {
+                    return Err(ProtocolError::UnexpectedFrame("PRIORITY"));
                 }
                 self.on_session(stream, "PRIORITY", |session, _| {
                     session.priority = priority;
@@ -124,11 +124,11 @@ impl Mux {
     }
 
     fn on_open(&mut self, channel: u16, open: OpenFrame) -> Result<Worth, ProtocolError> {
-        if self.role != Role::Acceptor {
-            return Err(ProtocolError::Unexpected("OPEN"));
+        if self.role != Role::Proxy {
+            return Err(ProtocolError::UnexpectedFrame("OPEN"));
         }
         if self.is_clogged(channel) {
-            return Err(ProtocolError::Backlog);
+            return Err(ProtocolError::TooManyUnreadReplies);
         }
         let stream = open.stream;
         if !self.offered.mark(stream)? {
@@ -160,7 +160,7 @@ impl Mux {
     ) -> Result<Worth, ProtocolError> {
         let Some(session) = self.streams.get_mut(&stream) else {
             let over = self.was_opened(stream);
-            return if over { Ok(Worth::Nothing) } else { Err(ProtocolError::NeverOpened(frame)) };
+            return if over { Ok(Worth::Nothing) } else { Err(ProtocolError::UnknownStream(frame)) };
         };
         act(session, &mut self.events).inspect_err(|_| {
             self.reset(stream, ResetCode::Protocol);
@@ -179,7 +179,7 @@ impl Mux {
     ) -> Result<Worth, ProtocolError> {
         let send = self.streams.get(&stream).map(|session| &session.send);
         let (before, more) = send.map_or((0, 0), |send| (send.grown(), send.wanted(window)));
-        let room = self.config.budget.take(more.min(self.config.growth - self.grown));
+        let room = self.config.budget.reserve(more.min(self.config.max_window_growth - self.grown));
         let mut after = before;
         let result = self.on_session(stream, frame, |session, _| {
             let agreed = session.send.agreed();

@@ -14,7 +14,7 @@ use super::{
     Role,
     channel::Channel,
     limits::{LITTLE, MuxConfig, OPENED},
-    meter::Reading,
+    meter::PathStats,
     numbers::UsedNumbers,
     recv::RecvFlow,
     send::SendFlow,
@@ -26,9 +26,9 @@ pub use event::{MuxEvent, OpenError};
 
 /// All streams of one link, over all of its channels, without any IO: no clock, no socket, no task.
 ///
-/// - *Getters*: [`writable`](Self::writable), [`has_output`](Self::has_output), [`streams`](Self::streams).
-/// - *Handle*, what came in from outside: [`add_channel`](Self::add_channel), [`channel_lost`](Self::channel_lost),
-///   [`give_up`](Self::give_up), [`handle_frame`](Self::handle_frame), [`heard`](Self::heard),
+/// - *Getters*: [`writable`](Self::writable), [`has_output`](Self::has_output), [`stream_count`](Self::stream_count).
+/// - *Handle*, what came in from outside: [`add_channel`](Self::add_channel), [`remove_channel`](Self::remove_channel),
+///   [`abort_streams`](Self::abort_streams), [`handle_frame`](Self::handle_frame), [`reset_idle_timeout`](Self::reset_idle_timeout),
 ///   [`handle_timeout`](Self::handle_timeout).
 /// - *Commands*, what the owner wants: [`open`](Self::open), [`accept`](Self::accept), [`write`](Self::write),
 ///   [`finish`](Self::finish), [`reset`](Self::reset), [`read`](Self::read), [`consume`](Self::consume),
@@ -40,7 +40,7 @@ pub use event::{MuxEvent, OpenError};
 /// the stream moves to another, or waits for one to come, and all that is not known to have arrived goes out again;
 /// the receiver knows by the offsets what it has already. A channel that has no more on the way than helps takes data
 /// over from one that has, where the peer will have it earlier for it: so one stream can use all channels. How long to
-/// wait without any channel is the owner's business: nothing is let go before it [gives up](Self::give_up).
+/// wait without any channel is the owner's business: nothing is let go before it [gives up](Self::abort_streams).
 #[derive(Debug)]
 pub struct Mux {
     role: Role,
@@ -61,7 +61,7 @@ pub struct Mux {
 impl Mux {
     /// A link with no channel yet.
     pub fn new(role: Role, mut config: MuxConfig) -> Self {
-        config.max_window = config.max_window.max(config.window);
+        config.max_window = config.max_window.max(config.initial_window);
         Self {
             role,
             config,
@@ -93,12 +93,12 @@ impl Mux {
     }
 
     /// The channel that a stream's frames go out on; none while the link has none.
-    pub fn channel_of(&self, stream: u32) -> Option<u16> {
+    pub fn primary_channel(&self, stream: u32) -> Option<u16> {
         self.streams.get(&stream)?.channel
     }
 
     /// How many bytes wait to go out on a channel. It looks at every stream that has some: not for each chunk.
-    pub fn queued(&self, channel: u16) -> u64 {
+    pub fn queued_bytes(&self, channel: u16) -> u64 {
         let waiting = self.channels.get(&channel).into_iter().flat_map(|channel| channel.data.streams());
         waiting.filter_map(|stream| self.streams.get(&stream)).map(|session| session.send.unsent()).sum()
     }
@@ -116,17 +116,17 @@ impl Mux {
     }
 
     /// How many streams are open.
-    pub fn streams(&self) -> usize {
+    pub fn stream_count(&self) -> usize {
         self.streams.len()
     }
 
     /// What is known of a channel by what went out on it.
-    pub fn reading(&self, channel: u16) -> Option<Reading> {
+    pub fn path_stats(&self, channel: u16) -> Option<PathStats> {
         self.channels.get(&channel).map(|channel| channel.meter.reading())
     }
 
     /// Whether a ping on `channel`, which may stand behind data, has had no answer for `time` or longer.
-    pub fn is_silent(&self, channel: u16, time: Duration, now: Instant) -> bool {
+    pub fn is_probe_unanswered_for(&self, channel: u16, time: Duration, now: Instant) -> bool {
         let unanswered = self.channels.get(&channel).and_then(|channel| channel.meter.unanswered_for(now));
         unanswered.is_some_and(|unanswered| unanswered >= time)
     }
@@ -137,7 +137,7 @@ impl Mux {
     }
 
     /// How many channels are up.
-    pub fn channels(&self) -> usize {
+    pub fn channel_count(&self) -> usize {
         self.channels.len()
     }
 
@@ -150,7 +150,7 @@ impl Mux {
     }
 
     /// A channel is lost. Its streams move to another, or wait for the next if there is none.
-    pub fn channel_lost(&mut self, id: u16) {
+    pub fn remove_channel(&mut self, id: u16) {
         let Some(lost) = self.channels.remove(&id) else { return };
         self.orphans.extend(lost.into_unconfirmed());
         self.recall(id);
@@ -163,7 +163,7 @@ impl Mux {
     }
 
     /// No channel will come any more: all streams end.
-    pub fn give_up(&mut self) {
+    pub fn abort_streams(&mut self) {
         self.note_growth(0, -self.grown.cast_signed());
         self.orphans.clear();
         for (stream, _) in self.streams.drain() {
@@ -172,21 +172,21 @@ impl Mux {
     }
 
     /// Bytes came in on `channel`, or it is we who do not read them: either way it is not dead.
-    pub fn heard(&mut self, channel: u16, now: Instant) {
+    pub fn reset_idle_timeout(&mut self, channel: u16, now: Instant) {
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.heard(now);
         }
     }
 
     /// The socket of `channel` takes no more for now, or does again: others may take over what waits for it.
-    pub fn set_blocked(&mut self, channel: u16, blocked: bool) {
+    pub fn set_write_blocked(&mut self, channel: u16, blocked: bool) {
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.blocked = blocked;
         }
     }
 
     /// The kernel has sent so many segments again on `channel` since it began.
-    pub fn resent(&mut self, channel: u16, segments: u64) {
+    pub fn report_retransmissions(&mut self, channel: u16, segments: u64) {
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.meter.resent(segments);
         }
@@ -197,7 +197,7 @@ impl Mux {
         let mut suspects = Vec::new();
         for (&id, channel) in &mut self.channels {
             if !channel.on_timeout(&self.config, now) {
-                self.events.push_back(MuxEvent::ChannelDead { channel: id });
+                self.events.push_back(MuxEvent::ChannelTimedOut { channel: id });
             }
             suspects.extend(channel.is_suspect().then_some(id));
         }
@@ -211,14 +211,14 @@ impl Mux {
         self.grown = self.grown.saturating_add_signed(change);
         let rest = room.saturating_add_signed(-change);
         if rest > 0 {
-            self.config.budget.give_back(rest);
+            self.config.budget.release(rest);
         }
     }
 
     fn was_opened(&self, stream: u32) -> bool {
         match self.role {
-            Role::Opener => (1..=self.opened).contains(&stream),
-            Role::Acceptor => self.offered.contains(stream),
+            Role::Server => (1..=self.opened).contains(&stream),
+            Role::Proxy => self.offered.contains(stream),
         }
     }
 
@@ -240,7 +240,7 @@ impl Mux {
             session.send.is_at_home_on(heir);
             channel.streams += 1;
             enqueue(channel, session, stream);
-            self.events.push_back(MuxEvent::Moved { stream, channel: heir });
+            self.events.push_back(MuxEvent::FailedOver { stream, channel: heir });
         }
     }
 
@@ -259,7 +259,7 @@ impl Mux {
 
     fn remove(&mut self, stream: u32) -> Option<Session> {
         let session = self.streams.remove(&stream)?;
-        let grown = u64::from(session.recv.window() - self.config.window) + session.send.grown();
+        let grown = u64::from(session.recv.window() - self.config.initial_window) + session.send.grown();
         self.note_growth(0, -grown.cast_signed());
         if let Some(channel) = session.channel.and_then(|id| self.channels.get_mut(&id)) {
             channel.streams -= 1;

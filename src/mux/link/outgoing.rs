@@ -34,7 +34,7 @@ impl Mux {
     }
 
     fn poll_data(&mut self, id: u16, now: Instant) -> Option<Frame> {
-        let others = self.config.stripe && self.channels.len() > 1;
+        let others = self.config.allow_striping && self.channels.len() > 1;
         let channel = self.channels.get_mut(&id)?;
         if others {
             channel.meter.begin_carefully();
@@ -80,7 +80,8 @@ impl Mux {
             let turn = channel.data.next()?;
             let stream = turn.stream;
             let session = self.streams.get_mut(&stream);
-            if away.is_some() && !session.as_ref().is_some_and(|s| s.send.may_stray(self.config.stripe_after))
+            if away.is_some()
+                && !session.as_ref().is_some_and(|s| s.send.may_stray(self.config.min_bytes_to_stripe))
             {
                 return None;
             }
@@ -104,7 +105,7 @@ impl Mux {
             if let Some(over) = self.channels.get_mut(&over) {
                 over.meter.sent(piece.payload.len(), now);
             }
-            self.events.extend(piece.marked.map(|since| MuxEvent::Sent { stream, since }));
+            self.events.extend(piece.marked.map(|written_at| MuxEvent::Dequeued { stream, written_at }));
             self.tell_writable(stream);
             return Some(Frame::Data {
                 stream,
@@ -118,7 +119,8 @@ impl Mux {
     /// The channel whose data should go out over `id` instead: one that has as much on the way as helps, where the peer
     /// would have it later. A far channel is left empty rather than given what all that comes behind it would wait for.
     pub(super) fn lender(&self, id: u16) -> Option<u16> {
-        let idle = self.channels.get(&id).filter(|channel| self.config.stripe && channel.is_idle())?;
+        let idle =
+            self.channels.get(&id).filter(|channel| self.config.allow_striping && channel.is_idle())?;
         let one_way = idle.meter.one_way()?;
         let gains = |busy: &Channel| {
             busy.meter.delivery(idle.meter.chunk() as u64).is_none_or(|later| one_way <= later)

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::limits::{CHUNK, MAX_MARKERS, MIN_CHUNK, MuxConfig};
+use super::limits::{CHUNK_SIZE, MAX_MARKERS, MIN_CHUNK_SIZE, MuxConfig};
 
 /// A marker is due after this long and so many bytes, where the bound holds nothing back. What is little needs no
 /// measuring, and a pong wakes both sides.
@@ -157,8 +157,8 @@ struct Round {
 impl Meter {
     pub(super) fn new(config: &MuxConfig, now: Instant) -> Self {
         Self {
-            target: config.queue,
-            fixed: config.chunk,
+            target: config.target_queueing_delay,
+            fixed: config.chunk_size,
             sent: 0,
             delivered: 0,
             marked: 0,
@@ -166,9 +166,9 @@ impl Meter {
             markers: VecDeque::new(),
             shortest: None,
             latest: None,
-            measures: config.peer_has_credit,
+            measures: config.peer_has_flow_control,
             rate: None,
-            bound: config.flight,
+            bound: config.initial_cwnd,
             careful: false,
             steps: None,
             emptying: Emptying::No,
@@ -194,10 +194,10 @@ impl Meter {
     /// at the most.
     pub(super) fn chunk(&self) -> usize {
         self.fixed.unwrap_or_else(|| {
-            let first = if self.careful { CAREFUL / 4 } else { CHUNK as u64 };
+            let first = if self.careful { CAREFUL / 4 } else { CHUNK_SIZE as u64 };
             let most =
                 self.rate.map_or(first as f64, |rate| rate * (self.target / CHUNKS_A_QUEUE).as_secs_f64());
-            let most = (most as usize >> self.losses).clamp(MIN_CHUNK, CHUNK);
+            let most = (most as usize >> self.losses).clamp(MIN_CHUNK_SIZE, CHUNK_SIZE);
             1 << most.ilog2()
         })
     }
@@ -217,16 +217,16 @@ impl Meter {
     }
 
     /// All that screens show.
-    pub(super) fn reading(&self) -> Reading {
+    pub(super) fn reading(&self) -> PathStats {
         let queue = self.latest.zip(self.shortest_round_trip());
-        Reading {
-            outstanding: self.outstanding(),
-            bound: self.bound,
-            rate: self.rate,
-            shortest: self.shortest_round_trip(),
-            latest: self.latest,
-            queue: queue.map(|(latest, shortest)| latest.saturating_sub(shortest)),
-            chunk: self.chunk(),
+        PathStats {
+            in_flight: self.outstanding(),
+            cwnd: self.bound,
+            delivery_rate: self.rate,
+            min_rtt: self.shortest_round_trip(),
+            latest_rtt: self.latest,
+            queueing_delay: queue.map(|(latest, shortest)| latest.saturating_sub(shortest)),
+            chunk_size: self.chunk(),
         }
     }
 
@@ -452,7 +452,7 @@ impl Meter {
     /// where it is more than one in fifty: who waits behind one for what was lost waits for less.
     pub(super) fn resent(&mut self, segments: u64) {
         let (sent, resent) = (self.sent - self.resent.0, segments.saturating_sub(self.resent.1));
-        if sent >= CHUNK as u64 {
+        if sent >= CHUNK_SIZE as u64 {
             let much = resent * SEGMENT * 50 > sent;
             self.losses = if much { (self.losses + 1).min(2) } else { self.losses.saturating_sub(1) };
             self.resent = (self.sent, segments);
@@ -470,19 +470,19 @@ impl Round {
 
 /// What the meter of a channel says.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Reading {
+pub struct PathStats {
     /// The bytes of data that the peer is not known to have received.
-    pub outstanding: u64,
+    pub in_flight: u64,
     /// How many may be.
-    pub bound: u64,
+    pub cwnd: u64,
     /// The rate at which they arrive, in bytes a second, once there were enough to tell.
-    pub rate: Option<f64>,
+    pub delivery_rate: Option<f64>,
     /// How long a round trip takes on the empty channel.
-    pub shortest: Option<Duration>,
+    pub min_rtt: Option<Duration>,
     /// How long the latest took.
-    pub latest: Option<Duration>,
+    pub latest_rtt: Option<Duration>,
     /// How long data queues on the way.
-    pub queue: Option<Duration>,
+    pub queueing_delay: Option<Duration>,
     /// The largest payload of a DATA frame, in bytes.
-    pub chunk: usize,
+    pub chunk_size: usize,
 }

@@ -111,7 +111,7 @@ fn chunks_fit_the_line() {
     };
     assert_eq!([0.2, 6.0, 12.0, 30.0, 100.0, 1000.0].map(chunk), [4, 4, 8, 16, 64, 64].map(|kib| kib * 1024));
     let mut meter = Line::new(100e6, 5 * MS).meter;
-    assert_eq!(meter.chunk(), CHUNK, "nothing is known yet");
+    assert_eq!(meter.chunk(), CHUNK_SIZE, "nothing is known yet");
     for (lost, chunk) in [(1, 64), (3, 32), (6, 16), (9, 16), (10, 32), (11, 64)] {
         meter.sent(100_000, Instant::now());
         meter.resent(lost);
