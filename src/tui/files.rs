@@ -9,7 +9,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::msg::Saved;
+use super::msg::ExportFile;
 
 /// What asks a terminal to put `text` into the clipboard (OSC 52); those that do not know it ignore it.
 pub(crate) fn clipboard(text: &str) -> Vec<u8> {
@@ -18,7 +18,7 @@ pub(crate) fn clipboard(text: &str) -> Vec<u8> {
 
 /// Writes a file into the working directory, or where that cannot be written to, into the one for temporary files.
 /// Never over one that is there.
-pub(crate) fn save(saved: &Saved) -> Result<String, String> {
+pub(crate) fn save(saved: &ExportFile) -> Result<String, String> {
     let name = format!("underpass-{}-{}.{}", saved.name, stamp(SystemTime::now()), saved.extension);
     let here = std::env::current_dir().unwrap_or_default();
     let path = match write(&here, &name, &saved.text) {

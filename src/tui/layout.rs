@@ -4,7 +4,7 @@ use ratatui::layout::{Rect, Size};
 
 /// How the upper part is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Upper {
+pub(crate) enum OverviewLayout {
     /// A panel for the proxies beside a chart.
     Panels { proxies: Rect, chart: Rect },
     /// A line for the proxies above a line for the throughput.
@@ -20,7 +20,7 @@ pub(crate) struct Layout {
     pub(crate) fits: bool,
     pub(crate) header: Rect,
     pub(crate) rule: Rect,
-    pub(crate) upper: Upper,
+    pub(crate) overview: OverviewLayout,
     pub(crate) title: Rect,
     /// The head of the table and its rows.
     pub(crate) table: Rect,
@@ -44,7 +44,7 @@ impl Layout {
                 fits: false,
                 header: area,
                 rule: none,
-                upper: Upper::None,
+                overview: OverviewLayout::None,
                 title: none,
                 table: none,
                 log: none,
@@ -66,27 +66,27 @@ impl Layout {
             _ => rest.take_last(10),
         };
         let rule = rest.take(u16::from(height >= 20));
-        let upper = Self::upper(&mut rest, size);
+        let overview = Self::overview(&mut rest, size);
         let title = rest.take(u16::from(height >= 14));
-        Self { fits: true, header, rule, upper, title, table: rest.all(), log, body, notice, footer }
+        Self { fits: true, header, rule, overview, title, table: rest.all(), log, body, notice, footer }
     }
 
-    fn upper(rest: &mut Rows, size: Size) -> Upper {
+    fn overview(rest: &mut Rows, size: Size) -> OverviewLayout {
         let Size { width, height } = size;
         if height >= 30 && width >= 100 {
             let area = rest.take(if height >= 44 { 12 } else { 9 });
             // The last row stays empty: air between the sections.
             let height = area.height - 1;
             let left = (width / 2).min(84);
-            Upper::Panels {
+            OverviewLayout::Panels {
                 proxies: Rect { width: left, height, ..area },
                 chart: Rect { x: left + 1, width: width - left - 1, height, ..area },
             }
         } else if height >= 14 && width >= 44 {
             let (proxies, chart) = (rest.take(1), rest.take(1));
-            Upper::Lines { proxies, chart }
+            OverviewLayout::Lines { proxies, chart }
         } else {
-            Upper::None
+            OverviewLayout::None
         }
     }
 
@@ -111,9 +111,9 @@ impl Layout {
     pub(crate) fn with_links(&self, links: usize) -> (Rect, Rect) {
         let Rect { y, width, height, .. } = self.body;
         let wanted = u16::try_from(links + 2).unwrap_or(u16::MAX).min((height / 3).max(3));
-        let upper = if height >= 16 && width >= 60 { wanted } else { 0 };
-        let users = Rect { y: y + upper, height: height - upper, ..self.body };
-        (Rect { height: upper.saturating_sub(1), ..self.body }, users)
+        let overview = if height >= 16 && width >= 60 { wanted } else { 0 };
+        let users = Rect { y: y + overview, height: height - overview, ..self.body };
+        (Rect { height: overview.saturating_sub(1), ..self.body }, users)
     }
 
     /// How many rows of the table are on screen.
@@ -160,7 +160,9 @@ mod tests {
                 let screen = Rect::new(0, 0, width, height);
                 let mut parts =
                     vec![layout.header, layout.rule, layout.title, layout.table, layout.log, layout.notice];
-                if let Upper::Panels { proxies, chart } | Upper::Lines { proxies, chart } = layout.upper {
+                if let OverviewLayout::Panels { proxies, chart } | OverviewLayout::Lines { proxies, chart } =
+                    layout.overview
+                {
                     parts.extend([proxies, chart]);
                 }
                 for part in parts {

@@ -24,6 +24,7 @@ pub mod probe;
 mod record;
 mod runtime;
 mod settings;
+mod suggest;
 mod terminal;
 mod theme;
 mod update;
@@ -39,19 +40,10 @@ use std::{
 
 pub use options::{Error, Exit, Labels, Options};
 pub use record::LogLayer;
-pub use settings::{BadSettings, Settings};
+pub use settings::{Settings, SettingsError};
 
 use runtime::Runtime;
 use terminal::{PanicHook, Tty};
-
-/// The name that was meant, where it is plain: at most two letters off.
-fn near_miss(name: &str, known: impl IntoIterator<Item = String>) -> Option<String> {
-    let by_distance = known.into_iter().map(|known| (strsim::damerau_levenshtein(name, &known), known));
-    by_distance.filter(|(distance, _)| *distance <= 2).min().map(|(_, known)| known)
-}
-
-/// How many log records the cockpit keeps, and how many may come between two samples.
-const LOG_DEPTH: usize = 5000;
 
 /// Takes the terminal over and shows the cockpit until the operator leaves it, the host stops it, or the terminal
 /// vanishes. Call it on a thread of its own: it blocks.
@@ -68,7 +60,7 @@ const LOG_DEPTH: usize = 5000;
 pub fn run(options: Options) -> Result<Exit, Error> {
     // What passes the layer's own filter is to be seen.
     tui_logger::set_default_level(tui_logger::LevelFilter::Trace);
-    tui_logger::set_hot_buffer_depth(LOG_DEPTH);
+    tui_logger::set_hot_buffer_depth(record::MAX_RECORDS);
     tui_logger::move_events();
     // Colours are chosen by the theme. The writer must not drop them, or with them whole attribute changes: under
     // NO_COLOR that wipes the reversal of the selected row.

@@ -13,7 +13,7 @@ use crate::{
 
 /// Names an order until its answer comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct OrderId(pub(crate) u64);
+pub(crate) struct CommandId(pub(crate) u64);
 
 /// Something happened.
 #[derive(Debug, Clone)]
@@ -31,9 +31,9 @@ pub(crate) enum Msg {
     /// So many lifecycle events came faster than they were taken; a sample follows.
     Missed(u64),
     /// What became of an order.
-    Answered(OrderId, Reply),
+    Replied(CommandId, Reply),
     /// Where a file was written, or why not.
-    Saved(Result<String, String>),
+    FileWritten(Result<String, String>),
     /// A suspension that was asked for is not possible.
     NoShell,
 }
@@ -42,7 +42,7 @@ pub(crate) enum Msg {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Order it, and say what became of it.
-    Order(OrderId, Command),
+    SendCommand(CommandId, Command),
     /// Tell the host to drain.
     Drain,
     /// End the cockpit.
@@ -54,14 +54,14 @@ pub(crate) enum Effect {
     /// Ask the terminal to put this into the clipboard.
     Copy(String),
     /// Write a file, and say where.
-    Save(Saved),
+    Save(ExportFile),
     /// Ask the terminal to report clicks, or not to.
     Mouse(bool),
 }
 
 /// A file to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Saved {
+pub(crate) struct ExportFile {
     /// What is in it, as a part of its name.
     pub(crate) name: &'static str,
     pub(crate) extension: &'static str,

@@ -13,14 +13,15 @@ use tracing::{
 use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 use tui_logger::TuiTracingSubscriberLayer as Widgets;
 
-use super::LOG_DEPTH;
+/// How many log records the cockpit keeps, and how many it accepts between two samples; the oldest are dropped.
+pub(super) const MAX_RECORDS: usize = 5000;
 
 /// What was logged since the cockpit looked last. One for the process, as the subscriber is.
-static WAITING: Mutex<VecDeque<Record>> = Mutex::new(VecDeque::new());
+static WAITING: Mutex<VecDeque<LogRecord>> = Mutex::new(VecDeque::new());
 
 /// One line of the log.
 #[derive(Debug, Clone)]
-pub(crate) struct Record {
+pub(crate) struct LogRecord {
     pub(crate) at: SystemTime,
     pub(crate) level: Level,
     pub(crate) target: &'static str,
@@ -40,22 +41,22 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
         let mut text = Text(String::new());
         event.record(&mut text);
         let (level, target) = (*event.metadata().level(), event.metadata().target());
-        let record = Record { at: SystemTime::now(), level, target, text: text.0 };
-        keep(&mut WAITING.lock(), record);
+        let record = LogRecord { at: SystemTime::now(), level, target, text: text.0 };
+        push_bounded(&mut WAITING.lock(), record);
         Widgets.on_event(event, ctx);
     }
 }
 
 /// Adds one, in the place of the oldest where there are enough.
-pub(super) fn keep(records: &mut VecDeque<Record>, record: Record) {
-    if records.len() == LOG_DEPTH {
+pub(super) fn push_bounded(records: &mut VecDeque<LogRecord>, record: LogRecord) {
+    if records.len() == MAX_RECORDS {
         records.pop_front();
     }
     records.push_back(record);
 }
 
 /// What was logged since the last time, the oldest first.
-pub(super) fn take() -> VecDeque<Record> {
+pub(super) fn take() -> VecDeque<LogRecord> {
     std::mem::take(&mut *WAITING.lock())
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, oneshot};
 use super::{
     Exit, Options, files,
     model::Model,
-    msg::{Effect, Msg, OrderId},
+    msg::{CommandId, Effect, Msg},
     record,
     terminal::{Input, Screen, Signals, Tty, Woken},
     theme::Theme,
@@ -52,8 +52,8 @@ const MOUSE_OFF: &[u8] = b"\x1b[?1006l\x1b[?1000l";
 
 /// An order on its way.
 #[derive(Debug)]
-struct Pending {
-    id: OrderId,
+struct AwaitedReply {
+    id: CommandId,
     command: Command,
     reply: oneshot::Receiver<Reply>,
 }
@@ -67,7 +67,7 @@ pub(crate) struct Runtime {
     screen: Screen,
     events: broadcast::Receiver<Event>,
     model: Model,
-    pending: Vec<Pending>,
+    pending: Vec<AwaitedReply>,
     /// When the last order was sent.
     ordered: Instant,
     /// The control room had no room: what follows must not go before what it did not take.
@@ -90,7 +90,7 @@ impl Runtime {
         let mut model = Model::new(options.labels.clone(), Theme::detect(), size, now);
         options.settings.apply(&mut model, options.control.capabilities());
         let mut screen = Screen::new(size);
-        if model.look.mouse {
+        if model.display.mouse {
             screen.order(MOUSE_ON);
         }
         Ok(Self {
@@ -193,7 +193,7 @@ impl Runtime {
 
     fn come_back(&mut self) -> io::Result<()> {
         self.tty.enter()?;
-        if self.model.look.mouse {
+        if self.model.display.mouse {
             self.screen.order(MOUSE_ON);
         }
         self.urgent = true;
@@ -220,7 +220,7 @@ impl Runtime {
         // does too: as many records as it keeps wait.
         if self.model.frozen.is_none() {
             tui_logger::move_events();
-            record::take().into_iter().for_each(|record| self.model.log.note(record));
+            record::take().into_iter().for_each(|record| self.model.log_screen.push(record));
         }
         self.options.telemetry.snapshot_into(&mut self.snapshot);
         let snapshot = &self.snapshot;
@@ -228,16 +228,18 @@ impl Runtime {
         idle &= self.model.live.streams.live() == 0 && snapshot.totals == self.model.live.totals;
         let second = self.model.live.uptime.as_secs() != snapshot.uptime.as_secs();
         // Nothing moves on an idle screen but the clock.
-        self.dirty |= busy || second || !self.model.sampled || self.model.notice.is_some();
+        self.dirty |= busy || second || !self.model.server_status.has_sample || self.model.notice.is_some();
         let effects = sample(&mut self.model, snapshot, now);
         let refresh = self.options.settings.refresh;
         let refresh = if idle { refresh.max(SAMPLE_IDLE) } else { refresh };
         let took = core_time().saturating_sub(began);
         self.cost = (self.cost * (MEAN_OF - 1) + took) / MEAN_OF;
         let interval = (self.cost * SAMPLE_SHARE).clamp(refresh, SAMPLE_SLOWEST.max(refresh));
-        self.model.interval = Duration::from_millis((interval.as_millis() as u64).next_multiple_of(STEP));
+        self.model.sample_interval =
+            Duration::from_millis((interval.as_millis() as u64).next_multiple_of(STEP));
         // From when it was due, so that what each one takes does not add up; one that comes late is not made up for.
-        self.next_sample = (self.next_sample + self.model.interval).max(now + self.model.interval / 2);
+        self.next_sample =
+            (self.next_sample + self.model.sample_interval).max(now + self.model.sample_interval / 2);
         self.busy = false;
         self.perform(effects)
     }
@@ -261,7 +263,7 @@ impl Runtime {
         Ok(())
     }
 
-    fn answered(&mut self, id: OrderId, command: &Command, reply: Reply) -> Vec<Effect> {
+    fn answered(&mut self, id: CommandId, command: &Command, reply: Reply) -> Vec<Effect> {
         match reply {
             Ok(done) => tracing::info!(target: "operator", "{command}: done, streams: {}", done.streams),
             // It is sent again.
@@ -269,7 +271,7 @@ impl Runtime {
             Err(why) => tracing::warn!(target: "operator", "{command}: {why}"),
         }
         self.dirty = true;
-        update(&mut self.model, Msg::Answered(id, reply), Instant::now())
+        update(&mut self.model, Msg::Replied(id, reply), Instant::now())
     }
 
     fn take(&mut self, message: Msg) -> io::Result<()> {
@@ -284,7 +286,7 @@ impl Runtime {
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
             match effect {
-                Effect::Order(id, command) => effects.extend(self.order(id, command)),
+                Effect::SendCommand(id, command) => effects.extend(self.order(id, command)),
                 Effect::Drain => match &self.options.on_drain {
                     Some(drain) => drain(),
                     None => self.exit = Some(Exit::Drain),
@@ -295,7 +297,7 @@ impl Runtime {
                 Effect::Copy(text) => self.screen.order(&files::clipboard(&text)),
                 Effect::Save(saved) => {
                     let result = files::save(&saved);
-                    self.take(Msg::Saved(result))?;
+                    self.take(Msg::FileWritten(result))?;
                 }
                 Effect::Mouse(on) => self.screen.order(if on { MOUSE_ON } else { MOUSE_OFF }),
             }
@@ -303,7 +305,7 @@ impl Runtime {
         Ok(())
     }
 
-    fn order(&mut self, id: OrderId, command: Command) -> Vec<Effect> {
+    fn order(&mut self, id: CommandId, command: Command) -> Vec<Effect> {
         let sent = match self.busy {
             true => Err(Refused::Busy),
             false => self.options.control.try_send(command.clone()),
@@ -311,7 +313,7 @@ impl Runtime {
         match sent {
             Ok(reply) => {
                 self.ordered = Instant::now();
-                self.pending.push(Pending { id, command, reply });
+                self.pending.push(AwaitedReply { id, command, reply });
                 Vec::new()
             }
             Err(why) => {

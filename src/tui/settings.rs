@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use super::{
     keymap::Keymap,
-    model::{Choice, Column, Look, Model},
-    near_miss,
+    model::{ColumnSelection, DisplayOptions, Model, StreamColumn},
+    suggest::near_miss,
     terminal::{Key, KeyCode},
     theme::Theme,
 };
@@ -49,46 +49,46 @@ impl Default for Settings {
 /// What is wrong with the settings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct BadSettings(String);
+pub struct SettingsError(String);
 
 impl Settings {
     /// Whether all of it makes sense: to be asked before the terminal is taken over.
     ///
     /// # Errors
     /// The first thing that does not, by its name.
-    pub fn check(&self) -> Result<(), BadSettings> {
+    pub fn check(&self) -> Result<(), SettingsError> {
         self.find_theme()?;
         self.choice()?;
         self.keymap(Capabilities::all()).map(drop)
     }
 
-    fn find_theme(&self) -> Result<Theme, BadSettings> {
+    fn find_theme(&self) -> Result<Theme, SettingsError> {
         let Some(name) = &self.theme else { return Ok(Theme::detect()) };
         Theme::named(name).ok_or_else(|| {
             let near = near_miss(name, Theme::NAMES.iter().map(ToString::to_string));
             let hint = near.map(|near| format!(" (did you mean «{near}»?)")).unwrap_or_default();
-            BadSettings(format!("there is no theme «{name}»{hint}; there are {}", Theme::NAMES.join(", ")))
+            SettingsError(format!("there is no theme «{name}»{hint}; there are {}", Theme::NAMES.join(", ")))
         })
     }
 
-    fn choice(&self) -> Result<Choice, BadSettings> {
-        let Some(names) = &self.columns else { return Ok(Choice::default()) };
+    fn choice(&self) -> Result<ColumnSelection, SettingsError> {
+        let Some(names) = &self.columns else { return Ok(ColumnSelection::default()) };
         let named = |name: &String| {
-            Column::named(name).ok_or_else(|| {
-                let all = Column::ALL.map(Column::name);
+            StreamColumn::named(name).ok_or_else(|| {
+                let all = StreamColumn::ALL.map(StreamColumn::name);
                 let near = near_miss(name, all.iter().map(ToString::to_string));
                 let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();
-                BadSettings(format!("there is no column «{name}»{hint} There are {}", all.join(", ")))
+                SettingsError(format!("there is no column «{name}»{hint} There are {}", all.join(", ")))
             })
         };
-        Ok(Choice::only(names.iter().map(named).collect::<Result<_, _>>()?))
+        Ok(ColumnSelection::only(names.iter().map(named).collect::<Result<_, _>>()?))
     }
 
-    fn keymap(&self, capabilities: Capabilities) -> Result<Keymap, BadSettings> {
+    fn keymap(&self, capabilities: Capabilities) -> Result<Keymap, SettingsError> {
         let mut keymap = Keymap::new(capabilities);
         for (action, keys) in &self.keys {
             let parsed: Result<Vec<Key>, _> = keys.split_whitespace().map(key).collect();
-            keymap.rebind(action, &parsed?, keys).map_err(BadSettings)?;
+            keymap.rebind(action, &parsed?, keys).map_err(SettingsError)?;
         }
         Ok(keymap)
     }
@@ -98,9 +98,10 @@ impl Settings {
         let capabilities = if self.read_only { Capabilities::none() } else { capabilities };
         model.theme = self.find_theme().unwrap_or_else(|_| Theme::detect());
         model.keymap = self.keymap(capabilities).unwrap_or_else(|_| Keymap::new(capabilities));
-        model.columns = self.choice().unwrap_or_default();
+        model.streams_screen.columns = self.choice().unwrap_or_default();
         let ascii = self.ascii.unwrap_or_else(|| !locale_is_utf8(|name| std::env::var(name).ok()));
-        model.look = Look { bits: self.bits, mouse: self.mouse, ascii, ..Look::default() };
+        model.display =
+            DisplayOptions { bits: self.bits, mouse: self.mouse, ascii, ..DisplayOptions::default() };
     }
 }
 
@@ -117,8 +118,8 @@ fn locale_is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
 }
 
 /// A key by its name: `d`, `ctrl-k`, `F5`, `space`, `enter`.
-fn key(name: &str) -> Result<Key, BadSettings> {
-    let bad = || BadSettings(format!("«{name}» is no key; keys are d, ctrl-k, F5, space, enter, delete …"));
+fn key(name: &str) -> Result<Key, SettingsError> {
+    let bad = || SettingsError(format!("«{name}» is no key; keys are d, ctrl-k, F5, space, enter, delete …"));
     let lower = name.to_ascii_lowercase();
     if let Some(letter) = lower.strip_prefix("ctrl-") {
         let mut letters = letter.chars();

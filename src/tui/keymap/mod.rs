@@ -14,7 +14,7 @@ pub(crate) use table::BINDINGS;
 
 /// What has the keyboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Context {
+pub(crate) enum InputContext {
     /// The table of streams.
     Streams,
     /// One stream, looked at closely.
@@ -38,7 +38,7 @@ pub(crate) enum Context {
     Anywhere,
 }
 
-impl Context {
+impl InputContext {
     /// Where a key is looked for, the nearest first. A dialog keeps what is not its own, except the ways out: its
     /// keys must not act on what is behind it.
     fn chain(self) -> &'static [Self] {
@@ -191,7 +191,7 @@ pub(crate) enum Needs {
 /// One row of the table.
 #[derive(Debug)]
 pub(crate) struct Binding {
-    pub(crate) context: Context,
+    pub(crate) context: InputContext,
     pub(crate) keys: &'static [Key],
     /// How the keys are written.
     pub(crate) shown: &'static str,
@@ -206,12 +206,12 @@ pub(crate) struct Binding {
 /// The table as it stands for one operator: what the server can do, and other keys where the settings name some.
 #[derive(Debug, Clone)]
 pub(crate) struct Keymap {
-    entries: Vec<Entry>,
+    entries: Vec<KeymapEntry>,
 }
 
 /// A binding with the keys that it really has.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct KeymapEntry {
     pub(crate) binding: &'static Binding,
     keys: Cow<'static, [Key]>,
     pub(crate) shown: Cow<'static, str>,
@@ -237,7 +237,7 @@ impl Keymap {
             Needs::Weight => capabilities.weight,
             Needs::Policy => capabilities.policy,
         };
-        let entries = BINDINGS.iter().filter(possible).map(|binding| Entry {
+        let entries = BINDINGS.iter().filter(possible).map(|binding| KeymapEntry {
             binding,
             keys: Cow::Borrowed(binding.keys),
             shown: Cow::Borrowed(binding.shown),
@@ -246,24 +246,24 @@ impl Keymap {
     }
 
     /// What `key` does while `context` has the keyboard.
-    pub(crate) fn action(&self, context: Context, key: Key) -> Option<Action> {
+    pub(crate) fn action(&self, context: InputContext, key: Key) -> Option<Action> {
         context.chain().iter().find_map(|wanted| {
             let found = self.entries.iter().find(|e| e.binding.context == *wanted && e.keys.contains(&key));
             // Nothing may lie over a dialog or a line, and «?» is a character there.
             let blocked = |action: &Action| {
-                matches!(context, Context::Dialog | Context::Prompt) && *action == Action::Help
+                matches!(context, InputContext::Dialog | InputContext::Prompt) && *action == Action::Help
             };
             found.map(|entry| entry.binding.action).filter(|action| !blocked(action))
         })
     }
 
     /// All of a context's own bindings that have keys.
-    pub(crate) fn of(&self, context: Context) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn of(&self, context: InputContext) -> impl Iterator<Item = &KeymapEntry> {
         self.entries.iter().filter(move |entry| entry.binding.context == context)
     }
 
     /// The actions that can be named while `context` has the keyboard, with their help.
-    pub(crate) fn commands(&self, context: Context) -> Vec<(String, &'static Binding)> {
+    pub(crate) fn commands(&self, context: InputContext) -> Vec<(String, &'static Binding)> {
         let chain = context.chain();
         let here = self.entries.iter().filter(|entry| chain.contains(&entry.binding.context));
         let mut commands: Vec<_> = here.map(|e| (e.binding.action.name(), e.binding)).collect();
@@ -277,14 +277,19 @@ impl Keymap {
     /// # Errors
     /// There is no such action, or the key means something else in the same place.
     pub(crate) fn rebind(&mut self, name: &str, keys: &[Key], shown: &str) -> Result<(), String> {
-        let named = |entry: &Entry| entry.binding.action.name() == name;
+        let named = |entry: &KeymapEntry| entry.binding.action.name() == name;
         if !self.entries.iter().any(named) {
-            return Err(match super::near_miss(name, self.entries.iter().map(|e| e.binding.action.name())) {
-                Some(near) => format!("there is no action «{name}»; did you mean «{near}»?"),
-                None => format!("there is no action «{name}»"),
-            });
+            return Err(
+                match crate::tui::suggest::near_miss(
+                    name,
+                    self.entries.iter().map(|e| e.binding.action.name()),
+                ) {
+                    Some(near) => format!("there is no action «{name}»; did you mean «{near}»?"),
+                    None => format!("there is no action «{name}»"),
+                },
+            );
         }
-        let places: Vec<Context> =
+        let places: Vec<InputContext> =
             self.entries.iter().filter(|e| named(e)).map(|e| e.binding.context).collect();
         let clash = self.entries.iter().find(|entry| {
             let context = entry.binding.context;
@@ -305,16 +310,20 @@ impl Keymap {
     /// table, without those that have no effect now. Where not all fit, the way to act, the help and the way out stay longest.
     pub(crate) fn footer(
         &self,
-        context: Context,
+        context: InputContext,
         width: usize,
         idle: impl Fn(Action) -> bool,
-    ) -> Vec<&Entry> {
+    ) -> Vec<&KeymapEntry> {
         let chain = context.chain();
         let over = matches!(
             context,
-            Context::Dialog | Context::Prompt | Context::Help | Context::AddProxy | Context::Columns
+            InputContext::Dialog
+                | InputContext::Prompt
+                | InputContext::Help
+                | InputContext::AddProxy
+                | InputContext::Columns
         );
-        let shown = |entry: &&Entry| {
+        let shown = |entry: &&KeymapEntry| {
             let here = chain.contains(&entry.binding.context) && (!over || entry.binding.context == context);
             // Where something nearer has all of its keys, they do something else.
             let reached = |key: &Key| self.action(context, *key) == Some(entry.binding.action);
@@ -322,7 +331,7 @@ impl Keymap {
                 && !entry.binding.short.is_empty()
                 && entry.keys.iter().any(reached)
         };
-        let rank = |entry: &Entry| match entry.binding.action {
+        let rank = |entry: &KeymapEntry| match entry.binding.action {
             Action::Kill | Action::Press | Action::Yes => 0,
             Action::Close | Action::Quit => 1,
             Action::Help => 2,
@@ -330,7 +339,7 @@ impl Keymap {
             _ => 4,
         };
         let mut left = width;
-        let mut kept: Vec<(usize, &Entry)> = self.entries.iter().filter(shown).enumerate().collect();
+        let mut kept: Vec<(usize, &KeymapEntry)> = self.entries.iter().filter(shown).enumerate().collect();
         kept.sort_by_key(|(_, entry)| rank(entry));
         kept.retain(|(_, entry)| {
             // The keys, a blank, the word, and what sets it apart.
@@ -356,20 +365,20 @@ pub(crate) fn typed(key: Key) -> Option<char> {
 mod tests {
     use super::*;
 
-    const ALL: [Context; 13] = [
-        Context::Streams,
-        Context::Detail,
-        Context::Proxies,
-        Context::Sessions,
-        Context::Logs,
-        Context::List,
-        Context::Screens,
-        Context::Dialog,
-        Context::Prompt,
-        Context::AddProxy,
-        Context::Columns,
-        Context::Help,
-        Context::Anywhere,
+    const ALL: [InputContext; 13] = [
+        InputContext::Streams,
+        InputContext::Detail,
+        InputContext::Proxies,
+        InputContext::Sessions,
+        InputContext::Logs,
+        InputContext::List,
+        InputContext::Screens,
+        InputContext::Dialog,
+        InputContext::Prompt,
+        InputContext::AddProxy,
+        InputContext::Columns,
+        InputContext::Help,
+        InputContext::Anywhere,
     ];
 
     #[test]
@@ -412,7 +421,7 @@ mod tests {
         let keymap = Keymap::default();
         let words = |width| {
             keymap
-                .footer(Context::Streams, width, |_| false)
+                .footer(InputContext::Streams, width, |_| false)
                 .iter()
                 .map(|e| e.binding.short)
                 .collect::<Vec<_>>()
@@ -435,17 +444,17 @@ mod tests {
             }
         }
         let words: Vec<_> =
-            keymap.footer(Context::Detail, 500, |_| false).iter().map(|e| e.binding.short).collect();
+            keymap.footer(InputContext::Detail, 500, |_| false).iter().map(|e| e.binding.short).collect();
         assert!(words.contains(&"back") && !words.contains(&"quit"), "q goes back there: {words:?}");
     }
 
     #[test]
     fn nothing_destroys_by_the_key_that_chooses() {
         let action = |context, key| Keymap::default().action(context, key);
-        assert_eq!(action(Context::Dialog, Key::char('x')), None);
-        assert_eq!(action(Context::Dialog, Key::char('?')), None);
-        assert_eq!(action(Context::Dialog, Key::ctrl('c')), Some(Action::Interrupt));
-        assert_eq!(action(Context::Help, Key::char('x')), None);
+        assert_eq!(action(InputContext::Dialog, Key::char('x')), None);
+        assert_eq!(action(InputContext::Dialog, Key::char('?')), None);
+        assert_eq!(action(InputContext::Dialog, Key::ctrl('c')), Some(Action::Interrupt));
+        assert_eq!(action(InputContext::Help, Key::char('x')), None);
     }
 
     #[test]
@@ -476,7 +485,7 @@ mod tests {
             }
         }
         for key in ['x', 'p', '+', '-'] {
-            assert_eq!(keymap.action(Context::Streams, Key::char(key)), None);
+            assert_eq!(keymap.action(InputContext::Streams, Key::char(key)), None);
         }
     }
 
@@ -492,8 +501,8 @@ mod tests {
             "q is the key of «close» already"
         );
         keymap.rebind("kill", &[Key::ctrl('k')], "^k").unwrap();
-        assert_eq!(keymap.action(Context::Streams, Key::ctrl('k')), Some(Action::Kill));
-        assert_eq!(keymap.action(Context::Streams, Key::char('x')), None);
-        assert!(keymap.footer(Context::Streams, 200, |_| false).iter().any(|entry| entry.shown == "^k"));
+        assert_eq!(keymap.action(InputContext::Streams, Key::ctrl('k')), Some(Action::Kill));
+        assert_eq!(keymap.action(InputContext::Streams, Key::char('x')), None);
+        assert!(keymap.footer(InputContext::Streams, 200, |_| false).iter().any(|entry| entry.shown == "^k"));
     }
 }

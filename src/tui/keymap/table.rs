@@ -1,6 +1,6 @@
 //! The table itself.
 
-use super::{Action, Binding, Context, Needs};
+use super::{Action, Binding, InputContext, Needs};
 use crate::tui::terminal::{Key, KeyCode, KeyModifiers};
 
 const fn code(code: KeyCode) -> Key {
@@ -17,7 +17,7 @@ const fn char(c: char) -> Key {
 macro_rules! bindings {
     ($($context:ident: [$($key:expr),*] $shown:literal $action:ident $short:literal $help:literal $($needs:ident)?;)+) => {
         &[$(Binding {
-            context: Context::$context,
+            context: InputContext::$context,
             keys: &[$($key),*],
             shown: $shown,
             action: Action::$action,

@@ -2,7 +2,7 @@
 
 /// A column of the table of streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Column {
+pub(crate) enum StreamColumn {
     Stream,
     State,
     Service,
@@ -21,7 +21,7 @@ pub(crate) enum Column {
     Trend,
 }
 
-impl Column {
+impl StreamColumn {
     /// All of them, in the order of the screen.
     pub(crate) const ALL: [Self; 16] = [
         Self::Stream,
@@ -71,16 +71,16 @@ impl Column {
 
 /// What the operator said about columns. With nothing said, the width of the screen alone decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Choice {
+pub(crate) struct ColumnSelection {
     /// They stay longest when the screen is narrow, the first one of all.
-    wanted: Vec<Column>,
-    hidden: Vec<Column>,
+    wanted: Vec<StreamColumn>,
+    hidden: Vec<StreamColumn>,
 }
 
-impl Choice {
+impl ColumnSelection {
     /// These and no others, as far as there is room.
-    pub(crate) fn only(wanted: Vec<Column>) -> Self {
-        let hidden = Column::ALL.into_iter().filter(|column| !wanted.contains(column)).collect();
+    pub(crate) fn only(wanted: Vec<StreamColumn>) -> Self {
+        let hidden = StreamColumn::ALL.into_iter().filter(|column| !wanted.contains(column)).collect();
         Self { wanted, hidden }
     }
 
@@ -89,19 +89,19 @@ impl Choice {
         self.wanted.is_empty() && self.hidden.is_empty()
     }
 
-    pub(crate) fn hides(&self, column: Column) -> bool {
+    pub(crate) fn hides(&self, column: StreamColumn) -> bool {
         // A row without its key must not be acted on.
-        column != Column::Stream && self.hidden.contains(&column)
+        column != StreamColumn::Stream && self.hidden.contains(&column)
     }
 
     /// Where it stands among those that were asked for; after them, if it was not.
-    pub(crate) fn precedence(&self, column: Column) -> usize {
+    pub(crate) fn precedence(&self, column: StreamColumn) -> usize {
         let at = self.wanted.iter().position(|wanted| *wanted == column);
-        if column == Column::Stream { 0 } else { at.map_or(usize::MAX, |at| at + 1) }
+        if column == StreamColumn::Stream { 0 } else { at.map_or(usize::MAX, |at| at + 1) }
     }
 
     /// Asks for a column, or for it to go away. The last one asked for comes first: it is to be seen at once.
-    pub(crate) fn set(&mut self, column: Column, shown: bool) {
+    pub(crate) fn set(&mut self, column: StreamColumn, shown: bool) {
         self.wanted.retain(|known| *known != column);
         self.hidden.retain(|known| *known != column);
         if shown {
@@ -118,20 +118,24 @@ mod tests {
 
     #[test]
     fn names_are_those_that_are_read() {
-        for column in Column::ALL {
-            assert_eq!(Column::named(column.name()), Some(column));
+        for column in StreamColumn::ALL {
+            assert_eq!(StreamColumn::named(column.name()), Some(column));
         }
-        assert_eq!(Column::named("colour"), None);
+        assert_eq!(StreamColumn::named("colour"), None);
     }
 
     #[test]
     fn the_key_of_a_stream_stays() {
-        let mut choice = Choice::only(vec![Column::Age]);
-        assert!(!choice.hides(Column::Stream) && choice.hides(Column::State) && !choice.hides(Column::Age));
-        choice.set(Column::Stream, false);
-        choice.set(Column::State, true);
-        assert!(!choice.hides(Column::Stream) && !choice.hides(Column::State));
-        assert!(choice.precedence(Column::Stream) < choice.precedence(Column::State));
-        assert!(choice.precedence(Column::State) < choice.precedence(Column::Age));
+        let mut choice = ColumnSelection::only(vec![StreamColumn::Age]);
+        assert!(
+            !choice.hides(StreamColumn::Stream)
+                && choice.hides(StreamColumn::State)
+                && !choice.hides(StreamColumn::Age)
+        );
+        choice.set(StreamColumn::Stream, false);
+        choice.set(StreamColumn::State, true);
+        assert!(!choice.hides(StreamColumn::Stream) && !choice.hides(StreamColumn::State));
+        assert!(choice.precedence(StreamColumn::Stream) < choice.precedence(StreamColumn::State));
+        assert!(choice.precedence(StreamColumn::State) < choice.precedence(StreamColumn::Age));
     }
 }

@@ -12,7 +12,7 @@ pub(crate) struct Cursor<T> {
 
 /// How far to move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum CursorStep {
     By(isize),
     Pages(isize),
     HalfPages(isize),
@@ -50,16 +50,16 @@ impl<T: Copy + PartialEq> Cursor<T> {
     }
 
     /// Moves the selection over `rows`, of which `page` are on screen.
-    pub(crate) fn step(&mut self, step: Step, rows: &[T], page: usize) {
+    pub(crate) fn step(&mut self, step: CursorStep, rows: &[T], page: usize) {
         let page = isize::try_from(page.max(1)).unwrap_or(isize::MAX);
         let last = rows.len().saturating_sub(1);
         let by = |n: isize| self.index.saturating_add_signed(n).min(last);
         self.index = match step {
-            Step::By(n) => by(n),
-            Step::Pages(n) => by(n.saturating_mul(page)),
-            Step::HalfPages(n) => by(n.saturating_mul((page / 2).max(1))),
-            Step::First => 0,
-            Step::Last => last,
+            CursorStep::By(n) => by(n),
+            CursorStep::Pages(n) => by(n.saturating_mul(page)),
+            CursorStep::HalfPages(n) => by(n.saturating_mul((page / 2).max(1))),
+            CursorStep::First => 0,
+            CursorStep::Last => last,
         };
         self.chosen = true;
         self.select(rows, usize::try_from(page).unwrap_or(1));

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::row::RowId;
+use super::stream_row::RowId;
 use crate::ids::{ProxyId, StreamKey, UserChannelId};
 
 /// From how many streams on a key is not enough, and the number has to be typed.
@@ -8,16 +8,16 @@ const MANY: u64 = 10;
 
 /// One stream to be killed: pinned when the dialog opened, whatever moves meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct KillTarget {
     pub(crate) row: RowId,
     pub(crate) key: StreamKey,
 }
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Question {
+pub(crate) enum Confirmation {
     /// Whether to kill these streams.
-    Kill(Vec<Target>),
+    Kill(Vec<KillTarget>),
     /// Whether to kill all streams of a user; how many there were when it was asked.
     KillUser { user: UserChannelId, streams: u64 },
     /// Whether to kick a proxy; how many streams it carried when it was asked.
@@ -56,23 +56,23 @@ impl Button {
 /// A question with buttons. The first one, *Cancel*, has the focus when it opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dialog {
-    pub(crate) question: Question,
+    pub(crate) question: Confirmation,
     /// What was typed so far of the number that confirms.
     pub(crate) typed: String,
     focus: usize,
 }
 
 impl Dialog {
-    pub(crate) fn new(question: Question) -> Self {
+    pub(crate) fn new(question: Confirmation) -> Self {
         Self { question, typed: String::new(), focus: 0 }
     }
 
     pub(crate) fn buttons(&self) -> &'static [Button] {
         match self.question {
-            Question::Kill(_) | Question::KillUser { .. } => &[Button::Cancel, Button::Kill],
-            Question::Kick { .. } => &[Button::Cancel, Button::Kick],
-            Question::Quit { drains: Some(_) } => &[Button::Cancel, Button::Drain, Button::Quit],
-            Question::Quit { drains: None } => &[Button::Cancel, Button::Quit],
+            Confirmation::Kill(_) | Confirmation::KillUser { .. } => &[Button::Cancel, Button::Kill],
+            Confirmation::Kick { .. } => &[Button::Cancel, Button::Kick],
+            Confirmation::Quit { drains: Some(_) } => &[Button::Cancel, Button::Drain, Button::Quit],
+            Confirmation::Quit { drains: None } => &[Button::Cancel, Button::Quit],
         }
     }
 
@@ -94,9 +94,9 @@ impl Dialog {
     /// The number that has to be typed, where so much is at stake.
     pub(crate) fn number(&self) -> Option<u64> {
         let streams = match &self.question {
-            Question::Kill(targets) => targets.len() as u64,
-            Question::KillUser { streams, .. } | Question::Kick { streams, .. } => *streams,
-            Question::Quit { .. } => 0,
+            Confirmation::Kill(targets) => targets.len() as u64,
+            Confirmation::KillUser { streams, .. } | Confirmation::Kick { streams, .. } => *streams,
+            Confirmation::Quit { .. } => 0,
         };
         (streams > MANY).then_some(streams)
     }

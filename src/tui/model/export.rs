@@ -2,16 +2,16 @@
 
 use std::fmt::Write;
 
-use super::{Model, Row, state};
+use super::{Model, StreamRow, state_name};
 
 /// In which form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Export {
+pub(crate) enum ExportFormat {
     Csv,
     Json,
 }
 
-impl Export {
+impl ExportFormat {
     pub(crate) fn extension(self) -> &'static str {
         match self {
             Self::Csv => "csv",
@@ -41,24 +41,24 @@ const HEAD: [&str; 17] = [
 ];
 
 /// The rows of the table as they stand, the filter and the order too.
-pub(crate) fn export(model: &Model, form: Export) -> String {
+pub(crate) fn export(model: &Model, form: ExportFormat) -> String {
     let mut out = String::new();
     let rows = model.rows().iter().filter_map(|id| Some((*id, model.shown().streams.get(*id)?)));
     match form {
-        Export::Csv => {
+        ExportFormat::Csv => {
             out.push_str(&HEAD.join(","));
             out.push_str("\r\n");
             for (id, row) in rows {
-                let values = values(model, row, model.marks.contains(&id));
+                let values = values(model, row, model.streams_screen.marks.contains(&id));
                 let cells = values.iter().map(|(value, _)| csv(value));
                 out.push_str(&cells.collect::<Vec<_>>().join(","));
                 out.push_str("\r\n");
             }
         }
-        Export::Json => {
+        ExportFormat::Json => {
             out.push_str("[\n");
             for (number, (id, row)) in rows.enumerate() {
-                let values = values(model, row, model.marks.contains(&id));
+                let values = values(model, row, model.streams_screen.marks.contains(&id));
                 let members =
                     HEAD.iter().zip(&values).map(|(name, (value, bare))| match (value.as_str(), bare) {
                         ("", _) => format!("\"{name}\":null"),
@@ -75,7 +75,7 @@ pub(crate) fn export(model: &Model, form: Export) -> String {
 }
 
 /// One row: each value, and whether JSON takes it without quotes.
-fn values(model: &Model, row: Row<'_>, marked: bool) -> [(String, bool); HEAD.len()] {
+fn values(model: &Model, row: StreamRow<'_>, marked: bool) -> [(String, bool); HEAD.len()] {
     let shown = model.shown();
     let text = |text: String| (text, false);
     let bare = |n: String| (n, true);
@@ -83,7 +83,7 @@ fn values(model: &Model, row: Row<'_>, marked: bool) -> [(String, bool); HEAD.le
     let reason = row.ended.as_ref().and_then(|ended| ended.reason.as_ref());
     [
         text(row.key.to_string()),
-        text(state(row).to_owned()),
+        text(state_name(row).to_owned()),
         text(row.service.to_string()),
         text(row.proxy.map(|id| shown.proxies.name(id)).unwrap_or_default()),
         text(row.channel.map(|id| id.to_string()).unwrap_or_default()),

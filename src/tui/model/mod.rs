@@ -1,290 +1,103 @@
-//! What the cockpit knows. It changes only in [`update`](super::update); views read it.
+//! The model: everything that the cockpit knows and shows. Only [`update`](super::update) changes it; views read it.
+//! Nothing here reads a clock, a descriptor or a channel.
 
-mod balance;
-mod channel;
+mod channel_row;
 mod columns;
 mod cursor;
-mod data;
-mod detail;
 mod dialog;
+mod display;
 mod export;
-mod filter;
-mod history;
-mod line;
-mod meter;
-mod order;
-mod orders;
+mod line_edit;
+mod load_balance;
+mod log_screen;
+mod overlay;
+mod pending_commands;
 mod prompt;
-mod proxies;
-mod row;
-mod services;
-mod streams;
-mod trend;
-mod users;
+mod proxy_rows;
+mod rate_history;
+mod rate_meter;
+mod rate_trend;
+mod screens;
+mod server_state;
+mod service_rows;
+mod sort;
+mod stream_detail;
+mod stream_filter;
+mod stream_row;
+mod stream_rows;
+mod user_rows;
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use ratatui::layout::Size;
 
-pub(crate) use balance::Balance;
-pub(crate) use channel::Channel;
-pub(crate) use columns::{Choice, Column};
-pub(crate) use cursor::{Cursor, Step};
-pub(crate) use data::Data;
-pub(crate) use detail::{Detail, Journal};
-pub(crate) use dialog::{Button, Dialog, Question, Target};
-pub(crate) use export::{Export, export};
-pub(crate) use filter::{Filter, state};
-pub(crate) use history::{History, WINDOWS};
-pub(crate) use line::{Edit, LineEdit};
-pub(crate) use order::{Sort, SortBy};
-pub(crate) use orders::Orders;
-pub(crate) use prompt::{Asked, Limited, Prompt};
-pub(crate) use proxies::{Ending, LinkState, Proxies, Proxy, ProxyLine, Span};
-pub(crate) use row::{Row, RowId, Stream};
-pub(crate) use services::{Service, ServiceId, Services};
-pub(crate) use streams::Streams;
-pub(crate) use trend::Trend;
-pub(crate) use users::{User, UserLine, Users};
+pub(crate) use channel_row::ChannelRow;
+pub(crate) use columns::{ColumnSelection, StreamColumn};
+pub(crate) use cursor::{Cursor, CursorStep};
+pub(crate) use dialog::{Button, Confirmation, Dialog, KillTarget};
+pub(crate) use display::{DisplayOptions, LoadMeasure};
+pub(crate) use export::{ExportFormat, export};
+pub(crate) use line_edit::{LineEdit, LineEditOp};
+pub(crate) use load_balance::LoadBalance;
+pub(crate) use log_screen::LogScreen;
+pub(crate) use overlay::{Notice, NoticeLevel, Overlay};
+pub(crate) use pending_commands::PendingCommands;
+pub(crate) use prompt::{LimitTarget, Prompt, PromptKind};
+pub(crate) use proxy_rows::{LinkCondition, LinkOutcome, LinkSpan, ProxyLine, ProxyRow, ProxyRows};
+pub(crate) use rate_history::{CHART_WINDOWS, RateHistory};
+pub(crate) use rate_trend::RateTrend;
+pub(crate) use screens::{
+    DetailScreen, ProxiesScreen, ScreenId, ServerStatus, SessionsScreen, StreamsScreen,
+};
+pub(crate) use server_state::ServerState;
+pub(crate) use service_rows::{ServiceId, ServiceRow, ServiceRows};
+pub(crate) use sort::{Sort, SortBy};
+pub(crate) use stream_detail::{EventJournal, StreamDetail};
+pub(crate) use stream_filter::{StreamFilter, state_name};
+pub(crate) use stream_row::{RowId, StreamAttributes, StreamRow};
+pub(crate) use stream_rows::StreamRows;
+pub(crate) use user_rows::{UserLine, UserRow, UserRows};
 
 use super::{
-    Labels,
-    keymap::{Context, Keymap},
+    keymap::{InputContext, Keymap},
     layout::Layout,
-    record::{self, Record},
+    options::Labels,
     theme::Theme,
 };
-use crate::ids::{ProxyId, StreamKey, UserChannelId};
 
-/// The target of the records that tell what events tell.
-const LIFECYCLE: &str = "lifecycle";
-/// How long a notice stays.
-const NOTICE: Duration = Duration::from_secs(6);
+/// How long a notice stays on the screen.
+const NOTICE_DURATION: Duration = Duration::from_secs(6);
 
-/// Everything that is on the screen, and what is needed to answer the next key.
+/// The state of the whole cockpit: what the screen shows, and what decides the effect of the next key.
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) labels: Labels,
     pub(crate) theme: Theme,
     pub(crate) keymap: Keymap,
-    pub(crate) look: Look,
+    pub(crate) display: DisplayOptions,
+    /// The size of the terminal in cells.
     pub(crate) size: Size,
-    /// How often samples are taken at present.
-    pub(crate) interval: Duration,
-    /// What is going on.
-    pub(crate) live: Data,
-    /// What was going on when the operator stopped the display; `live` goes on beneath.
-    pub(crate) frozen: Option<Box<Data>>,
-    pub(crate) screen: Screen,
-    pub(crate) cursor: Cursor<RowId>,
-    pub(crate) proxy_cursor: Cursor<ProxyLine>,
-    pub(crate) user_cursor: Cursor<UserLine>,
-    /// Proxies whose channels are shown.
-    pub(crate) unfolded: Vec<ProxyId>,
-    /// Users whose streams are shown.
-    pub(crate) unfolded_users: Vec<UserChannelId>,
-    /// The rows of the users, with the streams of those that are unfolded.
-    pub(crate) user_lines: Vec<UserLine>,
-    /// Rows that are acted on together.
-    pub(crate) marks: Vec<RowId>,
-    pub(crate) show_ended: bool,
-    /// Which columns the operator wants.
-    pub(crate) columns: Choice,
-    pub(crate) filter: Filter,
-    /// The rows that pass the filter, where there is one, and how many of them are open.
-    matching: Vec<RowId>,
-    matching_open: usize,
-    /// The stream that is looked at closely.
-    pub(crate) detail: Option<Detail>,
-    /// As it was when the operator stopped the display.
-    still: Option<Detail>,
-    pub(crate) journal: Journal,
-    pub(crate) log: LogView,
+    /// The present time between two samples.
+    pub(crate) sample_interval: Duration,
+    /// The newest state of the server.
+    pub(crate) live: ServerState,
+    /// A copy of `live` from when the operator froze the display; `live` continues to be updated.
+    pub(crate) frozen: Option<Box<ServerState>>,
+    /// The current screen.
+    pub(crate) screen: ScreenId,
+    pub(crate) streams_screen: StreamsScreen,
+    pub(crate) proxies_screen: ProxiesScreen,
+    pub(crate) sessions_screen: SessionsScreen,
+    pub(crate) detail_screen: DetailScreen,
+    pub(crate) log_screen: LogScreen,
+    /// Recent lifecycle events about streams and their proxies.
+    pub(crate) journal: EventJournal,
+    /// What lies over the screen and receives the keys.
     pub(crate) overlay: Option<Overlay>,
     pub(crate) notice: Option<Notice>,
-    pub(crate) orders: Orders,
-    /// Whether the server lets streams finish and takes nothing new.
-    pub(crate) draining: bool,
-    /// When it cuts off what is still open then, where that is known.
-    pub(crate) drain_ends: Option<Instant>,
-    /// Whether the operator asked for that here.
-    pub(crate) asked_to_drain: bool,
-    /// Lifecycle events that were missed since the start.
-    pub(crate) missed: u64,
-    /// Whether the first sample is there.
-    pub(crate) sampled: bool,
-}
-
-/// How figures and charts are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Look {
-    /// Rates in bits.
-    pub(crate) bits: bool,
-    /// Nothing but ASCII.
-    pub(crate) ascii: bool,
-    /// Clicks and the wheel.
-    pub(crate) mouse: bool,
-    /// Which of [`WINDOWS`] the charts cover.
-    pub(crate) window: usize,
-    /// What the bars of the proxies are shares of.
-    pub(crate) load: Load,
-}
-
-/// What a proxy's load is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Load {
-    /// Its open streams.
-    Streams,
-    /// Bytes a second, both ways.
-    Bytes,
-}
-
-impl Default for Look {
-    fn default() -> Self {
-        Self { bits: false, ascii: false, mouse: false, window: 1, load: Load::Streams }
-    }
-}
-
-/// The four screens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Screen {
-    #[default]
-    Streams,
-    Proxies,
-    Sessions,
-    Logs,
-}
-
-impl Screen {
-    pub(crate) const ALL: [Self; 4] = [Self::Streams, Self::Proxies, Self::Sessions, Self::Logs];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Streams => "Streams",
-            Self::Proxies => "Proxies",
-            Self::Sessions => "Sessions",
-            Self::Logs => "Logs",
-        }
-    }
-
-    /// Its number from 0.
-    pub(crate) fn index(self) -> usize {
-        Self::ALL.iter().position(|screen| *screen == self).unwrap_or(0)
-    }
-}
-
-/// The log as it is looked at.
-#[derive(Debug, Default)]
-pub(crate) struct LogView {
-    /// Only records with this in them.
-    only: String,
-    /// That is a name, and the beginning of a longer one is another name.
-    name: bool,
-    /// How many of these below the last one on screen are scrolled past.
-    back: usize,
-    /// The last ones, the oldest first.
-    records: VecDeque<Record>,
-    /// Which targets and levels are shown, and how far it is scrolled: tui-logger's own.
-    pub(crate) state: LogState,
-}
-
-impl LogView {
-    /// Takes one more record.
-    pub(crate) fn note(&mut self, record: Record) {
-        // Whoever has scrolled back reads on undisturbed.
-        self.back += usize::from(self.back > 0 && self.passes(&record));
-        record::keep(&mut self.records, record);
-    }
-
-    /// What a record has to have in it; nothing where all are shown.
-    pub(crate) fn only(&self) -> &str {
-        &self.only
-    }
-
-    /// Shows only records with this in them.
-    pub(crate) fn show_only(&mut self, text: String) {
-        (self.only, self.name, self.back) = (text, false, 0);
-    }
-
-    /// Shows only records that speak of what has this name.
-    pub(crate) fn show_about(&mut self, name: String) {
-        (self.only, self.name, self.back) = (name, true, 0);
-    }
-
-    fn passes(&self, record: &Record) -> bool {
-        if self.name { mentions(&record.text, &self.only) } else { record.text.contains(&self.only) }
-    }
-
-    /// The records that are to be shown, the newest first.
-    pub(crate) fn shown(&self) -> impl Iterator<Item = &Record> {
-        self.records.iter().rev().filter(|record| self.passes(record)).skip(self.back)
-    }
-
-    /// Scrolls through what is shown, towards the older ones; a whole screen stays on it.
-    pub(crate) fn scroll(&mut self, lines: isize, page: usize) {
-        let all = self.records.iter().filter(|record| self.passes(record)).count();
-        self.back = self.back.saturating_add_signed(lines).min(all.saturating_sub(page));
-    }
-
-    /// What the log says of a stream besides what events tell, the oldest first.
-    pub(crate) fn about(&self, key: StreamKey) -> impl Iterator<Item = &Record> {
-        let name = key.to_string();
-        self.records.iter().filter(move |record| record.target != LIFECYCLE && mentions(&record.text, &name))
-    }
-}
-
-/// Whether a text has this name in it, and not as the beginning of a longer one: `3F9A1C:1` is not `3F9A1C:12`.
-fn mentions(text: &str, name: &str) -> bool {
-    text.match_indices(name).any(|(at, _)| !text[at + name.len()..].starts_with(|c: char| c.is_ascii_digit()))
-}
-
-/// tui-logger's state, which is not made to be printed.
-#[derive(Default)]
-pub(crate) struct LogState(pub(crate) tui_logger::TuiWidgetState);
-
-impl std::fmt::Debug for LogState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("LogState")
-    }
-}
-
-/// What lies over the screen and has the keyboard.
-#[derive(Debug, Clone)]
-pub(crate) enum Overlay {
-    Help {
-        /// The first line on screen.
-        scroll: usize,
-        /// Only entries with this in them.
-        search: String,
-    },
-    Dialog(Dialog),
-    Prompt(Prompt),
-    /// How another machine becomes a proxy.
-    AddProxy,
-    /// Which columns the table has.
-    Columns {
-        /// The one in focus, by its place among all of them.
-        at: usize,
-    },
-}
-
-/// How loud a notice is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tone {
-    Good,
-    Plain,
-    Warning,
-}
-
-/// One line that says what just happened.
-#[derive(Debug, Clone)]
-pub(crate) struct Notice {
-    pub(crate) text: String,
-    pub(crate) tone: Tone,
-    until: Instant,
+    /// Commands that wait to be sent to the server or for its reply.
+    pub(crate) pending_commands: PendingCommands,
+    pub(crate) server_status: ServerStatus,
 }
 
 impl Model {
@@ -293,214 +106,206 @@ impl Model {
             labels,
             theme,
             keymap: Keymap::default(),
-            look: Look::default(),
+            display: DisplayOptions::default(),
             size,
-            interval: Duration::from_millis(100),
-            live: Data::new(now),
+            sample_interval: Duration::from_millis(100),
+            live: ServerState::new(now),
             frozen: None,
-            screen: Screen::default(),
-            cursor: Cursor::default(),
-            proxy_cursor: Cursor::default(),
-            user_cursor: Cursor::default(),
-            unfolded: Vec::new(),
-            unfolded_users: Vec::new(),
-            user_lines: Vec::new(),
-            marks: Vec::new(),
-            show_ended: true,
-            columns: Choice::default(),
-            filter: Filter::default(),
-            matching: Vec::new(),
-            matching_open: 0,
-            detail: None,
-            still: None,
-            journal: Journal::default(),
-            log: LogView::default(),
+            screen: ScreenId::default(),
+            streams_screen: StreamsScreen::default(),
+            proxies_screen: ProxiesScreen::default(),
+            sessions_screen: SessionsScreen::default(),
+            detail_screen: DetailScreen::default(),
+            log_screen: LogScreen::default(),
+            journal: EventJournal::default(),
             overlay: None,
             notice: None,
-            orders: Orders::default(),
-            draining: false,
-            drain_ends: None,
-            asked_to_drain: false,
-            missed: 0,
-            sampled: false,
+            pending_commands: PendingCommands::default(),
+            server_status: ServerStatus::default(),
         }
     }
 
-    /// What is on the screen: what is going on, or what was when the display was stopped.
-    pub(crate) fn shown(&self) -> &Data {
+    /// The state that the screen shows: the frozen copy while the display is frozen, else the newest one.
+    pub(crate) fn shown(&self) -> &ServerState {
         self.frozen.as_deref().unwrap_or(&self.live)
     }
 
-    /// What has the keyboard.
-    pub(crate) fn context(&self) -> Context {
+    /// Which set of key bindings receives the next key.
+    pub(crate) fn context(&self) -> InputContext {
         match &self.overlay {
-            Some(Overlay::Help { .. }) => Context::Help,
-            Some(Overlay::Dialog(_)) => Context::Dialog,
-            Some(Overlay::Prompt(_)) => Context::Prompt,
-            Some(Overlay::AddProxy) => Context::AddProxy,
-            Some(Overlay::Columns { .. }) => Context::Columns,
+            Some(Overlay::Help { .. }) => InputContext::Help,
+            Some(Overlay::Dialog(_)) => InputContext::Dialog,
+            Some(Overlay::Prompt(_)) => InputContext::Prompt,
+            Some(Overlay::AddProxy) => InputContext::AddProxy,
+            Some(Overlay::Columns { .. }) => InputContext::Columns,
             None => self.command_context(),
         }
     }
 
-    /// What has the keyboard when the command line has closed.
-    pub(crate) fn command_context(&self) -> Context {
+    /// The context of the current screen, whatever overlay is open: the command line runs commands in it.
+    pub(crate) fn command_context(&self) -> InputContext {
         match self.screen {
-            _ if self.detail.is_some() => Context::Detail,
-            Screen::Streams => Context::Streams,
-            Screen::Proxies => Context::Proxies,
-            Screen::Sessions => Context::Sessions,
-            Screen::Logs => Context::Logs,
+            _ if self.detail_screen.open.is_some() => InputContext::Detail,
+            ScreenId::Streams => InputContext::Streams,
+            ScreenId::Proxies => InputContext::Proxies,
+            ScreenId::Sessions => InputContext::Sessions,
+            ScreenId::Logs => InputContext::Logs,
         }
     }
 
-    /// Whether the log's targets stand beside it. On less room lines would be cut before they say anything.
+    /// Whether the log screen lists the log targets beside the records: on at least 100 columns, without a filter. On
+    /// fewer columns they would cut the records too short.
     pub(crate) fn shows_log_targets(&self) -> bool {
-        self.size.width >= 100 && self.log.only().is_empty()
+        self.size.width >= 100 && self.log_screen.filter().is_empty()
     }
 
-    /// Where things are on the screen.
+    /// The layout for the present size of the terminal.
     pub(crate) fn layout(&self) -> Layout {
         Layout::of(self.size)
     }
 
-    /// The rows of the table, those that are hidden left out.
+    /// The listed rows of the table of streams, in order: those that pass the filter, without ended ones where these
+    /// are hidden.
     pub(crate) fn rows(&self) -> &[RowId] {
-        if !self.filter.is_empty() {
-            return &self.matching;
+        if !self.streams_screen.filter.is_empty() {
+            return &self.streams_screen.filtered_rows;
         }
-        self.unfiltered()
+        self.unfiltered_rows()
     }
 
-    /// How many rows of the table are open, and how many have ended.
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        if !self.filter.is_empty() {
-            return (self.matching_open, self.matching.len() - self.matching_open);
+    /// How many of the listed streams are open, and how many have ended.
+    pub(crate) fn open_and_ended_counts(&self) -> (usize, usize) {
+        let screen = &self.streams_screen;
+        if !screen.filter.is_empty() {
+            return (screen.filtered_open, screen.filtered_rows.len() - screen.filtered_open);
         }
         let streams = &self.shown().streams;
-        (streams.live(), if self.show_ended { streams.ended() } else { 0 })
+        (streams.live(), if screen.show_ended { streams.ended() } else { 0 })
     }
 
-    fn unfiltered(&self) -> &[RowId] {
+    fn unfiltered_rows(&self) -> &[RowId] {
         let streams = &self.shown().streams;
         let order = streams.order();
-        if self.show_ended { order } else { &order[..streams.unsettled()] }
+        if self.streams_screen.show_ended { order } else { &order[..streams.unsettled()] }
     }
 
-    /// The selected stream.
-    pub(crate) fn selected(&self) -> Option<(RowId, Row<'_>)> {
-        let id = match (&self.detail, self.screen) {
+    /// The selected stream: that of the detail screen where it is open, else that of the cursor.
+    pub(crate) fn selected(&self) -> Option<(RowId, StreamRow<'_>)> {
+        let id = match (&self.detail_screen.open, self.screen) {
             (Some(detail), _) => detail.row,
-            (None, Screen::Sessions) => match self.user_cursor.selected()? {
+            (None, ScreenId::Sessions) => match self.sessions_screen.cursor.selected()? {
                 UserLine::Stream(_, id) => id,
                 UserLine::User(_) => return None,
             },
-            (None, _) => self.cursor.selected()?,
+            (None, _) => self.streams_screen.cursor.selected()?,
         };
         Some((id, self.shown().streams.get(id)?))
     }
 
-    /// Looks closely at a stream.
-    pub(crate) fn look_at(&mut self, id: RowId) {
-        if self.detail.as_ref().is_some_and(|detail| detail.row == id) {
+    /// Opens the detail screen for a stream. Does nothing where it is open for that stream already.
+    pub(crate) fn open_detail(&mut self, id: RowId) {
+        if self.detail_screen.open.as_ref().is_some_and(|detail| detail.row == id) {
             return;
         }
         let shown = self.shown();
         let Some(row) = shown.streams.get(id) else { return };
-        let detail = Detail::new(id, row, shown.streams.last_second(), shown.now);
-        self.still = self.frozen.is_some().then(|| detail.clone());
-        self.detail = Some(detail);
+        let detail = StreamDetail::new(id, row, shown.streams.last_second(), shown.now);
+        self.detail_screen.frozen = self.frozen.is_some().then(|| detail.clone());
+        self.detail_screen.open = Some(detail);
     }
 
-    /// The close look that is on the screen.
-    pub(crate) fn shown_detail(&self) -> Option<&Detail> {
-        let detail = self.detail.as_ref()?;
-        Some(self.still.as_ref().filter(|still| still.row == detail.row).unwrap_or(detail))
+    /// The detail that the screen shows: the frozen copy while the display is frozen.
+    pub(crate) fn shown_detail(&self) -> Option<&StreamDetail> {
+        let detail = self.detail_screen.open.as_ref()?;
+        let frozen = self.detail_screen.frozen.as_ref().filter(|frozen| frozen.row == detail.row);
+        Some(frozen.unwrap_or(detail))
     }
 
-    /// Stops the display, or lets it go on.
-    pub(crate) fn freeze(&mut self) {
-        (self.frozen, self.still) = match self.frozen.take() {
+    /// Freezes the display, or unfreezes it. The live state is updated either way.
+    pub(crate) fn toggle_freeze(&mut self) {
+        (self.frozen, self.detail_screen.frozen) = match self.frozen.take() {
             Some(_) => (None, None),
-            None => (Some(Box::new(self.live.clone())), self.detail.clone()),
+            None => (Some(Box::new(self.live.clone())), self.detail_screen.open.clone()),
         };
-        self.follow();
+        self.refresh_rows();
     }
 
-    /// How many rows of the users are on screen at once.
+    /// How many lines of the list of users fit on the screen.
     pub(crate) fn user_page(&self) -> usize {
         let (_, users) = self.layout().with_links(self.shown().proxies.links().len());
         usize::from(users.height.saturating_sub(2)).max(1)
     }
 
-    /// How many rows of the screen of proxies are on screen at once.
+    /// How many lines of the table of proxies fit on the screen.
     pub(crate) fn proxy_page(&self) -> usize {
         let shown = self.shown();
-        let lines = shown.proxies.lines(&self.unfolded).len();
+        let lines = shown.proxies.lines(&self.proxies_screen.unfolded).len();
         let (table, _) = self.layout().with_services(lines, shown.services.all().len());
-        // Its title and its head.
+        // Without its title and its column headings.
         usize::from(table.height.saturating_sub(2)).max(1)
     }
 
-    /// Says something on the notice line.
-    pub(crate) fn say(&mut self, tone: Tone, text: impl Into<String>) {
-        self.notice = Some(Notice { text: text.into(), tone, until: self.live.now + NOTICE });
+    /// Shows a notice, in place of the one before.
+    pub(crate) fn notify(&mut self, level: NoticeLevel, text: impl Into<String>) {
+        self.notice = Some(Notice { text: text.into(), level, expires_at: self.live.now + NOTICE_DURATION });
     }
 
-    /// Takes the notice away when it has been there long enough.
+    /// Removes the notice once it has been shown for [`NOTICE_DURATION`].
     pub(crate) fn expire_notice(&mut self) {
-        if self.notice.as_ref().is_some_and(|notice| notice.until <= self.live.now) {
+        if self.notice.as_ref().is_some_and(|notice| notice.expires_at <= self.live.now) {
             self.notice = None;
         }
     }
 
-    /// Finds the selected rows again after the rows have changed.
-    pub(crate) fn follow(&mut self) {
-        let mut cursor = self.cursor;
+    /// Recomputes the listed rows of all screens after the data, the filter or the size has changed, and moves each
+    /// cursor to where its selected row is now.
+    pub(crate) fn refresh_rows(&mut self) {
+        let mut cursor = self.streams_screen.cursor;
         let selected = cursor.selected().and_then(|id| self.shown().streams.get(id));
         let over = selected.is_some_and(|row| row.has_settled(self.shown().now));
         if over && !cursor.is_chosen() {
-            // Nobody chose it, and whoever looked has seen how it ended.
+            // The operator has not chosen this row, and its end was on the screen for long enough.
             self.live.streams.unpin();
             cursor.reset();
         }
-        self.match_rows();
+        self.apply_filter();
         cursor.follow(self.rows(), self.layout().page());
-        self.put_cursor(cursor);
+        self.set_stream_cursor(cursor);
         let streams = &self.live.streams;
-        self.marks.retain(|id| streams.get(*id).is_some_and(Row::is_live));
+        self.streams_screen.marks.retain(|id| streams.get(*id).is_some_and(StreamRow::is_live));
 
-        let mut cursor = self.proxy_cursor;
-        cursor.follow(&self.shown().proxy_lines(&self.unfolded), self.proxy_page());
-        self.proxy_cursor = cursor;
+        let mut cursor = self.proxies_screen.cursor;
+        cursor.follow(&self.shown().proxy_lines(&self.proxies_screen.unfolded), self.proxy_page());
+        self.proxies_screen.cursor = cursor;
         let users = &self.live.users;
-        self.unfolded_users.retain(|user| users.get(*user).is_some());
-        self.user_lines = self.shown().user_lines(&self.unfolded_users);
+        self.sessions_screen.unfolded.retain(|user| users.get(*user).is_some());
+        self.sessions_screen.lines = self.shown().user_lines(&self.sessions_screen.unfolded);
         let page = self.user_page();
-        self.user_cursor.follow(&self.user_lines, page);
+        self.sessions_screen.cursor.follow(&self.sessions_screen.lines, page);
     }
 
-    fn match_rows(&mut self) {
-        let mut matching = std::mem::take(&mut self.matching);
-        matching.clear();
+    /// Recomputes which rows pass the filter.
+    fn apply_filter(&mut self) {
+        let mut rows = std::mem::take(&mut self.streams_screen.filtered_rows);
+        rows.clear();
         let mut open = 0;
-        if !self.filter.is_empty() {
-            let Data { streams, proxies, now, .. } = self.shown();
-            for id in self.unfiltered() {
+        if !self.streams_screen.filter.is_empty() {
+            let ServerState { streams, proxies, now, .. } = self.shown();
+            for id in self.unfiltered_rows() {
                 if let Some(row) = streams.get(*id)
-                    && self.filter.passes(row, proxies, *now)
+                    && self.streams_screen.filter.passes(row, proxies, *now)
                 {
-                    matching.push(*id);
+                    rows.push(*id);
                     open += usize::from(row.is_live());
                 }
             }
         }
-        (self.matching, self.matching_open) = (matching, open);
+        (self.streams_screen.filtered_rows, self.streams_screen.filtered_open) = (rows, open);
     }
 
-    /// Takes a cursor that has moved.
-    pub(crate) fn put_cursor(&mut self, cursor: Cursor<RowId>) {
-        self.cursor = cursor;
+    /// Stores the cursor of the table of streams after it has moved, and pins the row that it selects.
+    pub(crate) fn set_stream_cursor(&mut self, cursor: Cursor<RowId>) {
+        self.streams_screen.cursor = cursor;
         self.live.streams.pin(cursor.selected());
     }
 }

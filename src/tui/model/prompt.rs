@@ -1,44 +1,52 @@
-use super::{Cursor, LineEdit, RowId};
+//! A line that the operator types, and what it is for.
+
+use super::{cursor::Cursor, line_edit::LineEdit, stream_row::RowId};
 use crate::{
     control::Scope,
     ids::{ProxyId, ServiceKey},
 };
 
-/// What is being typed, and what for.
+/// A prompt: one line of text that is being typed.
 #[derive(Debug, Clone)]
 pub(crate) struct Prompt {
-    pub(crate) what: Asked,
+    pub(crate) kind: PromptKind,
     pub(crate) line: LineEdit,
-    /// What is wrong with it, so far.
-    pub(crate) wrong: Option<String>,
+    /// Why the text typed so far is invalid; `None` where it is valid or has not been checked yet.
+    pub(crate) error: Option<String>,
 }
 
-/// What a [`Prompt`] is for.
+/// What the text of a [`Prompt`] is used for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// The filter, with the one that Esc brings back, and what was selected: what is typed may hide it for a while.
+pub(crate) enum PromptKind {
+    /// The filter of the table of streams; applied while it is typed.
     Filter {
+        /// The filter that Esc restores.
         before: String,
+        /// The cursor that each new filter starts from: a half-typed filter may hide the selected row for a while.
         cursor: Cursor<RowId>,
     },
-    /// What the log has to contain, likewise.
+    /// The text that shown log records contain; applied while it is typed.
     LogFilter {
+        /// The text that Esc restores.
         before: String,
     },
-    /// What entries of the help have to contain.
+    /// The text that listed entries of the help contain.
     Help,
+    /// The command line.
     Command,
-    /// How fast these may go.
-    Limit(Limited),
-    /// A proxy's weight.
+    /// A rate limit for these streams or this object.
+    Limit(LimitTarget),
+    /// The weight of this proxy.
     Weight(ProxyId),
-    /// A service's policy.
+    /// The balancing policy of this service.
     Policy(ServiceKey),
 }
 
-/// What a limit is for: pinned when it is asked for, whatever moves meanwhile.
+/// What a rate limit applies to. Fixed when the prompt opens, so that a cursor that moves later changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Limited {
+pub(crate) enum LimitTarget {
+    /// Each of these streams for itself.
     Streams(Vec<RowId>),
+    /// All streams of one object together.
     Scope(Scope),
 }

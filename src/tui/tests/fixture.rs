@@ -19,7 +19,7 @@ use crate::{
         Labels, LogLayer,
         model::Model,
         msg::{Effect, Msg},
-        record::{self, Record},
+        record::{self, LogRecord},
         terminal::{Key, KeyCode},
         theme::Theme,
         update::{sample, update},
@@ -28,8 +28,8 @@ use crate::{
 };
 
 /// What the log says on every screen: it is one for the whole process, and no other test writes to it.
-fn write_log() -> &'static VecDeque<Record> {
-    static WRITTEN: OnceLock<VecDeque<Record>> = OnceLock::new();
+fn write_log() -> &'static VecDeque<LogRecord> {
+    static WRITTEN: OnceLock<VecDeque<LogRecord>> = OnceLock::new();
     WRITTEN.get_or_init(|| {
         let registry = tracing_subscriber::registry().with(LogLayer);
         tracing::subscriber::with_default(registry, || {
@@ -84,7 +84,7 @@ impl Fixture {
         };
         let start = Instant::now();
         let mut model = Model::new(labels, Theme::dark(), Size::new(width, height), start);
-        write_log().iter().for_each(|record| model.log.note(record.clone()));
+        write_log().iter().for_each(|record| model.log_screen.push(record.clone()));
         let (proxies, users, streams) = (Vec::new(), Vec::new(), Vec::new());
         Self { model, hub, start, events, now: start, service, proxies, users, streams, told: |_| {} }
     }

@@ -9,10 +9,10 @@ use crate::{
     telemetry::EndReason,
     tui::{
         Settings,
-        keymap::Context,
-        model::{Overlay, Screen, SortBy},
-        msg::{Effect, Msg, OrderId},
-        record::Record,
+        keymap::InputContext,
+        model::{Overlay, ScreenId, SortBy},
+        msg::{CommandId, Effect, Msg},
+        record::LogRecord,
         terminal::{Key, KeyCode, Mouse},
     },
 };
@@ -33,7 +33,7 @@ fn a_filter_shows_what_passes_and_esc_takes_it_away() {
     let shown = |fixture: &mut Fixture, text: &str| {
         enter(fixture, "/", text);
         let keys = fixture.keys().len();
-        assert_eq!(fixture.model.filter.text(), text);
+        assert_eq!(fixture.model.streams_screen.filter.text(), text);
         fixture.press("<");
         assert_eq!(fixture.keys().len(), all, "Esc takes the filter away");
         keys
@@ -60,7 +60,7 @@ fn a_filter_works_while_it_is_typed_and_what_is_wrong_is_said() {
     let all = fixture.keys().len();
     fixture.type_in("/down>1M");
     assert_eq!(fixture.keys().len(), 5);
-    assert_eq!(fixture.model.context(), Context::Prompt);
+    assert_eq!(fixture.model.context(), InputContext::Prompt);
     fixture.press("x");
     assert!(fixture.text().contains("is no value"), "{}", fixture.text());
     assert_eq!(fixture.keys().len(), 5, "the last one that could be understood stays");
@@ -144,13 +144,13 @@ fn a_stream_is_looked_at_closely_and_killed_from_there() {
         assert!(text.contains(part), "{part}: {text}");
     }
     fixture.press("x");
-    assert_eq!(fixture.press("y"), [Effect::Order(OrderId(1), Command::KillStream(victim))]);
-    assert!(fixture.model.detail.is_some());
+    assert_eq!(fixture.press("y"), [Effect::SendCommand(CommandId(1), Command::KillStream(victim))]);
+    assert!(fixture.model.detail_screen.open.is_some());
     // The next one, without going back.
     fixture.press("j");
-    assert_ne!(fixture.model.detail.as_ref().unwrap().key, victim);
+    assert_ne!(fixture.model.detail_screen.open.as_ref().unwrap().key, victim);
     fixture.press("<");
-    assert!(fixture.model.detail.is_none() && fixture.model.screen == Screen::Streams);
+    assert!(fixture.model.detail_screen.open.is_none() && fixture.model.screen == ScreenId::Streams);
 }
 
 #[test]
@@ -161,13 +161,13 @@ fn esc_takes_one_layer_at_a_time_and_never_quits() {
     fixture.press(">?");
     assert!(matches!(fixture.model.overlay, Some(Overlay::Help { .. })));
     fixture.press("<");
-    assert!(fixture.model.overlay.is_none() && fixture.model.detail.is_some());
+    assert!(fixture.model.overlay.is_none() && fixture.model.detail_screen.open.is_some());
     fixture.press("<");
-    assert!(fixture.model.detail.is_none() && !fixture.model.filter.is_empty());
+    assert!(fixture.model.detail_screen.open.is_none() && !fixture.model.streams_screen.filter.is_empty());
     fixture.press("<");
-    assert!(fixture.model.filter.is_empty() && !fixture.model.marks.is_empty());
+    assert!(fixture.model.streams_screen.filter.is_empty() && !fixture.model.streams_screen.marks.is_empty());
     fixture.press("<");
-    assert!(fixture.model.marks.is_empty());
+    assert!(fixture.model.streams_screen.marks.is_empty());
     assert_eq!(fixture.press("<<<"), []);
 }
 
@@ -197,7 +197,7 @@ fn commands_go_by_name_complete_and_hint() {
     let effects = fixture.press("E");
     let [Effect::Save(saved)] = effects.as_slice() else { panic!("{effects:?}") };
     assert!(saved.text.contains("▎ Streams") && !saved.text.contains('\u{1b}'));
-    fixture.send(Msg::Saved(Ok("/tmp/x.txt".into())));
+    fixture.send(Msg::FileWritten(Ok("/tmp/x.txt".into())));
     assert_eq!(fixture.notice(), "written to /tmp/x.txt");
     assert_eq!(fixture.press("y"), [Effect::Copy(fixture.selected().unwrap().to_string())]);
 }
@@ -224,10 +224,10 @@ fn proxies_unfold_and_are_kicked_and_lead_to_their_streams() {
     fixture.press("jx");
     assert!(fixture.text().contains("Kick this proxy?") && fixture.text().contains("edge-fra  P1"));
     assert!(fixture.text().contains("Type 12 to confirm"), "it carries more than ten");
-    assert_eq!(fixture.press("12y"), [Effect::Order(OrderId(1), Command::KickProxy(ProxyId(1)))]);
+    assert_eq!(fixture.press("12y"), [Effect::SendCommand(CommandId(1), Command::KickProxy(ProxyId(1)))]);
     fixture.press("f");
-    assert_eq!(fixture.model.filter.text(), "proxy:edge-fra");
-    assert_eq!(fixture.model.screen, Screen::Streams);
+    assert_eq!(fixture.model.streams_screen.filter.text(), "proxy:edge-fra");
+    assert_eq!(fixture.model.screen, ScreenId::Streams);
     assert!(!fixture.keys().is_empty());
 }
 
@@ -237,17 +237,17 @@ fn users_are_listed_and_killed_and_links_have_a_past() {
     fixture.press("3j");
     let text = fixture.text();
     assert!(text.contains("▎ Links") && text.contains("╳") && text.contains("7 here"), "{text}");
-    let user = fixture.model.user_cursor.selected().unwrap().user();
+    let user = fixture.model.sessions_screen.cursor.selected().unwrap().user();
     fixture.press("x");
     assert!(fixture.text().contains("Kill this user?") && fixture.text().contains(&user.to_string()));
-    assert_eq!(fixture.press("y"), [Effect::Order(OrderId(1), Command::KillUser(user))]);
+    assert_eq!(fixture.press("y"), [Effect::SendCommand(CommandId(1), Command::KillUser(user))]);
     fixture.press("f");
-    assert_eq!(fixture.model.filter.text(), format!("key:{user}"));
+    assert_eq!(fixture.model.streams_screen.filter.text(), format!("key:{user}"));
     fixture.press("L");
-    assert_eq!(fixture.model.screen, Screen::Logs);
-    assert!(fixture.model.log.only().starts_with(&user.to_string()));
+    assert_eq!(fixture.model.screen, ScreenId::Logs);
+    assert!(fixture.model.log_screen.filter().starts_with(&user.to_string()));
     fixture.press("<<");
-    assert_eq!(fixture.model.screen, Screen::Streams);
+    assert_eq!(fixture.model.screen, ScreenId::Streams);
 }
 
 #[test]
@@ -294,12 +294,12 @@ fn the_mouse_selects_and_sorts_where_it_is_on() {
     let mut fixture = Fixture::busy(120, 36);
     let head = fixture.model.layout().table;
     fixture.send(Msg::Mouse(Mouse::Click { x: 20, y: head.y + 4 }));
-    assert_eq!(fixture.model.cursor.index(), 0, "it is off");
+    assert_eq!(fixture.model.streams_screen.cursor.index(), 0, "it is off");
     assert_eq!(fixture.press(":mouse>"), [Effect::Mouse(true)]);
     fixture.send(Msg::Mouse(Mouse::Click { x: 20, y: head.y + 4 }));
     assert_eq!(fixture.selected(), fixture.keys().get(3).copied());
     fixture.send(Msg::Mouse(Mouse::Wheel { down: true }));
-    assert_eq!(fixture.model.cursor.index(), 6);
+    assert_eq!(fixture.model.streams_screen.cursor.index(), 6);
     fixture.send(Msg::Mouse(Mouse::Click { x: 3, y: head.y }));
     assert_eq!(fixture.model.shown().streams.sort().by, SortBy::Key);
     fixture.send(Msg::Mouse(Mouse::Click { x: 3, y: head.y }));
@@ -311,7 +311,7 @@ fn every_stream_that_a_filter_shows_can_be_marked_at_once() {
     let mut fixture = Fixture::busy(120, 36);
     enter(&mut fixture, "/", "down>1M");
     enter(&mut fixture, ":", "mark-shown");
-    assert_eq!(fixture.model.marks.len(), 5);
+    assert_eq!(fixture.model.streams_screen.marks.len(), 5);
     fixture.press("x");
     assert_eq!(fixture.press("y").len(), 5);
     assert!(fixture.keys().contains(&key(0x133A6E, 1)));
@@ -321,15 +321,15 @@ fn every_stream_that_a_filter_shows_can_be_marked_at_once() {
 #[test]
 fn the_log_is_filtered_and_scrolled_whatever_its_newest_record_is() {
     let mut fixture = Fixture::busy(80, 24);
-    let record = |text: String| Record {
+    let record = |text: String| LogRecord {
         at: SystemTime::UNIX_EPOCH + Duration::from_secs(3_661),
         level: tracing::Level::WARN,
         target: "operator",
         text,
     };
     for number in 0..60 {
-        fixture.model.log.note(record(format!("kick proxy Q{number}: done")));
-        fixture.model.log.note(record("something else\u{1b}[2J".into()));
+        fixture.model.log_screen.push(record(format!("kick proxy Q{number}: done")));
+        fixture.model.log_screen.push(record("something else\u{1b}[2J".into()));
     }
     fixture.press("4/");
     fixture.type_in("kick proxy Q");
@@ -341,7 +341,7 @@ fn the_log_is_filtered_and_scrolled_whatever_its_newest_record_is() {
     fixture.send(Msg::Key(Key::plain(KeyCode::PageUp)));
     let text = fixture.text();
     assert!(text.contains("Q20:") && !text.contains("Q59:"), "{text}");
-    fixture.model.log.note(record("kick proxy Q60: done".into()));
+    fixture.model.log_screen.push(record("kick proxy Q60: done".into()));
     assert_eq!(fixture.text(), text, "whoever reads is not disturbed");
     fixture.press("<");
     assert!(fixture.text().contains("listening on"), "{}", fixture.text());
@@ -356,10 +356,10 @@ fn the_close_look_tells_what_the_log_says_of_its_stream_alone() {
     fixture.press("j>");
     let key = fixture.selected().unwrap();
     let record =
-        |text: String, target| Record { at: SystemTime::now(), level: tracing::Level::INFO, target, text };
-    fixture.model.log.note(record(format!("kill stream {key}: it is not there any more"), "operator"));
-    fixture.model.log.note(record(format!("kill stream {key}7: never mind"), "operator"));
-    fixture.model.log.note(record(format!("stream {key} ended: twice"), "lifecycle"));
+        |text: String, target| LogRecord { at: SystemTime::now(), level: tracing::Level::INFO, target, text };
+    fixture.model.log_screen.push(record(format!("kill stream {key}: it is not there any more"), "operator"));
+    fixture.model.log_screen.push(record(format!("kill stream {key}7: never mind"), "operator"));
+    fixture.model.log_screen.push(record(format!("stream {key} ended: twice"), "lifecycle"));
     let text = fixture.text();
     assert!(text.contains(&format!("kill stream {key}: it is not there any more")), "{text}");
     assert!(!text.contains("never mind") && !text.contains("twice"), "{text}");
@@ -390,7 +390,7 @@ fn a_low_screen_remembers_the_last_proxy_that_went() {
 fn what_the_table_leaves_out_is_counted() {
     let mut fixture = Fixture::busy(120, 36);
     enter(&mut fixture, "/", "proxy:fra");
-    let (open, ended) = fixture.model.counts();
+    let (open, ended) = fixture.model.open_and_ended_counts();
     assert_eq!(open + ended, fixture.keys().len());
     let title = format!("▎ Streams  {open} of 37 open · {ended} of 3 ended  / proxy:fra");
     assert!(fixture.text().contains(&title), "{title}\n{}", fixture.text());

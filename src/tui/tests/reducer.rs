@@ -8,7 +8,7 @@ use crate::{
     tui::{
         Exit,
         model::Overlay,
-        msg::{Effect, Msg, OrderId},
+        msg::{CommandId, Effect, Msg},
     },
 };
 
@@ -44,35 +44,41 @@ fn x_asks_and_only_a_yes_kills() {
     assert_eq!(fixture.press("x<"), []);
     assert_eq!(fixture.press("xx>"), []);
     let victim = key(0xABC123, 2);
-    assert_eq!(fixture.press("xy"), [Effect::Order(OrderId(1), Command::KillStream(victim))]);
+    assert_eq!(fixture.press("xy"), [Effect::SendCommand(CommandId(1), Command::KillStream(victim))]);
     // The order is on its way: the row says so, and it cannot be killed twice.
     assert!(fixture.text().contains("kill…"));
     assert_eq!(fixture.press("x"), []);
     assert_eq!(fixture.notice(), "ABC123:2 is being killed already");
-    fixture.send(Msg::Answered(OrderId(1), Ok(Done { streams: 1 })));
+    fixture.send(Msg::Replied(CommandId(1), Ok(Done { streams: 1 })));
     assert_eq!(fixture.notice(), "killed ABC123:2");
     // By choosing the button, too.
-    assert_eq!(fixture.press("jx_>"), [Effect::Order(OrderId(2), Command::KillStream(key(0xABC123, 3)))]);
-    fixture.send(Msg::Answered(OrderId(2), Err(Refused::Gone)));
+    assert_eq!(
+        fixture.press("jx_>"),
+        [Effect::SendCommand(CommandId(2), Command::KillStream(key(0xABC123, 3)))]
+    );
+    fixture.send(Msg::Replied(CommandId(2), Err(Refused::Gone)));
     assert_eq!(fixture.notice(), "ABC123:3 was not killed: it is not there any more");
     // What was refused can be tried again.
-    assert_eq!(fixture.press("xy"), [Effect::Order(OrderId(3), Command::KillStream(key(0xABC123, 3)))]);
+    assert_eq!(
+        fixture.press("xy"),
+        [Effect::SendCommand(CommandId(3), Command::KillStream(key(0xABC123, 3)))]
+    );
 }
 
 #[test]
 fn p_holds_and_lets_go_without_asking() {
     let mut fixture = three();
     let (first, second, third) = (key(0xABC123, 1), key(0xABC123, 2), key(0xABC123, 3));
-    assert_eq!(fixture.press("jp"), [Effect::Order(OrderId(1), Command::PauseStream(second))]);
+    assert_eq!(fixture.press("jp"), [Effect::SendCommand(CommandId(1), Command::PauseStream(second))]);
     assert!(fixture.text().contains("PAUSED"), "{}", fixture.text());
-    fixture.send(Msg::Answered(OrderId(1), Ok(Done { streams: 1 })));
+    fixture.send(Msg::Replied(CommandId(1), Ok(Done { streams: 1 })));
     assert_eq!(fixture.notice(), "paused ABC123:2");
     fixture.streams[1].stats().set_paused(true);
     fixture.tick(TICK);
     assert_eq!(fixture.press(":pause>"), []);
     assert_eq!(fixture.notice(), "ABC123:2 is paused already");
-    assert_eq!(fixture.press("p"), [Effect::Order(OrderId(2), Command::ResumeStream(second))]);
-    fixture.send(Msg::Answered(OrderId(2), Err(Refused::Gone)));
+    assert_eq!(fixture.press("p"), [Effect::SendCommand(CommandId(2), Command::ResumeStream(second))]);
+    fixture.send(Msg::Replied(CommandId(2), Err(Refused::Gone)));
     assert_eq!(fixture.notice(), "ABC123:2 was not resumed: it is not there any more");
     // What is really so comes with the next sample.
     fixture.tick(TICK);
@@ -81,12 +87,12 @@ fn p_holds_and_lets_go_without_asking() {
     fixture.press("gmmm");
     let held = fixture.press("p");
     assert_eq!(held.len(), 2);
-    assert!(held.contains(&Effect::Order(OrderId(3), Command::PauseStream(first))), "{held:?}");
-    assert!(held.contains(&Effect::Order(OrderId(4), Command::PauseStream(third))), "{held:?}");
+    assert!(held.contains(&Effect::SendCommand(CommandId(3), Command::PauseStream(first))), "{held:?}");
+    assert!(held.contains(&Effect::SendCommand(CommandId(4), Command::PauseStream(third))), "{held:?}");
     assert_eq!(fixture.press(":resume>").len(), 3);
-    assert_eq!(fixture.model.marks.len(), 3, "they stay marked");
+    assert_eq!(fixture.model.streams_screen.marks.len(), 3, "they stay marked");
     for id in 3..=7 {
-        fixture.send(Msg::Answered(OrderId(id), Ok(Done { streams: 1 })));
+        fixture.send(Msg::Replied(CommandId(id), Ok(Done { streams: 1 })));
     }
     assert_eq!(fixture.notice(), "resumed 3 streams");
     fixture.press("<g");
@@ -101,11 +107,11 @@ fn p_holds_and_lets_go_without_asking() {
 fn plus_and_minus_change_the_priority_and_one_can_be_named() {
     let mut fixture = three();
     let second = key(0xABC123, 2);
-    let order = |id, priority| Effect::Order(OrderId(id), Command::SetPriority(second, priority));
+    let order = |id, priority| Effect::SendCommand(CommandId(id), Command::SetPriority(second, priority));
     // The second press builds on the first one, answered or not.
     assert_eq!(fixture.press("j++"), [order(1, Priority::High), order(2, Priority::Urgent)]);
     assert!(fixture.text().contains("urgent"), "{}", fixture.text());
-    fixture.send(Msg::Answered(OrderId(1), Ok(Done { streams: 1 })));
+    fixture.send(Msg::Replied(CommandId(1), Ok(Done { streams: 1 })));
     assert_eq!(fixture.notice(), "ABC123:2 has priority high");
     assert_eq!(fixture.press("+"), []);
     assert_eq!(fixture.notice(), "ABC123:2 has that priority already");
@@ -289,10 +295,13 @@ fn marked_streams_are_killed_together_and_more_than_ten_need_the_number() {
     assert!(fixture.text().contains("Kill these streams?"));
     fixture.end(1, EndReason::Finished);
     fixture.tick(TICK);
-    assert_eq!(fixture.press("y"), [Effect::Order(OrderId(1), Command::KillStream(key(0xABC123, 1)))]);
-    fixture.send(Msg::Answered(OrderId(1), Ok(Done { streams: 1 })));
+    assert_eq!(
+        fixture.press("y"),
+        [Effect::SendCommand(CommandId(1), Command::KillStream(key(0xABC123, 1)))]
+    );
+    fixture.send(Msg::Replied(CommandId(1), Ok(Done { streams: 1 })));
     assert_eq!(fixture.notice(), "killed ABC123:1");
-    assert!(fixture.model.marks.is_empty());
+    assert!(fixture.model.streams_screen.marks.is_empty());
 
     for stream in 20..32 {
         fixture.open(0xDEF456, stream);
@@ -303,7 +312,7 @@ fn marked_streams_are_killed_together_and_more_than_ten_need_the_number() {
         let of = fixture.selected().unwrap().user;
         fixture.press(if of == key(0xDEF456, 1).user { "m" } else { "j" });
     }
-    assert_eq!(fixture.model.marks.len(), 12);
+    assert_eq!(fixture.model.streams_screen.marks.len(), 12);
     fixture.press("x");
     assert!(fixture.text().contains("Type 12 to confirm"), "{}", fixture.text());
     assert_eq!(fixture.press("y"), []);
@@ -313,8 +322,8 @@ fn marked_streams_are_killed_together_and_more_than_ten_need_the_number() {
     let orders = fixture.press("2y");
     assert_eq!(orders.len(), 12);
     for order in orders {
-        let Effect::Order(id, _) = order else { panic!("{order:?}") };
-        fixture.send(Msg::Answered(id, if id.0 == 5 { Err(Refused::Gone) } else { Ok(Done { streams: 1 }) }));
+        let Effect::SendCommand(id, _) = order else { panic!("{order:?}") };
+        fixture.send(Msg::Replied(id, if id.0 == 5 { Err(Refused::Gone) } else { Ok(Done { streams: 1 }) }));
     }
     assert_eq!(fixture.notice(), "killed 11 of 12 streams; of the others: it is not there any more");
 }
@@ -326,13 +335,13 @@ fn a_user_is_killed_and_a_proxy_is_kicked() {
     fixture.press("K");
     assert!(fixture.text().contains("Kill this user?") && fixture.text().contains("3 streams open"));
     let user = key(0xABC123, 1).user;
-    assert_eq!(fixture.press("y"), [Effect::Order(OrderId(1), Command::KillUser(user))]);
-    fixture.send(Msg::Answered(OrderId(1), Ok(Done { streams: 3 })));
+    assert_eq!(fixture.press("y"), [Effect::SendCommand(CommandId(1), Command::KillUser(user))]);
+    fixture.send(Msg::Replied(CommandId(1), Ok(Done { streams: 3 })));
     assert_eq!(fixture.notice(), "killed user ABC123, 3 streams");
     fixture.press("X");
     assert!(fixture.text().contains("Kick this proxy?") && fixture.text().contains("lab  P1"));
-    assert_eq!(fixture.press("y"), [Effect::Order(OrderId(2), Command::KickProxy(ProxyId(1)))]);
-    fixture.send(Msg::Answered(OrderId(2), Err(Refused::Stopped)));
+    assert_eq!(fixture.press("y"), [Effect::SendCommand(CommandId(2), Command::KickProxy(ProxyId(1)))]);
+    fixture.send(Msg::Replied(CommandId(2), Err(Refused::Stopped)));
     assert_eq!(fixture.notice(), "lab was not kicked: the server has stopped");
 }
 

@@ -8,14 +8,14 @@ use crate::{
     ids::StreamKey,
     telemetry::EndReason,
     tui::{
-        model::{Overlay, Question},
+        model::{Confirmation, Overlay},
         msg::Effect,
     },
 };
 
 /// Something that happens while the operator looks for the keys.
 #[derive(Debug, Clone)]
-enum Step {
+enum ScriptStep {
     Open { user: u32, stream: u32 },
     End(usize),
     Carry { index: usize, bytes: u64 },
@@ -23,16 +23,16 @@ enum Step {
     Press(char),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = ScriptStep> {
     prop_oneof![
         // Few users and numbers, so that keys come back with other streams.
-        3 => (0..3u32, 1..4u32).prop_map(|(user, stream)| Step::Open { user, stream }),
-        2 => any::<usize>().prop_map(Step::End),
-        3 => (any::<usize>(), 0..10_000_000u64).prop_map(|(index, bytes)| Step::Carry { index, bytes }),
+        3 => (0..3u32, 1..4u32).prop_map(|(user, stream)| ScriptStep::Open { user, stream }),
+        2 => any::<usize>().prop_map(ScriptStep::End),
+        3 => (any::<usize>(), 0..10_000_000u64).prop_map(|(index, bytes)| ScriptStep::Carry { index, bytes }),
         4 => (1..2000u64, prop::bool::weighted(0.1))
-            .prop_map(|(ms, lose_events)| Step::Pass { ms, lose_events }),
+            .prop_map(|(ms, lose_events)| ScriptStep::Pass { ms, lose_events }),
         6 => prop::sample::select(vec!['j', 'k', 'g', 'G', 's', 'r', 't', 'x', 'y', '>', '_', 'n', '<', '?'])
-            .prop_map(Step::Press),
+            .prop_map(ScriptStep::Press),
     ]
 }
 
@@ -40,7 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn named(fixture: &Fixture) -> Option<(StreamKey, u64)> {
     match &fixture.model.overlay {
         Some(Overlay::Dialog(dialog)) => match &dialog.question {
-            Question::Kill(targets) => targets.first().map(|target| (target.key, target.row.serial)),
+            Confirmation::Kill(targets) => targets.first().map(|target| (target.key, target.row.serial)),
             _ => None,
         },
         _ => None,
@@ -57,27 +57,27 @@ proptest! {
         let mut fixture = Fixture::empty(100, 30);
         for step in steps {
             match step {
-                Step::Open { user, stream } => {
+                ScriptStep::Open { user, stream } => {
                     // A server never has two open streams with one key.
                     if !fixture.streams.iter().any(|open| open.stats().key == key(user, stream)) {
                         fixture.open(user, stream);
                     }
                 }
-                Step::End(index) if !fixture.streams.is_empty() => {
+                ScriptStep::End(index) if !fixture.streams.is_empty() => {
                     let index = index % fixture.streams.len();
                     fixture.end(index, EndReason::Finished);
                 }
-                Step::Carry { index, bytes } if !fixture.streams.is_empty() => {
+                ScriptStep::Carry { index, bytes } if !fixture.streams.is_empty() => {
                     let index = index % fixture.streams.len();
                     fixture.streams[index].stats().add_down(bytes);
                 }
-                Step::Pass { ms, lose_events } => {
+                ScriptStep::Pass { ms, lose_events } => {
                     if lose_events {
                         fixture.lose_events();
                     }
                     fixture.tick(Duration::from_millis(ms));
                 }
-                Step::Press(c) => {
+                ScriptStep::Press(c) => {
                     let selected = fixture.model.selected().map(|(id, row)| (row.key, id.serial));
                     let shown = named(&fixture);
                     if shown.is_some() {
@@ -86,7 +86,7 @@ proptest! {
                     }
                     let effects = fixture.press(&c.to_string());
                     for effect in effects {
-                        if let Effect::Order(_, Command::KillStream(killed)) = effect {
+                        if let Effect::SendCommand(_, Command::KillStream(killed)) = effect {
                             let (key, serial) = shown.expect("no order without a dialog");
                             prop_assert_eq!(killed, key);
                             let (id, _) = fixture.model.selected().expect("the row is there");
@@ -98,7 +98,7 @@ proptest! {
                         prop_assert_eq!(Some(opened), selected, "the dialog is about the selected row");
                     }
                 }
-                Step::End(_) | Step::Carry { .. } => {}
+                ScriptStep::End(_) | ScriptStep::Carry { .. } => {}
             }
             // The selection is a row that is on the screen.
             if let Some((_, row)) = fixture.model.selected() {

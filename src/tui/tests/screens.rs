@@ -35,7 +35,7 @@ fn in_state(state: &str, (width, height): (u16, u16)) -> Fixture {
         }
         "plain" => fixture.model.theme = Theme::plain(),
         "light" => fixture.model.theme = Theme::light(),
-        "ascii" => fixture.model.look.ascii = true,
+        "ascii" => fixture.model.display.ascii = true,
         _ => {}
     }
     fixture

@@ -101,7 +101,7 @@ fn what_the_operator_set_is_shown_where_one_looks_for_it() {
         ] {
             let mut fixture = steered(size.0, size.1);
             fixture.press(keys);
-            if let Some(detail) = &mut fixture.model.detail {
+            if let Some(detail) = &mut fixture.model.detail_screen.open {
                 detail.flow = Some(flow());
             }
             insta::assert_snapshot!(format!("steered_{screen}_{}x{}", size.0, size.1), text_of(&fixture));
@@ -115,7 +115,7 @@ fn a_stream_says_who_slows_it_and_why_it_went_there() {
     fixture.press("jj>");
     // Nothing is made up before the server has told.
     assert!(!fixture.text().contains("held by"));
-    fixture.model.detail.as_mut().unwrap().flow = Some(flow());
+    fixture.model.detail_screen.open.as_mut().unwrap().flow = Some(flow());
     let what = format!("pause stream {}", fixture.selected().unwrap());
     fixture.hub.emit(EventKind::OperatorActed { what });
     fixture.hub.emit(EventKind::OperatorActed { what: "pause stream 1674DC:31".into() });

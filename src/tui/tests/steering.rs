@@ -7,8 +7,8 @@ use crate::{
     control::{Command, Done, Refused, Scope},
     ids::{Direction, Policy, ProxyId, Rate, ServiceKey},
     tui::{
-        model::{Load, Overlay, Screen},
-        msg::{Effect, Msg, OrderId},
+        model::{LoadMeasure, Overlay, ScreenId},
+        msg::{CommandId, Effect, Msg},
     },
 };
 
@@ -31,7 +31,7 @@ fn two() -> Fixture {
 }
 
 fn limit(id: u64, scope: Scope, direction: Direction, rate: Option<u64>) -> Effect {
-    Effect::Order(OrderId(id), Command::SetLimit(scope, direction, rate.and_then(Rate::new)))
+    Effect::SendCommand(CommandId(id), Command::SetLimit(scope, direction, rate.and_then(Rate::new)))
 }
 
 fn stream(number: u32) -> Scope {
@@ -72,9 +72,9 @@ fn l_limits_the_selected_stream_and_says_what_is_wrong() {
             limit(2, stream(2), Direction::Up, Some(500_000))
         ]
     );
-    fixture.send(Msg::Answered(OrderId(1), Ok(Done { streams: 1 })));
+    fixture.send(Msg::Replied(CommandId(1), Ok(Done { streams: 1 })));
     assert_eq!(fixture.notice(), "ABC123:2 is limited to 10M bytes/s down");
-    fixture.send(Msg::Answered(OrderId(2), Err(Refused::Gone)));
+    fixture.send(Msg::Replied(CommandId(2), Err(Refused::Gone)));
     assert_eq!(fixture.notice(), "ABC123:2 was not limited: it is not there any more");
     // What holds now stands in the line when it is asked for again.
     fixture.streams[1].stats().set_limit(Direction::Down, Rate::new(10_000_000));
@@ -87,7 +87,7 @@ fn l_limits_the_selected_stream_and_says_what_is_wrong() {
         [limit(3, stream(2), Direction::Down, None)],
         "only what was on"
     );
-    fixture.send(Msg::Answered(OrderId(3), Ok(Done { streams: 1 })));
+    fixture.send(Msg::Replied(CommandId(3), Ok(Done { streams: 1 })));
     assert_eq!(fixture.notice(), "ABC123:2 has no down limit any more");
     fixture.tick(TICK);
     assert_eq!(fixture.press(">:limit down 10M>"), [], "looked at closely: it has that limit already");
@@ -108,7 +108,7 @@ fn marked_streams_are_limited_together_and_whatever_moved_meanwhile_is_not() {
     fixture.press("Mgmm");
     assert_eq!(fixture.press(":limit up 3K>").len(), 2);
     for id in 2..=3 {
-        fixture.send(Msg::Answered(OrderId(id), Ok(Done { streams: 1 })));
+        fixture.send(Msg::Replied(CommandId(id), Ok(Done { streams: 1 })));
     }
     assert_eq!(fixture.notice(), "limited 2 streams");
 }
@@ -123,7 +123,7 @@ fn users_proxies_and_services_are_limited_where_they_are_listed() {
     fixture.press("2l");
     fixture.type_in("up 1G");
     assert_eq!(fixture.press(">"), [limit(2, Scope::Proxy(ProxyId(1)), Direction::Up, Some(1_000_000_000))]);
-    fixture.send(Msg::Answered(OrderId(2), Ok(Done { streams: 2 })));
+    fixture.send(Msg::Replied(CommandId(2), Ok(Done { streams: 2 })));
     assert_eq!(fixture.notice(), "lab is limited to 1G bytes/s up");
     // The service comes after the proxies.
     fixture.press("Gl");
@@ -132,7 +132,7 @@ fn users_proxies_and_services_are_limited_where_they_are_listed() {
         fixture.press(">"),
         [limit(3, Scope::Service(service()), Direction::Down, Some(2_000_000_000))]
     );
-    fixture.send(Msg::Answered(OrderId(3), Ok(Done { streams: 2 })));
+    fixture.send(Msg::Replied(CommandId(3), Ok(Done { streams: 2 })));
     assert_eq!(fixture.notice(), "service 8080:default is limited to 2G bytes/s down");
     assert_eq!(fixture.press("x"), [], "a service is not kicked");
     assert_eq!(fixture.notice(), "no proxy to kick");
@@ -146,39 +146,42 @@ fn a_user_unfolds_and_its_streams_are_acted_on() {
     assert!(fixture.text().contains("ABC123:2"), "{}", fixture.text());
     fixture.press("jjx");
     assert!(fixture.text().contains("Kill this stream?") && fixture.text().contains("ABC123:2"));
-    assert_eq!(fixture.press("y"), [Effect::Order(OrderId(1), Command::KillStream(key(0xABC123, 2)))]);
+    assert_eq!(
+        fixture.press("y"),
+        [Effect::SendCommand(CommandId(1), Command::KillStream(key(0xABC123, 2)))]
+    );
     fixture.press("kl");
     fixture.type_in("down 1K");
     assert_eq!(fixture.press(">"), [limit(2, stream(1), Direction::Down, Some(1000))]);
     // It is looked at closely from here, and the way back leads here.
     fixture.press(">");
-    assert_eq!(fixture.model.detail.as_ref().map(|detail| detail.key), Some(key(0xABC123, 1)));
+    assert_eq!(fixture.model.detail_screen.open.as_ref().map(|detail| detail.key), Some(key(0xABC123, 1)));
     fixture.press("j");
-    assert_eq!(fixture.model.detail.as_ref().map(|detail| detail.key), Some(key(0xABC123, 2)));
+    assert_eq!(fixture.model.detail_screen.open.as_ref().map(|detail| detail.key), Some(key(0xABC123, 2)));
     fixture.press("<");
-    assert!(fixture.model.detail.is_none() && fixture.model.screen == Screen::Sessions);
+    assert!(fixture.model.detail_screen.open.is_none() && fixture.model.screen == ScreenId::Sessions);
     // A stream that ends leaves; the user stays until it is folded again.
     fixture.end(1, crate::telemetry::EndReason::Finished);
     fixture.tick(TICK);
-    assert_eq!(fixture.model.user_lines.len(), 2);
+    assert_eq!(fixture.model.sessions_screen.lines.len(), 2);
     fixture.press("g>");
-    assert_eq!(fixture.model.user_lines.len(), 1);
+    assert_eq!(fixture.model.sessions_screen.lines.len(), 1);
 }
 
 #[test]
 fn a_proxy_is_drained_and_weighed_and_its_service_gets_a_policy() {
     let mut fixture = two();
     let proxy = ProxyId(1);
-    assert_eq!(fixture.press("2D"), [Effect::Order(OrderId(1), Command::DrainProxy(proxy))]);
+    assert_eq!(fixture.press("2D"), [Effect::SendCommand(CommandId(1), Command::DrainProxy(proxy))]);
     assert!(fixture.text().contains("drain"), "{}", fixture.text());
-    fixture.send(Msg::Answered(OrderId(1), Ok(Done { streams: 2 })));
+    fixture.send(Msg::Replied(CommandId(1), Ok(Done { streams: 2 })));
     assert_eq!(fixture.notice(), "lab drains: it gets no new streams");
     fixture.proxies[0].0.stats().set_draining(true);
     fixture.tick(TICK);
     assert_eq!(fixture.press(":drain>"), []);
     assert_eq!(fixture.notice(), "lab drains already");
-    assert_eq!(fixture.press("D"), [Effect::Order(OrderId(2), Command::UndrainProxy(proxy))]);
-    fixture.send(Msg::Answered(OrderId(2), Ok(Done { streams: 2 })));
+    assert_eq!(fixture.press("D"), [Effect::SendCommand(CommandId(2), Command::UndrainProxy(proxy))]);
+    fixture.send(Msg::Replied(CommandId(2), Ok(Done { streams: 2 })));
     assert_eq!(fixture.notice(), "lab gets new streams again");
 
     fixture.press("w");
@@ -187,19 +190,22 @@ fn a_proxy_is_drained_and_weighed_and_its_service_gets_a_policy() {
     assert_eq!(fixture.press(">"), []);
     assert!(fixture.text().contains("a weight is a number from 1 to 1000"), "{}", fixture.text());
     fixture.press("<");
-    assert_eq!(fixture.press(":weight 3>"), [Effect::Order(OrderId(3), Command::SetWeight(proxy, 3))]);
-    fixture.send(Msg::Answered(OrderId(3), Ok(Done { streams: 2 })));
+    assert_eq!(
+        fixture.press(":weight 3>"),
+        [Effect::SendCommand(CommandId(3), Command::SetWeight(proxy, 3))]
+    );
+    fixture.send(Msg::Replied(CommandId(3), Ok(Done { streams: 2 })));
     assert_eq!(fixture.notice(), "lab has weight 3");
     assert_eq!(fixture.press(":weight heavy>"), []);
     assert_eq!(fixture.notice(), "a weight is a number from 1 to 1000");
 
-    let policy = |id, policy| Effect::Order(OrderId(id), Command::SetPolicy(service(), policy));
+    let policy = |id, policy| Effect::SendCommand(CommandId(id), Command::SetPolicy(service(), policy));
     fixture.press("P");
     assert!(fixture.text().contains("policy of :8080:default:"), "{}", fixture.text());
     // As much of a name as tells which one.
     fixture.type_in("l");
     assert_eq!(fixture.press(">"), [policy(4, Policy::LeastStreams)]);
-    fixture.send(Msg::Answered(OrderId(4), Ok(Done { streams: 2 })));
+    fixture.send(Msg::Replied(CommandId(4), Ok(Done { streams: 2 })));
     assert_eq!(fixture.notice(), "service 8080:default goes by least-streams");
     assert_eq!(fixture.press(":policy pe_>"), [policy(5, Policy::PeakEwma)]);
     fixture.press("GP");
@@ -249,7 +255,7 @@ fn the_load_is_by_streams_or_by_bytes() {
     let text = fixture.text();
     assert!(text.contains("by bytes  round-robin") && text.contains("100%"), "{text}");
     fixture.press(":load str_>");
-    assert_eq!(fixture.model.look.load, Load::Streams);
+    assert_eq!(fixture.model.display.load_measure, LoadMeasure::Streams);
 }
 
 #[test]
@@ -260,7 +266,7 @@ fn balance_is_measured_against_the_weights() {
     fixture.carry(index, 1);
     fixture.tick(TICK);
     let imbalance = |fixture: &Fixture, policy| {
-        fixture.model.live.proxies.balance(policy, Load::Streams).unwrap().imbalance
+        fixture.model.live.proxies.balance(policy, LoadMeasure::Streams).unwrap().imbalance
     };
     assert!((imbalance(&fixture, Policy::Weighted) - 4.0 / 3.0).abs() < 1e-9);
     // Twice the streams are due to twice the weight.
@@ -270,7 +276,7 @@ fn balance_is_measured_against_the_weights() {
     assert!((imbalance(&fixture, Policy::RoundRobin) - 4.0 / 3.0).abs() < 1e-9);
     fixture.proxies[0].0.stats().set_draining(true);
     fixture.tick(TICK);
-    assert_eq!(fixture.model.live.proxies.balance(Policy::Weighted, Load::Streams), None);
+    assert_eq!(fixture.model.live.proxies.balance(Policy::Weighted, LoadMeasure::Streams), None);
 }
 
 #[test]

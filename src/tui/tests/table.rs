@@ -8,8 +8,8 @@ use crate::{
     ids::{Priority, StreamKey},
     telemetry::EndReason,
     tui::{
-        model::{Overlay, Row},
-        msg::{Effect, Msg, OrderId},
+        model::{Overlay, StreamRow},
+        msg::{CommandId, Effect, Msg},
     },
 };
 
@@ -20,7 +20,7 @@ fn head(fixture: &Fixture) -> String {
     fixture.text().lines().find(|line| line.contains("STREAM")).unwrap().to_owned()
 }
 
-fn live_rows(fixture: &Fixture) -> Vec<Row<'_>> {
+fn live_rows(fixture: &Fixture) -> Vec<StreamRow<'_>> {
     let rows = fixture.model.rows().iter().filter_map(|id| fixture.model.live.streams.get(*id));
     rows.filter(|row| row.is_live()).collect()
 }
@@ -61,7 +61,7 @@ fn every_order_is_that_of_its_column() {
         fixture.open(0xDEF456, i + 1);
     }
     fixture.tick(TICK);
-    fn sorted<T: PartialOrd>(fixture: &Fixture, of: impl Fn(&Row) -> T) -> bool {
+    fn sorted<T: PartialOrd>(fixture: &Fixture, of: impl Fn(&StreamRow) -> T) -> bool {
         live_rows(fixture).iter().map(of).is_sorted()
     }
     let mut check = |name: &str, is: &dyn Fn(&Fixture) -> bool, reversed: &dyn Fn(&Fixture) -> bool| {
@@ -84,9 +84,9 @@ fn every_order_is_that_of_its_column() {
     check("key", &|f| sorted(f, |r| (r.key.user, r.key.stream)), &|f| {
         sorted(f, |r| Reverse((r.key.user, r.key.stream)))
     });
-    let share = |r: &Row| (r.progress().unwrap_or(-1.0) * 1e6) as i64;
+    let share = |r: &StreamRow| (r.progress().unwrap_or(-1.0) * 1e6) as i64;
     check("progress", &|f| sorted(f, |r| -share(r)), &|f| sorted(f, share));
-    let kind = |r: &Row| match r.carries.as_ref().map(ToString::to_string).as_deref() {
+    let kind = |r: &StreamRow| match r.carries.as_ref().map(ToString::to_string).as_deref() {
         Some("TCP") => 3,
         Some("SSH") => 2,
         Some(text) if text.starts_with("TLS") => 1,
@@ -94,10 +94,10 @@ fn every_order_is_that_of_its_column() {
         None => 4,
     };
     check("carries", &|f| sorted(f, |r| kind(r)), &|f| sorted(f, |r| Reverse(kind(r))));
-    let waits = |r: &Row| crate::tui::model::state(*r) != "wait";
+    let waits = |r: &StreamRow| crate::tui::model::state_name(*r) != "wait";
     check("state", &|f| sorted(f, waits), &|f| sorted(f, |r| !waits(r)));
     let channel =
-        |r: &Row| r.channel.map_or(u64::MAX, |id| u64::from(id.proxy.0) << 16 | u64::from(id.index));
+        |r: &StreamRow| r.channel.map_or(u64::MAX, |id| u64::from(id.proxy.0) << 16 | u64::from(id.index));
     check("channel", &|f| sorted(f, channel), &|f| sorted(f, |r| Reverse(channel(r))));
 }
 
@@ -118,8 +118,8 @@ fn every_column_can_be_had_and_sent_away_at_120_columns() {
         assert!(head(&fixture).contains(name), "{name}: {}", head(&fixture));
     }
     fixture.press("ojj");
-    let Some(Overlay::Columns { at }) = fixture.model.overlay else { panic!("the list is open") };
-    assert_eq!(at, service);
+    let Some(Overlay::Columns { focus }) = fixture.model.overlay else { panic!("the list is open") };
+    assert_eq!(focus, service);
     fixture.press(" ");
     assert!(
         fixture.text().contains("[ ] service") && !fixture.text().contains("SERVICE"),
@@ -158,7 +158,7 @@ fn all_that_the_filter_shows_is_killed_and_nothing_that_came_later() {
         .press("y")
         .into_iter()
         .map(|effect| match effect {
-            Effect::Order(_, Command::KillStream(key)) => key,
+            Effect::SendCommand(_, Command::KillStream(key)) => key,
             other => panic!("{other:?}"),
         })
         .collect();
@@ -179,8 +179,8 @@ fn all_that_the_filter_shows_is_killed_and_nothing_that_came_later() {
 /// A control room with few slots, which answers when it is told to.
 struct Room {
     slots: usize,
-    held: Vec<OrderId>,
-    taken: Vec<(OrderId, Command)>,
+    held: Vec<CommandId>,
+    taken: Vec<(CommandId, Command)>,
 }
 
 impl Room {
@@ -189,10 +189,10 @@ impl Room {
         // As the front end does: what comes after a refusal must wait too.
         let mut busy = false;
         while let Some(effect) = effects.pop_front() {
-            let Effect::Order(id, command) = effect else { continue };
+            let Effect::SendCommand(id, command) = effect else { continue };
             busy |= self.held.len() >= self.slots;
             if busy {
-                effects.extend(fixture.send(Msg::Answered(id, Err(Refused::Busy))));
+                effects.extend(fixture.send(Msg::Replied(id, Err(Refused::Busy))));
             } else {
                 self.held.push(id);
                 self.taken.push((id, command));
@@ -202,7 +202,7 @@ impl Room {
 
     fn answer(&mut self, fixture: &mut Fixture) {
         for id in std::mem::take(&mut self.held) {
-            let more = fixture.send(Msg::Answered(id, Ok(Done { streams: 1 })));
+            let more = fixture.send(Msg::Replied(id, Ok(Done { streams: 1 })));
             self.take(fixture, more);
         }
     }
@@ -278,9 +278,9 @@ fn what_ended_before_its_order_was_sent_is_not_ordered() {
     fixture.tick(TICK);
     let mut orders = 0;
     while let Some(effect) = sent.pop() {
-        let Effect::Order(id, Command::KillStream(_)) = effect else { panic!("{effect:?}") };
+        let Effect::SendCommand(id, Command::KillStream(_)) = effect else { panic!("{effect:?}") };
         orders += 1;
-        sent.extend(fixture.send(Msg::Answered(id, Ok(Done { streams: 1 }))));
+        sent.extend(fixture.send(Msg::Replied(id, Ok(Done { streams: 1 }))));
     }
     assert_eq!(orders, 100 - unsent);
     let told = format!("killed {orders} of 100 streams; of the others: it is not there any more");

@@ -2,27 +2,27 @@
 
 use crate::tui::{
     keymap::Action,
-    model::{Choice, Column, Model, Overlay},
+    model::{ColumnSelection, Model, Overlay, StreamColumn},
     view,
 };
 
 /// A key while the list of columns is open and the one at `at` is in focus.
 pub(super) fn act(model: &mut Model, at: usize, action: Action) {
-    let last = Column::ALL.len() - 1;
+    let last = StreamColumn::ALL.len() - 1;
     let to = match action {
         Action::Down => (at + 1).min(last),
         Action::Up => at.saturating_sub(1),
         Action::First => 0,
         Action::Last => last,
         Action::Press => {
-            let column = Column::ALL[at.min(last)];
+            let column = StreamColumn::ALL[at.min(last)];
             // What the operator sees is what is turned round, whatever was asked for before.
             let shown = view::is_on_screen(model, column);
-            model.columns.set(column, !shown);
+            model.streams_screen.columns.set(column, !shown);
             at
         }
         Action::Reset => {
-            model.columns = Choice::default();
+            model.streams_screen.columns = ColumnSelection::default();
             at
         }
         Action::Close => {
@@ -31,5 +31,5 @@ pub(super) fn act(model: &mut Model, at: usize, action: Action) {
         }
         _ => at,
     };
-    model.overlay = Some(Overlay::Columns { at: to });
+    model.overlay = Some(Overlay::Columns { focus: to });
 }

@@ -3,9 +3,9 @@
 use super::{orders, perform, screens, steer};
 use crate::tui::{
     keymap::Action,
-    model::{Filter, Load, Model, Sort, SortBy, Tone, WINDOWS},
+    model::{CHART_WINDOWS, LoadMeasure, Model, NoticeLevel, Sort, SortBy, StreamFilter},
     msg::Effect,
-    near_miss,
+    suggest::near_miss,
     theme::Theme,
 };
 
@@ -81,16 +81,16 @@ pub(super) fn run(model: &mut Model, line: &str) -> Vec<Effect> {
             with(model, SortBy::named(word), |model, by| screens::sort(model, Sort { by, reversed: false }))
         }
         "theme" => with(model, Theme::named(word), |model, theme| model.theme = theme),
-        "window" => with(model, window(word), |model, window| model.look.window = window),
-        "filter" if !word.is_empty() => match Filter::parse(word) {
+        "window" => with(model, window(word), |model, window| model.display.chart_window = window),
+        "filter" if !word.is_empty() => match StreamFilter::parse(word) {
             Ok(filter) => screens::set_filter(model, filter),
-            Err(why) => model.say(Tone::Warning, why.to_string()),
+            Err(why) => model.notify(NoticeLevel::Warning, why.to_string()),
         },
         "load" => {
-            let by = [("streams", Load::Streams), ("bytes", Load::Bytes)]
+            let by = [("streams", LoadMeasure::Streams), ("bytes", LoadMeasure::Bytes)]
                 .into_iter()
                 .find(|(name, _)| *name == word);
-            with(model, by, |model, (_, by)| model.look.load = by);
+            with(model, by, |model, (_, by)| model.display.load_measure = by);
         }
         // What vi and less taught everybody.
         "q" => return perform(model, Action::Quit),
@@ -110,7 +110,7 @@ pub(super) fn run(model: &mut Model, line: &str) -> Vec<Effect> {
             }
             let near = near_miss(name, candidates(model, ""));
             let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();
-            model.say(Tone::Warning, format!("there is no command «{name}»{hint}"));
+            model.notify(NoticeLevel::Warning, format!("there is no command «{name}»{hint}"));
         }
     }
     Vec::new()
@@ -124,7 +124,7 @@ fn with<T>(model: &mut Model, value: Option<T>, take: impl FnOnce(&mut Model, T)
 }
 
 fn which(model: &mut Model) {
-    model.say(Tone::Warning, "which one? ⇥ completes the word");
+    model.notify(NoticeLevel::Warning, "which one? ⇥ completes the word");
 }
 
 /// Whether this can be done here, by this operator.
@@ -134,5 +134,5 @@ fn knows(model: &Model, name: &str) -> bool {
 
 fn window(word: &str) -> Option<usize> {
     let (_, words) = WITH_WORDS.iter().find(|(name, _)| *name == "window")?;
-    words.iter().position(|known| *known == word).filter(|at| *at < WINDOWS.len())
+    words.iter().position(|known| *known == word).filter(|at| *at < CHART_WINDOWS.len())
 }

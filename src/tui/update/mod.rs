@@ -14,7 +14,7 @@ use std::time::Instant;
 use super::{
     Exit, format,
     keymap::Action,
-    model::{Model, Overlay, Tone},
+    model::{Model, NoticeLevel, Overlay},
     msg::{Effect, Msg},
     terminal::{Key, KeyCode},
     view,
@@ -38,7 +38,7 @@ pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
                 // What cannot be seen must not be answered.
                 model.overlay = None;
             }
-            model.follow();
+            model.refresh_rows();
             return vec![Effect::Repaint];
         }
         Msg::Event(event) => {
@@ -46,14 +46,14 @@ pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
             model.journal.note(&event);
         }
         Msg::Missed(count) => {
-            model.missed += count;
+            model.server_status.missed_events += count;
             let events = format::things(count, "lifecycle event");
-            model.say(Tone::Warning, format!("{events} missed, resynced"));
+            model.notify(NoticeLevel::Warning, format!("{events} missed, resynced"));
         }
-        Msg::Answered(id, reply) => return orders::answered(model, id, reply),
-        Msg::Saved(Ok(path)) => model.say(Tone::Good, format!("written to {path}")),
-        Msg::Saved(Err(why)) => model.say(Tone::Warning, why),
-        Msg::NoShell => model.say(Tone::Plain, "there is no shell to go back to"),
+        Msg::Replied(id, reply) => return orders::answered(model, id, reply),
+        Msg::FileWritten(Ok(path)) => model.notify(NoticeLevel::Success, format!("written to {path}")),
+        Msg::FileWritten(Err(why)) => model.notify(NoticeLevel::Warning, why),
+        Msg::NoShell => model.notify(NoticeLevel::Info, "there is no shell to go back to"),
     }
     Vec::new()
 }
@@ -72,17 +72,20 @@ fn happened(model: &mut Model, event: &EventKind) {
         EventKind::RegistrationRefused { proxy, reason } => {
             live.proxies.refused(*proxy, reason);
             let text = format!("{} was refused its port: {reason}", live.proxies.name(*proxy));
-            model.say(Tone::Warning, format::cut(&clean(&text, 200), 200));
+            model.notify(NoticeLevel::Warning, format::cut(&clean(&text, 200), 200));
         }
         EventKind::ServiceClosed { service } => {
             live.services.closed(service, now);
             // A server that drains closes them all, as it was told to.
-            if !model.draining {
-                model.say(Tone::Warning, format!("port {} is closed: no proxy serves it", service.port));
+            if !model.server_status.is_draining {
+                model.notify(
+                    NoticeLevel::Warning,
+                    format!("port {} is closed: no proxy serves it", service.port),
+                );
             }
         }
-        EventKind::Draining { .. } => model.draining = true,
-        EventKind::DrainEnds { within, .. } => model.drain_ends = now.checked_add(*within),
+        EventKind::Draining { .. } => model.server_status.is_draining = true,
+        EventKind::DrainEnds { within, .. } => model.server_status.drain_deadline = now.checked_add(*within),
         // The others only go to the log; what they change is in the counters.
         _ => {}
     }
@@ -92,9 +95,9 @@ fn happened(model: &mut Model, event: &EventKind) {
 pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) -> Vec<Effect> {
     model.live.now = model.live.now.max(now);
     let now = model.live.now;
-    model.sampled = true;
+    model.server_status.has_sample = true;
     model.live.sample(snapshot);
-    if let Some(detail) = &mut model.detail
+    if let Some(detail) = &mut model.detail_screen.open
         && let Some(row) = model.live.streams.get(detail.row)
     {
         if detail.lacks_info()
@@ -105,10 +108,10 @@ pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) -> Ve
         }
         detail.note(row, now);
     }
-    model.follow();
+    model.refresh_rows();
     model.expire_notice();
-    if let Some(text) = model.orders.late(now) {
-        model.say(Tone::Warning, text);
+    if let Some(text) = model.pending_commands.late(now) {
+        model.notify(NoticeLevel::Warning, text);
     }
     orders::feed(model)
 }
@@ -143,8 +146,8 @@ fn perform(model: &mut Model, action: Action) -> Vec<Effect> {
             in_help(model, scroll, action);
             Vec::new()
         }
-        (_, Some(Overlay::Columns { at })) => {
-            let at = *at;
+        (_, Some(Overlay::Columns { focus })) => {
+            let at = *focus;
             columns::act(model, at, action);
             Vec::new()
         }
@@ -154,7 +157,10 @@ fn perform(model: &mut Model, action: Action) -> Vec<Effect> {
             match (&model.labels.join, action) {
                 (Some(join), Action::Copy) => {
                     let join = join.clone();
-                    model.say(Tone::Good, "the command is in the clipboard, where the terminal allows it");
+                    model.notify(
+                        NoticeLevel::Success,
+                        "the command is in the clipboard, where the terminal allows it",
+                    );
                     vec![Effect::Copy(join)]
                 }
                 _ => Vec::new(),
@@ -188,10 +194,10 @@ fn in_help(model: &mut Model, scroll: usize, action: Action) {
 /// `^C`: the first one lets streams finish, the second one does not.
 fn interrupt(model: &mut Model) -> Vec<Effect> {
     model.overlay = None;
-    if model.asked_to_drain {
+    if model.server_status.drain_requested {
         return vec![Effect::Exit(Exit::Now)];
     }
-    model.asked_to_drain = true;
-    model.draining = true;
+    model.server_status.drain_requested = true;
+    model.server_status.is_draining = true;
     vec![Effect::Drain]
 }

@@ -3,7 +3,7 @@
 use super::screens;
 use crate::tui::{
     keymap::Action,
-    model::{Model, Screen, Sort},
+    model::{Model, ScreenId, Sort},
     terminal::Mouse,
     view,
 };
@@ -12,7 +12,7 @@ use crate::tui::{
 const NOTCH: usize = 3;
 
 pub(super) fn take(model: &mut Model, mouse: Mouse) {
-    if !model.look.mouse || model.overlay.is_some() || !model.layout().fits {
+    if !model.display.mouse || model.overlay.is_some() || !model.layout().fits {
         return;
     }
     match mouse {
@@ -27,7 +27,7 @@ pub(super) fn take(model: &mut Model, mouse: Mouse) {
 
 fn click(model: &mut Model, x: u16, y: u16) {
     let layout = model.layout();
-    if model.screen != Screen::Streams || model.detail.is_some() {
+    if model.screen != ScreenId::Streams || model.detail_screen.open.is_some() {
         return;
     }
     if y == layout.table.y {
@@ -36,11 +36,11 @@ fn click(model: &mut Model, x: u16, y: u16) {
             screens::sort(model, Sort { by, reversed: by == now && !reversed });
         }
     } else if y > layout.table.y && y < layout.table.bottom() {
-        let index = model.cursor.offset() + usize::from(y - layout.table.y - 1);
+        let index = model.streams_screen.cursor.offset() + usize::from(y - layout.table.y - 1);
         if index < model.rows().len() {
-            let mut cursor = model.cursor;
+            let mut cursor = model.streams_screen.cursor;
             cursor.point(index, model.rows(), layout.page());
-            model.put_cursor(cursor);
+            model.set_stream_cursor(cursor);
         }
     }
 }

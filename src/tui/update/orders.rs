@@ -8,42 +8,42 @@ use crate::{
         Exit, format,
         keymap::Action,
         model::{
-            Button, Dialog, Model, Overlay, ProxyLine, Question, Row, RowId, Screen, Stream, Target, Tone,
-            UserLine,
+            Button, Confirmation, Dialog, KillTarget, Model, NoticeLevel, Overlay, ProxyLine, RowId,
+            ScreenId, StreamAttributes, StreamRow, UserLine,
         },
-        msg::{Effect, OrderId},
+        msg::{CommandId, Effect},
     },
 };
 
 /// Asks whether to kill the marked streams, or the selected one. Looked at closely, it is that one.
 pub(super) fn ask_to_kill(model: &mut Model) {
-    model.cursor.choose();
-    if !model.marks.is_empty() && marks_count(model) {
-        let targets = model.marks.iter().filter_map(|id| {
+    model.streams_screen.cursor.choose();
+    if !model.streams_screen.marks.is_empty() && marks_count(model) {
+        let targets = model.streams_screen.marks.iter().filter_map(|id| {
             let row = model.live.streams.get(*id).filter(|row| row.is_live() && !row.killing)?;
-            Some(Target { row: *id, key: row.key })
+            Some(KillTarget { row: *id, key: row.key })
         });
-        return ask(model, Question::Kill(targets.collect()));
+        return ask(model, Confirmation::Kill(targets.collect()));
     }
     let Some((id, row)) = model.selected() else {
-        return model.say(Tone::Plain, "no stream to kill");
+        return model.notify(NoticeLevel::Info, "no stream to kill");
     };
     let key = row.key;
     // A stopped display may show one that has long ended.
     let now = model.live.streams.get(id);
     let (live, killing) = now.map_or((false, false), |row| (row.is_live(), row.killing));
     if !live {
-        model.say(Tone::Plain, format!("{key} has ended already"));
+        model.notify(NoticeLevel::Info, format!("{key} has ended already"));
     } else if killing {
-        model.say(Tone::Plain, format!("{key} is being killed already"));
+        model.notify(NoticeLevel::Info, format!("{key} is being killed already"));
     } else {
-        ask(model, Question::Kill(vec![Target { row: id, key }]));
+        ask(model, Confirmation::Kill(vec![KillTarget { row: id, key }]));
     }
 }
 
 /// Marks are made in the table, and stand for its rows only.
 fn marks_count(model: &Model) -> bool {
-    model.screen == Screen::Streams && model.detail.is_none()
+    model.screen == ScreenId::Streams && model.detail_screen.open.is_none()
 }
 
 /// Asks whether to kill every open stream that passes the filter. Which those are is settled now: one that comes while
@@ -52,18 +52,18 @@ pub(super) fn ask_to_kill_shown(model: &mut Model) {
     let streams = &model.live.streams;
     let targets = model.rows().iter().filter_map(|id| {
         let row = streams.get(*id).filter(|row| row.is_live() && !row.killing)?;
-        Some(Target { row: *id, key: row.key })
+        Some(KillTarget { row: *id, key: row.key })
     });
     let targets: Vec<_> = targets.collect();
     if targets.is_empty() {
-        return model.say(Tone::Plain, "no open stream is shown");
+        return model.notify(NoticeLevel::Info, "no open stream is shown");
     }
-    ask(model, Question::Kill(targets));
+    ask(model, Confirmation::Kill(targets));
 }
 
 /// What to do about the holding of streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hold {
+pub(super) enum PauseChange {
     Pause,
     Resume,
     /// Resume if all of them are held, else pause.
@@ -71,13 +71,13 @@ pub(super) enum Hold {
 }
 
 /// Holds streams or lets them go on, at once: nothing is lost by it.
-pub(super) fn hold(model: &mut Model, hold: Hold) -> Vec<Effect> {
-    let targets = targets(model, if hold == Hold::Resume { "resume" } else { "pause" });
+pub(super) fn hold(model: &mut Model, hold: PauseChange) -> Vec<Effect> {
+    let targets = targets(model, if hold == PauseChange::Resume { "resume" } else { "pause" });
     let held = |id: &RowId| model.live.streams.get(*id).is_some_and(|row| row.paused);
     let pause = match hold {
-        Hold::Pause => true,
-        Hold::Resume => false,
-        Hold::Toggle => !targets.iter().all(held),
+        PauseChange::Pause => true,
+        PauseChange::Resume => false,
+        PauseChange::Toggle => !targets.iter().all(held),
     };
     let verb = if pause { "paused" } else { "resumed" };
     let idle = if pause { "is paused already" } else { "is not paused" };
@@ -105,19 +105,19 @@ pub(super) fn give_priority(
 
 /// The marked streams, or the selected one. Looked at closely, it is that one. Says why where there is none.
 pub(super) fn targets(model: &mut Model, to: &str) -> Vec<RowId> {
-    model.cursor.choose();
-    if !model.marks.is_empty() && marks_count(model) {
-        return model.marks.clone();
+    model.streams_screen.cursor.choose();
+    if !model.streams_screen.marks.is_empty() && marks_count(model) {
+        return model.streams_screen.marks.clone();
     }
     let Some((id, row)) = model.selected() else {
-        model.say(Tone::Plain, format!("no stream to {to}"));
+        model.notify(NoticeLevel::Info, format!("no stream to {to}"));
         return Vec::new();
     };
     let key = row.key;
-    if model.live.streams.get(id).is_some_and(Row::is_live) {
+    if model.live.streams.get(id).is_some_and(StreamRow::is_live) {
         return vec![id];
     }
-    model.say(Tone::Plain, format!("{key} has ended already"));
+    model.notify(NoticeLevel::Info, format!("{key} has ended already"));
     Vec::new()
 }
 
@@ -128,7 +128,7 @@ pub(super) fn order_each(
     targets: &[RowId],
     verb: &'static str,
     idle: &str,
-    mut command: impl FnMut(&mut Stream) -> Option<Command>,
+    mut command: impl FnMut(&mut StreamAttributes) -> Option<Command>,
 ) -> Vec<Effect> {
     if is_crowded(model, targets.len()) {
         return Vec::new();
@@ -145,63 +145,63 @@ pub(super) fn order_each(
     let Some((first, _)) = commands.first() else {
         match keys.as_slice() {
             [] => {}
-            [key] => model.say(Tone::Plain, format!("{key} {idle}")),
-            _ => model.say(Tone::Plain, format!("each of them {idle}")),
+            [key] => model.notify(NoticeLevel::Info, format!("{key} {idle}")),
+            _ => model.notify(NoticeLevel::Info, format!("each of them {idle}")),
         }
         return Vec::new();
     };
-    let batch = model.orders.begin(first.to_string(), verb);
+    let batch = model.pending_commands.begin(first.to_string(), verb);
     let now = model.live.now;
-    commands.into_iter().for_each(|(_, command)| model.orders.add(batch, command, None, now));
+    commands.into_iter().for_each(|(_, command)| model.pending_commands.add(batch, command, None, now));
     feed(model)
 }
 
 /// Asks whether to kill the selected user, or the user of the selected stream.
 pub(super) fn ask_to_kill_user(model: &mut Model) {
-    model.cursor.choose();
+    model.streams_screen.cursor.choose();
     // Under an unfolded user one of its streams may be selected: then that one is meant.
-    if let (Screen::Sessions, None, Some(UserLine::Stream(..))) =
-        (model.screen, &model.detail, model.user_cursor.selected())
+    if let (ScreenId::Sessions, None, Some(UserLine::Stream(..))) =
+        (model.screen, &model.detail_screen.open, model.sessions_screen.cursor.selected())
     {
         return ask_to_kill(model);
     }
     let Some(user) = selected_user(model) else {
-        return model.say(Tone::Plain, "no user to kill");
+        return model.notify(NoticeLevel::Info, "no user to kill");
     };
     let streams = model.live.streams_of(user);
     if streams == 0 {
-        return model.say(Tone::Plain, format!("user {user} has no open stream"));
+        return model.notify(NoticeLevel::Info, format!("user {user} has no open stream"));
     }
-    ask(model, Question::KillUser { user, streams });
+    ask(model, Confirmation::KillUser { user, streams });
 }
 
 /// Asks whether to kick the selected proxy, or the proxy of the selected stream.
 pub(super) fn ask_to_kick(model: &mut Model) {
-    model.cursor.choose();
+    model.streams_screen.cursor.choose();
     let Some(proxy) = selected_proxy(model) else {
-        return model.say(Tone::Plain, "no proxy to kick");
+        return model.notify(NoticeLevel::Info, "no proxy to kick");
     };
     let streams = model.live.proxies.up().find(|known| known.id == proxy).map(|known| known.streams);
     match streams {
-        Some(streams) => ask(model, Question::Kick { proxy, streams }),
+        Some(streams) => ask(model, Confirmation::Kick { proxy, streams }),
         None => {
             let name = model.live.proxies.name(proxy);
-            model.say(Tone::Plain, format!("{name} is gone already"));
+            model.notify(NoticeLevel::Info, format!("{name} is gone already"));
         }
     }
 }
 
 /// The selected proxy, or the one that has the selected stream.
 pub(super) fn selected_proxy(model: &Model) -> Option<ProxyId> {
-    match (model.screen, model.proxy_cursor.selected()) {
-        (Screen::Proxies, Some(ProxyLine::Proxy(id))) => Some(id),
-        (Screen::Proxies, Some(ProxyLine::Channel(id))) => Some(id.proxy),
-        (Screen::Proxies, _) => None,
+    match (model.screen, model.proxies_screen.cursor.selected()) {
+        (ScreenId::Proxies, Some(ProxyLine::Proxy(id))) => Some(id),
+        (ScreenId::Proxies, Some(ProxyLine::Channel(id))) => Some(id.proxy),
+        (ScreenId::Proxies, _) => None,
         _ => model.selected().and_then(|(_, row)| row.proxy),
     }
 }
 
-fn ask(model: &mut Model, question: Question) {
+fn ask(model: &mut Model, question: Confirmation) {
     model.overlay = Some(Overlay::Dialog(Dialog::new(question)));
 }
 
@@ -222,14 +222,14 @@ pub(super) fn in_dialog(model: &mut Model, mut dialog: Dialog, action: Action) -
     if !dialog.allows(button) {
         // The number is the answer here; one key too many must not be.
         let number = dialog.number().unwrap_or_default();
-        model.say(Tone::Plain, format!("type {number} to confirm"));
+        model.notify(NoticeLevel::Info, format!("type {number} to confirm"));
         return Vec::new();
     }
     model.overlay = None;
     match (button, dialog.question) {
-        (Button::Kill, Question::Kill(targets)) => kill(model, &targets),
-        (Button::Kill, Question::KillUser { user, .. }) => kill_user(model, user),
-        (Button::Kick, Question::Kick { proxy, .. }) => kick(model, proxy),
+        (Button::Kill, Confirmation::Kill(targets)) => kill(model, &targets),
+        (Button::Kill, Confirmation::KillUser { user, .. }) => kill_user(model, user),
+        (Button::Kick, Confirmation::Kick { proxy, .. }) => kick(model, proxy),
         (Button::Quit, _) => vec![Effect::Exit(Exit::Quit)],
         (Button::Drain, _) => interrupt(model),
         _ => Vec::new(),
@@ -238,7 +238,7 @@ pub(super) fn in_dialog(model: &mut Model, mut dialog: Dialog, action: Action) -
 
 /// Orders to kill the streams that the dialog named. Those that ended while the dialog was open are left out: a key
 /// may belong to another stream by now.
-fn kill(model: &mut Model, targets: &[Target]) -> Vec<Effect> {
+fn kill(model: &mut Model, targets: &[KillTarget]) -> Vec<Effect> {
     if is_crowded(model, targets.len()) {
         return Vec::new();
     }
@@ -257,14 +257,14 @@ fn kill(model: &mut Model, targets: &[Target]) -> Vec<Effect> {
             [only] => format!("{} ended by itself", only.key),
             _ => "all of them ended by themselves".to_owned(),
         };
-        model.say(Tone::Plain, format!("{name}; nothing was killed"));
+        model.notify(NoticeLevel::Info, format!("{name}; nothing was killed"));
         return Vec::new();
     };
-    let batch = model.orders.begin(first.key.to_string(), "killed");
+    let batch = model.pending_commands.begin(first.key.to_string(), "killed");
     let streams = &model.live.streams;
-    model.marks.retain(|mark| streams.get(*mark).is_some_and(|row| !row.killing));
+    model.streams_screen.marks.retain(|mark| streams.get(*mark).is_some_and(|row| !row.killing));
     for target in left {
-        model.orders.add(batch, Command::KillStream(target.key), Some(target.row), model.live.now);
+        model.pending_commands.add(batch, Command::KillStream(target.key), Some(target.row), model.live.now);
     }
     feed(model)
 }
@@ -282,17 +282,20 @@ pub(super) fn one(model: &mut Model, name: String, verb: &'static str, command: 
     if is_crowded(model, 1) {
         return Vec::new();
     }
-    let batch = model.orders.begin(name, verb);
-    model.orders.add(batch, command, None, model.live.now);
+    let batch = model.pending_commands.begin(name, verb);
+    model.pending_commands.add(batch, command, None, model.live.now);
     feed(model)
 }
 
 /// Says so where so many orders are still to be sent that more would have no bound.
 fn is_crowded(model: &mut Model, more: usize) -> bool {
-    let crowd = model.orders.crowd(more);
+    let crowd = model.pending_commands.crowd(more);
     if let Some(unsent) = crowd {
         let orders = format::things(unsent as u64, "order");
-        model.say(Tone::Warning, format!("nothing done: {orders} before this one are still to be sent"));
+        model.notify(
+            NoticeLevel::Warning,
+            format!("nothing done: {orders} before this one are still to be sent"),
+        );
     }
     crowd.is_some()
 }
@@ -300,37 +303,37 @@ fn is_crowded(model: &mut Model, more: usize) -> bool {
 /// Sends as many orders as may be on their way.
 pub(super) fn feed(model: &mut Model) -> Vec<Effect> {
     let mut effects = Vec::new();
-    while let Some((id, command, row)) = model.orders.send(model.live.now) {
-        let row = row.map(|row| model.live.streams.get(row).is_some_and(Row::is_live));
+    while let Some((id, command, row)) = model.pending_commands.send(model.live.now) {
+        let row = row.map(|row| model.live.streams.get(row).is_some_and(StreamRow::is_live));
         if row == Some(false) {
             // It ended by itself before its turn came, and its key may be another stream's by now.
             settle(model, id, Err(Refused::Gone));
         } else {
-            effects.push(Effect::Order(id, command));
+            effects.push(Effect::SendCommand(id, command));
         }
     }
     effects
 }
 
 /// What became of an order; and the next ones.
-pub(super) fn answered(model: &mut Model, id: OrderId, reply: Reply) -> Vec<Effect> {
+pub(super) fn answered(model: &mut Model, id: CommandId, reply: Reply) -> Vec<Effect> {
     if reply == Err(Refused::Busy) {
         // Not at once, or there would be no end to it.
-        model.orders.put_back(id);
+        model.pending_commands.put_back(id);
         return Vec::new();
     }
     settle(model, id, reply);
     feed(model)
 }
 
-fn settle(model: &mut Model, id: OrderId, reply: Reply) {
+fn settle(model: &mut Model, id: CommandId, reply: Reply) {
     let reply = reply.map(|done| done.streams).map_err(|why| why.to_string());
-    let (free, outcome) = model.orders.answered(id, reply);
+    let (free, outcome) = model.pending_commands.answered(id, reply);
     if let Some(row) = free.and_then(|row| model.live.streams.get_mut(row)) {
         row.killing = false;
     }
     if let Some(outcome) = outcome {
-        let tone = if outcome.good { Tone::Good } else { Tone::Warning };
-        model.say(tone, format::cut(&outcome.text, 200));
+        let tone = if outcome.good { NoticeLevel::Success } else { NoticeLevel::Warning };
+        model.notify(tone, format::cut(&outcome.text, 200));
     }
 }

@@ -3,44 +3,44 @@
 use super::{command, screens, steer};
 use crate::tui::{
     keymap::{self, Action},
-    model::{Asked, Cursor, Edit, Filter, LineEdit, Model, Overlay, Prompt, RowId},
+    model::{Cursor, LineEdit, LineEditOp, Model, Overlay, Prompt, PromptKind, RowId, StreamFilter},
     msg::Effect,
     terminal::Key,
 };
 
-pub(super) fn ask(model: &mut Model, what: Asked, text: String) {
-    model.overlay = Some(Overlay::Prompt(Prompt { what, line: LineEdit::new(text), wrong: None }));
+pub(super) fn ask(model: &mut Model, kind: PromptKind, text: String) {
+    model.overlay = Some(Overlay::Prompt(Prompt { kind, line: LineEdit::new(text), error: None }));
 }
 
 pub(super) fn ask_filter(model: &mut Model) {
-    let before = model.filter.text().to_owned();
-    ask(model, Asked::Filter { before: before.clone(), cursor: model.cursor }, before);
+    let before = model.streams_screen.filter.text().to_owned();
+    ask(model, PromptKind::Filter { before: before.clone(), cursor: model.streams_screen.cursor }, before);
 }
 
 pub(super) fn ask_log_filter(model: &mut Model) {
-    let before = model.log.only().to_owned();
-    ask(model, Asked::LogFilter { before: before.clone() }, before);
+    let before = model.log_screen.filter().to_owned();
+    ask(model, PromptKind::LogFilter { before: before.clone() }, before);
 }
 
 pub(super) fn ask_command(model: &mut Model) {
-    ask(model, Asked::Command, String::new());
+    ask(model, PromptKind::Command, String::new());
 }
 
 pub(super) fn ask_help(model: &mut Model) {
-    ask(model, Asked::Help, String::new());
+    ask(model, PromptKind::Help, String::new());
 }
 
 /// A key that no binding wants: a character of the line.
 pub(super) fn type_in(model: &mut Model, key: Key) {
     if let Some(c) = keymap::typed(key) {
-        edit(model, Edit::Insert(c));
+        edit(model, LineEditOp::Insert(c));
     }
 }
 
-fn edit(model: &mut Model, edit: Edit) {
+fn edit(model: &mut Model, edit: LineEditOp) {
     if let Some(Overlay::Prompt(prompt)) = &mut model.overlay {
         prompt.line.edit(edit);
-        prompt.wrong = None;
+        prompt.error = None;
     }
     changed(model);
 }
@@ -49,20 +49,24 @@ fn edit(model: &mut Model, edit: Edit) {
 fn changed(model: &mut Model) {
     let Some(Overlay::Prompt(prompt)) = &mut model.overlay else { return };
     let text = prompt.line.text().to_owned();
-    match prompt.what {
-        Asked::Filter { cursor, .. } => match Filter::parse(&text) {
+    match prompt.kind {
+        PromptKind::Filter { cursor, .. } => match StreamFilter::parse(&text) {
             Ok(filter) => try_filter(model, filter, cursor),
             // The last one that could be understood stays.
-            Err(why) => prompt.wrong = Some(why.to_string()),
+            Err(why) => prompt.error = Some(why.to_string()),
         },
-        Asked::LogFilter { .. } => model.log.show_only(text),
-        Asked::Help | Asked::Command | Asked::Limit(_) | Asked::Weight(_) | Asked::Policy(_) => {}
+        PromptKind::LogFilter { .. } => model.log_screen.set_filter(text),
+        PromptKind::Help
+        | PromptKind::Command
+        | PromptKind::Limit(_)
+        | PromptKind::Weight(_)
+        | PromptKind::Policy(_) => {}
     }
 }
 
 /// Filters the table, and selects what was selected before anything was typed, where it is shown.
-fn try_filter(model: &mut Model, filter: Filter, cursor: Cursor<RowId>) {
-    model.put_cursor(cursor);
+fn try_filter(model: &mut Model, filter: StreamFilter, cursor: Cursor<RowId>) {
+    model.set_stream_cursor(cursor);
     screens::set_filter(model, filter);
 }
 
@@ -78,16 +82,16 @@ pub(super) fn in_prompt(model: &mut Model, action: Action) -> Vec<Effect> {
             if prompt.line.text().is_empty() {
                 cancel(model);
             } else {
-                edit(model, Edit::Backspace);
+                edit(model, LineEditOp::Backspace);
             }
         }
-        Action::Delete => edit(model, Edit::Delete),
-        Action::DeleteWord => edit(model, Edit::DeleteWord),
-        Action::DeleteAll => edit(model, Edit::DeleteAll),
-        Action::Left => edit(model, Edit::Left),
-        Action::Right => edit(model, Edit::Right),
-        Action::First => edit(model, Edit::Home),
-        Action::Last => edit(model, Edit::End),
+        Action::Delete => edit(model, LineEditOp::Delete),
+        Action::DeleteWord => edit(model, LineEditOp::DeleteWord),
+        Action::DeleteAll => edit(model, LineEditOp::DeleteAll),
+        Action::Left => edit(model, LineEditOp::Left),
+        Action::Right => edit(model, LineEditOp::Right),
+        Action::First => edit(model, LineEditOp::Home),
+        Action::Last => edit(model, LineEditOp::End),
         _ => {}
     }
     Vec::new()
@@ -95,10 +99,10 @@ pub(super) fn in_prompt(model: &mut Model, action: Action) -> Vec<Effect> {
 
 fn take(model: &mut Model) -> Vec<Effect> {
     let Some(Overlay::Prompt(prompt)) = &model.overlay else { return Vec::new() };
-    if prompt.wrong.is_some() {
+    if prompt.error.is_some() {
         return Vec::new();
     }
-    let (what, text) = (prompt.what.clone(), prompt.line.text().trim().to_owned());
+    let (what, text) = (prompt.kind.clone(), prompt.line.text().trim().to_owned());
     if let Some(result) = steer::answer(model, &what, &text) {
         match (result, &mut model.overlay) {
             (Ok(effects), overlay) => {
@@ -106,15 +110,15 @@ fn take(model: &mut Model) -> Vec<Effect> {
                 return effects;
             }
             // The line stays, to be mended.
-            (Err(why), Some(Overlay::Prompt(prompt))) => prompt.wrong = Some(why),
+            (Err(why), Some(Overlay::Prompt(prompt))) => prompt.error = Some(why),
             (Err(_), _) => {}
         }
         return Vec::new();
     }
     model.overlay = None;
     match what {
-        Asked::Command if !text.is_empty() => return command::run(model, &text),
-        Asked::Help => model.overlay = Some(Overlay::Help { scroll: 0, search: text }),
+        PromptKind::Command if !text.is_empty() => return command::run(model, &text),
+        PromptKind::Help => model.overlay = Some(Overlay::Help { scroll: 0, search: text }),
         _ => {}
     }
     Vec::new()
@@ -122,13 +126,13 @@ fn take(model: &mut Model) -> Vec<Effect> {
 
 fn cancel(model: &mut Model) {
     let Some(Overlay::Prompt(prompt)) = model.overlay.take() else { return };
-    match prompt.what {
-        Asked::Filter { before, cursor } => {
-            try_filter(model, Filter::parse(&before).unwrap_or_default(), cursor);
+    match prompt.kind {
+        PromptKind::Filter { before, cursor } => {
+            try_filter(model, StreamFilter::parse(&before).unwrap_or_default(), cursor);
         }
-        Asked::LogFilter { before } => model.log.show_only(before),
-        Asked::Help => model.overlay = Some(Overlay::Help { scroll: 0, search: String::new() }),
-        Asked::Command | Asked::Limit(_) | Asked::Weight(_) | Asked::Policy(_) => {}
+        PromptKind::LogFilter { before } => model.log_screen.set_filter(before),
+        PromptKind::Help => model.overlay = Some(Overlay::Help { scroll: 0, search: String::new() }),
+        PromptKind::Command | PromptKind::Limit(_) | PromptKind::Weight(_) | PromptKind::Policy(_) => {}
     }
 }
 
@@ -140,12 +144,12 @@ pub(crate) fn candidates(model: &Model) -> (String, Vec<String>) {
         Some((kept, word)) => (format!("{kept} "), word),
         None => (String::new(), text),
     };
-    let candidates: Vec<String> = match prompt.what {
-        Asked::Command => command::candidates(model, text),
-        Asked::Limit(_) => command::words("limit"),
-        Asked::Policy(_) => command::words("policy"),
-        Asked::Filter { .. } => {
-            Filter::FIELDS.iter().chain(&Filter::FIGURES).map(ToString::to_string).collect()
+    let candidates: Vec<String> = match prompt.kind {
+        PromptKind::Command => command::candidates(model, text),
+        PromptKind::Limit(_) => command::words("limit"),
+        PromptKind::Policy(_) => command::words("policy"),
+        PromptKind::Filter { .. } => {
+            StreamFilter::FIELDS.iter().chain(&StreamFilter::FIGURES).map(ToString::to_string).collect()
         }
         _ => Vec::new(),
     };

@@ -9,34 +9,34 @@ use crate::{
     control::{Command, MAX_WEIGHT, Scope},
     ids::{Direction, Policy, ProxyId, Rate, RateLimits, ServiceKey},
     tui::{
-        model::{Asked, Limited, Model, Proxy, ProxyLine, Screen, Tone, UserLine},
+        model::{LimitTarget, Model, NoticeLevel, PromptKind, ProxyLine, ProxyRow, ScreenId, UserLine},
         msg::Effect,
     },
 };
 
 /// What to do about something that is on or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    On,
-    Off,
+pub(super) enum DrainChange {
+    Start,
+    Stop,
     /// Whichever it is not.
-    Over,
+    Toggle,
 }
 
 /// What is wrong with an answer, for the one who typed it.
-type Wrong = String;
+type InputError = String;
 
 /// Asks how fast the selection may go.
 pub(super) fn ask_limit(model: &mut Model) {
     let Some(limited) = selected_limited(model) else { return };
     let text = current(model, &limited).map_or(String::new(), written);
-    prompt::ask(model, Asked::Limit(limited), text);
+    prompt::ask(model, PromptKind::Limit(limited), text);
 }
 
 /// Asks for the weight of the selected proxy.
 pub(super) fn ask_weight(model: &mut Model) {
     let Some(proxy) = live_proxy(model, "weigh") else { return };
-    let asked = Asked::Weight(proxy.id);
+    let asked = PromptKind::Weight(proxy.id);
     // Empty: a digit typed behind the weight that it has would make another one of it.
     prompt::ask(model, asked, String::new());
 }
@@ -44,18 +44,24 @@ pub(super) fn ask_weight(model: &mut Model) {
 /// Asks for the policy of the selected service, or of the one that the selected proxy serves.
 pub(super) fn ask_policy(model: &mut Model) {
     if let Some(service) = selected_service(model) {
-        prompt::ask(model, Asked::Policy(service), String::new());
+        prompt::ask(model, PromptKind::Policy(service), String::new());
     }
 }
 
 /// What was typed for one of these questions; nothing where the question was another one.
-pub(super) fn answer(model: &mut Model, asked: &Asked, text: &str) -> Option<Result<Vec<Effect>, Wrong>> {
+pub(super) fn answer(
+    model: &mut Model,
+    asked: &PromptKind,
+    text: &str,
+) -> Option<Result<Vec<Effect>, InputError>> {
     Some(match asked {
         // Nothing typed is nothing wanted.
-        Asked::Limit(_) | Asked::Weight(_) | Asked::Policy(_) if text.is_empty() => Ok(Vec::new()),
-        Asked::Limit(limited) => limits(text).map(|changes| limit(model, limited, &changes)),
-        Asked::Weight(proxy) => weight(text).map(|weight| weigh(model, *proxy, weight)),
-        Asked::Policy(service) => policy(text).map(|policy| give_policy(model, service, policy)),
+        PromptKind::Limit(_) | PromptKind::Weight(_) | PromptKind::Policy(_) if text.is_empty() => {
+            Ok(Vec::new())
+        }
+        PromptKind::Limit(limited) => limits(text).map(|changes| limit(model, limited, &changes)),
+        PromptKind::Weight(proxy) => weight(text).map(|weight| weigh(model, *proxy, weight)),
+        PromptKind::Policy(service) => policy(text).map(|policy| give_policy(model, service, policy)),
         _ => return None,
     })
 }
@@ -63,14 +69,14 @@ pub(super) fn answer(model: &mut Model, asked: &Asked, text: &str) -> Option<Res
 /// The same, by name, for the selection.
 pub(super) fn by_name(model: &mut Model, name: &str, word: &str) -> Vec<Effect> {
     let asked = match name {
-        "limit" => selected_limited(model).map(Asked::Limit),
-        "weight" => live_proxy(model, "weigh").map(|proxy| Asked::Weight(proxy.id)),
-        _ => selected_service(model).map(Asked::Policy),
+        "limit" => selected_limited(model).map(PromptKind::Limit),
+        "weight" => live_proxy(model, "weigh").map(|proxy| PromptKind::Weight(proxy.id)),
+        _ => selected_service(model).map(PromptKind::Policy),
     };
     match asked.and_then(|asked| answer(model, &asked, word)) {
         Some(Ok(effects)) => effects,
         Some(Err(why)) => {
-            model.say(Tone::Warning, why);
+            model.notify(NoticeLevel::Warning, why);
             Vec::new()
         }
         None => Vec::new(),
@@ -78,17 +84,20 @@ pub(super) fn by_name(model: &mut Model, name: &str, word: &str) -> Vec<Effect> 
 }
 
 /// Gives the selected proxy no new streams, or gives it some again.
-pub(super) fn drain(model: &mut Model, turn: Turn) -> Vec<Effect> {
+pub(super) fn drain(model: &mut Model, turn: DrainChange) -> Vec<Effect> {
     let Some(proxy) = live_proxy(model, "drain") else { return Vec::new() };
     let id = proxy.id;
     let drain = match turn {
-        Turn::On => true,
-        Turn::Off => false,
-        Turn::Over => !proxy.draining,
+        DrainChange::Start => true,
+        DrainChange::Stop => false,
+        DrainChange::Toggle => !proxy.draining,
     };
     if drain == proxy.draining {
         let name = model.live.proxies.name(id);
-        model.say(Tone::Plain, format!("{name} {}", if drain { "drains already" } else { "does not drain" }));
+        model.notify(
+            NoticeLevel::Info,
+            format!("{name} {}", if drain { "drains already" } else { "does not drain" }),
+        );
         return Vec::new();
     }
     // Ahead of the server, so that the next key builds on this one.
@@ -104,42 +113,42 @@ pub(super) fn drain(model: &mut Model, turn: Turn) -> Vec<Effect> {
 }
 
 /// What a limit would be for: the marked streams, or whatever is selected. Says why where there is nothing.
-fn selected_limited(model: &mut Model) -> Option<Limited> {
-    let line = model.proxy_cursor.selected();
-    let scope = match (model.screen, &model.detail) {
-        (Screen::Proxies, None) => match line {
+fn selected_limited(model: &mut Model) -> Option<LimitTarget> {
+    let line = model.proxies_screen.cursor.selected();
+    let scope = match (model.screen, &model.detail_screen.open) {
+        (ScreenId::Proxies, None) => match line {
             Some(ProxyLine::Service(_)) => Scope::Service(selected_service(model)?),
             _ => Scope::Proxy(live_proxy(model, "limit")?.id),
         },
-        (Screen::Sessions, None) => match model.user_cursor.selected() {
+        (ScreenId::Sessions, None) => match model.sessions_screen.cursor.selected() {
             Some(UserLine::Stream(..)) => return streams(model),
             _ => match selected_user(model) {
                 Some(user) => Scope::User(user),
                 None => {
-                    model.say(Tone::Plain, "no user to limit");
+                    model.notify(NoticeLevel::Info, "no user to limit");
                     return None;
                 }
             },
         },
         _ => return streams(model),
     };
-    Some(Limited::Scope(scope))
+    Some(LimitTarget::Scope(scope))
 }
 
-fn streams(model: &mut Model) -> Option<Limited> {
+fn streams(model: &mut Model) -> Option<LimitTarget> {
     let targets = targets(model, "limit");
-    (!targets.is_empty()).then_some(Limited::Streams(targets))
+    (!targets.is_empty()).then_some(LimitTarget::Streams(targets))
 }
 
 /// The selected proxy, if it is still there. Says why where there is none.
-fn live_proxy<'a>(model: &'a mut Model, to: &str) -> Option<&'a Proxy> {
+fn live_proxy<'a>(model: &'a mut Model, to: &str) -> Option<&'a ProxyRow> {
     let Some(id) = selected_proxy(model) else {
-        model.say(Tone::Plain, format!("no proxy to {to}"));
+        model.notify(NoticeLevel::Info, format!("no proxy to {to}"));
         return None;
     };
     if model.live.proxies.up().all(|proxy| proxy.id != id) {
         let name = model.live.proxies.name(id);
-        model.say(Tone::Plain, format!("{name} is gone already"));
+        model.notify(NoticeLevel::Info, format!("{name} is gone already"));
         return None;
     }
     model.live.proxies.get(id)
@@ -148,12 +157,12 @@ fn live_proxy<'a>(model: &'a mut Model, to: &str) -> Option<&'a Proxy> {
 /// The selected service, or the only one of the selected proxy. Says why where there is none.
 fn selected_service(model: &mut Model) -> Option<ServiceKey> {
     let live = &model.live;
-    if let Some(ProxyLine::Service(id)) = model.proxy_cursor.selected() {
+    if let Some(ProxyLine::Service(id)) = model.proxies_screen.cursor.selected() {
         // A stopped display may show one that has closed.
         let service = live.services.get(id).filter(|service| service.closed.is_none());
         let key = service.map(|service| service.key.clone());
         if key.is_none() {
-            model.say(Tone::Plain, "its port is closed");
+            model.notify(NoticeLevel::Info, "its port is closed");
         }
         return key;
     }
@@ -161,29 +170,29 @@ fn selected_service(model: &mut Model) -> Option<ServiceKey> {
     match proxy.map_or(&[][..], |proxy| &proxy.services) {
         [only] => Some(only.clone()),
         [] => {
-            model.say(Tone::Plain, "no service is selected");
+            model.notify(NoticeLevel::Info, "no service is selected");
             None
         }
         many => {
             let text = format!("it serves {} services: select one of them, below", many.len());
-            model.say(Tone::Plain, text);
+            model.notify(NoticeLevel::Info, text);
             None
         }
     }
 }
 
 /// The limits that hold now; nothing where several streams are meant.
-fn current(model: &Model, limited: &Limited) -> Option<RateLimits> {
+fn current(model: &Model, limited: &LimitTarget) -> Option<RateLimits> {
     let live = &model.live;
     match limited {
-        Limited::Streams(rows) => match rows.as_slice() {
+        LimitTarget::Streams(rows) => match rows.as_slice() {
             [only] => live.streams.get(*only).map(|row| row.limits),
             _ => None,
         },
-        Limited::Scope(Scope::Stream(_)) => None,
-        Limited::Scope(Scope::User(user)) => live.users.get(*user).map(|user| user.limits),
-        Limited::Scope(Scope::Proxy(proxy)) => live.proxies.get(*proxy).map(|proxy| proxy.limits),
-        Limited::Scope(Scope::Service(service)) => live.services.find(service).map(|known| known.limits),
+        LimitTarget::Scope(Scope::Stream(_)) => None,
+        LimitTarget::Scope(Scope::User(user)) => live.users.get(*user).map(|user| user.limits),
+        LimitTarget::Scope(Scope::Proxy(proxy)) => live.proxies.get(*proxy).map(|proxy| proxy.limits),
+        LimitTarget::Scope(Scope::Service(service)) => live.services.find(service).map(|known| known.limits),
     }
 }
 
@@ -198,7 +207,7 @@ fn written(limits: RateLimits) -> String {
 type Change = (Direction, Option<Rate>);
 
 /// Reads `down 10M`, `up 500K down off`, `off`.
-fn limits(text: &str) -> Result<Vec<Change>, Wrong> {
+fn limits(text: &str) -> Result<Vec<Change>, InputError> {
     if text == "off" {
         return Ok(vec![(Direction::Down, None), (Direction::Up, None)]);
     }
@@ -221,7 +230,7 @@ fn limits(text: &str) -> Result<Vec<Change>, Wrong> {
     Ok(changes)
 }
 
-fn limit(model: &mut Model, limited: &Limited, changes: &[Change]) -> Vec<Effect> {
+fn limit(model: &mut Model, limited: &LimitTarget, changes: &[Change]) -> Vec<Effect> {
     let mut effects = Vec::new();
     for &(direction, rate) in changes {
         // A word for all that is off asks for nothing where nothing was on.
@@ -229,23 +238,25 @@ fn limit(model: &mut Model, limited: &Limited, changes: &[Change]) -> Vec<Effect
             continue;
         }
         effects.extend(match limited {
-            Limited::Streams(rows) => order_each(model, rows, "limited", "has that limit already", |row| {
-                let limit = match direction {
-                    Direction::Down => &mut row.limits.down,
-                    Direction::Up => &mut row.limits.up,
-                };
-                let changed = *limit != rate;
-                *limit = rate;
-                changed.then_some(Command::SetLimit(Scope::Stream(row.key), direction, rate))
-            }),
-            Limited::Scope(scope) => {
+            LimitTarget::Streams(rows) => {
+                order_each(model, rows, "limited", "has that limit already", |row| {
+                    let limit = match direction {
+                        Direction::Down => &mut row.limits.down,
+                        Direction::Up => &mut row.limits.up,
+                    };
+                    let changed = *limit != rate;
+                    *limit = rate;
+                    changed.then_some(Command::SetLimit(Scope::Stream(row.key), direction, rate))
+                })
+            }
+            LimitTarget::Scope(scope) => {
                 let command = Command::SetLimit(scope.clone(), direction, rate);
                 super::orders::one(model, name(model, scope), "limited", command)
             }
         });
     }
     if effects.is_empty() && changes.iter().all(|(_, rate)| rate.is_none()) {
-        model.say(Tone::Plain, "there was no limit");
+        model.notify(NoticeLevel::Info, "there was no limit");
     }
     effects
 }
@@ -258,7 +269,7 @@ fn name(model: &Model, scope: &Scope) -> String {
     }
 }
 
-fn weight(text: &str) -> Result<u32, Wrong> {
+fn weight(text: &str) -> Result<u32, InputError> {
     let weight = text.parse().ok().filter(|weight| (1..=MAX_WEIGHT).contains(weight));
     weight.ok_or_else(|| format!("a weight is a number from 1 to {MAX_WEIGHT}"))
 }
@@ -269,7 +280,7 @@ fn weigh(model: &mut Model, proxy: ProxyId, weight: u32) -> Vec<Effect> {
 }
 
 /// A policy by its name, or by as much of it as tells which one is meant.
-fn policy(text: &str) -> Result<Policy, Wrong> {
+fn policy(text: &str) -> Result<Policy, InputError> {
     let mut fitting = Policy::ALL.into_iter().filter(|policy| policy.to_string().starts_with(text));
     match (fitting.next(), fitting.next()) {
         (Some(only), None) => Ok(only),

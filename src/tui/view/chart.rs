@@ -8,7 +8,7 @@ use ratatui::{
 use super::{bars, put, section};
 use crate::tui::{
     format::fit_right,
-    model::{History, Model, WINDOWS},
+    model::{CHART_WINDOWS, Model, RateHistory},
 };
 
 /// Cells for the labels of the axis.
@@ -41,11 +41,11 @@ pub(super) fn window(model: &Model) -> String {
 }
 
 fn seconds(model: &Model) -> u64 {
-    WINDOWS.get(model.look.window).copied().unwrap_or(120)
+    CHART_WINDOWS.get(model.display.chart_window).copied().unwrap_or(120)
 }
 
 /// The curves of a history in all of the area but its first row.
-pub(super) fn plot(model: &Model, history: &History, area: Rect, buf: &mut Buffer) {
+pub(super) fn plot(model: &Model, history: &RateHistory, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let plot = Rect {
         x: area.x + AXIS,

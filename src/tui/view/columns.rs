@@ -8,13 +8,13 @@ use crate::{
     telemetry::{EndReason, StreamPhase},
     tui::{
         format::{self, cut_left, cut_name, fit, fit_right},
-        model::{Choice, Column, Model, Row, SortBy},
+        model::{ColumnSelection, Model, SortBy, StreamColumn, StreamRow},
         theme::Theme,
     },
 };
 
 struct Spec {
-    column: Column,
+    column: StreamColumn,
     head: &'static str,
     width: usize,
     /// How wide it grows where there is room to spare.
@@ -35,26 +35,26 @@ const CARRIES: usize = 26;
 
 /// The columns in the order of the screen.
 static SPECS: [Spec; 16] = [
-    spec(Column::Stream, "STREAM", 10, 10, false, 0, Some(SortBy::Key)),
-    spec(Column::State, "STATE", 6, 6, false, 2, Some(SortBy::State)),
-    spec(Column::Service, "SERVICE", 8, 14, false, 13, Some(SortBy::Service)),
-    spec(Column::Proxy, "PROXY", 10, 20, false, 4, Some(SortBy::Proxy)),
-    spec(Column::Channel, "CH", 5, 6, false, 11, Some(SortBy::Channel)),
-    spec(Column::Address, "USER ADDRESS", 21, 47, false, 8, Some(SortBy::User)),
-    spec(Column::Carries, "CARRIES", 16, 60, false, 9, Some(SortBy::Carries)),
-    spec(Column::Priority, "PRI", 6, 6, false, 7, Some(SortBy::Priority)),
-    spec(Column::Limit, "LIMIT", limits::WIDTH, limits::WIDTH, false, 15, None),
-    spec(Column::UpRate, "UP/s", 6, 7, true, 5, Some(SortBy::UpRate)),
-    spec(Column::DownRate, "DOWN/s", 7, 8, true, 1, Some(SortBy::DownRate)),
-    spec(Column::Up, "UP", 6, 7, true, 14, Some(SortBy::Up)),
-    spec(Column::Down, "DOWN", 6, 7, true, 10, Some(SortBy::Down)),
-    spec(Column::Progress, "PROGRESS", 14, 36, false, 6, Some(SortBy::Progress)),
-    spec(Column::Age, "AGE", 6, 7, true, 3, Some(SortBy::Age)),
-    spec(Column::Trend, "TREND", 8, 8, false, 12, None),
+    spec(StreamColumn::Stream, "STREAM", 10, 10, false, 0, Some(SortBy::Key)),
+    spec(StreamColumn::State, "STATE", 6, 6, false, 2, Some(SortBy::State)),
+    spec(StreamColumn::Service, "SERVICE", 8, 14, false, 13, Some(SortBy::Service)),
+    spec(StreamColumn::Proxy, "PROXY", 10, 20, false, 4, Some(SortBy::Proxy)),
+    spec(StreamColumn::Channel, "CH", 5, 6, false, 11, Some(SortBy::Channel)),
+    spec(StreamColumn::Address, "USER ADDRESS", 21, 47, false, 8, Some(SortBy::User)),
+    spec(StreamColumn::Carries, "CARRIES", 16, 60, false, 9, Some(SortBy::Carries)),
+    spec(StreamColumn::Priority, "PRI", 6, 6, false, 7, Some(SortBy::Priority)),
+    spec(StreamColumn::Limit, "LIMIT", limits::WIDTH, limits::WIDTH, false, 15, None),
+    spec(StreamColumn::UpRate, "UP/s", 6, 7, true, 5, Some(SortBy::UpRate)),
+    spec(StreamColumn::DownRate, "DOWN/s", 7, 8, true, 1, Some(SortBy::DownRate)),
+    spec(StreamColumn::Up, "UP", 6, 7, true, 14, Some(SortBy::Up)),
+    spec(StreamColumn::Down, "DOWN", 6, 7, true, 10, Some(SortBy::Down)),
+    spec(StreamColumn::Progress, "PROGRESS", 14, 36, false, 6, Some(SortBy::Progress)),
+    spec(StreamColumn::Age, "AGE", 6, 7, true, 3, Some(SortBy::Age)),
+    spec(StreamColumn::Trend, "TREND", 8, 8, false, 12, None),
 ];
 
 const fn spec(
-    column: Column,
+    column: StreamColumn,
     head: &'static str,
     width: usize,
     widest: usize,
@@ -67,23 +67,23 @@ const fn spec(
 
 /// The columns for a width, each with its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Columns(Vec<(Column, usize)>);
+pub(super) struct Columns(Vec<(StreamColumn, usize)>);
 
 impl Columns {
     /// Those of the table as it is on the screen.
     pub(super) fn on_screen(model: &Model) -> Self {
         let layout = model.layout();
-        let rows = model.rows().iter().skip(model.cursor.offset()).take(layout.page());
+        let rows = model.rows().iter().skip(model.streams_screen.cursor.offset()).take(layout.page());
         let rows = rows.filter_map(|id| model.shown().streams.get(*id));
         let key = rows.map(|row| row.key.to_string().len()).max().unwrap_or(0);
-        Self::fitting(layout.table.width.saturating_sub(MARGIN).into(), key, &model.columns)
+        Self::fitting(layout.table.width.saturating_sub(MARGIN).into(), key, &model.streams_screen.columns)
     }
 
     /// As many as fit into `width` cells: those that the operator asked for, then the most important; `key` is how
     /// wide the longest key is: of all things that one is never cut, because orders name it.
-    fn fitting(width: usize, key: usize, choice: &Choice) -> Self {
+    fn fitting(width: usize, key: usize, choice: &ColumnSelection) -> Self {
         let own = |spec: &Spec| {
-            if spec.column == Column::Stream { spec.width.max(key) } else { spec.width }
+            if spec.column == StreamColumn::Stream { spec.width.max(key) } else { spec.width }
         };
         let mut by_rank: Vec<&Spec> = SPECS.iter().filter(|spec| !choice.hides(spec.column)).collect();
         by_rank.sort_by_key(|spec| (choice.precedence(spec.column), spec.rank));
@@ -100,7 +100,7 @@ impl Columns {
         let kept: Vec<&Spec> = SPECS.iter().filter(kept).collect();
         let mut widths: Vec<usize> = kept.iter().map(|spec| own(spec)).collect();
         // A path says little where it is cut; then what is left goes to those that can use it, a cell each in turn.
-        if let Some(at) = kept.iter().position(|spec| spec.column == Column::Carries) {
+        if let Some(at) = kept.iter().position(|spec| spec.column == StreamColumn::Carries) {
             let more = left.min(CARRIES.saturating_sub(widths[at]));
             (widths[at], left) = (widths[at] + more, left - more);
         }
@@ -119,7 +119,7 @@ impl Columns {
         Self(kept.iter().zip(widths).map(|(spec, width)| (spec.column, width)).collect())
     }
 
-    pub(super) fn has(&self, column: Column) -> bool {
+    pub(super) fn has(&self, column: StreamColumn) -> bool {
         self.0.iter().any(|(kept, _)| *kept == column)
     }
 
@@ -137,17 +137,17 @@ impl Columns {
     }
 
     /// One row.
-    pub(super) fn row(&self, model: &Model, row: Row<'_>) -> Vec<Span<'static>> {
+    pub(super) fn row(&self, model: &Model, row: StreamRow<'_>) -> Vec<Span<'static>> {
         self.cells(|spec, width| {
-            if spec.column == Column::Progress && row.is_live() {
+            if spec.column == StreamColumn::Progress && row.is_live() {
                 // Where nobody told a size there is only what was carried.
-                let total = !self.has(Column::Down);
+                let total = !self.has(StreamColumn::Down);
                 return progress(row, width, total, &model.theme);
             }
             let (text, style) = cell(model, row, spec.column, width);
             let text = if spec.right { fit_right(&text, width) } else { fit(&text, width) };
             // A row that has ended is history: only how it ended may stand out.
-            let kept = matches!(spec.column, Column::State | Column::Progress);
+            let kept = matches!(spec.column, StreamColumn::State | StreamColumn::Progress);
             vec![Span::styled(text, if row.is_live() || kept { style } else { model.theme.faint })]
         })
     }
@@ -181,16 +181,16 @@ pub(crate) fn sorts(model: &Model) -> Vec<SortBy> {
     Columns::on_screen(model).0.iter().filter_map(|(column, _)| sort_of(*column)).collect()
 }
 
-fn sort_of(column: Column) -> Option<SortBy> {
+fn sort_of(column: StreamColumn) -> Option<SortBy> {
     SPECS.iter().find(|spec| spec.column == column)?.sort
 }
 
 /// Whether the screen has this column now.
-pub(crate) fn is_on_screen(model: &Model, column: Column) -> bool {
+pub(crate) fn is_on_screen(model: &Model, column: StreamColumn) -> bool {
     Columns::on_screen(model).has(column)
 }
 
-fn cell(model: &Model, row: Row<'_>, column: Column, width: usize) -> (String, Style) {
+fn cell(model: &Model, row: StreamRow<'_>, column: StreamColumn, width: usize) -> (String, Style) {
     let theme = &model.theme;
     let amount = |n: u64, style: Style| (format::bytes(n), if n == 0 { theme.faint } else { style });
     let rate = |rate: f32, style: Style| match row.is_live() {
@@ -200,35 +200,35 @@ fn cell(model: &Model, row: Row<'_>, column: Column, width: usize) -> (String, S
     let limited = |limit: Option<Rate>, style| if limit.is_some() { theme.warn } else { style };
     let unknown = || ("-".to_owned(), theme.faint);
     match column {
-        Column::Stream => (row.key.to_string(), theme.text),
-        Column::State => state(row, theme),
-        Column::Service => {
+        StreamColumn::Stream => (row.key.to_string(), theme.text),
+        StreamColumn::State => state(row, theme),
+        StreamColumn::Service => {
             let text = match row.service.group.as_str() {
                 "default" => format!(":{}", row.service.port),
                 group => format!(":{}:{group}", row.service.port),
             };
             (text, theme.dim)
         }
-        Column::Proxy => row
+        StreamColumn::Proxy => row
             .proxy
             .map_or_else(unknown, |id| (cut_name(&model.shown().proxies.name(id), width), theme.text)),
-        Column::Channel => row.channel.map_or_else(unknown, |id| (id.to_string(), theme.dim)),
-        Column::Address => (cut_left(&row.addr.to_string(), width), theme.text),
-        Column::Carries if row.waits => (waits(model, row, width), theme.warn),
-        Column::Carries => match &row.carries {
+        StreamColumn::Channel => row.channel.map_or_else(unknown, |id| (id.to_string(), theme.dim)),
+        StreamColumn::Address => (cut_left(&row.addr.to_string(), width), theme.text),
+        StreamColumn::Carries if row.waits => (waits(model, row, width), theme.warn),
+        StreamColumn::Carries => match &row.carries {
             Some(carries) => (carries.to_string(), theme.text),
             None => unknown(),
         },
-        Column::Priority => priority(row, theme),
-        Column::Limit => (limits::text(row.limits), theme.warn),
-        Column::UpRate => rate(row.figures.up_rate, limited(row.limits.up, theme.up)),
-        Column::DownRate => rate(row.figures.down_rate, limited(row.limits.down, theme.down)),
-        Column::Up => amount(row.figures.up, theme.text),
-        Column::Down => amount(row.figures.down, theme.text),
-        Column::Progress => end(row, theme),
-        Column::Age => (format::age(row.age(model.shown().now)), theme.text),
-        Column::Trend if !row.is_live() => (String::new(), theme.faint),
-        Column::Trend => {
+        StreamColumn::Priority => priority(row, theme),
+        StreamColumn::Limit => (limits::text(row.limits), theme.warn),
+        StreamColumn::UpRate => rate(row.figures.up_rate, limited(row.limits.up, theme.up)),
+        StreamColumn::DownRate => rate(row.figures.down_rate, limited(row.limits.down, theme.down)),
+        StreamColumn::Up => amount(row.figures.up, theme.text),
+        StreamColumn::Down => amount(row.figures.down, theme.text),
+        StreamColumn::Progress => end(row, theme),
+        StreamColumn::Age => (format::age(row.age(model.shown().now)), theme.text),
+        StreamColumn::Trend if !row.is_live() => (String::new(), theme.faint),
+        StreamColumn::Trend => {
             let rates = row.trend.last(TREND).map(|(down, up)| f64::from(down + up));
             (bars::spark(rates, 0.8), theme.load)
         }
@@ -236,7 +236,7 @@ fn cell(model: &Model, row: Row<'_>, column: Column, width: usize) -> (String, S
 }
 
 /// What it carries, and how long that will be waited for.
-fn waits(model: &Model, row: Row<'_>, width: usize) -> String {
+fn waits(model: &Model, row: StreamRow<'_>, width: usize) -> String {
     let carries = row.carries.as_ref().map(ToString::to_string).unwrap_or_default();
     let proxy = row.proxy.and_then(|id| model.shown().proxies.get(id));
     let left = proxy.and_then(|proxy| proxy.waits).map(format::age).unwrap_or_default();
@@ -244,7 +244,7 @@ fn waits(model: &Model, row: Row<'_>, width: usize) -> String {
     format!("{} {left}", fit(&carries, width.saturating_sub(left.len() + 1)))
 }
 
-fn priority(row: Row<'_>, theme: &Theme) -> (String, Style) {
+fn priority(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
     let (text, style) = match row.priority {
         _ if !row.is_live() => ("", theme.faint),
         Priority::Urgent => ("urgent", theme.warn),
@@ -256,7 +256,7 @@ fn priority(row: Row<'_>, theme: &Theme) -> (String, Style) {
     (text.to_owned(), style)
 }
 
-fn state(row: Row<'_>, theme: &Theme) -> (String, Style) {
+fn state(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
     let (text, style) = match (&row.ended, row.phase) {
         (Some(ended), _) => match &ended.reason {
             Some(EndReason::Finished) | None => ("ended", theme.faint),
@@ -281,7 +281,7 @@ fn state(row: Row<'_>, theme: &Theme) -> (String, Style) {
 }
 
 /// How far the download is, where its size is known; else how much was carried, where that stands nowhere else.
-fn progress(row: Row<'_>, width: usize, total: bool, theme: &Theme) -> Vec<Span<'static>> {
+fn progress(row: StreamRow<'_>, width: usize, total: bool, theme: &Theme) -> Vec<Span<'static>> {
     let Some(share) = row.progress() else {
         let text = if total { format::bytes(row.bytes()) } else { String::new() };
         return vec![Span::styled(fit_right(&text, width), theme.dim)];
@@ -297,7 +297,7 @@ fn progress(row: Row<'_>, width: usize, total: bool, theme: &Theme) -> Vec<Span<
 }
 
 /// How a stream ended.
-fn end(row: Row<'_>, theme: &Theme) -> (String, Style) {
+fn end(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
     let Some(reason) = row.ended.as_ref().map(|ended| &ended.reason) else {
         return (String::new(), theme.text);
     };
@@ -330,44 +330,52 @@ mod tests {
     #[test]
     fn narrow_screens_keep_what_orders_need() {
         let names = |width| {
-            Columns::fitting(width, 0, &Choice::default())
+            Columns::fitting(width, 0, &ColumnSelection::default())
                 .0
                 .iter()
                 .map(|(column, _)| *column)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(names(12), [Column::Stream]);
-        assert_eq!(names(38), [Column::Stream, Column::State, Column::DownRate, Column::Age]);
-        for column in [Column::Proxy, Column::UpRate, Column::Priority, Column::Progress] {
+        assert_eq!(names(12), [StreamColumn::Stream]);
+        assert_eq!(
+            names(38),
+            [StreamColumn::Stream, StreamColumn::State, StreamColumn::DownRate, StreamColumn::Age]
+        );
+        for column in
+            [StreamColumn::Proxy, StreamColumn::UpRate, StreamColumn::Priority, StreamColumn::Progress]
+        {
             assert!(names(78).contains(&column), "{column:?}");
         }
-        assert!(names(118).contains(&Column::Address) && names(118).contains(&Column::Carries));
+        assert!(names(118).contains(&StreamColumn::Address) && names(118).contains(&StreamColumn::Carries));
         assert_eq!(names(198).len(), SPECS.len());
         for width in 0..250 {
-            let Columns(columns) = Columns::fitting(width, 11, &Choice::default());
+            let Columns(columns) = Columns::fitting(width, 11, &ColumnSelection::default());
             assert!(columns.iter().map(|(_, width)| width + 1).sum::<usize>() <= width, "{width}");
         }
     }
 
     #[test]
     fn what_was_asked_for_goes_before_what_is_important() {
-        let names = |width, choice: &Choice| {
+        let names = |width, choice: &ColumnSelection| {
             let Columns(columns) = Columns::fitting(width, 11, choice);
             assert!(columns.iter().map(|(_, width)| width + 1).sum::<usize>() <= width, "{width}");
             columns.iter().map(|(column, _)| *column).collect::<Vec<_>>()
         };
-        for column in Column::ALL {
-            let mut choice = Choice::default();
+        for column in StreamColumn::ALL {
+            let mut choice = ColumnSelection::default();
             choice.set(column, true);
             assert!(names(118, &choice).contains(&column), "{column:?} cannot be had at 120 columns");
             assert!(names(38, &choice).contains(&column), "{column:?} cannot be had at 40 columns");
             choice.set(column, false);
-            assert!(column == Column::Stream || !names(250, &choice).contains(&column), "{column:?}");
+            assert!(column == StreamColumn::Stream || !names(250, &choice).contains(&column), "{column:?}");
         }
-        let wanted = vec![Column::Down, Column::Service, Column::Up];
-        let choice = Choice::only(wanted);
-        assert_eq!(names(118, &choice), [Column::Stream, Column::Service, Column::Up, Column::Down]);
+        let wanted = vec![StreamColumn::Down, StreamColumn::Service, StreamColumn::Up];
+        let choice = ColumnSelection::only(wanted);
+        assert_eq!(
+            names(118, &choice),
+            [StreamColumn::Stream, StreamColumn::Service, StreamColumn::Up, StreamColumn::Down]
+        );
         // The first named stays longest.
-        assert_eq!(names(21, &choice), [Column::Stream, Column::Down]);
+        assert_eq!(names(21, &choice), [StreamColumn::Stream, StreamColumn::Down]);
     }
 }

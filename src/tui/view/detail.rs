@@ -20,7 +20,7 @@ use crate::{
     telemetry::EventKind,
     tui::{
         format::{self, fit_right},
-        model::{Detail, Model, Row, state},
+        model::{Model, StreamDetail, StreamRow, state_name},
     },
 };
 
@@ -28,7 +28,7 @@ use crate::{
 const WIDE: u16 = 110;
 
 /// The end points, the figures and how it flows; the curve; what happened.
-pub(crate) fn draw(model: &Model, detail: &Detail, area: Rect, buf: &mut Buffer) {
+pub(crate) fn draw(model: &Model, detail: &StreamDetail, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let Some(row) = model.shown().streams.get(detail.row) else {
         section(
@@ -58,7 +58,7 @@ pub(crate) fn draw(model: &Model, detail: &Detail, area: Rect, buf: &mut Buffer)
     curve_and_past(model, detail, row, rest, buf);
 }
 
-fn title(model: &Model, row: Row<'_>, area: Rect, buf: &mut Buffer) {
+fn title(model: &Model, row: StreamRow<'_>, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let state_style = match row.is_live() {
         true if row.paused => theme.warn,
@@ -67,7 +67,7 @@ fn title(model: &Model, row: Row<'_>, area: Rect, buf: &mut Buffer) {
     };
     let rest = [
         Span::styled(format!("  {}", row.key), theme.accent.patch(theme.strong)),
-        Span::styled(format!("  {}", state(row).to_uppercase()), state_style),
+        Span::styled(format!("  {}", state_name(row).to_uppercase()), state_style),
         Span::styled(format!("  {}", format::age(row.age(model.shown().now))), theme.text),
     ];
     let taken = 8 + rest.iter().map(Span::width).sum::<usize>();
@@ -80,7 +80,14 @@ fn title(model: &Model, row: Row<'_>, area: Rect, buf: &mut Buffer) {
 }
 
 /// On a wide screen: what it is at the left, how it flows at the right. Gives the height.
-fn beside(model: &Model, detail: &Detail, row: Row<'_>, area: Rect, room: usize, buf: &mut Buffer) -> u16 {
+fn beside(
+    model: &Model,
+    detail: &StreamDetail,
+    row: StreamRow<'_>,
+    area: Rect,
+    room: usize,
+    buf: &mut Buffer,
+) -> u16 {
     let half = area.width / 2;
     let left = Rect { width: half, ..area };
     let right = Rect { x: area.x + half, width: area.width - half, ..area };
@@ -114,7 +121,14 @@ fn beside(model: &Model, detail: &Detail, row: Row<'_>, area: Rect, room: usize,
 }
 
 /// On a narrow screen: one below the other, as far as there is room. Gives the height.
-fn above(model: &Model, detail: &Detail, row: Row<'_>, area: Rect, room: usize, buf: &mut Buffer) -> u16 {
+fn above(
+    model: &Model,
+    detail: &StreamDetail,
+    row: StreamRow<'_>,
+    area: Rect,
+    room: usize,
+    buf: &mut Buffer,
+) -> u16 {
     let mut facts = facts(model, row, area.width);
     if let Some(known) = detail.flow.as_ref().filter(|_| row.is_live()) {
         facts.push((3, flow::line(model, known, row.age(model.shown().now))));
@@ -144,7 +158,7 @@ fn keep(mut lines: Vec<Ranked>, room: usize) -> Vec<Line<'static>> {
 }
 
 /// How long things take with its proxy and its service, in at most `room` lines.
-fn latencies(model: &Model, row: Row<'_>, width: u16, room: usize) -> Vec<Line<'static>> {
+fn latencies(model: &Model, row: StreamRow<'_>, width: u16, room: usize) -> Vec<Line<'static>> {
     let shown = model.shown();
     let mut rows = Vec::new();
     if let Some(proxy) = row.proxy.and_then(|id| shown.proxies.get(id)) {
@@ -162,7 +176,7 @@ fn latencies(model: &Model, row: Row<'_>, width: u16, room: usize) -> Vec<Line<'
     if rows.is_empty() { Vec::new() } else { latency::table(model, &rows, width) }
 }
 
-fn curve_and_past(model: &Model, detail: &Detail, row: Row<'_>, area: Rect, buf: &mut Buffer) {
+fn curve_and_past(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rect, buf: &mut Buffer) {
     let mut y = area.y;
     // A blank row before each section.
     let left = area.height.saturating_sub(1);
@@ -187,7 +201,7 @@ fn curve_and_past(model: &Model, detail: &Detail, row: Row<'_>, area: Rect, buf:
     lifecycle(model, detail, row, past, buf);
 }
 
-fn lifecycle(model: &Model, detail: &Detail, row: Row<'_>, area: Rect, buf: &mut Buffer) {
+fn lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     section(model, area, buf, "Lifecycle and log", [Span::styled("  L: in the log", theme.dim)]);
     let events = model.journal.of(row.key);
@@ -234,7 +248,8 @@ fn lifecycle(model: &Model, detail: &Detail, row: Row<'_>, area: Rect, buf: &mut
         }
     }
     // Its key may have been that of an earlier stream.
-    let records = model.log.about(row.key).filter(|record| first.is_none_or(|first| record.at >= first));
+    let records =
+        model.log_screen.records_about(row.key).filter(|record| first.is_none_or(|first| record.at >= first));
     lines.extend(records.map(|record| {
         let style = if record.level <= Level::WARN { theme.warn } else { theme.text };
         line(record.at, clean(&record.text, 200), style)

@@ -10,7 +10,7 @@ use crate::{
     ids::{ProxyId, UserChannelId},
     tui::{
         format,
-        model::{Dialog, Model, Question, Row, RowId, Target},
+        model::{Confirmation, Dialog, KillTarget, Model, RowId, StreamRow},
     },
 };
 
@@ -18,13 +18,13 @@ use crate::{
 pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
     let theme = &model.theme;
     let (title, body) = match &dialog.question {
-        Question::Kill(targets) => match targets.as_slice() {
+        Confirmation::Kill(targets) => match targets.as_slice() {
             [only] => ("Kill this stream?", kill(model, only.row, &only.key.to_string())),
             many => ("Kill these streams?", kill_many(model, many)),
         },
-        Question::KillUser { user, .. } => ("Kill this user?", kill_user(model, *user)),
-        Question::Kick { proxy, .. } => ("Kick this proxy?", kick(model, *proxy)),
-        Question::Quit { drains } => ("Quit?", quit(model, *drains)),
+        Confirmation::KillUser { user, .. } => ("Kill this user?", kill_user(model, *user)),
+        Confirmation::Kick { proxy, .. } => ("Kick this proxy?", kick(model, *proxy)),
+        Confirmation::Quit { drains } => ("Quit?", quit(model, *drains)),
     };
     let mut body = body;
     if let Some(number) = dialog.number() {
@@ -116,10 +116,10 @@ fn kill(model: &Model, id: RowId, key: &str) -> Vec<Line<'static>> {
 }
 
 /// The first of them by name, the rest as a number.
-fn kill_many(model: &Model, targets: &[Target]) -> Vec<Line<'static>> {
+fn kill_many(model: &Model, targets: &[KillTarget]) -> Vec<Line<'static>> {
     const NAMED: usize = 4;
     let theme = &model.theme;
-    let live = |target: &&Target| model.live.streams.get(target.row).is_some_and(Row::is_live);
+    let live = |target: &&KillTarget| model.live.streams.get(target.row).is_some_and(StreamRow::is_live);
     let rows = || targets.iter().filter_map(|target| model.live.streams.get(target.row));
     let (open, down, up) = rows().filter(|row| row.is_live()).fold((0, 0, 0), |(open, down, up), row| {
         (open + 1, row.figures.down.saturating_add(down), row.figures.up.saturating_add(up))
@@ -184,7 +184,7 @@ fn kick(model: &Model, id: ProxyId) -> Vec<Line<'static>> {
     ]
 }
 
-fn route(model: &Model, row: Row<'_>) -> String {
+fn route(model: &Model, row: StreamRow<'_>) -> String {
     match row.proxy {
         Some(proxy) => format!(":{} → {}", row.service.port, model.live.proxies.name(proxy)),
         None => format!(":{}", row.service.port),

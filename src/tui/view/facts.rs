@@ -8,7 +8,7 @@ use crate::{
     telemetry::{Carries, EndReason, StreamPhase},
     tui::{
         format::{self, cut_name, fit, fit_right},
-        model::{Model, Row},
+        model::{Model, StreamRow},
     },
 };
 
@@ -16,7 +16,7 @@ use crate::{
 pub(super) type Ranked = (u8, Line<'static>);
 
 /// From whom, through what, to where; and both directions.
-pub(super) fn facts(model: &Model, row: Row<'_>, width: u16) -> Vec<Ranked> {
+pub(super) fn facts(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked> {
     let theme = &model.theme;
     let label = |text: &str| Span::styled(format!("  {}", fit(text, 10)), theme.dim);
     let shown = model.shown();
@@ -58,7 +58,7 @@ pub(super) fn facts(model: &Model, row: Row<'_>, width: u16) -> Vec<Ranked> {
 }
 
 /// Which proxy has it, and why that one.
-fn proxy(model: &Model, row: Row<'_>, label: Span<'static>) -> Line<'static> {
+fn proxy(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'static> {
     let theme = &model.theme;
     let shown = model.shown();
     let Some(id) = row.proxy else {
@@ -83,7 +83,7 @@ fn proxy(model: &Model, row: Row<'_>, label: Span<'static>) -> Line<'static> {
 }
 
 /// The channel that carries it now, and how that fares.
-fn channel(model: &Model, row: Row<'_>, label: Span<'static>) -> Line<'static> {
+fn channel(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'static> {
     let theme = &model.theme;
     if row.waits {
         let left = row.proxy.and_then(|id| model.shown().proxies.get(id)?.waits).map(format::age);
@@ -113,7 +113,7 @@ fn channel(model: &Model, row: Row<'_>, label: Span<'static>) -> Line<'static> {
 }
 
 /// What the target answered, and how soon.
-fn target(model: &Model, row: Row<'_>, label: Span<'static>) -> Line<'static> {
+fn target(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'static> {
     let theme = &model.theme;
     let flow = model.shown_detail().and_then(|detail| detail.flow.as_ref());
     let refused = row.ended.as_ref().and_then(|ended| match &ended.reason {
@@ -144,7 +144,7 @@ fn target(model: &Model, row: Row<'_>, label: Span<'static>) -> Line<'static> {
 }
 
 /// Every limit that may slow it: its own, and those that it shares with others.
-fn in_force(model: &Model, row: Row<'_>) -> String {
+fn in_force(model: &Model, row: StreamRow<'_>) -> String {
     let shown = model.shown();
     let all = [
         ("", Some(row.limits)),
@@ -161,7 +161,7 @@ fn in_force(model: &Model, row: Row<'_>) -> String {
 }
 
 /// Both directions: now, on average, at most, in all.
-fn figures(model: &Model, row: Row<'_>, width: u16) -> Vec<Ranked> {
+fn figures(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked> {
     let theme = &model.theme;
     let seconds = row.age(model.shown().now).as_secs_f64().max(0.1);
     // On the narrowest screens the mean makes room for the total.

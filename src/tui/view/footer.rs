@@ -10,8 +10,8 @@ use super::put;
 use crate::control::Scope;
 use crate::tui::{
     format::{self, cut, cut_left},
-    keymap::{Action, Context},
-    model::{Asked, Limited, Model, Overlay, Prompt, Tone},
+    keymap::{Action, InputContext},
+    model::{LimitTarget, Model, NoticeLevel, Overlay, Prompt, PromptKind},
     update::prompt::candidates,
 };
 
@@ -25,18 +25,19 @@ pub(crate) fn notice(model: &Model, area: Rect, buf: &mut Buffer) {
 fn message(model: &Model) -> Option<Line<'static>> {
     let theme = &model.theme;
     if let Some(notice) = &model.notice {
-        let (mark, style) = match notice.tone {
-            Tone::Good => ("✓", theme.ok),
-            Tone::Plain => ("·", theme.text),
-            Tone::Warning => ("!", theme.warn),
+        let (mark, style) = match notice.level {
+            NoticeLevel::Success => ("✓", theme.ok),
+            NoticeLevel::Info => ("·", theme.text),
+            NoticeLevel::Warning => ("!", theme.warn),
         };
         return Some(Line::styled(format!(" {mark} {}", notice.text), style));
     }
-    model.draining.then(|| {
+    model.server_status.is_draining.then(|| {
         let open = format::things(model.shown().streams.live() as u64, "stream");
-        let left = model.drain_ends.map(|end| end.saturating_duration_since(model.live.now));
+        let left =
+            model.server_status.drain_deadline.map(|end| end.saturating_duration_since(model.live.now));
         let left = left.map(|left| format!(", {} left", format::age(left))).unwrap_or_default();
-        let again = if model.asked_to_drain { "; ^C again ends them now" } else { "" };
+        let again = if model.server_status.drain_requested { "; ^C again ends them now" } else { "" };
         Line::styled(format!(" ! draining: {open} still open{left}{again}"), theme.warn)
     })
 }
@@ -56,10 +57,10 @@ pub(crate) fn keys(model: &Model, area: Rect, buf: &mut Buffer) {
     let mut spans = vec![Span::raw(" ")];
     let over = model.selected().is_none_or(|(_, row)| !row.is_live());
     let idle = |action| match model.context() {
-        Context::Logs => {
+        InputContext::Logs => {
             !model.shows_log_targets() && matches!(action, Action::Down | Action::More | Action::Less)
         }
-        Context::Detail => {
+        InputContext::Detail => {
             over && matches!(action, Action::Kill | Action::TogglePause | Action::Raise | Action::Limit)
         }
         _ => false,
@@ -72,19 +73,19 @@ pub(crate) fn keys(model: &Model, area: Rect, buf: &mut Buffer) {
 }
 
 /// What the line is for, in at most `width` cells.
-fn label(model: &Model, asked: &Asked, width: usize) -> String {
+fn label(model: &Model, asked: &PromptKind, width: usize) -> String {
     let proxies = &model.live.proxies;
     let (what, name) = match asked {
-        Asked::Command => return ":".to_owned(),
-        Asked::Filter { .. } | Asked::LogFilter { .. } | Asked::Help => return "/".to_owned(),
-        Asked::Weight(proxy) => {
+        PromptKind::Command => return ":".to_owned(),
+        PromptKind::Filter { .. } | PromptKind::LogFilter { .. } | PromptKind::Help => return "/".to_owned(),
+        PromptKind::Weight(proxy) => {
             let now = proxies.get(*proxy).map_or(String::new(), |proxy| format!(", now {}", proxy.weight));
             ("weight of", proxies.name(*proxy) + &now)
         }
-        Asked::Policy(service) => ("policy of", format!(":{service}")),
-        Asked::Limit(Limited::Scope(Scope::Proxy(proxy))) => ("limit", proxies.name(*proxy)),
-        Asked::Limit(Limited::Scope(scope)) => ("limit", scope.to_string()),
-        Asked::Limit(Limited::Streams(rows)) => match rows.as_slice() {
+        PromptKind::Policy(service) => ("policy of", format!(":{service}")),
+        PromptKind::Limit(LimitTarget::Scope(Scope::Proxy(proxy))) => ("limit", proxies.name(*proxy)),
+        PromptKind::Limit(LimitTarget::Scope(scope)) => ("limit", scope.to_string()),
+        PromptKind::Limit(LimitTarget::Streams(rows)) => match rows.as_slice() {
             [only] => {
                 ("limit", model.live.streams.get(*only).map_or(String::new(), |row| row.key.to_string()))
             }
@@ -106,7 +107,7 @@ fn continuations(model: &Model, prompt: &Prompt, room: usize) -> String {
 /// The line that is being typed; what is wrong with it, or what it could be, behind it.
 fn line(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    let mark = label(model, &prompt.what, usize::from(area.width / 2));
+    let mark = label(model, &prompt.kind, usize::from(area.width / 2));
     let mark = format!(" {mark}");
     let (before, after) = prompt.line.parts();
     let mut rest = after.chars();
@@ -122,19 +123,19 @@ fn line(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
         Span::styled(rest.as_str().to_owned(), theme.text),
         Span::raw("  "),
     ];
-    if let Some(wrong) = &prompt.wrong {
+    if let Some(wrong) = &prompt.error {
         spans.push(Span::styled(wrong.clone(), theme.warn));
     } else if prompt.line.text().is_empty() {
-        let hint = match prompt.what {
-            Asked::Filter { .. } => {
+        let hint = match prompt.kind {
+            PromptKind::Filter { .. } => {
                 "words  proxy:edge  user:10.0  carries:iso  state:open  down>1M  !not  /expression/"
             }
-            Asked::LogFilter { .. } => "what a line of the log has to contain",
-            Asked::Help => "what an entry has to contain",
-            Asked::Command => "a command; ⇥ completes it",
-            Asked::Limit(_) => "down 10M  up 500K  off",
-            Asked::Weight(_) => "1 to 1000",
-            Asked::Policy(_) => "round-robin  weighted  least-streams  peak-ewma",
+            PromptKind::LogFilter { .. } => "what a line of the log has to contain",
+            PromptKind::Help => "what an entry has to contain",
+            PromptKind::Command => "a command; ⇥ completes it",
+            PromptKind::Limit(_) => "down 10M  up 500K  off",
+            PromptKind::Weight(_) => "1 to 1000",
+            PromptKind::Policy(_) => "round-robin  weighted  least-streams  peak-ewma",
         };
         spans.push(Span::styled(hint, theme.faint));
     } else {

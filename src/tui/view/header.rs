@@ -8,7 +8,7 @@ use ratatui::{
 use super::{put, put_right};
 use crate::tui::{
     format,
-    model::{Model, Screen},
+    model::{Model, ScreenId},
 };
 
 /// Below this width the screens are not named.
@@ -52,11 +52,13 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
 fn name(model: &Model, width: u16) -> Span<'static> {
     let theme = &model.theme;
     // The title of the table, which says what the filter is, may have no room.
-    let table = model.screen == Screen::Streams && model.detail.is_none() && model.layout().title.height == 0;
+    let table = model.screen == ScreenId::Streams
+        && model.detail_screen.open.is_none()
+        && model.layout().title.height == 0;
     match frozen(model) {
         Some(frozen) if width < NARROW => Span::styled(format!(" {frozen}"), theme.warn.patch(theme.strong)),
-        _ if table && !model.filter.is_empty() => {
-            Span::styled(format!(" / {}", format::cut(model.filter.text(), 9)), theme.accent)
+        _ if table && !model.streams_screen.filter.is_empty() => {
+            Span::styled(format!(" / {}", format::cut(model.streams_screen.filter.text(), 9)), theme.accent)
         }
         _ => Span::styled(" underpass", theme.accent.patch(theme.strong)),
     }
@@ -69,8 +71,8 @@ fn frozen(model: &Model) -> Option<String> {
 }
 
 /// The names of the screens with their keys; on a middling screen only the one that is shown has its name.
-fn tabs(width: u16, shown: Screen) -> impl Iterator<Item = (Screen, String)> {
-    Screen::ALL.into_iter().enumerate().map(move |(at, screen)| {
+fn tabs(width: u16, shown: ScreenId) -> impl Iterator<Item = (ScreenId, String)> {
+    ScreenId::ALL.into_iter().enumerate().map(move |(at, screen)| {
         let named = width >= 100 || screen == shown;
         (screen, if named { format!("{} {}  ", at + 1, screen.name()) } else { format!("{}  ", at + 1) })
     })
@@ -106,15 +108,15 @@ fn facts(model: &Model, width: u16) -> Vec<Fact> {
     let (proxies, away) = model.shown().proxies.here_and_away();
     let plural = |n: u64, one: &'static str, many: &'static str| if n == 1 { one } else { many };
     let mut lost = model.shown().services.lost();
-    let (light, state) = if let (Some(first), false) = (lost.next(), model.draining) {
+    let (light, state) = if let (Some(first), false) = (lost.next(), model.server_status.is_draining) {
         let more = lost.count();
         let more = if more > 0 { format!(" +{more}") } else { String::new() };
         (theme.bad, format!("port {}{more} lost", first.key.port))
-    } else if model.draining {
+    } else if model.server_status.is_draining {
         (theme.warn, "draining".to_owned())
     } else if away > 0 {
         (theme.warn, format!("{away} {} away", plural(away, "proxy", "proxies")))
-    } else if model.sampled && proxies == 0 {
+    } else if model.server_status.has_sample && proxies == 0 {
         (theme.warn, model.labels.listen.clone())
     } else {
         (theme.ok, model.labels.listen.clone())

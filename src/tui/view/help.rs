@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthStr;
 use super::{panel::wrap, put, window};
 use crate::tui::{
     format::fit,
-    keymap::Context,
+    keymap::InputContext,
     model::{Model, Overlay},
 };
 
@@ -39,18 +39,18 @@ const FIGURES: [(&str, &str); 10] = [
     ("held by", "who keeps a stream from going faster at this moment"),
 ];
 
-const CONTEXTS: [(Context, &str); 11] = [
-    (Context::Streams, "Streams"),
-    (Context::Detail, "One stream"),
-    (Context::Proxies, "Proxies"),
-    (Context::Sessions, "Sessions"),
-    (Context::Logs, "Logs"),
-    (Context::List, "In every table"),
-    (Context::Screens, "On every screen"),
-    (Context::Anywhere, "Anywhere"),
-    (Context::Dialog, "In a dialog"),
-    (Context::Prompt, "In a line"),
-    (Context::Columns, "In the list of columns"),
+const CONTEXTS: [(InputContext, &str); 11] = [
+    (InputContext::Streams, "Streams"),
+    (InputContext::Detail, "One stream"),
+    (InputContext::Proxies, "Proxies"),
+    (InputContext::Sessions, "Sessions"),
+    (InputContext::Logs, "Logs"),
+    (InputContext::List, "In every table"),
+    (InputContext::Screens, "On every screen"),
+    (InputContext::Anywhere, "Anywhere"),
+    (InputContext::Dialog, "In a dialog"),
+    (InputContext::Prompt, "In a line"),
+    (InputContext::Columns, "In the list of columns"),
 ];
 
 /// How large the window is, frame left out.

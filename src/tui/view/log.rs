@@ -37,7 +37,7 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
 pub(crate) fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let mut lines = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
-    let only = model.log.only();
+    let only = model.log_screen.filter();
     if !only.is_empty() {
         let rest = [
             Span::styled("  / ", theme.accent),
@@ -55,7 +55,7 @@ pub(crate) fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
         let targets = Rect { x: lines.x + 2, width: 25, ..lines };
         lines = Rect { x: lines.x + 27, width: lines.width - 27, ..lines };
         let levels = TuiLoggerTargetWidget::default()
-            .state(&model.log.state.0)
+            .state(&model.log_screen.widget.0)
             .style(theme.text)
             .style_show(theme.ok)
             .style_hide(theme.faint)
@@ -64,13 +64,13 @@ pub(crate) fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
         levels.render(targets, buf);
     }
     let formatter = Box::new(OneLine::new(theme));
-    TuiLoggerWidget::default().state(&model.log.state.0).formatter(formatter).render(lines, buf);
+    TuiLoggerWidget::default().state(&model.log_screen.widget.0).formatter(formatter).render(lines, buf);
 }
 
 /// The records that were asked for, the newest one last.
 fn found(model: &Model, area: Rect, buf: &mut Buffer) {
     let look = OneLine::new(&model.theme);
-    let mut found: Vec<_> = model.log.shown().take(area.height.into()).collect();
+    let mut found: Vec<_> = model.log_screen.shown().take(area.height.into()).collect();
     found.reverse();
     if found.is_empty() && area.height > 0 {
         put(buf, area.x, area.y, area, Line::styled("  No record has this in it.", model.theme.dim));

@@ -34,8 +34,8 @@ pub(crate) use columns::{column_at, is_on_screen, sorts};
 
 use super::{
     format,
-    layout::{Layout, Upper},
-    model::{Model, Overlay, Screen},
+    layout::{Layout, OverviewLayout},
+    model::{Model, Overlay, ScreenId},
 };
 
 /// Draws everything.
@@ -53,10 +53,10 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
     header::underline(model, layout.rule, buf);
     match (model.shown_detail(), model.screen) {
         (Some(open), _) => detail::draw(model, open, layout.body, buf),
-        (None, Screen::Streams) => overview(model, &layout, buf),
-        (None, Screen::Proxies) => proxies::draw(model, layout.body, buf),
-        (None, Screen::Sessions) => sessions::draw(model, buf),
-        (None, Screen::Logs) => log::screen(model, layout.body, buf),
+        (None, ScreenId::Streams) => overview(model, &layout, buf),
+        (None, ScreenId::Proxies) => proxies::draw(model, layout.body, buf),
+        (None, ScreenId::Sessions) => sessions::draw(model, buf),
+        (None, ScreenId::Logs) => log::screen(model, layout.body, buf),
     }
     footer::notice(model, layout.notice, buf);
     footer::keys(model, layout.footer, buf);
@@ -64,25 +64,25 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
         Some(Overlay::Dialog(open)) => dialog::draw(model, open, buf),
         Some(Overlay::Help { scroll, search }) => help::draw(model, *scroll, search, buf),
         Some(Overlay::AddProxy) => dialog::add_proxy(model, buf),
-        Some(Overlay::Columns { at }) => picker::draw(model, *at, buf),
+        Some(Overlay::Columns { focus }) => picker::draw(model, *focus, buf),
         Some(Overlay::Prompt(_)) | None => {}
     }
-    if model.look.ascii {
+    if model.display.ascii {
         ascii::only(buf);
     }
 }
 
 fn overview(model: &Model, layout: &Layout, buf: &mut Buffer) {
-    match layout.upper {
-        Upper::Panels { proxies, chart } => {
+    match layout.overview {
+        OverviewLayout::Panels { proxies, chart } => {
             panel::panel(model, proxies, buf);
             chart::panel(model, chart, buf);
         }
-        Upper::Lines { proxies, chart } => {
+        OverviewLayout::Lines { proxies, chart } => {
             panel::line(model, proxies, buf);
             chart::line(model, chart, buf);
         }
-        Upper::None => {}
+        OverviewLayout::None => {}
     }
     streams::title(model, layout.title, buf);
     streams::table(model, layout.table, buf);
@@ -91,12 +91,12 @@ fn overview(model: &Model, layout: &Layout, buf: &mut Buffer) {
 
 /// A rate in the unit that the operator wants, without the `/s`.
 fn rate(model: &Model, bytes_per_second: f64) -> String {
-    format::rate(if model.look.bits { bytes_per_second * 8.0 } else { bytes_per_second })
+    format::rate(if model.display.bits { bytes_per_second * 8.0 } else { bytes_per_second })
 }
 
 /// What a rate is counted in.
 fn unit(model: &Model) -> &'static str {
-    if model.look.bits { "bit/s" } else { "/s" }
+    if model.display.bits { "bit/s" } else { "/s" }
 }
 
 /// A horizontal rule.

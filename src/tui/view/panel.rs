@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthStr;
 use super::{bars, put, put_right, section};
 use crate::tui::{
     format::{self, cut, cut_name, fit, fit_name, fit_right},
-    model::{Load, Model, Proxy, Service},
+    model::{LoadMeasure, Model, ProxyRow, ServiceRow},
 };
 
 /// The proxies as a load distribution: who carries which share of the streams, and how fast.
@@ -17,7 +17,7 @@ pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let shown = model.shown();
     let policy = shown.services.policy();
-    let by = if model.look.load == Load::Streams { "streams" } else { "bytes" };
+    let by = if model.display.load_measure == LoadMeasure::Streams { "streams" } else { "bytes" };
     let rest = [
         Span::styled(format!("  by {by}"), theme.dim),
         Span::styled(
@@ -31,7 +31,7 @@ pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
     ];
     let taken = u16::try_from(12 + rest.iter().map(Span::width).sum::<usize>()).unwrap_or(u16::MAX);
     section(model, area, buf, "Proxy load", rest);
-    if let Some(balance) = shown.proxies.balance(policy.unwrap_or_default(), model.look.load) {
+    if let Some(balance) = shown.proxies.balance(policy.unwrap_or_default(), model.display.load_measure) {
         let imbalance = balance.imbalance;
         let style = if imbalance > 2.0 { theme.warn } else { theme.text };
         let spans = vec![
@@ -55,7 +55,7 @@ pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
         all.iter().map(|proxy| proxy.name.width() + drains(proxy).len()).max().unwrap_or(0).clamp(8, 20);
     let hidden = all.len().saturating_sub(rows.height.into());
     let count = if hidden > 0 { all.len() - hidden - 1 } else { all.len() };
-    let total = shown.proxies.load(model.look.load);
+    let total = shown.proxies.load(model.display.load_measure);
     for (y, proxy) in (rows.top()..rows.bottom()).zip(&all[..count]) {
         put(buf, area.x, y, rows, row(model, proxy, total, names, area.width.into()));
     }
@@ -85,18 +85,18 @@ pub(super) fn lost(model: &Model) -> Option<String> {
     if let Some((proxy, why)) = refused.next() {
         return Some(format!("{} has no port: {why}", proxy.name));
     }
-    let served = |service: &Service| shown.proxies.up().any(|proxy| proxy.services.contains(&service.key));
+    let served = |service: &ServiceRow| shown.proxies.up().any(|proxy| proxy.services.contains(&service.key));
     let deserted = shown.services.all().iter().find(|service| !served(service))?;
     Some(format!("port {} has no proxy: users wait for one", deserted.key.port))
 }
 
 /// What stands behind its name if it gets no new streams.
-fn drains(proxy: &Proxy) -> &'static str {
+fn drains(proxy: &ProxyRow) -> &'static str {
     if proxy.drains() { " drains" } else { "" }
 }
 
 /// What it calls itself, and that it gets no new streams, in `width` cells.
-fn name(proxy: &Proxy, width: usize) -> String {
+fn name(proxy: &ProxyRow, width: usize) -> String {
     let drains = drains(proxy);
     fit(&format!("{}{drains}", cut_name(&proxy.name, width.saturating_sub(drains.len()))), width)
 }
@@ -135,7 +135,7 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-fn row(model: &Model, proxy: &Proxy, total: f64, names: usize, width: usize) -> Line<'static> {
+fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) -> Line<'static> {
     let theme = &model.theme;
     let services = match proxy.services.as_slice() {
         [] => String::new(),
@@ -159,7 +159,7 @@ fn row(model: &Model, proxy: &Proxy, total: f64, names: usize, width: usize) -> 
         );
         return Line::styled(cut(&text, width.saturating_sub(1)), theme.warn);
     }
-    let share = if total > 0.0 { proxy.load(model.look.load) / total } else { 0.0 };
+    let share = if total > 0.0 { proxy.load(model.display.load_measure) / total } else { 0.0 };
     let figures = [
         Span::styled(format!(" {:>3.0}%", share * 100.0), theme.text),
         Span::styled(
@@ -198,12 +198,12 @@ pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
         let text = cut(&format!("! {lost}"), usize::from(area.width).saturating_sub(8));
         return put(buf, area.x + 8, area.y, area, Line::styled(text, theme.warn));
     }
-    let total = model.shown().proxies.load(model.look.load);
+    let total = model.shown().proxies.load(model.display.load_measure);
     const MORE: u16 = 4;
     let mut x = area.x + 8;
     let mut left = model.shown().proxies.up().count();
     for proxy in model.shown().proxies.up() {
-        let share = if total > 0.0 { proxy.load(model.look.load) / total } else { 0.0 };
+        let share = if total > 0.0 { proxy.load(model.display.load_measure) / total } else { 0.0 };
         let (filled, track) = bars::horizontal(share, 6);
         let away = proxy.waits.is_some();
         let hindered = away || proxy.drains();

@@ -6,21 +6,21 @@ use ratatui::{
 use super::{centred, columns, put, window};
 use crate::tui::{
     format::fit,
-    model::{Column, Model},
+    model::{Model, StreamColumn},
 };
 
 /// Which columns the table has, one a line.
 pub(crate) fn draw(model: &Model, at: usize, buf: &mut Buffer) {
     let theme = &model.theme;
-    let height = u16::try_from(Column::ALL.len()).unwrap_or(u16::MAX).saturating_add(2);
+    let height = u16::try_from(StreamColumn::ALL.len()).unwrap_or(u16::MAX).saturating_add(2);
     let inner = window(model, centred(buf, 36, height), buf, theme.rule, "Columns");
     let page = usize::from(inner.height);
     // On a low screen the one in focus stays in sight.
     let first = (at + 1).saturating_sub(page);
-    let lines = Column::ALL.into_iter().enumerate().skip(first);
+    let lines = StreamColumn::ALL.into_iter().enumerate().skip(first);
     for (y, (number, column)) in (inner.top()..inner.bottom()).zip(lines) {
         let shown = columns::is_on_screen(model, column);
-        let (mark, note) = match (shown, model.columns.hides(column)) {
+        let (mark, note) = match (shown, model.streams_screen.columns.hides(column)) {
             (true, _) => ("[x]", ""),
             (false, true) => ("[ ]", ""),
             (false, false) => ("[ ]", "no room"),

@@ -16,7 +16,7 @@ use crate::{
     telemetry::{ChannelState, Latency},
     tui::{
         format::{self, fit, fit_name},
-        model::{Channel, Load, Model, Proxy, ProxyLine},
+        model::{ChannelRow, LoadMeasure, Model, ProxyLine, ProxyRow},
     },
 };
 
@@ -24,7 +24,7 @@ use crate::{
 /// and how long things take with what is selected.
 pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let shown = model.shown();
-    let lines = shown.proxies.lines(&model.unfolded);
+    let lines = shown.proxies.lines(&model.proxies_screen.unfolded);
     let (upper, lower) = model.layout().with_services(lines.len(), shown.services.all().len());
     title(model, upper, buf);
     let below = Rect { y: upper.y + 1, height: upper.height.saturating_sub(1), ..upper };
@@ -54,7 +54,9 @@ fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     let taken = u16::try_from(11 + counts.len()).unwrap_or(u16::MAX);
     section(model, area, buf, "Proxies", [Span::styled(counts, theme.dim)]);
     let policy = shown.services.policy();
-    let Some(balance) = shown.proxies.balance(policy.unwrap_or_default(), Load::Streams) else { return };
+    let Some(balance) = shown.proxies.balance(policy.unwrap_or_default(), LoadMeasure::Streams) else {
+        return;
+    };
     let style = if balance.imbalance > 2.0 { theme.warn } else { theme.text };
     let figure = |name: &str, value: f64, style| {
         vec![Span::styled(format!("{name} "), theme.dim), Span::styled(format!("{value:.2}"), style)]
@@ -77,7 +79,7 @@ fn rows(model: &Model, lines: &[ProxyLine], area: Rect, buf: &mut Buffer) {
     put(buf, area.x + 2, area.y, area, columns.head(theme.dim));
     let page = usize::from(area.height.saturating_sub(1));
     // The cursor goes on to the services, the proxies scroll no further than their end.
-    let offset = model.proxy_cursor.offset().min(lines.len().saturating_sub(page));
+    let offset = model.proxies_screen.cursor.offset().min(lines.len().saturating_sub(page));
     for (y, line) in (area.y + 1..area.bottom()).zip(lines[offset..].iter().take(page)) {
         let text = match line {
             ProxyLine::Proxy(id) => proxies.get(*id).map(|proxy| row(model, &columns, proxy)),
@@ -87,7 +89,7 @@ fn rows(model: &Model, lines: &[ProxyLine], area: Rect, buf: &mut Buffer) {
             ProxyLine::Service(_) => None,
         };
         put_cut(buf, area.x + 2, y, area, text.unwrap_or_default());
-        if model.proxy_cursor.selected() == Some(*line) {
+        if model.proxies_screen.cursor.selected() == Some(*line) {
             super::select(model, Rect { y, height: 1, ..area }, buf);
         }
     }
@@ -140,7 +142,7 @@ fn columns(model: &Model, width: u16) -> Table<Column> {
     Table::fitting(specs.into_iter().filter(wanted), width.saturating_sub(2))
 }
 
-fn row(model: &Model, columns: &Table<Column>, proxy: &Proxy) -> Line<'static> {
+fn row(model: &Model, columns: &Table<Column>, proxy: &ProxyRow) -> Line<'static> {
     let theme = &model.theme;
     let shown = model.shown();
     let name = if proxy.name.is_empty() { &proxy.id.to_string() } else { &proxy.name };
@@ -173,11 +175,11 @@ fn row(model: &Model, columns: &Table<Column>, proxy: &Proxy) -> Line<'static> {
     let policy = shown.services.policy().unwrap_or_default();
     columns.row(|spec| match spec.column {
         Column::Name => {
-            let open = if model.unfolded.contains(&proxy.id) { "▾ " } else { "▸ " };
+            let open = if model.proxies_screen.unfolded.contains(&proxy.id) { "▾ " } else { "▸ " };
             Cell::Drawn(vec![Span::styled(open, theme.dim), Span::styled(name.clone(), theme.strong)])
         }
         Column::Bytes => {
-            let all: f64 = shown.proxies.up().map(Proxy::rate).sum();
+            let all: f64 = shown.proxies.up().map(ProxyRow::rate).sum();
             Cell::Drawn(share(model, proxy.rate(), all, None, spec.width, theme.down))
         }
         Column::Share => {
@@ -198,7 +200,7 @@ fn row(model: &Model, columns: &Table<Column>, proxy: &Proxy) -> Line<'static> {
     })
 }
 
-fn cell(model: &Model, proxy: &Proxy, column: Column, width: usize) -> (String, Style) {
+fn cell(model: &Model, proxy: &ProxyRow, column: Column, width: usize) -> (String, Style) {
     let theme = &model.theme;
     let rate = |rate: f64, style| (super::rate(model, rate), if rate < 1.0 { theme.faint } else { style });
     match column {
@@ -245,7 +247,7 @@ fn share(
     spans
 }
 
-fn channel(model: &Model, columns: &Table<Column>, channel: &Channel, width: u16) -> Line<'static> {
+fn channel(model: &Model, columns: &Table<Column>, channel: &ChannelRow, width: u16) -> Line<'static> {
     let theme = &model.theme;
     let (state, style) = match channel.state {
         ChannelState::Up => ("up", theme.ok),
@@ -290,8 +292,8 @@ fn channel(model: &Model, columns: &Table<Column>, channel: &Channel, width: u16
 }
 
 /// How much of what its proxy carries now goes over a channel.
-fn share_of(model: &Model, channel: &Channel) -> String {
-    let rate = |channel: &Channel| channel.received_rate + channel.sent_rate;
+fn share_of(model: &Model, channel: &ChannelRow) -> String {
+    let rate = |channel: &ChannelRow| channel.received_rate + channel.sent_rate;
     let proxy = model.shown().proxies.get(channel.id.proxy);
     let all: f64 = proxy.map_or(0.0, |proxy| proxy.channels.iter().map(rate).sum());
     if all < 1.0 { "-".to_owned() } else { format!("{:.0}%", rate(channel) / all * 100.0) }
@@ -300,7 +302,7 @@ fn share_of(model: &Model, channel: &Channel) -> String {
 /// How long things take with the selected proxy and on its channels, or for the users of the selected service.
 fn latencies(model: &Model, area: Rect, buf: &mut Buffer) {
     let shown = model.shown();
-    let line = model.proxy_cursor.selected();
+    let line = model.proxies_screen.cursor.selected();
     let proxy = match line {
         Some(ProxyLine::Proxy(id)) => shown.proxies.get(id),
         Some(ProxyLine::Channel(id)) => shown.proxies.get(id.proxy),
@@ -336,7 +338,7 @@ fn latencies(model: &Model, area: Rect, buf: &mut Buffer) {
 }
 
 /// A policy in words, with what it goes by.
-pub(super) fn policy(model: &Model, proxy: &Proxy, policy: Policy, over: usize) -> String {
+pub(super) fn policy(model: &Model, proxy: &ProxyRow, policy: Policy, over: usize) -> String {
     match policy {
         Policy::Weighted | Policy::LeastStreams => {
             let share = model.shown().proxies.fair_share(proxy, policy).unwrap_or(0.0) * 100.0;

@@ -14,7 +14,7 @@ use crate::{
     ids::{RateLimits, ServiceKey},
     tui::{
         format::{self, fit},
-        model::{Model, ProxyLine, Service},
+        model::{Model, ProxyLine, ServiceRow},
     },
 };
 
@@ -72,8 +72,8 @@ pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-fn is_selected(model: &Model, service: &Service) -> bool {
-    model.proxy_cursor.selected() == Some(ProxyLine::Service(service.id))
+fn is_selected(model: &Model, service: &ServiceRow) -> bool {
+    model.proxies_screen.cursor.selected() == Some(ProxyLine::Service(service.id))
 }
 
 /// A service as short as it can be said: the group only where it is not the usual one.
@@ -84,7 +84,7 @@ pub(super) fn name(key: &ServiceKey) -> String {
     }
 }
 
-fn row(model: &Model, columns: &Table<Column>, service: &Service) -> Line<'static> {
+fn row(model: &Model, columns: &Table<Column>, service: &ServiceRow) -> Line<'static> {
     let theme = &model.theme;
     let shown = model.shown();
     if let Some(at) = service.closed {

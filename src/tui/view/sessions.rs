@@ -11,7 +11,7 @@ use ratatui::{
 use super::{chart, put, section, users};
 use crate::tui::{
     format::fit_name,
-    model::{Ending, LinkState, Model, Span, WINDOWS},
+    model::{CHART_WINDOWS, LinkCondition, LinkOutcome, LinkSpan, Model},
 };
 
 /// Links above, users below.
@@ -50,9 +50,9 @@ fn timelines(model: &Model, area: Rect, buf: &mut Buffer) {
 }
 
 /// One character a slice of the window.
-fn timeline(model: &Model, spans: &VecDeque<Span>, width: usize) -> Vec<char> {
+fn timeline(model: &Model, spans: &VecDeque<LinkSpan>, width: usize) -> Vec<char> {
     let now = model.shown().now;
-    let window = WINDOWS.get(model.look.window).copied().unwrap_or(120) as f64;
+    let window = CHART_WINDOWS.get(model.display.chart_window).copied().unwrap_or(120) as f64;
     let cell = |at: Instant| {
         let ago = now.saturating_duration_since(at).as_secs_f64();
         (((window - ago) / window) * width as f64).floor()
@@ -65,22 +65,22 @@ fn timeline(model: &Model, spans: &VecDeque<Span>, width: usize) -> Vec<char> {
             fill(&mut out, end + 1.0, from, '┄');
         }
         let line = match span.state {
-            LinkState::Up => '━',
-            LinkState::Draining => '▒',
-            LinkState::Away => '┄',
+            LinkCondition::Up => '━',
+            LinkCondition::Draining => '▒',
+            LinkCondition::Away => '┄',
         };
         fill(&mut out, from, to.max(from + 1.0), line);
         if from >= 0.0 && !span.goes_on {
             fill(&mut out, from, from + 1.0, '├');
         }
         match span.end.map(|end| end.how) {
-            Some(Ending::Lost) if to >= 0.0 => fill(&mut out, to, to + 1.0, '╳'),
-            Some(Ending::Left) if to >= 0.0 => fill(&mut out, to, to + 1.0, '┤'),
+            Some(LinkOutcome::Lost) if to >= 0.0 => fill(&mut out, to, to + 1.0, '╳'),
+            Some(LinkOutcome::Left) if to >= 0.0 => fill(&mut out, to, to + 1.0, '┤'),
             Some(_) => {}
-            None if span.state == LinkState::Away => {}
+            None if span.state == LinkCondition::Away => {}
             None => fill(&mut out, width as f64 - 1.0, width as f64, '▶'),
         }
-        last_end = span.end.filter(|end| end.how != Ending::Changed).map(|end| cell(end.at));
+        last_end = span.end.filter(|end| end.how != LinkOutcome::Changed).map(|end| cell(end.at));
     }
     if let Some(end) = last_end {
         fill(&mut out, end + 1.0, width as f64, '┄');

@@ -10,15 +10,15 @@ use super::{
 };
 use crate::tui::{
     format,
-    layout::Upper,
-    model::{Column, Model},
+    layout::OverviewLayout,
+    model::{Model, StreamColumn},
 };
 
 /// How many streams there are, and where the selection stands among them.
 pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let streams = &model.shown().streams;
-    let (open, ended) = model.counts();
+    let (open, ended) = model.open_and_ended_counts();
     // What the table does not show is said too: nothing is out of sight without a number.
     let of = |shown: usize, all: usize| match shown == all {
         true => format::count(all as u64),
@@ -26,29 +26,30 @@ pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     };
     let mut text = format!("  {} open", of(open, streams.live()));
     if streams.ended() > 0 {
-        let ended = match model.show_ended {
+        let ended = match model.streams_screen.show_ended {
             true => of(ended, streams.ended()),
             false => format::count(streams.ended() as u64),
         };
-        let hidden = if model.show_ended { "" } else { " (hidden)" };
+        let hidden = if model.streams_screen.show_ended { "" } else { " (hidden)" };
         text.push_str(&format!(" · {ended} ended{hidden}"));
     }
     if streams.dropped() > 0 {
         text.push_str(&format!(" · {} older dropped", format::count(streams.dropped())));
     }
     let mut rest = vec![Span::styled(text, theme.dim)];
-    if !model.filter.is_empty() {
+    if !model.streams_screen.filter.is_empty() {
         rest.push(Span::styled("  / ", theme.accent));
-        rest.push(Span::styled(format::cut(model.filter.text(), 40), theme.text));
+        rest.push(Span::styled(format::cut(model.streams_screen.filter.text(), 40), theme.text));
     }
-    if !model.marks.is_empty() {
+    if !model.streams_screen.marks.is_empty() {
         rest.push(Span::styled(
-            format!("  * {} marked", format::count(model.marks.len() as u64)),
+            format!("  * {} marked", format::count(model.streams_screen.marks.len() as u64)),
             theme.warn,
         ));
     }
-    if model.missed > 0 {
-        let missed = format!("  ! {} missed", format::things(model.missed, "lifecycle event"));
+    if model.server_status.missed_events > 0 {
+        let missed =
+            format!("  ! {} missed", format::things(model.server_status.missed_events, "lifecycle event"));
         rest.push(Span::styled(missed, theme.warn));
     }
     let taken = 11 + rest.iter().map(Span::width).sum::<usize>();
@@ -57,11 +58,12 @@ pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     let rows = model.rows().len();
     let mut right = Vec::new();
     if rows > 0 {
-        let text = format!("row {} of {}  ", model.cursor.index() + 1, format::count(rows as u64));
+        let text =
+            format!("row {} of {}  ", model.streams_screen.cursor.index() + 1, format::count(rows as u64));
         right.push(Span::styled(text, theme.dim));
     }
     if model.frozen.is_none() {
-        right.push(Span::styled(format!("live {} ms ", model.interval.as_millis()), theme.dim));
+        right.push(Span::styled(format!("live {} ms ", model.sample_interval.as_millis()), theme.dim));
     }
     // The head of the table marks it too, but not where its column has no room.
     let sort = model.shown().streams.sort();
@@ -80,39 +82,39 @@ pub(crate) fn table(model: &Model, area: Rect, buf: &mut Buffer) {
         return empty(model, area, buf);
     }
     let page = usize::from(area.height.saturating_sub(1));
-    let offset = model.cursor.offset().min(rows.len());
+    let offset = model.streams_screen.cursor.offset().min(rows.len());
     let shown = rows[offset..].iter().take(page);
     let shown = shown.filter_map(|id| model.shown().streams.get(*id).map(|row| (*id, row)));
     let columns = Columns::on_screen(model);
     put(buf, area.x + MARGIN, area.y, area, Line::from(columns.head(model)));
     for (y, (id, row)) in (area.y + 1..area.bottom()).zip(shown) {
         put(buf, area.x + MARGIN, y, area, Line::from(columns.row(model, row)));
-        if model.marks.contains(&id) {
+        if model.streams_screen.marks.contains(&id) {
             put(buf, area.x + 1, y, area, Line::styled("*", model.theme.warn));
         }
-        if model.cursor.selected() == Some(id) {
+        if model.streams_screen.cursor.selected() == Some(id) {
             super::select(model, Rect { y, height: 1, ..area }, buf);
         }
     }
-    debug_assert!(columns.has(Column::Stream), "a row without its key must not be killed");
+    debug_assert!(columns.has(StreamColumn::Stream), "a row without its key must not be killed");
 }
 
 /// What to do where there is no stream yet.
 fn empty(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let mut lines = vec![Line::default()];
-    if !model.filter.is_empty() {
+    if !model.streams_screen.filter.is_empty() {
         lines.push(Line::from(vec![
             Span::styled("  No stream passes the filter ", theme.text),
-            Span::styled(model.filter.text().to_owned(), theme.accent),
+            Span::styled(model.streams_screen.filter.text().to_owned(), theme.accent),
         ]));
         lines.push(Line::styled("  Esc takes it away.", theme.dim));
-    } else if !model.sampled {
+    } else if !model.server_status.has_sample {
         lines.push(Line::styled("  Waiting for the first figures…", theme.dim));
     } else if model.shown().streams.ended() > 0 {
         lines.push(Line::styled("  No stream is open. t shows those that have ended.", theme.text));
     } else if model.shown().proxies.up().next().is_none()
-        && !matches!(model.layout().upper, Upper::Panels { .. })
+        && !matches!(model.layout().overview, OverviewLayout::Panels { .. })
     {
         // The panel that says so has no room on this screen.
         lines.push(Line::styled(format!("  {}", panel::nobody_there(model)), theme.text));

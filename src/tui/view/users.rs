@@ -15,7 +15,7 @@ use crate::{
     ids::{RateLimits, UserChannelId},
     tui::{
         format::{self, cut_name, fit},
-        model::{Model, Row, User, UserLine, state},
+        model::{Model, StreamRow, UserLine, UserRow, state_name},
     },
 };
 
@@ -37,18 +37,19 @@ enum Column {
 
 pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    let lines = &model.user_lines;
+    let lines = &model.sessions_screen.lines;
     let users = model.shown().users.order().len() as u64;
     section(model, area, buf, "Users", [Span::styled(format!("  {} here", format::count(users)), theme.dim)]);
     if lines.is_empty() {
         put(buf, area.x, area.y + 2, area, Line::styled("  No user is here.", theme.text));
         return;
     }
-    let row = format!("row {} of {} ", model.user_cursor.index() + 1, format::count(lines.len() as u64));
+    let row =
+        format!("row {} of {} ", model.sessions_screen.cursor.index() + 1, format::count(lines.len() as u64));
     put_right(buf, area, 24, Line::styled(row, theme.dim));
     let table = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     let page = usize::from(table.height.saturating_sub(1));
-    let offset = model.user_cursor.offset().min(lines.len());
+    let offset = model.sessions_screen.cursor.offset().min(lines.len());
     let shown = &lines[offset..lines.len().min(offset + page)];
     let columns = columns(model, shown, area.width);
     let all = model.shown().throughput.down + model.shown().throughput.up;
@@ -61,7 +62,7 @@ pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
             UserLine::Stream(_, id) => model.shown().streams.get(*id).map(|row| stream(model, &columns, row)),
         };
         put(buf, table.x + 2, y, table, text.unwrap_or_default());
-        if model.user_cursor.selected() == Some(*line) {
+        if model.sessions_screen.cursor.selected() == Some(*line) {
             super::select(model, Rect { y, height: 1, ..table }, buf);
         }
     }
@@ -98,12 +99,18 @@ fn columns(model: &Model, shown: &[UserLine], width: u16) -> Table<Column> {
     Table::fitting(specs.into_iter().filter(wanted), width.saturating_sub(2))
 }
 
-fn row_of(model: &Model, columns: &Table<Column>, id: UserChannelId, user: &User, all: f64) -> Line<'static> {
+fn row_of(
+    model: &Model,
+    columns: &Table<Column>,
+    id: UserChannelId,
+    user: &UserRow,
+    all: f64,
+) -> Line<'static> {
     let theme = &model.theme;
     columns.row(|spec| {
         let (text, style) = match spec.column {
             Column::Name => {
-                let open = if model.unfolded_users.contains(&id) { "▾ " } else { "▸ " };
+                let open = if model.sessions_screen.unfolded.contains(&id) { "▾ " } else { "▸ " };
                 let width = spec.width.saturating_sub(2);
                 return Cell::Drawn(vec![
                     Span::styled(open, theme.dim),
@@ -130,7 +137,7 @@ fn row_of(model: &Model, columns: &Table<Column>, id: UserChannelId, user: &User
 }
 
 /// One stream of the user above: what it carries stands below the address, its proxy below the service.
-fn stream(model: &Model, columns: &Table<Column>, row: Row<'_>) -> Line<'static> {
+fn stream(model: &Model, columns: &Table<Column>, row: StreamRow<'_>) -> Line<'static> {
     let theme = &model.theme;
     columns.row(|spec| {
         let (text, style) = match spec.column {
@@ -140,7 +147,7 @@ fn stream(model: &Model, columns: &Table<Column>, row: Row<'_>) -> Line<'static>
                 let name = row.proxy.map_or(String::new(), |id| model.shown().proxies.name(id));
                 (cut_name(&name, spec.width), theme.dim)
             }
-            Column::Streams => (state(row).to_owned(), if row.paused { theme.warn } else { theme.dim }),
+            Column::Streams => (state_name(row).to_owned(), if row.paused { theme.warn } else { theme.dim }),
             Column::Up => rate(model, row.figures.up_rate.into(), theme.up),
             Column::Down => rate(model, row.figures.down_rate.into(), theme.down),
             Column::Limit => (limits::text(row.limits), theme.warn),

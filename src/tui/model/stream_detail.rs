@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use super::{History, Row, RowId};
+use super::{RateHistory, RowId, StreamRow};
 use crate::{
     ids::StreamKey,
     telemetry::{Event, EventKind, Flow, StreamStats},
@@ -11,26 +11,26 @@ const JOURNAL: usize = 4000;
 
 /// One stream, looked at closely. What costs too much to know of every stream is known of this one.
 #[derive(Debug, Clone)]
-pub(crate) struct Detail {
+pub(crate) struct StreamDetail {
     pub(crate) row: RowId,
     pub(crate) key: StreamKey,
     /// Begins with the seconds that its row remembered.
-    pub(crate) history: History,
+    pub(crate) history: RateHistory,
     /// How it flows; the last that was known, where it has ended.
     pub(crate) flow: Option<Flow>,
     info: Option<Arc<StreamStats>>,
 }
 
-impl Detail {
+impl StreamDetail {
     /// `second` is when rows last noted a second of their past.
-    pub(crate) fn new(id: RowId, row: Row<'_>, second: Option<Instant>, now: Instant) -> Self {
+    pub(crate) fn new(id: RowId, row: StreamRow<'_>, second: Option<Instant>, now: Instant) -> Self {
         let until = row.ended.as_ref().map(|ended| ended.at).or(second).unwrap_or(now);
         // Since then it went on as fast as it goes now, as far as anybody knows.
         let seconds = now.saturating_duration_since(until).as_secs_f32();
         let then = |bytes: u64, rate: f32| bytes.saturating_sub((rate * seconds) as u64);
         let carried =
             (then(row.figures.down, row.figures.down_rate), then(row.figures.up, row.figures.up_rate));
-        let history = History::begun(&row.trend, until, carried);
+        let history = RateHistory::begun(&row.trend, until, carried);
         Self { row: id, key: row.key, history, flow: None, info: None }
     }
 
@@ -44,7 +44,7 @@ impl Detail {
     }
 
     /// Notes where the stream stands.
-    pub(crate) fn note(&mut self, row: Row<'_>, now: Instant) {
+    pub(crate) fn note(&mut self, row: StreamRow<'_>, now: Instant) {
         if row.is_live() {
             self.history.note(now, row.figures.down, row.figures.up);
         }
@@ -56,9 +56,9 @@ impl Detail {
 
 /// What happened to streams and to those that carry them lately.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Journal(VecDeque<Event>);
+pub(crate) struct EventJournal(VecDeque<Event>);
 
-impl Journal {
+impl EventJournal {
     pub(crate) fn note(&mut self, event: &Event) {
         let others = matches!(
             event.kind,

@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::meter::{Meter, SampleClock};
+use super::rate_meter::{RateMeter, SampleClock};
 use crate::{
     ids::ChannelId,
     telemetry::{ChannelSnapshot, ChannelState, Format, Latency, TcpInfo},
@@ -8,7 +8,7 @@ use crate::{
 
 /// One channel of a proxy.
 #[derive(Debug, Clone)]
-pub(crate) struct Channel {
+pub(crate) struct ChannelRow {
     pub(crate) id: ChannelId,
     pub(crate) addr: SocketAddr,
     pub(crate) format: Format,
@@ -26,10 +26,10 @@ pub(crate) struct Channel {
     /// Bytes a second from and to the proxy, framing included.
     pub(crate) received_rate: f64,
     pub(crate) sent_rate: f64,
-    meters: (Meter, Meter),
+    meters: (RateMeter, RateMeter),
 }
 
-impl Channel {
+impl ChannelRow {
     pub(super) fn new(snapshot: &ChannelSnapshot) -> Self {
         Self {
             id: snapshot.id,

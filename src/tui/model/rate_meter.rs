@@ -5,7 +5,7 @@ use crate::telemetry::RateWindow;
 /// How many samples are kept: a second of them at ten a second, and some to spare for a late tick.
 const SAMPLES: usize = 16;
 
-/// When the last samples were taken. One clock serves every [`Meter`] of a list.
+/// When the last samples were taken. One clock serves every [`RateMeter`] of a list.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SampleClock {
     times: VecDeque<Instant>,
@@ -36,13 +36,13 @@ impl SampleClock {
 
 /// The rate of one counter over the last second. Zero once a second has passed without progress.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Meter {
+pub(crate) struct RateMeter {
     ring: [u64; SAMPLES],
     first: u64,
     last: u64,
 }
 
-impl Meter {
+impl RateMeter {
     /// Notes where the counter stands at the clock's newest sample. A counter that fell has started anew.
     pub(crate) fn note(&mut self, clock: &SampleClock, value: u64) {
         let missed_one = self.last + 1 != clock.newest;
@@ -67,15 +67,15 @@ impl Meter {
 /// The rates of many pairs of counters over the last second, each known by its place.
 ///
 /// Of each sample all counters stand side by side: a tick writes one column and reads another from end to end, where
-/// ten thousand [`Meter`]s would each be waited for.
+/// ten thousand [`RateMeter`]s would each be waited for.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Meters {
+pub(crate) struct RateMeters {
     columns: [Vec<(u64, u64)>; SAMPLES],
     /// The first sample that each place has noted without missing one since.
     first: Vec<u64>,
 }
 
-impl Meters {
+impl RateMeters {
     /// Makes room for as many places.
     pub(crate) fn reserve(&mut self, places: usize) {
         if self.first.len() < places {
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_rate_covers_a_second_and_dies_with_the_counter() {
         let start = Instant::now();
-        let (mut clock, mut meter) = (SampleClock::default(), Meter::default());
+        let (mut clock, mut meter) = (SampleClock::default(), RateMeter::default());
         for tick in 0..40u64 {
             clock.tick(start + Duration::from_millis(tick * 100));
             meter.note(&clock, tick.min(25) * 500);
@@ -141,7 +141,8 @@ mod tests {
     #[test]
     fn many_meters_say_what_one_says_and_a_place_that_is_used_again_begins_anew() {
         let start = Instant::now();
-        let (mut clock, mut many, mut one) = (SampleClock::default(), Meters::default(), Meter::default());
+        let (mut clock, mut many, mut one) =
+            (SampleClock::default(), RateMeters::default(), RateMeter::default());
         many.reserve(3);
         for tick in 0..60u64 {
             clock.tick(start + Duration::from_millis(tick * 90 + tick % 3 * 20));
@@ -168,7 +169,7 @@ mod tests {
         ) {
             let start = Instant::now();
             let (mut clock, mut meter, mut many) =
-                (SampleClock::default(), Meter::default(), Meters::default());
+                (SampleClock::default(), RateMeter::default(), RateMeters::default());
             many.reserve(1);
             let mut rate = RateWindow::new(RateWindow::SECOND);
             let (mut ms, mut value, mut first) = (0, 0, true);
@@ -198,7 +199,7 @@ mod tests {
     #[test]
     fn slow_samples_and_a_counter_that_starts_anew_give_no_nonsense() {
         let start = Instant::now();
-        let (mut clock, mut meter) = (SampleClock::default(), Meter::default());
+        let (mut clock, mut meter) = (SampleClock::default(), RateMeter::default());
         for (tick, value, expected) in [(0, 0, 0.0), (1, 3000, 1500.0), (2, 10, 0.0), (3, 2010, 1000.0)] {
             clock.tick(start + Duration::from_secs(tick * 2));
             meter.note(&clock, value);

@@ -2,7 +2,7 @@ use std::{collections::HashMap, net::IpAddr, time::Instant};
 
 use super::{
     RowId,
-    meter::{Meters, SampleClock},
+    rate_meter::{RateMeters, SampleClock},
 };
 use crate::{
     ids::{RateLimits, ServiceKey, UserChannelId},
@@ -11,7 +11,7 @@ use crate::{
 
 /// One user.
 #[derive(Debug, Clone)]
-pub(crate) struct User {
+pub(crate) struct UserRow {
     pub(crate) addr: IpAddr,
     pub(crate) service: ServiceKey,
     pub(crate) since: Instant,
@@ -45,24 +45,24 @@ impl UserLine {
 
 /// The users that are there, the first to come first: they do not dance.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Users {
-    slots: Vec<Option<User>>,
+pub(crate) struct UserRows {
+    slots: Vec<Option<UserRow>>,
     free: Vec<usize>,
     by_id: HashMap<UserChannelId, usize>,
     order: Vec<UserChannelId>,
     /// By the number of its coming, in which slot the user of each place of the last snapshot is.
     hints: Vec<(u64, usize)>,
     clock: SampleClock,
-    meters: Meters,
+    meters: RateMeters,
     sample: u64,
 }
 
-impl Users {
+impl UserRows {
     pub(crate) fn order(&self) -> &[UserChannelId] {
         &self.order
     }
 
-    pub(crate) fn get(&self, id: UserChannelId) -> Option<&User> {
+    pub(crate) fn get(&self, id: UserChannelId) -> Option<&UserRow> {
         self.slots[*self.by_id.get(&id)?].as_ref()
     }
 
@@ -101,7 +101,7 @@ impl Users {
             self.meters.reserve(self.slots.len());
             self.slots.len() - 1
         });
-        self.slots[slot] = Some(User {
+        self.slots[slot] = Some(UserRow {
             addr: snapshot.addr,
             service: snapshot.service.clone(),
             since: snapshot.since,

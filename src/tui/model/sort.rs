@@ -1,6 +1,6 @@
 use std::cmp::Ordering;
 
-use super::row::{Row, Stream};
+use super::stream_row::{StreamAttributes, StreamRow};
 use crate::telemetry::{Carries, StreamPhase};
 
 /// What the table is sorted by.
@@ -113,7 +113,7 @@ impl Sort {
 }
 
 /// Where a row belongs among the open ones: the smallest first.
-pub(crate) fn place(row: Row<'_>, sort: Sort) -> u64 {
+pub(crate) fn place(row: StreamRow<'_>, sort: Sort) -> u64 {
     let value = match sort.by {
         SortBy::Key => u64::from(row.key.user.bits()) << 32 | u64::from(row.key.stream.0),
         SortBy::State => standing(row),
@@ -141,7 +141,7 @@ pub(crate) fn place(row: Row<'_>, sort: Sort) -> u64 {
 }
 
 /// Which of two rows with the same [`place`] comes first, by what no number tells.
-pub(crate) fn compare_texts(a: &Stream, b: &Stream, sort: Sort) -> Ordering {
+pub(crate) fn compare_texts(a: &StreamAttributes, b: &StreamAttributes, sort: Sort) -> Ordering {
     let order = match sort.by {
         SortBy::User => a.addr.cmp(&b.addr),
         SortBy::Service => a.service.group.cmp(&b.service.group),
@@ -151,7 +151,7 @@ pub(crate) fn compare_texts(a: &Stream, b: &Stream, sort: Sort) -> Ordering {
     if sort.is_descending() { order.reverse() } else { order }
 }
 
-fn standing(row: Row<'_>) -> u64 {
+fn standing(row: StreamRow<'_>) -> u64 {
     match row.phase {
         StreamPhase::Waiting => 0,
         StreamPhase::Opening => 1,
@@ -165,7 +165,7 @@ fn standing(row: Row<'_>) -> u64 {
 }
 
 /// What kind of thing a stream carries, and what it is called.
-fn carried(row: &Stream) -> (u8, &str, &str) {
+fn carried(row: &StreamAttributes) -> (u8, &str, &str) {
     match row.carries.as_deref() {
         Some(Carries::Http { method, target, .. }) => (0, target, method),
         Some(Carries::Tls { sni }) => (1, sni.as_deref().unwrap_or_default(), ""),

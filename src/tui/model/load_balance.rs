@@ -1,6 +1,6 @@
 /// How evenly a load is spread over those that are to carry it, in the three ways people ask for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Balance {
+pub(crate) struct LoadBalance {
     /// How far the busiest is above the mean: 1 is even.
     pub(crate) imbalance: f64,
     /// Jain's index: 1 is even, one by their number where one has everything.
@@ -9,7 +9,7 @@ pub(crate) struct Balance {
     pub(crate) gini: f64,
 }
 
-impl Balance {
+impl LoadBalance {
     /// Of loads that should be the same. Nothing where there is nothing to compare.
     pub(crate) fn of(mut loads: Vec<f64>) -> Option<Self> {
         let (count, total) = (loads.len() as f64, loads.iter().sum::<f64>());
@@ -35,15 +35,15 @@ mod tests {
 
     #[test]
     fn even_is_even_and_all_on_one_is_not() {
-        let even = Balance::of(vec![7.0; 4]).unwrap();
+        let even = LoadBalance::of(vec![7.0; 4]).unwrap();
         assert!((even.imbalance - 1.0).abs() < 1e-9 && (even.jain - 1.0).abs() < 1e-9 && even.gini < 1e-9);
-        let one = Balance::of(vec![0.0, 0.0, 8.0, 0.0]).unwrap();
+        let one = LoadBalance::of(vec![0.0, 0.0, 8.0, 0.0]).unwrap();
         assert!((one.imbalance - 4.0).abs() < 1e-9 && (one.jain - 0.25).abs() < 1e-9);
         assert!((one.gini - 1.0).abs() < 1e-9);
-        let some = Balance::of(vec![1.0, 3.0]).unwrap();
+        let some = LoadBalance::of(vec![1.0, 3.0]).unwrap();
         assert!((some.imbalance - 1.5).abs() < 1e-9 && (some.jain - 0.8).abs() < 1e-9);
         assert!((some.gini - 0.5).abs() < 1e-9);
-        assert_eq!(Balance::of(vec![5.0]), None);
-        assert_eq!(Balance::of(vec![0.0, 0.0]), None);
+        assert_eq!(LoadBalance::of(vec![5.0]), None);
+        assert_eq!(LoadBalance::of(vec![0.0, 0.0]), None);
     }
 }

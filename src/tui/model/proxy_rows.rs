@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Balance, Channel, Load, ServiceId, Trend,
-    meter::{Meter, SampleClock},
+    ChannelRow, LoadBalance, LoadMeasure, RateTrend, ServiceId,
+    rate_meter::{RateMeter, SampleClock},
 };
 use crate::{
     ids::{ChannelId, Policy, ProxyId, RateLimits, ServiceKey, clean},
@@ -26,11 +26,11 @@ const MAX_SPANS: usize = 32;
 
 /// One proxy, there or gone.
 #[derive(Debug, Clone)]
-pub(crate) struct Proxy {
+pub(crate) struct ProxyRow {
     pub(crate) id: ProxyId,
     pub(crate) name: String,
     pub(crate) services: Vec<ServiceKey>,
-    pub(crate) channels: Vec<Channel>,
+    pub(crate) channels: Vec<ChannelRow>,
     pub(crate) addr: SocketAddr,
     pub(crate) since: Instant,
     pub(crate) streams: u64,
@@ -39,7 +39,7 @@ pub(crate) struct Proxy {
     pub(crate) up: u64,
     pub(crate) down_rate: f64,
     pub(crate) up_rate: f64,
-    pub(crate) trend: Trend,
+    pub(crate) trend: RateTrend,
     /// Its share of new streams beside other proxies.
     pub(crate) weight: u32,
     /// It is given no new streams.
@@ -50,8 +50,8 @@ pub(crate) struct Proxy {
     pub(crate) latency: Arc<Latencies>,
     /// Why it was refused a public port, while it has none.
     pub(crate) refused: Option<String>,
-    pub(crate) gone: Option<Gone>,
-    meters: (Meter, Meter),
+    pub(crate) gone: Option<ProxyDeparture>,
+    meters: (RateMeter, RateMeter),
     seen: bool,
 }
 
@@ -65,25 +65,25 @@ pub(crate) enum ProxyLine {
 
 /// How a link fared for some time, and how that ended.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Span {
+pub(crate) struct LinkSpan {
     proxy: ProxyId,
-    pub(crate) state: LinkState,
+    pub(crate) state: LinkCondition,
     pub(crate) from: Instant,
     /// The same link was there before, in another state.
     pub(crate) goes_on: bool,
-    pub(crate) end: Option<SpanEnd>,
+    pub(crate) end: Option<LinkSpanEnd>,
 }
 
 /// When a span ended, and how.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct SpanEnd {
+pub(crate) struct LinkSpanEnd {
     pub(crate) at: Instant,
-    pub(crate) how: Ending,
+    pub(crate) how: LinkOutcome,
 }
 
 /// How a span ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum LinkOutcome {
     /// The link is in another state now.
     Changed,
     /// The proxy said goodbye.
@@ -94,7 +94,7 @@ pub(crate) enum Ending {
 
 /// How a link fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LinkState {
+pub(crate) enum LinkCondition {
     Up,
     /// It gets no new streams.
     Draining,
@@ -104,29 +104,29 @@ pub(crate) enum LinkState {
 
 /// When a proxy went, and why, if that was told.
 #[derive(Debug, Clone)]
-pub(crate) struct Gone {
+pub(crate) struct ProxyDeparture {
     pub(crate) at: Instant,
     pub(crate) reason: Option<GoneReason>,
 }
 
 /// The proxies that are there, in the order in which they came, then the last ones that went.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Proxies {
-    list: Vec<Proxy>,
+pub(crate) struct ProxyRows {
+    list: Vec<ProxyRow>,
     /// The names of those that are not in the list any more: streams that they had carried still are.
     past: VecDeque<(ProxyId, String)>,
     clock: SampleClock,
-    links: Vec<(String, VecDeque<Span>)>,
+    links: Vec<(String, VecDeque<LinkSpan>)>,
     last_second: Option<Instant>,
 }
 
-impl Proxies {
-    pub(crate) fn all(&self) -> &[Proxy] {
+impl ProxyRows {
+    pub(crate) fn all(&self) -> &[ProxyRow] {
         &self.list
     }
 
     /// Those that are there.
-    pub(crate) fn up(&self) -> impl Iterator<Item = &Proxy> {
+    pub(crate) fn up(&self) -> impl Iterator<Item = &ProxyRow> {
         self.list.iter().filter(|proxy| proxy.gone.is_none())
     }
 
@@ -159,18 +159,18 @@ impl Proxies {
     }
 
     /// How evenly the load is spread, as the policy wants it. Nothing where there is nothing to compare.
-    pub(crate) fn balance(&self, policy: Policy, of: Load) -> Option<Balance> {
+    pub(crate) fn balance(&self, policy: Policy, of: LoadMeasure) -> Option<LoadBalance> {
         let taking = self.up().filter(|proxy| proxy.takes());
-        Balance::of(taking.map(|proxy| proxy.load(of) / proxy.due(policy)).collect())
+        LoadBalance::of(taking.map(|proxy| proxy.load(of) / proxy.due(policy)).collect())
     }
 
     /// All of their load.
-    pub(crate) fn load(&self, of: Load) -> f64 {
+    pub(crate) fn load(&self, of: LoadMeasure) -> f64 {
         self.up().map(|proxy| proxy.load(of)).sum()
     }
 
     /// The share of the streams that a proxy is due under the policy; nothing for one that gets no new ones.
-    pub(crate) fn fair_share(&self, proxy: &Proxy, policy: Policy) -> Option<f64> {
+    pub(crate) fn fair_share(&self, proxy: &ProxyRow, policy: Policy) -> Option<f64> {
         let all: f64 = self.up().filter(|proxy| proxy.takes()).map(|proxy| proxy.due(policy)).sum();
         proxy.takes().then(|| proxy.due(policy) / all)
     }
@@ -189,16 +189,16 @@ impl Proxies {
         }
     }
 
-    pub(crate) fn get_mut(&mut self, id: ProxyId) -> Option<&mut Proxy> {
+    pub(crate) fn get_mut(&mut self, id: ProxyId) -> Option<&mut ProxyRow> {
         self.list.iter_mut().find(|proxy| proxy.id == id)
     }
 
     /// The proxy with this id.
-    pub(crate) fn get(&self, id: ProxyId) -> Option<&Proxy> {
+    pub(crate) fn get(&self, id: ProxyId) -> Option<&ProxyRow> {
         self.list.iter().find(|proxy| proxy.id == id)
     }
 
-    pub(crate) fn channel(&self, id: ChannelId) -> Option<&Channel> {
+    pub(crate) fn channel(&self, id: ChannelId) -> Option<&ChannelRow> {
         self.get(id.proxy)?.channels.iter().find(|channel| channel.id == id)
     }
 
@@ -215,7 +215,7 @@ impl Proxies {
     }
 
     /// When each name had a link, by the names' coming.
-    pub(crate) fn links(&self) -> &[(String, VecDeque<Span>)] {
+    pub(crate) fn links(&self) -> &[(String, VecDeque<LinkSpan>)] {
         &self.links
     }
 
@@ -230,11 +230,14 @@ impl Proxies {
             };
             let lost = !matches!(reason, GoneReason::Left | GoneReason::Shutdown);
             proxy.leave(at, Some(reason));
-            self.close_link(id, SpanEnd { at, how: if lost { Ending::Lost } else { Ending::Left } });
+            self.close_link(
+                id,
+                LinkSpanEnd { at, how: if lost { LinkOutcome::Lost } else { LinkOutcome::Left } },
+            );
         }
     }
 
-    fn open_link(&mut self, name: &str, span: Span) {
+    fn open_link(&mut self, name: &str, span: LinkSpan) {
         let at = self.links.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
             if self.links.len() == MAX_LINKS {
                 self.links.remove(0);
@@ -250,12 +253,12 @@ impl Proxies {
     }
 
     /// The span of this proxy that lasts. Proxies of one name come back before the server knows that they went.
-    fn link_of(&mut self, id: ProxyId) -> Option<&mut Span> {
+    fn link_of(&mut self, id: ProxyId) -> Option<&mut LinkSpan> {
         let mut spans = self.links.iter_mut().flat_map(|(_, spans)| spans);
         spans.find(|span| span.proxy == id && span.end.is_none())
     }
 
-    fn close_link(&mut self, id: ProxyId, end: SpanEnd) {
+    fn close_link(&mut self, id: ProxyId, end: LinkSpanEnd) {
         if let Some(span) = self.link_of(id) {
             span.end = Some(end);
         }
@@ -270,9 +273,9 @@ impl Proxies {
             return;
         }
         let goes_on = last.is_some();
-        self.close_link(id, SpanEnd { at: now, how: Ending::Changed });
+        self.close_link(id, LinkSpanEnd { at: now, how: LinkOutcome::Changed });
         let from = if goes_on { now } else { since };
-        self.open_link(&name, Span { proxy: id, state, from, goes_on, end: None });
+        self.open_link(&name, LinkSpan { proxy: id, state, from, goes_on, end: None });
     }
 
     /// Takes what a snapshot says.
@@ -282,7 +285,7 @@ impl Proxies {
         for snapshot in snapshots {
             let known = self.list.iter().position(|proxy| proxy.id == snapshot.id);
             let at = known.unwrap_or_else(|| {
-                self.list.push(Proxy::new(snapshot));
+                self.list.push(ProxyRow::new(snapshot));
                 self.list.len() - 1
             });
             self.list[at].sample(snapshot, &self.clock);
@@ -293,7 +296,7 @@ impl Proxies {
             proxy.leave(now, None);
             left.push(proxy.id);
         }
-        left.into_iter().for_each(|id| self.close_link(id, SpanEnd { at: now, how: Ending::Lost }));
+        left.into_iter().for_each(|id| self.close_link(id, LinkSpanEnd { at: now, how: LinkOutcome::Lost }));
         self.forget(now);
         if self.last_second.is_none_or(|at| now.saturating_duration_since(at) >= Duration::from_secs(1)) {
             self.last_second = Some(now);
@@ -332,7 +335,7 @@ impl Proxies {
     }
 }
 
-impl Proxy {
+impl ProxyRow {
     fn new(snapshot: &ProxySnapshot) -> Self {
         Self {
             id: snapshot.id,
@@ -347,7 +350,7 @@ impl Proxy {
             up: 0,
             down_rate: 0.0,
             up_rate: 0.0,
-            trend: Trend::default(),
+            trend: RateTrend::default(),
             weight: snapshot.weight,
             draining: snapshot.draining,
             waits: snapshot.waits,
@@ -376,7 +379,7 @@ impl Proxy {
         self.channels.retain(|channel| snapshot.channels.iter().any(|new| new.id == channel.id));
         for new in &snapshot.channels {
             let at = self.channels.iter().position(|channel| channel.id == new.id).unwrap_or_else(|| {
-                self.channels.push(Channel::new(new));
+                self.channels.push(ChannelRow::new(new));
                 self.channels.len() - 1
             });
             self.channels[at].sample(new, clock);
@@ -394,25 +397,25 @@ impl Proxy {
         self.gone.is_none() && !self.drains() && self.waits.is_none() && !self.services.is_empty()
     }
 
-    fn link_state(&self) -> LinkState {
+    fn link_state(&self) -> LinkCondition {
         match (self.waits, self.drains()) {
-            (Some(_), _) => LinkState::Away,
-            (None, true) => LinkState::Draining,
-            (None, false) => LinkState::Up,
+            (Some(_), _) => LinkCondition::Away,
+            (None, true) => LinkCondition::Draining,
+            (None, false) => LinkCondition::Up,
         }
     }
 
     /// Whether it gets no new streams: the operator wants it so, or it said that it is about to go.
     pub(crate) fn drains(&self) -> bool {
-        let leaving = |channel: &Channel| channel.state == ChannelState::Leaving;
+        let leaving = |channel: &ChannelRow| channel.state == ChannelState::Leaving;
         self.draining || self.channels.iter().any(leaving)
     }
 
     /// How much it carries now.
-    pub(crate) fn load(&self, of: Load) -> f64 {
+    pub(crate) fn load(&self, of: LoadMeasure) -> f64 {
         match of {
-            Load::Streams => self.streams as f64,
-            Load::Bytes => self.rate(),
+            LoadMeasure::Streams => self.streams as f64,
+            LoadMeasure::Bytes => self.rate(),
         }
     }
 
@@ -427,6 +430,6 @@ impl Proxy {
     fn leave(&mut self, at: Instant, reason: Option<GoneReason>) {
         self.channels.clear();
         (self.streams, self.down_rate, self.up_rate) = (0, 0.0, 0.0);
-        self.gone = Some(Gone { at, reason });
+        self.gone = Some(ProxyDeparture { at, reason });
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, time::Instant};
 
 use regex::{Regex, RegexBuilder};
 
-use super::{Proxies, Row};
+use super::{ProxyRows, StreamRow};
 use crate::telemetry::StreamPhase;
 
 /// A compiled expression may take so much; what a person types takes a hundredth of it.
@@ -12,7 +12,7 @@ const REGEX_SIZE: usize = 1 << 20;
 
 /// What a row has to be like: all of the terms.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Filter {
+pub(crate) struct StreamFilter {
     terms: Vec<Term>,
     text: String,
 }
@@ -60,15 +60,15 @@ enum Sign {
 
 /// Why a text is no filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BadFilter(String);
+pub(crate) struct FilterError(String);
 
-impl fmt::Display for BadFilter {
+impl fmt::Display for FilterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl Filter {
+impl StreamFilter {
     /// The names before a colon.
     pub(crate) const FIELDS: [&str; 7] =
         ["proxy:", "user:", "state:", "key:", "service:", "carries:", "pri:"];
@@ -79,7 +79,7 @@ impl Filter {
     ///
     /// # Errors
     /// What cannot be understood, named.
-    pub(crate) fn parse(text: &str) -> Result<Self, BadFilter> {
+    pub(crate) fn parse(text: &str) -> Result<Self, FilterError> {
         let mut terms = Vec::new();
         for word in words(text) {
             let (negated, word) = match word.strip_prefix('!') {
@@ -103,7 +103,7 @@ impl Filter {
     }
 
     /// Whether the row is to be shown.
-    pub(crate) fn passes(&self, row: Row<'_>, proxies: &Proxies, now: Instant) -> bool {
+    pub(crate) fn passes(&self, row: StreamRow<'_>, proxies: &ProxyRows, now: Instant) -> bool {
         self.terms.iter().all(|term| term.test.holds(row, proxies, now) != term.negated)
     }
 }
@@ -125,11 +125,11 @@ fn words(text: &str) -> Vec<&str> {
     words
 }
 
-fn test(word: &str) -> Result<Test, BadFilter> {
+fn test(word: &str) -> Result<Test, FilterError> {
     if let Some(inner) = word.strip_prefix('/') {
         let inner = inner.strip_suffix('/').unwrap_or(inner);
         let regex = RegexBuilder::new(inner).case_insensitive(true).size_limit(REGEX_SIZE).build();
-        return regex.map(Test::Matches).map_err(|_| BadFilter(format!("/{inner}/ is no expression")));
+        return regex.map(Test::Matches).map_err(|_| FilterError(format!("/{inner}/ is no expression")));
     }
     if let Some(at) = word.find(['<', '>']) {
         let sign = if word[at..].starts_with('<') { Sign::Less } else { Sign::More };
@@ -146,7 +146,7 @@ fn test(word: &str) -> Result<Test, BadFilter> {
             "pri" | "priority" => Some(Field::Priority),
             // A key or an address has a colon too.
             _ if name.is_empty() || name.chars().any(|c| c.is_ascii_digit() || c == '[') => None,
-            _ => return Err(BadFilter(format!("{name}: is none of {}", Filter::FIELDS.join(" ")))),
+            _ => return Err(FilterError(format!("{name}: is none of {}", StreamFilter::FIELDS.join(" ")))),
         };
         if let Some(field) = field {
             return Ok(Test::In(field, value.to_ascii_lowercase()));
@@ -155,19 +155,19 @@ fn test(word: &str) -> Result<Test, BadFilter> {
     Ok(Test::Word(word.to_ascii_lowercase()))
 }
 
-fn figure(name: &str, sign: Sign, value: &str) -> Result<Test, BadFilter> {
+fn figure(name: &str, sign: Sign, value: &str) -> Result<Test, FilterError> {
     let figure = match name.to_ascii_lowercase().as_str() {
         "down" => Figure::Down,
         "up" => Figure::Up,
         "bytes" => Figure::Bytes,
         "size" => Figure::Size,
         "age" => Figure::Age,
-        _ => return Err(BadFilter(format!("{name} is none of {}", Filter::FIGURES.join(" ")))),
+        _ => return Err(FilterError(format!("{name} is none of {}", StreamFilter::FIGURES.join(" ")))),
     };
     let parsed = if figure == Figure::Age { seconds(value) } else { amount(value) };
     parsed
         .map(|value| Test::Than(figure, sign, value))
-        .ok_or_else(|| BadFilter(format!("«{value}» is no value: down>1M, age<30s")))
+        .ok_or_else(|| FilterError(format!("«{value}» is no value: down>1M, age<30s")))
 }
 
 /// `1M`, `1.5K`, `200`: K is 1,000, as on the screen.
@@ -199,7 +199,7 @@ fn seconds(text: &str) -> Option<f64> {
 }
 
 impl Test {
-    fn holds(&self, row: Row<'_>, proxies: &Proxies, now: Instant) -> bool {
+    fn holds(&self, row: StreamRow<'_>, proxies: &ProxyRows, now: Instant) -> bool {
         // Not the priority: nearly every row has the same.
         const ALL: [Field; 6] =
             [Field::Key, Field::State, Field::Proxy, Field::User, Field::Service, Field::Carries];
@@ -221,25 +221,25 @@ impl Test {
     }
 }
 
-fn has(row: Row<'_>, field: Field, proxies: &Proxies, wanted: &str) -> bool {
+fn has(row: StreamRow<'_>, field: Field, proxies: &ProxyRows, wanted: &str) -> bool {
     text(row, field, proxies).to_ascii_lowercase().contains(wanted)
 }
 
-fn text(row: Row<'_>, field: Field, proxies: &Proxies) -> String {
+fn text(row: StreamRow<'_>, field: Field, proxies: &ProxyRows) -> String {
     match field {
         Field::Key => row.key.to_string(),
         Field::Proxy => row.proxy.map(|id| proxies.name(id)).unwrap_or_default(),
         // The id too: it is what other screens call the user.
         Field::User => format!("{} {}", row.addr, row.key.user),
         Field::Service => row.service.to_string(),
-        Field::State => state(row).to_owned(),
+        Field::State => state_name(row).to_owned(),
         Field::Carries => row.carries.as_ref().map(ToString::to_string).unwrap_or_default(),
         Field::Priority => row.priority.to_string(),
     }
 }
 
 /// The state as a word, also in exports.
-pub(crate) fn state(row: Row<'_>) -> &'static str {
+pub(crate) fn state_name(row: StreamRow<'_>) -> &'static str {
     use crate::telemetry::EndReason;
     match (&row.ended, row.phase) {
         (Some(ended), _) => match &ended.reason {
@@ -271,12 +271,12 @@ mod tests {
             ("down>fast", "«fast» is no value: down>1M, age<30s"),
             ("/(/", "/(/ is no expression"),
         ] {
-            assert_eq!(Filter::parse(text).unwrap_err().to_string(), why);
+            assert_eq!(StreamFilter::parse(text).unwrap_err().to_string(), why);
         }
         for text in
             ["", "  ", "!", "edge", "3F9A1C:2", "[::1]:80", "10.0.0.1:443", "a /b c/ d", "down>=1.5M", "/"]
         {
-            Filter::parse(text).unwrap();
+            StreamFilter::parse(text).unwrap();
         }
     }
 

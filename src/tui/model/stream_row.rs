@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Trend;
+use super::RateTrend;
 use crate::{
     ids::{ChannelId, Priority, ProxyId, RateLimits, ServiceKey, StreamKey, clean},
     telemetry::{Carries, EndReason, Progress, StreamPhase, StreamSnapshot},
@@ -27,7 +27,7 @@ pub(crate) struct RowId {
 
 /// How a stream ended.
 #[derive(Debug, Clone)]
-pub(crate) struct Ended {
+pub(crate) struct StreamEnd {
     pub(crate) at: Instant,
     /// Nothing where the event was missed and the counters did not tell either.
     pub(crate) reason: Option<EndReason>,
@@ -35,19 +35,19 @@ pub(crate) struct Ended {
 
 /// One stream, alive or ended: a row of the table.
 ///
-/// Its parts lie in lists of their own. A sample goes through ten thousand [`Figures`] in a fraction of a millisecond
+/// Its parts lie in lists of their own. A sample goes through ten thousand [`StreamCounters`] in a fraction of a millisecond
 /// where they lie side by side; among everything else that is known of a stream most of it was waiting for memory.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Row<'a> {
-    pub(crate) figures: &'a Figures,
-    pub(crate) rank: &'a Rank,
-    stream: &'a Stream,
+pub(crate) struct StreamRow<'a> {
+    pub(crate) figures: &'a StreamCounters,
+    pub(crate) rank: &'a SortRank,
+    stream: &'a StreamAttributes,
 }
 
-impl Deref for Row<'_> {
-    type Target = Stream;
+impl Deref for StreamRow<'_> {
+    type Target = StreamAttributes;
 
-    fn deref(&self) -> &Stream {
+    fn deref(&self) -> &StreamAttributes {
         self.stream
     }
 }
@@ -55,7 +55,7 @@ impl Deref for Row<'_> {
 /// What each sample touches: one cache line.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C, align(64))]
-pub(crate) struct Figures {
+pub(crate) struct StreamCounters {
     /// Of the row that has this place; 0 where none does.
     pub(crate) serial: u64,
     /// What tells this stream from another one with the same key, once a snapshot told it; 0 before and once it ended.
@@ -78,7 +78,7 @@ pub(crate) struct Figures {
 
 /// What is needed once a second, and to sort.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Rank {
+pub(crate) struct SortRank {
     /// Of the row that stands among the open ones; 0 where none does.
     pub(crate) serial: u64,
     /// Where it belongs in the table.
@@ -90,7 +90,7 @@ pub(crate) struct Rank {
 
 /// What is known of a stream besides.
 #[derive(Debug, Clone)]
-pub(crate) struct Stream {
+pub(crate) struct StreamAttributes {
     pub(crate) limits: RateLimits,
     pub(crate) phase: StreamPhase,
     /// The operator holds it.
@@ -111,14 +111,14 @@ pub(crate) struct Stream {
     pub(crate) carries: Option<Arc<Carries>>,
     pub(crate) download: Option<Progress>,
     pub(crate) since: Instant,
-    pub(crate) ended: Option<Ended>,
-    pub(crate) trend: Trend,
+    pub(crate) ended: Option<StreamEnd>,
+    pub(crate) trend: RateTrend,
 }
 
 /// No stream: the numbers of those that come begin at 1 here.
 const NO_NUMBER: u64 = 0;
 
-impl Figures {
+impl StreamCounters {
     /// Those of a row that begins, during this snapshot.
     pub(super) fn begun(serial: u64, sample: u64) -> Self {
         Self { serial, noted: sample, stale: true, live: true, ..Self::default() }
@@ -182,15 +182,15 @@ impl Figures {
     }
 }
 
-impl Rank {
+impl SortRank {
     /// A second has passed: it moves if the rates moved enough.
-    pub(super) fn second(&mut self, figures: &Figures) {
+    pub(super) fn second(&mut self, figures: &StreamCounters) {
         step(&mut self.down, figures.down_rate);
         step(&mut self.up, figures.up_rate);
     }
 }
 
-impl Stream {
+impl StreamAttributes {
     pub(super) fn new(key: StreamKey, addr: SocketAddr, service: ServiceKey, since: Instant) -> Self {
         Self {
             key,
@@ -208,7 +208,7 @@ impl Stream {
             since,
             ended: None,
             killing: false,
-            trend: Trend::default(),
+            trend: RateTrend::default(),
             sunk: false,
         }
     }
@@ -239,7 +239,7 @@ impl Stream {
             EndReason::Protocol(why) => EndReason::Protocol(clean(&why, 80)),
             other => other,
         });
-        self.ended = Some(Ended { at, reason });
+        self.ended = Some(StreamEnd { at, reason });
     }
 
     /// How long it has lived, or did.
@@ -253,8 +253,8 @@ impl Stream {
     }
 }
 
-impl<'a> Row<'a> {
-    pub(super) fn new(figures: &'a Figures, rank: &'a Rank, stream: &'a Stream) -> Self {
+impl<'a> StreamRow<'a> {
+    pub(super) fn new(figures: &'a StreamCounters, rank: &'a SortRank, stream: &'a StreamAttributes) -> Self {
         Self { figures, rank, stream }
     }
 

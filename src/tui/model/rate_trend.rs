@@ -4,19 +4,19 @@ const SECONDS: usize = 32;
 /// Bytes a second to and from users in each of the last seconds. One is kept for each of a hundred thousand rows, so a
 /// second more overwrites the oldest and moves nothing.
 #[derive(Debug, Clone)]
-pub(crate) struct Trend {
+pub(crate) struct RateTrend {
     ring: [(f32, f32); SECONDS],
     /// How many seconds were noted so far.
     seconds: u32,
 }
 
-impl Default for Trend {
+impl Default for RateTrend {
     fn default() -> Self {
         Self { ring: [(0.0, 0.0); SECONDS], seconds: 0 }
     }
 }
 
-impl Trend {
+impl RateTrend {
     /// A second has passed with these rates.
     pub(crate) fn push(&mut self, down: f32, up: f32) {
         self.ring[self.seconds as usize % SECONDS] = (down, up);
@@ -43,8 +43,8 @@ mod tests {
 
     #[test]
     fn the_last_seconds_are_remembered_and_no_more() {
-        let mut trend = Trend::default();
-        let down = |trend: &Trend, count| trend.last(count).map(|(down, _)| down).collect::<Vec<_>>();
+        let mut trend = RateTrend::default();
+        let down = |trend: &RateTrend, count| trend.last(count).map(|(down, _)| down).collect::<Vec<_>>();
         assert_eq!(down(&trend, 2), [0.0, 0.0]);
         trend.push(1.0, 9.0);
         assert_eq!((down(&trend, 3), trend.known()), (vec![0.0, 0.0, 1.0], 1));

@@ -13,7 +13,7 @@ pub(crate) struct LineEdit {
 
 /// What a key does to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Edit {
+pub(crate) enum LineEditOp {
     Insert(char),
     Backspace,
     Delete,
@@ -41,22 +41,22 @@ impl LineEdit {
         self.text.split_at(self.at)
     }
 
-    pub(crate) fn edit(&mut self, edit: Edit) {
+    pub(crate) fn edit(&mut self, edit: LineEditOp) {
         match edit {
-            Edit::Insert(c) if self.text.len() < LONGEST && !c.is_control() => {
+            LineEditOp::Insert(c) if self.text.len() < LONGEST && !c.is_control() => {
                 self.text.insert(self.at, c);
                 self.at += c.len_utf8();
             }
-            Edit::Insert(_) => {}
-            Edit::Backspace => {
+            LineEditOp::Insert(_) => {}
+            LineEditOp::Backspace => {
                 if let Some(c) = self.text[..self.at].chars().next_back() {
                     self.at -= c.len_utf8();
                     self.text.remove(self.at);
                 }
             }
-            Edit::Delete if self.at < self.text.len() => _ = self.text.remove(self.at),
-            Edit::Delete => {}
-            Edit::DeleteWord => {
+            LineEditOp::Delete if self.at < self.text.len() => _ = self.text.remove(self.at),
+            LineEditOp::Delete => {}
+            LineEditOp::DeleteWord => {
                 let kept = self.text[..self.at].trim_end();
                 let from = kept
                     .rfind(char::is_whitespace)
@@ -64,11 +64,11 @@ impl LineEdit {
                 self.text.replace_range(from..self.at, "");
                 self.at = from;
             }
-            Edit::DeleteAll => *self = Self::default(),
-            Edit::Left => self.at -= self.text[..self.at].chars().next_back().map_or(0, char::len_utf8),
-            Edit::Right => self.at += self.text[self.at..].chars().next().map_or(0, char::len_utf8),
-            Edit::Home => self.at = 0,
-            Edit::End => self.at = self.text.len(),
+            LineEditOp::DeleteAll => *self = Self::default(),
+            LineEditOp::Left => self.at -= self.text[..self.at].chars().next_back().map_or(0, char::len_utf8),
+            LineEditOp::Right => self.at += self.text[self.at..].chars().next().map_or(0, char::len_utf8),
+            LineEditOp::Home => self.at = 0,
+            LineEditOp::End => self.at = self.text.len(),
         }
     }
 }
@@ -81,20 +81,20 @@ mod tests {
     fn a_line_is_edited_by_characters_not_by_bytes() {
         let mut line = LineEdit::new("grüße an alle");
         for (edit, text) in [
-            (Edit::DeleteWord, "grüße an "),
-            (Edit::DeleteWord, "grüße "),
-            (Edit::Left, "grüße "),
-            (Edit::Backspace, "grüß "),
-            (Edit::Left, "grüß "),
-            (Edit::Delete, "grü "),
-            (Edit::Insert('n'), "grün "),
-            (Edit::Home, "grün "),
-            (Edit::Backspace, "grün "),
-            (Edit::Insert('\u{1b}'), "grün "),
-            (Edit::End, "grün "),
-            (Edit::Right, "grün "),
-            (Edit::DeleteAll, ""),
-            (Edit::DeleteWord, ""),
+            (LineEditOp::DeleteWord, "grüße an "),
+            (LineEditOp::DeleteWord, "grüße "),
+            (LineEditOp::Left, "grüße "),
+            (LineEditOp::Backspace, "grüß "),
+            (LineEditOp::Left, "grüß "),
+            (LineEditOp::Delete, "grü "),
+            (LineEditOp::Insert('n'), "grün "),
+            (LineEditOp::Home, "grün "),
+            (LineEditOp::Backspace, "grün "),
+            (LineEditOp::Insert('\u{1b}'), "grün "),
+            (LineEditOp::End, "grün "),
+            (LineEditOp::Right, "grün "),
+            (LineEditOp::DeleteAll, ""),
+            (LineEditOp::DeleteWord, ""),
         ] {
             line.edit(edit);
             assert_eq!(line.text(), text, "{edit:?}");

@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::meter::{Meter, SampleClock};
+use super::rate_meter::{RateMeter, SampleClock};
 use crate::{
     ids::{Policy, RateLimits, ServiceKey},
     telemetry::{Latencies, ServiceSnapshot},
@@ -19,7 +19,7 @@ pub(crate) struct ServiceId(u32);
 
 /// One public port with its group.
 #[derive(Debug, Clone)]
-pub(crate) struct Service {
+pub(crate) struct ServiceRow {
     pub(crate) id: ServiceId,
     pub(crate) key: ServiceKey,
     pub(crate) policy: Policy,
@@ -32,37 +32,37 @@ pub(crate) struct Service {
     pub(crate) up_rate: f64,
     /// When its port closed; nobody can reach it since.
     pub(crate) closed: Option<Instant>,
-    meters: (Meter, Meter),
+    meters: (RateMeter, RateMeter),
     seen: bool,
 }
 
 /// The services by their ports, those that closed lately among them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Services {
-    list: Vec<Service>,
+pub(crate) struct ServiceRows {
+    list: Vec<ServiceRow>,
     clock: SampleClock,
     next: u32,
 }
 
-impl Services {
-    pub(crate) fn all(&self) -> &[Service] {
+impl ServiceRows {
+    pub(crate) fn all(&self) -> &[ServiceRow] {
         &self.list
     }
 
-    pub(crate) fn get(&self, id: ServiceId) -> Option<&Service> {
+    pub(crate) fn get(&self, id: ServiceId) -> Option<&ServiceRow> {
         self.list.iter().find(|service| service.id == id)
     }
 
-    pub(crate) fn find(&self, key: &ServiceKey) -> Option<&Service> {
+    pub(crate) fn find(&self, key: &ServiceKey) -> Option<&ServiceRow> {
         self.list.iter().find(|service| service.key == *key)
     }
 
-    pub(crate) fn find_mut(&mut self, key: &ServiceKey) -> Option<&mut Service> {
+    pub(crate) fn find_mut(&mut self, key: &ServiceKey) -> Option<&mut ServiceRow> {
         self.list.iter_mut().find(|service| service.key == *key)
     }
 
     /// Those whose ports closed.
-    pub(crate) fn lost(&self) -> impl Iterator<Item = &Service> {
+    pub(crate) fn lost(&self) -> impl Iterator<Item = &ServiceRow> {
         self.list.iter().filter(|service| service.closed.is_some())
     }
 
@@ -88,7 +88,7 @@ impl Services {
         for snapshot in snapshots {
             let at = self.list.iter().position(|service| service.key == snapshot.key).unwrap_or_else(|| {
                 self.next += 1;
-                self.list.push(Service::new(ServiceId(self.next), snapshot));
+                self.list.push(ServiceRow::new(ServiceId(self.next), snapshot));
                 self.list.len() - 1
             });
             self.list[at].sample(snapshot, &self.clock);
@@ -108,7 +108,7 @@ impl Services {
     }
 }
 
-impl Service {
+impl ServiceRow {
     fn new(id: ServiceId, snapshot: &ServiceSnapshot) -> Self {
         Self {
             id,

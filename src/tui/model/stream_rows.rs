@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::{
-    meter::{Meters, SampleClock},
-    order::{Sort, compare_texts, place},
-    row::{Figures, Rank, Row, RowId, Stream},
+    rate_meter::{RateMeters, SampleClock},
+    sort::{Sort, compare_texts, place},
+    stream_row::{RowId, SortRank, StreamAttributes, StreamCounters, StreamRow},
 };
 use crate::{
     ids::{ProxyId, ServiceKey, StreamKey, UserChannelId},
@@ -25,11 +25,11 @@ const RERANK: Duration = Duration::from_secs(1);
 
 /// Every stream that is open, and the last ones that ended, in the order of the table.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Streams {
+pub(crate) struct StreamRows {
     /// By slot, what makes a row: three lists, because most ticks go through the first alone.
-    figures: Vec<Figures>,
-    ranks: Vec<Rank>,
-    slots: Vec<Option<Stream>>,
+    figures: Vec<StreamCounters>,
+    ranks: Vec<SortRank>,
+    slots: Vec<Option<StreamAttributes>>,
     free: Vec<u32>,
     by_key: HashMap<StreamKey, RowId>,
     order: Vec<RowId>,
@@ -47,7 +47,7 @@ pub(crate) struct Streams {
     pinned: Option<RowId>,
     sort: Sort,
     clock: SampleClock,
-    meters: Meters,
+    meters: RateMeters,
     sample: u64,
     next_serial: u64,
     live: usize,
@@ -71,16 +71,16 @@ impl Ranked {
     }
 }
 
-impl Streams {
+impl StreamRows {
     /// The row, if it is still kept.
-    pub(crate) fn get(&self, id: RowId) -> Option<Row<'_>> {
+    pub(crate) fn get(&self, id: RowId) -> Option<StreamRow<'_>> {
         let slot = id.slot as usize;
         let figures = self.figures.get(slot).filter(|figures| figures.serial == id.serial)?;
-        Some(Row::new(figures, self.ranks.get(slot)?, self.slots.get(slot)?.as_ref()?))
+        Some(StreamRow::new(figures, self.ranks.get(slot)?, self.slots.get(slot)?.as_ref()?))
     }
 
     /// To be changed before the server says so: what the next snapshot says goes before it.
-    pub(crate) fn get_mut(&mut self, id: RowId) -> Option<&mut Stream> {
+    pub(crate) fn get_mut(&mut self, id: RowId) -> Option<&mut StreamAttributes> {
         let slot = id.slot as usize;
         let figures = self.figures.get_mut(slot).filter(|figures| figures.serial == id.serial)?;
         figures.distrust();
@@ -276,17 +276,17 @@ impl Streams {
         self.next_serial += 1;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
-            self.figures.push(Figures::default());
-            self.ranks.push(Rank::default());
+            self.figures.push(StreamCounters::default());
+            self.ranks.push(SortRank::default());
             self.meters.reserve(self.slots.len());
             (self.slots.len() - 1) as u32
         });
         let id = RowId { slot, serial: self.next_serial };
         let at = slot as usize;
-        self.figures[at] = Figures::begun(id.serial, self.sample);
-        self.ranks[at] = Rank { serial: id.serial, ..Rank::default() };
-        let stream = self.slots[at].insert(Stream::new(key, addr, service, now));
-        let place = place(Row::new(&self.figures[at], &self.ranks[at], stream), self.sort);
+        self.figures[at] = StreamCounters::begun(id.serial, self.sample);
+        self.ranks[at] = SortRank { serial: id.serial, ..SortRank::default() };
+        let stream = self.slots[at].insert(StreamAttributes::new(key, addr, service, now));
+        let place = place(StreamRow::new(&self.figures[at], &self.ranks[at], stream), self.sort);
         self.ranks[at].place = place;
         self.by_key.insert(key, id);
         self.added.push(Ranked { place, serial: id.serial, slot });
@@ -327,7 +327,7 @@ impl Streams {
                 stream.trend.push(figures.down_rate, figures.up_rate);
                 rank.second(figures);
             }
-            rank.place = place(Row::new(figures, rank, stream), self.sort);
+            rank.place = place(StreamRow::new(figures, rank, stream), self.sort);
         }
     }
 
@@ -388,7 +388,7 @@ impl Streams {
             self.ended.pop_front();
             if let Some(row) = self.slots.get_mut(id.slot as usize).and_then(Option::take) {
                 self.free.push(id.slot);
-                self.figures[id.slot as usize] = Figures::default();
+                self.figures[id.slot as usize] = StreamCounters::default();
                 self.left = true;
                 if row.sunk {
                     // Mostly the last one: they sink about as they end.

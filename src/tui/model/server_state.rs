@@ -1,8 +1,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    History, Proxies, ProxyLine, Services, Streams, UserLine, Users,
-    meter::{Meter, SampleClock},
+    ProxyLine, ProxyRows, RateHistory, ServiceRows, StreamRows, UserLine, UserRows,
+    rate_meter::{RateMeter, SampleClock},
 };
 use crate::{
     ids::{ProxyId, UserChannelId},
@@ -11,16 +11,16 @@ use crate::{
 
 /// What is going on, as of one moment. A copy of it is what a stopped display shows.
 #[derive(Debug, Clone)]
-pub(crate) struct Data {
+pub(crate) struct ServerState {
     /// The time of the last message.
     pub(crate) now: Instant,
     pub(crate) uptime: Duration,
     pub(crate) totals: Totals,
     pub(crate) throughput: Throughput,
-    pub(crate) streams: Streams,
-    pub(crate) services: Services,
-    pub(crate) proxies: Proxies,
-    pub(crate) users: Users,
+    pub(crate) streams: StreamRows,
+    pub(crate) services: ServiceRows,
+    pub(crate) proxies: ProxyRows,
+    pub(crate) users: UserRows,
 }
 
 /// The rates of everything together, now and over the window of the chart.
@@ -28,9 +28,9 @@ pub(crate) struct Data {
 pub(crate) struct Throughput {
     pub(crate) down: f64,
     pub(crate) up: f64,
-    pub(crate) history: History,
+    pub(crate) history: RateHistory,
     clock: SampleClock,
-    meters: (Meter, Meter),
+    meters: (RateMeter, RateMeter),
 }
 
 impl Throughput {
@@ -45,17 +45,17 @@ impl Throughput {
     }
 }
 
-impl Data {
+impl ServerState {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             now,
             uptime: Duration::ZERO,
             totals: Totals::default(),
             throughput: Throughput::default(),
-            streams: Streams::default(),
-            services: Services::default(),
-            proxies: Proxies::default(),
-            users: Users::default(),
+            streams: StreamRows::default(),
+            services: ServiceRows::default(),
+            proxies: ProxyRows::default(),
+            users: UserRows::default(),
         }
     }
 

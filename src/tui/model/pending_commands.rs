@@ -3,8 +3,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::row::RowId;
-use crate::{control::Command, tui::msg::OrderId};
+use super::stream_row::RowId;
+use crate::{control::Command, tui::msg::CommandId};
 
 /// When an answer is late enough to say so.
 const LATE: Duration = Duration::from_secs(5);
@@ -17,8 +17,8 @@ const BEHIND: usize = 64;
 
 /// An order whose answer is still to come.
 #[derive(Debug, Clone)]
-struct Order {
-    id: OrderId,
+struct PendingCommand {
+    id: CommandId,
     batch: u64,
     /// The row that shows that its stream is about to end.
     row: Option<RowId>,
@@ -31,7 +31,7 @@ struct Order {
 
 /// What was ordered with one answer to one question.
 #[derive(Debug, Clone)]
-struct Batch {
+struct CommandBatch {
     id: u64,
     name: String,
     /// What was done when it is done: `killed`.
@@ -46,29 +46,38 @@ struct Batch {
 
 /// What became of a batch, once it is all answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Outcome {
+pub(crate) struct BatchOutcome {
     pub(crate) good: bool,
     pub(crate) text: String,
 }
 
 /// Orders that wait to be sent, and those that wait for their answers.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Orders {
+pub(crate) struct PendingCommands {
     /// In the order in which they were given.
-    unsent: VecDeque<Order>,
-    waiting: Vec<Order>,
-    batches: Vec<Batch>,
+    unsent: VecDeque<PendingCommand>,
+    waiting: Vec<PendingCommand>,
+    batches: Vec<CommandBatch>,
     last: u64,
     last_batch: u64,
 }
 
-impl Orders {
+impl PendingCommands {
     /// Begins a batch; `name` is what the operator calls it: a key, a user, a proxy; `verb` is what
     /// will have been done to it.
     pub(crate) fn begin(&mut self, name: String, verb: &'static str) -> u64 {
         self.last_batch += 1;
         let (id, streams) = (self.last_batch, 0);
-        self.batches.push(Batch { id, name, verb, total: 0, left: 0, done: 0, streams, refused: None });
+        self.batches.push(CommandBatch {
+            id,
+            name,
+            verb,
+            total: 0,
+            left: 0,
+            done: 0,
+            streams,
+            refused: None,
+        });
         id
     }
 
@@ -84,11 +93,18 @@ impl Orders {
         if let Some(batch) = self.batches.iter_mut().find(|known| known.id == batch) {
             (batch.total, batch.left) = (batch.total + 1, batch.left + 1);
         }
-        self.unsent.push_back(Order { id: OrderId(self.last), batch, row, since: now, command, late: false });
+        self.unsent.push_back(PendingCommand {
+            id: CommandId(self.last),
+            batch,
+            row,
+            since: now,
+            command,
+            late: false,
+        });
     }
 
     /// The next order to send, if one may be: from now on it waits for its answer.
-    pub(crate) fn send(&mut self, now: Instant) -> Option<(OrderId, Command, Option<RowId>)> {
+    pub(crate) fn send(&mut self, now: Instant) -> Option<(CommandId, Command, Option<RowId>)> {
         if self.waiting.len() >= ON_THE_WAY {
             return None;
         }
@@ -100,7 +116,7 @@ impl Orders {
     }
 
     /// There was no room for it: it is sent again, in its turn.
-    pub(crate) fn put_back(&mut self, id: OrderId) {
+    pub(crate) fn put_back(&mut self, id: CommandId) {
         if let Some(at) = self.waiting.iter().position(|order| order.id == id) {
             let order = self.waiting.swap_remove(at);
             let at = self.unsent.partition_point(|unsent| unsent.id < id);
@@ -111,9 +127,9 @@ impl Orders {
     /// An answer came; the row to set free if it was a refusal, and the outcome if it was the last of its batch.
     pub(crate) fn answered(
         &mut self,
-        id: OrderId,
+        id: CommandId,
         reply: Result<usize, String>,
-    ) -> (Option<RowId>, Option<Outcome>) {
+    ) -> (Option<RowId>, Option<BatchOutcome>) {
         let Some(at) = self.waiting.iter().position(|order| order.id == id) else { return (None, None) };
         let order = self.waiting.swap_remove(at);
         let free = if reply.is_err() { order.row } else { None };
@@ -138,46 +154,47 @@ impl Orders {
     }
 }
 
-impl Batch {
-    fn outcome(self, command: &Command) -> Outcome {
+impl CommandBatch {
+    fn outcome(self, command: &Command) -> BatchOutcome {
         let Self { name, verb, total, done, streams, refused, .. } = self;
         match refused {
-            None if total > 1 => Outcome { good: true, text: format!("{verb} {done} streams") },
+            None if total > 1 => BatchOutcome { good: true, text: format!("{verb} {done} streams") },
             None => match command {
                 Command::KillStream(_) | Command::PauseStream(_) | Command::ResumeStream(_) => {
-                    Outcome { good: true, text: format!("{verb} {name}") }
+                    BatchOutcome { good: true, text: format!("{verb} {name}") }
                 }
                 Command::SetPriority(_, priority) => {
-                    Outcome { good: true, text: format!("{name} has priority {priority}") }
+                    BatchOutcome { good: true, text: format!("{name} has priority {priority}") }
                 }
-                Command::SetLimit(_, direction, Some(rate)) => {
-                    Outcome { good: true, text: format!("{name} is limited to {rate} bytes/s {direction}") }
-                }
+                Command::SetLimit(_, direction, Some(rate)) => BatchOutcome {
+                    good: true,
+                    text: format!("{name} is limited to {rate} bytes/s {direction}"),
+                },
                 Command::SetLimit(_, direction, None) => {
-                    Outcome { good: true, text: format!("{name} has no {direction} limit any more") }
+                    BatchOutcome { good: true, text: format!("{name} has no {direction} limit any more") }
                 }
                 Command::DrainProxy(_) => {
-                    Outcome { good: true, text: format!("{name} drains: it gets no new streams") }
+                    BatchOutcome { good: true, text: format!("{name} drains: it gets no new streams") }
                 }
                 Command::UndrainProxy(_) => {
-                    Outcome { good: true, text: format!("{name} gets new streams again") }
+                    BatchOutcome { good: true, text: format!("{name} gets new streams again") }
                 }
                 Command::SetWeight(_, weight) => {
-                    Outcome { good: true, text: format!("{name} has weight {weight}") }
+                    BatchOutcome { good: true, text: format!("{name} has weight {weight}") }
                 }
                 Command::SetPolicy(_, policy) => {
-                    Outcome { good: true, text: format!("{name} goes by {policy}") }
+                    BatchOutcome { good: true, text: format!("{name} goes by {policy}") }
                 }
                 Command::KillUser(_) | Command::KickProxy(_) => {
                     let plural = if streams == 1 { "" } else { "s" };
-                    Outcome { good: true, text: format!("{verb} {name}, {streams} stream{plural}") }
+                    BatchOutcome { good: true, text: format!("{verb} {name}, {streams} stream{plural}") }
                 }
             },
-            Some(why) if total > 1 => Outcome {
+            Some(why) if total > 1 => BatchOutcome {
                 good: false,
                 text: format!("{verb} {done} of {total} streams; of the others: {why}"),
             },
-            Some(why) => Outcome { good: false, text: format!("{name} was not {verb}: {why}") },
+            Some(why) => BatchOutcome { good: false, text: format!("{name} was not {verb}: {why}") },
         }
     }
 }

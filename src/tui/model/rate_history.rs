@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Trend;
+use super::RateTrend;
 
 /// How long one bucket is. The chart puts whole buckets together, so that a point never changes once it is drawn.
 const BUCKET: Duration = Duration::from_millis(250);
@@ -11,11 +11,11 @@ const BUCKET: Duration = Duration::from_millis(250);
 const BUCKETS: usize = 4 * 3600;
 
 /// What a chart may cover, in seconds.
-pub(crate) const WINDOWS: [u64; 6] = [30, 120, 300, 900, 1800, 3600];
+pub(crate) const CHART_WINDOWS: [u64; 6] = [30, 120, 300, 900, 1800, 3600];
 
 /// Bytes that crossed the server, in equal slices of time.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct History {
+pub(crate) struct RateHistory {
     /// The number of the first bucket, counted from `start`.
     first: u64,
     /// Bytes to and from users. The last bucket is still being filled.
@@ -24,10 +24,10 @@ pub(crate) struct History {
     last: Option<(Instant, u64, u64)>,
 }
 
-impl History {
+impl RateHistory {
     /// One that begins with the seconds that a row remembers; at `until` the last of them ended, and so much had been
     /// carried.
-    pub(crate) fn begun(trend: &Trend, until: Instant, (down, up): (u64, u64)) -> Self {
+    pub(crate) fn begun(trend: &RateTrend, until: Instant, (down, up): (u64, u64)) -> Self {
         let mut history = Self::default();
         let known = trend.known();
         if let Some(start) = until.checked_sub(Duration::from_secs(known as u64)) {
@@ -119,7 +119,7 @@ mod tests {
     fn a_steady_flow_is_a_flat_line_however_it_is_sampled() {
         let start = Instant::now();
         for step in [90u64, 100, 330, 1000] {
-            let mut history = History::default();
+            let mut history = RateHistory::default();
             let mut ms = 0;
             while ms < 150_000 {
                 history.note(start + Duration::from_millis(ms), ms * 1000, ms * 10);
@@ -140,12 +140,12 @@ mod tests {
 
     #[test]
     fn what_a_row_remembers_is_the_beginning_of_its_curve() {
-        let mut trend = Trend::default();
+        let mut trend = RateTrend::default();
         for second in 1..=10u8 {
             trend.push(f32::from(second) * 1000.0, 10.0);
         }
         let now = Instant::now() + Duration::from_secs(100);
-        let mut history = History::begun(&trend, now, (55_000, 100));
+        let mut history = RateHistory::begun(&trend, now, (55_000, 100));
         // What comes next goes on from there: nothing is counted twice.
         history.note(now + Duration::from_secs(2), 75_000, 120);
         let drawn: Vec<_> = history.points(30, 30).into_iter().flatten().collect();
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn no_history_is_no_line() {
-        let mut history = History::default();
+        let mut history = RateHistory::default();
         assert!(history.points(8, 120).iter().all(Option::is_none));
         history.note(Instant::now(), 5, 5);
         assert!(history.points(8, 30).iter().all(Option::is_none));

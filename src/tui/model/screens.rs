@@ -1,0 +1,114 @@
+//! The state of each screen: its cursor, what is unfolded, and what is filtered. The rows themselves are in
+//! [`ServerState`](super::ServerState).
+
+use std::time::Instant;
+
+use super::{
+    columns::ColumnSelection, cursor::Cursor, proxy_rows::ProxyLine, stream_detail::StreamDetail,
+    stream_filter::StreamFilter, stream_row::RowId, user_rows::UserLine,
+};
+use crate::ids::{ProxyId, UserChannelId};
+
+/// Identifies one of the four screens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum ScreenId {
+    #[default]
+    Streams,
+    Proxies,
+    Sessions,
+    Logs,
+}
+
+impl ScreenId {
+    /// All screens, in the order of their tabs.
+    pub(crate) const ALL: [Self; 4] = [Self::Streams, Self::Proxies, Self::Sessions, Self::Logs];
+
+    /// The title on its tab.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Streams => "Streams",
+            Self::Proxies => "Proxies",
+            Self::Sessions => "Sessions",
+            Self::Logs => "Logs",
+        }
+    }
+
+    /// Its position among the tabs, from 0.
+    pub(crate) fn index(self) -> usize {
+        Self::ALL.iter().position(|screen| *screen == self).unwrap_or(0)
+    }
+}
+
+/// The screen with the table of streams.
+#[derive(Debug)]
+pub(crate) struct StreamsScreen {
+    pub(crate) cursor: Cursor<RowId>,
+    /// Rows that the operator marked: commands act on all of them together.
+    pub(crate) marks: Vec<RowId>,
+    /// Whether streams that have ended are listed.
+    pub(crate) show_ended: bool,
+    /// Which columns the operator asked for or hid.
+    pub(crate) columns: ColumnSelection,
+    /// Rows that do not pass this filter are not listed.
+    pub(crate) filter: StreamFilter,
+    /// The rows that pass the filter, in table order; empty while the filter is empty.
+    pub(super) filtered_rows: Vec<RowId>,
+    /// How many of `filtered_rows` are open streams.
+    pub(super) filtered_open: usize,
+}
+
+impl Default for StreamsScreen {
+    fn default() -> Self {
+        Self {
+            cursor: Cursor::default(),
+            marks: Vec::new(),
+            show_ended: true,
+            columns: ColumnSelection::default(),
+            filter: StreamFilter::default(),
+            filtered_rows: Vec::new(),
+            filtered_open: 0,
+        }
+    }
+}
+
+/// The screen with proxies, their channels, and the services.
+#[derive(Debug, Default)]
+pub(crate) struct ProxiesScreen {
+    pub(crate) cursor: Cursor<ProxyLine>,
+    /// Proxies whose channels are listed below them.
+    pub(crate) unfolded: Vec<ProxyId>,
+}
+
+/// The screen with the timelines of links and the list of users.
+#[derive(Debug, Default)]
+pub(crate) struct SessionsScreen {
+    pub(crate) cursor: Cursor<UserLine>,
+    /// Users whose streams are listed below them.
+    pub(crate) unfolded: Vec<UserChannelId>,
+    /// The rows of the list: users, and the streams of unfolded users.
+    pub(crate) lines: Vec<UserLine>,
+}
+
+/// The screen with all details of one stream.
+#[derive(Debug, Default)]
+pub(crate) struct DetailScreen {
+    /// The stream that is shown; `None` while the screen is closed.
+    pub(crate) open: Option<StreamDetail>,
+    /// A copy of `open` from when the display was frozen; `None` while the display is not frozen.
+    pub(super) frozen: Option<StreamDetail>,
+}
+
+/// What the cockpit knows about the server beside its objects.
+#[derive(Debug, Default)]
+pub(crate) struct ServerStatus {
+    /// Whether the server is draining: it refuses new streams and lets open ones finish.
+    pub(crate) is_draining: bool,
+    /// When a draining server ends the streams that are still open, where it announced that.
+    pub(crate) drain_deadline: Option<Instant>,
+    /// Whether the operator started the drain from this cockpit.
+    pub(crate) drain_requested: bool,
+    /// How many lifecycle events the cockpit has missed since it started.
+    pub(crate) missed_events: u64,
+    /// Whether the first sample has arrived.
+    pub(crate) has_sample: bool,
+}
