@@ -22,7 +22,7 @@ mod codec {
     use divan::{Bencher, black_box, counter::BytesCount};
     use underpass::wire::{
         Frame,
-        binary::{Codec, MAX_FRAME},
+        binary::{FrameCodec, MAX_FRAME},
         handshake::CHECKSUMS,
     };
 
@@ -36,7 +36,7 @@ mod codec {
 
     #[divan::bench(args = LENGTHS, consts = FEATURES)]
     fn data_header<const FEATURES: u32>(bencher: Bencher, len: usize) {
-        let mut encoder = Codec::with_features(FEATURES).encoder;
+        let mut encoder = FrameCodec::with_features(FEATURES).encoder;
         let mut out = BytesMut::with_capacity(1 << 10);
         let payload = vec![7; len];
         bencher.counter(BytesCount::new(len)).bench_local(|| {
@@ -47,7 +47,7 @@ mod codec {
 
     #[divan::bench(consts = FEATURES)]
     fn encode_window<const FEATURES: u32>(bencher: Bencher) {
-        let mut encoder = Codec::with_features(FEATURES).encoder;
+        let mut encoder = FrameCodec::with_features(FEATURES).encoder;
         let mut out = BytesMut::with_capacity(1 << 10);
         let frame = Frame::Window { stream: 1, consumed: 1 << 40, window: 1 << 18 };
         bencher.bench_local(|| {
@@ -58,7 +58,7 @@ mod codec {
 
     #[divan::bench(args = LENGTHS, consts = FEATURES)]
     fn decode_data<const FEATURES: u32>(bencher: Bencher, len: usize) {
-        let Codec { mut encoder, decoder } = Codec::with_features(FEATURES);
+        let FrameCodec { mut encoder, decoder } = FrameCodec::with_features(FEATURES);
         let mut encoded = BytesMut::new();
         encoder.encode(&data(len), &mut encoded);
         let encoded: Bytes = encoded.freeze();

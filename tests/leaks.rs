@@ -146,7 +146,7 @@ async fn what_is_held_does_not_grow_with_what_is_over() {
     let config = ServerConfig {
         listen: LOOPBACK,
         bind: LOOPBACK.ip(),
-        user_linger: Duration::ZERO,
+        user_id_retention: Duration::ZERO,
         ..ServerConfig::default()
     };
     let (server, _control) = Server::bind(config, token.clone(), telemetry.clone(), Workers::here()).unwrap();
@@ -154,8 +154,9 @@ async fn what_is_held_does_not_grow_with_what_is_over() {
     let server = Running::start(server.run(shutdown.clone()));
     let echo = target::echo().await;
     let config = ProxyConfig::new(wires.addr.to_string(), "0".parse().unwrap(), echo.addr.to_string());
-    let backoff = (Duration::from_millis(20), Duration::from_millis(20));
-    let config = ProxyConfig { backoff, channels: CHANNELS as u16, ..config };
+    let backoff = Duration::from_millis(20);
+    let config =
+        ProxyConfig { min_backoff: backoff, max_backoff: backoff, channels: CHANNELS as u16, ..config };
     let mut proxy = RunningProxy::start(config, token);
     let public = SocketAddr::new(LOOPBACK.ip(), proxy.serves().await.port);
 

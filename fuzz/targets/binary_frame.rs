@@ -6,11 +6,11 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use underpass::wire::{
     Frame,
-    binary::{Codec, Decoder, FrameError, MAX_FRAME},
+    binary::{FrameCodec, FrameDecoder, FrameError, MAX_FRAME},
     handshake::CHECKSUMS,
 };
 
-fn read(mut decoder: Decoder, bytes: &[u8], step: usize) -> Vec<Result<Frame, FrameError>> {
+fn read(mut decoder: FrameDecoder, bytes: &[u8], step: usize) -> Vec<Result<Frame, FrameError>> {
     let (mut buffer, mut frames) = (BytesMut::new(), Vec::new());
     for piece in bytes.chunks(step) {
         buffer.extend_from_slice(piece);
@@ -33,12 +33,12 @@ fn read(mut decoder: Decoder, bytes: &[u8], step: usize) -> Vec<Result<Frame, Fr
 
 fuzz_target!(|data: &[u8]| {
     let Some((step, bytes)) = data.split_first() else { return };
-    let frames = read(Decoder::default(), bytes, usize::from(*step) + 1);
-    assert_eq!(frames, read(Decoder::default(), bytes, bytes.len().max(1)));
+    let frames = read(FrameDecoder::default(), bytes, usize::from(*step) + 1);
+    assert_eq!(frames, read(FrameDecoder::default(), bytes, bytes.len().max(1)));
     // Junk hardly ever has the right checksum, so what is checked below is said by us.
-    read(Decoder::checked(), bytes, usize::from(*step) + 1);
+    read(FrameDecoder::checked(), bytes, usize::from(*step) + 1);
     for features in [0, CHECKSUMS] {
-        let Codec { mut encoder, mut decoder } = Codec::with_features(features);
+        let FrameCodec { mut encoder, mut decoder } = FrameCodec::with_features(features);
         let mut again = BytesMut::new();
         frames.iter().flatten().for_each(|frame| encoder.encode(frame, &mut again));
         let mut changed = again.clone();
@@ -49,7 +49,7 @@ fuzz_target!(|data: &[u8]| {
         if features == CHECKSUMS && !changed.is_empty() {
             let at = usize::from(*step) % changed.len();
             changed[at] ^= 1 << (step % 8);
-            let read = read(Decoder::checked(), &changed, changed.len());
+            let read = read(FrameDecoder::checked(), &changed, changed.len());
             assert_eq!(read.last(), Some(&Err(FrameError::Checksum)));
         }
     }

@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
     mux::{TextInput, Mux, MuxConfig, MuxEvent, ProtocolError, Role, TextAdapter},
-    wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage, text::Fields},
+    wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage, text::FieldCount},
 };
 
 const WINDOW: u32 = 4096;
@@ -52,7 +52,7 @@ struct Owner {
 impl Owner {
     fn new(mode: u8) -> Self {
         let role = if mode & 1 == 0 { Role::Server } else { Role::Proxy };
-        let fields = if mode & 4 == 0 { Fields::Four } else { Fields::Three };
+        let fields = if mode & 4 == 0 { FieldCount::Four } else { FieldCount::Three };
         let text = (mode & 2 != 0).then(|| TextAdapter::new(role, fields, WINDOW));
         let config = MuxConfig {
             initial_window: WINDOW,
@@ -136,7 +136,7 @@ impl Owner {
             12 => Frame::Pong { token: offset },
             13 => Frame::GoAway { last_stream: stream, code },
             14 => Frame::Message(TunnelMessage::control(TunnelAction::Error, "")),
-            _ => Frame::Open(OpenFrame { stream, key, port: 80, priority, window, user: None }),
+            _ => Frame::Open(Open { stream, key, port: 80, priority, window, user: None }),
         };
         let taken = self.mux.handle_frame(channel, frame, self.now);
         self.heard(channel, taken);
@@ -195,7 +195,7 @@ impl Owner {
             }
             3 => self.mux.finish(stream),
             4 => {
-                self.mux.reset(stream, ResetCode::UserGone);
+                self.mux.reset(stream, ResetCode::UserIoError);
                 if let Some(peer) = &mut self.text {
                     peer.abandon(stream);
                 }

@@ -5,10 +5,10 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use underpass::wire::{
     TunnelMessage,
-    text::{Fields, LineDecoder, LineError, decode_line, encode_line},
+    text::{FieldCount, LineDecoder, LineError, decode_line, encode_line},
 };
 
-type Line = Result<(TunnelMessage, Fields), LineError>;
+type Line = Result<(TunnelMessage, FieldCount), LineError>;
 
 fn read(bytes: &[u8], step: usize, limit: usize) -> Vec<Line> {
     let (mut decoder, mut buffer, mut lines) = (LineDecoder::new(limit), BytesMut::new(), Vec::new());

@@ -278,29 +278,29 @@ impl ServerArgs {
         ServerConfig {
             listen: self.listen,
             bind: self.bind,
-            ports: self.ports,
-            text: match self.text {
+            allowed_ports: self.ports,
+            text_proxies: match self.text {
                 TextArg::Off => TextProxies::Off,
                 TextArg::Loopback => TextProxies::Loopback,
                 TextArg::Any => TextProxies::Anywhere,
             },
             text_without_token: self.text_without_token,
-            policy: match self.policy {
+            default_policy: match self.policy {
                 PolicyArg::RoundRobin => Policy::RoundRobin,
                 PolicyArg::Weighted => Policy::Weighted,
                 PolicyArg::LeastStreams => Policy::LeastStreams,
                 PolicyArg::PeakEwma => Policy::PeakEwma,
             },
-            wait: self.wait,
-            grace: self.grace,
-            drain: self.drain,
+            proxy_wait_timeout: self.wait,
+            grace_period: self.grace,
+            drain_timeout: self.drain,
             reuse_port: self.reuse_port,
             successor: self.successor.clone(),
-            window: self.window * 1024,
-            memory: u64::from(self.memory) << 20,
-            chunk: self.chunk,
+            initial_window: self.window * 1024,
+            window_budget: u64::from(self.memory) << 20,
+            max_chunk: self.chunk,
             stripe: self.stripe == Switch::On,
-            sniff: !self.screen.no_sniff,
+            inspect_protocols: !self.screen.no_sniff,
             max_streams: self.max_streams as usize,
             ..ServerConfig::default()
         }
@@ -321,8 +321,8 @@ impl ProxyArgs {
             channels: self.channels,
             weight: self.weight,
             format,
-            drain: self.drain,
-            chunk: self.chunk,
+            drain_timeout: self.drain,
+            max_chunk: self.chunk,
             stripe: self.stripe == Switch::On,
             ..config
         }
@@ -434,7 +434,7 @@ mod tests {
             else {
                 panic!()
             };
-            assert_eq!(server.config().chunk, Some(bytes));
+            assert_eq!(server.config().max_chunk, Some(bytes));
         }
     }
 
@@ -443,7 +443,7 @@ mod tests {
         for policy in Policy::ALL {
             let line = ["underpass", "server", "--policy", &policy.to_string()];
             let Command::Server(server) = Args::parse_from(line).command else { panic!() };
-            assert_eq!(server.config().policy, policy);
+            assert_eq!(server.config().default_policy, policy);
         }
     }
 

@@ -54,7 +54,7 @@ async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<
     let config = ServerConfig {
         listen: LOOPBACK,
         bind: LOOPBACK.ip(),
-        sniff: !args.screen.no_sniff,
+        inspect_protocols: !args.screen.no_sniff,
         ..ServerConfig::default()
     };
     let telemetry = Telemetry::new();

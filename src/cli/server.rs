@@ -25,7 +25,7 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::new();
     host::run(args.workers.workers, async |workers| {
         let config = args.config();
-        let drain = Some(config.drain);
+        let drain = Some(config.drain_timeout);
         let (server, control) = Server::bind(config, token.clone(), telemetry.clone(), workers)?;
         let join = join_command(server.addr(), &token);
         if made {

@@ -34,46 +34,48 @@ pub struct ServerConfig {
     /// The address that public ports are opened on.
     pub bind: IpAddr,
     /// The ports that a proxy may ask for.
-    pub ports: PortRange,
+    pub allowed_ports: PortRange,
     /// Who may register in the text format.
-    pub text: TextProxies,
+    pub text_proxies: TextProxies,
     /// Whether a text proxy on this machine may register without the token, as programs older than the token do.
     pub text_without_token: bool,
     /// How a service gives its streams to its proxies, until the operator says otherwise.
-    pub policy: Policy,
+    pub default_policy: Policy,
     /// How long a user waits for a proxy when none is there.
-    pub wait: Duration,
+    pub proxy_wait_timeout: Duration,
     /// How long a proxy of the binary format may take to say that the target of a stream is there, or is not.
-    pub open: Duration,
+    pub open_timeout: Duration,
     /// How long a handshake may take in all.
-    pub handshake: Duration,
+    pub handshake_timeout: Duration,
     /// How long streams wait for a proxy that has lost every channel.
-    pub grace: Duration,
+    pub grace_period: Duration,
     /// How long open streams may go on after the server was asked to end.
-    pub drain: Duration,
+    pub drain_timeout: Duration,
     /// Whether another server may listen on the same ports, so that one takes over from the other.
     pub reuse_port: bool,
     /// Where proxies are sent when the server ends, `HOST:PORT`; to where they came from if nowhere.
     pub successor: Option<String>,
     /// How long a user keeps its id after its last connection has ended.
-    pub user_linger: Duration,
+    pub user_id_retention: Duration,
     /// How long a public port stays open without a proxy.
-    pub service_linger: Duration,
+    pub idle_service_timeout: Duration,
     /// The first receive window of a stream, in bytes. It grows where bandwidth and delay ask for it.
-    pub window: u32,
+    pub initial_window: u32,
     /// What the windows of all streams together may grow by, in bytes.
-    pub memory: u64,
+    pub window_budget: u64,
     /// The most bytes of a stream that go out together, so that another gets its turn; by how fast a channel is where
     /// it is not given.
-    pub chunk: Option<usize>,
+    pub max_chunk: Option<usize>,
     /// Whether one stream may use several channels of its proxy at once.
     pub stripe: bool,
     /// Whether to read what streams carry from their first bytes.
-    pub sniff: bool,
+    pub inspect_protocols: bool,
     /// How many user connections there may be at once.
     pub max_streams: usize,
-    /// How many connections may be in their handshake at once, in all and from one address.
-    pub max_handshakes: (usize, usize),
+    /// How many connections may be in their handshake at once.
+    pub max_pending_handshakes: usize,
+    /// How many connections from one client address may be in their handshake at once.
+    pub max_pending_per_ip: usize,
 }
 
 impl Default for ServerConfig {
@@ -81,27 +83,28 @@ impl Default for ServerConfig {
         Self {
             listen: (Ipv4Addr::UNSPECIFIED, 7000).into(),
             bind: Ipv4Addr::UNSPECIFIED.into(),
-            ports: PortRange::default(),
-            text: TextProxies::Loopback,
+            allowed_ports: PortRange::default(),
+            text_proxies: TextProxies::Loopback,
             text_without_token: false,
-            policy: Policy::default(),
-            wait: Duration::from_secs(5),
+            default_policy: Policy::default(),
+            proxy_wait_timeout: Duration::from_secs(5),
             // Longer than a proxy gives its target.
-            open: Duration::from_secs(15),
-            handshake: Duration::from_secs(5),
-            grace: Duration::from_secs(30),
-            drain: Duration::from_secs(10),
+            open_timeout: Duration::from_secs(15),
+            handshake_timeout: Duration::from_secs(5),
+            grace_period: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(10),
             reuse_port: false,
             successor: None,
-            user_linger: Duration::from_secs(5),
-            service_linger: Duration::from_secs(30),
-            window: 256 * 1024,
-            memory: 1 << 30,
-            chunk: None,
+            user_id_retention: Duration::from_secs(5),
+            idle_service_timeout: Duration::from_secs(30),
+            initial_window: 256 * 1024,
+            window_budget: 1 << 30,
+            max_chunk: None,
             stripe: true,
-            sniff: true,
+            inspect_protocols: true,
             max_streams: 50_000,
-            max_handshakes: (1024, 256),
+            max_pending_handshakes: 1024,
+            max_pending_per_ip: 256,
         }
     }
 }
@@ -133,15 +136,17 @@ pub struct ProxyConfig {
     /// What it speaks.
     pub format: ProxyFormat,
     /// As on the server.
-    pub chunk: Option<usize>,
+    pub max_chunk: Option<usize>,
     /// How long open streams may go on after the proxy was asked to end.
-    pub drain: Duration,
+    pub drain_timeout: Duration,
     /// As on the server.
     pub stripe: bool,
     /// How long dialling the target may take.
     pub dial_timeout: Duration,
-    /// The shortest and the longest pause before it connects again.
-    pub backoff: (Duration, Duration),
+    /// The first wait before the proxy reconnects.
+    pub min_backoff: Duration,
+    /// The longest wait before the proxy reconnects.
+    pub max_backoff: Duration,
 }
 
 impl ProxyConfig {
@@ -158,11 +163,12 @@ impl ProxyConfig {
             channels: 2,
             weight: None,
             format: ProxyFormat::Binary,
-            chunk: None,
-            drain: Duration::from_secs(10),
+            max_chunk: None,
+            drain_timeout: Duration::from_secs(10),
             stripe: true,
             dial_timeout: Duration::from_secs(10),
-            backoff: (Duration::from_millis(200), Duration::from_secs(15)),
+            min_backoff: Duration::from_millis(200),
+            max_backoff: Duration::from_secs(15),
         }
     }
 }

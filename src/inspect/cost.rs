@@ -5,7 +5,7 @@ use std::{collections::VecDeque, hint::black_box, time::Instant};
 use bytes::Bytes;
 
 use super::{
-    Tap,
+    StreamInspector,
     tests::{Cut, Says, Watched, hex},
 };
 
@@ -42,16 +42,18 @@ fn cost() {
         measure("64 KiB, counted only", 1_000_000, || download.stats.add_down(black_box(CHUNK as u64)));
     let with = measure("64 KiB of a body, counted and looked at", 1_000_000, || {
         download.stats.add_down(black_box(CHUNK as u64));
-        download.tap.down(&queue, black_box(CHUNK), &download.stats);
+        download.tap.inspect_download(&queue, black_box(CHUNK), &download.stats);
     });
     println!("{:<48} {:>9.1} ns", "  the difference", with - none);
     assert!(download.shows().starts_with("GET /iso/debian-12.iso 200"));
 
-    let off = Tap::new(false);
+    let off = StreamInspector::new(false);
     measure("64 KiB that nobody looks at, down", 10_000_000, || {
-        off.down(&queue, black_box(CHUNK), &download.stats)
+        off.inspect_download(&queue, black_box(CHUNK), &download.stats)
     });
-    measure("64 KiB that nobody looks at, up", 10_000_000, || off.up(black_box(&body), &download.stats));
+    measure("64 KiB that nobody looks at, up", 10_000_000, || {
+        off.inspect_upload(black_box(&body), &download.stats)
+    });
 
     let chunked = Watched::new();
     chunked.say(Says::User, request, Cut::Whole);
@@ -59,26 +61,28 @@ fn cost() {
     let chunk = [b"fff8\r\n".as_slice(), &[b'x'; 0xfff8], b"\r\n"].concat();
     let whole = VecDeque::from([Bytes::from(chunk)]);
     measure("64 KiB of a body in chunks of 64 KiB", 1_000_000, || {
-        chunked.tap.down(&whole, black_box(whole[0].len()), &chunked.stats);
+        chunked.tap.inspect_download(&whole, black_box(whole[0].len()), &chunked.stats);
     });
     let chunk = [b"ff8\r\n".as_slice(), &[b'x'; 0xff8], b"\r\n"].concat();
     let small = VecDeque::from([Bytes::from(chunk.repeat(16))]);
     measure("64 KiB of a body in chunks of 4 KiB", 1_000_000, || {
-        chunked.tap.down(&small, black_box(small[0].len()), &chunked.stats);
+        chunked.tap.inspect_download(&small, black_box(small[0].len()), &chunked.stats);
     });
     assert!(!chunked.tap.is_over());
 
     let kept = Watched::new();
     let answers = VecDeque::from([Bytes::from_static(answer)]);
     measure("a request and its answer", 200_000, || {
-        kept.tap.up(black_box(request), &kept.stats);
-        kept.tap.down(&answers, answer.len(), &kept.stats);
+        kept.tap.inspect_upload(black_box(request), &kept.stats);
+        kept.tap.inspect_download(&answers, answer.len(), &kept.stats);
     });
     assert!(!kept.tap.is_over());
     let hello = hex(super::tests::TLS_13);
     let stats = &kept.stats;
-    measure("the first bytes of TLS", 200_000, || Tap::new(true).up(black_box(&hello), stats));
+    measure("the first bytes of TLS", 200_000, || {
+        StreamInspector::new(true).inspect_upload(black_box(&hello), stats)
+    });
     measure("the first bytes of something else", 200_000, || {
-        Tap::new(true).up(black_box(b"\0\0\0\x08"), stats)
+        StreamInspector::new(true).inspect_upload(black_box(b"\0\0\0\x08"), stats)
     });
 }

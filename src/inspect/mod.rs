@@ -1,13 +1,13 @@
 //! What a stream carries, read from the bytes that pass anyway: never altered, never delayed, never kept.
 //!
-//! [`Sniffer`] is the reader, without sockets, clocks or locks; [`Tap`] puts it beside a stream's two directions so
+//! [`ProtocolInspector`] is the reader, without sockets, clocks or locks; [`StreamInspector`] puts it beside a stream's two directions so
 //! that a bulk body costs a subtraction for each chunk, and a stream that is understood, or never will be, costs a
 //! comparison.
 
 mod first;
 mod http;
-mod sniffer;
-mod tap;
+mod inspector;
+mod stream;
 mod tls;
 
 #[cfg(test)]
@@ -17,5 +17,5 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
-pub use sniffer::Sniffer;
-pub(crate) use tap::Tap;
+pub use inspector::ProtocolInspector;
+pub(crate) use stream::StreamInspector;

@@ -3,8 +3,8 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::{
-    Sniffer,
-    sniffer::{MAX_HEAD, MAX_WAITING},
+    ProtocolInspector,
+    inspector::{MAX_HEAD, MAX_WAITING},
     tests::{Cut, Says, Watched},
 };
 use crate::{ids::clean, telemetry::Carries};
@@ -69,7 +69,7 @@ proptest! {
 
     #[test]
     fn what_it_keeps_is_bounded_and_clean(talk in conversation(), step in 1..3000_usize) {
-        let mut sniffer = Sniffer::default();
+        let mut sniffer = ProtocolInspector::default();
         let mut skips = [0, 0];
         for (says, bytes) in &talk {
             for piece in bytes.chunks(step) {

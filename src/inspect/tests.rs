@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
-use super::Tap;
+use super::StreamInspector;
 use crate::{
     ids::{StreamKey, UserChannelId},
     net::advance,
@@ -31,7 +31,7 @@ pub(super) enum Cut {
 
 /// A stream whose bytes are looked at.
 pub(super) struct Watched {
-    pub(super) tap: Tap,
+    pub(super) tap: StreamInspector,
     pub(super) stats: Arc<StreamStats>,
 }
 
@@ -42,7 +42,7 @@ impl Watched {
         let service = hub.service_opened("8080".parse().unwrap());
         let user = hub.user_joined(id, "192.0.2.1".parse().unwrap(), service.stats());
         let stream = hub.stream_opened(StreamKey::new(id, 1), addr, user.stats());
-        Self { tap: Tap::new(true), stats: stream.stats().clone() }
+        Self { tap: StreamInspector::new(true), stats: stream.stats().clone() }
     }
 
     pub(super) fn say(&self, says: Says, bytes: &[u8], cut: Cut) {
@@ -58,10 +58,10 @@ impl Watched {
         let mut queue: VecDeque<_> = bytes.chunks(piece.max(1)).map(Bytes::copy_from_slice).collect();
         for chunk in bytes.chunks(step.max(1)) {
             match says {
-                User => self.tap.up(chunk, &self.stats),
+                User => self.tap.inspect_upload(chunk, &self.stats),
                 Target => {
                     self.stats.add_down(chunk.len() as u64);
-                    self.tap.down(&queue, chunk.len(), &self.stats);
+                    self.tap.inspect_download(&queue, chunk.len(), &self.stats);
                     advance(&mut queue, chunk.len());
                 }
             }
@@ -253,7 +253,7 @@ fn requests_that_do_not_wait_for_answers() {
         ],
         false,
     );
-    let many = GET_A.repeat(super::sniffer::MAX_WAITING + 1);
+    let many = GET_A.repeat(super::inspector::MAX_WAITING + 1);
     plays("too many at once", &[(User, &many, "GET /a")], true);
 }
 
@@ -473,7 +473,7 @@ fn nothing_is_allocated_before_the_first_bytes_and_nothing_kept_behind_the_last(
     stream.say(User, b"\0", Cut::Whole);
     stream.say(Target, b"\0", Cut::Whole);
     assert!(stream.tap.is_over());
-    let off = Tap::new(false);
-    off.up(GET_A, &stream.stats);
+    let off = StreamInspector::new(false);
+    off.inspect_upload(GET_A, &stream.stats);
     assert!(off.is_over());
 }

@@ -22,17 +22,17 @@ use tokio_util::sync::CancellationToken;
 use super::{Link, Transmit, flat_combining::FlatCombiner, write_queue::WriteQueue};
 use crate::{
     mux::{Mux, Role},
-    net::{ChannelSocket, Slabs, text_error},
+    net::{BufferPool, ChannelSocket, text_error},
     runtime,
     telemetry::{ChannelHealth, ChannelStats, GoneReason, TcpInfo},
     wire::{
-        binary::{self, Codec, FrameError, MAX_FRAME},
-        text::{Fields, LineDecoder, MAX_LINE},
+        binary::{self, FrameCodec, FrameError, MAX_FRAME},
+        text::{FieldCount, LineDecoder, MAX_LINE},
     },
 };
 
 /// How much room there is at the least when a channel is read.
-const ROOM: usize = Slabs::SIZE / 2;
+const ROOM: usize = BufferPool::BUFFER_SIZE / 2;
 
 /// After this many frames or lines what follows from them is carried out: answers go out before there are too many,
 /// and others get at the link.
@@ -40,7 +40,7 @@ const PART: usize = 64;
 
 /// After this many bytes a channel's task lets others run, and a flush leaves the rest to that task. It is twice what one
 /// read brings: half of it carried a twentieth less.
-const TURN: usize = 2 * Slabs::SIZE;
+const TURN: usize = 2 * BufferPool::BUFFER_SIZE;
 
 /// After this long without taking a byte a channel gets no new streams: users would queue behind it.
 const STUCK: Duration = Duration::from_secs(3);
@@ -67,9 +67,9 @@ pub struct NewChannel {
     /// What came in behind the handshake.
     pub read_ahead: BytesMut,
     /// How frames are written and read from here on; of no matter for text.
-    pub codec: Codec,
+    pub codec: FrameCodec,
     /// `None` for the binary format.
-    pub text: Option<Fields>,
+    pub text: Option<FieldCount>,
     /// Where its bytes are counted.
     pub stats: Option<Arc<ChannelStats>>,
 }
@@ -81,7 +81,7 @@ pub(super) struct ChannelIo {
     /// The runtime that drives it.
     home: RuntimeId,
     socket: ChannelSocket,
-    text: Option<Fields>,
+    text: Option<FieldCount>,
     stats: Option<Arc<ChannelStats>>,
     outgoing: FlatCombiner<WriteQueue>,
     /// How many bytes wait in there. Whoever took that lock only to look would swallow a flush.
@@ -160,7 +160,9 @@ impl ChannelIo {
                 link.poll_transmit(self.id, |transmit| {
                     match transmit {
                         Transmit::Frame(frame) => outgoing.push_frame(frame),
-                        Transmit::Line(line) => outgoing.push_line(&line, self.text.unwrap_or(Fields::Four)),
+                        Transmit::Line(line) => {
+                            outgoing.push_line(&line, self.text.unwrap_or(FieldCount::Four))
+                        }
                     }
                     outgoing.waiting() < outgoing.most()
                 });
@@ -231,7 +233,7 @@ enum Flushed {
 
 /// Where frames or lines are cut out of what comes in.
 enum Decoder {
-    Binary(binary::Decoder),
+    Binary(binary::FrameDecoder),
     Text(LineDecoder),
 }
 
@@ -352,7 +354,7 @@ impl Link {
     ) -> Result<usize, GoneReason> {
         let mut turn = 0;
         while turn < TURN && !channel.stopped.is_cancelled() {
-            Slabs::here(|slabs| slabs.make_room(buffer, ROOM));
+            BufferPool::with_thread_local(|pool| pool.reserve(buffer, ROOM));
             match channel.socket.try_read(buffer) {
                 Ok(0) => return Err(GoneReason::Closed),
                 Ok(n) => {
@@ -425,7 +427,7 @@ fn unreadable(error: FrameError) -> GoneReason {
 /// Leaves a buffer to others if nothing is in it, so that an idle channel holds none.
 fn leave(buffer: &mut BytesMut) {
     if buffer.is_empty() {
-        Slabs::here(|slabs| slabs.give_back(std::mem::take(buffer)));
+        BufferPool::with_thread_local(|pool| pool.release(std::mem::take(buffer)));
     }
 }
 

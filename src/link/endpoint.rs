@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     ids::Direction,
-    inspect::Tap,
+    inspect::StreamInspector,
     mux,
     net::{MAX_SLICES, advance, write_once, write_some},
     telemetry::{HeldBy, StreamPhase, StreamStats},
@@ -44,7 +44,7 @@ const REPORT_EVERY: u64 = 256 * 1024;
 pub(super) struct Endpoint {
     number: u32,
     stats: Option<Arc<StreamStats>>,
-    tap: Tap,
+    inspector: StreamInspector,
     /// Only where somebody wants to know how quickly the stream is answered.
     stopwatch: Option<LatencyTimer>,
     limits: Option<StreamRateLimits>,
@@ -155,7 +155,7 @@ impl Endpoint {
         Self {
             number,
             stats,
-            tap: Tap::new(sniff),
+            inspector: StreamInspector::new(sniff),
             stopwatch,
             limits,
             held_up: Mutex::default(),
@@ -193,7 +193,7 @@ impl Endpoint {
             if !again {
                 stats.add_up(bytes.len() as u64);
             }
-            self.tap.up(bytes, stats);
+            self.inspector.inspect_upload(bytes, stats);
         }
         if let Some(stopwatch) = &self.stopwatch {
             stopwatch.asked();
@@ -392,7 +392,7 @@ impl Endpoint {
                             stopwatch.answered(stats);
                         }
                         stats.add_down(n as u64);
-                        self.tap.down(&delivery.queue, n, stats);
+                        self.inspector.inspect_download(&delivery.queue, n, stats);
                     }
                     let before = delivery.queue.len();
                     advance(&mut delivery.queue, n);

@@ -34,7 +34,7 @@ use crate::{
     ids::StreamKey,
     mux::{CHUNK_SIZE, Mux, MuxConfig, OpenError, Role, TextAdapter},
     telemetry::{GoneReason, StreamStats},
-    wire::{OpenFrame, ResetCode, TunnelAction, TunnelMessage, text::Fields},
+    wire::{Open, ResetCode, TunnelAction, TunnelMessage, text::FieldCount},
 };
 
 use driver::ChannelIo;
@@ -62,7 +62,7 @@ const TEXT_PING: Duration = Duration::from_secs(3);
 /// [`resumed`](Self::resumed) are told one after the other, in the order in which they happened.
 pub trait LinkEvents: Send + Sync + 'static {
     /// The peer opened a stream: [`relay`](Stream::relay) it or let it go.
-    fn stream_opened(&self, stream: Stream, open: OpenFrame);
+    fn stream_opened(&self, stream: Stream, open: Open);
     /// The peer says something about the link.
     fn message_received(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage);
     /// The peer takes no new streams.
@@ -124,7 +124,7 @@ impl Link {
     pub fn new(
         role: Role,
         mut config: MuxConfig,
-        text: Option<Fields>,
+        text: Option<FieldCount>,
         events: Arc<dyn LinkEvents>,
     ) -> Arc<Self> {
         config.peer_has_flow_control = text.is_none();

@@ -11,7 +11,7 @@ use crate::{
     ids::StreamKey,
     mux::{Mux, MuxEvent, ProtocolError, Role, TextAdapter, TextInput},
     telemetry::GoneReason,
-    wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
+    wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage},
 };
 
 /// How long a peer is waited for whose channels were all reset, and how many of its round trips more: so many it takes to
@@ -63,7 +63,7 @@ pub(in crate::link) struct LinkState {
 /// What follows from a change, and is told without the lock.
 pub(super) enum FollowUp {
     Deliver(Arc<Endpoint>),
-    Opened(Arc<Endpoint>, OpenFrame),
+    Opened(Arc<Endpoint>, Open),
     Message(u16, TunnelMessage),
     GoAway(ResetCode),
     NoSession(u16, StreamKey),

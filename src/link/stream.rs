@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Link, StreamControl, endpoint::Endpoint, flow::SendBottleneckDetector, limit::Pacer};
 use crate::{
     mux::{CHUNK_SIZE, COPY_THRESHOLD},
-    net::{Slabs, disarm, read_some},
+    net::{BufferPool, disarm, read_some},
     runtime,
     telemetry::{HeldBy, StreamPhase},
     wire::ResetCode,
@@ -427,19 +427,19 @@ struct Read {
 }
 
 fn read(socket: &TcpStream, room: usize) -> io::Result<Read> {
-    Slabs::here(|slabs| {
-        let mut slab = slabs.take(CHUNK_SIZE);
-        let room = room.min(slab.capacity()).min(Slabs::READ);
+    BufferPool::with_thread_local(|pool| {
+        let mut buffer = pool.take(CHUNK_SIZE);
+        let room = room.min(buffer.capacity()).min(BufferPool::READ_SIZE);
         // Credit is not to be overdrawn.
-        let read = read_some(socket, &mut (&mut slab).limit(room)).map(|n| {
+        let read = read_some(socket, &mut (&mut buffer).limit(room)).map(|n| {
             let bytes = if n < COPY_THRESHOLD {
-                Bytes::copy_from_slice(&slab[..n])
+                Bytes::copy_from_slice(&buffer[..n])
             } else {
-                slab.split_to(n).freeze()
+                buffer.split_to(n).freeze()
             };
             Read { bytes, is_all: 0 < n && n < room }
         });
-        slabs.give_back(slab);
+        pool.release(buffer);
         read
     })
 }

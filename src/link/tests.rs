@@ -32,7 +32,7 @@ struct Listener {
 }
 
 impl LinkEvents for Listener {
-    fn stream_opened(&self, stream: Stream, _open: OpenFrame) {
+    fn stream_opened(&self, stream: Stream, _open: Open) {
         *self.opened.lock() = Some(stream);
     }
 
@@ -128,8 +128,7 @@ async fn what_waits_for_a_slow_target_keeps_no_buffer_alive() {
     let (drive, _server) = channel(1).await;
     let _attached = link.attach(drive);
     let (stream, key) = (1, StreamKey::new(UserChannelId::new(1), 1));
-    let open =
-        OpenFrame { stream, key, port: 80, priority: Priority::default(), window: 1 << 20, user: None };
+    let open = Open { stream, key, port: 80, priority: Priority::default(), window: 1 << 20, user: None };
     let says = |frame| link.with(|state| state.mux.handle_frame(1, frame, Instant::now())).unwrap();
     says(Frame::Open(open));
     let mut offset = 0;

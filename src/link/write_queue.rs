@@ -3,17 +3,17 @@ use std::{collections::VecDeque, io};
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    net::{ChannelSocket, Slabs, advance, write_once},
+    net::{BufferPool, ChannelSocket, advance, write_once},
     wire::{
         Frame, TunnelMessage,
-        binary::Encoder,
-        text::{self, Fields},
+        binary::FrameEncoder,
+        text::{self, FieldCount},
     },
 };
 
 /// How much may be encoded and not yet written. What waits here can no longer be overtaken by a control frame; it is
 /// what one read brings.
-const MAX_WAITING: usize = Slabs::SIZE;
+const MAX_WAITING: usize = BufferPool::BUFFER_SIZE;
 
 /// And on a channel that takes little at a time, where that much would be milliseconds.
 const MIN_WAITING: usize = 8 * 1024;
@@ -28,7 +28,7 @@ const ROOM: usize = 24;
 pub(super) struct WriteQueue {
     slices: VecDeque<Bytes>,
     waiting: usize,
-    encoder: Encoder,
+    encoder: FrameEncoder,
     /// Headers and lines are written in here one behind the other, and split off without copying.
     arena: BytesMut,
     /// How much the socket took lately.
@@ -37,7 +37,7 @@ pub(super) struct WriteQueue {
 
 impl WriteQueue {
     /// Nothing yet; frames are written by `encoder`.
-    pub(super) fn new(encoder: Encoder) -> Self {
+    pub(super) fn new(encoder: FrameEncoder) -> Self {
         Self { encoder, ..Self::default() }
     }
 
@@ -68,7 +68,7 @@ impl WriteQueue {
         }
     }
 
-    pub(super) fn push_line(&mut self, message: &TunnelMessage, fields: Fields) {
+    pub(super) fn push_line(&mut self, message: &TunnelMessage, fields: FieldCount) {
         text::encode_line(message, fields, &mut self.arena);
         self.split_arena();
     }

@@ -1,7 +1,7 @@
 use super::{Role, limits::MuxConfig, recv::RecvBuffer, send::SendBuffer, tune::Tuner};
 use crate::{
     ids::{Priority, UserChannelId},
-    wire::{Frame, OpenFrame},
+    wire::{Frame, Open},
 };
 
 /// One open stream.
@@ -36,7 +36,7 @@ pub(super) struct Session {
 #[derive(Debug)]
 pub(super) enum State {
     /// We opened it; the frame is kept because it is said again if its channel dies before it is confirmed.
-    Asked(OpenFrame),
+    Asked(Open),
     /// The peer opened it and waits for our word.
     Offered,
     /// Both sides know it.
@@ -59,7 +59,7 @@ impl Say {
 }
 
 impl Session {
-    pub(super) fn new(state: State, open: &OpenFrame, channel: u16, config: &MuxConfig) -> Self {
+    pub(super) fn new(state: State, open: &Open, channel: u16, config: &MuxConfig) -> Self {
         Self {
             state,
             user: open.key.user,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
-    wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage, text},
+    wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage, text},
 };
 
 /// What a line of a text peer means.
@@ -123,10 +123,10 @@ impl ClosedKeys {
 
 impl TextAdapter {
     /// A peer that has no stream yet. `window` bounds what is held for each of its streams.
-    pub fn new(role: Role, fields: text::Fields, window: u32) -> Self {
+    pub fn new(role: Role, fields: text::FieldCount, window: u32) -> Self {
         Self {
             role,
-            old: fields == text::Fields::Three,
+            old: fields == text::FieldCount::Three,
             window,
             keys: HashMap::new(),
             streams: HashMap::new(),
@@ -183,9 +183,9 @@ impl TextAdapter {
             }
             TunnelAction::StreamReset | TunnelAction::Error | TunnelAction::Exit => {
                 let likely = match (self.role, self.forget(stream)) {
-                    (Role::Proxy, _) => ResetCode::UserGone,
+                    (Role::Proxy, _) => ResetCode::UserIoError,
                     (Role::Server, Some(state)) if !state.started => ResetCode::TargetRefused,
-                    (Role::Server, _) => ResetCode::TargetGone,
+                    (Role::Server, _) => ResetCode::TargetIoError,
                 };
                 let code = ResetCode::from_reason(&message.data).unwrap_or(likely);
                 out.push(TextInput::Frame(Frame::Reset { stream, code, final_size: 0 }));
@@ -224,7 +224,7 @@ impl TextAdapter {
                 let stream = self.last;
                 self.keys.insert(key, stream);
                 self.streams.insert(stream, TextStream::new(key, key, true));
-                out.push(TextInput::Frame(Frame::Open(OpenFrame {
+                out.push(TextInput::Frame(Frame::Open(Open {
                     stream,
                     key,
                     port: 0,
@@ -283,7 +283,7 @@ impl TextAdapter {
                 let (key, name) = (state.key, state.name);
                 self.forget(stream);
                 self.no_session(key, name, out);
-                let code = ResetCode::Protocol;
+                let code = ResetCode::ProtocolViolation;
                 out.push(TextInput::Frame(Frame::Reset { stream, code, final_size: 0 }));
             }
             return;
@@ -425,7 +425,7 @@ mod tests {
     const WINDOW: u32 = 256 * 1024;
 
     fn server() -> (TextAdapter, StreamKey) {
-        let mut peer = TextAdapter::new(Role::Server, text::Fields::Four, WINDOW);
+        let mut peer = TextAdapter::new(Role::Server, text::FieldCount::Four, WINDOW);
         let key = StreamKey::new(UserChannelId::new(0xABC123), 1);
         open(&mut peer, 1, key);
         (peer, key)
@@ -433,8 +433,7 @@ mod tests {
 
     fn open(peer: &mut TextAdapter, stream: u32, key: StreamKey) -> Vec<TunnelMessage> {
         let mut out = Vec::new();
-        let open =
-            OpenFrame { stream, key, port: 80, priority: Priority::default(), window: WINDOW, user: None };
+        let open = Open { stream, key, port: 80, priority: Priority::default(), window: WINDOW, user: None };
         peer.translate_outbound(Frame::Open(open), &mut out);
         out
     }
@@ -527,7 +526,7 @@ mod tests {
 
     #[test]
     fn to_an_old_peer_each_stream_is_a_user_of_its_own() {
-        let mut peer = TextAdapter::new(Role::Server, text::Fields::Three, WINDOW);
+        let mut peer = TextAdapter::new(Role::Server, text::FieldCount::Three, WINDOW);
         let user = UserChannelId::new(0xABC123);
         let first = open(&mut peer, 1, StreamKey::new(user, 1))[0].key.unwrap();
         let second = open(&mut peer, 2, StreamKey::new(user, 2))[0].key.unwrap();

@@ -1,7 +1,7 @@
 //! Sockets: listeners, socket options, connecting, `TCP_INFO`, pooled read buffers, and the negotiation with which a
 //! channel begins. Knows nothing of links, streams or the multiplexer's state.
 
-mod buffers;
+mod buffer_pool;
 mod listener;
 mod negotiation;
 #[cfg(target_os = "linux")]
@@ -11,9 +11,9 @@ mod socket;
 mod tcp_info;
 mod vectored;
 
-pub use buffers::Slabs;
+pub use buffer_pool::BufferPool;
 pub use listener::Listener;
-pub use negotiation::{FirstWords, Greeting, GreetingError, text_error};
+pub use negotiation::{DetectedFormat, Negotiation, NegotiationError, text_error};
 pub use socket::{ChannelSocket, connect};
 pub(crate) use socket::{disarm, read_some, write_some};
 pub(crate) use vectored::{MAX_SLICES, advance, write_once};

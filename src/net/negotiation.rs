@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::ChannelSocket;
 use crate::wire::{
     Frame, TunnelAction, TunnelMessage, Welcome,
-    binary::{self, Codec},
+    binary::{self, FrameCodec},
     handshake::{ClientHandshake, ClientStep, HandshakeError},
     text::{LineDecoder, LineError},
 };
@@ -18,7 +18,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Why a connection did not become a channel.
 #[derive(Debug, thiserror::Error)]
-pub enum GreetingError {
+pub enum NegotiationError {
     /// The connection failed.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -38,60 +38,60 @@ pub enum GreetingError {
 
 /// A connection that is being greeted: what was read and not used yet stays with it.
 #[derive(Debug)]
-pub struct Greeting {
+pub struct Negotiation {
     socket: ChannelSocket,
     buffer: BytesMut,
-    codec: Codec,
+    codec: FrameCodec,
 }
 
 /// The first thing that a stranger says.
 #[derive(Debug)]
-pub enum FirstWords {
+pub enum DetectedFormat {
     /// The binary format's preface.
     Binary,
     /// Anything else.
     Text,
 }
 
-impl Greeting {
+impl Negotiation {
     /// A fresh connection.
     pub fn new(socket: ChannelSocket) -> Self {
-        Self { socket, buffer: BytesMut::new(), codec: Codec::default() }
+        Self { socket, buffer: BytesMut::new(), codec: FrameCodec::default() }
     }
 
     /// The connection, what was read beyond the greeting, and how its frames are written and read.
-    pub fn into_parts(self) -> (ChannelSocket, BytesMut, Codec) {
+    pub fn into_parts(self) -> (ChannelSocket, BytesMut, FrameCodec) {
         (self.socket, self.buffer, self.codec)
     }
 
     /// Both sides have agreed on `features`, which are in force from the next frame on.
-    pub fn agreed(&mut self, features: u32) {
-        self.codec = Codec::with_features(features);
+    pub fn set_features(&mut self, features: u32) {
+        self.codec = FrameCodec::with_features(features);
     }
 
     /// Tells the two formats apart by their first byte, and takes the preface off.
     ///
     /// # Errors
     /// The connection failed or closed.
-    pub async fn first_words(&mut self) -> Result<FirstWords, GreetingError> {
-        self.more().await?;
+    pub async fn detect_format(&mut self) -> Result<DetectedFormat, NegotiationError> {
+        self.wait_readable().await?;
         if self.buffer[0] != binary::PREFACE[0] {
-            return Ok(FirstWords::Text);
+            return Ok(DetectedFormat::Text);
         }
         while self.buffer.len() < binary::PREFACE.len() {
             self.read().await?;
         }
         if self.buffer.split_to(binary::PREFACE.len())[..] != binary::PREFACE {
-            return Err(GreetingError::Frame(binary::FrameError::UnknownType(binary::PREFACE[0])));
+            return Err(NegotiationError::Frame(binary::FrameError::UnknownType(binary::PREFACE[0])));
         }
-        Ok(FirstWords::Binary)
+        Ok(DetectedFormat::Binary)
     }
 
     /// Waits until there is something after what was taken out.
     ///
     /// # Errors
     /// The connection failed or closed.
-    pub async fn more(&mut self) -> Result<(), GreetingError> {
+    pub async fn wait_readable(&mut self) -> Result<(), NegotiationError> {
         if self.buffer.is_empty() { self.read().await } else { Ok(()) }
     }
 
@@ -99,7 +99,7 @@ impl Greeting {
     ///
     /// # Errors
     /// The connection failed or closed, or what came is no frame.
-    pub async fn frame(&mut self) -> Result<Frame, GreetingError> {
+    pub async fn frame(&mut self) -> Result<Frame, NegotiationError> {
         loop {
             if let Some(frame) = self.codec.decoder.decode(&mut self.buffer, binary::MAX_HANDSHAKE)? {
                 return Ok(frame);
@@ -114,7 +114,7 @@ impl Greeting {
     /// The connection failed or closed, or what came is no line.
     pub async fn peek_line(
         &mut self,
-    ) -> Result<(TunnelMessage, crate::wire::text::Fields, usize), GreetingError> {
+    ) -> Result<(TunnelMessage, crate::wire::text::FieldCount, usize), NegotiationError> {
         let mut lines = LineDecoder::new(STRANGERS_LINE);
         let mut rest = self.buffer.clone();
         loop {
@@ -136,7 +136,7 @@ impl Greeting {
     ///
     /// # Errors
     /// The connection failed.
-    pub async fn send(&mut self, frame: &Frame) -> Result<(), GreetingError> {
+    pub async fn send(&mut self, frame: &Frame) -> Result<(), NegotiationError> {
         let mut out = BytesMut::new();
         self.codec.encoder.encode(frame, &mut out);
         self.send_bytes(out.freeze()).await
@@ -146,7 +146,7 @@ impl Greeting {
     ///
     /// # Errors
     /// The connection failed.
-    pub async fn send_bytes(&mut self, mut bytes: Bytes) -> Result<(), GreetingError> {
+    pub async fn send_bytes(&mut self, mut bytes: Bytes) -> Result<(), NegotiationError> {
         while !bytes.is_empty() {
             self.socket.writable().await?;
             match self.socket.try_write(&[io::IoSlice::new(&bytes)]) {
@@ -163,7 +163,7 @@ impl Greeting {
     ///
     /// # Errors
     /// The connection failed.
-    pub async fn send_last(&mut self, bytes: Bytes) -> Result<(), GreetingError> {
+    pub async fn send_last(&mut self, bytes: Bytes) -> Result<(), NegotiationError> {
         self.send_bytes(bytes).await?;
         self.socket.finish()?;
         let closed = async {
@@ -180,7 +180,11 @@ impl Greeting {
     ///
     /// # Errors
     /// The connection failed, or one side does not trust the other.
-    pub async fn greet(&mut self, client: ClientHandshake, hello: Frame) -> Result<Welcome, GreetingError> {
+    pub async fn run_client(
+        &mut self,
+        client: ClientHandshake,
+        hello: Frame,
+    ) -> Result<Welcome, NegotiationError> {
         let mut first = BytesMut::from(&binary::PREFACE[..]);
         binary::encode(&hello, &mut first);
         self.send_bytes(first.freeze()).await?;
@@ -189,7 +193,7 @@ impl Greeting {
             let frame = self.frame().await?;
             match client.on_frame(frame)? {
                 ClientStep::Done(welcome) => {
-                    self.agreed(welcome.features);
+                    self.set_features(welcome.features);
                     return Ok(welcome);
                 }
                 ClientStep::Send(next, frame) => {
@@ -200,12 +204,12 @@ impl Greeting {
         }
     }
 
-    async fn read(&mut self) -> Result<(), GreetingError> {
+    async fn read(&mut self) -> Result<(), NegotiationError> {
         loop {
             self.socket.readable().await?;
             self.buffer.reserve(STRANGERS_LINE);
             match self.socket.try_read(&mut self.buffer) {
-                Ok(0) => return Err(GreetingError::Closed),
+                Ok(0) => return Err(NegotiationError::Closed),
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),

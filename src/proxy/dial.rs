@@ -5,11 +5,11 @@ use crate::{
     link::{Stream, StreamOutcome},
     net::connect,
     runtime::Tasks,
-    wire::{OpenFrame, ResetCode},
+    wire::{Open, ResetCode},
 };
 
 /// Carries one stream to the target.
-pub(super) async fn serve(config: Arc<ProxyConfig>, tasks: Tasks, stream: Stream, open: OpenFrame) {
+pub(super) async fn serve(config: Arc<ProxyConfig>, tasks: Tasks, stream: Stream, open: Open) {
     let dialled = tokio::select! {
         dialled = tokio::time::timeout(config.dial_timeout, connect(&config.target)) => dialled,
         // The user has gone; the target need not hear of it.
@@ -19,7 +19,8 @@ pub(super) async fn serve(config: Arc<ProxyConfig>, tasks: Tasks, stream: Stream
         Ok(Ok(socket)) => {
             stream.accept();
             tracing::debug!("stream {} is open", open.key);
-            let carried = stream.relay(socket, ResetCode::TargetGone, tasks.token(), || ResetCode::Shutdown);
+            let carried =
+                stream.relay(socket, ResetCode::TargetIoError, tasks.token(), || ResetCode::Shutdown);
             match carried.await.0 {
                 StreamOutcome::Finished => tracing::debug!("stream {} finished", open.key),
                 StreamOutcome::SocketFailed(error) => {

@@ -23,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::ProxyConfig,
     ids::ServiceKey,
-    net::GreetingError,
+    net::NegotiationError,
     runtime::{Tasks, Workers},
     telemetry::Telemetry,
     wire::handshake::{HandshakeError, Token},
@@ -60,7 +60,7 @@ enum SessionError {
     #[error("cannot connect: {0}")]
     Connect(io::Error),
     #[error(transparent)]
-    Greeting(#[from] GreetingError),
+    Negotiation(#[from] NegotiationError),
     #[error("the registration was refused: {0}")]
     Registration(String),
     #[error("the server did not answer in time")]
@@ -145,13 +145,13 @@ impl Proxy {
         }
         tracing::info!("draining, streams still open: {}", self.streams.len());
         self.streams.close();
-        if timeout(self.config.drain, self.streams.wait()).await.is_err() {
+        if timeout(self.config.drain_timeout, self.streams.wait()).await.is_err() {
             tracing::warn!("streams cut off: {}", self.streams.len());
         }
     }
 
     async fn keep_serving(&self) -> Result<std::convert::Infallible, ProxyError> {
-        let mut backoff = Backoff::new(self.config.backoff);
+        let mut backoff = Backoff::new((self.config.min_backoff, self.config.max_backoff));
         let mut service = self.config.service.clone();
         let mut served = false;
         // The session that was sent away last, and where to. To there it goes once: who is not there may never be.
@@ -193,7 +193,9 @@ impl Proxy {
             };
             match error {
                 // What once was right may have been changed on the way.
-                SessionError::Greeting(GreetingError::Refused(source)) if is_final(&source) && !served => {
+                SessionError::Negotiation(NegotiationError::Refused(source))
+                    if is_final(&source) && !served =>
+                {
                     return Err(ProxyError::Refused { server, source });
                 }
                 // Later the port may still be held by our own lost session, or by a proxy that was faster.

@@ -18,14 +18,13 @@ use crate::{
     ids::{ServiceKey, StreamKey, clean},
     link::{Driver, Link, LinkEvents, NewChannel, Stream},
     mux::{MuxConfig, Role},
-    net::{ChannelSocket, Greeting, GreetingError, connect},
+    net::{ChannelSocket, Negotiation, NegotiationError, connect},
     runtime::Tasks,
     telemetry::{GoneReason, seconds},
     wire::{
-        AddProxy, Frame, Hello, HelloMode, OpenFrame, ResetCode, TunnelAction, TunnelMessage, Welcome,
-        binary,
+        AddProxy, Frame, Hello, HelloMode, Open, ResetCode, TunnelAction, TunnelMessage, Welcome, binary,
         handshake::{CHECKSUMS, ClientHandshake, Token, VERSION},
-        text::{self, Fields},
+        text::{self, FieldCount},
     },
 };
 
@@ -164,12 +163,12 @@ impl<'a> Session<'a> {
     ) -> Result<(Arc<Link>, Duration), SessionError> {
         let (config, token) = (self.config.clone(), self.token.clone());
         let dialler = Dialler { config, server: server.to_owned(), token };
-        let (mut greeting, welcome) = dialler.channel(None).await?;
-        greeting.send(&Frame::Message(request)).await?;
+        let (mut negotiation, welcome) = dialler.channel(None).await?;
+        negotiation.send(&Frame::Message(request)).await?;
         let config = MuxConfig {
             initial_window: welcome.first_window,
             max_streams: welcome.max_streams as usize,
-            chunk_size: self.config.chunk,
+            chunk_size: self.config.max_chunk,
             allow_striping: self.config.stripe,
             ..MuxConfig::default()
         };
@@ -184,7 +183,7 @@ impl<'a> Session<'a> {
         };
         let (link, keeper) = (keeper.link.clone(), Arc::new(keeper));
         // Before the others look whether there is a channel.
-        let mut first = keeper.attach(greeting, &welcome);
+        let mut first = keeper.attach(negotiation, &welcome);
         for number in 1..=self.config.channels {
             let (keeper, tasks, first) = (keeper.clone(), self.tasks.clone(), first.take());
             // The first one's connection was made here, which is the first worker.
@@ -209,21 +208,21 @@ impl<'a> Session<'a> {
         request: TunnelMessage,
         events: Arc<Events>,
     ) -> Result<Arc<Link>, SessionError> {
-        let mut greeting = Greeting::new(ChannelSocket::plain(reach(server).await?));
+        let mut negotiation = Negotiation::new(ChannelSocket::plain(reach(server).await?));
         let token = TunnelMessage::control(TunnelAction::Auth, self.token.reveal().to_owned());
         let mut lines = BytesMut::new();
         for message in [token, request] {
-            text::encode_line(&message, Fields::Four, &mut lines);
+            text::encode_line(&message, FieldCount::Four, &mut lines);
         }
-        greeting.send_bytes(lines.freeze()).await?;
+        negotiation.send_bytes(lines.freeze()).await?;
         // What a text peer is sent counts as received at once, so the window only bounds what waits here.
         let config = MuxConfig::default();
-        let link = Link::new(Role::Proxy, config, Some(Fields::Four), events);
+        let link = Link::new(Role::Proxy, config, Some(FieldCount::Four), events);
         let (owned, tasks) = (link.clone(), self.tasks.clone());
-        let (socket, read_ahead, codec) = greeting.into_parts();
+        let (socket, read_ahead, codec) = negotiation.into_parts();
         self.tasks.spawn("text channel", async move {
             let drive =
-                NewChannel { id: 1, socket, read_ahead, codec, text: Some(Fields::Four), stats: None };
+                NewChannel { id: 1, socket, read_ahead, codec, text: Some(FieldCount::Four), stats: None };
             let mut channel = std::pin::pin!(owned.drive(drive));
             tokio::select! {
                 reason = &mut channel => tracing::info!("the channel was lost: {reason}"),
@@ -258,7 +257,10 @@ struct Dialler {
 
 impl Dialler {
     /// Connects and proves: a new link, or one more channel for one.
-    async fn channel(&self, known: Option<(HelloMode, Ticket)>) -> Result<(Greeting, Welcome), SessionError> {
+    async fn channel(
+        &self,
+        known: Option<(HelloMode, Ticket)>,
+    ) -> Result<(Negotiation, Welcome), SessionError> {
         let hello = Hello {
             version: VERSION,
             mode: known.map_or(HelloMode::New, |(mode, _)| mode),
@@ -273,10 +275,11 @@ impl Dialler {
         if let Some((_, ticket)) = known {
             client = client.with_secret(ticket.secret);
         }
-        let mut greeting = Greeting::new(ChannelSocket::plain(reach(&self.server).await?));
-        let welcome =
-            timeout(PATIENCE, greeting.greet(client, hello)).await.map_err(|_| SessionError::Timeout)??;
-        Ok((greeting, welcome))
+        let mut negotiation = Negotiation::new(ChannelSocket::plain(reach(&self.server).await?));
+        let welcome = timeout(PATIENCE, negotiation.run_client(client, hello))
+            .await
+            .map_err(|_| SessionError::Timeout)??;
+        Ok((negotiation, welcome))
     }
 }
 
@@ -294,7 +297,7 @@ struct Keeper {
 impl Keeper {
     /// Keeps one channel up until the link is over, or the server takes no other.
     async fn keep_channel(&self, first: Option<Driver>) {
-        let mut backoff = Backoff::new(self.dialler.config.backoff);
+        let mut backoff = Backoff::new((self.dialler.config.min_backoff, self.dialler.config.max_backoff));
         let mut next = match first {
             Some(first) => Ok(Some(first)),
             None => self.dial().await,
@@ -348,15 +351,15 @@ impl Keeper {
 
     async fn channel(&self, mode: HelloMode) -> Result<Option<Driver>, SessionError> {
         let ticket = *self.ticket.lock();
-        let (greeting, welcome) = self.dialler.channel(Some((mode, ticket))).await?;
+        let (negotiation, welcome) = self.dialler.channel(Some((mode, ticket))).await?;
         if mode == HelloMode::Resume {
             *self.ticket.lock() = Ticket::from(&welcome);
         }
-        Ok(self.attach(greeting, &welcome))
+        Ok(self.attach(negotiation, &welcome))
     }
 
-    fn attach(&self, greeting: Greeting, welcome: &Welcome) -> Option<Driver> {
-        let (socket, read_ahead, codec) = greeting.into_parts();
+    fn attach(&self, negotiation: Negotiation, welcome: &Welcome) -> Option<Driver> {
+        let (socket, read_ahead, codec) = negotiation.into_parts();
         self.link.attach(NewChannel {
             id: welcome.channel,
             socket,
@@ -369,7 +372,7 @@ impl Keeper {
 
     /// Whether there is nothing left to come back to: the server is another one, or has waited for long enough.
     fn is_forgotten(&self, error: &SessionError) -> bool {
-        let unknown = matches!(error, SessionError::Greeting(GreetingError::Refused(reason)) if reason.is_unknown_link());
+        let unknown = matches!(error, SessionError::Negotiation(NegotiationError::Refused(reason)) if reason.is_unknown_link());
         unknown && !self.link.has_channel()
     }
 }
@@ -399,7 +402,7 @@ impl Events {
 }
 
 impl LinkEvents for Events {
-    fn stream_opened(&self, stream: Stream, open: OpenFrame) {
+    fn stream_opened(&self, stream: Stream, open: Open) {
         let served = dial::serve(self.config.clone(), self.tasks.clone(), stream, open);
         self.tasks.spawn("stream", self.streams.track_future(served));
     }

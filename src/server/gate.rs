@@ -17,13 +17,13 @@ use crate::{
     ids::{ProxyId, clean},
     link::{Link, NewChannel, RateLimit},
     mux::{MuxConfig, Role},
-    net::{ChannelSocket, FirstWords, Greeting, GreetingError, text_error},
+    net::{ChannelSocket, DetectedFormat, Negotiation, NegotiationError, text_error},
     telemetry::{EventKind, Format},
     wire::{
         HelloMode, TunnelAction, Welcome,
-        binary::Codec,
+        binary::FrameCodec,
         handshake::{CHECKSUMS, HandshakeError, ServerHandshake, ServerStep, Verified},
-        text::{self, Fields},
+        text::{self, FieldCount},
     },
 };
 
@@ -82,8 +82,8 @@ struct Admitted {
     place: Place,
     socket: ChannelSocket,
     read_ahead: BytesMut,
-    codec: Codec,
-    text: Option<Fields>,
+    codec: FrameCodec,
+    text: Option<FieldCount>,
 }
 
 /// Greets one connection on the tunnel port, and drives it as a channel if it proves itself.
@@ -96,10 +96,10 @@ pub(super) async fn greet(core: &Arc<Core>, socket: StdStream, addr: SocketAddr)
         let Some(_stranger) = core.gate.enter(addr.ip()) else {
             return core.turn_away(addr, "too many connections in their handshake");
         };
-        let greeting = Greeting::new(ChannelSocket::plain(socket));
+        let negotiation = Negotiation::new(ChannelSocket::plain(socket));
         tokio::select! {
             // One deadline for all of it: one for each read would let a byte a second hold the place for ever.
-            admitted = tokio::time::timeout(core.config.handshake, admit(core, greeting, addr)) => match admitted {
+            admitted = tokio::time::timeout(core.config.handshake_timeout, admit(core, negotiation, addr)) => match admitted {
                 Ok(Ok(admitted)) => admitted,
                 Ok(Err(error)) => return core.turn_away(addr, &error.to_string()),
                 Err(_) => return core.turn_away(addr, "the handshake took too long"),
@@ -116,31 +116,31 @@ pub(super) async fn greet(core: &Arc<Core>, socket: StdStream, addr: SocketAddr)
 
 async fn admit(
     core: &Arc<Core>,
-    mut greeting: Greeting,
+    mut negotiation: Negotiation,
     addr: SocketAddr,
-) -> Result<Admitted, GreetingError> {
-    match greeting.first_words().await? {
-        FirstWords::Binary => admit_binary(core, greeting, addr).await,
-        FirstWords::Text => admit_text(core, greeting, addr).await,
+) -> Result<Admitted, NegotiationError> {
+    match negotiation.detect_format().await? {
+        DetectedFormat::Binary => admit_binary(core, negotiation, addr).await,
+        DetectedFormat::Text => admit_text(core, negotiation, addr).await,
     }
 }
 
 async fn admit_binary(
     core: &Arc<Core>,
-    mut greeting: Greeting,
+    mut negotiation: Negotiation,
     addr: SocketAddr,
-) -> Result<Admitted, GreetingError> {
-    let admitted = match prove(core, &mut greeting).await {
-        Ok(verified) => let_in(core, &mut greeting, verified, addr).await,
+) -> Result<Admitted, NegotiationError> {
+    let admitted = match prove(core, &mut negotiation).await {
+        Ok(verified) => let_in(core, &mut negotiation, verified, addr).await,
         Err(error) => Err(error),
     };
     match admitted {
         Ok(place) => {
-            let (socket, read_ahead, codec) = greeting.into_parts();
+            let (socket, read_ahead, codec) = negotiation.into_parts();
             Ok(Admitted { place, socket, read_ahead, codec, text: None })
         }
-        Err(GreetingError::Refused(error)) => {
-            greeting.send(&error.refusal()).await?;
+        Err(NegotiationError::Refused(error)) => {
+            negotiation.send(&error.refusal()).await?;
             Err(error.into())
         }
         Err(error) => Err(error),
@@ -150,10 +150,10 @@ async fn admit_binary(
 /// Finds or makes the link that the proxy wants, and welcomes it there.
 async fn let_in(
     core: &Arc<Core>,
-    greeting: &mut Greeting,
+    negotiation: &mut Negotiation,
     verified: Verified,
     addr: SocketAddr,
-) -> Result<Place, GreetingError> {
+) -> Result<Place, NegotiationError> {
     let hello = &verified.hello;
     let (mode, epoch) = (hello.mode, hello.epoch);
     let (link, proxy) = match mode {
@@ -188,18 +188,18 @@ async fn let_in(
         channel: place.id.index,
         features,
         max_streams: u32::try_from(mux.max_streams).unwrap_or(u32::MAX),
-        first_window: core.config.window,
-        grace_ms: millis(core.config.grace),
+        first_window: core.config.initial_window,
+        grace_ms: millis(core.config.grace_period),
         ping_ms: millis(mux.ping_interval),
         // Whoever joins has shown that it knows it.
         resume_secret: (mode != HelloMode::Join).then_some(ticket.secret),
         mac: [0; 32],
     });
-    greeting.send(&welcome).await?;
-    greeting.agreed(features);
+    negotiation.send(&welcome).await?;
+    negotiation.set_features(features);
     if mode == HelloMode::Resume {
         // The first ping of the channel. Until then the answer may be lost, and what the proxy had before must do.
-        greeting.more().await?;
+        negotiation.wait_readable().await?;
         if !proxy.tickets.lock().honour(ticket) {
             return Err(HandshakeError::UnknownLink.into());
         }
@@ -208,10 +208,10 @@ async fn let_in(
     Ok(place)
 }
 
-async fn prove(core: &Core, greeting: &mut Greeting) -> Result<Verified, GreetingError> {
+async fn prove(core: &Core, negotiation: &mut Negotiation) -> Result<Verified, NegotiationError> {
     let mut server = ServerHandshake::new(core.token.clone(), rand::random());
     loop {
-        match server.on_frame(greeting.frame().await?)? {
+        match server.on_frame(negotiation.frame().await?)? {
             ServerStep::Verified(verified) => return Ok(verified),
             ServerStep::Send(next, frame) => {
                 let shown = next.link().and_then(|(link, epoch)| {
@@ -222,7 +222,7 @@ async fn prove(core: &Core, greeting: &mut Greeting) -> Result<Verified, Greetin
                     Some(ticket) => next.with_secret(ticket.secret),
                     None => next,
                 };
-                greeting.send(&frame).await?;
+                negotiation.send(&frame).await?;
             }
         }
     }
@@ -230,47 +230,47 @@ async fn prove(core: &Core, greeting: &mut Greeting) -> Result<Verified, Greetin
 
 async fn admit_text(
     core: &Arc<Core>,
-    mut greeting: Greeting,
+    mut negotiation: Negotiation,
     addr: SocketAddr,
-) -> Result<Admitted, GreetingError> {
-    let (mut line, fields, length) = greeting.peek_line().await?;
-    let allowed = match core.config.text {
+) -> Result<Admitted, NegotiationError> {
+    let (mut line, fields, length) = negotiation.peek_line().await?;
+    let allowed = match core.config.text_proxies {
         TextProxies::Off => false,
         TextProxies::Loopback => addr.ip().to_canonical().is_loopback(),
         TextProxies::Anywhere => true,
     };
     if !allowed {
-        return refuse_text(greeting, fields, "the text format is not taken from this address").await;
+        return refuse_text(negotiation, fields, "the text format is not taken from this address").await;
     }
     if line.action == TunnelAction::Auth {
         if !core.token.matches(&line.data) {
-            return refuse_text(greeting, fields, &HandshakeError::WrongToken.to_string()).await;
+            return refuse_text(negotiation, fields, &HandshakeError::WrongToken.to_string()).await;
         }
-        greeting.take(length);
-        (line, _, _) = greeting.peek_line().await?;
+        negotiation.take(length);
+        (line, _, _) = negotiation.peek_line().await?;
     } else if !(core.config.text_without_token && addr.ip().to_canonical().is_loopback()) {
-        return refuse_text(greeting, fields, "send AUTH with the token first").await;
+        return refuse_text(negotiation, fields, "send AUTH with the token first").await;
     }
     let TunnelAction::AddProxy(_) = line.action else {
-        return refuse_text(greeting, fields, "register with ADDPROXY first").await;
+        return refuse_text(negotiation, fields, "register with ADDPROXY first").await;
     };
     // The line stays in the buffer: the channel's driver reads it like every later one.
     let Some(place) = core.proxy_up("", rand::random(), Some(fields), addr).place(false) else {
-        return Err(GreetingError::Closed);
+        return Err(NegotiationError::Closed);
     };
-    let (socket, read_ahead, codec) = greeting.into_parts();
+    let (socket, read_ahead, codec) = negotiation.into_parts();
     Ok(Admitted { place, socket, read_ahead, codec, text: Some(fields) })
 }
 
 async fn refuse_text(
-    mut greeting: Greeting,
-    fields: Fields,
+    mut negotiation: Negotiation,
+    fields: FieldCount,
     reason: &str,
-) -> Result<Admitted, GreetingError> {
+) -> Result<Admitted, NegotiationError> {
     let mut line = BytesMut::new();
     text::encode_line(&text_error(reason), fields, &mut line);
     // The registration usually follows the token without a pause.
-    greeting.send_last(line.freeze()).await?;
+    negotiation.send_last(line.freeze()).await?;
     Err(HandshakeError::Refused(reason.to_owned()).into())
 }
 
@@ -282,8 +282,8 @@ async fn drive(core: &Arc<Core>, admitted: Admitted, addr: SocketAddr) {
     };
     let format = match text {
         None => Format::Binary,
-        Some(Fields::Four) => Format::Text,
-        Some(Fields::Three) => Format::OldText,
+        Some(FieldCount::Four) => Format::Text,
+        Some(FieldCount::Three) => Format::OldText,
     };
     let guard = core.telemetry.channel_up(place.id, addr, format);
     place.count(guard.stats());
@@ -310,7 +310,7 @@ impl Core {
         self: &Arc<Self>,
         name: &str,
         link_id: [u8; 16],
-        text: Option<Fields>,
+        text: Option<FieldCount>,
         addr: SocketAddr,
     ) -> Arc<Proxy> {
         let id = ProxyId(self.next_proxy.fetch_add(1, Relaxed));
@@ -319,7 +319,7 @@ impl Core {
         let events = Arc::new(ProxyEvents { core: self.clone(), proxy: OnceLock::new() });
         let budget = self.budget.clone();
         let (initial_window, chunk_size, allow_striping) =
-            (self.config.window, self.config.chunk, self.config.stripe);
+            (self.config.initial_window, self.config.max_chunk, self.config.stripe);
         let config = MuxConfig { initial_window, budget, chunk_size, allow_striping, ..MuxConfig::default() };
         let link = Link::new(Role::Server, config, text, events.clone());
         let limit = RateLimit::new(&self.limit_count);

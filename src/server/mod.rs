@@ -149,7 +149,7 @@ impl Server {
         let core = Arc::new(Core {
             token,
             tasks: Tasks::new(telemetry.clone(), workers),
-            gate: Gate::new(config.max_handshakes),
+            gate: Gate::new((config.max_pending_handshakes, config.max_pending_per_ip)),
             users: Users::new(telemetry.clone(), hard_stop.clone(), &limit_count),
             permits: Arc::new(Semaphore::new(config.max_streams)),
             services: Mutex::default(),
@@ -158,7 +158,7 @@ impl Server {
             streams: DashMap::new(),
             next_proxy: AtomicU32::new(1),
             limit_count,
-            budget: WindowBudget::new(config.memory),
+            budget: WindowBudget::new(config.window_budget),
             draining: CancellationToken::new(),
             moved: Notify::new(),
             accepting: CancellationToken::new(),
@@ -191,7 +191,8 @@ impl Server {
             drop(listener);
             tunnel.proxies.iter().for_each(|proxy| tunnel.send_away(&proxy));
         });
-        let mut sweep = tokio::time::interval((core.config.user_linger / 5).max(Duration::from_millis(20)));
+        let mut sweep =
+            tokio::time::interval((core.config.user_id_retention / 5).max(Duration::from_millis(20)));
         let drained = core.drained(&shutdown);
         let mut drained = std::pin::pin!(drained);
         let cut_off = loop {
@@ -200,7 +201,7 @@ impl Server {
                     // Who asked may have lost interest.
                     _ = request.reply.send(core.execute(&request.command));
                 }
-                _ = sweep.tick() => core.users.sweep(Instant::now(), core.config.user_linger),
+                _ = sweep.tick() => core.users.sweep(Instant::now(), core.config.user_id_retention),
                 cut_off = &mut drained => break cut_off,
             }
         };
@@ -236,7 +237,7 @@ impl Core {
         }
         // If it was cut short, it was not yet.
         self.accepting.cancel();
-        let (open, within) = (self.telemetry.totals().streams_open, self.config.drain);
+        let (open, within) = (self.telemetry.totals().streams_open, self.config.drain_timeout);
         if open > 0 && !shutdown.now.is_cancelled() {
             self.telemetry.emit(EventKind::DrainEnds { open, within });
         }

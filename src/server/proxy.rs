@@ -20,7 +20,7 @@ use crate::{
     link::{LatencyObserver, Link, LinkEvents, RateLimit, Stream},
     net::text_error,
     telemetry::{ChannelStats, EventKind, GoneReason, ProxyGuard, ProxyStats, StreamStats},
-    wire::{AddProxy, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
+    wire::{AddProxy, Open, ResetCode, TunnelAction, TunnelMessage},
 };
 
 /// The most services one proxy may register, and the most channels it may have.
@@ -203,7 +203,7 @@ impl Proxy {
         if !services.iter().any(|known| Arc::ptr_eq(known, &service)) {
             services.push(service.clone());
             // From now on there is something that it can come back to.
-            self.link.set_grace(core.config.grace);
+            self.link.set_grace(core.config.grace_period);
             if let Some(guard) = &*self.guard.lock() {
                 guard.registered(service.key.clone());
             }
@@ -260,9 +260,9 @@ impl ProxyEvents {
 }
 
 impl LinkEvents for ProxyEvents {
-    fn stream_opened(&self, stream: Stream, _open: OpenFrame) {
+    fn stream_opened(&self, stream: Stream, _open: Open) {
         // The mux refuses a proxy's OPEN before it comes here.
-        stream.reset(ResetCode::Protocol);
+        stream.reset(ResetCode::ProtocolViolation);
     }
 
     fn message_received(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage) {

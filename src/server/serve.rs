@@ -90,7 +90,7 @@ async fn carry(core: &Core, waiting: Waiting, socket: TcpStream, user: &User<'_>
             Err(EndReason::NoProxy) => {
                 // Nobody else can do better: what the last one said stands.
                 return before.unwrap_or_else(|| {
-                    let reason = format!("no proxy came within {:?}", core.config.wait);
+                    let reason = format!("no proxy came within {:?}", core.config.proxy_wait_timeout);
                     let (addr, service) = (user.addr, service.key.clone());
                     core.telemetry.emit(EventKind::UserRefused { addr, service, reason });
                     EndReason::NoProxy
@@ -135,10 +135,10 @@ async fn carry_by(
     user.guard.stats().set_flow_source(Some(Arc::new(control.clone())));
     let given_up = cancel.child_token();
     let why = || if cancel.is_cancelled() { core.cancelled_code() } else { ResetCode::TargetTimeout };
-    let mut carried = std::pin::pin!(stream.relay(connection, ResetCode::UserGone, &given_up, why));
+    let mut carried = std::pin::pin!(stream.relay(connection, ResetCode::UserIoError, &given_up, why));
     let (ended, untouched) = tokio::select! {
         ended = &mut carried => ended,
-        () = unanswered(&control, core.config.open) => {
+        () = unanswered(&control, core.config.open_timeout) => {
             given_up.cancel();
             carried.await
         }
@@ -156,7 +156,7 @@ async fn carry_by(
             (EndReason::TargetRefused(code.to_string()), untouched)
         }
         StreamOutcome::Reset(code) => match code {
-            ResetCode::TargetGone => (EndReason::TargetReset, None),
+            ResetCode::TargetIoError => (EndReason::TargetReset, None),
             // A stream moves to another channel as long as there is one: with its last channel the proxy is gone.
             ResetCode::ChannelLost | ResetCode::Shutdown => (EndReason::ProxyGone, untouched),
             other => (EndReason::Protocol(other.to_string()), None),
@@ -179,7 +179,7 @@ impl User<'_> {
             stats: self.guard.stats().clone(),
             port: service.key.port,
             user: Some(self.addr),
-            inspect: core.config.sniff,
+            inspect: core.config.inspect_protocols,
             limits: StreamRateLimits::new(limits.map(Arc::clone)),
             latency_observer: proxy.answers.clone(),
         }
@@ -198,7 +198,7 @@ async fn assign(
 ) -> Result<(Arc<Proxy>, Stream, Busy), EndReason> {
     let cancel = user.switch.cancel();
     let mut size = service.pool.watch();
-    let wait = tokio::time::sleep(core.config.wait);
+    let wait = tokio::time::sleep(core.config.proxy_wait_timeout);
     let mut wait = std::pin::pin!(wait);
     loop {
         size.mark_unchanged();
@@ -219,7 +219,7 @@ async fn assign(
         tokio::select! {
             _ = size.changed() => {}
             // Those that were full may have room again.
-            () = tokio::time::sleep(core.config.wait / 20) => {}
+            () = tokio::time::sleep(core.config.proxy_wait_timeout / 20) => {}
             () = &mut wait => return Err(EndReason::NoProxy),
             () = cancel.cancelled() => return Err(core.why_cancelled()),
             // An end is no error: a user may send its request, shut down, and wait for the answer.

@@ -88,12 +88,12 @@ impl Core {
         let service = Arc::new(Service {
             guard: self.telemetry.service_opened(key.clone()),
             key,
-            pool: Pool::new(self.config.policy),
+            pool: Pool::new(self.config.default_policy),
             limit: RateLimit::new(&self.limit_count),
             waiting: AtomicUsize::new(0),
             stop: self.accepting.child_token(),
         });
-        service.guard.stats().set_policy(self.config.policy);
+        service.guard.stats().set_policy(self.config.default_policy);
         service.pool.join(proxy);
         services.insert(port, service.clone());
         let (core, owned) = (self.clone(), service.clone());
@@ -106,7 +106,7 @@ impl Core {
     }
 
     fn port(&self, port: u16) -> Result<Listener, String> {
-        let ports = self.config.ports;
+        let ports = self.config.allowed_ports;
         if !ports.contains(port) {
             return Err(format!("port {port} is not allowed: the server gives ports {ports}"));
         }
@@ -134,10 +134,10 @@ impl Core {
             Listener::bind_armed(addr, true).ok()
         };
         self.config
-            .ports
+            .allowed_ports
             .candidates(rand::random())
             .find_map(free)
-            .ok_or_else(|| format!("no port of {} is free", self.config.ports))
+            .ok_or_else(|| format!("no port of {} is free", self.config.allowed_ports))
     }
 
     /// Accepts users until the server stops, or until no proxy has been there for a while.
@@ -157,7 +157,7 @@ impl Core {
             let ended = async {
                 tokio::select! {
                     () = service.stop.cancelled() => {}
-                    () = service.deserted(self.config.service_linger) => {}
+                    () = service.deserted(self.config.idle_service_timeout) => {}
                 }
             };
             accept_loop(&listener, &self.telemetry, ended, &admit).await;

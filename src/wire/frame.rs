@@ -25,7 +25,7 @@ pub enum Frame {
     /// Server to proxy: you are in, and here is my own proof.
     Welcome(Welcome),
     /// Server to proxy: a user came.
-    Open(OpenFrame),
+    Open(Open),
     /// Proxy to server: the target took the connection.
     OpenOk {
         /// Which stream.
@@ -168,7 +168,7 @@ impl fmt::Debug for Welcome {
 
 /// The body of [`Frame::Open`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenFrame {
+pub struct Open {
     /// The link's handle for the new stream.
     pub stream: u32,
     /// The name that screens and logs on both sides use.
@@ -190,9 +190,9 @@ pub enum ResetCode {
     /// The operator ended it.
     Killed = 1,
     /// The user's connection failed.
-    UserGone = 2,
+    UserIoError = 2,
     /// The target's connection failed.
-    TargetGone = 3,
+    TargetIoError = 3,
     /// The target refused the connection.
     TargetRefused = 4,
     /// The target did not answer in time.
@@ -202,13 +202,13 @@ pub enum ResetCode {
     /// The peer is shutting down.
     Shutdown = 7,
     /// The peer broke the protocol.
-    Protocol = 8,
+    ProtocolViolation = 8,
     /// The stream's channel was lost.
     ChannelLost = 9,
     /// There is no such stream.
-    NoSession = 10,
+    UnknownStream = 10,
     /// A bound was reached.
-    Limit = 11,
+    LimitExceeded = 11,
     /// Something failed inside underpass.
     Internal = 12,
 }
@@ -217,16 +217,16 @@ impl ResetCode {
     /// Every code.
     pub const ALL: [Self; 12] = [
         Self::Killed,
-        Self::UserGone,
-        Self::TargetGone,
+        Self::UserIoError,
+        Self::TargetIoError,
         Self::TargetRefused,
         Self::TargetTimeout,
         Self::TargetUnreachable,
         Self::Shutdown,
-        Self::Protocol,
+        Self::ProtocolViolation,
         Self::ChannelLost,
-        Self::NoSession,
-        Self::Limit,
+        Self::UnknownStream,
+        Self::LimitExceeded,
         Self::Internal,
     ];
 
@@ -250,16 +250,16 @@ impl fmt::Display for ResetCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Killed => "killed by the operator",
-            Self::UserGone => "the user's connection failed",
-            Self::TargetGone => "the target's connection failed",
+            Self::UserIoError => "the user's connection failed",
+            Self::TargetIoError => "the target's connection failed",
             Self::TargetRefused => "the target refused the connection",
             Self::TargetTimeout => "the target did not answer in time",
             Self::TargetUnreachable => "the target could not be reached",
             Self::Shutdown => "the peer is shutting down",
-            Self::Protocol => "the protocol was broken",
+            Self::ProtocolViolation => "the protocol was broken",
             Self::ChannelLost => "the channel was lost",
-            Self::NoSession => "no such stream",
-            Self::Limit => "a limit was reached",
+            Self::UnknownStream => "no such stream",
+            Self::LimitExceeded => "a limit was reached",
             Self::Internal => "an internal error",
         })
     }

@@ -10,5 +10,5 @@ pub mod binary;
 pub mod handshake;
 pub mod text;
 
-pub use frame::{Frame, Hello, HelloMode, OpenFrame, ResetCode, Welcome};
+pub use frame::{Frame, Hello, HelloMode, Open, ResetCode, Welcome};
 pub use message::{ActionError, AddProxy, TunnelAction, TunnelMessage};

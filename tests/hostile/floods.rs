@@ -9,7 +9,7 @@ use tokio::{
 };
 use underpass::{
     config::ProxyConfig,
-    wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage, binary, handshake::Token},
+    wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage, binary, handshake::Token},
 };
 
 use crate::{
@@ -223,7 +223,7 @@ async fn streams_that_are_reset_as_fast_as_they_open() {
         let proxy = async {
             let mut opened = 0;
             while opened < USERS {
-                if let Frame::Open(OpenFrame { stream, .. }) = channel.hear_other().await {
+                if let Frame::Open(Open { stream, .. }) = channel.hear_other().await {
                     opened += 1;
                     let code = ResetCode::TargetRefused;
                     channel.send([Frame::Reset { stream, code, final_size: 0 }]).await;
@@ -245,7 +245,7 @@ async fn a_proxy_that_opens_streams_opens_none() {
     let opens = (1..=TOO_MANY as u32).map(|stream| {
         let key = "ABC123:1".parse().unwrap();
         let priority = underpass::ids::Priority::default();
-        Frame::Open(OpenFrame { stream, key, port: 1, priority, window: 1, user: None })
+        Frame::Open(Open { stream, key, port: 1, priority, window: 1, user: None })
     });
     let flood = bytes(opens);
     let stays = program.endures("OPEN", TOO_MANY, floods(&mut channel, &flood)).await;

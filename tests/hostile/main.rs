@@ -32,7 +32,7 @@ use underpass::{
     config::{ProxyFormat, ServerConfig},
     ids::ChannelId,
     telemetry::{EventKind, GoneReason},
-    wire::{Frame, OpenFrame, binary},
+    wire::{Frame, Open, binary},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ impl Server {
     async fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
         let change = |config: &mut ServerConfig| {
             // Those who come here do not come back, and their users should not have to wait for it.
-            config.grace = Duration::ZERO;
+            config.grace_period = Duration::ZERO;
             change(config);
         };
         let mut tunnel = Tunnel::with(change).await;
@@ -97,7 +97,7 @@ impl Server {
     }
 
     /// A hostile proxy, one of its users, and how the server opened that.
-    async fn hostile(&self) -> (BinaryChannel, TcpStream, OpenFrame, SocketAddr) {
+    async fn hostile(&self) -> (BinaryChannel, TcpStream, Open, SocketAddr) {
         let (mut channel, _, public) = BinaryChannel::serving(self.tunnel.addr, &self.tunnel.token, 0).await;
         let user = TcpStream::connect(public).await.unwrap();
         let open = channel.opened().await;

@@ -70,8 +70,8 @@ async fn what_is_odd_but_no_error_changes_nothing() {
             Frame::Window { stream, consumed: 1 << 40, window: 0 },
             data(stream, 1 << 40, b"late", true),
             Frame::OpenOk { stream, window: 5 },
-            Frame::Reset { stream, code: ResetCode::TargetGone, final_size: 1 << 40 },
-            Frame::Reset { stream, code: ResetCode::TargetGone, final_size: 0 },
+            Frame::Reset { stream, code: ResetCode::TargetIoError, final_size: 1 << 40 },
+            Frame::Reset { stream, code: ResetCode::TargetIoError, final_size: 0 },
         ])
         .await;
     channel.settle().await;
@@ -177,7 +177,7 @@ async fn a_proxy_that_never_gives_credit_holds_its_own_user_only() {
     assert!(!upload.has_ended());
     channel.during(server.serves()).await;
     // It ends with its user.
-    channel.send([Frame::Reset { stream, code: ResetCode::TargetGone, final_size: 7 }]).await;
+    channel.send([Frame::Reset { stream, code: ResetCode::TargetIoError, final_size: 7 }]).await;
     assert_eq!(
         soon("the user's end", read.read(&mut [0])).await.map_err(|error| error.kind()),
         Err(io::ErrorKind::ConnectionReset)

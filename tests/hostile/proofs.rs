@@ -126,7 +126,7 @@ async fn a_stolen_secret_is_worth_nothing_without_its_link() {
 /// A ticket is good for one return, with the token, to its own link. What is tried with another costs that link nothing.
 #[tokio::test]
 async fn a_link_is_come_back_to_with_its_last_ticket_only() {
-    let server = Server::with(|config| config.grace = LONG).await;
+    let server = Server::with(|config| config.grace_period = LONG).await;
     let (addr, token) = (server.tunnel.addr, &server.tunnel.token);
     let (first, welcome, public) = BinaryChannel::serving(addr, token, 0).await;
     let (link, old) = (welcome.link, welcome.resume_secret);

@@ -8,8 +8,8 @@ use underpass::{
     ids::Priority,
     telemetry::GoneReason,
     wire::{
-        Frame, Hello, OpenFrame, ResetCode, TunnelAction, TunnelMessage, Welcome,
-        binary::{self, Encoder},
+        Frame, Hello, Open, ResetCode, TunnelAction, TunnelMessage, Welcome,
+        binary::{self, FrameEncoder},
         handshake::CHECKSUMS,
     },
 };
@@ -30,7 +30,7 @@ async fn a_proxy_that_breaks_the_protocol_loses_its_channel_by_name() {
             "OPEN",
             |stream| {
                 let key = "ABC123:9".parse().unwrap();
-                let open = OpenFrame {
+                let open = Open {
                     stream: stream + 1,
                     key,
                     port: 1,
@@ -188,7 +188,7 @@ async fn a_frame_that_is_not_what_its_checksum_says_ends_its_channel() {
     let server = Server::start().await;
     let ping = Frame::Ping { token: 1 };
     let mut checked = BytesMut::new();
-    Encoder::checked().encode(&ping, &mut checked);
+    FrameEncoder::checked().encode(&ping, &mut checked);
     let changed = |at: usize| {
         let mut bytes = checked.to_vec();
         bytes[at] ^= 1;

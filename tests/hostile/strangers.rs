@@ -103,7 +103,7 @@ async fn strangers_are_turned_away_by_name() {
         ("escapes", b"\x1b]0;owned\x07\x1b[2J\n".into(), Waits, "no underpass peer"),
     ];
     let deadline = SECOND;
-    let server = Server::with(|config| config.handshake = deadline).await;
+    let server = Server::with(|config| config.handshake_timeout = deadline).await;
     let mut strangers = JoinSet::new();
     for (what, bytes, then, reason) in cases {
         let addr = server.tunnel.addr;
@@ -133,7 +133,7 @@ async fn strangers_are_turned_away_by_name() {
 
 #[tokio::test]
 async fn a_handshake_in_single_bytes_has_the_same_deadline() {
-    let server = Server::with(|config| config.handshake = SECOND).await;
+    let server = Server::with(|config| config.handshake_timeout = SECOND).await;
     let begin = Instant::now();
     let mut socket = TcpStream::connect(server.tunnel.addr).await.unwrap();
     let stranger = socket.local_addr().unwrap();
@@ -172,7 +172,7 @@ async fn is_turned_away(socket: &mut TcpStream) -> bool {
 /// places, all together 1024, and whoever comes beyond is gone at once. So it takes no more descriptors than that.
 #[tokio::test]
 async fn ten_thousand_half_open_handshakes_leave_room_for_others() {
-    let server = Server::with(|config| config.handshake = 8 * SECOND).await;
+    let server = Server::with(|config| config.handshake_timeout = 8 * SECOND).await;
     let addr = server.tunnel.addr;
     let mut user = TcpStream::connect(server.public).await.unwrap();
     let half_open = async |first: u8, addresses: u8, connections: usize| {
@@ -225,7 +225,8 @@ async fn ten_thousand_half_open_handshakes_leave_room_for_others() {
 
 #[tokio::test]
 async fn strangers_have_so_many_places_in_all() {
-    let server = Server::with(|config| config.max_handshakes = (6, 4)).await;
+    let server =
+        Server::with(|config| (config.max_pending_handshakes, config.max_pending_per_ip) = (6, 4)).await;
     let mut strangers = Vec::new();
     for (ip, turned_away) in [(2, 0), (2, 0), (2, 0), (2, 0), (2, 1), (3, 0), (3, 0), (3, 1), (4, 1)] {
         let mut socket = connect_from([127, 0, 0, ip], server.tunnel.addr).await;

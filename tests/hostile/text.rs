@@ -10,12 +10,12 @@ use crate::{
     support::{
         soon,
         target::LOOPBACK,
-        text::{BOTH, Fields, Said, TextChannel},
+        text::{BOTH, FieldCount, Said, TextChannel},
     },
 };
 
 /// A text proxy, one of its users who has half of an answer, and what the proxy calls that user's stream.
-async fn hostile(server: &Server, fields: Fields) -> (TextChannel, TcpStream, Said) {
+async fn hostile(server: &Server, fields: FieldCount) -> (TextChannel, TcpStream, Said) {
     let mut channel = TextChannel::connect(server.tunnel.addr, fields).await;
     channel.send("", 0, "AUTH", server.tunnel.token.reveal().as_bytes()).await;
     channel.send("", 0, "ADDPROXY:0", b"").await;
@@ -68,7 +68,7 @@ async fn a_line_that_is_none_ends_its_channel_by_name() {
     ];
     let server = Server::start().await;
     for (what, says, reason) in cases {
-        let (mut channel, mut user, _) = hostile(&server, Fields::Four).await;
+        let (mut channel, mut user, _) = hostile(&server, FieldCount::Four).await;
         // It may be cut off before all of it was said.
         _ = soon(what, tokio::io::AsyncWriteExt::write_all(&mut channel.write, &says)).await;
         let told = |event: &EventKind| matches!(event, EventKind::ChannelGone { reason: GoneReason::Protocol(told), .. } if told.contains(reason));
@@ -105,7 +105,7 @@ async fn a_line_that_is_only_odd_changes_nothing() {
     ];
     let server = Server::start().await;
     for (what, says) in cases {
-        let (mut channel, mut user, start) = hostile(&server, Fields::Four).await;
+        let (mut channel, mut user, start) = hostile(&server, FieldCount::Four).await;
         channel.send_raw(says(&start).as_bytes()).await;
         channel.answer(&start, "STREAM_DATA", b" and whole").await;
         channel.answer(&start, "STREAM_END", b"").await;

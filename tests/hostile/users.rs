@@ -12,7 +12,7 @@ use tokio::{
 };
 use underpass::{
     telemetry::EventKind,
-    wire::{Frame, OpenFrame, ResetCode},
+    wire::{Frame, Open, ResetCode},
 };
 
 use crate::{
@@ -40,7 +40,7 @@ async fn users_that_come_and_go_at_once_leave_nothing() {
     let mut opened = 0;
     while opened < 100 || !users.has_ended() {
         let Ok(frame) = tokio::time::timeout(SECOND, channel.hear_other()).await else { break };
-        if let Frame::Open(OpenFrame { stream, .. }) = frame {
+        if let Frame::Open(Open { stream, .. }) = frame {
             opened += 1;
             if stream % 2 == 0 {
                 let (code, final_size) = (ResetCode::TargetRefused, 0);

@@ -19,7 +19,7 @@ use proptest::{
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
     mux::{Mux, MuxConfig, MuxEvent, OpenError, ProtocolError, Role, WindowBudget},
-    wire::{Frame, OpenFrame, ResetCode, TunnelAction, TunnelMessage},
+    wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage},
 };
 use world::{Cable, Op, SIDES, Seen, World};
 
@@ -91,7 +91,7 @@ fn users_who_reset_their_streams_are_no_flood() {
             answer.extend(std::iter::from_fn(|| proxy.poll_transmit(1, now)));
         }
         assert!(answer.len() > 20);
-        server.reset(stream, ResetCode::UserGone);
+        server.reset(stream, ResetCode::UserIoError);
         answer.into_iter().for_each(|frame| server.handle_frame(1, frame, now).unwrap());
         pass(server, proxy, now);
         while server.poll_event().is_some() || proxy.poll_event().is_some() {}
@@ -113,7 +113,7 @@ fn users_who_come_and_go_while_nothing_is_taken_are_turned_away_at_last() {
     let key = StreamKey::new(UserChannelId::new(1), 1);
     let comes_and_goes = |server: &mut Mux| {
         let opened = server.open(key, 80, None, |_| false);
-        opened.map(|stream| server.reset(stream, ResetCode::UserGone))
+        opened.map(|stream| server.reset(stream, ResetCode::UserIoError))
     };
     let came = (0..1_000_000).take_while(|_| comes_and_goes(&mut server).is_ok()).count();
     assert_eq!(came, 65_536);
@@ -158,7 +158,7 @@ fn a_server_that_reads_no_answers_opens_no_streams_for_ever() {
     proxy.add_channel(1, now);
     let mut opens = |stream: u32| {
         let key = StreamKey::new(UserChannelId::new(1), stream);
-        let open = OpenFrame { stream, key, port: 80, priority: Priority::default(), window: 1, user: None };
+        let open = Open { stream, key, port: 80, priority: Priority::default(), window: 1, user: None };
         proxy
             .handle_frame(1, Frame::Open(open), now)
             .inspect(|()| proxy.reset(stream, ResetCode::TargetRefused))
@@ -186,7 +186,7 @@ fn what_is_no_data_waits_for_no_credit() {
     assert!(matches!(server.poll_transmit(1, now), Some(Frame::Open(open)) if open.stream == other));
     server.handle_frame(1, Frame::Ping { token: 1 }, now).unwrap();
     assert_eq!(server.poll_transmit(1, now), Some(Frame::Pong { token: 1 }));
-    server.reset(stream, ResetCode::UserGone);
+    server.reset(stream, ResetCode::UserIoError);
     assert!(
         matches!(server.poll_transmit(1, now), Some(Frame::Reset { stream: gone, .. }) if gone == stream)
     );
@@ -200,8 +200,7 @@ fn a_stream_number_that_is_used_again_opens_nothing() {
     proxy.add_channel(1, now);
     let opens = |proxy: &mut Mux, user: u32| {
         let key = StreamKey::new(UserChannelId::new(user), 1);
-        let open =
-            OpenFrame { stream: 1, key, port: 80, priority: Priority::default(), window: 1, user: None };
+        let open = Open { stream: 1, key, port: 80, priority: Priority::default(), window: 1, user: None };
         proxy.handle_frame(1, Frame::Open(open), now).unwrap();
         (proxy.poll_event(), proxy.stream_count())
     };

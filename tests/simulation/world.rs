@@ -70,11 +70,11 @@ impl World {
         let mut config = ServerConfig {
             listen,
             bind: listen.ip(),
-            grace: script.grace,
-            wait: script.wait,
-            window: script.window,
-            user_linger: Duration::from_millis(20),
-            drain: Duration::from_secs(5),
+            grace_period: script.grace,
+            proxy_wait_timeout: script.wait,
+            initial_window: script.window,
+            user_id_retention: Duration::from_millis(20),
+            drain_timeout: Duration::from_secs(5),
             ..ServerConfig::default()
         };
         let tunnel = Tunnel::bind(config.clone(), Token::random()).await;
@@ -124,7 +124,8 @@ impl World {
             name: name.clone(),
             channels: seat.channels,
             format: if seat.text { ProxyFormat::Text } else { ProxyFormat::Binary },
-            backoff: (Duration::from_millis(5), Duration::from_millis(50)),
+            min_backoff: Duration::from_millis(5),
+            max_backoff: Duration::from_millis(50),
             ..self.tunnel.proxy_config(target)
         };
         let mut running = RunningProxy::start(config.clone(), self.tunnel.token.clone());

@@ -8,8 +8,8 @@ use tokio::{
     net::TcpStream,
 };
 use underpass::wire::{
-    AddProxy, Frame, Hello, HelloMode, OpenFrame, TunnelAction, TunnelMessage, Welcome,
-    binary::{self, Codec},
+    AddProxy, Frame, Hello, HelloMode, Open, TunnelAction, TunnelMessage, Welcome,
+    binary::{self, FrameCodec},
     handshake::{ClientHandshake, ClientStep, HandshakeError, Token, VERSION},
 };
 
@@ -49,14 +49,14 @@ pub fn add_proxy(port: u16) -> Frame {
 pub struct BinaryChannel {
     pub socket: TcpStream,
     pub buffer: BytesMut,
-    pub codec: Codec,
+    pub codec: FrameCodec,
 }
 
 impl BinaryChannel {
     pub async fn connect(server: SocketAddr) -> Self {
         let socket = soon("a connection", TcpStream::connect(server)).await.unwrap();
         socket.set_nodelay(true).unwrap();
-        Self { socket, buffer: BytesMut::new(), codec: Codec::default() }
+        Self { socket, buffer: BytesMut::new(), codec: FrameCodec::default() }
     }
 
     /// Connects and proves itself; what the server said.
@@ -76,7 +76,7 @@ impl BinaryChannel {
             let frame = channel.hear().await.expect("the server goes on with the handshake");
             match client.on_frame(frame)? {
                 ClientStep::Done(welcome) => {
-                    channel.codec = Codec::with_features(welcome.features);
+                    channel.codec = FrameCodec::with_features(welcome.features);
                     return Ok((channel, welcome));
                 }
                 ClientStep::Send(next, frame) => {
@@ -138,7 +138,7 @@ impl BinaryChannel {
     }
 
     /// Waits for a user.
-    pub async fn opened(&mut self) -> OpenFrame {
+    pub async fn opened(&mut self) -> Open {
         loop {
             if let Frame::Open(open) = self.hear_other().await {
                 return open;

@@ -10,10 +10,10 @@ use bytes::{Bytes, BytesMut};
 use underpass::{
     ids::{StreamId, StreamKey, UserChannelId},
     mux::{CHUNK_SIZE, COPY_THRESHOLD, Mux, MuxConfig, MuxEvent, Role},
-    net::Slabs,
+    net::BufferPool,
     wire::{
         Frame,
-        binary::{Codec, MAX_FRAME},
+        binary::{FrameCodec, MAX_FRAME},
         handshake::CHECKSUMS,
     },
 };
@@ -35,14 +35,14 @@ pub struct Carrier {
     turn: usize,
     now: Instant,
     /// A thread's read buffers for users' sockets, and another's for channels.
-    slabs: [Slabs; 2],
+    pools: [BufferPool; 2],
     /// What is read: a user's bytes.
     source: Vec<u8>,
     slices: VecDeque<Bytes>,
     arena: BytesMut,
     /// Towards the proxy, and back.
-    down: Codec,
-    up: Codec,
+    down: FrameCodec,
+    up: FrameCodec,
     back: BytesMut,
     incoming: BytesMut,
     delivery: VecDeque<Bytes>,
@@ -68,12 +68,12 @@ impl Carrier {
             streams: Vec::new(),
             turn: 0,
             now,
-            slabs: Default::default(),
+            pools: Default::default(),
             source: vec![7; len],
             slices: VecDeque::new(),
             arena: BytesMut::new(),
-            down: Codec::with_features(CHECKSUMS),
-            up: Codec::with_features(CHECKSUMS),
+            down: FrameCodec::with_features(CHECKSUMS),
+            up: FrameCodec::with_features(CHECKSUMS),
             back: BytesMut::new(),
             incoming: BytesMut::new(),
             delivery: VecDeque::new(),
@@ -149,15 +149,15 @@ impl Carrier {
     }
 
     fn read(&mut self) -> Bytes {
-        let [slabs, _] = &mut self.slabs;
-        let mut slab = slabs.take(CHUNK_SIZE);
-        slab.extend_from_slice(&self.source);
-        let read = if slab.len() < COPY_THRESHOLD {
-            Bytes::copy_from_slice(&slab)
+        let [pools, _] = &mut self.pools;
+        let mut buffer = pools.take(CHUNK_SIZE);
+        buffer.extend_from_slice(&self.source);
+        let read = if buffer.len() < COPY_THRESHOLD {
+            Bytes::copy_from_slice(&buffer)
         } else {
-            slab.split_to(self.source.len()).freeze()
+            buffer.split_to(self.source.len()).freeze()
         };
-        slabs.give_back(slab);
+        pools.release(buffer);
         read
     }
 
@@ -182,7 +182,7 @@ impl Carrier {
 
     fn arrive(&mut self) {
         for slice in self.slices.drain(..) {
-            self.slabs[1].make_room(&mut self.incoming, slice.len());
+            self.pools[1].reserve(&mut self.incoming, slice.len());
             self.incoming.extend_from_slice(&slice);
         }
     }
@@ -192,7 +192,7 @@ impl Carrier {
             self.proxy.handle_frame(1, frame, self.now).unwrap();
         }
         if self.incoming.is_empty() {
-            self.slabs[1].give_back(std::mem::take(&mut self.incoming));
+            self.pools[1].release(std::mem::take(&mut self.incoming));
         }
     }
 

@@ -16,16 +16,16 @@ use super::soon;
 
 /// How many fields a line has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fields {
+pub enum FieldCount {
     Three,
     Four,
 }
 
-pub const BOTH: [Fields; 2] = [Fields::Three, Fields::Four];
+pub const BOTH: [FieldCount; 2] = [FieldCount::Three, FieldCount::Four];
 
 /// One end of a channel.
 pub struct TextChannel {
-    pub fields: Fields,
+    pub fields: FieldCount,
     pub read: BufReader<OwnedReadHalf>,
     pub write: OwnedWriteHalf,
 }
@@ -52,13 +52,13 @@ impl Said {
 }
 
 impl TextChannel {
-    pub fn new(socket: TcpStream, fields: Fields) -> Self {
+    pub fn new(socket: TcpStream, fields: FieldCount) -> Self {
         socket.set_nodelay(true).unwrap();
         let (read, write) = socket.into_split();
         Self { fields, read: BufReader::new(read), write }
     }
 
-    pub async fn connect(server: SocketAddr, fields: Fields) -> Self {
+    pub async fn connect(server: SocketAddr, fields: FieldCount) -> Self {
         Self::new(soon("a connection", TcpStream::connect(server)).await.unwrap(), fields)
     }
 
@@ -66,8 +66,8 @@ impl TextChannel {
     pub fn line(&self, user: &str, stream: u32, action: &str, data: &[u8]) -> String {
         let data = BASE64.encode(data);
         match self.fields {
-            Fields::Three => format!("{user}|{action}|{data}\n"),
-            Fields::Four => format!("{user}|{stream}|{action}|{data}\n"),
+            FieldCount::Three => format!("{user}|{action}|{data}\n"),
+            FieldCount::Four => format!("{user}|{stream}|{action}|{data}\n"),
         }
     }
 
@@ -96,7 +96,7 @@ impl TextChannel {
     pub async fn hear(&mut self) -> Said {
         let line = self.hear_raw().await.expect("the peer is gone");
         let mut fields: Vec<_> = line.split('|').map(str::to_owned).collect();
-        if self.fields == Fields::Three {
+        if self.fields == FieldCount::Three {
             fields.insert(1, "0".into());
         }
         let [user, stream, action, data] = fields.try_into().unwrap();
@@ -123,7 +123,7 @@ impl TextChannel {
 
     /// The next line, which has to be this one.
     pub async fn hear_that(&mut self, user: &str, stream: u32, action: &str, data: &[u8]) {
-        let stream = if self.fields == Fields::Three { 0 } else { stream };
+        let stream = if self.fields == FieldCount::Three { 0 } else { stream };
         let wanted =
             Said { user: user.into(), stream: stream.to_string(), action: action.into(), data: data.into() };
         assert_eq!(self.hear().await, wanted);

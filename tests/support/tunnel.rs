@@ -61,8 +61,8 @@ impl Tunnel {
         let mut config = ServerConfig {
             listen: LOOPBACK,
             bind: LOOPBACK.ip(),
-            drain: DRAIN,
-            user_linger: Duration::from_millis(100),
+            drain_timeout: DRAIN,
+            user_id_retention: Duration::from_millis(100),
             ..ServerConfig::default()
         };
         change(&mut config);
@@ -110,7 +110,11 @@ impl Tunnel {
     /// How a proxy of this server for `target` is configured. It asks for any free port.
     pub fn proxy_config(&self, target: SocketAddr) -> ProxyConfig {
         let config = ProxyConfig::new(self.addr.to_string(), "0".parse().unwrap(), target.to_string());
-        ProxyConfig { backoff: (Duration::from_millis(20), Duration::from_millis(200)), ..config }
+        ProxyConfig {
+            min_backoff: Duration::from_millis(20),
+            max_backoff: Duration::from_millis(200),
+            ..config
+        }
     }
 
     /// Adds a proxy for `target`, on any free port; the public address.

@@ -79,7 +79,7 @@ async fn least_streams_and_peak_ewma_keep_users_from_a_slow_proxy() {
     let machines = [50, 5, 5].map(Duration::from_millis);
     let mut p99 = Vec::new();
     for policy in [Policy::RoundRobin, Policy::LeastStreams, Policy::PeakEwma] {
-        let mut tunnel = Tunnel::with(|config| config.policy = policy).await;
+        let mut tunnel = Tunnel::with(|config| config.default_policy = policy).await;
         let slow = machine(machines[0]).await;
         let public = tunnel.proxy(slow.addr, ProxyFormat::Binary).await;
         let fast = [machine(machines[1]).await, machine(machines[2]).await];
@@ -124,7 +124,7 @@ async fn nobody_left(tunnel: &Tunnel, users: Vec<TcpStream>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn weights_come_from_the_proxy_or_the_operator() {
     for format in FORMATS {
-        let mut tunnel = Tunnel::with(|config| config.policy = Policy::Weighted).await;
+        let mut tunnel = Tunnel::with(|config| config.default_policy = Policy::Weighted).await;
         let target = target::echo().await;
         let heavy = ProxyConfig { weight: Some(3), format, ..tunnel.proxy_config(target.addr) };
         let public = tunnel.proxy_with(heavy).await;
@@ -176,7 +176,7 @@ async fn echoes(user: &mut TcpStream) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drained_proxy_finishes_what_it_has_and_gets_nothing_new() {
     for policy in Policy::ALL {
-        let mut tunnel = Tunnel::with(|config| config.policy = policy).await;
+        let mut tunnel = Tunnel::with(|config| config.default_policy = policy).await;
         let target = target::echo().await;
         let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
         let drained = tunnel.telemetry.snapshot().proxies[0].id;
@@ -200,7 +200,7 @@ async fn a_drained_proxy_finishes_what_it_has_and_gets_nothing_new() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_of_a_service_whose_only_proxy_drains_wait_for_another() {
-    let mut tunnel = Tunnel::with(|config| config.wait = Duration::from_secs(60)).await;
+    let mut tunnel = Tunnel::with(|config| config.proxy_wait_timeout = Duration::from_secs(60)).await;
     let target = target::echo().await;
     let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
     let proxy = tunnel.telemetry.snapshot().proxies[0].id;
@@ -223,9 +223,9 @@ async fn users_of_a_service_whose_only_proxy_drains_wait_for_another() {
 async fn a_proxy_that_never_answers_does_not_hold_its_user_for_ever() {
     // Nor does the one that was answered wait for long, when the proxy is gone and no other comes.
     let tunnel = Tunnel::with(|config| {
-        config.open = Duration::from_millis(300);
-        config.wait = Duration::from_millis(300);
-        config.grace = Duration::ZERO;
+        config.open_timeout = Duration::from_millis(300);
+        config.proxy_wait_timeout = Duration::from_millis(300);
+        config.grace_period = Duration::ZERO;
     })
     .await;
     let (mut proxy, _, public) = BinaryChannel::serving(tunnel.addr, &tunnel.token, 0).await;

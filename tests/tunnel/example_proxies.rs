@@ -8,7 +8,7 @@ use crate::support::{
     process::Process,
     soon,
     target::{self, LOOPBACK},
-    text::{BOTH, Fields},
+    text::{BOTH, FieldCount},
     tunnel::Tunnel,
 };
 use tokio::{
@@ -23,15 +23,15 @@ use underpass::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn script(fields: Fields) -> &'static str {
+fn script(fields: FieldCount) -> &'static str {
     match fields {
-        Fields::Three => "text_proxy_old.py",
-        Fields::Four => "text_proxy.py",
+        FieldCount::Three => "text_proxy_old.py",
+        FieldCount::Four => "text_proxy.py",
     }
 }
 
 /// Runs an example as a proxy of the tunnel; it and its public address, `None` without Python.
-async fn serving(tunnel: &Tunnel, fields: Fields, target: SocketAddr) -> Option<(Process, SocketAddr)> {
+async fn serving(tunnel: &Tunnel, fields: FieldCount, target: SocketAddr) -> Option<(Process, SocketAddr)> {
     let (server, target) = (tunnel.addr.to_string(), target.to_string());
     let mut process = Process::example(script(fields), &[&server, "0", &target, tunnel.token.reveal()])?;
     let line = process.line("serving ").await;
@@ -66,7 +66,7 @@ async fn two_downloads_at_once() {
 
         // It is shown like any other proxy.
         let [proxy] = &snapshot.proxies[..] else { panic!("{snapshot:?}") };
-        let format = if fields == Fields::Three { Format::OldText } else { Format::Text };
+        let format = if fields == FieldCount::Three { Format::OldText } else { Format::Text };
         assert_eq!((proxy.streams_open, proxy.channels.len(), proxy.channels[0].format), (2, 1, format));
         assert_eq!(proxy.channels[0].streams_open, 2);
         // Two streams of one user, whatever an old proxy calls them.
@@ -195,7 +195,7 @@ async fn a_target_that_fails_is_no_clean_end() {
 #[tokio::test]
 async fn a_user_that_is_killed_resets_the_target() {
     let target = target::idle().await;
-    for (fields, failed) in [(Fields::Three, 1), (Fields::Four, 2)] {
+    for (fields, failed) in [(FieldCount::Three, 1), (FieldCount::Four, 2)] {
         let tunnel = Tunnel::start().await;
         let Some((process, public)) = serving(&tunnel, fields, target.addr).await else { return };
         let mut socket = TcpStream::connect(public).await.unwrap();
@@ -212,7 +212,7 @@ async fn a_user_that_is_killed_resets_the_target() {
 async fn a_proxy_that_is_killed_is_no_clean_end_for_anybody() {
     let origin = target::origin(1_000_000).await;
     let idle = target::idle().await;
-    for (fields, failed) in [(Fields::Three, 1), (Fields::Four, 2)] {
+    for (fields, failed) in [(FieldCount::Three, 1), (FieldCount::Four, 2)] {
         let tunnel = Tunnel::start().await;
         let Some((mut process, public)) = serving(&tunnel, fields, origin.addr).await else { return };
         let Some((mut other, uploads)) = serving(&tunnel, fields, idle.addr).await else { return };

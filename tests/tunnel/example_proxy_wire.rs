@@ -7,7 +7,7 @@ use crate::support::{
     process::Process,
     soon,
     target::{self, LOOPBACK},
-    text::{BOTH, Fields, TextChannel},
+    text::{BOTH, FieldCount, TextChannel},
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use tokio::{
@@ -45,10 +45,10 @@ impl AsServer for TextChannel {
 }
 
 /// Starts an example, and accepts its channel; `None` without Python.
-async fn connect(fields: Fields, target: SocketAddr, token: &[&str]) -> Option<(Process, TextChannel)> {
+async fn connect(fields: FieldCount, target: SocketAddr, token: &[&str]) -> Option<(Process, TextChannel)> {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let (server, target) = (listener.local_addr().unwrap().to_string(), target.to_string());
-    let script = if fields == Fields::Three { "text_proxy_old.py" } else { "text_proxy.py" };
+    let script = if fields == FieldCount::Three { "text_proxy_old.py" } else { "text_proxy.py" };
     let arguments = [&[&server[..], "8080", &target], token].concat();
     let process = Process::example(script, &arguments)?;
     let (socket, _) = soon("the proxy connects", listener.accept()).await.unwrap();
@@ -56,7 +56,7 @@ async fn connect(fields: Fields, target: SocketAddr, token: &[&str]) -> Option<(
 }
 
 /// [`connect`], and registers it.
-async fn serving(fields: Fields, target: SocketAddr) -> Option<(Process, TextChannel)> {
+async fn serving(fields: FieldCount, target: SocketAddr) -> Option<(Process, TextChannel)> {
     let (mut process, mut channel) = connect(fields, target, &[]).await?;
     channel.hear().await;
     channel.send("", 0, "RESPONSE", b"41234:default").await;
@@ -71,8 +71,8 @@ async fn registers_with_a_token_and_answers_pings() {
         let Some((mut process, mut channel)) = connect(fields, target, &["s3cret"]).await else { return };
         channel.hear_that("", 0, "AUTH", b"s3cret").await;
         let request = match fields {
-            Fields::Three => "ADDPROXY:8080".to_owned(),
-            Fields::Four => format!("ADDPROXY:8080:default:{}", target.port()),
+            FieldCount::Three => "ADDPROXY:8080".to_owned(),
+            FieldCount::Four => format!("ADDPROXY:8080:default:{}", target.port()),
         };
         channel.hear_that("", 0, &request, b"").await;
         channel.send("", 0, "RESPONSE", b"8080:default").await;
@@ -98,7 +98,7 @@ async fn a_refusal_is_printed_and_ends_it() {
 #[tokio::test]
 async fn two_streams_take_turns() {
     let target = target::ping_pong().await;
-    let Some((_process, mut channel)) = serving(Fields::Four, target.addr).await else { return };
+    let Some((_process, mut channel)) = serving(FieldCount::Four, target.addr).await else { return };
     channel.open("ABC123", 1).await;
     channel.open("ABC123", 2).await;
     for stream in [1, 2, 2, 1, 2, 1] {
@@ -111,7 +111,7 @@ async fn two_streams_take_turns() {
 async fn two_downloads_are_whole_and_in_order() {
     let file = File { seed: 6, size: 3_000_000 };
     let target = target::send(file).await;
-    let Some((_process, mut channel)) = serving(Fields::Four, target.addr).await else { return };
+    let Some((_process, mut channel)) = serving(FieldCount::Four, target.addr).await else { return };
     channel.send("ABC123", 1, "STREAM_START", b"").await;
     channel.send("ABC123", 2, "STREAM_START", b"").await;
     let mut verifiers = [Verifier::new(file), Verifier::new(file)];
@@ -156,7 +156,7 @@ async fn the_answer_to_a_half_closed_stream_comes_whole() {
 #[tokio::test]
 async fn data_may_come_before_the_target_is_there() {
     let target = target::echo().await;
-    let Some((_process, mut channel)) = serving(Fields::Four, target.addr).await else { return };
+    let Some((_process, mut channel)) = serving(FieldCount::Four, target.addr).await else { return };
     // The size as the seed's document prints it, and everything in one write.
     let all = format!(
         "U1|1|STREAM_START|20971520\nU1|1|STREAM_DATA|{}\nU1|1|STREAM_END|\n",
@@ -209,7 +209,7 @@ async fn a_reset_of_the_user_resets_the_target() {
 #[tokio::test]
 async fn a_lost_tunnel_resets_the_targets() {
     let target = target::idle().await;
-    for (fields, failed) in [(Fields::Three, 1), (Fields::Four, 2)] {
+    for (fields, failed) in [(FieldCount::Three, 1), (FieldCount::Four, 2)] {
         let Some((mut process, mut channel)) = serving(fields, target.addr).await else { return };
         channel.open("U1", 1).await;
         drop(channel);

@@ -215,7 +215,7 @@ async fn a_dead_channel_is_found_and_the_download_goes_on() {
 async fn a_proxy_whose_channels_are_all_dead_is_found_and_comes_back(format: ProxyFormat) {
     // Text: a proxy whose channel took nothing more was not looked at, and stayed with the dead channel for ever.
     let origin = target::origin(RATE).await;
-    let mut tunnel = Tunnel::with(|config| config.grace = Duration::ZERO).await;
+    let mut tunnel = Tunnel::with(|config| config.grace_period = Duration::ZERO).await;
     let relay = Relay::to(tunnel.addr).await;
     let config = ProxyConfig { format, server: relay.addr.to_string(), ..tunnel.proxy_config(origin.addr) };
     let public = tunnel.proxy_with(config).await;

@@ -52,7 +52,7 @@ struct Narrow {
 
 impl Narrow {
     async fn start(shape: Shape, channels: u16, window: u32) -> Self {
-        let mut tunnel = Tunnel::with(|config| config.window = window).await;
+        let mut tunnel = Tunnel::with(|config| config.initial_window = window).await;
         let link = Link::to(tunnel.addr, shape).await.unwrap();
         let target = bulk_or_echo().await;
         let config =

@@ -9,7 +9,7 @@ use crate::support::{
     Running,
     relay::{Relay, Wire},
     soon, target,
-    text::{Fields, TextChannel},
+    text::{FieldCount, TextChannel},
     tunnel::{FORMATS, Tunnel},
 };
 use tokio::{
@@ -106,7 +106,7 @@ async fn a_channel_shows_what_the_kernel_measures() {
 #[tokio::test]
 async fn a_channel_that_takes_nothing_shows_what_waits_for_it() {
     let tunnel = Tunnel::start().await;
-    let mut proxy = TextChannel::connect(tunnel.addr, Fields::Four).await;
+    let mut proxy = TextChannel::connect(tunnel.addr, FieldCount::Four).await;
     proxy.send("", 0, "AUTH", tunnel.token.reveal().as_bytes()).await;
     proxy.send("", 0, "ADDPROXY:0", b"").await;
     let service = proxy.hear_action("RESPONSE").await.text();

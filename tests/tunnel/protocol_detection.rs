@@ -112,7 +112,7 @@ async fn looking_changes_no_byte() {
     let talk = talk();
     for sniff in [true, false] {
         let echo = target::echo().await;
-        let mut tunnel = Tunnel::with(|config| config.sniff = sniff).await;
+        let mut tunnel = Tunnel::with(|config| config.inspect_protocols = sniff).await;
         let public = tunnel.proxy(echo.addr, ProxyFormat::Binary).await;
         // From each place on, so that the first bytes are different ones, and in pieces of different sizes.
         for from in [0, 4, 38, 43, 103, 122, 128] {

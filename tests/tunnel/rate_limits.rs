@@ -197,7 +197,7 @@ async fn whatever_has_a_limit_keeps_to_it_in_either_direction() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_hold_for_streams_that_come_later() {
     let time = Duration::from_secs(1);
-    let mut tunnel = Tunnel::with(|config| config.wait = Duration::from_secs(30)).await;
+    let mut tunnel = Tunnel::with(|config| config.proxy_wait_timeout = Duration::from_secs(30)).await;
     let (target, up) = busy().await;
     let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
     let service = tunnel.telemetry.snapshot().services[0].key.clone();

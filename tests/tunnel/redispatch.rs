@@ -152,7 +152,7 @@ async fn who_was_silent_is_moved_whatever_its_proxy_speaks() {
 async fn a_proxy_that_never_answers_keeps_only_who_has_sent_something() {
     let (addr, _full) = target::full();
     let greeter = greeter().await;
-    let mut tunnel = Tunnel::with(|config| config.open = Duration::from_millis(500)).await;
+    let mut tunnel = Tunnel::with(|config| config.open_timeout = Duration::from_millis(500)).await;
     let config = ProxyConfig { dial_timeout: LONG, ..tunnel.proxy_config(addr) };
     let public = tunnel.proxy_with(config).await;
     let connect = || async { TcpStream::connect(public).await.unwrap() };

@@ -48,7 +48,8 @@ fn count(tunnel: &Tunnel, wanted: impl Fn(&EventKind) -> bool) -> usize {
 /// A tunnel whose proxy has no channel just now, and an endless download that waits for one.
 async fn waiting(grace: Duration) -> (Tunnel, Relay, SocketAddr, target::OriginTarget, Download, impl Drop) {
     let origin = target::origin(RATE).await;
-    let (tunnel, relay, public) = Tunnel::through_a_relay(|config| config.grace = grace, origin.addr).await;
+    let (tunnel, relay, public) =
+        Tunnel::through_a_relay(|config| config.grace_period = grace, origin.addr).await;
     let download = download(public, ENDLESS);
     tunnel.flowing(1).await;
     let refusal = relay.refuse();

@@ -42,7 +42,7 @@ async fn deserted(tunnel: &mut Tunnel, format: ProxyFormat) -> (SocketAddr, Sock
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_waits_for_a_proxy_and_is_refused_when_none_comes() {
     let wait = Duration::from_millis(300);
-    let mut tunnel = Tunnel::with(|config| config.wait = wait).await;
+    let mut tunnel = Tunnel::with(|config| config.proxy_wait_timeout = wait).await;
     let (public, _) = deserted(&mut tunnel, ProxyFormat::Binary).await;
     let begin = Instant::now();
     let mut user = TcpStream::connect(public).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_user_waits_for_a_proxy_and_is_refused_when_none_comes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_that_comes_in_time_gets_the_user_who_waits() {
     for format in FORMATS {
-        let mut tunnel = Tunnel::with(|config| config.wait = Duration::from_secs(20)).await;
+        let mut tunnel = Tunnel::with(|config| config.proxy_wait_timeout = Duration::from_secs(20)).await;
         let (public, _) = deserted(&mut tunnel, format).await;
         let mut user = TcpStream::connect(public).await.unwrap();
         user.write_all(b"hello").await.unwrap();
@@ -91,7 +91,7 @@ async fn a_proxy_that_comes_in_time_gets_the_user_who_waits() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_who_does_not_wait_is_gone_at_once() {
-    let mut tunnel = Tunnel::with(|config| config.wait = Duration::from_secs(60)).await;
+    let mut tunnel = Tunnel::with(|config| config.proxy_wait_timeout = Duration::from_secs(60)).await;
     let (public, _) = deserted(&mut tunnel, ProxyFormat::Binary).await;
     let user = TcpStream::connect(public).await.unwrap();
     tunnel.until("a stream that waits", |snapshot| snapshot.totals.streams_open == 1).await;
@@ -105,7 +105,7 @@ async fn a_user_who_does_not_wait_is_gone_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deserted_port_is_closed_after_a_while() {
-    let mut tunnel = Tunnel::with(|config| config.service_linger = Duration::from_millis(50)).await;
+    let mut tunnel = Tunnel::with(|config| config.idle_service_timeout = Duration::from_millis(50)).await;
     let (public, _) = deserted(&mut tunnel, ProxyFormat::Binary).await;
     tunnel.until("the service is closed", |snapshot| snapshot.services.is_empty()).await;
     let error = TcpStream::connect(public).await.unwrap_err();
@@ -217,7 +217,12 @@ async fn a_proxy_takes_its_port_again_when_the_server_comes_back() {
 
 fn config_like(tunnel: &Tunnel) -> ServerConfig {
     let user_linger = Duration::from_millis(100);
-    ServerConfig { listen: tunnel.addr, bind: tunnel.addr.ip(), user_linger, ..ServerConfig::default() }
+    ServerConfig {
+        listen: tunnel.addr,
+        bind: tunnel.addr.ip(),
+        user_id_retention: user_linger,
+        ..ServerConfig::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

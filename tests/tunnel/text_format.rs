@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use crate::support::{
     soon,
     target::{self, LOOPBACK},
-    text::{BOTH, Fields, Said, TextChannel},
+    text::{BOTH, FieldCount, Said, TextChannel},
     tunnel::Tunnel,
 };
 use tokio::{
@@ -24,7 +24,7 @@ const WINDOW: usize = 256 * 1024;
 const MOST: usize = (16 << 20) + (1 << 20);
 
 /// A proxy that proved itself and serves the public address, of any free port unless one is given.
-async fn serving(tunnel: &Tunnel, fields: Fields, port: u16) -> (TextChannel, SocketAddr) {
+async fn serving(tunnel: &Tunnel, fields: FieldCount, port: u16) -> (TextChannel, SocketAddr) {
     let mut channel = TextChannel::connect(tunnel.addr, fields).await;
     channel.send("", 0, "AUTH", tunnel.token.reveal().as_bytes()).await;
     channel.send("", 0, &format!("ADDPROXY:{port}"), b"").await;
@@ -79,10 +79,10 @@ async fn registration_is_answered_on_the_wire_as_documented() {
     let auth = tunnel.token.reveal();
     let auth = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, auth);
     for (request, fields, beginning) in [
-        (format!("|0|AUTH|{auth}\n|0|ADDPROXY:0:default:80|\n"), Fields::Four, "|0|RESPONSE|"),
-        (format!("|0|AUTH|{auth}\r\n|0|ADDPROXY:0\r\n"), Fields::Four, "|0|RESPONSE|"),
-        (format!("|AUTH|{auth}\n|ADDPROXY:0:default:80|\n"), Fields::Three, "|RESPONSE|"),
-        (format!("\n|AUTH|{auth}\n\n|ADDPROXY:0"), Fields::Three, "|RESPONSE|"),
+        (format!("|0|AUTH|{auth}\n|0|ADDPROXY:0:default:80|\n"), FieldCount::Four, "|0|RESPONSE|"),
+        (format!("|0|AUTH|{auth}\r\n|0|ADDPROXY:0\r\n"), FieldCount::Four, "|0|RESPONSE|"),
+        (format!("|AUTH|{auth}\n|ADDPROXY:0:default:80|\n"), FieldCount::Three, "|RESPONSE|"),
+        (format!("\n|AUTH|{auth}\n\n|ADDPROXY:0"), FieldCount::Three, "|RESPONSE|"),
     ] {
         let mut channel = TextChannel::connect(tunnel.addr, fields).await;
         channel.send_raw(request.as_bytes()).await;
@@ -99,7 +99,7 @@ async fn registration_is_answered_on_the_wire_as_documented() {
         serves_one(&mut channel, public).await;
         let snapshot = tunnel.telemetry.snapshot();
         let proxy = snapshot.proxies.iter().find(|proxy| proxy.services[0].port == port).unwrap();
-        let format = if fields == Fields::Three { Format::OldText } else { Format::Text };
+        let format = if fields == FieldCount::Three { Format::OldText } else { Format::Text };
         assert_eq!(proxy.channels[0].format, format);
     }
     tunnel.end().await;
@@ -146,7 +146,7 @@ async fn who_may_register_in_the_text_format() {
         let config = underpass::config::ServerConfig {
             listen: LOOPBACK,
             bind: LOOPBACK.ip(),
-            text,
+            text_proxies: text,
             text_without_token,
             ..Default::default()
         };
@@ -178,7 +178,7 @@ async fn who_may_register_in_the_text_format() {
 async fn a_refusal_is_heard_although_more_was_said() {
     let tunnel = Tunnel::start().await;
     for _ in 0..50 {
-        let mut channel = TextChannel::connect(tunnel.addr, Fields::Four).await;
+        let mut channel = TextChannel::connect(tunnel.addr, FieldCount::Four).await;
         channel.send("", 0, "AUTH", b"wrong").await;
         soon("something to read", channel.read.get_ref().readable()).await.unwrap();
         for _ in 0..3 {
@@ -192,7 +192,7 @@ async fn a_refusal_is_heard_although_more_was_said() {
 #[tokio::test]
 async fn a_registration_that_is_refused_gets_a_reason_and_the_channel_lives() {
     let tunnel = Tunnel::start().await;
-    let (mut channel, public) = serving(&tunnel, Fields::Four, 0).await;
+    let (mut channel, public) = serving(&tunnel, FieldCount::Four, 0).await;
     let taken = target::idle().await;
     for (request, reason) in [
         (
@@ -250,7 +250,7 @@ async fn serves_one_after_leftovers(channel: &mut TextChannel, public: SocketAdd
 #[tokio::test]
 async fn too_much_data_before_start_has_no_session() {
     let tunnel = Tunnel::start().await;
-    for (fields, line) in [(Fields::Four, 30_000), (Fields::Three, 1)] {
+    for (fields, line) in [(FieldCount::Four, 30_000), (FieldCount::Three, 1)] {
         let (mut channel, public) = serving(&tunnel, fields, 0).await;
         let (mut socket, start) = user(&mut channel, public).await;
         let name = tunnel.stream_of(socket.local_addr().unwrap()).await.key.to_string();
@@ -276,7 +276,7 @@ async fn too_much_data_before_start_has_no_session() {
 #[tokio::test]
 async fn data_for_a_stream_that_never_was_has_no_session() {
     let tunnel = Tunnel::start().await;
-    for (fields, key) in [(Fields::Four, "ABC123:7"), (Fields::Three, "ABC123:0")] {
+    for (fields, key) in [(FieldCount::Four, "ABC123:7"), (FieldCount::Three, "ABC123:0")] {
         let (mut channel, public) = serving(&tunnel, fields, 0).await;
         for action in ["STREAM_DATA", "STREAM_DATA", "RESPONSE", "FORWARD", "STREAM_START"] {
             channel.send("ABC123", 7, action, b"who am I").await;
@@ -315,7 +315,7 @@ async fn a_malformed_line_ends_its_channel_and_nothing_else() {
     let echo = target::echo().await;
     let other = tunnel.proxy(echo.addr, ProxyFormat::Binary).await;
     for (what, line, reason) in cases {
-        let (mut channel, public) = serving(&tunnel, Fields::Four, 0).await;
+        let (mut channel, public) = serving(&tunnel, FieldCount::Four, 0).await;
         let (mut socket, start) = user(&mut channel, public).await;
         channel.answer(&start, "STREAM_START", b"").await;
         channel.answer(&start, "STREAM_DATA", b"half of").await;
@@ -337,7 +337,7 @@ async fn a_malformed_line_ends_its_channel_and_nothing_else() {
         let data = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, data).unwrap();
         assert!(String::from_utf8(data).unwrap().contains(reason), "{what}: {last}");
         serves_a_fresh_user(other).await;
-        let (mut again, public) = serving(&tunnel, Fields::Four, public.port()).await;
+        let (mut again, public) = serving(&tunnel, FieldCount::Four, public.port()).await;
         serves_one(&mut again, public).await;
     }
     tunnel.end().await;
@@ -353,7 +353,7 @@ async fn serves_a_fresh_user(public: SocketAddr) {
 #[tokio::test]
 async fn a_line_of_one_mebibyte_is_taken() {
     let tunnel = Tunnel::start().await;
-    let (mut channel, public) = serving(&tunnel, Fields::Four, 0).await;
+    let (mut channel, public) = serving(&tunnel, FieldCount::Four, 0).await;
     let (mut socket, start) = user(&mut channel, public).await;
     channel.answer(&start, "STREAM_START", b"").await;
     let around = channel.line(&start.user, 1, "STREAM_DATA", b"").len();
@@ -370,7 +370,7 @@ async fn a_line_of_one_mebibyte_is_taken() {
 #[tokio::test]
 async fn bytes_after_the_end_of_a_stream_never_reach_the_user() {
     let tunnel = Tunnel::start().await;
-    let (mut channel, public) = serving(&tunnel, Fields::Four, 0).await;
+    let (mut channel, public) = serving(&tunnel, FieldCount::Four, 0).await;
     let (mut socket, start) = user(&mut channel, public).await;
     for (action, data) in [
         ("STREAM_START", ""),
@@ -394,7 +394,7 @@ async fn bytes_after_the_end_of_a_stream_never_reach_the_user() {
 async fn forward_and_response_open_and_carry() {
     let tunnel = Tunnel::start().await;
     for action in ["FORWARD", "RESPONSE"] {
-        let (mut channel, public) = serving(&tunnel, Fields::Four, 0).await;
+        let (mut channel, public) = serving(&tunnel, FieldCount::Four, 0).await;
         let (mut socket, start) = user(&mut channel, public).await;
         channel.answer(&start, action, b"all at ").await;
         channel.answer(&start, action, b"once").await;
@@ -410,7 +410,7 @@ async fn forward_and_response_open_and_carry() {
 #[tokio::test]
 async fn the_size_that_start_tells_is_shown() {
     let tunnel = Tunnel::start().await;
-    let (mut channel, public) = serving(&tunnel, Fields::Four, 0).await;
+    let (mut channel, public) = serving(&tunnel, FieldCount::Four, 0).await;
     for (data, size) in
         [("20971520", Some(20_971_520)), ("MjA5NzE1MjA=", Some(20_971_520)), ("", None), ("LTE=", None)]
     {
@@ -515,7 +515,7 @@ async fn a_proxy_that_ignores_pause_loses_its_own_channel_only_and_fills_no_memo
     let mut tunnel = Tunnel::start().await;
     let echo = target::echo().await;
     let other = tunnel.proxy(echo.addr, ProxyFormat::Text).await;
-    let (mut channel, public) = serving(&tunnel, Fields::Four, 0).await;
+    let (mut channel, public) = serving(&tunnel, FieldCount::Four, 0).await;
     let (mut slow, start) = user(&mut channel, public).await;
     channel.answer(&start, "STREAM_START", b"").await;
     until_stuck(&mut channel, &start).await;
@@ -528,7 +528,7 @@ async fn a_proxy_that_ignores_pause_loses_its_own_channel_only_and_fills_no_memo
     // The channel is not dead, only not read: with its user gone it goes on.
     slow.read_exact(&mut vec![0; 100_000]).await.unwrap();
     drop(slow);
-    let (mut another, public) = serving(&tunnel, Fields::Four, public.port()).await;
+    let (mut another, public) = serving(&tunnel, FieldCount::Four, public.port()).await;
     serves_one_among(&mut another, public).await;
     drop(channel);
     tunnel.end().await;
@@ -555,7 +555,7 @@ async fn serves_one_among(channel: &mut TextChannel, public: SocketAddr) {
 async fn a_proxy_that_writes_before_it_reads_gets_on_with_its_slow_user() {
     for slow_user_leaves in [false, true] {
         let tunnel = Tunnel::start().await;
-        let (mut channel, public) = serving(&tunnel, Fields::Four, 0).await;
+        let (mut channel, public) = serving(&tunnel, FieldCount::Four, 0).await;
         let (mut slow, down) = user(&mut channel, public).await;
         channel.answer(&down, "STREAM_START", b"").await;
         let (uploading, up) = user(&mut channel, public).await;
@@ -643,11 +643,11 @@ async fn a_proxy_that_pauses_an_upload_gets_a_window_more_at_the_most() {
 #[tokio::test]
 async fn a_proxy_that_says_exit_gets_no_new_users_and_keeps_its_old_ones() {
     let tunnel = Tunnel::start().await;
-    let (mut leaving, public) = serving(&tunnel, Fields::Four, 0).await;
+    let (mut leaving, public) = serving(&tunnel, FieldCount::Four, 0).await;
     let (mut socket, start) = user(&mut leaving, public).await;
     leaving.send("", 0, "EXIT", b"").await;
     leaving.settle().await;
-    let (mut staying, _) = serving(&tunnel, Fields::Four, public.port()).await;
+    let (mut staying, _) = serving(&tunnel, FieldCount::Four, public.port()).await;
     serves_one(&mut staying, public).await;
     serves_one(&mut staying, public).await;
     leaving.answer(&start, "STREAM_START", b"").await;
@@ -667,7 +667,7 @@ async fn a_proxy_that_says_exit_gets_no_new_users_and_keeps_its_old_ones() {
 #[tokio::test]
 async fn to_an_old_proxy_each_stream_is_a_user_and_to_the_operator_it_is_not() {
     let tunnel = Tunnel::start().await;
-    let (mut channel, public) = serving(&tunnel, Fields::Three, 0).await;
+    let (mut channel, public) = serving(&tunnel, FieldCount::Three, 0).await;
     let (mut first, one) = user(&mut channel, public).await;
     let (mut second, two) = user(&mut channel, public).await;
     assert_ne!(one.user, two.user);
@@ -704,7 +704,7 @@ async fn to_an_old_proxy_each_stream_is_a_user_and_to_the_operator_it_is_not() {
 #[tokio::test]
 async fn what_a_proxy_resets_is_told_apart() {
     let tunnel = Tunnel::start().await;
-    let (mut channel, public) = serving(&tunnel, Fields::Four, 0).await;
+    let (mut channel, public) = serving(&tunnel, FieldCount::Four, 0).await;
     for (accepts, action, reason) in [
         (false, "STREAM_RESET", EndReason::TargetRefused("the target refused the connection".into())),
         (true, "STREAM_RESET", EndReason::TargetReset),

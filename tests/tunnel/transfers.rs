@@ -193,7 +193,7 @@ async fn the_smallest_and_the_largest_window_carry_a_download() {
     let file = File { seed: 9, size: 50_000_000 };
     for window in [16 * 1024, 64 << 20] {
         let origin = target::origin(None).await;
-        let mut tunnel = Tunnel::with(|config| config.window = window).await;
+        let mut tunnel = Tunnel::with(|config| config.initial_window = window).await;
         let public = tunnel.proxy(origin.addr, ProxyFormat::Binary).await;
         let got = within(LIMIT, "a download", fetch(public, &file.path())).await;
         assert_eq!(got, Ok(Fetched::from(file)), "window {window}");

@@ -12,7 +12,7 @@ use crate::{
         error::ProtocolError,
         session::{Session, State},
     },
-    wire::{Frame, OpenFrame, ResetCode, TunnelMessage},
+    wire::{Frame, Open, ResetCode, TunnelMessage},
 };
 
 impl Mux {
@@ -38,7 +38,7 @@ impl Mux {
         };
         self.opened += 1;
         let window = self.config.initial_window;
-        let open = OpenFrame { stream: self.opened, key, port, priority: Priority::default(), window, user };
+        let open = Open { stream: self.opened, key, port, priority: Priority::default(), window, user };
         // The first window may be used before OPEN_OK comes back: a request need not wait a round trip.
         let mut session = Session::new(State::Asked(open.clone()), &open, channel, &self.config);
         session.say.open = true;

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::wire::{OpenFrame, ResetCode, TunnelMessage};
+use crate::wire::{Open, ResetCode, TunnelMessage};
 
 /// What the mux has to tell its owner.
 #[derive(Debug, PartialEq, Eq)]
 pub enum MuxEvent {
     /// The peer opened a stream: [`accept`](super::Mux::accept) or [`reset`](super::Mux::reset) it.
-    Opened(OpenFrame),
+    Opened(Open),
     /// The peer accepted our stream.
     Accepted {
         /// Which.

@@ -10,7 +10,7 @@ use crate::{
         glitch::Worth,
         session::{Session, State},
     },
-    wire::{Frame, OpenFrame, ResetCode},
+    wire::{Frame, Open, ResetCode},
 };
 
 impl Mux {
@@ -123,7 +123,7 @@ impl Mux {
         }
     }
 
-    fn on_open(&mut self, channel: u16, open: OpenFrame) -> Result<Worth, ProtocolError> {
+    fn on_open(&mut self, channel: u16, open: Open) -> Result<Worth, ProtocolError> {
         if self.role != Role::Proxy {
             return Err(ProtocolError::UnexpectedFrame("OPEN"));
         }
@@ -142,7 +142,10 @@ impl Mux {
             return Ok(Worth::Nothing);
         }
         if self.streams.len() >= self.config.max_streams {
-            self.push_frame(Some(channel), Frame::Reset { stream, code: ResetCode::Limit, final_size: 0 });
+            self.push_frame(
+                Some(channel),
+                Frame::Reset { stream, code: ResetCode::LimitExceeded, final_size: 0 },
+            );
             return Ok(Worth::Progress(0));
         }
         let session = Session::new(State::Offered, &open, channel, &self.config);
@@ -163,8 +166,8 @@ impl Mux {
             return if over { Ok(Worth::Nothing) } else { Err(ProtocolError::UnknownStream(frame)) };
         };
         act(session, &mut self.events).inspect_err(|_| {
-            self.reset(stream, ResetCode::Protocol);
-            self.events.push_back(MuxEvent::Reset { stream, code: ResetCode::Protocol });
+            self.reset(stream, ResetCode::ProtocolViolation);
+            self.events.push_back(MuxEvent::Reset { stream, code: ResetCode::ProtocolViolation });
         })
     }
 

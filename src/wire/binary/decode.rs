@@ -8,17 +8,17 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::{CHECKSUM, FLAG, FrameError, FrameType, HEADER, MAX_OFFSET, checksum::Checksum};
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
-    wire::{Frame, Hello, HelloMode, OpenFrame, ResetCode, TunnelMessage, Welcome},
+    wire::{Frame, Hello, HelloMode, Open, ResetCode, TunnelMessage, Welcome},
 };
 
 /// Reads the frames of one direction of a channel. One that is `default()` reads unchecked frames.
 #[derive(Debug, Clone, Default)]
-pub struct Decoder {
+pub struct FrameDecoder {
     /// Of all that was read; `None` where frames are not checked.
     checksum: Option<Checksum>,
 }
 
-impl Decoder {
+impl FrameDecoder {
     /// Every frame carries its checksum.
     pub fn checked() -> Self {
         Self { checksum: Some(Checksum::default()) }
@@ -64,13 +64,13 @@ impl Decoder {
     }
 }
 
-/// As [`Decoder::decode`] of unchecked frames.
+/// As [`FrameDecoder::decode`] of unchecked frames.
 ///
 /// # Errors
 ///
 /// As there.
 pub fn decode(buf: &mut BytesMut, max_body: usize) -> Result<Option<Frame>, FrameError> {
-    Decoder::default().decode(buf, max_body)
+    FrameDecoder::default().decode(buf, max_body)
 }
 
 /// Takes the frame of `end` bytes off the front of `buf`, whose body begins at `body_at`.
@@ -231,8 +231,8 @@ impl<'a> Body<'a> {
         })
     }
 
-    fn open(&mut self) -> Result<OpenFrame, FrameError> {
-        Ok(OpenFrame {
+    fn open(&mut self) -> Result<Open, FrameError> {
+        Ok(Open {
             stream: self.u32()?,
             key: self.key()?,
             port: self.u16()?,

@@ -8,17 +8,17 @@ use bytes::{BufMut, BytesMut};
 use super::{CHECKSUM, FLAG, FrameType, HEADER, MAX_HANDSHAKE, MAX_NAME, checksum::Checksum};
 use crate::{
     ids::StreamKey,
-    wire::{Frame, Hello, HelloMode, OpenFrame, TunnelMessage, Welcome},
+    wire::{Frame, Hello, HelloMode, Open, TunnelMessage, Welcome},
 };
 
 /// Writes the frames of one direction of a channel. One that is `default()` writes them unchecked.
 #[derive(Debug, Clone, Default)]
-pub struct Encoder {
+pub struct FrameEncoder {
     /// Of all that was written; `None` where frames are not checked.
     checksum: Option<Checksum>,
 }
 
-impl Encoder {
+impl FrameEncoder {
     /// Every frame carries its checksum.
     pub fn checked() -> Self {
         Self { checksum: Some(Checksum::default()) }
@@ -74,7 +74,7 @@ impl Encoder {
 
 /// Appends the whole frame, unchecked, to `out`.
 pub fn encode(frame: &Frame, out: &mut BytesMut) {
-    Encoder::default().encode(frame, out);
+    FrameEncoder::default().encode(frame, out);
 }
 
 fn length(len: usize) -> [u8; 4] {
@@ -177,7 +177,7 @@ pub(in crate::wire) fn welcome_body_without_mac(welcome: &Welcome, out: &mut Byt
     }
 }
 
-fn open_body(open: &OpenFrame, out: &mut BytesMut) {
+fn open_body(open: &Open, out: &mut BytesMut) {
     out.put_u32(open.stream);
     key(open.key, out);
     out.put_u16(open.port);

@@ -69,8 +69,8 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{Decoder, decode};
-pub use encode::{Encoder, encode};
+pub use decode::{FrameDecoder, decode};
+pub use encode::{FrameEncoder, encode};
 pub(super) use encode::{hello_body, welcome_body_without_mac};
 
 /// What a binary connection begins with. F5 begins no UTF-8 text, so the first byte tells the formats apart; CR LF at
@@ -230,20 +230,20 @@ impl Frame {
 
 /// How the frames of a channel are written and read.
 #[derive(Debug, Default)]
-pub struct Codec {
+pub struct FrameCodec {
     /// What is sent.
-    pub encoder: Encoder,
+    pub encoder: FrameEncoder,
     /// What comes in.
-    pub decoder: Decoder,
+    pub decoder: FrameDecoder,
 }
 
-impl Codec {
+impl FrameCodec {
     /// As both sides agreed on in their handshake, which goes on unchecked itself: its proofs cover it.
     pub fn with_features(features: u32) -> Self {
         if features & CHECKSUMS == 0 {
             return Self::default();
         }
-        Self { encoder: Encoder::checked(), decoder: Decoder::checked() }
+        Self { encoder: FrameEncoder::checked(), decoder: FrameDecoder::checked() }
     }
 }
 

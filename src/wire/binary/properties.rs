@@ -12,9 +12,7 @@ use proptest::{
 use super::{tests::encoded, *};
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
-    wire::{
-        Hello, HelloMode, OpenFrame, ResetCode, TunnelAction, TunnelMessage, Welcome, handshake::CHECKSUMS,
-    },
+    wire::{Hello, HelloMode, Open, ResetCode, TunnelAction, TunnelMessage, Welcome, handshake::CHECKSUMS},
 };
 
 fn any_priority() -> impl Strategy<Value = Priority> {
@@ -86,7 +84,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         handshake,
         (any::<u32>(), any_key(), any::<u16>(), any_priority(), any::<u32>(), any_user()).prop_map(
             |(stream, key, port, priority, window, user)| {
-                Frame::Open(OpenFrame { stream, key, port, priority, window, user })
+                Frame::Open(Open { stream, key, port, priority, window, user })
             }
         ),
         any::<(u32, u32)>().prop_map(|(stream, window)| Frame::OpenOk { stream, window }),
@@ -112,16 +110,16 @@ fn any_frame() -> impl Strategy<Value = Frame> {
     ]
 }
 
-fn codec() -> impl Strategy<Value = (Encoder, Decoder)> {
+fn codec() -> impl Strategy<Value = (FrameEncoder, FrameDecoder)> {
     any::<bool>().prop_map(|checked| {
         let features = if checked { CHECKSUMS } else { 0 };
-        let Codec { encoder, decoder } = Codec::with_features(features);
+        let FrameCodec { encoder, decoder } = FrameCodec::with_features(features);
         (encoder, decoder)
     })
 }
 
 /// Decodes until the bytes run out or make no sense.
-fn drain(mut decoder: Decoder, buf: &mut BytesMut) -> Vec<Frame> {
+fn drain(mut decoder: FrameDecoder, buf: &mut BytesMut) -> Vec<Frame> {
     let room = buf.capacity();
     let mut frames = vec![];
     while let Ok(Some(frame)) = decoder.decode(buf, MAX_FRAME) {
@@ -166,7 +164,7 @@ proptest! {
         let mut bytes = encoded(&frame);
         let at = at % bytes.len();
         bytes[at] ^= bits;
-        drain(Decoder::default(), &mut bytes);
+        drain(FrameDecoder::default(), &mut bytes);
     }
 
     /// What comes before the change is believed, and nothing after it.
@@ -176,13 +174,13 @@ proptest! {
         at: usize,
         bits in 1..=u8::MAX,
     ) {
-        let (mut encoder, mut bytes) = (Encoder::checked(), BytesMut::new());
+        let (mut encoder, mut bytes) = (FrameEncoder::checked(), BytesMut::new());
         for frame in &frames {
             encoder.encode(frame, &mut bytes);
         }
         let at = at % bytes.len();
         bytes[at] ^= bits;
-        let mut decoder = Decoder::checked();
+        let mut decoder = FrameDecoder::checked();
         let mut believed = 0;
         let error = loop {
             match decoder.decode(&mut bytes, MAX_FRAME) {

@@ -3,7 +3,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::*;
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
-    wire::{Hello, HelloMode, OpenFrame, ResetCode, TunnelAction, TunnelMessage, Welcome},
+    wire::{Hello, HelloMode, Open, ResetCode, TunnelAction, TunnelMessage, Welcome},
 };
 
 /// Reads a table of hexadecimal digits; what follows a `#` is a comment.
@@ -44,7 +44,7 @@ fn key() -> StreamKey {
 }
 
 fn open(user: Option<&str>) -> Frame {
-    Frame::Open(OpenFrame {
+    Frame::Open(Open {
         stream: 7,
         key: key(),
         port: 8080,
@@ -312,7 +312,7 @@ fn a_payload_shares_the_buffer() {
 #[test]
 fn a_header_in_front_of_its_payload_is_a_frame() {
     let frame = Frame::Data { stream: 7, offset: 9, fin: true, payload: Bytes::from_static(b"hello") };
-    for encoder in [Encoder::default(), Encoder::checked()] {
+    for encoder in [FrameEncoder::default(), FrameEncoder::checked()] {
         let (mut whole, mut header) = (BytesMut::new(), BytesMut::new());
         encoder.clone().encode(&frame, &mut whole);
         encoder.clone().data_header(7, 9, true, b"hello", &mut header);
@@ -335,10 +335,10 @@ fn checked_frames_are_pinned() {
          00000007 0000000000000002 6869
          21 00 A9C6 00000008 FC56A394  # PONG
          0102030405060708");
-    let (mut encoder, mut out) = (Encoder::checked(), BytesMut::new());
+    let (mut encoder, mut out) = (FrameEncoder::checked(), BytesMut::new());
     frames.iter().for_each(|frame| encoder.encode(frame, &mut out));
     assert_eq!(out, bytes);
-    let mut decoder = Decoder::checked();
+    let mut decoder = FrameDecoder::checked();
     for frame in frames {
         assert_eq!(decoder.decode(&mut bytes, MAX_FRAME), Ok(Some(frame)));
     }
@@ -349,7 +349,7 @@ fn checked_frames_are_pinned() {
 #[test]
 fn one_or_two_bits_of_a_header_never_change_unseen() {
     let mut bytes = BytesMut::new();
-    let mut encoder = Encoder::checked();
+    let mut encoder = FrameEncoder::checked();
     encoder
         .encode(&Frame::Data { stream: 7, offset: 2, fin: false, payload: vec![7; 4000].into() }, &mut bytes);
     let bits = 8 * HEADER;
@@ -359,14 +359,14 @@ fn one_or_two_bits_of_a_header_never_change_unseen() {
         if a != b {
             header[b / 8] ^= 1 << (b % 8);
         }
-        let decoded = Decoder::checked().decode(&mut header, MAX_FRAME);
+        let decoded = FrameDecoder::checked().decode(&mut header, MAX_FRAME);
         assert_eq!(decoded, Err(FrameError::Checksum), "bits {a} and {b}");
     }
 }
 
 #[test]
 fn a_checked_frame_that_was_lost_doubled_or_put_elsewhere_is_found() {
-    let mut encoder = Encoder::checked();
+    let mut encoder = FrameEncoder::checked();
     let frames = [1, 2, 3].map(|token| {
         let mut bytes = BytesMut::new();
         encoder.encode(&Frame::Ping { token }, &mut bytes);
@@ -374,7 +374,7 @@ fn a_checked_frame_that_was_lost_doubled_or_put_elsewhere_is_found() {
     });
     for order in [&[1][..], &[0, 2], &[0, 0], &[0, 2, 1]] {
         let mut bytes: BytesMut = order.iter().flat_map(|&index| frames[index].clone()).collect();
-        let mut decoder = Decoder::checked();
+        let mut decoder = FrameDecoder::checked();
         let decoded: Vec<_> = order.iter().map(|_| decoder.decode(&mut bytes, MAX_FRAME)).collect();
         assert!(decoded.contains(&Err(FrameError::Checksum)), "{order:?}: {decoded:?}");
     }

@@ -28,7 +28,7 @@ pub const MAX_LINE: usize = 1 << 20;
 
 /// Which form a line has. A peer is answered in the form that it speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fields {
+pub enum FieldCount {
     /// `userChannelId|streamId|action|base64Data`.
     Four,
     /// `userChannelId|action|base64Data`.
@@ -46,7 +46,7 @@ pub enum LineError {
     NotUtf8,
     /// Too few separators to name an action, or more than three.
     #[error("a line is USER|STREAM|ACTION|DATA or USER|ACTION|DATA")]
-    Fields,
+    FieldCount,
     /// The user is neither empty nor six hexadecimal digits, or empty although a stream is named.
     #[error("a user channel id is six hexadecimal digits, like 3F9A1C, or empty for the channel itself")]
     User,
@@ -69,21 +69,21 @@ pub enum LineError {
 /// # Errors
 ///
 /// [`LineError`] says what is wrong; never [`LineError::TooLong`].
-pub fn decode_line(line: &[u8]) -> Result<(TunnelMessage, Fields), LineError> {
+pub fn decode_line(line: &[u8]) -> Result<(TunnelMessage, FieldCount), LineError> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let (user, rest) = field(line);
-    let (second, rest) = field(rest.ok_or(LineError::Fields)?);
+    let (second, rest) = field(rest.ok_or(LineError::FieldCount)?);
     let (stream, action, data, fields) = if !second.is_empty() && second.iter().all(u8::is_ascii_digit) {
-        let (action, data) = field(rest.ok_or(LineError::Fields)?);
-        (text(second)?.parse().map_err(|_| LineError::Stream)?, action, data, Fields::Four)
+        let (action, data) = field(rest.ok_or(LineError::FieldCount)?);
+        (text(second)?.parse().map_err(|_| LineError::Stream)?, action, data, FieldCount::Four)
     } else {
-        (StreamId(0), second, rest, Fields::Three)
+        (StreamId(0), second, rest, FieldCount::Three)
     };
     let key = key(text(user)?, stream)?;
     let data = data.unwrap_or_default();
     let action = match text(action)?.parse() {
         // What should have been an action was the stream id of a line with four fields.
-        Err(_) if fields == Fields::Three && memchr::memchr(b'|', data).is_some() => {
+        Err(_) if fields == FieldCount::Three && memchr::memchr(b'|', data).is_some() => {
             return Err(LineError::Stream);
         }
         action => action?,
@@ -97,7 +97,7 @@ pub fn decode_line(line: &[u8]) -> Result<(TunnelMessage, Fields), LineError> {
 /// A line of three fields has no room for the stream id: it is left out and reads back as 0, so a user of a proxy
 /// that speaks the old form must have one stream at a time. Data beyond some 700 KiB makes a line that no peer takes:
 /// the caller sends it in pieces.
-pub fn encode_line(message: &TunnelMessage, fields: Fields, out: &mut BytesMut) {
+pub fn encode_line(message: &TunnelMessage, fields: FieldCount, out: &mut BytesMut) {
     let data_len = base64::encoded_len(message.data.len(), true).unwrap_or(usize::MAX);
     // The user, the separators and any action but a long ADDPROXY fit in 64 bytes, so that one line grows `out` once.
     out.reserve(data_len.saturating_add(64));
@@ -105,7 +105,7 @@ pub fn encode_line(message: &TunnelMessage, fields: Fields, out: &mut BytesMut) 
         // A buffer that grows never fails to be written to.
         _ = write!(out, "{}", key.user);
     }
-    if fields == Fields::Four {
+    if fields == FieldCount::Four {
         _ = write!(out, "|{}", message.key.map_or(StreamId(0), |key| key.stream));
     }
     _ = write!(out, "|{}|", message.action);
@@ -157,7 +157,7 @@ impl LineDecoder {
     ///
     /// After [`LineError::TooLong`] the channel is of no more use. Every other error has taken its line off `buf`, so
     /// that a caller may go on with the next.
-    pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<(TunnelMessage, Fields)>, LineError> {
+    pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<(TunnelMessage, FieldCount)>, LineError> {
         loop {
             let Some(end) = memchr::memchr(b'\n', &buf[self.scanned..]).map(|at| self.scanned + at) else {
                 self.scanned = buf.len();
@@ -215,7 +215,7 @@ fn key(user: &str, stream: StreamId) -> Result<Option<StreamKey>, LineError> {
 fn base64(data: &[u8]) -> Result<Bytes, LineError> {
     let decoded = ENGINE.decode(data).map(Bytes::from);
     decoded.map_err(|_| match memchr::memchr(b'|', data) {
-        Some(_) => LineError::Fields,
+        Some(_) => LineError::FieldCount,
         None => LineError::Base64,
     })
 }

@@ -13,30 +13,30 @@ fn user(stream: u32) -> StreamKey {
     StreamKey::new(UserChannelId::new(0xABC123), stream)
 }
 
-fn read(line: &str) -> Result<(TunnelMessage, Fields), LineError> {
+fn read(line: &str) -> Result<(TunnelMessage, FieldCount), LineError> {
     decode_line(line.as_bytes())
 }
 
-fn written(message: &TunnelMessage, fields: Fields) -> BytesMut {
+fn written(message: &TunnelMessage, fields: FieldCount) -> BytesMut {
     let mut out = BytesMut::new();
     encode_line(message, fields, &mut out);
     out
 }
 
 #[track_caller]
-fn reads_as(line: &str, fields: Fields, message: TunnelMessage) {
+fn reads_as(line: &str, fields: FieldCount, message: TunnelMessage) {
     assert_eq!(read(line), Ok((message, fields)));
 }
 
 #[track_caller]
-fn pinned(line: &str, fields: Fields, message: TunnelMessage) {
+fn pinned(line: &str, fields: FieldCount, message: TunnelMessage) {
     assert_eq!(str::from_utf8(&written(&message, fields)).unwrap(), format!("{line}\n"));
     reads_as(line, fields, message);
 }
 
 #[test]
 fn lines_of_four_fields_are_pinned() {
-    let four = |line, message| pinned(line, Fields::Four, message);
+    let four = |line, message| pinned(line, FieldCount::Four, message);
     four(
         "|0|ADDPROXY:8080:default:80|",
         TunnelMessage::control(TunnelAction::AddProxy("8080:default:80".parse().unwrap()), ""),
@@ -60,7 +60,7 @@ fn lines_of_four_fields_are_pinned() {
 
 #[test]
 fn lines_of_three_fields_are_pinned() {
-    let three = |line, message| pinned(line, Fields::Three, message);
+    let three = |line, message| pinned(line, FieldCount::Three, message);
     three("ABC123|FORWARD|aGVsbG8=", TunnelMessage::stream(user(0), TunnelAction::Forward, "hello"));
     three("ABC123|STREAM_END|", TunnelMessage::stream(user(0), TunnelAction::StreamEnd, ""));
     three(
@@ -68,19 +68,19 @@ fn lines_of_three_fields_are_pinned() {
         TunnelMessage::control(TunnelAction::AddProxy("8080".parse().unwrap()), ""),
     );
     let second = TunnelMessage::stream(user(2), TunnelAction::StreamEnd, "");
-    assert_eq!(written(&second, Fields::Three)[..], b"ABC123|STREAM_END|\n"[..]);
+    assert_eq!(written(&second, FieldCount::Three)[..], b"ABC123|STREAM_END|\n"[..]);
 }
 
 #[test]
 fn what_a_human_types_reads_as_it_is_meant() {
     let end = |stream| TunnelMessage::stream(user(stream), TunnelAction::StreamEnd, "");
-    reads_as("ABC123|1|STREAM_END", Fields::Four, end(1));
-    reads_as("abc123|1|STREAM_END|\r", Fields::Four, end(1));
-    reads_as("ABC123|STREAM_END", Fields::Three, end(0));
-    reads_as("|PING", Fields::Three, TunnelMessage::control(TunnelAction::Ping, ""));
+    reads_as("ABC123|1|STREAM_END", FieldCount::Four, end(1));
+    reads_as("abc123|1|STREAM_END|\r", FieldCount::Four, end(1));
+    reads_as("ABC123|STREAM_END", FieldCount::Three, end(0));
+    reads_as("|PING", FieldCount::Three, TunnelMessage::control(TunnelAction::Ping, ""));
     reads_as(
         "|ADDPROXY:8080",
-        Fields::Three,
+        FieldCount::Three,
         TunnelMessage::control(TunnelAction::AddProxy("8080".parse().unwrap()), ""),
     );
 }
@@ -103,11 +103,11 @@ fn a_size_is_read_bare_or_as_base64() {
 #[test]
 fn what_is_no_message_is_refused_by_name() {
     for (line, error) in [
-        ("", LineError::Fields),
-        ("PING", LineError::Fields),
-        ("ABC123|1", LineError::Fields),
-        ("ABC123|1|STREAM_DATA|aGk=|", LineError::Fields),
-        ("ABC123|STREAM_DATA|aGk=|", LineError::Fields),
+        ("", LineError::FieldCount),
+        ("PING", LineError::FieldCount),
+        ("ABC123|1", LineError::FieldCount),
+        ("ABC123|1|STREAM_DATA|aGk=|", LineError::FieldCount),
+        ("ABC123|STREAM_DATA|aGk=|", LineError::FieldCount),
         ("ABC12|1|STREAM_END|", LineError::User),
         ("+BC123|1|STREAM_END|", LineError::User),
         ("|1|STREAM_END|", LineError::User),
@@ -131,7 +131,7 @@ fn what_is_no_message_is_refused_by_name() {
 #[test]
 fn a_long_line_in_pieces_is_searched_once() {
     let message = TunnelMessage::stream(user(1), TunnelAction::StreamData, vec![7; 48 << 10]);
-    let line = written(&message, Fields::Four);
+    let line = written(&message, FieldCount::Four);
     let (mut decoder, mut buf) = (LineDecoder::default(), BytesMut::new());
     for piece in line[..line.len() - 1].chunks(100) {
         buf.extend_from_slice(piece);
@@ -139,20 +139,20 @@ fn a_long_line_in_pieces_is_searched_once() {
         assert_eq!(decoder.scanned, buf.len());
     }
     buf.extend_from_slice(b"\n|0|PI");
-    assert_eq!(decoder.decode(&mut buf), Ok(Some((message, Fields::Four))));
+    assert_eq!(decoder.decode(&mut buf), Ok(Some((message, FieldCount::Four))));
     assert_eq!(decoder.decode(&mut buf), Ok(None));
     buf.extend_from_slice(b"NG|\n");
     let ping = TunnelMessage::control(TunnelAction::Ping, "");
-    assert_eq!(decoder.decode(&mut buf), Ok(Some((ping, Fields::Four))));
+    assert_eq!(decoder.decode(&mut buf), Ok(Some((ping, FieldCount::Four))));
     assert!(buf.is_empty());
 }
 
 #[test]
 fn empty_lines_are_skipped_and_a_bad_one_is_taken() {
     let (mut decoder, mut buf) = (LineDecoder::default(), BytesMut::from("\n\r\n\nwhat?\n\n|0|PING|\r\n\n"));
-    assert_eq!(decoder.decode(&mut buf), Err(LineError::Fields));
+    assert_eq!(decoder.decode(&mut buf), Err(LineError::FieldCount));
     let ping = TunnelMessage::control(TunnelAction::Ping, "");
-    assert_eq!(decoder.decode(&mut buf), Ok(Some((ping, Fields::Four))));
+    assert_eq!(decoder.decode(&mut buf), Ok(Some((ping, FieldCount::Four))));
     assert_eq!(decoder.decode(&mut buf), Ok(None));
     assert!(buf.is_empty());
 }
@@ -204,8 +204,8 @@ proptest! {
     ) {
         let (mut bytes, mut sent) = (BytesMut::new(), vec![]);
         for (mut message, three) in messages {
-            let fields = if three { Fields::Three } else { Fields::Four };
-            if let (Fields::Three, Some(key)) = (fields, &mut message.key) {
+            let fields = if three { FieldCount::Three } else { FieldCount::Four };
+            if let (FieldCount::Three, Some(key)) = (fields, &mut message.key) {
                 key.stream = StreamId(0);
             }
             encode_line(&message, fields, &mut bytes);
@@ -227,8 +227,8 @@ proptest! {
     fn data_is_the_base64_that_everybody_knows(data in vec(any::<u8>(), 0..600)) {
         let line = format!("ABC123|1|STREAM_DATA|{}", BASE64_STANDARD.encode(&data));
         let message = TunnelMessage::stream(user(1), TunnelAction::StreamData, data);
-        prop_assert_eq!(written(&message, Fields::Four).to_vec(), format!("{line}\n").into_bytes());
-        prop_assert_eq!(read(&line), Ok((message, Fields::Four)));
+        prop_assert_eq!(written(&message, FieldCount::Four).to_vec(), format!("{line}\n").into_bytes());
+        prop_assert_eq!(read(&line), Ok((message, FieldCount::Four)));
     }
 
     #[test]
@@ -240,7 +240,7 @@ proptest! {
 
     #[test]
     fn a_line_with_one_byte_changed_never_panics(message in any_message(), at: usize, byte: u8) {
-        let mut line = written(&message, Fields::Four);
+        let mut line = written(&message, FieldCount::Four);
         let at = at % line.len();
         line[at] = byte;
         _ = decode_line(&line);

@@ -33,7 +33,7 @@ pub(super) const MAX_WAITING: usize = 32;
 /// stays. It keeps at most the beginning of one head for each direction, the last whole one if it is short, and the
 /// first lines of a few requests.
 #[derive(Debug, Default)]
-pub struct Sniffer {
+pub struct ProtocolInspector {
     user: Side,
     target: Side,
     /// A request was understood: what the target says is an answer.
@@ -125,7 +125,7 @@ enum Look {
     Used(usize, u64),
 }
 
-impl Sniffer {
+impl ProtocolInspector {
     /// There is nothing more to learn in this direction.
     pub const FOREVER: u64 = u64::MAX;
 
