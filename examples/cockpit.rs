@@ -14,7 +14,7 @@ use std::{
 
 use tracing_subscriber::{Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
 use underpass::{
-    control::{self, Command, Done, Refused},
+    control::{self, Command, CommandError, Executed},
     ids::{ChannelId, Group, ProxyId, ServiceKey, StreamKey, UserChannelId},
     telemetry::{
         ChannelGuard, EndReason, EventKind, Format, GoneReason, ProxyGuard, StreamGuard, StreamPhase,
@@ -48,7 +48,7 @@ fn main() -> Result<(), tui::Error> {
     let (streams, proxies) = (args.next().unwrap_or(24), args.next().unwrap_or(4));
     tracing_subscriber::registry().with(tui::LogLayer.with_filter(LevelFilter::INFO)).init();
     let telemetry = Telemetry::new();
-    let (control, requests) = control::queue();
+    let (control, requests) = control::command_queue();
     let stop = Arc::new(AtomicBool::new(false));
     let drain = Arc::new(AtomicBool::new(false));
     let feeder = {
@@ -83,7 +83,7 @@ fn main() -> Result<(), tui::Error> {
 
 fn feed(
     telemetry: &Arc<Telemetry>,
-    mut requests: tokio::sync::mpsc::Receiver<control::Request>,
+    mut requests: tokio::sync::mpsc::Receiver<control::CommandRequest>,
     stop: &AtomicBool,
     drain: &AtomicBool,
     wanted: u64,
@@ -189,7 +189,11 @@ fn feed(
             dead.into_iter().for_each(|stream| stream.guard.end(EndReason::Killed));
             let streams = before - open.len();
             // The asker may be gone.
-            _ = request.reply.send(if streams > 0 { Ok(Done { streams }) } else { Err(Refused::Gone) });
+            _ = request.reply.send(if streams > 0 {
+                Ok(Executed { affected_streams: streams })
+            } else {
+                Err(CommandError::NotFound)
+            });
         }
         if proxies.len() > 3 && start.elapsed() > Duration::from_secs(6) {
             let (guard, _) = proxies.remove(2);

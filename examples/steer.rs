@@ -16,7 +16,7 @@ use underpass::{
     control::Command,
     ids::StreamKey,
     runtime::{WorkerThreads, Workers},
-    server::{Server, Shutdown},
+    server::{Server, ShutdownSignals},
     telemetry::Telemetry,
     wire::handshake::Token,
 };
@@ -49,7 +49,7 @@ async fn serve(args: Args, workers: Workers) -> anyhow::Result<()> {
     let telemetry = Telemetry::new();
     let config = ServerConfig { listen: args.listen, bind: args.bind, ..ServerConfig::default() };
     let (server, control) = Server::bind(config, Token::new(&args.token), telemetry.clone(), workers)?;
-    let shutdown = Shutdown::default();
+    let shutdown = ShutdownSignals::default();
     let mut tasks = JoinSet::new();
     tasks.spawn(server.run(shutdown.clone()));
     let (sender, mut lines) = mpsc::channel(1);
@@ -65,7 +65,7 @@ async fn serve(args: Args, workers: Workers) -> anyhow::Result<()> {
         control.send(Command::SetPriority(key, priority.parse()?)).await?;
         println!("done");
     }
-    shutdown.now.cancel();
+    shutdown.abort.cancel();
     tasks.join_next().await;
     Ok(())
 }

@@ -23,7 +23,7 @@ use underpass::{
     cli::demo::File,
     config::{ProxyConfig, ServerConfig},
     runtime::Workers,
-    server::{Server, Shutdown},
+    server::{Server, ShutdownSignals},
     telemetry::{Snapshot, Telemetry},
     wire::handshake::Token,
 };
@@ -150,7 +150,7 @@ async fn what_is_held_does_not_grow_with_what_is_over() {
         ..ServerConfig::default()
     };
     let (server, _control) = Server::bind(config, token.clone(), telemetry.clone(), Workers::here()).unwrap();
-    let (wires, shutdown) = (Wires::to(server.addr()).await, Shutdown::default());
+    let (wires, shutdown) = (Wires::to(server.addr()).await, ShutdownSignals::default());
     let server = Running::start(server.run(shutdown.clone()));
     let echo = target::echo().await;
     let config = ProxyConfig::new(wires.addr.to_string(), "0".parse().unwrap(), echo.addr.to_string());
@@ -189,7 +189,7 @@ async fn what_is_held_does_not_grow_with_what_is_over() {
         held.push(counter::HELD.load(Relaxed));
     }
     assert_eq!(telemetry.totals().streams_failed, 0);
-    shutdown.now.cancel();
+    shutdown.abort.cancel();
     server.end("the server").await;
     proxy.stop().await;
 

@@ -16,9 +16,9 @@ use tokio::{
 
 use super::log::Log;
 use crate::{
-    control::Control,
+    control::CommandSender,
     runtime::{WorkerThreads, Workers},
-    server::Shutdown,
+    server::ShutdownSignals,
     telemetry::Telemetry,
     tui::{self, Exit, Labels, Settings},
 };
@@ -72,11 +72,11 @@ impl Signals {
 
 /// Turns signals into a shutdown: the first asks for a drain, the second for an end. Never ready: it is the server that
 /// ends then, and more cannot be asked of it.
-pub(super) async fn follow_signals(mut signals: Signals, shutdown: Shutdown) {
+pub(super) async fn follow_signals(mut signals: Signals, shutdown: ShutdownSignals) {
     signals.next().await;
     shutdown.drain.cancel();
     signals.next().await;
-    shutdown.now.cancel();
+    shutdown.abort.cancel();
     std::future::pending().await
 }
 
@@ -105,9 +105,9 @@ impl Cockpit {
     pub(super) fn open(
         screen: Log,
         telemetry: Arc<Telemetry>,
-        control: Control,
+        control: CommandSender,
         look: (Labels, Settings),
-        shutdown: &Shutdown,
+        shutdown: &ShutdownSignals,
     ) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         if screen == Log::Stderr {
@@ -138,12 +138,12 @@ impl Cockpit {
     }
 
     /// Turns the cockpit's end into a shutdown. Never ready: the server's end is what is waited for.
-    pub(super) async fn follow(&mut self, shutdown: &Shutdown) {
+    pub(super) async fn follow(&mut self, shutdown: &ShutdownSignals) {
         if let Some(ended) = &mut self.ended {
             let how = ended.await;
             self.ended = None;
             match how {
-                Ok(Ok(Exit::Quit | Exit::Now)) => shutdown.now.cancel(),
+                Ok(Ok(Exit::Quit | Exit::Now)) => shutdown.abort.cancel(),
                 Ok(Ok(Exit::Drain | Exit::Stopped | Exit::TerminalGone)) => shutdown.drain.cancel(),
                 Ok(Err(error)) => eprintln!("underpass: {error}; it goes on without the cockpit"),
                 // Its thread is gone without a word; the server need not go too.

@@ -22,7 +22,7 @@ use crate::{
     ids::{Group, ServiceKey},
     proxy::Proxy,
     runtime::Workers,
-    server::{Server, Shutdown},
+    server::{Server, ShutdownSignals},
     telemetry::Telemetry,
     tui::Labels,
     wire::handshake::Token,
@@ -60,7 +60,7 @@ async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<
     let telemetry = Telemetry::new();
     let (server, control) = Server::bind(config, token.clone(), telemetry.clone(), workers.clone())?;
     let tunnel = server.addr();
-    let shutdown = Shutdown::default();
+    let shutdown = ShutdownSignals::default();
     let signals = host::Signals::new()?;
 
     // What ends with the demo, in the order in which it ends: users, proxies, origin, server.
@@ -86,7 +86,7 @@ async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<
         }
     };
     // The cockpit's wishes and the signals end the users first; the server's own end comes last.
-    let ending = Shutdown::default();
+    let ending = ShutdownSignals::default();
     let labels = Labels {
         title: "demo".to_owned(),
         listen: tunnel.to_string(),
@@ -98,7 +98,7 @@ async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<
     tokio::select! {
         () = over => {}
         () = ending.drain.cancelled() => {}
-        () = ending.now.cancelled() => {}
+        () = ending.abort.cancelled() => {}
         () = host::follow_signals(signals, ending.clone()) => {}
         () = cockpit.follow(&ending) => {}
     }
@@ -108,7 +108,7 @@ async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<
     }
     rest_end.cancel();
     tasks.join_all().await;
-    shutdown.now.cancel();
+    shutdown.abort.cancel();
     serving.join_all().await;
     cockpit.close().await;
     Ok(Summary { report: tally.report(), elapsed: began.elapsed() })

@@ -9,7 +9,7 @@ use super::{
     log::{self, Log},
 };
 use crate::{
-    server::{Server, Shutdown},
+    server::{Server, ShutdownSignals},
     telemetry::Telemetry,
     tui::Labels,
     wire::handshake::Token,
@@ -35,20 +35,20 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
         }
         let listen = server.addr().to_string();
         let labels = Labels { listen, join: Some(join), drain, ..Labels::default() };
-        let shutdown = Shutdown::default();
+        let shutdown = ShutdownSignals::default();
         let signals = host::Signals::new()?;
         let mut cockpit = host::Cockpit::open(screen, telemetry, control, (labels, settings), &shutdown)?;
-        let remains = tokio::select! {
-            remains = server.run(shutdown.clone()) => remains,
+        let report = tokio::select! {
+            report = server.run(shutdown.clone()) => report,
             () = host::follow_signals(signals, shutdown.clone()) => unreachable!("it waits for the server"),
             () = cockpit.follow(&shutdown) => unreachable!("it waits for the server"),
         };
         cockpit.close().await;
-        if screen == Log::Cockpit && remains.cut_off > 0 {
+        if screen == Log::Cockpit && report.aborted_streams > 0 {
             // The log went with the screen.
-            eprintln!("underpass: streams cut off: {}", remains.cut_off);
+            eprintln!("underpass: streams cut off: {}", report.aborted_streams);
         }
-        tracing::info!("ended; streams cut off: {}", remains.cut_off);
+        tracing::info!("ended; streams cut off: {}", report.aborted_streams);
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -1,6 +1,6 @@
 //! What an operator can order: commands with a reply, over a bounded queue.
 //!
-//! The front end never awaits: it [tries to send](Control::try_send) and looks for the [`Reply`] later.
+//! The front end never awaits: it [tries to send](CommandSender::try_send) and looks for the [`CommandReply`] later.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ pub use crate::ids::MAX_WEIGHT;
 
 use crate::ids::{Direction, Policy, Priority, ProxyId, Rate, ServiceKey, StreamKey, UserChannelId};
 
-/// How many commands may wait. An operator types them; a program that floods them is told [`Refused::Busy`].
+/// How many commands may wait. An operator types them; a program that floods them is told [`CommandError::QueueFull`].
 const QUEUE: usize = 64;
 
 /// What the operator wants done.
@@ -29,7 +29,7 @@ pub enum Command {
     /// Close all channels of one proxy; its streams end with an error. It may come back.
     KickProxy(ProxyId),
     /// Let something go only so fast in one direction; no rate takes the limit away.
-    SetLimit(Scope, Direction, Option<Rate>),
+    SetLimit(LimitScope, Direction, Option<Rate>),
     /// Give one proxy no new streams; those that are open finish.
     DrainProxy(ProxyId),
     /// Give a drained proxy new streams again.
@@ -42,7 +42,7 @@ pub enum Command {
 
 /// What a rate limit holds for: all streams of it together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
+pub enum LimitScope {
     /// One stream.
     Stream(StreamKey),
     /// All streams of one user.
@@ -53,7 +53,7 @@ pub enum Scope {
     Service(ServiceKey),
 }
 
-impl fmt::Display for Scope {
+impl fmt::Display for LimitScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stream(key) => write!(f, "stream {key}"),
@@ -137,52 +137,52 @@ impl Capabilities {
 }
 
 /// What became of a [`Command`].
-pub type Reply = Result<Done, Refused>;
+pub type CommandReply = Result<Executed, CommandError>;
 
 /// It was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Done {
+pub struct Executed {
     /// How many streams it touched.
-    pub streams: usize,
+    pub affected_streams: usize,
 }
 
 /// It was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum CommandError {
     /// What it named is not there, or not any more.
     #[error("it is not there any more")]
-    Gone,
+    NotFound,
     /// Too many commands wait already.
     #[error("too many commands are waiting")]
-    Busy,
+    QueueFull,
     /// The server is gone.
     #[error("the server has stopped")]
-    Stopped,
+    ServerStopped,
     /// No proxy can have this weight.
     #[error("a weight is between 1 and {MAX_WEIGHT}")]
-    Weight,
+    WeightOutOfRange,
 }
 
 /// A [`Command`] on its way, and where the answer goes.
 #[derive(Debug)]
-pub struct Request {
+pub struct CommandRequest {
     /// What to do.
     pub command: Command,
     /// Where to say what became of it.
-    pub reply: oneshot::Sender<Reply>,
+    pub reply: oneshot::Sender<CommandReply>,
 }
 
 /// The sending end of the queue.
 #[derive(Debug, Clone)]
-pub struct Control(mpsc::Sender<Request>);
+pub struct CommandSender(mpsc::Sender<CommandRequest>);
 
 /// The queue: the operator's end and the server's.
-pub fn queue() -> (Control, mpsc::Receiver<Request>) {
+pub fn command_queue() -> (CommandSender, mpsc::Receiver<CommandRequest>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (Control(sender), receiver)
+    (CommandSender(sender), receiver)
 }
 
-impl Control {
+impl CommandSender {
     /// What can be ordered.
     pub fn capabilities(&self) -> Capabilities {
         Capabilities::all()
@@ -191,12 +191,12 @@ impl Control {
     /// Orders without waiting; the reply comes on the receiver.
     ///
     /// # Errors
-    /// [`Refused::Busy`] or [`Refused::Stopped`], and nothing was ordered.
-    pub fn try_send(&self, command: Command) -> Result<oneshot::Receiver<Reply>, Refused> {
+    /// [`CommandError::QueueFull`] or [`CommandError::ServerStopped`], and nothing was ordered.
+    pub fn try_send(&self, command: Command) -> Result<oneshot::Receiver<CommandReply>, CommandError> {
         let (reply, receiver) = oneshot::channel();
-        self.0.try_send(Request { command, reply }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Refused::Busy,
-            mpsc::error::TrySendError::Closed(_) => Refused::Stopped,
+        self.0.try_send(CommandRequest { command, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CommandError::QueueFull,
+            mpsc::error::TrySendError::Closed(_) => CommandError::ServerStopped,
         })?;
         Ok(receiver)
     }
@@ -205,9 +205,9 @@ impl Control {
     ///
     /// # Errors
     /// Why it was not done.
-    pub async fn send(&self, command: Command) -> Reply {
+    pub async fn send(&self, command: Command) -> CommandReply {
         let (reply, receiver) = oneshot::channel();
-        self.0.send(Request { command, reply }).await.map_err(|_| Refused::Stopped)?;
-        receiver.await.unwrap_or(Err(Refused::Stopped))
+        self.0.send(CommandRequest { command, reply }).await.map_err(|_| CommandError::ServerStopped)?;
+        receiver.await.unwrap_or(Err(CommandError::ServerStopped))
     }
 }

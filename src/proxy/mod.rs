@@ -11,8 +11,8 @@
 //! the old one goes on beside it until its streams have ended.
 
 mod backoff;
-mod dial;
-mod session;
+mod server_link;
+mod target;
 
 use std::{io, sync::Arc, time::Instant};
 
@@ -29,7 +29,7 @@ use crate::{
     wire::handshake::{HandshakeError, Token},
 };
 use backoff::Backoff;
-use session::{SETTLED, Served, Serving, Session};
+use server_link::{LinkConnector, SETTLED, ServeOutcome, ServerLink};
 
 /// Why a proxy gave up. What may pass by itself is tried again instead.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +56,7 @@ pub enum ProxyError {
 
 /// Why a session ended or never began.
 #[derive(Debug, thiserror::Error)]
-enum SessionError {
+enum ServerLinkError {
     #[error("cannot connect: {0}")]
     Connect(io::Error),
     #[error(transparent)]
@@ -68,7 +68,7 @@ enum SessionError {
     #[error("the connection was lost")]
     Lost,
     #[error("the server takes no new users")]
-    SentAway,
+    GoAway,
 }
 
 /// A proxy.
@@ -79,7 +79,7 @@ pub struct Proxy {
     tasks: Tasks,
     serving: watch::Sender<Option<ServiceKey>>,
     /// The session that has users.
-    session: Mutex<Option<Arc<Serving>>>,
+    session: Mutex<Option<Arc<ServerLink>>>,
     /// The streams of all sessions.
     streams: TaskTracker,
     draining: CancellationToken,
@@ -155,9 +155,9 @@ impl Proxy {
         let mut service = self.config.service.clone();
         let mut served = false;
         // The session that was sent away last, and where to. To there it goes once: who is not there may never be.
-        let (mut old, mut successor) = (None::<Arc<Serving>>, None::<String>);
+        let (mut old, mut successor) = (None::<Arc<ServerLink>>, None::<String>);
         loop {
-            let session = Session::new(&self.config, &self.token, &self.tasks, &self.streams);
+            let session = LinkConnector::new(&self.config, &self.token, &self.tasks, &self.streams);
             let server = successor.take().unwrap_or_else(|| self.config.server.clone());
             let error = match session.open(&server, &service).await {
                 Ok((session, given)) => {
@@ -177,15 +177,15 @@ impl Proxy {
                     self.session.lock().take();
                     self.serving.send_replace(None);
                     match end {
-                        Served::Lost => SessionError::Lost,
-                        Served::SentAway { successor: named } => {
+                        ServeOutcome::Lost => ServerLinkError::Lost,
+                        ServeOutcome::GoAway { successor: named } => {
                             (old, successor) = (Some(session.clone()), named);
                             self.tasks.spawn("old session", async move { session.finish().await });
                             if begin.elapsed() >= SETTLED {
                                 continue;
                             }
                             // One that sends everybody away at once is not asked again at once.
-                            SessionError::SentAway
+                            ServerLinkError::GoAway
                         }
                     }
                 }
@@ -193,13 +193,13 @@ impl Proxy {
             };
             match error {
                 // What once was right may have been changed on the way.
-                SessionError::Negotiation(NegotiationError::Refused(source))
+                ServerLinkError::Negotiation(NegotiationError::Refused(source))
                     if is_final(&source) && !served =>
                 {
                     return Err(ProxyError::Refused { server, source });
                 }
                 // Later the port may still be held by our own lost session, or by a proxy that was faster.
-                SessionError::Registration(reason) if !served => {
+                ServerLinkError::Registration(reason) if !served => {
                     let port = service.port;
                     return Err(ProxyError::Registration { server, port, reason });
                 }

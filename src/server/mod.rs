@@ -2,20 +2,20 @@
 //! connection to one of them.
 //!
 //! ```text
-//!  tunnel port ─ accept ─ gate (handshake) ─ Proxy ─ Link ─ channels
+//!  tunnel port ─ accept ─ admission (handshake) ─ RemoteProxy ─ Link ─ channels
 //!                                             │ joins
 //!  public port ─ accept ─ serve ─ pick ─────► Service (pool of proxies)
 //! ```
 
 mod accept;
+mod admission;
 mod balance;
 mod command;
-mod gate;
+mod operator_handle;
 mod proxy;
 mod serve;
 mod service;
-mod switch;
-mod ticket;
+mod ticket_rotation;
 mod users;
 
 use std::{
@@ -33,7 +33,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::ServerConfig,
-    control::{self, Control, Request},
+    control::{self, CommandRequest, CommandSender},
     ids::{ProxyId, StreamKey},
     link::RateLimitCount,
     mux::WindowBudget,
@@ -42,10 +42,10 @@ use crate::{
     telemetry::{EventKind, Telemetry},
     wire::{ResetCode, handshake::Token},
 };
-use gate::Gate;
-use proxy::Proxy;
+use admission::Admission;
+use operator_handle::OperatorHandle;
+use proxy::RemoteProxy;
 use service::Service;
-use switch::Switch;
 use users::Users;
 
 /// How long what was cut off may take to clean up before the server ends without it.
@@ -69,11 +69,11 @@ pub enum BindError {
 
 /// When the server should end.
 #[derive(Debug, Clone, Default)]
-pub struct Shutdown {
+pub struct ShutdownSignals {
     /// Take nothing new, let what is open finish.
     pub drain: CancellationToken,
     /// End what is open too.
-    pub now: CancellationToken,
+    pub abort: CancellationToken,
 }
 
 /// A server that listens and does not accept yet.
@@ -81,7 +81,7 @@ pub struct Shutdown {
 pub struct Server {
     core: Arc<Core>,
     listener: Listener,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<CommandRequest>,
     addr: SocketAddr,
 }
 
@@ -92,14 +92,14 @@ pub(in crate::server) struct Core {
     token: Token,
     telemetry: Arc<Telemetry>,
     tasks: Tasks,
-    gate: Gate,
+    admission: Admission,
     users: Arc<Users>,
     /// One permit for each user connection.
     permits: Arc<Semaphore>,
     services: Mutex<HashMap<u16, Arc<Service>>>,
-    proxies: DashMap<ProxyId, Arc<Proxy>>,
-    links: DashMap<[u8; 16], Arc<Proxy>>,
-    streams: DashMap<StreamKey, Arc<Switch>>,
+    proxies: DashMap<ProxyId, Arc<RemoteProxy>>,
+    links: DashMap<[u8; 16], Arc<RemoteProxy>>,
+    streams: DashMap<StreamKey, Arc<OperatorHandle>>,
     next_proxy: AtomicU32,
     limit_count: RateLimitCount,
     /// What windows may grow by.
@@ -118,15 +118,15 @@ pub(in crate::server) struct Core {
 
 /// What was still there when the server had ended: all zero, or something leaked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Remains {
+pub struct ShutdownReport {
     /// Tasks that did not end.
-    pub tasks: usize,
+    pub running_tasks: usize,
     /// Streams that were cut off because they had not finished in time.
-    pub cut_off: u64,
+    pub aborted_streams: u64,
     /// Permits that did not come back.
-    pub permits: usize,
+    pub missing_permits: usize,
     /// Users that did not leave.
-    pub users: usize,
+    pub remaining_users: usize,
 }
 
 impl Server {
@@ -139,17 +139,17 @@ impl Server {
         token: Token,
         telemetry: Arc<Telemetry>,
         workers: Workers,
-    ) -> Result<(Self, Control), BindError> {
+    ) -> Result<(Self, CommandSender), BindError> {
         let failed = |source| BindError::Listen { addr: config.listen, source };
         let listener = Listener::bind(config.listen, config.reuse_port).map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
-        let (control, requests) = control::queue();
+        let (control, requests) = control::command_queue();
         let hard_stop = CancellationToken::new();
         let limit_count = RateLimitCount::default();
         let core = Arc::new(Core {
             token,
             tasks: Tasks::new(telemetry.clone(), workers),
-            gate: Gate::new((config.max_pending_handshakes, config.max_pending_per_ip)),
+            admission: Admission::new((config.max_pending_handshakes, config.max_pending_per_ip)),
             users: Users::new(telemetry.clone(), hard_stop.clone(), &limit_count),
             permits: Arc::new(Semaphore::new(config.max_streams)),
             services: Mutex::default(),
@@ -176,7 +176,7 @@ impl Server {
     }
 
     /// Serves until `shutdown` says so, then lets open streams finish for as long as the configuration allows.
-    pub async fn run(self, shutdown: Shutdown) -> Remains {
+    pub async fn run(self, shutdown: ShutdownSignals) -> ShutdownReport {
         let Self { core, listener, mut requests, addr } = self;
         core.telemetry.emit(EventKind::Listening { addr });
         let tunnel = core.clone();
@@ -184,7 +184,9 @@ impl Server {
             let stop = tunnel.draining.cancelled();
             accept::accept_loop(&listener, &tunnel.telemetry, stop, |socket, addr| {
                 let core = tunnel.clone();
-                tunnel.tasks.spawn("channel", async move { gate::greet(&core, socket, addr).await });
+                tunnel
+                    .tasks
+                    .spawn("channel", async move { admission::admit_connection(&core, socket, addr).await });
             })
             .await;
             // Who is sent away must not come back here.
@@ -195,26 +197,26 @@ impl Server {
             tokio::time::interval((core.config.user_id_retention / 5).max(Duration::from_millis(20)));
         let drained = core.drained(&shutdown);
         let mut drained = std::pin::pin!(drained);
-        let cut_off = loop {
+        let aborted_streams = loop {
             tokio::select! {
                 Some(request) = requests.recv() => {
                     // Who asked may have lost interest.
                     _ = request.reply.send(core.execute(&request.command));
                 }
                 _ = sweep.tick() => core.users.sweep(Instant::now(), core.config.user_id_retention),
-                cut_off = &mut drained => break cut_off,
+                aborted_streams = &mut drained => break aborted_streams,
             }
         };
-        core.end(cut_off).await
+        core.end(aborted_streams).await
     }
 }
 
 impl Core {
     /// Ready once the server was asked to end and every stream has, or time is up. How many streams had not.
-    async fn drained(&self, shutdown: &Shutdown) -> u64 {
+    async fn drained(&self, shutdown: &ShutdownSignals) -> u64 {
         tokio::select! {
             () = shutdown.drain.cancelled() => {}
-            () = shutdown.now.cancelled() => {}
+            () = shutdown.abort.cancelled() => {}
         }
         self.draining.cancel();
         if !self.config.reuse_port {
@@ -233,23 +235,23 @@ impl Core {
         };
         tokio::select! {
             () = closed => {}
-            () = shutdown.now.cancelled() => {}
+            () = shutdown.abort.cancelled() => {}
         }
         // If it was cut short, it was not yet.
         self.accepting.cancel();
         let (open, within) = (self.telemetry.totals().streams_open, self.config.drain_timeout);
-        if open > 0 && !shutdown.now.is_cancelled() {
+        if open > 0 && !shutdown.abort.is_cancelled() {
             self.telemetry.emit(EventKind::DrainEnds { open, within });
         }
         tokio::select! {
             () = self.all_ended() => 0,
             () = tokio::time::sleep(within) => self.telemetry.totals().streams_open,
-            () = shutdown.now.cancelled() => self.telemetry.totals().streams_open,
+            () = shutdown.abort.cancelled() => self.telemetry.totals().streams_open,
         }
     }
 
     /// Tells a proxy to go to the server's successor.
-    fn send_away(&self, proxy: &Proxy) {
+    fn send_away(&self, proxy: &RemoteProxy) {
         proxy.link.go_away_to(self.config.successor.as_deref(), ResetCode::Shutdown);
     }
 
@@ -267,7 +269,7 @@ impl Core {
         _ = self.permits.acquire_many(all).await;
     }
 
-    async fn end(&self, cut_off: u64) -> Remains {
+    async fn end(&self, aborted_streams: u64) -> ShutdownReport {
         self.hard_stop.cancel();
         _ = tokio::time::timeout(CLEAN_UP, self.all_ended()).await;
         let proxies: Vec<_> = self.proxies.iter().map(|proxy| proxy.clone()).collect();
@@ -276,11 +278,11 @@ impl Core {
         }
         _ = tokio::time::timeout(CLEAN_UP, self.tasks.join()).await;
         self.users.sweep(Instant::now(), Duration::ZERO);
-        Remains {
-            tasks: self.tasks.len(),
-            cut_off,
-            permits: self.config.max_streams - self.permits.available_permits(),
-            users: self.users.len(),
+        ShutdownReport {
+            running_tasks: self.tasks.len(),
+            aborted_streams,
+            missing_permits: self.config.max_streams - self.permits.available_permits(),
+            remaining_users: self.users.len(),
         }
     }
 }

@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 
 use super::{
     Core,
-    balance::{Candidate, Load},
+    balance::{Candidate, ProxyLoad},
     service::Service,
-    ticket::Tickets,
+    ticket_rotation::TicketRotation,
 };
 use crate::{
     ids::{ChannelId, ProxyId, StreamKey, clean},
@@ -29,16 +29,16 @@ const MAX_CHANNELS: usize = crate::config::ProxyConfig::MAX_CHANNELS as usize;
 
 /// One proxy that proved itself: its link, and what it serves.
 #[derive(Debug)]
-pub(super) struct Proxy {
+pub(super) struct RemoteProxy {
     pub(super) id: ProxyId,
     pub(super) stats: Arc<ProxyStats>,
     pub(super) link: Arc<Link>,
     pub(super) limit: Arc<RateLimit>,
-    pub(super) load: Arc<Load>,
+    pub(super) load: Arc<ProxyLoad>,
     /// Who is told how quickly its streams are answered. Not the proxy itself, because its link's streams keep it.
-    pub(super) answers: Arc<Answers>,
+    pub(super) answers: Arc<LatencyRecorder>,
     /// What another channel must show to join, beside the token.
-    pub(super) tickets: Mutex<Tickets>,
+    pub(super) tickets: Mutex<TicketRotation>,
     /// It serves elsewhere too, and carries on here for as long as there are users.
     moved: AtomicBool,
     /// Why it takes no new streams, once it takes none: it said goodbye, was kicked, or lost its last channel.
@@ -59,19 +59,19 @@ struct Channels {
 /// One of a proxy's channels, from the handshake to the end. If none ever came as far as to carry something, the proxy
 /// goes with the last of them: nothing else would end it.
 #[derive(Debug)]
-pub(super) struct Place {
-    pub(super) proxy: Arc<Proxy>,
+pub(super) struct ChannelSlot {
+    pub(super) proxy: Arc<RemoteProxy>,
     pub(super) id: ChannelId,
 }
 
-impl Place {
+impl ChannelSlot {
     /// The handshake is over, and this is where the channel's bytes are counted.
     pub(super) fn count(&self, stats: &Arc<ChannelStats>) {
         self.proxy.channels.lock().by_index.insert(self.id.index, Some(stats.clone()));
     }
 }
 
-impl Drop for Place {
+impl Drop for ChannelSlot {
     fn drop(&mut self) {
         let last = {
             let by_index = &mut self.proxy.channels.lock().by_index;
@@ -84,7 +84,7 @@ impl Drop for Place {
     }
 }
 
-impl Candidate for Proxy {
+impl Candidate for RemoteProxy {
     fn is_available(&self) -> bool {
         self.leaving.get().is_none() && !self.stats.is_draining()
     }
@@ -93,22 +93,22 @@ impl Candidate for Proxy {
         self.stats.weight()
     }
 
-    fn load(&self) -> &Load {
+    fn load(&self) -> &ProxyLoad {
         &self.load
     }
 }
 
-impl Proxy {
+impl RemoteProxy {
     pub(super) fn new(guard: ProxyGuard, link: Arc<Link>, limit: Arc<RateLimit>) -> Arc<Self> {
-        let (load, stats) = (Arc::<Load>::default(), guard.stats().clone());
+        let (load, stats) = (Arc::<ProxyLoad>::default(), guard.stats().clone());
         Arc::new(Self {
             id: stats.id,
-            answers: Arc::new(Answers { load: load.clone(), stats: stats.clone() }),
+            answers: Arc::new(LatencyRecorder { load: load.clone(), stats: stats.clone() }),
             stats,
             link,
             limit,
             load,
-            tickets: Mutex::new(Tickets::new()),
+            tickets: Mutex::new(TicketRotation::new()),
             moved: AtomicBool::new(false),
             leaving: OnceLock::new(),
             guard: Mutex::new(Some(guard)),
@@ -119,7 +119,7 @@ impl Proxy {
 
     /// A place for one more channel, or `None` if the proxy has as many as it may. One that comes `back` without the
     /// others has a place whatever they hold: it takes theirs.
-    pub(super) fn place(self: &Arc<Self>, back: bool) -> Option<Place> {
+    pub(super) fn place(self: &Arc<Self>, back: bool) -> Option<ChannelSlot> {
         let mut channels = self.channels.lock();
         if channels.by_index.len() >= MAX_CHANNELS + usize::from(back) {
             return None;
@@ -129,7 +129,7 @@ impl Proxy {
         let index = (1..=u16::MAX).map(|n| last.wrapping_add(n)).find(free)?;
         by_index.insert(index, None);
         *last = index;
-        Some(Place { proxy: self.clone(), id: ChannelId { proxy: self.id, index } })
+        Some(ChannelSlot { proxy: self.clone(), id: ChannelId { proxy: self.id, index } })
     }
 
     /// A channel is gone. The reason to show: where the proxy has said why it leaves, that is why.
@@ -214,12 +214,12 @@ impl Proxy {
 
 /// Where it is noted how quickly a proxy answers: for whoever looks, and for whoever picks a proxy.
 #[derive(Debug)]
-pub(super) struct Answers {
-    load: Arc<Load>,
+pub(super) struct LatencyRecorder {
+    load: Arc<ProxyLoad>,
     stats: Arc<ProxyStats>,
 }
 
-impl LatencyObserver for Answers {
+impl LatencyObserver for LatencyRecorder {
     fn connected(&self, stream: &StreamStats, took: Duration) {
         self.load.answered(took);
         stream.note_opened(&self.stats, took);
@@ -236,20 +236,20 @@ impl LatencyObserver for Answers {
 }
 
 /// What the server does with what a link tells it.
-pub(super) struct ProxyEvents {
+pub(super) struct RemoteProxyEvents {
     pub(super) core: Arc<Core>,
     /// Set as soon as there is one. Weak, because the proxy owns the link that owns this.
-    pub(super) proxy: OnceLock<Weak<Proxy>>,
+    pub(super) proxy: OnceLock<Weak<RemoteProxy>>,
 }
 
-impl ProxyEvents {
-    fn proxy(&self) -> Option<Arc<Proxy>> {
+impl RemoteProxyEvents {
+    fn proxy(&self) -> Option<Arc<RemoteProxy>> {
         self.proxy.get()?.upgrade()
     }
 
     /// A proxy that was sent away says goodbye once it serves elsewhere, and until then and after carries what it is
     /// given. Any other goes.
-    fn goodbye(&self, proxy: &Proxy) {
+    fn goodbye(&self, proxy: &RemoteProxy) {
         if self.core.draining.is_cancelled() {
             proxy.moved.store(true, Relaxed);
             self.core.moved.notify_one();
@@ -259,7 +259,7 @@ impl ProxyEvents {
     }
 }
 
-impl LinkEvents for ProxyEvents {
+impl LinkEvents for RemoteProxyEvents {
     fn stream_opened(&self, stream: Stream, _open: Open) {
         // The mux refuses a proxy's OPEN before it comes here.
         stream.reset(ResetCode::ProtocolViolation);

@@ -8,10 +8,10 @@ use tokio::{
 
 use super::{
     Core,
-    balance::Busy,
-    proxy::Proxy,
-    service::{Service, Waiting},
-    switch::Switch,
+    balance::ActiveStreamGuard,
+    operator_handle::OperatorHandle,
+    proxy::RemoteProxy,
+    service::{PendingUser, Service},
     users::UserLease,
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
 /// Serves one user connection from its first moment to its last.
 pub(super) async fn serve(
     core: &Arc<Core>,
-    waiting: Waiting,
+    waiting: PendingUser,
     permit: Result<OwnedSemaphorePermit, TryAcquireError>,
     socket: TcpStream,
     addr: SocketAddr,
@@ -40,35 +40,35 @@ pub(super) async fn serve(
     };
     let stream = core.telemetry.stream_opened(lease.key, addr, lease.guard().stats());
     let own = RateLimit::new(&core.limit_count);
-    let switch = Arc::new(Switch::new(lease.cancel().child_token(), stream.stats().clone(), own));
-    let _listed = Listed::new(core, lease.key, &switch);
-    let user = User { addr, lease: &lease, guard: &stream, switch: &switch };
+    let handle = Arc::new(OperatorHandle::new(lease.cancel().child_token(), stream.stats().clone(), own));
+    let _listed = ListedStream::new(core, lease.key, &handle);
+    let user = UserConnection { addr, lease: &lease, guard: &stream, handle: &handle };
     let reason = carry(core, waiting, socket, &user).await;
     stream.end(reason);
 }
 
 /// What there is of a user connection beside its socket.
-struct User<'a> {
+struct UserConnection<'a> {
     addr: SocketAddr,
     lease: &'a UserLease,
     guard: &'a StreamGuard,
-    switch: &'a Switch,
+    handle: &'a OperatorHandle,
 }
 
 /// Keeps a connection where the operator finds it.
-struct Listed<'a> {
+struct ListedStream<'a> {
     core: &'a Core,
     key: StreamKey,
 }
 
-impl<'a> Listed<'a> {
-    fn new(core: &'a Core, key: StreamKey, switch: &Arc<Switch>) -> Self {
-        core.streams.insert(key, switch.clone());
+impl<'a> ListedStream<'a> {
+    fn new(core: &'a Core, key: StreamKey, handle: &Arc<OperatorHandle>) -> Self {
+        core.streams.insert(key, handle.clone());
         Self { core, key }
     }
 }
 
-impl Drop for Listed<'_> {
+impl Drop for ListedStream<'_> {
     fn drop(&mut self) {
         self.core.streams.remove(&self.key);
     }
@@ -77,7 +77,7 @@ impl Drop for Listed<'_> {
 /// How many other proxies a stream is given to after the first, as long as no target has seen anything of it.
 const OTHERS: usize = 3;
 
-async fn carry(core: &Core, waiting: Waiting, socket: TcpStream, user: &User<'_>) -> EndReason {
+async fn carry(core: &Core, waiting: PendingUser, socket: TcpStream, user: &UserConnection<'_>) -> EndReason {
     let service = waiting.service().clone();
     let mut waiting = Some(waiting);
     let mut connection = RetryableConnection::from(socket);
@@ -113,7 +113,7 @@ async fn carry(core: &Core, waiting: Waiting, socket: TcpStream, user: &User<'_>
                 connection = again;
                 before = Some(reason);
                 tried.push(proxy);
-                waiting = Some(Waiting::new(&service));
+                waiting = Some(PendingUser::new(&service));
             }
             _ => return reason,
         }
@@ -124,14 +124,14 @@ async fn carry(core: &Core, waiting: Waiting, socket: TcpStream, user: &User<'_>
 /// fault and no target has seen anything.
 async fn carry_by(
     core: &Core,
-    proxy: &Proxy,
+    proxy: &RemoteProxy,
     stream: Stream,
     connection: RetryableConnection,
-    user: &User<'_>,
+    user: &UserConnection<'_>,
 ) -> (EndReason, Option<RetryableConnection>) {
-    let cancel = user.switch.cancel();
+    let cancel = user.handle.cancel();
     let control = stream.control();
-    user.switch.connect(control.clone());
+    user.handle.connect(control.clone());
     user.guard.stats().set_flow_source(Some(Arc::new(control.clone())));
     let given_up = cancel.child_token();
     let why = || if cancel.is_cancelled() { core.cancelled_code() } else { ResetCode::TargetTimeout };
@@ -172,9 +172,9 @@ async fn unanswered(control: &StreamControl, limit: Duration) {
     }
 }
 
-impl User<'_> {
-    fn new_stream(&self, core: &Core, service: &Service, proxy: &Proxy) -> NewStream {
-        let limits = [self.switch.limit(), self.lease.limit(), &proxy.limit, &service.limit];
+impl UserConnection<'_> {
+    fn new_stream(&self, core: &Core, service: &Service, proxy: &RemoteProxy) -> NewStream {
+        let limits = [self.handle.limit(), self.lease.limit(), &proxy.limit, &service.limit];
         NewStream {
             stats: self.guard.stats().clone(),
             port: service.key.port,
@@ -192,11 +192,11 @@ async fn assign(
     core: &Core,
     service: &Service,
     socket: &TcpStream,
-    user: &User<'_>,
-    refused: &[Arc<Proxy>],
+    user: &UserConnection<'_>,
+    refused: &[Arc<RemoteProxy>],
     before: Option<&EndReason>,
-) -> Result<(Arc<Proxy>, Stream, Busy), EndReason> {
-    let cancel = user.switch.cancel();
+) -> Result<(Arc<RemoteProxy>, Stream, ActiveStreamGuard), EndReason> {
+    let cancel = user.handle.cancel();
     let mut size = service.pool.watch();
     let wait = tokio::time::sleep(core.config.proxy_wait_timeout);
     let mut wait = std::pin::pin!(wait);

@@ -15,7 +15,7 @@ use super::{
     Core,
     accept::{self, accept_loop},
     balance::Pool,
-    proxy::Proxy,
+    proxy::RemoteProxy,
     serve,
 };
 use crate::{
@@ -33,7 +33,7 @@ const HALF_OPEN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) key: ServiceKey,
-    pub(super) pool: Pool<Proxy>,
+    pub(super) pool: Pool<RemoteProxy>,
     pub(super) guard: ServiceGuard,
     pub(super) limit: Arc<RateLimit>,
     /// Users that no proxy has yet.
@@ -43,9 +43,9 @@ pub(super) struct Service {
 
 /// A user who waits for a proxy of a service, which stays open for that long.
 #[derive(Debug)]
-pub(super) struct Waiting(Arc<Service>);
+pub(super) struct PendingUser(Arc<Service>);
 
-impl Waiting {
+impl PendingUser {
     /// One more.
     pub(super) fn new(service: &Arc<Service>) -> Self {
         service.waiting.fetch_add(1, SeqCst);
@@ -58,7 +58,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for PendingUser {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, SeqCst);
     }
@@ -71,7 +71,7 @@ impl Core {
     pub(super) fn join(
         self: &Arc<Self>,
         wanted: &ServiceKey,
-        proxy: &Arc<Proxy>,
+        proxy: &Arc<RemoteProxy>,
     ) -> Result<Arc<Service>, String> {
         let mut services = self.services.lock();
         if let Some(service) = services.get(&wanted.port) {
@@ -143,7 +143,7 @@ impl Core {
     /// Accepts users until the server stops, or until no proxy has been there for a while.
     async fn run_service(self: &Arc<Self>, service: &Arc<Service>, listener: Listener) {
         let admit = |socket, addr| {
-            let (core, waiting) = (self.clone(), Waiting::new(service));
+            let (core, waiting) = (self.clone(), PendingUser::new(service));
             // Before who drains asks whether all are back.
             let permit = self.permits.clone().try_acquire_owned();
             self.tasks.spawn_on(self.tasks.next_worker(), "user", async move {

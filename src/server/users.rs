@@ -36,17 +36,17 @@ pub(super) struct Users {
     telemetry: Arc<Telemetry>,
     stop: CancellationToken,
     limit_count: RateLimitCount,
-    table: Mutex<Table>,
+    table: Mutex<UserTable>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
-    by_addr: HashMap<(u16, IpAddr), Entry>,
+struct UserTable {
+    by_addr: HashMap<(u16, IpAddr), UserEntry>,
     by_id: HashMap<UserChannelId, (u16, IpAddr)>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct UserEntry {
     user: Arc<User>,
     connections: usize,
     idle_since: Option<Instant>,
@@ -107,7 +107,7 @@ impl Users {
     pub(super) fn admit(self: &Arc<Self>, service: &Arc<ServiceStats>, addr: IpAddr) -> Option<UserLease> {
         let place = (service.key.port, addr);
         let mut table = self.table.lock();
-        let Table { by_addr, by_id } = &mut *table;
+        let UserTable { by_addr, by_id } = &mut *table;
         if !by_addr.contains_key(&place) {
             if by_addr.len() >= MAX_USERS {
                 return None;
@@ -121,7 +121,7 @@ impl Users {
                 limit: RateLimit::new(&self.limit_count),
                 cancel: self.stop.child_token(),
             };
-            by_addr.insert(place, Entry { user: Arc::new(user), connections: 0, idle_since: None });
+            by_addr.insert(place, UserEntry { user: Arc::new(user), connections: 0, idle_since: None });
         }
         let entry = by_addr.get_mut(&place)?;
         entry.connections += 1;
@@ -155,8 +155,8 @@ impl Users {
         let mut gone = Vec::new();
         {
             let mut table = self.table.lock();
-            let Table { by_addr, by_id } = &mut *table;
-            let is_gone = |entry: &Entry| {
+            let UserTable { by_addr, by_id } = &mut *table;
+            let is_gone = |entry: &UserEntry| {
                 entry.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= linger)
             };
             for (_, entry) in by_addr.extract_if(|_, entry| is_gone(entry)) {

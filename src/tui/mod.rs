@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `update` reads no clock and no descriptor, `view` changes nothing; [`run`] alone touches the world. It never
-//! awaits: orders go out by [`Control::try_send`](crate::control::Control::try_send), and an order without an answer
+//! awaits: orders go out by [`CommandSender::try_send`](crate::control::CommandSender::try_send), and an order without an answer
 //! is a state of the model.
 
 mod files;

@@ -7,7 +7,7 @@ use super::{
     terminal::{Key, Mouse},
 };
 use crate::{
-    control::{Command, Reply},
+    control::{Command, CommandReply},
     telemetry::Event,
 };
 
@@ -31,7 +31,7 @@ pub(crate) enum Msg {
     /// So many lifecycle events came faster than they were taken; a sample follows.
     Missed(u64),
     /// What became of an order.
-    Replied(CommandId, Reply),
+    Replied(CommandId, CommandReply),
     /// Where a file was written, or why not.
     FileWritten(Result<String, String>),
     /// A suspension that was asked for is not possible.

@@ -5,14 +5,14 @@ use std::{
 };
 
 use super::Settings;
-use crate::{control::Control, telemetry::Telemetry};
+use crate::{control::CommandSender, telemetry::Telemetry};
 
 /// What the cockpit needs of its host.
 pub struct Options {
     /// What to show.
     pub telemetry: Arc<Telemetry>,
     /// Where orders go.
-    pub control: Control,
+    pub control: CommandSender,
     /// What only the host knows.
     pub labels: Labels,
     /// How the operator wants it.

@@ -21,7 +21,7 @@ use super::{
     view,
 };
 use crate::{
-    control::{Command, Refused, Reply},
+    control::{Command, CommandError, CommandReply},
     telemetry::{Event, Snapshot},
 };
 
@@ -55,7 +55,7 @@ const MOUSE_OFF: &[u8] = b"\x1b[?1006l\x1b[?1000l";
 struct AwaitedReply {
     id: CommandId,
     command: Command,
-    reply: oneshot::Receiver<Reply>,
+    reply: oneshot::Receiver<CommandReply>,
 }
 
 /// The cockpit at work.
@@ -250,7 +250,7 @@ impl Runtime {
             let reply = match pending.reply.try_recv() {
                 Ok(reply) => reply,
                 Err(oneshot::error::TryRecvError::Empty) => return true,
-                Err(oneshot::error::TryRecvError::Closed) => Err(Refused::Stopped),
+                Err(oneshot::error::TryRecvError::Closed) => Err(CommandError::ServerStopped),
             };
             answers.push((pending.id, pending.command.clone(), reply));
             false
@@ -263,11 +263,13 @@ impl Runtime {
         Ok(())
     }
 
-    fn answered(&mut self, id: CommandId, command: &Command, reply: Reply) -> Vec<Effect> {
+    fn answered(&mut self, id: CommandId, command: &Command, reply: CommandReply) -> Vec<Effect> {
         match reply {
-            Ok(done) => tracing::info!(target: "operator", "{command}: done, streams: {}", done.streams),
+            Ok(done) => {
+                tracing::info!(target: "operator", "{command}: done, streams: {}", done.affected_streams)
+            }
             // It is sent again.
-            Err(Refused::Busy) => {}
+            Err(CommandError::QueueFull) => {}
             Err(why) => tracing::warn!(target: "operator", "{command}: {why}"),
         }
         self.dirty = true;
@@ -307,7 +309,7 @@ impl Runtime {
 
     fn order(&mut self, id: CommandId, command: Command) -> Vec<Effect> {
         let sent = match self.busy {
-            true => Err(Refused::Busy),
+            true => Err(CommandError::QueueFull),
             false => self.options.control.try_send(command.clone()),
         };
         match sent {
@@ -317,7 +319,7 @@ impl Runtime {
                 Vec::new()
             }
             Err(why) => {
-                self.busy |= why == Refused::Busy;
+                self.busy |= why == CommandError::QueueFull;
                 self.answered(id, &command, Err(why))
             }
         }

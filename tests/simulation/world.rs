@@ -10,7 +10,7 @@ use std::{
 use tokio::task::JoinSet;
 use underpass::{
     config::{ProxyConfig, ProxyFormat, ServerConfig},
-    control::{Command, Scope},
+    control::{Command, LimitScope},
     ids::{Direction, ProxyId, Rate, StreamKey},
     wire::handshake::Token,
 };
@@ -267,7 +267,7 @@ impl World {
     }
 
     async fn limit(&self, key: StreamKey, rate: Option<Rate>) -> bool {
-        let limit = |direction| Command::SetLimit(Scope::Stream(key), direction, rate);
+        let limit = |direction| Command::SetLimit(LimitScope::Stream(key), direction, rate);
         let (down, up) =
             (self.tunnel.order(limit(Direction::Down)).await, self.tunnel.order(limit(Direction::Up)).await);
         down.is_ok() && up.is_ok()

@@ -10,11 +10,11 @@ use std::{
 use tokio::{sync::watch, task::JoinSet};
 use underpass::{
     config::{ProxyConfig, ProxyFormat, ServerConfig},
-    control::{Command, Control, Reply},
+    control::{Command, CommandReply, CommandSender},
     ids::{ServiceKey, StreamKey},
     proxy::{Proxy, ProxyError},
     runtime::Workers,
-    server::{Remains, Server, Shutdown},
+    server::{Server, ShutdownReport, ShutdownSignals},
     telemetry::{EndReason, EventKind, Snapshot, StreamSnapshot, Telemetry},
     wire::handshake::Token,
 };
@@ -34,11 +34,11 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct Tunnel {
     pub addr: SocketAddr,
     pub token: Token,
-    pub control: Control,
+    pub control: CommandSender,
     pub telemetry: Arc<Telemetry>,
-    pub shutdown: Shutdown,
+    pub shutdown: ShutdownSignals,
     events: watch::Receiver<Vec<EventKind>>,
-    server: JoinSet<Remains>,
+    server: JoinSet<ShutdownReport>,
     _collector: JoinSet<()>,
     proxies: Vec<RunningProxy>,
 }
@@ -90,7 +90,7 @@ impl Tunnel {
         let (events, collector) = collect(&telemetry);
         let (server, control) =
             Server::bind(config, token.clone(), telemetry.clone(), Workers::here()).unwrap();
-        let (addr, shutdown) = (server.addr(), Shutdown::default());
+        let (addr, shutdown) = (server.addr(), ShutdownSignals::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(server.run(shutdown.clone()));
         let proxies = Vec::new();
@@ -161,7 +161,7 @@ impl Tunnel {
     }
 
     /// Orders something.
-    pub async fn order(&self, command: Command) -> Reply {
+    pub async fn order(&self, command: Command) -> CommandReply {
         soon("a reply", self.control.send(command)).await
     }
 
@@ -233,18 +233,18 @@ impl Tunnel {
         self.until("all streams have ended", |snapshot| snapshot.totals.streams_open == 0).await;
         let begin = Instant::now();
         self.shutdown.drain.cancel();
-        let remains = soon("the server ends", self.server.join_next()).await.unwrap().unwrap();
-        assert_eq!(remains, Remains::default());
+        let report = soon("the server ends", self.server.join_next()).await.unwrap().unwrap();
+        assert_eq!(report, ShutdownReport::default());
         assert!(begin.elapsed() < DRAIN, "a permit was missing: {:?}", begin.elapsed());
         self.nothing_is_left().await;
     }
 
     /// Ends the server as it stands, with streams open or not. The proxies go on.
-    pub async fn stop_server(&mut self) -> Remains {
-        self.shutdown.now.cancel();
-        let remains = soon("the server ends", self.server.join_next()).await.unwrap().unwrap();
-        assert_eq!(Remains { cut_off: 0, ..remains }, Remains::default());
-        remains
+    pub async fn stop_server(&mut self) -> ShutdownReport {
+        self.shutdown.abort.cancel();
+        let report = soon("the server ends", self.server.join_next()).await.unwrap().unwrap();
+        assert_eq!(ShutdownReport { aborted_streams: 0, ..report }, ShutdownReport::default());
+        report
     }
 
     /// Hands the proxies over to another server, if that has the port and the token of this one.

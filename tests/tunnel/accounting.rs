@@ -24,7 +24,7 @@ use tokio::{
 use underpass::{
     cli::demo::{File, Verifier},
     config::ProxyFormat,
-    control::{Command, Done},
+    control::{Command, Executed},
     ids::{ServiceKey, StreamKey},
     telemetry::{EndReason, EventKind, Format, Telemetry},
 };
@@ -81,7 +81,7 @@ async fn user(
     number: usize,
     end: End,
     ports: Ports,
-    control: &underpass::control::Control,
+    control: &underpass::control::CommandSender,
     telemetry: &Telemetry,
 ) -> (SocketAddr, Counted) {
     let public = match end {
@@ -135,7 +135,7 @@ async fn user(
             exchange(&mut socket, size, &mut counted).await;
             let snapshot = telemetry.snapshot();
             let key = snapshot.streams.iter().find(|stream| stream.info.addr == address).unwrap().key;
-            assert_eq!(control.send(Command::KillStream(key)).await, Ok(Done { streams: 1 }));
+            assert_eq!(control.send(Command::KillStream(key)).await, Ok(Executed { affected_streams: 1 }));
             let error = socket.read(&mut [0]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         }

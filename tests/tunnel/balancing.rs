@@ -19,7 +19,7 @@ use tokio::{
 };
 use underpass::{
     config::{ProxyConfig, ProxyFormat},
-    control::{Command, Refused},
+    control::{Command, CommandError},
     ids::{Policy, ProxyId},
     telemetry::{EndReason, EventKind, StreamPhase},
     wire::{Frame, ResetCode},
@@ -155,13 +155,19 @@ async fn weights_come_from_the_proxy_or_the_operator() {
             .event("it is told", |event| matches!(event, EventKind::OperatorActed { what } if *what == set))
             .await;
         for weight in [0, 1001, u32::MAX] {
-            assert_eq!(tunnel.order(Command::SetWeight(light, weight)).await, Err(Refused::Weight));
+            assert_eq!(
+                tunnel.order(Command::SetWeight(light, weight)).await,
+                Err(CommandError::WeightOutOfRange)
+            );
         }
         let gone = ProxyId(99);
-        assert_eq!(tunnel.order(Command::SetWeight(gone, 2)).await, Err(Refused::Gone));
-        assert_eq!(tunnel.order(Command::DrainProxy(gone)).await, Err(Refused::Gone));
+        assert_eq!(tunnel.order(Command::SetWeight(gone, 2)).await, Err(CommandError::NotFound));
+        assert_eq!(tunnel.order(Command::DrainProxy(gone)).await, Err(CommandError::NotFound));
         let other = "1:default".parse().unwrap();
-        assert_eq!(tunnel.order(Command::SetPolicy(other, Policy::Weighted)).await, Err(Refused::Gone));
+        assert_eq!(
+            tunnel.order(Command::SetPolicy(other, Policy::Weighted)).await,
+            Err(CommandError::NotFound)
+        );
         tunnel.end().await;
     }
 }
@@ -182,7 +188,7 @@ async fn a_drained_proxy_finishes_what_it_has_and_gets_nothing_new() {
         let drained = tunnel.telemetry.snapshot().proxies[0].id;
         let (mut before, _) = spread(&tunnel, public, 2).await;
         tunnel.join(public, target.addr, ProxyFormat::Text).await;
-        assert_eq!(tunnel.order(Command::DrainProxy(drained)).await.unwrap().streams, 2);
+        assert_eq!(tunnel.order(Command::DrainProxy(drained)).await.unwrap().affected_streams, 2);
         let (mut users, shares) = spread(&tunnel, public, 6).await;
         assert_eq!((shares[0], shares[1].1), ((drained, 2), 6), "{policy}");
         for user in before.iter_mut().chain(&mut users) {

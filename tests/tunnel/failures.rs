@@ -24,7 +24,7 @@ use tokio::{
 use underpass::{
     cli::demo::{File, Traffic, get},
     config::{ProxyConfig, ProxyFormat},
-    control::{Command, Done, Refused},
+    control::{Command, CommandError, Executed},
     telemetry::{EndReason, EventKind, GoneReason, StreamPhase, StreamSnapshot},
 };
 
@@ -78,13 +78,13 @@ async fn a_killed_stream_ends_at_both_ends_and_the_others_go_on() {
     for format in FORMATS {
         let (tunnel, _, origins, [(killed, endless), (_, short)]) = two_downloads(format).await;
         let begin = Instant::now();
-        assert_eq!(tunnel.order(Command::KillStream(killed.key)).await, Ok(Done { streams: 1 }));
+        assert_eq!(tunnel.order(Command::KillStream(killed.key)).await, Ok(Executed { affected_streams: 1 }));
         is_reset(endless).await;
         origins[0].when_open(0, SECOND).await;
         assert!(begin.elapsed() < SECOND, "{:?}", begin.elapsed());
         println!("{format:?}: killed at both ends in {:?}", begin.elapsed());
         assert_eq!(tunnel.ended(killed.key).await.0, EndReason::Killed);
-        assert_eq!(tunnel.order(Command::KillStream(killed.key)).await, Err(Refused::Gone));
+        assert_eq!(tunnel.order(Command::KillStream(killed.key)).await, Err(CommandError::NotFound));
         assert_eq!(short.end("the other download").await, Ok(Fetched::from(SHORT)));
         tunnel.end().await;
     }
@@ -101,13 +101,13 @@ async fn a_killed_user_loses_all_streams_and_no_other_user_does() {
         let other = download_from("127.0.0.2", public, SHORT);
         let three = tunnel.flowing(3).await;
         assert_eq!(three.users.len(), 2);
-        assert_eq!(tunnel.order(Command::KillUser(user)).await, Ok(Done { streams: 2 }));
+        assert_eq!(tunnel.order(Command::KillUser(user)).await, Ok(Executed { affected_streams: 2 }));
         for download in doomed {
             is_reset(download).await;
         }
         origin.when_open(1, SECOND).await;
         assert_eq!(other.end("the other user's download").await, Ok(Fetched::from(SHORT)));
-        assert_eq!(tunnel.order(Command::KillUser(user)).await, Err(Refused::Gone));
+        assert_eq!(tunnel.order(Command::KillUser(user)).await, Err(CommandError::NotFound));
         // The address is not banned: it comes back as somebody else.
         assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
         let joined =
@@ -122,7 +122,7 @@ async fn a_kicked_proxy_loses_its_streams_and_takes_its_port_again() {
     for format in FORMATS {
         let (mut tunnel, public, origins, [(kicked, endless), (_, short)]) = two_downloads(format).await;
         let id = kicked.proxy.as_ref().unwrap().id;
-        assert_eq!(tunnel.order(Command::KickProxy(id)).await, Ok(Done { streams: 1 }));
+        assert_eq!(tunnel.order(Command::KickProxy(id)).await, Ok(Executed { affected_streams: 1 }));
         is_reset(endless).await;
         origins[0].when_open(0, SECOND).await;
         assert_eq!(tunnel.ended(kicked.key).await.0, EndReason::ProxyGone);
@@ -252,7 +252,7 @@ async fn a_stream_can_be_killed_while_its_target_is_dialled() {
         user.write_all(b"early").await.unwrap();
         let stream = tunnel.stream_of(user.local_addr().unwrap()).await;
         assert_eq!(stream.phase, StreamPhase::Opening);
-        assert_eq!(tunnel.order(Command::KillStream(stream.key)).await, Ok(Done { streams: 1 }));
+        assert_eq!(tunnel.order(Command::KillStream(stream.key)).await, Ok(Executed { affected_streams: 1 }));
         let error = within(SECOND, "a reset", user.read(&mut [0])).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         assert_eq!(tunnel.ended(stream.key).await.0, EndReason::Killed);

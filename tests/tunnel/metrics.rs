@@ -19,7 +19,7 @@ use tokio::{
 use underpass::{
     cli::demo::File,
     config::{ProxyConfig, ProxyFormat},
-    control::{Command, Scope},
+    control::{Command, LimitScope},
     ids::{Direction, Rate},
     telemetry::{ChannelState, Flow, HeldBy, StreamStats, TcpInfo},
 };
@@ -257,7 +257,7 @@ async fn a_limit_is_to_blame_where_it_holds() {
     let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
     let user = soon("a user", TcpStream::connect(public)).await.unwrap();
     let stream = tunnel.stream_of(user.local_addr().unwrap()).await;
-    let limit = Command::SetLimit(Scope::Stream(stream.key), Direction::Down, Rate::new(100_000));
+    let limit = Command::SetLimit(LimitScope::Stream(stream.key), Direction::Down, Rate::new(100_000));
     tunnel.order(limit).await.unwrap();
     let (mut read, _write) = user.into_split();
     let _reads = Running::start(async move { _ = tokio::io::copy(&mut read, &mut tokio::io::sink()).await });

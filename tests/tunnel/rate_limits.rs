@@ -21,14 +21,14 @@ use tokio::{
 use underpass::{
     cli::demo::{File, Verifier},
     config::ProxyFormat,
-    control::{Command, Refused, Scope},
+    control::{Command, CommandError, LimitScope},
     ids::{Direction, Rate, StreamKey, UserChannelId},
     telemetry::Snapshot,
 };
 
 const MEGABYTE: u64 = 1_000_000;
 
-fn limit(scope: Scope, direction: Direction, rate: u64) -> Command {
+fn limit(scope: LimitScope, direction: Direction, rate: u64) -> Command {
     Command::SetLimit(scope, direction, Rate::new(rate))
 }
 
@@ -141,7 +141,7 @@ async fn ten_megabytes_a_second_asked_are_ten() {
         let (target, _) = busy().await;
         let public = tunnel.proxy(target.addr, format).await;
         let user = Full::open(&tunnel, public).await;
-        let scope = Scope::Stream(user.key);
+        let scope = LimitScope::Stream(user.key);
         // What goes up without a limit would take all of the machine.
         tunnel.order(limit(scope.clone(), Direction::Up, MEGABYTE)).await.unwrap();
         tunnel.order(limit(scope, Direction::Down, 10 * MEGABYTE)).await.unwrap();
@@ -163,14 +163,14 @@ async fn whatever_has_a_limit_keeps_to_it_in_either_direction() {
     let users = [Full::open(&tunnel, public).await, Full::open(&tunnel, public).await];
     let snapshot = tunnel.telemetry.snapshot();
     let scopes = [
-        Scope::User(users[0].key.user),
-        Scope::Proxy(snapshot.proxies[0].id),
-        Scope::Service(snapshot.services[0].key.clone()),
+        LimitScope::User(users[0].key.user),
+        LimitScope::Proxy(snapshot.proxies[0].id),
+        LimitScope::Service(snapshot.services[0].key.clone()),
     ];
     for scope in scopes {
         for direction in [Direction::Down, Direction::Up] {
             let done = tunnel.order(limit(scope.clone(), direction, 6 * MEGABYTE)).await.unwrap();
-            assert_eq!(done.streams, 2, "{scope}");
+            assert_eq!(done.affected_streams, 2, "{scope}");
             keeps(6 * MEGABYTE, 0.1, async || match direction {
                 Direction::Up => rates([&up], time).await[0],
                 Direction::Down => {
@@ -181,8 +181,8 @@ async fn whatever_has_a_limit_keeps_to_it_in_either_direction() {
             })
             .await;
             let of = |now: &Snapshot| match &scope {
-                Scope::User(_) => now.users[0].limits,
-                Scope::Proxy(_) => now.proxies[0].limits,
+                LimitScope::User(_) => now.users[0].limits,
+                LimitScope::Proxy(_) => now.proxies[0].limits,
                 _ => now.services[0].limits,
             };
             assert_eq!(of(&tunnel.telemetry.snapshot()).of(direction), Rate::new(6 * MEGABYTE));
@@ -201,7 +201,7 @@ async fn limits_hold_for_streams_that_come_later() {
     let (target, up) = busy().await;
     let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
     let service = tunnel.telemetry.snapshot().services[0].key.clone();
-    tunnel.order(limit(Scope::Service(service), Direction::Down, 6 * MEGABYTE)).await.unwrap();
+    tunnel.order(limit(LimitScope::Service(service), Direction::Down, 6 * MEGABYTE)).await.unwrap();
     let later = Full::open(&tunnel, public).await;
     keeps(6 * MEGABYTE, 0.1, async || rates([&later.down], time).await[0]).await;
     drop(later);
@@ -210,8 +210,8 @@ async fn limits_hold_for_streams_that_come_later() {
     tunnel.stop_proxy(0).await;
     let socket = soon("a user", TcpStream::connect(public)).await.unwrap();
     let key = tunnel.until("a stream that waits", |now| now.streams.len() == 1).await.streams[0].key;
-    tunnel.order(limit(Scope::Stream(key), Direction::Down, MEGABYTE)).await.unwrap();
-    tunnel.order(limit(Scope::Stream(key), Direction::Up, 2 * MEGABYTE)).await.unwrap();
+    tunnel.order(limit(LimitScope::Stream(key), Direction::Down, MEGABYTE)).await.unwrap();
+    tunnel.order(limit(LimitScope::Stream(key), Direction::Up, 2 * MEGABYTE)).await.unwrap();
     tunnel.join(public, target.addr, ProxyFormat::Binary).await;
     let down = Arc::new(AtomicU64::new(0));
     let counter = down.clone();
@@ -231,7 +231,7 @@ async fn a_limited_download_loses_nothing() {
         let target = target::send(file).await;
         let public = tunnel.proxy(target.addr, format).await;
         let service = tunnel.telemetry.snapshot().services[0].key.clone();
-        tunnel.order(limit(Scope::Service(service.clone()), Direction::Down, MEGABYTE)).await.unwrap();
+        tunnel.order(limit(LimitScope::Service(service.clone()), Direction::Down, MEGABYTE)).await.unwrap();
         let mut user = soon("the user", TcpStream::connect(public)).await.unwrap();
         let key = tunnel.stream_of(user.local_addr().unwrap()).await.key;
         let (mut verifier, mut buffer) = (Verifier::new(file), vec![0; 64 * 1024]);
@@ -242,23 +242,23 @@ async fn a_limited_download_loses_nothing() {
             }
         };
         read(MEGABYTE / 2).await;
-        tunnel.order(limit(Scope::Stream(key), Direction::Down, 1)).await.unwrap();
+        tunnel.order(limit(LimitScope::Stream(key), Direction::Down, 1)).await.unwrap();
         tunnel.order(Command::PauseStream(key)).await.unwrap();
         // Taken away while it is held: it stays held.
-        tunnel.order(Command::SetLimit(Scope::Service(service), Direction::Down, None)).await.unwrap();
-        tunnel.order(Command::SetLimit(Scope::Stream(key), Direction::Down, None)).await.unwrap();
+        tunnel.order(Command::SetLimit(LimitScope::Service(service), Direction::Down, None)).await.unwrap();
+        tunnel.order(Command::SetLimit(LimitScope::Stream(key), Direction::Down, None)).await.unwrap();
         let held = tunnel.telemetry.snapshot().streams[0].down;
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(tunnel.telemetry.snapshot().streams[0].down, held);
-        tunnel.order(limit(Scope::Stream(key), Direction::Down, 1)).await.unwrap();
+        tunnel.order(limit(LimitScope::Stream(key), Direction::Down, 1)).await.unwrap();
         tunnel.order(Command::ResumeStream(key)).await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         let crawled = tunnel.telemetry.snapshot().streams[0].down - held;
         assert!(crawled <= 30, "{crawled} bytes at one a second");
         // Who waits for a turn that is far away hears of it at once.
-        tunnel.order(limit(Scope::Stream(key), Direction::Down, 30 * MEGABYTE)).await.unwrap();
+        tunnel.order(limit(LimitScope::Stream(key), Direction::Down, 30 * MEGABYTE)).await.unwrap();
         read(10 * MEGABYTE).await;
-        tunnel.order(Command::SetLimit(Scope::Stream(key), Direction::Down, None)).await.unwrap();
+        tunnel.order(Command::SetLimit(LimitScope::Stream(key), Direction::Down, None)).await.unwrap();
         read(file.size).await;
         user.shutdown().await.unwrap();
         assert_eq!(soon("the end", user.read(&mut [0])).await.unwrap(), 0);
@@ -275,8 +275,8 @@ async fn a_limited_upload_is_whole_and_its_end_arrives() {
         let target = target::after_end(3 << 20).await;
         let public = tunnel.proxy(target.addr, format).await;
         let proxy = tunnel.telemetry.snapshot().proxies[0].id;
-        tunnel.order(limit(Scope::Proxy(proxy), Direction::Up, 2 * MEGABYTE)).await.unwrap();
-        tunnel.order(limit(Scope::Proxy(proxy), Direction::Down, 4 * MEGABYTE)).await.unwrap();
+        tunnel.order(limit(LimitScope::Proxy(proxy), Direction::Up, 2 * MEGABYTE)).await.unwrap();
+        tunnel.order(limit(LimitScope::Proxy(proxy), Direction::Down, 4 * MEGABYTE)).await.unwrap();
         let user = soon("the user", TcpStream::connect(public)).await.unwrap();
         let body: Vec<u8> = (0..2_000_003u32).map(|n| (n * 7 / 5) as u8).collect();
         let (mut read, mut write) = user.into_split();
@@ -306,7 +306,7 @@ async fn a_limited_stream_is_killed_at_once_and_what_is_gone_has_no_limit() {
     let mut user = soon("the user", TcpStream::connect(public)).await.unwrap();
     let key = tunnel.stream_of(user.local_addr().unwrap()).await.key;
     for direction in [Direction::Down, Direction::Up] {
-        tunnel.order(limit(Scope::User(key.user), direction, 1)).await.unwrap();
+        tunnel.order(limit(LimitScope::User(key.user), direction, 1)).await.unwrap();
     }
     user.write_all(b"never read").await.unwrap();
     tunnel.order(Command::KillStream(key)).await.unwrap();
@@ -316,13 +316,13 @@ async fn a_limited_stream_is_killed_at_once_and_what_is_gone_has_no_limit() {
     target.when(|counts| counts.open == 0, Duration::from_secs(1)).await;
     let nobody = UserChannelId::new(key.user.bits() ^ 1);
     for scope in [
-        Scope::Stream(StreamKey::new(nobody, 1)),
-        Scope::User(nobody),
-        Scope::Proxy("P99".parse().unwrap()),
-        Scope::Service("1:default".parse().unwrap()),
-        Scope::Service(format!("{}:other", public.port()).parse().unwrap()),
+        LimitScope::Stream(StreamKey::new(nobody, 1)),
+        LimitScope::User(nobody),
+        LimitScope::Proxy("P99".parse().unwrap()),
+        LimitScope::Service("1:default".parse().unwrap()),
+        LimitScope::Service(format!("{}:other", public.port()).parse().unwrap()),
     ] {
-        assert_eq!(tunnel.order(limit(scope, Direction::Down, 1)).await, Err(Refused::Gone));
+        assert_eq!(tunnel.order(limit(scope, Direction::Down, 1)).await, Err(CommandError::NotFound));
     }
     tunnel.end().await;
 }

@@ -14,7 +14,7 @@ use crate::support::{
 };
 use underpass::{
     cli::demo::File,
-    control::{Command, Done},
+    control::{Command, Executed},
     telemetry::{EndReason, EventKind, GoneReason, HeldBy, Snapshot},
 };
 
@@ -143,7 +143,7 @@ async fn past_the_grace_time_every_stream_ends_with_an_error_at_both_ends() {
 async fn a_stream_that_waits_can_be_killed() {
     let (tunnel, _relay, public, origin, download, refusal) = waiting(30 * SECOND).await;
     let key = tunnel.telemetry.snapshot().streams[0].key;
-    assert_eq!(tunnel.order(Command::KillStream(key)).await, Ok(Done { streams: 1 }));
+    assert_eq!(tunnel.order(Command::KillStream(key)).await, Ok(Executed { affected_streams: 1 }));
     within(SECOND, "the user's end", is_reset(download)).await;
     assert_eq!(origin.open(), 1, "nobody could tell it yet");
     drop(refusal);
@@ -156,7 +156,7 @@ async fn a_stream_that_waits_can_be_killed() {
 async fn a_proxy_that_is_waited_for_can_be_kicked() {
     let (tunnel, _relay, _, _origin, download, refusal) = waiting(30 * SECOND).await;
     let id = tunnel.telemetry.snapshot().proxies[0].id;
-    assert_eq!(tunnel.order(Command::KickProxy(id)).await, Ok(Done { streams: 1 }));
+    assert_eq!(tunnel.order(Command::KickProxy(id)).await, Ok(Executed { affected_streams: 1 }));
     within(SECOND, "the user's end", is_reset(download)).await;
     let kicked = |event: &EventKind| matches!(event, EventKind::ProxyGone { proxy, reason: GoneReason::Kicked, .. } if *proxy == id);
     tunnel.event("the end of the proxy", kicked).await;
@@ -170,8 +170,8 @@ async fn a_proxy_that_is_waited_for_can_be_kicked() {
 async fn a_server_that_ends_waits_for_nobody() {
     let (mut tunnel, _relay, _, _origin, download, _refusal) = waiting(30 * SECOND).await;
     let begin = Instant::now();
-    let remains = tunnel.stop_server().await;
-    assert_eq!(remains.cut_off, 1);
+    let report = tunnel.stop_server().await;
+    assert_eq!(report.aborted_streams, 1);
     assert!(begin.elapsed() < 5 * SECOND, "{:?}", begin.elapsed());
     is_reset(download).await;
 }

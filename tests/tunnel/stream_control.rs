@@ -12,7 +12,7 @@ use tokio::{
 };
 use underpass::{
     cli::demo::{File, Verifier},
-    control::{Command, Refused},
+    control::{Command, CommandError},
     ids::{Priority, StreamKey, UserChannelId},
 };
 
@@ -94,7 +94,7 @@ async fn a_stream_that_waits_for_a_proxy_takes_its_orders_along() {
     let shown = tunnel.until("the stream has a proxy", |now| now.streams[0].proxy.is_some()).await;
     assert_eq!((shown.streams[0].paused, shown.streams[0].priority), (true, Priority::High));
     let nobody = StreamKey::new(UserChannelId::new(0), 1);
-    assert_eq!(tunnel.order(Command::PauseStream(nobody)).await, Err(Refused::Gone));
+    assert_eq!(tunnel.order(Command::PauseStream(nobody)).await, Err(CommandError::NotFound));
     drop(user);
     tunnel.order(Command::KillStream(key)).await.unwrap();
     tunnel.end().await;

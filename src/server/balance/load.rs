@@ -19,26 +19,26 @@ const FAILURE: Duration = Duration::from_secs(5);
 
 /// How much something has to do, and how quickly it does it.
 #[derive(Debug, Default)]
-pub(in crate::server) struct Load {
+pub(in crate::server) struct ProxyLoad {
     active: AtomicU32,
     answers: Mutex<PeakEwma>,
 }
 
 /// One stream more; dropped when it is over.
 #[derive(Debug)]
-pub(in crate::server) struct Busy(Arc<Load>);
+pub(in crate::server) struct ActiveStreamGuard(Arc<ProxyLoad>);
 
-impl Drop for Busy {
+impl Drop for ActiveStreamGuard {
     fn drop(&mut self) {
         self.0.active.fetch_sub(1, Relaxed);
     }
 }
 
-impl Load {
+impl ProxyLoad {
     /// It has one stream more.
-    pub(in crate::server) fn begin(self: &Arc<Self>) -> Busy {
+    pub(in crate::server) fn begin(self: &Arc<Self>) -> ActiveStreamGuard {
         self.active.fetch_add(1, Relaxed);
-        Busy(self.clone())
+        ActiveStreamGuard(self.clone())
     }
 
     /// A stream was answered, or its target reached, after so long.
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn who_was_never_measured_gets_one_stream_to_begin_with() {
-        let (new, known) = (Arc::new(Load::default()), Arc::new(Load::default()));
+        let (new, known) = (Arc::new(ProxyLoad::default()), Arc::new(ProxyLoad::default()));
         let now = Instant::now();
         known.answered(Duration::from_millis(50));
         assert!(new.cost(now) < known.cost(now));

@@ -16,10 +16,10 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-pub(super) use load::{Busy, Load};
+pub(super) use load::{ActiveStreamGuard, ProxyLoad};
 
 use crate::ids::Policy;
-use smooth::{Smooth, Weighted};
+use smooth::{SmoothRoundRobin, WeightedCandidate};
 
 /// Up to so many candidates all are compared; of more, the better of two taken at random is nearly as good.
 const COMPARE_ALL: usize = 16;
@@ -31,7 +31,7 @@ pub(super) trait Candidate {
     /// Its share beside others'.
     fn weight(&self) -> u32;
     /// What it has to do.
-    fn load(&self) -> &Load;
+    fn load(&self) -> &ProxyLoad;
 }
 
 /// The proxies of one service, and who gets the next stream.
@@ -44,7 +44,7 @@ pub(super) struct Pool<T> {
     policy: AtomicU8,
     /// Counts picks. It wraps after 2^64 of them, which shifts the turn once and never leaves the list.
     turn: AtomicU64,
-    smooth: Mutex<Smooth>,
+    smooth: Mutex<SmoothRoundRobin>,
     /// Serialises changes of the list, not the picks.
     changing: Mutex<()>,
     size: watch::Sender<usize>,
@@ -118,7 +118,7 @@ impl<T: Candidate> Pool<T> {
             Policy::RoundRobin => left.clone().nth(self.turn(count, tried.is_empty())),
             Policy::Weighted => {
                 let available = members.iter().filter(|member| member.is_available());
-                let weighted = available.clone().map(|member| Weighted {
+                let weighted = available.clone().map(|member| WeightedCandidate {
                     id: Arc::as_ptr(member).addr(),
                     weight: member.weight(),
                     passed_over: !may(&member),
@@ -185,15 +185,15 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    struct Proxy(&'static str, AtomicBool, AtomicU32, Arc<Load>);
+    struct TestProxy(&'static str, AtomicBool, AtomicU32, Arc<ProxyLoad>);
 
-    impl Proxy {
+    impl TestProxy {
         fn new(name: &'static str) -> Self {
             Self(name, AtomicBool::new(true), AtomicU32::new(1), Arc::default())
         }
     }
 
-    impl Candidate for Proxy {
+    impl Candidate for TestProxy {
         fn is_available(&self) -> bool {
             self.1.load(Relaxed)
         }
@@ -202,19 +202,19 @@ mod tests {
             self.2.load(Relaxed)
         }
 
-        fn load(&self) -> &Load {
+        fn load(&self) -> &ProxyLoad {
             &self.3
         }
     }
 
-    fn pool(names: &[&'static str]) -> (Pool<Proxy>, Vec<Arc<Proxy>>) {
+    fn pool(names: &[&'static str]) -> (Pool<TestProxy>, Vec<Arc<TestProxy>>) {
         let pool = Pool::new(Policy::RoundRobin);
-        let proxies: Vec<_> = names.iter().map(|name| Arc::new(Proxy::new(name))).collect();
+        let proxies: Vec<_> = names.iter().map(|name| Arc::new(TestProxy::new(name))).collect();
         proxies.iter().for_each(|proxy| pool.join(proxy));
         (pool, proxies)
     }
 
-    fn shares(pool: &Pool<Proxy>, picks: usize) -> HashMap<&'static str, usize> {
+    fn shares(pool: &Pool<TestProxy>, picks: usize) -> HashMap<&'static str, usize> {
         let mut shares = HashMap::new();
         for _ in 0..picks {
             *shares.entry(pool.pick(&[]).unwrap().0).or_default() += 1;
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn picks_from_many_threads_stay_fair_while_members_come_and_go() {
         let (pool, proxies) = pool(&["a", "b"]);
-        let guest = Arc::new(Proxy::new("guest"));
+        let guest = Arc::new(TestProxy::new("guest"));
         let totals = thread::scope(|scope| {
             let pickers: Vec<_> = (0..4).map(|_| scope.spawn(|| shares(&pool, 20_000))).collect();
             for _ in 0..500 {
@@ -331,7 +331,7 @@ mod tests {
             weighted: bool,
         ) {
             let pool = Pool::new(if weighted { Policy::Weighted } else { Policy::RoundRobin });
-            let proxies: Vec<_> = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|name| Arc::new(Proxy::new(name))).into();
+            let proxies: Vec<_> = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|name| Arc::new(TestProxy::new(name))).into();
             for (index, proxy) in proxies.iter().enumerate() {
                 proxy.2.store(index as u32 + 1, Relaxed);
             }

@@ -1,8 +1,8 @@
-/// Smooth weighted round robin, as nginx does it: each pick raises every member's score by its weight, takes the
+/// SmoothRoundRobin weighted round robin, as nginx does it: each pick raises every member's score by its weight, takes the
 /// highest, and lowers that one's by the sum of all. Over as many picks as the weights sum up to, each member has
 /// exactly its weight of them, and they are spread: weights 5, 1 and 1 give `aabacaa`, not `aaaaabc`.
 #[derive(Debug, Default)]
-pub(super) struct Smooth {
+pub(super) struct SmoothRoundRobin {
     members: Vec<Member>,
 }
 
@@ -15,7 +15,7 @@ struct Member {
 
 /// Somebody who can be picked.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Weighted {
+pub(super) struct WeightedCandidate {
     /// Tells members apart.
     pub(super) id: usize,
     pub(super) weight: u32,
@@ -23,17 +23,19 @@ pub(super) struct Weighted {
     pub(super) passed_over: bool,
 }
 
-impl Smooth {
+impl SmoothRoundRobin {
     /// The index of the one whose turn it is.
-    pub(super) fn pick(&mut self, members: impl Iterator<Item = Weighted> + Clone) -> Option<usize> {
-        let same = |(known, now): (&Member, Weighted)| known.id == now.id && known.weight == now.weight;
+    pub(super) fn pick(&mut self, members: impl Iterator<Item = WeightedCandidate> + Clone) -> Option<usize> {
+        let same =
+            |(known, now): (&Member, WeightedCandidate)| known.id == now.id && known.weight == now.weight;
         // The scores of others say nothing about these: with weights of 1 in place of 1000, who had waited for a
         // while would have a thousand turns without a break.
         if self.members.len() != members.clone().count()
             || !self.members.iter().zip(members.clone()).all(same)
         {
             self.members.clear();
-            let new = members.clone().map(|Weighted { id, weight, .. }| Member { id, weight, score: 0 });
+            let new =
+                members.clone().map(|WeightedCandidate { id, weight, .. }| Member { id, weight, score: 0 });
             self.members.extend(new);
         }
         let mut sum = 0;
@@ -56,9 +58,9 @@ mod tests {
 
     use super::*;
 
-    fn picks(smooth: &mut Smooth, weights: &[u32], count: usize) -> Vec<usize> {
+    fn picks(smooth: &mut SmoothRoundRobin, weights: &[u32], count: usize) -> Vec<usize> {
         let members = weights.iter().enumerate();
-        let members = members.map(|(id, &weight)| Weighted { id, weight, passed_over: false });
+        let members = members.map(|(id, &weight)| WeightedCandidate { id, weight, passed_over: false });
         (0..count).map(|_| smooth.pick(members.clone()).unwrap()).collect()
     }
 
@@ -70,15 +72,15 @@ mod tests {
 
     #[test]
     fn turns_are_spread() {
-        assert_eq!(picks(&mut Smooth::default(), &[5, 1, 1], 7), [0, 0, 1, 0, 2, 0, 0]);
-        assert_eq!(Smooth::default().pick(std::iter::empty()), None);
+        assert_eq!(picks(&mut SmoothRoundRobin::default(), &[5, 1, 1], 7), [0, 0, 1, 0, 2, 0, 0]);
+        assert_eq!(SmoothRoundRobin::default().pick(std::iter::empty()), None);
     }
 
     #[test]
     fn who_cannot_take_its_turn_gives_it_to_the_next() {
-        let mut smooth = Smooth::default();
+        let mut smooth = SmoothRoundRobin::default();
         let members = [(0, 3), (1, 2), (2, 1)];
-        let members = members.map(|(id, weight)| Weighted { id, weight, passed_over: id == 0 });
+        let members = members.map(|(id, weight)| WeightedCandidate { id, weight, passed_over: id == 0 });
         let picks: Vec<_> = (0..300).map(|_| smooth.pick(members.iter().copied()).unwrap()).collect();
         let shares = shares(&picks, 3);
         assert!(shares[0] == 0 && shares[1].abs_diff(shares[2]) <= 100, "{shares:?}");
@@ -90,7 +92,7 @@ mod tests {
             weights in prop::collection::vec(1u32..=1000, 1..12),
             rounds in 1usize..4,
         ) {
-            let mut smooth = Smooth::default();
+            let mut smooth = SmoothRoundRobin::default();
             let sum = weights.iter().sum::<u32>() as usize;
             for _ in 0..rounds {
                 prop_assert_eq!(&shares(&picks(&mut smooth, &weights, sum), weights.len()), &weights);
@@ -105,7 +107,7 @@ mod tests {
             turn in 0usize..2000,
         ) {
             prop_assume!(before != after);
-            let mut smooth = Smooth::default();
+            let mut smooth = SmoothRoundRobin::default();
             picks(&mut smooth, &before, turn);
             let sum = after.iter().sum::<u32>() as usize;
             prop_assert_eq!(&shares(&picks(&mut smooth, &after, sum), after.len()), &after);
@@ -116,7 +118,7 @@ mod tests {
             weights in prop::collection::vec(1u32..=20, 1..8),
             count in 1usize..300,
         ) {
-            let shares = shares(&picks(&mut Smooth::default(), &weights, count), weights.len());
+            let shares = shares(&picks(&mut SmoothRoundRobin::default(), &weights, count), weights.len());
             let sum = f64::from(weights.iter().sum::<u32>());
             for (share, weight) in shares.iter().zip(&weights) {
                 let due = count as f64 * f64::from(*weight) / sum;

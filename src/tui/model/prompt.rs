@@ -2,7 +2,7 @@
 
 use super::{cursor::Cursor, line_edit::LineEdit, stream_row::RowId};
 use crate::{
-    control::Scope,
+    control::LimitScope,
     ids::{ProxyId, ServiceKey},
 };
 
@@ -48,5 +48,5 @@ pub(crate) enum LimitTarget {
     /// Each of these streams for itself.
     Streams(Vec<RowId>),
     /// All streams of one object together.
-    Scope(Scope),
+    Scope(LimitScope),
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::fixture::{Fixture, key};
 use crate::{
-    control::{Command, Done, Refused},
+    control::{Command, CommandError, Executed},
     ids::{Priority, ProxyId},
     telemetry::{EndReason, EventKind},
     tui::{
@@ -49,14 +49,14 @@ fn x_asks_and_only_a_yes_kills() {
     assert!(fixture.text().contains("kill…"));
     assert_eq!(fixture.press("x"), []);
     assert_eq!(fixture.notice(), "ABC123:2 is being killed already");
-    fixture.send(Msg::Replied(CommandId(1), Ok(Done { streams: 1 })));
+    fixture.send(Msg::Replied(CommandId(1), Ok(Executed { affected_streams: 1 })));
     assert_eq!(fixture.notice(), "killed ABC123:2");
     // By choosing the button, too.
     assert_eq!(
         fixture.press("jx_>"),
         [Effect::SendCommand(CommandId(2), Command::KillStream(key(0xABC123, 3)))]
     );
-    fixture.send(Msg::Replied(CommandId(2), Err(Refused::Gone)));
+    fixture.send(Msg::Replied(CommandId(2), Err(CommandError::NotFound)));
     assert_eq!(fixture.notice(), "ABC123:3 was not killed: it is not there any more");
     // What was refused can be tried again.
     assert_eq!(
@@ -71,14 +71,14 @@ fn p_holds_and_lets_go_without_asking() {
     let (first, second, third) = (key(0xABC123, 1), key(0xABC123, 2), key(0xABC123, 3));
     assert_eq!(fixture.press("jp"), [Effect::SendCommand(CommandId(1), Command::PauseStream(second))]);
     assert!(fixture.text().contains("PAUSED"), "{}", fixture.text());
-    fixture.send(Msg::Replied(CommandId(1), Ok(Done { streams: 1 })));
+    fixture.send(Msg::Replied(CommandId(1), Ok(Executed { affected_streams: 1 })));
     assert_eq!(fixture.notice(), "paused ABC123:2");
     fixture.streams[1].stats().set_paused(true);
     fixture.tick(TICK);
     assert_eq!(fixture.press(":pause>"), []);
     assert_eq!(fixture.notice(), "ABC123:2 is paused already");
     assert_eq!(fixture.press("p"), [Effect::SendCommand(CommandId(2), Command::ResumeStream(second))]);
-    fixture.send(Msg::Replied(CommandId(2), Err(Refused::Gone)));
+    fixture.send(Msg::Replied(CommandId(2), Err(CommandError::NotFound)));
     assert_eq!(fixture.notice(), "ABC123:2 was not resumed: it is not there any more");
     // What is really so comes with the next sample.
     fixture.tick(TICK);
@@ -92,7 +92,7 @@ fn p_holds_and_lets_go_without_asking() {
     assert_eq!(fixture.press(":resume>").len(), 3);
     assert_eq!(fixture.model.streams_screen.marks.len(), 3, "they stay marked");
     for id in 3..=7 {
-        fixture.send(Msg::Replied(CommandId(id), Ok(Done { streams: 1 })));
+        fixture.send(Msg::Replied(CommandId(id), Ok(Executed { affected_streams: 1 })));
     }
     assert_eq!(fixture.notice(), "resumed 3 streams");
     fixture.press("<g");
@@ -111,7 +111,7 @@ fn plus_and_minus_change_the_priority_and_one_can_be_named() {
     // The second press builds on the first one, answered or not.
     assert_eq!(fixture.press("j++"), [order(1, Priority::High), order(2, Priority::Urgent)]);
     assert!(fixture.text().contains("urgent"), "{}", fixture.text());
-    fixture.send(Msg::Replied(CommandId(1), Ok(Done { streams: 1 })));
+    fixture.send(Msg::Replied(CommandId(1), Ok(Executed { affected_streams: 1 })));
     assert_eq!(fixture.notice(), "ABC123:2 has priority high");
     assert_eq!(fixture.press("+"), []);
     assert_eq!(fixture.notice(), "ABC123:2 has that priority already");
@@ -299,7 +299,7 @@ fn marked_streams_are_killed_together_and_more_than_ten_need_the_number() {
         fixture.press("y"),
         [Effect::SendCommand(CommandId(1), Command::KillStream(key(0xABC123, 1)))]
     );
-    fixture.send(Msg::Replied(CommandId(1), Ok(Done { streams: 1 })));
+    fixture.send(Msg::Replied(CommandId(1), Ok(Executed { affected_streams: 1 })));
     assert_eq!(fixture.notice(), "killed ABC123:1");
     assert!(fixture.model.streams_screen.marks.is_empty());
 
@@ -323,7 +323,10 @@ fn marked_streams_are_killed_together_and_more_than_ten_need_the_number() {
     assert_eq!(orders.len(), 12);
     for order in orders {
         let Effect::SendCommand(id, _) = order else { panic!("{order:?}") };
-        fixture.send(Msg::Replied(id, if id.0 == 5 { Err(Refused::Gone) } else { Ok(Done { streams: 1 }) }));
+        fixture.send(Msg::Replied(
+            id,
+            if id.0 == 5 { Err(CommandError::NotFound) } else { Ok(Executed { affected_streams: 1 }) },
+        ));
     }
     assert_eq!(fixture.notice(), "killed 11 of 12 streams; of the others: it is not there any more");
 }
@@ -336,12 +339,12 @@ fn a_user_is_killed_and_a_proxy_is_kicked() {
     assert!(fixture.text().contains("Kill this user?") && fixture.text().contains("3 streams open"));
     let user = key(0xABC123, 1).user;
     assert_eq!(fixture.press("y"), [Effect::SendCommand(CommandId(1), Command::KillUser(user))]);
-    fixture.send(Msg::Replied(CommandId(1), Ok(Done { streams: 3 })));
+    fixture.send(Msg::Replied(CommandId(1), Ok(Executed { affected_streams: 3 })));
     assert_eq!(fixture.notice(), "killed user ABC123, 3 streams");
     fixture.press("X");
     assert!(fixture.text().contains("Kick this proxy?") && fixture.text().contains("lab  P1"));
     assert_eq!(fixture.press("y"), [Effect::SendCommand(CommandId(2), Command::KickProxy(ProxyId(1)))]);
-    fixture.send(Msg::Replied(CommandId(2), Err(Refused::Stopped)));
+    fixture.send(Msg::Replied(CommandId(2), Err(CommandError::ServerStopped)));
     assert_eq!(fixture.notice(), "lab was not kicked: the server has stopped");
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fixture::{Fixture, key};
 use crate::{
-    control::{Command, Done, Refused, Scope},
+    control::{Command, CommandError, Executed, LimitScope},
     ids::{Direction, Policy, ProxyId, Rate, ServiceKey},
     tui::{
         model::{LoadMeasure, Overlay, ScreenId},
@@ -30,12 +30,12 @@ fn two() -> Fixture {
     fixture
 }
 
-fn limit(id: u64, scope: Scope, direction: Direction, rate: Option<u64>) -> Effect {
+fn limit(id: u64, scope: LimitScope, direction: Direction, rate: Option<u64>) -> Effect {
     Effect::SendCommand(CommandId(id), Command::SetLimit(scope, direction, rate.and_then(Rate::new)))
 }
 
-fn stream(number: u32) -> Scope {
-    Scope::Stream(key(0xABC123, number))
+fn stream(number: u32) -> LimitScope {
+    LimitScope::Stream(key(0xABC123, number))
 }
 
 fn service() -> ServiceKey {
@@ -72,9 +72,9 @@ fn l_limits_the_selected_stream_and_says_what_is_wrong() {
             limit(2, stream(2), Direction::Up, Some(500_000))
         ]
     );
-    fixture.send(Msg::Replied(CommandId(1), Ok(Done { streams: 1 })));
+    fixture.send(Msg::Replied(CommandId(1), Ok(Executed { affected_streams: 1 })));
     assert_eq!(fixture.notice(), "ABC123:2 is limited to 10M bytes/s down");
-    fixture.send(Msg::Replied(CommandId(2), Err(Refused::Gone)));
+    fixture.send(Msg::Replied(CommandId(2), Err(CommandError::NotFound)));
     assert_eq!(fixture.notice(), "ABC123:2 was not limited: it is not there any more");
     // What holds now stands in the line when it is asked for again.
     fixture.streams[1].stats().set_limit(Direction::Down, Rate::new(10_000_000));
@@ -87,7 +87,7 @@ fn l_limits_the_selected_stream_and_says_what_is_wrong() {
         [limit(3, stream(2), Direction::Down, None)],
         "only what was on"
     );
-    fixture.send(Msg::Replied(CommandId(3), Ok(Done { streams: 1 })));
+    fixture.send(Msg::Replied(CommandId(3), Ok(Executed { affected_streams: 1 })));
     assert_eq!(fixture.notice(), "ABC123:2 has no down limit any more");
     fixture.tick(TICK);
     assert_eq!(fixture.press(">:limit down 10M>"), [], "looked at closely: it has that limit already");
@@ -108,7 +108,7 @@ fn marked_streams_are_limited_together_and_whatever_moved_meanwhile_is_not() {
     fixture.press("Mgmm");
     assert_eq!(fixture.press(":limit up 3K>").len(), 2);
     for id in 2..=3 {
-        fixture.send(Msg::Replied(CommandId(id), Ok(Done { streams: 1 })));
+        fixture.send(Msg::Replied(CommandId(id), Ok(Executed { affected_streams: 1 })));
     }
     assert_eq!(fixture.notice(), "limited 2 streams");
 }
@@ -119,20 +119,23 @@ fn users_proxies_and_services_are_limited_where_they_are_listed() {
     fixture.press("3l");
     fixture.type_in("down 5M");
     let user = key(0xABC123, 1).user;
-    assert_eq!(fixture.press(">"), [limit(1, Scope::User(user), Direction::Down, Some(5_000_000))]);
+    assert_eq!(fixture.press(">"), [limit(1, LimitScope::User(user), Direction::Down, Some(5_000_000))]);
     fixture.press("2l");
     fixture.type_in("up 1G");
-    assert_eq!(fixture.press(">"), [limit(2, Scope::Proxy(ProxyId(1)), Direction::Up, Some(1_000_000_000))]);
-    fixture.send(Msg::Replied(CommandId(2), Ok(Done { streams: 2 })));
+    assert_eq!(
+        fixture.press(">"),
+        [limit(2, LimitScope::Proxy(ProxyId(1)), Direction::Up, Some(1_000_000_000))]
+    );
+    fixture.send(Msg::Replied(CommandId(2), Ok(Executed { affected_streams: 2 })));
     assert_eq!(fixture.notice(), "lab is limited to 1G bytes/s up");
     // The service comes after the proxies.
     fixture.press("Gl");
     fixture.type_in("down 2G");
     assert_eq!(
         fixture.press(">"),
-        [limit(3, Scope::Service(service()), Direction::Down, Some(2_000_000_000))]
+        [limit(3, LimitScope::Service(service()), Direction::Down, Some(2_000_000_000))]
     );
-    fixture.send(Msg::Replied(CommandId(3), Ok(Done { streams: 2 })));
+    fixture.send(Msg::Replied(CommandId(3), Ok(Executed { affected_streams: 2 })));
     assert_eq!(fixture.notice(), "service 8080:default is limited to 2G bytes/s down");
     assert_eq!(fixture.press("x"), [], "a service is not kicked");
     assert_eq!(fixture.notice(), "no proxy to kick");
@@ -174,14 +177,14 @@ fn a_proxy_is_drained_and_weighed_and_its_service_gets_a_policy() {
     let proxy = ProxyId(1);
     assert_eq!(fixture.press("2D"), [Effect::SendCommand(CommandId(1), Command::DrainProxy(proxy))]);
     assert!(fixture.text().contains("drain"), "{}", fixture.text());
-    fixture.send(Msg::Replied(CommandId(1), Ok(Done { streams: 2 })));
+    fixture.send(Msg::Replied(CommandId(1), Ok(Executed { affected_streams: 2 })));
     assert_eq!(fixture.notice(), "lab drains: it gets no new streams");
     fixture.proxies[0].0.stats().set_draining(true);
     fixture.tick(TICK);
     assert_eq!(fixture.press(":drain>"), []);
     assert_eq!(fixture.notice(), "lab drains already");
     assert_eq!(fixture.press("D"), [Effect::SendCommand(CommandId(2), Command::UndrainProxy(proxy))]);
-    fixture.send(Msg::Replied(CommandId(2), Ok(Done { streams: 2 })));
+    fixture.send(Msg::Replied(CommandId(2), Ok(Executed { affected_streams: 2 })));
     assert_eq!(fixture.notice(), "lab gets new streams again");
 
     fixture.press("w");
@@ -194,7 +197,7 @@ fn a_proxy_is_drained_and_weighed_and_its_service_gets_a_policy() {
         fixture.press(":weight 3>"),
         [Effect::SendCommand(CommandId(3), Command::SetWeight(proxy, 3))]
     );
-    fixture.send(Msg::Replied(CommandId(3), Ok(Done { streams: 2 })));
+    fixture.send(Msg::Replied(CommandId(3), Ok(Executed { affected_streams: 2 })));
     assert_eq!(fixture.notice(), "lab has weight 3");
     assert_eq!(fixture.press(":weight heavy>"), []);
     assert_eq!(fixture.notice(), "a weight is a number from 1 to 1000");
@@ -205,7 +208,7 @@ fn a_proxy_is_drained_and_weighed_and_its_service_gets_a_policy() {
     // As much of a name as tells which one.
     fixture.type_in("l");
     assert_eq!(fixture.press(">"), [policy(4, Policy::LeastStreams)]);
-    fixture.send(Msg::Replied(CommandId(4), Ok(Done { streams: 2 })));
+    fixture.send(Msg::Replied(CommandId(4), Ok(Executed { affected_streams: 2 })));
     assert_eq!(fixture.notice(), "service 8080:default goes by least-streams");
     assert_eq!(fixture.press(":policy pe_>"), [policy(5, Policy::PeakEwma)]);
     fixture.press("GP");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fixture::Fixture;
 use crate::{
-    control::{Command, Done, Refused},
+    control::{Command, CommandError, Executed},
     ids::{Priority, StreamKey},
     telemetry::EndReason,
     tui::{
@@ -192,7 +192,7 @@ impl Room {
             let Effect::SendCommand(id, command) = effect else { continue };
             busy |= self.held.len() >= self.slots;
             if busy {
-                effects.extend(fixture.send(Msg::Replied(id, Err(Refused::Busy))));
+                effects.extend(fixture.send(Msg::Replied(id, Err(CommandError::QueueFull))));
             } else {
                 self.held.push(id);
                 self.taken.push((id, command));
@@ -202,7 +202,7 @@ impl Room {
 
     fn answer(&mut self, fixture: &mut Fixture) {
         for id in std::mem::take(&mut self.held) {
-            let more = fixture.send(Msg::Replied(id, Ok(Done { streams: 1 })));
+            let more = fixture.send(Msg::Replied(id, Ok(Executed { affected_streams: 1 })));
             self.take(fixture, more);
         }
     }
@@ -280,7 +280,7 @@ fn what_ended_before_its_order_was_sent_is_not_ordered() {
     while let Some(effect) = sent.pop() {
         let Effect::SendCommand(id, Command::KillStream(_)) = effect else { panic!("{effect:?}") };
         orders += 1;
-        sent.extend(fixture.send(Msg::Replied(id, Ok(Done { streams: 1 }))));
+        sent.extend(fixture.send(Msg::Replied(id, Ok(Executed { affected_streams: 1 }))));
     }
     assert_eq!(orders, 100 - unsent);
     let told = format!("killed {orders} of 100 streams; of the others: it is not there any more");

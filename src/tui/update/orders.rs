@@ -2,7 +2,7 @@
 
 use super::{interrupt, screens::selected_user};
 use crate::{
-    control::{Command, Refused, Reply},
+    control::{Command, CommandError, CommandReply},
     ids::{Priority, ProxyId, UserChannelId},
     tui::{
         Exit, format,
@@ -307,7 +307,7 @@ pub(super) fn feed(model: &mut Model) -> Vec<Effect> {
         let row = row.map(|row| model.live.streams.get(row).is_some_and(StreamRow::is_live));
         if row == Some(false) {
             // It ended by itself before its turn came, and its key may be another stream's by now.
-            settle(model, id, Err(Refused::Gone));
+            settle(model, id, Err(CommandError::NotFound));
         } else {
             effects.push(Effect::SendCommand(id, command));
         }
@@ -316,8 +316,8 @@ pub(super) fn feed(model: &mut Model) -> Vec<Effect> {
 }
 
 /// What became of an order; and the next ones.
-pub(super) fn answered(model: &mut Model, id: CommandId, reply: Reply) -> Vec<Effect> {
-    if reply == Err(Refused::Busy) {
+pub(super) fn answered(model: &mut Model, id: CommandId, reply: CommandReply) -> Vec<Effect> {
+    if reply == Err(CommandError::QueueFull) {
         // Not at once, or there would be no end to it.
         model.pending_commands.put_back(id);
         return Vec::new();
@@ -326,8 +326,8 @@ pub(super) fn answered(model: &mut Model, id: CommandId, reply: Reply) -> Vec<Ef
     feed(model)
 }
 
-fn settle(model: &mut Model, id: CommandId, reply: Reply) {
-    let reply = reply.map(|done| done.streams).map_err(|why| why.to_string());
+fn settle(model: &mut Model, id: CommandId, reply: CommandReply) {
+    let reply = reply.map(|done| done.affected_streams).map_err(|why| why.to_string());
     let (free, outcome) = model.pending_commands.answered(id, reply);
     if let Some(row) = free.and_then(|row| model.live.streams.get_mut(row)) {
         row.killing = false;

@@ -6,7 +6,7 @@ use super::{
     screens::selected_user,
 };
 use crate::{
-    control::{Command, MAX_WEIGHT, Scope},
+    control::{Command, LimitScope, MAX_WEIGHT},
     ids::{Direction, Policy, ProxyId, Rate, RateLimits, ServiceKey},
     tui::{
         model::{LimitTarget, Model, NoticeLevel, PromptKind, ProxyLine, ProxyRow, ScreenId, UserLine},
@@ -117,13 +117,13 @@ fn selected_limited(model: &mut Model) -> Option<LimitTarget> {
     let line = model.proxies_screen.cursor.selected();
     let scope = match (model.screen, &model.detail_screen.open) {
         (ScreenId::Proxies, None) => match line {
-            Some(ProxyLine::Service(_)) => Scope::Service(selected_service(model)?),
-            _ => Scope::Proxy(live_proxy(model, "limit")?.id),
+            Some(ProxyLine::Service(_)) => LimitScope::Service(selected_service(model)?),
+            _ => LimitScope::Proxy(live_proxy(model, "limit")?.id),
         },
         (ScreenId::Sessions, None) => match model.sessions_screen.cursor.selected() {
             Some(UserLine::Stream(..)) => return streams(model),
             _ => match selected_user(model) {
-                Some(user) => Scope::User(user),
+                Some(user) => LimitScope::User(user),
                 None => {
                     model.notify(NoticeLevel::Info, "no user to limit");
                     return None;
@@ -189,10 +189,12 @@ fn current(model: &Model, limited: &LimitTarget) -> Option<RateLimits> {
             [only] => live.streams.get(*only).map(|row| row.limits),
             _ => None,
         },
-        LimitTarget::Scope(Scope::Stream(_)) => None,
-        LimitTarget::Scope(Scope::User(user)) => live.users.get(*user).map(|user| user.limits),
-        LimitTarget::Scope(Scope::Proxy(proxy)) => live.proxies.get(*proxy).map(|proxy| proxy.limits),
-        LimitTarget::Scope(Scope::Service(service)) => live.services.find(service).map(|known| known.limits),
+        LimitTarget::Scope(LimitScope::Stream(_)) => None,
+        LimitTarget::Scope(LimitScope::User(user)) => live.users.get(*user).map(|user| user.limits),
+        LimitTarget::Scope(LimitScope::Proxy(proxy)) => live.proxies.get(*proxy).map(|proxy| proxy.limits),
+        LimitTarget::Scope(LimitScope::Service(service)) => {
+            live.services.find(service).map(|known| known.limits)
+        }
     }
 }
 
@@ -246,7 +248,7 @@ fn limit(model: &mut Model, limited: &LimitTarget, changes: &[Change]) -> Vec<Ef
                     };
                     let changed = *limit != rate;
                     *limit = rate;
-                    changed.then_some(Command::SetLimit(Scope::Stream(row.key), direction, rate))
+                    changed.then_some(Command::SetLimit(LimitScope::Stream(row.key), direction, rate))
                 })
             }
             LimitTarget::Scope(scope) => {
@@ -262,9 +264,9 @@ fn limit(model: &mut Model, limited: &LimitTarget, changes: &[Change]) -> Vec<Ef
 }
 
 /// What the operator calls it.
-fn name(model: &Model, scope: &Scope) -> String {
+fn name(model: &Model, scope: &LimitScope) -> String {
     match scope {
-        Scope::Proxy(id) => model.live.proxies.name(*id),
+        LimitScope::Proxy(id) => model.live.proxies.name(*id),
         other => other.to_string(),
     }
 }

@@ -7,7 +7,7 @@ use ratatui::{
 use unicode_width::UnicodeWidthStr;
 
 use super::put;
-use crate::control::Scope;
+use crate::control::LimitScope;
 use crate::tui::{
     format::{self, cut, cut_left},
     keymap::{Action, InputContext},
@@ -83,7 +83,7 @@ fn label(model: &Model, asked: &PromptKind, width: usize) -> String {
             ("weight of", proxies.name(*proxy) + &now)
         }
         PromptKind::Policy(service) => ("policy of", format!(":{service}")),
-        PromptKind::Limit(LimitTarget::Scope(Scope::Proxy(proxy))) => ("limit", proxies.name(*proxy)),
+        PromptKind::Limit(LimitTarget::Scope(LimitScope::Proxy(proxy))) => ("limit", proxies.name(*proxy)),
         PromptKind::Limit(LimitTarget::Scope(scope)) => ("limit", scope.to_string()),
         PromptKind::Limit(LimitTarget::Streams(rows)) => match rows.as_slice() {
             [only] => {

@@ -12,14 +12,14 @@ use crate::{
 /// Where the operator gets hold of one user connection, from the moment it was admitted. What is ordered while it
 /// still waits for a proxy holds as soon as it has one.
 #[derive(Debug)]
-pub(super) struct Switch {
+pub(super) struct OperatorHandle {
     cancel: CancellationToken,
     stats: Arc<StreamStats>,
     limit: Arc<RateLimit>,
     control: Mutex<Option<StreamControl>>,
 }
 
-impl Switch {
+impl OperatorHandle {
     pub(super) fn new(cancel: CancellationToken, stats: Arc<StreamStats>, limit: Arc<RateLimit>) -> Self {
         Self { cancel, stats, limit, control: Mutex::new(None) }
     }

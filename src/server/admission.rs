@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::{
     Core,
-    proxy::{Place, Proxy, ProxyEvents},
+    proxy::{ChannelSlot, RemoteProxy, RemoteProxyEvents},
 };
 use crate::{
     config::TextProxies,
@@ -30,43 +30,43 @@ use crate::{
 /// How much of a name is kept, in characters: all that a HELLO has room for.
 const MAX_NAME: usize = 255;
 
-/// How many strangers may be in their handshake, in all and from one address.
+/// How many pending may be in their handshake, in all and from one address.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct Admission {
     limits: (usize, usize),
-    strangers: Mutex<(usize, HashMap<IpAddr, usize>)>,
+    pending: Mutex<(usize, HashMap<IpAddr, usize>)>,
 }
 
 /// A stranger's place; dropped when it is one no more.
 #[derive(Debug)]
-pub(super) struct Stranger<'a> {
-    gate: &'a Gate,
+pub(super) struct PendingConnection<'a> {
+    admission: &'a Admission,
     addr: IpAddr,
 }
 
-impl Gate {
+impl Admission {
     pub(super) fn new(limits: (usize, usize)) -> Self {
-        Self { limits, strangers: Mutex::default() }
+        Self { limits, pending: Mutex::default() }
     }
 
-    /// `None` if there are too many strangers.
-    fn enter(&self, addr: IpAddr) -> Option<Stranger<'_>> {
-        let mut strangers = self.strangers.lock();
-        let (all, by_addr) = &mut *strangers;
+    /// `None` if there are too many pending.
+    fn enter(&self, addr: IpAddr) -> Option<PendingConnection<'_>> {
+        let mut pending = self.pending.lock();
+        let (all, by_addr) = &mut *pending;
         let here = by_addr.get(&addr).copied().unwrap_or_default();
         if *all >= self.limits.0 || here >= self.limits.1 {
             return None;
         }
         *all += 1;
         by_addr.insert(addr, here + 1);
-        Some(Stranger { gate: self, addr })
+        Some(PendingConnection { admission: self, addr })
     }
 }
 
-impl Drop for Stranger<'_> {
+impl Drop for PendingConnection<'_> {
     fn drop(&mut self) {
-        let mut strangers = self.gate.strangers.lock();
-        let (all, by_addr) = &mut *strangers;
+        let mut pending = self.admission.pending.lock();
+        let (all, by_addr) = &mut *pending;
         *all -= 1;
         if let Some(here) = by_addr.get_mut(&self.addr) {
             *here -= 1;
@@ -78,8 +78,8 @@ impl Drop for Stranger<'_> {
 }
 
 /// A connection that may be a channel from now on.
-struct Admitted {
-    place: Place,
+struct AdmittedChannel {
+    place: ChannelSlot,
     socket: ChannelSocket,
     read_ahead: BytesMut,
     codec: FrameCodec,
@@ -87,13 +87,13 @@ struct Admitted {
 }
 
 /// Greets one connection on the tunnel port, and drives it as a channel if it proves itself.
-pub(super) async fn greet(core: &Arc<Core>, socket: StdStream, addr: SocketAddr) {
+pub(super) async fn admit_connection(core: &Arc<Core>, socket: StdStream, addr: SocketAddr) {
     let socket = match TcpStream::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => return core.turn_away(addr, &error.to_string()),
     };
     let admitted = {
-        let Some(_stranger) = core.gate.enter(addr.ip()) else {
+        let Some(_stranger) = core.admission.enter(addr.ip()) else {
             return core.turn_away(addr, "too many connections in their handshake");
         };
         let negotiation = Negotiation::new(ChannelSocket::plain(socket));
@@ -118,7 +118,7 @@ async fn admit(
     core: &Arc<Core>,
     mut negotiation: Negotiation,
     addr: SocketAddr,
-) -> Result<Admitted, NegotiationError> {
+) -> Result<AdmittedChannel, NegotiationError> {
     match negotiation.detect_format().await? {
         DetectedFormat::Binary => admit_binary(core, negotiation, addr).await,
         DetectedFormat::Text => admit_text(core, negotiation, addr).await,
@@ -129,7 +129,7 @@ async fn admit_binary(
     core: &Arc<Core>,
     mut negotiation: Negotiation,
     addr: SocketAddr,
-) -> Result<Admitted, NegotiationError> {
+) -> Result<AdmittedChannel, NegotiationError> {
     let admitted = match prove(core, &mut negotiation).await {
         Ok(verified) => let_in(core, &mut negotiation, verified, addr).await,
         Err(error) => Err(error),
@@ -137,7 +137,7 @@ async fn admit_binary(
     match admitted {
         Ok(place) => {
             let (socket, read_ahead, codec) = negotiation.into_parts();
-            Ok(Admitted { place, socket, read_ahead, codec, text: None })
+            Ok(AdmittedChannel { place, socket, read_ahead, codec, text: None })
         }
         Err(NegotiationError::Refused(error)) => {
             negotiation.send(&error.refusal()).await?;
@@ -153,7 +153,7 @@ async fn let_in(
     negotiation: &mut Negotiation,
     verified: Verified,
     addr: SocketAddr,
-) -> Result<Place, NegotiationError> {
+) -> Result<ChannelSlot, NegotiationError> {
     let hello = &verified.hello;
     let (mode, epoch) = (hello.mode, hello.epoch);
     let (link, proxy) = match mode {
@@ -232,7 +232,7 @@ async fn admit_text(
     core: &Arc<Core>,
     mut negotiation: Negotiation,
     addr: SocketAddr,
-) -> Result<Admitted, NegotiationError> {
+) -> Result<AdmittedChannel, NegotiationError> {
     let (mut line, fields, length) = negotiation.peek_line().await?;
     let allowed = match core.config.text_proxies {
         TextProxies::Off => false,
@@ -259,14 +259,14 @@ async fn admit_text(
         return Err(NegotiationError::Closed);
     };
     let (socket, read_ahead, codec) = negotiation.into_parts();
-    Ok(Admitted { place, socket, read_ahead, codec, text: Some(fields) })
+    Ok(AdmittedChannel { place, socket, read_ahead, codec, text: Some(fields) })
 }
 
 async fn refuse_text(
     mut negotiation: Negotiation,
     fields: FieldCount,
     reason: &str,
-) -> Result<Admitted, NegotiationError> {
+) -> Result<AdmittedChannel, NegotiationError> {
     let mut line = BytesMut::new();
     text::encode_line(&text_error(reason), fields, &mut line);
     // The registration usually follows the token without a pause.
@@ -274,8 +274,8 @@ async fn refuse_text(
     Err(HandshakeError::Refused(reason.to_owned()).into())
 }
 
-async fn drive(core: &Arc<Core>, admitted: Admitted, addr: SocketAddr) {
-    let Admitted { place, socket, read_ahead, codec, text } = admitted;
+async fn drive(core: &Arc<Core>, admitted: AdmittedChannel, addr: SocketAddr) {
+    let AdmittedChannel { place, socket, read_ahead, codec, text } = admitted;
     let socket = match socket.rehome() {
         Ok(socket) => socket,
         Err(error) => return core.turn_away(addr, &error.to_string()),
@@ -301,7 +301,7 @@ impl Core {
     }
 
     /// The proxy whose link this is, if it is still waited for.
-    fn link(&self, link: [u8; 16]) -> Option<Arc<Proxy>> {
+    fn link(&self, link: [u8; 16]) -> Option<Arc<RemoteProxy>> {
         self.links.get(&link).filter(|proxy| !proxy.is_leaving()).map(|proxy| proxy.clone())
     }
 
@@ -312,18 +312,18 @@ impl Core {
         link_id: [u8; 16],
         text: Option<FieldCount>,
         addr: SocketAddr,
-    ) -> Arc<Proxy> {
+    ) -> Arc<RemoteProxy> {
         let id = ProxyId(self.next_proxy.fetch_add(1, Relaxed));
         let name = Some(clean(name.trim(), MAX_NAME)).filter(|name| !name.is_empty());
         let guard = self.telemetry.proxy_up(id, name.unwrap_or_else(|| id.to_string()), addr);
-        let events = Arc::new(ProxyEvents { core: self.clone(), proxy: OnceLock::new() });
+        let events = Arc::new(RemoteProxyEvents { core: self.clone(), proxy: OnceLock::new() });
         let budget = self.budget.clone();
         let (initial_window, chunk_size, allow_striping) =
             (self.config.initial_window, self.config.max_chunk, self.config.stripe);
         let config = MuxConfig { initial_window, budget, chunk_size, allow_striping, ..MuxConfig::default() };
         let link = Link::new(Role::Server, config, text, events.clone());
         let limit = RateLimit::new(&self.limit_count);
-        let proxy = Proxy::new(guard, link, limit);
+        let proxy = RemoteProxy::new(guard, link, limit);
         _ = events.proxy.set(Arc::downgrade(&proxy));
         self.links.insert(link_id, proxy.clone());
         self.proxies.insert(id, proxy.clone());

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{SessionError, backoff::Backoff, dial};
+use super::{ServerLinkError, backoff::Backoff, target};
 use crate::{
     config::{ProxyConfig, ProxyFormat},
     ids::{ServiceKey, StreamKey, clean},
@@ -36,7 +36,7 @@ pub(super) const SETTLED: Duration = Duration::from_secs(1);
 
 /// What every session of a proxy has in common.
 #[derive(Debug)]
-pub(super) struct Session<'a> {
+pub(super) struct LinkConnector<'a> {
     config: &'a Arc<ProxyConfig>,
     token: &'a Token,
     tasks: &'a Tasks,
@@ -45,40 +45,40 @@ pub(super) struct Session<'a> {
 
 /// A session that serves.
 #[derive(Debug)]
-pub(super) struct Serving {
+pub(super) struct ServerLink {
     link: Arc<Link>,
-    sent_away: Arc<SentAway>,
+    sent_away: Arc<GoAwayState>,
 }
 
 /// Whether the server takes no new users, and where it said to go.
 #[derive(Debug, Default)]
-struct SentAway {
+struct GoAwayState {
     now: CancellationToken,
     successor: Mutex<Option<String>>,
 }
 
 /// What a session that served has come to.
 #[derive(Debug)]
-pub(super) enum Served {
+pub(super) enum ServeOutcome {
     /// The link is over: every channel was lost, and none could be made in time.
     Lost,
     /// The server takes no new users. What is open goes on.
-    SentAway {
+    GoAway {
         /// Where it said to go.
         successor: Option<String>,
     },
 }
 
-impl Serving {
+impl ServerLink {
     /// Ready once the session gets no more users.
-    pub(super) async fn serve(&self) -> Served {
+    pub(super) async fn serve(&self) -> ServeOutcome {
         tokio::select! {
             // A server without streams is gone by the time that its goodbye is heard, which says more.
             biased;
             () = self.sent_away.now.cancelled() => {
-                Served::SentAway { successor: self.sent_away.successor.lock().take() }
+                ServeOutcome::GoAway { successor: self.sent_away.successor.lock().take() }
             }
-            () = self.link.ended() => Served::Lost,
+            () = self.link.ended() => ServeOutcome::Lost,
         }
     }
 
@@ -93,7 +93,7 @@ impl Serving {
     }
 }
 
-impl<'a> Session<'a> {
+impl<'a> LinkConnector<'a> {
     pub(super) fn new(
         config: &'a Arc<ProxyConfig>,
         token: &'a Token,
@@ -108,7 +108,7 @@ impl<'a> Session<'a> {
         &self,
         server: &str,
         service: &ServiceKey,
-    ) -> Result<(Serving, ServiceKey), SessionError> {
+    ) -> Result<(ServerLink, ServiceKey), ServerLinkError> {
         let target_port = self.config.target.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         let request = TunnelAction::AddProxy(AddProxy {
             service: service.clone(),
@@ -117,8 +117,8 @@ impl<'a> Session<'a> {
         });
         let request = TunnelMessage::control(request, "");
         let (answer, answered) = oneshot::channel();
-        let sent_away = Arc::<SentAway>::default();
-        let events = Arc::new(Events {
+        let sent_away = Arc::<GoAwayState>::default();
+        let events = Arc::new(ServerLinkEvents {
             sent_away: sent_away.clone(),
             config: self.config.clone(),
             tasks: self.tasks.clone(),
@@ -132,21 +132,21 @@ impl<'a> Session<'a> {
         let given = tokio::select! {
             // A server that refuses says why and closes at once: what it said counts, not that it closed.
             biased;
-            answer = timeout(PATIENCE, answered) => answer.map_err(|_| SessionError::Timeout),
-            () = link.closed() => Err(SessionError::Lost),
+            answer = timeout(PATIENCE, answered) => answer.map_err(|_| ServerLinkError::Timeout),
+            () = link.closed() => Err(ServerLinkError::Lost),
         };
         match given {
             Ok(Ok(Ok(given))) => {
                 // From now on there is something to come back to.
                 link.set_grace(grace);
-                Ok((Serving { link, sent_away }, given))
+                Ok((ServerLink { link, sent_away }, given))
             }
             Ok(Ok(Err(reason))) => {
                 link.close(&GoneReason::Left);
-                Err(SessionError::Registration(reason))
+                Err(ServerLinkError::Registration(reason))
             }
             // The link, and with it who would have answered, is gone.
-            Ok(Err(_)) => Err(SessionError::Lost),
+            Ok(Err(_)) => Err(ServerLinkError::Lost),
             Err(error) => {
                 link.close(&GoneReason::Silent);
                 Err(error)
@@ -159,11 +159,11 @@ impl<'a> Session<'a> {
         &self,
         server: &str,
         request: TunnelMessage,
-        events: Arc<Events>,
-    ) -> Result<(Arc<Link>, Duration), SessionError> {
+        events: Arc<ServerLinkEvents>,
+    ) -> Result<(Arc<Link>, Duration), ServerLinkError> {
         let (config, token) = (self.config.clone(), self.token.clone());
-        let dialler = Dialler { config, server: server.to_owned(), token };
-        let (mut negotiation, welcome) = dialler.channel(None).await?;
+        let dialer = ChannelDialer { config, server: server.to_owned(), token };
+        let (mut negotiation, welcome) = dialer.channel(None).await?;
         negotiation.send(&Frame::Message(request)).await?;
         let config = MuxConfig {
             initial_window: welcome.first_window,
@@ -174,27 +174,27 @@ impl<'a> Session<'a> {
         };
         let grace = Duration::from_millis(welcome.grace_ms.into());
         let sent_away = events.sent_away.clone();
-        let keeper = Keeper {
-            dialler,
+        let supervisor = ChannelSupervisor {
+            dialer,
             link: Link::new(Role::Proxy, config, None, events),
             sent_away,
-            ticket: Mutex::new(Ticket::from(&welcome)),
+            ticket: Mutex::new(ResumptionTicket::from(&welcome)),
             coming_back: RwLock::default(),
         };
-        let (link, keeper) = (keeper.link.clone(), Arc::new(keeper));
+        let (link, supervisor) = (supervisor.link.clone(), Arc::new(supervisor));
         // Before the others look whether there is a channel.
-        let mut first = keeper.attach(negotiation, &welcome);
+        let mut first = supervisor.attach(negotiation, &welcome);
         for number in 1..=self.config.channels {
-            let (keeper, tasks, first) = (keeper.clone(), self.tasks.clone(), first.take());
+            let (supervisor, tasks, first) = (supervisor.clone(), self.tasks.clone(), first.take());
             // The first one's connection was made here, which is the first worker.
             self.tasks.spawn_on(usize::from(number) - 1, format!("channel {number}"), async move {
                 // Pinned, so that the channel is still there to say goodbye on: a branch that lost is dropped before
                 // the one that won is carried out.
-                let mut channel = std::pin::pin!(keeper.keep_channel(first));
+                let mut channel = std::pin::pin!(supervisor.keep_channel(first));
                 tokio::select! {
                     // First: else a channel might be made anew while the proxy ends.
                     biased;
-                    () = tasks.stopped() => keeper.link.go_away(ResetCode::Shutdown),
+                    () = tasks.stopped() => supervisor.link.go_away(ResetCode::Shutdown),
                     () = &mut channel => {}
                 }
             });
@@ -206,8 +206,8 @@ impl<'a> Session<'a> {
         &self,
         server: &str,
         request: TunnelMessage,
-        events: Arc<Events>,
-    ) -> Result<Arc<Link>, SessionError> {
+        events: Arc<ServerLinkEvents>,
+    ) -> Result<Arc<Link>, ServerLinkError> {
         let mut negotiation = Negotiation::new(ChannelSocket::plain(reach(server).await?));
         let token = TunnelMessage::control(TunnelAction::Auth, self.token.reveal().to_owned());
         let mut lines = BytesMut::new();
@@ -235,13 +235,13 @@ impl<'a> Session<'a> {
 
 /// What a channel shows to join its link, or to come back to it.
 #[derive(Clone, Copy)]
-struct Ticket {
+struct ResumptionTicket {
     link: [u8; 16],
     epoch: u32,
     secret: [u8; 32],
 }
 
-impl From<&Welcome> for Ticket {
+impl From<&Welcome> for ResumptionTicket {
     fn from(welcome: &Welcome) -> Self {
         let secret = welcome.resume_secret.unwrap_or_default();
         Self { link: welcome.link, epoch: welcome.epoch, secret }
@@ -249,18 +249,18 @@ impl From<&Welcome> for Ticket {
 }
 
 /// Makes channels.
-struct Dialler {
+struct ChannelDialer {
     config: Arc<ProxyConfig>,
     server: String,
     token: Token,
 }
 
-impl Dialler {
+impl ChannelDialer {
     /// Connects and proves: a new link, or one more channel for one.
     async fn channel(
         &self,
-        known: Option<(HelloMode, Ticket)>,
-    ) -> Result<(Negotiation, Welcome), SessionError> {
+        known: Option<(HelloMode, ResumptionTicket)>,
+    ) -> Result<(Negotiation, Welcome), ServerLinkError> {
         let hello = Hello {
             version: VERSION,
             mode: known.map_or(HelloMode::New, |(mode, _)| mode),
@@ -278,26 +278,26 @@ impl Dialler {
         let mut negotiation = Negotiation::new(ChannelSocket::plain(reach(&self.server).await?));
         let welcome = timeout(PATIENCE, negotiation.run_client(client, hello))
             .await
-            .map_err(|_| SessionError::Timeout)??;
+            .map_err(|_| ServerLinkError::Timeout)??;
         Ok((negotiation, welcome))
     }
 }
 
 /// Keeps the channels of one link up.
-struct Keeper {
-    dialler: Dialler,
+struct ChannelSupervisor {
+    dialer: ChannelDialer,
     link: Arc<Link>,
-    sent_away: Arc<SentAway>,
-    ticket: Mutex<Ticket>,
+    sent_away: Arc<GoAwayState>,
+    ticket: Mutex<ResumptionTicket>,
     /// Who comes back to a link without channels is alone: the server takes off all that were there before, and gives
     /// another ticket, which those that join afterwards show.
     coming_back: RwLock<()>,
 }
 
-impl Keeper {
+impl ChannelSupervisor {
     /// Keeps one channel up until the link is over, or the server takes no other.
     async fn keep_channel(&self, first: Option<Driver>) {
-        let mut backoff = Backoff::new((self.dialler.config.min_backoff, self.dialler.config.max_backoff));
+        let mut backoff = Backoff::new((self.dialer.config.min_backoff, self.dialer.config.max_backoff));
         let mut next = match first {
             Some(first) => Ok(Some(first)),
             None => self.dial().await,
@@ -337,7 +337,7 @@ impl Keeper {
     }
 
     /// Makes one more channel, or comes back to the link if it has none.
-    async fn dial(&self) -> Result<Option<Driver>, SessionError> {
+    async fn dial(&self) -> Result<Option<Driver>, ServerLinkError> {
         let joining = self.coming_back.read().await;
         if self.link.has_channel() {
             return self.channel(HelloMode::Join).await;
@@ -349,11 +349,11 @@ impl Keeper {
         self.channel(mode).await
     }
 
-    async fn channel(&self, mode: HelloMode) -> Result<Option<Driver>, SessionError> {
+    async fn channel(&self, mode: HelloMode) -> Result<Option<Driver>, ServerLinkError> {
         let ticket = *self.ticket.lock();
-        let (negotiation, welcome) = self.dialler.channel(Some((mode, ticket))).await?;
+        let (negotiation, welcome) = self.dialer.channel(Some((mode, ticket))).await?;
         if mode == HelloMode::Resume {
-            *self.ticket.lock() = Ticket::from(&welcome);
+            *self.ticket.lock() = ResumptionTicket::from(&welcome);
         }
         Ok(self.attach(negotiation, &welcome))
     }
@@ -371,27 +371,27 @@ impl Keeper {
     }
 
     /// Whether there is nothing left to come back to: the server is another one, or has waited for long enough.
-    fn is_forgotten(&self, error: &SessionError) -> bool {
-        let unknown = matches!(error, SessionError::Negotiation(NegotiationError::Refused(reason)) if reason.is_unknown_link());
+    fn is_forgotten(&self, error: &ServerLinkError) -> bool {
+        let unknown = matches!(error, ServerLinkError::Negotiation(NegotiationError::Refused(reason)) if reason.is_unknown_link());
         unknown && !self.link.has_channel()
     }
 }
 
-async fn reach(server: &str) -> Result<TcpStream, SessionError> {
-    let connected = timeout(PATIENCE, connect(server)).await.map_err(|_| SessionError::Timeout)?;
-    connected.map_err(SessionError::Connect)
+async fn reach(server: &str) -> Result<TcpStream, ServerLinkError> {
+    let connected = timeout(PATIENCE, connect(server)).await.map_err(|_| ServerLinkError::Timeout)?;
+    connected.map_err(ServerLinkError::Connect)
 }
 
 /// What a proxy does with what its link tells it.
-struct Events {
-    sent_away: Arc<SentAway>,
+struct ServerLinkEvents {
+    sent_away: Arc<GoAwayState>,
     config: Arc<ProxyConfig>,
     tasks: Tasks,
     streams: TaskTracker,
     answer: Mutex<Option<oneshot::Sender<Result<ServiceKey, String>>>>,
 }
 
-impl Events {
+impl ServerLinkEvents {
     fn sent_away(&self, why: &str) {
         // It is said on every channel.
         if !self.sent_away.now.is_cancelled() {
@@ -401,9 +401,9 @@ impl Events {
     }
 }
 
-impl LinkEvents for Events {
+impl LinkEvents for ServerLinkEvents {
     fn stream_opened(&self, stream: Stream, open: Open) {
-        let served = dial::serve(self.config.clone(), self.tasks.clone(), stream, open);
+        let served = target::serve(self.config.clone(), self.tasks.clone(), stream, open);
         self.tasks.spawn("stream", self.streams.track_future(served));
     }
 
