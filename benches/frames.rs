@@ -17,7 +17,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use underpass::{
     ids::{ChannelId, Group, ProxyId, ServiceKey, StreamKey, UserChannelId},
-    telemetry::{Format, StreamGuard, StreamPhase, Telemetry, UserGuard},
+    telemetry::{ChannelFormat, StreamGuard, StreamPhase, Telemetry, UserGuard},
     tui::probe::Probe,
 };
 
@@ -59,7 +59,7 @@ fn measure(count: u32) {
             let proxy = telemetry.proxy_up(ProxyId(id), format!("edge-{id}"), addr);
             proxy.registered(service.stats().key.clone());
             let id = ChannelId { proxy: ProxyId(id), index: 1 };
-            (proxy, telemetry.channel_up(id, addr, Format::Binary))
+            (proxy, telemetry.channel_up(id, addr, ChannelFormat::Binary))
         })
         .collect();
     let mut probe = Probe::new(telemetry.clone(), SIZE.0, SIZE.1);

@@ -17,8 +17,8 @@ use underpass::{
     control::{self, Command, CommandError, Executed},
     ids::{ChannelId, Group, ProxyId, ServiceKey, StreamKey, UserChannelId},
     telemetry::{
-        ChannelGuard, EndReason, EventKind, Format, GoneReason, ProxyGuard, StreamGuard, StreamPhase,
-        Telemetry, UserGuard,
+        ChannelFormat, ChannelGuard, DisconnectReason, EndReason, EventKind, ProxyGuard, StreamGuard,
+        StreamPhase, Telemetry, UserGuard,
     },
     tui,
 };
@@ -106,7 +106,7 @@ fn feed(
                     telemetry.channel_up(
                         ChannelId { proxy: id, index: index as u16 },
                         addr(9, 1),
-                        Format::Binary,
+                        ChannelFormat::Binary,
                     )
                 })
                 .collect();
@@ -166,9 +166,9 @@ fn feed(
             if done || dice.roll(400_000) < 100_000 / wanted.max(1_000) {
                 let reason = match dice.roll(if done { 1 } else { 5 }) {
                     0 => EndReason::Finished,
-                    1 => EndReason::TargetReset,
-                    2 => EndReason::TargetRefused("connection refused".into()),
-                    _ => EndReason::UserReset,
+                    1 => EndReason::TargetSocketError,
+                    2 => EndReason::TargetConnectFailed("connection refused".into()),
+                    _ => EndReason::UserSocketError,
                 };
                 open.swap_remove(index).guard.end(reason);
             } else {
@@ -197,7 +197,7 @@ fn feed(
         }
         if proxies.len() > 3 && start.elapsed() > Duration::from_secs(6) {
             let (guard, _) = proxies.remove(2);
-            guard.set_reason(GoneReason::Silent);
+            guard.set_reason(DisconnectReason::KeepaliveTimeout);
         }
         if draining && open.is_empty() {
             stop.store(true, SeqCst);

@@ -162,7 +162,9 @@ async fn what_is_held_does_not_grow_with_what_is_over() {
 
     let quiet = |snapshot: &Snapshot| {
         let totals = snapshot.totals;
-        totals.streams_open == 0 && totals.users_now == 0 && snapshot.proxies[0].channels.len() == CHANNELS
+        totals.streams_open == 0
+            && totals.users_current == 0
+            && snapshot.proxies[0].channels.len() == CHANNELS
     };
     let mut held = Vec::new();
     for round in 0..WARM_UP + rounds {

@@ -5,7 +5,7 @@ use super::{
     http::{Chunks, Framing, Next, Request, Response, head_end, request, response},
     tls::{Hello, client_hello},
 };
-use crate::telemetry::{Carries, Progress};
+use crate::telemetry::{Content, Progress};
 
 /// How much of a head is looked at, and so how much of a direction is ever kept. curl's heads are some hundred bytes,
 /// browsers' a few thousand.
@@ -44,9 +44,9 @@ pub struct ProtocolInspector {
     answering: bool,
     /// How many bytes will have gone to the user when the next call comes.
     down: u64,
-    carries: Option<Arc<Carries>>,
+    content: Option<Arc<Content>>,
     /// What it carried before, whose memory the next one takes.
-    before: Option<Arc<Carries>>,
+    before: Option<Arc<Content>>,
     news: bool,
     /// What was understood last: over a connection that stays, most requests are alike, and so are their answers.
     request: Option<Known<Request>>,
@@ -145,8 +145,8 @@ impl ProtocolInspector {
     }
 
     /// What the stream carries, if that has changed since it was last asked.
-    pub fn take_news(&mut self) -> Option<Arc<Carries>> {
-        self.carries.clone().filter(|_| mem::take(&mut self.news))
+    pub fn take_news(&mut self) -> Option<Arc<Content>> {
+        self.content.clone().filter(|_| mem::take(&mut self.news))
     }
 
     /// Whether nothing more will be learnt in either direction.
@@ -250,21 +250,21 @@ impl ProtocolInspector {
             }
             (_, Phase::Hello) => match client_hello(view) {
                 Hello::More => {
-                    self.show(Carries::Tls { sni: None });
+                    self.show(Content::Tls { sni: None });
                     Look::More
                 }
                 Hello::Name(sni) => {
-                    self.show(Carries::Tls { sni });
+                    self.show(Content::Tls { sni });
                     self.stop()
                 }
             },
             (_, Phase::Banner) => match banner(view) {
                 None => {
-                    self.show(Carries::Ssh { banner: None });
+                    self.show(Content::Ssh { banner: None });
                     Look::More
                 }
                 banner => {
-                    self.show(Carries::Ssh { banner });
+                    self.show(Content::Ssh { banner });
                     self.stop()
                 }
             },
@@ -378,7 +378,7 @@ impl ProtocolInspector {
             }
             _ => None,
         };
-        self.show(Carries::Http { method, target, status: Some(status), body });
+        self.show(Content::Http { method, target, status: Some(status), body });
         // It was refused before it was sent. The user may send it or not, and neither can be told from the other.
         if expects && status >= 300 {
             self.lost(Way::User);
@@ -436,8 +436,8 @@ impl ProtocolInspector {
 
     /// These bytes are nothing that we know. Before the first request that says what the stream carries.
     fn unknown(&mut self, way: Way) -> Look {
-        if self.carries.is_none() {
-            self.show(Carries::Tcp);
+        if self.content.is_none() {
+            self.show(Content::Tcp);
         }
         self.side(way).phase = Phase::Over;
         self.settle();
@@ -469,21 +469,21 @@ impl ProtocolInspector {
     fn show_waiting(&mut self) {
         if let Some(Waiting { method, target, .. }) = self.waiting.front() {
             let (method, target) = (method.clone(), target.clone());
-            self.show(Carries::Http { method, target, status: None, body: None });
+            self.show(Content::Http { method, target, status: None, body: None });
         }
     }
 
-    fn show(&mut self, carries: Carries) {
-        if self.carries.as_deref() == Some(&carries) {
+    fn show(&mut self, content: Content) {
+        if self.content.as_deref() == Some(&content) {
             return;
         }
         let mut next = self.before.take();
         match next.as_mut().and_then(Arc::get_mut) {
-            Some(place) => *place = carries,
+            Some(place) => *place = content,
             // Somebody looks at it.
-            None => next = Some(Arc::new(carries)),
+            None => next = Some(Arc::new(content)),
         }
-        self.before = mem::replace(&mut self.carries, next);
+        self.before = mem::replace(&mut self.content, next);
         self.news = true;
     }
 }

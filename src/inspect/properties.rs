@@ -7,7 +7,7 @@ use super::{
     inspector::{MAX_HEAD, MAX_WAITING},
     tests::{Cut, Says, Watched},
 };
-use crate::{ids::clean, telemetry::Carries};
+use crate::{ids::clean, telemetry::Content};
 
 /// Parts of conversations, which nonsense is put between: pure noise is found out after its first byte.
 fn words() -> impl Strategy<Value = Vec<u8>> {
@@ -45,12 +45,12 @@ fn conversation() -> impl Strategy<Value = Vec<(Says, Vec<u8>)>> {
     vec((says, vec(words(), 1..8).prop_map(|words| words.concat())), 1..12)
 }
 
-fn texts(carries: &Carries) -> Vec<&str> {
-    match carries {
-        Carries::Http { method, target, .. } => vec![method, target],
-        Carries::Tls { sni } => sni.as_deref().into_iter().collect(),
-        Carries::Ssh { banner } => banner.as_deref().into_iter().collect(),
-        Carries::Tcp => vec![],
+fn texts(content: &Content) -> Vec<&str> {
+    match content {
+        Content::Http { method, target, .. } => vec![method, target],
+        Content::Tls { sni } => sni.as_deref().into_iter().collect(),
+        Content::Ssh { banner } => banner.as_deref().into_iter().collect(),
+        Content::Tcp => vec![],
     }
 }
 
@@ -81,11 +81,11 @@ proptest! {
                     (Some(shown), Says::Target) => sniffer.from_target(shown),
                 };
                 prop_assert!(sniffer.kept() <= 4 * MAX_HEAD + MAX_WAITING * 1024);
-                if let Some(carries) = sniffer.take_news() {
-                    for text in texts(&carries) {
+                if let Some(content) = sniffer.take_news() {
+                    for text in texts(&content) {
                         prop_assert_eq!(clean(text, 253), text);
                     }
-                    if let Some(body) = carries.body() {
+                    if let Some(body) = content.body() {
                         prop_assert!(body.size > 0);
                     }
                 }

@@ -87,8 +87,8 @@ impl StreamInspector {
             }
         }
         count.store(skip, Relaxed);
-        if let Some(carries) = sniffer.take_news() {
-            stats.set_carries(carries);
+        if let Some(content) = sniffer.take_news() {
+            stats.set_content(content);
         }
         if sniffer.is_over() {
             *state = State::Over;

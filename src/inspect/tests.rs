@@ -8,7 +8,7 @@ use super::StreamInspector;
 use crate::{
     ids::{StreamKey, UserChannelId},
     net::advance,
-    telemetry::{Carries, StreamStats, Telemetry},
+    telemetry::{Content, StreamStats, Telemetry},
 };
 
 /// Who says something.
@@ -70,18 +70,18 @@ impl Watched {
 
     /// What is known of it: what it carries, a status, how much of the body has come.
     pub(super) fn shows(&self) -> String {
-        let Some(carries) = self.stats.carries() else { return "-".into() };
-        let more = match &*carries {
-            Carries::Http { status, body, .. } => {
+        let Some(content) = self.stats.content() else { return "-".into() };
+        let more = match &*content {
+            Content::Http { status, body, .. } => {
                 let status = status.map(|status| format!(" {status}"));
                 let down = self.stats.traffic.down();
                 let body = body.map(|body| format!(" {}/{}", body.arrived(down), body.size));
                 [status, body].into_iter().flatten().collect()
             }
-            Carries::Ssh { banner } => banner.iter().map(|banner| format!(" {banner}")).collect(),
+            Content::Ssh { banner } => banner.iter().map(|banner| format!(" {banner}")).collect(),
             _ => String::new(),
         };
-        format!("{carries}{more}")
+        format!("{content}{more}")
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     mux::{Mux, Role},
     net::{BufferPool, ChannelSocket, text_error},
     runtime,
-    telemetry::{ChannelHealth, ChannelStats, GoneReason, TcpInfo},
+    telemetry::{ChannelHealth, ChannelStats, DisconnectReason, TcpInfo},
     wire::{
         binary::{self, FrameCodec, FrameError, MAX_FRAME},
         text::{FieldCount, LineDecoder, MAX_LINE},
@@ -96,7 +96,7 @@ pub(super) struct ChannelIo {
     /// A writer was told of a reset. The driver may not hear of it any more.
     was_reset: AtomicBool,
     stopped: CancellationToken,
-    reason: OnceLock<GoneReason>,
+    reason: OnceLock<DisconnectReason>,
 }
 
 impl ChannelIo {
@@ -114,7 +114,7 @@ impl ChannelIo {
 
     pub(super) fn set_rtt(&self, rtt: Duration) {
         if let Some(stats) = &self.stats {
-            stats.set_rtt(rtt);
+            stats.record_rtt(rtt);
         }
     }
 
@@ -124,13 +124,13 @@ impl ChannelIo {
     }
 
     /// Ends the channel; the first reason stays.
-    pub(super) fn stop(&self, reason: GoneReason) {
+    pub(super) fn stop(&self, reason: DisconnectReason) {
         _ = self.reason.set(reason);
         self.stopped.cancel();
     }
 
     /// Why it ended, once it has.
-    pub(super) fn reason(&self) -> Option<&GoneReason> {
+    pub(super) fn reason(&self) -> Option<&DisconnectReason> {
         self.reason.get()
     }
 
@@ -211,12 +211,14 @@ impl ChannelIo {
     fn health(&self, mux: &Mux, tcp: Option<TcpInfo>, now: Instant) -> ChannelHealth {
         let path = mux.path_stats(self.id);
         let chunk = path.filter(|_| self.text.is_none()).map_or(0, |path| path.chunk_size);
+        let (rtt, min_rtt) = path.and_then(|path| path.latest_rtt.zip(path.min_rtt)).unzip();
         ChannelHealth {
             tcp,
-            round_trip: path.and_then(|path| path.latest_rtt.zip(path.min_rtt)),
-            queued: self.encoded.load(Relaxed) as u64 + mux.queued_bytes(self.id),
-            chunk: u32::try_from(chunk).unwrap_or(u32::MAX),
-            stuck: self.is_stuck(mux, now),
+            rtt,
+            min_rtt,
+            send_queue_bytes: self.encoded.load(Relaxed) as u64 + mux.queued_bytes(self.id),
+            chunk_size: u32::try_from(chunk).unwrap_or(u32::MAX),
+            is_stalled: self.is_stuck(mux, now),
         }
     }
 }
@@ -239,10 +241,10 @@ enum Decoder {
 
 impl Link {
     /// Drives one channel of this link until it ends, and says why it did. A link that is closed takes none.
-    pub async fn drive(self: &Arc<Self>, drive: NewChannel) -> GoneReason {
+    pub async fn drive(self: &Arc<Self>, drive: NewChannel) -> DisconnectReason {
         match self.attach(drive) {
             Some(attached) => attached.run().await,
-            None => GoneReason::Closed,
+            None => DisconnectReason::Closed,
         }
     }
 
@@ -282,7 +284,7 @@ impl Link {
         channel: &ChannelIo,
         decoder: &mut Decoder,
         mut buffer: BytesMut,
-    ) -> GoneReason {
+    ) -> DisconnectReason {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         if let Err(reason) = self.take_in(channel, decoder, &mut buffer) {
@@ -294,7 +296,7 @@ impl Link {
             let stalled = channel.text.is_some() && self.with(|state| state.must_stop_reading());
             channel.stalled.store(stalled, SeqCst);
             tokio::select! {
-                () = channel.stopped.cancelled() => return GoneReason::Closed,
+                () = channel.stopped.cancelled() => return DisconnectReason::Closed,
                 () = channel.kick.notified() => {
                     channel.flush(self);
                     // A kick may mean that there is more than a turn: others first.
@@ -336,7 +338,7 @@ impl Link {
                 state.mux.reset_idle_timeout(channel.id, now);
             }
             if let Some(tcp) = &tcp {
-                state.mux.report_retransmissions(channel.id, tcp.retransmitted);
+                state.mux.report_retransmissions(channel.id, tcp.retransmitted_segments);
             }
             state.mux.handle_timeout(now);
         });
@@ -351,12 +353,12 @@ impl Link {
         channel: &ChannelIo,
         decoder: &mut Decoder,
         buffer: &mut BytesMut,
-    ) -> Result<usize, GoneReason> {
+    ) -> Result<usize, DisconnectReason> {
         let mut turn = 0;
         while turn < TURN && !channel.stopped.is_cancelled() {
             BufferPool::with_thread_local(|pool| pool.reserve(buffer, ROOM));
             match channel.socket.try_read(buffer) {
-                Ok(0) => return Err(GoneReason::Closed),
+                Ok(0) => return Err(DisconnectReason::Closed),
                 Ok(n) => {
                     runtime::record_activity();
                     turn += n;
@@ -387,7 +389,7 @@ impl Link {
         channel: &ChannelIo,
         decoder: &mut Decoder,
         buffer: &mut BytesMut,
-    ) -> Result<bool, GoneReason> {
+    ) -> Result<bool, DisconnectReason> {
         let now = Instant::now();
         loop {
             let part = self.with(|state| {
@@ -417,9 +419,9 @@ impl Link {
     }
 }
 
-fn unreadable(error: FrameError) -> GoneReason {
+fn unreadable(error: FrameError) -> DisconnectReason {
     match error {
-        FrameError::Checksum => GoneReason::Corrupted,
+        FrameError::Checksum => DisconnectReason::ChecksumMismatch,
         other => broken(other),
     }
 }
@@ -431,8 +433,8 @@ fn leave(buffer: &mut BytesMut) {
     }
 }
 
-fn broken(error: impl fmt::Display) -> GoneReason {
-    GoneReason::Protocol(error.to_string())
+fn broken(error: impl fmt::Display) -> DisconnectReason {
+    DisconnectReason::Protocol(error.to_string())
 }
 
 /// Whether the connection is over, and not only this attempt.
@@ -440,8 +442,8 @@ fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
-fn failed(error: &io::Error) -> GoneReason {
-    if is_end(error) { GoneReason::Reset } else { GoneReason::Failed(error.to_string()) }
+fn failed(error: &io::Error) -> DisconnectReason {
+    if is_end(error) { DisconnectReason::Reset } else { DisconnectReason::IoError(error.to_string()) }
 }
 
 /// A channel that its link knows. Dropping it, whatever the reason, ends that.
@@ -454,7 +456,7 @@ pub struct Driver {
 
 impl Driver {
     /// Drives the channel until it ends, and says why it did.
-    pub async fn run(mut self) -> GoneReason {
+    pub async fn run(mut self) -> DisconnectReason {
         let read_ahead = std::mem::take(&mut self.read_ahead);
         let Self { link, channel, decoder, .. } = &mut self;
         let mut ended = link.run_channel(channel, decoder, read_ahead).await;
@@ -462,13 +464,13 @@ impl Driver {
         while channel.outgoing.is_busy() {
             tokio::task::yield_now().await;
         }
-        if ended == GoneReason::Closed && channel.was_reset.load(SeqCst) {
-            ended = GoneReason::Reset;
+        if ended == DisconnectReason::Closed && channel.was_reset.load(SeqCst) {
+            ended = DisconnectReason::Reset;
         }
         channel.stop(ended.clone());
         let told = match &ended {
-            GoneReason::Protocol(reason) => Some(reason.clone()),
-            GoneReason::Corrupted => Some(ended.to_string()),
+            DisconnectReason::Protocol(reason) => Some(reason.clone()),
+            DisconnectReason::ChecksumMismatch => Some(ended.to_string()),
             _ => None,
         };
         if let Some(reason) = told {

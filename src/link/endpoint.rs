@@ -28,7 +28,7 @@ use crate::{
     inspect::StreamInspector,
     mux,
     net::{MAX_SLICES, advance, write_once, write_some},
-    telemetry::{HeldBy, StreamPhase, StreamStats},
+    telemetry::{Bottleneck, StreamPhase, StreamStats},
     wire::ResetCode,
 };
 
@@ -206,7 +206,7 @@ impl Endpoint {
             stopwatch.sent(stats, since);
         }
         // Where there is still no room, it is no longer the channel's fault, and nothing else might say so.
-        if self.held_up.lock().is_by(HeldBy::Channel) {
+        if self.held_up.lock().is_by(Bottleneck::Channel) {
             self.wake();
         }
     }
@@ -355,7 +355,7 @@ impl Endpoint {
         delivery.blocked = false;
         delivery.waits = None;
         if delivery.paused {
-            delivery.held.by(Some(HeldBy::Operator), Instant::now());
+            delivery.held.by(Some(Bottleneck::Operator), Instant::now());
             return false;
         }
         let mut gone = 0;
@@ -376,7 +376,7 @@ impl Endpoint {
                 Ok(most) => most,
                 Err(at) => {
                     delivery.waits = Some(at);
-                    delivery.held.by(Some(HeldBy::Limit), Instant::now());
+                    delivery.held.by(Some(Bottleneck::Limit), Instant::now());
                     link.with(|state| self.consume(state, gone));
                     return false;
                 }
@@ -402,7 +402,7 @@ impl Endpoint {
                 Err(error) => {
                     if error.kind() == io::ErrorKind::WouldBlock {
                         delivery.blocked = true;
-                        delivery.held.by(Some(HeldBy::User), Instant::now());
+                        delivery.held.by(Some(Bottleneck::User), Instant::now());
                     } else {
                         delivery.failed = Some(error);
                     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::StreamControl;
 use crate::{
     mux::{RecvFlow, SendFlow},
-    telemetry::{ChannelHealth, Flow, FlowSource, HeldBy, RateWindow, Stalls},
+    telemetry::{Bottleneck, BottleneckTimes, ChannelHealth, RateWindow, StreamDetails, StreamDetailsSource},
 };
 
 /// For how long it may be the window's fault that nothing goes on. What is on its way arrives within a round trip, and
@@ -23,8 +23,8 @@ const FULL: Duration = Duration::from_millis(10);
 #[derive(Debug, Default)]
 pub(super) struct BottleneckTimer {
     /// Who does, and up to when that has been added up.
-    now: Option<(HeldBy, Instant)>,
-    stalls: Stalls,
+    now: Option<(Bottleneck, Instant)>,
+    stalls: BottleneckTimes,
 }
 
 impl BottleneckTimer {
@@ -33,39 +33,43 @@ impl BottleneckTimer {
     }
 
     /// Whether this one holds it.
-    pub(super) fn is_by(&self, by: HeldBy) -> bool {
+    pub(super) fn is_by(&self, by: Bottleneck) -> bool {
         self.now.is_some_and(|(who, _)| who == by)
     }
 
     /// From `now` on there is no channel. One that is paused would not go on if there were.
     pub(super) fn lost_channel(&mut self, now: Instant) {
-        if !self.is_by(HeldBy::Operator) {
-            self.by(Some(HeldBy::Channel), now);
+        if !self.is_by(Bottleneck::Operator) {
+            self.by(Some(Bottleneck::Channel), now);
         }
     }
 
     /// There is one again.
     pub(super) fn has_channel(&mut self, now: Instant) {
-        if self.is_by(HeldBy::Channel) {
+        if self.is_by(Bottleneck::Channel) {
             self.by(None, now);
         }
     }
 
     /// From `now` on it is this one, or still is.
-    pub(super) fn by(&mut self, by: Option<HeldBy>, now: Instant) {
+    pub(super) fn by(&mut self, by: Option<Bottleneck>, now: Instant) {
         self.stalls = self.stalls(now);
         self.now = by.map(|by| (by, now));
     }
 
     /// Who holds it back.
-    fn who(&self, now: Instant) -> Option<HeldBy> {
+    fn who(&self, now: Instant) -> Option<Bottleneck> {
         let (by, since) = self.now?;
         let long = now.saturating_duration_since(since) > PATIENCE;
-        Some(if long && matches!(by, HeldBy::Window | HeldBy::Budget) { HeldBy::Target } else { by })
+        Some(if long && matches!(by, Bottleneck::Window | Bottleneck::Budget) {
+            Bottleneck::Target
+        } else {
+            by
+        })
     }
 
     /// For how long each has, up to now.
-    fn stalls(&self, now: Instant) -> Stalls {
+    fn stalls(&self, now: Instant) -> BottleneckTimes {
         let mut stalls = self.stalls;
         if let (Some((_, since)), Some(by)) = (self.now, self.who(now)) {
             stalls.add(by, now.saturating_duration_since(since));
@@ -87,12 +91,12 @@ impl SendBottleneckDetector {
     ///
     /// Where all has gone out and the peer gives no more credit, it is the window if the rate is about what one window
     /// in each round trip comes to, and else the target, which takes less than it might.
-    pub(super) fn whose(&mut self, flow: &SendFlow, now: Instant) -> HeldBy {
+    pub(super) fn whose(&mut self, flow: &SendFlow, now: Instant) -> Bottleneck {
         if flow.is_paused {
-            return HeldBy::Operator;
+            return Bottleneck::Operator;
         }
         if flow.unsent > 0 {
-            return HeldBy::Channel;
+            return Bottleneck::Channel;
         }
         let (then, before) = *self.looked.get_or_insert((now, flow.acknowledged));
         let elapsed = now.saturating_duration_since(then);
@@ -104,9 +108,9 @@ impl SendBottleneckDetector {
             self.looked = Some((now, flow.acknowledged));
         }
         match (self.by_window, flow.is_budget_limited) {
-            (true, true) => HeldBy::Budget,
-            (true, false) => HeldBy::Window,
-            (false, _) => HeldBy::Target,
+            (true, true) => Bottleneck::Budget,
+            (true, false) => Bottleneck::Window,
+            (false, _) => Bottleneck::Target,
         }
     }
 }
@@ -139,21 +143,22 @@ impl ActivityTracker {
 }
 
 /// Who holds the way to the user, where nothing waits for it here.
-fn upstream(recv: &RecvFlow, channel: Option<&ChannelHealth>, comes: bool) -> Option<HeldBy> {
-    let Some(channel) = channel else { return Some(HeldBy::Channel) };
-    let full = channel.round_trip.is_some_and(|(latest, shortest)| latest > 2 * shortest + FULL);
+fn upstream(recv: &RecvFlow, channel: Option<&ChannelHealth>, comes: bool) -> Option<Bottleneck> {
+    let Some(channel) = channel else { return Some(Bottleneck::Channel) };
+    let full =
+        channel.rtt.zip(channel.min_rtt).is_some_and(|(latest, shortest)| latest > 2 * shortest + FULL);
     match () {
         () if recv.is_end_received || !comes => None,
         // The proxy has used up all it was given.
-        () if recv.credit < recv.window / 8 && recv.is_budget_limited => Some(HeldBy::Budget),
-        () if recv.credit < recv.window / 8 => Some(HeldBy::Window),
-        () if full => Some(HeldBy::Channel),
-        () => Some(HeldBy::Target),
+        () if recv.credit < recv.window / 8 && recv.is_budget_limited => Some(Bottleneck::Budget),
+        () if recv.credit < recv.window / 8 => Some(Bottleneck::Window),
+        () if full => Some(Bottleneck::Channel),
+        () => Some(Bottleneck::Target),
     }
 }
 
-impl FlowSource for StreamControl {
-    fn flow(&self) -> Option<Flow> {
+impl StreamDetailsSource for StreamControl {
+    fn details(&self) -> Option<StreamDetails> {
         let (endpoint, now) = (self.endpoint(), Instant::now());
         let (send, recv, health) = self.link().with(|state| {
             let channel = state.mux.primary_channel(endpoint.number());
@@ -173,21 +178,21 @@ impl FlowSource for StreamControl {
             // Who has not been told everything yet owes no answer.
             (down || (looks.asked && !up && held_up.is_none()), up)
         };
-        Some(Flow {
-            window_down: recv.window,
-            window_up: send.window,
-            queued_down: recv.buffered,
-            queued_up: send.unsent,
-            unacknowledged: send.in_flight,
-            held_by: (
-                held_down.or_else(|| upstream(&recv, health.as_ref(), comes)),
-                held_up.or(health.is_none().then_some(HeldBy::Channel)).or(goes.then_some(HeldBy::User)),
-            ),
-            stalls: stalls_down.or_longer(stalls_up),
-            migrations: endpoint.migrations(),
-            resent: send.retransmitted,
-            opened_after: None,
-            first_byte_after: None,
+        Some(StreamDetails {
+            download_window: recv.window,
+            upload_window: send.window,
+            download_buffered: recv.buffered,
+            upload_buffered: send.unsent,
+            upload_in_flight: send.in_flight,
+            download_bottleneck: held_down.or_else(|| upstream(&recv, health.as_ref(), comes)),
+            upload_bottleneck: held_up
+                .or(health.is_none().then_some(Bottleneck::Channel))
+                .or(goes.then_some(Bottleneck::User)),
+            bottleneck_times: stalls_down.or_longer(stalls_up),
+            failovers: endpoint.migrations(),
+            retransmitted_bytes: send.retransmitted,
+            connect_latency: None,
+            time_to_first_byte: None,
         })
     }
 }
@@ -201,49 +206,49 @@ mod tests {
     #[test]
     fn a_time_without_a_channel_is_counted_once() {
         let (mut held, begin) = (BottleneckTimer::default(), Instant::now());
-        held.by(Some(HeldBy::Window), begin);
+        held.by(Some(Bottleneck::Window), begin);
         held.lost_channel(begin + 10 * MS);
         // What has gone out is to go out again: so says who has no room.
-        held.by(Some(HeldBy::Channel), begin + 100 * MS);
-        assert_eq!(held.stalls(begin + 500 * MS).of(HeldBy::Channel), 490 * MS);
+        held.by(Some(Bottleneck::Channel), begin + 100 * MS);
+        assert_eq!(held.stalls(begin + 500 * MS).of(Bottleneck::Channel), 490 * MS);
         held.has_channel(begin + 1000 * MS);
         let stalls = held.stalls(begin + 2000 * MS);
         assert_eq!(
             stalls.all().collect::<Vec<_>>(),
-            [(HeldBy::Channel, 990 * MS), (HeldBy::Window, 10 * MS)]
+            [(Bottleneck::Channel, 990 * MS), (Bottleneck::Window, 10 * MS)]
         );
-        held.by(Some(HeldBy::Operator), begin + 2000 * MS);
+        held.by(Some(Bottleneck::Operator), begin + 2000 * MS);
         held.lost_channel(begin + 3000 * MS);
         held.has_channel(begin + 4000 * MS);
-        assert_eq!(held.stalls(begin + 5000 * MS).of(HeldBy::Operator), 3000 * MS);
+        assert_eq!(held.stalls(begin + 5000 * MS).of(Bottleneck::Operator), 3000 * MS);
     }
 
     #[test]
     fn stalls_add_up_by_whose_fault_they_are() {
         let (mut held, begin) = (BottleneckTimer::default(), Instant::now());
-        held.by(Some(HeldBy::User), begin);
-        assert_eq!(held.who(begin), Some(HeldBy::User));
-        held.by(Some(HeldBy::Limit), begin + 10 * MS);
+        held.by(Some(Bottleneck::User), begin);
+        assert_eq!(held.who(begin), Some(Bottleneck::User));
+        held.by(Some(Bottleneck::Limit), begin + 10 * MS);
         held.by(None, begin + 30 * MS);
-        held.by(Some(HeldBy::User), begin + 100 * MS);
+        held.by(Some(Bottleneck::User), begin + 100 * MS);
         let stalls = held.stalls(begin + 105 * MS);
         let all: Vec<_> = stalls.all().collect();
-        assert_eq!(all, [(HeldBy::Limit, 20 * MS), (HeldBy::User, 15 * MS)]);
+        assert_eq!(all, [(Bottleneck::Limit, 20 * MS), (Bottleneck::User, 15 * MS)]);
         // A clock that goes back takes nothing away.
-        assert_eq!(held.stalls(begin).of(HeldBy::User), 10 * MS);
+        assert_eq!(held.stalls(begin).of(Bottleneck::User), 10 * MS);
     }
 
     #[test]
     fn a_window_that_stays_full_is_the_targets_fault() {
         let (mut held, begin) = (BottleneckTimer::default(), Instant::now());
         for round_trip in 0..20 {
-            held.by(Some(HeldBy::Window), begin + round_trip * 100 * MS);
+            held.by(Some(Bottleneck::Window), begin + round_trip * 100 * MS);
         }
         let last = begin + 1900 * MS;
-        assert_eq!(held.who(last + 100 * MS), Some(HeldBy::Window));
-        assert_eq!(held.who(last + 600 * MS), Some(HeldBy::Target));
+        assert_eq!(held.who(last + 100 * MS), Some(Bottleneck::Window));
+        assert_eq!(held.who(last + 600 * MS), Some(Bottleneck::Target));
         let stalls = held.stalls(last + 600 * MS);
-        assert_eq!((stalls.of(HeldBy::Window), stalls.of(HeldBy::Target)), (1900 * MS, 600 * MS));
+        assert_eq!((stalls.of(Bottleneck::Window), stalls.of(Bottleneck::Target)), (1900 * MS, 600 * MS));
     }
 
     fn full(acknowledged: u64) -> SendFlow {
@@ -269,17 +274,17 @@ mod tests {
             (0..20).map(look).map(|(flow, now)| obstacle.whose(&flow, now)).last()
         };
         // One window in each round trip is 2.6 MB/s.
-        assert_eq!(whose(2_500_000, false), Some(HeldBy::Window));
-        assert_eq!(whose(2_500_000, true), Some(HeldBy::Budget));
-        assert_eq!(whose(1_000_000, false), Some(HeldBy::Target));
-        assert_eq!(whose(0, true), Some(HeldBy::Target));
+        assert_eq!(whose(2_500_000, false), Some(Bottleneck::Window));
+        assert_eq!(whose(2_500_000, true), Some(Bottleneck::Budget));
+        assert_eq!(whose(1_000_000, false), Some(Bottleneck::Target));
+        assert_eq!(whose(0, true), Some(Bottleneck::Target));
         let mut obstacle = SendBottleneckDetector::default();
-        assert_eq!(obstacle.whose(&SendFlow { unsent: 1, ..full(0) }, begin), HeldBy::Channel);
+        assert_eq!(obstacle.whose(&SendFlow { unsent: 1, ..full(0) }, begin), Bottleneck::Channel);
         let none = |ms| (SendFlow { window: 0, ..full(0) }, begin + ms * MS);
-        assert!([0, 20].map(none).iter().all(|(flow, now)| obstacle.whose(flow, *now) == HeldBy::Target));
+        assert!([0, 20].map(none).iter().all(|(flow, now)| obstacle.whose(flow, *now) == Bottleneck::Target));
         assert_eq!(
             obstacle.whose(&SendFlow { unsent: 1, is_paused: true, ..full(0) }, begin),
-            HeldBy::Operator
+            Bottleneck::Operator
         );
     }
 
@@ -293,15 +298,15 @@ mod tests {
             is_end_received: false,
         };
         let calm = ChannelHealth::default();
-        let full = ChannelHealth { round_trip: Some((70 * MS, 20 * MS)), ..calm };
+        let full = ChannelHealth { rtt: Some(70 * MS), min_rtt: Some(20 * MS), ..calm };
         let (calm, full) = (Some(&calm), Some(&full));
-        assert_eq!(upstream(&recv, calm, true), Some(HeldBy::Target));
-        assert_eq!(upstream(&recv, full, true), Some(HeldBy::Channel));
-        assert_eq!(upstream(&recv, None, false), Some(HeldBy::Channel), "it waits for one");
-        assert_eq!(upstream(&RecvFlow { credit: 0, ..recv }, calm, true), Some(HeldBy::Window));
+        assert_eq!(upstream(&recv, calm, true), Some(Bottleneck::Target));
+        assert_eq!(upstream(&recv, full, true), Some(Bottleneck::Channel));
+        assert_eq!(upstream(&recv, None, false), Some(Bottleneck::Channel), "it waits for one");
+        assert_eq!(upstream(&RecvFlow { credit: 0, ..recv }, calm, true), Some(Bottleneck::Window));
         assert_eq!(
             upstream(&RecvFlow { credit: 0, is_budget_limited: true, ..recv }, calm, true),
-            Some(HeldBy::Budget)
+            Some(Bottleneck::Budget)
         );
         assert_eq!(upstream(&recv, full, false), None, "nothing is to be carried");
         assert_eq!(upstream(&RecvFlow { is_end_received: true, ..recv }, full, true), None);

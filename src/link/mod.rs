@@ -33,7 +33,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use crate::{
     ids::StreamKey,
     mux::{CHUNK_SIZE, Mux, MuxConfig, OpenError, Role, TextAdapter},
-    telemetry::{GoneReason, StreamStats},
+    telemetry::{DisconnectReason, StreamStats},
     wire::{Open, ResetCode, TunnelAction, TunnelMessage, text::FieldCount},
 };
 
@@ -183,7 +183,7 @@ impl Link {
     pub fn send_message(self: &Arc<Self>, channel: u16, message: TunnelMessage) {
         self.with(|state| {
             if let Err(error) = state.mux.send_message(channel, message) {
-                state.stop_channel(channel, GoneReason::Protocol(error.to_string()));
+                state.stop_channel(channel, DisconnectReason::Protocol(error.to_string()));
             }
         });
         self.flush();
@@ -222,7 +222,7 @@ impl Link {
     }
 
     /// Closes all channels; every stream ends with an error. What was said last still goes out, if it fits.
-    pub fn close(self: &Arc<Self>, reason: &GoneReason) {
+    pub fn close(self: &Arc<Self>, reason: &DisconnectReason) {
         self.flush();
         self.with(|state| {
             state.closing = true;
@@ -250,7 +250,7 @@ impl Link {
         self.with(|state| {
             let channels: Vec<u16> = state.channels.keys().copied().collect();
             for id in channels {
-                state.stop_channel(id, GoneReason::Replaced);
+                state.stop_channel(id, DisconnectReason::Replaced);
                 state.remove_channel(id);
             }
         });
@@ -284,8 +284,8 @@ impl Link {
     }
 
     /// Why the channel ended that ended last.
-    pub fn why_closed(&self) -> GoneReason {
-        self.state.lock().why.clone().unwrap_or(GoneReason::Closed)
+    pub fn why_closed(&self) -> DisconnectReason {
+        self.state.lock().why.clone().unwrap_or(DisconnectReason::Closed)
     }
 
     /// Whether the link is over.

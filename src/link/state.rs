@@ -10,7 +10,7 @@ use super::{driver::ChannelIo, endpoint::Endpoint};
 use crate::{
     ids::StreamKey,
     mux::{Mux, MuxEvent, ProtocolError, Role, TextAdapter, TextInput},
-    telemetry::GoneReason,
+    telemetry::DisconnectReason,
     wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage},
 };
 
@@ -49,7 +49,7 @@ pub(in crate::link) struct LinkState {
     /// There is no channel, and none is waited for.
     pub(super) over: bool,
     /// Why the channel ended that ended last.
-    pub(super) why: Option<GoneReason>,
+    pub(super) why: Option<DisconnectReason>,
     /// When one ended last without a reset, since there has been one again.
     pub(super) unreset: Option<Instant>,
     /// The channels there are have been told to end, and no other is taken.
@@ -174,7 +174,12 @@ impl LinkState {
         let round_trip = self.mux.path_stats(id).and_then(|path| path.latest_rtt);
         self.mux.remove_channel(id);
         let since = Instant::now();
-        if matches!(self.why, Some(GoneReason::Closed | GoneReason::Silent | GoneReason::Failed(_))) {
+        if matches!(
+            self.why,
+            Some(
+                DisconnectReason::Closed | DisconnectReason::KeepaliveTimeout | DisconnectReason::IoError(_)
+            )
+        ) {
             self.unreset = Some(since);
         }
         if !self.channels.is_empty() {
@@ -183,10 +188,12 @@ impl LinkState {
         let unreset = self.unreset.map(|at| since.duration_since(at));
         let grace = match &self.why {
             // It would do it again.
-            Some(GoneReason::Protocol(_)) => Duration::ZERO,
+            Some(DisconnectReason::Protocol(_)) => Duration::ZERO,
             // A proxy that lives goes on trying for its streams: it is told when the server has forgotten it. With none it
             // may as well begin anew, here or at another server.
-            Some(GoneReason::Reset) if self.mux.role() == Role::Server || self.mux.stream_count() == 0 => {
+            Some(DisconnectReason::Reset)
+                if self.mux.role() == Role::Server || self.mux.stream_count() == 0 =>
+            {
                 self.grace.min(after_reset(round_trip.unwrap_or_default(), unreset))
             }
             _ => self.grace,
@@ -220,7 +227,7 @@ impl LinkState {
         self.untold.push_back(LinkTransition::Over);
     }
 
-    pub(in crate::link) fn stop_channel(&mut self, id: u16, reason: GoneReason) {
+    pub(in crate::link) fn stop_channel(&mut self, id: u16, reason: DisconnectReason) {
         if let Some(channel) = self.channels.get(&id) {
             channel.stop(reason);
         }
@@ -277,7 +284,9 @@ impl LinkState {
                     self.channels.get(&channel).inspect(|channel| channel.set_rtt(rtt));
                 }
                 MuxEvent::ChannelTimedOut { channel } => {
-                    self.channels.get(&channel).inspect(|channel| channel.stop(GoneReason::Silent));
+                    self.channels
+                        .get(&channel)
+                        .inspect(|channel| channel.stop(DisconnectReason::KeepaliveTimeout));
                 }
             }
         }

@@ -17,7 +17,7 @@ use crate::{
     mux::{CHUNK_SIZE, COPY_THRESHOLD},
     net::{BufferPool, disarm, read_some},
     runtime,
-    telemetry::{HeldBy, StreamPhase},
+    telemetry::{Bottleneck, StreamPhase},
     wire::ResetCode,
 };
 
@@ -275,7 +275,7 @@ impl Stream {
     /// a clock nor a lock is asked.
     fn note_held(&self, filled: &ReadOutcome, finished: bool, up: &mut SocketReader) {
         let held = match filled {
-            ReadOutcome::Waits(_) => Some((HeldBy::Limit, Instant::now())),
+            ReadOutcome::Waits(_) => Some((Bottleneck::Limit, Instant::now())),
             ReadOutcome::NoRoom if !finished => {
                 let now = Instant::now();
                 let flow = self.link.with(|state| {

@@ -92,12 +92,12 @@ async fn a_link_that_is_being_closed_takes_no_channel() {
     let link = Link::new(Role::Server, MuxConfig::default(), None, Arc::<Listener>::default());
     let joins = async {
         // The first is driven by now, and is not polled again before the second comes.
-        link.close(&GoneReason::Kicked);
+        link.close(&DisconnectReason::Kicked);
         link.drive(second).await
     };
     let ends = async { tokio::join!(link.drive(first), joins) };
     let (first, second) = timeout(LONG, ends).await.expect("the link lives on");
-    assert_eq!((first, second), (GoneReason::Kicked, GoneReason::Closed));
+    assert_eq!((first, second), (DisconnectReason::Kicked, DisconnectReason::Closed));
     assert!(link.is_closed());
 }
 
@@ -114,7 +114,7 @@ async fn waits_after(link: &Arc<Link>, listener: &Listener, closed: [bool; 2]) -
         // Finds the pipe broken after a close, and is told of the reset else, before anybody has read.
         link.send_message(id, TunnelMessage::control(TunnelAction::Successor, String::new()));
         let ended = timeout(LONG, attached.run()).await.expect("the channel lives on");
-        assert_eq!(ended, if closed { GoneReason::Closed } else { GoneReason::Reset });
+        assert_eq!(ended, if closed { DisconnectReason::Closed } else { DisconnectReason::Reset });
     }
     let until = listener.until.lock().take().expect("the link waits");
     until.saturating_duration_since(Instant::now())

@@ -34,13 +34,13 @@ pub(super) fn read(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     let info = unsafe { info.assume_init() };
     let micros = |us: u32| Duration::from_micros(us.into());
     Ok(TcpInfo {
-        rtt: micros(info.tcpi_rtt),
-        rtt_min: micros(info.tcpi_min_rtt),
-        retransmitted: info.tcpi_total_retrans.into(),
+        smoothed_rtt: micros(info.tcpi_rtt),
+        min_rtt: micros(info.tcpi_min_rtt),
+        retransmitted_segments: info.tcpi_total_retrans.into(),
         delivery_rate: info.tcpi_delivery_rate,
-        unsent: info.tcpi_notsent_bytes.into(),
+        unsent_bytes: info.tcpi_notsent_bytes.into(),
         // The kernel counts the connection's own beginning as a byte that was acknowledged.
-        unacknowledged: info
+        bytes_in_flight: info
             .tcpi_bytes_sent
             .saturating_sub(info.tcpi_bytes_retrans)
             .saturating_sub(info.tcpi_bytes_acked),
@@ -93,14 +93,14 @@ mod tests {
         far.write_all(b"all").unwrap();
         near.read_exact(&mut [0; 3]).unwrap();
         let info = read(near.as_fd()).unwrap();
-        assert!(!info.rtt.is_zero() && info.rtt_min <= info.rtt, "{info:?}");
+        assert!(!info.smoothed_rtt.is_zero() && info.min_rtt <= info.smoothed_rtt, "{info:?}");
         assert!(info.delivery_rate > 0 && info.congestion_window > 0, "{info:?}");
-        assert_eq!((info.unsent, info.unacknowledged), (0, 0), "{info:?}");
+        assert_eq!((info.unsent_bytes, info.bytes_in_flight), (0, 0), "{info:?}");
         // Nobody reads: the kernel takes what it has room for, and keeps it.
         near.set_nonblocking(true).unwrap();
         while near.write(&[7; 65_536]).is_ok() {}
         let stuck = read(near.as_fd()).unwrap();
-        assert!(stuck.unsent + stuck.unacknowledged > 0, "{stuck:?}");
+        assert!(stuck.unsent_bytes + stuck.bytes_in_flight > 0, "{stuck:?}");
     }
 
     #[test]

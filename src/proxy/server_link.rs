@@ -20,7 +20,7 @@ use crate::{
     mux::{MuxConfig, Role},
     net::{ChannelSocket, Negotiation, NegotiationError, connect},
     runtime::Tasks,
-    telemetry::{GoneReason, seconds},
+    telemetry::{DisconnectReason, seconds},
     wire::{
         AddProxy, Frame, Hello, HelloMode, Open, ResetCode, TunnelAction, TunnelMessage, Welcome, binary,
         handshake::{CHECKSUMS, ClientHandshake, Token, VERSION},
@@ -142,13 +142,13 @@ impl<'a> LinkConnector<'a> {
                 Ok((ServerLink { link, sent_away }, given))
             }
             Ok(Ok(Err(reason))) => {
-                link.close(&GoneReason::Left);
+                link.close(&DisconnectReason::GoAway);
                 Err(ServerLinkError::Registration(reason))
             }
             // The link, and with it who would have answered, is gone.
             Ok(Err(_)) => Err(ServerLinkError::Lost),
             Err(error) => {
-                link.close(&GoneReason::Silent);
+                link.close(&DisconnectReason::KeepaliveTimeout);
                 Err(error)
             }
         }
@@ -323,7 +323,7 @@ impl ChannelSupervisor {
                 Err(error) => {
                     tracing::debug!("cannot add a channel: {error}");
                     if self.is_forgotten(&error) {
-                        return self.link.close(&GoneReason::Closed);
+                        return self.link.close(&DisconnectReason::Closed);
                     }
                 }
             }

@@ -18,7 +18,7 @@ use crate::{
     link::{Link, NewChannel, RateLimit},
     mux::{MuxConfig, Role},
     net::{ChannelSocket, DetectedFormat, Negotiation, NegotiationError, text_error},
-    telemetry::{EventKind, Format},
+    telemetry::{ChannelFormat, EventKind},
     wire::{
         HelloMode, TunnelAction, Welcome,
         binary::FrameCodec,
@@ -281,9 +281,9 @@ async fn drive(core: &Arc<Core>, admitted: AdmittedChannel, addr: SocketAddr) {
         Err(error) => return core.turn_away(addr, &error.to_string()),
     };
     let format = match text {
-        None => Format::Binary,
-        Some(FieldCount::Four) => Format::Text,
-        Some(FieldCount::Three) => Format::OldText,
+        None => ChannelFormat::Binary,
+        Some(FieldCount::Four) => ChannelFormat::Text,
+        Some(FieldCount::Three) => ChannelFormat::ThreeFieldText,
     };
     let guard = core.telemetry.channel_up(place.id, addr, format);
     place.count(guard.stats());
@@ -302,7 +302,7 @@ impl Core {
 
     /// The proxy whose link this is, if it is still waited for.
     fn link(&self, link: [u8; 16]) -> Option<Arc<RemoteProxy>> {
-        self.links.get(&link).filter(|proxy| !proxy.is_leaving()).map(|proxy| proxy.clone())
+        self.links.get(&link).filter(|proxy| !proxy.has_received_goaway()).map(|proxy| proxy.clone())
     }
 
     /// A new proxy, and the task that looks after it until its link is over.

@@ -5,7 +5,7 @@ use crate::{
     control::{Command, CommandError, CommandReply, Executed, LimitScope, MAX_WEIGHT},
     ids::{Direction, ProxyId, Rate, StreamKey},
     link::RateLimit,
-    telemetry::{EventKind, GoneReason, Limits, StreamStats},
+    telemetry::{DisconnectReason, EventKind, RateLimitGauges, StreamStats},
 };
 
 impl Core {
@@ -32,8 +32,8 @@ impl Core {
             }
             Command::KillUser(user) => self.users.kill(*user),
             Command::KickProxy(id) => self.on_proxy(*id, |proxy| {
-                proxy.leave(GoneReason::Kicked);
-                proxy.link.close(&GoneReason::Kicked);
+                proxy.leave(DisconnectReason::Kicked);
+                proxy.link.close(&DisconnectReason::Kicked);
             }),
             Command::SetLimit(scope, direction, rate) => self.set_limit(scope, *direction, *rate),
             Command::DrainProxy(id) => self.on_proxy(*id, |proxy| proxy.set_draining(true)),
@@ -63,7 +63,7 @@ impl Core {
     }
 
     fn set_limit(&self, scope: &LimitScope, direction: Direction, rate: Option<Rate>) -> Option<usize> {
-        let set = |limit: &RateLimit, shown: &Limits| {
+        let set = |limit: &RateLimit, shown: &RateLimitGauges| {
             limit.set(direction, rate, Instant::now());
             shown.set(direction, rate);
         };

@@ -222,7 +222,7 @@ impl Core {
         if !self.config.reuse_port {
             self.accepting.cancel();
         }
-        self.telemetry.emit(EventKind::Draining { open: self.telemetry.totals().streams_open });
+        self.telemetry.emit(EventKind::DrainStarted { open_streams: self.telemetry.totals().streams_open });
         let closed = async {
             if self.config.reuse_port {
                 // Who is not there by then does not come.
@@ -241,7 +241,7 @@ impl Core {
         self.accepting.cancel();
         let (open, within) = (self.telemetry.totals().streams_open, self.config.drain_timeout);
         if open > 0 && !shutdown.abort.is_cancelled() {
-            self.telemetry.emit(EventKind::DrainEnds { open, within });
+            self.telemetry.emit(EventKind::DrainDeadlineSet { open_streams: open, within });
         }
         tokio::select! {
             () = self.all_ended() => 0,

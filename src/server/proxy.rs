@@ -19,7 +19,7 @@ use crate::{
     ids::{ChannelId, ProxyId, StreamKey, clean},
     link::{LatencyObserver, Link, LinkEvents, RateLimit, Stream},
     net::text_error,
-    telemetry::{ChannelStats, EventKind, GoneReason, ProxyGuard, ProxyStats, StreamStats},
+    telemetry::{ChannelStats, DisconnectReason, EventKind, ProxyGuard, ProxyStats, StreamStats},
     wire::{AddProxy, Open, ResetCode, TunnelAction, TunnelMessage},
 };
 
@@ -42,7 +42,7 @@ pub(super) struct RemoteProxy {
     /// It serves elsewhere too, and carries on here for as long as there are users.
     moved: AtomicBool,
     /// Why it takes no new streams, once it takes none: it said goodbye, was kicked, or lost its last channel.
-    leaving: OnceLock<GoneReason>,
+    leaving: OnceLock<DisconnectReason>,
     guard: Mutex<Option<ProxyGuard>>,
     services: Mutex<Vec<Arc<Service>>>,
     channels: Mutex<Channels>,
@@ -133,7 +133,7 @@ impl RemoteProxy {
     }
 
     /// A channel is gone. The reason to show: where the proxy has said why it leaves, that is why.
-    pub(super) fn channel_gone(&self, reason: GoneReason) -> GoneReason {
+    pub(super) fn channel_gone(&self, reason: DisconnectReason) -> DisconnectReason {
         let reason = self.leaving.get().cloned().unwrap_or(reason);
         if let Some(guard) = &*self.guard.lock() {
             guard.set_reason(reason.clone());
@@ -147,15 +147,15 @@ impl RemoteProxy {
     }
 
     /// It takes no new streams, and this is why it will be gone. The first reason stays.
-    pub(super) fn leave(&self, reason: GoneReason) {
+    pub(super) fn leave(&self, reason: DisconnectReason) {
         _ = self.leaving.set(reason);
-        self.stats.set_leaving();
+        self.stats.mark_goaway_received();
     }
 
     /// The server ends, and its link with it.
     pub(super) fn send_off(&self) {
-        self.leave(GoneReason::Shutdown);
-        self.link.close(&GoneReason::Shutdown);
+        self.leave(DisconnectReason::Shutdown);
+        self.link.close(&DisconnectReason::Shutdown);
     }
 
     /// Whether users find it elsewhere.
@@ -164,7 +164,7 @@ impl RemoteProxy {
     }
 
     /// Whether nothing of it is waited for any more.
-    pub(super) fn is_leaving(&self) -> bool {
+    pub(super) fn has_received_goaway(&self) -> bool {
         self.leaving.get().is_some()
     }
 
@@ -222,16 +222,16 @@ pub(super) struct LatencyRecorder {
 impl LatencyObserver for LatencyRecorder {
     fn connected(&self, stream: &StreamStats, took: Duration) {
         self.load.answered(took);
-        stream.note_opened(&self.stats, took);
+        stream.record_connect_latency(&self.stats, took);
     }
 
     fn first_byte(&self, stream: &StreamStats, took: Duration) {
         self.load.answered(took);
-        stream.note_first_byte(&self.stats, took);
+        stream.record_time_to_first_byte(&self.stats, took);
     }
 
     fn dequeued(&self, stream: &StreamStats, waited: Duration) {
-        stream.note_queued(&self.stats, waited);
+        stream.record_queue_wait(&self.stats, waited);
     }
 }
 
@@ -254,7 +254,7 @@ impl RemoteProxyEvents {
             proxy.moved.store(true, Relaxed);
             self.core.moved.notify_one();
         } else {
-            proxy.leave(GoneReason::Left);
+            proxy.leave(DisconnectReason::GoAway);
         }
     }
 }
@@ -302,15 +302,15 @@ impl LinkEvents for RemoteProxyEvents {
 
     fn detached(&self, until: Instant) {
         if let Some(proxy) = self.proxy() {
-            proxy.stats.set_waits(Some(until));
+            proxy.stats.set_grace_deadline(Some(until));
             let grace = until.saturating_duration_since(Instant::now());
-            self.core.telemetry.emit(EventKind::ProxyWaiting { proxy: proxy.id, grace });
+            self.core.telemetry.emit(EventKind::GracePeriodStarted { proxy: proxy.id, grace });
         }
     }
 
     fn resumed(&self, after: Duration) {
         if let Some(proxy) = self.proxy() {
-            proxy.stats.set_waits(None);
+            proxy.stats.set_grace_deadline(None);
             self.core.telemetry.emit(EventKind::ProxyResumed { proxy: proxy.id, after });
             proxy.services.lock().iter().for_each(|service| service.pool.look_again());
         }
@@ -319,7 +319,7 @@ impl LinkEvents for RemoteProxyEvents {
     fn unknown_stream(&self, channel: u16, key: StreamKey) {
         if let Some(proxy) = self.proxy() {
             let channel = ChannelId { proxy: proxy.id, index: channel };
-            self.core.telemetry.emit(EventKind::NoSession { channel, key });
+            self.core.telemetry.emit(EventKind::UnknownStream { channel, key });
         }
     }
 }

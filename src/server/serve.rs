@@ -92,7 +92,7 @@ async fn carry(core: &Core, waiting: PendingUser, socket: TcpStream, user: &User
                 return before.unwrap_or_else(|| {
                     let reason = format!("no proxy came within {:?}", core.config.proxy_wait_timeout);
                     let (addr, service) = (user.addr, service.key.clone());
-                    core.telemetry.emit(EventKind::UserRefused { addr, service, reason });
+                    core.telemetry.emit(EventKind::UserRejected { addr, service, reason });
                     EndReason::NoProxy
                 });
             }
@@ -132,7 +132,7 @@ async fn carry_by(
     let cancel = user.handle.cancel();
     let control = stream.control();
     user.handle.connect(control.clone());
-    user.guard.stats().set_flow_source(Some(Arc::new(control.clone())));
+    user.guard.stats().set_details_source(Some(Arc::new(control.clone())));
     let given_up = cancel.child_token();
     let why = || if cancel.is_cancelled() { core.cancelled_code() } else { ResetCode::TargetTimeout };
     let mut carried = std::pin::pin!(stream.relay(connection, ResetCode::UserIoError, &given_up, why));
@@ -145,18 +145,18 @@ async fn carry_by(
     };
     match ended {
         StreamOutcome::Finished => (EndReason::Finished, None),
-        StreamOutcome::SocketFailed(_) => (EndReason::UserReset, None),
+        StreamOutcome::SocketFailed(_) => (EndReason::UserSocketError, None),
         StreamOutcome::Cancelled if cancel.is_cancelled() => (core.why_cancelled(), None),
         StreamOutcome::Cancelled => {
             proxy.load.failed();
-            (EndReason::TargetRefused(ResetCode::TargetTimeout.to_string()), untouched)
+            (EndReason::TargetConnectFailed(ResetCode::TargetTimeout.to_string()), untouched)
         }
         StreamOutcome::Reset(code) if code.is_of_target() => {
             proxy.load.failed();
-            (EndReason::TargetRefused(code.to_string()), untouched)
+            (EndReason::TargetConnectFailed(code.to_string()), untouched)
         }
         StreamOutcome::Reset(code) => match code {
-            ResetCode::TargetIoError => (EndReason::TargetReset, None),
+            ResetCode::TargetIoError => (EndReason::TargetSocketError, None),
             // A stream moves to another channel as long as there is one: with its last channel the proxy is gone.
             ResetCode::ChannelLost | ResetCode::Shutdown => (EndReason::ProxyGone, untouched),
             other => (EndReason::Protocol(other.to_string()), None),
@@ -213,7 +213,7 @@ async fn assign(
             }
             tried.push(proxy);
         }
-        if let Some(EndReason::TargetRefused(_)) = before {
+        if let Some(EndReason::TargetConnectFailed(_)) = before {
             return Err(EndReason::NoProxy);
         }
         tokio::select! {
@@ -223,7 +223,7 @@ async fn assign(
             () = &mut wait => return Err(EndReason::NoProxy),
             () = cancel.cancelled() => return Err(core.why_cancelled()),
             // An end is no error: a user may send its request, shut down, and wait for the answer.
-            _ = socket.ready(Interest::ERROR) => return Err(EndReason::UserGaveUp),
+            _ = socket.ready(Interest::ERROR) => return Err(EndReason::UserAborted),
         }
     }
 }

@@ -205,7 +205,7 @@ impl Core {
 
     /// Tells that a connection was turned away.
     pub(super) fn refuse(&self, service: &Service, addr: SocketAddr, reason: &str) {
-        let event = EventKind::UserRefused { addr, service: service.key.clone(), reason: reason.to_owned() };
+        let event = EventKind::UserRejected { addr, service: service.key.clone(), reason: reason.to_owned() };
         self.telemetry.emit(event);
     }
 }

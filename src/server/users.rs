@@ -195,7 +195,7 @@ mod tests {
             [1, 2, 3].map(|n| StreamKey::new(user, n))
         );
         assert_ne!(users.admit(&service, "192.0.2.2".parse().unwrap()).unwrap().key.user, user);
-        assert_eq!(telemetry.totals().users_now, 2);
+        assert_eq!(telemetry.totals().users_current, 2);
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
         users.sweep(Instant::now(), linger);
         assert_eq!(users.admit(&service, addr).unwrap().key, StreamKey::new(first.user, 2));
         users.sweep(Instant::now() + linger, linger);
-        assert_eq!((telemetry.totals().users_now, users.len()), (0, 0));
+        assert_eq!((telemetry.totals().users_current, users.len()), (0, 0));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::Carries;
+use super::Content;
 use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
 /// One lifecycle event. Rare by design: nothing is ever an event for each chunk.
@@ -36,7 +36,7 @@ pub enum EventKind {
         service: ServiceKey,
     },
     /// A proxy proved itself.
-    ProxyUp {
+    ProxyConnected {
         /// Which.
         proxy: ProxyId,
         /// What it calls itself, cleaned.
@@ -45,7 +45,7 @@ pub enum EventKind {
         addr: SocketAddr,
     },
     /// A proxy serves a public port from now on.
-    Registered {
+    ProxyRegistered {
         /// Which proxy.
         proxy: ProxyId,
         /// Which service.
@@ -59,16 +59,16 @@ pub enum EventKind {
         reason: String,
     },
     /// A proxy is gone.
-    ProxyGone {
+    ProxyDisconnected {
         /// Which.
         proxy: ProxyId,
         /// What it called itself.
         name: String,
         /// Why.
-        reason: GoneReason,
+        reason: DisconnectReason,
     },
     /// A proxy has lost its last channel, and its streams wait for another.
-    ProxyWaiting {
+    GracePeriodStarted {
         /// Which.
         proxy: ProxyId,
         /// For how long at the most.
@@ -82,18 +82,18 @@ pub enum EventKind {
         after: Duration,
     },
     /// A proxy has one more channel.
-    ChannelUp {
+    ChannelConnected {
         /// Which.
         channel: ChannelId,
         /// Where it comes from.
         addr: SocketAddr,
     },
     /// A proxy has one channel less.
-    ChannelGone {
+    ChannelDisconnected {
         /// Which.
         channel: ChannelId,
         /// Why.
-        reason: GoneReason,
+        reason: DisconnectReason,
     },
     /// A user's first connection came.
     UserJoined {
@@ -136,10 +136,10 @@ pub enum EventKind {
         /// Bytes that came from the user.
         up: u64,
         /// What it carried. Whoever samples has never seen a stream that lived between two samples.
-        carries: Option<Arc<Carries>>,
+        content: Option<Arc<Content>>,
     },
     /// A user was turned away before it became a stream.
-    UserRefused {
+    UserRejected {
         /// The user's address.
         addr: SocketAddr,
         /// The service it came to.
@@ -155,7 +155,7 @@ pub enum EventKind {
         reason: String,
     },
     /// Bytes came for a stream that is not there.
-    NoSession {
+    UnknownStream {
         /// On which channel.
         channel: ChannelId,
         /// For which stream.
@@ -174,14 +174,14 @@ pub enum EventKind {
         what: String,
     },
     /// The server takes nothing new and lets open streams finish.
-    Draining {
+    DrainStarted {
         /// How many are open.
-        open: u64,
+        open_streams: u64,
     },
     /// Nothing new comes any more, and what is still open then is cut off.
-    DrainEnds {
+    DrainDeadlineSet {
         /// How many streams are open.
-        open: u64,
+        open_streams: u64,
         /// How long they may still go on.
         within: Duration,
     },
@@ -215,19 +215,17 @@ pub enum EndReason {
     /// Both directions ended cleanly.
     Finished,
     /// The user's connection failed or was reset.
-    UserReset,
+    UserSocketError,
     /// The target's connection failed or was reset.
-    TargetReset,
+    TargetSocketError,
     /// The target could not be connected to.
-    TargetRefused(String),
+    TargetConnectFailed(String),
     /// The user left while it waited for a proxy.
-    UserGaveUp,
+    UserAborted,
     /// No proxy came in time.
     NoProxy,
     /// The proxy is gone.
     ProxyGone,
-    /// The channel that carried it was lost.
-    ChannelLost,
     /// The operator killed it, or its user.
     Killed,
     /// The server shut down before it was done.
@@ -243,10 +241,10 @@ impl EndReason {
     pub fn by(&self) -> EndedBy {
         match self {
             Self::Finished => EndedBy::Both,
-            Self::UserReset | Self::UserGaveUp => EndedBy::User,
-            Self::TargetReset | Self::TargetRefused(_) => EndedBy::Target,
+            Self::UserSocketError | Self::UserAborted => EndedBy::User,
+            Self::TargetSocketError | Self::TargetConnectFailed(_) => EndedBy::Target,
             Self::Killed => EndedBy::Operator,
-            Self::ProxyGone | Self::ChannelLost | Self::Protocol(_) => EndedBy::Proxy,
+            Self::ProxyGone | Self::Protocol(_) => EndedBy::Proxy,
             Self::NoProxy | Self::Shutdown | Self::Internal => EndedBy::Server,
         }
     }
@@ -261,13 +259,12 @@ impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Finished => f.write_str("finished"),
-            Self::UserReset => f.write_str("the user's connection was reset"),
-            Self::TargetReset => f.write_str("the target's connection was reset"),
-            Self::TargetRefused(why) => write!(f, "no connection to the target: {why}"),
-            Self::UserGaveUp => f.write_str("the user left before a proxy was there"),
+            Self::UserSocketError => f.write_str("the user's connection was reset"),
+            Self::TargetSocketError => f.write_str("the target's connection was reset"),
+            Self::TargetConnectFailed(why) => write!(f, "no connection to the target: {why}"),
+            Self::UserAborted => f.write_str("the user left before a proxy was there"),
             Self::NoProxy => f.write_str("no proxy available"),
             Self::ProxyGone => f.write_str("the proxy is gone"),
-            Self::ChannelLost => f.write_str("its channel was lost"),
             Self::Killed => f.write_str("killed by the operator"),
             Self::Shutdown => f.write_str("the server shut down"),
             Self::Protocol(why) => write!(f, "protocol error: {why}"),
@@ -278,40 +275,40 @@ impl fmt::Display for EndReason {
 
 /// Why a proxy or a channel is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GoneReason {
+pub enum DisconnectReason {
     /// It said goodbye.
-    Left,
+    GoAway,
     /// The connection was closed without a word.
     Closed,
     /// The connection was reset: by the other side, which may have died, or by something on the way.
     Reset,
     /// The connection failed.
-    Failed(String),
+    IoError(String),
     /// The proxy came back without it.
     Replaced,
     /// Nothing was heard of it for too long.
-    Silent,
+    KeepaliveTimeout,
     /// It broke the protocol.
     Protocol(String),
     /// What came over it is not what was sent: a checksum is wrong.
-    Corrupted,
+    ChecksumMismatch,
     /// The operator kicked it.
     Kicked,
     /// The server shut down.
     Shutdown,
 }
 
-impl fmt::Display for GoneReason {
+impl fmt::Display for DisconnectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Left => f.write_str("left"),
+            Self::GoAway => f.write_str("left"),
             Self::Closed => f.write_str("closed the connection"),
             Self::Reset => f.write_str("the connection was reset"),
-            Self::Failed(why) => write!(f, "connection failed: {why}"),
+            Self::IoError(why) => write!(f, "connection failed: {why}"),
             Self::Replaced => f.write_str("the proxy came back without it"),
-            Self::Silent => f.write_str("no sign of life"),
+            Self::KeepaliveTimeout => f.write_str("no sign of life"),
             Self::Protocol(why) => write!(f, "protocol error: {why}"),
-            Self::Corrupted => f.write_str("what came was not what was sent: a checksum is wrong"),
+            Self::ChecksumMismatch => f.write_str("what came was not what was sent: a checksum is wrong"),
             Self::Kicked => f.write_str("kicked by the operator"),
             Self::Shutdown => f.write_str("the server shut down"),
         }
@@ -322,20 +319,21 @@ impl EventKind {
     /// Whether an operator should look: something failed that nobody asked for.
     pub fn is_warning(&self) -> bool {
         match self {
-            Self::UserRefused { .. }
+            Self::UserRejected { .. }
             | Self::HandshakeFailed { .. }
             | Self::RegistrationRefused { .. }
-            | Self::NoSession { .. }
+            | Self::UnknownStream { .. }
             | Self::AcceptFailed { .. }
-            | Self::ProxyWaiting { .. }
+            | Self::GracePeriodStarted { .. }
             | Self::TaskPanicked { .. } => true,
             Self::StreamEnded { reason, .. } => !matches!(
                 reason,
-                EndReason::Finished | EndReason::Killed | EndReason::UserReset | EndReason::UserGaveUp
+                EndReason::Finished | EndReason::Killed | EndReason::UserSocketError | EndReason::UserAborted
             ),
-            Self::ProxyGone { reason, .. } | Self::ChannelGone { reason, .. } => {
-                !matches!(reason, GoneReason::Left | GoneReason::Kicked | GoneReason::Shutdown)
-            }
+            Self::ProxyDisconnected { reason, .. } | Self::ChannelDisconnected { reason, .. } => !matches!(
+                reason,
+                DisconnectReason::GoAway | DisconnectReason::Kicked | DisconnectReason::Shutdown
+            ),
             _ => false,
         }
     }
@@ -346,7 +344,7 @@ impl EventKind {
             Self::StreamOpened { key, .. }
             | Self::StreamAssigned { key, .. }
             | Self::StreamEnded { key, .. }
-            | Self::NoSession { key, .. } => Some(*key),
+            | Self::UnknownStream { key, .. } => Some(*key),
             _ => None,
         }
     }
@@ -358,11 +356,15 @@ impl fmt::Display for EventKind {
             Self::Listening { addr } => write!(f, "listening for proxies on {addr}"),
             Self::ServiceOpened { service } => write!(f, "service {service} opened"),
             Self::ServiceClosed { service } => write!(f, "service {service} closed"),
-            Self::ProxyUp { proxy, name, addr } => write!(f, "proxy {proxy} {name} is up, from {addr}"),
-            Self::Registered { proxy, service } => write!(f, "proxy {proxy} serves {service}"),
+            Self::ProxyConnected { proxy, name, addr } => {
+                write!(f, "proxy {proxy} {name} is up, from {addr}")
+            }
+            Self::ProxyRegistered { proxy, service } => write!(f, "proxy {proxy} serves {service}"),
             Self::RegistrationRefused { proxy, reason } => write!(f, "proxy {proxy} was refused: {reason}"),
-            Self::ProxyGone { proxy, name, reason } => write!(f, "proxy {proxy} {name} is gone: {reason}"),
-            Self::ProxyWaiting { proxy, grace } => {
+            Self::ProxyDisconnected { proxy, name, reason } => {
+                write!(f, "proxy {proxy} {name} is gone: {reason}")
+            }
+            Self::GracePeriodStarted { proxy, grace } => {
                 write!(
                     f,
                     "proxy {proxy} has no channel left; its streams wait up to {} for it",
@@ -372,8 +374,8 @@ impl fmt::Display for EventKind {
             Self::ProxyResumed { proxy, after } => {
                 write!(f, "proxy {proxy} is back after {after:.1?}; its streams go on")
             }
-            Self::ChannelUp { channel, addr } => write!(f, "channel {channel} is up, from {addr}"),
-            Self::ChannelGone { channel, reason } => write!(f, "channel {channel} is gone: {reason}"),
+            Self::ChannelConnected { channel, addr } => write!(f, "channel {channel} is up, from {addr}"),
+            Self::ChannelDisconnected { channel, reason } => write!(f, "channel {channel} is gone: {reason}"),
             Self::UserJoined { user, addr, service } => {
                 write!(f, "user {user} came to {service} from {addr}")
             }
@@ -381,19 +383,25 @@ impl fmt::Display for EventKind {
             Self::StreamOpened { key, addr, service } => write!(f, "stream {key} from {addr} to {service}"),
             Self::StreamAssigned { key, proxy } => write!(f, "stream {key} goes to proxy {proxy}"),
             // Paths are for the screen: a log is kept, and read by others.
-            Self::StreamEnded { key, reason, down, up, carries: _ } => {
+            Self::StreamEnded { key, reason, down, up, content: _ } => {
                 write!(f, "stream {key} ended: {reason} (down {down}, up {up} bytes)")
             }
-            Self::UserRefused { addr, service, reason } => {
+            Self::UserRejected { addr, service, reason } => {
                 write!(f, "{addr} was refused on {service}: {reason}")
             }
             Self::HandshakeFailed { addr, reason } => write!(f, "handshake with {addr} failed: {reason}"),
-            Self::NoSession { channel, key } => write!(f, "no session for stream {key} on channel {channel}"),
+            Self::UnknownStream { channel, key } => {
+                write!(f, "no session for stream {key} on channel {channel}")
+            }
             Self::AcceptFailed { listener, reason } => write!(f, "cannot accept on {listener}: {reason}"),
             Self::OperatorActed { what } => write!(f, "operator: {what}"),
-            Self::Draining { open } => write!(f, "draining, streams still open: {open}"),
-            Self::DrainEnds { open, within } => {
-                write!(f, "nothing new comes any more; streams that have {} left: {open}", seconds(*within))
+            Self::DrainStarted { open_streams } => write!(f, "draining, streams still open: {open_streams}"),
+            Self::DrainDeadlineSet { open_streams, within } => {
+                write!(
+                    f,
+                    "nothing new comes any more; streams that have {} left: {open_streams}",
+                    seconds(*within)
+                )
             }
             Self::TaskPanicked { task } => write!(f, "task {task} panicked"),
         }

@@ -1,7 +1,7 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use super::{
-    ChannelStats, EndReason, EventKind, GoneReason, ProxyStats, ServiceStats, StreamPhase, StreamStats,
+    ChannelStats, DisconnectReason, EndReason, EventKind, ProxyStats, ServiceStats, StreamPhase, StreamStats,
     Telemetry, UserStats,
 };
 use crate::ids::ServiceKey;
@@ -56,12 +56,12 @@ impl Drop for UserGuard {
 pub struct ProxyGuard {
     hub: Arc<Telemetry>,
     stats: Arc<ProxyStats>,
-    reason: parking_lot::Mutex<GoneReason>,
+    reason: parking_lot::Mutex<DisconnectReason>,
 }
 
 impl ProxyGuard {
     pub(super) fn new(hub: Arc<Telemetry>, stats: Arc<ProxyStats>) -> Self {
-        Self { hub, stats, reason: parking_lot::Mutex::new(GoneReason::Closed) }
+        Self { hub, stats, reason: parking_lot::Mutex::new(DisconnectReason::Closed) }
     }
 
     /// The counters.
@@ -72,11 +72,11 @@ impl ProxyGuard {
     /// Notes that the proxy serves `service` from now on.
     pub fn registered(&self, service: ServiceKey) {
         self.stats.services.lock().push(service.clone());
-        self.hub.emit(EventKind::Registered { proxy: self.stats.id, service });
+        self.hub.emit(EventKind::ProxyRegistered { proxy: self.stats.id, service });
     }
 
-    /// What to say when the guard is dropped. [`GoneReason::Closed`] if nobody says.
-    pub fn set_reason(&self, reason: GoneReason) {
+    /// What to say when the guard is dropped. [`DisconnectReason::Closed`] if nobody says.
+    pub fn set_reason(&self, reason: DisconnectReason) {
         *self.reason.lock() = reason;
     }
 }
@@ -84,7 +84,7 @@ impl ProxyGuard {
 impl Drop for ProxyGuard {
     fn drop(&mut self) {
         self.hub.proxies.remove(&self.stats.id);
-        self.hub.emit(EventKind::ProxyGone {
+        self.hub.emit(EventKind::ProxyDisconnected {
             proxy: self.stats.id,
             name: self.stats.name.clone(),
             reason: self.reason.get_mut().clone(),
@@ -97,12 +97,12 @@ impl Drop for ProxyGuard {
 pub struct ChannelGuard {
     hub: Arc<Telemetry>,
     stats: Arc<ChannelStats>,
-    reason: parking_lot::Mutex<GoneReason>,
+    reason: parking_lot::Mutex<DisconnectReason>,
 }
 
 impl ChannelGuard {
     pub(super) fn new(hub: Arc<Telemetry>, stats: Arc<ChannelStats>) -> Self {
-        Self { hub, stats, reason: parking_lot::Mutex::new(GoneReason::Closed) }
+        Self { hub, stats, reason: parking_lot::Mutex::new(DisconnectReason::Closed) }
     }
 
     /// The counters.
@@ -110,8 +110,8 @@ impl ChannelGuard {
         &self.stats
     }
 
-    /// What to say when the guard is dropped. [`GoneReason::Closed`] if nobody says.
-    pub fn set_reason(&self, reason: GoneReason) {
+    /// What to say when the guard is dropped. [`DisconnectReason::Closed`] if nobody says.
+    pub fn set_reason(&self, reason: DisconnectReason) {
         *self.reason.lock() = reason;
     }
 }
@@ -120,7 +120,7 @@ impl Drop for ChannelGuard {
     fn drop(&mut self) {
         self.hub.channels.remove(&self.stats.id);
         let reason = self.reason.get_mut().clone();
-        self.hub.emit(EventKind::ChannelGone { channel: self.stats.id, reason });
+        self.hub.emit(EventKind::ChannelDisconnected { channel: self.stats.id, reason });
     }
 }
 
@@ -174,13 +174,13 @@ impl Drop for StreamGuard {
             proxy.streams.leave();
         }
         stats.set_channel(None);
-        stats.set_flow_source(None);
+        stats.set_details_source(None);
         if !reason.is_clean() {
             self.hub.failed.fetch_add(1, Relaxed);
         }
         let (down, up) = (stats.traffic.down(), stats.traffic.up());
-        let carries = stats.carries();
-        self.hub.emit(EventKind::StreamEnded { key: stats.key, reason, down, up, carries });
+        let content = stats.content();
+        self.hub.emit(EventKind::StreamEnded { key: stats.key, reason, down, up, content });
     }
 }
 
@@ -190,7 +190,7 @@ mod tests {
 
     use crate::{
         ids::{ChannelId, ProxyId, StreamKey, UserChannelId},
-        telemetry::{EndReason, EventKind, Format, StreamPhase, Telemetry, Totals},
+        telemetry::{ChannelFormat, EndReason, EventKind, StreamPhase, Telemetry, Totals},
     };
 
     #[test]
@@ -202,7 +202,8 @@ mod tests {
         {
             let service = hub.service_opened("8080".parse().unwrap());
             let proxy = hub.proxy_up(ProxyId(1), "lab".into(), addr);
-            let channel = hub.channel_up(ChannelId { proxy: ProxyId(1), index: 1 }, addr, Format::Binary);
+            let channel =
+                hub.channel_up(ChannelId { proxy: ProxyId(1), index: 1 }, addr, ChannelFormat::Binary);
             let user = hub.user_joined(id, addr.ip(), service.stats());
             let stream = hub.stream_opened(StreamKey::new(id, 1), addr, user.stats());
             stream.assigned(proxy.stats(), channel.stats());
@@ -217,7 +218,7 @@ mod tests {
             stream.end(EndReason::Finished);
         }
         let after = hub.snapshot();
-        let expected = Totals { down: 7, streams_ever: 2, streams_failed: 1, ..Totals::default() };
+        let expected = Totals { down: 7, streams_total: 2, streams_failed: 1, ..Totals::default() };
         assert_eq!(after.totals, expected);
         assert!(after.streams.is_empty() && after.users.is_empty() && after.proxies.is_empty());
         let mut ends = 0;

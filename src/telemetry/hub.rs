@@ -12,10 +12,10 @@ use dashmap::DashMap;
 use tokio::sync::broadcast;
 
 use super::{
-    ChannelGuard, ChannelSnapshot, ChannelStats, Event, EventKind, Format, Gauge, Limits, ProxyGuard,
-    ProxySnapshot, ProxyStats, ServiceGuard, ServiceSnapshot, ServiceStats, Snapshot, StreamGuard,
-    StreamPhase, StreamSnapshot, StreamStats, Totals, Traffic, UserGuard, UserSnapshot, UserStats,
-    register::Register, throttle::Throttle,
+    ByteCounters, ChannelFormat, ChannelGuard, ChannelSnapshot, ChannelStats, Event, EventKind, Gauge,
+    ProxyGuard, ProxySnapshot, ProxyStats, RateLimitGauges, ServiceGuard, ServiceSnapshot, ServiceStats,
+    Snapshot, StreamGuard, StreamPhase, StreamSnapshot, StreamStats, Totals, UserGuard, UserSnapshot,
+    UserStats, registry::Registry, throttle::Throttle,
 };
 use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
@@ -27,7 +27,7 @@ const EVENT_BACKLOG: usize = 4096;
 pub struct Telemetry {
     events: broadcast::Sender<Event>,
     since: Instant,
-    pub(super) traffic: Arc<Traffic>,
+    pub(super) traffic: Arc<ByteCounters>,
     pub(super) open: Gauge,
     pub(super) failed: AtomicU64,
     refused: AtomicU64,
@@ -38,8 +38,8 @@ pub struct Telemetry {
     pub(super) services: DashMap<ServiceKey, Arc<ServiceStats>>,
     pub(super) proxies: DashMap<ProxyId, Arc<ProxyStats>>,
     pub(super) channels: DashMap<ChannelId, Arc<ChannelStats>>,
-    pub(super) users: Register<UserStats>,
-    pub(super) streams: Register<StreamStats>,
+    pub(super) users: Registry<UserStats>,
+    pub(super) streams: Registry<StreamStats>,
 }
 
 impl Default for Telemetry {
@@ -56,8 +56,8 @@ impl Default for Telemetry {
             services: DashMap::new(),
             proxies: DashMap::new(),
             channels: DashMap::new(),
-            users: Register::default(),
-            streams: Register::default(),
+            users: Registry::default(),
+            streams: Registry::default(),
         }
     }
 }
@@ -77,7 +77,7 @@ impl Telemetry {
     /// Tells everybody, and the log.
     pub fn emit(&self, kind: EventKind) {
         let flood = match &kind {
-            EventKind::UserRefused { .. } => {
+            EventKind::UserRejected { .. } => {
                 self.refused.fetch_add(1, Relaxed);
                 Some(&self.floods[0])
             }
@@ -85,7 +85,7 @@ impl Telemetry {
                 self.handshakes_failed.fetch_add(1, Relaxed);
                 Some(&self.floods[1])
             }
-            EventKind::NoSession { .. } => Some(&self.floods[2]),
+            EventKind::UnknownStream { .. } => Some(&self.floods[2]),
             EventKind::RegistrationRefused { .. } => Some(&self.floods[3]),
             _ => None,
         };
@@ -112,10 +112,10 @@ impl Telemetry {
             down: self.traffic.down(),
             up: self.traffic.up(),
             streams_open: self.open.now(),
-            streams_ever: self.open.ever(),
+            streams_total: self.open.ever(),
             streams_failed: self.failed.load(Relaxed),
-            users_now: self.users.len() as u64,
-            users_refused: self.refused.load(Relaxed),
+            users_current: self.users.len() as u64,
+            users_rejected: self.refused.load(Relaxed),
             handshakes_failed: self.handshakes_failed.load(Relaxed),
         }
     }
@@ -182,15 +182,20 @@ impl Telemetry {
     pub fn proxy_up(self: &Arc<Self>, id: ProxyId, name: String, addr: SocketAddr) -> ProxyGuard {
         let stats = Arc::new(ProxyStats::new(id, name.clone(), addr));
         self.proxies.insert(id, stats.clone());
-        self.emit(EventKind::ProxyUp { proxy: id, name, addr });
+        self.emit(EventKind::ProxyConnected { proxy: id, name, addr });
         ProxyGuard::new(self.clone(), stats)
     }
 
     /// A proxy has one more channel.
-    pub fn channel_up(self: &Arc<Self>, id: ChannelId, addr: SocketAddr, format: Format) -> ChannelGuard {
+    pub fn channel_up(
+        self: &Arc<Self>,
+        id: ChannelId,
+        addr: SocketAddr,
+        format: ChannelFormat,
+    ) -> ChannelGuard {
         let stats = Arc::new(ChannelStats::new(id, addr, format));
         self.channels.insert(id, stats.clone());
-        self.emit(EventKind::ChannelUp { channel: id, addr });
+        self.emit(EventKind::ChannelConnected { channel: id, addr });
         ChannelGuard::new(self.clone(), stats)
     }
 
@@ -206,9 +211,9 @@ impl Telemetry {
             addr,
             service: service.clone(),
             since: Instant::now(),
-            traffic: Traffic::default(),
+            traffic: ByteCounters::default(),
             streams: Gauge::default(),
-            limits: Limits::default(),
+            limits: RateLimitGauges::default(),
             left: AtomicBool::new(false),
         });
         let number = self.users.enter(stats.clone());

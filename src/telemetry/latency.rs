@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 /// The longest that is told from what is longer still, in microseconds: ten minutes. No open waits as long.
 const LONGEST: u64 = 600_000_000;
 
-/// How many digits of a time are kept. A screen shows no more, and the third would take 80 KiB for each [`Timing`]
+/// How many digits of a time are kept. A screen shows no more, and the third would take 80 KiB for each [`LatencyHistogram`]
 /// where two take 12.
 const DIGITS: u8 = 2;
 
@@ -22,7 +22,7 @@ const SUMMARY_EVERY: Duration = Duration::from_secs(1);
 
 /// How long something took of late: within the last five minutes, and up to five before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Latency {
+pub struct LatencySummary {
     /// How often it was measured.
     pub count: u64,
     /// Half of them were at most this long.
@@ -38,7 +38,7 @@ pub struct Latency {
     pub bars: [u64; Self::BARS],
 }
 
-impl Latency {
+impl LatencySummary {
     /// How many [`bars`](Self::bars) there are: the last one begins at 2 s.
     pub const BARS: usize = 16;
 
@@ -52,13 +52,13 @@ impl Latency {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Latencies {
     /// From giving a stream to a proxy until the proxy said that its target is there.
-    pub open: Latency,
+    pub connect: LatencySummary,
     /// From the user's first byte until the target's first byte went to the user; where the target speaks first, from
     /// giving the stream to a proxy. A connection that a client opens ahead and uses later says nothing bad of anybody.
-    pub first_byte: Latency,
+    pub time_to_first_byte: LatencySummary,
     /// How long a user's bytes waited in this process before they were handed to the writer of their channel: some
     /// pieces of each stream, not all.
-    pub queue: Latency,
+    pub queue_wait: LatencySummary,
 }
 
 /// Counts how long something took, each time it is done.
@@ -67,7 +67,7 @@ pub struct Latencies {
 /// tail is. There is none before the first time, because many things are never timed, and there are two at the most: of
 /// these five minutes and of the five before.
 #[derive(Debug, Default)]
-pub struct Timing(Mutex<Recent>);
+pub struct LatencyHistogram(Mutex<Recent>);
 
 #[derive(Debug, Default)]
 struct Recent {
@@ -90,7 +90,7 @@ impl Recent {
     }
 }
 
-impl Timing {
+impl LatencyHistogram {
     /// Notes one time. Whatever is too short or too long counts as the shortest or the longest there is.
     pub fn note(&self, took: Duration) {
         self.note_at(took, Instant::now());
@@ -111,7 +111,7 @@ impl Timing {
     }
 
     /// How long it took of late.
-    pub fn summary(&self, now: Instant) -> Latency {
+    pub fn summary(&self, now: Instant) -> LatencySummary {
         let mut recent = self.0.lock();
         recent.turn(now);
         let both;
@@ -124,15 +124,15 @@ impl Timing {
                 &both
             }
             (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => return Latency::default(),
+            (None, None) => return LatencySummary::default(),
         };
         let at = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile));
-        let mut bars = [0; Latency::BARS];
+        let mut bars = [0; LatencySummary::BARS];
         for step in histogram.iter_recorded() {
             let octave = (step.value_iterated_to() / 128).checked_ilog2().map_or(0, |octave| octave + 1);
-            bars[(octave as usize).min(Latency::BARS - 1)] += u64::from(step.count_at_value());
+            bars[(octave as usize).min(LatencySummary::BARS - 1)] += u64::from(step.count_at_value());
         }
-        Latency {
+        LatencySummary {
             count: histogram.len(),
             p50: at(0.5),
             p90: at(0.9),
@@ -145,23 +145,23 @@ impl Timing {
 
 /// What is timed for a service or for a proxy.
 #[derive(Debug, Default)]
-pub struct Timings {
-    /// See [`Latencies::open`].
-    pub open: Timing,
-    /// See [`Latencies::first_byte`].
-    pub first_byte: Timing,
-    /// See [`Latencies::queue`].
-    pub queue: Timing,
+pub struct LatencyHistograms {
+    /// See [`Latencies::connect`].
+    pub connect: LatencyHistogram,
+    /// See [`Latencies::time_to_first_byte`].
+    pub time_to_first_byte: LatencyHistogram,
+    /// See [`Latencies::queue_wait`].
+    pub queue_wait: LatencyHistogram,
     known: Summary<Latencies>,
 }
 
-impl Timings {
+impl LatencyHistograms {
     /// How long things took of late, as of a second before `now` at the latest.
     pub(super) fn summary(&self, now: Instant) -> Arc<Latencies> {
         self.known.at(now, || Latencies {
-            open: self.open.summary(now),
-            first_byte: self.first_byte.summary(now),
-            queue: self.queue.summary(now),
+            connect: self.connect.summary(now),
+            time_to_first_byte: self.time_to_first_byte.summary(now),
+            queue_wait: self.queue_wait.summary(now),
         })
     }
 }
@@ -192,8 +192,8 @@ mod tests {
     /// By the numbers themselves, in order, which is what a percentile means.
     #[test]
     fn percentiles_are_right_to_two_digits() {
-        let timing = Timing::default();
-        assert_eq!(timing.summary(Instant::now()), Latency::default());
+        let timing = LatencyHistogram::default();
+        assert_eq!(timing.summary(Instant::now()), LatencySummary::default());
         // From 40 µs to 4 s, most of them short, in no order.
         let mut all: Vec<u64> = (0..10_000u64).map(|n| 40 + (n * 7919 % 10_000).pow(3) / 250_000).collect();
         all.iter().for_each(|&us| timing.note(Duration::from_micros(us)));
@@ -207,8 +207,8 @@ mod tests {
             assert!((measured / exact - 1.0).abs() <= 0.01, "{measured} s, not {exact} s");
         }
         for (bar, count) in latency.bars.iter().enumerate() {
-            let from = bar.checked_sub(1).and_then(Latency::bar_end).unwrap_or_default();
-            let until = Latency::bar_end(bar).unwrap_or(Duration::MAX);
+            let from = bar.checked_sub(1).and_then(LatencySummary::bar_end).unwrap_or_default();
+            let until = LatencySummary::bar_end(bar).unwrap_or(Duration::MAX);
             let of = |us: &&u64| (from..until).contains(&Duration::from_micros(**us));
             assert_eq!(*count, all.iter().filter(of).count() as u64, "{from:?} to {until:?}");
         }
@@ -217,19 +217,19 @@ mod tests {
     /// Clocks differ, machines sleep, and nobody may pay for it.
     #[test]
     fn what_cannot_be_is_bounded() {
-        let timing = Timing::default();
+        let timing = LatencyHistogram::default();
         _ = [Duration::ZERO, Duration::from_nanos(1), Duration::MAX, Duration::from_secs(u64::MAX)]
             .map(|took| timing.note(took));
         let latency = timing.summary(Instant::now());
         assert_eq!((latency.count, latency.p50), (4, Duration::from_micros(1)));
         let longest = Duration::from_micros(LONGEST);
         assert!((longest..longest.mul_f64(1.01)).contains(&latency.max), "{:?}", latency.max);
-        assert_eq!((latency.bars[0], latency.bars[Latency::BARS - 1]), (2, 2));
+        assert_eq!((latency.bars[0], latency.bars[LatencySummary::BARS - 1]), (2, 2));
     }
 
     #[test]
     fn a_histogram_takes_twelve_kib_and_only_once_it_is_needed() {
-        let timing = Timing::default();
+        let timing = LatencyHistogram::default();
         assert!(timing.0.lock().now.is_none());
         timing.note(Duration::from_millis(1));
         let counts = timing.0.lock().now.as_ref().unwrap().distinct_values();
@@ -239,7 +239,7 @@ mod tests {
     /// After a bad hour a service looked bad for ever, and after a good month a bad minute did not show.
     #[test]
     fn what_is_long_ago_does_not_count() {
-        let (timing, begin, ms) = (Timing::default(), Instant::now(), Duration::from_millis);
+        let (timing, begin, ms) = (LatencyHistogram::default(), Instant::now(), Duration::from_millis);
         let at = |seconds| begin + Duration::from_secs(seconds);
         (0..1000).for_each(|_| timing.note_at(ms(1), at(0)));
         timing.note_at(ms(100), at(299));
@@ -254,7 +254,7 @@ mod tests {
         assert!(later.p50 > ms(9) && later.max < ms(11), "{later:?}");
         timing.note_at(ms(20), at(700));
         assert_eq!(timing.summary(at(700)).count, 11);
-        assert_eq!(timing.summary(at(1300)), Latency::default(), "nothing for two periods");
+        assert_eq!(timing.summary(at(1300)), LatencySummary::default(), "nothing for two periods");
         timing.note_at(ms(1), at(1350));
         assert_eq!([1649, 1651, 1949, 1951].map(|second| timing.summary(at(second)).count), [1, 1, 1, 0]);
         // A clock that goes back takes nothing away.
@@ -265,15 +265,15 @@ mod tests {
 
     #[test]
     fn a_summary_is_made_once_a_second_and_kept_where_nothing_is_new() {
-        let (timings, begin) = (Timings::default(), Instant::now());
-        let at = |ms| timings.summary(begin + Duration::from_millis(ms));
-        assert_eq!(at(0).open.count, 0);
-        timings.open.note(Duration::from_millis(1));
-        assert_eq!(at(999).open.count, 0);
+        let (latencies, begin) = (LatencyHistograms::default(), Instant::now());
+        let at = |ms| latencies.summary(begin + Duration::from_millis(ms));
+        assert_eq!(at(0).connect.count, 0);
+        latencies.connect.note(Duration::from_millis(1));
+        assert_eq!(at(999).connect.count, 0);
         let known = at(1000);
-        assert_eq!(known.open.count, 1);
+        assert_eq!(known.connect.count, 1);
         assert!(Arc::ptr_eq(&known, &at(5000)));
         // A clock that went back is no reason to fail.
-        assert!(Arc::ptr_eq(&known, &timings.summary(begin)));
+        assert!(Arc::ptr_eq(&known, &latencies.summary(begin)));
     }
 }

@@ -5,32 +5,33 @@
 //! ghost. Whoever admits something (a user, a stream, a proxy, …) holds a guard from [`Telemetry`]; dropping the guard
 //! is the only way out, so that nothing can leave without its end being counted and told.
 
-mod carries;
+mod bottleneck;
+mod content;
 mod event;
-mod flow;
+
 mod guard;
 mod hub;
 mod latency;
 mod rate;
-mod register;
+mod registry;
 mod snapshot;
 mod stats;
 mod tcp;
 mod throttle;
 
-pub use carries::{Carries, Progress};
-pub use event::{EndReason, EndedBy, Event, EventKind, GoneReason, seconds};
-pub use flow::{Flow, FlowSource, HeldBy, Stalls};
+pub use bottleneck::{Bottleneck, BottleneckTimes, StreamDetails, StreamDetailsSource};
+pub use content::{Content, Progress};
+pub use event::{DisconnectReason, EndReason, EndedBy, Event, EventKind, seconds};
 pub use guard::{ChannelGuard, ProxyGuard, ServiceGuard, StreamGuard, UserGuard};
 pub use hub::Telemetry;
-pub use latency::{Latencies, Latency, Timing, Timings};
+pub use latency::{Latencies, LatencyHistogram, LatencyHistograms, LatencySummary};
 pub use rate::RateWindow;
 pub use snapshot::{
     ChannelSnapshot, ChannelState, ProxySnapshot, ServiceSnapshot, Snapshot, StreamSnapshot, StreamState,
     Totals, UserSnapshot,
 };
 pub use stats::{
-    ChannelStats, Format, Gauge, Limits, ProxyStats, ServiceStats, StreamPhase, StreamStats, Traffic,
-    UserStats,
+    ByteCounters, ChannelFormat, ChannelStats, Gauge, ProxyStats, RateLimitGauges, ServiceStats, StreamPhase,
+    StreamStats, UserStats,
 };
 pub use tcp::{ChannelHealth, TcpInfo};

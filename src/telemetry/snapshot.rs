@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Carries, ChannelHealth, ChannelStats, Format, Latencies, Latency, Progress, ProxyStats, ServiceStats,
-    StreamPhase, StreamStats, TcpInfo, UserStats,
+    ChannelFormat, ChannelHealth, ChannelStats, Content, Latencies, LatencySummary, Progress, ProxyStats,
+    ServiceStats, StreamPhase, StreamStats, TcpInfo, UserStats,
 };
 use crate::ids::{ChannelId, Policy, Priority, ProxyId, RateLimits, ServiceKey, StreamKey, UserChannelId};
 
@@ -59,13 +59,13 @@ pub struct Totals {
     /// Streams open now.
     pub streams_open: u64,
     /// Streams ever.
-    pub streams_ever: u64,
+    pub streams_total: u64,
     /// Streams that ended otherwise than clean.
     pub streams_failed: u64,
     /// Users now.
-    pub users_now: u64,
+    pub users_current: u64,
     /// Users turned away: before they became streams, or because no proxy came for them.
-    pub users_refused: u64,
+    pub users_rejected: u64,
     /// Connections on the tunnel port that never became channels.
     pub handshakes_failed: u64,
 }
@@ -82,7 +82,7 @@ pub struct ServiceSnapshot {
     /// Streams open now.
     pub streams_open: u64,
     /// Streams ever.
-    pub streams_ever: u64,
+    pub streams_total: u64,
     /// How its new streams are given to its proxies.
     pub policy: Policy,
     /// Its rate limits.
@@ -107,13 +107,13 @@ pub struct ProxySnapshot {
     /// Streams open now.
     pub streams_open: u64,
     /// Streams ever.
-    pub streams_ever: u64,
+    pub streams_total: u64,
     /// Its share of new streams beside other proxies.
     pub weight: u32,
     /// Whether the operator gives it no new streams.
     pub draining: bool,
     /// How long its streams will still wait for it to come back; `None` while it has a channel.
-    pub waits: Option<Duration>,
+    pub grace_remaining: Option<Duration>,
     /// Its rate limits.
     pub limits: RateLimits,
     /// How long things took with it; at most a second old.
@@ -129,9 +129,9 @@ pub enum ChannelState {
     #[default]
     Up,
     /// It has taken nothing for seconds: it gets no new streams.
-    Stuck,
+    Stalled,
     /// Its proxy is about to go: it carries what is open.
-    Leaving,
+    GoingAway,
 }
 
 /// One channel.
@@ -142,7 +142,7 @@ pub struct ChannelSnapshot {
     /// Where it comes from.
     pub addr: SocketAddr,
     /// What it speaks.
-    pub format: Format,
+    pub format: ChannelFormat,
     /// How long it has been up.
     pub age: Duration,
     /// Bytes that came in on the socket, framing included.
@@ -150,9 +150,9 @@ pub struct ChannelSnapshot {
     /// Bytes that went out on the socket, framing included.
     pub sent: u64,
     /// The last round trip measured.
-    pub rtt: Option<Duration>,
+    pub last_rtt: Option<Duration>,
     /// All round trips since it is up; at most a second old.
-    pub round_trips: Arc<Latency>,
+    pub rtt_summary: Arc<LatencySummary>,
     /// Streams it carries now.
     pub streams_open: u64,
     /// How it fares.
@@ -160,9 +160,9 @@ pub struct ChannelSnapshot {
     /// What the kernel measured of its connection. Only Linux tells.
     pub tcp: Option<TcpInfo>,
     /// Bytes that wait in this process for room on it.
-    pub queued: u64,
+    pub send_queue_bytes: u64,
     /// The largest frame it is given now, in bytes; 0 where there are none (text).
-    pub chunk: u32,
+    pub chunk_size: u32,
 }
 
 /// One user.
@@ -187,7 +187,7 @@ pub struct UserSnapshot {
     /// Streams open now.
     pub streams_open: u64,
     /// Streams ever.
-    pub streams_ever: u64,
+    pub streams_total: u64,
     /// Its rate limits.
     pub limits: RateLimits,
 }
@@ -235,7 +235,7 @@ pub struct StreamState {
     /// Its rate limits.
     pub limits: RateLimits,
     /// What it carries, as far as that is known.
-    pub carries: Option<Arc<Carries>>,
+    pub content: Option<Arc<Content>>,
     /// The download that comes down it now, where its size is known: what was seen goes before what was told.
     pub progress: Option<Progress>,
 }
@@ -269,7 +269,7 @@ impl StreamSnapshot {
 
 impl StreamState {
     fn of(stream: &StreamStats) -> Self {
-        let carries = stream.carries();
+        let content = stream.content();
         let size = stream.total_size.load(Relaxed);
         let told = (size > 0).then_some(Progress { begun: 0, size });
         Self {
@@ -280,8 +280,8 @@ impl StreamState {
             paused: stream.is_paused(),
             priority: stream.priority(),
             limits: stream.limits(),
-            progress: carries.as_ref().and_then(|carries| carries.body()).or(told),
-            carries,
+            progress: content.as_ref().and_then(|content| content.body()).or(told),
+            content,
         }
     }
 }
@@ -298,7 +298,7 @@ impl UserSnapshot {
             down: 0,
             up: 0,
             streams_open: 0,
-            streams_ever: 0,
+            streams_total: 0,
             limits: RateLimits::default(),
         };
         snapshot.refill();
@@ -309,7 +309,7 @@ impl UserSnapshot {
     pub(super) fn refill(&mut self) -> bool {
         let user = &*self.info;
         (self.down, self.up) = (user.traffic.down(), user.traffic.up());
-        (self.streams_open, self.streams_ever) = (user.streams.now(), user.streams.ever());
+        (self.streams_open, self.streams_total) = (user.streams.now(), user.streams.ever());
         self.limits = user.limits.get();
         !user.left.load(Relaxed)
     }
@@ -322,10 +322,10 @@ impl ServiceSnapshot {
             down: service.traffic.down(),
             up: service.traffic.up(),
             streams_open: service.streams.now(),
-            streams_ever: service.streams.ever(),
+            streams_total: service.streams.ever(),
             policy: service.policy(),
             limits: service.limits.get(),
-            latency: service.timings.summary(now),
+            latency: service.latencies.summary(now),
         }
     }
 }
@@ -333,8 +333,8 @@ impl ServiceSnapshot {
 impl ProxySnapshot {
     pub(super) fn of(proxy: &Arc<ProxyStats>, mut channels: Vec<ChannelSnapshot>, now: Instant) -> Self {
         channels.sort_by_key(|channel| channel.id);
-        if proxy.is_leaving() {
-            channels.iter_mut().for_each(|channel| channel.state = ChannelState::Leaving);
+        if proxy.has_received_goaway() {
+            channels.iter_mut().for_each(|channel| channel.state = ChannelState::GoingAway);
         }
         Self {
             info: proxy.clone(),
@@ -343,12 +343,12 @@ impl ProxySnapshot {
             down: proxy.traffic.down(),
             up: proxy.traffic.up(),
             streams_open: proxy.streams.now(),
-            streams_ever: proxy.streams.ever(),
+            streams_total: proxy.streams.ever(),
             weight: proxy.weight(),
             draining: proxy.is_draining(),
-            waits: proxy.waits(),
+            grace_remaining: proxy.grace_remaining(),
             limits: proxy.limits.get(),
-            latency: proxy.timings.summary(now),
+            latency: proxy.latencies.summary(now),
             channels,
         }
     }
@@ -356,7 +356,7 @@ impl ProxySnapshot {
 
 impl ChannelSnapshot {
     pub(super) fn of(channel: &ChannelStats, now: Instant) -> Self {
-        let ChannelHealth { tcp, queued, chunk, stuck, .. } = channel.health();
+        let ChannelHealth { tcp, send_queue_bytes, chunk_size, is_stalled, .. } = channel.health();
         Self {
             id: channel.id,
             addr: channel.addr,
@@ -364,13 +364,13 @@ impl ChannelSnapshot {
             age: now.duration_since(channel.since),
             received: channel.received(),
             sent: channel.sent(),
-            rtt: channel.rtt(),
-            round_trips: channel.round_trips(now),
+            last_rtt: channel.last_rtt(),
+            rtt_summary: channel.rtt_summary(now),
             streams_open: channel.streams.now(),
-            state: if stuck { ChannelState::Stuck } else { ChannelState::Up },
+            state: if is_stalled { ChannelState::Stalled } else { ChannelState::Up },
             tcp,
-            queued,
-            chunk,
+            send_queue_bytes,
+            chunk_size,
         }
     }
 }
@@ -387,7 +387,7 @@ mod tests {
 
     use crate::{
         ids::{ChannelId, Direction, Priority, ProxyId, Rate, StreamKey, UserChannelId},
-        telemetry::{Carries, EndReason, Format, Progress, StreamPhase, Telemetry},
+        telemetry::{ChannelFormat, Content, EndReason, Progress, StreamPhase, Telemetry},
     };
 
     #[test]
@@ -401,7 +401,7 @@ mod tests {
         let mut refilled = hub.snapshot();
 
         let proxy = hub.proxy_up(ProxyId(1), "lab".into(), addr);
-        let channel = hub.channel_up(ChannelId { proxy: ProxyId(1), index: 1 }, addr, Format::Binary);
+        let channel = hub.channel_up(ChannelId { proxy: ProxyId(1), index: 1 }, addr, ChannelFormat::Binary);
         stream.assigned(proxy.stats(), channel.stats());
         let stats = stream.stats();
         stats.set_phase(StreamPhase::Open);
@@ -411,8 +411,8 @@ mod tests {
         stats.add_up(1);
         stats.add_down(2);
         let body = Some(Progress { begun: 1, size: 5 });
-        let carries = Carries::Http { method: "GET".into(), target: "/".into(), status: Some(200), body };
-        stats.set_carries(Arc::new(carries));
+        let content = Content::Http { method: "GET".into(), target: "/".into(), status: Some(200), body };
+        stats.set_content(Arc::new(content));
         hub.snapshot_into(&mut refilled);
         assert_eq!(format!("{:?}", refilled.streams), format!("{:?}", hub.snapshot().streams));
         assert_eq!(refilled.streams[0].progress, body);

@@ -31,7 +31,7 @@ use tokio::{
 use underpass::{
     config::{ProxyFormat, ServerConfig},
     ids::ChannelId,
-    telemetry::{EventKind, GoneReason},
+    telemetry::{DisconnectReason, EventKind},
     wire::{Frame, Open, binary},
 };
 
@@ -79,19 +79,20 @@ impl Server {
     }
 
     /// Why the channel from this address is gone.
-    async fn gone(&self, what: &str, peer: SocketAddr) -> GoneReason {
+    async fn gone(&self, what: &str, peer: SocketAddr) -> DisconnectReason {
         let channel = self.channel(peer).await;
-        let told = |event: &EventKind| matches!(event, EventKind::ChannelGone { channel: gone, .. } if *gone == channel);
+        let told = |event: &EventKind| matches!(event, EventKind::ChannelDisconnected { channel: gone, .. } if *gone == channel);
         match self.tunnel.event(what, told).await {
-            EventKind::ChannelGone { reason, .. } => reason,
+            EventKind::ChannelDisconnected { reason, .. } => reason,
             other => unreachable!("{other}"),
         }
     }
 
     async fn channel(&self, peer: SocketAddr) -> ChannelId {
-        let told = |event: &EventKind| matches!(event, EventKind::ChannelUp { addr, .. } if *addr == peer);
+        let told =
+            |event: &EventKind| matches!(event, EventKind::ChannelConnected { addr, .. } if *addr == peer);
         match self.tunnel.event("a channel", told).await {
-            EventKind::ChannelUp { channel, .. } => channel,
+            EventKind::ChannelConnected { channel, .. } => channel,
             other => unreachable!("{other}"),
         }
     }

@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 use underpass::{
-    telemetry::{EndReason, GoneReason},
+    telemetry::{DisconnectReason, EndReason},
     wire::{Frame, ResetCode, TunnelAction, TunnelMessage},
 };
 
@@ -231,7 +231,13 @@ async fn a_proxy_that_stops_reading_is_given_up() {
         }
     });
     let gone = server.gone("a proxy that reads nothing", peer).await;
-    assert!(matches!(gone, GoneReason::Reset | GoneReason::Failed(_) | GoneReason::Silent), "{gone:?}");
+    assert!(
+        matches!(
+            gone,
+            DisconnectReason::Reset | DisconnectReason::IoError(_) | DisconnectReason::KeepaliveTimeout
+        ),
+        "{gone:?}"
+    );
     assert!(soon("the user's end", read.read(&mut [0])).await.is_err());
     upload.end("the upload").await;
     alive.end("the proxy").await;

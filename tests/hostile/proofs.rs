@@ -135,7 +135,7 @@ async fn a_link_is_come_back_to_with_its_last_ticket_only() {
     let mut first = first;
     let open = first.opened().await;
     drop(first);
-    let waits = |snapshot: &Snapshot| snapshot.proxies.iter().any(|proxy| proxy.waits.is_some());
+    let waits = |snapshot: &Snapshot| snapshot.proxies.iter().any(|proxy| proxy.grace_remaining.is_some());
     server.tunnel.until("the link waits", waits).await;
     let resume = |epoch| Hello { mode: HelloMode::Resume, link, epoch, ..hello() };
     let refused = |error: HandshakeError| Some(HandshakeError::Refused(error.to_string()));

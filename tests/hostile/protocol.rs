@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 use underpass::{
     ids::Priority,
-    telemetry::GoneReason,
+    telemetry::DisconnectReason,
     wire::{
         Frame, Hello, Open, ResetCode, TunnelAction, TunnelMessage, Welcome,
         binary::{self, FrameEncoder},
@@ -162,7 +162,10 @@ async fn a_proxy_that_breaks_the_protocol_loses_its_channel_by_name() {
         let peer = channel.socket.local_addr().unwrap();
         channel.send_raw(&says(stream)).await;
         let gone = server.gone(what, peer).await;
-        assert!(matches!(&gone, GoneReason::Protocol(told) if told.contains(reason)), "{what}: {gone:?}");
+        assert!(
+            matches!(&gone, DisconnectReason::Protocol(told) if told.contains(reason)),
+            "{what}: {gone:?}"
+        );
         assert_eq!(rest(&mut user).await, (vec![], Err(io::ErrorKind::ConnectionReset)), "{what}");
         // It is told, too.
         let told = channel.rest().await.into_iter().any(|frame| match frame {
@@ -209,7 +212,7 @@ async fn a_frame_that_is_not_what_its_checksum_says_ends_its_channel() {
         assert_eq!(welcome.features, CHECKSUMS);
         let peer = channel.socket.local_addr().unwrap();
         channel.send_raw(&says).await;
-        assert_eq!(server.gone(what, peer).await, GoneReason::Corrupted, "{what}");
+        assert_eq!(server.gone(what, peer).await, DisconnectReason::ChecksumMismatch, "{what}");
         let told = channel.rest().await.into_iter().any(|frame| {
             matches!(frame, Frame::Message(TunnelMessage { action: TunnelAction::Error, data, .. })
                 if String::from_utf8_lossy(&data).contains("a checksum is wrong"))
@@ -259,7 +262,7 @@ async fn a_proxy_that_stops_in_the_middle_of_a_frame_cuts_its_users_off() {
         }
         drop(channel);
         let gone = server.gone(what, peer).await;
-        assert!(matches!(gone, GoneReason::Closed | GoneReason::Reset), "{what}: {gone:?}");
+        assert!(matches!(gone, DisconnectReason::Closed | DisconnectReason::Reset), "{what}: {gone:?}");
         assert_eq!(rest(&mut user).await, (vec![], Err(io::ErrorKind::ConnectionReset)), "{what}");
         server.serves().await;
     }

@@ -2,7 +2,7 @@
 
 use tokio::{net::TcpStream, task::JoinSet};
 use underpass::{
-    telemetry::{EventKind, GoneReason},
+    telemetry::{DisconnectReason, EventKind},
     wire::{Frame, Hello, HelloMode, TunnelAction, TunnelMessage, handshake::HandshakeError},
 };
 
@@ -87,7 +87,7 @@ async fn a_registration_is_answered_refused_or_the_end_of_its_channel() {
             Ends(reason) => {
                 let gone = server.gone(&what, peer).await;
                 assert!(
-                    matches!(&gone, GoneReason::Protocol(told) if told.contains(reason) && !told.contains(char::is_control)),
+                    matches!(&gone, DisconnectReason::Protocol(told) if told.contains(reason) && !told.contains(char::is_control)),
                     "{what}: {gone:?}"
                 );
             }
@@ -171,7 +171,8 @@ async fn a_name_cannot_draw_on_the_screen() {
         let hello = Hello { name: name.into(), ..hello() };
         let (channel, _) =
             BinaryChannel::greeted(server.tunnel.addr, &server.tunnel.token, hello, None).await.unwrap();
-        let told = |event: &EventKind| matches!(event, EventKind::ProxyUp { name, .. } if *name == shown);
+        let told =
+            |event: &EventKind| matches!(event, EventKind::ProxyConnected { name, .. } if *name == shown);
         server.tunnel.event(&shown, told).await;
         drop(channel);
     }
@@ -180,7 +181,7 @@ async fn a_name_cannot_draw_on_the_screen() {
         let (channel, _) =
             BinaryChannel::greeted(server.tunnel.addr, &server.tunnel.token, hello, None).await.unwrap();
         let id = server.channel(channel.socket.local_addr().unwrap()).await.proxy;
-        let told = |event: &EventKind| matches!(event, EventKind::ProxyUp { proxy, name, .. } if *proxy == id && *name == id.to_string());
+        let told = |event: &EventKind| matches!(event, EventKind::ProxyConnected { proxy, name, .. } if *proxy == id && *name == id.to_string());
         server.tunnel.event("a proxy without a name", told).await;
     }
     server.end().await;

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr};
 
 use tokio::{io::AsyncReadExt, net::TcpStream};
-use underpass::telemetry::{EventKind, GoneReason, Snapshot};
+use underpass::telemetry::{DisconnectReason, EventKind, Snapshot};
 
 use crate::{
     Server, rest,
@@ -71,7 +71,7 @@ async fn a_line_that_is_none_ends_its_channel_by_name() {
         let (mut channel, mut user, _) = hostile(&server, FieldCount::Four).await;
         // It may be cut off before all of it was said.
         _ = soon(what, tokio::io::AsyncWriteExt::write_all(&mut channel.write, &says)).await;
-        let told = |event: &EventKind| matches!(event, EventKind::ChannelGone { reason: GoneReason::Protocol(told), .. } if told.contains(reason));
+        let told = |event: &EventKind| matches!(event, EventKind::ChannelDisconnected { reason: DisconnectReason::Protocol(told), .. } if told.contains(reason));
         server.tunnel.event(what, told).await;
         assert_eq!(rest(&mut user).await, (vec![], Err(io::ErrorKind::ConnectionReset)), "{what}");
         server.tunnel.until(what, alone).await;
@@ -129,7 +129,7 @@ async fn data_after_the_end_ends_its_channel() {
         channel.answer(&start, "STREAM_DATA", b"more").await;
         while channel.hear_raw().await.is_some() {}
         server.tunnel.until("its end", alone).await;
-        let told = |event: &EventKind| matches!(event, EventKind::ChannelGone { reason: GoneReason::Protocol(told), .. } if told == "the size of a finished stream changed");
+        let told = |event: &EventKind| matches!(event, EventKind::ChannelDisconnected { reason: DisconnectReason::Protocol(told), .. } if told == "the size of a finished stream changed");
         server.tunnel.event("a lost channel", told).await;
         server.serves().await;
     }

@@ -51,7 +51,7 @@ async fn users_that_come_and_go_at_once_leave_nothing() {
     users.end("three hundred users").await;
     drop(channel);
     let ever = server.tunnel.until("their end", |snapshot| snapshot.totals.streams_open == 0).await;
-    assert!(ever.totals.streams_ever <= 300);
+    assert!(ever.totals.streams_total <= 300);
     server.end().await;
 }
 
@@ -67,7 +67,7 @@ async fn one_user_too_many_is_refused_and_the_next_is_not() {
     }
     let mut fourth = TcpStream::connect(server.public).await.unwrap();
     assert_eq!(rest(&mut fourth).await, (vec![], Err(io::ErrorKind::ConnectionReset)));
-    let refused = |event: &EventKind| matches!(event, EventKind::UserRefused { .. });
+    let refused = |event: &EventKind| matches!(event, EventKind::UserRejected { .. });
     server.tunnel.event("a user that is refused", refused).await;
     drop(users.pop());
     server.tunnel.until("room", |snapshot| snapshot.totals.streams_open == 2).await;
@@ -109,10 +109,10 @@ async fn a_crowd_from_one_address_is_turned_away_and_leaves_no_trace() {
     assert_eq!((crowd.len(), refused), (ROOM, ALL - ROOM));
     let snapshot = server.tunnel.telemetry.snapshot();
     assert_eq!((snapshot.users.len(), snapshot.totals.streams_open), (1, ROOM as u64));
-    assert_eq!(snapshot.totals.users_refused, (ALL - ROOM) as u64);
+    assert_eq!(snapshot.totals.users_rejected, (ALL - ROOM) as u64);
     // What strangers can cause is told in part.
     let told = server.tunnel.events();
-    let told = told.iter().filter(|event| matches!(event, EventKind::UserRefused { .. })).count();
+    let told = told.iter().filter(|event| matches!(event, EventKind::UserRejected { .. })).count();
     assert!(told as u64 <= 100 * (begin.elapsed().as_secs() + 2), "{told} lines");
     drop(crowd);
     server.tunnel.until("all have left", |snapshot| snapshot.totals.streams_open == 0).await;

@@ -15,10 +15,10 @@ pub struct Tally(BTreeMap<String, u64>);
 const CAME_OF_IT: [&str; 15] = [
     "channel Reset",
     "channel Closed",
-    "channel Corrupted",
+    "channel ChecksumMismatch",
     "channel Replaced",
     "proxy Kicked",
-    "proxy Left",
+    "proxy GoAway",
     "proxy Reset",
     "proxy waits",
     "proxy resumed",
@@ -26,8 +26,8 @@ const CAME_OF_IT: [&str; 15] = [
     "stream Killed",
     "stream ProxyGone",
     "stream Shutdown",
-    "stream TargetReset",
-    "stream UserReset",
+    "stream TargetSocketError",
+    "stream UserSocketError",
 ];
 
 impl Tally {
@@ -47,10 +47,12 @@ impl Tally {
         let kind = |reason: &dyn fmt::Debug| format!("{reason:?}").split('(').next().unwrap().to_owned();
         for event in events {
             match event {
-                EventKind::ChannelGone { reason, .. } => self.count(format!("channel {}", kind(reason))),
-                EventKind::ProxyGone { reason, .. } => self.count(format!("proxy {}", kind(reason))),
+                EventKind::ChannelDisconnected { reason, .. } => {
+                    self.count(format!("channel {}", kind(reason)))
+                }
+                EventKind::ProxyDisconnected { reason, .. } => self.count(format!("proxy {}", kind(reason))),
                 EventKind::StreamEnded { reason, .. } => self.count(format!("stream {}", kind(reason))),
-                EventKind::ProxyWaiting { .. } => self.count("proxy waits"),
+                EventKind::GracePeriodStarted { .. } => self.count("proxy waits"),
                 EventKind::ProxyResumed { .. } => self.count("proxy resumed"),
                 EventKind::TaskPanicked { task } => panic!("task {task} panicked"),
                 _ => {}

@@ -256,7 +256,7 @@ impl Tunnel {
     async fn nothing_is_left(mut self) {
         let after = self.telemetry.snapshot();
         let totals = after.totals;
-        assert_eq!((totals.streams_open, totals.users_now), (0, 0));
+        assert_eq!((totals.streams_open, totals.users_current), (0, 0));
         assert!(
             after.streams.is_empty()
                 && after.users.is_empty()

@@ -26,7 +26,7 @@ use underpass::{
     config::ProxyFormat,
     control::{Command, Executed},
     ids::{ServiceKey, StreamKey},
-    telemetry::{EndReason, EventKind, Format, Telemetry},
+    telemetry::{ChannelFormat, EndReason, EventKind, Telemetry},
 };
 
 const STREAMS: usize = 1000;
@@ -187,10 +187,10 @@ async fn reads(socket: &mut TcpStream, file: File) -> io::Result<u64> {
 fn fits(end: End, reason: &EndReason) -> bool {
     match end {
         End::Downloaded | End::Echoed => *reason == EndReason::Finished,
-        End::ResetByUser => *reason == EndReason::UserReset,
-        End::ResetByUserAtOnce => matches!(reason, EndReason::UserReset | EndReason::UserGaveUp),
-        End::ResetByTarget => *reason == EndReason::TargetReset,
-        End::TargetRefused => matches!(reason, EndReason::TargetRefused(_)),
+        End::ResetByUser => *reason == EndReason::UserSocketError,
+        End::ResetByUserAtOnce => matches!(reason, EndReason::UserSocketError | EndReason::UserAborted),
+        End::ResetByTarget => *reason == EndReason::TargetSocketError,
+        End::TargetRefused => matches!(reason, EndReason::TargetConnectFailed(_)),
         End::Killed => *reason == EndReason::Killed,
     }
 }
@@ -233,7 +233,7 @@ async fn a_thousand_mixed_streams_leave_nothing_and_add_up() {
     let open = tunnel
         .until("all streams are known and over, and their users gone", |snapshot| {
             let totals = snapshot.totals;
-            totals.streams_ever == STREAMS as u64 && totals.streams_open == 0 && totals.users_now == 0
+            totals.streams_total == STREAMS as u64 && totals.streams_open == 0 && totals.users_current == 0
         })
         .await;
     for target in &targets {
@@ -277,22 +277,22 @@ async fn adds_up(
         };
         assert_eq!((sum(|p| p.down), sum(|p| p.up)), (service.down, service.up), "{}", service.key);
         // A stream that its user had reset before it came to a proxy has none.
-        assert!(sum(|p| p.streams_ever) <= service.streams_ever);
-        let shares: Vec<_> = proxies.iter().map(|proxy| proxy.streams_ever).collect();
+        assert!(sum(|p| p.streams_total) <= service.streams_total);
+        let shares: Vec<_> = proxies.iter().map(|proxy| proxy.streams_total).collect();
         assert!(shares[0].abs_diff(shares[1]) <= 1, "{}: {shares:?}", service.key);
         println!("{}: {} down, {} up, shares {shares:?}", service.key, service.down, service.up);
     }
     for proxy in &after.proxies {
         assert_eq!(proxy.streams_open, 0);
         assert!(proxy.channels.iter().all(|channel| channel.streams_open == 0));
-        assert_eq!(proxy.channels.len(), if proxy.channels[0].format == Format::Text { 1 } else { 2 });
+        assert_eq!(proxy.channels.len(), if proxy.channels[0].format == ChannelFormat::Text { 1 } else { 2 });
     }
     let all: Counted = services
         .values()
         .fold(Counted::default(), |sum, one| Counted { down: sum.down + one.down, up: sum.up + one.up });
     let totals = after.totals;
     assert_eq!(Counted { down: totals.down, up: totals.up }, all);
-    assert_eq!((totals.streams_ever, totals.streams_failed), (STREAMS as u64, failed));
+    assert_eq!((totals.streams_total, totals.streams_failed), (STREAMS as u64, failed));
     println!("{totals:?}");
 }
 
@@ -316,7 +316,7 @@ async fn permits_are_given_out_and_come_back() {
             assert!(is_served(public).await.is_none(), "one more than there are permits");
         }
         let totals = tunnel.telemetry.totals();
-        assert!(totals.users_refused >= 5 && totals.streams_failed == 0, "{totals:?}");
+        assert!(totals.users_rejected >= 5 && totals.streams_failed == 0, "{totals:?}");
         tunnel.end().await;
     }
 }

@@ -91,7 +91,7 @@ async fn least_streams_and_peak_ewma_keep_users_from_a_slow_proxy() {
         let took = ask(public, 12, 25).await;
         let at = |percent: usize| took[took.len() * percent / 100];
         let shares: Vec<_> =
-            tunnel.telemetry.snapshot().proxies.iter().map(|proxy| proxy.streams_ever).collect();
+            tunnel.telemetry.snapshot().proxies.iter().map(|proxy| proxy.streams_total).collect();
         println!("{policy}: first byte p50 {:.0?}, p99 {:.0?}, streams {shares:?}", at(50), at(99));
         p99.push(at(99));
         tunnel.end().await;
@@ -245,7 +245,7 @@ async fn a_proxy_that_never_answers_does_not_hold_its_user_for_ever() {
     soon("the reset", held.read(&mut [0])).await.unwrap_err();
     assert!(begin.elapsed() >= Duration::from_millis(300));
     let (reason, _, up) = tunnel.ended(open.key).await;
-    assert_eq!((reason, up), (EndReason::TargetRefused("the target did not answer in time".into()), 6));
+    assert_eq!((reason, up), (EndReason::TargetConnectFailed("the target did not answer in time".into()), 6));
     let said = proxy.settle().await;
     let reset = |frame: &Frame| matches!(frame, Frame::Reset { stream, code: ResetCode::TargetTimeout, .. } if *stream == open.stream);
     assert!(said.iter().any(reset), "{said:?}");

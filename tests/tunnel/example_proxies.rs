@@ -18,7 +18,9 @@ use tokio::{
 use underpass::{
     cli::demo::{Checksum, File},
     ids::StreamKey,
-    telemetry::{EndReason, EventKind, Format, GoneReason, Snapshot, StreamPhase, StreamSnapshot},
+    telemetry::{
+        ChannelFormat, DisconnectReason, EndReason, EventKind, Snapshot, StreamPhase, StreamSnapshot,
+    },
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -66,7 +68,8 @@ async fn two_downloads_at_once() {
 
         // It is shown like any other proxy.
         let [proxy] = &snapshot.proxies[..] else { panic!("{snapshot:?}") };
-        let format = if fields == FieldCount::Three { Format::OldText } else { Format::Text };
+        let format =
+            if fields == FieldCount::Three { ChannelFormat::ThreeFieldText } else { ChannelFormat::Text };
         assert_eq!((proxy.streams_open, proxy.channels.len(), proxy.channels[0].format), (2, 1, format));
         assert_eq!(proxy.channels[0].streams_open, 2);
         // Two streams of one user, whatever an old proxy calls them.
@@ -165,14 +168,14 @@ async fn a_target_that_fails_is_no_clean_end() {
         let key = tunnel.stream_of(socket.local_addr().unwrap()).await.key;
         socket.write_all(b"go").await.unwrap();
         assert_eq!(ending(socket).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        assert_eq!(tunnel.ended(key).await.0, EndReason::TargetReset);
+        assert_eq!(tunnel.ended(key).await.0, EndReason::TargetSocketError);
         end(tunnel, process).await;
 
         let tunnel = Tunnel::start().await;
         let Some((process, public)) = serving(&tunnel, fields, target::nobody().await).await else { return };
         assert!(fetch(public, "/").await.is_err());
         let refused = |event: &EventKind| {
-            matches!(event, EventKind::StreamEnded { reason: EndReason::TargetRefused(_), .. })
+            matches!(event, EventKind::StreamEnded { reason: EndReason::TargetConnectFailed(_), .. })
         };
         tunnel.event("a refused target", refused).await;
         end(tunnel, process).await;
@@ -230,7 +233,13 @@ async fn a_proxy_that_is_killed_is_no_clean_end_for_anybody() {
         assert_eq!(ending(socket).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         idle.when(|counts| counts.open == 0 && counts.failed == failed, 5 * SECOND).await;
         let gone = |event: &EventKind| {
-            matches!(event, EventKind::ProxyGone { reason: GoneReason::Closed | GoneReason::Reset, .. })
+            matches!(
+                event,
+                EventKind::ProxyDisconnected {
+                    reason: DisconnectReason::Closed | DisconnectReason::Reset,
+                    ..
+                }
+            )
         };
         tunnel.event("a proxy that left without a word", gone).await;
         tunnel.end().await;
@@ -275,7 +284,7 @@ async fn many_streams_come_and_go() {
             soon("twenty downloads", users.join_all()).await;
         }
         let snapshot = tunnel.until("their end", |snapshot| snapshot.totals.streams_open == 0).await;
-        assert_eq!((snapshot.totals.streams_ever, snapshot.totals.streams_failed), (100, 0));
+        assert_eq!((snapshot.totals.streams_total, snapshot.totals.streams_failed), (100, 0));
         end(tunnel, process).await;
     }
 }

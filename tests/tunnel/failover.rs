@@ -20,7 +20,7 @@ use tokio::{
 use underpass::{
     cli::demo::File,
     config::{ProxyConfig, ProxyFormat},
-    telemetry::{EventKind, GoneReason},
+    telemetry::{DisconnectReason, EventKind},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -74,7 +74,7 @@ async fn a_download_survives_the_loss_of_its_channel() {
         assert!(!download.has_ended(), "it was cut too late to show anything");
     }
     assert_eq!(download.end("the download").await, Ok(Fetched::from(file)));
-    let lost = |event: &&EventKind| matches!(event, EventKind::ChannelGone { .. });
+    let lost = |event: &&EventKind| matches!(event, EventKind::ChannelDisconnected { .. });
     assert_eq!(tunnel.events().iter().filter(lost).count(), 3);
     tunnel.end().await;
 }
@@ -127,7 +127,7 @@ async fn many_short_streams_survive_the_loss_of_their_channel() {
         .collect();
     for cut in 0..6 {
         let ever = (cut + 1) * 100;
-        tunnel.until("some streams", |snapshot| snapshot.totals.streams_ever >= ever).await;
+        tunnel.until("some streams", |snapshot| snapshot.totals.streams_total >= ever).await;
         relay.connection(relay.len() - 1).await.set(Wire::Cut);
         tunnel.until("both channels again", |snapshot| snapshot.proxies[0].channels.len() == 2).await;
     }
@@ -152,8 +152,9 @@ async fn a_download_survives_a_changed_bit() {
         })
         .await;
     carrier(&relay).await.set(Wire::Flipped { least: 1000 });
-    let found =
-        |event: &EventKind| matches!(event, EventKind::ChannelGone { reason: GoneReason::Corrupted, .. });
+    let found = |event: &EventKind| {
+        matches!(event, EventKind::ChannelDisconnected { reason: DisconnectReason::ChecksumMismatch, .. })
+    };
     tunnel.event("the change is found", found).await;
     assert!(!download.has_ended(), "it was changed too late to show anything");
     assert_eq!(download.end("the download").await, Ok(Fetched::from(file)));
@@ -204,8 +205,9 @@ async fn a_dead_channel_is_found_and_the_download_goes_on() {
         .await;
     carrier(&relay).await.set(Wire::Dead);
     let begin = Instant::now();
-    let silent =
-        |event: &EventKind| matches!(event, EventKind::ChannelGone { reason: GoneReason::Silent, .. });
+    let silent = |event: &EventKind| {
+        matches!(event, EventKind::ChannelDisconnected { reason: DisconnectReason::KeepaliveTimeout, .. })
+    };
     within(Duration::from_secs(10), "a dead channel is found", tunnel.event("silence", silent)).await;
     println!("a dead channel was found after {:.1?}", begin.elapsed());
     assert_eq!(download.end("the download").await, Ok(Fetched::from(file)));
@@ -266,8 +268,9 @@ async fn a_channel_is_not_dead_because_somebody_does_not_read(format: ProxyForma
             snapshot.proxies.iter().flat_map(|proxy| &proxy.channels).all(|c| c.age > LONG_SILENCE)
         })
         .await;
-    let gone =
-        |event: &EventKind| matches!(event, EventKind::ChannelGone { .. } | EventKind::StreamEnded { .. });
+    let gone = |event: &EventKind| {
+        matches!(event, EventKind::ChannelDisconnected { .. } | EventKind::StreamEnded { .. })
+    };
     assert!(!tunnel.events().iter().any(gone), "{format:?}: {:?}", tunnel.events());
     assert!(!upload.has_ended());
     // Nothing of it is lost.

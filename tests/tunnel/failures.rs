@@ -25,7 +25,7 @@ use underpass::{
     cli::demo::{File, Traffic, get},
     config::{ProxyConfig, ProxyFormat},
     control::{Command, CommandError, Executed},
-    telemetry::{EndReason, EventKind, GoneReason, StreamPhase, StreamSnapshot},
+    telemetry::{DisconnectReason, EndReason, EventKind, StreamPhase, StreamSnapshot},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -126,7 +126,7 @@ async fn a_kicked_proxy_loses_its_streams_and_takes_its_port_again() {
         is_reset(endless).await;
         origins[0].when_open(0, SECOND).await;
         assert_eq!(tunnel.ended(kicked.key).await.0, EndReason::ProxyGone);
-        let gone = |event: &EventKind| matches!(event, EventKind::ProxyGone { proxy, reason: GoneReason::Kicked, .. } if *proxy == id);
+        let gone = |event: &EventKind| matches!(event, EventKind::ProxyDisconnected { proxy, reason: DisconnectReason::Kicked, .. } if *proxy == id);
         tunnel.event("the proxy is gone", gone).await;
         assert_eq!(short.end("the other download").await, Ok(Fetched::from(SHORT)));
         // It comes back by itself, under a new number, and gets users again.
@@ -192,7 +192,7 @@ async fn a_target_that_resets_in_the_middle_is_no_clean_end() {
         assert!(!download.has_ended());
         told.notify_one();
         is_reset(download).await;
-        assert_eq!(tunnel.ended(snapshot.streams[0].key).await.0, EndReason::TargetReset);
+        assert_eq!(tunnel.ended(snapshot.streams[0].key).await.0, EndReason::TargetSocketError);
         tunnel.end().await;
     }
 }
@@ -207,7 +207,7 @@ async fn ends_refused(tunnel: &Tunnel, public: SocketAddr, format: ProxyFormat) 
     assert_eq!(soon("a reset", first_byte(public)).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     let ended = tunnel.event("the end", |event| matches!(event, EventKind::StreamEnded { .. })).await;
     assert!(
-        matches!(&ended, EventKind::StreamEnded { reason: EndReason::TargetRefused(_), .. }),
+        matches!(&ended, EventKind::StreamEnded { reason: EndReason::TargetConnectFailed(_), .. }),
         "{format:?}: {ended}"
     );
 }
@@ -234,7 +234,7 @@ async fn a_user_who_is_gone_at_once_leaves_no_clean_end_at_the_target() {
             socket2::SockRef::from(&user).set_linger(Some(Duration::ZERO)).unwrap();
         }
         tunnel
-            .until("all have gone", |now| now.totals.streams_ever == 200 && now.totals.streams_open == 0)
+            .until("all have gone", |now| now.totals.streams_total == 200 && now.totals.streams_open == 0)
             .await;
         let counts = target.when(|counts| counts.open == 0, SECOND).await;
         assert_eq!(counts.failed, counts.accepted, "{format:?}: clean ends");

@@ -21,7 +21,7 @@ use underpass::{
     config::{ProxyConfig, ProxyFormat},
     control::{Command, LimitScope},
     ids::{Direction, Rate},
-    telemetry::{ChannelState, Flow, HeldBy, StreamStats, TcpInfo},
+    telemetry::{Bottleneck, ChannelState, StreamDetails, StreamStats, TcpInfo},
 };
 
 /// A target that thinks for a while before each answer.
@@ -55,21 +55,22 @@ async fn a_target_that_thinks_shows_in_the_time_to_its_first_byte_and_nowhere_el
                 user.write_all(b"question").await.unwrap();
                 soon("an answer", user.read_exact(&mut [0; 6])).await.unwrap();
             }
-            let first_byte = info.first_byte_after().unwrap();
+            let first_byte = info.time_to_first_byte().unwrap();
             assert!(first_byte >= thinks, "{first_byte:?}");
             assert!(number > 0 || first_byte < idle + thinks, "{first_byte:?}");
-            assert!(info.opened_after().is_some());
+            assert!(info.connect_latency().is_some());
         }
-        let all = tunnel.until("all are in", |now| now.services[0].latency.first_byte.count == USERS).await;
+        let all =
+            tunnel.until("all are in", |now| now.services[0].latency.time_to_first_byte.count == USERS).await;
         for latency in [&all.services[0].latency, &all.proxies[0].latency] {
-            assert_eq!(latency.open.count, USERS);
-            assert!(latency.open.p50 < thinks, "{latency:?}");
-            assert!(latency.first_byte.p50 >= thinks, "{latency:?}");
-            assert_eq!(latency.first_byte.bars.iter().sum::<u64>(), USERS);
+            assert_eq!(latency.connect.count, USERS);
+            assert!(latency.connect.p50 < thinks, "{latency:?}");
+            assert!(latency.time_to_first_byte.p50 >= thinks, "{latency:?}");
+            assert_eq!(latency.time_to_first_byte.bars.iter().sum::<u64>(), USERS);
         }
         for channel in &all.proxies[0].channels {
-            assert!(channel.round_trips.count >= 1, "{channel:?}");
-            assert!(channel.round_trips.max >= channel.rtt.unwrap(), "{channel:?}");
+            assert!(channel.rtt_summary.count >= 1, "{channel:?}");
+            assert!(channel.rtt_summary.max >= channel.last_rtt.unwrap(), "{channel:?}");
         }
         tunnel.end().await;
     }
@@ -86,8 +87,8 @@ async fn a_channel_shows_what_the_kernel_measures() {
     soon("an upload", user.write_all(&vec![7; 8 << 20])).await.unwrap();
     let channel = tunnel.stream_of(user.local_addr().unwrap()).await.channel.unwrap();
     let measured = |tcp: &TcpInfo| {
-        !tcp.rtt.is_zero()
-            && tcp.rtt_min <= tcp.rtt
+        !tcp.smoothed_rtt.is_zero()
+            && tcp.min_rtt <= tcp.smoothed_rtt
             && tcp.congestion_window > 0
             && tcp.delivery_rate > 10_000_000
     };
@@ -117,33 +118,38 @@ async fn a_channel_that_takes_nothing_shows_what_waits_for_it() {
     let piece = vec![7; 64 * 1024];
     while tokio::time::timeout(Duration::from_millis(500), user.write_all(&piece)).await.is_ok() {}
     let stuck =
-        tunnel.until("it is stuck", |now| now.proxies[0].channels[0].state == ChannelState::Stuck).await;
+        tunnel.until("it is stuck", |now| now.proxies[0].channels[0].state == ChannelState::Stalled).await;
     let channel = &stuck.proxies[0].channels[0];
-    assert!(channel.queued > 100_000, "{channel:?}");
+    assert!(channel.send_queue_bytes > 100_000, "{channel:?}");
     let info = tunnel.stream_of(user.local_addr().unwrap()).await.info;
     let flow =
-        flow_of(&info, "its channel is to blame", |flow| flow.held_by.1 == Some(HeldBy::Channel)).await;
-    assert!(flow.queued_up > 100_000, "{flow:?}");
+        flow_of(&info, "its channel is to blame", |flow| flow.upload_bottleneck == Some(Bottleneck::Channel))
+            .await;
+    assert!(flow.upload_buffered > 100_000, "{flow:?}");
     if let Some(tcp) = channel.tcp {
-        assert!(tcp.unsent + tcp.unacknowledged > 10_000, "{channel:?}");
+        assert!(tcp.unsent_bytes + tcp.bytes_in_flight > 10_000, "{channel:?}");
     }
     proxy.send("", 0, "EXIT", b"").await;
-    tunnel.until("it leaves", |now| now.proxies[0].channels[0].state == ChannelState::Leaving).await;
+    tunnel.until("it leaves", |now| now.proxies[0].channels[0].state == ChannelState::GoingAway).await;
     // Once it reads, what waited so long goes out, and how long it waited is timed.
     let (mut read, write) = (proxy.read, proxy.write);
     let reads = Running::start(async move { _ = tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
     let late = Duration::from_secs(2);
-    let late = tunnel.until("what waited is timed", |now| now.proxies[0].latency.queue.max > late).await;
-    assert_eq!(late.services[0].latency.queue, late.proxies[0].latency.queue);
+    let late = tunnel.until("what waited is timed", |now| now.proxies[0].latency.queue_wait.max > late).await;
+    assert_eq!(late.services[0].latency.queue_wait, late.proxies[0].latency.queue_wait);
     drop((reads, write, user));
     tunnel.end().await;
 }
 
 /// Looks at a stream as the screen does, until what is seen is as wanted.
-async fn flow_of(info: &StreamStats, what: &str, mut wanted: impl FnMut(&Flow) -> bool) -> Flow {
+async fn flow_of(
+    info: &StreamStats,
+    what: &str,
+    mut wanted: impl FnMut(&StreamDetails) -> bool,
+) -> StreamDetails {
     let begin = Instant::now();
     loop {
-        let flow = info.flow().unwrap();
+        let flow = info.details().unwrap();
         if wanted(&flow) {
             return flow;
         }
@@ -172,23 +178,30 @@ async fn a_user_who_does_not_read_is_to_blame_and_an_operator_who_holds_the_stre
         let stream = tunnel.stream_of(user.local_addr().unwrap()).await;
         let (key, info) = (stream.key, stream.info);
         let second = Duration::from_secs(1);
-        let flow = flow_of(&info, "the user is slow", |flow| flow.stalls.of(HeldBy::User) > second).await;
-        assert_eq!(flow.held_by, (Some(HeldBy::User), None), "{flow:?}");
-        assert!(flow.queued_down > 0 && flow.window_down > 0, "{flow:?}");
-        assert!(flow.queued_down <= flow.window_down || format == ProxyFormat::Text, "{flow:?}");
-        let innocent = [HeldBy::Target, HeldBy::Operator, HeldBy::Limit];
-        assert_eq!(innocent.map(|by| flow.stalls.of(by)), [Duration::ZERO; 3], "{flow:?}");
+        let flow =
+            flow_of(&info, "the user is slow", |flow| flow.bottleneck_times.of(Bottleneck::User) > second)
+                .await;
+        assert_eq!(
+            (flow.download_bottleneck, flow.upload_bottleneck),
+            (Some(Bottleneck::User), None),
+            "{flow:?}"
+        );
+        assert!(flow.download_buffered > 0 && flow.download_window > 0, "{flow:?}");
+        assert!(flow.download_buffered <= flow.download_window || format == ProxyFormat::Text, "{flow:?}");
+        let innocent = [Bottleneck::Target, Bottleneck::Operator, Bottleneck::Limit];
+        assert_eq!(innocent.map(|by| flow.bottleneck_times.of(by)), [Duration::ZERO; 3], "{flow:?}");
         tunnel.order(Command::PauseStream(key)).await.unwrap();
-        let both = (Some(HeldBy::Operator), Some(HeldBy::Operator));
+        let both = (Some(Bottleneck::Operator), Some(Bottleneck::Operator));
         let held = flow_of(&info, "the operator holds it", |flow| {
-            flow.held_by == both && flow.stalls.of(HeldBy::Operator) > second / 2
+            (flow.download_bottleneck, flow.upload_bottleneck) == both
+                && flow.bottleneck_times.of(Bottleneck::Operator) > second / 2
         });
         held.await;
         tunnel.order(Command::ResumeStream(key)).await.unwrap();
-        flow_of(&info, "the user again", |flow| flow.held_by.0 == Some(HeldBy::User)).await;
+        flow_of(&info, "the user again", |flow| flow.download_bottleneck == Some(Bottleneck::User)).await;
         drop(user);
         tunnel.until("it is over", |now| now.streams.is_empty()).await;
-        assert_eq!(info.flow(), None);
+        assert_eq!(info.details(), None);
         tunnel.end().await;
         // What says how a stream flows holds its counters, and they hold what says it: until the stream is over.
         assert_eq!(Arc::strong_count(&info), 1);
@@ -206,12 +219,26 @@ async fn a_target_that_does_not_read_is_to_blame() {
         let (info, (_read, write)) = (stream.info.clone(), user.into_split());
         let _sends = upload(write);
         let second = Duration::from_secs(1);
-        let flow = flow_of(&info, "the target is slow", |flow| flow.stalls.of(HeldBy::Target) > second).await;
-        assert_eq!(flow.held_by, (None, Some(HeldBy::Target)), "{flow:?}");
-        assert_eq!((flow.queued_up, flow.stalls.of(HeldBy::User)), (0, Duration::ZERO), "{flow:?}");
+        let flow = flow_of(&info, "the target is slow", |flow| {
+            flow.bottleneck_times.of(Bottleneck::Target) > second
+        })
+        .await;
+        assert_eq!(
+            (flow.download_bottleneck, flow.upload_bottleneck),
+            (None, Some(Bottleneck::Target)),
+            "{flow:?}"
+        );
+        assert_eq!(
+            (flow.upload_buffered, flow.bottleneck_times.of(Bottleneck::User)),
+            (0, Duration::ZERO),
+            "{flow:?}"
+        );
         if format == ProxyFormat::Binary {
             // All that it may have is on its way, but for what is not worth a system call.
-            assert!(flow.unacknowledged * 2 > flow.window_up && flow.window_up >= 256 * 1024, "{flow:?}");
+            assert!(
+                flow.upload_in_flight * 2 > flow.upload_window && flow.upload_window >= 256 * 1024,
+                "{flow:?}"
+            );
         }
         tunnel.order(Command::KillStream(stream.key)).await.unwrap();
         tunnel.end().await;
@@ -235,17 +262,23 @@ async fn a_target_that_sends_slowly_is_to_blame_and_one_with_nothing_to_say_is_n
     let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
     let mut user = soon("a user", TcpStream::connect(public)).await.unwrap();
     let info = tunnel.stream_of(user.local_addr().unwrap()).await.info;
-    flow_of(&info, "nothing is to be carried", |flow| flow.held_by == (None, None)).await;
+    flow_of(&info, "nothing is to be carried", |flow| {
+        (flow.download_bottleneck, flow.upload_bottleneck) == (None, None)
+    })
+    .await;
     user.write_all(b"x").await.unwrap();
     let mut shown = 0;
     flow_of(&info, "the target is slow", |flow| {
-        shown += u32::from(flow.held_by.0 == Some(HeldBy::Target));
+        shown += u32::from(flow.download_bottleneck == Some(Bottleneck::Target));
         shown == 10
     })
     .await;
     soon("all of it", user.read_exact(&mut [0; 90_000])).await.unwrap();
-    let rests = flow_of(&info, "nothing is to be carried", |flow| flow.held_by == (None, None)).await;
-    assert_eq!(rests.stalls.all().count(), 0, "{rests:?}");
+    let rests = flow_of(&info, "nothing is to be carried", |flow| {
+        (flow.download_bottleneck, flow.upload_bottleneck) == (None, None)
+    })
+    .await;
+    assert_eq!(rests.bottleneck_times.all().count(), 0, "{rests:?}");
     drop(user);
     tunnel.end().await;
 }
@@ -262,7 +295,8 @@ async fn a_limit_is_to_blame_where_it_holds() {
     let (mut read, _write) = user.into_split();
     let _reads = Running::start(async move { _ = tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
     let flow = flow_of(&stream.info, "the limit", |flow| {
-        flow.held_by.0 == Some(HeldBy::Limit) && flow.stalls.of(HeldBy::Limit) > Duration::from_secs(1)
+        flow.download_bottleneck == Some(Bottleneck::Limit)
+            && flow.bottleneck_times.of(Bottleneck::Limit) > Duration::from_secs(1)
     });
     flow.await;
     tunnel.order(Command::KillStream(stream.key)).await.unwrap();
@@ -282,13 +316,16 @@ async fn a_stream_that_moves_says_so_and_how_much_it_sent_again() {
     let stream = tunnel.stream_of(user.local_addr().unwrap()).await;
     let (info, (_read, write)) = (stream.info.clone(), user.into_split());
     let _sends = upload(write);
-    let full =
-        flow_of(&info, "a full window", |flow| flow.stalls.of(HeldBy::Target) > Duration::from_secs(1)).await;
-    assert_eq!((full.migrations, full.resent), (0, 0));
+    let full = flow_of(&info, "a full window", |flow| {
+        flow.bottleneck_times.of(Bottleneck::Target) > Duration::from_secs(1)
+    })
+    .await;
+    assert_eq!((full.failovers, full.retransmitted_bytes), (0, 0));
     let both = [relay.connection(0).await, relay.connection(1).await];
     both.iter().max_by_key(|connection| connection.carried()).unwrap().set(Wire::Cut);
-    let moved = flow_of(&info, "it has moved", |flow| flow.migrations == 1 && flow.resent > 0).await;
-    assert!(moved.resent <= moved.window_up, "{moved:?}");
+    let moved =
+        flow_of(&info, "it has moved", |flow| flow.failovers == 1 && flow.retransmitted_bytes > 0).await;
+    assert!(moved.retransmitted_bytes <= moved.upload_window, "{moved:?}");
     tunnel.order(Command::KillStream(stream.key)).await.unwrap();
     tunnel.end().await;
 }
@@ -307,8 +344,8 @@ async fn bytes_that_go_out_at_once_do_not_wait() {
         }
     };
     soon("five pings", pings).await;
-    let timed = tunnel.until("they are timed", |now| now.services[0].latency.queue.count >= 5).await;
-    let latency = timed.services[0].latency.queue;
+    let timed = tunnel.until("they are timed", |now| now.services[0].latency.queue_wait.count >= 5).await;
+    let latency = timed.services[0].latency.queue_wait;
     assert!(latency.count == 5 && latency.p50 < Duration::from_millis(50), "{latency:?}");
     drop(user);
     tunnel.end().await;

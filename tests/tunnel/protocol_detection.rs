@@ -11,7 +11,7 @@ use tokio::{
 use underpass::{
     cli::demo::{Checksum, File, Verifier},
     config::ProxyFormat,
-    telemetry::{Carries, EventKind, Progress, StreamSnapshot},
+    telemetry::{Content, EventKind, Progress, StreamSnapshot},
 };
 
 /// The only stream, once it is as wanted.
@@ -20,8 +20,8 @@ async fn stream(tunnel: &Tunnel, what: &str, wanted: impl Fn(&StreamSnapshot) ->
     there(&tunnel.until(what, |now| there(&now.streams).is_some()).await.streams).unwrap()
 }
 
-fn carries(stream: &StreamSnapshot) -> Option<&Carries> {
-    stream.carries.as_deref()
+fn content(stream: &StreamSnapshot) -> Option<&Content> {
+    stream.content.as_deref()
 }
 
 /// Reads the head of an answer; how long it is.
@@ -52,7 +52,7 @@ async fn a_connection_that_stays_open_shows_its_current_request_and_progress() {
         let public = tunnel.proxy(origin.addr, format).await;
         let mut user = TcpStream::connect(public).await.unwrap();
         let seen = stream(&tunnel, "a stream", |_| true).await;
-        assert_eq!((carries(&seen), seen.progress), (None, None), "nothing was said yet");
+        assert_eq!((content(&seen), seen.progress), (None, None), "nothing was said yet");
 
         // More than all buffers on the way hold together, so that it stays unfinished until it is read.
         let first = File { seed: 1, size: 64 * 1024 * 1024 };
@@ -65,8 +65,8 @@ async fn a_connection_that_stays_open_shows_its_current_request_and_progress() {
         let begun = Progress { begun: head, size: first.size };
         let seen = stream(&tunnel, "progress", |stream| stream.down >= head + 1024 * 1024).await;
         assert_eq!(seen.progress, Some(begun));
-        assert!(matches!(carries(&seen), Some(Carries::Http { status: Some(200), .. })), "{seen:?}");
-        assert_eq!(carries(&seen).unwrap().to_string(), "GET /file/67108864");
+        assert!(matches!(content(&seen), Some(Content::Http { status: Some(200), .. })), "{seen:?}");
+        assert_eq!(content(&seen).unwrap().to_string(), "GET /file/67108864");
         let share = begun.share(seen.down);
         assert!(share > 0.015 && share < 1.0, "{share}");
 
@@ -80,9 +80,9 @@ async fn a_connection_that_stays_open_shows_its_current_request_and_progress() {
         let body = b"some bytes";
         let put = format!("PUT /upload HTTP/1.1\r\nHost: demo\r\nContent-Length: {}\r\n\r\n", body.len());
         user.write_all(put.as_bytes()).await.unwrap();
-        let asked = |seen: &StreamSnapshot| carries(seen).unwrap().to_string() == "PUT /upload";
+        let asked = |seen: &StreamSnapshot| content(seen).unwrap().to_string() == "PUT /upload";
         let seen = stream(&tunnel, "the next request", asked).await;
-        assert!(matches!(carries(&seen), Some(Carries::Http { status: None, .. })), "{seen:?}");
+        assert!(matches!(content(&seen), Some(Content::Http { status: None, .. })), "{seen:?}");
         assert_eq!(seen.progress, None);
         user.write_all(body).await.unwrap();
         let head = read_head(&mut user).await;
@@ -91,8 +91,8 @@ async fn a_connection_that_stays_open_shows_its_current_request_and_progress() {
         drop(user);
         // A stream that was too short for any sample tells it too.
         let end = tunnel.event("the end", |event| matches!(event, EventKind::StreamEnded { .. })).await;
-        let EventKind::StreamEnded { carries: Some(carries), .. } = end else { panic!("{end:?}") };
-        assert_eq!(carries.to_string(), "PUT /upload");
+        let EventKind::StreamEnded { content: Some(content), .. } = end else { panic!("{end:?}") };
+        assert_eq!(content.to_string(), "PUT /upload");
         tunnel.end().await;
     }
 }
@@ -125,7 +125,7 @@ async fn looking_changes_no_byte() {
                     write.write_all(piece).await.unwrap();
                 }
                 let looked =
-                    |seen: &StreamSnapshot| seen.info.addr == address && seen.carries.is_some() == sniff;
+                    |seen: &StreamSnapshot| seen.info.addr == address && seen.content.is_some() == sniff;
                 stream(&tunnel, "what it carries", looked).await;
                 write.shutdown().await.unwrap();
             };

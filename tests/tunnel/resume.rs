@@ -15,7 +15,7 @@ use crate::support::{
 use underpass::{
     cli::demo::File,
     control::{Command, Executed},
-    telemetry::{EndReason, EventKind, GoneReason, HeldBy, Snapshot},
+    telemetry::{Bottleneck, DisconnectReason, EndReason, EventKind, Snapshot},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const RATE: u64 = 20_000_000;
 
 /// Whether the only proxy waits for its first channel.
 fn waits(snapshot: &Snapshot) -> bool {
-    snapshot.proxies.iter().any(|proxy| proxy.waits.is_some() && proxy.channels.is_empty())
+    snapshot.proxies.iter().any(|proxy| proxy.grace_remaining.is_some() && proxy.channels.is_empty())
 }
 
 /// Whether it tells of a proxy that is back.
@@ -74,7 +74,11 @@ async fn a_download_survives_the_loss_of_all_channels_ten_times() {
         assert!(!download.has_ended(), "it was cut too late to show anything");
     }
     assert_eq!(download.end("the download").await, Ok(Fetched::from(file)));
-    assert_eq!(count(&tunnel, |event| matches!(event, EventKind::ProxyUp { .. })), 1, "it is still the same");
+    assert_eq!(
+        count(&tunnel, |event| matches!(event, EventKind::ProxyConnected { .. })),
+        1,
+        "it is still the same"
+    );
     tunnel.until("both channels", |snapshot| snapshot.proxies[0].channels.len() == 2).await;
     let addr = tunnel.telemetry.snapshot().proxies[0].channels[0].addr;
     assert_ne!(addr.ip(), Ipv4Addr::LOCALHOST, "the relay did not move it");
@@ -97,8 +101,8 @@ async fn a_download_survives_a_relay_that_was_killed_and_is_away_for_two_seconds
     tokio::time::sleep(2 * SECOND).await;
     drop(refusal);
     tunnel.event("it is back", resumed).await;
-    let flow = tunnel.telemetry.snapshot().streams[0].info.flow().expect("it flows");
-    let waited = flow.stalls.of(HeldBy::Channel);
+    let flow = tunnel.telemetry.snapshot().streams[0].info.details().expect("it flows");
+    let waited = flow.bottleneck_times.of(Bottleneck::Channel);
     assert!((2 * SECOND..=begin.elapsed()).contains(&waited), "it was not held by the channel: {waited:?}");
     assert_eq!(download.end("the download").await, Ok(Fetched::from(file)));
     tunnel.end().await;
@@ -158,10 +162,11 @@ async fn a_proxy_that_is_waited_for_can_be_kicked() {
     let id = tunnel.telemetry.snapshot().proxies[0].id;
     assert_eq!(tunnel.order(Command::KickProxy(id)).await, Ok(Executed { affected_streams: 1 }));
     within(SECOND, "the user's end", is_reset(download)).await;
-    let kicked = |event: &EventKind| matches!(event, EventKind::ProxyGone { proxy, reason: GoneReason::Kicked, .. } if *proxy == id);
+    let kicked = |event: &EventKind| matches!(event, EventKind::ProxyDisconnected { proxy, reason: DisconnectReason::Kicked, .. } if *proxy == id);
     tunnel.event("the end of the proxy", kicked).await;
     drop(refusal);
-    let another = |event: &EventKind| matches!(event, EventKind::ProxyUp { proxy, .. } if *proxy != id);
+    let another =
+        |event: &EventKind| matches!(event, EventKind::ProxyConnected { proxy, .. } if *proxy != id);
     tunnel.event("the proxy comes as another", another).await;
     tunnel.end().await;
 }
@@ -185,8 +190,9 @@ async fn a_proxy_that_comes_back_before_the_server_notices_takes_its_streams_ove
     let download = download(public, file);
     halfway(&tunnel, file.size / 4).await;
     relay.set_all(Wire::HalfOpen);
-    let replaced =
-        |event: &EventKind| matches!(event, EventKind::ChannelGone { reason: GoneReason::Replaced, .. });
+    let replaced = |event: &EventKind| {
+        matches!(event, EventKind::ChannelDisconnected { reason: DisconnectReason::Replaced, .. })
+    };
     soon("the old channels are let go", tunnel.event("a channel that was replaced", replaced)).await;
     assert_eq!(download.end("the download").await, Ok(Fetched::from(file)));
     tunnel.end().await;

@@ -54,7 +54,7 @@ async fn a_user_waits_for_a_proxy_and_is_refused_when_none_comes() {
     let refused = tunnel
         .event(
             "the refusal",
-            |event| matches!(event, EventKind::UserRefused { addr, .. } if *addr == address),
+            |event| matches!(event, EventKind::UserRejected { addr, .. } if *addr == address),
         )
         .await;
     assert!(refused.to_string().contains("no proxy"), "{refused}");
@@ -63,7 +63,7 @@ async fn a_user_waits_for_a_proxy_and_is_refused_when_none_comes() {
         matches!(ended, EventKind::StreamEnded { reason: EndReason::NoProxy, down: 0, up: 0, .. }),
         "{ended}"
     );
-    assert_eq!(tunnel.telemetry.totals().users_refused, 1);
+    assert_eq!(tunnel.telemetry.totals().users_rejected, 1);
     tunnel.end().await;
 }
 
@@ -98,7 +98,7 @@ async fn a_user_who_does_not_wait_is_gone_at_once() {
     socket2::SockRef::from(&user).set_linger(Some(Duration::ZERO)).unwrap();
     drop(user);
     let gave_up =
-        |event: &EventKind| matches!(event, EventKind::StreamEnded { reason: EndReason::UserGaveUp, .. });
+        |event: &EventKind| matches!(event, EventKind::StreamEnded { reason: EndReason::UserAborted, .. });
     tunnel.event("the user gave up", gave_up).await;
     tunnel.end().await;
 }
@@ -232,12 +232,12 @@ async fn the_round_trip_of_every_channel_is_measured() {
         tunnel.proxy(target::nobody().await, format).await;
         let snapshot = tunnel
             .until("a round trip on every channel", |snapshot| {
-                snapshot.proxies[0].channels.iter().all(|channel| channel.rtt.is_some())
+                snapshot.proxies[0].channels.iter().all(|channel| channel.last_rtt.is_some())
             })
             .await;
         for channel in &snapshot.proxies[0].channels {
-            println!("{format:?}: round trip of channel {} is {:?}", channel.id, channel.rtt.unwrap());
-            assert!(channel.rtt.unwrap() < Duration::from_secs(5));
+            println!("{format:?}: round trip of channel {} is {:?}", channel.id, channel.last_rtt.unwrap());
+            assert!(channel.last_rtt.unwrap() < Duration::from_secs(5));
         }
         tunnel.end().await;
     }

@@ -14,7 +14,7 @@ use tokio::{
 };
 use underpass::{
     config::{ProxyFormat, TextProxies},
-    telemetry::{EndReason, EventKind, Format, GoneReason},
+    telemetry::{ChannelFormat, DisconnectReason, EndReason, EventKind},
 };
 
 /// The first window of a stream.
@@ -61,15 +61,15 @@ async fn serves_one(channel: &mut TextChannel, public: SocketAddr) {
 }
 
 async fn no_session(tunnel: &Tunnel, key: &str) {
-    let told =
-        |event: &EventKind| matches!(event, EventKind::NoSession { key: of, .. } if of.to_string() == key);
+    let told = |event: &EventKind| matches!(event, EventKind::UnknownStream { key: of, .. } if of.to_string() == key);
     tunnel.event(&format!("no session for {key}"), told).await;
 }
 
 /// Why the only channel that is gone so far is gone.
-async fn gone(tunnel: &Tunnel) -> GoneReason {
-    let event = tunnel.event("a lost channel", |event| matches!(event, EventKind::ChannelGone { .. })).await;
-    let EventKind::ChannelGone { reason, .. } = event else { unreachable!() };
+async fn gone(tunnel: &Tunnel) -> DisconnectReason {
+    let event =
+        tunnel.event("a lost channel", |event| matches!(event, EventKind::ChannelDisconnected { .. })).await;
+    let EventKind::ChannelDisconnected { reason, .. } = event else { unreachable!() };
     reason
 }
 
@@ -99,7 +99,8 @@ async fn registration_is_answered_on_the_wire_as_documented() {
         serves_one(&mut channel, public).await;
         let snapshot = tunnel.telemetry.snapshot();
         let proxy = snapshot.proxies.iter().find(|proxy| proxy.services[0].port == port).unwrap();
-        let format = if fields == FieldCount::Three { Format::OldText } else { Format::Text };
+        let format =
+            if fields == FieldCount::Three { ChannelFormat::ThreeFieldText } else { ChannelFormat::Text };
         assert_eq!(proxy.channels[0].format, format);
     }
     tunnel.end().await;
@@ -319,7 +320,7 @@ async fn a_malformed_line_ends_its_channel_and_nothing_else() {
         let (mut socket, start) = user(&mut channel, public).await;
         channel.answer(&start, "STREAM_START", b"").await;
         channel.answer(&start, "STREAM_DATA", b"half of").await;
-        let told = |event: &EventKind| matches!(event, EventKind::ChannelGone { reason: GoneReason::Protocol(told), .. } if told.contains(reason));
+        let told = |event: &EventKind| matches!(event, EventKind::ChannelDisconnected { reason: DisconnectReason::Protocol(told), .. } if told.contains(reason));
         let before = tunnel.events().iter().filter(|event| told(event)).count();
         // It may be closed before the last byte is taken.
         _ = soon(what, channel.write.write_all(&line)).await;
@@ -386,7 +387,10 @@ async fn bytes_after_the_end_of_a_stream_never_reach_the_user() {
         b"all".starts_with(&bytes) && ended == Err(io::ErrorKind::ConnectionReset),
         "{bytes:?} {ended:?}"
     );
-    assert_eq!(gone(&tunnel).await, GoneReason::Protocol("the size of a finished stream changed".into()));
+    assert_eq!(
+        gone(&tunnel).await,
+        DisconnectReason::Protocol("the size of a finished stream changed".into())
+    );
     tunnel.end().await;
 }
 
@@ -444,7 +448,7 @@ async fn pings_are_answered_and_measured() {
             .until("a round trip", |snapshot| {
                 let mut proxies = snapshot.proxies.iter();
                 let proxy = proxies.find(|proxy| proxy.services[0].port == public.port()).unwrap();
-                proxy.channels[0].rtt.is_some_and(|rtt| rtt < Duration::from_secs(1))
+                proxy.channels[0].last_rtt.is_some_and(|rtt| rtt < Duration::from_secs(1))
             })
             .await;
     }
@@ -657,8 +661,12 @@ async fn a_proxy_that_says_exit_gets_no_new_users_and_keeps_its_old_ones() {
     drop(socket);
     leaving.hear_action("STREAM_END").await;
     drop(leaving);
-    let event = tunnel.event("its goodbye", |event| matches!(event, EventKind::ProxyGone { .. })).await;
-    assert!(matches!(event, EventKind::ProxyGone { reason: GoneReason::Left, .. }), "{event}");
+    let event =
+        tunnel.event("its goodbye", |event| matches!(event, EventKind::ProxyDisconnected { .. })).await;
+    assert!(
+        matches!(event, EventKind::ProxyDisconnected { reason: DisconnectReason::GoAway, .. }),
+        "{event}"
+    );
     tunnel.end().await;
 }
 
@@ -706,10 +714,10 @@ async fn what_a_proxy_resets_is_told_apart() {
     let tunnel = Tunnel::start().await;
     let (mut channel, public) = serving(&tunnel, FieldCount::Four, 0).await;
     for (accepts, action, reason) in [
-        (false, "STREAM_RESET", EndReason::TargetRefused("the target refused the connection".into())),
-        (true, "STREAM_RESET", EndReason::TargetReset),
-        (true, "ERROR", EndReason::TargetReset),
-        (true, "EXIT", EndReason::TargetReset),
+        (false, "STREAM_RESET", EndReason::TargetConnectFailed("the target refused the connection".into())),
+        (true, "STREAM_RESET", EndReason::TargetSocketError),
+        (true, "ERROR", EndReason::TargetSocketError),
+        (true, "EXIT", EndReason::TargetSocketError),
     ] {
         let (mut socket, start) = user(&mut channel, public).await;
         if accepts {

@@ -10,19 +10,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ChannelHealth, Latency, Timing, Timings, latency::Summary};
+use super::{ChannelHealth, LatencyHistogram, LatencyHistograms, LatencySummary, latency::Summary};
 use crate::ids::{ChannelId, Direction, Policy, ProxyId, Rate, RateLimits, ServiceKey, UserChannelId};
 
 pub use stream::{StreamPhase, StreamStats};
 
 /// Bytes to the user (down) and from the user (up). They only rise.
 #[derive(Debug, Default)]
-pub struct Traffic {
+pub struct ByteCounters {
     down: AtomicU64,
     up: AtomicU64,
 }
 
-impl Traffic {
+impl ByteCounters {
     /// Bytes to the user.
     pub fn down(&self) -> u64 {
         self.down.load(Relaxed)
@@ -44,13 +44,13 @@ impl Traffic {
 
 /// The rate limits that hold now.
 #[derive(Debug, Default)]
-pub struct Limits {
+pub struct RateLimitGauges {
     /// Bytes a second; 0 for none.
     down: AtomicU64,
     up: AtomicU64,
 }
 
-impl Limits {
+impl RateLimitGauges {
     /// Both directions.
     pub fn get(&self) -> RateLimits {
         RateLimits { down: Rate::new(self.down.load(Relaxed)), up: Rate::new(self.up.load(Relaxed)) }
@@ -102,21 +102,21 @@ impl Gauge {
 
 /// Which format a channel speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum ChannelFormat {
     /// The binary format.
     Binary,
     /// Lines of text.
     Text,
     /// Lines of text without a stream id.
-    OldText,
+    ThreeFieldText,
 }
 
-impl fmt::Display for Format {
+impl fmt::Display for ChannelFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Binary => "binary",
             Self::Text => "text",
-            Self::OldText => "text/3",
+            Self::ThreeFieldText => "text/3",
         })
     }
 }
@@ -127,13 +127,13 @@ pub struct ServiceStats {
     /// Which.
     pub key: ServiceKey,
     /// Its bytes.
-    pub traffic: Traffic,
+    pub traffic: ByteCounters,
     /// Its streams.
     pub streams: Gauge,
     /// Its rate limits.
-    pub limits: Limits,
+    pub limits: RateLimitGauges,
     /// How long things take for its users.
-    pub timings: Timings,
+    pub latencies: LatencyHistograms,
     policy: AtomicU8,
 }
 
@@ -141,10 +141,10 @@ impl ServiceStats {
     pub(in crate::telemetry) fn new(key: ServiceKey) -> Self {
         Self {
             key,
-            traffic: Traffic::default(),
+            traffic: ByteCounters::default(),
             streams: Gauge::default(),
-            limits: Limits::default(),
-            timings: Timings::default(),
+            limits: RateLimitGauges::default(),
+            latencies: LatencyHistograms::default(),
             policy: AtomicU8::new(Policy::default() as u8),
         }
     }
@@ -165,11 +165,11 @@ impl ServiceStats {
 #[repr(C, align(64))]
 pub struct UserStats {
     /// Its bytes.
-    pub traffic: Traffic,
+    pub traffic: ByteCounters,
     /// Its streams.
     pub streams: Gauge,
     /// Its rate limits.
-    pub limits: Limits,
+    pub limits: RateLimitGauges,
     /// Its last connection has ended: whoever keeps a list of users takes it off.
     pub(in crate::telemetry) left: AtomicBool,
     /// Which.
@@ -194,18 +194,18 @@ pub struct ProxyStats {
     /// Since when it is up.
     pub since: Instant,
     /// Its bytes.
-    pub traffic: Traffic,
+    pub traffic: ByteCounters,
     /// Its streams.
     pub streams: Gauge,
     /// Its rate limits.
-    pub limits: Limits,
+    pub limits: RateLimitGauges,
     /// How long things take with it.
-    pub timings: Timings,
+    pub latencies: LatencyHistograms,
     weight: AtomicU32,
     draining: AtomicBool,
     leaving: AtomicBool,
     /// Until when its streams wait for a channel; `None` while it has one.
-    waits: parking_lot::Mutex<Option<Instant>>,
+    grace_remaining: parking_lot::Mutex<Option<Instant>>,
     /// The services it is registered for.
     pub(in crate::telemetry) services: parking_lot::Mutex<Vec<ServiceKey>>,
 }
@@ -217,14 +217,14 @@ impl ProxyStats {
             name,
             addr,
             since: Instant::now(),
-            traffic: Traffic::default(),
+            traffic: ByteCounters::default(),
             streams: Gauge::default(),
-            limits: Limits::default(),
-            timings: Timings::default(),
+            limits: RateLimitGauges::default(),
+            latencies: LatencyHistograms::default(),
             weight: AtomicU32::new(1),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
-            waits: parking_lot::Mutex::default(),
+            grace_remaining: parking_lot::Mutex::default(),
             services: parking_lot::Mutex::default(),
         }
     }
@@ -250,23 +250,23 @@ impl ProxyStats {
     }
 
     /// Whether it gets no new streams because it is about to go.
-    pub fn is_leaving(&self) -> bool {
+    pub fn has_received_goaway(&self) -> bool {
         self.leaving.load(Relaxed)
     }
 
     /// Notes that it is about to go.
-    pub fn set_leaving(&self) {
+    pub fn mark_goaway_received(&self) {
         self.leaving.store(true, Relaxed);
     }
 
     /// How long its streams will still wait for it to come back; `None` while it has a channel.
-    pub fn waits(&self) -> Option<Duration> {
-        self.waits.lock().map(|until| until.saturating_duration_since(Instant::now()))
+    pub fn grace_remaining(&self) -> Option<Duration> {
+        self.grace_remaining.lock().map(|until| until.saturating_duration_since(Instant::now()))
     }
 
     /// Notes that its streams wait until then, or go on.
-    pub fn set_waits(&self, until: Option<Instant>) {
-        *self.waits.lock() = until;
+    pub fn set_grace_deadline(&self, until: Option<Instant>) {
+        *self.grace_remaining.lock() = until;
     }
 
     /// The services it is registered for.
@@ -283,7 +283,7 @@ pub struct ChannelStats {
     /// Where it comes from.
     pub addr: SocketAddr,
     /// What it speaks.
-    pub format: Format,
+    pub format: ChannelFormat,
     /// Since when it is up.
     pub since: Instant,
     /// Its streams.
@@ -291,13 +291,13 @@ pub struct ChannelStats {
     received: AtomicU64,
     sent: AtomicU64,
     rtt_us: AtomicU32,
-    round_trips: Timing,
-    known: Summary<Latency>,
+    rtts: LatencyHistogram,
+    known: Summary<LatencySummary>,
     health: parking_lot::Mutex<ChannelHealth>,
 }
 
 impl ChannelStats {
-    pub(in crate::telemetry) fn new(id: ChannelId, addr: SocketAddr, format: Format) -> Self {
+    pub(in crate::telemetry) fn new(id: ChannelId, addr: SocketAddr, format: ChannelFormat) -> Self {
         Self {
             id,
             addr,
@@ -307,7 +307,7 @@ impl ChannelStats {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             rtt_us: AtomicU32::new(0),
-            round_trips: Timing::default(),
+            rtts: LatencyHistogram::default(),
             known: Summary::default(),
             health: parking_lot::Mutex::default(),
         }
@@ -324,9 +324,9 @@ impl ChannelStats {
     }
 
     /// Notes a measured round trip.
-    pub fn set_rtt(&self, rtt: Duration) {
+    pub fn record_rtt(&self, rtt: Duration) {
         self.rtt_us.store(micros(rtt), Relaxed);
-        self.round_trips.note(rtt);
+        self.rtts.note(rtt);
     }
 
     /// Notes how it fares.
@@ -340,12 +340,12 @@ impl ChannelStats {
     }
 
     /// The round trips of late, as of a second before `now` at the latest.
-    pub(in crate::telemetry) fn round_trips(&self, now: Instant) -> Arc<Latency> {
-        self.known.at(now, || self.round_trips.summary(now))
+    pub(in crate::telemetry) fn rtt_summary(&self, now: Instant) -> Arc<LatencySummary> {
+        self.known.at(now, || self.rtts.summary(now))
     }
 
     /// The last round trip measured.
-    pub fn rtt(&self) -> Option<Duration> {
+    pub fn last_rtt(&self) -> Option<Duration> {
         from_micros(&self.rtt_us)
     }
 

@@ -12,10 +12,10 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::{ChannelStats, Limits, ProxyStats, Traffic, UserStats, from_micros, micros};
+use super::{ByteCounters, ChannelStats, ProxyStats, RateLimitGauges, UserStats, from_micros, micros};
 use crate::{
     ids::{ChannelId, Direction, Priority, Rate, RateLimits, StreamKey},
-    telemetry::{Carries, EndReason, Flow, FlowSource, Timings},
+    telemetry::{Content, EndReason, LatencyHistograms, StreamDetails, StreamDetailsSource},
 };
 
 /// Where a stream stands.
@@ -49,13 +49,13 @@ impl StreamPhase {
 #[repr(C, align(64))]
 pub struct StreamStats {
     /// Its bytes.
-    pub traffic: Traffic,
+    pub traffic: ByteCounters,
     /// How often anything but its bytes has changed.
     changes: AtomicU32,
     phase: AtomicU8,
     paused: AtomicBool,
     priority: AtomicU8,
-    limits: Limits,
+    limits: RateLimitGauges,
     /// Which.
     pub key: StreamKey,
     /// The user's address.
@@ -68,14 +68,14 @@ pub struct StreamStats {
     pub(in crate::telemetry) total_size: AtomicU64,
     /// Written twice for each request and read a few times a second: a lock costs less than a pointer that readers must
     /// never find gone.
-    carries: parking_lot::Mutex<Option<Arc<Carries>>>,
+    content: parking_lot::Mutex<Option<Arc<Content>>>,
     pub(in crate::telemetry) proxy: ArcSwapOption<ProxyStats>,
     channel: ArcSwapOption<ChannelStats>,
     pub(in crate::telemetry) ended: OnceLock<EndReason>,
-    pub(in crate::telemetry) totals: Arc<Traffic>,
+    pub(in crate::telemetry) totals: Arc<ByteCounters>,
     opened_us: AtomicU32,
     first_byte_us: AtomicU32,
-    flow: parking_lot::Mutex<Option<Arc<dyn FlowSource>>>,
+    details_source: parking_lot::Mutex<Option<Arc<dyn StreamDetailsSource>>>,
 }
 
 impl StreamStats {
@@ -83,11 +83,11 @@ impl StreamStats {
         key: StreamKey,
         addr: SocketAddr,
         user: Arc<UserStats>,
-        totals: Arc<Traffic>,
+        totals: Arc<ByteCounters>,
     ) -> Self {
         Self {
-            traffic: Traffic::default(),
-            limits: Limits::default(),
+            traffic: ByteCounters::default(),
+            limits: RateLimitGauges::default(),
             changes: AtomicU32::new(0),
             phase: AtomicU8::new(StreamPhase::Waiting as u8),
             paused: AtomicBool::new(false),
@@ -97,47 +97,47 @@ impl StreamStats {
             user,
             since: Instant::now(),
             total_size: AtomicU64::new(0),
-            carries: parking_lot::Mutex::new(None),
+            content: parking_lot::Mutex::new(None),
             proxy: ArcSwapOption::empty(),
             channel: ArcSwapOption::empty(),
             ended: OnceLock::new(),
             totals,
             opened_us: AtomicU32::new(0),
             first_byte_us: AtomicU32::new(0),
-            flow: parking_lot::Mutex::new(None),
+            details_source: parking_lot::Mutex::new(None),
         }
     }
 
     /// The proxy says that the target is there, so long after the stream was given to it.
-    pub fn note_opened(&self, proxy: &ProxyStats, took: Duration) {
+    pub fn record_connect_latency(&self, proxy: &ProxyStats, took: Duration) {
         self.opened_us.store(micros(took), Relaxed);
-        self.each_timings(proxy, |timings| timings.open.note(took));
+        self.each_timings(proxy, |latencies| latencies.connect.note(took));
     }
 
     /// The target's first byte went to the user, so long after it was asked.
-    pub fn note_first_byte(&self, proxy: &ProxyStats, took: Duration) {
+    pub fn record_time_to_first_byte(&self, proxy: &ProxyStats, took: Duration) {
         self.first_byte_us.store(micros(took), Relaxed);
-        self.each_timings(proxy, |timings| timings.first_byte.note(took));
+        self.each_timings(proxy, |latencies| latencies.time_to_first_byte.note(took));
     }
 
     /// Some of the user's bytes went out, and had waited so long for it.
-    pub fn note_queued(&self, proxy: &ProxyStats, waited: Duration) {
-        self.each_timings(proxy, |timings| timings.queue.note(waited));
+    pub fn record_queue_wait(&self, proxy: &ProxyStats, waited: Duration) {
+        self.each_timings(proxy, |latencies| latencies.queue_wait.note(waited));
     }
 
     /// The proxy is named: the first answer may be there before anybody has noted who gives it.
-    fn each_timings(&self, proxy: &ProxyStats, note: impl Fn(&Timings)) {
-        note(&self.user.service.timings);
-        note(&proxy.timings);
+    fn each_timings(&self, proxy: &ProxyStats, note: impl Fn(&LatencyHistograms)) {
+        note(&self.user.service.latencies);
+        note(&proxy.latencies);
     }
 
     /// How long the proxy took to reach the target, once it has.
-    pub fn opened_after(&self) -> Option<Duration> {
+    pub fn connect_latency(&self) -> Option<Duration> {
         from_micros(&self.opened_us)
     }
 
     /// How long the user waited for the target's first byte, once it came.
-    pub fn first_byte_after(&self) -> Option<Duration> {
+    pub fn time_to_first_byte(&self) -> Option<Duration> {
         from_micros(&self.first_byte_us)
     }
 
@@ -164,7 +164,7 @@ impl StreamStats {
 
     /// Every sum is bumped here rather than added up from the streams at each tick: a sum over a hundred thousand
     /// streams costs milliseconds, five relaxed additions for each chunk cost nothing beside its system calls.
-    fn each_traffic(&self, add: impl Fn(&Traffic)) {
+    fn each_traffic(&self, add: impl Fn(&ByteCounters)) {
         add(&self.traffic);
         add(&self.user.traffic);
         add(&self.user.service.traffic);
@@ -186,15 +186,15 @@ impl StreamStats {
     }
 
     /// Notes what it carries, or carries now.
-    pub fn set_carries(&self, carries: Arc<Carries>) {
-        let before = self.carries.lock().replace(carries);
+    pub fn set_content(&self, content: Arc<Content>) {
+        let before = self.content.lock().replace(content);
         drop(before);
         self.changed();
     }
 
     /// What it carries, as far as that is known.
-    pub fn carries(&self) -> Option<Arc<Carries>> {
-        self.carries.lock().clone()
+    pub fn content(&self) -> Option<Arc<Content>> {
+        self.content.lock().clone()
     }
 
     /// Where it stands.
@@ -258,15 +258,15 @@ impl StreamStats {
     }
 
     /// How it flows now; nothing where no proxy has it yet, or it has ended.
-    pub fn flow(&self) -> Option<Flow> {
-        let source = self.flow.lock().clone()?;
-        let (opened_after, first_byte_after) = (self.opened_after(), self.first_byte_after());
-        source.flow().map(|flow| Flow { opened_after, first_byte_after, ..flow })
+    pub fn details(&self) -> Option<StreamDetails> {
+        let source = self.details_source.lock().clone()?;
+        let (connect_latency, time_to_first_byte) = (self.connect_latency(), self.time_to_first_byte());
+        source.details().map(|flow| StreamDetails { connect_latency, time_to_first_byte, ..flow })
     }
 
     /// Who says from now on how it flows. The stream's end forgets it: it may hold these counters in its turn.
-    pub fn set_flow_source(&self, source: Option<Arc<dyn FlowSource>>) {
-        *self.flow.lock() = source;
+    pub fn set_details_source(&self, source: Option<Arc<dyn StreamDetailsSource>>) {
+        *self.details_source.lock() = source;
     }
 
     /// Why it ended, once it has.

@@ -3,7 +3,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use super::rate_meter::{RateMeter, SampleClock};
 use crate::{
     ids::ChannelId,
-    telemetry::{ChannelSnapshot, ChannelState, Format, Latency, TcpInfo},
+    telemetry::{ChannelFormat, ChannelSnapshot, ChannelState, LatencySummary, TcpInfo},
 };
 
 /// One channel of a proxy.
@@ -11,10 +11,10 @@ use crate::{
 pub(crate) struct ChannelRow {
     pub(crate) id: ChannelId,
     pub(crate) addr: SocketAddr,
-    pub(crate) format: Format,
+    pub(crate) format: ChannelFormat,
     pub(crate) age: Duration,
     pub(crate) rtt: Option<Duration>,
-    pub(crate) round_trips: Arc<Latency>,
+    pub(crate) round_trips: Arc<LatencySummary>,
     pub(crate) streams: u64,
     pub(crate) state: ChannelState,
     /// What the kernel measured, where it tells.
@@ -37,7 +37,7 @@ impl ChannelRow {
             format: snapshot.format,
             age: snapshot.age,
             rtt: None,
-            round_trips: snapshot.round_trips.clone(),
+            round_trips: snapshot.rtt_summary.clone(),
             streams: 0,
             state: ChannelState::default(),
             tcp: None,
@@ -51,14 +51,14 @@ impl ChannelRow {
 
     /// The round trip: the kernel's, which every acknowledgement keeps up to date, or else the last ping's.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
-        self.tcp.map(|tcp| tcp.rtt).filter(|rtt| !rtt.is_zero()).or(self.rtt)
+        self.tcp.map(|tcp| tcp.smoothed_rtt).filter(|rtt| !rtt.is_zero()).or(self.rtt)
     }
 
     pub(super) fn sample(&mut self, snapshot: &ChannelSnapshot, clock: &SampleClock) {
-        (self.age, self.rtt, self.streams) = (snapshot.age, snapshot.rtt, snapshot.streams_open);
-        self.round_trips.clone_from(&snapshot.round_trips);
+        (self.age, self.rtt, self.streams) = (snapshot.age, snapshot.last_rtt, snapshot.streams_open);
+        self.round_trips.clone_from(&snapshot.rtt_summary);
         (self.state, self.tcp) = (snapshot.state, snapshot.tcp);
-        (self.queued, self.chunk) = (snapshot.queued, snapshot.chunk);
+        (self.queued, self.chunk) = (snapshot.send_queue_bytes, snapshot.chunk_size);
         self.meters.0.note(clock, snapshot.received);
         self.meters.1.note(clock, snapshot.sent);
         self.received_rate = self.meters.0.per_second(clock);

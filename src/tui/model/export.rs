@@ -88,7 +88,7 @@ fn values(model: &Model, row: StreamRow<'_>, marked: bool) -> [(String, bool); H
         text(row.proxy.map(|id| shown.proxies.name(id)).unwrap_or_default()),
         text(row.channel.map(|id| id.to_string()).unwrap_or_default()),
         text(row.addr.to_string()),
-        text(row.carries.as_ref().map(ToString::to_string).unwrap_or_default()),
+        text(row.content.as_ref().map(ToString::to_string).unwrap_or_default()),
         text(row.priority.to_string()),
         bare(if live { format!("{:.0}", row.figures.up_rate) } else { String::new() }),
         bare(if live { format!("{:.0}", row.figures.down_rate) } else { String::new() }),

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     ids::{ChannelId, Policy, ProxyId, RateLimits, ServiceKey, clean},
-    telemetry::{ChannelState, GoneReason, Latencies, ProxySnapshot},
+    telemetry::{ChannelState, DisconnectReason, Latencies, ProxySnapshot},
 };
 
 /// How many proxies that are gone are kept on screen, and for how long.
@@ -34,7 +34,7 @@ pub(crate) struct ProxyRow {
     pub(crate) addr: SocketAddr,
     pub(crate) since: Instant,
     pub(crate) streams: u64,
-    pub(crate) streams_ever: u64,
+    pub(crate) streams_total: u64,
     pub(crate) down: u64,
     pub(crate) up: u64,
     pub(crate) down_rate: f64,
@@ -106,7 +106,7 @@ pub(crate) enum LinkCondition {
 #[derive(Debug, Clone)]
 pub(crate) struct ProxyDeparture {
     pub(crate) at: Instant,
-    pub(crate) reason: Option<GoneReason>,
+    pub(crate) reason: Option<DisconnectReason>,
 }
 
 /// The proxies that are there, in the order in which they came, then the last ones that went.
@@ -220,15 +220,15 @@ impl ProxyRows {
     }
 
     /// A proxy is gone.
-    pub(crate) fn gone(&mut self, id: ProxyId, reason: &GoneReason, now: Instant) {
+    pub(crate) fn gone(&mut self, id: ProxyId, reason: &DisconnectReason, now: Instant) {
         if let Some(proxy) = self.list.iter_mut().find(|proxy| proxy.id == id) {
             let at = proxy.gone.as_ref().map_or(now, |gone| gone.at);
             let reason = match reason {
-                GoneReason::Failed(why) => GoneReason::Failed(clean(why, 80)),
-                GoneReason::Protocol(why) => GoneReason::Protocol(clean(why, 80)),
+                DisconnectReason::IoError(why) => DisconnectReason::IoError(clean(why, 80)),
+                DisconnectReason::Protocol(why) => DisconnectReason::Protocol(clean(why, 80)),
                 other => other.clone(),
             };
-            let lost = !matches!(reason, GoneReason::Left | GoneReason::Shutdown);
+            let lost = !matches!(reason, DisconnectReason::GoAway | DisconnectReason::Shutdown);
             proxy.leave(at, Some(reason));
             self.close_link(
                 id,
@@ -345,7 +345,7 @@ impl ProxyRow {
             addr: snapshot.info.addr,
             since: snapshot.info.since,
             streams: 0,
-            streams_ever: 0,
+            streams_total: 0,
             down: 0,
             up: 0,
             down_rate: 0.0,
@@ -353,7 +353,7 @@ impl ProxyRow {
             trend: RateTrend::default(),
             weight: snapshot.weight,
             draining: snapshot.draining,
-            waits: snapshot.waits,
+            waits: snapshot.grace_remaining,
             limits: snapshot.limits,
             latency: snapshot.latency.clone(),
             refused: None,
@@ -367,10 +367,10 @@ impl ProxyRow {
         self.seen = true;
         self.gone = None;
         self.services.clone_from(&snapshot.services);
-        (self.streams, self.streams_ever) = (snapshot.streams_open, snapshot.streams_ever);
+        (self.streams, self.streams_total) = (snapshot.streams_open, snapshot.streams_total);
         (self.down, self.up) = (snapshot.down, snapshot.up);
         (self.weight, self.draining, self.limits) = (snapshot.weight, snapshot.draining, snapshot.limits);
-        self.waits = snapshot.waits;
+        self.waits = snapshot.grace_remaining;
         self.latency.clone_from(&snapshot.latency);
         self.meters.0.note(clock, snapshot.down);
         self.meters.1.note(clock, snapshot.up);
@@ -407,7 +407,7 @@ impl ProxyRow {
 
     /// Whether it gets no new streams: the operator wants it so, or it said that it is about to go.
     pub(crate) fn drains(&self) -> bool {
-        let leaving = |channel: &ChannelRow| channel.state == ChannelState::Leaving;
+        let leaving = |channel: &ChannelRow| channel.state == ChannelState::GoingAway;
         self.draining || self.channels.iter().any(leaving)
     }
 
@@ -427,7 +427,7 @@ impl ProxyRow {
         }
     }
 
-    fn leave(&mut self, at: Instant, reason: Option<GoneReason>) {
+    fn leave(&mut self, at: Instant, reason: Option<DisconnectReason>) {
         self.channels.clear();
         (self.streams, self.down_rate, self.up_rate) = (0, 0.0, 0.0);
         self.gone = Some(ProxyDeparture { at, reason });

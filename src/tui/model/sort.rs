@@ -1,7 +1,7 @@
 use std::cmp::Ordering;
 
 use super::stream_row::{StreamAttributes, StreamRow};
-use crate::telemetry::{Carries, StreamPhase};
+use crate::telemetry::{Content, StreamPhase};
 
 /// What the table is sorted by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(crate) enum SortBy {
     Channel,
     /// The user's address.
     User,
-    Carries,
+    Content,
     Priority,
     /// The rate from the user.
     UpRate,
@@ -43,7 +43,7 @@ impl SortBy {
         Self::Proxy,
         Self::Channel,
         Self::User,
-        Self::Carries,
+        Self::Content,
         Self::Priority,
         Self::UpRate,
         Self::DownRate,
@@ -102,7 +102,7 @@ pub(crate) struct Sort {
 impl Sort {
     /// Whether [`compare_texts`] has a say.
     pub(crate) fn has_texts(self) -> bool {
-        matches!(self.by, SortBy::User | SortBy::Service | SortBy::Carries)
+        matches!(self.by, SortBy::User | SortBy::Service | SortBy::Content)
     }
 
     /// Whether large values come first.
@@ -123,7 +123,7 @@ pub(crate) fn place(row: StreamRow<'_>, sort: Sort) -> u64 {
             row.channel.map_or(u64::MAX, |id| u64::from(id.proxy.0) << 16 | u64::from(id.index))
         }
         // Texts are no numbers; `compare_texts` looks at them.
-        SortBy::User | SortBy::Carries => 0,
+        SortBy::User | SortBy::Content => 0,
         SortBy::Priority => row.priority as u64,
         SortBy::UpRate => row.rank.up as u64,
         SortBy::DownRate => row.rank.down as u64,
@@ -145,7 +145,7 @@ pub(crate) fn compare_texts(a: &StreamAttributes, b: &StreamAttributes, sort: So
     let order = match sort.by {
         SortBy::User => a.addr.cmp(&b.addr),
         SortBy::Service => a.service.group.cmp(&b.service.group),
-        SortBy::Carries => carried(a).cmp(&carried(b)),
+        SortBy::Content => carried(a).cmp(&carried(b)),
         _ => Ordering::Equal,
     };
     if sort.is_descending() { order.reverse() } else { order }
@@ -166,11 +166,11 @@ fn standing(row: StreamRow<'_>) -> u64 {
 
 /// What kind of thing a stream carries, and what it is called.
 fn carried(row: &StreamAttributes) -> (u8, &str, &str) {
-    match row.carries.as_deref() {
-        Some(Carries::Http { method, target, .. }) => (0, target, method),
-        Some(Carries::Tls { sni }) => (1, sni.as_deref().unwrap_or_default(), ""),
-        Some(Carries::Ssh { .. }) => (2, "", ""),
-        Some(Carries::Tcp) => (3, "", ""),
+    match row.content.as_deref() {
+        Some(Content::Http { method, target, .. }) => (0, target, method),
+        Some(Content::Tls { sni }) => (1, sni.as_deref().unwrap_or_default(), ""),
+        Some(Content::Ssh { .. }) => (2, "", ""),
+        Some(Content::Tcp) => (3, "", ""),
         None => (4, "", ""),
     }
 }

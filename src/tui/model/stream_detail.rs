@@ -3,7 +3,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use super::{RateHistory, RowId, StreamRow};
 use crate::{
     ids::StreamKey,
-    telemetry::{Event, EventKind, Flow, StreamStats},
+    telemetry::{Event, EventKind, StreamDetails, StreamStats},
 };
 
 /// How many events about streams, and about outages of those that carry them, are remembered.
@@ -17,7 +17,7 @@ pub(crate) struct StreamDetail {
     /// Begins with the seconds that its row remembered.
     pub(crate) history: RateHistory,
     /// How it flows; the last that was known, where it has ended.
-    pub(crate) flow: Option<Flow>,
+    pub(crate) flow: Option<StreamDetails>,
     info: Option<Arc<StreamStats>>,
 }
 
@@ -48,7 +48,7 @@ impl StreamDetail {
         if row.is_live() {
             self.history.note(now, row.figures.down, row.figures.up);
         }
-        if let Some(flow) = self.info.as_ref().and_then(|info| info.flow()) {
+        if let Some(flow) = self.info.as_ref().and_then(|info| info.details()) {
             self.flow = Some(flow);
         }
     }
@@ -62,7 +62,9 @@ impl EventJournal {
     pub(crate) fn note(&mut self, event: &Event) {
         let others = matches!(
             event.kind,
-            EventKind::OperatorActed { .. } | EventKind::ProxyWaiting { .. } | EventKind::ProxyResumed { .. }
+            EventKind::OperatorActed { .. }
+                | EventKind::GracePeriodStarted { .. }
+                | EventKind::ProxyResumed { .. }
         );
         if others || event.kind.stream_key().is_some() {
             if self.0.len() == JOURNAL {
@@ -81,7 +83,7 @@ impl EventJournal {
             let about = match &event.kind {
                 // What was done to it is told by its name.
                 EventKind::OperatorActed { what } => what.split_whitespace().any(|word| word == name),
-                EventKind::ProxyWaiting { proxy, .. } | EventKind::ProxyResumed { proxy, .. } => {
+                EventKind::GracePeriodStarted { proxy, .. } | EventKind::ProxyResumed { proxy, .. } => {
                     carrier == Some(*proxy) && !over
                 }
                 kind => kind.stream_key() == Some(key),

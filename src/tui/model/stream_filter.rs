@@ -39,7 +39,7 @@ enum Field {
     State,
     Key,
     Service,
-    Carries,
+    Content,
     Priority,
 }
 
@@ -142,7 +142,7 @@ fn test(word: &str) -> Result<Test, FilterError> {
             "state" => Some(Field::State),
             "key" => Some(Field::Key),
             "service" | "port" => Some(Field::Service),
-            "carries" => Some(Field::Carries),
+            "carries" => Some(Field::Content),
             "pri" | "priority" => Some(Field::Priority),
             // A key or an address has a colon too.
             _ if name.is_empty() || name.chars().any(|c| c.is_ascii_digit() || c == '[') => None,
@@ -202,7 +202,7 @@ impl Test {
     fn holds(&self, row: StreamRow<'_>, proxies: &ProxyRows, now: Instant) -> bool {
         // Not the priority: nearly every row has the same.
         const ALL: [Field; 6] =
-            [Field::Key, Field::State, Field::Proxy, Field::User, Field::Service, Field::Carries];
+            [Field::Key, Field::State, Field::Proxy, Field::User, Field::Service, Field::Content];
         match self {
             Self::Word(word) => ALL.iter().any(|field| has(row, *field, proxies, word)),
             Self::In(field, value) => has(row, *field, proxies, value),
@@ -233,7 +233,7 @@ fn text(row: StreamRow<'_>, field: Field, proxies: &ProxyRows) -> String {
         Field::User => format!("{} {}", row.addr, row.key.user),
         Field::Service => row.service.to_string(),
         Field::State => state_name(row).to_owned(),
-        Field::Carries => row.carries.as_ref().map(ToString::to_string).unwrap_or_default(),
+        Field::Content => row.content.as_ref().map(ToString::to_string).unwrap_or_default(),
         Field::Priority => row.priority.to_string(),
     }
 }
@@ -245,8 +245,8 @@ pub(crate) fn state_name(row: StreamRow<'_>) -> &'static str {
         (Some(ended), _) => match &ended.reason {
             Some(EndReason::Finished) | None => "ended",
             Some(EndReason::Killed) => "killed",
-            Some(EndReason::UserReset) => "reset",
-            Some(EndReason::UserGaveUp) => "left",
+            Some(EndReason::UserSocketError) => "reset",
+            Some(EndReason::UserAborted) => "left",
             Some(_) => "failed",
         },
         (None, _) if row.paused => "paused",

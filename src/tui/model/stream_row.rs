@@ -8,7 +8,7 @@ use std::{
 use super::RateTrend;
 use crate::{
     ids::{ChannelId, Priority, ProxyId, RateLimits, ServiceKey, StreamKey, clean},
-    telemetry::{Carries, EndReason, Progress, StreamPhase, StreamSnapshot},
+    telemetry::{Content, EndReason, Progress, StreamPhase, StreamSnapshot},
 };
 
 /// How far a rate has to move before its row may change places, as a share of the larger one.
@@ -108,7 +108,7 @@ pub(crate) struct StreamAttributes {
     pub(crate) proxy: Option<ProxyId>,
     pub(crate) channel: Option<ChannelId>,
     /// What it carries, as far as that is known.
-    pub(crate) carries: Option<Arc<Carries>>,
+    pub(crate) content: Option<Arc<Content>>,
     pub(crate) download: Option<Progress>,
     pub(crate) since: Instant,
     pub(crate) ended: Option<StreamEnd>,
@@ -203,7 +203,7 @@ impl StreamAttributes {
             waits: false,
             priority: Priority::default(),
             limits: RateLimits::default(),
-            carries: None,
+            content: None,
             download: None,
             since,
             ended: None,
@@ -222,7 +222,7 @@ impl StreamAttributes {
         self.proxy = snapshot.proxy.as_ref().map(|proxy| proxy.id).or(self.proxy);
         self.channel = snapshot.channel.or(self.channel);
         self.waits = snapshot.proxy.is_some() && snapshot.channel.is_none();
-        self.carries.clone_from(&snapshot.carries);
+        self.content.clone_from(&snapshot.content);
         self.download = snapshot.progress;
         (self.phase, self.paused, self.priority) = (snapshot.phase, snapshot.paused, snapshot.priority);
         self.limits = snapshot.limits;
@@ -235,7 +235,7 @@ impl StreamAttributes {
         self.killing = false;
         // Reasons may quote a peer; and a history of a thousand rows must not keep a thousand essays.
         let reason = reason.map(|reason| match reason {
-            EndReason::TargetRefused(why) => EndReason::TargetRefused(clean(&why, 80)),
+            EndReason::TargetConnectFailed(why) => EndReason::TargetConnectFailed(clean(&why, 80)),
             EndReason::Protocol(why) => EndReason::Protocol(clean(&why, 80)),
             other => other,
         });

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     ids::{ProxyId, ServiceKey, StreamKey, UserChannelId},
-    telemetry::{Carries, EndReason, StreamPhase, StreamSnapshot},
+    telemetry::{Content, EndReason, StreamPhase, StreamSnapshot},
 };
 
 /// How many ended streams are kept, and for how long. Whichever bound is reached first; what the first one drops is
@@ -186,7 +186,7 @@ impl StreamRows {
         key: StreamKey,
         reason: &EndReason,
         (down, up): (u64, u64),
-        carries: Option<&Arc<Carries>>,
+        content: Option<&Arc<Content>>,
         now: Instant,
     ) {
         let Some(&id) = self.by_key.get(&key) else { return };
@@ -195,8 +195,8 @@ impl StreamRows {
         if row.ended.as_ref().is_some_and(|ended| ended.reason.is_some()) {
             return;
         }
-        if let Some(carries) = carries {
-            row.carries = Some(carries.clone());
+        if let Some(content) = content {
+            row.content = Some(content.clone());
         }
         if row.is_live() {
             self.end(id, Some(reason.clone()), now);

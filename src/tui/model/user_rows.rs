@@ -20,7 +20,7 @@ pub(crate) struct UserRow {
     pub(crate) down_rate: f64,
     pub(crate) up_rate: f64,
     pub(crate) streams: u64,
-    pub(crate) streams_ever: u64,
+    pub(crate) streams_total: u64,
     pub(crate) limits: RateLimits,
     /// The snapshot it was last in.
     seen: u64,
@@ -81,7 +81,7 @@ impl UserRows {
             user.seen = self.sample;
             user.limits = snapshot.limits;
             (user.down, user.up) = (snapshot.down, snapshot.up);
-            (user.streams, user.streams_ever) = (snapshot.streams_open, snapshot.streams_ever);
+            (user.streams, user.streams_total) = (snapshot.streams_open, snapshot.streams_total);
             let rates = self.meters.note(&self.clock, hint.1, anew, (snapshot.down, snapshot.up));
             (user.down_rate, user.up_rate) = (rates.0.into(), rates.1.into());
         }
@@ -110,7 +110,7 @@ impl UserRows {
             down_rate: 0.0,
             up_rate: 0.0,
             streams: 0,
-            streams_ever: 0,
+            streams_total: 0,
             limits: RateLimits::default(),
             seen: 0,
         });

@@ -12,8 +12,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use crate::{
     ids::{ChannelId, Priority, ProxyId, StreamKey, UserChannelId},
     telemetry::{
-        Carries, ChannelGuard, EndReason, Event, Format, ProxyGuard, ServiceGuard, Snapshot, StreamGuard,
-        StreamPhase, Telemetry, UserGuard,
+        ChannelFormat, ChannelGuard, Content, EndReason, Event, ProxyGuard, ServiceGuard, Snapshot,
+        StreamGuard, StreamPhase, Telemetry, UserGuard,
     },
     tui::{
         Labels, LogLayer,
@@ -114,7 +114,7 @@ impl Fixture {
             if tick == 15 {
                 for (at, reason) in [
                     (39, EndReason::Finished),
-                    (30, EndReason::TargetRefused("connection refused".into())),
+                    (30, EndReason::TargetConnectFailed("connection refused".into())),
                     (20, EndReason::Killed),
                 ] {
                     fixture.end(at, reason);
@@ -131,7 +131,7 @@ impl Fixture {
         let guard = self.hub.proxy_up(id, name.into(), addr("192.0.2.7:4000"));
         guard.registered(self.service.stats().key.clone());
         let channel = ChannelId { proxy: id, index: 1 };
-        let channel = self.hub.channel_up(channel, addr("192.0.2.7:4000"), Format::Binary);
+        let channel = self.hub.channel_up(channel, addr("192.0.2.7:4000"), ChannelFormat::Binary);
         self.proxies.push((guard, channel));
     }
 
@@ -164,11 +164,11 @@ impl Fixture {
         if index % 4 == 2 {
             stats.set_total_size(60_000_000);
         }
-        stats.set_carries(Arc::new(match index % 5 {
-            0 => Carries::Tls { sni: Some("app.example".into()) },
-            1 => Carries::Ssh { banner: None },
-            2 => Carries::Tcp,
-            _ => Carries::Http {
+        stats.set_content(Arc::new(match index % 5 {
+            0 => Content::Tls { sni: Some("app.example".into()) },
+            1 => Content::Ssh { banner: None },
+            2 => Content::Tcp,
+            _ => Content::Http {
                 method: "GET".into(),
                 target: format!("/pool/main/image-{index}.iso").into(),
                 status: Some(200),

@@ -440,10 +440,10 @@ fn a_link_that_drains_or_is_away_is_drawn_so_and_its_end_too() {
     fixture.tick(TICK);
     fixture.tick(Duration::from_secs(20));
     fixture.proxies[0].0.stats().set_draining(false);
-    fixture.proxies[0].0.stats().set_waits(Some(fixture.now + Duration::from_secs(30)));
+    fixture.proxies[0].0.stats().set_grace_deadline(Some(fixture.now + Duration::from_secs(30)));
     fixture.tick(TICK);
     fixture.tick(Duration::from_secs(20));
-    fixture.proxies[0].0.stats().set_waits(None);
+    fixture.proxies[0].0.stats().set_grace_deadline(None);
     fixture.tick(TICK);
     fixture.tick(Duration::from_secs(20));
     fixture.press("3");
@@ -454,7 +454,7 @@ fn a_link_that_drains_or_is_away_is_drawn_so_and_its_end_too() {
         signs.into_iter().collect::<String>()
     };
     assert_eq!(drawn(&fixture), "├━▒┄━▶");
-    fixture.proxies[0].0.set_reason(crate::telemetry::GoneReason::Left);
+    fixture.proxies[0].0.set_reason(crate::telemetry::DisconnectReason::GoAway);
     fixture.proxies.clear();
     fixture.tick(TICK);
     fixture.tick(Duration::from_secs(10));

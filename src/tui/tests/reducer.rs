@@ -220,7 +220,7 @@ fn rates_that_waver_move_no_row() {
 fn ended_streams_sink_below_the_open_ones_but_not_from_under_the_selection() {
     let mut fixture = three();
     fixture.press("gx<");
-    fixture.end(0, EndReason::TargetReset);
+    fixture.end(0, EndReason::TargetSocketError);
     fixture.tick(TICK);
     let gone = key(0xABC123, 1);
     assert_eq!(fixture.keys()[0], gone, "the selected row stays where the operator sees it");
@@ -369,7 +369,7 @@ fn a_lost_event_leaves_no_ghost() {
 #[test]
 fn an_end_that_is_seen_before_it_is_told_is_told_in_the_end() {
     let mut fixture = three();
-    fixture.end(0, EndReason::TargetReset);
+    fixture.end(0, EndReason::TargetSocketError);
     // The samples come first, as when the stream ends between the events and the snapshot.
     for _ in 0..3 {
         fixture.now += TICK;
@@ -408,10 +408,10 @@ fn counts_on_screen_are_the_sum_of_the_rows() {
 #[test]
 fn draining_is_shown_whoever_began_it() {
     let mut fixture = three();
-    fixture.hub.emit(EventKind::Draining { open: 3 });
+    fixture.hub.emit(EventKind::DrainStarted { open_streams: 3 });
     fixture.tick(TICK);
     assert!(fixture.text().contains("draining: 3 streams still open"));
-    fixture.hub.emit(EventKind::DrainEnds { open: 3, within: Duration::from_secs(10) });
+    fixture.hub.emit(EventKind::DrainDeadlineSet { open_streams: 3, within: Duration::from_secs(10) });
     fixture.tick(TICK);
     assert!(fixture.text().contains("draining: 3 streams still open, 10s left"), "{}", fixture.text());
     fixture.tick(Duration::from_secs(4));

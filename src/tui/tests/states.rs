@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     ids::{Direction, Policy, ProxyId, Rate},
-    telemetry::{ChannelState, EventKind, Flow, HeldBy, Latencies, Latency, Snapshot, Stalls, TcpInfo},
+    telemetry::{
+        Bottleneck, BottleneckTimes, ChannelState, EventKind, Latencies, LatencySummary, Snapshot,
+        StreamDetails, TcpInfo,
+    },
 };
 
 const TICK: Duration = Duration::from_millis(100);
@@ -16,31 +19,38 @@ const TICK: Duration = Duration::from_millis(100);
 /// What the kernel and the server measure, and no counter here does.
 fn measured(snapshot: &mut Snapshot) {
     let latency = |p50: u64| {
-        let mut bars = [0; Latency::BARS];
+        let mut bars = [0; LatencySummary::BARS];
         bars[5..11].copy_from_slice(&[3, 40, 180, 90, 12, 1]);
         let ms = Duration::from_millis;
-        Latency { count: 326, p50: ms(p50), p90: ms(p50 * 3), p99: ms(p50 * 9), max: ms(p50 * 20), bars }
+        LatencySummary {
+            count: 326,
+            p50: ms(p50),
+            p90: ms(p50 * 3),
+            p99: ms(p50 * 9),
+            max: ms(p50 * 20),
+            bars,
+        }
     };
-    let all = Latencies { open: latency(12), first_byte: latency(45), queue: latency(2) };
+    let all = Latencies { connect: latency(12), time_to_first_byte: latency(45), queue_wait: latency(2) };
     for service in &mut snapshot.services {
         service.latency = Arc::new(all);
     }
     for proxy in &mut snapshot.proxies {
         proxy.latency = Arc::new(all);
         for channel in &mut proxy.channels {
-            channel.rtt = Some(Duration::from_micros(12_400));
-            channel.round_trips = Arc::new(latency(11));
-            (channel.queued, channel.chunk) = (120_000, 16_384);
+            channel.last_rtt = Some(Duration::from_micros(12_400));
+            channel.rtt_summary = Arc::new(latency(11));
+            (channel.send_queue_bytes, channel.chunk_size) = (120_000, 16_384);
             channel.tcp = Some(TcpInfo {
-                rtt: Duration::from_micros(12_900),
-                rtt_min: Duration::from_micros(10_200),
-                retransmitted: 3,
+                smoothed_rtt: Duration::from_micros(12_900),
+                min_rtt: Duration::from_micros(10_200),
+                retransmitted_segments: 3,
                 delivery_rate: 24_300_000,
-                unsent: 14_000,
-                unacknowledged: 248_000,
+                unsent_bytes: 14_000,
+                bytes_in_flight: 248_000,
                 congestion_window: 310_000,
             });
-            channel.state = if proxy.id == ProxyId(2) { ChannelState::Stuck } else { ChannelState::Up };
+            channel.state = if proxy.id == ProxyId(2) { ChannelState::Stalled } else { ChannelState::Up };
         }
     }
 }
@@ -67,22 +77,23 @@ fn steered(width: u16, height: u16) -> Fixture {
     fixture
 }
 
-fn flow() -> Flow {
-    let mut stalls = Stalls::default();
-    stalls.add(HeldBy::User, Duration::from_millis(1300));
-    stalls.add(HeldBy::Channel, Duration::from_millis(40));
-    Flow {
-        window_down: 4_194_304,
-        window_up: 262_144,
-        queued_down: 1_200_000,
-        queued_up: 0,
-        unacknowledged: 65_536,
-        held_by: (Some(HeldBy::Limit), None),
-        stalls,
-        migrations: 2,
-        resent: 131_072,
-        opened_after: Some(Duration::from_millis(12)),
-        first_byte_after: Some(Duration::from_millis(48)),
+fn flow() -> StreamDetails {
+    let mut stalls = BottleneckTimes::default();
+    stalls.add(Bottleneck::User, Duration::from_millis(1300));
+    stalls.add(Bottleneck::Channel, Duration::from_millis(40));
+    StreamDetails {
+        download_window: 4_194_304,
+        upload_window: 262_144,
+        download_buffered: 1_200_000,
+        upload_buffered: 0,
+        upload_in_flight: 65_536,
+        download_bottleneck: Some(Bottleneck::Limit),
+        upload_bottleneck: None,
+        bottleneck_times: stalls,
+        failovers: 2,
+        retransmitted_bytes: 131_072,
+        connect_latency: Some(Duration::from_millis(12)),
+        time_to_first_byte: Some(Duration::from_millis(48)),
     }
 }
 
@@ -165,7 +176,7 @@ fn streams_whose_proxy_lost_every_channel_say_how_long_they_wait() {
             fixture.told = |snapshot| {
                 let proxies = snapshot.proxies.iter_mut().filter(|proxy| proxy.id == ProxyId(2));
                 for proxy in proxies {
-                    proxy.waits = Some(Duration::from_millis(21_500));
+                    proxy.grace_remaining = Some(Duration::from_millis(21_500));
                     proxy.channels.clear();
                 }
             };
@@ -187,7 +198,7 @@ fn a_close_look_tells_of_an_outage_that_the_stream_outlived() {
     fixture.press("j>");
     let proxy = fixture.model.selected().and_then(|(_, row)| row.proxy).expect("it has a proxy");
     let told = |fixture: &mut Fixture, proxy: ProxyId| {
-        fixture.hub.emit(EventKind::ProxyWaiting { proxy, grace: Duration::from_secs(30) });
+        fixture.hub.emit(EventKind::GracePeriodStarted { proxy, grace: Duration::from_secs(30) });
         fixture.hub.emit(EventKind::ProxyResumed { proxy, after: Duration::from_millis(11_800) });
         fixture.tick(TICK);
         fixture.text().contains("is back after 11.8s; its streams go on")

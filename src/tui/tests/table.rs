@@ -86,7 +86,7 @@ fn every_order_is_that_of_its_column() {
     });
     let share = |r: &StreamRow| (r.progress().unwrap_or(-1.0) * 1e6) as i64;
     check("progress", &|f| sorted(f, |r| -share(r)), &|f| sorted(f, share));
-    let kind = |r: &StreamRow| match r.carries.as_ref().map(ToString::to_string).as_deref() {
+    let kind = |r: &StreamRow| match r.content.as_ref().map(ToString::to_string).as_deref() {
         Some("TCP") => 3,
         Some("SSH") => 2,
         Some(text) if text.starts_with("TLS") => 1,

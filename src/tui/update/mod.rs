@@ -64,11 +64,11 @@ fn happened(model: &mut Model, event: &EventKind) {
     match event {
         EventKind::StreamOpened { key, addr, service } => live.streams.opened(*key, *addr, service, now),
         EventKind::StreamAssigned { key, proxy } => live.streams.assigned(*key, *proxy),
-        EventKind::StreamEnded { key, reason, down, up, carries } => {
-            live.streams.over(*key, reason, (*down, *up), carries.as_ref(), now);
+        EventKind::StreamEnded { key, reason, down, up, content } => {
+            live.streams.over(*key, reason, (*down, *up), content.as_ref(), now);
         }
-        EventKind::ProxyGone { proxy, reason, .. } => live.proxies.gone(*proxy, reason, now),
-        EventKind::Registered { proxy, .. } => live.proxies.registered(*proxy),
+        EventKind::ProxyDisconnected { proxy, reason, .. } => live.proxies.gone(*proxy, reason, now),
+        EventKind::ProxyRegistered { proxy, .. } => live.proxies.registered(*proxy),
         EventKind::RegistrationRefused { proxy, reason } => {
             live.proxies.refused(*proxy, reason);
             let text = format!("{} was refused its port: {reason}", live.proxies.name(*proxy));
@@ -84,8 +84,10 @@ fn happened(model: &mut Model, event: &EventKind) {
                 );
             }
         }
-        EventKind::Draining { .. } => model.server_status.is_draining = true,
-        EventKind::DrainEnds { within, .. } => model.server_status.drain_deadline = now.checked_add(*within),
+        EventKind::DrainStarted { .. } => model.server_status.is_draining = true,
+        EventKind::DrainDeadlineSet { within, .. } => {
+            model.server_status.drain_deadline = now.checked_add(*within)
+        }
         // The others only go to the log; what they change is in the counters.
         _ => {}
     }

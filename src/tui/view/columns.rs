@@ -41,7 +41,7 @@ static SPECS: [Spec; 16] = [
     spec(StreamColumn::Proxy, "PROXY", 10, 20, false, 4, Some(SortBy::Proxy)),
     spec(StreamColumn::Channel, "CH", 5, 6, false, 11, Some(SortBy::Channel)),
     spec(StreamColumn::Address, "USER ADDRESS", 21, 47, false, 8, Some(SortBy::User)),
-    spec(StreamColumn::Carries, "CARRIES", 16, 60, false, 9, Some(SortBy::Carries)),
+    spec(StreamColumn::Content, "CARRIES", 16, 60, false, 9, Some(SortBy::Content)),
     spec(StreamColumn::Priority, "PRI", 6, 6, false, 7, Some(SortBy::Priority)),
     spec(StreamColumn::Limit, "LIMIT", limits::WIDTH, limits::WIDTH, false, 15, None),
     spec(StreamColumn::UpRate, "UP/s", 6, 7, true, 5, Some(SortBy::UpRate)),
@@ -100,7 +100,7 @@ impl Columns {
         let kept: Vec<&Spec> = SPECS.iter().filter(kept).collect();
         let mut widths: Vec<usize> = kept.iter().map(|spec| own(spec)).collect();
         // A path says little where it is cut; then what is left goes to those that can use it, a cell each in turn.
-        if let Some(at) = kept.iter().position(|spec| spec.column == StreamColumn::Carries) {
+        if let Some(at) = kept.iter().position(|spec| spec.column == StreamColumn::Content) {
             let more = left.min(CARRIES.saturating_sub(widths[at]));
             (widths[at], left) = (widths[at] + more, left - more);
         }
@@ -214,9 +214,9 @@ fn cell(model: &Model, row: StreamRow<'_>, column: StreamColumn, width: usize) -
             .map_or_else(unknown, |id| (cut_name(&model.shown().proxies.name(id), width), theme.text)),
         StreamColumn::Channel => row.channel.map_or_else(unknown, |id| (id.to_string(), theme.dim)),
         StreamColumn::Address => (cut_left(&row.addr.to_string(), width), theme.text),
-        StreamColumn::Carries if row.waits => (waits(model, row, width), theme.warn),
-        StreamColumn::Carries => match &row.carries {
-            Some(carries) => (carries.to_string(), theme.text),
+        StreamColumn::Content if row.waits => (waits(model, row, width), theme.warn),
+        StreamColumn::Content => match &row.content {
+            Some(content) => (content.to_string(), theme.text),
             None => unknown(),
         },
         StreamColumn::Priority => priority(row, theme),
@@ -237,11 +237,11 @@ fn cell(model: &Model, row: StreamRow<'_>, column: StreamColumn, width: usize) -
 
 /// What it carries, and how long that will be waited for.
 fn waits(model: &Model, row: StreamRow<'_>, width: usize) -> String {
-    let carries = row.carries.as_ref().map(ToString::to_string).unwrap_or_default();
+    let content = row.content.as_ref().map(ToString::to_string).unwrap_or_default();
     let proxy = row.proxy.and_then(|id| model.shown().proxies.get(id));
     let left = proxy.and_then(|proxy| proxy.waits).map(format::age).unwrap_or_default();
     let left = format!("resume {left}");
-    format!("{} {left}", fit(&carries, width.saturating_sub(left.len() + 1)))
+    format!("{} {left}", fit(&content, width.saturating_sub(left.len() + 1)))
 }
 
 fn priority(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
@@ -262,8 +262,8 @@ fn state(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
             Some(EndReason::Finished) | None => ("ended", theme.faint),
             Some(EndReason::Killed) => ("killed", theme.warn),
             // That a user left is no failure.
-            Some(EndReason::UserReset) => ("reset", theme.faint),
-            Some(EndReason::UserGaveUp) => ("left", theme.faint),
+            Some(EndReason::UserSocketError) => ("reset", theme.faint),
+            Some(EndReason::UserAborted) => ("left", theme.faint),
             Some(_) => ("failed", theme.bad),
         },
         (None, _) if row.killing => ("kill…", theme.warn),
@@ -309,13 +309,12 @@ fn end(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
 fn short(reason: &EndReason) -> &'static str {
     match reason {
         EndReason::Finished => "finished",
-        EndReason::UserReset => "user reset",
-        EndReason::TargetReset => "target reset",
-        EndReason::TargetRefused(_) => "target refused",
-        EndReason::UserGaveUp => "user gave up",
+        EndReason::UserSocketError => "user reset",
+        EndReason::TargetSocketError => "target reset",
+        EndReason::TargetConnectFailed(_) => "target refused",
+        EndReason::UserAborted => "user gave up",
         EndReason::NoProxy => "no proxy",
         EndReason::ProxyGone => "proxy gone",
-        EndReason::ChannelLost => "channel lost",
         EndReason::Killed => "by operator",
         EndReason::Shutdown => "shutdown",
         EndReason::Protocol(_) => "protocol",
@@ -346,7 +345,7 @@ mod tests {
         {
             assert!(names(78).contains(&column), "{column:?}");
         }
-        assert!(names(118).contains(&StreamColumn::Address) && names(118).contains(&StreamColumn::Carries));
+        assert!(names(118).contains(&StreamColumn::Address) && names(118).contains(&StreamColumn::Content));
         assert_eq!(names(198).len(), SPECS.len());
         for width in 0..250 {
             let Columns(columns) = Columns::fitting(width, 11, &ColumnSelection::default());

@@ -162,13 +162,13 @@ fn latencies(model: &Model, row: StreamRow<'_>, width: u16, room: usize) -> Vec<
     let shown = model.shown();
     let mut rows = Vec::new();
     if let Some(proxy) = row.proxy.and_then(|id| shown.proxies.get(id)) {
-        rows.push((format!("open {}", proxy.name), &proxy.latency.open));
-        rows.push((format!("1st byte {}", proxy.name), &proxy.latency.first_byte));
+        rows.push((format!("open {}", proxy.name), &proxy.latency.connect));
+        rows.push((format!("1st byte {}", proxy.name), &proxy.latency.time_to_first_byte));
     }
     if let Some(service) = shown.services.find(&row.service) {
         let name = services::name(&service.key);
-        rows.push((format!("open {name}"), &service.latency.open));
-        rows.push((format!("1st byte {name}"), &service.latency.first_byte));
+        rows.push((format!("open {name}"), &service.latency.connect));
+        rows.push((format!("1st byte {name}"), &service.latency.time_to_first_byte));
     }
     rows.retain(|(_, latency)| latency.count > 0);
     // Without its head a figure means nothing.
@@ -228,7 +228,7 @@ fn lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rec
                 }
                 other => other.to_string(),
             };
-            let waits = matches!(event.kind, EventKind::ProxyWaiting { .. });
+            let waits = matches!(event.kind, EventKind::GracePeriodStarted { .. });
             line(event.at, text, if waits { theme.warn } else { theme.text })
         })
         .collect();
@@ -236,8 +236,8 @@ fn lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rec
     if let (Some(flow), Some(given)) = (&detail.flow, given) {
         // Not events, which are few and for everybody; but of this stream it is known.
         let answers = [
-            ("the target answered", flow.opened_after),
-            ("its first byte went to the user", flow.first_byte_after),
+            ("the target answered", flow.connect_latency),
+            ("its first byte went to the user", flow.time_to_first_byte),
         ];
         let mut at = given.at;
         for (what, after) in answers {

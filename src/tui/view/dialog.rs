@@ -97,13 +97,13 @@ fn kill(model: &Model, id: RowId, key: &str) -> Vec<Line<'static>> {
         ];
     }
     let label = |text: &str| Span::styled(format::fit(text, 8), theme.dim);
-    let carries = row.carries.as_ref().map(ToString::to_string);
+    let content = row.content.as_ref().map(ToString::to_string);
     vec![
         Line::from(vec![key, Span::styled(format!("  {}", route(model, row)), theme.dim)]),
         Line::from(vec![
             label("user"),
             Span::styled(row.addr.to_string(), theme.text),
-            Span::styled(format!("  {}", carries.unwrap_or_default()), theme.dim),
+            Span::styled(format!("  {}", content.unwrap_or_default()), theme.dim),
         ]),
         Line::from(vec![
             label("so far"),

@@ -5,7 +5,7 @@ use ratatui::text::{Line, Span};
 use super::{bars, limits, proxies, services};
 use crate::{
     ids::RateLimits,
-    telemetry::{Carries, EndReason, StreamPhase},
+    telemetry::{Content, EndReason, StreamPhase},
     tui::{
         format::{self, cut_name, fit, fit_right},
         model::{Model, StreamRow},
@@ -44,8 +44,8 @@ pub(super) fn facts(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked
             ]),
         ),
     ];
-    if let Some(carries) = &row.carries {
-        lines.push((2, Line::from(vec![label("carries"), Span::styled(carries.to_string(), theme.text)])));
+    if let Some(content) = &row.content {
+        lines.push((2, Line::from(vec![label("carries"), Span::styled(content.to_string(), theme.text)])));
     }
     if let Some(reason) = row.ended.as_ref().and_then(|ended| ended.reason.as_ref()) {
         let by = format!("  by {:?}", reason.by()).to_lowercase();
@@ -105,8 +105,11 @@ fn channel(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'sta
             ),
             theme.dim,
         ));
-        if let Some(tcp) = channel.tcp.filter(|tcp| tcp.retransmitted > 0) {
-            line.push(Span::styled(format!(", {} retrans", format::count(tcp.retransmitted)), theme.dim));
+        if let Some(tcp) = channel.tcp.filter(|tcp| tcp.retransmitted_segments > 0) {
+            line.push(Span::styled(
+                format!(", {} retrans", format::count(tcp.retransmitted_segments)),
+                theme.dim,
+            ));
         }
     }
     Line::from(line)
@@ -117,7 +120,7 @@ fn target(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'stat
     let theme = &model.theme;
     let flow = model.shown_detail().and_then(|detail| detail.flow.as_ref());
     let refused = row.ended.as_ref().and_then(|ended| match &ended.reason {
-        Some(EndReason::TargetRefused(why)) => Some(why.clone()),
+        Some(EndReason::TargetConnectFailed(why)) => Some(why.clone()),
         _ => None,
     });
     let (text, style) = match (refused, row.phase) {
@@ -130,14 +133,14 @@ fn target(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'stat
         (None, _) => ("answered".to_owned(), theme.text),
     };
     let mut line = vec![label, Span::styled(text, style)];
-    if let Some(Carries::Http { status: Some(status), .. }) = row.carries.as_deref() {
+    if let Some(Content::Http { status: Some(status), .. }) = row.content.as_deref() {
         let style = if *status >= 400 { theme.warn } else { theme.ok };
         line.push(Span::styled(format!(" {status}"), style));
     }
-    if let Some(took) = flow.and_then(|flow| flow.opened_after) {
+    if let Some(took) = flow.and_then(|flow| flow.connect_latency) {
         line.push(Span::styled(format!("  after {}", format::took(took)), theme.dim));
     }
-    if let Some(took) = flow.and_then(|flow| flow.first_byte_after) {
+    if let Some(took) = flow.and_then(|flow| flow.time_to_first_byte) {
         line.push(Span::styled(format!("  first byte {}", format::took(took)), theme.dim));
     }
     Line::from(line)

@@ -8,7 +8,7 @@ use ratatui::{
 };
 
 use crate::{
-    telemetry::{Flow, HeldBy},
+    telemetry::{Bottleneck, StreamDetails},
     tui::{
         format::{self, fit, fit_right},
         model::Model,
@@ -20,7 +20,7 @@ use crate::{
 const FIGURE: usize = 9;
 
 /// Everything that is known, one below the other. `live` is whether it still flows; `age` is how long it has lived.
-pub(super) fn lines(model: &Model, flow: &Flow, live: bool, age: Duration) -> Vec<Line<'static>> {
+pub(super) fn lines(model: &Model, flow: &StreamDetails, live: bool, age: Duration) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let label = |text: &str| Span::styled(format!("  {}", fit(text, 10)), theme.dim);
     let pair = |name: &str, down: u64, up: u64| {
@@ -36,13 +36,13 @@ pub(super) fn lines(model: &Model, flow: &Flow, live: bool, age: Duration) -> Ve
             format!("            {}{}", fit_right("DOWN", FIGURE), fit_right("UP", FIGURE)),
             theme.dim,
         ));
-        let (down, up) = flow.held_by;
+        let (down, up) = (flow.download_bottleneck, flow.upload_bottleneck);
         let held = |by| {
             let (text, style) = held_by(by, theme);
             Span::styled(fit_right(&text, FIGURE), style)
         };
         lines.push(Line::from(vec![label("held by"), held(down), held(up)]));
-        lines.push(pair("window", flow.window_down, flow.window_up));
+        lines.push(pair("window", flow.download_window, flow.upload_window));
         let used = |bytes: u64, window: u64| {
             let style = if bytes == 0 { theme.faint } else { theme.text };
             let share = bytes as f64 / window.max(1) as f64 * 100.0;
@@ -50,12 +50,12 @@ pub(super) fn lines(model: &Model, flow: &Flow, live: bool, age: Duration) -> Ve
         };
         lines.push(Line::from(vec![
             label("used"),
-            used(flow.queued_down, flow.window_down),
-            used(flow.queued_up + flow.unacknowledged, flow.window_up),
+            used(flow.download_buffered, flow.download_window),
+            used(flow.upload_buffered + flow.upload_in_flight, flow.upload_window),
         ]));
-        let mut queued = pair("queued", flow.queued_down, flow.queued_up);
+        let mut queued = pair("queued", flow.download_buffered, flow.upload_buffered);
         queued.push_span(Span::styled("  in flight ", theme.dim));
-        queued.push_span(Span::styled(format::bytes(flow.unacknowledged), theme.text));
+        queued.push_span(Span::styled(format::bytes(flow.upload_in_flight), theme.text));
         lines.push(queued);
     }
     lines.push(Line::from(
@@ -64,29 +64,29 @@ pub(super) fn lines(model: &Model, flow: &Flow, live: bool, age: Duration) -> Ve
             .chain(stalls(flow, age, theme))
             .collect::<Vec<_>>(),
     ));
-    let moved = flow.migrations > 0;
+    let moved = flow.failovers > 0;
     lines.push(Line::from(vec![
         label("channels"),
         Span::styled(
             format!(
                 "  {}",
                 if moved {
-                    format!("moved {}", format::times(flow.migrations))
+                    format!("moved {}", format::times(flow.failovers))
                 } else {
                     "never moved".to_owned()
                 }
             ),
             if moved { theme.warn } else { theme.text },
         ),
-        Span::styled(format!(", {} sent again", format::bytes(flow.resent)), theme.dim),
+        Span::styled(format!(", {} sent again", format::bytes(flow.retransmitted_bytes)), theme.dim),
     ]));
     lines
 }
 
 /// The same in one line.
-pub(super) fn line(model: &Model, flow: &Flow, age: Duration) -> Line<'static> {
+pub(super) fn line(model: &Model, flow: &StreamDetails, age: Duration) -> Line<'static> {
     let theme = &model.theme;
-    let (down, up) = flow.held_by;
+    let (down, up) = (flow.download_bottleneck, flow.upload_bottleneck);
     let ((down, down_style), (up, up_style)) = (held_by(down, theme), held_by(up, theme));
     let mut spans = vec![
         Span::styled(format!("  {}", fit("held by", 10)), theme.dim),
@@ -99,9 +99,9 @@ pub(super) fn line(model: &Model, flow: &Flow, age: Duration) -> Line<'static> {
 }
 
 /// For how long each of them held it back, and which share of its life that is.
-fn stalls(flow: &Flow, age: Duration, theme: &Theme) -> Vec<Span<'static>> {
+fn stalls(flow: &StreamDetails, age: Duration, theme: &Theme) -> Vec<Span<'static>> {
     let mut spans = Vec::new();
-    for (name, stalled) in flow.stalls.all() {
+    for (name, stalled) in flow.bottleneck_times.all() {
         let share = stalled.as_secs_f64() / age.as_secs_f64().max(0.001) * 100.0;
         let style = if share >= 50.0 { theme.warn } else { theme.text };
         spans.push(Span::styled(format!("{name} "), theme.dim));
@@ -113,10 +113,10 @@ fn stalls(flow: &Flow, age: Duration, theme: &Theme) -> Vec<Span<'static>> {
     spans
 }
 
-fn held_by(by: Option<HeldBy>, theme: &Theme) -> (String, Style) {
+fn held_by(by: Option<Bottleneck>, theme: &Theme) -> (String, Style) {
     match by {
         None => ("nobody".to_owned(), theme.faint),
-        Some(by @ (HeldBy::Operator | HeldBy::Limit)) => (by.to_string(), theme.warn),
+        Some(by @ (Bottleneck::Operator | Bottleneck::Limit)) => (by.to_string(), theme.warn),
         Some(by) => (by.to_string(), theme.text),
     }
 }

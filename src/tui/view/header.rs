@@ -133,7 +133,13 @@ fn facts(model: &Model, width: u16) -> Vec<Fact> {
         (2, number(proxies, plural(proxies, "proxy", "proxies"))),
         (6, number(model.shown().proxies.channels() as u64, "ch")),
         (0, number(open, "open")),
-        (3, number(model.shown().totals.users_now, plural(model.shown().totals.users_now, "user", "users"))),
+        (
+            3,
+            number(
+                model.shown().totals.users_current,
+                plural(model.shown().totals.users_current, "user", "users"),
+            ),
+        ),
         (1, rates(model, theme.down, theme.up)),
     ]
 }
@@ -152,7 +158,7 @@ pub(crate) fn small(model: &Model, area: Rect, buf: &mut Buffer) {
     let mut lines = vec![
         Line::from(vec![Span::styled(open, theme.strong), Span::styled(" open", theme.dim)]),
         Line::from(rates(model, theme.down, theme.up)),
-        Line::styled(format::things(model.shown().totals.users_now, "user"), theme.text),
+        Line::styled(format::things(model.shown().totals.users_current, "user"), theme.text),
         Line::styled("enlarge me", theme.dim),
     ];
     // The hint is worth more than the users; a question is worth more than anything.

@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 
 use super::bars;
 use crate::{
-    telemetry::{Latencies, Latency},
+    telemetry::{Latencies, LatencySummary},
     tui::{
         format::{self, cut_name, fit, fit_right},
         model::Model,
@@ -17,10 +17,10 @@ use crate::{
 const LABEL: RangeInclusive<usize> = 14..=22;
 const COUNT: usize = 6;
 const FIGURE: usize = 6;
-const BARS: usize = Latency::BARS + 2;
+const BARS: usize = LatencySummary::BARS + 2;
 
 /// A table of latencies in `width` cells: a head, then a row each.
-pub(super) fn table(model: &Model, rows: &[(String, &Latency)], width: u16) -> Vec<Line<'static>> {
+pub(super) fn table(model: &Model, rows: &[(String, &LatencySummary)], width: u16) -> Vec<Line<'static>> {
     let theme = &model.theme;
     // The count and three figures; then the bars, then the maximum; the label has what is left.
     let rest = usize::from(width).saturating_sub(2 + COUNT + 3 * FIGURE);
@@ -34,9 +34,9 @@ pub(super) fn table(model: &Model, rows: &[(String, &Latency)], width: u16) -> V
     }
     if bars {
         // Where the first bar ends and the last one begins.
-        head += &format!("  {}{}", fit("128µs", Latency::BARS - 2), "2s");
+        head += &format!("  {}{}", fit("128µs", LatencySummary::BARS - 2), "2s");
     }
-    let row = |(name, latency): &(String, &Latency)| {
+    let row = |(name, latency): &(String, &LatencySummary)| {
         let figure = |took: Duration, style| Span::styled(fit_right(&format::took(took), FIGURE), style);
         let mut spans = vec![
             Span::styled(format!("  {}", fit(&short(name, label), label)), theme.dim),
@@ -69,7 +69,7 @@ fn short(label: &str, width: usize) -> String {
 pub(super) fn line(model: &Model, latencies: &Latencies) -> Option<Line<'static>> {
     let theme = &model.theme;
     let mut spans = vec![Span::styled(format!("  {}", fit("latency", 10)), theme.dim)];
-    for (name, latency) in [("open", &latencies.open), ("first byte", &latencies.first_byte)] {
+    for (name, latency) in [("open", &latencies.connect), ("first byte", &latencies.time_to_first_byte)] {
         if let Some(pair) = pair(latency) {
             let counts = latency.bars.iter().map(|count| *count as f64);
             let bars = bars::spark(counts, 0.0);
@@ -82,7 +82,7 @@ pub(super) fn line(model: &Model, latencies: &Latencies) -> Option<Line<'static>
 }
 
 /// Half of them and all but one in a hundred, in one cell: `12ms/1.3s`.
-pub(super) fn pair(latency: &Latency) -> Option<String> {
+pub(super) fn pair(latency: &LatencySummary) -> Option<String> {
     (latency.count > 0).then(|| format!("{}/{}", format::took(latency.p50), format::took(latency.p99)))
 }
 

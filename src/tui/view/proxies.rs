@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     ids::{Policy, RateLimits},
-    telemetry::{ChannelState, Latency},
+    telemetry::{ChannelState, LatencySummary},
     tui::{
         format::{self, fit, fit_name},
         model::{ChannelRow, LoadMeasure, Model, ProxyLine, ProxyRow},
@@ -220,7 +220,7 @@ fn cell(model: &Model, proxy: &ProxyRow, column: Column, width: usize) -> (Strin
         Column::Up => rate(proxy.up_rate, theme.up),
         Column::Down => rate(proxy.down_rate, theme.down),
         Column::Limit => (limits::text(proxy.limits), theme.warn),
-        Column::Latency => (latency::pair(&proxy.latency.open).unwrap_or("-".to_owned()), theme.text),
+        Column::Latency => (latency::pair(&proxy.latency.connect).unwrap_or("-".to_owned()), theme.text),
         Column::Trend => {
             let rates = proxy.trend.last(width).map(|(down, up)| f64::from(down + up));
             (bars::spark(rates, 0.8), theme.load)
@@ -251,8 +251,8 @@ fn channel(model: &Model, columns: &Table<Column>, channel: &ChannelRow, width: 
     let theme = &model.theme;
     let (state, style) = match channel.state {
         ChannelState::Up => ("up", theme.ok),
-        ChannelState::Stuck => ("stuck", theme.bad),
-        ChannelState::Leaving => ("leaves", theme.warn),
+        ChannelState::Stalled => ("stuck", theme.bad),
+        ChannelState::GoingAway => ("leaves", theme.warn),
     };
     let figure = |name: &'static str, text: String, width, style| {
         vec![Span::styled(name, theme.dim), Span::styled(format::fit_right(&text, width), style)]
@@ -271,8 +271,8 @@ fn channel(model: &Model, columns: &Table<Column>, channel: &ChannelRow, width: 
     ];
     facts.push((5, figure("share ", share_of(model, channel), 4, theme.text)));
     if let Some(tcp) = channel.tcp {
-        let resent = if tcp.retransmitted > 0 { theme.warn } else { theme.faint };
-        facts.push((6, figure("retrans ", format::count(tcp.retransmitted), 5, resent)));
+        let resent = if tcp.retransmitted_segments > 0 { theme.warn } else { theme.faint };
+        facts.push((6, figure("retrans ", format::count(tcp.retransmitted_segments), 5, resent)));
     }
     facts.push((7, figure("queue ", format::bytes(channel.queued), 5, some(channel.queued))));
     if channel.chunk > 0 {
@@ -282,8 +282,9 @@ fn channel(model: &Model, columns: &Table<Column>, channel: &ChannelRow, width: 
         let delivery = super::rate(model, tcp.delivery_rate as f64);
         facts.push((9, figure("delivery ", delivery, 5, theme.text)));
         facts.push((13, figure("cwnd ", format::bytes(tcp.congestion_window), 5, theme.text)));
-        facts.push((14, figure("unacked ", format::bytes(tcp.unacknowledged), 5, some(tcp.unacknowledged))));
-        facts.push((15, figure("unsent ", format::bytes(tcp.unsent), 5, some(tcp.unsent))));
+        facts
+            .push((14, figure("unacked ", format::bytes(tcp.bytes_in_flight), 5, some(tcp.bytes_in_flight))));
+        facts.push((15, figure("unsent ", format::bytes(tcp.unsent_bytes), 5, some(tcp.unsent_bytes))));
     }
     facts.push((10, vec![Span::styled(channel.format.to_string(), theme.dim)]));
     facts.push((11, figure("for ", format::age(channel.age), 6, theme.dim)));
@@ -316,14 +317,18 @@ fn latencies(model: &Model, area: Rect, buf: &mut Buffer) {
         (_, Some(proxy)) => (proxy.name.clone(), &proxy.latency),
         _ => return,
     };
-    let all =
-        [("open", &latency.open), ("first byte", &latency.first_byte), ("in our queue", &latency.queue)];
+    let all = [
+        ("open", &latency.connect),
+        ("first byte", &latency.time_to_first_byte),
+        ("in our queue", &latency.queue_wait),
+    ];
     let channels = proxy.map_or(&[][..], |proxy| &proxy.channels).iter();
     // Of a channel that is selected, what is its own goes before what it shares.
     let (own, others): (Vec<_>, Vec<_>) = channels
         .map(|channel| (channel.id, format!("round trip {}", channel.id.index), &*channel.round_trips))
         .partition(|(id, ..)| line == Some(ProxyLine::Channel(*id)));
-    let mut rows: Vec<(String, &Latency)> = own.into_iter().map(|(_, name, one)| (name, one)).collect();
+    let mut rows: Vec<(String, &LatencySummary)> =
+        own.into_iter().map(|(_, name, one)| (name, one)).collect();
     rows.extend(all.map(|(name, one)| (name.to_owned(), one)));
     rows.extend(others.into_iter().map(|(_, name, one)| (name, one)));
     rows.retain(|(_, one)| one.count > 0);

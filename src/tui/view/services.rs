@@ -107,8 +107,8 @@ fn row(model: &Model, columns: &Table<Column>, service: &ServiceRow) -> Line<'st
             Column::Up => rate(service.up_rate, theme.up),
             Column::Down => rate(service.down_rate, theme.down),
             Column::Limit => (limits::text(service.limits), theme.warn),
-            Column::Open => took(&service.latency.open),
-            Column::FirstByte => took(&service.latency.first_byte),
+            Column::Open => took(&service.latency.connect),
+            Column::FirstByte => took(&service.latency.time_to_first_byte),
             Column::Carried => (format::bytes(service.down.saturating_add(service.up)), theme.text),
         };
         Cell::Text(text, style)

@@ -121,7 +121,7 @@ fn empty(model: &Model, area: Rect, buf: &mut Buffer) {
         lines.extend(panel::invitation(model, area.width));
     } else {
         let text =
-            if model.shown().totals.streams_ever > 0 { "No stream is open." } else { "No stream yet." };
+            if model.shown().totals.streams_total > 0 { "No stream is open." } else { "No stream yet." };
         lines.push(Line::styled(format!("  {text}"), theme.text));
         let mut ports: Vec<_> = model
             .shown()

@@ -129,7 +129,7 @@ fn row_of(
             Column::Limit => (limits::text(user.limits), theme.warn),
             Column::UpTotal => (format::bytes(user.up), theme.text),
             Column::DownTotal => (format::bytes(user.down), theme.text),
-            Column::Ever => (format::count(user.streams_ever), theme.dim),
+            Column::Ever => (format::count(user.streams_total), theme.dim),
             Column::Age => (format::age(model.shown().now.saturating_duration_since(user.since)), theme.text),
         };
         Cell::Text(text, style)
@@ -142,7 +142,7 @@ fn stream(model: &Model, columns: &Table<Column>, row: StreamRow<'_>) -> Line<'s
     columns.row(|spec| {
         let (text, style) = match spec.column {
             Column::Name => (format!("    {}", row.key), theme.accent),
-            Column::Address => (row.carries.as_ref().map_or(String::new(), ToString::to_string), theme.dim),
+            Column::Address => (row.content.as_ref().map_or(String::new(), ToString::to_string), theme.dim),
             Column::Service => {
                 let name = row.proxy.map_or(String::new(), |id| model.shown().proxies.name(id));
                 (cut_name(&name, spec.width), theme.dim)

@@ -9,21 +9,21 @@ use parking_lot::Mutex;
 /// in the life of a stream, and because with numbers given under several of them a sampler could miss one that was
 /// given before a larger one was entered.
 #[derive(Debug)]
-pub(super) struct Register<T>(Mutex<Places<T>>);
+pub(super) struct Registry<T>(Mutex<RegistryEntries<T>>);
 
 #[derive(Debug)]
-struct Places<T> {
+struct RegistryEntries<T> {
     next: u64,
     taken: BTreeMap<u64, Arc<T>>,
 }
 
-impl<T> Default for Register<T> {
+impl<T> Default for Registry<T> {
     fn default() -> Self {
-        Self(Mutex::new(Places { next: 0, taken: BTreeMap::new() }))
+        Self(Mutex::new(RegistryEntries { next: 0, taken: BTreeMap::new() }))
     }
 }
 
-impl<T> Register<T> {
+impl<T> Registry<T> {
     /// Takes a place; the number is never given again.
     pub(super) fn enter(&self, new: Arc<T>) -> u64 {
         let mut places = self.0.lock();
@@ -60,20 +60,20 @@ mod tests {
 
     #[test]
     fn whoever_asks_again_is_told_only_what_came_since() {
-        let (register, mut seen) = (Register::default(), 0);
+        let (registry, mut seen) = (Registry::default(), 0);
         let news = |seen: &mut u64| {
             let mut news = Vec::new();
-            register.since(seen, |_, there| news.push(**there));
+            registry.since(seen, |_, there| news.push(**there));
             news
         };
-        let first = register.enter(Arc::new('a'));
-        register.enter(Arc::new('b'));
+        let first = registry.enter(Arc::new('a'));
+        registry.enter(Arc::new('b'));
         assert_eq!((news(&mut seen), news(&mut seen)), (vec!['a', 'b'], vec![]));
-        register.leave(first);
-        let gone = register.enter(Arc::new('c'));
-        register.enter(Arc::new('d'));
-        register.leave(gone);
-        assert_eq!((news(&mut seen), register.len()), (vec!['d'], 2));
+        registry.leave(first);
+        let gone = registry.enter(Arc::new('c'));
+        registry.enter(Arc::new('d'));
+        registry.leave(gone);
+        assert_eq!((news(&mut seen), registry.len()), (vec!['d'], 2));
         assert_eq!(news(&mut 0), ['b', 'd']);
     }
 }

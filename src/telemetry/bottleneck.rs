@@ -2,7 +2,7 @@ use std::{fmt, time::Duration};
 
 /// Who keeps a stream from going faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeldBy {
+pub enum Bottleneck {
     /// The operator: it is paused.
     Operator,
     /// A rate limit.
@@ -19,13 +19,13 @@ pub enum HeldBy {
     Budget,
 }
 
-impl HeldBy {
+impl Bottleneck {
     /// All there are.
     pub const ALL: [Self; 7] =
         [Self::Operator, Self::Limit, Self::User, Self::Target, Self::Channel, Self::Window, Self::Budget];
 }
 
-impl fmt::Display for HeldBy {
+impl fmt::Display for Bottleneck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Operator => "operator",
@@ -41,11 +41,11 @@ impl fmt::Display for HeldBy {
 
 /// For how long each of them held a stream back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stalls([Duration; HeldBy::ALL.len()]);
+pub struct BottleneckTimes([Duration; Bottleneck::ALL.len()]);
 
-impl Stalls {
+impl BottleneckTimes {
     /// This one held it back for so much longer.
-    pub fn add(&mut self, by: HeldBy, time: Duration) {
+    pub fn add(&mut self, by: Bottleneck, time: Duration) {
         let stalled = &mut self.0[by as usize];
         *stalled = stalled.saturating_add(time);
     }
@@ -57,50 +57,52 @@ impl Stalls {
     }
 
     /// For how long this one held it back.
-    pub fn of(&self, by: HeldBy) -> Duration {
+    pub fn of(&self, by: Bottleneck) -> Duration {
         self.0[by as usize]
     }
 
     /// Those that held it back, and for how long.
-    pub fn all(&self) -> impl Iterator<Item = (HeldBy, Duration)> {
-        HeldBy::ALL.into_iter().map(|by| (by, self.of(by))).filter(|(_, stalled)| !stalled.is_zero())
+    pub fn all(&self) -> impl Iterator<Item = (Bottleneck, Duration)> {
+        Bottleneck::ALL.into_iter().map(|by| (by, self.of(by))).filter(|(_, stalled)| !stalled.is_zero())
     }
 }
 
 /// How a stream flows: looked up for the one that is looked at closely, too costly for each of a hundred thousand at
 /// each sample.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Flow {
+pub struct StreamDetails {
     /// How many bytes the proxy may have sent beyond what the user took: the receive window, down.
-    pub window_down: u64,
+    pub download_window: u64,
     /// How many bytes we may have sent beyond what the target took: the peer's receive window, up.
-    pub window_up: u64,
+    pub upload_window: u64,
     /// Bytes that came from the proxy and the user has not taken.
-    pub queued_down: u64,
+    pub download_buffered: u64,
     /// Bytes that came from the user and have not gone out on the channel.
-    pub queued_up: u64,
+    pub upload_buffered: u64,
     /// Bytes that went out and the target is not known to have taken.
-    pub unacknowledged: u64,
+    pub upload_in_flight: u64,
     /// Who holds it back at this moment, down and up. Nobody where nothing is to be carried.
     ///
     /// Downwards, the server sees only what comes. Where nothing waits here and the proxy has credit left, it is the
     /// target that gives no more, or has not answered what the user said last; or it is the channel, where its round trip
     /// is far above its shortest, because queues are full.
-    pub held_by: (Option<HeldBy>, Option<HeldBy>),
+    pub download_bottleneck: Option<Bottleneck>,
+    /// The same for the upload.
+    pub upload_bottleneck: Option<Bottleneck>,
     /// For how long whom what waited here waited for, since the beginning.
-    pub stalls: Stalls,
+    pub bottleneck_times: BottleneckTimes,
     /// How often another channel had to take it over.
-    pub migrations: u32,
+    pub failovers: u32,
     /// Bytes that this side sent once more because their channel was lost.
-    pub resent: u64,
+    pub retransmitted_bytes: u64,
     /// How long the proxy took to reach the target.
-    pub opened_after: Option<Duration>,
+    pub connect_latency: Option<Duration>,
     /// How long the user waited for the target's first byte.
-    pub first_byte_after: Option<Duration>,
+    pub time_to_first_byte: Option<Duration>,
 }
 
 /// Who can say how a stream flows while it does.
-pub trait FlowSource: fmt::Debug + Send + Sync {
+pub trait StreamDetailsSource: fmt::Debug + Send + Sync {
     /// How it flows now; nothing where it has ended. Must not call the stream's counters for it.
-    fn flow(&self) -> Option<Flow>;
+    fn details(&self) -> Option<StreamDetails>;
 }

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 /// What a stream carries, as far as its first bytes tell. Text in it comes from outside; it is cleaned and bounded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Carries {
+pub enum Content {
     /// HTTP/1: the request that is answered now, or was last.
     Http {
         /// The method of the request.
@@ -28,7 +28,7 @@ pub enum Carries {
     Tcp,
 }
 
-impl Carries {
+impl Content {
     /// The body that comes down now, where its size is known.
     pub fn body(&self) -> Option<Progress> {
         match self {
@@ -38,7 +38,7 @@ impl Carries {
     }
 }
 
-impl fmt::Display for Carries {
+impl fmt::Display for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http { method, target, .. } => write!(f, "{method} {target}"),
@@ -78,12 +78,12 @@ mod tests {
     #[test]
     fn it_is_shown_in_a_few_words() {
         let body = Some(Progress { begun: 1, size: 2 });
-        let http = Carries::Http { method: "GET".into(), target: "/a".into(), status: Some(200), body };
+        let http = Content::Http { method: "GET".into(), target: "/a".into(), status: Some(200), body };
         assert_eq!(http.to_string(), "GET /a");
-        assert_eq!(Carries::Tls { sni: Some("app.example".into()) }.to_string(), "TLS app.example");
-        assert_eq!(Carries::Tls { sni: None }.to_string(), "TLS");
-        assert_eq!(Carries::Ssh { banner: Some("SSH-2.0-x".into()) }.to_string(), "SSH");
-        assert_eq!(Carries::Tcp.to_string(), "TCP");
+        assert_eq!(Content::Tls { sni: Some("app.example".into()) }.to_string(), "TLS app.example");
+        assert_eq!(Content::Tls { sni: None }.to_string(), "TLS");
+        assert_eq!(Content::Ssh { banner: Some("SSH-2.0-x".into()) }.to_string(), "SSH");
+        assert_eq!(Content::Tcp.to_string(), "TCP");
     }
 
     #[test]
