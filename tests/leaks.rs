@@ -20,7 +20,7 @@ use tokio::{
     task::JoinSet,
 };
 use underpass::{
-    cli::demo::File,
+    cli::demo::DemoFile,
     config::{ProxyConfig, ServerConfig},
     runtime::Workers,
     server::{Server, ShutdownSignals},
@@ -124,14 +124,14 @@ impl Wires {
 
 /// Sends something there and back, waits until a channel is lost, and does so again.
 async fn visit(public: SocketAddr, seed: u64, cut: Arc<Barrier>) {
-    let file = File { seed, size: 1 + seed * 7919 % 60_000 };
+    let file = DemoFile { seed, size: 1 + seed * 7919 % 60_000 };
     let mut socket = TcpStream::connect(public).await.unwrap();
     for _ in 0..2 {
         let (mut read, mut write) = socket.split();
-        let mut back = vec![0; file.piece(0).len()];
-        let (sent, got) = tokio::join!(write.write_all(file.piece(0)), read.read_exact(&mut back));
+        let mut back = vec![0; file.bytes_from(0).len()];
+        let (sent, got) = tokio::join!(write.write_all(file.bytes_from(0)), read.read_exact(&mut back));
         sent.and(got.map(drop)).unwrap();
-        assert_eq!(back, file.piece(0));
+        assert_eq!(back, file.bytes_from(0));
         cut.wait().await;
     }
     socket.shutdown().await.unwrap();

@@ -20,7 +20,7 @@ use tokio::{
     net::TcpStream,
 };
 use underpass::{
-    cli::demo::{File, Verifier},
+    cli::demo::{DemoFile, FileVerifier},
     telemetry::{EventKind, StreamPhase},
 };
 
@@ -116,15 +116,15 @@ async fn testMultiplePingPongExchanges() {
 }
 
 /// Takes `file`, says whether it was that, and closes.
-async fn expects(file: File) -> Target {
+async fn expects(file: DemoFile) -> Target {
     target::serve_with(move |mut socket| async move {
-        let mut verifier = Verifier::new(file);
+        let mut verifier = FileVerifier::new(file);
         let mut buffer = vec![0; 64 * 1024];
         let verdict = loop {
             match socket.read(&mut buffer).await? {
-                0 if verifier.left() == 0 => break "same".to_owned(),
-                0 => break format!("{} bytes are missing", verifier.left()),
-                n => match verifier.push(&buffer[..n]) {
+                0 if verifier.remaining_bytes() == 0 => break "same".to_owned(),
+                0 => break format!("{} bytes are missing", verifier.remaining_bytes()),
+                n => match verifier.verify(&buffer[..n]) {
                     Ok(()) => {}
                     Err(wrong) => break wrong.to_string(),
                 },
@@ -136,25 +136,25 @@ async fn expects(file: File) -> Target {
     .await
 }
 
-async fn download(public: SocketAddr, file: File) {
+async fn download(public: SocketAddr, file: DemoFile) {
     let mut user = TcpStream::connect(public).await.unwrap();
-    let mut verifier = Verifier::new(file);
+    let mut verifier = FileVerifier::new(file);
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let n = user.read(&mut buffer).await.unwrap();
         if n == 0 {
             break;
         }
-        verifier.push(&buffer[..n]).unwrap();
+        verifier.verify(&buffer[..n]).unwrap();
     }
-    assert_eq!(verifier.left(), 0);
+    assert_eq!(verifier.remaining_bytes(), 0);
 }
 
-async fn upload(public: SocketAddr, file: File) {
+async fn upload(public: SocketAddr, file: DemoFile) {
     let mut user = TcpStream::connect(public).await.unwrap();
     let mut sent = 0;
     while sent < file.size {
-        let piece = file.piece(sent);
+        let piece = file.bytes_from(sent);
         user.write_all(piece).await.unwrap();
         sent += piece.len() as u64;
     }
@@ -169,7 +169,7 @@ async fn testSend10MBLargeData() {
     const LIMIT: Duration = Duration::from_secs(30);
     for format in FORMATS {
         let mut tunnel = Tunnel::start().await;
-        let (down, up) = (File { seed: 1, size: TEN_MB }, File { seed: 2, size: TEN_MB });
+        let (down, up) = (DemoFile { seed: 1, size: TEN_MB }, DemoFile { seed: 2, size: TEN_MB });
         let (sender, receiver) = (target::send(down).await, expects(up).await);
         let from = tunnel.proxy(sender.addr, format).await;
         let to = tunnel.proxy(receiver.addr, format).await;

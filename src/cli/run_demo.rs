@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     CORRUPT,
     args::DemoArgs,
-    demo::{Load, Origin, OriginOptions, Summary},
+    demo::{DemoLoad, DemoOrigin, DemoOriginOptions, DemoSummary},
     host,
     log::{self, Log},
     server,
@@ -47,7 +47,7 @@ pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(CORRUPT) })
 }
 
-async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<Summary> {
+async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<DemoSummary> {
     let began = Instant::now();
     let settings = args.screen.settings()?;
     let token = Token::random();
@@ -68,14 +68,14 @@ async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<
     let (mut tasks, mut serving) = (JoinSet::new(), JoinSet::new());
     let ends = shutdown.clone();
     serving.spawn(async move { server.run(ends).await });
-    let origin = OriginOptions { connection_rate: NonZeroU64::new(RATE), ..OriginOptions::default() };
-    let origin = Origin::bind(LOOPBACK, origin).await.context("cannot open the demo's origin")?;
+    let origin = DemoOriginOptions { connection_rate: NonZeroU64::new(RATE), ..DemoOriginOptions::default() };
+    let origin = DemoOrigin::bind(LOOPBACK, origin).await.context("cannot open the demo's origin")?;
     let target = origin.addr();
     tasks.spawn(origin.run(rest_end.clone()));
     let public = start_proxies(&mut tasks, &workers, (tunnel, target), &token, &rest_end).await?;
 
     tracing::info!("add a download of your own: curl -o /dev/null {}", url(public));
-    let load = Load::new(public, USERS, rand::random());
+    let load = DemoLoad::new(public, USERS, rand::random());
     let tally = load.tally();
     let users = tasks.spawn(load.run(users_end.clone()));
 
@@ -111,7 +111,7 @@ async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<
     shutdown.abort.cancel();
     serving.join_all().await;
     cockpit.close().await;
-    Ok(Summary { report: tally.report(), elapsed: began.elapsed() })
+    Ok(DemoSummary { report: tally.report(), elapsed: began.elapsed() })
 }
 
 /// Starts the proxies, one after the other: the first gets any free port, the others share it.

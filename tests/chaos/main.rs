@@ -30,13 +30,13 @@ use support::{
     soon, target, within,
 };
 use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinSet};
-use underpass::cli::demo::{Checksum, Fault, File, Traffic, upload};
+use underpass::cli::demo::{DemoFile, Sha256Sum, TrafficCounters, TransferError, upload};
 use world::{World, losses};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What the raw service sends to everybody who comes: there is no length, so only the end tells that it was all.
-const RAW: File = File { seed: 77, size: 3_000_000 };
+const RAW: DemoFile = DemoFile { seed: 77, size: 3_000_000 };
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -52,7 +52,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(&self, got: Result<Fetched, String>, file: File) {
+    fn count(&self, got: Result<Fetched, String>, file: DemoFile) {
         match got {
             Ok(got) if got == Fetched::from(file) => self.whole.fetch_add(1, SeqCst),
             Ok(got) => {
@@ -69,13 +69,13 @@ impl Tally {
 }
 
 /// Uploads it. What the origin has got is what it was sent, or it is a failure to be seen.
-async fn send(public: SocketAddr, file: File) -> Result<Fetched, String> {
+async fn send(public: SocketAddr, file: DemoFile) -> Result<Fetched, String> {
     let socket = TcpStream::connect(public).await.map_err(|error| error.to_string())?;
-    match upload(socket, file, &Traffic::default()).await {
+    match upload(socket, file, &TrafficCounters::default()).await {
         Ok(()) => Ok(file.into()),
-        Err(Fault::Corrupt(what)) => {
+        Err(TransferError::Corrupt(what)) => {
             println!("{what}");
-            Ok(Fetched { length: 0, sha256: Checksum::of(b"") })
+            Ok(Fetched { length: 0, sha256: Sha256Sum::of(b"") })
         }
         Err(fault) => Err(fault.to_string()),
     }
@@ -88,7 +88,7 @@ async fn fetch_raw(public: SocketAddr) -> Result<Fetched, String> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match socket.read(&mut buffer).await {
-            Ok(0) => return Ok(Fetched { length, sha256: Checksum(hash.finalize().into()) }),
+            Ok(0) => return Ok(Fetched { length, sha256: Sha256Sum(hash.finalize().into()) }),
             Ok(n) => {
                 hash.update(&buffer[..n]);
                 length += n as u64;
@@ -106,7 +106,7 @@ fn users(world: &World, tally: &Arc<Tally>, over: &Arc<AtomicBool>, seed: u64) -
         let mut random = StdRng::seed_from_u64(seed ^ user << 32);
         users.spawn(async move {
             while !over.load(SeqCst) {
-                let file = File { seed: random.random(), size: random.random_range(1..3_000_000) };
+                let file = DemoFile { seed: random.random(), size: random.random_range(1..3_000_000) };
                 tally.begun.fetch_add(1, SeqCst);
                 match user {
                     0..4 => tally.count(ends(fetch(public, &file.path())).await, file),
@@ -162,7 +162,7 @@ async fn what_a_user_gets_is_whole_or_an_error() {
 
     // All is well again, and nothing of what was is left.
     let recovered = |public, raw: bool| async move {
-        let file = File { seed: 1, size: 100_000 };
+        let file = DemoFile { seed: 1, size: 100_000 };
         loop {
             let got = if raw { fetch_raw(public).await } else { fetch(public, &file.path()).await };
             match got {

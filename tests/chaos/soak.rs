@@ -19,7 +19,7 @@ use tokio::{
     net::TcpStream,
     task::JoinSet,
 };
-use underpass::cli::demo::{Checksum, Fault, File, Traffic, download, upload};
+use underpass::cli::demo::{DemoFile, Sha256Sum, TrafficCounters, TransferError, download, upload};
 
 use crate::{
     SECOND, setting,
@@ -42,7 +42,7 @@ struct Tally {
     pings: AtomicU64,
     connections: AtomicU64,
     failed: AtomicU64,
-    traffic: Traffic,
+    traffic: TrafficCounters,
     /// Bytes that are not in `traffic`.
     down: AtomicU64,
     up: AtomicU64,
@@ -65,14 +65,14 @@ impl Tally {
     async fn browse(&self, public: SocketAddr, random: &mut StdRng) -> io::Result<()> {
         let mut socket = BufReader::new(TcpStream::connect(public).await?);
         for _ in 0..200 {
-            let file = File { seed: random.random(), size: random.random_range(1..30_000) };
+            let file = DemoFile { seed: random.random(), size: random.random_range(1..30_000) };
             self.ask(&mut socket, format!("GET {} HTTP/1.1\r\nHost: soak\r\n\r\n", file.path()).as_bytes())
                 .await?;
             while self.line(&mut socket).await? != "\r\n" {}
             let mut body = vec![0; file.size as usize];
             socket.read_exact(&mut body).await?;
             self.down.fetch_add(file.size, SeqCst);
-            assert_eq!(Checksum::of(&body), file.sha256());
+            assert_eq!(Sha256Sum::of(&body), file.sha256());
             self.requests.fetch_add(1, SeqCst);
             tokio::time::sleep(Duration::from_millis(random.random_range(0..40))).await;
         }
@@ -108,8 +108,8 @@ impl Tally {
 }
 
 /// How a transfer failed that did, if that is to be seen.
-fn seen(ended: Result<(), Fault>) -> Result<(), Fault> {
-    assert!(!matches!(ended, Err(Fault::Corrupt(_))), "silently wrong: {ended:?}");
+fn seen(ended: Result<(), TransferError>) -> Result<(), TransferError> {
+    assert!(!matches!(ended, Err(TransferError::Corrupt(_))), "silently wrong: {ended:?}");
     ended
 }
 
@@ -131,20 +131,20 @@ fn users(
         let mut random = StdRng::seed_from_u64(seed ^ user << 32);
         users.spawn(async move {
             while !over.load(SeqCst) {
-                let file = File { seed: random.random(), size: random.random_range(1..4_000_000) };
+                let file = DemoFile { seed: random.random(), size: random.random_range(1..4_000_000) };
                 let does = async {
                     match user {
                         0..3 => {
                             let ended = match TcpStream::connect(files).await {
                                 Ok(socket) => download(socket, file, &tally.traffic).await,
-                                Err(error) => Err(Fault::Connect(error)),
+                                Err(error) => Err(TransferError::Connect(error)),
                             };
                             tally.count(seen(ended), Some(&tally.downloads));
                         }
                         3..6 => {
                             let ended = match TcpStream::connect(files).await {
                                 Ok(socket) => upload(socket, file, &tally.traffic).await,
-                                Err(error) => Err(Fault::Connect(error)),
+                                Err(error) => Err(TransferError::Connect(error)),
                             };
                             tally.count(seen(ended), Some(&tally.uploads));
                         }
@@ -200,8 +200,8 @@ fn balance(log: &str, tally: &Tally) -> [(&'static str, u64, u64); 7] {
         ("proxies", count("proxy ", " is up"), count("proxy ", " is gone")),
         ("users", count("user ", " came to "), count("user ", " left")),
         ("connections", tally.connections.load(SeqCst), opened),
-        ("bytes down", tally.traffic.read() + tally.down.load(SeqCst), sum("(down ")),
-        ("bytes up", tally.traffic.written() + tally.up.load(SeqCst), sum(" up ")),
+        ("bytes down", tally.traffic.bytes_read() + tally.down.load(SeqCst), sum("(down ")),
+        ("bytes up", tally.traffic.bytes_written() + tally.up.load(SeqCst), sum(" up ")),
     ]
 }
 

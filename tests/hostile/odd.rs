@@ -191,7 +191,7 @@ async fn a_proxy_that_never_gives_credit_holds_its_own_user_only() {
 #[tokio::test]
 async fn a_user_that_reads_nothing_holds_its_own_stream_only() {
     let mut server = Server::start().await;
-    let endless = underpass::cli::demo::File { seed: 3, size: 1 << 36 };
+    let endless = underpass::cli::demo::DemoFile { seed: 3, size: 1 << 36 };
     let target = target::send(endless).await;
     let public = server.tunnel.proxy(target.addr, underpass::config::ProxyFormat::Binary).await;
     let deaf = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

@@ -18,7 +18,7 @@ use tokio::{
     net::TcpStream,
     task::JoinSet,
 };
-use underpass::{cli::demo::File, config::ProxyFormat};
+use underpass::{cli::demo::DemoFile, config::ProxyFormat};
 
 /// A server and a proxy as two processes, and the public address.
 struct Programs {
@@ -67,7 +67,7 @@ fn tell(what: &str) {
 
 async fn get(public: SocketAddr, size: u64) -> TcpStream {
     let mut socket = TcpStream::connect(public).await.unwrap();
-    let path = File { seed: 1, size }.path();
+    let path = DemoFile { seed: 1, size }.path();
     socket
         .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
         .await

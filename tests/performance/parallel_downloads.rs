@@ -8,12 +8,12 @@ use crate::support::{
     target::{self, OriginTarget},
     tunnel::Tunnel,
 };
-use underpass::{cli::demo::File, config::ProxyFormat};
+use underpass::{cli::demo::DemoFile, config::ProxyFormat};
 
 /// What each proxy's target gives, in bytes a second.
 const RATE: u64 = 20_000_000;
 
-const FILE: File = File { seed: 3, size: 20_000_000 };
+const FILE: DemoFile = DemoFile { seed: 3, size: 20_000_000 };
 
 /// How often it is tried on a machine that has other things to do.
 const ATTEMPTS: usize = 4;
@@ -40,7 +40,7 @@ async fn downloads(count: usize) -> Duration {
     }
     let elapsed = begin.elapsed();
     for origin in &origins {
-        assert!(origin.traffic.written() >= FILE.size, "each proxy has had one");
+        assert!(origin.traffic.bytes_written() >= FILE.size, "each proxy has had one");
     }
     tunnel.end().await;
     elapsed

@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
-use underpass::{cli::demo::File, ids::Priority};
+use underpass::{cli::demo::DemoFile, ids::Priority};
 
 use crate::{
     support::relay::Wire,
@@ -180,10 +180,10 @@ fn millis(random: &mut StdRng, range: std::ops::Range<u64>) -> Duration {
     Duration::from_millis(random.random_range(range))
 }
 
-fn file(random: &mut StdRng) -> File {
+fn file(random: &mut StdRng) -> DemoFile {
     // Empty and tiny ones have their own ways to go wrong.
     let most = *[1, 100, 20_000, 150_000, 300_000, 400_000].get(random.random_range(0..6)).unwrap();
-    File { seed: random.next_u64(), size: random.random_range(0..=most) }
+    DemoFile { seed: random.next_u64(), size: random.random_range(0..=most) }
 }
 
 fn transfer(random: &mut StdRng) -> Transfer {

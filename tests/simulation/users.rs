@@ -15,15 +15,15 @@ use tokio::{
         tcp::{ReadHalf, WriteHalf},
     },
 };
-use underpass::cli::demo::{Fault, File, Traffic, Verifier, download, upload};
+use underpass::cli::demo::{DemoFile, FileVerifier, TrafficCounters, TransferError, download, upload};
 
 use crate::support::target::{Target, serve_with};
 
 /// What a user does on one connection.
 #[derive(Debug, Clone, Copy)]
 pub enum Transfer {
-    Download(File),
-    Upload(File),
+    Download(DemoFile),
+    Upload(DemoFile),
     Exchange(Exchange),
 }
 
@@ -31,8 +31,8 @@ pub enum Transfer {
 /// over: only a clean end tells that it was all.
 #[derive(Debug, Clone, Copy)]
 pub struct Exchange {
-    pub up: File,
-    pub down: File,
+    pub up: DemoFile,
+    pub down: DemoFile,
     /// Both at once.
     pub duplex: bool,
     pub breaks: Option<Break>,
@@ -87,17 +87,19 @@ impl Transfer {
         };
         socket.set_nodelay(true).unwrap();
         let done = match self {
-            Self::Download(file) => download(socket, file, &Traffic::default()).await,
-            Self::Upload(file) => upload(socket, file, &Traffic::default()).await,
+            Self::Download(file) => download(socket, file, &TrafficCounters::default()).await,
+            Self::Upload(file) => upload(socket, file, &TrafficCounters::default()).await,
             Self::Exchange(exchange) => return exchange.run(socket).await,
         };
         match done {
             Ok(()) => Outcome::Whole,
             // An HTTP client can tell by the length; others could not.
-            Err(Fault::Cut { reason, .. }) if reason == "closed before the end" => {
+            Err(TransferError::Truncated { reason, .. }) if reason == "closed before the end" => {
                 Outcome::Wrong(format!("{self:?} ended cleanly before its end"))
             }
-            Err(fault @ (Fault::Cut { .. } | Fault::Connect(_))) => Outcome::Failed(fault.to_string()),
+            Err(fault @ (TransferError::Truncated { .. } | TransferError::Connect(_))) => {
+                Outcome::Failed(fault.to_string())
+            }
             Err(fault) => Outcome::Wrong(format!("{self:?}: {fault}")),
         }
     }
@@ -144,8 +146,8 @@ impl Exchange {
     fn from_header(header: &[u8; 48]) -> Self {
         let word = |index: usize| u64::from_be_bytes(header[index * 8..][..8].try_into().unwrap());
         Self {
-            up: File { seed: word(0), size: word(1) },
-            down: File { seed: word(2), size: word(3) },
+            up: DemoFile { seed: word(0), size: word(1) },
+            down: DemoFile { seed: word(2), size: word(3) },
             duplex: word(5) == 1,
             breaks: Some(word(4)).filter(|&after| after < u64::MAX).map(Break::ByTarget),
         }
@@ -163,11 +165,11 @@ enum Received {
 }
 
 /// Sends a file and ends its half, or stops without that after so many bytes.
-async fn send(mut write: WriteHalf<'_>, file: File, stops: Option<u64>) -> io::Result<()> {
+async fn send(mut write: WriteHalf<'_>, file: DemoFile, stops: Option<u64>) -> io::Result<()> {
     let mut offset = 0;
     let most = stops.map_or(file.size, |after| after.min(file.size));
     while offset < most {
-        let piece = file.piece(offset);
+        let piece = file.bytes_from(offset);
         let piece = &piece[..piece.len().min(PIECE).min((most - offset) as usize)];
         write.write_all(piece).await?;
         offset += piece.len() as u64;
@@ -176,14 +178,18 @@ async fn send(mut write: WriteHalf<'_>, file: File, stops: Option<u64>) -> io::R
     if stops.is_none() { write.shutdown().await } else { Ok(()) }
 }
 
-async fn receive(mut read: ReadHalf<'_>, file: File) -> io::Result<Received> {
-    let (mut verifier, mut buffer) = (Verifier::new(file), vec![0; PIECE]);
+async fn receive(mut read: ReadHalf<'_>, file: DemoFile) -> io::Result<Received> {
+    let (mut verifier, mut buffer) = (FileVerifier::new(file), vec![0; PIECE]);
     loop {
         let n = read.read(&mut buffer).await?;
         if n == 0 {
-            return Ok(if verifier.left() == 0 { Received::All } else { Received::Part(verifier.offset()) });
+            return Ok(if verifier.remaining_bytes() == 0 {
+                Received::All
+            } else {
+                Received::Part(verifier.verified_bytes())
+            });
         }
-        if let Err(wrong) = verifier.push(&buffer[..n]) {
+        if let Err(wrong) = verifier.verify(&buffer[..n]) {
             return Ok(Received::Other(wrong.to_string()));
         }
     }
@@ -242,6 +248,6 @@ async fn answer(mut socket: TcpStream, wrong: &Wrong) -> io::Result<()> {
 
 /// A small exchange that has to be whole, to show that all is well again.
 pub fn probe() -> [Transfer; 2] {
-    let (up, down) = (File { seed: 1, size: 30_000 }, File { seed: 2, size: 30_000 });
+    let (up, down) = (DemoFile { seed: 1, size: 30_000 }, DemoFile { seed: 2, size: 30_000 });
     [Transfer::Download(down), Transfer::Exchange(Exchange { up, down, duplex: false, breaks: None })]
 }

@@ -11,7 +11,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 use tokio::{io::AsyncReadExt, net::TcpStream, process::Command};
-use underpass::cli::demo::{Checksum, Fault, File, Page, Traffic, get};
+use underpass::cli::demo::{DemoFile, GetResponse, Sha256Sum, TrafficCounters, TransferError, get};
 
 static INSTALLED: LazyLock<Mutex<BTreeMap<String, bool>>> = LazyLock::new(Mutex::default);
 
@@ -56,9 +56,9 @@ pub async fn fetch(server: SocketAddr, path: &str) -> Result<Fetched, String> {
         return hashed(command).await;
     }
     let socket = TcpStream::connect(server).await.map_err(|e| e.to_string())?;
-    match get(socket, path, &Traffic::default()).await {
-        Ok(Page { status: 200, length, sha256, .. }) => Ok(Fetched { length, sha256 }),
-        Ok(Page { status, .. }) => Err(format!("answered {status}")),
+    match get(socket, path, &TrafficCounters::default()).await {
+        Ok(GetResponse { status: 200, length, sha256, .. }) => Ok(Fetched { length, sha256 }),
+        Ok(GetResponse { status, .. }) => Err(format!("answered {status}")),
         Err(fault) => Err(fault.to_string()),
     }
 }
@@ -85,18 +85,18 @@ async fn hashed(mut command: Command) -> Result<Fetched, String> {
     if !status.success() {
         return Err(format!("{status} after {length} bytes: {}", said.trim()));
     }
-    Ok(Fetched { length, sha256: Checksum(hash.finalize().into()) })
+    Ok(Fetched { length, sha256: Sha256Sum(hash.finalize().into()) })
 }
 
 /// What a [`fetch`] brought.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fetched {
     pub length: u64,
-    pub sha256: Checksum,
+    pub sha256: Sha256Sum,
 }
 
-impl From<File> for Fetched {
-    fn from(file: File) -> Self {
+impl From<DemoFile> for Fetched {
+    fn from(file: DemoFile) -> Self {
         Self { length: file.size, sha256: file.sha256() }
     }
 }
@@ -105,15 +105,15 @@ impl From<File> for Fetched {
 pub type Download = super::Running<Result<Fetched, String>>;
 
 /// Begins to download `file`.
-pub fn download(public: SocketAddr, file: File) -> Download {
+pub fn download(public: SocketAddr, file: DemoFile) -> Download {
     Download::start(async move { fetch(public, &file.path()).await })
 }
 
 /// Begins to upload `file`.
-pub fn upload(public: SocketAddr, file: File) -> super::Running<Result<(), Fault>> {
+pub fn upload(public: SocketAddr, file: DemoFile) -> super::Running<Result<(), TransferError>> {
     super::Running::start(async move {
         let socket = TcpStream::connect(public).await.unwrap();
-        underpass::cli::demo::upload(socket, file, &Traffic::default()).await
+        underpass::cli::demo::upload(socket, file, &TrafficCounters::default()).await
     })
 }
 

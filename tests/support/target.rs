@@ -14,7 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use underpass::cli::demo::{Checksum, File, Origin, OriginOptions, Traffic};
+use underpass::cli::demo::{DemoFile, DemoOrigin, DemoOriginOptions, Sha256Sum, TrafficCounters};
 
 pub const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -168,11 +168,11 @@ pub fn full() -> (SocketAddr, Vec<socket2::Socket>) {
 }
 
 /// Sends `file` without being asked, then closes.
-pub async fn send(file: File) -> Target {
+pub async fn send(file: DemoFile) -> Target {
     serve_with(move |mut socket| async move {
         let mut offset = 0;
         while offset < file.size {
-            let piece = file.piece(offset);
+            let piece = file.bytes_from(offset);
             socket.write_all(piece).await?;
             offset += piece.len() as u64;
         }
@@ -202,7 +202,7 @@ pub async fn after_end(repeat: usize) -> Target {
                 kept.extend_from_slice(&buffer[..n]);
             }
         }
-        let sum = Checksum(hash.finalize().into());
+        let sum = Sha256Sum(hash.finalize().into());
         socket.write_all(format!("{length} {sum}\n").as_bytes()).await?;
         if length <= repeat {
             socket.write_all(&kept).await?;
@@ -214,12 +214,12 @@ pub async fn after_end(repeat: usize) -> Target {
 
 /// Sends `bytes` bytes of a file, waits until it is sent anything, then resets the connection. Without the wait the
 /// reset could overtake the bytes, or even the connection.
-pub async fn send_then_reset(file: File, bytes: u64) -> Target {
+pub async fn send_then_reset(file: DemoFile, bytes: u64) -> Target {
     serve_with(move |mut socket| async move {
-        let file = File { size: bytes, ..file };
+        let file = DemoFile { size: bytes, ..file };
         let mut offset = 0;
         while offset < file.size {
-            let piece = file.piece(offset);
+            let piece = file.bytes_from(offset);
             socket.write_all(piece).await?;
             offset += piece.len() as u64;
         }
@@ -232,18 +232,19 @@ pub async fn send_then_reset(file: File, bytes: u64) -> Target {
 
 /// A file origin, which moves at most `rate` bytes a second each way, all connections together.
 pub async fn origin(rate: impl Into<Option<u64>>) -> OriginTarget {
-    let options = OriginOptions { rate: rate.into().and_then(NonZeroU64::new), ..OriginOptions::default() };
-    let origin = Origin::bind(LOOPBACK, options).await.unwrap();
+    let options =
+        DemoOriginOptions { rate: rate.into().and_then(NonZeroU64::new), ..DemoOriginOptions::default() };
+    let origin = DemoOrigin::bind(LOOPBACK, options).await.unwrap();
     let (addr, traffic, open) = (origin.addr(), origin.traffic(), origin.open());
     let mut tasks = JoinSet::new();
     tasks.spawn(origin.run(CancellationToken::new()));
     OriginTarget { addr, traffic, open, _tasks: tasks }
 }
 
-/// A running [`Origin`]. Dropping it ends it.
+/// A running [`DemoOrigin`]. Dropping it ends it.
 pub struct OriginTarget {
     pub addr: SocketAddr,
-    pub traffic: Arc<Traffic>,
+    pub traffic: Arc<TrafficCounters>,
     open: watch::Receiver<usize>,
     _tasks: JoinSet<()>,
 }

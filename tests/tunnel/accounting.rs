@@ -22,7 +22,7 @@ use tokio::{
     task::JoinSet,
 };
 use underpass::{
-    cli::demo::{File, Verifier},
+    cli::demo::{DemoFile, FileVerifier},
     config::ProxyFormat,
     control::{Command, Executed},
     ids::{ServiceKey, StreamKey},
@@ -72,7 +72,7 @@ struct Ports {
     nobody: SocketAddr,
 }
 
-const FILE: File = File { seed: 1, size: 77_777 };
+const FILE: DemoFile = DemoFile { seed: 1, size: 77_777 };
 const BEFORE_RESET: u64 = 5_000;
 
 /// One user's connection. Each way to end it early is taken only when all that was sent has arrived: what is on the
@@ -121,7 +121,7 @@ async fn user(
             socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
         }
         End::ResetByTarget => {
-            counted.down = reads(&mut socket, File { size: BEFORE_RESET, ..FILE }).await.unwrap();
+            counted.down = reads(&mut socket, DemoFile { size: BEFORE_RESET, ..FILE }).await.unwrap();
             socket.write_all(b"x").await.unwrap();
             counted.up = 1;
             let error = socket.read(&mut [0]).await.unwrap_err();
@@ -161,7 +161,7 @@ fn new_socket() -> TcpSocket {
 
 /// Sends bytes to an echo and reads them back.
 async fn exchange(socket: &mut TcpStream, size: usize, counted: &mut Counted) {
-    let bytes = &FILE.piece(0)[..size];
+    let bytes = &FILE.bytes_from(0)[..size];
     socket.write_all(bytes).await.unwrap();
     let mut back = vec![0; size];
     socket.read_exact(&mut back).await.unwrap();
@@ -170,18 +170,18 @@ async fn exchange(socket: &mut TcpStream, size: usize, counted: &mut Counted) {
 }
 
 /// Reads `file`, and, if it is a whole one, its end.
-async fn reads(socket: &mut TcpStream, file: File) -> io::Result<u64> {
-    let (mut verifier, mut buffer) = (Verifier::new(file), vec![0; 16 * 1024]);
-    while verifier.left() > 0 {
+async fn reads(socket: &mut TcpStream, file: DemoFile) -> io::Result<u64> {
+    let (mut verifier, mut buffer) = (FileVerifier::new(file), vec![0; 16 * 1024]);
+    while verifier.remaining_bytes() > 0 {
         match socket.read(&mut buffer).await? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            n => verifier.push(&buffer[..n]).unwrap(),
+            n => verifier.verify(&buffer[..n]).unwrap(),
         }
     }
     if file == FILE {
         assert_eq!(socket.read(&mut buffer).await?, 0);
     }
-    Ok(verifier.offset())
+    Ok(verifier.verified_bytes())
 }
 
 fn fits(end: End, reason: &EndReason) -> bool {

@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 use underpass::{
-    cli::demo::{Checksum, File},
+    cli::demo::{DemoFile, Sha256Sum},
     ids::StreamKey,
     telemetry::{
         ChannelFormat, DisconnectReason, EndReason, EventKind, Snapshot, StreamPhase, StreamSnapshot,
@@ -55,7 +55,7 @@ async fn two_downloads_at_once() {
     for fields in BOTH {
         let tunnel = Tunnel::start().await;
         let Some((process, public)) = serving(&tunnel, fields, origin.addr).await else { return };
-        let files = [1, 2].map(|seed| File { seed, size: 6_000_000 });
+        let files = [1, 2].map(|seed| DemoFile { seed, size: 6_000_000 });
         let both = async {
             let paths = files.map(|file| file.path());
             tokio::join!(fetch(public, &paths[0]), fetch(public, &paths[1]))
@@ -97,7 +97,7 @@ async fn an_upload() {
         std::fs::remove_file(&path).unwrap();
         if let Some(output) = output {
             let text = String::from_utf8(output.stdout).unwrap();
-            assert_eq!(text, format!("length {}\nsha256 {}\n", body.len(), Checksum::of(&body)));
+            assert_eq!(text, format!("length {}\nsha256 {}\n", body.len(), Sha256Sum::of(&body)));
         }
         end(tunnel, process).await;
     }
@@ -109,11 +109,11 @@ async fn half_closes() {
     for fields in BOTH {
         let tunnel = Tunnel::start().await;
         let Some((process, public)) = serving(&tunnel, fields, target.addr).await else { return };
-        let file = File { seed: 9, size: 3_000_000 };
+        let file = DemoFile { seed: 9, size: 3_000_000 };
         let mut socket = TcpStream::connect(public).await.unwrap();
         let mut offset = 0;
         while offset < file.size {
-            let piece = file.piece(offset);
+            let piece = file.bytes_from(offset);
             soon("an upload", socket.write_all(piece)).await.unwrap();
             offset += piece.len() as u64;
         }
@@ -127,7 +127,7 @@ async fn half_closes() {
         drop(socket);
         end(tunnel, process).await;
     }
-    let target = target::send(File { seed: 2, size: 100_000 }).await;
+    let target = target::send(DemoFile { seed: 2, size: 100_000 }).await;
     for fields in BOTH {
         let tunnel = Tunnel::start().await;
         let Some((process, public)) = serving(&tunnel, fields, target.addr).await else { return };
@@ -159,7 +159,7 @@ async fn ending(mut socket: TcpStream) -> io::Result<usize> {
 
 #[tokio::test]
 async fn a_target_that_fails_is_no_clean_end() {
-    let reset = target::send_then_reset(File { seed: 0, size: 1 << 20 }, 1000).await;
+    let reset = target::send_then_reset(DemoFile { seed: 0, size: 1 << 20 }, 1000).await;
     for fields in BOTH {
         let tunnel = Tunnel::start().await;
         let Some((process, public)) = serving(&tunnel, fields, reset.addr).await else { return };
@@ -184,7 +184,7 @@ async fn a_target_that_fails_is_no_clean_end() {
         let tunnel = Tunnel::start().await;
         let origin = target::origin(1_000_000).await;
         let Some((process, public)) = serving(&tunnel, fields, origin.addr).await else { return };
-        let path = File { seed: 4, size: 50_000_000 }.path();
+        let path = DemoFile { seed: 4, size: 50_000_000 }.path();
         let killed = async {
             tunnel.until("some bytes", |s| s.streams.iter().any(|stream| stream.down > 100_000)).await;
             drop(origin);
@@ -222,7 +222,7 @@ async fn a_proxy_that_is_killed_is_no_clean_end_for_anybody() {
         let mut socket = TcpStream::connect(uploads).await.unwrap();
         socket.write_all(b"half of a").await.unwrap();
         open(&tunnel, &socket).await;
-        let path = File { seed: 4, size: 50_000_000 }.path();
+        let path = DemoFile { seed: 4, size: 50_000_000 }.path();
         let killed = async {
             tunnel.until("some bytes", |s| s.streams.iter().any(|stream| stream.down > 100_000)).await;
             process.kill_9().await;
@@ -276,7 +276,7 @@ async fn many_streams_come_and_go() {
         for round in 0..5 {
             let mut users = tokio::task::JoinSet::new();
             for n in 0..20 {
-                let file = File { seed: round * 20 + n, size: 1000 * n };
+                let file = DemoFile { seed: round * 20 + n, size: 1000 * n };
                 users.spawn(async move {
                     assert_eq!(fetch(public, &file.path()).await.unwrap(), Fetched::from(file));
                 });

@@ -14,7 +14,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt},
     net::TcpListener,
 };
-use underpass::cli::demo::{Checksum, File, Verifier};
+use underpass::cli::demo::{DemoFile, FileVerifier, Sha256Sum};
 
 /// What a test of the server's side adds to a channel.
 trait AsServer {
@@ -109,21 +109,21 @@ async fn two_streams_take_turns() {
 
 #[tokio::test]
 async fn two_downloads_are_whole_and_in_order() {
-    let file = File { seed: 6, size: 3_000_000 };
+    let file = DemoFile { seed: 6, size: 3_000_000 };
     let target = target::send(file).await;
     let Some((_process, mut channel)) = serving(FieldCount::Four, target.addr).await else { return };
     channel.send("ABC123", 1, "STREAM_START", b"").await;
     channel.send("ABC123", 2, "STREAM_START", b"").await;
-    let mut verifiers = [Verifier::new(file), Verifier::new(file)];
+    let mut verifiers = [FileVerifier::new(file), FileVerifier::new(file)];
     let (mut accepted, mut ended) = (0, 0);
     while ended < 2 {
         let said = channel.hear().await;
         let stream: usize = said.stream.parse().unwrap();
         match said.action.as_str() {
             "STREAM_START" => accepted += 1,
-            "STREAM_DATA" => verifiers[stream - 1].push(&said.data).unwrap(),
+            "STREAM_DATA" => verifiers[stream - 1].verify(&said.data).unwrap(),
             "STREAM_END" => {
-                assert_eq!(verifiers[stream - 1].left(), 0);
+                assert_eq!(verifiers[stream - 1].remaining_bytes(), 0);
                 channel.send("ABC123", stream as u32, "STREAM_END", b"").await;
                 ended += 1;
             }
@@ -147,7 +147,7 @@ async fn the_answer_to_a_half_closed_stream_comes_whole() {
             }
             channel.send("ABC123", stream, "STREAM_END", b"").await;
             let answer = String::from_utf8(channel.download("ABC123").await).unwrap();
-            assert_eq!(answer, format!("11 {}\nhalf closed", Checksum::of(b"half closed")));
+            assert_eq!(answer, format!("11 {}\nhalf closed", Sha256Sum::of(b"half closed")));
         }
     }
     target.when(|c| c.open == 0 && c.accepted == 4 && c.failed == 0, Duration::from_secs(5)).await;
@@ -169,7 +169,7 @@ async fn data_may_come_before_the_target_is_there() {
 
 #[tokio::test]
 async fn a_failure_of_the_target_is_a_reset() {
-    let reset = target::send_then_reset(File { seed: 0, size: 1 << 20 }, 1000).await;
+    let reset = target::send_then_reset(DemoFile { seed: 0, size: 1 << 20 }, 1000).await;
     for fields in BOTH {
         let Some((_process, mut channel)) = serving(fields, target::nobody().await).await else { return };
         channel.send("U1", 1, "STREAM_START", b"").await;
@@ -254,7 +254,7 @@ async fn a_target_that_does_not_read_costs_no_memory_and_holds_nobody_up() {
 
 #[tokio::test]
 async fn a_target_that_reads_again_resumes_its_user() {
-    let file = File { seed: 3, size: 24 << 20 };
+    let file = DemoFile { seed: 3, size: 24 << 20 };
     let (go, wait) = tokio::sync::watch::channel(false);
     let target = target::serve_with(move |mut socket| {
         let mut wait = wait.clone();
@@ -269,7 +269,7 @@ async fn a_target_that_reads_again_resumes_its_user() {
                 }
                 sha2::Digest::update(&mut hash, &buffer[..n]);
             }
-            socket.write_all(Checksum(sha2::Digest::finalize(hash).into()).to_string().as_bytes()).await
+            socket.write_all(Sha256Sum(sha2::Digest::finalize(hash).into()).to_string().as_bytes()).await
         }
     })
     .await;
@@ -280,7 +280,7 @@ async fn a_target_that_reads_again_resumes_its_user() {
         let mut paused = 0;
         let mut offset = 0;
         while offset < file.size {
-            let piece = file.piece(offset);
+            let piece = file.bytes_from(offset);
             let piece = &piece[..piece.len().min(32 * 1024)];
             channel.send("ABC123", 1, "STREAM_DATA", piece).await;
             offset += piece.len() as u64;

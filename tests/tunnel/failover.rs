@@ -18,7 +18,7 @@ use tokio::{
     net::TcpStream,
 };
 use underpass::{
-    cli::demo::File,
+    cli::demo::DemoFile,
     config::{ProxyConfig, ProxyFormat},
     telemetry::{DisconnectReason, EventKind},
 };
@@ -26,7 +26,7 @@ use underpass::{
 const SECOND: Duration = Duration::from_secs(1);
 
 /// More than is downloaded before it is ended.
-const ENDLESS: File = File { seed: 1, size: 1 << 36 };
+const ENDLESS: DemoFile = DemoFile { seed: 1, size: 1 << 36 };
 
 /// What the target of an endless download gives, in bytes a second.
 const RATE: u64 = 4_000_000;
@@ -39,7 +39,7 @@ async fn carrier(relay: &Relay) -> Arc<Connection> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_download_survives_the_loss_of_its_channel() {
-    let file = File { seed: 3, size: 100_000_000 };
+    let file = DemoFile { seed: 3, size: 100_000_000 };
     let origin = target::origin(50_000_000).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
     let download = download(public, file);
@@ -89,7 +89,7 @@ async fn counts(relay: &Relay) -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_survives_the_loss_of_its_channel() {
-    let file = File { seed: 4, size: 60_000_000 };
+    let file = DemoFile { seed: 4, size: 60_000_000 };
     let origin = target::origin(40_000_000).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
     let upload = upload(public, file);
@@ -114,13 +114,13 @@ async fn many_short_streams_survive_the_loss_of_their_channel() {
             Running::start(async move {
                 for round in 0..20 {
                     let file =
-                        File { seed: user * 100 + round, size: 1 + (user * 977 + round * 3931) % 50_000 };
+                        DemoFile { seed: user * 100 + round, size: 1 + (user * 977 + round * 3931) % 50_000 };
                     let mut socket = TcpStream::connect(public).await.unwrap();
-                    socket.write_all(file.piece(0)).await.unwrap();
+                    socket.write_all(file.bytes_from(0)).await.unwrap();
                     socket.shutdown().await.unwrap();
                     let mut back = Vec::new();
                     socket.read_to_end(&mut back).await.unwrap();
-                    assert_eq!(back, file.piece(0));
+                    assert_eq!(back, file.bytes_from(0));
                 }
             })
         })
@@ -142,7 +142,7 @@ async fn many_short_streams_survive_the_loss_of_their_channel() {
 /// Without checksums the user would get a file with a bit changed, and no word about it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_download_survives_a_changed_bit() {
-    let file = File { seed: 6, size: 40_000_000 };
+    let file = DemoFile { seed: 6, size: 40_000_000 };
     let origin = target::origin(20_000_000).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
     let download = download(public, file);
@@ -163,7 +163,7 @@ async fn a_download_survives_a_changed_bit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_survives_a_changed_bit() {
-    let file = File { seed: 7, size: 40_000_000 };
+    let file = DemoFile { seed: 7, size: 40_000_000 };
     let origin = target::origin(20_000_000).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
     let upload = upload(public, file);
@@ -194,7 +194,7 @@ async fn silence() {
 }
 
 async fn a_dead_channel_is_found_and_the_download_goes_on() {
-    let file = File { seed: 5, size: 40_000_000 };
+    let file = DemoFile { seed: 5, size: 40_000_000 };
     let origin = target::origin(20_000_000).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
     let download = download(public, file);
@@ -259,8 +259,8 @@ async fn a_channel_is_not_dead_because_somebody_does_not_read(format: ProxyForma
     user.set_nodelay(true).unwrap();
     let upload = Running::start(async move {
         let mut offset = 0;
-        while user.write_all(ENDLESS.piece(offset)).await.is_ok() {
-            offset += ENDLESS.piece(offset).len() as u64;
+        while user.write_all(ENDLESS.bytes_from(offset)).await.is_ok() {
+            offset += ENDLESS.bytes_from(offset).len() as u64;
         }
     });
     tunnel
@@ -277,7 +277,7 @@ async fn a_channel_is_not_dead_because_somebody_does_not_read(format: ProxyForma
     let (mut offset, mut buffer) = (0, vec![0; 64 * 1024]);
     let reads = async {
         while offset < 20_000_000 {
-            let expected = ENDLESS.piece(offset);
+            let expected = ENDLESS.bytes_from(offset);
             let bytes = &mut buffer[..expected.len()];
             slow_user.read_exact(bytes).await.unwrap();
             assert!(bytes == expected, "{format:?}: wrong bytes at {offset}");

@@ -22,7 +22,7 @@ use tokio::{
     sync::Notify,
 };
 use underpass::{
-    cli::demo::{File, Traffic, get},
+    cli::demo::{DemoFile, TrafficCounters, get},
     config::{ProxyConfig, ProxyFormat},
     control::{Command, CommandError, Executed},
     telemetry::{DisconnectReason, EndReason, EventKind, StreamPhase, StreamSnapshot},
@@ -31,14 +31,14 @@ use underpass::{
 const SECOND: Duration = Duration::from_secs(1);
 
 /// More than is downloaded before it is ended.
-const ENDLESS: File = File { seed: 1, size: 1 << 36 };
+const ENDLESS: DemoFile = DemoFile { seed: 1, size: 1 << 36 };
 
 /// A second and a half at the rate below.
-const SHORT: File = File { seed: 2, size: 6_000_000 };
+const SHORT: DemoFile = DemoFile { seed: 2, size: 6_000_000 };
 const RATE: u64 = 4_000_000;
 
 /// A download from another address of this machine.
-fn download_from(source: &'static str, public: SocketAddr, file: File) -> Download {
+fn download_from(source: &'static str, public: SocketAddr, file: DemoFile) -> Download {
     let url = format!("http://{public}{}", file.path());
     let curl = curl_command(&["--fail", "--interface", source, "-o", "/dev/null", &url]);
     Running::start(async move {
@@ -50,7 +50,9 @@ fn download_from(source: &'static str, public: SocketAddr, file: File) -> Downlo
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
         let socket = socket.connect(public).await.unwrap();
-        let page = get(socket, &file.path(), &Traffic::default()).await.map_err(|fault| fault.to_string())?;
+        let page = get(socket, &file.path(), &TrafficCounters::default())
+            .await
+            .map_err(|fault| fault.to_string())?;
         Ok(Fetched { length: page.length, sha256: page.sha256 })
     })
 }
@@ -137,11 +139,11 @@ async fn a_kicked_proxy_loses_its_streams_and_takes_its_port_again() {
             .await;
         assert!(back.proxies.iter().all(|proxy| proxy.id != id && proxy.services[0].port == public.port()));
         tunnel.proxies()[0].serves().await;
-        let before = origins[0].traffic.written();
+        let before = origins[0].traffic.bytes_written();
         for _ in 0..2 {
             assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
         }
-        assert!(origins[0].traffic.written() >= before + 1000, "it gets its share again");
+        assert!(origins[0].traffic.bytes_written() >= before + 1000, "it gets its share again");
         tunnel.end().await;
     }
 }
@@ -168,7 +170,7 @@ async fn resets_when(told: Arc<Notify>) -> Target {
         let told = told.clone();
         async move {
             socket.write_all(b"HTTP/1.0 200 OK\r\nConnection: close\r\n\r\n").await?;
-            socket.write_all(SHORT.piece(0)).await?;
+            socket.write_all(SHORT.bytes_from(0)).await?;
             told.notified().await;
             socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
             Ok(())
@@ -185,7 +187,7 @@ async fn a_target_that_resets_in_the_middle_is_no_clean_end() {
         let mut tunnel = Tunnel::start().await;
         let public = tunnel.proxy(target.addr, format).await;
         let download = Running::start(async move { fetch(public, "/").await });
-        let whole = SHORT.piece(0).len() as u64;
+        let whole = SHORT.bytes_from(0).len() as u64;
         let snapshot = tunnel
             .until("all that was sent", |snapshot| snapshot.streams.iter().any(|stream| stream.down > whole))
             .await;

@@ -17,7 +17,7 @@ use tokio::{
     net::TcpStream,
 };
 use underpass::{
-    cli::demo::File,
+    cli::demo::DemoFile,
     config::{ProxyConfig, ProxyFormat},
     control::{Command, LimitScope},
     ids::{Direction, Rate},
@@ -166,7 +166,7 @@ fn upload(mut user: tokio::net::tcp::OwnedWriteHalf) -> Running<()> {
     })
 }
 
-const LARGE: File = File { seed: 5, size: 1 << 30 };
+const LARGE: DemoFile = DemoFile { seed: 5, size: 1 << 30 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_who_does_not_read_is_to_blame_and_an_operator_who_holds_the_stream_too() {

@@ -15,16 +15,16 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use underpass::cli::demo::File;
+use underpass::cli::demo::DemoFile;
 
 const TOKEN: &str = "a-token-of-the-tests";
 const SECOND: Duration = Duration::from_secs(1);
 
 /// More than is downloaded before it is ended.
-const ENDLESS: File = File { seed: 1, size: 1 << 36 };
+const ENDLESS: DemoFile = DemoFile { seed: 1, size: 1 << 36 };
 
 /// Some three seconds at the rate below.
-const SHORT: File = File { seed: 2, size: 6_000_000 };
+const SHORT: DemoFile = DemoFile { seed: 2, size: 6_000_000 };
 const RATE: u64 = 2_000_000;
 
 /// A server on a port that the system chose, and its address.
@@ -53,7 +53,7 @@ async fn proxy(server: SocketAddr, port: u16, target: SocketAddr, more: &[&str])
 /// Waits until the origin has given some of a file.
 async fn flows(origin: &OriginTarget) {
     within(crate::support::LONG, "bytes flow", async {
-        while origin.traffic.written() < 100_000 {
+        while origin.traffic.bytes_written() < 100_000 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
@@ -141,12 +141,12 @@ async fn a_proxy_killed_with_9_is_an_error_for_its_users_and_nobody_else() {
         is_reset(dead).await;
         println!("{format:?}: the users of a killed proxy knew after {:?}", begin.elapsed());
         // The other proxy's stream goes on, and new users go there.
-        let before = origins[1].traffic.written();
+        let before = origins[1].traffic.bytes_written();
         for _ in 0..4 {
             assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
         }
         within(crate::support::LONG, "more bytes", async {
-            while origins[1].traffic.written() < before + 1_000_000 {
+            while origins[1].traffic.bytes_written() < before + 1_000_000 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
@@ -282,7 +282,7 @@ async fn a_proxy_finishes_what_is_open_at_sigterm_and_gets_nothing_new() {
             assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
         }
         // In turn two would have gone to the one that leaves; one may, before the server has heard of it.
-        assert!(other.traffic.written() >= 3000, "{}", other.traffic.written());
+        assert!(other.traffic.bytes_written() >= 3000, "{}", other.traffic.bytes_written());
         assert!(!download.has_ended(), "it was too short to show anything");
         assert_eq!(download.end("the open download").await, Ok(Fetched::from(SHORT)));
         // It waits for its streams, not for its time.

@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 use underpass::{
-    cli::demo::{Checksum, File, Verifier},
+    cli::demo::{DemoFile, FileVerifier, Sha256Sum},
     config::ProxyFormat,
     telemetry::{Content, EventKind, Progress, StreamSnapshot},
 };
@@ -33,13 +33,13 @@ async fn read_head(user: &mut TcpStream) -> u64 {
     head.len() as u64
 }
 
-async fn read_body(user: &mut TcpStream, verifier: &mut Verifier, mut bytes: usize) {
+async fn read_body(user: &mut TcpStream, verifier: &mut FileVerifier, mut bytes: usize) {
     let mut buffer = vec![0; 64 * 1024];
     while bytes > 0 {
         let limit = buffer.len().min(bytes);
         let n = soon("a body", user.read(&mut buffer[..limit])).await.unwrap();
         assert!(n > 0, "cut off");
-        verifier.push(&buffer[..n]).unwrap();
+        verifier.verify(&buffer[..n]).unwrap();
         bytes -= n;
     }
 }
@@ -55,8 +55,8 @@ async fn a_connection_that_stays_open_shows_its_current_request_and_progress() {
         assert_eq!((content(&seen), seen.progress), (None, None), "nothing was said yet");
 
         // More than all buffers on the way hold together, so that it stays unfinished until it is read.
-        let first = File { seed: 1, size: 64 * 1024 * 1024 };
-        let mut verifier = Verifier::new(first);
+        let first = DemoFile { seed: 1, size: 64 * 1024 * 1024 };
+        let mut verifier = FileVerifier::new(first);
         user.write_all(format!("GET {} HTTP/1.1\r\nHost: demo\r\n\r\n", first.path()).as_bytes())
             .await
             .unwrap();
@@ -71,7 +71,7 @@ async fn a_connection_that_stays_open_shows_its_current_request_and_progress() {
         assert!(share > 0.015 && share < 1.0, "{share}");
 
         read_body(&mut user, &mut verifier, 63 * 1024 * 1024).await;
-        assert_eq!(verifier.left(), 0);
+        assert_eq!(verifier.remaining_bytes(), 0);
         let whole = head + first.size;
         let seen = stream(&tunnel, "all of it", |stream| stream.down == whole).await;
         assert_eq!(seen.progress.unwrap().share(seen.down), 1.0);
@@ -131,13 +131,13 @@ async fn looking_changes_no_byte() {
             };
             let both = async { tokio::join!(send, read.read_to_end(&mut got)) };
             soon("the echo", both).await.1.unwrap();
-            assert_eq!(Checksum::of(&got), Checksum::of(sent), "from {from}, sniff {sniff}");
+            assert_eq!(Sha256Sum::of(&got), Sha256Sum::of(sent), "from {from}, sniff {sniff}");
             assert!(got == sent);
         }
 
         let origin = target::origin(None).await;
         let public = tunnel.proxy(origin.addr, ProxyFormat::Binary).await;
-        let file = File { seed: 3, size: 5_000_000 };
+        let file = DemoFile { seed: 3, size: 5_000_000 };
         assert_eq!(client::fetch(public, &file.path()).await.unwrap(), file.into());
         tunnel.end().await;
     }

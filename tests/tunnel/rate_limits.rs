@@ -19,7 +19,7 @@ use tokio::{
     net::TcpStream,
 };
 use underpass::{
-    cli::demo::{File, Verifier},
+    cli::demo::{DemoFile, FileVerifier},
     config::ProxyFormat,
     control::{Command, CommandError, LimitScope},
     ids::{Direction, Rate, StreamKey, UserChannelId},
@@ -226,7 +226,7 @@ async fn limits_hold_for_streams_that_come_later() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_limited_download_loses_nothing() {
     for format in FORMATS {
-        let file = File { seed: 3, size: 40 * MEGABYTE };
+        let file = DemoFile { seed: 3, size: 40 * MEGABYTE };
         let mut tunnel = Tunnel::start().await;
         let target = target::send(file).await;
         let public = tunnel.proxy(target.addr, format).await;
@@ -234,11 +234,11 @@ async fn a_limited_download_loses_nothing() {
         tunnel.order(limit(LimitScope::Service(service.clone()), Direction::Down, MEGABYTE)).await.unwrap();
         let mut user = soon("the user", TcpStream::connect(public)).await.unwrap();
         let key = tunnel.stream_of(user.local_addr().unwrap()).await.key;
-        let (mut verifier, mut buffer) = (Verifier::new(file), vec![0; 64 * 1024]);
+        let (mut verifier, mut buffer) = (FileVerifier::new(file), vec![0; 64 * 1024]);
         let mut read = async |until: u64| {
-            while verifier.offset() < until {
+            while verifier.verified_bytes() < until {
                 let n = soon("a part", user.read(&mut buffer)).await.unwrap();
-                verifier.push(&buffer[..n]).unwrap();
+                verifier.verify(&buffer[..n]).unwrap();
             }
         };
         read(MEGABYTE / 2).await;

@@ -17,7 +17,7 @@ use tokio::{
     net::TcpStream,
 };
 use underpass::{
-    cli::demo::File,
+    cli::demo::DemoFile,
     config::{ProxyConfig, ProxyFormat},
     telemetry::{EndReason, EventKind},
 };
@@ -60,7 +60,7 @@ async fn a_request_goes_to_the_proxy_whose_target_lives() {
     tunnel.join(public, target::nobody().await, ProxyFormat::Binary).await;
     tunnel.join(public, origin.addr, ProxyFormat::Binary).await;
     for n in 0..20 {
-        let file = File { seed: n, size: 1 + n * 20_000 };
+        let file = DemoFile { seed: n, size: 1 + n * 20_000 };
         assert_eq!(fetch(public, &file.path()).await, Ok(Fetched::from(file)));
     }
     let moved = tunnel.events().iter().filter(|e| matches!(e, EventKind::StreamAssigned { .. })).count();
@@ -71,7 +71,7 @@ async fn a_request_goes_to_the_proxy_whose_target_lives() {
 /// More than a window, all of it before anybody has answered, and its end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_goes_to_the_proxy_whose_target_lives() {
-    let file = File { seed: 1, size: 3_000_000 };
+    let file = DemoFile { seed: 1, size: 3_000_000 };
     let echo = target::echo().await;
     let mut tunnel = Tunnel::start().await;
     let public = tunnel.proxy(target::nobody().await, ProxyFormat::Binary).await;
@@ -81,7 +81,7 @@ async fn an_upload_goes_to_the_proxy_whose_target_lives() {
         let sends = async move {
             let mut offset = 0;
             while offset < file.size {
-                let piece = file.piece(offset);
+                let piece = file.bytes_from(offset);
                 write.write_all(piece).await.unwrap();
                 offset += piece.len() as u64;
             }
@@ -90,7 +90,7 @@ async fn an_upload_goes_to_the_proxy_whose_target_lives() {
         let reads = async move {
             let (mut offset, mut buffer) = (0, vec![0; 64 * 1024]);
             while offset < file.size {
-                let expected = file.piece(offset);
+                let expected = file.bytes_from(offset);
                 let bytes = &mut buffer[..expected.len()];
                 read.read_exact(bytes).await.unwrap();
                 assert!(bytes == expected, "wrong bytes at {offset}");

@@ -13,7 +13,7 @@ use crate::support::{
     within,
 };
 use underpass::{
-    cli::demo::File,
+    cli::demo::DemoFile,
     control::{Command, Executed},
     telemetry::{Bottleneck, DisconnectReason, EndReason, EventKind, Snapshot},
 };
@@ -21,7 +21,7 @@ use underpass::{
 const SECOND: Duration = Duration::from_secs(1);
 
 /// More than is downloaded before it is ended.
-const ENDLESS: File = File { seed: 1, size: 1 << 36 };
+const ENDLESS: DemoFile = DemoFile { seed: 1, size: 1 << 36 };
 
 /// Bytes a second.
 const RATE: u64 = 20_000_000;
@@ -62,7 +62,7 @@ async fn waiting(grace: Duration) -> (Tunnel, Relay, SocketAddr, target::OriginT
 /// is closed by something on the way, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_download_survives_the_loss_of_all_channels_ten_times() {
-    let file = File { seed: 2, size: 60_000_000 };
+    let file = DemoFile { seed: 2, size: 60_000_000 };
     let origin = target::origin(RATE).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
     let download = download(public, file);
@@ -89,7 +89,7 @@ async fn a_download_survives_the_loss_of_all_channels_ten_times() {
 /// anew, and their users waited for half a minute.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_download_survives_a_relay_that_was_killed_and_is_away_for_two_seconds() {
-    let file = File { seed: 4, size: 40_000_000 };
+    let file = DemoFile { seed: 4, size: 40_000_000 };
     let origin = target::origin(RATE).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
     let download = download(public, file);
@@ -110,7 +110,7 @@ async fn a_download_survives_a_relay_that_was_killed_and_is_away_for_two_seconds
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_goes_on_where_it_was() {
-    let file = File { seed: 3, size: 30_000_000 };
+    let file = DemoFile { seed: 3, size: 30_000_000 };
     let origin = target::origin(RATE).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
     let upload = upload(public, file);
@@ -184,7 +184,7 @@ async fn a_server_that_ends_waits_for_nobody() {
 /// A server that has not noticed that the proxy's channels are dead takes it in, and lets go of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_that_comes_back_before_the_server_notices_takes_its_streams_over() {
-    let file = File { seed: 4, size: 40_000_000 };
+    let file = DemoFile { seed: 4, size: 40_000_000 };
     let origin = target::origin(RATE).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
     let download = download(public, file);

@@ -16,14 +16,14 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use underpass::{
-    cli::demo::File,
+    cli::demo::DemoFile,
     config::{ProxyConfig, ProxyFormat, ServerConfig},
     proxy::ProxyError,
     telemetry::{EndReason, EventKind, StreamPhase},
     wire::handshake::Token,
 };
 
-const FILE: File = File { seed: 1, size: 3_000_000 };
+const FILE: DemoFile = DemoFile { seed: 1, size: 3_000_000 };
 
 /// Whether the connection is reset, and not merely ended.
 async fn is_reset(user: &mut TcpStream) {

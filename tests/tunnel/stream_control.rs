@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
 };
 use underpass::{
-    cli::demo::{File, Verifier},
+    cli::demo::{DemoFile, FileVerifier},
     control::{Command, CommandError},
     ids::{Priority, StreamKey, UserChannelId},
 };
@@ -24,37 +24,37 @@ const SIZE: u64 = 40_000_000;
 async fn a_held_download_loses_nothing() {
     for format in FORMATS {
         let mut tunnel = Tunnel::start().await;
-        let file = File { seed: 7, size: SIZE };
+        let file = DemoFile { seed: 7, size: SIZE };
         let target = target::send(file).await;
         let public = tunnel.proxy(target.addr, format).await;
         let mut user = soon("the user", TcpStream::connect(public)).await.unwrap();
-        let mut verifier = Verifier::new(file);
+        let mut verifier = FileVerifier::new(file);
         let mut buffer = vec![0; 64 * 1024];
-        while verifier.offset() < SIZE / 8 {
+        while verifier.verified_bytes() < SIZE / 8 {
             let n = soon("the first bytes", user.read(&mut buffer)).await.unwrap();
-            verifier.push(&buffer[..n]).unwrap();
+            verifier.verify(&buffer[..n]).unwrap();
         }
         let key = tunnel.stream_of(user.local_addr().unwrap()).await.key;
         tunnel.order(Command::PauseStream(key)).await.unwrap();
         // What the kernels hold still comes; after that, silence.
         while let Ok(read) = tokio::time::timeout(Duration::from_millis(700), user.read(&mut buffer)).await {
-            verifier.push(&buffer[..read.unwrap()]).unwrap();
+            verifier.verify(&buffer[..read.unwrap()]).unwrap();
         }
         let held =
             tunnel.until("the stream is shown as held", |now| now.streams[0].paused).await.streams[0].down;
-        assert!(verifier.offset() == held && held < SIZE, "{held} of {SIZE} bytes went out");
+        assert!(verifier.verified_bytes() == held && held < SIZE, "{held} of {SIZE} bytes went out");
         let mut other = soon("another user", TcpStream::connect(public)).await.unwrap();
-        let mut whole = Verifier::new(file);
-        while whole.left() > 0 {
+        let mut whole = FileVerifier::new(file);
+        while whole.remaining_bytes() > 0 {
             let n =
                 within(Duration::from_secs(20), "the other download", other.read(&mut buffer)).await.unwrap();
-            whole.push(&buffer[..n]).unwrap();
+            whole.verify(&buffer[..n]).unwrap();
         }
-        assert_eq!(verifier.offset(), held);
+        assert_eq!(verifier.verified_bytes(), held);
         tunnel.order(Command::ResumeStream(key)).await.unwrap();
-        while verifier.left() > 0 {
+        while verifier.remaining_bytes() > 0 {
             let n = soon("the rest", user.read(&mut buffer)).await.unwrap();
-            verifier.push(&buffer[..n]).unwrap();
+            verifier.verify(&buffer[..n]).unwrap();
         }
         for mut socket in [user, other] {
             socket.shutdown().await.unwrap();

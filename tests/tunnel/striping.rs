@@ -11,7 +11,7 @@ use crate::support::{
     target::{self, LOOPBACK},
     tunnel::Tunnel,
 };
-use underpass::{cli::demo::File, config::ProxyConfig};
+use underpass::{cli::demo::DemoFile, config::ProxyConfig};
 
 const DELAY: Duration = Duration::from_millis(5);
 
@@ -22,7 +22,7 @@ const ATTEMPTS: usize = 4;
 const ROUNDS: usize = 5;
 
 /// How long a download takes over channels of so many Mbit/s each, in seconds.
-async fn seconds(file: File, rates: &[u64], stripe: bool) -> f64 {
+async fn seconds(file: DemoFile, rates: &[u64], stripe: bool) -> f64 {
     let mut tunnel = Tunnel::start().await;
     let shapes: Vec<_> = rates.iter().map(|&rate| Shape::mbit(rate, DELAY)).collect();
     let link = Link::over_lines(LOOPBACK, tunnel.addr, &shapes).await.unwrap();
@@ -75,7 +75,7 @@ fn strict() -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_download_uses_both_channels() {
-    let file = File { seed: 1, size: 25_000_000 };
+    let file = DemoFile { seed: 1, size: 25_000_000 };
     let least = if strict() { 1.8 } else { 1.5 };
     let enough = |&[two, pinned]: &[f64; 2]| two >= least && pinned < 1.1;
     let round = async || {
@@ -89,7 +89,7 @@ async fn one_download_uses_both_channels() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_channel_does_not_hold_a_fast_one_up() {
-    let file = File { seed: 2, size: 25_000_000 };
+    let file = DemoFile { seed: 2, size: 25_000_000 };
     let least = if strict() { 1.0 } else { 0.7 };
     let enough = |ratios: &[f64; 2]| ratios.iter().all(|&ratio| ratio >= least);
     let round = async || {

@@ -12,7 +12,7 @@ use tokio::{
     net::TcpStream,
     process::Command,
 };
-use underpass::cli::demo::{Checksum, File, Load, LoadOptions, Verifier};
+use underpass::cli::demo::{DemoFile, DemoLoad, DemoLoadOptions, FileVerifier, Sha256Sum};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -27,7 +27,7 @@ async fn ask(addr: std::net::SocketAddr, question: &[u8]) -> std::io::Result<Vec
 
 #[tokio::test]
 async fn targets_do_what_their_names_say() {
-    let file = File { seed: 4, size: 1_000_000 };
+    let file = DemoFile { seed: 4, size: 1_000_000 };
     let echo = target::echo().await;
     assert_eq!(ask(echo.addr, b"hello").await.unwrap(), b"hello");
     echo.when(|c| c.open == 0 && c.accepted == 1 && c.failed == 0, 5 * SECOND).await;
@@ -35,14 +35,14 @@ async fn targets_do_what_their_names_say() {
     assert_eq!(ask(target::ping_pong().await.addr, b"PING\nPING\nX\n").await.unwrap(), b"PONG\nPONG\nWHAT\n");
     assert_eq!(ask(target::sink().await.addr, b"hello").await.unwrap(), b"");
 
-    let mut verifier = Verifier::new(file);
-    verifier.push(&ask(target::send(file).await.addr, b"unread").await.unwrap()).unwrap();
-    assert_eq!(verifier.left(), 0);
+    let mut verifier = FileVerifier::new(file);
+    verifier.verify(&ask(target::send(file).await.addr, b"unread").await.unwrap()).unwrap();
+    assert_eq!(verifier.remaining_bytes(), 0);
 
     let answer = ask(target::after_end(5).await.addr, b"hello").await.unwrap();
-    assert_eq!(String::from_utf8(answer).unwrap(), format!("5 {}\nhello", Checksum::of(b"hello")));
+    assert_eq!(String::from_utf8(answer).unwrap(), format!("5 {}\nhello", Sha256Sum::of(b"hello")));
     let answer = ask(target::after_end(4).await.addr, b"hello").await.unwrap();
-    assert_eq!(String::from_utf8(answer).unwrap(), format!("5 {}\n", Checksum::of(b"hello")));
+    assert_eq!(String::from_utf8(answer).unwrap(), format!("5 {}\n", Sha256Sum::of(b"hello")));
 
     let reset = target::send_then_reset(file, 1000).await;
     let mut socket = TcpStream::connect(reset.addr).await.unwrap();
@@ -80,7 +80,7 @@ async fn a_target_knows_its_connections_and_dies_with_its_guard() {
 #[tokio::test]
 async fn the_origin_serves_curl() {
     let origin = target::origin(None).await;
-    let file = File { seed: 8, size: 30 << 20 };
+    let file = DemoFile { seed: 8, size: 30 << 20 };
     let got = fetch(origin.addr, &file.path()).await.unwrap();
     assert_eq!(got, Fetched::from(file));
     assert!(fetch(origin.addr, "/nothing").await.unwrap_err().contains("404"));
@@ -95,7 +95,7 @@ async fn the_origin_serves_curl() {
     std::fs::remove_file(&dir).unwrap();
     for output in expect.into_iter().chain(chunked) {
         let text = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(text, format!("length {}\nsha256 {}\n", body.len(), Checksum::of(&body)));
+        assert_eq!(text, format!("length {}\nsha256 {}\n", body.len(), Sha256Sum::of(&body)));
     }
 }
 
@@ -103,7 +103,7 @@ async fn the_origin_serves_curl() {
 async fn a_rate_limited_origin_takes_its_time() {
     let origin = target::origin(4_000_000).await;
     let start = std::time::Instant::now();
-    let file = File { seed: 1, size: 2_000_000 };
+    let file = DemoFile { seed: 1, size: 2_000_000 };
     assert_eq!(fetch(origin.addr, &file.path()).await.unwrap(), Fetched::from(file));
     assert!(start.elapsed() > Duration::from_millis(400), "{:?}", start.elapsed());
 }
@@ -111,14 +111,15 @@ async fn a_rate_limited_origin_takes_its_time() {
 #[tokio::test]
 async fn users_of_the_demo_agree_with_the_origin_to_the_byte() {
     let origin = target::origin(None).await;
-    let options = LoadOptions { pause: Duration::ZERO, transfers: Some(60), ..LoadOptions::default() };
-    let load = Load::new(origin.addr, 3, 11).with(options);
+    let options =
+        DemoLoadOptions { pause: Duration::ZERO, transfers: Some(60), ..DemoLoadOptions::default() };
+    let load = DemoLoad::new(origin.addr, 3, 11).with(options);
     let tally = load.tally();
     soon("sixty transfers", load.run(Default::default())).await;
     let report = tally.report();
     assert_eq!((report.downloads + report.uploads, report.started), (60, 60), "{report:?}");
     origin.when_open(0, 5 * SECOND).await;
-    assert_eq!((report.down, report.up), (origin.traffic.written(), origin.traffic.read()));
+    assert_eq!((report.down, report.up), (origin.traffic.bytes_written(), origin.traffic.bytes_read()));
 }
 
 #[tokio::test]

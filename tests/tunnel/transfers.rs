@@ -19,13 +19,13 @@ use tokio::{
     net::TcpStream,
 };
 use underpass::{
-    cli::demo::{File, Traffic, Verifier, upload},
+    cli::demo::{DemoFile, FileVerifier, TrafficCounters, upload},
     config::ProxyFormat,
     ids::{ProxyId, StreamKey},
     telemetry::{EventKind, Snapshot, StreamSnapshot},
 };
 
-const FILE: File = File { seed: 7, size: 200_000_000 };
+const FILE: DemoFile = DemoFile { seed: 7, size: 200_000_000 };
 
 /// What nothing here takes, two busy cores and a debug build included.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -99,13 +99,13 @@ async fn three_downloads_of_one_user_at_once() {
 struct OnDisk(PathBuf);
 
 impl OnDisk {
-    fn new(file: File) -> Self {
+    fn new(file: DemoFile) -> Self {
         let path = std::env::temp_dir().join(format!("underpass-{}-{}", std::process::id(), file.seed));
         let on_disk = Self(path);
         let mut disk = std::fs::File::create(&on_disk.0).unwrap();
         let mut offset = 0;
         while offset < file.size {
-            let piece = file.piece(offset);
+            let piece = file.bytes_from(offset);
             disk.write_all(piece).unwrap();
             offset += piece.len() as u64;
         }
@@ -136,7 +136,7 @@ async fn three_uploads_of_one_user_at_once() {
             Running::start(async move {
                 let Some(mut curl) = curl else {
                     let socket = TcpStream::connect(public).await.unwrap();
-                    return upload(socket, FILE, &Traffic::default()).await.unwrap();
+                    return upload(socket, FILE, &TrafficCounters::default()).await.unwrap();
                 };
                 let output = curl.output().await.unwrap();
                 assert!(output.status.success(), "{output:?}");
@@ -156,7 +156,7 @@ async fn three_uploads_of_one_user_at_once() {
 /// As `nc -N` does it: send, shut down, then read the answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_half_closing_user_gets_its_whole_answer() {
-    let file = File { seed: 8, size: 30_000_000 };
+    let file = DemoFile { seed: 8, size: 30_000_000 };
     for format in FORMATS {
         let target = target::after_end(1 << 30).await;
         let mut tunnel = Tunnel::start().await;
@@ -165,7 +165,7 @@ async fn a_half_closing_user_gets_its_whole_answer() {
         let conversation = async {
             let mut sent = 0;
             while sent < file.size {
-                let piece = file.piece(sent);
+                let piece = file.bytes_from(sent);
                 user.write_all(piece).await.unwrap();
                 sent += piece.len() as u64;
             }
@@ -174,14 +174,14 @@ async fn a_half_closing_user_gets_its_whole_answer() {
             let mut first = vec![0; receipt.len()];
             user.read_exact(&mut first).await.unwrap();
             assert_eq!(String::from_utf8(first).unwrap(), receipt);
-            let (mut verifier, mut buffer) = (Verifier::new(file), vec![0; 64 * 1024]);
+            let (mut verifier, mut buffer) = (FileVerifier::new(file), vec![0; 64 * 1024]);
             loop {
                 match user.read(&mut buffer).await.unwrap() {
                     0 => break,
-                    n => verifier.push(&buffer[..n]).unwrap(),
+                    n => verifier.verify(&buffer[..n]).unwrap(),
                 }
             }
-            assert_eq!(verifier.left(), 0);
+            assert_eq!(verifier.remaining_bytes(), 0);
         };
         within(LIMIT, "the whole answer", conversation).await;
         tunnel.end().await;
@@ -190,7 +190,7 @@ async fn a_half_closing_user_gets_its_whole_answer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_smallest_and_the_largest_window_carry_a_download() {
-    let file = File { seed: 9, size: 50_000_000 };
+    let file = DemoFile { seed: 9, size: 50_000_000 };
     for window in [16 * 1024, 64 << 20] {
         let origin = target::origin(None).await;
         let mut tunnel = Tunnel::with(|config| config.initial_window = window).await;

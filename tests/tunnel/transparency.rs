@@ -12,16 +12,16 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use underpass::cli::demo::{Checksum, File};
+use underpass::cli::demo::{DemoFile, Sha256Sum};
 
 /// What a user does.
 #[derive(Debug, Clone, Copy)]
 enum Do {
     Send(&'static [u8]),
     /// Sends a whole file.
-    SendFile(File),
+    SendFile(DemoFile),
     /// Sends a whole file while it reads as many bytes.
-    Exchange(File),
+    Exchange(DemoFile),
     /// Sends single bytes until that fails.
     SendUntilRefused,
     ShutDown,
@@ -46,7 +46,7 @@ async fn user(addr: SocketAddr, script: &[Do]) -> Vec<String> {
 }
 
 async fn act(socket: &mut TcpStream, step: Do) -> io::Result<String> {
-    let told = |bytes: &[u8]| format!("{} bytes, {}", bytes.len(), Checksum::of(bytes));
+    let told = |bytes: &[u8]| format!("{} bytes, {}", bytes.len(), Sha256Sum::of(bytes));
     Ok(match step {
         Do::Send(bytes) => {
             socket.write_all(bytes).await?;
@@ -89,10 +89,10 @@ async fn act(socket: &mut TcpStream, step: Do) -> io::Result<String> {
     })
 }
 
-async fn send_file(socket: &mut (impl AsyncWriteExt + Unpin), file: File) -> io::Result<()> {
+async fn send_file(socket: &mut (impl AsyncWriteExt + Unpin), file: DemoFile) -> io::Result<()> {
     let mut offset = 0;
     while offset < file.size {
-        let piece = file.piece(offset);
+        let piece = file.bytes_from(offset);
         socket.write_all(piece).await?;
         offset += piece.len() as u64;
     }
@@ -119,7 +119,7 @@ async fn same<F: Future<Output = Target>>(target: impl Fn() -> F, scripts: &[&[D
     }
 }
 
-const FILE: File = File { seed: 5, size: 3_000_001 };
+const FILE: DemoFile = DemoFile { seed: 5, size: 3_000_001 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_echo() {
@@ -163,7 +163,7 @@ async fn a_target_that_speaks_first() {
     .await;
     // More than fits between them, so that the target is still sending when its user is gone.
     same(
-        || target::send(File { size: 1 << 40, ..FILE }),
+        || target::send(DemoFile { size: 1 << 40, ..FILE }),
         &[
             &[Do::Read(1000)],
             &[Do::Read(1000), Do::Reset],

@@ -20,13 +20,13 @@ use tokio::{
     net::TcpStream,
     task::JoinSet,
 };
-use underpass::cli::demo::File;
+use underpass::cli::demo::DemoFile;
 
 const TOKEN: &str = "a-token-of-the-tests";
 const LOOPBACK: &str = "127.0.0.1:0";
 
 /// Some three seconds at the rate below.
-const SHORT: File = File { seed: 3, size: 6_000_000 };
+const SHORT: DemoFile = DemoFile { seed: 3, size: 6_000_000 };
 const RATE: u64 = 2_000_000;
 
 /// A server, and where it listens. Beside another one if that is where.

@@ -21,7 +21,7 @@ const READ: usize = 64 * 1024;
 
 /// Why a head or a body could not be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReadError {
+pub(super) enum HttpReadError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("closed before the end")]
@@ -32,7 +32,7 @@ pub(super) enum ReadError {
     Malformed(&'static str),
 }
 
-impl From<httparse::Error> for ReadError {
+impl From<httparse::Error> for HttpReadError {
     fn from(error: httparse::Error) -> Self {
         match error {
             httparse::Error::TooManyHeaders => Self::TooLarge,
@@ -43,26 +43,26 @@ impl From<httparse::Error> for ReadError {
 
 /// Bytes that went over sockets, heads and bodies, as a tunnel between them counts them.
 #[derive(Debug, Default)]
-pub struct Traffic {
+pub struct TrafficCounters {
     read: AtomicU64,
     written: AtomicU64,
 }
 
-impl Traffic {
+impl TrafficCounters {
     /// Bytes read from the sockets.
-    pub fn read(&self) -> u64 {
+    pub fn bytes_read(&self) -> u64 {
         self.read.load(Relaxed)
     }
 
     /// Bytes that the sockets took.
-    pub fn written(&self) -> u64 {
+    pub fn bytes_written(&self) -> u64 {
         self.written.load(Relaxed)
     }
 }
 
 /// A head: its first line, and its header lines.
 #[derive(Debug)]
-pub(super) struct Head<L> {
+pub(super) struct MessageHead<L> {
     pub(super) line: L,
     headers: Vec<(String, Bytes)>,
 }
@@ -82,13 +82,13 @@ pub(super) struct StatusLine {
 
 /// How a body's end is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(super) enum BodyFraming {
     None,
     Length(u64),
     Chunked,
 }
 
-impl<L> Head<L> {
+impl<L> MessageHead<L> {
     fn new(line: L, headers: &[httparse::Header<'_>]) -> Self {
         let owned = |h: &httparse::Header<'_>| (h.name.to_ascii_lowercase(), Bytes::copy_from_slice(h.value));
         Self { line, headers: headers.iter().map(owned).collect() }
@@ -111,37 +111,37 @@ impl<L> Head<L> {
 
     /// How this message's body ends. Two answers to that question are none: what one reader takes for the body,
     /// another would take for the next request.
-    pub(super) fn framing(&self) -> Result<Framing, ReadError> {
+    pub(super) fn framing(&self) -> Result<BodyFraming, HttpReadError> {
         let mut lengths = self.values("content-length");
         let length = lengths.next();
         if lengths.next().is_some() {
-            return Err(ReadError::Malformed("two lengths"));
+            return Err(HttpReadError::Malformed("two lengths"));
         }
         match (self.values("transfer-encoding").next(), length) {
-            (Some(_), Some(_)) => Err(ReadError::Malformed("a length and an encoding")),
-            (Some(encoding), None) if encoding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
-            (Some(_), None) => Err(ReadError::Malformed("an encoding that is not chunked")),
-            (None, Some(length)) => number(length, 10).map(Framing::Length),
-            (None, None) => Ok(Framing::None),
+            (Some(_), Some(_)) => Err(HttpReadError::Malformed("a length and an encoding")),
+            (Some(encoding), None) if encoding.eq_ignore_ascii_case(b"chunked") => Ok(BodyFraming::Chunked),
+            (Some(_), None) => Err(HttpReadError::Malformed("an encoding that is not chunked")),
+            (None, Some(length)) => number(length, 10).map(BodyFraming::Length),
+            (None, None) => Ok(BodyFraming::None),
         }
     }
 }
 
-fn number(digits: &[u8], radix: u32) -> Result<u64, ReadError> {
+fn number(digits: &[u8], radix: u32) -> Result<u64, HttpReadError> {
     let text = std::str::from_utf8(digits).ok().filter(|t| !t.starts_with('+'));
-    text.and_then(|t| u64::from_str_radix(t, radix).ok()).ok_or(ReadError::Malformed("not a length"))
+    text.and_then(|t| u64::from_str_radix(t, radix).ok()).ok_or(HttpReadError::Malformed("not a length"))
 }
 
 /// A connection: a socket, what was read from it too early, and the count of what went over it.
 #[derive(Debug)]
-pub(super) struct Wire<'a, S> {
+pub(super) struct HttpConnection<'a, S> {
     socket: S,
     early: BytesMut,
-    traffic: &'a Traffic,
+    traffic: &'a TrafficCounters,
 }
 
-impl<'a, S: AsyncRead + AsyncWrite + Unpin> Wire<'a, S> {
-    pub(super) fn new(socket: S, traffic: &'a Traffic) -> Self {
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> HttpConnection<'a, S> {
+    pub(super) fn new(socket: S, traffic: &'a TrafficCounters) -> Self {
         Self { socket, early: BytesMut::new(), traffic }
     }
 
@@ -154,7 +154,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Wire<'a, S> {
     }
 
     /// The next request, or `None` if the other end has no more.
-    pub(super) async fn request(&mut self) -> Result<Option<Head<RequestLine>>, ReadError> {
+    pub(super) async fn request(&mut self) -> Result<Option<MessageHead<RequestLine>>, HttpReadError> {
         loop {
             if !self.early.is_empty() {
                 let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
@@ -165,30 +165,30 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Wire<'a, S> {
                         target: parsed.path.unwrap_or_default().to_owned(),
                         persistent: parsed.version == Some(1),
                     };
-                    let head = Head::new(line, parsed.headers);
+                    let head = MessageHead::new(line, parsed.headers);
                     self.early.advance(length);
                     return Ok(Some(head));
                 }
             }
             if !self.more_head().await? {
-                return if self.early.is_empty() { Ok(None) } else { Err(ReadError::Short) };
+                return if self.early.is_empty() { Ok(None) } else { Err(HttpReadError::Short) };
             }
         }
     }
 
     /// The next response.
-    pub(super) async fn response(&mut self) -> Result<Head<StatusLine>, ReadError> {
+    pub(super) async fn response(&mut self) -> Result<MessageHead<StatusLine>, HttpReadError> {
         loop {
             let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
             let mut parsed = httparse::Response::new(&mut headers);
             if let httparse::Status::Complete(length) = parsed.parse(self.head_bytes())? {
                 let line = StatusLine { status: parsed.code.unwrap_or_default() };
-                let head = Head::new(line, parsed.headers);
+                let head = MessageHead::new(line, parsed.headers);
                 self.early.advance(length);
                 return Ok(head);
             }
             if !self.more_head().await? {
-                return Err(ReadError::Short);
+                return Err(HttpReadError::Short);
             }
         }
     }
@@ -198,9 +198,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Wire<'a, S> {
         &self.early[..self.early.len().min(MAX_HEAD)]
     }
 
-    async fn more_head(&mut self) -> Result<bool, ReadError> {
+    async fn more_head(&mut self) -> Result<bool, HttpReadError> {
         if self.early.len() >= MAX_HEAD {
-            return Err(ReadError::TooLarge);
+            return Err(HttpReadError::TooLarge);
         }
         Ok(self.fill().await?)
     }
@@ -214,17 +214,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Wire<'a, S> {
         Ok(self.early.split_to(n).freeze())
     }
 
-    async fn line(&mut self) -> Result<Bytes, ReadError> {
+    async fn line(&mut self) -> Result<Bytes, HttpReadError> {
         loop {
             if let Some(end) = self.early.iter().take(MAX_LINE).position(|&b| b == b'\n') {
                 let line = self.early.split_to(end + 1).freeze();
                 return Ok(line.slice_ref(line[..end].trim_ascii_end()));
             }
             if self.early.len() >= MAX_LINE {
-                return Err(ReadError::Malformed("a line of a chunked body is too long"));
+                return Err(HttpReadError::Malformed("a line of a chunked body is too long"));
             }
             if !self.fill().await? {
-                return Err(ReadError::Short);
+                return Err(HttpReadError::Short);
             }
         }
     }
@@ -248,8 +248,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Wire<'a, S> {
 
 /// Reads one body, piece by piece.
 #[derive(Debug)]
-pub(super) struct Body {
-    framing: Framing,
+pub(super) struct BodyReader {
+    framing: BodyFraming,
     /// Bytes that follow before the framing has to be read again.
     left: u64,
     done: bool,
@@ -257,18 +257,21 @@ pub(super) struct Body {
     within: bool,
 }
 
-impl Body {
-    pub(super) fn new(framing: Framing) -> Self {
-        let left = if let Framing::Length(length) = framing { length } else { 0 };
+impl BodyReader {
+    pub(super) fn new(framing: BodyFraming) -> Self {
+        let left = if let BodyFraming::Length(length) = framing { length } else { 0 };
         Self { framing, left, done: false, within: false }
     }
 
-    /// The next bytes, `None` after the last one. A connection that ends before is [`ReadError::Short`].
-    pub(super) async fn next<S>(&mut self, wire: &mut Wire<'_, S>) -> Result<Option<Bytes>, ReadError>
+    /// The next bytes, `None` after the last one. A connection that ends before is [`HttpReadError::Short`].
+    pub(super) async fn next<S>(
+        &mut self,
+        wire: &mut HttpConnection<'_, S>,
+    ) -> Result<Option<Bytes>, HttpReadError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        if self.left == 0 && self.framing == Framing::Chunked && !self.done {
+        if self.left == 0 && self.framing == BodyFraming::Chunked && !self.done {
             self.left = self.chunk(wire).await?;
             self.done = self.left == 0;
         }
@@ -277,19 +280,19 @@ impl Body {
         }
         let bytes = wire.take(self.left).await?;
         if bytes.is_empty() {
-            return Err(ReadError::Short);
+            return Err(HttpReadError::Short);
         }
         self.left -= bytes.len() as u64;
         Ok(Some(bytes))
     }
 
     /// The size of the next chunk; after the last one, everything up to the end of the trailers is read.
-    async fn chunk<S>(&mut self, wire: &mut Wire<'_, S>) -> Result<u64, ReadError>
+    async fn chunk<S>(&mut self, wire: &mut HttpConnection<'_, S>) -> Result<u64, HttpReadError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         if self.within && !wire.line().await?.is_empty() {
-            return Err(ReadError::Malformed("a chunk is longer than it said"));
+            return Err(HttpReadError::Malformed("a chunk is longer than it said"));
         }
         self.within = true;
         let line = wire.line().await?;
@@ -301,7 +304,7 @@ impl Body {
                     return Ok(0);
                 }
             }
-            return Err(ReadError::Malformed("too many trailers"));
+            return Err(HttpReadError::Malformed("too many trailers"));
         }
         Ok(size)
     }
@@ -311,14 +314,14 @@ impl Body {
 mod tests {
     use super::*;
 
-    async fn read_body(head: &str, body: &str) -> Result<String, ReadError> {
-        let traffic = Traffic::default();
+    async fn read_body(head: &str, body: &str) -> Result<String, HttpReadError> {
+        let traffic = TrafficCounters::default();
         let (mut far, near) = tokio::io::duplex(1 << 16);
         far.write_all(format!("PUT / HTTP/1.1\r\n{head}\r\n\r\n{body}").as_bytes()).await.unwrap();
         drop(far);
-        let mut wire = Wire::new(near, &traffic);
+        let mut wire = HttpConnection::new(near, &traffic);
         let head = wire.request().await?.unwrap();
-        let mut body = Body::new(head.framing()?);
+        let mut body = BodyReader::new(head.framing()?);
         let mut all = Vec::new();
         while let Some(bytes) = body.next(&mut wire).await? {
             all.extend_from_slice(&bytes);
@@ -330,7 +333,7 @@ mod tests {
     async fn bodies_end_where_they_say() {
         assert_eq!(read_body("Content-Length: 5", "helloGET").await.unwrap(), "hello");
         assert_eq!(read_body("A: b", "hello").await.unwrap(), "");
-        let chunked = "Transfer-Encoding: chunked";
+        let chunked = "TransferGuard-Encoding: chunked";
         assert_eq!(
             read_body(chunked, "5;x=y\r\nhello\r\nA\r\n, 10 bytes\r\n0\r\nT: 1\r\n\r\n").await.unwrap(),
             { "hello, 10 bytes" }
@@ -340,14 +343,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_cut_short_is_an_error() {
-        let chunked = "Transfer-Encoding: chunked";
+        let chunked = "TransferGuard-Encoding: chunked";
         for (head, body) in [
             ("Content-Length: 6", "hello"),
             (chunked, "5\r\nhel"),
             (chunked, "5\r\nhello\r\n"),
             (chunked, "5\r\nhello\r\n0\r\n"),
         ] {
-            assert!(matches!(read_body(head, body).await, Err(ReadError::Short)), "{head} {body}");
+            assert!(matches!(read_body(head, body).await, Err(HttpReadError::Short)), "{head} {body}");
         }
     }
 
@@ -358,22 +361,22 @@ mod tests {
             ("Content-Length: 5\r\nTransfer-Encoding: chunked", ""),
             ("Content-Length: +5", ""),
             ("Content-Length: 99999999999999999999", ""),
-            ("Transfer-Encoding: gzip, chunked", ""),
-            ("Transfer-Encoding: chunked", "-1\r\n"),
-            ("Transfer-Encoding: chunked", "5\r\nhello!\r\n0\r\n\r\n"),
+            ("TransferGuard-Encoding: gzip, chunked", ""),
+            ("TransferGuard-Encoding: chunked", "-1\r\n"),
+            ("TransferGuard-Encoding: chunked", "5\r\nhello!\r\n0\r\n\r\n"),
         ] {
-            assert!(matches!(read_body(head, body).await, Err(ReadError::Malformed(_))), "{head}");
+            assert!(matches!(read_body(head, body).await, Err(HttpReadError::Malformed(_))), "{head}");
         }
         let endless = "f".repeat(MAX_LINE + 1);
-        let error = read_body("Transfer-Encoding: chunked", &endless).await;
-        assert!(matches!(error, Err(ReadError::Malformed(_))));
+        let error = read_body("TransferGuard-Encoding: chunked", &endless).await;
+        assert!(matches!(error, Err(HttpReadError::Malformed(_))));
     }
 
     #[tokio::test]
     async fn a_head_is_bounded() {
         let long = format!("A: {}", "x".repeat(MAX_HEAD));
-        assert!(matches!(read_body(&long, "").await, Err(ReadError::TooLarge)));
+        assert!(matches!(read_body(&long, "").await, Err(HttpReadError::TooLarge)));
         let many = vec!["A: b"; MAX_HEADERS + 1].join("\r\n");
-        assert!(matches!(read_body(&many, "").await, Err(ReadError::TooLarge)));
+        assert!(matches!(read_body(&many, "").await, Err(HttpReadError::TooLarge)));
     }
 }

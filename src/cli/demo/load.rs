@@ -17,9 +17,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    body::File,
-    client::{Fault, download, upload},
-    tally::Tally,
+    body::DemoFile,
+    client::{TransferError, download, upload},
+    tally::LoadCounters,
 };
 
 /// How long a user waits after a failure before the next try, at least and at most: a tunnel that refuses everything
@@ -29,17 +29,17 @@ const AFTER_FAILURE: RangeInclusive<u64> = 200..=1000;
 /// The users of the demo. Each comes from an address of its own (127.0.0.2, 127.0.0.3, …), downloads files of mixed
 /// sizes over several connections at once, uploads some, and checks every byte.
 #[derive(Debug)]
-pub struct Load {
+pub struct DemoLoad {
     target: SocketAddr,
     users: u8,
     seed: u64,
-    options: LoadOptions,
-    tally: Arc<Tally>,
+    options: DemoLoadOptions,
+    tally: Arc<LoadCounters>,
 }
 
 /// What the users do. The default is a mix to look at: from blinks to half a minute at a few MB/s.
 #[derive(Debug, Clone)]
-pub struct LoadOptions {
+pub struct DemoLoadOptions {
     /// The smallest and the largest file. Every order of magnitude between them is equally likely.
     pub sizes: RangeInclusive<u64>,
     /// How many connections one user has at the same time.
@@ -52,7 +52,7 @@ pub struct LoadOptions {
     pub transfers: Option<u64>,
 }
 
-impl Default for LoadOptions {
+impl Default for DemoLoadOptions {
     fn default() -> Self {
         Self {
             sizes: 16 << 10..=48 << 20,
@@ -64,32 +64,32 @@ impl Default for LoadOptions {
     }
 }
 
-impl Load {
+impl DemoLoad {
     /// `users` users of the public port `target`. The seed decides what they ask for.
     pub fn new(target: SocketAddr, users: u8, seed: u64) -> Self {
-        Self { target, users, seed, options: LoadOptions::default(), tally: Arc::default() }
+        Self { target, users, seed, options: DemoLoadOptions::default(), tally: Arc::default() }
     }
 
     /// Other habits than the default ones.
     #[must_use]
-    pub fn with(mut self, options: LoadOptions) -> Self {
+    pub fn with(mut self, options: DemoLoadOptions) -> Self {
         self.options = options;
         self
     }
 
     /// The counters, while it runs and after.
-    pub fn tally(&self) -> Arc<Tally> {
+    pub fn tally(&self) -> Arc<LoadCounters> {
         self.tally.clone()
     }
 
-    /// Lets the users do what they do, until `cancel` or until they did [`transfers`](LoadOptions::transfers) of them.
+    /// Lets the users do what they do, until `cancel` or until they did [`transfers`](DemoLoadOptions::transfers) of them.
     /// No connection and no task is left when it returns.
     pub async fn run(self, cancel: CancellationToken) {
         let budget = Arc::new(AtomicU64::new(self.options.transfers.unwrap_or(u64::MAX)));
         let mut rng = StdRng::seed_from_u64(self.seed);
         let mut users = JoinSet::new();
         for number in 0..self.users {
-            let user = User {
+            let user = DemoUser {
                 target: self.target,
                 source: source(self.target, number),
                 options: self.options.clone(),
@@ -128,16 +128,16 @@ async fn connect(source: Option<SocketAddr>, target: SocketAddr) -> io::Result<T
     Ok(stream)
 }
 
-struct User {
+struct DemoUser {
     target: SocketAddr,
     source: Option<SocketAddr>,
-    options: LoadOptions,
+    options: DemoLoadOptions,
     rng: StdRng,
     budget: Arc<AtomicU64>,
-    tally: Arc<Tally>,
+    tally: Arc<LoadCounters>,
 }
 
-impl User {
+impl DemoUser {
     async fn run(mut self, cancel: CancellationToken) {
         let mut transfers = JoinSet::new();
         loop {
@@ -178,14 +178,14 @@ impl User {
         self.budget.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
     }
 
-    fn start(&mut self, transfers: &mut JoinSet<Result<(), Fault>>) {
-        let file = File { seed: self.rng.random(), size: self.size() };
+    fn start(&mut self, transfers: &mut JoinSet<Result<(), TransferError>>) {
+        let file = DemoFile { seed: self.rng.random(), size: self.size() };
         let up = self.rng.random_range(0..100) < self.options.uploads;
         let (source, target, tally) = (self.source, self.target, self.tally.clone());
         transfers.spawn(async move {
             let transfer = tally.start();
             let result = match connect(source, target).await {
-                Err(error) => Err(Fault::Connect(error)),
+                Err(error) => Err(TransferError::Connect(error)),
                 Ok(socket) if up => upload(socket, file, tally.traffic()).await,
                 Ok(socket) => download(socket, file, tally.traffic()).await,
             };
@@ -210,32 +210,32 @@ mod tests {
     };
 
     use super::{
-        super::{Origin, OriginOptions, TallyReport},
+        super::{DemoOrigin, DemoOriginOptions, LoadReport},
         *,
     };
 
     const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-    fn quick(transfers: u64) -> LoadOptions {
-        LoadOptions {
+    fn quick(transfers: u64) -> DemoLoadOptions {
+        DemoLoadOptions {
             sizes: 0..=300_000,
             uploads: 30,
             pause: Duration::ZERO,
             transfers: Some(transfers),
-            ..LoadOptions::default()
+            ..DemoLoadOptions::default()
         }
     }
 
     /// Runs `load` against an origin behind `relay`, which may do harm to what the origin sends.
-    async fn through<F>(relay: fn(TcpStream, TcpStream) -> F, options: LoadOptions) -> TallyReport
+    async fn through<F>(relay: fn(TcpStream, TcpStream) -> F, options: DemoLoadOptions) -> LoadReport
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let cancel = CancellationToken::new();
-        let origin = Origin::bind(LOOPBACK, OriginOptions::default()).await.unwrap();
+        let origin = DemoOrigin::bind(LOOPBACK, DemoOriginOptions::default()).await.unwrap();
         let target = origin.addr();
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
-        let load = Load::new(listener.local_addr().unwrap(), 2, 1).with(options);
+        let load = DemoLoad::new(listener.local_addr().unwrap(), 2, 1).with(options);
         let tally = load.tally();
         let mut tasks = JoinSet::new();
         tasks.spawn(origin.run(cancel.clone()));
@@ -253,9 +253,9 @@ mod tests {
     #[tokio::test]
     async fn every_byte_of_many_transfers_is_accounted_for() {
         let cancel = CancellationToken::new();
-        let origin = Origin::bind(LOOPBACK, OriginOptions::default()).await.unwrap();
+        let origin = DemoOrigin::bind(LOOPBACK, DemoOriginOptions::default()).await.unwrap();
         let seen = origin.traffic();
-        let load = Load::new(origin.addr(), 3, 42).with(quick(200));
+        let load = DemoLoad::new(origin.addr(), 3, 42).with(quick(200));
         let tally = load.tally();
         let mut tasks = JoinSet::new();
         tasks.spawn(origin.run(cancel.clone()));
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!((report.started, report.open(), report.notes.len()), (200, 0, 0), "{report:?}");
         assert!(report.downloads > 100 && report.uploads > 20, "{report:?}");
         assert_eq!(report.downloads + report.uploads, 200);
-        assert_eq!((report.down, report.up), (seen.written(), seen.read()));
+        assert_eq!((report.down, report.up), (seen.bytes_written(), seen.bytes_read()));
         cancel.cancel();
         tasks.join_all().await;
     }
@@ -273,7 +273,7 @@ mod tests {
     async fn users_come_from_addresses_of_their_own() {
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let cancel = CancellationToken::new();
-        let load = Load::new(listener.local_addr().unwrap(), 3, 0);
+        let load = DemoLoad::new(listener.local_addr().unwrap(), 3, 0);
         let mut tasks = JoinSet::new();
         tasks.spawn(load.run(cancel.clone()));
         let mut sources = std::collections::BTreeSet::new();
@@ -291,9 +291,10 @@ mod tests {
     #[tokio::test]
     async fn the_end_is_prompt_and_leaves_nothing() {
         let cancel = CancellationToken::new();
-        let slow = OriginOptions { rate: std::num::NonZeroU64::new(10_000), ..OriginOptions::default() };
-        let origin = Origin::bind(LOOPBACK, slow).await.unwrap();
-        let load = Load::new(origin.addr(), 4, 7);
+        let slow =
+            DemoOriginOptions { rate: std::num::NonZeroU64::new(10_000), ..DemoOriginOptions::default() };
+        let origin = DemoOrigin::bind(LOOPBACK, slow).await.unwrap();
+        let load = DemoLoad::new(origin.addr(), 4, 7);
         let tally = load.tally();
         let mut tasks = JoinSet::new();
         tasks.spawn(origin.run(cancel.clone()));
@@ -331,7 +332,7 @@ mod tests {
                 () = down => {}
             }
         }
-        let options = LoadOptions { sizes: 1000..=300_000, connections: 4..=4, ..quick(6) };
+        let options = DemoLoadOptions { sizes: 1000..=300_000, connections: 4..=4, ..quick(6) };
         let report = through(flip, options).await;
         assert_eq!((report.checksum_failures, report.failed, report.started), (6, 0, 6), "{report:?}");
         assert_eq!(report.notes.len(), 5);
@@ -351,7 +352,8 @@ mod tests {
                 _ = user.write_all(&bytes).await;
             }
         }
-        let options = LoadOptions { sizes: 100_000..=300_000, uploads: 0, connections: 4..=4, ..quick(6) };
+        let options =
+            DemoLoadOptions { sizes: 100_000..=300_000, uploads: 0, connections: 4..=4, ..quick(6) };
         let report = through(cut, options).await;
         assert_eq!((report.checksum_failures, report.failed, report.started), (0, 6, 6), "{report:?}");
         assert!(report.notes[0].contains("bytes: "), "{report:?}");
@@ -362,10 +364,10 @@ mod tests {
         let port = TcpListener::bind(LOOPBACK).await.unwrap();
         let target = port.local_addr().unwrap();
         drop(port);
-        let load = Load::new(target, 1, 3).with(LoadOptions {
+        let load = DemoLoad::new(target, 1, 3).with(DemoLoadOptions {
             connections: 1..=1,
             transfers: Some(20),
-            ..LoadOptions::default()
+            ..DemoLoadOptions::default()
         });
         let tally = load.tally();
         let start = tokio::time::Instant::now();

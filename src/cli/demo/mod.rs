@@ -1,8 +1,8 @@
 //! The demo's world outside the tunnel: an origin to download from, users who do it and check every byte, and the
 //! summary of what they saw.
 //!
-//! None of it knows the tunnel: an [`Origin`] is a proxy's target, a [`Load`] is given a public port, and the bytes of
-//! a [`File`] follow from its seed, so that both ends know what should arrive.
+//! None of it knows the tunnel: an [`DemoOrigin`] is a proxy's target, a [`DemoLoad`] is given a public port, and the bytes of
+//! a [`DemoFile`] follow from its seed, so that both ends know what should arrive.
 
 mod body;
 mod client;
@@ -13,11 +13,11 @@ mod pace;
 mod summary;
 mod tally;
 
-pub use body::{Checksum, File, Size, SizeError, Verifier, WrongByte};
-pub use client::{Fault, Page, download, get, upload};
-pub use http::Traffic;
-pub use load::{Load, LoadOptions};
-pub use origin::{Origin, OriginOptions};
-pub use pace::Pace;
-pub use summary::Summary;
-pub use tally::{Tally, TallyReport};
+pub use body::{ByteSize, ByteSizeError, DemoFile, FileVerifier, Sha256Sum, WrongByte};
+pub use client::{GetResponse, TransferError, download, get, upload};
+pub use http::TrafficCounters;
+pub use load::{DemoLoad, DemoLoadOptions};
+pub use origin::{DemoOrigin, DemoOriginOptions};
+pub use pace::PacedRate;
+pub use summary::DemoSummary;
+pub use tally::{LoadCounters, LoadReport};

@@ -11,9 +11,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    body::{Checksum, File, Size},
-    http::{Body, Framing, Head, ReadError, RequestLine, Traffic, Wire},
-    pace::Pace,
+    body::{ByteSize, DemoFile, Sha256Sum},
+    http::{
+        BodyFraming, BodyReader, HttpConnection, HttpReadError, MessageHead, RequestLine, TrafficCounters,
+    },
+    pace::PacedRate,
 };
 
 /// Past it new connections wait in the kernel's queue.
@@ -34,9 +36,9 @@ const HELP: &str = "underpass demo origin\n\n\
     GET /file/SIZE[?seed=N]  that many bytes, always the same ones: /file/512K /file/20M /file/1G\n\
     PUT /upload              reads the body, answers with its length and sha256\n";
 
-/// How fast an [`Origin`] is. The default is as fast as it can.
+/// How fast an [`DemoOrigin`] is. The default is as fast as it can.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct OriginOptions {
+pub struct DemoOriginOptions {
     /// Bytes a second for all connections together, downloads and uploads apart.
     pub rate: Option<NonZeroU64>,
     /// Bytes a second for each connection, downloads and uploads apart.
@@ -47,38 +49,43 @@ pub struct OriginOptions {
 ///
 /// [`bind`](Self::bind), then let a task of yours [`run`](Self::run) it.
 #[derive(Debug)]
-pub struct Origin {
+pub struct DemoOrigin {
     listener: TcpListener,
     addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<OriginState>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    options: OriginOptions,
-    line: Line,
-    traffic: Arc<Traffic>,
+struct OriginState {
+    options: DemoOriginOptions,
+    line: DirectionRates,
+    traffic: Arc<TrafficCounters>,
     open: watch::Sender<usize>,
 }
 
-impl Shared {
-    fn new(options: OriginOptions) -> Self {
-        Self { options, line: Line::new(options.rate), traffic: Arc::default(), open: watch::Sender::new(0) }
+impl OriginState {
+    fn new(options: DemoOriginOptions) -> Self {
+        Self {
+            options,
+            line: DirectionRates::new(options.rate),
+            traffic: Arc::default(),
+            open: watch::Sender::new(0),
+        }
     }
 }
 
 /// A connection that is being served; dropping it says that it is not any more.
 #[derive(Debug)]
-struct Open(Arc<Shared>);
+struct ConnectionGuard(Arc<OriginState>);
 
-impl Open {
-    fn new(shared: Arc<Shared>) -> Self {
+impl ConnectionGuard {
+    fn new(shared: Arc<OriginState>) -> Self {
         shared.open.send_modify(|open| *open += 1);
         Self(shared)
     }
 }
 
-impl Drop for Open {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.open.send_modify(|open| *open -= 1);
     }
@@ -86,23 +93,23 @@ impl Drop for Open {
 
 /// One pace for each direction, as a line has.
 #[derive(Debug)]
-struct Line {
-    down: Option<Pace>,
-    up: Option<Pace>,
+struct DirectionRates {
+    down: Option<PacedRate>,
+    up: Option<PacedRate>,
 }
 
-impl Line {
+impl DirectionRates {
     fn new(rate: Option<NonZeroU64>) -> Self {
-        Self { down: rate.map(Pace::new), up: rate.map(Pace::new) }
+        Self { down: rate.map(PacedRate::new), up: rate.map(PacedRate::new) }
     }
 }
 
-impl Origin {
+impl DemoOrigin {
     /// Listens; port 0 is any free one.
-    pub async fn bind(addr: SocketAddr, options: OriginOptions) -> io::Result<Self> {
+    pub async fn bind(addr: SocketAddr, options: DemoOriginOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
-        Ok(Self { listener, addr, shared: Arc::new(Shared::new(options)) })
+        Ok(Self { listener, addr, shared: Arc::new(OriginState::new(options)) })
     }
 
     /// Where it listens.
@@ -111,7 +118,7 @@ impl Origin {
     }
 
     /// The bytes of all its connections so far.
-    pub fn traffic(&self) -> Arc<Traffic> {
+    pub fn traffic(&self) -> Arc<TrafficCounters> {
         self.shared.traffic.clone()
     }
 
@@ -142,7 +149,7 @@ impl Origin {
                     }
                 }
             };
-            let open = Open::new(self.shared.clone());
+            let open = ConnectionGuard::new(self.shared.clone());
             connections.spawn(async move {
                 let _permit = permit;
                 if let Err(error) = serve(socket, &open.0).await {
@@ -166,40 +173,43 @@ async fn accept(
 
 /// Whether another request may follow on the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
+enum AfterResponse {
     Request,
     Close,
 }
 
 /// Serves one connection to its end.
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: S, shared: &Shared) -> Result<(), ReadError> {
-    let mut wire = Wire::new(socket, &shared.traffic);
-    let own = Line::new(shared.options.connection_rate);
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: S,
+    shared: &OriginState,
+) -> Result<(), HttpReadError> {
+    let mut wire = HttpConnection::new(socket, &shared.traffic);
+    let own = DirectionRates::new(shared.options.connection_rate);
     loop {
         let head = match timeout(HEAD_TIME, wire.request()).await {
             Err(_) => break,
             Ok(Ok(None)) => break,
             Ok(Ok(Some(head))) => head,
-            Ok(Err(ReadError::TooLarge)) => {
+            Ok(Err(HttpReadError::TooLarge)) => {
                 return refuse(&mut wire, "431 Request Header Fields Too Large").await;
             }
-            Ok(Err(ReadError::Malformed(_))) => return refuse(&mut wire, "400 Bad Request").await,
+            Ok(Err(HttpReadError::Malformed(_))) => return refuse(&mut wire, "400 Bad Request").await,
             Ok(Err(error)) => return Err(error),
         };
-        let paces = Paces { own: &own, all: &shared.line };
-        if answer(&mut wire, &head, &paces).await? == Next::Close {
+        let paces = ConnectionRates { own: &own, all: &shared.line };
+        if answer(&mut wire, &head, &paces).await? == AfterResponse::Close {
             break;
         }
     }
     Ok(wire.finish().await?)
 }
 
-struct Paces<'a> {
-    own: &'a Line,
-    all: &'a Line,
+struct ConnectionRates<'a> {
+    own: &'a DirectionRates,
+    all: &'a DirectionRates,
 }
 
-impl Paces<'_> {
+impl ConnectionRates<'_> {
     fn step(&self) -> usize {
         let paces = [&self.own.down, &self.all.down];
         paces.into_iter().flatten().fold(STEP, |step, pace| pace.step(step))
@@ -207,31 +217,31 @@ impl Paces<'_> {
 
     async fn down(&self, bytes: usize) {
         for pace in [&self.own.down, &self.all.down].into_iter().flatten() {
-            pace.take(bytes).await;
+            pace.acquire(bytes).await;
         }
     }
 
     async fn up(&self, bytes: usize) {
         for pace in [&self.own.up, &self.all.up].into_iter().flatten() {
-            pace.take(bytes).await;
+            pace.acquire(bytes).await;
         }
     }
 }
 
 async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &mut Wire<'_, S>,
-    head: &Head<RequestLine>,
-    paces: &Paces<'_>,
-) -> Result<Next, ReadError> {
+    wire: &mut HttpConnection<'_, S>,
+    head: &MessageHead<RequestLine>,
+    paces: &ConnectionRates<'_>,
+) -> Result<AfterResponse, HttpReadError> {
     let RequestLine { method, target, persistent } = &head.line;
-    let next = if head.closes(*persistent) { Next::Close } else { Next::Request };
+    let next = if head.closes(*persistent) { AfterResponse::Close } else { AfterResponse::Request };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let upload = path == "/upload" || path.starts_with("/upload/");
     let file = path.strip_prefix("/file/");
     let refusal = match method.as_str() {
         _ if !upload && file.is_none() && path != "/" => "404 Not Found",
         "GET" | "HEAD" if !upload => match head.framing() {
-            Ok(Framing::None | Framing::Length(0)) => {
+            Ok(BodyFraming::None | BodyFraming::Length(0)) => {
                 let with_body = method == "GET";
                 let Some(size) = file else {
                     respond(wire, "200 OK", "text/plain", HELP.len() as u64, next).await?;
@@ -254,20 +264,20 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
             _ => "400 Bad Request",
         },
         "PUT" | "POST" if upload => match head.framing() {
-            Ok(Framing::None) => "411 Length Required",
+            Ok(BodyFraming::None) => "411 Length Required",
             Ok(framing) => {
                 if head.says("expect", "100-continue") {
                     wire.write(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
                 }
-                return match receive(wire, Body::new(framing), paces).await {
+                return match receive(wire, BodyReader::new(framing), paces).await {
                     Ok(text) => {
                         respond(wire, "200 OK", "text/plain", text.len() as u64, next).await?;
                         wire.write(text.as_bytes()).await?;
                         Ok(next)
                     }
-                    Err(ReadError::Malformed(_)) => {
+                    Err(HttpReadError::Malformed(_)) => {
                         refuse(wire, "400 Bad Request").await?;
-                        Ok(Next::Close)
+                        Ok(AfterResponse::Close)
                     }
                     Err(error) => Err(error),
                 };
@@ -277,26 +287,26 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
         _ => "405 Method Not Allowed",
     };
     refuse(wire, refusal).await?;
-    Ok(Next::Close)
+    Ok(AfterResponse::Close)
 }
 
-fn wanted(size: &str, query: &str) -> Option<File> {
-    let Size(size) = size.parse().ok()?;
+fn wanted(size: &str, query: &str) -> Option<DemoFile> {
+    let ByteSize(size) = size.parse().ok()?;
     let seed = match query.split('&').find_map(|pair| pair.strip_prefix("seed=")) {
         Some(seed) => seed.parse().ok()?,
         None => 0,
     };
-    Some(File { seed, size })
+    Some(DemoFile { seed, size })
 }
 
 async fn respond<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &mut Wire<'_, S>,
+    wire: &mut HttpConnection<'_, S>,
     status: &str,
     kind: &str,
     length: u64,
-    next: Next,
+    next: AfterResponse,
 ) -> io::Result<()> {
-    let connection = if next == Next::Close { "close" } else { "keep-alive" };
+    let connection = if next == AfterResponse::Close { "close" } else { "keep-alive" };
     // RFC 9110 wants it with each 405; elsewhere it does no harm.
     let allow = "Allow: GET, HEAD, PUT, POST\r\n";
     let head = format!(
@@ -307,10 +317,10 @@ async fn respond<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// Refuses, and reads a while on, so that the client gets to see the refusal.
 async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &mut Wire<'_, S>,
+    wire: &mut HttpConnection<'_, S>,
     status: &str,
-) -> Result<(), ReadError> {
-    respond(wire, status, "text/plain", status.len() as u64 + 1, Next::Close).await?;
+) -> Result<(), HttpReadError> {
+    respond(wire, status, "text/plain", status.len() as u64 + 1, AfterResponse::Close).await?;
     wire.write(status.as_bytes()).await?;
     wire.write(b"\n").await?;
     wire.finish().await?;
@@ -332,14 +342,14 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 async fn send<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &mut Wire<'_, S>,
-    file: File,
-    paces: &Paces<'_>,
+    wire: &mut HttpConnection<'_, S>,
+    file: DemoFile,
+    paces: &ConnectionRates<'_>,
 ) -> io::Result<()> {
     let step = paces.step();
     let mut offset = 0;
     while offset < file.size {
-        let piece = file.piece(offset);
+        let piece = file.bytes_from(offset);
         let piece = &piece[..piece.len().min(step)];
         paces.down(piece.len()).await;
         wire.write(piece).await?;
@@ -350,10 +360,10 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// Reads a body and says what it was.
 async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &mut Wire<'_, S>,
-    mut body: Body,
-    paces: &Paces<'_>,
-) -> Result<String, ReadError> {
+    wire: &mut HttpConnection<'_, S>,
+    mut body: BodyReader,
+    paces: &ConnectionRates<'_>,
+) -> Result<String, HttpReadError> {
     let mut hash = Sha256::new();
     let mut length = 0;
     while let Some(bytes) = body.next(wire).await? {
@@ -361,11 +371,11 @@ async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
         length += bytes.len() as u64;
         paces.up(bytes.len()).await;
     }
-    Ok(receipt(length, Checksum(hash.finalize().into())))
+    Ok(receipt(length, Sha256Sum(hash.finalize().into())))
 }
 
 /// What the origin answers to an upload.
-pub(super) fn receipt(length: u64, sum: Checksum) -> String {
+pub(super) fn receipt(length: u64, sum: Sha256Sum) -> String {
     format!("length {length}\nsha256 {sum}\n")
 }
 
@@ -380,7 +390,7 @@ mod tests {
 
     /// Runs one conversation: everything is sent, then the client's direction is closed, as `nc -N` does.
     async fn talk(requests: &[u8]) -> String {
-        let shared = Shared::new(OriginOptions::default());
+        let shared = OriginState::new(DemoOriginOptions::default());
         let (mut near, far) = duplex(1 << 20);
         let client = async {
             near.write_all(requests).await.unwrap();
@@ -398,14 +408,17 @@ mod tests {
     async fn a_half_closed_client_gets_its_whole_answer() {
         let answer = talk(b"GET /file/70000?seed=5 HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("Content-Length: 70000\r\n"));
-        let shared = Shared::new(OriginOptions::default());
+        let shared = OriginState::new(DemoOriginOptions::default());
         let (mut near, far) = duplex(1 << 10);
         near.write_all(b"GET /file/70000?seed=5 HTTP/1.0\r\n\r\n").await.unwrap();
         let mut bytes = Vec::new();
         let (served, read) = tokio::join!(serve(far, &shared), near.read_to_end(&mut bytes));
         served.unwrap();
         read.unwrap();
-        assert_eq!(Checksum::of(&bytes[bytes.len() - 70_000..]), File { seed: 5, size: 70_000 }.sha256());
+        assert_eq!(
+            Sha256Sum::of(&bytes[bytes.len() - 70_000..]),
+            DemoFile { seed: 5, size: 70_000 }.sha256()
+        );
     }
 
     #[tokio::test]
@@ -418,13 +431,13 @@ mod tests {
         .await;
         assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 4, "{answer}");
         assert!(answer.contains("Content-Length: 20971520\r\n") && answer.contains(HELP));
-        assert!(answer.contains(&receipt(3, Checksum::of(b"abc"))));
-        assert!(answer.ends_with(&receipt(0, Checksum::of(b""))));
+        assert!(answer.contains(&receipt(3, Sha256Sum::of(b"abc"))));
+        assert!(answer.ends_with(&receipt(0, Sha256Sum::of(b""))));
     }
 
     #[tokio::test]
     async fn a_body_comes_after_the_go_ahead_only() {
-        let shared = Shared::new(OriginOptions::default());
+        let shared = OriginState::new(DemoOriginOptions::default());
         let (mut near, far) = duplex(1 << 10);
         let client = async {
             let head = b"PUT /upload HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n";
@@ -436,7 +449,7 @@ mod tests {
             near.shutdown().await.unwrap();
             let mut answer = String::new();
             near.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.ends_with(&receipt(3, Checksum::of(b"abc"))), "{answer}");
+            assert!(answer.ends_with(&receipt(3, Sha256Sum::of(b"abc"))), "{answer}");
         };
         let (served, ()) = tokio::join!(serve(far, &shared), client);
         served.unwrap();
@@ -487,17 +500,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn rates_hold_for_each_connection_and_for_all() {
-        let options =
-            OriginOptions { rate: NonZeroU64::new(3_000_000), connection_rate: NonZeroU64::new(2_000_000) };
+        let options = DemoOriginOptions {
+            rate: NonZeroU64::new(3_000_000),
+            connection_rate: NonZeroU64::new(2_000_000),
+        };
         let get = || "GET /file/6000000 HTTP/1.1\r\n\r\n".to_owned();
 
-        let alone = Shared::new(options);
+        let alone = OriginState::new(options);
         let (near, far) = duplex(1 << 16);
         let (served, took) = tokio::join!(serve(far, &alone), timed(near, get()));
         served.unwrap();
         assert!((2.9..3.2).contains(&took), "one connection: {took}");
 
-        let both = Shared::new(options);
+        let both = OriginState::new(options);
         let (near_a, far_a) = duplex(1 << 16);
         let (near_b, far_b) = duplex(1 << 16);
         let (a, b, took_a, took_b) = tokio::join!(
@@ -511,7 +526,7 @@ mod tests {
         let took = took_a.max(took_b);
         assert!((3.9..4.2).contains(&took), "two connections: {took_a} {took_b}");
 
-        let upload = Shared::new(options);
+        let upload = OriginState::new(options);
         let (near, far) = duplex(1 << 10);
         let put = format!("PUT /upload HTTP/1.1\r\nContent-Length: 4000000\r\n\r\n{}", "x".repeat(4_000_000));
         let (served, took) = tokio::join!(serve(far, &upload), timed(near, put));

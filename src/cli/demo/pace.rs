@@ -12,25 +12,25 @@ const STEPS_A_SECOND: u64 = 50;
 
 /// A token bucket: all who share it move at most `rate` bytes a second together.
 #[derive(Debug)]
-pub struct Pace {
+pub struct PacedRate {
     rate: NonZeroU64,
     /// When everything taken so far will have been paid for.
     paid: Mutex<Option<Instant>>,
 }
 
-impl Pace {
+impl PacedRate {
     /// A bucket that fills with `rate` bytes a second.
     pub fn new(rate: NonZeroU64) -> Self {
         Self { rate, paid: Mutex::new(None) }
     }
 
-    /// How many bytes to move between two calls of [`take`](Self::take), at most `limit`.
+    /// How many bytes to move between two calls of [`acquire`](Self::acquire), at most `limit`.
     pub fn step(&self, limit: usize) -> usize {
         (self.rate.get() / STEPS_A_SECOND).clamp(512, limit as u64) as usize
     }
 
     /// Waits until `bytes` more are due. Whoever comes later waits behind.
-    pub async fn take(&self, bytes: usize) {
+    pub async fn acquire(&self, bytes: usize) {
         let due = {
             let mut paid = self.paid.lock();
             let now = Instant::now();
@@ -50,8 +50,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn pace(rate: u64) -> Pace {
-        Pace::new(NonZeroU64::new(rate).unwrap())
+    fn pace(rate: u64) -> PacedRate {
+        PacedRate::new(NonZeroU64::new(rate).unwrap())
     }
 
     #[tokio::test(start_paused = true)]
@@ -61,7 +61,7 @@ mod tests {
         let mut left = 10_000_000;
         while left > 0 {
             let step = pace.step(65_536).min(left);
-            pace.take(step).await;
+            pace.acquire(step).await;
             left -= step;
         }
         let took = start.elapsed().as_secs_f64();
@@ -74,13 +74,13 @@ mod tests {
         let start = Instant::now();
         let half = async {
             for _ in 0..100 {
-                pace.take(10_000).await;
+                pace.acquire(10_000).await;
             }
             start.elapsed().as_secs_f64()
         };
         let other = async {
             for _ in 0..100 {
-                pace.take(10_000).await;
+                pace.acquire(10_000).await;
             }
             start.elapsed().as_secs_f64()
         };
@@ -91,11 +91,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_idle_hour_buys_no_burst() {
         let pace = pace(1_000_000);
-        pace.take(1).await;
+        pace.acquire(1).await;
         tokio::time::advance(Duration::from_secs(3600)).await;
         let start = Instant::now();
         for _ in 0..100 {
-            pace.take(10_000).await;
+            pace.acquire(10_000).await;
         }
         let took = start.elapsed().as_secs_f64();
         assert!((0.9..1.05).contains(&took), "{took}");

@@ -1,17 +1,17 @@
 use std::{fmt, time::Duration};
 
-use super::TallyReport;
+use super::LoadReport;
 
 /// What `underpass demo` prints last.
 #[derive(Debug, Clone)]
-pub struct Summary {
+pub struct DemoSummary {
     /// What the users counted.
-    pub report: TallyReport,
+    pub report: LoadReport,
     /// How long it ran.
     pub elapsed: Duration,
 }
 
-impl Summary {
+impl DemoSummary {
     /// Whether nothing arrived that was not sent. Failures that the users saw do not count: an operator who kills
     /// streams gets what was asked for.
     pub fn is_clean(&self) -> bool {
@@ -19,19 +19,10 @@ impl Summary {
     }
 }
 
-impl fmt::Display for Summary {
+impl fmt::Display for DemoSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TallyReport {
-            started,
-            downloads,
-            uploads,
-            checksum_failures,
-            failed,
-            abandoned,
-            down,
-            up,
-            notes,
-        } = &self.report;
+        let LoadReport { started, downloads, uploads, checksum_failures, failed, abandoned, down, up, notes } =
+            &self.report;
         let rate = (down + up) as f64 / self.elapsed.as_secs_f64().max(0.001);
         writeln!(f, "demo ran for {:.1} s", self.elapsed.as_secs_f64())?;
         writeln!(f, "  streams            {started}: {downloads} downloads, {uploads} uploads complete")?;
@@ -71,15 +62,15 @@ mod tests {
 
     #[test]
     fn a_quiet_run_says_little() {
-        let report = TallyReport {
+        let report = LoadReport {
             started: 12,
             downloads: 10,
             uploads: 2,
             down: 1_234_567_890,
             up: 999,
-            ..TallyReport::default()
+            ..LoadReport::default()
         };
-        let summary = Summary { report, elapsed: Duration::from_millis(10_000) };
+        let summary = DemoSummary { report, elapsed: Duration::from_millis(10_000) };
         assert!(summary.is_clean());
         assert_eq!(
             summary.to_string(),
@@ -92,16 +83,16 @@ mod tests {
 
     #[test]
     fn failures_are_told_with_their_reasons() {
-        let report = TallyReport {
+        let report = LoadReport {
             started: 9,
             downloads: 4,
             checksum_failures: 1,
             failed: 2,
             abandoned: 2,
             notes: vec!["download: corrupt: wrong byte at offset 7".into()],
-            ..TallyReport::default()
+            ..LoadReport::default()
         };
-        let summary = Summary { report, elapsed: Duration::ZERO };
+        let summary = DemoSummary { report, elapsed: Duration::ZERO };
         assert!(!summary.is_clean());
         let text = summary.to_string();
         for part in ["2 still open", "2 ended early", "failures  1", "offset 7", "0 B down"] {

@@ -2,27 +2,27 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
-use super::{client::Fault, http::Traffic};
+use super::{client::TransferError, http::TrafficCounters};
 
 /// Reasons kept to be printed at the end. The first ones tell most.
 const MAX_NOTES: usize = 5;
 
-/// What the users of a [`Load`](super::Load) counted, from their side of the tunnel. Live: read it at any time.
+/// What the users of a [`DemoLoad`](super::DemoLoad) counted, from their side of the tunnel. Live: read it at any time.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct LoadCounters {
     started: AtomicU64,
     downloads: AtomicU64,
     uploads: AtomicU64,
     checksum_failures: AtomicU64,
     failed: AtomicU64,
     abandoned: AtomicU64,
-    traffic: Traffic,
+    traffic: TrafficCounters,
     notes: Mutex<Vec<String>>,
 }
 
-/// A [`Tally`] at one moment.
+/// A [`LoadCounters`] at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TallyReport {
+pub struct LoadReport {
     /// Transfers begun, each a connection of its own.
     pub started: u64,
     /// Downloads that were whole and right.
@@ -43,7 +43,7 @@ pub struct TallyReport {
     pub notes: Vec<String>,
 }
 
-impl TallyReport {
+impl LoadReport {
     /// Transfers under way.
     pub fn open(&self) -> u64 {
         let over = self.downloads + self.uploads + self.checksum_failures + self.failed + self.abandoned;
@@ -51,48 +51,50 @@ impl TallyReport {
     }
 }
 
-impl Tally {
+impl LoadCounters {
     /// All counters now.
-    pub fn report(&self) -> TallyReport {
-        TallyReport {
+    pub fn report(&self) -> LoadReport {
+        LoadReport {
             downloads: self.downloads.load(Relaxed),
             uploads: self.uploads.load(Relaxed),
             checksum_failures: self.checksum_failures.load(Relaxed),
             failed: self.failed.load(Relaxed),
             abandoned: self.abandoned.load(Relaxed),
             started: self.started.load(Relaxed),
-            down: self.traffic.read(),
-            up: self.traffic.written(),
+            down: self.traffic.bytes_read(),
+            up: self.traffic.bytes_written(),
             notes: self.notes.lock().clone(),
         }
     }
 
-    pub(super) fn traffic(&self) -> &Traffic {
+    pub(super) fn traffic(&self) -> &TrafficCounters {
         &self.traffic
     }
 
-    pub(super) fn start(&self) -> Transfer<'_> {
+    pub(super) fn start(&self) -> TransferGuard<'_> {
         self.started.fetch_add(1, Relaxed);
-        Transfer { tally: self, over: false }
+        TransferGuard { tally: self, over: false }
     }
 }
 
 /// One transfer under way. Dropping it unfinished counts it as abandoned: a task that is aborted cannot forget it.
 #[derive(Debug)]
-pub(super) struct Transfer<'a> {
-    tally: &'a Tally,
+pub(super) struct TransferGuard<'a> {
+    tally: &'a LoadCounters,
     over: bool,
 }
 
-impl Transfer<'_> {
-    pub(super) fn end(mut self, upload: bool, result: &Result<(), Fault>) {
+impl TransferGuard<'_> {
+    pub(super) fn end(mut self, upload: bool, result: &Result<(), TransferError>) {
         self.over = true;
         let tally = self.tally;
         let counter = match result {
             Ok(()) if upload => &tally.uploads,
             Ok(()) => &tally.downloads,
-            Err(Fault::Corrupt(_)) => &tally.checksum_failures,
-            Err(Fault::Connect(_) | Fault::Cut { .. } | Fault::Status(_)) => &tally.failed,
+            Err(TransferError::Corrupt(_)) => &tally.checksum_failures,
+            Err(TransferError::Connect(_) | TransferError::Truncated { .. } | TransferError::Status(_)) => {
+                &tally.failed
+            }
         };
         counter.fetch_add(1, Relaxed);
         if let Err(fault) = result {
@@ -104,7 +106,7 @@ impl Transfer<'_> {
     }
 }
 
-impl Drop for Transfer<'_> {
+impl Drop for TransferGuard<'_> {
     fn drop(&mut self) {
         if !self.over {
             self.tally.abandoned.fetch_add(1, Relaxed);
