@@ -4,7 +4,7 @@ use ratatui::layout::Size;
 
 use super::{
     Exit,
-    terminal::{Key, Mouse},
+    terminal::{Key, MouseEvent},
 };
 use crate::{
     control::{Command, CommandReply},
@@ -21,7 +21,7 @@ pub(crate) enum Msg {
     /// A key was pressed.
     Key(Key),
     /// A click, or a notch of the wheel.
-    Mouse(Mouse),
+    Mouse(MouseEvent),
     /// The terminal has another size.
     Resized(Size),
     /// Somebody outside asked us to end.

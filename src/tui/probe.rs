@@ -8,7 +8,7 @@ use super::{
     Labels,
     model::Model,
     msg::Msg,
-    terminal::{Key, Screen},
+    terminal::{FrameWriter, Key},
     theme::Theme,
     update::{sample, update},
     view,
@@ -21,7 +21,7 @@ pub struct Probe {
     events: tokio::sync::broadcast::Receiver<Event>,
     snapshot: Snapshot,
     model: Model,
-    screen: Screen,
+    screen: FrameWriter,
 }
 
 impl fmt::Debug for Probe {
@@ -36,7 +36,7 @@ impl Probe {
         let size = Size::new(width, height);
         let model = Model::new(Labels::default(), Theme::dark(), size, Instant::now());
         let events = telemetry.subscribe();
-        Self { telemetry, events, snapshot: Snapshot::empty(), model, screen: Screen::new(size) }
+        Self { telemetry, events, snapshot: Snapshot::empty(), model, screen: FrameWriter::new(size) }
     }
 
     /// Takes the events that are due and a snapshot.

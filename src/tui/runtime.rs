@@ -15,7 +15,7 @@ use super::{
     model::Model,
     msg::{CommandId, Effect, Msg},
     record,
-    terminal::{Input, Screen, Signals, Tty, Woken},
+    terminal::{FrameWriter, TerminalInput, TerminalSignals, Tty, WaitOutcome},
     theme::Theme,
     update::{sample, update},
     view,
@@ -62,9 +62,9 @@ struct AwaitedReply {
 pub(crate) struct Runtime {
     options: Options,
     tty: Arc<Tty>,
-    signals: Signals,
-    input: Input,
-    screen: Screen,
+    signals: TerminalSignals,
+    input: TerminalInput,
+    screen: FrameWriter,
     events: broadcast::Receiver<Event>,
     model: Model,
     pending: Vec<AwaitedReply>,
@@ -89,13 +89,13 @@ impl Runtime {
         let size = tty.size();
         let mut model = Model::new(options.labels.clone(), Theme::detect(), size, now);
         options.settings.apply(&mut model, options.control.capabilities());
-        let mut screen = Screen::new(size);
+        let mut screen = FrameWriter::new(size);
         if model.display.mouse {
-            screen.order(MOUSE_ON);
+            screen.queue_sequence(MOUSE_ON);
         }
         Ok(Self {
-            signals: Signals::listen()?,
-            input: Input::default(),
+            signals: TerminalSignals::listen()?,
+            input: TerminalInput::default(),
             screen,
             events: options.telemetry.subscribe(),
             model,
@@ -143,10 +143,10 @@ impl Runtime {
                 deadline = deadline.min(Instant::now() + ANSWER);
             }
             match self.input.wait(&self.tty, &mut self.signals, deadline, &mut keys)? {
-                Woken::Normally => {}
-                Woken::TerminalGone => return Ok(Exit::TerminalGone),
+                WaitOutcome::Ready => {}
+                WaitOutcome::TerminalGone => return Ok(Exit::TerminalGone),
             }
-            for mouse in self.input.take_mice() {
+            for mouse in self.input.take_mouse_events() {
                 self.urgent = true;
                 self.take(Msg::Mouse(mouse))?;
             }
@@ -162,39 +162,39 @@ impl Runtime {
 
     /// Says whether the terminal hung up.
     fn look_at_signals(&mut self) -> io::Result<bool> {
-        if self.signals.hung_up() {
+        if self.signals.take_hangup() {
             return Ok(true);
         }
-        if self.signals.asked_to_stop() {
+        if self.signals.take_suspend() {
             self.suspend()?;
         }
-        if self.signals.continued() {
+        if self.signals.take_continue() {
             // Stopped by force, and the shell may have reset the terminal meanwhile.
             self.come_back()?;
         }
-        if self.signals.resized() {
+        if self.signals.take_resize() {
             self.urgent = true;
             self.take(Msg::Resized(self.tty.size()))?;
         }
-        if self.signals.asked_to_end() {
+        if self.signals.take_terminate() {
             self.take(Msg::Interrupted)?;
         }
         Ok(false)
     }
 
     fn suspend(&mut self) -> io::Result<()> {
-        if !Signals::can_stop() {
+        if !TerminalSignals::has_job_control() {
             return self.take(Msg::NoShell);
         }
         self.tty.leave();
-        self.signals.stop_here();
+        self.signals.suspend_process_group();
         self.come_back()
     }
 
     fn come_back(&mut self) -> io::Result<()> {
         self.tty.enter()?;
         if self.model.display.mouse {
-            self.screen.order(MOUSE_ON);
+            self.screen.queue_sequence(MOUSE_ON);
         }
         self.urgent = true;
         self.take(Msg::Resized(self.tty.size()))
@@ -296,12 +296,12 @@ impl Runtime {
                 Effect::Exit(exit) => self.exit = Some(exit),
                 Effect::Suspend => self.suspend()?,
                 Effect::Repaint => self.screen.invalidate(self.tty.size()),
-                Effect::Copy(text) => self.screen.order(&files::clipboard(&text)),
+                Effect::Copy(text) => self.screen.queue_sequence(&files::clipboard(&text)),
                 Effect::Save(saved) => {
                     let result = files::save(&saved);
                     self.take(Msg::FileWritten(result))?;
                 }
-                Effect::Mouse(on) => self.screen.order(if on { MOUSE_ON } else { MOUSE_OFF }),
+                Effect::Mouse(on) => self.screen.queue_sequence(if on { MOUSE_ON } else { MOUSE_OFF }),
             }
         }
         Ok(())

@@ -405,7 +405,7 @@ mod tests {
         sent.push(b"\x1bOP".to_vec());
         let mut keys = Vec::new();
         for bytes in sent {
-            let mut parser = crate::tui::terminal::Parser::default();
+            let mut parser = crate::tui::terminal::InputParser::default();
             parser.feed(&bytes, &mut keys);
             parser.flush(&mut keys);
         }

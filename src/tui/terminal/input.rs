@@ -1,3 +1,5 @@
+//! Waits for terminal input, signals or a deadline, and parses the input into keys and mouse events.
+
 use std::{
     io,
     os::fd::AsFd,
@@ -9,47 +11,48 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Key, Mouse, Signals, Tty, keys::Parser};
+use super::{Key, MouseEvent, TerminalSignals, Tty, keys::InputParser};
 
-/// How long the rest of a sequence may take before an escape alone is the Escape key. A network hop seldom cuts a
-/// sequence in two; a person waits for nothing shorter than this.
-const ESCAPE_WAIT: Duration = Duration::from_millis(30);
+/// How long the parser waits for the rest of an escape sequence before it takes a lone escape byte as the Escape key.
+/// A network seldom splits a sequence across packets, and no person notices a delay this short.
+const ESCAPE_TIMEOUT: Duration = Duration::from_millis(30);
 
-/// Why the wait is over.
+/// Why [`TerminalInput::wait`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Woken {
-    /// Keys, a signal, or the time is up.
-    Normally,
-    /// The terminal vanished. Nothing may be read from it any more: it would answer at once, for ever.
+pub(crate) enum WaitOutcome {
+    /// Input arrived, a signal was raised, or the deadline passed.
+    Ready,
+    /// The terminal disappeared (hang-up, error or end of file). It must not be polled again: `poll` would return
+    /// immediately each time and spin.
     TerminalGone,
 }
 
-/// The keyboard.
+/// The input side of the terminal: keyboard and mouse.
 #[derive(Debug, Default)]
-pub(crate) struct Input {
-    parser: Parser,
+pub(crate) struct TerminalInput {
+    parser: InputParser,
 }
 
-impl Input {
-    /// What the mouse did since this was asked last.
-    pub(crate) fn take_mice(&mut self) -> Vec<Mouse> {
-        self.parser.take_mice()
+impl TerminalInput {
+    /// Returns the mouse events received since the last call, the oldest first.
+    pub(crate) fn take_mouse_events(&mut self) -> Vec<MouseEvent> {
+        self.parser.take_mouse_events()
     }
 
-    /// Waits for keys, a signal, or `deadline`, whichever comes first.
+    /// Waits until input arrives, a signal is raised or `deadline` passes, and appends the parsed keys to `keys`.
     ///
     /// # Errors
-    /// The system refuses to wait.
+    /// `poll` fails.
     pub(crate) fn wait(
         &mut self,
         tty: &Tty,
-        signals: &mut Signals,
+        signals: &mut TerminalSignals,
         deadline: Instant,
         keys: &mut Vec<Key>,
-    ) -> io::Result<Woken> {
+    ) -> io::Result<WaitOutcome> {
         let mut timeout = deadline.saturating_duration_since(Instant::now());
-        if self.parser.is_waiting() {
-            timeout = timeout.min(ESCAPE_WAIT);
+        if self.parser.has_partial_sequence() {
+            timeout = timeout.min(ESCAPE_TIMEOUT);
         }
         let timeout = Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
@@ -68,19 +71,19 @@ impl Input {
             signals.drain();
         }
         if terminal.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
-            return Ok(Woken::TerminalGone);
+            return Ok(WaitOutcome::TerminalGone);
         }
         if terminal.contains(PollFlags::IN) {
             let mut buffer = [0; 1024];
             match rustix::io::read(tty, &mut buffer) {
-                Ok(0) => return Ok(Woken::TerminalGone),
+                Ok(0) => return Ok(WaitOutcome::TerminalGone),
                 Ok(read) => self.parser.feed(&buffer[..read], keys),
                 Err(Errno::INTR | Errno::AGAIN) => {}
-                Err(_) => return Ok(Woken::TerminalGone),
+                Err(_) => return Ok(WaitOutcome::TerminalGone),
             }
-        } else if self.parser.is_waiting() {
+        } else if self.parser.has_partial_sequence() {
             self.parser.flush(keys);
         }
-        Ok(Woken::Normally)
+        Ok(WaitOutcome::Ready)
     }
 }

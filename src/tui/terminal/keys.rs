@@ -1,12 +1,12 @@
-//! Bytes from the terminal to keys.
+//! Parses the bytes that a terminal sends into keys and mouse events.
 //!
-//! The cockpit reads the terminal itself rather than through crossterm's event source: that one reads until the
-//! descriptor would block, so that a terminal which vanished (end of file, or an input/output error, for ever) keeps
-//! it spinning inside the call, where no watcher can reach it.
+//! The cockpit does not use crossterm's event source: that reads until the descriptor would block, so that a terminal
+//! which disappeared (end of file or an I/O error on every read) keeps it spinning inside the call, where the cockpit
+//! cannot stop it. This parser performs no I/O.
 
 pub(crate) use crossterm::event::{KeyCode, KeyModifiers};
 
-/// One key press.
+/// A key press: the key and its modifiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) code: KeyCode,
@@ -18,71 +18,79 @@ impl Key {
         Self { code, modifiers }
     }
 
+    /// A key without modifiers.
     pub(crate) const fn plain(code: KeyCode) -> Self {
         Self::new(code, KeyModifiers::NONE)
     }
 
+    /// A character key. An upper-case letter is its own character, without the Shift modifier.
     pub(crate) const fn char(c: char) -> Self {
         Self::plain(KeyCode::Char(c))
     }
 
+    /// A character key pressed with Control.
     pub(crate) const fn ctrl(c: char) -> Self {
         Self::new(KeyCode::Char(c), KeyModifiers::CONTROL)
     }
 }
 
-/// What a mouse did. Cells are counted from 0.
+/// A mouse event that the cockpit handles. Columns and rows are counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mouse {
+pub(crate) enum MouseEvent {
+    /// The left button was pressed at this cell.
     Click { x: u16, y: u16 },
+    /// The wheel moved one notch, down or up.
     Wheel { down: bool },
 }
 
-/// A sequence longer than this is noise, not a key.
-const LONGEST: usize = 64;
+/// The longest escape sequence, in bytes, that the parser keeps; longer ones are discarded as noise.
+const MAX_SEQUENCE_BYTES: usize = 64;
 
-/// Turns bytes into keys, across the borders of reads.
+/// An incremental parser: an escape sequence or UTF-8 character may be split across reads.
 #[derive(Debug, Default)]
-pub(crate) struct Parser {
+pub(crate) struct InputParser {
+    /// The bytes of an incomplete sequence.
     pending: Vec<u8>,
-    mice: Vec<Mouse>,
+    mouse_events: Vec<MouseEvent>,
 }
 
-/// What the front of the pending bytes is.
-enum Front {
-    /// A key of so many bytes.
+/// What the pending bytes begin with. Lengths are in bytes.
+enum ParsedPrefix {
+    /// A key, and its encoded length.
     Key(Key, usize),
-    /// A mouse of so many bytes.
-    Mouse(Mouse, usize),
-    /// So many bytes that are no key: an answer of the terminal, or noise.
+    /// A mouse event, and its encoded length.
+    Mouse(MouseEvent, usize),
+    /// Bytes that encode neither: a terminal's reply to a query, or noise.
     Skip(usize),
-    /// The beginning of something.
-    More,
+    /// A sequence of which more bytes are needed.
+    Incomplete,
 }
 
-impl Parser {
-    /// Takes bytes, and gives each key they complete to `out`.
+impl InputParser {
+    /// Parses `bytes` and appends each completed key to `out`. Mouse events are kept for
+    /// [`take_mouse_events`](Self::take_mouse_events).
     pub(crate) fn feed(&mut self, bytes: &[u8], out: &mut Vec<Key>) {
-        for chunk in bytes.chunks(LONGEST) {
+        for chunk in bytes.chunks(MAX_SEQUENCE_BYTES) {
             self.pending.extend_from_slice(chunk);
-            self.drain(out);
-            if self.pending.len() > LONGEST {
+            self.parse_pending(out);
+            if self.pending.len() > MAX_SEQUENCE_BYTES {
                 self.pending.clear();
             }
         }
     }
 
-    /// What the mouse did since this was asked last.
-    pub(crate) fn take_mice(&mut self) -> Vec<Mouse> {
-        std::mem::take(&mut self.mice)
+    /// Returns the mouse events parsed since the last call, the oldest first.
+    pub(crate) fn take_mouse_events(&mut self) -> Vec<MouseEvent> {
+        std::mem::take(&mut self.mouse_events)
     }
 
-    /// Whether the beginning of a sequence waits for the rest.
-    pub(crate) fn is_waiting(&self) -> bool {
+    /// Returns whether the pending bytes are an incomplete sequence.
+    pub(crate) fn has_partial_sequence(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// The rest did not come: an escape alone was the Escape key.
+    /// Gives up waiting for the rest of a sequence: emits the Escape key if the pending bytes begin with an escape, and
+    /// discards them.
     pub(crate) fn flush(&mut self, out: &mut Vec<Key>) {
         if self.pending.first() == Some(&0x1B) {
             out.push(Key::plain(KeyCode::Esc));
@@ -90,118 +98,126 @@ impl Parser {
         self.pending.clear();
     }
 
-    fn drain(&mut self, out: &mut Vec<Key>) {
+    /// Removes each complete key, mouse event or reply from the front of the pending bytes.
+    fn parse_pending(&mut self, out: &mut Vec<Key>) {
         let mut at = 0;
         while at < self.pending.len() {
-            match front(&self.pending[at..]) {
-                Front::Key(key, len) => {
+            match parse_prefix(&self.pending[at..]) {
+                ParsedPrefix::Key(key, len) => {
                     out.push(key);
                     at += len;
                 }
-                Front::Mouse(mouse, len) => {
-                    self.mice.push(mouse);
+                ParsedPrefix::Mouse(mouse, len) => {
+                    self.mouse_events.push(mouse);
                     at += len;
                 }
-                Front::Skip(len) => at += len,
-                Front::More => break,
+                ParsedPrefix::Skip(len) => at += len,
+                ParsedPrefix::Incomplete => break,
             }
         }
         self.pending.drain(..at);
     }
 }
 
-fn front(bytes: &[u8]) -> Front {
+/// Parses the key, mouse event or reply that `bytes` begins with.
+fn parse_prefix(bytes: &[u8]) -> ParsedPrefix {
     match bytes {
-        [0x1B] => Front::More,
-        [0x1B, b'[', rest @ ..] => control_sequence(rest),
-        [0x1B, b'O'] => Front::More,
-        [0x1B, b'O', last, ..] => match final_key(*last) {
-            Some(code) => Front::Key(Key::plain(code), 3),
-            None => Front::Skip(3),
+        [0x1B] => ParsedPrefix::Incomplete,
+        [0x1B, b'[', rest @ ..] => parse_csi(rest),
+        [0x1B, b'O'] => ParsedPrefix::Incomplete,
+        [0x1B, b'O', last, ..] => match key_of_final_byte(*last) {
+            Some(code) => ParsedPrefix::Key(Key::plain(code), 3),
+            None => ParsedPrefix::Skip(3),
         },
-        // Two escapes: the first one was the key.
-        [0x1B, 0x1B, ..] => Front::Key(Key::plain(KeyCode::Esc), 1),
-        [0x1B, rest @ ..] => match front(rest) {
-            Front::Key(key, len) => {
-                Front::Key(Key::new(key.code, key.modifiers | KeyModifiers::ALT), len + 1)
+        // The first of two escapes is the Escape key.
+        [0x1B, 0x1B, ..] => ParsedPrefix::Key(Key::plain(KeyCode::Esc), 1),
+        [0x1B, rest @ ..] => match parse_prefix(rest) {
+            ParsedPrefix::Key(key, len) => {
+                ParsedPrefix::Key(Key::new(key.code, key.modifiers | KeyModifiers::ALT), len + 1)
             }
-            Front::Skip(len) | Front::Mouse(_, len) => Front::Skip(len + 1),
-            Front::More => Front::More,
+            ParsedPrefix::Skip(len) | ParsedPrefix::Mouse(_, len) => ParsedPrefix::Skip(len + 1),
+            ParsedPrefix::Incomplete => ParsedPrefix::Incomplete,
         },
-        [b'\r' | b'\n', ..] => Front::Key(Key::plain(KeyCode::Enter), 1),
-        [b'\t', ..] => Front::Key(Key::plain(KeyCode::Tab), 1),
-        [0x7F | 0x08, ..] => Front::Key(Key::plain(KeyCode::Backspace), 1),
-        [0, ..] => Front::Key(Key::ctrl(' '), 1),
-        [control @ 1..=26, ..] => Front::Key(Key::ctrl(char::from(control - 1 + b'a')), 1),
-        [28..=31, ..] => Front::Skip(1),
-        [ascii @ 0x20..=0x7E, ..] => Front::Key(Key::char(char::from(*ascii)), 1),
-        [first, ..] => utf8(*first, bytes),
-        [] => Front::More,
+        [b'\r' | b'\n', ..] => ParsedPrefix::Key(Key::plain(KeyCode::Enter), 1),
+        [b'\t', ..] => ParsedPrefix::Key(Key::plain(KeyCode::Tab), 1),
+        [0x7F | 0x08, ..] => ParsedPrefix::Key(Key::plain(KeyCode::Backspace), 1),
+        [0, ..] => ParsedPrefix::Key(Key::ctrl(' '), 1),
+        [control @ 1..=26, ..] => ParsedPrefix::Key(Key::ctrl(char::from(control - 1 + b'a')), 1),
+        [28..=31, ..] => ParsedPrefix::Skip(1),
+        [ascii @ 0x20..=0x7E, ..] => ParsedPrefix::Key(Key::char(char::from(*ascii)), 1),
+        [first, ..] => parse_utf8(*first, bytes),
+        [] => ParsedPrefix::Incomplete,
     }
 }
 
-fn utf8(first: u8, bytes: &[u8]) -> Front {
+/// Parses the UTF-8 character that begins with the byte `first`.
+fn parse_utf8(first: u8, bytes: &[u8]) -> ParsedPrefix {
     let len = match first {
         0xC2..=0xDF => 2,
         0xE0..=0xEF => 3,
         0xF0..=0xF4 => 4,
-        _ => return Front::Skip(1),
+        _ => return ParsedPrefix::Skip(1),
     };
     let have = &bytes[..len.min(bytes.len())];
     match std::str::from_utf8(have) {
         Ok(text) => match text.chars().next() {
-            Some(c) if !c.is_control() => Front::Key(Key::char(c), len),
-            _ => Front::Skip(len),
+            Some(c) if !c.is_control() => ParsedPrefix::Key(Key::char(c), len),
+            _ => ParsedPrefix::Skip(len),
         },
-        // No error length: what is there is right as far as it goes.
-        Err(error) if error.error_len().is_none() => Front::More,
-        Err(_) => Front::Skip(1),
+        // Without an error length the bytes are a valid but incomplete character.
+        Err(error) if error.error_len().is_none() => ParsedPrefix::Incomplete,
+        Err(_) => ParsedPrefix::Skip(1),
     }
 }
 
-/// What follows `ESC [`.
-fn control_sequence(rest: &[u8]) -> Front {
+/// Parses a control sequence (ECMA-48 CSI); `rest` is what follows `ESC [`.
+fn parse_csi(rest: &[u8]) -> ParsedPrefix {
     let Some(end) = rest.iter().position(|b| !(0x20..=0x3F).contains(b)) else {
-        return if rest.len() > LONGEST - 2 { Front::Skip(rest.len() + 2) } else { Front::More };
+        return if rest.len() > MAX_SEQUENCE_BYTES - 2 {
+            ParsedPrefix::Skip(rest.len() + 2)
+        } else {
+            ParsedPrefix::Incomplete
+        };
     };
     if !(0x40..=0x7E).contains(&rest[end]) {
-        // Cut short: what cut it begins something of its own.
-        return Front::Skip(end + 2);
+        // The sequence was cut short; the byte that interrupted it begins another one.
+        return ParsedPrefix::Skip(end + 2);
     }
     let len = end + 3;
-    let Ok(parameters) = std::str::from_utf8(&rest[..end]) else { return Front::Skip(len) };
+    let Ok(parameters) = std::str::from_utf8(&rest[..end]) else { return ParsedPrefix::Skip(len) };
     if let (Some(report), b'M' | b'm') = (parameters.strip_prefix('<'), rest[end]) {
-        // A release says nothing new.
-        let mouse = mouse(report).filter(|_| rest[end] == b'M');
-        return mouse.map_or(Front::Skip(len), |mouse| Front::Mouse(mouse, len));
+        // `M` reports a press, `m` a release, which needs no action.
+        let mouse = parse_sgr_mouse(report).filter(|_| rest[end] == b'M');
+        return mouse.map_or(ParsedPrefix::Skip(len), |mouse| ParsedPrefix::Mouse(mouse, len));
     }
     let mut numbers = parameters.split(';').map(|n| n.parse::<u8>().unwrap_or(0));
-    let (number, modifiers) = (numbers.next().unwrap_or(0), modifiers(numbers.next().unwrap_or(1)));
+    let (number, modifiers) = (numbers.next().unwrap_or(0), parse_modifiers(numbers.next().unwrap_or(1)));
     let code = match rest[end] {
-        b'Z' => return Front::Key(Key::new(KeyCode::BackTab, KeyModifiers::SHIFT), len),
-        b'~' => tilde_key(number),
-        // With a larger number it is the answer to where the cursor is.
+        b'Z' => return ParsedPrefix::Key(Key::new(KeyCode::BackTab, KeyModifiers::SHIFT), len),
+        b'~' => key_of_tilde_number(number),
+        // A larger first parameter makes it a cursor position report, not F1 to F4.
         b'P'..=b'S' if number > 1 => None,
-        last => final_key(last),
+        last => key_of_final_byte(last),
     };
     match code {
-        Some(code) => Front::Key(Key::new(code, modifiers), len),
-        None => Front::Skip(len),
+        Some(code) => ParsedPrefix::Key(Key::new(code, modifiers), len),
+        None => ParsedPrefix::Skip(len),
     }
 }
 
-/// `button;column;row`, as SGR reports have it.
-fn mouse(report: &str) -> Option<Mouse> {
+/// Parses `button;column;row` of an SGR mouse report (mode 1006), which counts cells from 1.
+fn parse_sgr_mouse(report: &str) -> Option<MouseEvent> {
     let mut numbers = report.split(';').map(|n| n.parse::<u16>().ok());
     let (button, x, y) = (numbers.next()??, numbers.next()??, numbers.next()??);
     match button {
-        0 => Some(Mouse::Click { x: x.saturating_sub(1), y: y.saturating_sub(1) }),
-        64 | 65 => Some(Mouse::Wheel { down: button == 65 }),
+        0 => Some(MouseEvent::Click { x: x.saturating_sub(1), y: y.saturating_sub(1) }),
+        64 | 65 => Some(MouseEvent::Wheel { down: button == 65 }),
         _ => None,
     }
 }
 
-fn modifiers(parameter: u8) -> KeyModifiers {
+/// Decodes the modifier parameter of a control sequence: 1 plus a bit mask of Shift, Alt and Control.
+fn parse_modifiers(parameter: u8) -> KeyModifiers {
     let bits = parameter.saturating_sub(1);
     let mut modifiers = KeyModifiers::NONE;
     for (bit, modifier) in [(1, KeyModifiers::SHIFT), (2, KeyModifiers::ALT), (4, KeyModifiers::CONTROL)] {
@@ -212,7 +228,8 @@ fn modifiers(parameter: u8) -> KeyModifiers {
     modifiers
 }
 
-fn final_key(last: u8) -> Option<KeyCode> {
+/// Returns the key that the final byte of an `ESC O` or `ESC [` sequence names.
+fn key_of_final_byte(last: u8) -> Option<KeyCode> {
     Some(match last {
         b'A' => KeyCode::Up,
         b'B' => KeyCode::Down,
@@ -225,7 +242,8 @@ fn final_key(last: u8) -> Option<KeyCode> {
     })
 }
 
-fn tilde_key(number: u8) -> Option<KeyCode> {
+/// Returns the key of `ESC [ number ~`, as xterm and rxvt number them.
+fn key_of_tilde_number(number: u8) -> Option<KeyCode> {
     Some(match number {
         1 | 7 => KeyCode::Home,
         2 => KeyCode::Insert,
@@ -241,62 +259,4 @@ fn tilde_key(number: u8) -> Option<KeyCode> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn keys(bytes: &[u8]) -> Vec<Key> {
-        let (mut parser, mut out) = (Parser::default(), Vec::new());
-        parser.feed(bytes, &mut out);
-        parser.flush(&mut out);
-        out
-    }
-
-    #[test]
-    fn what_terminals_send_is_understood() {
-        let plain = |code| vec![Key::plain(code)];
-        for (bytes, expected) in [
-            (&b"j"[..], vec![Key::char('j')]),
-            (b"\x1b[A", plain(KeyCode::Up)),
-            (b"\x1bOB", plain(KeyCode::Down)),
-            (b"\x1b[5~", plain(KeyCode::PageUp)),
-            (b"\x1b[3~", plain(KeyCode::Delete)),
-            (b"\x1b[20~", plain(KeyCode::F(9))),
-            (b"\x1b[1;5A", vec![Key::new(KeyCode::Up, KeyModifiers::CONTROL)]),
-            (b"\x1b[Z", vec![Key::new(KeyCode::BackTab, KeyModifiers::SHIFT)]),
-            (b"\x1b", plain(KeyCode::Esc)),
-            (b"\x1b\x1b", vec![Key::plain(KeyCode::Esc); 2]),
-            (b"\x1bx", vec![Key::new(KeyCode::Char('x'), KeyModifiers::ALT)]),
-            (b"\x03\r\t", vec![Key::ctrl('c'), Key::plain(KeyCode::Enter), Key::plain(KeyCode::Tab)]),
-            ("é→".as_bytes(), vec![Key::char('é'), Key::char('→')]),
-        ] {
-            assert_eq!(keys(bytes), expected, "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn clicks_and_the_wheel_are_no_keys() {
-        let (mut parser, mut out) = (Parser::default(), Vec::new());
-        parser.feed(b"\x1b[<0;5;7M\x1b[<0;5;7m\x1b[<65;1;1Mj", &mut out);
-        assert_eq!(out, [Key::char('j')]);
-        assert_eq!(parser.take_mice(), [Mouse::Click { x: 4, y: 6 }, Mouse::Wheel { down: true }]);
-    }
-
-    #[test]
-    fn answers_of_the_terminal_are_no_keys() {
-        assert_eq!(keys(b"\x1b[24;80R\x1b[?1;2cq"), vec![Key::char('q')]);
-    }
-
-    proptest! {
-        #[test]
-        fn reads_may_be_cut_anywhere(bytes in proptest::collection::vec(any::<u8>(), 0..48), cut in 0..48usize) {
-            let cut = cut.min(bytes.len());
-            let (mut parser, mut out) = (Parser::default(), Vec::new());
-            parser.feed(&bytes[..cut], &mut out);
-            parser.feed(&bytes[cut..], &mut out);
-            parser.flush(&mut out);
-            prop_assert_eq!(out, keys(&bytes));
-        }
-    }
-}
+mod tests;

@@ -1,17 +1,17 @@
-//! The terminal: taken over, read, painted, and given back whatever happens.
+//! The terminal device: input, output, signals and restoration. Nothing here knows what the cockpit shows.
 
+mod frame;
 mod input;
 mod keys;
 mod panic;
-mod screen;
 mod signals;
 mod tty;
 
-pub(crate) use input::{Input, Woken};
+pub(crate) use frame::FrameWriter;
+pub(crate) use input::{TerminalInput, WaitOutcome};
 #[cfg(test)]
-pub(crate) use keys::Parser;
-pub(crate) use keys::{Key, KeyCode, KeyModifiers, Mouse};
+pub(crate) use keys::InputParser;
+pub(crate) use keys::{Key, KeyCode, KeyModifiers, MouseEvent};
 pub(crate) use panic::PanicHook;
-pub(crate) use screen::Screen;
-pub(crate) use signals::Signals;
+pub(crate) use signals::TerminalSignals;
 pub(crate) use tty::Tty;

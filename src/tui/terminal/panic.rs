@@ -1,3 +1,5 @@
+//! The panic hook that restores the terminal before a panic message is printed.
+
 use std::{
     panic::{self, PanicHookInfo},
     sync::Arc,
@@ -6,22 +8,25 @@ use std::{
 
 use super::Tty;
 
-type Hook = dyn Fn(&PanicHookInfo<'_>) + Send + Sync;
+type PanicHandler = dyn Fn(&PanicHookInfo<'_>) + Send + Sync;
 
-/// While it lives, a panic of this thread gives the terminal back before it is printed, and a panic of any other
-/// thread goes to the log instead of over the screen: the rest goes on, and so does the cockpit.
+/// Replaces the process's panic hook for as long as this value lives.
+///
+/// A panic of the thread that installed it (the cockpit's) restores the terminal and then calls the previous hook. A
+/// panic of any other thread is logged instead of printed over the screen: the other tasks and the cockpit continue.
 pub(crate) struct PanicHook {
-    previous: Arc<Hook>,
+    previous: Arc<PanicHandler>,
 }
 
 impl PanicHook {
+    /// Installs the hook. `tty` is the terminal that a panic of the calling thread restores.
     pub(crate) fn install(tty: Arc<Tty>) -> Self {
-        let previous: Arc<Hook> = Arc::from(panic::take_hook());
-        let (ours, own) = (previous.clone(), thread::current().id());
+        let previous: Arc<PanicHandler> = Arc::from(panic::take_hook());
+        let (chained, cockpit_thread) = (previous.clone(), thread::current().id());
         panic::set_hook(Box::new(move |info| {
-            if thread::current().id() == own {
+            if thread::current().id() == cockpit_thread {
                 tty.leave();
-                ours(info);
+                chained(info);
             } else {
                 let name = thread::current().name().unwrap_or("?").to_owned();
                 tracing::error!(target: "panic", "thread {name}: {info}");
@@ -33,7 +38,7 @@ impl PanicHook {
 
 impl Drop for PanicHook {
     fn drop(&mut self) {
-        // Setting a hook while unwinding would abort; the owner catches the unwinding before it drops this.
+        // `set_hook` aborts the process while its thread unwinds; `tui::run` catches the panic before it drops this.
         if !thread::panicking() {
             let previous = self.previous.clone();
             panic::set_hook(Box::new(move |info| previous(info)));

@@ -1,3 +1,5 @@
+//! Signal handling: each signal sets a flag and wakes the input loop through a socket pair.
+
 use std::{
     io::{self, Read},
     os::{
@@ -18,31 +20,34 @@ use signal_hook::{
     flag, low_level,
 };
 
-/// How long a signal to ourselves may take to be caught.
-const CAUGHT: Duration = Duration::from_millis(200);
+/// How long, at most, [`Signals::suspend_process_group`] waits for its own SIGTSTP to be caught.
+const SELF_SIGNAL_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The signals that the cockpit looks at, each a flag, and a pipe that wakes whoever waits.
+/// The signals that the cockpit handles: a flag for each, and a socket pair that makes `poll` return.
 ///
-/// Other handlers (tokio's) may stand beside these: the registry calls all of them.
+/// Other handlers (tokio's) may be registered beside these: the registry calls all of them.
 #[derive(Debug)]
-pub(crate) struct Signals {
+pub(crate) struct TerminalSignals {
+    /// The signal's number and whether it was raised since its flag was last taken.
     flags: Vec<(i32, Arc<AtomicBool>)>,
-    pipe: UnixStream,
+    /// The read end that becomes readable when any of the signals is raised.
+    wakeup: UnixStream,
+    /// The registered handlers, to be removed on drop.
     ids: Vec<SigId>,
 }
 
-impl Signals {
-    /// Listens.
+impl TerminalSignals {
+    /// Registers handlers for INT, TERM, HUP, TSTP, CONT and WINCH.
     ///
     /// # Errors
-    /// The system is out of descriptors, or refuses a handler.
+    /// No descriptor is left, or the system refuses a handler.
     pub(crate) fn listen() -> io::Result<Self> {
-        let (pipe, write) = UnixStream::pair()?;
-        pipe.set_nonblocking(true)?;
-        let mut signals = Self { flags: Vec::new(), pipe, ids: Vec::new() };
+        let (wakeup, write) = UnixStream::pair()?;
+        wakeup.set_nonblocking(true)?;
+        let mut signals = Self { flags: Vec::new(), wakeup, ids: Vec::new() };
         for signal in [SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT, SIGWINCH] {
             let raised = Arc::new(AtomicBool::new(false));
-            // The flag first: whoever is woken by the pipe must find it set.
+            // The flag is registered before the socket, so that it is set by the time the input loop wakes.
             signals.ids.push(flag::register(signal, raised.clone())?);
             signals.ids.push(low_level::pipe::register(signal, write.try_clone()?)?);
             signals.flags.push((signal, raised));
@@ -50,74 +55,76 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Forgets what woke the waiter; the flags stay.
+    /// Empties the socket that woke the input loop. The flags stay set.
     pub(crate) fn drain(&mut self) {
         let mut buffer = [0; 64];
-        while matches!(self.pipe.read(&mut buffer), Ok(read) if read > 0) {}
+        while matches!(self.wakeup.read(&mut buffer), Ok(read) if read > 0) {}
     }
 
+    /// Returns whether the signal was raised since the last call, and clears its flag.
     fn take(&self, signal: i32) -> bool {
-        self.flags.iter().any(|(of, raised)| *of == signal && raised.swap(false, SeqCst))
+        self.flags.iter().any(|(known, raised)| *known == signal && raised.swap(false, SeqCst))
     }
 
-    /// Whether somebody outside asked us to end (`SIGINT`, `SIGTERM`).
-    pub(crate) fn asked_to_end(&self) -> bool {
-        // Both flags are to be cleared.
+    /// Returns whether another process sent SIGINT or SIGTERM, and clears both flags.
+    pub(crate) fn take_terminate(&self) -> bool {
+        // No short circuit: both flags have to be cleared.
         self.take(SIGINT) | self.take(SIGTERM)
     }
 
-    /// Whether the terminal hung up.
-    pub(crate) fn hung_up(&self) -> bool {
+    /// Returns whether the terminal hung up (SIGHUP), and clears the flag.
+    pub(crate) fn take_hangup(&self) -> bool {
         self.take(SIGHUP)
     }
 
-    /// Whether somebody outside asked us to stop for a while.
-    pub(crate) fn asked_to_stop(&self) -> bool {
+    /// Returns whether another process asked this one to suspend (SIGTSTP), and clears the flag.
+    pub(crate) fn take_suspend(&self) -> bool {
         self.take(SIGTSTP)
     }
 
-    /// Whether we came back from being stopped.
-    pub(crate) fn continued(&self) -> bool {
+    /// Returns whether this process was continued after it had been stopped (SIGCONT), and clears the flag.
+    pub(crate) fn take_continue(&self) -> bool {
         self.take(SIGCONT)
     }
 
-    /// Whether the terminal has a new size.
-    pub(crate) fn resized(&self) -> bool {
+    /// Returns whether the terminal changed its size (SIGWINCH), and clears the flag.
+    pub(crate) fn take_resize(&self) -> bool {
         self.take(SIGWINCH)
     }
 
-    /// Stops this process as the terminal would, and returns when it goes on. The terminal must have been left.
+    /// Stops this process group as the terminal's `^Z` would, and returns when the shell continues it. The caller must
+    /// have restored the terminal.
     ///
-    /// The whole group is signalled, as the terminal driver does for `^Z`: with `cargo run` the shell waits for
-    /// cargo, and would never notice that only its child stopped.
-    pub(crate) fn stop_here(&self) {
+    /// The whole process group is signalled, as the terminal driver does for `^Z`: under `cargo run` the shell waits
+    /// for cargo, and would not notice that only cargo's child stopped.
+    pub(crate) fn suspend_process_group(&self) {
         _ = kill_current_process_group(Signal::TSTP);
-        // Our own copy of that signal is caught, but perhaps on another thread and a little later. One that came after
-        // we are back would stop us again.
-        let deadline = Instant::now() + CAUGHT;
+        // This process catches its own copy of the signal too, perhaps on another thread and a little later. A copy
+        // that was caught after the process continued would suspend it a second time.
+        let deadline = Instant::now() + SELF_SIGNAL_TIMEOUT;
         while !self.take(SIGTSTP) && Instant::now() < deadline {
             std::thread::yield_now();
         }
-        // Do what it would have done.
+        // Stop, as the signal's default action would have.
         _ = low_level::emulate_default_handler(SIGTSTP);
         self.take(SIGTSTP);
         self.take(SIGCONT);
     }
 
-    /// Whether there is a shell that could bring a stopped process back. Without one, `^Z` would freeze every
-    /// stream for good.
-    pub(crate) fn can_stop() -> bool {
+    /// Returns whether a shell controls this process and could continue it after a stop. Without one, `^Z` would
+    /// freeze every stream for good.
+    pub(crate) fn has_job_control() -> bool {
         getsid(None).is_ok_and(|session| session != getpgrp())
     }
 }
 
-impl AsFd for Signals {
+impl AsFd for TerminalSignals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pipe.as_fd()
+        self.wakeup.as_fd()
     }
 }
 
-impl Drop for Signals {
+impl Drop for TerminalSignals {
     fn drop(&mut self) {
         for id in self.ids.drain(..) {
             low_level::unregister(id);

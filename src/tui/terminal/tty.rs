@@ -1,3 +1,5 @@
+//! The terminal device: raw mode, the alternate screen, and their restoration.
+
 use std::{
     fs::File,
     io::{self, IsTerminal, Write},
@@ -8,78 +10,81 @@ use std::{
 use ratatui::layout::Size;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
-/// Alternate screen, cursor hidden, lines not wrapped: a row that is one cell too wide must not shift the rest.
+/// Selects the alternate screen, hides the cursor and turns line wrap off: a row that is one cell too wide must not
+/// shift the rows below it.
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l";
-/// The reverse, after closing a synchronised update that may have been cut short.
+/// Reverts [`ENTER`] and the mouse modes, after ending a synchronised update that may have been cut short.
 const LEAVE: &[u8] = b"\x1b[?2026l\x1b[0m\x1b[?1006l\x1b[?1000l\x1b[?7h\x1b[?25h\x1b[?1049l";
 
-/// The terminal, in raw mode and on the alternate screen while [entered](Self::enter). Dropping it gives it back.
+/// The terminal, in raw mode and on the alternate screen after [`enter`](Self::enter). Dropping it restores it.
 ///
-/// All methods take `&self`, so that the panic hook can hold it too.
+/// All methods take `&self`, so that the panic hook can share it.
 #[derive(Debug)]
 pub(crate) struct Tty {
     input: File,
     output: File,
-    saved: Termios,
-    entered: AtomicBool,
+    /// The terminal's attributes before the cockpit changed them.
+    original_attributes: Termios,
+    /// Whether raw mode and the alternate screen are in effect.
+    is_entered: AtomicBool,
 }
 
 impl Tty {
-    /// Finds the terminal and takes it over.
+    /// Opens the terminal and enters raw mode and the alternate screen.
     ///
     /// # Errors
-    /// There is no terminal, or it cannot be set.
+    /// Standard output is not a terminal, no controlling terminal exists, or its attributes cannot be set.
     pub(crate) fn open() -> io::Result<Self> {
         let stdin = io::stdin();
         let input = if stdin.is_terminal() {
             File::from(stdin.as_fd().try_clone_to_owned()?)
         } else {
-            // `generate | underpass …` still has a terminal to read keys from.
+            // In `generate | underpass …` standard input is a pipe; keys come from the controlling terminal.
             File::open("/dev/tty")?
         };
         let stdout = io::stdout();
         if !stdout.is_terminal() {
-            return Err(io::Error::other("standard output is no terminal"));
+            return Err(io::Error::other("standard output is not a terminal"));
         }
-        // A file of our own: `Stdout` is line-buffered behind a lock, and would cut a frame into several writes.
+        // An unbuffered file: `Stdout` is line-buffered behind a lock and would split a frame into several writes.
         let output = File::from(stdout.as_fd().try_clone_to_owned()?);
-        let saved = tcgetattr(&input)?;
-        let tty = Self { input, output, saved, entered: AtomicBool::new(false) };
+        let original_attributes = tcgetattr(&input)?;
+        let tty = Self { input, output, original_attributes, is_entered: AtomicBool::new(false) };
         tty.enter()?;
         Ok(tty)
     }
 
-    /// Takes the terminal over (again). Also right when something else has reset it meanwhile, as a shell does
-    /// with a job that comes back to the foreground.
+    /// Enters raw mode and the alternate screen. May be called again after another program has reset the terminal,
+    /// as a shell does with a job that returns to the foreground.
     ///
     /// # Errors
-    /// The terminal cannot be set.
+    /// The attributes cannot be set, or the terminal has disappeared.
     pub(crate) fn enter(&self) -> io::Result<()> {
-        self.entered.store(true, SeqCst);
-        let mut raw = self.saved.clone();
+        self.is_entered.store(true, SeqCst);
+        let mut raw = self.original_attributes.clone();
         raw.make_raw();
         tcsetattr(&self.input, OptionalActions::Now, &raw)?;
         (&self.output).write_all(ENTER)
     }
 
-    /// Gives the terminal back as it was found; does nothing the second time.
+    /// Restores the terminal to its state before [`open`](Self::open). Does nothing if it is restored already.
     pub(crate) fn leave(&self) {
-        if self.entered.swap(false, SeqCst) {
-            // Nothing can be done about a failure: it means that the terminal is gone.
+        if self.is_entered.swap(false, SeqCst) {
+            // An error means that the terminal has disappeared; there is nothing left to restore.
             _ = (&self.output).write_all(LEAVE);
-            _ = tcsetattr(&self.input, OptionalActions::Now, &self.saved);
+            _ = tcsetattr(&self.input, OptionalActions::Now, &self.original_attributes);
         }
     }
 
-    /// How large it is; nothing where it does not tell.
+    /// Returns the terminal's size in cells; 0×0 where the terminal does not report one.
     pub(crate) fn size(&self) -> Size {
         tcgetwinsize(&self.output).map_or(Size::ZERO, |size| Size::new(size.ws_col, size.ws_row))
     }
 
-    /// Writes a frame in one go.
+    /// Writes an encoded frame without buffering, normally in one system call.
     ///
     /// # Errors
-    /// The terminal is gone.
+    /// The terminal has disappeared.
     pub(crate) fn write_frame(&self, frame: &[u8]) -> io::Result<()> {
         (&self.output).write_all(frame)
     }

@@ -4,24 +4,24 @@ use super::screens;
 use crate::tui::{
     keymap::Action,
     model::{Model, ScreenId, Sort},
-    terminal::Mouse,
+    terminal::MouseEvent,
     view,
 };
 
 /// Rows that a notch of the wheel moves.
 const NOTCH: usize = 3;
 
-pub(super) fn take(model: &mut Model, mouse: Mouse) {
+pub(super) fn take(model: &mut Model, mouse: MouseEvent) {
     if !model.display.mouse || model.overlay.is_some() || !model.layout().fits {
         return;
     }
     match mouse {
-        Mouse::Wheel { down } => {
+        MouseEvent::Wheel { down } => {
             for _ in 0..NOTCH {
                 screens::act(model, if down { Action::Down } else { Action::Up });
             }
         }
-        Mouse::Click { x, y } => click(model, x, y),
+        MouseEvent::Click { x, y } => click(model, x, y),
     }
 }
 
