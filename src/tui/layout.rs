@@ -1,50 +1,60 @@
-//! Where things are for a size of the terminal: pure arithmetic, shared by the views and by the keys that page.
+//! Divides the terminal into the areas of a screen: pure arithmetic on sizes, shared by the views, which draw into the
+//! areas, and by the update, which pages and resolves mouse clicks with them.
 
 use ratatui::layout::{Rect, Size};
 
-/// How the upper part is shown.
+/// The overview of proxy load and throughput above the streams table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OverviewLayout {
-    /// A panel for the proxies beside a chart.
+    /// A panel with a row for each proxy, beside a chart of the throughput.
     Panels { proxies: Rect, chart: Rect },
-    /// A line for the proxies above a line for the throughput.
+    /// One line with the load of the proxies above one line with the throughput.
     Lines { proxies: Rect, chart: Rect },
-    /// Nothing.
-    None,
+    /// The terminal is too low or too narrow for an overview.
+    Hidden,
 }
 
-/// Where things are. What has no room has no height.
+/// The areas of a screen. An area for which there is no room has no height.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
-    /// Whether there is room for a table at all. If not, only `header` is to be drawn, over everything.
-    pub(crate) fits: bool,
+    /// Whether the terminal is large enough for a table. If not, `header` covers the whole terminal and is the only
+    /// area to draw into.
+    pub(crate) has_table: bool,
+    /// The row with the program's name, the screens and the totals.
     pub(crate) header: Rect,
+    /// The horizontal rule below the header.
     pub(crate) rule: Rect,
+    /// Proxy load and throughput; on the streams screen only.
     pub(crate) overview: OverviewLayout,
+    /// The title of the streams table.
     pub(crate) title: Rect,
-    /// The head of the table and its rows.
+    /// The streams table: its header row and its rows.
     pub(crate) table: Rect,
+    /// The newest log records, below the streams table.
     pub(crate) log: Rect,
-    /// Everything between the header and the notice: what the other screens have.
+    /// All rows between header and notice, for the screens other than the streams screen.
     pub(crate) body: Rect,
+    /// The row for notices.
     pub(crate) notice: Rect,
+    /// The row with key hints or the prompt.
     pub(crate) footer: Rect,
 }
 
-/// The smallest screen with a table.
-const MIN: Size = Size::new(24, 6);
+/// The smallest terminal with a table.
+const MIN_SIZE: Size = Size::new(24, 6);
 
 impl Layout {
+    /// Divides a terminal of this size.
     pub(crate) fn of(size: Size) -> Self {
         let Size { width, height } = size;
         let area = Rect::new(0, 0, width, height);
-        if width < MIN.width || height < MIN.height {
+        if width < MIN_SIZE.width || height < MIN_SIZE.height {
             let none = Rect::new(0, 0, 0, 0);
             return Self {
-                fits: false,
+                has_table: false,
                 header: area,
                 rule: none,
-                overview: OverviewLayout::None,
+                overview: OverviewLayout::Hidden,
                 title: none,
                 table: none,
                 log: none,
@@ -53,29 +63,30 @@ impl Layout {
                 footer: none,
             };
         }
-        let mut rest = Rows { width, top: 0, bottom: height };
-        let header = rest.take(1);
-        let footer = rest.take_last(1);
-        let notice = rest.take_last(u16::from(height >= 16));
+        let mut rest = Strip { width, top: 0, bottom: height };
+        let header = rest.take_top(1);
+        let footer = rest.take_bottom(1);
+        let notice = rest.take_bottom(u16::from(height >= 16));
         let above = u16::from(height >= 20) + 1;
         let body = Rect::new(0, above, width, rest.bottom - above);
         let log = match height {
-            0..24 => rest.take_last(0),
-            24..30 => rest.take_last(4),
-            30..44 => rest.take_last(7),
-            _ => rest.take_last(10),
+            0..24 => rest.take_bottom(0),
+            24..30 => rest.take_bottom(4),
+            30..44 => rest.take_bottom(7),
+            _ => rest.take_bottom(10),
         };
-        let rule = rest.take(u16::from(height >= 20));
+        let rule = rest.take_top(u16::from(height >= 20));
         let overview = Self::overview(&mut rest, size);
-        let title = rest.take(u16::from(height >= 14));
-        Self { fits: true, header, rule, overview, title, table: rest.all(), log, body, notice, footer }
+        let title = rest.take_top(u16::from(height >= 14));
+        Self { has_table: true, header, rule, overview, title, table: rest.all(), log, body, notice, footer }
     }
 
-    fn overview(rest: &mut Rows, size: Size) -> OverviewLayout {
+    /// Takes the area of the overview from the top of `rest`.
+    fn overview(rest: &mut Strip, size: Size) -> OverviewLayout {
         let Size { width, height } = size;
         if height >= 30 && width >= 100 {
-            let area = rest.take(if height >= 44 { 12 } else { 9 });
-            // The last row stays empty: air between the sections.
+            let area = rest.take_top(if height >= 44 { 12 } else { 9 });
+            // The last row stays empty and separates the sections.
             let height = area.height - 1;
             let left = (width / 2).min(84);
             OverviewLayout::Panels {
@@ -83,103 +94,76 @@ impl Layout {
                 chart: Rect { x: left + 1, width: width - left - 1, height, ..area },
             }
         } else if height >= 14 && width >= 44 {
-            let (proxies, chart) = (rest.take(1), rest.take(1));
+            let (proxies, chart) = (rest.take_top(1), rest.take_top(1));
             OverviewLayout::Lines { proxies, chart }
         } else {
-            OverviewLayout::None
+            OverviewLayout::Hidden
         }
     }
 
-    /// The screen of proxies: the table with so many `rows` below its title and its head, then as many services below
-    /// theirs. These come right behind it, and keep a quarter of the screen where there is more of all than has room.
-    pub(crate) fn with_services(&self, rows: usize, services: usize) -> (Rect, Rect) {
+    /// Divides the proxies screen: returns the areas of the proxy table (title, header and `proxy_rows` rows) and of the
+    /// service table (header and `service_rows` rows). The service table follows the last proxy, and keeps a quarter
+    /// of the screen where not all rows of both fit.
+    pub(crate) fn split_proxies(&self, proxy_rows: usize, service_rows: usize) -> (Rect, Rect) {
         let Rect { y, height, .. } = self.body;
-        if services == 0 {
+        if service_rows == 0 {
             return (self.body, Rect { y: self.body.bottom(), height: 0, ..self.body });
         }
-        let services = u16::try_from(services).unwrap_or(u16::MAX).min((height / 4).max(1)).saturating_add(1);
-        let air = u16::from(height >= 14);
-        let table = u16::try_from(rows.max(1) + 2).unwrap_or(u16::MAX);
-        let table = table.min(height.saturating_sub(services + air));
-        let at = y + table + air;
-        let services = services.min(self.body.bottom().saturating_sub(at));
-        (Rect { height: table, ..self.body }, Rect { y: at, height: services, ..self.body })
+        let services = u16::try_from(service_rows).unwrap_or(u16::MAX);
+        let services = services.min((height / 4).max(1)).saturating_add(1);
+        let gap = u16::from(height >= 14);
+        let proxies = u16::try_from(proxy_rows.max(1) + 2).unwrap_or(u16::MAX);
+        let proxies = proxies.min(height.saturating_sub(services + gap));
+        let services_y = y + proxies + gap;
+        let services = services.min(self.body.bottom().saturating_sub(services_y));
+        (Rect { height: proxies, ..self.body }, Rect { y: services_y, height: services, ..self.body })
     }
 
-    /// The screen of sessions: links above, users below. Users are what is acted on; links get what they need, up to a
-    /// third.
-    pub(crate) fn with_links(&self, links: usize) -> (Rect, Rect) {
+    /// Divides the sessions screen: returns the areas of the link timelines and of the users table. Timelines get as
+    /// many rows as they need, up to a third of the screen: the operator acts on users, not on timelines.
+    pub(crate) fn split_sessions(&self, links: usize) -> (Rect, Rect) {
         let Rect { y, width, height, .. } = self.body;
         let wanted = u16::try_from(links + 2).unwrap_or(u16::MAX).min((height / 3).max(3));
-        let overview = if height >= 16 && width >= 60 { wanted } else { 0 };
-        let users = Rect { y: y + overview, height: height - overview, ..self.body };
-        (Rect { height: overview.saturating_sub(1), ..self.body }, users)
+        let upper = if height >= 16 && width >= 60 { wanted } else { 0 };
+        let users = Rect { y: y + upper, height: height - upper, ..self.body };
+        (Rect { height: upper.saturating_sub(1), ..self.body }, users)
     }
 
-    /// How many rows of the table are on screen.
-    pub(crate) fn page(&self) -> usize {
+    /// Returns the number of rows of the streams table that are visible at once, at least 1.
+    pub(crate) fn table_rows(&self) -> usize {
         usize::from(self.table.height.saturating_sub(1)).max(1)
     }
 }
 
-/// Full-width strips, taken from above and below.
-struct Rows {
+/// The rows of the terminal that no area has taken yet.
+struct Strip {
     width: u16,
     top: u16,
+    /// The first row below the strip.
     bottom: u16,
 }
 
-impl Rows {
-    fn take(&mut self, height: u16) -> Rect {
+impl Strip {
+    /// Takes up to `height` rows from the top.
+    fn take_top(&mut self, height: u16) -> Rect {
         let height = height.min(self.bottom - self.top);
-        let strip = Rect::new(0, self.top, self.width, height);
+        let area = Rect::new(0, self.top, self.width, height);
         self.top += height;
-        strip
+        area
     }
 
-    fn take_last(&mut self, height: u16) -> Rect {
+    /// Takes up to `height` rows from the bottom.
+    fn take_bottom(&mut self, height: u16) -> Rect {
         let height = height.min(self.bottom - self.top);
         self.bottom -= height;
         Rect::new(0, self.bottom, self.width, height)
     }
 
+    /// Returns all remaining rows.
     fn all(&self) -> Rect {
         Rect::new(0, self.top, self.width, self.bottom - self.top)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_size_has_a_layout_that_stays_on_the_screen() {
-        for width in 0..=210 {
-            for height in 0..=70 {
-                let layout = Layout::of(Size::new(width, height));
-                let screen = Rect::new(0, 0, width, height);
-                let mut parts =
-                    vec![layout.header, layout.rule, layout.title, layout.table, layout.log, layout.notice];
-                if let OverviewLayout::Panels { proxies, chart } | OverviewLayout::Lines { proxies, chart } =
-                    layout.overview
-                {
-                    parts.extend([proxies, chart]);
-                }
-                for part in parts {
-                    assert_eq!(part.intersection(screen), part, "{width}x{height}");
-                }
-                for some in [0, 1, 5, 100] {
-                    let (proxies, services) = layout.with_services(some, some / 3);
-                    let (links, users) = layout.with_links(some);
-                    for part in [proxies, services, links, users] {
-                        assert_eq!(part.intersection(layout.body), part, "{width}x{height}");
-                    }
-                    assert!(proxies.bottom() <= services.y && links.bottom() <= users.y);
-                }
-                if layout.fits {
-                    assert!(layout.table.height >= 3, "{width}x{height}: {:?}", layout.table);
-                }
-            }
-        }
-    }
-}
+mod tests;

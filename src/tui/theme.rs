@@ -1,43 +1,43 @@
-//! What things look like. Only styles that a view names by meaning; no view names a colour.
+//! The colour themes. A style is named for its meaning; no view names a colour.
 
 use ratatui::style::{Color, Modifier, Style};
 
-/// The styles of one look.
+/// The styles of one theme.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Theme {
-    /// Ordinary text: the terminal's own colour.
+    /// Ordinary text, in the terminal's default colour.
     pub(crate) text: Style,
-    /// What should be seen first.
+    /// Titles and the most important figure of a row.
     pub(crate) strong: Style,
-    /// Labels, units, what rarely matters.
+    /// Labels, units and secondary text.
     pub(crate) dim: Style,
-    /// Zeroes, ended rows, what is only there for completeness.
+    /// Zeros, ended rows and hints.
     pub(crate) faint: Style,
-    /// Rules and the grounds of bars.
+    /// Rules, borders and the unfilled part of bars.
     pub(crate) rule: Style,
-    /// The mark before a section's title, keys in the footer.
+    /// The mark before a section's title, keys in the footer, ids.
     pub(crate) accent: Style,
-    /// To the user.
+    /// Download: rates and bytes towards the user.
     pub(crate) down: Style,
-    /// From the user.
+    /// Upload: rates and bytes from the user.
     pub(crate) up: Style,
-    /// A share of the load.
+    /// Bars of load shares, and histograms.
     pub(crate) load: Style,
-    /// All is well.
+    /// A healthy state.
     pub(crate) ok: Style,
-    /// Worth a look.
+    /// A state that needs the operator's attention.
     pub(crate) warn: Style,
-    /// Failed, or about to destroy something.
-    pub(crate) bad: Style,
-    /// The selected row; patched over what the cells have.
+    /// A failure, or the frame of a destructive dialog.
+    pub(crate) error: Style,
+    /// The selected row, patched over the styles of its cells.
     pub(crate) selected: Style,
     /// The focused button of a dialog.
     pub(crate) button: Style,
-    /// The focused button of a dialog, where it destroys something.
+    /// The focused button of a dialog if its action is destructive.
     pub(crate) danger_button: Style,
 }
 
-/// The colours of one look, by number.
+/// The colours of one theme, as indices of the terminal's 256-colour palette.
 struct Palette {
     dim: u8,
     faint: u8,
@@ -48,14 +48,14 @@ struct Palette {
     load: u8,
     ok: u8,
     warn: u8,
-    bad: u8,
+    error: u8,
     selected: u8,
-    /// What stands on a button.
-    ink: u8,
+    /// The label of a focused button.
+    button_label: u8,
 }
 
 impl Theme {
-    /// 256 colours on a dark ground.
+    /// `dark`: 256 colours on a dark background.
     pub(crate) fn dark() -> Self {
         Self::of(Palette {
             dim: 247,
@@ -67,16 +67,17 @@ impl Theme {
             load: 73,
             ok: 114,
             warn: 221,
-            bad: 203,
+            error: 203,
             selected: 237,
-            ink: 16,
+            button_label: 16,
         })
     }
 
+    /// Builds the styles of a palette.
     fn of(palette: Palette) -> Self {
         let colour = |index| Style::new().fg(Color::Indexed(index));
-        let button = |ground| {
-            let style = Style::new().bg(Color::Indexed(ground)).fg(Color::Indexed(palette.ink));
+        let button = |background| {
+            let style = Style::new().bg(Color::Indexed(background)).fg(Color::Indexed(palette.button_label));
             style.add_modifier(Modifier::BOLD)
         };
         Self {
@@ -91,14 +92,14 @@ impl Theme {
             load: colour(palette.load),
             ok: colour(palette.ok),
             warn: colour(palette.warn),
-            bad: colour(palette.bad),
+            error: colour(palette.error),
             selected: Style::new().bg(Color::Indexed(palette.selected)).add_modifier(Modifier::BOLD),
             button: button(palette.accent),
-            danger_button: button(palette.bad),
+            danger_button: button(palette.error),
         }
     }
 
-    /// 256 colours on a light ground.
+    /// `light`: 256 colours on a light background.
     pub(crate) fn light() -> Self {
         Self::of(Palette {
             dim: 240,
@@ -110,13 +111,13 @@ impl Theme {
             load: 31,
             ok: 28,
             warn: 136,
-            bad: 160,
+            error: 160,
             selected: 254,
-            ink: 231,
+            button_label: 231,
         })
     }
 
-    /// The sixteen colours that every terminal has, in whatever shades its owner likes.
+    /// `ansi`: the sixteen standard colours, in the shades that the terminal's user has configured.
     pub(crate) fn ansi() -> Self {
         let theme = Self::of(Palette {
             dim: 8,
@@ -128,16 +129,17 @@ impl Theme {
             load: 6,
             ok: 2,
             warn: 3,
-            bad: 1,
+            error: 1,
             selected: 0,
-            ink: 0,
+            button_label: 0,
         });
-        // Which of the sixteen could be a ground is not known: reversal always can, and of one colour it is one row.
+        // None of the sixteen is known to be a readable background, so the selection is reversed; with the default
+        // foreground, so that the whole row has one background colour.
         let selected = Style::new().fg(Color::Reset).add_modifier(Modifier::REVERSED);
         Self { selected, dim: Style::new(), ..theme }
     }
 
-    /// Blue, orange and brightness only (Okabe and Ito): told apart with any kind of colour vision.
+    /// `safe`: blue, orange and brightness only (after Okabe and Ito), distinguishable with any colour vision.
     pub(crate) fn safe() -> Self {
         Self::of(Palette {
             dim: 247,
@@ -149,16 +151,16 @@ impl Theme {
             load: 75,
             ok: 117,
             warn: 220,
-            bad: 202,
+            error: 202,
             selected: 237,
-            ink: 16,
+            button_label: 16,
         })
     }
 
-    /// What the settings and the command line call the themes.
+    /// The names of the themes in the settings and on the command line.
     pub(crate) const NAMES: [&'static str; 5] = ["dark", "light", "ansi", "safe", "none"];
 
-    /// The theme of that name.
+    /// Returns the theme of this name.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Some(match name {
             "dark" => Self::dark(),
@@ -170,8 +172,8 @@ impl Theme {
         })
     }
 
-    /// No colour at all: weight and reversal alone tell things apart. Not even a reset is hidden behind `NO_COLOR`,
-    /// because the writer drops whole attribute changes with it, and the selection would vanish.
+    /// `none`: no colours; weight and reversal alone distinguish states. It is a theme of its own instead of crossterm's
+    /// handling of `NO_COLOR`, which also drops resets of attributes, so that the selection would disappear.
     pub(crate) fn plain() -> Self {
         let plain = Style::new();
         let bold = plain.add_modifier(Modifier::BOLD);
@@ -189,14 +191,14 @@ impl Theme {
             load: plain,
             ok: plain,
             warn: bold,
-            bad: bold,
+            error: bold,
             selected: reversed,
             button: reversed,
             danger_button: reversed,
         }
     }
 
-    /// The one that fits the environment: [`plain`](Self::plain) where `NO_COLOR` is set and not empty.
+    /// Returns the default theme: [`plain`](Self::plain) if `NO_COLOR` is set and not empty, else [`dark`](Self::dark).
     pub(crate) fn detect() -> Self {
         match std::env::var_os("NO_COLOR") {
             Some(value) if !value.is_empty() => Self::plain(),

@@ -232,7 +232,7 @@ impl Model {
 
     /// How many lines of the list of users fit on the screen.
     pub(crate) fn user_page(&self) -> usize {
-        let (_, users) = self.layout().with_links(self.shown().proxies.links().len());
+        let (_, users) = self.layout().split_sessions(self.shown().proxies.links().len());
         usize::from(users.height.saturating_sub(2)).max(1)
     }
 
@@ -240,7 +240,7 @@ impl Model {
     pub(crate) fn proxy_page(&self) -> usize {
         let shown = self.shown();
         let lines = shown.proxies.lines(&self.proxies_screen.unfolded).len();
-        let (table, _) = self.layout().with_services(lines, shown.services.all().len());
+        let (table, _) = self.layout().split_proxies(lines, shown.services.all().len());
         // Without its title and its column headings.
         usize::from(table.height.saturating_sub(2)).max(1)
     }
@@ -269,7 +269,7 @@ impl Model {
             cursor.reset();
         }
         self.apply_filter();
-        cursor.follow(self.rows(), self.layout().page());
+        cursor.follow(self.rows(), self.layout().table_rows());
         self.set_stream_cursor(cursor);
         let streams = &self.live.streams;
         self.streams_screen.marks.retain(|id| streams.get(*id).is_some_and(StreamRow::is_live));

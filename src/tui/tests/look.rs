@@ -13,7 +13,7 @@ use crate::{
         model::{Overlay, ScreenId, SortBy},
         msg::{CommandId, Effect, Msg},
         record::LogRecord,
-        terminal::{Key, KeyCode, Mouse},
+        terminal::{Key, KeyCode, MouseEvent},
     },
 };
 
@@ -293,16 +293,16 @@ fn who_may_only_look_cannot_act() {
 fn the_mouse_selects_and_sorts_where_it_is_on() {
     let mut fixture = Fixture::busy(120, 36);
     let head = fixture.model.layout().table;
-    fixture.send(Msg::Mouse(Mouse::Click { x: 20, y: head.y + 4 }));
+    fixture.send(Msg::Mouse(MouseEvent::Click { x: 20, y: head.y + 4 }));
     assert_eq!(fixture.model.streams_screen.cursor.index(), 0, "it is off");
     assert_eq!(fixture.press(":mouse>"), [Effect::Mouse(true)]);
-    fixture.send(Msg::Mouse(Mouse::Click { x: 20, y: head.y + 4 }));
+    fixture.send(Msg::Mouse(MouseEvent::Click { x: 20, y: head.y + 4 }));
     assert_eq!(fixture.selected(), fixture.keys().get(3).copied());
-    fixture.send(Msg::Mouse(Mouse::Wheel { down: true }));
+    fixture.send(Msg::Mouse(MouseEvent::Wheel { down: true }));
     assert_eq!(fixture.model.streams_screen.cursor.index(), 6);
-    fixture.send(Msg::Mouse(Mouse::Click { x: 3, y: head.y }));
+    fixture.send(Msg::Mouse(MouseEvent::Click { x: 3, y: head.y }));
     assert_eq!(fixture.model.shown().streams.sort().by, SortBy::Key);
-    fixture.send(Msg::Mouse(Mouse::Click { x: 3, y: head.y }));
+    fixture.send(Msg::Mouse(MouseEvent::Click { x: 3, y: head.y }));
     assert!(fixture.model.shown().streams.sort().reversed);
 }
 

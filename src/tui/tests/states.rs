@@ -137,7 +137,7 @@ fn a_stream_says_who_slows_it_and_why_it_went_there() {
         "weighted over 3, weight 3 = 75%",
         "held by       limit   nobody",
         "stalled     user 1.3s ",
-        "moved twice, 131K sent again",
+        "failovers 2 · resent 131KB",
         "answered 200  after 12ms  first byte 48ms",
         "proxy ↑1.5M, service ↓200M",
         "1st byte edg…fra   326  45ms 135ms 405ms       ▁▂▇▄▁▁",

@@ -34,7 +34,7 @@ pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
         Msg::Interrupted => return interrupt(model),
         Msg::Resized(size) => {
             model.size = size;
-            if !model.layout().fits {
+            if !model.layout().has_table {
                 // What cannot be seen must not be answered.
                 model.overlay = None;
             }
@@ -47,7 +47,7 @@ pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
         }
         Msg::Missed(count) => {
             model.server_status.missed_events += count;
-            let events = format::things(count, "lifecycle event");
+            let events = format::counted(count, "lifecycle event");
             model.notify(NoticeLevel::Warning, format!("{events} missed, resynced"));
         }
         Msg::Replied(id, reply) => return orders::answered(model, id, reply),
@@ -72,7 +72,7 @@ fn happened(model: &mut Model, event: &EventKind) {
         EventKind::RegistrationRefused { proxy, reason } => {
             live.proxies.refused(*proxy, reason);
             let text = format!("{} was refused its port: {reason}", live.proxies.name(*proxy));
-            model.notify(NoticeLevel::Warning, format::cut(&clean(&text, 200), 200));
+            model.notify(NoticeLevel::Warning, format::truncate(&clean(&text, 200), 200));
         }
         EventKind::ServiceClosed { service } => {
             live.services.closed(service, now);

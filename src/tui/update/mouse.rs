@@ -12,7 +12,7 @@ use crate::tui::{
 const NOTCH: usize = 3;
 
 pub(super) fn take(model: &mut Model, mouse: MouseEvent) {
-    if !model.display.mouse || model.overlay.is_some() || !model.layout().fits {
+    if !model.display.mouse || model.overlay.is_some() || !model.layout().has_table {
         return;
     }
     match mouse {
@@ -39,7 +39,7 @@ fn click(model: &mut Model, x: u16, y: u16) {
         let index = model.streams_screen.cursor.offset() + usize::from(y - layout.table.y - 1);
         if index < model.rows().len() {
             let mut cursor = model.streams_screen.cursor;
-            cursor.point(index, model.rows(), layout.page());
+            cursor.point(index, model.rows(), layout.table_rows());
             model.set_stream_cursor(cursor);
         }
     }

@@ -291,7 +291,7 @@ pub(super) fn one(model: &mut Model, name: String, verb: &'static str, command: 
 fn is_crowded(model: &mut Model, more: usize) -> bool {
     let crowd = model.pending_commands.crowd(more);
     if let Some(unsent) = crowd {
-        let orders = format::things(unsent as u64, "order");
+        let orders = format::counted(unsent as u64, "order");
         model.notify(
             NoticeLevel::Warning,
             format!("nothing done: {orders} before this one are still to be sent"),
@@ -334,6 +334,6 @@ fn settle(model: &mut Model, id: CommandId, reply: CommandReply) {
     }
     if let Some(outcome) = outcome {
         let tone = if outcome.good { NoticeLevel::Success } else { NoticeLevel::Warning };
-        model.notify(tone, format::cut(&outcome.text, 200));
+        model.notify(tone, format::truncate(&outcome.text, 200));
     }
 }

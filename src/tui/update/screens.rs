@@ -23,7 +23,7 @@ use crate::{
 
 pub(super) fn act(model: &mut Model, action: Action) -> Vec<Effect> {
     // Nothing to see: only the ways out.
-    if !model.layout().fits && !matches!(action, Action::Quit) {
+    if !model.layout().has_table && !matches!(action, Action::Quit) {
         return Vec::new();
     }
     let step = match action {
@@ -56,7 +56,7 @@ pub(super) fn act(model: &mut Model, action: Action) -> Vec<Effect> {
 
 fn move_in_streams(model: &mut Model, step: CursorStep) {
     let mut cursor = model.streams_screen.cursor;
-    cursor.step(step, model.rows(), model.layout().page());
+    cursor.step(step, model.rows(), model.layout().table_rows());
     model.set_stream_cursor(cursor);
     look_on(model);
 }

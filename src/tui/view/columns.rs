@@ -7,7 +7,7 @@ use crate::{
     ids::{Priority, Rate},
     telemetry::{EndReason, StreamPhase},
     tui::{
-        format::{self, cut_left, cut_name, fit, fit_right},
+        format::{self, fit, fit_right, truncate_middle, truncate_start},
         model::{ColumnSelection, Model, SortBy, StreamColumn, StreamRow},
         theme::Theme,
     },
@@ -73,7 +73,7 @@ impl Columns {
     /// Those of the table as it is on the screen.
     pub(super) fn on_screen(model: &Model) -> Self {
         let layout = model.layout();
-        let rows = model.rows().iter().skip(model.streams_screen.cursor.offset()).take(layout.page());
+        let rows = model.rows().iter().skip(model.streams_screen.cursor.offset()).take(layout.table_rows());
         let rows = rows.filter_map(|id| model.shown().streams.get(*id));
         let key = rows.map(|row| row.key.to_string().len()).max().unwrap_or(0);
         Self::fitting(layout.table.width.saturating_sub(MARGIN).into(), key, &model.streams_screen.columns)
@@ -211,9 +211,9 @@ fn cell(model: &Model, row: StreamRow<'_>, column: StreamColumn, width: usize) -
         }
         StreamColumn::Proxy => row
             .proxy
-            .map_or_else(unknown, |id| (cut_name(&model.shown().proxies.name(id), width), theme.text)),
+            .map_or_else(unknown, |id| (truncate_middle(&model.shown().proxies.name(id), width), theme.text)),
         StreamColumn::Channel => row.channel.map_or_else(unknown, |id| (id.to_string(), theme.dim)),
-        StreamColumn::Address => (cut_left(&row.addr.to_string(), width), theme.text),
+        StreamColumn::Address => (truncate_start(&row.addr.to_string(), width), theme.text),
         StreamColumn::Content if row.waits => (waits(model, row, width), theme.warn),
         StreamColumn::Content => match &row.content {
             Some(content) => (content.to_string(), theme.text),
@@ -264,7 +264,7 @@ fn state(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
             // That a user left is no failure.
             Some(EndReason::UserSocketError) => ("reset", theme.faint),
             Some(EndReason::UserAborted) => ("left", theme.faint),
-            Some(_) => ("failed", theme.bad),
+            Some(_) => ("failed", theme.error),
         },
         (None, _) if row.killing => ("kill…", theme.warn),
         (None, _) if row.paused => ("PAUSED", theme.warn),
@@ -301,7 +301,7 @@ fn end(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
     let Some(reason) = row.ended.as_ref().map(|ended| &ended.reason) else {
         return (String::new(), theme.text);
     };
-    let style = if state(row, theme).1 == theme.bad { theme.bad } else { theme.faint };
+    let style = if state(row, theme).1 == theme.error { theme.error } else { theme.faint };
     (reason.as_ref().map_or("end was missed", short).to_owned(), style)
 }
 

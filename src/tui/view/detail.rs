@@ -244,7 +244,7 @@ fn lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rec
             let Some(after) = after else { continue };
             // The second is counted from when the user said something; it came after the first all the same.
             at = at.max(given.at + after);
-            lines.push(line(at, format!("{what} after {}", format::took(after)), theme.text));
+            lines.push(line(at, format!("{what} after {}", format::latency(after)), theme.text));
         }
     }
     // Its key may have been that of an earlier stream.

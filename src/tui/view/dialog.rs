@@ -35,7 +35,7 @@ pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
     }
     let height = u16::try_from(body.len()).unwrap_or(u16::MAX).saturating_add(4);
     let area = centred(buf, 62, height);
-    let inner = window(model, area, buf, theme.bad, title);
+    let inner = window(model, area, buf, theme.error, title);
     for (y, line) in (inner.top()..inner.bottom()).zip(body) {
         put_cut(buf, inner.x + 1, y, inner, line);
     }
@@ -125,7 +125,7 @@ fn kill_many(model: &Model, targets: &[KillTarget]) -> Vec<Line<'static>> {
         (open + 1, row.figures.down.saturating_add(down), row.figures.up.saturating_add(up))
     });
     let mut lines = vec![Line::from(vec![
-        Span::styled(format::things(open as u64, "open stream"), theme.strong),
+        Span::styled(format::counted(open as u64, "open stream"), theme.strong),
         Span::styled(format!("  ↓ {}  ↑ {}", format::bytes(down), format::bytes(up)), theme.dim),
     ])];
     for target in targets.iter().filter(live).take(NAMED) {
@@ -158,7 +158,7 @@ fn kill_user(model: &Model, user: UserChannelId) -> Vec<Line<'static>> {
             Span::styled(user.to_string(), theme.accent.patch(theme.strong)),
             Span::styled(format!("  {addr}"), theme.text),
         ]),
-        Line::styled(format!("{} open", format::things(rows().count() as u64, "stream")), theme.text),
+        Line::styled(format!("{} open", format::counted(rows().count() as u64, "stream")), theme.text),
         Line::from(vec![
             Span::styled(format!("so far  ↓ {}", format::bytes(down)), theme.down),
             Span::styled(format!("  ↑ {}", format::bytes(up)), theme.up),
@@ -174,8 +174,8 @@ fn kick(model: &Model, id: ProxyId) -> Vec<Line<'static>> {
         return vec![Line::from(vec![name, Span::styled(" is gone already.", theme.text)])];
     };
     let (streams, channels) = (
-        format::things(proxy.streams, "open stream"),
-        format::things(proxy.channels.len() as u64, "channel"),
+        format::counted(proxy.streams, "open stream"),
+        format::counted(proxy.channels.len() as u64, "channel"),
     );
     vec![
         Line::from(vec![name, Span::styled(format!("  {id}"), theme.dim)]),
@@ -199,7 +199,8 @@ fn quit(model: &Model, drains: Option<Duration>) -> Vec<Line<'static>> {
         let text = format!("Draining lets them go on for up to {} (d).", format::age(time));
         Line::styled(text, theme.dim)
     });
-    let mut lines = vec![Line::styled(format!("{} {are} open.", format::things(open, "stream")), theme.text)];
+    let mut lines =
+        vec![Line::styled(format!("{} {are} open.", format::counted(open, "stream")), theme.text)];
     lines.extend(drain);
     lines.push(Line::styled("Quitting ends them now (y).", theme.dim));
     lines

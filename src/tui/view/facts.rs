@@ -7,7 +7,7 @@ use crate::{
     ids::RateLimits,
     telemetry::{Content, EndReason, StreamPhase},
     tui::{
-        format::{self, cut_name, fit, fit_right},
+        format::{self, fit, fit_right, truncate_middle},
         model::{Model, StreamRow},
     },
 };
@@ -66,7 +66,7 @@ fn proxy(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'stati
         return Line::from(vec![label, Span::styled("none", theme.text), Span::styled(why, theme.warn)]);
     };
     // The id, and why that one, are to have room behind it.
-    let name = cut_name(&shown.proxies.name(id), 26);
+    let name = truncate_middle(&shown.proxies.name(id), 26);
     let mut line = vec![label, Span::styled(format!("{name}  {id}"), theme.text)];
     let known = shown.proxies.get(id).filter(|proxy| proxy.gone.is_none());
     if let (Some(proxy), Some(service)) = (known, shown.services.find(&row.service)) {
@@ -95,13 +95,13 @@ fn channel(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'sta
     };
     let mut line = vec![label, Span::styled(id.to_string(), theme.text)];
     if let Some(channel) = model.shown().proxies.channel(id) {
-        let rtt = channel.round_trip().map_or("-".to_owned(), format::took);
+        let rtt = channel.round_trip().map_or("-".to_owned(), format::latency);
         let rate = channel.received_rate + channel.sent_rate;
         line.push(Span::styled(
             format!(
                 "  rtt {rtt}, {}/s, {}",
                 super::rate(model, rate),
-                format::things(channel.streams, "stream")
+                format::counted(channel.streams, "stream")
             ),
             theme.dim,
         ));
@@ -124,7 +124,7 @@ fn target(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'stat
         _ => None,
     });
     let (text, style) = match (refused, row.phase) {
-        (Some(why), _) => (format!("refused: {why}"), theme.bad),
+        (Some(why), _) => (format!("refused: {why}"), theme.error),
         (None, StreamPhase::Waiting) => ("not asked yet".to_owned(), theme.dim),
         (None, StreamPhase::Opening) => ("being reached".to_owned(), theme.dim),
         (None, StreamPhase::Ended) if flow.is_none() && row.figures.down == 0 => {
@@ -138,10 +138,10 @@ fn target(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'stat
         line.push(Span::styled(format!(" {status}"), style));
     }
     if let Some(took) = flow.and_then(|flow| flow.connect_latency) {
-        line.push(Span::styled(format!("  after {}", format::took(took)), theme.dim));
+        line.push(Span::styled(format!("  after {}", format::latency(took)), theme.dim));
     }
     if let Some(took) = flow.and_then(|flow| flow.time_to_first_byte) {
-        line.push(Span::styled(format!("  first byte {}", format::took(took)), theme.dim));
+        line.push(Span::styled(format!("  first byte {}", format::latency(took)), theme.dim));
     }
     Line::from(line)
 }

@@ -64,22 +64,13 @@ pub(super) fn lines(model: &Model, flow: &StreamDetails, live: bool, age: Durati
             .chain(stalls(flow, age, theme))
             .collect::<Vec<_>>(),
     ));
-    let moved = flow.failovers > 0;
-    lines.push(Line::from(vec![
-        label("channels"),
-        Span::styled(
-            format!(
-                "  {}",
-                if moved {
-                    format!("moved {}", format::times(flow.failovers))
-                } else {
-                    "never moved".to_owned()
-                }
-            ),
-            if moved { theme.warn } else { theme.text },
-        ),
-        Span::styled(format!(", {} sent again", format::bytes(flow.retransmitted_bytes)), theme.dim),
-    ]));
+    let failovers = Span::styled(
+        format!("  failovers {}", flow.failovers),
+        if flow.failovers > 0 { theme.warn } else { theme.text },
+    );
+    let resent =
+        Span::styled(format!(" · resent {}", format::bytes_with_unit(flow.retransmitted_bytes)), theme.dim);
+    lines.push(Line::from(vec![label("channels"), failovers, resent]));
     lines
 }
 
@@ -105,7 +96,7 @@ fn stalls(flow: &StreamDetails, age: Duration, theme: &Theme) -> Vec<Span<'stati
         let share = stalled.as_secs_f64() / age.as_secs_f64().max(0.001) * 100.0;
         let style = if share >= 50.0 { theme.warn } else { theme.text };
         spans.push(Span::styled(format!("{name} "), theme.dim));
-        spans.push(Span::styled(format!("{} {:.0}%  ", format::took(stalled), share.min(100.0)), style));
+        spans.push(Span::styled(format!("{} {:.0}%  ", format::latency(stalled), share.min(100.0)), style));
     }
     if spans.is_empty() {
         spans.push(Span::styled("never", theme.text));

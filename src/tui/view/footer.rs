@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthStr;
 use super::put;
 use crate::control::LimitScope;
 use crate::tui::{
-    format::{self, cut, cut_left},
+    format::{self, truncate, truncate_start},
     keymap::{Action, InputContext},
     model::{LimitTarget, Model, NoticeLevel, Overlay, Prompt, PromptKind},
     update::prompt::candidates,
@@ -33,7 +33,7 @@ fn message(model: &Model) -> Option<Line<'static>> {
         return Some(Line::styled(format!(" {mark} {}", notice.text), style));
     }
     model.server_status.is_draining.then(|| {
-        let open = format::things(model.shown().streams.live() as u64, "stream");
+        let open = format::counted(model.shown().streams.live() as u64, "stream");
         let left =
             model.server_status.drain_deadline.map(|end| end.saturating_duration_since(model.live.now));
         let left = left.map(|left| format!(", {} left", format::age(left))).unwrap_or_default();
@@ -89,10 +89,10 @@ fn label(model: &Model, asked: &PromptKind, width: usize) -> String {
             [only] => {
                 ("limit", model.live.streams.get(*only).map_or(String::new(), |row| row.key.to_string()))
             }
-            many => ("limit", format::things(many.len() as u64, "stream")),
+            many => ("limit", format::counted(many.len() as u64, "stream")),
         },
     };
-    format!("{what} {}: ", cut(&name, width.saturating_sub(what.len() + 3).max(6)))
+    format!("{what} {}: ", truncate(&name, width.saturating_sub(what.len() + 3).max(6)))
 }
 
 /// What the word may become, as much of it as there is room for; nothing where it is whole.
@@ -100,7 +100,7 @@ fn continuations(model: &Model, prompt: &Prompt, room: usize) -> String {
     let (kept, fitting) = candidates(model);
     match fitting.as_slice() {
         [only] if prompt.line.text() == format!("{kept}{only}") => String::new(),
-        fitting => cut(&fitting.join("  "), room),
+        fitting => truncate(&fitting.join("  "), room),
     }
 }
 
@@ -116,7 +116,7 @@ fn line(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
     let mut spans = vec![
         Span::styled(mark.clone(), theme.accent),
         Span::styled(
-            cut_left(before, usize::from(area.width).saturating_sub(mark.width() + 5).max(1)),
+            truncate_start(before, usize::from(area.width).saturating_sub(mark.width() + 5).max(1)),
             theme.text,
         ),
         Span::styled(under, theme.button),

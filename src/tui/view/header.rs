@@ -57,9 +57,10 @@ fn name(model: &Model, width: u16) -> Span<'static> {
         && model.layout().title.height == 0;
     match frozen(model) {
         Some(frozen) if width < NARROW => Span::styled(format!(" {frozen}"), theme.warn.patch(theme.strong)),
-        _ if table && !model.streams_screen.filter.is_empty() => {
-            Span::styled(format!(" / {}", format::cut(model.streams_screen.filter.text(), 9)), theme.accent)
-        }
+        _ if table && !model.streams_screen.filter.is_empty() => Span::styled(
+            format!(" / {}", format::truncate(model.streams_screen.filter.text(), 9)),
+            theme.accent,
+        ),
         _ => Span::styled(" underpass", theme.accent.patch(theme.strong)),
     }
 }
@@ -111,7 +112,7 @@ fn facts(model: &Model, width: u16) -> Vec<Fact> {
     let (light, state) = if let (Some(first), false) = (lost.next(), model.server_status.is_draining) {
         let more = lost.count();
         let more = if more > 0 { format!(" +{more}") } else { String::new() };
-        (theme.bad, format!("port {}{more} lost", first.key.port))
+        (theme.error, format!("port {}{more} lost", first.key.port))
     } else if model.server_status.is_draining {
         (theme.warn, "draining".to_owned())
     } else if away > 0 {
@@ -158,7 +159,7 @@ pub(crate) fn small(model: &Model, area: Rect, buf: &mut Buffer) {
     let mut lines = vec![
         Line::from(vec![Span::styled(open, theme.strong), Span::styled(" open", theme.dim)]),
         Line::from(rates(model, theme.down, theme.up)),
-        Line::styled(format::things(model.shown().totals.users_current, "user"), theme.text),
+        Line::styled(format::counted(model.shown().totals.users_current, "user"), theme.text),
         Line::styled("enlarge me", theme.dim),
     ];
     // The hint is worth more than the users; a question is worth more than anything.
@@ -166,7 +167,7 @@ pub(crate) fn small(model: &Model, area: Rect, buf: &mut Buffer) {
         lines.remove(2);
     }
     if model.overlay.is_some() {
-        lines.insert(0, Line::styled("quit? y / n", theme.bad));
+        lines.insert(0, Line::styled("quit? y / n", theme.error));
     }
     for (y, line) in (area.top()..area.bottom()).zip(lines) {
         put(buf, area.x, y, area, line);

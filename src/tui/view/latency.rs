@@ -8,7 +8,7 @@ use super::bars;
 use crate::{
     telemetry::{Latencies, LatencySummary},
     tui::{
-        format::{self, cut_name, fit, fit_right},
+        format::{self, fit, fit_right, truncate_middle},
         model::Model,
     },
 };
@@ -37,7 +37,7 @@ pub(super) fn table(model: &Model, rows: &[(String, &LatencySummary)], width: u1
         head += &format!("  {}{}", fit("128µs", LatencySummary::BARS - 2), "2s");
     }
     let row = |(name, latency): &(String, &LatencySummary)| {
-        let figure = |took: Duration, style| Span::styled(fit_right(&format::took(took), FIGURE), style);
+        let figure = |took: Duration, style| Span::styled(fit_right(&format::latency(took), FIGURE), style);
         let mut spans = vec![
             Span::styled(format!("  {}", fit(&short(name, label), label)), theme.dim),
             Span::styled(fit_right(&short_count(latency.count), COUNT), theme.text),
@@ -60,8 +60,10 @@ pub(super) fn table(model: &Model, rows: &[(String, &LatencySummary)], width: u1
 /// A label in at most `width` cells: of what, behind its last blank, is cut, not what of it.
 fn short(label: &str, width: usize) -> String {
     match label.rsplit_once(' ') {
-        Some((what, name)) => format!("{what} {}", cut_name(name, width.saturating_sub(what.len() + 1))),
-        None => cut_name(label, width),
+        Some((what, name)) => {
+            format!("{what} {}", truncate_middle(name, width.saturating_sub(what.len() + 1)))
+        }
+        None => truncate_middle(label, width),
     }
 }
 
@@ -83,7 +85,7 @@ pub(super) fn line(model: &Model, latencies: &Latencies) -> Option<Line<'static>
 
 /// Half of them and all but one in a hundred, in one cell: `12ms/1.3s`.
 pub(super) fn pair(latency: &LatencySummary) -> Option<String> {
-    (latency.count > 0).then(|| format!("{}/{}", format::took(latency.p50), format::took(latency.p99)))
+    (latency.count > 0).then(|| format!("{}/{}", format::latency(latency.p50), format::latency(latency.p99)))
 }
 
 /// At most five characters.

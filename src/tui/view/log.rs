@@ -13,7 +13,7 @@ use super::{put, section};
 use crate::{
     ids::clean,
     tui::{
-        format::{self, cut},
+        format::{self, truncate},
         model::Model,
         theme::Theme,
     },
@@ -41,7 +41,7 @@ pub(crate) fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
     if !only.is_empty() {
         let rest = [
             Span::styled("  / ", theme.accent),
-            Span::styled(cut(&clean(only, 200), 40), theme.text),
+            Span::styled(truncate(&clean(only, 200), 40), theme.text),
             Span::styled("  Esc shows all", theme.dim),
         ];
         section(model, area, buf, "Log", rest);
@@ -86,7 +86,7 @@ fn found(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// A record in one line that is cut, never wrapped: five rows of log are to be five records.
+/// A record in one line that is truncate, never wrapped: five rows of log are to be five records.
 struct OneLine {
     time: Style,
     text: Style,
@@ -97,7 +97,7 @@ struct OneLine {
 
 impl OneLine {
     fn new(theme: &Theme) -> Self {
-        Self { time: theme.faint, text: theme.text, error: theme.bad, warn: theme.warn, quiet: theme.dim }
+        Self { time: theme.faint, text: theme.text, error: theme.error, warn: theme.warn, quiet: theme.dim }
     }
 
     fn line(&self, level: &str, time: &str, message: &str, width: usize) -> Line<'static> {
@@ -112,7 +112,7 @@ impl OneLine {
         Line::from(vec![
             Span::styled(format!("  {time} "), self.time),
             Span::styled(format!("{level:<5} "), style),
-            Span::styled(cut(message.trim(), width.saturating_sub(18)), text),
+            Span::styled(truncate(message.trim(), width.saturating_sub(18)), text),
         ])
     }
 }

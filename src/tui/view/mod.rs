@@ -45,7 +45,7 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
         // The terminal has shrunk, and the message that says so is still to come.
         return;
     }
-    if !layout.fits {
+    if !layout.has_table {
         return header::small(model, layout.header, buf);
     }
     header::draw(model, layout.header, buf);
@@ -82,7 +82,7 @@ fn overview(model: &Model, layout: &Layout, buf: &mut Buffer) {
             panel::line(model, proxies, buf);
             chart::line(model, chart, buf);
         }
-        OverviewLayout::None => {}
+        OverviewLayout::Hidden => {}
     }
     streams::title(model, layout.title, buf);
     streams::table(model, layout.table, buf);

@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::{bars, put, put_right, section};
 use crate::tui::{
-    format::{self, cut, cut_name, fit, fit_name, fit_right},
+    format::{self, fit, fit_middle, fit_right, truncate, truncate_middle},
     model::{LoadMeasure, Model, ProxyRow, ServiceRow},
 };
 
@@ -43,7 +43,7 @@ pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
     }
     let mut rows = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     if let Some(lost) = lost(model) {
-        let text = cut(&format!("  ! {lost}"), usize::from(rows.width).saturating_sub(1));
+        let text = truncate(&format!("  ! {lost}"), usize::from(rows.width).saturating_sub(1));
         put(buf, rows.x, rows.y, rows, Line::styled(text, theme.warn));
         rows = Rect { y: rows.y + 1, height: rows.height.saturating_sub(1), ..rows };
     }
@@ -74,7 +74,7 @@ pub(super) fn lost(model: &Model) -> Option<String> {
         let ago = format::age(shown.now.saturating_duration_since(at));
         let more = closed.count();
         let more = if more > 0 {
-            format!(", and {} more", format::things(more as u64, "port"))
+            format!(", and {} more", format::counted(more as u64, "port"))
         } else {
             String::new()
         };
@@ -98,7 +98,7 @@ fn drains(proxy: &ProxyRow) -> &'static str {
 /// What it calls itself, and that it gets no new streams, in `width` cells.
 fn name(proxy: &ProxyRow, width: usize) -> String {
     let drains = drains(proxy);
-    fit(&format!("{}{drains}", cut_name(&proxy.name, width.saturating_sub(drains.len()))), width)
+    fit(&format!("{}{drains}", truncate_middle(&proxy.name, width.saturating_sub(drains.len()))), width)
 }
 
 /// While there is no proxy: how to get one.
@@ -145,11 +145,11 @@ fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) 
     if let Some(gone) = &proxy.gone {
         let ago = format::age(model.shown().now.saturating_duration_since(gone.at));
         let why = gone.reason.as_ref().map(|why| format!(", {why}")).unwrap_or_default();
-        let text = format!("  {} {} gone {ago}{why}", fit_name(&proxy.name, names), fit(&services, 8));
-        return Line::styled(cut(&text, width.saturating_sub(1)), theme.faint);
+        let text = format!("  {} {} gone {ago}{why}", fit_middle(&proxy.name, names), fit(&services, 8));
+        return Line::styled(truncate(&text, width.saturating_sub(1)), theme.faint);
     }
     if let Some(left) = proxy.waits {
-        let streams = format::things(proxy.streams, "stream");
+        let streams = format::counted(proxy.streams, "stream");
         let wait = format::verb(proxy.streams, "wait");
         let text = format!(
             "  {} {} no channel; {streams} {wait} {}",
@@ -157,7 +157,7 @@ fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) 
             fit(&services, 8),
             format::age(left)
         );
-        return Line::styled(cut(&text, width.saturating_sub(1)), theme.warn);
+        return Line::styled(truncate(&text, width.saturating_sub(1)), theme.warn);
     }
     let share = if total > 0.0 { proxy.load(model.display.load_measure) / total } else { 0.0 };
     let figures = [
@@ -195,7 +195,7 @@ pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     section(model, area, buf, "Load", []);
     if let Some(lost) = lost(model) {
-        let text = cut(&format!("! {lost}"), usize::from(area.width).saturating_sub(8));
+        let text = truncate(&format!("! {lost}"), usize::from(area.width).saturating_sub(8));
         return put(buf, area.x + 8, area.y, area, Line::styled(text, theme.warn));
     }
     let total = model.shown().proxies.load(model.display.load_measure);
@@ -208,7 +208,7 @@ pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
         let away = proxy.waits.is_some();
         let hindered = away || proxy.drains();
         let mut spans = vec![
-            Span::styled(cut_name(&proxy.name, 9), if hindered { theme.warn } else { theme.text }),
+            Span::styled(truncate_middle(&proxy.name, 9), if hindered { theme.warn } else { theme.text }),
             Span::raw(" "),
         ];
         if away {

@@ -15,7 +15,7 @@ use crate::{
     ids::{Policy, RateLimits},
     telemetry::{ChannelState, LatencySummary},
     tui::{
-        format::{self, fit, fit_name},
+        format::{self, fit, fit_middle},
         model::{ChannelRow, LoadMeasure, Model, ProxyLine, ProxyRow},
     },
 };
@@ -25,7 +25,7 @@ use crate::{
 pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let shown = model.shown();
     let lines = shown.proxies.lines(&model.proxies_screen.unfolded);
-    let (upper, lower) = model.layout().with_services(lines.len(), shown.services.all().len());
+    let (upper, lower) = model.layout().split_proxies(lines.len(), shown.services.all().len());
     title(model, upper, buf);
     let below = Rect { y: upper.y + 1, height: upper.height.saturating_sub(1), ..upper };
     if lines.is_empty() {
@@ -49,7 +49,7 @@ fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     let shown = model.shown();
     let (here, away) = shown.proxies.here_and_away();
     let away = if away == 0 { String::new() } else { format!(", {away} away") };
-    let channels = format::things(shown.proxies.channels() as u64, "channel");
+    let channels = format::counted(shown.proxies.channels() as u64, "channel");
     let counts = format!("  {here} up{away}, {channels}");
     let taken = u16::try_from(11 + counts.len()).unwrap_or(u16::MAX);
     section(model, area, buf, "Proxies", [Span::styled(counts, theme.dim)]);
@@ -147,7 +147,7 @@ fn row(model: &Model, columns: &Table<Column>, proxy: &ProxyRow) -> Line<'static
     let shown = model.shown();
     let name = if proxy.name.is_empty() { &proxy.id.to_string() } else { &proxy.name };
     let width = columns.width(Column::Name).unwrap_or(0).saturating_sub(2);
-    let name = fit_name(name, width);
+    let name = fit_middle(name, width);
     if let Some(gone) = &proxy.gone {
         let ago = format::age(shown.now.saturating_duration_since(gone.at));
         let why = gone.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
@@ -157,7 +157,7 @@ fn row(model: &Model, columns: &Table<Column>, proxy: &ProxyRow) -> Line<'static
     }
     if let Some(left) = proxy.waits {
         let wait = format::verb(proxy.streams, "wait");
-        let streams = format::things(proxy.streams, "stream");
+        let streams = format::counted(proxy.streams, "stream");
         return Line::from(vec![
             Span::styled(format!("  {name} "), theme.strong),
             Span::styled(
@@ -251,13 +251,13 @@ fn channel(model: &Model, columns: &Table<Column>, channel: &ChannelRow, width: 
     let theme = &model.theme;
     let (state, style) = match channel.state {
         ChannelState::Up => ("up", theme.ok),
-        ChannelState::Stalled => ("stuck", theme.bad),
+        ChannelState::Stalled => ("stuck", theme.error),
         ChannelState::GoingAway => ("leaves", theme.warn),
     };
     let figure = |name: &'static str, text: String, width, style| {
         vec![Span::styled(name, theme.dim), Span::styled(format::fit_right(&text, width), style)]
     };
-    let rtt = channel.round_trip().map_or("-".to_owned(), format::took);
+    let rtt = channel.round_trip().map_or("-".to_owned(), format::latency);
     let some = |bytes: u64| if bytes > 0 { theme.text } else { theme.faint };
     // Its state stands below that of its proxy.
     let id = fit(&channel.id.to_string(), columns.width(Column::Name).unwrap_or(0).saturating_sub(5));

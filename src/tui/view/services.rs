@@ -102,7 +102,7 @@ fn row(model: &Model, columns: &Table<Column>, service: &ServiceRow) -> Line<'st
         let (text, style) = match spec.column {
             Column::Name => (name(&service.key), theme.text),
             Column::Policy => (service.policy.to_string(), theme.accent),
-            Column::Proxies => (proxies.to_string(), if proxies == 0 { theme.bad } else { theme.text }),
+            Column::Proxies => (proxies.to_string(), if proxies == 0 { theme.error } else { theme.text }),
             Column::Streams => (format::count(service.streams), theme.strong),
             Column::Up => rate(service.up_rate, theme.up),
             Column::Down => rate(service.down_rate, theme.down),

@@ -10,13 +10,13 @@ use ratatui::{
 
 use super::{chart, put, section, users};
 use crate::tui::{
-    format::fit_name,
+    format::fit_middle,
     model::{CHART_WINDOWS, LinkCondition, LinkOutcome, LinkSpan, Model},
 };
 
 /// Links above, users below.
 pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
-    let (links, below) = model.layout().with_links(model.shown().proxies.links().len());
+    let (links, below) = model.layout().split_sessions(model.shown().proxies.links().len());
     if links.height > 0 {
         timelines(model, links, buf);
     }
@@ -33,12 +33,12 @@ fn timelines(model: &Model, area: Rect, buf: &mut Buffer) {
     // The youngest names, where not all have room.
     let skip = links.len().saturating_sub(rows.len());
     for (y, (name, spans)) in rows.zip(&links[skip..]) {
-        let name = Text::styled(format!("  {} ", fit_name(name, 16)), theme.text);
+        let name = Text::styled(format!("  {} ", fit_middle(name, 16)), theme.text);
         let width = usize::from(area.width).saturating_sub(20);
         let mut line = vec![name];
         line.extend(timeline(model, spans, width).into_iter().map(|c| {
             let style = match c {
-                '╳' => theme.bad,
+                '╳' => theme.error,
                 '▒' => theme.warn,
                 '┄' | ' ' => theme.rule,
                 _ => theme.ok,

@@ -39,7 +39,7 @@ pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     let mut rest = vec![Span::styled(text, theme.dim)];
     if !model.streams_screen.filter.is_empty() {
         rest.push(Span::styled("  / ", theme.accent));
-        rest.push(Span::styled(format::cut(model.streams_screen.filter.text(), 40), theme.text));
+        rest.push(Span::styled(format::truncate(model.streams_screen.filter.text(), 40), theme.text));
     }
     if !model.streams_screen.marks.is_empty() {
         rest.push(Span::styled(
@@ -49,7 +49,7 @@ pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     }
     if model.server_status.missed_events > 0 {
         let missed =
-            format!("  ! {} missed", format::things(model.server_status.missed_events, "lifecycle event"));
+            format!("  ! {} missed", format::counted(model.server_status.missed_events, "lifecycle event"));
         rest.push(Span::styled(missed, theme.warn));
     }
     let taken = 11 + rest.iter().map(Span::width).sum::<usize>();

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     ids::{RateLimits, UserChannelId},
     tui::{
-        format::{self, cut_name, fit},
+        format::{self, fit, truncate_middle},
         model::{Model, StreamRow, UserLine, UserRow, state_name},
     },
 };
@@ -145,7 +145,7 @@ fn stream(model: &Model, columns: &Table<Column>, row: StreamRow<'_>) -> Line<'s
             Column::Address => (row.content.as_ref().map_or(String::new(), ToString::to_string), theme.dim),
             Column::Service => {
                 let name = row.proxy.map_or(String::new(), |id| model.shown().proxies.name(id));
-                (cut_name(&name, spec.width), theme.dim)
+                (truncate_middle(&name, spec.width), theme.dim)
             }
             Column::Streams => (state_name(row).to_owned(), if row.paused { theme.warn } else { theme.dim }),
             Column::Up => rate(model, row.figures.up_rate.into(), theme.up),
