@@ -22,8 +22,7 @@ mod codec {
     use divan::{Bencher, black_box, counter::BytesCount};
     use underpass::wire::{
         Frame,
-        binary::{FrameCodec, MAX_FRAME},
-        handshake::CHECKSUMS,
+        binary::{CHECKSUMS, FrameCodec, MAX_FRAME},
     };
 
     fn data(len: usize) -> Frame {

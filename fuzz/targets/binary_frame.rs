@@ -6,8 +6,7 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use underpass::wire::{
     Frame,
-    binary::{FrameCodec, FrameDecoder, FrameError, MAX_FRAME},
-    handshake::CHECKSUMS,
+    binary::{CHECKSUMS, FrameCodec, FrameDecoder, FrameError, MAX_FRAME},
 };
 
 fn read(mut decoder: FrameDecoder, bytes: &[u8], step: usize) -> Vec<Result<Frame, FrameError>> {

@@ -8,8 +8,8 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use underpass::wire::{
     Frame, Hello, HelloMode, Welcome,
-    binary::{MAX_FRAME, decode, encode},
-    handshake::{ClientHandshake, ClientStep, ServerHandshake, ServerStep, Token, VERSION},
+    binary::{MAX_FRAME, VERSION, decode, encode},
+    handshake::{ClientHandshake, ClientStep, ServerHandshake, ServerStep, Token},
 };
 
 fuzz_target!(|data: &[u8]| {
@@ -47,7 +47,6 @@ fn false_servers(frames: impl Iterator<Item = Frame>) {
     let hello = Hello {
         version: VERSION,
         mode: HelloMode::New,
-        max_frame: 0,
         features: 0,
         nonce: [1; 16],
         link: [0; 16],

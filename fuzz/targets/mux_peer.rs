@@ -130,11 +130,11 @@ impl Owner {
             5 | 6 => Frame::Window { stream, consumed: offset, window },
             7 => Frame::OpenOk { stream, window },
             8 => Frame::Reset { stream, code, final_size: offset },
-            9 => Frame::Blocked { stream, offset },
+            9 => Frame::Window { stream, consumed: 0, window },
             10 => Frame::Priority { stream, priority },
             11 => Frame::Ping { token: offset },
             12 => Frame::Pong { token: offset },
-            13 => Frame::GoAway { last_stream: stream, code },
+            13 => Frame::GoAway { code },
             14 => Frame::Message(TunnelMessage::control(TunnelAction::Error, "")),
             _ => Frame::Open(Open { stream, key, port: 80, priority, window, user: None }),
         };

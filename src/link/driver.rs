@@ -22,10 +22,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Link, Transmit, flat_combining::FlatCombiner, write_queue::WriteQueue};
 use crate::{
     mux::{Mux, Role},
-    net::{BufferPool, ChannelSocket, text_error},
+    net::{BufferPool, ChannelSocket},
     runtime,
     telemetry::{ChannelHealth, ChannelStats, DisconnectReason, TcpInfo},
     wire::{
+        TunnelMessage,
         binary::{self, FrameCodec, FrameError, MAX_FRAME},
         text::{FieldCount, LineDecoder, MAX_LINE},
     },
@@ -475,7 +476,7 @@ impl Driver {
         };
         if let Some(reason) = told {
             // If it fits: whoever writes a proxy of its own is looking for this line.
-            link.with(|state| _ = state.mux.send_message(channel.id, text_error(&reason)));
+            link.with(|state| _ = state.mux.send_message(channel.id, TunnelMessage::error(&reason)));
             channel.flush(link);
         }
         channel.reason.get().cloned().unwrap_or(ended)

@@ -175,7 +175,7 @@ impl Stream {
         // The endpoint may outlive us in a reader's hands; the socket must not.
         self.endpoint.delivery().socket = None;
         let refused = match &ended {
-            StreamOutcome::Reset(code) => code.is_of_target() && !self.is_text(),
+            StreamOutcome::Reset(code) => code.is_connect_failure() && !self.is_text(),
             StreamOutcome::Cancelled => false,
             StreamOutcome::Finished | StreamOutcome::SocketFailed(_) => return (ended, None),
         };

@@ -187,7 +187,7 @@ impl TextAdapter {
                     (Role::Server, Some(state)) if !state.started => ResetCode::TargetRefused,
                     (Role::Server, _) => ResetCode::TargetIoError,
                 };
-                let code = ResetCode::from_reason(&message.data).unwrap_or(likely);
+                let code = ResetCode::from_text_reason(&message.data).unwrap_or(likely);
                 out.push(TextInput::Frame(Frame::Reset { stream, code, final_size: 0 }));
             }
             TunnelAction::StreamPause => self.pause(stream, true, out),
@@ -378,7 +378,7 @@ impl TextAdapter {
             }
             Frame::Reset { stream, code, .. } => {
                 let state = self.forget(stream)?;
-                out.push(TunnelMessage::stream(state.key, TunnelAction::StreamReset, code.to_string()));
+                out.push(TunnelMessage::stream(state.key, TunnelAction::StreamReset, code.to_text_reason()));
                 None
             }
             Frame::Ping { token } => {
@@ -386,8 +386,8 @@ impl TextAdapter {
                 out.push(TunnelMessage::control(TunnelAction::Ping, token.to_string()));
                 None
             }
-            Frame::GoAway { code, .. } => {
-                out.push(TunnelMessage::control(TunnelAction::Exit, code.to_string()));
+            Frame::GoAway { code } => {
+                out.push(TunnelMessage::control(TunnelAction::Exit, code.to_text_reason()));
                 None
             }
             Frame::Message(message) => {
@@ -480,8 +480,8 @@ mod tests {
     #[test]
     fn the_reason_of_a_reset_is_understood() {
         for (reason, code) in [
-            (ResetCode::Shutdown.to_string(), ResetCode::Shutdown),
-            (ResetCode::TargetTimeout.to_string(), ResetCode::TargetTimeout),
+            (ResetCode::Shutdown.to_text_reason(), ResetCode::Shutdown),
+            (ResetCode::TargetTimeout.to_text_reason(), ResetCode::TargetTimeout),
             ("ConnectionRefusedError(111)".to_owned(), ResetCode::TargetRefused),
         ] {
             let (mut peer, key) = server();

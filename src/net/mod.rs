@@ -13,7 +13,7 @@ mod vectored;
 
 pub use buffer_pool::BufferPool;
 pub use listener::Listener;
-pub use negotiation::{DetectedFormat, Negotiation, NegotiationError, text_error};
+pub use negotiation::{DetectedFormat, Negotiation, NegotiationError};
 pub use socket::{ChannelSocket, connect};
 pub(crate) use socket::{disarm, read_some, write_some};
 pub(crate) use vectored::{MAX_SLICES, advance, write_once};

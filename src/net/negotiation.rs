@@ -1,80 +1,90 @@
+//! The exchange with which a connection becomes a channel: detection of the format, the binary handshake, the first lines
+//! of the text format. It knows nothing of links; the caller decides whom to admit, and sets the deadline.
+
 use std::{io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
-use super::ChannelSocket;
+use super::socket::ChannelSocket;
 use crate::wire::{
-    Frame, TunnelAction, TunnelMessage, Welcome,
+    Frame, TunnelMessage, Welcome,
     binary::{self, FrameCodec},
     handshake::{ClientHandshake, ClientStep, HandshakeError},
-    text::{LineDecoder, LineError},
+    text::{FieldCount, LineDecoder, LineError},
 };
 
-/// The longest line of a stranger: a token and a registration fit many times.
-const STRANGERS_LINE: usize = 4096;
+/// The longest line of an unauthenticated peer, in bytes, and the size of its reads. A token and a registration fit many
+/// times.
+const UNAUTHENTICATED_READ: usize = 4096;
 
-/// How long a stranger that was refused may take to close. It holds one of the places for strangers until then.
-const LINGER: Duration = Duration::from_secs(1);
+/// How long the server waits for a refused peer to close its side. The connection occupies a slot for pending connections
+/// until then.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a connection did not become a channel.
 #[derive(Debug, thiserror::Error)]
 pub enum NegotiationError {
-    /// The connection failed.
-    #[error("{0}")]
+    /// An I/O error on the connection.
+    #[error("I/O error during the handshake: {0}")]
     Io(#[from] io::Error),
-    /// The other side closed it in the middle.
+    /// The peer closed the connection before the negotiation was complete.
     #[error("the connection was closed during the handshake")]
     Closed,
-    /// What came is no frame of ours.
-    #[error("no underpass peer: {0}")]
+    /// The received bytes are no frame of the binary format.
+    #[error("not an underpass peer: {0}")]
     Frame(#[from] binary::FrameError),
-    /// What came is no line of ours.
-    #[error("no underpass peer: {0}")]
+    /// The received bytes are no line of the text format.
+    #[error("not an underpass peer: {0}")]
     Line(#[from] LineError),
-    /// It was refused, by us or by the other side.
+    /// The binary handshake failed, or one side refused the other.
     #[error(transparent)]
     Refused(#[from] HandshakeError),
+    /// This side refused a peer of the text format, for this reason.
+    #[error("{0}")]
+    TextRefused(&'static str),
 }
 
-/// A connection that is being greeted: what was read and not used yet stays with it.
+/// A connection that is not a channel yet, with its read buffer and its frame codec.
 #[derive(Debug)]
 pub struct Negotiation {
     socket: ChannelSocket,
+    /// Bytes that were received and not consumed.
     buffer: BytesMut,
     codec: FrameCodec,
 }
 
-/// The first thing that a stranger says.
+/// The format that a peer speaks, detected by its first byte.
 #[derive(Debug)]
 pub enum DetectedFormat {
-    /// The binary format's preface.
+    /// The binary format: the connection begins with [`binary::PREFACE`].
     Binary,
-    /// Anything else.
+    /// The text format: the connection begins with any other byte.
     Text,
 }
 
 impl Negotiation {
-    /// A fresh connection.
+    /// Begins a negotiation on a new connection.
     pub fn new(socket: ChannelSocket) -> Self {
         Self { socket, buffer: BytesMut::new(), codec: FrameCodec::default() }
     }
 
-    /// The connection, what was read beyond the greeting, and how its frames are written and read.
+    /// Ends the negotiation. Returns the connection, the bytes received beyond the negotiation, and the codec for the
+    /// frames that follow.
     pub fn into_parts(self) -> (ChannelSocket, BytesMut, FrameCodec) {
         (self.socket, self.buffer, self.codec)
     }
 
-    /// Both sides have agreed on `features`, which are in force from the next frame on.
+    /// Puts `features`, on which both sides agreed, in force from the next frame on.
     pub fn set_features(&mut self, features: u32) {
         self.codec = FrameCodec::with_features(features);
     }
 
-    /// Tells the two formats apart by their first byte, and takes the preface off.
+    /// Waits for the peer's first byte, which tells the formats apart, and consumes the preface of the binary format.
     ///
     /// # Errors
-    /// The connection failed or closed.
+    /// An I/O error, the peer closed the connection, or a preface that is incorrect after its first byte.
     pub async fn detect_format(&mut self) -> Result<DetectedFormat, NegotiationError> {
-        self.wait_readable().await?;
+        self.wait_for_data().await?;
         if self.buffer[0] != binary::PREFACE[0] {
             return Ok(DetectedFormat::Text);
         }
@@ -87,19 +97,19 @@ impl Negotiation {
         Ok(DetectedFormat::Binary)
     }
 
-    /// Waits until there is something after what was taken out.
+    /// Waits until the buffer holds at least one byte that was not consumed.
     ///
     /// # Errors
-    /// The connection failed or closed.
-    pub async fn wait_readable(&mut self) -> Result<(), NegotiationError> {
+    /// An I/O error, or the peer closed the connection.
+    pub async fn wait_for_data(&mut self) -> Result<(), NegotiationError> {
         if self.buffer.is_empty() { self.read().await } else { Ok(()) }
     }
 
-    /// The next frame.
+    /// Receives the next frame.
     ///
     /// # Errors
-    /// The connection failed or closed, or what came is no frame.
-    pub async fn frame(&mut self) -> Result<Frame, NegotiationError> {
+    /// An I/O error, the peer closed the connection, or the bytes are no frame.
+    pub async fn recv_frame(&mut self) -> Result<Frame, NegotiationError> {
         loop {
             if let Some(frame) = self.codec.decoder.decode(&mut self.buffer, binary::MAX_HANDSHAKE)? {
                 return Ok(frame);
@@ -108,14 +118,13 @@ impl Negotiation {
         }
     }
 
-    /// The next line, left in the buffer, and how long it is with its end.
+    /// Receives the next line, but leaves it in the buffer. Returns the message, the line's form, and its length in bytes
+    /// including the line end.
     ///
     /// # Errors
-    /// The connection failed or closed, or what came is no line.
-    pub async fn peek_line(
-        &mut self,
-    ) -> Result<(TunnelMessage, crate::wire::text::FieldCount, usize), NegotiationError> {
-        let mut lines = LineDecoder::new(STRANGERS_LINE);
+    /// An I/O error, the peer closed the connection, or the bytes are no line.
+    pub async fn peek_line(&mut self) -> Result<(TunnelMessage, FieldCount, usize), NegotiationError> {
+        let mut lines = LineDecoder::new(UNAUTHENTICATED_READ);
         let mut rest = self.buffer.clone();
         loop {
             if let Some((message, fields)) = lines.decode(&mut rest)? {
@@ -127,25 +136,25 @@ impl Negotiation {
         }
     }
 
-    /// Takes what [`peek_line`](Self::peek_line) saw out of the buffer.
-    pub fn take(&mut self, bytes: usize) {
+    /// Removes the first `bytes` bytes from the buffer: a line that [`peek_line`](Self::peek_line) returned.
+    pub fn consume(&mut self, bytes: usize) {
         bytes::Buf::advance(&mut self.buffer, bytes);
     }
 
     /// Sends a frame.
     ///
     /// # Errors
-    /// The connection failed.
-    pub async fn send(&mut self, frame: &Frame) -> Result<(), NegotiationError> {
+    /// An I/O error on the connection.
+    pub async fn send_frame(&mut self, frame: &Frame) -> Result<(), NegotiationError> {
         let mut out = BytesMut::new();
         self.codec.encoder.encode(frame, &mut out);
         self.send_bytes(out.freeze()).await
     }
 
-    /// Sends bytes as they are.
+    /// Sends `bytes` without encoding.
     ///
     /// # Errors
-    /// The connection failed.
+    /// An I/O error on the connection.
     pub async fn send_bytes(&mut self, mut bytes: Bytes) -> Result<(), NegotiationError> {
         while !bytes.is_empty() {
             self.socket.writable().await?;
@@ -158,28 +167,30 @@ impl Negotiation {
         Ok(())
     }
 
-    /// Sends the last bytes there will be and waits, though not for long, until the other side has closed too. Closing
-    /// over what it is still sending would reset the connection, and it might never see what was said last.
+    /// Sends `bytes`, shuts down the write direction (FIN), and discards what the peer sends until it closes, for at most a
+    /// second. Closing a socket with unread data makes the kernel send an RST, which can destroy `bytes` before the peer
+    /// has read them.
     ///
     /// # Errors
-    /// The connection failed.
-    pub async fn send_last(&mut self, bytes: Bytes) -> Result<(), NegotiationError> {
+    /// An I/O error on the connection.
+    pub async fn send_and_close(&mut self, bytes: Bytes) -> Result<(), NegotiationError> {
         self.send_bytes(bytes).await?;
-        self.socket.finish()?;
+        self.socket.shutdown_write()?;
         let closed = async {
             while self.read().await.is_ok() {
                 self.buffer.clear();
             }
         };
-        // What it does after that is its own business.
-        _ = tokio::time::timeout(LINGER, closed).await;
+        // A peer that is still sending after the timeout gets the RST.
+        _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
         Ok(())
     }
 
-    /// The proxy's side of the binary handshake.
+    /// Runs the proxy's side of the binary handshake, from the preface and `hello` to the server's WELCOME, and puts the
+    /// selected features in force.
     ///
     /// # Errors
-    /// The connection failed, or one side does not trust the other.
+    /// An I/O error, the server closed the connection, or the handshake failed.
     pub async fn run_client(
         &mut self,
         client: ClientHandshake,
@@ -190,7 +201,7 @@ impl Negotiation {
         self.send_bytes(first.freeze()).await?;
         let mut client = client;
         loop {
-            let frame = self.frame().await?;
+            let frame = self.recv_frame().await?;
             match client.on_frame(frame)? {
                 ClientStep::Done(welcome) => {
                     self.set_features(welcome.features);
@@ -198,16 +209,17 @@ impl Negotiation {
                 }
                 ClientStep::Send(next, frame) => {
                     client = *next;
-                    self.send(&frame).await?;
+                    self.send_frame(&frame).await?;
                 }
             }
         }
     }
 
+    /// Reads once from the socket into the buffer, waiting for data if there is none.
     async fn read(&mut self) -> Result<(), NegotiationError> {
         loop {
             self.socket.readable().await?;
-            self.buffer.reserve(STRANGERS_LINE);
+            self.buffer.reserve(UNAUTHENTICATED_READ);
             match self.socket.try_read(&mut self.buffer) {
                 Ok(0) => return Err(NegotiationError::Closed),
                 Ok(_) => return Ok(()),
@@ -216,9 +228,4 @@ impl Negotiation {
             }
         }
     }
-}
-
-/// An error that a text peer is told.
-pub fn text_error(reason: &str) -> TunnelMessage {
-    TunnelMessage::control(TunnelAction::Error, reason.to_owned())
 }

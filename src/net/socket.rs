@@ -95,7 +95,7 @@ impl ChannelSocket {
     ///
     /// # Errors
     /// The connection has failed.
-    pub fn finish(&self) -> io::Result<()> {
+    pub fn shutdown_write(&self) -> io::Result<()> {
         SockRef::from(&self.0).shutdown(Shutdown::Write)
     }
 

@@ -22,8 +22,9 @@ use crate::{
     runtime::Tasks,
     telemetry::{DisconnectReason, seconds},
     wire::{
-        AddProxy, Frame, Hello, HelloMode, Open, ResetCode, TunnelAction, TunnelMessage, Welcome, binary,
-        handshake::{CHECKSUMS, ClientHandshake, Token, VERSION},
+        AddProxy, Frame, Hello, HelloMode, Open, ResetCode, TunnelAction, TunnelMessage, Welcome,
+        binary::{CHECKSUMS, VERSION},
+        handshake::{ClientHandshake, Token},
         text::{self, FieldCount},
     },
 };
@@ -164,7 +165,7 @@ impl<'a> LinkConnector<'a> {
         let (config, token) = (self.config.clone(), self.token.clone());
         let dialer = ChannelDialer { config, server: server.to_owned(), token };
         let (mut negotiation, welcome) = dialer.channel(None).await?;
-        negotiation.send(&Frame::Message(request)).await?;
+        negotiation.send_frame(&Frame::Message(request)).await?;
         let config = MuxConfig {
             initial_window: welcome.first_window,
             max_streams: welcome.max_streams as usize,
@@ -264,7 +265,6 @@ impl ChannelDialer {
         let hello = Hello {
             version: VERSION,
             mode: known.map_or(HelloMode::New, |(mode, _)| mode),
-            max_frame: u32::try_from(binary::MAX_FRAME).unwrap_or(u32::MAX),
             features: CHECKSUMS,
             nonce: rand::random(),
             link: known.map_or([0; 16], |(_, ticket)| ticket.link),
@@ -415,7 +415,10 @@ impl LinkEvents for ServerLinkEvents {
             }
             TunnelAction::Error => Err(text),
             // A text server's goodbye.
-            TunnelAction::Exit => return self.sent_away(&text),
+            TunnelAction::Exit => {
+                let code = ResetCode::from_text_reason(&message.data);
+                return self.sent_away(&code.map_or(text, |code| code.to_string()));
+            }
             TunnelAction::Successor => return *self.sent_away.successor.lock() = Some(text),
             _ => return,
         };

@@ -10,6 +10,8 @@ use crate::{
 
 /// Carries one stream to the target.
 pub(super) async fn serve(config: Arc<ProxyConfig>, tasks: Tasks, stream: Stream, open: Open) {
+    // Identifies the user in this log; the target sees the proxy's address only.
+    let user = open.user.map(tracing::field::display);
     let dialled = tokio::select! {
         dialled = tokio::time::timeout(config.dial_timeout, connect(&config.target)) => dialled,
         // The user has gone; the target need not hear of it.
@@ -18,27 +20,28 @@ pub(super) async fn serve(config: Arc<ProxyConfig>, tasks: Tasks, stream: Stream
     let code = match dialled {
         Ok(Ok(socket)) => {
             stream.accept();
-            tracing::debug!("stream {} is open", open.key);
+            tracing::debug!(user, "stream {} is open", open.key);
             let carried =
                 stream.relay(socket, ResetCode::TargetIoError, tasks.token(), || ResetCode::Shutdown);
             match carried.await.0 {
-                StreamOutcome::Finished => tracing::debug!("stream {} finished", open.key),
+                StreamOutcome::Finished => tracing::debug!(user, "stream {} finished", open.key),
                 StreamOutcome::SocketFailed(error) => {
-                    tracing::info!("stream {}: the target failed: {error}", open.key)
+                    tracing::info!(user, "stream {}: the target failed: {error}", open.key)
                 }
                 StreamOutcome::Reset(code) => {
-                    tracing::info!("stream {} was ended by the server: {code}", open.key)
+                    tracing::info!(user, "stream {} was ended by the server: {code}", open.key)
                 }
                 StreamOutcome::Cancelled => {}
             }
             return;
         }
         Ok(Err(error)) => {
-            tracing::warn!("stream {}: cannot connect to {}: {error}", open.key, config.target);
+            tracing::warn!(user, "stream {}: cannot connect to {}: {error}", open.key, config.target);
             code_of(&error)
         }
         Err(_) => {
             tracing::warn!(
+                user,
                 "stream {}: {} did not answer in {:?}",
                 open.key,
                 config.target,

@@ -17,12 +17,12 @@ use crate::{
     ids::{ProxyId, clean},
     link::{Link, NewChannel, RateLimit},
     mux::{MuxConfig, Role},
-    net::{ChannelSocket, DetectedFormat, Negotiation, NegotiationError, text_error},
+    net::{ChannelSocket, DetectedFormat, Negotiation, NegotiationError},
     telemetry::{ChannelFormat, EventKind},
     wire::{
-        HelloMode, TunnelAction, Welcome,
-        binary::FrameCodec,
-        handshake::{CHECKSUMS, HandshakeError, ServerHandshake, ServerStep, Verified},
+        HelloMode, TunnelAction, TunnelMessage, Welcome,
+        binary::{CHECKSUMS, FrameCodec},
+        handshake::{HandshakeError, ServerHandshake, ServerStep, VerifiedProxy},
         text::{self, FieldCount},
     },
 };
@@ -140,7 +140,7 @@ async fn admit_binary(
             Ok(AdmittedChannel { place, socket, read_ahead, codec, text: None })
         }
         Err(NegotiationError::Refused(error)) => {
-            negotiation.send(&error.refusal()).await?;
+            negotiation.send_frame(&error.refusal()).await?;
             Err(error.into())
         }
         Err(error) => Err(error),
@@ -151,7 +151,7 @@ async fn admit_binary(
 async fn let_in(
     core: &Arc<Core>,
     negotiation: &mut Negotiation,
-    verified: Verified,
+    verified: VerifiedProxy,
     addr: SocketAddr,
 ) -> Result<ChannelSlot, NegotiationError> {
     let hello = &verified.hello;
@@ -166,7 +166,7 @@ async fn let_in(
             (hello.link, core.link(hello.link).ok_or(HandshakeError::UnknownLink)?)
         }
     };
-    let full = || HandshakeError::Refused("the proxy has as many channels as it may".into());
+    let full = || HandshakeError::TooManyChannels;
     let place = proxy.place(mode == HelloMode::Resume).ok_or_else(full)?;
     let ticket = {
         let mut tickets = proxy.tickets.lock();
@@ -190,16 +190,15 @@ async fn let_in(
         max_streams: u32::try_from(mux.max_streams).unwrap_or(u32::MAX),
         first_window: core.config.initial_window,
         grace_ms: millis(core.config.grace_period),
-        ping_ms: millis(mux.ping_interval),
         // Whoever joins has shown that it knows it.
         resume_secret: (mode != HelloMode::Join).then_some(ticket.secret),
         mac: [0; 32],
     });
-    negotiation.send(&welcome).await?;
+    negotiation.send_frame(&welcome).await?;
     negotiation.set_features(features);
     if mode == HelloMode::Resume {
         // The first ping of the channel. Until then the answer may be lost, and what the proxy had before must do.
-        negotiation.wait_readable().await?;
+        negotiation.wait_for_data().await?;
         if !proxy.tickets.lock().honour(ticket) {
             return Err(HandshakeError::UnknownLink.into());
         }
@@ -208,10 +207,10 @@ async fn let_in(
     Ok(place)
 }
 
-async fn prove(core: &Core, negotiation: &mut Negotiation) -> Result<Verified, NegotiationError> {
+async fn prove(core: &Core, negotiation: &mut Negotiation) -> Result<VerifiedProxy, NegotiationError> {
     let mut server = ServerHandshake::new(core.token.clone(), rand::random());
     loop {
-        match server.on_frame(negotiation.frame().await?)? {
+        match server.on_frame(negotiation.recv_frame().await?)? {
             ServerStep::Verified(verified) => return Ok(verified),
             ServerStep::Send(next, frame) => {
                 let shown = next.link().and_then(|(link, epoch)| {
@@ -222,7 +221,7 @@ async fn prove(core: &Core, negotiation: &mut Negotiation) -> Result<Verified, N
                     Some(ticket) => next.with_secret(ticket.secret),
                     None => next,
                 };
-                negotiation.send(&frame).await?;
+                negotiation.send_frame(&frame).await?;
             }
         }
     }
@@ -244,9 +243,9 @@ async fn admit_text(
     }
     if line.action == TunnelAction::Auth {
         if !core.token.matches(&line.data) {
-            return refuse_text(negotiation, fields, &HandshakeError::WrongToken.to_string()).await;
+            return refuse_text(negotiation, fields, "wrong token").await;
         }
-        negotiation.take(length);
+        negotiation.consume(length);
         (line, _, _) = negotiation.peek_line().await?;
     } else if !(core.config.text_without_token && addr.ip().to_canonical().is_loopback()) {
         return refuse_text(negotiation, fields, "send AUTH with the token first").await;
@@ -265,13 +264,13 @@ async fn admit_text(
 async fn refuse_text(
     mut negotiation: Negotiation,
     fields: FieldCount,
-    reason: &str,
+    reason: &'static str,
 ) -> Result<AdmittedChannel, NegotiationError> {
     let mut line = BytesMut::new();
-    text::encode_line(&text_error(reason), fields, &mut line);
+    text::encode_line(&TunnelMessage::error(reason), fields, &mut line);
     // The registration usually follows the token without a pause.
-    negotiation.send_last(line.freeze()).await?;
-    Err(HandshakeError::Refused(reason.to_owned()).into())
+    negotiation.send_and_close(line.freeze()).await?;
+    Err(NegotiationError::TextRefused(reason))
 }
 
 async fn drive(core: &Arc<Core>, admitted: AdmittedChannel, addr: SocketAddr) {

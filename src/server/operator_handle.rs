@@ -1,122 +1,79 @@
-//! The operator's handle on one user connection: kill, pause, priority and rate limit.
-//!
-//! The handle owns the values that the operator sets. Telemetry only receives a copy of each for display.
-
 use std::{sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ids::{Direction, Priority, ProxyId, Rate, ServiceKey, StreamKey},
+    ids::{Direction, Priority, Rate},
     link::{RateLimit, StreamControl},
     telemetry::StreamStats,
 };
 
-/// What the operator can do to one user connection, from its admission to its end. A pause or a priority that is set
-/// while the connection waits for a proxy is stored and applied as soon as a stream is open.
+/// Where the operator gets hold of one user connection, from the moment it was admitted. What is ordered while it
+/// still waits for a proxy holds as soon as it has one.
 #[derive(Debug)]
 pub(super) struct OperatorHandle {
-    /// The key of the connection's stream.
-    key: StreamKey,
-    /// The service that the user connected to.
-    service: ServiceKey,
-    /// Aborts the connection when it is cancelled.
     cancel: CancellationToken,
-    /// The connection's own rate limit, in addition to those of its user, proxy and service.
-    limit: Arc<RateLimit>,
-    settings: Mutex<StreamSettings>,
-    /// Receives a copy of each value for display; no decision reads it.
     stats: Arc<StreamStats>,
-}
-
-/// The operator's current settings for one connection, and the open stream that they apply to.
-#[derive(Debug, Default)]
-struct StreamSettings {
-    is_paused: bool,
-    priority: Priority,
-    /// The proxy that serves the connection and the control of its stream; `None` until one is assigned.
-    assigned: Option<(ProxyId, StreamControl)>,
+    limit: Arc<RateLimit>,
+    control: Mutex<Option<StreamControl>>,
 }
 
 impl OperatorHandle {
-    /// Creates the handle of a connection that no proxy serves yet.
-    pub(super) fn new(
-        service: ServiceKey,
-        cancel: CancellationToken,
-        limit: Arc<RateLimit>,
-        stats: Arc<StreamStats>,
-    ) -> Self {
-        Self { key: stats.key, service, cancel, limit, settings: Mutex::default(), stats }
+    pub(super) fn new(cancel: CancellationToken, stats: Arc<StreamStats>, limit: Arc<RateLimit>) -> Self {
+        Self { cancel, stats, limit, control: Mutex::new(None) }
     }
 
-    /// Returns the token that aborts the connection when it is cancelled.
+    /// Ends the connection when it is cancelled.
     pub(super) fn cancel(&self) -> &CancellationToken {
         &self.cancel
     }
 
-    /// Returns the key of the connection's stream.
-    pub(super) fn key(&self) -> StreamKey {
-        self.key
+    pub(super) fn stats(&self) -> &StreamStats {
+        &self.stats
     }
 
-    /// Returns the service that the user connected to.
-    pub(super) fn service(&self) -> &ServiceKey {
-        &self.service
-    }
-
-    /// Returns the proxy that serves the connection, or served it last; `None` until one is assigned.
-    pub(super) fn proxy(&self) -> Option<ProxyId> {
-        self.settings.lock().assigned.as_ref().map(|(proxy, _)| *proxy)
-    }
-
-    /// Returns the connection's own rate limit.
     pub(super) fn limit(&self) -> &Arc<RateLimit> {
         &self.limit
     }
 
-    /// Attaches the stream that was opened to `proxy`, and applies the current pause and priority to it.
-    pub(super) fn attach(&self, proxy: ProxyId, control: StreamControl) {
-        let mut settings = self.settings.lock();
-        if settings.is_paused {
+    /// The connection has a stream now.
+    pub(super) fn connect(&self, control: StreamControl) {
+        let mut place = self.control.lock();
+        if self.stats.is_paused() {
             control.set_paused(true);
         }
-        if settings.priority != Priority::default() {
-            control.set_priority(settings.priority);
+        if self.stats.priority() != Priority::default() {
+            control.set_priority(self.stats.priority());
         }
-        settings.assigned = Some((proxy, control));
+        *place = Some(control);
     }
 
-    /// Pauses or resumes the connection in both directions, now or as soon as a stream is attached.
-    pub(super) fn set_paused(&self, is_paused: bool) {
-        let mut settings = self.settings.lock();
-        settings.is_paused = is_paused;
-        self.stats.set_paused(is_paused);
-        if let Some((_, control)) = &settings.assigned {
-            control.set_paused(is_paused);
+    pub(super) fn set_paused(&self, paused: bool) {
+        let control = self.control.lock();
+        self.stats.set_paused(paused);
+        if let Some(control) = &*control {
+            control.set_paused(paused);
         }
     }
 
-    /// Sets the scheduling priority of the connection's stream, now or as soon as one is attached.
     pub(super) fn set_priority(&self, priority: Priority) {
-        let mut settings = self.settings.lock();
-        settings.priority = priority;
+        let control = self.control.lock();
         self.stats.set_priority(priority);
-        if let Some((_, control)) = &settings.assigned {
+        if let Some(control) = &*control {
             control.set_priority(priority);
         }
     }
 
-    /// Sets or removes the connection's own rate limit in one direction.
     pub(super) fn set_limit(&self, direction: Direction, rate: Option<Rate>) {
         self.limit.set(direction, rate, Instant::now());
         self.stats.set_limit(direction, rate);
-        self.rate_limits_changed();
+        self.limits_changed();
     }
 
-    /// Wakes the stream so that it reads its rate limits again, after one that applies to it has changed.
-    pub(super) fn rate_limits_changed(&self) {
-        if let Some((_, control)) = &self.settings.lock().assigned {
+    /// Some limit that holds for the stream is another now.
+    pub(super) fn limits_changed(&self) {
+        if let Some(control) = &*self.control.lock() {
             control.rate_limits_changed();
         }
     }

@@ -2,7 +2,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -18,7 +18,6 @@ use super::{
 use crate::{
     ids::{ChannelId, ProxyId, StreamKey, clean},
     link::{LatencyObserver, Link, LinkEvents, RateLimit, Stream},
-    net::text_error,
     telemetry::{ChannelStats, DisconnectReason, EventKind, ProxyGuard, ProxyStats, StreamStats},
     wire::{AddProxy, Open, ResetCode, TunnelAction, TunnelMessage},
 };
@@ -39,11 +38,6 @@ pub(super) struct RemoteProxy {
     pub(super) answers: Arc<LatencyRecorder>,
     /// What another channel must show to join, beside the token.
     pub(super) tickets: Mutex<TicketRotation>,
-    /// The proxy's share of the new streams of its services, relative to other proxies; 1 unless it or the operator sets
-    /// another.
-    weight: AtomicU32,
-    /// The operator drains the proxy: it receives no new streams, and its open streams continue.
-    is_draining: AtomicBool,
     /// It serves elsewhere too, and carries on here for as long as there are users.
     moved: AtomicBool,
     /// Why it takes no new streams, once it takes none: it said goodbye, was kicked, or lost its last channel.
@@ -91,11 +85,11 @@ impl Drop for ChannelSlot {
 
 impl Candidate for RemoteProxy {
     fn is_available(&self) -> bool {
-        self.leaving.get().is_none() && !self.is_draining.load(Relaxed)
+        self.leaving.get().is_none() && !self.stats.is_draining()
     }
 
     fn weight(&self) -> u32 {
-        self.weight.load(Relaxed)
+        self.stats.weight()
     }
 
     fn load(&self) -> &ProxyLoad {
@@ -114,8 +108,6 @@ impl RemoteProxy {
             limit,
             load,
             tickets: Mutex::new(TicketRotation::new()),
-            weight: AtomicU32::new(1),
-            is_draining: AtomicBool::new(false),
             moved: AtomicBool::new(false),
             leaving: OnceLock::new(),
             guard: Mutex::new(Some(guard)),
@@ -175,15 +167,8 @@ impl RemoteProxy {
         self.leaving.get().is_some()
     }
 
-    /// Sets the proxy's share of the new streams of its services, relative to other proxies.
-    pub(super) fn set_weight(&self, weight: u32) {
-        self.weight.store(weight, Relaxed);
-        self.stats.set_weight(weight);
-    }
-
     /// It takes no new streams for now, or does again.
     pub(super) fn set_draining(&self, draining: bool) {
-        self.is_draining.store(draining, Relaxed);
         self.stats.set_draining(draining);
         if !draining {
             self.services.lock().iter().for_each(|service| service.pool.look_again());
@@ -211,7 +196,7 @@ impl RemoteProxy {
             return Err(format!("one proxy may serve {MAX_SERVICES} ports"));
         }
         if let Some(weight) = request.weight {
-            self.set_weight(weight);
+            self.stats.set_weight(weight);
         }
         let service = core.join(&request.service, self)?;
         if !services.iter().any(|known| Arc::ptr_eq(known, &service)) {
@@ -289,7 +274,7 @@ impl LinkEvents for RemoteProxyEvents {
                         let event =
                             EventKind::RegistrationRefused { proxy: proxy.id, reason: reason.clone() };
                         self.core.telemetry.emit(event);
-                        text_error(&reason)
+                        TunnelMessage::error(&reason)
                     }
                 };
                 link.send_message(channel, answer);

@@ -40,12 +40,7 @@ pub(super) async fn serve(
     };
     let stream = core.telemetry.stream_opened(lease.key, addr, lease.guard().stats());
     let own = RateLimit::new(&core.limit_count);
-    let handle = Arc::new(OperatorHandle::new(
-        service.key.clone(),
-        lease.cancel().child_token(),
-        own,
-        stream.stats().clone(),
-    ));
+    let handle = Arc::new(OperatorHandle::new(lease.cancel().child_token(), stream.stats().clone(), own));
     let _listed = ListedStream::new(core, lease.key, &handle);
     let user = UserConnection { addr, lease: &lease, guard: &stream, handle: &handle };
     let reason = carry(core, waiting, socket, &user).await;
@@ -136,7 +131,7 @@ async fn carry_by(
 ) -> (EndReason, Option<RetryableConnection>) {
     let cancel = user.handle.cancel();
     let control = stream.control();
-    user.handle.attach(proxy.id, control.clone());
+    user.handle.connect(control.clone());
     user.guard.stats().set_details_source(Some(Arc::new(control.clone())));
     let given_up = cancel.child_token();
     let why = || if cancel.is_cancelled() { core.cancelled_code() } else { ResetCode::TargetTimeout };
@@ -156,7 +151,7 @@ async fn carry_by(
             proxy.load.failed();
             (EndReason::TargetConnectFailed(ResetCode::TargetTimeout.to_string()), untouched)
         }
-        StreamOutcome::Reset(code) if code.is_of_target() => {
+        StreamOutcome::Reset(code) if code.is_connect_failure() => {
             proxy.load.failed();
             (EndReason::TargetConnectFailed(code.to_string()), untouched)
         }

@@ -12,10 +12,8 @@
 //! awaits: orders go out by [`CommandSender::try_send`](crate::control::CommandSender::try_send), and an order without an answer
 //! is a state of the model.
 
-mod completion;
 mod files;
 mod format;
-mod help;
 mod keymap;
 mod layout;
 mod model;
@@ -27,7 +25,6 @@ mod record;
 mod runtime;
 mod settings;
 mod suggest;
-mod table_columns;
 mod terminal;
 mod theme;
 mod update;

@@ -1,162 +1,161 @@
+//! The frames of the binary format as typed values. Their byte layout is in [`binary`](super::binary).
+
 use std::{fmt, net::SocketAddr};
 
 use bytes::Bytes;
 
-use super::TunnelMessage;
+use super::{message::TunnelMessage, refusal_code::RefusalCode, reset_code::ResetCode};
 use crate::ids::{Priority, StreamKey};
 
-/// One frame of the binary format. The byte layout of each stands in [`binary`](super::binary).
+/// One frame of the binary format.
 ///
-/// `stream` is the link's own handle for a stream: it rises with every `Open`, and is never used twice in a link.
+/// `stream` is the link's number of a stream. It increases with every [`Open`](Self::Open) and is never reused in a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// Proxy to server, first: who I am and what I want.
+    /// Proxy to server, first frame: protocol version, identity, and the link that the proxy wants.
     Hello(Hello),
-    /// Server to proxy: prove that you hold the token.
+    /// Server to proxy: the nonce that the proxy's proof must cover.
     Challenge {
-        /// The server's nonce.
+        /// The server's random nonce.
         nonce: [u8; 32],
     },
-    /// Proxy to server: the proof.
+    /// Proxy to server: the proof that the proxy holds the token.
     Proof {
         /// HMAC-SHA-256 over the handshake so far, see [`handshake`](super::handshake).
         mac: [u8; 32],
     },
-    /// Server to proxy: you are in, and here is my own proof.
+    /// Server to proxy: the channel is admitted; carries the link's parameters and the server's own proof.
     Welcome(Welcome),
-    /// Server to proxy: a user came.
+    /// Either direction, in place of the next handshake frame: the handshake failed and the connection will be closed.
+    Refused {
+        /// Why.
+        code: RefusalCode,
+        /// The protocol version that the sender speaks.
+        version: u16,
+    },
+    /// Server to proxy: a user connected; opens a stream.
     Open(Open),
-    /// Proxy to server: the target took the connection.
+    /// Proxy to server: the connection to the target is established.
     OpenOk {
-        /// Which stream.
+        /// The link's number of the stream.
         stream: u32,
-        /// How many bytes the server may send at first.
+        /// The flow-control window at the start, in bytes: how much the server may send before the first WINDOW.
         window: u32,
     },
-    /// Bytes of a stream.
+    /// Payload of a stream.
     Data {
-        /// Which stream.
+        /// The link's number of the stream.
         stream: u32,
-        /// The offset of the payload's first byte in its direction of the stream.
+        /// The offset of the payload's first byte in this direction of the stream.
         offset: u64,
-        /// Nothing follows in this direction. Counts as one more byte, so that it is acknowledged too.
+        /// The END flag: the sender sends nothing more in this direction. Counts as one byte of the offset space, so that
+        /// the end is acknowledged too.
         fin: bool,
-        /// The bytes.
+        /// The payload bytes.
         payload: Bytes,
     },
-    /// Credit and acknowledgement in one: the receiver has passed on all bytes below `consumed` and takes those below
-    /// `consumed + window`. Absolute and so idempotent.
+    /// Flow-control credit and acknowledgement: the receiver has passed on all bytes below `consumed` and accepts those
+    /// below `consumed + window`. Both are absolute, which makes the frame idempotent.
     Window {
-        /// Which stream.
+        /// The link's number of the stream.
         stream: u32,
-        /// All bytes below this offset have left the receiver for good.
+        /// The receiver has passed all bytes below this offset to its socket; the sender may free them.
         consumed: u64,
-        /// How many more it takes.
+        /// How many bytes beyond `consumed` the receiver accepts.
         window: u32,
     },
-    /// The stream has failed in both directions.
+    /// Ends the stream abruptly in both directions.
     Reset {
-        /// Which stream.
+        /// The link's number of the stream.
         stream: u32,
         /// Why.
         code: ResetCode,
-        /// How many bytes the sender of this frame had sent.
+        /// How many bytes the sender of this frame had sent on the stream.
         final_size: u64,
     },
-    /// The sender has bytes for this stream and no credit.
-    Blocked {
-        /// Which stream.
-        stream: u32,
-        /// The limit it waits at.
-        offset: u64,
-    },
-    /// Server to proxy: the stream's share from now on.
+    /// Server to proxy: changes the scheduling priority of the stream.
     Priority {
-        /// Which stream.
+        /// The link's number of the stream.
         stream: u32,
-        /// The priority.
+        /// The new priority.
         priority: Priority,
     },
-    /// Are you there?
+    /// Asks the peer for a [`Pong`](Self::Pong): keepalive and RTT sample.
     Ping {
-        /// Comes back in the [`Pong`](Self::Pong).
+        /// Identifies the ping; the peer echoes it.
         token: u64,
     },
-    /// I am.
+    /// Answers a [`Ping`](Self::Ping).
     Pong {
-        /// The token of the [`Ping`](Self::Ping).
+        /// The token of the ping that is answered.
         token: u64,
     },
-    /// The sender takes no new streams and will close when the open ones have ended.
+    /// The sender accepts no new streams and closes the link when the open ones have ended.
     GoAway {
-        /// The last stream it will serve.
-        last_stream: u32,
         /// Why.
         code: ResetCode,
     },
-    /// A message about the link itself: registration and its answer, errors.
+    /// A message about the link itself: registration, its answer, errors, the server's successor.
     Message(TunnelMessage),
 }
 
-/// The body of [`Frame::Hello`].
+/// The body of [`Frame::Hello`]. Its layout is the same in every protocol version, so that a server of any version can
+/// read the version and refuse it by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// The version of the format, now 1.
+    /// The protocol version that the proxy speaks, normally [`VERSION`](super::binary::VERSION).
     pub version: u16,
-    /// A new link, or one more channel for a link.
+    /// Whether the proxy asks for a new link, or for one more channel of an existing link.
     pub mode: HelloMode,
-    /// The largest frame body, in bytes, that the proxy takes.
-    pub max_frame: u32,
-    /// What the proxy can do beyond this version: bits like [`CHECKSUMS`](super::handshake::CHECKSUMS).
+    /// The optional protocol features that the proxy supports: bits like [`CHECKSUMS`](super::binary::CHECKSUMS).
     pub features: u32,
-    /// The proxy's nonce.
+    /// The proxy's random nonce.
     pub nonce: [u8; 16],
-    /// The link to join or resume; zero for a new one.
+    /// The id of the link to join or resume; zero for a new one.
     pub link: [u8; 16],
-    /// The epoch of the resume secret that is proved; 0 for a new link.
+    /// The epoch of the resume secret that the proxy proves; 0 for a new link.
     pub epoch: u32,
-    /// What the proxy calls itself, at most 255 bytes on the wire. Not cleaned yet: it is the peer's text.
+    /// The proxy's display name, at most 255 bytes on the wire. It is the peer's text and not sanitized yet.
     pub name: String,
 }
 
-/// What a [`Hello`] wants.
+/// What a proxy asks for in its [`Hello`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HelloMode {
     /// A new link.
     New,
-    /// One more channel for a link that is up.
+    /// One more channel for a link that has channels.
     Join,
-    /// A channel for a link that lost all of its own, whether the server has noticed or not.
+    /// A channel for a link that lost all of its channels, whether the server has noticed that or not.
     Resume,
 }
 
 /// The body of [`Frame::Welcome`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Welcome {
-    /// The link's name, unguessable.
+    /// The link's random id.
     pub link: [u8; 16],
-    /// The link's epoch: it rises whenever the proxy comes back to it.
+    /// The link's epoch. It increases with every resumption; the server closes channels of older epochs.
     pub epoch: u32,
-    /// Which of the link's channels this is, from 1.
+    /// The number of this channel within the link, from 1.
     pub channel: u16,
-    /// Those of HELLO's features that are in force on this channel from here on.
+    /// The features of HELLO that are in force on this channel from the next frame on.
     pub features: u32,
-    /// How many streams the server will open at once at the most.
+    /// How many streams the server keeps open at the same time at most.
     pub max_streams: u32,
-    /// The first window of every stream, in bytes.
+    /// The initial flow-control window of every stream, in bytes.
     pub first_window: u32,
-    /// How long the server keeps a link that has lost all channels, in milliseconds.
+    /// How long the server keeps a link that has lost all of its channels, in milliseconds.
     pub grace_ms: u32,
-    /// How often the server pings, in milliseconds.
-    pub ping_ms: u32,
-    /// What a proxy must show from now on to join or resume the link. Sent to the first channel of each epoch.
+    /// The secret that the proxy must prove from now on to join or resume the link. Present for a new link and for a
+    /// resumption, absent for a channel that joins.
     pub resume_secret: Option<[u8; 32]>,
-    /// The server's own proof, see [`handshake`](super::handshake).
+    /// The server's proof that it holds the token, see [`handshake`](super::handshake).
     pub mac: [u8; 32],
 }
 
 impl fmt::Debug for Welcome {
-    /// Leaves the resume secret out: it must not reach a log.
+    /// Omits the resume secret, which must not reach a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Welcome")
             .field("epoch", &self.epoch)
@@ -169,98 +168,16 @@ impl fmt::Debug for Welcome {
 /// The body of [`Frame::Open`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Open {
-    /// The link's handle for the new stream.
+    /// The link's number of the new stream.
     pub stream: u32,
-    /// The name that screens and logs on both sides use.
+    /// The stream's key, by which screens and logs on both sides name it.
     pub key: StreamKey,
-    /// The public port that the user came to.
+    /// The public port on which the server accepted the user.
     pub port: u16,
-    /// The stream's share of a crowded channel.
+    /// The stream's scheduling priority.
     pub priority: Priority,
-    /// How many bytes the proxy may send at first.
+    /// The initial flow-control window, in bytes: how much the proxy may send before the first WINDOW.
     pub window: u32,
-    /// The user's address, where the server tells it.
+    /// The user's address, for the proxy's log. `None` on links in the text format, which does not carry it.
     pub user: Option<SocketAddr>,
-}
-
-/// Why a stream was reset or a link goes away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u16)]
-pub enum ResetCode {
-    /// The operator ended it.
-    Killed = 1,
-    /// The user's connection failed.
-    UserIoError = 2,
-    /// The target's connection failed.
-    TargetIoError = 3,
-    /// The target refused the connection.
-    TargetRefused = 4,
-    /// The target did not answer in time.
-    TargetTimeout = 5,
-    /// The target's name could not be resolved or its host not be reached.
-    TargetUnreachable = 6,
-    /// The peer is shutting down.
-    Shutdown = 7,
-    /// The peer broke the protocol.
-    ProtocolViolation = 8,
-    /// The stream's channel was lost.
-    ChannelLost = 9,
-    /// There is no such stream.
-    UnknownStream = 10,
-    /// A bound was reached.
-    LimitExceeded = 11,
-    /// Something failed inside underpass.
-    Internal = 12,
-}
-
-impl ResetCode {
-    /// Every code.
-    pub const ALL: [Self; 12] = [
-        Self::Killed,
-        Self::UserIoError,
-        Self::TargetIoError,
-        Self::TargetRefused,
-        Self::TargetTimeout,
-        Self::TargetUnreachable,
-        Self::Shutdown,
-        Self::ProtocolViolation,
-        Self::ChannelLost,
-        Self::UnknownStream,
-        Self::LimitExceeded,
-        Self::Internal,
-    ];
-
-    /// The code numbered `code`; what a newer peer may send and we do not know is an internal error of its.
-    pub fn from_wire(code: u16) -> Self {
-        Self::ALL.into_iter().find(|known| *known as u16 == code).unwrap_or(Self::Internal)
-    }
-
-    /// Whether it says that the target was never reached.
-    pub fn is_of_target(self) -> bool {
-        matches!(self, Self::TargetRefused | Self::TargetTimeout | Self::TargetUnreachable)
-    }
-
-    /// The code that is shown as `reason`, which is what our own proxies and servers say in the text format.
-    pub fn from_reason(reason: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|known| known.to_string().as_bytes() == reason)
-    }
-}
-
-impl fmt::Display for ResetCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Killed => "killed by the operator",
-            Self::UserIoError => "the user's connection failed",
-            Self::TargetIoError => "the target's connection failed",
-            Self::TargetRefused => "the target refused the connection",
-            Self::TargetTimeout => "the target did not answer in time",
-            Self::TargetUnreachable => "the target could not be reached",
-            Self::Shutdown => "the peer is shutting down",
-            Self::ProtocolViolation => "the protocol was broken",
-            Self::ChannelLost => "the channel was lost",
-            Self::UnknownStream => "no such stream",
-            Self::LimitExceeded => "a limit was reached",
-            Self::Internal => "an internal error",
-        })
-    }
 }

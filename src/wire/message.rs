@@ -22,6 +22,11 @@ impl TunnelMessage {
         Self { key: None, action, data: data.into() }
     }
 
+    /// An `ERROR` message about the channel itself. `reason` is for people: the peer shows it and decides nothing by it.
+    pub fn error(reason: &str) -> Self {
+        Self::control(TunnelAction::Error, reason.to_owned())
+    }
+
     /// A message about one stream.
     pub fn stream(key: StreamKey, action: TunnelAction, data: impl Into<Bytes>) -> Self {
         Self { key: Some(key), action, data: data.into() }

@@ -1,14 +1,21 @@
-//! What travels between server and proxy: the text format, the binary format and the handshake.
+//! Messages between server and proxy: the text format, the binary format and the binary format's handshake.
 //!
-//! Both formats come in on one listener and are told apart by their first byte: [`binary::PREFACE`] begins with a
-//! byte that no text begins with.
+//! Everything here is sans-IO: no socket, task or clock. Both formats are accepted on one listener; a connection's first
+//! byte tells them apart, because [`binary::PREFACE`] begins with a byte that cannot begin UTF-8 text.
+//!
+//! Decisions are made on codes ([`ResetCode`], [`RefusalCode`]), never on sentences; the text for people is made where a
+//! code is shown.
 
 mod frame;
 mod message;
+mod refusal_code;
+mod reset_code;
 
 pub mod binary;
 pub mod handshake;
 pub mod text;
 
-pub use frame::{Frame, Hello, HelloMode, Open, ResetCode, Welcome};
+pub use frame::{Frame, Hello, HelloMode, Open, Welcome};
 pub use message::{ActionError, AddProxy, TunnelAction, TunnelMessage};
+pub use refusal_code::RefusalCode;
+pub use reset_code::ResetCode;

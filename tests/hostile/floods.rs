@@ -148,7 +148,6 @@ async fn floods_of_small_frames_cost_little_and_end_their_channel() {
             odd,
             Box::new(move |_, _| Frame::Window { stream: over, consumed: 0, window: 9 }),
         ),
-        ("BLOCKED", odd, Box::new(|stream, _| Frame::Blocked { stream, offset: 0 })),
         (
             "RESET of a stream that is over",
             odd,
@@ -156,7 +155,7 @@ async fn floods_of_small_frames_cost_little_and_end_their_channel() {
         ),
         ("PING", odd, Box::new(|_, _| Frame::Ping { token: 5 })),
         ("PONG to nothing", odd, Box::new(|_, _| Frame::Pong { token: 1 << 40 })),
-        ("GOAWAY", request, Box::new(move |_, _| Frame::GoAway { last_stream: 0, code })),
+        ("GOAWAY", request, Box::new(move |_, _| Frame::GoAway { code })),
         ("ERROR", request, Box::new(move |_, _| message(TunnelAction::Error))),
         ("AUTH", request, Box::new(move |_, _| message(TunnelAction::Auth))),
         ("ADDPROXY of what it has", request, Box::new(|_, port| add_proxy(port))),

@@ -41,7 +41,6 @@ async fn what_is_odd_but_no_error_changes_nothing() {
             Frame::Window { stream, consumed: 0, window: u32::MAX },
             Frame::Window { stream, consumed: 0, window: 1 },
             Frame::Pong { token: 12_345 },
-            Frame::Blocked { stream, offset: u64::MAX >> 2 },
             message(TunnelAction::Error),
             message(TunnelAction::Auth),
             message(TunnelAction::Pong),
@@ -51,7 +50,6 @@ async fn what_is_odd_but_no_error_changes_nothing() {
         ])
         .await;
     channel.send((0..5000).map(|_| data(stream, 7, b"", false))).await;
-    channel.send((0..5000).map(|_| Frame::Blocked { stream, offset: 1 })).await;
     channel.send((0..5000).map(|_| Frame::Window { stream, consumed: 0, window: 9 })).await;
     channel
         .send([data(stream, 7, b"", true), data(stream, 7, b"", true), data(stream, 2, b"??", false)])

@@ -4,7 +4,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use underpass::{
     telemetry::Snapshot,
     wire::{
-        Frame, Hello, HelloMode,
+        Frame, Hello, HelloMode, RefusalCode,
+        binary::VERSION,
         handshake::{ClientHandshake, ClientStep, HandshakeError, Token},
     },
 };
@@ -22,30 +23,30 @@ use crate::{
 async fn who_cannot_prove_itself_is_refused_and_told_no_more() {
     let server = Server::start().await;
     let (addr, token) = (server.tunnel.addr, &server.tunnel.token);
-    let refused = |reason: &str| Some(HandshakeError::Refused(reason.into()));
+    let refused = |code| Some(HandshakeError::Refused { code, version: VERSION });
     let (_first, welcome, _) = BinaryChannel::serving(addr, token, 0).await;
     let secret = welcome.resume_secret.unwrap();
     let join = Hello { mode: HelloMode::Join, link: welcome.link, ..hello() };
     let other_link = Hello { link: [9; 16], ..join.clone() };
     for (what, token, hello, secret, expected) in [
-        ("another token", &Token::new("guess"), hello(), None, refused("wrong token")),
-        ("an empty token", &Token::new(""), hello(), None, refused("wrong token")),
+        ("another token", &Token::new("guess"), hello(), None, refused(RefusalCode::WrongToken)),
+        ("an empty token", &Token::new(""), hello(), None, refused(RefusalCode::WrongToken)),
         (
             "another token, for a link that is there",
             &Token::new("guess"),
             join.clone(),
             Some(secret),
-            refused("wrong token"),
+            refused(RefusalCode::WrongToken),
         ),
-        ("another secret", token, join.clone(), Some([1; 32]), refused("wrong token")),
-        ("no secret", token, join.clone(), None, refused("wrong token")),
-        ("another link", token, other_link.clone(), Some(secret), refused("no such link")),
+        ("another secret", token, join.clone(), Some([1; 32]), refused(RefusalCode::WrongToken)),
+        ("no secret", token, join.clone(), None, refused(RefusalCode::WrongToken)),
+        ("another link", token, other_link.clone(), Some(secret), refused(RefusalCode::UnknownLink)),
         (
             "resuming another link",
             token,
             Hello { mode: HelloMode::Resume, ..other_link },
             Some(secret),
-            refused("no such link"),
+            refused(RefusalCode::UnknownLink),
         ),
         ("all that it takes", token, join, Some(secret), None),
     ] {
@@ -115,9 +116,8 @@ async fn a_stolen_secret_is_worth_nothing_without_its_link() {
             let hello = Hello { mode, link, ..hello() };
             let got = BinaryChannel::greeted(addr, token, hello, stolen.resume_secret).await.err();
             let refused = expected.refusal();
-            let Frame::Message(refused) = refused else { panic!() };
-            let told = String::from_utf8(refused.data.to_vec()).unwrap();
-            assert_eq!(got, Some(HandshakeError::Refused(told)), "{what}, {mode:?}");
+            let Frame::Refused { code, version } = refused else { panic!() };
+            assert_eq!(got, Some(HandshakeError::Refused { code, version }), "{what}, {mode:?}");
         }
     }
     server.end().await;
@@ -138,14 +138,14 @@ async fn a_link_is_come_back_to_with_its_last_ticket_only() {
     let waits = |snapshot: &Snapshot| snapshot.proxies.iter().any(|proxy| proxy.grace_remaining.is_some());
     server.tunnel.until("the link waits", waits).await;
     let resume = |epoch| Hello { mode: HelloMode::Resume, link, epoch, ..hello() };
-    let refused = |error: HandshakeError| Some(HandshakeError::Refused(error.to_string()));
+    let refused = |code| Some(HandshakeError::Refused { code, version: VERSION });
 
     let thief = Token::new("guess");
     for (what, token, hello, secret, expected) in [
-        ("a wrong ticket", token, resume(0), Some([1; 32]), refused(HandshakeError::WrongToken)),
-        ("no ticket", token, resume(0), None, refused(HandshakeError::WrongToken)),
-        ("a stolen ticket without the token", &thief, resume(0), old, refused(HandshakeError::WrongToken)),
-        ("one of an epoch to come", token, resume(1), old, refused(HandshakeError::UnknownLink)),
+        ("a wrong ticket", token, resume(0), Some([1; 32]), refused(RefusalCode::WrongToken)),
+        ("no ticket", token, resume(0), None, refused(RefusalCode::WrongToken)),
+        ("a stolen ticket without the token", &thief, resume(0), old, refused(RefusalCode::WrongToken)),
+        ("one of an epoch to come", token, resume(1), old, refused(RefusalCode::UnknownLink)),
     ] {
         assert_eq!(BinaryChannel::greeted(addr, token, hello, secret).await.err(), expected, "{what}");
     }
@@ -165,9 +165,9 @@ async fn a_link_is_come_back_to_with_its_last_ticket_only() {
     })
     .await;
     let got = back.during(BinaryChannel::greeted(addr, token, resume(0), old)).await.err();
-    assert_eq!(got, refused(HandshakeError::UnknownLink), "an old ticket");
+    assert_eq!(got, refused(RefusalCode::UnknownLink), "an old ticket");
     let got = back.during(BinaryChannel::greeted(addr, token, resume(1), old)).await.err();
-    assert_eq!(got, refused(HandshakeError::WrongToken), "an old ticket under the new epoch");
+    assert_eq!(got, refused(RefusalCode::WrongToken), "an old ticket under the new epoch");
 
     // Another who has the new ticket, too, takes it over: the channel before is let go.
     let (mut next, _) = BinaryChannel::greeted(addr, token, resume(1), new).await.unwrap();

@@ -3,7 +3,10 @@
 use tokio::{net::TcpStream, task::JoinSet};
 use underpass::{
     telemetry::{DisconnectReason, EventKind},
-    wire::{Frame, Hello, HelloMode, TunnelAction, TunnelMessage, handshake::HandshakeError},
+    wire::{
+        Frame, Hello, HelloMode, RefusalCode, TunnelAction, TunnelMessage, binary::VERSION,
+        handshake::HandshakeError,
+    },
 };
 
 use crate::{
@@ -142,7 +145,7 @@ async fn a_proxy_has_so_many_channels() {
     assert_eq!((joined.len(), refused.len()), (63, 37));
     for error in refused {
         let error = error.err().unwrap();
-        assert_eq!(error, HandshakeError::Refused("the proxy has as many channels as it may".into()));
+        assert_eq!(error, HandshakeError::Refused { code: RefusalCode::TooManyChannels, version: VERSION });
     }
     // They are numbered, each differently.
     let mut numbers: Vec<_> = joined.iter().map(|join| join.as_ref().unwrap().1.channel).collect();

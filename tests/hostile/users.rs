@@ -136,7 +136,7 @@ async fn proxies_that_come_and_go_leave_nothing() {
                 1 => socket2::SockRef::from(&channel.socket).set_linger(Some(Duration::ZERO)).unwrap(),
                 2 => {
                     // It takes nobody new, and what it has is carried on.
-                    channel.send([Frame::GoAway { last_stream: 0, code: ResetCode::Shutdown }]).await;
+                    channel.send([Frame::GoAway { code: ResetCode::Shutdown }]).await;
                     user.write_all(b"x").await.unwrap();
                     while !matches!(channel.hear_other().await, Frame::Data { .. }) {}
                 }

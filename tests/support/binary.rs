@@ -9,8 +9,8 @@ use tokio::{
 };
 use underpass::wire::{
     AddProxy, Frame, Hello, HelloMode, Open, TunnelAction, TunnelMessage, Welcome,
-    binary::{self, FrameCodec},
-    handshake::{ClientHandshake, ClientStep, HandshakeError, Token, VERSION},
+    binary::{self, FrameCodec, VERSION},
+    handshake::{ClientHandshake, ClientStep, HandshakeError, Token},
 };
 
 use super::{soon, target::LOOPBACK};
@@ -20,7 +20,6 @@ pub fn hello() -> Hello {
     Hello {
         version: VERSION,
         mode: HelloMode::New,
-        max_frame: u32::try_from(binary::MAX_FRAME).unwrap(),
         features: 0,
         nonce: [7; 16],
         link: [0; 16],

@@ -13,8 +13,7 @@ use underpass::{
     net::BufferPool,
     wire::{
         Frame,
-        binary::{FrameCodec, MAX_FRAME},
-        handshake::CHECKSUMS,
+        binary::{CHECKSUMS, FrameCodec, MAX_FRAME},
     },
 };
 

@@ -705,7 +705,7 @@ async fn to_an_old_proxy_each_stream_is_a_user_and_to_the_operator_it_is_not() {
     assert_eq!(said.user, three.user);
     assert_eq!(rest(&mut third).await.1, Err(io::ErrorKind::ConnectionReset));
     no_session(&tunnel, &key.to_string()).await;
-    assert_eq!(tunnel.ended(key).await.0, EndReason::Protocol("the protocol was broken".into()));
+    assert_eq!(tunnel.ended(key).await.0, EndReason::Protocol("protocol violation".into()));
     tunnel.end().await;
 }
 

@@ -177,9 +177,8 @@ impl Mux {
 
     /// Tells the peer, on every channel, that there will be nothing new.
     pub fn send_go_away(&mut self, code: ResetCode) {
-        let last_stream = self.opened;
         for channel in self.channels.values_mut() {
-            channel.frames.push_back(Frame::GoAway { last_stream, code });
+            channel.frames.push_back(Frame::GoAway { code });
         }
     }
 }

@@ -79,14 +79,6 @@ impl Mux {
                     Ok(Worth::Nothing)
                 }
             }
-            Frame::Blocked { stream, .. } => {
-                let worth = self.on_session(stream, "BLOCKED", |session, _| {
-                    session.say.window = true;
-                    Ok(Worth::Nothing)
-                })?;
-                self.enqueue(stream);
-                Ok(worth)
-            }
             Frame::Ping { token } => {
                 if let Some(channel) = self.channels.get_mut(&channel) {
                     channel.on_ping(token);
@@ -99,7 +91,7 @@ impl Mux {
                 // One that was asked for is no flood.
                 Ok(if rtt.is_some() { Worth::Progress(0) } else { Worth::Nothing })
             }
-            Frame::GoAway { code, .. } => {
+            Frame::GoAway { code } => {
                 self.events.push_back(MuxEvent::GoAway { code });
                 Ok(Worth::Request)
             }
@@ -111,6 +103,7 @@ impl Mux {
             Frame::Challenge { .. } => Err(ProtocolError::UnexpectedFrame("CHALLENGE")),
             Frame::Proof { .. } => Err(ProtocolError::UnexpectedFrame("PROOF")),
             Frame::Welcome(_) => Err(ProtocolError::UnexpectedFrame("WELCOME")),
+            Frame::Refused { .. } => Err(ProtocolError::UnexpectedFrame("REFUSED")),
             Frame::Priority { stream, priority } => {
                 if self.role != Role::Proxy {
                     return Err(ProtocolError::UnexpectedFrame("PRIORITY"));

@@ -1,9 +1,3 @@
-//! The counters and displayed values of services, users, proxies, channels and streams.
-//!
-//! Telemetry only observes. Pause, priority, weight, draining, policy and rate limits belong to the objects that they
-//! control (`server`, `link`, `mux`), which copy each change here for display. Outside this module those values can only
-//! be set: their getters are visible in `telemetry` alone, so that no decision can read them back.
-
 mod stream;
 
 use std::{
@@ -58,7 +52,7 @@ pub struct RateLimitGauges {
 
 impl RateLimitGauges {
     /// Both directions.
-    pub(in crate::telemetry) fn get(&self) -> RateLimits {
+    pub fn get(&self) -> RateLimits {
         RateLimits { down: Rate::new(self.down.load(Relaxed)), up: Rate::new(self.up.load(Relaxed)) }
     }
 
@@ -156,7 +150,7 @@ impl ServiceStats {
     }
 
     /// How its new streams are given to its proxies.
-    pub(in crate::telemetry) fn policy(&self) -> Policy {
+    pub fn policy(&self) -> Policy {
         Policy::from_number(self.policy.load(Relaxed)).unwrap_or_default()
     }
 
@@ -236,7 +230,7 @@ impl ProxyStats {
     }
 
     /// Its share of the new streams of its services, beside those of others.
-    pub(in crate::telemetry) fn weight(&self) -> u32 {
+    pub fn weight(&self) -> u32 {
         self.weight.load(Relaxed)
     }
 
@@ -246,7 +240,7 @@ impl ProxyStats {
     }
 
     /// Whether the operator gives it no new streams.
-    pub(in crate::telemetry) fn is_draining(&self) -> bool {
+    pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }
 
@@ -256,7 +250,7 @@ impl ProxyStats {
     }
 
     /// Whether it gets no new streams because it is about to go.
-    pub(in crate::telemetry) fn has_received_goaway(&self) -> bool {
+    pub fn has_received_goaway(&self) -> bool {
         self.leaving.load(Relaxed)
     }
 
@@ -266,7 +260,7 @@ impl ProxyStats {
     }
 
     /// How long its streams will still wait for it to come back; `None` while it has a channel.
-    pub(in crate::telemetry) fn grace_remaining(&self) -> Option<Duration> {
+    pub fn grace_remaining(&self) -> Option<Duration> {
         self.grace_remaining.lock().map(|until| until.saturating_duration_since(Instant::now()))
     }
 
@@ -276,7 +270,7 @@ impl ProxyStats {
     }
 
     /// The services it is registered for.
-    pub(in crate::telemetry) fn services(&self) -> Vec<ServiceKey> {
+    pub fn services(&self) -> Vec<ServiceKey> {
         self.services.lock().clone()
     }
 }

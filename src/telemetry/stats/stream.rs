@@ -225,7 +225,7 @@ impl StreamStats {
     }
 
     /// Whether the operator holds it.
-    pub(in crate::telemetry) fn is_paused(&self) -> bool {
+    pub fn is_paused(&self) -> bool {
         self.paused.load(Relaxed)
     }
 
@@ -236,7 +236,7 @@ impl StreamStats {
     }
 
     /// Its share of a crowded channel.
-    pub(in crate::telemetry) fn priority(&self) -> Priority {
+    pub fn priority(&self) -> Priority {
         Priority::from_wire(self.priority.load(Relaxed)).unwrap_or_default()
     }
 
@@ -247,7 +247,7 @@ impl StreamStats {
     }
 
     /// Its rate limits.
-    pub(in crate::telemetry) fn limits(&self) -> RateLimits {
+    pub fn limits(&self) -> RateLimits {
         self.limits.get()
     }
 

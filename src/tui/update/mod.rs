@@ -5,18 +5,19 @@ mod columns;
 mod command;
 mod mouse;
 mod orders;
-mod prompt;
+pub(super) mod prompt;
 mod screens;
 mod steer;
 
 use std::time::Instant;
 
 use super::{
-    Exit, format, help,
+    Exit, format,
     keymap::Action,
     model::{Model, NoticeLevel, Overlay},
     msg::{Effect, Msg},
     terminal::{Key, KeyCode},
+    view,
 };
 use crate::{
     ids::clean,
@@ -172,7 +173,7 @@ fn perform(model: &mut Model, action: Action) -> Vec<Effect> {
 }
 
 fn in_help(model: &mut Model, scroll: usize, action: Action) {
-    let (page, last) = help::extent(model);
+    let (page, last) = view::help::extent(model);
     let to = match action {
         Action::Down => scroll + 1,
         Action::Up => scroll.saturating_sub(1),

@@ -3,7 +3,8 @@
 use crate::ids::{Direction, Rate, RateLimits};
 use crate::tui::format;
 
-pub(super) use crate::tui::layout::LIMIT_WIDTH as WIDTH;
+/// How wide [`text`] is at most.
+pub(super) const WIDTH: usize = 13;
 
 /// Both limits, as far as there are any: `↓10.0M ↑500K`.
 pub(super) fn text(limits: RateLimits) -> String {

@@ -1,3 +1,5 @@
+//! Decodes frames from received bytes.
+
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     str,
@@ -5,93 +7,99 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{CHECKSUM, FLAG, FrameError, FrameType, HEADER, MAX_OFFSET, checksum::Checksum};
+use super::{
+    checksum::RunningCrc,
+    error::FrameError,
+    frame_type::FrameType,
+    layout::{CHECKSUM_LEN, FLAG, HEADER, MAX_OFFSET, VERSION},
+};
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
-    wire::{Frame, Hello, HelloMode, Open, ResetCode, TunnelMessage, Welcome},
+    wire::{Frame, Hello, HelloMode, Open, RefusalCode, ResetCode, TunnelMessage, Welcome},
 };
 
-/// Reads the frames of one direction of a channel. One that is `default()` reads unchecked frames.
+/// Decodes the frames of one direction of a channel. The default decoder expects no checksums.
 #[derive(Debug, Clone, Default)]
 pub struct FrameDecoder {
-    /// Of all that was read; `None` where frames are not checked.
-    checksum: Option<Checksum>,
+    /// The checksum of all frames decoded so far; `None` on channels without checksums.
+    checksum: Option<RunningCrc>,
 }
 
 impl FrameDecoder {
-    /// Every frame carries its checksum.
+    /// A decoder that expects and verifies a checksum in every frame.
     pub fn checked() -> Self {
-        Self { checksum: Some(Checksum::default()) }
+        Self { checksum: Some(RunningCrc::default()) }
     }
 
-    /// Takes one whole frame off the front of `buf`; `None` until all of it is there, and then nothing is taken.
+    /// Removes one whole frame from the front of `buf` and returns it; returns `None`, and removes nothing, while the
+    /// frame is incomplete.
     ///
-    /// A header is judged as soon as its 8 bytes are there, so a body that is longer than `max_body` bytes or of no
-    /// length that its type has is refused before any of it is waited for. What a DATA frame carries shares the memory of
-    /// `buf`, and keeps it alive.
+    /// The header is checked as soon as its 8 bytes are available, so that a body of more than `max_body` bytes, or of a
+    /// length that its type does not permit, is rejected before any of it is buffered. The payload of a DATA frame shares
+    /// the memory of `buf` and keeps it alive.
     ///
     /// # Errors
     ///
-    /// [`FrameError`] says what is wrong with the frame at the front. `buf` is as it was, and the connection is of no
-    /// more use.
+    /// [`FrameError`] says what is wrong with the frame at the front. `buf` is unchanged, and the connection must be
+    /// closed.
     pub fn decode(&mut self, buf: &mut BytesMut, max_body: usize) -> Result<Option<Frame>, FrameError> {
         let Some(mut header) = buf.first_chunk::<HEADER>().copied() else { return Ok(None) };
         let mut body_at = HEADER;
         let mut checksum = None;
         if let Some(before) = self.checksum {
-            let to_header = before.and_header(header);
-            if header[2..4] != to_header.folded() {
+            let after_header = before.update_header(header);
+            if header[2..4] != after_header.folded() {
                 return Err(FrameError::Checksum);
             }
             header[2..4].fill(0);
-            body_at += CHECKSUM;
-            checksum = Some(to_header);
+            body_at += CHECKSUM_LEN;
+            checksum = Some(after_header);
         }
-        let Header { kind, flagged, len } = Header::read(header)?;
-        if len > max_body || !kind.takes(flagged, len) {
+        let Header { kind, has_flag, len } = Header::parse(header)?;
+        if len > max_body || !kind.permits_length(has_flag, len) {
             return Err(FrameError::Length { kind, len });
         }
         let end = body_at + len;
         let Some(body) = buf.get(body_at..end) else { return Ok(None) };
-        if let Some(to_header) = checksum {
-            let to_end = to_header.and(body);
-            if buf[HEADER..body_at] != to_end.to_wire() {
+        if let Some(after_header) = checksum {
+            let after_body = after_header.update(body);
+            if buf[HEADER..body_at] != after_body.to_wire() {
                 return Err(FrameError::Checksum);
             }
-            self.checksum = Some(to_end);
+            self.checksum = Some(after_body);
         }
-        frame(kind, flagged, buf, body_at, end).map(Some)
+        take_frame(kind, has_flag, buf, body_at, end).map(Some)
     }
 }
 
-/// As [`FrameDecoder::decode`] of unchecked frames.
+/// Decodes one frame without a checksum, like [`FrameDecoder::decode`].
 ///
 /// # Errors
 ///
-/// As there.
+/// As for [`FrameDecoder::decode`].
 pub fn decode(buf: &mut BytesMut, max_body: usize) -> Result<Option<Frame>, FrameError> {
     FrameDecoder::default().decode(buf, max_body)
 }
 
-/// Takes the frame of `end` bytes off the front of `buf`, whose body begins at `body_at`.
-fn frame(
+/// Parses the frame in the first `end` bytes of `buf`, whose body begins at `body_at`, and removes it.
+fn take_frame(
     kind: FrameType,
-    flagged: bool,
+    has_flag: bool,
     buf: &mut BytesMut,
     body_at: usize,
     end: usize,
 ) -> Result<Frame, FrameError> {
-    let mut body = Body { kind, rest: &buf[body_at..end] };
+    let mut body = BodyReader { kind, rest: &buf[body_at..end] };
     let frame = match kind {
         FrameType::Data => {
             let (stream, offset) = (body.u32()?, body.offset("offset")?);
             let start = end - body.rest.len();
             buf.advance(start);
             let payload = buf.split_to(end - start).freeze();
-            return Ok(Frame::Data { stream, offset, fin: flagged, payload });
+            return Ok(Frame::Data { stream, offset, fin: has_flag, payload });
         }
         FrameType::Message => {
-            let key = if flagged { Some(body.key()?) } else { None };
+            let key = if has_flag { Some(body.key()?) } else { None };
             let action = body.short_text()?.parse()?;
             let start = end - body.rest.len();
             let data = Bytes::copy_from_slice(&buf[start..end]);
@@ -101,7 +109,10 @@ fn frame(
         FrameType::Hello => Frame::Hello(body.hello()?),
         FrameType::Challenge => Frame::Challenge { nonce: body.bytes()? },
         FrameType::Proof => Frame::Proof { mac: body.bytes()? },
-        FrameType::Welcome => Frame::Welcome(body.welcome(flagged)?),
+        FrameType::Welcome => Frame::Welcome(body.welcome(has_flag)?),
+        FrameType::Refused => {
+            Frame::Refused { code: RefusalCode::from_wire(body.u16()?), version: body.u16()? }
+        }
         FrameType::Open => Frame::Open(body.open()?),
         FrameType::OpenOk => Frame::OpenOk { stream: body.u32()?, window: body.u32()? },
         FrameType::Window => {
@@ -110,11 +121,10 @@ fn frame(
         FrameType::Reset => {
             Frame::Reset { stream: body.u32()?, code: body.code()?, final_size: body.offset("final size")? }
         }
-        FrameType::Blocked => Frame::Blocked { stream: body.u32()?, offset: body.offset("offset")? },
         FrameType::Priority => Frame::Priority { stream: body.u32()?, priority: body.priority()? },
         FrameType::Ping => Frame::Ping { token: body.u64()? },
         FrameType::Pong => Frame::Pong { token: body.u64()? },
-        FrameType::GoAway => Frame::GoAway { last_stream: body.u32()?, code: body.code()? },
+        FrameType::GoAway => Frame::GoAway { code: body.code()? },
     };
     if !body.rest.is_empty() {
         return Err(FrameError::Truncated(kind));
@@ -123,29 +133,36 @@ fn frame(
     Ok(frame)
 }
 
+/// A parsed frame header.
 struct Header {
     kind: FrameType,
-    flagged: bool,
+    /// Whether the type's only flag is set.
+    has_flag: bool,
+    /// The body length, in bytes.
     len: usize,
 }
 
 impl Header {
-    fn read([kind, flags, zero @ .., a, b, c, d]: [u8; HEADER]) -> Result<Self, FrameError> {
+    /// Parses a header whose check field, if it has one, was verified and set to zero.
+    fn parse([kind, flags, zero @ .., a, b, c, d]: [u8; HEADER]) -> Result<Self, FrameError> {
         let kind = FrameType::from_wire(kind).ok_or(FrameError::UnknownType(kind))?;
-        if flags & !kind.flags() != 0 || zero != [0, 0] {
+        if flags & !kind.permitted_flags() != 0 || zero != [0, 0] {
             return Err(FrameError::Reserved(kind));
         }
-        Ok(Self { kind, flagged: flags & FLAG != 0, len: u32::from_be_bytes([a, b, c, d]) as usize })
+        Ok(Self { kind, has_flag: flags & FLAG != 0, len: u32::from_be_bytes([a, b, c, d]) as usize })
     }
 }
 
-/// What is still unread of a frame's body.
-struct Body<'a> {
+/// Reads the fields of a frame's body from front to back.
+struct BodyReader<'a> {
+    /// The frame's type, for errors.
     kind: FrameType,
+    /// The bytes that were not read yet.
     rest: &'a [u8],
 }
 
-impl<'a> Body<'a> {
+impl<'a> BodyReader<'a> {
+    /// Reads a field of `N` bytes.
     fn bytes<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
         let (head, rest) = self.rest.split_first_chunk().ok_or(FrameError::Truncated(self.kind))?;
         self.rest = rest;
@@ -168,6 +185,7 @@ impl<'a> Body<'a> {
         self.bytes().map(u64::from_be_bytes)
     }
 
+    /// Reads a text with its length in one byte before it.
     fn short_text(&mut self) -> Result<&'a str, FrameError> {
         let len = usize::from(self.u8()?);
         let (text, rest) = self.rest.split_at_checked(len).ok_or(FrameError::Truncated(self.kind))?;
@@ -175,13 +193,15 @@ impl<'a> Body<'a> {
         str::from_utf8(text).map_err(|_| FrameError::Text(self.kind))
     }
 
-    fn impossible(&self, field: &'static str) -> FrameError {
+    /// The error for a value outside the range of `field`.
+    fn invalid(&self, field: &'static str) -> FrameError {
         FrameError::Field { kind: self.kind, field }
     }
 
+    /// Reads a stream offset; `field` is its name in errors.
     fn offset(&mut self, field: &'static str) -> Result<u64, FrameError> {
         let offset = self.u64()?;
-        if offset < MAX_OFFSET { Ok(offset) } else { Err(self.impossible(field)) }
+        if offset < MAX_OFFSET { Ok(offset) } else { Err(self.invalid(field)) }
     }
 
     fn code(&mut self) -> Result<ResetCode, FrameError> {
@@ -190,7 +210,7 @@ impl<'a> Body<'a> {
 
     fn priority(&mut self) -> Result<Priority, FrameError> {
         let number = self.u8()?;
-        Priority::from_wire(number).ok_or_else(|| self.impossible("priority"))
+        Priority::from_wire(number).ok_or_else(|| self.invalid("priority"))
     }
 
     fn key(&mut self) -> Result<StreamKey, FrameError> {
@@ -198,17 +218,22 @@ impl<'a> Body<'a> {
         Ok(StreamKey::new(UserChannelId::new(u32::from_be_bytes([0, a, b, c])), self.u32()?))
     }
 
+    /// Reads HELLO in the layout of every version. The reserved field must be zero in our own version only: in version 1
+    /// it had a value.
     fn hello(&mut self) -> Result<Hello, FrameError> {
+        let version = self.u16()?;
         Ok(Hello {
-            version: self.u16()?,
+            version,
             mode: match self.u8()? {
                 1 => HelloMode::New,
                 2 => HelloMode::Join,
                 3 => HelloMode::Resume,
-                _ => return Err(self.impossible("mode")),
+                _ => return Err(self.invalid("mode")),
             },
-            max_frame: self.u32()?,
-            features: self.u32()?,
+            features: match self.u32()? {
+                reserved if reserved != 0 && version == VERSION => return Err(self.invalid("reserved field")),
+                _ => self.u32()?,
+            },
             nonce: self.bytes()?,
             link: self.bytes()?,
             epoch: self.u32()?,
@@ -225,7 +250,6 @@ impl<'a> Body<'a> {
             max_streams: self.u32()?,
             first_window: self.u32()?,
             grace_ms: self.u32()?,
-            ping_ms: self.u32()?,
             resume_secret: if with_secret { Some(self.bytes()?) } else { None },
             mac: self.bytes()?,
         })
@@ -242,7 +266,8 @@ impl<'a> Body<'a> {
         })
     }
 
-    /// An address at the end of a body: what is left of it tells which kind.
+    /// Reads the optional address at the end of a body. The number of remaining bytes says whether there is one and of
+    /// which family.
     fn address(&mut self) -> Result<Option<SocketAddr>, FrameError> {
         Ok(match self.rest.len() {
             0 => None,

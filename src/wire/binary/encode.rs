@@ -1,3 +1,5 @@
+//! Encodes frames into their bytes.
+
 use std::{
     fmt::Write as _,
     net::{IpAddr, SocketAddr},
@@ -5,87 +7,99 @@ use std::{
 
 use bytes::{BufMut, BytesMut};
 
-use super::{CHECKSUM, FLAG, FrameType, HEADER, MAX_HANDSHAKE, MAX_NAME, checksum::Checksum};
+use super::{
+    checksum::RunningCrc,
+    frame_type::FrameType,
+    layout::{CHECKSUM_LEN, FLAG, HEADER, MAX_HANDSHAKE, MAX_NAME},
+};
 use crate::{
     ids::StreamKey,
     wire::{Frame, Hello, HelloMode, Open, TunnelMessage, Welcome},
 };
 
-/// Writes the frames of one direction of a channel. One that is `default()` writes them unchecked.
+/// Encodes the frames of one direction of a channel. The default encoder writes no checksums.
 #[derive(Debug, Clone, Default)]
 pub struct FrameEncoder {
-    /// Of all that was written; `None` where frames are not checked.
-    checksum: Option<Checksum>,
+    /// The checksum of all frames encoded so far; `None` on channels without checksums.
+    checksum: Option<RunningCrc>,
 }
 
 impl FrameEncoder {
-    /// Every frame carries its checksum.
+    /// An encoder that adds a checksum to every frame.
     pub fn checked() -> Self {
-        Self { checksum: Some(Checksum::default()) }
+        Self { checksum: Some(RunningCrc::default()) }
     }
 
     /// Appends the whole frame to `out`.
     ///
-    /// A name longer than 255 bytes is cut at a character's border. For bulk data prefer
-    /// [`data_header`](Self::data_header), which leaves the payload where it is.
+    /// A name of more than 255 bytes is truncated at a character boundary. For bulk data prefer
+    /// [`data_header`](Self::data_header), which does not copy the payload.
     pub fn encode(&mut self, frame: &Frame, out: &mut BytesMut) {
-        // Room for any frame without a payload, so that writing its fields never grows the buffer.
-        out.reserve(HEADER + CHECKSUM + MAX_HANDSHAKE);
+        // Enough for any frame without a payload, so that writing its fields never grows the buffer.
+        out.reserve(HEADER + CHECKSUM_LEN + MAX_HANDSHAKE);
         let start = self.begin(frame.kind(), flags(frame), out);
-        body(frame, out);
-        self.end(start, &[], out);
+        encode_body(frame, out);
+        self.finish(start, &[], out);
     }
 
-    /// Appends the first bytes of a DATA frame, up to the payload, which the caller sends right after it.
+    /// Appends a DATA frame up to its payload, which the caller sends directly after it.
     ///
-    /// The two go out as two slices of one vectored write: a payload is never copied to stand behind its header.
+    /// Header and payload are two slices of one vectored write, so that the payload is not copied behind its header.
     pub fn data_header(&mut self, stream: u32, offset: u64, fin: bool, payload: &[u8], out: &mut BytesMut) {
         let start = self.begin(FrameType::Data, flag(fin), out);
         out.put_u32(stream);
         out.put_u64(offset);
-        self.end(start, payload, out);
+        self.finish(start, payload, out);
     }
 
-    /// Appends a header that says nothing of the body yet; where it starts.
+    /// Appends a header with zeros for the body length, and for check and checksum if there are any. Returns its offset
+    /// in `out`.
     fn begin(&self, kind: FrameType, flags: u8, out: &mut BytesMut) -> usize {
         let start = out.len();
         out.put_u8(kind as u8);
         out.put_u8(flags);
-        out.put_bytes(0, self.header() - 2);
+        out.put_bytes(0, self.header_len() - 2);
         start
     }
 
-    /// Completes the header at `start`: the body is what stands behind it, and `rest`.
-    fn end(&mut self, start: usize, rest: &[u8], out: &mut BytesMut) {
-        let (header, body) = out[start..].split_at_mut(self.header());
-        header[4..HEADER].copy_from_slice(&length(body.len() + rest.len()));
-        if let (Some(checksum), Some((header, room))) = (&mut self.checksum, header.split_first_chunk_mut()) {
-            let to_header = checksum.and_header(*header);
-            header[2..4].copy_from_slice(&to_header.folded());
-            *checksum = to_header.and(body).and(rest);
-            room.copy_from_slice(&checksum.to_wire());
+    /// Completes the header at offset `start`. The frame's body is everything in `out` behind the header, followed by
+    /// `payload`, which is not in `out`.
+    fn finish(&mut self, start: usize, payload: &[u8], out: &mut BytesMut) {
+        let (header, body) = out[start..].split_at_mut(self.header_len());
+        header[4..HEADER].copy_from_slice(&length_field(body.len() + payload.len()));
+        if let (Some(checksum), Some((header, checksum_field))) =
+            (&mut self.checksum, header.split_first_chunk_mut())
+        {
+            let after_header = checksum.update_header(*header);
+            header[2..4].copy_from_slice(&after_header.folded());
+            *checksum = after_header.update(body).update(payload);
+            checksum_field.copy_from_slice(&checksum.to_wire());
         }
     }
 
-    fn header(&self) -> usize {
-        HEADER + if self.checksum.is_some() { CHECKSUM } else { 0 }
+    /// Length of a header with its checksum field, if there is one, in bytes.
+    fn header_len(&self) -> usize {
+        HEADER + if self.checksum.is_some() { CHECKSUM_LEN } else { 0 }
     }
 }
 
-/// Appends the whole frame, unchecked, to `out`.
+/// Appends the whole frame to `out`, without a checksum.
 pub fn encode(frame: &Frame, out: &mut BytesMut) {
     FrameEncoder::default().encode(frame, out);
 }
 
-fn length(len: usize) -> [u8; 4] {
+/// The body length field of a header.
+fn length_field(len: usize) -> [u8; 4] {
     debug_assert!(u32::try_from(len).is_ok(), "a body of {len} bytes does not fit its length field");
     (len as u32).to_be_bytes()
 }
 
-fn flag(set: bool) -> u8 {
-    if set { FLAG } else { 0 }
+/// The flags byte of a frame that has its only flag or not.
+fn flag(is_set: bool) -> u8 {
+    if is_set { FLAG } else { 0 }
 }
 
+/// The flags byte of `frame`.
 fn flags(frame: &Frame) -> u8 {
     flag(match frame {
         Frame::Welcome(welcome) => welcome.resume_secret.is_some(),
@@ -95,7 +109,8 @@ fn flags(frame: &Frame) -> u8 {
     })
 }
 
-fn body(frame: &Frame, out: &mut BytesMut) {
+/// Appends the frame's body.
+fn encode_body(frame: &Frame, out: &mut BytesMut) {
     match frame {
         Frame::Hello(hello) => hello_body(hello, out),
         Frame::Challenge { nonce } => out.put_slice(nonce),
@@ -103,6 +118,10 @@ fn body(frame: &Frame, out: &mut BytesMut) {
         Frame::Welcome(welcome) => {
             welcome_body_without_mac(welcome, out);
             out.put_slice(&welcome.mac);
+        }
+        Frame::Refused { code, version } => {
+            out.put_u16(*code as u16);
+            out.put_u16(*version);
         }
         Frame::Open(open) => open_body(open, out),
         Frame::OpenOk { stream, window } => {
@@ -124,24 +143,17 @@ fn body(frame: &Frame, out: &mut BytesMut) {
             out.put_u16(*code as u16);
             out.put_u64(*final_size);
         }
-        Frame::Blocked { stream, offset } => {
-            out.put_u32(*stream);
-            out.put_u64(*offset);
-        }
         Frame::Priority { stream, priority } => {
             out.put_u32(*stream);
             out.put_u8(*priority as u8);
         }
         Frame::Ping { token } | Frame::Pong { token } => out.put_u64(*token),
-        Frame::GoAway { last_stream, code } => {
-            out.put_u32(*last_stream);
-            out.put_u16(*code as u16);
-        }
+        Frame::GoAway { code } => out.put_u16(*code as u16),
         Frame::Message(message) => message_body(message, out),
     }
 }
 
-/// The body of a HELLO, as the handshake's proofs cover it too.
+/// Appends the body of a HELLO. The handshake's proofs cover the same bytes.
 pub(in crate::wire) fn hello_body(hello: &Hello, out: &mut BytesMut) {
     out.put_u16(hello.version);
     out.put_u8(match hello.mode {
@@ -149,7 +161,8 @@ pub(in crate::wire) fn hello_body(hello: &Hello, out: &mut BytesMut) {
         HelloMode::Join => 2,
         HelloMode::Resume => 3,
     });
-    out.put_u32(hello.max_frame);
+    // Reserved: the largest frame body in version 1, which never used it.
+    out.put_u32(0);
     out.put_u32(hello.features);
     out.put_slice(&hello.nonce);
     out.put_slice(&hello.link);
@@ -162,7 +175,7 @@ pub(in crate::wire) fn hello_body(hello: &Hello, out: &mut BytesMut) {
     out.put_slice(&hello.name.as_bytes()[..len]);
 }
 
-/// The body of a WELCOME up to its mac, which is what the mac covers.
+/// Appends the body of a WELCOME without its `mac`: the bytes that the `mac` covers.
 pub(in crate::wire) fn welcome_body_without_mac(welcome: &Welcome, out: &mut BytesMut) {
     out.put_slice(&welcome.link);
     out.put_u32(welcome.epoch);
@@ -171,24 +184,25 @@ pub(in crate::wire) fn welcome_body_without_mac(welcome: &Welcome, out: &mut Byt
     out.put_u32(welcome.max_streams);
     out.put_u32(welcome.first_window);
     out.put_u32(welcome.grace_ms);
-    out.put_u32(welcome.ping_ms);
     if let Some(secret) = &welcome.resume_secret {
         out.put_slice(secret);
     }
 }
 
+/// Appends the body of an OPEN.
 fn open_body(open: &Open, out: &mut BytesMut) {
     out.put_u32(open.stream);
-    key(open.key, out);
+    encode_key(open.key, out);
     out.put_u16(open.port);
     out.put_u8(open.priority as u8);
     out.put_u32(open.window);
     if let Some(user) = open.user {
-        address(user, out);
+        encode_address(user, out);
     }
 }
 
-fn address(user: SocketAddr, out: &mut BytesMut) {
+/// Appends a user's IP address and port.
+fn encode_address(user: SocketAddr, out: &mut BytesMut) {
     match user.ip() {
         IpAddr::V4(ip) => out.put_slice(&ip.octets()),
         IpAddr::V6(ip) => out.put_slice(&ip.octets()),
@@ -196,19 +210,21 @@ fn address(user: SocketAddr, out: &mut BytesMut) {
     out.put_u16(user.port());
 }
 
+/// Appends the body of a MESSAGE.
 fn message_body(message: &TunnelMessage, out: &mut BytesMut) {
-    if let Some(of) = message.key {
-        key(of, out);
+    if let Some(key) = message.key {
+        encode_key(key, out);
     }
     let length_at = out.len();
     out.put_u8(0);
-    // A buffer that grows never fails to be written to.
+    // Writing to a growing buffer cannot fail.
     _ = write!(out, "{}", message.action);
     out[length_at] = (out.len() - length_at - 1) as u8;
     out.put_slice(&message.data);
 }
 
-fn key(key: StreamKey, out: &mut BytesMut) {
+/// Appends a stream key: the user channel id in three bytes and the stream id in four.
+fn encode_key(key: StreamKey, out: &mut BytesMut) {
     out.put_uint(u64::from(key.user.bits()), 3);
     out.put_u32(key.stream.0);
 }

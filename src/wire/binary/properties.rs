@@ -1,3 +1,5 @@
+//! Property tests of the binary codec: round trips, frames in pieces, noise, corruption in transit.
+
 use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -9,10 +11,10 @@ use proptest::{
     test_runner::TestCaseError,
 };
 
-use super::{tests::encoded, *};
+use super::{layout::*, tests::encoded, *};
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
-    wire::{Hello, HelloMode, Open, ResetCode, TunnelAction, TunnelMessage, Welcome, handshake::CHECKSUMS},
+    wire::{Frame, Hello, HelloMode, Open, RefusalCode, ResetCode, TunnelAction, TunnelMessage, Welcome},
 };
 
 fn any_priority() -> impl Strategy<Value = Priority> {
@@ -52,18 +54,20 @@ fn any_action() -> impl Strategy<Value = TunnelAction> {
 fn any_frame() -> impl Strategy<Value = Frame> {
     let handshake = prop_oneof![
         (
-            any::<(u16, u32, u32, [u8; 16], [u8; 16], u32)>(),
+            any::<(u16, u32, [u8; 16], [u8; 16], u32)>(),
             prop_oneof![Just(HelloMode::New), Just(HelloMode::Join), Just(HelloMode::Resume)],
             "\\PC{0,60}",
         )
-            .prop_map(|((version, max_frame, features, nonce, link, epoch), mode, name)| {
-                Frame::Hello(Hello { version, mode, max_frame, features, nonce, link, epoch, name })
+            .prop_map(|((version, features, nonce, link, epoch), mode, name)| {
+                Frame::Hello(Hello { version, mode, features, nonce, link, epoch, name })
             }),
         any::<[u8; 32]>().prop_map(|nonce| Frame::Challenge { nonce }),
         any::<[u8; 32]>().prop_map(|mac| Frame::Proof { mac }),
-        any::<([u8; 16], u32, u16, [u32; 5], Option<[u8; 32]>, [u8; 32])>().prop_map(
+        (proptest::sample::select(&RefusalCode::ALL[..]), any::<u16>())
+            .prop_map(|(code, version)| Frame::Refused { code, version }),
+        any::<([u8; 16], u32, u16, [u32; 4], Option<[u8; 32]>, [u8; 32])>().prop_map(
             |(link, epoch, channel, numbers, resume_secret, mac)| {
-                let [features, max_streams, first_window, grace_ms, ping_ms] = numbers;
+                let [features, max_streams, first_window, grace_ms] = numbers;
                 Frame::Welcome(Welcome {
                     link,
                     epoch,
@@ -72,7 +76,6 @@ fn any_frame() -> impl Strategy<Value = Frame> {
                     max_streams,
                     first_window,
                     grace_ms,
-                    ping_ms,
                     resume_secret,
                     mac,
                 })
@@ -100,11 +103,10 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             code,
             final_size
         }),
-        (any::<u32>(), offset()).prop_map(|(stream, offset)| Frame::Blocked { stream, offset }),
         (any::<u32>(), any_priority()).prop_map(|(stream, priority)| Frame::Priority { stream, priority }),
         any::<u64>().prop_map(|token| Frame::Ping { token }),
         any::<u64>().prop_map(|token| Frame::Pong { token }),
-        (any::<u32>(), any_code()).prop_map(|(last_stream, code)| Frame::GoAway { last_stream, code }),
+        any_code().prop_map(|code| Frame::GoAway { code }),
         (proptest::option::of(any_key()), any_action(), any_payload())
             .prop_map(|(key, action, data)| Frame::Message(TunnelMessage { key, action, data })),
     ]
@@ -118,20 +120,20 @@ fn codec() -> impl Strategy<Value = (FrameEncoder, FrameDecoder)> {
     })
 }
 
-/// Decodes until the bytes run out or make no sense.
+/// Decodes frames until the bytes run out or are no frame. Asserts that no length field makes the buffer grow.
 fn drain(mut decoder: FrameDecoder, buf: &mut BytesMut) -> Vec<Frame> {
-    let room = buf.capacity();
+    let capacity = buf.capacity();
     let mut frames = vec![];
     while let Ok(Some(frame)) = decoder.decode(buf, MAX_FRAME) {
         frames.push(frame);
     }
-    assert!(buf.capacity() <= room, "a peer's length grew the buffer");
+    assert!(buf.capacity() <= capacity, "a peer's length grew the buffer");
     frames
 }
 
 proptest! {
     #[test]
-    fn frames_read_back_as_they_are_written((mut encoder, decoder) in codec(), frames in vec(any_frame(), 1..8)) {
+    fn frames_round_trip((mut encoder, decoder) in codec(), frames in vec(any_frame(), 1..8)) {
         let mut bytes = BytesMut::new();
         for frame in &frames {
             encoder.encode(frame, &mut bytes);
@@ -141,7 +143,7 @@ proptest! {
     }
 
     #[test]
-    fn a_frame_split_anywhere_waits_for_its_rest((mut encoder, decoder) in codec(), frame in any_frame()) {
+    fn an_incomplete_frame_is_left_in_the_buffer((mut encoder, decoder) in codec(), frame in any_frame()) {
         let mut bytes = BytesMut::new();
         encoder.encode(&frame, &mut bytes);
         for cut in 0..bytes.len() {
@@ -155,21 +157,21 @@ proptest! {
     }
 
     #[test]
-    fn junk_never_panics((_, decoder) in codec(), junk in vec(any::<u8>(), 0..400)) {
-        drain(decoder, &mut BytesMut::from(&junk[..]));
+    fn noise_never_panics((_, decoder) in codec(), noise in vec(any::<u8>(), 0..400)) {
+        drain(decoder, &mut BytesMut::from(&noise[..]));
     }
 
     #[test]
-    fn a_frame_with_one_byte_changed_never_panics(frame in any_frame(), at: usize, bits in 1..=u8::MAX) {
+    fn a_corrupted_frame_never_panics(frame in any_frame(), at: usize, bits in 1..=u8::MAX) {
         let mut bytes = encoded(&frame);
         let at = at % bytes.len();
         bytes[at] ^= bits;
         drain(FrameDecoder::default(), &mut bytes);
     }
 
-    /// What comes before the change is believed, and nothing after it.
+    /// Frames before the corrupted byte are decoded; decoding ends at the corrupted frame.
     #[test]
-    fn checked_frames_with_one_byte_changed_are_found_out(
+    fn checksums_detect_one_corrupted_byte(
         frames in vec(any_frame(), 1..8),
         at: usize,
         bits in 1..=u8::MAX,
@@ -181,16 +183,16 @@ proptest! {
         let at = at % bytes.len();
         bytes[at] ^= bits;
         let mut decoder = FrameDecoder::checked();
-        let mut believed = 0;
+        let mut decoded = 0;
         let error = loop {
             match decoder.decode(&mut bytes, MAX_FRAME) {
-                Ok(Some(frame)) => prop_assert_eq!(Some(&frame), frames.get(believed)),
-                Ok(None) => return Err(TestCaseError::fail("it waits for more")),
+                Ok(Some(frame)) => prop_assert_eq!(Some(&frame), frames.get(decoded)),
+                Ok(None) => return Err(TestCaseError::fail("the decoder waits for more bytes")),
                 Err(error) => break error,
             }
-            believed += 1;
+            decoded += 1;
         };
         prop_assert_eq!(error, FrameError::Checksum);
-        prop_assert!(believed < frames.len());
+        prop_assert!(decoded < frames.len());
     }
 }

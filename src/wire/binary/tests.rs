@@ -1,9 +1,12 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::*;
+use super::{layout::*, *};
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
-    wire::{Hello, HelloMode, Open, ResetCode, TunnelAction, TunnelMessage, Welcome},
+    wire::{
+        ActionError, Frame, Hello, HelloMode, Open, RefusalCode, ResetCode, TunnelAction, TunnelMessage,
+        Welcome,
+    },
 };
 
 /// Reads a table of hexadecimal digits; what follows a `#` is a comment.
@@ -63,7 +66,6 @@ fn welcome(resume_secret: Option<[u8; 32]>) -> Frame {
         max_streams: 1000,
         first_window: 0x4_0000,
         grace_ms: 30_000,
-        ping_ms: 5_000,
         resume_secret,
         mac: [0x33; 32],
     })
@@ -79,9 +81,8 @@ fn the_preface_is_no_text() {
 fn handshake_frames_are_pinned() {
     pinned(
         Frame::Hello(Hello {
-            version: 1,
+            version: 2,
             mode: HelloMode::Resume,
-            max_frame: 0x4_000C,
             features: 0,
             nonce: [0xAA; 16],
             link: [0xBB; 16],
@@ -89,9 +90,9 @@ fn handshake_frames_are_pinned() {
             name: "box".into(),
         }),
         "01 00 0000 00000033                 # HELLO, no flags, zero, 51 bytes
-         0001                                # version
+         0002                                # version
          03                                  # mode: resume
-         0004000C                            # max frame
+         00000000                            # reserved
          00000000                            # features
          AAAAAAAA AAAAAAAA AAAAAAAA AAAAAAAA # nonce
          BBBBBBBB BBBBBBBB BBBBBBBB BBBBBBBB # link
@@ -111,26 +112,31 @@ fn handshake_frames_are_pinned() {
          DDDDDDDD DDDDDDDD DDDDDDDD DDDDDDDD",
     );
     pinned(
+        Frame::Refused { code: RefusalCode::UnknownLink, version: 2 },
+        "05 00 0000 00000004 # REFUSED, 4 bytes
+         0003                # code: unknown link
+         0002                # version",
+    );
+    pinned(
         welcome(None),
-        "04 00 0000 0000004A                 # WELCOME, no secret, 74 bytes
+        "04 00 0000 00000046                 # WELCOME, no secret, 70 bytes
          11111111 11111111 11111111 11111111 # link
          00000001                            # epoch
          0002                                # channel
          00000001                            # features: checksums
          000003E8                            # max streams
          00040000                            # first window
-         00007530                            # grace, ms
-         00001388                            # ping, ms
+         00007530                            # grace period, ms
          33333333 33333333 33333333 33333333 # mac
          33333333 33333333 33333333 33333333",
     );
     pinned(
         welcome(Some([0x22; 32])),
-        "04 01 0000 0000006A                 # WELCOME, with a secret, 106 bytes
+        "04 01 0000 00000066                 # WELCOME, with a secret, 102 bytes
          11111111 11111111 11111111 11111111 # link
          00000001 0002 00000001              # epoch, channel, features
          000003E8 00040000                   # max streams, first window
-         00007530 00001388                   # grace, ping
+         00007530                            # grace period
          22222222 22222222 22222222 22222222 # resume secret
          22222222 22222222 22222222 22222222
          33333333 33333333 33333333 33333333 # mac
@@ -197,11 +203,6 @@ fn stream_frames_are_pinned() {
          0000000000000003    # final size",
     );
     pinned(
-        Frame::Blocked { stream: 7, offset: 3 },
-        "15 00 0000 0000000C # BLOCKED, 12 bytes
-         00000007 0000000000000003",
-    );
-    pinned(
         Frame::Priority { stream: 7, priority: Priority::Urgent },
         "16 00 0000 00000005 # PRIORITY, 5 bytes
          00000007 04",
@@ -213,9 +214,9 @@ fn link_frames_are_pinned() {
     pinned(Frame::Ping { token: 0x0102_0304_0506_0708 }, "20 00 0000 00000008 0102030405060708");
     pinned(Frame::Pong { token: 0x0102_0304_0506_0708 }, "21 00 0000 00000008 0102030405060708");
     pinned(
-        Frame::GoAway { last_stream: 7, code: ResetCode::Shutdown },
-        "23 00 0000 00000006 # GOAWAY, 6 bytes
-         00000007 0007       # last stream, code",
+        Frame::GoAway { code: ResetCode::Shutdown },
+        "23 00 0000 00000002 # GOAWAY, 2 bytes
+         0007                # code",
     );
     pinned(
         Frame::Message(TunnelMessage::control(TunnelAction::Error, "no")),
@@ -249,8 +250,8 @@ fn a_length_is_refused_from_the_header_alone() {
     refused("12 00 0000 0000000B", length(FrameType::Data, 11));
     refused("01 00 0000 00000130", length(FrameType::Hello, 304));
     refused("01 00 0000 0000002F", length(FrameType::Hello, 47));
-    refused("04 01 0000 0000004A", length(FrameType::Welcome, 74));
-    refused("04 00 0000 0000006A", length(FrameType::Welcome, 106));
+    refused("04 01 0000 00000046", length(FrameType::Welcome, 70));
+    refused("04 00 0000 00000066", length(FrameType::Welcome, 102));
     refused("10 00 0000 00000016", length(FrameType::Open, 22));
     refused("20 00 0000 00000000", length(FrameType::Ping, 0));
     refused("24 01 0000 00000008", length(FrameType::Message, 8));
@@ -275,16 +276,21 @@ fn what_is_not_in_the_table_is_refused() {
         "12 00 0000 0000000C 00000007 4000000000000000",
         FrameError::Field { kind: FrameType::Data, field: "offset" },
     );
+    refused("15 00 0000 0000000C", FrameError::UnknownType(0x15));
     refused("24 00 0000 00000003 03 4549", FrameError::Truncated(FrameType::Message));
     refused("24 00 0000 00000002 01 FF", FrameError::Text(FrameType::Message));
     refused("24 00 0000 00000002 01 41", FrameError::Action(ActionError::Unknown));
-    let hello = "01 00 0000 00000031 0001 01 00000000 00000000
+    let hello = "01 00 0000 00000031 0002 01 00000000 00000000
                  AAAAAAAA AAAAAAAA AAAAAAAA AAAAAAAA BBBBBBBB BBBBBBBB BBBBBBBB BBBBBBBB 00000000";
+    refused(
+        &format!("{} 01 61", hello.replace("0002 01 00000000", "0002 01 00040000")),
+        FrameError::Field { kind: FrameType::Hello, field: "reserved field" },
+    );
     refused(&format!("{hello} 00 61"), FrameError::Truncated(FrameType::Hello));
     refused(&format!("{hello} 02 61"), FrameError::Truncated(FrameType::Hello));
     refused(&format!("{hello} 01 FF"), FrameError::Text(FrameType::Hello));
     refused(
-        &format!("{} 01 61", hello.replace("0001 01", "0001 04")),
+        &format!("{} 01 61", hello.replace("0002 01", "0002 04")),
         FrameError::Field { kind: FrameType::Hello, field: "mode" },
     );
 }
@@ -382,9 +388,8 @@ fn a_checked_frame_that_was_lost_doubled_or_put_elsewhere_is_found() {
 
 fn hello(name: String) -> Hello {
     Hello {
-        version: 1,
+        version: VERSION,
         mode: HelloMode::New,
-        max_frame: 1,
         features: 0,
         nonce: [1; 16],
         link: [0; 16],

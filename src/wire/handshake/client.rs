@@ -1,68 +1,82 @@
+//! The proxy's side of the handshake, sans-IO.
+
 use std::fmt;
 
-use super::{HandshakeError, Token, Transcript, client_proof, verify_server};
+use super::{
+    error::HandshakeError,
+    proof::{Transcript, client_proof, verify_server},
+    token::Token,
+};
 use crate::wire::{Frame, Hello, Welcome};
 
-/// The proxy's side of a handshake; the diagram stands in [`handshake`](super).
+/// The proxy's side of a handshake; the state diagram is in [`handshake`](super).
 ///
-/// Commands: [`start`](Self::start), then [`with_secret`](Self::with_secret) and [`with_exporter`](Self::with_exporter)
-/// as they apply, then [`on_frame`](Self::on_frame) for every frame of the server.
+/// Call [`start`](Self::start), then [`with_secret`](Self::with_secret) and [`with_exporter`](Self::with_exporter) where
+/// they apply, then [`on_frame`](Self::on_frame) for every frame of the server.
 pub struct ClientHandshake {
     token: Token,
     hello: Hello,
+    /// The resume secret of the link that `hello` names; `None` for a new link.
     secret: Option<[u8; 32]>,
+    /// The exporter value of the TLS session; empty without TLS.
     exporter: Vec<u8>,
-    state: State,
+    state: ClientState,
 }
 
+/// The state of a [`ClientHandshake`].
 #[derive(Debug)]
-enum State {
-    /// HELLO is out.
-    Greeted,
-    /// PROOF is out.
-    Proved { challenge: [u8; 32], mac: [u8; 32] },
+enum ClientState {
+    /// HELLO was sent; the proxy expects CHALLENGE.
+    HelloSent,
+    /// PROOF was sent; the proxy expects WELCOME.
+    ProofSent {
+        /// The nonce of the server's CHALLENGE.
+        challenge: [u8; 32],
+        /// The proxy's own proof, which the server's proof must cover.
+        mac: [u8; 32],
+    },
 }
 
-/// What follows from a frame of the server.
+/// The result of handling a frame of the server.
 #[derive(Debug)]
 pub enum ClientStep {
-    /// Send this, and go on with that.
+    /// Send the frame and continue with the new state.
     Send(Box<ClientHandshake>, Frame),
-    /// The server has proved itself; this is what it said.
+    /// The handshake is complete: the server has proved that it holds the token.
     Done(Welcome),
 }
 
 impl ClientHandshake {
-    /// Begins with this HELLO; gives the frame to send right after the preface.
+    /// Starts a handshake with `hello`. Returns the frame to send directly after the preface.
     pub fn start(token: Token, hello: Hello) -> (Self, Frame) {
         let frame = Frame::Hello(hello.clone());
-        (Self { token, hello, secret: None, exporter: vec![], state: State::Greeted }, frame)
+        (Self { token, hello, secret: None, exporter: vec![], state: ClientState::HelloSent }, frame)
     }
 
-    /// Proves the resume secret as well. A HELLO that joins or resumes a link is refused without.
+    /// Includes the link's resume secret in the proof. The server refuses a HELLO that joins or resumes a link without it.
     pub fn with_secret(self, secret: [u8; 32]) -> Self {
         Self { secret: Some(secret), ..self }
     }
 
-    /// Binds the handshake to the TLS session below it; both sides do, or neither. See [`Transcript::exporter`].
+    /// Binds the handshake to the TLS session below it. Both sides must do that, or neither. See [`Transcript::exporter`].
     pub fn with_exporter(self, exporter: impl Into<Vec<u8>>) -> Self {
         Self { exporter: exporter.into(), ..self }
     }
 
-    /// Takes the server's next frame.
+    /// Handles the server's next frame.
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::ServerNotProved`], [`HandshakeError::Features`], [`HandshakeError::Refused`] or
-    /// [`HandshakeError::Unexpected`]. The connection is of no more use.
+    /// [`HandshakeError::ServerNotProved`], [`HandshakeError::Features`], [`HandshakeError::Refused`],
+    /// [`HandshakeError::RefusedByOtherVersion`] or [`HandshakeError::Unexpected`]. The connection must be closed.
     pub fn on_frame(self, frame: Frame) -> Result<ClientStep, HandshakeError> {
         match (&self.state, frame) {
-            (State::Greeted, Frame::Challenge { nonce: challenge }) => {
+            (ClientState::HelloSent, Frame::Challenge { nonce: challenge }) => {
                 let mac = client_proof(&self.token, &self.transcript(&challenge));
-                let next = Self { state: State::Proved { challenge, mac }, ..self };
+                let next = Self { state: ClientState::ProofSent { challenge, mac }, ..self };
                 Ok(ClientStep::Send(Box::new(next), Frame::Proof { mac }))
             }
-            (State::Proved { challenge, mac }, Frame::Welcome(welcome)) => {
+            (ClientState::ProofSent { challenge, mac }, Frame::Welcome(welcome)) => {
                 if !verify_server(&self.token, &self.transcript(challenge), mac, &welcome) {
                     return Err(HandshakeError::ServerNotProved);
                 }
@@ -71,17 +85,20 @@ impl ClientHandshake {
                 }
                 Ok(ClientStep::Done(welcome))
             }
-            (State::Greeted | State::Proved { .. }, other) => Err(HandshakeError::instead(&other)),
+            (ClientState::HelloSent | ClientState::ProofSent { .. }, other) => {
+                Err(HandshakeError::from_unexpected(&other))
+            }
         }
     }
 
+    /// The transcript that the proofs cover.
     fn transcript<'a>(&'a self, challenge: &'a [u8; 32]) -> Transcript<'a> {
         Transcript { hello: &self.hello, challenge, secret: self.secret.as_ref(), exporter: &self.exporter }
     }
 }
 
 impl fmt::Debug for ClientHandshake {
-    /// Leaves the secrets out.
+    /// Omits the secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientHandshake").field("state", &self.state).finish_non_exhaustive()
     }

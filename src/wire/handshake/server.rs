@@ -1,87 +1,103 @@
+//! The server's side of the handshake, sans-IO.
+
 use std::fmt;
 
-use super::{HandshakeError, Token, Transcript, VERSION, server_proof, verify_client};
-use crate::wire::{Frame, Hello, HelloMode, Welcome};
+use super::{
+    error::HandshakeError,
+    proof::{Transcript, server_proof, verify_client},
+    token::Token,
+};
+use crate::wire::{Frame, Hello, HelloMode, Welcome, binary::VERSION};
 
-/// The server's side of a handshake; the diagram stands in [`handshake`](super).
+/// The server's side of a handshake; the state diagram is in [`handshake`](super).
 ///
 /// - Commands: [`new`](Self::new), [`with_exporter`](Self::with_exporter); [`with_secret`](Self::with_secret) once
 ///   [`link`](Self::link) names a link.
-/// - Handle: [`on_frame`](Self::on_frame) for every frame of the proxy, until it is [`Verified`].
+/// - Handle: [`on_frame`](Self::on_frame) for every frame of the proxy, until it returns [`ServerStep::Verified`].
 pub struct ServerHandshake {
     token: Token,
+    /// The nonce of this server's CHALLENGE.
     nonce: [u8; 32],
+    /// The resume secret of the link that HELLO names, if the server has that link.
     secret: Option<[u8; 32]>,
+    /// The exporter value of the TLS session; empty without TLS.
     exporter: Vec<u8>,
-    state: State,
+    state: ServerState,
 }
 
+/// The state of a [`ServerHandshake`].
 #[derive(Debug)]
-enum State {
-    /// For HELLO.
-    Waiting,
-    /// CHALLENGE is out.
-    Challenged { hello: Hello },
+enum ServerState {
+    /// Nothing was received; the server expects HELLO.
+    AwaitingHello,
+    /// CHALLENGE was sent; the server expects PROOF.
+    ChallengeSent {
+        /// The proxy's HELLO.
+        hello: Hello,
+    },
 }
 
-/// What follows from a frame of the proxy.
+/// The result of handling a frame of the proxy.
 #[derive(Debug)]
 pub enum ServerStep {
-    /// Send this, and go on with that.
+    /// Send the frame and continue with the new state.
     Send(ServerHandshake, Frame),
-    /// The proxy has proved itself.
-    Verified(Verified),
+    /// The proxy has proved that it holds the token, and the resume secret if it names a link.
+    Verified(VerifiedProxy),
 }
 
 impl ServerHandshake {
-    /// Waits for a HELLO. `nonce` comes from a cryptographic random number generator and is never used twice.
+    /// A handshake that expects a HELLO. `nonce` must come from a cryptographic random number generator and never be
+    /// reused.
     pub fn new(token: Token, nonce: [u8; 32]) -> Self {
-        Self { token, nonce, secret: None, exporter: vec![], state: State::Waiting }
+        Self { token, nonce, secret: None, exporter: vec![], state: ServerState::AwaitingHello }
     }
 
-    /// Binds the handshake to the TLS session below it; both sides do, or neither. See [`Transcript::exporter`].
+    /// Binds the handshake to the TLS session below it. Both sides must do that, or neither. See [`Transcript::exporter`].
     pub fn with_exporter(self, exporter: impl Into<Vec<u8>>) -> Self {
         Self { exporter: exporter.into(), ..self }
     }
 
-    /// The link that the proxy wants to join or resume, and its epoch, once it has said so. If there is one by that
-    /// name, the resume secret of that epoch goes into [`with_secret`](Self::with_secret) before the next frame; if not,
-    /// the handshake fails by itself.
+    /// Returns the id and the epoch of the link that the proxy's HELLO wants to join or resume; `None` before HELLO and
+    /// for a new link. If the server has that link, the caller passes the resume secret of that epoch to
+    /// [`with_secret`](Self::with_secret) before it handles the next frame; otherwise that frame fails the handshake.
     pub fn link(&self) -> Option<([u8; 16], u32)> {
         match &self.state {
-            State::Challenged { hello } if hello.mode != HelloMode::New => Some((hello.link, hello.epoch)),
-            State::Waiting | State::Challenged { .. } => None,
+            ServerState::ChallengeSent { hello } if hello.mode != HelloMode::New => {
+                Some((hello.link, hello.epoch))
+            }
+            ServerState::AwaitingHello | ServerState::ChallengeSent { .. } => None,
         }
     }
 
-    /// Demands a proof of this resume secret, that of the [`link`](Self::link).
+    /// Requires the proxy's proof to include this resume secret, which is that of the [`link`](Self::link).
     pub fn with_secret(self, secret: [u8; 32]) -> Self {
         Self { secret: Some(secret), ..self }
     }
 
-    /// Takes the proxy's next frame.
+    /// Handles the proxy's next frame.
     ///
     /// # Errors
     ///
-    /// Any [`HandshakeError`] that is not the proxy's to find. The connection is of no more use.
+    /// Any [`HandshakeError`] that the server can find. The connection must be closed.
     pub fn on_frame(self, frame: Frame) -> Result<ServerStep, HandshakeError> {
         match (self.state, frame) {
-            (State::Waiting, Frame::Hello(hello)) if hello.version != VERSION => {
+            (ServerState::AwaitingHello, Frame::Hello(hello)) if hello.version != VERSION => {
                 Err(HandshakeError::Version { theirs: hello.version })
             }
-            (State::Waiting, Frame::Hello(hello)) => {
+            (ServerState::AwaitingHello, Frame::Hello(hello)) => {
                 let challenge = Frame::Challenge { nonce: self.nonce };
-                Ok(ServerStep::Send(Self { state: State::Challenged { hello }, ..self }, challenge))
+                Ok(ServerStep::Send(Self { state: ServerState::ChallengeSent { hello }, ..self }, challenge))
             }
-            (State::Challenged { hello }, Frame::Proof { mac }) => {
-                // A new link has no secret yet, whatever the driver says; any other must have one, or the token
-                // alone would let one proxy take another's link.
+            (ServerState::ChallengeSent { hello }, Frame::Proof { mac }) => {
+                // A new link has no secret yet, whatever the caller passed. Any other must have one; otherwise the
+                // token alone would let one proxy take over the link of another.
                 let secret = match (hello.mode, self.secret) {
                     (HelloMode::New, _) => None,
                     (HelloMode::Join | HelloMode::Resume, Some(secret)) => Some(secret),
                     (HelloMode::Join | HelloMode::Resume, None) => return Err(HandshakeError::UnknownLink),
                 };
-                let verified = Verified {
+                let verified = VerifiedProxy {
                     hello,
                     token: self.token,
                     nonce: self.nonce,
@@ -95,36 +111,40 @@ impl ServerHandshake {
                     Err(HandshakeError::WrongToken)
                 }
             }
-            (State::Waiting | State::Challenged { .. }, other) => Err(HandshakeError::instead(&other)),
+            (ServerState::AwaitingHello | ServerState::ChallengeSent { .. }, other) => {
+                Err(HandshakeError::from_unexpected(&other))
+            }
         }
     }
 }
 
 impl fmt::Debug for ServerHandshake {
-    /// Leaves the secrets out.
+    /// Omits the secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerHandshake").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
-/// A proxy that has proved itself and waits to be let in.
-pub struct Verified {
-    /// What it wants.
+/// A proxy whose proof was verified and that expects WELCOME.
+pub struct VerifiedProxy {
+    /// The proxy's HELLO.
     pub hello: Hello,
     token: Token,
     nonce: [u8; 32],
     secret: Option<[u8; 32]>,
     exporter: Vec<u8>,
+    /// The proxy's proof, which the server's proof covers.
     mac: [u8; 32],
 }
 
-impl Verified {
-    /// The frame that lets the proxy in: `welcome` with the server's own proof as its mac.
+impl VerifiedProxy {
+    /// Returns the WELCOME frame that admits the proxy: `welcome` with the server's proof in its `mac`.
     pub fn welcome(self, mut welcome: Welcome) -> Frame {
         welcome.mac = server_proof(&self.token, &self.transcript(), &self.mac, &welcome);
         Frame::Welcome(welcome)
     }
 
+    /// The transcript that the proofs cover.
     fn transcript(&self) -> Transcript<'_> {
         Transcript {
             hello: &self.hello,
@@ -135,9 +155,9 @@ impl Verified {
     }
 }
 
-impl fmt::Debug for Verified {
-    /// Leaves the secrets out.
+impl fmt::Debug for VerifiedProxy {
+    /// Omits the secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verified").field("hello", &self.hello).finish_non_exhaustive()
+        f.debug_struct("VerifiedProxy").field("hello", &self.hello).finish_non_exhaustive()
     }
 }

@@ -1,9 +1,11 @@
+//! Unit tests of the handshake: both sides wired together, tampering, replay, versions.
+
 use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::wire::{
-    Hello, HelloMode, Welcome,
-    binary::{MAX_HANDSHAKE, decode, encode},
+    Frame, Hello, HelloMode, RefusalCode, TunnelAction, TunnelMessage, Welcome,
+    binary::{CHECKSUMS, FrameType, MAX_HANDSHAKE, VERSION, decode, encode},
 };
 
 const NONCE: [u8; 32] = [1; 32];
@@ -18,7 +20,6 @@ fn hello(mode: HelloMode) -> Hello {
     Hello {
         version: VERSION,
         mode,
-        max_frame: 1 << 18,
         features: CHECKSUMS,
         nonce: [4; 16],
         link: if mode == HelloMode::New { [0; 16] } else { LINK },
@@ -36,24 +37,24 @@ fn welcome() -> Welcome {
         max_streams: 100,
         first_window: 1 << 18,
         grace_ms: 30_000,
-        ping_ms: 5_000,
         resume_secret: Some(SECRET),
         mac: [0; 32],
     }
 }
 
+/// The transcript of `hello` and `challenge` without a resume secret and without TLS.
 fn over<'a>(hello: &'a Hello, challenge: &'a [u8; 32]) -> Transcript<'a> {
     Transcript { hello, challenge, secret: None, exporter: &[] }
 }
 
-/// The frame as the other side gets it.
+/// Encodes the frame and decodes it again, as the peer receives it.
 fn carried(frame: Frame) -> Frame {
     let mut bytes = BytesMut::new();
     encode(&frame, &mut bytes);
     decode(&mut bytes, MAX_HANDSHAKE).unwrap().unwrap()
 }
 
-/// A whole handshake over the wire; the first side that fails ends it.
+/// Runs a whole handshake through the codec. Returns the error of the first side that fails.
 fn shake(
     client: (ClientHandshake, Frame),
     server: ServerHandshake,
@@ -85,19 +86,19 @@ fn server() -> ServerHandshake {
 }
 
 #[test]
-fn the_right_token_opens() {
+fn the_right_token_is_accepted() {
     let got = shake(client(HelloMode::New), server(), None).unwrap();
     assert_eq!(Welcome { mac: [0; 32], ..got }, welcome());
 }
 
 #[test]
-fn the_wrong_token_does_not() {
+fn a_wrong_token_is_refused() {
     let wrong = ClientHandshake::start(Token::new("open sesam"), hello(HelloMode::New));
     assert_eq!(shake(wrong, server(), None), Err(HandshakeError::WrongToken));
 }
 
 #[test]
-fn a_link_opens_only_to_its_own_secret() {
+fn a_link_requires_its_resume_secret() {
     for mode in [HelloMode::Join, HelloMode::Resume] {
         assert!(shake(client_of_link(mode, SECRET), server(), Some(SECRET)).is_ok());
         let wrong = Err(HandshakeError::WrongToken);
@@ -107,14 +108,14 @@ fn a_link_opens_only_to_its_own_secret() {
 }
 
 #[test]
-fn a_link_that_nobody_knows_opens_to_nobody() {
+fn an_unknown_link_is_refused() {
     let unknown = Err(HandshakeError::UnknownLink);
     assert_eq!(shake(client(HelloMode::Resume), server(), None), unknown);
     assert_eq!(shake(client_of_link(HelloMode::Join, SECRET), server(), None), unknown);
 }
 
 #[test]
-fn another_tls_session_does_not_open() {
+fn a_proof_is_bound_to_its_tls_session() {
     let bound = |exporter: &[u8]| {
         let (client, frame) = client(HelloMode::New);
         (client.with_exporter(exporter), frame)
@@ -125,19 +126,87 @@ fn another_tls_session_does_not_open() {
 }
 
 #[test]
-fn another_version_is_named() {
+fn another_version_is_refused_by_number() {
     let mut hello = hello(HelloMode::New);
     hello.version = 7;
     let refused = shake(ClientHandshake::start(token(), hello), server(), None);
     assert_eq!(refused, Err(HandshakeError::Version { theirs: 7 }));
 }
 
+/// The bytes of version 1, captured from its encoder: a proxy of that version connects, and gets a refusal in a frame that
+/// it knows and that names both versions.
+#[test]
+fn an_old_proxy_is_refused_by_a_frame_that_it_knows() {
+    let mut hello = BytesMut::from(
+        &[
+            &b"\x01\x00\x00\x00\x00\x00\x00\x33\x00\x01\x01\x00\x04\x00\x0C\x00\x00\x00\x01"[..],
+            &[0xAA; 16],
+            &[0; 16],
+            b"\x00\x00\x00\x00\x03box",
+        ]
+        .concat()[..],
+    );
+    let frame = decode(&mut hello, MAX_HANDSHAKE).unwrap().unwrap();
+    let error = server().on_frame(frame).unwrap_err();
+    assert_eq!(error, HandshakeError::Version { theirs: 1 });
+    let mut refusal = BytesMut::new();
+    encode(&error.refusal(), &mut refusal);
+    let sentence = "protocol version 1 is not supported, the server speaks version 2";
+    let length = 6 + sentence.len() as u8;
+    let expected =
+        [&b"\x24\x00\x00\x00\x00\x00\x00"[..], &[length], b"\x05ERROR", sentence.as_bytes()].concat();
+    assert_eq!(refusal[..], expected[..]);
+}
+
+/// A server of version 1 reads the version in our HELLO, because the layout of HELLO is the same, and answers with a
+/// sentence; the proxy shows it and gives up.
+#[test]
+fn an_old_server_refuses_with_a_sentence_that_the_proxy_shows() {
+    let (client, hello) = client(HelloMode::New);
+    let mut sent = BytesMut::new();
+    encode(&hello, &mut sent);
+    let fixed_in_every_version = b"\x01\x00\x00\x00\x00\x00\x00\x33\x00\x02\x01\x00\x00\x00\x00";
+    assert_eq!(sent[..15], fixed_in_every_version[..]);
+    let answer = b"\x24\x00\x00\x00\x00\x00\x00\x30\x05ERRORversion 2 is not spoken here, version 1 is";
+    let frame = decode(&mut BytesMut::from(&answer[..]), MAX_HANDSHAKE).unwrap().unwrap();
+    let error = client.on_frame(frame).unwrap_err();
+    assert!(!error.is_unknown_link());
+    assert_eq!(
+        error.to_string(),
+        "the peer does not support protocol version 2: version 2 is not spoken here, version 1 is"
+    );
+}
+
+/// From version 2 on, versions are refused by a code that carries the server's version.
+#[test]
+fn a_newer_proxy_is_refused_by_a_code_with_our_version() {
+    let newer = Hello { version: 3, ..hello(HelloMode::New) };
+    let error = server().on_frame(Frame::Hello(newer)).unwrap_err();
+    assert_eq!(error.refusal(), Frame::Refused { code: RefusalCode::UnsupportedVersion, version: VERSION });
+    let (client, _) = client(HelloMode::New);
+    let shown = client.on_frame(Frame::Refused { code: RefusalCode::UnsupportedVersion, version: 3 });
+    assert_eq!(
+        shown.unwrap_err().to_string(),
+        "protocol version 2 is not supported, the peer speaks version 3"
+    );
+}
+
+#[test]
+fn only_the_code_says_that_a_link_is_unknown() {
+    let unknown = Frame::Refused { code: RefusalCode::UnknownLink, version: VERSION };
+    assert_eq!(HandshakeError::UnknownLink.refusal(), unknown);
+    let (waiting, _) = client(HelloMode::Resume);
+    assert!(waiting.on_frame(unknown).unwrap_err().is_unknown_link());
+    let sentence = TunnelMessage::error(&HandshakeError::UnknownLink.to_string());
+    let (waiting, _) = client(HelloMode::Resume);
+    assert!(!waiting.on_frame(Frame::Message(sentence)).unwrap_err().is_unknown_link());
+}
+
 #[test]
 fn a_changed_hello_never_verifies() {
-    let changes: [fn(&mut Hello); 9] = [
-        |hello| hello.version = 2,
+    let changes: [fn(&mut Hello); 8] = [
+        |hello| hello.version = 3,
         |hello| hello.mode = HelloMode::Join,
-        |hello| hello.max_frame += 1,
         |hello| hello.features = 0,
         |hello| hello.nonce[15] ^= 1,
         |hello| hello.link[0] ^= 1,
@@ -160,7 +229,7 @@ fn a_changed_hello_never_verifies() {
 
 #[test]
 fn a_changed_welcome_never_verifies() {
-    let changes: [fn(&mut Welcome); 12] = [
+    let changes: [fn(&mut Welcome); 11] = [
         |welcome| welcome.link[0] ^= 1,
         |welcome| welcome.epoch += 1,
         |welcome| welcome.channel += 1,
@@ -168,7 +237,6 @@ fn a_changed_welcome_never_verifies() {
         |welcome| welcome.max_streams += 1,
         |welcome| welcome.first_window += 1,
         |welcome| welcome.grace_ms += 1,
-        |welcome| welcome.ping_ms += 1,
         |welcome| welcome.resume_secret = None,
         |welcome| welcome.resume_secret = Some([0; 32]),
         |welcome| welcome.mac[0] ^= 1,
@@ -187,7 +255,7 @@ fn a_changed_welcome_never_verifies() {
 }
 
 #[test]
-fn a_recorded_proof_is_worth_nothing_under_another_challenge() {
+fn a_replayed_proof_does_not_verify() {
     let hello = hello(HelloMode::New);
     let recorded = client_proof(&token(), &over(&hello, &NONCE));
     let server = ServerHandshake::new(token(), [7; 32]);
@@ -197,7 +265,7 @@ fn a_recorded_proof_is_worth_nothing_under_another_challenge() {
 }
 
 #[test]
-fn no_proof_passes_for_one_of_the_other_role() {
+fn a_reflected_proof_does_not_verify() {
     let hello = hello(HelloMode::New);
     let mac = client_proof(&token(), &over(&hello, &NONCE));
     let mut reflected = welcome();
@@ -208,7 +276,7 @@ fn no_proof_passes_for_one_of_the_other_role() {
 }
 
 #[test]
-fn a_server_without_the_token_is_found_out() {
+fn a_server_without_the_token_is_detected() {
     let (client, _) = client(HelloMode::New);
     let ClientStep::Send(client, _) = client.on_frame(Frame::Challenge { nonce: NONCE }).unwrap() else {
         panic!()
@@ -218,18 +286,19 @@ fn a_server_without_the_token_is_found_out() {
 }
 
 #[test]
-fn a_refusal_reaches_the_proxy_stripped() {
-    let (greeted, _) = client(HelloMode::New);
-    let refused = greeted.on_frame(carried(HandshakeError::WrongToken.refusal()));
-    assert_eq!(refused.unwrap_err(), HandshakeError::Refused("wrong token".into()));
-    let (greeted, _) = client(HelloMode::New);
+fn a_refusal_reaches_the_proxy_sanitized() {
+    let (waiting, _) = client(HelloMode::New);
+    let refused = waiting.on_frame(carried(HandshakeError::WrongToken.refusal())).unwrap_err();
+    assert_eq!(refused, HandshakeError::Refused { code: RefusalCode::WrongToken, version: VERSION });
+    assert_eq!(refused.to_string(), "wrong token");
+    let (waiting, _) = client(HelloMode::New);
     let hostile = TunnelMessage::control(TunnelAction::Error, &b"\x1b[2J\xFFno"[..]);
-    let refused = greeted.on_frame(Frame::Message(hostile));
-    assert_eq!(refused.unwrap_err(), HandshakeError::Refused("[2J\u{FFFD}no".into()));
+    let refused = waiting.on_frame(Frame::Message(hostile));
+    assert_eq!(refused.unwrap_err(), HandshakeError::RefusedByOtherVersion("[2J\u{FFFD}no".into()));
 }
 
 #[test]
-fn what_was_not_offered_is_not_taken() {
+fn a_feature_that_was_not_offered_is_rejected() {
     let mut modest = hello(HelloMode::New);
     modest.features = 0;
     let refused = shake(ClientHandshake::start(token(), modest), server(), None);
@@ -237,7 +306,7 @@ fn what_was_not_offered_is_not_taken() {
 }
 
 #[test]
-fn a_frame_out_of_turn_ends_the_handshake() {
+fn an_unexpected_frame_ends_the_handshake() {
     let frames = || {
         [
             Frame::Hello(hello(HelloMode::New)),
@@ -277,21 +346,21 @@ fn a_frame_out_of_turn_ends_the_handshake() {
     }
 }
 
-/// A proxy in another language computes the same, or cannot get in: the proofs may not change by accident. The values
-/// come from Python's hmac and hashlib.
+/// A proxy in another language must compute the same proofs, so they must not change by accident. The values were computed
+/// with Python's hmac and hashlib.
 #[test]
-fn the_proofs_are_pinned() {
+fn proofs_are_pinned() {
     let (new, join) = (hello(HelloMode::New), hello(HelloMode::Join));
     let proof = client_proof(&token(), &over(&new, &NONCE));
-    assert_eq!(hex(&proof), "de308c999b08c9b4b7d50a483dae51e3a297dc582360e7779db19f4e8be18ed1");
+    assert_eq!(hex(&proof), "2c95af8d9174612c946edf7ab848ebda2e3d0594b05c34181ba020d92c2c435a");
     let bound = Transcript { hello: &join, challenge: &NONCE, secret: Some(&SECRET), exporter: b"tls" };
     assert_eq!(
         hex(&client_proof(&token(), &bound)),
-        "6dbe35ff9c24014b70e0b7dcefb1856936f77d696e8846ac9dbdcedcba7d63b7"
+        "40d071efb176196801da997835152bb69268753123d9f388fcd6395e0441d5c8"
     );
     assert_eq!(
         hex(&server_proof(&token(), &over(&new, &NONCE), &proof, &welcome())),
-        "dadb3dba745ff80688c306151b3f2e2e2f54d60da03f5028e8b455dd3dafdbfd"
+        "1ee7f28eb1e3f2c2969bf7454747bfacfba48214e82823903b2775a74dee652a"
     );
 }
 
@@ -300,7 +369,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_token_is_compared_whole_and_never_printed() {
+fn tokens_are_compared_in_full_and_never_printed() {
     assert!(token().matches(b"open sesame"));
     for wrong in [&b""[..], b"open sesam", b"open sesame ", b"Open sesame"] {
         assert!(!token().matches(wrong));

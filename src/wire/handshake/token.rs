@@ -1,3 +1,5 @@
+//! The shared secret of a server and its proxies.
+
 use std::fmt;
 
 use base64::Engine as _;
@@ -6,46 +8,47 @@ use sha2::{Digest as _, Sha256};
 
 use super::proof;
 
-/// The secret that a server and its proxies share. Never printed by `Debug`.
+/// The secret that a server and its proxies share. `Debug` does not print it.
 #[derive(Clone)]
 pub struct Token(String);
 
 impl Token {
-    /// The token that reads `secret`.
+    /// The token with the text `secret`.
     pub fn new(secret: impl Into<String>) -> Self {
         Self(secret.into())
     }
 
-    /// A new token of 32 characters that need no quoting in a shell or a URL, and that can follow an option: 192 bits
-    /// from the operating system, but for one in 64 that begins with a hyphen.
+    /// Generates a token of 32 characters that need no quoting in a shell or a URL: 192 random bits from the operating
+    /// system. Tokens that begin with a hyphen, one in 64, are discarded, because a command line would take them for an
+    /// option.
     ///
     /// # Panics
     ///
-    /// If the operating system gives no random bytes. There is no safe way to go on without.
+    /// If the operating system provides no random bytes. There is no safe way to continue without them.
     pub fn random() -> Self {
         loop {
             let mut bytes = [0; 24];
             rand::rand_core::UnwrapErr(rand::rngs::SysRng).fill_bytes(&mut bytes);
             let token = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(bytes);
-            // Behind `--token` it would be taken for an option.
+            // After `--token` it would be parsed as an option.
             if !token.starts_with('-') {
                 return Self(token);
             }
         }
     }
 
-    /// The text of the token, for writing it where the operator asked for it.
+    /// Returns the text of the token, for output that the operator asked for, and for the text format's `AUTH`.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// Whether `candidate` is this token, in a time that tells nothing about how much of it is right. For the text
-    /// format's `AUTH`, which sends the token itself.
+    /// Whether `candidate` equals this token. Compares in constant time. For the text format's `AUTH`, which sends the
+    /// token itself.
     pub fn matches(&self, candidate: &[u8]) -> bool {
-        proof::same(&self.key(), self.0.as_bytes(), candidate)
+        proof::constant_time_eq(&self.key(), self.0.as_bytes(), candidate)
     }
 
-    /// The key of all proofs: of one length, however long the token.
+    /// The base key of all proofs: the SHA-256 of the token, so that its length does not depend on the token.
     pub(super) fn key(&self) -> [u8; 32] {
         Sha256::digest(&self.0).into()
     }
@@ -58,12 +61,4 @@ impl fmt::Debug for Token {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// One in 64 began with a hyphen, and the command to paste on the other machine did not work.
-    #[test]
-    fn no_random_token_looks_like_an_option() {
-        assert!((0..2000).all(|_| !Token::random().reveal().starts_with('-')));
-    }
-}
+mod tests;

@@ -1,0 +1,52 @@
+//! The error codes of REFUSED frames, which end a handshake.
+
+use std::fmt;
+
+/// Why a peer refused the handshake: the error code of a [`Refused`](super::Frame::Refused) frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub enum RefusalCode {
+    /// The proxy's HMAC does not verify: another token or another resume secret. The refusal does not say which, because
+    /// that would help an attacker who guesses.
+    WrongToken = 1,
+    /// The peer speaks another protocol version.
+    UnsupportedVersion = 2,
+    /// The server has no link with the id and epoch that HELLO names.
+    UnknownLink = 3,
+    /// The proxy already has the maximum number of channels.
+    TooManyChannels = 4,
+    /// A frame arrived that the state of the handshake does not allow.
+    UnexpectedFrame = 5,
+    /// Any code that this version does not know.
+    Unspecified = 6,
+}
+
+impl RefusalCode {
+    /// Every code, in the order of its number.
+    pub const ALL: [Self; 6] = [
+        Self::WrongToken,
+        Self::UnsupportedVersion,
+        Self::UnknownLink,
+        Self::TooManyChannels,
+        Self::UnexpectedFrame,
+        Self::Unspecified,
+    ];
+
+    /// Returns the code with the number `code`, or [`Unspecified`](Self::Unspecified) if this version has none.
+    pub fn from_wire(code: u16) -> Self {
+        Self::ALL.into_iter().find(|known| *known as u16 == code).unwrap_or(Self::Unspecified)
+    }
+}
+
+impl fmt::Display for RefusalCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WrongToken => "wrong token",
+            Self::UnsupportedVersion => "unsupported protocol version",
+            Self::UnknownLink => "no such link",
+            Self::TooManyChannels => "the proxy has the maximum number of channels",
+            Self::UnexpectedFrame => "unexpected frame in the handshake",
+            Self::Unspecified => "the peer refused the handshake with an unknown code",
+        })
+    }
+}

@@ -1,0 +1,114 @@
+//! The error codes of RESET and GOAWAY frames, and their form in the text format.
+
+use std::fmt;
+
+/// Why a stream was reset (RESET) or the peer accepts no new streams (GOAWAY): the error code on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub enum ResetCode {
+    /// The operator ended the stream.
+    Killed = 1,
+    /// Reading from or writing to the user's socket failed, for example because the user sent an RST.
+    UserIoError = 2,
+    /// Reading from or writing to the target's socket failed, for example because the target sent an RST.
+    TargetIoError = 3,
+    /// The target refused the TCP connection (`ECONNREFUSED`).
+    TargetRefused = 4,
+    /// Connecting to the target timed out.
+    TargetTimeout = 5,
+    /// The target's name could not be resolved, or its host could not be reached.
+    TargetUnreachable = 6,
+    /// The sender of the code is shutting down.
+    Shutdown = 7,
+    /// The other side violated the protocol.
+    ProtocolViolation = 8,
+    /// All channels of the link were lost and none was reestablished within the grace period.
+    ChannelLost = 9,
+    /// The sender of the code does not know the stream.
+    UnknownStream = 10,
+    /// A resource limit was reached.
+    LimitExceeded = 11,
+    /// An internal error of underpass.
+    Internal = 12,
+}
+
+impl ResetCode {
+    /// Every code, in the order of its number.
+    pub const ALL: [Self; 12] = [
+        Self::Killed,
+        Self::UserIoError,
+        Self::TargetIoError,
+        Self::TargetRefused,
+        Self::TargetTimeout,
+        Self::TargetUnreachable,
+        Self::Shutdown,
+        Self::ProtocolViolation,
+        Self::ChannelLost,
+        Self::UnknownStream,
+        Self::LimitExceeded,
+        Self::Internal,
+    ];
+
+    /// Returns the code with the number `code`. A number that this version does not know, which a newer peer may send,
+    /// becomes [`Internal`](Self::Internal).
+    pub fn from_wire(code: u16) -> Self {
+        Self::ALL.into_iter().find(|known| *known as u16 == code).unwrap_or(Self::Internal)
+    }
+
+    /// Whether the code says that the proxy could not establish a connection to the target.
+    pub fn is_connect_failure(self) -> bool {
+        matches!(self, Self::TargetRefused | Self::TargetTimeout | Self::TargetUnreachable)
+    }
+
+    /// The code's name in the text format, such as `TARGET_REFUSED`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Killed => "KILLED",
+            Self::UserIoError => "USER_IO_ERROR",
+            Self::TargetIoError => "TARGET_IO_ERROR",
+            Self::TargetRefused => "TARGET_REFUSED",
+            Self::TargetTimeout => "TARGET_TIMEOUT",
+            Self::TargetUnreachable => "TARGET_UNREACHABLE",
+            Self::Shutdown => "SHUTDOWN",
+            Self::ProtocolViolation => "PROTOCOL_VIOLATION",
+            Self::ChannelLost => "CHANNEL_LOST",
+            Self::UnknownStream => "UNKNOWN_STREAM",
+            Self::LimitExceeded => "LIMIT_EXCEEDED",
+            Self::Internal => "INTERNAL",
+        }
+    }
+
+    /// Returns the data of a `STREAM_RESET` or `EXIT` line: the code's name, a colon, and the text for people.
+    pub fn to_text_reason(self) -> String {
+        format!("{}: {self}", self.name())
+    }
+
+    /// Reads the code off the data of a `STREAM_RESET`, `ERROR` or `EXIT` line: the name before the first colon, or the
+    /// whole data. Returns `None` if that is no name of a code; simple text proxies send free text.
+    pub fn from_text_reason(reason: &[u8]) -> Option<Self> {
+        let name = reason.split(|byte| *byte == b':').next()?;
+        Self::ALL.into_iter().find(|known| known.name().as_bytes() == name)
+    }
+}
+
+impl fmt::Display for ResetCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Killed => "killed by the operator",
+            Self::UserIoError => "I/O error on the user's connection",
+            Self::TargetIoError => "I/O error on the target's connection",
+            Self::TargetRefused => "the target refused the connection",
+            Self::TargetTimeout => "the target did not answer in time",
+            Self::TargetUnreachable => "the target could not be reached",
+            Self::Shutdown => "the peer is shutting down",
+            Self::ProtocolViolation => "protocol violation",
+            Self::ChannelLost => "all channels were lost",
+            Self::UnknownStream => "unknown stream",
+            Self::LimitExceeded => "a resource limit was reached",
+            Self::Internal => "internal error",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
