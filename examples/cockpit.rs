@@ -17,8 +17,8 @@ use underpass::{
     control::{self, Command, CommandError, Executed},
     ids::{ChannelId, Group, ProxyId, ServiceKey, StreamKey, UserChannelId},
     telemetry::{
-        ChannelFormat, ChannelGuard, DisconnectReason, EndReason, EventKind, ProxyGuard, StreamGuard,
-        StreamPhase, Telemetry, UserGuard,
+        ChannelFormat, ChannelGuard, DisconnectReason, EndReason, EventKind, LogRing, ProxyGuard,
+        StreamGuard, StreamPhase, Telemetry, UserGuard,
     },
     tui,
 };
@@ -46,7 +46,10 @@ impl Dice {
 fn main() -> Result<(), tui::Error> {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<u64>().unwrap_or(0));
     let (streams, proxies) = (args.next().unwrap_or(24), args.next().unwrap_or(4));
-    tracing_subscriber::registry().with(tui::LogLayer.with_filter(LevelFilter::INFO)).init();
+    let log = LogRing::new();
+    tracing_subscriber::registry()
+        .with(tui::LogLayer::new(log.clone()).with_filter(LevelFilter::INFO))
+        .init();
     let telemetry = Telemetry::new();
     let (control, requests) = control::command_queue();
     let stop = Arc::new(AtomicBool::new(false));
@@ -56,8 +59,7 @@ fn main() -> Result<(), tui::Error> {
         thread::spawn(move || feed(&telemetry, requests, &stop, &drain, streams, proxies))
     };
     let exit = tui::run(tui::Options {
-        telemetry,
-        control,
+        source: Box::new(tui::InProcessSource::new(telemetry, control, log)),
         labels: tui::Labels {
             title: "synthetic".into(),
             listen: "127.0.0.1:7000".into(),

@@ -14,13 +14,11 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::log::Log;
+use super::log::LogDestination;
 use crate::{
-    control::CommandSender,
     runtime::{WorkerThreads, Workers},
     server::ShutdownSignals,
-    telemetry::Telemetry,
-    tui::{self, Exit, Labels, Settings},
+    tui::{self, Exit, Labels, Settings, Source},
 };
 
 /// How long the cockpit may take to give the terminal back. Where the terminal is held (`^S`) it cannot.
@@ -37,9 +35,9 @@ pub(super) fn run<T>(
 }
 
 /// Where the log goes, and with it whether there is a cockpit.
-pub(super) fn screen(no_tui: bool) -> Log {
+pub(super) fn log_destination(no_tui: bool) -> LogDestination {
     let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
-    if no_tui || !terminal { Log::Stderr } else { Log::Cockpit }
+    if no_tui || !terminal { LogDestination::Stderr } else { LogDestination::Cockpit }
 }
 
 /// The signals that ask a program to end.
@@ -103,20 +101,18 @@ pub(super) struct Cockpit {
 impl Cockpit {
     /// Opens it where the log goes into it. What the operator asks for there becomes a `shutdown`.
     pub(super) fn open(
-        screen: Log,
-        telemetry: Arc<Telemetry>,
-        control: CommandSender,
+        destination: LogDestination,
+        source: Box<dyn Source>,
         look: (Labels, Settings),
         shutdown: &ShutdownSignals,
     ) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        if screen == Log::Stderr {
+        if destination == LogDestination::Stderr {
             return Ok(Self { stop, ended: None });
         }
         let drain = shutdown.drain.clone();
         let options = tui::Options {
-            telemetry,
-            control,
+            source,
             labels: look.0,
             settings: look.1,
             stop: stop.clone(),

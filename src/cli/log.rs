@@ -1,3 +1,5 @@
+//! The log of the program: into the cockpit, or to stderr without ever blocking the tunnel.
+
 use std::{
     io::{self, BufWriter, IsTerminal, Stderr, Write},
     thread,
@@ -8,65 +10,67 @@ use anyhow::Context;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::tui;
+use crate::{telemetry::LogRing, tui};
 
-/// Where the log goes.
+/// Where log records go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Log {
-    /// Into the cockpit.
+pub(super) enum LogDestination {
+    /// Into the log ring and tui-logger, which the cockpit's log screen shows.
     Cockpit,
-    /// To stderr, a line each.
+    /// To stderr, one line for each record.
     Stderr,
 }
 
-/// How many lines may wait for whoever reads stderr. One who does not must not stop the tunnel: what is beyond is
-/// dropped.
-const BACKLOG: usize = 8192;
+/// The maximum number of log lines queued for stderr. A reader of stderr that stalls must not stall the tunnel: further
+/// lines are dropped.
+const MAX_QUEUED_LINES: usize = 8192;
 
-/// How long lines gather before they are written. Each connection has two, and to wake their writer and write for each
-/// took a third of what a short connection costs the server.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long the writer thread sleeps after each write, so that the next one takes many lines. Each user connection logs
+/// two lines; waking the writer and writing for each one took a third of the CPU that a short connection costs the
+/// server.
+const WRITE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Writes many lines at once.
-struct Lines(BufWriter<Stderr>);
+/// Stderr behind a buffer: the writer thread writes many lines with one system call.
+struct BatchedStderr(BufWriter<Stderr>);
 
-impl Write for Lines {
+impl Write for BatchedStderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }
 
-    /// Called once no more lines wait.
+    /// Writes the buffer out and sleeps. The writer thread calls this when its queue is empty.
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()?;
-        thread::sleep(GATHER);
+        thread::sleep(WRITE_INTERVAL);
         Ok(())
     }
 }
 
-/// What keeps the log going; dropped, it writes what still waits, within a second.
+/// Keeps the log writer alive. Dropping it writes the queued lines, for at most a second.
 #[derive(Debug)]
-pub(super) struct Keep(#[expect(dead_code, reason = "held for its drop")] Option<WorkerGuard>);
+pub(super) struct LogGuard(#[expect(dead_code, reason = "held for its drop")] Option<WorkerGuard>);
 
-/// Opens the log. Once in a process.
-pub(super) fn init(log: Log, filter: &str) -> anyhow::Result<Keep> {
-    let filter: EnvFilter = filter.parse().with_context(|| format!("«{filter}» is no filter for the log"))?;
+/// Installs the global `tracing` subscriber. May be called once in a process. `ring` receives the records only if they go
+/// to the cockpit.
+pub(super) fn init(destination: LogDestination, filter: &str, ring: &LogRing) -> anyhow::Result<LogGuard> {
+    let filter: EnvFilter = filter.parse().with_context(|| format!("invalid log filter \"{filter}\""))?;
     let registry = tracing_subscriber::registry();
-    match log {
-        // The layer formats before it filters, so the filter goes around it.
-        Log::Cockpit => {
-            registry.with(tui::LogLayer.with_filter(filter)).init();
-            Ok(Keep(None))
+    match destination {
+        // The layer formats every record it is given, so the filter encloses it.
+        LogDestination::Cockpit => {
+            registry.with(tui::LogLayer::new(ring.clone()).with_filter(filter)).init();
+            Ok(LogGuard(None))
         }
-        Log::Stderr => {
+        LogDestination::Stderr => {
             let (writer, guard) = NonBlockingBuilder::default()
-                .buffered_lines_limit(BACKLOG)
+                .buffered_lines_limit(MAX_QUEUED_LINES)
                 .lossy(true)
-                .finish(Lines(BufWriter::with_capacity(64 * 1024, io::stderr())));
+                .finish(BatchedStderr(BufWriter::with_capacity(64 * 1024, io::stderr())));
             let lines = tracing_subscriber::fmt::layer()
                 .with_writer(writer)
                 .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
             registry.with(filter).with(lines).init();
-            Ok(Keep(Some(guard)))
+            Ok(LogGuard(Some(guard)))
         }
     }
 }

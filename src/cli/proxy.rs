@@ -6,12 +6,12 @@ use super::{
     REFUSED,
     args::ProxyArgs,
     host,
-    log::{self, Log},
+    log::{self, LogDestination},
 };
-use crate::proxy::Proxy;
+use crate::{proxy::Proxy, telemetry::LogRing};
 
 pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
-    let _log = log::init(Log::Stderr, &args.log.log)?;
+    let _log = log::init(LogDestination::Stderr, &args.log.log, &LogRing::new())?;
     let token = args.token.token()?.context(
         "a token is needed: --token, --token-file or UNDERPASS_TOKEN; the server shows it when it starts",
     )?;

@@ -14,7 +14,7 @@ use super::{
     args::DemoArgs,
     demo::{DemoLoad, DemoOrigin, DemoOriginOptions, DemoSummary},
     host,
-    log::{self, Log},
+    log::{self, LogDestination},
     server,
 };
 use crate::{
@@ -23,8 +23,8 @@ use crate::{
     proxy::Proxy,
     runtime::Workers,
     server::{Server, ShutdownSignals},
-    telemetry::Telemetry,
-    tui::Labels,
+    telemetry::{LogRing, Telemetry},
+    tui::{InProcessSource, Labels},
     wire::handshake::Token,
 };
 
@@ -38,16 +38,22 @@ const PROXIES: [&str; 3] = ["edge-fra", "edge-ams", "lab"];
 const USERS: u8 = 5;
 
 pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
-    let screen = host::screen(args.screen.no_tui);
-    let log = log::init(screen, &args.log.log)?;
-    let summary = host::run(args.workers.workers, async |workers| demo(&args, screen, workers).await)?;
+    let destination = host::log_destination(args.screen.no_tui);
+    let ring = LogRing::new();
+    let log = log::init(destination, &args.log.log, &ring)?;
+    let summary =
+        host::run(args.workers.workers, async |workers| demo(&args, (destination, &ring), workers).await)?;
     // What is still to be logged comes before it.
     drop(log);
     print!("{summary}");
     Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(CORRUPT) })
 }
 
-async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<DemoSummary> {
+async fn demo(
+    args: &DemoArgs,
+    (destination, ring): (LogDestination, &LogRing),
+    workers: Workers,
+) -> anyhow::Result<DemoSummary> {
     let began = Instant::now();
     let settings = args.screen.settings()?;
     let token = Token::random();
@@ -94,7 +100,8 @@ async fn demo(args: &DemoArgs, screen: Log, workers: Workers) -> anyhow::Result<
         curl: Some(format!("curl -o /dev/null {}", url(public))),
         drain: None,
     };
-    let mut cockpit = host::Cockpit::open(screen, telemetry, control, (labels, settings), &ending)?;
+    let source = InProcessSource::new(telemetry.clone(), control, ring.clone());
+    let mut cockpit = host::Cockpit::open(destination, Box::new(source), (labels, settings), &ending)?;
     tokio::select! {
         () = over => {}
         () = ending.drain.cancelled() => {}

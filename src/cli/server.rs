@@ -6,19 +6,20 @@ use std::{
 use super::{
     args::ServerArgs,
     host,
-    log::{self, Log},
+    log::{self, LogDestination},
 };
 use crate::{
     server::{Server, ShutdownSignals},
-    telemetry::Telemetry,
-    tui::Labels,
+    telemetry::{LogRing, Telemetry},
+    tui::{InProcessSource, Labels},
     wire::handshake::Token,
 };
 
 pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
-    let screen = host::screen(args.screen.no_tui);
+    let destination = host::log_destination(args.screen.no_tui);
+    let ring = LogRing::new();
     let settings = args.screen.settings()?;
-    let _log = log::init(screen, &args.log.log)?;
+    let _log = log::init(destination, &args.log.log, &ring)?;
     let given = args.token.token()?;
     let made = given.is_none();
     let token = given.unwrap_or_else(Token::random);
@@ -37,14 +38,15 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
         let labels = Labels { listen, join: Some(join), drain, ..Labels::default() };
         let shutdown = ShutdownSignals::default();
         let signals = host::Signals::new()?;
-        let mut cockpit = host::Cockpit::open(screen, telemetry, control, (labels, settings), &shutdown)?;
+        let source = InProcessSource::new(telemetry.clone(), control, ring.clone());
+        let mut cockpit = host::Cockpit::open(destination, Box::new(source), (labels, settings), &shutdown)?;
         let report = tokio::select! {
             report = server.run(shutdown.clone()) => report,
             () = host::follow_signals(signals, shutdown.clone()) => unreachable!("it waits for the server"),
             () = cockpit.follow(&shutdown) => unreachable!("it waits for the server"),
         };
         cockpit.close().await;
-        if screen == Log::Cockpit && report.aborted_streams > 0 {
+        if destination == LogDestination::Cockpit && report.aborted_streams > 0 {
             // The log went with the screen.
             eprintln!("underpass: streams cut off: {}", report.aborted_streams);
         }

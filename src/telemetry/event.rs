@@ -2,7 +2,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use super::Content;
@@ -11,8 +11,8 @@ use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 /// One lifecycle event. Rare by design: nothing is ever an event for each chunk.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// When it happened.
-    pub at: SystemTime,
+    /// When it happened: wall-clock milliseconds since the Unix epoch, for display only.
+    pub epoch_ms: u64,
     /// What happened.
     pub kind: EventKind,
 }

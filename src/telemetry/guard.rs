@@ -86,7 +86,7 @@ impl Drop for ProxyGuard {
         self.hub.proxies.remove(&self.stats.id);
         self.hub.emit(EventKind::ProxyDisconnected {
             proxy: self.stats.id,
-            name: self.stats.name.clone(),
+            name: self.stats.name.to_string(),
             reason: self.reason.get_mut().clone(),
         });
     }

@@ -1,21 +1,19 @@
 use std::{
-    collections::HashMap,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
 use dashmap::DashMap;
 use tokio::sync::broadcast;
 
 use super::{
-    ByteCounters, ChannelFormat, ChannelGuard, ChannelSnapshot, ChannelStats, Event, EventKind, Gauge,
-    ProxyGuard, ProxySnapshot, ProxyStats, RateLimitGauges, ServiceGuard, ServiceSnapshot, ServiceStats,
-    Snapshot, StreamGuard, StreamPhase, StreamSnapshot, StreamStats, Totals, UserGuard, UserSnapshot,
-    UserStats, registry::Registry, throttle::Throttle,
+    ByteCounters, ChannelFormat, ChannelGuard, ChannelStats, Event, EventKind, Gauge, ProxyGuard, ProxyStats,
+    RateLimitGauges, Sampler, ServiceGuard, ServiceStats, Snapshot, StreamGuard, StreamInfo, StreamStats,
+    Totals, UserGuard, UserStats, clock, registry::Registry, throttle::Throttle,
 };
 use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
@@ -26,7 +24,8 @@ const EVENT_BACKLOG: usize = 4096;
 #[derive(Debug)]
 pub struct Telemetry {
     events: broadcast::Sender<Event>,
-    since: Instant,
+    /// When the server started: times in snapshots count from here.
+    pub(super) started: Instant,
     pub(super) traffic: Arc<ByteCounters>,
     pub(super) open: Gauge,
     pub(super) failed: AtomicU64,
@@ -46,7 +45,7 @@ impl Default for Telemetry {
     fn default() -> Self {
         Self {
             events: broadcast::channel(EVENT_BACKLOG).0,
-            since: Instant::now(),
+            started: Instant::now(),
             traffic: Arc::default(),
             open: Gauge::default(),
             failed: AtomicU64::new(0),
@@ -103,7 +102,7 @@ impl Telemetry {
             kind => tracing::info!(target: "lifecycle", "{kind}"),
         }
         // An error only says that nobody listens.
-        _ = self.events.send(Event { at: SystemTime::now(), kind });
+        _ = self.events.send(Event { epoch_ms: clock::epoch_ms(), kind });
     }
 
     /// Sums over everything since the start.
@@ -120,54 +119,16 @@ impl Telemetry {
         }
     }
 
-    /// Everything there is now.
+    /// Returns a new snapshot of all live objects. A periodic reader uses a [`Sampler`], which reuses allocations.
     pub fn snapshot(&self) -> Snapshot {
-        let mut snapshot = Snapshot::empty();
-        self.snapshot_into(&mut snapshot);
-        snapshot
+        let mut sampler = Sampler::default();
+        sampler.sample(self, &[]);
+        sampler.into_snapshot()
     }
 
-    /// Everything there is now, into a snapshot that was taken before: for whoever samples ten times a second. A stream
-    /// keeps its place in it, where mostly only the numbers are new.
-    pub fn snapshot_into(&self, snapshot: &mut Snapshot) {
-        let at = Instant::now();
-        let mut channels: HashMap<ProxyId, Vec<ChannelSnapshot>> = HashMap::new();
-        for channel in &self.channels {
-            channels.entry(channel.id.proxy).or_default().push(ChannelSnapshot::of(&channel, at));
-        }
-        let mut proxies: Vec<_> = self
-            .proxies
-            .iter()
-            .map(|proxy| ProxySnapshot::of(&proxy, channels.remove(&proxy.id).unwrap_or_default(), at))
-            .collect();
-        proxies.sort_by_key(|proxy| proxy.id);
-        let mut services: Vec<_> =
-            self.services.iter().map(|service| ServiceSnapshot::of(&service, at)).collect();
-        services.sort_by(|a, b| a.key.cmp(&b.key));
-        snapshot.at = at;
-        snapshot.uptime = at.duration_since(self.since);
-        snapshot.totals = self.totals();
-        (snapshot.services, snapshot.proxies) = (services, proxies);
-        // In the order of their coming, which is the order in which they are shown.
-        snapshot.users.retain_mut(UserSnapshot::refill);
-        let users = &mut snapshot.users;
-        self.users.since(&mut snapshot.seen.0, |number, user| users.push(UserSnapshot::of(number, user)));
-        let mut place = 0;
-        while let Some(stream) = snapshot.streams.get_mut(place) {
-            if stream.refill() {
-                place += 1;
-            } else {
-                // The others keep their places, but for one.
-                snapshot.streams.swap_remove(place);
-            }
-        }
-        let streams = &mut snapshot.streams;
-        self.streams.since(&mut snapshot.seen.1, |number, stream| {
-            // One that ended just now has not left the register yet.
-            streams.extend(
-                Some(StreamSnapshot::of(number, stream)).filter(|new| new.phase != StreamPhase::Ended),
-            );
-        });
+    /// Returns the live counters of the open stream with this [`StreamSnapshot::number`](super::StreamSnapshot::number).
+    pub fn stream_stats(&self, number: u64) -> Option<Arc<StreamStats>> {
+        self.streams.get(number)
     }
 
     /// A public port was opened.
@@ -228,7 +189,9 @@ impl Telemetry {
         addr: SocketAddr,
         user: &Arc<UserStats>,
     ) -> StreamGuard {
-        let stats = Arc::new(StreamStats::new(key, addr, user.clone(), self.traffic.clone()));
+        let info =
+            StreamInfo { key, addr, service: user.service.key.clone(), opened_at: self.started.elapsed() };
+        let stats = Arc::new(StreamStats::new(info, user.clone(), self.traffic.clone()));
         let number = self.streams.enter(stats.clone());
         for gauge in [&self.open, &user.streams, &user.service.streams] {
             gauge.enter();

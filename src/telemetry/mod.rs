@@ -6,14 +6,17 @@
 //! is the only way out, so that nothing can leave without its end being counted and told.
 
 mod bottleneck;
+mod clock;
 mod content;
 mod event;
 
 mod guard;
 mod hub;
 mod latency;
+mod log_ring;
 mod rate;
 mod registry;
+mod sampler;
 mod snapshot;
 mod stats;
 mod tcp;
@@ -25,10 +28,12 @@ pub use event::{DisconnectReason, EndReason, EndedBy, Event, EventKind, seconds}
 pub use guard::{ChannelGuard, ProxyGuard, ServiceGuard, StreamGuard, UserGuard};
 pub use hub::Telemetry;
 pub use latency::{Latencies, LatencyHistogram, LatencyHistograms, LatencySummary};
+pub use log_ring::{LogLevel, LogRecord, LogRing};
 pub use rate::RateWindow;
+pub use sampler::Sampler;
 pub use snapshot::{
-    ChannelSnapshot, ChannelState, ProxySnapshot, ServiceSnapshot, Snapshot, StreamSnapshot, StreamState,
-    Totals, UserSnapshot,
+    ChannelSnapshot, ChannelState, ProxySnapshot, SelectedStream, ServiceSnapshot, Snapshot, StreamInfo,
+    StreamSnapshot, StreamState, Totals, UserSnapshot,
 };
 pub use stats::{
     ByteCounters, ChannelFormat, ChannelStats, Gauge, ProxyStats, RateLimitGauges, ServiceStats, StreamPhase,

@@ -39,6 +39,11 @@ impl<T> Registry<T> {
         let _left = self.0.lock().taken.remove(&number);
     }
 
+    /// Returns the entry with this number, if it is still registered.
+    pub(super) fn get(&self, number: u64) -> Option<Arc<T>> {
+        self.0.lock().taken.get(&number).cloned()
+    }
+
     /// How many are there.
     pub(super) fn len(&self) -> usize {
         self.0.lock().taken.len()

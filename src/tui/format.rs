@@ -1,13 +1,13 @@
 //! Formats figures and names as text of a small, known width, so that columns do not move while values change. Pure
 //! functions: nothing here reads the model or a clock.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Formats the time of day in UTC: `14:02:40Z`.
-pub(crate) fn time_of_day(at: SystemTime) -> String {
-    let s = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() % 86_400;
+/// Formats a wall-clock time in milliseconds since the Unix epoch as the time of day in UTC: `14:02:40Z`.
+pub(crate) fn time_of_day(epoch_ms: u64) -> String {
+    let s = epoch_ms / 1000 % 86_400;
     format!("{:02}:{:02}:{:02}Z", s / 3600, s / 60 % 60, s % 60)
 }
 

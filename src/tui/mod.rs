@@ -16,14 +16,15 @@ mod files;
 mod format;
 mod keymap;
 mod layout;
+mod log_layer;
 mod model;
 mod msg;
 mod options;
 #[doc(hidden)]
 pub mod probe;
-mod record;
 mod runtime;
 mod settings;
+mod source;
 mod suggest;
 mod terminal;
 mod theme;
@@ -38,12 +39,16 @@ use std::{
     sync::Arc,
 };
 
+pub use log_layer::LogLayer;
+pub use msg::CommandId;
 pub use options::{Error, Exit, Labels, Options};
-pub use record::LogLayer;
 pub use settings::{Settings, SettingsError};
+pub use source::{InProcessSource, PollRequest, Source, SourceUpdate};
 
 use runtime::Runtime;
 use terminal::{PanicHook, Tty};
+
+use crate::telemetry::LogRing;
 
 /// Takes the terminal over and shows the cockpit until the operator leaves it, the host stops it, or the terminal
 /// vanishes. Call it on a thread of its own: it blocks.
@@ -60,7 +65,7 @@ use terminal::{PanicHook, Tty};
 pub fn run(options: Options) -> Result<Exit, Error> {
     // What passes the layer's own filter is to be seen.
     tui_logger::set_default_level(tui_logger::LevelFilter::Trace);
-    tui_logger::set_hot_buffer_depth(record::MAX_RECORDS);
+    tui_logger::set_hot_buffer_depth(LogRing::CAPACITY);
     tui_logger::move_events();
     // Colours are chosen by the theme. The writer must not drop them, or with them whole attribute changes: under
     // NO_COLOR that wipes the reversal of the selected row.

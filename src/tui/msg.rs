@@ -11,9 +11,9 @@ use crate::{
     telemetry::Event,
 };
 
-/// Names an order until its answer comes.
+/// Identifies a sent command until its reply arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct CommandId(pub(crate) u64);
+pub struct CommandId(pub(crate) u64);
 
 /// Something happened.
 #[derive(Debug, Clone)]

@@ -4,15 +4,12 @@ use std::{
     time::Duration,
 };
 
-use super::Settings;
-use crate::{control::CommandSender, telemetry::Telemetry};
+use super::{Settings, Source};
 
 /// What the cockpit needs of its host.
 pub struct Options {
-    /// What to show.
-    pub telemetry: Arc<Telemetry>,
-    /// Where orders go.
-    pub control: CommandSender,
+    /// The server to show and to control.
+    pub source: Box<dyn Source>,
     /// What only the host knows.
     pub labels: Labels,
     /// How the operator wants it.

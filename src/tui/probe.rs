@@ -13,13 +13,13 @@ use super::{
     update::{sample, update},
     view,
 };
-use crate::telemetry::{Event, Snapshot, Telemetry};
+use crate::telemetry::{Event, Sampler, Telemetry};
 
 /// A cockpit that nobody sees.
 pub struct Probe {
     telemetry: Arc<Telemetry>,
     events: tokio::sync::broadcast::Receiver<Event>,
-    snapshot: Snapshot,
+    sampler: Sampler,
     model: Model,
     screen: FrameWriter,
 }
@@ -36,7 +36,7 @@ impl Probe {
         let size = Size::new(width, height);
         let model = Model::new(Labels::default(), Theme::dark(), size, Instant::now());
         let events = telemetry.subscribe();
-        Self { telemetry, events, snapshot: Snapshot::empty(), model, screen: FrameWriter::new(size) }
+        Self { telemetry, events, sampler: Sampler::default(), model, screen: FrameWriter::new(size) }
     }
 
     /// Takes the events that are due and a snapshot.
@@ -44,12 +44,12 @@ impl Probe {
         while let Ok(event) = self.events.try_recv() {
             update(&mut self.model, Msg::Event(event), Instant::now());
         }
-        self.telemetry.snapshot_into(&mut self.snapshot);
+        self.sampler.sample(&self.telemetry, &[]);
     }
 
     /// Gives the snapshot to the model.
     pub fn digest(&mut self) {
-        sample(&mut self.model, &self.snapshot, Instant::now());
+        sample(&mut self.model, self.sampler.snapshot(), Instant::now());
     }
 
     /// Builds a frame, compares it with the last one, and gives what would be written.

@@ -8,22 +8,18 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
-use tokio::sync::{broadcast, oneshot};
 
 use super::{
     Exit, Options, files,
     model::Model,
     msg::{CommandId, Effect, Msg},
-    record,
+    source::{PollRequest, SourceUpdate},
     terminal::{FrameWriter, TerminalInput, TerminalSignals, Tty, WaitOutcome},
     theme::Theme,
     update::{sample, update},
     view,
 };
-use crate::{
-    control::{Command, CommandError, CommandReply},
-    telemetry::{Event, Snapshot},
-};
+use crate::control::{Command, CommandError, CommandReply};
 
 /// The slowest it gets.
 const SAMPLE_SLOWEST: Duration = Duration::from_secs(1);
@@ -50,12 +46,11 @@ const ANSWER_LATE: Duration = Duration::from_secs(1);
 const MOUSE_ON: &[u8] = b"\x1b[?1000h\x1b[?1006h";
 const MOUSE_OFF: &[u8] = b"\x1b[?1006l\x1b[?1000l";
 
-/// An order on its way.
+/// A command that was sent, whose reply has not arrived.
 #[derive(Debug)]
 struct AwaitedReply {
     id: CommandId,
     command: Command,
-    reply: oneshot::Receiver<CommandReply>,
 }
 
 /// The cockpit at work.
@@ -65,15 +60,12 @@ pub(crate) struct Runtime {
     signals: TerminalSignals,
     input: TerminalInput,
     screen: FrameWriter,
-    events: broadcast::Receiver<Event>,
     model: Model,
     pending: Vec<AwaitedReply>,
     /// When the last order was sent.
     ordered: Instant,
     /// The control room had no room: what follows must not go before what it did not take.
     busy: bool,
-    /// The last sample; its room is used again.
-    snapshot: Snapshot,
     next_sample: Instant,
     /// What a sample takes of a core, on average.
     cost: Duration,
@@ -88,7 +80,7 @@ impl Runtime {
         let now = Instant::now();
         let size = tty.size();
         let mut model = Model::new(options.labels.clone(), Theme::detect(), size, now);
-        options.settings.apply(&mut model, options.control.capabilities());
+        options.settings.apply(&mut model, options.source.capabilities());
         let mut screen = FrameWriter::new(size);
         if model.display.mouse {
             screen.queue_sequence(MOUSE_ON);
@@ -97,12 +89,10 @@ impl Runtime {
             signals: TerminalSignals::listen()?,
             input: TerminalInput::default(),
             screen,
-            events: options.telemetry.subscribe(),
             model,
             pending: Vec::new(),
             ordered: now,
             busy: false,
-            snapshot: Snapshot::empty(),
             next_sample: now,
             cost: Duration::ZERO,
             // Long enough ago for the first frame to be due at once.
@@ -203,33 +193,34 @@ impl Runtime {
     /// Takes what has happened since the last time, and where everything stands.
     fn sample(&mut self, now: Instant) -> io::Result<()> {
         let began = core_time();
-        let mut messages = Vec::new();
-        loop {
-            match self.events.try_recv() {
-                Ok(event) => messages.push(Msg::Event(event)),
-                Err(broadcast::error::TryRecvError::Lagged(missed)) => messages.push(Msg::Missed(missed)),
-                Err(_) => break,
-            }
-        }
-        let mut idle = messages.is_empty();
-        for message in messages {
-            self.dirty = true;
-            update(&mut self.model, message, now);
-        }
-        // Not by its own thread, which would wake a hundred times a second. While the display stands still the log
-        // does too: as many records as it keeps wait.
-        if self.model.frozen.is_none() {
+        let selected: Vec<u64> = self.model.selected_stream_number().into_iter().collect();
+        // While the display is frozen the log is too: the source keeps its newest records.
+        let with_log = self.model.frozen.is_none();
+        if with_log {
+            // Not by tui-logger's own thread, which would wake a hundred times a second.
             tui_logger::move_events();
-            record::take().into_iter().for_each(|record| self.model.log_screen.push(record));
         }
-        self.options.telemetry.snapshot_into(&mut self.snapshot);
-        let snapshot = &self.snapshot;
-        let busy = !self.model.live.streams.order().is_empty() || self.model.live.totals != snapshot.totals;
-        idle &= self.model.live.streams.live() == 0 && snapshot.totals == self.model.live.totals;
-        let second = self.model.live.uptime.as_secs() != snapshot.uptime.as_secs();
-        // Nothing moves on an idle screen but the clock.
-        self.dirty |= busy || second || !self.model.server_status.has_sample || self.model.notice.is_some();
-        let effects = sample(&mut self.model, snapshot, now);
+        let (model, dirty) = (&mut self.model, &mut self.dirty);
+        let (mut idle, mut effects) = (true, Vec::new());
+        self.options.source.poll(PollRequest::Sample { with_log, selected: &selected }, &mut |item| {
+            let message = match item {
+                SourceUpdate::Event(event) => Msg::Event(event),
+                SourceUpdate::MissedEvents(missed) => Msg::Missed(missed),
+                SourceUpdate::Log(record) => return model.log_screen.push(record),
+                SourceUpdate::Reply(id, reply) => Msg::Replied(id, reply),
+                SourceUpdate::Snapshot(snapshot) => {
+                    let live = &model.live;
+                    let busy = !live.streams.order().is_empty() || live.totals != snapshot.totals;
+                    idle &= live.streams.live() == 0 && snapshot.totals == live.totals;
+                    let second = live.uptime.as_secs() != snapshot.uptime.as_secs();
+                    // Nothing moves on an idle screen but the clock.
+                    *dirty |= busy || second || !model.server_status.has_sample || model.notice.is_some();
+                    return effects.extend(sample(model, snapshot, now));
+                }
+            };
+            (idle, *dirty) = (false, true);
+            effects.extend(update(model, message, now));
+        });
         let refresh = self.options.settings.refresh;
         let refresh = if idle { refresh.max(SAMPLE_IDLE) } else { refresh };
         let took = core_time().saturating_sub(began);
@@ -245,18 +236,16 @@ impl Runtime {
     }
 
     fn collect_answers(&mut self) -> io::Result<()> {
-        let mut answers = Vec::new();
-        self.pending.retain_mut(|pending| {
-            let reply = match pending.reply.try_recv() {
-                Ok(reply) => reply,
-                Err(oneshot::error::TryRecvError::Empty) => return true,
-                Err(oneshot::error::TryRecvError::Closed) => Err(CommandError::ServerStopped),
-            };
-            answers.push((pending.id, pending.command.clone(), reply));
-            false
+        let mut replies = Vec::new();
+        self.options.source.poll(PollRequest::Replies, &mut |item| {
+            if let SourceUpdate::Reply(id, reply) = item {
+                replies.push((id, reply));
+            }
         });
-        for (id, command, reply) in answers {
+        for (id, reply) in replies {
             self.busy = false;
+            let Some(at) = self.pending.iter().position(|pending| pending.id == id) else { continue };
+            let command = self.pending.remove(at).command;
             let effects = self.answered(id, &command, reply);
             self.perform(effects)?;
         }
@@ -310,12 +299,12 @@ impl Runtime {
     fn order(&mut self, id: CommandId, command: Command) -> Vec<Effect> {
         let sent = match self.busy {
             true => Err(CommandError::QueueFull),
-            false => self.options.control.try_send(command.clone()),
+            false => self.options.source.try_send(id, command.clone()),
         };
         match sent {
-            Ok(reply) => {
+            Ok(()) => {
                 self.ordered = Instant::now();
-                self.pending.push(AwaitedReply { id, command, reply });
+                self.pending.push(AwaitedReply { id, command });
                 Vec::new()
             }
             Err(why) => {

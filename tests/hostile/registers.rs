@@ -155,7 +155,7 @@ async fn a_proxy_has_so_many_channels() {
     drop(joined);
     server
         .tunnel
-        .until("one channel", |s| s.proxies.iter().any(|p| p.info.name == "tester" && p.channels.len() == 1))
+        .until("one channel", |s| s.proxies.iter().any(|p| &*p.name == "tester" && p.channels.len() == 1))
         .await;
     let user = TcpStream::connect(public).await.unwrap();
     first.opened().await;

@@ -281,7 +281,7 @@ impl World {
 
     fn id(&self, proxy: usize) -> Option<ProxyId> {
         let snapshot = self.tunnel.telemetry.snapshot();
-        snapshot.proxies.iter().find(|one| one.info.name == self.proxies[proxy].name).map(|one| one.id)
+        snapshot.proxies.iter().find(|one| *one.name == self.proxies[proxy].name).map(|one| one.id)
     }
 
     /// What is slow is so no longer.

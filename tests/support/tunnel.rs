@@ -15,7 +15,7 @@ use underpass::{
     proxy::{Proxy, ProxyError},
     runtime::Workers,
     server::{Server, ShutdownReport, ShutdownSignals},
-    telemetry::{EndReason, EventKind, Snapshot, StreamSnapshot, Telemetry},
+    telemetry::{EndReason, EventKind, Snapshot, StreamSnapshot, StreamStats, Telemetry},
     wire::handshake::Token,
 };
 
@@ -201,6 +201,11 @@ impl Tunnel {
             snapshot.streams.iter().find(|s| s.info.addr == user && s.channel.is_some()).cloned()
         };
         find(&self.until("the stream of a connection", |snapshot| find(snapshot).is_some()).await).unwrap()
+    }
+
+    /// Returns the live counters of an open stream.
+    pub fn stats_of(&self, stream: &StreamSnapshot) -> Arc<StreamStats> {
+        self.telemetry.stream_stats(stream.number).expect("the stream is open")
     }
 
     /// Waits for an event, also one that was before; of several the last, as addresses are used again.

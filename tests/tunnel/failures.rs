@@ -71,7 +71,7 @@ async fn two_downloads(
     let short = download(public, SHORT);
     let two = tunnel.flowing(2).await;
     let second = two.streams.into_iter().find(|stream| stream.key != first.key).unwrap();
-    assert_ne!(first.proxy.as_ref().unwrap().id, second.proxy.as_ref().unwrap().id);
+    assert_ne!(first.proxy.unwrap(), second.proxy.unwrap());
     (tunnel, public, origins, [(first, endless), (second, short)])
 }
 
@@ -123,7 +123,7 @@ async fn a_killed_user_loses_all_streams_and_no_other_user_does() {
 async fn a_kicked_proxy_loses_its_streams_and_takes_its_port_again() {
     for format in FORMATS {
         let (mut tunnel, public, origins, [(kicked, endless), (_, short)]) = two_downloads(format).await;
-        let id = kicked.proxy.as_ref().unwrap().id;
+        let id = kicked.proxy.unwrap();
         assert_eq!(tunnel.order(Command::KickProxy(id)).await, Ok(Executed { affected_streams: 1 }));
         is_reset(endless).await;
         origins[0].when_open(0, SECOND).await;

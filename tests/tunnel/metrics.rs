@@ -47,7 +47,7 @@ async fn a_target_that_thinks_shows_in_the_time_to_its_first_byte_and_nowhere_el
         let public = tunnel.proxy(target.addr, format).await;
         for number in 0..USERS {
             let mut user = soon("a user", TcpStream::connect(public)).await.unwrap();
-            let info = tunnel.stream_of(user.local_addr().unwrap()).await.info;
+            let info = tunnel.stats_of(&tunnel.stream_of(user.local_addr().unwrap()).await);
             // How long somebody takes to ask is nobody's fault.
             let idle = Duration::from_millis(if number == 0 { 1000 } else { 0 });
             tokio::time::sleep(idle).await;
@@ -121,7 +121,7 @@ async fn a_channel_that_takes_nothing_shows_what_waits_for_it() {
         tunnel.until("it is stuck", |now| now.proxies[0].channels[0].state == ChannelState::Stalled).await;
     let channel = &stuck.proxies[0].channels[0];
     assert!(channel.send_queue_bytes > 100_000, "{channel:?}");
-    let info = tunnel.stream_of(user.local_addr().unwrap()).await.info;
+    let info = tunnel.stats_of(&tunnel.stream_of(user.local_addr().unwrap()).await);
     let flow =
         flow_of(&info, "its channel is to blame", |flow| flow.upload_bottleneck == Some(Bottleneck::Channel))
             .await;
@@ -176,7 +176,7 @@ async fn a_user_who_does_not_read_is_to_blame_and_an_operator_who_holds_the_stre
         let public = tunnel.proxy(target.addr, format).await;
         let user = soon("a user", TcpStream::connect(public)).await.unwrap();
         let stream = tunnel.stream_of(user.local_addr().unwrap()).await;
-        let (key, info) = (stream.key, stream.info);
+        let (key, info) = (stream.key, tunnel.stats_of(&stream));
         let second = Duration::from_secs(1);
         let flow =
             flow_of(&info, "the user is slow", |flow| flow.bottleneck_times.of(Bottleneck::User) > second)
@@ -216,7 +216,7 @@ async fn a_target_that_does_not_read_is_to_blame() {
         let public = tunnel.proxy(target.addr, format).await;
         let user = soon("a user", TcpStream::connect(public)).await.unwrap();
         let stream = tunnel.stream_of(user.local_addr().unwrap()).await;
-        let (info, (_read, write)) = (stream.info.clone(), user.into_split());
+        let (info, (_read, write)) = (tunnel.stats_of(&stream), user.into_split());
         let _sends = upload(write);
         let second = Duration::from_secs(1);
         let flow = flow_of(&info, "the target is slow", |flow| {
@@ -261,7 +261,7 @@ async fn a_target_that_sends_slowly_is_to_blame_and_one_with_nothing_to_say_is_n
     let target = trickle.await;
     let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
     let mut user = soon("a user", TcpStream::connect(public)).await.unwrap();
-    let info = tunnel.stream_of(user.local_addr().unwrap()).await.info;
+    let info = tunnel.stats_of(&tunnel.stream_of(user.local_addr().unwrap()).await);
     flow_of(&info, "nothing is to be carried", |flow| {
         (flow.download_bottleneck, flow.upload_bottleneck) == (None, None)
     })
@@ -294,7 +294,8 @@ async fn a_limit_is_to_blame_where_it_holds() {
     tunnel.order(limit).await.unwrap();
     let (mut read, _write) = user.into_split();
     let _reads = Running::start(async move { _ = tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
-    let flow = flow_of(&stream.info, "the limit", |flow| {
+    let info = tunnel.stats_of(&stream);
+    let flow = flow_of(&info, "the limit", |flow| {
         flow.download_bottleneck == Some(Bottleneck::Limit)
             && flow.bottleneck_times.of(Bottleneck::Limit) > Duration::from_secs(1)
     });
@@ -314,7 +315,7 @@ async fn a_stream_that_moves_says_so_and_how_much_it_sent_again() {
     let public = tunnel.proxy_with(config).await;
     let user = soon("a user", TcpStream::connect(public)).await.unwrap();
     let stream = tunnel.stream_of(user.local_addr().unwrap()).await;
-    let (info, (_read, write)) = (stream.info.clone(), user.into_split());
+    let (info, (_read, write)) = (tunnel.stats_of(&stream), user.into_split());
     let _sends = upload(write);
     let full = flow_of(&info, "a full window", |flow| {
         flow.bottleneck_times.of(Bottleneck::Target) > Duration::from_secs(1)

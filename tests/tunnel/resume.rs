@@ -101,7 +101,7 @@ async fn a_download_survives_a_relay_that_was_killed_and_is_away_for_two_seconds
     tokio::time::sleep(2 * SECOND).await;
     drop(refusal);
     tunnel.event("it is back", resumed).await;
-    let flow = tunnel.telemetry.snapshot().streams[0].info.details().expect("it flows");
+    let flow = tunnel.stats_of(&tunnel.telemetry.snapshot().streams[0]).details().expect("it flows");
     let waited = flow.bottleneck_times.of(Bottleneck::Channel);
     assert!((2 * SECOND..=begin.elapsed()).contains(&waited), "it was not held by the channel: {waited:?}");
     assert_eq!(download.end("the download").await, Ok(Fetched::from(file)));

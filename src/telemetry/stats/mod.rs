@@ -188,7 +188,7 @@ pub struct ProxyStats {
     /// Which.
     pub id: ProxyId,
     /// What it calls itself, cleaned.
-    pub name: String,
+    pub name: Arc<str>,
     /// Where its first channel comes from.
     pub addr: SocketAddr,
     /// Since when it is up.
@@ -214,7 +214,7 @@ impl ProxyStats {
     pub(in crate::telemetry) fn new(id: ProxyId, name: String, addr: SocketAddr) -> Self {
         Self {
             id,
-            name,
+            name: name.into(),
             addr,
             since: Instant::now(),
             traffic: ByteCounters::default(),

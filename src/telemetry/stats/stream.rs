@@ -15,7 +15,7 @@ use arc_swap::ArcSwapOption;
 use super::{ByteCounters, ChannelStats, ProxyStats, RateLimitGauges, UserStats, from_micros, micros};
 use crate::{
     ids::{ChannelId, Direction, Priority, Rate, RateLimits, StreamKey},
-    telemetry::{Content, EndReason, LatencyHistograms, StreamDetails, StreamDetailsSource},
+    telemetry::{Content, EndReason, LatencyHistograms, StreamDetails, StreamDetailsSource, StreamInfo},
 };
 
 /// Where a stream stands.
@@ -62,6 +62,8 @@ pub struct StreamStats {
     pub addr: SocketAddr,
     /// Its user, and through it its service.
     pub user: Arc<UserStats>,
+    /// The same immutable attributes as snapshots share them.
+    pub(in crate::telemetry) info: Arc<StreamInfo>,
     /// When the user connected.
     pub since: Instant,
     /// The size of the download, where it is known (`STREAM_START` tells it); 0 where not.
@@ -80,8 +82,7 @@ pub struct StreamStats {
 
 impl StreamStats {
     pub(in crate::telemetry) fn new(
-        key: StreamKey,
-        addr: SocketAddr,
+        info: StreamInfo,
         user: Arc<UserStats>,
         totals: Arc<ByteCounters>,
     ) -> Self {
@@ -92,8 +93,9 @@ impl StreamStats {
             phase: AtomicU8::new(StreamPhase::Waiting as u8),
             paused: AtomicBool::new(false),
             priority: AtomicU8::new(Priority::default() as u8),
-            key,
-            addr,
+            key: info.key,
+            addr: info.addr,
+            info: Arc::new(info),
             user,
             since: Instant::now(),
             total_size: AtomicU64::new(0),

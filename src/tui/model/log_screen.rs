@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::{
     ids::StreamKey,
-    tui::record::{self, LogRecord},
+    telemetry::{LogRecord, LogRing},
 };
 
 /// The log target of records that repeat lifecycle events.
@@ -19,7 +19,7 @@ pub(crate) struct LogScreen {
     filter_is_name: bool,
     /// By how many filtered records the view is scrolled back from the newest one.
     scrolled_back: usize,
-    /// The newest records, the oldest first; bounded by [`record::MAX_RECORDS`].
+    /// The newest records, the oldest first; bounded by [`LogRing::CAPACITY`].
     records: VecDeque<LogRecord>,
     /// tui-logger's own state: which targets and levels are shown, and its scroll position.
     pub(crate) widget: LoggerWidgetState,
@@ -30,7 +30,10 @@ impl LogScreen {
     pub(crate) fn push(&mut self, record: LogRecord) {
         // A view that is scrolled back keeps its records in place.
         self.scrolled_back += usize::from(self.scrolled_back > 0 && self.passes(&record));
-        record::push_bounded(&mut self.records, record);
+        if self.records.len() == LogRing::CAPACITY {
+            self.records.pop_front();
+        }
+        self.records.push_back(record);
     }
 
     /// The text that shown records contain; empty where all are shown.

@@ -202,6 +202,11 @@ impl Model {
         Some((id, self.shown().streams.get(id)?))
     }
 
+    /// Returns the serial number, in snapshots, of the stream on the detail screen: the source is asked for its details.
+    pub(crate) fn selected_stream_number(&self) -> Option<u64> {
+        self.live.streams.snapshot_number(self.detail_screen.open.as_ref()?.row)
+    }
+
     /// Opens the detail screen for a stream. Does nothing where it is open for that stream already.
     pub(crate) fn open_detail(&mut self, id: RowId) {
         if self.detail_screen.open.as_ref().is_some_and(|detail| detail.row == id) {

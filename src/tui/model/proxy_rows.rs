@@ -279,13 +279,13 @@ impl ProxyRows {
     }
 
     /// Takes what a snapshot says.
-    pub(crate) fn sample(&mut self, snapshots: &[ProxySnapshot], now: Instant) {
+    pub(crate) fn sample(&mut self, snapshots: &[ProxySnapshot], now: Instant, server_started: Instant) {
         self.clock.tick(now);
         self.list.iter_mut().for_each(|proxy| proxy.seen = false);
         for snapshot in snapshots {
             let known = self.list.iter().position(|proxy| proxy.id == snapshot.id);
             let at = known.unwrap_or_else(|| {
-                self.list.push(ProxyRow::new(snapshot));
+                self.list.push(ProxyRow::new(snapshot, server_started));
                 self.list.len() - 1
             });
             self.list[at].sample(snapshot, &self.clock);
@@ -336,14 +336,14 @@ impl ProxyRows {
 }
 
 impl ProxyRow {
-    fn new(snapshot: &ProxySnapshot) -> Self {
+    fn new(snapshot: &ProxySnapshot, server_started: Instant) -> Self {
         Self {
             id: snapshot.id,
-            name: clean(&snapshot.info.name, 255),
+            name: clean(&snapshot.name, 255),
             services: Vec::new(),
             channels: Vec::new(),
-            addr: snapshot.info.addr,
-            since: snapshot.info.since,
+            addr: snapshot.addr,
+            since: server_started + snapshot.connected_at,
             streams: 0,
             streams_total: 0,
             down: 0,

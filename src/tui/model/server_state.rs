@@ -66,9 +66,11 @@ impl ServerState {
         self.totals = snapshot.totals;
         self.throughput.note(now, &snapshot.totals);
         self.services.sample(&snapshot.services, now);
-        self.proxies.sample(&snapshot.proxies, now);
-        self.users.sample(&snapshot.users, now);
-        self.streams.sample(&snapshot.streams, now);
+        // Snapshots count times from the start of the server.
+        let server_started = now.checked_sub(snapshot.uptime).unwrap_or(now);
+        self.proxies.sample(&snapshot.proxies, now, server_started);
+        self.users.sample(&snapshot.users, now, server_started);
+        self.streams.sample(&snapshot.streams, now, server_started);
     }
 
     /// The rows of the screen of proxies: each proxy, its channels where it is unfolded, then the services.

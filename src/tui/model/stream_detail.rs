@@ -1,9 +1,9 @@
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{collections::VecDeque, time::Instant};
 
 use super::{RateHistory, RowId, StreamRow};
 use crate::{
     ids::StreamKey,
-    telemetry::{Event, EventKind, StreamDetails, StreamStats},
+    telemetry::{Event, EventKind, StreamDetails},
 };
 
 /// How many events about streams, and about outages of those that carry them, are remembered.
@@ -18,7 +18,6 @@ pub(crate) struct StreamDetail {
     pub(crate) history: RateHistory,
     /// How it flows; the last that was known, where it has ended.
     pub(crate) flow: Option<StreamDetails>,
-    info: Option<Arc<StreamStats>>,
 }
 
 impl StreamDetail {
@@ -31,25 +30,16 @@ impl StreamDetail {
         let carried =
             (then(row.figures.down, row.figures.down_rate), then(row.figures.up, row.figures.up_rate));
         let history = RateHistory::begun(&row.trend, until, carried);
-        Self { row: id, key: row.key, history, flow: None, info: None }
-    }
-
-    /// Whether it is still to be told which counters are its own.
-    pub(crate) fn lacks_info(&self) -> bool {
-        self.info.is_none()
-    }
-
-    pub(crate) fn set_info(&mut self, info: &Arc<StreamStats>) {
-        self.info = Some(info.clone());
+        Self { row: id, key: row.key, history, flow: None }
     }
 
     /// Notes where the stream stands.
-    pub(crate) fn note(&mut self, row: StreamRow<'_>, now: Instant) {
+    pub(crate) fn note(&mut self, row: StreamRow<'_>, details: Option<&StreamDetails>, now: Instant) {
         if row.is_live() {
             self.history.note(now, row.figures.down, row.figures.up);
         }
-        if let Some(flow) = self.info.as_ref().and_then(|info| info.details()) {
-            self.flow = Some(flow);
+        if let Some(details) = details {
+            self.flow = Some(details.clone());
         }
     }
 }

@@ -133,16 +133,21 @@ impl StreamCounters {
         self.number == snapshot.number + 1
     }
 
+    /// The serial number that snapshots give the stream, while it is open and known.
+    pub(super) fn snapshot_number(&self) -> Option<u64> {
+        self.number.checked_sub(1)
+    }
+
     /// Whether `snapshot` may speak of this stream, and not of a later one with the same key.
     pub(super) fn may_be(&self, snapshot: &StreamSnapshot) -> bool {
         self.number == NO_NUMBER || self.is_now(snapshot)
     }
 
     /// This is the stream they are about.
-    pub(super) fn be(&mut self, snapshot: &StreamSnapshot, now: Instant) {
+    pub(super) fn be(&mut self, snapshot: &StreamSnapshot, age: Duration) {
         (self.number, self.noted) = (snapshot.number + 1, 0);
         // What it has carried so far is in no rate; but no mean is above the peak, and that does not fall.
-        let seconds = now.saturating_duration_since(snapshot.info.since).as_secs_f32().max(0.1);
+        let seconds = age.as_secs_f32().max(0.1);
         self.down_peak = self.down_peak.max(snapshot.down as f32 / seconds);
         self.up_peak = self.up_peak.max(snapshot.up as f32 / seconds);
     }
@@ -219,7 +224,7 @@ impl StreamAttributes {
 
     /// Takes what a snapshot says besides figures.
     pub(super) fn take(&mut self, snapshot: &StreamSnapshot) {
-        self.proxy = snapshot.proxy.as_ref().map(|proxy| proxy.id).or(self.proxy);
+        self.proxy = snapshot.proxy.or(self.proxy);
         self.channel = snapshot.channel.or(self.channel);
         self.waits = snapshot.proxy.is_some() && snapshot.channel.is_none();
         self.content.clone_from(&snapshot.content);

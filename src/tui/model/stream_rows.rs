@@ -120,10 +120,10 @@ impl StreamRows {
         self.reranked
     }
 
-    /// Where in the last snapshot this row's stream was.
-    pub(crate) fn in_snapshot(&self, id: RowId) -> Option<usize> {
-        self.get(id)?;
-        self.hints.iter().position(|hint| *hint == id.slot)
+    /// Returns the serial number that snapshots give the row's stream; `None` once it ended, and before the first snapshot
+    /// that contains it.
+    pub(crate) fn snapshot_number(&self, id: RowId) -> Option<u64> {
+        self.get(id)?.figures.snapshot_number()
     }
 
     /// The open streams of these users, by user and number. The register of keys is small beside the rows.
@@ -212,14 +212,14 @@ impl StreamRows {
     /// One that two snapshots in a row do not name has ended: should the event have been lost, no ghost stays behind.
     /// Not the first time, because the event of one that ended just before the snapshot is still on its way, and
     /// tells why.
-    pub(crate) fn sample(&mut self, snapshots: &[StreamSnapshot], now: Instant) {
+    pub(crate) fn sample(&mut self, snapshots: &[StreamSnapshot], now: Instant, server_started: Instant) {
         self.clock.tick(now);
         self.sample += 1;
         let mut hints = std::mem::take(&mut self.hints);
         hints.resize(snapshots.len(), u32::MAX);
         for (snapshot, hint) in snapshots.iter().zip(&mut hints) {
             if !self.figures.get(*hint as usize).is_some_and(|figures| figures.is_now(snapshot)) {
-                *hint = self.place_of(snapshot, now);
+                *hint = self.place_of(snapshot, now, server_started);
             }
             let slot = *hint as usize;
             let figures = &mut self.figures[slot];
@@ -245,7 +245,7 @@ impl StreamRows {
 
     /// The slot of the row of this stream, which may be new.
     #[cold]
-    fn place_of(&mut self, snapshot: &StreamSnapshot, now: Instant) -> u32 {
+    fn place_of(&mut self, snapshot: &StreamSnapshot, now: Instant, server_started: Instant) -> u32 {
         let known = self.by_key.get(&snapshot.key).copied().filter(|id| self.is_live(*id));
         let id = match known {
             Some(known) if self.figures[known.slot as usize].may_be(snapshot) => known,
@@ -254,14 +254,15 @@ impl StreamRows {
                 // has left the register: this is a new one, maybe with the key of another.
                 known.into_iter().for_each(|id| self.end(id, None, now));
                 let info = &snapshot.info;
-                self.insert(snapshot.key, info.addr, info.user.service.key.clone(), now)
+                self.insert(snapshot.key, info.addr, info.service.clone(), now)
             }
         };
         let figures = &mut self.figures[id.slot as usize];
         if !figures.is_now(snapshot) {
-            figures.be(snapshot, now);
+            let since = server_started + snapshot.info.opened_at;
+            figures.be(snapshot, now.saturating_duration_since(since));
             if let Some(stream) = &mut self.slots[id.slot as usize] {
-                stream.since = snapshot.info.since;
+                stream.since = since;
             }
         }
         id.slot

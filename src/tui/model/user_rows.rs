@@ -67,14 +67,14 @@ impl UserRows {
     }
 
     /// Takes what a snapshot says; its users stand in the order of their coming.
-    pub(crate) fn sample(&mut self, snapshots: &[UserSnapshot], now: Instant) {
+    pub(crate) fn sample(&mut self, snapshots: &[UserSnapshot], now: Instant, server_started: Instant) {
         self.clock.tick(now);
         self.sample += 1;
         let mut hints = std::mem::take(&mut self.hints);
         hints.resize(snapshots.len(), (u64::MAX, 0));
         for (snapshot, hint) in snapshots.iter().zip(&mut hints) {
             if hint.0 != snapshot.number {
-                *hint = (snapshot.number, self.place_of(snapshot));
+                *hint = (snapshot.number, self.place_of(snapshot, server_started));
             }
             let Some(user) = &mut self.slots[hint.1] else { continue };
             let anew = user.seen + 1 != self.sample;
@@ -92,7 +92,7 @@ impl UserRows {
     }
 
     /// The slot of this user, who may be new.
-    fn place_of(&mut self, snapshot: &UserSnapshot) -> usize {
+    fn place_of(&mut self, snapshot: &UserSnapshot, server_started: Instant) -> usize {
         if let Some(&known) = self.by_id.get(&snapshot.id) {
             return known;
         }
@@ -104,7 +104,7 @@ impl UserRows {
         self.slots[slot] = Some(UserRow {
             addr: snapshot.addr,
             service: snapshot.service.clone(),
-            since: snapshot.since,
+            since: server_started + snapshot.connected_at,
             down: 0,
             up: 0,
             down_rate: 0.0,

@@ -12,14 +12,13 @@ use tracing_subscriber::layer::SubscriberExt;
 use crate::{
     ids::{ChannelId, Priority, ProxyId, StreamKey, UserChannelId},
     telemetry::{
-        ChannelFormat, ChannelGuard, Content, EndReason, Event, ProxyGuard, ServiceGuard, Snapshot,
-        StreamGuard, StreamPhase, Telemetry, UserGuard,
+        ChannelFormat, ChannelGuard, Content, EndReason, Event, LogRecord, LogRing, ProxyGuard, ServiceGuard,
+        Snapshot, StreamGuard, StreamPhase, Telemetry, UserGuard,
     },
     tui::{
         Labels, LogLayer,
         model::Model,
         msg::{Effect, Msg},
-        record::{self, LogRecord},
         terminal::{Key, KeyCode},
         theme::Theme,
         update::{sample, update},
@@ -31,7 +30,8 @@ use crate::{
 fn write_log() -> &'static VecDeque<LogRecord> {
     static WRITTEN: OnceLock<VecDeque<LogRecord>> = OnceLock::new();
     WRITTEN.get_or_init(|| {
-        let registry = tracing_subscriber::registry().with(LogLayer);
+        let ring = LogRing::new();
+        let registry = tracing_subscriber::registry().with(LogLayer::new(ring.clone()));
         tracing::subscriber::with_default(registry, || {
             tracing::info!(target: "lifecycle", "listening on 0.0.0.0:7000");
             for proxy in 1..=12 {
@@ -42,7 +42,7 @@ fn write_log() -> &'static VecDeque<LogRecord> {
             tracing::info!(target: "operator", "kill stream 10033A:1: done, streams: 1");
         });
         tui_logger::move_events();
-        record::take()
+        ring.drain()
     })
 }
 
@@ -214,16 +214,16 @@ impl Fixture {
     /// Gives a sample to the model.
     pub(super) fn sample(&mut self) -> Vec<Effect> {
         let mut snapshot = self.hub.snapshot();
-        (snapshot.at, snapshot.uptime) = (self.now, self.now - self.start);
+        snapshot.uptime = self.now - self.start;
         // On the clock of the test.
-        snapshot.users.iter_mut().for_each(|user| user.since = self.start);
+        snapshot.users.iter_mut().for_each(|user| user.connected_at = Duration::ZERO);
         (self.told)(&mut snapshot);
         let effects = sample(&mut self.model, &snapshot, self.now);
         // The hub has a clock of its own, by which no figure may be rounded this way now and that way then.
         let streams = &mut self.model.live.streams;
         for stream in &snapshot.streams {
             let row = streams.find(stream.key).and_then(|id| streams.get_mut(id));
-            if let Some(row) = row.filter(|row| row.since == stream.info.since) {
+            if let Some(row) = row.filter(|row| row.since == self.start + stream.info.opened_at) {
                 row.since = self.now - Duration::from_millis(100);
             }
         }

@@ -1,18 +1,17 @@
 //! Finding, freezing, looking closely, and the line at the bottom.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::fixture::{Fixture, key};
 use crate::{
     control::{Capabilities, Command},
     ids::ProxyId,
-    telemetry::EndReason,
+    telemetry::{EndReason, LogLevel, LogRecord},
     tui::{
         Settings,
         keymap::InputContext,
         model::{Overlay, ScreenId, SortBy},
         msg::{CommandId, Effect, Msg},
-        record::LogRecord,
         terminal::{Key, KeyCode, MouseEvent},
     },
 };
@@ -322,9 +321,9 @@ fn every_stream_that_a_filter_shows_can_be_marked_at_once() {
 fn the_log_is_filtered_and_scrolled_whatever_its_newest_record_is() {
     let mut fixture = Fixture::busy(80, 24);
     let record = |text: String| LogRecord {
-        at: SystemTime::UNIX_EPOCH + Duration::from_secs(3_661),
-        level: tracing::Level::WARN,
-        target: "operator",
+        epoch_ms: 3_661_000,
+        level: LogLevel::Warn,
+        target: "operator".into(),
         text,
     };
     for number in 0..60 {
@@ -355,8 +354,12 @@ fn the_close_look_tells_what_the_log_says_of_its_stream_alone() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("j>");
     let key = fixture.selected().unwrap();
-    let record =
-        |text: String, target| LogRecord { at: SystemTime::now(), level: tracing::Level::INFO, target, text };
+    let record = |text: String, target: &'static str| LogRecord {
+        epoch_ms: u64::MAX,
+        level: LogLevel::Info,
+        target: target.into(),
+        text,
+    };
     fixture.model.log_screen.push(record(format!("kill stream {key}: it is not there any more"), "operator"));
     fixture.model.log_screen.push(record(format!("kill stream {key}7: never mind"), "operator"));
     fixture.model.log_screen.push(record(format!("stream {key} ended: twice"), "lifecycle"));

@@ -102,13 +102,9 @@ pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) -> Ve
     if let Some(detail) = &mut model.detail_screen.open
         && let Some(row) = model.live.streams.get(detail.row)
     {
-        if detail.lacks_info()
-            && let Some(at) = model.live.streams.in_snapshot(detail.row)
-            && let Some(stream) = snapshot.streams.get(at).filter(|stream| stream.key == detail.key)
-        {
-            detail.set_info(&stream.info);
-        }
-        detail.note(row, now);
+        let number = model.live.streams.snapshot_number(detail.row);
+        let selected = snapshot.selected.iter().find(|stream| Some(stream.number) == number);
+        detail.note(row, selected.map(|stream| &stream.details), now);
     }
     model.refresh_rows();
     model.expire_notice();

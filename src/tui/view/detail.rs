@@ -1,6 +1,6 @@
 //! One stream, looked at closely.
 
-use std::time::SystemTime;
+use std::time::Duration;
 
 use ratatui::{
     buffer::Buffer,
@@ -13,11 +13,10 @@ use super::{
     facts::{Ranked, facts},
     flow, latency, limits, put_cut, put_right, section, services,
 };
-use tracing::Level;
 
 use crate::{
     ids::clean,
-    telemetry::EventKind,
+    telemetry::{EventKind, LogLevel},
     tui::{
         format::{self, fit_right},
         model::{Model, StreamDetail, StreamRow, state_name},
@@ -205,9 +204,9 @@ fn lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rec
     let theme = &model.theme;
     section(model, area, buf, "Lifecycle and log", [Span::styled("  L: in the log", theme.dim)]);
     let events = model.journal.of(row.key);
-    let first = events.first().map(|event| event.at);
-    let line = |at: SystemTime, text: String, style| {
-        let since = first.and_then(|first| at.duration_since(first).ok()).unwrap_or_default();
+    let first = events.first().map(|event| event.epoch_ms);
+    let line = |at: u64, text: String, style| {
+        let since = Duration::from_millis(first.map_or(0, |first| at.saturating_sub(first)));
         let line = Line::from(vec![
             Span::styled(format!("  {}  ", format::time_of_day(at)), theme.faint),
             Span::styled(fit_right(&format!("+{:.3}s", since.as_secs_f64()), 10), theme.dim),
@@ -215,7 +214,7 @@ fn lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rec
         ]);
         (at, line)
     };
-    let mut lines: Vec<(SystemTime, Line<'static>)> = events
+    let mut lines: Vec<(u64, Line<'static>)> = events
         .iter()
         .map(|event| {
             let text = match &event.kind {
@@ -229,7 +228,7 @@ fn lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rec
                 other => other.to_string(),
             };
             let waits = matches!(event.kind, EventKind::GracePeriodStarted { .. });
-            line(event.at, text, if waits { theme.warn } else { theme.text })
+            line(event.epoch_ms, text, if waits { theme.warn } else { theme.text })
         })
         .collect();
     let given = events.iter().rfind(|event| matches!(event.kind, EventKind::StreamAssigned { .. }));
@@ -239,24 +238,26 @@ fn lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rec
             ("the target answered", flow.connect_latency),
             ("its first byte went to the user", flow.time_to_first_byte),
         ];
-        let mut at = given.at;
+        let mut at = given.epoch_ms;
         for (what, after) in answers {
             let Some(after) = after else { continue };
             // The second is counted from when the user said something; it came after the first all the same.
-            at = at.max(given.at + after);
+            at = at.max(given.epoch_ms + after.as_millis() as u64);
             lines.push(line(at, format!("{what} after {}", format::latency(after)), theme.text));
         }
     }
     // Its key may have been that of an earlier stream.
-    let records =
-        model.log_screen.records_about(row.key).filter(|record| first.is_none_or(|first| record.at >= first));
+    let records = model
+        .log_screen
+        .records_about(row.key)
+        .filter(|record| first.is_none_or(|first| record.epoch_ms >= first));
     lines.extend(records.map(|record| {
-        let style = if record.level <= Level::WARN { theme.warn } else { theme.text };
-        line(record.at, clean(&record.text, 200), style)
+        let style = if record.level <= LogLevel::Warn { theme.warn } else { theme.text };
+        line(record.epoch_ms, clean(&record.text, 200), style)
     }));
     lines.sort_by_key(|(at, _)| *at);
     if lines.is_empty() {
-        lines.push((SystemTime::UNIX_EPOCH, Line::styled("  It began before anybody looked.", theme.dim)));
+        lines.push((0, Line::styled("  It began before anybody looked.", theme.dim)));
     }
     // The last ones, where not all have room.
     let skip = lines.len().saturating_sub(usize::from(area.height - 1));

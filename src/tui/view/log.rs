@@ -1,5 +1,3 @@
-use std::time::{Duration, UNIX_EPOCH};
-
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -78,7 +76,7 @@ fn found(model: &Model, area: Rect, buf: &mut Buffer) {
     for (y, record) in (area.top()..area.bottom()).zip(found) {
         let line = look.line(
             record.level.as_str(),
-            &format::time_of_day(record.at),
+            &format::time_of_day(record.epoch_ms),
             &record.text,
             area.width.into(),
         );
@@ -123,9 +121,8 @@ impl LogFormatter for OneLine {
     }
 
     fn format(&self, width: usize, record: &ExtLogRecord) -> Vec<Line<'_>> {
-        let at =
-            UNIX_EPOCH + Duration::from_secs(record.timestamp.timestamp().as_second().max(0).unsigned_abs());
+        let epoch_ms = record.timestamp.timestamp().as_second().max(0).unsigned_abs().saturating_mul(1000);
         // The level's type is that of the `log` crate, which is not ours to name.
-        vec![self.line(record.level.as_str(), &format::time_of_day(at), record.msg(), width)]
+        vec![self.line(record.level.as_str(), &format::time_of_day(epoch_ms), record.msg(), width)]
     }
 }

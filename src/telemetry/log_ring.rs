@@ -1,0 +1,134 @@
+//! The log ring: the newest log records of the process, for a reader that shows them later.
+//!
+//! A [`LogRing`] is a `tracing` layer and the buffer behind it. It is an ordinary object: whoever installs the layer
+//! passes a clone to the reader. It never blocks the thread that logs: when the ring is full, the oldest record goes.
+
+use std::{borrow::Cow, collections::VecDeque, fmt, sync::Arc};
+
+use parking_lot::Mutex;
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{Layer, layer::Context};
+
+use super::clock;
+
+/// The severity of a log record, the most severe first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LogLevel {
+    /// An operation failed and an operator should act.
+    Error,
+    /// Something failed that the program recovers from.
+    Warn,
+    /// Normal operation: lifecycle events and commands.
+    Info,
+    /// Detail for debugging.
+    Debug,
+    /// The finest detail.
+    Trace,
+}
+
+impl LogLevel {
+    /// Returns the level in capitals, as log lines show it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "ERROR",
+            Self::Warn => "WARN",
+            Self::Info => "INFO",
+            Self::Debug => "DEBUG",
+            Self::Trace => "TRACE",
+        }
+    }
+}
+
+impl From<Level> for LogLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::ERROR => Self::Error,
+            Level::WARN => Self::Warn,
+            Level::INFO => Self::Info,
+            Level::DEBUG => Self::Debug,
+            Level::TRACE => Self::Trace,
+        }
+    }
+}
+
+/// One record of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    /// When it was logged: wall-clock milliseconds since the Unix epoch.
+    pub epoch_ms: u64,
+    /// Its severity.
+    pub level: LogLevel,
+    /// The part of the program that logged it, such as `lifecycle` or `underpass::proxy`.
+    pub target: Cow<'static, str>,
+    /// The message, followed by the other fields as ` name: value`. It may quote a peer: a screen must strip control
+    /// characters.
+    pub text: String,
+}
+
+impl LogRecord {
+    /// Returns a record of a `tracing` event that is logged now.
+    pub fn of(event: &Event<'_>) -> Self {
+        let mut text = FieldText(String::new());
+        event.record(&mut text);
+        let metadata = event.metadata();
+        Self {
+            epoch_ms: clock::epoch_ms(),
+            level: (*metadata.level()).into(),
+            target: Cow::Borrowed(metadata.target()),
+            text: text.0,
+        }
+    }
+}
+
+/// A bounded buffer of log records; clones share it. As a `tracing` layer it appends each event it is given. It does
+/// not filter by itself: install it behind a filter.
+#[derive(Debug, Clone, Default)]
+pub struct LogRing(Arc<Mutex<VecDeque<LogRecord>>>);
+
+impl LogRing {
+    /// The maximum number of records in the ring: at 30 frames a second and one drain for each sample, a burst of this
+    /// many lines between two samples loses none.
+    pub const CAPACITY: usize = 5000;
+
+    /// Returns an empty ring.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a record; discards the oldest one if the ring is full.
+    pub fn push(&self, record: LogRecord) {
+        let mut records = self.0.lock();
+        if records.len() == Self::CAPACITY {
+            records.pop_front();
+        }
+        records.push_back(record);
+    }
+
+    /// Removes and returns all records, the oldest first.
+    pub fn drain(&self) -> VecDeque<LogRecord> {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
+
+impl<S: Subscriber> Layer<S> for LogRing {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.push(LogRecord::of(event));
+    }
+}
+
+/// Formats the fields of an event: the message first, then ` name: value` for each other field.
+struct FieldText(String);
+
+impl Visit for FieldText {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        use fmt::Write;
+        // Writing to a string does not fail.
+        _ = match field.name() {
+            "message" => write!(self.0, "{value:?}"),
+            name => write!(self.0, " {name}: {value:?}"),
+        };
+    }
+}

@@ -1,0 +1,131 @@
+//! Where the cockpit's data comes from and where its commands go.
+//!
+//! The runtime knows only the [`Source`] trait. [`InProcessSource`] reads the server in the same process; another process
+//! or a recording can be a source too, because everything that passes the trait is plain data. A source must never block
+//! the thread of the cockpit, which also waits for keys.
+
+use std::{fmt, sync::Arc};
+
+use tokio::sync::{broadcast, oneshot};
+
+use super::msg::CommandId;
+use crate::{
+    control::{Capabilities, Command, CommandError, CommandReply, CommandSender},
+    telemetry::{Event, LogRecord, LogRing, Sampler, Snapshot, Telemetry},
+};
+
+/// What the runtime asks a source for.
+#[derive(Debug, Clone, Copy)]
+pub enum PollRequest<'a> {
+    /// Replies to commands that were sent before.
+    Replies,
+    /// Lifecycle events, log records if wanted, and then one snapshot.
+    Sample {
+        /// Whether log records are delivered; otherwise the source keeps them for a later poll, up to its bound.
+        with_log: bool,
+        /// The serial numbers of the streams whose details the snapshot must contain.
+        selected: &'a [u64],
+    },
+}
+
+/// One item that a source delivers.
+#[derive(Debug)]
+pub enum SourceUpdate<'a> {
+    /// A lifecycle event.
+    Event(Event),
+    /// The source discarded this many lifecycle events, because they came faster than they were polled. The snapshot that
+    /// follows contains their effects.
+    MissedEvents(u64),
+    /// A log record.
+    Log(LogRecord),
+    /// The state of the server now.
+    Snapshot(&'a Snapshot),
+    /// The reply to the command that was sent with this id.
+    Reply(CommandId, CommandReply),
+}
+
+/// A server that the cockpit shows and controls.
+pub trait Source: fmt::Debug + Send {
+    /// Returns which commands the server executes. The cockpit offers no others.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Queues a command without blocking. Its reply is delivered with the same `id` by a later [`poll`](Self::poll).
+    ///
+    /// # Errors
+    /// Why the command was not queued: [`CommandError::QueueFull`], after which the caller may try again, or
+    /// [`CommandError::ServerStopped`].
+    fn try_send(&mut self, id: CommandId, command: Command) -> Result<(), CommandError>;
+
+    /// Passes everything of the requested kind that is available now to `deliver`, without blocking. Events come before
+    /// the snapshot that contains their effects.
+    fn poll(&mut self, request: PollRequest<'_>, deliver: &mut dyn FnMut(SourceUpdate<'_>));
+}
+
+/// The server in this process.
+#[derive(Debug)]
+pub struct InProcessSource {
+    telemetry: Arc<Telemetry>,
+    events: broadcast::Receiver<Event>,
+    sampler: Sampler,
+    log: LogRing,
+    control: CommandSender,
+    /// Commands that were queued, and the channels their replies arrive on.
+    awaited_replies: Vec<(CommandId, oneshot::Receiver<CommandReply>)>,
+}
+
+impl InProcessSource {
+    /// Returns a source that reads `telemetry` and `log` and queues commands on `control`. Events count from now on.
+    pub fn new(telemetry: Arc<Telemetry>, control: CommandSender, log: LogRing) -> Self {
+        let events = telemetry.subscribe();
+        Self { telemetry, events, sampler: Sampler::default(), log, control, awaited_replies: Vec::new() }
+    }
+
+    fn deliver_events(&mut self, deliver: &mut dyn FnMut(SourceUpdate<'_>)) {
+        loop {
+            match self.events.try_recv() {
+                Ok(event) => deliver(SourceUpdate::Event(event)),
+                Err(broadcast::error::TryRecvError::Lagged(missed)) => {
+                    deliver(SourceUpdate::MissedEvents(missed));
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn deliver_replies(&mut self, deliver: &mut dyn FnMut(SourceUpdate<'_>)) {
+        self.awaited_replies.retain_mut(|(id, receiver)| {
+            let reply = match receiver.try_recv() {
+                Ok(reply) => reply,
+                Err(oneshot::error::TryRecvError::Empty) => return true,
+                Err(oneshot::error::TryRecvError::Closed) => Err(CommandError::ServerStopped),
+            };
+            deliver(SourceUpdate::Reply(*id, reply));
+            false
+        });
+    }
+}
+
+impl Source for InProcessSource {
+    fn capabilities(&self) -> Capabilities {
+        self.control.capabilities()
+    }
+
+    fn try_send(&mut self, id: CommandId, command: Command) -> Result<(), CommandError> {
+        let receiver = self.control.try_send(command)?;
+        self.awaited_replies.push((id, receiver));
+        Ok(())
+    }
+
+    fn poll(&mut self, request: PollRequest<'_>, deliver: &mut dyn FnMut(SourceUpdate<'_>)) {
+        match request {
+            PollRequest::Replies => self.deliver_replies(deliver),
+            PollRequest::Sample { with_log, selected } => {
+                self.deliver_events(deliver);
+                if with_log {
+                    self.log.drain().into_iter().for_each(|record| deliver(SourceUpdate::Log(record)));
+                }
+                deliver(SourceUpdate::Snapshot(self.sampler.sample(&self.telemetry, selected)));
+            }
+        }
+    }
+}
