@@ -1,3 +1,5 @@
+//! `underpass demo`: a server, three proxies, an origin and simulated users in one process.
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroU64,
@@ -28,27 +30,32 @@ use crate::{
     wire::handshake::Token,
 };
 
-/// Any free port of this machine.
+/// Any free port on loopback.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// What the origin gives each connection, in bytes a second: a download of 20 MB can be watched for five seconds.
-const RATE: u64 = 4_000_000;
+/// Rate limit of the origin per connection in bytes per second, at which a download of 20 MB takes five seconds and can be
+/// watched.
+const CONNECTION_RATE: u64 = 4_000_000;
 
-const PROXIES: [&str; 3] = ["edge-fra", "edge-ams", "lab"];
+/// Names of the proxies.
+const PROXY_NAMES: [&str; 3] = ["edge-fra", "edge-ams", "lab"];
+/// Number of simulated users.
 const USERS: u8 = 5;
 
+/// Runs the demo and prints its summary. Fails with the exit code [`CORRUPT`] if a user received wrong bytes.
 pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let destination = host::log_destination(args.screen.no_tui);
     let ring = LogRing::new();
     let log = log::init(destination, &args.log.log, &ring)?;
     let summary =
         host::run(args.workers.workers, async |workers| demo(&args, (destination, &ring), workers).await)?;
-    // What is still to be logged comes before it.
+    // Flushes the log, so that its last lines precede the summary.
     drop(log);
     print!("{summary}");
     Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(CORRUPT) })
 }
 
+/// Runs all parts of the demo until its duration is over, the cockpit or a signal ends it, and stops them in order.
 async fn demo(
     args: &DemoArgs,
     (destination, ring): (LogDestination, &LogRing),
@@ -69,29 +76,32 @@ async fn demo(
     let shutdown = ShutdownSignals::default();
     let signals = host::Signals::new()?;
 
-    // What ends with the demo, in the order in which it ends: users, proxies, origin, server.
-    let (users_end, rest_end) = (CancellationToken::new(), CancellationToken::new());
+    // The parts stop in this order: users, proxies and origin, server.
+    let (stop_users, stop_rest) = (CancellationToken::new(), CancellationToken::new());
     let (mut tasks, mut serving) = (JoinSet::new(), JoinSet::new());
-    let ends = shutdown.clone();
-    serving.spawn(async move { server.run(ends).await });
-    let origin = DemoOriginOptions { connection_rate: NonZeroU64::new(RATE), ..DemoOriginOptions::default() };
+    let server_shutdown = shutdown.clone();
+    serving.spawn(async move { server.run(server_shutdown).await });
+    let origin = DemoOriginOptions {
+        connection_rate: NonZeroU64::new(CONNECTION_RATE),
+        ..DemoOriginOptions::default()
+    };
     let origin = DemoOrigin::bind(LOOPBACK, origin).await.context("cannot open the demo's origin")?;
     let target = origin.addr();
-    tasks.spawn(origin.run(rest_end.clone()));
-    let public = start_proxies(&mut tasks, &workers, (tunnel, target), &token, &rest_end).await?;
+    tasks.spawn(origin.run(stop_rest.clone()));
+    let public = start_proxies(&mut tasks, &workers, (tunnel, target), &token, &stop_rest).await?;
 
-    tracing::info!("add a download of your own: curl -o /dev/null {}", url(public));
+    tracing::info!("add your own download: curl -o /dev/null {}", url(public));
     let load = DemoLoad::new(public, USERS, rand::random());
-    let tally = load.tally();
-    let users = tasks.spawn(load.run(users_end.clone()));
+    let counters = load.counters();
+    let users = tasks.spawn(load.run(stop_users.clone()));
 
-    let over = async {
+    let duration_elapsed = async {
         match args.duration {
             Some(duration) => tokio::time::sleep(duration).await,
             None => std::future::pending().await,
         }
     };
-    // The cockpit's wishes and the signals end the users first; the server's own end comes last.
+    // The cockpit and signals request the end of the demo here; the server shuts down last.
     let ending = ShutdownSignals::default();
     let labels = Labels {
         title: "demo".to_owned(),
@@ -103,25 +113,26 @@ async fn demo(
     let source = InProcessSource::new(telemetry.clone(), control, ring.clone());
     let mut cockpit = host::Cockpit::open(destination, Box::new(source), (labels, settings), &ending)?;
     tokio::select! {
-        () = over => {}
+        () = duration_elapsed => {}
         () = ending.drain.cancelled() => {}
         () = ending.abort.cancelled() => {}
         () = host::follow_signals(signals, ending.clone()) => {}
         () = cockpit.follow(&ending) => {}
     }
-    users_end.cancel();
+    stop_users.cancel();
     while !users.is_finished() {
-        tasks.join_next().await.transpose().context("a part of the demo failed")?;
+        tasks.join_next().await.transpose().context("a task of the demo failed")?;
     }
-    rest_end.cancel();
+    stop_rest.cancel();
     tasks.join_all().await;
     shutdown.abort.cancel();
     serving.join_all().await;
     cockpit.close().await;
-    Ok(DemoSummary { report: tally.report(), elapsed: began.elapsed() })
+    Ok(DemoSummary { report: counters.report(), elapsed: began.elapsed() })
 }
 
-/// Starts the proxies, one after the other: the first gets any free port, the others share it.
+/// Starts the proxies one after the other. The first one requests any free public port and the others share it. Returns the
+/// address of that port.
 async fn start_proxies(
     tasks: &mut JoinSet<()>,
     workers: &Workers,
@@ -130,7 +141,7 @@ async fn start_proxies(
     end: &CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
     let mut service = ServiceKey { port: 0, group: Group::default() };
-    for name in PROXIES {
+    for name in PROXY_NAMES {
         let config = ProxyConfig::new(tunnel.to_string(), service.clone(), target.to_string());
         let proxy =
             Proxy::new(ProxyConfig { name: name.to_owned(), ..config }, token.clone(), workers.clone());
@@ -148,12 +159,13 @@ async fn start_proxies(
                 tracing::error!("{error}");
             }
         });
-        let given = serving.wait_for(Option::is_some).await.context("a proxy of the demo failed")?;
-        service.clone_from(given.as_ref().context("a proxy of the demo serves nothing")?);
+        let assigned = serving.wait_for(Option::is_some).await.context("a proxy of the demo failed")?;
+        service.clone_from(assigned.as_ref().context("a proxy of the demo serves nothing")?);
     }
     Ok(SocketAddr::new(LOOPBACK.ip(), service.port))
 }
 
+/// Returns the URL of a download of 20 MiB.
 fn url(public: SocketAddr) -> String {
     format!("http://{public}/file/20M")
 }

@@ -235,7 +235,7 @@ pub async fn origin(rate: impl Into<Option<u64>>) -> OriginTarget {
     let options =
         DemoOriginOptions { rate: rate.into().and_then(NonZeroU64::new), ..DemoOriginOptions::default() };
     let origin = DemoOrigin::bind(LOOPBACK, options).await.unwrap();
-    let (addr, traffic, open) = (origin.addr(), origin.traffic(), origin.open());
+    let (addr, traffic, open) = (origin.addr(), origin.traffic(), origin.open_connections());
     let mut tasks = JoinSet::new();
     tasks.spawn(origin.run(CancellationToken::new()));
     OriginTarget { addr, traffic, open, _tasks: tasks }

@@ -112,9 +112,9 @@ async fn a_rate_limited_origin_takes_its_time() {
 async fn users_of_the_demo_agree_with_the_origin_to_the_byte() {
     let origin = target::origin(None).await;
     let options =
-        DemoLoadOptions { pause: Duration::ZERO, transfers: Some(60), ..DemoLoadOptions::default() };
-    let load = DemoLoad::new(origin.addr, 3, 11).with(options);
-    let tally = load.tally();
+        DemoLoadOptions { max_pause: Duration::ZERO, max_transfers: Some(60), ..DemoLoadOptions::default() };
+    let load = DemoLoad::new(origin.addr, 3, 11).with_options(options);
+    let tally = load.counters();
     soon("sixty transfers", load.run(Default::default())).await;
     let report = tally.report();
     assert_eq!((report.downloads + report.uploads, report.started), (60, 60), "{report:?}");

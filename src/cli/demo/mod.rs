@@ -1,23 +1,23 @@
-//! The demo's world outside the tunnel: an origin to download from, users who do it and check every byte, and the
-//! summary of what they saw.
+//! What the demo puts around the tunnel: an HTTP origin to download from, users who download and upload and verify every
+//! byte, and the summary of what those users counted.
 //!
-//! None of it knows the tunnel: an [`DemoOrigin`] is a proxy's target, a [`DemoLoad`] is given a public port, and the bytes of
-//! a [`DemoFile`] follow from its seed, so that both ends know what should arrive.
+//! Nothing here depends on the tunnel: a [`DemoOrigin`] is the target of a proxy, a [`DemoLoad`] is given a public port,
+//! and the bytes of a [`DemoFile`] follow from its seed, so that both ends know what has to arrive.
 
-mod body;
 mod client;
+mod counters;
+mod file;
 mod http;
 mod load;
 mod origin;
-mod pace;
+mod rate_limiter;
 mod summary;
-mod tally;
 
-pub use body::{ByteSize, ByteSizeError, DemoFile, FileVerifier, Sha256Sum, WrongByte};
 pub use client::{GetResponse, TransferError, download, get, upload};
+pub use counters::{LoadCounters, LoadReport};
+pub use file::{ByteSize, ByteSizeError, DemoFile, FileVerifier, Sha256Sum, WrongByte};
 pub use http::TrafficCounters;
 pub use load::{DemoLoad, DemoLoadOptions};
 pub use origin::{DemoOrigin, DemoOriginOptions};
-pub use pace::PacedRate;
+pub use rate_limiter::DemoRateLimiter;
 pub use summary::DemoSummary;
-pub use tally::{LoadCounters, LoadReport};

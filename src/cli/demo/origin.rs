@@ -1,3 +1,5 @@
+//! The HTTP origin of the demo: the server that the demo's proxies have as their target.
+
 use std::{io, net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
 use sha2::{Digest, Sha256};
@@ -11,43 +13,44 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    body::{ByteSize, DemoFile, Sha256Sum},
+    file::{ByteSize, DemoFile, Sha256Sum},
     http::{
         BodyFraming, BodyReader, HttpConnection, HttpReadError, MessageHead, RequestLine, TrafficCounters,
     },
-    pace::PacedRate,
+    rate_limiter::DemoRateLimiter,
 };
 
-/// Past it new connections wait in the kernel's queue.
+/// Maximum number of open connections. Further ones wait in the accept queue of the kernel.
 const MAX_CONNECTIONS: usize = 4096;
 
-/// How long a connection may take to send a head, the wait between two requests included.
-const HEAD_TIME: Duration = Duration::from_secs(60);
+/// Maximum time until the head of a request is complete, including the idle time since the previous request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How much of an unwanted body is read after the refusal was sent, and for how long. Closing at once would send a
-/// reset that overtakes the refusal.
+/// Maximum number of bytes of a request that are read and discarded after an error response. If the origin closed the
+/// connection with unread bytes, the kernel would send an RST, which could overtake the response.
 const LINGER_BYTES: u64 = 4 << 20;
-const LINGER_TIME: Duration = Duration::from_secs(2);
+/// Maximum time for which they are read.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Bytes moved at a time.
-const STEP: usize = 64 * 1024;
+/// Maximum number of bytes in one write.
+const MAX_WRITE_BYTES: usize = 64 * 1024;
 
+/// Body of the response to `GET /`.
 const HELP: &str = "underpass demo origin\n\n\
-    GET /file/SIZE[?seed=N]  that many bytes, always the same ones: /file/512K /file/20M /file/1G\n\
-    PUT /upload              reads the body, answers with its length and sha256\n";
+    GET /file/SIZE[?seed=N]  a file of that size, always with the same bytes: /file/512K /file/20M /file/1G\n\
+    PUT /upload              reads the body and answers with its length and SHA-256\n";
 
-/// How fast an [`DemoOrigin`] is. The default is as fast as it can.
+/// Rate limits of a [`DemoOrigin`]. There are none by default.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DemoOriginOptions {
-    /// Bytes a second for all connections together, downloads and uploads apart.
+    /// Bytes per second of all connections together, separately for downloads and uploads.
     pub rate: Option<NonZeroU64>,
-    /// Bytes a second for each connection, downloads and uploads apart.
+    /// Bytes per second of each connection, separately for downloads and uploads.
     pub connection_rate: Option<NonZeroU64>,
 }
 
-/// A small HTTP/1.1 server with files of any size, that takes uploads: what the demo's proxies have as their target.
-///
-/// [`bind`](Self::bind), then let a task of yours [`run`](Self::run) it.
+/// A small HTTP/1.1 server that serves [`DemoFile`]s of any size and accepts uploads. It listens after
+/// [`bind`](Self::bind) and serves while a task of the caller runs [`run`](Self::run).
 #[derive(Debug)]
 pub struct DemoOrigin {
     listener: TcpListener,
@@ -55,79 +58,82 @@ pub struct DemoOrigin {
     shared: Arc<OriginState>,
 }
 
+/// What all connections of an origin share.
 #[derive(Debug)]
 struct OriginState {
     options: DemoOriginOptions,
-    line: DirectionRates,
+    /// Limits of all connections together.
+    limiters: DirectionLimiters,
     traffic: Arc<TrafficCounters>,
-    open: watch::Sender<usize>,
+    /// Number of open connections.
+    open_connections: watch::Sender<usize>,
 }
 
 impl OriginState {
     fn new(options: DemoOriginOptions) -> Self {
         Self {
             options,
-            line: DirectionRates::new(options.rate),
+            limiters: DirectionLimiters::new(options.rate),
             traffic: Arc::default(),
-            open: watch::Sender::new(0),
+            open_connections: watch::Sender::new(0),
         }
     }
 }
 
-/// A connection that is being served; dropping it says that it is not any more.
+/// Guard that counts an open connection until it is dropped.
 #[derive(Debug)]
 struct ConnectionGuard(Arc<OriginState>);
 
 impl ConnectionGuard {
     fn new(shared: Arc<OriginState>) -> Self {
-        shared.open.send_modify(|open| *open += 1);
+        shared.open_connections.send_modify(|open| *open += 1);
         Self(shared)
     }
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.0.open.send_modify(|open| *open -= 1);
+        self.0.open_connections.send_modify(|open| *open -= 1);
     }
 }
 
-/// One pace for each direction, as a line has.
+/// One rate limiter for each direction; `None` is unlimited.
 #[derive(Debug)]
-struct DirectionRates {
-    down: Option<PacedRate>,
-    up: Option<PacedRate>,
+struct DirectionLimiters {
+    down: Option<DemoRateLimiter>,
+    up: Option<DemoRateLimiter>,
 }
 
-impl DirectionRates {
+impl DirectionLimiters {
     fn new(rate: Option<NonZeroU64>) -> Self {
-        Self { down: rate.map(PacedRate::new), up: rate.map(PacedRate::new) }
+        Self { down: rate.map(DemoRateLimiter::new), up: rate.map(DemoRateLimiter::new) }
     }
 }
 
 impl DemoOrigin {
-    /// Listens; port 0 is any free one.
+    /// Binds a listener to `addr`; port 0 selects any free port.
     pub async fn bind(addr: SocketAddr, options: DemoOriginOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
         Ok(Self { listener, addr, shared: Arc::new(OriginState::new(options)) })
     }
 
-    /// Where it listens.
+    /// Returns the address that the origin listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The bytes of all its connections so far.
+    /// Returns the byte counters of all connections.
     pub fn traffic(&self) -> Arc<TrafficCounters> {
         self.shared.traffic.clone()
     }
 
-    /// How many connections are open, as it changes.
-    pub fn open(&self) -> watch::Receiver<usize> {
-        self.shared.open.subscribe()
+    /// Returns a receiver of the number of open connections.
+    pub fn open_connections(&self) -> watch::Receiver<usize> {
+        self.shared.open_connections.subscribe()
     }
 
-    /// Serves until `cancel`, then ends all its connections.
+    /// Serves connections until `cancel`, then aborts those that are open.
     pub async fn run(self, cancel: CancellationToken) {
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
@@ -140,9 +146,9 @@ impl DemoOrigin {
             let (socket, permit) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of descriptors, or a client that was gone before we came: neither ends the origin, and
-                    // trying again at once would spin.
-                    tracing::warn!(%error, "origin cannot accept");
+                    // The process has no free file descriptor, or the client reset the connection in the accept queue.
+                    // Neither ends the origin, and an immediate retry would spin.
+                    tracing::warn!(%error, "the demo's origin cannot accept a connection");
                     tokio::select! {
                         () = cancel.cancelled() => break,
                         () = tokio::time::sleep(Duration::from_millis(50)) => continue,
@@ -153,7 +159,7 @@ impl DemoOrigin {
             connections.spawn(async move {
                 let _permit = permit;
                 if let Err(error) = serve(socket, &open.0).await {
-                    tracing::debug!(%error, "origin's connection failed");
+                    tracing::debug!(%error, "a connection of the demo's origin failed");
                 }
             });
         }
@@ -161,6 +167,7 @@ impl DemoOrigin {
     }
 }
 
+/// Accepts a connection once one of the [`MAX_CONNECTIONS`] permits is free.
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
@@ -171,90 +178,98 @@ async fn accept(
     Ok((socket, permit))
 }
 
-/// Whether another request may follow on the connection.
+/// Whether the origin reads another request from a connection after its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AfterResponse {
-    Request,
+    KeepAlive,
     Close,
 }
 
-/// Serves one connection to its end.
+/// Serves the requests of one connection until it ends.
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     socket: S,
     shared: &OriginState,
 ) -> Result<(), HttpReadError> {
-    let mut wire = HttpConnection::new(socket, &shared.traffic);
-    let own = DirectionRates::new(shared.options.connection_rate);
+    let mut connection = HttpConnection::new(socket, &shared.traffic);
+    let connection_limiters = DirectionLimiters::new(shared.options.connection_rate);
     loop {
-        let head = match timeout(HEAD_TIME, wire.request()).await {
+        let head = match timeout(HEAD_TIMEOUT, connection.read_request()).await {
             Err(_) => break,
             Ok(Ok(None)) => break,
             Ok(Ok(Some(head))) => head,
             Ok(Err(HttpReadError::TooLarge)) => {
-                return refuse(&mut wire, "431 Request Header Fields Too Large").await;
+                return respond_with_error(&mut connection, "431 Request Header Fields Too Large").await;
             }
-            Ok(Err(HttpReadError::Malformed(_))) => return refuse(&mut wire, "400 Bad Request").await,
+            Ok(Err(HttpReadError::Malformed(_))) => {
+                return respond_with_error(&mut connection, "400 Bad Request").await;
+            }
             Ok(Err(error)) => return Err(error),
         };
-        let paces = ConnectionRates { own: &own, all: &shared.line };
-        if answer(&mut wire, &head, &paces).await? == AfterResponse::Close {
+        let limiters = ConnectionLimiters { connection: &connection_limiters, origin: &shared.limiters };
+        if respond_to(&mut connection, &head, &limiters).await? == AfterResponse::Close {
             break;
         }
     }
-    Ok(wire.finish().await?)
+    Ok(connection.shutdown().await?)
 }
 
-struct ConnectionRates<'a> {
-    own: &'a DirectionRates,
-    all: &'a DirectionRates,
+/// The limiters that a connection obeys: its own, and those that it shares with all connections.
+struct ConnectionLimiters<'a> {
+    connection: &'a DirectionLimiters,
+    origin: &'a DirectionLimiters,
 }
 
-impl ConnectionRates<'_> {
-    fn step(&self) -> usize {
-        let paces = [&self.own.down, &self.all.down];
-        paces.into_iter().flatten().fold(STEP, |step, pace| pace.step(step))
+impl ConnectionLimiters<'_> {
+    /// Returns how many bytes of a download to write at a time.
+    fn download_step(&self) -> usize {
+        let limiters = [&self.connection.down, &self.origin.down];
+        limiters.into_iter().flatten().fold(MAX_WRITE_BYTES, |step, limiter| limiter.step(step))
     }
 
-    async fn down(&self, bytes: usize) {
-        for pace in [&self.own.down, &self.all.down].into_iter().flatten() {
-            pace.acquire(bytes).await;
+    /// Waits until `bytes` bytes of a download may be written.
+    async fn acquire_download(&self, bytes: usize) {
+        for limiter in [&self.connection.down, &self.origin.down].into_iter().flatten() {
+            limiter.acquire(bytes).await;
         }
     }
 
-    async fn up(&self, bytes: usize) {
-        for pace in [&self.own.up, &self.all.up].into_iter().flatten() {
-            pace.acquire(bytes).await;
+    /// Waits until the time that `bytes` received bytes of an upload take at the limited rate has passed.
+    async fn acquire_upload(&self, bytes: usize) {
+        for limiter in [&self.connection.up, &self.origin.up].into_iter().flatten() {
+            limiter.acquire(bytes).await;
         }
     }
 }
 
-async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &mut HttpConnection<'_, S>,
+/// Answers one request.
+async fn respond_to<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut HttpConnection<'_, S>,
     head: &MessageHead<RequestLine>,
-    paces: &ConnectionRates<'_>,
+    limiters: &ConnectionLimiters<'_>,
 ) -> Result<AfterResponse, HttpReadError> {
-    let RequestLine { method, target, persistent } = &head.line;
-    let next = if head.closes(*persistent) { AfterResponse::Close } else { AfterResponse::Request };
+    let RequestLine { method, target, is_http_1_1 } = &head.line;
+    let next =
+        if head.closes_connection(*is_http_1_1) { AfterResponse::Close } else { AfterResponse::KeepAlive };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let upload = path == "/upload" || path.starts_with("/upload/");
     let file = path.strip_prefix("/file/");
-    let refusal = match method.as_str() {
+    let error_status = match method.as_str() {
         _ if !upload && file.is_none() && path != "/" => "404 Not Found",
         "GET" | "HEAD" if !upload => match head.framing() {
             Ok(BodyFraming::None | BodyFraming::Length(0)) => {
                 let with_body = method == "GET";
                 let Some(size) = file else {
-                    respond(wire, "200 OK", "text/plain", HELP.len() as u64, next).await?;
+                    write_head(connection, "200 OK", "text/plain", HELP.len() as u64, next).await?;
                     if with_body {
-                        wire.write(HELP.as_bytes()).await?;
+                        connection.write(HELP.as_bytes()).await?;
                     }
                     return Ok(next);
                 };
-                match wanted(size, query) {
+                match requested_file(size, query) {
                     Some(file) => {
-                        respond(wire, "200 OK", "application/octet-stream", file.size, next).await?;
+                        write_head(connection, "200 OK", "application/octet-stream", file.size, next).await?;
                         if with_body {
-                            send(wire, file, paces).await?;
+                            send_file(connection, file, limiters).await?;
                         }
                         return Ok(next);
                     }
@@ -266,17 +281,17 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
         "PUT" | "POST" if upload => match head.framing() {
             Ok(BodyFraming::None) => "411 Length Required",
             Ok(framing) => {
-                if head.says("expect", "100-continue") {
-                    wire.write(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+                if head.has_token("expect", "100-continue") {
+                    connection.write(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
                 }
-                return match receive(wire, BodyReader::new(framing), paces).await {
+                return match receive_upload(connection, BodyReader::new(framing), limiters).await {
                     Ok(text) => {
-                        respond(wire, "200 OK", "text/plain", text.len() as u64, next).await?;
-                        wire.write(text.as_bytes()).await?;
+                        write_head(connection, "200 OK", "text/plain", text.len() as u64, next).await?;
+                        connection.write(text.as_bytes()).await?;
                         Ok(next)
                     }
                     Err(HttpReadError::Malformed(_)) => {
-                        refuse(wire, "400 Bad Request").await?;
+                        respond_with_error(connection, "400 Bad Request").await?;
                         Ok(AfterResponse::Close)
                     }
                     Err(error) => Err(error),
@@ -286,11 +301,12 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
         },
         _ => "405 Method Not Allowed",
     };
-    refuse(wire, refusal).await?;
+    respond_with_error(connection, error_status).await?;
     Ok(AfterResponse::Close)
 }
 
-fn wanted(size: &str, query: &str) -> Option<DemoFile> {
+/// Parses the size and the `seed` parameter of a requested file.
+fn requested_file(size: &str, query: &str) -> Option<DemoFile> {
     let ByteSize(size) = size.parse().ok()?;
     let seed = match query.split('&').find_map(|pair| pair.strip_prefix("seed=")) {
         Some(seed) => seed.parse().ok()?,
@@ -299,238 +315,88 @@ fn wanted(size: &str, query: &str) -> Option<DemoFile> {
     Some(DemoFile { seed, size })
 }
 
-async fn respond<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &mut HttpConnection<'_, S>,
+/// Writes the head of a response.
+async fn write_head<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut HttpConnection<'_, S>,
     status: &str,
-    kind: &str,
+    content_type: &str,
     length: u64,
-    next: AfterResponse,
+    after: AfterResponse,
 ) -> io::Result<()> {
-    let connection = if next == AfterResponse::Close { "close" } else { "keep-alive" };
-    // RFC 9110 wants it with each 405; elsewhere it does no harm.
+    let connection_option = if after == AfterResponse::Close { "close" } else { "keep-alive" };
+    // RFC 9110 requires this field with status 405; with others it is harmless.
     let allow = "Allow: GET, HEAD, PUT, POST\r\n";
     let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: {connection}\r\n{allow}\r\n"
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nConnection: {connection_option}\r\n{allow}\r\n"
     );
-    wire.write(head.as_bytes()).await
+    connection.write(head.as_bytes()).await
 }
 
-/// Refuses, and reads a while on, so that the client gets to see the refusal.
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &mut HttpConnection<'_, S>,
+/// Writes an error response and closes the write direction. Then it reads and discards what the client still sends, so that
+/// no RST overtakes the response.
+async fn respond_with_error<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut HttpConnection<'_, S>,
     status: &str,
 ) -> Result<(), HttpReadError> {
-    respond(wire, status, "text/plain", status.len() as u64 + 1, AfterResponse::Close).await?;
-    wire.write(status.as_bytes()).await?;
-    wire.write(b"\n").await?;
-    wire.finish().await?;
+    write_head(connection, status, "text/plain", status.len() as u64 + 1, AfterResponse::Close).await?;
+    connection.write(status.as_bytes()).await?;
+    connection.write(b"\n").await?;
+    connection.shutdown().await?;
     let drain = async {
-        let mut left = LINGER_BYTES;
-        while left > 0 {
-            let n = wire.take(left).await?.len() as u64;
+        let mut remaining = LINGER_BYTES;
+        while remaining > 0 {
+            let n = connection.read_up_to(remaining).await?.len() as u64;
             if n == 0 {
                 break;
             }
-            left -= n;
+            remaining -= n;
         }
         Ok::<(), io::Error>(())
     };
-    match timeout(LINGER_TIME, drain).await {
+    match timeout(LINGER_TIMEOUT, drain).await {
         Ok(done) => Ok(done?),
         Err(_) => Ok(()),
     }
 }
 
-async fn send<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &mut HttpConnection<'_, S>,
+/// Writes the bytes of a file at the limited rate.
+async fn send_file<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut HttpConnection<'_, S>,
     file: DemoFile,
-    paces: &ConnectionRates<'_>,
+    limiters: &ConnectionLimiters<'_>,
 ) -> io::Result<()> {
-    let step = paces.step();
+    let step = limiters.download_step();
     let mut offset = 0;
     while offset < file.size {
-        let piece = file.bytes_from(offset);
-        let piece = &piece[..piece.len().min(step)];
-        paces.down(piece.len()).await;
-        wire.write(piece).await?;
-        offset += piece.len() as u64;
+        let bytes = file.bytes_from(offset);
+        let bytes = &bytes[..bytes.len().min(step)];
+        limiters.acquire_download(bytes.len()).await;
+        connection.write(bytes).await?;
+        offset += bytes.len() as u64;
     }
     Ok(())
 }
 
-/// Reads a body and says what it was.
-async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
-    wire: &mut HttpConnection<'_, S>,
+/// Reads the body of an upload at the limited rate and returns its receipt.
+async fn receive_upload<S: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut HttpConnection<'_, S>,
     mut body: BodyReader,
-    paces: &ConnectionRates<'_>,
+    limiters: &ConnectionLimiters<'_>,
 ) -> Result<String, HttpReadError> {
     let mut hash = Sha256::new();
     let mut length = 0;
-    while let Some(bytes) = body.next(wire).await? {
+    while let Some(bytes) = body.next(connection).await? {
         hash.update(&bytes);
         length += bytes.len() as u64;
-        paces.up(bytes.len()).await;
+        limiters.acquire_upload(bytes.len()).await;
     }
     Ok(receipt(length, Sha256Sum(hash.finalize().into())))
 }
 
-/// What the origin answers to an upload.
+/// Body of the response to an upload: its length in bytes and its SHA-256.
 pub(super) fn receipt(length: u64, sum: Sha256Sum) -> String {
     format!("length {length}\nsha256 {sum}\n")
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-        time::Instant,
-    };
-
-    use super::*;
-
-    /// Runs one conversation: everything is sent, then the client's direction is closed, as `nc -N` does.
-    async fn talk(requests: &[u8]) -> String {
-        let shared = OriginState::new(DemoOriginOptions::default());
-        let (mut near, far) = duplex(1 << 20);
-        let client = async {
-            near.write_all(requests).await.unwrap();
-            near.shutdown().await.unwrap();
-            let mut answer = Vec::new();
-            near.read_to_end(&mut answer).await.unwrap();
-            String::from_utf8_lossy(&answer).into_owned()
-        };
-        let (served, answer) = tokio::join!(serve(far, &shared), client);
-        drop(served);
-        answer
-    }
-
-    #[tokio::test]
-    async fn a_half_closed_client_gets_its_whole_answer() {
-        let answer = talk(b"GET /file/70000?seed=5 HTTP/1.1\r\nHost: x\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("Content-Length: 70000\r\n"));
-        let shared = OriginState::new(DemoOriginOptions::default());
-        let (mut near, far) = duplex(1 << 10);
-        near.write_all(b"GET /file/70000?seed=5 HTTP/1.0\r\n\r\n").await.unwrap();
-        let mut bytes = Vec::new();
-        let (served, read) = tokio::join!(serve(far, &shared), near.read_to_end(&mut bytes));
-        served.unwrap();
-        read.unwrap();
-        assert_eq!(
-            Sha256Sum::of(&bytes[bytes.len() - 70_000..]),
-            DemoFile { seed: 5, size: 70_000 }.sha256()
-        );
-    }
-
-    #[tokio::test]
-    async fn one_connection_takes_many_requests() {
-        let answer = talk(
-            b"HEAD /file/20M HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n\
-              PUT /upload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
-              POST /upload/name HTTP/1.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\nGET / HTTP/1.1\r\n\r\n",
-        )
-        .await;
-        assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 4, "{answer}");
-        assert!(answer.contains("Content-Length: 20971520\r\n") && answer.contains(HELP));
-        assert!(answer.contains(&receipt(3, Sha256Sum::of(b"abc"))));
-        assert!(answer.ends_with(&receipt(0, Sha256Sum::of(b""))));
-    }
-
-    #[tokio::test]
-    async fn a_body_comes_after_the_go_ahead_only() {
-        let shared = OriginState::new(DemoOriginOptions::default());
-        let (mut near, far) = duplex(1 << 10);
-        let client = async {
-            let head = b"PUT /upload HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n";
-            near.write_all(head).await.unwrap();
-            let mut go = [0; 25];
-            near.read_exact(&mut go).await.unwrap();
-            assert_eq!(&go, b"HTTP/1.1 100 Continue\r\n\r\n");
-            near.write_all(b"abc").await.unwrap();
-            near.shutdown().await.unwrap();
-            let mut answer = String::new();
-            near.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.ends_with(&receipt(3, Sha256Sum::of(b"abc"))), "{answer}");
-        };
-        let (served, ()) = tokio::join!(serve(far, &shared), client);
-        served.unwrap();
-    }
-
-    #[tokio::test]
-    async fn what_is_not_there_or_makes_no_sense_is_refused() {
-        for (request, status) in [
-            ("GET /nothing HTTP/1.1\r\n\r\n", "404"),
-            ("BREW /coffee HTTP/1.1\r\n\r\n", "404"),
-            ("GET /file/ HTTP/1.1\r\n\r\n", "400"),
-            ("GET /file/20Q HTTP/1.1\r\n\r\n", "400"),
-            ("GET /file/1?seed=x HTTP/1.1\r\n\r\n", "400"),
-            ("GET /file/1 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", "400"),
-            ("DELETE /file/1 HTTP/1.1\r\n\r\n", "405"),
-            ("GET /upload HTTP/1.1\r\n\r\n", "405"),
-            ("PUT /file/1 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", "405"),
-            ("PUT /upload HTTP/1.1\r\n\r\n", "411"),
-            ("PUT /upload HTTP/1.1\r\nContent-Length: x\r\n\r\n", "400"),
-            ("PUT /upload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "400"),
-            ("\x16\x03\x01 TLS\r\n\r\n", "400"),
-        ] {
-            let answer = talk(request.as_bytes()).await;
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
-            assert!(answer.contains("Connection: close\r\n"), "{request:?}: {answer}");
-        }
-        let long = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(20_000));
-        assert!(talk(long.as_bytes()).await.starts_with("HTTP/1.1 431 "));
-    }
-
-    #[tokio::test]
-    async fn an_upload_cut_short_gets_no_answer() {
-        assert_eq!(talk(b"PUT /upload HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc").await, "");
-    }
-
-    async fn timed(mut near: DuplexStream, request: String) -> f64 {
-        let start = Instant::now();
-        let (mut read, mut write) = tokio::io::split(&mut near);
-        let send = async {
-            write.write_all(request.as_bytes()).await.unwrap();
-            write.shutdown().await.unwrap();
-        };
-        let mut sink = tokio::io::sink();
-        let (_, received) = tokio::join!(send, tokio::io::copy(&mut read, &mut sink));
-        received.unwrap();
-        start.elapsed().as_secs_f64()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn rates_hold_for_each_connection_and_for_all() {
-        let options = DemoOriginOptions {
-            rate: NonZeroU64::new(3_000_000),
-            connection_rate: NonZeroU64::new(2_000_000),
-        };
-        let get = || "GET /file/6000000 HTTP/1.1\r\n\r\n".to_owned();
-
-        let alone = OriginState::new(options);
-        let (near, far) = duplex(1 << 16);
-        let (served, took) = tokio::join!(serve(far, &alone), timed(near, get()));
-        served.unwrap();
-        assert!((2.9..3.2).contains(&took), "one connection: {took}");
-
-        let both = OriginState::new(options);
-        let (near_a, far_a) = duplex(1 << 16);
-        let (near_b, far_b) = duplex(1 << 16);
-        let (a, b, took_a, took_b) = tokio::join!(
-            serve(far_a, &both),
-            serve(far_b, &both),
-            timed(near_a, get()),
-            timed(near_b, get())
-        );
-        a.unwrap();
-        b.unwrap();
-        let took = took_a.max(took_b);
-        assert!((3.9..4.2).contains(&took), "two connections: {took_a} {took_b}");
-
-        let upload = OriginState::new(options);
-        let (near, far) = duplex(1 << 10);
-        let put = format!("PUT /upload HTTP/1.1\r\nContent-Length: 4000000\r\n\r\n{}", "x".repeat(4_000_000));
-        let (served, took) = tokio::join!(serve(far, &upload), timed(near, put));
-        served.unwrap();
-        assert!((1.9..2.2).contains(&took), "upload: {took}");
-    }
-}
+mod tests;

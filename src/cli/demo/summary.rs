@@ -1,19 +1,21 @@
+//! The summary that `underpass demo` prints when it ends.
+
 use std::{fmt, time::Duration};
 
 use super::LoadReport;
 
-/// What `underpass demo` prints last.
+/// Result of a demo run, displayed as the text that `underpass demo` prints last.
 #[derive(Debug, Clone)]
 pub struct DemoSummary {
-    /// What the users counted.
+    /// Transfers and bytes as the demo's users counted them.
     pub report: LoadReport,
-    /// How long it ran.
+    /// Duration of the run.
     pub elapsed: Duration,
 }
 
 impl DemoSummary {
-    /// Whether nothing arrived that was not sent. Failures that the users saw do not count: an operator who kills
-    /// streams gets what was asked for.
+    /// Returns whether no transfer delivered bytes that were never sent. Transfers that failed with an error are not counted
+    /// here, because an operator who kills streams causes them on purpose.
     pub fn is_clean(&self) -> bool {
         self.report.checksum_failures == 0
     }
@@ -21,27 +23,37 @@ impl DemoSummary {
 
 impl fmt::Display for DemoSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LoadReport { started, downloads, uploads, checksum_failures, failed, abandoned, down, up, notes } =
-            &self.report;
+        let LoadReport {
+            started,
+            downloads,
+            uploads,
+            checksum_failures,
+            failed,
+            cancelled,
+            down,
+            up,
+            errors,
+        } = &self.report;
         let rate = (down + up) as f64 / self.elapsed.as_secs_f64().max(0.001);
         writeln!(f, "demo ran for {:.1} s", self.elapsed.as_secs_f64())?;
         writeln!(f, "  streams            {started}: {downloads} downloads, {uploads} uploads complete")?;
-        if *abandoned > 0 {
-            writeln!(f, "                     {abandoned} still open when the demo ended")?;
+        if *cancelled > 0 {
+            writeln!(f, "                     {cancelled} still open when the demo ended")?;
         }
         if *failed > 0 {
-            writeln!(f, "                     {failed} ended early, and the user saw it")?;
+            writeln!(f, "                     {failed} failed with an error that the user saw")?;
         }
-        let (down, up, rate) = (Bytes(*down as f64), Bytes(*up as f64), Bytes(rate));
+        let (down, up, rate) = (DecimalBytes(*down as f64), DecimalBytes(*up as f64), DecimalBytes(rate));
         writeln!(f, "  bytes              {down} down, {up} up, {rate}/s")?;
         writeln!(f, "  checksum failures  {checksum_failures}")?;
-        notes.iter().try_for_each(|note| writeln!(f, "    {note}"))
+        errors.iter().try_for_each(|error| writeln!(f, "    {error}"))
     }
 }
 
-struct Bytes(f64);
+/// A number of bytes, displayed with a decimal unit: `1.2 GB`.
+struct DecimalBytes(f64);
 
-impl fmt::Display for Bytes {
+impl fmt::Display for DecimalBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (mut number, mut unit) = (self.0, "B");
         for larger in ["kB", "MB", "GB", "TB"] {
@@ -57,46 +69,4 @@ impl fmt::Display for Bytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quiet_run_says_little() {
-        let report = LoadReport {
-            started: 12,
-            downloads: 10,
-            uploads: 2,
-            down: 1_234_567_890,
-            up: 999,
-            ..LoadReport::default()
-        };
-        let summary = DemoSummary { report, elapsed: Duration::from_millis(10_000) };
-        assert!(summary.is_clean());
-        assert_eq!(
-            summary.to_string(),
-            "demo ran for 10.0 s\n\
-             \x20 streams            12: 10 downloads, 2 uploads complete\n\
-             \x20 bytes              1.2 GB down, 999 B up, 123 MB/s\n\
-             \x20 checksum failures  0\n"
-        );
-    }
-
-    #[test]
-    fn failures_are_told_with_their_reasons() {
-        let report = LoadReport {
-            started: 9,
-            downloads: 4,
-            checksum_failures: 1,
-            failed: 2,
-            abandoned: 2,
-            notes: vec!["download: corrupt: wrong byte at offset 7".into()],
-            ..LoadReport::default()
-        };
-        let summary = DemoSummary { report, elapsed: Duration::ZERO };
-        assert!(!summary.is_clean());
-        let text = summary.to_string();
-        for part in ["2 still open", "2 ended early", "failures  1", "offset 7", "0 B down"] {
-            assert!(text.contains(part), "{part}: {text}");
-        }
-    }
-}
+mod tests;
