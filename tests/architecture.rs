@@ -426,6 +426,28 @@ fn the_wall_clock_decides_nothing() {
     assert!(!on_screen.is_empty());
 }
 
+/// Telemetry only observes: a module that serves traffic takes no snapshot and reads no total. (The values that it copies
+/// there for display, such as a weight or a pause, have getters that only `telemetry` sees.)
+#[test]
+fn no_decision_reads_telemetry() {
+    let mut wrong = Vec::new();
+    for (file, source) in sources() {
+        if !["server/", "proxy/", "link/", "net/", "runtime/"].iter().any(|module| file.starts_with(module)) {
+            continue;
+        }
+        let (tokens, _) = without_tests(&tokens(&source));
+        for pair in tokens.windows(3) {
+            if pair[0] == Mark('.')
+                && (pair[1].is("snapshot") || pair[1].is("totals"))
+                && pair[2] == Mark('(')
+            {
+                wrong.push(file.clone());
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "these read telemetry: {wrong:?}");
+}
+
 #[test]
 fn the_test_itself_can_fail() {
     for (file, source, expected) in [

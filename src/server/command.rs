@@ -5,7 +5,7 @@ use crate::{
     control::{Command, CommandError, CommandReply, Executed, LimitScope, MAX_WEIGHT},
     ids::{Direction, ProxyId, Rate, StreamKey},
     link::RateLimit,
-    telemetry::{DisconnectReason, EventKind, RateLimitGauges, StreamStats},
+    telemetry::{DisconnectReason, EventKind, RateLimitGauges},
 };
 
 impl Core {
@@ -38,7 +38,7 @@ impl Core {
             Command::SetLimit(scope, direction, rate) => self.set_limit(scope, *direction, *rate),
             Command::DrainProxy(id) => self.on_proxy(*id, |proxy| proxy.set_draining(true)),
             Command::UndrainProxy(id) => self.on_proxy(*id, |proxy| proxy.set_draining(false)),
-            Command::SetWeight(id, weight) => self.on_proxy(*id, |proxy| proxy.stats.set_weight(*weight)),
+            Command::SetWeight(id, weight) => self.on_proxy(*id, |proxy| proxy.set_weight(*weight)),
             Command::SetPolicy(key, policy) => {
                 let service = self.service(key)?;
                 service.pool.set_policy(*policy);
@@ -72,28 +72,28 @@ impl Core {
             LimitScope::User(id) => {
                 let (stats, limit) = self.users.limit(*id)?;
                 set(&limit, &stats.limits);
-                Some(self.limits_changed(|stream| stream.key.user == *id))
+                Some(self.limits_changed(|handle| handle.key().user == *id))
             }
             LimitScope::Proxy(id) => {
                 let proxy = self.proxies.get(id).map(|proxy| proxy.clone())?;
                 set(&proxy.limit, &proxy.stats.limits);
-                Some(self.limits_changed(|stream| stream.proxy().is_some_and(|proxy| proxy.id == *id)))
+                Some(self.limits_changed(|handle| handle.proxy() == Some(*id)))
             }
             LimitScope::Service(key) => {
                 let service = self.service(key)?;
                 set(&service.limit, &service.guard.stats().limits);
-                Some(self.limits_changed(|stream| stream.user.service.key == *key))
+                Some(self.limits_changed(|handle| handle.service() == key))
             }
         }
     }
 
     /// Wakes the streams that wait for what held before. An operator types this: looking at all streams, a hundred
     /// thousand at the most, is cheaper than lists that every connection would have to keep.
-    fn limits_changed(&self, concerns: impl Fn(&StreamStats) -> bool) -> usize {
-        let concerned = self.streams.iter().filter(|handle| concerns(handle.stats()));
+    fn limits_changed(&self, concerns: impl Fn(&OperatorHandle) -> bool) -> usize {
+        let concerned = self.streams.iter().filter(|handle| concerns(handle));
         // First listed, then woken: what they do might want the list.
         let handles: Vec<_> = concerned.map(|handle| handle.clone()).collect();
-        handles.iter().for_each(|handle| handle.limits_changed());
+        handles.iter().for_each(|handle| handle.rate_limits_changed());
         handles.len()
     }
 }

@@ -222,7 +222,7 @@ impl Core {
         if !self.config.reuse_port {
             self.accepting.cancel();
         }
-        self.telemetry.emit(EventKind::DrainStarted { open_streams: self.telemetry.totals().streams_open });
+        self.telemetry.emit(EventKind::DrainStarted { open_streams: self.open_streams() });
         let closed = async {
             if self.config.reuse_port {
                 // Who is not there by then does not come.
@@ -239,15 +239,20 @@ impl Core {
         }
         // If it was cut short, it was not yet.
         self.accepting.cancel();
-        let (open, within) = (self.telemetry.totals().streams_open, self.config.drain_timeout);
+        let (open, within) = (self.open_streams(), self.config.drain_timeout);
         if open > 0 && !shutdown.abort.is_cancelled() {
             self.telemetry.emit(EventKind::DrainDeadlineSet { open_streams: open, within });
         }
         tokio::select! {
             () = self.all_ended() => 0,
-            () = tokio::time::sleep(within) => self.telemetry.totals().streams_open,
-            () = shutdown.abort.cancelled() => self.telemetry.totals().streams_open,
+            () = tokio::time::sleep(within) => self.open_streams(),
+            () = shutdown.abort.cancelled() => self.open_streams(),
         }
+    }
+
+    /// Returns the number of user connections that were admitted and have not ended.
+    fn open_streams(&self) -> u64 {
+        self.streams.len() as u64
     }
 
     /// Tells a proxy to go to the server's successor.

@@ -1,79 +1,122 @@
+//! The operator's handle on one user connection: kill, pause, priority and rate limit.
+//!
+//! The handle owns the values that the operator sets. Telemetry only receives a copy of each for display.
+
 use std::{sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ids::{Direction, Priority, Rate},
+    ids::{Direction, Priority, ProxyId, Rate, ServiceKey, StreamKey},
     link::{RateLimit, StreamControl},
     telemetry::StreamStats,
 };
 
-/// Where the operator gets hold of one user connection, from the moment it was admitted. What is ordered while it
-/// still waits for a proxy holds as soon as it has one.
+/// What the operator can do to one user connection, from its admission to its end. A pause or a priority that is set
+/// while the connection waits for a proxy is stored and applied as soon as a stream is open.
 #[derive(Debug)]
 pub(super) struct OperatorHandle {
+    /// The key of the connection's stream.
+    key: StreamKey,
+    /// The service that the user connected to.
+    service: ServiceKey,
+    /// Aborts the connection when it is cancelled.
     cancel: CancellationToken,
-    stats: Arc<StreamStats>,
+    /// The connection's own rate limit, in addition to those of its user, proxy and service.
     limit: Arc<RateLimit>,
-    control: Mutex<Option<StreamControl>>,
+    settings: Mutex<StreamSettings>,
+    /// Receives a copy of each value for display; no decision reads it.
+    stats: Arc<StreamStats>,
+}
+
+/// The operator's current settings for one connection, and the open stream that they apply to.
+#[derive(Debug, Default)]
+struct StreamSettings {
+    is_paused: bool,
+    priority: Priority,
+    /// The proxy that serves the connection and the control of its stream; `None` until one is assigned.
+    assigned: Option<(ProxyId, StreamControl)>,
 }
 
 impl OperatorHandle {
-    pub(super) fn new(cancel: CancellationToken, stats: Arc<StreamStats>, limit: Arc<RateLimit>) -> Self {
-        Self { cancel, stats, limit, control: Mutex::new(None) }
+    /// Creates the handle of a connection that no proxy serves yet.
+    pub(super) fn new(
+        service: ServiceKey,
+        cancel: CancellationToken,
+        limit: Arc<RateLimit>,
+        stats: Arc<StreamStats>,
+    ) -> Self {
+        Self { key: stats.key, service, cancel, limit, settings: Mutex::default(), stats }
     }
 
-    /// Ends the connection when it is cancelled.
+    /// Returns the token that aborts the connection when it is cancelled.
     pub(super) fn cancel(&self) -> &CancellationToken {
         &self.cancel
     }
 
-    pub(super) fn stats(&self) -> &StreamStats {
-        &self.stats
+    /// Returns the key of the connection's stream.
+    pub(super) fn key(&self) -> StreamKey {
+        self.key
     }
 
+    /// Returns the service that the user connected to.
+    pub(super) fn service(&self) -> &ServiceKey {
+        &self.service
+    }
+
+    /// Returns the proxy that serves the connection, or served it last; `None` until one is assigned.
+    pub(super) fn proxy(&self) -> Option<ProxyId> {
+        self.settings.lock().assigned.as_ref().map(|(proxy, _)| *proxy)
+    }
+
+    /// Returns the connection's own rate limit.
     pub(super) fn limit(&self) -> &Arc<RateLimit> {
         &self.limit
     }
 
-    /// The connection has a stream now.
-    pub(super) fn connect(&self, control: StreamControl) {
-        let mut place = self.control.lock();
-        if self.stats.is_paused() {
+    /// Attaches the stream that was opened to `proxy`, and applies the current pause and priority to it.
+    pub(super) fn attach(&self, proxy: ProxyId, control: StreamControl) {
+        let mut settings = self.settings.lock();
+        if settings.is_paused {
             control.set_paused(true);
         }
-        if self.stats.priority() != Priority::default() {
-            control.set_priority(self.stats.priority());
+        if settings.priority != Priority::default() {
+            control.set_priority(settings.priority);
         }
-        *place = Some(control);
+        settings.assigned = Some((proxy, control));
     }
 
-    pub(super) fn set_paused(&self, paused: bool) {
-        let control = self.control.lock();
-        self.stats.set_paused(paused);
-        if let Some(control) = &*control {
-            control.set_paused(paused);
+    /// Pauses or resumes the connection in both directions, now or as soon as a stream is attached.
+    pub(super) fn set_paused(&self, is_paused: bool) {
+        let mut settings = self.settings.lock();
+        settings.is_paused = is_paused;
+        self.stats.set_paused(is_paused);
+        if let Some((_, control)) = &settings.assigned {
+            control.set_paused(is_paused);
         }
     }
 
+    /// Sets the scheduling priority of the connection's stream, now or as soon as one is attached.
     pub(super) fn set_priority(&self, priority: Priority) {
-        let control = self.control.lock();
+        let mut settings = self.settings.lock();
+        settings.priority = priority;
         self.stats.set_priority(priority);
-        if let Some(control) = &*control {
+        if let Some((_, control)) = &settings.assigned {
             control.set_priority(priority);
         }
     }
 
+    /// Sets or removes the connection's own rate limit in one direction.
     pub(super) fn set_limit(&self, direction: Direction, rate: Option<Rate>) {
         self.limit.set(direction, rate, Instant::now());
         self.stats.set_limit(direction, rate);
-        self.limits_changed();
+        self.rate_limits_changed();
     }
 
-    /// Some limit that holds for the stream is another now.
-    pub(super) fn limits_changed(&self) {
-        if let Some(control) = &*self.control.lock() {
+    /// Wakes the stream so that it reads its rate limits again, after one that applies to it has changed.
+    pub(super) fn rate_limits_changed(&self) {
+        if let Some((_, control)) = &self.settings.lock().assigned {
             control.rate_limits_changed();
         }
     }

@@ -2,7 +2,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -38,6 +38,11 @@ pub(super) struct RemoteProxy {
     pub(super) answers: Arc<LatencyRecorder>,
     /// What another channel must show to join, beside the token.
     pub(super) tickets: Mutex<TicketRotation>,
+    /// The proxy's share of the new streams of its services, relative to other proxies; 1 unless it or the operator sets
+    /// another.
+    weight: AtomicU32,
+    /// The operator drains the proxy: it receives no new streams, and its open streams continue.
+    is_draining: AtomicBool,
     /// It serves elsewhere too, and carries on here for as long as there are users.
     moved: AtomicBool,
     /// Why it takes no new streams, once it takes none: it said goodbye, was kicked, or lost its last channel.
@@ -85,11 +90,11 @@ impl Drop for ChannelSlot {
 
 impl Candidate for RemoteProxy {
     fn is_available(&self) -> bool {
-        self.leaving.get().is_none() && !self.stats.is_draining()
+        self.leaving.get().is_none() && !self.is_draining.load(Relaxed)
     }
 
     fn weight(&self) -> u32 {
-        self.stats.weight()
+        self.weight.load(Relaxed)
     }
 
     fn load(&self) -> &ProxyLoad {
@@ -108,6 +113,8 @@ impl RemoteProxy {
             limit,
             load,
             tickets: Mutex::new(TicketRotation::new()),
+            weight: AtomicU32::new(1),
+            is_draining: AtomicBool::new(false),
             moved: AtomicBool::new(false),
             leaving: OnceLock::new(),
             guard: Mutex::new(Some(guard)),
@@ -167,8 +174,15 @@ impl RemoteProxy {
         self.leaving.get().is_some()
     }
 
+    /// Sets the proxy's share of the new streams of its services, relative to other proxies.
+    pub(super) fn set_weight(&self, weight: u32) {
+        self.weight.store(weight, Relaxed);
+        self.stats.set_weight(weight);
+    }
+
     /// It takes no new streams for now, or does again.
     pub(super) fn set_draining(&self, draining: bool) {
+        self.is_draining.store(draining, Relaxed);
         self.stats.set_draining(draining);
         if !draining {
             self.services.lock().iter().for_each(|service| service.pool.look_again());
@@ -196,7 +210,7 @@ impl RemoteProxy {
             return Err(format!("one proxy may serve {MAX_SERVICES} ports"));
         }
         if let Some(weight) = request.weight {
-            self.stats.set_weight(weight);
+            self.set_weight(weight);
         }
         let service = core.join(&request.service, self)?;
         if !services.iter().any(|known| Arc::ptr_eq(known, &service)) {

@@ -40,7 +40,12 @@ pub(super) async fn serve(
     };
     let stream = core.telemetry.stream_opened(lease.key, addr, lease.guard().stats());
     let own = RateLimit::new(&core.limit_count);
-    let handle = Arc::new(OperatorHandle::new(lease.cancel().child_token(), stream.stats().clone(), own));
+    let handle = Arc::new(OperatorHandle::new(
+        service.key.clone(),
+        lease.cancel().child_token(),
+        own,
+        stream.stats().clone(),
+    ));
     let _listed = ListedStream::new(core, lease.key, &handle);
     let user = UserConnection { addr, lease: &lease, guard: &stream, handle: &handle };
     let reason = carry(core, waiting, socket, &user).await;
@@ -131,7 +136,7 @@ async fn carry_by(
 ) -> (EndReason, Option<RetryableConnection>) {
     let cancel = user.handle.cancel();
     let control = stream.control();
-    user.handle.connect(control.clone());
+    user.handle.attach(proxy.id, control.clone());
     user.guard.stats().set_details_source(Some(Arc::new(control.clone())));
     let given_up = cancel.child_token();
     let why = || if cancel.is_cancelled() { core.cancelled_code() } else { ResetCode::TargetTimeout };

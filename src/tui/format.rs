@@ -162,5 +162,20 @@ pub(crate) fn fit_middle(name: &str, width: usize) -> String {
     fit(&truncate_middle(name, width), width)
 }
 
+/// Breaks text between its words into lines of at most `width` characters; a longer word gets a line of its own.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,9 @@
 
 use ratatui::layout::{Rect, Size};
 
+/// The width in cells of a column of rate limits: two of them, as `↓10.0M ↑500K`.
+pub(crate) const LIMIT_WIDTH: usize = 13;
+
 /// The overview of proxy load and throughput above the streams table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OverviewLayout {

@@ -12,8 +12,10 @@
 //! awaits: orders go out by [`CommandSender::try_send`](crate::control::CommandSender::try_send), and an order without an answer
 //! is a state of the model.
 
+mod completion;
 mod files;
 mod format;
+mod help;
 mod keymap;
 mod layout;
 mod log_layer;
@@ -26,6 +28,7 @@ mod runtime;
 mod settings;
 mod source;
 mod suggest;
+mod table_columns;
 mod terminal;
 mod theme;
 mod update;

@@ -55,6 +55,8 @@ pub(crate) enum Effect {
     Copy(String),
     /// Write a file, and say where.
     Save(ExportFile),
+    /// Write the screen as text to a file, and say where.
+    SaveScreenshot,
     /// Ask the terminal to report clicks, or not to.
     Mouse(bool),
 }

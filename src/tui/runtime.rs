@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::{
     Exit, Options, files,
     model::Model,
-    msg::{CommandId, Effect, Msg},
+    msg::{CommandId, Effect, ExportFile, Msg},
     source::{PollRequest, SourceUpdate},
     terminal::{FrameWriter, TerminalInput, TerminalSignals, Tty, WaitOutcome},
     theme::Theme,
@@ -286,14 +286,20 @@ impl Runtime {
                 Effect::Suspend => self.suspend()?,
                 Effect::Repaint => self.screen.invalidate(self.tty.size()),
                 Effect::Copy(text) => self.screen.queue_sequence(&files::clipboard(&text)),
-                Effect::Save(saved) => {
-                    let result = files::save(&saved);
-                    self.take(Msg::FileWritten(result))?;
+                Effect::Save(file) => self.save(&file)?,
+                Effect::SaveScreenshot => {
+                    let text = view::as_text(&self.model);
+                    self.save(&ExportFile { name: "screen", extension: "txt", text })?;
                 }
                 Effect::Mouse(on) => self.screen.queue_sequence(if on { MOUSE_ON } else { MOUSE_OFF }),
             }
         }
         Ok(())
+    }
+
+    /// Writes a file and reports the result to the model.
+    fn save(&mut self, file: &ExportFile) -> io::Result<()> {
+        self.take(Msg::FileWritten(files::save(file)))
     }
 
     fn order(&mut self, id: CommandId, command: Command) -> Vec<Effect> {

@@ -74,7 +74,7 @@ impl Settings {
     fn choice(&self) -> Result<ColumnSelection, SettingsError> {
         let Some(names) = &self.columns else { return Ok(ColumnSelection::default()) };
         let named = |name: &String| {
-            StreamColumn::named(name).ok_or_else(|| {
+            StreamColumn::from_name(name).ok_or_else(|| {
                 let all = StreamColumn::ALL.map(StreamColumn::name);
                 let near = near_miss(name, all.iter().map(ToString::to_string));
                 let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();

@@ -1,3 +1,9 @@
+//! The counters and displayed values of services, users, proxies, channels and streams.
+//!
+//! Telemetry only observes. Pause, priority, weight, draining, policy and rate limits belong to the objects that they
+//! control (`server`, `link`, `mux`), which copy each change here for display. Outside this module those values can only
+//! be set: their getters are visible in `telemetry` alone, so that no decision can read them back.
+
 mod stream;
 
 use std::{
@@ -52,7 +58,7 @@ pub struct RateLimitGauges {
 
 impl RateLimitGauges {
     /// Both directions.
-    pub fn get(&self) -> RateLimits {
+    pub(in crate::telemetry) fn get(&self) -> RateLimits {
         RateLimits { down: Rate::new(self.down.load(Relaxed)), up: Rate::new(self.up.load(Relaxed)) }
     }
 
@@ -150,7 +156,7 @@ impl ServiceStats {
     }
 
     /// How its new streams are given to its proxies.
-    pub fn policy(&self) -> Policy {
+    pub(in crate::telemetry) fn policy(&self) -> Policy {
         Policy::from_number(self.policy.load(Relaxed)).unwrap_or_default()
     }
 
@@ -230,7 +236,7 @@ impl ProxyStats {
     }
 
     /// Its share of the new streams of its services, beside those of others.
-    pub fn weight(&self) -> u32 {
+    pub(in crate::telemetry) fn weight(&self) -> u32 {
         self.weight.load(Relaxed)
     }
 
@@ -240,7 +246,7 @@ impl ProxyStats {
     }
 
     /// Whether the operator gives it no new streams.
-    pub fn is_draining(&self) -> bool {
+    pub(in crate::telemetry) fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }
 
@@ -250,7 +256,7 @@ impl ProxyStats {
     }
 
     /// Whether it gets no new streams because it is about to go.
-    pub fn has_received_goaway(&self) -> bool {
+    pub(in crate::telemetry) fn has_received_goaway(&self) -> bool {
         self.leaving.load(Relaxed)
     }
 
@@ -260,7 +266,7 @@ impl ProxyStats {
     }
 
     /// How long its streams will still wait for it to come back; `None` while it has a channel.
-    pub fn grace_remaining(&self) -> Option<Duration> {
+    pub(in crate::telemetry) fn grace_remaining(&self) -> Option<Duration> {
         self.grace_remaining.lock().map(|until| until.saturating_duration_since(Instant::now()))
     }
 
@@ -270,7 +276,7 @@ impl ProxyStats {
     }
 
     /// The services it is registered for.
-    pub fn services(&self) -> Vec<ServiceKey> {
+    pub(in crate::telemetry) fn services(&self) -> Vec<ServiceKey> {
         self.services.lock().clone()
     }
 }

@@ -227,7 +227,7 @@ impl StreamStats {
     }
 
     /// Whether the operator holds it.
-    pub fn is_paused(&self) -> bool {
+    pub(in crate::telemetry) fn is_paused(&self) -> bool {
         self.paused.load(Relaxed)
     }
 
@@ -238,7 +238,7 @@ impl StreamStats {
     }
 
     /// Its share of a crowded channel.
-    pub fn priority(&self) -> Priority {
+    pub(in crate::telemetry) fn priority(&self) -> Priority {
         Priority::from_wire(self.priority.load(Relaxed)).unwrap_or_default()
     }
 
@@ -249,7 +249,7 @@ impl StreamStats {
     }
 
     /// Its rate limits.
-    pub fn limits(&self) -> RateLimits {
+    pub(in crate::telemetry) fn limits(&self) -> RateLimits {
         self.limits.get()
     }
 

@@ -1,111 +1,143 @@
-//! Which columns of the table there are, and which of them the operator wants.
+//! The columns of the table of streams: each is defined once, in the list below. How many fit on a screen is decided
+//! by [`table_columns`](crate::tui::table_columns); what a cell says, by the view.
 
-/// A column of the table of streams.
+use super::sort::SortBy;
+use crate::tui::layout::LIMIT_WIDTH;
+
+/// How the content of a column is aligned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StreamColumn {
-    Stream,
-    State,
-    Service,
-    Proxy,
-    Channel,
-    Address,
-    Content,
-    Priority,
-    Limit,
-    UpRate,
-    DownRate,
-    Up,
-    Down,
-    Progress,
-    Age,
-    Trend,
+pub(crate) enum Alignment {
+    Left,
+    Right,
+}
+
+/// The properties of one column. Widths are in terminal cells.
+#[derive(Debug)]
+pub(crate) struct ColumnSpec {
+    pub(crate) column: StreamColumn,
+    /// What settings and the list of columns call it.
+    pub(crate) name: &'static str,
+    pub(crate) heading: &'static str,
+    /// Narrower than this the column is not shown at all.
+    pub(crate) min_width: usize,
+    /// The column grows up to this width where there is space to spare.
+    pub(crate) max_width: usize,
+    pub(crate) alignment: Alignment,
+    /// The order in which columns are dropped on narrow screens, unless the operator chose columns: the highest first.
+    pub(crate) drop_rank: u8,
+    /// What a click on the heading sorts by.
+    pub(crate) sort: Option<SortBy>,
+}
+
+/// Defines the columns in the order of the screen: variant, name, heading, widths, alignment, drop rank, sort key.
+macro_rules! stream_columns {
+    ($($column:ident $name:literal $heading:literal $min:tt..=$max:tt $alignment:ident $rank:literal $sort:expr;)+) => {
+        /// A column of the table of streams.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum StreamColumn {
+            $($column),+
+        }
+
+        impl StreamColumn {
+            /// All columns, in the order of the screen.
+            pub(crate) const ALL: [Self; SPECS.len()] = {
+                let mut all = [Self::Stream; SPECS.len()];
+                let mut at = 0;
+                while at < all.len() {
+                    all[at] = SPECS[at].column;
+                    at += 1;
+                }
+                all
+            };
+        }
+
+        const SPECS: &[ColumnSpec] = &[$(ColumnSpec {
+            column: StreamColumn::$column,
+            name: $name,
+            heading: $heading,
+            min_width: $min,
+            max_width: $max,
+            alignment: Alignment::$alignment,
+            drop_rank: $rank,
+            sort: $sort,
+        }),+];
+    };
+}
+
+stream_columns! {
+    Stream "stream" "STREAM" 10..=10 Left 0 Some(SortBy::Key);
+    State "state" "STATE" 6..=6 Left 2 Some(SortBy::State);
+    Service "service" "SERVICE" 8..=14 Left 13 Some(SortBy::Service);
+    Proxy "proxy" "PROXY" 10..=20 Left 4 Some(SortBy::Proxy);
+    Channel "channel" "CH" 5..=6 Left 11 Some(SortBy::Channel);
+    Address "address" "USER ADDRESS" 21..=47 Left 8 Some(SortBy::User);
+    Content "carries" "CARRIES" 16..=60 Left 9 Some(SortBy::Content);
+    Priority "priority" "PRI" 6..=6 Left 7 Some(SortBy::Priority);
+    Limit "limit" "LIMIT" LIMIT_WIDTH..=LIMIT_WIDTH Left 15 None;
+    UpRate "up-rate" "UP/s" 6..=7 Right 5 Some(SortBy::UpRate);
+    DownRate "down-rate" "DOWN/s" 7..=8 Right 1 Some(SortBy::DownRate);
+    Up "up" "UP" 6..=7 Right 14 Some(SortBy::Up);
+    Down "down" "DOWN" 6..=7 Right 10 Some(SortBy::Down);
+    Progress "progress" "PROGRESS" 14..=36 Left 6 Some(SortBy::Progress);
+    Age "age" "AGE" 6..=7 Right 3 Some(SortBy::Age);
+    Trend "trend" "TREND" 8..=8 Left 12 None;
 }
 
 impl StreamColumn {
-    /// All of them, in the order of the screen.
-    pub(crate) const ALL: [Self; 16] = [
-        Self::Stream,
-        Self::State,
-        Self::Service,
-        Self::Proxy,
-        Self::Channel,
-        Self::Address,
-        Self::Content,
-        Self::Priority,
-        Self::Limit,
-        Self::UpRate,
-        Self::DownRate,
-        Self::Up,
-        Self::Down,
-        Self::Progress,
-        Self::Age,
-        Self::Trend,
-    ];
-
-    /// What the settings call it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Stream => "stream",
-            Self::State => "state",
-            Self::Service => "service",
-            Self::Proxy => "proxy",
-            Self::Channel => "channel",
-            Self::Address => "address",
-            Self::Content => "carries",
-            Self::Priority => "priority",
-            Self::Limit => "limit",
-            Self::UpRate => "up-rate",
-            Self::DownRate => "down-rate",
-            Self::Up => "up",
-            Self::Down => "down",
-            Self::Progress => "progress",
-            Self::Age => "age",
-            Self::Trend => "trend",
-        }
+    /// The properties of this column.
+    pub(crate) fn spec(self) -> &'static ColumnSpec {
+        &SPECS[self as usize]
     }
 
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    /// What settings and the list of columns call it.
+    pub(crate) fn name(self) -> &'static str {
+        self.spec().name
+    }
+
+    /// The column that settings call so.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|column| column.name() == name)
     }
 }
 
-/// What the operator said about columns. With nothing said, the width of the screen alone decides.
+/// Which columns the operator asked for and which ones he hid. While neither is the case, the width of the screen alone
+/// decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ColumnSelection {
-    /// They stay longest when the screen is narrow, the first one of all.
-    wanted: Vec<StreamColumn>,
+    /// The columns asked for, the most important first: these are dropped last on a narrow screen.
+    requested: Vec<StreamColumn>,
     hidden: Vec<StreamColumn>,
 }
 
 impl ColumnSelection {
-    /// These and no others, as far as there is room.
-    pub(crate) fn only(wanted: Vec<StreamColumn>) -> Self {
-        let hidden = StreamColumn::ALL.into_iter().filter(|column| !wanted.contains(column)).collect();
-        Self { wanted, hidden }
+    /// Selects these columns, the most important first, and hides all others.
+    pub(crate) fn only(requested: Vec<StreamColumn>) -> Self {
+        let hidden = StreamColumn::ALL.into_iter().filter(|column| !requested.contains(column)).collect();
+        Self { requested, hidden }
     }
 
-    /// Whether nothing was said.
-    pub(crate) fn is_none(&self) -> bool {
-        self.wanted.is_empty() && self.hidden.is_empty()
+    /// Whether the operator has neither asked for a column nor hidden one.
+    pub(crate) fn is_default(&self) -> bool {
+        self.requested.is_empty() && self.hidden.is_empty()
     }
 
+    /// Whether this column is hidden. The key of a stream never is: commands name it.
     pub(crate) fn hides(&self, column: StreamColumn) -> bool {
-        // A row without its key must not be acted on.
         column != StreamColumn::Stream && self.hidden.contains(&column)
     }
 
-    /// Where it stands among those that were asked for; after them, if it was not.
+    /// The position of this column among those asked for, from 1; the stream key is 0, columns not asked for come last.
     pub(crate) fn precedence(&self, column: StreamColumn) -> usize {
-        let at = self.wanted.iter().position(|wanted| *wanted == column);
+        let at = self.requested.iter().position(|requested| *requested == column);
         if column == StreamColumn::Stream { 0 } else { at.map_or(usize::MAX, |at| at + 1) }
     }
 
-    /// Asks for a column, or for it to go away. The last one asked for comes first: it is to be seen at once.
+    /// Shows or hides a column. The last one asked for takes precedence over the others, so that it fits at once.
     pub(crate) fn set(&mut self, column: StreamColumn, shown: bool) {
-        self.wanted.retain(|known| *known != column);
+        self.requested.retain(|known| *known != column);
         self.hidden.retain(|known| *known != column);
         if shown {
-            self.wanted.insert(0, column);
+            self.requested.insert(0, column);
         } else {
             self.hidden.push(column);
         }
@@ -113,29 +145,4 @@ impl ColumnSelection {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_those_that_are_read() {
-        for column in StreamColumn::ALL {
-            assert_eq!(StreamColumn::named(column.name()), Some(column));
-        }
-        assert_eq!(StreamColumn::named("colour"), None);
-    }
-
-    #[test]
-    fn the_key_of_a_stream_stays() {
-        let mut choice = ColumnSelection::only(vec![StreamColumn::Age]);
-        assert!(
-            !choice.hides(StreamColumn::Stream)
-                && choice.hides(StreamColumn::State)
-                && !choice.hides(StreamColumn::Age)
-        );
-        choice.set(StreamColumn::Stream, false);
-        choice.set(StreamColumn::State, true);
-        assert!(!choice.hides(StreamColumn::Stream) && !choice.hides(StreamColumn::State));
-        assert!(choice.precedence(StreamColumn::Stream) < choice.precedence(StreamColumn::State));
-        assert!(choice.precedence(StreamColumn::State) < choice.precedence(StreamColumn::Age));
-    }
-}
+mod tests;

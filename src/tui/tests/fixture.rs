@@ -103,10 +103,12 @@ impl Fixture {
         }
         // Ages are whole seconds, and making forty streams takes some milliseconds.
         fixture.now += Duration::from_millis(500);
+        let paused: Vec<_> =
+            fixture.streams.iter().skip(9).step_by(16).map(|stream| stream.stats().key).collect();
         for tick in 0..=20u64 {
             for (i, stream) in fixture.streams.iter().enumerate() {
                 let stats = stream.stats();
-                if stats.phase() >= StreamPhase::Open && !stats.is_paused() {
+                if stats.phase() >= StreamPhase::Open && !paused.contains(&stats.key) {
                     stats.add_down([0, 40_000, 1_900_000, 300][i % 4]);
                     stats.add_up(if i % 9 == 0 { 25_000 } else { 10 });
                 }

@@ -193,9 +193,9 @@ fn commands_go_by_name_complete_and_hint() {
     let effects = fixture.press("e");
     let [Effect::Save(saved)] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!(saved.text.lines().count(), fixture.keys().len() + 1);
-    let effects = fixture.press("E");
-    let [Effect::Save(saved)] = effects.as_slice() else { panic!("{effects:?}") };
-    assert!(saved.text.contains("▎ Streams") && !saved.text.contains('\u{1b}'));
+    assert_eq!(fixture.press("E"), [Effect::SaveScreenshot]);
+    let saved = crate::tui::view::as_text(&fixture.model);
+    assert!(saved.contains("▎ Streams") && !saved.contains('\u{1b}'));
     fixture.send(Msg::FileWritten(Ok("/tmp/x.txt".into())));
     assert_eq!(fixture.notice(), "written to /tmp/x.txt");
     assert_eq!(fixture.press("y"), [Effect::Copy(fixture.selected().unwrap().to_string())]);

@@ -3,7 +3,7 @@
 use crate::tui::{
     keymap::Action,
     model::{ColumnSelection, Model, Overlay, StreamColumn},
-    view,
+    table_columns::FittedColumns,
 };
 
 /// A key while the list of columns is open and the one at `at` is in focus.
@@ -17,7 +17,7 @@ pub(super) fn act(model: &mut Model, at: usize, action: Action) {
         Action::Press => {
             let column = StreamColumn::ALL[at.min(last)];
             // What the operator sees is what is turned round, whatever was asked for before.
-            let shown = view::is_on_screen(model, column);
+            let shown = FittedColumns::on_screen(model).contains(column);
             model.streams_screen.columns.set(column, !shown);
             at
         }

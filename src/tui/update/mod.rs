@@ -5,19 +5,18 @@ mod columns;
 mod command;
 mod mouse;
 mod orders;
-pub(super) mod prompt;
+mod prompt;
 mod screens;
 mod steer;
 
 use std::time::Instant;
 
 use super::{
-    Exit, format,
+    Exit, format, help,
     keymap::Action,
     model::{Model, NoticeLevel, Overlay},
     msg::{Effect, Msg},
     terminal::{Key, KeyCode},
-    view,
 };
 use crate::{
     ids::clean,
@@ -169,7 +168,7 @@ fn perform(model: &mut Model, action: Action) -> Vec<Effect> {
 }
 
 fn in_help(model: &mut Model, scroll: usize, action: Action) {
-    let (page, last) = view::help::extent(model);
+    let (page, last) = help::extent(model);
     let to = match action {
         Action::Down => scroll + 1,
         Action::Up => scroll.saturating_sub(1),

@@ -4,8 +4,8 @@ use super::screens;
 use crate::tui::{
     keymap::Action,
     model::{Model, ScreenId, Sort},
+    table_columns::FittedColumns,
     terminal::MouseEvent,
-    view,
 };
 
 /// Rows that a notch of the wheel moves.
@@ -31,7 +31,7 @@ fn click(model: &mut Model, x: u16, y: u16) {
         return;
     }
     if y == layout.table.y {
-        if let Some(by) = view::column_at(model, x) {
+        if let Some(by) = FittedColumns::on_screen(model).sort_key_at(x) {
             let Sort { by: now, reversed } = model.shown().streams.sort();
             screens::sort(model, Sort { by, reversed: by == now && !reversed });
         }

@@ -2,6 +2,7 @@
 
 use super::{command, screens, steer};
 use crate::tui::{
+    completion,
     keymap::{self, Action},
     model::{Cursor, LineEdit, LineEditOp, Model, Overlay, Prompt, PromptKind, RowId, StreamFilter},
     msg::Effect,
@@ -136,29 +137,9 @@ fn cancel(model: &mut Model) {
     }
 }
 
-/// What the word that is being typed may become, and what stands before it.
-pub(crate) fn candidates(model: &Model) -> (String, Vec<String>) {
-    let Some(Overlay::Prompt(prompt)) = &model.overlay else { return Default::default() };
-    let text = prompt.line.text();
-    let (kept, word) = match text.rsplit_once(' ') {
-        Some((kept, word)) => (format!("{kept} "), word),
-        None => (String::new(), text),
-    };
-    let candidates: Vec<String> = match prompt.kind {
-        PromptKind::Command => command::candidates(model, text),
-        PromptKind::Limit(_) => command::words("limit"),
-        PromptKind::Policy(_) => command::words("policy"),
-        PromptKind::Filter { .. } => {
-            StreamFilter::FIELDS.iter().chain(&StreamFilter::FIGURES).map(ToString::to_string).collect()
-        }
-        _ => Vec::new(),
-    };
-    (kept, candidates.into_iter().filter(|name| name.starts_with(word)).collect())
-}
-
 /// Goes on with the word as far as there is only one way to.
 fn complete(model: &mut Model) {
-    let (kept, fitting) = candidates(model);
+    let (kept, fitting) = completion::candidates(model);
     let mut fitting = fitting.iter();
     let Some(first) = fitting.next() else { return };
     let common = fitting.fold(first.as_str(), |common, name| {

@@ -1,7 +1,5 @@
 //! What keys do on the screens, where nothing lies over them.
 
-use ratatui::{buffer::Buffer, layout::Rect};
-
 use super::{
     orders::{self, PauseChange},
     prompt,
@@ -17,7 +15,7 @@ use crate::{
             NoticeLevel, Overlay, ProxyLine, ScreenId, Sort, StreamFilter, UserLine, export,
         },
         msg::{Effect, ExportFile},
-        view,
+        table_columns::FittedColumns,
     },
 };
 
@@ -119,7 +117,7 @@ fn other_than_step(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::CommandLine => prompt::ask_command(model),
         Action::SortNext | Action::SortPrevious => {
             let by = model.shown().streams.sort().by;
-            let by = by.next(&view::sorts(model), action == Action::SortNext);
+            let by = by.next(&FittedColumns::on_screen(model).sort_keys(), action == Action::SortNext);
             sort(model, Sort { by, reversed: false });
         }
         Action::Reverse => {
@@ -190,10 +188,7 @@ fn effects(model: &mut Model, action: Action) -> Vec<Effect> {
             let text = export(model, form);
             vec![Effect::Save(ExportFile { name: "streams", extension: form.extension(), text })]
         }
-        Action::Screenshot => {
-            let text = screenshot(model);
-            vec![Effect::Save(ExportFile { name: "screen", extension: "txt", text })]
-        }
+        Action::Screenshot => vec![Effect::SaveScreenshot],
         Action::ToggleDrain => steer::drain(model, DrainChange::Toggle),
         Action::Drain => steer::drain(model, DrainChange::Start),
         Action::Undrain => steer::drain(model, DrainChange::Stop),
@@ -205,19 +200,6 @@ fn effects(model: &mut Model, action: Action) -> Vec<Effect> {
         }
         _ => Vec::new(),
     }
-}
-
-/// What the screen shows, as text.
-fn screenshot(model: &Model) -> String {
-    let mut buffer = Buffer::empty(Rect::new(0, 0, model.size.width, model.size.height));
-    view::draw(model, &mut buffer);
-    let mut text = String::new();
-    for y in 0..buffer.area.height {
-        let row: String = (0..buffer.area.width).map(|x| buffer[(x, y)].symbol()).collect();
-        text.push_str(row.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 fn show(model: &mut Model, screen: ScreenId) {

@@ -5,7 +5,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{centred, panel, put, put_cut, window};
+use super::{centred, put, put_cut, window};
 use crate::{
     ids::{ProxyId, UserChannelId},
     tui::{
@@ -67,7 +67,7 @@ pub(crate) fn add_proxy(model: &Model, buf: &mut Buffer) {
     let room = usize::from(width.saturating_sub(4)).max(1);
     let mut lines = Vec::new();
     let mut say = |text: &str, style| {
-        lines.extend(panel::wrap(text, room).into_iter().map(|part| Line::styled(part, style)));
+        lines.extend(format::wrap(text, room).into_iter().map(|part| Line::styled(part, style)));
     };
     say("On the machine behind NAT, with the port and the target you want:", theme.dim);
     say(join, theme.accent);

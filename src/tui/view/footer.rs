@@ -9,10 +9,10 @@ use unicode_width::UnicodeWidthStr;
 use super::put;
 use crate::control::LimitScope;
 use crate::tui::{
+    completion::candidates,
     format::{self, truncate, truncate_start},
     keymap::{Action, InputContext},
     model::{LimitTarget, Model, NoticeLevel, Overlay, Prompt, PromptKind},
-    update::prompt::candidates,
 };
 
 /// What just happened, in one line; what goes on, where nothing just happened.

@@ -3,8 +3,7 @@
 use crate::ids::{Direction, Rate, RateLimits};
 use crate::tui::format;
 
-/// How wide [`text`] is at most.
-pub(super) const WIDTH: usize = 13;
+pub(super) use crate::tui::layout::LIMIT_WIDTH as WIDTH;
 
 /// Both limits, as far as there are any: `↓10.0M ↑500K`.
 pub(super) fn text(limits: RateLimits) -> String {

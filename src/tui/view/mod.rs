@@ -10,7 +10,7 @@ mod facts;
 mod flow;
 mod footer;
 mod header;
-pub(crate) mod help;
+mod help_window;
 mod latency;
 mod limits;
 mod log;
@@ -29,8 +29,6 @@ use ratatui::{
     style::{Color, Style},
     text::{Line, Span},
 };
-
-pub(crate) use columns::{column_at, is_on_screen, sorts};
 
 use super::{
     format,
@@ -62,7 +60,7 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
     footer::keys(model, layout.footer, buf);
     match &model.overlay {
         Some(Overlay::Dialog(open)) => dialog::draw(model, open, buf),
-        Some(Overlay::Help { scroll, search }) => help::draw(model, *scroll, search, buf),
+        Some(Overlay::Help { scroll, search }) => help_window::draw(model, *scroll, search, buf),
         Some(Overlay::AddProxy) => dialog::add_proxy(model, buf),
         Some(Overlay::Columns { focus }) => picker::draw(model, *focus, buf),
         Some(Overlay::Prompt(_)) | None => {}
@@ -87,6 +85,19 @@ fn overview(model: &Model, layout: &Layout, buf: &mut Buffer) {
     streams::title(model, layout.title, buf);
     streams::table(model, layout.table, buf);
     log::draw(model, layout.log, buf);
+}
+
+/// The screen as text, a line for each row, without trailing blanks.
+pub(crate) fn as_text(model: &Model) -> String {
+    let mut buffer = Buffer::empty(Rect::new(0, 0, model.size.width, model.size.height));
+    draw(model, &mut buffer);
+    let mut text = String::new();
+    for y in 0..buffer.area.height {
+        let row: String = (0..buffer.area.width).map(|x| buffer[(x, y)].symbol()).collect();
+        text.push_str(row.trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 /// A rate in the unit that the operator wants, without the `/s`.

@@ -115,24 +115,9 @@ fn nobody(model: &Model, area: Rect, buf: &mut Buffer) {
 pub(super) fn invitation(model: &Model, width: u16) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let Some(join) = &model.labels.join else { return Vec::new() };
-    let parts = wrap(join, usize::from(width.saturating_sub(4)).max(1));
+    let parts = format::wrap(join, usize::from(width.saturating_sub(4)).max(1));
     let parts = parts.into_iter().map(|part| Line::styled(format!("  {part}"), theme.accent));
     std::iter::once(Line::styled("  On the machine behind NAT:", theme.dim)).chain(parts).collect()
-}
-
-/// Breaks a command between its words, so that it can still be read, and copied line by line.
-pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }
 
 fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) -> Line<'static> {

@@ -3,10 +3,11 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{centred, columns, put, window};
+use super::{centred, put, window};
 use crate::tui::{
     format::fit,
     model::{Model, StreamColumn},
+    table_columns::FittedColumns,
 };
 
 /// Which columns the table has, one a line.
@@ -17,9 +18,10 @@ pub(crate) fn draw(model: &Model, at: usize, buf: &mut Buffer) {
     let page = usize::from(inner.height);
     // On a low screen the one in focus stays in sight.
     let first = (at + 1).saturating_sub(page);
+    let on_screen = FittedColumns::on_screen(model);
     let lines = StreamColumn::ALL.into_iter().enumerate().skip(first);
     for (y, (number, column)) in (inner.top()..inner.bottom()).zip(lines) {
-        let shown = columns::is_on_screen(model, column);
+        let shown = on_screen.contains(column);
         let (mark, note) = match (shown, model.streams_screen.columns.hides(column)) {
             (true, _) => ("[x]", ""),
             (false, true) => ("[ ]", ""),

@@ -4,14 +4,12 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{
-    columns::{Columns, MARGIN},
-    panel, put, put_right, section,
-};
+use super::{columns::Columns, panel, put, put_right, section};
 use crate::tui::{
     format,
     layout::OverviewLayout,
     model::{Model, StreamColumn},
+    table_columns::TABLE_MARGIN,
 };
 
 /// How many streams there are, and where the selection stands among them.
@@ -86,9 +84,9 @@ pub(crate) fn table(model: &Model, area: Rect, buf: &mut Buffer) {
     let shown = rows[offset..].iter().take(page);
     let shown = shown.filter_map(|id| model.shown().streams.get(*id).map(|row| (*id, row)));
     let columns = Columns::on_screen(model);
-    put(buf, area.x + MARGIN, area.y, area, Line::from(columns.head(model)));
+    put(buf, area.x + TABLE_MARGIN, area.y, area, Line::from(columns.head(model)));
     for (y, (id, row)) in (area.y + 1..area.bottom()).zip(shown) {
-        put(buf, area.x + MARGIN, y, area, Line::from(columns.row(model, row)));
+        put(buf, area.x + TABLE_MARGIN, y, area, Line::from(columns.row(model, row)));
         if model.streams_screen.marks.contains(&id) {
             put(buf, area.x + 1, y, area, Line::styled("*", model.theme.warn));
         }

@@ -1,14 +1,15 @@
+//! The text of the help: key bindings, states and figures, filtered by what is searched for. The view draws it; the
+//! length decides how far it can be scrolled.
+
 use ratatui::{
-    buffer::Buffer,
-    layout::{Rect, Size},
+    layout::Size,
     text::{Line, Span},
 };
 
 use unicode_width::UnicodeWidthStr;
 
-use super::{panel::wrap, put, window};
-use crate::tui::{
-    format::fit,
+use super::{
+    format::{fit, wrap},
     keymap::InputContext,
     model::{Model, Overlay},
 };
@@ -53,43 +54,28 @@ const CONTEXTS: [(InputContext, &str); 11] = [
     (InputContext::Columns, "In the list of columns"),
 ];
 
-/// How large the window is, frame left out.
-fn inside(size: Size) -> Size {
+/// The size of the help window, without its frame.
+pub(crate) fn inner_size(size: Size) -> Size {
     Size::new(
         size.width.min(100).saturating_sub(2),
         size.height.saturating_sub(if size.height > 20 { 6 } else { 2 }),
     )
 }
 
-/// How many lines a page has, and the furthest that one can scroll.
+/// How many lines a page of the help has, and the largest scroll position.
 pub(crate) fn extent(model: &Model) -> (usize, usize) {
-    let page = usize::from(inside(model.size).height);
+    let page = usize::from(inner_size(model.size).height);
     let search = match &model.overlay {
         Some(Overlay::Help { search, .. }) => search.as_str(),
         _ => "",
     };
-    let all = lines(model, search, inside(model.size).width.into()).len();
+    let all = lines(model, search, inner_size(model.size).width.into()).len();
     (page.max(1), all.saturating_sub(page))
 }
 
-/// The help, made from the table of bindings.
-pub(crate) fn draw(model: &Model, scroll: usize, search: &str, buf: &mut Buffer) {
-    let size = inside(Size::new(buf.area.width, buf.area.height));
-    let (width, height) = ((size.width + 2).min(buf.area.width), (size.height + 2).min(buf.area.height));
-    let area = Rect::new((buf.area.width - width) / 2, (buf.area.height - height) / 2, width, height);
-    let lines = lines(model, search, size.width.into());
-    let scroll = scroll.min(lines.len().saturating_sub(size.height.into()));
-    let more = lines.len() > scroll + usize::from(size.height);
-    let found = if search.is_empty() { String::new() } else { format!(": {search}") };
-    let title =
-        if more { format!("Help{found} (more below: j; find: /)") } else { format!("Help{found} (find: /)") };
-    let inner = window(model, area, buf, model.theme.rule, &title);
-    for (y, line) in (inner.top()..inner.bottom()).zip(lines.into_iter().skip(scroll)) {
-        put(buf, inner.x + 1, y, inner, line);
-    }
-}
-
-fn lines(model: &Model, search: &str, width: usize) -> Vec<Line<'static>> {
+/// The lines of the help that contain `search`, for a window `width` cells wide; the bindings of the current screen come
+/// first.
+pub(crate) fn lines(model: &Model, search: &str, width: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
     // Names that are longer than this stand on a line of their own, where the screen is narrow.
     let column = if width < 60 { 9 } else { 15 };
