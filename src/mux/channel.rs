@@ -1,228 +1,215 @@
+//! One channel of a link: its queues, its path, its keepalive.
+
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
 use super::{
+    config::MuxConfig,
+    congestion::Path,
     error::ProtocolError,
-    glitch::Glitches,
-    limits::{MAX_LAST_WORDS, MAX_MESSAGES, MAX_WAITING, MuxConfig},
-    meter::Meter,
+    glitches::GlitchBudget,
+    limits::{MAX_QUEUED_CONTROL, MAX_QUEUED_MESSAGES, MAX_UNACKNOWLEDGED_CONTROL},
     scheduler::Scheduler,
 };
 use crate::wire::Frame;
 
-/// After this long without an answer a channel gets nothing of other channels' streams, and what it has of them goes out
-/// again. Four round trips where that is more.
-const SUSPECT: Duration = Duration::from_millis(500);
+/// A channel is suspect when a probe is unanswered for this long, or for four times the minimum RTT if that is longer. It
+/// then gets no data of other channels' streams, and what it has of them is retransmitted elsewhere.
+const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 
-/// What the mux knows of one channel: what waits to go out on it, and whether it is alive.
+/// What the mux knows of one channel: the frames queued for it, its congestion state, and whether it is alive.
 #[derive(Debug)]
 pub(super) struct Channel {
-    /// Frames that belong to no open stream: messages, the last words of streams that are over.
-    pub(super) frames: VecDeque<Frame>,
-    /// Streams with something to say beside data. Coalesced: a stream stands here once, whatever it has to say.
-    pub(super) control: VecDeque<u32>,
-    /// Streams with data, in their turn.
-    pub(super) data: Scheduler,
-    pub(super) streams: usize,
-    pub(super) meter: Meter,
-    /// What ended streams said last, until a ping that went out later comes back. If the channel dies before, they
-    /// are said again elsewhere: a RESET that is lost would leave the peer with half a stream for ever.
-    last_words: VecDeque<(u64, Frame)>,
-    messages: usize,
-    pub(super) glitches: Glitches,
-    suspect: bool,
-    /// One that has only a little may be at its turn.
-    pub(super) little: bool,
-    /// Its socket takes no more for now.
-    pub(super) blocked: bool,
-    ping: Ping,
+    /// Control frames that belong to no open stream: messages, GOAWAY, and the last frames of closed streams.
+    pub(super) control_frames: VecDeque<Frame>,
+    /// Streams with control frames to send. Each is queued once, however many it has.
+    pub(super) control_queue: VecDeque<u32>,
+    /// Streams with data to send.
+    pub(super) scheduler: Scheduler,
+    /// How many streams have this channel as their primary channel.
+    pub(super) primary_streams: usize,
+    /// Bytes in flight, RTT, and the congestion controller.
+    pub(super) path: Path,
+    /// Control frames of closed streams that were sent, each with the last probe before it, until the peer answers a later
+    /// probe. If the channel dies before, they are retransmitted on another: a RESET that is lost would leave the peer
+    /// with an open stream for ever.
+    unacknowledged_control: VecDeque<(u64, Frame)>,
+    /// How many of `control_frames` are messages.
+    queued_messages: usize,
+    pub(super) glitches: GlitchBudget,
+    is_suspect: bool,
+    /// Whether the stream that the scheduler would select may have only a small message to send.
+    pub(super) may_have_small_message: bool,
+    /// Whether its socket accepts no more data for now.
+    pub(super) is_write_blocked: bool,
+    keepalive: Keepalive,
 }
 
+/// The keepalive timers of a channel.
 #[derive(Debug)]
-struct Ping {
-    next: Instant,
-    /// It is time for one.
-    due: bool,
-    heard: Instant,
-    /// The peer's ping that is not answered yet. Only the latest: a flood of pings costs no memory.
-    answer: Option<u64>,
+struct Keepalive {
+    /// When the next ping is due.
+    next_ping_at: Instant,
+    /// Whether a ping has to be sent.
+    is_ping_due: bool,
+    /// When something was last received.
+    last_received_at: Instant,
+    /// The token of the peer's ping that was not answered yet. Only the last one is kept: a flood of pings costs no
+    /// memory.
+    unanswered_ping: Option<u64>,
 }
 
 impl Channel {
+    /// A channel on which nothing was sent or received yet.
     pub(super) fn new(config: &MuxConfig, now: Instant) -> Self {
         Self {
-            frames: VecDeque::new(),
-            control: VecDeque::new(),
-            data: Scheduler::default(),
-            streams: 0,
-            meter: Meter::new(config, now),
-            last_words: VecDeque::new(),
-            messages: 0,
-            glitches: Glitches::new(now),
-            suspect: false,
-            little: false,
-            blocked: false,
-            // The first ping goes out at once: it measures the round trip.
-            ping: Ping { next: now, due: false, heard: now, answer: None },
+            control_frames: VecDeque::new(),
+            control_queue: VecDeque::new(),
+            scheduler: Scheduler::default(),
+            primary_streams: 0,
+            path: Path::new(config, now),
+            unacknowledged_control: VecDeque::new(),
+            queued_messages: 0,
+            glitches: GlitchBudget::new(now),
+            is_suspect: false,
+            may_have_small_message: false,
+            is_write_blocked: false,
+            // The first ping goes out at once, because it measures the RTT.
+            keepalive: Keepalive {
+                next_ping_at: now,
+                is_ping_due: false,
+                last_received_at: now,
+                unanswered_ping: None,
+            },
         }
     }
 
+    /// Returns whether a frame of the channel's own streams, or of the channel itself, can be sent now.
     pub(super) fn has_output(&self) -> bool {
-        self.ping.answer.is_some()
-            || self.ping.due
-            || !(self.frames.is_empty() && self.control.is_empty())
-            || (!self.data.is_empty() && (self.meter.has_output() || (self.little && self.meter.spares())))
-            || self.meter.owes_marker()
+        self.keepalive.unanswered_ping.is_some()
+            || self.keepalive.is_ping_due
+            || !(self.control_frames.is_empty() && self.control_queue.is_empty())
+            || (!self.scheduler.is_empty()
+                && (self.path.has_output()
+                    || (self.may_have_small_message && self.path.allows_small_message())))
+            || self.path.needs_probe()
     }
 
-    /// Whether nothing of its own waits, and it answers.
+    /// Returns whether it can send data of other channels' streams: none of its own is queued, and it answers probes.
     pub(super) fn is_idle(&self) -> bool {
-        self.data.is_empty() && !self.suspect
+        self.scheduler.is_empty() && !self.is_suspect
     }
 
-    /// Whether data waits though as much is on the way as helps, or as its socket takes. Not where it is the machine that
-    /// is too slow for it: other channels make that no faster.
-    pub(super) fn is_overfull(&self) -> bool {
-        let full = match self.meter.is_fast() {
-            Some(fast) => !fast && (self.blocked || self.meter.is_full()),
-            None => self.meter.is_full(),
+    /// Returns whether data is queued although the congestion window is full or the socket accepts no more. False where the
+    /// CPU is the bottleneck: other channels would not help.
+    pub(super) fn is_congested(&self) -> bool {
+        let is_full = match self.path.is_cpu_limited() {
+            Some(is_cpu_limited) => !is_cpu_limited && (self.is_write_blocked || self.path.is_full()),
+            None => self.path.is_full(),
         };
-        full && !self.data.is_empty()
+        is_full && !self.scheduler.is_empty()
     }
 
-    /// Whether it has not answered for longer than is usual.
+    /// Returns whether a probe is unanswered for longer than is usual on this channel.
     pub(super) fn is_suspect(&self) -> bool {
-        self.suspect
+        self.is_suspect
     }
 
-    /// Whether so much waits for the peer to take it that nothing new should be begun.
-    pub(super) fn is_clogged(&self) -> bool {
-        self.frames.len() >= MAX_WAITING
+    /// Returns whether so many control frames are queued that the channel should get no new stream.
+    pub(super) fn has_control_backlog(&self) -> bool {
+        self.control_frames.len() >= MAX_QUEUED_CONTROL
     }
 
-    /// The next frame that belongs to no open stream.
-    pub(super) fn poll_frame(&mut self, now: Instant) -> Option<Frame> {
-        if let Some(token) = self.ping.answer.take() {
+    /// Takes the next frame that belongs to no open stream: an answer to a ping, a ping, or a queued control frame.
+    pub(super) fn poll_control(&mut self, now: Instant) -> Option<Frame> {
+        if let Some(token) = self.keepalive.unanswered_ping.take() {
             return Some(Frame::Pong { token });
         }
-        if std::mem::take(&mut self.ping.due) {
-            return Some(Frame::Ping { token: self.meter.mark(now) });
+        if std::mem::take(&mut self.keepalive.is_ping_due) {
+            return Some(Frame::Ping { token: self.path.send_probe(now) });
         }
-        let frame = self.frames.pop_front()?;
+        let frame = self.control_frames.pop_front()?;
         match &frame {
-            Frame::Message(_) => self.messages -= 1,
+            Frame::Message(_) => self.queued_messages -= 1,
             Frame::Window { .. } | Frame::Reset { .. } | Frame::OpenOk { .. } => {
-                self.remember(frame.clone());
+                self.track_unacknowledged(frame.clone());
             }
             _ => {}
         }
         Some(frame)
     }
 
-    /// What an ended stream said last has gone out by now, and is kept until a later ping comes back.
-    pub(super) fn remember(&mut self, frame: Frame) {
-        if self.last_words.len() >= MAX_LAST_WORDS {
-            self.last_words.pop_front();
+    /// Keeps a control frame of a closed stream, which was sent, until the peer answers a later probe.
+    pub(super) fn track_unacknowledged(&mut self, frame: Frame) {
+        if self.unacknowledged_control.len() >= MAX_UNACKNOWLEDGED_CONTROL {
+            self.unacknowledged_control.pop_front();
         }
-        self.last_words.push_back((self.meter.token(), frame));
+        self.unacknowledged_control.push_back((self.path.last_token(), frame));
     }
 
+    /// Queues a message.
+    ///
+    /// # Errors
+    /// [`ProtocolError::TooManyUnreadReplies`] if too many are queued.
     pub(super) fn push_message(&mut self, frame: Frame) -> Result<(), ProtocolError> {
-        if self.messages >= MAX_MESSAGES {
+        if self.queued_messages >= MAX_QUEUED_MESSAGES {
             return Err(ProtocolError::TooManyUnreadReplies);
         }
-        self.messages += 1;
-        self.frames.push_back(frame);
+        self.queued_messages += 1;
+        self.control_frames.push_back(frame);
         Ok(())
     }
 
-    /// What another channel has to say again after this one died.
-    pub(super) fn into_unconfirmed(self) -> impl Iterator<Item = Frame> {
-        self.last_words.into_iter().map(|(_, frame)| frame).chain(self.frames)
+    /// The control frames that have to be retransmitted on another channel, because this one is lost.
+    pub(super) fn into_unacknowledged(self) -> impl Iterator<Item = Frame> {
+        self.unacknowledged_control.into_iter().map(|(_, frame)| frame).chain(self.control_frames)
     }
 
-    pub(super) fn inherit(&mut self, frame: Frame) {
-        self.messages += usize::from(matches!(frame, Frame::Message(_)));
-        self.frames.push_back(frame);
+    /// Queues a control frame of a lost channel.
+    pub(super) fn take_over(&mut self, frame: Frame) {
+        self.queued_messages += usize::from(matches!(frame, Frame::Message(_)));
+        self.control_frames.push_back(frame);
     }
 
-    /// Something was heard, or the silence is our own doing because we do not read.
-    pub(super) fn heard(&mut self, now: Instant) {
-        self.ping.heard = now;
+    /// Restarts the idle timeout: something was received, or this side does not read the channel.
+    pub(super) fn reset_idle_timeout(&mut self, now: Instant) {
+        self.keepalive.last_received_at = now;
     }
 
+    /// Records a ping of the peer, which has to be answered.
     pub(super) fn on_ping(&mut self, token: u64) {
-        self.ping.answer = Some(token);
+        self.keepalive.unanswered_ping = Some(token);
     }
 
-    /// The round trip, if this answers a ping.
+    /// Records the answer to a ping. Returns the RTT, or `None` if no ping with this token is unanswered.
     pub(super) fn on_pong(&mut self, token: u64, now: Instant) -> Option<Duration> {
-        let round_trip = self.meter.answered(token, now)?;
-        while self.last_words.front().is_some_and(|(before, _)| *before < token) {
-            self.last_words.pop_front();
+        let rtt = self.path.on_probe_answered(token, now)?;
+        while self.unacknowledged_control.front().is_some_and(|(sent_after, _)| *sent_after < token) {
+            self.unacknowledged_control.pop_front();
         }
-        Some(round_trip)
+        Some(rtt)
     }
 
-    /// False if the channel is dead.
+    /// Updates the timers. Returns false if the channel is dead: nothing was received for the keepalive timeout.
     pub(super) fn on_timeout(&mut self, config: &MuxConfig, now: Instant) -> bool {
-        let limit = if self.streams > 0 { config.keepalive_timeout } else { config.idle_timeout };
-        if now.saturating_duration_since(self.ping.heard) >= limit {
+        let timeout = if self.primary_streams > 0 { config.keepalive_timeout } else { config.idle_timeout };
+        if now.saturating_duration_since(self.keepalive.last_received_at) >= timeout {
             return false;
         }
-        let usual = self.meter.shortest_round_trip().map_or(SUSPECT, |usual| SUSPECT.max(usual * 4));
-        self.suspect = self.meter.unanswered_for(now).is_some_and(|time| time >= usual);
-        if now >= self.ping.next {
-            self.ping.next = now + config.ping_interval;
-            // One that has not even gone out is not followed by a second. One that has is: it is a sign of life as
-            // well as a question, and its answer may be held up behind the peer's data for longer than the peer waits
-            // for such a sign.
-            self.ping.due = true;
+        let suspect_after = self.path.min_rtt().map_or(SUSPECT_AFTER, |rtt| SUSPECT_AFTER.max(rtt * 4));
+        self.is_suspect = self.path.oldest_probe_age(now).is_some_and(|age| age >= suspect_after);
+        if now >= self.keepalive.next_ping_at {
+            self.keepalive.next_ping_at = now + config.ping_interval;
+            // A ping that is not sent yet is not followed by a second one. One that is sent and not answered is: it keeps
+            // the connection alive at the peer, and its answer may be delayed by the peer's data for longer than the
+            // peer's keepalive timeout.
+            self.keepalive.is_ping_due = true;
         }
         true
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    /// A peer whose bulk data filled a slow wire held its answer up, got no other ping, and took us for dead.
-    #[test]
-    fn pings_go_on_while_an_answer_is_held_up() {
-        let (config, begin) =
-            (MuxConfig { ping_interval: 3 * SECOND, ..MuxConfig::default() }, Instant::now());
-        let mut channel = Channel::new(&config, begin);
-        let mut sent = Vec::new();
-        for second in 0..=30 {
-            let now = begin + second * SECOND;
-            // Its data comes all the time.
-            channel.heard(now);
-            assert!(channel.on_timeout(&config, now));
-            while let Some(frame) = channel.poll_frame(now) {
-                sent.push((second, frame));
-            }
-        }
-        let expected: Vec<_> = (0..=10).map(|n| (n * 3, Frame::Ping { token: u64::from(n) + 1 })).collect();
-        assert_eq!(sent, expected);
-        assert_eq!(channel.on_pong(4, begin + 31 * SECOND), Some(22 * SECOND));
-        assert_eq!(channel.on_pong(3, begin + 31 * SECOND), None, "answered by the one behind it");
-        assert_eq!(channel.on_pong(11, begin + 31 * SECOND), Some(SECOND));
-    }
-
-    #[test]
-    fn pings_do_not_pile_up_where_nothing_goes_out() {
-        let (config, begin) = (MuxConfig::default(), Instant::now());
-        let mut channel = Channel::new(&config, begin);
-        for second in 0..=300 {
-            channel.heard(begin + second * SECOND);
-            assert!(channel.on_timeout(&config, begin + second * SECOND));
-        }
-        let mut sent = std::iter::from_fn(|| channel.poll_frame(begin));
-        assert_eq!((sent.next(), sent.next()), (Some(Frame::Ping { token: 1 }), None));
-    }
-}
+mod tests;

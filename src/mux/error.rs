@@ -1,34 +1,36 @@
-/// What a peer did that no peer may do. It ends the channel it came on.
+//! Protocol errors of a peer.
+
+/// A violation of the protocol by the peer. It closes the channel on which the frame arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
-    /// A frame that has no place here: a handshake's after the handshake, or one that only the other side may send.
+    /// A frame that is not allowed here: a handshake frame after the handshake, or one that only the other side sends.
     #[error("unexpected {0} frame")]
     UnexpectedFrame(&'static str),
     /// A frame for a stream that was never opened.
     #[error("{0} frame for a stream that was never opened")]
     UnknownStream(&'static str),
-    /// A stream number far beyond the last one.
-    #[error("stream numbers jump too far")]
+    /// An OPEN whose stream id skips too many ids.
+    #[error("stream id skips too many ids")]
     StreamIdGap,
-    /// More bytes than the window allows.
-    #[error("data beyond the window")]
+    /// DATA beyond the limit that this side has advertised.
+    #[error("data beyond the flow-control limit")]
     FlowControl,
-    /// An offset so large that adding to it overflows.
+    /// An offset that overflows when a length is added to it.
     #[error("offset overflow")]
     OffsetOverflow,
-    /// Bytes beyond the end, or a second end at another place.
-    #[error("the size of a finished stream changed")]
+    /// DATA beyond the final size of a stream, or a second END at another offset.
+    #[error("final size of a stream changed")]
     FinalSize,
-    /// Too many pieces with gaps between them.
-    #[error("too many pieces out of order")]
+    /// Too many segments of one stream with gaps between them.
+    #[error("too many out-of-order segments")]
     TooManyGaps,
     /// An acknowledgement of bytes that were never sent.
-    #[error("acknowledged what was never sent")]
+    #[error("acknowledgement of data that was never sent")]
     AckOfUnsentData,
-    /// More requests than answers it reads.
-    #[error("too many unread answers")]
+    /// The peer keeps sending requests, or opening streams, and does not read the replies.
+    #[error("too many unread replies")]
     TooManyUnreadReplies,
-    /// Frames without end that change nothing.
-    #[error("too many frames that say nothing")]
+    /// Too many glitches: frames that are legal and change nothing.
+    #[error("too many frames without effect")]
     TooManyGlitches,
 }

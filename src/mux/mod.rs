@@ -1,38 +1,34 @@
-//! The multiplexer without IO: many streams over the channels of one link.
+//! The sans-IO multiplexer: many streams over the channels of one link.
 //!
-//! Nothing in this room knows of a socket, a task or a clock: bytes, frames and the time come in by argument, frames
-//! and [events](MuxEvent) go out by polling. Two of them wired together in a test run a whole conversation, with any
-//! fault, in no time at all.
+//! Nothing in this module uses a socket, a task or a clock. Bytes, frames and the time are arguments; frames and
+//! [events](MuxEvent) are polled. Two muxes wired together in a test run a whole conversation, with any fault, in virtual
+//! time.
 
+mod budget;
 mod channel;
+mod config;
+mod congestion;
+mod connection;
 mod error;
-mod glitch;
+mod glitches;
 mod limits;
-mod link;
-mod meter;
-mod numbers;
-mod places;
-mod recv;
+mod ranges;
+mod recv_buffer;
+mod role;
 mod scheduler;
-mod send;
-mod session;
-mod strays;
+mod send_buffer;
+mod stream;
+mod stream_ids;
 mod text;
-mod tune;
+mod window_tuning;
 
+pub use budget::WindowBudget;
+pub use config::MuxConfig;
+pub use congestion::PathStats;
+pub use connection::{Mux, MuxEvent, OpenError};
 pub use error::ProtocolError;
-pub use limits::{CHUNK_SIZE, COPY_THRESHOLD, MAX_CHUNK_SIZE, MuxConfig, WindowBudget};
-pub use link::{Mux, MuxEvent, OpenError};
-pub use meter::PathStats;
-pub use recv::{RecvFlow, copy_if_small};
-pub use send::SendFlow;
+pub use limits::{CHUNK_SIZE, COPY_THRESHOLD, MAX_CHUNK_SIZE};
+pub use recv_buffer::{RecvFlow, copy_if_small};
+pub use role::Role;
+pub use send_buffer::SendFlow;
 pub use text::{TextAdapter, TextInput};
-
-/// Which side of a link this is. Only the server opens streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// The server.
-    Server,
-    /// The proxy.
-    Proxy,
-}

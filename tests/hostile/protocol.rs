@@ -81,48 +81,48 @@ async fn a_proxy_that_breaks_the_protocol_loses_its_channel_by_name() {
         (
             "one byte beyond the window",
             |s| bytes([data(s, WINDOW.into(), b"x", false)]),
-            "data beyond the window",
+            "data beyond the flow-control limit",
         ),
         (
             "far beyond the window",
             |s| bytes([data(s, (1 << 62) - 2, b"xxxx", false)]),
-            "data beyond the window",
+            "data beyond the flow-control limit",
         ),
         ("an offset that nobody reaches", |s| raw_data(s, u64::MAX), "DATA frame with an impossible offset"),
         (
             "more after the end",
             |stream| bytes([data(stream, 4, b"", true), data(stream, 4, b"x", false)]),
-            "the size of a finished stream changed",
+            "final size of a stream changed",
         ),
         (
             "a later end",
             |stream| bytes([data(stream, 4, b"", true), data(stream, 5, b"", true)]),
-            "the size of a finished stream changed",
+            "final size of a stream changed",
         ),
         (
             "an end before what came",
             |stream| bytes([data(stream, 10, b"x", false), data(stream, 5, b"", true)]),
-            "the size of a finished stream changed",
+            "final size of a stream changed",
         ),
         (
             "credit for what was never sent",
             |stream| bytes([Frame::Window { stream, consumed: 1000, window: 1 }]),
-            "acknowledged what was never sent",
+            "acknowledgement of data that was never sent",
         ),
         (
             "credit for the end, which was never sent",
             |stream| bytes([Frame::Window { stream, consumed: 1, window: 1 }]),
-            "acknowledged what was never sent",
+            "acknowledgement of data that was never sent",
         ),
         (
             "credit beyond all numbers",
             |stream| bytes([Frame::Window { stream, consumed: (1 << 62) - 1, window: u32::MAX }]),
-            "acknowledged what was never sent",
+            "acknowledgement of data that was never sent",
         ),
         (
             "single bytes with gaps",
             |stream| bytes((0..2000).map(|n| data(stream, 5 + 2 * n, b"x", false))),
-            "too many pieces out of order",
+            "too many out-of-order segments",
         ),
         ("a frame of 4 GiB", |_| header(0x12, 0, 0, u32::MAX), "DATA frame of 4294967295 bytes"),
         (

@@ -129,7 +129,7 @@ async fn data_after_the_end_ends_its_channel() {
         channel.answer(&start, "STREAM_DATA", b"more").await;
         while channel.hear_raw().await.is_some() {}
         server.tunnel.until("its end", alone).await;
-        let told = |event: &EventKind| matches!(event, EventKind::ChannelDisconnected { reason: DisconnectReason::Protocol(told), .. } if told == "the size of a finished stream changed");
+        let told = |event: &EventKind| matches!(event, EventKind::ChannelDisconnected { reason: DisconnectReason::Protocol(told), .. } if told == "final size of a stream changed");
         server.tunnel.event("a lost channel", told).await;
         server.serves().await;
     }

@@ -387,10 +387,7 @@ async fn bytes_after_the_end_of_a_stream_never_reach_the_user() {
         b"all".starts_with(&bytes) && ended == Err(io::ErrorKind::ConnectionReset),
         "{bytes:?} {ended:?}"
     );
-    assert_eq!(
-        gone(&tunnel).await,
-        DisconnectReason::Protocol("the size of a finished stream changed".into())
-    );
+    assert_eq!(gone(&tunnel).await, DisconnectReason::Protocol("final size of a stream changed".into()));
     tunnel.end().await;
 }
 

@@ -1,0 +1,62 @@
+//! The configuration of a [`Mux`](super::Mux).
+
+use std::time::Duration;
+
+use super::budget::WindowBudget;
+
+/// How the mux of a link behaves. Both sides must agree on `initial_window`; the handshake carries it.
+#[derive(Debug, Clone)]
+pub struct MuxConfig {
+    /// The initial receive window of each stream, in bytes: how many the peer may send beyond what was consumed.
+    pub initial_window: u32,
+    /// The largest receive window of a stream, in bytes. Auto-tuning raises windows up to it.
+    pub max_window: u32,
+    /// How many bytes all windows of a link may grow by together, send and receive windows alike.
+    pub max_window_growth: u64,
+    /// The budget that the link shares with other links.
+    pub budget: WindowBudget,
+    /// Whether the peer has flow control. A text proxy has none: its channel is not read while too much data of it is
+    /// buffered.
+    pub peer_has_flow_control: bool,
+    /// How long data may queue on the path of a channel. The congestion window and the chunk size follow from it.
+    pub target_queueing_delay: Duration,
+    /// The initial congestion window of a channel, in bytes, until the delivery rate is known.
+    pub initial_cwnd: u64,
+    /// The largest payload of a DATA frame, in bytes; `None` to choose it for each channel by its delivery rate.
+    pub chunk_size: Option<usize>,
+    /// How many streams may be open at once.
+    pub max_streams: usize,
+    /// Whether the data of one stream may go out over several channels (multipath striping).
+    pub allow_striping: bool,
+    /// How many bytes of a stream the peer must have acknowledged before it may be striped.
+    pub min_bytes_to_stripe: u64,
+    /// The interval between keepalive pings on a channel.
+    pub ping_interval: Duration,
+    /// A channel with streams is dead when nothing was received on it for this long. The peer's pings count too, and
+    /// nothing that this side sends delays them.
+    pub keepalive_timeout: Duration,
+    /// The same for a channel without streams. It is longer, because no user waits for that channel.
+    pub idle_timeout: Duration,
+}
+
+impl Default for MuxConfig {
+    fn default() -> Self {
+        Self {
+            initial_window: 256 * 1024,
+            max_window: 16 << 20,
+            max_window_growth: 256 << 20,
+            budget: WindowBudget::new(1 << 30),
+            peer_has_flow_control: true,
+            target_queueing_delay: Duration::from_millis(2),
+            initial_cwnd: 256 * 1024,
+            chunk_size: None,
+            max_streams: 65_536,
+            allow_striping: true,
+            // A megabyte was tried first: a slow channel takes a second for it before the fast one beside it helps.
+            min_bytes_to_stripe: 64 * 1024,
+            ping_interval: Duration::from_secs(1),
+            keepalive_timeout: Duration::from_millis(2500),
+            idle_timeout: Duration::from_secs(9),
+        }
+    }
+}

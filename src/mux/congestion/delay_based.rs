@@ -1,0 +1,347 @@
+//! The delay-based congestion controller: it keeps the queueing delay of a channel below a target.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    controller::{CongestionController, ProbeAck},
+    probes::ProbeTracker,
+    round::Round,
+    rtt::RttEstimator,
+};
+use crate::mux::{
+    config::MuxConfig,
+    limits::{CHUNK_SIZE, MIN_CHUNK_SIZE},
+};
+
+/// The minimum interval between probes, and the minimum number of bytes that a probe follows, while the congestion window
+/// is not full. Less data than that needs no measurement, and each answer wakes both sides.
+const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(1);
+const MIN_PROBED_BYTES: u64 = 16 * 1024;
+
+/// How many probes are sent in one RTT at most, where that makes their interval longer than [`MIN_PROBE_INTERVAL`]. A
+/// long RTT need not be known to the millisecond.
+const MAX_PROBES_PER_RTT: u32 = 64;
+
+/// A probe is due at once when the path delivers the unprobed data in one interval divided by this number. The answer
+/// to a probe lets as many bytes out at once as it acknowledges, and data that goes out at once is acknowledged at once:
+/// with fewer probes, bursts of several milliseconds never ended.
+const PROBES_PER_INTERVAL: f64 = 2.0;
+
+/// While the congestion window is full, a probe is also due after this fraction of the window.
+const PROBES_PER_CWND: u64 = 8;
+
+/// Small messages may exceed the congestion window by this fraction of it.
+const SMALL_MESSAGE_FRACTION: u64 = 8;
+
+/// How much of the congestion window is left at least when it shrinks, as in CUBIC (RFC 9438): an RTT that was long for
+/// a reason other than a queue must not cost more.
+const MIN_DECREASE: f64 = 0.7;
+
+/// How long the minimum RTT is valid under load. After that time the controller drains the path for a moment, to measure
+/// the RTT without a queue of its own (BBR's ProbeRTT).
+const MIN_RTT_LIFETIME: Duration = Duration::from_secs(10);
+
+/// How long the minimum RTT is valid while data queues although the congestion window is at its minimum. Then either the
+/// bottleneck is too slow for that minimum, or the queue belongs to others or to a changed path. ProbeRtt shows which.
+const DOUBTFUL_MIN_RTT_LIFETIME: Duration = Duration::from_secs(1);
+
+/// The bytes in flight during ProbeRtt, as a fraction of the bandwidth-delay product.
+const PROBE_RTT_BDP_FRACTION: f64 = 0.75;
+
+/// The target of the queueing delay is at least the minimum RTT divided by this number: a long RTT varies more.
+pub(super) const MIN_RTTS_PER_TARGET: u32 = 16;
+
+/// The delivery rate, in bytes per second, from which the CPU is taken to be the bottleneck and not the network.
+const CPU_LIMITED_RATE: f64 = 134e6;
+
+/// The minimum congestion window where the CPU is the bottleneck: what is delivered in this time, but at least and at
+/// most so many bytes. On loopback, 2 MiB instead of 1 MiB made one download faster by a seventh; 4 MiB exceed the cache.
+const CPU_LIMITED_MIN_CWND_TIME: Duration = Duration::from_millis(1);
+const CPU_LIMITED_MIN_CWND: u64 = 1 << 20;
+const CPU_LIMITED_MAX_MIN_CWND: u64 = 2 << 20;
+
+/// The initial congestion window of a channel on a link with several channels: 50 ms of 10 Mbit/s. A faster channel
+/// doubles it in every second round trip. With the 256 KiB of a single channel, half a second of a download had passed
+/// before the fast channel was found.
+const CONSERVATIVE_CWND: u64 = 64 * 1024;
+
+/// The payload of a TCP segment on most paths, in bytes.
+const SEGMENT: u64 = 1448;
+
+/// How many chunks the bottleneck delivers in the target queueing delay.
+pub(super) const CHUNKS_PER_TARGET: u32 = 2;
+
+/// Keeps the congestion window near the bandwidth-delay product, so that the queueing delay stays below a target.
+///
+/// It updates the window once per [`Round`], as FAST TCP does (Wei et al., 2006). If data queued for longer than the
+/// target, the window becomes the bandwidth-delay product plus what the path delivers in three quarters of the target.
+/// If data queued for less than half of the target although the window held data back, the window grows by what the
+/// path delivers in the rest of the target, and by twice as much each time that the growth leads to no queue, as in Copa
+/// (Arun and Balakrishnan, 2018). BBR grows by a fixed share of the bytes in flight instead, which is a long queue where
+/// the RTT is long.
+#[derive(Debug)]
+pub(in crate::mux) struct DelayBased {
+    /// How long data may queue, from the configuration.
+    pub(super) target: Duration,
+    /// The chunk size that the operator has set; `None` to choose it by the delivery rate.
+    fixed_chunk_size: Option<usize>,
+    /// The estimated delivery rate in bytes per second.
+    pub(super) rate: Option<f64>,
+    cwnd: u64,
+    /// Whether it started with [`CONSERVATIVE_CWND`]. Until the rate is known, that is also the minimum window.
+    is_conservative: bool,
+    /// How many times in a row the window has grown. `None` during slow start, in which it doubles; slow start ends
+    /// when data queues for longer than the target for the first time.
+    growth_steps: Option<u32>,
+    probe_rtt: ProbeRtt,
+    round: Round,
+    /// How many times the chunk size is halved because of loss.
+    chunk_halvings: u32,
+    loss_checkpoint: LossCheckpoint,
+}
+
+/// The state of ProbeRtt, in which the path is drained to measure the minimum RTT anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ProbeRtt {
+    /// The path is used normally.
+    Inactive,
+    /// No data is sent until at most `max_in_flight` bytes are in flight.
+    Draining { max_in_flight: u64, restored_cwnd: u64 },
+    /// The path is drained. The answer to `first_token` or to a later probe is the new minimum RTT; then the congestion
+    /// window becomes `restored_cwnd` again.
+    Measuring { first_token: u64, restored_cwnd: u64 },
+}
+
+/// The counters when the loss was last computed.
+#[derive(Debug, Default)]
+struct LossCheckpoint {
+    /// Bytes of data sent on the channel.
+    bytes_sent: u64,
+    /// TCP segments that the kernel had retransmitted on the channel.
+    retransmitted_segments: u64,
+}
+
+/// Whether the CPU is the bottleneck at this delivery rate, in bytes per second.
+pub(super) fn is_cpu_limited(rate: f64) -> bool {
+    rate >= CPU_LIMITED_RATE
+}
+
+impl DelayBased {
+    pub(super) fn new(config: &MuxConfig, now: Instant) -> Self {
+        Self {
+            target: config.target_queueing_delay,
+            fixed_chunk_size: config.chunk_size,
+            rate: None,
+            cwnd: config.initial_cwnd,
+            is_conservative: false,
+            growth_steps: None,
+            probe_rtt: ProbeRtt::Inactive,
+            round: Round::new(1, now),
+            chunk_halvings: 0,
+            loss_checkpoint: LossCheckpoint::default(),
+        }
+    }
+
+    /// Updates the delivery rate and the congestion window at the end of a round, and begins ProbeRtt if the minimum RTT
+    /// is too old.
+    fn end_round(&mut self, delivered: u64, rtt: &RttEstimator, now: Instant) {
+        let round = self.round;
+        let Some((min_rtt, min_rtt_at)) = rtt.min_with_time() else { return };
+        let elapsed = now.saturating_duration_since(round.measured_since).as_secs_f64();
+        let bytes = delivered - round.delivered_before;
+        if bytes == 0 || elapsed == 0.0 {
+            return;
+        }
+        let rate = bytes as f64 / elapsed;
+        let queueing_delay = round.typical_rtt().saturating_sub(min_rtt);
+        let target = self.target.max(min_rtt / MIN_RTTS_PER_TARGET);
+        self.update_rate(rate, queueing_delay > target);
+        if self.probe_rtt != ProbeRtt::Inactive {
+            return;
+        }
+        // On a slow path the smallest chunks take longer than the target.
+        let chunks = f64::from(CHUNKS_PER_TARGET) * self.chunk_size() as f64 / self.rate.unwrap_or(rate);
+        let target = target.max(Duration::from_secs_f64(chunks));
+        self.update_cwnd(rate, min_rtt, queueing_delay, target);
+        let min_cwnd = self.min_cwnd();
+        let is_doubtful = self.cwnd <= min_cwnd && queueing_delay > target;
+        let lifetime = if is_doubtful { DOUBTFUL_MIN_RTT_LIFETIME } else { MIN_RTT_LIFETIME };
+        self.cwnd = self.cwnd.max(min_cwnd);
+        if round.is_cwnd_limited && now.saturating_duration_since(min_rtt_at) >= lifetime {
+            let bdp = rate * min_rtt.as_secs_f64();
+            let max_in_flight = ((bdp * PROBE_RTT_BDP_FRACTION) as u64).max(self.chunk_size() as u64);
+            self.probe_rtt = ProbeRtt::Draining { max_in_flight, restored_cwnd: self.cwnd };
+            self.cwnd = max_in_flight.min(self.cwnd);
+        }
+    }
+
+    /// Adds the delivery rate of the round that ends to the estimate. `exceeds_target` tells whether data queued for
+    /// longer than the target.
+    fn update_rate(&mut self, rate: f64, exceeds_target: bool) {
+        // An application-limited round shows only that the path delivers no less, unless the sender had exceeded what
+        // the path delivers before it ran out of data.
+        let is_app_limited = self.round.is_app_limited && !(self.round.is_cwnd_limited && exceeds_target);
+        self.rate = match self.rate {
+            Some(known) if is_app_limited && rate < known => Some(known),
+            None if is_app_limited => None,
+            Some(known) => Some((known + rate) / 2.0),
+            None => Some(rate),
+        };
+    }
+
+    /// Updates the congestion window after a round with this delivery rate and this queueing delay.
+    fn update_cwnd(&mut self, rate: f64, min_rtt: Duration, queueing_delay: Duration, target: Duration) {
+        let (round, half) = (self.round, target / 2);
+        // A window that was never used was not too large.
+        if queueing_delay > target && round.max_in_flight > self.cwnd / 4 {
+            let most = self.cwnd.min(round.max_in_flight) as f64;
+            let wanted = rate * (min_rtt + half + half / 2).as_secs_f64();
+            let least = if self.growth_steps.is_none() { 0.0 } else { most * MIN_DECREASE };
+            self.cwnd = wanted.max(least).min(most) as u64;
+            self.growth_steps = Some(0);
+        } else if round.is_cwnd_limited && (queueing_delay <= half || self.growth_steps.is_none()) {
+            // The time that a probe waits for the bytes before it may be more than half of the target.
+            let spare_delay = (half + half / 2).saturating_sub(queueing_delay);
+            let step = self.growth_steps.map_or(self.cwnd, |steps| {
+                let step = rate * spare_delay.as_secs_f64() * f64::from(1 << steps.min(20));
+                (step as u64).min(self.cwnd / 4)
+            });
+            self.cwnd += step;
+            self.growth_steps = self.growth_steps.map(|steps| steps + 1);
+        } else if round.is_cwnd_limited {
+            self.growth_steps = self.growth_steps.map(|_| 0);
+        }
+    }
+
+    /// The minimum congestion window. With less than a few chunks in flight a path idles, and where the CPU is the
+    /// bottleneck, a smaller window makes the tasks run more often.
+    fn min_cwnd(&self) -> u64 {
+        match self.rate {
+            Some(rate) if is_cpu_limited(rate) => ((rate * CPU_LIMITED_MIN_CWND_TIME.as_secs_f64()) as u64)
+                .clamp(CPU_LIMITED_MIN_CWND, CPU_LIMITED_MAX_MIN_CWND),
+            None if self.is_conservative => CONSERVATIVE_CWND,
+            _ => 4 * self.chunk_size() as u64,
+        }
+    }
+}
+
+impl CongestionController for DelayBased {
+    fn on_data_sent(&mut self, bytes: u64, probes: &ProbeTracker, now: Instant) {
+        if probes.in_flight() == 0 && self.round.is_app_limited {
+            // The measurements from before the pause do not describe the data that follows.
+            self.round = Round::new(probes.last_token() + 1, now);
+        }
+        if let ProbeRtt::Draining { max_in_flight, restored_cwnd } = self.probe_rtt
+            && probes.in_flight() <= max_in_flight
+        {
+            self.probe_rtt = ProbeRtt::Measuring { first_token: probes.last_token() + 1, restored_cwnd };
+        }
+        self.round.max_in_flight = self.round.max_in_flight.max(probes.in_flight() + bytes);
+    }
+
+    fn on_app_limited(&mut self) {
+        self.round.is_app_limited = true;
+    }
+
+    fn on_cwnd_limited(&mut self) {
+        self.round.is_cwnd_limited = true;
+    }
+
+    fn on_probe_acked(&mut self, ack: ProbeAck, probes: &ProbeTracker, rtt: &RttEstimator, now: Instant) {
+        if ack.is_new_min
+            && let ProbeRtt::Draining { restored_cwnd, .. } | ProbeRtt::Measuring { restored_cwnd, .. } =
+                std::mem::replace(&mut self.probe_rtt, ProbeRtt::Inactive)
+        {
+            self.cwnd = restored_cwnd;
+        }
+        if ack.token < self.round.first_token {
+            return;
+        }
+        let Some(last_token) = self.round.last_token else {
+            self.round.last_token = Some(probes.last_token() + 1);
+            self.round.measured_since = now;
+            self.round.delivered_before = probes.delivered();
+            return;
+        };
+        self.round.record_rtt(ack.rtt);
+        // Once the last data is acknowledged, a pause would count as time that the path took.
+        if ack.token >= last_token || (self.round.is_app_limited && probes.is_empty()) {
+            self.end_round(probes.delivered(), rtt, now);
+            self.round = Round::new(probes.last_token() + 1, now);
+        }
+    }
+
+    /// Halves the chunk size where more than one segment in fifty was retransmitted: data that waits behind a chunk
+    /// until its lost segments arrive waits for less.
+    fn on_retransmissions(&mut self, total_segments: u64, bytes_sent: u64) {
+        let sent = bytes_sent - self.loss_checkpoint.bytes_sent;
+        let retransmitted = total_segments.saturating_sub(self.loss_checkpoint.retransmitted_segments);
+        if sent >= CHUNK_SIZE as u64 {
+            let is_lossy = retransmitted * SEGMENT * 50 > sent;
+            self.chunk_halvings = if is_lossy {
+                (self.chunk_halvings + 1).min(2)
+            } else {
+                self.chunk_halvings.saturating_sub(1)
+            };
+            self.loss_checkpoint = LossCheckpoint { bytes_sent, retransmitted_segments: total_segments };
+        }
+    }
+
+    fn start_conservatively(&mut self) {
+        self.cwnd = self.cwnd.min(CONSERVATIVE_CWND);
+        self.is_conservative = true;
+    }
+
+    fn replaces_min_rtt(&self, token: u64) -> bool {
+        matches!(self.probe_rtt, ProbeRtt::Measuring { first_token, .. } if token >= first_token)
+    }
+
+    fn is_probe_due(&self, probes: &ProbeTracker, rtt: &RttEstimator, now: Instant) -> bool {
+        let unprobed = probes.unprobed();
+        let interval =
+            rtt.latest().map_or(MIN_PROBE_INTERVAL, |rtt| MIN_PROBE_INTERVAL.max(rtt / MAX_PROBES_PER_RTT));
+        let has_interval_passed = probes
+            .newest_unanswered()
+            .is_none_or(|last| now.saturating_duration_since(last.sent_at) >= interval);
+        let delivered =
+            self.rate.map_or(f64::MAX, |rate| rate * interval.as_secs_f64() / PROBES_PER_INTERVAL);
+        // As many bytes are probed at once; as few are probed after the interval.
+        let cwnd_part = self.cwnd / PROBES_PER_CWND;
+        let most = (delivered as u64).max(self.chunk_size() as u64);
+        let (least, most) = if probes.in_flight() >= self.cwnd {
+            (1, most.min(cwnd_part))
+        } else {
+            (MIN_PROBED_BYTES.min(cwnd_part), most)
+        };
+        unprobed >= most || (unprobed >= least && has_interval_passed)
+    }
+
+    fn cwnd(&self) -> u64 {
+        self.cwnd
+    }
+
+    fn small_message_cwnd(&self) -> u64 {
+        // While ProbeRtt drains the path, the extra bytes are added to the reduced window, or it would never be drained.
+        let cwnd = match self.probe_rtt {
+            ProbeRtt::Measuring { restored_cwnd, .. } => restored_cwnd,
+            ProbeRtt::Inactive | ProbeRtt::Draining { .. } => self.cwnd,
+        };
+        cwnd + cwnd / SMALL_MESSAGE_FRACTION
+    }
+
+    fn delivery_rate(&self) -> Option<f64> {
+        self.rate
+    }
+
+    /// A power of two, which the bottleneck delivers in half of the target queueing delay at most.
+    fn chunk_size(&self) -> usize {
+        self.fixed_chunk_size.unwrap_or_else(|| {
+            let initial = if self.is_conservative { CONSERVATIVE_CWND / 4 } else { CHUNK_SIZE as u64 };
+            let most = self
+                .rate
+                .map_or(initial as f64, |rate| rate * (self.target / CHUNKS_PER_TARGET).as_secs_f64());
+            let most = (most as usize >> self.chunk_halvings).clamp(MIN_CHUNK_SIZE, CHUNK_SIZE);
+            1 << most.ilog2()
+        })
+    }
+}

@@ -1,0 +1,198 @@
+//! The path of one channel, seen from the sender: bytes in flight, probes, RTT, and the congestion controller.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    controller::{CongestionController, ProbeAck},
+    delay_based::{DelayBased, is_cpu_limited},
+    probes::ProbeTracker,
+    rtt::RttEstimator,
+};
+use crate::mux::config::MuxConfig;
+
+/// The sending side of a channel's path, with its congestion controller.
+///
+/// Data in flight cannot be overtaken by data that is sent later. Therefore the congestion window is as small as the
+/// bottleneck allows: data beyond it waits in the mux, where the scheduler decides which goes first.
+#[derive(Debug)]
+pub(in crate::mux) struct Path<C = DelayBased> {
+    /// A peer without flow control may not answer pings either: for it, the congestion window holds nothing back.
+    enforces_cwnd: bool,
+    pub(super) probes: ProbeTracker,
+    rtt: RttEstimator,
+    pub(super) controller: C,
+}
+
+impl Path {
+    /// A path on which nothing has been sent, with the delay-based controller.
+    pub(in crate::mux) fn new(config: &MuxConfig, now: Instant) -> Self {
+        Self {
+            enforces_cwnd: config.peer_has_flow_control,
+            probes: ProbeTracker::default(),
+            rtt: RttEstimator::default(),
+            controller: DelayBased::new(config, now),
+        }
+    }
+}
+
+impl<C: CongestionController> Path<C> {
+    // Measurements.
+
+    /// Bytes of data that the peer is not known to have received.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.probes.in_flight()
+    }
+
+    /// The minimum RTT of the channel; `None` before the first answer to a probe.
+    pub(in crate::mux) fn min_rtt(&self) -> Option<Duration> {
+        self.rtt.min()
+    }
+
+    /// The largest payload of a DATA frame on the channel, in bytes.
+    pub(in crate::mux) fn chunk_size(&self) -> usize {
+        self.controller.chunk_size()
+    }
+
+    /// Estimates how long `bytes` sent now would take to reach the peer, behind all data in flight. `None` while the
+    /// RTT or the delivery rate is unknown.
+    pub(in crate::mux) fn estimated_delivery(&self, bytes: u64) -> Option<Duration> {
+        let (min_rtt, rate) = (self.min_rtt()?, self.controller.delivery_rate()?);
+        let answered = Duration::from_secs_f64((self.in_flight() + bytes) as f64 / rate).max(min_rtt);
+        Some(answered - min_rtt / 2)
+    }
+
+    /// The age of the oldest probe without an answer. `None` if there is none, or if the peer need not answer.
+    pub(in crate::mux) fn oldest_probe_age(&self, now: Instant) -> Option<Duration> {
+        let oldest = self.probes.oldest_unanswered().filter(|_| self.enforces_cwnd)?;
+        Some(now.saturating_duration_since(oldest.sent_at))
+    }
+
+    /// The measurements that telemetry shows.
+    pub(in crate::mux) fn stats(&self) -> PathStats {
+        let rtts = self.rtt.latest().zip(self.min_rtt());
+        PathStats {
+            in_flight: self.in_flight(),
+            cwnd: self.controller.cwnd(),
+            delivery_rate: self.controller.delivery_rate(),
+            min_rtt: self.min_rtt(),
+            latest_rtt: self.rtt.latest(),
+            queueing_delay: rtts.map(|(latest, min)| latest.saturating_sub(min)),
+            chunk_size: self.chunk_size(),
+        }
+    }
+
+    // Sending.
+
+    /// Returns whether data has to wait for the congestion window, and reports to the controller that it does.
+    pub(in crate::mux) fn check_cwnd_limited(&mut self) -> bool {
+        let is_full = self.is_full();
+        if is_full {
+            self.controller.on_cwnd_limited();
+        }
+        is_full
+    }
+
+    /// Whether the congestion window is full.
+    pub(in crate::mux) fn is_full(&self) -> bool {
+        self.enforces_cwnd && self.in_flight() >= self.controller.cwnd()
+    }
+
+    /// Whether a small message may go out although the congestion window may be full.
+    pub(in crate::mux) fn allows_small_message(&self) -> bool {
+        self.in_flight() < self.controller.small_message_cwnd()
+    }
+
+    /// Whether data that waits leads to a frame now: the data itself, or the probe whose answer opens the window again.
+    pub(in crate::mux) fn has_output(&self) -> bool {
+        !self.is_full() || self.probes.is_empty()
+    }
+
+    /// Whether the congestion window is full and no probe is in flight whose answer would open it.
+    pub(in crate::mux) fn needs_probe(&self) -> bool {
+        self.is_full() && self.probes.is_empty() && self.probes.unprobed() > 0
+    }
+
+    /// Whether the delivery rate is so high that the CPU is the bottleneck and not the network; `None` while the rate
+    /// is unknown.
+    pub(in crate::mux) fn is_cpu_limited(&self) -> Option<bool> {
+        self.controller.delivery_rate().map(is_cpu_limited)
+    }
+
+    /// The time from sending to arrival on the idle channel: half the minimum RTT.
+    pub(in crate::mux) fn one_way_delay(&self) -> Option<Duration> {
+        self.min_rtt().map(|min_rtt| min_rtt / 2)
+    }
+
+    /// Has the controller start with a small window if no data was sent yet. Called where the link has other channels:
+    /// this one may be the slowest, and all that follows in a stream would wait for the data in flight here.
+    pub(in crate::mux) fn start_conservatively(&mut self) {
+        if self.probes.sent() == 0 {
+            self.controller.start_conservatively();
+        }
+    }
+
+    /// Records that a DATA frame with a payload of `bytes` goes out.
+    pub(in crate::mux) fn on_data_sent(&mut self, bytes: usize, now: Instant) {
+        self.controller.on_data_sent(bytes as u64, &self.probes, now);
+        self.probes.on_data_sent(bytes as u64);
+    }
+
+    /// Records that there is no more data to send.
+    pub(in crate::mux) fn on_app_limited(&mut self) {
+        self.controller.on_app_limited();
+    }
+
+    /// Returns the token of the next probe if one is due, and records that it goes out.
+    pub(in crate::mux) fn poll_probe(&mut self, now: Instant) -> Option<u64> {
+        if !self.enforces_cwnd || self.probes.unprobed() == 0 {
+            return None;
+        }
+        let is_due = self.controller.is_probe_due(&self.probes, &self.rtt, now) && !self.probes.is_full();
+        is_due.then(|| self.send_probe(now))
+    }
+
+    /// Records that a probe goes out, and returns its token.
+    pub(in crate::mux) fn send_probe(&mut self, now: Instant) -> u64 {
+        self.probes.send(now)
+    }
+
+    /// The token of the last probe; 0 before the first.
+    pub(in crate::mux) fn last_token(&self) -> u64 {
+        self.probes.last_token()
+    }
+
+    /// Records the answer to a probe. Returns its RTT, or `None` if no probe with this token is unanswered.
+    pub(in crate::mux) fn on_probe_answered(&mut self, token: u64, now: Instant) -> Option<Duration> {
+        let probe = self.probes.on_answer(token)?;
+        let rtt = now.saturating_duration_since(probe.sent_at);
+        let is_new_min = self.rtt.update(rtt, now, self.controller.replaces_min_rtt(token));
+        if self.enforces_cwnd {
+            self.controller.on_probe_acked(ProbeAck { token, rtt, is_new_min }, &self.probes, &self.rtt, now);
+        }
+        Some(rtt)
+    }
+
+    /// Passes the number of TCP segments that the kernel has retransmitted on the channel on to the controller.
+    pub(in crate::mux) fn on_retransmissions(&mut self, total_segments: u64) {
+        self.controller.on_retransmissions(total_segments, self.probes.sent());
+    }
+}
+
+/// Measurements of a channel's path, and its congestion window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PathStats {
+    /// Bytes of data in flight: sent, and not known to be received by the peer.
+    pub in_flight: u64,
+    /// The congestion window in bytes: how many may be in flight.
+    pub cwnd: u64,
+    /// The rate at which data arrives at the peer, in bytes per second; `None` before the first estimate.
+    pub delivery_rate: Option<f64>,
+    /// The minimum RTT: the time of a round trip when no data queues on the path.
+    pub min_rtt: Option<Duration>,
+    /// The RTT of the latest probe.
+    pub latest_rtt: Option<Duration>,
+    /// How much longer than the minimum RTT the latest RTT was: the time in queues of the path.
+    pub queueing_delay: Option<Duration>,
+    /// The largest payload of a DATA frame, in bytes.
+    pub chunk_size: usize,
+}

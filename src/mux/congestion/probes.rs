@@ -1,0 +1,106 @@
+//! Probes of a channel: pings behind its data whose answers tell how much of that the peer has received.
+
+use std::{collections::VecDeque, time::Instant};
+
+use crate::mux::limits::MAX_UNANSWERED_PROBES;
+
+/// Counts the data of one channel, and knows the probes that the peer has not answered yet.
+///
+/// The answer to a probe acknowledges all data that was sent before the probe. (WINDOW frames say less: a slow reader
+/// delays them.) The difference between the data sent and the data acknowledged in this way is in flight.
+#[derive(Debug, Default)]
+pub(in crate::mux) struct ProbeTracker {
+    /// Bytes of DATA payload sent on the channel.
+    sent: u64,
+    /// How many of these the peer is known to have received.
+    delivered: u64,
+    /// How many of these were sent before the last probe.
+    probed: u64,
+    /// The token of the last probe; 0 before the first.
+    last_token: u64,
+    /// Probes without an answer, oldest first.
+    unanswered: VecDeque<Probe>,
+}
+
+/// A ping behind data.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::mux) struct Probe {
+    token: u64,
+    /// When it was sent.
+    pub(super) sent_at: Instant,
+    /// How many bytes of data had been sent on the channel before it.
+    data_sent: u64,
+}
+
+impl ProbeTracker {
+    /// Counts data that goes out.
+    pub(super) fn on_data_sent(&mut self, bytes: u64) {
+        self.sent += bytes;
+    }
+
+    /// Records that a probe goes out. Returns its token. The oldest probe without an answer is forgotten if there are
+    /// too many of them.
+    pub(super) fn send(&mut self, now: Instant) -> u64 {
+        if self.is_full() {
+            self.unanswered.pop_front();
+        }
+        self.last_token += 1;
+        self.probed = self.sent;
+        self.unanswered.push_back(Probe { token: self.last_token, sent_at: now, data_sent: self.sent });
+        self.last_token
+    }
+
+    /// Records the answer to the probe with this token. Returns that probe, or `None` if it is not waited for.
+    pub(super) fn on_answer(&mut self, token: u64) -> Option<Probe> {
+        let answered = self.unanswered.iter().position(|probe| probe.token == token)?;
+        // A peer that finds several pings together answers only the last of them.
+        let probe = self.unanswered.drain(..=answered).next_back()?;
+        self.delivered = probe.data_sent;
+        Some(probe)
+    }
+
+    /// Bytes of data sent on the channel since it was established.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Bytes of data that the peer is known to have received.
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// Bytes of data in flight: sent, and not known to be received.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.sent - self.delivered
+    }
+
+    /// Bytes of data that no probe follows yet.
+    pub(super) fn unprobed(&self) -> u64 {
+        self.sent - self.probed
+    }
+
+    /// The token of the last probe; 0 before the first.
+    pub(super) fn last_token(&self) -> u64 {
+        self.last_token
+    }
+
+    /// The oldest probe without an answer.
+    pub(super) fn oldest_unanswered(&self) -> Option<&Probe> {
+        self.unanswered.front()
+    }
+
+    /// The newest probe without an answer.
+    pub(super) fn newest_unanswered(&self) -> Option<&Probe> {
+        self.unanswered.back()
+    }
+
+    /// Whether every probe was answered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.unanswered.is_empty()
+    }
+
+    /// Whether so many probes are unanswered that the oldest has to be forgotten for the next.
+    pub(super) fn is_full(&self) -> bool {
+        self.unanswered.len() >= MAX_UNANSWERED_PROBES
+    }
+}

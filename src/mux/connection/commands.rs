@@ -1,0 +1,187 @@
+//! The commands of a mux's owner.
+
+use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+
+use bytes::Bytes;
+
+use super::{event::OpenError, mux::Mux};
+use crate::{
+    ids::{Priority, StreamKey},
+    mux::{
+        error::ProtocolError,
+        role::Role,
+        stream::{OpenState, Stream},
+    },
+    wire::{Frame, Open, ResetCode, TunnelMessage},
+};
+
+impl Mux {
+    /// Opens a stream on the channel with the fewest streams, and returns its id. A channel that `is_local`, i.e. whose
+    /// driver runs on the caller's thread and costs it less, is taken until it has twice as many streams as others.
+    ///
+    /// # Errors
+    /// [`OpenError`], and no stream was opened.
+    pub fn open(
+        &mut self,
+        key: StreamKey,
+        port: u16,
+        user: Option<SocketAddr>,
+        is_local: impl Fn(u16) -> bool,
+    ) -> Result<u32, OpenError> {
+        if self.streams.len() >= self.config.max_streams || self.last_opened == u32::MAX {
+            return Err(OpenError::TooManyStreams);
+        }
+        let channel = match self.least_loaded_channel(is_local) {
+            None => return Err(OpenError::NoChannel),
+            Some(channel) if self.has_control_backlog(channel) => return Err(OpenError::Stalled),
+            Some(channel) => channel,
+        };
+        self.last_opened += 1;
+        let (id, window) = (self.last_opened, self.config.initial_window);
+        let open = Open { stream: id, key, port, priority: Priority::default(), window, user };
+        // Data may use the initial window before OPEN_OK arrives, so that a request does not wait for an RTT.
+        let mut stream = Stream::new(OpenState::Requested(open.clone()), &open, channel, &self.config);
+        stream.pending.open = true;
+        self.insert(id, stream);
+        Ok(id)
+    }
+
+    /// Accepts a stream that the peer [`Opened`](super::MuxEvent::Opened).
+    pub fn accept(&mut self, stream: u32) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        if let OpenState::Offered = state.state {
+            state.state = OpenState::Established;
+            state.pending.open_ok = true;
+            self.enqueue(stream);
+        }
+    }
+
+    /// Appends data to the send buffer of a stream, at most as many bytes as [`writable`](Self::writable) has returned.
+    pub fn write(&mut self, stream: u32, bytes: Bytes) {
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.send.write(bytes);
+            self.enqueue(stream);
+        }
+    }
+
+    /// Starts to measure the queue wait of all data written so far: [`MuxEvent::Dequeued`](super::MuxEvent::Dequeued)
+    /// follows when the last byte of it is sent. While one measurement runs, no second one is started.
+    pub fn measure_queue_wait(&mut self, stream: u32, now: Instant) {
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.send.measure_queue_wait(now);
+        }
+    }
+
+    /// Ends the sending direction of a stream. Nothing may be written to it any more.
+    pub fn finish(&mut self, stream: u32) {
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.send.finish();
+            self.enqueue(stream);
+        }
+    }
+
+    /// Closes a stream in both directions, with an error at the peer. No event follows.
+    pub fn reset(&mut self, stream: u32, code: ResetCode) {
+        let Some(state) = self.remove(stream) else { return };
+        let frame = Frame::Reset { stream, code, final_size: state.send.final_size() };
+        self.push_control(state.channel, frame);
+    }
+
+    /// Moves all received data that is in order to `out`. Returns whether the END follows it.
+    pub fn read(&mut self, stream: u32, out: &mut VecDeque<Bytes>) -> bool {
+        let Some(state) = self.streams.get_mut(&stream) else { return false };
+        state.is_reader_notified = false;
+        state.recv.read(out)
+    }
+
+    /// Reports that the owner does not [`read`](Self::read) a stream for now, because its consumer is blocked. Short slices
+    /// that were received for it, and those received until the next read, are copied out of their pooled buffers.
+    pub fn on_reader_blocked(&mut self, stream: u32) {
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.recv.set_reader_blocked();
+        }
+    }
+
+    /// Records that `bytes` more of what was read have left this process. They are acknowledged to the peer, which may send
+    /// as many more, and auto-tuning may raise the window.
+    pub fn consume(&mut self, stream: u32, bytes: u64, now: Instant) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        state.recv.consume(bytes);
+        let min_rtt = state.channel.and_then(|id| self.channels.get(&id)?.path.min_rtt());
+        let (mut reserved, mut growth) = (0, 0);
+        if let Some(min_rtt) = min_rtt.filter(|_| self.config.peer_has_flow_control)
+            && let Some(wanted) =
+                state.tuner.on_consumed(bytes, state.recv.received(), min_rtt, now, state.recv.window())
+        {
+            let bounds = (self.config.initial_window, self.config.max_window);
+            let more = u64::from(wanted.saturating_sub(state.recv.window()));
+            reserved =
+                self.config.budget.reserve(more.min(self.config.max_window_growth - self.window_growth));
+            let before = state.recv.window();
+            growth = state.recv.resize(wanted, bounds, reserved);
+            let allowed = wanted.min(self.config.max_window).saturating_sub(before);
+            state.recv.set_budget_limited(reserved < allowed.into());
+        }
+        if state.recv.is_update_due() {
+            state.pending.window = true;
+            self.enqueue(stream);
+        }
+        self.account_growth(reserved, growth);
+    }
+
+    /// Records that the END of a stream was passed on, after all data.
+    pub fn consume_end(&mut self, stream: u32) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        if state.recv.consume_end() {
+            state.pending.window = true;
+            self.enqueue(stream);
+            self.close_if_done(stream);
+        }
+    }
+
+    /// Pauses a stream, or resumes it. While it is paused, the peer gets no more credit and nothing is writable. Data within
+    /// the credit that the peer has is still received, and data that is consumed is still acknowledged.
+    pub fn set_paused(&mut self, stream: u32, is_paused: bool) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        state.recv.set_paused(is_paused);
+        state.send.set_paused(is_paused);
+        state.pending.window = true;
+        self.enqueue(stream);
+        self.notify_writer(stream);
+    }
+
+    /// Changes the priority of a stream, here and, on the server, at the peer. It applies from the stream's next turn on.
+    pub fn set_priority(&mut self, stream: u32, priority: Priority) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        if state.priority != priority {
+            state.priority = priority;
+            state.pending.priority = self.role == Role::Server;
+            self.enqueue(stream);
+        }
+    }
+
+    /// Queues a message about the link on one channel.
+    ///
+    /// # Errors
+    /// [`ProtocolError::TooManyUnreadReplies`] if the peer does not read its messages: the owner should close the channel.
+    pub fn send_message(&mut self, channel: u16, message: TunnelMessage) -> Result<(), ProtocolError> {
+        self.channels
+            .get_mut(&channel)
+            .map_or(Ok(()), |channel| channel.push_message(Frame::Message(message)))
+    }
+
+    /// Queues a message on every channel, before any message that is queued later.
+    pub fn broadcast_message(&mut self, message: &TunnelMessage) {
+        for channel in self.channels.values_mut() {
+            // A peer that does not read its messages would not read this one either.
+            _ = channel.push_message(Frame::Message(message.clone()));
+        }
+    }
+
+    /// Queues GOAWAY on every channel: this side opens or accepts no new streams.
+    pub fn send_go_away(&mut self, code: ResetCode) {
+        for channel in self.channels.values_mut() {
+            channel.control_frames.push_back(Frame::GoAway { code });
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The events that a mux reports to its owner.
+
+use std::time::{Duration, Instant};
+
+use crate::wire::{Open, ResetCode, TunnelMessage};
+
+/// An event of a link, from [`Mux::poll_event`](super::Mux::poll_event).
+#[derive(Debug, PartialEq, Eq)]
+pub enum MuxEvent {
+    /// The peer opened a stream. The owner has to [`accept`](super::Mux::accept) or [`reset`](super::Mux::reset) it.
+    Opened(Open),
+    /// The peer accepted a stream that this side opened.
+    Accepted {
+        /// The stream's id.
+        stream: u32,
+    },
+    /// There is data, or the END, to [`read`](super::Mux::read).
+    Readable {
+        /// The stream's id.
+        stream: u32,
+    },
+    /// The stream can be [written](super::Mux::write) again, after [`writable`](super::Mux::writable) had returned 0.
+    Writable {
+        /// The stream's id.
+        stream: u32,
+    },
+    /// The stream was closed with an error: the peer reset it, the peer violated the protocol on it, or the link ended.
+    Reset {
+        /// The stream's id.
+        stream: u32,
+        /// The reason.
+        code: ResetCode,
+    },
+    /// The stream has a new primary channel, because its last one was lost. There may have been none in between.
+    FailedOver {
+        /// The stream's id.
+        stream: u32,
+        /// The new primary channel.
+        channel: u16,
+    },
+    /// The stream was closed cleanly: both sides have consumed all data and the END of the other.
+    Closed {
+        /// The stream's id.
+        stream: u32,
+    },
+    /// The peer sent a message about the link.
+    Message {
+        /// The channel on which it arrived.
+        channel: u16,
+        /// The message.
+        message: TunnelMessage,
+    },
+    /// The peer sent GOAWAY: it accepts no new streams.
+    GoAway {
+        /// The reason.
+        code: ResetCode,
+    },
+    /// All data that was written before [`measure_queue_wait`](super::Mux::measure_queue_wait) has been sent.
+    Dequeued {
+        /// The stream's id.
+        stream: u32,
+        /// The time that was passed to that method.
+        written_at: Instant,
+    },
+    /// The peer answered a ping.
+    RttSample {
+        /// The channel of the ping.
+        channel: u16,
+        /// The time from the ping to its answer.
+        rtt: Duration,
+    },
+    /// Nothing was received on the channel for the keepalive timeout. The owner should close it, and then
+    /// [remove](super::Mux::remove_channel) it.
+    ChannelTimedOut {
+        /// The channel's id.
+        channel: u16,
+    },
+}
+
+/// The reason why no stream could be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The link has no channel at the moment.
+    #[error("the proxy has no channel")]
+    NoChannel,
+    /// The peer reads nothing, or too little: either the drivers of all channels report that, or too many control frames
+    /// are queued.
+    #[error("the proxy is not reading from its channels")]
+    Stalled,
+    /// The maximum number of streams is open.
+    #[error("the proxy has too many streams")]
+    TooManyStreams,
+}

@@ -1,0 +1,198 @@
+//! Received frames.
+
+use std::{collections::VecDeque, time::Instant};
+
+use super::{event::MuxEvent, mux::Mux};
+use crate::{
+    mux::{
+        error::ProtocolError,
+        glitches::FrameEffect,
+        role::Role,
+        stream::{OpenState, Stream},
+    },
+    wire::{Frame, Open, ResetCode},
+};
+
+impl Mux {
+    /// Handles a frame that was received on `channel`. A frame of a channel that was removed is ignored, because its streams
+    /// may have failed over already.
+    ///
+    /// # Errors
+    /// The peer violated the protocol: the owner has to close the channel. If the frame belongs to a stream, that stream is
+    /// reset.
+    pub fn handle_frame(&mut self, channel: u16, frame: Frame, now: Instant) -> Result<(), ProtocolError> {
+        if !self.channels.contains_key(&channel) {
+            return Ok(());
+        }
+        let effect = self.on_frame(channel, frame, now)?;
+        self.channels.get_mut(&channel).map_or(Ok(()), |channel| channel.glitches.account(effect, now))
+    }
+
+    fn on_frame(&mut self, channel: u16, frame: Frame, now: Instant) -> Result<FrameEffect, ProtocolError> {
+        match frame {
+            Frame::Open(open) => self.on_open(channel, open),
+            Frame::OpenOk { stream, window } => {
+                if self.role != Role::Server {
+                    return Err(ProtocolError::UnexpectedFrame("OPEN_OK"));
+                }
+                let effect = self.on_stream_frame(stream, "OPEN_OK", |state, events| {
+                    let OpenState::Requested(_) = state.state else { return Ok(FrameEffect::Glitch) };
+                    state.state = OpenState::Established;
+                    events.push_back(MuxEvent::Accepted { stream });
+                    Ok(FrameEffect::Progress(0))
+                })?;
+                self.on_credit(stream, "OPEN_OK", 0, window)?;
+                Ok(effect)
+            }
+            Frame::Data { stream, offset, fin, payload } => {
+                let bytes = payload.len();
+                self.on_stream_frame(stream, "DATA", |state, events| {
+                    if state.channel.is_some_and(|primary| primary != channel) {
+                        state.tuner.set_striped();
+                    }
+                    if !state.recv.insert(offset, payload, fin)? {
+                        return Ok(FrameEffect::Glitch);
+                    }
+                    if !state.is_reader_notified {
+                        state.is_reader_notified = true;
+                        events.push_back(MuxEvent::Readable { stream });
+                    }
+                    Ok(FrameEffect::Progress(bytes))
+                })
+            }
+            Frame::Window { stream, consumed, window } => {
+                let effect = self.on_credit(stream, "WINDOW", consumed, window)?;
+                self.close_if_done(stream);
+                self.notify_writer(stream);
+                Ok(effect)
+            }
+            Frame::Reset { stream, code, .. } => self.on_reset(stream, code),
+            Frame::Ping { token } => {
+                if let Some(channel) = self.channels.get_mut(&channel) {
+                    channel.on_ping(token);
+                }
+                Ok(FrameEffect::Glitch)
+            }
+            Frame::Pong { token } => {
+                let rtt = self.channels.get_mut(&channel).and_then(|channel| channel.on_pong(token, now));
+                self.events.extend(rtt.map(|rtt| MuxEvent::RttSample { channel, rtt }));
+                // An answer to a ping of this side is no flood.
+                Ok(if rtt.is_some() { FrameEffect::Progress(0) } else { FrameEffect::Glitch })
+            }
+            Frame::GoAway { code } => {
+                self.events.push_back(MuxEvent::GoAway { code });
+                Ok(FrameEffect::Request)
+            }
+            Frame::Message(message) => {
+                self.events.push_back(MuxEvent::Message { channel, message });
+                Ok(FrameEffect::Request)
+            }
+            Frame::Hello(_) => Err(ProtocolError::UnexpectedFrame("HELLO")),
+            Frame::Challenge { .. } => Err(ProtocolError::UnexpectedFrame("CHALLENGE")),
+            Frame::Proof { .. } => Err(ProtocolError::UnexpectedFrame("PROOF")),
+            Frame::Welcome(_) => Err(ProtocolError::UnexpectedFrame("WELCOME")),
+            Frame::Refused { .. } => Err(ProtocolError::UnexpectedFrame("REFUSED")),
+            Frame::Priority { stream, priority } => {
+                if self.role != Role::Proxy {
+                    return Err(ProtocolError::UnexpectedFrame("PRIORITY"));
+                }
+                self.on_stream_frame(stream, "PRIORITY", |state, _| {
+                    state.priority = priority;
+                    Ok(FrameEffect::Glitch)
+                })
+            }
+        }
+    }
+
+    fn on_open(&mut self, channel: u16, open: Open) -> Result<FrameEffect, ProtocolError> {
+        if self.role != Role::Proxy {
+            return Err(ProtocolError::UnexpectedFrame("OPEN"));
+        }
+        if self.has_control_backlog(channel) {
+            return Err(ProtocolError::TooManyUnreadReplies);
+        }
+        let stream = open.stream;
+        if !self.peer_opened.mark_used(stream)? {
+            // The OPEN was retransmitted, because its channel died before our answer arrived.
+            if let Some(state) = self.streams.get_mut(&stream)
+                && let OpenState::Established = state.state
+            {
+                state.pending.open_ok = true;
+                self.enqueue(stream);
+            }
+            return Ok(FrameEffect::Glitch);
+        }
+        if self.streams.len() >= self.config.max_streams {
+            let reset = Frame::Reset { stream, code: ResetCode::LimitExceeded, final_size: 0 };
+            self.push_control(Some(channel), reset);
+            return Ok(FrameEffect::Progress(0));
+        }
+        let state = Stream::new(OpenState::Offered, &open, channel, &self.config);
+        self.insert(stream, state);
+        self.events.push_back(MuxEvent::Opened(open));
+        Ok(FrameEffect::Progress(0))
+    }
+
+    fn on_reset(&mut self, stream: u32, code: ResetCode) -> Result<FrameEffect, ProtocolError> {
+        if self.remove(stream).is_some() {
+            self.events.push_back(MuxEvent::Reset { stream, code });
+            Ok(FrameEffect::Progress(0))
+        } else if self.role == Role::Proxy {
+            // The server may have reset the stream before its OPEN was sent. The id is used all the same.
+            let is_new = self.peer_opened.mark_used(stream)?;
+            Ok(if is_new { FrameEffect::Progress(0) } else { FrameEffect::Glitch })
+        } else if !self.was_opened(stream) {
+            Err(ProtocolError::UnknownStream("RESET"))
+        } else {
+            Ok(FrameEffect::Glitch)
+        }
+    }
+
+    /// Handles a frame for an open stream with `handle`, and resets the stream if that fails. A frame for a closed stream
+    /// is ignored: it was in flight when the stream closed.
+    fn on_stream_frame(
+        &mut self,
+        stream: u32,
+        frame: &'static str,
+        handle: impl FnOnce(&mut Stream, &mut VecDeque<MuxEvent>) -> Result<FrameEffect, ProtocolError>,
+    ) -> Result<FrameEffect, ProtocolError> {
+        let Some(state) = self.streams.get_mut(&stream) else {
+            let was_opened = self.was_opened(stream);
+            return if was_opened {
+                Ok(FrameEffect::Glitch)
+            } else {
+                Err(ProtocolError::UnknownStream(frame))
+            };
+        };
+        handle(state, &mut self.events).inspect_err(|_| {
+            self.reset(stream, ResetCode::ProtocolViolation);
+            self.events.push_back(MuxEvent::Reset { stream, code: ResetCode::ProtocolViolation });
+        })
+    }
+
+    /// Handles an acknowledgement: the peer has consumed `consumed` bytes of a stream and accepts `window` more. The window
+    /// grows only within the budget: a peer that grants much credit on many streams and acknowledges nothing would
+    /// otherwise make this side buffer without bound.
+    fn on_credit(
+        &mut self,
+        stream: u32,
+        frame: &'static str,
+        consumed: u64,
+        window: u32,
+    ) -> Result<FrameEffect, ProtocolError> {
+        let send = self.streams.get(&stream).map(|state| &state.send);
+        let (before, wanted) = send.map_or((0, 0), |send| (send.window_growth(), send.wanted_growth(window)));
+        let reserved =
+            self.config.budget.reserve(wanted.min(self.config.max_window_growth - self.window_growth));
+        let mut after = before;
+        let result = self.on_stream_frame(stream, frame, |state, _| {
+            let ack_state = state.send.ack_state();
+            let result = state.send.acknowledge(consumed, window, reserved);
+            after = state.send.window_growth();
+            let is_same = ack_state == state.send.ack_state();
+            result.map(|()| if is_same { FrameEffect::Glitch } else { FrameEffect::Progress(0) })
+        });
+        self.account_growth(reserved, after.cast_signed() - before.cast_signed());
+        result
+    }
+}

@@ -1,0 +1,357 @@
+//! The state of a link's multiplexer, its getters, and the life of its channels.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use foldhash::HashMap;
+
+use super::event::MuxEvent;
+use crate::{
+    mux::{
+        channel::Channel,
+        config::MuxConfig,
+        congestion::PathStats,
+        limits::{OPEN_REFILL, SMALL_MESSAGE},
+        recv_buffer::RecvFlow,
+        role::Role,
+        send_buffer::SendFlow,
+        stream::Stream,
+        stream_ids::UsedStreamIds,
+    },
+    wire::{Frame, ResetCode},
+};
+
+/// All streams of one link over all of its channels, without I/O: no clock, no socket, no task.
+///
+/// - *Getters*: [`writable`](Self::writable), [`has_output`](Self::has_output), [`stream_count`](Self::stream_count).
+/// - *Handle*, for events from outside: [`add_channel`](Self::add_channel), [`remove_channel`](Self::remove_channel),
+///   [`abort_streams`](Self::abort_streams), [`handle_frame`](Self::handle_frame),
+///   [`reset_idle_timeout`](Self::reset_idle_timeout), [`handle_timeout`](Self::handle_timeout).
+/// - *Commands* of the owner: [`open`](Self::open), [`accept`](Self::accept), [`write`](Self::write),
+///   [`finish`](Self::finish), [`reset`](Self::reset), [`read`](Self::read), [`consume`](Self::consume),
+///   [`consume_end`](Self::consume_end), [`send_message`](Self::send_message).
+/// - *Poll*, after any of these until they return `None`: [`poll_event`](Self::poll_event) and, for every channel with
+///   [`has_output`](Self::has_output), [`poll_transmit`](Self::poll_transmit).
+///
+/// The frames of a stream go out on its primary channel, which is the one with the fewest streams when it opens. When that
+/// channel is lost, the stream fails over to another, or waits for one, and all data that the peer has not acknowledged is
+/// retransmitted; the receiver knows by the offsets what it has already. A channel whose congestion window is not full
+/// sends data of a channel whose window is full, if the peer will have it earlier for that (multipath striping): one
+/// stream can use all channels. The owner decides how long streams wait without any channel: none is closed before it
+/// [aborts them](Self::abort_streams).
+#[derive(Debug)]
+pub struct Mux {
+    pub(super) role: Role,
+    pub(super) config: MuxConfig,
+    pub(super) channels: BTreeMap<u16, Channel>,
+    pub(super) streams: HashMap<u32, Stream>,
+    /// Control frames that the next channel has to retransmit, because the last channel was lost before the peer had
+    /// acknowledged them.
+    pub(super) orphaned_control: VecDeque<Frame>,
+    /// The id of the last stream that this side opened; 0 before the first.
+    pub(super) last_opened: u32,
+    /// The ids of the streams that the peer opened.
+    pub(super) peer_opened: UsedStreamIds,
+    /// By how many bytes the windows of open streams have grown. They are reserved from the budget.
+    pub(super) window_growth: u64,
+    pub(super) events: VecDeque<MuxEvent>,
+}
+
+impl Mux {
+    /// A link without channels.
+    pub fn new(role: Role, mut config: MuxConfig) -> Self {
+        config.max_window = config.max_window.max(config.initial_window);
+        Self {
+            role,
+            config,
+            channels: BTreeMap::new(),
+            streams: HashMap::default(),
+            orphaned_control: VecDeque::new(),
+            last_opened: 0,
+            peer_opened: UsedStreamIds::default(),
+            window_growth: 0,
+            events: VecDeque::new(),
+        }
+    }
+
+    // Getters.
+
+    /// Returns how many bytes [`write`](Self::write) accepts now. After 0, a [`MuxEvent::Writable`] follows.
+    pub fn writable(&mut self, stream: u32) -> usize {
+        let Some(stream) = self.streams.get_mut(&stream) else { return 0 };
+        let writable = stream.send.writable();
+        stream.is_writer_waiting = writable == 0;
+        writable
+    }
+
+    /// Returns whether [`poll_transmit`](Self::poll_transmit) would return a frame for `channel`.
+    pub fn has_output(&self, channel: u16) -> bool {
+        self.channels.get(&channel).is_some_and(|known| {
+            known.has_output() || (known.path.has_output() && self.striping_source(channel).is_some())
+        })
+    }
+
+    /// Returns the channel on which the frames of a stream go out; `None` while the link has no channel.
+    pub fn primary_channel(&self, stream: u32) -> Option<u16> {
+        self.streams.get(&stream)?.channel
+    }
+
+    /// Returns how many bytes of data are queued for a channel. It visits every queued stream: too slow to be called for
+    /// each chunk.
+    pub fn queued_bytes(&self, channel: u16) -> u64 {
+        let queued = self.channels.get(&channel).into_iter().flat_map(|channel| channel.scheduler.streams());
+        queued.filter_map(|stream| self.streams.get(&stream)).map(|stream| stream.send.unsent()).sum()
+    }
+
+    /// Returns the flow-control state of a stream's sending half.
+    pub fn send_flow(&self, stream: u32) -> Option<SendFlow> {
+        let stream = self.streams.get(&stream)?;
+        let min_rtt = stream.channel.and_then(|id| self.channels.get(&id)?.path.min_rtt());
+        Some(stream.send.flow(min_rtt))
+    }
+
+    /// Returns the flow-control state of a stream's receiving half.
+    pub fn recv_flow(&self, stream: u32) -> Option<RecvFlow> {
+        self.streams.get(&stream).map(|stream| stream.recv.flow())
+    }
+
+    /// Returns how many streams are open.
+    pub fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Returns the measurements of a channel's path: RTT, delivery rate, congestion window.
+    pub fn path_stats(&self, channel: u16) -> Option<PathStats> {
+        self.channels.get(&channel).map(|channel| channel.path.stats())
+    }
+
+    /// Returns whether a probe on `channel` has been unanswered for `time` or longer. Probes are sent behind data.
+    pub fn is_probe_unanswered_for(&self, channel: u16, time: Duration, now: Instant) -> bool {
+        let age = self.channels.get(&channel).and_then(|channel| channel.path.oldest_probe_age(now));
+        age.is_some_and(|age| age >= time)
+    }
+
+    /// Returns which side of the link this is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Returns how many channels the link has.
+    pub fn channel_count(&self) -> usize {
+        self.channels.len()
+    }
+
+    // Handle.
+
+    /// Adds an established channel, whose id must not be in use. Streams without a channel continue on it.
+    pub fn add_channel(&mut self, id: u16, now: Instant) {
+        self.channels.insert(id, Channel::new(&self.config, now));
+        self.assign_orphans(id);
+    }
+
+    /// Removes a lost channel. Its streams fail over to another, or wait for the next one if there is none.
+    pub fn remove_channel(&mut self, id: u16) {
+        let Some(lost) = self.channels.remove(&id) else { return };
+        self.orphaned_control.extend(lost.into_unacknowledged());
+        self.retransmit_striped(id);
+        for stream in self.streams.values_mut().filter(|stream| stream.channel == Some(id)) {
+            stream.lose_primary(self.role);
+        }
+        if let Some(successor) = self.least_loaded_channel(|_| false) {
+            self.assign_orphans(successor);
+        }
+    }
+
+    /// Closes all streams with [`ResetCode::ChannelLost`]: the link will have no channel any more.
+    pub fn abort_streams(&mut self) {
+        self.account_growth(0, -self.window_growth.cast_signed());
+        self.orphaned_control.clear();
+        for (stream, _) in self.streams.drain() {
+            self.events.push_back(MuxEvent::Reset { stream, code: ResetCode::ChannelLost });
+        }
+    }
+
+    /// Restarts the idle timeout of `channel`: bytes were received on it, or this side does not read it.
+    pub fn reset_idle_timeout(&mut self, channel: u16, now: Instant) {
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.reset_idle_timeout(now);
+        }
+    }
+
+    /// Sets whether the socket of `channel` accepts no more data for now. If so, other channels may send the data that is
+    /// queued for it.
+    pub fn set_write_blocked(&mut self, channel: u16, is_blocked: bool) {
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.is_write_blocked = is_blocked;
+        }
+    }
+
+    /// Reports how many TCP segments the kernel has retransmitted on `channel` since it was established.
+    pub fn report_retransmissions(&mut self, channel: u16, total_segments: u64) {
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.path.on_retransmissions(total_segments);
+        }
+    }
+
+    /// Updates all timers: pings become due, channels suspect or dead. Data in flight on a suspect channel, of streams whose
+    /// primary channel is another, is retransmitted.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let mut suspects = Vec::new();
+        for (&id, channel) in &mut self.channels {
+            if !channel.on_timeout(&self.config, now) {
+                self.events.push_back(MuxEvent::ChannelTimedOut { channel: id });
+            }
+            suspects.extend(channel.is_suspect().then_some(id));
+        }
+        suspects.into_iter().for_each(|id| self.retransmit_striped(id));
+    }
+
+    // Shared by commands and handlers.
+
+    /// Records that windows grew by `growth` bytes, which is negative if they shrank. `reserved` bytes were taken from the
+    /// budget for it; those that were not needed, and those that became free, are returned.
+    pub(super) fn account_growth(&mut self, reserved: u64, growth: i64) {
+        self.window_growth = self.window_growth.saturating_add_signed(growth);
+        let unused = reserved.saturating_add_signed(-growth);
+        if unused > 0 {
+            self.config.budget.release(unused);
+        }
+    }
+
+    /// Returns whether a stream with this id was ever opened.
+    pub(super) fn was_opened(&self, stream: u32) -> bool {
+        match self.role {
+            Role::Server => (1..=self.last_opened).contains(&stream),
+            Role::Proxy => self.peer_opened.contains(stream),
+        }
+    }
+
+    /// Returns the channel with the fewest streams, where a channel that `is_local` counts half as many. Suspect channels
+    /// and those with a control backlog come last.
+    pub(super) fn least_loaded_channel(&self, is_local: impl Fn(u16) -> bool) -> Option<u16> {
+        // Among channels without streams the local one goes first, too.
+        let streams = |id, channel: &Channel| {
+            if is_local(id) { channel.primary_streams } else { 2 * channel.primary_streams + 1 }
+        };
+        // A suspect channel may be dead: nothing would leave it for seconds, and it has fewer streams because of that.
+        let load = |id, channel: &Channel| {
+            (channel.is_suspect(), channel.has_control_backlog(), streams(id, channel))
+        };
+        self.channels.iter().min_by_key(|&(&id, channel)| load(id, channel)).map(|(&id, _)| id)
+    }
+
+    /// Makes `id` the primary channel of every stream that has none, and has it retransmit the control frames of lost
+    /// channels.
+    fn assign_orphans(&mut self, id: u16) {
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        self.orphaned_control.drain(..).for_each(|frame| channel.take_over(frame));
+        for (&stream_id, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.channel.is_none()) {
+            stream.channel = Some(id);
+            stream.send.set_primary(id);
+            channel.primary_streams += 1;
+            enqueue_on(channel, stream, stream_id);
+            self.events.push_back(MuxEvent::FailedOver { stream: stream_id, channel: id });
+        }
+    }
+
+    /// Returns whether so many control frames are queued on `channel` that it should get no new stream.
+    pub(super) fn has_control_backlog(&self, channel: u16) -> bool {
+        self.channels.get(&channel).is_some_and(Channel::has_control_backlog)
+    }
+
+    /// Adds an open stream.
+    pub(super) fn insert(&mut self, id: u32, stream: Stream) {
+        if let Some(channel) = stream.channel.and_then(|channel| self.channels.get_mut(&channel)) {
+            channel.primary_streams += 1;
+            channel.glitches.refill(OPEN_REFILL);
+        }
+        self.streams.insert(id, stream);
+        self.enqueue(id);
+    }
+
+    /// Removes a stream, and returns its share of the budget.
+    pub(super) fn remove(&mut self, id: u32) -> Option<Stream> {
+        let stream = self.streams.remove(&id)?;
+        let grown =
+            u64::from(stream.recv.window() - self.config.initial_window) + stream.send.window_growth();
+        self.account_growth(0, -grown.cast_signed());
+        if let Some(channel) = stream.channel.and_then(|channel| self.channels.get_mut(&channel)) {
+            channel.primary_streams -= 1;
+        }
+        Some(stream)
+    }
+
+    /// Queues a control frame of a closed stream on its channel, or on the next one that is added.
+    pub(super) fn push_control(&mut self, channel: Option<u16>, frame: Frame) {
+        match channel.and_then(|id| self.channels.get_mut(&id)) {
+            Some(channel) => channel.control_frames.push_back(frame),
+            None => self.orphaned_control.push_back(frame),
+        }
+    }
+
+    /// Queues a stream on its primary channel for the control frames and data that it has to send.
+    pub(super) fn enqueue(&mut self, id: u32) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && let Some(channel) = stream.channel.and_then(|channel| self.channels.get_mut(&channel))
+        {
+            enqueue_on(channel, stream, id);
+        }
+    }
+
+    /// Emits [`MuxEvent::Writable`] if the writer of a stream waits for it and the stream is writable.
+    pub(super) fn notify_writer(&mut self, id: u32) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && stream.is_writer_waiting
+            && stream.send.writable() > 0
+        {
+            stream.is_writer_waiting = false;
+            self.events.push_back(MuxEvent::Writable { stream: id });
+        }
+    }
+
+    /// Closes a stream if both directions are finished and acknowledged.
+    pub(super) fn close_if_done(&mut self, id: u32) {
+        if !self.streams.get(&id).is_some_and(Stream::is_done) {
+            return;
+        }
+        if let Some(mut stream) = self.remove(id) {
+            let is_window_sent = !stream.pending.window;
+            while let Some(frame) = stream.poll_control(id) {
+                self.push_control(stream.channel, frame);
+            }
+            // The last acknowledgement was sent and may still be lost with its channel. Without the stream, only a copy
+            // can be retransmitted.
+            if is_window_sent {
+                let (consumed, window) = stream.recv.advertise();
+                let last = Frame::Window { stream: id, consumed, window };
+                match stream.channel.and_then(|channel| self.channels.get_mut(&channel)) {
+                    Some(channel) => channel.track_unacknowledged(last),
+                    None => self.orphaned_control.push_back(last),
+                }
+            }
+            self.events.push_back(MuxEvent::Closed { stream: id });
+        }
+    }
+}
+
+impl Drop for Mux {
+    /// Returns the reserved bytes to the budget.
+    fn drop(&mut self) {
+        self.account_growth(0, -self.window_growth.cast_signed());
+    }
+}
+
+/// Queues a stream on its primary channel, in the control queue and in the scheduler, once each.
+pub(super) fn enqueue_on(channel: &mut Channel, stream: &mut Stream, id: u32) {
+    if stream.pending.any() && !stream.is_in_control_queue {
+        stream.is_in_control_queue = true;
+        channel.control_queue.push_back(id);
+    }
+    if stream.send.has_output() && !stream.is_in_scheduler {
+        stream.is_in_scheduler = true;
+        channel.may_have_small_message |= stream.send.unsent() <= SMALL_MESSAGE as u64;
+        channel.scheduler.enqueue(id, stream.priority, stream.user);
+    }
+}

@@ -1,0 +1,92 @@
+//! Where the data of a stream is in flight, when it is not only on the stream's primary channel.
+
+use std::ops::Range;
+
+use rangemap::{RangeMap, RangeSet};
+
+/// The ranges of a stream that are in flight on secondary channels, and those that were lost with a channel.
+///
+/// Every byte that was sent and is not acknowledged is in exactly one place: in one of the two sets, or in flight on the
+/// primary channel. A stream that uses only its primary channel has nothing here, and allocates nothing.
+#[derive(Debug, Default)]
+pub(super) struct RangeTracker {
+    /// In flight on secondary channels: the ids of those.
+    on_secondaries: RangeMap<u64, u16>,
+    /// Lost with their channel. They are retransmitted before anything else is sent.
+    lost: RangeSet<u64>,
+}
+
+impl RangeTracker {
+    /// Records that a range, which is not empty, goes out on a secondary channel.
+    pub(super) fn send_on_secondary(&mut self, range: Range<u64>, channel: u16) {
+        self.on_secondaries.insert(range, channel);
+    }
+
+    /// How many ranges are in flight on secondary channels. Adjacent ranges on one channel count as one.
+    pub(super) fn ranges_on_secondaries(&self) -> usize {
+        self.on_secondaries.len()
+    }
+
+    /// Returns the first range that has to be retransmitted.
+    pub(super) fn first_lost(&self) -> Option<Range<u64>> {
+        self.lost.first().cloned()
+    }
+
+    /// Removes the first `bytes` of the first lost range: they are retransmitted now.
+    pub(super) fn retransmit(&mut self, bytes: u64) {
+        if let Some(first) = self.first_lost()
+            && bytes > 0
+        {
+            self.lost.remove(first.start..first.end.min(first.start + bytes));
+        }
+    }
+
+    /// How many bytes have to be retransmitted.
+    pub(super) fn lost_bytes(&self) -> u64 {
+        self.lost.iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// Forgets all bytes below `offset`: the peer has acknowledged them.
+    pub(super) fn acknowledge(&mut self, offset: u64) {
+        if self.on_secondaries.first_range_value().is_some_and(|(first, _)| first.start < offset) {
+            self.on_secondaries.remove(0..offset);
+        }
+        if self.lost.first().is_some_and(|first| first.start < offset) {
+            self.lost.remove(0..offset);
+        }
+    }
+
+    /// Marks the ranges in flight on a secondary channel as lost. Returns whether there were any.
+    pub(super) fn lose_secondary(&mut self, channel: u16) -> bool {
+        let ranges = self.take_secondary(channel);
+        let has_lost = !ranges.is_empty();
+        ranges.into_iter().for_each(|range| self.lost.insert(range));
+        has_lost
+    }
+
+    /// Makes this channel the primary channel. The ranges in flight on it are no longer on a secondary channel: they are
+    /// lost together with all else that is in flight on the primary channel.
+    pub(super) fn set_primary(&mut self, channel: u16) {
+        self.take_secondary(channel);
+    }
+
+    /// Marks as lost what is in flight on the primary channel, of the bytes `in_flight` that are in flight in all.
+    pub(super) fn lose_primary(&mut self, in_flight: Range<u64>) {
+        if in_flight.is_empty() {
+            return;
+        }
+        for range in self.on_secondaries.gaps(&in_flight) {
+            self.lost.insert(range);
+        }
+    }
+
+    fn take_secondary(&mut self, channel: u16) -> Vec<Range<u64>> {
+        let on_channel = self.on_secondaries.iter().filter(|(_, on)| **on == channel);
+        let ranges: Vec<_> = on_channel.map(|(range, _)| range.clone()).collect();
+        ranges.iter().for_each(|range| self.on_secondaries.remove(range.clone()));
+        ranges
+    }
+}
+
+#[cfg(test)]
+mod tests;

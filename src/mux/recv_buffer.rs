@@ -1,0 +1,335 @@
+//! The receiving half of a stream: the reassembly buffer and the credit for the peer.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{
+    error::ProtocolError,
+    limits::{
+        BYTES_PER_EXTRA_SEGMENT, COPY_THRESHOLD, MAX_COALESCED, MAX_OUT_OF_ORDER_SEGMENTS, MAX_READY_SEGMENTS,
+    },
+};
+
+/// Reassembles the data of a stream, and grants the peer credit for what the reader has consumed.
+///
+/// ```text
+///       consumed     next_offset              limit
+/// ──────────┼─────────────┼─────────────────────┼──────► offset
+///  consumed │ ready,      │ out-of-order data   │ beyond the limit:
+///           │ in order    │ beyond a gap        │ protocol error
+/// ```
+#[derive(Debug)]
+pub(super) struct RecvBuffer {
+    /// Data in order that was not read yet.
+    ready: VecDeque<Bytes>,
+    /// How many segments at the front of `ready` were coalesced already.
+    coalesced: usize,
+    /// Whether the reader is blocked, so that data has to be copied out of the pooled buffers it was received in.
+    is_reader_blocked: bool,
+    /// Out-of-order data by its offset. No two segments overlap.
+    out_of_order: BTreeMap<u64, Bytes>,
+    /// How many bytes `out_of_order` holds.
+    out_of_order_bytes: u64,
+    /// The offset up to which all data has been received.
+    next_offset: u64,
+    /// The offset up to which the reader has consumed data.
+    consumed: u64,
+    /// The value of `consumed` in the last WINDOW or OPEN_OK frame.
+    advertised_consumed: u64,
+    /// The offset up to which the peer may send. It never falls.
+    limit: u64,
+    /// The receive window in bytes.
+    window: u32,
+    /// Whether data beyond the limit is a protocol error. A text peer knows no limit.
+    enforces_limit: bool,
+    /// Whether the operator has paused the stream: the limit is not raised.
+    is_paused: bool,
+    /// Whether the window would be larger if the budget allowed it.
+    is_budget_limited: bool,
+    /// The size of the stream, once its END is known.
+    final_size: Option<u64>,
+    end: RecvEnd,
+}
+
+/// The flow-control state of the receiving half of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecvFlow {
+    /// The receive window: how many bytes the peer may send beyond those that were consumed.
+    pub window: u64,
+    /// Bytes received and not consumed.
+    pub buffered: u64,
+    /// Bytes that the peer may still send before it needs another WINDOW.
+    pub credit: u64,
+    /// Whether the window would be larger if the budget allowed it.
+    pub is_budget_limited: bool,
+    /// Whether all data of the stream and its END have been received.
+    pub is_end_received: bool,
+}
+
+/// How far the receiving half of a stream is from its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RecvEnd {
+    /// Data or the END is missing.
+    Open,
+    /// All data and the END have been received.
+    Received,
+    /// All data and the END have been consumed.
+    Consumed,
+}
+
+impl RecvBuffer {
+    /// An empty buffer with this receive window. Without `enforces_limit`, data beyond the limit is accepted.
+    pub(super) fn new(window: u32, enforces_limit: bool) -> Self {
+        Self {
+            ready: VecDeque::new(),
+            coalesced: 0,
+            is_reader_blocked: false,
+            out_of_order: BTreeMap::new(),
+            out_of_order_bytes: 0,
+            next_offset: 0,
+            consumed: 0,
+            advertised_consumed: 0,
+            limit: window.into(),
+            window,
+            enforces_limit,
+            is_paused: false,
+            is_budget_limited: false,
+            final_size: None,
+            end: RecvEnd::Open,
+        }
+    }
+
+    /// Inserts the payload of a DATA frame; `fin` is its END flag. Returns whether there is new data, or the END, to read.
+    ///
+    /// # Errors
+    /// The peer sent data beyond the limit, changed the final size, or leaves too many gaps.
+    pub(super) fn insert(
+        &mut self,
+        offset: u64,
+        mut payload: Bytes,
+        fin: bool,
+    ) -> Result<bool, ProtocolError> {
+        let end = offset.checked_add(payload.len() as u64).ok_or(ProtocolError::OffsetOverflow)?;
+        if self.enforces_limit && end > self.limit {
+            return Err(ProtocolError::FlowControl);
+        }
+        match self.final_size {
+            Some(size) if end > size || (fin && end != size) => return Err(ProtocolError::FinalSize),
+            None if fin => {
+                let last = self
+                    .out_of_order
+                    .last_key_value()
+                    .map_or(self.next_offset, |(at, segment)| at + segment.len() as u64);
+                if last.max(self.next_offset) > end {
+                    return Err(ProtocolError::FinalSize);
+                }
+                self.final_size = Some(end);
+            }
+            _ => {}
+        }
+        let before = (self.next_offset, self.end);
+        if offset > self.next_offset {
+            self.insert_out_of_order(offset, payload)?;
+        } else if end > self.next_offset {
+            payload.advance(usize::try_from(self.next_offset - offset).unwrap_or(usize::MAX));
+            if self.is_reader_blocked {
+                copy_if_small(&mut payload);
+            }
+            self.append_ready(payload);
+            self.move_to_ready();
+        }
+        if self.end == RecvEnd::Open && self.final_size == Some(self.next_offset) {
+            self.end = RecvEnd::Received;
+        }
+        Ok(before != (self.next_offset, self.end))
+    }
+
+    fn append_ready(&mut self, payload: Bytes) {
+        self.next_offset += payload.len() as u64;
+        self.ready.push_back(payload);
+        if self.ready.len() > self.coalesced + MAX_READY_SEGMENTS {
+            // A peer that sends single bytes would make us keep a hundred bytes for each. Only the segments that were
+            // received since the last time are coalesced, or long ones would be copied again and again.
+            let segments = self.ready.split_off(self.coalesced.min(self.ready.len()));
+            let mut coalesced = BytesMut::with_capacity(segments.iter().map(Bytes::len).sum());
+            segments.iter().for_each(|segment| coalesced.extend_from_slice(segment));
+            self.ready.push_back(coalesced.freeze());
+            self.coalesced = self.ready.len();
+        }
+    }
+
+    /// Inserts a segment beyond a gap. Overlaps are trimmed: otherwise a peer that sends the same bytes at many offsets
+    /// could make us keep far more than its window.
+    fn insert_out_of_order(&mut self, mut offset: u64, mut payload: Bytes) -> Result<(), ProtocolError> {
+        let before =
+            self.out_of_order.range(..offset).next_back().map(|(at, segment)| at + segment.len() as u64);
+        let known = before.unwrap_or(0).saturating_sub(offset).min(payload.len() as u64);
+        offset += known;
+        payload.advance(usize::try_from(known).unwrap_or(usize::MAX));
+        let end = offset + payload.len() as u64;
+        while let Some((&at, after)) = self.out_of_order.range(offset..end).next() {
+            if at + after.len() as u64 > end {
+                payload.truncate(usize::try_from(at - offset).unwrap_or(usize::MAX));
+                break;
+            }
+            self.out_of_order_bytes -= after.len() as u64;
+            self.out_of_order.remove(&at);
+        }
+        if payload.is_empty() {
+            return Ok(());
+        }
+        if before == Some(offset)
+            && let Some((_, before)) = self.out_of_order.range_mut(..offset).next_back()
+            && before.len() + payload.len() <= MAX_COALESCED
+        {
+            self.out_of_order_bytes += payload.len() as u64;
+            *before = [&before[..], &payload[..]].concat().into();
+            return Ok(());
+        }
+        let max_segments =
+            MAX_OUT_OF_ORDER_SEGMENTS as u64 + self.out_of_order_bytes / BYTES_PER_EXTRA_SEGMENT;
+        if self.out_of_order.len() as u64 >= max_segments {
+            return Err(ProtocolError::TooManyGaps);
+        }
+        copy_if_small(&mut payload);
+        self.out_of_order_bytes += payload.len() as u64;
+        self.out_of_order.insert(offset, payload);
+        debug_assert!(
+            !self.enforces_limit || self.next_offset + self.out_of_order_bytes <= self.limit,
+            "more data than the window is buffered"
+        );
+        Ok(())
+    }
+
+    /// Moves the out-of-order data before the first gap to the data in order.
+    fn move_to_ready(&mut self) {
+        while let Some(entry) = self.out_of_order.first_entry() {
+            if *entry.key() > self.next_offset {
+                break;
+            }
+            let (offset, mut segment) = entry.remove_entry();
+            self.out_of_order_bytes -= segment.len() as u64;
+            let known = usize::try_from(self.next_offset - offset).unwrap_or(usize::MAX);
+            if known < segment.len() {
+                segment.advance(known);
+                if known > 0 {
+                    copy_if_small(&mut segment);
+                }
+                self.append_ready(segment);
+            }
+        }
+    }
+
+    /// Moves all data in order to `out`, and unblocks the reader. Returns whether the END follows it.
+    pub(super) fn read(&mut self, out: &mut VecDeque<Bytes>) -> bool {
+        self.coalesced = 0;
+        self.is_reader_blocked = false;
+        out.append(&mut self.ready);
+        self.end != RecvEnd::Open
+    }
+
+    /// Marks the reader as blocked until it [reads](Self::read) again. Short slices in order, and those received until
+    /// then, are copied out of the pooled buffers that they would keep alive.
+    pub(super) fn set_reader_blocked(&mut self) {
+        if !std::mem::replace(&mut self.is_reader_blocked, true) {
+            self.ready.iter_mut().for_each(copy_if_small);
+        }
+    }
+
+    /// Records that the reader has consumed `bytes` more.
+    pub(super) fn consume(&mut self, bytes: u64) {
+        self.consumed += bytes;
+        debug_assert!(self.consumed <= self.next_offset, "consumed data that was not received");
+    }
+
+    /// Records that the reader has consumed the END. Returns whether that is new.
+    pub(super) fn consume_end(&mut self) -> bool {
+        let is_new = self.end == RecvEnd::Received && self.consumed == self.next_offset;
+        if is_new {
+            self.end = RecvEnd::Consumed;
+        }
+        is_new
+    }
+
+    /// Whether all data and the END have been consumed.
+    pub(super) fn is_done(&self) -> bool {
+        self.end == RecvEnd::Consumed
+    }
+
+    /// Sets the window to `wanted` within `bounds`, growing by at most `budget` bytes. Returns the change.
+    pub(super) fn resize(&mut self, wanted: u32, bounds: (u32, u32), budget: u64) -> i64 {
+        let before = self.window;
+        let most = before.saturating_add(u32::try_from(budget).unwrap_or(u32::MAX));
+        // Credit that was granted stays granted: the limit does not fall, it rises later. The lower bound is what the
+        // operator has configured; it precedes the upper one.
+        self.window = wanted.min(bounds.1).max(bounds.0).min(most);
+        i64::from(self.window) - i64::from(before)
+    }
+
+    /// Sets whether the budget keeps the window from growing.
+    pub(super) fn set_budget_limited(&mut self, is_budget_limited: bool) {
+        self.is_budget_limited = is_budget_limited;
+    }
+
+    /// Returns the flow-control state for telemetry.
+    pub(super) fn flow(&self) -> RecvFlow {
+        let out_of_order: u64 = self.out_of_order.values().map(|segment| segment.len() as u64).sum();
+        RecvFlow {
+            window: self.window.into(),
+            buffered: self.next_offset - self.consumed + out_of_order,
+            credit: self.limit.saturating_sub(self.next_offset + out_of_order),
+            is_budget_limited: self.is_budget_limited,
+            is_end_received: self.end != RecvEnd::Open,
+        }
+    }
+
+    /// Pauses the stream, or resumes it: while it is paused, no WINDOW raises the limit.
+    pub(super) fn set_paused(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+    }
+
+    /// The offset up to which all data has been received.
+    pub(super) fn received(&self) -> u64 {
+        self.next_offset
+    }
+
+    /// The receive window in bytes.
+    pub(super) fn window(&self) -> u32 {
+        self.window
+    }
+
+    /// Returns whether a WINDOW frame is due: the reader has consumed a quarter of the window, at most 256 KiB, since the
+    /// last one, so that the sender's buffers come back while they are in its cache.
+    ///
+    /// It is not enough to look at how far the limit would rise. After the window has shrunk, the limit does not rise for
+    /// a while, and the sender would wait for the acknowledgement of data that it has sent.
+    pub(super) fn is_update_due(&self) -> bool {
+        let raise = (self.consumed + u64::from(self.window)).saturating_sub(self.limit);
+        let acknowledged = self.consumed - self.advertised_consumed;
+        raise.max(acknowledged) >= u64::from((self.window / 4).clamp(1, 256 * 1024))
+    }
+
+    /// Raises the limit, unless the stream is paused. Returns the fields of a WINDOW frame: the bytes consumed, where the
+    /// END counts as one byte, and the window.
+    pub(super) fn advertise(&mut self) -> (u64, u32) {
+        let end = u64::from(self.end == RecvEnd::Consumed);
+        self.advertised_consumed = self.consumed;
+        if self.is_paused {
+            let left = self.limit.saturating_sub(self.consumed);
+            return (self.consumed + end, u32::try_from(left).unwrap_or(u32::MAX));
+        }
+        self.limit = self.limit.max(self.consumed + u64::from(self.window));
+        (self.consumed + end, self.window)
+    }
+}
+
+/// Copies a slice that is shorter than [`COPY_THRESHOLD`], so that it no longer keeps a pooled buffer alive.
+pub fn copy_if_small(slice: &mut Bytes) {
+    if slice.len() < COPY_THRESHOLD {
+        *slice = Bytes::copy_from_slice(slice);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,394 @@
+//! The sending half of a stream: the send buffer and the peer's credit.
+
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    error::ProtocolError,
+    limits::{MAX_COALESCED, MAX_SMALL_CHUNKS, MAX_STRIPED_RANGES, MAX_UNSENT, MIN_WRITABLE, SMALL_CHUNK},
+    ranges::RangeTracker,
+};
+
+/// Buffers the data of a stream until the peer has acknowledged it, that is, until the peer's reader has consumed it.
+///
+/// ```text
+///        acked          sent          written       limit
+/// ─────────┼──────────────┼──────────────┼─────────────┼──────► offset
+///  freed   │ in flight    │ unsent       │ credit left │ no credit
+/// ```
+///
+/// Exactly `acked..written` is kept: when a channel dies, the data in flight on it is retransmitted on another. A
+/// [`RangeTracker`] knows which data is in flight on a channel other than the stream's primary channel.
+#[derive(Debug)]
+pub(super) struct SendBuffer {
+    /// The data that is kept, with the offset of each chunk.
+    chunks: VecDeque<(u64, Bytes)>,
+    /// How many chunks at the end are small and not coalesced yet.
+    small_chunks: usize,
+    /// Index of the chunk that holds the offset `sent`, or an index before it.
+    cursor: usize,
+    /// The peer has acknowledged all data below this offset.
+    acked: u64,
+    /// All data below this offset was sent at least once.
+    sent: u64,
+    /// Where the data in flight is that is not on the primary channel.
+    ranges: RangeTracker,
+    /// The offset up to which data was written.
+    written: u64,
+    /// The peer's credit: the offset up to which it accepts data. It never falls.
+    limit: u64,
+    /// The largest window that this side honours, whatever the peer advertises.
+    max_window: u32,
+    /// The initial window, which is not charged to the budget.
+    initial_window: u64,
+    /// Whether the operator has paused the stream: nothing may be written.
+    is_paused: bool,
+    /// Whether the peer's window is larger than the budget allows this side to buffer.
+    is_budget_limited: bool,
+    /// Bytes that were retransmitted.
+    retransmitted: u64,
+    /// An offset, and the time at which the data below it was written, while its queue wait is being measured.
+    queue_wait_mark: Option<(u64, Instant)>,
+    end: SendEnd,
+}
+
+/// The flow-control state of the sending half of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SendFlow {
+    /// The send window: how many bytes may be buffered for the peer, those in flight or unsent and the credit left.
+    pub window: u64,
+    /// Bytes that were written and are not sent, or have to be retransmitted.
+    pub unsent: u64,
+    /// Bytes that were sent and that the peer has not acknowledged, i.e. not consumed.
+    pub in_flight: u64,
+    /// The offset up to which the peer has acknowledged data.
+    pub acknowledged: u64,
+    /// Bytes that were retransmitted because their channel was lost or did not answer.
+    pub retransmitted: u64,
+    /// Whether the operator has paused the stream.
+    pub is_paused: bool,
+    /// Whether the window would be larger if the budget allowed it.
+    pub is_budget_limited: bool,
+    /// The minimum RTT of the stream's primary channel.
+    pub min_rtt: Option<Duration>,
+}
+
+/// How far the sending half of a stream is from its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SendEnd {
+    /// More data may be written.
+    Open,
+    /// No more data will be written. The END was not sent, or has to be retransmitted.
+    Queued,
+    /// The END was sent.
+    Sent,
+    /// The peer has acknowledged all data and the END.
+    Acked,
+}
+
+/// The payload of one DATA frame, from [`SendBuffer::next_chunk`].
+#[derive(Debug)]
+pub(super) struct OutgoingChunk {
+    /// The offset of the payload in the stream.
+    pub(super) offset: u64,
+    pub(super) payload: Bytes,
+    /// Whether the END flag is set.
+    pub(super) fin: bool,
+    /// When the data was written whose queue wait is measured, if this is the last of it.
+    pub(super) written_at: Option<Instant>,
+}
+
+impl SendBuffer {
+    /// An empty buffer. `window` is the peer's initial window; `max_window` is the largest that this side honours.
+    pub(super) fn new(window: u32, max_window: u32) -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            small_chunks: 0,
+            cursor: 0,
+            acked: 0,
+            sent: 0,
+            ranges: RangeTracker::default(),
+            written: 0,
+            limit: window.min(max_window).into(),
+            max_window,
+            initial_window: window.min(max_window).into(),
+            is_paused: false,
+            is_budget_limited: false,
+            retransmitted: 0,
+            queue_wait_mark: None,
+            end: SendEnd::Open,
+        }
+    }
+
+    /// Returns how many bytes may be written now: as many as the peer's credit and [`MAX_UNSENT`] allow.
+    pub(super) fn writable(&self) -> usize {
+        if self.end != SendEnd::Open || self.is_paused {
+            return 0;
+        }
+        let credit = self.limit - self.written.min(self.limit);
+        let writable = credit.min(MAX_UNSENT.saturating_sub(self.unsent()));
+        // If little is writable and more will be without any action of the writer, waiting for it saves system calls
+        // (silly window syndrome, RFC 1122).
+        let min_writable = MIN_WRITABLE.min((self.limit - self.acked) / 2);
+        if writable < min_writable && self.written > self.acked {
+            0
+        } else {
+            usize::try_from(writable).unwrap_or(usize::MAX)
+        }
+    }
+
+    /// Appends data, at most as much as is [writable](Self::writable).
+    pub(super) fn write(&mut self, bytes: Bytes) {
+        debug_assert!(self.end == SendEnd::Open, "written after the end");
+        debug_assert!(bytes.len() as u64 <= self.limit - self.written, "written without credit");
+        if bytes.is_empty() {
+            return;
+        }
+        let len = bytes.len();
+        match self.chunks.back_mut() {
+            // Neither is sent yet: they go out in one frame.
+            Some((start, last)) if *start >= self.sent && last.len() + len <= MAX_COALESCED => {
+                let mut coalesced = BytesMut::with_capacity(last.len() + len);
+                coalesced.extend_from_slice(last);
+                coalesced.extend_from_slice(&bytes);
+                *last = coalesced.freeze();
+            }
+            _ => {
+                self.chunks.push_back((self.written, bytes));
+                self.small_chunks = if len < SMALL_CHUNK { self.small_chunks + 1 } else { 0 };
+                if self.small_chunks >= MAX_SMALL_CHUNKS {
+                    self.coalesce_small_chunks();
+                }
+            }
+        }
+        self.written += len as u64;
+    }
+
+    /// Coalesces the small chunks at the end of the buffer. A user that types, or an attacker, writes single bytes; each
+    /// would be kept with fifty bytes of bookkeeping.
+    ///
+    /// Charging that to the window until it is acknowledged was tried first. Acknowledgements are due after a number of
+    /// bytes, so that after a thousand keys both sides waited for each other.
+    fn coalesce_small_chunks(&mut self) {
+        let first_small = self.chunks.len() - std::mem::take(&mut self.small_chunks);
+        let bytes: usize = self.chunks.range(first_small..).map(|(_, chunk)| chunk.len()).sum();
+        // The chunk that was coalesced last time is included if it is still short.
+        let before =
+            first_small.checked_sub(1).filter(|&last| self.chunks[last].1.len() + bytes <= MAX_COALESCED);
+        let from = before.unwrap_or(first_small);
+        let start = self.chunks[from].0;
+        let mut coalesced =
+            BytesMut::with_capacity(bytes + before.map_or(0, |last| self.chunks[last].1.len()));
+        self.chunks.drain(from..).for_each(|(_, chunk)| coalesced.extend_from_slice(&chunk));
+        self.chunks.push_back((start, coalesced.freeze()));
+        self.cursor = self.cursor.min(from);
+    }
+
+    /// Starts to measure the queue wait of the data written so far, unless it was sent already or an earlier
+    /// measurement is not finished.
+    pub(super) fn measure_queue_wait(&mut self, now: Instant) {
+        if self.sent < self.written {
+            self.queue_wait_mark.get_or_insert((self.written, now));
+        }
+    }
+
+    /// Returns the flow-control state for telemetry. `min_rtt` is that of the primary channel.
+    pub(super) fn flow(&self, min_rtt: Option<Duration>) -> SendFlow {
+        SendFlow {
+            window: self.limit - self.acked,
+            unsent: self.unsent(),
+            in_flight: self.written - self.acked - self.unsent(),
+            acknowledged: self.acked,
+            retransmitted: self.retransmitted,
+            is_paused: self.is_paused,
+            is_budget_limited: self.is_budget_limited,
+            min_rtt,
+        }
+    }
+
+    /// Pauses the stream, or resumes it: while it is paused, nothing is writable.
+    pub(super) fn set_paused(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+    }
+
+    /// Queues the END. Nothing may be written after it.
+    pub(super) fn finish(&mut self) {
+        if self.end == SendEnd::Open {
+            self.end = SendEnd::Queued;
+        }
+    }
+
+    /// Returns whether there is data or the END to send.
+    pub(super) fn has_output(&self) -> bool {
+        self.ranges.first_lost().is_some() || self.sent < self.written || self.end == SendEnd::Queued
+    }
+
+    /// How many bytes were written and are not sent, or have to be retransmitted.
+    pub(super) fn unsent(&self) -> u64 {
+        self.written - self.sent + self.ranges.lost_bytes()
+    }
+
+    /// Whether the peer has acknowledged all data and the END.
+    pub(super) fn is_done(&self) -> bool {
+        self.end == SendEnd::Acked
+    }
+
+    /// The offset up to which data was sent, for a RESET frame.
+    pub(super) fn final_size(&self) -> u64 {
+        self.sent
+    }
+
+    /// Returns whether data may go out on secondary channels. The peer must have acknowledged `min_acked` bytes, and at
+    /// least one: then both sides know the stream, and it is longer than a message.
+    pub(super) fn may_stripe(&self, min_acked: u64) -> bool {
+        self.acked > 0
+            && self.acked >= min_acked
+            && self.unsent() > 0
+            && self.ranges.ranges_on_secondaries() < MAX_STRIPED_RANGES
+    }
+
+    /// Takes the next payload to send, of at most `max_len` bytes. Lost data is retransmitted before new data is sent.
+    /// `secondary` is the channel, if it goes out on another than the primary one. The last chunk carries the END flag,
+    /// except on a secondary channel.
+    pub(super) fn next_chunk(&mut self, max_len: usize, secondary: Option<u16>) -> Option<OutgoingChunk> {
+        if !self.has_output() {
+            return None;
+        }
+        let lost = self.ranges.first_lost();
+        let (offset, payload) = match &lost {
+            Some(lost) => (lost.start, self.lost_data(lost, max_len)),
+            None => (self.sent, self.new_data(max_len)),
+        };
+        let (len, end) = (payload.len() as u64, offset + payload.len() as u64);
+        if lost.is_some() {
+            self.ranges.retransmit(len);
+            self.retransmitted += len;
+        } else {
+            self.sent = end;
+        }
+        let fin = secondary.is_none() && self.end == SendEnd::Queued && end == self.written;
+        if fin {
+            self.end = SendEnd::Sent;
+        }
+        if let Some(channel) = secondary.filter(|_| len > 0) {
+            self.ranges.send_on_secondary(offset..end, channel);
+        }
+        let mark = self.queue_wait_mark.take_if(|(end, _)| *end <= self.sent);
+        Some(OutgoingChunk { offset, payload, fin, written_at: mark.map(|(_, written_at)| written_at) })
+    }
+
+    fn new_data(&mut self, max_len: usize) -> Bytes {
+        if self.sent == self.written {
+            return Bytes::new();
+        }
+        while self.chunk_end(self.cursor) <= self.sent {
+            self.cursor += 1;
+        }
+        self.slice_of(self.cursor, self.sent, max_len)
+    }
+
+    fn lost_data(&self, lost: &Range<u64>, max_len: usize) -> Bytes {
+        let index = self.chunks.partition_point(|(start, chunk)| start + chunk.len() as u64 <= lost.start);
+        let lost_len = usize::try_from(lost.end - lost.start).unwrap_or(usize::MAX);
+        self.slice_of(index, lost.start, max_len.min(lost_len))
+    }
+
+    /// Returns the data at `offset`, which the chunk at `index` holds: up to its end, and at most `max_len` bytes.
+    fn slice_of(&self, index: usize, offset: u64, max_len: usize) -> Bytes {
+        let (start, chunk) = &self.chunks[index];
+        // A chunk is no longer than one read, so that this index always fits.
+        let from = usize::try_from(offset - start).unwrap_or(usize::MAX);
+        chunk.slice(from..chunk.len().min(from.saturating_add(max_len)))
+    }
+
+    fn chunk_end(&self, index: usize) -> u64 {
+        let (start, chunk) = &self.chunks[index];
+        start + chunk.len() as u64
+    }
+
+    /// The acknowledged offset, the credit, and whether the END is acknowledged. An acknowledgement that changes none of
+    /// these is a glitch.
+    pub(super) fn ack_state(&self) -> (u64, u64, bool) {
+        (self.acked, self.limit, self.is_done())
+    }
+
+    /// By how many bytes the window exceeds the initial one. They are reserved from the budget.
+    pub(super) fn window_growth(&self) -> u64 {
+        (self.limit - self.acked).saturating_sub(self.initial_window)
+    }
+
+    /// By how many more bytes the window would grow if this side honoured a window of the peer in full.
+    pub(super) fn wanted_growth(&self, window: u32) -> u64 {
+        let wanted = u64::from(window.min(self.max_window)).saturating_sub(self.initial_window);
+        wanted.saturating_sub(self.window_growth())
+    }
+
+    /// Records that the peer has consumed `consumed` bytes, where the END counts as one, and accepts `window` more. The
+    /// window grows by at most `budget` bytes: a peer that grants more credit is treated as if it had granted less.
+    ///
+    /// # Errors
+    /// [`ProtocolError::AckOfUnsentData`] and [`ProtocolError::OffsetOverflow`].
+    pub(super) fn acknowledge(
+        &mut self,
+        consumed: u64,
+        window: u32,
+        budget: u64,
+    ) -> Result<(), ProtocolError> {
+        let max_window = u64::from(self.max_window)
+            .min((self.initial_window + self.window_growth()).saturating_add(budget));
+        self.is_budget_limited = u64::from(window.min(self.max_window)) > max_window;
+        let end_consumed = self.was_end_sent() && consumed == self.written + 1;
+        let bytes = if end_consumed { self.written } else { consumed };
+        if bytes > self.sent {
+            return Err(ProtocolError::AckOfUnsentData);
+        }
+        let limit = bytes.checked_add(max_window.min(window.into())).ok_or(ProtocolError::OffsetOverflow)?;
+        // Frames of different channels overtake each other: an older acknowledgement changes nothing.
+        self.limit = self.limit.max(limit);
+        if bytes > self.acked {
+            self.acked = bytes;
+            self.ranges.acknowledge(bytes);
+            while self.chunks.front().is_some_and(|(start, chunk)| start + chunk.len() as u64 <= bytes) {
+                self.chunks.pop_front();
+                self.cursor = self.cursor.saturating_sub(1);
+            }
+            self.small_chunks = self.small_chunks.min(self.chunks.len());
+        }
+        if end_consumed {
+            self.end = SendEnd::Acked;
+        }
+        Ok(())
+    }
+
+    fn was_end_sent(&self) -> bool {
+        // After a loss the END is queued again, but the peer may have received the first one.
+        matches!(self.end, SendEnd::Queued | SendEnd::Sent | SendEnd::Acked) && self.sent == self.written
+    }
+
+    /// Queues for retransmission what is in flight on the primary channel, because that channel is lost.
+    pub(super) fn lose_primary(&mut self) {
+        self.ranges.lose_primary(self.acked..self.sent);
+        if self.end == SendEnd::Sent {
+            self.end = SendEnd::Queued;
+        }
+    }
+
+    /// Makes this channel the primary channel.
+    pub(super) fn set_primary(&mut self, channel: u16) {
+        self.ranges.set_primary(channel);
+    }
+
+    /// Queues for retransmission what is in flight on a secondary channel, because that channel is lost or suspect. Returns
+    /// whether there was anything.
+    pub(super) fn lose_secondary(&mut self, channel: u16) -> bool {
+        self.ranges.lose_secondary(channel)
+    }
+}
+
+#[cfg(test)]
+mod tests;

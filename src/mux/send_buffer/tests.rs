@@ -1,0 +1,150 @@
+//! Tests of the send buffer: credit, acknowledgements, retransmission, coalescing.
+
+use super::*;
+use crate::mux::limits::CHUNK_SIZE;
+
+#[test]
+fn unacknowledged_data_is_retransmitted() {
+    let mut send = SendBuffer::new(100, 100);
+    send.write(Bytes::from_static(b"abc"));
+    assert_eq!(send.next_chunk(100, None).unwrap().payload, "abc");
+    send.write(Bytes::from_static(b"def"));
+    send.finish();
+    let last = send.next_chunk(100, None).unwrap();
+    assert_eq!((last.offset, last.fin), (3, true));
+    assert!(send.next_chunk(100, None).is_none());
+    send.acknowledge(4, 100, u64::MAX).unwrap();
+    send.lose_primary();
+    let again = send.next_chunk(100, None).unwrap();
+    assert_eq!((again.offset, &again.payload[..], again.fin), (4, &b"ef"[..], true));
+    assert_eq!(send.flow(None).retransmitted, 2);
+    send.acknowledge(7, 100, u64::MAX).unwrap();
+    assert!(send.is_done());
+}
+
+#[test]
+fn acknowledgement_of_unsent_data_is_refused() {
+    let mut send = SendBuffer::new(100, 100);
+    send.write(Bytes::from_static(b"abc"));
+    assert_eq!(send.acknowledge(1, 100, u64::MAX), Err(ProtocolError::AckOfUnsentData));
+    send.next_chunk(100, None);
+    assert_eq!(send.acknowledge(4, 100, u64::MAX), Err(ProtocolError::AckOfUnsentData));
+    assert_eq!(send.acknowledge(3, 100, u64::MAX), Ok(()));
+}
+
+/// Frames of different channels overtake each other, and a hostile peer may send anything.
+#[test]
+fn credit_and_acknowledged_offset_never_fall() {
+    let mut send = SendBuffer::new(100, 100);
+    send.write(Bytes::from_static(b"abc"));
+    send.next_chunk(100, None);
+    assert_eq!(send.acknowledge(3, 100, u64::MAX), Ok(()));
+    let before = send.ack_state();
+    for (consumed, window) in [(1, 100), (3, 10), (0, 0)] {
+        assert_eq!(send.acknowledge(consumed, window, u64::MAX), Ok(()));
+        assert_eq!(send.ack_state(), before);
+    }
+}
+
+/// No data is freed before it is acknowledged, and there is never more of it than the peer's window.
+#[test]
+fn unacknowledged_data_is_kept() {
+    let mut send = SendBuffer::new(100, 100);
+    let kept = |send: &SendBuffer| send.chunks.iter().map(|(_, chunk)| chunk.len()).sum::<usize>();
+    for round in 0..50 {
+        send.write(vec![7; send.writable()].into());
+        assert_eq!((send.writable(), kept(&send)), (0, 100), "round {round}");
+        while send.next_chunk(30, None).is_some() {}
+        assert_eq!(kept(&send), 100, "data in flight may have to be retransmitted");
+        assert_eq!(send.acknowledge(100 * (round + 1), 100, u64::MAX), Ok(()));
+        assert_eq!(kept(&send), 0);
+    }
+}
+
+#[test]
+fn queue_wait_ends_when_the_last_byte_is_sent() {
+    let (mut send, written_at) = (SendBuffer::new(1 << 20, 1 << 20), Instant::now());
+    send.write(vec![7; CHUNK_SIZE + 1].into());
+    send.measure_queue_wait(written_at);
+    send.write(Bytes::from_static(b"later"));
+    // A second measurement would hide how long the first one takes.
+    send.measure_queue_wait(written_at + Duration::from_secs(1));
+    let measured: Vec<_> =
+        std::iter::from_fn(|| send.next_chunk(CHUNK_SIZE, None)).map(|chunk| chunk.written_at).collect();
+    assert_eq!(measured, [None, Some(written_at), None]);
+    send.write(Bytes::from_static(b"more"));
+    send.measure_queue_wait(written_at);
+    send.next_chunk(CHUNK_SIZE, None);
+    send.lose_primary();
+    assert!(
+        std::iter::from_fn(|| send.next_chunk(CHUNK_SIZE, None)).all(|chunk| chunk.written_at.is_none()),
+        "it was measured already"
+    );
+}
+
+#[test]
+fn flow_reports_unsent_and_in_flight_bytes() {
+    let mut send = SendBuffer::new(100, 1000);
+    send.write(vec![7; 60].into());
+    send.next_chunk(CHUNK_SIZE, None);
+    send.write(vec![7; 30].into());
+    let flow = send.flow(None);
+    assert_eq!((flow.window, flow.unsent, flow.in_flight, flow.acknowledged), (100, 30, 60, 0));
+    // The peer accepts 500, and the budget allows 50 more than the initial window.
+    send.acknowledge(20, 500, 50).unwrap();
+    let flow = send.flow(None);
+    assert_eq!((flow.window, flow.in_flight, flow.acknowledged), (150, 40, 20));
+    assert!(flow.is_budget_limited);
+    send.acknowledge(20, 500, 350).unwrap();
+    assert!(!send.flow(None).is_budget_limited);
+}
+
+/// A peer that grants endless credit and acknowledges nothing would otherwise make us keep all that it is sent.
+#[test]
+fn window_never_exceeds_its_maximum() {
+    let mut send = SendBuffer::new(u32::MAX, 100);
+    send.acknowledge(0, u32::MAX, u64::MAX).unwrap();
+    assert_eq!(send.writable(), 100);
+    send.write(Bytes::from_static(&[0; 100]));
+    send.next_chunk(100, None);
+    assert_eq!(send.writable(), 0);
+    send.acknowledge(100, u32::MAX, u64::MAX).unwrap();
+    assert_eq!(send.writable(), 100);
+}
+
+/// Regression test: each message was coalesced with the unacknowledged ones before it, which copied all of them.
+#[test]
+fn message_that_is_sent_at_once_is_not_copied() {
+    let mut send = SendBuffer::new(1 << 20, 1 << 20);
+    let copied = (0..1000).filter(|_| {
+        let message = Bytes::from(vec![7; 100]);
+        send.write(message.clone());
+        send.next_chunk(CHUNK_SIZE, None).unwrap().payload.as_ptr() != message.as_ptr()
+    });
+    assert_eq!(copied.count(), 1000 / MAX_SMALL_CHUNKS, "those with which the ones before are coalesced");
+    let unsent = [Bytes::from(vec![7; 100]), Bytes::from(vec![8; 100])];
+    unsent.into_iter().for_each(|message| send.write(message));
+    assert_eq!(
+        send.next_chunk(CHUNK_SIZE, None).unwrap().payload.len(),
+        200,
+        "unsent messages go out together"
+    );
+}
+
+#[test]
+fn single_bytes_are_coalesced_after_they_were_sent() {
+    let mut send = SendBuffer::new(1 << 20, 1 << 20);
+    let text: Vec<u8> = (0..10_000u32).map(|n| n as u8).collect();
+    for (at, byte) in text.iter().enumerate() {
+        assert!(send.writable() > 0, "byte {at} is not writable, though none is unsent");
+        send.write(Bytes::copy_from_slice(&[*byte]));
+        let chunk = send.next_chunk(100, None).unwrap();
+        assert_eq!((chunk.offset, &chunk.payload[..]), (at as u64, &[*byte][..]));
+    }
+    assert!(send.chunks.len() <= 2 * text.len() / MAX_COALESCED + MAX_SMALL_CHUNKS, "{}", send.chunks.len());
+    send.acknowledge(3333, 1 << 20, u64::MAX).unwrap();
+    send.lose_primary();
+    let again: Vec<u8> =
+        std::iter::from_fn(|| send.next_chunk(100, None)).flat_map(|chunk| chunk.payload.to_vec()).collect();
+    assert_eq!(again, text[3333..]);
+}

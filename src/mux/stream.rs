@@ -1,0 +1,129 @@
+//! One open stream of a link.
+
+use super::{
+    config::MuxConfig, recv_buffer::RecvBuffer, role::Role, send_buffer::SendBuffer,
+    window_tuning::WindowTuner,
+};
+use crate::{
+    ids::{Priority, UserChannelId},
+    wire::{Frame, Open},
+};
+
+/// One open stream. The seed document calls it a session.
+///
+/// ```text
+///  server  Requested ──────OPEN_OK──────► Established
+///  proxy   Offered ────────accept()─────► Established     both halves done ──► closed
+///          any state ──────RESET, reset()────────────────────────────────────► closed
+/// ```
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) state: OpenState,
+    /// The user that it belongs to. Users share a channel equally.
+    pub(super) user: UserChannelId,
+    pub(super) priority: Priority,
+    /// The primary channel; `None` while the link has no channel.
+    pub(super) channel: Option<u16>,
+    pub(super) send: SendBuffer,
+    pub(super) recv: RecvBuffer,
+    pub(super) tuner: WindowTuner,
+    /// The control frames that have to be sent.
+    pub(super) pending: PendingControl,
+    /// Whether it is in the control queue of its primary channel.
+    pub(super) is_in_control_queue: bool,
+    /// Whether it is queued in the scheduler of its primary channel.
+    pub(super) is_in_scheduler: bool,
+    /// Whether the reader was notified of data that it has not read yet.
+    pub(super) is_reader_notified: bool,
+    /// Whether the writer could not write, and waits for a notification.
+    pub(super) is_writer_waiting: bool,
+}
+
+/// How far the opening of a stream has come.
+#[derive(Debug)]
+pub(super) enum OpenState {
+    /// This side opened it and waits for OPEN_OK. The OPEN frame is kept: it is retransmitted if its channel dies.
+    Requested(Open),
+    /// The peer opened it and waits for OPEN_OK.
+    Offered,
+    /// Both sides know it.
+    Established,
+}
+
+/// The control frames that a stream has to send, as flags: a frame that is requested twice is sent once.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct PendingControl {
+    pub(super) open: bool,
+    pub(super) open_ok: bool,
+    pub(super) window: bool,
+    pub(super) priority: bool,
+}
+
+impl PendingControl {
+    /// Returns whether any frame has to be sent.
+    pub(super) fn any(self) -> bool {
+        self.open || self.open_ok || self.window || self.priority
+    }
+}
+
+impl Stream {
+    /// A stream with empty buffers whose primary channel is `channel`.
+    pub(super) fn new(state: OpenState, open: &Open, channel: u16, config: &MuxConfig) -> Self {
+        Self {
+            state,
+            user: open.key.user,
+            priority: open.priority,
+            channel: Some(channel),
+            send: SendBuffer::new(open.window, config.max_window),
+            recv: RecvBuffer::new(config.initial_window, config.peer_has_flow_control),
+            tuner: WindowTuner::default(),
+            pending: PendingControl::default(),
+            is_in_control_queue: false,
+            is_in_scheduler: false,
+            is_reader_notified: false,
+            is_writer_waiting: false,
+        }
+    }
+
+    /// Returns whether both directions are finished and acknowledged.
+    pub(super) fn is_done(&self) -> bool {
+        self.send.is_done() && self.recv.is_done()
+    }
+
+    /// Takes the next control frame. OPEN goes first: no frame of a stream may overtake it.
+    pub(super) fn poll_control(&mut self, stream: u32) -> Option<Frame> {
+        if std::mem::take(&mut self.pending.open)
+            && let OpenState::Requested(open) = &self.state
+        {
+            return Some(Frame::Open(open.clone()));
+        }
+        if std::mem::take(&mut self.pending.open_ok) {
+            let (_, window) = self.recv.advertise();
+            return Some(Frame::OpenOk { stream, window });
+        }
+        if std::mem::take(&mut self.pending.window) {
+            let (consumed, window) = self.recv.advertise();
+            return Some(Frame::Window { stream, consumed, window });
+        }
+        if std::mem::take(&mut self.pending.priority) {
+            return Some(Frame::Priority { stream, priority: self.priority });
+        }
+        None
+    }
+
+    /// Removes the primary channel, which is lost. All data and control frames that the peer may not have received have to
+    /// be retransmitted on the next primary channel.
+    pub(super) fn lose_primary(&mut self, role: Role) {
+        self.channel = None;
+        self.send.lose_primary();
+        match (role, &self.state) {
+            (Role::Server, OpenState::Requested(_)) => self.pending.open = true,
+            (Role::Proxy, OpenState::Established) => self.pending.open_ok = true,
+            _ => {}
+        }
+        self.pending.window = true;
+        self.pending.priority = role == Role::Server;
+        self.is_in_control_queue = false;
+        self.is_in_scheduler = false;
+    }
+}

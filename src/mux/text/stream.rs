@@ -1,0 +1,96 @@
+//! The state that the text adapter keeps for each stream.
+
+use std::collections::{HashSet, VecDeque};
+
+use bytes::Bytes;
+
+use crate::{ids::StreamKey, mux::limits::MAX_CLOSED_KEYS};
+
+/// A stream of a text peer: the offsets and flags that the text format does not carry.
+#[derive(Debug)]
+pub(super) struct TextStream {
+    /// The stream key in lines of this peer.
+    pub(super) wire_key: StreamKey,
+    /// The stream key everywhere else. It differs for a peer that knows no stream ids.
+    pub(super) key: StreamKey,
+    /// Whether the peer's STREAM_START was received. Data before it is kept in `early_data`.
+    pub(super) is_started: bool,
+    /// Data that was received before STREAM_START.
+    pub(super) early_data: VecDeque<Bytes>,
+    /// Bytes received since STREAM_START.
+    pub(super) received: u64,
+    /// Whether STREAM_END was received.
+    pub(super) is_end_received: bool,
+    /// How many of the received bytes have left this process.
+    pub(super) consumed: u64,
+    /// The consumed bytes in the last WINDOW frame of this side, where the END counts as one byte.
+    pub(super) acknowledged: u64,
+    /// Whether this side has closed the stream, while the RESET for the peer was not written yet.
+    pub(super) is_abandoned: bool,
+    /// Bytes sent to the peer.
+    pub(super) sent: u64,
+    /// Whether STREAM_END was sent.
+    pub(super) is_end_sent: bool,
+    /// Whether this side has sent STREAM_PAUSE and not yet STREAM_RESUME.
+    pub(super) has_paused_peer: bool,
+    /// Whether the peer has sent STREAM_PAUSE and not yet STREAM_RESUME.
+    pub(super) is_paused_by_peer: bool,
+}
+
+impl TextStream {
+    /// A stream on which nothing was sent or received.
+    pub(super) fn new(wire_key: StreamKey, key: StreamKey, is_started: bool) -> Self {
+        Self {
+            wire_key,
+            key,
+            is_started,
+            early_data: VecDeque::new(),
+            received: 0,
+            is_end_received: false,
+            consumed: 0,
+            acknowledged: 0,
+            is_abandoned: false,
+            sent: 0,
+            is_end_sent: false,
+            has_paused_peer: false,
+            is_paused_by_peer: false,
+        }
+    }
+
+    /// Bytes that were received and not consumed.
+    pub(super) fn buffered(&self) -> u64 {
+        if self.is_abandoned { 0 } else { self.received - self.consumed }
+    }
+
+    /// Whether both directions have ended and all received data, with the END, is consumed.
+    pub(super) fn is_finished(&self) -> bool {
+        self.is_end_sent && self.is_end_received && self.acknowledged > self.received
+    }
+}
+
+/// The stream keys that were closed last. Lines for them were in flight, and are no error.
+#[derive(Debug, Default)]
+pub(super) struct ClosedKeys {
+    /// The keys, oldest first.
+    order: VecDeque<StreamKey>,
+    keys: HashSet<StreamKey>,
+}
+
+impl ClosedKeys {
+    /// Adds a key, and forgets the oldest if there are too many.
+    pub(super) fn insert(&mut self, key: StreamKey) {
+        if self.keys.insert(key) {
+            self.order.push_back(key);
+        }
+        if self.order.len() > MAX_CLOSED_KEYS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.keys.remove(&oldest);
+        }
+    }
+
+    /// Returns whether a key was closed lately.
+    pub(super) fn contains(&self, key: &StreamKey) -> bool {
+        self.keys.contains(key)
+    }
+}

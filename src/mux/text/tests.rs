@@ -1,0 +1,130 @@
+//! Tests of the adapter for text peers.
+
+use super::*;
+
+const WINDOW: u32 = 256 * 1024;
+
+fn server() -> (TextAdapter, StreamKey) {
+    let mut peer = TextAdapter::new(Role::Server, text::FieldCount::Four, WINDOW);
+    let key = StreamKey::new(UserChannelId::new(0xABC123), 1);
+    open(&mut peer, 1, key);
+    (peer, key)
+}
+
+fn open(peer: &mut TextAdapter, stream: u32, key: StreamKey) -> Vec<TunnelMessage> {
+    let mut out = Vec::new();
+    let open = Open { stream, key, port: 80, priority: Priority::default(), window: WINDOW, user: None };
+    peer.translate_outbound(Frame::Open(open), &mut out);
+    out
+}
+
+fn inbound(peer: &mut TextAdapter, key: StreamKey, action: TunnelAction, data: &[u8]) -> Vec<TextInput> {
+    let mut out = Vec::new();
+    peer.translate_inbound(TunnelMessage::stream(key, action, data.to_vec()), &mut out);
+    out
+}
+
+fn data(offset: u64, payload: &'static [u8]) -> TextInput {
+    TextInput::Frame(Frame::Data { stream: 1, offset, fin: false, payload: Bytes::from_static(payload) })
+}
+
+#[test]
+fn data_before_start_is_delivered_after_it() {
+    let (mut peer, key) = server();
+    assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, b"ab"), []);
+    let out = inbound(&mut peer, key, TunnelAction::StreamStart, b"42");
+    let ok = TextInput::Frame(Frame::OpenOk { stream: 1, window: WINDOW });
+    assert_eq!(out, [TextInput::AnnouncedSize { stream: 1, size: 42 }, ok, data(0, b"ab")]);
+    assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, b"c"), [data(2, b"c")]);
+}
+
+#[test]
+fn too_much_data_before_start_resets_the_stream() {
+    let (mut peer, key) = server();
+    let mut lines = 0;
+    let out = loop {
+        lines += 1;
+        let out = inbound(&mut peer, key, TunnelAction::StreamData, &[0; 10_000]);
+        if !out.is_empty() {
+            break out;
+        }
+    };
+    assert_eq!(lines, MAX_EARLY_DATA / 10_000 + 1);
+    let reply = TunnelMessage::stream(key, TunnelAction::Error, "no session for stream ABC123:1");
+    assert_eq!(out[..2], [TextInput::Reply(reply), TextInput::NoSession(key)]);
+    assert!(matches!(out[2], TextInput::Frame(Frame::Reset { stream: 1, .. })));
+    assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, b"more"), [], "the error is sent once");
+}
+
+/// Regression test: a proxy that was stopped looked like a target that had failed.
+#[test]
+fn reset_reason_is_parsed() {
+    for (reason, code) in [
+        (ResetCode::Shutdown.to_text_reason(), ResetCode::Shutdown),
+        (ResetCode::TargetTimeout.to_text_reason(), ResetCode::TargetTimeout),
+        ("ConnectionRefusedError(111)".to_owned(), ResetCode::TargetRefused),
+    ] {
+        let (mut peer, key) = server();
+        let out = inbound(&mut peer, key, TunnelAction::StreamReset, reason.as_bytes());
+        assert_eq!(out, [TextInput::Frame(Frame::Reset { stream: 1, code, final_size: 0 })]);
+    }
+}
+
+#[test]
+fn slow_reader_pauses_its_stream_and_then_the_channel() {
+    let (mut peer, key) = server();
+    inbound(&mut peer, key, TunnelAction::StreamStart, b"");
+    let half = vec![0; WINDOW as usize / 2];
+    let out = inbound(&mut peer, key, TunnelAction::StreamData, &half);
+    let pause = TunnelMessage::stream(key, TunnelAction::StreamPause, "");
+    assert_eq!(out[1], TextInput::Reply(pause));
+    assert!(!peer.must_stop_reading());
+    inbound(&mut peer, key, TunnelAction::StreamData, &vec![0; MAX_TEXT_BUFFERED as usize - half.len()]);
+    assert!(peer.must_stop_reading());
+    peer.consume(1, MAX_TEXT_BUFFERED - 1);
+    assert!(!peer.must_stop_reading());
+    let mut out = Vec::new();
+    peer.translate_outbound(
+        Frame::Window { stream: 1, consumed: MAX_TEXT_BUFFERED - 1, window: WINDOW },
+        &mut out,
+    );
+    assert_eq!(out, [TunnelMessage::stream(key, TunnelAction::StreamResume, "")]);
+}
+
+#[test]
+fn abandoned_stream_does_not_block_the_channel() {
+    let (mut peer, key) = server();
+    inbound(&mut peer, key, TunnelAction::StreamStart, b"");
+    let data = vec![0; MAX_TEXT_BUFFERED as usize];
+    inbound(&mut peer, key, TunnelAction::StreamData, &data);
+    assert!(peer.must_stop_reading());
+    peer.abandon(1);
+    assert!(!peer.must_stop_reading());
+    assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, &data), []);
+    assert!(!peer.must_stop_reading());
+}
+
+#[test]
+fn three_field_peer_sees_each_stream_as_a_user() {
+    let mut peer = TextAdapter::new(Role::Server, text::FieldCount::Three, WINDOW);
+    let user = UserChannelId::new(0xABC123);
+    let first = open(&mut peer, 1, StreamKey::new(user, 1))[0].key.unwrap();
+    let second = open(&mut peer, 2, StreamKey::new(user, 2))[0].key.unwrap();
+    assert_eq!([first.to_string(), second.to_string()], ["ABC123:0", "ABC124:0"]);
+    inbound(&mut peer, first, TunnelAction::StreamReset, b"");
+    let third = open(&mut peer, 3, StreamKey::new(user, 3))[0].key.unwrap();
+    assert_eq!(third.to_string(), "ABC125:0", "lines for the first may still be in flight");
+}
+
+#[test]
+fn finished_stream_is_forgotten() {
+    let (mut peer, key) = server();
+    inbound(&mut peer, key, TunnelAction::Response, b"xy");
+    inbound(&mut peer, key, TunnelAction::StreamEnd, b"");
+    let mut out = Vec::new();
+    let end = Frame::Data { stream: 1, offset: 0, fin: true, payload: Bytes::new() };
+    assert!(peer.translate_outbound(end, &mut out).is_some());
+    peer.consume(1, 2);
+    peer.translate_outbound(Frame::Window { stream: 1, consumed: 3, window: WINDOW }, &mut out);
+    assert!(peer.streams.is_empty() && peer.streams_by_key.is_empty());
+}

@@ -1,0 +1,127 @@
+//! Auto-tuning of a stream's receive window, as `tcp_moderate_rcvbuf` does for a TCP receiver.
+
+use std::time::{Duration, Instant};
+
+/// The minimum time over which a rate is measured: below it, the rate is noise.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The factor by which a doubled window must raise the rate to be kept.
+const MIN_GAIN: f64 = 1.25;
+
+/// How many bandwidth-delay products the window of a striped stream holds: one is in flight, one waits in the reassembly
+/// buffer for data of a slower channel, and as much again lets other channels deliver more.
+const STRIPED_BDPS: f64 = 4.0;
+
+/// From this RTT on, the network takes most of it, and not the wake-up of tasks: the bandwidth-delay product is known, and
+/// the window is twice that, as at TCP receivers. A trial that must raise the rate by a quarter left one stream with four
+/// fifths of 100 Mbit/s over 40 ms.
+const LONG_RTT: Duration = Duration::from_millis(5);
+const LONG_RTT_BDPS: f64 = 2.0;
+
+/// How long the window is kept after a larger one has not raised the rate: at first, and at most after repeated failures.
+const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(16);
+
+/// Up to this size, in bytes, a window is doubled without a trial if the reader is [fast](FAST_READER).
+const MAX_UNTRIED_WINDOW: u32 = 2 << 20;
+
+/// A reader is fast if it takes a whole window in less than this time: then it waits for the next acknowledgement with
+/// every window.
+const FAST_READER: Duration = Duration::from_millis(2);
+
+/// Finds the receive window of one stream. While the RTT is short, it doubles the window on trial, and keeps the larger one
+/// only if the reader gets data faster.
+///
+/// Twice the bandwidth-delay product was tried there first. A short RTT is mostly the time that tasks take to be woken, so
+/// that the window grew without need, and the data in flight no longer fitted the cache. Only bytes that have left this
+/// process count: the window of a slow reader never grows.
+#[derive(Debug, Default)]
+pub(super) struct WindowTuner {
+    /// When the current measurement began; `None` before the first byte.
+    measured_since: Option<Instant>,
+    /// Bytes that the reader has consumed since then.
+    consumed: u64,
+    /// The offset up to which data had been received then.
+    received_before: u64,
+    /// The trial of a doubled window.
+    trial: Option<Trial>,
+    /// How long the window is kept after the last trial failed; zero after a success.
+    backoff: Duration,
+    /// No trial begins before this time.
+    backoff_until: Option<Instant>,
+    /// Whether data of the stream has arrived on several channels.
+    is_striped: bool,
+}
+
+/// What the larger window of a trial is compared with.
+#[derive(Debug)]
+struct Trial {
+    /// The rate, in bytes per second, before the window was doubled.
+    rate_before: f64,
+    /// The window, in bytes, before it was doubled.
+    window_before: u32,
+}
+
+impl WindowTuner {
+    /// Records that data arrived on a channel other than the stream's primary one. A larger window may then raise the rate
+    /// only after a while, when the congestion windows of the other channels have grown: no trial is long enough.
+    pub(super) fn set_striped(&mut self) {
+        self.is_striped = true;
+    }
+
+    /// Records that the reader has consumed `bytes` more, while data up to the offset `received` has arrived. Returns the
+    /// new window if it should change.
+    pub(super) fn on_consumed(
+        &mut self,
+        bytes: u64,
+        received: u64,
+        min_rtt: Duration,
+        now: Instant,
+        window: u32,
+    ) -> Option<u32> {
+        let Some(since) = self.measured_since else {
+            (self.measured_since, self.received_before) = (Some(now), received);
+            return None;
+        };
+        self.consumed += bytes;
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed < (min_rtt * 2).max(MIN_INTERVAL) {
+            return None;
+        }
+        let rate = self.consumed as f64 / elapsed.as_secs_f64();
+        // Data that had waited for the reader tells nothing about the path.
+        let path_rate = self.consumed.min(received - self.received_before) as f64 / elapsed.as_secs_f64();
+        (self.measured_since, self.received_before) = (Some(now), received);
+        self.consumed = 0;
+        if window < MAX_UNTRIED_WINDOW && rate * FAST_READER.as_secs_f64() > f64::from(window) {
+            self.trial = None;
+            return Some(window * 2);
+        }
+        if self.is_striped || min_rtt >= LONG_RTT {
+            self.trial = None;
+            let bdps = if self.is_striped { STRIPED_BDPS } else { LONG_RTT_BDPS };
+            let wanted = (path_rate * min_rtt.as_secs_f64() * bdps) as u32;
+            return (wanted > window).then_some(wanted);
+        }
+        // A window that could not grow, because of its maximum or the budget, was not tried.
+        match self.trial.take().filter(|trial| trial.window_before < window) {
+            Some(trial) if rate < trial.rate_before * MIN_GAIN => {
+                self.backoff = (self.backoff * 2).clamp(INITIAL_BACKOFF, MAX_BACKOFF);
+                self.backoff_until = Some(now + self.backoff);
+                return Some(trial.window_before);
+            }
+            Some(_) => self.backoff = Duration::ZERO,
+            None if self.backoff_until.is_some_and(|until| now < until) => return None,
+            None => {}
+        }
+        // A reader that takes far less than the window in an RTT does not need a larger one.
+        if rate * min_rtt.as_secs_f64() < f64::from(window) / 8.0 {
+            return None;
+        }
+        self.trial = Some(Trial { rate_before: rate, window_before: window });
+        Some(window.saturating_mul(2))
+    }
+}
+
+#[cfg(test)]
+mod tests;

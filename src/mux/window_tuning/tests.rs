@@ -1,0 +1,55 @@
+//! Tests of receive-window auto-tuning over simulated paths, in virtual time.
+
+use super::*;
+
+const INITIAL: u32 = 256 * 1024;
+const MAX: u32 = 16 << 20;
+
+/// Returns the largest window that is kept on a path with this capacity in bytes per second.
+fn final_window(capacity: f64, rtt: Duration) -> u32 {
+    let begin = Instant::now();
+    let (mut tuner, mut window, mut received) = (WindowTuner::default(), INITIAL, 0);
+    for ms in 0..20_000 {
+        let rate = capacity.min(f64::from(window) / rtt.as_secs_f64());
+        let now = begin + Duration::from_millis(ms);
+        let bytes = (rate / 1000.0) as u64;
+        received += bytes;
+        let wanted = tuner.on_consumed(bytes, received, rtt, now, window);
+        window = wanted.unwrap_or(window).clamp(INITIAL, MAX);
+    }
+    tuner.trial.map_or(window, |trial| trial.window_before.min(window))
+}
+
+/// Regression test: a reader that stalled and then took all buffered data at once was taken for an equally fast path.
+#[test]
+fn buffered_data_does_not_raise_the_window() {
+    let (begin, rtt) = (Instant::now(), Duration::from_millis(50));
+    let (mut tuner, mut window, mut received) = (WindowTuner::default(), INITIAL, 0);
+    for second in 0..60 {
+        let at = |ms| begin + Duration::from_secs(second) + Duration::from_millis(ms);
+        // A whole window arrives while the reader stalls. Then the reader takes it, and what arrives meanwhile.
+        received += u64::from(window);
+        let mut buffered = u64::from(window);
+        for ms in 900..1000 {
+            received += 12_500;
+            let bytes = (buffered + 12_500).min(125_000);
+            buffered = buffered + 12_500 - bytes;
+            window = tuner.on_consumed(bytes, received, rtt, at(ms), window).unwrap_or(window).min(MAX);
+        }
+    }
+    assert!(window <= 2 << 20, "{window}: twice the BDP of 100 Mbit/s and 50 ms is 1.25 MB");
+}
+
+#[test]
+fn window_grows_while_that_raises_the_rate() {
+    let far = final_window(125e6, Duration::from_millis(50));
+    assert!(
+        (12_400_000..=12_500_000).contains(&far),
+        "the BDP of 1 Gbit/s and 50 ms is 6.25 MB, not half of {far}"
+    );
+    assert_eq!(final_window(125e6, Duration::from_millis(4)), 512 * 1024, "the BDP is 500 KB");
+    assert_eq!(final_window(0.1e9, Duration::from_micros(100)), INITIAL, "a short RTT needs no more");
+    assert_eq!(final_window(1.5e9, Duration::from_micros(100)), MAX_UNTRIED_WINDOW, "the reader is fast");
+    assert_eq!(final_window(125e6, Duration::from_millis(250)), MAX, "the maximum limits it");
+    assert_eq!(final_window(1e3, Duration::from_millis(50)), INITIAL, "a slow reader needs no more");
+}
