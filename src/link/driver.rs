@@ -269,10 +269,10 @@ impl Link {
             stopped: CancellationToken::new(),
             reason: OnceLock::new(),
         });
-        channel.socket.keep_unsent_below(UNSENT);
-        channel.socket.give_up_after(if channel.text.is_none() { GIVE_UP.0 } else { GIVE_UP.1 });
+        channel.socket.set_notsent_lowat(UNSENT);
+        channel.socket.set_user_timeout(if channel.text.is_none() { GIVE_UP.0 } else { GIVE_UP.1 });
         // Our death is to be told from an end of the connection somewhere on the way.
-        channel.socket.arm(true);
+        channel.socket.set_reset_on_close(true);
         let decoder = match channel.text {
             None => Decoder::Binary(codec.decoder),
             Some(_) => Decoder::Text(LineDecoder::new(MAX_LINE)),
@@ -492,7 +492,7 @@ impl fmt::Debug for Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         // We are alive, and what was said last should arrive.
-        self.channel.socket.arm(false);
+        self.channel.socket.set_reset_on_close(false);
         self.link.remove_channel(self.channel.id);
     }
 }

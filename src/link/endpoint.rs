@@ -27,7 +27,7 @@ use crate::{
     ids::Direction,
     inspect::StreamInspector,
     mux,
-    net::{MAX_SLICES, advance, write_once, write_some},
+    net::{MAX_SLICES, advance, try_write, write_vectored_once},
     telemetry::{Bottleneck, StreamPhase, StreamStats},
     wire::ResetCode,
 };
@@ -381,7 +381,7 @@ impl Endpoint {
                     return false;
                 }
             };
-            let written = write_once(&delivery.queue, most, |slices| write_some(&socket, slices));
+            let written = write_vectored_once(&delivery.queue, most, |slices| try_write(&socket, slices));
             delivery.pacer.passed(*written.as_ref().unwrap_or(&0) as u64);
             match written {
                 Ok(n) => {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Link, StreamControl, endpoint::Endpoint, flow::SendBottleneckDetector, limit::Pacer};
 use crate::{
     mux::{CHUNK_SIZE, COPY_THRESHOLD},
-    net::{BufferPool, disarm, read_some},
+    net::{BufferPool, disable_reset_on_close, try_read},
     runtime,
     telemetry::{Bottleneck, StreamPhase},
     wire::ResetCode,
@@ -167,7 +167,7 @@ impl Stream {
         let mut finished = false;
         let ended = self.pump(&socket, &mut sent, &mut finished, cancel).await;
         match &ended {
-            StreamOutcome::Finished => disarm(&socket),
+            StreamOutcome::Finished => disable_reset_on_close(&socket),
             StreamOutcome::Reset(_) => {}
             StreamOutcome::SocketFailed(_) => self.reset(failed),
             StreamOutcome::Cancelled => self.reset(why()),
@@ -431,7 +431,7 @@ fn read(socket: &TcpStream, room: usize) -> io::Result<Read> {
         let mut buffer = pool.take(CHUNK_SIZE);
         let room = room.min(buffer.capacity()).min(BufferPool::READ_SIZE);
         // Credit is not to be overdrawn.
-        let read = read_some(socket, &mut (&mut buffer).limit(room)).map(|n| {
+        let read = try_read(socket, &mut (&mut buffer).limit(room)).map(|n| {
             let bytes = if n < COPY_THRESHOLD {
                 Bytes::copy_from_slice(&buffer[..n])
             } else {

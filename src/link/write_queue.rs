@@ -3,7 +3,7 @@ use std::{collections::VecDeque, io};
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    net::{BufferPool, ChannelSocket, advance, write_once},
+    net::{BufferPool, ChannelSocket, advance, write_vectored_once},
     wire::{
         Frame, TunnelMessage,
         binary::FrameEncoder,
@@ -88,7 +88,7 @@ impl WriteQueue {
     pub(super) fn write_to(&mut self, socket: &ChannelSocket) -> io::Result<usize> {
         let mut written = 0;
         while self.waiting > 0 {
-            match write_once(&self.slices, usize::MAX, |slices| socket.try_write(slices)) {
+            match write_vectored_once(&self.slices, usize::MAX, |slices| socket.try_write(slices)) {
                 Ok(n) => {
                     self.waiting -= n;
                     written += n;

@@ -1,3 +1,5 @@
+//! Read buffers that are reused instead of being returned to the allocator.
+
 use std::cell::RefCell;
 
 use bytes::BytesMut;
@@ -5,154 +7,100 @@ use bytes::BytesMut;
 use crate::mux::CHUNK_SIZE;
 
 thread_local! {
-    /// Those of this thread: a stream or a channel that is idle holds none.
-    static HERE: RefCell<BufferPool> = RefCell::default();
+    /// The pool of this thread. Idle streams and channels hold no buffer.
+    static THREAD_POOL: RefCell<BufferPool> = RefCell::default();
 }
 
-/// Memory that is read into. What is read is split off without copying, and a buffer is used again once nothing that
-/// was split off it is in use any more.
+/// A pool of read buffers. What a reader received is split off a buffer without copying; the buffer is reused once nothing
+/// that was split off it is referenced any more.
 ///
-/// Asked for and given back each time, it came from the system and went back to it page by page, and what page faults
-/// took made large reads slower than small ones.
+/// Buffers that were allocated and freed for every read came from the operating system and went back to it page by page,
+/// and the page faults made large reads slower than small ones.
 #[derive(Debug, Default)]
 pub struct BufferPool {
-    /// Those used last first: few are then used again and again, and stay in the cache.
-    kept: Vec<BytesMut>,
-    /// How far down one had to look of late.
-    deepest: usize,
-    /// How many have been given back since those were let go that nobody had looked at.
-    turns: u32,
+    /// The buffers that were released, most recently released first, so that few buffers are reused again and again and
+    /// stay in the CPU cache.
+    buffers: Vec<BytesMut>,
+    /// The largest index in `buffers` that [`take`](Self::take) had to examine since the pool was trimmed.
+    deepest_examined: usize,
+    /// How many buffers were released since the pool was trimmed.
+    releases_since_trim: u32,
 }
 
 impl BufferPool {
-    /// What one read brings at the most: a few whole chunks. A system call that brings as much as this costs hardly more
-    /// than one that brings a quarter, and has the kernel acknowledge once instead of four times.
+    /// The most bytes that one read may bring: four whole chunks. A system call that reads this much costs hardly more than
+    /// one that reads a quarter, and the kernel sends one acknowledgement instead of four.
     pub const READ_SIZE: usize = 4 * CHUNK_SIZE;
 
-    /// How large each is: with room for the headers of as many frames, and a little more. Without that the last frame of
-    /// every read wanted a few bytes, and moved to the next buffer: a quarter of all that came was copied once more.
+    /// The capacity of each buffer, in bytes: one read, and the headers of as many frames. Without the additional 4 KiB the
+    /// last frame of every read lacked a few bytes and was moved to the next buffer: a quarter of all received data was
+    /// copied once more.
     pub const BUFFER_SIZE: usize = Self::READ_SIZE + 4 * 1024;
 
-    /// How many are kept. More than this are in use only where readers are slow, and then there is no haste.
-    const KEPT: usize = 16;
+    /// The most buffers that the pool keeps. More are in use only where readers are slow, and there allocation does not
+    /// matter.
+    const MAX_BUFFERS: usize = 16;
 
-    /// After so many turns those are let go that nobody has looked at since. Without that a thread kept for ever what it
-    /// had needed in its worst moment, and a process grew for ten minutes before it stayed as it was.
-    const TURNS: u32 = 1024;
+    /// The pool is trimmed after this many releases: buffers beyond the deepest one examined are freed. Without trimming a
+    /// thread kept for ever what it had needed at its peak, and a process grew for ten minutes before its size was stable.
+    const RELEASES_PER_TRIM: u32 = 1024;
 
-    /// An empty buffer with room for at least `least` bytes, which must not be more than [`SIZE`](Self::BUFFER_SIZE).
-    pub fn take(&mut self, least: usize) -> BytesMut {
-        let fits = |slab: &mut BytesMut| slab.capacity() >= least || slab.try_reclaim(Self::BUFFER_SIZE);
-        let found = self.kept.iter_mut().position(fits);
-        self.deepest = self.deepest.max(found.unwrap_or(self.kept.len()));
+    /// Returns an empty buffer with capacity for at least `min_capacity` bytes, which must not exceed
+    /// [`BUFFER_SIZE`](Self::BUFFER_SIZE). Allocates one if no pooled buffer is free.
+    pub fn take(&mut self, min_capacity: usize) -> BytesMut {
+        let fits = |buffer: &mut BytesMut| {
+            buffer.capacity() >= min_capacity || buffer.try_reclaim(Self::BUFFER_SIZE)
+        };
+        let found = self.buffers.iter_mut().position(fits);
+        self.deepest_examined = self.deepest_examined.max(found.unwrap_or(self.buffers.len()));
         match found {
-            Some(at) => self.kept.remove(at),
+            Some(index) => self.buffers.remove(index),
             None => BytesMut::with_capacity(Self::BUFFER_SIZE),
         }
     }
 
-    /// Takes a buffer back that [`take`](Self::take) gave. What is in it is forgotten; what was split off stays.
-    pub fn release(&mut self, mut slab: BytesMut) {
-        self.turns += 1;
-        if self.turns == Self::TURNS {
-            self.kept.truncate(self.deepest + 1);
-            (self.deepest, self.turns) = (0, 0);
+    /// Returns a buffer of [`take`](Self::take) to the pool. Its content is discarded; what was split off it stays valid.
+    pub fn release(&mut self, mut buffer: BytesMut) {
+        self.releases_since_trim += 1;
+        if self.releases_since_trim == Self::RELEASES_PER_TRIM {
+            self.buffers.truncate(self.deepest_examined + 1);
+            (self.deepest_examined, self.releases_since_trim) = (0, 0);
         }
-        slab.clear();
-        // One that grew for a long line of text is not kept.
-        if slab.try_reclaim(Self::BUFFER_SIZE + 1) {
+        buffer.clear();
+        // A buffer that grew for a long line of the text format is freed.
+        if buffer.try_reclaim(Self::BUFFER_SIZE + 1) {
             return;
         }
-        // Small messages are copied out, or gone on: the next ones come to where these were, which is in the cache.
-        _ = slab.try_reclaim(Self::BUFFER_SIZE);
-        self.kept.truncate(Self::KEPT - 1);
-        self.kept.insert(0, slab);
+        // Small messages were copied out or are processed already: the next read then writes to the same memory, which is
+        // in the CPU cache.
+        _ = buffer.try_reclaim(Self::BUFFER_SIZE);
+        self.buffers.truncate(Self::MAX_BUFFERS - 1);
+        self.buffers.insert(0, buffer);
     }
 
-    /// Sees to it that `buffer` has room for `room` more bytes, if need be by moving what is in it to another.
-    pub fn reserve(&mut self, buffer: &mut BytesMut, room: usize) {
-        let needed = buffer.len() + room;
+    /// Ensures that `buffer` has capacity for `additional` more bytes; if necessary, moves its content to another buffer of
+    /// the pool.
+    pub fn reserve(&mut self, buffer: &mut BytesMut, additional: usize) {
+        let needed = buffer.len() + additional;
         if needed > Self::BUFFER_SIZE {
-            return buffer.reserve(room);
+            return buffer.reserve(additional);
         }
-        if buffer.capacity() < needed && !buffer.try_reclaim(room) {
+        if buffer.capacity() < needed && !buffer.try_reclaim(additional) {
             let mut next = self.take(needed);
             next.extend_from_slice(buffer);
-            let left = std::mem::replace(buffer, next);
-            // An empty one has been given back, or never was any.
-            if !left.is_empty() {
-                self.release(left);
+            let previous = std::mem::replace(buffer, next);
+            // An empty buffer was released before, or never allocated.
+            if !previous.is_empty() {
+                self.release(previous);
             }
         }
     }
 
-    /// Works with the buffers of this thread. They must not be asked for in `work` again.
+    /// Runs `work` with the pool of this thread. `work` must not call this function again.
     pub(crate) fn with_thread_local<R>(work: impl FnOnce(&mut Self) -> R) -> R {
-        HERE.with_borrow_mut(work)
+        THREAD_POOL.with_borrow_mut(work)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Fills a buffer and hands it out, as a reader does.
-    fn fill(slabs: &mut BufferPool, byte: u8) -> bytes::Bytes {
-        let mut slab = slabs.take(BufferPool::BUFFER_SIZE);
-        slab.resize(BufferPool::BUFFER_SIZE, byte);
-        let read = slab.split().freeze();
-        slabs.release(slab);
-        read
-    }
-
-    #[test]
-    fn memory_is_used_again_once_nobody_holds_it() {
-        let mut slabs = BufferPool::default();
-        let first = fill(&mut slabs, 1);
-        let second = fill(&mut slabs, 2);
-        assert_eq!((first[0], second[0]), (1, 2), "what is held is not written over");
-        let place = first.as_ptr();
-        drop(first);
-        assert_eq!(fill(&mut slabs, 3).as_ptr(), place);
-        assert_eq!(second[0], 2);
-    }
-
-    #[test]
-    fn what_nobody_needs_any_more_is_let_go() {
-        let mut slabs = BufferPool::default();
-        // As for one download: the last few are on their way.
-        let mut under_way: std::collections::VecDeque<_> = (0..5).map(|_| fill(&mut slabs, 1)).collect();
-        for _ in 0..2 * BufferPool::TURNS {
-            under_way.pop_front();
-            under_way.push_back(fill(&mut slabs, 1));
-        }
-        assert!((5..7).contains(&slabs.kept.len()), "{} are used again", slabs.kept.len());
-        under_way.clear();
-        (0..2 * BufferPool::TURNS).for_each(|_| drop(fill(&mut slabs, 1)));
-        assert!(slabs.kept.len() <= 2, "{}", slabs.kept.len());
-    }
-
-    #[test]
-    fn no_more_is_kept_than_is_good_for() {
-        let mut slabs = BufferPool::default();
-        let held: Vec<_> = (0..100).map(|byte| fill(&mut slabs, byte)).collect();
-        assert_eq!(slabs.kept.len(), BufferPool::KEPT);
-        drop(held);
-        assert_eq!(slabs.kept.len(), BufferPool::KEPT);
-    }
-
-    #[test]
-    fn half_a_frame_moves_on() {
-        let mut slabs = BufferPool::default();
-        let mut buffer = BytesMut::from(&b"half"[..]);
-        slabs.reserve(&mut buffer, 100);
-        assert_eq!(&buffer[..], b"half");
-        assert!(buffer.capacity() >= 104);
-        buffer.resize(BufferPool::BUFFER_SIZE, 0);
-        slabs.reserve(&mut buffer, 1000);
-        assert!(buffer.capacity() >= BufferPool::BUFFER_SIZE + 1000, "more than one buffer holds");
-        let kept = slabs.kept.len();
-        slabs.release(buffer);
-        assert_eq!(slabs.kept.len(), kept, "not kept");
-    }
-}
+mod tests;

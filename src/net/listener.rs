@@ -1,3 +1,5 @@
+//! Listening TCP sockets whose connections inherit the usual socket options.
+
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
@@ -7,89 +9,92 @@ use std::{
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::socket::{arm, do_not_pace, tune};
+use super::socket::{disable_pacing_on_loopback, enable_reset_on_close, set_common_options};
 
-/// How many connections may wait to be accepted.
-const QUEUE: i32 = 1024;
+/// The accept backlog of listen(2): how many connections may wait to be accepted.
+const BACKLOG: i32 = 1024;
 
-/// A port that is listened on. Its connections are tuned before they are accepted, and nobody's yet: the runtime
-/// that is to look after one takes it on with `TcpStream::from_std`.
+/// A listening socket. Accepted connections have the usual socket options and belong to no tokio runtime yet: the worker
+/// that serves one registers it with `TcpStream::from_std`.
 ///
-/// tokio's own listener gives each connection to the runtime that accepts, from where it had to be taken again.
+/// tokio's own listener registers each connection with the runtime that accepts it, from which it had to be moved again.
 #[derive(Debug)]
 pub struct Listener(AsyncFd<StdListener>);
 
 impl Listener {
-    /// Listens on `addr`. It may take a port whose last connections still linger in the kernel, so that a server that
-    /// was restarted gets its ports again; and, if the port is `shared`, one on which others of the same user listen
-    /// that share theirs too.
+    /// Listens on `addr` with `SO_REUSEADDR`, so that a restarted server can bind a port that has connections in TIME_WAIT;
+    /// and with `SO_REUSEPORT` if `reuse_port` is set, so that other processes of the same user can listen on the same
+    /// port.
     ///
     /// # Errors
-    /// The address cannot be had.
-    pub fn bind(addr: SocketAddr, shared: bool) -> io::Result<Self> {
-        Self::open(addr, shared, false)
+    /// The address is in use or not available.
+    pub fn bind(addr: SocketAddr, reuse_port: bool) -> io::Result<Self> {
+        Self::open(addr, reuse_port, false)
     }
 
-    /// The same for users: their connections are armed when they come.
+    /// Listens like [`bind`](Self::bind), for users: accepted connections are reset when they are closed (`SO_LINGER` of
+    /// zero), until the stream is complete.
     ///
     /// # Errors
-    /// The address cannot be had.
-    pub fn bind_armed(addr: SocketAddr, shared: bool) -> io::Result<Self> {
-        Self::open(addr, shared, true)
+    /// The address is in use or not available.
+    pub fn bind_with_reset_on_close(addr: SocketAddr, reuse_port: bool) -> io::Result<Self> {
+        Self::open(addr, reuse_port, true)
     }
 
     #[expect(
         deprecated,
-        reason = "what replaces it is unsafe, for types whose descriptor may change; std's does not"
+        reason = "its replacement is unsafe, for types whose descriptor may change; the descriptor of std's listener does not"
     )]
-    fn open(addr: SocketAddr, shared: bool, armed: bool) -> io::Result<Self> {
+    fn open(addr: SocketAddr, reuse_port: bool, reset_on_close: bool) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
-        socket.set_reuse_port(shared)?;
+        socket.set_reuse_port(reuse_port)?;
         socket.set_nonblocking(true)?;
-        // Its connections inherit all this, which saves each of them as many system calls; and for the pace it would
-        // come too late once they are there, for pacing that has begun goes on.
-        do_not_pace(&SockRef::from(&socket), addr.ip());
-        tune(&socket, true);
-        if armed {
-            // Before it listens: who comes in that moment must not have a connection without.
-            arm(&socket);
+        // Accepted connections inherit these options, which saves as many system calls for each. Setting the congestion
+        // control of an accepted connection would be too late, because pacing that has begun continues.
+        disable_pacing_on_loopback(&SockRef::from(&socket), addr.ip());
+        set_common_options(&socket, true);
+        if reset_on_close {
+            // Before listen(2), so that the first connection inherits it too.
+            enable_reset_on_close(&socket);
         }
         socket.bind(&addr.into())?;
-        socket.listen(QUEUE)?;
+        socket.listen(BACKLOG)?;
         AsyncFd::with_interest(socket.into(), Interest::READABLE).map(Self)
     }
 
-    /// Where it listens.
+    /// Returns the address that the listener is bound to.
     ///
     /// # Errors
-    /// The system does not say.
+    /// getsockname(2) failed.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.get_ref().local_addr()
     }
 
-    /// The next connection, and where it comes from.
+    /// Waits for the next connection. Returns it with the client's address.
     ///
     /// # Errors
-    /// Those of accept(2): the connection is gone already, or there is no descriptor or memory for it.
+    /// Those of accept(2): the client has aborted the connection, or the process has no descriptor or memory for it.
     pub async fn accept(&self) -> io::Result<(StdStream, SocketAddr)> {
         self.0.async_io(Interest::READABLE, accept).await
     }
 
-    /// One that waits already, without asking the runtime, which may say that none does because it has not looked.
+    /// Accepts a connection from the backlog without waiting. Calls accept(2) even if tokio has not seen the listener
+    /// readable yet.
     ///
     /// # Errors
-    /// `WouldBlock` if none waits, and those of [`accept`](Self::accept).
-    pub fn accept_now(&self) -> io::Result<(StdStream, SocketAddr)> {
+    /// `WouldBlock` if the backlog is empty, and those of [`accept`](Self::accept).
+    pub fn try_accept(&self) -> io::Result<(StdStream, SocketAddr)> {
         accept(self.0.get_ref())
     }
 
-    /// Has connections that come to a shared port from now on go to the other one who listens there. Elsewhere than on
-    /// Linux there is no way to say that, and those that come in the moment of closing may be lost.
-    pub fn hand_over(&self) {
+    /// Directs new connections on a port with `SO_REUSEPORT` to the process that began to listen on it after this one, for a
+    /// zero-downtime restart. Other systems than Linux cannot do that: connections that arrive while this listener is
+    /// closed may be lost there.
+    pub fn divert_new_connections(&self) {
         #[cfg(target_os = "linux")]
         if let Err(error) = super::reuse_port::divert(self.as_fd()) {
-            tracing::debug!("cannot hand a port over: {error}");
+            tracing::debug!("cannot set SO_ATTACH_REUSEPORT_CBPF: {error}");
         }
     }
 }
@@ -100,39 +105,20 @@ impl AsFd for Listener {
     }
 }
 
+/// Accepts one connection and makes it non-blocking.
 fn accept(listener: &StdListener) -> io::Result<(StdStream, SocketAddr)> {
     let (stream, addr) = listener.accept()?;
     stream.set_nonblocking(true)?;
-    // Linux has connections inherit what is set on their listener; others are not known to.
+    // On Linux accepted connections inherit the options of their listener; other systems may not do that.
     #[cfg(not(target_os = "linux"))]
     {
-        tune(&SockRef::from(&stream), true);
+        set_common_options(&SockRef::from(&stream), true);
         if SockRef::from(listener).linger()?.is_some() {
-            arm(&stream);
+            enable_reset_on_close(&stream);
         }
     }
     Ok((stream, addr))
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{net::Ipv4Addr, time::Duration};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn connections_come_tuned_and_armed() {
-        let any = (Ipv4Addr::LOCALHOST, 0).into();
-        let (plain, armed) = (Listener::bind(any, false).unwrap(), Listener::bind_armed(any, false).unwrap());
-        for (listener, linger) in [(plain, None), (armed, Some(Duration::ZERO))] {
-            let _user = StdStream::connect(listener.local_addr().unwrap()).unwrap();
-            let (stream, _) = listener.accept().await.unwrap();
-            let socket = SockRef::from(&stream);
-            assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
-            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
-            assert_eq!(socket.linger().unwrap(), linger);
-            assert_eq!(stream.read_timeout().unwrap(), None);
-            assert_eq!(listener.accept_now().unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        }
-    }
-}
+mod tests;

@@ -15,5 +15,5 @@ pub use buffer_pool::BufferPool;
 pub use listener::Listener;
 pub use negotiation::{DetectedFormat, Negotiation, NegotiationError};
 pub use socket::{ChannelSocket, connect};
-pub(crate) use socket::{disarm, read_some, write_some};
-pub(crate) use vectored::{MAX_SLICES, advance, write_once};
+pub(crate) use socket::{disable_reset_on_close, try_read, try_write};
+pub(crate) use vectored::{MAX_SLICES, advance, write_vectored_once};

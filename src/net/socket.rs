@@ -1,3 +1,5 @@
+//! TCP sockets: the transport connection of a channel, and the socket options that all connections get.
+
 use std::{
     io::{self, IoSlice},
     net::{IpAddr, Shutdown, SocketAddr},
@@ -14,8 +16,14 @@ use tokio::{
 
 use crate::telemetry::TcpInfo;
 
-/// All that a channel needs of its connection. TLS goes behind these methods, and nothing above them changes:
-/// none of them needs the exclusive access that would force reading and writing into one task.
+/// How long a connection is idle before the kernel sends keepalive probes (`TCP_KEEPIDLE`).
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+
+/// The interval between two keepalive probes (`TCP_KEEPINTVL`).
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// The transport connection of a channel: everything that a channel needs of it. TLS can be added behind these methods
+/// without a change above them. None of them takes `&mut self`, which would force reading and writing into one task.
 #[derive(Debug)]
 pub struct ChannelSocket(TcpStream);
 
@@ -25,28 +33,30 @@ impl ChannelSocket {
         Self(stream)
     }
 
-    /// Makes the connection fail once the other side has acknowledged nothing, or had no room, for `time`
-    /// (`TCP_USER_TIMEOUT`, RFC 5482). Elsewhere than on Linux only the pings find out.
-    pub(crate) fn give_up_after(&self, time: Duration) {
+    /// Sets `TCP_USER_TIMEOUT` (RFC 5482): the kernel aborts the connection once sent data was not acknowledged, or the
+    /// peer's receive window was zero, for `timeout`. On other systems than Linux only the channel's pings detect that.
+    pub(crate) fn set_user_timeout(&self, timeout: Duration) {
         #[cfg(target_os = "linux")]
-        if let Err(error) = SockRef::from(&self.0).set_tcp_user_timeout(Some(time)) {
-            tracing::debug!("cannot bound how long a channel waits: {error}");
+        if let Err(error) = SockRef::from(&self.0).set_tcp_user_timeout(Some(timeout)) {
+            tracing::debug!("cannot set TCP_USER_TIMEOUT: {error}");
         }
         #[cfg(not(target_os = "linux"))]
-        let _ = time;
+        let _ = timeout;
     }
 
-    /// Makes the connection take no more while it has as many bytes that it has not sent yet (`TCP_NOTSENT_LOWAT`).
-    pub(crate) fn keep_unsent_below(&self, bytes: u32) {
+    /// Sets `TCP_NOTSENT_LOWAT`: the socket is not writable while its send buffer holds `bytes` or more that the kernel has
+    /// not sent yet. Has no effect on other systems than Linux.
+    pub(crate) fn set_notsent_lowat(&self, bytes: u32) {
         #[cfg(target_os = "linux")]
         if let Err(error) = SockRef::from(&self.0).set_tcp_notsent_lowat(bytes) {
-            tracing::debug!("cannot bound what a channel's socket keeps: {error}");
+            tracing::debug!("cannot set TCP_NOTSENT_LOWAT: {error}");
         }
         #[cfg(not(target_os = "linux"))]
         let _ = bytes;
     }
 
-    /// What the kernel measured of it so far. Only Linux tells.
+    /// Reads the kernel's statistics of the connection (`TCP_INFO`). Returns `None` on other systems than Linux, and if the
+    /// system call fails.
     pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
         #[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
         return super::tcp_info::read(self.0.as_fd()).ok();
@@ -54,95 +64,99 @@ impl ChannelSocket {
         None
     }
 
-    /// Whether closing the connection resets it, whoever closes it: also the kernel of a process that was killed.
-    pub(crate) fn arm(&self, armed: bool) {
-        set_linger(&self.0, armed.then_some(Duration::ZERO));
+    /// Chooses how the connection is closed: with an RST (`SO_LINGER` of zero), or with a FIN. The choice also holds when
+    /// the kernel closes the socket of a killed process.
+    pub(crate) fn set_reset_on_close(&self, enabled: bool) {
+        set_linger(&self.0, enabled.then_some(Duration::ZERO));
     }
 
-    /// Has the runtime that this is called on look after the connection from now on.
+    /// Registers the socket with the I/O driver of the tokio runtime that this is called on.
     ///
     /// # Errors
     /// Out of memory or descriptors.
-    pub fn rehome(self) -> io::Result<Self> {
+    pub fn move_to_current_runtime(self) -> io::Result<Self> {
         TcpStream::from_std(self.0.into_std()?).map(Self)
     }
 
-    /// Waits until there is something to read.
+    /// Waits until the socket is readable.
     ///
     /// # Errors
-    /// The runtime is shutting down.
+    /// The tokio runtime is shutting down.
     pub async fn readable(&self) -> io::Result<()> {
         self.0.readable().await
     }
 
-    /// Waits until there is room to write.
+    /// Waits until the socket is writable.
     ///
     /// # Errors
-    /// The runtime is shutting down.
+    /// The tokio runtime is shutting down.
     pub async fn writable(&self) -> io::Result<()> {
         self.0.writable().await
     }
 
-    /// Reads into the free room of `buf`. 0 is the end.
+    /// Reads into the spare capacity of `buf` without waiting. Returns the number of bytes; 0 is the end of the stream.
     ///
     /// # Errors
-    /// `WouldBlock` if there is nothing, else the connection has failed.
+    /// `WouldBlock` if there is no data, otherwise an I/O error on the connection.
     pub fn try_read(&self, buf: &mut BytesMut) -> io::Result<usize> {
-        read_some(&self.0, buf)
+        try_read(&self.0, buf)
     }
 
-    /// Tells the other side that nothing more will be written.
+    /// Shuts down the write direction: the kernel sends a FIN after the data.
     ///
     /// # Errors
-    /// The connection has failed.
+    /// An I/O error on the connection.
     pub fn shutdown_write(&self) -> io::Result<()> {
         SockRef::from(&self.0).shutdown(Shutdown::Write)
     }
 
-    /// Writes as much of `slices` as fits.
+    /// Writes as much of `slices` as the send buffer accepts without waiting. Returns the number of bytes.
     ///
     /// # Errors
-    /// `WouldBlock` if nothing fits, else the connection has failed.
+    /// `WouldBlock` if the send buffer is full, otherwise an I/O error on the connection.
     pub fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        write_some(&self.0, slices)
+        try_write(&self.0, slices)
     }
 }
 
-/// Writes as much of `slices` as fits.
+/// Writes as much of `slices` as the send buffer of `stream` accepts without waiting. Returns the number of bytes.
 ///
 /// # Errors
-/// `WouldBlock` if nothing fits, else the connection has failed.
-pub(crate) fn write_some(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+/// `WouldBlock` if the send buffer is full, otherwise an I/O error on the connection.
+pub(crate) fn try_write(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     match slices {
-        // send(2) has less to look at than writev(2), and most answers are in one piece.
+        // send(2) has less to check than writev(2), and most responses are in one piece.
         [one] => stream.try_write(one),
         many => stream.try_write_vectored(many),
     }
 }
 
-/// Reads into the free room of `buf`. 0 is the end.
+/// Reads from `stream` into the spare capacity of `buf` without waiting. Returns the number of bytes; 0 is the end of the
+/// stream.
 ///
-/// Less than there is room for means that the socket is empty. The runtime is told so, and the next try says
-/// `WouldBlock` without a system call: for small messages that is one call of three.
-pub(crate) fn read_some(stream: &TcpStream, buf: &mut impl BufMut) -> io::Result<usize> {
-    let room = buf.chunk_mut().len();
+/// A short read means that the receive buffer is empty. The function then clears tokio's readiness, so that the next attempt
+/// returns `WouldBlock` without a system call: for small messages this saves one call of three.
+pub(crate) fn try_read(stream: &TcpStream, buf: &mut impl BufMut) -> io::Result<usize> {
+    let capacity = buf.chunk_mut().len();
     let mut read = 0;
-    // What arrives meanwhile counts as news: only the readiness that was there before is taken back.
-    let told = stream.try_io(Interest::READABLE, || {
+    // Data that arrives meanwhile sets the readiness again: tokio clears only the readiness that it reported before.
+    let result = stream.try_io(Interest::READABLE, || {
         read = stream.try_read_buf(buf)?;
-        if 0 < read && read < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        if 0 < read && read < capacity { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     });
-    match told {
+    match result {
         Err(error) if read == 0 => Err(error),
         _ => Ok(read),
     }
 }
 
-/// Connects to an address, or to the first of a name's that answers, and tunes the connection. It is armed from
-/// its first moment: who gives up while the other side takes it in must not leave there a stream that is empty and whole.
+/// Connects to `HOST:PORT`, trying the addresses of the name one after the other, and sets the usual socket options.
+///
+/// The connection is reset when it is closed (`SO_LINGER` of zero) from its first moment: if the caller gives up while the
+/// other side accepts, that side must not take the closed connection for an empty but complete stream.
 ///
 /// # Errors
-/// The name has no address, or none of them answers.
+/// The name has no address, or no address accepts the connection: the error of the last one.
 pub async fn connect(to: &str) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
     for addr in lookup_host(to).await? {
@@ -154,58 +168,62 @@ pub async fn connect(to: &str) -> io::Result<TcpStream> {
     Err(failed)
 }
 
+/// Connects to one address, with the usual socket options and with `SO_LINGER` of zero.
 async fn connect_to(addr: SocketAddr) -> io::Result<TcpStream> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    do_not_pace(&SockRef::from(&socket), addr.ip());
+    disable_pacing_on_loopback(&SockRef::from(&socket), addr.ip());
     SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
     let stream = socket.connect(addr).await?;
-    // A machine does not lose its own power unnoticed.
-    tune(&SockRef::from(&stream), !addr.ip().is_loopback());
+    // Keepalive detects a peer host that lost power; this host would notice its own power loss.
+    set_common_options(&SockRef::from(&stream), !addr.ip().is_loopback());
     Ok(stream)
 }
 
-/// Where a connection does not leave the machine, nothing on its way can be crowded. A congestion control that paces
-/// (bbr, where the system has chosen it) arms a timer there for nearly every segment, and a third of what could be
-/// carried was lost by that. Reno is there on every Linux.
-pub(crate) fn do_not_pace(socket: &SockRef<'_>, addr: IpAddr) {
+/// Selects Reno as the congestion control of a loopback connection, which cannot be congested.
+///
+/// A congestion control with pacing (BBR, where the system uses it) arms a timer for nearly every segment there, which cost
+/// a third of the throughput. Reno is available on every Linux.
+pub(crate) fn disable_pacing_on_loopback(socket: &SockRef<'_>, addr: IpAddr) {
     #[cfg(target_os = "linux")]
     if addr.is_loopback()
         && let Err(error) = socket.set_tcp_congestion(b"reno")
     {
-        tracing::debug!("cannot choose a congestion control: {error}");
+        tracing::debug!("cannot set TCP_CONGESTION: {error}");
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (socket, addr);
 }
 
-/// Sets what every socket of ours needs: no Nagle (a response of a header and a body would wait 40 ms for a delayed
-/// acknowledgement; batching replaces it), and keep-alive where it `may_vanish`, so that a peer that lost its power is
-/// noticed at last.
-pub(crate) fn tune(socket: &Socket, may_vanish: bool) {
-    let keepalive =
-        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-    let kept_alive = if may_vanish { socket.set_tcp_keepalive(&keepalive) } else { Ok(()) };
-    for result in [socket.set_tcp_nodelay(true), kept_alive] {
+/// Sets the options that every socket gets: `TCP_NODELAY`, and with `keepalive` also `SO_KEEPALIVE`, so that a peer host
+/// that lost power is detected.
+///
+/// With Nagle's algorithm a response of a header and a body would wait 40 ms for a delayed acknowledgement; batching in user
+/// space replaces it.
+pub(crate) fn set_common_options(socket: &Socket, keepalive: bool) {
+    let times = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    let keepalive_result = if keepalive { socket.set_tcp_keepalive(&times) } else { Ok(()) };
+    for result in [socket.set_tcp_nodelay(true), keepalive_result] {
         if let Err(error) = result {
-            // It fails where the connection is gone already; the next read says so with more to tell.
-            tracing::debug!("cannot tune a socket: {error}");
+            // Setting an option fails on a connection that was aborted; the next read reports the cause.
+            tracing::debug!("cannot set TCP_NODELAY or SO_KEEPALIVE: {error}");
         }
     }
 }
 
-/// From now on closing `stream` resets it, whoever closes it and why: an error here, a panic, the kernel after
-/// `kill -9`. Whatever cuts a stream short, the other side never takes it for a whole one.
-pub(crate) fn arm(stream: &impl AsFd) {
+/// Makes closing `stream` send an RST (`SO_LINGER` of zero), whether this process closes it, panics, or is killed. The peer
+/// therefore never takes a truncated stream for a complete one.
+pub(crate) fn enable_reset_on_close(stream: &impl AsFd) {
     set_linger(stream, Some(Duration::ZERO));
 }
 
-/// Everything has arrived: closing `stream` is an orderly end again.
-pub(crate) fn disarm(stream: &TcpStream) {
+/// Makes closing `stream` send a FIN again, because the stream is complete.
+pub(crate) fn disable_reset_on_close(stream: &TcpStream) {
     set_linger(stream, None);
 }
 
+/// Sets `SO_LINGER`.
 fn set_linger(stream: &impl AsFd, linger: Option<Duration>) {
     if let Err(error) = SockRef::from(stream).set_linger(linger) {
-        tracing::debug!("cannot set how a socket closes: {error}");
+        tracing::debug!("cannot set SO_LINGER: {error}");
     }
 }

@@ -1,4 +1,4 @@
-//! One vectored write for many pieces of a queue. Knows nothing of what the pieces are.
+//! One vectored write for many pieces of a queue. Does not interpret the pieces.
 
 use std::{
     collections::VecDeque,
@@ -7,20 +7,21 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 
-/// How many slices one system call takes. More gains nothing, and the kernel allows 1024.
+/// The most slices that one vectored write takes. More gains nothing; the kernel allows 1024 (`IOV_MAX`).
 pub(crate) const MAX_SLICES: usize = 64;
 
-/// One vectored write of the front of `queue`, of `most` bytes at the most.
-pub(crate) fn write_once(
+/// Writes the front of `queue`, at most `max_bytes` bytes, with one call of `write`, which is repeated if a signal
+/// interrupts it. Returns the number of bytes written; the queue is unchanged.
+pub(crate) fn write_vectored_once(
     queue: &VecDeque<Bytes>,
-    mut most: usize,
+    mut max_bytes: usize,
     write: impl Fn(&[IoSlice<'_>]) -> io::Result<usize>,
 ) -> io::Result<usize> {
     let mut slices = [IoSlice::new(&[]); MAX_SLICES];
     let used = queue.len().min(MAX_SLICES);
     for (slice, bytes) in slices.iter_mut().zip(queue) {
-        let bytes = &bytes[..bytes.len().min(most)];
-        most -= bytes.len();
+        let bytes = &bytes[..bytes.len().min(max_bytes)];
+        max_bytes -= bytes.len();
         *slice = IoSlice::new(bytes);
     }
     loop {
@@ -31,7 +32,7 @@ pub(crate) fn write_once(
     }
 }
 
-/// Drops the first `n` bytes of `queue`.
+/// Removes the first `n` bytes, which were written, from the front of `queue`.
 pub(crate) fn advance(queue: &mut VecDeque<Bytes>, mut n: usize) {
     while let Some(front) = queue.front_mut() {
         if n < front.len() {

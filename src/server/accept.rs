@@ -55,7 +55,7 @@ pub(super) async fn accept_loop(
 pub(super) fn close(listener: Listener, mut admit: impl FnMut(TcpStream, SocketAddr)) -> io::Result<()> {
     // Somebody may come faster than this can take them, but not for ever.
     for _ in 0..LAST_ONES {
-        match listener.accept_now() {
+        match listener.try_accept() {
             Ok((socket, addr)) => admit(socket, addr),
             Err(error) if is_the_peers(&error) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,

@@ -275,7 +275,7 @@ async fn refuse_text(
 
 async fn drive(core: &Arc<Core>, admitted: AdmittedChannel, addr: SocketAddr) {
     let AdmittedChannel { place, socket, read_ahead, codec, text } = admitted;
-    let socket = match socket.rehome() {
+    let socket = match socket.move_to_current_runtime() {
         Ok(socket) => socket,
         Err(error) => return core.turn_away(addr, &error.to_string()),
     };

@@ -111,27 +111,26 @@ impl Core {
             return Err(format!("port {port} is not allowed: the server gives ports {ports}"));
         }
         // Until all has been carried, every way for a connection to end is a reset.
-        Listener::bind_armed(SocketAddr::new(self.config.bind, port), self.config.reuse_port).map_err(
-            |error| match error.kind() {
+        Listener::bind_with_reset_on_close(SocketAddr::new(self.config.bind, port), self.config.reuse_port)
+            .map_err(|error| match error.kind() {
                 io::ErrorKind::AddrInUse => format!("port {port} is in use on the server"),
                 io::ErrorKind::PermissionDenied => {
                     format!("port {port} needs privileges that the server lacks")
                 }
                 _ => format!("port {port} cannot be opened: {error}"),
-            },
-        )
+            })
     }
 
     fn any_port(&self) -> Result<Listener, String> {
         let free = |port: u16| {
             let addr = SocketAddr::new(self.config.bind, port);
             // Free is what nobody has, also nobody who would share it.
-            let unshared = Listener::bind_armed(addr, false).ok()?;
+            let unshared = Listener::bind_with_reset_on_close(addr, false).ok()?;
             if !self.config.reuse_port {
                 return Some(unshared);
             }
             drop(unshared);
-            Listener::bind_armed(addr, true).ok()
+            Listener::bind_with_reset_on_close(addr, true).ok()
         };
         self.config
             .allowed_ports
@@ -162,7 +161,7 @@ impl Core {
             };
             accept_loop(&listener, &self.telemetry, ended, &admit).await;
             if service.stop.is_cancelled() && self.config.reuse_port {
-                listener.hand_over();
+                listener.divert_new_connections();
                 // Those whose handshake had begun.
                 accept_loop(&listener, &self.telemetry, tokio::time::sleep(HALF_OPEN), &admit).await;
             }

@@ -1,0 +1,12 @@
+//! Unit tests of the names of load-balancing policies.
+
+use super::*;
+
+#[test]
+fn each_policy_reads_back_as_it_is_written() {
+    for policy in Policy::ALL {
+        assert_eq!(policy.to_string().parse(), Ok(policy));
+        assert_eq!(Policy::from_number(policy as u8), Some(policy));
+    }
+    assert_eq!("fair".parse::<Policy>(), Err(IdError::Policy));
+}
