@@ -22,7 +22,7 @@
 //!
 //! # Clocks
 //!
-//! Whatever waits asks the monotonic clock; `architecture::the_wall_clock_decides_nothing` proves that the other one,
+//! Whatever waits asks the monotonic clock; `architecture::only_timestamps_and_the_screen_read_the_wall_clock` proves that the other one,
 //! which can be set, is only shown, and `hostile::machine::a_clock_that_is_set_back` sets it. What is left of a clock that jumps is a process that wakes late, with all that was to
 //! be done meanwhile due at once: here a thread is blocked, and `tests/chaos` stops whole processes.
 

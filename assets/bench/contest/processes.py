@@ -1,14 +1,14 @@
-"""Programs that are started here, and ended here; ports for them; and the link between them."""
+"""Starts and stops the programs under test; chooses their ports; puts an emulated link between them."""
 
 import os, pathlib, random, shutil, socket, subprocess, time
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-BUILT = ROOT / "target/release"
+BUILT = ROOT / "target/dist"
 HOST = "127.0.0.1"
 
 
 class Skip(Exception):
-    """Why something is not measured."""
+    """Raised with the reason why something is not measured."""
 
 
 def program(name):
@@ -21,12 +21,13 @@ def program(name):
 def built(name):
     path = BUILT / name
     if not os.access(path, os.X_OK):
-        raise Skip(f"no {path.relative_to(ROOT)}: cargo build --release --examples --bins")
+        raise Skip(f"no {path.relative_to(ROOT)}: cargo build --profile dist --examples --bins")
     return str(path)
 
 
 def free_port():
-    # Below what the kernel gives to outgoing connections (32768-60999): one of those could take the port first.
+    # Below the range from which the kernel assigns ports to outgoing connections (32768-60999), so that no connection
+    # takes the port first.
     while True:
         port = random.randrange(20000, 32000)
         if is_free(port):
@@ -35,7 +36,7 @@ def free_port():
 
 def is_free(port, host=HOST):
     with socket.socket() as probe:
-        # As servers do: what an earlier run left in TIME_WAIT is in nobody's way.
+        # As servers do: sockets of an earlier run in TIME_WAIT do not prevent the bind.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -45,7 +46,7 @@ def is_free(port, host=HOST):
 
 
 def is_listening(port):
-    # Connecting would tell it too, but it is a user's connection: iperf3's server takes the first one for its client.
+    # Reads the kernel's table instead of connecting, because iperf3's server takes the first connection for its client.
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             lines = open(table).read().splitlines()[1:]
@@ -62,18 +63,18 @@ def resident_kib(process):
     for line in open(f"/proc/{process.pid}/status"):
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
-    raise Skip("the system does not tell how much memory a process has")
+    raise Skip("the system does not report the memory of a process")
 
 
 class Processes:
-    """What was started here, and nothing else, is ended here."""
+    """Programs started by this script. Only these are stopped."""
 
     def __init__(self, directory, name):
         self.log = directory / f"{name.replace(' ', '-')}.log"
         self.running = []
 
     def start(self, *command, talk=False):
-        """Starts a program. One to talk with has pipes for stdin and stdout."""
+        """Starts a program. With `talk`, its stdin and stdout are pipes."""
         with open(self.log, "ab") as log:
             pipe = subprocess.PIPE if talk else None
             process = subprocess.Popen(
@@ -109,7 +110,7 @@ class Processes:
                 process.wait()
             for pipe in (process.stdin, process.stdout):
                 if pipe:
-                    # What waits in it is for nobody any more.
+                    # Unsent input of a program that has ended is discarded.
                     try:
                         pipe.close()
                     except OSError:
@@ -118,7 +119,7 @@ class Processes:
 
 
 class Stage:
-    """Where one tunnel runs: its processes, its target's port, and the link in its middle if there is one."""
+    """Environment of one tunnel: its processes, the ports of target and users, and the emulated link, if any."""
 
     def __init__(self, processes, directory, link=None):
         self.processes, self.directory, self.link = processes, directory, link
@@ -129,7 +130,7 @@ class Stage:
         return self.processes.start(*command, **how)
 
     def reach(self, port, listen=None):
-        """The port where what listens on `port` is reached from behind the link."""
+        """Returns a port that forwards to `port` over the emulated link, or `port` itself without a link."""
         if not self.link:
             return port
         host, at = listen or (HOST, free_port())
