@@ -1,90 +1,58 @@
-//! Completion of what is typed into a prompt: command names, their arguments, and the fields of a filter.
+//! Completion of the last word that is being typed into a prompt: command names, their arguments, and the fields of a
+//! filter.
 
 use super::{
-    model::{Model, Overlay, PromptKind, SortBy, StreamFilter},
-    theme::Theme,
+    command_line,
+    model::{Model, Overlay, Prompt, PromptKind, StreamFilter},
 };
 
-pub(crate) const PRIORITY: &str = "priority";
+/// What the last word of the prompt can become.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Completion {
+    /// The text before the last word; completion does not change it.
+    pub(crate) prefix: String,
+    /// The words that begin with what has been typed of the last one.
+    pub(crate) candidates: Vec<&'static str>,
+}
 
-/// Commands that act: they are there only where the table of keys has them.
-const ACTS: [&str; 4] = [PRIORITY, "limit", "weight", "policy"];
-
-/// Commands that take a word, and what the word may be.
-pub(crate) const WITH_WORDS: [(&str, &[&str]); 9] = [
-    ("sort", &SortBy::NAMES),
-    ("theme", &Theme::NAMES),
-    ("window", &["30s", "2m", "5m", "15m", "30m", "1h"]),
-    ("filter", &[]),
-    (PRIORITY, &["background", "low", "normal", "high", "urgent"]),
-    ("limit", &["down", "up", "off"]),
-    ("weight", &[]),
-    ("policy", &["round-robin", "weighted", "least-streams", "peak-ewma"]),
-    ("load", &["streams", "bytes"]),
-];
-
-/// What the last word of the line may become.
-pub(crate) fn command_candidates(model: &Model, line: &str) -> Vec<String> {
-    if let Some((name, _)) = line.split_once(' ') {
-        return words(name);
+impl Completion {
+    /// The completion of the open prompt; nothing where none is open.
+    pub(crate) fn of(model: &Model) -> Self {
+        let Some(Overlay::Prompt(prompt)) = &model.overlay else { return Self::default() };
+        let text = prompt.line.text();
+        let (prefix, word) = match text.rsplit_once(' ') {
+            Some((before, word)) => (format!("{before} "), word),
+            None => (String::new(), text),
+        };
+        let mut candidates = all_candidates(model, prompt);
+        candidates.retain(|candidate| candidate.starts_with(word));
+        Self { prefix, candidates }
     }
-    let mut names: Vec<String> = model
-        .keymap
-        .commands(model.command_context())
-        .into_iter()
-        .map(|(name, _)| name)
-        .filter(|name| is_command(name))
-        .collect();
-    // What acts is among them already, where it may be done at all.
-    names.extend(
-        WITH_WORDS.iter().map(|(name, _)| (*name).to_owned()).filter(|name| !ACTS.contains(&name.as_str())),
-    );
-    names.sort();
-    names.dedup();
-    names
+
+    /// The text with the last word completed as far as all candidates agree; `None` without candidates.
+    pub(crate) fn completed(&self) -> Option<String> {
+        let mut candidates = self.candidates.iter();
+        let first = candidates.next()?;
+        let common = candidates.fold(*first, |common, name| {
+            let same = common.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+            &common[..same]
+        });
+        Some(format!("{}{common}", self.prefix))
+    }
 }
 
-/// What the word behind a command may be.
-pub(crate) fn words(name: &str) -> Vec<String> {
-    let words = WITH_WORDS.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, words)| *words);
-    words.iter().map(ToString::to_string).collect()
-}
-
-/// Moving about by name is no use.
-fn is_command(name: &str) -> bool {
-    !matches!(
-        name,
-        "up" | "down"
-            | "page-up"
-            | "page-down"
-            | "half-page-up"
-            | "half-page-down"
-            | "first"
-            | "last"
-            | "back"
-            | "command-line"
-            | "close"
-            | "more"
-            | "less"
-    )
-}
-
-/// What the word that is being typed may become, and what stands before it.
-pub(crate) fn candidates(model: &Model) -> (String, Vec<String>) {
-    let Some(Overlay::Prompt(prompt)) = &model.overlay else { return Default::default() };
-    let text = prompt.line.text();
-    let (kept, word) = match text.rsplit_once(' ') {
-        Some((kept, word)) => (format!("{kept} "), word),
-        None => (String::new(), text),
-    };
-    let candidates: Vec<String> = match prompt.kind {
-        PromptKind::Command => command_candidates(model, text),
-        PromptKind::Limit(_) => words("limit"),
-        PromptKind::Policy(_) => words("policy"),
+/// Every word that can stand at the end of the prompt.
+fn all_candidates(model: &Model, prompt: &Prompt) -> Vec<&'static str> {
+    match prompt.kind {
+        PromptKind::Command => match prompt.line.text().split_once(' ') {
+            Some((command, _)) => command_line::argument_words(command).to_vec(),
+            None => command_line::names(&model.keymap, model.command_context()),
+        },
+        PromptKind::Limit(_) => command_line::argument_words("limit").to_vec(),
+        PromptKind::Policy(_) => command_line::argument_words("policy").to_vec(),
         PromptKind::Filter { .. } => {
-            StreamFilter::FIELDS.iter().chain(&StreamFilter::FIGURES).map(ToString::to_string).collect()
+            StreamFilter::FIELDS.iter().chain(&StreamFilter::FIGURES).copied().collect()
         }
-        _ => Vec::new(),
-    };
-    (kept, candidates.into_iter().filter(|name| name.starts_with(word)).collect())
+        PromptKind::LogFilter { .. } | PromptKind::Help | PromptKind::Weight(_) => Vec::new(),
+    }
 }

@@ -114,11 +114,11 @@ pub(crate) fn lines(model: &Model, search: &str, width: usize) -> Vec<Line<'stat
     for (context, name) in contexts {
         let entries = model.keymap.of(context).map(|entry| {
             let binding = entry.binding;
-            let shown = match (entry.shown.as_ref(), binding.action.name()) {
-                ("", name) => format!(":{name}"),
-                (shown, _) => shown.to_owned(),
+            let shown = match entry.shown.as_ref() {
+                "" => format!(":{}", binding.name),
+                shown => shown.to_owned(),
             };
-            (shown, binding.help.to_owned(), binding.action.name())
+            (shown, binding.help.to_owned(), binding.name.to_owned())
         });
         section(name, entries.collect());
     }

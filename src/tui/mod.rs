@@ -12,10 +12,12 @@
 //! awaits: orders go out by [`CommandSender::try_send`](crate::control::CommandSender::try_send), and an order without an answer
 //! is a state of the model.
 
+mod command_line;
 mod completion;
 mod files;
 mod format;
 mod help;
+mod intent;
 mod keymap;
 mod layout;
 mod log_layer;

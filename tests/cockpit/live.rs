@@ -84,7 +84,7 @@ fn streams_appear_rates_move_and_x_kills_exactly_one() {
     // The selection has stayed with it, and it cannot be killed twice.
     assert!(selected(&terminal.text()).unwrap().contains(&key), "{}", terminal.text());
     terminal.press("x");
-    terminal.until_shows(&format!("{key} has ended already"));
+    terminal.until_shows(&format!("{key} has already ended"));
     let (whole, _) = other.end(Duration::from_secs(20));
     assert!(whole, "{spared} was not to be killed");
     let killed = terminal.text().lines().filter(|line| line.contains(" killed ")).count();

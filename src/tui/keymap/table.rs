@@ -1,176 +1,193 @@
-//! The table itself.
+//! The table of all key bindings. Footer, help and command line show what stands here and nothing else.
 
-use super::{Action, Binding, InputContext, Needs};
-use crate::tui::terminal::{Key, KeyCode, KeyModifiers};
+use super::{Binding, InputContext, RequiredCapability};
+use crate::tui::{
+    intent::{
+        ColumnListIntent, DialogIntent, DrainChange, HelpIntent, Intent, JoinCommandIntent, KillScope,
+        PauseChange, PriorityChange, PromptIntent,
+    },
+    model::{CursorStep, ExportFormat, LineEditOp, ScreenId},
+    terminal::{Key, KeyCode, KeyModifiers},
+};
 
 const fn code(code: KeyCode) -> Key {
     Key::plain(code)
 }
 
-/// As a terminal sends it: with the modifier.
+/// As terminals send it: with the Shift modifier.
 const SHIFT_TAB: Key = Key::new(KeyCode::BackTab, KeyModifiers::SHIFT);
 
 const fn char(c: char) -> Key {
     Key::char(c)
 }
 
+const DOWN: Intent = Intent::Move(CursorStep::By(1));
+const UP: Intent = Intent::Move(CursorStep::By(-1));
+const PAGE_DOWN: Intent = Intent::Move(CursorStep::Pages(1));
+const PAGE_UP: Intent = Intent::Move(CursorStep::Pages(-1));
+const FIRST: Intent = Intent::Move(CursorStep::First);
+const LAST: Intent = Intent::Move(CursorStep::Last);
+const EDIT_BACKSPACE: Intent = Intent::Prompt(PromptIntent::Edit(LineEditOp::Backspace));
+
+/// Each row: context, keys, how the keys are written, name, intent, footer word, help, required capability.
 macro_rules! bindings {
-    ($($context:ident: [$($key:expr),*] $shown:literal $action:ident $short:literal $help:literal $($needs:ident)?;)+) => {
+    ($($context:ident: [$($key:expr),*] $shown:literal $name:literal $intent:expr, $short:literal $help:literal $($needs:ident)?;)+) => {
         &[$(Binding {
             context: InputContext::$context,
             keys: &[$($key),*],
             shown: $shown,
-            action: Action::$action,
+            name: $name,
+            intent: $intent,
             short: $short,
             help: $help,
-            needs: bindings!(@needs $($needs)?),
+            requires: bindings!(@requires $($needs)?),
         }),+]
     };
-    (@needs) => { Needs::Nothing };
-    (@needs $needs:ident) => { Needs::$needs };
+    (@requires) => { RequiredCapability::None };
+    (@requires $needs:ident) => { RequiredCapability::$needs };
 }
 
 use KeyCode::{Backspace, Delete, Down, End, Enter, Esc, F, Home, Left, PageDown, PageUp, Right, Tab, Up};
 
-/// All bindings. The footer shows them in this order, as far as it is wide enough. Those without keys are only for
-/// the command line.
+/// All bindings. The footer shows them in this order, as many as fit. Those without keys are commands of the command line
+/// only.
 pub(crate) static BINDINGS: &[Binding] = bindings![
-    Streams: [code(Enter)] "⏎" Open "detail" "look at the selected stream closely";
-    Streams: [char('x'), code(Delete), code(F(9))] "x" Kill "kill" "kill the selected stream or the marked ones, after asking" Kill;
-    Streams: [char('p')] "p" TogglePause "pause" "hold the selected stream or the marked ones without closing anything; again: let it go on" Pause;
-    Streams: [char('+')] "+" Raise "priority" "the next higher priority: twice the share of a crowded channel" Priority;
-    Streams: [char('-')] "-" Lower "" "the next lower priority" Priority;
-    Streams: [] "" Pause "" "hold the selected stream or the marked ones" Pause;
-    Streams: [] "" Resume "" "let the selected stream or the marked ones go on" Pause;
-    Streams: [] "" Priority "" "give this priority: background, low, normal, high, urgent" Priority;
-    Streams: [char('l')] "l" Limit "limit" "limit the stream or the marked ones: down 10M, up 1M, off" Limit;
-    Streams: [char('A')] "A" KillShown "" "kill all open streams that the filter shows, after asking" Kill;
-    Streams: [char('K')] "K" KillUser "" "kill all streams of the selected stream's user, after asking" Kill;
-    Streams: [char('X')] "X" Kick "" "kick the proxy that has the selected stream, after asking; it may come back" Kick;
-    Streams: [char('m')] "m" Mark "mark" "mark the stream, or take its mark away; x, p, l, + and - then act on all that are marked" Kill;
-    Streams: [char('M')] "M" Unmark "" "unmark all" Kill;
-    Streams: [] "" MarkShown "" "mark every open stream that the filter shows" Kill;
-    Streams: [char('/')] "/" Filter "filter" "filter: words, proxy: user: state: key: service: carries: pri:, down>1M, age<30s, !not, /expression/";
-    Streams: [char('s')] "s" SortNext "sort" "sort by the next column on screen";
-    Streams: [char('S')] "S" SortPrevious "" "sort by the column before";
-    Streams: [char('r')] "r" Reverse "reverse" "reverse the order";
-    Streams: [] "" Sort "" "sort by this: down and up are rates, down-bytes, up-bytes, bytes, age, user, proxy …";
-    Streams: [char('o')] "o" Columns "" "choose the columns";
-    Streams: [char('b')] "b" LoadBy "" "load of the proxies by open streams, or by bytes a second";
-    Streams: [char('t')] "t" ToggleEnded "ended" "show or hide streams that have ended";
-    Streams: [char('L')] "L" LogOf "" "the log of the selected stream";
-    Streams: [char('e')] "e" ExportCsv "" "write the table to a file, as CSV";
-    Streams: [] "" ExportJson "" "write the table to a file, as JSON";
+    Streams: [code(Enter)] "⏎" "open" Intent::Open, "detail" "show all details of the selected stream";
+    Streams: [char('x'), code(Delete), code(F(9))] "x" "kill" Intent::AskToKill(KillScope::Selection), "kill" "kill the selected or the marked streams, after confirmation" Kill;
+    Streams: [char('p')] "p" "toggle-pause" Intent::Pause(PauseChange::Toggle), "pause" "pause the selected or the marked streams without closing them; again: resume" Pause;
+    Streams: [char('+')] "+" "raise" Intent::SetPriority(PriorityChange::Raise), "priority" "next higher priority: twice the share of a congested channel" Priority;
+    Streams: [char('-')] "-" "lower" Intent::SetPriority(PriorityChange::Lower), "" "next lower priority" Priority;
+    Streams: [] "" "pause" Intent::Pause(PauseChange::Pause), "" "pause the selected or the marked streams" Pause;
+    Streams: [] "" "resume" Intent::Pause(PauseChange::Resume), "" "resume the selected or the marked streams" Pause;
+    Streams: [] "" "priority" Intent::MissingArgument, "" "set the priority: background, low, normal, high, urgent" Priority;
+    Streams: [char('l')] "l" "limit" Intent::AskForLimit, "limit" "limit the rate of the selected or the marked streams: down 10M, up 1M, off" Limit;
+    Streams: [char('A')] "A" "kill-shown" Intent::AskToKill(KillScope::Listed), "" "kill all open streams that pass the filter, after confirmation" Kill;
+    Streams: [char('K')] "K" "kill-user" Intent::AskToKill(KillScope::User), "" "kill all streams of the selected stream's user, after confirmation" Kill;
+    Streams: [char('X')] "X" "kick" Intent::AskToKick, "" "close all channels of the selected stream's proxy, after confirmation; it may reconnect" Kick;
+    Streams: [char('m')] "m" "mark" Intent::ToggleMark, "mark" "mark or unmark the stream; x, p, l, + and - then act on all marked streams" Kill;
+    Streams: [char('M')] "M" "unmark" Intent::ClearMarks, "" "unmark all streams" Kill;
+    Streams: [] "" "mark-shown" Intent::MarkListed, "" "mark every open stream that passes the filter" Kill;
+    Streams: [char('/')] "/" "filter" Intent::AskForFilter, "filter" "filter: words, proxy: user: state: key: service: content: pri:, down>1M, age<30s, !not, /regex/";
+    Streams: [char('s')] "s" "sort-next" Intent::NextSortKey, "sort" "sort by the next column on the screen";
+    Streams: [char('S')] "S" "sort-previous" Intent::PreviousSortKey, "" "sort by the previous column on the screen";
+    Streams: [char('r')] "r" "reverse" Intent::ReverseSort, "reverse" "reverse the sort order";
+    Streams: [] "" "sort" Intent::MissingArgument, "" "sort by this key: down and up are rates, down-bytes, up-bytes, bytes, age, user, proxy …";
+    Streams: [char('o')] "o" "columns" Intent::ChooseColumns, "" "choose the columns";
+    Streams: [char('b')] "b" "load-by" Intent::ToggleLoadMeasure, "" "measure the load of proxies by open streams or by bytes per second";
+    Streams: [char('t')] "t" "toggle-ended" Intent::ToggleEnded, "ended" "show or hide streams that have ended";
+    Streams: [char('L')] "L" "log-of" Intent::ShowLogOfSelected, "" "log records about the selected stream";
+    Streams: [char('e')] "e" "export-csv" Intent::Export(ExportFormat::Csv), "" "write the table to a CSV file";
+    Streams: [] "" "export-json" Intent::Export(ExportFormat::Json), "" "write the table to a JSON file";
 
-    Detail: [code(Esc), char('q'), code(Enter)] "Esc" Close "back" "back to the table";
-    Detail: [char('x'), code(Delete), code(F(9))] "x" Kill "kill" "kill this stream, after asking" Kill;
-    Detail: [char('p')] "p" TogglePause "pause" "hold the stream without closing anything; again: let it go on" Pause;
-    Detail: [char('+')] "+" Raise "priority" "the next higher priority: twice the share of a crowded channel" Priority;
-    Detail: [char('-')] "-" Lower "" "the next lower priority" Priority;
-    Detail: [] "" Pause "" "hold the stream" Pause;
-    Detail: [] "" Resume "" "let the stream go on" Pause;
-    Detail: [] "" Priority "" "give this priority: background, low, normal, high, urgent" Priority;
-    Detail: [char('l')] "l" Limit "limit" "limit the stream: down 10M, up 500K, off" Limit;
-    Detail: [char('K')] "K" KillUser "" "kill all streams of its user, after asking" Kill;
-    Detail: [char('L')] "L" LogOf "log" "its log";
-    Detail: [char('j'), code(Down)] "j ↓" Down "" "next stream";
-    Detail: [char('k'), code(Up)] "k ↑" Up "" "stream before";
+    Detail: [code(Esc), char('q'), code(Enter)] "Esc" "close" Intent::CloseDetail, "back" "back to the table";
+    Detail: [char('x'), code(Delete), code(F(9))] "x" "kill" Intent::AskToKill(KillScope::Selection), "kill" "kill this stream, after confirmation" Kill;
+    Detail: [char('p')] "p" "toggle-pause" Intent::Pause(PauseChange::Toggle), "pause" "pause the stream without closing it; again: resume" Pause;
+    Detail: [char('+')] "+" "raise" Intent::SetPriority(PriorityChange::Raise), "priority" "next higher priority: twice the share of a congested channel" Priority;
+    Detail: [char('-')] "-" "lower" Intent::SetPriority(PriorityChange::Lower), "" "next lower priority" Priority;
+    Detail: [] "" "pause" Intent::Pause(PauseChange::Pause), "" "pause the stream" Pause;
+    Detail: [] "" "resume" Intent::Pause(PauseChange::Resume), "" "resume the stream" Pause;
+    Detail: [] "" "priority" Intent::MissingArgument, "" "set the priority: background, low, normal, high, urgent" Priority;
+    Detail: [char('l')] "l" "limit" Intent::AskForLimit, "limit" "limit the rate of the stream: down 10M, up 500K, off" Limit;
+    Detail: [char('K')] "K" "kill-user" Intent::AskToKill(KillScope::User), "" "kill all streams of its user, after confirmation" Kill;
+    Detail: [char('L')] "L" "log-of" Intent::ShowLogOfSelected, "log" "log records about this stream";
+    Detail: [char('j'), code(Down)] "j ↓" "down" DOWN, "" "next stream";
+    Detail: [char('k'), code(Up)] "k ↑" "up" UP, "" "previous stream";
 
-    Proxies: [code(Enter), code(Right)] "⏎" Open "channels" "show or hide the channels of the selected proxy";
-    Proxies: [char('x'), code(Delete), code(F(9))] "x" Kick "kick" "kick the selected proxy, after asking; it may come back" Kick;
-    Proxies: [char('l')] "l" Limit "limit" "limit the proxy or the service: down 10M, up 500K, off" Limit;
-    Proxies: [char('D')] "D" ToggleDrain "drain" "give it no new streams, open ones finish; again: give some" Drain;
-    Proxies: [] "" Drain "" "give the selected proxy no new streams" Drain;
-    Proxies: [] "" Undrain "" "give the selected proxy new streams again" Drain;
-    Proxies: [char('w')] "w" Weight "weight" "its share of new streams beside other proxies, 1 to 1000" Weight;
-    Proxies: [char('P')] "P" Policy "policy" "how the service gives its new streams to its proxies" Policy;
-    Proxies: [char('f')] "f" StreamsOf "streams" "the streams of the selected proxy or service";
-    Proxies: [char('L')] "L" LogOf "" "the log of the selected proxy";
+    Proxies: [code(Enter), code(Right)] "⏎" "open" Intent::Open, "channels" "show or hide the channels of the selected proxy";
+    Proxies: [char('x'), code(Delete), code(F(9))] "x" "kick" Intent::AskToKick, "kick" "close all channels of the selected proxy, after confirmation; it may reconnect" Kick;
+    Proxies: [char('l')] "l" "limit" Intent::AskForLimit, "limit" "limit the rate of the proxy or the service: down 10M, up 500K, off" Limit;
+    Proxies: [char('D')] "D" "toggle-drain" Intent::Drain(DrainChange::Toggle), "drain" "drain the proxy: no new streams, open ones finish; again: undrain" Drain;
+    Proxies: [] "" "drain" Intent::Drain(DrainChange::Start), "" "drain the selected proxy: no new streams, open ones finish" Drain;
+    Proxies: [] "" "undrain" Intent::Drain(DrainChange::Stop), "" "assign new streams to the selected proxy again" Drain;
+    Proxies: [char('w')] "w" "weight" Intent::AskForWeight, "weight" "weight of the proxy for new streams, 1 to 1000" Weight;
+    Proxies: [char('P')] "P" "policy" Intent::AskForPolicy, "policy" "balancing policy of the service" Policy;
+    Proxies: [char('f')] "f" "streams-of" Intent::ShowStreamsOfSelected, "streams" "streams of the selected proxy or service";
+    Proxies: [char('L')] "L" "log-of" Intent::ShowLogOfSelected, "" "log records about the selected proxy";
 
-    Sessions: [code(Enter), code(Right)] "⏎" Open "unfold" "show or hide the user's streams; look at a stream closely";
-    Sessions: [char('x'), char('K'), code(Delete), code(F(9))] "x" KillUser "kill" "kill the user's streams, or the selected one, after asking" Kill;
-    Sessions: [char('l')] "l" Limit "limit" "limit the user, all its streams together, or one stream" Limit;
-    Sessions: [char('f')] "f" StreamsOf "filter" "the streams of the selected user, in the table";
-    Sessions: [char('L')] "L" LogOf "" "the log of the selected user";
+    Sessions: [code(Enter), code(Right)] "⏎" "open" Intent::Open, "unfold" "show or hide the user's streams; show all details of a stream";
+    Sessions: [char('x'), char('K'), code(Delete), code(F(9))] "x" "kill-user" Intent::AskToKill(KillScope::User), "kill" "kill all streams of the user, or the selected stream, after confirmation" Kill;
+    Sessions: [char('l')] "l" "limit" Intent::AskForLimit, "limit" "limit the rate of the user's streams together, or of one stream" Limit;
+    Sessions: [char('f')] "f" "streams-of" Intent::ShowStreamsOfSelected, "filter" "streams of the selected user in the table";
+    Sessions: [char('L')] "L" "log-of" Intent::ShowLogOfSelected, "" "log records about the selected user";
 
-    Logs: [char('/')] "/" LogFilter "find" "only lines with this in them";
-    Logs: [char('j'), code(Down)] "j ↓" Down "target" "next target";
-    Logs: [char('k'), code(Up)] "k ↑" Up "" "target before";
-    Logs: [char('l'), code(Right)] "l →" More "more" "show more levels of the selected target";
-    Logs: [char('h'), code(Left)] "h ←" Less "less" "show fewer levels of the selected target";
-    Logs: [code(PageUp), Key::ctrl('b')] "PgUp" PageUp "" "scroll back";
-    Logs: [code(PageDown), Key::ctrl('f')] "PgDn" PageDown "" "scroll forth";
-    Logs: [char('G'), code(End)] "G" Last "" "follow the end again";
+    Logs: [char('/')] "/" "log-filter" Intent::AskForLogFilter, "find" "only records that contain this text";
+    Logs: [char('j'), code(Down)] "j ↓" "down" DOWN, "target" "next target";
+    Logs: [char('k'), code(Up)] "k ↑" "up" UP, "" "previous target";
+    Logs: [char('l'), code(Right)] "l →" "more" Intent::ChangeLogLevels { more: true }, "more" "show more levels of the selected target";
+    Logs: [char('h'), code(Left)] "h ←" "less" Intent::ChangeLogLevels { more: false }, "less" "show fewer levels of the selected target";
+    Logs: [code(PageUp), Key::ctrl('b')] "PgUp" "page-up" PAGE_UP, "" "scroll to older records";
+    Logs: [code(PageDown), Key::ctrl('f')] "PgDn" "page-down" PAGE_DOWN, "" "scroll to newer records";
+    Logs: [char('G'), code(End)] "G" "last" LAST, "" "follow the newest records again";
 
-    List: [char('j'), code(Down)] "j ↓" Down "" "next row";
-    List: [char('k'), code(Up)] "k ↑" Up "" "row before";
-    List: [code(PageDown), Key::ctrl('f')] "PgDn ^f" PageDown "" "a page down";
-    List: [code(PageUp), Key::ctrl('b')] "PgUp ^b" PageUp "" "a page up";
-    List: [Key::ctrl('d')] "^d" HalfPageDown "" "half a page down";
-    List: [Key::ctrl('u')] "^u" HalfPageUp "" "half a page up";
-    List: [char('g'), code(Home)] "g Home" First "" "first row";
-    List: [char('G'), code(End)] "G End" Last "" "last row";
+    List: [char('j'), code(Down)] "j ↓" "down" DOWN, "" "next row";
+    List: [char('k'), code(Up)] "k ↑" "up" UP, "" "previous row";
+    List: [code(PageDown), Key::ctrl('f')] "PgDn ^f" "page-down" PAGE_DOWN, "" "a page down";
+    List: [code(PageUp), Key::ctrl('b')] "PgUp ^b" "page-up" PAGE_UP, "" "a page up";
+    List: [Key::ctrl('d')] "^d" "half-page-down" Intent::Move(CursorStep::HalfPages(1)), "" "half a page down";
+    List: [Key::ctrl('u')] "^u" "half-page-up" Intent::Move(CursorStep::HalfPages(-1)), "" "half a page up";
+    List: [char('g'), code(Home)] "g Home" "first" FIRST, "" "first row";
+    List: [char('G'), code(End)] "G End" "last" LAST, "" "last row";
 
-    Screens: [char('1')] "1" ShowStreams "" "the streams";
-    Screens: [char('2')] "2" ShowProxies "" "the proxies and their channels";
-    Screens: [char('3')] "3" ShowSessions "" "users and links over time";
-    Screens: [char('4')] "4" ShowLogs "" "the log";
-    Screens: [code(Tab)] "⇥" NextScreen "" "next screen";
-    Screens: [SHIFT_TAB] "⇧⇥" PreviousScreen "" "screen before";
-    Screens: [char(' ')] "␣" Freeze "freeze" "stop the display; what is counted goes on. Again: go on";
-    Screens: [char('[')] "[" ShorterWindow "" "charts over a shorter time";
-    Screens: [char(']')] "]" LongerWindow "" "charts over a longer time, up to an hour";
-    Screens: [char('u')] "u" Units "" "rates in bytes or in bits";
-    Screens: [char('y')] "y" Copy "" "copy the name of the selected row to the clipboard";
-    Screens: [char('E')] "E" Screenshot "" "write the screen to a file, as text";
-    Screens: [char('a')] "a" AddProxy "" "how another machine becomes a proxy";
-    Screens: [char(':')] ":" CommandLine "command" "a command by its name; ⇥ completes it";
-    Screens: [] "" Theme "" "another theme: dark, light, ansi, safe, none";
-    Screens: [] "" Mouse "" "clicks and the wheel on, or off again";
-    Screens: [code(Esc)] "Esc" Back "" "take away the filter, then the marks; never quits";
-    Anywhere: [char('?'), code(F(1))] "?" Help "help" "this help";
-    Screens: [char('q')] "q" Quit "quit" "quit; asks while streams are open";
+    Screens: [char('1')] "1" "show-streams" Intent::ShowScreen(ScreenId::Streams), "" "streams";
+    Screens: [char('2')] "2" "show-proxies" Intent::ShowScreen(ScreenId::Proxies), "" "proxies, their channels, and services";
+    Screens: [char('3')] "3" "show-sessions" Intent::ShowScreen(ScreenId::Sessions), "" "users, and links over time";
+    Screens: [char('4')] "4" "show-logs" Intent::ShowScreen(ScreenId::Logs), "" "log";
+    Screens: [code(Tab)] "⇥" "next-screen" Intent::NextScreen, "" "next screen";
+    Screens: [SHIFT_TAB] "⇧⇥" "previous-screen" Intent::PreviousScreen, "" "previous screen";
+    Screens: [char(' ')] "␣" "freeze" Intent::ToggleFreeze, "freeze" "freeze the display; counting continues. Again: unfreeze";
+    Screens: [char('[')] "[" "shorter-window" Intent::ShorterChartWindow, "" "shorter time span of charts";
+    Screens: [char(']')] "]" "longer-window" Intent::LongerChartWindow, "" "longer time span of charts, up to an hour";
+    Screens: [char('u')] "u" "units" Intent::ToggleUnits, "" "rates in bytes or in bits";
+    Screens: [char('y')] "y" "copy" Intent::Copy, "" "copy the name of the selected row to the clipboard (OSC 52)";
+    Screens: [char('E')] "E" "screenshot" Intent::Screenshot, "" "write the screen to a text file";
+    Screens: [char('a')] "a" "add-proxy" Intent::ShowJoinCommand, "" "show the command that joins another machine as a proxy";
+    Screens: [char(':')] ":" "command-line" Intent::OpenCommandLine, "command" "run a command by its name; ⇥ completes it";
+    Screens: [] "" "theme" Intent::MissingArgument, "" "set the theme: dark, light, ansi, safe, none";
+    Screens: [] "" "mouse" Intent::ToggleMouse, "" "enable or disable the mouse";
+    Screens: [code(Esc)] "Esc" "back" Intent::Back, "" "clear the filter, then the marks; never quits";
+    Anywhere: [char('?'), code(F(1))] "?" "help" Intent::OpenHelp, "help" "this help";
+    Screens: [char('q')] "q" "quit" Intent::Quit, "quit" "quit; asks for confirmation while streams are open";
 
-    Dialog: [code(Enter), char(' ')] "⏎" Press "choose" "press the button in focus; at first that is Cancel";
-    Dialog: [code(Tab), code(Right), char('l')] "⇥ →" Next "next" "next button";
-    Dialog: [SHIFT_TAB, code(Left), char('h')] "⇧⇥ ←" Previous "" "button before";
-    Dialog: [char('y')] "y" Yes "yes" "do what the dialog asks about";
-    Dialog: [char('d')] "d" DrainFirst "" "let open streams finish, where the dialog offers it";
-    Dialog: [code(Esc), char('n'), char('q')] "Esc n" Close "cancel" "leave; nothing happens";
+    Dialog: [code(Enter), char(' ')] "⏎" "press" Intent::Dialog(DialogIntent::Press), "choose" "press the focused button; initially that is Cancel";
+    Dialog: [code(Tab), code(Right), char('l')] "⇥ →" "next" Intent::Dialog(DialogIntent::NextButton), "next" "next button";
+    Dialog: [SHIFT_TAB, code(Left), char('h')] "⇧⇥ ←" "previous" Intent::Dialog(DialogIntent::PreviousButton), "" "previous button";
+    Dialog: [char('y')] "y" "yes" Intent::Dialog(DialogIntent::Confirm), "yes" "confirm";
+    Dialog: [char('d')] "d" "drain-first" Intent::Dialog(DialogIntent::Drain), "" "let open streams finish first, where the dialog offers it";
+    Dialog: [code(Esc), char('n'), char('q')] "Esc n" "close" Intent::Dialog(DialogIntent::Cancel), "cancel" "close the dialog; nothing is done";
 
-    Prompt: [code(Enter)] "⏎" Press "done" "take what was typed";
-    Prompt: [code(Tab)] "⇥" Complete "complete" "complete the word";
-    Prompt: [code(Esc)] "Esc" Close "cancel" "leave; what was before stays";
-    Prompt: [code(Backspace)] "⌫" Backspace "" "take the last character back";
-    Prompt: [code(Delete)] "Del" Delete "" "take the next character away";
-    Prompt: [Key::ctrl('w')] "^w" DeleteWord "" "take the last word back";
-    Prompt: [Key::ctrl('u')] "^u" DeleteAll "" "take everything back";
-    Prompt: [code(Left)] "←" Left "" "a character back";
-    Prompt: [code(Right)] "→" Right "" "a character forth";
-    Prompt: [code(Home), Key::ctrl('a')] "Home" First "" "to the beginning";
-    Prompt: [code(End), Key::ctrl('e')] "End" Last "" "to the end";
+    Prompt: [code(Enter)] "⏎" "press" Intent::Prompt(PromptIntent::Accept), "done" "accept the text";
+    Prompt: [code(Tab)] "⇥" "complete" Intent::Prompt(PromptIntent::Complete), "complete" "complete the word";
+    Prompt: [code(Esc)] "Esc" "close" Intent::Prompt(PromptIntent::Cancel), "cancel" "close the prompt; the previous value is restored";
+    Prompt: [code(Backspace)] "⌫" "backspace" EDIT_BACKSPACE, "" "delete the previous character";
+    Prompt: [code(Delete)] "Del" "delete" Intent::Prompt(PromptIntent::Edit(LineEditOp::Delete)), "" "delete the next character";
+    Prompt: [Key::ctrl('w')] "^w" "delete-word" Intent::Prompt(PromptIntent::Edit(LineEditOp::DeleteWord)), "" "delete the previous word";
+    Prompt: [Key::ctrl('u')] "^u" "delete-all" Intent::Prompt(PromptIntent::Edit(LineEditOp::DeleteAll)), "" "delete the whole text";
+    Prompt: [code(Left)] "←" "left" Intent::Prompt(PromptIntent::Edit(LineEditOp::Left)), "" "previous character";
+    Prompt: [code(Right)] "→" "right" Intent::Prompt(PromptIntent::Edit(LineEditOp::Right)), "" "next character";
+    Prompt: [code(Home), Key::ctrl('a')] "Home" "first" Intent::Prompt(PromptIntent::Edit(LineEditOp::Home)), "" "start of the text";
+    Prompt: [code(End), Key::ctrl('e')] "End" "last" Intent::Prompt(PromptIntent::Edit(LineEditOp::End)), "" "end of the text";
 
-    Columns: [code(Enter), char(' ')] "␣" Press "show or hide" "show or hide the column; one that is asked for goes before those that are not";
-    Columns: [char('j'), code(Down)] "j ↓" Down "down" "next column";
-    Columns: [char('k'), code(Up)] "k ↑" Up "" "column before";
-    Columns: [char('g'), code(Home)] "g" First "" "first column";
-    Columns: [char('G'), code(End)] "G" Last "" "last column";
-    Columns: [char('r')] "r" Reset "as at first" "let the width of the screen decide again";
-    Columns: [code(Esc), char('q'), char('o')] "Esc" Close "close" "close the list";
+    Columns: [code(Enter), char(' ')] "␣" "press" Intent::Columns(ColumnListIntent::Toggle), "show or hide" "show or hide the column; columns asked for take precedence over the others";
+    Columns: [char('j'), code(Down)] "j ↓" "down" Intent::Columns(ColumnListIntent::Move(CursorStep::By(1))), "down" "next column";
+    Columns: [char('k'), code(Up)] "k ↑" "up" Intent::Columns(ColumnListIntent::Move(CursorStep::By(-1))), "" "previous column";
+    Columns: [char('g'), code(Home)] "g" "first" Intent::Columns(ColumnListIntent::Move(CursorStep::First)), "" "first column";
+    Columns: [char('G'), code(End)] "G" "last" Intent::Columns(ColumnListIntent::Move(CursorStep::Last)), "" "last column";
+    Columns: [char('r')] "r" "reset" Intent::Columns(ColumnListIntent::Reset), "reset" "let the width of the screen decide again";
+    Columns: [code(Esc), char('q'), char('o')] "Esc" "close" Intent::Columns(ColumnListIntent::Close), "close" "close the list";
 
-    AddProxy: [char('y'), code(Enter)] "y" Copy "copy" "copy the command to the clipboard";
-    AddProxy: [code(Esc), char('q'), char('a')] "Esc" Close "close" "close";
+    AddProxy: [char('y'), code(Enter)] "y" "copy" Intent::JoinCommand(JoinCommandIntent::Copy), "copy" "copy the command to the clipboard (OSC 52)";
+    AddProxy: [code(Esc), char('q'), char('a'), char('?'), code(F(1))] "Esc" "close" Intent::JoinCommand(JoinCommandIntent::Close), "close" "close";
 
-    Help: [char('j'), code(Down)] "j ↓" Down "down" "scroll down";
-    Help: [char('k'), code(Up)] "k ↑" Up "up" "scroll up";
-    Help: [char('/')] "/" Filter "find" "only entries with this in them";
-    Help: [code(PageDown), char(' '), Key::ctrl('f')] "PgDn" PageDown "" "a page down";
-    Help: [code(PageUp), Key::ctrl('b')] "PgUp" PageUp "" "a page up";
-    Help: [char('g'), code(Home)] "g" First "" "to the top";
-    Help: [char('G'), code(End)] "G" Last "" "to the end";
-    Help: [code(Esc), char('q'), char('?'), code(F(1)), code(Enter)] "Esc" Close "close" "close the help";
+    Help: [char('j'), code(Down)] "j ↓" "down" Intent::Help(HelpIntent::Scroll(CursorStep::By(1))), "down" "scroll down";
+    Help: [char('k'), code(Up)] "k ↑" "up" Intent::Help(HelpIntent::Scroll(CursorStep::By(-1))), "up" "scroll up";
+    Help: [char('/')] "/" "filter" Intent::Help(HelpIntent::Search), "find" "only entries that contain this text";
+    Help: [code(PageDown), char(' '), Key::ctrl('f')] "PgDn" "page-down" Intent::Help(HelpIntent::Scroll(CursorStep::Pages(1))), "" "a page down";
+    Help: [code(PageUp), Key::ctrl('b')] "PgUp" "page-up" Intent::Help(HelpIntent::Scroll(CursorStep::Pages(-1))), "" "a page up";
+    Help: [char('g'), code(Home)] "g" "first" Intent::Help(HelpIntent::Scroll(CursorStep::First)), "" "to the top";
+    Help: [char('G'), code(End)] "G" "last" Intent::Help(HelpIntent::Scroll(CursorStep::Last)), "" "to the end";
+    Help: [code(Esc), char('q'), char('?'), code(F(1)), code(Enter)] "Esc" "close" Intent::Help(HelpIntent::Close), "close" "close the help";
 
-    Anywhere: [Key::ctrl('c')] "^C" Interrupt "" "let open streams finish, then quit; twice: quit at once";
-    Anywhere: [Key::ctrl('l')] "^L" Redraw "" "draw the screen anew";
-    Anywhere: [Key::ctrl('z')] "^Z" Suspend "" "back to the shell; the tunnel stops too, until fg";
+    Anywhere: [Key::ctrl('c')] "^C" "interrupt" Intent::Interrupt, "" "drain and quit; twice: quit at once";
+    Anywhere: [Key::ctrl('l')] "^L" "redraw" Intent::Redraw, "" "redraw the screen";
+    Anywhere: [Key::ctrl('z')] "^Z" "suspend" Intent::Suspend, "" "suspend the program, the tunnel included, until fg";
 ];

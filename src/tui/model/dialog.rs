@@ -1,32 +1,48 @@
+//! Dialogs that ask the operator to confirm what cannot be undone.
+
 use std::time::Duration;
 
 use super::stream_row::RowId;
 use crate::ids::{ProxyId, StreamKey, UserChannelId};
 
-/// From how many streams on a key is not enough, and the number has to be typed.
-const MANY: u64 = 10;
+/// With more streams at stake than this, the operator has to type their number.
+const MAX_STREAMS_WITHOUT_NUMBER: u64 = 10;
 
-/// One stream to be killed: pinned when the dialog opened, whatever moves meanwhile.
+/// The longest number of streams that can be typed, in digits.
+const MAX_TYPED_DIGITS: usize = 9;
+
+/// One stream to kill. Fixed when the dialog opens: both row and key must still match when it is confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KillTarget {
     pub(crate) row: RowId,
     pub(crate) key: StreamKey,
 }
 
-/// What is asked.
+/// What the operator is asked to confirm. Numbers are those of when the dialog opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Confirmation {
-    /// Whether to kill these streams.
+    /// Killing these streams.
     Kill(Vec<KillTarget>),
-    /// Whether to kill all streams of a user; how many there were when it was asked.
-    KillUser { user: UserChannelId, streams: u64 },
-    /// Whether to kick a proxy; how many streams it carried when it was asked.
-    Kick { proxy: ProxyId, streams: u64 },
-    /// Whether to quit although streams are open; for how long they may go on where it `drains` first.
-    Quit { drains: Option<Duration> },
+    /// Killing all streams of a user.
+    KillUser {
+        user: UserChannelId,
+        /// How many open streams the user had.
+        streams: u64,
+    },
+    /// Closing all channels of a proxy.
+    Kick {
+        proxy: ProxyId,
+        /// How many open streams the proxy carried.
+        streams: u64,
+    },
+    /// Quitting while streams are open.
+    Quit {
+        /// How long streams may continue if the operator drains first; `None` where draining is not offered.
+        drain_timeout: Option<Duration>,
+    },
 }
 
-/// What can be answered.
+/// A button of a dialog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Button {
     Cancel,
@@ -37,6 +53,7 @@ pub(crate) enum Button {
 }
 
 impl Button {
+    /// The text on the button.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Cancel => "Cancel",
@@ -47,18 +64,19 @@ impl Button {
         }
     }
 
-    /// Whether it ends streams.
-    pub(crate) fn destroys(self) -> bool {
+    /// Whether the button ends streams at once.
+    pub(crate) fn is_destructive(self) -> bool {
         matches!(self, Self::Kill | Self::Kick | Self::Quit)
     }
 }
 
-/// A question with buttons. The first one, *Cancel*, has the focus when it opens.
+/// An open dialog. *Cancel*, the first button, has the focus when it opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dialog {
     pub(crate) question: Confirmation,
-    /// What was typed so far of the number that confirms.
+    /// The digits typed so far of the number that confirms.
     pub(crate) typed: String,
+    /// Index of the focused button.
     focus: usize,
 }
 
@@ -67,51 +85,57 @@ impl Dialog {
         Self { question, typed: String::new(), focus: 0 }
     }
 
+    /// The buttons, from left to right.
     pub(crate) fn buttons(&self) -> &'static [Button] {
         match self.question {
             Confirmation::Kill(_) | Confirmation::KillUser { .. } => &[Button::Cancel, Button::Kill],
             Confirmation::Kick { .. } => &[Button::Cancel, Button::Kick],
-            Confirmation::Quit { drains: Some(_) } => &[Button::Cancel, Button::Drain, Button::Quit],
-            Confirmation::Quit { drains: None } => &[Button::Cancel, Button::Quit],
+            Confirmation::Quit { drain_timeout: Some(_) } => &[Button::Cancel, Button::Drain, Button::Quit],
+            Confirmation::Quit { drain_timeout: None } => &[Button::Cancel, Button::Quit],
         }
     }
 
+    /// The button that Enter presses.
     pub(crate) fn focused(&self) -> Button {
         self.buttons().get(self.focus).copied().unwrap_or(Button::Cancel)
     }
 
-    /// The button that does what is asked about.
-    pub(crate) fn yes(&self) -> Button {
+    /// The button that does what the dialog asks about: the last one.
+    pub(crate) fn confirm_button(&self) -> Button {
         self.buttons().last().copied().unwrap_or(Button::Cancel)
     }
 
-    /// Moves the focus, round and round.
-    pub(crate) fn turn(&mut self, forward: bool) {
+    /// Moves the focus to the next button, or to the previous one; from the last one to the first.
+    pub(crate) fn move_focus(&mut self, forward: bool) {
         let count = self.buttons().len();
         self.focus = (self.focus + if forward { 1 } else { count - 1 }) % count;
     }
 
-    /// The number that has to be typed, where so much is at stake.
-    pub(crate) fn number(&self) -> Option<u64> {
+    /// The number that the operator has to type; `None` where so few streams are at stake that a key is enough.
+    pub(crate) fn required_number(&self) -> Option<u64> {
         let streams = match &self.question {
             Confirmation::Kill(targets) => targets.len() as u64,
             Confirmation::KillUser { streams, .. } | Confirmation::Kick { streams, .. } => *streams,
             Confirmation::Quit { .. } => 0,
         };
-        (streams > MANY).then_some(streams)
+        (streams > MAX_STREAMS_WITHOUT_NUMBER).then_some(streams)
     }
 
-    /// Whether the button may be pressed: always, or once the number stands there.
+    /// Whether the button has an effect: a destructive one only once the required number has been typed.
     pub(crate) fn allows(&self, button: Button) -> bool {
-        !button.destroys() || self.number().is_none_or(|number| self.typed == number.to_string())
+        let is_typed = |number: u64| self.typed == number.to_string();
+        !button.is_destructive() || self.required_number().is_none_or(is_typed)
     }
 
-    /// Takes a digit, or gives the last one back.
-    pub(crate) fn type_in(&mut self, digit: Option<char>) {
-        match digit {
-            Some(digit) if self.typed.len() < 9 => self.typed.push(digit),
-            Some(_) => {}
-            None => _ = self.typed.pop(),
+    /// Appends a digit to the typed number.
+    pub(crate) fn type_digit(&mut self, digit: char) {
+        if self.typed.len() < MAX_TYPED_DIGITS {
+            self.typed.push(digit);
         }
+    }
+
+    /// Removes the last digit of the typed number.
+    pub(crate) fn delete_digit(&mut self) {
+        self.typed.pop();
     }
 }

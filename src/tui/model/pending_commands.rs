@@ -1,3 +1,6 @@
+//! Commands that wait to be sent to the server, or for its reply. Commands that belong together form a batch: the operator
+//! is told the result of the batch, once the last reply has arrived.
+
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -6,195 +9,204 @@ use std::{
 use super::stream_row::RowId;
 use crate::{control::Command, tui::msg::CommandId};
 
-/// When an answer is late enough to say so.
-const LATE: Duration = Duration::from_secs(5);
+/// A command without a reply for this long is reported to the operator.
+const REPLY_OVERDUE: Duration = Duration::from_secs(5);
 
-/// So many orders are on their way at most: fewer than the queue of the control room holds, so that one mass act leaves
-/// room for whoever else gives orders.
-const ON_THE_WAY: usize = 48;
-/// So many single orders may wait behind a mass act that is still being sent; another mass act may not.
-const BEHIND: usize = 64;
+/// How many commands may wait for replies at once. Fewer than the command queue of the server holds (64), so that one
+/// batch leaves room for other senders.
+const MAX_AWAITING_REPLY: usize = 48;
+/// How many batches may be pending while commands are still unsent. Only batches of one command are queued behind others.
+const MAX_QUEUED_BATCHES: usize = 64;
 
-/// An order whose answer is still to come.
+/// A command that has no reply yet.
 #[derive(Debug, Clone)]
 struct PendingCommand {
     id: CommandId,
     batch: u64,
-    /// The row that shows that its stream is about to end.
+    /// The row that shows the pending kill; it is reset if the command fails.
     row: Option<RowId>,
-    /// When it was sent; until then, when it was given.
+    /// When the command was sent; while it is queued, when it was queued.
     since: Instant,
     command: Command,
-    /// The operator was told that it takes long.
-    late: bool,
+    /// Whether the operator was told that the reply is overdue.
+    overdue_reported: bool,
 }
 
-/// What was ordered with one answer to one question.
+/// The commands that one action of the operator caused.
 #[derive(Debug, Clone)]
 struct CommandBatch {
     id: u64,
+    /// What notices call the object: a stream key, a user, a proxy.
     name: String,
-    /// What was done when it is done: `killed`.
+    /// The past participle of what is done: `killed`.
     verb: &'static str,
+    /// How many commands the batch has.
     total: usize,
-    /// How many answers are still to come.
-    left: usize,
-    done: usize,
-    streams: usize,
-    refused: Option<String>,
+    /// How many of them have no reply yet.
+    outstanding: usize,
+    /// How many were executed.
+    executed: usize,
+    /// How many streams they affected, as the server counted.
+    affected_streams: usize,
+    /// Why the last failed command failed.
+    error: Option<String>,
 }
 
-/// What became of a batch, once it is all answered.
+/// The result of a batch after its last reply, as told to the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BatchOutcome {
-    pub(crate) good: bool,
+    pub(crate) is_success: bool,
     pub(crate) text: String,
 }
 
-/// Orders that wait to be sent, and those that wait for their answers.
+/// Commands that are queued, and commands that wait for a reply.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PendingCommands {
-    /// In the order in which they were given.
+    /// Not yet sent, in the order in which they were given.
     unsent: VecDeque<PendingCommand>,
-    waiting: Vec<PendingCommand>,
+    awaiting_reply: Vec<PendingCommand>,
     batches: Vec<CommandBatch>,
-    last: u64,
+    last_id: u64,
     last_batch: u64,
 }
 
 impl PendingCommands {
-    /// Begins a batch; `name` is what the operator calls it: a key, a user, a proxy; `verb` is what
-    /// will have been done to it.
-    pub(crate) fn begin(&mut self, name: String, verb: &'static str) -> u64 {
+    /// Begins a batch and returns its number. `name` is what notices call its object, `verb` the past participle of what
+    /// is done to it.
+    pub(crate) fn begin_batch(&mut self, name: String, verb: &'static str) -> u64 {
         self.last_batch += 1;
-        let (id, streams) = (self.last_batch, 0);
         self.batches.push(CommandBatch {
-            id,
+            id: self.last_batch,
             name,
             verb,
             total: 0,
-            left: 0,
-            done: 0,
-            streams,
-            refused: None,
+            outstanding: 0,
+            executed: 0,
+            affected_streams: 0,
+            error: None,
         });
-        id
+        self.last_batch
     }
 
-    /// How many orders are still to be sent, where `more` must not join them: there has to be a bound.
-    pub(crate) fn crowd(&self, more: usize) -> Option<usize> {
+    /// Returns how many commands are unsent, where a batch of `more` commands must not be queued behind them: a batch of
+    /// several never is, and of single commands at most [`MAX_QUEUED_BATCHES`] are.
+    pub(crate) fn backlog_against(&self, more: usize) -> Option<usize> {
         let unsent = self.unsent.len();
-        (unsent > 0 && (more > 1 || self.batches.len() >= BEHIND)).then_some(unsent)
+        (unsent > 0 && (more > 1 || self.batches.len() >= MAX_QUEUED_BATCHES)).then_some(unsent)
     }
 
-    /// Notes an order of the batch. It is sent when its turn comes.
-    pub(crate) fn add(&mut self, batch: u64, command: Command, row: Option<RowId>, now: Instant) {
-        self.last += 1;
+    /// Queues a command of the batch.
+    pub(crate) fn push(&mut self, batch: u64, command: Command, row: Option<RowId>, now: Instant) {
+        self.last_id += 1;
         if let Some(batch) = self.batches.iter_mut().find(|known| known.id == batch) {
-            (batch.total, batch.left) = (batch.total + 1, batch.left + 1);
+            (batch.total, batch.outstanding) = (batch.total + 1, batch.outstanding + 1);
         }
+        let id = CommandId(self.last_id);
         self.unsent.push_back(PendingCommand {
-            id: CommandId(self.last),
+            id,
             batch,
             row,
             since: now,
             command,
-            late: false,
+            overdue_reported: false,
         });
     }
 
-    /// The next order to send, if one may be: from now on it waits for its answer.
-    pub(crate) fn send(&mut self, now: Instant) -> Option<(CommandId, Command, Option<RowId>)> {
-        if self.waiting.len() >= ON_THE_WAY {
+    /// Takes the next command to send, unless [`MAX_AWAITING_REPLY`] wait for replies. From now on it waits for its reply.
+    pub(crate) fn next_to_send(&mut self, now: Instant) -> Option<(CommandId, Command, Option<RowId>)> {
+        if self.awaiting_reply.len() >= MAX_AWAITING_REPLY {
             return None;
         }
-        let mut order = self.unsent.pop_front()?;
-        order.since = now;
-        let sent = (order.id, order.command.clone(), order.row);
-        self.waiting.push(order);
-        Some(sent)
+        let mut pending = self.unsent.pop_front()?;
+        pending.since = now;
+        let next = (pending.id, pending.command.clone(), pending.row);
+        self.awaiting_reply.push(pending);
+        Some(next)
     }
 
-    /// There was no room for it: it is sent again, in its turn.
-    pub(crate) fn put_back(&mut self, id: CommandId) {
-        if let Some(at) = self.waiting.iter().position(|order| order.id == id) {
-            let order = self.waiting.swap_remove(at);
+    /// Queues a command again that the server's queue had no room for, at its place by id.
+    pub(crate) fn requeue(&mut self, id: CommandId) {
+        if let Some(at) = self.awaiting_reply.iter().position(|pending| pending.id == id) {
+            let pending = self.awaiting_reply.swap_remove(at);
             let at = self.unsent.partition_point(|unsent| unsent.id < id);
-            self.unsent.insert(at, order);
+            self.unsent.insert(at, pending);
         }
     }
 
-    /// An answer came; the row to set free if it was a refusal, and the outcome if it was the last of its batch.
-    pub(crate) fn answered(
+    /// Records a reply: how many streams were affected, or why the command failed. Returns the row whose pending kill has
+    /// to be reset after a failure, and the outcome of the batch after its last reply.
+    pub(crate) fn replied(
         &mut self,
         id: CommandId,
         reply: Result<usize, String>,
     ) -> (Option<RowId>, Option<BatchOutcome>) {
-        let Some(at) = self.waiting.iter().position(|order| order.id == id) else { return (None, None) };
-        let order = self.waiting.swap_remove(at);
-        let free = if reply.is_err() { order.row } else { None };
-        let Some(at) = self.batches.iter().position(|batch| batch.id == order.batch) else {
-            return (free, None);
+        let Some(at) = self.awaiting_reply.iter().position(|pending| pending.id == id) else {
+            return (None, None);
+        };
+        let pending = self.awaiting_reply.swap_remove(at);
+        let failed_row = if reply.is_err() { pending.row } else { None };
+        let Some(at) = self.batches.iter().position(|batch| batch.id == pending.batch) else {
+            return (failed_row, None);
         };
         let batch = &mut self.batches[at];
-        batch.left -= 1;
+        batch.outstanding -= 1;
         match reply {
-            Ok(streams) => (batch.done, batch.streams) = (batch.done + 1, batch.streams + streams),
-            Err(why) => batch.refused = Some(why),
+            Ok(streams) => {
+                batch.executed += 1;
+                batch.affected_streams += streams;
+            }
+            Err(error) => batch.error = Some(error),
         }
-        let outcome = (batch.left == 0).then(|| self.batches.swap_remove(at).outcome(&order.command));
-        (free, outcome)
+        let is_last = batch.outstanding == 0;
+        let outcome = is_last.then(|| self.batches.swap_remove(at).into_outcome(&pending.command));
+        (failed_row, outcome)
     }
 
-    /// Orders whose answer is late, each told once.
-    pub(crate) fn late(&mut self, now: Instant) -> Option<String> {
-        let order = self.waiting.iter_mut().find(|order| !order.late && now - order.since >= LATE)?;
-        order.late = true;
-        Some(format!("no answer yet: {}", order.command))
+    /// Returns a notice about one command whose reply is overdue; each command is reported once.
+    pub(crate) fn overdue(&mut self, now: Instant) -> Option<String> {
+        let is_overdue =
+            |pending: &&mut PendingCommand| !pending.overdue_reported && now - pending.since >= REPLY_OVERDUE;
+        let pending = self.awaiting_reply.iter_mut().find(is_overdue)?;
+        pending.overdue_reported = true;
+        Some(format!("no reply after {} s: {}", REPLY_OVERDUE.as_secs(), pending.command))
     }
 }
 
 impl CommandBatch {
-    fn outcome(self, command: &Command) -> BatchOutcome {
-        let Self { name, verb, total, done, streams, refused, .. } = self;
-        match refused {
-            None if total > 1 => BatchOutcome { good: true, text: format!("{verb} {done} streams") },
-            None => match command {
-                Command::KillStream(_) | Command::PauseStream(_) | Command::ResumeStream(_) => {
-                    BatchOutcome { good: true, text: format!("{verb} {name}") }
-                }
-                Command::SetPriority(_, priority) => {
-                    BatchOutcome { good: true, text: format!("{name} has priority {priority}") }
-                }
-                Command::SetLimit(_, direction, Some(rate)) => BatchOutcome {
-                    good: true,
-                    text: format!("{name} is limited to {rate} bytes/s {direction}"),
-                },
-                Command::SetLimit(_, direction, None) => {
-                    BatchOutcome { good: true, text: format!("{name} has no {direction} limit any more") }
-                }
-                Command::DrainProxy(_) => {
-                    BatchOutcome { good: true, text: format!("{name} drains: it gets no new streams") }
-                }
-                Command::UndrainProxy(_) => {
-                    BatchOutcome { good: true, text: format!("{name} gets new streams again") }
-                }
-                Command::SetWeight(_, weight) => {
-                    BatchOutcome { good: true, text: format!("{name} has weight {weight}") }
-                }
-                Command::SetPolicy(_, policy) => {
-                    BatchOutcome { good: true, text: format!("{name} goes by {policy}") }
-                }
-                Command::KillUser(_) | Command::KickProxy(_) => {
-                    let plural = if streams == 1 { "" } else { "s" };
-                    BatchOutcome { good: true, text: format!("{verb} {name}, {streams} stream{plural}") }
-                }
-            },
-            Some(why) if total > 1 => BatchOutcome {
-                good: false,
-                text: format!("{verb} {done} of {total} streams; of the others: {why}"),
-            },
-            Some(why) => BatchOutcome { good: false, text: format!("{name} was not {verb}: {why}") },
+    /// The result of the batch, of which `command` was the last one answered.
+    fn into_outcome(self, command: &Command) -> BatchOutcome {
+        let Self { name, verb, total, executed, .. } = &self;
+        let text = match &self.error {
+            Some(error) if *total > 1 => {
+                format!("{verb} {executed} of {total} streams; others failed: {error}")
+            }
+            Some(error) => format!("{name} was not {verb}: {error}"),
+            None if *total > 1 => format!("{verb} {executed} streams"),
+            None => self.success_text(command),
+        };
+        BatchOutcome { is_success: self.error.is_none(), text }
+    }
+
+    /// What the operator is told about one executed command.
+    fn success_text(&self, command: &Command) -> String {
+        let Self { name, verb, affected_streams, .. } = self;
+        match command {
+            Command::KillStream(_) | Command::PauseStream(_) | Command::ResumeStream(_) => {
+                format!("{verb} {name}")
+            }
+            Command::SetPriority(_, priority) => format!("priority of {name} set to {priority}"),
+            Command::SetLimit(_, direction, Some(rate)) => {
+                format!("{name} limited to {rate} bytes/s {direction}")
+            }
+            Command::SetLimit(_, direction, None) => format!("{direction} limit of {name} removed"),
+            Command::DrainProxy(_) => format!("{name} is draining: no new streams"),
+            Command::UndrainProxy(_) => format!("{name} receives new streams again"),
+            Command::SetWeight(_, weight) => format!("weight of {name} set to {weight}"),
+            Command::SetPolicy(_, policy) => format!("policy of {name} set to {policy}"),
+            Command::KillUser(_) | Command::KickProxy(_) => {
+                let plural = if *affected_streams == 1 { "" } else { "s" };
+                format!("{verb} {name}, {affected_streams} stream{plural}")
+            }
         }
     }
 }

@@ -49,7 +49,7 @@ impl StreamDetail {
 pub(crate) struct EventJournal(VecDeque<Event>);
 
 impl EventJournal {
-    pub(crate) fn note(&mut self, event: &Event) {
+    pub(crate) fn push(&mut self, event: &Event) {
         let others = matches!(
             event.kind,
             EventKind::OperatorActed { .. }

@@ -68,6 +68,13 @@ impl fmt::Display for FilterError {
     }
 }
 
+/// Filters are equal if the same text was typed.
+impl PartialEq for StreamFilter {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
 impl StreamFilter {
     /// The names before a colon.
     pub(crate) const FIELDS: [&str; 7] =

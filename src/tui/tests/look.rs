@@ -180,7 +180,7 @@ fn commands_go_by_name_complete_and_hint() {
     fixture.press("<:theme li_>");
     assert_eq!(fixture.model.theme, crate::tui::theme::Theme::light());
     enter(&mut fixture, ":", "kil");
-    assert_eq!(fixture.notice(), "there is no command «kil»; did you mean «kill»?");
+    assert_eq!(fixture.notice(), "unknown command «kil»; did you mean «kill»?");
     enter(&mut fixture, ":", "kill-user");
     assert!(fixture.text().contains("Kill this user?"));
     fixture.press("<");
@@ -272,7 +272,7 @@ fn who_may_only_look_cannot_act() {
     ] {
         enter(&mut fixture, ":", command);
         let name = command.split(' ').next().unwrap();
-        let refused = format!("there is no command «{name}»");
+        let refused = format!("unknown command «{name}»");
         assert!(fixture.notice().starts_with(&refused), "{command}: {}", fixture.notice());
     }
     for (typed, command) in

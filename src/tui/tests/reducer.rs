@@ -48,7 +48,7 @@ fn x_asks_and_only_a_yes_kills() {
     // The order is on its way: the row says so, and it cannot be killed twice.
     assert!(fixture.text().contains("kill…"));
     assert_eq!(fixture.press("x"), []);
-    assert_eq!(fixture.notice(), "ABC123:2 is being killed already");
+    assert_eq!(fixture.notice(), "ABC123:2 is already being killed");
     fixture.send(Msg::Replied(CommandId(1), Ok(Executed { affected_streams: 1 })));
     assert_eq!(fixture.notice(), "killed ABC123:2");
     // By choosing the button, too.
@@ -76,7 +76,7 @@ fn p_holds_and_lets_go_without_asking() {
     fixture.streams[1].stats().set_paused(true);
     fixture.tick(TICK);
     assert_eq!(fixture.press(":pause>"), []);
-    assert_eq!(fixture.notice(), "ABC123:2 is paused already");
+    assert_eq!(fixture.notice(), "ABC123:2 is already paused");
     assert_eq!(fixture.press("p"), [Effect::SendCommand(CommandId(2), Command::ResumeStream(second))]);
     fixture.send(Msg::Replied(CommandId(2), Err(CommandError::NotFound)));
     assert_eq!(fixture.notice(), "ABC123:2 was not resumed: it is not there any more");
@@ -100,7 +100,7 @@ fn p_holds_and_lets_go_without_asking() {
     fixture.end(usize::try_from(gone.stream.0).unwrap() - 1, EndReason::Finished);
     fixture.tick(TICK);
     assert_eq!(fixture.press("p+"), []);
-    assert_eq!(fixture.notice(), format!("{gone} has ended already"));
+    assert_eq!(fixture.notice(), format!("{gone} has already ended"));
 }
 
 #[test]
@@ -112,14 +112,14 @@ fn plus_and_minus_change_the_priority_and_one_can_be_named() {
     assert_eq!(fixture.press("j++"), [order(1, Priority::High), order(2, Priority::Urgent)]);
     assert!(fixture.text().contains("urgent"), "{}", fixture.text());
     fixture.send(Msg::Replied(CommandId(1), Ok(Executed { affected_streams: 1 })));
-    assert_eq!(fixture.notice(), "ABC123:2 has priority high");
+    assert_eq!(fixture.notice(), "priority of ABC123:2 set to high");
     assert_eq!(fixture.press("+"), []);
-    assert_eq!(fixture.notice(), "ABC123:2 has that priority already");
+    assert_eq!(fixture.notice(), "ABC123:2 already has this priority");
     assert_eq!(fixture.press(">-"), [order(3, Priority::High)], "looked at closely");
     assert!(fixture.text().contains("priority  high"), "{}", fixture.text());
     assert_eq!(fixture.press("<:priority ba_>"), [order(4, Priority::Background)]);
     assert_eq!(fixture.press(":priority top>"), []);
-    assert_eq!(fixture.notice(), "which one? ⇥ completes the word");
+    assert_eq!(fixture.notice(), "missing argument; ⇥ completes it");
     fixture.press(":prio_");
     assert!(fixture.text().contains(":priority"), "{}", fixture.text());
     fixture.press("<gmmm");
@@ -136,7 +136,7 @@ fn a_stream_that_ends_under_the_dialog_is_not_killed_nor_is_another_with_its_key
     fixture.open(0xABC123, 1);
     fixture.tick(TICK);
     assert_eq!(fixture.press("y"), []);
-    assert_eq!(fixture.notice(), "ABC123:1 ended by itself; nothing was killed");
+    assert_eq!(fixture.notice(), "ABC123:1 has already ended; nothing was killed");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn an_order_without_an_answer_is_said_to_be_late_once() {
     let mut fixture = three();
     fixture.press("xy");
     fixture.tick(Duration::from_secs(6));
-    assert_eq!(fixture.notice(), "no answer yet: kill stream ABC123:1");
+    assert_eq!(fixture.notice(), "no reply after 5 s: kill stream ABC123:1");
     fixture.tick(Duration::from_secs(7));
     assert_eq!(fixture.notice(), "");
 }
@@ -227,7 +227,7 @@ fn ended_streams_sink_below_the_open_ones_but_not_from_under_the_selection() {
     let text = fixture.text();
     assert!(text.contains("2 open · 1 ended") && text.contains("target reset"), "{text}");
     assert_eq!(fixture.press("x"), []);
-    assert_eq!(fixture.notice(), "ABC123:1 has ended already");
+    assert_eq!(fixture.notice(), "ABC123:1 has already ended");
     for _ in 0..45 {
         fixture.tick(TICK);
     }
@@ -328,7 +328,7 @@ fn marked_streams_are_killed_together_and_more_than_ten_need_the_number() {
             if id.0 == 5 { Err(CommandError::NotFound) } else { Ok(Executed { affected_streams: 1 }) },
         ));
     }
-    assert_eq!(fixture.notice(), "killed 11 of 12 streams; of the others: it is not there any more");
+    assert_eq!(fixture.notice(), "killed 11 of 12 streams; others failed: it is not there any more");
 }
 
 #[test]

@@ -233,7 +233,7 @@ fn a_lost_port_is_seen_on_every_screen() {
         }
     }
     let mut fixture = lost(120, 36);
-    assert_eq!(fixture.notice(), "late was refused its port: port 443 is in use on the server");
+    assert_eq!(fixture.notice(), "registration of late refused: port 443 is in use on the server");
     for screen in ["1", "2", "3", "4"] {
         fixture.press(screen);
         assert!(fixture.text().contains("port 9090 lost"), "{}", fixture.text());
@@ -244,7 +244,7 @@ fn a_lost_port_is_seen_on_every_screen() {
     assert!(!fixture.text().contains("lost"), "{}", fixture.text());
     drop(again);
     fixture.tick(TICK);
-    assert_eq!(fixture.notice(), "port 9090 is closed: no proxy serves it");
+    assert_eq!(fixture.notice(), "port 9090 closed: no proxy serves it");
     fixture.tick(Duration::from_secs(601));
     assert!(!fixture.text().contains("port 9090"), "it is forgotten after a while");
 }

@@ -48,9 +48,9 @@ fn l_limits_the_selected_stream_and_says_what_is_wrong() {
     assert_eq!(fixture.press("jl"), []);
     assert!(fixture.text().contains("limit ABC123:2:"), "{}", fixture.text());
     for (typed, wrong) in [
-        ("10M", "which way? down 10M, up 500K, or off"),
+        ("10M", "expected: down|up RATE, or off"),
         ("down", "how fast? down 10M, or down off"),
-        ("down 10 M", "which way?"),
+        ("down 10 M", "expected: down|up RATE"),
         ("down fast", "a rate is a number"),
     ] {
         fixture.type_in(typed);
@@ -73,7 +73,7 @@ fn l_limits_the_selected_stream_and_says_what_is_wrong() {
         ]
     );
     fixture.send(Msg::Replied(CommandId(1), Ok(Executed { affected_streams: 1 })));
-    assert_eq!(fixture.notice(), "ABC123:2 is limited to 10M bytes/s down");
+    assert_eq!(fixture.notice(), "ABC123:2 limited to 10M bytes/s down");
     fixture.send(Msg::Replied(CommandId(2), Err(CommandError::NotFound)));
     assert_eq!(fixture.notice(), "ABC123:2 was not limited: it is not there any more");
     // What holds now stands in the line when it is asked for again.
@@ -88,9 +88,9 @@ fn l_limits_the_selected_stream_and_says_what_is_wrong() {
         "only what was on"
     );
     fixture.send(Msg::Replied(CommandId(3), Ok(Executed { affected_streams: 1 })));
-    assert_eq!(fixture.notice(), "ABC123:2 has no down limit any more");
+    assert_eq!(fixture.notice(), "down limit of ABC123:2 removed");
     fixture.tick(TICK);
-    assert_eq!(fixture.press(">:limit down 10M>"), [], "looked at closely: it has that limit already");
+    assert_eq!(fixture.press(">:limit down 10M>"), [], "looked at closely: it already has that limit");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn users_proxies_and_services_are_limited_where_they_are_listed() {
         [limit(2, LimitScope::Proxy(ProxyId(1)), Direction::Up, Some(1_000_000_000))]
     );
     fixture.send(Msg::Replied(CommandId(2), Ok(Executed { affected_streams: 2 })));
-    assert_eq!(fixture.notice(), "lab is limited to 1G bytes/s up");
+    assert_eq!(fixture.notice(), "lab limited to 1G bytes/s up");
     // The service comes after the proxies.
     fixture.press("Gl");
     fixture.type_in("down 2G");
@@ -136,9 +136,9 @@ fn users_proxies_and_services_are_limited_where_they_are_listed() {
         [limit(3, LimitScope::Service(service()), Direction::Down, Some(2_000_000_000))]
     );
     fixture.send(Msg::Replied(CommandId(3), Ok(Executed { affected_streams: 2 })));
-    assert_eq!(fixture.notice(), "service 8080:default is limited to 2G bytes/s down");
+    assert_eq!(fixture.notice(), "service 8080:default limited to 2G bytes/s down");
     assert_eq!(fixture.press("x"), [], "a service is not kicked");
-    assert_eq!(fixture.notice(), "no proxy to kick");
+    assert_eq!(fixture.notice(), "no proxy selected");
     assert_eq!(fixture.press("l>"), [], "nothing typed is nothing wanted");
 }
 
@@ -178,29 +178,29 @@ fn a_proxy_is_drained_and_weighed_and_its_service_gets_a_policy() {
     assert_eq!(fixture.press("2D"), [Effect::SendCommand(CommandId(1), Command::DrainProxy(proxy))]);
     assert!(fixture.text().contains("drain"), "{}", fixture.text());
     fixture.send(Msg::Replied(CommandId(1), Ok(Executed { affected_streams: 2 })));
-    assert_eq!(fixture.notice(), "lab drains: it gets no new streams");
+    assert_eq!(fixture.notice(), "lab is draining: no new streams");
     fixture.proxies[0].0.stats().set_draining(true);
     fixture.tick(TICK);
     assert_eq!(fixture.press(":drain>"), []);
-    assert_eq!(fixture.notice(), "lab drains already");
+    assert_eq!(fixture.notice(), "lab is already draining");
     assert_eq!(fixture.press("D"), [Effect::SendCommand(CommandId(2), Command::UndrainProxy(proxy))]);
     fixture.send(Msg::Replied(CommandId(2), Ok(Executed { affected_streams: 2 })));
-    assert_eq!(fixture.notice(), "lab gets new streams again");
+    assert_eq!(fixture.notice(), "lab receives new streams again");
 
     fixture.press("w");
     assert!(fixture.text().contains("weight of lab, now 1: "), "{}", fixture.text());
     fixture.type_in("0000");
     assert_eq!(fixture.press(">"), []);
-    assert!(fixture.text().contains("a weight is a number from 1 to 1000"), "{}", fixture.text());
+    assert!(fixture.text().contains("expected: a number from 1 to 1000"), "{}", fixture.text());
     fixture.press("<");
     assert_eq!(
         fixture.press(":weight 3>"),
         [Effect::SendCommand(CommandId(3), Command::SetWeight(proxy, 3))]
     );
     fixture.send(Msg::Replied(CommandId(3), Ok(Executed { affected_streams: 2 })));
-    assert_eq!(fixture.notice(), "lab has weight 3");
+    assert_eq!(fixture.notice(), "weight of lab set to 3");
     assert_eq!(fixture.press(":weight heavy>"), []);
-    assert_eq!(fixture.notice(), "a weight is a number from 1 to 1000");
+    assert_eq!(fixture.notice(), "expected: a number from 1 to 1000");
 
     let policy = |id, policy| Effect::SendCommand(CommandId(id), Command::SetPolicy(service(), policy));
     fixture.press("P");
@@ -209,13 +209,13 @@ fn a_proxy_is_drained_and_weighed_and_its_service_gets_a_policy() {
     fixture.type_in("l");
     assert_eq!(fixture.press(">"), [policy(4, Policy::LeastStreams)]);
     fixture.send(Msg::Replied(CommandId(4), Ok(Executed { affected_streams: 2 })));
-    assert_eq!(fixture.notice(), "service 8080:default goes by least-streams");
+    assert_eq!(fixture.notice(), "policy of service 8080:default set to least-streams");
     assert_eq!(fixture.press(":policy pe_>"), [policy(5, Policy::PeakEwma)]);
     fixture.press("GP");
     fixture.type_in("weighted");
     assert_eq!(fixture.press(">"), [policy(6, Policy::Weighted)]);
     assert_eq!(fixture.press(":policy fair>"), []);
-    assert_eq!(fixture.notice(), "a policy is round-robin, weighted, least-streams or peak-ewma");
+    assert_eq!(fixture.notice(), "expected: round-robin|weighted|least-streams|peak-ewma");
 }
 
 #[test]
@@ -226,11 +226,11 @@ fn what_is_gone_is_not_steered() {
     fixture.tick(TICK);
     for keys in ["D", "w", "l", ":drain>", ":weight 2>"] {
         assert_eq!(fixture.press(keys), [], "{keys}");
-        assert_eq!(fixture.notice(), "lab is gone already", "{keys}");
+        assert_eq!(fixture.notice(), "lab has already disconnected", "{keys}");
         assert!(fixture.model.overlay.is_none());
     }
     assert_eq!(fixture.press("1:weight 3>"), []);
-    assert!(fixture.notice().starts_with("there is no command «weight»"), "{}", fixture.notice());
+    assert!(fixture.notice().starts_with("unknown command «weight»"), "{}", fixture.notice());
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn a_proxy_with_several_services_asks_which_one() {
     fixture.proxies[0].0.registered(other.stats().key.clone());
     fixture.tick(TICK);
     assert_eq!(fixture.press("2P"), []);
-    assert_eq!(fixture.notice(), "it serves 2 services: select one of them, below");
+    assert_eq!(fixture.notice(), "the proxy serves 2 services: select one of them below");
     fixture.press("GP");
     assert!(fixture.text().contains("policy of :9090:default:"), "{}", fixture.text());
 }

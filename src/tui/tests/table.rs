@@ -173,7 +173,7 @@ fn all_that_the_filter_shows_is_killed_and_nothing_that_came_later() {
     assert_eq!(fixture.press("y>"), []);
     fixture.press("</no-such-thing>");
     assert_eq!(fixture.press("A"), []);
-    assert_eq!(fixture.notice(), "no open stream is shown");
+    assert_eq!(fixture.notice(), "no open stream is listed");
 }
 
 /// A control room with few slots, which answers when it is told to.
@@ -226,7 +226,7 @@ fn a_mass_act_is_fed_in_order_and_loses_nothing() {
     room.take(&mut fixture, effects);
     // A second one of that size has to wait; a single one may follow, and stays behind.
     assert_eq!(fixture.press("-"), []);
-    assert!(fixture.notice().contains("still to be sent"), "{}", fixture.notice());
+    assert!(fixture.notice().contains("still queued"), "{}", fixture.notice());
     let effects = fixture.press("Mgp");
     room.take(&mut fixture, effects);
     while room.taken.len() < MANY as usize + 1 {
@@ -283,6 +283,6 @@ fn what_ended_before_its_order_was_sent_is_not_ordered() {
         sent.extend(fixture.send(Msg::Replied(id, Ok(Executed { affected_streams: 1 }))));
     }
     assert_eq!(orders, 100 - unsent);
-    let told = format!("killed {orders} of 100 streams; of the others: it is not there any more");
+    let told = format!("killed {orders} of 100 streams; others failed: it is not there any more");
     assert_eq!(fixture.notice(), told);
 }

@@ -1,35 +1,27 @@
-//! Which columns the table has: what keys do while that is asked.
+//! The list of columns: which of them the table of streams shows.
 
 use crate::tui::{
-    keymap::Action,
-    model::{ColumnSelection, Model, Overlay, StreamColumn},
+    intent::ColumnListIntent,
+    model::{ColumnSelection, CursorStep, Model, Overlay, StreamColumn},
     table_columns::FittedColumns,
 };
 
-/// A key while the list of columns is open and the one at `at` is in focus.
-pub(super) fn act(model: &mut Model, at: usize, action: Action) {
+/// Handles an intent of the open list of columns.
+pub(super) fn handle(model: &mut Model, intent: ColumnListIntent) {
+    let Some(Overlay::Columns { focus }) = &mut model.overlay else { return };
     let last = StreamColumn::ALL.len() - 1;
-    let to = match action {
-        Action::Down => (at + 1).min(last),
-        Action::Up => at.saturating_sub(1),
-        Action::First => 0,
-        Action::Last => last,
-        Action::Press => {
-            let column = StreamColumn::ALL[at.min(last)];
-            // What the operator sees is what is turned round, whatever was asked for before.
-            let shown = FittedColumns::on_screen(model).contains(column);
-            model.streams_screen.columns.set(column, !shown);
-            at
+    match intent {
+        ColumnListIntent::Move(CursorStep::By(rows)) => *focus = focus.saturating_add_signed(rows).min(last),
+        ColumnListIntent::Move(CursorStep::First) => *focus = 0,
+        ColumnListIntent::Move(CursorStep::Last) => *focus = last,
+        ColumnListIntent::Move(CursorStep::Pages(_) | CursorStep::HalfPages(_)) => {}
+        ColumnListIntent::Toggle => {
+            let column = StreamColumn::ALL[(*focus).min(last)];
+            // Toggles what is on the screen: a column may be hidden because it does not fit.
+            let is_shown = FittedColumns::on_screen(model).contains(column);
+            model.streams_screen.columns.set(column, !is_shown);
         }
-        Action::Reset => {
-            model.streams_screen.columns = ColumnSelection::default();
-            at
-        }
-        Action::Close => {
-            model.overlay = None;
-            return;
-        }
-        _ => at,
-    };
-    model.overlay = Some(Overlay::Columns { focus: to });
+        ColumnListIntent::Reset => model.streams_screen.columns = ColumnSelection::default(),
+        ColumnListIntent::Close => model.overlay = None,
+    }
 }

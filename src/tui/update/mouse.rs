@@ -1,46 +1,41 @@
-//! Clicks and the wheel, where the operator has turned them on.
+//! Translates mouse events into intents, by what is on the screen at their position.
 
-use super::screens;
 use crate::tui::{
-    keymap::Action,
-    model::{Model, ScreenId, Sort},
+    intent::Intent,
+    model::{CursorStep, Model, ScreenId, Sort},
     table_columns::FittedColumns,
     terminal::MouseEvent,
 };
 
-/// Rows that a notch of the wheel moves.
-const NOTCH: usize = 3;
+/// Rows by which one notch of the wheel moves the cursor.
+const ROWS_PER_NOTCH: isize = 3;
 
-pub(super) fn take(model: &mut Model, mouse: MouseEvent) {
+/// The intent of a mouse event: the wheel moves the cursor, a click selects a row or sorts by a heading. `None` while the
+/// mouse is disabled or an overlay is open.
+pub(super) fn intent_of(model: &Model, event: MouseEvent) -> Option<Intent> {
     if !model.display.mouse || model.overlay.is_some() || !model.layout().has_table {
-        return;
+        return None;
     }
-    match mouse {
+    match event {
         MouseEvent::Wheel { down } => {
-            for _ in 0..NOTCH {
-                screens::act(model, if down { Action::Down } else { Action::Up });
-            }
+            let rows = if down { ROWS_PER_NOTCH } else { -ROWS_PER_NOTCH };
+            Some(Intent::Move(CursorStep::By(rows)))
         }
-        MouseEvent::Click { x, y } => click(model, x, y),
+        MouseEvent::Click { x, y } => clicked(model, x, y),
     }
 }
 
-fn click(model: &mut Model, x: u16, y: u16) {
-    let layout = model.layout();
+/// The intent of a click on the table of streams. Other screens have none.
+fn clicked(model: &Model, x: u16, y: u16) -> Option<Intent> {
+    let table = model.layout().table;
     if model.screen != ScreenId::Streams || model.detail_screen.open.is_some() {
-        return;
+        return None;
     }
-    if y == layout.table.y {
-        if let Some(by) = FittedColumns::on_screen(model).sort_key_at(x) {
-            let Sort { by: now, reversed } = model.shown().streams.sort();
-            screens::sort(model, Sort { by, reversed: by == now && !reversed });
-        }
-    } else if y > layout.table.y && y < layout.table.bottom() {
-        let index = model.streams_screen.cursor.offset() + usize::from(y - layout.table.y - 1);
-        if index < model.rows().len() {
-            let mut cursor = model.streams_screen.cursor;
-            cursor.point(index, model.rows(), layout.table_rows());
-            model.set_stream_cursor(cursor);
-        }
+    if y == table.y {
+        let by = FittedColumns::on_screen(model).sort_key_at(x)?;
+        let now = model.shown().streams.sort();
+        return Some(Intent::SetSort(Sort { by, reversed: by == now.by && !now.reversed }));
     }
+    let is_row = y > table.y && y < table.bottom();
+    is_row.then(|| Intent::SelectRow(model.streams_screen.cursor.offset() + usize::from(y - table.y - 1)))
 }

@@ -1,60 +1,71 @@
-//! Lines that are typed: the filter, a word to find, a command.
+//! The prompt: opens it, edits its text, and translates what was accepted into an intent.
 
-use super::{command, screens, steer};
+use super::navigation;
 use crate::tui::{
-    completion,
-    keymap::{self, Action},
-    model::{Cursor, LineEdit, LineEditOp, Model, Overlay, Prompt, PromptKind, RowId, StreamFilter},
-    msg::Effect,
+    command_line,
+    completion::Completion,
+    intent::{Intent, PromptIntent},
+    keymap,
+    model::{
+        Cursor, LineEdit, LineEditOp, Model, NoticeLevel, Overlay, Prompt, PromptKind, RowId, StreamFilter,
+    },
     terminal::Key,
 };
 
-pub(super) fn ask(model: &mut Model, kind: PromptKind, text: String) {
+/// Opens a prompt with this text.
+pub(super) fn open(model: &mut Model, kind: PromptKind, text: String) {
     model.overlay = Some(Overlay::Prompt(Prompt { kind, line: LineEdit::new(text), error: None }));
 }
 
-pub(super) fn ask_filter(model: &mut Model) {
+/// Opens the prompt for the filter of the table of streams.
+pub(super) fn open_filter(model: &mut Model) {
     let before = model.streams_screen.filter.text().to_owned();
-    ask(model, PromptKind::Filter { before: before.clone(), cursor: model.streams_screen.cursor }, before);
+    let kind = PromptKind::Filter { before: before.clone(), cursor: model.streams_screen.cursor };
+    open(model, kind, before);
 }
 
-pub(super) fn ask_log_filter(model: &mut Model) {
+/// Opens the prompt for the text that shown log records contain.
+pub(super) fn open_log_filter(model: &mut Model) {
     let before = model.log_screen.filter().to_owned();
-    ask(model, PromptKind::LogFilter { before: before.clone() }, before);
+    open(model, PromptKind::LogFilter { before: before.clone() }, before);
 }
 
-pub(super) fn ask_command(model: &mut Model) {
-    ask(model, PromptKind::Command, String::new());
+/// The intent of a key that no binding of the prompt uses: it inserts its character, if it has one.
+pub(super) fn typed(key: Key) -> Option<Intent> {
+    keymap::typed_char(key).map(|c| Intent::Prompt(PromptIntent::Edit(LineEditOp::Insert(c))))
 }
 
-pub(super) fn ask_help(model: &mut Model) {
-    ask(model, PromptKind::Help, String::new());
-}
-
-/// A key that no binding wants: a character of the line.
-pub(super) fn type_in(model: &mut Model, key: Key) {
-    if let Some(c) = keymap::typed(key) {
-        edit(model, LineEditOp::Insert(c));
+/// Handles an intent of the open prompt. Returns the intent that follows from the accepted text.
+pub(super) fn handle(model: &mut Model, intent: PromptIntent) -> Option<Intent> {
+    let Some(Overlay::Prompt(prompt)) = &model.overlay else { return None };
+    match intent {
+        PromptIntent::Accept => return accept(model),
+        PromptIntent::Cancel => cancel(model),
+        PromptIntent::Complete => complete(model),
+        // Backspace on an empty line leaves the prompt.
+        PromptIntent::Edit(LineEditOp::Backspace) if prompt.line.text().is_empty() => cancel(model),
+        PromptIntent::Edit(op) => edit(model, op),
     }
+    None
 }
 
-fn edit(model: &mut Model, edit: LineEditOp) {
+fn edit(model: &mut Model, op: LineEditOp) {
     if let Some(Overlay::Prompt(prompt)) = &mut model.overlay {
-        prompt.line.edit(edit);
+        prompt.line.edit(op);
         prompt.error = None;
     }
-    changed(model);
+    apply_while_typing(model);
 }
 
-/// What is typed takes effect while it is typed, where that harms nothing.
-fn changed(model: &mut Model) {
+/// Applies filters while they are typed. Other prompts have no effect before they are accepted.
+fn apply_while_typing(model: &mut Model) {
     let Some(Overlay::Prompt(prompt)) = &mut model.overlay else { return };
     let text = prompt.line.text().to_owned();
     match prompt.kind {
         PromptKind::Filter { cursor, .. } => match StreamFilter::parse(&text) {
-            Ok(filter) => try_filter(model, filter, cursor),
-            // The last one that could be understood stays.
-            Err(why) => prompt.error = Some(why.to_string()),
+            Ok(filter) => apply_filter(model, filter, cursor),
+            // The last valid filter stays in effect.
+            Err(error) => prompt.error = Some(error.to_string()),
         },
         PromptKind::LogFilter { .. } => model.log_screen.set_filter(text),
         PromptKind::Help
@@ -65,71 +76,68 @@ fn changed(model: &mut Model) {
     }
 }
 
-/// Filters the table, and selects what was selected before anything was typed, where it is shown.
-fn try_filter(model: &mut Model, filter: StreamFilter, cursor: Cursor<RowId>) {
+/// Filters the table, with the cursor of before the prompt: its row is selected again where it is listed.
+fn apply_filter(model: &mut Model, filter: StreamFilter, cursor: Cursor<RowId>) {
     model.set_stream_cursor(cursor);
-    screens::set_filter(model, filter);
+    navigation::set_filter(model, filter);
 }
 
-/// A key that means something to the line.
-pub(super) fn in_prompt(model: &mut Model, action: Action) -> Vec<Effect> {
-    match action {
-        Action::Press => return take(model),
-        Action::Close => cancel(model),
-        Action::Complete => complete(model),
-        Action::Backspace => {
-            let Some(Overlay::Prompt(prompt)) = &model.overlay else { return Vec::new() };
-            // One more than there is to take back: the operator wants out.
-            if prompt.line.text().is_empty() {
-                cancel(model);
-            } else {
-                edit(model, LineEditOp::Backspace);
-            }
-        }
-        Action::Delete => edit(model, LineEditOp::Delete),
-        Action::DeleteWord => edit(model, LineEditOp::DeleteWord),
-        Action::DeleteAll => edit(model, LineEditOp::DeleteAll),
-        Action::Left => edit(model, LineEditOp::Left),
-        Action::Right => edit(model, LineEditOp::Right),
-        Action::First => edit(model, LineEditOp::Home),
-        Action::Last => edit(model, LineEditOp::End),
-        _ => {}
-    }
-    Vec::new()
-}
-
-fn take(model: &mut Model) -> Vec<Effect> {
-    let Some(Overlay::Prompt(prompt)) = &model.overlay else { return Vec::new() };
+/// Accepts the text. Text that is invalid keeps the prompt open, with the error beside it.
+fn accept(model: &mut Model) -> Option<Intent> {
+    let Some(Overlay::Prompt(prompt)) = &mut model.overlay else { return None };
     if prompt.error.is_some() {
-        return Vec::new();
+        return None;
     }
-    let (what, text) = (prompt.kind.clone(), prompt.line.text().trim().to_owned());
-    if let Some(result) = steer::answer(model, &what, &text) {
-        match (result, &mut model.overlay) {
-            (Ok(effects), overlay) => {
-                *overlay = None;
-                return effects;
-            }
-            // The line stays, to be mended.
-            (Err(why), Some(Overlay::Prompt(prompt))) => prompt.error = Some(why),
-            (Err(_), _) => {}
+    let text = prompt.line.text().trim().to_owned();
+    let parsed = match &prompt.kind {
+        // An empty value changes nothing.
+        PromptKind::Limit(_) | PromptKind::Weight(_) | PromptKind::Policy(_) | PromptKind::Command
+            if text.is_empty() =>
+        {
+            Ok(None)
         }
-        return Vec::new();
+        PromptKind::Limit(target) => command_line::parse_limits(&text)
+            .map(|changes| Some(Intent::SetLimit(Some(target.clone()), changes))),
+        PromptKind::Weight(proxy) => {
+            command_line::parse_weight(&text).map(|weight| Some(Intent::SetWeight(Some(*proxy), weight)))
+        }
+        PromptKind::Policy(service) => command_line::parse_policy(&text)
+            .map(|policy| Some(Intent::SetPolicy(Some(service.clone()), policy))),
+        PromptKind::Help => {
+            model.overlay = Some(Overlay::Help { scroll: 0, search: text });
+            return None;
+        }
+        PromptKind::Command => {
+            model.overlay = None;
+            return match command_line::parse(&model.keymap, model.command_context(), &text) {
+                Ok(intent) => Some(intent),
+                Err(error) => {
+                    model.notify(NoticeLevel::Warning, error);
+                    None
+                }
+            };
+        }
+        // These have been applied while they were typed.
+        PromptKind::Filter { .. } | PromptKind::LogFilter { .. } => Ok(None),
+    };
+    match parsed {
+        Ok(intent) => {
+            model.overlay = None;
+            intent
+        }
+        Err(error) => {
+            prompt.error = Some(error);
+            None
+        }
     }
-    model.overlay = None;
-    match what {
-        PromptKind::Command if !text.is_empty() => return command::run(model, &text),
-        PromptKind::Help => model.overlay = Some(Overlay::Help { scroll: 0, search: text }),
-        _ => {}
-    }
-    Vec::new()
 }
 
+/// Closes the prompt and restores what was in effect before.
 fn cancel(model: &mut Model) {
     let Some(Overlay::Prompt(prompt)) = model.overlay.take() else { return };
     match prompt.kind {
         PromptKind::Filter { before, cursor } => {
-            try_filter(model, StreamFilter::parse(&before).unwrap_or_default(), cursor);
+            apply_filter(model, StreamFilter::parse(&before).unwrap_or_default(), cursor);
         }
         PromptKind::LogFilter { before } => model.log_screen.set_filter(before),
         PromptKind::Help => model.overlay = Some(Overlay::Help { scroll: 0, search: String::new() }),
@@ -137,18 +145,11 @@ fn cancel(model: &mut Model) {
     }
 }
 
-/// Goes on with the word as far as there is only one way to.
+/// Completes the last word as far as it is unambiguous.
 fn complete(model: &mut Model) {
-    let (kept, fitting) = completion::candidates(model);
-    let mut fitting = fitting.iter();
-    let Some(first) = fitting.next() else { return };
-    let common = fitting.fold(first.as_str(), |common, name| {
-        let same = common.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
-        &common[..same]
-    });
-    let text = format!("{kept}{common}");
+    let Some(text) = Completion::of(model).completed() else { return };
     if let Some(Overlay::Prompt(prompt)) = &mut model.overlay {
         prompt.line = LineEdit::new(text);
     }
-    changed(model);
+    apply_while_typing(model);
 }

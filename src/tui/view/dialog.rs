@@ -24,10 +24,10 @@ pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
         },
         Confirmation::KillUser { user, .. } => ("Kill this user?", kill_user(model, *user)),
         Confirmation::Kick { proxy, .. } => ("Kick this proxy?", kick(model, *proxy)),
-        Confirmation::Quit { drains } => ("Quit?", quit(model, *drains)),
+        Confirmation::Quit { drain_timeout } => ("Quit?", quit(model, *drain_timeout)),
     };
     let mut body = body;
-    if let Some(number) = dialog.number() {
+    if let Some(number) = dialog.required_number() {
         body.push(Line::from(vec![
             Span::styled(format!("Type {number} to confirm: "), theme.text),
             Span::styled(format!("{}_", dialog.typed), theme.strong),
@@ -42,7 +42,7 @@ pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
     // On a screen that is too low the buttons win over the text.
     let mut spans = Vec::new();
     for button in dialog.buttons() {
-        let style = match (*button == dialog.focused(), button.destroys()) {
+        let style = match (*button == dialog.focused(), button.is_destructive()) {
             (true, true) => theme.danger_button,
             (true, false) => theme.button,
             (false, _) => theme.dim,

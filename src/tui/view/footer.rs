@@ -9,10 +9,11 @@ use unicode_width::UnicodeWidthStr;
 use super::put;
 use crate::control::LimitScope;
 use crate::tui::{
-    completion::candidates,
+    completion::Completion,
     format::{self, truncate, truncate_start},
-    keymap::{Action, InputContext},
-    model::{LimitTarget, Model, NoticeLevel, Overlay, Prompt, PromptKind},
+    intent::{Intent, KillScope, PauseChange, PriorityChange},
+    keymap::InputContext,
+    model::{CursorStep, LimitTarget, Model, NoticeLevel, Overlay, Prompt, PromptKind},
 };
 
 /// What just happened, in one line; what goes on, where nothing just happened.
@@ -56,12 +57,19 @@ pub(crate) fn keys(model: &Model, area: Rect, buf: &mut Buffer) {
     }
     let mut spans = vec![Span::raw(" ")];
     let over = model.selected().is_none_or(|(_, row)| !row.is_live());
-    let idle = |action| match model.context() {
+    let idle = |intent: &Intent| match model.context() {
         InputContext::Logs => {
-            !model.shows_log_targets() && matches!(action, Action::Down | Action::More | Action::Less)
+            !model.shows_log_targets()
+                && matches!(intent, Intent::Move(CursorStep::By(_)) | Intent::ChangeLogLevels { .. })
         }
         InputContext::Detail => {
-            over && matches!(action, Action::Kill | Action::TogglePause | Action::Raise | Action::Limit)
+            over && matches!(
+                intent,
+                Intent::AskToKill(KillScope::Selection)
+                    | Intent::Pause(PauseChange::Toggle)
+                    | Intent::SetPriority(PriorityChange::Raise)
+                    | Intent::AskForLimit
+            )
         }
         _ => false,
     };
@@ -97,9 +105,9 @@ fn label(model: &Model, asked: &PromptKind, width: usize) -> String {
 
 /// What the word may become, as much of it as there is room for; nothing where it is whole.
 fn continuations(model: &Model, prompt: &Prompt, room: usize) -> String {
-    let (kept, fitting) = candidates(model);
-    match fitting.as_slice() {
-        [only] if prompt.line.text() == format!("{kept}{only}") => String::new(),
+    let Completion { prefix, candidates } = Completion::of(model);
+    match candidates.as_slice() {
+        [only] if prompt.line.text() == format!("{prefix}{only}") => String::new(),
         fitting => truncate(&fitting.join("  "), room),
     }
 }

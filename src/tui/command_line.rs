@@ -1,0 +1,185 @@
+//! The command line: translates a typed line into an [`Intent`]. Every binding can be run by its name; some commands take
+//! an argument. Nothing is performed here.
+
+use super::{
+    intent::{Intent, LimitChange, PriorityChange},
+    keymap::{InputContext, Keymap},
+    model::{CHART_WINDOWS, LoadMeasure, Sort, SortBy, StreamFilter},
+    suggest::near_miss,
+    theme::Theme,
+};
+use crate::{
+    control::MAX_WEIGHT,
+    ids::{Direction, Policy, Rate},
+};
+
+/// What an operator can type for each of [`CHART_WINDOWS`].
+const WINDOW_NAMES: [&str; CHART_WINDOWS.len()] = ["30s", "2m", "5m", "15m", "30m", "1h"];
+
+/// Commands that take an argument, and the words that the argument may begin with.
+const ARGUMENTS: [(&str, &[&str]); 9] = [
+    ("sort", &SortBy::NAMES),
+    ("theme", &Theme::NAMES),
+    ("window", &WINDOW_NAMES),
+    ("filter", &[]),
+    ("priority", &["background", "low", "normal", "high", "urgent"]),
+    ("limit", &["down", "up", "off"]),
+    ("weight", &[]),
+    ("policy", &["round-robin", "weighted", "least-streams", "peak-ewma"]),
+    ("load", &["streams", "bytes"]),
+];
+
+/// Commands with an argument that change the server: they exist only where the keymap has a binding of the same name.
+const REQUIRE_BINDING: [&str; 4] = ["priority", "limit", "weight", "policy"];
+
+/// Bindings that cannot be run by name, because they only move a cursor or close an overlay.
+const KEYS_ONLY: [&str; 13] = [
+    "up",
+    "down",
+    "page-up",
+    "page-down",
+    "half-page-up",
+    "half-page-down",
+    "first",
+    "last",
+    "back",
+    "command-line",
+    "close",
+    "more",
+    "less",
+];
+
+/// The names of all commands that can be run in this context, sorted; the command line completes these.
+pub(crate) fn names(keymap: &Keymap, context: InputContext) -> Vec<&'static str> {
+    let bindings = keymap.commands(context).into_iter().map(|binding| binding.name);
+    let mut names: Vec<&'static str> = bindings.filter(|name| !KEYS_ONLY.contains(name)).collect();
+    names.extend(ARGUMENTS.iter().map(|(name, _)| *name).filter(|name| !REQUIRE_BINDING.contains(name)));
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// The words that the argument of this command may begin with; none where any text is possible.
+pub(crate) fn argument_words(command: &str) -> &'static [&'static str] {
+    ARGUMENTS.iter().find(|(known, _)| *known == command).map_or(&[], |(_, words)| *words)
+}
+
+/// Parses a line, as typed into the command line, for what is selected in `context`.
+///
+/// # Errors
+/// A message for the operator: the command or its argument is unknown, or the argument is missing.
+pub(crate) fn parse(keymap: &Keymap, context: InputContext, line: &str) -> Result<Intent, String> {
+    let (name, argument) = line.split_once(' ').map_or((line, ""), |(name, rest)| (name, rest.trim()));
+    let is_bound = || keymap.commands(context).iter().any(|binding| binding.name == name);
+    match name {
+        "sort" => with_argument(name, argument, SortBy::named)
+            .map(|by| Intent::SetSort(Sort { by, reversed: false })),
+        "theme" => with_argument(name, argument, Theme::named).map(|theme| Intent::SetTheme(Box::new(theme))),
+        "window" => with_argument(name, argument, parse_window).map(Intent::SetChartWindow),
+        "filter" if !argument.is_empty() => match StreamFilter::parse(argument) {
+            Ok(filter) => Ok(Intent::SetFilter(filter)),
+            Err(error) => Err(error.to_string()),
+        },
+        "load" => with_argument(name, argument, parse_load_measure).map(Intent::SetLoadMeasure),
+        // As in vi and less.
+        "q" => Ok(Intent::Quit),
+        "priority" if is_bound() => with_argument(name, argument, |word| word.parse().ok())
+            .map(|priority| Intent::SetPriority(PriorityChange::Set(priority))),
+        "limit" if !argument.is_empty() && is_bound() => {
+            parse_limits(argument).map(|changes| Intent::SetLimit(None, changes))
+        }
+        "weight" if !argument.is_empty() && is_bound() => {
+            parse_weight(argument).map(|weight| Intent::SetWeight(None, weight))
+        }
+        "policy" if !argument.is_empty() && is_bound() => {
+            parse_policy(argument).map(|policy| Intent::SetPolicy(None, policy))
+        }
+        _ => match keymap.commands(context).into_iter().find(|binding| binding.name == name) {
+            Some(binding) => Ok(binding.intent.clone()),
+            None => {
+                let near = near_miss(name, names(keymap, context).into_iter().map(str::to_owned));
+                let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();
+                Err(format!("unknown command «{name}»{hint}"))
+            }
+        },
+    }
+}
+
+/// Parses the argument of a command that needs one of [`argument_words`].
+fn with_argument<T>(
+    command: &str,
+    argument: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, String> {
+    match argument {
+        "" => Err(MISSING_ARGUMENT.to_owned()),
+        argument => parse(argument).ok_or_else(|| format!("expected: {}", argument_words(command).join("|"))),
+    }
+}
+
+/// The message for a command without the argument that it needs.
+pub(crate) const MISSING_ARGUMENT: &str = "missing argument; ⇥ completes it";
+
+fn parse_window(word: &str) -> Option<usize> {
+    WINDOW_NAMES.iter().position(|known| *known == word)
+}
+
+fn parse_load_measure(word: &str) -> Option<LoadMeasure> {
+    match word {
+        "streams" => Some(LoadMeasure::Streams),
+        "bytes" => Some(LoadMeasure::Bytes),
+        _ => None,
+    }
+}
+
+/// Parses rate limits: `down 10M`, `up 500K down off`, or `off` for both directions.
+///
+/// # Errors
+/// A message for the operator.
+pub(crate) fn parse_limits(text: &str) -> Result<Vec<LimitChange>, String> {
+    if text == "off" {
+        let off = |direction| LimitChange { direction, rate: None };
+        return Ok(vec![off(Direction::Down), off(Direction::Up)]);
+    }
+    let mut changes: Vec<LimitChange> = Vec::new();
+    let mut words = text.split_whitespace();
+    while let Some(word) = words.next() {
+        let direction = match word {
+            "down" => Direction::Down,
+            "up" => Direction::Up,
+            _ => return Err("expected: down|up RATE, or off".to_owned()),
+        };
+        let rate = match words.next() {
+            None => return Err(format!("missing argument: {word} RATE, or {word} off")),
+            Some("off") => None,
+            Some(rate) => Some(rate.trim_end_matches("/s").parse::<Rate>().map_err(|why| why.to_string())?),
+        };
+        changes.retain(|known| known.direction != direction);
+        changes.push(LimitChange { direction, rate });
+    }
+    Ok(changes)
+}
+
+/// Parses the weight of a proxy, 1 to [`MAX_WEIGHT`].
+///
+/// # Errors
+/// A message for the operator.
+pub(crate) fn parse_weight(text: &str) -> Result<u32, String> {
+    let weight = text.parse().ok().filter(|weight| (1..=MAX_WEIGHT).contains(weight));
+    weight.ok_or_else(|| format!("expected: a number from 1 to {MAX_WEIGHT}"))
+}
+
+/// Parses a balancing policy: its name, or a beginning that only one name has.
+///
+/// # Errors
+/// A message for the operator.
+pub(crate) fn parse_policy(text: &str) -> Result<Policy, String> {
+    let mut fitting = Policy::ALL.into_iter().filter(|policy| policy.to_string().starts_with(text));
+    match (fitting.next(), fitting.next()) {
+        (Some(only), None) => Ok(only),
+        _ => Err(format!("expected: {}", argument_words("policy").join("|"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

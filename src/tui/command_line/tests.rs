@@ -1,0 +1,65 @@
+//! Tests of the translation of typed lines into intents.
+
+use super::*;
+use crate::{
+    control::Capabilities,
+    ids::Priority,
+    tui::intent::{DrainChange, KillScope},
+};
+
+fn parsed(context: InputContext, line: &str) -> Result<Intent, String> {
+    parse(&Keymap::default(), context, line)
+}
+
+#[test]
+fn a_line_becomes_the_intent_that_a_key_has() {
+    let rate = |text: &str| text.parse::<Rate>().ok();
+    for (context, line, intent) in [
+        (InputContext::Streams, "kill", Intent::AskToKill(KillScope::Selection)),
+        (InputContext::Streams, "q", Intent::Quit),
+        (InputContext::Streams, "sort age", Intent::SetSort(Sort { by: SortBy::Age, reversed: false })),
+        (InputContext::Streams, "window 5m", Intent::SetChartWindow(2)),
+        (InputContext::Detail, "priority high", Intent::SetPriority(PriorityChange::Set(Priority::High))),
+        (
+            InputContext::Streams,
+            "limit down 10M up off",
+            Intent::SetLimit(
+                None,
+                vec![
+                    LimitChange { direction: Direction::Down, rate: rate("10M") },
+                    LimitChange { direction: Direction::Up, rate: None },
+                ],
+            ),
+        ),
+        (InputContext::Streams, "limit", Intent::AskForLimit),
+        (InputContext::Proxies, "drain", Intent::Drain(DrainChange::Start)),
+        (InputContext::Proxies, "weight 7", Intent::SetWeight(None, 7)),
+        (InputContext::Proxies, "policy least", Intent::SetPolicy(None, Policy::LeastStreams)),
+    ] {
+        assert_eq!(parsed(context, line), Ok(intent), "{line}");
+    }
+}
+
+#[test]
+fn an_invalid_line_says_what_is_expected() {
+    for (line, message) in [
+        ("sort", "missing argument; ⇥ completes it"),
+        ("load all", "expected: streams|bytes"),
+        ("limit sideways 1M", "expected: down|up RATE, or off"),
+        ("limit down", "missing argument: down RATE, or down off"),
+        ("kil", "unknown command «kil»; did you mean «kill»?"),
+        ("weight 5", "unknown command «weight»"),
+    ] {
+        assert_eq!(parsed(InputContext::Streams, line), Err(message.to_owned()), "{line}");
+    }
+}
+
+#[test]
+fn a_read_only_command_line_changes_nothing_on_the_server() {
+    let keymap = Keymap::new(Capabilities::none());
+    for line in ["kill", "priority high", "limit down 1M", "weight 5", "policy weighted", "drain", "kick"] {
+        for context in [InputContext::Streams, InputContext::Proxies] {
+            assert!(parse(&keymap, context, line).is_err(), "{line}");
+        }
+    }
+}

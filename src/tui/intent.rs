@@ -1,0 +1,241 @@
+//! Intents: what the operator wants to do. Keys, the command line and the mouse are translated into this one type, and
+//! [`update`](super::update::update) handles it in one match, so that each way of input can do the same.
+
+use super::{
+    model::{
+        CursorStep, ExportFormat, KillTarget, LimitTarget, LineEditOp, LoadMeasure, ScreenId, Sort,
+        StreamFilter,
+    },
+    theme::Theme,
+};
+use crate::ids::{Direction, Policy, Priority, ProxyId, Rate, ServiceKey, UserChannelId};
+
+/// One thing that the operator wants. Where a variant has an optional target, `None` means what is selected.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Intent {
+    /// Moves the cursor of the current screen, or scrolls the log.
+    Move(CursorStep),
+    /// Selects the row of the table of streams at this index.
+    SelectRow(usize),
+    ShowScreen(ScreenId),
+    NextScreen,
+    PreviousScreen,
+    /// Opens the detail of the selected stream; unfolds or folds the selected proxy or user.
+    Open,
+    /// Closes the detail of a stream.
+    CloseDetail,
+    /// Leaves the current screen, clears the filter, or clears the marks: the first of these that applies.
+    Back,
+    /// Shows the table of streams, filtered to the selected proxy, service or user.
+    ShowStreamsOfSelected,
+    /// Shows the log, filtered to the selected object.
+    ShowLogOfSelected,
+    /// Shows more or fewer levels of the selected log target.
+    ChangeLogLevels {
+        /// Whether more levels are shown, else fewer.
+        more: bool,
+    },
+
+    /// Asks for confirmation before streams are killed.
+    AskToKill(KillScope),
+    /// Kills these streams, except those that have ended since they were selected.
+    Kill(Vec<KillTarget>),
+    KillUser(UserChannelId),
+    /// Asks for confirmation before the selected proxy is kicked.
+    AskToKick,
+    /// Closes all channels of the proxy; it may reconnect.
+    Kick(ProxyId),
+    /// Pauses or resumes the selected or marked streams.
+    Pause(PauseChange),
+    /// Changes the priority of the selected or marked streams.
+    SetPriority(PriorityChange),
+    /// Opens the prompt for a rate limit of what is selected.
+    AskForLimit,
+    SetLimit(Option<LimitTarget>, Vec<LimitChange>),
+    /// Drains the selected proxy, or undrains it.
+    Drain(DrainChange),
+    /// Opens the prompt for the weight of the selected proxy.
+    AskForWeight,
+    SetWeight(Option<ProxyId>, u32),
+    /// Opens the prompt for the balancing policy of the selected service.
+    AskForPolicy,
+    SetPolicy(Option<ServiceKey>, Policy),
+
+    /// Marks the selected stream, or unmarks it, and selects the next one.
+    ToggleMark,
+    ClearMarks,
+    /// Marks every listed stream that is open.
+    MarkListed,
+    /// Opens the prompt for the filter of the table of streams.
+    AskForFilter,
+    SetFilter(StreamFilter),
+    /// Opens the prompt for the text that shown log records contain.
+    AskForLogFilter,
+    /// Sorts by the next column on the screen.
+    NextSortKey,
+    PreviousSortKey,
+    ReverseSort,
+    SetSort(Sort),
+    /// Opens the list of columns.
+    ChooseColumns,
+    /// Lists streams that have ended, or stops listing them.
+    ToggleEnded,
+    /// Writes the listed rows to a file.
+    Export(ExportFormat),
+
+    ToggleLoadMeasure,
+    SetLoadMeasure(LoadMeasure),
+    /// Freezes the display, or unfreezes it.
+    ToggleFreeze,
+    ShorterChartWindow,
+    LongerChartWindow,
+    /// Sets the time span of charts, an index into [`CHART_WINDOWS`](super::model::CHART_WINDOWS).
+    SetChartWindow(usize),
+    /// Shows rates in bits, or in bytes.
+    ToggleUnits,
+    SetTheme(Box<Theme>),
+    /// Enables or disables mouse reports of the terminal.
+    ToggleMouse,
+    /// Copies the name of the selected object.
+    Copy,
+    /// Writes the screen to a file, as text.
+    Screenshot,
+    /// Shows the command that joins another machine as a proxy.
+    ShowJoinCommand,
+    OpenCommandLine,
+    OpenHelp,
+    /// A command was named without the argument that it needs.
+    MissingArgument,
+
+    /// Quits; asks for confirmation while streams are open.
+    Quit,
+    /// Quits at once; open streams end.
+    QuitNow,
+    /// Drains the server; a second time, ends it at once.
+    Interrupt,
+    Redraw,
+    /// Suspends the program and returns to the shell.
+    Suspend,
+
+    /// Inside a dialog. Without effect while none is open, as are the next four without their overlay.
+    Dialog(DialogIntent),
+    Prompt(PromptIntent),
+    Help(HelpIntent),
+    Columns(ColumnListIntent),
+    JoinCommand(JoinCommandIntent),
+}
+
+/// Which streams are to be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KillScope {
+    /// The marked streams, else the selected one.
+    Selection,
+    /// Every open stream that is listed.
+    Listed,
+    /// Every stream of the selected user.
+    User,
+}
+
+/// How the pause of streams is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PauseChange {
+    Pause,
+    Resume,
+    /// Resumes if all of the streams are paused, else pauses.
+    Toggle,
+}
+
+/// How the priority of streams is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PriorityChange {
+    /// One level up, each stream from its own.
+    Raise,
+    /// One level down, each stream from its own.
+    Lower,
+    Set(Priority),
+}
+
+impl PriorityChange {
+    /// The priority that follows from the one before.
+    pub(crate) fn apply(self, before: Priority) -> Priority {
+        match self {
+            Self::Raise => before.raised(),
+            Self::Lower => before.lowered(),
+            Self::Set(priority) => priority,
+        }
+    }
+}
+
+/// How the draining of a proxy is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DrainChange {
+    Start,
+    Stop,
+    Toggle,
+}
+
+/// A new rate limit in one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LimitChange {
+    pub(crate) direction: Direction,
+    /// `None` removes the limit.
+    pub(crate) rate: Option<Rate>,
+}
+
+/// What can be done in a dialog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DialogIntent {
+    NextButton,
+    PreviousButton,
+    /// Presses the focused button.
+    Press,
+    /// Presses the button that does what the dialog asks about.
+    Confirm,
+    /// Presses the button that drains, where the dialog has one.
+    Drain,
+    Cancel,
+    /// Types a digit of the number that confirms.
+    TypeDigit(char),
+    /// Removes the last digit typed.
+    DeleteDigit,
+}
+
+/// What can be done in a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PromptIntent {
+    /// Takes the text as typed.
+    Accept,
+    /// Closes the prompt; what was typed has no effect.
+    Cancel,
+    /// Completes the last word as far as that is unambiguous.
+    Complete,
+    /// Changes the text; Backspace on an empty line cancels.
+    Edit(LineEditOp),
+}
+
+/// What can be done in the help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HelpIntent {
+    Scroll(CursorStep),
+    /// Opens the prompt for the text that listed entries contain.
+    Search,
+    Close,
+}
+
+/// What can be done in the list of columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ColumnListIntent {
+    Move(CursorStep),
+    /// Shows the focused column, or hides it.
+    Toggle,
+    /// Lets the width of the screen decide again.
+    Reset,
+    Close,
+}
+
+/// What can be done where the join command is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JoinCommandIntent {
+    Copy,
+    Close,
+}

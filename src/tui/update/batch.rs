@@ -1,0 +1,106 @@
+//! Sends commands to the server, one or many that belong together, and handles the replies.
+
+use crate::{
+    control::{Command, CommandError, CommandReply},
+    tui::{
+        format,
+        model::{Model, NoticeLevel, RowId, StreamAttributes, StreamRow},
+        msg::{CommandId, Effect},
+    },
+};
+
+/// Sends the command that `command` makes of each open stream, as one batch. `command` also changes the row ahead of the
+/// server's reply, so that the next key starts from the new state; the next sample corrects it. `verb` is the past
+/// participle for the notice; `unchanged` is what the notice says where no stream needs a command.
+pub(super) fn send_for_each(
+    model: &mut Model,
+    rows: &[RowId],
+    verb: &'static str,
+    unchanged: &str,
+    mut command: impl FnMut(&mut StreamAttributes) -> Option<Command>,
+) -> Vec<Effect> {
+    if refuses_more(model, rows.len()) {
+        return Vec::new();
+    }
+    let streams = &mut model.live.streams;
+    let mut keys = Vec::new();
+    let mut commands = Vec::new();
+    for id in rows {
+        if let Some(row) = streams.get_mut(*id).filter(|row| row.is_live()) {
+            keys.push(row.key);
+            commands.extend(command(row).map(|command| (row.key, command)));
+        }
+    }
+    let Some((first, _)) = commands.first() else {
+        match keys.as_slice() {
+            [] => {}
+            [key] => model.notify(NoticeLevel::Info, format!("{key} {unchanged}")),
+            _ => model.notify(NoticeLevel::Info, format!("every selected stream {unchanged}")),
+        }
+        return Vec::new();
+    };
+    let batch = model.pending_commands.begin_batch(first.to_string(), verb);
+    let now = model.live.now;
+    commands.into_iter().for_each(|(_, command)| model.pending_commands.push(batch, command, None, now));
+    send_queued(model)
+}
+
+/// Sends one command. `name` is what the notice calls its object, `verb` the past participle of what is done to it.
+pub(super) fn send_one(model: &mut Model, name: String, verb: &'static str, command: Command) -> Vec<Effect> {
+    if refuses_more(model, 1) {
+        return Vec::new();
+    }
+    let batch = model.pending_commands.begin_batch(name, verb);
+    model.pending_commands.push(batch, command, None, model.live.now);
+    send_queued(model)
+}
+
+/// Whether the queue of unsent commands is too long for `more`; notifies the operator if it is.
+pub(super) fn refuses_more(model: &mut Model, more: usize) -> bool {
+    let backlog = model.pending_commands.backlog_against(more);
+    if let Some(unsent) = backlog {
+        let commands = format::counted(unsent as u64, "command");
+        model.notify(NoticeLevel::Warning, format!("not sent: {commands} still queued"));
+    }
+    backlog.is_some()
+}
+
+/// Sends queued commands, as many as may wait for replies at once.
+pub(super) fn send_queued(model: &mut Model) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    while let Some((id, command, row)) = model.pending_commands.next_to_send(model.live.now) {
+        let is_live = row.map(|row| model.live.streams.get(row).is_some_and(StreamRow::is_live));
+        if is_live == Some(false) {
+            // The stream ended before its command was sent; its key may belong to another stream by now.
+            settle(model, id, Err(CommandError::NotFound));
+        } else {
+            effects.push(Effect::SendCommand(id, command));
+        }
+    }
+    effects
+}
+
+/// Handles the reply to a command, and sends the next ones. A command for which the server's queue was full is queued
+/// again.
+pub(super) fn replied(model: &mut Model, id: CommandId, reply: CommandReply) -> Vec<Effect> {
+    if reply == Err(CommandError::QueueFull) {
+        // The next sample sends it: at once it would fail again and again.
+        model.pending_commands.requeue(id);
+        return Vec::new();
+    }
+    settle(model, id, reply);
+    send_queued(model)
+}
+
+/// Records the reply; after the last one of its batch, notifies the operator of the result.
+fn settle(model: &mut Model, id: CommandId, reply: CommandReply) {
+    let reply = reply.map(|executed| executed.affected_streams).map_err(|error| error.to_string());
+    let (failed_row, outcome) = model.pending_commands.replied(id, reply);
+    if let Some(row) = failed_row.and_then(|row| model.live.streams.get_mut(row)) {
+        row.killing = false;
+    }
+    if let Some(outcome) = outcome {
+        let level = if outcome.is_success { NoticeLevel::Success } else { NoticeLevel::Warning };
+        model.notify(level, format::truncate(&outcome.text, 200));
+    }
+}

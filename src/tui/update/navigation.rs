@@ -1,0 +1,240 @@
+//! Moves between screens and rows, and changes what the table of streams lists. Nothing here reaches the server.
+
+use crate::tui::{
+    model::{
+        Cursor, CursorStep, Model, NoticeLevel, Overlay, ProxyLine, ScreenId, Sort, StreamFilter, UserLine,
+    },
+    table_columns::FittedColumns,
+};
+
+use super::selection;
+
+/// Moves the cursor of the current screen, or scrolls the log.
+pub(super) fn move_cursor(model: &mut Model, step: CursorStep) {
+    match model.screen {
+        ScreenId::Streams => move_in_streams(model, step),
+        ScreenId::Proxies => {
+            let lines = model.shown().proxy_lines(&model.proxies_screen.unfolded);
+            let page = model.proxy_page();
+            model.proxies_screen.cursor.step(step, &lines, page);
+        }
+        ScreenId::Sessions => {
+            let page = model.user_page();
+            let screen = &mut model.sessions_screen;
+            screen.cursor.step(step, &screen.lines, page);
+            follow_with_detail(model);
+        }
+        ScreenId::Logs => scroll_log(model, step),
+    }
+}
+
+/// Moves the cursor of the table of streams.
+pub(super) fn move_in_streams(model: &mut Model, step: CursorStep) {
+    let mut cursor = model.streams_screen.cursor;
+    cursor.step(step, model.rows(), model.layout().table_rows());
+    model.set_stream_cursor(cursor);
+    follow_with_detail(model);
+}
+
+/// Selects the row of the table of streams at this index, if there is one.
+pub(super) fn select_row(model: &mut Model, index: usize) {
+    if index < model.rows().len() {
+        let mut cursor = model.streams_screen.cursor;
+        cursor.point(index, model.rows(), model.layout().table_rows());
+        model.set_stream_cursor(cursor);
+    }
+}
+
+/// Shows the detail of the newly selected stream where the detail screen is open.
+fn follow_with_detail(model: &mut Model) {
+    let selected = match model.screen {
+        _ if model.detail_screen.open.is_none() => None,
+        ScreenId::Sessions => match model.sessions_screen.cursor.selected() {
+            Some(UserLine::Stream(_, id)) => Some(id),
+            _ => None,
+        },
+        _ => model.streams_screen.cursor.selected(),
+    };
+    selected.into_iter().for_each(|id| model.open_detail(id));
+}
+
+/// Scrolls the filtered log by records. Without a filter, moves the selected target, or scrolls tui-logger's widget.
+fn scroll_log(model: &mut Model, step: CursorStep) {
+    use tui_logger::TuiWidgetEvent as Event;
+    if !model.log_screen.filter().is_empty() {
+        let page = usize::from(model.layout().body.height.saturating_sub(1)).max(1);
+        let pages = |count: isize| count.saturating_mul(page as isize);
+        // Positive scrolls to older records, which stand above.
+        let lines = match step {
+            CursorStep::By(rows) => -rows,
+            CursorStep::Pages(count) => -pages(count),
+            CursorStep::HalfPages(_) => 0,
+            CursorStep::First => isize::MAX,
+            CursorStep::Last => isize::MIN,
+        };
+        return model.log_screen.scroll(lines, page);
+    }
+    let (event, times) = match step {
+        CursorStep::By(_) if !model.shows_log_targets() => return,
+        CursorStep::By(rows) if rows > 0 => (Event::DownKey, rows.unsigned_abs()),
+        CursorStep::By(rows) => (Event::UpKey, rows.unsigned_abs()),
+        CursorStep::Pages(count) if count > 0 => (Event::NextPageKey, count.unsigned_abs()),
+        CursorStep::Pages(count) => (Event::PrevPageKey, count.unsigned_abs()),
+        CursorStep::HalfPages(_) | CursorStep::First | CursorStep::Last => (Event::EscapeKey, 1),
+    };
+    for _ in 0..times {
+        model.log_screen.widget.0.transition(event.clone());
+    }
+}
+
+/// Shows more or fewer levels of the selected log target.
+pub(super) fn change_log_levels(model: &mut Model, more: bool) {
+    use tui_logger::TuiWidgetEvent as Event;
+    if model.screen == ScreenId::Logs && model.shows_log_targets() {
+        model.log_screen.widget.0.transition(if more { Event::RightKey } else { Event::LeftKey });
+    }
+}
+
+/// Shows a screen, without the detail of a stream.
+pub(super) fn show(model: &mut Model, screen: ScreenId) {
+    model.screen = screen;
+    model.detail_screen.open = None;
+    model.refresh_rows();
+}
+
+/// Shows the screen `offset` tabs to the right of the current one, around the end.
+pub(super) fn show_neighbour(model: &mut Model, offset: usize) {
+    show(model, ScreenId::ALL[(model.screen.index() + offset) % ScreenId::ALL.len()]);
+}
+
+/// Undoes one thing that hides something: the log filter, the screen, the filter, or the marks. Never quits.
+pub(super) fn back(model: &mut Model) {
+    if model.screen == ScreenId::Logs && !model.log_screen.filter().is_empty() {
+        model.log_screen.set_filter(String::new());
+    } else if model.screen != ScreenId::Streams {
+        show(model, ScreenId::Streams);
+    } else if !model.streams_screen.filter.is_empty() {
+        set_filter(model, StreamFilter::default());
+    } else {
+        model.streams_screen.marks.clear();
+    }
+}
+
+/// Opens the detail of the selected stream; unfolds or folds the selected proxy or user.
+pub(super) fn open(model: &mut Model) {
+    match model.screen {
+        ScreenId::Streams => {
+            if let Some(id) = model.streams_screen.cursor.selected() {
+                model.open_detail(id);
+                model.streams_screen.cursor.choose();
+            }
+        }
+        ScreenId::Proxies => {
+            let id = match model.proxies_screen.cursor.selected() {
+                Some(ProxyLine::Proxy(id)) => id,
+                Some(ProxyLine::Channel(channel)) => channel.proxy,
+                Some(ProxyLine::Service(_)) | None => return,
+            };
+            toggle(&mut model.proxies_screen.unfolded, id);
+            model.refresh_rows();
+        }
+        ScreenId::Sessions => match model.sessions_screen.cursor.selected() {
+            Some(UserLine::User(user)) => {
+                toggle(&mut model.sessions_screen.unfolded, user);
+                model.refresh_rows();
+            }
+            Some(UserLine::Stream(_, id)) => model.open_detail(id),
+            None => {}
+        },
+        ScreenId::Logs => {}
+    }
+}
+
+/// Removes `id` from the list, or adds it where it is missing.
+fn toggle<T: PartialEq>(unfolded: &mut Vec<T>, id: T) {
+    match unfolded.iter().position(|known| *known == id) {
+        Some(at) => _ = unfolded.remove(at),
+        None => unfolded.push(id),
+    }
+}
+
+/// Lists only the streams that pass this filter.
+pub(super) fn set_filter(model: &mut Model, filter: StreamFilter) {
+    model.streams_screen.filter = filter;
+    model.refresh_rows();
+}
+
+/// Sorts the table; a frozen display too, since its data does not change by it.
+pub(super) fn set_sort(model: &mut Model, sort: Sort) {
+    let now = model.live.now;
+    model.live.streams.set_sort(sort, now);
+    if let Some(frozen) = &mut model.frozen {
+        frozen.streams.set_sort(sort, frozen.now);
+    }
+    model.refresh_rows();
+}
+
+/// Sorts by the next column on the screen, or by the previous one.
+pub(super) fn step_sort_key(model: &mut Model, forward: bool) {
+    let by = model.shown().streams.sort().by;
+    let by = by.next(&FittedColumns::on_screen(model).sort_keys(), forward);
+    set_sort(model, Sort { by, reversed: false });
+}
+
+/// Reverses the sort order.
+pub(super) fn reverse_sort(model: &mut Model) {
+    let Sort { by, reversed } = model.shown().streams.sort();
+    set_sort(model, Sort { by, reversed: !reversed });
+}
+
+/// Lists streams that have ended, or stops listing them.
+pub(super) fn toggle_ended(model: &mut Model) {
+    model.streams_screen.show_ended = !model.streams_screen.show_ended;
+    model.refresh_rows();
+}
+
+/// Shows the table of streams, filtered to the selected proxy, service or user.
+pub(super) fn show_streams_of_selected(model: &mut Model) {
+    let proxy = |id| format!("proxy:{}", first_word(&model.shown().proxies.name(id)));
+    let text = match model.screen {
+        ScreenId::Proxies => match model.proxies_screen.cursor.selected() {
+            Some(ProxyLine::Proxy(id)) => proxy(id),
+            Some(ProxyLine::Channel(id)) => proxy(id.proxy),
+            Some(ProxyLine::Service(id)) => match model.shown().services.get(id) {
+                Some(service) => format!("service:{}", service.key),
+                None => return,
+            },
+            None => return,
+        },
+        ScreenId::Sessions => match model.sessions_screen.cursor.selected() {
+            Some(line) => format!("key:{}", line.user()),
+            None => return,
+        },
+        ScreenId::Streams | ScreenId::Logs => return,
+    };
+    model.streams_screen.cursor = Cursor::default();
+    show(model, ScreenId::Streams);
+    set_filter(model, StreamFilter::parse(&text).unwrap_or_default());
+}
+
+/// The first word of a proxy's name, which may contain blanks: a term of a filter may not.
+fn first_word(name: &str) -> String {
+    name.split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+/// Shows the log, filtered to records about the selected object.
+pub(super) fn show_log_of_selected(model: &mut Model) {
+    if let Some(name) = selection::name(model) {
+        show(model, ScreenId::Logs);
+        model.log_screen.filter_by_name(name);
+    }
+}
+
+/// Shows the command that joins another machine as a proxy, where the host told one.
+pub(super) fn show_join_command(model: &mut Model) {
+    if model.labels.join.is_some() {
+        model.overlay = Some(Overlay::AddProxy);
+    } else {
+        model.notify(NoticeLevel::Info, "no join command available");
+    }
+}

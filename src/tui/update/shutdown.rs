@@ -1,0 +1,29 @@
+//! Quitting and draining: how the operator ends the program.
+
+use super::dialog;
+use crate::tui::{
+    Exit,
+    model::{Confirmation, Model},
+    msg::Effect,
+};
+
+/// Quits; asks for confirmation while streams are open.
+pub(super) fn quit(model: &mut Model) -> Vec<Effect> {
+    if model.live.streams.live() == 0 {
+        return vec![Effect::Exit(Exit::Quit)];
+    }
+    let drain_timeout = model.labels.drain.filter(|_| !model.server_status.is_draining);
+    dialog::open(model, Confirmation::Quit { drain_timeout });
+    Vec::new()
+}
+
+/// Drains the server; the second time, ends it at once.
+pub(super) fn interrupt(model: &mut Model) -> Vec<Effect> {
+    model.overlay = None;
+    if model.server_status.drain_requested {
+        return vec![Effect::Exit(Exit::Now)];
+    }
+    model.server_status.drain_requested = true;
+    model.server_status.is_draining = true;
+    vec![Effect::Drain]
+}
