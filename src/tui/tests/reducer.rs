@@ -119,6 +119,8 @@ fn plus_and_minus_change_the_priority_and_one_can_be_named() {
     assert!(fixture.text().contains("priority  high"), "{}", fixture.text());
     assert_eq!(fixture.press("<:priority ba_>"), [order(4, Priority::Background)]);
     assert_eq!(fixture.press(":priority top>"), []);
+    assert_eq!(fixture.notice(), "expected: background|low|normal|high|urgent");
+    assert_eq!(fixture.press(":priority>"), []);
     assert_eq!(fixture.notice(), "missing argument; ⇥ completes it");
     fixture.press(":prio_");
     assert!(fixture.text().contains(":priority"), "{}", fixture.text());
@@ -422,9 +424,12 @@ fn draining_is_shown_whoever_began_it() {
 fn the_help_scrolls_and_closes() {
     let mut fixture = Fixture::busy(80, 24);
     fixture.press("?");
-    assert!(fixture.text().contains("kill the selected stream"));
+    assert!(fixture.text().contains("kill the selected or the marked streams"));
     fixture.press("G");
-    assert!(fixture.text().contains("imbalance") && !fixture.text().contains("kill the selected stream"));
+    assert!(
+        fixture.text().contains("imbalance")
+            && !fixture.text().contains("kill the selected or the marked streams")
+    );
     assert_eq!(fixture.press("xjk"), []);
     fixture.press("<");
     assert!(fixture.model.overlay.is_none());

@@ -49,7 +49,7 @@ fn l_limits_the_selected_stream_and_says_what_is_wrong() {
     assert!(fixture.text().contains("limit ABC123:2:"), "{}", fixture.text());
     for (typed, wrong) in [
         ("10M", "expected: down|up RATE, or off"),
-        ("down", "how fast? down 10M, or down off"),
+        ("down", "missing argument: down RATE, or down off"),
         ("down 10 M", "expected: down|up RATE"),
         ("down fast", "a rate is a number"),
     ] {
