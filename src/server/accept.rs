@@ -1,3 +1,8 @@
+//! The accept loop of a listener, for the tunnel port and for public ports.
+//!
+//! An error of accept(2) must neither end the loop nor make it spin. The loop must not wait for a connection that it has
+//! accepted: `admit` only hands it to a task.
+
 use std::{
     future::Future,
     io,
@@ -10,14 +15,18 @@ use crate::{
     telemetry::{EventKind, Telemetry},
 };
 
-/// The first and the longest pause after a failed accept. Out of descriptors, accepting fails at once and for as
-/// long as none comes back: without a pause it would take a core, without an end it would take the server.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// The first pause after a failed accept, doubled after each further failure up to [`MAX_PAUSE`]. A process that is out
+/// of file descriptors fails every accept at once until one is freed: without a pause the loop would use a whole core,
+/// and if it ended instead the server would accept nothing any more.
+const MIN_PAUSE: Duration = Duration::from_millis(10);
 
-/// How many connections a listener takes at the most while it is closed: twice what its queue holds.
-const LAST_ONES: usize = 2048;
+/// The longest pause after a failed accept.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// Accepts connections until `stop` is ready. `admit` must not block.
+/// The maximum number of connections that [`close`] accepts from a listener's backlog: twice what the backlog holds.
+const MAX_ACCEPTS_ON_CLOSE: usize = 2048;
+
+/// Accepts connections and passes each to `admit`, which must not block, until `stop` completes.
 pub(super) async fn accept_loop(
     listener: &Listener,
     telemetry: &Telemetry,
@@ -25,7 +34,7 @@ pub(super) async fn accept_loop(
     mut admit: impl FnMut(TcpStream, SocketAddr),
 ) {
     let mut stop = std::pin::pin!(stop);
-    let mut pause = PAUSE.0;
+    let mut pause = MIN_PAUSE;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -33,10 +42,10 @@ pub(super) async fn accept_loop(
         };
         match accepted {
             Ok((socket, addr)) => {
-                pause = PAUSE.0;
+                pause = MIN_PAUSE;
                 admit(socket, addr);
             }
-            Err(error) if is_the_peers(&error) => {}
+            Err(error) if concerns_only_connection(&error) => {}
             Err(error) => {
                 if let Ok(listener) = listener.local_addr() {
                     telemetry.emit(EventKind::AcceptFailed { listener, reason: error.to_string() });
@@ -45,19 +54,23 @@ pub(super) async fn accept_loop(
                     () = tokio::time::sleep(pause) => {}
                     () = &mut stop => return,
                 }
-                pause = (pause * 2).min(PAUSE.1);
+                pause = (pause * 2).min(MAX_PAUSE);
             }
         }
     }
 }
 
-/// Closes a listener, after it has accepted whatever waits: closing resets that. `admit` must not block.
+/// Accepts the connections in the listener's backlog, passes each to `admit`, which must not block, and closes the
+/// listener. Closing it at once would reset the connections in the backlog.
+///
+/// # Errors
+/// An error of accept(2) that concerns the listener; the rest of the backlog is reset.
 pub(super) fn close(listener: Listener, mut admit: impl FnMut(TcpStream, SocketAddr)) -> io::Result<()> {
-    // Somebody may come faster than this can take them, but not for ever.
-    for _ in 0..LAST_ONES {
+    // Bounded, because new connections may arrive faster than they are accepted here.
+    for _ in 0..MAX_ACCEPTS_ON_CLOSE {
         match listener.try_accept() {
             Ok((socket, addr)) => admit(socket, addr),
-            Err(error) if is_the_peers(&error) => {}
+            Err(error) if concerns_only_connection(&error) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),
         }
@@ -65,8 +78,9 @@ pub(super) fn close(listener: Listener, mut admit: impl FnMut(TcpStream, SocketA
     Ok(())
 }
 
-/// The connection died before it was accepted: nothing is wrong with the listener.
-fn is_the_peers(error: &io::Error) -> bool {
+/// Returns whether an error of accept(2) concerns only the connection, which failed before it was accepted, and not the
+/// listener.
+fn concerns_only_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }

@@ -1,6 +1,8 @@
+//! Execution of the operator's commands.
+
 use std::{sync::Arc, time::Instant};
 
-use super::{Core, operator_handle::OperatorHandle, proxy::RemoteProxy};
+use super::{core::Core, operator_handle::OperatorHandle, proxy::RemoteProxy};
 use crate::{
     control::{Command, CommandError, CommandReply, Executed, LimitScope, MAX_WEIGHT},
     ids::{Direction, ProxyId, Rate, StreamKey},
@@ -9,20 +11,24 @@ use crate::{
 };
 
 impl Core {
-    /// Does what the operator orders, and tells everybody that it was the operator.
-    pub(super) fn execute(self: &Arc<Self>, command: &Command) -> CommandReply {
+    /// Executes a command, and reports it as an event if it had an effect. Returns how many streams it affected.
+    ///
+    /// # Errors
+    /// [`CommandError::NotFound`] if the command names an object that does not exist (any more), and
+    /// [`CommandError::WeightOutOfRange`]; nothing was changed.
+    pub(super) fn execute(&self, command: &Command) -> CommandReply {
         if let Command::SetWeight(_, weight) = command
             && !(1..=MAX_WEIGHT).contains(weight)
         {
             return Err(CommandError::WeightOutOfRange);
         }
-        let streams = self.act(command).ok_or(CommandError::NotFound)?;
+        let affected_streams = self.apply(command).ok_or(CommandError::NotFound)?;
         self.telemetry.emit(EventKind::OperatorActed { what: command.to_string() });
-        Ok(Executed { affected_streams: streams })
+        Ok(Executed { affected_streams })
     }
 
-    /// How many streams it touched; `None` if what the command names is not there.
-    fn act(&self, command: &Command) -> Option<usize> {
+    /// Applies a command. Returns how many streams it affected, or `None` if the object that it names does not exist.
+    fn apply(&self, command: &Command) -> Option<usize> {
         match command {
             Command::KillStream(key) => self.on_stream(*key, |handle| handle.cancel().cancel()),
             Command::PauseStream(key) => self.on_stream(*key, |handle| handle.set_paused(true)),
@@ -32,7 +38,7 @@ impl Core {
             }
             Command::KillUser(user) => self.users.kill(*user),
             Command::KickProxy(id) => self.on_proxy(*id, |proxy| {
-                proxy.leave(DisconnectReason::Kicked);
+                proxy.start_closing(DisconnectReason::Kicked);
                 proxy.link.close(&DisconnectReason::Kicked);
             }),
             Command::SetLimit(scope, direction, rate) => self.set_limit(scope, *direction, *rate),
@@ -40,21 +46,21 @@ impl Core {
             Command::UndrainProxy(id) => self.on_proxy(*id, |proxy| proxy.set_draining(false)),
             Command::SetWeight(id, weight) => self.on_proxy(*id, |proxy| proxy.set_weight(*weight)),
             Command::SetPolicy(key, policy) => {
-                let service = self.service(key)?;
-                service.pool.set_policy(*policy);
-                service.guard.stats().set_policy(*policy);
-                // Those that are open stay where they are.
+                self.find_service(key)?.set_policy(*policy);
+                // Open streams keep their proxy.
                 Some(0)
             }
         }
     }
 
+    /// Runs `act` on the handle of an open stream. Returns 1, or `None` if there is no such stream.
     fn on_stream(&self, key: StreamKey, act: impl FnOnce(&OperatorHandle)) -> Option<usize> {
         let handle = self.streams.get(&key).map(|handle| handle.clone())?;
         act(&handle);
         Some(1)
     }
 
+    /// Runs `act` on a proxy. Returns how many streams it had before, or `None` if there is no such proxy.
     fn on_proxy(&self, id: ProxyId, act: impl FnOnce(&RemoteProxy)) -> Option<usize> {
         let proxy = self.proxies.get(&id).map(|proxy| proxy.clone())?;
         let streams = proxy.link.streams();
@@ -62,37 +68,40 @@ impl Core {
         Some(streams)
     }
 
+    /// Sets or removes the rate limit of `scope` in one direction. Returns the number of streams that the limit applies to,
+    /// or `None` if the object does not exist.
     fn set_limit(&self, scope: &LimitScope, direction: Direction, rate: Option<Rate>) -> Option<usize> {
-        let set = |limit: &RateLimit, shown: &RateLimitGauges| {
+        let set = |limit: &RateLimit, displayed: &RateLimitGauges| {
             limit.set(direction, rate, Instant::now());
-            shown.set(direction, rate);
+            displayed.set(direction, rate);
         };
         match scope {
             LimitScope::Stream(key) => self.on_stream(*key, |handle| handle.set_limit(direction, rate)),
             LimitScope::User(id) => {
-                let (stats, limit) = self.users.limit(*id)?;
+                let (stats, limit) = self.users.find_limit(*id)?;
                 set(&limit, &stats.limits);
-                Some(self.limits_changed(|handle| handle.key().user == *id))
+                Some(self.wake_limited_streams(|handle| handle.key().user == *id))
             }
             LimitScope::Proxy(id) => {
                 let proxy = self.proxies.get(id).map(|proxy| proxy.clone())?;
                 set(&proxy.limit, &proxy.stats.limits);
-                Some(self.limits_changed(|handle| handle.proxy() == Some(*id)))
+                Some(self.wake_limited_streams(|handle| handle.proxy() == Some(*id)))
             }
             LimitScope::Service(key) => {
-                let service = self.service(key)?;
-                set(&service.limit, &service.guard.stats().limits);
-                Some(self.limits_changed(|handle| handle.service() == key))
+                let service = self.find_service(key)?;
+                set(&service.limit, &service.stats().limits);
+                Some(self.wake_limited_streams(|handle| handle.service() == key))
             }
         }
     }
 
-    /// Wakes the streams that wait for what held before. An operator types this: looking at all streams, a hundred
-    /// thousand at the most, is cheaper than lists that every connection would have to keep.
-    fn limits_changed(&self, concerns: impl Fn(&OperatorHandle) -> bool) -> usize {
-        let concerned = self.streams.iter().filter(|handle| concerns(handle));
-        // First listed, then woken: what they do might want the list.
-        let handles: Vec<_> = concerned.map(|handle| handle.clone()).collect();
+    /// Wakes the streams that `applies` selects, so that they read their rate limits again instead of waiting as the old
+    /// limit required. Returns their number. Visits all open streams, a hundred thousand at most: an operator issues this
+    /// command rarely, and an index by proxy and service would cost every connection something.
+    fn wake_limited_streams(&self, applies: impl Fn(&OperatorHandle) -> bool) -> usize {
+        let selected = self.streams.iter().filter(|handle| applies(handle));
+        // Collected first: a stream that wakes may end and take itself out of the table, whose locks the iterator holds.
+        let handles: Vec<Arc<_>> = selected.map(|handle| handle.clone()).collect();
         handles.iter().for_each(|handle| handle.rate_limits_changed());
         handles.len()
     }

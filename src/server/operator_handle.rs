@@ -42,12 +42,13 @@ struct StreamSettings {
 impl OperatorHandle {
     /// Creates the handle of a connection that no proxy serves yet.
     pub(super) fn new(
+        key: StreamKey,
         service: ServiceKey,
         cancel: CancellationToken,
         limit: Arc<RateLimit>,
         stats: Arc<StreamStats>,
     ) -> Self {
-        Self { key: stats.key, service, cancel, limit, settings: Mutex::default(), stats }
+        Self { key, service, cancel, limit, settings: Mutex::default(), stats }
     }
 
     /// Returns the token that aborts the connection when it is cancelled.

@@ -1,67 +1,62 @@
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
+//! One authenticated proxy as the server sees it: its link, its channels and the services that it serves.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
 };
 
 use parking_lot::Mutex;
 
 use super::{
-    Core,
     balance::{Candidate, ProxyLoad},
+    channel_table::ChannelTable,
+    latency_recorder::LatencyRecorder,
     service::Service,
     ticket_rotation::TicketRotation,
 };
 use crate::{
-    ids::{ChannelId, ProxyId, StreamKey, clean},
-    link::{LatencyObserver, Link, LinkEvents, RateLimit, Stream},
-    telemetry::{ChannelStats, DisconnectReason, EventKind, ProxyGuard, ProxyStats, StreamStats},
-    wire::{AddProxy, Open, ResetCode, TunnelAction, TunnelMessage},
+    ids::{ChannelId, ProxyId},
+    link::{Link, RateLimit, Stream},
+    telemetry::{ChannelStats, DisconnectReason, ProxyGuard, ProxyStats},
 };
 
-/// The most services one proxy may register, and the most channels it may have.
-const MAX_SERVICES: usize = 64;
-const MAX_CHANNELS: usize = crate::config::ProxyConfig::MAX_CHANNELS as usize;
-
-/// One proxy that proved itself: its link, and what it serves.
+/// One authenticated proxy, from its first handshake until its link ends. It survives the loss of all of its channels
+/// for the grace period.
 #[derive(Debug)]
 pub(super) struct RemoteProxy {
     pub(super) id: ProxyId,
+    /// Receives copies for display; no decision reads it.
     pub(super) stats: Arc<ProxyStats>,
     pub(super) link: Arc<Link>,
+    /// The rate limit of all streams of this proxy together.
     pub(super) limit: Arc<RateLimit>,
+    /// The number of its open streams and how fast it answers, for the balancer.
     pub(super) load: Arc<ProxyLoad>,
-    /// Who is told how quickly its streams are answered. Not the proxy itself, because its link's streams keep it.
-    pub(super) answers: Arc<LatencyRecorder>,
-    /// What another channel must show to join, beside the token.
+    /// Receives the latencies of its streams. A separate object, because the link's streams hold it and the proxy holds
+    /// the link: a reference to the proxy itself would form a cycle that is never freed.
+    pub(super) latency_recorder: Arc<LatencyRecorder>,
+    /// The resumption tickets of the link: what a further channel must prove besides the token.
     pub(super) tickets: Mutex<TicketRotation>,
     /// The proxy's share of the new streams of its services, relative to other proxies; 1 unless it or the operator sets
     /// another.
     weight: AtomicU32,
     /// The operator drains the proxy: it receives no new streams, and its open streams continue.
     is_draining: AtomicBool,
-    /// It serves elsewhere too, and carries on here for as long as there are users.
-    moved: AtomicBool,
-    /// Why it takes no new streams, once it takes none: it said goodbye, was kicked, or lost its last channel.
-    leaving: OnceLock<DisconnectReason>,
+    /// The proxy has registered with the successor of this draining server, and answered its GOAWAY. It still serves
+    /// streams here while there are users.
+    has_moved: AtomicBool,
+    /// Why the proxy receives no new streams any more and cannot resume: it sent GOAWAY, was kicked, the server aborts, or
+    /// its link ended. Empty until then.
+    closing: OnceLock<DisconnectReason>,
+    /// Reports the end of the proxy when it is taken and dropped.
     guard: Mutex<Option<ProxyGuard>>,
-    services: Mutex<Vec<Arc<Service>>>,
-    channels: Mutex<Channels>,
+    /// The services that the proxy has registered for.
+    services: Mutex<Vec<Arc<Service<RemoteProxy>>>>,
+    channels: Mutex<ChannelTable>,
 }
 
-#[derive(Debug, Default)]
-struct Channels {
-    /// The places that are taken; without counters as long as the handshake goes on.
-    by_index: HashMap<u16, Option<Arc<ChannelStats>>>,
-    /// The index given last. The next one differs, so that events of two channels are not taken for one's.
-    last: u16,
-}
-
-/// One of a proxy's channels, from the handshake to the end. If none ever came as far as to carry something, the proxy
-/// goes with the last of them: nothing else would end it.
+/// One channel number of a proxy, from the handshake to the end of the channel. Dropping it frees the number. If the link
+/// never had a channel that completed its handshake, dropping the last slot ends the link, which nothing else would.
 #[derive(Debug)]
 pub(super) struct ChannelSlot {
     pub(super) proxy: Arc<RemoteProxy>,
@@ -69,20 +64,16 @@ pub(super) struct ChannelSlot {
 }
 
 impl ChannelSlot {
-    /// The handshake is over, and this is where the channel's bytes are counted.
-    pub(super) fn count(&self, stats: &Arc<ChannelStats>) {
-        self.proxy.channels.lock().by_index.insert(self.id.index, Some(stats.clone()));
+    /// Stores the channel's counters, once its handshake has completed.
+    pub(super) fn set_stats(&self, stats: &Arc<ChannelStats>) {
+        self.proxy.channels.lock().set_stats(self.id.index, stats.clone());
     }
 }
 
 impl Drop for ChannelSlot {
     fn drop(&mut self) {
-        let last = {
-            let by_index = &mut self.proxy.channels.lock().by_index;
-            by_index.remove(&self.id.index);
-            by_index.is_empty()
-        };
-        if last {
+        let was_last = self.proxy.channels.lock().release(self.id.index);
+        if was_last {
             self.proxy.link.abandon();
         }
     }
@@ -90,7 +81,7 @@ impl Drop for ChannelSlot {
 
 impl Candidate for RemoteProxy {
     fn is_available(&self) -> bool {
-        self.leaving.get().is_none() && !self.is_draining.load(Relaxed)
+        !self.is_closing() && !self.is_draining.load(Relaxed)
     }
 
     fn weight(&self) -> u32 {
@@ -103,11 +94,12 @@ impl Candidate for RemoteProxy {
 }
 
 impl RemoteProxy {
-    pub(super) fn new(guard: ProxyGuard, link: Arc<Link>, limit: Arc<RateLimit>) -> Arc<Self> {
+    /// Creates a proxy that has no channels and serves nothing yet.
+    pub(super) fn new(id: ProxyId, guard: ProxyGuard, link: Arc<Link>, limit: Arc<RateLimit>) -> Arc<Self> {
         let (load, stats) = (Arc::<ProxyLoad>::default(), guard.stats().clone());
         Arc::new(Self {
-            id: stats.id,
-            answers: Arc::new(LatencyRecorder { load: load.clone(), stats: stats.clone() }),
+            id,
+            latency_recorder: Arc::new(LatencyRecorder::new(load.clone(), stats.clone())),
             stats,
             link,
             limit,
@@ -115,63 +107,61 @@ impl RemoteProxy {
             tickets: Mutex::new(TicketRotation::new()),
             weight: AtomicU32::new(1),
             is_draining: AtomicBool::new(false),
-            moved: AtomicBool::new(false),
-            leaving: OnceLock::new(),
+            has_moved: AtomicBool::new(false),
+            closing: OnceLock::new(),
             guard: Mutex::new(Some(guard)),
             services: Mutex::default(),
             channels: Mutex::default(),
         })
     }
 
-    /// A place for one more channel, or `None` if the proxy has as many as it may. One that comes `back` without the
-    /// others has a place whatever they hold: it takes theirs.
-    pub(super) fn place(self: &Arc<Self>, back: bool) -> Option<ChannelSlot> {
-        let mut channels = self.channels.lock();
-        if channels.by_index.len() >= MAX_CHANNELS + usize::from(back) {
-            return None;
-        }
-        let Channels { by_index, last } = &mut *channels;
-        let free = |index: &u16| *index > 0 && !by_index.contains_key(index);
-        let index = (1..=u16::MAX).map(|n| last.wrapping_add(n)).find(free)?;
-        by_index.insert(index, None);
-        *last = index;
+    /// Allocates the slot of one more channel. Returns `None` if the proxy has its maximum of channels; a channel that
+    /// resumes the link may exceed it by one, because it replaces all others.
+    pub(super) fn allocate_channel(self: &Arc<Self>, is_resuming: bool) -> Option<ChannelSlot> {
+        let index = self.channels.lock().allocate(is_resuming)?;
         Some(ChannelSlot { proxy: self.clone(), id: ChannelId { proxy: self.id, index } })
     }
 
-    /// A channel is gone. The reason to show: where the proxy has said why it leaves, that is why.
-    pub(super) fn channel_gone(&self, reason: DisconnectReason) -> DisconnectReason {
-        let reason = self.leaving.get().cloned().unwrap_or(reason);
+    /// Returns the counters of the channel that `stream` is sent on.
+    pub(super) fn channel_stats(&self, stream: &Stream) -> Option<Arc<ChannelStats>> {
+        self.channels.lock().stats(self.link.channel_of(stream)?)
+    }
+
+    /// Records that a channel has ended because of `reason`. Returns the reason to report: the one for which the proxy is
+    /// closing, where there is one, else `reason`.
+    pub(super) fn record_channel_end(&self, reason: DisconnectReason) -> DisconnectReason {
+        let reason = self.closing.get().cloned().unwrap_or(reason);
         if let Some(guard) = &*self.guard.lock() {
             guard.set_reason(reason.clone());
         }
         reason
     }
 
-    /// The counters of the channel that carries `stream`.
-    pub(super) fn channel_stats(&self, stream: &Stream) -> Option<Arc<ChannelStats>> {
-        self.channels.lock().by_index.get(&self.link.channel_of(stream)?).cloned().flatten()
+    /// Excludes the proxy from new streams and from resumption, for good. The first reason is kept.
+    pub(super) fn start_closing(&self, reason: DisconnectReason) {
+        _ = self.closing.set(reason);
+        self.stats.mark_closing();
     }
 
-    /// It takes no new streams, and this is why it will be gone. The first reason stays.
-    pub(super) fn leave(&self, reason: DisconnectReason) {
-        _ = self.leaving.set(reason);
-        self.stats.mark_goaway_received();
-    }
-
-    /// The server ends, and its link with it.
-    pub(super) fn send_off(&self) {
-        self.leave(DisconnectReason::Shutdown);
+    /// Closes the proxy's link because the server ends.
+    pub(super) fn close_for_shutdown(&self) {
+        self.start_closing(DisconnectReason::Shutdown);
         self.link.close(&DisconnectReason::Shutdown);
     }
 
-    /// Whether users find it elsewhere.
-    pub(super) fn has_moved(&self) -> bool {
-        self.moved.load(Relaxed)
+    /// Returns whether the proxy receives no new streams any more and cannot resume.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.get().is_some()
     }
 
-    /// Whether nothing of it is waited for any more.
-    pub(super) fn has_received_goaway(&self) -> bool {
-        self.leaving.get().is_some()
+    /// Records that the proxy serves users at the successor of this draining server.
+    pub(super) fn mark_moved(&self) {
+        self.has_moved.store(true, Relaxed);
+    }
+
+    /// Returns whether the proxy serves users at the successor of this draining server.
+    pub(super) fn has_moved(&self) -> bool {
+        self.has_moved.load(Relaxed)
     }
 
     /// Sets the proxy's share of the new streams of its services, relative to other proxies.
@@ -180,159 +170,42 @@ impl RemoteProxy {
         self.stats.set_weight(weight);
     }
 
-    /// It takes no new streams for now, or does again.
-    pub(super) fn set_draining(&self, draining: bool) {
-        self.is_draining.store(draining, Relaxed);
-        self.stats.set_draining(draining);
-        if !draining {
-            self.services.lock().iter().for_each(|service| service.pool.look_again());
+    /// Starts or stops draining: a draining proxy receives no new streams, and its open streams continue.
+    pub(super) fn set_draining(&self, is_draining: bool) {
+        self.is_draining.store(is_draining, Relaxed);
+        self.stats.set_draining(is_draining);
+        if !is_draining {
+            self.wake_waiting_users();
         }
     }
 
-    /// Its last channel is gone.
-    pub(super) fn gone(self: &Arc<Self>) {
-        // Its driver is about to say the same, and may come too late.
-        self.leave(self.channel_gone(self.link.why_closed()));
+    /// Wakes the users that wait for a proxy of its services, after this one has become available.
+    pub(super) fn wake_waiting_users(&self) {
+        self.services.lock().iter().for_each(|service| service.pool.wake_waiting());
+    }
+
+    /// Runs `change` on the list of the proxy's services, under the lock that also serialises
+    /// [`remove_from_services`](Self::remove_from_services): within it, [`is_closing`](Self::is_closing) decides whether a
+    /// service that is added will be removed again.
+    pub(super) fn with_services<R>(&self, change: impl FnOnce(&mut Vec<Arc<Service<Self>>>) -> R) -> R {
+        change(&mut self.services.lock())
+    }
+
+    /// Reports that the proxy has registered for `service`.
+    pub(super) fn report_registered(&self, service: &Service<Self>) {
+        if let Some(guard) = &*self.guard.lock() {
+            guard.registered(service.key.clone());
+        }
+    }
+
+    /// Takes the proxy out of all of its services and reports its end, after its link has ended.
+    pub(super) fn remove_from_services(self: &Arc<Self>) {
+        // The driver of the last channel records the same reason, but possibly only after this.
+        self.start_closing(self.record_channel_end(self.link.why_closed()));
         for service in self.services.lock().drain(..) {
             service.pool.leave(self);
         }
-        // Dropping it tells.
+        // Dropping the guard reports that the proxy has disconnected.
         self.guard.lock().take();
-    }
-
-    fn register(self: &Arc<Self>, core: &Arc<Core>, request: &AddProxy) -> Result<Arc<Service>, String> {
-        let mut services = self.services.lock();
-        // Nobody would ever take it out of the service's pool again.
-        if self.leaving.get().is_some() {
-            return Err("the proxy is leaving".to_owned());
-        }
-        if services.len() >= MAX_SERVICES {
-            return Err(format!("one proxy may serve {MAX_SERVICES} ports"));
-        }
-        if let Some(weight) = request.weight {
-            self.set_weight(weight);
-        }
-        let service = core.join(&request.service, self)?;
-        if !services.iter().any(|known| Arc::ptr_eq(known, &service)) {
-            services.push(service.clone());
-            // From now on there is something that it can come back to.
-            self.link.set_grace(core.config.grace_period);
-            if let Some(guard) = &*self.guard.lock() {
-                guard.registered(service.key.clone());
-            }
-        }
-        Ok(service)
-    }
-}
-
-/// Where it is noted how quickly a proxy answers: for whoever looks, and for whoever picks a proxy.
-#[derive(Debug)]
-pub(super) struct LatencyRecorder {
-    load: Arc<ProxyLoad>,
-    stats: Arc<ProxyStats>,
-}
-
-impl LatencyObserver for LatencyRecorder {
-    fn connected(&self, stream: &StreamStats, took: Duration) {
-        self.load.answered(took);
-        stream.record_connect_latency(&self.stats, took);
-    }
-
-    fn first_byte(&self, stream: &StreamStats, took: Duration) {
-        self.load.answered(took);
-        stream.record_time_to_first_byte(&self.stats, took);
-    }
-
-    fn dequeued(&self, stream: &StreamStats, waited: Duration) {
-        stream.record_queue_wait(&self.stats, waited);
-    }
-}
-
-/// What the server does with what a link tells it.
-pub(super) struct RemoteProxyEvents {
-    pub(super) core: Arc<Core>,
-    /// Set as soon as there is one. Weak, because the proxy owns the link that owns this.
-    pub(super) proxy: OnceLock<Weak<RemoteProxy>>,
-}
-
-impl RemoteProxyEvents {
-    fn proxy(&self) -> Option<Arc<RemoteProxy>> {
-        self.proxy.get()?.upgrade()
-    }
-
-    /// A proxy that was sent away says goodbye once it serves elsewhere, and until then and after carries what it is
-    /// given. Any other goes.
-    fn goodbye(&self, proxy: &RemoteProxy) {
-        if self.core.draining.is_cancelled() {
-            proxy.moved.store(true, Relaxed);
-            self.core.moved.notify_one();
-        } else {
-            proxy.leave(DisconnectReason::GoAway);
-        }
-    }
-}
-
-impl LinkEvents for RemoteProxyEvents {
-    fn stream_opened(&self, stream: Stream, _open: Open) {
-        // The mux refuses a proxy's OPEN before it comes here.
-        stream.reset(ResetCode::ProtocolViolation);
-    }
-
-    fn message_received(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage) {
-        let Some(proxy) = self.proxy() else { return };
-        match message.action {
-            TunnelAction::AddProxy(request) => {
-                let answer = match proxy.register(&self.core, &request) {
-                    Ok(service) => TunnelMessage::control(TunnelAction::Response, service.key.to_string()),
-                    Err(reason) => {
-                        let event =
-                            EventKind::RegistrationRefused { proxy: proxy.id, reason: reason.clone() };
-                        self.core.telemetry.emit(event);
-                        TunnelMessage::error(&reason)
-                    }
-                };
-                link.send_message(channel, answer);
-                if self.core.draining.is_cancelled() {
-                    // It came too late to be told with the others.
-                    self.core.send_away(&proxy);
-                }
-            }
-            TunnelAction::Exit => self.goodbye(&proxy),
-            TunnelAction::Error => {
-                let reason = clean(&String::from_utf8_lossy(&message.data), 200);
-                tracing::warn!("proxy {} reports on channel {channel}: {reason}", proxy.id);
-            }
-            // A second AUTH is harmless. What else may come here is an answer to nothing.
-            _ => {}
-        }
-    }
-
-    fn go_away_received(&self, _code: ResetCode) {
-        if let Some(proxy) = self.proxy() {
-            self.goodbye(&proxy);
-        }
-    }
-
-    fn detached(&self, until: Instant) {
-        if let Some(proxy) = self.proxy() {
-            proxy.stats.set_grace_deadline(Some(until));
-            let grace = until.saturating_duration_since(Instant::now());
-            self.core.telemetry.emit(EventKind::GracePeriodStarted { proxy: proxy.id, grace });
-        }
-    }
-
-    fn resumed(&self, after: Duration) {
-        if let Some(proxy) = self.proxy() {
-            proxy.stats.set_grace_deadline(None);
-            self.core.telemetry.emit(EventKind::ProxyResumed { proxy: proxy.id, after });
-            proxy.services.lock().iter().for_each(|service| service.pool.look_again());
-        }
-    }
-
-    fn unknown_stream(&self, channel: u16, key: StreamKey) {
-        if let Some(proxy) = self.proxy() {
-            let channel = ChannelId { proxy: proxy.id, index: channel };
-            self.core.telemetry.emit(EventKind::UnknownStream { channel, key });
-        }
     }
 }

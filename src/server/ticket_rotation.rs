@@ -1,82 +1,70 @@
-/// What a link's proxy shows, beside the token, to add a channel to its link or to come back to it.
+//! The resumption tickets that the server issues for one link, and when an older ticket becomes invalid.
+
+#[cfg(test)]
+mod tests;
+
+/// A resumption ticket as the server stores it: with this secret, in addition to the token, a proxy adds a channel to its
+/// link or resumes the link after the loss of all channels.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct IssuedTicket {
+    /// The number of the ticket within its link: increases with every resumption.
     pub(super) epoch: u32,
+    /// The random secret that the proxy must prove by HMAC.
     pub(super) secret: [u8; 32],
 }
 
-/// The tickets of one link. Coming back takes the ticket that is valid now and gives another for the next time:
+/// The resumption tickets of one link. Each resumption uses the current ticket and issues the next one:
 ///
 /// ```text
-///  valid: n ──offer──► valid: n, offered: n+1 ──honour(n+1)──► valid: n+1
+///  current: n ──issue_next──► current: n, next: n+1 ──confirm(n+1)──► current: n+1
 /// ```
 ///
-/// The old one stays valid until the proxy is known to have the new one, for the answer that carries it may be lost
-/// with its connection.
+/// The current ticket stays valid until the proxy is known to have received the next one, because the WELCOME that
+/// carries the next ticket may be lost together with its connection.
 pub(super) struct TicketRotation {
-    valid: IssuedTicket,
-    offered: Option<IssuedTicket>,
+    current: IssuedTicket,
+    /// The ticket that was issued last and that the proxy has not used yet.
+    next: Option<IssuedTicket>,
 }
 
 impl TicketRotation {
+    /// Creates the tickets of a new link: one current ticket with epoch 0.
     pub(super) fn new() -> Self {
-        Self { valid: IssuedTicket { epoch: 0, secret: rand::random() }, offered: None }
+        Self { current: IssuedTicket { epoch: 0, secret: rand::random() }, next: None }
     }
 
-    pub(super) fn valid(&self) -> IssuedTicket {
-        self.valid
+    /// Returns the current ticket.
+    pub(super) fn current(&self) -> IssuedTicket {
+        self.current
     }
 
-    /// What a proxy has to prove that shows the ticket of this epoch; `None` if that is of no use any more.
-    pub(super) fn of_epoch(&self, epoch: u32) -> Option<IssuedTicket> {
-        [Some(self.valid), self.offered].into_iter().flatten().find(|ticket| ticket.epoch == epoch)
+    /// Returns the ticket with this epoch, whose secret the proxy has to prove; `None` if there is no valid one.
+    pub(super) fn find(&self, epoch: u32) -> Option<IssuedTicket> {
+        [Some(self.current), self.next].into_iter().flatten().find(|ticket| ticket.epoch == epoch)
     }
 
-    /// The proxy has this ticket and used it: earlier ones are void. False if it is itself.
-    pub(super) fn honour(&mut self, ticket: IssuedTicket) -> bool {
-        if self.offered == Some(ticket) {
-            self.valid = ticket;
-            self.offered = None;
+    /// Records that the proxy holds `ticket`: if it is the next one, it becomes current and the one before invalid.
+    /// Returns whether `ticket` is current now; `false` means that it has become invalid meanwhile.
+    pub(super) fn confirm(&mut self, ticket: IssuedTicket) -> bool {
+        if self.next == Some(ticket) {
+            self.current = ticket;
+            self.next = None;
         }
-        self.valid == ticket
+        self.current == ticket
     }
 
-    /// A new ticket for a proxy that has shown the valid one; what was offered before was lost on its way.
-    pub(super) fn offer(&mut self) -> IssuedTicket {
-        let ticket = IssuedTicket { epoch: self.valid.epoch.wrapping_add(1), secret: rand::random() };
-        self.offered = Some(ticket);
+    /// Issues the next ticket, to a proxy that has proved the current one. Replaces a ticket that was issued before and
+    /// never used: the WELCOME that carried it was lost.
+    pub(super) fn issue_next(&mut self) -> IssuedTicket {
+        let ticket = IssuedTicket { epoch: self.current.epoch.wrapping_add(1), secret: rand::random() };
+        self.next = Some(ticket);
         ticket
     }
 }
 
 impl std::fmt::Debug for TicketRotation {
-    /// Leaves the secrets out.
+    /// Omits the secrets, which must not reach a log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TicketRotation").field("epoch", &self.valid.epoch).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ticket_is_void_once_its_successor_was_used() {
-        let mut tickets = TicketRotation::new();
-        let first = tickets.valid();
-        let second = tickets.offer();
-        assert!(tickets.of_epoch(0) == Some(first) && tickets.of_epoch(1) == Some(second));
-        assert!(tickets.honour(second));
-        assert!(tickets.of_epoch(0).is_none() && !tickets.honour(first));
-        assert!(tickets.honour(second), "other channels show it too");
-    }
-
-    #[test]
-    fn an_offer_that_was_lost_is_void_once_there_is_another() {
-        let mut tickets = TicketRotation::new();
-        let lost = tickets.offer();
-        let second = tickets.offer();
-        assert!(tickets.honour(tickets.valid()), "the proxy has no other");
-        assert!(tickets.honour(second) && !tickets.honour(lost));
+        f.debug_struct("TicketRotation").field("epoch", &self.current.epoch).finish_non_exhaustive()
     }
 }

@@ -1,3 +1,5 @@
+//! The table of users: one entry for each client address on each service.
+
 use std::{
     collections::HashMap,
     net::IpAddr,
@@ -17,61 +19,80 @@ use crate::{
     telemetry::{ServiceStats, Telemetry, UserGuard, UserStats},
 };
 
-/// How many users there may be at once: well below what 24 bits can name without a long search.
+#[cfg(test)]
+mod tests;
+
+/// The maximum number of users at the same time. User ids are random 24-bit numbers: with 2^20 in use, one of 16 is
+/// taken, so that a free one is found after few attempts.
 const MAX_USERS: usize = 1 << 20;
+
+/// The port of a service and the address of a client: what makes a user.
+type UserAddr = (u16, IpAddr);
 
 /// One client address on one service.
 #[derive(Debug)]
 pub(super) struct User {
+    id: UserChannelId,
+    /// Reports the end of the user when it is dropped.
     guard: UserGuard,
+    /// The number of the user's next stream. Streams are numbered from 1 for each user.
     next_stream: AtomicU32,
+    /// The rate limit of all streams of this user together.
     limit: Arc<RateLimit>,
-    /// Ends all of its streams.
+    /// Aborts all streams of this user when it is cancelled.
     cancel: CancellationToken,
 }
 
-/// Who is there: found by address when a connection comes, by id when the operator names one.
+/// All users: found by address when a connection arrives, and by id when the operator names one.
 #[derive(Debug)]
 pub(super) struct Users {
     telemetry: Arc<Telemetry>,
-    stop: CancellationToken,
+    /// Aborts the streams of all users when it is cancelled.
+    abort: CancellationToken,
     limit_count: RateLimitCount,
     table: Mutex<UserTable>,
 }
 
+/// The users by address, and the address of each id. Both maps hold the same users.
 #[derive(Debug, Default)]
 struct UserTable {
-    by_addr: HashMap<(u16, IpAddr), UserEntry>,
-    by_id: HashMap<UserChannelId, (u16, IpAddr)>,
+    by_addr: HashMap<UserAddr, UserEntry>,
+    by_id: HashMap<UserChannelId, UserAddr>,
 }
 
+/// A user in the table.
 #[derive(Debug)]
 struct UserEntry {
     user: Arc<User>,
+    /// The number of the user's open connections.
     connections: usize,
+    /// When the last connection ended; `None` while there is one.
     idle_since: Option<Instant>,
 }
 
-/// Holds a user's place for one connection. While there is one, the user stays; after the last, it lingers.
+/// Keeps a user in the table for the lifetime of one of its connections. After the last one, the user stays for the
+/// retention time, so that its next connection has the same user id.
 #[derive(Debug)]
 pub(super) struct UserLease {
     users: Weak<Users>,
-    place: (u16, IpAddr),
+    addr: UserAddr,
     user: Arc<User>,
-    /// The name of the connection's stream.
+    /// The key of the connection's stream.
     pub(super) key: StreamKey,
 }
 
 impl UserLease {
-    /// Ends this user's streams when it is cancelled.
+    /// Returns the token that aborts all streams of this user when it is cancelled.
     pub(super) fn cancel(&self) -> &CancellationToken {
         &self.user.cancel
     }
 
+    /// Returns the telemetry guard of the user.
     pub(super) fn guard(&self) -> &UserGuard {
         &self.user.guard
     }
 
+    /// Returns the rate limit of all streams of this user together.
     pub(super) fn limit(&self) -> &Arc<RateLimit> {
         &self.user.limit
     }
@@ -81,8 +102,8 @@ impl Drop for UserLease {
     fn drop(&mut self) {
         let Some(users) = self.users.upgrade() else { return };
         let mut table = users.table.lock();
-        // A killed user has left the table, and the address may belong to a new one.
-        if let Some(entry) = table.by_addr.get_mut(&self.place)
+        // A killed user is no longer in the table, and its address may belong to a new one.
+        if let Some(entry) = table.by_addr.get_mut(&self.addr)
             && Arc::ptr_eq(&entry.user, &self.user)
         {
             entry.connections -= 1;
@@ -94,134 +115,84 @@ impl Drop for UserLease {
 }
 
 impl Users {
-    /// Nobody yet. All users' streams end when `stop` is cancelled.
+    /// Creates an empty table. Cancelling `abort` aborts the streams of all users.
     pub(super) fn new(
         telemetry: Arc<Telemetry>,
-        stop: CancellationToken,
-        limits: &RateLimitCount,
+        abort: CancellationToken,
+        limit_count: &RateLimitCount,
     ) -> Arc<Self> {
-        Arc::new(Self { telemetry, stop, limit_count: limits.clone(), table: Mutex::default() })
+        Arc::new(Self { telemetry, abort, limit_count: limit_count.clone(), table: Mutex::default() })
     }
 
-    /// A connection came. `None` if there are too many users.
-    pub(super) fn admit(self: &Arc<Self>, service: &Arc<ServiceStats>, addr: IpAddr) -> Option<UserLease> {
-        let place = (service.key.port, addr);
+    /// Admits one connection from `ip` to `service`, and adds its user to the table if it is new. Returns `None` if there
+    /// are [`MAX_USERS`] users.
+    pub(super) fn admit(self: &Arc<Self>, service: &Arc<ServiceStats>, ip: IpAddr) -> Option<UserLease> {
+        let addr = (service.key.port, ip);
         let mut table = self.table.lock();
         let UserTable { by_addr, by_id } = &mut *table;
-        if !by_addr.contains_key(&place) {
+        if !by_addr.contains_key(&addr) {
             if by_addr.len() >= MAX_USERS {
                 return None;
             }
             let id = std::iter::repeat_with(|| UserChannelId::new(rand::random()))
                 .find(|id| !by_id.contains_key(id))?;
-            by_id.insert(id, place);
+            by_id.insert(id, addr);
             let user = User {
-                guard: self.telemetry.user_joined(id, addr, service),
+                id,
+                guard: self.telemetry.user_joined(id, ip, service),
                 next_stream: AtomicU32::new(1),
                 limit: RateLimit::new(&self.limit_count),
-                cancel: self.stop.child_token(),
+                cancel: self.abort.child_token(),
             };
-            by_addr.insert(place, UserEntry { user: Arc::new(user), connections: 0, idle_since: None });
+            by_addr.insert(addr, UserEntry { user: Arc::new(user), connections: 0, idle_since: None });
         }
-        let entry = by_addr.get_mut(&place)?;
+        let entry = by_addr.get_mut(&addr)?;
         entry.connections += 1;
         entry.idle_since = None;
         let user = entry.user.clone();
-        let key = StreamKey::new(user.guard.stats().id, user.next_stream.fetch_add(1, Relaxed));
-        Some(UserLease { users: Arc::downgrade(self), place, user, key })
+        let key = StreamKey::new(user.id, user.next_stream.fetch_add(1, Relaxed));
+        Some(UserLease { users: Arc::downgrade(self), addr, user, key })
     }
 
-    /// Ends all streams of a user. The next connection from its address is a new user. How many streams it had, or
-    /// `None` if there is no such user.
+    /// Aborts all streams of a user and removes it from the table, so that the next connection from its address is a new
+    /// user. Returns the number of its connections, or `None` if there is no such user.
     pub(super) fn kill(&self, id: UserChannelId) -> Option<usize> {
         let entry = {
             let mut table = self.table.lock();
-            let place = table.by_id.remove(&id)?;
-            table.by_addr.remove(&place)?
+            let addr = table.by_id.remove(&id)?;
+            table.by_addr.remove(&addr)?
         };
         entry.user.cancel.cancel();
         Some(entry.connections)
     }
 
-    /// A user's counters and its limit.
-    pub(super) fn limit(&self, id: UserChannelId) -> Option<(Arc<UserStats>, Arc<RateLimit>)> {
+    /// Returns the counters and the rate limit of a user, or `None` if there is no such user.
+    pub(super) fn find_limit(&self, id: UserChannelId) -> Option<(Arc<UserStats>, Arc<RateLimit>)> {
         let table = self.table.lock();
         let user = &table.by_addr.get(table.by_id.get(&id)?)?.user;
         Some((user.guard.stats().clone(), user.limit.clone()))
     }
 
-    /// Lets users go whose last connection ended `linger` ago.
-    pub(super) fn sweep(&self, now: Instant, linger: Duration) {
-        let mut gone = Vec::new();
+    /// Removes the users whose last connection ended at least `retention` before `now`.
+    pub(super) fn remove_idle(&self, now: Instant, retention: Duration) {
+        let mut removed = Vec::new();
         {
             let mut table = self.table.lock();
             let UserTable { by_addr, by_id } = &mut *table;
-            let is_gone = |entry: &UserEntry| {
-                entry.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= linger)
+            let is_expired = |entry: &UserEntry| {
+                entry.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= retention)
             };
-            for (_, entry) in by_addr.extract_if(|_, entry| is_gone(entry)) {
-                by_id.remove(&entry.user.guard.stats().id);
-                gone.push(entry);
+            for (_, entry) in by_addr.extract_if(|_, entry| is_expired(entry)) {
+                by_id.remove(&entry.user.id);
+                removed.push(entry);
             }
         }
-        // Their guards tell that they left; not under the lock.
-        drop(gone);
+        // Dropping the guards emits events, which must not happen under the lock.
+        drop(removed);
     }
 
+    /// Returns the number of users in the table.
     pub(super) fn len(&self) -> usize {
         self.table.lock().by_addr.len()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn users() -> (Arc<Telemetry>, Arc<Users>, Arc<ServiceStats>) {
-        let telemetry = Telemetry::new();
-        let users = Users::new(telemetry.clone(), CancellationToken::new(), &RateLimitCount::default());
-        let service = telemetry.service_opened("8080".parse().unwrap());
-        (telemetry, users, service.stats().clone())
-    }
-
-    #[test]
-    fn connections_from_one_address_are_numbered_streams_of_one_user() {
-        let (telemetry, users, service) = users();
-        let addr = "192.0.2.1".parse().unwrap();
-        let leases: Vec<_> = (0..3).map(|_| users.admit(&service, addr).unwrap()).collect();
-        let user = leases[0].key.user;
-        assert_eq!(
-            leases.iter().map(|lease| lease.key).collect::<Vec<_>>(),
-            [1, 2, 3].map(|n| StreamKey::new(user, n))
-        );
-        assert_ne!(users.admit(&service, "192.0.2.2".parse().unwrap()).unwrap().key.user, user);
-        assert_eq!(telemetry.totals().users_current, 2);
-    }
-
-    #[test]
-    fn a_user_lingers_so_that_the_next_download_keeps_its_id() {
-        let (telemetry, users, service) = users();
-        let addr = "192.0.2.1".parse().unwrap();
-        let first = users.admit(&service, addr).unwrap().key;
-        let linger = Duration::from_secs(5);
-        users.sweep(Instant::now(), linger);
-        assert_eq!(users.admit(&service, addr).unwrap().key, StreamKey::new(first.user, 2));
-        users.sweep(Instant::now() + linger, linger);
-        assert_eq!((telemetry.totals().users_current, users.len()), (0, 0));
-    }
-
-    #[test]
-    fn a_killed_user_comes_back_as_another() {
-        let (_telemetry, users, service) = users();
-        let addr = "192.0.2.1".parse().unwrap();
-        let lease = users.admit(&service, addr).unwrap();
-        assert_eq!(users.kill(lease.key.user), Some(1));
-        assert!(lease.cancel().is_cancelled());
-        assert_eq!(users.kill(lease.key.user), None);
-        let next = users.admit(&service, addr).unwrap();
-        drop(lease);
-        assert!(!next.cancel().is_cancelled());
-        users.sweep(Instant::now() + Duration::from_secs(9), Duration::from_secs(5));
-        assert_eq!(users.len(), 1, "the new one still has its connection");
     }
 }

@@ -47,8 +47,8 @@ async fn a_registration_is_answered_refused_or_the_end_of_its_channel() {
     let cases: Vec<(Vec<u8>, Outcome)> = vec![
         (b"ADDPROXY:0".into(), Given),
         (b"ADDPROXY:0::80".into(), Given),
-        (b"ADDPROXY:22".into(), Refused("port 22 is not allowed: the server gives ports 1024-65535".into())),
-        (b"ADDPROXY:1".into(), Refused("port 1 is not allowed: the server gives ports 1024-65535".into())),
+        (b"ADDPROXY:22".into(), Refused("port 22 is not allowed: the server allows ports 1024-65535".into())),
+        (b"ADDPROXY:1".into(), Refused("port 1 is not allowed: the server allows ports 1024-65535".into())),
         (b"ADDPROXY:65536".into(), Ends(malformed)),
         (b"ADDPROXY:-1".into(), Ends(malformed)),
         (b"ADDPROXY:+80".into(), Ends(malformed)),
@@ -69,7 +69,7 @@ async fn a_registration_is_answered_refused_or_the_end_of_its_channel() {
         ([&b"ADDPROXY:0:"[..], &[b'g'; 65]].concat(), Ends(malformed)),
         (
             format!("ADDPROXY:{taken}:other").into(),
-            Refused(format!("port {taken} is served by the group «default»")),
+            Refused(format!("port {taken} is already served by group «default»")),
         ),
         (format!("ADDPROXY:{taken}").into(), Given),
         (format!("ADDPROXY:{foreign}").into(), Refused(format!("port {foreign} is in use on the server"))),
@@ -118,7 +118,7 @@ async fn a_proxy_gets_so_many_ports() {
             match answer(&mut channel).await {
                 (TunnelAction::Response, _) => given += 1,
                 (_, reason) => {
-                    assert_eq!(reason, "one proxy may serve 64 ports");
+                    assert_eq!(reason, "a proxy may register for at most 64 services");
                     refused += 1;
                 }
             }

@@ -87,7 +87,7 @@ async fn a_port_that_is_not_given_is_one_clear_error() {
         let mut proxy = proxy_process(addr, 22, addr, &["--format", format]);
         assert_eq!(proxy.exit().await.code(), Some(3), "{}", proxy.output());
         let expected = format!(
-            "underpass: {addr} does not give port 22: port 22 is not allowed: the server gives ports 1024-65535"
+            "underpass: {addr} does not give port 22: port 22 is not allowed: the server allows ports 1024-65535"
         );
         assert!(proxy.stderr().lines().any(|line| line == expected), "{}", proxy.output());
     }

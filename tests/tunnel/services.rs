@@ -140,9 +140,9 @@ async fn a_port_that_cannot_be_had_is_refused_with_the_reason() {
         let other = TcpListener::bind(LOOPBACK).await.unwrap();
         let others = other.local_addr().unwrap().port();
         for (service, part) in [
-            (format!("{}:blue", public.port()), "is served by the group «default»".to_owned()),
+            (format!("{}:blue", public.port()), "is already served by group «default»".to_owned()),
             (others.to_string(), format!("port {others} is in use")),
-            ("22".to_owned(), "port 22 is not allowed: the server gives ports 1024-65535".to_owned()),
+            ("22".to_owned(), "port 22 is not allowed: the server allows ports 1024-65535".to_owned()),
         ] {
             let service = service.parse().unwrap();
             let config = ProxyConfig { service, format, ..tunnel.proxy_config(target.addr) };

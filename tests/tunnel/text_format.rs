@@ -119,13 +119,13 @@ async fn who_may_register_in_the_text_format() {
             TextProxies::Off,
             false,
             vec![("AUTH", token)],
-            Refused("the text format is not taken from this address"),
+            Refused("text-format proxies are not allowed from this address"),
         ),
         (
             TextProxies::Off,
             true,
             vec![("ADDPROXY:0", "")],
-            Refused("the text format is not taken from this address"),
+            Refused("text-format proxies are not allowed from this address"),
         ),
         (TextProxies::Loopback, false, vec![("AUTH", "wrong")], Refused("wrong token")),
         (TextProxies::Loopback, false, vec![("AUTH", "")], Refused("wrong token")),
@@ -200,10 +200,10 @@ async fn a_registration_that_is_refused_gets_a_reason_and_the_channel_lives() {
             format!("ADDPROXY:{}", taken.addr.port()),
             format!("port {} is in use on the server", taken.addr.port()),
         ),
-        ("ADDPROXY:80".into(), "port 80 is not allowed: the server gives ports 1024-65535".into()),
+        ("ADDPROXY:80".into(), "port 80 is not allowed: the server allows ports 1024-65535".into()),
         (
             format!("ADDPROXY:{}:blue", public.port()),
-            format!("port {} is served by the group «default»", public.port()),
+            format!("port {} is already served by group «default»", public.port()),
         ),
     ] {
         channel.send("", 0, &request, b"").await;

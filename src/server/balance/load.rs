@@ -1,3 +1,5 @@
+//! The load of one proxy as the balancer estimates it: open streams and the latency of answers.
+
 use std::{
     sync::{
         Arc,
@@ -8,125 +10,100 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// How long it takes until a peak has gone down to a third.
+#[cfg(test)]
+mod tests;
+
+/// The time constant of the latency average: after this time without samples a peak has decayed to 1/e, about a third.
 const DECAY: Duration = Duration::from_secs(10);
 
-/// What an open stream counts for with who was never measured: it gets one, and others once that is answered.
-const UNKNOWN: Duration = Duration::from_secs(1);
+/// The assumed latency per open stream of a proxy that was never measured. It is so high that such a proxy receives one
+/// stream at first, and more once that one has been answered.
+const UNMEASURED_LATENCY: Duration = Duration::from_secs(1);
 
-/// What a failure counts for. A target that is down refuses in no time, and would get everybody otherwise.
-const FAILURE: Duration = Duration::from_secs(5);
+/// The latency that a failed stream counts as. A target that is down refuses connections within microseconds and would
+/// otherwise look like the fastest one and attract all streams.
+const FAILURE_LATENCY: Duration = Duration::from_secs(5);
 
-/// How much something has to do, and how quickly it does it.
+/// The load of one proxy: the number of its open streams, and a moving average of how fast it answers.
 #[derive(Debug, Default)]
 pub(in crate::server) struct ProxyLoad {
-    active: AtomicU32,
-    answers: Mutex<PeakEwma>,
+    active_streams: AtomicU32,
+    latency: Mutex<PeakEwma>,
 }
 
-/// One stream more; dropped when it is over.
+/// Counts one stream in the load of its proxy until it is dropped, at the end of the stream.
 #[derive(Debug)]
 pub(in crate::server) struct ActiveStreamGuard(Arc<ProxyLoad>);
 
 impl Drop for ActiveStreamGuard {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Relaxed);
+        self.0.active_streams.fetch_sub(1, Relaxed);
     }
 }
 
 impl ProxyLoad {
-    /// It has one stream more.
-    pub(in crate::server) fn begin(self: &Arc<Self>) -> ActiveStreamGuard {
-        self.active.fetch_add(1, Relaxed);
+    /// Counts one more open stream.
+    pub(in crate::server) fn begin_stream(self: &Arc<Self>) -> ActiveStreamGuard {
+        self.active_streams.fetch_add(1, Relaxed);
         ActiveStreamGuard(self.clone())
     }
 
-    /// A stream was answered, or its target reached, after so long.
-    pub(in crate::server) fn answered(&self, took: Duration) {
-        self.answers.lock().measured(took, Instant::now());
+    /// Records the latency of one stream: the time until its target was connected, or until the first byte of its answer.
+    pub(in crate::server) fn record_latency(&self, took: Duration) {
+        self.latency.lock().record(took, Instant::now());
     }
 
-    /// A stream failed because of what answers it.
-    pub(in crate::server) fn failed(&self) {
-        self.answered(FAILURE);
+    /// Records that the proxy or its target failed to serve a stream, as a latency of [`FAILURE_LATENCY`].
+    pub(in crate::server) fn record_failure(&self) {
+        self.record_latency(FAILURE_LATENCY);
     }
 
-    /// How many streams it has.
-    pub(super) fn active(&self) -> u32 {
-        self.active.load(Relaxed)
+    /// Returns the number of open streams.
+    pub(super) fn active_streams(&self) -> u32 {
+        self.active_streams.load(Relaxed)
     }
 
-    /// How long one more would be likely to wait for its answer, in a measure that only compares.
+    /// Returns how long one more stream would probably wait for its answer: the average latency times the number of open
+    /// streams including the new one. Only the comparison of two costs has a meaning.
     pub(super) fn cost(&self, now: Instant) -> f64 {
-        let active = f64::from(self.active());
-        match self.answers.lock().at(now) {
+        let active = f64::from(self.active_streams());
+        match self.latency.lock().value(now) {
             Some(average) => average * (active + 1.0),
-            None => UNKNOWN.as_secs_f64() * active,
+            None => UNMEASURED_LATENCY.as_secs_f64() * active,
         }
     }
 }
 
-/// An average that goes up to a peak at once and comes down slowly: who has just become slow is avoided from its first
-/// late answer on, and gets another chance by and by.
+/// A peak-sensitive exponentially weighted moving average (EWMA) of latencies in seconds. It rises to a higher sample at
+/// once and falls slowly: a proxy that becomes slow is avoided from its first late answer on, and is tried again as the
+/// average decays.
 #[derive(Debug, Default)]
-struct PeakEwma(Option<(f64, Instant)>);
+struct PeakEwma(
+    /// The average, and when it was computed; `None` before the first sample.
+    Option<(f64, Instant)>,
+);
 
 impl PeakEwma {
-    fn measured(&mut self, took: Duration, now: Instant) {
+    /// Adds a sample.
+    fn record(&mut self, took: Duration, now: Instant) {
         let took = took.as_secs_f64();
         let average = match self.0 {
             Some((before, since)) if took < before => {
-                let old = weight(since, now);
-                before * old + took * (1.0 - old)
+                let old_weight = decay_factor(since, now);
+                before * old_weight + took * (1.0 - old_weight)
             }
             _ => took,
         };
         self.0 = Some((average, now));
     }
 
-    /// What it has come down to; `None` if nothing was ever measured.
-    fn at(&self, now: Instant) -> Option<f64> {
-        self.0.map(|(average, since)| average * weight(since, now))
+    /// Returns the average in seconds, decayed until `now`; `None` before the first sample.
+    fn value(&self, now: Instant) -> Option<f64> {
+        self.0.map(|(average, since)| average * decay_factor(since, now))
     }
 }
 
-fn weight(since: Instant, now: Instant) -> f64 {
+/// Returns the factor by which an average decays from `since` to `now`: e^(-elapsed / [`DECAY`]).
+fn decay_factor(since: Instant, now: Instant) -> f64 {
     (-now.saturating_duration_since(since).as_secs_f64() / DECAY.as_secs_f64()).exp()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_average_rises_at_once_and_falls_slowly() {
-        let (mut answers, begin) = (PeakEwma::default(), Instant::now());
-        assert_eq!(answers.at(begin), None);
-        answers.measured(Duration::from_millis(10), begin);
-        answers.measured(Duration::from_millis(500), begin);
-        assert_eq!(answers.at(begin), Some(0.5));
-        answers.measured(Duration::from_millis(10), begin);
-        assert_eq!(answers.at(begin), Some(0.5), "one quick answer does not make up for it");
-        let later = begin + DECAY;
-        assert!((answers.at(later).unwrap() - 0.5 / std::f64::consts::E).abs() < 1e-9);
-        answers.measured(Duration::from_millis(10), later);
-        let average = answers.at(later).unwrap();
-        assert!((0.18..0.20).contains(&average), "{average}");
-    }
-
-    #[test]
-    fn who_was_never_measured_gets_one_stream_to_begin_with() {
-        let (new, known) = (Arc::new(ProxyLoad::default()), Arc::new(ProxyLoad::default()));
-        let now = Instant::now();
-        known.answered(Duration::from_millis(50));
-        assert!(new.cost(now) < known.cost(now));
-        let first = new.begin();
-        assert!(new.cost(now) > known.cost(now));
-        new.answered(Duration::from_millis(20));
-        assert!(new.cost(now) < known.cost(now), "2 × 20 ms are less than 1 × 50 ms");
-        drop(first);
-        assert_eq!(new.active(), 0);
-        new.failed();
-        assert!(new.cost(now) > known.cost(now));
-    }
 }

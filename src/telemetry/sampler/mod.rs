@@ -226,7 +226,7 @@ impl ProxySnapshot {
         now: Instant,
     ) -> Self {
         channels.sort_by_key(|channel| channel.id);
-        if proxy.has_received_goaway() {
+        if proxy.is_closing() {
             channels.iter_mut().for_each(|channel| channel.state = ChannelState::GoingAway);
         }
         Self {

@@ -256,12 +256,12 @@ impl ProxyStats {
     }
 
     /// Whether it gets no new streams because it is about to go.
-    pub(in crate::telemetry) fn has_received_goaway(&self) -> bool {
+    pub(in crate::telemetry) fn is_closing(&self) -> bool {
         self.leaving.load(Relaxed)
     }
 
     /// Notes that it is about to go.
-    pub fn mark_goaway_received(&self) {
+    pub fn mark_closing(&self) {
         self.leaving.store(true, Relaxed);
     }
 

@@ -1,0 +1,141 @@
+//! The server's side of the binary handshake: authentication, then a new link, one more channel, or a resumption.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use super::{
+    admitted_channel::AdmittedChannel,
+    core::{Core, LinkId},
+    proxy::ChannelSlot,
+    proxy_task::start_proxy,
+    ticket_rotation::IssuedTicket,
+};
+use crate::{
+    mux::MuxConfig,
+    net::{Negotiation, NegotiationError},
+    wire::{
+        HelloMode, Welcome,
+        binary::CHECKSUMS,
+        handshake::{HandshakeError, ServerHandshake, ServerStep, VerifiedProxy},
+    },
+};
+
+/// Authenticates a proxy of the binary format and assigns its connection to a link. If the proxy is refused it receives
+/// the reason before the connection closes.
+pub(super) async fn admit_binary(
+    core: &Arc<Core>,
+    mut negotiation: Negotiation,
+    addr: SocketAddr,
+) -> Result<AdmittedChannel, NegotiationError> {
+    let admitted = match authenticate(core, &mut negotiation).await {
+        Ok(verified) => join_link(core, &mut negotiation, verified, addr).await,
+        Err(error) => Err(error),
+    };
+    match admitted {
+        Ok(slot) => Ok(AdmittedChannel::new(slot, negotiation, None)),
+        Err(NegotiationError::Refused(error)) => {
+            negotiation.send_frame(&error.refusal()).await?;
+            Err(error.into())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Runs HELLO, CHALLENGE and PROOF: verifies by HMAC that the proxy holds the token and, for a channel of an existing
+/// link, the secret of a valid resumption ticket.
+async fn authenticate(core: &Core, negotiation: &mut Negotiation) -> Result<VerifiedProxy, NegotiationError> {
+    let mut handshake = ServerHandshake::new(core.token.clone(), rand::random());
+    loop {
+        match handshake.on_frame(negotiation.recv_frame().await?)? {
+            ServerStep::Verified(verified) => return Ok(verified),
+            ServerStep::Send(next, challenge) => {
+                let ticket = next.link().and_then(|(link, epoch)| {
+                    let proxy = core.find_link(link)?;
+                    proxy.tickets.lock().find(epoch)
+                });
+                handshake = match ticket {
+                    Some(ticket) => next.with_secret(ticket.secret),
+                    None => next,
+                };
+                negotiation.send_frame(&challenge).await?;
+            }
+        }
+    }
+}
+
+/// Creates the link that an authenticated proxy asks for, or finds it, and sends WELCOME. Returns the slot of the new
+/// channel. A resumption detaches all earlier channels of the link.
+async fn join_link(
+    core: &Arc<Core>,
+    negotiation: &mut Negotiation,
+    verified: VerifiedProxy,
+    addr: SocketAddr,
+) -> Result<ChannelSlot, NegotiationError> {
+    let hello = &verified.hello;
+    let (mode, epoch) = (hello.mode, hello.epoch);
+    let (link, proxy) = match mode {
+        HelloMode::New => {
+            let link: LinkId = rand::random();
+            (link, start_proxy(core, &hello.name, link, None, addr))
+        }
+        HelloMode::Join | HelloMode::Resume => {
+            // The link existed when the handshake began, and may have ended since.
+            (hello.link, core.find_link(hello.link).ok_or(HandshakeError::UnknownLink)?)
+        }
+    };
+    let full = HandshakeError::TooManyChannels;
+    let slot = proxy.allocate_channel(mode == HelloMode::Resume).ok_or(full)?;
+    let ticket = {
+        let mut tickets = proxy.tickets.lock();
+        // Of two resumptions with the same ticket at the same time, the second fails here.
+        let proved = tickets.find(epoch).filter(|&ticket| tickets.confirm(ticket));
+        match (mode, proved) {
+            (HelloMode::New, _) => tickets.current(),
+            (HelloMode::Join, Some(proved)) => proved,
+            (HelloMode::Resume, Some(_)) => tickets.issue_next(),
+            (HelloMode::Join | HelloMode::Resume, None) => return Err(HandshakeError::UnknownLink.into()),
+        }
+    };
+    let features = hello.features & CHECKSUMS;
+    let welcome = welcome(core, link, slot.id.index, features, mode, ticket);
+    negotiation.send_frame(&verified.welcome(welcome)).await?;
+    negotiation.set_features(features);
+    if mode == HelloMode::Resume {
+        // Waits for the channel's first ping, which proves that the proxy has received WELCOME and its new ticket. Until
+        // then WELCOME may be lost, so the old ticket and the old channels must stay valid.
+        negotiation.wait_for_data().await?;
+        if !proxy.tickets.lock().confirm(ticket) {
+            return Err(HandshakeError::UnknownLink.into());
+        }
+        proxy.link.fence();
+    }
+    Ok(slot)
+}
+
+/// Returns the WELCOME for channel number `channel` of `link`. Its HMAC is added when it is sent.
+fn welcome(
+    core: &Core,
+    link: LinkId,
+    channel: u16,
+    features: u32,
+    mode: HelloMode,
+    ticket: IssuedTicket,
+) -> Welcome {
+    let mux = MuxConfig::default();
+    Welcome {
+        link,
+        epoch: ticket.epoch,
+        channel,
+        features,
+        max_streams: u32::try_from(mux.max_streams).unwrap_or(u32::MAX),
+        first_window: core.config.initial_window,
+        grace_ms: millis(core.config.grace_period),
+        // A proxy that joins has just proved that it holds the secret.
+        resume_secret: (mode != HelloMode::Join).then_some(ticket.secret),
+        mac: [0; 32],
+    }
+}
+
+/// Returns a duration in milliseconds, limited to what the field of a frame can hold.
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

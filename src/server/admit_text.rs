@@ -1,0 +1,66 @@
+//! The server's side of the text format's handshake: AUTH with the token, where it is required, then ADDPROXY.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::BytesMut;
+
+use super::{admitted_channel::AdmittedChannel, core::Core, proxy_task::start_proxy};
+use crate::{
+    config::TextProxies,
+    net::{Negotiation, NegotiationError},
+    wire::{
+        TunnelAction, TunnelMessage,
+        text::{self, FieldCount},
+    },
+};
+
+/// Authenticates a proxy of the text format and creates its link, which has this one channel. If the proxy is refused it
+/// receives an ERROR line with the reason before the connection closes.
+pub(super) async fn admit_text(
+    core: &Arc<Core>,
+    mut negotiation: Negotiation,
+    addr: SocketAddr,
+) -> Result<AdmittedChannel, NegotiationError> {
+    let (mut line, fields, length) = negotiation.peek_line().await?;
+    let is_loopback = addr.ip().to_canonical().is_loopback();
+    let is_allowed = match core.config.text_proxies {
+        TextProxies::Off => false,
+        TextProxies::Loopback => is_loopback,
+        TextProxies::Anywhere => true,
+    };
+    if !is_allowed {
+        return refuse(negotiation, fields, "text-format proxies are not allowed from this address").await;
+    }
+    if line.action == TunnelAction::Auth {
+        if !core.token.matches(&line.data) {
+            return refuse(negotiation, fields, "wrong token").await;
+        }
+        negotiation.consume(length);
+        (line, _, _) = negotiation.peek_line().await?;
+    } else if !(core.config.text_without_token && is_loopback) {
+        return refuse(negotiation, fields, "send AUTH with the token first").await;
+    }
+    let TunnelAction::AddProxy(_) = line.action else {
+        return refuse(negotiation, fields, "register with ADDPROXY first").await;
+    };
+    // ADDPROXY stays in the buffer: the channel's driver processes it like every later line.
+    let proxy = start_proxy(core, "", rand::random(), Some(fields), addr);
+    let Some(slot) = proxy.allocate_channel(false) else {
+        return Err(NegotiationError::Closed);
+    };
+    Ok(AdmittedChannel::new(slot, negotiation, Some(fields)))
+}
+
+/// Sends an ERROR line with `reason` and returns the error that ends the handshake.
+async fn refuse(
+    mut negotiation: Negotiation,
+    fields: FieldCount,
+    reason: &'static str,
+) -> Result<AdmittedChannel, NegotiationError> {
+    let mut line = BytesMut::new();
+    text::encode_line(&TunnelMessage::error(reason), fields, &mut line);
+    // A proxy usually sends ADDPROXY directly after AUTH. Closing while it is unread would reset the connection, and the
+    // proxy might never read the reason; `send_and_close` reads it first.
+    negotiation.send_and_close(line.freeze()).await?;
+    Err(NegotiationError::TextRefused(reason))
+}

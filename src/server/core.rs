@@ -1,0 +1,132 @@
+//! The state that all tasks of one server share.
+//!
+//! This file holds the data and the look-ups on it. The tasks that act on it are in the files above it, which import
+//! [`Core`]; this file imports none of them.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU32},
+};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    admission::Admission, operator_handle::OperatorHandle, proxy::RemoteProxy, service::Service, users::Users,
+};
+use crate::{
+    config::ServerConfig,
+    ids::{ProxyId, ServiceKey, StreamKey, clean},
+    link::RateLimitCount,
+    mux::WindowBudget,
+    runtime::{Tasks, Workers},
+    telemetry::{EventKind, Telemetry},
+    wire::handshake::Token,
+};
+
+/// The longest error text, in characters, that an event carries: errors may quote bytes that the peer sent.
+const MAX_REASON_CHARS: usize = 200;
+
+/// The random id by which a proxy names its link when it adds a channel or resumes.
+pub(super) type LinkId = [u8; 16];
+
+/// The state that all tasks of one server share.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) config: ServerConfig,
+    /// The secret that a proxy must hold to be admitted.
+    pub(super) token: Token,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) tasks: Tasks,
+    /// Limits connections to the tunnel port that have not completed their handshake.
+    pub(super) admission: Admission,
+    pub(super) users: Arc<Users>,
+    /// Holds one permit for each user connection that may be open. Shutdown waits until all permits are back.
+    pub(super) user_permits: Arc<Semaphore>,
+    /// The open public ports by port number. Opening, joining and closing a port happen under this lock.
+    pub(super) services: Mutex<HashMap<u16, Arc<Service<RemoteProxy>>>>,
+    /// Every proxy whose link has not ended, including those that are within their grace period.
+    pub(super) proxies: DashMap<ProxyId, Arc<RemoteProxy>>,
+    /// The same proxies by the id of their link.
+    pub(super) links: DashMap<LinkId, Arc<RemoteProxy>>,
+    /// The operator's handle of each admitted user connection, from admission to its end.
+    pub(super) streams: DashMap<StreamKey, Arc<OperatorHandle>>,
+    pub(super) next_proxy_id: AtomicU32,
+    /// Counts the rate limits that are set in the whole server, so that streams skip pacing while there are none.
+    pub(super) limit_count: RateLimitCount,
+    /// Bounds what the receive windows of all streams together may grow by.
+    pub(super) window_budget: WindowBudget,
+    /// Cancelled when shutdown begins: the server admits no more proxies and sends GOAWAY to those it has.
+    pub(super) draining: CancellationToken,
+    /// Notified when a proxy has moved to the successor or has disconnected.
+    pub(super) proxy_moved: Notify,
+    /// Cancelled when the server accepts no more users: every public port closes.
+    pub(super) close_ports: CancellationToken,
+    /// Tracks the public ports that are still open.
+    pub(super) open_ports: TaskTracker,
+    /// Cancelled when the remaining user connections are aborted.
+    pub(super) abort: CancellationToken,
+}
+
+impl Core {
+    /// Creates the state of a server that has no proxies, services or users yet.
+    pub(super) fn new(
+        config: ServerConfig,
+        token: Token,
+        telemetry: Arc<Telemetry>,
+        workers: Workers,
+    ) -> Arc<Self> {
+        let abort = CancellationToken::new();
+        let limit_count = RateLimitCount::default();
+        Arc::new(Self {
+            token,
+            tasks: Tasks::new(telemetry.clone(), workers),
+            admission: Admission::new(config.max_pending_handshakes, config.max_pending_per_ip),
+            users: Users::new(telemetry.clone(), abort.clone(), &limit_count),
+            user_permits: Arc::new(Semaphore::new(config.max_streams)),
+            services: Mutex::default(),
+            proxies: DashMap::new(),
+            links: DashMap::new(),
+            streams: DashMap::new(),
+            next_proxy_id: AtomicU32::new(1),
+            limit_count,
+            window_budget: WindowBudget::new(config.window_budget),
+            draining: CancellationToken::new(),
+            proxy_moved: Notify::new(),
+            close_ports: CancellationToken::new(),
+            open_ports: TaskTracker::new(),
+            abort,
+            telemetry,
+            config,
+        })
+    }
+
+    /// Returns the proxy that owns `link`, if its link can still be joined or resumed.
+    pub(super) fn find_link(&self, link: LinkId) -> Option<Arc<RemoteProxy>> {
+        self.links.get(&link).filter(|proxy| !proxy.is_closing()).map(|proxy| proxy.clone())
+    }
+
+    /// Returns the open service with exactly this port and group.
+    pub(super) fn find_service(&self, key: &ServiceKey) -> Option<Arc<Service<RemoteProxy>>> {
+        self.services.lock().get(&key.port).filter(|service| service.key == *key).cloned()
+    }
+
+    /// Returns the number of user connections that were admitted and have not ended.
+    pub(super) fn open_streams(&self) -> u64 {
+        self.streams.len() as u64
+    }
+
+    /// Reports that a connection to the tunnel port failed before it became a channel.
+    pub(super) fn report_handshake_failure(&self, addr: SocketAddr, reason: &str) {
+        let reason = clean(reason, MAX_REASON_CHARS);
+        self.telemetry.emit(EventKind::HandshakeFailed { addr, reason });
+    }
+
+    /// Reports that a user connection to `service` was rejected.
+    pub(super) fn report_rejected_user(&self, service: &ServiceKey, addr: SocketAddr, reason: String) {
+        self.telemetry.emit(EventKind::UserRejected { addr, service: service.clone(), reason });
+    }
+}

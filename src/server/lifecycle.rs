@@ -1,0 +1,97 @@
+//! Starting a server and running its main loop: operator commands, removal of idle users, shutdown.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    core::Core,
+    shutdown::{ShutdownReport, ShutdownSignals},
+    tunnel_port,
+};
+use crate::{
+    config::ServerConfig,
+    control::{self, CommandRequest, CommandSender},
+    net::Listener,
+    runtime::Workers,
+    telemetry::{EventKind, Telemetry},
+    wire::handshake::Token,
+};
+
+/// The shortest interval between two removals of idle users; otherwise the interval is a fifth of their retention time.
+const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The tunnel port could not be opened.
+    #[error("cannot listen for proxies on {addr} (--listen sets another address)")]
+    Listen {
+        /// The address of the tunnel port.
+        addr: SocketAddr,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+}
+
+/// A server whose tunnel port is open and that does not accept connections yet.
+#[derive(Debug)]
+pub struct Server {
+    core: Arc<Core>,
+    listener: Listener,
+    commands: mpsc::Receiver<CommandRequest>,
+    addr: SocketAddr,
+}
+
+impl Server {
+    /// Opens the tunnel port. Returns the server and the sending end of its command queue.
+    ///
+    /// # Errors
+    /// [`BindError`] if the tunnel port cannot be opened.
+    pub fn bind(
+        config: ServerConfig,
+        token: Token,
+        telemetry: Arc<Telemetry>,
+        workers: Workers,
+    ) -> Result<(Self, CommandSender), BindError> {
+        let failed = |source| BindError::Listen { addr: config.listen, source };
+        let listener = Listener::bind(config.listen, config.reuse_port).map_err(failed)?;
+        let addr = listener.local_addr().map_err(failed)?;
+        let (sender, commands) = control::command_queue();
+        let core = Core::new(config, token, telemetry, workers);
+        Ok((Self { core, listener, commands, addr }, sender))
+    }
+
+    /// Returns the address of the tunnel port.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until `shutdown` is signalled, then drains: open streams may finish within the configured drain timeout.
+    /// Returns what was left when the server ended.
+    pub async fn run(self, shutdown: ShutdownSignals) -> ShutdownReport {
+        let Self { core, listener, mut commands, addr } = self;
+        core.telemetry.emit(EventKind::Listening { addr });
+        core.tasks.spawn("tunnel port", tunnel_port::run(core.clone(), listener));
+        let retention = core.config.user_id_retention;
+        let mut sweep = tokio::time::interval((retention / 5).max(MIN_SWEEP_INTERVAL));
+        let drained = core.drain(&shutdown);
+        let mut drained = std::pin::pin!(drained);
+        let aborted_streams = loop {
+            tokio::select! {
+                Some(request) = commands.recv() => {
+                    // The sender may have dropped its receiver; then the reply is discarded.
+                    _ = request.reply.send(core.execute(&request.command));
+                }
+                _ = sweep.tick() => core.users.remove_idle(Instant::now(), retention),
+                aborted_streams = &mut drained => break aborted_streams,
+            }
+        };
+        core.terminate(aborted_streams).await
+    }
+}

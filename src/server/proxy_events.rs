@@ -1,0 +1,117 @@
+//! The server's reaction to the events of a proxy's link.
+
+use std::{
+    sync::{Arc, OnceLock, Weak},
+    time::{Duration, Instant},
+};
+
+use super::{core::Core, proxy::RemoteProxy, registration::register};
+use crate::{
+    ids::{ChannelId, StreamKey, clean},
+    link::{Link, LinkEvents, Stream},
+    telemetry::{DisconnectReason, EventKind},
+    wire::{Open, ResetCode, TunnelAction, TunnelMessage},
+};
+
+/// The longest error message of a proxy, in characters, that the server logs.
+const MAX_LOGGED_CHARS: usize = 200;
+
+/// Receives the events of one proxy's link.
+pub(super) struct RemoteProxyEvents {
+    core: Arc<Core>,
+    /// The proxy; set directly after the link was created. Weak, because the proxy owns the link, which owns this.
+    proxy: OnceLock<Weak<RemoteProxy>>,
+}
+
+impl RemoteProxyEvents {
+    /// Creates the receiver. It ignores events until [`set_proxy`](Self::set_proxy) is called; a link without channels
+    /// has none.
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Self { core, proxy: OnceLock::new() }
+    }
+
+    /// Sets the proxy that owns the link.
+    pub(super) fn set_proxy(&self, proxy: &Arc<RemoteProxy>) {
+        _ = self.proxy.set(Arc::downgrade(proxy));
+    }
+
+    fn proxy(&self) -> Option<Arc<RemoteProxy>> {
+        self.proxy.get()?.upgrade()
+    }
+
+    /// Handles GOAWAY or EXIT. While this server drains, the message means that the proxy has registered with the
+    /// successor: it keeps serving streams here. Otherwise the proxy shuts down and receives no new streams.
+    fn handle_go_away(&self, proxy: &RemoteProxy) {
+        if self.core.draining.is_cancelled() {
+            proxy.mark_moved();
+            self.core.proxy_moved.notify_one();
+        } else {
+            proxy.start_closing(DisconnectReason::GoAway);
+        }
+    }
+}
+
+impl LinkEvents for RemoteProxyEvents {
+    fn stream_opened(&self, stream: Stream, _open: Open) {
+        // Not reached: the mux already refuses an OPEN that a proxy sends.
+        stream.reset(ResetCode::ProtocolViolation);
+    }
+
+    fn message_received(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage) {
+        let Some(proxy) = self.proxy() else { return };
+        match message.action {
+            TunnelAction::AddProxy(request) => {
+                let answer = match register(&self.core, &proxy, &request) {
+                    Ok(service) => TunnelMessage::control(TunnelAction::Response, service.key.to_string()),
+                    Err(refusal) => {
+                        let reason = refusal.to_string();
+                        let answer = TunnelMessage::error(&reason);
+                        self.core.telemetry.emit(EventKind::RegistrationRefused { proxy: proxy.id, reason });
+                        answer
+                    }
+                };
+                link.send_message(channel, answer);
+                if self.core.draining.is_cancelled() {
+                    // The proxy registered after the GOAWAY was sent to all others.
+                    self.core.send_go_away(&proxy);
+                }
+            }
+            TunnelAction::Exit => self.handle_go_away(&proxy),
+            TunnelAction::Error => {
+                let reason = clean(&String::from_utf8_lossy(&message.data), MAX_LOGGED_CHARS);
+                tracing::warn!("proxy {} reports an error on channel {channel}: {reason}", proxy.id);
+            }
+            // A repeated AUTH has no effect. The remaining actions are answers, and the server has asked nothing.
+            _ => {}
+        }
+    }
+
+    fn go_away_received(&self, _code: ResetCode) {
+        if let Some(proxy) = self.proxy() {
+            self.handle_go_away(&proxy);
+        }
+    }
+
+    fn detached(&self, until: Instant) {
+        if let Some(proxy) = self.proxy() {
+            proxy.stats.set_grace_deadline(Some(until));
+            let grace = until.saturating_duration_since(Instant::now());
+            self.core.telemetry.emit(EventKind::GracePeriodStarted { proxy: proxy.id, grace });
+        }
+    }
+
+    fn resumed(&self, after: Duration) {
+        if let Some(proxy) = self.proxy() {
+            proxy.stats.set_grace_deadline(None);
+            self.core.telemetry.emit(EventKind::ProxyResumed { proxy: proxy.id, after });
+            proxy.wake_waiting_users();
+        }
+    }
+
+    fn unknown_stream(&self, channel: u16, key: StreamKey) {
+        if let Some(proxy) = self.proxy() {
+            let channel = ChannelId { proxy: proxy.id, index: channel };
+            self.core.telemetry.emit(EventKind::UnknownStream { channel, key });
+        }
+    }
+}

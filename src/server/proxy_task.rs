@@ -1,0 +1,62 @@
+//! Creation of an authenticated proxy, and the task that owns it until its link ends.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use super::{
+    core::{Core, LinkId},
+    proxy::RemoteProxy,
+    proxy_events::RemoteProxyEvents,
+};
+use crate::{
+    ids::{ProxyId, clean},
+    link::{Link, RateLimit},
+    mux::{MuxConfig, Role},
+    wire::text::FieldCount,
+};
+
+/// The maximum length, in characters, of a proxy's display name. A HELLO cannot carry a longer one.
+const MAX_NAME_CHARS: usize = 255;
+
+/// Creates a proxy with a new link and adds it to the server's tables. Starts the task that removes it when the link has
+/// ended. `text` is the line layout of a text-format proxy, `None` for the binary format; `addr` is the remote address of
+/// the first channel.
+pub(super) fn start_proxy(
+    core: &Arc<Core>,
+    name: &str,
+    link_id: LinkId,
+    text: Option<FieldCount>,
+    addr: SocketAddr,
+) -> Arc<RemoteProxy> {
+    let id = ProxyId(core.next_proxy_id.fetch_add(1, Relaxed));
+    let name = Some(clean(name.trim(), MAX_NAME_CHARS)).filter(|name| !name.is_empty());
+    let guard = core.telemetry.proxy_up(id, name.unwrap_or_else(|| id.to_string()), addr);
+    let config = MuxConfig {
+        initial_window: core.config.initial_window,
+        budget: core.window_budget.clone(),
+        chunk_size: core.config.max_chunk,
+        allow_striping: core.config.stripe,
+        ..MuxConfig::default()
+    };
+    let events = Arc::new(RemoteProxyEvents::new(core.clone()));
+    let link = Link::new(Role::Server, config, text, events.clone());
+    let proxy = RemoteProxy::new(id, guard, link, RateLimit::new(&core.limit_count));
+    events.set_proxy(&proxy);
+    core.links.insert(link_id, proxy.clone());
+    core.proxies.insert(id, proxy.clone());
+    let (owner, owned) = (core.clone(), proxy.clone());
+    core.tasks.spawn(format!("proxy {id}"), async move {
+        owned.link.ended().await;
+        owner.links.remove(&link_id);
+        owner.proxies.remove(&id);
+        owned.remove_from_services();
+        owner.proxy_moved.notify_one();
+    });
+    // The shutdown closes every proxy that it finds in the table; this one may have been added after it had looked.
+    if core.abort.is_cancelled() {
+        proxy.close_for_shutdown();
+    }
+    proxy
+}

@@ -1,0 +1,64 @@
+//! The task of one public port: accepts users until the server stops or the service has been without a proxy for long.
+
+use std::{net::SocketAddr, net::TcpStream as StdStream, sync::Arc, time::Duration};
+
+use tokio::net::TcpStream;
+
+use super::{
+    accept::{self, accept_loop},
+    core::Core,
+    proxy::RemoteProxy,
+    service::{PendingUser, Service},
+    user_connection,
+};
+use crate::net::Listener;
+
+/// How long, after the handover of a shared port to the successor, this server still accepts connections whose TCP
+/// handshake had begun: as long as the kernel waits before it retransmits a lost handshake packet.
+const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Accepts users of `service` until the server closes its ports, or until the service has had no proxy for the configured
+/// timeout and no user waits for one. Then removes the service and closes the port.
+pub(super) async fn run(core: Arc<Core>, service: Arc<Service<RemoteProxy>>, listener: Listener) {
+    let admit = |socket, addr| admit_user(&core, &service, socket, addr);
+    loop {
+        let stop = async {
+            tokio::select! {
+                () = service.close.cancelled() => {}
+                () = service.idle(core.config.idle_service_timeout) => {}
+            }
+        };
+        accept_loop(&listener, &core.telemetry, stop, &admit).await;
+        if service.close.is_cancelled() && core.config.reuse_port {
+            listener.divert_new_connections();
+            let half_open_completed = tokio::time::sleep(HALF_OPEN_TIMEOUT);
+            accept_loop(&listener, &core.telemetry, half_open_completed, &admit).await;
+        }
+        let mut services = core.services.lock();
+        // Decided under the lock, under which proxies join: one may have joined since the timeout.
+        let is_unused = service.is_unused();
+        if service.close.is_cancelled() || is_unused {
+            services.remove(&service.key.port);
+            // Closed under the lock too: a proxy that registers for the port next must find it free.
+            if is_unused {
+                drop(listener);
+            } else if let Err(error) = accept::close(listener, admit) {
+                tracing::warn!("closing {} may have reset connections of users: {error}", service.key);
+            }
+            return;
+        }
+    }
+}
+
+/// Starts a task that serves one user connection, on the next worker thread.
+fn admit_user(core: &Arc<Core>, service: &Arc<Service<RemoteProxy>>, socket: StdStream, addr: SocketAddr) {
+    let (owned, pending) = (core.clone(), PendingUser::new(service));
+    // Taken here and not in the task: once the accept loop has ended, the drain waits until all permits are back.
+    let permit = core.user_permits.clone().try_acquire_owned();
+    core.tasks.spawn_on(core.tasks.next_worker(), "user", async move {
+        match TcpStream::from_std(socket) {
+            Ok(socket) => user_connection::serve(&owned, pending, permit, socket, addr).await,
+            Err(error) => owned.report_rejected_user(&pending.service().key, addr, error.to_string()),
+        }
+    });
+}

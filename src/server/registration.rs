@@ -1,0 +1,141 @@
+//! Registration: a proxy asks for a public port, which is opened or joined.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use super::{core::Core, proxy::RemoteProxy, public_port, service::Service};
+use crate::{
+    config::PortRange,
+    ids::{Group, ServiceKey},
+    link::RateLimit,
+    net::Listener,
+    wire::AddProxy,
+};
+
+/// The maximum number of services that one proxy may register for.
+const MAX_SERVICES_PER_PROXY: usize = 64;
+
+/// Why the server refused a registration. The text is sent to the proxy, which shows it to its operator.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RegistrationRefusal {
+    #[error("the proxy is disconnecting")]
+    ProxyClosing,
+    #[error("a proxy may register for at most {MAX_SERVICES_PER_PROXY} services")]
+    TooManyServices,
+    #[error("port {port} is already served by group «{group}»")]
+    OtherGroup { port: u16, group: Group },
+    #[error("port {port} is not allowed: the server allows ports {allowed}")]
+    PortNotAllowed { port: u16, allowed: PortRange },
+    #[error("port {0} is in use on the server")]
+    PortInUse(u16),
+    #[error("port {0} needs privileges that the server does not have")]
+    PermissionDenied(u16),
+    #[error("port {port} cannot be opened: {source}")]
+    CannotOpen { port: u16, source: io::Error },
+    #[error("no port of {0} is free")]
+    NoFreePort(PortRange),
+    #[error("the address of the new port cannot be read: {0}")]
+    NoLocalAddress(io::Error),
+}
+
+/// Registers `proxy` for the service in `request`, which opens the public port if it is not open yet. From its first
+/// registration on, the link survives the loss of all channels for the grace period. Returns the service.
+///
+/// # Errors
+/// [`RegistrationRefusal`]; the proxy keeps its earlier registrations.
+pub(super) fn register(
+    core: &Arc<Core>,
+    proxy: &Arc<RemoteProxy>,
+    request: &AddProxy,
+) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
+    proxy.with_services(|services| {
+        // A proxy that is closing has left its services already and would never leave this one.
+        if proxy.is_closing() {
+            return Err(RegistrationRefusal::ProxyClosing);
+        }
+        if services.len() >= MAX_SERVICES_PER_PROXY {
+            return Err(RegistrationRefusal::TooManyServices);
+        }
+        if let Some(weight) = request.weight {
+            proxy.set_weight(weight);
+        }
+        let service = join_service(core, &request.service, proxy)?;
+        if !services.iter().any(|known| Arc::ptr_eq(known, &service)) {
+            services.push(service.clone());
+            // From now on there is something to resume.
+            proxy.link.set_grace(core.config.grace_period);
+            proxy.report_registered(&service);
+        }
+        Ok(service)
+    })
+}
+
+/// Adds `proxy` to the pool of the service that it asks for, which opens the public port if it is not open yet. Returns
+/// the service.
+///
+/// Both happen under the lock of the table of services: a service without proxies may close at any time.
+fn join_service(
+    core: &Arc<Core>,
+    requested: &ServiceKey,
+    proxy: &Arc<RemoteProxy>,
+) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
+    let mut services = core.services.lock();
+    if let Some(service) = services.get(&requested.port) {
+        if service.key.group != requested.group {
+            let group = service.key.group.clone();
+            return Err(RegistrationRefusal::OtherGroup { port: requested.port, group });
+        }
+        service.pool.join(proxy);
+        return Ok(service.clone());
+    }
+    let listener = if requested.port == 0 { open_any_port(core)? } else { open_port(core, requested.port)? };
+    let port = listener.local_addr().map_err(RegistrationRefusal::NoLocalAddress)?.port();
+    let key = ServiceKey { port, group: requested.group.clone() };
+    let service = Service::new(
+        core.telemetry.service_opened(key),
+        core.config.default_policy,
+        RateLimit::new(&core.limit_count),
+        core.close_ports.child_token(),
+    );
+    service.pool.join(proxy);
+    services.insert(port, service.clone());
+    let open = core.open_ports.token();
+    let task = public_port::run(core.clone(), service.clone(), listener);
+    core.tasks.spawn(format!("service {}", service.key), async move {
+        task.await;
+        drop(open);
+    });
+    Ok(service)
+}
+
+/// Opens the public port `port`, if the configuration allows it. Connections accepted from it are reset when they are
+/// closed (`SO_LINGER` 0) until all data has been relayed, so that an aborted transfer never looks complete.
+fn open_port(core: &Core, port: u16) -> Result<Listener, RegistrationRefusal> {
+    let allowed = core.config.allowed_ports;
+    if !allowed.contains(port) {
+        return Err(RegistrationRefusal::PortNotAllowed { port, allowed });
+    }
+    let addr = SocketAddr::new(core.config.bind, port);
+    Listener::bind_with_reset_on_close(addr, core.config.reuse_port).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => RegistrationRefusal::PortInUse(port),
+        io::ErrorKind::PermissionDenied => RegistrationRefusal::PermissionDenied(port),
+        _ => RegistrationRefusal::CannotOpen { port, source },
+    })
+}
+
+/// Opens a free port of the allowed range. The search starts at a random port.
+fn open_any_port(core: &Core) -> Result<Listener, RegistrationRefusal> {
+    let open_if_free = |port: u16| {
+        let addr = SocketAddr::new(core.config.bind, port);
+        // Binding with `SO_REUSEPORT` also succeeds on a port that another process shares. A free port is one that can be
+        // bound without it.
+        let unshared = Listener::bind_with_reset_on_close(addr, false).ok()?;
+        if !core.config.reuse_port {
+            return Some(unshared);
+        }
+        drop(unshared);
+        Listener::bind_with_reset_on_close(addr, true).ok()
+    };
+    let allowed = core.config.allowed_ports;
+    let opened = allowed.candidates(rand::random()).find_map(open_if_free);
+    opened.ok_or(RegistrationRefusal::NoFreePort(allowed))
+}

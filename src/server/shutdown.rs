@@ -1,0 +1,123 @@
+//! Shutdown of a server, in steps: stop admitting proxies and send GOAWAY, close the public ports, let open streams
+//! finish, abort the rest.
+//!
+//! With `SO_REUSEPORT` a second server listens on the same ports while this one drains (zero-downtime restart). Then the
+//! public ports stay open until every proxy has registered with the successor, so that users reach one of the two at
+//! any time.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{core::Core, proxy::RemoteProxy};
+use crate::{telemetry::EventKind, wire::ResetCode};
+
+/// How long aborted streams and closed links may take to clean up before the server returns without them. Applies to
+/// each of the two in turn.
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long proxies may take to register with the successor on the shared ports before this server closes its public
+/// ports regardless.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The signals that end a server.
+#[derive(Debug, Clone, Default)]
+pub struct ShutdownSignals {
+    /// Cancelled to drain: the server accepts nothing new, and open streams may finish within the drain timeout.
+    pub drain: CancellationToken,
+    /// Cancelled to end at once: open streams are aborted too.
+    pub abort: CancellationToken,
+}
+
+/// What was left when the server ended. Everything is zero unless streams were aborted or something leaked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ShutdownReport {
+    /// Tasks that did not end within the clean-up timeout.
+    pub running_tasks: usize,
+    /// Streams that were aborted because they had not finished by the end of the drain.
+    pub aborted_streams: u64,
+    /// Permits for user connections that were not returned.
+    pub missing_permits: usize,
+    /// Users that are still in the table of users.
+    pub remaining_users: usize,
+}
+
+impl Core {
+    /// Waits for `shutdown`, then drains until every stream has ended, the drain timeout expires or the abort is
+    /// signalled. Returns the number of streams that are still open.
+    pub(super) async fn drain(&self, shutdown: &ShutdownSignals) -> u64 {
+        tokio::select! {
+            () = shutdown.drain.cancelled() => {}
+            () = shutdown.abort.cancelled() => {}
+        }
+        self.draining.cancel();
+        if !self.config.reuse_port {
+            self.close_ports.cancel();
+        }
+        self.telemetry.emit(EventKind::DrainStarted { open_streams: self.open_streams() });
+        let ports_closed = async {
+            if self.config.reuse_port {
+                // A proxy that has not moved by then is not expected to.
+                _ = tokio::time::timeout(HANDOVER_TIMEOUT, self.all_proxies_moved()).await;
+            }
+            self.close_ports.cancel();
+            self.open_ports.close();
+            // Before `all_streams_ended` asks for the permits: the semaphore is fair, so that the request for all of them
+            // would take every returned permit from the last users, who are being accepted now.
+            self.open_ports.wait().await;
+        };
+        tokio::select! {
+            () = ports_closed => {}
+            () = shutdown.abort.cancelled() => {}
+        }
+        // The abort may have been signalled during the handover, before the ports were closed.
+        self.close_ports.cancel();
+        let (open_streams, within) = (self.open_streams(), self.config.drain_timeout);
+        if open_streams > 0 && !shutdown.abort.is_cancelled() {
+            self.telemetry.emit(EventKind::DrainDeadlineSet { open_streams, within });
+        }
+        tokio::select! {
+            () = self.all_streams_ended() => 0,
+            () = tokio::time::sleep(within) => self.open_streams(),
+            () = shutdown.abort.cancelled() => self.open_streams(),
+        }
+    }
+
+    /// Aborts all user connections, closes all links and waits for the tasks to end, each for at most
+    /// [`CLEANUP_TIMEOUT`]. Returns what is left.
+    pub(super) async fn terminate(&self, aborted_streams: u64) -> ShutdownReport {
+        self.abort.cancel();
+        _ = tokio::time::timeout(CLEANUP_TIMEOUT, self.all_streams_ended()).await;
+        let proxies: Vec<_> = self.proxies.iter().map(|proxy| proxy.clone()).collect();
+        for proxy in proxies {
+            proxy.close_for_shutdown();
+        }
+        _ = tokio::time::timeout(CLEANUP_TIMEOUT, self.tasks.join()).await;
+        self.users.remove_idle(Instant::now(), Duration::ZERO);
+        ShutdownReport {
+            running_tasks: self.tasks.len(),
+            aborted_streams,
+            missing_permits: self.config.max_streams - self.user_permits.available_permits(),
+            remaining_users: self.users.len(),
+        }
+    }
+
+    /// Sends GOAWAY to a proxy, with the address of the successor if one is configured.
+    pub(super) fn send_go_away(&self, proxy: &RemoteProxy) {
+        proxy.link.go_away_to(self.config.successor.as_deref(), ResetCode::Shutdown);
+    }
+
+    /// Waits until every proxy has moved to the successor or has disconnected.
+    async fn all_proxies_moved(&self) {
+        while !self.proxies.iter().all(|proxy| proxy.has_moved()) {
+            self.proxy_moved.notified().await;
+        }
+    }
+
+    /// Waits until every user connection has returned its permit.
+    async fn all_streams_ended(&self) {
+        let all = u32::try_from(self.config.max_streams).unwrap_or(u32::MAX);
+        // Acquiring fails only on a closed semaphore, and this one is never closed.
+        _ = self.user_permits.acquire_many(all).await;
+    }
+}

@@ -1,0 +1,75 @@
+//! The tunnel port: accepts connections of proxies and turns each into a channel after its handshake.
+
+use std::{
+    net::{SocketAddr, TcpStream as StdStream},
+    sync::Arc,
+};
+
+use tokio::net::TcpStream;
+
+use super::{
+    accept::accept_loop, admit_binary::admit_binary, admit_text::admit_text,
+    admitted_channel::AdmittedChannel, core::Core,
+};
+use crate::{
+    net::{ChannelSocket, DetectedFormat, Listener, Negotiation, NegotiationError},
+    telemetry::seconds,
+};
+
+/// Accepts connections of proxies until the server drains, then closes the port and sends GOAWAY to every proxy.
+pub(super) async fn run(core: Arc<Core>, listener: Listener) {
+    accept_loop(&listener, &core.telemetry, core.draining.cancelled(), |socket, addr| {
+        core.tasks.spawn("handshake", admit_connection(core.clone(), socket, addr));
+    })
+    .await;
+    // Before the GOAWAY: a proxy that reconnects because of it must not reach this server again.
+    drop(listener);
+    core.proxies.iter().for_each(|proxy| core.send_go_away(&proxy));
+}
+
+/// Runs the handshake of one connection, and starts a task that drives it as a channel if the handshake succeeds. Any
+/// failure is reported and closes the connection.
+async fn admit_connection(core: Arc<Core>, socket: StdStream, addr: SocketAddr) {
+    let socket = match TcpStream::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => return core.report_handshake_failure(addr, &error.to_string()),
+    };
+    let channel = {
+        let Some(_pending) = core.admission.admit(addr.ip()) else {
+            let reason = "too many connections with an incomplete handshake";
+            return core.report_handshake_failure(addr, reason);
+        };
+        let negotiation = Negotiation::new(ChannelSocket::plain(socket));
+        let timeout = core.config.handshake_timeout;
+        tokio::select! {
+            // One deadline for the whole handshake: with one for each read, a peer that sends a byte per second would
+            // hold its place for ever.
+            handshake = tokio::time::timeout(timeout, handshake(&core, negotiation, addr)) => match handshake {
+                Ok(Ok(channel)) => channel,
+                Ok(Err(error)) => return core.report_handshake_failure(addr, &error.to_string()),
+                Err(_) => {
+                    let reason = format!("handshake timeout after {}", seconds(timeout));
+                    return core.report_handshake_failure(addr, &reason);
+                }
+            },
+            () = core.draining.cancelled() => return,
+        }
+    };
+    // Distributes the channels of one proxy, and the first channels of different proxies, over the worker threads.
+    let id = channel.id();
+    let worker = id.proxy.0 as usize + usize::from(id.index);
+    let owned = core.clone();
+    core.tasks.spawn_on(worker, format!("channel {id}"), async move { channel.run(&owned, addr).await });
+}
+
+/// Detects the format from the first byte and runs its handshake.
+async fn handshake(
+    core: &Arc<Core>,
+    mut negotiation: Negotiation,
+    addr: SocketAddr,
+) -> Result<AdmittedChannel, NegotiationError> {
+    match negotiation.detect_format().await? {
+        DetectedFormat::Binary => admit_binary(core, negotiation, addr).await,
+        DetectedFormat::Text => admit_text(core, negotiation, addr).await,
+    }
+}

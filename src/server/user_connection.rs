@@ -1,0 +1,299 @@
+//! One user connection: admission, assignment to a proxy, relaying, and a retry with another proxy.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, TryAcquireError},
+};
+
+use super::{
+    balance::ActiveStreamGuard,
+    core::Core,
+    operator_handle::OperatorHandle,
+    proxy::RemoteProxy,
+    service::{PendingUser, Service},
+    users::UserLease,
+};
+use crate::{
+    ids::StreamKey,
+    link::{
+        NewStream, RateLimit, RetryableConnection, Stream, StreamControl, StreamOutcome, StreamRateLimits,
+    },
+    telemetry::{EndReason, StreamGuard, seconds},
+    wire::ResetCode,
+};
+
+/// How many more proxies a connection is offered to after the first one failed to serve it, as long as no target has
+/// received any of its bytes.
+const MAX_RETRIES: usize = 3;
+
+/// While a connection waits for a proxy, it tries all of them again at intervals of this fraction of the wait timeout:
+/// a proxy that had its maximum of streams may have capacity again, which nothing else announces.
+const RETRIES_PER_WAIT: u32 = 20;
+
+/// Serves one user connection from its acceptance to its end. `pending` keeps the service open until a proxy is
+/// assigned; `permit` is an error if the server has its maximum of user connections.
+pub(super) async fn serve(
+    core: &Arc<Core>,
+    pending: PendingUser<RemoteProxy>,
+    permit: Result<OwnedSemaphorePermit, TryAcquireError>,
+    socket: TcpStream,
+    addr: SocketAddr,
+) {
+    let service = pending.service().clone();
+    let Ok(_permit) = permit else {
+        let reason = format!("the limit of {} user connections is reached", core.config.max_streams);
+        return core.report_rejected_user(&service.key, addr, reason);
+    };
+    let Some(lease) = core.users.admit(service.stats(), addr.ip()) else {
+        return core.report_rejected_user(&service.key, addr, "the limit of users is reached".to_owned());
+    };
+    let guard = core.telemetry.stream_opened(lease.key, addr, lease.guard().stats());
+    let handle = Arc::new(OperatorHandle::new(
+        lease.key,
+        service.key.clone(),
+        lease.cancel().child_token(),
+        RateLimit::new(&core.limit_count),
+        guard.stats().clone(),
+    ));
+    let _listed = ListedStream::new(core, lease.key, &handle);
+    let user = UserConnection { addr, service: &service, lease: &lease, guard: &guard, handle: &handle };
+    let reason = user.relay_with_retries(core, pending, socket).await;
+    guard.end(reason);
+}
+
+/// An entry in the server's table of open streams, where operator commands find it. Dropping it removes the entry.
+struct ListedStream<'a> {
+    core: &'a Core,
+    key: StreamKey,
+}
+
+impl<'a> ListedStream<'a> {
+    fn new(core: &'a Core, key: StreamKey, handle: &Arc<OperatorHandle>) -> Self {
+        core.streams.insert(key, handle.clone());
+        Self { core, key }
+    }
+}
+
+impl Drop for ListedStream<'_> {
+    fn drop(&mut self) {
+        self.core.streams.remove(&self.key);
+    }
+}
+
+/// An admitted user connection, without its socket.
+struct UserConnection<'a> {
+    /// The user's address.
+    addr: SocketAddr,
+    service: &'a Service<RemoteProxy>,
+    lease: &'a UserLease,
+    guard: &'a StreamGuard,
+    handle: &'a OperatorHandle,
+}
+
+/// A stream that was opened for a connection, and the proxy that serves it.
+struct Assignment {
+    proxy: Arc<RemoteProxy>,
+    stream: Stream,
+    /// Counts the stream in the proxy's load until it ends.
+    _active: ActiveStreamGuard,
+}
+
+/// Why no stream was opened for a connection.
+enum AssignError {
+    /// No proxy had capacity within the wait timeout, or none is left that could reach the target.
+    NoProxy,
+    /// The connection ended while it waited for a proxy.
+    Ended(EndReason),
+}
+
+impl UserConnection<'_> {
+    /// Assigns the connection to a proxy and relays it. If that proxy fails to serve it and no target has received any
+    /// byte, assigns it to another one, up to [`MAX_RETRIES`] times. Returns why the connection ended.
+    async fn relay_with_retries(
+        &self,
+        core: &Core,
+        pending: PendingUser<RemoteProxy>,
+        socket: TcpStream,
+    ) -> EndReason {
+        let service = pending.service().clone();
+        let mut pending = Some(pending);
+        let mut connection = RetryableConnection::from(socket);
+        let mut failed_proxies = Vec::new();
+        let mut last_failure = None;
+        loop {
+            let assigned =
+                self.assign(core, connection.socket(), &failed_proxies, last_failure.as_ref()).await;
+            let Assignment { proxy, stream, _active } = match assigned {
+                Ok(assignment) => assignment,
+                Err(AssignError::Ended(reason)) => return reason,
+                Err(AssignError::NoProxy) => {
+                    return last_failure.unwrap_or_else(|| self.report_wait_timeout(core));
+                }
+            };
+            if let Some(channel) = proxy.channel_stats(&stream) {
+                self.guard.assigned(&proxy.stats, &channel);
+            }
+            pending.take();
+            let (reason, retryable) = self.relay_through(core, &proxy, stream, connection).await;
+            match retryable {
+                Some(retryable) if failed_proxies.len() < MAX_RETRIES => {
+                    tracing::info!(
+                        "stream {}: proxy {} failed ({reason}); trying another proxy",
+                        self.lease.key,
+                        proxy.id
+                    );
+                    connection = retryable;
+                    last_failure = Some(reason);
+                    failed_proxies.push(proxy);
+                    pending = Some(PendingUser::new(&service));
+                }
+                _ => return reason,
+            }
+        }
+    }
+
+    /// Reports that no proxy had capacity within the wait timeout. Returns the reason of the connection's end.
+    fn report_wait_timeout(&self, core: &Core) -> EndReason {
+        let timeout = seconds(core.config.proxy_wait_timeout);
+        let reason = format!("timed out after {timeout} without an available proxy");
+        core.report_rejected_user(&self.service.key, self.addr, reason);
+        EndReason::NoProxy
+    }
+
+    /// Relays the connection through `stream` until it ends. Returns the reason; and the connection, if the proxy or the
+    /// connection to the target failed and no target has received any byte, so that another proxy may serve it.
+    async fn relay_through(
+        &self,
+        core: &Core,
+        proxy: &RemoteProxy,
+        stream: Stream,
+        connection: RetryableConnection,
+    ) -> (EndReason, Option<RetryableConnection>) {
+        let cancel = self.handle.cancel();
+        let control = stream.control();
+        self.handle.attach(proxy.id, control.clone());
+        self.guard.stats().set_details_source(Some(Arc::new(control.clone())));
+        // Cancelled by the operator or the shutdown, through `cancel`, or here when the proxy does not answer.
+        let give_up = cancel.child_token();
+        let reset_code =
+            || if cancel.is_cancelled() { core.cancel_reset_code() } else { ResetCode::TargetTimeout };
+        let relay = stream.relay(connection, ResetCode::UserIoError, &give_up, reset_code);
+        let mut relay = std::pin::pin!(relay);
+        let (outcome, retryable) = tokio::select! {
+            ended = &mut relay => ended,
+            () = accept_timeout(&control, core.config.open_timeout) => {
+                give_up.cancel();
+                relay.await
+            }
+        };
+        match outcome {
+            StreamOutcome::Finished => (EndReason::Finished, None),
+            StreamOutcome::SocketFailed(_) => (EndReason::UserSocketError, None),
+            StreamOutcome::Cancelled if cancel.is_cancelled() => (core.cancel_end_reason(), None),
+            StreamOutcome::Cancelled => {
+                proxy.load.record_failure();
+                (EndReason::TargetConnectFailed(ResetCode::TargetTimeout.to_string()), retryable)
+            }
+            StreamOutcome::Reset(code) if code.is_connect_failure() => {
+                proxy.load.record_failure();
+                (EndReason::TargetConnectFailed(code.to_string()), retryable)
+            }
+            StreamOutcome::Reset(code) => match code {
+                ResetCode::TargetIoError => (EndReason::TargetSocketError, None),
+                // A stream fails over to another channel while there is one. So the loss of its channel ends it only when
+                // that was the proxy's last one and the grace period is over.
+                ResetCode::ChannelLost | ResetCode::Shutdown => (EndReason::ProxyGone, retryable),
+                other => (EndReason::Protocol(other.to_string()), None),
+            },
+        }
+    }
+
+    /// Opens a stream to the proxy that the service's policy selects, except to `failed_proxies`. If none has capacity,
+    /// waits for one until the wait timeout; but not if the last failure was that the target cannot be reached, since
+    /// another proxy would most likely find the same.
+    async fn assign(
+        &self,
+        core: &Core,
+        socket: &TcpStream,
+        failed_proxies: &[Arc<RemoteProxy>],
+        last_failure: Option<&EndReason>,
+    ) -> Result<Assignment, AssignError> {
+        let cancel = self.handle.cancel();
+        let timeout = core.config.proxy_wait_timeout;
+        let mut pool_changes = self.service.pool.watch();
+        let wait = tokio::time::sleep(timeout);
+        let mut wait = std::pin::pin!(wait);
+        loop {
+            pool_changes.mark_unchanged();
+            if let Some(assignment) = self.open_stream(core, failed_proxies) {
+                return Ok(assignment);
+            }
+            if let Some(EndReason::TargetConnectFailed(_)) = last_failure {
+                return Err(AssignError::NoProxy);
+            }
+            tokio::select! {
+                _ = pool_changes.changed() => {}
+                () = tokio::time::sleep(timeout / RETRIES_PER_WAIT) => {}
+                () = &mut wait => return Err(AssignError::NoProxy),
+                () = cancel.cancelled() => return Err(AssignError::Ended(core.cancel_end_reason())),
+                // Only an error: a user may send its request, close its sending direction (FIN) and wait for the answer.
+                _ = socket.ready(Interest::ERROR) => {
+                    return Err(AssignError::Ended(EndReason::UserAborted));
+                }
+            }
+        }
+    }
+
+    /// Tries each available proxy once, in the order of the service's policy, except `failed_proxies`. Returns the first
+    /// stream that could be opened; a proxy that has its maximum of streams, or is about to close, opens none.
+    fn open_stream(&self, core: &Core, failed_proxies: &[Arc<RemoteProxy>]) -> Option<Assignment> {
+        let mut tried = failed_proxies.to_vec();
+        while let Some(proxy) = self.service.pool.pick(&tried) {
+            // Counted before the stream is open, so that a simultaneous pick already sees the load.
+            let active = proxy.load.begin_stream();
+            match proxy.link.open(self.new_stream(core, &proxy)) {
+                Ok(stream) => return Some(Assignment { proxy, stream, _active: active }),
+                Err(error) => tracing::debug!("proxy {} opens no stream: {error}", proxy.id),
+            }
+            tried.push(proxy);
+        }
+        None
+    }
+
+    /// Returns the parameters of a stream through `proxy`.
+    fn new_stream(&self, core: &Core, proxy: &RemoteProxy) -> NewStream {
+        let limits = [self.handle.limit(), self.lease.limit(), &proxy.limit, &self.service.limit];
+        NewStream {
+            stats: self.guard.stats().clone(),
+            port: self.service.key.port,
+            user: Some(self.addr),
+            inspect: core.config.inspect_protocols,
+            limits: StreamRateLimits::new(limits.map(Arc::clone)),
+            latency_observer: proxy.latency_recorder.clone(),
+        }
+    }
+}
+
+/// Completes if the proxy has not answered OPEN within `timeout`, whether it reached the target or not: without this
+/// limit the user would wait for ever. Otherwise never completes.
+async fn accept_timeout(control: &StreamControl, timeout: Duration) {
+    tokio::time::sleep(timeout).await;
+    if !control.is_awaiting_accept() {
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Core {
+    /// Returns the code with which the server resets a cancelled stream.
+    fn cancel_reset_code(&self) -> ResetCode {
+        if self.abort.is_cancelled() { ResetCode::Shutdown } else { ResetCode::Killed }
+    }
+
+    /// Returns the reason to report for a cancelled connection.
+    fn cancel_end_reason(&self) -> EndReason {
+        if self.abort.is_cancelled() { EndReason::Shutdown } else { EndReason::Killed }
+    }
+}
