@@ -1,11 +1,7 @@
-use std::time::Duration;
-
 use portable_pty::CommandBuilder;
 use rustix::process::Signal;
 
-use crate::{alone, demo, terminal::Terminal};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::{alone, demo, promised_second, terminal::Terminal};
 
 /// A way to end the program, and its name.
 type Way<'a> = (&'a str, &'a dyn Fn(&Terminal));
@@ -152,6 +148,6 @@ fn a_terminal_that_vanishes_ends_the_program_within_a_second() {
         let gone = terminal.vanish();
         let (_, ended) = terminal.exit();
         let took = ended.saturating_duration_since(gone);
-        assert!(took < SECOND, "{took:?}, hang-up ignored: {ignore_hang_up}");
+        assert!(took < promised_second(), "{took:?}, hang-up ignored: {ignore_hang_up}");
     }
 }

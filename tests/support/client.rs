@@ -120,7 +120,7 @@ pub fn upload(public: SocketAddr, file: DemoFile) -> super::Running<Result<(), T
 /// Waits for a download to fail, within a second, and with a reset. A short file would be an error too, but only for
 /// who was told the length.
 pub async fn is_reset(download: Download) {
-    is_reset_within(Duration::from_secs(1), download).await;
+    is_reset_within(super::promised_second(), download).await;
 }
 
 /// [`is_reset`] with another deadline.

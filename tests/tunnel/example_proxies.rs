@@ -6,7 +6,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use crate::support::{
     client::{Fetched, curl, fetch},
     process::Process,
-    soon,
+    promised_second, soon,
     target::{self, LOOPBACK},
     text::{BOTH, FieldCount},
     tunnel::Tunnel,
@@ -206,7 +206,7 @@ async fn a_user_that_is_killed_resets_the_target() {
         let key = open(&tunnel, &socket).await;
         tunnel.order(underpass::control::Command::KillStream(key)).await.unwrap();
         assert_eq!(ending(socket).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        target.when(|counts| counts.open == 0 && counts.failed == failed, SECOND).await;
+        target.when(|counts| counts.open == 0 && counts.failed == failed, promised_second()).await;
         end(tunnel, process).await;
     }
 }

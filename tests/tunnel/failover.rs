@@ -8,6 +8,7 @@ use std::{
 use crate::support::{
     Running,
     client::{Fetched, download, fetch, is_reset, upload},
+    promised_second,
     relay::{Connection, Relay, Wire},
     soon, target,
     tunnel::Tunnel,
@@ -22,8 +23,6 @@ use underpass::{
     config::{ProxyConfig, ProxyFormat},
     telemetry::{DisconnectReason, EventKind},
 };
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// More than is downloaded before it is ended.
 const ENDLESS: DemoFile = DemoFile { seed: 1, size: 1 << 36 };
@@ -135,7 +134,8 @@ async fn many_short_streams_survive_the_loss_of_their_channel() {
         user.end("a user of many streams").await;
     }
     assert_eq!(tunnel.telemetry.totals().streams_failed, 0);
-    echo.when(|counts| counts.open == 0 && counts.failed == 0 && counts.accepted == 800, SECOND).await;
+    echo.when(|counts| counts.open == 0 && counts.failed == 0 && counts.accepted == 800, promised_second())
+        .await;
     tunnel.end().await;
 }
 

@@ -11,7 +11,7 @@ use std::{
 use crate::support::{
     Running,
     client::{Download, Fetched, curl_command, download, fetch, is_reset},
-    soon,
+    promised_second, soon,
     target::{self, OriginTarget, Target, serve_with},
     tunnel::{FORMATS, Tunnel},
     within,
@@ -27,8 +27,6 @@ use underpass::{
     control::{Command, CommandError, Executed},
     telemetry::{DisconnectReason, EndReason, EventKind, StreamPhase, StreamSnapshot},
 };
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// More than is downloaded before it is ended.
 const ENDLESS: DemoFile = DemoFile { seed: 1, size: 1 << 36 };
@@ -82,8 +80,8 @@ async fn a_killed_stream_ends_at_both_ends_and_the_others_go_on() {
         let begin = Instant::now();
         assert_eq!(tunnel.order(Command::KillStream(killed.key)).await, Ok(Executed { affected_streams: 1 }));
         is_reset(endless).await;
-        origins[0].when_open(0, SECOND).await;
-        assert!(begin.elapsed() < SECOND, "{:?}", begin.elapsed());
+        origins[0].when_open(0, promised_second()).await;
+        assert!(begin.elapsed() < promised_second(), "{:?}", begin.elapsed());
         println!("{format:?}: killed at both ends in {:?}", begin.elapsed());
         assert_eq!(tunnel.ended(killed.key).await.0, EndReason::Killed);
         assert_eq!(tunnel.order(Command::KillStream(killed.key)).await, Err(CommandError::NotFound));
@@ -107,7 +105,7 @@ async fn a_killed_user_loses_all_streams_and_no_other_user_does() {
         for download in doomed {
             is_reset(download).await;
         }
-        origin.when_open(1, SECOND).await;
+        origin.when_open(1, promised_second()).await;
         assert_eq!(other.end("the other user's download").await, Ok(Fetched::from(SHORT)));
         assert_eq!(tunnel.order(Command::KillUser(user)).await, Err(CommandError::NotFound));
         // The address is not banned: it comes back as somebody else.
@@ -126,7 +124,7 @@ async fn a_kicked_proxy_loses_its_streams_and_takes_its_port_again() {
         let id = kicked.proxy.unwrap();
         assert_eq!(tunnel.order(Command::KickProxy(id)).await, Ok(Executed { affected_streams: 1 }));
         is_reset(endless).await;
-        origins[0].when_open(0, SECOND).await;
+        origins[0].when_open(0, promised_second()).await;
         assert_eq!(tunnel.ended(kicked.key).await.0, EndReason::ProxyGone);
         let gone = |event: &EventKind| matches!(event, EventKind::ProxyDisconnected { proxy, reason: DisconnectReason::Kicked, .. } if *proxy == id);
         tunnel.event("the proxy is gone", gone).await;
@@ -154,7 +152,7 @@ async fn a_stopped_proxy_loses_its_streams_and_the_others_go_on() {
         let (mut tunnel, public, origins, [(lost, endless), (_, short)]) = two_downloads(format).await;
         tunnel.stop_proxy(0).await;
         is_reset(endless).await;
-        origins[0].when_open(0, SECOND).await;
+        origins[0].when_open(0, promised_second()).await;
         assert_eq!(tunnel.ended(lost.key).await.0, EndReason::ProxyGone);
         assert_eq!(short.end("the other download").await, Ok(Fetched::from(SHORT)));
         for _ in 0..3 {
@@ -238,7 +236,7 @@ async fn a_user_who_is_gone_at_once_leaves_no_clean_end_at_the_target() {
         tunnel
             .until("all have gone", |now| now.totals.streams_total == 200 && now.totals.streams_open == 0)
             .await;
-        let counts = target.when(|counts| counts.open == 0, SECOND).await;
+        let counts = target.when(|counts| counts.open == 0, promised_second()).await;
         assert_eq!(counts.failed, counts.accepted, "{format:?}: clean ends");
         tunnel.end().await;
     }
@@ -255,7 +253,7 @@ async fn a_stream_can_be_killed_while_its_target_is_dialled() {
         let stream = tunnel.stream_of(user.local_addr().unwrap()).await;
         assert_eq!(stream.phase, StreamPhase::Opening);
         assert_eq!(tunnel.order(Command::KillStream(stream.key)).await, Ok(Executed { affected_streams: 1 }));
-        let error = within(SECOND, "a reset", user.read(&mut [0])).await.unwrap_err();
+        let error = within(promised_second(), "a reset", user.read(&mut [0])).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         assert_eq!(tunnel.ended(stream.key).await.0, EndReason::Killed);
         tunnel.end().await;

@@ -8,6 +8,7 @@ use std::{
 use crate::support::{
     client::{Fetched, download, fetch, is_reset, is_reset_within, was_reset},
     process::{Process, Signal},
+    promised_second,
     target::{self, OriginTarget},
     within,
 };
@@ -127,8 +128,8 @@ async fn a_proxy_killed_with_9_is_an_error_for_its_users_and_nobody_else() {
         let begin = Instant::now();
         // A living proxy would be back within a second; a text proxy does not come back to its streams at all.
         is_reset_within(2 * SECOND, first).await;
-        origins[0].when_open(0, SECOND).await;
-        let (dead, live) = within(SECOND, "one of the two ends", async {
+        origins[0].when_open(0, promised_second()).await;
+        let (dead, live) = within(promised_second(), "one of the two ends", async {
             loop {
                 match (second.has_ended(), third.has_ended()) {
                     (true, _) => return (second, third),
@@ -232,7 +233,7 @@ async fn sigterm_cuts_what_does_not_finish_in_time() {
     assert_eq!(server.exit_within(3 * SECOND).await.code(), Some(0), "{}", server.output());
     assert!(server.output().contains("streams cut off: 1"), "{}", server.output());
     println!("cut off and ended after {:?}", begin.elapsed());
-    origin.when_open(0, SECOND).await;
+    origin.when_open(0, promised_second()).await;
 }
 
 /// Its second wait for a signal ended, and with it a branch that was thought never to.
@@ -262,7 +263,7 @@ async fn a_proxy_ends_at_sigterm_and_is_no_clean_end_for_its_users() {
         proxy.line("streams cut off: 1").await;
         assert_eq!(proxy.exit_within(5 * SECOND).await.code(), Some(0), "{}", proxy.output());
         is_reset(download).await;
-        origin.when_open(0, SECOND).await;
+        origin.when_open(0, promised_second()).await;
         server.line("is gone").await;
     }
 }

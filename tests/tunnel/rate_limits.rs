@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::support::{
-    Running, soon,
+    Running, promised_second, soon,
     target::{self, Target},
     tunnel::{FORMATS, Tunnel},
     within,
@@ -312,8 +312,8 @@ async fn a_limited_stream_is_killed_at_once_and_what_is_gone_has_no_limit() {
     tunnel.order(Command::KillStream(key)).await.unwrap();
     let mut buffer = vec![0; 64 * 1024];
     let reset = async { while user.read(&mut buffer).await.is_ok_and(|n| n > 0) {} };
-    within(Duration::from_secs(1), "the reset", reset).await;
-    target.when(|counts| counts.open == 0, Duration::from_secs(1)).await;
+    within(promised_second(), "the reset", reset).await;
+    target.when(|counts| counts.open == 0, promised_second()).await;
     let nobody = UserChannelId::new(key.user.bits() ^ 1);
     for scope in [
         LimitScope::Stream(StreamKey::new(nobody, 1)),

@@ -7,6 +7,7 @@ use std::{
 
 use crate::support::{
     client::{Download, Fetched, download, fetch, is_reset, is_reset_within, upload},
+    promised_second,
     relay::{Relay, Wire},
     soon, target,
     tunnel::Tunnel,
@@ -148,7 +149,7 @@ async fn a_stream_that_waits_can_be_killed() {
     let (tunnel, _relay, public, origin, download, refusal) = waiting(30 * SECOND).await;
     let key = tunnel.telemetry.snapshot().streams[0].key;
     assert_eq!(tunnel.order(Command::KillStream(key)).await, Ok(Executed { affected_streams: 1 }));
-    within(SECOND, "the user's end", is_reset(download)).await;
+    within(promised_second(), "the user's end", is_reset(download)).await;
     assert_eq!(origin.open(), 1, "nobody could tell it yet");
     drop(refusal);
     origin.when_open(0, 5 * SECOND).await;
@@ -161,7 +162,7 @@ async fn a_proxy_that_is_waited_for_can_be_kicked() {
     let (tunnel, _relay, _, _origin, download, refusal) = waiting(30 * SECOND).await;
     let id = tunnel.telemetry.snapshot().proxies[0].id;
     assert_eq!(tunnel.order(Command::KickProxy(id)).await, Ok(Executed { affected_streams: 1 }));
-    within(SECOND, "the user's end", is_reset(download)).await;
+    within(promised_second(), "the user's end", is_reset(download)).await;
     let kicked = |event: &EventKind| matches!(event, EventKind::ProxyDisconnected { proxy, reason: DisconnectReason::Kicked, .. } if *proxy == id);
     tunnel.event("the end of the proxy", kicked).await;
     drop(refusal);

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use crate::support::{
-    soon, target,
+    promised_second, soon, target,
     tunnel::{FORMATS, Tunnel},
     within,
 };
@@ -75,8 +75,8 @@ async fn a_held_stream_can_be_killed() {
     tunnel.order(Command::PauseStream(key)).await.unwrap();
     user.write_all(b"never read").await.unwrap();
     tunnel.order(Command::KillStream(key)).await.unwrap();
-    within(Duration::from_secs(1), "the reset", user.read(&mut [0])).await.unwrap_err();
-    target.when(|counts| counts.open == 0, Duration::from_secs(1)).await;
+    within(promised_second(), "the reset", user.read(&mut [0])).await.unwrap_err();
+    target.when(|counts| counts.open == 0, promised_second()).await;
     tunnel.end().await;
 }
 
