@@ -140,7 +140,7 @@ async fn visit(public: SocketAddr, seed: u64, cut: Arc<Barrier>) {
 
 /// `UNDERPASS_ROUNDS=3000 cargo test --release --test leaks -- --nocapture` looks closer.
 #[tokio::test]
-async fn what_is_held_does_not_grow_with_what_is_over() {
+async fn memory_does_not_grow_with_ended_streams_and_channels() {
     let rounds = std::env::var("UNDERPASS_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(60);
     let (telemetry, token) = (Telemetry::new(), Token::random());
     let config = ServerConfig {

@@ -125,7 +125,7 @@ async fn ends<T>(transfer: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_user_gets_is_whole_or_an_error() {
+async fn every_transfer_is_complete_or_fails_visibly_under_faults() {
     let length = Duration::from_secs(setting("UNDERPASS_CHAOS").unwrap_or(20));
     let seed = setting("UNDERPASS_SEED").unwrap_or_else(rand::random);
     println!("UNDERPASS_SEED={seed}");

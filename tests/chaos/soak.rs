@@ -210,7 +210,7 @@ fn balance(log: &str, tally: &Tally) -> [(&'static str, u64, u64); 7] {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes half an hour"]
-async fn what_is_held_does_not_grow() {
+async fn resources_do_not_grow_in_half_an_hour() {
     let length = Duration::from_secs(setting("UNDERPASS_SOAK").unwrap_or(1800));
     let seed = setting("UNDERPASS_SEED").unwrap_or_else(rand::random);
     println!("UNDERPASS_SEED={seed}");

@@ -20,7 +20,7 @@ fn rows(text: &str) -> Vec<(u32, u32)> {
 }
 
 #[test]
-fn the_table_is_sorted_by_what_its_head_says() {
+fn the_table_is_sorted_by_the_marked_column() {
     let _alone = alone();
     let terminal = demo((200, 60), &[]);
     // Those that have ended stand below, by their end.
@@ -57,7 +57,7 @@ fn the_table_is_sorted_by_what_its_head_says() {
 }
 
 #[test]
-fn capital_k_kills_all_of_one_user_and_nobody_else() {
+fn capital_k_kills_all_streams_of_one_user() {
     let _alone = alone();
     let terminal = demo((200, 60), &[]);
     let port = public_port(&terminal);
@@ -86,7 +86,7 @@ fn capital_k_kills_all_of_one_user_and_nobody_else() {
 }
 
 #[test]
-fn capital_x_kicks_the_proxy_of_the_stream() {
+fn capital_x_kicks_the_proxy_of_the_selected_stream() {
     let _alone = alone();
     let terminal = demo((200, 60), &[]);
     let download = Download::start(public_port(&terminal), "/file/400M", OURS);

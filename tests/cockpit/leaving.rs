@@ -16,7 +16,7 @@ fn ends_well(terminal: &Terminal) {
 }
 
 #[test]
-fn q_asks_and_then_leaves_a_sane_terminal() {
+fn q_asks_and_restores_the_terminal() {
     let _alone = alone();
     let terminal = demo((120, 36), &[]);
     assert_ne!(terminal.settings(), terminal.before, "the cockpit reads keys, not lines");
@@ -33,7 +33,7 @@ fn q_asks_and_then_leaves_a_sane_terminal() {
 }
 
 #[test]
-fn control_c_and_every_signal_leave_a_sane_terminal() {
+fn control_c_and_every_signal_restore_the_terminal() {
     let _alone = alone();
     let control_c = |terminal: &Terminal| terminal.press("\x03");
     let ways: [Way; 4] = [
@@ -51,7 +51,7 @@ fn control_c_and_every_signal_leave_a_sane_terminal() {
 }
 
 #[test]
-fn the_demo_ends_by_itself_after_its_duration() {
+fn the_demo_ends_after_its_duration() {
     let _alone = alone();
     let terminal = Terminal::underpass(&["demo", "--duration", "1"], (80, 24), &[]);
     terminal.until_shows("STREAM");
@@ -59,7 +59,7 @@ fn the_demo_ends_by_itself_after_its_duration() {
 }
 
 #[test]
-fn a_panic_of_the_cockpit_gives_the_terminal_back_and_the_tunnel_goes_on() {
+fn a_panic_of_the_cockpit_restores_the_terminal_and_the_tunnel_continues() {
     let _alone = alone();
     // Only builds with debug assertions know this variable.
     if !cfg!(debug_assertions) {
@@ -75,7 +75,7 @@ fn a_panic_of_the_cockpit_gives_the_terminal_back_and_the_tunnel_goes_on() {
 }
 
 #[test]
-fn a_panic_of_a_task_is_a_line_of_the_log() {
+fn a_panic_of_a_task_is_logged() {
     let _alone = alone();
     if !cfg!(debug_assertions) {
         return;
@@ -96,7 +96,7 @@ fn a_panic_of_a_task_is_a_line_of_the_log() {
 }
 
 #[test]
-fn control_z_gives_the_terminal_to_the_shell_and_fg_takes_it_again() {
+fn control_z_suspends_and_fg_resumes_the_cockpit() {
     let _alone = alone();
     let mut shell = CommandBuilder::new("/bin/sh");
     shell.arg("-i");
@@ -131,7 +131,7 @@ fn control_z_gives_the_terminal_to_the_shell_and_fg_takes_it_again() {
 }
 
 #[test]
-fn a_terminal_that_vanishes_ends_the_program_within_a_second() {
+fn closing_the_terminal_ends_the_program_within_a_second() {
     let _alone = alone();
     for ignore_hang_up in [false, true] {
         let mut terminal = if ignore_hang_up {

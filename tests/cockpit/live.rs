@@ -55,7 +55,7 @@ pub fn select(terminal: &Terminal, addr: Ipv4Addr) -> String {
 }
 
 #[test]
-fn streams_appear_rates_move_and_x_kills_exactly_one() {
+fn x_kills_exactly_the_selected_stream() {
     let _alone = alone();
     let terminal = demo((200, 60), &[]);
     let down =
@@ -104,7 +104,7 @@ fn streams_appear_rates_move_and_x_kills_exactly_one() {
 }
 
 #[test]
-fn p_holds_a_download_and_p_again_lets_it_finish() {
+fn p_pauses_and_resumes_a_download() {
     let _alone = alone();
     let terminal = demo((200, 60), &[]);
     let download = Download::start(public_port(&terminal), "/file/40M", OURS);
@@ -131,7 +131,7 @@ fn p_holds_a_download_and_p_again_lets_it_finish() {
 }
 
 #[test]
-fn every_frame_is_a_synchronised_update_and_a_resize_repaints() {
+fn every_frame_is_a_synchronized_update_and_a_resize_repaints() {
     let _alone = alone();
     let terminal = demo((160, 40), &[]);
     // By then the demo has opened streams, and the table has been painted more than once.
@@ -171,7 +171,7 @@ fn every_frame_is_a_synchronised_update_and_a_resize_repaints() {
 }
 
 #[test]
-fn settings_are_read_and_wrong_ones_refused_before_the_screen_is_taken() {
+fn settings_are_read_and_invalid_ones_refused_before_the_screen_opens() {
     let _alone = alone();
     let home = std::env::temp_dir().join(format!("underpass-cockpit-{}", std::process::id()));
     let directory = home.join("underpass");

@@ -124,7 +124,7 @@ const TOO_MANY_REQUESTS: usize = 10_000;
 
 /// Frames that are no error one by one: an honest proxy's worst hour changes nothing, a flood ends its channel.
 #[tokio::test]
-async fn floods_of_small_frames_cost_little_and_end_their_channel() {
+async fn floods_of_small_frames_are_cheap_and_end_their_channel() {
     let mut program = Program::start().await;
     // The first stream of each link is over, the second is open.
     let over = 1;
@@ -187,7 +187,7 @@ async fn floods_of_small_frames_cost_little_and_end_their_channel() {
 /// Floods of a proxy that reads no answers: PONGs are not kept, of the other answers there may be so many, and in the
 /// end there is no channel.
 #[tokio::test]
-async fn floods_of_a_proxy_that_reads_no_answers_cost_nothing() {
+async fn floods_by_a_proxy_that_reads_no_replies_are_bounded() {
     let program = Program::start().await;
     for (what, frame) in [("PING", Frame::Ping { token: 5 }), ("ADDPROXY", add_proxy(0))] {
         let (mut channel, _) = program.hostile().await;
@@ -204,7 +204,7 @@ async fn floods_of_a_proxy_that_reads_no_answers_cost_nothing() {
 /// What HTTP/2 servers fell over in 2023: as many streams as come, each reset as soon as it is open. Here it takes a
 /// user's connection for each, and with the reset all that the stream held is free.
 #[tokio::test]
-async fn streams_that_are_reset_as_fast_as_they_open() {
+async fn rapid_resets_of_new_streams_are_harmless() {
     const USERS: usize = 3000;
     let program = Program::start().await;
     let (mut channel, public) = program.hostile().await;
@@ -238,7 +238,7 @@ async fn streams_that_are_reset_as_fast_as_they_open() {
 
 /// A flood of streams that the proxy opens: none of them is any.
 #[tokio::test]
-async fn a_proxy_that_opens_streams_opens_none() {
+async fn streams_opened_by_a_proxy_are_refused() {
     let program = Program::start().await;
     let (mut channel, _) = program.hostile().await;
     let opens = (1..=TOO_MANY as u32).map(|stream| {
@@ -253,7 +253,7 @@ async fn a_proxy_that_opens_streams_opens_none() {
 
 /// What must never be taken for a flood: a user who types, and many short streams each of which its user resets.
 #[tokio::test]
-async fn honest_traffic_is_no_flood() {
+async fn honest_traffic_is_not_taken_for_a_flood() {
     let program = Program::start().await;
     let (mut channel, public) = program.hostile().await;
     let mut user = TcpStream::connect(public).await.unwrap();

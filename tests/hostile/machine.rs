@@ -49,7 +49,7 @@ async fn echoes(user: &mut TcpStream, word: &[u8]) {
 /// The real program with few descriptors: it pauses instead of spinning or dying, what is open goes on, and with
 /// descriptors free again it takes users as before.
 #[tokio::test]
-async fn out_of_descriptors() {
+async fn without_descriptors_the_server_pauses_accepting() {
     let binary = env!("CARGO_BIN_EXE_underpass");
     let mut process = program(&format!("ulimit -n 48 && exec '{binary}' {SERVER}"));
     let line = process.line("listening for proxies on ").await;
@@ -79,7 +79,7 @@ async fn out_of_descriptors() {
 
 /// What the log goes to is full. The tunnel carries what it carries, and takes whom it takes.
 #[tokio::test]
-async fn a_full_disk_under_the_log() {
+async fn a_full_log_disk_does_not_affect_traffic() {
     let binary = env!("CARGO_BIN_EXE_underpass");
     // The port has to be known beforehand: there is no line to read it from.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -101,7 +101,7 @@ async fn a_full_disk_under_the_log() {
 /// users are measured by another clock, which nobody can set.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_clock_that_is_set_back() {
+async fn wall_clock_jumps_affect_the_log_only() {
     let library = format!("{}/clock.so", env!("CARGO_TARGET_TMPDIR"));
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hostile/clock.c");
     let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o", &library, source]).status().await;
@@ -133,7 +133,7 @@ async fn a_clock_that_is_set_back() {
 /// Users come, carry and go while the server is told to end, and told again: it ends, at once and in order, and for
 /// nobody is that a clean end who had not all.
 #[tokio::test]
-async fn two_sigterms_under_load() {
+async fn two_sigterms_under_load_end_the_server_in_order() {
     let binary = env!("CARGO_BIN_EXE_underpass");
     let mut process = program(&format!("exec '{binary}' {SERVER} --drain 60"));
     let line = process.line("listening for proxies on ").await;

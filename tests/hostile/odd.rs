@@ -21,7 +21,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn what_is_odd_but_no_error_changes_nothing() {
+async fn legal_but_odd_frames_change_nothing() {
     let server = Server::start().await;
     let (mut channel, mut user, open, public) = server.hostile().await;
     let stream = open.stream;
@@ -86,7 +86,7 @@ async fn what_is_odd_but_no_error_changes_nothing() {
 /// The proxy promises to take 4 GiB and acknowledges nothing. What it was sent has to be kept, in case its channel
 /// dies: so it is the server that says how much that may be.
 #[tokio::test]
-async fn a_proxy_that_gives_endless_credit_makes_the_server_keep_no_more_than_a_window() {
+async fn unlimited_credit_does_not_grow_the_retransmission_buffer_beyond_a_window() {
     let server = Server::start().await;
     let (mut channel, user, open, _) = server.hostile().await;
     let stream = open.stream;
@@ -116,7 +116,7 @@ async fn a_proxy_that_gives_endless_credit_makes_the_server_keep_no_more_than_a_
 
 /// Every frame of a proxy comes in two halves, cut at every byte, from the preface to the last DATA.
 #[tokio::test]
-async fn a_frame_may_come_in_two_halves_wherever_it_is_cut() {
+async fn a_frame_may_be_split_at_every_byte() {
     let server = Server::start().await;
     let (mut channel, _, public) = BinaryChannel::serving(server.tunnel.addr, &server.tunnel.token, 0).await;
     let length = bytes([data(1, 0, b"whole", true)]).len();
@@ -144,7 +144,7 @@ async fn a_frame_may_come_in_two_halves_wherever_it_is_cut() {
 
 /// It holds its stream, and a place for a user; it holds nobody else.
 #[tokio::test]
-async fn a_proxy_that_never_gives_credit_holds_its_own_user_only() {
+async fn a_proxy_without_credit_blocks_its_own_stream_only() {
     let server = Server::start().await;
     let (mut channel, mut user, open, public) = server.hostile().await;
     let stream = open.stream;
@@ -187,7 +187,7 @@ async fn a_proxy_that_never_gives_credit_holds_its_own_user_only() {
 
 /// A user who takes nothing holds its own download: the proxy gets no credit beyond a window, and others get theirs.
 #[tokio::test]
-async fn a_user_that_reads_nothing_holds_its_own_stream_only() {
+async fn a_user_that_does_not_read_blocks_its_own_stream_only() {
     let mut server = Server::start().await;
     let endless = underpass::cli::demo::DemoFile { seed: 3, size: 1 << 36 };
     let target = target::send(endless).await;
@@ -212,7 +212,7 @@ async fn a_user_that_reads_nothing_holds_its_own_stream_only() {
 
 /// It says that it lives and takes nothing: what it owes cannot be had, and its users are told so.
 #[tokio::test]
-async fn a_proxy_that_stops_reading_is_given_up() {
+async fn a_proxy_that_stops_reading_is_disconnected() {
     let server = Server::start().await;
     let (mut channel, user, _, _) = server.hostile().await;
     let peer = channel.socket.local_addr().unwrap();

@@ -20,7 +20,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn who_cannot_prove_itself_is_refused_and_told_no_more() {
+async fn failed_authentication_reveals_nothing() {
     let server = Server::start().await;
     let (addr, token) = (server.tunnel.addr, &server.tunnel.token);
     let refused = |code| Some(HandshakeError::Refused { code, version: VERSION });
@@ -58,7 +58,7 @@ async fn who_cannot_prove_itself_is_refused_and_told_no_more() {
 
 /// What was recorded of one handshake opens no other.
 #[tokio::test]
-async fn a_replayed_proof_is_worth_nothing() {
+async fn a_replayed_proof_is_refused() {
     let server = Server::start().await;
     let (client, first) = ClientHandshake::start(server.tunnel.token.clone(), hello());
     let mut honest = BinaryChannel::connect(server.tunnel.addr).await;
@@ -81,7 +81,7 @@ async fn a_replayed_proof_is_worth_nothing() {
 
 /// What the server says to prove itself is no proof of anybody else's, neither in its own handshake nor in the next.
 #[tokio::test]
-async fn a_reflected_proof_is_worth_nothing() {
+async fn a_reflected_proof_is_refused() {
     let server = Server::start().await;
     let (_honest, welcome) =
         BinaryChannel::greeted(server.tunnel.addr, &server.tunnel.token, hello(), None).await.unwrap();
@@ -98,7 +98,7 @@ async fn a_reflected_proof_is_worth_nothing() {
 
 /// A secret that was stolen from a link of the past opens none of today's, and no more does a link's name.
 #[tokio::test]
-async fn a_stolen_secret_is_worth_nothing_without_its_link() {
+async fn the_secret_of_another_link_is_refused() {
     let server = Server::start().await;
     let (addr, token) = (server.tunnel.addr, &server.tunnel.token);
     let (past, stolen, _) = BinaryChannel::serving(addr, token, 0).await;
@@ -125,7 +125,7 @@ async fn a_stolen_secret_is_worth_nothing_without_its_link() {
 
 /// A ticket is good for one return, with the token, to its own link. What is tried with another costs that link nothing.
 #[tokio::test]
-async fn a_link_is_come_back_to_with_its_last_ticket_only() {
+async fn a_link_resumes_with_its_latest_ticket_only() {
     let server = Server::with(|config| config.grace_period = LONG).await;
     let (addr, token) = (server.tunnel.addr, &server.tunnel.token);
     let (first, welcome, public) = BinaryChannel::serving(addr, token, 0).await;

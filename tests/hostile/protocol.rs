@@ -22,7 +22,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_proxy_that_breaks_the_protocol_loses_its_channel_by_name() {
+async fn every_protocol_violation_closes_its_channel_with_the_reason() {
     type Says = fn(u32) -> Vec<u8>;
     let cases: Vec<(&str, Says, &str)> = vec![
         (
@@ -182,7 +182,7 @@ async fn a_proxy_that_breaks_the_protocol_loses_its_channel_by_name() {
 /// Only what both know is in force; then a frame without its checksum, or with that of another, is not believed, and
 /// neither is a length that would have to be waited for.
 #[tokio::test]
-async fn a_frame_that_is_not_what_its_checksum_says_ends_its_channel() {
+async fn a_wrong_checksum_closes_the_channel() {
     let server = Server::start().await;
     let ping = Frame::Ping { token: 1 };
     let mut checked = BytesMut::new();
@@ -237,7 +237,7 @@ fn raw_data(stream: u32, offset: u64) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_proxy_that_stops_in_the_middle_of_a_frame_cuts_its_users_off() {
+async fn a_channel_that_ends_within_a_frame_resets_its_users() {
     let server = Server::start().await;
     for (what, says, reset) in [
         ("half a header", header(0x12, 0, 0, 100)[..5].to_vec(), false),

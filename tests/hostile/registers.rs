@@ -32,7 +32,7 @@ async fn answer(channel: &mut BinaryChannel) -> (TunnelAction, String) {
 }
 
 #[tokio::test]
-async fn a_registration_is_answered_refused_or_the_end_of_its_channel() {
+async fn every_registration_is_accepted_refused_or_closes_its_channel() {
     enum Outcome {
         Given,
         Refused(String),
@@ -106,7 +106,7 @@ async fn a_registration_is_answered_refused_or_the_end_of_its_channel() {
 
 /// One proxy gets so many ports, and the others stay for others.
 #[tokio::test]
-async fn a_proxy_gets_so_many_ports() {
+async fn the_ports_of_a_proxy_are_limited() {
     let server = Server::start().await;
     let (mut channel, _) =
         BinaryChannel::greeted(server.tunnel.addr, &server.tunnel.token, hello(), None).await.unwrap();
@@ -130,7 +130,7 @@ async fn a_proxy_gets_so_many_ports() {
 }
 
 #[tokio::test]
-async fn a_proxy_has_so_many_channels() {
+async fn the_channels_of_a_proxy_are_limited() {
     let server = Server::start().await;
     let (addr, token) = (server.tunnel.addr, server.tunnel.token.clone());
     let (mut first, welcome, public) = BinaryChannel::serving(addr, &token, 0).await;
@@ -164,7 +164,7 @@ async fn a_proxy_has_so_many_channels() {
 }
 
 #[tokio::test]
-async fn a_name_cannot_draw_on_the_screen() {
+async fn control_characters_in_a_name_are_removed() {
     let server = Server::start().await;
     for (name, shown) in [
         ("\x1b]0;owned\x07\x1b[2J\r\n\u{202e}evil\u{200b}", "]0;owned[2Jevil".to_owned()),

@@ -31,7 +31,7 @@ enum Then {
 }
 
 #[tokio::test]
-async fn strangers_are_turned_away_by_name() {
+async fn pending_connections_are_closed_with_the_reason() {
     use Then::{Closes, Waits};
     let greeting = bytes([Frame::Hello(hello())]);
     let client_hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[0xAB; 300]].concat();
@@ -152,7 +152,7 @@ async fn strangers_are_turned_away_by_name() {
 }
 
 #[tokio::test]
-async fn a_handshake_in_single_bytes_has_the_same_deadline() {
+async fn a_handshake_in_single_bytes_has_the_same_timeout() {
     let server = Server::with(|config| config.handshake_timeout = SECOND).await;
     let begin = Instant::now();
     let mut socket = TcpStream::connect(server.tunnel.addr).await.unwrap();
@@ -191,7 +191,7 @@ async fn is_turned_away(socket: &mut TcpStream) -> bool {
 /// Ten thousand connections that say a little and then nothing, from one address and from forty: one may have 256
 /// places, all together 1024, and whoever comes beyond is gone at once. So it takes no more descriptors than that.
 #[tokio::test]
-async fn ten_thousand_half_open_handshakes_leave_room_for_others() {
+async fn ten_thousand_unfinished_handshakes_do_not_block_others() {
     let server = Server::with(|config| config.handshake_timeout = 8 * SECOND).await;
     let addr = server.tunnel.addr;
     let mut user = TcpStream::connect(server.public).await.unwrap();
@@ -244,7 +244,7 @@ async fn ten_thousand_half_open_handshakes_leave_room_for_others() {
 }
 
 #[tokio::test]
-async fn strangers_have_so_many_places_in_all() {
+async fn pending_connections_are_limited_in_total() {
     let server =
         Server::with(|config| (config.max_pending_handshakes, config.max_pending_per_ip) = (6, 4)).await;
     let mut strangers = Vec::new();

@@ -38,7 +38,7 @@ fn alone(snapshot: &Snapshot) -> bool {
 }
 
 #[tokio::test]
-async fn a_line_that_is_none_ends_its_channel_by_name() {
+async fn a_malformed_line_closes_its_channel_with_the_reason() {
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("one field", b"HELLO\n".into(), "a line is USER|STREAM|ACTION|DATA"),
         ("two fields", b"ABC123|1\n".into(), "a line is"),
@@ -82,7 +82,7 @@ async fn a_line_that_is_none_ends_its_channel_by_name() {
 
 /// What is strange and no error: the stream that it is about ends as it would have, and the channel goes on.
 #[tokio::test]
-async fn a_line_that_is_only_odd_changes_nothing() {
+async fn legal_but_odd_lines_change_nothing() {
     type Says = fn(&Said) -> String;
     let cases: Vec<(&str, Says)> = vec![
         ("nothing", |_| String::new()),
@@ -120,7 +120,7 @@ async fn a_line_that_is_only_odd_changes_nothing() {
 
 /// A proxy that goes on after the end of a stream has lost count of its streams: nothing it says can be believed.
 #[tokio::test]
-async fn data_after_the_end_ends_its_channel() {
+async fn data_after_the_end_of_a_stream_closes_its_channel() {
     let server = Server::start().await;
     for fields in BOTH {
         let (mut channel, mut user, start) = hostile(&server, fields).await;

@@ -25,7 +25,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn users_that_come_and_go_at_once_leave_nothing() {
+async fn users_that_disconnect_at_once_are_released() {
     let server = Server::start().await;
     let (mut channel, _, public) = BinaryChannel::serving(server.tunnel.addr, &server.tunnel.token, 0).await;
     let users = Running::start(async move {
@@ -56,7 +56,7 @@ async fn users_that_come_and_go_at_once_leave_nothing() {
 }
 
 #[tokio::test]
-async fn one_user_too_many_is_refused_and_the_next_is_not() {
+async fn a_user_beyond_the_limit_is_refused_and_the_next_is_served() {
     let server = Server::with(|config| config.max_streams = 3).await;
     let mut users = Vec::new();
     for _ in 0..3 {
@@ -80,7 +80,7 @@ async fn one_user_too_many_is_refused_and_the_next_is_not() {
 /// There is one limit, and beyond it everybody is turned away at once, in whatever number they come. The server is made
 /// as small as a few descriptors allow: those who stay need two each, here and there.
 #[tokio::test]
-async fn a_crowd_from_one_address_is_turned_away_and_leaves_no_trace() {
+async fn a_crowd_from_one_address_is_refused_and_released() {
     const ROOM: usize = 1000;
     const ALL: usize = 100_000;
     let server = Server::with(|config| config.max_streams = ROOM).await;
@@ -121,7 +121,7 @@ async fn a_crowd_from_one_address_is_turned_away_and_leaves_no_trace() {
 
 /// Proxies that come, register and go in every way there is, with users who come for them meanwhile.
 #[tokio::test]
-async fn proxies_that_come_and_go_leave_nothing() {
+async fn proxies_that_register_and_leave_are_released() {
     let server = Server::start().await;
     let mut churn = JoinSet::new();
     for n in 0..60u32 {

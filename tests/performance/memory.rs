@@ -98,7 +98,7 @@ async fn nine(public: SocketAddr, size: u64) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_who_reads_a_kilobyte_a_second_slows_nobody_and_costs_a_window() {
+async fn a_user_that_reads_one_kilobyte_per_second_costs_one_window() {
     let _exclusive = crate::exclusive().await;
     let size = if cfg!(debug_assertions) { 12 << 20 } else { 100 << 20 };
     for format in FORMATS {
@@ -152,7 +152,7 @@ fn descriptors() -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_idle_streams_are_cheap() {
+async fn an_idle_stream_costs_less_than_64_kib() {
     let _exclusive = crate::exclusive().await;
     // Both ends of all of them are in this process.
     let wanted = 2000;

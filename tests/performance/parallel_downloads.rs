@@ -47,7 +47,7 @@ async fn downloads(count: usize) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_downloads_over_three_proxies_take_the_time_of_one() {
+async fn three_downloads_over_three_proxies_take_as_long_as_one() {
     let _exclusive = crate::exclusive().await;
     let mut tried = Vec::new();
     for _ in 0..ATTEMPTS {

@@ -23,7 +23,7 @@
 //! # Clocks
 //!
 //! Whatever waits asks the monotonic clock; `architecture::only_timestamps_and_the_screen_read_the_wall_clock` proves that the other one,
-//! which can be set, is only shown, and `hostile::machine::a_clock_that_is_set_back` sets it. What is left of a clock that jumps is a process that wakes late, with all that was to
+//! which can be set, is only shown, and `hostile::machine::wall_clock_jumps_affect_the_log_only` sets it. What is left of a clock that jumps is a process that wakes late, with all that was to
 //! be done meanwhile due at once: here a thread is blocked, and `tests/chaos` stops whole processes.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
@@ -79,7 +79,7 @@ fn play(script: &Script) -> Tally {
 }
 
 #[test]
-fn every_transfer_is_whole_or_fails_visibly() {
+fn every_transfer_is_complete_or_fails_visibly() {
     let seeds = match setting("UNDERPASS_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..setting("UNDERPASS_SEEDS").unwrap_or(SEEDS),

@@ -196,7 +196,7 @@ fn fits(end: End, reason: &EndReason) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_mixed_streams_leave_nothing_and_add_up() {
+async fn a_thousand_mixed_streams_are_counted_to_the_byte_and_released() {
     let targets =
         [target::send(FILE).await, target::echo().await, target::send_then_reset(FILE, BEFORE_RESET).await];
     let mut addrs: Vec<_> = targets.iter().map(|target| target.addr).collect();
@@ -298,7 +298,7 @@ async fn adds_up(
 
 /// Each connection of a user takes a permit; those beyond the last are refused, and each comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn permits_are_given_out_and_come_back() {
+async fn the_stream_limit_refuses_users_and_permits_are_released() {
     const PERMITS: usize = 10;
     for format in FORMATS {
         let target = target::echo().await;

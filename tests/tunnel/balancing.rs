@@ -75,7 +75,7 @@ async fn ask(public: SocketAddr, users: usize, requests: usize) -> Vec<Duration>
 
 /// Two machines and one that is ten times slower: in turn, a third of the users queue at the slow one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn least_streams_and_peak_ewma_keep_users_from_a_slow_proxy() {
+async fn least_streams_and_peak_ewma_avoid_a_slow_proxy() {
     let machines = [50, 5, 5].map(Duration::from_millis);
     let mut p99 = Vec::new();
     for policy in [Policy::RoundRobin, Policy::LeastStreams, Policy::PeakEwma] {
@@ -122,7 +122,7 @@ async fn nobody_left(tunnel: &Tunnel, users: Vec<TcpStream>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn weights_come_from_the_proxy_or_the_operator() {
+async fn the_proxy_or_the_operator_sets_weights() {
     for format in FORMATS {
         let mut tunnel = Tunnel::with(|config| config.default_policy = Policy::Weighted).await;
         let target = target::echo().await;
@@ -180,7 +180,7 @@ async fn echoes(user: &mut TcpStream) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drained_proxy_finishes_what_it_has_and_gets_nothing_new() {
+async fn a_draining_proxy_finishes_its_streams_and_gets_no_new_ones() {
     for policy in Policy::ALL {
         let mut tunnel = Tunnel::with(|config| config.default_policy = policy).await;
         let target = target::echo().await;
@@ -205,7 +205,7 @@ async fn a_drained_proxy_finishes_what_it_has_and_gets_nothing_new() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn users_of_a_service_whose_only_proxy_drains_wait_for_another() {
+async fn users_wait_while_the_only_proxy_of_their_service_drains() {
     let mut tunnel = Tunnel::with(|config| config.proxy_wait_timeout = Duration::from_secs(60)).await;
     let target = target::echo().await;
     let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
@@ -226,7 +226,7 @@ async fn users_of_a_service_whose_only_proxy_drains_wait_for_another() {
 
 /// A proxy that says neither yes nor no holds its user no longer than it may, and those whom it took for good.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_that_never_answers_does_not_hold_its_user_for_ever() {
+async fn a_stream_open_that_is_never_answered_times_out() {
     // Nor does the one that was answered wait for long, when the proxy is gone and no other comes.
     let tunnel = Tunnel::with(|config| {
         config.open_timeout = Duration::from_millis(300);

@@ -49,7 +49,7 @@ async fn end(tunnel: Tunnel, mut process: Process) {
 }
 
 #[tokio::test]
-async fn two_downloads_at_once() {
+async fn two_downloads_run_in_parallel() {
     // A second of it for each, so that they can be seen side by side.
     let origin = target::origin(12_000_000).await;
     for fields in BOTH {
@@ -85,7 +85,7 @@ async fn two_downloads_at_once() {
 }
 
 #[tokio::test]
-async fn an_upload() {
+async fn an_upload_arrives_complete() {
     let origin = target::origin(None).await;
     for fields in BOTH {
         let tunnel = Tunnel::start().await;
@@ -104,7 +104,7 @@ async fn an_upload() {
 }
 
 #[tokio::test]
-async fn half_closes() {
+async fn half_closes_are_forwarded_in_both_directions() {
     let target = target::after_end(0).await;
     for fields in BOTH {
         let tunnel = Tunnel::start().await;
@@ -158,7 +158,7 @@ async fn ending(mut socket: TcpStream) -> io::Result<usize> {
 }
 
 #[tokio::test]
-async fn a_target_that_fails_is_no_clean_end() {
+async fn a_failing_target_resets_the_user() {
     let reset = target::send_then_reset(DemoFile { seed: 0, size: 1 << 20 }, 1000).await;
     for fields in BOTH {
         let tunnel = Tunnel::start().await;
@@ -196,7 +196,7 @@ async fn a_target_that_fails_is_no_clean_end() {
 }
 
 #[tokio::test]
-async fn a_user_that_is_killed_resets_the_target() {
+async fn killing_a_user_resets_the_target() {
     let target = target::idle().await;
     for (fields, failed) in [(FieldCount::Three, 1), (FieldCount::Four, 2)] {
         let tunnel = Tunnel::start().await;
@@ -212,7 +212,7 @@ async fn a_user_that_is_killed_resets_the_target() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_killed_is_no_clean_end_for_anybody() {
+async fn killing_the_proxy_process_resets_user_and_target() {
     let origin = target::origin(1_000_000).await;
     let idle = target::idle().await;
     for (fields, failed) in [(FieldCount::Three, 1), (FieldCount::Four, 2)] {
@@ -247,7 +247,7 @@ async fn a_proxy_that_is_killed_is_no_clean_end_for_anybody() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_and_a_port_that_is_taken_are_told() {
+async fn the_example_prints_why_its_registration_was_refused() {
     let tunnel = Tunnel::start().await;
     let taken = target::idle().await;
     let (server, target) = (tunnel.addr.to_string(), taken.addr.to_string());
@@ -268,7 +268,7 @@ async fn a_wrong_token_and_a_port_that_is_taken_are_told() {
 }
 
 #[tokio::test]
-async fn many_streams_come_and_go() {
+async fn many_short_streams_are_served() {
     let origin = target::origin(None).await;
     for fields in BOTH {
         let tunnel = Tunnel::start().await;

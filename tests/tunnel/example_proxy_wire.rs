@@ -65,7 +65,7 @@ async fn serving(fields: FieldCount, target: SocketAddr) -> Option<(Process, Tex
 }
 
 #[tokio::test]
-async fn registers_with_a_token_and_answers_pings() {
+async fn the_example_registers_with_a_token_and_answers_pings() {
     for fields in BOTH {
         let target = target::nobody().await;
         let Some((mut process, mut channel)) = connect(fields, target, &["s3cret"]).await else { return };
@@ -83,7 +83,7 @@ async fn registers_with_a_token_and_answers_pings() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_printed_and_ends_it() {
+async fn a_refusal_is_printed_and_ends_the_program() {
     for fields in BOTH {
         let Some((mut process, mut channel)) = connect(fields, target::nobody().await, &[]).await else {
             return;
@@ -96,7 +96,7 @@ async fn a_refusal_is_printed_and_ends_it() {
 }
 
 #[tokio::test]
-async fn two_streams_take_turns() {
+async fn two_interleaved_streams_are_kept_apart() {
     let target = target::ping_pong().await;
     let Some((_process, mut channel)) = serving(FieldCount::Four, target.addr).await else { return };
     channel.open("ABC123", 1).await;
@@ -108,7 +108,7 @@ async fn two_streams_take_turns() {
 }
 
 #[tokio::test]
-async fn two_downloads_are_whole_and_in_order() {
+async fn two_downloads_are_complete_and_in_order() {
     let file = DemoFile { seed: 6, size: 3_000_000 };
     let target = target::send(file).await;
     let Some((_process, mut channel)) = serving(FieldCount::Four, target.addr).await else { return };
@@ -135,7 +135,7 @@ async fn two_downloads_are_whole_and_in_order() {
 }
 
 #[tokio::test]
-async fn the_answer_to_a_half_closed_stream_comes_whole() {
+async fn the_response_after_a_half_close_is_complete() {
     let target = target::after_end(1 << 20).await;
     for fields in BOTH {
         let Some((_process, mut channel)) = serving(fields, target.addr).await else { return };
@@ -154,7 +154,7 @@ async fn the_answer_to_a_half_closed_stream_comes_whole() {
 }
 
 #[tokio::test]
-async fn data_may_come_before_the_target_is_there() {
+async fn data_before_the_target_connects_is_delivered() {
     let target = target::echo().await;
     let Some((_process, mut channel)) = serving(FieldCount::Four, target.addr).await else { return };
     // The size as the seed's document prints it, and everything in one write.
@@ -168,7 +168,7 @@ async fn data_may_come_before_the_target_is_there() {
 }
 
 #[tokio::test]
-async fn a_failure_of_the_target_is_a_reset() {
+async fn a_failing_target_sends_a_reset() {
     let reset = target::send_then_reset(DemoFile { seed: 0, size: 1 << 20 }, 1000).await;
     for fields in BOTH {
         let Some((_process, mut channel)) = serving(fields, target::nobody().await).await else { return };
@@ -190,7 +190,7 @@ async fn a_failure_of_the_target_is_a_reset() {
 }
 
 #[tokio::test]
-async fn a_reset_of_the_user_resets_the_target() {
+async fn a_user_reset_resets_the_target() {
     for fields in BOTH {
         let target = target::idle().await;
         let Some((_process, mut channel)) = serving(fields, target.addr).await else { return };
@@ -207,7 +207,7 @@ async fn a_reset_of_the_user_resets_the_target() {
 }
 
 #[tokio::test]
-async fn a_lost_tunnel_resets_the_targets() {
+async fn losing_the_server_resets_the_targets() {
     let target = target::idle().await;
     for (fields, failed) in [(FieldCount::Three, 1), (FieldCount::Four, 2)] {
         let Some((mut process, mut channel)) = serving(fields, target.addr).await else { return };
@@ -220,7 +220,7 @@ async fn a_lost_tunnel_resets_the_targets() {
 }
 
 #[tokio::test]
-async fn a_target_that_does_not_read_costs_no_memory_and_holds_nobody_up() {
+async fn a_target_that_does_not_read_blocks_neither_memory_nor_other_streams() {
     let target = target::deaf().await;
     for fields in BOTH {
         let Some((process, mut channel)) = serving(fields, target.addr).await else { return };
@@ -253,7 +253,7 @@ async fn a_target_that_does_not_read_costs_no_memory_and_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn a_target_that_reads_again_resumes_its_user() {
+async fn a_target_that_reads_again_resumes_its_stream() {
     let file = DemoFile { seed: 3, size: 24 << 20 };
     let (go, wait) = tokio::sync::watch::channel(false);
     let target = target::serve_with(move |mut socket| {

@@ -141,7 +141,7 @@ async fn many_short_streams_survive_the_loss_of_their_channel() {
 
 /// Without checksums the user would get a file with a bit changed, and no word about it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_download_survives_a_changed_bit() {
+async fn a_download_survives_a_corrupted_bit() {
     let file = DemoFile { seed: 6, size: 40_000_000 };
     let origin = target::origin(20_000_000).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
@@ -162,7 +162,7 @@ async fn a_download_survives_a_changed_bit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upload_survives_a_changed_bit() {
+async fn an_upload_survives_a_corrupted_bit() {
     let file = DemoFile { seed: 7, size: 40_000_000 };
     let origin = target::origin(20_000_000).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
@@ -183,7 +183,7 @@ async fn an_upload_survives_a_changed_bit() {
 
 /// Together, because each is nine seconds of waiting.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn silence() {
+async fn keepalive_timeouts_close_dead_channels_only() {
     tokio::join!(
         a_dead_channel_is_found_and_the_download_goes_on(),
         a_proxy_whose_channels_are_all_dead_is_found_and_comes_back(ProxyFormat::Binary),

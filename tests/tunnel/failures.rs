@@ -74,7 +74,7 @@ async fn two_downloads(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_stream_ends_at_both_ends_and_the_others_go_on() {
+async fn a_killed_stream_ends_at_both_ends_and_others_continue() {
     for format in FORMATS {
         let (tunnel, _, origins, [(killed, endless), (_, short)]) = two_downloads(format).await;
         let begin = Instant::now();
@@ -91,7 +91,7 @@ async fn a_killed_stream_ends_at_both_ends_and_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_user_loses_all_streams_and_no_other_user_does() {
+async fn killing_a_user_ends_all_its_streams_and_no_others() {
     for format in FORMATS {
         let origin = target::origin(RATE).await;
         let mut tunnel = Tunnel::start().await;
@@ -118,7 +118,7 @@ async fn a_killed_user_loses_all_streams_and_no_other_user_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kicked_proxy_loses_its_streams_and_takes_its_port_again() {
+async fn a_kicked_proxy_loses_its_streams_and_registers_its_port_again() {
     for format in FORMATS {
         let (mut tunnel, public, origins, [(kicked, endless), (_, short)]) = two_downloads(format).await;
         let id = kicked.proxy.unwrap();
@@ -147,7 +147,7 @@ async fn a_kicked_proxy_loses_its_streams_and_takes_its_port_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stopped_proxy_loses_its_streams_and_the_others_go_on() {
+async fn a_stopped_proxy_loses_its_streams_and_others_continue() {
     for format in FORMATS {
         let (mut tunnel, public, origins, [(lost, endless), (_, short)]) = two_downloads(format).await;
         tunnel.stop_proxy(0).await;
@@ -178,7 +178,7 @@ async fn resets_when(told: Arc<Notify>) -> Target {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_resets_in_the_middle_is_no_clean_end() {
+async fn a_reset_by_the_target_is_forwarded_as_a_reset() {
     for format in FORMATS {
         let told = Arc::new(Notify::new());
         let target = resets_when(told.clone()).await;
@@ -213,7 +213,7 @@ async fn ends_refused(tunnel: &Tunnel, public: SocketAddr, format: ProxyFormat) 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_is_not_there_is_no_clean_end() {
+async fn an_unreachable_target_resets_the_user() {
     for format in FORMATS {
         let mut tunnel = Tunnel::start().await;
         let public = tunnel.proxy(target::nobody().await, format).await;
@@ -224,7 +224,7 @@ async fn a_target_that_is_not_there_is_no_clean_end() {
 
 /// The target was left with an empty stream that looked whole, if the user's reset came while it was dialled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_who_is_gone_at_once_leaves_no_clean_end_at_the_target() {
+async fn a_user_reset_during_connect_resets_the_target() {
     for format in FORMATS {
         let target = serve_with(async |mut socket| socket.read(&mut [0]).await.map(drop)).await;
         let mut tunnel = Tunnel::start().await;
@@ -243,7 +243,7 @@ async fn a_user_who_is_gone_at_once_leaves_no_clean_end_at_the_target() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_can_be_killed_while_its_target_is_dialled() {
+async fn a_stream_can_be_killed_while_its_target_connects() {
     for format in FORMATS {
         let (addr, _full) = target::full();
         let mut tunnel = Tunnel::start().await;
@@ -261,7 +261,7 @@ async fn a_stream_can_be_killed_while_its_target_is_dialled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_does_not_answer_is_given_up() {
+async fn connecting_to_a_silent_target_times_out() {
     for format in FORMATS {
         let (addr, _full) = target::full();
         let mut tunnel = Tunnel::start().await;

@@ -94,7 +94,7 @@ impl Narrow {
 
 /// A stream that is made high beside one that is low gets four times as much, two seconds later at the latest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn priorities_share_a_full_channel_by_weight() {
+async fn priorities_share_a_saturated_channel_by_weight() {
     let mut narrow = Narrow::start(Shape::mbit(100, MS), 1, 1 << 20).await;
     let (high, low) = (narrow.download().await, narrow.download().await);
     narrow.tunnel.flowing(2).await;
@@ -120,7 +120,7 @@ async fn priorities_share_a_full_channel_by_weight() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_ping_does_not_wait_for_eight_downloads() {
+async fn a_ping_is_not_queued_behind_eight_downloads() {
     let mut tried = Vec::new();
     for _ in 0..ATTEMPTS {
         let mut narrow = Narrow::start(Shape::mbit(200, 10 * MS), 2, 256 << 10).await;

@@ -38,7 +38,7 @@ async fn slow_to_answer(thinks: Duration) -> target::Target {
 }
 
 #[tokio::test]
-async fn a_target_that_thinks_shows_in_the_time_to_its_first_byte_and_nowhere_else() {
+async fn a_slow_target_shows_in_its_ttfb_only() {
     const USERS: u64 = 5;
     let thinks = Duration::from_millis(200);
     for format in FORMATS {
@@ -79,7 +79,7 @@ async fn a_target_that_thinks_shows_in_the_time_to_its_first_byte_and_nowhere_el
 /// What the kernel measures is there, and it is of this very connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[cfg(target_os = "linux")]
-async fn a_channel_shows_what_the_kernel_measures() {
+async fn a_channel_reports_tcp_info() {
     let mut tunnel = Tunnel::with(|config| config.stripe = false).await;
     let target = target::sink().await;
     let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
@@ -105,7 +105,7 @@ async fn a_channel_shows_what_the_kernel_measures() {
 /// A proxy that takes nothing: what waits for it is counted, here and in the kernel, and its channel is shown as what
 /// it is. So is one that says goodbye.
 #[tokio::test]
-async fn a_channel_that_takes_nothing_shows_what_waits_for_it() {
+async fn a_blocked_channel_reports_its_queues() {
     let tunnel = Tunnel::start().await;
     let mut proxy = TextChannel::connect(tunnel.addr, FieldCount::Four).await;
     proxy.send("", 0, "AUTH", tunnel.token.reveal().as_bytes()).await;
@@ -169,7 +169,7 @@ fn upload(mut user: tokio::net::tcp::OwnedWriteHalf) -> Running<()> {
 const LARGE: DemoFile = DemoFile { seed: 5, size: 1 << 30 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_who_does_not_read_is_to_blame_and_an_operator_who_holds_the_stream_too() {
+async fn a_user_that_does_not_read_and_a_pause_are_reported_as_bottlenecks() {
     for format in FORMATS {
         let mut tunnel = Tunnel::start().await;
         let target = target::send(LARGE).await;
@@ -209,7 +209,7 @@ async fn a_user_who_does_not_read_is_to_blame_and_an_operator_who_holds_the_stre
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_does_not_read_is_to_blame() {
+async fn a_target_that_does_not_read_is_reported_as_the_bottleneck() {
     for format in FORMATS {
         let mut tunnel = Tunnel::start().await;
         let target = target::deaf().await;
@@ -247,7 +247,7 @@ async fn a_target_that_does_not_read_is_to_blame() {
 
 /// Slow, but never stopping: nothing ever waits here.
 #[tokio::test]
-async fn a_target_that_sends_slowly_is_to_blame_and_one_with_nothing_to_say_is_not() {
+async fn a_slow_target_is_the_bottleneck_and_an_idle_one_is_not() {
     let mut tunnel = Tunnel::start().await;
     let trickle = target::serve_with(|mut socket| async move {
         while socket.read(&mut [0; 1]).await? > 0 {
@@ -284,7 +284,7 @@ async fn a_target_that_sends_slowly_is_to_blame_and_one_with_nothing_to_say_is_n
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limit_is_to_blame_where_it_holds() {
+async fn a_rate_limit_is_reported_as_the_bottleneck_where_it_applies() {
     let mut tunnel = Tunnel::start().await;
     let target = target::send(LARGE).await;
     let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;
@@ -306,7 +306,7 @@ async fn a_limit_is_to_blame_where_it_holds() {
 
 /// What is on its way to a target that does not read is sent again when its channel is cut, and counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_moves_says_so_and_how_much_it_sent_again() {
+async fn a_failover_and_its_retransmitted_bytes_are_reported() {
     let mut tunnel = Tunnel::start().await;
     let relay = Relay::to(tunnel.addr).await;
     let target = target::deaf().await;
@@ -332,7 +332,7 @@ async fn a_stream_that_moves_says_so_and_how_much_it_sent_again() {
 }
 
 #[tokio::test]
-async fn bytes_that_go_out_at_once_do_not_wait() {
+async fn bytes_sent_at_once_report_no_queueing() {
     let mut tunnel = Tunnel::start().await;
     let target = target::echo().await;
     let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;

@@ -62,7 +62,7 @@ async fn flows(origin: &OriginTarget) {
 }
 
 #[tokio::test]
-async fn a_wrong_token_is_one_clear_error() {
+async fn a_wrong_token_prints_one_error() {
     let (mut server, addr) = server(&[]).await;
     for format in ["binary", "text"] {
         let addr = addr.to_string();
@@ -82,7 +82,7 @@ async fn a_wrong_token_is_one_clear_error() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_not_given_is_one_clear_error() {
+async fn a_refused_port_prints_one_error() {
     let (_server, addr) = server(&[]).await;
     for format in ["binary", "text"] {
         let mut proxy = proxy_process(addr, 22, addr, &["--format", format]);
@@ -95,7 +95,7 @@ async fn a_port_that_is_not_given_is_one_clear_error() {
 }
 
 #[tokio::test]
-async fn a_server_without_a_token_says_how_to_join_it() {
+async fn a_server_without_a_token_prints_the_proxy_command() {
     let args = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--no-tui"];
     let mut server = Process::underpass(&args);
     let line = server.line("underpass proxy --server").await;
@@ -109,7 +109,7 @@ async fn a_server_without_a_token_says_how_to_join_it() {
 }
 
 #[tokio::test]
-async fn a_proxy_killed_with_9_is_an_error_for_its_users_and_nobody_else() {
+async fn sigkill_of_a_proxy_resets_its_users_only() {
     for format in ["binary", "text"] {
         let (_server, addr) = server(&[]).await;
         let origins = [target::origin(RATE).await, target::origin(RATE).await];
@@ -158,7 +158,7 @@ async fn a_proxy_killed_with_9_is_an_error_for_its_users_and_nobody_else() {
 
 /// The kernel closed the sockets of a killed process as if all had been said.
 #[tokio::test]
-async fn an_upload_that_a_kill_with_9_cuts_is_no_clean_end_for_the_target() {
+async fn sigkill_of_the_server_resets_the_target_of_an_upload() {
     for doomed in ["proxy", "server"] {
         // For so long the proxy waits for its server.
         let (mut server, addr) = server(&["--grace", "1"]).await;
@@ -180,7 +180,7 @@ async fn an_upload_that_a_kill_with_9_cuts_is_no_clean_end_for_the_target() {
 }
 
 #[tokio::test]
-async fn a_server_killed_with_9_is_an_error_and_its_proxies_come_back() {
+async fn sigkill_of_the_server_resets_users_and_proxies_reconnect() {
     let (mut first, addr) = server(&[]).await;
     let origin = target::origin(RATE).await;
     let (mut proxy, public) = proxy(addr, 0, origin.addr, &[]).await;
@@ -199,7 +199,7 @@ async fn a_server_killed_with_9_is_an_error_and_its_proxies_come_back() {
 }
 
 #[tokio::test]
-async fn sigterm_lets_open_downloads_finish() {
+async fn sigterm_drains_open_downloads() {
     for signal in [Signal::Term, Signal::Int] {
         let (mut server, addr) = server(&["--drain", "20"]).await;
         let origin = target::origin(RATE).await;
@@ -219,7 +219,7 @@ async fn sigterm_lets_open_downloads_finish() {
 }
 
 #[tokio::test]
-async fn sigterm_cuts_what_does_not_finish_in_time() {
+async fn sigterm_resets_streams_that_outlast_the_drain() {
     let (mut server, addr) = server(&["--drain", "0.5"]).await;
     let origin = target::origin(RATE).await;
     let (_proxy, public) = proxy(addr, 0, origin.addr, &[]).await;
@@ -238,7 +238,7 @@ async fn sigterm_cuts_what_does_not_finish_in_time() {
 
 /// Its second wait for a signal ended, and with it a branch that was thought never to.
 #[tokio::test]
-async fn a_second_sigterm_ends_the_drain() {
+async fn a_second_sigterm_ends_the_drain_of_the_server() {
     let (mut server, addr) = server(&["--drain", "1000"]).await;
     let origin = target::origin(RATE).await;
     let (_proxy, public) = proxy(addr, 0, origin.addr, &[]).await;
@@ -252,7 +252,7 @@ async fn a_second_sigterm_ends_the_drain() {
 }
 
 #[tokio::test]
-async fn a_proxy_ends_at_sigterm_and_is_no_clean_end_for_its_users() {
+async fn sigterm_ends_a_proxy_without_drain_and_resets_its_users() {
     for format in ["binary", "text"] {
         let (mut server, addr) = server(&[]).await;
         let origin = target::origin(RATE).await;
@@ -269,7 +269,7 @@ async fn a_proxy_ends_at_sigterm_and_is_no_clean_end_for_its_users() {
 }
 
 #[tokio::test]
-async fn a_proxy_finishes_what_is_open_at_sigterm_and_gets_nothing_new() {
+async fn sigterm_drains_a_proxy_that_gets_no_new_streams() {
     for format in ["binary", "text"] {
         let (_server, addr) = server(&[]).await;
         let (origin, other) = (target::origin(RATE).await, target::origin(RATE).await);

@@ -135,7 +135,7 @@ async fn keeps(rate: u64, slack: f64, mut measure: impl AsyncFnMut() -> f64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_megabytes_a_second_asked_are_ten() {
+async fn a_download_limited_to_ten_megabytes_per_second_reaches_them() {
     for format in FORMATS {
         let mut tunnel = Tunnel::start().await;
         let (target, _) = busy().await;
@@ -155,7 +155,7 @@ async fn ten_megabytes_a_second_asked_are_ten() {
 
 /// Each scope holds in each direction, for all of its streams together, and those share it alike.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_has_a_limit_keeps_to_it_in_either_direction() {
+async fn limits_of_every_scope_hold_in_both_directions() {
     let time = Duration::from_millis(1500);
     let mut tunnel = Tunnel::start().await;
     let (target, up) = busy().await;
@@ -195,7 +195,7 @@ async fn whatever_has_a_limit_keeps_to_it_in_either_direction() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn limits_hold_for_streams_that_come_later() {
+async fn limits_apply_to_later_streams() {
     let time = Duration::from_secs(1);
     let mut tunnel = Tunnel::with(|config| config.proxy_wait_timeout = Duration::from_secs(30)).await;
     let (target, up) = busy().await;
@@ -224,7 +224,7 @@ async fn limits_hold_for_streams_that_come_later() {
 
 /// Held, limited, limited otherwise and freed in the middle of it, a download is whole, and its end arrives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limited_download_loses_nothing() {
+async fn changing_limits_loses_no_byte_of_a_download() {
     for format in FORMATS {
         let file = DemoFile { seed: 3, size: 40 * MEGABYTE };
         let mut tunnel = Tunnel::start().await;
@@ -269,7 +269,7 @@ async fn a_limited_download_loses_nothing() {
 
 /// The last byte and the end behind it arrive through a limit, and the answer comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limited_upload_is_whole_and_its_end_arrives() {
+async fn a_limited_upload_is_complete_and_its_end_arrives() {
     for format in FORMATS {
         let mut tunnel = Tunnel::start().await;
         let target = target::after_end(3 << 20).await;
@@ -299,7 +299,7 @@ async fn a_limited_upload_is_whole_and_its_end_arrives() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limited_stream_is_killed_at_once_and_what_is_gone_has_no_limit() {
+async fn a_limited_stream_is_killed_at_once_and_its_limit_removed() {
     let mut tunnel = Tunnel::start().await;
     let (target, _) = busy().await;
     let public = tunnel.proxy(target.addr, ProxyFormat::Binary).await;

@@ -53,7 +53,7 @@ fn refused(tunnel: &Tunnel) -> usize {
 
 /// Requests are under way before the proxy says that its target is not there: they are made again, each once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_goes_to_the_proxy_whose_target_lives() {
+async fn a_request_is_redispatched_to_a_reachable_target() {
     let origin = target::origin(None).await;
     let mut tunnel = Tunnel::start().await;
     let public = tunnel.proxy(target::nobody().await, ProxyFormat::Binary).await;
@@ -70,7 +70,7 @@ async fn a_request_goes_to_the_proxy_whose_target_lives() {
 
 /// More than a window, all of it before anybody has answered, and its end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upload_goes_to_the_proxy_whose_target_lives() {
+async fn an_upload_is_redispatched_to_a_reachable_target() {
     let file = DemoFile { seed: 1, size: 3_000_000 };
     let echo = target::echo().await;
     let mut tunnel = Tunnel::start().await;
@@ -109,7 +109,7 @@ async fn an_upload_goes_to_the_proxy_whose_target_lives() {
 
 /// Nobody is left who could do better: the user is told at once, and not later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_is_refused_when_no_target_lives() {
+async fn a_user_is_refused_when_no_target_is_reachable() {
     let mut tunnel = Tunnel::start().await;
     let public = tunnel.proxy(target::nobody().await, ProxyFormat::Binary).await;
     for _ in 0..6 {
@@ -128,7 +128,7 @@ async fn a_user_is_refused_when_no_target_lives() {
 
 /// A text proxy does not say whether its target took the connection before it failed: only who was silent is moved.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_was_silent_is_moved_whatever_its_proxy_speaks() {
+async fn a_silent_user_is_redispatched_in_both_formats() {
     for format in FORMATS {
         let greeter = greeter().await;
         let mut tunnel = Tunnel::start().await;
@@ -149,7 +149,7 @@ async fn who_was_silent_is_moved_whatever_its_proxy_speaks() {
 
 /// What a proxy that never answers was sent may still come to its target: only who has sent nothing is moved.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_that_never_answers_keeps_only_who_has_sent_something() {
+async fn an_unresponsive_proxy_keeps_only_users_that_sent_data() {
     let (addr, _full) = target::full();
     let greeter = greeter().await;
     let mut tunnel = Tunnel::with(|config| config.open_timeout = Duration::from_millis(500)).await;
@@ -183,7 +183,7 @@ async fn process(tunnel: &Tunnel, port: u16, target: SocketAddr, format: &str) -
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn users_of_a_killed_proxy_who_were_silent_notice_nothing() {
+async fn silent_users_of_a_killed_proxy_are_redispatched() {
     for format in ["binary", "text"] {
         let echoes = [target::echo().await, target::echo().await];
         let tunnel = Tunnel::start().await;

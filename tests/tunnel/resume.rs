@@ -89,7 +89,7 @@ async fn a_download_survives_the_loss_of_all_channels_ten_times() {
 /// A proxy whose channels were all reset took its server for dead after a second, threw its streams away and came back
 /// anew, and their users waited for half a minute.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_download_survives_a_relay_that_was_killed_and_is_away_for_two_seconds() {
+async fn a_download_survives_two_seconds_without_its_relay() {
     let file = DemoFile { seed: 4, size: 40_000_000 };
     let origin = target::origin(RATE).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
@@ -110,7 +110,7 @@ async fn a_download_survives_a_relay_that_was_killed_and_is_away_for_two_seconds
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upload_goes_on_where_it_was() {
+async fn an_upload_resumes_at_its_offset() {
     let file = DemoFile { seed: 3, size: 30_000_000 };
     let origin = target::origin(RATE).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;
@@ -124,7 +124,7 @@ async fn an_upload_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn past_the_grace_time_every_stream_ends_with_an_error_at_both_ends() {
+async fn after_the_grace_time_streams_are_reset_at_both_ends() {
     let begin = Instant::now();
     let (tunnel, _relay, public, origin, download, refusal) = waiting(2 * SECOND).await;
     is_reset_within(4 * SECOND, download).await;
@@ -145,7 +145,7 @@ async fn past_the_grace_time_every_stream_ends_with_an_error_at_both_ends() {
 
 /// What the operator does meanwhile holds at once here, and at the other end when it is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_waits_can_be_killed() {
+async fn a_stream_without_a_channel_can_be_killed() {
     let (tunnel, _relay, public, origin, download, refusal) = waiting(30 * SECOND).await;
     let key = tunnel.telemetry.snapshot().streams[0].key;
     assert_eq!(tunnel.order(Command::KillStream(key)).await, Ok(Executed { affected_streams: 1 }));
@@ -158,7 +158,7 @@ async fn a_stream_that_waits_can_be_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_that_is_waited_for_can_be_kicked() {
+async fn a_disconnected_proxy_can_be_kicked() {
     let (tunnel, _relay, _, _origin, download, refusal) = waiting(30 * SECOND).await;
     let id = tunnel.telemetry.snapshot().proxies[0].id;
     assert_eq!(tunnel.order(Command::KickProxy(id)).await, Ok(Executed { affected_streams: 1 }));
@@ -173,7 +173,7 @@ async fn a_proxy_that_is_waited_for_can_be_kicked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_ends_waits_for_nobody() {
+async fn a_server_that_shuts_down_does_not_wait_for_reconnects() {
     let (mut tunnel, _relay, _, _origin, download, _refusal) = waiting(30 * SECOND).await;
     let begin = Instant::now();
     let report = tunnel.stop_server().await;
@@ -184,7 +184,7 @@ async fn a_server_that_ends_waits_for_nobody() {
 
 /// A server that has not noticed that the proxy's channels are dead takes it in, and lets go of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_that_comes_back_before_the_server_notices_takes_its_streams_over() {
+async fn a_reconnect_before_the_server_detects_the_loss_resumes_the_link() {
     let file = DemoFile { seed: 4, size: 40_000_000 };
     let origin = target::origin(RATE).await;
     let (tunnel, relay, public) = Tunnel::through_a_relay(|_| {}, origin.addr).await;

@@ -40,7 +40,7 @@ async fn deserted(tunnel: &mut Tunnel, format: ProxyFormat) -> (SocketAddr, Sock
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_waits_for_a_proxy_and_is_refused_when_none_comes() {
+async fn a_user_waits_for_a_proxy_until_the_timeout() {
     let wait = Duration::from_millis(300);
     let mut tunnel = Tunnel::with(|config| config.proxy_wait_timeout = wait).await;
     let (public, _) = deserted(&mut tunnel, ProxyFormat::Binary).await;
@@ -68,7 +68,7 @@ async fn a_user_waits_for_a_proxy_and_is_refused_when_none_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_that_comes_in_time_gets_the_user_who_waits() {
+async fn a_waiting_user_is_served_by_the_next_proxy() {
     for format in FORMATS {
         let mut tunnel = Tunnel::with(|config| config.proxy_wait_timeout = Duration::from_secs(20)).await;
         let (public, _) = deserted(&mut tunnel, format).await;
@@ -90,7 +90,7 @@ async fn a_proxy_that_comes_in_time_gets_the_user_who_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_who_does_not_wait_is_gone_at_once() {
+async fn a_waiting_user_that_disconnects_is_removed_at_once() {
     let mut tunnel = Tunnel::with(|config| config.proxy_wait_timeout = Duration::from_secs(60)).await;
     let (public, _) = deserted(&mut tunnel, ProxyFormat::Binary).await;
     let user = TcpStream::connect(public).await.unwrap();
@@ -104,7 +104,7 @@ async fn a_user_who_does_not_wait_is_gone_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deserted_port_is_closed_after_a_while() {
+async fn a_port_without_proxies_is_closed_after_its_linger_time() {
     let mut tunnel = Tunnel::with(|config| config.idle_service_timeout = Duration::from_millis(50)).await;
     let (public, _) = deserted(&mut tunnel, ProxyFormat::Binary).await;
     tunnel.until("the service is closed", |snapshot| snapshot.services.is_empty()).await;
@@ -132,7 +132,7 @@ async fn refused(tunnel: &Tunnel, config: ProxyConfig) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_port_that_cannot_be_had_is_refused_with_the_reason() {
+async fn an_unavailable_port_is_refused_with_the_reason() {
     for format in FORMATS {
         let mut tunnel = Tunnel::start().await;
         let target = target::echo().await;
@@ -164,7 +164,7 @@ async fn fetch_echo(public: SocketAddr) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn port_0_is_any_port_and_each_time_another() {
+async fn port_0_requests_any_free_port() {
     for format in FORMATS {
         let mut tunnel = Tunnel::start().await;
         let echo = target::echo().await;
@@ -177,7 +177,7 @@ async fn port_0_is_any_port_and_each_time_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_token_is_final_however_fast_the_server_closes() {
+async fn a_wrong_token_is_final_even_if_the_server_closes_at_once() {
     for format in FORMATS {
         let tunnel = Tunnel::start().await;
         // More than once: the refusal and the end of the connection come in one moment, and the end used to win.
@@ -197,7 +197,7 @@ async fn a_wrong_token_is_final_however_fast_the_server_closes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proxy_takes_its_port_again_when_the_server_comes_back() {
+async fn a_proxy_registers_its_port_again_after_a_server_restart() {
     for format in FORMATS {
         let origin = target::origin(None).await;
         let mut tunnel = Tunnel::start().await;
@@ -226,7 +226,7 @@ fn config_like(tunnel: &Tunnel) -> ServerConfig {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_round_trip_of_every_channel_is_measured() {
+async fn the_rtt_of_every_channel_is_measured() {
     for format in FORMATS {
         let mut tunnel = Tunnel::start().await;
         tunnel.proxy(target::nobody().await, format).await;

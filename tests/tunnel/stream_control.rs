@@ -21,7 +21,7 @@ const SIZE: u64 = 40_000_000;
 /// A held download gives its user not a byte more, its target is stopped by its own TCP, another stream beside it
 /// goes on, and when it is resumed every byte arrives under the same key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_held_download_loses_nothing() {
+async fn a_paused_download_loses_no_byte() {
     for format in FORMATS {
         let mut tunnel = Tunnel::start().await;
         let file = DemoFile { seed: 7, size: SIZE };
@@ -66,7 +66,7 @@ async fn a_held_download_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_held_stream_can_be_killed() {
+async fn a_paused_stream_can_be_killed() {
     let mut tunnel = Tunnel::start().await;
     let target = target::echo().await;
     let public = tunnel.proxy(target.addr, FORMATS[0]).await;
@@ -81,7 +81,7 @@ async fn a_held_stream_can_be_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_waits_for_a_proxy_takes_its_orders_along() {
+async fn commands_for_a_stream_that_waits_for_a_proxy_apply_later() {
     let mut tunnel = Tunnel::start().await;
     let target = target::echo().await;
     let public = tunnel.proxy(target.addr, FORMATS[0]).await;

@@ -26,7 +26,7 @@ async fn ask(addr: std::net::SocketAddr, question: &[u8]) -> std::io::Result<Vec
 }
 
 #[tokio::test]
-async fn targets_do_what_their_names_say() {
+async fn targets_behave_as_documented() {
     let file = DemoFile { seed: 4, size: 1_000_000 };
     let echo = target::echo().await;
     assert_eq!(ask(echo.addr, b"hello").await.unwrap(), b"hello");
@@ -57,7 +57,7 @@ async fn targets_do_what_their_names_say() {
 }
 
 #[tokio::test]
-async fn a_target_knows_its_connections_and_dies_with_its_guard() {
+async fn a_target_counts_its_connections_and_stops_with_its_guard() {
     let idle = target::idle().await;
     let mut first = TcpStream::connect(idle.addr).await.unwrap();
     let second = TcpStream::connect(idle.addr).await.unwrap();
@@ -100,7 +100,7 @@ async fn the_origin_serves_curl() {
 }
 
 #[tokio::test]
-async fn a_rate_limited_origin_takes_its_time() {
+async fn a_rate_limited_origin_keeps_its_rate() {
     let origin = target::origin(4_000_000).await;
     let start = std::time::Instant::now();
     let file = DemoFile { seed: 1, size: 2_000_000 };
@@ -109,7 +109,7 @@ async fn a_rate_limited_origin_takes_its_time() {
 }
 
 #[tokio::test]
-async fn users_of_the_demo_agree_with_the_origin_to_the_byte() {
+async fn demo_users_and_origin_count_the_same_bytes() {
     let origin = target::origin(None).await;
     let options =
         DemoLoadOptions { max_pause: Duration::ZERO, max_transfers: Some(60), ..DemoLoadOptions::default() };
@@ -123,7 +123,7 @@ async fn users_of_the_demo_agree_with_the_origin_to_the_byte() {
 }
 
 #[tokio::test]
-async fn a_process_is_heard_signalled_and_killed() {
+async fn a_process_can_be_read_signalled_and_killed() {
     let mut shell = Command::new("sh");
     shell.args([
         "-c",
@@ -148,7 +148,7 @@ async fn a_process_is_heard_signalled_and_killed() {
 }
 
 #[tokio::test]
-async fn our_program_runs() {
+async fn the_program_prints_its_version() {
     let mut process = Process::underpass(&["--version"]);
     process.exit().await;
 }

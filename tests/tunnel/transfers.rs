@@ -74,7 +74,7 @@ fn rate(bytes: u64, begin: Instant) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_downloads_of_one_user_at_once() {
+async fn three_downloads_of_one_user_run_in_parallel() {
     let expected = Fetched::from(FILE);
     for format in FORMATS {
         let origin = target::origin(None).await;
@@ -120,7 +120,7 @@ impl Drop for OnDisk {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_uploads_of_one_user_at_once() {
+async fn three_uploads_of_one_user_run_in_parallel() {
     let disk = OnDisk::new(FILE);
     let expected = format!("length {}\nsha256 {}\n", FILE.size, FILE.sha256());
     let origin = target::origin(None).await;
@@ -155,7 +155,7 @@ async fn three_uploads_of_one_user_at_once() {
 
 /// As `nc -N` does it: send, shut down, then read the answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_half_closing_user_gets_its_whole_answer() {
+async fn a_user_that_half_closes_receives_the_whole_response() {
     let file = DemoFile { seed: 8, size: 30_000_000 };
     for format in FORMATS {
         let target = target::after_end(1 << 30).await;
@@ -189,7 +189,7 @@ async fn a_half_closing_user_gets_its_whole_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_smallest_and_the_largest_window_carry_a_download() {
+async fn downloads_work_with_the_smallest_and_the_largest_window() {
     let file = DemoFile { seed: 9, size: 50_000_000 };
     for window in [16 * 1024, 64 << 20] {
         let origin = target::origin(None).await;

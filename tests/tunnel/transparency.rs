@@ -122,7 +122,7 @@ async fn same<F: Future<Output = Target>>(target: impl Fn() -> F, scripts: &[&[D
 const FILE: DemoFile = DemoFile { seed: 5, size: 3_000_001 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_echo() {
+async fn an_echo_target_behaves_like_a_direct_connection() {
     same(
         target::echo,
         &[
@@ -138,7 +138,7 @@ async fn an_echo() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_conversation_in_lines() {
+async fn a_line_protocol_behaves_like_a_direct_connection() {
     same(
         target::ping_pong,
         &[
@@ -150,7 +150,7 @@ async fn a_conversation_in_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_speaks_first() {
+async fn a_target_that_sends_first_behaves_like_a_direct_connection() {
     same(
         || target::send(FILE),
         &[
@@ -174,7 +174,7 @@ async fn a_target_that_speaks_first() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_answers_after_the_end() {
+async fn a_response_after_a_half_close_behaves_like_a_direct_connection() {
     same(
         || target::after_end(1 << 30),
         &[
@@ -186,7 +186,7 @@ async fn a_target_that_answers_after_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_says_nothing() {
+async fn a_silent_target_behaves_like_a_direct_connection() {
     same(
         target::sink,
         &[
@@ -217,7 +217,7 @@ async fn idle_until_reset() -> Target {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_resets() {
+async fn a_target_reset_behaves_like_a_direct_connection() {
     same(
         || target::send_then_reset(FILE, 200_000),
         &[
@@ -230,7 +230,7 @@ async fn a_target_that_resets() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_ends_first() {
+async fn a_target_that_closes_first_behaves_like_a_direct_connection() {
     let closes_at_once = || serve_with(|_socket| async { Ok(()) });
     same(closes_at_once, &[&[Do::ReadToEnd], &[Do::ReadToEnd, Do::SendUntilRefused]]).await;
 

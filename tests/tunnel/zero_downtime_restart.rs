@@ -132,7 +132,7 @@ async fn connection(public: SocketAddr, requests: usize, answered: &AtomicUsize)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_server_takes_over_and_no_request_fails() {
+async fn a_second_server_takes_over_without_a_failed_request() {
     for format in ["binary", "text"] {
         let target = target::ping_pong().await;
         let (mut old, addr) = server(LOOPBACK, &["--reuse-port"]).await;
@@ -161,7 +161,7 @@ async fn a_second_server_takes_over_and_no_request_fails() {
 }
 
 #[tokio::test]
-async fn a_download_that_began_before_the_other_server_came_ends_whole() {
+async fn a_download_of_the_old_server_completes() {
     let origin = target::origin(RATE).await;
     let (mut old, addr) = server(LOOPBACK, &["--reuse-port"]).await;
     let (mut proxy, public) = proxy(addr, origin.addr, &[]).await;
@@ -177,7 +177,7 @@ async fn a_download_that_began_before_the_other_server_came_ends_whole() {
 }
 
 #[tokio::test]
-async fn proxies_go_where_the_server_sends_them_and_come_back_from_there() {
+async fn proxies_follow_the_successor_address_and_return() {
     let target = target::ping_pong().await;
     for format in ["binary", "text"] {
         let (mut other, elsewhere) = server(LOOPBACK, &[]).await;
@@ -198,7 +198,7 @@ async fn proxies_go_where_the_server_sends_them_and_come_back_from_there() {
 }
 
 #[tokio::test]
-async fn a_port_is_shared_only_where_that_was_asked_for() {
+async fn a_port_is_shared_with_reuse_port_only() {
     let (mut first, addr) = server(LOOPBACK, &["--reuse-port"]).await;
     let target = target::ping_pong().await;
     let (_proxy, _) = proxy(addr, target.addr, &[]).await;
