@@ -1,5 +1,5 @@
-//! What several threads do without waiting for each other, in the orders that a scheduler may choose: shuttle runs them
-//! one step at a time. Of two threads it tries every order, of three some thousands.
+//! Tries the orders in which a scheduler may run the threads that meet in flat combining: shuttle, a model checker, runs
+//! them one step at a time. Of two threads it tries every order, of three some thousands.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use shuttle::{
     thread,
 };
 
-/// What `solo` takes from its own crate, as shuttle has it.
+/// The primitives that `flat_combining` takes from its sibling module, as shuttle provides them.
 mod sync {
     use shuttle::sync::MutexGuard;
     pub(crate) use shuttle::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -38,17 +38,17 @@ mod flat_combining;
 
 use flat_combining::FlatCombiner;
 
-/// So many threads each ask for something and see that it is done; the third one asks twice.
-fn asked_for_is_done(threads: u32) {
-    let (asked, solo) = (Arc::new(AtomicU32::new(0)), Arc::new(FlatCombiner::new(0)));
+/// Lets `threads` threads each request work, the third one twice, and asserts that the last request was executed.
+fn requested_work_is_executed(threads: u32) {
+    let (requested, combiner) = (Arc::new(AtomicU32::new(0)), Arc::new(FlatCombiner::new(0)));
     let threads: Vec<_> = (0..threads)
         .map(|n| {
-            let (asked, solo) = (asked.clone(), solo.clone());
+            let (requested, combiner) = (requested.clone(), combiner.clone());
             thread::spawn(move || {
                 for _ in 0..1 + n / 2 {
-                    asked.fetch_add(1, SeqCst);
-                    solo.run(|done| {
-                        *done = asked.load(SeqCst);
+                    requested.fetch_add(1, SeqCst);
+                    combiner.run(|executed| {
+                        *executed = requested.load(SeqCst);
                         true
                     });
                 }
@@ -56,44 +56,45 @@ fn asked_for_is_done(threads: u32) {
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
-    let mut done = 0;
-    // Looks, and changes nothing.
-    solo.run(|at_the_end| {
-        done = *at_the_end;
+    let mut executed = 0;
+    // This work only reads the result.
+    combiner.run(|at_end| {
+        executed = *at_end;
         true
     });
-    assert_eq!(done, asked.load(SeqCst), "the last one went without seeing to it");
+    assert_eq!(executed, requested.load(SeqCst), "the last request was not executed");
 }
 
-/// A flush that came while another was at its end was lost, if the note was taken back after the work.
+/// A flush that was requested while another one was about to finish was lost if the request flag was cleared after the
+/// work.
 #[test]
-fn nothing_that_was_asked_for_stays_undone() {
-    shuttle::check_dfs(|| asked_for_is_done(2), None);
-    shuttle::check_pct(|| asked_for_is_done(3), 2_000, 4);
+fn no_requested_work_is_lost() {
+    shuttle::check_dfs(|| requested_work_is_executed(2), None);
+    shuttle::check_pct(|| requested_work_is_executed(3), 2_000, 4);
 }
 
-/// Whoever has seen a trace of the work, and then that nobody is at it, knows what came of it.
-fn what_came_of_it_is_known() {
+/// A thread that sees that the work has begun, and then that no thread executes it, sees its result.
+fn result_is_visible_when_idle() {
     let (begun, done) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-    let solo = Arc::new(FlatCombiner::new(()));
+    let combiner = Arc::new(FlatCombiner::new(()));
     let worker = {
-        let (begun, done, solo) = (begun.clone(), done.clone(), solo.clone());
+        let (begun, done, combiner) = (begun.clone(), done.clone(), combiner.clone());
         thread::spawn(move || {
-            solo.run(|()| {
+            combiner.run(|()| {
                 begun.store(1, SeqCst);
                 done.store(1, SeqCst);
                 true
             });
         })
     };
-    if begun.load(SeqCst) == 1 && !solo.is_busy() {
-        assert_eq!(done.load(SeqCst), 1, "nobody was at it, and it was not done");
+    if begun.load(SeqCst) == 1 && !combiner.is_busy() {
+        assert_eq!(done.load(SeqCst), 1, "no thread executes the work, and it is not done");
     }
     worker.join().unwrap();
 }
 
-/// A channel's driver that reads the end of it while a writer is being told of a reset.
+/// A channel's driver that reads the end of its connection while another thread's write fails with a reset.
 #[test]
-fn nobody_at_it_means_that_it_is_done() {
-    shuttle::check_dfs(what_came_of_it_is_known, None);
+fn an_idle_combiner_has_completed_the_work() {
+    shuttle::check_dfs(result_is_visible_when_idle, None);
 }

@@ -1,52 +1,62 @@
+//! Operator control of a stream while it is relayed: pause, priority, rate limits.
+
 use std::sync::Arc;
 
-use super::{Link, endpoint::Endpoint};
+use super::{
+    endpoint::Endpoint,
+    handle::{Link, Stream},
+};
 use crate::ids::Priority;
 
-/// What an operator can do to a stream while it is carried, from outside the task that carries it.
+/// Controls a stream from outside the task that relays it. Outlives the stream, and then has no effect.
 #[derive(Debug, Clone)]
 pub struct StreamControl {
     link: Arc<Link>,
     endpoint: Arc<Endpoint>,
 }
 
-impl StreamControl {
-    pub(super) fn new(link: Arc<Link>, endpoint: Arc<Endpoint>) -> Self {
-        Self { link, endpoint }
+impl Stream {
+    /// Returns a control of the stream, for the operator.
+    pub fn control(&self) -> StreamControl {
+        StreamControl { link: self.link().clone(), endpoint: self.endpoint().clone() }
     }
+}
 
+impl StreamControl {
+    /// Returns the link that carries the stream.
     pub(super) fn link(&self) -> &Arc<Link> {
         &self.link
     }
 
+    /// Returns this side's end of the stream.
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// Holds the stream, or lets it go on. Nothing is closed: neither side gets credit, so that what sends there is
-    /// stopped by its own TCP, and what has come already waits here within the window.
-    pub fn set_paused(&self, paused: bool) {
-        // Under the lock that delivering takes: nothing is delivered any more once this has returned.
-        self.endpoint.delivery().paused = paused;
-        self.link.with(|state| state.mux.set_paused(self.endpoint.number(), paused));
+    /// Pauses or continues the stream. Nothing is closed: neither side is granted credit while it is paused, so that TCP
+    /// backpressure stops both senders, and data that was received already waits here within the window.
+    pub fn set_paused(&self, is_paused: bool) {
+        // Under the delivery lock: no byte is delivered any more once this has returned.
+        self.endpoint.lock_delivery().is_paused = is_paused;
+        self.link.with(|state| state.mux.set_paused(self.endpoint.shared().number(), is_paused));
         self.endpoint.wake();
         self.link.flush();
     }
 
-    /// Whether the peer owes a word on whether it takes the stream. Nothing is expected of a text peer: it may be
-    /// silent until its target speaks.
+    /// Returns whether the peer has yet to accept the stream. Always false for a text peer, which may send nothing until
+    /// its target does.
     pub fn is_awaiting_accept(&self) -> bool {
-        !self.endpoint.is_accepted() && !self.link.with(|state| state.text.is_some())
+        !self.endpoint.shared().is_accepted() && !self.link.with(|state| state.text.is_some())
     }
 
-    /// Makes the stream look anew at the limits that hold for it.
+    /// Makes the stream apply changed rate limits at once.
     pub fn rate_limits_changed(&self) {
         self.endpoint.wake();
     }
 
-    /// Gives the stream another share of its channel, in both directions.
+    /// Sets the stream's priority, which determines its share of the channel, in both directions.
     pub fn set_priority(&self, priority: Priority) {
-        self.link.with(|state| state.mux.set_priority(self.endpoint.number(), priority));
+        self.link.with(|state| state.mux.set_priority(self.endpoint.shared().number(), priority));
         self.link.flush();
     }
 }

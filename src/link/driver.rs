@@ -1,498 +1,355 @@
+//! Drives one channel: reads and decodes frames, hands them to the link, transmits the link's frames, keeps the timers.
+//!
+//! Decoding, reading and writing happen while the link state is not locked.
+
 use std::{
+    cell::Cell,
     fmt, io,
-    sync::{
-        Arc, OnceLock,
-        atomic::{
-            AtomicBool, AtomicUsize,
-            Ordering::{Relaxed, SeqCst},
-        },
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use parking_lot::Mutex;
-use tokio::{
-    runtime::{Handle, Id as RuntimeId},
-    sync::Notify,
-    time::MissedTickBehavior,
-};
-use tokio_util::sync::CancellationToken;
+use tokio::{runtime::Handle, time::MissedTickBehavior};
 
-use super::{Link, Transmit, flat_combining::FlatCombiner, write_queue::WriteQueue};
+use super::{
+    channel_io::{ChannelIo, TURN_BUDGET, end_reason},
+    channel_shared::ChannelShared,
+    handle::Link,
+    lock::assert_link_state_unlocked,
+    scratch::{Scratch, with_scratch},
+    write_queue::WriteQueue,
+};
 use crate::{
-    mux::{Mux, Role},
+    mux::Role,
     net::{BufferPool, ChannelSocket},
     runtime,
-    telemetry::{ChannelHealth, ChannelStats, DisconnectReason, TcpInfo},
+    telemetry::{ChannelStats, DisconnectReason},
     wire::{
-        TunnelMessage,
+        Frame, TunnelMessage,
         binary::{self, FrameCodec, FrameError, MAX_FRAME},
         text::{FieldCount, LineDecoder, MAX_LINE},
     },
 };
 
-/// How much room there is at the least when a channel is read.
-const ROOM: usize = BufferPool::BUFFER_SIZE / 2;
+/// The least free space in the buffer when the socket is read.
+const MIN_READ_SPACE: usize = BufferPool::BUFFER_SIZE / 2;
 
-/// After this many frames or lines what follows from them is carried out: answers go out before there are too many,
-/// and others get at the link.
-const PART: usize = 64;
+/// The most frames or lines that are handed to the link at once. What follows from them is executed, and the channels are
+/// flushed, before more are decoded: responses leave early, and other threads get the link's lock.
+const MAX_BATCH: usize = 64;
 
-/// After this many bytes a channel's task lets others run, and a flush leaves the rest to that task. It is twice what one
-/// read brings: half of it carried a twentieth less.
-const TURN: usize = 2 * BufferPool::BUFFER_SIZE;
+/// How long the kernel retransmits to a peer that acknowledges nothing, or waits for one whose receive window stays
+/// closed, before the connection fails (`TCP_USER_TIMEOUT`). It ends a channel whose peer vanished while much data was in
+/// flight.
+const BINARY_USER_TIMEOUT: Duration = Duration::from_secs(9);
 
-/// After this long without taking a byte a channel gets no new streams: users would queue behind it.
-const STUCK: Duration = Duration::from_secs(3);
+/// The same for a text peer: a simple text proxy may be blocked by one slow target for a while, and one that was stopped
+/// must be noticed.
+const TEXT_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long the kernel may wait for a peer that acknowledges nothing, or that has no room: a channel whose other end
-/// vanished while much was under way, or a text proxy that was stopped. A simple text proxy may be held up by one
-/// slow target for a while.
-const GIVE_UP: (Duration, Duration) = (Duration::from_secs(9), Duration::from_secs(60));
+/// The most bytes in the kernel's send buffer that were not transmitted yet (`TCP_NOTSENT_LOWAT`). The scheduler cannot
+/// reorder bytes in that buffer, so that urgent frames wait behind them.
+const MAX_UNSENT_BYTES: u32 = 16 * 1024;
 
-/// How much may wait in the kernel before the wire takes it. What waits there is out of the scheduler's reach, and
-/// whoever is to go first waits for it.
-const UNSENT: u32 = 16 * 1024;
+/// Interval of the mux's timers: a fraction of the keepalive timeout.
+const TICK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often time is told to the mux: a part of what a channel may be silent for.
-const TICK: Duration = Duration::from_millis(250);
+thread_local! {
+    /// Frames between the decoder, which runs without the link's lock, and the mux, which handles them under it.
+    static DECODED: Scratch<Received> = const { Cell::new(Vec::new()) };
+}
 
-/// What a channel's driver needs: the connection after its handshake, and what was read beyond it.
+/// A connection that has become a channel: the parameters of [`Driver::attach`].
 #[derive(Debug)]
 pub struct NewChannel {
-    /// Which channel of the link.
+    /// Number of the channel within its link.
     pub id: u16,
-    /// The connection.
+    /// The connection, after its handshake.
     pub socket: ChannelSocket,
-    /// What came in behind the handshake.
+    /// Bytes that were received behind the handshake.
     pub read_ahead: BytesMut,
-    /// How frames are written and read from here on; of no matter for text.
+    /// FrameEncoder and decoder of binary frames as negotiated. Unused for a text peer.
     pub codec: FrameCodec,
-    /// `None` for the binary format.
+    /// Form of the lines of a text peer; `None` for a binary peer.
     pub text: Option<FieldCount>,
-    /// Where its bytes are counted.
+    /// Telemetry counters; only on the server.
     pub stats: Option<Arc<ChannelStats>>,
 }
 
-/// The part of a channel that anybody may flush.
+/// A decoded frame or line.
 #[derive(Debug)]
-pub(super) struct ChannelIo {
-    id: u16,
-    /// The runtime that drives it.
-    home: RuntimeId,
-    socket: ChannelSocket,
-    text: Option<FieldCount>,
-    stats: Option<Arc<ChannelStats>>,
-    outgoing: FlatCombiner<WriteQueue>,
-    /// How many bytes wait in there. Whoever took that lock only to look would swallow a flush.
-    encoded: AtomicUsize,
-    /// The socket takes no more for now; the driver waits for it.
-    blocked: AtomicBool,
-    /// When the socket last took something.
-    progress: Mutex<Instant>,
-    /// It is not read for now, because too much of it waits for slow readers.
-    stalled: AtomicBool,
-    kick: Notify,
-    /// A writer was told of a reset. The driver may not hear of it any more.
-    was_reset: AtomicBool,
-    stopped: CancellationToken,
-    reason: OnceLock<DisconnectReason>,
+enum Received {
+    Frame(Frame),
+    Line(TunnelMessage),
 }
 
-impl ChannelIo {
-    pub(super) fn id(&self) -> u16 {
-        self.id
-    }
-
-    pub(super) fn home(&self) -> RuntimeId {
-        self.home
-    }
-
-    pub(super) fn stats(&self) -> Option<&Arc<ChannelStats>> {
-        self.stats.as_ref()
-    }
-
-    pub(super) fn set_rtt(&self, rtt: Duration) {
-        if let Some(stats) = &self.stats {
-            stats.record_rtt(rtt);
-        }
-    }
-
-    /// Has the driver flush it.
-    pub(super) fn kick(&self) {
-        self.kick.notify_one();
-    }
-
-    /// Ends the channel; the first reason stays.
-    pub(super) fn stop(&self, reason: DisconnectReason) {
-        _ = self.reason.set(reason);
-        self.stopped.cancel();
-    }
-
-    /// Why it ended, once it has.
-    pub(super) fn reason(&self) -> Option<&DisconnectReason> {
-        self.reason.get()
-    }
-
-    /// Writes what waits for this channel.
-    pub(super) fn flush(&self, link: &Arc<Link>) {
-        self.outgoing.run(|outgoing| match self.write_out(link, outgoing) {
-            Ok(Flushed::All) => true,
-            // The driver goes on, now or when the socket takes more.
-            Ok(Flushed::Turn | Flushed::Blocked) => false,
-            // The kernel tells a reset once, to whoever comes first; after it, and after a close, the pipe is broken. The
-            // driver finds the end by itself, having read what the peer said before. That of a text proxy may not be reading.
-            Err(error) if self.text.is_none() && is_end(&error) => {
-                self.was_reset.fetch_or(error.kind() == io::ErrorKind::ConnectionReset, SeqCst);
-                false
-            }
-            Err(error) => {
-                self.stop(failed(&error));
-                false
-            }
-        });
-    }
-
-    fn write_out(&self, link: &Arc<Link>, outgoing: &mut WriteQueue) -> io::Result<Flushed> {
-        let mut turn = 0;
-        loop {
-            if outgoing.waiting() < outgoing.most() {
-                link.poll_transmit(self.id, |transmit| {
-                    match transmit {
-                        Transmit::Frame(frame) => outgoing.push_frame(frame),
-                        Transmit::Line(line) => {
-                            outgoing.push_line(&line, self.text.unwrap_or(FieldCount::Four))
-                        }
-                    }
-                    outgoing.waiting() < outgoing.most()
-                });
-            }
-            // Also while nothing can be written: what the peer waits for may be that we read.
-            if self.stalled.load(SeqCst) && !link.with(|state| state.must_stop_reading()) {
-                self.kick.notify_one();
-            }
-            if outgoing.waiting() == 0 {
-                return Ok(Flushed::All);
-            }
-            let written = outgoing.write_to(&self.socket)?;
-            self.encoded.store(outgoing.waiting(), Relaxed);
-            turn += written;
-            if let Some(stats) = &self.stats {
-                stats.add_sent(written as u64);
-            }
-            if written > 0 {
-                *self.progress.lock() = Instant::now();
-            }
-            if outgoing.waiting() > 0 {
-                if !self.blocked.swap(true, SeqCst) {
-                    link.with(|state| state.mux.set_write_blocked(self.id, true));
-                    // Another channel may have room for what waits.
-                    link.flush_soon();
-                    self.kick.notify_one();
-                }
-                return Ok(Flushed::Blocked);
-            }
-            if turn >= TURN {
-                self.kick.notify_one();
-                return Ok(Flushed::Turn);
-            }
-        }
-    }
-
-    /// Whether the peer has taken nothing for so long that nothing new should be given to it: the kernel has no room for
-    /// it, or no ping has come back.
-    pub(super) fn is_stuck(&self, mux: &Mux, now: Instant) -> bool {
-        let blocked = self.blocked.load(SeqCst);
-        (blocked && now.saturating_duration_since(*self.progress.lock()) >= STUCK)
-            || mux.is_probe_unanswered_for(self.id, STUCK, now)
-    }
-
-    /// How it fares, for whoever looks.
-    fn health(&self, mux: &Mux, tcp: Option<TcpInfo>, now: Instant) -> ChannelHealth {
-        let path = mux.path_stats(self.id);
-        let chunk = path.filter(|_| self.text.is_none()).map_or(0, |path| path.chunk_size);
-        let (rtt, min_rtt) = path.and_then(|path| path.latest_rtt.zip(path.min_rtt)).unzip();
-        ChannelHealth {
-            tcp,
-            rtt,
-            min_rtt,
-            send_queue_bytes: self.encoded.load(Relaxed) as u64 + mux.queued_bytes(self.id),
-            chunk_size: u32::try_from(chunk).unwrap_or(u32::MAX),
-            is_stalled: self.is_stuck(mux, now),
-        }
-    }
-}
-
-/// How far a flush came.
-enum Flushed {
-    /// Nothing waits any more.
-    All,
-    /// Others should have their turn.
-    Turn,
-    /// The socket takes no more for now.
-    Blocked,
-}
-
-/// Where frames or lines are cut out of what comes in.
-enum Decoder {
+/// Cuts received bytes into frames or lines.
+#[derive(Debug)]
+enum ChannelDecoder {
     Binary(binary::FrameDecoder),
     Text(LineDecoder),
 }
 
-impl Link {
-    /// Drives one channel of this link until it ends, and says why it did. A link that is closed takes none.
-    pub async fn drive(self: &Arc<Self>, drive: NewChannel) -> DisconnectReason {
-        match self.attach(drive) {
-            Some(attached) => attached.run().await,
-            None => DisconnectReason::Closed,
-        }
-    }
-
-    /// Takes one more channel on, for the runtime that this is called on to [run](Driver::run). `None` if the link is
-    /// closed.
-    pub fn attach(self: &Arc<Self>, drive: NewChannel) -> Option<Driver> {
-        let NewChannel { id, socket, read_ahead, codec, text, stats } = drive;
-        let channel = Arc::new(ChannelIo {
-            id,
-            home: Handle::current().id(),
-            socket,
-            text,
-            stats,
-            outgoing: FlatCombiner::new(WriteQueue::new(codec.encoder)),
-            encoded: AtomicUsize::new(0),
-            blocked: AtomicBool::new(false),
-            progress: Mutex::new(Instant::now()),
-            stalled: AtomicBool::new(false),
-            kick: Notify::new(),
-            was_reset: AtomicBool::new(false),
-            stopped: CancellationToken::new(),
-            reason: OnceLock::new(),
-        });
-        channel.socket.set_notsent_lowat(UNSENT);
-        channel.socket.set_user_timeout(if channel.text.is_none() { GIVE_UP.0 } else { GIVE_UP.1 });
-        // Our death is to be told from an end of the connection somewhere on the way.
-        channel.socket.set_reset_on_close(true);
-        let decoder = match channel.text {
-            None => Decoder::Binary(codec.decoder),
-            Some(_) => Decoder::Text(LineDecoder::new(MAX_LINE)),
-        };
-        self.add_channel(&channel).then(|| Driver { link: self.clone(), channel, decoder, read_ahead })
-    }
-
-    async fn run_channel(
-        self: &Arc<Self>,
-        channel: &ChannelIo,
-        decoder: &mut Decoder,
-        mut buffer: BytesMut,
-    ) -> DisconnectReason {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        if let Err(reason) = self.take_in(channel, decoder, &mut buffer) {
-            return reason;
-        }
-        loop {
-            // Set before the look and taken back after it, so that a reader who catches up in between still kicks.
-            channel.stalled.store(channel.text.is_some(), SeqCst);
-            let stalled = channel.text.is_some() && self.with(|state| state.must_stop_reading());
-            channel.stalled.store(stalled, SeqCst);
-            tokio::select! {
-                () = channel.stopped.cancelled() => return DisconnectReason::Closed,
-                () = channel.kick.notified() => {
-                    channel.flush(self);
-                    // A kick may mean that there is more than a turn: others first.
-                    tokio::task::yield_now().await;
-                }
-                _ = channel.socket.writable(), if channel.blocked.load(SeqCst) => {
-                    channel.blocked.store(false, SeqCst);
-                    self.with(|state| state.mux.set_write_blocked(channel.id, false));
-                    channel.flush(self);
-                }
-                _ = tick.tick() => {
-                    // After a time in which this machine was busy with other things, what came meanwhile counts.
-                    if !stalled && let Err(reason) = self.read(channel, decoder, &mut buffer) {
-                        return reason;
-                    }
-                    self.tick(channel, stalled);
-                }
-                _ = channel.socket.readable(), if !stalled => {
-                    match self.read(channel, decoder, &mut buffer) {
-                        Ok(turn) if turn >= TURN => tokio::task::yield_now().await,
-                        Ok(_) => {}
-                        Err(reason) => return reason,
-                    }
-                }
-            }
-        }
-    }
-
-    fn tick(self: &Arc<Self>, channel: &ChannelIo, stalled: bool) {
-        let now = Instant::now();
-        // Where it is we who do not read, silence says nothing. A text proxy that is held up by one slow target reads
-        // no pings either: while it takes nothing, it is the kernel that finds out whether it is there at all. The
-        // server is not excused so: it pings also while it does not read.
-        let held_up = channel.text.is_some() && self.role() == Role::Server && channel.blocked.load(SeqCst);
-        let excused = stalled || held_up;
-        let tcp = channel.socket.tcp_info();
-        self.with(|state| {
-            if excused {
-                state.mux.reset_idle_timeout(channel.id, now);
-            }
-            if let Some(tcp) = &tcp {
-                state.mux.report_retransmissions(channel.id, tcp.retransmitted_segments);
-            }
-            state.mux.handle_timeout(now);
-        });
-        self.flush();
-        if let Some(stats) = &channel.stats {
-            stats.set_health(self.with(|state| channel.health(&state.mux, tcp, now)));
-        }
-    }
-
-    fn read(
-        self: &Arc<Self>,
-        channel: &ChannelIo,
-        decoder: &mut Decoder,
-        buffer: &mut BytesMut,
-    ) -> Result<usize, DisconnectReason> {
-        let mut turn = 0;
-        while turn < TURN && !channel.stopped.is_cancelled() {
-            BufferPool::with_thread_local(|pool| pool.reserve(buffer, ROOM));
-            match channel.socket.try_read(buffer) {
-                Ok(0) => return Err(DisconnectReason::Closed),
-                Ok(n) => {
-                    runtime::record_activity();
-                    turn += n;
-                    if let Some(stats) = &channel.stats {
-                        stats.add_received(n as u64);
-                    }
-                    let stalled = self.take_in(channel, decoder, buffer)?;
-                    leave(buffer);
-                    if stalled {
-                        break;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    leave(buffer);
-                    break;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed(&error)),
-            }
-        }
-        Ok(turn)
-    }
-
-    /// Hands every whole frame or line in `buffer` to the mux, then carries out what follows from them. Whether the
-    /// channel must not be read for now.
-    fn take_in(
-        self: &Arc<Self>,
-        channel: &ChannelIo,
-        decoder: &mut Decoder,
-        buffer: &mut BytesMut,
-    ) -> Result<bool, DisconnectReason> {
-        let now = Instant::now();
-        loop {
-            let part = self.with(|state| {
-                state.mux.reset_idle_timeout(channel.id, now);
-                for _ in 0..PART {
-                    match decoder {
-                        Decoder::Binary(frames) => match frames
-                            .decode(buffer, MAX_FRAME)
-                            .map_err(unreadable)?
-                        {
-                            None => return Ok(Some(state.must_stop_reading())),
-                            Some(frame) => state.mux.handle_frame(channel.id, frame, now).map_err(broken)?,
-                        },
-                        Decoder::Text(lines) => match lines.decode(buffer).map_err(broken)? {
-                            None => return Ok(Some(state.must_stop_reading())),
-                            Some((line, _)) => state.handle_line(channel.id, line, now).map_err(broken)?,
-                        },
-                    }
-                }
-                Ok(None)
-            });
-            self.flush();
-            if let Some(stalled) = part? {
-                return Ok(stalled);
+impl ChannelDecoder {
+    /// Decodes one frame or line at the front of `buffer`; `None` until it is complete.
+    fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Received>, DisconnectReason> {
+        assert_link_state_unlocked();
+        match self {
+            Self::Binary(decoder) => match decoder.decode(buffer, MAX_FRAME) {
+                Ok(frame) => Ok(frame.map(Received::Frame)),
+                Err(FrameError::Checksum) => Err(DisconnectReason::ChecksumMismatch),
+                Err(error) => Err(protocol_error(error)),
+            },
+            Self::Text(decoder) => {
+                let line = decoder.decode(buffer).map_err(protocol_error)?;
+                Ok(line.map(|(line, _)| Received::Line(line)))
             }
         }
     }
 }
 
-fn unreadable(error: FrameError) -> DisconnectReason {
-    match error {
-        FrameError::Checksum => DisconnectReason::ChecksumMismatch,
-        other => broken(other),
-    }
-}
-
-/// Leaves a buffer to others if nothing is in it, so that an idle channel holds none.
-fn leave(buffer: &mut BytesMut) {
-    if buffer.is_empty() {
-        BufferPool::with_thread_local(|pool| pool.release(std::mem::take(buffer)));
-    }
-}
-
-fn broken(error: impl fmt::Display) -> DisconnectReason {
-    DisconnectReason::Protocol(error.to_string())
-}
-
-/// Whether the connection is over, and not only this attempt.
-fn is_end(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
-}
-
-fn failed(error: &io::Error) -> DisconnectReason {
-    if is_end(error) { DisconnectReason::Reset } else { DisconnectReason::IoError(error.to_string()) }
-}
-
-/// A channel that its link knows. Dropping it, whatever the reason, ends that.
+/// Drives one channel of a link. Dropping it removes the channel from the link.
 pub struct Driver {
     link: Arc<Link>,
-    channel: Arc<ChannelIo>,
-    decoder: Decoder,
-    read_ahead: BytesMut,
-}
-
-impl Driver {
-    /// Drives the channel until it ends, and says why it did.
-    pub async fn run(mut self) -> DisconnectReason {
-        let read_ahead = std::mem::take(&mut self.read_ahead);
-        let Self { link, channel, decoder, .. } = &mut self;
-        let mut ended = link.run_channel(channel, decoder, read_ahead).await;
-        // A writer who was told of a reset may not have said so yet, and what was read after it looks like a close.
-        while channel.outgoing.is_busy() {
-            tokio::task::yield_now().await;
-        }
-        if ended == DisconnectReason::Closed && channel.was_reset.load(SeqCst) {
-            ended = DisconnectReason::Reset;
-        }
-        channel.stop(ended.clone());
-        let told = match &ended {
-            DisconnectReason::Protocol(reason) => Some(reason.clone()),
-            DisconnectReason::ChecksumMismatch => Some(ended.to_string()),
-            _ => None,
-        };
-        if let Some(reason) = told {
-            // If it fits: whoever writes a proxy of its own is looking for this line.
-            link.with(|state| _ = state.mux.send_message(channel.id, TunnelMessage::error(&reason)));
-            channel.flush(link);
-        }
-        channel.reason.get().cloned().unwrap_or(ended)
-    }
+    io: Arc<ChannelIo>,
+    decoder: ChannelDecoder,
+    /// Received bytes that are not decoded yet. Returned to the pool while it is empty.
+    buffer: BytesMut,
 }
 
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Driver({})", self.channel.id)
+        write!(f, "Driver({})", self.io.shared().id())
     }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // We are alive, and what was said last should arrive.
-        self.channel.socket.set_reset_on_close(false);
-        self.link.remove_channel(self.channel.id);
+        // This process is alive, and the last frames should arrive: the socket is closed in an orderly way.
+        self.io.socket().set_reset_on_close(false);
+        self.link.remove_channel(self.io.shared().id());
     }
+}
+
+impl Driver {
+    /// Adds a channel to `link`, and returns its driver, which the current runtime has to [run](Self::run). `None` if the
+    /// link has ended or is closing.
+    pub fn attach(link: &Arc<Link>, new: NewChannel) -> Option<Self> {
+        let NewChannel { id, socket, read_ahead, codec, text, stats } = new;
+        socket.set_notsent_lowat(MAX_UNSENT_BYTES);
+        socket.set_user_timeout(if text.is_none() { BINARY_USER_TIMEOUT } else { TEXT_USER_TIMEOUT });
+        // If this process dies, the peer receives a reset, and can tell that from an end that a middlebox caused.
+        socket.set_reset_on_close(true);
+        let shared = ChannelShared::new(id, Handle::current().id(), text.is_some(), stats);
+        let io = Arc::new(ChannelIo::new(shared, socket, WriteQueue::new(codec.encoder, text)));
+        let decoder = match text {
+            None => ChannelDecoder::Binary(codec.decoder),
+            Some(_) => ChannelDecoder::Text(LineDecoder::new(MAX_LINE)),
+        };
+        link.add_channel(&io).then(|| Self { link: link.clone(), io, decoder, buffer: read_ahead })
+    }
+
+    /// [Attaches](Self::attach) a channel and [runs](Self::run) its driver.
+    pub async fn attach_and_run(link: &Arc<Link>, new: NewChannel) -> DisconnectReason {
+        match Self::attach(link, new) {
+            Some(driver) => driver.run().await,
+            None => DisconnectReason::Closed,
+        }
+    }
+
+    /// Drives the channel until it ends, and returns why it has ended.
+    pub async fn run(mut self) -> DisconnectReason {
+        let mut reason = match self.run_until_end().await {
+            Ok(()) => DisconnectReason::Closed,
+            Err(reason) => reason,
+        };
+        // A thread that is flushing may just have learnt of a reset, after which a read returns a plain end.
+        while self.io.is_flushing() {
+            tokio::task::yield_now().await;
+        }
+        if reason == DisconnectReason::Closed && self.io.was_reset() {
+            reason = DisconnectReason::Reset;
+        }
+        self.io.stop(reason.clone());
+        self.report_to_peer(&reason);
+        // The reason for which the channel was stopped precedes the one that the driver found.
+        self.io.shared().end_reason().cloned().unwrap_or(reason)
+    }
+
+    /// Sends the peer the reason of a protocol error or corruption in transit, if its socket takes it at once: it is what
+    /// the author of a third-party proxy needs.
+    fn report_to_peer(&self, reason: &DisconnectReason) {
+        let text = match reason {
+            DisconnectReason::Protocol(text) => text.clone(),
+            DisconnectReason::ChecksumMismatch => reason.to_string(),
+            _ => return,
+        };
+        let message = TunnelMessage::error(&text);
+        self.link.with(|state| _ = state.mux.send_message(self.io.shared().id(), message));
+        self.io.flush(&self.link);
+    }
+
+    /// Reads, transmits and keeps the timers until the channel was stopped (`Ok`) or has ended.
+    async fn run_until_end(&mut self) -> Result<(), DisconnectReason> {
+        let io = self.io.clone();
+        let mut ticks = tokio::time::interval(TICK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.handle_buffered()?;
+        loop {
+            let is_paused = self.update_reading_paused();
+            tokio::select! {
+                () = io.stopped() => return Ok(()),
+                () = io.driver_woken() => {
+                    io.flush(&self.link);
+                    // There may be more than one turn's budget: other tasks run first.
+                    tokio::task::yield_now().await;
+                }
+                _ = io.socket().writable(), if io.shared().is_write_blocked() => {
+                    io.shared().set_write_blocked(false);
+                    self.link.with(|state| state.mux.set_write_blocked(io.shared().id(), false));
+                    io.flush(&self.link);
+                }
+                _ = ticks.tick() => {
+                    // If this machine was busy for a while, received bytes count before the peer is taken for silent.
+                    if !is_paused {
+                        self.read()?;
+                    }
+                    self.handle_tick(is_paused);
+                }
+                _ = io.socket().readable(), if !is_paused => {
+                    if self.read()? >= TURN_BUDGET {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Determines whether the socket must not be read, because too much data of a text peer waits for slow readers.
+    fn update_reading_paused(&self) -> bool {
+        if !self.io.shared().is_text() {
+            return false;
+        }
+        // Set before the check and corrected after it, so that a reader that catches up in between wakes this driver.
+        self.io.set_reading_paused(true);
+        let is_paused = self.link.with(|state| state.must_stop_reading());
+        self.io.set_reading_paused(is_paused);
+        is_paused
+    }
+
+    /// Runs the mux's timers, and updates the channel's health for telemetry.
+    fn handle_tick(&self, is_reading_paused: bool) {
+        let (io, now) = (self.io.shared(), Instant::now());
+        // While this side does not read, silence of the peer means nothing. A text proxy that is blocked by one slow target
+        // reads no pings either: while its socket takes nothing, the kernel finds out whether it is alive. The server is not
+        // excused so: it pings also while it does not read.
+        let is_blocked_proxy = io.is_text() && self.link.role() == Role::Server && io.is_write_blocked();
+        let is_silence_excused = is_reading_paused || is_blocked_proxy;
+        let tcp = self.io.socket().tcp_info();
+        self.link.with(|state| {
+            if is_silence_excused {
+                state.mux.reset_idle_timeout(io.id(), now);
+            }
+            if let Some(tcp) = &tcp {
+                state.mux.report_retransmissions(io.id(), tcp.retransmitted_segments);
+            }
+            state.mux.handle_timeout(now);
+        });
+        self.link.flush();
+        if let Some(stats) = io.stats() {
+            stats.set_health(self.link.with(|state| io.health(&state.mux, tcp, now)));
+        }
+    }
+
+    /// Reads the socket until it is empty or a turn's budget is used up, and handles what was received. Returns the number
+    /// of bytes read.
+    fn read(&mut self) -> Result<usize, DisconnectReason> {
+        assert_link_state_unlocked();
+        let mut turn = 0;
+        while turn < TURN_BUDGET && !self.io.is_stopped() {
+            BufferPool::with_thread_local(|pool| pool.reserve(&mut self.buffer, MIN_READ_SPACE));
+            match self.io.socket().try_read(&mut self.buffer) {
+                Ok(0) => return Err(DisconnectReason::Closed),
+                Ok(n) => {
+                    runtime::record_activity();
+                    turn += n;
+                    if let Some(stats) = self.io.shared().stats() {
+                        stats.add_received(n as u64);
+                    }
+                    let must_stop = self.handle_buffered()?;
+                    self.release_empty_buffer();
+                    if must_stop {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.release_empty_buffer();
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(end_reason(&error)),
+            }
+        }
+        Ok(turn)
+    }
+
+    /// Returns the buffer to the pool if it is empty, so that an idle channel holds none.
+    fn release_empty_buffer(&mut self) {
+        if self.buffer.is_empty() {
+            BufferPool::with_thread_local(|pool| pool.release(std::mem::take(&mut self.buffer)));
+        }
+    }
+
+    /// Decodes the complete frames or lines in the buffer, hands them to the link in batches, and executes what follows
+    /// from each batch. Returns whether the socket must not be read for now.
+    ///
+    /// Frames before one that cannot be decoded are handled first.
+    fn handle_buffered(&mut self) -> Result<bool, DisconnectReason> {
+        let now = Instant::now();
+        loop {
+            let (is_complete, must_stop) = with_scratch(&DECODED, |batch| {
+                let decoded = self.decode_batch(batch);
+                let handled = self.handle_batch(batch, now);
+                self.link.flush();
+                // An error of the mux concerns an earlier frame than an error of the decoder.
+                handled.and_then(|must_stop| Ok((decoded?, must_stop)))
+            })?;
+            if is_complete {
+                return Ok(must_stop);
+            }
+        }
+    }
+
+    /// Decodes up to [`MAX_BATCH`] frames or lines. Returns whether no complete one is left in the buffer.
+    fn decode_batch(&mut self, batch: &mut Vec<Received>) -> Result<bool, DisconnectReason> {
+        while batch.len() < MAX_BATCH {
+            match self.decoder.decode(&mut self.buffer)? {
+                Some(received) => batch.push(received),
+                None => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Hands decoded frames or lines to the link. Returns whether the socket must not be read for now.
+    fn handle_batch(&self, batch: &mut Vec<Received>, now: Instant) -> Result<bool, DisconnectReason> {
+        let id = self.io.shared().id();
+        self.link.with(|state| {
+            state.mux.reset_idle_timeout(id, now);
+            for received in batch.drain(..) {
+                match received {
+                    Received::Frame(frame) => state.mux.handle_frame(id, frame, now),
+                    Received::Line(line) => state.handle_line(id, line, now),
+                }
+                .map_err(protocol_error)?;
+            }
+            Ok(state.must_stop_reading())
+        })
+    }
+}
+
+/// Returns the end reason of a channel whose peer has broken the protocol.
+fn protocol_error(error: impl fmt::Display) -> DisconnectReason {
+    DisconnectReason::Protocol(error.to_string())
 }

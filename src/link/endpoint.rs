@@ -1,11 +1,16 @@
+//! This side's end of a stream: the local socket that the stream is relayed to, and the data that waits for it.
+//!
+//! The driver that receives data for a stream delivers it to the local socket at once; the stream's relay task is woken
+//! only for data that the socket did not take. Nothing here but [`Endpoint::shared`] may be used while the link state is
+//! locked; debug builds assert it.
+
 use std::{
-    collections::VecDeque,
     io,
-    net::Shutdown,
+    net::{Shutdown, SocketAddr},
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{
-            AtomicBool, AtomicU32,
+            AtomicBool,
             Ordering::{AcqRel, Relaxed, Release},
         },
     },
@@ -13,423 +18,247 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
 use socket2::SockRef;
-use tokio::{net::TcpStream, sync::Notify};
+use tokio::sync::Notify;
 
 use super::{
-    Link, LinkState, NewStream,
-    flow::{ActivityTracker, BottleneckTimer},
-    latency::LatencyTimer,
+    delivery::{Delivery, ReceiveSource},
+    latency::{LatencyObserver, LatencyTimer},
     limit::{Pacer, StreamRateLimits},
+    lock::{DeliveryGuard, DeliveryMutex, assert_link_state_unlocked},
+    stream_shared::StreamShared,
 };
 use crate::{
     ids::Direction,
     inspect::StreamInspector,
-    mux,
-    net::{MAX_SLICES, advance, try_write, write_vectored_once},
+    net::{advance, try_write, write_vectored_once},
     telemetry::{Bottleneck, StreamPhase, StreamStats},
     wire::ResetCode,
 };
 
-/// After this many bytes the mux is told that they are gone, though more wait: credit that goes back early finds the
-/// peer's buffers still in its cache, and each time it wakes the peer.
-const REPORT_EVERY: u64 = 256 * 1024;
+/// After this many bytes the mux is told that the local socket has taken them, although more data waits. Credit that
+/// returns early finds the data of the peer's next frames still in the peer's cache, and every return wakes the peer.
+const CONSUME_REPORT_BYTES: u64 = 256 * 1024;
 
-/// Our end of a stream: the socket it is carried to, and what has come for it.
-///
-/// Whoever reads a channel delivers from here to the socket at once; the stream's own task is woken only for what the
-/// socket did not take.
+/// Parameters of a stream that this side opens.
+#[derive(Debug)]
+pub struct NewStream {
+    /// Telemetry counters of the stream.
+    pub stats: Arc<StreamStats>,
+    /// Public port that the user connected to.
+    pub port: u16,
+    /// The user's address, sent to the peer with OPEN; `None` to withhold it.
+    pub user: Option<SocketAddr>,
+    /// Whether to detect the protocol that the stream carries.
+    pub inspect: bool,
+    /// Rate limits that apply to the stream.
+    pub limits: StreamRateLimits,
+    /// Receiver of the stream's latency measurements.
+    pub latency_observer: Arc<dyn LatencyObserver>,
+}
+
+/// This side's end of one stream.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    number: u32,
-    stats: Option<Arc<StreamStats>>,
+    shared: StreamShared,
     inspector: StreamInspector,
-    /// Only where somebody wants to know how quickly the stream is answered.
-    stopwatch: Option<LatencyTimer>,
+    /// Rate limits; `None` for a stream that the peer opened, which the peer limits.
     limits: Option<StreamRateLimits>,
-    /// Who holds the way from the socket.
-    held_up: Mutex<BottleneckTimer>,
-    /// Only where somebody looks.
-    looks: Mutex<Option<Box<ActivityTracker>>>,
-    /// How often another channel took it over.
-    migrations: AtomicU32,
-    /// The peer took the stream.
-    accepted: AtomicBool,
-    wake: Notify,
-    /// The stream's task was woken for more than its socket, and has not looked since.
-    called: AtomicBool,
-    delivery: Mutex<Delivery>,
-    given: Mutex<ReplayBuffer>,
-    ended: OnceLock<Result<(), ResetCode>>,
-}
-
-/// What the socket has given so far.
-#[derive(Debug)]
-enum ReplayBuffer {
-    /// All of it, as long as another stream may have to carry it: the peer has not said that it took this one.
-    Kept(Vec<Bytes>),
-    /// Something.
-    Some,
-    /// Nothing, and the peer has taken the stream.
-    Nothing,
-}
-
-#[derive(Debug)]
-pub(super) struct Delivery {
-    /// None until there is one: what comes before waits in the mux, within its window.
-    pub(super) socket: Option<Arc<TcpStream>>,
-    pub(super) queue: VecDeque<Bytes>,
-    /// How many at its front keep no more than themselves alive, or not much.
-    own: usize,
-    /// The mux was told that what comes has to be kept, and was not read since.
-    put_off: bool,
-    /// The peer's last byte is in `queue` or gone already.
-    end: bool,
-    /// The socket was told that it was the last.
-    pub(super) end_told: bool,
-    /// The operator holds the stream.
-    pub(super) paused: bool,
-    /// The socket takes no more for now.
-    pub(super) blocked: bool,
-    /// A rate limit lets no more pass until then.
-    pub(super) waits: Option<Instant>,
-    pacer: Pacer,
-    /// Who holds the way to the socket.
-    pub(super) held: BottleneckTimer,
-    /// Something of the answer has gone to the socket.
-    answered: bool,
-    pub(super) failed: Option<io::Error>,
-}
-
-impl Delivery {
-    /// How many of the bytes that wait may go now, or when some may.
-    fn allowed(&mut self) -> Result<usize, Instant> {
-        if self.pacer.is_free() {
-            return Ok(usize::MAX);
-        }
-        // As many as one system call takes are enough to look at.
-        let waiting: usize = self.queue.iter().take(MAX_SLICES).map(Bytes::len).sum();
-        let allowed = self.pacer.ask(waiting as u64, Instant::now())?;
-        Ok(usize::try_from(allowed).unwrap_or(usize::MAX))
-    }
+    delivery: DeliveryMutex<Delivery>,
+    /// Wakes the relay task for anything but readiness of its socket.
+    relay_wake: Notify,
+    /// Set with each wake until the relay task takes it with [`take_wake`](Self::take_wake).
+    has_pending_wake: AtomicBool,
 }
 
 impl Endpoint {
-    /// The end of a stream that the peer opened.
-    pub(super) fn theirs(number: u32) -> Self {
-        Self::new(number, None, false, None, None)
+    /// Creates the endpoint of a stream that the peer opened.
+    pub(super) fn for_peer_stream(number: u32) -> Self {
+        Self::new(StreamShared::new(number, None, None), false, None)
     }
 
-    /// The end of a stream that we opened.
-    pub(super) fn ours(number: u32, new: NewStream) -> Self {
-        let NewStream { stats, inspect, limits, latency_observer, .. } = new;
-        Self::new(number, Some(stats), inspect, Some(limits), Some(LatencyTimer::start(latency_observer)))
+    /// Creates the endpoint of a stream that this side opened under `number`.
+    pub(super) fn for_own_stream(number: u32, new: NewStream) -> Self {
+        let timer = LatencyTimer::start(new.latency_observer);
+        Self::new(StreamShared::new(number, Some(new.stats), Some(timer)), new.inspect, Some(new.limits))
     }
 
-    /// `sniff` says whether to look at what passes; only an end with counters can.
-    fn new(
-        number: u32,
-        stats: Option<Arc<StreamStats>>,
-        sniff: bool,
-        limits: Option<StreamRateLimits>,
-        stopwatch: Option<LatencyTimer>,
-    ) -> Self {
-        let delivery = Delivery {
-            socket: None,
-            queue: VecDeque::new(),
-            own: 0,
-            put_off: false,
-            end: false,
-            end_told: false,
-            paused: false,
-            blocked: false,
-            waits: None,
-            pacer: Pacer::new(limits.clone(), Direction::Down),
-            held: BottleneckTimer::default(),
-            answered: false,
-            failed: None,
-        };
-        // A stream of the peer's is its own to try elsewhere.
-        let keeps = stats.is_some();
+    fn new(shared: StreamShared, inspect: bool, limits: Option<StreamRateLimits>) -> Self {
         Self {
-            number,
-            stats,
-            inspector: StreamInspector::new(sniff),
-            stopwatch,
+            shared,
+            inspector: StreamInspector::new(inspect),
+            delivery: DeliveryMutex::new(Delivery::new(Pacer::new(limits.clone(), Direction::Down))),
             limits,
-            held_up: Mutex::default(),
-            looks: Mutex::default(),
-            migrations: AtomicU32::new(0),
-            accepted: AtomicBool::new(false),
-            wake: Notify::new(),
-            called: AtomicBool::new(true),
-            delivery: Mutex::new(delivery),
-            given: Mutex::new(if keeps { ReplayBuffer::Kept(Vec::new()) } else { ReplayBuffer::Nothing }),
-            ended: OnceLock::new(),
+            relay_wake: Notify::new(),
+            // Set, so that the relay task starts with a delivery.
+            has_pending_wake: AtomicBool::new(true),
         }
     }
 
-    /// What bounds the bytes that the socket gives.
-    pub(super) fn pacer_up(&self) -> Pacer {
+    /// Returns the part that may be used while the link state is locked.
+    pub(super) fn shared(&self) -> &StreamShared {
+        &self.shared
+    }
+
+    /// Creates the pacer that applies the rate limits to bytes read from the local socket.
+    pub(super) fn send_pacer(&self) -> Pacer {
         Pacer::new(self.limits.clone(), Direction::Up)
     }
 
-    pub(super) fn number(&self) -> u32 {
-        self.number
-    }
-
-    pub(super) fn stats(&self) -> Option<&Arc<StreamStats>> {
-        self.stats.as_ref()
-    }
-
-    /// Notes what the socket gave, before anybody else sees it. `again` if it was counted for another stream.
-    pub(super) fn note_up(&self, bytes: &Bytes, again: bool) {
-        match &mut *self.given.lock() {
-            ReplayBuffer::Kept(kept) => kept.push(bytes.clone()),
-            given => *given = ReplayBuffer::Some,
-        }
-        if let Some(stats) = &self.stats {
-            if !again {
+    /// Counts and inspects bytes that were read from the local socket, before the mux gets them, and retains them for a
+    /// retry. `is_replay` if an earlier stream has counted them.
+    pub(super) fn socket_read(&self, bytes: &Bytes, is_replay: bool) {
+        self.shared.retain_for_retry(bytes);
+        if let Some(stats) = self.shared.stats() {
+            if !is_replay {
                 stats.add_up(bytes.len() as u64);
             }
             self.inspector.inspect_upload(bytes, stats);
         }
-        if let Some(stopwatch) = &self.stopwatch {
-            stopwatch.asked();
-        }
     }
 
-    /// A piece that was marked goes out.
-    pub(super) fn sent(&self, since: Instant) {
-        if let (Some(stopwatch), Some(stats)) = (&self.stopwatch, &self.stats) {
-            stopwatch.sent(stats, since);
-        }
-        // Where there is still no room, it is no longer the channel's fault, and nothing else might say so.
-        if self.held_up.lock().is_by(Bottleneck::Channel) {
-            self.wake();
-        }
-    }
-
-    /// Whether anybody may want to know how it flows.
-    pub(super) fn is_watched(&self) -> bool {
-        self.stats.is_some()
-    }
-
-    pub(super) fn held_up(&self) -> MutexGuard<'_, BottleneckTimer> {
-        self.held_up.lock()
-    }
-
-    pub(super) fn looks(&self) -> MutexGuard<'_, Option<Box<ActivityTracker>>> {
-        self.looks.lock()
-    }
-
-    /// Another channel carries it now.
-    pub(super) fn moved(&self) {
-        self.migrations.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn migrations(&self) -> u32 {
-        self.migrations.load(Relaxed)
-    }
-
-    /// Notes that the socket gave its end, which a target may take for a request of no bytes.
-    pub(super) fn note_end(&self) {
-        let given = &mut *self.given.lock();
-        if let ReplayBuffer::Nothing = given {
-            *given = ReplayBuffer::Some;
-        }
-    }
-
-    /// What another stream has to carry in place of this one, which is over; `None` if a target may have seen some of
-    /// it, or the user may have been given something. `refused` says that the peer never reached the target; without
-    /// that word, what it was sent may have come there, and a request is never made twice.
-    pub(super) fn untouched(&self, refused: bool, ended: bool) -> Option<Vec<Bytes>> {
-        let delivery = self.delivery();
-        if delivery.answered || delivery.end_told {
+    /// Takes the bytes that a stream opened in place of this one, which has ended, has to send first; `None` if the target
+    /// may have received any, or if anything was delivered to the local socket. The arguments are those of
+    /// [`StreamShared::take_replay`].
+    pub(super) fn take_replay(&self, is_refused: bool, has_socket_ended: bool) -> Option<Vec<Bytes>> {
+        let delivery = self.lock_delivery();
+        if delivery.has_delivered || delivery.is_end_delivered {
             return None;
         }
-        match std::mem::replace(&mut *self.given.lock(), ReplayBuffer::Some) {
-            ReplayBuffer::Kept(kept) if refused || (kept.is_empty() && !ended) => Some(kept),
-            ReplayBuffer::Nothing if !refused => Some(Vec::new()),
-            _ => None,
-        }
+        self.shared.take_replay(is_refused, has_socket_ended)
     }
 
+    /// Wakes the relay task.
     pub(super) fn wake(&self) {
-        self.called.store(true, Release);
-        self.wake.notify_one();
+        assert_link_state_unlocked();
+        self.has_pending_wake.store(true, Release);
+        self.relay_wake.notify_one();
     }
 
-    /// Whether it was [woken](Self::wake) since this was last asked.
-    pub(super) fn was_called(&self) -> bool {
-        self.called.load(Relaxed) && self.called.swap(false, AcqRel)
+    /// Returns whether [`wake`](Self::wake) was called since the last call of this function.
+    pub(super) fn take_wake(&self) -> bool {
+        self.has_pending_wake.load(Relaxed) && self.has_pending_wake.swap(false, AcqRel)
     }
 
+    /// Waits for the next [`wake`](Self::wake).
     pub(super) async fn woken(&self) {
-        self.wake.notified().await;
+        self.relay_wake.notified().await;
     }
 
-    pub(super) fn is_accepted(&self) -> bool {
-        self.accepted.load(Relaxed)
-    }
-
-    pub(super) fn accepted(&self) {
-        self.accepted.store(true, Relaxed);
-        {
-            let given = &mut *self.given.lock();
-            if let ReplayBuffer::Kept(kept) = given {
-                *given = if kept.is_empty() { ReplayBuffer::Nothing } else { ReplayBuffer::Some };
-            }
-        }
-        if let (Some(stopwatch), Some(stats)) = (&self.stopwatch, &self.stats) {
-            stopwatch.opened(stats);
-        }
-        self.set_phase(StreamPhase::Open);
-    }
-
-    pub(super) fn set_phase(&self, phase: StreamPhase) {
-        if let Some(stats) = &self.stats {
-            stats.set_phase(phase);
-        }
-    }
-
-    pub(super) fn ended(&self, how: Result<(), ResetCode>) {
-        // The first end stays.
-        _ = self.ended.set(how);
+    /// Records that this side has ended the stream, and wakes the relay task.
+    pub(super) fn reset(&self, code: ResetCode) {
+        self.shared.set_end(Err(code));
         self.wake();
     }
 
-    /// How the stream ended, once it has.
-    pub(super) fn how_ended(&self) -> Option<Result<(), ResetCode>> {
-        self.ended.get().copied()
-    }
-
-    pub(super) fn delivery(&self) -> MutexGuard<'_, Delivery> {
+    /// Locks the delivery half.
+    pub(super) fn lock_delivery(&self) -> DeliveryGuard<'_, Delivery> {
         self.delivery.lock()
     }
 
-    /// Delivers as much as the socket takes, on behalf of a channel's reader.
-    pub(super) fn deliver(&self, link: &Arc<Link>) {
+    /// Delivers as much received data as the local socket takes, on behalf of the driver that received it. Wakes the relay
+    /// task for the rest.
+    pub(super) fn deliver(&self, source: &impl ReceiveSource) {
         match self.delivery.try_lock() {
-            // The stream's task is at it just now, and may have looked already.
+            // The relay task is delivering, and may have read from the mux already.
             None => self.wake(),
-            // The stream's task waits for the socket or for its turn already, and delivers then.
-            Some(delivery) if delivery.blocked || delivery.waits.is_some() => {}
+            // The relay task waits for the socket or a rate limit already, and delivers then.
+            Some(delivery) if delivery.is_waiting() => {}
             Some(mut delivery) => {
-                self.deliver_locked(link, &mut delivery);
-                if delivery.blocked || delivery.waits.is_some() || delivery.failed.is_some() {
+                self.deliver_locked(source, &mut delivery);
+                if delivery.is_waiting() || delivery.error.is_some() {
                     self.wake();
                 }
             }
         }
     }
 
-    /// Delivers as much as the socket takes, and keeps what is left.
-    pub(super) fn deliver_locked(&self, link: &Arc<Link>, delivery: &mut Delivery) {
-        if !self.pass_on(link, delivery) {
-            self.put_off(link, delivery);
+    /// Delivers as much received data as the local socket takes, and compacts the rest.
+    pub(super) fn deliver_locked(&self, source: &impl ReceiveSource, delivery: &mut Delivery) {
+        if !self.write_to_socket(source, delivery) && delivery.compact() {
+            source.reader_blocked(self.shared.number());
         }
     }
 
-    /// What has come for the stream waits, and what comes until it is passed on: it must not keep the buffers alive that it
-    /// comes in.
-    fn put_off(&self, link: &Arc<Link>, delivery: &mut Delivery) {
-        let own = std::mem::replace(&mut delivery.own, delivery.queue.len());
-        delivery.queue.range_mut(own..).for_each(mux::copy_if_small);
-        // It may be the rest of what was large.
-        if let Some(front) = delivery.queue.front_mut() {
-            mux::copy_if_small(front);
-        }
-        if !std::mem::replace(&mut delivery.put_off, true) {
-            link.with(|state| state.mux.on_reader_blocked(self.number));
-        }
-    }
-
-    /// Delivers as much as the socket takes. Whether that was all.
-    fn pass_on(&self, link: &Arc<Link>, delivery: &mut Delivery) -> bool {
+    /// Writes received data to the local socket until all is written or the socket, a rate limit or the operator stops it.
+    /// Returns whether all was written.
+    fn write_to_socket(&self, source: &impl ReceiveSource, delivery: &mut Delivery) -> bool {
+        assert_link_state_unlocked();
+        let stream = self.shared.number();
         let Some(socket) = delivery.socket.clone() else { return false };
-        if delivery.failed.is_some() {
+        if delivery.error.is_some() {
             return false;
         }
-        delivery.blocked = false;
-        delivery.waits = None;
-        if delivery.paused {
-            delivery.held.by(Some(Bottleneck::Operator), Instant::now());
+        delivery.is_write_blocked = false;
+        delivery.rate_limited_until = None;
+        if delivery.is_paused {
+            delivery.bottleneck.set(Some(Bottleneck::Operator), Instant::now());
             return false;
         }
-        let mut gone = 0;
+        let mut unreported = 0;
         loop {
-            if delivery.queue.is_empty() || gone >= REPORT_EVERY {
-                link.with(|state| {
-                    self.consume(state, std::mem::take(&mut gone));
-                    delivery.end |= state.mux.read(self.number, &mut delivery.queue);
-                });
-                if std::mem::take(&mut delivery.put_off) {
-                    delivery.own = delivery.queue.len();
-                }
+            if delivery.queue.is_empty() || unreported >= CONSUME_REPORT_BYTES {
+                let consumed = std::mem::take(&mut unreported);
+                delivery.is_end_received |= source.consume_and_read(stream, consumed, &mut delivery.queue);
+                delivery.data_read();
                 if delivery.queue.is_empty() {
                     break;
                 }
             }
-            let most = match delivery.allowed() {
-                Ok(most) => most,
+            let allowed = match delivery.allowed_bytes() {
+                Ok(allowed) => allowed,
                 Err(at) => {
-                    delivery.waits = Some(at);
-                    delivery.held.by(Some(Bottleneck::Limit), Instant::now());
-                    link.with(|state| self.consume(state, gone));
+                    delivery.rate_limited_until = Some(at);
+                    delivery.bottleneck.set(Some(Bottleneck::Limit), Instant::now());
+                    source.consume(stream, unreported);
                     return false;
                 }
             };
-            let written = write_vectored_once(&delivery.queue, most, |slices| try_write(&socket, slices));
-            delivery.pacer.passed(*written.as_ref().unwrap_or(&0) as u64);
+            let written = write_vectored_once(&delivery.queue, allowed, |slices| try_write(&socket, slices));
+            delivery.pacer.settle(*written.as_ref().unwrap_or(&0) as u64);
             match written {
                 Ok(n) => {
-                    if let Some(stats) = &self.stats {
-                        if !std::mem::replace(&mut delivery.answered, true)
-                            && let Some(stopwatch) = &self.stopwatch
-                        {
-                            stopwatch.answered(stats);
-                        }
-                        stats.add_down(n as u64);
-                        self.inspector.inspect_download(&delivery.queue, n, stats);
-                    }
-                    let before = delivery.queue.len();
-                    advance(&mut delivery.queue, n);
-                    delivery.own = delivery.own.saturating_sub(before - delivery.queue.len());
-                    gone += n as u64;
+                    self.socket_took(delivery, n);
+                    unreported += n as u64;
                 }
                 Err(error) => {
                     if error.kind() == io::ErrorKind::WouldBlock {
-                        delivery.blocked = true;
-                        delivery.held.by(Some(Bottleneck::User), Instant::now());
+                        delivery.is_write_blocked = true;
+                        delivery.bottleneck.set(Some(Bottleneck::User), Instant::now());
                     } else {
-                        delivery.failed = Some(error);
+                        delivery.error = Some(error);
                     }
-                    link.with(|state| self.consume(state, gone));
+                    source.consume(stream, unreported);
                     return false;
                 }
             }
         }
-        if !delivery.held.is_free() {
-            delivery.held.by(None, Instant::now());
+        if !delivery.bottleneck.is_unblocked() {
+            delivery.bottleneck.set(None, Instant::now());
         }
-        if delivery.end && !delivery.end_told {
-            delivery.end_told = true;
+        if delivery.is_end_received && !delivery.is_end_delivered {
+            delivery.is_end_delivered = true;
             if let Err(error) = SockRef::from(&*socket).shutdown(Shutdown::Write) {
-                delivery.failed = Some(error);
+                delivery.error = Some(error);
                 return true;
             }
-            self.set_phase(StreamPhase::TargetDone);
-            link.with(|state| state.mux.consume_end(self.number));
+            self.shared.set_phase(StreamPhase::TargetDone);
+            source.consume_end(stream);
         }
         true
     }
 
-    /// The socket has taken so many bytes more.
-    fn consume(&self, state: &mut LinkState, bytes: u64) {
-        if bytes > 0 {
-            state.consume(self.number, bytes, Instant::now());
+    /// Counts and inspects the first `n` bytes of the queue, which the local socket has taken, and removes them.
+    fn socket_took(&self, delivery: &mut Delivery, n: usize) {
+        if let Some(stats) = self.shared.stats() {
+            if !std::mem::replace(&mut delivery.has_delivered, true) {
+                self.shared.first_byte_delivered();
+            }
+            stats.add_down(n as u64);
+            self.inspector.inspect_download(&delivery.queue, n, stats);
         }
+        let before = delivery.queue.len();
+        advance(&mut delivery.queue, n);
+        delivery.chunks_removed(before - delivery.queue.len());
     }
 }

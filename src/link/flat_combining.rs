@@ -1,36 +1,44 @@
+//! Flat combining: one thread at a time executes the work that all threads request, and no thread waits for another.
+//!
+//! This file must use the synchronisation primitives of its sibling module `sync` only: `tests/interleavings.rs` compiles
+//! it with those of a model checker, and tries every order in which two threads can meet here.
+
 use super::sync::{AtomicBool, Mutex, SeqCst};
 
-/// Work that one does at a time while nobody waits: who comes meanwhile leaves a note, and whoever is at it does it once
-/// more. So nothing that was there when somebody [came](Self::run) stays undone, and no task is held up by another's
-/// system call.
+/// Work on a `T` that one thread executes at a time and that a call never waits for.
 ///
-/// Every order in which two threads can meet here is tried in `tests/interleavings.rs`.
+/// A thread that requests the work while another executes it sets a flag and returns; the executing thread then executes
+/// the work once more (flat combining, Hendler et al. 2010). So a request that was made is always carried out, and no
+/// task is delayed by another task's system call. Flushing a channel's socket and notifying a link's owner work this way.
 #[derive(Debug, Default)]
 pub(super) struct FlatCombiner<T> {
     work: Mutex<T>,
-    note: AtomicBool,
+    is_requested: AtomicBool,
 }
 
 impl<T> FlatCombiner<T> {
     pub(super) fn new(work: T) -> Self {
-        Self { work: Mutex::new(work), note: AtomicBool::new(false) }
+        Self { work: Mutex::new(work), is_requested: AtomicBool::new(false) }
     }
 
-    /// Has the work done, here or by whoever is at it. `work` says whether it is done; where it is not, it has seen to it
-    /// that somebody comes again, and notes are left to them.
+    /// Requests the work, and executes it unless another thread is doing so, which then executes it again.
+    ///
+    /// `work` returns whether it is complete. If it returns false, it has arranged for a later call of `run`, and requests
+    /// that arrived meanwhile are left to that call.
     pub(super) fn run(&self, mut work: impl FnMut(&mut T) -> bool) {
-        self.note.store(true, SeqCst);
-        while self.note.load(SeqCst) {
-            let Some(mut at_it) = self.work.try_lock() else { return };
-            // Before the work, so that what is noted while it goes on is not taken for what it has seen.
-            self.note.store(false, SeqCst);
-            if !work(&mut at_it) {
+        self.is_requested.store(true, SeqCst);
+        while self.is_requested.load(SeqCst) {
+            let Some(mut target) = self.work.try_lock() else { return };
+            // Cleared before the work: a request that arrives while the work runs may have come too late to be seen by it,
+            // and must cause another round.
+            self.is_requested.store(false, SeqCst);
+            if !work(&mut target) {
                 return;
             }
         }
     }
 
-    /// Whether somebody is at it now.
+    /// Returns whether a thread is executing the work now.
     pub(super) fn is_busy(&self) -> bool {
         self.work.is_locked()
     }

@@ -1,3 +1,5 @@
+//! Measures how quickly a stream that this side opened is answered: connect latency, time to first byte, queue wait.
+
 use std::{
     fmt::Debug,
     sync::{Arc, OnceLock},
@@ -6,43 +8,53 @@ use std::{
 
 use crate::telemetry::StreamStats;
 
-/// Who wants to know how quickly streams are answered. Called while locks are held: must not block.
+/// Receiver of a stream's latency measurements.
+///
+/// [`connected`](Self::connected) and [`dequeued`](Self::dequeued) are called while the link state is locked: an
+/// implementation must not block, call the link, or acquire a lock under which another one is acquired.
 pub trait LatencyObserver: Debug + Send + Sync {
-    /// The peer took the stream: its target is there.
+    /// The peer accepted the stream, `latency` after it was opened: its target is connected.
     fn connected(&self, stream: &StreamStats, latency: Duration);
-    /// The first byte came: counted from the user's first, or from the beginning where the target speaks first.
+    /// The target's first byte was written to the user's socket, `latency` after the user's first byte was read, or after
+    /// the stream was opened where the target sends first.
     fn first_byte(&self, stream: &StreamStats, latency: Duration);
-    /// Some of what the socket gave was handed to its channel's writer, so long after it had come.
+    /// Bytes that were read from the user's socket were handed to the channel's write queue, `queue_wait` later.
     fn dequeued(&self, stream: &StreamStats, queue_wait: Duration);
 }
 
-/// Times the answer to one stream, for who wants to know.
+/// Timer of one stream that this side opened. Reports to a [`LatencyObserver`].
 #[derive(Debug)]
 pub(super) struct LatencyTimer {
-    begun: Instant,
-    asked: OnceLock<Instant>,
+    opened_at: Instant,
+    /// When the user's first byte was read; unset until then.
+    first_user_byte_at: OnceLock<Instant>,
     observer: Arc<dyn LatencyObserver>,
 }
 
 impl LatencyTimer {
+    /// Starts the timer of a stream that is being opened.
     pub(super) fn start(observer: Arc<dyn LatencyObserver>) -> Self {
-        Self { begun: Instant::now(), asked: OnceLock::new(), observer }
+        Self { opened_at: Instant::now(), first_user_byte_at: OnceLock::new(), observer }
     }
 
-    pub(super) fn opened(&self, stream: &StreamStats) {
-        self.observer.connected(stream, self.begun.elapsed());
+    /// Reports the connect latency: the peer has accepted the stream.
+    pub(super) fn record_connected(&self, stream: &StreamStats) {
+        self.observer.connected(stream, self.opened_at.elapsed());
     }
 
-    pub(super) fn sent(&self, stream: &StreamStats, since: Instant) {
-        self.observer.dequeued(stream, since.elapsed());
+    /// Reports the queue wait of bytes that were read from the user's socket at `read_at` and are transmitted now.
+    pub(super) fn record_dequeued(&self, stream: &StreamStats, read_at: Instant) {
+        self.observer.dequeued(stream, read_at.elapsed());
     }
 
-    /// A byte of the user's passed, the first or a later one.
-    pub(super) fn asked(&self) {
-        self.asked.get_or_init(Instant::now);
+    /// Stores when the user's first byte was read; later calls change nothing.
+    pub(super) fn record_user_bytes(&self) {
+        self.first_user_byte_at.get_or_init(Instant::now);
     }
 
-    pub(super) fn answered(&self, stream: &StreamStats) {
-        self.observer.first_byte(stream, self.asked.get().unwrap_or(&self.begun).elapsed());
+    /// Reports the time to first byte: the target's first byte was written to the user's socket.
+    pub(super) fn record_first_byte(&self, stream: &StreamStats) {
+        let since = self.first_user_byte_at.get().unwrap_or(&self.opened_at);
+        self.observer.first_byte(stream, since.elapsed());
     }
 }

@@ -1,3 +1,11 @@
+//! The state of a link behind its lock: the mux, and the endpoints and channels that the mux knows by number.
+//!
+//! Code here runs while the link state is locked: it must not wake a task, make a system call, encode or decode. What
+//! has to happen as a consequence of a change is collected as [`FollowUp`]s, which the link executes after unlocking.
+
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -6,7 +14,7 @@ use std::{
 
 use foldhash::HashMap;
 
-use super::{driver::ChannelIo, endpoint::Endpoint};
+use super::{channel_io::ChannelIo, endpoint::Endpoint, write_queue::Transmit};
 use crate::{
     ids::StreamKey,
     mux::{Mux, MuxEvent, ProtocolError, Role, TextAdapter, TextInput},
@@ -14,302 +22,363 @@ use crate::{
     wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage},
 };
 
-/// How long a peer is waited for whose channels were all reset, and how many of its round trips more: so many it takes to
-/// connect, to shake hands and to answer the first ping.
-const REVIVE: (Duration, u32) = (Duration::from_secs(1), 4);
+/// Base of the resume grace of a peer whose channels were all reset, and how many RTTs are added to it: a live peer takes
+/// that many to connect, to complete the handshake and to answer the first ping.
+const RESET_GRACE: (Duration, u32) = (Duration::from_secs(1), 4);
 
-/// The longest that a peer is waited for whose last channel was reset, where another ended without a reset so long ago.
+/// The most frames or lines that one poll for transmission takes from the mux before the link state is unlocked.
+const MAX_POLLED: usize = 256;
+
+/// Returns the longest resume grace of a peer whose last channel was reset. `last_end_without_reset` is how long ago
+/// another channel of the link ended without a reset.
 ///
-/// Channels are armed, so that the kernel of a process that died resets them all, and nobody need wait for nothing. Where
-/// something between the two did that, the peer that lives knows at the same moment and is back within this time. An
-/// end without a reset and without a goodbye, and silence, are the network's: one channel that ended so within this time
-/// tells that the others' resets are the network's too.
-fn after_reset(round_trip: Duration, unreset: Option<Duration>) -> Duration {
-    let revive = REVIVE.0 + round_trip * REVIVE.1;
-    if unreset.is_some_and(|ago| ago <= revive) { Duration::MAX } else { revive }
+/// Closing a channel's socket resets the connection until the process closes it in an orderly way, so the kernel of a
+/// process that died resets all of its channels, and waiting for that process is useless. If a middlebox has reset them,
+/// the live peer knows at the same moment, and is back within this time. An end without a reset and without GOAWAY, and
+/// silence, are caused by the network: if one channel ended so within this time, the resets of the others are the
+/// network's too.
+fn reset_grace(rtt: Duration, last_end_without_reset: Option<Duration>) -> Duration {
+    let grace = RESET_GRACE.0 + rtt * RESET_GRACE.1;
+    if last_end_without_reset.is_some_and(|ago| ago <= grace) { Duration::MAX } else { grace }
 }
 
-/// How long a link without a channel is waited for.
+/// Times of a link that has lost its last channel and waits for the peer to resume it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wait {
+pub(super) struct Detached {
     pub(super) since: Instant,
+    /// When the link ends unless a channel has been added.
     pub(super) until: Instant,
 }
 
-/// What a link is behind its lock: its mux, and all that the mux knows by number.
+/// State of a link that its lock protects.
 pub(in crate::link) struct LinkState {
     pub(in crate::link) mux: Mux,
+    /// Translates between the mux and a text peer; `None` for a binary peer.
     pub(in crate::link) text: Option<TextAdapter>,
+    /// Endpoints of the open streams, by stream number.
     pub(in crate::link) endpoints: HashMap<u32, Arc<Endpoint>>,
+    /// Channels of the link, by their number within it.
     pub(in crate::link) channels: BTreeMap<u16, Arc<ChannelIo>>,
-    /// How long streams wait for a channel once the last is lost.
-    pub(super) grace: Duration,
-    /// They do.
-    pub(super) wait: Option<Wait>,
-    /// There is no channel, and none is waited for.
-    pub(super) over: bool,
-    /// Why the channel ended that ended last.
-    pub(super) why: Option<DisconnectReason>,
-    /// When one ended last without a reset, since there has been one again.
-    pub(super) unreset: Option<Instant>,
-    /// The channels there are have been told to end, and no other is taken.
-    pub(super) closing: bool,
-    /// What has to happen once the lock is free again.
-    pub(super) next: Vec<FollowUp>,
-    /// How the link went on, as far as it was not told.
-    pub(super) untold: VecDeque<LinkTransition>,
+    /// How long streams are kept for the peer to resume the link after its last channel is lost.
+    pub(super) resume_grace: Duration,
+    /// Set while the link has lost its last channel and may be resumed.
+    pub(super) detached: Option<Detached>,
+    /// The link has ended: it has no channel, and takes none.
+    pub(super) has_ended: bool,
+    /// Why the last channel that ended has ended.
+    pub(super) last_end_reason: Option<DisconnectReason>,
+    /// When a channel last ended without a reset, since the link was last resumed.
+    last_end_without_reset: Option<Instant>,
+    /// All channels were told to stop, and no other is accepted.
+    pub(super) is_closing: bool,
+    /// What to do once the link state is unlocked, in this order.
+    pub(super) follow_ups: Vec<FollowUp>,
+    /// Changes of the link's attachment of which the owner has not been notified yet.
+    pending_notifications: VecDeque<AttachmentChange>,
+    /// Reused list for the translation of received lines.
+    text_inputs: Vec<TextInput>,
+    /// Reused list for the translation of frames into lines.
+    text_lines: Vec<TunnelMessage>,
 }
 
-/// What follows from a change, and is told without the lock.
+/// Consequence of a change of the link state, executed after unlocking.
 pub(super) enum FollowUp {
+    /// Deliver received data to the local socket.
     Deliver(Arc<Endpoint>),
-    Opened(Arc<Endpoint>, Open),
-    Message(u16, TunnelMessage),
-    GoAway(ResetCode),
-    NoSession(u16, StreamKey),
+    /// Wake the stream's relay task.
+    WakeRelay(Arc<Endpoint>),
+    /// Stop the channel's driver; the end reason is recorded.
+    CancelDriver(Arc<ChannelIo>),
+    /// Tell the owner of a stream that the peer has opened.
+    StreamOpened(Arc<Endpoint>, Open),
+    /// Tell the owner of a message received on this channel.
+    MessageReceived(u16, TunnelMessage),
+    /// Tell the owner of a received GOAWAY.
+    GoAwayReceived(ResetCode),
+    /// Tell the owner of data received on this channel for a stream that does not exist.
+    UnknownStream(u16, StreamKey),
+    /// Log that the mux refused an acknowledgement that this side made up for a text peer.
+    LogRefusedAcknowledgement(ProtocolError),
 }
 
-/// How a link goes on. Whoever hears of two in the wrong order takes it for waiting although it has channels.
-pub(super) enum LinkTransition {
-    Waiting(Instant),
+/// Change of a link's attachment to its peer. The owner is notified of them in the order in which they happen: in another
+/// order it would take a link that has channels for detached.
+pub(super) enum AttachmentChange {
+    /// The last channel was lost; the link ends at this time unless it is resumed.
+    Detached(Instant),
+    /// The link has a channel again, this long after the last one was lost.
     Resumed(Duration),
-    Over,
-}
-
-/// What goes out on a channel.
-pub(in crate::link) enum Transmit {
-    Frame(Frame),
-    Line(TunnelMessage),
+    /// The link has ended.
+    Ended,
 }
 
 impl LinkState {
+    /// Creates the state of a link without channels. `text` is given for a text peer.
     pub(super) fn new(mux: Mux, text: Option<TextAdapter>) -> Self {
         Self {
             mux,
             text,
             endpoints: HashMap::default(),
             channels: BTreeMap::new(),
-            grace: Duration::ZERO,
-            wait: None,
-            over: false,
-            why: None,
-            unreset: None,
-            closing: false,
-            next: Vec::new(),
-            untold: VecDeque::new(),
+            resume_grace: Duration::ZERO,
+            detached: None,
+            has_ended: false,
+            last_end_reason: None,
+            last_end_without_reset: None,
+            is_closing: false,
+            follow_ups: Vec::new(),
+            pending_notifications: VecDeque::new(),
+            text_inputs: Vec::new(),
+            text_lines: Vec::new(),
         }
     }
 
-    pub(super) fn poll_transmit(&mut self, id: u16, mut take: impl FnMut(Transmit) -> bool) {
-        let mut messages = Vec::new();
+    /// Appends frames, or lines for a text peer, that channel `id` has to transmit to `polled`, until their encoded size
+    /// reaches `bytes` or the list has [`MAX_POLLED`] entries. Returns whether there may be more.
+    pub(super) fn poll_transmit(&mut self, id: u16, bytes: usize, polled: &mut Vec<Transmit>) -> bool {
         let now = Instant::now();
-        while let Some(frame) = self.mux.poll_transmit(id, now) {
-            let more = match &mut self.text {
-                None => take(Transmit::Frame(frame)),
-                Some(peer) => {
-                    if let Some(acknowledgement) = peer.translate_outbound(frame, &mut messages)
-                        && let Err(error) = self.mux.handle_frame(id, acknowledgement, now)
-                    {
-                        // Made up by us, so it cannot be wrong unless we are.
-                        tracing::error!("a text peer's acknowledgement was refused: {error}");
-                    }
-                    messages.drain(..).fold(true, |_, message| take(Transmit::Line(message)))
-                }
-            };
-            if !more {
-                return;
+        let (mut polled_bytes, mut counted) = (0, polled.len());
+        while polled_bytes < bytes && polled.len() < MAX_POLLED {
+            let Some(frame) = self.mux.poll_transmit(id, now) else { return false };
+            match self.text {
+                None => polled.push(Transmit::Frame(frame)),
+                Some(_) => self.translate_outbound(id, frame, now, polled),
             }
+            polled_bytes += polled[counted..].iter().map(Transmit::estimated_len).sum::<usize>();
+            counted = polled.len();
         }
+        true
     }
 
-    /// Bytes of a stream were taken by its socket.
+    /// Translates a frame for a text peer into lines, and acknowledges its data to the mux in the peer's place.
+    fn translate_outbound(&mut self, id: u16, frame: Frame, now: Instant, polled: &mut Vec<Transmit>) {
+        let Some(adapter) = &mut self.text else { return };
+        if let Some(acknowledgement) = adapter.translate_outbound(frame, &mut self.text_lines)
+            && let Err(error) = self.mux.handle_frame(id, acknowledgement, now)
+        {
+            // This side made it up: the mux refuses it only if this side is wrong.
+            self.follow_ups.push(FollowUp::LogRefusedAcknowledgement(error));
+        }
+        polled.extend(self.text_lines.drain(..).map(Transmit::Line));
+    }
+
+    /// Records that the local socket of a stream has taken `bytes` more bytes, and returns their credit to the peer.
     pub(in crate::link) fn consume(&mut self, stream: u32, bytes: u64, now: Instant) {
         self.mux.consume(stream, bytes, now);
-        if let Some(peer) = &mut self.text {
-            peer.consume(stream, bytes);
+        if let Some(adapter) = &mut self.text {
+            adapter.consume(stream, bytes);
         }
     }
 
-    /// Ends a stream with an error at the other side.
+    /// Resets a stream: the peer receives RESET with `code`.
     pub(in crate::link) fn reset(&mut self, stream: u32, code: ResetCode) {
         self.mux.reset(stream, code);
-        if let Some(peer) = &mut self.text {
-            peer.abandon(stream);
+        if let Some(adapter) = &mut self.text {
+            adapter.abandon(stream);
         }
     }
 
-    /// A line of a text peer came in.
+    /// Handles a decoded line of a text peer that channel `id` received.
     pub(in crate::link) fn handle_line(
         &mut self,
         id: u16,
         line: TunnelMessage,
         now: Instant,
     ) -> Result<(), ProtocolError> {
-        let Some(peer) = &mut self.text else { return Ok(()) };
-        let mut meanings = Vec::new();
-        peer.translate_inbound(line, &mut meanings);
-        for meaning in meanings {
-            match meaning {
-                TextInput::Frame(frame) => self.mux.handle_frame(id, frame, now)?,
-                TextInput::Reply(message) => self.mux.send_message(id, message)?,
-                TextInput::AnnouncedSize { stream, size } => {
-                    if let Some(stats) = self.endpoints.get(&stream).and_then(|endpoint| endpoint.stats()) {
-                        stats.set_total_size(size);
-                    }
+        let Some(adapter) = &mut self.text else { return Ok(()) };
+        let mut inputs = std::mem::take(&mut self.text_inputs);
+        adapter.translate_inbound(line, &mut inputs);
+        let handled = inputs.drain(..).try_for_each(|input| self.handle_text_input(id, input, now));
+        self.text_inputs = inputs;
+        handled
+    }
+
+    fn handle_text_input(&mut self, id: u16, input: TextInput, now: Instant) -> Result<(), ProtocolError> {
+        match input {
+            TextInput::Frame(frame) => self.mux.handle_frame(id, frame, now)?,
+            TextInput::Reply(message) => self.mux.send_message(id, message)?,
+            TextInput::AnnouncedSize { stream, size } => {
+                let endpoint = self.endpoints.get(&stream);
+                if let Some(stats) = endpoint.and_then(|endpoint| endpoint.shared().stats()) {
+                    stats.set_total_size(size);
                 }
-                TextInput::NoSession(key) => self.next.push(FollowUp::NoSession(id, key)),
             }
+            TextInput::NoSession(key) => self.follow_ups.push(FollowUp::UnknownStream(id, key)),
         }
         Ok(())
     }
 
-    /// A text peer's channel is not read while one of its streams has too much waiting.
+    /// Returns whether the channel of a text peer must not be read for now, because too much of its data waits for slow
+    /// local sockets. Such a peer has no flow-control windows.
     pub(in crate::link) fn must_stop_reading(&self) -> bool {
         self.text.as_ref().is_some_and(TextAdapter::must_stop_reading)
     }
 
+    /// Records why a channel is to end, and has its driver stopped.
+    pub(in crate::link) fn stop_channel(&mut self, id: u16, reason: DisconnectReason) {
+        if let Some(channel) = self.channels.get(&id) {
+            channel.shared().set_end_reason(reason);
+            self.follow_ups.push(FollowUp::CancelDriver(channel.clone()));
+        }
+    }
+
+    /// Removes a channel that has ended, if the link has it. Its streams fail over to another channel. If it was the last,
+    /// the link is detached, or ends if there is no grace.
     pub(super) fn remove_channel(&mut self, id: u16) {
         let Some(lost) = self.channels.remove(&id) else { return };
-        self.why = lost.reason().cloned();
-        let round_trip = self.mux.path_stats(id).and_then(|path| path.latest_rtt);
+        self.last_end_reason = lost.shared().end_reason().cloned();
+        let rtt = self.mux.path_stats(id).and_then(|path| path.latest_rtt);
         self.mux.remove_channel(id);
-        let since = Instant::now();
+        let now = Instant::now();
         if matches!(
-            self.why,
+            self.last_end_reason,
             Some(
                 DisconnectReason::Closed | DisconnectReason::KeepaliveTimeout | DisconnectReason::IoError(_)
             )
         ) {
-            self.unreset = Some(since);
+            self.last_end_without_reset = Some(now);
         }
         if !self.channels.is_empty() {
             return;
         }
-        let unreset = self.unreset.map(|at| since.duration_since(at));
-        let grace = match &self.why {
-            // It would do it again.
-            Some(DisconnectReason::Protocol(_)) => Duration::ZERO,
-            // A proxy that lives goes on trying for its streams: it is told when the server has forgotten it. With none it
-            // may as well begin anew, here or at another server.
-            Some(DisconnectReason::Reset)
-                if self.mux.role() == Role::Server || self.mux.stream_count() == 0 =>
-            {
-                self.grace.min(after_reset(round_trip.unwrap_or_default(), unreset))
-            }
-            _ => self.grace,
-        };
+        let grace = self.grace(rtt.unwrap_or_default(), now);
         if grace.is_zero() {
             return self.end();
         }
-        let until = since + grace;
-        self.wait = Some(Wait { since, until });
-        self.untold.push_back(LinkTransition::Waiting(until));
+        let until = now + grace;
+        self.detached = Some(Detached { since: now, until });
+        self.pending_notifications.push_back(AttachmentChange::Detached(until));
         for endpoint in self.endpoints.values() {
-            endpoint.held_up().lost_channel(since);
-            endpoint.stats().into_iter().for_each(|stats| stats.set_channel(None));
+            endpoint.shared().send_bottleneck().channel_lost(now);
+            endpoint.shared().stats().into_iter().for_each(|stats| stats.set_channel(None));
         }
     }
 
-    /// There is a channel again, if there was none.
-    pub(super) fn resume(&mut self) {
-        let Some(wait) = self.wait.take() else { return };
+    /// Returns how long the link may wait for the peer to resume it, given why its last channel has ended.
+    fn grace(&self, rtt: Duration, now: Instant) -> Duration {
+        match &self.last_end_reason {
+            // The peer would break the protocol again.
+            Some(DisconnectReason::Protocol(_)) => Duration::ZERO,
+            // A live proxy keeps reconnecting for its streams until the server answers that it no longer knows the link.
+            // Without streams it may as well register anew, here or at another server.
+            Some(DisconnectReason::Reset)
+                if self.mux.role() == Role::Server || self.mux.stream_count() == 0 =>
+            {
+                let unreset = self.last_end_without_reset.map(|at| now.duration_since(at));
+                self.resume_grace.min(reset_grace(rtt, unreset))
+            }
+            _ => self.resume_grace,
+        }
+    }
+
+    /// Adds a channel, and resumes a detached link. Returns false, and adds nothing, if the link has ended or is closing:
+    /// nothing would end the channel.
+    pub(super) fn add_channel(&mut self, channel: &Arc<ChannelIo>) -> bool {
+        if self.has_ended || self.is_closing {
+            return false;
+        }
+        self.resume();
+        let (id, now) = (channel.shared().id(), Instant::now());
+        self.channels.insert(id, channel.clone());
+        self.mux.add_channel(id, now);
+        self.mux.handle_timeout(now);
+        true
+    }
+
+    fn resume(&mut self) {
+        let Some(detached) = self.detached.take() else { return };
         let now = Instant::now();
-        self.unreset = None;
-        self.endpoints.values().for_each(|endpoint| endpoint.held_up().has_channel(now));
-        self.untold.push_back(LinkTransition::Resumed(now - wait.since));
+        self.last_end_without_reset = None;
+        for endpoint in self.endpoints.values() {
+            endpoint.shared().send_bottleneck().channel_restored(now);
+        }
+        self.pending_notifications.push_back(AttachmentChange::Resumed(now - detached.since));
     }
 
-    /// There is no channel, and there will be none.
+    /// Ends a link that has no channel: all streams end with an error, and no channel is accepted any more.
     pub(super) fn end(&mut self) {
-        self.over = true;
-        self.wait = None;
+        self.has_ended = true;
+        self.detached = None;
         self.mux.abort_streams();
-        self.untold.push_back(LinkTransition::Over);
+        self.pending_notifications.push_back(AttachmentChange::Ended);
     }
 
-    pub(in crate::link) fn stop_channel(&mut self, id: u16, reason: DisconnectReason) {
-        if let Some(channel) = self.channels.get(&id) {
-            channel.stop(reason);
+    /// Returns whether the owner has to be notified of a change of the attachment.
+    pub(super) fn has_pending_notifications(&self) -> bool {
+        !self.pending_notifications.is_empty()
+    }
+
+    /// Takes the oldest change of which the owner has not been notified.
+    pub(super) fn pop_notification(&mut self) -> Option<AttachmentChange> {
+        self.pending_notifications.pop_front()
+    }
+
+    /// Applies the mux's events to endpoints and channels, and collects what has to happen after unlocking.
+    pub(super) fn collect_follow_ups(&mut self) {
+        while let Some(event) = self.mux.poll_event() {
+            self.handle_event(event);
         }
     }
 
-    pub(super) fn dispatch(&mut self) {
-        let next = &mut self.next;
-        while let Some(event) = self.mux.poll_event() {
-            match event {
-                MuxEvent::Opened(open) => {
-                    // Here and not later: what follows its OPEN may be its RESET.
-                    let endpoint = Arc::new(Endpoint::theirs(open.stream));
-                    self.endpoints.insert(open.stream, endpoint.clone());
-                    next.push(FollowUp::Opened(endpoint, open));
+    fn handle_event(&mut self, event: MuxEvent) {
+        let follow_ups = &mut self.follow_ups;
+        match event {
+            MuxEvent::Opened(open) => {
+                // Created now and not after unlocking: the RESET of the stream may follow its OPEN.
+                let endpoint = Arc::new(Endpoint::for_peer_stream(open.stream));
+                self.endpoints.insert(open.stream, endpoint.clone());
+                follow_ups.push(FollowUp::StreamOpened(endpoint, open));
+            }
+            MuxEvent::Message { channel, message } => {
+                if message.action == TunnelAction::Exit {
+                    self.resume_grace = Duration::ZERO;
                 }
-                MuxEvent::Message { channel, message } => {
-                    if message.action == TunnelAction::Exit {
-                        self.grace = Duration::ZERO;
-                    }
-                    next.push(FollowUp::Message(channel, message));
+                follow_ups.push(FollowUp::MessageReceived(channel, message));
+            }
+            MuxEvent::GoAway { code } => {
+                // A peer that has sent GOAWAY does not resume the link.
+                self.resume_grace = Duration::ZERO;
+                follow_ups.push(FollowUp::GoAwayReceived(code));
+            }
+            MuxEvent::Readable { stream } => {
+                follow_ups.extend(self.endpoints.get(&stream).cloned().map(FollowUp::Deliver));
+            }
+            MuxEvent::Writable { stream } => {
+                follow_ups.extend(self.endpoints.get(&stream).cloned().map(FollowUp::WakeRelay));
+            }
+            MuxEvent::Accepted { stream } => {
+                self.endpoints.get(&stream).inspect(|endpoint| endpoint.shared().accepted());
+            }
+            MuxEvent::Reset { stream, code } => self.end_stream(stream, Err(code)),
+            MuxEvent::Closed { stream } => self.end_stream(stream, Ok(())),
+            MuxEvent::FailedOver { stream, channel } => {
+                let Some(endpoint) = self.endpoints.get(&stream) else { return };
+                endpoint.shared().count_failover();
+                let channel = self.channels.get(&channel).and_then(|channel| channel.shared().stats());
+                if let (Some(stats), Some(channel)) = (endpoint.shared().stats(), channel) {
+                    stats.set_channel(Some(channel.clone()));
                 }
-                MuxEvent::GoAway { code } => {
-                    // Who has said goodbye does not come back.
-                    self.grace = Duration::ZERO;
-                    next.push(FollowUp::GoAway(code));
+            }
+            MuxEvent::Dequeued { stream, written_at } => {
+                if let Some(endpoint) = self.endpoints.get(&stream)
+                    && endpoint.shared().dequeued(written_at)
+                {
+                    follow_ups.push(FollowUp::WakeRelay(endpoint.clone()));
                 }
-                MuxEvent::Readable { stream } => {
-                    next.extend(self.endpoints.get(&stream).cloned().map(FollowUp::Deliver));
-                }
-                MuxEvent::Writable { stream } => {
-                    self.endpoints.get(&stream).inspect(|endpoint| endpoint.wake());
-                }
-                MuxEvent::Accepted { stream } => {
-                    self.endpoints.get(&stream).inspect(|endpoint| endpoint.accepted());
-                }
-                MuxEvent::Reset { stream, code } => {
-                    self.endpoints.remove(&stream).inspect(|endpoint| endpoint.ended(Err(code)));
-                }
-                MuxEvent::FailedOver { stream, channel } => {
-                    let endpoint = self.endpoints.get(&stream).inspect(|endpoint| endpoint.moved());
-                    let stats = endpoint.and_then(|endpoint| endpoint.stats());
-                    let channel = self.channels.get(&channel).and_then(|channel| channel.stats());
-                    if let (Some(stats), Some(channel)) = (stats, channel) {
-                        stats.set_channel(Some(channel.clone()));
-                    }
-                }
-                MuxEvent::Closed { stream } => {
-                    self.endpoints.remove(&stream).inspect(|endpoint| endpoint.ended(Ok(())));
-                }
-                MuxEvent::Dequeued { stream, written_at } => {
-                    self.endpoints.get(&stream).inspect(|endpoint| endpoint.sent(written_at));
-                }
-                MuxEvent::RttSample { channel, rtt } => {
-                    self.channels.get(&channel).inspect(|channel| channel.set_rtt(rtt));
-                }
-                MuxEvent::ChannelTimedOut { channel } => {
-                    self.channels
-                        .get(&channel)
-                        .inspect(|channel| channel.stop(DisconnectReason::KeepaliveTimeout));
-                }
+            }
+            MuxEvent::RttSample { channel, rtt } => {
+                self.channels.get(&channel).inspect(|channel| channel.shared().record_rtt(rtt));
+            }
+            MuxEvent::ChannelTimedOut { channel } => {
+                self.stop_channel(channel, DisconnectReason::KeepaliveTimeout)
             }
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resets_tell_of_a_death_unless_one_channel_ended_otherwise() {
-        let secs = Duration::from_secs;
-        let (near, far) = (Duration::from_millis(1), Duration::from_millis(500));
-        for (round_trip, unreset, wait) in [
-            (near, None, Duration::from_millis(1004)),
-            (near, Some(Duration::ZERO), Duration::MAX),
-            (near, Some(secs(1)), Duration::MAX),
-            (near, Some(secs(2)), Duration::from_millis(1004)),
-            (far, None, secs(3)),
-            (far, Some(secs(2)), Duration::MAX),
-        ] {
-            assert_eq!(after_reset(round_trip, unreset), wait, "{round_trip:?} {unreset:?}");
+    fn end_stream(&mut self, stream: u32, end: Result<(), ResetCode>) {
+        if let Some(endpoint) = self.endpoints.remove(&stream) {
+            endpoint.shared().set_end(end);
+            self.follow_ups.push(FollowUp::WakeRelay(endpoint));
         }
     }
 }

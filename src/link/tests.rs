@@ -1,6 +1,14 @@
-use std::{net::Ipv4Addr, pin::pin, time::Duration};
+//! Tests of a link over real sockets: attachment, failure of channels, memory of waiting data.
+
+use std::{
+    net::Ipv4Addr,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::BytesMut;
+use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -8,30 +16,33 @@ use tokio::{
     task::yield_now,
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
-use super::*;
+use super::{Driver, Link, LinkEvents, NewChannel, Stream};
 use crate::{
-    ids::{Priority, UserChannelId},
-    link::{Driver, NewChannel},
+    ids::{Priority, StreamKey, UserChannelId},
+    mux::{MuxConfig, Role},
     net::ChannelSocket,
-    wire::{Frame, TunnelAction},
+    telemetry::DisconnectReason,
+    wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage},
 };
 
-/// Longer than anything takes here.
+/// Longer than any step of these tests takes.
 const LONG: Duration = Duration::from_secs(5);
 
+/// Owner of a link that records what it is notified of.
 #[derive(Default)]
-struct Listener {
+struct RecordingOwner {
     opened: Mutex<Option<Stream>>,
-    /// What comes back the moment in which the link is told to wait.
-    back: Mutex<Option<(Arc<Link>, NewChannel)>>,
-    attached: Mutex<Option<Driver>>,
-    told: Mutex<Vec<&'static str>>,
-    /// Until when the link was waited for last.
-    until: Mutex<Option<Instant>>,
+    /// A channel that is attached from within the notification that the link is detached.
+    resume_with: Mutex<Option<(Arc<Link>, NewChannel)>>,
+    resumed_driver: Mutex<Option<Driver>>,
+    notifications: Mutex<Vec<&'static str>>,
+    /// When the grace of the last detachment expires.
+    detached_until: Mutex<Option<Instant>>,
 }
 
-impl LinkEvents for Listener {
+impl LinkEvents for RecordingOwner {
     fn stream_opened(&self, stream: Stream, _open: Open) {
         *self.opened.lock() = Some(stream);
     }
@@ -41,18 +52,19 @@ impl LinkEvents for Listener {
     fn unknown_stream(&self, _channel: u16, _key: StreamKey) {}
 
     fn detached(&self, until: Instant) {
-        *self.until.lock() = Some(until);
-        if let Some((link, drive)) = self.back.lock().take() {
-            *self.attached.lock() = link.attach(drive);
+        *self.detached_until.lock() = Some(until);
+        if let Some((link, channel)) = self.resume_with.lock().take() {
+            *self.resumed_driver.lock() = Driver::attach(&link, channel);
         }
-        self.told.lock().push("waits");
+        self.notifications.lock().push("detached");
     }
 
     fn resumed(&self, _after: Duration) {
-        self.told.lock().push("is back");
+        self.notifications.lock().push("resumed");
     }
 }
 
+/// Returns both ends of a TCP connection.
 async fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -60,7 +72,7 @@ async fn connection() -> (TcpStream, TcpStream) {
     (near.unwrap(), far.unwrap().0)
 }
 
-/// One end of a channel, and the other.
+/// Returns a channel to attach, and the far end of its connection.
 async fn channel(id: u16) -> (NewChannel, TcpStream) {
     let (near, far) = connection().await;
     let socket = ChannelSocket::plain(near);
@@ -68,141 +80,144 @@ async fn channel(id: u16) -> (NewChannel, TcpStream) {
     (NewChannel { id, socket, read_ahead, codec, text: None, stats: None }, far)
 }
 
-/// A proxy that came back at once could be told of before its loss, and was shown as waiting from then on.
+/// The resumption by a proxy that reconnected at once could be reported before the loss, so that the proxy was shown as
+/// detached from then on.
 #[tokio::test]
-async fn a_return_is_told_after_the_loss_however_soon_it_comes() {
-    let listener = Arc::<Listener>::default();
-    let link = Link::new(Role::Server, MuxConfig::default(), None, listener.clone());
-    link.set_grace(Duration::from_secs(30));
+async fn a_resumption_is_reported_after_the_loss_however_soon_it_happens() {
+    let owner = Arc::<RecordingOwner>::default();
+    let link = Link::new(Role::Server, MuxConfig::default(), None, owner.clone());
+    link.set_resume_grace(Duration::from_secs(30));
     let ((first, _far), (second, _other)) = (channel(1).await, channel(2).await);
-    *listener.back.lock() = Some((link.clone(), second));
-    drop(link.attach(first));
-    assert_eq!(*listener.told.lock(), ["waits", "is back"]);
+    *owner.resume_with.lock() = Some((link.clone(), second));
+    drop(Driver::attach(&link, first));
+    assert_eq!(*owner.notifications.lock(), ["detached", "resumed"]);
     assert!(link.has_channel());
-    // Which it would keep alive.
-    listener.attached.lock().take();
-    assert_eq!(*listener.told.lock(), ["waits", "is back", "waits"]);
+    // The recorded driver keeps the link's second channel.
+    owner.resumed_driver.lock().take();
+    assert_eq!(*owner.notifications.lock(), ["detached", "resumed", "detached"]);
 }
 
-/// A kicked proxy lived on, and was given no more users, if one of its channels joined again in that moment.
+/// A kicked proxy stayed connected, without getting users, if one of its channels joined its link at that moment.
 #[tokio::test]
-async fn a_link_that_is_being_closed_takes_no_channel() {
+async fn a_closing_link_accepts_no_channel() {
     let (first, _far) = channel(1).await;
     let (second, _other) = channel(2).await;
-    let link = Link::new(Role::Server, MuxConfig::default(), None, Arc::<Listener>::default());
+    let link = Link::new(Role::Server, MuxConfig::default(), None, Arc::<RecordingOwner>::default());
     let joins = async {
-        // The first is driven by now, and is not polled again before the second comes.
+        // The first driver runs by now, and is not polled again before the second channel is attached.
         link.close(&DisconnectReason::Kicked);
-        link.drive(second).await
+        Driver::attach_and_run(&link, second).await
     };
-    let ends = async { tokio::join!(link.drive(first), joins) };
-    let (first, second) = timeout(LONG, ends).await.expect("the link lives on");
+    let ends = async { tokio::join!(Driver::attach_and_run(&link, first), joins) };
+    let (first, second) = timeout(LONG, ends).await.expect("both channels end");
     assert_eq!((first, second), (DisconnectReason::Kicked, DisconnectReason::Closed));
-    assert!(link.is_closed());
+    assert!(link.has_ended());
 }
 
-/// Takes two channels on and ends both at their far ends, in turn: closed, or else reset. For how long the link waits then.
-async fn waits_after(link: &Arc<Link>, listener: &Listener, closed: [bool; 2]) -> Duration {
+/// Attaches two channels and ends both at their far ends, one after the other: closed, or else reset. Returns the grace
+/// that the link then has.
+async fn grace_after(link: &Arc<Link>, owner: &RecordingOwner, closed: [bool; 2]) -> Duration {
     let [first, second] = [channel(1).await, channel(2).await]
-        .map(|(drive, far)| (link.attach(drive).expect("the link takes channels"), far));
-    for ((id, (attached, mut far)), closed) in [(1, first), (2, second)].into_iter().zip(closed) {
+        .map(|(new, far)| (Driver::attach(link, new).expect("the link accepts channels"), far));
+    for ((id, (driver, mut far)), closed) in [(1, first), (2, second)].into_iter().zip(closed) {
         if closed {
             far.shutdown().await.unwrap();
         }
         SockRef::from(&far).set_linger(Some(Duration::ZERO)).unwrap();
         drop(far);
-        // Finds the pipe broken after a close, and is told of the reset else, before anybody has read.
+        // This write fails with a broken pipe after a close, and else with the reset, before the driver reads.
         link.send_message(id, TunnelMessage::control(TunnelAction::Successor, String::new()));
-        let ended = timeout(LONG, attached.run()).await.expect("the channel lives on");
+        let ended = timeout(LONG, driver.run()).await.expect("the channel ends");
         assert_eq!(ended, if closed { DisconnectReason::Closed } else { DisconnectReason::Reset });
     }
-    let until = listener.until.lock().take().expect("the link waits");
+    let until = owner.detached_until.lock().take().expect("the link is detached");
     until.saturating_duration_since(Instant::now())
 }
 
-/// Small pieces are not copied where they arrive, but each keeps the buffer of 260 KiB alive that it came in.
+/// Small chunks are not copied when they arrive, although each keeps the read buffer of 260 KiB alive that it is part of:
+/// they must be copied if they have to wait.
 #[tokio::test]
-async fn what_waits_for_a_slow_target_keeps_no_buffer_alive() {
-    let listener = Arc::<Listener>::default();
-    let link = Link::new(Role::Proxy, MuxConfig::default(), None, listener.clone());
-    let (drive, _server) = channel(1).await;
-    let _attached = link.attach(drive);
+async fn data_that_waits_for_a_slow_target_keeps_no_read_buffer_alive() {
+    let owner = Arc::<RecordingOwner>::default();
+    let link = Link::new(Role::Proxy, MuxConfig::default(), None, owner.clone());
+    let (new, _server) = channel(1).await;
+    let _driver = Driver::attach(&link, new);
     let (stream, key) = (1, StreamKey::new(UserChannelId::new(1), 1));
     let open = Open { stream, key, port: 80, priority: Priority::default(), window: 1 << 20, user: None };
-    let says = |frame| link.with(|state| state.mux.handle_frame(1, frame, Instant::now())).unwrap();
-    says(Frame::Open(open));
+    let receive = |frame| link.with(|state| state.mux.handle_frame(1, frame, Instant::now())).unwrap();
+    receive(Frame::Open(open));
     let mut offset = 0;
-    // Whether a piece that comes lets go of its buffer.
-    let mut comes = || {
+    // Receives a chunk, and returns whether its read buffer can be reused.
+    let mut frees_buffer = || {
         let mut buffer = BytesMut::zeroed(64 << 10);
         let payload = buffer.split_to(16 << 10).freeze();
-        says(Frame::Data { stream, offset, fin: false, payload });
+        receive(Frame::Data { stream, offset, fin: false, payload });
         offset += 16 << 10;
         buffer.clear();
         buffer.try_reclaim(64 << 10)
     };
-    assert!(comes(), "the target is not reached yet");
-    let opened = listener.opened.lock().take().unwrap();
+    assert!(frees_buffer(), "the target is not connected yet");
+    let opened = owner.opened.lock().take().unwrap();
     let control = opened.control();
     control.set_paused(true);
-    assert!(comes(), "it is held");
+    assert!(frees_buffer(), "the stream is paused");
     control.set_paused(false);
     let (socket, mut target) = connection().await;
     SockRef::from(&socket).set_send_buffer_size(4 << 10).unwrap();
     let cancel = CancellationToken::new();
-    let mut carried = pin!(opened.relay(socket, ResetCode::Internal, &cancel, || ResetCode::Internal));
-    for piece in 0..14 {
+    let mut relay = pin!(opened.relay(socket, ResetCode::Internal, &cancel, || ResetCode::Internal));
+    for chunk in 0..14 {
         tokio::select! {
             biased;
-            _ = &mut carried => panic!("it has ended"),
-            () = yield_now() => assert!(comes(), "piece {piece}"),
+            _ = &mut relay => panic!("the relay has ended"),
+            () = yield_now() => assert!(frees_buffer(), "chunk {chunk}"),
         }
     }
-    let waits = link.with(|state| state.mux.recv_flow(stream)).unwrap().buffered;
-    assert!(waits > 64 << 10, "the target has taken all but {waits}");
+    let buffered = link.with(|state| state.mux.recv_flow(stream)).unwrap().buffered;
+    assert!(buffered > 64 << 10, "the target has taken all but {buffered} bytes");
 
-    // What waits is copied once, however often the target takes some of it; but for the first piece.
+    // A waiting chunk is copied once, however often the target takes bytes from the front; except for the first chunk.
     let endpoint = link.with(|state| state.endpoints[&stream].clone());
-    let places = || endpoint.delivery().queue.iter().map(|piece| piece.as_ptr()).collect::<Vec<_>>();
+    let addresses = || endpoint.lock_delivery().queue.iter().map(|chunk| chunk.as_ptr()).collect::<Vec<_>>();
     let (mut taken, mut before, mut bytes) = (0, Vec::new(), [0; 8 << 10]);
     while taken < 200 << 10 {
         tokio::select! {
             biased;
-            _ = &mut carried => panic!("it has ended"),
+            _ = &mut relay => panic!("the relay has ended"),
             read = target.read(&mut bytes) => taken += read.unwrap(),
         }
-        let (now, rest) = (places(), before);
+        let (now, rest) = (addresses(), before);
         let same = now.iter().skip(1).zip(rest.iter().skip(rest.len().saturating_sub(now.len()) + 1));
         assert!(rest.is_empty() || now.len() > rest.len() || same.clone().all(|(now, then)| now == then));
         before = now;
     }
 }
 
-/// A relay that stopped was taken for a proxy that had died, if something was written to it a moment later: its downloads
-/// were waited for for a second instead of thirty.
+/// A middlebox that stopped was taken for a proxy that had died, if this side wrote to it a moment later: the grace of its
+/// downloads was one second instead of thirty.
 #[tokio::test]
-async fn only_a_peer_whose_channels_are_all_reset_is_taken_for_dead() {
+async fn only_a_peer_whose_channels_are_all_reset_is_presumed_dead() {
     for (role, closed, dead) in [
         (Role::Server, [false, false], true),
         (Role::Server, [true, false], false),
         (Role::Server, [false, true], false),
-        // It has no streams to wait with; `tests/resume.rs` has one that has.
+        // This link has no streams; `tests/tunnel/resume.rs` tests one that has.
         (Role::Proxy, [false, false], true),
     ] {
-        let listener = Arc::<Listener>::default();
-        let link = Link::new(role, MuxConfig::default(), None, listener.clone());
-        link.set_grace(6 * LONG);
-        let waits = waits_after(&link, &listener, closed).await;
-        assert_eq!(waits < LONG, dead, "{role:?} {closed:?}: {waits:?}");
+        let owner = Arc::<RecordingOwner>::default();
+        let link = Link::new(role, MuxConfig::default(), None, owner.clone());
+        link.set_resume_grace(6 * LONG);
+        let grace = grace_after(&link, &owner, closed).await;
+        assert_eq!(grace < LONG, dead, "{role:?} {closed:?}: {grace:?}");
     }
 }
 
-/// What happened before it came back was counted to what happened after it.
+/// An end without a reset from before the resumption was counted for the channels after it.
 #[tokio::test]
-async fn a_proxy_that_came_back_and_died_is_taken_for_dead() {
-    let listener = Arc::<Listener>::default();
-    let link = Link::new(Role::Server, MuxConfig::default(), None, listener.clone());
-    link.set_grace(6 * LONG);
-    assert!(waits_after(&link, &listener, [true, true]).await > LONG);
-    assert!(waits_after(&link, &listener, [false, false]).await < LONG);
+async fn a_proxy_that_resumed_and_then_died_is_presumed_dead() {
+    let owner = Arc::<RecordingOwner>::default();
+    let link = Link::new(Role::Server, MuxConfig::default(), None, owner.clone());
+    link.set_resume_grace(6 * LONG);
+    assert!(grace_after(&link, &owner, [true, true]).await > LONG);
+    assert!(grace_after(&link, &owner, [false, false]).await < LONG);
 }

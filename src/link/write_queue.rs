@@ -1,7 +1,13 @@
+//! Encoded frames or lines that wait for a channel's socket, and their encoding.
+//!
+//! It must not be used while the link state is locked: encoding computes checksums and base64, and writing is a system
+//! call. Debug builds assert it.
+
 use std::{collections::VecDeque, io};
 
 use bytes::{Bytes, BytesMut};
 
+use super::lock::assert_link_state_unlocked;
 use crate::{
     net::{BufferPool, ChannelSocket, advance, write_vectored_once},
     wire::{
@@ -11,94 +17,140 @@ use crate::{
     },
 };
 
-/// How much may be encoded and not yet written. What waits here can no longer be overtaken by a control frame; it is
-/// what one read brings.
-const MAX_WAITING: usize = BufferPool::BUFFER_SIZE;
+/// The most bytes that are encoded ahead of the socket: as many as one read of the peer takes. A control frame cannot
+/// overtake encoded bytes.
+const MAX_QUEUED_BYTES: usize = BufferPool::BUFFER_SIZE;
 
-/// And on a channel that takes little at a time, where that much would be milliseconds.
-const MIN_WAITING: usize = 8 * 1024;
+/// The same on a channel whose socket takes little at a time, where the maximum would mean milliseconds of delay.
+const MIN_QUEUED_BYTES: usize = 8 * 1024;
 
-/// How much memory is asked for at a time for headers and lines. A header is 20 bytes, or 24 with its checksum, and
-/// asking for each cost more than writing it.
-const ARENA: usize = 4 * 1024;
-const ROOM: usize = 24;
+/// How much memory is allocated at a time for headers and lines. A header has 20 bytes, or 24 with its checksum, and one
+/// allocation for each cost more than writing it.
+const ARENA_BYTES: usize = 4 * 1024;
 
-/// Frames on their way into a channel's socket: encoded, not yet written.
-#[derive(Debug, Default)]
+/// The largest header of a DATA frame.
+const MAX_DATA_HEADER: usize = 24;
+
+/// What a line has beside its data: user, stream, action, separators. ADDPROXY lines are longer, and rare.
+const LINE_OVERHEAD: usize = 32;
+
+/// A frame for a binary peer, or a line for a text peer, that the mux has chosen for transmission.
+#[derive(Debug)]
+pub(super) enum Transmit {
+    /// For a binary peer.
+    Frame(Frame),
+    /// For a text peer.
+    Line(TunnelMessage),
+}
+
+impl Transmit {
+    /// Returns about how many bytes it will have when encoded, without encoding it.
+    pub(super) fn estimated_len(&self) -> usize {
+        match self {
+            Self::Frame(Frame::Data { payload, .. }) => MAX_DATA_HEADER + payload.len(),
+            Self::Frame(Frame::Message(message)) => MAX_DATA_HEADER + message.data.len(),
+            Self::Frame(_) => MAX_DATA_HEADER,
+            // Base64 takes four bytes for three.
+            Self::Line(message) => LINE_OVERHEAD + message.data.len().div_ceil(3) * 4,
+        }
+    }
+}
+
+/// Encoded frames or lines of one channel, in the order of their transmission.
+#[derive(Debug)]
 pub(super) struct WriteQueue {
-    slices: VecDeque<Bytes>,
-    waiting: usize,
+    chunks: VecDeque<Bytes>,
+    /// The sum of the lengths of `chunks`.
+    queued_bytes: usize,
     encoder: FrameEncoder,
-    /// Headers and lines are written in here one behind the other, and split off without copying.
+    /// The form of lines, for a text peer.
+    fields: Option<FieldCount>,
+    /// Headers and lines are written here one after another, and split off without copying.
     arena: BytesMut,
-    /// How much the socket took lately.
-    taken: usize,
+    /// How many bytes the socket took at the last write, or at least twice the last target if it took all.
+    last_taken: usize,
 }
 
 impl WriteQueue {
-    /// Nothing yet; frames are written by `encoder`.
-    pub(super) fn new(encoder: FrameEncoder) -> Self {
-        Self { encoder, ..Self::default() }
+    /// Creates an empty queue. `fields` is the form of lines for a text peer.
+    pub(super) fn new(encoder: FrameEncoder, fields: Option<FieldCount>) -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            queued_bytes: 0,
+            encoder,
+            fields,
+            arena: BytesMut::new(),
+            last_taken: 0,
+        }
     }
 
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting
+    /// Returns how many encoded bytes wait for the socket.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
     }
 
-    /// How much should wait at the most: about what the socket takes at once.
-    pub(super) fn most(&self) -> usize {
-        self.taken.clamp(MIN_WAITING, MAX_WAITING)
+    /// Returns how many bytes may be encoded ahead of the socket: about as many as it takes at once.
+    pub(super) fn target_bytes(&self) -> usize {
+        self.last_taken.clamp(MIN_QUEUED_BYTES, MAX_QUEUED_BYTES)
     }
 
-    pub(super) fn push_frame(&mut self, frame: Frame) {
-        match frame {
-            // The payload goes out from where it was read to.
-            Frame::Data { stream, offset, fin, payload } if !payload.is_empty() => {
-                if self.arena.capacity() < ROOM {
-                    self.arena.reserve(ARENA);
+    /// Returns how many bytes are missing up to [`target_bytes`](Self::target_bytes).
+    pub(super) fn missing_bytes(&self) -> usize {
+        self.target_bytes().saturating_sub(self.queued_bytes)
+    }
+
+    /// Encodes a frame or line and appends it.
+    pub(super) fn push(&mut self, transmit: Transmit) {
+        assert_link_state_unlocked();
+        match transmit {
+            // The payload is written from the buffer that it was read into.
+            Transmit::Frame(Frame::Data { stream, offset, fin, payload }) if !payload.is_empty() => {
+                if self.arena.capacity() < MAX_DATA_HEADER {
+                    self.arena.reserve(ARENA_BYTES);
                 }
                 self.encoder.data_header(stream, offset, fin, &payload, &mut self.arena);
-                self.split_arena();
-                self.push(payload);
+                self.push_arena();
+                self.push_chunk(payload);
             }
-            other => {
-                self.encoder.encode(&other, &mut self.arena);
-                self.split_arena();
+            Transmit::Frame(frame) => {
+                self.encoder.encode(&frame, &mut self.arena);
+                self.push_arena();
+            }
+            Transmit::Line(message) => {
+                text::encode_line(&message, self.fields.unwrap_or(FieldCount::Four), &mut self.arena);
+                self.push_arena();
             }
         }
     }
 
-    pub(super) fn push_line(&mut self, message: &TunnelMessage, fields: FieldCount) {
-        text::encode_line(message, fields, &mut self.arena);
-        self.split_arena();
+    fn push_arena(&mut self) {
+        let encoded = self.arena.split().freeze();
+        self.push_chunk(encoded);
     }
 
-    fn split_arena(&mut self) {
-        let slice = self.arena.split().freeze();
-        self.push(slice);
+    fn push_chunk(&mut self, chunk: Bytes) {
+        self.queued_bytes += chunk.len();
+        self.chunks.push_back(chunk);
     }
 
-    fn push(&mut self, slice: Bytes) {
-        self.waiting += slice.len();
-        self.slices.push_back(slice);
-    }
-
-    /// Writes until nothing waits or nothing fits; the number of bytes written. `WouldBlock` is no error here:
-    /// [`waiting`](Self::waiting) tells.
+    /// Writes to `socket` until the queue is empty or the socket's send buffer is full, which is not an error. Returns the
+    /// number of bytes written.
     pub(super) fn write_to(&mut self, socket: &ChannelSocket) -> io::Result<usize> {
+        assert_link_state_unlocked();
         let mut written = 0;
-        while self.waiting > 0 {
-            match write_vectored_once(&self.slices, usize::MAX, |slices| socket.try_write(slices)) {
+        while self.queued_bytes > 0 {
+            match write_vectored_once(&self.chunks, usize::MAX, |slices| socket.try_write(slices)) {
                 Ok(n) => {
-                    self.waiting -= n;
+                    self.queued_bytes -= n;
                     written += n;
-                    advance(&mut self.slices, n);
+                    advance(&mut self.chunks, n);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
         }
-        self.taken = if self.waiting == 0 { (2 * self.most()).max(written) } else { written };
+        let took_all = self.queued_bytes == 0;
+        self.last_taken = if took_all { (2 * self.target_bytes()).max(written) } else { written };
         Ok(written)
     }
 }

@@ -79,18 +79,18 @@ impl ServerLink {
             () = self.sent_away.now.cancelled() => {
                 ServeOutcome::GoAway { successor: self.sent_away.successor.lock().take() }
             }
-            () = self.link.ended() => ServeOutcome::Lost,
+            () = self.link.run_until_ended() => ServeOutcome::Lost,
         }
     }
 
     /// Carries what is open to its end.
     pub(super) async fn finish(&self) {
-        self.link.ended().await;
+        self.link.run_until_ended().await;
     }
 
     /// Tells the server to send no new users: they find us elsewhere, or not at all. What it still gives is carried.
     pub(super) fn go_away(&self) {
-        self.link.go_away(ResetCode::Shutdown);
+        self.link.send_go_away(ResetCode::Shutdown);
     }
 }
 
@@ -134,12 +134,12 @@ impl<'a> LinkConnector<'a> {
             // A server that refuses says why and closes at once: what it said counts, not that it closed.
             biased;
             answer = timeout(PATIENCE, answered) => answer.map_err(|_| ServerLinkError::Timeout),
-            () = link.closed() => Err(ServerLinkError::Lost),
+            () = link.wait_ended() => Err(ServerLinkError::Lost),
         };
         match given {
             Ok(Ok(Ok(given))) => {
                 // From now on there is something to come back to.
-                link.set_grace(grace);
+                link.set_resume_grace(grace);
                 Ok((ServerLink { link, sent_away }, given))
             }
             Ok(Ok(Err(reason))) => {
@@ -195,7 +195,7 @@ impl<'a> LinkConnector<'a> {
                 tokio::select! {
                     // First: else a channel might be made anew while the proxy ends.
                     biased;
-                    () = tasks.stopped() => supervisor.link.go_away(ResetCode::Shutdown),
+                    () = tasks.stopped() => supervisor.link.send_go_away(ResetCode::Shutdown),
                     () = &mut channel => {}
                 }
             });
@@ -222,12 +222,12 @@ impl<'a> LinkConnector<'a> {
         let (owned, tasks) = (link.clone(), self.tasks.clone());
         let (socket, read_ahead, codec) = negotiation.into_parts();
         self.tasks.spawn("text channel", async move {
-            let drive =
+            let channel =
                 NewChannel { id: 1, socket, read_ahead, codec, text: Some(FieldCount::Four), stats: None };
-            let mut channel = std::pin::pin!(owned.drive(drive));
+            let mut channel = std::pin::pin!(Driver::attach_and_run(&owned, channel));
             tokio::select! {
                 reason = &mut channel => tracing::info!("the channel was lost: {reason}"),
-                () = tasks.stopped() => owned.go_away(ResetCode::Shutdown),
+                () = tasks.stopped() => owned.send_go_away(ResetCode::Shutdown),
             }
         });
         Ok(link)
@@ -302,7 +302,7 @@ impl ChannelSupervisor {
             Some(first) => Ok(Some(first)),
             None => self.dial().await,
         };
-        while !self.link.is_closed() {
+        while !self.link.has_ended() {
             match next {
                 Ok(Some(channel)) => {
                     let begin = Instant::now();
@@ -329,7 +329,7 @@ impl ChannelSupervisor {
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.pause()) => {}
-                () = self.link.closed() => return,
+                () = self.link.wait_ended() => return,
                 () = self.sent_away.now.cancelled() => return,
             }
             next = self.dial().await;
@@ -360,14 +360,8 @@ impl ChannelSupervisor {
 
     fn attach(&self, negotiation: Negotiation, welcome: &Welcome) -> Option<Driver> {
         let (socket, read_ahead, codec) = negotiation.into_parts();
-        self.link.attach(NewChannel {
-            id: welcome.channel,
-            socket,
-            read_ahead,
-            codec,
-            text: None,
-            stats: None,
-        })
+        let channel = NewChannel { id: welcome.channel, socket, read_ahead, codec, text: None, stats: None };
+        Driver::attach(&self.link, channel)
     }
 
     /// Whether there is nothing left to come back to: the server is another one, or has waited for long enough.

@@ -106,7 +106,7 @@ async fn join_link(
         if !proxy.tickets.lock().confirm(ticket) {
             return Err(HandshakeError::UnknownLink.into());
         }
-        proxy.link.fence();
+        proxy.link.remove_all_channels();
     }
     Ok(slot)
 }

@@ -4,7 +4,11 @@ use std::{net::SocketAddr, sync::Arc};
 
 use super::{core::Core, proxy::ChannelSlot};
 use crate::{
-    ids::ChannelId, link::NewChannel, net::Negotiation, telemetry::ChannelFormat, wire::text::FieldCount,
+    ids::ChannelId,
+    link::{Driver, NewChannel},
+    net::Negotiation,
+    telemetry::ChannelFormat,
+    wire::text::FieldCount,
 };
 
 /// A connection that has completed its handshake and becomes a channel of its proxy's link.
@@ -46,7 +50,7 @@ impl AdmittedChannel {
         slot.set_stats(guard.stats());
         let stats = Some(guard.stats().clone());
         let channel = NewChannel { id: slot.id.index, socket, read_ahead, codec, text, stats };
-        let reason = slot.proxy.link.drive(channel).await;
+        let reason = Driver::attach_and_run(&slot.proxy.link, channel).await;
         guard.set_reason(slot.proxy.record_channel_end(reason));
     }
 }

@@ -63,7 +63,7 @@ impl Core {
     /// Runs `act` on a proxy. Returns how many streams it had before, or `None` if there is no such proxy.
     fn on_proxy(&self, id: ProxyId, act: impl FnOnce(&RemoteProxy)) -> Option<usize> {
         let proxy = self.proxies.get(&id).map(|proxy| proxy.clone())?;
-        let streams = proxy.link.streams();
+        let streams = proxy.link.stream_count();
         act(&proxy);
         Some(streams)
     }

@@ -74,7 +74,7 @@ impl Drop for ChannelSlot {
     fn drop(&mut self) {
         let was_last = self.proxy.channels.lock().release(self.id.index);
         if was_last {
-            self.proxy.link.abandon();
+            self.proxy.link.end_if_never_attached();
         }
     }
 }
@@ -124,7 +124,7 @@ impl RemoteProxy {
 
     /// Returns the counters of the channel that `stream` is sent on.
     pub(super) fn channel_stats(&self, stream: &Stream) -> Option<Arc<ChannelStats>> {
-        self.channels.lock().stats(self.link.channel_of(stream)?)
+        self.channels.lock().stats(self.link.primary_channel(stream)?)
     }
 
     /// Records that a channel has ended because of `reason`. Returns the reason to report: the one for which the proxy is
@@ -201,7 +201,7 @@ impl RemoteProxy {
     /// Takes the proxy out of all of its services and reports its end, after its link has ended.
     pub(super) fn remove_from_services(self: &Arc<Self>) {
         // The driver of the last channel records the same reason, but possibly only after this.
-        self.start_closing(self.record_channel_end(self.link.why_closed()));
+        self.start_closing(self.record_channel_end(self.link.last_end_reason()));
         for service in self.services.lock().drain(..) {
             service.pool.leave(self);
         }

@@ -48,7 +48,7 @@ pub(super) fn start_proxy(
     core.proxies.insert(id, proxy.clone());
     let (owner, owned) = (core.clone(), proxy.clone());
     core.tasks.spawn(format!("proxy {id}"), async move {
-        owned.link.ended().await;
+        owned.link.run_until_ended().await;
         owner.links.remove(&link_id);
         owner.proxies.remove(&id);
         owned.remove_from_services();

@@ -62,7 +62,7 @@ pub(super) fn register(
         if !services.iter().any(|known| Arc::ptr_eq(known, &service)) {
             services.push(service.clone());
             // From now on there is something to resume.
-            proxy.link.set_grace(core.config.grace_period);
+            proxy.link.set_resume_grace(core.config.grace_period);
             proxy.report_registered(&service);
         }
         Ok(service)

@@ -104,7 +104,7 @@ impl Core {
 
     /// Sends GOAWAY to a proxy, with the address of the successor if one is configured.
     pub(super) fn send_go_away(&self, proxy: &RemoteProxy) {
-        proxy.link.go_away_to(self.config.successor.as_deref(), ResetCode::Shutdown);
+        proxy.link.send_go_away_with_successor(self.config.successor.as_deref(), ResetCode::Shutdown);
     }
 
     /// Waits until every proxy has moved to the successor or has disconnected.

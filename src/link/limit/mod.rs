@@ -1,10 +1,10 @@
-//! How fast bytes may pass, changed while they do: a [`RateLimit`] for each thing that can have one, and a [`Pacer`] that
-//! waits its turn in all the limits that hold for one stream.
+//! Rate limits that may change while bytes pass: a [`RateLimit`] for each stream, user, proxy and service, and a
+//! [`Pacer`] for each direction of a stream, to which four of them apply.
 //!
-//! A turn is bought before the bytes pass, and what was not used of it is given back. That makes a limit which many
-//! streams share a queue: each stands in it once, so all get the same, and each sleeps until exactly its turn. A bucket
-//! that is looked into and paid afterwards was the alternative; there all who wait wake for each drop, and the luckiest
-//! takes it.
+//! Bytes are reserved before they pass, and unused ones are refunded. That makes a limit which many streams share a queue:
+//! each stream has one reservation in it, so all get the same rate, and each sleeps until exactly its turn. The alternative
+//! was a bucket that is checked first and charged afterwards; there all waiting streams wake for each drop, and whichever
+//! runs first takes it.
 
 mod bucket;
 mod pacer;
@@ -20,38 +20,42 @@ use std::{
 pub(super) use pacer::Pacer;
 
 use crate::ids::{Direction, Rate};
-use bucket::Bucket;
+use bucket::TokenBucket;
 
-/// How many rate limits are set, all together. While there are none, carrying bytes costs one look at this.
+/// Number of rates that are set, over all limits of a server. While it is 0, a stream checks only this.
 #[derive(Debug, Clone, Default)]
-pub struct RateLimitCount(Arc<AtomicUsize>);
+pub struct RateLimitCount {
+    limits: Arc<AtomicUsize>,
+}
 
-/// How fast all bytes together that pass something may go, each direction apart; at first without bounds.
+/// Rate limit on the total of all bytes that pass a stream, user, proxy or service, for each direction. Unlimited at
+/// first.
 #[derive(Debug)]
 pub struct RateLimit {
-    down: Bucket,
-    up: Bucket,
+    down: TokenBucket,
+    up: TokenBucket,
     count: RateLimitCount,
 }
 
 impl RateLimit {
-    /// One that is counted in `count`.
+    /// Creates an unlimited limit, whose rates will be counted in `count`.
     pub fn new(count: &RateLimitCount) -> Arc<Self> {
         let now = Instant::now();
-        Arc::new(Self { down: Bucket::new(now), up: Bucket::new(now), count: count.clone() })
+        Arc::new(Self { down: TokenBucket::new(now), up: TokenBucket::new(now), count: count.clone() })
     }
 
-    /// Bounds one direction, or frees it. Streams that wait do so for what held before: wake them.
+    /// Sets the rate of one direction, or removes it with `None`. The caller wakes the streams to which the limit applies:
+    /// they wait for what the previous rate allowed.
     pub fn set(&self, direction: Direction, rate: Option<Rate>, now: Instant) {
-        let before = self.of(direction).set(rate, now);
+        let before = self.bucket(direction).set_rate(rate, now);
         match (before, rate) {
-            (None, Some(_)) => _ = self.count.0.fetch_add(1, Relaxed),
-            (Some(_), None) => _ = self.count.0.fetch_sub(1, Relaxed),
+            (None, Some(_)) => _ = self.count.limits.fetch_add(1, Relaxed),
+            (Some(_), None) => _ = self.count.limits.fetch_sub(1, Relaxed),
             _ => {}
         }
     }
 
-    fn of(&self, direction: Direction) -> &Bucket {
+    fn bucket(&self, direction: Direction) -> &TokenBucket {
         match direction {
             Direction::Down => &self.down,
             Direction::Up => &self.up,
@@ -67,24 +71,25 @@ impl Drop for RateLimit {
     }
 }
 
-/// All limits that hold for one stream; the strictest counts.
+/// All rate limits that apply to one stream; the strictest is effective.
 #[derive(Debug, Clone)]
 pub struct StreamRateLimits {
-    all: Arc<[Arc<RateLimit>; Self::ALL]>,
+    all: Arc<[Arc<RateLimit>; Self::COUNT]>,
     count: RateLimitCount,
 }
 
 impl StreamRateLimits {
-    /// The stream's own, its user's, its proxy's and its service's.
-    const ALL: usize = 4;
+    /// The stream's own limit, its user's, its proxy's and its service's.
+    const COUNT: usize = 4;
 
-    /// The limits of a stream, its user, its proxy and its service, all counted in the same place.
-    pub fn new(all: [Arc<RateLimit>; Self::ALL]) -> Self {
+    /// Combines the limits of a stream, its user, its proxy and its service, whose rates are all counted in the same
+    /// [`RateLimitCount`].
+    pub fn new(all: [Arc<RateLimit>; Self::COUNT]) -> Self {
         Self { count: all[0].count.clone(), all: Arc::new(all) }
     }
 
-    /// Whether there may be a limit.
-    fn any(&self) -> bool {
-        self.count.0.load(Relaxed) > 0
+    /// Returns whether any rate is set on the server, so that one of these limits may have one.
+    fn may_be_limited(&self) -> bool {
+        self.count.limits.load(Relaxed) > 0
     }
 }

@@ -1,0 +1,220 @@
+//! The socket of a channel with its write queue, which any thread may flush. The channel's driver reads it.
+//!
+//! Nothing here but [`ChannelIo::shared`] may be used while the link state is locked; debug builds assert it.
+
+use std::{
+    cell::Cell,
+    io,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    channel_shared::ChannelShared,
+    flat_combining::FlatCombiner,
+    lock::assert_link_state_unlocked,
+    scratch::{Scratch, with_scratch},
+    write_queue::{Transmit, WriteQueue},
+};
+use crate::{
+    net::{BufferPool, ChannelSocket},
+    telemetry::DisconnectReason,
+};
+
+/// Bytes after which a channel's driver yields to other tasks, and a flush leaves the rest to the driver: twice what one
+/// read takes. With half of it throughput was a twentieth lower.
+pub(super) const TURN_BUDGET: usize = 2 * BufferPool::BUFFER_SIZE;
+
+thread_local! {
+    /// Frames between the mux, which is polled under the link state, and the encoder, which runs without.
+    static POLLED: Scratch<Transmit> = const { Cell::new(Vec::new()) };
+}
+
+/// Where a channel gets the frames to transmit from, and reports how its writes proceed. Implemented by the link; each
+/// method locks the link state for itself.
+pub(super) trait TransmitSource {
+    /// Appends frames or lines for `channel` to `polled` until their encoded size reaches about `bytes`, or the list is as
+    /// long as one call may make it. Returns whether there may be more.
+    fn poll_transmit(&self, channel: u16, bytes: usize, polled: &mut Vec<Transmit>) -> bool;
+    /// Sets whether the send buffer of the channel's socket is full: other channels may take over its data then.
+    fn set_write_blocked(&self, channel: u16, is_blocked: bool);
+    /// Returns whether too much data of a text peer waits for slow readers to receive more.
+    fn must_stop_reading(&self) -> bool;
+    /// Wakes the driver of every channel that has frames to transmit.
+    fn wake_drivers(&self);
+}
+
+/// A channel's socket, its write queue, and what wakes its driver.
+#[derive(Debug)]
+pub(super) struct ChannelIo {
+    shared: ChannelShared,
+    socket: ChannelSocket,
+    write_queue: FlatCombiner<WriteQueue>,
+    /// The driver does not read the socket: too much data of the text peer waits for slow readers.
+    is_reading_paused: AtomicBool,
+    driver_wake: Notify,
+    /// A write failed because the peer has reset the connection. The kernel reports a reset once, so that the driver may
+    /// read a plain end instead.
+    was_reset: AtomicBool,
+    stopped: CancellationToken,
+}
+
+/// How far a flush has come.
+enum FlushResult {
+    /// The mux has no more frames for the channel, and the write queue is empty.
+    Drained,
+    /// [`TURN_BUDGET`] is used up.
+    BudgetExhausted,
+    /// The socket's send buffer is full.
+    WriteBlocked,
+}
+
+impl ChannelIo {
+    /// Combines a socket after its handshake with the write queue that encodes for it.
+    pub(super) fn new(shared: ChannelShared, socket: ChannelSocket, write_queue: WriteQueue) -> Self {
+        Self {
+            shared,
+            socket,
+            write_queue: FlatCombiner::new(write_queue),
+            is_reading_paused: AtomicBool::new(false),
+            driver_wake: Notify::new(),
+            was_reset: AtomicBool::new(false),
+            stopped: CancellationToken::new(),
+        }
+    }
+
+    /// Returns the part that may be used while the link state is locked.
+    pub(super) fn shared(&self) -> &ChannelShared {
+        &self.shared
+    }
+
+    /// Returns the socket.
+    pub(super) fn socket(&self) -> &ChannelSocket {
+        &self.socket
+    }
+
+    /// Wakes the driver, which then flushes the channel.
+    pub(super) fn wake_driver(&self) {
+        assert_link_state_unlocked();
+        self.driver_wake.notify_one();
+    }
+
+    /// Waits for the next [`wake_driver`](Self::wake_driver).
+    pub(super) async fn driver_woken(&self) {
+        self.driver_wake.notified().await;
+    }
+
+    /// Ends the channel: its driver stops. The first reason counts, and [`ChannelShared::set_end_reason`] may have recorded
+    /// one before.
+    pub(super) fn stop(&self, reason: DisconnectReason) {
+        assert_link_state_unlocked();
+        self.shared.set_end_reason(reason);
+        self.stopped.cancel();
+    }
+
+    /// Stops the driver of a channel whose end reason is recorded.
+    pub(super) fn cancel_driver(&self) {
+        assert_link_state_unlocked();
+        self.stopped.cancel();
+    }
+
+    /// Waits until the channel was stopped.
+    pub(super) async fn stopped(&self) {
+        self.stopped.cancelled().await;
+    }
+
+    /// Returns whether the channel was stopped.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.is_cancelled()
+    }
+
+    /// Sets whether the driver has stopped reading. While it has, every flush wakes the driver once reading may continue.
+    pub(super) fn set_reading_paused(&self, is_paused: bool) {
+        self.is_reading_paused.store(is_paused, SeqCst);
+    }
+
+    /// Returns whether a thread is flushing the channel now.
+    pub(super) fn is_flushing(&self) -> bool {
+        self.write_queue.is_busy()
+    }
+
+    /// Returns whether a write failed because the peer has reset the connection.
+    pub(super) fn was_reset(&self) -> bool {
+        self.was_reset.load(SeqCst)
+    }
+
+    /// Transmits the frames that the mux has for this channel, or leaves that to the thread that is doing so.
+    pub(super) fn flush(&self, source: &impl TransmitSource) {
+        assert_link_state_unlocked();
+        self.write_queue.run(|queue| match self.write_out(source, queue) {
+            Ok(FlushResult::Drained) => true,
+            // The driver continues, now or once the socket is writable.
+            Ok(FlushResult::BudgetExhausted | FlushResult::WriteBlocked) => false,
+            // The kernel reports a reset to one call only; after it, and after a close by the peer, writes fail with a
+            // broken pipe. The driver finds the end by itself after it has read what the peer sent before. The driver of a
+            // text peer may not be reading.
+            Err(error) if !self.shared.is_text() && is_disconnect(&error) => {
+                self.was_reset.fetch_or(error.kind() == io::ErrorKind::ConnectionReset, SeqCst);
+                false
+            }
+            Err(error) => {
+                self.stop(end_reason(&error));
+                false
+            }
+        });
+    }
+
+    fn write_out(&self, source: &impl TransmitSource, queue: &mut WriteQueue) -> io::Result<FlushResult> {
+        let mut written_total = 0;
+        loop {
+            self.fill(source, queue);
+            // Also while the socket is not writable: the peer may write again only after this side has read.
+            if self.is_reading_paused.load(SeqCst) && !source.must_stop_reading() {
+                self.wake_driver();
+            }
+            if queue.queued_bytes() == 0 {
+                return Ok(FlushResult::Drained);
+            }
+            let written = queue.write_to(&self.socket)?;
+            self.shared.record_write(written, queue.queued_bytes());
+            written_total += written;
+            if queue.queued_bytes() > 0 {
+                if !self.shared.set_write_blocked(true) {
+                    source.set_write_blocked(self.shared.id(), true);
+                    // Another channel may be able to transmit the data of this one.
+                    source.wake_drivers();
+                    self.wake_driver();
+                }
+                return Ok(FlushResult::WriteBlocked);
+            }
+            if written_total >= TURN_BUDGET {
+                self.wake_driver();
+                return Ok(FlushResult::BudgetExhausted);
+            }
+        }
+    }
+
+    /// Polls the mux for frames and encodes them, until the queue holds as much as the socket takes at once or the mux has
+    /// no more. The link state is locked while the mux is polled, and not while frames are encoded.
+    fn fill(&self, source: &impl TransmitSource, queue: &mut WriteQueue) {
+        with_scratch(&POLLED, |polled| {
+            let mut may_have_more = true;
+            while may_have_more && queue.missing_bytes() > 0 {
+                may_have_more = source.poll_transmit(self.shared.id(), queue.missing_bytes(), polled);
+                polled.drain(..).for_each(|transmit| queue.push(transmit));
+            }
+        });
+    }
+}
+
+/// Returns whether an I/O error means that the connection has ended, and not only that this call failed.
+fn is_disconnect(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
+/// Returns the end reason of a channel whose socket failed with `error`.
+pub(super) fn end_reason(error: &io::Error) -> DisconnectReason {
+    if is_disconnect(error) { DisconnectReason::Reset } else { DisconnectReason::IoError(error.to_string()) }
+}

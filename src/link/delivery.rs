@@ -1,0 +1,118 @@
+//! The receiving direction of a stream's endpoint: data that the mux has received, on its way into the local socket.
+//!
+//! The state here is behind the delivery lock, which is acquired before the link state and never while that is locked.
+
+use std::{collections::VecDeque, io, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+
+use super::{bottleneck::BottleneckTimer, limit::Pacer};
+use crate::{mux, net::MAX_SLICES};
+
+/// Where an endpoint gets received data from, and reports what the local socket has taken. Implemented by the link; each
+/// method locks the link state for itself.
+pub(super) trait ReceiveSource {
+    /// Reports that the local socket has taken `consumed` more bytes of `stream`, and appends the data that has arrived
+    /// in order to `queue`. Returns whether it ends with the last byte of the stream.
+    fn consume_and_read(&self, stream: u32, consumed: u64, queue: &mut VecDeque<Bytes>) -> bool;
+    /// Reports that the local socket has taken `bytes` more bytes of `stream`.
+    fn consume(&self, stream: u32, bytes: u64);
+    /// Reports that the end of `stream` was delivered to the local socket.
+    fn consume_end(&self, stream: u32);
+    /// Reports that the local socket takes nothing for now: the mux copies small chunks that arrive for `stream` out of
+    /// the read buffers, which they would keep alive.
+    fn reader_blocked(&self, stream: u32);
+}
+
+/// Received data of one stream that the local socket has not taken yet.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    /// The local socket; `None` before and after the relay. Data that arrives before waits in the mux, within its window.
+    pub(super) socket: Option<Arc<TcpStream>>,
+    /// Data taken from the mux and not yet written to the socket.
+    pub(super) queue: VecDeque<Bytes>,
+    /// How many chunks at the front of `queue` keep hardly more memory alive than their own bytes.
+    compacted: usize,
+    /// Whether the mux was told that the reader is blocked, and nothing was read from it since.
+    is_mux_compacting: bool,
+    /// `queue` ends with the stream's last byte, or the last byte was delivered.
+    pub(super) is_end_received: bool,
+    /// The socket's sending direction was shut down after the last byte.
+    pub(super) is_end_delivered: bool,
+    /// The operator has paused the stream.
+    pub(super) is_paused: bool,
+    /// The socket's send buffer is full.
+    pub(super) is_write_blocked: bool,
+    /// When a rate limit allows the next bytes; `None` if none applies now.
+    pub(super) rate_limited_until: Option<Instant>,
+    pub(super) pacer: Pacer,
+    /// What keeps data from being written to the socket.
+    pub(super) bottleneck: BottleneckTimer,
+    /// The socket has taken at least one byte.
+    pub(super) has_delivered: bool,
+    /// The error with which the socket failed, until the relay task takes it.
+    pub(super) error: Option<io::Error>,
+}
+
+impl Delivery {
+    /// Creates an empty delivery without a socket. `pacer` applies the rate limits of this direction.
+    pub(super) fn new(pacer: Pacer) -> Self {
+        Self {
+            socket: None,
+            queue: VecDeque::new(),
+            compacted: 0,
+            is_mux_compacting: false,
+            is_end_received: false,
+            is_end_delivered: false,
+            is_paused: false,
+            is_write_blocked: false,
+            rate_limited_until: None,
+            pacer,
+            bottleneck: BottleneckTimer::default(),
+            has_delivered: false,
+            error: None,
+        }
+    }
+
+    /// Returns whether delivery continues by itself later: once the socket is writable, or a rate limit allows it.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_write_blocked || self.rate_limited_until.is_some()
+    }
+
+    /// Returns how many bytes of the queue the rate limits allow now, or when they allow the next ones.
+    pub(super) fn allowed_bytes(&mut self) -> Result<usize, Instant> {
+        if self.pacer.is_free() {
+            return Ok(usize::MAX);
+        }
+        // One system call takes no more than this many chunks.
+        let queued: usize = self.queue.iter().take(MAX_SLICES).map(Bytes::len).sum();
+        let allowed = self.pacer.request(queued as u64, Instant::now())?;
+        Ok(usize::try_from(allowed).unwrap_or(usize::MAX))
+    }
+
+    /// Records that new data was read from the mux into the empty queue. What the mux copied for a blocked reader is
+    /// compact already.
+    pub(super) fn data_read(&mut self) {
+        if std::mem::take(&mut self.is_mux_compacting) {
+            self.compacted = self.queue.len();
+        }
+    }
+
+    /// Adjusts the count of compacted chunks after `chunks` were removed from the front of the queue.
+    pub(super) fn chunks_removed(&mut self, chunks: usize) {
+        self.compacted = self.compacted.saturating_sub(chunks);
+    }
+
+    /// Copies the small chunks of the queue out of the read buffers that they share, which they would keep alive while
+    /// they wait. Each chunk is copied at most once. Returns whether the mux has to be told that the reader is blocked.
+    pub(super) fn compact(&mut self) -> bool {
+        let compacted = std::mem::replace(&mut self.compacted, self.queue.len());
+        self.queue.range_mut(compacted..).for_each(mux::copy_if_small);
+        // The front may be the rest of a chunk that was large.
+        if let Some(front) = self.queue.front_mut() {
+            mux::copy_if_small(front);
+        }
+        !std::mem::replace(&mut self.is_mux_compacting, true)
+    }
+}

@@ -1,0 +1,435 @@
+//! A link and the handle of an open stream: the mux behind its lock, and what the owner of a link may do.
+//!
+//! Every change of the link state goes through [`Link::with`], which locks it, applies the change, unlocks it, and then
+//! executes what follows from the change.
+
+use std::{
+    cell::Cell,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{runtime::Handle, sync::Notify};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+use super::{
+    channel_io::ChannelIo,
+    endpoint::{Endpoint, NewStream},
+    flat_combining::FlatCombiner,
+    lock::LinkStateMutex,
+    scratch::{Scratch, with_scratch},
+    state::{AttachmentChange, FollowUp, LinkState},
+};
+use crate::{
+    ids::StreamKey,
+    mux::{CHUNK_SIZE, Mux, MuxConfig, OpenError, Role, TextAdapter},
+    telemetry::DisconnectReason,
+    wire::{Open, ResetCode, TunnelAction, TunnelMessage, text::FieldCount},
+};
+
+/// How often a text peer is pinged.
+const TEXT_PING_INTERVAL: Duration = Duration::from_secs(3);
+
+thread_local! {
+    /// Follow-ups that are being executed. The list changes places with that of the link state, so that both keep their
+    /// memory: one is used for each batch of received frames.
+    static FOLLOW_UPS: Scratch<FollowUp> = const { Cell::new(Vec::new()) };
+
+    /// Channels whose drivers are about to be woken.
+    static TO_WAKE: Scratch<Arc<ChannelIo>> = const { Cell::new(Vec::new()) };
+}
+
+/// Receiver of a link's events: its owner. Called while the link state is not locked; must not block. The calls of
+/// [`detached`](Self::detached) and [`resumed`](Self::resumed) do not overlap, and follow the order of what happened.
+pub trait LinkEvents: Send + Sync + 'static {
+    /// The peer opened a stream. The owner [relays](Stream::relay) or resets it; dropping it resets it.
+    fn stream_opened(&self, stream: Stream, open: Open);
+    /// A message about the link itself was received on `channel`.
+    fn message_received(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage);
+    /// GOAWAY was received: the peer accepts no new streams.
+    fn go_away_received(&self, code: ResetCode);
+    /// Data was received on `channel` for a stream that does not exist. Text peers only.
+    fn unknown_stream(&self, channel: u16, key: StreamKey);
+    /// The last channel was lost. Streams are kept until then for the peer to resume the link.
+    fn detached(&self, until: Instant);
+    /// A channel was added, this long after the last one was lost: the streams continue.
+    fn resumed(&self, after: Duration);
+}
+
+/// The session with one peer process: its mux, its channels, the endpoints of its streams.
+pub struct Link {
+    role: Role,
+    state: LinkStateMutex<LinkState>,
+    events: Arc<dyn LinkEvents>,
+    /// Cancelled once the link has ended.
+    ended: CancellationToken,
+    /// Notified when the link becomes detached, for the task that keeps its deadline.
+    detach_notify: Notify,
+    /// Serialises the owner's notifications of attachment changes.
+    notifier: FlatCombiner<()>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("Link")
+            .field("channels", &state.channels.len())
+            .field("streams", &state.mux.stream_count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// Creates a link without channels. `text` is the form of lines of a text peer, whose link has one channel only.
+    pub fn new(
+        role: Role,
+        mut config: MuxConfig,
+        text: Option<FieldCount>,
+        events: Arc<dyn LinkEvents>,
+    ) -> Arc<Self> {
+        config.peer_has_flow_control = text.is_none();
+        if text.is_some() {
+            // A third-party proxy may not accept longer lines.
+            config.chunk_size = config.chunk_size.map(|chunk| chunk.min(CHUNK_SIZE));
+            // A simple proxy handles one stream at a time, and one slow target may block it for a while.
+            (config.ping_interval, config.keepalive_timeout) = (TEXT_PING_INTERVAL, config.idle_timeout);
+        }
+        let text = text.map(|fields| TextAdapter::new(role, fields, config.initial_window));
+        let state = LinkState::new(Mux::new(role, config), text);
+        Arc::new(Self {
+            role,
+            state: LinkStateMutex::new(state),
+            events,
+            ended: CancellationToken::new(),
+            detach_notify: Notify::new(),
+            notifier: FlatCombiner::default(),
+        })
+    }
+
+    /// Opens a stream to the peer, preferably on a channel of the current worker.
+    ///
+    /// # Errors
+    /// [`OpenError`] says why no stream was opened.
+    pub fn open(self: &Arc<Self>, new: NewStream) -> Result<Stream, OpenError> {
+        let (now, runtime) = (Instant::now(), Handle::current().id());
+        let endpoint = self.with(|state| {
+            let LinkState { mux, channels, .. } = state;
+            if !channels.is_empty() && channels.values().all(|channel| channel.shared().is_stalled(mux, now))
+            {
+                return Err(OpenError::Stalled);
+            }
+            let is_local =
+                |id: u16| channels.get(&id).is_some_and(|channel| channel.shared().runtime() == runtime);
+            let number = mux.open(new.stats.key, new.port, new.user, is_local)?;
+            let endpoint = Arc::new(Endpoint::for_own_stream(number, new));
+            state.endpoints.insert(number, endpoint.clone());
+            Ok(endpoint)
+        })?;
+        self.flush();
+        Ok(Stream { link: self.clone(), endpoint })
+    }
+
+    /// Returns the primary channel of a stream; `None` while the link is detached.
+    pub fn primary_channel(&self, stream: &Stream) -> Option<u16> {
+        self.state.lock().mux.primary_channel(stream.number())
+    }
+
+    /// Returns the number of open streams.
+    pub fn stream_count(&self) -> usize {
+        self.state.lock().mux.stream_count()
+    }
+
+    /// Returns which end of the link this is.
+    pub(in crate::link) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Returns whether the link has a channel.
+    pub fn has_channel(&self) -> bool {
+        !self.state.lock().channels.is_empty()
+    }
+
+    /// Sends a message about the link itself on `channel`. If too many messages wait because the peer does not read, the
+    /// channel is closed instead.
+    pub fn send_message(self: &Arc<Self>, channel: u16, message: TunnelMessage) {
+        self.with(|state| {
+            if let Err(error) = state.mux.send_message(channel, message) {
+                state.stop_channel(channel, DisconnectReason::Protocol(error.to_string()));
+            }
+        });
+        self.flush();
+    }
+
+    /// Sends GOAWAY: the peer is asked to open no new streams. From now on the link ends as soon as it has no channel.
+    pub fn send_go_away(self: &Arc<Self>, code: ResetCode) {
+        self.send_go_away_with_successor(None, code);
+    }
+
+    /// Like [`send_go_away`](Self::send_go_away), and first names the address, `HOST:PORT`, of the server that replaces
+    /// this one.
+    pub fn send_go_away_with_successor(self: &Arc<Self>, successor: Option<&str>, code: ResetCode) {
+        self.with(|state| {
+            state.resume_grace = Duration::ZERO;
+            if let Some(successor) = successor {
+                // On all channels: the GOAWAY of any of them may arrive first.
+                let message = TunnelMessage::control(TunnelAction::Successor, successor.to_owned());
+                state.mux.broadcast_message(&message);
+            }
+            state.mux.send_go_away(code);
+        });
+        self.flush();
+    }
+
+    /// Sets how long streams are kept for the peer to resume the link after its last channel is lost. Zero at first: a peer
+    /// that has not completed its registration registers anew. Without effect for a text peer, which cannot resume.
+    pub fn set_resume_grace(&self, grace: Duration) {
+        let mut state = self.state.lock();
+        if state.text.is_none() {
+            state.resume_grace = grace;
+        }
+    }
+
+    /// Closes all channels and ends the link: every stream ends with an error. Frames that wait are still sent as far as
+    /// the sockets take them at once.
+    pub fn close(self: &Arc<Self>, reason: &DisconnectReason) {
+        self.flush();
+        self.with(|state| {
+            state.is_closing = true;
+            state.resume_grace = Duration::ZERO;
+            if state.channels.is_empty() {
+                state.last_end_reason = Some(reason.clone());
+                state.end();
+            }
+            let channels: Vec<u16> = state.channels.keys().copied().collect();
+            channels.into_iter().for_each(|id| state.stop_channel(id, reason.clone()));
+        });
+    }
+
+    /// Ends a link that has never had a channel, so that its owner does not wait for one. Changes nothing on a link that
+    /// has a channel or is detached.
+    pub fn end_if_never_attached(self: &Arc<Self>) {
+        self.with(|state| {
+            if state.channels.is_empty() && state.detached.is_none() {
+                state.end();
+            }
+        });
+    }
+
+    /// Removes all channels at once: the peer resumes the link without them. Frames that they still receive change nothing.
+    pub fn remove_all_channels(self: &Arc<Self>) {
+        self.with(|state| {
+            let channels: Vec<u16> = state.channels.keys().copied().collect();
+            for id in channels {
+                state.stop_channel(id, DisconnectReason::Replaced);
+                state.remove_channel(id);
+            }
+        });
+    }
+
+    /// Waits until the link has ended, and ends it when it stays detached for longer than its grace. The owner must await
+    /// this: nothing else keeps the deadline.
+    pub async fn run_until_ended(self: &Arc<Self>) {
+        loop {
+            let deadline = self.state.lock().detached.map(|detached| detached.until);
+            let expired = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.ended.cancelled() => return,
+                () = self.detach_notify.notified() => {}
+                () = expired => self.with(|state| {
+                    if state.detached.is_some_and(|detached| detached.until <= Instant::now()) {
+                        state.end();
+                    }
+                }),
+            }
+        }
+    }
+
+    /// Waits until the link has ended, for tasks other than its owner's.
+    pub fn wait_ended(&self) -> WaitForCancellationFuture<'_> {
+        self.ended.cancelled()
+    }
+
+    /// Returns whether the link has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
+    /// Returns why the last channel that ended has ended.
+    pub fn last_end_reason(&self) -> DisconnectReason {
+        self.state.lock().last_end_reason.clone().unwrap_or(DisconnectReason::Closed)
+    }
+
+    /// Applies `change` to the link state under its lock, and executes what follows from it after unlocking. `change` must
+    /// not make a system call, wake a task, encode or decode.
+    pub(in crate::link) fn with<R>(self: &Arc<Self>, change: impl FnOnce(&mut LinkState) -> R) -> R {
+        let mut state = self.state.lock();
+        let result = change(&mut state);
+        state.collect_follow_ups();
+        let must_notify = state.has_pending_notifications();
+        if state.follow_ups.is_empty() {
+            drop(state);
+        } else {
+            with_scratch(&FOLLOW_UPS, |follow_ups| {
+                std::mem::swap(follow_ups, &mut state.follow_ups);
+                drop(state);
+                follow_ups.drain(..).for_each(|follow_up| self.execute(follow_up));
+            });
+        }
+        if must_notify {
+            self.notify_owner();
+        }
+        result
+    }
+
+    fn execute(self: &Arc<Self>, follow_up: FollowUp) {
+        match follow_up {
+            FollowUp::Deliver(endpoint) => endpoint.deliver(self),
+            FollowUp::WakeRelay(endpoint) => endpoint.wake(),
+            FollowUp::CancelDriver(channel) => channel.cancel_driver(),
+            FollowUp::StreamOpened(endpoint, open) => {
+                self.events.stream_opened(Stream { link: self.clone(), endpoint }, open);
+            }
+            FollowUp::MessageReceived(channel, message) => {
+                self.events.message_received(self, channel, message);
+            }
+            FollowUp::GoAwayReceived(code) => self.events.go_away_received(code),
+            FollowUp::UnknownStream(channel, key) => self.events.unknown_stream(channel, key),
+            FollowUp::LogRefusedAcknowledgement(error) => {
+                tracing::error!("the mux refused an acknowledgement made up for a text peer: {error}");
+            }
+        }
+    }
+
+    /// Notifies the owner of attachment changes in their order. One thread at a time does, also for changes that others,
+    /// or the notifications themselves, cause meanwhile: a proxy may have resumed the link before its owner was notified
+    /// of the loss.
+    fn notify_owner(self: &Arc<Self>) {
+        self.notifier.run(|()| {
+            loop {
+                let change = self.state.lock().pop_notification();
+                match change {
+                    None => return true,
+                    Some(AttachmentChange::Detached(until)) => {
+                        self.detach_notify.notify_one();
+                        self.events.detached(until);
+                    }
+                    Some(AttachmentChange::Resumed(after)) => self.events.resumed(after),
+                    Some(AttachmentChange::Ended) => self.ended.cancel(),
+                }
+            }
+        });
+    }
+
+    /// Flushes every channel that has frames to transmit, as far as its socket takes them.
+    pub(in crate::link) fn flush(self: &Arc<Self>) {
+        let mut next_id = 0;
+        loop {
+            let found = {
+                let state = self.state.lock();
+                let mut rest = state.channels.range(next_id..);
+                rest.find(|(id, _)| state.mux.has_output(**id)).map(|(id, channel)| (*id, channel.clone()))
+            };
+            let Some((id, channel)) = found else { return };
+            channel.flush(self);
+            let Some(following) = id.checked_add(1) else { return };
+            next_id = following;
+        }
+    }
+
+    /// Wakes the driver of every channel that has frames to transmit. A driver flushes once the tasks that are ready now
+    /// have run, so that their small frames leave in one write (corking).
+    pub(in crate::link) fn wake_drivers(self: &Arc<Self>) {
+        with_scratch(&TO_WAKE, |channels| {
+            {
+                let state = self.state.lock();
+                let with_output = state.channels.iter().filter(|(id, _)| state.mux.has_output(**id));
+                channels.extend(with_output.map(|(_, channel)| channel.clone()));
+            }
+            channels.iter().for_each(|channel| channel.wake_driver());
+        });
+    }
+
+    /// Adds a channel. Returns false if the link has ended or is closing.
+    pub(in crate::link) fn add_channel(self: &Arc<Self>, channel: &Arc<ChannelIo>) -> bool {
+        let is_added = self.with(|state| state.add_channel(channel));
+        self.flush();
+        is_added
+    }
+
+    /// Removes a channel that has ended, if the link still has it.
+    pub(in crate::link) fn remove_channel(self: &Arc<Self>, id: u16) {
+        self.with(|state| state.remove_channel(id));
+        self.flush();
+    }
+}
+
+/// Handle of an open stream. Dropping it resets the stream, so that none is left open unattended.
+pub struct Stream {
+    link: Arc<Link>,
+    endpoint: Arc<Endpoint>,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stream({})", self.number())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.reset(ResetCode::Internal);
+    }
+}
+
+impl Stream {
+    /// Returns the number under which the mux knows the stream.
+    pub(super) fn number(&self) -> u32 {
+        self.endpoint.shared().number()
+    }
+
+    /// Returns the link that carries the stream.
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// Returns this side's end of the stream.
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// Accepts a stream that the peer opened.
+    pub fn accept(&self) {
+        self.link.with(|state| state.mux.accept(self.number()));
+        self.link.flush();
+    }
+
+    /// Waits until the peer resets the stream, and returns its code. Only for a stream that is not being relayed.
+    pub async fn wait_for_reset(&self) -> ResetCode {
+        loop {
+            match self.endpoint.shared().end() {
+                Some(Err(code)) => return code,
+                // A stream that is not relayed does not finish.
+                Some(Ok(())) => return ResetCode::Internal,
+                None => self.endpoint.woken().await,
+            }
+        }
+    }
+
+    /// Resets the stream: the peer receives RESET with `code`. Without effect if the stream has ended.
+    pub fn reset(&self, code: ResetCode) {
+        if self.endpoint.shared().end().is_none() {
+            self.link.with(|state| {
+                state.reset(self.number(), code);
+                state.endpoints.remove(&self.number());
+            });
+            self.endpoint.reset(code);
+            self.link.flush();
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Mutexes with a rank that debug builds check, so that a wrong lock order fails an assertion instead of deadlocking.
+//!
+//! The rank of a [`RankedMutex`] is part of its type. A debug build counts for every thread how many locks of each rank
+//! the thread holds; acquiring a lock while the thread holds one of the same or a higher rank panics. In a release
+//! build a `RankedMutex` is a `parking_lot::Mutex` and nothing else. The order itself is documented in [`super`].
+//!
+//! This module must not know what the locks protect.
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::{Deref, DerefMut};
+
+use parking_lot::{Mutex, MutexGuard};
+
+/// Rank of the lock on the delivery half of one stream's endpoint.
+const DELIVERY: usize = 0;
+
+/// Rank of the lock on a link's state.
+const LINK_STATE: usize = 1;
+
+/// Rank of locks under which no other lock is acquired.
+const LEAF: usize = 2;
+
+/// Lock on the delivery half of an endpoint: acquired before the link state, never while the link state is locked.
+pub(super) type DeliveryMutex<T> = RankedMutex<T, DELIVERY>;
+
+/// Guard of a [`DeliveryMutex`].
+pub(super) type DeliveryGuard<'a, T> = RankedGuard<'a, T, DELIVERY>;
+
+/// Lock on the state of a link.
+pub(super) type LinkStateMutex<T> = RankedMutex<T, LINK_STATE>;
+
+/// Lock that may be acquired while the link state is locked, and under which no other lock is acquired.
+pub(super) type LeafMutex<T> = RankedMutex<T, LEAF>;
+
+/// Guard of a [`LeafMutex`].
+pub(super) type LeafGuard<'a, T> = RankedGuard<'a, T, LEAF>;
+
+/// Mutex with a place in the lock order.
+#[derive(Debug, Default)]
+pub(super) struct RankedMutex<T, const RANK: usize>(Mutex<T>);
+
+impl<T, const RANK: usize> RankedMutex<T, RANK> {
+    /// Creates an unlocked mutex around `value`.
+    pub(super) const fn new(value: T) -> Self {
+        Self(Mutex::new(value))
+    }
+
+    /// Locks the mutex, and blocks while another thread holds it. Panics in debug builds if the current thread already
+    /// holds a lock of the same or a higher rank.
+    #[track_caller]
+    pub(super) fn lock(&self) -> RankedGuard<'_, T, RANK> {
+        held::assert_none_from(RANK);
+        let guard = self.0.lock();
+        RankedGuard { guard, _held: held::Held::acquire() }
+    }
+
+    /// Locks the mutex unless it is locked, and returns without blocking. Because it cannot deadlock, the current thread
+    /// may hold another lock of the same rank; one of a higher rank still panics in debug builds.
+    #[track_caller]
+    pub(super) fn try_lock(&self) -> Option<RankedGuard<'_, T, RANK>> {
+        held::assert_none_from(RANK + 1);
+        let guard = self.0.try_lock()?;
+        Some(RankedGuard { guard, _held: held::Held::acquire() })
+    }
+}
+
+/// Guard of a [`RankedMutex`]; dropping it unlocks the mutex.
+#[derive(Debug)]
+pub(super) struct RankedGuard<'a, T, const RANK: usize> {
+    guard: MutexGuard<'a, T>,
+    _held: held::Held<RANK>,
+}
+
+impl<T, const RANK: usize> Deref for RankedGuard<'_, T, RANK> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T, const RANK: usize> DerefMut for RankedGuard<'_, T, RANK> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}
+
+/// Panics in debug builds if the current thread holds a link-state lock or a leaf lock. Called by every function that
+/// makes a system call, wakes a task, encodes or decodes: none of these may run while other threads wait for the lock.
+#[track_caller]
+pub(super) fn assert_link_state_unlocked() {
+    held::assert_none_from(LINK_STATE);
+}
+
+/// Per-thread count of held locks, in debug builds.
+#[cfg(debug_assertions)]
+mod held {
+    use std::cell::Cell;
+
+    use super::LEAF;
+
+    thread_local! {
+        static HELD_BY_RANK: Cell<[u32; LEAF + 1]> = const { Cell::new([0; LEAF + 1]) };
+    }
+
+    /// One held lock of this rank; dropping it uncounts the lock.
+    #[derive(Debug)]
+    pub(super) struct Held<const RANK: usize>;
+
+    impl<const RANK: usize> Held<RANK> {
+        pub(super) fn acquire() -> Self {
+            change_count(RANK, 1);
+            Self
+        }
+    }
+
+    impl<const RANK: usize> Drop for Held<RANK> {
+        fn drop(&mut self) {
+            change_count(RANK, -1);
+        }
+    }
+
+    fn change_count(rank: usize, by: i32) {
+        let mut counts = HELD_BY_RANK.get();
+        counts[rank] = counts[rank].wrapping_add_signed(by);
+        HELD_BY_RANK.set(counts);
+    }
+
+    #[track_caller]
+    pub(super) fn assert_none_from(rank: usize) {
+        let held = HELD_BY_RANK.get();
+        assert!(
+            held[rank.min(held.len())..].iter().all(|&count| count == 0),
+            "lock order violated: rank {rank} is required to be free, and this thread holds {held:?} \
+             (delivery, link state, leaf)"
+        );
+    }
+}
+
+/// Release builds count nothing.
+#[cfg(not(debug_assertions))]
+mod held {
+    #[derive(Debug)]
+    pub(super) struct Held<const RANK: usize>;
+
+    impl<const RANK: usize> Held<RANK> {
+        pub(super) const fn acquire() -> Self {
+            Self
+        }
+    }
+
+    pub(super) const fn assert_none_from(_rank: usize) {}
+}

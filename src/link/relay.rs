@@ -1,0 +1,183 @@
+//! Relays bytes between a stream and its local socket, in both directions, until both are finished or one side fails.
+
+use std::{collections::VecDeque, io, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use tokio::{io::Interest, net::TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    handle::Stream,
+    socket_reader::{ReadResult, SocketReader},
+};
+use crate::{net::disable_reset_on_close, telemetry::StreamPhase, wire::ResetCode};
+
+/// How a relayed stream ended.
+#[derive(Debug)]
+pub enum StreamOutcome {
+    /// Both directions are finished, and each side has received every byte of the other.
+    Finished,
+    /// The local socket failed; the peer has received RESET.
+    SocketFailed(io::Error),
+    /// The peer sent RESET, or the link ended; the local socket is reset too.
+    Reset(ResetCode),
+    /// The relay was cancelled on this side; the peer has received RESET, and the local socket is reset.
+    Cancelled,
+}
+
+/// User connection of which no target has received a byte, with the bytes that were read from it: another stream can
+/// relay it instead.
+#[derive(Debug)]
+pub struct RetryableConnection {
+    socket: TcpStream,
+    /// Bytes that were read from the socket and that the next stream sends first.
+    replay: VecDeque<Bytes>,
+}
+
+impl From<TcpStream> for RetryableConnection {
+    fn from(socket: TcpStream) -> Self {
+        Self { socket, replay: VecDeque::new() }
+    }
+}
+
+impl RetryableConnection {
+    /// Returns the user's socket.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+}
+
+impl Stream {
+    /// Relays bytes between the stream and a local connection until both directions are finished, one side fails, or
+    /// `cancel` is cancelled. Returns how the stream ended.
+    ///
+    /// `socket_failed` is the code of the RESET that the peer receives if the local socket fails, and `cancelled` returns
+    /// the code if the relay is cancelled. Closing the socket must reset its connection (`SO_LINGER` 0), as it does after
+    /// `net::enable_reset_on_close`: the socket ends as the stream did, with an orderly close only if the stream finished.
+    ///
+    /// The connection is returned as well if the peer ended the stream, or the relay was cancelled, and no target can have
+    /// received any of its bytes.
+    pub async fn relay(
+        self,
+        connection: impl Into<RetryableConnection>,
+        socket_failed: ResetCode,
+        cancel: &CancellationToken,
+        cancelled: impl FnOnce() -> ResetCode,
+    ) -> (StreamOutcome, Option<RetryableConnection>) {
+        let RetryableConnection { socket, replay } = connection.into();
+        let socket = Arc::new(socket);
+        self.endpoint().lock_delivery().socket = Some(socket.clone());
+        let mut reader = SocketReader::new(self.endpoint().send_pacer(), replay);
+        let outcome = self.relay_until_end(&socket, &mut reader, cancel).await;
+        match &outcome {
+            StreamOutcome::Finished => disable_reset_on_close(&socket),
+            StreamOutcome::Reset(_) => {}
+            StreamOutcome::SocketFailed(_) => self.reset(socket_failed),
+            StreamOutcome::Cancelled => self.reset(cancelled()),
+        }
+        // A driver that is about to deliver may keep the endpoint for a while, but must not keep the socket.
+        self.endpoint().lock_delivery().socket = None;
+        let is_refused = match &outcome {
+            // From a text peer the code is this side's guess.
+            StreamOutcome::Reset(code) => code.is_connect_failure() && !self.is_of_text_peer(),
+            StreamOutcome::Cancelled => false,
+            StreamOutcome::Finished | StreamOutcome::SocketFailed(_) => return (outcome, None),
+        };
+        // Deliveries hold the delivery lock while they use the socket, so this was the only other reference.
+        let replay = self.endpoint().take_replay(is_refused, reader.is_finished());
+        let retryable = replay.zip(Arc::into_inner(socket)).map(|(mut replay, socket)| {
+            replay.extend(reader.into_unsent_replay());
+            RetryableConnection { socket, replay: replay.into() }
+        });
+        (outcome, retryable)
+    }
+
+    fn is_of_text_peer(&self) -> bool {
+        self.link().with(|state| state.text.is_some())
+    }
+
+    async fn relay_until_end(
+        &self,
+        socket: &TcpStream,
+        reader: &mut SocketReader,
+        cancel: &CancellationToken,
+    ) -> StreamOutcome {
+        let cancelled = cancel.cancelled();
+        let mut cancelled = std::pin::pin!(cancelled);
+        let endpoint = self.endpoint();
+        loop {
+            let (is_write_blocked, delivery_limited_until) = {
+                let mut delivery = endpoint.lock_delivery();
+                // Drivers deliver data as it arrives, and wake this task for what the socket did not take.
+                if endpoint.take_wake() || delivery.is_waiting() {
+                    endpoint.deliver_locked(self.link(), &mut delivery);
+                }
+                if let Some(error) = delivery.error.take() {
+                    return StreamOutcome::SocketFailed(error);
+                }
+                (delivery.is_write_blocked, delivery.rate_limited_until)
+            };
+            let result = reader.read(self, socket);
+            if endpoint.shared().is_observed() {
+                reader.record_bottleneck(self, &result);
+            }
+            let mut interest = Interest::ERROR;
+            let mut read_limited_until = None;
+            let mut must_yield = false;
+            match result {
+                ReadResult::Failed(error) => return StreamOutcome::SocketFailed(error),
+                ReadResult::EndOfSocket => {
+                    endpoint.shared().socket_ended();
+                    endpoint.shared().set_phase(StreamPhase::UserDone);
+                    self.link().with(|state| state.mux.finish(self.number()));
+                }
+                ReadResult::SocketEmpty => interest |= Interest::READABLE,
+                ReadResult::StreamBlocked => {}
+                ReadResult::RateLimited(at) => read_limited_until = Some(at),
+                ReadResult::BudgetExhausted => must_yield = true,
+            }
+            self.link().wake_drivers();
+            match endpoint.shared().end() {
+                Some(Ok(())) => return StreamOutcome::Finished,
+                Some(Err(code)) => return StreamOutcome::Reset(code),
+                None => {}
+            }
+            if must_yield {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            // Errors are always polled for: the other side may have failed while nothing can be read or written for want
+            // of credit.
+            if is_write_blocked {
+                interest |= Interest::WRITABLE;
+            }
+            let limited_until = read_limited_until.into_iter().chain(delivery_limited_until).min();
+            tokio::select! {
+                () = endpoint.woken() => {}
+                () = sleep_until(limited_until), if limited_until.is_some() => {}
+                ready = socket.ready(interest) => match ready {
+                    Err(error) => return StreamOutcome::SocketFailed(error),
+                    Ok(ready) if ready.is_error() => {
+                        if let Ok(Some(error)) | Err(error) = socket.take_error() {
+                            return StreamOutcome::SocketFailed(error);
+                        }
+                        // If it is readable or writable, that call fails with the error.
+                        if !ready.is_readable() && !ready.is_writable() {
+                            return StreamOutcome::SocketFailed(io::ErrorKind::ConnectionReset.into());
+                        }
+                    }
+                    Ok(_) => {}
+                },
+                () = &mut cancelled => return StreamOutcome::Cancelled,
+            }
+        }
+    }
+}
+
+/// Waits until then; forever without a time.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

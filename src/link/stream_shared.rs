@@ -1,0 +1,200 @@
+//! The part of a stream's endpoint that may be used while the link state is locked: counters, flags, and leaf locks.
+//!
+//! It must not reach a socket or wake a task. What does is in [`Endpoint`](super::endpoint::Endpoint).
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use bytes::Bytes;
+
+use super::{
+    bottleneck::{ActivityTracker, BottleneckTimer},
+    latency::LatencyTimer,
+    lock::{LeafGuard, LeafMutex},
+};
+use crate::{
+    telemetry::{Bottleneck, StreamPhase, StreamStats},
+    wire::ResetCode,
+};
+
+/// State of one stream that both its relay task and code under the link state use.
+#[derive(Debug)]
+pub(super) struct StreamShared {
+    number: u32,
+    /// Telemetry counters; only for streams that this side opened.
+    stats: Option<Arc<StreamStats>>,
+    /// Measures connect latency and TTFB; only for streams that this side opened.
+    latency: Option<LatencyTimer>,
+    /// What keeps the local socket from being read.
+    send_bottleneck: LeafMutex<BottleneckTimer>,
+    /// Allocated by the first request for the stream's flow.
+    activity: LeafMutex<Option<Box<ActivityTracker>>>,
+    /// How often the stream has moved to another channel because its own was lost.
+    failovers: AtomicU32,
+    /// The peer has accepted the stream.
+    is_accepted: AtomicBool,
+    replay: LeafMutex<ReplayBuffer>,
+    end: OnceLock<Result<(), ResetCode>>,
+}
+
+/// The bytes that a stream opened in place of this one would have to send first.
+#[derive(Debug)]
+enum ReplayBuffer {
+    /// All bytes that were read from the local socket: the peer has not accepted the stream yet.
+    Retained(Vec<Bytes>),
+    /// None: the peer has accepted the stream, and neither bytes nor the end of the socket were read.
+    Empty,
+    /// Unknown: bytes, or the end of the socket, may have reached the target. The stream cannot be retried.
+    Discarded,
+}
+
+impl StreamShared {
+    /// Creates the state of the stream with this number. Only a stream with counters retains bytes for a retry: a stream
+    /// that the peer opened is the peer's to retry.
+    pub(super) fn new(number: u32, stats: Option<Arc<StreamStats>>, latency: Option<LatencyTimer>) -> Self {
+        let replay = if stats.is_some() { ReplayBuffer::Retained(Vec::new()) } else { ReplayBuffer::Empty };
+        Self {
+            number,
+            stats,
+            latency,
+            send_bottleneck: LeafMutex::default(),
+            activity: LeafMutex::default(),
+            failovers: AtomicU32::new(0),
+            is_accepted: AtomicBool::new(false),
+            replay: LeafMutex::new(replay),
+            end: OnceLock::new(),
+        }
+    }
+
+    /// Returns the number under which the mux knows the stream.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Returns the telemetry counters of a stream that this side opened.
+    pub(super) fn stats(&self) -> Option<&Arc<StreamStats>> {
+        self.stats.as_ref()
+    }
+
+    /// Returns the latency timer, with the counters that its measurements belong to.
+    fn latency(&self) -> Option<(&LatencyTimer, &StreamStats)> {
+        Some((self.latency.as_ref()?, self.stats.as_deref()?))
+    }
+
+    /// Returns whether anything observes how the stream flows.
+    pub(super) fn is_observed(&self) -> bool {
+        self.stats.is_some()
+    }
+
+    /// Sets the phase that telemetry shows.
+    pub(super) fn set_phase(&self, phase: StreamPhase) {
+        if let Some(stats) = &self.stats {
+            stats.set_phase(phase);
+        }
+    }
+
+    /// Retains bytes that were read from the local socket for a retry, or records that a retry is no longer possible.
+    pub(super) fn retain_for_retry(&self, bytes: &Bytes) {
+        match &mut *self.replay.lock() {
+            ReplayBuffer::Retained(retained) => retained.push(bytes.clone()),
+            replay => *replay = ReplayBuffer::Discarded,
+        }
+        if let Some(latency) = &self.latency {
+            latency.record_user_bytes();
+        }
+    }
+
+    /// Records that the local socket has ended, which a target may take for a request of no bytes.
+    pub(super) fn socket_ended(&self) {
+        let replay = &mut *self.replay.lock();
+        if let ReplayBuffer::Empty = replay {
+            *replay = ReplayBuffer::Discarded;
+        }
+    }
+
+    /// Takes the bytes that a stream opened in place of this one has to send first; `None` if the target may have received
+    /// some of them. `is_refused` says that the peer reported that it never reached the target. Without that report, bytes
+    /// that were sent may have arrived there, and a request is never made twice.
+    pub(super) fn take_replay(&self, is_refused: bool, has_socket_ended: bool) -> Option<Vec<Bytes>> {
+        match std::mem::replace(&mut *self.replay.lock(), ReplayBuffer::Discarded) {
+            ReplayBuffer::Retained(bytes) if is_refused || (bytes.is_empty() && !has_socket_ended) => {
+                Some(bytes)
+            }
+            ReplayBuffer::Empty if !is_refused => Some(Vec::new()),
+            _ => None,
+        }
+    }
+
+    /// Records that the peer has accepted the stream, and reports the connect latency. Frees the bytes retained for a
+    /// retry.
+    pub(super) fn accepted(&self) {
+        self.is_accepted.store(true, Relaxed);
+        {
+            let replay = &mut *self.replay.lock();
+            if let ReplayBuffer::Retained(bytes) = replay {
+                *replay = if bytes.is_empty() { ReplayBuffer::Empty } else { ReplayBuffer::Discarded };
+            }
+        }
+        if let Some((latency, stats)) = self.latency() {
+            latency.record_connected(stats);
+        }
+        self.set_phase(StreamPhase::Open);
+    }
+
+    /// Returns whether the peer has accepted the stream.
+    pub(super) fn is_accepted(&self) -> bool {
+        self.is_accepted.load(Relaxed)
+    }
+
+    /// Reports the queue wait of bytes that were written to the mux at `written_at` and are transmitted now. Returns
+    /// whether the relay task has to be woken: if its stream still takes no bytes, the channel is no longer the cause, and
+    /// nothing else would make the task record the new one.
+    pub(super) fn dequeued(&self, written_at: Instant) -> bool {
+        if let Some((latency, stats)) = self.latency() {
+            latency.record_dequeued(stats, written_at);
+        }
+        self.send_bottleneck().is_blocked_by(Bottleneck::Channel)
+    }
+
+    /// Reports the time to first byte: the target's first byte was written to the user's socket.
+    pub(super) fn first_byte_delivered(&self) {
+        if let Some((latency, stats)) = self.latency() {
+            latency.record_first_byte(stats);
+        }
+    }
+
+    /// Locks the timer of what keeps the local socket from being read.
+    pub(super) fn send_bottleneck(&self) -> LeafGuard<'_, BottleneckTimer> {
+        self.send_bottleneck.lock()
+    }
+
+    /// Locks the tracker of recent activity, which exists once the stream's flow was requested.
+    pub(super) fn activity(&self) -> LeafGuard<'_, Option<Box<ActivityTracker>>> {
+        self.activity.lock()
+    }
+
+    /// Counts a failover to another channel.
+    pub(super) fn count_failover(&self) {
+        self.failovers.fetch_add(1, Relaxed);
+    }
+
+    /// Returns how often the stream has moved to another channel because its own was lost.
+    pub(super) fn failovers(&self) -> u32 {
+        self.failovers.load(Relaxed)
+    }
+
+    /// Records how the stream ended; the first call counts. The caller wakes the relay task.
+    pub(super) fn set_end(&self, end: Result<(), ResetCode>) {
+        _ = self.end.set(end);
+    }
+
+    /// Returns how the stream ended: both directions finished, or a reset. `None` while it is open.
+    pub(super) fn end(&self) -> Option<Result<(), ResetCode>> {
+        self.end.get().copied()
+    }
+}

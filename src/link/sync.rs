@@ -1,0 +1,5 @@
+//! The synchronisation primitives of `flat_combining`. The interleaving tests compile that file with those of a model
+//! checker instead.
+
+pub(super) use parking_lot::Mutex;
+pub(super) use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
