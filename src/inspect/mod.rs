@@ -1,10 +1,12 @@
-//! What a stream carries, read from the bytes that pass anyway: never altered, never delayed, never kept.
+//! Protocol detection: what a stream carries (HTTP/1 with the current request, TLS with its server name, SSH, other TCP),
+//! recognised from the bytes that pass. The bytes are never modified or delayed, and only a bounded part is ever copied.
 //!
-//! [`ProtocolInspector`] is the reader, without sockets, clocks or locks; [`StreamInspector`] puts it beside a stream's two directions so
-//! that a bulk body costs a subtraction for each chunk, and a stream that is understood, or never will be, costs a
-//! comparison.
+//! [`ProtocolInspector`] is the parser, without sockets, clocks or locks. [`StreamInspector`] connects it to the two
+//! directions of a stream at low cost: one subtraction for each chunk of a bulk body, and one comparison once the protocol
+//! is known or detection has ended.
 
-mod first;
+mod chunked;
+mod detect;
 mod http;
 mod inspector;
 mod stream;

@@ -1,15 +1,16 @@
-//! Whatever is said, and however it is cut, nothing panics, grows or gets out.
+//! Property tests of protocol detection: any bytes, split in any way, cause no panic, no growth beyond the bounds, and no
+//! unsanitized text.
 
 use proptest::{collection::vec, prelude::*};
 
 use super::{
     ProtocolInspector,
-    inspector::{MAX_HEAD, MAX_WAITING},
-    tests::{Cut, Says, Watched},
+    inspector::{MAX_HEAD, MAX_PENDING_REQUESTS},
+    tests::{InspectedStream, Segmentation, Sender},
 };
 use crate::{ids::clean, telemetry::Content};
 
-/// Parts of conversations, which nonsense is put between: pure noise is found out after its first byte.
+/// Parts of real conversations mixed with noise. Noise alone would end detection at its first byte.
 fn words() -> impl Strategy<Value = Vec<u8>> {
     let known: Vec<&[u8]> = vec![
         b"GET /a HTTP/1.1\r\n",
@@ -40,9 +41,9 @@ fn words() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn conversation() -> impl Strategy<Value = Vec<(Says, Vec<u8>)>> {
-    let says = prop_oneof![Just(Says::User), Just(Says::Target)];
-    vec((says, vec(words(), 1..8).prop_map(|words| words.concat())), 1..12)
+fn conversation() -> impl Strategy<Value = Vec<(Sender, Vec<u8>)>> {
+    let sender = prop_oneof![Just(Sender::User), Just(Sender::Target)];
+    vec((sender, vec(words(), 1..8).prop_map(|words| words.concat())), 1..12)
 }
 
 fn texts(content: &Content) -> Vec<&str> {
@@ -56,32 +57,32 @@ fn texts(content: &Content) -> Vec<&str> {
 
 proptest! {
     #[test]
-    fn how_it_is_cut_makes_no_difference(talk in conversation(), step in 1..300_usize, piece in 1..300_usize) {
-        let [whole, cut] = [Cut::Whole, Cut::Every(step, piece)].map(|cut| {
-            let stream = Watched::new();
-            talk.iter().map(|(says, bytes)| {
-                stream.say(*says, bytes, cut);
-                stream.shows()
+    fn segmentation_makes_no_difference(steps in conversation(), step in 1..300_usize, piece in 1..300_usize) {
+        let [whole, split] = [Segmentation::Whole, Segmentation::Pieces(step, piece)].map(|segmentation| {
+            let stream = InspectedStream::new();
+            steps.iter().map(|(sender, bytes)| {
+                stream.send(*sender, bytes, segmentation);
+                stream.describe_content()
             }).collect::<Vec<_>>()
         });
-        prop_assert_eq!(whole, cut);
+        prop_assert_eq!(whole, split);
     }
 
     #[test]
-    fn what_it_keeps_is_bounded_and_clean(talk in conversation(), step in 1..3000_usize) {
-        let mut sniffer = ProtocolInspector::default();
+    fn buffers_are_bounded_and_text_is_sanitized(steps in conversation(), step in 1..3000_usize) {
+        let mut inspector = ProtocolInspector::default();
         let mut skips = [0, 0];
-        for (says, bytes) in &talk {
+        for (sender, bytes) in &steps {
             for piece in bytes.chunks(step) {
-                let skip = &mut skips[usize::from(*says == Says::Target)];
+                let skip = &mut skips[usize::from(*sender == Sender::Target)];
                 let shown = usize::try_from(*skip).ok().and_then(|skip| piece.get(skip..));
-                *skip = match (shown, says) {
+                *skip = match (shown, sender) {
                     (None, _) => *skip - piece.len() as u64,
-                    (Some(shown), Says::User) => sniffer.from_user(shown),
-                    (Some(shown), Says::Target) => sniffer.from_target(shown),
+                    (Some(shown), Sender::User) => inspector.from_user(shown),
+                    (Some(shown), Sender::Target) => inspector.from_target(shown),
                 };
-                prop_assert!(sniffer.kept() <= 4 * MAX_HEAD + MAX_WAITING * 1024);
-                if let Some(content) = sniffer.take_news() {
+                prop_assert!(inspector.buffered_bytes() <= 4 * MAX_HEAD + MAX_PENDING_REQUESTS * 1024);
+                if let Some(content) = inspector.take_update() {
                     for text in texts(&content) {
                         prop_assert_eq!(clean(text, 253), text);
                     }
@@ -91,17 +92,17 @@ proptest! {
                 }
             }
         }
-        if sniffer.is_over() {
-            prop_assert_eq!(sniffer.kept(), 0);
+        if inspector.is_finished() {
+            prop_assert_eq!(inspector.buffered_bytes(), 0);
         }
     }
 
     #[test]
-    fn noise_never_panics(talk in vec((any::<bool>(), vec(any::<u8>(), 0..64)), 0..20)) {
-        let stream = Watched::new();
-        for (user, bytes) in &talk {
-            let says = if *user { Says::User } else { Says::Target };
-            stream.say(says, bytes, Cut::Every(3, 5));
+    fn noise_never_panics(steps in vec((any::<bool>(), vec(any::<u8>(), 0..64)), 0..20)) {
+        let stream = InspectedStream::new();
+        for (is_user, bytes) in &steps {
+            let sender = if *is_user { Sender::User } else { Sender::Target };
+            stream.send(sender, bytes, Segmentation::Pieces(3, 5));
         }
     }
 }

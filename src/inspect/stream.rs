@@ -1,3 +1,5 @@
+//! Connects a [`ProtocolInspector`] to the two directions of a stream.
+
 use std::{
     collections::VecDeque,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -6,103 +8,119 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::ProtocolInspector;
+use super::inspector::ProtocolInspector;
 use crate::telemetry::StreamStats;
 
-/// Shows a stream's bytes to a [`ProtocolInspector`] as they pass.
+/// Passes a stream's bytes to a [`ProtocolInspector`] and publishes what it detects in the stream's counters.
 ///
-/// A chunk of a body, and any chunk once nothing more is to be learnt, is left out without a lock. The counts are
-/// only ever changed by whoever moves bytes in that direction, one at a time; the one exception is the end of it all,
-/// and if that is overwritten the next look at the sniffer finds it.
+/// Bytes that the inspector need not examine (the inside of a body, and everything after detection has ended) are skipped
+/// without taking the lock.
+///
+/// Each skip counter is changed only by the task that moves bytes in its direction. The one exception is the end of
+/// detection, which sets both; if a concurrent update overwrites that, the next call finds the inspector finished and sets
+/// it again.
 #[derive(Debug)]
 pub(crate) struct StreamInspector {
-    /// How many of the next bytes of each direction hold nothing to learn.
-    up: AtomicU64,
-    down: AtomicU64,
-    sniffer: Mutex<State>,
+    /// How many of the next upload bytes need not be examined.
+    upload_skip: AtomicU64,
+    /// How many of the next download bytes need not be examined.
+    download_skip: AtomicU64,
+    state: Mutex<InspectionState>,
 }
 
+/// The life of an inspection.
 #[derive(Debug)]
-enum State {
+enum InspectionState {
     /// No byte has passed; nothing is allocated.
-    Fresh,
-    Live(Box<ProtocolInspector>),
-    Over,
+    NotStarted,
+    /// Bytes are examined.
+    Active(Box<ProtocolInspector>),
+    /// Nothing more is examined; the parser's memory is freed.
+    Finished,
 }
 
 impl StreamInspector {
-    /// One that shows everything, or nothing.
-    pub(crate) fn new(on: bool) -> Self {
-        let (skip, state) = if on { (0, State::Fresh) } else { (ProtocolInspector::FOREVER, State::Over) };
-        Self { up: skip.into(), down: skip.into(), sniffer: Mutex::new(state) }
+    /// An inspector that examines the stream if `enabled`, and skips everything otherwise.
+    pub(crate) fn new(enabled: bool) -> Self {
+        let (skip, state) = if enabled {
+            (0, InspectionState::NotStarted)
+        } else {
+            (ProtocolInspector::SKIP_ALL, InspectionState::Finished)
+        };
+        Self { upload_skip: skip.into(), download_skip: skip.into(), state: Mutex::new(state) }
     }
 
-    /// The user has sent `bytes`. Call it before anybody else can see them: an answer must not come first.
+    /// Examines `bytes` that the user sent. Must be called before they are forwarded, so that the target's response cannot
+    /// be examined first.
     pub(crate) fn inspect_upload(&self, bytes: &[u8], stats: &StreamStats) {
-        if !left_out(&self.up, bytes.len()) {
-            self.look(&self.up, [bytes], stats, ProtocolInspector::from_user);
+        if !try_skip(&self.upload_skip, bytes.len()) {
+            self.inspect(&self.upload_skip, [bytes], stats, ProtocolInspector::from_user);
         }
     }
 
-    /// The first `n` bytes of `queue` have gone to the user.
+    /// Examines the first `n` bytes of `queue`, which were written to the user's socket.
     pub(crate) fn inspect_download(&self, queue: &VecDeque<Bytes>, n: usize, stats: &StreamStats) {
-        if !left_out(&self.down, n) {
-            let gone = queue.iter().scan(n, |left, piece| {
-                let gone = piece.len().min(*left);
-                *left -= gone;
-                (gone > 0).then(|| &piece[..gone])
+        if !try_skip(&self.download_skip, n) {
+            let written = queue.iter().scan(n, |left, piece| {
+                let written = piece.len().min(*left);
+                *left -= written;
+                (written > 0).then(|| &piece[..written])
             });
-            self.look(&self.down, gone, stats, ProtocolInspector::from_target);
+            self.inspect(&self.download_skip, written, stats, ProtocolInspector::from_target);
         }
     }
 
+    /// Whether detection has ended.
     #[cfg(test)]
-    pub(super) fn is_over(&self) -> bool {
-        matches!(*self.sniffer.lock(), State::Over)
+    pub(super) fn is_finished(&self) -> bool {
+        matches!(*self.state.lock(), InspectionState::Finished)
     }
 
+    /// Passes `pieces` of one direction, less the bytes to skip, to the inspector, and publishes what it detects.
     #[cold]
-    fn look<'a>(
+    fn inspect<'a>(
         &self,
-        count: &AtomicU64,
+        skip_counter: &AtomicU64,
         pieces: impl IntoIterator<Item = &'a [u8]>,
         stats: &StreamStats,
-        show: impl Fn(&mut ProtocolInspector, &[u8]) -> u64,
+        feed: impl Fn(&mut ProtocolInspector, &[u8]) -> u64,
     ) {
-        let mut state = self.sniffer.lock();
-        if let State::Fresh = *state {
-            *state = State::Live(Box::default());
+        let mut state = self.state.lock();
+        if let InspectionState::NotStarted = *state {
+            *state = InspectionState::Active(Box::default());
         }
-        let State::Live(sniffer) = &mut *state else {
-            count.store(ProtocolInspector::FOREVER, Relaxed);
+        let InspectionState::Active(inspector) = &mut *state else {
+            skip_counter.store(ProtocolInspector::SKIP_ALL, Relaxed);
             return;
         };
-        let mut skip = count.load(Relaxed);
+        let mut skip = skip_counter.load(Relaxed);
         for piece in pieces {
-            // Where a body ends with the piece, the sniffer is told so at once: the next request may come first.
+            // If a body ends with the piece, the inspector gets an empty slice at once: the next request may come before
+            // the next bytes of this direction.
             match usize::try_from(skip).ok().and_then(|skip| piece.get(skip..)) {
-                Some(shown) => skip = show(sniffer, shown),
-                None if skip == ProtocolInspector::FOREVER => break,
+                Some(examined) => skip = feed(inspector, examined),
+                None if skip == ProtocolInspector::SKIP_ALL => break,
                 None => skip -= piece.len() as u64,
             }
         }
-        count.store(skip, Relaxed);
-        if let Some(content) = sniffer.take_news() {
+        skip_counter.store(skip, Relaxed);
+        if let Some(content) = inspector.take_update() {
             stats.set_content(content);
         }
-        if sniffer.is_over() {
-            *state = State::Over;
-            self.up.store(ProtocolInspector::FOREVER, Relaxed);
-            self.down.store(ProtocolInspector::FOREVER, Relaxed);
+        if inspector.is_finished() {
+            *state = InspectionState::Finished;
+            self.upload_skip.store(ProtocolInspector::SKIP_ALL, Relaxed);
+            self.download_skip.store(ProtocolInspector::SKIP_ALL, Relaxed);
         }
     }
 }
 
-/// Whether the next `n` bytes hold nothing to learn, and what follows them is not known to do.
-fn left_out(count: &AtomicU64, n: usize) -> bool {
-    let (skip, n) = (count.load(Relaxed), n as u64);
-    if skip != ProtocolInspector::FOREVER && skip > n {
-        count.store(skip - n, Relaxed);
+/// Subtracts `n` bytes from the skip counter. Returns `false`, and changes nothing, if the inspector has to be called: one
+/// of the bytes, or the position directly behind them, is to be examined.
+fn try_skip(skip_counter: &AtomicU64, n: usize) -> bool {
+    let (skip, n) = (skip_counter.load(Relaxed), n as u64);
+    if skip != ProtocolInspector::SKIP_ALL && skip > n {
+        skip_counter.store(skip - n, Relaxed);
     }
     skip > n
 }
