@@ -1,9 +1,9 @@
-//! What a chunk costs without its system calls, in time and in allocations: `cargo bench --bench mux`.
+//! Time and allocations for one chunk, without system calls: `cargo bench --bench mux`.
 //!
-//! Allocations are those of one iteration, which is a frame in `codec` and three chunks in `carry`; look at the mean.
-//! `tests/allocations.rs` counts them step by step.
+//! Allocations are counted for one iteration, which is a frame in `codec` and three chunks in `carry_chunks`; the mean
+//! counts. `tests/allocations.rs` counts them for each step.
 
-// A bench that finds its own set-up wrong shall end.
+// A benchmark whose setup fails has to panic.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../tests/support/carry.rs"]
@@ -29,7 +29,7 @@ mod codec {
         Frame::Data { stream: 1, offset: 1 << 40, fin: false, payload: vec![7; len].into() }
     }
 
-    /// Without checksums and with them.
+    /// The negotiated features: without checksums, and with them.
     const FEATURES: [u32; 2] = [0, CHECKSUMS];
     const LENGTHS: [usize; 3] = [64, 1 << 10, 64 << 10];
 
@@ -73,7 +73,7 @@ mod carry_chunks {
 
     use super::carry::{BATCH, Carrier};
 
-    /// Streams, each of another user, and the length of their chunks.
+    /// The number of streams, each of another user, and the length of their chunks in bytes.
     const LOADS: [(u32, usize); 5] = [(1, 64 << 10), (8, 64 << 10), (1, 8 << 10), (1000, 1 << 10), (1, 64)];
 
     #[divan::bench(args = LOADS)]
@@ -83,7 +83,7 @@ mod carry_chunks {
         bencher.counter(BytesCount::new(BATCH as usize * len)).bench_local(|| carrier.batch(|_| ()));
     }
 
-    /// The scheduler picks among so many streams that all have something to send.
+    /// The scheduler selects one of so many streams, which all have data to send.
     #[divan::bench(args = [1, 100, 10_000])]
     fn one_of_many(bencher: Bencher, streams: u32) {
         let mut carrier = Carrier::new(streams, 1);

@@ -1,16 +1,18 @@
-//! Two honest muxes over cables that die, stall and come late: the world of `tests/mux`, with scripts of the fuzzer's.
+//! Two honest muxes over channels that break, stall and deliver late: the simulation of `tests/mux`, with scripts of the
+//! fuzzer.
 #![no_main]
 
-#[allow(dead_code, reason = "the property test does more with it")]
-#[path = "../../tests/mux/world.rs"]
-mod world;
+#[allow(dead_code, reason = "the tests in tests/mux use more of it")]
+#[path = "../../tests/mux/sim/mod.rs"]
+mod sim;
 
 use libfuzzer_sys::fuzz_target;
-use world::{Op, World};
+use sim::{Op, SimulatedLink};
 
+/// Decodes one step of a script.
 fn op(bytes: [u8; 4]) -> Op {
-    let [kind, where_, a, b] = bytes;
-    let (side, stream, channel) = (usize::from(where_ & 1), usize::from(where_ >> 1), usize::from(where_ >> 1));
+    let [kind, target, a, b] = bytes;
+    let (side, stream, channel) = (usize::from(target & 1), usize::from(target >> 1), usize::from(target >> 1));
     let len = usize::from(u16::from_be_bytes([a, b])) % 5000;
     match kind % 16 {
         0 => Op::Open,
@@ -19,27 +21,27 @@ fn op(bytes: [u8; 4]) -> Op {
         4 => Op::Finish { side, stream },
         5 | 6 => Op::Consume { side, stream, len: len as u64 },
         7 => Op::Reset { side, stream },
-        8 => Op::Hold { side, stream, held: a & 1 == 1 },
-        9 => Op::Priority { stream, priority: a.into() },
+        8 => Op::SetPaused { side, stream, paused: a & 1 == 1 },
+        9 => Op::SetPriority { stream, priority: a.into() },
         10 => Op::Transmit { side, channel, frames: usize::from(a % 16) },
         11 => Op::Deliver { side, channel, frames: usize::from(a % 16) },
         12 if a % 4 == 0 => Op::AddChannel,
         12 if a % 4 == 2 => Op::Resume,
-        12 => Op::Cut { channel, arrive: [usize::from(a >> 4), usize::from(b >> 4)] },
-        13 => Op::Notice { side, channel },
+        12 => Op::Break { channel, delivered: [usize::from(a >> 4), usize::from(b >> 4)] },
+        13 => Op::DetectLoss { side, channel },
         14 => Op::Stall { channel, stalled: a & 1 == 1 },
-        _ => Op::Pass { ms: len as u64 },
+        _ => Op::AdvanceTime { ms: len as u64 },
     }
 }
 
 fuzz_target!(|data: &[u8]| {
-    let mut world = World::new();
+    let mut link = SimulatedLink::new();
     let (ops, rest) = data.as_chunks();
-    ops.iter().take(1000).for_each(|bytes| world.run(op(*bytes)));
+    ops.iter().take(1000).for_each(|bytes| link.run(op(*bytes)));
     if rest.is_empty() {
-        world.settle();
+        link.settle();
     } else {
-        world.die();
+        link.end();
     }
-    world.check();
+    link.check();
 });

@@ -1,6 +1,6 @@
-//! One mux and a peer that says whatever the fuzzer likes, in frames or in lines, between commands of an honest owner.
-//! Nothing panics, nothing is kept beyond what was granted, what we make up for a text peer is never refused, and when
-//! no channel will come any more everything is gone.
+//! One mux and a hostile peer: the fuzzer chooses the frames, or the lines of a text peer, between commands of an honest
+//! owner. Nothing panics, no data beyond the credit is buffered, the acknowledgements that the text adapter makes up are
+//! never refused, and after the end of the link no stream is left.
 #![no_main]
 
 use std::{
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
-    mux::{TextInput, Mux, MuxConfig, MuxEvent, ProtocolError, Role, TextAdapter},
+    mux::{Mux, MuxConfig, MuxEvent, ProtocolError, Role, TextAdapter, TextInput},
     wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage, text::FieldCount},
 };
 
@@ -21,8 +21,8 @@ const MAX_WINDOW: u32 = 16_384;
 const MAX_STREAMS: usize = 16;
 const ZEROS: &[u8] = &[0; 8192];
 
-/// Offsets that something may begin, end or overflow at.
-fn number(a: u8, b: u8) -> u64 {
+/// An offset or a length near a limit: zero, the window, or a number that overflows.
+fn edge_number(a: u8, b: u8) -> u64 {
     match a % 12 {
         0 => 0,
         1 => 1,
@@ -39,14 +39,19 @@ fn number(a: u8, b: u8) -> u64 {
     }
 }
 
+/// A mux with its owner, who violates no rule.
 struct Owner {
     mux: Mux,
-    opens: bool,
+    /// Whether this side opens streams.
+    is_server: bool,
+    /// The adapter, if the peer speaks the text format.
     text: Option<TextAdapter>,
     channels: Vec<u16>,
     now: Instant,
+    /// Data of each stream that was read and not consumed.
     unread: HashMap<u32, VecDeque<Bytes>>,
-    ended: HashMap<u32, bool>,
+    /// Whether the END of each stream was read.
+    is_end_read: HashMap<u32, bool>,
 }
 
 impl Owner {
@@ -66,7 +71,7 @@ impl Owner {
         let mut mux = Mux::new(role, config);
         let channels: Vec<u16> = if text.is_some() { vec![0] } else { vec![0, 1] };
         channels.iter().for_each(|&channel| mux.add_channel(channel, now));
-        Self { mux, opens: role == Role::Server, text, channels, now, unread: HashMap::new(), ended: HashMap::new() }
+        Self { mux, is_server: role == Role::Server, text, channels, now, unread: HashMap::new(), is_end_read: HashMap::new() }
     }
 
     fn add_channel(&mut self) {
@@ -75,19 +80,21 @@ impl Owner {
         self.channels.push(free);
     }
 
-    fn lose(&mut self, channel: u16) {
+    fn remove_channel(&mut self, channel: u16) {
         self.mux.remove_channel(channel);
         self.channels.retain(|&up| up != channel);
     }
 
-    fn heard(&mut self, channel: u16, heard: Result<(), ProtocolError>) {
-        if heard.is_err() {
-            self.lose(channel);
+    /// Closes a channel on which the peer has violated the protocol.
+    fn close_on_error(&mut self, channel: u16, result: Result<(), ProtocolError>) {
+        if result.is_err() {
+            self.remove_channel(channel);
         }
     }
 
-    fn hears(&mut self, channel: u16, kind: u8, stream: u32, [a, b, c]: [u8; 3]) {
-        let (offset, len) = (number(a, b), usize::from(c) * 16);
+    /// Receives one frame or line of the peer.
+    fn receive(&mut self, channel: u16, kind: u8, stream: u32, [a, b, c]: [u8; 3]) {
+        let (offset, len) = (edge_number(a, b), usize::from(c) * 16);
         if let Some(peer) = &mut self.text {
             if peer.must_stop_reading() {
                 return;
@@ -109,19 +116,19 @@ impl Owner {
                 _ => TunnelAction::Auth,
             };
             let key = (b != 255).then_some(key);
-            let mut meanings = Vec::new();
-            peer.translate_inbound(TunnelMessage { key, action, data: Bytes::from_static(&ZEROS[..len]) }, &mut meanings);
-            for meaning in meanings {
-                let taken = match meaning {
+            let mut inputs = Vec::new();
+            peer.translate_inbound(TunnelMessage { key, action, data: Bytes::from_static(&ZEROS[..len]) }, &mut inputs);
+            for input in inputs {
+                let result = match input {
                     TextInput::Frame(frame) => self.mux.handle_frame(channel, frame, self.now),
                     TextInput::Reply(message) => self.mux.send_message(channel, message),
                     TextInput::AnnouncedSize { .. } | TextInput::NoSession(_) => Ok(()),
                 };
-                self.heard(channel, taken);
+                self.close_on_error(channel, result);
             }
             return;
         }
-        let window = u32::try_from(number(c, b)).unwrap_or(u32::MAX);
+        let window = u32::try_from(edge_number(c, b)).unwrap_or(u32::MAX);
         let priority = Priority::ALL[usize::from(c) % Priority::ALL.len()];
         let code = ResetCode::ALL[usize::from(c) % ResetCode::ALL.len()];
         let key = StreamKey::new(UserChannelId::new(a.into()), b.into());
@@ -138,29 +145,31 @@ impl Owner {
             14 => Frame::Message(TunnelMessage::control(TunnelAction::Error, "")),
             _ => Frame::Open(Open { stream, key, port: 80, priority, window, user: None }),
         };
-        let taken = self.mux.handle_frame(channel, frame, self.now);
-        self.heard(channel, taken);
+        let result = self.mux.handle_frame(channel, frame, self.now);
+        self.close_on_error(channel, result);
     }
 
-    fn says(&mut self, channel: u16, frames: u8) {
+    /// Sends up to `frames` frames.
+    fn transmit(&mut self, channel: u16, frames: u8) {
         for _ in 0..frames {
             let Some(frame) = self.mux.poll_transmit(channel, self.now) else { return };
             if let Some(peer) = &mut self.text
                 && let Some(acknowledgement) = peer.translate_outbound(frame, &mut Vec::new())
             {
-                let taken = self.mux.handle_frame(channel, acknowledgement, self.now);
-                assert_eq!(taken, Ok(()), "what we made up ourselves was refused");
+                let result = self.mux.handle_frame(channel, acknowledgement, self.now);
+                assert_eq!(result, Ok(()), "an acknowledgement of the text adapter was refused");
             }
         }
     }
 
-    fn reads(&mut self, stream: u32, most: usize) {
+    /// Reads a stream, and consumes up to `max_len` bytes of it.
+    fn read(&mut self, stream: u32, max_len: usize) {
         let unread = self.unread.entry(stream).or_default();
-        let ended = self.ended.entry(stream).or_default();
-        *ended |= self.mux.read(stream, unread);
-        let waiting: usize = unread.iter().map(Bytes::len).sum();
-        assert!(self.text.is_some() || waiting <= MAX_WINDOW as usize, "{waiting} bytes wait");
-        let mut left = most;
+        let is_end_read = self.is_end_read.entry(stream).or_default();
+        *is_end_read |= self.mux.read(stream, unread);
+        let buffered: usize = unread.iter().map(Bytes::len).sum();
+        assert!(self.text.is_some() || buffered <= MAX_WINDOW as usize, "{buffered} bytes are buffered");
+        let mut left = max_len;
         while let Some(front) = unread.front_mut() {
             let part = front.split_to(front.len().min(left)).len();
             left -= part;
@@ -175,15 +184,16 @@ impl Owner {
                 break;
             }
         }
-        if *ended && unread.is_empty() {
+        if *is_end_read && unread.is_empty() {
             self.mux.consume_end(stream);
         }
     }
 
-    fn orders(&mut self, kind: u8, stream: u32, [a, b, c]: [u8; 3]) {
+    /// Executes a command of the owner.
+    fn command(&mut self, kind: u8, stream: u32, [a, b, c]: [u8; 3]) {
         match kind % 10 {
             // Only the server opens streams.
-            0 if self.opens => {
+            0 if self.is_server => {
                 _ = self.mux.open(StreamKey::new(UserChannelId::new(stream / 8), stream % 8), 80, None, |_| false);
             }
             1 => self.mux.accept(stream),
@@ -207,7 +217,7 @@ impl Owner {
                 self.mux.handle_timeout(self.now);
             }
             8 if self.text.is_none() && self.channels.len() < 4 => self.add_channel(),
-            9 if b == c => self.lose(u16::from(a % 4)),
+            9 if b == c => self.remove_channel(u16::from(a % 4)),
             _ => {}
         }
     }
@@ -216,28 +226,28 @@ impl Owner {
 fuzz_target!(|data: &[u8]| {
     let Some((mode, ops)) = data.split_first() else { return };
     let mut owner = Owner::new(*mode);
-    for [what, who, kind, a, b, c] in ops.as_chunks().0.iter().take(1000) {
+    for [action, target, kind, a, b, c] in ops.as_chunks().0.iter().take(1000) {
         if owner.channels.is_empty() {
             if owner.text.is_some() {
                 break;
             }
-            // The peer comes back to its streams.
+            // The peer resumes the link.
             owner.add_channel();
         }
-        let channel = owner.channels[usize::from(who >> 6) % owner.channels.len()];
-        let stream = match who & 63 {
+        let channel = owner.channels[usize::from(target >> 6) % owner.channels.len()];
+        let stream = match target & 63 {
             63 => u32::MAX,
             stream => u32::from(stream),
         };
-        match what % 8 {
-            0..=3 => owner.hears(channel, *kind, stream, [*a, *b, *c]),
-            4 => owner.says(channel, *kind),
-            5 => owner.reads(stream, usize::from(*a) * usize::from(*b)),
-            _ => owner.orders(*kind, stream, [*a, *b, *c]),
+        match action % 8 {
+            0..=3 => owner.receive(channel, *kind, stream, [*a, *b, *c]),
+            4 => owner.transmit(channel, *kind),
+            5 => owner.read(stream, usize::from(*a) * usize::from(*b)),
+            _ => owner.command(*kind, stream, [*a, *b, *c]),
         }
         while let Some(event) = owner.mux.poll_event() {
             if let MuxEvent::ChannelTimedOut { channel } = event {
-                owner.lose(channel);
+                owner.remove_channel(channel);
             }
         }
         assert!(owner.mux.stream_count() <= MAX_STREAMS);

@@ -1,0 +1,87 @@
+//! Loss of a channel, and streams that fail over to another.
+
+use std::time::{Duration, Instant};
+
+use underpass::{
+    ids::{StreamKey, UserChannelId},
+    mux::{Mux, MuxConfig, Role},
+    wire::Frame,
+};
+
+use super::sim::{Op, SIDES, SimulatedLink};
+
+/// The queued bytes of a channel are those of all its streams, and move with them to another channel.
+#[test]
+fn queued_bytes_count_all_streams_and_follow_a_failover() {
+    let now = Instant::now();
+    let mut server = Mux::new(Role::Server, MuxConfig::default());
+    server.add_channel(1, now);
+    for (user, bytes) in [(1, 70_000), (2, 5), (2, 1000)] {
+        let stream = server.open(StreamKey::new(UserChannelId::new(user), 1), 80, None, |_| false).unwrap();
+        server.write(stream, vec![7; bytes].into());
+    }
+    assert_eq!((server.queued_bytes(1), server.queued_bytes(2)), (71_005, 0));
+    let mut queued = 71_005;
+    while let Some(frame) = server.poll_transmit(1, now) {
+        if let Frame::Data { payload, .. } = frame {
+            queued -= payload.len() as u64;
+        }
+        assert_eq!(server.queued_bytes(1), queued);
+    }
+    assert_eq!(queued, 0);
+    // All of it has to be retransmitted on another channel.
+    server.add_channel(2, now);
+    server.remove_channel(1);
+    assert_eq!((server.queued_bytes(1), server.queued_bytes(2)), (0, 71_005));
+}
+
+/// Regression test: both sides had acknowledged everything, one of them on a channel that died with that acknowledgement. The
+/// other side waited for ever.
+#[test]
+fn last_acknowledgement_is_retransmitted_after_a_channel_loss() {
+    let mut link = SimulatedLink::new();
+    let (all, stream) = (8, 0);
+    link.run(Op::Open);
+    link.run(Op::Finish { side: 0, stream });
+    link.run(Op::Transmit { side: 0, channel: 0, frames: all });
+    link.run(Op::Deliver { side: 1, channel: 0, frames: all });
+    link.run(Op::Finish { side: 1, stream });
+    link.run(Op::Transmit { side: 1, channel: 0, frames: all });
+    link.run(Op::Deliver { side: 0, channel: 0, frames: all });
+    SIDES.iter().for_each(|&side| link.run(Op::Consume { side, stream, len: 0 }));
+    // The acknowledgements cross; one arrives.
+    link.run(Op::Transmit { side: 0, channel: 0, frames: all });
+    link.run(Op::Transmit { side: 1, channel: 0, frames: all });
+    link.run(Op::Deliver { side: 0, channel: 0, frames: all });
+    assert_eq!((link.mux[0].stream_count(), link.mux[1].stream_count()), (0, 1));
+    link.run(Op::Break { channel: 0, delivered: [0, 0] });
+    link.settle();
+    link.check();
+}
+
+/// Regression test: no data was sent any more before the probes behind it were answered, and those were lost with their channel.
+#[test]
+fn cwnd_limited_data_continues_on_another_channel() {
+    let mut link = SimulatedLink::new();
+    let (all, stream) = (1000, 0);
+    link.run(Op::Open);
+    link.run(Op::Write { side: 0, stream, len: 4000 });
+    link.run(Op::Transmit { side: 0, channel: 0, frames: all });
+    assert_eq!((link.mux[0].queued_bytes(0), link.mux[0].has_output(0)), (2000, false));
+    assert!(link.mux[0].path_stats(0).is_some_and(|path| path.in_flight == 2000));
+    link.run(Op::AdvanceTime { ms: 1000 });
+    assert!(link.mux[0].is_probe_unanswered_for(0, Duration::from_secs(1), link.now));
+    assert!(!link.mux[0].is_probe_unanswered_for(0, Duration::from_secs(2), link.now));
+    link.run(Op::Break { channel: 0, delivered: [0, 3] });
+    link.run(Op::DetectLoss { side: 0, channel: 0 });
+    for _ in 0..3 {
+        link.run(Op::Transmit { side: 0, channel: 1, frames: all });
+        link.run(Op::Deliver { side: 1, channel: 1, frames: all });
+        link.run(Op::Transmit { side: 1, channel: 1, frames: all });
+        link.run(Op::Deliver { side: 0, channel: 1, frames: all });
+    }
+    link.run(Op::Consume { side: 1, stream, len: 4000 });
+    assert_eq!(link.sides[1][&1].consumed, 4000);
+    link.settle();
+    link.check();
+}

@@ -1,0 +1,92 @@
+//! Credit, small messages and windows between two muxes.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use underpass::{
+    ids::{StreamKey, UserChannelId},
+    mux::{Mux, MuxConfig, Role},
+    wire::{Frame, ResetCode, TunnelAction, TunnelMessage},
+};
+
+use super::{
+    exchange,
+    sim::{Op, SIDES, SimulatedLink},
+};
+
+/// Regression test: a keep-alive connection with requests of 44 bytes stalled after twelve hundred of them. Each was charged
+/// 256 bytes until it was acknowledged, and it was not acknowledged before a quarter of the window had been received.
+#[test]
+fn small_messages_never_block_the_stream() {
+    let mut link = SimulatedLink::with(MuxConfig::default());
+    link.run(Op::Open);
+    for _ in 0..20_000 {
+        link.run(Op::Write { side: 0, stream: 0, len: 1 });
+        for side in SIDES {
+            for channel in 0..2 {
+                link.run(Op::Transmit { side, channel, frames: 8 });
+                link.run(Op::Deliver { side: 1 - side, channel, frames: 8 });
+            }
+        }
+        link.run(Op::Consume { side: 1, stream: 0, len: 1 });
+    }
+    assert_eq!(link.sides[1][&1].consumed, 20_000);
+    link.settle();
+    link.check();
+}
+
+/// A peer that grants no credit still receives pings, messages, the OPEN of other streams, and RESET.
+#[test]
+fn control_frames_need_no_credit() {
+    let now = Instant::now();
+    let mut server = Mux::new(Role::Server, MuxConfig { initial_window: 1000, ..MuxConfig::default() });
+    server.add_channel(1, now);
+    let key = |user| StreamKey::new(UserChannelId::new(user), 1);
+    let stream = server.open(key(1), 80, None, |_| false).unwrap();
+    let writable = server.writable(stream);
+    server.write(stream, vec![7; writable].into());
+    assert_eq!(server.writable(stream), 0);
+    while server.poll_transmit(1, now).is_some() {}
+    server.send_message(1, TunnelMessage::control(TunnelAction::Exit, "")).unwrap();
+    assert!(matches!(server.poll_transmit(1, now), Some(Frame::Message(_))));
+    let other = server.open(key(2), 80, None, |_| false).unwrap();
+    assert!(matches!(server.poll_transmit(1, now), Some(Frame::Open(open)) if open.stream == other));
+    server.handle_frame(1, Frame::Ping { token: 1 }, now).unwrap();
+    assert_eq!(server.poll_transmit(1, now), Some(Frame::Pong { token: 1 }));
+    server.reset(stream, ResetCode::UserIoError);
+    assert!(
+        matches!(server.poll_transmit(1, now), Some(Frame::Reset { stream: closed, .. }) if closed == stream)
+    );
+}
+
+/// Regression test: the command line allows an initial window beyond the maximum. On a long path, auto-tuning then asked for a
+/// window between a larger and a smaller bound, and panicked.
+#[test]
+fn initial_window_may_exceed_the_maximum() {
+    let config = MuxConfig { initial_window: 64 << 20, ..MuxConfig::default() };
+    assert!(config.initial_window > config.max_window);
+    let (mut server, mut proxy) = (Mux::new(Role::Server, config.clone()), Mux::new(Role::Proxy, config));
+    let mut now = Instant::now();
+    for mux in [&mut server, &mut proxy] {
+        mux.add_channel(1, now);
+        mux.handle_timeout(now);
+    }
+    let stream = server.open(StreamKey::new(UserChannelId::new(1), 1), 80, None, |_| false).unwrap();
+    // The RTT of the first ping is 200 ms.
+    exchange(&mut server, &mut proxy, now);
+    proxy.accept(stream);
+    now += Duration::from_millis(200);
+    exchange(&mut proxy, &mut server, now);
+    for _ in 0..4000 {
+        now += Duration::from_micros(500);
+        proxy.write(stream, Bytes::from_static(&[7; 64 * 1024]));
+        exchange(&mut proxy, &mut server, now);
+        let mut out = VecDeque::new();
+        server.read(stream, &mut out);
+        server.consume(stream, out.iter().map(|piece| piece.len() as u64).sum(), now);
+        exchange(&mut server, &mut proxy, now);
+    }
+}

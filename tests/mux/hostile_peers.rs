@@ -1,0 +1,149 @@
+//! Peers and users that try to make a mux buffer without bound.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use underpass::{
+    ids::{Priority, StreamKey, UserChannelId},
+    mux::{Mux, MuxConfig, MuxEvent, OpenError, ProtocolError, Role, WindowBudget},
+    wire::{Frame, Open, ResetCode},
+};
+
+use super::exchange;
+
+/// Ten thousand short streams a second, each reset by its user while the response is in flight: frames for closed streams are
+/// glitches, and still no flood.
+#[test]
+fn frames_for_reset_streams_are_no_flood() {
+    let mut now = Instant::now();
+    let mut muxes = [Role::Server, Role::Proxy].map(|role| Mux::new(role, MuxConfig::default()));
+    let [server, proxy] = &mut muxes;
+    server.add_channel(1, now);
+    proxy.add_channel(1, now);
+    for n in 1..=100_000 {
+        now += Duration::from_micros(100);
+        let stream = server.open(StreamKey::new(UserChannelId::new(1), n), 80, None, |_| false).unwrap();
+        server.write(stream, Bytes::from_static(b"GET / HTTP/1.1"));
+        exchange(server, proxy, now);
+        proxy.accept(stream);
+        let mut answer = Vec::new();
+        for _ in 0..20 {
+            proxy.write(stream, Bytes::from_static(&[7; 1000]));
+            answer.extend(std::iter::from_fn(|| proxy.poll_transmit(1, now)));
+        }
+        assert!(answer.len() > 20);
+        server.reset(stream, ResetCode::UserIoError);
+        answer.into_iter().for_each(|frame| server.handle_frame(1, frame, now).unwrap());
+        exchange(server, proxy, now);
+        while server.poll_event().is_some() || proxy.poll_event().is_some() {}
+    }
+}
+
+/// Regression test: a RESET was kept for every user that connected and disconnected while the proxy read nothing, or little:
+/// without bound.
+#[test]
+fn opening_streams_fails_while_the_peer_reads_nothing() {
+    let now = Instant::now();
+    let mut server = Mux::new(Role::Server, MuxConfig::default());
+    server.add_channel(1, now);
+    let key = StreamKey::new(UserChannelId::new(1), 1);
+    let open_and_reset = |server: &mut Mux| {
+        let opened = server.open(key, 80, None, |_| false);
+        opened.map(|stream| server.reset(stream, ResetCode::UserIoError))
+    };
+    let opened_count = (0..1_000_000).take_while(|_| open_and_reset(&mut server).is_ok()).count();
+    assert_eq!(opened_count, 65_536);
+    assert_eq!(open_and_reset(&mut server), Err(OpenError::Stalled));
+    // A second channel that accepts frames helps, and so does accepting them on the first one.
+    server.add_channel(2, now);
+    assert_eq!(open_and_reset(&mut server), Ok(()));
+    server.remove_channel(2);
+    while server.poll_transmit(1, now).is_some() {}
+    assert_eq!(open_and_reset(&mut server), Ok(()));
+}
+
+/// The same on the other side: a server that opens streams and reads no replies.
+#[test]
+fn opens_are_refused_while_the_server_reads_no_replies() {
+    let now = Instant::now();
+    let mut proxy = Mux::new(Role::Proxy, MuxConfig::default());
+    proxy.add_channel(1, now);
+    let mut open_and_reset = |stream: u32| {
+        let key = StreamKey::new(UserChannelId::new(1), stream);
+        let open = Open { stream, key, port: 80, priority: Priority::default(), window: 1, user: None };
+        proxy
+            .handle_frame(1, Frame::Open(open), now)
+            .inspect(|()| proxy.reset(stream, ResetCode::TargetRefused))
+    };
+    let opened = (1..1_000_000).take_while(|&stream| open_and_reset(stream).is_ok()).count();
+    assert_eq!(opened, 65_536);
+    assert_eq!(open_and_reset(65_537), Err(ProtocolError::TooManyUnreadReplies));
+}
+
+/// A stream id is never used twice: an OPEN with a used id opens nothing, whether the first stream is still open or not.
+#[test]
+fn reused_stream_id_opens_no_stream() {
+    let now = Instant::now();
+    let mut proxy = Mux::new(Role::Proxy, MuxConfig::default());
+    proxy.add_channel(1, now);
+    let open = |proxy: &mut Mux, user: u32| {
+        let key = StreamKey::new(UserChannelId::new(user), 1);
+        let open = Open { stream: 1, key, port: 80, priority: Priority::default(), window: 1, user: None };
+        proxy.handle_frame(1, Frame::Open(open), now).unwrap();
+        (proxy.poll_event(), proxy.stream_count())
+    };
+    assert!(matches!(open(&mut proxy, 1), (Some(MuxEvent::Opened(_)), 1)));
+    assert!(matches!(open(&mut proxy, 2), (None, 1)));
+    proxy.reset(1, ResetCode::TargetRefused);
+    while proxy.poll_transmit(1, now).is_some() {}
+    assert!(matches!(open(&mut proxy, 3), (None, 0)));
+}
+
+/// Regression test: a peer that granted endless credit on many streams and acknowledged nothing made us buffer 16 MiB for each.
+#[test]
+fn buffered_data_is_bounded_for_all_links_together() {
+    let now = Instant::now();
+    let config = MuxConfig {
+        max_window_growth: 60 << 20,
+        budget: WindowBudget::new(100 << 20),
+        ..MuxConfig::default()
+    };
+    let mut links = [0, 1].map(|_| Mux::new(Role::Server, config.clone()));
+    let mut kept = [0, 0];
+    for (link, kept) in links.iter_mut().zip(&mut kept) {
+        link.add_channel(1, now);
+        for number in 1..=20 {
+            let stream =
+                link.open(StreamKey::new(UserChannelId::new(1), number), 80, None, |_| false).unwrap();
+            receive_all(link, now);
+            link.handle_frame(1, Frame::OpenOk { stream, window: u32::MAX }, now).unwrap();
+            loop {
+                receive_all(link, now);
+                let writable = link.writable(stream);
+                if writable == 0 {
+                    break;
+                }
+                link.write(stream, Bytes::from(vec![7; writable]));
+                *kept += writable;
+            }
+        }
+    }
+    let initial_windows = 20 * (256 << 10);
+    assert!(kept[0] <= (60 << 20) + initial_windows && kept[0] > 59 << 20, "{kept:?}");
+    assert!(kept[1] <= (40 << 20) + initial_windows && kept[1] > 39 << 20, "{kept:?}");
+    assert_eq!(config.budget.available(), 0);
+    // A closed stream and a dropped link return their share to the budget.
+    links[0].reset(1, ResetCode::Killed);
+    assert_eq!(config.budget.available(), (16 << 20) - (256 << 10));
+    drop(links);
+    assert_eq!(config.budget.available(), 100 << 20);
+}
+
+/// Receives all frames of a mux and answers its pings.
+fn receive_all(mux: &mut Mux, now: Instant) {
+    while let Some(frame) = mux.poll_transmit(1, now) {
+        if let Frame::Ping { token } = frame {
+            mux.handle_frame(1, Frame::Pong { token }, now).unwrap();
+        }
+    }
+}
