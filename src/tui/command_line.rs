@@ -18,7 +18,8 @@ const WINDOW_NAMES: [&str; CHART_WINDOWS.len()] = ["30s", "2m", "5m", "15m", "30
 
 /// Commands that take an argument, and the words that the argument may begin with.
 const ARGUMENTS: [(&str, &[&str]); 9] = [
-    ("sort", &SortBy::NAMES),
+    // The sort keys, see `argument_words`.
+    ("sort", &[]),
     ("theme", &Theme::NAMES),
     ("window", &WINDOW_NAMES),
     ("filter", &[]),
@@ -61,6 +62,9 @@ pub(crate) fn names(keymap: &Keymap, context: InputContext) -> Vec<&'static str>
 
 /// The words that the argument of this command may begin with; none where any text is possible.
 pub(crate) fn argument_words(command: &str) -> &'static [&'static str] {
+    if command == "sort" {
+        return SortBy::names();
+    }
     ARGUMENTS.iter().find(|(known, _)| *known == command).map_or(&[], |(_, words)| *words)
 }
 

@@ -50,9 +50,7 @@ fn all_candidates(model: &Model, prompt: &Prompt) -> Vec<&'static str> {
         },
         PromptKind::Limit(_) => command_line::argument_words("limit").to_vec(),
         PromptKind::Policy(_) => command_line::argument_words("policy").to_vec(),
-        PromptKind::Filter { .. } => {
-            StreamFilter::FIELDS.iter().chain(&StreamFilter::FIGURES).copied().collect()
-        }
+        PromptKind::Filter { .. } => StreamFilter::fields().chain(StreamFilter::FIGURES).collect(),
         PromptKind::LogFilter { .. } | PromptKind::Help | PromptKind::Weight(_) => Vec::new(),
     }
 }

@@ -1,48 +1,56 @@
-//! The text of the help: key bindings, states and figures, filtered by what is searched for. The view draws it; the
-//! length decides how far it can be scrolled.
+//! The text of the help: key bindings, columns, states and figures, filtered by what is searched for. The view draws it;
+//! the update uses its length to limit scrolling.
 
 use ratatui::{
     layout::Size,
     text::{Line, Span},
 };
-
 use unicode_width::UnicodeWidthStr;
 
 use super::{
+    columns::{ProxyColumn, ServiceColumn, StreamColumn, TableColumn, UserColumn},
     format::{fit, wrap},
     keymap::InputContext,
     model::{Model, Overlay},
 };
 
-/// What a state in the table means.
+/// The states of a stream.
 const STATES: [(&str, &str); 9] = [
-    ("WAIT", "no proxy is there for it yet, or its own has lost its channels"),
-    ("DIAL", "its proxy connects to the target"),
+    ("WAIT", "the stream waits for a proxy, or its proxy has lost all channels and may resume"),
+    ("DIAL", "the proxy connects to the target"),
     ("OPEN", "both directions are open"),
-    ("PAUSED", "held by the operator; nothing is closed"),
-    ("HALF↓ HALF↑", "one side is done; the other way still carries"),
-    ("ended", "both sides are done, every byte arrived"),
-    ("failed", "cut short; the reason stands beside it and in the log"),
-    ("reset, left", "its user ended it"),
-    ("killed", "by the operator"),
+    ("PAUSED", "the operator paused the stream; its connections stay open"),
+    ("HALF↓ HALF↑", "half-closed: one direction has ended; the arrow is the direction that is still open"),
+    ("ended", "both directions ended and every byte was delivered"),
+    ("failed", "the stream ended early; the reason is in PROGRESS and in the log"),
+    ("reset, aborted", "the user reset the connection, or disconnected before a proxy was available"),
+    ("killed", "the operator killed the stream"),
 ];
 
+/// Figures and terms that are not columns.
 const FIGURES: [(&str, &str); 10] = [
-    ("down", "to the user; up is from the user. K is 1,000"),
-    ("rates", "over the last second; in the colour of warnings: limited"),
-    ("carries", "what its first bytes tell; nothing is altered"),
-    ("PRI", "each step up is twice the share of a crowded channel"),
-    ("imbalance", "the busiest proxy's load, by the mean; 1 is even"),
-    ("Jain", "1 is even, one by their number is all on one"),
-    ("Gini", "how unevenly streams are spread: 0 is even, 1 is all on one"),
-    ("share", "the mark is where a bar ends if the policy is kept"),
-    ("50/99%", "half of them took at most so long, all but 1% at most so"),
-    ("held by", "who keeps a stream from going faster at this moment"),
+    ("down, up", "download is towards the user, upload is from the user"),
+    ("K, M, G", "thousand, million, billion; rates in bytes per second, or bits per second after u"),
+    ("imbalance", "the largest load of a proxy divided by the mean: 1 is even"),
+    (
+        "bottleneck",
+        "what limits a stream now: target, user, limit, channel, window or operator; none if nothing does",
+    ),
+    ("window", "flow-control window of the stream: bytes that may be buffered or in flight"),
+    ("window used", "buffered and in-flight bytes in percent of the window"),
+    (
+        "failovers",
+        "how often the stream moved to another channel; resent: bytes retransmitted because of that",
+    ),
+    ("connect", "time until the target accepts the connection; TTFB: time to the target's first byte"),
+    ("p50, p99", "half of the measurements took at most p50, 99% at most p99"),
+    ("queue wait", "time that data waits in the send queue of the server"),
 ];
 
+/// The contexts of key bindings and the titles of their sections, in the order of the help.
 const CONTEXTS: [(InputContext, &str); 11] = [
     (InputContext::Streams, "Streams"),
-    (InputContext::Detail, "One stream"),
+    (InputContext::Detail, "Stream detail"),
     (InputContext::Proxies, "Proxies"),
     (InputContext::Sessions, "Sessions"),
     (InputContext::Logs, "Logs"),
@@ -50,85 +58,129 @@ const CONTEXTS: [(InputContext, &str); 11] = [
     (InputContext::Screens, "On every screen"),
     (InputContext::Anywhere, "Anywhere"),
     (InputContext::Dialog, "In a dialog"),
-    (InputContext::Prompt, "In a line"),
+    (InputContext::Prompt, "In a prompt"),
     (InputContext::Columns, "In the list of columns"),
 ];
 
-/// The size of the help window, without its frame.
-pub(crate) fn inner_size(size: Size) -> Size {
+/// An entry of the help.
+struct Entry {
+    /// The key, column or term that is explained.
+    name: String,
+    text: String,
+    /// The command of a key binding: the search finds it too.
+    command: String,
+}
+
+impl Entry {
+    fn new(name: &str, text: &str) -> Self {
+        Self { name: name.to_owned(), text: text.to_owned(), command: String::new() }
+    }
+
+    /// Returns whether the entry contains `search`, which is in lower case.
+    fn contains(&self, search: &str) -> bool {
+        format!("{} {} {}", self.name, self.text, self.command).to_lowercase().contains(search)
+    }
+}
+
+/// Returns the size of the help window without its frame.
+pub(crate) fn inner_size(terminal: Size) -> Size {
     Size::new(
-        size.width.min(100).saturating_sub(2),
-        size.height.saturating_sub(if size.height > 20 { 6 } else { 2 }),
+        terminal.width.min(100).saturating_sub(2),
+        terminal.height.saturating_sub(if terminal.height > 20 { 6 } else { 2 }),
     )
 }
 
-/// How many lines a page of the help has, and the largest scroll position.
+/// Returns the number of lines on a page of the help, and the largest scroll position.
 pub(crate) fn extent(model: &Model) -> (usize, usize) {
     let page = usize::from(inner_size(model.size).height);
     let search = match &model.overlay {
         Some(Overlay::Help { search, .. }) => search.as_str(),
         _ => "",
     };
-    let all = lines(model, search, inner_size(model.size).width.into()).len();
-    (page.max(1), all.saturating_sub(page))
+    let lines = lines(model, search, inner_size(model.size).width.into()).len();
+    (page.max(1), lines.saturating_sub(page))
 }
 
-/// The lines of the help that contain `search`, for a window `width` cells wide; the bindings of the current screen come
-/// first.
+/// Returns the lines of all entries that contain `search`, wrapped to `width` cells. The key bindings of the current
+/// screen come first, then the columns of its tables.
 pub(crate) fn lines(model: &Model, search: &str, width: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
-    // Names that are longer than this stand on a line of their own, where the screen is narrow.
-    let column = if width < 60 { 9 } else { 15 };
-    let room = width.saturating_sub(column + 4).max(1);
+    // On a narrow terminal a longer name has a line of its own.
+    let name_width = if width < 60 { 9 } else { 16 };
+    let text_width = width.saturating_sub(name_width + 4).max(1);
     let mut lines = Vec::new();
-    let wanted = search.to_lowercase();
-    // What it is called on the command line can be looked for too.
-    let mut section = |name: &str, entries: Vec<(String, String, String)>| {
-        let fits = |(name, text, called): &(String, String, String)| {
-            format!("{name} {text} {called}").to_lowercase().contains(&wanted)
-        };
-        let entries: Vec<_> = entries.into_iter().filter(fits).collect();
-        if entries.is_empty() {
-            return;
+    let search_lower = search.to_lowercase();
+    for (title, entries) in sections(model) {
+        let found: Vec<_> = entries.into_iter().filter(|entry| entry.contains(&search_lower)).collect();
+        if found.is_empty() {
+            continue;
         }
         if !lines.is_empty() {
             lines.push(Line::default());
         }
-        lines.push(Line::styled(name.to_owned(), theme.strong));
-        for (name, text, _) in entries {
-            let mut name = format!("  {name}");
-            if name.width() > column + 1 {
+        lines.push(Line::styled(title, theme.strong));
+        for entry in found {
+            let mut name = format!("  {}", entry.name);
+            if name.width() > name_width + 1 {
                 lines.push(Line::styled(std::mem::take(&mut name), theme.accent));
             }
-            for part in wrap(&text, room) {
-                let name = fit(&std::mem::take(&mut name), column + 2);
+            for part in wrap(&entry.text, text_width) {
+                let name = fit(&std::mem::take(&mut name), name_width + 2);
                 lines
                     .push(Line::from(vec![Span::styled(name, theme.accent), Span::styled(part, theme.text)]));
             }
         }
-    };
-    // What works here comes first.
-    let mut contexts = CONTEXTS;
-    let here = model.command_context();
-    contexts.sort_by_key(|(context, _)| *context != here);
-    for (context, name) in contexts {
-        let entries = model.keymap.of(context).map(|entry| {
-            let binding = entry.binding;
-            let shown = match entry.shown.as_ref() {
-                "" => format!(":{}", binding.name),
-                shown => shown.to_owned(),
-            };
-            (shown, binding.help.to_owned(), binding.name.to_owned())
-        });
-        section(name, entries.collect());
     }
-    let pairs = |list: &[(&str, &str)]| {
-        list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned(), String::new())).collect()
-    };
-    section("States", pairs(&STATES));
-    section("Figures", pairs(&FIGURES));
     if lines.is_empty() {
-        lines.push(Line::styled(format!("Nothing here says «{search}»."), theme.dim));
+        lines.push(Line::styled(format!("No entry contains «{search}»."), theme.dim));
     }
     lines
+}
+
+/// Returns all sections in the order of the help, each with its title.
+fn sections(model: &Model) -> Vec<(&'static str, Vec<Entry>)> {
+    let here = model.command_context();
+    let mut contexts = CONTEXTS;
+    contexts.sort_by_key(|(context, _)| *context != here);
+    let mut sections: Vec<(&'static str, Vec<Entry>)> = Vec::new();
+    for (context, title) in contexts {
+        sections.push((title, bindings(model, context)));
+        if context == here {
+            sections.extend(tables(here));
+        }
+    }
+    let entries = |list: &[(&str, &str)]| list.iter().map(|(name, text)| Entry::new(name, text)).collect();
+    sections.push(("States", entries(&STATES)));
+    sections.push(("Figures", entries(&FIGURES)));
+    sections
+}
+
+/// Returns the key bindings of a context; a command without a key is listed with its name.
+fn bindings(model: &Model, context: InputContext) -> Vec<Entry> {
+    let entry = model.keymap.of(context).map(|entry| {
+        let binding = entry.binding;
+        let command = binding.name;
+        let name = match entry.shown.as_ref() {
+            "" => format!(":{command}"),
+            keys => keys.to_owned(),
+        };
+        Entry { name, text: binding.help.to_owned(), command: command.to_owned() }
+    });
+    entry.collect()
+}
+
+/// Returns the columns of the tables on the screen of a context, a section for each table.
+fn tables(context: InputContext) -> Vec<(&'static str, Vec<Entry>)> {
+    fn columns<C: TableColumn>() -> Vec<Entry> {
+        C::ALL.iter().map(|column| Entry::new(column.spec().heading, column.spec().help)).collect()
+    }
+    match context {
+        InputContext::Streams => vec![("Columns of the streams table", columns::<StreamColumn>())],
+        InputContext::Proxies => vec![
+            ("Columns of the proxy table", columns::<ProxyColumn>()),
+            ("Columns of the service table", columns::<ServiceColumn>()),
+        ],
+        InputContext::Sessions => vec![("Columns of the users table", columns::<UserColumn>())],
+        _ => Vec::new(),
+    }
 }

@@ -12,6 +12,7 @@
 //! awaits: orders go out by [`CommandSender::try_send`](crate::control::CommandSender::try_send), and an order without an answer
 //! is a state of the model.
 
+mod columns;
 mod command_line;
 mod completion;
 mod files;
@@ -30,7 +31,6 @@ mod runtime;
 mod settings;
 mod source;
 mod suggest;
-mod table_columns;
 mod terminal;
 mod theme;
 mod update;

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
 use super::{
+    columns::{StreamColumn, TableColumn},
     keymap::Keymap,
-    model::{ColumnSelection, DisplayOptions, Model, StreamColumn},
+    model::{ColumnSelection, DisplayOptions, Model},
     suggest::near_miss,
     terminal::{Key, KeyCode},
     theme::Theme,
@@ -74,8 +75,8 @@ impl Settings {
     fn choice(&self) -> Result<ColumnSelection, SettingsError> {
         let Some(names) = &self.columns else { return Ok(ColumnSelection::default()) };
         let named = |name: &String| {
-            StreamColumn::from_name(name).ok_or_else(|| {
-                let all = StreamColumn::ALL.map(StreamColumn::name);
+            StreamColumn::named(name).ok_or_else(|| {
+                let all: Vec<&str> = StreamColumn::ALL.iter().map(|column| column.name()).collect();
                 let near = near_miss(name, all.iter().map(ToString::to_string));
                 let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();
                 SettingsError(format!("there is no column «{name}»{hint} There are {}", all.join(", ")))

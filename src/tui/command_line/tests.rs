@@ -4,7 +4,10 @@ use super::*;
 use crate::{
     control::Capabilities,
     ids::Priority,
-    tui::intent::{DrainChange, KillScope},
+    tui::{
+        columns::StreamColumn,
+        intent::{DrainChange, KillScope},
+    },
 };
 
 fn parsed(context: InputContext, line: &str) -> Result<Intent, String> {
@@ -17,7 +20,11 @@ fn a_line_becomes_the_intent_that_a_key_has() {
     for (context, line, intent) in [
         (InputContext::Streams, "kill", Intent::AskToKill(KillScope::Selection)),
         (InputContext::Streams, "q", Intent::Quit),
-        (InputContext::Streams, "sort age", Intent::SetSort(Sort { by: SortBy::Age, reversed: false })),
+        (
+            InputContext::Streams,
+            "sort age",
+            Intent::SetSort(Sort { by: SortBy::Column(StreamColumn::Age), reversed: false }),
+        ),
         (InputContext::Streams, "window 5m", Intent::SetChartWindow(2)),
         (InputContext::Detail, "priority high", Intent::SetPriority(PriorityChange::Set(Priority::High))),
         (

@@ -1,110 +1,15 @@
-//! The columns of the table of streams: each is defined once, in the list below. How many fit on a screen is decided
-//! by [`table_columns`](crate::tui::table_columns); what a cell says, by the view.
+//! Which columns of the streams table the operator asked for or hid, and which of them the terminal has room for.
 
-use super::sort::SortBy;
-use crate::tui::layout::LIMIT_WIDTH;
+use super::{Model, sort::SortBy};
+use crate::tui::{
+    columns::{StreamColumn, TableColumn},
+    layout::{ColumnRequest, FitPolicy, FittedColumns, SELECTION_MARGIN},
+};
 
-/// How the content of a column is aligned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Alignment {
-    Left,
-    Right,
-}
-
-/// The properties of one column. Widths are in terminal cells.
-#[derive(Debug)]
-pub(crate) struct ColumnSpec {
-    pub(crate) column: StreamColumn,
-    /// What settings and the list of columns call it.
-    pub(crate) name: &'static str,
-    pub(crate) heading: &'static str,
-    /// Narrower than this the column is not shown at all.
-    pub(crate) min_width: usize,
-    /// The column grows up to this width where there is space to spare.
-    pub(crate) max_width: usize,
-    pub(crate) alignment: Alignment,
-    /// The order in which columns are dropped on narrow screens, unless the operator chose columns: the highest first.
-    pub(crate) drop_rank: u8,
-    /// What a click on the heading sorts by.
-    pub(crate) sort: Option<SortBy>,
-}
-
-/// Defines the columns in the order of the screen: variant, name, heading, widths, alignment, drop rank, sort key.
-macro_rules! stream_columns {
-    ($($column:ident $name:literal $heading:literal $min:tt..=$max:tt $alignment:ident $rank:literal $sort:expr;)+) => {
-        /// A column of the table of streams.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum StreamColumn {
-            $($column),+
-        }
-
-        impl StreamColumn {
-            /// All columns, in the order of the screen.
-            pub(crate) const ALL: [Self; SPECS.len()] = {
-                let mut all = [Self::Stream; SPECS.len()];
-                let mut at = 0;
-                while at < all.len() {
-                    all[at] = SPECS[at].column;
-                    at += 1;
-                }
-                all
-            };
-        }
-
-        const SPECS: &[ColumnSpec] = &[$(ColumnSpec {
-            column: StreamColumn::$column,
-            name: $name,
-            heading: $heading,
-            min_width: $min,
-            max_width: $max,
-            alignment: Alignment::$alignment,
-            drop_rank: $rank,
-            sort: $sort,
-        }),+];
-    };
-}
-
-stream_columns! {
-    Stream "stream" "STREAM" 10..=10 Left 0 Some(SortBy::Key);
-    State "state" "STATE" 6..=6 Left 2 Some(SortBy::State);
-    Service "service" "SERVICE" 8..=14 Left 13 Some(SortBy::Service);
-    Proxy "proxy" "PROXY" 10..=20 Left 4 Some(SortBy::Proxy);
-    Channel "channel" "CH" 5..=6 Left 11 Some(SortBy::Channel);
-    Address "address" "USER ADDRESS" 21..=47 Left 8 Some(SortBy::User);
-    Content "carries" "CARRIES" 16..=60 Left 9 Some(SortBy::Content);
-    Priority "priority" "PRI" 6..=6 Left 7 Some(SortBy::Priority);
-    Limit "limit" "LIMIT" LIMIT_WIDTH..=LIMIT_WIDTH Left 15 None;
-    UpRate "up-rate" "UP/s" 6..=7 Right 5 Some(SortBy::UpRate);
-    DownRate "down-rate" "DOWN/s" 7..=8 Right 1 Some(SortBy::DownRate);
-    Up "up" "UP" 6..=7 Right 14 Some(SortBy::Up);
-    Down "down" "DOWN" 6..=7 Right 10 Some(SortBy::Down);
-    Progress "progress" "PROGRESS" 14..=36 Left 6 Some(SortBy::Progress);
-    Age "age" "AGE" 6..=7 Right 3 Some(SortBy::Age);
-    Trend "trend" "TREND" 8..=8 Left 12 None;
-}
-
-impl StreamColumn {
-    /// The properties of this column.
-    pub(crate) fn spec(self) -> &'static ColumnSpec {
-        &SPECS[self as usize]
-    }
-
-    /// What settings and the list of columns call it.
-    pub(crate) fn name(self) -> &'static str {
-        self.spec().name
-    }
-
-    /// The column that settings call so.
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|column| column.name() == name)
-    }
-}
-
-/// Which columns the operator asked for and which ones he hid. While neither is the case, the width of the screen alone
-/// decides.
+/// The operator's choice of columns. While it is empty, the width of the terminal alone decides what is shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ColumnSelection {
-    /// The columns asked for, the most important first: these are dropped last on a narrow screen.
+    /// The columns asked for, the most important first: these are dropped last on a narrow terminal.
     requested: Vec<StreamColumn>,
     hidden: Vec<StreamColumn>,
 }
@@ -112,35 +17,74 @@ pub(crate) struct ColumnSelection {
 impl ColumnSelection {
     /// Selects these columns, the most important first, and hides all others.
     pub(crate) fn only(requested: Vec<StreamColumn>) -> Self {
-        let hidden = StreamColumn::ALL.into_iter().filter(|column| !requested.contains(column)).collect();
+        let hidden = StreamColumn::ALL.iter().copied().filter(|column| !requested.contains(column)).collect();
         Self { requested, hidden }
     }
 
-    /// Whether the operator has neither asked for a column nor hidden one.
+    /// Returns whether the operator has neither asked for a column nor hidden one.
     pub(crate) fn is_default(&self) -> bool {
         self.requested.is_empty() && self.hidden.is_empty()
     }
 
-    /// Whether this column is hidden. The key of a stream never is: commands name it.
+    /// Returns whether this column is hidden. The stream key never is: commands name it.
     pub(crate) fn hides(&self, column: StreamColumn) -> bool {
         column != StreamColumn::Stream && self.hidden.contains(&column)
     }
 
-    /// The position of this column among those asked for, from 1; the stream key is 0, columns not asked for come last.
+    /// Returns the position of this column among those asked for, from 1. The stream key is 0; columns not asked for
+    /// come last.
     pub(crate) fn precedence(&self, column: StreamColumn) -> usize {
         let at = self.requested.iter().position(|requested| *requested == column);
         if column == StreamColumn::Stream { 0 } else { at.map_or(usize::MAX, |at| at + 1) }
     }
 
-    /// Shows or hides a column. The last one asked for takes precedence over the others, so that it fits at once.
-    pub(crate) fn set(&mut self, column: StreamColumn, shown: bool) {
+    /// Shows or hides a column. The last one asked for takes precedence over the others, so that it is shown at once.
+    pub(crate) fn set(&mut self, column: StreamColumn, is_shown: bool) {
         self.requested.retain(|known| *known != column);
         self.hidden.retain(|known| *known != column);
-        if shown {
+        if is_shown {
             self.requested.insert(0, column);
         } else {
             self.hidden.push(column);
         }
+    }
+
+    /// Fits the columns into `width` cells: those that the operator asked for, then the others by rank. The stream
+    /// column gets at least `key_width` cells: a key is never truncated, because commands name it.
+    pub(crate) fn fit(&self, width: usize, key_width: usize) -> FittedColumns<StreamColumn> {
+        let columns = StreamColumn::ALL.iter().copied().filter(|column| !self.hides(*column));
+        let requests = columns.map(|column| {
+            let mut request = ColumnRequest::of(column);
+            request.precedence.0 = self.precedence(column);
+            if column == StreamColumn::Stream { request.at_least(key_width) } else { request }
+        });
+        // By default, cells that are left over widen the content column: a request path says little where it is
+        // truncated. An operator who chose columns wants as many of them as fit.
+        let policy = if self.is_default() { FitPolicy::StopAtFirstMisfit } else { FitPolicy::SkipMisfits };
+        FittedColumns::fit(width, requests, policy)
+    }
+}
+
+impl Model {
+    /// Returns the columns of the streams table that are on the screen, with their widths.
+    pub(crate) fn visible_columns(&self) -> FittedColumns<StreamColumn> {
+        let layout = self.layout();
+        let rows = self.rows().iter().skip(self.streams_screen.cursor.offset()).take(layout.table_rows());
+        let rows = rows.filter_map(|id| self.shown().streams.get(*id));
+        let key_width = rows.map(|row| row.key.to_string().len()).max().unwrap_or(0);
+        let width = usize::from(layout.table.width.saturating_sub(SELECTION_MARGIN));
+        self.streams_screen.columns.fit(width, key_width)
+    }
+
+    /// Returns the sort keys of the columns on the screen, from left to right.
+    pub(crate) fn visible_sort_keys(&self) -> Vec<SortBy> {
+        self.visible_columns().iter().filter_map(|(column, _)| SortBy::of_column(column)).collect()
+    }
+
+    /// Returns the sort key of the heading at column `x` of the terminal, counted from 0; `None` where no heading is.
+    pub(crate) fn sort_key_at(&self, x: u16) -> Option<SortBy> {
+        let x = x.checked_sub(SELECTION_MARGIN)?;
+        SortBy::of_column(self.visible_columns().column_at(x.into())?)
     }
 }
 

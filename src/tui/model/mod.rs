@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use ratatui::layout::Size;
 
 pub(crate) use channel_row::ChannelRow;
-pub(crate) use columns::{Alignment, ColumnSelection, ColumnSpec, StreamColumn};
+pub(crate) use columns::ColumnSelection;
 pub(crate) use cursor::{Cursor, CursorStep};
 pub(crate) use dialog::{Button, Confirmation, Dialog, KillTarget};
 pub(crate) use display::{DisplayOptions, LoadMeasure};

@@ -1,89 +1,61 @@
-use std::cmp::Ordering;
+//! The order of the streams table: what it is sorted by, and how two rows compare.
+
+use std::{cmp::Ordering, sync::LazyLock};
 
 use super::stream_row::{StreamAttributes, StreamRow};
-use crate::telemetry::{Content, StreamPhase};
+use crate::{
+    telemetry::{Content, StreamPhase},
+    tui::columns::{StreamColumn, TableColumn},
+};
 
-/// What the table is sorted by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What the streams table is sorted by: one of its sortable columns, or a figure that has no column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SortBy {
-    /// Its name.
-    Key,
-    /// How near it is to carrying: those that wait come first.
-    State,
-    Service,
-    /// In the order of the screen of proxies.
-    Proxy,
-    Channel,
-    /// The user's address.
-    User,
-    Content,
-    Priority,
-    /// The rate from the user.
-    UpRate,
-    /// The rate to the user.
-    #[default]
-    DownRate,
-    /// Bytes from the user.
-    Up,
-    /// Bytes to the user.
-    Down,
-    /// Bytes both ways.
+    /// A column. Rates count as they were at the last full second, and the state by how near the stream is to
+    /// transferring data: waiting streams come first.
+    Column(StreamColumn),
+    /// Bytes in both directions together.
     Bytes,
-    /// How far the download is, then those of unknown size by their bytes.
-    Progress,
-    /// How long it has been open.
-    Age,
+}
+
+impl Default for SortBy {
+    fn default() -> Self {
+        Self::Column(StreamColumn::DownRate)
+    }
 }
 
 impl SortBy {
-    const ALL: [Self; 15] = [
-        Self::Key,
-        Self::State,
-        Self::Service,
-        Self::Proxy,
-        Self::Channel,
-        Self::User,
-        Self::Content,
-        Self::Priority,
-        Self::UpRate,
-        Self::DownRate,
-        Self::Up,
-        Self::Down,
-        Self::Bytes,
-        Self::Progress,
-        Self::Age,
-    ];
+    /// Returns all sort keys: the sortable columns in the order of the screen, then the others.
+    fn all() -> impl Iterator<Item = Self> {
+        StreamColumn::ALL.iter().filter_map(|column| Self::of_column(*column)).chain([Self::Bytes])
+    }
 
-    /// What the command line calls them.
-    pub(crate) const NAMES: [&str; 15] = [
-        "key",
-        "state",
-        "service",
-        "proxy",
-        "channel",
-        "user",
-        "carries",
-        "priority",
-        "up",
-        "down",
-        "up-bytes",
-        "down-bytes",
-        "bytes",
-        "progress",
-        "age",
-    ];
+    /// Returns the sort key of a column; `None` if the table cannot be sorted by it.
+    pub(crate) fn of_column(column: StreamColumn) -> Option<Self> {
+        column.spec().sort_name.map(|_| Self::Column(column))
+    }
 
-    /// The one that the command line calls so.
+    /// Returns the names of all sort keys on the command line.
+    pub(crate) fn names() -> &'static [&'static str] {
+        static NAMES: LazyLock<Vec<&str>> = LazyLock::new(|| SortBy::all().map(SortBy::name).collect());
+        &NAMES
+    }
+
+    /// Returns the sort key of this name on the command line.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|by| by.name() == name)
+        Self::all().find(|by| by.name() == name)
     }
 
+    /// Returns the name of the sort key on the command line.
     pub(crate) fn name(self) -> &'static str {
-        let at = Self::ALL.iter().position(|by| *by == self);
-        at.map_or("", |at| Self::NAMES[at])
+        match self {
+            Self::Column(column) => column.spec().sort_name.unwrap_or_default(),
+            Self::Bytes => "bytes",
+        }
     }
 
-    /// The next one of `shown`, or the one before; the first where it is none of them.
+    /// Returns the sort key after (or before) this one among `shown`, cyclically; the first of them if this one is not
+    /// among them.
     pub(crate) fn next(self, shown: &[Self], forward: bool) -> Self {
         let step = if forward { 1 } else { shown.len().saturating_sub(1) };
         let at = shown.iter().position(|by| *by == self).map_or(0, |at| (at + step) % shown.len());
@@ -91,67 +63,82 @@ impl SortBy {
     }
 }
 
-/// What the table is sorted by, and which way. Each column has a direction that is useful first: the fastest, the
-/// largest, the newest, and names from A.
+/// The sort key of the streams table and its direction. Each key has a default direction: the fastest, the largest and
+/// the newest first, names from A.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Sort {
     pub(crate) by: SortBy,
+    /// Whether the direction is the opposite of the key's default.
     pub(crate) reversed: bool,
 }
 
 impl Sort {
-    /// Whether [`compare_texts`] has a say.
+    /// Returns whether rows with the same [`place`] are ordered by [`compare_texts`].
     pub(crate) fn has_texts(self) -> bool {
-        matches!(self.by, SortBy::User | SortBy::Service | SortBy::Content)
+        use StreamColumn::{Address, Content, Service};
+        matches!(self.by, SortBy::Column(Address | Service | Content))
     }
 
-    /// Whether large values come first.
+    /// Returns whether large values come first.
     pub(crate) fn is_descending(self) -> bool {
-        use SortBy::{Bytes, Down, DownRate, Priority, Progress, Up, UpRate};
-        matches!(self.by, Priority | UpRate | DownRate | Up | Down | Bytes | Progress) != self.reversed
+        use StreamColumn::{Down, DownRate, Priority, Progress, Up, UpRate};
+        let by_default = match self.by {
+            SortBy::Column(column) => {
+                matches!(column, Priority | UpRate | DownRate | Up | Down | Progress)
+            }
+            SortBy::Bytes => true,
+        };
+        by_default != self.reversed
     }
 }
 
-/// Where a row belongs among the open ones: the smallest first.
+/// Returns the number by which the row of an open stream is sorted, ascending whatever the direction.
 pub(crate) fn place(row: StreamRow<'_>, sort: Sort) -> u64 {
-    let value = match sort.by {
-        SortBy::Key => u64::from(row.key.user.bits()) << 32 | u64::from(row.key.stream.0),
-        SortBy::State => standing(row),
-        SortBy::Service => row.service.port.into(),
-        SortBy::Proxy => row.proxy.map_or(u64::MAX, |proxy| proxy.0.into()),
-        SortBy::Channel => {
+    use StreamColumn as Column;
+    let column = match sort.by {
+        SortBy::Column(column) => column,
+        SortBy::Bytes => return if sort.is_descending() { u64::MAX - row.bytes() } else { row.bytes() },
+    };
+    let value = match column {
+        Column::Stream => u64::from(row.key.user.bits()) << 32 | u64::from(row.key.stream.0),
+        Column::State => state_order(row),
+        Column::Service => row.service.port.into(),
+        // In the order of the proxies screen.
+        Column::Proxy => row.proxy.map_or(u64::MAX, |proxy| proxy.0.into()),
+        Column::Channel => {
             row.channel.map_or(u64::MAX, |id| u64::from(id.proxy.0) << 16 | u64::from(id.index))
         }
-        // Texts are no numbers; `compare_texts` looks at them.
-        SortBy::User | SortBy::Content => 0,
-        SortBy::Priority => row.priority as u64,
-        SortBy::UpRate => row.rank.up as u64,
-        SortBy::DownRate => row.rank.down as u64,
-        SortBy::Up => row.figures.up,
-        SortBy::Down => row.figures.down,
-        SortBy::Bytes => row.bytes(),
-        SortBy::Progress => match row.progress() {
+        // `compare_texts` orders these; the last two cannot be sorted by.
+        Column::Address | Column::Content | Column::Limit | Column::Trend => 0,
+        Column::Priority => row.priority as u64,
+        Column::UpRate => row.rank.up as u64,
+        Column::DownRate => row.rank.down as u64,
+        Column::Up => row.figures.up,
+        Column::Down => row.figures.down,
+        // Downloads of unknown size come after all others, by their bytes.
+        Column::Progress => match row.progress() {
             Some(share) => (1 << 63) + (share * 1e18) as u64,
             None => row.bytes().min((1 << 63) - 1),
         },
-        // A sortable stand-in for the time of opening: serials are given in that order.
-        SortBy::Age => u64::MAX - row.figures.serial,
+        // Serials are given in the order in which streams open.
+        Column::Age => u64::MAX - row.figures.serial,
     };
     if sort.is_descending() { u64::MAX - value } else { value }
 }
 
-/// Which of two rows with the same [`place`] comes first, by what no number tells.
+/// Compares the texts of two rows with the same [`place`].
 pub(crate) fn compare_texts(a: &StreamAttributes, b: &StreamAttributes, sort: Sort) -> Ordering {
     let order = match sort.by {
-        SortBy::User => a.addr.cmp(&b.addr),
-        SortBy::Service => a.service.group.cmp(&b.service.group),
-        SortBy::Content => carried(a).cmp(&carried(b)),
+        SortBy::Column(StreamColumn::Address) => a.addr.cmp(&b.addr),
+        SortBy::Column(StreamColumn::Service) => a.service.group.cmp(&b.service.group),
+        SortBy::Column(StreamColumn::Content) => content_key(a).cmp(&content_key(b)),
         _ => Ordering::Equal,
     };
     if sort.is_descending() { order.reverse() } else { order }
 }
 
-fn standing(row: StreamRow<'_>) -> u64 {
+/// Returns how near a stream is to transferring data; streams that wait for a proxy or a channel come first.
+fn state_order(row: StreamRow<'_>) -> u64 {
     match row.phase {
         StreamPhase::Waiting => 0,
         StreamPhase::Opening => 1,
@@ -164,8 +151,8 @@ fn standing(row: StreamRow<'_>) -> u64 {
     }
 }
 
-/// What kind of thing a stream carries, and what it is called.
-fn carried(row: &StreamAttributes) -> (u8, &str, &str) {
+/// Returns the rank of the detected protocol, and its texts by which streams of one protocol are ordered.
+fn content_key(row: &StreamAttributes) -> (u8, &str, &str) {
     match row.content.as_deref() {
         Some(Content::Http { method, target, .. }) => (0, target, method),
         Some(Content::Tls { sni }) => (1, sni.as_deref().unwrap_or_default(), ""),
@@ -176,20 +163,4 @@ fn carried(row: &StreamAttributes) -> (u8, &str, &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sort_goes_round_the_columns_on_screen() {
-        let shown = [SortBy::Key, SortBy::DownRate, SortBy::Age];
-        let go = |by: SortBy, forward| by.next(&shown, forward);
-        assert_eq!(go(SortBy::DownRate, true), SortBy::Age);
-        assert_eq!(go(SortBy::Age, true), SortBy::Key);
-        assert_eq!(go(SortBy::Key, false), SortBy::Age);
-        assert_eq!(go(SortBy::Proxy, true), SortBy::Key, "not on screen");
-        assert_eq!(SortBy::Age.next(&[], false), SortBy::Age);
-        for (name, by) in SortBy::NAMES.iter().zip(SortBy::ALL) {
-            assert_eq!((SortBy::named(name), by.name()), (Some(by), *name));
-        }
-    }
-}
+mod tests;

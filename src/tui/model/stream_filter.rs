@@ -5,7 +5,7 @@ use std::{fmt, time::Instant};
 use regex::{Regex, RegexBuilder};
 
 use super::{ProxyRows, StreamRow};
-use crate::telemetry::StreamPhase;
+use crate::{telemetry::StreamPhase, tui::columns::StreamColumn};
 
 /// A compiled expression may take so much; what a person types takes a hundredth of it.
 const REGEX_SIZE: usize = 1 << 20;
@@ -27,20 +27,10 @@ struct Term {
 enum Test {
     /// In any column.
     Word(String),
-    In(Field, String),
+    /// In this column.
+    In(StreamColumn, String),
     Than(Figure, Sign, f64),
     Matches(Regex),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Proxy,
-    User,
-    State,
-    Key,
-    Service,
-    Content,
-    Priority,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,9 +66,11 @@ impl PartialEq for StreamFilter {
 }
 
 impl StreamFilter {
-    /// The names before a colon.
-    pub(crate) const FIELDS: [&str; 7] =
-        ["proxy:", "user:", "state:", "key:", "service:", "carries:", "pri:"];
+    /// Returns the column names that a term may begin with, each with its colon.
+    pub(crate) fn fields() -> impl Iterator<Item = &'static str> {
+        StreamColumn::filter_prefixes()
+    }
+
     /// The names before `<` or `>`.
     pub(crate) const FIGURES: [&str; 5] = ["down", "up", "bytes", "size", "age"];
 
@@ -143,20 +135,22 @@ fn test(word: &str) -> Result<Test, FilterError> {
         return figure(&word[..at], sign, word[at + 1..].trim_start_matches('='));
     }
     if let Some((name, value)) = word.split_once(':') {
-        let field = match name.to_ascii_lowercase().as_str() {
-            "proxy" => Some(Field::Proxy),
-            "user" => Some(Field::User),
-            "state" => Some(Field::State),
-            "key" => Some(Field::Key),
-            "service" | "port" => Some(Field::Service),
-            "carries" => Some(Field::Content),
-            "pri" | "priority" => Some(Field::Priority),
-            // A key or an address has a colon too.
-            _ if name.is_empty() || name.chars().any(|c| c.is_ascii_digit() || c == '[') => None,
-            _ => return Err(FilterError(format!("{name}: is none of {}", StreamFilter::FIELDS.join(" ")))),
+        let lower = name.to_ascii_lowercase();
+        let column = match lower.as_str() {
+            "port" => Some(StreamColumn::Service),
+            "priority" => Some(StreamColumn::Priority),
+            known => StreamColumn::of_filter_name(known),
         };
-        if let Some(field) = field {
-            return Ok(Test::In(field, value.to_ascii_lowercase()));
+        // A key or an address has a colon too.
+        let is_text = name.is_empty() || name.chars().any(|c| c.is_ascii_digit() || c == '[');
+        if column.is_none() && !is_text {
+            return Err(FilterError(format!(
+                "{name}: is none of {}",
+                StreamFilter::fields().collect::<Vec<_>>().join(" ")
+            )));
+        }
+        if let Some(column) = column {
+            return Ok(Test::In(column, value.to_ascii_lowercase()));
         }
     }
     Ok(Test::Word(word.to_ascii_lowercase()))
@@ -208,12 +202,18 @@ fn seconds(text: &str) -> Option<f64> {
 impl Test {
     fn holds(&self, row: StreamRow<'_>, proxies: &ProxyRows, now: Instant) -> bool {
         // Not the priority: nearly every row has the same.
-        const ALL: [Field; 6] =
-            [Field::Key, Field::State, Field::Proxy, Field::User, Field::Service, Field::Content];
+        const ALL: [StreamColumn; 6] = [
+            StreamColumn::Stream,
+            StreamColumn::State,
+            StreamColumn::Proxy,
+            StreamColumn::Address,
+            StreamColumn::Service,
+            StreamColumn::Content,
+        ];
         match self {
-            Self::Word(word) => ALL.iter().any(|field| has(row, *field, proxies, word)),
-            Self::In(field, value) => has(row, *field, proxies, value),
-            Self::Matches(regex) => ALL.iter().any(|field| regex.is_match(&text(row, *field, proxies))),
+            Self::Word(word) => ALL.iter().any(|column| has(row, *column, proxies, word)),
+            Self::In(column, value) => has(row, *column, proxies, value),
+            Self::Matches(regex) => ALL.iter().any(|column| regex.is_match(&text(row, *column, proxies))),
             Self::Than(figure, sign, value) => {
                 let figure = match figure {
                     Figure::Down => f64::from(row.figures.down_rate),
@@ -228,20 +228,30 @@ impl Test {
     }
 }
 
-fn has(row: StreamRow<'_>, field: Field, proxies: &ProxyRows, wanted: &str) -> bool {
-    text(row, field, proxies).to_ascii_lowercase().contains(wanted)
+fn has(row: StreamRow<'_>, column: StreamColumn, proxies: &ProxyRows, wanted: &str) -> bool {
+    text(row, column, proxies).to_ascii_lowercase().contains(wanted)
 }
 
-fn text(row: StreamRow<'_>, field: Field, proxies: &ProxyRows) -> String {
-    match field {
-        Field::Key => row.key.to_string(),
-        Field::Proxy => row.proxy.map(|id| proxies.name(id)).unwrap_or_default(),
+fn text(row: StreamRow<'_>, column: StreamColumn, proxies: &ProxyRows) -> String {
+    match column {
+        StreamColumn::Stream => row.key.to_string(),
+        StreamColumn::Proxy => row.proxy.map(|id| proxies.name(id)).unwrap_or_default(),
         // The id too: it is what other screens call the user.
-        Field::User => format!("{} {}", row.addr, row.key.user),
-        Field::Service => row.service.to_string(),
-        Field::State => state_name(row).to_owned(),
-        Field::Content => row.content.as_ref().map(ToString::to_string).unwrap_or_default(),
-        Field::Priority => row.priority.to_string(),
+        StreamColumn::Address => format!("{} {}", row.addr, row.key.user),
+        StreamColumn::Service => row.service.to_string(),
+        StreamColumn::State => state_name(row).to_owned(),
+        StreamColumn::Content => row.content.as_ref().map(ToString::to_string).unwrap_or_default(),
+        StreamColumn::Priority => row.priority.to_string(),
+        // No filter term names these.
+        StreamColumn::Channel
+        | StreamColumn::Limit
+        | StreamColumn::UpRate
+        | StreamColumn::DownRate
+        | StreamColumn::Up
+        | StreamColumn::Down
+        | StreamColumn::Progress
+        | StreamColumn::Age
+        | StreamColumn::Trend => String::new(),
     }
 }
 
@@ -253,7 +263,7 @@ pub(crate) fn state_name(row: StreamRow<'_>) -> &'static str {
             Some(EndReason::Finished) | None => "ended",
             Some(EndReason::Killed) => "killed",
             Some(EndReason::UserSocketError) => "reset",
-            Some(EndReason::UserAborted) => "left",
+            Some(EndReason::UserAborted) => "aborted",
             Some(_) => "failed",
         },
         (None, _) if row.paused => "paused",
@@ -273,7 +283,7 @@ mod tests {
     #[test]
     fn what_is_no_filter_says_what_is_wrong() {
         for (text, why) in [
-            ("host:a", "host: is none of proxy: user: state: key: service: carries: pri:"),
+            ("host:a", "host: is none of key: state: service: proxy: user: content: pri:"),
             ("speed>1", "speed is none of down up bytes size age"),
             ("down>fast", "«fast» is no value: down>1M, age<30s"),
             ("/(/", "/(/ is no expression"),

@@ -9,6 +9,7 @@ use crate::{
     telemetry::{EndReason, LogLevel, LogRecord},
     tui::{
         Settings,
+        columns::StreamColumn,
         keymap::InputContext,
         model::{Overlay, ScreenId, SortBy},
         msg::{CommandId, Effect, Msg},
@@ -46,8 +47,8 @@ fn a_filter_shows_what_passes_and_esc_takes_it_away() {
     assert_eq!(shown(&mut fixture, "/^133A6E:[12]$/"), 2);
     assert_eq!(shown(&mut fixture, "state:killed"), 1);
     assert_eq!(shown(&mut fixture, "state:paused"), 2);
-    assert_eq!(shown(&mut fixture, "carries:image-13"), 1);
-    assert!(shown(&mut fixture, "carries:ssh") == shown(&mut fixture, "SSH"));
+    assert_eq!(shown(&mut fixture, "content:image-13"), 1);
+    assert!(shown(&mut fixture, "content:ssh") == shown(&mut fixture, "SSH"));
     assert_eq!(shown(&mut fixture, "pri:urgent"), 3);
     assert_eq!(shown(&mut fixture, "age<1h"), all);
     assert_eq!(shown(&mut fixture, "nothing-like-this"), 0);
@@ -69,7 +70,7 @@ fn a_filter_works_while_it_is_typed_and_what_is_wrong_is_said() {
     assert_eq!(fixture.keys().len(), all);
     // Keys are characters here: none of them acts.
     assert_eq!(fixture.press("/xyqK?"), []);
-    assert!(fixture.text().contains("No stream passes the filter"));
+    assert!(fixture.text().contains("No stream matches the filter"));
     fixture.press("<");
     fixture.press("/pro_");
     assert!(fixture.text().contains("/proxy:"), "{}", fixture.text());
@@ -174,7 +175,7 @@ fn esc_takes_one_layer_at_a_time_and_never_quits() {
 fn commands_go_by_name_complete_and_hint() {
     let mut fixture = Fixture::busy(120, 36);
     enter(&mut fixture, ":", "sort age");
-    assert_eq!(fixture.model.shown().streams.sort().by, SortBy::Age);
+    assert_eq!(fixture.model.shown().streams.sort().by, SortBy::Column(StreamColumn::Age));
     fixture.press(":so_");
     assert!(fixture.text().contains(":sort"), "{}", fixture.text());
     fixture.press("<:theme li_>");
@@ -206,21 +207,27 @@ fn the_help_can_be_searched() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("?/freeze>");
     let text = fixture.text();
-    assert!(text.contains("freeze the display") && !text.contains("kill the selected"), "{text}");
+    assert!(text.contains("Help: freeze") && text.contains("freeze the display"), "{text}");
+    assert!(!text.contains("kill the selected"), "{text}");
     fixture.press("</freeze the display>");
     fixture.press("?");
     fixture.press("/freeze the dis>");
     let text = fixture.text();
     assert!(text.contains("freeze the display") && !text.contains("kill the selected"), "{text}");
+    // A column is found by what it means, and a search without a result says so.
+    fixture.press("/doubles the stream>");
+    assert!(fixture.text().contains("PRIO"), "{}", fixture.text());
+    fixture.press("/xyzzy>");
+    assert!(fixture.text().contains("No entry contains «xyzzy»."), "{}", fixture.text());
 }
 
 #[test]
 fn proxies_unfold_and_are_kicked_and_lead_to_their_streams() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("2");
-    assert!(fixture.text().contains("max/mean 1.04  Jain 1.00  Gini"), "{}", fixture.text());
+    assert!(fixture.text().contains("imbalance 1.04"), "{}", fixture.text());
     fixture.press(">");
-    assert!(fixture.text().contains("P1/1") && fixture.text().contains("rtt"), "{}", fixture.text());
+    assert!(fixture.text().contains("P1/1") && fixture.text().contains("RTT"), "{}", fixture.text());
     fixture.press("jx");
     assert!(fixture.text().contains("Kick this proxy?") && fixture.text().contains("edge-fra  P1"));
     assert!(fixture.text().contains("Type 12 to confirm"), "it carries more than ten");
@@ -236,7 +243,7 @@ fn users_are_listed_and_killed_and_links_have_a_past() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("3j");
     let text = fixture.text();
-    assert!(text.contains("▎ Links") && text.contains("╳") && text.contains("7 here"), "{text}");
+    assert!(text.contains("▎ Links") && text.contains("╳") && text.contains("7 active"), "{text}");
     let user = fixture.model.sessions_screen.cursor.selected().unwrap().user();
     fixture.press("x");
     assert!(fixture.text().contains("Kill this user?") && fixture.text().contains(&user.to_string()));
@@ -301,7 +308,7 @@ fn the_mouse_selects_and_sorts_where_it_is_on() {
     fixture.send(Msg::Mouse(MouseEvent::Wheel { down: true }));
     assert_eq!(fixture.model.streams_screen.cursor.index(), 6);
     fixture.send(Msg::Mouse(MouseEvent::Click { x: 3, y: head.y }));
-    assert_eq!(fixture.model.shown().streams.sort().by, SortBy::Key);
+    assert_eq!(fixture.model.shown().streams.sort().by, SortBy::Column(StreamColumn::Stream));
     fixture.send(Msg::Mouse(MouseEvent::Click { x: 3, y: head.y }));
     assert!(fixture.model.shown().streams.sort().reversed);
 }
@@ -385,9 +392,9 @@ fn a_low_screen_remembers_the_last_proxy_that_went() {
     fixture.tick(TICK);
     // What closed and what went is forgotten after a while, but not that it was there.
     fixture.tick(Duration::from_secs(700));
-    assert!(fixture.text().contains("No proxy: edge-fra went 11m40 ago"), "{}", fixture.text());
+    assert!(fixture.text().contains("No proxy: edge-fra disconnected 11m40 ago"), "{}", fixture.text());
     fixture.resize(120, 36);
-    assert!(fixture.text().contains("No proxy: edge-fra went 11m40 ago"), "{}", fixture.text());
+    assert!(fixture.text().contains("No proxy: edge-fra disconnected 11m40 ago"), "{}", fixture.text());
 }
 
 #[test]

@@ -364,7 +364,7 @@ fn a_lost_event_leaves_no_ghost() {
     }
     assert_eq!(fixture.model.live.streams.live(), 3);
     let text = fixture.text();
-    assert!(text.contains("ABC123:9") && text.contains("end was missed"), "{text}");
+    assert!(text.contains("ABC123:9") && text.contains("end unknown"), "{text}");
     assert!(text.contains("! 3 lifecycle events missed"), "{text}");
 }
 
@@ -377,7 +377,7 @@ fn an_end_that_is_seen_before_it_is_told_is_told_in_the_end() {
         fixture.now += TICK;
         fixture.sample();
     }
-    assert!(fixture.text().contains("end was missed"));
+    assert!(fixture.text().contains("end unknown"));
     fixture.tick(TICK);
     assert!(fixture.text().contains("target reset"), "{}", fixture.text());
     assert_eq!(fixture.model.live.streams.live(), 2);

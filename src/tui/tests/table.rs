@@ -37,10 +37,10 @@ fn s_goes_from_column_to_column_as_they_stand_on_the_screen() {
         head(&fixture).replace("USER ", "").split_whitespace().map(str::to_owned).collect();
     assert_eq!(
         columns,
-        ["STREAM", "STATE", "PROXY", "ADDRESS", "CARRIES", "PRI", "UP/s", "DOWN/s▾", "PROGRESS", "AGE"]
+        ["STREAM", "STATE", "PROXY", "ADDRESS", "CONTENT", "PRIO", "UP/s", "DOWN/s▾", "PROGRESS", "AGE"]
     );
     for wanted in
-        ["PROGRESS", "AGE", "STREAM", "STATE", "PROXY", "ADDRESS", "CARRIES", "PRI", "UP/s", "DOWN/s"]
+        ["PROGRESS", "AGE", "STREAM", "STATE", "PROXY", "ADDRESS", "CONTENT", "PRIO", "UP/s", "DOWN/s"]
     {
         fixture.press("s");
         assert_eq!(marked(&fixture), wanted);
@@ -49,7 +49,7 @@ fn s_goes_from_column_to_column_as_they_stand_on_the_screen() {
     assert_eq!(marked(&fixture), "UP/s");
     // Where its column has no room, the title still says it.
     fixture.press(":sort service>");
-    assert!(fixture.text().contains("by service ▴"), "{}", fixture.text());
+    assert!(fixture.text().contains("sort service ▴"), "{}", fixture.text());
     fixture.press("s");
     assert_eq!(marked(&fixture), "STREAM");
 }
@@ -93,7 +93,7 @@ fn every_order_is_that_of_its_column() {
         Some(_) => 0,
         None => 4,
     };
-    check("carries", &|f| sorted(f, |r| kind(r)), &|f| sorted(f, |r| Reverse(kind(r))));
+    check("content", &|f| sorted(f, |r| kind(r)), &|f| sorted(f, |r| Reverse(kind(r))));
     let waits = |r: &StreamRow| crate::tui::model::state_name(*r) != "wait";
     check("state", &|f| sorted(f, waits), &|f| sorted(f, |r| !waits(r)));
     let channel =
@@ -106,7 +106,7 @@ fn every_column_can_be_had_and_sent_away_at_120_columns() {
     let mut fixture = Fixture::busy(120, 36);
     let (service, channel, up, down) = (2, 4, 11, 12);
     // One that comes may leave room for another, or push it away: in the second round all of them are asked for.
-    let wanted = [(service, "SERVICE"), (channel, " CH "), (up, " UP "), (down, " DOWN ")];
+    let wanted = [(service, "SERVICE"), (channel, " CHANNEL "), (up, " UP "), (down, " DOWN ")];
     for (at, name) in wanted.into_iter().chain(wanted) {
         if !head(&fixture).contains(name) {
             fixture.press(&format!("o{} <", "j".repeat(at)));
@@ -114,7 +114,7 @@ fn every_column_can_be_had_and_sent_away_at_120_columns() {
         assert!(head(&fixture).contains(name), "{name}: {}", head(&fixture));
     }
     // All four at once.
-    for name in ["SERVICE", " CH ", " UP ", " DOWN "] {
+    for name in ["SERVICE", " CHANNEL ", " UP ", " DOWN "] {
         assert!(head(&fixture).contains(name), "{name}: {}", head(&fixture));
     }
     fixture.press("ojj");
@@ -131,7 +131,7 @@ fn every_column_can_be_had_and_sent_away_at_120_columns() {
     assert_eq!(fixture.press("g xKA"), []);
     assert!(fixture.text().contains("[x] stream"));
     fixture.press("r<");
-    assert!(!head(&fixture).contains(" UP ") && head(&fixture).contains("CARRIES"), "{}", head(&fixture));
+    assert!(!head(&fixture).contains(" UP ") && head(&fixture).contains("CONTENT"), "{}", head(&fixture));
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The list of columns: which of them the table of streams shows.
 
 use crate::tui::{
+    columns::{StreamColumn, TableColumn},
     intent::ColumnListIntent,
-    model::{ColumnSelection, CursorStep, Model, Overlay, StreamColumn},
-    table_columns::FittedColumns,
+    model::{ColumnSelection, CursorStep, Model, Overlay},
 };
 
 /// Handles an intent of the open list of columns.
@@ -18,7 +18,7 @@ pub(super) fn handle(model: &mut Model, intent: ColumnListIntent) {
         ColumnListIntent::Toggle => {
             let column = StreamColumn::ALL[(*focus).min(last)];
             // Toggles what is on the screen: a column may be hidden because it does not fit.
-            let is_shown = FittedColumns::on_screen(model).contains(column);
+            let is_shown = model.visible_columns().contains(column);
             model.streams_screen.columns.set(column, !is_shown);
         }
         ColumnListIntent::Reset => model.streams_screen.columns = ColumnSelection::default(),

@@ -3,7 +3,6 @@
 use crate::tui::{
     intent::Intent,
     model::{CursorStep, Model, ScreenId, Sort},
-    table_columns::FittedColumns,
     terminal::MouseEvent,
 };
 
@@ -32,7 +31,7 @@ fn clicked(model: &Model, x: u16, y: u16) -> Option<Intent> {
         return None;
     }
     if y == table.y {
-        let by = FittedColumns::on_screen(model).sort_key_at(x)?;
+        let by = model.sort_key_at(x)?;
         let now = model.shown().streams.sort();
         return Some(Intent::SetSort(Sort { by, reversed: by == now.by && !now.reversed }));
     }

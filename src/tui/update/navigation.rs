@@ -1,10 +1,7 @@
 //! Moves between screens and rows, and changes what the table of streams lists. Nothing here reaches the server.
 
-use crate::tui::{
-    model::{
-        Cursor, CursorStep, Model, NoticeLevel, Overlay, ProxyLine, ScreenId, Sort, StreamFilter, UserLine,
-    },
-    table_columns::FittedColumns,
+use crate::tui::model::{
+    Cursor, CursorStep, Model, NoticeLevel, Overlay, ProxyLine, ScreenId, Sort, StreamFilter, UserLine,
 };
 
 use super::selection;
@@ -177,7 +174,7 @@ pub(super) fn set_sort(model: &mut Model, sort: Sort) {
 /// Sorts by the next column on the screen, or by the previous one.
 pub(super) fn step_sort_key(model: &mut Model, forward: bool) {
     let by = model.shown().streams.sort().by;
-    let by = by.next(&FittedColumns::on_screen(model).sort_keys(), forward);
+    let by = by.next(&model.visible_sort_keys(), forward);
     set_sort(model, Sort { by, reversed: false });
 }
 

@@ -1,4 +1,4 @@
-//! How long things took: percentiles, and how often it was how long.
+//! Draws latencies: percentiles, and a histogram as a row of small bars.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -13,52 +13,58 @@ use crate::{
     },
 };
 
-/// How wide the columns are, that of labels as there is room.
-const LABEL: RangeInclusive<usize> = 14..=22;
-const COUNT: usize = 6;
-const FIGURE: usize = 6;
-const BARS: usize = LatencySummary::BARS + 2;
+/// The smallest and the largest width of the label column, in cells.
+const LABEL_WIDTH: RangeInclusive<usize> = 14..=22;
+/// The width of the column with the number of measurements, in cells.
+const COUNT_WIDTH: usize = 6;
+/// The width of a column with a percentile, in cells.
+const PERCENTILE_WIDTH: usize = 6;
+/// The width of the histogram with the blanks before it, in cells.
+const HISTOGRAM_WIDTH: usize = LatencySummary::BARS + 2;
 
-/// A table of latencies in `width` cells: a head, then a row each.
+/// Returns a table of latencies in `width` cells: the headings, then a line for each of `rows`. The histogram and the
+/// maximum are shown where there is room for them.
 pub(super) fn table(model: &Model, rows: &[(String, &LatencySummary)], width: u16) -> Vec<Line<'static>> {
     let theme = &model.theme;
-    // The count and three figures; then the bars, then the maximum; the label has what is left.
-    let rest = usize::from(width).saturating_sub(2 + COUNT + 3 * FIGURE);
-    let bars = rest >= LABEL.start() + BARS;
-    let max = rest >= LABEL.end() + BARS + FIGURE;
-    let used = if bars { BARS } else { 0 } + if max { FIGURE } else { 0 };
-    let label = rest.saturating_sub(used).clamp(*LABEL.start(), *LABEL.end());
-    let mut head = format!("  {}{}", fit("", label), fit_right("COUNT", COUNT));
-    for name in ["P50", "P90", "P99"].into_iter().chain(max.then_some("MAX")) {
-        head += &fit_right(name, FIGURE);
+    // The count and three percentiles come first, then the histogram, then the maximum; the label has the rest.
+    let rest = usize::from(width).saturating_sub(2 + COUNT_WIDTH + 3 * PERCENTILE_WIDTH);
+    let has_histogram = rest >= LABEL_WIDTH.start() + HISTOGRAM_WIDTH;
+    let has_max = rest >= LABEL_WIDTH.end() + HISTOGRAM_WIDTH + PERCENTILE_WIDTH;
+    let used = if has_histogram { HISTOGRAM_WIDTH } else { 0 } + if has_max { PERCENTILE_WIDTH } else { 0 };
+    let label_width = rest.saturating_sub(used).clamp(*LABEL_WIDTH.start(), *LABEL_WIDTH.end());
+    let mut headings = format!("  {}{}", fit("", label_width), fit_right("COUNT", COUNT_WIDTH));
+    for name in ["p50", "p90", "p99"].into_iter().chain(has_max.then_some("max")) {
+        headings += &fit_right(name, PERCENTILE_WIDTH);
     }
-    if bars {
-        // Where the first bar ends and the last one begins.
-        head += &format!("  {}{}", fit("128µs", LatencySummary::BARS - 2), "2s");
+    if has_histogram {
+        // The upper bound of the first bar and the lower bound of the last one.
+        headings += &format!("  {}{}", fit("128µs", LatencySummary::BARS - 2), "2s");
     }
     let row = |(name, latency): &(String, &LatencySummary)| {
-        let figure = |took: Duration, style| Span::styled(fit_right(&format::latency(took), FIGURE), style);
+        let figure = |value: Duration, style| {
+            Span::styled(fit_right(&format::latency(value), PERCENTILE_WIDTH), style)
+        };
         let mut spans = vec![
-            Span::styled(format!("  {}", fit(&short(name, label), label)), theme.dim),
-            Span::styled(fit_right(&short_count(latency.count), COUNT), theme.text),
+            Span::styled(format!("  {}", fit(&short_label(name, label_width), label_width)), theme.dim),
+            Span::styled(fit_right(&short_count(latency.count), COUNT_WIDTH), theme.text),
             figure(latency.p50, theme.strong),
             figure(latency.p90, theme.text),
             figure(latency.p99, theme.text),
         ];
-        if max {
+        if has_max {
             spans.push(figure(latency.max, theme.dim));
         }
-        if bars {
+        if has_histogram {
             let counts = latency.bars.iter().map(|count| *count as f64);
             spans.push(Span::styled(format!("  {}", bars::spark(counts, 0.0)), theme.load));
         }
         Line::from(spans)
     };
-    std::iter::once(Line::styled(head, theme.dim)).chain(rows.iter().map(row)).collect()
+    std::iter::once(Line::styled(headings, theme.dim)).chain(rows.iter().map(row)).collect()
 }
 
-/// A label in at most `width` cells: of what, behind its last blank, is cut, not what of it.
-fn short(label: &str, width: usize) -> String {
+/// Shortens a label such as `TTFB edge-frankfurt` to `width` cells: only the name behind its last blank is truncated.
+fn short_label(label: &str, width: usize) -> String {
     match label.rsplit_once(' ') {
         Some((what, name)) => {
             format!("{what} {}", truncate_middle(name, width.saturating_sub(what.len() + 1)))
@@ -67,28 +73,28 @@ fn short(label: &str, width: usize) -> String {
     }
 }
 
-/// The most telling ones in one line.
+/// Returns connect latency and time to first byte in one line, each with its histogram; `None` if neither was measured.
 pub(super) fn line(model: &Model, latencies: &Latencies) -> Option<Line<'static>> {
     let theme = &model.theme;
     let mut spans = vec![Span::styled(format!("  {}", fit("latency", 10)), theme.dim)];
-    for (name, latency) in [("open", &latencies.connect), ("first byte", &latencies.time_to_first_byte)] {
-        if let Some(pair) = pair(latency) {
+    for (name, latency) in [("connect", &latencies.connect), ("TTFB", &latencies.time_to_first_byte)] {
+        if let Some(percentiles) = p50_p99(latency) {
             let counts = latency.bars.iter().map(|count| *count as f64);
             let bars = bars::spark(counts, 0.0);
             spans.push(Span::styled(format!("{name} "), theme.dim));
-            spans.push(Span::styled(format!("{pair} "), theme.text));
+            spans.push(Span::styled(format!("{percentiles} "), theme.text));
             spans.push(Span::styled(format!("{}  ", bars.trim()), theme.load));
         }
     }
     (spans.len() > 1).then(|| Line::from(spans))
 }
 
-/// Half of them and all but one in a hundred, in one cell: `12ms/1.3s`.
-pub(super) fn pair(latency: &LatencySummary) -> Option<String> {
+/// Formats p50 and p99 for one cell: `12ms/1.3s`. `None` if nothing was measured.
+pub(super) fn p50_p99(latency: &LatencySummary) -> Option<String> {
     (latency.count > 0).then(|| format!("{}/{}", format::latency(latency.p50), format::latency(latency.p99)))
 }
 
-/// At most five characters.
+/// Formats a number of measurements in at most five characters.
 fn short_count(count: u64) -> String {
     if count < 10_000 { format::count(count) } else { format::bytes(count) }
 }

@@ -1,11 +1,11 @@
-//! Rate limits as text.
+//! Formats rate limits.
 
-use crate::ids::{Direction, Rate, RateLimits};
-use crate::tui::format;
+use crate::{
+    ids::{Direction, Rate, RateLimits},
+    tui::format,
+};
 
-pub(super) use crate::tui::layout::LIMIT_WIDTH as WIDTH;
-
-/// Both limits, as far as there are any: `↓10.0M ↑500K`.
+/// Formats the limits that are set, in bytes per second and at most 13 cells: `↓10.0M ↑500K`.
 pub(super) fn text(limits: RateLimits) -> String {
     let one = |(direction, arrow)| {
         let rate: Rate = limits.of(direction)?;

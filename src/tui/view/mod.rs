@@ -3,7 +3,8 @@
 mod ascii;
 mod bars;
 mod chart;
-mod columns;
+
+mod column_picker;
 mod detail;
 mod dialog;
 mod facts;
@@ -14,9 +15,8 @@ mod help_window;
 mod latency;
 mod limits;
 mod log;
-mod panel;
-mod picker;
 mod proxies;
+mod proxy_load;
 mod services;
 mod sessions;
 mod streams;
@@ -62,7 +62,7 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
         Some(Overlay::Dialog(open)) => dialog::draw(model, open, buf),
         Some(Overlay::Help { scroll, search }) => help_window::draw(model, *scroll, search, buf),
         Some(Overlay::AddProxy) => dialog::add_proxy(model, buf),
-        Some(Overlay::Columns { focus }) => picker::draw(model, *focus, buf),
+        Some(Overlay::Columns { focus }) => column_picker::draw(model, *focus, buf),
         Some(Overlay::Prompt(_)) | None => {}
     }
     if model.display.ascii {
@@ -73,11 +73,11 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
 fn overview(model: &Model, layout: &Layout, buf: &mut Buffer) {
     match layout.overview {
         OverviewLayout::Panels { proxies, chart } => {
-            panel::panel(model, proxies, buf);
+            proxy_load::draw_panel(model, proxies, buf);
             chart::panel(model, chart, buf);
         }
         OverviewLayout::Lines { proxies, chart } => {
-            panel::line(model, proxies, buf);
+            proxy_load::draw_line(model, proxies, buf);
             chart::line(model, chart, buf);
         }
         OverviewLayout::Hidden => {}
@@ -105,7 +105,12 @@ fn rate(model: &Model, bytes_per_second: f64) -> String {
     format::rate(if model.display.bits { bytes_per_second * 8.0 } else { bytes_per_second })
 }
 
-/// What a rate is counted in.
+/// Returns the text and style of a table cell with a rate; rates below one byte per second are faint.
+fn rate_cell(model: &Model, bytes_per_second: f64, style: Style) -> (String, Style) {
+    (rate(model, bytes_per_second), if bytes_per_second < 1.0 { model.theme.faint } else { style })
+}
+
+/// Returns the unit of rates.
 fn unit(model: &Model) -> &'static str {
     if model.display.bits { "bit/s" } else { "/s" }
 }

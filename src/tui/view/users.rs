@@ -1,47 +1,37 @@
-//! The users with what they take, each with its streams where it is unfolded.
+//! The users table: each user with its rates, limits and totals, and its streams where the operator unfolded it.
 
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
-    style::Style,
     text::{Line, Span},
 };
 
 use super::{
-    bars, limits, put, put_right, section, services,
-    table::{Cell, Spec, Table, left, right},
+    bars, limits, put, put_right, rate_cell, section, services,
+    table::{self, Cell},
 };
 use crate::{
     ids::{RateLimits, UserChannelId},
     tui::{
+        columns::{TableColumn, UserColumn},
         format::{self, fit, truncate_middle},
+        layout::{ColumnRequest, FitPolicy, FittedColumns, SELECTION_MARGIN},
         model::{Model, StreamRow, UserLine, UserRow, state_name},
     },
 };
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Column {
-    Name,
-    Address,
-    Service,
-    Streams,
-    Up,
-    Down,
-    Limit,
-    Share,
-    UpTotal,
-    DownTotal,
-    Ever,
-    Age,
-}
+/// The indentation of a stream below its user, in cells.
+const STREAM_INDENT: usize = 4;
 
+/// Draws the title and the visible window of rows.
 pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let lines = &model.sessions_screen.lines;
     let users = model.shown().users.order().len() as u64;
-    section(model, area, buf, "Users", [Span::styled(format!("  {} here", format::count(users)), theme.dim)]);
+    let count = format!("  {} active", format::count(users));
+    section(model, area, buf, "Users", [Span::styled(count, theme.dim)]);
     if lines.is_empty() {
-        put(buf, area.x, area.y + 2, area, Line::styled("  No user is here.", theme.text));
+        put(buf, area.x, area.y + 2, area, Line::styled("  No user is connected.", theme.text));
         return;
     }
     let row =
@@ -50,125 +40,123 @@ pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let table = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     let page = usize::from(table.height.saturating_sub(1));
     let offset = model.sessions_screen.cursor.offset().min(lines.len());
-    let shown = &lines[offset..lines.len().min(offset + page)];
-    let columns = columns(model, shown, area.width);
-    let all = model.shown().throughput.down + model.shown().throughput.up;
-    put(buf, table.x + 2, table.y, table, columns.head(theme.dim));
-    for (y, line) in (table.y + 1..table.bottom()).zip(shown) {
+    let visible = &lines[offset..lines.len().min(offset + page)];
+    let columns = fit_columns(model, visible, area.width.saturating_sub(SELECTION_MARGIN));
+    let total_rate = model.shown().throughput.down + model.shown().throughput.up;
+    put(buf, table.x + SELECTION_MARGIN, table.y, table, table::headings(&columns, theme.dim));
+    for (y, line) in (table.y + 1..table.bottom()).zip(visible) {
         let text = match line {
             UserLine::User(id) => {
-                model.shown().users.get(*id).map(|user| row_of(model, &columns, *id, user, all))
+                model.shown().users.get(*id).map(|user| user_row(model, &columns, *id, user, total_rate))
             }
-            UserLine::Stream(_, id) => model.shown().streams.get(*id).map(|row| stream(model, &columns, row)),
+            UserLine::Stream(_, id) => {
+                model.shown().streams.get(*id).map(|row| stream_row(model, &columns, row))
+            }
         };
-        put(buf, table.x + 2, y, table, text.unwrap_or_default());
+        put(buf, table.x + SELECTION_MARGIN, y, table, text.unwrap_or_default());
         if model.sessions_screen.cursor.selected() == Some(*line) {
             super::select(model, Rect { y, height: 1, ..table }, buf);
         }
     }
 }
 
-fn columns(model: &Model, shown: &[UserLine], width: u16) -> Table<Column> {
+/// Fits the columns into `width` cells. The first one is wide enough for the longest id or stream key in `visible`: keys
+/// are never truncated, because commands name them. Limits have a column only while one is set.
+fn fit_columns(model: &Model, visible: &[UserLine], width: u16) -> FittedColumns<UserColumn> {
     let data = model.shown();
-    let limit = |line: &UserLine| match line {
+    let limits = |line: &UserLine| match line {
         UserLine::User(id) => data.users.get(*id).map(|user| user.limits),
         UserLine::Stream(_, id) => data.streams.get(*id).map(|row| row.limits),
     };
-    let limited = shown.iter().filter_map(limit).any(|limits| limits != RateLimits::default());
-    let key = |line: &UserLine| match line {
-        UserLine::User(_) => 8,
-        // A key is never cut: orders name it.
-        UserLine::Stream(_, id) => data.streams.get(*id).map_or(0, |row| row.key.to_string().len() + 4),
+    let has_limits = visible.iter().filter_map(limits).any(|limits| limits != RateLimits::default());
+    let name_width = |line: &UserLine| match line {
+        UserLine::User(_) => 0,
+        UserLine::Stream(_, id) => {
+            data.streams.get(*id).map_or(0, |row| row.key.to_string().len() + STREAM_INDENT)
+        }
     };
-    let name = shown.iter().map(key).max().unwrap_or(8).max(10);
-    let specs = [
-        left(Column::Name, "USER", name, name, 0),
-        left(Column::Address, "ADDRESS", 15, 39, 5),
-        left(Column::Service, "SERVICE", 8, 14, 6),
-        right(Column::Streams, "STREAMS", 7, 1),
-        right(Column::Up, "UP/s", 6, 3),
-        right(Column::Down, "DOWN/s", 7, 2),
-        left(Column::Limit, "LIMIT", limits::WIDTH, limits::WIDTH, 4),
-        left(Column::Share, "SHARE", 13, 20, 9),
-        right(Column::UpTotal, "UP", 6, 8),
-        right(Column::DownTotal, "DOWN", 6, 8),
-        right(Column::Ever, "EVER", 6, 10),
-        right(Column::Age, "AGE", 6, 7),
-    ];
-    let wanted = |spec: &Spec<Column>| spec.column != Column::Limit || limited;
-    Table::fitting(specs.into_iter().filter(wanted), width.saturating_sub(2))
+    let name_width = visible.iter().map(name_width).max().unwrap_or(0);
+    let wanted = |column: &&UserColumn| **column != UserColumn::Limit || has_limits;
+    let requests = UserColumn::ALL.iter().filter(wanted).map(|column| match column {
+        UserColumn::Name => ColumnRequest::of(*column).at_least(name_width),
+        other => ColumnRequest::of(*other),
+    });
+    FittedColumns::fit(width.into(), requests, FitPolicy::StopAtFirstMisfit)
 }
 
-fn row_of(
+/// Returns the line of a user. `total_rate` is the traffic of all users in bytes per second.
+fn user_row(
     model: &Model,
-    columns: &Table<Column>,
+    columns: &FittedColumns<UserColumn>,
     id: UserChannelId,
     user: &UserRow,
-    all: f64,
+    total_rate: f64,
 ) -> Line<'static> {
     let theme = &model.theme;
-    columns.row(|spec| {
-        let (text, style) = match spec.column {
-            Column::Name => {
-                let open = if model.sessions_screen.unfolded.contains(&id) { "▾ " } else { "▸ " };
-                let width = spec.width.saturating_sub(2);
-                return Cell::Drawn(vec![
-                    Span::styled(open, theme.dim),
-                    Span::styled(fit(&id.to_string(), width), theme.text),
+    table::row(columns, |column, width| {
+        Cell::from(match column {
+            UserColumn::Name => {
+                let marker = if model.sessions_screen.unfolded.contains(&id) { "▾ " } else { "▸ " };
+                return Cell::Spans(vec![
+                    Span::styled(marker, theme.dim),
+                    Span::styled(fit(&id.to_string(), width.saturating_sub(2)), theme.text),
                 ]);
             }
-            Column::Share => {
-                let share = if all > 0.0 { (user.down_rate + user.up_rate) / all } else { 0.0 };
-                return Cell::Drawn(share_of(model, share, spec.width));
+            UserColumn::TrafficShare => {
+                let rate = user.down_rate + user.up_rate;
+                let share = if total_rate > 0.0 { rate / total_rate } else { 0.0 };
+                return Cell::Spans(share_bar(model, share, width));
             }
-            Column::Address => (user.addr.to_string(), theme.text),
-            Column::Service => (services::name(&user.service), theme.dim),
-            Column::Streams => (format::count(user.streams), theme.strong),
-            Column::Up => rate(model, user.up_rate, theme.up),
-            Column::Down => rate(model, user.down_rate, theme.down),
-            Column::Limit => (limits::text(user.limits), theme.warn),
-            Column::UpTotal => (format::bytes(user.up), theme.text),
-            Column::DownTotal => (format::bytes(user.down), theme.text),
-            Column::Ever => (format::count(user.streams_total), theme.dim),
-            Column::Age => (format::age(model.shown().now.saturating_duration_since(user.since)), theme.text),
-        };
-        Cell::Text(text, style)
+            UserColumn::Address => (user.addr.to_string(), theme.text),
+            UserColumn::Service => (services::name(&user.service), theme.dim),
+            UserColumn::Streams => (format::count(user.streams), theme.strong),
+            UserColumn::UpRate => rate_cell(model, user.up_rate, theme.up),
+            UserColumn::DownRate => rate_cell(model, user.down_rate, theme.down),
+            UserColumn::Limit => (limits::text(user.limits), theme.warn),
+            UserColumn::Up => (format::bytes(user.up), theme.text),
+            UserColumn::Down => (format::bytes(user.down), theme.text),
+            UserColumn::TotalStreams => (format::count(user.streams_total), theme.dim),
+            UserColumn::Age => {
+                (format::age(model.shown().now.saturating_duration_since(user.since)), theme.text)
+            }
+        })
     })
 }
 
-/// One stream of the user above: what it carries stands below the address, its proxy below the service.
-fn stream(model: &Model, columns: &Table<Column>, row: StreamRow<'_>) -> Line<'static> {
+/// Returns the line of a stream below its user: its content is in the address column, its proxy in the service column,
+/// its state in the streams column, and its progress in the traffic column.
+fn stream_row(model: &Model, columns: &FittedColumns<UserColumn>, row: StreamRow<'_>) -> Line<'static> {
     let theme = &model.theme;
-    columns.row(|spec| {
-        let (text, style) = match spec.column {
-            Column::Name => (format!("    {}", row.key), theme.accent),
-            Column::Address => (row.content.as_ref().map_or(String::new(), ToString::to_string), theme.dim),
-            Column::Service => {
-                let name = row.proxy.map_or(String::new(), |id| model.shown().proxies.name(id));
-                (truncate_middle(&name, spec.width), theme.dim)
+    table::row(columns, |column, width| {
+        Cell::from(match column {
+            UserColumn::Name => (format!("{:STREAM_INDENT$}{}", "", row.key), theme.accent),
+            UserColumn::Address => {
+                (row.content.as_ref().map_or(String::new(), ToString::to_string), theme.dim)
             }
-            Column::Streams => (state_name(row).to_owned(), if row.paused { theme.warn } else { theme.dim }),
-            Column::Up => rate(model, row.figures.up_rate.into(), theme.up),
-            Column::Down => rate(model, row.figures.down_rate.into(), theme.down),
-            Column::Limit => (limits::text(row.limits), theme.warn),
-            Column::Share => match row.progress() {
-                Some(share) => return Cell::Drawn(share_of(model, share, spec.width)),
+            UserColumn::Service => {
+                let name = row.proxy.map_or(String::new(), |id| model.shown().proxies.name(id));
+                (truncate_middle(&name, width), theme.dim)
+            }
+            UserColumn::Streams => {
+                (state_name(row).to_owned(), if row.paused { theme.warn } else { theme.dim })
+            }
+            UserColumn::UpRate => rate_cell(model, row.figures.up_rate.into(), theme.up),
+            UserColumn::DownRate => rate_cell(model, row.figures.down_rate.into(), theme.down),
+            UserColumn::Limit => (limits::text(row.limits), theme.warn),
+            UserColumn::TrafficShare => match row.progress() {
+                Some(share) => return Cell::Spans(share_bar(model, share, width)),
                 None => (String::new(), theme.text),
             },
-            Column::UpTotal => (format::bytes(row.figures.up), theme.dim),
-            Column::DownTotal => (format::bytes(row.figures.down), theme.dim),
-            Column::Ever => (String::new(), theme.text),
-            Column::Age => (format::age(row.age(model.shown().now)), theme.dim),
-        };
-        Cell::Text(text, style)
+            UserColumn::Up => (format::bytes(row.figures.up), theme.dim),
+            UserColumn::Down => (format::bytes(row.figures.down), theme.dim),
+            UserColumn::TotalStreams => (String::new(), theme.text),
+            UserColumn::Age => (format::age(row.age(model.shown().now)), theme.dim),
+        })
     })
 }
 
-fn rate(model: &Model, rate: f64, style: Style) -> (String, Style) {
-    (super::rate(model, rate), if rate < 1.0 { model.theme.faint } else { style })
-}
-
-fn share_of(model: &Model, share: f64, width: usize) -> Vec<Span<'static>> {
+/// Returns a bar with its percentage in exactly `width` cells.
+fn share_bar(model: &Model, share: f64, width: usize) -> Vec<Span<'static>> {
     let theme = &model.theme;
     let (filled, track) = bars::horizontal(share, width.saturating_sub(5));
     vec![

@@ -1,14 +1,14 @@
-//! Tests of the column definitions and of the operator's selection.
+//! Columns that the operator chose go before important ones, and the stream key is never lost.
 
 use super::*;
 
-#[test]
-fn every_column_is_found_by_its_name() {
-    for column in StreamColumn::ALL {
-        assert_eq!(StreamColumn::from_name(column.name()), Some(column));
-        assert_eq!(column.spec().column, column);
-    }
-    assert_eq!(StreamColumn::from_name("colour"), None);
+fn shown(columns: &FittedColumns<StreamColumn>) -> Vec<StreamColumn> {
+    columns.iter().map(|(column, _)| column).collect()
+}
+
+/// The cells that the columns take, with the blank behind each of them.
+fn taken(columns: &FittedColumns<StreamColumn>) -> usize {
+    columns.iter().map(|(_, width)| width + 1).sum()
 }
 
 #[test]
@@ -21,4 +21,48 @@ fn the_column_with_the_stream_key_cannot_be_hidden() {
     assert!(!selection.hides(StreamColumn::Stream) && !selection.hides(StreamColumn::State));
     assert!(selection.precedence(StreamColumn::Stream) < selection.precedence(StreamColumn::State));
     assert!(selection.precedence(StreamColumn::State) < selection.precedence(StreamColumn::Age));
+}
+
+#[test]
+fn a_narrow_screen_keeps_the_columns_that_commands_need() {
+    let names = |width| shown(&ColumnSelection::default().fit(width, 0));
+    assert_eq!(names(12), [StreamColumn::Stream]);
+    assert_eq!(
+        names(38),
+        [StreamColumn::Stream, StreamColumn::State, StreamColumn::DownRate, StreamColumn::Age]
+    );
+    for column in [StreamColumn::Proxy, StreamColumn::UpRate, StreamColumn::Priority, StreamColumn::Progress]
+    {
+        assert!(names(78).contains(&column), "{column:?}");
+    }
+    assert!(names(118).contains(&StreamColumn::Address) && names(118).contains(&StreamColumn::Content));
+    assert_eq!(names(198).len(), StreamColumn::ALL.len());
+    for width in 0..250 {
+        assert!(taken(&ColumnSelection::default().fit(width, 11)) <= width, "{width}");
+    }
+}
+
+#[test]
+fn columns_asked_for_take_precedence_over_the_default_ones() {
+    let names = |width, selection: &ColumnSelection| {
+        let columns = selection.fit(width, 11);
+        assert!(taken(&columns) <= width, "{width}");
+        shown(&columns)
+    };
+    for column in StreamColumn::ALL.iter().copied() {
+        let mut selection = ColumnSelection::default();
+        selection.set(column, true);
+        assert!(names(118, &selection).contains(&column), "{column:?} cannot be had at 120 columns");
+        assert!(names(38, &selection).contains(&column), "{column:?} cannot be had at 40 columns");
+        selection.set(column, false);
+        assert!(column == StreamColumn::Stream || !names(250, &selection).contains(&column), "{column:?}");
+    }
+    let wanted = vec![StreamColumn::Down, StreamColumn::Service, StreamColumn::Up];
+    let selection = ColumnSelection::only(wanted);
+    assert_eq!(
+        names(118, &selection),
+        [StreamColumn::Stream, StreamColumn::Service, StreamColumn::Up, StreamColumn::Down]
+    );
+    // The first named stays longest.
+    assert_eq!(names(21, &selection), [StreamColumn::Stream, StreamColumn::Down]);
 }

@@ -1,3 +1,5 @@
+//! The load of the proxies above the streams table: a panel with a row for each proxy, or one line.
+
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -12,14 +14,14 @@ use crate::tui::{
     model::{LoadMeasure, Model, ProxyRow, ServiceRow},
 };
 
-/// The proxies as a load distribution: who carries which share of the streams, and how fast.
-pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
+/// Draws the panel: each proxy with its share of the open streams or of the traffic, and its rate.
+pub(crate) fn draw_panel(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let shown = model.shown();
     let policy = shown.services.policy();
-    let by = if model.display.load_measure == LoadMeasure::Streams { "streams" } else { "bytes" };
+    let measure = if model.display.load_measure == LoadMeasure::Streams { "streams" } else { "bytes" };
     let rest = [
-        Span::styled(format!("  by {by}"), theme.dim),
+        Span::styled(format!("  by {measure}"), theme.dim),
         Span::styled(
             match policy {
                 Some(policy) => format!("  {policy}"),
@@ -42,17 +44,21 @@ pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
         put_right(buf, area, taken, Line::from(spans));
     }
     let mut rows = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
-    if let Some(lost) = lost(model) {
-        let text = truncate(&format!("  ! {lost}"), usize::from(rows.width).saturating_sub(1));
+    if let Some(warning) = warning(model) {
+        let text = truncate(&format!("  ! {warning}"), usize::from(rows.width).saturating_sub(1));
         put(buf, rows.x, rows.y, rows, Line::styled(text, theme.warn));
         rows = Rect { y: rows.y + 1, height: rows.height.saturating_sub(1), ..rows };
     }
     let all = shown.proxies.all();
     if all.is_empty() {
-        return nobody(model, rows, buf);
+        return draw_no_proxy(model, rows, buf);
     }
-    let names =
-        all.iter().map(|proxy| proxy.name.width() + drains(proxy).len()).max().unwrap_or(0).clamp(8, 20);
+    let names = all
+        .iter()
+        .map(|proxy| proxy.name.width() + drain_suffix(proxy).len())
+        .max()
+        .unwrap_or(0)
+        .clamp(8, 20);
     let hidden = all.len().saturating_sub(rows.height.into());
     let count = if hidden > 0 { all.len() - hidden - 1 } else { all.len() };
     let total = shown.proxies.load(model.display.load_measure);
@@ -65,8 +71,9 @@ pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// Which public ports nobody can reach any more, which proxies never got one, which ports have no proxy.
-pub(super) fn lost(model: &Model) -> Option<String> {
+/// Returns the most serious problem with public ports: a port that closed, a proxy that was refused one, or a port without
+/// a proxy. `None` if there is no problem.
+pub(super) fn warning(model: &Model) -> Option<String> {
     let shown = model.shown();
     let mut closed = shown.services.lost();
     if let Some(service) = closed.next() {
@@ -83,36 +90,36 @@ pub(super) fn lost(model: &Model) -> Option<String> {
     let refused = shown.proxies.up().filter(|proxy| proxy.services.is_empty());
     let mut refused = refused.filter_map(|proxy| Some((proxy, proxy.refused.as_ref()?)));
     if let Some((proxy, why)) = refused.next() {
-        return Some(format!("{} has no port: {why}", proxy.name));
+        return Some(format!("{} has no public port: {why}", proxy.name));
     }
     let served = |service: &ServiceRow| shown.proxies.up().any(|proxy| proxy.services.contains(&service.key));
     let deserted = shown.services.all().iter().find(|service| !served(service))?;
     Some(format!("port {} has no proxy: users wait for one", deserted.key.port))
 }
 
-/// What stands behind its name if it gets no new streams.
-fn drains(proxy: &ProxyRow) -> &'static str {
-    if proxy.drains() { " drains" } else { "" }
+/// Returns the suffix that marks the name of a draining proxy; empty for any other.
+fn drain_suffix(proxy: &ProxyRow) -> &'static str {
+    if proxy.drains() { " draining" } else { "" }
 }
 
-/// What it calls itself, and that it gets no new streams, in `width` cells.
-fn name(proxy: &ProxyRow, width: usize) -> String {
-    let drains = drains(proxy);
-    fit(&format!("{}{drains}", truncate_middle(&proxy.name, width.saturating_sub(drains.len()))), width)
+/// Returns the name of a proxy, with the mark of a draining one, in exactly `width` cells.
+fn marked_name(proxy: &ProxyRow, width: usize) -> String {
+    let suffix = drain_suffix(proxy);
+    fit(&format!("{}{suffix}", truncate_middle(&proxy.name, width.saturating_sub(suffix.len()))), width)
 }
 
-/// While there is no proxy: how to get one.
-fn nobody(model: &Model, area: Rect, buf: &mut Buffer) {
+/// Draws, in place of the rows, that no proxy is connected, and the command that connects one.
+fn draw_no_proxy(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    let mut lines = vec![Line::styled(format!("  {}", nobody_there(model)), theme.text)];
-    lines.extend(invitation(model, area.width));
+    let mut lines = vec![Line::styled(format!("  {}", no_proxy_text(model)), theme.text)];
+    lines.extend(join_command(model, area.width));
     for (y, line) in (area.top()..area.bottom()).zip(lines) {
         put(buf, area.x, y, area, line);
     }
 }
 
-/// How another machine becomes a proxy of this server.
-pub(super) fn invitation(model: &Model, width: u16) -> Vec<Line<'static>> {
+/// Returns the command by which another machine joins as a proxy, wrapped to `width` cells.
+pub(super) fn join_command(model: &Model, width: u16) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let Some(join) = &model.labels.join else { return Vec::new() };
     let parts = format::wrap(join, usize::from(width.saturating_sub(4)).max(1));
@@ -120,6 +127,7 @@ pub(super) fn invitation(model: &Model, width: u16) -> Vec<Line<'static>> {
     std::iter::once(Line::styled("  On the machine behind NAT:", theme.dim)).chain(parts).collect()
 }
 
+/// Returns the row of a proxy. `total` is the load of all proxies, `names` the width of the name column in cells.
 fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) -> Line<'static> {
     let theme = &model.theme;
     let services = match proxy.services.as_slice() {
@@ -130,15 +138,16 @@ fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) 
     if let Some(gone) = &proxy.gone {
         let ago = format::age(model.shown().now.saturating_duration_since(gone.at));
         let why = gone.reason.as_ref().map(|why| format!(", {why}")).unwrap_or_default();
-        let text = format!("  {} {} gone {ago}{why}", fit_middle(&proxy.name, names), fit(&services, 8));
+        let text =
+            format!("  {} {} disconnected {ago}{why}", fit_middle(&proxy.name, names), fit(&services, 8));
         return Line::styled(truncate(&text, width.saturating_sub(1)), theme.faint);
     }
     if let Some(left) = proxy.waits {
         let streams = format::counted(proxy.streams, "stream");
         let wait = format::verb(proxy.streams, "wait");
         let text = format!(
-            "  {} {} no channel; {streams} {wait} {}",
-            name(proxy, names),
+            "  {} {} reconnecting; {streams} {wait} {}",
+            marked_name(proxy, names),
             fit(&services, 8),
             format::age(left)
         );
@@ -155,7 +164,7 @@ fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) 
     ];
     let mut spans = vec![
         Span::styled(
-            format!("  {} ", name(proxy, names)),
+            format!("  {} ", marked_name(proxy, names)),
             if proxy.drains() { theme.warn } else { theme.text },
         ),
         Span::styled(fit(&services, 8), theme.dim),
@@ -175,30 +184,35 @@ fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) 
     Line::from(spans)
 }
 
-/// The same in one line: a name and a small bar each, as many as there is room for.
-pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
+/// Draws the load in one line: a name and a small bar for each proxy, as many as fit, and how many more there are.
+pub(crate) fn draw_line(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     section(model, area, buf, "Load", []);
-    if let Some(lost) = lost(model) {
-        let text = truncate(&format!("! {lost}"), usize::from(area.width).saturating_sub(8));
+    if let Some(warning) = warning(model) {
+        let text = truncate(&format!("! {warning}"), usize::from(area.width).saturating_sub(8));
         return put(buf, area.x + 8, area.y, area, Line::styled(text, theme.warn));
     }
     let total = model.shown().proxies.load(model.display.load_measure);
-    const MORE: u16 = 4;
+    // The width of `+12` and its blank.
+    const MORE_WIDTH: u16 = 4;
     let mut x = area.x + 8;
     let mut left = model.shown().proxies.up().count();
     for proxy in model.shown().proxies.up() {
         let share = if total > 0.0 { proxy.load(model.display.load_measure) / total } else { 0.0 };
         let (filled, track) = bars::horizontal(share, 6);
-        let away = proxy.waits.is_some();
-        let hindered = away || proxy.drains();
+        let is_reconnecting = proxy.waits.is_some();
+        let needs_attention = is_reconnecting || proxy.drains();
         let mut spans = vec![
-            Span::styled(truncate_middle(&proxy.name, 9), if hindered { theme.warn } else { theme.text }),
+            Span::styled(
+                truncate_middle(&proxy.name, 9),
+                if needs_attention { theme.warn } else { theme.text },
+            ),
             Span::raw(" "),
         ];
-        if away {
-            // As wide as what the others have.
-            spans.push(Span::styled(fit("away", 12), theme.warn));
+        if is_reconnecting {
+            // As wide as the bar and the percentage of the others.
+            spans.push(Span::styled("reconnecting", theme.warn));
+            spans.push(Span::raw("  "));
         } else {
             spans.extend([
                 Span::styled(filled, theme.load),
@@ -209,8 +223,8 @@ pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
         let line = Line::from(spans);
         let width = u16::try_from(line.width()).unwrap_or(u16::MAX);
         let last = left == 1;
-        // Two blanks end each; what the others come to has to have room behind all but the last one.
-        if x.saturating_add(width) > (area.right() + 2).saturating_sub(if last { 0 } else { MORE }) {
+        // Two blanks end each entry; all but the last one leave room for the number of the others.
+        if x.saturating_add(width) > (area.right() + 2).saturating_sub(if last { 0 } else { MORE_WIDTH }) {
             let more = format!("+{left}");
             put(buf, x, area.y, area, Line::styled(more, theme.dim));
             break;
@@ -219,17 +233,17 @@ pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
         (x, left) = (x + width, left - 1);
     }
     if model.shown().proxies.up().next().is_none() {
-        put(buf, x, area.y, area, Line::styled(nobody_there(model), theme.dim));
+        put(buf, x, area.y, area, Line::styled(no_proxy_text(model), theme.dim));
     }
 }
 
-/// That there is no proxy: not yet, or not any more.
-pub(super) fn nobody_there(model: &Model) -> String {
+/// Returns that no proxy has connected yet, or which one disconnected last and when.
+pub(super) fn no_proxy_text(model: &Model) -> String {
     let shown = model.shown();
     let spans =
         shown.proxies.links().iter().flat_map(|(name, spans)| spans.iter().map(move |span| (name, span)));
     let went = spans.filter_map(|(name, span)| Some((span.end?.at, name)));
     went.max_by_key(|(at, _)| *at).map_or("No proxy yet".to_owned(), |(at, name)| {
-        format!("No proxy: {name} went {} ago", format::age(shown.now.saturating_duration_since(at)))
+        format!("No proxy: {name} disconnected {} ago", format::age(shown.now.saturating_duration_since(at)))
     })
 }

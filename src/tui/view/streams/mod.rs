@@ -1,23 +1,28 @@
+//! The streams screen below its overview: the title of the table with its counts, the table, and what to do while it is
+//! empty. Only the rows that are on the screen are formatted.
+
+mod cells;
+
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
     text::{Line, Span},
 };
 
-use super::{columns::Columns, panel, put, put_right, section};
+use super::{proxy_load, put, put_right, section};
 use crate::tui::{
+    columns::StreamColumn,
     format,
-    layout::OverviewLayout,
-    model::{Model, StreamColumn},
-    table_columns::TABLE_MARGIN,
+    layout::{OverviewLayout, SELECTION_MARGIN},
+    model::Model,
 };
 
-/// How many streams there are, and where the selection stands among them.
+/// Draws the title: how many streams are open, ended and hidden, the filter, the marks, and the position of the cursor.
 pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let streams = &model.shown().streams;
     let (open, ended) = model.open_and_ended_counts();
-    // What the table does not show is said too: nothing is out of sight without a number.
+    // Whatever the table does not show is counted here.
     let of = |shown: usize, all: usize| match shown == all {
         true => format::count(all as u64),
         false => format!("{} of {}", format::count(shown as u64), format::count(all as u64)),
@@ -61,19 +66,19 @@ pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
         right.push(Span::styled(text, theme.dim));
     }
     if model.frozen.is_none() {
-        right.push(Span::styled(format!("live {} ms ", model.sample_interval.as_millis()), theme.dim));
+        right.push(Span::styled(format!("refresh {} ms ", model.sample_interval.as_millis()), theme.dim));
     }
-    // The head of the table marks it too, but not where its column has no room.
+    // The heading of the sorted column is marked too, but that column may have no room.
     let sort = model.shown().streams.sort();
     let arrow = if sort.is_descending() { '▾' } else { '▴' };
-    let sorted = Span::styled(format!("  by {} {arrow}  ", sort.by.name()), theme.dim);
+    let sorted = Span::styled(format!("  sort {} {arrow}  ", sort.by.name()), theme.dim);
     let with_sort = [vec![sorted], right.clone()].concat();
     if !put_right(buf, area, taken, Line::from(with_sort)) {
         put_right(buf, area, taken, Line::from(right));
     }
 }
 
-/// The table. Only the rows on screen are looked at: laying out all of ten thousand would cost sixty milliseconds.
+/// Draws the headings and the visible window of rows. Formatting all of 10,000 rows would take 60 ms a frame.
 pub(crate) fn table(model: &Model, area: Rect, buf: &mut Buffer) {
     let rows = model.rows();
     if rows.is_empty() {
@@ -83,10 +88,10 @@ pub(crate) fn table(model: &Model, area: Rect, buf: &mut Buffer) {
     let offset = model.streams_screen.cursor.offset().min(rows.len());
     let shown = rows[offset..].iter().take(page);
     let shown = shown.filter_map(|id| model.shown().streams.get(*id).map(|row| (*id, row)));
-    let columns = Columns::on_screen(model);
-    put(buf, area.x + TABLE_MARGIN, area.y, area, Line::from(columns.head(model)));
+    let columns = model.visible_columns();
+    put(buf, area.x + SELECTION_MARGIN, area.y, area, cells::headings(model, &columns));
     for (y, (id, row)) in (area.y + 1..area.bottom()).zip(shown) {
-        put(buf, area.x + TABLE_MARGIN, y, area, Line::from(columns.row(model, row)));
+        put(buf, area.x + SELECTION_MARGIN, y, area, cells::row(model, &columns, row));
         if model.streams_screen.marks.contains(&id) {
             put(buf, area.x + 1, y, area, Line::styled("*", model.theme.warn));
         }
@@ -94,29 +99,29 @@ pub(crate) fn table(model: &Model, area: Rect, buf: &mut Buffer) {
             super::select(model, Rect { y, height: 1, ..area }, buf);
         }
     }
-    debug_assert!(columns.has(StreamColumn::Stream), "a row without its key must not be killed");
+    debug_assert!(columns.contains(StreamColumn::Stream), "commands name the key of a row");
 }
 
-/// What to do where there is no stream yet.
+/// Draws, in place of an empty table, why it is empty and what the operator can do.
 fn empty(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let mut lines = vec![Line::default()];
     if !model.streams_screen.filter.is_empty() {
         lines.push(Line::from(vec![
-            Span::styled("  No stream passes the filter ", theme.text),
+            Span::styled("  No stream matches the filter ", theme.text),
             Span::styled(model.streams_screen.filter.text().to_owned(), theme.accent),
         ]));
-        lines.push(Line::styled("  Esc takes it away.", theme.dim));
+        lines.push(Line::styled("  Esc clears it.", theme.dim));
     } else if !model.server_status.has_sample {
-        lines.push(Line::styled("  Waiting for the first figures…", theme.dim));
+        lines.push(Line::styled("  Waiting for the first sample…", theme.dim));
     } else if model.shown().streams.ended() > 0 {
-        lines.push(Line::styled("  No stream is open. t shows those that have ended.", theme.text));
+        lines.push(Line::styled("  No stream is open. t shows ended streams.", theme.text));
     } else if model.shown().proxies.up().next().is_none()
         && !matches!(model.layout().overview, OverviewLayout::Panels { .. })
     {
-        // The panel that says so has no room on this screen.
-        lines.push(Line::styled(format!("  {}", panel::nobody_there(model)), theme.text));
-        lines.extend(panel::invitation(model, area.width));
+        // The panel that says so is not on this screen.
+        lines.push(Line::styled(format!("  {}", proxy_load::no_proxy_text(model)), theme.text));
+        lines.extend(proxy_load::join_command(model, area.width));
     } else {
         let text =
             if model.shown().totals.streams_total > 0 { "No stream is open." } else { "No stream yet." };
@@ -132,13 +137,13 @@ fn empty(model: &Model, area: Rect, buf: &mut Buffer) {
         ports.dedup();
         if let Some(curl) = &model.labels.curl {
             lines.push(Line::from(vec![
-                Span::styled("  Make one:  ", theme.dim),
+                Span::styled("  Try:  ", theme.dim),
                 Span::styled(curl.clone(), theme.accent),
             ]));
         } else if !ports.is_empty() {
             let ports = ports.iter().map(|port| format!(":{port}")).collect::<Vec<_>>().join(" ");
             lines.push(Line::from(vec![
-                Span::styled("  Users are welcome at  ", theme.dim),
+                Span::styled("  Public ports  ", theme.dim),
                 Span::styled(ports, theme.accent),
             ]));
         }

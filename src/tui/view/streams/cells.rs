@@ -1,84 +1,67 @@
-//! Which columns the table of streams has at a width, and what each says about a row.
+//! The cells of the streams table: what each column says about a stream.
 
-use ratatui::{style::Style, text::Span};
+use ratatui::{
+    style::Style,
+    text::{Line, Span},
+};
 
-use super::{bars, limits};
+use super::super::{
+    bars, limits, rate, services,
+    table::{self, Cell},
+};
 use crate::{
     ids::{Priority, Rate},
     telemetry::{EndReason, StreamPhase},
     tui::{
+        columns::{StreamColumn, TableColumn},
         format::{self, fit, fit_right, truncate_middle, truncate_start},
-        model::{Alignment, ColumnSpec, Model, StreamColumn, StreamRow},
-        table_columns::FittedColumns,
+        layout::FittedColumns,
+        model::{Model, SortBy, StreamRow},
         theme::Theme,
     },
 };
 
-/// How many seconds of its past a row shows.
-const TREND: usize = 8;
-/// Draws the columns that fit on the screen.
-#[derive(Debug)]
-pub(super) struct Columns(FittedColumns);
+/// The number of seconds that the trend of a row covers: one for each cell of its column.
+const TREND_SECONDS: usize = 8;
 
-impl Columns {
-    /// The columns of the table as it is on the screen.
-    pub(super) fn on_screen(model: &Model) -> Self {
-        Self(FittedColumns::on_screen(model))
-    }
-
-    pub(super) fn has(&self, column: StreamColumn) -> bool {
-        self.0.contains(column)
-    }
-
-    /// The head of the table; the column it is sorted by is marked.
-    pub(super) fn head(&self, model: &Model) -> Vec<Span<'static>> {
-        let sort = model.shown().streams.sort();
-        let arrow = if sort.is_descending() { '▾' } else { '▴' };
-        self.cells(|spec, width| {
-            let sorted = spec.sort == Some(sort.by);
-            let text = if sorted { format!("{}{arrow}", spec.heading) } else { spec.heading.to_owned() };
-            let style = if sorted { model.theme.accent } else { model.theme.dim };
-            let text =
-                if spec.alignment == Alignment::Right { fit_right(&text, width) } else { fit(&text, width) };
-            vec![Span::styled(text, style)]
-        })
-    }
-
-    /// One row.
-    pub(super) fn row(&self, model: &Model, row: StreamRow<'_>) -> Vec<Span<'static>> {
-        self.cells(|spec, width| {
-            if spec.column == StreamColumn::Progress && row.is_live() {
-                // Where nobody told a size there is only what was carried.
-                let total = !self.has(StreamColumn::Down);
-                return progress(row, width, total, &model.theme);
-            }
-            let (text, style) = cell(model, row, spec.column, width);
-            let text =
-                if spec.alignment == Alignment::Right { fit_right(&text, width) } else { fit(&text, width) };
-            // A row that has ended is history: only how it ended may stand out.
-            let kept = matches!(spec.column, StreamColumn::State | StreamColumn::Progress);
-            vec![Span::styled(text, if row.is_live() || kept { style } else { model.theme.faint })]
-        })
-    }
-
-    fn cells(
-        &self,
-        mut cell: impl FnMut(&'static ColumnSpec, usize) -> Vec<Span<'static>>,
-    ) -> Vec<Span<'static>> {
-        let mut spans = Vec::new();
-        for (column, width) in self.0.iter() {
-            spans.extend(cell(column.spec(), width));
-            spans.push(Span::raw(" "));
+/// Returns the headings of the table; the one that the table is sorted by has an arrow for the direction.
+pub(super) fn headings(model: &Model, columns: &FittedColumns<StreamColumn>) -> Line<'static> {
+    let sort = model.shown().streams.sort();
+    let arrow = if sort.is_descending() { '▾' } else { '▴' };
+    table::row(columns, |column, _| {
+        let heading = column.spec().heading;
+        if sort.by == SortBy::Column(column) {
+            Cell::Text(format!("{heading}{arrow}"), model.theme.accent)
+        } else {
+            Cell::Text(heading.to_owned(), model.theme.dim)
         }
-        spans
-    }
+    })
 }
 
+/// Returns the line of one stream.
+pub(super) fn row(model: &Model, columns: &FittedColumns<StreamColumn>, row: StreamRow<'_>) -> Line<'static> {
+    let theme = &model.theme;
+    table::row(columns, |column, width| {
+        if column == StreamColumn::Progress && row.is_live() {
+            // Without a known size the bytes so far stand here, unless they have a column of their own.
+            let shows_bytes = !columns.contains(StreamColumn::Down);
+            return Cell::Spans(progress(row, width, shows_bytes, theme));
+        }
+        let (text, style) = cell(model, row, column, width);
+        // Of an ended stream only the way it ended may stand out.
+        let keeps_style = row.is_live() || matches!(column, StreamColumn::State | StreamColumn::Progress);
+        Cell::Text(text, if keeps_style { style } else { theme.faint })
+    })
+}
+
+/// Returns the text and style of a cell that is `width` cells wide.
 fn cell(model: &Model, row: StreamRow<'_>, column: StreamColumn, width: usize) -> (String, Style) {
     let theme = &model.theme;
     let amount = |n: u64, style: Style| (format::bytes(n), if n == 0 { theme.faint } else { style });
-    let rate = |rate: f32, style: Style| match row.is_live() {
-        true => (super::rate(model, rate.into()), if rate < 1.0 { theme.faint } else { style }),
+    let rate = |bytes_per_second: f32, style: Style| match row.is_live() {
+        true => {
+            (rate(model, bytes_per_second.into()), if bytes_per_second < 1.0 { theme.faint } else { style })
+        }
         false => ("-".to_owned(), theme.faint),
     };
     let limited = |limit: Option<Rate>, style| if limit.is_some() { theme.warn } else { style };
@@ -86,19 +69,13 @@ fn cell(model: &Model, row: StreamRow<'_>, column: StreamColumn, width: usize) -
     match column {
         StreamColumn::Stream => (row.key.to_string(), theme.text),
         StreamColumn::State => state(row, theme),
-        StreamColumn::Service => {
-            let text = match row.service.group.as_str() {
-                "default" => format!(":{}", row.service.port),
-                group => format!(":{}:{group}", row.service.port),
-            };
-            (text, theme.dim)
-        }
+        StreamColumn::Service => (services::name(&row.service), theme.dim),
         StreamColumn::Proxy => row
             .proxy
             .map_or_else(unknown, |id| (truncate_middle(&model.shown().proxies.name(id), width), theme.text)),
         StreamColumn::Channel => row.channel.map_or_else(unknown, |id| (id.to_string(), theme.dim)),
         StreamColumn::Address => (truncate_start(&row.addr.to_string(), width), theme.text),
-        StreamColumn::Content if row.waits => (waits(model, row, width), theme.warn),
+        StreamColumn::Content if row.waits => (content_and_grace_period(model, row, width), theme.warn),
         StreamColumn::Content => match &row.content {
             Some(content) => (content.to_string(), theme.text),
             None => unknown(),
@@ -113,14 +90,15 @@ fn cell(model: &Model, row: StreamRow<'_>, column: StreamColumn, width: usize) -
         StreamColumn::Age => (format::age(row.age(model.shown().now)), theme.text),
         StreamColumn::Trend if !row.is_live() => (String::new(), theme.faint),
         StreamColumn::Trend => {
-            let rates = row.trend.last(TREND).map(|(down, up)| f64::from(down + up));
+            let rates = row.trend.last(TREND_SECONDS).map(|(down, up)| f64::from(down + up));
             (bars::spark(rates, 0.8), theme.load)
         }
     }
 }
 
-/// What it carries, and how long that will be waited for.
-fn waits(model: &Model, row: StreamRow<'_>, width: usize) -> String {
+/// Returns the content of a stream whose proxy has lost all channels, and how long the server still waits for the proxy
+/// to resume before it ends the stream.
+fn content_and_grace_period(model: &Model, row: StreamRow<'_>, width: usize) -> String {
     let content = row.content.as_ref().map(ToString::to_string).unwrap_or_default();
     let proxy = row.proxy.and_then(|id| model.shown().proxies.get(id));
     let left = proxy.and_then(|proxy| proxy.waits).map(format::age).unwrap_or_default();
@@ -128,6 +106,7 @@ fn waits(model: &Model, row: StreamRow<'_>, width: usize) -> String {
     format!("{} {left}", fit(&content, width.saturating_sub(left.len() + 1)))
 }
 
+/// Returns the priority of an open stream in at most six cells; nothing for an ended one.
 fn priority(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
     let (text, style) = match row.priority {
         _ if !row.is_live() => ("", theme.faint),
@@ -140,14 +119,15 @@ fn priority(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
     (text.to_owned(), style)
 }
 
+/// Returns the state as the table shows it: in capitals while the stream is open.
 fn state(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
     let (text, style) = match (&row.ended, row.phase) {
         (Some(ended), _) => match &ended.reason {
             Some(EndReason::Finished) | None => ("ended", theme.faint),
             Some(EndReason::Killed) => ("killed", theme.warn),
-            // That a user left is no failure.
+            // That a user disconnects is not a failure of the tunnel.
             Some(EndReason::UserSocketError) => ("reset", theme.faint),
-            Some(EndReason::UserAborted) => ("left", theme.faint),
+            Some(EndReason::UserAborted) => ("aborted", theme.faint),
             Some(_) => ("failed", theme.error),
         },
         (None, _) if row.killing => ("kill…", theme.warn),
@@ -156,7 +136,7 @@ fn state(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
         (None, StreamPhase::Waiting) => ("WAIT", theme.warn),
         (None, StreamPhase::Opening) => ("DIAL", theme.dim),
         (None, StreamPhase::Open) => ("OPEN", theme.ok),
-        // One half is closed; the arrow is the one that still carries.
+        // One direction has ended; the arrow is the direction that is still open.
         (None, StreamPhase::UserDone) => ("HALF↓", theme.ok),
         (None, StreamPhase::TargetDone) => ("HALF↑", theme.ok),
         (None, StreamPhase::Ended) => ("ended", theme.faint),
@@ -164,14 +144,14 @@ fn state(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
     (text.to_owned(), style)
 }
 
-/// How far the download is, where its size is known; else how much was carried, where that stands nowhere else.
-fn progress(row: StreamRow<'_>, width: usize, total: bool, theme: &Theme) -> Vec<Span<'static>> {
+/// Returns a bar and the percentage of the download, if its size is known; else the bytes so far, if `shows_bytes`.
+fn progress(row: StreamRow<'_>, width: usize, shows_bytes: bool, theme: &Theme) -> Vec<Span<'static>> {
     let Some(share) = row.progress() else {
-        let text = if total { format::bytes(row.bytes()) } else { String::new() };
+        let text = if shows_bytes { format::bytes(row.bytes()) } else { String::new() };
         return vec![Span::styled(fit_right(&text, width), theme.dim)];
     };
     let (filled, track) = bars::horizontal(share, width.saturating_sub(5));
-    // Not 100 before the last byte.
+    // Rounded down, so that 100 % means that the last byte has arrived.
     let percent = format!(" {:>3.0}%", (share * 100.0).floor());
     vec![
         Span::styled(filled, theme.down),
@@ -180,28 +160,28 @@ fn progress(row: StreamRow<'_>, width: usize, total: bool, theme: &Theme) -> Vec
     ]
 }
 
-/// How a stream ended.
+/// Returns why a stream ended.
 fn end(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
     let Some(reason) = row.ended.as_ref().map(|ended| &ended.reason) else {
         return (String::new(), theme.text);
     };
     let style = if state(row, theme).1 == theme.error { theme.error } else { theme.faint };
-    (reason.as_ref().map_or("end was missed", short).to_owned(), style)
+    (reason.as_ref().map_or("end unknown", short_reason).to_owned(), style)
 }
 
-/// A reason in at most 14 cells.
-fn short(reason: &EndReason) -> &'static str {
+/// Returns a reason in at most 14 cells. The detail screen and the log have the full sentence.
+fn short_reason(reason: &EndReason) -> &'static str {
     match reason {
         EndReason::Finished => "finished",
         EndReason::UserSocketError => "user reset",
         EndReason::TargetSocketError => "target reset",
-        EndReason::TargetConnectFailed(_) => "target refused",
-        EndReason::UserAborted => "user gave up",
+        EndReason::TargetConnectFailed(_) => "connect failed",
+        EndReason::UserAborted => "user aborted",
         EndReason::NoProxy => "no proxy",
-        EndReason::ProxyGone => "proxy gone",
+        EndReason::ProxyGone => "proxy lost",
         EndReason::Killed => "by operator",
         EndReason::Shutdown => "shutdown",
-        EndReason::Protocol(_) => "protocol",
+        EndReason::Protocol(_) => "protocol error",
         EndReason::Internal => "internal error",
     }
 }

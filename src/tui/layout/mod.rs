@@ -1,10 +1,14 @@
 //! Divides the terminal into the areas of a screen: pure arithmetic on sizes, shared by the views, which draw into the
 //! areas, and by the update, which pages and resolves mouse clicks with them.
 
+mod columns;
+
 use ratatui::layout::{Rect, Size};
 
-/// The width in cells of a column of rate limits: two of them, as `↓10.0M ↑500K`.
-pub(crate) const LIMIT_WIDTH: usize = 13;
+pub(crate) use columns::{ColumnRequest, FitPolicy, FittedColumns};
+
+/// The cells left of the first column of a table: the mark of the selected row, and that of a marked one.
+pub(crate) const SELECTION_MARGIN: u16 = 2;
 
 /// The overview of proxy load and throughput above the streams table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

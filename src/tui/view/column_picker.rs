@@ -1,3 +1,5 @@
+//! The window in which the operator chooses the columns of the streams table.
+
 use ratatui::{
     buffer::Buffer,
     text::{Line, Span},
@@ -5,33 +7,33 @@ use ratatui::{
 
 use super::{centred, put, window};
 use crate::tui::{
+    columns::{StreamColumn, TableColumn},
     format::fit,
-    model::{Model, StreamColumn},
-    table_columns::FittedColumns,
+    model::Model,
 };
 
-/// Which columns the table has, one a line.
-pub(crate) fn draw(model: &Model, at: usize, buf: &mut Buffer) {
+/// Draws the list of columns, one a line; `focus` is the index of the line in focus.
+pub(crate) fn draw(model: &Model, focus: usize, buf: &mut Buffer) {
     let theme = &model.theme;
     let height = u16::try_from(StreamColumn::ALL.len()).unwrap_or(u16::MAX).saturating_add(2);
     let inner = window(model, centred(buf, 36, height), buf, theme.rule, "Columns");
     let page = usize::from(inner.height);
-    // On a low screen the one in focus stays in sight.
-    let first = (at + 1).saturating_sub(page);
-    let on_screen = FittedColumns::on_screen(model);
-    let lines = StreamColumn::ALL.into_iter().enumerate().skip(first);
+    // On a low terminal the list is scrolled to the line in focus.
+    let first = (focus + 1).saturating_sub(page);
+    let visible = model.visible_columns();
+    let lines = StreamColumn::ALL.iter().copied().enumerate().skip(first);
     for (y, (number, column)) in (inner.top()..inner.bottom()).zip(lines) {
-        let shown = on_screen.contains(column);
-        let (mark, note) = match (shown, model.streams_screen.columns.hides(column)) {
+        let shown = visible.contains(column);
+        let (checkbox, note) = match (shown, model.streams_screen.columns.hides(column)) {
             (true, _) => ("[x]", ""),
             (false, true) => ("[ ]", ""),
             (false, false) => ("[ ]", "no room"),
         };
-        let focused = number == at;
+        let focused = number == focus;
         let style = if shown { theme.text } else { theme.dim };
         let line = Line::from(vec![
             Span::styled(if focused { "▌" } else { " " }, theme.accent),
-            Span::styled(format!("{mark} {} ", fit(column.name(), 14)), style),
+            Span::styled(format!("{checkbox} {} ", fit(column.name(), 14)), style),
             Span::styled(fit(note, 12), theme.dim),
         ]);
         put(buf, inner.x, y, inner, if focused { line.style(theme.selected) } else { line });

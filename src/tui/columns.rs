@@ -1,0 +1,256 @@
+//! The columns of all tables. One entry defines a column: its heading, width, alignment, how long it stays on a narrow
+//! terminal, its explanation in the help, and the names by which settings, sorting and filters refer to it. What a cell
+//! says about a row is the only thing that is defined elsewhere, in a `match` of the view over the same enum.
+//!
+//! This module depends on nothing else of the cockpit: layout, model and view use it.
+
+/// The width in cells of a column of rate limits: `↓10.0M ↑500K`.
+const LIMIT_WIDTH: usize = 13;
+
+/// Where the text of a cell stands in its column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Align {
+    /// Text.
+    Left,
+    /// Figures.
+    Right,
+}
+
+/// The definition of one column of a table. Widths are in cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ColumnSpec {
+    /// The heading above the column.
+    pub(crate) heading: &'static str,
+    /// The column is left out if it cannot have this width.
+    pub(crate) min_width: usize,
+    /// The column gets spare cells up to this width before any other column gets one.
+    pub(crate) preferred_width: usize,
+    /// The column does not grow beyond this width.
+    pub(crate) max_width: usize,
+    pub(crate) align: Align,
+    /// The order in which columns are dropped on a narrow terminal: the highest rank first.
+    pub(crate) drop_rank: u8,
+    /// The explanation in the help.
+    pub(crate) help: &'static str,
+    /// The name in the setting `columns`; empty for a column that cannot be chosen.
+    pub(crate) setting: &'static str,
+    /// The name in the command `sort`; `None` if the table cannot be sorted by this column.
+    pub(crate) sort_name: Option<&'static str>,
+    /// The beginning of a filter term about this column, with its colon; `None` if the column cannot be searched.
+    pub(crate) filter_prefix: Option<&'static str>,
+}
+
+impl ColumnSpec {
+    const fn new(heading: &'static str, min_width: usize, max_width: usize, align: Align) -> Self {
+        Self {
+            heading,
+            min_width,
+            preferred_width: min_width,
+            max_width,
+            align,
+            drop_rank: 0,
+            help: "",
+            setting: "",
+            sort_name: None,
+            filter_prefix: None,
+        }
+    }
+
+    const fn preferred_width(mut self, width: usize) -> Self {
+        self.preferred_width = width;
+        self
+    }
+
+    const fn drop_rank(mut self, rank: u8) -> Self {
+        self.drop_rank = rank;
+        self
+    }
+
+    const fn help(mut self, text: &'static str) -> Self {
+        self.help = text;
+        self
+    }
+
+    const fn setting(mut self, name: &'static str) -> Self {
+        self.setting = name;
+        self
+    }
+
+    const fn sort_name(mut self, name: &'static str) -> Self {
+        self.sort_name = Some(name);
+        self
+    }
+
+    const fn filter_prefix(mut self, prefix: &'static str) -> Self {
+        self.filter_prefix = Some(prefix);
+        self
+    }
+}
+
+/// A left-aligned column, at least `min_width` and at most `max_width` cells wide.
+const fn text(heading: &'static str, min_width: usize, max_width: usize) -> ColumnSpec {
+    ColumnSpec::new(heading, min_width, max_width, Align::Left)
+}
+
+/// A right-aligned column, at least `min_width` and at most `max_width` cells wide.
+const fn figure(heading: &'static str, min_width: usize, max_width: usize) -> ColumnSpec {
+    ColumnSpec::new(heading, min_width, max_width, Align::Right)
+}
+
+/// The columns of one table.
+pub(crate) trait TableColumn: Copy + Eq + 'static {
+    /// All columns, in the order of the screen.
+    const ALL: &'static [Self];
+
+    /// Returns the definition of this column.
+    fn spec(self) -> &'static ColumnSpec;
+}
+
+/// Declares a table: an enum with a variant for each column, and each variant's [`ColumnSpec`].
+macro_rules! table_columns {
+    ($(#[$doc:meta])* $table:ident { $($column:ident = $spec:expr;)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $table {
+            $($column),+
+        }
+
+        impl TableColumn for $table {
+            const ALL: &'static [Self] = &[$(Self::$column),+];
+
+            fn spec(self) -> &'static ColumnSpec {
+                match self {
+                    $(Self::$column => const { &$spec }),+
+                }
+            }
+        }
+    };
+}
+
+table_columns! {
+    /// A column of the streams table.
+    StreamColumn {
+        Stream = text("STREAM", 10, 10).drop_rank(0).setting("stream").sort_name("key").filter_prefix("key:")
+            .help("stream key: user id and the number of the stream of this user");
+        State = text("STATE", 7, 7).drop_rank(2).setting("state").sort_name("state").filter_prefix("state:")
+            .help("see States below");
+        Service = text("SERVICE", 8, 14).drop_rank(13).setting("service").sort_name("service").filter_prefix("service:")
+            .help("public port, and the group of proxies behind it if that is not the default group");
+        Proxy = text("PROXY", 10, 20).drop_rank(4).setting("proxy").sort_name("proxy").filter_prefix("proxy:")
+            .help("proxy that connected to the target");
+        Channel = text("CHANNEL", 7, 7).drop_rank(11).setting("channel").sort_name("channel")
+            .help("primary channel of the stream: proxy and number of the connection");
+        Address = text("USER ADDRESS", 21, 47).drop_rank(8).setting("address").sort_name("user").filter_prefix("user:")
+            .help("IP address and port of the user's connection");
+        Content = text("CONTENT", 16, 60).preferred_width(26).drop_rank(9).setting("content").sort_name("content")
+            .filter_prefix("content:").help("protocol and name detected in the first bytes; nothing is altered");
+        Priority = text("PRIO", 6, 6).drop_rank(7).setting("priority").sort_name("priority").filter_prefix("pri:")
+            .help("each step up doubles the stream's share of a congested channel");
+        Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(15).setting("limit")
+            .help("rate limits of the stream in bytes per second");
+        UpRate = figure("UP/s", 6, 7).drop_rank(5).setting("up-rate").sort_name("up")
+            .help("upload, from the user, over the last second; in the warning colour if it is limited");
+        DownRate = figure("DOWN/s", 7, 8).drop_rank(1).setting("down-rate").sort_name("down")
+            .help("download, to the user, over the last second; in the warning colour if it is limited");
+        Up = figure("UP", 6, 7).drop_rank(14).setting("up").sort_name("up-bytes")
+            .help("bytes uploaded since the stream opened");
+        Down = figure("DOWN", 6, 7).drop_rank(10).setting("down").sort_name("down-bytes")
+            .help("bytes downloaded since the stream opened");
+        Progress = text("PROGRESS", 14, 36).drop_rank(6).setting("progress").sort_name("progress")
+            .help("share of the download where its size is known, else bytes so far; why an ended stream ended");
+        Age = figure("AGE", 6, 7).drop_rank(3).setting("age").sort_name("age")
+            .help("time since the stream opened");
+        Trend = text("TREND", 8, 8).drop_rank(12).setting("trend")
+            .help("rate in each of the last 8 seconds, both directions together");
+    }
+}
+
+impl StreamColumn {
+    /// Returns the name of the column in the setting `columns`.
+    pub(crate) fn name(self) -> &'static str {
+        self.spec().setting
+    }
+
+    /// Returns the column of this name in the setting `columns`.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|column| column.name() == name)
+    }
+
+    /// Returns the column that a filter term names before its colon.
+    pub(crate) fn of_filter_name(name: &str) -> Option<Self> {
+        let is_named = |column: &Self| {
+            column.spec().filter_prefix.and_then(|prefix| prefix.strip_suffix(':')) == Some(name)
+        };
+        Self::ALL.iter().copied().find(is_named)
+    }
+
+    /// Returns what a filter term about a column may begin with, in the order of the screen.
+    pub(crate) fn filter_prefixes() -> impl Iterator<Item = &'static str> {
+        Self::ALL.iter().filter_map(|column| column.spec().filter_prefix)
+    }
+}
+
+table_columns! {
+    /// A column of the proxy table. Channels are shown below their proxy as lines of their own.
+    ProxyColumn {
+        Name = text("PROXY", 12, 26).drop_rank(0).help("name that the proxy gave itself");
+        State = text("STATE", 7, 7).drop_rank(3).help("up, or drain: it gets no new streams");
+        Ports = text("PORTS", 6, 14).drop_rank(7).help("public ports that the proxy serves");
+        Address = text("ADDRESS", 21, 23).drop_rank(16).help("address from which the proxy connected");
+        Channels = figure("CHANNELS", 8, 8).drop_rank(8).help("connections between the proxy and the server");
+        Weight = figure("WEIGHT", 6, 6).drop_rank(10).help("share of new streams beside the other proxies of a service");
+        Streams = figure("STREAMS", 7, 7).drop_rank(1).help("open streams");
+        StreamShare = text("STREAMS %", 13, 24).drop_rank(5)
+            .help("share of all open streams; the mark is where the policy would put it");
+        UpRate = figure("UP/s", 6, 6).drop_rank(9).help("upload over the last second");
+        DownRate = figure("DOWN/s", 7, 7).drop_rank(2).help("download over the last second");
+        TrafficShare = text("TRAFFIC %", 13, 24).drop_rank(11)
+            .help("share of the traffic of all proxies, both directions together");
+        Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(6).help("rate limits of the proxy");
+        Connect = figure("CONNECT p50/p99", 15, 15).drop_rank(13)
+            .help("time until the target accepts: half of the connects took at most p50, 99% at most p99");
+        Trend = text("TREND", 8, 24).drop_rank(12).help("rate in each of the last seconds");
+        Bytes = figure("BYTES", 7, 7).drop_rank(15).help("bytes since the proxy connected, both directions");
+        Age = figure("AGE", 6, 6).drop_rank(14).help("time since the proxy connected");
+    }
+}
+
+table_columns! {
+    /// A column of the service table. Its first heading doubles as the title of the table.
+    ServiceColumn {
+        Name = text("Services", 14, 26).drop_rank(0).help("public port, and group if it is not the default one");
+        Policy = text("POLICY", 13, 13).drop_rank(1).help("how new streams are distributed over the proxies");
+        Proxies = figure("PROXIES", 7, 7).drop_rank(4).help("connected proxies that serve it");
+        Streams = figure("STREAMS", 7, 7).drop_rank(3).help("open streams");
+        UpRate = figure("UP/s", 6, 6).drop_rank(6).help("upload over the last second");
+        DownRate = figure("DOWN/s", 7, 7).drop_rank(2).help("download over the last second");
+        Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(5).help("rate limits of the service");
+        Connect = figure("CONNECT p50/p99", 15, 15).drop_rank(7)
+            .help("time until the target accepts: half of the connects took at most p50, 99% at most p99");
+        FirstByte = figure("TTFB p50/p99", 12, 12).drop_rank(8)
+            .help("time to first byte: from the user's first byte to the target's");
+        Bytes = figure("BYTES", 7, 7).drop_rank(9).help("bytes since the port opened, both directions");
+    }
+}
+
+table_columns! {
+    /// A column of the users table. An unfolded user's streams are rows of the same columns.
+    UserColumn {
+        Name = text("USER", 10, 10).drop_rank(0).help("user id: one client address on one service");
+        Address = text("ADDRESS", 15, 39).drop_rank(5).help("IP address of the user; the content of a stream");
+        Service = text("SERVICE", 8, 14).drop_rank(6).help("service that the user uses; the proxy of a stream");
+        Streams = figure("STREAMS", 7, 7).drop_rank(1).help("open streams; the state of a stream");
+        UpRate = figure("UP/s", 6, 6).drop_rank(3).help("upload over the last second");
+        DownRate = figure("DOWN/s", 7, 7).drop_rank(2).help("download over the last second");
+        Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(4).help("rate limits of the user or the stream");
+        TrafficShare = text("TRAFFIC %", 13, 20).drop_rank(9)
+            .help("share of all traffic, both directions together; the progress of a stream");
+        Up = figure("UP", 6, 6).drop_rank(8).help("bytes uploaded since the user first connected");
+        Down = figure("DOWN", 6, 6).drop_rank(8).help("bytes downloaded since the user first connected");
+        TotalStreams = figure("TOTAL STREAMS", 13, 13).drop_rank(10).help("streams since the user first connected");
+        Age = figure("AGE", 6, 6).drop_rank(7).help("time since the user first connected");
+    }
+}
+
+#[cfg(test)]
+mod tests;

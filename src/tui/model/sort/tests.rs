@@ -1,0 +1,40 @@
+//! The sort keys go round the columns on the screen, and have unambiguous names.
+
+use super::*;
+
+#[test]
+fn the_sort_key_goes_round_the_columns_on_the_screen() {
+    let [key, down, age] =
+        [StreamColumn::Stream, StreamColumn::DownRate, StreamColumn::Age].map(SortBy::Column);
+    let shown = [key, down, age];
+    let go = |by: SortBy, forward| by.next(&shown, forward);
+    assert_eq!(go(down, true), age);
+    assert_eq!(go(age, true), key);
+    assert_eq!(go(key, false), age);
+    assert_eq!(go(SortBy::Column(StreamColumn::Proxy), true), key, "not on screen");
+    assert_eq!(age.next(&[], false), age);
+    for by in SortBy::all() {
+        assert_eq!(SortBy::named(by.name()), Some(by));
+    }
+    let names = SortBy::names();
+    assert_eq!(
+        names,
+        [
+            "key",
+            "state",
+            "service",
+            "proxy",
+            "channel",
+            "user",
+            "content",
+            "priority",
+            "up",
+            "down",
+            "up-bytes",
+            "down-bytes",
+            "progress",
+            "age",
+            "bytes"
+        ]
+    );
+}

@@ -1,0 +1,76 @@
+//! The rows of channels below their proxy.
+
+use ratatui::text::{Line, Span};
+
+use super::super::{rate, table};
+use crate::{
+    telemetry::ChannelState,
+    tui::{
+        columns::ProxyColumn,
+        format::{self, fit},
+        layout::FittedColumns,
+        model::{ChannelRow, Model},
+    },
+};
+
+/// Returns the line of a channel, as many facts as fit into `width` cells: state, streams, RTT, rates, and what the kernel
+/// reports about the TCP connection.
+pub(super) fn channel_row(
+    model: &Model,
+    columns: &FittedColumns<ProxyColumn>,
+    channel: &ChannelRow,
+    width: u16,
+) -> Line<'static> {
+    let theme = &model.theme;
+    let (state, style) = match channel.state {
+        ChannelState::Up => ("up", theme.ok),
+        ChannelState::Stalled => ("stalled", theme.error),
+        ChannelState::GoingAway => ("goaway", theme.warn),
+    };
+    let figure = |name: &'static str, text: String, width, style| {
+        vec![Span::styled(name, theme.dim), Span::styled(format::fit_right(&text, width), style)]
+    };
+    let rtt = channel.round_trip().map_or("-".to_owned(), format::latency);
+    let non_zero = |bytes: u64| if bytes > 0 { theme.text } else { theme.faint };
+    // The state of the channel is below the state of its proxy.
+    let id = fit(&channel.id.to_string(), columns.width(ProxyColumn::Name).unwrap_or(0).saturating_sub(5));
+    let mut facts = vec![
+        (0, vec![Span::styled(format!("    {id}"), theme.accent)]),
+        (1, vec![Span::styled(fit(state, 8), style)]),
+        (4, figure("streams ", channel.streams.to_string(), 4, theme.text)),
+        (3, figure("RTT ", rtt, 5, theme.text)),
+        (2, figure("↓", rate(model, channel.received_rate), 5, theme.down)),
+        (2, figure("↑", rate(model, channel.sent_rate), 5, theme.up)),
+    ];
+    facts.push((5, figure("traffic ", traffic_share(model, channel), 4, theme.text)));
+    if let Some(tcp) = channel.tcp {
+        let resent = if tcp.retransmitted_segments > 0 { theme.warn } else { theme.faint };
+        facts.push((6, figure("retransmits ", format::count(tcp.retransmitted_segments), 5, resent)));
+    }
+    facts.push((7, figure("queue ", format::bytes(channel.queued), 5, non_zero(channel.queued))));
+    if channel.chunk > 0 {
+        facts.push((8, figure("chunk ", format::bytes(channel.chunk.into()), 5, theme.text)));
+    }
+    if let Some(tcp) = channel.tcp {
+        let delivery = rate(model, tcp.delivery_rate as f64);
+        facts.push((9, figure("delivery rate ", delivery, 5, theme.text)));
+        facts.push((13, figure("cwnd ", format::bytes(tcp.congestion_window), 5, theme.text)));
+        facts.push((
+            14,
+            figure("in flight ", format::bytes(tcp.bytes_in_flight), 5, non_zero(tcp.bytes_in_flight)),
+        ));
+        facts.push((15, figure("unsent ", format::bytes(tcp.unsent_bytes), 5, non_zero(tcp.unsent_bytes))));
+    }
+    facts.push((10, vec![Span::styled(channel.format.to_string(), theme.dim)]));
+    facts.push((11, figure("age ", format::age(channel.age), 6, theme.dim)));
+    facts.push((12, vec![Span::styled(channel.addr.to_string(), theme.dim)]));
+    table::join_facts(facts, usize::from(width.saturating_sub(3)))
+}
+
+/// Formats the share of a channel in the present traffic of its proxy.
+fn traffic_share(model: &Model, channel: &ChannelRow) -> String {
+    let rate = |channel: &ChannelRow| channel.received_rate + channel.sent_rate;
+    let proxy = model.shown().proxies.get(channel.id.proxy);
+    let all: f64 = proxy.map_or(0.0, |proxy| proxy.channels.iter().map(rate).sum());
+    if all < 1.0 { "-".to_owned() } else { format!("{:.0}%", rate(channel) / all * 100.0) }
+}
