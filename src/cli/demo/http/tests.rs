@@ -21,7 +21,7 @@ async fn read_body(head: &str, body: &str) -> Result<String, HttpReadError> {
 async fn a_body_ends_where_its_framing_says() {
     assert_eq!(read_body("Content-Length: 5", "helloGET").await.unwrap(), "hello");
     assert_eq!(read_body("A: b", "hello").await.unwrap(), "");
-    let chunked = "TransferGuard-Encoding: chunked";
+    let chunked = "Transfer-Encoding: chunked";
     assert_eq!(
         read_body(chunked, "5;x=y\r\nhello\r\nA\r\n, 10 bytes\r\n0\r\nT: 1\r\n\r\n").await.unwrap(),
         { "hello, 10 bytes" }
@@ -31,7 +31,7 @@ async fn a_body_ends_where_its_framing_says() {
 
 #[tokio::test]
 async fn a_truncated_body_is_an_error() {
-    let chunked = "TransferGuard-Encoding: chunked";
+    let chunked = "Transfer-Encoding: chunked";
     for (head, body) in [
         ("Content-Length: 6", "hello"),
         (chunked, "5\r\nhel"),
@@ -49,14 +49,14 @@ async fn ambiguous_and_invalid_lengths_are_refused() {
         ("Content-Length: 5\r\nTransfer-Encoding: chunked", ""),
         ("Content-Length: +5", ""),
         ("Content-Length: 99999999999999999999", ""),
-        ("TransferGuard-Encoding: gzip, chunked", ""),
-        ("TransferGuard-Encoding: chunked", "-1\r\n"),
-        ("TransferGuard-Encoding: chunked", "5\r\nhello!\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: gzip, chunked", ""),
+        ("Transfer-Encoding: chunked", "-1\r\n"),
+        ("Transfer-Encoding: chunked", "5\r\nhello!\r\n0\r\n\r\n"),
     ] {
         assert!(matches!(read_body(head, body).await, Err(HttpReadError::Malformed(_))), "{head}");
     }
     let endless = "f".repeat(MAX_LINE_BYTES + 1);
-    let error = read_body("TransferGuard-Encoding: chunked", &endless).await;
+    let error = read_body("Transfer-Encoding: chunked", &endless).await;
     assert!(matches!(error, Err(HttpReadError::Malformed(_))));
 }
 
