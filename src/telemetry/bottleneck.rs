@@ -1,26 +1,31 @@
+//! What limits the throughput of a stream: its bottleneck, and the flow-control state that explains it.
+//!
+//! `link` determines the bottleneck; the types here only carry it to a screen.
+
 use std::{fmt, time::Duration};
 
-/// Who keeps a stream from going faster.
+/// What limits the throughput of one direction of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bottleneck {
-    /// The operator: it is paused.
+    /// The operator: the stream is paused.
     Operator,
-    /// A rate limit.
+    /// A rate limit of the stream, its user, its proxy or its service.
     Limit,
-    /// The user: it takes what comes slowly, or gives slowly what it sends.
+    /// The user: it reads the download, or sends the upload, more slowly than the tunnel could carry it.
     User,
-    /// The target, in the same way.
+    /// The target: it sends the download, or reads the upload, more slowly than the tunnel could carry it.
     Target,
-    /// The channel is slower than what sends.
+    /// The channel: its rate is below the sender's, or the proxy has no channel at all.
     Channel,
-    /// As much is on its way as the window allows, and the path is too long for that to be enough.
+    /// The flow-control window: it is fully in flight, and smaller than the bandwidth-delay product of the path.
     Window,
-    /// The same, and there is no memory left for a larger window.
+    /// The flow-control window, as for [`Window`](Self::Window), which cannot grow because the memory budget of all
+    /// windows is exhausted.
     Budget,
 }
 
 impl Bottleneck {
-    /// All there are.
+    /// All bottlenecks, in the order of declaration.
     pub const ALL: [Self; 7] =
         [Self::Operator, Self::Limit, Self::User, Self::Target, Self::Channel, Self::Window, Self::Budget];
 }
@@ -39,70 +44,80 @@ impl fmt::Display for Bottleneck {
     }
 }
 
-/// For how long each of them held a stream back.
+/// For how long each [`Bottleneck`] has blocked a stream since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BottleneckTimes([Duration; Bottleneck::ALL.len()]);
 
 impl BottleneckTimes {
-    /// This one held it back for so much longer.
-    pub fn add(&mut self, by: Bottleneck, time: Duration) {
-        let stalled = &mut self.0[by as usize];
-        *stalled = stalled.saturating_add(time);
+    /// Adds `time` to the time that the bottleneck has blocked the stream. Saturates.
+    pub fn add(&mut self, bottleneck: Bottleneck, time: Duration) {
+        let total = &mut self.0[bottleneck as usize];
+        *total = total.saturating_add(time);
     }
 
-    /// Of both directions the one that each held back for longer: together they may come to more than there was time.
+    /// Combines the times of both directions: for each bottleneck the longer of the two. The directions are blocked
+    /// independently, so the sum over all bottlenecks may exceed the age of the stream.
     pub fn or_longer(mut self, other: Self) -> Self {
         self.0.iter_mut().zip(other.0).for_each(|(time, other)| *time = (*time).max(other));
         self
     }
 
-    /// For how long this one held it back.
-    pub fn of(&self, by: Bottleneck) -> Duration {
-        self.0[by as usize]
+    /// Returns for how long this bottleneck has blocked the stream.
+    pub fn of(&self, bottleneck: Bottleneck) -> Duration {
+        self.0[bottleneck as usize]
     }
 
-    /// Those that held it back, and for how long.
+    /// Iterates over the bottlenecks that have blocked the stream, with the time of each.
     pub fn all(&self) -> impl Iterator<Item = (Bottleneck, Duration)> {
-        Bottleneck::ALL.into_iter().map(|by| (by, self.of(by))).filter(|(_, stalled)| !stalled.is_zero())
+        Bottleneck::ALL
+            .into_iter()
+            .map(|bottleneck| (bottleneck, self.of(bottleneck)))
+            .filter(|(_, time)| !time.is_zero())
     }
 }
 
-/// How a stream flows: looked up for the one that is looked at closely, too costly for each of a hundred thousand at
-/// each sample.
+/// The flow-control state, bottlenecks and latencies of one stream, seen from the server.
+///
+/// Reading them locks the stream's link: they are read only for selected streams, because reading them for each of a
+/// hundred thousand streams at every sample would be too expensive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StreamDetails {
-    /// How many bytes the proxy may have sent beyond what the user took: the receive window, down.
+    /// The download's flow-control window in bytes: how much the proxy may send beyond what the user's socket has
+    /// accepted.
     pub download_window: u64,
-    /// How many bytes we may have sent beyond what the target took: the peer's receive window, up.
+    /// The upload's flow-control window in bytes, granted by the proxy: how much the server may send beyond what the
+    /// target's socket has accepted.
     pub upload_window: u64,
-    /// Bytes that came from the proxy and the user has not taken.
+    /// Bytes received from the proxy that the user's socket has not accepted.
     pub download_buffered: u64,
-    /// Bytes that came from the user and have not gone out on the channel.
+    /// Bytes received from the user that were not yet sent on a channel.
     pub upload_buffered: u64,
-    /// Bytes that went out and the target is not known to have taken.
+    /// Bytes in flight to the target: sent on a channel and not yet acknowledged by the proxy.
     pub upload_in_flight: u64,
-    /// Who holds it back at this moment, down and up. Nobody where nothing is to be carried.
+    /// The present bottleneck of the download; `None` if there is nothing to carry.
     ///
-    /// Downwards, the server sees only what comes. Where nothing waits here and the proxy has credit left, it is the
-    /// target that gives no more, or has not answered what the user said last; or it is the channel, where its round trip
-    /// is far above its shortest, because queues are full.
+    /// The server sees only what arrives. While nothing is buffered here and the proxy has credit left, the bottleneck is
+    /// the target, which sends no more or has not answered the user's last bytes; or it is the channel, where its RTT
+    /// is far above its minimum because queues are full.
     pub download_bottleneck: Option<Bottleneck>,
-    /// The same for the upload.
+    /// The present bottleneck of the upload; `None` if there is nothing to carry.
     pub upload_bottleneck: Option<Bottleneck>,
-    /// For how long whom what waited here waited for, since the beginning.
+    /// For how long each bottleneck has blocked the stream since it was opened.
     pub bottleneck_times: BottleneckTimes,
-    /// How often another channel had to take it over.
+    /// How often another channel took over as the primary channel.
     pub failovers: u32,
-    /// Bytes that this side sent once more because their channel was lost.
+    /// Upload bytes that this side retransmitted because their channel was lost.
     pub retransmitted_bytes: u64,
-    /// How long the proxy took to reach the target.
+    /// The time from the assignment to a proxy until the proxy reported the connection to the target; `None` before.
     pub connect_latency: Option<Duration>,
-    /// How long the user waited for the target's first byte.
+    /// The time until the target's first byte was written to the user, from the user's first byte, or from the
+    /// assignment where the target spoke first; `None` before.
     pub time_to_first_byte: Option<Duration>,
 }
 
-/// Who can say how a stream flows while it does.
+/// A live stream that can report its [`StreamDetails`].
 pub trait StreamDetailsSource: fmt::Debug + Send + Sync {
-    /// How it flows now; nothing where it has ended. Must not call the stream's counters for it.
+    /// Returns the present details without the two latencies, which the stream's counters hold; `None` once the stream
+    /// has ended. Must not call [`StreamStats::details`](super::StreamStats::details), which calls this.
     fn details(&self) -> Option<StreamDetails>;
 }

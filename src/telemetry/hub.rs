@@ -1,3 +1,5 @@
+//! The hub: registers all live objects, broadcasts lifecycle events and logs them.
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
@@ -17,23 +19,27 @@ use super::{
 };
 use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
-/// How many events a receiver may be behind before it has to resynchronise.
-const EVENT_BACKLOG: usize = 4096;
+/// The capacity of the event channel: how many events a receiver may lag behind before it loses some and has to
+/// resynchronise from a snapshot.
+const EVENT_CAPACITY: usize = 4096;
 
-/// The bus: the register of everything that is there, and the channel that its beginnings and ends go out on.
+/// The hub of one server: holds the counters of all live objects and broadcasts their lifecycle events.
 #[derive(Debug)]
 pub struct Telemetry {
     events: broadcast::Sender<Event>,
     /// When the server started: times in snapshots count from here.
     pub(super) started: Instant,
+    /// The bytes of all streams since the start.
     pub(super) traffic: Arc<ByteCounters>,
-    pub(super) open: Gauge,
-    pub(super) failed: AtomicU64,
-    refused: AtomicU64,
+    /// The number of streams, now and since the start.
+    pub(super) streams_gauge: Gauge,
+    /// Streams that ended with another reason than [`EndReason::Finished`](super::EndReason::Finished).
+    pub(super) streams_failed: AtomicU64,
+    users_rejected: AtomicU64,
     handshakes_failed: AtomicU64,
-    /// For refused users, failed handshakes, bytes for no session, refused registrations: what others can cause as
-    /// often as they like.
-    floods: [Throttle; 4],
+    /// One throttle for each kind of event that a peer can cause at any rate: rejected users, failed handshakes, frames for
+    /// unknown streams, refused registrations.
+    throttles: [Throttle; 4],
     pub(super) services: DashMap<ServiceKey, Arc<ServiceStats>>,
     pub(super) proxies: DashMap<ProxyId, Arc<ProxyStats>>,
     pub(super) channels: DashMap<ChannelId, Arc<ChannelStats>>,
@@ -44,14 +50,14 @@ pub struct Telemetry {
 impl Default for Telemetry {
     fn default() -> Self {
         Self {
-            events: broadcast::channel(EVENT_BACKLOG).0,
+            events: broadcast::channel(EVENT_CAPACITY).0,
             started: Instant::now(),
             traffic: Arc::default(),
-            open: Gauge::default(),
-            failed: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            streams_gauge: Gauge::default(),
+            streams_failed: AtomicU64::new(0),
+            users_rejected: AtomicU64::new(0),
             handshakes_failed: AtomicU64::new(0),
-            floods: Default::default(),
+            throttles: Default::default(),
             services: DashMap::new(),
             proxies: DashMap::new(),
             channels: DashMap::new(),
@@ -62,59 +68,62 @@ impl Default for Telemetry {
 }
 
 impl Telemetry {
-    /// A bus with nothing on it.
+    /// Returns a hub without objects. Its creation is the start of the server that snapshot times count from.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// Every event from now on. Take a [`snapshot`](Self::snapshot) *after* subscribing: what began between the two
-    /// is then in both, and nothing is in neither.
+    /// Returns a receiver of all events from now on. Take a [`snapshot`](Self::snapshot) *after* subscribing: an object
+    /// that is registered between the two calls is then in both, and none is missed.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }
 
-    /// Tells everybody, and the log.
+    /// Broadcasts an event and logs it, with the target `lifecycle`.
+    ///
+    /// Of each kind of event that a peer can cause at any rate, at most 100 are emitted in a second; the rest is counted, and
+    /// the log says how many were suppressed.
     pub fn emit(&self, kind: EventKind) {
-        let flood = match &kind {
+        let throttle = match &kind {
             EventKind::UserRejected { .. } => {
-                self.refused.fetch_add(1, Relaxed);
-                Some(&self.floods[0])
+                self.users_rejected.fetch_add(1, Relaxed);
+                Some(&self.throttles[0])
             }
             EventKind::HandshakeFailed { .. } => {
                 self.handshakes_failed.fetch_add(1, Relaxed);
-                Some(&self.floods[1])
+                Some(&self.throttles[1])
             }
-            EventKind::UnknownStream { .. } => Some(&self.floods[2]),
-            EventKind::RegistrationRefused { .. } => Some(&self.floods[3]),
+            EventKind::UnknownStream { .. } => Some(&self.throttles[2]),
+            EventKind::RegistrationRefused { .. } => Some(&self.throttles[3]),
             _ => None,
         };
-        match flood.map(|flood| flood.admit(Instant::now())) {
+        match throttle.map(|throttle| throttle.admit(Instant::now())) {
             Some(None) => return,
-            Some(Some(untold)) if untold > 0 => {
-                tracing::warn!(target: "lifecycle", "{untold} more like the next were not told");
+            Some(Some(suppressed)) if suppressed > 0 => {
+                tracing::warn!(target: "lifecycle", "{suppressed} events like the next one were suppressed");
             }
             _ => {}
         }
         match &kind {
             kind if kind.is_warning() => tracing::warn!(target: "lifecycle", "{kind}"),
-            // With most streams this is no news, and a line is dear.
+            // Nearly every stream is assigned once, and a log line is expensive beside a short connection.
             EventKind::StreamAssigned { .. } => tracing::debug!(target: "lifecycle", "{kind}"),
             kind => tracing::info!(target: "lifecycle", "{kind}"),
         }
-        // An error only says that nobody listens.
+        // An error only means that there is no receiver.
         _ = self.events.send(Event { epoch_ms: clock::epoch_ms(), kind });
     }
 
-    /// Sums over everything since the start.
+    /// Returns the server-wide sums and counts.
     pub fn totals(&self) -> Totals {
         Totals {
             down: self.traffic.down(),
             up: self.traffic.up(),
-            streams_open: self.open.now(),
-            streams_total: self.open.ever(),
-            streams_failed: self.failed.load(Relaxed),
+            streams_open: self.streams_gauge.now(),
+            streams_total: self.streams_gauge.total(),
+            streams_failed: self.streams_failed.load(Relaxed),
             users_current: self.users.len() as u64,
-            users_rejected: self.refused.load(Relaxed),
+            users_rejected: self.users_rejected.load(Relaxed),
             handshakes_failed: self.handshakes_failed.load(Relaxed),
         }
     }
@@ -131,15 +140,16 @@ impl Telemetry {
         self.streams.get(number)
     }
 
-    /// A public port was opened.
+    /// Registers a service whose public port was opened, and emits [`EventKind::ServiceOpened`].
     pub fn service_opened(self: &Arc<Self>, key: ServiceKey) -> ServiceGuard {
         let stats = Arc::new(ServiceStats::new(key.clone()));
         self.services.insert(key.clone(), stats.clone());
         self.emit(EventKind::ServiceOpened { service: key });
-        ServiceGuard { hub: self.clone(), stats }
+        ServiceGuard { telemetry: self.clone(), stats }
     }
 
-    /// A proxy proved itself; `name` is cleaned already.
+    /// Registers a proxy that authenticated its first channel, and emits [`EventKind::ProxyConnected`]. The caller has
+    /// removed control characters from `name`.
     pub fn proxy_up(self: &Arc<Self>, id: ProxyId, name: String, addr: SocketAddr) -> ProxyGuard {
         let stats = Arc::new(ProxyStats::new(id, name.clone(), addr));
         self.proxies.insert(id, stats.clone());
@@ -147,7 +157,7 @@ impl Telemetry {
         ProxyGuard::new(self.clone(), stats)
     }
 
-    /// A proxy has one more channel.
+    /// Registers a channel of a proxy, and emits [`EventKind::ChannelConnected`].
     pub fn channel_up(
         self: &Arc<Self>,
         id: ChannelId,
@@ -160,7 +170,7 @@ impl Telemetry {
         ChannelGuard::new(self.clone(), stats)
     }
 
-    /// A user's first connection came.
+    /// Registers a user whose first connection was accepted, and emits [`EventKind::UserJoined`].
     pub fn user_joined(
         self: &Arc<Self>,
         id: UserChannelId,
@@ -177,12 +187,12 @@ impl Telemetry {
             limits: RateLimitGauges::default(),
             left: AtomicBool::new(false),
         });
-        let number = self.users.enter(stats.clone());
+        let number = self.users.insert(stats.clone());
         self.emit(EventKind::UserJoined { user: id, addr, service: service.key.clone() });
-        UserGuard { hub: self.clone(), stats, number }
+        UserGuard { telemetry: self.clone(), stats, number }
     }
 
-    /// A user connected.
+    /// Registers a stream for an accepted user connection, and emits [`EventKind::StreamOpened`].
     pub fn stream_opened(
         self: &Arc<Self>,
         key: StreamKey,
@@ -192,8 +202,8 @@ impl Telemetry {
         let info =
             StreamInfo { key, addr, service: user.service.key.clone(), opened_at: self.started.elapsed() };
         let stats = Arc::new(StreamStats::new(info, user.clone(), self.traffic.clone()));
-        let number = self.streams.enter(stats.clone());
-        for gauge in [&self.open, &user.streams, &user.service.streams] {
+        let number = self.streams.insert(stats.clone());
+        for gauge in [&self.streams_gauge, &user.streams, &user.service.streams] {
             gauge.enter();
         }
         self.emit(EventKind::StreamOpened { key, addr, service: user.service.key.clone() });

@@ -1,15 +1,15 @@
-//! What is going on, for whoever wants to look: counters, lifecycle events, snapshots.
+//! Telemetry: counters, lifecycle events, snapshots, latency histograms and the log ring.
 //!
-//! The hot path only bumps atomics. Beginnings and ends go out as [`Event`]s on a broadcast channel, and the end of a
-//! thing is in its counters too: a receiver that lagged resynchronises from a [`Snapshot`] and is never left with a
-//! ghost. Whoever admits something (a user, a stream, a proxy, …) holds a guard from [`Telemetry`]; dropping the guard
-//! is the only way out, so that nothing can leave without its end being counted and told.
+//! Telemetry observes and decides nothing. The data path only increments atomics. The begin and the end of an object go
+//! out as [`Event`]s on a broadcast channel and also change its counters: a receiver that lagged resynchronises from a
+//! [`Snapshot`] and shows no object that has ended. The code that admits an object (a service, proxy, channel, user or
+//! stream) holds a guard from [`Telemetry`]. Only dropping the guard removes the object, which updates the counters and
+//! emits the event, so no end can go unreported.
 
 mod bottleneck;
 mod clock;
 mod content;
 mod event;
-
 mod guard;
 mod hub;
 mod latency;

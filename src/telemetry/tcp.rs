@@ -1,37 +1,39 @@
+//! What is measured of a channel's transport connection.
+
 use std::time::Duration;
 
-/// What the kernel measured of a channel's connection, in the direction to the proxy.
+/// The kernel's `TCP_INFO` of a channel's connection, in the direction from the server to the proxy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TcpInfo {
-    /// The round trip, smoothed.
+    /// The smoothed RTT (`tcpi_rtt`). It includes the delay of delayed acknowledgements.
     pub smoothed_rtt: Duration,
-    /// The shortest round trip lately.
+    /// The minimum RTT (`tcpi_min_rtt`) over the kernel's window.
     pub min_rtt: Duration,
-    /// Segments that had to be sent again, since the connection is up.
+    /// Segments retransmitted since the connection was established (`tcpi_total_retrans`).
     pub retransmitted_segments: u64,
-    /// At how many bytes a second what was sent lately has arrived.
+    /// The rate at which recently sent data was acknowledged, in bytes per second (`tcpi_delivery_rate`).
     pub delivery_rate: u64,
-    /// Bytes that wait in the kernel and were not sent yet.
+    /// Bytes in the socket's send buffer that were not sent yet (`tcpi_notsent_bytes`).
     pub unsent_bytes: u64,
-    /// Bytes that were sent and are not known to have arrived.
+    /// Bytes sent and not yet acknowledged.
     pub bytes_in_flight: u64,
-    /// How many bytes may be on their way, as far as the kernel trusts the path.
+    /// The congestion window in bytes: `tcpi_snd_cwnd` times the segment size.
     pub congestion_window: u64,
 }
 
-/// How a channel fares: looked at twice a second.
+/// The condition of a channel, which its driver measures every 250 ms.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChannelHealth {
-    /// What the kernel measured. Only Linux tells.
+    /// The kernel's `TCP_INFO` of the connection; `None` where the system is not Linux.
     pub tcp: Option<TcpInfo>,
-    /// The latest RTT that a ping on the channel measured; the kernel's own estimate includes delayed acknowledgements.
+    /// The RTT of the last ping on the channel; the kernel's own estimate includes delayed acknowledgements.
     pub rtt: Option<Duration>,
-    /// The minimum RTT that pings have measured recently.
+    /// The minimum RTT of recent pings. Set together with [`rtt`](Self::rtt).
     pub min_rtt: Option<Duration>,
-    /// Bytes that wait in this process for room on it.
+    /// Bytes queued for this channel in this process, which its socket has not accepted.
     pub send_queue_bytes: u64,
-    /// The largest frame it is given now, in bytes; 0 where there are none (text).
+    /// The largest DATA payload that the multiplexer puts in one frame now, in bytes; 0 in the text format.
     pub chunk_size: u32,
-    /// It has taken nothing for seconds.
+    /// Whether the socket has accepted no data, or the peer answered no ping, for seconds.
     pub is_stalled: bool,
 }

@@ -193,12 +193,12 @@ fn balance(log: &str, tally: &Tally) -> [(&'static str, u64, u64); 7] {
         })
         .sum::<u64>()
     };
-    let opened = count("stream ", " from ");
+    let opened = count("stream ", " opened from ");
     [
         ("streams", opened, count("stream ", " ended: ")),
-        ("channels", count("channel ", " is up"), count("channel ", " is gone")),
-        ("proxies", count("proxy ", " is up"), count("proxy ", " is gone")),
-        ("users", count("user ", " came to "), count("user ", " left")),
+        ("channels", count("channel ", " connected from "), count("channel ", " disconnected")),
+        ("proxies", count("proxy ", " connected from "), count("proxy ", " disconnected")),
+        ("users", count("user ", " connected to "), count("user ", " disconnected")),
         ("connections", tally.connections.load(SeqCst), opened),
         ("bytes down", tally.traffic.bytes_read() + tally.down.load(SeqCst), sum("(down ")),
         ("bytes up", tally.traffic.bytes_written() + tally.up.load(SeqCst), sum(" up ")),

@@ -170,11 +170,9 @@ pub fn losses(log: &str, killed: &BTreeSet<String>) -> (u64, BTreeMap<String, u6
     for line in log.lines().filter_map(|line| Some(line.split_once("lifecycle: ")?.1)) {
         let words: Vec<_> = line.split(' ').collect();
         match words[..] {
-            ["proxy", proxy, name, "is", "up,", ..] => _ = names.insert(proxy, name),
-            ["proxy", proxy, "has", "no", "channel", .., grace, "for", "it"] => {
-                _ = waits.insert(proxy, grace)
-            }
-            ["stream", stream, "goes", "to", "proxy", proxy] => _ = proxies.insert(stream, proxy),
+            ["proxy", proxy, name, "connected", ..] => _ = names.insert(proxy, name),
+            ["proxy", proxy, "lost", "its", "last", .., "for", grace, "s"] => _ = waits.insert(proxy, grace),
+            ["stream", stream, "assigned", "to", "proxy", proxy] => _ = proxies.insert(stream, proxy),
             ["stream", stream, "ended:", ..] => {
                 let why = line.split_once(" ended: ").unwrap().1.split(" (down").next().unwrap();
                 let proxy = proxies.get(stream);
@@ -185,7 +183,7 @@ pub fn losses(log: &str, killed: &BTreeSet<String>) -> (u64, BTreeMap<String, u6
                     ("finished", _) => {}
                     _ if killed => by_kills += 1,
                     // A reset of the last channel is taken for a death much sooner than silence is.
-                    ("the proxy is gone", Some(grace)) => {
+                    ("proxy link lost", Some(grace)) => {
                         *others.entry(format!("{why} for more than {grace}")).or_default() += 1;
                     }
                     _ => *others.entry(why.to_owned()).or_default() += 1,

@@ -264,7 +264,7 @@ async fn sigterm_ends_a_proxy_without_drain_and_resets_its_users() {
         assert_eq!(proxy.exit_within(5 * SECOND).await.code(), Some(0), "{}", proxy.output());
         is_reset(download).await;
         origin.when_open(0, promised_second()).await;
-        server.line("is gone").await;
+        server.line("disconnected").await;
     }
 }
 

@@ -99,7 +99,7 @@ impl Sampler {
         }
         snapshots.truncate(kept);
         self.users.truncate(kept);
-        telemetry.users.since(&mut self.next_user, |number, user| {
+        telemetry.users.visit_since(&mut self.next_user, |number, user| {
             snapshots.push(UserSnapshot::of(telemetry, number, user));
             self.users.push(user.clone());
         });
@@ -116,7 +116,7 @@ impl Sampler {
                 self.streams.swap_remove(index);
             }
         }
-        telemetry.streams.since(&mut self.next_stream, |number, stream| {
+        telemetry.streams.visit_since(&mut self.next_stream, |number, stream| {
             let snapshot = StreamSnapshot::of(number, stream);
             // A stream that is just ending sets its phase before it leaves the registry.
             if snapshot.phase != StreamPhase::Ended {
@@ -197,7 +197,7 @@ impl UserSnapshot {
     /// Reads the user's counters again; returns whether the server still knows the user.
     fn refill(&mut self, user: &UserStats) -> bool {
         (self.down, self.up) = (user.traffic.down(), user.traffic.up());
-        (self.streams_open, self.streams_total) = (user.streams.now(), user.streams.ever());
+        (self.streams_open, self.streams_total) = (user.streams.now(), user.streams.total());
         self.limits = user.limits.get();
         !user.left.load(Relaxed)
     }
@@ -210,7 +210,7 @@ impl ServiceSnapshot {
             down: service.traffic.down(),
             up: service.traffic.up(),
             streams_open: service.streams.now(),
-            streams_total: service.streams.ever(),
+            streams_total: service.streams.total(),
             policy: service.policy(),
             limits: service.limits.get(),
             latency: service.latencies.summary(now),
@@ -238,7 +238,7 @@ impl ProxySnapshot {
             down: proxy.traffic.down(),
             up: proxy.traffic.up(),
             streams_open: proxy.streams.now(),
-            streams_total: proxy.streams.ever(),
+            streams_total: proxy.streams.total(),
             weight: proxy.weight(),
             draining: proxy.is_draining(),
             grace_remaining: proxy.grace_remaining(),

@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn a_refilled_snapshot_says_what_a_new_one_says() {
+fn a_reused_snapshot_equals_a_new_one() {
     let hub = Telemetry::new();
     let addr: SocketAddr = "192.0.2.1:1000".parse().unwrap();
     let id = UserChannelId::new(0xABC123);
@@ -55,9 +55,9 @@ fn a_refilled_snapshot_says_what_a_new_one_says() {
     assert_eq!((sampler.snapshot().streams.len(), sampler.snapshot().users.len()), (0, 1));
 }
 
-/// A sampler that misses one stream shows a sum that its rows do not have, for as long as that one is open.
+/// A sampler that missed a stream would show totals that differ from the sum of its streams, until that one ends.
 #[test]
-fn no_stream_escapes_a_sampler_however_they_come_and_go() {
+fn a_sampler_misses_no_stream_that_opens_while_it_samples() {
     let hub = Telemetry::new();
     let addr: SocketAddr = "192.0.2.1:1000".parse().unwrap();
     let service = hub.service_opened("8080".parse().unwrap());

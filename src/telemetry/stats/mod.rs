@@ -4,6 +4,7 @@
 //! control (`server`, `link`, `mux`), which copy each change here for display. Outside this module those values can only
 //! be set: their getters are visible in `telemetry` alone, so that no decision can read them back.
 
+mod counters;
 mod stream;
 
 use std::{
@@ -16,104 +17,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ChannelHealth, LatencyHistogram, LatencyHistograms, LatencySummary, latency::Summary};
-use crate::ids::{ChannelId, Direction, Policy, ProxyId, Rate, RateLimits, ServiceKey, UserChannelId};
+use parking_lot::Mutex;
 
+use super::{ChannelHealth, LatencyHistogram, LatencyHistograms, LatencySummary, latency::CachedSummary};
+use crate::ids::{ChannelId, Policy, ProxyId, ServiceKey, UserChannelId};
+
+use counters::OptionalMicros;
+pub use counters::{ByteCounters, Gauge, RateLimitGauges};
 pub use stream::{StreamPhase, StreamStats};
 
-/// Bytes to the user (down) and from the user (up). They only rise.
-#[derive(Debug, Default)]
-pub struct ByteCounters {
-    down: AtomicU64,
-    up: AtomicU64,
-}
-
-impl ByteCounters {
-    /// Bytes to the user.
-    pub fn down(&self) -> u64 {
-        self.down.load(Relaxed)
-    }
-
-    /// Bytes from the user.
-    pub fn up(&self) -> u64 {
-        self.up.load(Relaxed)
-    }
-
-    pub(in crate::telemetry) fn add_down(&self, bytes: u64) {
-        self.down.fetch_add(bytes, Relaxed);
-    }
-
-    pub(in crate::telemetry) fn add_up(&self, bytes: u64) {
-        self.up.fetch_add(bytes, Relaxed);
-    }
-}
-
-/// The rate limits that hold now.
-#[derive(Debug, Default)]
-pub struct RateLimitGauges {
-    /// Bytes a second; 0 for none.
-    down: AtomicU64,
-    up: AtomicU64,
-}
-
-impl RateLimitGauges {
-    /// Both directions.
-    pub(in crate::telemetry) fn get(&self) -> RateLimits {
-        RateLimits { down: Rate::new(self.down.load(Relaxed)), up: Rate::new(self.up.load(Relaxed)) }
-    }
-
-    /// Notes that another one holds from now on.
-    pub fn set(&self, direction: Direction, rate: Option<Rate>) {
-        let place = match direction {
-            Direction::Down => &self.down,
-            Direction::Up => &self.up,
-        };
-        place.store(rate.map_or(0, Rate::bytes_per_second), Relaxed);
-    }
-}
-
-/// How many there are now and how many there have been.
-#[derive(Debug, Default)]
-pub struct Gauge {
-    now: AtomicU64,
-    ever: AtomicU64,
-}
-
-impl Gauge {
-    /// How many there are now.
-    pub fn now(&self) -> u64 {
-        self.now.load(Relaxed)
-    }
-
-    /// How many there have been since the start.
-    pub fn ever(&self) -> u64 {
-        self.ever.load(Relaxed)
-    }
-
-    pub(in crate::telemetry) fn enter(&self) {
-        self.now.fetch_add(1, Relaxed);
-        self.ever.fetch_add(1, Relaxed);
-    }
-
-    pub(in crate::telemetry) fn leave(&self) {
-        self.now.fetch_sub(1, Relaxed);
-    }
-
-    /// It was never there: another has it.
-    pub(in crate::telemetry) fn pass_on(&self) {
-        self.leave();
-        self.ever.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Which format a channel speaks.
+/// The frame format spoken on a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelFormat {
-    /// The binary format.
+    /// Binary frames.
     Binary,
-    /// Lines of text.
+    /// Text lines of four fields.
     Text,
-    /// Lines of text without a stream id.
+    /// Text lines of three fields, without a stream id.
     ThreeFieldText,
 }
 
@@ -127,18 +47,18 @@ impl fmt::Display for ChannelFormat {
     }
 }
 
-/// The counters of one service.
+/// The counters and displayed values of one service.
 #[derive(Debug)]
 pub struct ServiceStats {
-    /// Which.
+    /// The public port and the group.
     pub key: ServiceKey,
-    /// Its bytes.
+    /// Bytes of all its streams.
     pub traffic: ByteCounters,
-    /// Its streams.
+    /// The number of its streams.
     pub streams: Gauge,
-    /// Its rate limits.
+    /// The rate limits in force for all its streams together.
     pub limits: RateLimitGauges,
-    /// How long things take for its users.
+    /// Latency histograms of its streams.
     pub latencies: LatencyHistograms,
     policy: AtomicU8,
 }
@@ -155,65 +75,66 @@ impl ServiceStats {
         }
     }
 
-    /// How its new streams are given to its proxies.
+    /// Returns the displayed load-balancing policy.
     pub(in crate::telemetry) fn policy(&self) -> Policy {
         Policy::from_number(self.policy.load(Relaxed)).unwrap_or_default()
     }
 
-    /// Notes that they are given in another way.
+    /// Sets the displayed load-balancing policy.
     pub fn set_policy(&self, policy: Policy) {
         self.policy.store(policy as u8, Relaxed);
     }
 }
 
-/// The counters of one user. What is read at each sampling tick stands in the first cache line, as of a stream.
+/// The counters and displayed values of one user. Those that the sampler reads at each sample lie in the first cache
+/// line.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct UserStats {
-    /// Its bytes.
+    /// Bytes of all its streams.
     pub traffic: ByteCounters,
-    /// Its streams.
+    /// The number of its streams.
     pub streams: Gauge,
-    /// Its rate limits.
+    /// The rate limits in force for all its streams together.
     pub limits: RateLimitGauges,
-    /// Its last connection has ended: whoever keeps a list of users takes it off.
+    /// Whether the user's guard was dropped: samplers then remove the user from their lists.
     pub(in crate::telemetry) left: AtomicBool,
-    /// Which.
+    /// The short id, which stream keys begin with.
     pub id: UserChannelId,
     /// The user's address.
     pub addr: IpAddr,
-    /// The service it uses.
+    /// The service the user is connected to.
     pub service: Arc<ServiceStats>,
-    /// When its first connection came.
+    /// When the user's first connection was accepted.
     pub since: Instant,
 }
 
-/// The counters of one proxy.
+/// The counters and displayed values of one proxy.
 #[derive(Debug)]
 pub struct ProxyStats {
-    /// Which.
+    /// The id that the server gave the proxy.
     pub id: ProxyId,
-    /// What it calls itself, cleaned.
+    /// The name that the proxy announced, without control characters.
     pub name: Arc<str>,
-    /// Where its first channel comes from.
+    /// The remote address of its first channel.
     pub addr: SocketAddr,
-    /// Since when it is up.
+    /// When its first channel was authenticated.
     pub since: Instant,
-    /// Its bytes.
+    /// Bytes of all its streams.
     pub traffic: ByteCounters,
-    /// Its streams.
+    /// The number of streams assigned to it.
     pub streams: Gauge,
-    /// Its rate limits.
+    /// The rate limits in force for all its streams together.
     pub limits: RateLimitGauges,
-    /// How long things take with it.
+    /// Latency histograms of its streams.
     pub latencies: LatencyHistograms,
     weight: AtomicU32,
     draining: AtomicBool,
-    leaving: AtomicBool,
-    /// Until when its streams wait for a channel; `None` while it has one.
-    grace_remaining: parking_lot::Mutex<Option<Instant>>,
+    closing: AtomicBool,
+    /// When the grace period of its streams ends; `None` while it has a channel.
+    grace_deadline: Mutex<Option<Instant>>,
     /// The services it is registered for.
-    pub(in crate::telemetry) services: parking_lot::Mutex<Vec<ServiceKey>>,
+    pub(in crate::telemetry) services: Mutex<Vec<ServiceKey>>,
 }
 
 impl ProxyStats {
@@ -229,77 +150,79 @@ impl ProxyStats {
             latencies: LatencyHistograms::default(),
             weight: AtomicU32::new(1),
             draining: AtomicBool::new(false),
-            leaving: AtomicBool::new(false),
-            grace_remaining: parking_lot::Mutex::default(),
-            services: parking_lot::Mutex::default(),
+            closing: AtomicBool::new(false),
+            grace_deadline: Mutex::default(),
+            services: Mutex::default(),
         }
     }
 
-    /// Its share of the new streams of its services, beside those of others.
+    /// Returns the displayed load-balancing weight.
     pub(in crate::telemetry) fn weight(&self) -> u32 {
         self.weight.load(Relaxed)
     }
 
-    /// Notes that it has another share.
+    /// Sets the displayed load-balancing weight.
     pub fn set_weight(&self, weight: u32) {
         self.weight.store(weight, Relaxed);
     }
 
-    /// Whether the operator gives it no new streams.
+    /// Whether the proxy is displayed as drained by the operator.
     pub(in crate::telemetry) fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }
 
-    /// Notes that the operator gives it no new streams, or does again.
+    /// Sets whether the proxy is displayed as drained by the operator.
     pub fn set_draining(&self, draining: bool) {
         self.draining.store(draining, Relaxed);
     }
 
-    /// Whether it gets no new streams because it is about to go.
+    /// Whether the proxy is displayed as closing, after its GOAWAY or EXIT.
     pub(in crate::telemetry) fn is_closing(&self) -> bool {
-        self.leaving.load(Relaxed)
+        self.closing.load(Relaxed)
     }
 
-    /// Notes that it is about to go.
+    /// Displays the proxy as closing: it sent GOAWAY or EXIT and gets no new streams. There is no way back.
     pub fn mark_closing(&self) {
-        self.leaving.store(true, Relaxed);
+        self.closing.store(true, Relaxed);
     }
 
-    /// How long its streams will still wait for it to come back; `None` while it has a channel.
+    /// Returns how long the proxy's streams will still be kept for a reconnect; `None` while it has a channel.
     pub(in crate::telemetry) fn grace_remaining(&self) -> Option<Duration> {
-        self.grace_remaining.lock().map(|until| until.saturating_duration_since(Instant::now()))
+        self.grace_deadline.lock().map(|until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// Notes that its streams wait until then, or go on.
+    /// Sets when the grace period of the proxy's streams ends; `None` while it has a channel.
     pub fn set_grace_deadline(&self, until: Option<Instant>) {
-        *self.grace_remaining.lock() = until;
+        *self.grace_deadline.lock() = until;
     }
 
-    /// The services it is registered for.
+    /// Returns the services the proxy is registered for.
     pub(in crate::telemetry) fn services(&self) -> Vec<ServiceKey> {
         self.services.lock().clone()
     }
 }
 
-/// The counters of one channel.
+/// The counters and measurements of one channel.
 #[derive(Debug)]
 pub struct ChannelStats {
-    /// Which.
+    /// The proxy's id and the index of the channel.
     pub id: ChannelId,
-    /// Where it comes from.
+    /// The remote address.
     pub addr: SocketAddr,
-    /// What it speaks.
+    /// The frame format spoken on the channel.
     pub format: ChannelFormat,
-    /// Since when it is up.
+    /// When the channel was authenticated.
     pub since: Instant,
-    /// Its streams.
+    /// The number of streams whose primary channel this is.
     pub streams: Gauge,
+    /// Bytes read from the socket.
     received: AtomicU64,
+    /// Bytes written to the socket.
     sent: AtomicU64,
-    rtt_us: AtomicU32,
+    last_rtt: OptionalMicros,
     rtts: LatencyHistogram,
-    known: Summary<LatencySummary>,
-    health: parking_lot::Mutex<ChannelHealth>,
+    cached_rtts: CachedSummary<LatencySummary>,
+    health: Mutex<ChannelHealth>,
 }
 
 impl ChannelStats {
@@ -312,65 +235,56 @@ impl ChannelStats {
             streams: Gauge::default(),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
-            rtt_us: AtomicU32::new(0),
+            last_rtt: OptionalMicros::default(),
             rtts: LatencyHistogram::default(),
-            known: Summary::default(),
-            health: parking_lot::Mutex::default(),
+            cached_rtts: CachedSummary::default(),
+            health: Mutex::default(),
         }
     }
 
-    /// Notes bytes that came in on the socket, framing included.
+    /// Counts bytes read from the channel's socket, framing included.
     pub fn add_received(&self, bytes: u64) {
         self.received.fetch_add(bytes, Relaxed);
     }
 
-    /// Notes bytes that went out on the socket, framing included.
+    /// Counts bytes written to the channel's socket, framing included.
     pub fn add_sent(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Relaxed);
     }
 
-    /// Notes a measured round trip.
+    /// Records an RTT that a ping measured.
     pub fn record_rtt(&self, rtt: Duration) {
-        self.rtt_us.store(micros(rtt), Relaxed);
-        self.rtts.note(rtt);
+        self.last_rtt.set(rtt);
+        self.rtts.record(rtt);
     }
 
-    /// Notes how it fares.
+    /// Replaces the measured condition of the channel.
     pub fn set_health(&self, health: ChannelHealth) {
         *self.health.lock() = health;
     }
 
-    /// How it fares, as of half a second ago.
+    /// Returns the condition of the channel as last measured, up to 250 ms ago.
     pub fn health(&self) -> ChannelHealth {
         *self.health.lock()
     }
 
-    /// The round trips of late, as of a second before `now` at the latest.
+    /// Returns the percentiles of the pings' RTTs over the last 5 to 10 minutes, at most one second old at `now`.
     pub(in crate::telemetry) fn rtt_summary(&self, now: Instant) -> Arc<LatencySummary> {
-        self.known.at(now, || self.rtts.summary(now))
+        self.cached_rtts.get(now, || self.rtts.summary(now))
     }
 
-    /// The last round trip measured.
+    /// Returns the RTT that the last ping measured; `None` before the first.
     pub fn last_rtt(&self) -> Option<Duration> {
-        from_micros(&self.rtt_us)
+        self.last_rtt.get()
     }
 
-    /// Bytes that came in on the socket, framing included.
+    /// Returns the bytes read from the channel's socket, framing included.
     pub fn received(&self) -> u64 {
         self.received.load(Relaxed)
     }
 
-    /// Bytes that went out on the socket, framing included.
+    /// Returns the bytes written to the channel's socket, framing included.
     pub fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
     }
-}
-
-/// A time that was measured; 0 stands for «not measured yet».
-fn micros(took: Duration) -> u32 {
-    u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1)
-}
-
-fn from_micros(place: &AtomicU32) -> Option<Duration> {
-    Some(place.load(Relaxed)).filter(|&us| us > 0).map(|us| Duration::from_micros(us.into()))
 }

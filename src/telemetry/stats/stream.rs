@@ -1,3 +1,5 @@
+//! The counters and displayed values of one stream.
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -7,32 +9,33 @@ use std::{
             Ordering::{Acquire, Relaxed, Release},
         },
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 
-use super::{ByteCounters, ChannelStats, ProxyStats, RateLimitGauges, UserStats, from_micros, micros};
+use super::{ByteCounters, ChannelStats, OptionalMicros, ProxyStats, RateLimitGauges, UserStats};
 use crate::{
     ids::{ChannelId, Direction, Priority, Rate, RateLimits, StreamKey},
     telemetry::{Content, EndReason, LatencyHistograms, StreamDetails, StreamDetailsSource, StreamInfo},
 };
 
-/// Where a stream stands.
+/// The phase of a stream's life. Phases only advance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum StreamPhase {
-    /// No proxy is there for it yet.
+    /// The stream waits for a proxy.
     Waiting,
-    /// A proxy was chosen and connects to the target.
+    /// The stream is assigned to a proxy, which connects to the target.
     Opening,
-    /// Both directions are open.
+    /// The proxy reported the connection to the target; both directions are open.
     Open,
-    /// The user has sent its last byte.
+    /// Half-closed: the user closed the upload with FIN.
     UserDone,
-    /// The target has sent its last byte.
+    /// Half-closed: the target closed the download with FIN.
     TargetDone,
-    /// It is over.
+    /// The stream has ended.
     Ended,
 }
 
@@ -41,50 +44,51 @@ impl StreamPhase {
         [Self::Waiting, Self::Opening, Self::Open, Self::UserDone, Self::TargetDone, Self::Ended];
 }
 
-/// The counters of one stream.
+/// The counters and displayed values of one stream.
 ///
-/// What is read at each sampling tick stands in the first cache line: with ten thousand streams that carry, most of what
-/// a sample costs is waiting for lines that other cores have written to.
+/// Those that the sampler reads at each sample lie in the first cache line: with ten thousand active streams, most of the
+/// cost of a sample is waiting for cache lines that other cores have written.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct StreamStats {
-    /// Its bytes.
+    /// Bytes of the stream.
     pub traffic: ByteCounters,
-    /// How often anything but its bytes has changed.
+    /// The version of everything in here but the byte counters: incremented after each change.
     changes: AtomicU32,
     phase: AtomicU8,
     paused: AtomicBool,
     priority: AtomicU8,
     limits: RateLimitGauges,
-    /// Which.
+    /// The user's id and the number of the stream.
     pub key: StreamKey,
-    /// The user's address.
+    /// The user's address and port.
     pub addr: SocketAddr,
-    /// Its user, and through it its service.
+    /// The counters of its user, which refer to those of its service.
     pub user: Arc<UserStats>,
-    /// The same immutable attributes as snapshots share them.
+    /// The immutable attributes, as snapshots share them.
     pub(in crate::telemetry) info: Arc<StreamInfo>,
-    /// When the user connected.
-    pub since: Instant,
-    /// The size of the download, where it is known (`STREAM_START` tells it); 0 where not.
+    /// The size of the download that the proxy announced in `STREAM_START`, in bytes; 0 if it announced none.
     pub(in crate::telemetry) total_size: AtomicU64,
-    /// Written twice for each request and read a few times a second: a lock costs less than a pointer that readers must
-    /// never find gone.
-    content: parking_lot::Mutex<Option<Arc<Content>>>,
+    /// The detected protocol and request. A lock, because it is written twice for each request and read a few times a
+    /// second: that costs less than an atomic pointer that readers must never find freed.
+    content: Mutex<Option<Arc<Content>>>,
+    /// The proxy that the stream is assigned to.
     pub(in crate::telemetry) proxy: ArcSwapOption<ProxyStats>,
+    /// The primary channel.
     channel: ArcSwapOption<ChannelStats>,
     pub(in crate::telemetry) ended: OnceLock<EndReason>,
-    pub(in crate::telemetry) totals: Arc<ByteCounters>,
-    opened_us: AtomicU32,
-    first_byte_us: AtomicU32,
-    details_source: parking_lot::Mutex<Option<Arc<dyn StreamDetailsSource>>>,
+    /// The byte counters of the whole server.
+    pub(in crate::telemetry) server_traffic: Arc<ByteCounters>,
+    connect_latency: OptionalMicros,
+    time_to_first_byte: OptionalMicros,
+    details_source: Mutex<Option<Arc<dyn StreamDetailsSource>>>,
 }
 
 impl StreamStats {
     pub(in crate::telemetry) fn new(
         info: StreamInfo,
         user: Arc<UserStats>,
-        totals: Arc<ByteCounters>,
+        server_traffic: Arc<ByteCounters>,
     ) -> Self {
         Self {
             traffic: ByteCounters::default(),
@@ -97,181 +101,184 @@ impl StreamStats {
             addr: info.addr,
             info: Arc::new(info),
             user,
-            since: Instant::now(),
             total_size: AtomicU64::new(0),
-            content: parking_lot::Mutex::new(None),
+            content: Mutex::new(None),
             proxy: ArcSwapOption::empty(),
             channel: ArcSwapOption::empty(),
             ended: OnceLock::new(),
-            totals,
-            opened_us: AtomicU32::new(0),
-            first_byte_us: AtomicU32::new(0),
-            details_source: parking_lot::Mutex::new(None),
+            server_traffic,
+            connect_latency: OptionalMicros::default(),
+            time_to_first_byte: OptionalMicros::default(),
+            details_source: Mutex::new(None),
         }
     }
 
-    /// The proxy says that the target is there, so long after the stream was given to it.
-    pub fn record_connect_latency(&self, proxy: &ProxyStats, took: Duration) {
-        self.opened_us.store(micros(took), Relaxed);
-        self.each_timings(proxy, |latencies| latencies.connect.note(took));
+    /// Records the connect latency: the time from the assignment to `proxy` until it reported the connection to the target.
+    pub fn record_connect_latency(&self, proxy: &ProxyStats, latency: Duration) {
+        self.connect_latency.set(latency);
+        self.record(proxy, |latencies| latencies.connect.record(latency));
     }
 
-    /// The target's first byte went to the user, so long after it was asked.
-    pub fn record_time_to_first_byte(&self, proxy: &ProxyStats, took: Duration) {
-        self.first_byte_us.store(micros(took), Relaxed);
-        self.each_timings(proxy, |latencies| latencies.time_to_first_byte.note(took));
+    /// Records the time to first byte: until the target's first byte was written to the user.
+    pub fn record_time_to_first_byte(&self, proxy: &ProxyStats, latency: Duration) {
+        self.time_to_first_byte.set(latency);
+        self.record(proxy, |latencies| latencies.time_to_first_byte.record(latency));
     }
 
-    /// Some of the user's bytes went out, and had waited so long for it.
-    pub fn record_queue_wait(&self, proxy: &ProxyStats, waited: Duration) {
-        self.each_timings(proxy, |latencies| latencies.queue_wait.note(waited));
+    /// Records how long a sampled chunk of upload data waited before it was handed to the writer of its channel.
+    pub fn record_queue_wait(&self, proxy: &ProxyStats, wait: Duration) {
+        self.record(proxy, |latencies| latencies.queue_wait.record(wait));
     }
 
-    /// The proxy is named: the first answer may be there before anybody has noted who gives it.
-    fn each_timings(&self, proxy: &ProxyStats, note: impl Fn(&LatencyHistograms)) {
-        note(&self.user.service.latencies);
-        note(&proxy.latencies);
+    /// Records a value in the histograms of the service and of the proxy. The caller names the proxy, because its first
+    /// answer may arrive before [`StreamGuard::assigned`](crate::telemetry::StreamGuard::assigned) has stored it here.
+    fn record(&self, proxy: &ProxyStats, record: impl Fn(&LatencyHistograms)) {
+        record(&self.user.service.latencies);
+        record(&proxy.latencies);
     }
 
-    /// How long the proxy took to reach the target, once it has.
+    /// Returns the recorded connect latency; `None` before the proxy reported the connection to the target.
     pub fn connect_latency(&self) -> Option<Duration> {
-        from_micros(&self.opened_us)
+        self.connect_latency.get()
     }
 
-    /// How long the user waited for the target's first byte, once it came.
+    /// Returns the recorded time to first byte; `None` before the target's first byte was written to the user.
     pub fn time_to_first_byte(&self) -> Option<Duration> {
-        from_micros(&self.first_byte_us)
+        self.time_to_first_byte.get()
     }
 
-    /// How often anything but its bytes has changed. Read it before what may have changed: who finds it as it
-    /// was need not look at the rest.
+    /// Returns the version of everything but the byte counters. Load it before the values: if it equals that of the last
+    /// sample, they need not be read.
     pub(in crate::telemetry) fn changes(&self) -> u32 {
         self.changes.load(Acquire)
     }
 
-    /// To be called after each change of what a snapshot shows, but for bytes.
-    fn changed(&self) {
+    /// Increments the version. To be called after each change that a snapshot shows, except of byte counters.
+    fn increment_changes(&self) {
         self.changes.fetch_add(1, Release);
     }
 
-    /// Notes bytes that the user's socket took.
+    /// Counts bytes written to the user's socket: for the stream, its user, service and proxy, and the server.
     pub fn add_down(&self, bytes: u64) {
         self.each_traffic(|traffic| traffic.add_down(bytes));
     }
 
-    /// Notes bytes that the user's socket gave.
+    /// Counts bytes read from the user's socket: for the stream, its user, service and proxy, and the server.
     pub fn add_up(&self, bytes: u64) {
         self.each_traffic(|traffic| traffic.add_up(bytes));
     }
 
-    /// Every sum is bumped here rather than added up from the streams at each tick: a sum over a hundred thousand
-    /// streams costs milliseconds, five relaxed additions for each chunk cost nothing beside its system calls.
+    /// Applies `add` to all five counters that contain the stream's bytes. Sums are kept here instead of being computed at
+    /// each sample: adding up a hundred thousand streams takes milliseconds, while five relaxed additions for each
+    /// chunk are negligible beside its system calls.
     fn each_traffic(&self, add: impl Fn(&ByteCounters)) {
         add(&self.traffic);
         add(&self.user.traffic);
         add(&self.user.service.traffic);
-        add(&self.totals);
+        add(&self.server_traffic);
         if let Some(proxy) = &*self.proxy.load() {
             add(&proxy.traffic);
         }
     }
 
-    /// The proxy that serves it, once chosen.
+    /// Returns the proxy that the stream is assigned to; `None` before the first assignment.
     pub fn proxy(&self) -> Option<Arc<ProxyStats>> {
         self.proxy.load_full()
     }
 
-    /// Notes the size of the download.
+    /// Sets the size of the download that the proxy announced, in bytes.
     pub fn set_total_size(&self, bytes: u64) {
         self.total_size.store(bytes, Relaxed);
-        self.changed();
+        self.increment_changes();
     }
 
-    /// Notes what it carries, or carries now.
+    /// Sets the detected protocol and request; called again for each request of a kept-alive connection.
     pub fn set_content(&self, content: Arc<Content>) {
-        let before = self.content.lock().replace(content);
-        drop(before);
-        self.changed();
+        let previous = self.content.lock().replace(content);
+        drop(previous);
+        self.increment_changes();
     }
 
-    /// What it carries, as far as that is known.
+    /// Returns the detected protocol and request; `None` while undetected.
     pub fn content(&self) -> Option<Arc<Content>> {
         self.content.lock().clone()
     }
 
-    /// Where it stands.
+    /// Returns the phase of the stream's life.
     pub fn phase(&self) -> StreamPhase {
         StreamPhase::ALL[usize::from(self.phase.load(Relaxed))]
     }
 
-    /// Moves it on. It never goes back: who says so late, because the peer was faster, says nothing new.
+    /// Advances to `phase`. Does nothing if the stream is in a later phase already: two tasks may report in either order.
     pub fn set_phase(&self, phase: StreamPhase) {
         self.phase.fetch_max(phase as u8, Relaxed);
-        self.changed();
+        self.increment_changes();
     }
 
-    /// The channel that its frames go out on.
+    /// Returns the id of the primary channel; `None` while the stream has none.
     pub fn channel(&self) -> Option<ChannelId> {
         self.channel.load().as_ref().map(|channel| channel.id)
     }
 
-    /// Notes that another channel carries it, or none any more.
+    /// Sets the primary channel, and counts the stream there instead of on the previous one; `None` if it has none.
     pub fn set_channel(&self, channel: Option<Arc<ChannelStats>>) {
         if let Some(channel) = &channel {
             channel.streams.enter();
         }
-        if let Some(before) = self.channel.swap(channel) {
-            before.streams.leave();
+        if let Some(previous) = self.channel.swap(channel) {
+            previous.streams.leave();
         }
-        self.changed();
+        self.increment_changes();
     }
 
-    /// Whether the operator holds it.
+    /// Whether the stream is displayed as paused by the operator.
     pub(in crate::telemetry) fn is_paused(&self) -> bool {
         self.paused.load(Relaxed)
     }
 
-    /// Notes that the operator holds it, or does no more.
+    /// Sets whether the stream is displayed as paused by the operator.
     pub fn set_paused(&self, paused: bool) {
         self.paused.store(paused, Relaxed);
-        self.changed();
+        self.increment_changes();
     }
 
-    /// Its share of a crowded channel.
+    /// Returns the displayed scheduling priority.
     pub(in crate::telemetry) fn priority(&self) -> Priority {
         Priority::from_wire(self.priority.load(Relaxed)).unwrap_or_default()
     }
 
-    /// Notes that it has another share.
+    /// Sets the displayed scheduling priority.
     pub fn set_priority(&self, priority: Priority) {
         self.priority.store(priority as u8, Relaxed);
-        self.changed();
+        self.increment_changes();
     }
 
-    /// Its rate limits.
+    /// Returns the displayed rate limits of this stream alone.
     pub(in crate::telemetry) fn limits(&self) -> RateLimits {
         self.limits.get()
     }
 
-    /// Notes that another one holds from now on.
+    /// Sets the displayed rate limit of this stream alone in one direction; `None` for no limit.
     pub fn set_limit(&self, direction: Direction, rate: Option<Rate>) {
         self.limits.set(direction, rate);
-        self.changed();
+        self.increment_changes();
     }
 
-    /// How it flows now; nothing where no proxy has it yet, or it has ended.
+    /// Returns the stream's flow-control state, bottlenecks and latencies; `None` before a proxy serves it and after its
+    /// end. Locks the stream's link.
     pub fn details(&self) -> Option<StreamDetails> {
         let source = self.details_source.lock().clone()?;
         let (connect_latency, time_to_first_byte) = (self.connect_latency(), self.time_to_first_byte());
-        source.details().map(|flow| StreamDetails { connect_latency, time_to_first_byte, ..flow })
+        source.details().map(|details| StreamDetails { connect_latency, time_to_first_byte, ..details })
     }
 
-    /// Who says from now on how it flows. The stream's end forgets it: it may hold these counters in its turn.
+    /// Sets the object that [`details`](Self::details) asks. The end of the stream removes it, because it may own these
+    /// counters in turn.
     pub fn set_details_source(&self, source: Option<Arc<dyn StreamDetailsSource>>) {
         *self.details_source.lock() = source;
     }
 
-    /// Why it ended, once it has.
+    /// Returns why the stream ended; `None` while it is open.
     pub fn ended(&self) -> Option<&EndReason> {
         self.ended.get()
     }

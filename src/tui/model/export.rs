@@ -97,7 +97,7 @@ fn values(model: &Model, row: StreamRow<'_>, marked: bool) -> [(String, bool); H
         bare(row.download.map(|body| body.size.to_string()).unwrap_or_default()),
         bare(format!("{:.1}", row.age(shown.now).as_secs_f64())),
         text(reason.map(ToString::to_string).unwrap_or_default()),
-        text(reason.map(|reason| format!("{:?}", reason.by()).to_lowercase()).unwrap_or_default()),
+        text(reason.map(|reason| reason.by().to_string()).unwrap_or_default()),
         bare(marked.to_string()),
     ]
 }

@@ -201,7 +201,7 @@ fn a_close_look_tells_of_an_outage_that_the_stream_outlived() {
         fixture.hub.emit(EventKind::GracePeriodStarted { proxy, grace: Duration::from_secs(30) });
         fixture.hub.emit(EventKind::ProxyResumed { proxy, after: Duration::from_millis(11_800) });
         fixture.tick(TICK);
-        fixture.text().contains("is back after 11.8s; its streams go on")
+        fixture.text().contains("reconnected after 11.8s; its streams resumed")
     };
     assert!(!told(&mut fixture, ProxyId(99)), "that is another proxy");
     assert!(told(&mut fixture, proxy), "{}", fixture.text());

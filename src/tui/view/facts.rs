@@ -48,7 +48,7 @@ pub(super) fn facts(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked
         lines.push((2, Line::from(vec![label("carries"), Span::styled(content.to_string(), theme.text)])));
     }
     if let Some(reason) = row.ended.as_ref().and_then(|ended| ended.reason.as_ref()) {
-        let by = format!("  by {:?}", reason.by()).to_lowercase();
+        let by = format!("  by {}", reason.by());
         let text =
             vec![label("ended"), Span::styled(reason.to_string(), theme.text), Span::styled(by, theme.dim)];
         lines.push((1, Line::from(text)));

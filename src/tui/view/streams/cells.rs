@@ -166,22 +166,5 @@ fn end(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
         return (String::new(), theme.text);
     };
     let style = if state(row, theme).1 == theme.error { theme.error } else { theme.faint };
-    (reason.as_ref().map_or("end unknown", short_reason).to_owned(), style)
-}
-
-/// Returns a reason in at most 14 cells. The detail screen and the log have the full sentence.
-fn short_reason(reason: &EndReason) -> &'static str {
-    match reason {
-        EndReason::Finished => "finished",
-        EndReason::UserSocketError => "user reset",
-        EndReason::TargetSocketError => "target reset",
-        EndReason::TargetConnectFailed(_) => "connect failed",
-        EndReason::UserAborted => "user aborted",
-        EndReason::NoProxy => "no proxy",
-        EndReason::ProxyGone => "proxy lost",
-        EndReason::Killed => "by operator",
-        EndReason::Shutdown => "shutdown",
-        EndReason::Protocol(_) => "protocol error",
-        EndReason::Internal => "internal error",
-    }
+    (reason.as_ref().map_or("end unknown", EndReason::short).to_owned(), style)
 }

@@ -1,0 +1,304 @@
+//! Lifecycle events: the begin and the end of services, proxies, channels, users and streams, and other rare incidents.
+//!
+//! Nothing that happens once for each chunk of data may become an event. The text of each event, which the log shows, is
+//! made here by `Display`.
+
+mod reason;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::Content;
+use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
+
+pub use reason::{DisconnectReason, EndReason, EndedBy};
+
+/// A lifecycle event with the time it was emitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// When the event was emitted: wall-clock milliseconds since the Unix epoch, for display only.
+    pub epoch_ms: u64,
+    /// What happened, to which object.
+    pub kind: EventKind,
+}
+
+/// What happened, to which object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventKind {
+    /// The server listens for proxies on the tunnel port.
+    Listening {
+        /// The local address of the listener.
+        addr: SocketAddr,
+    },
+    /// The server opened a public port.
+    ServiceOpened {
+        /// The public port and its group.
+        service: ServiceKey,
+    },
+    /// The server closed a public port.
+    ServiceClosed {
+        /// The public port and its group.
+        service: ServiceKey,
+    },
+    /// A proxy authenticated its first channel.
+    ProxyConnected {
+        /// The id that the server gave it.
+        proxy: ProxyId,
+        /// The name it announced, without control characters.
+        name: String,
+        /// The remote address of the channel.
+        addr: SocketAddr,
+    },
+    /// A proxy was registered for a service and gets streams of it from now on.
+    ProxyRegistered {
+        /// The proxy.
+        proxy: ProxyId,
+        /// The service.
+        service: ServiceKey,
+    },
+    /// The server refused to register a proxy for the service it asked for.
+    RegistrationRefused {
+        /// The proxy.
+        proxy: ProxyId,
+        /// Why, as the proxy was told.
+        reason: String,
+    },
+    /// A proxy has no channel any more and its link is closed.
+    ProxyDisconnected {
+        /// The proxy.
+        proxy: ProxyId,
+        /// The name it had announced, without control characters.
+        name: String,
+        /// Why its link was closed.
+        reason: DisconnectReason,
+    },
+    /// A proxy lost its last channel. The server keeps its streams until it reconnects or the grace period ends.
+    GracePeriodStarted {
+        /// The proxy.
+        proxy: ProxyId,
+        /// The length of the grace period.
+        grace: Duration,
+    },
+    /// A proxy reconnected within the grace period and its streams resumed.
+    ProxyResumed {
+        /// The proxy.
+        proxy: ProxyId,
+        /// The time without a channel.
+        after: Duration,
+    },
+    /// A proxy authenticated one more channel.
+    ChannelConnected {
+        /// The channel.
+        channel: ChannelId,
+        /// Its remote address.
+        addr: SocketAddr,
+    },
+    /// A channel was closed.
+    ChannelDisconnected {
+        /// The channel.
+        channel: ChannelId,
+        /// Why it was closed.
+        reason: DisconnectReason,
+    },
+    /// The first connection of a user was accepted.
+    UserJoined {
+        /// The short id that the server gave the user.
+        user: UserChannelId,
+        /// The user's address.
+        addr: IpAddr,
+        /// The service it connected to.
+        service: ServiceKey,
+    },
+    /// The last connection of a user ended, and the time in which a new one would have kept its id is over.
+    UserLeft {
+        /// The user.
+        user: UserChannelId,
+    },
+    /// A user connection was accepted and became a stream. It has no proxy yet.
+    StreamOpened {
+        /// The stream.
+        key: StreamKey,
+        /// The user's address and port.
+        addr: SocketAddr,
+        /// The service the user connected to.
+        service: ServiceKey,
+    },
+    /// The load balancer assigned a stream to a proxy; emitted again where the stream is retried with another one.
+    StreamAssigned {
+        /// The stream.
+        key: StreamKey,
+        /// The proxy.
+        proxy: ProxyId,
+    },
+    /// A stream ended.
+    StreamEnded {
+        /// The stream.
+        key: StreamKey,
+        /// Why it ended.
+        reason: EndReason,
+        /// Bytes written to the user's socket.
+        down: u64,
+        /// Bytes read from the user's socket.
+        up: u64,
+        /// The detected protocol and request. A sampler has never seen a stream that lived between two samples.
+        content: Option<Arc<Content>>,
+    },
+    /// The server closed a user connection unserved: a limit refused it before it became a stream, or no proxy was
+    /// available within the wait time.
+    UserRejected {
+        /// The user's address and port.
+        addr: SocketAddr,
+        /// The service the user connected to.
+        service: ServiceKey,
+        /// Which limit, or how long it had waited.
+        reason: String,
+    },
+    /// A connection on the tunnel port failed the handshake and was closed.
+    HandshakeFailed {
+        /// Its remote address.
+        addr: SocketAddr,
+        /// Why the handshake failed.
+        reason: String,
+    },
+    /// A channel delivered a frame for a stream that does not exist; the frame was discarded.
+    UnknownStream {
+        /// The channel.
+        channel: ChannelId,
+        /// The stream that the frame names.
+        key: StreamKey,
+    },
+    /// `accept` failed on a listener. The server retries after a pause.
+    AcceptFailed {
+        /// The local address of the listener.
+        listener: SocketAddr,
+        /// The I/O error.
+        reason: String,
+    },
+    /// The server executed a command of the operator.
+    OperatorActed {
+        /// The command in words, with the keys of its targets.
+        what: String,
+    },
+    /// The server drains: it accepts no new users and lets open streams finish.
+    DrainStarted {
+        /// The number of open streams.
+        open_streams: u64,
+    },
+    /// The server set the deadline of its drain, at which it resets the streams that are still open.
+    DrainDeadlineSet {
+        /// The number of open streams.
+        open_streams: u64,
+        /// The time until the deadline.
+        within: Duration,
+    },
+    /// A task panicked. Its guards have released what it held; the rest of the server continues.
+    TaskPanicked {
+        /// The name of the task.
+        task: String,
+    },
+}
+
+impl EventKind {
+    /// Whether the event is logged as a warning: a failure that the operator did not ask for.
+    pub fn is_warning(&self) -> bool {
+        match self {
+            Self::UserRejected { .. }
+            | Self::HandshakeFailed { .. }
+            | Self::RegistrationRefused { .. }
+            | Self::UnknownStream { .. }
+            | Self::AcceptFailed { .. }
+            | Self::GracePeriodStarted { .. }
+            | Self::TaskPanicked { .. } => true,
+            Self::StreamEnded { reason, .. } => !matches!(
+                reason,
+                EndReason::Finished | EndReason::Killed | EndReason::UserSocketError | EndReason::UserAborted
+            ),
+            Self::ProxyDisconnected { reason, .. } | Self::ChannelDisconnected { reason, .. } => !matches!(
+                reason,
+                DisconnectReason::GoAway | DisconnectReason::Kicked | DisconnectReason::Shutdown
+            ),
+            _ => false,
+        }
+    }
+
+    /// Returns the key of the stream that the event is about, if it is about one.
+    pub fn stream_key(&self) -> Option<StreamKey> {
+        match self {
+            Self::StreamOpened { key, .. }
+            | Self::StreamAssigned { key, .. }
+            | Self::StreamEnded { key, .. }
+            | Self::UnknownStream { key, .. } => Some(*key),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listening { addr } => write!(f, "listening for proxies on {addr}"),
+            Self::ServiceOpened { service } => write!(f, "service {service} opened"),
+            Self::ServiceClosed { service } => write!(f, "service {service} closed"),
+            Self::ProxyConnected { proxy, name, addr } => {
+                write!(f, "proxy {proxy} {name} connected from {addr}")
+            }
+            Self::ProxyRegistered { proxy, service } => {
+                write!(f, "proxy {proxy} registered for service {service}")
+            }
+            Self::RegistrationRefused { proxy, reason } => {
+                write!(f, "registration of proxy {proxy} refused: {reason}")
+            }
+            Self::ProxyDisconnected { proxy, name, reason } => {
+                write!(f, "proxy {proxy} {name} disconnected: {reason}")
+            }
+            Self::GracePeriodStarted { proxy, grace } => {
+                write!(f, "proxy {proxy} lost its last channel; its streams are kept for {}", seconds(*grace))
+            }
+            Self::ProxyResumed { proxy, after } => {
+                write!(f, "proxy {proxy} reconnected after {after:.1?}; its streams resumed")
+            }
+            Self::ChannelConnected { channel, addr } => write!(f, "channel {channel} connected from {addr}"),
+            Self::ChannelDisconnected { channel, reason } => {
+                write!(f, "channel {channel} disconnected: {reason}")
+            }
+            Self::UserJoined { user, addr, service } => {
+                write!(f, "user {user} connected to service {service} from {addr}")
+            }
+            Self::UserLeft { user } => write!(f, "user {user} disconnected"),
+            Self::StreamOpened { key, addr, service } => {
+                write!(f, "stream {key} opened from {addr} to service {service}")
+            }
+            Self::StreamAssigned { key, proxy } => write!(f, "stream {key} assigned to proxy {proxy}"),
+            // The content is not logged: request paths are for the operator's screen, while logs are kept and shared.
+            Self::StreamEnded { key, reason, down, up, content: _ } => {
+                write!(f, "stream {key} ended: {reason} (down {down} bytes, up {up} bytes)")
+            }
+            Self::UserRejected { addr, service, reason } => {
+                write!(f, "user connection from {addr} to service {service} rejected: {reason}")
+            }
+            Self::HandshakeFailed { addr, reason } => write!(f, "handshake with {addr} failed: {reason}"),
+            Self::UnknownStream { channel, key } => {
+                write!(f, "no session for stream {key} on channel {channel}: frame discarded")
+            }
+            Self::AcceptFailed { listener, reason } => write!(f, "cannot accept on {listener}: {reason}"),
+            Self::OperatorActed { what } => write!(f, "operator: {what}"),
+            Self::DrainStarted { open_streams } => write!(f, "draining, streams still open: {open_streams}"),
+            Self::DrainDeadlineSet { open_streams, within } => {
+                write!(f, "drain deadline in {}; streams still open: {open_streams}", seconds(*within))
+            }
+            Self::TaskPanicked { task } => write!(f, "task {task} panicked"),
+        }
+    }
+}
+
+/// Formats a duration in seconds with at most one decimal, such as `30 s` or `2.5 s`: as operators configure timeouts.
+pub fn seconds(time: Duration) -> String {
+    let tenths = (time.as_secs_f64() * 10.0).round() / 10.0;
+    format!("{tenths} s")
+}

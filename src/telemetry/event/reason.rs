@@ -1,0 +1,159 @@
+//! Why streams end and why proxies and channels are disconnected, and the only place where these reasons become text.
+
+use std::fmt;
+
+/// The party that ended a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedBy {
+    /// User and target: both directions were closed by END.
+    Both,
+    /// The user, or the network between the user and the server.
+    User,
+    /// The target, or the network between the proxy and the target.
+    Target,
+    /// The operator, by a command.
+    Operator,
+    /// The proxy: its link was lost or it violated the protocol.
+    Proxy,
+    /// The server.
+    Server,
+}
+
+impl fmt::Display for EndedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Both => "both",
+            Self::User => "user",
+            Self::Target => "target",
+            Self::Operator => "operator",
+            Self::Proxy => "proxy",
+            Self::Server => "server",
+        })
+    }
+}
+
+/// Why a stream ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndReason {
+    /// Both directions were closed with END, and every byte was delivered.
+    Finished,
+    /// The user's socket failed after a proxy was assigned: RST, or another I/O error.
+    UserSocketError,
+    /// The proxy reported that the established connection to the target failed: RST, or another I/O error.
+    TargetSocketError,
+    /// The proxy could not connect to the target: refused, unreachable, or no answer in time. The text says which.
+    TargetConnectFailed(String),
+    /// The user's socket failed while the stream waited for a proxy: RST, or another I/O error. A FIN does not count:
+    /// a user may send its request, close that direction, and wait for the response.
+    UserAborted,
+    /// No proxy was available within the wait time.
+    NoProxy,
+    /// The proxy's link ended before the stream did: its channels were lost for longer than the grace period, or it
+    /// shut down.
+    ProxyGone,
+    /// The operator killed the stream or its user.
+    Killed,
+    /// The server shut down before the stream had ended.
+    Shutdown,
+    /// The proxy reset the stream for a protocol violation or an exceeded limit. The text says which.
+    Protocol(String),
+    /// The task of the stream ended without a reason, by a panic or a defect in the server.
+    Internal,
+}
+
+impl EndReason {
+    /// Returns the party that ended the stream.
+    pub fn by(&self) -> EndedBy {
+        match self {
+            Self::Finished => EndedBy::Both,
+            Self::UserSocketError | Self::UserAborted => EndedBy::User,
+            Self::TargetSocketError | Self::TargetConnectFailed(_) => EndedBy::Target,
+            Self::Killed => EndedBy::Operator,
+            Self::ProxyGone | Self::Protocol(_) => EndedBy::Proxy,
+            Self::NoProxy | Self::Shutdown | Self::Internal => EndedBy::Server,
+        }
+    }
+
+    /// Whether both directions were closed with END, so that every byte was delivered.
+    pub fn is_clean(&self) -> bool {
+        *self == Self::Finished
+    }
+
+    /// Returns the reason in at most 14 characters, for a table column.
+    pub fn short(&self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::UserSocketError => "user reset",
+            Self::TargetSocketError => "target reset",
+            Self::TargetConnectFailed(_) => "connect failed",
+            Self::UserAborted => "user aborted",
+            Self::NoProxy => "no proxy",
+            Self::ProxyGone => "proxy lost",
+            Self::Killed => "by operator",
+            Self::Shutdown => "shutdown",
+            Self::Protocol(_) => "protocol error",
+            Self::Internal => "internal error",
+        }
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished => f.write_str("finished"),
+            Self::UserSocketError => f.write_str("user connection reset or failed"),
+            Self::TargetSocketError => f.write_str("target connection reset or failed"),
+            Self::TargetConnectFailed(why) => write!(f, "connect to target failed: {why}"),
+            Self::UserAborted => f.write_str("user connection reset or failed while waiting for a proxy"),
+            Self::NoProxy => f.write_str("no proxy available"),
+            Self::ProxyGone => f.write_str("proxy link lost"),
+            Self::Killed => f.write_str("killed by the operator"),
+            Self::Shutdown => f.write_str("server shutdown"),
+            Self::Protocol(why) => write!(f, "protocol error: {why}"),
+            Self::Internal => f.write_str("internal error"),
+        }
+    }
+}
+
+/// Why a channel was closed, or why the link of a proxy was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DisconnectReason {
+    /// The peer announced with GOAWAY or EXIT that it leaves.
+    GoAway,
+    /// The connection was closed without GOAWAY: the peer sent FIN, or this side stopped the channel without another
+    /// reason.
+    Closed,
+    /// The connection was reset (RST), by the peer or by a middlebox.
+    Reset,
+    /// Another I/O error on the established connection.
+    IoError(String),
+    /// The proxy reconnected and did not name this channel as one of its own any more.
+    Replaced,
+    /// The keepalive timeout expired: no byte arrived, although pings were sent.
+    KeepaliveTimeout,
+    /// The peer violated the protocol. The text says how.
+    Protocol(String),
+    /// The checksum of a frame did not match: bytes were corrupted in transit.
+    ChecksumMismatch,
+    /// The operator kicked the proxy.
+    Kicked,
+    /// The server shut down.
+    Shutdown,
+}
+
+impl fmt::Display for DisconnectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GoAway => f.write_str("sent GOAWAY"),
+            Self::Closed => f.write_str("closed the connection"),
+            Self::Reset => f.write_str("connection reset (RST)"),
+            Self::IoError(why) => write!(f, "I/O error on the connection: {why}"),
+            Self::Replaced => f.write_str("replaced when the proxy reconnected"),
+            Self::KeepaliveTimeout => f.write_str("keepalive timeout"),
+            Self::Protocol(why) => write!(f, "protocol error: {why}"),
+            Self::ChecksumMismatch => f.write_str("corruption in transit: checksum mismatch"),
+            Self::Kicked => f.write_str("kicked by the operator"),
+            Self::Shutdown => f.write_str("server shutdown"),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Guards: each owns one live object in telemetry, and its drop reports the end of that object.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use super::{
+    ChannelStats, DisconnectReason, EndReason, EventKind, ProxyStats, ServiceStats, StreamPhase, StreamStats,
+    Telemetry, UserStats,
+};
+use crate::ids::ServiceKey;
+
+#[cfg(test)]
+mod tests;
+
+/// Registers a service. Dropping it removes the service and emits [`EventKind::ServiceClosed`].
+#[derive(Debug)]
+pub struct ServiceGuard {
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) stats: Arc<ServiceStats>,
+}
+
+impl ServiceGuard {
+    /// Returns the counters of the service.
+    pub fn stats(&self) -> &Arc<ServiceStats> {
+        &self.stats
+    }
+}
+
+impl Drop for ServiceGuard {
+    fn drop(&mut self) {
+        // The same port may have been opened again already.
+        self.telemetry.services.remove_if(&self.stats.key, |_, stats| Arc::ptr_eq(stats, &self.stats));
+        self.telemetry.emit(EventKind::ServiceClosed { service: self.stats.key.clone() });
+    }
+}
+
+/// Registers a user. Dropping it removes the user and emits [`EventKind::UserLeft`].
+#[derive(Debug)]
+pub struct UserGuard {
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) stats: Arc<UserStats>,
+    pub(super) number: u64,
+}
+
+impl UserGuard {
+    /// Returns the counters of the user.
+    pub fn stats(&self) -> &Arc<UserStats> {
+        &self.stats
+    }
+}
+
+impl Drop for UserGuard {
+    fn drop(&mut self) {
+        self.stats.left.store(true, Relaxed);
+        self.telemetry.users.remove(self.number);
+        self.telemetry.emit(EventKind::UserLeft { user: self.stats.id });
+    }
+}
+
+/// Registers a proxy. Dropping it removes the proxy and emits [`EventKind::ProxyDisconnected`].
+#[derive(Debug)]
+pub struct ProxyGuard {
+    telemetry: Arc<Telemetry>,
+    stats: Arc<ProxyStats>,
+    reason: parking_lot::Mutex<DisconnectReason>,
+}
+
+impl ProxyGuard {
+    pub(super) fn new(telemetry: Arc<Telemetry>, stats: Arc<ProxyStats>) -> Self {
+        Self { telemetry, stats, reason: parking_lot::Mutex::new(DisconnectReason::Closed) }
+    }
+
+    /// Returns the counters of the proxy.
+    pub fn stats(&self) -> &Arc<ProxyStats> {
+        &self.stats
+    }
+
+    /// Adds `service` to the services the proxy is registered for, and emits [`EventKind::ProxyRegistered`].
+    pub fn registered(&self, service: ServiceKey) {
+        self.stats.services.lock().push(service.clone());
+        self.telemetry.emit(EventKind::ProxyRegistered { proxy: self.stats.id, service });
+    }
+
+    /// Sets the reason that the drop of the guard reports; [`DisconnectReason::Closed`] where none is set.
+    pub fn set_reason(&self, reason: DisconnectReason) {
+        *self.reason.lock() = reason;
+    }
+}
+
+impl Drop for ProxyGuard {
+    fn drop(&mut self) {
+        self.telemetry.proxies.remove(&self.stats.id);
+        self.telemetry.emit(EventKind::ProxyDisconnected {
+            proxy: self.stats.id,
+            name: self.stats.name.to_string(),
+            reason: self.reason.get_mut().clone(),
+        });
+    }
+}
+
+/// Registers a channel. Dropping it removes the channel and emits [`EventKind::ChannelDisconnected`].
+#[derive(Debug)]
+pub struct ChannelGuard {
+    telemetry: Arc<Telemetry>,
+    stats: Arc<ChannelStats>,
+    reason: parking_lot::Mutex<DisconnectReason>,
+}
+
+impl ChannelGuard {
+    pub(super) fn new(telemetry: Arc<Telemetry>, stats: Arc<ChannelStats>) -> Self {
+        Self { telemetry, stats, reason: parking_lot::Mutex::new(DisconnectReason::Closed) }
+    }
+
+    /// Returns the counters of the channel.
+    pub fn stats(&self) -> &Arc<ChannelStats> {
+        &self.stats
+    }
+
+    /// Sets the reason that the drop of the guard reports; [`DisconnectReason::Closed`] where none is set.
+    pub fn set_reason(&self, reason: DisconnectReason) {
+        *self.reason.lock() = reason;
+    }
+}
+
+impl Drop for ChannelGuard {
+    fn drop(&mut self) {
+        self.telemetry.channels.remove(&self.stats.id);
+        let reason = self.reason.get_mut().clone();
+        self.telemetry.emit(EventKind::ChannelDisconnected { channel: self.stats.id, reason });
+    }
+}
+
+/// Registers a stream. Dropping it removes the stream and emits [`EventKind::StreamEnded`] with the reason that
+/// [`end`](Self::end) was given, or with [`EndReason::Internal`].
+#[derive(Debug)]
+pub struct StreamGuard {
+    telemetry: Arc<Telemetry>,
+    stats: Arc<StreamStats>,
+    number: u64,
+}
+
+impl StreamGuard {
+    pub(super) fn new(telemetry: Arc<Telemetry>, stats: Arc<StreamStats>, number: u64) -> Self {
+        Self { telemetry, stats, number }
+    }
+
+    /// Returns the counters of the stream.
+    pub fn stats(&self) -> &Arc<StreamStats> {
+        &self.stats
+    }
+
+    /// Records the proxy that the stream is assigned to and its first primary channel, and emits
+    /// [`EventKind::StreamAssigned`]. A second call reassigns the stream: it then no longer counts as one of the first
+    /// proxy's. The server reassigns only as long as no target has received data of the stream, because the connection to
+    /// the target ends at the proxy.
+    pub fn assigned(&self, proxy: &Arc<ProxyStats>, channel: &Arc<ChannelStats>) {
+        proxy.streams.enter();
+        if let Some(before) = self.stats.proxy.swap(Some(proxy.clone())) {
+            before.streams.undo_enter();
+        }
+        self.stats.set_channel(Some(channel.clone()));
+        self.stats.set_phase(StreamPhase::Opening);
+        self.telemetry.emit(EventKind::StreamAssigned { key: self.stats.key, proxy: proxy.id });
+    }
+
+    /// Ends the stream with this reason.
+    pub fn end(self, reason: EndReason) {
+        // The drop of `self` reports it. Fails only if a reason was set before, which then stands.
+        _ = self.stats.ended.set(reason);
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        let stats = &self.stats;
+        let reason = stats.ended.get_or_init(|| EndReason::Internal).clone();
+        stats.set_phase(StreamPhase::Ended);
+        self.telemetry.streams.remove(self.number);
+        for gauge in [&self.telemetry.streams_gauge, &stats.user.streams, &stats.user.service.streams] {
+            gauge.leave();
+        }
+        if let Some(proxy) = &*stats.proxy.load() {
+            proxy.streams.leave();
+        }
+        stats.set_channel(None);
+        stats.set_details_source(None);
+        if !reason.is_clean() {
+            self.telemetry.streams_failed.fetch_add(1, Relaxed);
+        }
+        let (down, up) = (stats.traffic.down(), stats.traffic.up());
+        let content = stats.content();
+        self.telemetry.emit(EventKind::StreamEnded { key: stats.key, reason, down, up, content });
+    }
+}

@@ -1,0 +1,42 @@
+//! Guards restore every counter and report every end.
+
+use std::net::SocketAddr;
+
+use crate::{
+    ids::{ChannelId, ProxyId, StreamKey, UserChannelId},
+    telemetry::{ChannelFormat, EndReason, EventKind, StreamPhase, Telemetry, Totals},
+};
+
+#[test]
+fn all_counters_return_to_zero_and_every_end_is_reported() {
+    let hub = Telemetry::new();
+    let mut events = hub.subscribe();
+    let addr: SocketAddr = "192.0.2.1:1000".parse().unwrap();
+    let id = UserChannelId::new(0xABC123);
+    {
+        let service = hub.service_opened("8080".parse().unwrap());
+        let proxy = hub.proxy_up(ProxyId(1), "lab".into(), addr);
+        let channel = hub.channel_up(ChannelId { proxy: ProxyId(1), index: 1 }, addr, ChannelFormat::Binary);
+        let user = hub.user_joined(id, addr.ip(), service.stats());
+        let stream = hub.stream_opened(StreamKey::new(id, 1), addr, user.stats());
+        stream.assigned(proxy.stats(), channel.stats());
+        stream.stats().add_down(7);
+        let forgotten = hub.stream_opened(StreamKey::new(id, 2), addr, user.stats());
+        assert_eq!(hub.totals().streams_open, 2);
+        assert_eq!(hub.snapshot().proxies[0].down, 7);
+        let stats = forgotten.stats().clone();
+        drop(forgotten);
+        assert_eq!(stats.phase(), StreamPhase::Ended);
+        assert_eq!(stats.ended(), Some(&EndReason::Internal));
+        stream.end(EndReason::Finished);
+    }
+    let after = hub.snapshot();
+    let expected = Totals { down: 7, streams_total: 2, streams_failed: 1, ..Totals::default() };
+    assert_eq!(after.totals, expected);
+    assert!(after.streams.is_empty() && after.users.is_empty() && after.proxies.is_empty());
+    let mut ends = 0;
+    while let Ok(event) = events.try_recv() {
+        ends += usize::from(matches!(event.kind, EventKind::StreamEnded { .. }));
+    }
+    assert_eq!(ends, 2);
+}
