@@ -145,7 +145,7 @@ async fn start_proxies(
         let config = ProxyConfig::new(tunnel.to_string(), service.clone(), target.to_string());
         let proxy =
             Proxy::new(ProxyConfig { name: name.to_owned(), ..config }, token.clone(), workers.clone());
-        let mut serving = proxy.serving();
+        let mut serving = proxy.watch_service();
         let end = end.clone();
         tasks.spawn(async move {
             let result = tokio::select! {

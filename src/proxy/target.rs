@@ -1,3 +1,5 @@
+//! One stream on the proxy: connects to the target and relays.
+
 use std::{io, sync::Arc};
 
 use crate::{
@@ -5,55 +7,48 @@ use crate::{
     link::{Stream, StreamOutcome},
     net::connect,
     runtime::Tasks,
+    telemetry::seconds,
     wire::{Open, ResetCode},
 };
 
-/// Carries one stream to the target.
-pub(super) async fn serve(config: Arc<ProxyConfig>, tasks: Tasks, stream: Stream, open: Open) {
+/// Connects to the target for one stream and relays between the two until the stream ends. If no connection to the target
+/// can be established, resets the stream with a code that says why.
+pub(super) async fn serve_stream(config: Arc<ProxyConfig>, tasks: Tasks, stream: Stream, open: Open) {
     // Identifies the user in this log; the target sees the proxy's address only.
     let user = open.user.map(tracing::field::display);
-    let dialled = tokio::select! {
-        dialled = tokio::time::timeout(config.dial_timeout, connect(&config.target)) => dialled,
-        // The user has gone; the target need not hear of it.
+    let (key, target) = (open.key, &config.target);
+    let connected = tokio::select! {
+        connected = tokio::time::timeout(config.dial_timeout, connect(target)) => connected,
+        // The user disconnected meanwhile. Dropping the attempt resets the connection if it was just established.
         _ = stream.wait_for_reset() => return,
     };
-    let code = match dialled {
-        Ok(Ok(socket)) => {
-            stream.accept();
-            tracing::debug!(user, "stream {} is open", open.key);
-            let carried =
-                stream.relay(socket, ResetCode::TargetIoError, tasks.token(), || ResetCode::Shutdown);
-            match carried.await.0 {
-                StreamOutcome::Finished => tracing::debug!(user, "stream {} finished", open.key),
-                StreamOutcome::SocketFailed(error) => {
-                    tracing::info!(user, "stream {}: the target failed: {error}", open.key)
-                }
-                StreamOutcome::Reset(code) => {
-                    tracing::info!(user, "stream {} was ended by the server: {code}", open.key)
-                }
-                StreamOutcome::Cancelled => {}
-            }
-            return;
-        }
+    let socket = match connected {
+        Ok(Ok(socket)) => socket,
         Ok(Err(error)) => {
-            tracing::warn!(user, "stream {}: cannot connect to {}: {error}", open.key, config.target);
-            code_of(&error)
+            tracing::warn!(user, "stream {key}: cannot connect to {target}: {error}");
+            return stream.reset(connect_error_code(&error));
         }
         Err(_) => {
-            tracing::warn!(
-                user,
-                "stream {}: {} did not answer in {:?}",
-                open.key,
-                config.target,
-                config.dial_timeout
-            );
-            ResetCode::TargetTimeout
+            let timeout = seconds(config.dial_timeout);
+            tracing::warn!(user, "stream {key}: timeout after {timeout} while connecting to {target}");
+            return stream.reset(ResetCode::TargetTimeout);
         }
     };
-    stream.reset(code);
+    stream.accept();
+    tracing::debug!(user, "stream {key}: connected to {target}");
+    let relay = stream.relay(socket, ResetCode::TargetIoError, tasks.token(), || ResetCode::Shutdown);
+    match relay.await.0 {
+        StreamOutcome::Finished => tracing::debug!(user, "stream {key} finished"),
+        StreamOutcome::SocketFailed(error) => {
+            tracing::info!(user, "stream {key}: I/O error on the target's connection: {error}");
+        }
+        StreamOutcome::Reset(code) => tracing::info!(user, "stream {key} was reset by the server: {code}"),
+        StreamOutcome::Cancelled => {}
+    }
 }
 
-fn code_of(error: &io::Error) -> ResetCode {
+/// Returns the reset code for an error of connect(2) or of the name resolution.
+fn connect_error_code(error: &io::Error) -> ResetCode {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => ResetCode::TargetRefused,
         io::ErrorKind::TimedOut => ResetCode::TargetTimeout,

@@ -158,7 +158,7 @@ impl UserConnection<'_> {
     /// Reports that no proxy had capacity within the wait timeout. Returns the reason of the connection's end.
     fn report_wait_timeout(&self, core: &Core) -> EndReason {
         let timeout = seconds(core.config.proxy_wait_timeout);
-        let reason = format!("timed out after {timeout} without an available proxy");
+        let reason = format!("no proxy became available within {timeout}");
         core.report_rejected_user(&self.service.key, self.addr, reason);
         EndReason::NoProxy
     }

@@ -37,8 +37,8 @@ async fn pending_connections_are_closed_with_the_reason() {
     let client_hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[0xAB; 300]].concat();
     let cases: Vec<(&str, Vec<u8>, Then, &str)> = vec![
         ("nothing, and gone", vec![], Closes, "closed during the handshake"),
-        ("nothing, and silence", vec![], Waits, "took too long"),
-        ("half a preface", binary::PREFACE[..5].into(), Waits, "took too long"),
+        ("nothing, and silence", vec![], Waits, "handshake timeout"),
+        ("half a preface", binary::PREFACE[..5].into(), Waits, "handshake timeout"),
         ("half a preface, and gone", binary::PREFACE[..5].into(), Closes, "closed during the handshake"),
         ("a wrong preface", b"\xF5UNDRQ\r\n".into(), Waits, "unknown frame type 0xf5"),
         (
@@ -47,11 +47,11 @@ async fn pending_connections_are_closed_with_the_reason() {
             Waits,
             "unknown frame type 0xf5",
         ),
-        ("the preface, and silence", after_preface([]), Waits, "took too long"),
+        ("the preface, and silence", after_preface([]), Waits, "handshake timeout"),
         ("half a header, and gone", after_preface([1, 0, 0]), Closes, "closed during the handshake"),
-        ("half a HELLO", after_preface(&greeting[..30]), Waits, "took too long"),
+        ("half a HELLO", after_preface(&greeting[..30]), Waits, "handshake timeout"),
         ("half a HELLO, and gone", after_preface(&greeting[..30]), Closes, "closed during the handshake"),
-        ("a HELLO, and silence", after_preface(&greeting), Waits, "took too long"),
+        ("a HELLO, and silence", after_preface(&greeting), Waits, "handshake timeout"),
         ("a HELLO, and gone", after_preface(&greeting), Closes, "closed during the handshake"),
         (
             "a HELLO of 4 GiB",
@@ -109,7 +109,7 @@ async fn pending_connections_are_closed_with_the_reason() {
             Waits,
             "no such link",
         ),
-        ("a TLS ClientHello", client_hello.clone(), Waits, "took too long"),
+        ("a TLS ClientHello", client_hello.clone(), Waits, "handshake timeout"),
         (
             "a TLS ClientHello with a line in it",
             [&client_hello[..], b"\n"].concat(),
@@ -119,7 +119,7 @@ async fn pending_connections_are_closed_with_the_reason() {
         ("HTTP", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".into(), Waits, "not an underpass peer"),
         ("a line that never ends", vec![b'A'; 5000], Waits, "a line is too long"),
         ("half a line, and gone", b"|0|AU".into(), Closes, "closed during the handshake"),
-        ("half a line, and silence", b"|0|AU".into(), Waits, "took too long"),
+        ("half a line, and silence", b"|0|AU".into(), Waits, "handshake timeout"),
         ("escapes", b"\x1b]0;owned\x07\x1b[2J\n".into(), Waits, "not an underpass peer"),
     ];
     let deadline = SECOND;
@@ -170,7 +170,7 @@ async fn a_handshake_in_single_bytes_has_the_same_timeout() {
     })
     .await;
     assert!((SECOND..3 * SECOND).contains(&begin.elapsed()), "{:?}", begin.elapsed());
-    assert!(server.turned_away("it", stranger).await.contains("took too long"));
+    assert!(server.turned_away("it", stranger).await.contains("handshake timeout"));
     server.end().await;
 }
 

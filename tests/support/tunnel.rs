@@ -281,7 +281,7 @@ impl RunningProxy {
     /// Runs a proxy.
     pub fn start(config: ProxyConfig, token: Token) -> Self {
         let proxy = Arc::new(Proxy::new(config, token, Workers::here()));
-        let serving = proxy.serving();
+        let serving = proxy.watch_service();
         let mut tasks = JoinSet::new();
         let running = proxy.clone();
         tasks.spawn(async move { running.run().await });

@@ -73,7 +73,7 @@ async fn a_wrong_token_prints_one_error() {
             proxy.stderr().lines().filter(|l| l.starts_with("underpass: ")).map(str::to_owned).collect();
         assert_eq!(errors.len(), 1, "{}", proxy.output());
         assert!(errors[0].contains("wrong token"), "{errors:?}");
-        assert!(!proxy.output().contains("trying again"), "{}", proxy.output());
+        assert!(!proxy.output().contains("retrying in"), "{}", proxy.output());
         println!("{format}: {}", proxy.output().trim());
         server.line("wrong token").await;
     }
@@ -88,7 +88,7 @@ async fn a_refused_port_prints_one_error() {
         let mut proxy = proxy_process(addr, 22, addr, &["--format", format]);
         assert_eq!(proxy.exit().await.code(), Some(3), "{}", proxy.output());
         let expected = format!(
-            "underpass: {addr} does not give port 22: port 22 is not allowed: the server allows ports 1024-65535"
+            "underpass: {addr} refused public port 22: port 22 is not allowed: the server allows ports 1024-65535"
         );
         assert!(proxy.stderr().lines().any(|line| line == expected), "{}", proxy.output());
     }

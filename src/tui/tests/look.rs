@@ -368,11 +368,11 @@ fn the_close_look_tells_what_the_log_says_of_its_stream_alone() {
         target: target.into(),
         text,
     };
-    fixture.model.log_screen.push(record(format!("kill stream {key}: it is not there any more"), "operator"));
+    fixture.model.log_screen.push(record(format!("kill stream {key}: it no longer exists"), "operator"));
     fixture.model.log_screen.push(record(format!("kill stream {key}7: never mind"), "operator"));
     fixture.model.log_screen.push(record(format!("stream {key} ended: twice"), "lifecycle"));
     let text = fixture.text();
-    assert!(text.contains(&format!("kill stream {key}: it is not there any more")), "{text}");
+    assert!(text.contains(&format!("kill stream {key}: it no longer exists")), "{text}");
     assert!(!text.contains("never mind") && !text.contains("twice"), "{text}");
     fixture.press("L");
     let text = fixture.text();

@@ -57,7 +57,7 @@ fn x_asks_and_only_a_yes_kills() {
         [Effect::SendCommand(CommandId(2), Command::KillStream(key(0xABC123, 3)))]
     );
     fixture.send(Msg::Replied(CommandId(2), Err(CommandError::NotFound)));
-    assert_eq!(fixture.notice(), "ABC123:3 was not killed: it is not there any more");
+    assert_eq!(fixture.notice(), "ABC123:3 was not killed: it no longer exists");
     // What was refused can be tried again.
     assert_eq!(
         fixture.press("xy"),
@@ -79,7 +79,7 @@ fn p_holds_and_lets_go_without_asking() {
     assert_eq!(fixture.notice(), "ABC123:2 is already paused");
     assert_eq!(fixture.press("p"), [Effect::SendCommand(CommandId(2), Command::ResumeStream(second))]);
     fixture.send(Msg::Replied(CommandId(2), Err(CommandError::NotFound)));
-    assert_eq!(fixture.notice(), "ABC123:2 was not resumed: it is not there any more");
+    assert_eq!(fixture.notice(), "ABC123:2 was not resumed: it no longer exists");
     // What is really so comes with the next sample.
     fixture.tick(TICK);
     assert!(fixture.text().contains("PAUSED"));
@@ -330,7 +330,7 @@ fn marked_streams_are_killed_together_and_more_than_ten_need_the_number() {
             if id.0 == 5 { Err(CommandError::NotFound) } else { Ok(Executed { affected_streams: 1 }) },
         ));
     }
-    assert_eq!(fixture.notice(), "killed 11 of 12 streams; others failed: it is not there any more");
+    assert_eq!(fixture.notice(), "killed 11 of 12 streams; others failed: it no longer exists");
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn l_limits_the_selected_stream_and_says_what_is_wrong() {
     fixture.send(Msg::Replied(CommandId(1), Ok(Executed { affected_streams: 1 })));
     assert_eq!(fixture.notice(), "ABC123:2 limited to 10M bytes/s down");
     fixture.send(Msg::Replied(CommandId(2), Err(CommandError::NotFound)));
-    assert_eq!(fixture.notice(), "ABC123:2 was not limited: it is not there any more");
+    assert_eq!(fixture.notice(), "ABC123:2 was not limited: it no longer exists");
     // What holds now stands in the line when it is asked for again.
     fixture.streams[1].stats().set_limit(Direction::Down, Rate::new(10_000_000));
     fixture.tick(TICK);

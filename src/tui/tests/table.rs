@@ -283,6 +283,6 @@ fn what_ended_before_its_order_was_sent_is_not_ordered() {
         sent.extend(fixture.send(Msg::Replied(id, Ok(Executed { affected_streams: 1 }))));
     }
     assert_eq!(orders, 100 - unsent);
-    let told = format!("killed {orders} of 100 streams; others failed: it is not there any more");
+    let told = format!("killed {orders} of 100 streams; others failed: it no longer exists");
     assert_eq!(fixture.notice(), told);
 }

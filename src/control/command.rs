@@ -1,0 +1,157 @@
+//! The commands of an operator, their results, and which of them a server supports.
+
+use std::fmt;
+
+use crate::ids::{
+    Direction, MAX_WEIGHT, Policy, Priority, ProxyId, Rate, ServiceKey, StreamKey, UserChannelId,
+};
+
+/// A command of the operator. Its `Display` text is the description in the event log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Resets one stream: both ends see an error.
+    KillStream(StreamKey),
+    /// Resets all streams of one user.
+    KillUser(UserChannelId),
+    /// Pauses one stream without closing anything: neither side receives flow-control credit until it is resumed.
+    PauseStream(StreamKey),
+    /// Resumes a paused stream where it stopped.
+    ResumeStream(StreamKey),
+    /// Sets the scheduling priority of one stream on its channel.
+    SetPriority(StreamKey, Priority),
+    /// Closes all channels of one proxy and resets its streams. The proxy may connect again as a new one.
+    KickProxy(ProxyId),
+    /// Sets the rate limit of an object in one direction; `None` removes the limit.
+    SetLimit(LimitScope, Direction, Option<Rate>),
+    /// Drains one proxy: it receives no new streams, and its open streams continue.
+    DrainProxy(ProxyId),
+    /// Ends the drain of a proxy: it receives new streams again.
+    UndrainProxy(ProxyId),
+    /// Sets a proxy's share of the new streams of its services, relative to other proxies: 1 to [`MAX_WEIGHT`].
+    SetWeight(ProxyId, u32),
+    /// Sets the load-balancing policy of a service. Open streams keep their proxy.
+    SetPolicy(ServiceKey, Policy),
+}
+
+/// The object that a rate limit applies to: all of its streams together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LimitScope {
+    /// One stream.
+    Stream(StreamKey),
+    /// All streams of one user.
+    User(UserChannelId),
+    /// All streams of one proxy.
+    Proxy(ProxyId),
+    /// All streams of one service.
+    Service(ServiceKey),
+}
+
+impl fmt::Display for LimitScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stream(key) => write!(f, "stream {key}"),
+            Self::User(user) => write!(f, "user {user}"),
+            Self::Proxy(proxy) => write!(f, "proxy {proxy}"),
+            Self::Service(service) => write!(f, "service {service}"),
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KillStream(key) => write!(f, "kill stream {key}"),
+            Self::KillUser(user) => write!(f, "kill user {user}"),
+            Self::PauseStream(key) => write!(f, "pause stream {key}"),
+            Self::ResumeStream(key) => write!(f, "resume stream {key}"),
+            Self::SetPriority(key, priority) => write!(f, "set priority of stream {key} to {priority}"),
+            Self::KickProxy(proxy) => write!(f, "kick proxy {proxy}"),
+            Self::SetLimit(scope, direction, Some(rate)) => {
+                write!(f, "limit {direction} rate of {scope} to {rate} B/s")
+            }
+            Self::SetLimit(scope, direction, None) => write!(f, "remove {direction} limit of {scope}"),
+            Self::DrainProxy(proxy) => write!(f, "drain proxy {proxy}"),
+            Self::UndrainProxy(proxy) => write!(f, "undrain proxy {proxy}"),
+            Self::SetWeight(proxy, weight) => write!(f, "set weight of proxy {proxy} to {weight}"),
+            Self::SetPolicy(service, policy) => write!(f, "set policy of service {service} to {policy}"),
+        }
+    }
+}
+
+/// The commands that the receiving end of the queue supports. A front end offers no key for the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// [`Command::KillStream`] and [`Command::KillUser`].
+    pub kill: bool,
+    /// [`Command::KickProxy`].
+    pub kick: bool,
+    /// [`Command::PauseStream`] and [`Command::ResumeStream`].
+    pub pause: bool,
+    /// [`Command::SetPriority`].
+    pub priority: bool,
+    /// [`Command::SetLimit`].
+    pub limit: bool,
+    /// [`Command::DrainProxy`] and [`Command::UndrainProxy`].
+    pub drain: bool,
+    /// [`Command::SetWeight`].
+    pub weight: bool,
+    /// [`Command::SetPolicy`].
+    pub policy: bool,
+}
+
+impl Capabilities {
+    /// Returns the capabilities of a receiver that supports every command.
+    pub fn all() -> Self {
+        Self {
+            kill: true,
+            kick: true,
+            pause: true,
+            priority: true,
+            limit: true,
+            drain: true,
+            weight: true,
+            policy: true,
+        }
+    }
+
+    /// Returns the capabilities of a receiver that supports no command: the front end only displays.
+    pub fn none() -> Self {
+        Self {
+            kill: false,
+            kick: false,
+            pause: false,
+            priority: false,
+            limit: false,
+            drain: false,
+            weight: false,
+            policy: false,
+        }
+    }
+}
+
+/// The result of a [`Command`].
+pub type CommandReply = Result<Executed, CommandError>;
+
+/// A command was executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Executed {
+    /// How many streams the command affected.
+    pub affected_streams: usize,
+}
+
+/// A command was not executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The object that the command names does not exist, or does not exist any more.
+    #[error("it no longer exists")]
+    NotFound,
+    /// The queue is full: earlier commands have not been executed yet.
+    #[error("too many commands are queued")]
+    QueueFull,
+    /// The server has stopped.
+    #[error("the server has stopped")]
+    ServerStopped,
+    /// The weight is not in the allowed range.
+    #[error("a weight is between 1 and {MAX_WEIGHT}")]
+    WeightOutOfRange,
+}

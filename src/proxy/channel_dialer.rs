@@ -1,0 +1,95 @@
+//! Establishes one channel to the server: TCP connection and handshake.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{net::TcpStream, time::timeout};
+
+use super::error::ServerLinkError;
+use crate::{
+    config::ProxyConfig,
+    net::{ChannelSocket, Negotiation, connect},
+    wire::{
+        Hello, HelloMode, Welcome,
+        binary::{CHECKSUMS, VERSION},
+        handshake::{ClientHandshake, Token},
+    },
+};
+
+/// The timeout of each step of establishing a link: TCP connection, handshake, registration.
+pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The resumption ticket of a link: what the proxy presents to add a channel to it, or to resume it after the loss of all
+/// channels. The server issues a new one with every resumption.
+#[derive(Clone, Copy)]
+pub(super) struct ResumptionTicket {
+    /// The link's random id.
+    link: [u8; 16],
+    /// The number of the ticket within the link.
+    epoch: u32,
+    /// The secret that the handshake proves by HMAC.
+    secret: [u8; 32],
+}
+
+impl From<&Welcome> for ResumptionTicket {
+    fn from(welcome: &Welcome) -> Self {
+        let secret = welcome.resume_secret.unwrap_or_default();
+        Self { link: welcome.link, epoch: welcome.epoch, secret }
+    }
+}
+
+/// Establishes channels of the binary format to one server.
+pub(super) struct ChannelDialer {
+    pub(super) config: Arc<ProxyConfig>,
+    /// The server's tunnel port, `HOST:PORT`.
+    pub(super) server: String,
+    pub(super) token: Token,
+}
+
+impl ChannelDialer {
+    /// Connects to the server and runs the handshake for the first channel of a new link. Returns the connection and the
+    /// server's WELCOME.
+    pub(super) async fn open_link(&self) -> Result<(Negotiation, Welcome), ServerLinkError> {
+        self.dial(HelloMode::New, None).await
+    }
+
+    /// Connects to the server and runs the handshake for one more channel of the ticket's link, or to resume that link.
+    /// Returns the connection and the server's WELCOME.
+    pub(super) async fn add_channel(
+        &self,
+        mode: HelloMode,
+        ticket: ResumptionTicket,
+    ) -> Result<(Negotiation, Welcome), ServerLinkError> {
+        self.dial(mode, Some(ticket)).await
+    }
+
+    async fn dial(
+        &self,
+        mode: HelloMode,
+        ticket: Option<ResumptionTicket>,
+    ) -> Result<(Negotiation, Welcome), ServerLinkError> {
+        let hello = Hello {
+            version: VERSION,
+            mode,
+            features: CHECKSUMS,
+            nonce: rand::random(),
+            link: ticket.map_or([0; 16], |ticket| ticket.link),
+            epoch: ticket.map_or(0, |ticket| ticket.epoch),
+            name: self.config.name.clone(),
+        };
+        let (mut client, hello) = ClientHandshake::start(self.token.clone(), hello);
+        if let Some(ticket) = ticket {
+            client = client.with_secret(ticket.secret);
+        }
+        let socket = connect_to_server(&self.server).await?;
+        let mut negotiation = Negotiation::new(ChannelSocket::plain(socket));
+        let handshake = timeout(STEP_TIMEOUT, negotiation.run_client(client, hello));
+        let welcome = handshake.await.map_err(|_| ServerLinkError::Timeout)??;
+        Ok((negotiation, welcome))
+    }
+}
+
+/// Establishes a TCP connection to `server`, `HOST:PORT`, within [`STEP_TIMEOUT`].
+pub(super) async fn connect_to_server(server: &str) -> Result<TcpStream, ServerLinkError> {
+    let connected = timeout(STEP_TIMEOUT, connect(server)).await.map_err(|_| ServerLinkError::Timeout)?;
+    connected.map_err(ServerLinkError::Connect)
+}

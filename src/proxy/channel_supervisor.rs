@@ -1,0 +1,140 @@
+//! Keeps the channels of one link established: reconnects those that are lost, and resumes the link if all are.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::RwLock;
+
+use super::{
+    backoff::Backoff,
+    channel_dialer::{ChannelDialer, ResumptionTicket},
+    error::ServerLinkError,
+    server_link::GoAwayState,
+};
+use crate::{
+    link::{Driver, Link, NewChannel},
+    net::{Negotiation, NegotiationError},
+    telemetry::DisconnectReason,
+    wire::{HelloMode, Welcome},
+};
+
+/// A channel or a link that lasted at least this long counts as a success: after its loss the first attempt to reconnect
+/// is made at once, without backoff.
+pub(super) const STABLE_AFTER: Duration = Duration::from_secs(1);
+
+/// Keeps the channels of one link established. Shared by one task per channel.
+pub(super) struct ChannelSupervisor {
+    dialer: ChannelDialer,
+    link: Arc<Link>,
+    go_away: Arc<GoAwayState>,
+    /// The current resumption ticket.
+    ticket: Mutex<ResumptionTicket>,
+    /// Held for reading by a handshake that adds a channel and for writing by one that resumes the link, so that a
+    /// resumption runs alone: the server detaches all earlier channels and issues another ticket, which later channels
+    /// must present.
+    resume_lock: RwLock<()>,
+}
+
+impl ChannelSupervisor {
+    /// Creates the supervisor of a link that has no channel yet. `welcome` is the server's answer to the first handshake.
+    pub(super) fn new(
+        dialer: ChannelDialer,
+        link: Arc<Link>,
+        go_away: Arc<GoAwayState>,
+        welcome: &Welcome,
+    ) -> Self {
+        let ticket = Mutex::new(ResumptionTicket::from(welcome));
+        Self { dialer, link, go_away, ticket, resume_lock: RwLock::default() }
+    }
+
+    /// Returns the link.
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// Keeps one channel established until the link has ended, the server sends GOAWAY, or the server does not know the
+    /// link any more. `first` is the channel to start with; without it one is established.
+    pub(super) async fn run(&self, first: Option<Driver>) {
+        let config = &self.dialer.config;
+        let mut backoff = Backoff::new(config.min_backoff, config.max_backoff);
+        let mut next = match first {
+            Some(first) => Ok(Some(first)),
+            None => self.establish().await,
+        };
+        while !self.link.has_ended() {
+            match next {
+                Ok(Some(channel)) => {
+                    let begin = Instant::now();
+                    let reason = channel.run().await;
+                    tracing::info!("channel lost: {reason}");
+                    if self.go_away.is_received() {
+                        return;
+                    }
+                    // At once, because the streams of this channel may be waiting for another one.
+                    if begin.elapsed() >= STABLE_AFTER {
+                        backoff.reset();
+                        next = self.establish().await;
+                        continue;
+                    }
+                }
+                // The link ended during the handshake.
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!("cannot establish a channel: {error}");
+                    if self.is_link_unknown(&error) {
+                        return self.link.close(&DisconnectReason::Closed);
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next_pause()) => {}
+                () = self.link.wait_ended() => return,
+                () = self.go_away.received() => return,
+            }
+            next = self.establish().await;
+        }
+    }
+
+    /// Establishes one more channel, or resumes the link if it has none. Returns `None` if the link has ended meanwhile.
+    async fn establish(&self) -> Result<Option<Driver>, ServerLinkError> {
+        let joining = self.resume_lock.read().await;
+        if self.link.has_channel() {
+            return self.handshake(HelloMode::Join).await;
+        }
+        drop(joining);
+        let _alone = self.resume_lock.write().await;
+        // Another task may have resumed the link while this one waited for the lock.
+        let mode = if self.link.has_channel() { HelloMode::Join } else { HelloMode::Resume };
+        self.handshake(mode).await
+    }
+
+    /// Runs the handshake of one channel with the current ticket, stores the ticket that a resumption returns, and attaches
+    /// the channel to the link.
+    async fn handshake(&self, mode: HelloMode) -> Result<Option<Driver>, ServerLinkError> {
+        let ticket = *self.ticket.lock();
+        let (negotiation, welcome) = self.dialer.add_channel(mode, ticket).await?;
+        if mode == HelloMode::Resume {
+            *self.ticket.lock() = ResumptionTicket::from(&welcome);
+        }
+        Ok(self.attach(negotiation, &welcome))
+    }
+
+    /// Attaches a channel to the link after its handshake. Returns `None` if the link has ended.
+    pub(super) fn attach(&self, negotiation: Negotiation, welcome: &Welcome) -> Option<Driver> {
+        let (socket, read_ahead, codec) = negotiation.into_parts();
+        let id = welcome.channel;
+        Driver::attach(&self.link, NewChannel { id, socket, read_ahead, codec, text: None, stats: None })
+    }
+
+    /// Returns whether the link cannot be resumed any more: the server has restarted, or its grace period is over.
+    fn is_link_unknown(&self, error: &ServerLinkError) -> bool {
+        let is_unknown = matches!(
+            error,
+            ServerLinkError::Negotiation(NegotiationError::Refused(reason)) if reason.is_unknown_link()
+        );
+        is_unknown && !self.link.has_channel()
+    }
+}

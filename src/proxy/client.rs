@@ -1,0 +1,177 @@
+//! The proxy's main loop: connect, serve, reconnect with backoff, drain.
+
+use std::{convert::Infallible, sync::Arc, time::Instant};
+
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    backoff::Backoff,
+    channel_supervisor::STABLE_AFTER,
+    error::{ProxyError, ServerLinkError},
+    link_connector::LinkConnector,
+    server_link::{ServeOutcome, ServerLink},
+};
+use crate::{
+    config::ProxyConfig,
+    ids::ServiceKey,
+    net::NegotiationError,
+    runtime::{Tasks, Workers},
+    telemetry::Telemetry,
+    wire::handshake::{HandshakeError, Token},
+};
+
+/// A proxy: connects to the server, registers for a public port and relays its streams to the target.
+#[derive(Debug)]
+pub struct Proxy {
+    config: Arc<ProxyConfig>,
+    token: Token,
+    tasks: Tasks,
+    /// Publishes the registered service; `None` while no link is registered.
+    service: watch::Sender<Option<ServiceKey>>,
+    /// The link on which the server opens new streams; `None` while there is none.
+    link: Mutex<Option<Arc<ServerLink>>>,
+    /// Tracks the streams of all links.
+    streams: TaskTracker,
+    /// Cancelled to drain.
+    draining: CancellationToken,
+}
+
+impl Proxy {
+    /// Creates a proxy that is not connected yet.
+    pub fn new(config: ProxyConfig, token: Token, workers: Workers) -> Self {
+        // The proxy displays its streams nowhere, so nothing subscribes to this telemetry.
+        let tasks = Tasks::new(Telemetry::new(), workers);
+        Self {
+            config: Arc::new(config),
+            token,
+            tasks,
+            service: watch::Sender::new(None),
+            link: Mutex::default(),
+            streams: TaskTracker::new(),
+            draining: CancellationToken::new(),
+        }
+    }
+
+    /// Returns a receiver of the service that the proxy is registered for; `None` while it is registered with no server.
+    pub fn watch_service(&self) -> watch::Receiver<Option<ServiceKey>> {
+        self.service.subscribe()
+    }
+
+    /// Drains: sends GOAWAY, so that the server opens no new streams, and ends [`run`](Self::run) when the open ones have
+    /// ended or the drain timeout has expired.
+    pub fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// Ends [`run`](Self::run) at once: sends GOAWAY and resets the open streams.
+    pub fn stop(&self) {
+        self.tasks.stop();
+    }
+
+    /// Serves until it is [drained](Self::drain) or [stopped](Self::stop). Lost links are established again.
+    ///
+    /// # Errors
+    /// [`ProxyError`] if the server refuses the handshake or the registration before the first success.
+    pub async fn run(&self) -> Result<(), ProxyError> {
+        let result = tokio::select! {
+            Err(error) = self.keep_serving() => Err(error),
+            () = self.tasks.stopped() => Ok(()),
+            () = self.draining.cancelled() => Ok(()),
+        };
+        if result.is_ok() {
+            tokio::select! {
+                () = self.finish_streams() => {}
+                () = self.tasks.stopped() => {}
+            }
+        }
+        self.service.send_replace(None);
+        self.tasks.stop();
+        self.tasks.join().await;
+        result
+    }
+
+    /// Sends GOAWAY, and waits until every stream has ended or the drain timeout has expired.
+    async fn finish_streams(&self) {
+        if let Some(link) = self.link.lock().take() {
+            link.send_go_away();
+        }
+        tracing::info!("draining, open streams: {}", self.streams.len());
+        self.streams.close();
+        if timeout(self.config.drain_timeout, self.streams.wait()).await.is_err() {
+            tracing::warn!("streams cut off: {}", self.streams.len());
+        }
+    }
+
+    /// Connects and serves, again and again. Returns only if the server refuses the proxy before the first success.
+    async fn keep_serving(&self) -> Result<Infallible, ProxyError> {
+        let mut backoff = Backoff::new(self.config.min_backoff, self.config.max_backoff);
+        let mut service = self.config.service.clone();
+        let mut has_served = false;
+        // The link that received the last GOAWAY, whose streams still continue. It sends its own GOAWAY once the proxy has
+        // registered elsewhere.
+        let mut old_link = None::<Arc<ServerLink>>;
+        // The successor that the last GOAWAY named. It is tried once: it may never become reachable.
+        let mut successor = None::<String>;
+        loop {
+            let connector = LinkConnector::new(&self.config, &self.token, &self.tasks, &self.streams);
+            let server = successor.take().unwrap_or_else(|| self.config.server.clone());
+            let error = match connector.connect(&server, &service).await {
+                Ok((link, assigned)) => {
+                    tracing::info!("serving {assigned}, forwarding to {}", self.config.target);
+                    // From now on the port that the server chose is requested by number.
+                    service = assigned;
+                    has_served = true;
+                    backoff.reset();
+                    self.service.send_replace(Some(service.clone()));
+                    if let Some(old_link) = old_link.take() {
+                        old_link.send_go_away();
+                    }
+                    let begin = Instant::now();
+                    let link = Arc::new(link);
+                    *self.link.lock() = Some(link.clone());
+                    let outcome = link.serve().await;
+                    self.link.lock().take();
+                    self.service.send_replace(None);
+                    match outcome {
+                        ServeOutcome::Lost => ServerLinkError::Lost,
+                        ServeOutcome::GoAway { successor: named } => {
+                            (old_link, successor) = (Some(link.clone()), named);
+                            self.tasks.spawn("draining link", async move { link.finish().await });
+                            if begin.elapsed() >= STABLE_AFTER {
+                                continue;
+                            }
+                            // A server that answers every registration with GOAWAY is not asked again at once.
+                            ServerLinkError::GoAway
+                        }
+                    }
+                }
+                Err(error) => error,
+            };
+            match error {
+                // After the first success the token is known to be right, and the refusal may be corruption in transit.
+                ServerLinkError::Negotiation(NegotiationError::Refused(source))
+                    if is_permanent(&source) && !has_served =>
+                {
+                    return Err(ProxyError::Refused { server, source });
+                }
+                // After the first success the port may still be held by this proxy's own lost link, or by another proxy.
+                ServerLinkError::Registration(reason) if !has_served => {
+                    let port = service.port;
+                    return Err(ProxyError::Registration { server, port, reason });
+                }
+                error => {
+                    let pause = backoff.next_pause();
+                    tracing::warn!("{server}: {error}; retrying in {pause:.1?}");
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+}
+
+/// Returns whether a retry of the handshake would fail for the same reason.
+fn is_permanent(error: &HandshakeError) -> bool {
+    !error.is_unknown_link()
+}

@@ -1,0 +1,51 @@
+//! Why a proxy gives up, and why a link to a server ended or could not be established.
+
+use std::io;
+
+use crate::{net::NegotiationError, wire::handshake::HandshakeError};
+
+/// Why a proxy gives up. Failures that may be temporary are retried instead.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// One side could not prove to the other that it holds the token, or they speak different protocol versions.
+    #[error("handshake with {server} failed: {source}")]
+    Refused {
+        /// The address of the server, `HOST:PORT`.
+        server: String,
+        /// The error of the handshake.
+        source: HandshakeError,
+    },
+    /// The server refused the registration for the public port.
+    #[error("{server} refused public port {port}: {reason}")]
+    Registration {
+        /// The address of the server, `HOST:PORT`.
+        server: String,
+        /// The public port that the proxy asked for; 0 stands for any.
+        port: u16,
+        /// The reason that the server sent.
+        reason: String,
+    },
+}
+
+/// Why a link to the server ended, or could not be established.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ServerLinkError {
+    /// No TCP connection could be established.
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    /// The handshake failed.
+    #[error(transparent)]
+    Negotiation(#[from] NegotiationError),
+    /// The server answered the registration with ERROR.
+    #[error("registration refused: {0}")]
+    Registration(String),
+    /// A step took longer than [`STEP_TIMEOUT`](super::channel_dialer::STEP_TIMEOUT).
+    #[error("timeout while waiting for the server")]
+    Timeout,
+    /// All channels were lost, and the link was not resumed within the grace period.
+    #[error("the link was lost")]
+    Lost,
+    /// The server drains, and sent GOAWAY directly after the registration.
+    #[error("the server is draining")]
+    GoAway,
+}

@@ -1,0 +1,183 @@
+//! Establishes a link to a server: first channel, handshake, registration.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use tokio::{sync::oneshot, time::timeout};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    channel_dialer::{ChannelDialer, STEP_TIMEOUT, connect_to_server},
+    channel_supervisor::ChannelSupervisor,
+    error::ServerLinkError,
+    link_events::ServerLinkEvents,
+    server_link::{GoAwayState, ServerLink},
+};
+use crate::{
+    config::{ProxyConfig, ProxyFormat},
+    ids::ServiceKey,
+    link::{Driver, Link, NewChannel},
+    mux::{MuxConfig, Role},
+    net::{ChannelSocket, Negotiation},
+    runtime::Tasks,
+    telemetry::DisconnectReason,
+    wire::{
+        AddProxy, Frame, ResetCode, TunnelAction, TunnelMessage,
+        handshake::Token,
+        text::{self, FieldCount},
+    },
+};
+
+/// Establishes links to servers. Holds what all links of one proxy have in common.
+#[derive(Debug)]
+pub(super) struct LinkConnector<'a> {
+    config: &'a Arc<ProxyConfig>,
+    token: &'a Token,
+    tasks: &'a Tasks,
+    /// Tracks the streams of all links.
+    streams: &'a TaskTracker,
+}
+
+impl<'a> LinkConnector<'a> {
+    /// Creates a connector that has no link yet.
+    pub(super) fn new(
+        config: &'a Arc<ProxyConfig>,
+        token: &'a Token,
+        tasks: &'a Tasks,
+        streams: &'a TaskTracker,
+    ) -> Self {
+        Self { config, token, tasks, streams }
+    }
+
+    /// Connects to `server`, runs the handshake and registers for `service`. Returns the link and the service that the
+    /// server assigned, in which port 0 is replaced by a real one.
+    pub(super) async fn connect(
+        &self,
+        server: &str,
+        service: &ServiceKey,
+    ) -> Result<(ServerLink, ServiceKey), ServerLinkError> {
+        let target_port = self.config.target.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        let request = TunnelAction::AddProxy(AddProxy {
+            service: service.clone(),
+            target_port,
+            weight: self.config.weight,
+        });
+        let request = TunnelMessage::control(request, "");
+        let (answer_sender, answer) = oneshot::channel();
+        let go_away = Arc::<GoAwayState>::default();
+        let events = Arc::new(ServerLinkEvents {
+            go_away: go_away.clone(),
+            config: self.config.clone(),
+            tasks: self.tasks.clone(),
+            streams: self.streams.clone(),
+            answer: Mutex::new(Some(answer_sender)),
+        });
+        let (link, grace) = match self.config.format {
+            ProxyFormat::Binary => self.open_binary(server, request, events).await?,
+            ProxyFormat::Text => (self.open_text(server, request, events).await?, Duration::ZERO),
+        };
+        let answer = tokio::select! {
+            // Polled in this order: a server that refuses the registration sends the reason and closes at once, and the
+            // reason is more precise than the loss of the link.
+            biased;
+            answer = timeout(STEP_TIMEOUT, answer) => answer,
+            () = link.wait_ended() => return Err(ServerLinkError::Lost),
+        };
+        match answer {
+            Ok(Ok(Ok(assigned))) => {
+                // From now on there is something to resume.
+                link.set_resume_grace(grace);
+                Ok((ServerLink::new(link, go_away), assigned))
+            }
+            Ok(Ok(Err(reason))) => {
+                link.close(&DisconnectReason::GoAway);
+                Err(ServerLinkError::Registration(reason))
+            }
+            // The link was dropped, and with it the sender of the answer.
+            Ok(Err(_)) => Err(ServerLinkError::Lost),
+            Err(_) => {
+                link.close(&DisconnectReason::KeepaliveTimeout);
+                Err(ServerLinkError::Timeout)
+            }
+        }
+    }
+
+    /// Establishes a link of the binary format, sends `request` on its first channel, and starts one task for each
+    /// configured channel. Returns the link and the server's grace period.
+    async fn open_binary(
+        &self,
+        server: &str,
+        request: TunnelMessage,
+        events: Arc<ServerLinkEvents>,
+    ) -> Result<(Arc<Link>, Duration), ServerLinkError> {
+        let (config, token) = (self.config.clone(), self.token.clone());
+        let dialer = ChannelDialer { config, server: server.to_owned(), token };
+        let (mut negotiation, welcome) = dialer.open_link().await?;
+        negotiation.send_frame(&Frame::Message(request)).await?;
+        let config = MuxConfig {
+            initial_window: welcome.first_window,
+            max_streams: welcome.max_streams as usize,
+            chunk_size: self.config.max_chunk,
+            allow_striping: self.config.stripe,
+            ..MuxConfig::default()
+        };
+        let go_away = events.go_away.clone();
+        let link = Link::new(Role::Proxy, config, None, events);
+        let supervisor = Arc::new(ChannelSupervisor::new(dialer, link.clone(), go_away, &welcome));
+        // Attached before the other tasks start, so that they find a channel and join instead of resuming.
+        let mut first = supervisor.attach(negotiation, &welcome);
+        for number in 1..=self.config.channels {
+            let task = keep_channel(supervisor.clone(), self.tasks.clone(), first.take());
+            // The first channel's socket belongs to this runtime, which is that of the first worker thread.
+            self.tasks.spawn_on(usize::from(number) - 1, format!("channel {number}"), task);
+        }
+        Ok((link, Duration::from_millis(welcome.grace_ms.into())))
+    }
+
+    /// Establishes a link of the text format, which has one channel: sends AUTH and `request`, and starts the channel's
+    /// task. Returns the link.
+    async fn open_text(
+        &self,
+        server: &str,
+        request: TunnelMessage,
+        events: Arc<ServerLinkEvents>,
+    ) -> Result<Arc<Link>, ServerLinkError> {
+        let mut negotiation = Negotiation::new(ChannelSocket::plain(connect_to_server(server).await?));
+        let token = TunnelMessage::control(TunnelAction::Auth, self.token.reveal().to_owned());
+        let mut lines = BytesMut::new();
+        for message in [token, request] {
+            text::encode_line(&message, FieldCount::Four, &mut lines);
+        }
+        negotiation.send_bytes(lines.freeze()).await?;
+        // The text format has no flow control: data counts as received once it is sent, and the window only bounds the data
+        // that waits here to be sent.
+        let config = MuxConfig::default();
+        let link = Link::new(Role::Proxy, config, Some(FieldCount::Four), events);
+        let (owned, tasks) = (link.clone(), self.tasks.clone());
+        let (socket, read_ahead, codec) = negotiation.into_parts();
+        self.tasks.spawn("text channel", async move {
+            let text = Some(FieldCount::Four);
+            let channel = NewChannel { id: 1, socket, read_ahead, codec, text, stats: None };
+            let mut channel = std::pin::pin!(Driver::attach_and_run(&owned, channel));
+            tokio::select! {
+                reason = &mut channel => tracing::info!("channel lost: {reason}"),
+                () = tasks.stopped() => owned.send_go_away(ResetCode::Shutdown),
+            }
+        });
+        Ok(link)
+    }
+}
+
+/// Keeps one channel established until the link ends or the proxy stops; when it stops, sends GOAWAY.
+async fn keep_channel(supervisor: Arc<ChannelSupervisor>, tasks: Tasks, first: Option<Driver>) {
+    // Pinned outside of `select!`, so that the channel still exists while the GOAWAY is sent: `select!` drops the futures
+    // of the other branches before it runs the handler.
+    let mut channel = std::pin::pin!(supervisor.run(first));
+    tokio::select! {
+        // Polled first: otherwise a lost channel might be established again while the proxy stops.
+        biased;
+        () = tasks.stopped() => supervisor.link().send_go_away(ResetCode::Shutdown),
+        () = &mut channel => {}
+    }
+}

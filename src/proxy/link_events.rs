@@ -1,0 +1,93 @@
+//! The proxy's reaction to the events of its link.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use super::{server_link::GoAwayState, target};
+use crate::{
+    config::ProxyConfig,
+    ids::{ServiceKey, StreamKey, clean},
+    link::{Link, LinkEvents, Stream},
+    runtime::Tasks,
+    telemetry::seconds,
+    wire::{Open, ResetCode, TunnelAction, TunnelMessage},
+};
+
+/// The longest text of a server, in characters, that the proxy uses.
+const MAX_TEXT_CHARS: usize = 200;
+
+/// The server's answer to a registration: the assigned service, or the reason of the refusal.
+pub(super) type RegistrationAnswer = Result<ServiceKey, String>;
+
+/// Receives the events of one link to a server.
+pub(super) struct ServerLinkEvents {
+    pub(super) go_away: Arc<GoAwayState>,
+    pub(super) config: Arc<ProxyConfig>,
+    pub(super) tasks: Tasks,
+    /// Tracks the streams of all links of this proxy, so that a drain can wait for them.
+    pub(super) streams: TaskTracker,
+    /// Where the answer to the registration goes; `None` once it was received.
+    pub(super) answer: Mutex<Option<oneshot::Sender<RegistrationAnswer>>>,
+}
+
+impl ServerLinkEvents {
+    /// Records a GOAWAY and logs the first one.
+    fn record_go_away(&self, reason: &str) {
+        if self.go_away.record() {
+            tracing::info!("received GOAWAY from the server: {reason}");
+        }
+    }
+}
+
+impl LinkEvents for ServerLinkEvents {
+    fn stream_opened(&self, stream: Stream, open: Open) {
+        let served = target::serve_stream(self.config.clone(), self.tasks.clone(), stream, open);
+        self.tasks.spawn("stream", self.streams.track_future(served));
+    }
+
+    fn message_received(&self, _link: &Arc<Link>, _channel: u16, message: TunnelMessage) {
+        let text = clean(&String::from_utf8_lossy(&message.data), MAX_TEXT_CHARS);
+        let answer = match message.action {
+            TunnelAction::Response => {
+                text.parse().map_err(|_| format!("the server answered «{text}» instead of PORT:GROUP"))
+            }
+            TunnelAction::Error => Err(text),
+            // The GOAWAY of a server of the text format.
+            TunnelAction::Exit => {
+                let code = ResetCode::from_text_reason(&message.data);
+                return self.record_go_away(&code.map_or(text, |code| code.to_string()));
+            }
+            TunnelAction::Successor => return self.go_away.set_successor(text),
+            _ => return,
+        };
+        match (self.answer.lock().take(), answer) {
+            // Sending fails if the registration has timed out meanwhile.
+            (Some(waiting), answer) => _ = waiting.send(answer),
+            (None, Err(reason)) => tracing::warn!("the server reports an error: {reason}"),
+            (None, Ok(_)) => {}
+        }
+    }
+
+    fn go_away_received(&self, code: ResetCode) {
+        self.record_go_away(&code.to_string());
+    }
+
+    fn detached(&self, until: Instant) {
+        let grace = seconds(until.saturating_duration_since(Instant::now()));
+        tracing::warn!("all channels were lost; open streams are kept for {grace} until the link is resumed");
+    }
+
+    fn resumed(&self, after: Duration) {
+        tracing::info!("link resumed after {after:.1?} without a channel");
+    }
+
+    fn unknown_stream(&self, _channel: u16, key: StreamKey) {
+        tracing::debug!("the server sent data for stream {key}, which does not exist");
+    }
+}
