@@ -13,7 +13,7 @@ use crate::{
     config::{CockpitFile, PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
     ids::{Group, MAX_WEIGHT, Policy, ServiceKey},
     mux::MAX_CHUNK_SIZE,
-    tui::Settings,
+    tui::{RawSettings, Settings},
     wire::handshake::Token,
 };
 
@@ -191,18 +191,20 @@ impl ScreenArgs {
         };
         let seconds = file.refresh.map(|seconds| refresh(&seconds.to_string()));
         let refresh = self.refresh.map_or(seconds, |given| Some(Ok(given)));
-        let settings = Settings {
+        let settings = RawSettings {
             theme: self.theme.clone().or(file.theme),
             bits: file.bits,
             ascii: file.ascii,
             mouse: file.mouse,
-            refresh: refresh.transpose().map_err(anyhow::Error::msg)?.unwrap_or(Settings::default().refresh),
+            refresh: refresh
+                .transpose()
+                .map_err(anyhow::Error::msg)?
+                .unwrap_or(RawSettings::default().refresh),
             read_only: self.read_only || file.read_only,
             columns: file.columns,
             keys: file.keys.into_iter().collect(),
         };
-        settings.check()?;
-        Ok(settings)
+        Ok(settings.resolve()?)
     }
 }
 
@@ -355,8 +357,8 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn theme(text: &str) -> Result<String, String> {
-    let settings = Settings { theme: Some(text.to_owned()), ..Settings::default() };
-    settings.check().map(|()| text.to_owned()).map_err(|wrong| wrong.to_string())
+    let settings = RawSettings { theme: Some(text.to_owned()), ..RawSettings::default() };
+    settings.resolve().map(|_| text.to_owned()).map_err(|wrong| wrong.to_string())
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

@@ -15,11 +15,13 @@
 mod columns;
 mod command_line;
 mod completion;
+mod exit;
 mod files;
 mod format;
 mod help;
 mod intent;
 mod keymap;
+mod labels;
 mod layout;
 mod log_layer;
 mod model;
@@ -44,10 +46,12 @@ use std::{
     sync::Arc,
 };
 
+pub use exit::{Error, Exit};
+pub use labels::Labels;
 pub use log_layer::LogLayer;
 pub use msg::CommandId;
-pub use options::{Error, Exit, Labels, Options};
-pub use settings::{Settings, SettingsError};
+pub use options::Options;
+pub use settings::{RawSettings, Settings, SettingsError};
 pub use source::{InProcessSource, PollRequest, Source, SourceUpdate};
 
 use runtime::Runtime;

@@ -1,9 +1,9 @@
-//! What comes into the model, and what it wants done: the only two ways between it and the world.
+//! Messages that enter the reducer, and effects that leave it: the only two connections between the model and the outside.
 
 use ratatui::layout::Size;
 
 use super::{
-    Exit,
+    exit::Exit,
     terminal::{Key, MouseEvent},
 };
 use crate::{
@@ -11,60 +11,61 @@ use crate::{
     telemetry::Event,
 };
 
-/// Identifies a sent command until its reply arrives.
+/// Identifies a command until its reply arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CommandId(pub(crate) u64);
 
-/// Something happened.
+/// Something that happened outside of the model. Samples are not messages: see [`sample`](super::update::sample).
 #[derive(Debug, Clone)]
 pub(crate) enum Msg {
     /// A key was pressed.
     Key(Key),
-    /// A click, or a notch of the wheel.
+    /// A mouse button was pressed, or the wheel moved by one notch.
     Mouse(MouseEvent),
-    /// The terminal has another size.
+    /// The terminal has a new size.
     Resized(Size),
-    /// Somebody outside asked us to end.
+    /// SIGINT or SIGTERM arrived.
     Interrupted,
-    /// A lifecycle event.
+    /// The server emitted a lifecycle event.
     Event(Event),
-    /// So many lifecycle events came faster than they were taken; a sample follows.
+    /// This many lifecycle events were dropped, because they came faster than the cockpit took them. The next sample
+    /// contains their result.
     Missed(u64),
-    /// What became of an order.
+    /// The server replied to a command.
     Replied(CommandId, CommandReply),
-    /// Where a file was written, or why not.
+    /// A file was written to this path, or could not be written for this reason.
     FileWritten(Result<String, String>),
-    /// A suspension that was asked for is not possible.
+    /// The program cannot be suspended: no shell would resume it.
     NoShell,
 }
 
-/// Something is to be done.
+/// Something that the runtime has to do outside of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Order it, and say what became of it.
+    /// Send the command to the server, and deliver its reply as [`Msg::Replied`].
     SendCommand(CommandId, Command),
-    /// Tell the host to drain.
+    /// Ask the host to drain.
     Drain,
     /// End the cockpit.
     Exit(Exit),
-    /// Give the terminal back and stop, until the shell brings us back.
+    /// Restore the terminal and suspend the process, until the shell resumes it.
     Suspend,
-    /// Paint everything.
+    /// Paint the whole screen, not only what has changed.
     Repaint,
-    /// Ask the terminal to put this into the clipboard.
+    /// Ask the terminal to put this text into the clipboard (OSC 52).
     Copy(String),
-    /// Write a file, and say where.
+    /// Write a file, and deliver its path as [`Msg::FileWritten`].
     Save(ExportFile),
-    /// Write the screen as text to a file, and say where.
+    /// Write the screen as text to a file, and deliver its path as [`Msg::FileWritten`].
     SaveScreenshot,
-    /// Ask the terminal to report clicks, or not to.
+    /// Enable or disable mouse reports of the terminal.
     Mouse(bool),
 }
 
-/// A file to be written.
+/// A file to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExportFile {
-    /// What is in it, as a part of its name.
+    /// What the file contains, as a part of its name: `streams`.
     pub(crate) name: &'static str,
     pub(crate) extension: &'static str,
     pub(crate) text: String,

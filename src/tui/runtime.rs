@@ -1,4 +1,5 @@
-//! The loop: waits for whatever comes first, turns it into messages, does what the model wants done, and paints.
+//! The event loop of the cockpit: waits for input, samples and replies, turns them into messages for the reducer, performs
+//! the effects that it returns, and paints. This is the only part of the cockpit that does I/O or reads a clock.
 
 use std::{
     collections::VecDeque,
@@ -15,35 +16,38 @@ use super::{
     msg::{CommandId, Effect, ExportFile, Msg},
     source::{PollRequest, SourceUpdate},
     terminal::{FrameWriter, TerminalInput, TerminalSignals, Tty, WaitOutcome},
-    theme::Theme,
     update::{sample, update},
     view,
 };
 use crate::control::{Command, CommandError, CommandReply};
 
-/// The slowest it gets.
-const SAMPLE_SLOWEST: Duration = Duration::from_secs(1);
-/// Where nothing is open and nothing happens, to wake more often is all that it costs.
-const SAMPLE_IDLE: Duration = Duration::from_millis(300);
-/// Taking samples may take this share of a core: with a hundred thousand streams they come more rarely, rather than
-/// at the cost of carrying bytes. What one costs is the mean of about as many: once a second the rows change places, and
-/// that one alone must not hold the next one back.
-const SAMPLE_SHARE: u32 = 50;
-const MEAN_OF: u32 = 8;
-/// The time between two of them moves in steps of so many milliseconds: it is on the screen, and shall not flicker.
-const STEP: u64 = 20;
-/// At most so many frames a second while only figures move: 30.
-const FRAME: Duration = Duration::from_millis(33);
-/// An answer to a key is not made to wait for that, but a key held down must not paint without end either.
-const FRAME_AFTER_KEY: Duration = Duration::from_millis(8);
+/// The longest time between two samples, however much one costs.
+const MAX_SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// The time between two samples while no stream is open and no total changes: waking is the only cost then.
+const IDLE_SAMPLE_INTERVAL: Duration = Duration::from_millis(300);
+/// Sampling uses at most 1/50 of a core: the interval is at least this many times the mean cost of a sample. With 100,000
+/// streams samples come more rarely, rather than at the expense of forwarding.
+const INTERVAL_PER_SAMPLE_COST: u32 = 50;
+/// The weight of the old mean in the moving mean of the cost, plus one. Once a second the rows are sorted again; that one
+/// expensive sample alone must not delay the next one.
+const COST_MEAN_SAMPLES: u32 = 8;
+/// The interval is rounded up to a multiple of this many milliseconds: it is shown on the screen and must not flicker.
+const INTERVAL_STEP_MS: u64 = 20;
+/// The shortest time between two frames while only figures change: 30 frames per second.
+const FRAME_INTERVAL: Duration = Duration::from_millis(33);
+/// The shortest time between two frames after input: short enough for a key to seem instant, long enough that a key held
+/// down does not paint without end.
+const FRAME_INTERVAL_AFTER_INPUT: Duration = Duration::from_millis(8);
 
-/// How soon answers to orders are looked for: a mass act sends its next ones when they come. Given up after a while, for
-/// a server that does not answer must not keep us awake.
-const ANSWER: Duration = Duration::from_millis(2);
-const ANSWER_LATE: Duration = Duration::from_secs(1);
+/// How often replies are polled for while commands wait for them: a batch sends its next commands when they arrive.
+const REPLY_POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// How long after the last command replies are polled for that often: a server that does not reply must not keep the
+/// cockpit awake.
+const REPLY_POLL_DURATION: Duration = Duration::from_secs(1);
 
-/// Presses and the wheel, reported in a form without limits.
+/// Enables reports of mouse buttons and the wheel (mode 1000), in the SGR form, which has no limit of coordinates (1006).
 const MOUSE_ON: &[u8] = b"\x1b[?1000h\x1b[?1006h";
+/// Disables what [`MOUSE_ON`] enabled.
 const MOUSE_OFF: &[u8] = b"\x1b[?1006l\x1b[?1000l";
 
 /// A command that was sent, whose reply has not arrived.
@@ -53,7 +57,7 @@ struct AwaitedReply {
     command: Command,
 }
 
-/// The cockpit at work.
+/// The running cockpit: the model and everything outside of it.
 pub(crate) struct Runtime {
     options: Options,
     tty: Arc<Tty>,
@@ -61,17 +65,22 @@ pub(crate) struct Runtime {
     input: TerminalInput,
     screen: FrameWriter,
     model: Model,
-    pending: Vec<AwaitedReply>,
-    /// When the last order was sent.
-    ordered: Instant,
-    /// The control room had no room: what follows must not go before what it did not take.
-    busy: bool,
+    /// Commands sent to the server, until their replies arrive.
+    awaited_replies: Vec<AwaitedReply>,
+    /// When the last command was sent.
+    last_command_at: Instant,
+    /// Whether the server's command queue was full. No later command is sent before the next sample or reply, so that
+    /// commands keep their order.
+    queue_is_full: bool,
     next_sample: Instant,
-    /// What a sample takes of a core, on average.
-    cost: Duration,
+    /// Moving mean of the CPU time of one sample.
+    sample_cost: Duration,
     last_frame: Instant,
-    dirty: bool,
-    urgent: bool,
+    /// Whether the model has changed since the last frame.
+    is_dirty: bool,
+    /// Whether the operator's input waits for its frame.
+    is_input_pending: bool,
+    /// Set once the cockpit has to end.
     exit: Option<Exit>,
 }
 
@@ -79,8 +88,8 @@ impl Runtime {
     pub(crate) fn new(options: Options, tty: Arc<Tty>) -> io::Result<Self> {
         let now = Instant::now();
         let size = tty.size();
-        let mut model = Model::new(options.labels.clone(), Theme::detect(), size, now);
-        options.settings.apply(&mut model, options.source.capabilities());
+        let mut model = Model::new(options.labels.clone(), options.settings.theme.clone(), size, now);
+        model.apply_settings(&options.settings, options.source.capabilities());
         let mut screen = FrameWriter::new(size);
         if model.display.mouse {
             screen.queue_sequence(MOUSE_ON);
@@ -90,59 +99,59 @@ impl Runtime {
             input: TerminalInput::default(),
             screen,
             model,
-            pending: Vec::new(),
-            ordered: now,
-            busy: false,
+            awaited_replies: Vec::new(),
+            last_command_at: now,
+            queue_is_full: false,
             next_sample: now,
-            cost: Duration::ZERO,
-            // Long enough ago for the first frame to be due at once.
-            last_frame: now.checked_sub(FRAME).unwrap_or(now),
-            dirty: true,
-            urgent: true,
+            sample_cost: Duration::ZERO,
+            // So that the first frame is due at once.
+            last_frame: now.checked_sub(FRAME_INTERVAL).unwrap_or(now),
+            is_dirty: true,
+            is_input_pending: true,
             exit: None,
             options,
             tty,
         })
     }
 
-    /// Goes on until something ends it.
+    /// Runs the loop until the operator, the host or the terminal ends it.
     pub(crate) fn run(mut self) -> io::Result<Exit> {
         let mut keys = Vec::new();
         loop {
             if self.options.stop.load(SeqCst) {
                 return Ok(Exit::Stopped);
             }
-            if self.look_at_signals()? {
+            if self.handle_signals()? {
                 return Ok(Exit::TerminalGone);
             }
             let now = Instant::now();
             if now >= self.next_sample {
                 self.sample(now)?;
             }
-            self.collect_answers()?;
+            self.collect_replies()?;
             if let Some(exit) = self.exit {
                 return Ok(exit);
             }
-            if self.dirty && Instant::now() >= self.frame_due() && self.paint().is_err() {
-                // Writing fails only when nobody is at the other end.
+            if self.is_dirty && Instant::now() >= self.frame_due() && self.paint().is_err() {
+                // Writing fails only where the terminal has gone.
                 return Ok(Exit::TerminalGone);
             }
             let mut deadline =
-                if self.dirty { self.next_sample.min(self.frame_due()) } else { self.next_sample };
-            if !self.pending.is_empty() && self.ordered.elapsed() < ANSWER_LATE {
-                deadline = deadline.min(Instant::now() + ANSWER);
+                if self.is_dirty { self.next_sample.min(self.frame_due()) } else { self.next_sample };
+            if !self.awaited_replies.is_empty() && self.last_command_at.elapsed() < REPLY_POLL_DURATION {
+                deadline = deadline.min(Instant::now() + REPLY_POLL_INTERVAL);
             }
             match self.input.wait(&self.tty, &mut self.signals, deadline, &mut keys)? {
                 WaitOutcome::Ready => {}
                 WaitOutcome::TerminalGone => return Ok(Exit::TerminalGone),
             }
             for mouse in self.input.take_mouse_events() {
-                self.urgent = true;
-                self.take(Msg::Mouse(mouse))?;
+                self.is_input_pending = true;
+                self.handle(Msg::Mouse(mouse))?;
             }
             for key in keys.drain(..) {
-                self.urgent = true;
-                self.take(Msg::Key(key))?;
+                self.is_input_pending = true;
+                self.handle(Msg::Key(key))?;
                 if let Some(exit) = self.exit {
                     return Ok(exit);
                 }
@@ -150,8 +159,8 @@ impl Runtime {
         }
     }
 
-    /// Says whether the terminal hung up.
-    fn look_at_signals(&mut self) -> io::Result<bool> {
+    /// Handles the signals that have arrived. Returns whether the terminal hung up.
+    fn handle_signals(&mut self) -> io::Result<bool> {
         if self.signals.take_hangup() {
             return Ok(true);
         }
@@ -159,48 +168,51 @@ impl Runtime {
             self.suspend()?;
         }
         if self.signals.take_continue() {
-            // Stopped by force, and the shell may have reset the terminal meanwhile.
-            self.come_back()?;
+            // After SIGSTOP the terminal was not restored, and the shell may have reset it since.
+            self.resume()?;
         }
         if self.signals.take_resize() {
-            self.urgent = true;
-            self.take(Msg::Resized(self.tty.size()))?;
+            self.is_input_pending = true;
+            self.handle(Msg::Resized(self.tty.size()))?;
         }
         if self.signals.take_terminate() {
-            self.take(Msg::Interrupted)?;
+            self.handle(Msg::Interrupted)?;
         }
         Ok(false)
     }
 
+    /// Restores the terminal, suspends the process group (SIGTSTP), and continues after SIGCONT.
     fn suspend(&mut self) -> io::Result<()> {
         if !TerminalSignals::has_job_control() {
-            return self.take(Msg::NoShell);
+            return self.handle(Msg::NoShell);
         }
         self.tty.leave();
         self.signals.suspend_process_group();
-        self.come_back()
+        self.resume()
     }
 
-    fn come_back(&mut self) -> io::Result<()> {
+    /// Takes the terminal over again and repaints.
+    fn resume(&mut self) -> io::Result<()> {
         self.tty.enter()?;
         if self.model.display.mouse {
             self.screen.queue_sequence(MOUSE_ON);
         }
-        self.urgent = true;
-        self.take(Msg::Resized(self.tty.size()))
+        self.is_input_pending = true;
+        self.handle(Msg::Resized(self.tty.size()))
     }
 
-    /// Takes what has happened since the last time, and where everything stands.
+    /// Polls the source for events, log records and a snapshot, and applies them. Then sets the time of the next sample by
+    /// what this one cost.
     fn sample(&mut self, now: Instant) -> io::Result<()> {
-        let began = core_time();
+        let began = thread_cpu_time();
         let selected: Vec<u64> = self.model.selected_stream_number().into_iter().collect();
         // While the display is frozen the log is too: the source keeps its newest records.
         let with_log = self.model.frozen.is_none();
         if with_log {
-            // Not by tui-logger's own thread, which would wake a hundred times a second.
+            // In place of tui-logger's own thread, which would wake 100 times per second.
             tui_logger::move_events();
         }
-        let (model, dirty) = (&mut self.model, &mut self.dirty);
+        let (model, is_dirty) = (&mut self.model, &mut self.is_dirty);
         let (mut idle, mut effects) = (true, Vec::new());
         self.options.source.poll(PollRequest::Sample { with_log, selected: &selected }, &mut |item| {
             let message = match item {
@@ -210,32 +222,37 @@ impl Runtime {
                 SourceUpdate::Reply(id, reply) => Msg::Replied(id, reply),
                 SourceUpdate::Snapshot(snapshot) => {
                     let live = &model.live;
-                    let busy = !live.streams.order().is_empty() || live.totals != snapshot.totals;
+                    let is_changing = !live.streams.order().is_empty() || live.totals != snapshot.totals;
                     idle &= live.streams.live() == 0 && snapshot.totals == live.totals;
-                    let second = live.uptime.as_secs() != snapshot.uptime.as_secs();
-                    // Nothing moves on an idle screen but the clock.
-                    *dirty |= busy || second || !model.server_status.has_sample || model.notice.is_some();
+                    let is_next_second = live.uptime.as_secs() != snapshot.uptime.as_secs();
+                    // On an idle server only the uptime changes, once a second.
+                    *is_dirty |= is_changing
+                        || is_next_second
+                        || !model.server_status.has_sample
+                        || model.notice.is_some();
                     return effects.extend(sample(model, snapshot, now));
                 }
             };
-            (idle, *dirty) = (false, true);
+            (idle, *is_dirty) = (false, true);
             effects.extend(update(model, message, now));
         });
         let refresh = self.options.settings.refresh;
-        let refresh = if idle { refresh.max(SAMPLE_IDLE) } else { refresh };
-        let took = core_time().saturating_sub(began);
-        self.cost = (self.cost * (MEAN_OF - 1) + took) / MEAN_OF;
-        let interval = (self.cost * SAMPLE_SHARE).clamp(refresh, SAMPLE_SLOWEST.max(refresh));
+        let refresh = if idle { refresh.max(IDLE_SAMPLE_INTERVAL) } else { refresh };
+        let cost = thread_cpu_time().saturating_sub(began);
+        self.sample_cost = (self.sample_cost * (COST_MEAN_SAMPLES - 1) + cost) / COST_MEAN_SAMPLES;
+        let interval =
+            (self.sample_cost * INTERVAL_PER_SAMPLE_COST).clamp(refresh, MAX_SAMPLE_INTERVAL.max(refresh));
         self.model.sample_interval =
-            Duration::from_millis((interval.as_millis() as u64).next_multiple_of(STEP));
-        // From when it was due, so that what each one takes does not add up; one that comes late is not made up for.
+            Duration::from_millis((interval.as_millis() as u64).next_multiple_of(INTERVAL_STEP_MS));
+        // Counted from when this sample was due, so that delays do not add up; a sample that was missed is not made up for.
         self.next_sample =
             (self.next_sample + self.model.sample_interval).max(now + self.model.sample_interval / 2);
-        self.busy = false;
+        self.queue_is_full = false;
         self.perform(effects)
     }
 
-    fn collect_answers(&mut self) -> io::Result<()> {
+    /// Polls for replies to commands and applies them.
+    fn collect_replies(&mut self) -> io::Result<()> {
         let mut replies = Vec::new();
         self.options.source.poll(PollRequest::Replies, &mut |item| {
             if let SourceUpdate::Reply(id, reply) = item {
@@ -243,41 +260,43 @@ impl Runtime {
             }
         });
         for (id, reply) in replies {
-            self.busy = false;
-            let Some(at) = self.pending.iter().position(|pending| pending.id == id) else { continue };
-            let command = self.pending.remove(at).command;
-            let effects = self.answered(id, &command, reply);
+            self.queue_is_full = false;
+            let Some(at) = self.awaited_replies.iter().position(|pending| pending.id == id) else { continue };
+            let command = self.awaited_replies.remove(at).command;
+            let effects = self.handle_reply(id, &command, reply);
             self.perform(effects)?;
         }
         Ok(())
     }
 
-    fn answered(&mut self, id: CommandId, command: &Command, reply: CommandReply) -> Vec<Effect> {
+    /// Logs the reply and applies it to the model. Returns the effects: the next commands of the batch.
+    fn handle_reply(&mut self, id: CommandId, command: &Command, reply: CommandReply) -> Vec<Effect> {
         match reply {
             Ok(done) => {
                 tracing::info!(target: "operator", "{command}: done, streams: {}", done.affected_streams)
             }
-            // It is sent again.
+            // The model queues the command again.
             Err(CommandError::QueueFull) => {}
-            Err(why) => tracing::warn!(target: "operator", "{command}: {why}"),
+            Err(error) => tracing::warn!(target: "operator", "{command}: {error}"),
         }
-        self.dirty = true;
+        self.is_dirty = true;
         update(&mut self.model, Msg::Replied(id, reply), Instant::now())
     }
 
-    fn take(&mut self, message: Msg) -> io::Result<()> {
-        self.dirty = true;
+    /// Applies a message and performs its effects.
+    fn handle(&mut self, message: Msg) -> io::Result<()> {
+        self.is_dirty = true;
         let effects = update(&mut self.model, message, Instant::now());
         self.perform(effects)
     }
 
-    /// Does what the model wants done, and what it wants done about what came of that. A loop: where the server has
-    /// stopped, each order of a mass act fails at once and brings the next one.
+    /// Performs effects, and those that follow from them. A loop and not a recursion: where the server has stopped, each
+    /// command of a batch fails at once, which sends the next one.
     fn perform(&mut self, effects: Vec<Effect>) -> io::Result<()> {
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
             match effect {
-                Effect::SendCommand(id, command) => effects.extend(self.order(id, command)),
+                Effect::SendCommand(id, command) => effects.extend(self.send_command(id, command)),
                 Effect::Drain => match &self.options.on_drain {
                     Some(drain) => drain(),
                     None => self.exit = Some(Exit::Drain),
@@ -299,42 +318,45 @@ impl Runtime {
 
     /// Writes a file and reports the result to the model.
     fn save(&mut self, file: &ExportFile) -> io::Result<()> {
-        self.take(Msg::FileWritten(files::save(file)))
+        self.handle(Msg::FileWritten(files::save(file)))
     }
 
-    fn order(&mut self, id: CommandId, command: Command) -> Vec<Effect> {
-        let sent = match self.busy {
+    /// Sends a command. Returns the effects of its failure, where it cannot be queued.
+    fn send_command(&mut self, id: CommandId, command: Command) -> Vec<Effect> {
+        let sent = match self.queue_is_full {
             true => Err(CommandError::QueueFull),
             false => self.options.source.try_send(id, command.clone()),
         };
         match sent {
             Ok(()) => {
-                self.ordered = Instant::now();
-                self.pending.push(AwaitedReply { id, command });
+                self.last_command_at = Instant::now();
+                self.awaited_replies.push(AwaitedReply { id, command });
                 Vec::new()
             }
-            Err(why) => {
-                self.busy |= why == CommandError::QueueFull;
-                self.answered(id, &command, Err(why))
+            Err(error) => {
+                self.queue_is_full |= error == CommandError::QueueFull;
+                self.handle_reply(id, &command, Err(error))
             }
         }
     }
 
+    /// When the next frame may be painted.
     fn frame_due(&self) -> Instant {
-        let gap = if self.urgent { FRAME_AFTER_KEY } else { FRAME };
+        let gap = if self.is_input_pending { FRAME_INTERVAL_AFTER_INPUT } else { FRAME_INTERVAL };
         self.last_frame + gap
     }
 
+    /// Draws the model and writes the difference to the last frame.
     fn paint(&mut self) -> io::Result<()> {
         let model = &self.model;
         self.screen.paint(&self.tty, |buf| view::draw(model, buf))?;
         self.last_frame = Instant::now();
-        (self.dirty, self.urgent) = (false, false);
+        (self.is_dirty, self.is_input_pending) = (false, false);
         Ok(())
     }
 }
 
-/// For how long this thread has had a core: on a busy machine a sample takes long without costing more.
-fn core_time() -> Duration {
+/// CPU time of this thread. Under CPU contention a sample takes longer without costing more.
+fn thread_cpu_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }

@@ -63,7 +63,7 @@ fn an_invalid_line_says_what_is_expected() {
 
 #[test]
 fn a_read_only_command_line_changes_nothing_on_the_server() {
-    let keymap = Keymap::new(Capabilities::none());
+    let keymap = Keymap::default().restricted_to(Capabilities::none());
     for line in ["kill", "priority high", "limit down 1M", "weight 5", "policy weighted", "drain", "kick"] {
         for context in [InputContext::Streams, InputContext::Proxies] {
             assert!(parse(&keymap, context, line).is_err(), "{line}");

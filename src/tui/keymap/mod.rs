@@ -2,6 +2,7 @@
 //! can promise a key that another does not know. Translating a key performs nothing; [`update`](super::update) does.
 
 mod context;
+mod key_names;
 mod table;
 
 use std::borrow::Cow;
@@ -16,6 +17,7 @@ use super::{
 use crate::control::Capabilities;
 
 pub(crate) use context::InputContext;
+pub(crate) use key_names::parse_key;
 pub(crate) use table::BINDINGS;
 
 /// What a binding requires of the server and of the operator's rights.
@@ -68,15 +70,21 @@ pub(crate) struct KeymapEntry {
 }
 
 impl Default for Keymap {
+    /// All bindings with their default keys.
     fn default() -> Self {
-        Self::new(Capabilities::all())
+        let entries = BINDINGS.iter().map(|binding| KeymapEntry {
+            binding,
+            keys: Cow::Borrowed(binding.keys),
+            shown: Cow::Borrowed(binding.shown),
+        });
+        Self { entries: entries.collect() }
     }
 }
 
 impl Keymap {
-    /// Builds the default bindings, without those that require a missing capability.
-    pub(crate) fn new(capabilities: Capabilities) -> Self {
-        let is_possible = |binding: &&Binding| match binding.requires {
+    /// Removes the bindings that require a capability which the server, or the operator, does not have.
+    pub(crate) fn restricted_to(mut self, capabilities: Capabilities) -> Self {
+        self.entries.retain(|entry| match entry.binding.requires {
             RequiredCapability::None => true,
             RequiredCapability::Kill => capabilities.kill,
             RequiredCapability::Kick => capabilities.kick,
@@ -86,13 +94,8 @@ impl Keymap {
             RequiredCapability::Drain => capabilities.drain,
             RequiredCapability::Weight => capabilities.weight,
             RequiredCapability::Policy => capabilities.policy,
-        };
-        let entries = BINDINGS.iter().filter(is_possible).map(|binding| KeymapEntry {
-            binding,
-            keys: Cow::Borrowed(binding.keys),
-            shown: Cow::Borrowed(binding.shown),
         });
-        Self { entries: entries.collect() }
+        self
     }
 
     /// Returns the intent of `key` in `context`: that of the nearest context which binds the key.

@@ -60,10 +60,12 @@ pub(crate) use user_rows::{UserLine, UserRow, UserRows};
 
 use super::{
     keymap::{InputContext, Keymap},
+    labels::Labels,
     layout::Layout,
-    options::Labels,
+    settings::Settings,
     theme::Theme,
 };
+use crate::control::Capabilities;
 
 /// How long a notice stays on the screen.
 const NOTICE_DURATION: Duration = Duration::from_secs(6);
@@ -101,6 +103,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
+    /// A model without data and with default settings, as of `now`.
     pub(crate) fn new(labels: Labels, theme: Theme, size: Size, now: Instant) -> Self {
         Self {
             labels,
@@ -123,6 +126,15 @@ impl Model {
             pending_commands: PendingCommands::default(),
             server_status: ServerStatus::default(),
         }
+    }
+
+    /// Applies the operator's settings, for a server with these capabilities.
+    pub(crate) fn apply_settings(&mut self, settings: &Settings, server: Capabilities) {
+        let capabilities = if settings.read_only { Capabilities::none() } else { server };
+        self.theme = settings.theme.clone();
+        self.keymap = settings.keymap.clone().restricted_to(capabilities);
+        self.streams_screen.columns = settings.columns.clone();
+        self.display = settings.display;
     }
 
     /// The state that the screen shows: the frozen copy while the display is frozen, else the newest one.

@@ -8,7 +8,7 @@ use crate::{
     ids::ProxyId,
     telemetry::{EndReason, LogLevel, LogRecord},
     tui::{
-        Settings,
+        RawSettings,
         columns::StreamColumn,
         keymap::InputContext,
         model::{Overlay, ScreenId, SortBy},
@@ -260,8 +260,8 @@ fn users_are_listed_and_killed_and_links_have_a_past() {
 #[test]
 fn who_may_only_look_cannot_act() {
     let mut fixture = Fixture::busy(120, 36);
-    let settings = Settings { read_only: true, ..Settings::default() };
-    settings.apply(&mut fixture.model, Capabilities::all());
+    let settings = RawSettings { read_only: true, ..RawSettings::default() };
+    fixture.model.apply_settings(&settings.resolve().unwrap(), Capabilities::all());
     for keys in ["x", "K", "X", "m", "p", "+", "-", "l", "2x", "lDwP", "3x", "l", "1>x", "p+-l"] {
         assert_eq!(fixture.press(keys), [], "{keys}");
         assert!(fixture.model.overlay.is_none(), "{keys}");

@@ -1,0 +1,19 @@
+//! Texts that only the host of the cockpit knows.
+
+use std::time::Duration;
+
+/// Texts for the header and for screens that have nothing else to show yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// The kind of program, shown beside its name: `demo`. Empty for a plain server.
+    pub title: String,
+    /// The address on which the server listens for proxies: `0.0.0.0:7000`.
+    pub listen: String,
+    /// The command that joins another machine as a proxy of this server; shown while no proxy is connected.
+    pub join: Option<String>,
+    /// A command that opens a stream, such as `curl -O http://127.0.0.1:8080/big.iso`, where the host knows one. Shown
+    /// while there is no stream, and beside [`join`](Self::join).
+    pub curl: Option<String>,
+    /// How long open streams may continue after the operator starts a drain; `None` where the host does not wait for them.
+    pub drain: Option<Duration>,
+}
