@@ -1,4 +1,4 @@
-//! One end of a channel in the binary format, for tests that say what no proxy of ours would.
+//! The proxy's end of a channel in the binary format, for tests that send what the real proxy never sends.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use underpass::wire::{
 
 use super::{soon, target::LOOPBACK};
 
-/// A HELLO as an honest proxy says it that knows no checksums.
+/// Returns the HELLO of a conforming proxy that does not support checksums.
 pub fn hello() -> Hello {
     Hello {
         version: VERSION,
@@ -28,14 +28,14 @@ pub fn hello() -> Hello {
     }
 }
 
-/// The bytes of unchecked frames.
+/// Encodes frames without checksums.
 pub fn bytes(frames: impl IntoIterator<Item = Frame>) -> Vec<u8> {
     let mut out = BytesMut::new();
     frames.into_iter().for_each(|frame| binary::encode(&frame, &mut out));
     out.to_vec()
 }
 
-/// The registration of a public port.
+/// Returns the frame that registers a public port.
 pub fn add_proxy(port: u16) -> Frame {
     let service = format!("{port}:default").parse().unwrap();
     Frame::Message(TunnelMessage::control(
@@ -44,7 +44,7 @@ pub fn add_proxy(port: u16) -> Frame {
     ))
 }
 
-/// One end of a channel.
+/// The proxy's end of a channel.
 pub struct BinaryChannel {
     pub socket: TcpStream,
     pub buffer: BytesMut,
@@ -58,7 +58,7 @@ impl BinaryChannel {
         Self { socket, buffer: BytesMut::new(), codec: FrameCodec::default() }
     }
 
-    /// Connects and proves itself; what the server said.
+    /// Connects and authenticates. Returns the server's WELCOME.
     pub async fn greeted(
         server: SocketAddr,
         token: &Token,
@@ -86,7 +86,7 @@ impl BinaryChannel {
         }
     }
 
-    /// A new link that serves the public address, any free port for 0.
+    /// Opens a new link and registers a public port, any free one for 0. Returns the public address, too.
     pub async fn serving(server: SocketAddr, token: &Token, port: u16) -> (Self, Welcome, SocketAddr) {
         let (mut channel, welcome) = Self::greeted(server, token, hello(), None).await.unwrap();
         channel.send([add_proxy(port)]).await;
@@ -111,7 +111,7 @@ impl BinaryChannel {
         soon("the server reads", self.socket.write_all(bytes)).await.unwrap();
     }
 
-    /// The next frame; `None` at the end of the channel, be it orderly or not.
+    /// Reads the next frame; `None` at the end of the channel, after a FIN as well as after an RST.
     pub async fn hear(&mut self) -> Option<Frame> {
         soon("a frame", async {
             loop {
@@ -126,7 +126,7 @@ impl BinaryChannel {
         .await
     }
 
-    /// The next frame that is no PING; those are answered.
+    /// Reads the next frame other than PING, and answers PINGs.
     pub async fn hear_other(&mut self) -> Frame {
         loop {
             match self.hear().await.expect("the channel is gone") {
@@ -136,7 +136,7 @@ impl BinaryChannel {
         }
     }
 
-    /// Waits for a user.
+    /// Waits for the OPEN of a user's stream.
     pub async fn opened(&mut self) -> Open {
         loop {
             if let Frame::Open(open) = self.hear_other().await {
@@ -145,7 +145,7 @@ impl BinaryChannel {
         }
     }
 
-    /// Waits until the server has worked off everything that was said before; what it said in the meantime.
+    /// Waits until the server has processed everything sent before. Returns the frames that it sent meanwhile.
     pub async fn settle(&mut self) -> Vec<Frame> {
         self.send([Frame::Ping { token: u64::MAX }]).await;
         let mut said = Vec::new();
@@ -157,7 +157,7 @@ impl BinaryChannel {
         }
     }
 
-    /// Stays awake, as an honest proxy would, until the other thing is done.
+    /// Answers PINGs until `other` has completed.
     pub async fn during<T>(&mut self, other: impl Future<Output = T>) -> T {
         let awake = async {
             loop {
@@ -171,7 +171,7 @@ impl BinaryChannel {
         }
     }
 
-    /// Everything until the end of the channel.
+    /// Reads all frames until the end of the channel.
     pub async fn rest(&mut self) -> Vec<Frame> {
         let mut said = Vec::new();
         while let Some(frame) = self.hear().await {

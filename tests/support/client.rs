@@ -1,4 +1,4 @@
-//! Real clients where they are installed, ours where they are not.
+//! Clients of the users: curl where it is installed, the client of the demo elsewhere.
 
 use std::{
     collections::BTreeMap,
@@ -15,8 +15,8 @@ use underpass::cli::demo::{DemoFile, GetResponse, Sha256Sum, TrafficCounters, Tr
 
 static INSTALLED: LazyLock<Mutex<BTreeMap<String, bool>>> = LazyLock::new(Mutex::default);
 
-/// Whether `program` can be run. Where not, says so once, with what is done instead: not with `eprintln!`, which is
-/// shown for failing tests only.
+/// Returns whether `program` is installed. If it is not, prints once what is done instead. This does not use `eprintln!`,
+/// whose output is only shown for failing tests.
 pub fn is_installed(program: &str, instead: &str) -> bool {
     let mut known = INSTALLED.lock().unwrap();
     *known.entry(program.to_owned()).or_insert_with(|| {
@@ -30,26 +30,25 @@ pub fn is_installed(program: &str, instead: &str) -> bool {
     })
 }
 
-/// A curl to be run with these arguments, `None` where there is no curl. Dropping what it is run with kills it.
+/// Returns a curl command with these arguments, or `None` if curl is not installed. Dropping its process kills it.
 pub fn curl_command(args: &[&str]) -> Option<Command> {
-    if !is_installed("curl", "using our own client") {
+    if !is_installed("curl", "the client of the demo is used") {
         return None;
     }
     let mut command = Command::new("curl");
-    // A proxy of whoever runs the tests, or their ~/.curlrc, is no business of ours.
+    // Ignores the HTTP proxy and the ~/.curlrc of the user who runs the tests.
     command.arg("-q").arg("-sS").arg("--noproxy").arg("*").args(args);
     command.stdin(Stdio::null()).kill_on_drop(true);
     Some(command)
 }
 
-/// Runs curl to its end.
+/// Runs curl until it exits.
 pub async fn curl(args: &[&str]) -> Option<Output> {
     let mut command = curl_command(args)?;
     Some(super::soon("curl ends", command.output()).await.unwrap())
 }
 
-/// Downloads `path` with curl, or with our own client where there is none. `Err` tells how it failed, as the user
-/// saw it.
+/// Downloads `path` with curl, or with the client of the demo. `Err` is the failure as the client reports it.
 pub async fn fetch(server: SocketAddr, path: &str) -> Result<Fetched, String> {
     let url = format!("http://{server}{path}");
     if let Some(command) = curl_command(&["--fail", &url]) {
@@ -63,11 +62,11 @@ pub async fn fetch(server: SocketAddr, path: &str) -> Result<Fetched, String> {
     }
 }
 
-/// Runs `command` and hashes what it prints, without keeping it.
+/// Runs `command` and hashes its output without keeping it.
 async fn hashed(mut command: Command) -> Result<Fetched, String> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let (mut hash, mut length, mut said) = (Sha256::new(), 0, String::new());
+    let (mut hash, mut length, mut error_text) = (Sha256::new(), 0, String::new());
     let mut buffer = vec![0; 256 * 1024];
     let read = async {
         loop {
@@ -79,16 +78,16 @@ async fn hashed(mut command: Command) -> Result<Fetched, String> {
             length += n as u64;
         }
     };
-    let (_, told) = tokio::join!(read, stderr.read_to_string(&mut said));
-    told.unwrap();
+    let (_, stderr_read) = tokio::join!(read, stderr.read_to_string(&mut error_text));
+    stderr_read.unwrap();
     let status = child.wait().await.unwrap();
     if !status.success() {
-        return Err(format!("{status} after {length} bytes: {}", said.trim()));
+        return Err(format!("{status} after {length} bytes: {}", error_text.trim()));
     }
     Ok(Fetched { length, sha256: Sha256Sum(hash.finalize().into()) })
 }
 
-/// What a [`fetch`] brought.
+/// Length and digest of the body that a [`fetch`] received.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fetched {
     pub length: u64,
@@ -104,12 +103,12 @@ impl From<DemoFile> for Fetched {
 /// A [`fetch`] that runs beside the test.
 pub type Download = super::Running<Result<Fetched, String>>;
 
-/// Begins to download `file`.
+/// Starts a download of `file`.
 pub fn download(public: SocketAddr, file: DemoFile) -> Download {
     Download::start(async move { fetch(public, &file.path()).await })
 }
 
-/// Begins to upload `file`.
+/// Starts an upload of `file`.
 pub fn upload(public: SocketAddr, file: DemoFile) -> super::Running<Result<(), TransferError>> {
     super::Running::start(async move {
         let socket = TcpStream::connect(public).await.unwrap();
@@ -117,19 +116,19 @@ pub fn upload(public: SocketAddr, file: DemoFile) -> super::Running<Result<(), T
     })
 }
 
-/// Waits for a download to fail, within a second, and with a reset. A short file would be an error too, but only for
-/// who was told the length.
+/// Waits until a download fails with a reset, within [`promised_second`](super::promised_second). A truncated body without a
+/// reset would be an error only for clients that know the length.
 pub async fn is_reset(download: Download) {
     is_reset_within(super::promised_second(), download).await;
 }
 
-/// [`is_reset`] with another deadline.
+/// [`is_reset`] with another timeout.
 pub async fn is_reset_within(limit: Duration, download: Download) {
     was_reset(&download.end_within(limit, "the user's download ends").await.unwrap_err());
 }
 
-/// Whether it was a reset that a [`fetch`] failed with. It is 56 in curl's words, and 7 where it was there before curl
-/// had looked at its connection for the first time.
+/// Asserts that a [`fetch`] failed with a reset. Curl's exit status is 56 then, or 7 if the RST arrived before curl first
+/// polled its connection.
 pub fn was_reset(error: &str) {
     let reset = ["exit status: 56", "exit status: 7 ", "reset"].iter().any(|word| error.contains(word));
     assert!(reset, "{error}");

@@ -1,7 +1,7 @@
-//! What the integration tests share and targets to tunnel to, real clients, real processes, a
-//! wire that can be cut, and the tunnel itself.
+//! Helpers of the integration tests: targets to tunnel to, real clients, real processes, relays that cut connections, and the
+//! tunnel itself.
 //!
-//! Everything here ends when its guard is dropped, and every wait has a deadline.
+//! Dropping the guard of a helper stops it. Every wait has a timeout.
 
 #![allow(dead_code, unreachable_pub, unused_imports, clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
 
-/// What nothing on loopback takes, a busy machine with two cores included.
+/// Timeout of a wait that succeeds at once on loopback, long enough for a busy machine with two cores.
 pub const LONG: Duration = Duration::from_secs(30);
 
 /// Returns the limit for what the tunnel promises to do within a second, such as ending a killed stream at both ends.
@@ -29,12 +29,12 @@ pub fn promised_second() -> Duration {
     Duration::from_secs(if std::env::var_os("UNDERPASS_TIMING").is_some() { 1 } else { 10 })
 }
 
-/// `future` within [`LONG`], or a panic that says what never happened.
+/// Runs `future` for at most [`LONG`]. Panics with `what` after that.
 pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     within(LONG, what, future).await
 }
 
-/// `future` within `limit`, or a panic that says what never happened.
+/// Runs `future` for at most `limit`. Panics with `what` after that.
 pub async fn within<F: Future>(limit: Duration, what: &str, future: F) -> F::Output {
     match tokio::time::timeout(limit, future).await {
         Ok(output) => output,
@@ -42,31 +42,31 @@ pub async fn within<F: Future>(limit: Duration, what: &str, future: F) -> F::Out
     }
 }
 
-/// Something that runs beside the test. Dropping it ends it.
+/// A task that runs beside the test. Dropping it aborts the task.
 pub struct Running<T> {
     tasks: JoinSet<T>,
     handle: AbortHandle,
 }
 
 impl<T: Send + 'static> Running<T> {
-    /// Runs `future`.
+    /// Spawns `future`.
     pub fn start(future: impl Future<Output = T> + Send + 'static) -> Self {
         let mut tasks = JoinSet::new();
         let handle = tasks.spawn(future);
         Self { tasks, handle }
     }
 
-    /// Waits for its end.
+    /// Waits for the result of the task, at most [`LONG`].
     pub async fn end(self, what: &str) -> T {
         self.end_within(LONG, what).await
     }
 
-    /// [`end`](Self::end) with another deadline.
+    /// Waits for the result of the task, at most `limit`.
     pub async fn end_within(mut self, limit: Duration, what: &str) -> T {
         within(limit, what, self.tasks.join_next()).await.expect("it ends once").expect("it does not panic")
     }
 
-    /// Whether it has ended.
+    /// Returns whether the task has ended.
     pub fn has_ended(&self) -> bool {
         self.handle.is_finished()
     }

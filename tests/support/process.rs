@@ -1,4 +1,4 @@
-//! The real programs, run as a user runs them.
+//! Real programs as child processes, whose output is read line by line.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +19,7 @@ pub struct Process {
     name: String,
     child: Child,
     lines: watch::Receiver<Vec<Line>>,
-    /// The lines that [`line`](Self::line) has returned.
+    /// Indexes of the lines that [`line`](Self::line) has returned.
     taken: BTreeSet<usize>,
     readers: JoinSet<()>,
 }
@@ -36,27 +36,27 @@ pub enum Signal {
     Term,
     Int,
     Hup,
-    /// Freezes the process; [`Signal::Cont`] thaws it.
+    /// Stops the process until [`Signal::Cont`].
     Stop,
     Cont,
 }
 
 impl Process {
-    /// Runs underpass itself.
+    /// Runs underpass.
     pub fn underpass(args: &[&str]) -> Self {
         Self::underpass_with(args, |_| {})
     }
 
-    /// Runs underpass itself, with something about the command changed first: environment, directory, input.
+    /// Runs underpass with a modified command: environment, directory, standard input.
     pub fn underpass_with(args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_underpass"));
-        // Whoever runs the tests may have one of their own.
+        // The environment of the tests may contain a token.
         command.args(args).env_remove("UNDERPASS_TOKEN").env("NO_COLOR", "1");
         change(&mut command);
         Self::spawn(command)
     }
 
-    /// Runs a program of `assets/examples` with python3; `None`, and a word on stderr, where there is no python3.
+    /// Runs a program of `assets/examples` with python3. Returns `None` and prints a note if python3 is not installed.
     pub fn example(script: &str, args: &[&str]) -> Option<Self> {
         if !super::client::is_installed("python3", "the examples are not tested") {
             return None;
@@ -66,7 +66,7 @@ impl Process {
         Some(Self::spawn(command))
     }
 
-    /// Runs any command.
+    /// Runs a command.
     pub fn spawn(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let name = format!("{:?}", command.as_std());
@@ -79,23 +79,23 @@ impl Process {
         Self { name, child, lines, taken: BTreeSet::new(), readers }
     }
 
-    /// The process's id.
+    /// Returns the process ID.
     pub fn pid(&self) -> u32 {
         self.child.id().expect("the process has been waited for")
     }
 
-    /// The process's standard input; dropping it closes it.
+    /// Takes the standard input of the process; dropping it closes it.
     pub fn stdin(&mut self) -> ChildStdin {
         self.child.stdin.take().expect("standard input is taken once")
     }
 
-    /// Waits for a line that contains `text`, on stdout or stderr, and that was not returned before. What was said in
-    /// the meantime stays: the two outputs have no order between them.
+    /// Waits for a line that contains `text`, on stdout or stderr, and that was not returned before. Other lines can still be
+    /// returned later, because the order between the two outputs is undefined.
     pub async fn line(&mut self, text: &str) -> String {
         self.line_within(super::LONG, text).await
     }
 
-    /// [`line`](Self::line) with another deadline.
+    /// [`line`](Self::line) with another timeout.
     pub async fn line_within(&mut self, limit: Duration, text: &str) -> String {
         let taken = &self.taken;
         let find = |lines: &Vec<Line>| {
@@ -104,30 +104,30 @@ impl Process {
         let mut lines = self.lines.clone();
         let found = tokio::time::timeout(limit, lines.wait_for(|lines| find(lines).is_some())).await;
         let Ok(Ok(lines)) = found else {
-            let why = if found.is_err() { "not in time" } else { "ended before" };
-            panic!("{why}: a line with {text:?} from {}\nit said:\n{}", self.name, self.output());
+            let why = if found.is_err() { "timeout" } else { "the process exited before" };
+            panic!("{why}: a line with {text:?} from {}\noutput:\n{}", self.name, self.output());
         };
-        let at = find(&lines).expect("it was there just now");
+        let at = find(&lines).expect("the line was found above");
         self.taken.insert(at);
         lines[at].text.clone()
     }
 
-    /// Everything that was said so far.
+    /// Returns all output so far.
     pub fn output(&self) -> String {
         self.lines.borrow().iter().map(|line| line.text.clone() + "\n").collect()
     }
 
-    /// Everything that was said on stdout so far.
+    /// Returns the output on stdout so far.
     pub fn stdout(&self) -> String {
         self.lines.borrow().iter().filter(|l| !l.stderr).map(|l| l.text.clone() + "\n").collect()
     }
 
-    /// Everything that was said on stderr so far.
+    /// Returns the output on stderr so far.
     pub fn stderr(&self) -> String {
         self.lines.borrow().iter().filter(|l| l.stderr).map(|l| l.text.clone() + "\n").collect()
     }
 
-    /// `kill -9`: no handler runs, the kernel closes the sockets.
+    /// Sends SIGKILL and waits for the exit: no handler runs, and the kernel closes the sockets.
     pub async fn kill_9(&mut self) {
         self.child.kill().await.unwrap();
     }
@@ -135,17 +135,17 @@ impl Process {
     /// Sends a signal.
     pub async fn signal(&self, signal: Signal) {
         let name = format!("{signal:?}").to_uppercase();
-        // The shell's own kill: not every container has the program.
+        // The built-in command of the shell: not every container has the program.
         let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.pid())).status().await;
         assert!(sent.unwrap().success(), "cannot signal {}", self.name);
     }
 
-    /// Waits for the process to end by itself, and for the last of its output.
+    /// Waits until the process exits by itself and all of its output is read.
     pub async fn exit(&mut self) -> ExitStatus {
         self.exit_within(super::LONG).await
     }
 
-    /// [`exit`](Self::exit) with another deadline.
+    /// [`exit`](Self::exit) with another timeout.
     pub async fn exit_within(&mut self, limit: Duration) -> ExitStatus {
         let ended = tokio::time::timeout(limit, async {
             let status = self.child.wait().await.unwrap();
@@ -153,10 +153,10 @@ impl Process {
             status
         })
         .await;
-        ended.unwrap_or_else(|_| panic!("{} still runs\nit said:\n{}", self.name, self.output()))
+        ended.unwrap_or_else(|_| panic!("{} has not exited\noutput:\n{}", self.name, self.output()))
     }
 
-    /// Resident memory in KiB, where the system tells it.
+    /// Returns the resident memory in KiB, or `None` if the system does not report it.
     pub fn resident_kib(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -167,7 +167,7 @@ impl Process {
 async fn read_lines(output: impl AsyncRead + Unpin, stderr: bool, lines: Arc<watch::Sender<Vec<Line>>>) {
     let mut output = BufReader::new(output);
     let mut bytes = Vec::new();
-    // Not every byte of a program is UTF-8, and a test should see the rest all the same.
+    // Invalid UTF-8 in the output of a program must not hide the rest of it from a test.
     while output.read_until(b'\n', &mut bytes).await.is_ok_and(|n| n > 0) {
         let text = String::from_utf8_lossy(bytes.trim_ascii_end()).into_owned();
         lines.send_modify(|all| all.push(Line { stderr, text }));

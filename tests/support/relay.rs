@@ -1,4 +1,4 @@
-//! A wire between a proxy and its server that a test can cut, or make dead without cutting it.
+//! A TCP relay between a proxy and its server whose connections a test can reset, close, stall, delay and corrupt.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -22,37 +22,38 @@ use tokio::{
 
 use super::{soon, target::LOOPBACK};
 
-/// What a relay does with one of its connections.
+/// State of one connection of a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wire {
-    /// Forwards.
+    /// Forwards bytes.
     Up,
-    /// Takes nothing and gives nothing, and stays open: a firewall that forgot the connection.
+    /// Stays open and neither reads nor writes, like a connection whose state a firewall has dropped.
     Dead,
-    /// Forwards, everything late.
+    /// Forwards bytes with a delay.
     Slow,
-    /// Forwards half of what comes next, wherever that ends, and is cut.
+    /// Forwards half of the next read, at any frame boundary or none, and then resets both ends.
     Torn,
-    /// Forwards what comes next with one bit changed, if that is at least so many bytes, and is up again.
+    /// Forwards the next read with one bit flipped, if it has at least this many bytes, and is [`Up`](Self::Up) again.
     Flipped {
-        /// Little goes the other way of a download: this tells the directions apart.
+        /// Minimum length in bytes of that read. The opposite direction of a download has only short ones, so that this
+        /// selects the direction.
         least: usize,
     },
-    /// Is reset at both ends.
+    /// Both ends are reset.
     Cut,
-    /// Is reset at the near end, the proxy's, and dead at the far end.
+    /// The proxy's end is reset and the server's end is dead.
     HalfOpen,
-    /// Is reset at the near end and closed at the far end, like everything of a relay that is killed and has something of
-    /// the proxy's unread.
+    /// The proxy's end is reset and the server's end closed, like the connections of a relay that is killed while it has
+    /// unread bytes of the proxy.
     Killed,
-    /// Is closed at both ends, like everything of a relay that stops.
+    /// Both ends are closed with a FIN, like the connections of a relay that stops.
     Closed,
 }
 
-/// How late what comes through a slow wire is.
+/// Delay of a slow connection.
 const LATE: Duration = Duration::from_millis(50);
 
-/// A running relay. Dropping it cuts all its connections.
+/// A running relay. Dropping it resets all its connections.
 pub struct Relay {
     pub addr: SocketAddr,
     connections: watch::Receiver<Vec<Arc<Connection>>>,
@@ -61,7 +62,7 @@ pub struct Relay {
     _tasks: JoinSet<()>,
 }
 
-/// What keeps everybody out of a relay. Dropping it lets them in again.
+/// Guard while which a relay refuses new connections.
 pub struct Refusal(Arc<AtomicBool>);
 
 impl Drop for Refusal {
@@ -82,19 +83,19 @@ impl Connection {
         self.wire.send_replace(wire);
     }
 
-    /// It is up again if it is still like this.
+    /// Sets the connection to [`Wire::Up`] if it is still in the state `wire`.
     pub fn is_no_longer(&self, wire: Wire) {
         self.wire.send_if_modified(|now| *now == wire && std::mem::replace(now, Wire::Up) == wire);
     }
 
-    /// Bytes both ways so far.
+    /// Returns the bytes forwarded in both directions so far.
     pub fn carried(&self) -> u64 {
         *self.carried.borrow()
     }
 }
 
 impl Relay {
-    /// A relay to `to`.
+    /// Starts a relay to `to`.
     pub async fn to(to: SocketAddr) -> Self {
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -129,7 +130,7 @@ impl Relay {
         Self { addr, connections, refuses, source, _tasks: tasks }
     }
 
-    /// The `index`-th connection, counted from 0 and from the first.
+    /// Waits for the `index`-th connection, counted from 0 in the order of their arrival.
     pub async fn connection(&self, index: usize) -> Arc<Connection> {
         let mut connections = self.connections.clone();
         soon("a connection through the relay", connections.wait_for(|all| all.len() > index)).await.unwrap()
@@ -137,45 +138,45 @@ impl Relay {
             .clone()
     }
 
-    /// Where its later connections come from, as the far side sees it.
+    /// Sets the source address of later connections to the server.
     pub fn comes_from(&self, address: Ipv4Addr) {
         *self.source.lock().unwrap() = (address, 0).into();
     }
 
-    /// Does this to every connection that there is.
+    /// Sets the state of all current connections.
     pub fn set_all(&self, wire: Wire) {
         self.all().iter().for_each(|connection| connection.set(wire));
     }
 
-    /// Lets nobody in until what this returns is dropped.
+    /// Refuses new connections until the returned guard is dropped.
     pub fn refuse(&self) -> Refusal {
         self.refuses.store(true, SeqCst);
         Refusal(self.refuses.clone())
     }
 
-    /// All connections that there have been, oldest first.
+    /// Returns all connections, including ended ones, oldest first.
     pub fn all(&self) -> Vec<Arc<Connection>> {
         self.connections.borrow().clone()
     }
 
-    /// The connections that forward, oldest first.
+    /// Returns the connections that forward, oldest first.
     pub fn live(&self) -> Vec<Arc<Connection>> {
         let mut live = self.all();
         live.retain(|one| !one.ended.load(SeqCst) && matches!(*one.wire.borrow(), Wire::Up | Wire::Slow));
         live
     }
 
-    /// How many connections there have been.
+    /// Returns the number of connections so far, including ended ones.
     pub fn len(&self) -> usize {
         self.connections.borrow().len()
     }
 }
 
-/// An end without a reset.
+/// Closes a connection with a FIN instead of an RST.
 async fn close(mut socket: TcpStream) {
     SockRef::from(&socket).set_linger(None).unwrap();
-    // Before it is closed over what nobody has read: that would be a reset after all. What waits to be sent goes before it,
-    // so that it may come too late where that is much.
+    // Shuts the write direction down first, because closing a socket with unread bytes sends an RST. Bytes in the send buffer
+    // precede the FIN, which may therefore be late.
     _ = socket.shutdown().await;
     while socket.try_read(&mut [0; 64 * 1024]).is_ok_and(|n| n > 0) {}
 }
@@ -184,7 +185,7 @@ impl Connection {
     async fn carry(&self, mut near: TcpStream, mut far: TcpStream) {
         for socket in [&near, &far] {
             socket.set_nodelay(true).unwrap();
-            // What ends this is usually a reset: a half of a channel that ends alone is not what is tested.
+            // An error is usually a reset. Half-closed channels are not tested here.
             SockRef::from(socket).set_linger(Some(Duration::ZERO)).unwrap();
         }
         {
@@ -202,7 +203,7 @@ impl Connection {
         match how {
             Wire::HalfOpen => {
                 drop(near);
-                // With it goes the far end, when the relay does.
+                // The server's end stays open until the relay is dropped.
                 std::future::pending().await
             }
             Wire::Killed => {
@@ -226,14 +227,14 @@ impl Connection {
                 () = self.becomes(Wire::Dead) => continue,
             };
             let Ok(n @ 1..) = read else { return };
-            // What was read when the wire died stays here until it lives again, or for ever.
+            // Bytes read before the connection became dead stay here until it is up again.
             self.lives().await;
             let wire = *self.wire.borrow();
             if wire == Wire::Slow {
                 tokio::time::sleep(LATE).await;
             }
             if wire == Wire::Torn {
-                // The reset that follows takes with it what the kernel still has: so much at the most arrives.
+                // The RST that follows discards what the kernel has not delivered, so that at most this much arrives.
                 _ = to.write_all(&buffer[..n / 2]).await;
                 return;
             }
@@ -252,7 +253,7 @@ impl Connection {
     }
 
     async fn becomes(&self, wanted: Wire) {
-        // The sender lives in `self`, so that it cannot fail.
+        // Cannot fail, because `self` holds the sender.
         _ = self.wire.subscribe().wait_for(|&wire| wire == wanted).await;
     }
 

@@ -1,4 +1,4 @@
-//! Servers for a proxy to dial. Each listens on a loopback port that the system chose, until its [`Target`] is dropped.
+//! Targets: servers that proxies connect to. Each listens on a free loopback port until its [`Target`] is dropped.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -18,21 +18,21 @@ use underpass::cli::demo::{DemoFile, DemoOrigin, DemoOriginOptions, Sha256Sum, T
 
 pub const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// A running server. Dropping it ends it and all its connections.
+/// A running target. Dropping it stops it and closes its connections.
 pub struct Target {
     pub addr: SocketAddr,
     counts: watch::Receiver<Counts>,
     _tasks: JoinSet<()>,
 }
 
-/// Connections of a [`Target`].
+/// Numbers of connections of a [`Target`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Now.
+    /// Open now.
     pub open: usize,
-    /// Ever.
+    /// Accepted so far.
     pub accepted: usize,
-    /// That ended with an error: a reset instead of a clean end.
+    /// Ended with an I/O error, such as a reset, instead of a FIN.
     pub failed: usize,
 }
 
@@ -41,7 +41,7 @@ impl Target {
         *self.counts.borrow()
     }
 
-    /// Waits until the connections are as wanted: `target.when(|c| c.open == 0, Duration::from_secs(1)).await`.
+    /// Waits until the numbers satisfy `wanted`: `target.when(|c| c.open == 0, Duration::from_secs(1)).await`.
     pub async fn when(&self, wanted: impl FnMut(&Counts) -> bool, limit: Duration) -> Counts {
         let mut counts = self.counts.clone();
         let met = tokio::time::timeout(limit, counts.wait_for(wanted)).await;
@@ -52,7 +52,7 @@ impl Target {
     }
 }
 
-/// Counts a connection for as long as it is served, however that ends.
+/// Guard that counts an open connection.
 struct Open(Arc<watch::Sender<Counts>>);
 
 impl Open {
@@ -71,7 +71,7 @@ impl Drop for Open {
     }
 }
 
-/// A server that serves each connection with `serve`.
+/// Starts a target that runs `serve` for each connection.
 pub async fn serve_with<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Target
 where
     F: Future<Output = std::io::Result<()>> + Send + 'static,
@@ -102,7 +102,7 @@ where
     Target { addr, counts: receiver, _tasks: tasks }
 }
 
-/// Sends back what it gets, and its end.
+/// Starts a target that echoes all bytes and the FIN.
 pub async fn echo() -> Target {
     serve_with(|mut socket| async move {
         let (mut read, mut write) = socket.split();
@@ -112,7 +112,7 @@ pub async fn echo() -> Target {
     .await
 }
 
-/// Answers each line `PING` with `PONG`, and any other with `WHAT`.
+/// Starts a target that answers each line `PING` with `PONG`, and other lines with `WHAT`.
 pub async fn ping_pong() -> Target {
     serve_with(|mut socket| async move {
         let (read, mut write) = socket.split();
@@ -125,7 +125,7 @@ pub async fn ping_pong() -> Target {
     .await
 }
 
-/// Reads everything and says nothing.
+/// Starts a target that reads everything and sends nothing.
 pub async fn sink() -> Target {
     serve_with(|mut socket| async move {
         tokio::io::copy(&mut socket, &mut tokio::io::sink()).await?;
@@ -134,12 +134,12 @@ pub async fn sink() -> Target {
     .await
 }
 
-/// Says nothing and stays until the other end closes. What comes is read, so that a close or a reset is seen.
+/// Starts a target that sends nothing and stays connected until the peer closes. It reads, to notice a FIN or an RST.
 pub async fn idle() -> Target {
     sink().await
 }
 
-/// Never reads: what is sent to it stays in the kernel until the sender may send no more.
+/// Starts a target that never reads: bytes stay in the kernel's buffers until the receive window is full.
 pub async fn deaf() -> Target {
     serve_with(|socket| async move {
         std::future::pending::<()>().await;
@@ -149,14 +149,14 @@ pub async fn deaf() -> Target {
     .await
 }
 
-/// A target whose queue of connections is full: whoever dials it waits. Dropping the second lets it go.
+/// Returns the address of a listener whose accept queue is full, so that connecting to it hangs. Dropping the sockets ends it.
 pub fn full() -> (SocketAddr, Vec<socket2::Socket>) {
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     listener.bind(&LOOPBACK.into()).unwrap();
     listener.listen(0).unwrap();
     let addr = listener.local_addr().unwrap().as_socket().unwrap();
     let mut sockets = vec![listener];
-    // How many fit is up to the kernel; the first that has to wait does not.
+    // The kernel decides how many connections fit. The first one that has to wait does not.
     loop {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         let fits = socket.connect_timeout(&addr.into(), Duration::from_millis(200)).is_ok();
@@ -167,7 +167,7 @@ pub fn full() -> (SocketAddr, Vec<socket2::Socket>) {
     }
 }
 
-/// Sends `file` without being asked, then closes.
+/// Starts a target that sends `file` without a request and closes.
 pub async fn send(file: DemoFile) -> Target {
     serve_with(move |mut socket| async move {
         let mut offset = 0;
@@ -177,14 +177,15 @@ pub async fn send(file: DemoFile) -> Target {
             offset += piece.len() as u64;
         }
         socket.shutdown().await?;
-        // The client may still be sending; closing over unread bytes would reset what we sent.
+        // The peer may still be sending, and closing a socket with unread bytes would send an RST.
         tokio::io::copy(&mut socket, &mut tokio::io::sink()).await?;
         Ok(())
     })
     .await
 }
 
-/// Reads to the end, then answers what it got: `LENGTH SHA256\n`, and, if that is at most `repeat` bytes, all of it.
+/// Starts a target that reads until the FIN and answers with `LENGTH SHA256\n`, followed by the bytes themselves if they are at
+/// most `repeat`.
 pub async fn after_end(repeat: usize) -> Target {
     use sha2::{Digest, Sha256};
 
@@ -212,8 +213,8 @@ pub async fn after_end(repeat: usize) -> Target {
     .await
 }
 
-/// Sends `bytes` bytes of a file, waits until it is sent anything, then resets the connection. Without the wait the
-/// reset could overtake the bytes, or even the connection.
+/// Starts a target that sends `bytes` bytes of a file, waits for a byte, and resets the connection. Without the wait the RST
+/// could overtake the bytes.
 pub async fn send_then_reset(file: DemoFile, bytes: u64) -> Target {
     serve_with(move |mut socket| async move {
         let file = DemoFile { size: bytes, ..file };
@@ -230,7 +231,7 @@ pub async fn send_then_reset(file: DemoFile, bytes: u64) -> Target {
     .await
 }
 
-/// A file origin, which moves at most `rate` bytes a second each way, all connections together.
+/// Starts a [`DemoOrigin`] that transfers at most `rate` bytes per second in each direction over all connections.
 pub async fn origin(rate: impl Into<Option<u64>>) -> OriginTarget {
     let options =
         DemoOriginOptions { rate: rate.into().and_then(NonZeroU64::new), ..DemoOriginOptions::default() };
@@ -241,7 +242,7 @@ pub async fn origin(rate: impl Into<Option<u64>>) -> OriginTarget {
     OriginTarget { addr, traffic, open, _tasks: tasks }
 }
 
-/// A running [`DemoOrigin`]. Dropping it ends it.
+/// A running [`DemoOrigin`]. Dropping it stops it.
 pub struct OriginTarget {
     pub addr: SocketAddr,
     pub traffic: Arc<TrafficCounters>,
@@ -250,12 +251,12 @@ pub struct OriginTarget {
 }
 
 impl OriginTarget {
-    /// How many connections are open.
+    /// Returns the number of open connections.
     pub fn open(&self) -> usize {
         *self.open.borrow()
     }
 
-    /// Waits until that many connections are open.
+    /// Waits until exactly `wanted` connections are open.
     pub async fn when_open(&self, wanted: usize, limit: Duration) {
         let mut open = self.open.clone();
         let met = tokio::time::timeout(limit, open.wait_for(|&open| open == wanted)).await;
@@ -267,11 +268,11 @@ impl OriginTarget {
     }
 }
 
-/// A loopback port with nobody behind it. It stays taken until the process ends, because another test's target might
-/// get it otherwise.
-pub async fn nobody() -> SocketAddr {
+/// Returns a loopback address that refuses connections. Its port stays bound until the process exits, because the target of
+/// another test could get it otherwise.
+pub async fn refusing() -> SocketAddr {
     static TAKEN: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
-    // Bound and not listening: whoever connects is refused.
+    // Bound and not listening.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(LOOPBACK).unwrap();
     let addr = socket.local_addr().unwrap();

@@ -1,5 +1,5 @@
-//! One end of a channel in the text format, written without the library's codec: both can be wrong about it only in
-//! the same test.
+//! One end of a channel in the text format, implemented without the library's codec, so that an error of the codec cannot
+//! hide itself.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use tokio::{
 
 use super::soon;
 
-/// How many fields a line has.
+/// Number of fields of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldCount {
     Three,
@@ -23,14 +23,14 @@ pub enum FieldCount {
 
 pub const BOTH: [FieldCount; 2] = [FieldCount::Three, FieldCount::Four];
 
-/// One end of a channel.
+/// One end of a text channel.
 pub struct TextChannel {
     pub fields: FieldCount,
     pub read: BufReader<OwnedReadHalf>,
     pub write: OwnedWriteHalf,
 }
 
-/// A line: whose stream (empty for the channel), which of them, what, and the data.
+/// A received line: user (empty for the channel itself), stream number, action and data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
     pub user: String,
@@ -40,12 +40,12 @@ pub struct Said {
 }
 
 impl Said {
-    /// The data, where it is text.
+    /// Returns the data as text.
     pub fn text(&self) -> String {
         String::from_utf8(self.data.clone()).unwrap()
     }
 
-    /// `3F9A1C:1`.
+    /// Returns the stream key, such as `3F9A1C:1`.
     pub fn key(&self) -> String {
         format!("{}:{}", self.user, self.stream)
     }
@@ -62,7 +62,7 @@ impl TextChannel {
         Self::new(soon("a connection", TcpStream::connect(server)).await.unwrap(), fields)
     }
 
-    /// A line as it goes over the wire.
+    /// Encodes a line.
     pub fn line(&self, user: &str, stream: u32, action: &str, data: &[u8]) -> String {
         let data = BASE64.encode(data);
         match self.fields {
@@ -80,19 +80,19 @@ impl TextChannel {
         soon("the peer reads", self.write.write_all(bytes)).await.unwrap();
     }
 
-    /// Says something on a stream that was heard of.
+    /// Sends a line on the stream of a received line.
     pub async fn answer(&mut self, to: &Said, action: &str, data: &[u8]) {
         self.send(&to.user, to.stream.parse().unwrap(), action, data).await;
     }
 
-    /// The next line as it is, without its end; `None` at the end of the channel, be it orderly or not.
+    /// Reads the next line without its line end; `None` at the end of the channel, after a FIN as well as after an RST.
     pub async fn hear_raw(&mut self) -> Option<String> {
         let mut line = String::new();
         let n = soon("a line", self.read.read_line(&mut line)).await.unwrap_or(0);
         (n > 0).then(|| line.strip_suffix('\n').unwrap().to_owned())
     }
 
-    /// The next line.
+    /// Reads and decodes the next line.
     pub async fn hear(&mut self) -> Said {
         let line = self.hear_raw().await.expect("the peer is gone");
         let mut fields: Vec<_> = line.split('|').map(str::to_owned).collect();
@@ -103,7 +103,7 @@ impl TextChannel {
         Said { user, stream, action, data: BASE64.decode(data).unwrap() }
     }
 
-    /// The next line that is no PING; those are answered.
+    /// Reads the next line other than PING, and answers PINGs.
     pub async fn hear_other(&mut self) -> Said {
         loop {
             let said = self.hear().await;
@@ -114,14 +114,14 @@ impl TextChannel {
         }
     }
 
-    /// The next line that is no PING, which has to be one of this action.
+    /// Reads the next line other than PING and asserts its action.
     pub async fn hear_action(&mut self, action: &str) -> Said {
         let said = self.hear_other().await;
         assert_eq!(said.action, action, "{said:?}");
         said
     }
 
-    /// The next line, which has to be this one.
+    /// Reads the next line and asserts its content.
     pub async fn hear_that(&mut self, user: &str, stream: u32, action: &str, data: &[u8]) {
         let stream = if self.fields == FieldCount::Three { 0 } else { stream };
         let wanted =
@@ -129,7 +129,7 @@ impl TextChannel {
         assert_eq!(self.hear().await, wanted);
     }
 
-    /// Waits until the peer has worked off everything that was said before.
+    /// Waits until the peer has processed everything sent before.
     pub async fn settle(&mut self) {
         self.send("", 0, "PING", b"settled?").await;
         let said = self.hear_action("PONG").await;

@@ -1,4 +1,4 @@
-//! The whole tunnel in this process: a real server, real proxies, real sockets on loopback ports that the system chose.
+//! The whole tunnel in this process: a real server and real proxies over sockets on free loopback ports.
 
 use std::{
     net::SocketAddr,
@@ -21,16 +21,16 @@ use underpass::{
 
 use super::{relay::Relay, soon, target::LOOPBACK, within};
 
-/// Both formats, for tests that hold for either.
+/// Both channel formats, for tests that apply to each.
 pub const FORMATS: [ProxyFormat; 2] = [ProxyFormat::Binary, ProxyFormat::Text];
 
-/// How often a condition that nobody signals is looked at.
-const LOOK: Duration = Duration::from_millis(5);
+/// Interval of polling for conditions that have no notification.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How long open streams may take to end when the tunnel is taken down. None should be open by then.
+/// Drain timeout of the server. When a test ends the tunnel, no stream is open, so that the drain takes no time.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// A running server. [`end`](Self::end) it: that proves that nothing is left.
+/// A running server with its proxies. [`end`](Self::end) asserts that nothing is left.
 pub struct Tunnel {
     pub addr: SocketAddr,
     pub token: Token,
@@ -51,12 +51,12 @@ pub struct RunningProxy {
 }
 
 impl Tunnel {
-    /// A server with a user linger that no test has to wait for.
+    /// Starts a server with a user linger of 100 ms.
     pub async fn start() -> Self {
         Self::with(|_| {}).await
     }
 
-    /// The same with something of its configuration changed.
+    /// Starts a server with a modified configuration.
     pub async fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
         let mut config = ServerConfig {
             listen: LOOPBACK,
@@ -69,7 +69,7 @@ impl Tunnel {
         Self::bind(config, Token::random()).await
     }
 
-    /// The same with a proxy for `target`, whose two channels go through a relay; and the public address.
+    /// Starts a server and a proxy for `target` whose two channels go through a relay. Returns the public address, too.
     pub async fn through_a_relay(
         change: impl FnOnce(&mut ServerConfig),
         target: SocketAddr,
@@ -83,9 +83,9 @@ impl Tunnel {
         (tunnel, relay, public)
     }
 
-    /// A server of this configuration, which may be another's that has ended: its port is tried until it is free.
+    /// Starts a server with this configuration, which can be that of a server that has ended.
     pub async fn bind(config: ServerConfig, token: Token) -> Self {
-        watch_for_panics();
+        record_panics();
         let telemetry = Telemetry::new();
         let (events, collector) = collect(&telemetry);
         let (server, control) =
@@ -107,7 +107,7 @@ impl Tunnel {
         }
     }
 
-    /// How a proxy of this server for `target` is configured. It asks for any free port.
+    /// Returns the configuration of a proxy of this server for `target` that requests any free port.
     pub fn proxy_config(&self, target: SocketAddr) -> ProxyConfig {
         let config = ProxyConfig::new(self.addr.to_string(), "0".parse().unwrap(), target.to_string());
         ProxyConfig {
@@ -117,20 +117,20 @@ impl Tunnel {
         }
     }
 
-    /// Adds a proxy for `target`, on any free port; the public address.
+    /// Adds a proxy for `target` on any free port. Returns the public address.
     pub async fn proxy(&mut self, target: SocketAddr, format: ProxyFormat) -> SocketAddr {
         let config = ProxyConfig { format, ..self.proxy_config(target) };
         self.proxy_with(config).await
     }
 
-    /// Adds one more proxy for `target` on a public address that is served already.
+    /// Adds another proxy for `target` to the service of a public address.
     pub async fn join(&mut self, public: SocketAddr, target: SocketAddr, format: ProxyFormat) {
         let service = public.port().to_string().parse().unwrap();
         let config = ProxyConfig { format, service, ..self.proxy_config(target) };
         assert_eq!(self.proxy_with(config).await, public);
     }
 
-    /// Adds a proxy, and waits until it serves with all of its channels; the public address.
+    /// Adds a proxy and waits until all of its channels are connected. Returns the public address.
     pub async fn proxy_with(&mut self, config: ProxyConfig) -> SocketAddr {
         let channels = match config.format {
             ProxyFormat::Binary => usize::from(config.channels),
@@ -148,29 +148,29 @@ impl Tunnel {
         SocketAddr::new(LOOPBACK.ip(), service.port)
     }
 
-    /// Ends the proxy that was added as the `index`-th, and waits until the server knows.
+    /// Stops the `index`-th proxy and waits until the server has removed it.
     pub async fn stop_proxy(&mut self, index: usize) {
         let left = self.telemetry.snapshot().proxies.len() - 1;
         self.proxies.remove(index).stop().await;
         self.until("the proxy is gone", |snapshot| snapshot.proxies.len() == left).await;
     }
 
-    /// The proxies that run here.
+    /// Returns the proxies of this tunnel.
     pub fn proxies(&mut self) -> &mut [RunningProxy] {
         &mut self.proxies
     }
 
-    /// Orders something.
+    /// Sends a command and returns the reply.
     pub async fn order(&self, command: Command) -> CommandReply {
         soon("a reply", self.control.send(command)).await
     }
 
-    /// Waits until the numbers are as wanted.
+    /// Waits until a snapshot satisfies `wanted`, and returns it.
     pub async fn until(&self, what: &str, wanted: impl FnMut(&Snapshot) -> bool) -> Snapshot {
         self.until_within(super::LONG, what, wanted).await
     }
 
-    /// [`until`](Self::until) with another deadline.
+    /// [`until`](Self::until) with another timeout.
     pub async fn until_within(
         &self,
         limit: Duration,
@@ -183,19 +183,19 @@ impl Tunnel {
             if wanted(&snapshot) {
                 return snapshot;
             }
-            assert!(begin.elapsed() < limit, "not within {limit:?}: {what}\nthere is {snapshot:#?}");
-            tokio::time::sleep(LOOK).await;
+            assert!(begin.elapsed() < limit, "not within {limit:?}: {what}\nsnapshot: {snapshot:#?}");
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Waits until so many streams bring bytes to their users.
+    /// Waits until exactly `streams` streams have downloaded bytes.
     pub async fn flowing(&self, streams: usize) -> Snapshot {
         let flow =
             |snapshot: &Snapshot| snapshot.streams.iter().filter(|stream| stream.down > 0).count() == streams;
         self.until("downloads that flow", flow).await
     }
 
-    /// The stream of the user's connection that has this address at the user's end, once a proxy has it.
+    /// Waits until the stream of the user with this source address is assigned to a channel, and returns it.
     pub async fn stream_of(&self, user: SocketAddr) -> StreamSnapshot {
         let find = |snapshot: &Snapshot| {
             snapshot.streams.iter().find(|s| s.info.addr == user && s.channel.is_some()).cloned()
@@ -208,19 +208,19 @@ impl Tunnel {
         self.telemetry.stream_stats(stream.number).expect("the stream is open")
     }
 
-    /// Waits for an event, also one that was before; of several the last, as addresses are used again.
+    /// Waits for an event, past or future. Returns the last one of several, because addresses are reused.
     pub async fn event(&self, what: &str, wanted: impl Fn(&EventKind) -> bool) -> EventKind {
         let mut events = self.events.clone();
         let found = soon(what, events.wait_for(|events| events.iter().any(&wanted))).await;
         found.unwrap().iter().rfind(|event| wanted(event)).unwrap().clone()
     }
 
-    /// All events so far.
+    /// Returns all events so far.
     pub fn events(&self) -> Vec<EventKind> {
         self.events.borrow().clone()
     }
 
-    /// How a stream ended, and its bytes down and up.
+    /// Waits for the end of a stream. Returns its reason and the bytes downloaded and uploaded.
     pub async fn ended(&self, key: StreamKey) -> (EndReason, u64, u64) {
         let event = self
             .event(
@@ -232,19 +232,19 @@ impl Tunnel {
         (reason, down, up)
     }
 
-    /// Takes everything down in order, and proves that nothing is left: the users' permits come back by themselves,
-    /// no task, user, stream, channel, proxy or service stays, and nothing panicked.
+    /// Shuts everything down in order and asserts that nothing is left: all permits of users are released, no task, user,
+    /// stream, channel, proxy or service remains, and no task panicked.
     pub async fn end(mut self) {
         self.until("all streams have ended", |snapshot| snapshot.totals.streams_open == 0).await;
         let begin = Instant::now();
         self.shutdown.drain.cancel();
         let report = soon("the server ends", self.server.join_next()).await.unwrap().unwrap();
         assert_eq!(report, ShutdownReport::default());
-        assert!(begin.elapsed() < DRAIN, "a permit was missing: {:?}", begin.elapsed());
-        self.nothing_is_left().await;
+        assert!(begin.elapsed() < DRAIN, "the server waited for a permit: {:?}", begin.elapsed());
+        self.assert_nothing_is_left().await;
     }
 
-    /// Ends the server as it stands, with streams open or not. The proxies go on.
+    /// Stops the server at once, also with open streams. The proxies continue to run.
     pub async fn stop_server(&mut self) -> ShutdownReport {
         self.shutdown.abort.cancel();
         let report = soon("the server ends", self.server.join_next()).await.unwrap().unwrap();
@@ -252,13 +252,14 @@ impl Tunnel {
         report
     }
 
-    /// Hands the proxies over to another server, if that has the port and the token of this one.
-    pub async fn hand_over(mut self, heir: &mut Self) {
-        heir.proxies.append(&mut self.proxies);
-        self.nothing_is_left().await;
+    /// Moves the proxies to another server that has the port and the token of this one.
+    pub async fn hand_over(mut self, successor: &mut Self) {
+        successor.proxies.append(&mut self.proxies);
+        self.assert_nothing_is_left().await;
     }
 
-    async fn nothing_is_left(mut self) {
+    /// Asserts that telemetry is empty, stops the proxies, and asserts that no task panicked.
+    async fn assert_nothing_is_left(mut self) {
         let after = self.telemetry.snapshot();
         let totals = after.totals;
         assert_eq!((totals.streams_open, totals.users_current), (0, 0));
@@ -272,13 +273,13 @@ impl Tunnel {
         for proxy in self.proxies.drain(..) {
             proxy.stop().await;
         }
-        let panicked = PANICKED.lock().unwrap();
+        let panicked = PANICS.lock().unwrap();
         assert!(panicked.is_empty(), "{panicked:?}");
     }
 }
 
 impl RunningProxy {
-    /// Runs a proxy.
+    /// Starts a proxy.
     pub fn start(config: ProxyConfig, token: Token) -> Self {
         let proxy = Arc::new(Proxy::new(config, token, Workers::here()));
         let serving = proxy.watch_service();
@@ -288,7 +289,7 @@ impl RunningProxy {
         Self { proxy, serving, tasks }
     }
 
-    /// Waits until it serves; what.
+    /// Waits until it serves a public port, and returns that service.
     pub async fn serves(&mut self) -> ServiceKey {
         let mut serving = self.serving.clone();
         let service = soon("a proxy serves", async {
@@ -300,18 +301,18 @@ impl RunningProxy {
         service.await
     }
 
-    /// Waits until it serves no more.
+    /// Waits until it serves no public port.
     pub async fn serves_nothing(&self) {
         let mut serving = self.serving.clone();
         soon("a proxy stops serving", serving.wait_for(Option::is_none)).await.unwrap();
     }
 
-    /// Waits until it gives up; why.
+    /// Waits until it gives up, and returns the error.
     pub async fn gives_up(mut self) -> ProxyError {
         soon("a proxy gives up", self.tasks.join_next()).await.unwrap().unwrap().unwrap_err()
     }
 
-    /// Ends it, and waits for the last of its tasks.
+    /// Stops it and waits for all of its tasks.
     pub async fn stop(mut self) {
         self.proxy.stop();
         within(Duration::from_secs(5), "a proxy ends", self.tasks.join_next())
@@ -322,13 +323,14 @@ impl RunningProxy {
     }
 }
 
-/// Keeps every event, from before the server began.
+/// Collects every event, starting before the server does.
 fn collect(telemetry: &Telemetry) -> (watch::Receiver<Vec<EventKind>>, JoinSet<()>) {
     let mut events = telemetry.subscribe();
     let (sender, receiver) = watch::channel(Vec::new());
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
-        // A lag fails the tests that wait for an event, and that is right: a test has few.
+        // The loop ends if the receiver lags, and then tests that wait for an event fail: the events of a test fit into the
+        // channel.
         while let Ok(event) = events.recv().await {
             sender.send_modify(|all| all.push(event.kind));
         }
@@ -336,18 +338,19 @@ fn collect(telemetry: &Telemetry) -> (watch::Receiver<Vec<EventKind>>, JoinSet<(
     (receiver, tasks)
 }
 
-/// Where something outside the tests panicked. Tasks of the tunnel survive each other's panics, so that the test that
-/// caused one might pass.
-static PANICKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Messages of panics outside of the tests. The tunnel survives the panic of a task, so that a test that causes one could
+/// pass.
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-fn watch_for_panics() {
+/// Installs a panic hook that records panics outside of the tests.
+fn record_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let usual = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             let place = info.location().map(ToString::to_string).unwrap_or_default();
             if !place.starts_with("tests/") {
-                PANICKED.lock().unwrap().push(info.to_string());
+                PANICS.lock().unwrap().push(info.to_string());
             }
             usual(info);
         }));

@@ -200,7 +200,7 @@ async fn a_thousand_mixed_streams_are_counted_to_the_byte_and_released() {
     let targets =
         [target::send(FILE).await, target::echo().await, target::send_then_reset(FILE, BEFORE_RESET).await];
     let mut addrs: Vec<_> = targets.iter().map(|target| target.addr).collect();
-    addrs.push(target::nobody().await);
+    addrs.push(target::refusing().await);
     let mut tunnel = Tunnel::start().await;
     let mut publics = Vec::new();
     for addr in addrs {

@@ -172,7 +172,9 @@ async fn a_failing_target_resets_the_user() {
         end(tunnel, process).await;
 
         let tunnel = Tunnel::start().await;
-        let Some((process, public)) = serving(&tunnel, fields, target::nobody().await).await else { return };
+        let Some((process, public)) = serving(&tunnel, fields, target::refusing().await).await else {
+            return;
+        };
         assert!(fetch(public, "/").await.is_err());
         let refused = |event: &EventKind| {
             matches!(event, EventKind::StreamEnded { reason: EndReason::TargetConnectFailed(_), .. })

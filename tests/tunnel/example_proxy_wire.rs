@@ -67,7 +67,7 @@ async fn serving(fields: FieldCount, target: SocketAddr) -> Option<(Process, Tex
 #[tokio::test]
 async fn the_example_registers_with_a_token_and_answers_pings() {
     for fields in BOTH {
-        let target = target::nobody().await;
+        let target = target::refusing().await;
         let Some((mut process, mut channel)) = connect(fields, target, &["s3cret"]).await else { return };
         channel.hear_that("", 0, "AUTH", b"s3cret").await;
         let request = match fields {
@@ -85,7 +85,7 @@ async fn the_example_registers_with_a_token_and_answers_pings() {
 #[tokio::test]
 async fn a_refusal_is_printed_and_ends_the_program() {
     for fields in BOTH {
-        let Some((mut process, mut channel)) = connect(fields, target::nobody().await, &[]).await else {
+        let Some((mut process, mut channel)) = connect(fields, target::refusing().await, &[]).await else {
             return;
         };
         channel.hear().await;
@@ -171,7 +171,7 @@ async fn data_before_the_target_connects_is_delivered() {
 async fn a_failing_target_sends_a_reset() {
     let reset = target::send_then_reset(DemoFile { seed: 0, size: 1 << 20 }, 1000).await;
     for fields in BOTH {
-        let Some((_process, mut channel)) = serving(fields, target::nobody().await).await else { return };
+        let Some((_process, mut channel)) = serving(fields, target::refusing().await).await else { return };
         channel.send("U1", 1, "STREAM_START", b"").await;
         let said = channel.hear().await;
         assert!(said.action == "STREAM_RESET" && !said.data.is_empty(), "{said:?}");

@@ -216,7 +216,7 @@ async fn ends_refused(tunnel: &Tunnel, public: SocketAddr, format: ProxyFormat) 
 async fn an_unreachable_target_resets_the_user() {
     for format in FORMATS {
         let mut tunnel = Tunnel::start().await;
-        let public = tunnel.proxy(target::nobody().await, format).await;
+        let public = tunnel.proxy(target::refusing().await, format).await;
         ends_refused(&tunnel, public, format).await;
         tunnel.end().await;
     }

@@ -56,8 +56,8 @@ fn refused(tunnel: &Tunnel) -> usize {
 async fn a_request_is_redispatched_to_a_reachable_target() {
     let origin = target::origin(None).await;
     let mut tunnel = Tunnel::start().await;
-    let public = tunnel.proxy(target::nobody().await, ProxyFormat::Binary).await;
-    tunnel.join(public, target::nobody().await, ProxyFormat::Binary).await;
+    let public = tunnel.proxy(target::refusing().await, ProxyFormat::Binary).await;
+    tunnel.join(public, target::refusing().await, ProxyFormat::Binary).await;
     tunnel.join(public, origin.addr, ProxyFormat::Binary).await;
     for n in 0..20 {
         let file = DemoFile { seed: n, size: 1 + n * 20_000 };
@@ -74,7 +74,7 @@ async fn an_upload_is_redispatched_to_a_reachable_target() {
     let file = DemoFile { seed: 1, size: 3_000_000 };
     let echo = target::echo().await;
     let mut tunnel = Tunnel::start().await;
-    let public = tunnel.proxy(target::nobody().await, ProxyFormat::Binary).await;
+    let public = tunnel.proxy(target::refusing().await, ProxyFormat::Binary).await;
     tunnel.join(public, echo.addr, ProxyFormat::Binary).await;
     for _ in 0..4 {
         let (mut read, mut write) = TcpStream::connect(public).await.unwrap().into_split();
@@ -111,9 +111,9 @@ async fn an_upload_is_redispatched_to_a_reachable_target() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_is_refused_when_no_target_is_reachable() {
     let mut tunnel = Tunnel::start().await;
-    let public = tunnel.proxy(target::nobody().await, ProxyFormat::Binary).await;
+    let public = tunnel.proxy(target::refusing().await, ProxyFormat::Binary).await;
     for _ in 0..6 {
-        tunnel.join(public, target::nobody().await, ProxyFormat::Binary).await;
+        tunnel.join(public, target::refusing().await, ProxyFormat::Binary).await;
     }
     // The reset may be there before the connection is looked at.
     let user = async { rest(TcpStream::connect(public).await?).await };
@@ -132,7 +132,7 @@ async fn a_silent_user_is_redispatched_in_both_formats() {
     for format in FORMATS {
         let greeter = greeter().await;
         let mut tunnel = Tunnel::start().await;
-        let public = tunnel.proxy(target::nobody().await, format).await;
+        let public = tunnel.proxy(target::refusing().await, format).await;
         tunnel.join(public, greeter.addr, format).await;
         for _ in 0..4 {
             let mut user = TcpStream::connect(public).await.unwrap();

@@ -33,7 +33,7 @@ async fn is_reset(user: &mut TcpStream) {
 
 /// A public port whose proxy has left.
 async fn deserted(tunnel: &mut Tunnel, format: ProxyFormat) -> (SocketAddr, SocketAddr) {
-    let target = target::nobody().await;
+    let target = target::refusing().await;
     let public = tunnel.proxy(target, format).await;
     tunnel.stop_proxy(0).await;
     (public, target)
@@ -182,7 +182,7 @@ async fn a_wrong_token_is_final_even_if_the_server_closes_at_once() {
         let tunnel = Tunnel::start().await;
         // More than once: the refusal and the end of the connection come in one moment, and the end used to win.
         for attempt in 1..=20 {
-            let config = ProxyConfig { format, ..tunnel.proxy_config(target::nobody().await) };
+            let config = ProxyConfig { format, ..tunnel.proxy_config(target::refusing().await) };
             let error = RunningProxy::start(config, Token::new("wrong")).gives_up().await;
             // The text format has one word for everything that is refused.
             let refused = matches!(error, ProxyError::Refused { .. }) || format == ProxyFormat::Text;
@@ -229,7 +229,7 @@ fn config_like(tunnel: &Tunnel) -> ServerConfig {
 async fn the_rtt_of_every_channel_is_measured() {
     for format in FORMATS {
         let mut tunnel = Tunnel::start().await;
-        tunnel.proxy(target::nobody().await, format).await;
+        tunnel.proxy(target::refusing().await, format).await;
         let snapshot = tunnel
             .until("a round trip on every channel", |snapshot| {
                 snapshot.proxies[0].channels.iter().all(|channel| channel.last_rtt.is_some())

@@ -52,7 +52,7 @@ async fn targets_behave_as_documented() {
         soon("a reset", socket.read(&mut [0])).await.unwrap_err().kind(),
         std::io::ErrorKind::ConnectionReset
     );
-    let refused = TcpStream::connect(target::nobody().await).await.unwrap_err();
+    let refused = TcpStream::connect(target::refusing().await).await.unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
