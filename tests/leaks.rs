@@ -1,5 +1,5 @@
-//! What server and proxy hold when all is quiet again does not grow with how many streams have ended and how many
-//! channels have died. In a file of its own, because it counts what all threads hold.
+//! The memory that server and proxy hold when idle does not grow with the number of ended streams and lost channels. In its own
+//! binary, because its allocator counts the memory of all threads.
 
 #![allow(clippy::unwrap_used)]
 
@@ -28,7 +28,7 @@ use underpass::{
     wire::handshake::Token,
 };
 
-/// Counts what is held. Only an allocator sees that, and to be one is unsafe; this one hands everything on.
+/// Counts allocated bytes. Only a global allocator can, which is unsafe to implement; this one forwards every call.
 #[allow(unsafe_code)]
 mod counter {
     use std::{
@@ -38,7 +38,7 @@ mod counter {
 
     pub(crate) static HELD: AtomicI64 = AtomicI64::new(0);
 
-    /// The read buffers are larger. A thread has a bounded number of them, more or fewer from look to look.
+    /// Larger allocations are read buffers and are not counted: each thread has a bounded but changing number of them.
     const BUFFER: usize = 128 * 1024;
 
     fn note(size: usize, sign: i64) {
@@ -49,7 +49,7 @@ mod counter {
 
     struct Counter;
 
-    // SAFETY: every call goes to the system's allocator as it came.
+    // SAFETY: every call is forwarded unchanged to the system allocator.
     unsafe impl GlobalAlloc for Counter {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             note(layout.size(), 1);
@@ -72,21 +72,22 @@ mod counter {
     static COUNTER: Counter = Counter;
 }
 
-/// Channels of the proxy, and users of a round.
+/// Number of channels of the proxy.
 const CHANNELS: usize = 3;
+/// Number of users in each round.
 const USERS: u64 = 8;
 
-/// A round loses one channel, or all of them.
+/// Every so many rounds all channels are lost; in the others, one.
 const ALL_EVERY: usize = 4;
 
-/// Until tables and buffers have their size.
+/// Rounds before the first measurement, in which tables and buffers grow to their final size.
 const WARM_UP: usize = 15;
 
-/// What may be held more at the end, in bytes: tables that find their size. In the sixty rounds of a short run that is 200
-/// bytes for each stream; the more rounds, the less.
+/// Allowed growth in bytes, for tables that are still growing. In the sixty rounds of a short run this is 200 bytes per stream,
+/// and less with more rounds.
 const SLACK: i64 = 64 * 1024;
 
-/// Forwards to `to`, and forgets a connection once it is over: what the test itself keeps must not grow either.
+/// A relay that forwards to `to` and forgets ended connections, because the memory of the test must not grow either.
 struct Wires {
     addr: SocketAddr,
     cut: Arc<Notify>,
@@ -122,7 +123,7 @@ impl Wires {
     }
 }
 
-/// Sends something there and back, waits until a channel is lost, and does so again.
+/// Exchanges bytes with the echo, waits until a channel is lost, and exchanges bytes again.
 async fn visit(public: SocketAddr, seed: u64, cut: Arc<Barrier>) {
     let file = DemoFile { seed, size: 1 + seed * 7919 % 60_000 };
     let mut socket = TcpStream::connect(public).await.unwrap();
@@ -138,7 +139,7 @@ async fn visit(public: SocketAddr, seed: u64, cut: Arc<Barrier>) {
     assert_eq!(socket.read_to_end(&mut Vec::new()).await.unwrap(), 0);
 }
 
-/// `UNDERPASS_ROUNDS=3000 cargo test --release --test leaks -- --nocapture` looks closer.
+/// `UNDERPASS_ROUNDS=3000 cargo test --release --test leaks -- --nocapture` measures more rounds.
 #[tokio::test]
 async fn memory_does_not_grow_with_ended_streams_and_channels() {
     let rounds = std::env::var("UNDERPASS_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(60);
@@ -195,7 +196,7 @@ async fn memory_does_not_grow_with_ended_streams_and_channels() {
     server.end("the server").await;
     proxy.stop().await;
 
-    // At a look now and then a buffer more is in use, or one less: the median is what stays.
+    // The number of buffers in use varies between samples, so that the median is compared.
     let median = |part: &[i64]| {
         let mut part = part.to_vec();
         part.sort_unstable();

@@ -1,14 +1,15 @@
-//! Sorting, and acts on more than one stream.
+//! Sorting of the table, and commands on a user and on a proxy.
 
 use std::time::Duration;
 
 use crate::{
-    alone, demo,
+    demo,
     download::Download,
+    exclusive,
     live::{OTHER, OURS, public_port, select, selected},
 };
 
-/// The users and numbers of the rows, from above.
+/// Returns user and stream number of each row, from top to bottom.
 fn rows(text: &str) -> Vec<(u32, u32)> {
     let table = text.lines().skip_while(|line| !line.starts_with("  STREAM"));
     let keys = table.skip(1).map_while(|line| {
@@ -21,9 +22,9 @@ fn rows(text: &str) -> Vec<(u32, u32)> {
 
 #[test]
 fn the_table_is_sorted_by_the_marked_column() {
-    let _alone = alone();
+    let _exclusive = exclusive();
     let terminal = demo((200, 60), &[]);
-    // Those that have ended stand below, by their end.
+    // Ended streams are listed below the open ones, ordered by the time of their end.
     terminal.press("t");
     terminal.until_shows("DOWN/s▾");
     terminal.press("s");
@@ -51,14 +52,14 @@ fn the_table_is_sorted_by_the_marked_column() {
         let text = screen.contents();
         (text.contains("[ ] service") && !text.contains("SERVICE")).then_some(())
     });
-    // Out of the list, then out of the cockpit.
+    // Closes the column list, then the cockpit.
     terminal.press("qqy");
     assert_eq!(terminal.exit().0, 0);
 }
 
 #[test]
 fn capital_k_kills_all_streams_of_one_user() {
-    let _alone = alone();
+    let _exclusive = exclusive();
     let terminal = demo((200, 60), &[]);
     let port = public_port(&terminal);
     let first = Download::start(port, "/file/400M", OURS);
@@ -67,7 +68,7 @@ fn capital_k_kills_all_streams_of_one_user() {
     let user = key.split(':').next().unwrap().to_owned();
     let second = Download::start(port, "/file/400M", OURS);
     terminal.press("K");
-    // The dialog counts what is open while it is open.
+    // The dialog updates the number of open streams.
     terminal.until("both in the question", |screen| {
         let text = screen.contents();
         let both = text.contains("2 streams open") && text.contains("127.0.0.77");
@@ -87,7 +88,7 @@ fn capital_k_kills_all_streams_of_one_user() {
 
 #[test]
 fn capital_x_kicks_the_proxy_of_the_selected_stream() {
-    let _alone = alone();
+    let _exclusive = exclusive();
     let terminal = demo((200, 60), &[]);
     let download = Download::start(public_port(&terminal), "/file/400M", OURS);
     let key = select(&terminal, OURS);
@@ -96,10 +97,10 @@ fn capital_x_kicks_the_proxy_of_the_selected_stream() {
     let (name, number) = terminal.until("the question", |screen| {
         let text = screen.contents();
         let mut lines = text.lines().skip_while(|line| !line.contains("Kick this proxy?")).skip(1);
-        // The table goes on beside the dialog.
+        // The line of the screen also contains the table beside the dialog.
         let name = lines.next()?.split('│').nth(1)?.split_whitespace().next()?.to_owned();
         assert!(row.contains(&name), "{name} does not carry {row}");
-        // Where it carries more than ten streams, their number confirms.
+        // With more than ten streams, the dialog requires their number to be typed.
         let number = text.split("Type ").nth(1).and_then(|rest| rest.split(' ').next().map(str::to_owned));
         Some((name, number.unwrap_or_default()))
     });

@@ -1,4 +1,4 @@
-//! A user of our own beside those of the demo, told apart by its address.
+//! A download by the test itself, distinguished from those of the demo's users by its source address.
 
 use std::{
     io::{Read, Write},
@@ -10,14 +10,14 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-/// A download that goes on until it is done or cut off.
+/// A running download.
 pub enum Download {
     Curl(Child),
     Ours(JoinHandle<bool>),
 }
 
 impl Download {
-    /// Fetches `path` of the demo's origin from `addr`, with curl where there is one.
+    /// Downloads `path` of the demo's origin from the source address `addr`, with curl if it is installed.
     pub fn start(port: u16, path: &str, addr: Ipv4Addr) -> Self {
         let url = format!("http://127.0.0.1:{port}{path}");
         let curl = Command::new("curl")
@@ -28,11 +28,12 @@ impl Download {
         if let Ok(child) = curl {
             return Self::Curl(child);
         }
-        _ = writeln!(std::io::stderr(), "curl is not installed: using our own client");
+        _ = writeln!(std::io::stderr(), "curl is not installed: a client of the tests is used");
         let path = path.to_owned();
         Self::Ours(std::thread::spawn(move || fetch(port, &path, addr).unwrap_or(false)))
     }
 
+    /// Returns whether the download was complete, once it has ended.
     fn has_ended(&mut self) -> Option<bool> {
         match self {
             Self::Curl(child) => child.try_wait().unwrap().map(|status| status.success()),
@@ -40,12 +41,12 @@ impl Download {
         }
     }
 
-    /// Waits for its end: whether it got everything, and how long it took.
+    /// Waits for its end. Returns whether it was complete, and how long this call waited.
     pub fn end(mut self, limit: Duration) -> (bool, Duration) {
         let began = Instant::now();
         while self.has_ended().is_none() {
             assert!(began.elapsed() < limit, "the download goes on after {limit:?}");
-            // There is no waiting for a child with a limit. This only looks; nothing is timed by it.
+            // The standard library cannot wait for a child process with a timeout, so that this polls.
             std::thread::sleep(Duration::from_millis(2));
         }
         let took = began.elapsed();
@@ -57,7 +58,7 @@ impl Download {
     }
 }
 
-/// Whether everything that was announced came.
+/// Downloads `path` without curl. Returns whether the body has the announced length.
 fn fetch(port: u16, path: &str, addr: Ipv4Addr) -> std::io::Result<bool> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((addr, 0)).into())?;

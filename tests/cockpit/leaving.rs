@@ -1,13 +1,15 @@
+//! Ways to leave the cockpit, each of which restores the terminal.
+
 use portable_pty::CommandBuilder;
 use rustix::process::Signal;
 
-use crate::{alone, demo, promised_second, terminal::Terminal};
+use crate::{demo, exclusive, promised_second, terminal::Terminal};
 
-/// A way to end the program, and its name.
+/// A name and an action that ends the program.
 type Way<'a> = (&'a str, &'a dyn Fn(&Terminal));
 
-/// The demo's own last words, on the main screen, with the right status.
-fn ends_well(terminal: &Terminal) {
+/// Asserts that the demo exits with status 0, restores the terminal, and prints its summary on the main screen.
+fn assert_clean_exit(terminal: &Terminal) {
     assert_eq!(terminal.exit().0, 0);
     terminal.until_sane();
     let text = terminal.text();
@@ -17,24 +19,24 @@ fn ends_well(terminal: &Terminal) {
 
 #[test]
 fn q_asks_and_restores_the_terminal() {
-    let _alone = alone();
+    let _exclusive = exclusive();
     let terminal = demo((120, 36), &[]);
     assert_ne!(terminal.settings(), terminal.before, "the cockpit reads keys, not lines");
     terminal.press("q");
     terminal.until_shows("Quit?");
-    // Cancel is the default.
+    // Cancel is the default button.
     terminal.press("\r");
     terminal.until("the question goes", |screen| (!screen.contents().contains("Quit?")).then_some(()));
     assert!(terminal.runs());
     terminal.press("q");
     terminal.until_shows("Quit?");
     terminal.press("y");
-    ends_well(&terminal);
+    assert_clean_exit(&terminal);
 }
 
 #[test]
 fn control_c_and_every_signal_restore_the_terminal() {
-    let _alone = alone();
+    let _exclusive = exclusive();
     let control_c = |terminal: &Terminal| terminal.press("\x03");
     let ways: [Way; 4] = [
         ("^C", &control_c),
@@ -46,21 +48,21 @@ fn control_c_and_every_signal_restore_the_terminal() {
         let terminal = demo((100, 30), &[]);
         leave(&terminal);
         println!("{name}");
-        ends_well(&terminal);
+        assert_clean_exit(&terminal);
     }
 }
 
 #[test]
 fn the_demo_ends_after_its_duration() {
-    let _alone = alone();
+    let _exclusive = exclusive();
     let terminal = Terminal::underpass(&["demo", "--duration", "1"], (80, 24), &[]);
     terminal.until_shows("STREAM");
-    ends_well(&terminal);
+    assert_clean_exit(&terminal);
 }
 
 #[test]
 fn a_panic_of_the_cockpit_restores_the_terminal_and_the_tunnel_continues() {
-    let _alone = alone();
+    let _exclusive = exclusive();
     // Only builds with debug assertions know this variable.
     if !cfg!(debug_assertions) {
         return;
@@ -69,18 +71,18 @@ fn a_panic_of_the_cockpit_restores_the_terminal_and_the_tunnel_continues() {
     terminal.press("\x03");
     terminal.until_shows("it goes on without the cockpit");
     terminal.until_sane();
-    assert!(terminal.runs(), "the tunnel is unharmed");
+    assert!(terminal.runs(), "the tunnel continues");
     terminal.signal(Signal::TERM);
-    ends_well(&terminal);
+    assert_clean_exit(&terminal);
 }
 
 #[test]
 fn a_panic_of_a_task_is_logged() {
-    let _alone = alone();
+    let _exclusive = exclusive();
     if !cfg!(debug_assertions) {
         return;
     }
-    // Nothing but that line: streams that come and go would push it out of the panel.
+    // Only errors are logged: the lines of other streams would scroll it out of the panel.
     let environment = [("UNDERPASS_PANIC", "task"), ("UNDERPASS_LOG", "error")];
     let terminal = demo((120, 36), &environment);
     terminal.press("\x03");
@@ -88,16 +90,16 @@ fn a_panic_of_a_task_is_logged() {
         let text = screen.contents();
         (text.contains("ERROR") && text.contains("asked for") && screen.alternate_screen()).then_some(())
     });
-    // It still takes keys.
+    // The cockpit still reacts to keys.
     terminal.press("?");
     terminal.until_shows("kill the selected stream");
     terminal.press("q\x03");
-    ends_well(&terminal);
+    assert_clean_exit(&terminal);
 }
 
 #[test]
 fn control_z_suspends_and_fg_resumes_the_cockpit() {
-    let _alone = alone();
+    let _exclusive = exclusive();
     let mut shell = CommandBuilder::new("/bin/sh");
     shell.arg("-i");
     shell.env("PS1", "ready> ");
@@ -113,7 +115,7 @@ fn control_z_suspends_and_fg_resumes_the_cockpit() {
         let sane = !screen.alternate_screen() && !screen.hide_cursor();
         (sane && screen.contents().trim_end().ends_with("ready>")).then_some(())
     });
-    // Echo and lines work: the shell's own answer, not what was typed.
+    // Asserts on the output of the shell and not on the echo of the typed command: line editing works.
     terminal.press("echo $((40+2))\n");
     terminal.until("an answer", |screen| screen.contents().lines().any(|l| l.trim() == "42").then_some(()));
     terminal.press("fg\n");
@@ -132,10 +134,10 @@ fn control_z_suspends_and_fg_resumes_the_cockpit() {
 
 #[test]
 fn closing_the_terminal_ends_the_program_within_a_second() {
-    let _alone = alone();
+    let _exclusive = exclusive();
     for ignore_hang_up in [false, true] {
         let mut terminal = if ignore_hang_up {
-            // As `nohup` leaves it: only the descriptor tells.
+            // As under `nohup`: SIGHUP is ignored, so that only the closed descriptor ends the program.
             let mut shell = CommandBuilder::new("/bin/sh");
             let program = env!("CARGO_BIN_EXE_underpass");
             shell.args(["-c", &format!("trap '' HUP; exec '{program}' demo")]);
@@ -145,7 +147,7 @@ fn closing_the_terminal_ends_the_program_within_a_second() {
         } else {
             demo((100, 30), &[])
         };
-        let gone = terminal.vanish();
+        let gone = terminal.close();
         let (_, ended) = terminal.exit();
         let took = ended.saturating_duration_since(gone);
         assert!(took < promised_second(), "{took:?}, hang-up ignored: {ignore_hang_up}");

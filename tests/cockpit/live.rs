@@ -1,12 +1,15 @@
+//! Live figures, acts on one stream, painting and settings.
+
 use std::{net::Ipv4Addr, time::Duration};
 
-use crate::{alone, demo, download::Download, open, promised_second, terminal::Terminal};
+use crate::{demo, download::Download, exclusive, open, promised_second, terminal::Terminal};
 
-/// No user of the demo has this address.
+/// Source address of the test's first download. No user of the demo has it.
 pub const OURS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 77);
+/// Source address of the test's second download.
 pub const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 78);
 
-/// The demo's public port, as the screen tells it.
+/// Reads the public port of the demo from the screen.
 pub fn public_port(terminal: &Terminal) -> u16 {
     terminal.until("the public port", |screen| {
         let text = screen.contents();
@@ -24,16 +27,18 @@ fn uptime_seconds(screen: &str) -> Option<u64> {
     })
 }
 
+/// Returns rows and columns of a screen.
 fn size_of(screen: &vt100::Screen) -> (u16, u16) {
     let (rows, columns) = screen.size();
     (rows.get(), columns.get())
 }
 
+/// Returns the selected row of the table.
 pub fn selected(text: &str) -> Option<String> {
     text.lines().find(|line| line.starts_with('▌')).map(str::to_owned)
 }
 
-/// Moves the selection to the stream from `addr`, by the filter, and gives its key.
+/// Selects the stream of the user at `addr` with a filter, removes the filter, and returns the stream key.
 pub fn select(terminal: &Terminal, addr: Ipv4Addr) -> String {
     terminal.press(&format!("/user:{addr}: state:open\r"));
     let mark = format!("{addr}:");
@@ -43,7 +48,7 @@ pub fn select(terminal: &Terminal, addr: Ipv4Addr) -> String {
         let only = text.contains("row 1 of 1 ");
         selected(&text).filter(|row| only && row.contains(&mark) && row.contains("OPEN"))
     });
-    // The selection stays with it when the others are back.
+    // The selection stays on the stream when the filter is removed.
     terminal.press("\x1b");
     let key = row.trim_start_matches('▌').split_whitespace().next().unwrap().to_owned();
     terminal.until("the filter goes", |screen| {
@@ -56,7 +61,7 @@ pub fn select(terminal: &Terminal, addr: Ipv4Addr) -> String {
 
 #[test]
 fn x_kills_exactly_the_selected_stream() {
-    let _alone = alone();
+    let _exclusive = exclusive();
     let terminal = demo((200, 60), &[]);
     let down =
         |text: &str| text.lines().next()?.split('↓').nth(1)?.split_whitespace().next().map(str::to_owned);
@@ -76,7 +81,7 @@ fn x_kills_exactly_the_selected_stream() {
     terminal.until_shows("Kill this stream?");
     let asked = terminal.text();
     assert!(asked.contains(&key) && asked.contains("127.0.0.77:"), "{asked}");
-    // Cancel is the default: Enter kills nothing.
+    // Cancel is the default button: Enter kills nothing.
     terminal.press("\r");
     terminal.until("the dialog goes", |screen| (!screen.contents().contains("Kill this")).then_some(()));
     terminal.press("x");
@@ -90,7 +95,7 @@ fn x_kills_exactly_the_selected_stream() {
         let row = text.lines().find(|line| line.contains(&key) && line.contains("127.0.0.77:"))?;
         (row.contains("killed") && text.contains(&format!("killed {key}"))).then_some(())
     });
-    // The selection has stayed with it, and it cannot be killed twice.
+    // The selection has stayed on the stream, and it cannot be killed twice.
     assert!(selected(&terminal.text()).unwrap().contains(&key), "{}", terminal.text());
     terminal.press("x");
     terminal.until_shows(&format!("{key} has already ended"));
@@ -105,13 +110,13 @@ fn x_kills_exactly_the_selected_stream() {
 
 #[test]
 fn p_pauses_and_resumes_a_download() {
-    let _alone = alone();
+    let _exclusive = exclusive();
     let terminal = demo((200, 60), &[]);
     let download = Download::start(public_port(&terminal), "/file/40M", OURS);
     let key = select(&terminal, OURS);
     terminal.press("p");
-    // What comes after the priority: both rates, both totals.
-    let held = terminal.until("it is held, and nothing moves", |screen| {
+    // The columns behind the priority: both rates and both totals.
+    let held = terminal.until("it is paused and transfers nothing", |screen| {
         let text = screen.contents();
         let row = selected(&text).filter(|row| row.contains(&key) && row.contains(" PAUSED "))?;
         assert!(row.contains("GET /file/40M"), "{row}");
@@ -120,7 +125,7 @@ fn p_pauses_and_resumes_a_download() {
     });
     terminal.press("p");
     let (whole, _) = download.end(Duration::from_secs(60));
-    assert!(whole, "it was held at {held} and did not go on");
+    assert!(whole, "it was paused at {held} and did not continue");
     terminal.until("its end", |screen| {
         let text = screen.contents();
         let row = text.lines().find(|line| line.contains(&key) && line.contains("127.0.0.77:"))?;
@@ -132,7 +137,7 @@ fn p_pauses_and_resumes_a_download() {
 
 #[test]
 fn every_frame_is_a_synchronized_update_and_a_resize_repaints() {
-    let _alone = alone();
+    let _exclusive = exclusive();
     let terminal = demo((160, 40), &[]);
     // By then the demo has opened streams, and the table has been painted more than once.
     terminal
@@ -166,13 +171,13 @@ fn every_frame_is_a_synchronized_update_and_a_resize_repaints() {
         assert!(!painted.contains("\x1b[3J"));
     }
     assert!(count > 10, "{count} frames");
-    // The start, each resize, and a resize that comes in two steps.
+    // The start, each resize, and resizes that arrive in two steps.
     assert!((2..=12).contains(&cleared), "{cleared}");
 }
 
 #[test]
 fn settings_are_read_and_invalid_ones_refused_before_the_screen_opens() {
-    let _alone = alone();
+    let _exclusive = exclusive();
     let home = std::env::temp_dir().join(format!("underpass-cockpit-{}", std::process::id()));
     let directory = home.join("underpass");
     std::fs::create_dir_all(&directory).unwrap();

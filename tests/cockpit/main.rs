@@ -1,6 +1,6 @@
-//! The cockpit end to end: the real program with its real demo in a real terminal.
+//! The cockpit end to end: the real program runs its demo in a pseudo-terminal.
 //!
-//! Linux and other systems with all of 127.0.0.0/8 on loopback.
+//! Linux only, because the tests need all of 127.0.0.0/8 on loopback.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -24,10 +24,10 @@ use std::{
 
 use terminal::Terminal;
 
-/// One demo at a time: each keeps two cores busy, and what is proved here has deadlines.
-pub fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+/// Waits until no other test of this binary runs: each demo keeps two cores busy, and the tests have timeouts.
+pub fn exclusive() -> MutexGuard<'static, ()> {
+    static EXCLUSIVE: Mutex<()> = Mutex::new(());
+    EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the limit for what the tunnel promises to do within a second: that second with `UNDERPASS_TIMING=1`, as `.ci/run`
@@ -36,14 +36,14 @@ pub fn promised_second() -> Duration {
     Duration::from_secs(if std::env::var_os("UNDERPASS_TIMING").is_some() { 1 } else { 10 })
 }
 
-/// The demo with streams on the screen.
+/// Starts the demo and waits until its header counts open streams.
 pub fn demo(size: (u16, u16), environment: &[(&str, &str)]) -> Terminal {
     let terminal = Terminal::underpass(&["demo"], size, environment);
     terminal.until("streams", |screen| (open(&screen.contents())? > 0).then_some(()));
     terminal
 }
 
-/// How many streams the header says are open.
+/// Returns the number of open streams in the header.
 pub fn open(screen: &str) -> Option<u64> {
     let head = screen.lines().next()?;
     let words: Vec<&str> = head.split_whitespace().collect();

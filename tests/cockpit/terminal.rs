@@ -1,4 +1,4 @@
-//! A terminal with a program in it: what a person at a keyboard sees, and what the kernel knows about it.
+//! A pseudo-terminal with a program in it: its screen, as a terminal emulator shows it, and its settings in the kernel.
 
 use std::{
     io::{Read, Write},
@@ -12,24 +12,25 @@ use std::{
 use portable_pty::{CommandBuilder, MasterPty, PtySize, native_pty_system};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// What nothing takes, a debug build on two busy cores included.
+/// Timeout of every wait, long enough for a debug build on two busy cores.
 pub const LONG: Duration = Duration::from_secs(30);
 
-/// What the terminal asks back when a program wants to know where the cursor is.
-const WHERE_IS_THE_CURSOR: &[u8] = b"\x1b[6n";
+/// Escape sequence with which a program requests the cursor position.
+const CURSOR_POSITION_REQUEST: &[u8] = b"\x1b[6n";
 
-/// Around a synchronized update.
+/// Start of a synchronized update.
 const BEGIN: &[u8] = b"\x1b[?2026h";
+/// End of a synchronized update.
 const END: &[u8] = b"\x1b[?2026l";
 
 /// A pseudo-terminal and the program in it. Dropping it kills the program.
 pub struct Terminal {
     state: Arc<State>,
-    /// Nothing once the terminal has vanished.
+    /// `None` once the terminal is closed.
     master: Option<Box<dyn MasterPty + Send>>,
     writer: Arc<Mutex<Option<Box<dyn Write + Send>>>>,
     pid: Pid,
-    /// How the terminal was set before the program ran.
+    /// Terminal settings before the program started.
     pub before: String,
 }
 
@@ -44,24 +45,24 @@ struct Seen {
     parser: Option<vt100::Parser>,
     /// Every byte that the program wrote.
     log: Vec<u8>,
-    /// How many of them the screen shows.
+    /// Number of bytes of the log that the emulator has processed.
     shown: usize,
     exit: Option<(u32, Instant)>,
-    /// The program's last byte has been read.
+    /// Whether the last byte of the program has been read.
     end_of_output: bool,
-    /// The reader is to let go of the terminal.
-    vanish: bool,
+    /// Whether the reader has to close its end of the terminal.
+    is_closing: bool,
 }
 
 impl Terminal {
-    /// Runs underpass in a terminal of this size.
+    /// Runs underpass in a terminal of this size, with additional environment variables.
     pub fn underpass(args: &[&str], (columns, rows): (u16, u16), environment: &[(&str, &str)]) -> Self {
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_underpass"));
         command.args(args);
         Self::run_in(command, (columns, rows), environment)
     }
 
-    /// Runs any program.
+    /// Runs a program in a terminal of this size.
     pub fn run(command: CommandBuilder, size: (u16, u16)) -> Self {
         Self::run_in(command, size, &[])
     }
@@ -75,7 +76,7 @@ impl Terminal {
         command.env("LANG", "C.UTF-8");
         command.env_remove("NO_COLOR");
         command.env_remove("UNDERPASS_TOKEN");
-        // Whoever runs the tests may like other keys.
+        // The tests must not read the key bindings of the user who runs them.
         command.env("XDG_CONFIG_HOME", "/nonexistent");
         for (name, value) in environment {
             command.env(name, value);
@@ -102,12 +103,12 @@ impl Terminal {
         Self { state, master: Some(pair.master), writer, pid, before }
     }
 
-    /// The program's number.
+    /// Returns the process ID of the program.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
     }
 
-    /// Types.
+    /// Writes keystrokes to the terminal.
     pub fn press(&self, keys: &str) {
         let mut writer = self.writer.lock().unwrap();
         writer.as_mut().expect("the terminal is there").write_all(keys.as_bytes()).unwrap();
@@ -118,7 +119,7 @@ impl Terminal {
         kill_process(self.pid, signal).unwrap();
     }
 
-    /// Waits until the screen is as wanted, and gives what `look` made of it.
+    /// Waits until `look` returns a value for the screen, and returns it.
     pub fn until<T>(&self, what: &str, mut look: impl FnMut(&vt100::Screen) -> Option<T>) -> T {
         self.wait(what, |seen| look(seen.parser.as_ref()?.screen()))
     }
@@ -128,59 +129,59 @@ impl Terminal {
         self.until(text, |screen| screen.contents().contains(text).then_some(()));
     }
 
-    /// What the screen shows.
+    /// Returns the text of the screen.
     pub fn text(&self) -> String {
         self.state.lock().parser.as_ref().map(|parser| parser.screen().contents()).unwrap_or_default()
     }
 
-    /// Every byte the program has written.
+    /// Returns every byte that the program has written.
     pub fn log(&self) -> Vec<u8> {
         self.state.lock().log.clone()
     }
 
-    /// Waits for the program's end and the last of its output: its status, and when it ended.
+    /// Waits until the program exits and its output is read. Returns its exit status and the time of the exit.
     pub fn exit(&self) -> (u32, Instant) {
-        self.wait("the program ends", |seen| seen.exit.filter(|_| seen.end_of_output || seen.vanish))
+        self.wait("the program ends", |seen| seen.exit.filter(|_| seen.end_of_output || seen.is_closing))
     }
 
-    /// Whether the program still runs.
+    /// Returns whether the program is running.
     pub fn runs(&self) -> bool {
         self.state.lock().exit.is_none()
     }
 
-    /// Gives the terminal another size.
+    /// Resizes the terminal.
     pub fn resize(&self, columns: u16, rows: u16) {
-        // The screen first: what the program paints for the new size must not be cut by the old one.
+        // The emulator first: it must not clip what the program paints for the new size.
         self.state.lock().parser.as_mut().unwrap().screen_mut().set_size(cells(rows), cells(columns));
         let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
         self.master.as_ref().unwrap().resize(size).unwrap();
     }
 
-    /// How the terminal is set now.
+    /// Returns the current terminal settings.
     pub fn settings(&self) -> String {
         format!("{:?}", self.master.as_ref().unwrap().get_termios().unwrap())
     }
 
-    /// Waits until the terminal is as a shell expects it: settings as before, main screen, cursor shown.
+    /// Waits until the terminal is restored: settings as before, main screen, visible cursor.
     pub fn until_sane(&self) {
         self.until("the main screen, with its cursor", |screen| {
             (!screen.alternate_screen() && !screen.hide_cursor()).then_some(())
         });
         let deadline = Instant::now() + LONG;
-        // The settings change without a byte that would wake anybody.
+        // A change of the settings produces no output that could be waited for.
         while self.settings() != self.before {
             assert!(Instant::now() < deadline, "{} is not {}", self.settings(), self.before);
             thread::yield_now();
         }
     }
 
-    /// Takes the terminal away, as when a window is closed or a connection cut; says when it was gone.
-    pub fn vanish(&mut self) -> Instant {
-        self.state.lock().vanish = true;
-        // The writer's end would say goodbye with an end of file.
+    /// Closes the terminal, like a closed window or a lost SSH connection. Returns the time at which it was closed.
+    pub fn close(&mut self) -> Instant {
+        self.state.lock().is_closing = true;
+        // The writer would send an end of file when it is dropped after the terminal is closed.
         *self.writer.lock().unwrap() = None;
         self.master = None;
-        // The reader holds the last end; a frame of the program wakes it.
+        // The reader holds the last descriptor and closes it after the next frame of the program.
         self.wait("the terminal is gone", |seen| seen.end_of_output.then_some(()));
         Instant::now()
     }
@@ -203,9 +204,9 @@ impl Terminal {
 }
 
 impl Seen {
-    /// How far the log is to be shown: a terminal shows no part of a synchronized update, however it comes.
-    fn whole(&self) -> usize {
-        // Where an update begins may be split, too.
+    /// Returns how much of the log the emulator may process: a terminal shows no part of an unfinished synchronized update.
+    fn complete_length(&self) -> usize {
+        // The start sequence may be split over two reads.
         let from = self.shown.saturating_sub(BEGIN.len() - 1);
         let fresh = &self.log[from..];
         let last = |mark: &[u8]| fresh.windows(mark.len()).rposition(|bytes| bytes == mark);
@@ -226,7 +227,7 @@ impl Seen {
 
 impl State {
     fn lock(&self) -> MutexGuard<'_, Seen> {
-        // A test that failed holds it poisoned; the next line of its panic is worth more than that.
+        // Ignores poisoning by a failed test, whose own panic message matters more.
         self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -246,10 +247,10 @@ fn cells(n: u16) -> NonZeroU16 {
 fn read(mut from: Box<dyn Read + Send>, to: &State, answers: &Mutex<Option<Box<dyn Write + Send>>>) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        // An error is how Linux says that the last program has let go.
+        // Linux reports an I/O error after the last program has closed the terminal.
         let n = from.read(&mut buffer).unwrap_or(0);
         let mut seen = to.lock();
-        if n == 0 || seen.vanish {
+        if n == 0 || seen.is_closing {
             drop(from);
             seen.show(usize::MAX);
             seen.end_of_output = true;
@@ -257,9 +258,10 @@ fn read(mut from: Box<dyn Read + Send>, to: &State, answers: &Mutex<Option<Box<d
             return;
         }
         seen.log.extend_from_slice(&buffer[..n]);
-        let asked = buffer[..n].windows(WHERE_IS_THE_CURSOR.len()).any(|bytes| bytes == WHERE_IS_THE_CURSOR);
-        let whole = seen.whole();
-        seen.show(whole);
+        let asked =
+            buffer[..n].windows(CURSOR_POSITION_REQUEST.len()).any(|bytes| bytes == CURSOR_POSITION_REQUEST);
+        let complete = seen.complete_length();
+        seen.show(complete);
         to.changed.notify_all();
         drop(seen);
         if asked && let Some(writer) = answers.lock().unwrap().as_mut() {

@@ -1,4 +1,4 @@
-//! What streams cost, measured on the real programs: a slow user, and many idle ones.
+//! Memory of server and proxy processes with a slow user and with many idle streams.
 
 use std::{
     io::Write,
@@ -20,7 +20,7 @@ use tokio::{
 };
 use underpass::{cli::demo::DemoFile, config::ProxyFormat};
 
-/// A server and a proxy as two processes, and the public address.
+/// A server and a proxy process, and the public address.
 struct Programs {
     server: Process,
     proxy: Process,
@@ -54,17 +54,18 @@ impl Programs {
         Self { server, proxy, public: SocketAddr::new(LOOPBACK.ip(), port) }
     }
 
-    /// Resident memory of server and proxy, in KiB; `None` where the system does not tell.
-    fn resident(&self) -> Option<(u64, u64)> {
+    /// Returns the resident memory of server and proxy in KiB, or `None` if the system does not report it.
+    fn resident_kib(&self) -> Option<(u64, u64)> {
         Some((self.server.resident_kib()?, self.proxy.resident_kib()?))
     }
 }
 
-/// Says what was measured, also where the test passes.
-fn tell(what: &str) {
+/// Prints a figure to stderr, also if the test passes.
+fn report(what: &str) {
     _ = writeln!(std::io::stderr(), "{what}");
 }
 
+/// Connects and requests a file of `size` bytes.
 async fn get(public: SocketAddr, size: u64) -> TcpStream {
     let mut socket = TcpStream::connect(public).await.unwrap();
     let path = DemoFile { seed: 1, size }.path();
@@ -75,8 +76,8 @@ async fn get(public: SocketAddr, size: u64) -> TcpStream {
     socket
 }
 
-/// Downloads of `size` bytes each, nine at once; how long they took.
-async fn nine(public: SocketAddr, size: u64) -> Duration {
+/// Runs nine downloads of `size` bytes in parallel and returns how long they took.
+async fn nine_downloads(public: SocketAddr, size: u64) -> Duration {
     let begin = Instant::now();
     let mut users = JoinSet::new();
     for _ in 0..9 {
@@ -104,11 +105,12 @@ async fn a_user_that_reads_one_kilobyte_per_second_costs_one_window() {
     for format in FORMATS {
         let origin = target::origin(None).await;
         let programs = Programs::start(origin.addr, format).await;
-        // The first nine make the programs allocate what they keep.
-        nine(programs.public, size).await;
-        let before = programs.resident();
-        let mut alone = [nine(programs.public, size).await, nine(programs.public, size).await];
-        let busy = programs.resident();
+        // The first nine downloads make the programs allocate their pools.
+        nine_downloads(programs.public, size).await;
+        let before = programs.resident_kib();
+        let mut alone =
+            [nine_downloads(programs.public, size).await, nine_downloads(programs.public, size).await];
+        let busy = programs.resident_kib();
 
         let mut slow = get(programs.public, 1 << 30).await;
         slow.read_exact(&mut [0; 1024]).await.unwrap();
@@ -121,16 +123,17 @@ async fn a_user_that_reads_one_kilobyte_per_second_costs_one_window() {
                 }
             }
         });
-        let mut beside = [nine(programs.public, size).await, nine(programs.public, size).await];
-        let during = programs.resident();
+        let mut beside =
+            [nine_downloads(programs.public, size).await, nine_downloads(programs.public, size).await];
+        let during = programs.resident_kib();
         assert!(!slow.has_ended());
         drop(slow);
         origin.when_open(0, Duration::from_secs(5)).await;
-        let after = programs.resident();
+        let after = programs.resident_kib();
 
         alone.sort();
         beside.sort();
-        tell(&format!(
+        report(&format!(
             "{format:?}: nine downloads of {} MiB: {:.2?} alone, {:.2?} beside a slow user; resident KiB of server and \
              proxy: {before:?} before, {busy:?} after nine, {during:?} with the slow user, {after:?} after",
             size >> 20,
@@ -144,8 +147,8 @@ async fn a_user_that_reads_one_kilobyte_per_second_costs_one_window() {
     }
 }
 
-/// How many descriptors this process may have.
-fn descriptors() -> usize {
+/// Returns the limit of file descriptors of this process.
+fn descriptor_limit() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_default();
     line.split_whitespace().next().and_then(|soft| soft.parse().ok()).unwrap_or(1024)
@@ -154,11 +157,11 @@ fn descriptors() -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_stream_costs_less_than_64_kib() {
     let _exclusive = crate::exclusive().await;
-    // Both ends of all of them are in this process.
+    // Both ends of every stream, user and target, are sockets of this process.
     let wanted = 2000;
-    let count = wanted.min(descriptors().saturating_sub(100) / 2);
+    let count = wanted.min(descriptor_limit().saturating_sub(100) / 2);
     if count < wanted {
-        tell(&format!("only {count} idle streams: this process may have no more descriptors"));
+        report(&format!("only {count} idle streams, because of the limit of file descriptors"));
     }
     for format in FORMATS {
         let echo = target::echo().await;
@@ -167,14 +170,14 @@ async fn an_idle_stream_costs_less_than_64_kib() {
             socket.write_all(&[7; 200]).await.unwrap();
             soon("an echo", socket.read_exact(&mut [0; 200])).await.unwrap();
         };
-        // What the first stream makes the programs allocate is no stream's.
+        // The first streams make the programs allocate memory that belongs to no stream.
         let mut users = Vec::new();
         for _ in 0..20 {
             let mut socket = TcpStream::connect(programs.public).await.unwrap();
             exchange(&mut socket).await;
             users.push(socket);
         }
-        let before = programs.resident();
+        let before = programs.resident_kib();
         while users.len() < count + 20 {
             let mut batch = JoinSet::new();
             for _ in 0..100.min(count + 20 - users.len()) {
@@ -187,10 +190,10 @@ async fn an_idle_stream_costs_less_than_64_kib() {
             }
         }
         assert_eq!(echo.counts().open, count + 20);
-        let Some(((server, proxy), before)) = programs.resident().zip(before) else { return };
+        let Some(((server, proxy), before)) = programs.resident_kib().zip(before) else { return };
         let each = |now: u64, before: u64| now.saturating_sub(before) as f64 / count as f64;
         let (server_each, proxy_each) = (each(server, before.0), each(proxy, before.1));
-        tell(&format!(
+        report(&format!(
             "{format:?}: {count} idle streams: {server_each:.1} KiB each on the server ({server} in all), \
              {proxy_each:.1} on the proxy ({proxy} in all)"
         ));

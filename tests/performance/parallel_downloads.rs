@@ -1,4 +1,4 @@
-//! Three downloads over three proxies take the time of one.
+//! Throughput over several proxies.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,16 @@ use crate::support::{
 };
 use underpass::{cli::demo::DemoFile, config::ProxyFormat};
 
-/// What each proxy's target gives, in bytes a second.
+/// Rate limit of each proxy's target in bytes per second.
 const RATE: u64 = 20_000_000;
 
 const FILE: DemoFile = DemoFile { seed: 3, size: 20_000_000 };
 
-/// How often it is tried on a machine that has other things to do.
+/// Number of attempts, because other load on the machine can spoil one.
 const ATTEMPTS: usize = 4;
 
-/// Downloads at once through as many fresh proxies, each with a limited target of its own; the time until the last.
+/// Runs `count` downloads in parallel over as many proxies, each with its own rate-limited target. Returns the time until all
+/// are complete.
 async fn downloads(count: usize) -> Duration {
     let mut tunnel = Tunnel::start().await;
     let mut origins: Vec<OriginTarget> = Vec::new();
