@@ -10,7 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    config::{CockpitFile, PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
+    config::{CockpitFile, PortRange, ProxyConfig, ProxyFormat, REFRESH_RANGE, ServerConfig, TextProxies},
     ids::{Group, MAX_WEIGHT, Policy, ServiceKey},
     mux::MAX_CHUNK_SIZE,
     tui::{RawSettings, Settings},
@@ -189,17 +189,12 @@ impl ScreenArgs {
                 CockpitFile::parse(&text).with_context(|| path.clone())?
             }
         };
-        let seconds = file.refresh.map(|seconds| refresh(&seconds.to_string()));
-        let refresh = self.refresh.map_or(seconds, |given| Some(Ok(given)));
         let settings = RawSettings {
             theme: self.theme.clone().or(file.theme),
             bits: file.bits,
             ascii: file.ascii,
             mouse: file.mouse,
-            refresh: refresh
-                .transpose()
-                .map_err(anyhow::Error::msg)?
-                .unwrap_or(RawSettings::default().refresh),
+            refresh: self.refresh.or(file.refresh).unwrap_or(RawSettings::default().refresh),
             read_only: self.read_only || file.read_only,
             columns: file.columns,
             keys: file.keys.into_iter().collect(),
@@ -395,7 +390,7 @@ fn chunk(text: &str) -> Result<usize, String> {
 fn refresh(text: &str) -> Result<Duration, String> {
     seconds(text)
         .ok()
-        .filter(|time| (0.1..=10.0).contains(&time.as_secs_f64()))
+        .filter(|time| REFRESH_RANGE.contains(&time.as_secs_f64()))
         .ok_or_else(|| "the refresh time is between 0.1 and 10 seconds".to_owned())
 }
 

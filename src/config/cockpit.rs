@@ -1,8 +1,14 @@
-use std::{collections::BTreeMap, path::PathBuf};
+//! The cockpit's settings file. Names of themes, columns, actions and keys stay text here and are resolved by the cockpit,
+//! whose types this module must not know.
 
-use serde::Deserialize;
+use std::{collections::BTreeMap, ops::RangeInclusive, path::PathBuf, time::Duration};
 
-/// The settings file of the cockpit as it is written: every key may be left out.
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+/// The permitted interval between two samples of the cockpit, in seconds.
+pub const REFRESH_RANGE: RangeInclusive<f64> = 0.1..=10.0;
+
+/// The content of the cockpit's settings file. Every key may be omitted.
 ///
 /// ```toml
 /// theme = "light"
@@ -15,51 +21,63 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct CockpitFile {
-    /// `dark`, `light`, `ansi`, `safe` or `none`.
+    /// The name of the color theme: `dark`, `light`, `ansi`, `safe` or `none`.
     pub theme: Option<String>,
-    /// Seconds between two samples.
-    pub refresh: Option<f64>,
-    /// Rates in bits.
+    /// The interval between two samples, in the file a number of seconds within [`REFRESH_RANGE`].
+    #[serde(deserialize_with = "refresh_interval")]
+    pub refresh: Option<Duration>,
+    /// Whether rates are shown in bits per second instead of bytes.
     pub bits: bool,
-    /// Nothing but ASCII.
+    /// Whether the screen uses ASCII characters only; `None` decides by the locale.
     pub ascii: Option<bool>,
-    /// Clicks and the wheel.
+    /// Whether the cockpit handles mouse clicks and the wheel.
     pub mouse: bool,
-    /// No key that acts.
+    /// Whether keys that act on streams, users, proxies or services are disabled.
     pub read_only: bool,
-    /// The columns of the table of streams, by their names.
+    /// The names of the columns of the table of streams, in their order.
     pub columns: Option<Vec<String>>,
-    /// Other keys, by the name of the action.
+    /// Key bindings: the name of an action, and the names of its keys separated by spaces.
     pub keys: BTreeMap<String, String>,
 }
 
-/// Why a settings file is refused.
+/// Reads a number of seconds within [`REFRESH_RANGE`].
+fn refresh_interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let seconds = f64::deserialize(deserializer)?;
+    if !REFRESH_RANGE.contains(&seconds) {
+        return Err(D::Error::custom("the refresh time is between 0.1 and 10 seconds"));
+    }
+    Ok(Some(Duration::from_secs_f64(seconds)))
+}
+
+/// Why a settings file is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CockpitFileError {
-    /// It is no TOML, or a value is of the wrong kind.
+    /// The text is not TOML, or a value has the wrong type or is out of range.
     #[error("{0}")]
     Syntax(String),
-    /// A key that nobody reads is a key that was meant otherwise.
+    /// A key that does not exist, which is probably a misspelt one.
     #[error("there is no setting «{name}»{}", hint(.near.as_deref()))]
     Unknown {
-        /// The key.
+        /// The unknown key, without control characters.
         name: String,
-        /// What it was probably meant to be.
+        /// The existing key that it is most similar to, if one is similar.
         near: Option<String>,
     },
 }
 
+/// The part of the message that suggests a similar key.
 fn hint(near: Option<&str>) -> String {
     near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default()
 }
 
 impl CockpitFile {
+    /// The keys that exist.
     const NAMES: [&str; 8] = ["theme", "refresh", "bits", "ascii", "mouse", "read_only", "columns", "keys"];
 
-    /// Reads the text of a settings file.
+    /// Parses the text of a settings file.
     ///
     /// # Errors
-    /// It is no TOML, or a key is not known.
+    /// The text is not TOML, a value is invalid, or a key is unknown.
     pub fn parse(text: &str) -> Result<Self, CockpitFileError> {
         let syntax =
             |error: toml::de::Error| CockpitFileError::Syntax(error.to_string().trim_end().to_owned());
@@ -76,11 +94,12 @@ impl CockpitFile {
         toml::from_str(text).map_err(syntax)
     }
 
-    /// Where the file is looked for, from what the environment says: `XDG_CONFIG_HOME`, or `.config` at home.
-    pub fn path(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
-        // The specification has relative paths ignored.
-        let named = variable("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
-        let directory = named.or_else(|| Some(variable("HOME")?.join(".config")))?;
+    /// Returns the path of the settings file: `underpass/cockpit.toml` in `XDG_CONFIG_HOME`, or in `.config` of `HOME`.
+    /// `env_var` reads an environment variable. Returns `None` if neither variable is set.
+    pub fn path(env_var: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+        // The XDG specification requires relative paths to be ignored.
+        let configured = env_var("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+        let directory = configured.or_else(|| Some(env_var("HOME")?.join(".config")))?;
         Some(directory.join("underpass").join("cockpit.toml"))
     }
 }

@@ -1,38 +1,40 @@
-use std::{fmt, str::FromStr};
+//! Ranges of public ports.
 
-/// Text that is no range of ports.
+use std::{fmt, ops::RangeInclusive, str::FromStr};
+
+/// The text is not a range of ports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a range of ports is FIRST-LAST or one port, from 1 to 65535, like 1024-65535")]
 pub struct PortRangeError;
 
-/// The public ports that proxies may ask for, both ends included.
+/// An inclusive range of public ports that proxies may request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortRange {
     first: u16,
     last: u16,
 }
 
-/// Where Linux takes the ports of outgoing connections from by default. A listener in there may find its port taken
-/// by somebody's download.
-const EPHEMERAL: (u16, u16) = (32_768, 60_999);
+/// The ephemeral ports of Linux by default (`ip_local_port_range`). A listener on a port of this range may
+/// find it taken by an outgoing connection.
+const EPHEMERAL_PORTS: RangeInclusive<u16> = 32_768..=60_999;
 
 impl Default for PortRange {
-    /// All that need no privilege.
+    /// All ports that can be opened without privileges.
     fn default() -> Self {
         Self { first: 1024, last: u16::MAX }
     }
 }
 
 impl PortRange {
-    /// Whether `port` may be asked for.
+    /// Whether the range contains `port`.
     pub fn contains(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
 
-    /// The ports to try when any will do, beginning with the `start`-th and coming round: those from 20000 that
-    /// outgoing connections do not use, or, where the range has none of these, all of it.
+    /// Returns the ports to try if a proxy requests any free port, beginning with the `start`-th and wrapping around: those
+    /// from 20000 up to the ephemeral ports, or the whole range if it has none of these.
     pub fn candidates(self, start: u16) -> impl Iterator<Item = u16> {
-        let (first, last) = match (self.first.max(20_000), self.last.min(EPHEMERAL.0 - 1)) {
+        let (first, last) = match (self.first.max(20_000), self.last.min(EPHEMERAL_PORTS.start() - 1)) {
             (first, last) if first <= last => (first, last),
             _ => (self.first, self.last),
         };

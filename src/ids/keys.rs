@@ -1,48 +1,21 @@
+//! Identifiers of users, streams, proxies, channels, groups and services.
+
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// Text that should have named something, and does not.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IdError {
-    /// Not six hexadecimal digits.
-    #[error("a user channel id is six hexadecimal digits, like 3F9A1C")]
-    User,
-    /// Not a decimal number that fits 32 bits.
-    #[error("a stream id is a decimal number")]
-    Stream,
-    /// Not `USER:STREAM`.
-    #[error("a stream key is USER:STREAM, like 3F9A1C:2")]
-    Key,
-    /// Empty, longer than 64 characters, or with a character outside `[A-Za-z0-9._-]`.
-    #[error("a group is 1 to 64 letters, digits, '.', '_' or '-'")]
-    Group,
-    /// Not `PORT` or `PORT:GROUP`.
-    #[error("a service is PORT or PORT:GROUP, like 8080:default")]
-    Service,
-    /// Not the name of a priority.
-    #[error("a priority is background, low, normal, high or urgent")]
-    Priority,
-    /// Not the name of a policy.
-    #[error("a policy is round-robin, weighted, least-streams or peak-ewma")]
-    Policy,
-    /// Not a number of bytes a second, or none that can be.
-    #[error("a rate is a number of bytes a second, like 10M, 1.5M, 500K or 800")]
-    Rate,
-    /// Not `P` and a number.
-    #[error("a proxy id is P and a number, like P3")]
-    Proxy,
-}
+use super::error::IdError;
 
-/// One user (client address) of one service: 24 random bits, written as six hexadecimal digits (`3F9A1C`).
+/// The id of a user, which is one client address on one service: 24 random bits, written as six hexadecimal digits
+/// (`3F9A1C`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserChannelId(u32);
 
 impl UserChannelId {
-    /// Keeps the lower 24 bits of `bits`.
+    /// The id with the lower 24 bits of `bits`.
     pub fn new(bits: u32) -> Self {
         Self(bits & 0xFF_FFFF)
     }
 
-    /// The 24 bits.
+    /// Returns the 24 bits.
     pub fn bits(self) -> u32 {
         self.0
     }
@@ -65,7 +38,7 @@ impl FromStr for UserChannelId {
     }
 }
 
-/// One stream of one user, counted from 1 for each user. 0 is what the old three-field text format means by default.
+/// The number of a stream within its user, from 1. Lines of three fields in the text format have no stream id and mean 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u32);
 
@@ -79,7 +52,7 @@ impl FromStr for StreamId {
     type Err = IdError;
 
     fn from_str(s: &str) -> Result<Self, IdError> {
-        // `u32::from_str` takes a leading '+', the wire does not.
+        // `u32::from_str` accepts a leading '+'; the protocol does not.
         if s.is_empty() || !s.bytes().all(|b| b.is_ascii_digit()) {
             return Err(IdError::Stream);
         }
@@ -87,17 +60,18 @@ impl FromStr for StreamId {
     }
 }
 
-/// The name of a stream on every screen, event, log line and command: `userChannelId:streamId`, like `3F9A1C:2`.
+/// The stream key `userChannelId:streamId`, like `3F9A1C:2`, which identifies a stream in screens, events, log lines and
+/// commands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamKey {
-    /// Whose stream.
+    /// The user that opened the stream.
     pub user: UserChannelId,
-    /// Which of the user's streams.
+    /// The stream's number within the user.
     pub stream: StreamId,
 }
 
 impl StreamKey {
-    /// The stream numbered `stream` of `user`.
+    /// The key of the stream with the number `stream` of `user`.
     pub fn new(user: UserChannelId, stream: u32) -> Self {
         Self { user, stream: StreamId(stream) }
     }
@@ -118,7 +92,7 @@ impl FromStr for StreamKey {
     }
 }
 
-/// One proxy link, counted from 1 since the server started, written `P3`.
+/// The id of a proxy, counted from 1 since the server started, written `P3`. A proxy that resumes its link keeps its id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProxyId(pub u32);
 
@@ -136,12 +110,12 @@ impl FromStr for ProxyId {
     }
 }
 
-/// One connection of one proxy, counted from 1 for each proxy, written `P3/1`.
+/// The id of a channel: the proxy and the channel's number within it, from 1, written `P3/1`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId {
-    /// Whose channel.
+    /// The proxy that the channel belongs to.
     pub proxy: ProxyId,
-    /// Which of the proxy's channels.
+    /// The channel's number within the proxy.
     pub index: u16,
 }
 
@@ -151,7 +125,7 @@ impl fmt::Display for ChannelId {
     }
 }
 
-/// The name of a group of proxies that share one public port. `default` unless the proxy says otherwise.
+/// The name of a group of proxies that share one public port; `default` if the proxy names none.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group(Arc<str>);
 
@@ -159,7 +133,7 @@ impl Group {
     /// The longest group name, in characters.
     pub const MAX: usize = 64;
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -187,12 +161,13 @@ impl FromStr for Group {
     }
 }
 
-/// One public port and its group of proxies, written `8080:default`.
+/// The key of a service: a public port and the group of proxies that serve it, written `8080:default`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceKey {
-    /// The public port. 0 asks for any free one and never names a running service.
+    /// The public port. In a registration 0 requests any free port; the key of a running service has the port that was
+    /// opened.
     pub port: u16,
-    /// The group that serves it.
+    /// The group of proxies that serves the port.
     pub group: Group,
 }
 
@@ -214,6 +189,7 @@ impl FromStr for ServiceKey {
     }
 }
 
+/// Implements `Debug` as `Display` for identifiers.
 macro_rules! debug_as_display {
     ($($name:ty),*) => {
         $(impl fmt::Debug for $name {
@@ -224,7 +200,7 @@ macro_rules! debug_as_display {
     };
 }
 
-// `3F9A1C:2` in an assertion or a log says more than nested tuple structs.
+// `3F9A1C:2` is easier to read in an assertion or a log than nested tuple structs.
 debug_as_display!(UserChannelId, StreamId, StreamKey, ProxyId, ChannelId, Group, ServiceKey);
 
 #[cfg(test)]

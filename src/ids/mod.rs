@@ -1,15 +1,17 @@
-//! The names of things: newtypes for every identifier that crosses a room's border.
+//! Identifiers: a newtype for each one that crosses a module boundary.
 //!
-//! Inside the program an identifier is a number; it becomes text only through `Display` and is read back only
-//! through `FromStr`, so that a screen, a log line and a command can never disagree on how one is written.
+//! Inside the program an identifier is a number. `Display` is the only way to print one and `FromStr` the only way to parse
+//! one, so that screens, log lines and commands always agree on the notation.
 
+mod error;
 mod keys;
 mod policy;
 mod priority;
 mod rate;
 mod text;
 
-pub use keys::{ChannelId, Group, IdError, ProxyId, ServiceKey, StreamId, StreamKey, UserChannelId};
+pub use error::IdError;
+pub use keys::{ChannelId, Group, ProxyId, ServiceKey, StreamId, StreamKey, UserChannelId};
 pub use policy::{MAX_WEIGHT, Policy};
 pub use priority::Priority;
 pub use rate::{Direction, Rate, RateLimits};

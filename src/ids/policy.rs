@@ -1,23 +1,25 @@
+//! Load-balancing policies and weights.
+
 use std::{fmt, str::FromStr};
 
-use super::IdError;
+use super::error::IdError;
 
-/// The largest weight of a proxy.
+/// The largest load-balancing weight of a proxy.
 pub const MAX_WEIGHT: u32 = 1000;
 
-/// How a service gives its new streams to its proxies.
+/// How a service distributes new streams over its proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(u8)]
 pub enum Policy {
-    /// To each in turn.
+    /// Each proxy in turn.
     #[default]
     RoundRobin = 0,
-    /// To each in turn as often as its weight says, evenly spread (smooth weighted round robin).
+    /// Each proxy in proportion to its weight, evenly spread (smooth weighted round robin).
     Weighted = 1,
-    /// To the one that has the fewest open streams for its weight.
+    /// The proxy with the fewest open streams in proportion to its weight.
     LeastStreams = 2,
-    /// To the better of two taken at random, by how long it took to open streams lately (peak-sensitive moving
-    /// average) and how many it has.
+    /// The better of two random proxies, by the product of open streams and recent latency (peak-sensitive exponentially
+    /// weighted moving average).
     PeakEwma = 3,
 }
 
@@ -25,7 +27,7 @@ impl Policy {
     /// Every policy.
     pub const ALL: [Self; 4] = [Self::RoundRobin, Self::Weighted, Self::LeastStreams, Self::PeakEwma];
 
-    /// The policy with this number.
+    /// Returns the policy with this number, or `None` if there is none.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }

@@ -1,45 +1,47 @@
+//! Scheduling priorities of streams.
+
 use std::{fmt, str::FromStr};
 
-use super::IdError;
+use super::error::IdError;
 
-/// How much of a crowded channel a stream gets beside others: each step up is twice the share.
+/// The scheduling priority of a stream: its share of a congested channel. Each step up doubles the weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 #[repr(u8)]
 pub enum Priority {
-    /// One share.
+    /// Weight 1.
     Background = 0,
-    /// Two shares.
+    /// Weight 2.
     Low = 1,
-    /// Four shares.
+    /// Weight 4.
     #[default]
     Normal = 2,
-    /// Eight shares.
+    /// Weight 8.
     High = 3,
-    /// Sixteen shares.
+    /// Weight 16.
     Urgent = 4,
 }
 
 impl Priority {
-    /// Every priority, the lowest first.
+    /// Every priority, lowest first.
     pub const ALL: [Self; 5] = [Self::Background, Self::Low, Self::Normal, Self::High, Self::Urgent];
 
-    /// The priority with this number, 0 (background) to 4 (urgent).
+    /// Returns the priority with this number, 0 (background) to 4 (urgent), or `None` if there is none.
     pub fn from_wire(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
 
-    /// Its shares: 1, 2, 4, 8 or 16.
+    /// Returns the weight in the scheduler: 1, 2, 4, 8 or 16.
     pub fn weight(self) -> u32 {
         1 << self as u32
     }
 
-    /// The next higher one, or itself at the top.
+    /// Returns the next higher priority; the highest returns itself.
     #[must_use]
     pub fn raised(self) -> Self {
         Self::from_wire(self as u8 + 1).unwrap_or(self)
     }
 
-    /// The next lower one, or itself at the bottom.
+    /// Returns the next lower priority; the lowest returns itself.
     #[must_use]
     pub fn lowered(self) -> Self {
         (self as u8).checked_sub(1).and_then(Self::from_wire).unwrap_or(self)

@@ -1,32 +1,34 @@
+//! Rates and rate limits in bytes per second.
+
 use std::{fmt, num::NonZeroU64, str::FromStr};
 
-use super::IdError;
+use super::error::IdError;
 
-/// What the letters stand for, the largest first: decimal, as in all rates of this program.
+/// The unit letters of rates with their decimal factors, largest first.
 const UNITS: [(char, u64); 3] = [('G', 1_000_000_000), ('M', 1_000_000), ('K', 1_000)];
 
-/// Bytes a second, never none: what should not flow at all is paused.
+/// A rate limit in bytes per second. It cannot be zero: to stop a stream it is paused instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rate(NonZeroU64);
 
 impl Rate {
-    /// So many bytes a second; nothing for 0.
+    /// The rate of `bytes_per_second`; `None` for 0.
     pub fn new(bytes_per_second: u64) -> Option<Self> {
         NonZeroU64::new(bytes_per_second).map(Self)
     }
 
-    /// Bytes a second.
+    /// Returns the rate in bytes per second.
     pub fn bytes_per_second(self) -> u64 {
         self.0.get()
     }
 }
 
-/// `10M`, `1.5M`, `500K`, `800`: it reads back as it is written.
+/// Prints `10M`, `1.5M`, `500K` or `800`, which parses to the same rate.
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.bytes_per_second();
         for (letter, unit) in UNITS {
-            // As many places as are needed to lose nothing; beyond three the smaller unit reads better.
+            // As many decimals as are needed to be exact; with more than three the smaller unit is used.
             if bytes >= unit && bytes.is_multiple_of(unit / 1000) {
                 let thousandths = bytes % unit / (unit / 1000);
                 let text = format!("{}.{thousandths:03}", bytes / unit);
@@ -44,10 +46,10 @@ impl FromStr for Rate {
         let last = s.chars().last().map(|letter| letter.to_ascii_uppercase());
         let unit = UNITS.iter().find(|(letter, _)| Some(*letter) == last);
         let (number, unit) = unit.map_or((s, 1), |(_, unit)| (&s[..s.len() - 1], *unit));
-        let plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        let number: f64 = number.parse().ok().filter(|_| plain).ok_or(IdError::Rate)?;
+        let is_plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let number: f64 = number.parse().ok().filter(|_| is_plain).ok_or(IdError::Rate)?;
         let bytes = (number * unit as f64).round();
-        // Beyond a terabyte a second a typing error is likelier than a network.
+        // More than a terabyte per second is more likely a typing error than a network.
         if !(1.0..=1e12).contains(&bytes) {
             return Err(IdError::Rate);
         }
@@ -55,12 +57,12 @@ impl FromStr for Rate {
     }
 }
 
-/// Which way bytes flow.
+/// The direction of a stream's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// Target to user.
+    /// Download: from the target to the user.
     Down,
-    /// User to target.
+    /// Upload: from the user to the target.
     Up,
 }
 
@@ -73,17 +75,17 @@ impl fmt::Display for Direction {
     }
 }
 
-/// How fast something may go, each direction apart; no rate is no limit.
+/// The rate limits of a stream, user, proxy or service, for each direction; `None` is unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RateLimits {
-    /// To users.
+    /// The limit of downloads.
     pub down: Option<Rate>,
-    /// From users.
+    /// The limit of uploads.
     pub up: Option<Rate>,
 }
 
 impl RateLimits {
-    /// The limit of one direction.
+    /// Returns the limit of one direction.
     pub fn of(self, direction: Direction) -> Option<Rate> {
         match direction {
             Direction::Down => self.down,

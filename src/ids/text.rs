@@ -1,11 +1,14 @@
-/// Strips what could harm a terminal or a log from text that a peer chose, and cuts it to `max` characters.
+//! Sanitizing text that a peer chose.
+
+/// Removes everything from `text` that could harm a terminal or a log, and truncates it to `max_chars` characters.
 ///
-/// Control characters (C0, C1, DEL) go, and so do the Unicode marks that reorder or hide what follows them
-/// (bidirectional overrides, zero-width characters): a proxy's name must not be able to redraw the row it stands in.
-pub fn clean(text: &str, max: usize) -> String {
-    text.chars().filter(|&c| !c.is_control() && !is_invisible(c)).take(max).collect()
+/// It removes control characters (C0, C1, DEL), and the Unicode characters that reorder or hide the text behind them
+/// (bidirectional overrides, zero-width characters), so that a proxy's name cannot redraw the row in which it is shown.
+pub fn clean(text: &str, max_chars: usize) -> String {
+    text.chars().filter(|&c| !c.is_control() && !is_invisible(c)).take(max_chars).collect()
 }
 
+/// Whether `c` is a zero-width character, a line separator or a bidirectional control.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
 }

@@ -1,28 +1,30 @@
+//! The messages that both formats encode: `TunnelMessage`, its actions, and the registration of a proxy.
+
 use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
 
 use crate::ids::{Group, MAX_WEIGHT, ServiceKey, StreamKey};
 
-/// One message of the tunnel, the type that both formats encode: as a line of text, or in a
+/// One message between server and proxy. The text format encodes it as a line, the binary format as a
 /// [`Frame::Message`](super::Frame::Message).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TunnelMessage {
-    /// The stream it speaks of; `None` where it speaks of the channel itself.
+    /// The stream that the message is about; `None` if it is about the channel or the link.
     pub key: Option<StreamKey>,
-    /// What it says.
+    /// The kind of the message.
     pub action: TunnelAction,
-    /// What comes with it: bytes of the stream, a reason, a size.
+    /// The payload, whose meaning depends on the action: bytes of the stream, a reason, a size.
     pub data: Bytes,
 }
 
 impl TunnelMessage {
-    /// A message about the channel itself.
+    /// A message about the channel or the link.
     pub fn control(action: TunnelAction, data: impl Into<Bytes>) -> Self {
         Self { key: None, action, data: data.into() }
     }
 
-    /// An `ERROR` message about the channel itself. `reason` is for people: the peer shows it and decides nothing by it.
+    /// An `ERROR` message about the channel or the link. `reason` is for people: the peer shows it and decides nothing by it.
     pub fn error(reason: &str) -> Self {
         Self::control(TunnelAction::Error, reason.to_owned())
     }
@@ -32,61 +34,66 @@ impl TunnelMessage {
         Self { key: Some(key), action, data: data.into() }
     }
 
-    /// The composite key `userChannelId:streamId`, if the message speaks of a stream.
+    /// The composite key `userChannelId:streamId`, if the message is about a stream.
     pub fn stream_key(&self) -> Option<StreamKey> {
         self.key
     }
 }
 
-/// What a [`TunnelMessage`] says.
+/// The kind of a [`TunnelMessage`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TunnelAction {
-    /// Proves that the proxy may register; the data is the token.
+    /// Authenticates a proxy of the text format; the data is the token.
     Auth,
-    /// Registers the sender as a proxy of a public port.
+    /// Registers the sender as a proxy for a public port.
     AddProxy(AddProxy),
-    /// A request was granted (`|0|RESPONSE|`), or, for a stream, bytes of the target (the old format's download).
+    /// Without a key: a request was granted (`|0|RESPONSE|`). For a stream: bytes of the target, which is how the three-field
+    /// format sends a download.
     Response,
-    /// A request was refused or a stream failed; the data is the reason.
+    /// A request was refused or a stream failed; the data is the reason for people.
     Error,
     /// Asks for a [`Pong`](Self::Pong) with the same data.
     Ping,
     /// Answers a [`Ping`](Self::Ping).
     Pong,
-    /// The sender leaves, or, for a stream, is done with it.
+    /// Without a key: the sender accepts no new streams, like GOAWAY. For a stream: the stream is aborted, like
+    /// [`StreamReset`](Self::StreamReset).
     Exit,
-    /// [`StreamStart`](Self::StreamStart) if the stream has none yet, and data.
+    /// Bytes of a stream; opens the stream if it is not open yet.
     Forward,
-    /// Opens a stream (server to proxy) or accepts it (proxy to server); the data is empty or the total size.
+    /// Opens a stream (server to proxy) or accepts it (proxy to server); the data is empty or the transfer's total size in
+    /// bytes.
     StreamStart,
     /// Bytes of a stream.
     StreamData,
-    /// The sender has sent its last byte of this stream; the other direction goes on.
+    /// The sender has sent its last byte of this stream; the other direction stays open.
     StreamEnd,
-    /// The stream failed; the data is the reason.
+    /// The stream is aborted in both directions; the data is the reason, which may begin with the name of a
+    /// [`ResetCode`](super::ResetCode).
     StreamReset,
-    /// Asks the peer to send no more of this stream for now. A peer may ignore it.
+    /// Asks the peer to stop sending on this stream for now. A peer may ignore it.
     StreamPause,
-    /// Takes a [`StreamPause`](Self::StreamPause) back.
+    /// Revokes a [`StreamPause`](Self::StreamPause).
     StreamResume,
-    /// A server that is about to leave names the one to go to; the data is `HOST:PORT`.
+    /// A draining server names the server that the proxy should connect to; the data is `HOST:PORT`.
     Successor,
 }
 
-/// An action that is no action of ours, or one whose arguments make no sense.
+/// An action that does not exist, or whose arguments are invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ActionError {
-    /// Not the name of an action. The name is not repeated: it is the peer's text.
+    /// Not the name of an action. The error does not repeat the name, because it is the peer's text.
     #[error("unknown action")]
     Unknown,
-    /// `ADDPROXY` wants `ADDPROXY:port[:group[:targetPort[:weight]]]`.
+    /// Not of the form `ADDPROXY:port[:group[:targetPort[:weight]]]`.
     #[error(
-        "ADDPROXY wants PORT[:GROUP[:TARGETPORT[:WEIGHT]]], ports from 0 to 65535, a group of at most 64 letters, \
+        "ADDPROXY expects PORT[:GROUP[:TARGETPORT[:WEIGHT]]], ports from 0 to 65535, a group of at most 64 letters, \
          a weight from 1 to {MAX_WEIGHT}"
     )]
     AddProxy,
 }
 
+/// The actions without arguments, with their names on the wire.
 const NAMES: [(TunnelAction, &str); 14] = [
     (TunnelAction::Auth, "AUTH"),
     (TunnelAction::Response, "RESPONSE"),
@@ -130,18 +137,18 @@ impl FromStr for TunnelAction {
     }
 }
 
-/// What `ADDPROXY:port[:group[:targetPort[:weight]]]` asks for, in either format.
+/// The arguments of `ADDPROXY:port[:group[:targetPort[:weight]]]`, in either format.
 ///
-/// What is left out at the end is not said; a group or a target port before something that is said may be empty:
-/// `ADDPROXY:8080:::3` is port 8080, the default group, and weight 3.
+/// Trailing arguments may be omitted, and a group or a target port before another argument may be empty:
+/// `ADDPROXY:8080:::3` is port 8080, the default group, no target port, and weight 3.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddProxy {
-    /// The public port (0: any free one) and the group that shares it.
+    /// The requested public port (0: any free port) and the group of proxies that share it.
     pub service: ServiceKey,
-    /// The port that the proxy dials for each stream, told for display only.
+    /// The port that the proxy connects to for each stream, for display only.
     pub target_port: Option<u16>,
-    /// The proxy's share of new streams beside other proxies, 1 to [`MAX_WEIGHT`]; it holds for all that the proxy
-    /// serves. Who says nothing keeps what it has, at first 1. Only servers that know weights take it.
+    /// The proxy's load-balancing weight, 1 to [`MAX_WEIGHT`], for all services that it serves. `None` keeps the current
+    /// weight, initially 1.
     pub weight: Option<u32>,
 }
 
@@ -162,7 +169,7 @@ impl FromStr for AddProxy {
 
     fn from_str(s: &str) -> Result<Self, ActionError> {
         let mut fields = s.split(':');
-        let port = number(fields.next().unwrap_or_default())?;
+        let port = parse_number(fields.next().unwrap_or_default())?;
         // An empty group means the default one, so that `ADDPROXY:8080::80` can name a target port alone.
         let group = match fields.next() {
             None | Some("") => Group::default(),
@@ -170,11 +177,11 @@ impl FromStr for AddProxy {
         };
         let target_port = match fields.next() {
             None | Some("") => None,
-            Some(text) => Some(number(text)?),
+            Some(text) => Some(parse_number(text)?),
         };
         let weight = match fields.next() {
             None | Some("") => None,
-            Some(text) => Some(number(text)?),
+            Some(text) => Some(parse_number(text)?),
         };
         if fields.next().is_some() || weight.is_some_and(|weight| !(1..=MAX_WEIGHT).contains(&weight)) {
             return Err(ActionError::AddProxy);
@@ -183,8 +190,9 @@ impl FromStr for AddProxy {
     }
 }
 
-fn number<T: FromStr>(text: &str) -> Result<T, ActionError> {
-    // `u16::from_str` takes a leading '+', the wire does not.
+/// Parses a decimal number without a sign.
+fn parse_number<T: FromStr>(text: &str) -> Result<T, ActionError> {
+    // `u16::from_str` accepts a leading '+'; the protocol does not.
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|_| digits).ok_or(ActionError::AddProxy)
 }

@@ -43,7 +43,7 @@ async fn every_registration_is_accepted_refused_or_closes_its_channel() {
     let taken = server.public.port();
     let others = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let foreign = others.local_addr().unwrap().port();
-    let malformed = "ADDPROXY wants";
+    let malformed = "ADDPROXY expects";
     let cases: Vec<(Vec<u8>, Outcome)> = vec![
         (b"ADDPROXY:0".into(), Given),
         (b"ADDPROXY:0::80".into(), Given),

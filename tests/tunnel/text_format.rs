@@ -308,7 +308,7 @@ async fn a_malformed_line_ends_its_channel_and_nothing_else() {
         ("a user that is none", b"XYZ|1|STREAM_DATA|\n".into(), "six hexadecimal digits"),
         ("a stream id that is none", b"ABC123|99999999999|STREAM_DATA|\n".into(), "decimal number"),
         ("not UTF-8", b"\xff|0|PING|\n".into(), "not UTF-8"),
-        ("a bad registration", b"|0|ADDPROXY:99999|\n".into(), "ADDPROXY wants"),
+        ("a bad registration", b"|0|ADDPROXY:99999|\n".into(), "ADDPROXY expects"),
         ("a line of more than 1 MiB", long(1 << 20), "too long"),
         ("a line of more than 1 MiB without an end", vec![b'A'; (1 << 20) + 1], "too long"),
     ];

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_range_reads_back_as_it_is_written() {
+fn port_ranges_round_trip() {
     assert_eq!("1024-65535".parse(), Ok(PortRange::default()));
     assert_eq!("8080".parse::<PortRange>().unwrap().to_string(), "8080-8080");
     for bad in ["", "0", "0-5", "9-8", "1-65536", "a-b"] {
@@ -12,7 +12,7 @@ fn a_range_reads_back_as_it_is_written() {
 }
 
 #[test]
-fn any_port_is_one_that_outgoing_connections_do_not_use() {
+fn candidates_avoid_ephemeral_ports() {
     let all: Vec<u16> = PortRange::default().candidates(65_535).collect();
     assert_eq!((all.len(), all.iter().min(), all.iter().max()), (12_768, Some(&20_000), Some(&32_767)));
     let narrow: PortRange = "40000-40002".parse().unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn each_policy_reads_back_as_it_is_written() {
+fn policies_round_trip() {
     for policy in Policy::ALL {
         assert_eq!(policy.to_string().parse(), Ok(policy));
         assert_eq!(Policy::from_number(policy as u8), Some(policy));

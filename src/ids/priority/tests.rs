@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn each_priority_reads_back_as_it_is_written_and_weighs_twice_the_one_below() {
+fn priorities_round_trip_and_double_in_weight() {
     for priority in Priority::ALL {
         assert_eq!(priority.to_string().parse(), Ok(priority));
         assert_eq!(Priority::from_wire(priority as u8), Some(priority));

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn rates_are_written_as_people_write_them() {
+fn rates_parse_and_print_with_units() {
     for (text, bytes) in
         [("10M", 10_000_000), ("1.5M", 1_500_000), ("500K", 500_000), ("800", 800), ("2G", 2_000_000_000)]
     {
@@ -20,7 +20,7 @@ fn rates_are_written_as_people_write_them() {
 
 proptest! {
     #[test]
-    fn every_rate_reads_back(bytes in 1u64..1_000_000_000_000) {
+    fn every_rate_round_trips(bytes in 1u64..1_000_000_000_000) {
         let rate = Rate::new(bytes).unwrap();
         prop_assert_eq!(rate.to_string().parse(), Ok(rate));
     }

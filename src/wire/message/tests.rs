@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn every_action_reads_back_as_it_is_written() {
+fn every_action_round_trips_through_its_name() {
     for (action, name) in NAMES {
         assert_eq!(action.to_string(), name);
         assert_eq!(name.parse::<TunnelAction>(), Ok(action));

@@ -1,14 +1,18 @@
-//! The text format: one message a line, so that forty lines of any language make a proxy.
+//! The text format: one message per line, so that a proxy takes forty lines in any language.
 //!
 //! ```text
 //! userChannelId|streamId|action|base64Data     four fields
-//! userChannelId|action|base64Data              three fields, the old form: the stream id is 0
+//! userChannelId|action|base64Data              three fields, the older form: the stream id is 0
 //! ```
 //!
-//! A second field of digits alone is a stream id, and the line has four fields: no action is a number. Empty data may
-//! lose its separator (`3F9A1C|1|STREAM_END`). An empty user means the channel itself. Data is base64 of the standard
-//! alphabet with padding; the size that STREAM_START carries may also stand as bare digits, which base64 of digits never
-//! is: it begins with M, N or O.
+//! If the second field consists of digits only, it is a stream id and the line has four fields, because no action is a
+//! number. The separator before empty data may be omitted (`3F9A1C|1|STREAM_END`). An empty user means that the message is
+//! about the channel. Data is base64 with the standard alphabet and padding. The size in STREAM_START may also be written in
+//! plain digits; base64 of digits begins with M, N or O, so that the two cannot be confused.
+//!
+//! The data of STREAM_RESET and EXIT is a reason. What underpass sends begins with the name of a
+//! [`ResetCode`](super::ResetCode) and a colon (`TARGET_REFUSED: the target refused the connection`); only the name decides
+//! anything. Simple proxies may send any text.
 //!
 //! A proxy registers with `ADDPROXY:port[:group[:targetPort[:weight]]]`, see [`AddProxy`](super::AddProxy).
 
@@ -26,7 +30,7 @@ mod tests;
 /// The longest line, in bytes and with its `\n`.
 pub const MAX_LINE: usize = 1 << 20;
 
-/// Which form a line has. A peer is answered in the form that it speaks.
+/// How many fields a line has. Underpass answers a peer in the form that the peer uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldCount {
     /// `userChannelId|streamId|action|base64Data`.
@@ -35,25 +39,25 @@ pub enum FieldCount {
     Three,
 }
 
-/// A line that is no message. None of these repeats text of the peer.
+/// Why a line is not a message. None of these repeats text of the peer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
-    /// No `\n` within the limit. Where the next line begins is unknown: the channel is of no more use.
+    /// No `\n` within the limit. The channel must be closed, because the start of the next line is unknown.
     #[error("a line is too long")]
     TooLong,
-    /// User, stream id or action are not UTF-8.
+    /// The user, the stream id or the action is not UTF-8.
     #[error("a line is not UTF-8")]
     NotUtf8,
-    /// Too few separators to name an action, or more than three.
+    /// Too few separators for an action, or more than three.
     #[error("a line is USER|STREAM|ACTION|DATA or USER|ACTION|DATA")]
     FieldCount,
-    /// The user is neither empty nor six hexadecimal digits, or empty although a stream is named.
+    /// The user is neither empty nor six hexadecimal digits, or it is empty although a stream id is given.
     #[error("a user channel id is six hexadecimal digits, like 3F9A1C, or empty for the channel itself")]
     User,
-    /// The stream id is no number that fits 32 bits.
+    /// The stream id is not a number of 32 bits.
     #[error("a stream id is a decimal number")]
     Stream,
-    /// The action.
+    /// The action is unknown or its arguments are invalid.
     #[error(transparent)]
     Action(#[from] ActionError),
     /// The data is not base64.
@@ -61,48 +65,48 @@ pub enum LineError {
     Base64,
 }
 
-/// Reads one line without its `\n`; a `\r` at its end is tolerated.
+/// Parses one line without its `\n`; a trailing `\r` is ignored. Returns the message and the line's form.
 ///
-/// The data of a STREAM_START comes out as decimal digits in whichever way they came in, and empty where it is no
-/// size: see [`start_size`].
+/// The data of a STREAM_START is returned as decimal digits, whether the line has them in base64 or not, and empty if it is
+/// no size: see [`start_size`].
 ///
 /// # Errors
 ///
-/// [`LineError`] says what is wrong; never [`LineError::TooLong`].
+/// Any [`LineError`] except [`LineError::TooLong`].
 pub fn decode_line(line: &[u8]) -> Result<(TunnelMessage, FieldCount), LineError> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let (user, rest) = field(line);
-    let (second, rest) = field(rest.ok_or(LineError::FieldCount)?);
+    let (user, rest) = split_field(line);
+    let (second, rest) = split_field(rest.ok_or(LineError::FieldCount)?);
     let (stream, action, data, fields) = if !second.is_empty() && second.iter().all(u8::is_ascii_digit) {
-        let (action, data) = field(rest.ok_or(LineError::FieldCount)?);
+        let (action, data) = split_field(rest.ok_or(LineError::FieldCount)?);
         (text(second)?.parse().map_err(|_| LineError::Stream)?, action, data, FieldCount::Four)
     } else {
         (StreamId(0), second, rest, FieldCount::Three)
     };
-    let key = key(text(user)?, stream)?;
+    let key = stream_key(text(user)?, stream)?;
     let data = data.unwrap_or_default();
     let action = match text(action)?.parse() {
-        // What should have been an action was the stream id of a line with four fields.
+        // The second field was meant as a stream id, because the line has four fields.
         Err(_) if fields == FieldCount::Three && memchr::memchr(b'|', data).is_some() => {
             return Err(LineError::Stream);
         }
         action => action?,
     };
-    let data = if action == TunnelAction::StreamStart { size(data)? } else { base64(data)? };
+    let data = if action == TunnelAction::StreamStart { decode_size(data)? } else { decode_base64(data)? };
     Ok((TunnelMessage { key, action, data }, fields))
 }
 
 /// Appends `message` and a `\n` to `out`.
 ///
-/// A line of three fields has no room for the stream id: it is left out and reads back as 0, so a user of a proxy
-/// that speaks the old form must have one stream at a time. Data beyond some 700 KiB makes a line that no peer takes:
-/// the caller sends it in pieces.
+/// A line of three fields does not carry the stream id, which the peer takes for 0. A user of a proxy with the three-field
+/// form must therefore have one stream at a time. Data of more than about 700 KiB makes a line longer than [`MAX_LINE`],
+/// which peers reject: the caller must send it in several messages.
 pub fn encode_line(message: &TunnelMessage, fields: FieldCount, out: &mut BytesMut) {
     let data_len = base64::encoded_len(message.data.len(), true).unwrap_or(usize::MAX);
-    // The user, the separators and any action but a long ADDPROXY fit in 64 bytes, so that one line grows `out` once.
+    // User, separators and any action except a long ADDPROXY fit in 64 bytes, so that one line grows `out` at most once.
     out.reserve(data_len.saturating_add(64));
     if let Some(key) = message.key {
-        // A buffer that grows never fails to be written to.
+        // Writing to a growing buffer cannot fail.
         _ = write!(out, "{}", key.user);
     }
     if fields == FieldCount::Four {
@@ -116,22 +120,23 @@ pub fn encode_line(message: &TunnelMessage, fields: FieldCount, out: &mut BytesM
     out.extend_from_slice(b"\n");
 }
 
-/// The size in bytes that the data of a decoded STREAM_START carries; `None` if it is unknown.
+/// Parses the data of a decoded STREAM_START: the transfer's total size in bytes, or `None` if it is unknown.
 pub fn start_size(data: &[u8]) -> Option<u64> {
-    // `u64::from_str` takes a leading '+', the wire does not.
+    // `u64::from_str` accepts a leading '+'; the protocol does not.
     let digits = data.iter().all(u8::is_ascii_digit);
     str::from_utf8(data).ok().filter(|_| digits)?.parse().ok()
 }
 
-/// Takes lines off the front of a buffer, and remembers how far it has looked: a long line that arrives in small
-/// pieces is searched once, not once for each piece.
+/// Removes lines from the front of a buffer. Remembers how far it has searched, so that a long line that arrives in small
+/// pieces is searched once and not once for each piece.
 ///
-/// Belongs to one buffer, to which the driver only appends.
+/// Must be used with one buffer only, to which the caller only appends.
 #[derive(Debug)]
 pub struct LineDecoder {
-    /// The first bytes of the buffer that hold no `\n`.
+    /// How many bytes at the front of the buffer were searched and contain no `\n`.
     scanned: usize,
-    limit: usize,
+    /// The longest line that is accepted, in bytes with its `\n`.
+    max_line: usize,
 }
 
 impl Default for LineDecoder {
@@ -141,29 +146,25 @@ impl Default for LineDecoder {
 }
 
 impl LineDecoder {
-    /// A decoder that refuses lines of more than `limit` bytes with their `\n`; at most [`MAX_LINE`].
-    pub fn new(limit: usize) -> Self {
-        Self { scanned: 0, limit: limit.min(MAX_LINE) }
+    /// A decoder that rejects lines of more than `max_line` bytes with their `\n`; at most [`MAX_LINE`].
+    pub fn new(max_line: usize) -> Self {
+        Self { scanned: 0, max_line: max_line.min(MAX_LINE) }
     }
 
-    /// Changes the limit, for a peer that has proved itself and may now fill more of our memory.
-    pub fn set_limit(&mut self, limit: usize) {
-        self.limit = limit.min(MAX_LINE);
-    }
-
-    /// Takes one line off the front of `buf`; `None` until there is a whole one. Empty lines are skipped.
+    /// Removes one line from the front of `buf` and parses it; returns `None` while the line is incomplete. Skips empty
+    /// lines.
     ///
     /// # Errors
     ///
-    /// After [`LineError::TooLong`] the channel is of no more use. Every other error has taken its line off `buf`, so
-    /// that a caller may go on with the next.
+    /// After [`LineError::TooLong`] the channel must be closed. Every other error has removed its line from `buf`, so that
+    /// the caller can continue with the next.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<(TunnelMessage, FieldCount)>, LineError> {
         loop {
             let Some(end) = memchr::memchr(b'\n', &buf[self.scanned..]).map(|at| self.scanned + at) else {
                 self.scanned = buf.len();
-                return if buf.len() < self.limit { Ok(None) } else { Err(LineError::TooLong) };
+                return if buf.len() < self.max_line { Ok(None) } else { Err(LineError::TooLong) };
             };
-            if end >= self.limit {
+            if end >= self.max_line {
                 return Err(LineError::TooLong);
             }
             self.scanned = 0;
@@ -184,7 +185,8 @@ type Base64 = base64::engine::Simd;
 #[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
 type Base64 = base64::engine::GeneralPurpose;
 
-/// Base64 is all that the text format costs; the accelerated engine was 3 to 5 times as fast as the plain one.
+/// The base64 engine. Base64 is the whole cost of the text format; the SIMD engine was 3 to 5 times as fast as the portable
+/// one.
 static ENGINE: LazyLock<Base64> = LazyLock::new(|| {
     let config = base64::engine::general_purpose::PAD;
     #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
@@ -193,26 +195,29 @@ static ENGINE: LazyLock<Base64> = LazyLock::new(|| {
     return Base64::new(&base64::alphabet::STANDARD, config);
 });
 
-/// What stands before the first separator and, if there is one, after it.
-fn field(line: &[u8]) -> (&[u8], Option<&[u8]>) {
+/// Splits `line` at its first separator: the field before it, and what follows it if there is one.
+fn split_field(line: &[u8]) -> (&[u8], Option<&[u8]>) {
     match memchr::memchr(b'|', line) {
         Some(at) => (&line[..at], Some(&line[at + 1..])),
         None => (line, None),
     }
 }
 
+/// Checks that a field is UTF-8.
 fn text(field: &[u8]) -> Result<&str, LineError> {
     str::from_utf8(field).map_err(|_| LineError::NotUtf8)
 }
 
-fn key(user: &str, stream: StreamId) -> Result<Option<StreamKey>, LineError> {
+/// Combines user and stream id; `None` for a message about the channel.
+fn stream_key(user: &str, stream: StreamId) -> Result<Option<StreamKey>, LineError> {
     match user {
         "" if stream == StreamId(0) => Ok(None),
         user => Ok(Some(StreamKey { user: user.parse().map_err(|_| LineError::User)?, stream })),
     }
 }
 
-fn base64(data: &[u8]) -> Result<Bytes, LineError> {
+/// Decodes base64. A separator in the data means that the line has too many fields.
+fn decode_base64(data: &[u8]) -> Result<Bytes, LineError> {
     let decoded = ENGINE.decode(data).map(Bytes::from);
     decoded.map_err(|_| match memchr::memchr(b'|', data) {
         Some(_) => LineError::FieldCount,
@@ -220,11 +225,12 @@ fn base64(data: &[u8]) -> Result<Bytes, LineError> {
     })
 }
 
-/// The digits of a size. It is only a hint, so what is no size (a proxy may well say -1 for "unknown") is none.
-fn size(data: &[u8]) -> Result<Bytes, LineError> {
+/// Decodes the data of a STREAM_START to decimal digits. The size is only a hint, so that anything else (a proxy may send -1
+/// for "unknown") becomes empty and is not an error.
+fn decode_size(data: &[u8]) -> Result<Bytes, LineError> {
     let digits = match start_size(data) {
         Some(_) => Bytes::copy_from_slice(data),
-        None => base64(data)?,
+        None => decode_base64(data)?,
     };
     Ok(if start_size(&digits).is_some() { digits } else { Bytes::new() })
 }

@@ -1,3 +1,5 @@
+//! Unit and property tests of the text format.
+
 use base64::prelude::BASE64_STANDARD;
 use proptest::{
     arbitrary::any,
@@ -72,7 +74,7 @@ fn lines_of_three_fields_are_pinned() {
 }
 
 #[test]
-fn what_a_human_types_reads_as_it_is_meant() {
+fn shortened_lines_are_accepted() {
     let end = |stream| TunnelMessage::stream(user(stream), TunnelAction::StreamEnd, "");
     reads_as("ABC123|1|STREAM_END", FieldCount::Four, end(1));
     reads_as("abc123|1|STREAM_END|\r", FieldCount::Four, end(1));
@@ -86,13 +88,13 @@ fn what_a_human_types_reads_as_it_is_meant() {
 }
 
 #[test]
-fn a_size_is_read_bare_or_as_base64() {
+fn a_size_is_accepted_in_plain_digits_or_base64() {
     let size = |line| start_size(&read(line).unwrap().0.data);
     assert_eq!(size("ABC123|1|STREAM_START|20971520"), Some(20_971_520));
     assert_eq!(size("ABC123|1|STREAM_START|MjA5NzE1MjA="), Some(20_971_520));
     assert_eq!(size("ABC123|STREAM_START|0"), Some(0));
     assert_eq!(size("ABC123|1|STREAM_START|18446744073709551615"), Some(u64::MAX));
-    // Unknown: nothing, base64 of "-1", base64 of "+1", a number beyond 64 bits.
+    // Unknown sizes: empty data, base64 of "-1", base64 of "+1", a number of more than 64 bits.
     for unknown in ["", "LTE=", "KzE=", "99999999999999999999"] {
         let (message, _) = read(&format!("ABC123|1|STREAM_START|{unknown}")).unwrap();
         assert_eq!(message.data, "", "{unknown}");
@@ -101,7 +103,7 @@ fn a_size_is_read_bare_or_as_base64() {
 }
 
 #[test]
-fn what_is_no_message_is_refused_by_name() {
+fn invalid_lines_are_rejected_with_their_defect() {
     for (line, error) in [
         ("", LineError::FieldCount),
         ("PING", LineError::FieldCount),
@@ -148,7 +150,7 @@ fn a_long_line_in_pieces_is_searched_once() {
 }
 
 #[test]
-fn empty_lines_are_skipped_and_a_bad_one_is_taken() {
+fn empty_lines_are_skipped_and_invalid_ones_are_removed() {
     let (mut decoder, mut buf) = (LineDecoder::default(), BytesMut::from("\n\r\n\nwhat?\n\n|0|PING|\r\n\n"));
     assert_eq!(decoder.decode(&mut buf), Err(LineError::FieldCount));
     let ping = TunnelMessage::control(TunnelAction::Ping, "");
@@ -158,11 +160,11 @@ fn empty_lines_are_skipped_and_a_bad_one_is_taken() {
 }
 
 #[test]
-fn a_line_has_a_limit_whether_it_comes_whole_or_in_pieces() {
+fn the_line_limit_holds_for_whole_lines_and_for_pieces() {
     let ping = b"|0|PING|\n";
     let mut decoder = LineDecoder::new(ping.len());
     assert!(decoder.decode(&mut BytesMut::from(&ping[..])).unwrap().is_some());
-    decoder.set_limit(ping.len() - 1);
+    let mut decoder = LineDecoder::new(ping.len() - 1);
     assert_eq!(decoder.decode(&mut BytesMut::from(&ping[..])), Err(LineError::TooLong));
     let mut decoder = LineDecoder::new(usize::MAX);
     let mut buf = BytesMut::zeroed(MAX_LINE - 1);
@@ -198,7 +200,7 @@ fn digits(size: Option<u64>) -> Bytes {
 
 proptest! {
     #[test]
-    fn messages_read_back_as_they_are_written(
+    fn messages_round_trip(
         messages in vec((any_message(), any::<bool>()), 1..6),
         piece in 1..50_usize,
     ) {
@@ -222,9 +224,9 @@ proptest! {
         prop_assert!(buf.is_empty());
     }
 
-    /// The accelerated engine against the plain one: both directions of ours could be wrong alike.
+    /// The SIMD engine against the portable one: encoder and decoder of one engine could have the same defect.
     #[test]
-    fn data_is_the_base64_that_everybody_knows(data in vec(any::<u8>(), 0..600)) {
+    fn data_is_standard_base64(data in vec(any::<u8>(), 0..600)) {
         let line = format!("ABC123|1|STREAM_DATA|{}", BASE64_STANDARD.encode(&data));
         let message = TunnelMessage::stream(user(1), TunnelAction::StreamData, data);
         prop_assert_eq!(written(&message, FieldCount::Four).to_vec(), format!("{line}\n").into_bytes());
@@ -232,14 +234,14 @@ proptest! {
     }
 
     #[test]
-    fn junk_never_panics(junk in vec(prop_oneof![2 => any::<u8>(), 1 => Just(b'|'), 1 => Just(b'\n')], 0..200)) {
-        _ = decode_line(&junk);
-        let (mut decoder, mut buf) = (LineDecoder::new(64), BytesMut::from(&junk[..]));
+    fn noise_never_panics(noise in vec(prop_oneof![2 => any::<u8>(), 1 => Just(b'|'), 1 => Just(b'\n')], 0..200)) {
+        _ = decode_line(&noise);
+        let (mut decoder, mut buf) = (LineDecoder::new(64), BytesMut::from(&noise[..]));
         while !matches!(decoder.decode(&mut buf), Ok(None) | Err(LineError::TooLong)) {}
     }
 
     #[test]
-    fn a_line_with_one_byte_changed_never_panics(message in any_message(), at: usize, byte: u8) {
+    fn a_corrupted_line_never_panics(message in any_message(), at: usize, byte: u8) {
         let mut line = written(&message, FieldCount::Four);
         let at = at % line.len();
         line[at] = byte;

@@ -1,0 +1,69 @@
+//! Settings of a proxy.
+
+use std::time::Duration;
+
+use crate::ids::ServiceKey;
+
+/// The format in which a proxy speaks to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyFormat {
+    /// The binary format: several channels, flow control for each stream, and the token is never sent.
+    Binary,
+    /// The text format, on one channel.
+    Text,
+}
+
+/// Settings of a proxy.
+#[derive(Debug, Clone)]
+pub struct ProxyConfig {
+    /// The server's tunnel port, `HOST:PORT`.
+    pub server: String,
+    /// The requested public port (0: any free port) and group.
+    pub service: ServiceKey,
+    /// The address that the proxy connects to for each stream, `HOST:PORT`.
+    pub target: String,
+    /// The proxy's display name; empty lets the server use the proxy's id.
+    pub name: String,
+    /// The number of channels that the proxy keeps established.
+    pub channels: u16,
+    /// The requested load-balancing weight; `None` keeps the server's default of 1.
+    pub weight: Option<u32>,
+    /// The format in which the proxy speaks.
+    pub format: ProxyFormat,
+    /// The largest payload of a DATA frame, in bytes; `None` derives it from the rate of the channel.
+    pub max_chunk: Option<usize>,
+    /// How long open streams may continue after the proxy was asked to stop.
+    pub drain_timeout: Duration,
+    /// Whether one stream may use several channels at the same time (multipath striping).
+    pub stripe: bool,
+    /// How long connecting to the target may take.
+    pub dial_timeout: Duration,
+    /// The first backoff before the proxy reconnects, and the shortest.
+    pub min_backoff: Duration,
+    /// The longest backoff before the proxy reconnects.
+    pub max_backoff: Duration,
+}
+
+impl ProxyConfig {
+    /// The most channels that one proxy may have.
+    pub const MAX_CHANNELS: u16 = 64;
+
+    /// Settings for `service` at `server` with this `target`; everything else has its default.
+    pub fn new(server: impl Into<String>, service: ServiceKey, target: impl Into<String>) -> Self {
+        Self {
+            server: server.into(),
+            service,
+            target: target.into(),
+            name: String::new(),
+            channels: 2,
+            weight: None,
+            format: ProxyFormat::Binary,
+            max_chunk: None,
+            drain_timeout: Duration::from_secs(10),
+            stripe: true,
+            dial_timeout: Duration::from_secs(10),
+            min_backoff: Duration::from_millis(200),
+            max_backoff: Duration::from_secs(15),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Settings of the server.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use super::ports::PortRange;
+use crate::ids::Policy;
+
+/// From where proxies may register in the text format, which sends the token in clear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextProxies {
+    /// From no address.
+    Off,
+    /// From loopback addresses only.
+    Loopback,
+    /// From any address.
+    Anywhere,
+}
+
+/// Settings of the server.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Address and port on which the server listens for proxies (the tunnel port).
+    pub listen: SocketAddr,
+    /// The local address on which public ports are opened.
+    pub bind: IpAddr,
+    /// The public ports that a proxy may request.
+    pub allowed_ports: PortRange,
+    /// From where proxies may register in the text format.
+    pub text_proxies: TextProxies,
+    /// Whether a text proxy on a loopback address may register without the token, as proxies that predate the token do.
+    pub text_without_token: bool,
+    /// The load-balancing policy of a new service, until the operator changes it.
+    pub default_policy: Policy,
+    /// How long a user connection waits for a proxy if the service has none.
+    pub proxy_wait_timeout: Duration,
+    /// How long a proxy of the binary format may take to report that the connection to a stream's target is established, or
+    /// has failed.
+    pub open_timeout: Duration,
+    /// How long a connection on the tunnel port may take from accept to the end of its handshake.
+    pub handshake_timeout: Duration,
+    /// How long streams wait for a proxy that has lost all of its channels.
+    pub grace_period: Duration,
+    /// How long open streams may continue after the server was asked to stop.
+    pub drain_timeout: Duration,
+    /// Whether to listen with `SO_REUSEPORT`, so that another server can take over the ports (zero-downtime restart).
+    pub reuse_port: bool,
+    /// The server that proxies are sent to when this one drains, `HOST:PORT`; `None` sends them to their configured server.
+    pub successor: Option<String>,
+    /// How long a user keeps its id after its last connection was closed.
+    pub user_id_retention: Duration,
+    /// How long a public port stays open without a proxy.
+    pub idle_service_timeout: Duration,
+    /// The initial flow-control window of a stream, in bytes. It grows with the bandwidth-delay product of the path.
+    pub initial_window: u32,
+    /// The memory budget for window growth of all streams together, in bytes.
+    pub window_budget: u64,
+    /// The largest payload of a DATA frame, in bytes; `None` derives it from the rate of the channel.
+    pub max_chunk: Option<usize>,
+    /// Whether one stream may use several channels of its proxy at the same time (multipath striping).
+    pub stripe: bool,
+    /// Whether to detect the protocol of streams from their first bytes.
+    pub inspect_protocols: bool,
+    /// The most user connections that may be open at the same time.
+    pub max_streams: usize,
+    /// The most connections on the tunnel port that may be in their handshake at the same time.
+    pub max_pending_handshakes: usize,
+    /// The most connections from one client address that may be in their handshake at the same time.
+    pub max_pending_per_ip: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::UNSPECIFIED, 7000).into(),
+            bind: Ipv4Addr::UNSPECIFIED.into(),
+            allowed_ports: PortRange::default(),
+            text_proxies: TextProxies::Loopback,
+            text_without_token: false,
+            default_policy: Policy::default(),
+            proxy_wait_timeout: Duration::from_secs(5),
+            // Longer than a proxy's connect timeout, so that the proxy can report a timeout itself.
+            open_timeout: Duration::from_secs(15),
+            handshake_timeout: Duration::from_secs(5),
+            grace_period: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(10),
+            reuse_port: false,
+            successor: None,
+            user_id_retention: Duration::from_secs(5),
+            idle_service_timeout: Duration::from_secs(30),
+            initial_window: 256 * 1024,
+            window_budget: 1 << 30,
+            max_chunk: None,
+            stripe: true,
+            inspect_protocols: true,
+            max_streams: 50_000,
+            max_pending_handshakes: 1024,
+            max_pending_per_ip: 256,
+        }
+    }
+}
