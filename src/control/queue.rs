@@ -4,8 +4,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::command::{Capabilities, Command, CommandError, CommandReply};
 
-/// The capacity of the command queue. An operator types commands; a program that sends faster than the server executes
-/// receives [`CommandError::QueueFull`].
+/// The capacity of the command queue. An operator types commands; a program that sends faster than the server
+/// executes receives [`CommandError::QueueFull`].
 const QUEUE_CAPACITY: usize = 64;
 
 /// A command in the queue, and where its reply goes.

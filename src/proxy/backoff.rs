@@ -5,8 +5,8 @@ use std::time::Duration;
 #[cfg(test)]
 mod tests;
 
-/// Computes the pauses between attempts: the upper bound doubles with each failure, and each pause is random between half
-/// of it and all of it. The jitter keeps the proxies of a restarted server from reconnecting at the same moment.
+/// Computes the pauses between attempts: the upper bound doubles with each failure, and each pause is random between
+/// half of it and all of it. The jitter keeps the proxies of a restarted server from reconnecting at the same moment.
 #[derive(Debug)]
 pub(super) struct Backoff {
     min: Duration,

@@ -18,8 +18,8 @@ use crate::{
 /// The timeout of each step of establishing a link: TCP connection, handshake, registration.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The resumption ticket of a link: what the proxy presents to add a channel to it, or to resume it after the loss of all
-/// channels. The server issues a new one with every resumption.
+/// The resumption ticket of a link: what the proxy presents to add a channel to it, or to resume it after the loss of
+/// all channels. The server issues a new one with every resumption.
 #[derive(Clone, Copy)]
 pub(super) struct ResumptionTicket {
     /// The link's random id.
@@ -39,21 +39,23 @@ impl From<&Welcome> for ResumptionTicket {
 
 /// Establishes channels of the binary format to one server.
 pub(super) struct ChannelDialer {
+    /// The configuration of the proxy: its display name is sent in the handshake.
     pub(super) config: Arc<ProxyConfig>,
     /// The server's tunnel port, `HOST:PORT`.
     pub(super) server: String,
+    /// The secret that proxy and server prove to each other by HMAC.
     pub(super) token: Token,
 }
 
 impl ChannelDialer {
-    /// Connects to the server and runs the handshake for the first channel of a new link. Returns the connection and the
-    /// server's WELCOME.
+    /// Connects to the server and runs the handshake for the first channel of a new link. Returns the connection and
+    /// the server's WELCOME.
     pub(super) async fn open_link(&self) -> Result<(Negotiation, Welcome), ServerLinkError> {
         self.dial(HelloMode::New, None).await
     }
 
-    /// Connects to the server and runs the handshake for one more channel of the ticket's link, or to resume that link.
-    /// Returns the connection and the server's WELCOME.
+    /// Connects to the server and runs the handshake for one more channel of the ticket's link, or to resume that
+    /// link. Returns the connection and the server's WELCOME.
     pub(super) async fn add_channel(
         &self,
         mode: HelloMode,
@@ -62,6 +64,7 @@ impl ChannelDialer {
         self.dial(mode, Some(ticket)).await
     }
 
+    /// Connects to the server and runs the handshake in the given mode; `ticket` is `None` for a new link.
     async fn dial(
         &self,
         mode: HelloMode,

@@ -21,25 +21,29 @@ use crate::{
     wire::{HelloMode, Welcome},
 };
 
-/// A channel or a link that lasted at least this long counts as a success: after its loss the first attempt to reconnect
-/// is made at once, without backoff.
+/// A channel or a link that lasted at least this long counts as a success: after its loss the first attempt to
+/// reconnect is made at once, without backoff.
 pub(super) const STABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Keeps the channels of one link established. Shared by one task per channel.
 pub(super) struct ChannelSupervisor {
+    /// Connects to the server and runs handshakes.
     dialer: ChannelDialer,
+    /// The link whose channels are kept established.
     link: Arc<Link>,
+    /// Whether the server has sent GOAWAY, after which lost channels are not established again.
     go_away: Arc<GoAwayState>,
     /// The current resumption ticket.
     ticket: Mutex<ResumptionTicket>,
     /// Held for reading by a handshake that adds a channel and for writing by one that resumes the link, so that a
-    /// resumption runs alone: the server detaches all earlier channels and issues another ticket, which later channels
-    /// must present.
+    /// resumption runs alone: the server detaches all earlier channels and issues another ticket, which later
+    /// channels must present.
     resume_lock: RwLock<()>,
 }
 
 impl ChannelSupervisor {
-    /// Creates the supervisor of a link that has no channel yet. `welcome` is the server's answer to the first handshake.
+    /// Creates the supervisor of a link that has no channel yet. `welcome` is the server's answer to the first
+    /// handshake.
     pub(super) fn new(
         dialer: ChannelDialer,
         link: Arc<Link>,
@@ -55,8 +59,8 @@ impl ChannelSupervisor {
         &self.link
     }
 
-    /// Keeps one channel established until the link has ended, the server sends GOAWAY, or the server does not know the
-    /// link any more. `first` is the channel to start with; without it one is established.
+    /// Keeps one channel established until the link has ended, the server sends GOAWAY, or the server does not know
+    /// the link any more. `first` is the channel to start with; without it one is established.
     pub(super) async fn run(&self, first: Option<Driver>) {
         let config = &self.dialer.config;
         let mut backoff = Backoff::new(config.min_backoff, config.max_backoff);
@@ -92,13 +96,14 @@ impl ChannelSupervisor {
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_pause()) => {}
                 () = self.link.wait_ended() => return,
-                () = self.go_away.received() => return,
+                () = self.go_away.wait_received() => return,
             }
             next = self.establish().await;
         }
     }
 
-    /// Establishes one more channel, or resumes the link if it has none. Returns `None` if the link has ended meanwhile.
+    /// Establishes one more channel, or resumes the link if it has none. Returns `None` if the link has ended
+    /// meanwhile.
     async fn establish(&self) -> Result<Option<Driver>, ServerLinkError> {
         let joining = self.resume_lock.read().await;
         if self.link.has_channel() {
@@ -111,8 +116,8 @@ impl ChannelSupervisor {
         self.handshake(mode).await
     }
 
-    /// Runs the handshake of one channel with the current ticket, stores the ticket that a resumption returns, and attaches
-    /// the channel to the link.
+    /// Runs the handshake of one channel with the current ticket, stores the ticket that a resumption returns, and
+    /// attaches the channel to the link.
     async fn handshake(&self, mode: HelloMode) -> Result<Option<Driver>, ServerLinkError> {
         let ticket = *self.ticket.lock();
         let (negotiation, welcome) = self.dialer.add_channel(mode, ticket).await?;

@@ -26,7 +26,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Proxy {
     config: Arc<ProxyConfig>,
+    /// The secret that proxy and server prove to each other.
     token: Token,
+    /// Spawns and joins all tasks of the proxy.
     tasks: Tasks,
     /// Publishes the registered service; `None` while no link is registered.
     service: watch::Sender<Option<ServiceKey>>,
@@ -54,13 +56,14 @@ impl Proxy {
         }
     }
 
-    /// Returns a receiver of the service that the proxy is registered for; `None` while it is registered with no server.
+    /// Returns a receiver of the service that the proxy is registered for; `None` while it is registered with no
+    /// server.
     pub fn watch_service(&self) -> watch::Receiver<Option<ServiceKey>> {
         self.service.subscribe()
     }
 
-    /// Drains: sends GOAWAY, so that the server opens no new streams, and ends [`run`](Self::run) when the open ones have
-    /// ended or the drain timeout has expired.
+    /// Drains: sends GOAWAY, so that the server opens no new streams, and ends [`run`](Self::run) when the open ones
+    /// have ended or the drain timeout has expired.
     pub fn drain(&self) {
         self.draining.cancel();
     }
@@ -97,7 +100,7 @@ impl Proxy {
         if let Some(link) = self.link.lock().take() {
             link.send_go_away();
         }
-        tracing::info!("draining, open streams: {}", self.streams.len());
+        tracing::info!("draining, streams still open: {}", self.streams.len());
         self.streams.close();
         if timeout(self.config.drain_timeout, self.streams.wait()).await.is_err() {
             tracing::warn!("streams cut off: {}", self.streams.len());
@@ -109,8 +112,8 @@ impl Proxy {
         let mut backoff = Backoff::new(self.config.min_backoff, self.config.max_backoff);
         let mut service = self.config.service.clone();
         let mut has_served = false;
-        // The link that received the last GOAWAY, whose streams still continue. It sends its own GOAWAY once the proxy has
-        // registered elsewhere.
+        // The link that received the last GOAWAY, whose streams still continue. It sends its own GOAWAY once the
+        // proxy has registered elsewhere.
         let mut old_link = None::<Arc<ServerLink>>;
         // The successor that the last GOAWAY named. It is tried once: it may never become reachable.
         let mut successor = None::<String>;
@@ -150,13 +153,15 @@ impl Proxy {
                 Err(error) => error,
             };
             match error {
-                // After the first success the token is known to be right, and the refusal may be corruption in transit.
+                // After the first success the token is known to be right, and the refusal may be corruption in
+                // transit.
                 ServerLinkError::Negotiation(NegotiationError::Refused(source))
                     if is_permanent(&source) && !has_served =>
                 {
                     return Err(ProxyError::Refused { server, source });
                 }
-                // After the first success the port may still be held by this proxy's own lost link, or by another proxy.
+                // After the first success the port may still be held by this proxy's own lost link, or by another
+                // proxy.
                 ServerLinkError::Registration(reason) if !has_served => {
                     let port = service.port;
                     return Err(ProxyError::Registration { server, port, reason });

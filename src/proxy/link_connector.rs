@@ -50,8 +50,8 @@ impl<'a> LinkConnector<'a> {
         Self { config, token, tasks, streams }
     }
 
-    /// Connects to `server`, runs the handshake and registers for `service`. Returns the link and the service that the
-    /// server assigned, in which port 0 is replaced by a real one.
+    /// Connects to `server`, runs the handshake and registers for `service`. Returns the link and the service that
+    /// the server assigned, in which port 0 is replaced by a real one.
     pub(super) async fn connect(
         &self,
         server: &str,
@@ -78,8 +78,8 @@ impl<'a> LinkConnector<'a> {
             ProxyFormat::Text => (self.open_text(server, request, events).await?, Duration::ZERO),
         };
         let answer = tokio::select! {
-            // Polled in this order: a server that refuses the registration sends the reason and closes at once, and the
-            // reason is more precise than the loss of the link.
+            // Polled in this order: a server that refuses the registration sends the reason and closes at once, and
+            // the reason is more precise than the loss of the link.
             biased;
             answer = timeout(STEP_TIMEOUT, answer) => answer,
             () = link.wait_ended() => return Err(ServerLinkError::Lost),
@@ -135,8 +135,8 @@ impl<'a> LinkConnector<'a> {
         Ok((link, Duration::from_millis(welcome.grace_ms.into())))
     }
 
-    /// Establishes a link of the text format, which has one channel: sends AUTH and `request`, and starts the channel's
-    /// task. Returns the link.
+    /// Establishes a link of the text format, which has one channel: sends AUTH and `request`, and starts the
+    /// channel's task. Returns the link.
     async fn open_text(
         &self,
         server: &str,
@@ -150,8 +150,8 @@ impl<'a> LinkConnector<'a> {
             text::encode_line(&message, FieldCount::Four, &mut lines);
         }
         negotiation.send_bytes(lines.freeze()).await?;
-        // The text format has no flow control: data counts as received once it is sent, and the window only bounds the data
-        // that waits here to be sent.
+        // The text format has no flow control: data counts as received once it is sent, and the window only bounds
+        // the data that waits here to be sent.
         let config = MuxConfig::default();
         let link = Link::new(Role::Proxy, config, Some(FieldCount::Four), events);
         let (owned, tasks) = (link.clone(), self.tasks.clone());
@@ -171,8 +171,8 @@ impl<'a> LinkConnector<'a> {
 
 /// Keeps one channel established until the link ends or the proxy stops; when it stops, sends GOAWAY.
 async fn keep_channel(supervisor: Arc<ChannelSupervisor>, tasks: Tasks, first: Option<Driver>) {
-    // Pinned outside of `select!`, so that the channel still exists while the GOAWAY is sent: `select!` drops the futures
-    // of the other branches before it runs the handler.
+    // Pinned outside of `select!`, so that the channel still exists while the GOAWAY is sent: `select!` drops the
+    // futures of the other branches before it runs the handler.
     let mut channel = std::pin::pin!(supervisor.run(first));
     tokio::select! {
         // Polled first: otherwise a lost channel might be established again while the proxy stops.

@@ -27,8 +27,11 @@ pub(super) type RegistrationAnswer = Result<ServiceKey, String>;
 
 /// Receives the events of one link to a server.
 pub(super) struct ServerLinkEvents {
+    /// Where a GOAWAY is recorded.
     pub(super) go_away: Arc<GoAwayState>,
+    /// The configuration of the proxy: target and connect timeout of its streams.
     pub(super) config: Arc<ProxyConfig>,
+    /// Spawns the task of each stream.
     pub(super) tasks: Tasks,
     /// Tracks the streams of all links of this proxy, so that a drain can wait for them.
     pub(super) streams: TaskTracker,

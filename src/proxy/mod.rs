@@ -1,5 +1,5 @@
-//! The proxy: the client behind NAT. It connects to the server, registers for a public port, and connects to the target
-//! for every stream that the server opens.
+//! The proxy: the client behind NAT. It connects to the server, registers for a public port, and connects to the
+//! target for every stream that the server opens.
 //!
 //! ```text
 //!  connect ─► handshake ─► register ─► serve ──link lost──► backoff ─► connect …
@@ -8,8 +8,8 @@
 //!     └──── failed or timed out ──────────────► backoff ─► connect …
 //! ```
 //!
-//! A server that drains sends GOAWAY. Then the proxy opens a second link, to the server's successor where the GOAWAY names
-//! one, and the first link continues beside it until its streams have ended.
+//! A server that drains sends GOAWAY. Then the proxy opens a second link, to the server's successor where the GOAWAY
+//! names one, and the first link continues beside it until its streams have ended.
 //!
 //! This module must not name `server`, `tui`, `cli` or `control`.
 

@@ -10,7 +10,9 @@ use crate::{link::Link, wire::ResetCode};
 /// A link to a server that has accepted the registration.
 #[derive(Debug)]
 pub(super) struct ServerLink {
+    /// The mux and its channels.
     link: Arc<Link>,
+    /// Whether the server has sent GOAWAY on this link.
     go_away: Arc<GoAwayState>,
 }
 
@@ -54,7 +56,7 @@ impl GoAwayState {
     }
 
     /// Waits until GOAWAY is received.
-    pub(super) async fn received(&self) {
+    pub(super) async fn wait_received(&self) {
         self.received.cancelled().await;
     }
 }
@@ -68,10 +70,10 @@ impl ServerLink {
     /// Waits until the server sends no new streams on this link any more, and returns why.
     pub(super) async fn serve(&self) -> ServeOutcome {
         tokio::select! {
-            // Polled in this order: a server without open streams closes the link directly after its GOAWAY, and the GOAWAY
-            // is the more precise reason.
+            // Polled in this order: a server without open streams closes the link directly after its GOAWAY, and the
+            // GOAWAY is the more precise reason.
             biased;
-            () = self.go_away.received() => {
+            () = self.go_away.wait_received() => {
                 ServeOutcome::GoAway { successor: self.go_away.successor.lock().take() }
             }
             () = self.link.run_until_ended() => ServeOutcome::Lost,
@@ -83,8 +85,8 @@ impl ServerLink {
         self.link.run_until_ended().await;
     }
 
-    /// Sends GOAWAY: the server assigns no new streams to this proxy. Streams that it opened before it received the GOAWAY
-    /// are still served.
+    /// Sends GOAWAY: the server assigns no new streams to this proxy. Streams that it opened before it received the
+    /// GOAWAY are still served.
     pub(super) fn send_go_away(&self) {
         self.link.send_go_away(ResetCode::Shutdown);
     }

@@ -11,8 +11,8 @@ use crate::{
     wire::{Open, ResetCode},
 };
 
-/// Connects to the target for one stream and relays between the two until the stream ends. If no connection to the target
-/// can be established, resets the stream with a code that says why.
+/// Connects to the target for one stream and relays between the two until the stream ends. If no connection to the
+/// target can be established, resets the stream with a code that says why.
 pub(super) async fn serve_stream(config: Arc<ProxyConfig>, tasks: Tasks, stream: Stream, open: Open) {
     // Identifies the user in this log; the target sees the proxy's address only.
     let user = open.user.map(tracing::field::display);

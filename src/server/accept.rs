@@ -1,7 +1,7 @@
 //! The accept loop of a listener, for the tunnel port and for public ports.
 //!
-//! An error of accept(2) must neither end the loop nor make it spin. The loop must not wait for a connection that it has
-//! accepted: `admit` only hands it to a task.
+//! An error of accept(2) must neither end the loop nor make it spin. The loop must not wait for a connection that it
+//! has accepted: `admit` only hands it to a task.
 
 use std::{
     future::Future,
@@ -15,9 +15,9 @@ use crate::{
     telemetry::{EventKind, Telemetry},
 };
 
-/// The first pause after a failed accept, doubled after each further failure up to [`MAX_PAUSE`]. A process that is out
-/// of file descriptors fails every accept at once until one is freed: without a pause the loop would use a whole core,
-/// and if it ended instead the server would accept nothing any more.
+/// The first pause after a failed accept, doubled after each further failure up to [`MAX_PAUSE`]. A process that is
+/// out of file descriptors fails every accept at once until one is freed: without a pause the loop would use a whole
+/// core, and if it ended instead the server would accept nothing any more.
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 
 /// The longest pause after a failed accept.
@@ -78,8 +78,8 @@ pub(super) fn close(listener: Listener, mut admit: impl FnMut(TcpStream, SocketA
     Ok(())
 }
 
-/// Returns whether an error of accept(2) concerns only the connection, which failed before it was accepted, and not the
-/// listener.
+/// Returns whether an error of accept(2) concerns only the connection, which failed before it was accepted, and not
+/// the listener.
 fn concerns_only_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)

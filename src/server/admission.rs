@@ -8,16 +8,20 @@ use parking_lot::Mutex;
 /// address. Such a connection costs a file descriptor and memory before its peer has proved anything.
 #[derive(Debug)]
 pub(super) struct Admission {
+    /// The maximum number of unauthenticated connections in total.
     max_pending: usize,
+    /// The maximum number of unauthenticated connections from one client IP address.
     max_pending_per_ip: usize,
+    /// The unauthenticated connections of now.
     pending: Mutex<PendingCounts>,
 }
 
 /// How many connections have not completed their handshake now.
 #[derive(Debug, Default)]
 struct PendingCounts {
+    /// From all addresses.
     total: usize,
-    /// Only addresses with at least one pending connection have an entry.
+    /// By client IP address. Only addresses with at least one pending connection have an entry.
     by_ip: HashMap<IpAddr, usize>,
 }
 
@@ -25,7 +29,9 @@ struct PendingCounts {
 /// place under the limits.
 #[derive(Debug)]
 pub(super) struct PendingConnection<'a> {
+    /// Where the place is freed.
     admission: &'a Admission,
+    /// The client's IP address.
     ip: IpAddr,
 }
 
@@ -35,7 +41,8 @@ impl Admission {
         Self { max_pending, max_pending_per_ip, pending: Mutex::default() }
     }
 
-    /// Admits one connection from `ip` to the handshake. Returns `None` if the total or the per-address limit is reached.
+    /// Admits one connection from `ip` to the handshake. Returns `None` if the total or the per-address limit is
+    /// reached.
     pub(super) fn admit(&self, ip: IpAddr) -> Option<PendingConnection<'_>> {
         let mut pending = self.pending.lock();
         let from_ip = pending.by_ip.get(&ip).copied().unwrap_or_default();

@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// Authenticates a proxy of the binary format and assigns its connection to a link. If the proxy is refused it receives
-/// the reason before the connection closes.
+/// Authenticates a proxy of the binary format and assigns its connection to a link. If the proxy is refused it
+/// receives the reason before the connection closes.
 pub(super) async fn admit_binary(
     core: &Arc<Core>,
     mut negotiation: Negotiation,
@@ -100,8 +100,8 @@ async fn join_link(
     negotiation.send_frame(&verified.welcome(welcome)).await?;
     negotiation.set_features(features);
     if mode == HelloMode::Resume {
-        // Waits for the channel's first ping, which proves that the proxy has received WELCOME and its new ticket. Until
-        // then WELCOME may be lost, so the old ticket and the old channels must stay valid.
+        // Waits for the channel's first ping, which proves that the proxy has received WELCOME and its new ticket.
+        // Until then WELCOME may be lost, so the old ticket and the old channels must stay valid.
         negotiation.wait_for_data().await?;
         if !proxy.tickets.lock().confirm(ticket) {
             return Err(HandshakeError::UnknownLink.into());

@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// Authenticates a proxy of the text format and creates its link, which has this one channel. If the proxy is refused it
-/// receives an ERROR line with the reason before the connection closes.
+/// Authenticates a proxy of the text format and creates its link, which has this one channel. If the proxy is refused
+/// it receives an ERROR line with the reason before the connection closes.
 pub(super) async fn admit_text(
     core: &Arc<Core>,
     mut negotiation: Negotiation,
@@ -59,8 +59,8 @@ async fn refuse(
 ) -> Result<AdmittedChannel, NegotiationError> {
     let mut line = BytesMut::new();
     text::encode_line(&TunnelMessage::error(reason), fields, &mut line);
-    // A proxy usually sends ADDPROXY directly after AUTH. Closing while it is unread would reset the connection, and the
-    // proxy might never read the reason; `send_and_close` reads it first.
+    // A proxy usually sends ADDPROXY directly after AUTH. Closing while it is unread would reset the connection, and
+    // the proxy might never read the reason; `send_and_close` reads it first.
     negotiation.send_and_close(line.freeze()).await?;
     Err(NegotiationError::TextRefused(reason))
 }

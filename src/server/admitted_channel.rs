@@ -13,6 +13,7 @@ use crate::{
 
 /// A connection that has completed its handshake and becomes a channel of its proxy's link.
 pub(super) struct AdmittedChannel {
+    /// The proxy and the channel's number; freed when the channel ends.
     slot: ChannelSlot,
     /// The connection, with what was read beyond the handshake.
     negotiation: Negotiation,
@@ -31,8 +32,8 @@ impl AdmittedChannel {
         self.slot.id
     }
 
-    /// Drives the channel until it ends, and reports its beginning and its end. Runs on the worker thread that is to own
-    /// the socket.
+    /// Drives the channel until it ends, and reports its beginning and its end. Runs on the worker thread that is to
+    /// own the socket.
     pub(super) async fn run(self, core: &Arc<Core>, addr: SocketAddr) {
         let Self { slot, negotiation, text } = self;
         let (socket, read_ahead, codec) = negotiation.into_parts();

@@ -68,8 +68,8 @@ impl Core {
         Some(streams)
     }
 
-    /// Sets or removes the rate limit of `scope` in one direction. Returns the number of streams that the limit applies to,
-    /// or `None` if the object does not exist.
+    /// Sets or removes the rate limit of `scope` in one direction. Returns the number of streams that the limit
+    /// applies to, or `None` if the object does not exist.
     fn set_limit(&self, scope: &LimitScope, direction: Direction, rate: Option<Rate>) -> Option<usize> {
         let set = |limit: &RateLimit, displayed: &RateLimitGauges| {
             limit.set(direction, rate, Instant::now());
@@ -95,12 +95,13 @@ impl Core {
         }
     }
 
-    /// Wakes the streams that `applies` selects, so that they read their rate limits again instead of waiting as the old
-    /// limit required. Returns their number. Visits all open streams, a hundred thousand at most: an operator issues this
-    /// command rarely, and an index by proxy and service would cost every connection something.
+    /// Wakes the streams that `applies` selects, so that they read their rate limits again instead of waiting as the
+    /// old limit required. Returns their number. Visits all open streams, a hundred thousand at most: an operator
+    /// issues this command rarely, and an index by proxy and service would cost every connection something.
     fn wake_limited_streams(&self, applies: impl Fn(&OperatorHandle) -> bool) -> usize {
         let selected = self.streams.iter().filter(|handle| applies(handle));
-        // Collected first: a stream that wakes may end and take itself out of the table, whose locks the iterator holds.
+        // Collected first: a stream that wakes may end and take itself out of the table, whose locks the iterator
+        // holds.
         let handles: Vec<Arc<_>> = selected.map(|handle| handle.clone()).collect();
         handles.iter().for_each(|handle| handle.rate_limits_changed());
         handles.len()

@@ -36,13 +36,17 @@ pub(super) type LinkId = [u8; 16];
 /// The state that all tasks of one server share.
 #[derive(Debug)]
 pub(super) struct Core {
+    /// The validated configuration of the server.
     pub(super) config: ServerConfig,
     /// The secret that a proxy must hold to be admitted.
     pub(super) token: Token,
+    /// Receives events and counters for display; no decision reads it.
     pub(super) telemetry: Arc<Telemetry>,
+    /// Spawns and joins all tasks of the server.
     pub(super) tasks: Tasks,
     /// Limits connections to the tunnel port that have not completed their handshake.
     pub(super) admission: Admission,
+    /// The table of users.
     pub(super) users: Arc<Users>,
     /// Holds one permit for each user connection that may be open. Shutdown waits until all permits are back.
     pub(super) user_permits: Arc<Semaphore>,
@@ -54,6 +58,7 @@ pub(super) struct Core {
     pub(super) links: DashMap<LinkId, Arc<RemoteProxy>>,
     /// The operator's handle of each admitted user connection, from admission to its end.
     pub(super) streams: DashMap<StreamKey, Arc<OperatorHandle>>,
+    /// The id of the next proxy. Ids count from 1 and are not reused.
     pub(super) next_proxy_id: AtomicU32,
     /// Counts the rate limits that are set in the whole server, so that streams skip pacing while there are none.
     pub(super) limit_count: RateLimitCount,

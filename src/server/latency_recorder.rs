@@ -12,7 +12,9 @@ use crate::{
 /// balancer uses, and in the telemetry, for display.
 #[derive(Debug)]
 pub(super) struct LatencyRecorder {
+    /// The proxy's load, by which the balancer selects proxies.
     load: Arc<ProxyLoad>,
+    /// The proxy's counters, for display.
     stats: Arc<ProxyStats>,
 }
 

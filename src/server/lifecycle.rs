@@ -23,7 +23,8 @@ use crate::{
     wire::handshake::Token,
 };
 
-/// The shortest interval between two removals of idle users; otherwise the interval is a fifth of their retention time.
+/// The minimum interval between two removals of idle users. Where it is longer, the interval is a fifth of the
+/// retention time of user ids.
 const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Why the server could not start.
@@ -43,8 +44,11 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct Server {
     core: Arc<Core>,
+    /// The listening socket of the tunnel port.
     listener: Listener,
+    /// The receiving end of the queue of operator commands.
     commands: mpsc::Receiver<CommandRequest>,
+    /// The address of the tunnel port.
     addr: SocketAddr,
 }
 
@@ -72,8 +76,8 @@ impl Server {
         self.addr
     }
 
-    /// Serves until `shutdown` is signalled, then drains: open streams may finish within the configured drain timeout.
-    /// Returns what was left when the server ended.
+    /// Serves until `shutdown` is signalled, then drains: open streams may finish within the configured drain
+    /// timeout. Returns what was left when the server ended.
     pub async fn run(self, shutdown: ShutdownSignals) -> ShutdownReport {
         let Self { core, listener, mut commands, addr } = self;
         core.telemetry.emit(EventKind::Listening { addr });

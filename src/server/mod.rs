@@ -1,7 +1,7 @@
 //! The tunnel server, which runs on the public machine.
 //!
-//! The server accepts proxies on the *tunnel port*, opens the *public ports* that they register, and assigns each user
-//! connection to one of the proxies that serve the port.
+//! The server accepts proxies on the *tunnel port*, opens the *public ports* that they register, and assigns each
+//! user connection to one of the proxies that serve the port.
 //!
 //! ```text
 //!  tunnel port ─ accept ─ admission, handshake ─ RemoteProxy ─ Link ─ channels
@@ -9,9 +9,9 @@
 //!  public port ─ accept ─ user connection ─ pick ──► Service (pool of proxies)
 //! ```
 //!
-//! Files depend on each other in one direction only: plain state (`proxy`, `service`, `users`, `operator_handle`) at the
-//! bottom, `core` on top of it, and the tasks that act on the core above that. The state of weight, drain,
-//! pause, priority and policy lives here; telemetry receives copies for display and is never read for a decision.
+//! Files depend on each other in one direction only: plain state (`proxy`, `service`, `users`, `operator_handle`) at
+//! the bottom, `core` on top of it, and the tasks that act on the core above that. The state of weight, drain, pause,
+//! priority and policy lives here; telemetry receives copies for display and is never read for a decision.
 //!
 //! This module must not name `proxy` (the client), `tui` or `cli`.
 

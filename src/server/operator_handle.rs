@@ -25,6 +25,7 @@ pub(super) struct OperatorHandle {
     cancel: CancellationToken,
     /// The connection's own rate limit, in addition to those of its user, proxy and service.
     limit: Arc<RateLimit>,
+    /// The pause and the priority that the operator has set, and the stream that they apply to.
     settings: Mutex<StreamSettings>,
     /// Receives a copy of each value for display; no decision reads it.
     stats: Arc<StreamStats>,
@@ -33,7 +34,9 @@ pub(super) struct OperatorHandle {
 /// The operator's current settings for one connection, and the open stream that they apply to.
 #[derive(Debug, Default)]
 struct StreamSettings {
+    /// Whether the operator has paused the connection.
     is_paused: bool,
+    /// The scheduling priority of the connection's stream.
     priority: Priority,
     /// The proxy that serves the connection and the control of its stream; `None` until one is assigned.
     assigned: Option<(ProxyId, StreamControl)>,

@@ -24,42 +24,48 @@ use crate::{
 /// for the grace period.
 #[derive(Debug)]
 pub(super) struct RemoteProxy {
+    /// The id by which operators and events name the proxy.
     pub(super) id: ProxyId,
     /// Receives copies for display; no decision reads it.
     pub(super) stats: Arc<ProxyStats>,
+    /// The link to the proxy: the mux and all of its channels.
     pub(super) link: Arc<Link>,
     /// The rate limit of all streams of this proxy together.
     pub(super) limit: Arc<RateLimit>,
     /// The number of its open streams and how fast it answers, for the balancer.
     pub(super) load: Arc<ProxyLoad>,
-    /// Receives the latencies of its streams. A separate object, because the link's streams hold it and the proxy holds
-    /// the link: a reference to the proxy itself would form a cycle that is never freed.
+    /// Receives the latencies of its streams. A separate object, because the link's streams hold it and the proxy
+    /// holds the link: a reference to the proxy itself would form a cycle that is never freed.
     pub(super) latency_recorder: Arc<LatencyRecorder>,
     /// The resumption tickets of the link: what a further channel must prove besides the token.
     pub(super) tickets: Mutex<TicketRotation>,
-    /// The proxy's share of the new streams of its services, relative to other proxies; 1 unless it or the operator sets
-    /// another.
+    /// The proxy's share of the new streams of its services, relative to other proxies; 1 unless it or the operator
+    /// sets another.
     weight: AtomicU32,
     /// The operator drains the proxy: it receives no new streams, and its open streams continue.
     is_draining: AtomicBool,
     /// The proxy has registered with the successor of this draining server, and answered its GOAWAY. It still serves
     /// streams here while there are users.
     has_moved: AtomicBool,
-    /// Why the proxy receives no new streams any more and cannot resume: it sent GOAWAY, was kicked, the server aborts, or
-    /// its link ended. Empty until then.
+    /// Why the proxy receives no new streams any more and cannot resume: it sent GOAWAY, was kicked, the server
+    /// aborts, or its link ended. Empty until then.
     closing: OnceLock<DisconnectReason>,
     /// Reports the end of the proxy when it is taken and dropped.
     guard: Mutex<Option<ProxyGuard>>,
     /// The services that the proxy has registered for.
     services: Mutex<Vec<Arc<Service<RemoteProxy>>>>,
+    /// The channel numbers in use. May be locked while the link state is locked next, never in the other order.
     channels: Mutex<ChannelTable>,
 }
 
-/// One channel number of a proxy, from the handshake to the end of the channel. Dropping it frees the number. If the link
-/// never had a channel that completed its handshake, dropping the last slot ends the link, which nothing else would.
+/// One channel number of a proxy, from the handshake to the end of the channel. Dropping it frees the number. If the
+/// link never had a channel that completed its handshake, dropping the last slot ends the link, which nothing else
+/// would.
 #[derive(Debug)]
 pub(super) struct ChannelSlot {
+    /// The proxy that the channel belongs to.
     pub(super) proxy: Arc<RemoteProxy>,
+    /// The id of the channel: the proxy's id and the number of the channel.
     pub(super) id: ChannelId,
 }
 
@@ -115,8 +121,8 @@ impl RemoteProxy {
         })
     }
 
-    /// Allocates the slot of one more channel. Returns `None` if the proxy has its maximum of channels; a channel that
-    /// resumes the link may exceed it by one, because it replaces all others.
+    /// Allocates the slot of one more channel. Returns `None` if the proxy has its maximum of channels; a channel
+    /// that resumes the link may exceed it by one, because it replaces all others.
     pub(super) fn allocate_channel(self: &Arc<Self>, is_resuming: bool) -> Option<ChannelSlot> {
         let index = self.channels.lock().allocate(is_resuming)?;
         Some(ChannelSlot { proxy: self.clone(), id: ChannelId { proxy: self.id, index } })
@@ -127,8 +133,8 @@ impl RemoteProxy {
         self.channels.lock().stats(self.link.primary_channel(stream)?)
     }
 
-    /// Records that a channel has ended because of `reason`. Returns the reason to report: the one for which the proxy is
-    /// closing, where there is one, else `reason`.
+    /// Records that a channel has ended because of `reason`. Returns the reason to report: the one for which the
+    /// proxy is closing, where there is one, else `reason`.
     pub(super) fn record_channel_end(&self, reason: DisconnectReason) -> DisconnectReason {
         let reason = self.closing.get().cloned().unwrap_or(reason);
         if let Some(guard) = &*self.guard.lock() {
@@ -185,8 +191,8 @@ impl RemoteProxy {
     }
 
     /// Runs `change` on the list of the proxy's services, under the lock that also serialises
-    /// [`remove_from_services`](Self::remove_from_services): within it, [`is_closing`](Self::is_closing) decides whether a
-    /// service that is added will be removed again.
+    /// [`remove_from_services`](Self::remove_from_services): within it, [`is_closing`](Self::is_closing) decides
+    /// whether a service that is added will be removed again.
     pub(super) fn with_services<R>(&self, change: impl FnOnce(&mut Vec<Arc<Service<Self>>>) -> R) -> R {
         change(&mut self.services.lock())
     }

@@ -18,14 +18,15 @@ const MAX_LOGGED_CHARS: usize = 200;
 
 /// Receives the events of one proxy's link.
 pub(super) struct RemoteProxyEvents {
+    /// The server that the proxy is connected to.
     core: Arc<Core>,
     /// The proxy; set directly after the link was created. Weak, because the proxy owns the link, which owns this.
     proxy: OnceLock<Weak<RemoteProxy>>,
 }
 
 impl RemoteProxyEvents {
-    /// Creates the receiver. It ignores events until [`set_proxy`](Self::set_proxy) is called; a link without channels
-    /// has none.
+    /// Creates the receiver. It ignores events until [`set_proxy`](Self::set_proxy) is called; a link without
+    /// channels has none.
     pub(super) fn new(core: Arc<Core>) -> Self {
         Self { core, proxy: OnceLock::new() }
     }
@@ -35,6 +36,7 @@ impl RemoteProxyEvents {
         _ = self.proxy.set(Arc::downgrade(proxy));
     }
 
+    /// Returns the proxy, unless it was dropped already.
     fn proxy(&self) -> Option<Arc<RemoteProxy>> {
         self.proxy.get()?.upgrade()
     }

@@ -20,9 +20,9 @@ use crate::{
 /// The maximum length, in characters, of a proxy's display name. A HELLO cannot carry a longer one.
 const MAX_NAME_CHARS: usize = 255;
 
-/// Creates a proxy with a new link and adds it to the server's tables. Starts the task that removes it when the link has
-/// ended. `text` is the line layout of a text-format proxy, `None` for the binary format; `addr` is the remote address of
-/// the first channel.
+/// Creates a proxy with a new link and adds it to the server's tables. Starts the task that removes it when the link
+/// has ended. `text` is the line layout of a text-format proxy, `None` for the binary format; `addr` is the remote
+/// address of the first channel.
 pub(super) fn start_proxy(
     core: &Arc<Core>,
     name: &str,

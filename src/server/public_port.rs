@@ -1,4 +1,5 @@
-//! The task of one public port: accepts users until the server stops or the service has been without a proxy for long.
+//! The task of one public port: accepts users until the server stops or the service has been without a proxy for
+//! long.
 
 use std::{net::SocketAddr, net::TcpStream as StdStream, sync::Arc, time::Duration};
 
@@ -17,15 +18,15 @@ use crate::net::Listener;
 /// handshake had begun: as long as the kernel waits before it retransmits a lost handshake packet.
 const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Accepts users of `service` until the server closes its ports, or until the service has had no proxy for the configured
-/// timeout and no user waits for one. Then removes the service and closes the port.
+/// Accepts users of `service` until the server closes its ports, or until the service has had no proxy for the
+/// configured timeout and no user waits for one. Then removes the service and closes the port.
 pub(super) async fn run(core: Arc<Core>, service: Arc<Service<RemoteProxy>>, listener: Listener) {
     let admit = |socket, addr| admit_user(&core, &service, socket, addr);
     loop {
         let stop = async {
             tokio::select! {
                 () = service.close.cancelled() => {}
-                () = service.idle(core.config.idle_service_timeout) => {}
+                () = service.wait_idle(core.config.idle_service_timeout) => {}
             }
         };
         accept_loop(&listener, &core.telemetry, stop, &admit).await;

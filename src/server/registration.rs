@@ -17,22 +17,31 @@ const MAX_SERVICES_PER_PROXY: usize = 64;
 /// Why the server refused a registration. The text is sent to the proxy, which shows it to its operator.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RegistrationRefusal {
+    /// The proxy has sent GOAWAY, was kicked or is disconnecting.
     #[error("the proxy is disconnecting")]
     ProxyClosing,
+    /// The proxy has reached the limit of services.
     #[error("a proxy may register for at most {MAX_SERVICES_PER_PROXY} services")]
     TooManyServices,
+    /// The port is open and belongs to another group of proxies.
     #[error("port {port} is already served by group «{group}»")]
     OtherGroup { port: u16, group: Group },
+    /// The configuration does not allow the port.
     #[error("port {port} is not allowed: the server allows ports {allowed}")]
     PortNotAllowed { port: u16, allowed: PortRange },
+    /// Another process listens on the port (`EADDRINUSE`).
     #[error("port {0} is in use on the server")]
     PortInUse(u16),
+    /// The operating system denies the port to this process (`EACCES`).
     #[error("port {0} needs privileges that the server does not have")]
     PermissionDenied(u16),
+    /// Any other error of opening the port.
     #[error("port {port} cannot be opened: {source}")]
     CannotOpen { port: u16, source: io::Error },
+    /// Port 0 was requested and every allowed port is in use.
     #[error("no port of {0} is free")]
     NoFreePort(PortRange),
+    /// The number of the port that was opened could not be read (getsockname(2)).
     #[error("the address of the new port cannot be read: {0}")]
     NoLocalAddress(io::Error),
 }
@@ -69,8 +78,8 @@ pub(super) fn register(
     })
 }
 
-/// Adds `proxy` to the pool of the service that it asks for, which opens the public port if it is not open yet. Returns
-/// the service.
+/// Adds `proxy` to the pool of the service that it asks for, which opens the public port if it is not open yet.
+/// Returns the service.
 ///
 /// Both happen under the lock of the table of services: a service without proxies may close at any time.
 fn join_service(
@@ -126,8 +135,8 @@ fn open_port(core: &Core, port: u16) -> Result<Listener, RegistrationRefusal> {
 fn open_any_port(core: &Core) -> Result<Listener, RegistrationRefusal> {
     let open_if_free = |port: u16| {
         let addr = SocketAddr::new(core.config.bind, port);
-        // Binding with `SO_REUSEPORT` also succeeds on a port that another process shares. A free port is one that can be
-        // bound without it.
+        // Binding with `SO_REUSEPORT` also succeeds on a port that another process shares. A free port is one that
+        // can be bound without it.
         let unshared = Listener::bind_with_reset_on_close(addr, false).ok()?;
         if !core.config.reuse_port {
             return Some(unshared);

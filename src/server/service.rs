@@ -18,11 +18,13 @@ use crate::{
     telemetry::{ServiceGuard, ServiceStats},
 };
 
-/// One public port and the pool of proxies `P` that serve it. Generic, because a proxy holds its services: this file must
-/// not depend on the proxy's.
+/// One public port and the pool of proxies `P` that serve it. Generic, because a proxy holds its services: this file
+/// must not depend on the proxy's.
 #[derive(Debug)]
 pub(super) struct Service<P> {
+    /// The public port and the group of its proxies.
     pub(super) key: ServiceKey,
+    /// The proxies that are registered for the service.
     pub(super) pool: Pool<P>,
     /// The rate limit of all streams of this service together.
     pub(super) limit: Arc<RateLimit>,
@@ -70,7 +72,7 @@ impl<P: Candidate> Service<P> {
     }
 
     /// Waits until the service has had no proxy for `timeout` without interruption.
-    pub(super) async fn idle(&self, timeout: Duration) {
+    pub(super) async fn wait_idle(&self, timeout: Duration) {
         let mut size = self.pool.watch();
         loop {
             // Neither wait can fail: the sender of the watch channel lives in `self`.

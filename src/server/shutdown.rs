@@ -1,9 +1,9 @@
 //! Shutdown of a server, in steps: stop admitting proxies and send GOAWAY, close the public ports, let open streams
 //! finish, abort the rest.
 //!
-//! With `SO_REUSEPORT` a second server listens on the same ports while this one drains (zero-downtime restart). Then the
-//! public ports stay open until every proxy has registered with the successor, so that users reach one of the two at
-//! any time.
+//! With `SO_REUSEPORT` a second server listens on the same ports while this one drains (zero-downtime restart). Then
+//! the public ports stay open until every proxy has registered with the successor, so that users reach one of the two
+//! at any time.
 
 use std::time::{Duration, Instant};
 
@@ -62,8 +62,8 @@ impl Core {
             }
             self.close_ports.cancel();
             self.open_ports.close();
-            // Before `all_streams_ended` asks for the permits: the semaphore is fair, so that the request for all of them
-            // would take every returned permit from the last users, who are being accepted now.
+            // Before `all_streams_ended` asks for the permits: the semaphore is fair, so that the request for all of
+            // them would take every returned permit from the last users, who are being accepted now.
             self.open_ports.wait().await;
         };
         tokio::select! {

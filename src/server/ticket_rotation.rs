@@ -3,8 +3,8 @@
 #[cfg(test)]
 mod tests;
 
-/// A resumption ticket as the server stores it: with this secret, in addition to the token, a proxy adds a channel to its
-/// link or resumes the link after the loss of all channels.
+/// A resumption ticket as the server stores it: with this secret, in addition to the token, a proxy adds a channel to
+/// its link or resumes the link after the loss of all channels.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct IssuedTicket {
     /// The number of the ticket within its link: increases with every resumption.
@@ -22,6 +22,7 @@ pub(super) struct IssuedTicket {
 /// The current ticket stays valid until the proxy is known to have received the next one, because the WELCOME that
 /// carries the next ticket may be lost together with its connection.
 pub(super) struct TicketRotation {
+    /// The ticket that the proxy is known to hold.
     current: IssuedTicket,
     /// The ticket that was issued last and that the proxy has not used yet.
     next: Option<IssuedTicket>,
@@ -53,8 +54,8 @@ impl TicketRotation {
         self.current == ticket
     }
 
-    /// Issues the next ticket, to a proxy that has proved the current one. Replaces a ticket that was issued before and
-    /// never used: the WELCOME that carried it was lost.
+    /// Issues the next ticket, to a proxy that has proved the current one. Replaces a ticket that was issued before
+    /// and never used: the WELCOME that carried it was lost.
     pub(super) fn issue_next(&mut self) -> IssuedTicket {
         let ticket = IssuedTicket { epoch: self.current.epoch.wrapping_add(1), secret: rand::random() };
         self.next = Some(ticket);

@@ -29,8 +29,8 @@ use crate::{
 /// received any of its bytes.
 const MAX_RETRIES: usize = 3;
 
-/// While a connection waits for a proxy, it tries all of them again at intervals of this fraction of the wait timeout:
-/// a proxy that had its maximum of streams may have capacity again, which nothing else announces.
+/// While a connection waits for a proxy, it tries all of them again at intervals of this fraction of the wait
+/// timeout: a proxy that had its maximum of streams may have capacity again, which nothing else announces.
 const RETRIES_PER_WAIT: u32 = 20;
 
 /// Serves one user connection from its acceptance to its end. `pending` keeps the service open until a proxy is
@@ -67,10 +67,12 @@ pub(super) async fn serve(
 /// An entry in the server's table of open streams, where operator commands find it. Dropping it removes the entry.
 struct ListedStream<'a> {
     core: &'a Core,
+    /// The key of the entry.
     key: StreamKey,
 }
 
 impl<'a> ListedStream<'a> {
+    /// Adds the entry of a connection to the table.
     fn new(core: &'a Core, key: StreamKey, handle: &Arc<OperatorHandle>) -> Self {
         core.streams.insert(key, handle.clone());
         Self { core, key }
@@ -87,15 +89,21 @@ impl Drop for ListedStream<'_> {
 struct UserConnection<'a> {
     /// The user's address.
     addr: SocketAddr,
+    /// The service that the user connected to.
     service: &'a Service<RemoteProxy>,
+    /// Keeps the user in the table of users; knows the stream's key.
     lease: &'a UserLease,
+    /// Reports the assignment and the end of the stream.
     guard: &'a StreamGuard,
+    /// The operator's handle: pause, priority, rate limit, kill.
     handle: &'a OperatorHandle,
 }
 
 /// A stream that was opened for a connection, and the proxy that serves it.
 struct Assignment {
+    /// The proxy that was selected.
     proxy: Arc<RemoteProxy>,
+    /// The stream that was opened to it.
     stream: Stream,
     /// Counts the stream in the proxy's load until it ends.
     _active: ActiveStreamGuard,
@@ -110,8 +118,8 @@ enum AssignError {
 }
 
 impl UserConnection<'_> {
-    /// Assigns the connection to a proxy and relays it. If that proxy fails to serve it and no target has received any
-    /// byte, assigns it to another one, up to [`MAX_RETRIES`] times. Returns why the connection ended.
+    /// Assigns the connection to a proxy and relays it. If that proxy fails to serve it and no target has received
+    /// any byte, assigns it to another one, up to [`MAX_RETRIES`] times. Returns why the connection ended.
     async fn relay_with_retries(
         &self,
         core: &Core,
@@ -163,8 +171,8 @@ impl UserConnection<'_> {
         EndReason::NoProxy
     }
 
-    /// Relays the connection through `stream` until it ends. Returns the reason; and the connection, if the proxy or the
-    /// connection to the target failed and no target has received any byte, so that another proxy may serve it.
+    /// Relays the connection through `stream` until it ends. Returns the reason; and the connection, if the proxy or
+    /// the connection to the target failed and no target has received any byte, so that another proxy may serve it.
     async fn relay_through(
         &self,
         core: &Core,
@@ -203,17 +211,17 @@ impl UserConnection<'_> {
             }
             StreamOutcome::Reset(code) => match code {
                 ResetCode::TargetIoError => (EndReason::TargetSocketError, None),
-                // A stream fails over to another channel while there is one. So the loss of its channel ends it only when
-                // that was the proxy's last one and the grace period is over.
+                // A stream fails over to another channel while there is one. So the loss of its channel ends it only
+                // when that was the proxy's last one and the grace period is over.
                 ResetCode::ChannelLost | ResetCode::Shutdown => (EndReason::ProxyGone, retryable),
                 other => (EndReason::Protocol(other.to_string()), None),
             },
         }
     }
 
-    /// Opens a stream to the proxy that the service's policy selects, except to `failed_proxies`. If none has capacity,
-    /// waits for one until the wait timeout; but not if the last failure was that the target cannot be reached, since
-    /// another proxy would most likely find the same.
+    /// Opens a stream to the proxy that the service's policy selects, except to `failed_proxies`. If none has
+    /// capacity, waits for one until the wait timeout; but not if the last failure was that the target cannot be
+    /// reached, since another proxy would most likely find the same.
     async fn assign(
         &self,
         core: &Core,
@@ -239,7 +247,8 @@ impl UserConnection<'_> {
                 () = tokio::time::sleep(timeout / RETRIES_PER_WAIT) => {}
                 () = &mut wait => return Err(AssignError::NoProxy),
                 () = cancel.cancelled() => return Err(AssignError::Ended(core.cancel_end_reason())),
-                // Only an error: a user may send its request, close its sending direction (FIN) and wait for the answer.
+                // Only an error: a user may send its request, close its sending direction (FIN) and wait for the
+                // answer.
                 _ = socket.ready(Interest::ERROR) => {
                     return Err(AssignError::Ended(EndReason::UserAborted));
                 }
@@ -247,8 +256,8 @@ impl UserConnection<'_> {
         }
     }
 
-    /// Tries each available proxy once, in the order of the service's policy, except `failed_proxies`. Returns the first
-    /// stream that could be opened; a proxy that has its maximum of streams, or is about to close, opens none.
+    /// Tries each available proxy once, in the order of the service's policy, except `failed_proxies`. Returns the
+    /// first stream that could be opened; a proxy that has its maximum of streams, or is about to close, opens none.
     fn open_stream(&self, core: &Core, failed_proxies: &[Arc<RemoteProxy>]) -> Option<Assignment> {
         let mut tried = failed_proxies.to_vec();
         while let Some(proxy) = self.service.pool.pick(&tried) {

@@ -32,6 +32,7 @@ type UserAddr = (u16, IpAddr);
 /// One client address on one service.
 #[derive(Debug)]
 pub(super) struct User {
+    /// The random id by which screens, logs and commands name the user.
     id: UserChannelId,
     /// Reports the end of the user when it is dropped.
     guard: UserGuard,
@@ -46,9 +47,11 @@ pub(super) struct User {
 /// All users: found by address when a connection arrives, and by id when the operator names one.
 #[derive(Debug)]
 pub(super) struct Users {
+    /// Receives the beginning and the end of each user.
     telemetry: Arc<Telemetry>,
     /// Aborts the streams of all users when it is cancelled.
     abort: CancellationToken,
+    /// Counts the rate limits that are set in the whole server.
     limit_count: RateLimitCount,
     table: Mutex<UserTable>,
 }
@@ -56,7 +59,9 @@ pub(super) struct Users {
 /// The users by address, and the address of each id. Both maps hold the same users.
 #[derive(Debug, Default)]
 struct UserTable {
+    /// The users by service port and client address.
     by_addr: HashMap<UserAddr, UserEntry>,
+    /// The key in `by_addr` of each user, by user id.
     by_id: HashMap<UserChannelId, UserAddr>,
 }
 
@@ -74,7 +79,9 @@ struct UserEntry {
 /// retention time, so that its next connection has the same user id.
 #[derive(Debug)]
 pub(super) struct UserLease {
+    /// The table of users. Weak, so that a lease that outlives the server does not keep it.
     users: Weak<Users>,
+    /// The user's key in the table.
     addr: UserAddr,
     user: Arc<User>,
     /// The key of the connection's stream.
@@ -124,8 +131,8 @@ impl Users {
         Arc::new(Self { telemetry, abort, limit_count: limit_count.clone(), table: Mutex::default() })
     }
 
-    /// Admits one connection from `ip` to `service`, and adds its user to the table if it is new. Returns `None` if there
-    /// are [`MAX_USERS`] users.
+    /// Admits one connection from `ip` to `service`, and adds its user to the table if it is new. Returns `None` if
+    /// there are [`MAX_USERS`] users.
     pub(super) fn admit(self: &Arc<Self>, service: &Arc<ServiceStats>, ip: IpAddr) -> Option<UserLease> {
         let addr = (service.key.port, ip);
         let mut table = self.table.lock();
@@ -154,8 +161,8 @@ impl Users {
         Some(UserLease { users: Arc::downgrade(self), addr, user, key })
     }
 
-    /// Aborts all streams of a user and removes it from the table, so that the next connection from its address is a new
-    /// user. Returns the number of its connections, or `None` if there is no such user.
+    /// Aborts all streams of a user and removes it from the table, so that the next connection from its address is a
+    /// new user. Returns the number of its connections, or `None` if there is no such user.
     pub(super) fn kill(&self, id: UserChannelId) -> Option<usize> {
         let entry = {
             let mut table = self.table.lock();

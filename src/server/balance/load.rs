@@ -13,21 +13,24 @@ use parking_lot::Mutex;
 #[cfg(test)]
 mod tests;
 
-/// The time constant of the latency average: after this time without samples a peak has decayed to 1/e, about a third.
+/// The time constant of the latency average: after this time without samples a peak has decayed to 1/e, about a
+/// third.
 const DECAY: Duration = Duration::from_secs(10);
 
-/// The assumed latency per open stream of a proxy that was never measured. It is so high that such a proxy receives one
-/// stream at first, and more once that one has been answered.
+/// The assumed latency per open stream of a proxy that was never measured. It is so high that such a proxy receives
+/// one stream at first, and more once that one has been answered.
 const UNMEASURED_LATENCY: Duration = Duration::from_secs(1);
 
-/// The latency that a failed stream counts as. A target that is down refuses connections within microseconds and would
-/// otherwise look like the fastest one and attract all streams.
+/// The latency that a failed stream counts as. A target that is down refuses connections within microseconds and
+/// would otherwise look like the fastest one and attract all streams.
 const FAILURE_LATENCY: Duration = Duration::from_secs(5);
 
 /// The load of one proxy: the number of its open streams, and a moving average of how fast it answers.
 #[derive(Debug, Default)]
 pub(in crate::server) struct ProxyLoad {
+    /// The number of open streams.
     active_streams: AtomicU32,
+    /// The moving average of the latency of answers.
     latency: Mutex<PeakEwma>,
 }
 
@@ -48,7 +51,8 @@ impl ProxyLoad {
         ActiveStreamGuard(self.clone())
     }
 
-    /// Records the latency of one stream: the time until its target was connected, or until the first byte of its answer.
+    /// Records the latency of one stream: the time until its target was connected, or until the first byte of its
+    /// answer.
     pub(in crate::server) fn record_latency(&self, took: Duration) {
         self.latency.lock().record(took, Instant::now());
     }
@@ -63,8 +67,8 @@ impl ProxyLoad {
         self.active_streams.load(Relaxed)
     }
 
-    /// Returns how long one more stream would probably wait for its answer: the average latency times the number of open
-    /// streams including the new one. Only the comparison of two costs has a meaning.
+    /// Returns how long one more stream would probably wait for its answer: the average latency times the number of
+    /// open streams including the new one. Only the comparison of two costs has a meaning.
     pub(super) fn cost(&self, now: Instant) -> f64 {
         let active = f64::from(self.active_streams());
         match self.latency.lock().value(now) {
@@ -74,9 +78,9 @@ impl ProxyLoad {
     }
 }
 
-/// A peak-sensitive exponentially weighted moving average (EWMA) of latencies in seconds. It rises to a higher sample at
-/// once and falls slowly: a proxy that becomes slow is avoided from its first late answer on, and is tried again as the
-/// average decays.
+/// A peak-sensitive exponentially weighted moving average (EWMA) of latencies in seconds. It rises to a higher sample
+/// at once and falls slowly: a proxy that becomes slow is avoided from its first late answer on, and is tried again
+/// as the average decays.
 #[derive(Debug, Default)]
 struct PeakEwma(
     /// The average, and when it was computed; `None` before the first sample.

@@ -22,8 +22,8 @@ use crate::ids::Policy;
 #[cfg(test)]
 mod tests;
 
-/// The largest number of candidates among which least-streams compares all. Of more, it compares two random ones, which
-/// is nearly as good.
+/// The largest number of candidates among which least-streams compares all. Of more, it compares two random ones,
+/// which is nearly as good.
 const MAX_COMPARED: usize = 16;
 
 /// A member of a pool, to which streams can be assigned.
@@ -38,10 +38,11 @@ pub(in crate::server) trait Candidate {
 
 /// The proxies of one service and the policy by which one of them is selected for each new stream.
 ///
-/// [`pick`](Self::pick) reads the list of members that is current when it begins; joining and leaving replace the whole
-/// list. Round robin takes no lock, the weighted policy takes one for some hundred nanoseconds.
+/// [`pick`](Self::pick) reads the list of members that is current when it begins; joining and leaving replace the
+/// whole list. Round robin takes no lock, the weighted policy takes one for some hundred nanoseconds.
 #[derive(Debug)]
 pub(in crate::server) struct Pool<T> {
+    /// The current members, in the order in which they joined.
     members: ArcSwap<Vec<Arc<T>>>,
     /// The number of the current [`Policy`].
     policy: AtomicU8,
@@ -83,7 +84,8 @@ impl<T: Candidate> Pool<T> {
         self.change_members(|members| members.retain(|known| !Arc::ptr_eq(known, member)));
     }
 
-    /// Wakes all receivers of [`watch`](Self::watch), so that waiting users try again: a member may have become available.
+    /// Wakes all receivers of [`watch`](Self::watch), so that waiting users try again: a member may have become
+    /// available.
     pub(in crate::server) fn wake_waiting(&self) {
         self.change_members(|_| {});
     }
@@ -113,8 +115,8 @@ impl<T: Candidate> Pool<T> {
         self.policy.store(policy as u8, Relaxed);
     }
 
-    /// Selects the member for the next stream by the current policy, among those that are available and not in `tried`.
-    /// Returns `None` if there is none.
+    /// Selects the member for the next stream by the current policy, among those that are available and not in
+    /// `tried`. Returns `None` if there is none.
     pub(in crate::server) fn pick(&self, tried: &[Arc<T>]) -> Option<Arc<T>> {
         let members = self.members.load();
         let is_eligible =
@@ -156,8 +158,9 @@ impl<T: Candidate> Pool<T> {
         picked.or_else(|| eligible.clone().next()).cloned()
     }
 
-    /// Returns the next index of the rotation over `count` eligible members. The rotation covers the eligible members and
-    /// not the whole list: skipping from an unavailable member to the next one would give that one a double share.
+    /// Returns the next index of the rotation over `count` eligible members. The rotation covers the eligible members
+    /// and not the whole list: skipping from an unavailable member to the next one would give that one a double
+    /// share.
     fn next_in_rotation(&self, count: usize, is_first_attempt: bool) -> usize {
         // Only the first attempt for a stream advances the rotation. If retries advanced it too, each stream that two
         // members refuse would advance it by two, and all streams would try the two in the same order.
@@ -174,8 +177,8 @@ fn compare_streams_per_weight<T: Candidate>(a: &Arc<T>, b: &Arc<T>) -> Ordering 
     scaled(a, b).cmp(&scaled(b, a))
 }
 
-/// Returns the lesser of two different random members (power of two choices). If each stream took the least loaded member
-/// of all, simultaneous streams would all take the same one, until their effect on it can be measured.
+/// Returns the lesser of two different random members (power of two choices). If each stream took the least loaded
+/// member of all, simultaneous streams would all take the same one, until their effect on it can be measured.
 fn better_of_two<'a, T>(
     members: impl Iterator<Item = &'a Arc<T>> + Clone,
     count: usize,
