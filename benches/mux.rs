@@ -1,7 +1,7 @@
 //! Time and allocations for one chunk, without system calls: `cargo bench --bench mux`.
 //!
-//! Allocations are counted for one iteration, which is a frame in `codec` and three chunks in `carry_chunks`; the mean
-//! counts. `tests/allocations.rs` counts them for each step.
+//! Allocations are counted for one iteration, which is a frame in `codec` and three chunks in `carry_chunks`; the
+//! mean counts. `tests/allocations.rs` counts them for each step.
 
 // A benchmark whose setup fails has to panic.
 #![allow(clippy::unwrap_used)]

@@ -1,5 +1,5 @@
-//! Two honest muxes over channels that break, stall and deliver late: the simulation of `tests/mux`, with scripts of the
-//! fuzzer.
+//! Two honest muxes over channels that break, stall and deliver late: the simulation of `tests/mux`, with scripts of
+//! the fuzzer.
 #![no_main]
 
 #[allow(dead_code, reason = "the tests in tests/mux use more of it")]

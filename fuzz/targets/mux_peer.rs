@@ -1,6 +1,6 @@
-//! One mux and a hostile peer: the fuzzer chooses the frames, or the lines of a text peer, between commands of an honest
-//! owner. Nothing panics, no data beyond the credit is buffered, the acknowledgements that the text adapter makes up are
-//! never refused, and after the end of the link no stream is left.
+//! One mux and a hostile peer: the fuzzer chooses the frames, or the lines of a text peer, between commands of an
+//! honest owner. Nothing panics, no data beyond the credit is buffered, the acknowledgements that the text adapter
+//! makes up are never refused, and after the end of the link no stream is left.
 #![no_main]
 
 use std::{
@@ -16,9 +16,13 @@ use underpass::{
     wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage, text::FieldCount},
 };
 
+/// The initial window of each stream, in bytes.
 const WINDOW: u32 = 4096;
+/// The maximum window of each stream, in bytes.
 const MAX_WINDOW: u32 = 16_384;
+/// How many streams may be open at once.
 const MAX_STREAMS: usize = 16;
+/// The source of all payloads.
 const ZEROS: &[u8] = &[0; 8192];
 
 /// An offset or a length near a limit: zero, the window, or a number that overflows.
@@ -46,7 +50,9 @@ struct Owner {
     is_server: bool,
     /// The adapter, if the peer speaks the text format.
     text: Option<TextAdapter>,
+    /// The ids of the established channels.
     channels: Vec<u16>,
+    /// The virtual time.
     now: Instant,
     /// Data of each stream that was read and not consumed.
     unread: HashMap<u32, VecDeque<Bytes>>,
@@ -55,6 +61,7 @@ struct Owner {
 }
 
 impl Owner {
+    /// A mux whose role and peer the bits of `mode` choose.
     fn new(mode: u8) -> Self {
         let role = if mode & 1 == 0 { Role::Server } else { Role::Proxy };
         let fields = if mode & 4 == 0 { FieldCount::Four } else { FieldCount::Three };
@@ -71,15 +78,18 @@ impl Owner {
         let mut mux = Mux::new(role, config);
         let channels: Vec<u16> = if text.is_some() { vec![0] } else { vec![0, 1] };
         channels.iter().for_each(|&channel| mux.add_channel(channel, now));
-        Self { mux, is_server: role == Role::Server, text, channels, now, unread: HashMap::new(), is_end_read: HashMap::new() }
+        let (unread, is_end_read) = (HashMap::new(), HashMap::new());
+        Self { mux, is_server: role == Role::Server, text, channels, now, unread, is_end_read }
     }
 
+    /// Adds a channel with an unused id.
     fn add_channel(&mut self) {
         let free = (0..).find(|id| !self.channels.contains(id)).unwrap_or_default();
         self.mux.add_channel(free, self.now);
         self.channels.push(free);
     }
 
+    /// Removes a channel, as if its connection were lost.
     fn remove_channel(&mut self, channel: u16) {
         self.mux.remove_channel(channel);
         self.channels.retain(|&up| up != channel);

@@ -12,7 +12,7 @@ use std::sync::{
 pub struct WindowBudget(Arc<AtomicU64>);
 
 impl WindowBudget {
-    /// A budget of so many bytes.
+    /// A budget of `bytes` bytes, none of which is reserved.
     pub fn new(bytes: u64) -> Self {
         Self(Arc::new(AtomicU64::new(bytes)))
     }

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::wire::Frame;
 
-/// A channel is suspect when a probe is unanswered for this long, or for four times the minimum RTT if that is longer. It
-/// then gets no data of other channels' streams, and what it has of them is retransmitted elsewhere.
+/// A channel is suspect when a probe is unanswered for this long, or for four times the minimum RTT if that is
+/// longer. It then gets no data of other channels' streams, and what it has of them is retransmitted elsewhere.
 const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 
 /// What the mux knows of one channel: the frames queued for it, its congestion state, and whether it is alive.
@@ -32,18 +32,21 @@ pub(super) struct Channel {
     pub(super) primary_streams: usize,
     /// Bytes in flight, RTT, and the congestion controller.
     pub(super) path: Path,
-    /// Control frames of closed streams that were sent, each with the last probe before it, until the peer answers a later
-    /// probe. If the channel dies before, they are retransmitted on another: a RESET that is lost would leave the peer
-    /// with an open stream for ever.
+    /// Control frames of closed streams that were sent, each with the last probe before it, until the peer answers a
+    /// later probe. If the channel dies before, they are retransmitted on another: a RESET that is lost would leave
+    /// the peer with an open stream for ever.
     unacknowledged_control: VecDeque<(u64, Frame)>,
     /// How many of `control_frames` are messages.
     queued_messages: usize,
+    /// How many more frames without effect the peer may send on this channel.
     pub(super) glitches: GlitchBudget,
+    /// Whether a probe is unanswered for longer than is usual on this channel.
     is_suspect: bool,
     /// Whether the stream that the scheduler would select may have only a small message to send.
     pub(super) may_have_small_message: bool,
     /// Whether its socket accepts no more data for now.
     pub(super) is_write_blocked: bool,
+    /// The timers of the pings, and of the detection of a dead channel.
     keepalive: Keepalive,
 }
 
@@ -102,8 +105,8 @@ impl Channel {
         self.scheduler.is_empty() && !self.is_suspect
     }
 
-    /// Returns whether data is queued although the congestion window is full or the socket accepts no more. False where the
-    /// CPU is the bottleneck: other channels would not help.
+    /// Returns whether data is queued although the congestion window is full or the socket accepts no more. False
+    /// where the CPU is the bottleneck: other channels would not help.
     pub(super) fn is_congested(&self) -> bool {
         let is_full = match self.path.is_cpu_limited() {
             Some(is_cpu_limited) => !is_cpu_limited && (self.is_write_blocked || self.path.is_full()),
@@ -202,9 +205,9 @@ impl Channel {
         self.is_suspect = self.path.oldest_probe_age(now).is_some_and(|age| age >= suspect_after);
         if now >= self.keepalive.next_ping_at {
             self.keepalive.next_ping_at = now + config.ping_interval;
-            // A ping that is not sent yet is not followed by a second one. One that is sent and not answered is: it keeps
-            // the connection alive at the peer, and its answer may be delayed by the peer's data for longer than the
-            // peer's keepalive timeout.
+            // A ping that is not sent yet is not followed by a second one. One that is sent and not answered is: it
+            // keeps the connection alive at the peer, and its answer may be delayed by the peer's data for longer
+            // than the peer's keepalive timeout.
             self.keepalive.is_ping_due = true;
         }
         true

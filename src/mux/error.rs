@@ -3,7 +3,8 @@
 /// A violation of the protocol by the peer. It closes the channel on which the frame arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
-    /// A frame that is not allowed here: a handshake frame after the handshake, or one that only the other side sends.
+    /// A frame that is not allowed here: a handshake frame after the handshake, or one that only the other side
+    /// sends.
     #[error("unexpected {0} frame")]
     UnexpectedFrame(&'static str),
     /// A frame for a stream that was never opened.

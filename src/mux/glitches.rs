@@ -1,5 +1,5 @@
-//! The glitch budget of a channel, as HAProxy's `tune.h2.fe.glitches-threshold`: it ends floods of frames that are legal
-//! and useless.
+//! The glitch budget of a channel, as HAProxy's `tune.h2.fe.glitches-threshold`: it ends floods of frames that are
+//! legal and useless.
 
 use std::time::Instant;
 
@@ -11,21 +11,23 @@ use super::{
 /// What a received frame changed, which decides how it counts in the glitch budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FrameEffect {
-    /// Nothing changed: the bytes were there already, the credit had been given, or the stream is closed. An honest peer
-    /// sends such frames when frames cross, or when a channel dies.
+    /// Nothing changed: the bytes were there already, the credit had been given, or the stream is closed. An honest
+    /// peer sends such frames when frames cross, or when a channel dies.
     Glitch,
     /// A request that costs this side far more than it cost the peer.
     Request,
-    /// A useful frame, with so many new bytes.
+    /// The frame was useful, and carried this number of new bytes.
     Progress(usize),
 }
 
 /// How many more glitches one channel may bring before it is closed.
 ///
-/// Glitches spend the budget; useful frames and time refill it. A glitch takes some 60 ns, less than a frame that carries
-/// one byte, so that the budget can be large: it ends floods, and is far from what honest peers do at their worst.
+/// Glitches spend the budget; useful frames and time refill it. A glitch takes some 60 ns, less than a frame that
+/// carries one byte, so that the budget can be large: it ends floods, and is far from what honest peers do at their
+/// worst.
 #[derive(Debug)]
 pub(super) struct GlitchBudget {
+    /// How many glitches may still be received.
     left: u32,
     /// When the time that has passed was last added.
     refilled_at: Instant,

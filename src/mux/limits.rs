@@ -2,8 +2,8 @@
 
 use crate::wire::binary::MAX_PAYLOAD;
 
-/// The largest payload of a DATA frame, in bytes, that the mux chooses by itself. At 64 KiB the cost of a system call is
-/// spread well, and the data of a hop stays in a core's L2 cache: 128 KiB were 1 % slower, 256 KiB 2 to 5 %.
+/// The largest payload of a DATA frame, in bytes, that the mux chooses by itself. At 64 KiB the cost of a system call
+/// is spread well, and the data of a hop stays in a core's L2 cache: 128 KiB were 1 % slower, 256 KiB 2 to 5 %.
 pub const CHUNK_SIZE: usize = 64 * 1024;
 
 /// The largest payload of a DATA frame, in bytes, that an operator may configure.
@@ -20,9 +20,9 @@ pub(super) const MAX_UNSENT: u64 = 4 * CHUNK_SIZE as u64;
 /// not worth its system call.
 pub(super) const MIN_WRITABLE: u64 = CHUNK_SIZE as u64 / 2;
 
-/// A shorter slice, in bytes, that has to be kept is copied out of the pooled buffer it was read into, because it would
-/// keep all of that buffer alive. Otherwise the data of slow streams would pin 260 KiB each. Four slices of 64 KiB fill a
-/// buffer.
+/// A shorter slice, in bytes, that has to be kept is copied out of the pooled buffer it was read into, because it
+/// would keep all of that buffer alive. Otherwise the data of slow streams would pin 260 KiB each. Four slices of 64
+/// KiB fill a buffer.
 pub const COPY_THRESHOLD: usize = CHUNK_SIZE / 2;
 
 /// Adjacent slices are coalesced into one of at most this many bytes.
@@ -43,6 +43,7 @@ pub(super) const SMALL_CHUNK: usize = 256;
 /// Honest traffic has gaps only where channels overtake each other, and its small segments are coalesced. Without the
 /// limit, a peer that sends single bytes with gaps would make the map grow.
 pub(super) const MAX_OUT_OF_ORDER_SEGMENTS: usize = 1024;
+/// The buffered bytes that allow one more out-of-order segment than [`MAX_OUT_OF_ORDER_SEGMENTS`].
 pub(super) const BYTES_PER_EXTRA_SEGMENT: u64 = MAX_COALESCED as u64 / 2;
 
 /// How many ranges of one stream may be in flight on channels other than its primary channel.
@@ -51,24 +52,26 @@ pub(super) const MAX_STRIPED_RANGES: usize = 1024;
 /// How many in-order segments may wait for a slow reader before they are coalesced into one.
 pub(super) const MAX_READY_SEGMENTS: usize = 2048;
 
-/// How many unacknowledged control frames of closed streams a channel keeps until a ping confirms them. There are three
-/// seconds between pings to a text peer, in which a very busy channel closes some ten thousand streams.
+/// How many unacknowledged control frames of closed streams a channel keeps until a ping confirms them. The pings
+/// of a text link are three seconds apart, in which a very busy channel closes some ten thousand streams.
 pub(super) const MAX_UNACKNOWLEDGED_CONTROL: usize = 65_536;
 
-/// How many control frames may be queued on a channel whose peer reads slowly or not at all. Beyond it the channel gets
-/// no new streams: each stream that is opened and closed queues one.
+/// How many control frames may be queued on a channel whose peer reads slowly or not at all. Beyond it the channel
+/// gets no new streams: each stream that is opened and closed queues one.
 pub(super) const MAX_QUEUED_CONTROL: usize = 65_536;
 
-/// How many glitches (frames that change nothing) a channel may bring at once, and how many a second in the long run.
-/// When a channel dies, the acceptance, the credit and the last data of each stream may be retransmitted on another:
-/// for 65,536 open streams, and as many closed ones.
+/// How many glitches (frames that change nothing) a channel may bring at once. When a channel dies, the acceptance,
+/// the credit and the last data of each stream may be retransmitted on another: for 65,536 open streams, and as many
+/// closed ones.
 pub(super) const MAX_GLITCHES: u32 = 500_000;
+/// How many glitches a second a channel may bring in the long run.
 pub(super) const GLITCHES_PER_SECOND: u32 = 2_000;
 
 /// How many glitches a request counts as: its answer and its log line take 2 µs, or a system call.
 pub(super) const REQUEST_COST: u32 = 64;
 
-/// How many glitches a new stream refills: so many frames may be in flight for it when it is reset.
+/// How many glitches a new stream adds to the budget, because that many frames may be in flight for it when it is
+/// reset.
 pub(super) const OPEN_REFILL: u32 = 64;
 
 /// How many probes may be unanswered before the oldest is forgotten: more than one RTT has, and as many as keepalive
@@ -84,8 +87,8 @@ pub(super) const MAX_QUEUED_MESSAGES: usize = 256;
 /// How many bytes a text proxy may send on a stream before its STREAM_START.
 pub(super) const MAX_EARLY_DATA: usize = 256 * 1024;
 
-/// How many bytes of a text peer may be buffered for slow readers, on all its streams together, before its channel is no
-/// longer read. It is several times what kernels hold when the peer has honoured STREAM_PAUSE.
+/// How many bytes of a text peer may be buffered for slow readers, on all its streams together, before its channel is
+/// no longer read. It is several times what kernels hold when the peer has honoured STREAM_PAUSE.
 pub(super) const MAX_TEXT_BUFFERED: u64 = 16 << 20;
 
 /// How many closed stream keys a text link remembers, to tell late lines from mistaken ones.

@@ -1,8 +1,8 @@
 //! The sans-IO multiplexer: many streams over the channels of one link.
 //!
 //! Nothing in this module uses a socket, a task or a clock. Bytes, frames and the time are arguments; frames and
-//! [events](MuxEvent) are polled. Two muxes wired together in a test run a whole conversation, with any fault, in virtual
-//! time.
+//! [events](MuxEvent) are polled. Two muxes wired together in a test run a whole conversation, with any fault, in
+//! virtual time.
 
 mod budget;
 mod channel;

@@ -49,6 +49,7 @@ pub(super) struct RecvBuffer {
     is_budget_limited: bool,
     /// The size of the stream, once its END is known.
     final_size: Option<u64>,
+    /// Whether the END was received, and whether it was consumed.
     end: RecvEnd,
 }
 
@@ -100,7 +101,8 @@ impl RecvBuffer {
         }
     }
 
-    /// Inserts the payload of a DATA frame; `fin` is its END flag. Returns whether there is new data, or the END, to read.
+    /// Inserts the payload of a DATA frame; `fin` is its END flag. Returns whether there is new data, or the END, to
+    /// read.
     ///
     /// # Errors
     /// The peer sent data beyond the limit, changed the final size, or leaves too many gaps.
@@ -145,6 +147,7 @@ impl RecvBuffer {
         Ok(before != (self.next_offset, self.end))
     }
 
+    /// Appends a segment to the data in order. Coalesces the segments if too many wait for the reader.
     fn append_ready(&mut self, payload: Bytes) {
         self.next_offset += payload.len() as u64;
         self.ready.push_back(payload);
@@ -159,8 +162,8 @@ impl RecvBuffer {
         }
     }
 
-    /// Inserts a segment beyond a gap. Overlaps are trimmed: otherwise a peer that sends the same bytes at many offsets
-    /// could make us keep far more than its window.
+    /// Inserts a segment beyond a gap. Overlaps are trimmed: otherwise a peer that sends the same bytes at many
+    /// offsets could make us keep far more than its window.
     fn insert_out_of_order(&mut self, mut offset: u64, mut payload: Bytes) -> Result<(), ProtocolError> {
         let before =
             self.out_of_order.range(..offset).next_back().map(|(at, segment)| at + segment.len() as u64);
@@ -229,8 +232,8 @@ impl RecvBuffer {
         self.end != RecvEnd::Open
     }
 
-    /// Marks the reader as blocked until it [reads](Self::read) again. Short slices in order, and those received until
-    /// then, are copied out of the pooled buffers that they would keep alive.
+    /// Marks the reader as blocked until it [reads](Self::read) again. Short slices in order, and those received
+    /// until then, are copied out of the pooled buffers that they would keep alive.
     pub(super) fn set_reader_blocked(&mut self) {
         if !std::mem::replace(&mut self.is_reader_blocked, true) {
             self.ready.iter_mut().for_each(copy_if_small);
@@ -299,19 +302,19 @@ impl RecvBuffer {
         self.window
     }
 
-    /// Returns whether a WINDOW frame is due: the reader has consumed a quarter of the window, at most 256 KiB, since the
-    /// last one, so that the sender's buffers come back while they are in its cache.
+    /// Returns whether a WINDOW frame is due: the reader has consumed a quarter of the window, at most 256 KiB, since
+    /// the last one, so that the sender's buffers come back while they are in its cache.
     ///
-    /// It is not enough to look at how far the limit would rise. After the window has shrunk, the limit does not rise for
-    /// a while, and the sender would wait for the acknowledgement of data that it has sent.
+    /// It is not enough to look at how far the limit would rise. After the window has shrunk, the limit does not rise
+    /// for a while, and the sender would wait for the acknowledgement of data that it has sent.
     pub(super) fn is_update_due(&self) -> bool {
         let raise = (self.consumed + u64::from(self.window)).saturating_sub(self.limit);
         let acknowledged = self.consumed - self.advertised_consumed;
         raise.max(acknowledged) >= u64::from((self.window / 4).clamp(1, 256 * 1024))
     }
 
-    /// Raises the limit, unless the stream is paused. Returns the fields of a WINDOW frame: the bytes consumed, where the
-    /// END counts as one byte, and the window.
+    /// Raises the limit, unless the stream is paused. Returns the fields of a WINDOW frame: the bytes consumed, where
+    /// the END counts as one byte, and the window.
     pub(super) fn advertise(&mut self) -> (u64, u32) {
         let end = u64::from(self.end == RecvEnd::Consumed);
         self.advertised_consumed = self.consumed;

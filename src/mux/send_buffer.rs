@@ -54,6 +54,7 @@ pub(super) struct SendBuffer {
     retransmitted: u64,
     /// An offset, and the time at which the data below it was written, while its queue wait is being measured.
     queue_wait_mark: Option<(u64, Instant)>,
+    /// Whether the END is queued, sent, or acknowledged.
     end: SendEnd,
 }
 
@@ -96,6 +97,7 @@ enum SendEnd {
 pub(super) struct OutgoingChunk {
     /// The offset of the payload in the stream.
     pub(super) offset: u64,
+    /// The data; empty if only the END is sent.
     pub(super) payload: Bytes,
     /// Whether the END flag is set.
     pub(super) fin: bool,
@@ -169,11 +171,11 @@ impl SendBuffer {
         self.written += len as u64;
     }
 
-    /// Coalesces the small chunks at the end of the buffer. A user that types, or an attacker, writes single bytes; each
-    /// would be kept with fifty bytes of bookkeeping.
+    /// Coalesces the small chunks at the end of the buffer. A user that types, or an attacker, writes single bytes;
+    /// each would be kept with fifty bytes of bookkeeping.
     ///
-    /// Charging that to the window until it is acknowledged was tried first. Acknowledgements are due after a number of
-    /// bytes, so that after a thousand keys both sides waited for each other.
+    /// Charging that to the window until it is acknowledged was tried first. Acknowledgements are due after a number
+    /// of bytes, so that after a thousand keys both sides waited for each other.
     fn coalesce_small_chunks(&mut self) {
         let first_small = self.chunks.len() - std::mem::take(&mut self.small_chunks);
         let bytes: usize = self.chunks.range(first_small..).map(|(_, chunk)| chunk.len()).sum();
@@ -243,8 +245,8 @@ impl SendBuffer {
         self.sent
     }
 
-    /// Returns whether data may go out on secondary channels. The peer must have acknowledged `min_acked` bytes, and at
-    /// least one: then both sides know the stream, and it is longer than a message.
+    /// Returns whether data may go out on secondary channels. The peer must have acknowledged `min_acked` bytes, and
+    /// at least one: then both sides know the stream, and it is longer than a message.
     pub(super) fn may_stripe(&self, min_acked: u64) -> bool {
         self.acked > 0
             && self.acked >= min_acked
@@ -252,9 +254,9 @@ impl SendBuffer {
             && self.ranges.ranges_on_secondaries() < MAX_STRIPED_RANGES
     }
 
-    /// Takes the next payload to send, of at most `max_len` bytes. Lost data is retransmitted before new data is sent.
-    /// `secondary` is the channel, if it goes out on another than the primary one. The last chunk carries the END flag,
-    /// except on a secondary channel.
+    /// Takes the next payload to send, of at most `max_len` bytes. Lost data is retransmitted before new data is
+    /// sent. `secondary` is the channel, if it goes out on another than the primary one. The last chunk carries the
+    /// END flag, except on a secondary channel.
     pub(super) fn next_chunk(&mut self, max_len: usize, secondary: Option<u16>) -> Option<OutgoingChunk> {
         if !self.has_output() {
             return None;
@@ -282,6 +284,7 @@ impl SendBuffer {
         Some(OutgoingChunk { offset, payload, fin, written_at: mark.map(|(_, written_at)| written_at) })
     }
 
+    /// Returns up to `max_len` bytes that were not sent yet, of one chunk; empty if there are none.
     fn new_data(&mut self, max_len: usize) -> Bytes {
         if self.sent == self.written {
             return Bytes::new();
@@ -292,6 +295,7 @@ impl SendBuffer {
         self.slice_of(self.cursor, self.sent, max_len)
     }
 
+    /// Returns up to `max_len` bytes from the start of a range that has to be retransmitted, of one chunk.
     fn lost_data(&self, lost: &Range<u64>, max_len: usize) -> Bytes {
         let index = self.chunks.partition_point(|(start, chunk)| start + chunk.len() as u64 <= lost.start);
         let lost_len = usize::try_from(lost.end - lost.start).unwrap_or(usize::MAX);
@@ -306,13 +310,14 @@ impl SendBuffer {
         chunk.slice(from..chunk.len().min(from.saturating_add(max_len)))
     }
 
+    /// The offset of the end of a chunk.
     fn chunk_end(&self, index: usize) -> u64 {
         let (start, chunk) = &self.chunks[index];
         start + chunk.len() as u64
     }
 
-    /// The acknowledged offset, the credit, and whether the END is acknowledged. An acknowledgement that changes none of
-    /// these is a glitch.
+    /// The acknowledged offset, the credit, and whether the END is acknowledged. An acknowledgement that changes none
+    /// of these is a glitch.
     pub(super) fn ack_state(&self) -> (u64, u64, bool) {
         (self.acked, self.limit, self.is_done())
     }
@@ -328,8 +333,9 @@ impl SendBuffer {
         wanted.saturating_sub(self.window_growth())
     }
 
-    /// Records that the peer has consumed `consumed` bytes, where the END counts as one, and accepts `window` more. The
-    /// window grows by at most `budget` bytes: a peer that grants more credit is treated as if it had granted less.
+    /// Records that the peer has consumed `consumed` bytes, where the END counts as one, and accepts `window` more.
+    /// The window grows by at most `budget` bytes: a peer that grants more credit is treated as if it had granted
+    /// less.
     ///
     /// # Errors
     /// [`ProtocolError::AckOfUnsentData`] and [`ProtocolError::OffsetOverflow`].
@@ -365,6 +371,7 @@ impl SendBuffer {
         Ok(())
     }
 
+    /// Whether the END was sent at least once.
     fn was_end_sent(&self) -> bool {
         // After a loss the END is queued again, but the peer may have received the first one.
         matches!(self.end, SendEnd::Queued | SendEnd::Sent | SendEnd::Acked) && self.sent == self.written
@@ -383,8 +390,8 @@ impl SendBuffer {
         self.ranges.set_primary(channel);
     }
 
-    /// Queues for retransmission what is in flight on a secondary channel, because that channel is lost or suspect. Returns
-    /// whether there was anything.
+    /// Queues for retransmission what is in flight on a secondary channel, because that channel is lost or suspect.
+    /// Returns whether there was anything.
     pub(super) fn lose_secondary(&mut self, channel: u16) -> bool {
         self.ranges.lose_secondary(channel)
     }

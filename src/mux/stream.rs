@@ -18,14 +18,19 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub(super) struct Stream {
+    /// How far the opening of the stream has come.
     pub(super) state: OpenState,
     /// The user that it belongs to. Users share a channel equally.
     pub(super) user: UserChannelId,
+    /// The priority class in which its data is scheduled.
     pub(super) priority: Priority,
     /// The primary channel; `None` while the link has no channel.
     pub(super) channel: Option<u16>,
+    /// The sending half.
     pub(super) send: SendBuffer,
+    /// The receiving half.
     pub(super) recv: RecvBuffer,
+    /// Auto-tuning of the receive window.
     pub(super) tuner: WindowTuner,
     /// The control frames that have to be sent.
     pub(super) pending: PendingControl,
@@ -53,9 +58,13 @@ pub(super) enum OpenState {
 /// The control frames that a stream has to send, as flags: a frame that is requested twice is sent once.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct PendingControl {
+    /// OPEN, with which the server opens the stream.
     pub(super) open: bool,
+    /// OPEN_OK, with which the proxy accepts the stream.
     pub(super) open_ok: bool,
+    /// WINDOW, which acknowledges consumed data and grants credit.
     pub(super) window: bool,
+    /// PRIORITY, with which the server tells the proxy the stream's priority.
     pub(super) priority: bool,
 }
 
@@ -111,8 +120,8 @@ impl Stream {
         None
     }
 
-    /// Removes the primary channel, which is lost. All data and control frames that the peer may not have received have to
-    /// be retransmitted on the next primary channel.
+    /// Removes the primary channel, which is lost. All data and control frames that the peer may not have received
+    /// have to be retransmitted on the next primary channel.
     pub(super) fn lose_primary(&mut self, role: Role) {
         self.channel = None;
         self.send.lose_primary();

@@ -6,10 +6,11 @@ use super::{error::ProtocolError, limits::MAX_SKIPPED_IDS};
 
 /// The set of stream ids on which the peer has opened streams. No id is used twice in a link.
 ///
-/// Channels overtake each other, so that the OPEN of stream 5 may arrive before that of stream 4. Only the skipped ids are
-/// stored.
+/// Channels overtake each other, so that the OPEN of stream 5 may arrive before that of stream 4. Only the skipped
+/// ids are stored.
 #[derive(Debug, Default)]
 pub(super) struct UsedStreamIds {
+    /// The highest id that was used; 0 before the first.
     highest: u32,
     /// Ids below `highest` that were not used yet.
     skipped: BTreeSet<u32>,

@@ -8,33 +8,38 @@ const MIN_INTERVAL: Duration = Duration::from_millis(10);
 /// The factor by which a doubled window must raise the rate to be kept.
 const MIN_GAIN: f64 = 1.25;
 
-/// How many bandwidth-delay products the window of a striped stream holds: one is in flight, one waits in the reassembly
-/// buffer for data of a slower channel, and as much again lets other channels deliver more.
+/// How many bandwidth-delay products the window of a striped stream holds: one is in flight, one waits in the
+/// reassembly buffer for data of a slower channel, and as much again lets other channels deliver more.
 const STRIPED_BDPS: f64 = 4.0;
 
-/// From this RTT on, the network takes most of it, and not the wake-up of tasks: the bandwidth-delay product is known, and
-/// the window is twice that, as at TCP receivers. A trial that must raise the rate by a quarter left one stream with four
-/// fifths of 100 Mbit/s over 40 ms.
+/// The minimum RTT from which the network takes most of it, and not the wake-up of tasks: then the bandwidth-delay
+/// product is known, and the window is computed from it. With trials, which must raise the rate by a quarter, one
+/// stream got four fifths of 100 Mbit/s over 40 ms.
 const LONG_RTT: Duration = Duration::from_millis(5);
+
+/// How many bandwidth-delay products the window holds where the RTT is long, as at TCP receivers.
 const LONG_RTT_BDPS: f64 = 2.0;
 
-/// How long the window is kept after a larger one has not raised the rate: at first, and at most after repeated failures.
+/// How long the window is kept after a trial of a larger one has failed for the first time. It doubles with each
+/// failure.
 const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
+
+/// The maximum of that time.
 const MAX_BACKOFF: Duration = Duration::from_secs(16);
 
 /// Up to this size, in bytes, a window is doubled without a trial if the reader is [fast](FAST_READER).
 const MAX_UNTRIED_WINDOW: u32 = 2 << 20;
 
-/// A reader is fast if it takes a whole window in less than this time: then it waits for the next acknowledgement with
-/// every window.
+/// A reader is fast if it takes a whole window in less than this time: then it waits for the next acknowledgement
+/// with every window.
 const FAST_READER: Duration = Duration::from_millis(2);
 
-/// Finds the receive window of one stream. While the RTT is short, it doubles the window on trial, and keeps the larger one
-/// only if the reader gets data faster.
+/// Finds the receive window of one stream. While the RTT is short, it doubles the window on trial, and keeps the
+/// larger one only if the reader gets data faster.
 ///
-/// Twice the bandwidth-delay product was tried there first. A short RTT is mostly the time that tasks take to be woken, so
-/// that the window grew without need, and the data in flight no longer fitted the cache. Only bytes that have left this
-/// process count: the window of a slow reader never grows.
+/// Twice the bandwidth-delay product was tried there first. A short RTT is mostly the time that tasks take to be
+/// woken, so that the window grew without need, and the data in flight no longer fitted the cache. Only bytes that
+/// have left this process count: the window of a slow reader never grows.
 #[derive(Debug, Default)]
 pub(super) struct WindowTuner {
     /// When the current measurement began; `None` before the first byte.
@@ -63,14 +68,15 @@ struct Trial {
 }
 
 impl WindowTuner {
-    /// Records that data arrived on a channel other than the stream's primary one. A larger window may then raise the rate
-    /// only after a while, when the congestion windows of the other channels have grown: no trial is long enough.
+    /// Records that data arrived on a channel other than the stream's primary one. A larger window may then raise the
+    /// rate only after a while, when the congestion windows of the other channels have grown: no trial is long
+    /// enough.
     pub(super) fn set_striped(&mut self) {
         self.is_striped = true;
     }
 
-    /// Records that the reader has consumed `bytes` more, while data up to the offset `received` has arrived. Returns the
-    /// new window if it should change.
+    /// Records that the reader has consumed `bytes` more, while data up to the offset `received` has arrived. Returns
+    /// the new window if it should change.
     pub(super) fn on_consumed(
         &mut self,
         bytes: u64,

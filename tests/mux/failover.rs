@@ -35,8 +35,8 @@ fn queued_bytes_count_all_streams_and_follow_a_failover() {
     assert_eq!((server.queued_bytes(1), server.queued_bytes(2)), (0, 71_005));
 }
 
-/// Regression test: both sides had acknowledged everything, one of them on a channel that died with that acknowledgement. The
-/// other side waited for ever.
+/// Regression test: both sides had acknowledged everything, one of them on a channel that died with that
+/// acknowledgement. The other side waited for ever.
 #[test]
 fn last_acknowledgement_is_retransmitted_after_a_channel_loss() {
     let mut link = SimulatedLink::new();
@@ -59,7 +59,8 @@ fn last_acknowledgement_is_retransmitted_after_a_channel_loss() {
     link.check();
 }
 
-/// Regression test: no data was sent any more before the probes behind it were answered, and those were lost with their channel.
+/// Regression test: no data was sent any more before the probes behind it were answered, and those were lost with
+/// their channel.
 #[test]
 fn cwnd_limited_data_continues_on_another_channel() {
     let mut link = SimulatedLink::new();

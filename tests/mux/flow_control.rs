@@ -17,8 +17,9 @@ use super::{
     sim::{Op, SIDES, SimulatedLink},
 };
 
-/// Regression test: a keep-alive connection with requests of 44 bytes stalled after twelve hundred of them. Each was charged
-/// 256 bytes until it was acknowledged, and it was not acknowledged before a quarter of the window had been received.
+/// Regression test: a keep-alive connection with requests of 44 bytes stalled after twelve hundred of them. Each was
+/// charged 256 bytes until it was acknowledged, and it was not acknowledged before a quarter of the window had been
+/// received.
 #[test]
 fn small_messages_never_block_the_stream() {
     let mut link = SimulatedLink::with(MuxConfig::default());
@@ -62,8 +63,8 @@ fn control_frames_need_no_credit() {
     );
 }
 
-/// Regression test: the command line allows an initial window beyond the maximum. On a long path, auto-tuning then asked for a
-/// window between a larger and a smaller bound, and panicked.
+/// Regression test: the command line allows an initial window beyond the maximum. On a long path, auto-tuning then
+/// asked for a window between a larger and a smaller bound, and panicked.
 #[test]
 fn initial_window_may_exceed_the_maximum() {
     let config = MuxConfig { initial_window: 64 << 20, ..MuxConfig::default() };
@@ -86,7 +87,7 @@ fn initial_window_may_exceed_the_maximum() {
         exchange(&mut proxy, &mut server, now);
         let mut out = VecDeque::new();
         server.read(stream, &mut out);
-        server.consume(stream, out.iter().map(|piece| piece.len() as u64).sum(), now);
+        server.consume(stream, out.iter().map(|data| data.len() as u64).sum(), now);
         exchange(&mut server, &mut proxy, now);
     }
 }

@@ -11,8 +11,8 @@ use underpass::{
 
 use super::exchange;
 
-/// Ten thousand short streams a second, each reset by its user while the response is in flight: frames for closed streams are
-/// glitches, and still no flood.
+/// Ten thousand short streams a second, each reset by its user while the response is in flight: frames for closed
+/// streams are glitches, and still no flood.
 #[test]
 fn frames_for_reset_streams_are_no_flood() {
     let mut now = Instant::now();
@@ -39,8 +39,8 @@ fn frames_for_reset_streams_are_no_flood() {
     }
 }
 
-/// Regression test: a RESET was kept for every user that connected and disconnected while the proxy read nothing, or little:
-/// without bound.
+/// Regression test: a RESET was kept for every user that connected and disconnected while the proxy read nothing, or
+/// little: without bound.
 #[test]
 fn opening_streams_fails_while_the_peer_reads_nothing() {
     let now = Instant::now();
@@ -80,7 +80,8 @@ fn opens_are_refused_while_the_server_reads_no_replies() {
     assert_eq!(open_and_reset(65_537), Err(ProtocolError::TooManyUnreadReplies));
 }
 
-/// A stream id is never used twice: an OPEN with a used id opens nothing, whether the first stream is still open or not.
+/// A stream id is never used twice: an OPEN with a used id opens nothing, whether the first stream is still open or
+/// not.
 #[test]
 fn reused_stream_id_opens_no_stream() {
     let now = Instant::now();
@@ -99,7 +100,8 @@ fn reused_stream_id_opens_no_stream() {
     assert!(matches!(open(&mut proxy, 3), (None, 0)));
 }
 
-/// Regression test: a peer that granted endless credit on many streams and acknowledged nothing made us buffer 16 MiB for each.
+/// Regression test: a peer that granted endless credit on many streams and acknowledged nothing made us buffer 16 MiB
+/// for each.
 #[test]
 fn buffered_data_is_bounded_for_all_links_together() {
     let now = Instant::now();

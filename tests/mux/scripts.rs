@@ -1,5 +1,5 @@
-//! Random scripts: whatever happens to the channels, every byte arrives once and in order, or the stream ends with an error
-//! at both sides, and nothing is left over. Failing scripts are kept in `proptest-regressions/mux.txt`.
+//! Random scripts: whatever happens to the channels, every byte arrives once and in order, or the stream ends with an
+//! error at both sides, and nothing is left over. Failing scripts are kept in `proptest-regressions/mux.txt`.
 
 use proptest::{
     prelude::*,
@@ -14,16 +14,16 @@ fn op() -> impl Strategy<Value = Op> {
     let side = 0..2usize;
     let stream = 0..8usize;
     let channel = 0..4usize;
-    let at = || (side.clone(), stream.clone());
+    let stream_side = || (side.clone(), stream.clone());
     let frames = || (side.clone(), channel.clone(), 1..8usize);
     prop_oneof![
         4 => Just(Op::Open),
         1 => stream.clone().prop_map(|stream| Op::Accept { stream }),
-        16 => (at(), 0..6000usize).prop_map(|((side, stream), len)| Op::Write { side, stream, len }),
-        4 => at().prop_map(|(side, stream)| Op::Finish { side, stream }),
-        12 => (at(), 0..3000u64).prop_map(|((side, stream), len)| Op::Consume { side, stream, len }),
-        2 => at().prop_map(|(side, stream)| Op::Reset { side, stream }),
-        2 => (at(), any::<bool>()).prop_map(|((side, stream), paused)| Op::SetPaused { side, stream, paused }),
+        16 => (stream_side(), 0..6000usize).prop_map(|((side, stream), len)| Op::Write { side, stream, len }),
+        4 => stream_side().prop_map(|(side, stream)| Op::Finish { side, stream }),
+        12 => (stream_side(), 0..3000u64).prop_map(|((side, stream), len)| Op::Consume { side, stream, len }),
+        2 => stream_side().prop_map(|(side, stream)| Op::Reset { side, stream }),
+        2 => (stream_side(), any::<bool>()).prop_map(|((side, stream), paused)| Op::SetPaused { side, stream, paused }),
         1 => (stream.clone(), 0..5usize).prop_map(|(stream, priority)| Op::SetPriority { stream, priority }),
         16 => frames().prop_map(|(side, channel, frames)| Op::Transmit { side, channel, frames }),
         16 => frames().prop_map(|(side, channel, frames)| Op::Deliver { side, channel, frames }),
@@ -48,8 +48,8 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// Latency, channels that break at any frame, also all of them, that overtake each other, that stall, and duplicate
-    /// data.
+    /// Latency, channels that break at any frame, also all of them, that overtake each other, that stall, and
+    /// duplicate data.
     #[test]
     fn every_byte_arrives_once_or_both_sides_see_an_error(
         ops in prop::collection::vec(op(), 1..250),

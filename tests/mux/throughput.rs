@@ -1,5 +1,5 @@
-//! Two muxes over paths with a rate and a delay, in virtual time: how fast one stream is over several channels, and how long a
-//! message takes beside it.
+//! Two muxes over paths with a rate and a delay, in virtual time: how fast one stream is over several channels, and
+//! how long a message takes beside it.
 
 use std::{
     collections::VecDeque,

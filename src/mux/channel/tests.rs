@@ -4,7 +4,8 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Regression test: a peer whose bulk data filled a slow path delayed its answer, got no other ping, and took us for dead.
+/// Regression test: a peer whose bulk data filled a slow path delayed its answer, got no other ping, and took us for
+/// dead.
 #[test]
 fn pings_continue_while_an_answer_is_delayed() {
     let (config, begin) = (MuxConfig { ping_interval: 3 * SECOND, ..MuxConfig::default() }, Instant::now());

@@ -7,8 +7,8 @@ use super::{probes::ProbeTracker, rtt::RttEstimator};
 
 /// Sets the congestion window and the chunk size of one channel.
 ///
-/// [`Path`](super::Path) reports every event to it. Both the bytes in flight and the RTT are kept by the path and passed
-/// in, so that controllers that work with other signals share the bookkeeping.
+/// [`Path`](super::Path) reports every event to it. Both the bytes in flight and the RTT are kept by the path and
+/// passed in, so that controllers that work with other signals share the bookkeeping.
 pub(in crate::mux) trait CongestionController {
     /// Records that `bytes` of DATA payload are about to go out on the channel. `probes` is as it was before them.
     fn on_data_sent(&mut self, bytes: u64, probes: &ProbeTracker, now: Instant);
@@ -26,12 +26,12 @@ pub(in crate::mux) trait CongestionController {
     /// `bytes_sent` bytes of data.
     fn on_retransmissions(&mut self, total_segments: u64, bytes_sent: u64);
 
-    /// Starts with a smaller congestion window and smaller chunks, because the link has other channels. The path calls it
-    /// only before the channel's first byte of data.
+    /// Starts with a smaller congestion window and smaller chunks, because the link has other channels. The path
+    /// calls it only before the channel's first byte of data.
     fn start_conservatively(&mut self);
 
-    /// Returns whether the RTT of the probe with this token replaces the minimum RTT even if it is longer, because the
-    /// path was drained before that probe.
+    /// Returns whether the RTT of the probe with this token replaces the minimum RTT even if it is longer, because
+    /// the path was drained before that probe.
     fn replaces_min_rtt(&self, token: u64) -> bool;
 
     /// Returns whether the next probe should go out now. There is data that no probe follows yet.

@@ -13,9 +13,11 @@ use crate::mux::{
     limits::{CHUNK_SIZE, MIN_CHUNK_SIZE},
 };
 
-/// The minimum interval between probes, and the minimum number of bytes that a probe follows, while the congestion window
-/// is not full. Less data than that needs no measurement, and each answer wakes both sides.
+/// The minimum interval between probes. A shorter one would wake both sides more often without need.
 const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(1);
+
+/// The minimum number of unprobed bytes for a probe while the congestion window is not full. Less data than that
+/// needs no measurement, and each answer wakes both sides.
 const MIN_PROBED_BYTES: u64 = 16 * 1024;
 
 /// How many probes are sent in one RTT at most, where that makes their interval longer than [`MIN_PROBE_INTERVAL`]. A
@@ -23,8 +25,8 @@ const MIN_PROBED_BYTES: u64 = 16 * 1024;
 const MAX_PROBES_PER_RTT: u32 = 64;
 
 /// A probe is due at once when the path delivers the unprobed data in one interval divided by this number. The answer
-/// to a probe lets as many bytes out at once as it acknowledges, and data that goes out at once is acknowledged at once:
-/// with fewer probes, bursts of several milliseconds never ended.
+/// to a probe lets as many bytes out at once as it acknowledges, and data that goes out at once is acknowledged at
+/// once: with fewer probes, bursts of several milliseconds never ended.
 const PROBES_PER_INTERVAL: f64 = 2.0;
 
 /// While the congestion window is full, a probe is also due after this fraction of the window.
@@ -33,16 +35,17 @@ const PROBES_PER_CWND: u64 = 8;
 /// Small messages may exceed the congestion window by this fraction of it.
 const SMALL_MESSAGE_FRACTION: u64 = 8;
 
-/// How much of the congestion window is left at least when it shrinks, as in CUBIC (RFC 9438): an RTT that was long for
-/// a reason other than a queue must not cost more.
+/// How much of the congestion window is left at least when it shrinks, as in CUBIC (RFC 9438): an RTT that was long
+/// for a reason other than a queue must not cost more.
 const MIN_DECREASE: f64 = 0.7;
 
-/// How long the minimum RTT is valid under load. After that time the controller drains the path for a moment, to measure
-/// the RTT without a queue of its own (BBR's ProbeRTT).
+/// How long the minimum RTT is valid under load. After that time the controller drains the path for a moment, to
+/// measure the RTT without a queue of its own (BBR's ProbeRTT).
 const MIN_RTT_LIFETIME: Duration = Duration::from_secs(10);
 
-/// How long the minimum RTT is valid while data queues although the congestion window is at its minimum. Then either the
-/// bottleneck is too slow for that minimum, or the queue belongs to others or to a changed path. ProbeRtt shows which.
+/// How long the minimum RTT is valid while data queues although the congestion window is at its minimum. Then either
+/// the bottleneck is too slow for that minimum, or the queue belongs to others or to a changed path. ProbeRtt shows
+/// which.
 const DOUBTFUL_MIN_RTT_LIFETIME: Duration = Duration::from_secs(1);
 
 /// The bytes in flight during ProbeRtt, as a fraction of the bandwidth-delay product.
@@ -54,15 +57,20 @@ pub(super) const MIN_RTTS_PER_TARGET: u32 = 16;
 /// The delivery rate, in bytes per second, from which the CPU is taken to be the bottleneck and not the network.
 const CPU_LIMITED_RATE: f64 = 134e6;
 
-/// The minimum congestion window where the CPU is the bottleneck: what is delivered in this time, but at least and at
-/// most so many bytes. On loopback, 2 MiB instead of 1 MiB made one download faster by a seventh; 4 MiB exceed the cache.
+/// Where the CPU is the bottleneck, the minimum congestion window is what is delivered in this time, within the
+/// following two bounds.
 const CPU_LIMITED_MIN_CWND_TIME: Duration = Duration::from_millis(1);
+
+/// The lower bound, in bytes, of the minimum congestion window where the CPU is the bottleneck.
 const CPU_LIMITED_MIN_CWND: u64 = 1 << 20;
+
+/// The upper bound, in bytes, of the minimum congestion window where the CPU is the bottleneck. On loopback, 2 MiB
+/// instead of 1 MiB made one download faster by a seventh; 4 MiB exceed the cache.
 const CPU_LIMITED_MAX_MIN_CWND: u64 = 2 << 20;
 
 /// The initial congestion window of a channel on a link with several channels: 50 ms of 10 Mbit/s. A faster channel
-/// doubles it in every second round trip. With the 256 KiB of a single channel, half a second of a download had passed
-/// before the fast channel was found.
+/// doubles it in every second round trip. With the 256 KiB of a single channel, half a second of a download had
+/// passed before the fast channel was found.
 const CONSERVATIVE_CWND: u64 = 64 * 1024;
 
 /// The payload of a TCP segment on most paths, in bytes.
@@ -74,11 +82,11 @@ pub(super) const CHUNKS_PER_TARGET: u32 = 2;
 /// Keeps the congestion window near the bandwidth-delay product, so that the queueing delay stays below a target.
 ///
 /// It updates the window once per [`Round`], as FAST TCP does (Wei et al., 2006). If data queued for longer than the
-/// target, the window becomes the bandwidth-delay product plus what the path delivers in three quarters of the target.
-/// If data queued for less than half of the target although the window held data back, the window grows by what the
-/// path delivers in the rest of the target, and by twice as much each time that the growth leads to no queue, as in Copa
-/// (Arun and Balakrishnan, 2018). BBR grows by a fixed share of the bytes in flight instead, which is a long queue where
-/// the RTT is long.
+/// target, the window becomes the bandwidth-delay product plus what the path delivers in three quarters of the
+/// target. If data queued for less than half of the target although the window held data back, the window grows by
+/// what the path delivers in the rest of these three quarters, and by twice as much each time that the growth leads
+/// to no queue, as in Copa (Arun and Balakrishnan, 2018). BBR grows by a fixed share of the bytes in flight instead,
+/// which is a long queue where the RTT is long.
 #[derive(Debug)]
 pub(in crate::mux) struct DelayBased {
     /// How long data may queue, from the configuration.
@@ -87,32 +95,37 @@ pub(in crate::mux) struct DelayBased {
     fixed_chunk_size: Option<usize>,
     /// The estimated delivery rate in bytes per second.
     pub(super) rate: Option<f64>,
+    /// The congestion window in bytes.
     cwnd: u64,
     /// Whether it started with [`CONSERVATIVE_CWND`]. Until the rate is known, that is also the minimum window.
     is_conservative: bool,
     /// How many times in a row the window has grown. `None` during slow start, in which it doubles; slow start ends
     /// when data queues for longer than the target for the first time.
     growth_steps: Option<u32>,
+    /// Whether the path is being drained to measure the minimum RTT.
     probe_rtt: ProbeRtt,
+    /// The measurements since the last update of the window.
     round: Round,
     /// How many times the chunk size is halved because of loss.
     chunk_halvings: u32,
+    /// The counters when the loss rate was last computed.
     loss_checkpoint: LossCheckpoint,
 }
 
-/// The state of ProbeRtt, in which the path is drained to measure the minimum RTT anew.
+/// The state of ProbeRtt, in which the path is drained to measure the minimum RTT again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ProbeRtt {
     /// The path is used normally.
     Inactive,
-    /// No data is sent until at most `max_in_flight` bytes are in flight.
+    /// The congestion window is reduced, and no data is sent until at most `max_in_flight` bytes are in flight. If a
+    /// probe measures an RTT no longer than the minimum before that, ProbeRtt ends.
     Draining { max_in_flight: u64, restored_cwnd: u64 },
-    /// The path is drained. The answer to `first_token` or to a later probe is the new minimum RTT; then the congestion
-    /// window becomes `restored_cwnd` again.
+    /// The path is drained. The answer to `first_token` or to a later probe is the new minimum RTT; then the
+    /// congestion window becomes `restored_cwnd` again.
     Measuring { first_token: u64, restored_cwnd: u64 },
 }
 
-/// The counters when the loss was last computed.
+/// The counters of a channel when its loss rate was last computed.
 #[derive(Debug, Default)]
 struct LossCheckpoint {
     /// Bytes of data sent on the channel.
@@ -127,6 +140,7 @@ pub(super) fn is_cpu_limited(rate: f64) -> bool {
 }
 
 impl DelayBased {
+    /// A controller in slow start, with the initial congestion window of the configuration.
     pub(super) fn new(config: &MuxConfig, now: Instant) -> Self {
         Self {
             target: config.target_queueing_delay,
@@ -142,8 +156,8 @@ impl DelayBased {
         }
     }
 
-    /// Updates the delivery rate and the congestion window at the end of a round, and begins ProbeRtt if the minimum RTT
-    /// is too old.
+    /// Updates the delivery rate and the congestion window at the end of a round, and begins ProbeRtt if the minimum
+    /// RTT is too old.
     fn end_round(&mut self, delivered: u64, rtt: &RttEstimator, now: Instant) {
         let round = self.round;
         let Some((min_rtt, min_rtt_at)) = rtt.min_with_time() else { return };
@@ -305,7 +319,7 @@ impl CongestionController for DelayBased {
             .is_none_or(|last| now.saturating_duration_since(last.sent_at) >= interval);
         let delivered =
             self.rate.map_or(f64::MAX, |rate| rate * interval.as_secs_f64() / PROBES_PER_INTERVAL);
-        // As many bytes are probed at once; as few are probed after the interval.
+        // `most` unprobed bytes make a probe due at once, `least` bytes after the interval.
         let cwnd_part = self.cwnd / PROBES_PER_CWND;
         let most = (delivered as u64).max(self.chunk_size() as u64);
         let (least, most) = if probes.in_flight() >= self.cwnd {
@@ -321,7 +335,8 @@ impl CongestionController for DelayBased {
     }
 
     fn small_message_cwnd(&self) -> u64 {
-        // While ProbeRtt drains the path, the extra bytes are added to the reduced window, or it would never be drained.
+        // While ProbeRtt drains the path, the extra bytes are added to the reduced window, or it would never be
+        // drained.
         let cwnd = match self.probe_rtt {
             ProbeRtt::Measuring { restored_cwnd, .. } => restored_cwnd,
             ProbeRtt::Inactive | ProbeRtt::Draining { .. } => self.cwnd,

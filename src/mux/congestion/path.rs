@@ -16,10 +16,13 @@ use crate::mux::config::MuxConfig;
 /// bottleneck allows: data beyond it waits in the mux, where the scheduler decides which goes first.
 #[derive(Debug)]
 pub(in crate::mux) struct Path<C = DelayBased> {
-    /// A peer without flow control may not answer pings either: for it, the congestion window holds nothing back.
+    /// Whether data has to wait for the congestion window. False for a text peer: it may not answer pings.
     enforces_cwnd: bool,
+    /// The bytes in flight, and the probes that were not answered yet.
     pub(super) probes: ProbeTracker,
+    /// The minimum and the latest RTT.
     rtt: RttEstimator,
+    /// The congestion controller, which sets the congestion window and the chunk size.
     pub(super) controller: C,
 }
 
@@ -102,7 +105,8 @@ impl<C: CongestionController> Path<C> {
         self.in_flight() < self.controller.small_message_cwnd()
     }
 
-    /// Whether data that waits leads to a frame now: the data itself, or the probe whose answer opens the window again.
+    /// Whether data that waits leads to a frame now: the data itself, or the probe whose answer opens the window
+    /// again.
     pub(in crate::mux) fn has_output(&self) -> bool {
         !self.is_full() || self.probes.is_empty()
     }
@@ -123,8 +127,9 @@ impl<C: CongestionController> Path<C> {
         self.min_rtt().map(|min_rtt| min_rtt / 2)
     }
 
-    /// Has the controller start with a small window if no data was sent yet. Called where the link has other channels:
-    /// this one may be the slowest, and all that follows in a stream would wait for the data in flight here.
+    /// Has the controller start with a small window if no data was sent yet. Called where the link has other
+    /// channels: this one may be the slowest, and all that follows in a stream would wait for the data in flight
+    /// here.
     pub(in crate::mux) fn start_conservatively(&mut self) {
         if self.probes.sent() == 0 {
             self.controller.start_conservatively();

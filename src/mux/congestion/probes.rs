@@ -19,21 +19,22 @@ pub(in crate::mux) struct ProbeTracker {
     /// The token of the last probe; 0 before the first.
     last_token: u64,
     /// Probes without an answer, oldest first.
-    unanswered: VecDeque<Probe>,
+    unanswered: VecDeque<SentProbe>,
 }
 
-/// A ping behind data.
+/// A probe that was sent and not answered yet: a ping behind data.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::mux) struct Probe {
+pub(in crate::mux) struct SentProbe {
+    /// The token by which the answer names the probe. Tokens rise by one with each probe of the channel.
     token: u64,
-    /// When it was sent.
+    /// When the probe was sent.
     pub(super) sent_at: Instant,
     /// How many bytes of data had been sent on the channel before it.
     data_sent: u64,
 }
 
 impl ProbeTracker {
-    /// Counts data that goes out.
+    /// Counts `bytes` of DATA payload that are sent.
     pub(super) fn on_data_sent(&mut self, bytes: u64) {
         self.sent += bytes;
     }
@@ -46,12 +47,12 @@ impl ProbeTracker {
         }
         self.last_token += 1;
         self.probed = self.sent;
-        self.unanswered.push_back(Probe { token: self.last_token, sent_at: now, data_sent: self.sent });
+        self.unanswered.push_back(SentProbe { token: self.last_token, sent_at: now, data_sent: self.sent });
         self.last_token
     }
 
     /// Records the answer to the probe with this token. Returns that probe, or `None` if it is not waited for.
-    pub(super) fn on_answer(&mut self, token: u64) -> Option<Probe> {
+    pub(super) fn on_answer(&mut self, token: u64) -> Option<SentProbe> {
         let answered = self.unanswered.iter().position(|probe| probe.token == token)?;
         // A peer that finds several pings together answers only the last of them.
         let probe = self.unanswered.drain(..=answered).next_back()?;
@@ -85,12 +86,12 @@ impl ProbeTracker {
     }
 
     /// The oldest probe without an answer.
-    pub(super) fn oldest_unanswered(&self) -> Option<&Probe> {
+    pub(super) fn oldest_unanswered(&self) -> Option<&SentProbe> {
         self.unanswered.front()
     }
 
     /// The newest probe without an answer.
-    pub(super) fn newest_unanswered(&self) -> Option<&Probe> {
+    pub(super) fn newest_unanswered(&self) -> Option<&SentProbe> {
         self.unanswered.back()
     }
 

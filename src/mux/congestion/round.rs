@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 /// The measurements since the last update of the congestion window.
 ///
-/// The answers that arrive in the first round trip of a round acknowledge data that was sent before it. Those that arrive
-/// in the second round trip are measured.
+/// The answers that arrive in the first round trip of a round acknowledge data that was sent before it. Those that
+/// arrive in the second round trip are measured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Round {
     /// The first probe that was sent in this round.
@@ -54,9 +54,9 @@ impl Round {
         self.rtt_samples += 1;
     }
 
-    /// The RTT that stands for the round: half way between its minimum and its mean. A task that is woken late adds to
-    /// the RTT without any queue, so that the mean alone left paths idle. The minimum alone, as in CoDel (RFC 8289), is
-    /// that of the moment after such a task, so that twice the target queued.
+    /// The RTT that stands for the round: half way between its minimum and its mean. A task that is woken late adds
+    /// to the RTT without any queue, so that the mean alone left paths idle. The minimum alone, as in CoDel (RFC
+    /// 8289), is that of the moment after such a task, so that twice the target queued.
     pub(super) fn typical_rtt(&self) -> Duration {
         (self.min_rtt + self.rtt_sum / self.rtt_samples.max(1)) / 2
     }

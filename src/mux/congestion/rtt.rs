@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 pub(in crate::mux) struct RttEstimator {
     /// The minimum RTT, and when the last probe measured it.
     min: Option<(Duration, Instant)>,
+    /// The RTT of the probe that was answered last.
     latest: Option<Duration>,
 }
 
 impl RttEstimator {
-    /// Records an RTT that was measured at `now`. Returns whether it has become the minimum, which it does if it is not
-    /// longer than the one known, or if `replace_min` is set.
+    /// Records an RTT that was measured at `now`. Returns whether it has become the minimum, which it does if it is
+    /// not longer than the one known, or if `replace_min` is set.
     pub(super) fn update(&mut self, rtt: Duration, now: Instant, replace_min: bool) -> bool {
         self.latest = Some(rtt);
         let is_min = replace_min || self.min.is_none_or(|(min, _)| rtt <= min);

@@ -60,8 +60,8 @@ impl SimulatedPath {
         assert!(self.path.has_output() || !self.answers.is_empty(), "no data will ever be sent again");
     }
 
-    /// Runs for this time. Returns the fraction of the bottleneck's rate that was used, and the 90th percentile of the
-    /// queueing delay.
+    /// Runs for this time. Returns the fraction of the bottleneck's rate that was used, and the 90th percentile of
+    /// the queueing delay.
     fn run(&mut self, time: Duration) -> (f64, Duration) {
         let (begin, before) = (self.now, self.bytes_sent);
         let mut delays = Vec::new();

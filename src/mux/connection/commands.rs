@@ -16,8 +16,9 @@ use crate::{
 };
 
 impl Mux {
-    /// Opens a stream on the channel with the fewest streams, and returns its id. A channel that `is_local`, i.e. whose
-    /// driver runs on the caller's thread and costs it less, is taken until it has twice as many streams as others.
+    /// Opens a stream on the channel with the fewest streams, and returns its id. A channel that `is_local`, i.e.
+    /// whose driver runs on the caller's thread and costs it less, is taken until it has twice as many streams as
+    /// others.
     ///
     /// # Errors
     /// [`OpenError`], and no stream was opened.
@@ -56,7 +57,8 @@ impl Mux {
         }
     }
 
-    /// Appends data to the send buffer of a stream, at most as many bytes as [`writable`](Self::writable) has returned.
+    /// Appends data to the send buffer of a stream, at most as many bytes as [`writable`](Self::writable) has
+    /// returned.
     pub fn write(&mut self, stream: u32, bytes: Bytes) {
         if let Some(state) = self.streams.get_mut(&stream) {
             state.send.write(bytes);
@@ -94,16 +96,17 @@ impl Mux {
         state.recv.read(out)
     }
 
-    /// Reports that the owner does not [`read`](Self::read) a stream for now, because its consumer is blocked. Short slices
-    /// that were received for it, and those received until the next read, are copied out of their pooled buffers.
+    /// Reports that the owner does not [`read`](Self::read) a stream for now, because its consumer is blocked. Short
+    /// slices that were received for it, and those received until the next read, are copied out of their pooled
+    /// buffers.
     pub fn on_reader_blocked(&mut self, stream: u32) {
         if let Some(state) = self.streams.get_mut(&stream) {
             state.recv.set_reader_blocked();
         }
     }
 
-    /// Records that `bytes` more of what was read have left this process. They are acknowledged to the peer, which may send
-    /// as many more, and auto-tuning may raise the window.
+    /// Records that `bytes` more of what was read have left this process. They are acknowledged to the peer, which
+    /// may send as many more, and auto-tuning may raise the window.
     pub fn consume(&mut self, stream: u32, bytes: u64, now: Instant) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         state.recv.consume(bytes);
@@ -139,8 +142,8 @@ impl Mux {
         }
     }
 
-    /// Pauses a stream, or resumes it. While it is paused, the peer gets no more credit and nothing is writable. Data within
-    /// the credit that the peer has is still received, and data that is consumed is still acknowledged.
+    /// Pauses a stream, or resumes it. While it is paused, the peer gets no more credit and nothing is writable. Data
+    /// within the credit that the peer has is still received, and data that is consumed is still acknowledged.
     pub fn set_paused(&mut self, stream: u32, is_paused: bool) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         state.recv.set_paused(is_paused);
@@ -150,7 +153,8 @@ impl Mux {
         self.notify_writer(stream);
     }
 
-    /// Changes the priority of a stream, here and, on the server, at the peer. It applies from the stream's next turn on.
+    /// Changes the priority of a stream, here and, on the server, at the peer. It applies from the stream's next turn
+    /// on.
     pub fn set_priority(&mut self, stream: u32, priority: Priority) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         if state.priority != priority {
@@ -163,7 +167,8 @@ impl Mux {
     /// Queues a message about the link on one channel.
     ///
     /// # Errors
-    /// [`ProtocolError::TooManyUnreadReplies`] if the peer does not read its messages: the owner should close the channel.
+    /// [`ProtocolError::TooManyUnreadReplies`] if the peer does not read its messages: the owner should
+    /// close the channel.
     pub fn send_message(&mut self, channel: u16, message: TunnelMessage) -> Result<(), ProtocolError> {
         self.channels
             .get_mut(&channel)

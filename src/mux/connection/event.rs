@@ -24,7 +24,8 @@ pub enum MuxEvent {
         /// The stream's id.
         stream: u32,
     },
-    /// The stream was closed with an error: the peer reset it, the peer violated the protocol on it, or the link ended.
+    /// The stream was closed with an error: the peer reset it, the peer violated the protocol on it, or the link
+    /// ended.
     Reset {
         /// The stream's id.
         stream: u32,
@@ -83,8 +84,8 @@ pub enum OpenError {
     /// The link has no channel at the moment.
     #[error("the proxy has no channel")]
     NoChannel,
-    /// The peer reads nothing, or too little: either the drivers of all channels report that, or too many control frames
-    /// are queued.
+    /// The peer reads nothing, or too little: either the drivers of all channels report that, or too many control
+    /// frames are queued.
     #[error("the proxy is not reading from its channels")]
     Stalled,
     /// The maximum number of streams is open.

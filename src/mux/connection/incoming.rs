@@ -14,12 +14,12 @@ use crate::{
 };
 
 impl Mux {
-    /// Handles a frame that was received on `channel`. A frame of a channel that was removed is ignored, because its streams
-    /// may have failed over already.
+    /// Handles a frame that was received on `channel`. A frame of a channel that was removed is ignored, because its
+    /// streams may have failed over already.
     ///
     /// # Errors
-    /// The peer violated the protocol: the owner has to close the channel. If the frame belongs to a stream, that stream is
-    /// reset.
+    /// The peer violated the protocol: the owner has to close the channel. If the frame belongs to a stream,
+    /// that stream is reset.
     pub fn handle_frame(&mut self, channel: u16, frame: Frame, now: Instant) -> Result<(), ProtocolError> {
         if !self.channels.contains_key(&channel) {
             return Ok(());
@@ -28,6 +28,7 @@ impl Mux {
         self.channels.get_mut(&channel).map_or(Ok(()), |channel| channel.glitches.account(effect, now))
     }
 
+    /// Handles a frame of an established channel. Returns what it changed, for the glitch budget.
     fn on_frame(&mut self, channel: u16, frame: Frame, now: Instant) -> Result<FrameEffect, ProtocolError> {
         match frame {
             Frame::Open(open) => self.on_open(channel, open),
@@ -104,6 +105,8 @@ impl Mux {
         }
     }
 
+    /// Handles OPEN: inserts the stream for the owner to accept, answers a retransmitted OPEN again, or resets the
+    /// stream if too many are open.
     fn on_open(&mut self, channel: u16, open: Open) -> Result<FrameEffect, ProtocolError> {
         if self.role != Role::Proxy {
             return Err(ProtocolError::UnexpectedFrame("OPEN"));
@@ -133,6 +136,7 @@ impl Mux {
         Ok(FrameEffect::Progress(0))
     }
 
+    /// Handles RESET: closes the stream if it is open. A RESET for a closed stream changes nothing.
     fn on_reset(&mut self, stream: u32, code: ResetCode) -> Result<FrameEffect, ProtocolError> {
         if self.remove(stream).is_some() {
             self.events.push_back(MuxEvent::Reset { stream, code });
@@ -148,8 +152,8 @@ impl Mux {
         }
     }
 
-    /// Handles a frame for an open stream with `handle`, and resets the stream if that fails. A frame for a closed stream
-    /// is ignored: it was in flight when the stream closed.
+    /// Handles a frame for an open stream with `handle`, and resets the stream if that fails. A frame for a closed
+    /// stream is ignored: it was in flight when the stream closed.
     fn on_stream_frame(
         &mut self,
         stream: u32,
@@ -170,9 +174,9 @@ impl Mux {
         })
     }
 
-    /// Handles an acknowledgement: the peer has consumed `consumed` bytes of a stream and accepts `window` more. The window
-    /// grows only within the budget: a peer that grants much credit on many streams and acknowledges nothing would
-    /// otherwise make this side buffer without bound.
+    /// Handles an acknowledgement: the peer has consumed `consumed` bytes of a stream and accepts `window` more. The
+    /// window grows only within the budget: a peer that grants much credit on many streams and acknowledges nothing
+    /// would otherwise make this side buffer without bound.
     fn on_credit(
         &mut self,
         stream: u32,

@@ -1,4 +1,5 @@
-//! The multiplexer of one link, [`Mux`]: its state, its commands, its handling of frames, and its choice of frames to send.
+//! The multiplexer of one link, [`Mux`]: its state, its commands, its handling of frames, and its choice of frames to
+//! send.
 //!
 //! `Mux` is to a link what `quinn_proto::Connection` is to a QUIC connection.
 

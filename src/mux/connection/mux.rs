@@ -32,20 +32,24 @@ use crate::{
 /// - *Commands* of the owner: [`open`](Self::open), [`accept`](Self::accept), [`write`](Self::write),
 ///   [`finish`](Self::finish), [`reset`](Self::reset), [`read`](Self::read), [`consume`](Self::consume),
 ///   [`consume_end`](Self::consume_end), [`send_message`](Self::send_message).
-/// - *Poll*, after any of these until they return `None`: [`poll_event`](Self::poll_event) and, for every channel with
-///   [`has_output`](Self::has_output), [`poll_transmit`](Self::poll_transmit).
+/// - *Poll*, after any of these until they return `None`: [`poll_event`](Self::poll_event) and, for every channel
+///   with [`has_output`](Self::has_output), [`poll_transmit`](Self::poll_transmit).
 ///
-/// The frames of a stream go out on its primary channel, which is the one with the fewest streams when it opens. When that
-/// channel is lost, the stream fails over to another, or waits for one, and all data that the peer has not acknowledged is
-/// retransmitted; the receiver knows by the offsets what it has already. A channel whose congestion window is not full
-/// sends data of a channel whose window is full, if the peer will have it earlier for that (multipath striping): one
-/// stream can use all channels. The owner decides how long streams wait without any channel: none is closed before it
-/// [aborts them](Self::abort_streams).
+/// The frames of a stream go out on its primary channel, which is the one with the fewest streams when it opens. When
+/// that channel is lost, the stream fails over to another, or waits for one, and all data that the peer has not
+/// acknowledged is retransmitted; the receiver knows by the offsets what it has already. A channel whose congestion
+/// window is not full sends data of a channel whose window is full, if the peer will have it earlier for that
+/// (multipath striping): one stream can use all channels. The owner decides how long streams wait without any
+/// channel: none is closed before it [aborts them](Self::abort_streams).
 #[derive(Debug)]
 pub struct Mux {
+    /// Which side of the link this is.
     pub(super) role: Role,
+    /// The limits and timeouts of the link.
     pub(super) config: MuxConfig,
+    /// The established channels, by id.
     pub(super) channels: BTreeMap<u16, Channel>,
+    /// The open streams, by id.
     pub(super) streams: HashMap<u32, Stream>,
     /// Control frames that the next channel has to retransmit, because the last channel was lost before the peer had
     /// acknowledged them.
@@ -56,6 +60,7 @@ pub struct Mux {
     pub(super) peer_opened: UsedStreamIds,
     /// By how many bytes the windows of open streams have grown. They are reserved from the budget.
     pub(super) window_growth: u64,
+    /// Events that the owner has not polled yet.
     pub(super) events: VecDeque<MuxEvent>,
 }
 
@@ -98,8 +103,8 @@ impl Mux {
         self.streams.get(&stream)?.channel
     }
 
-    /// Returns how many bytes of data are queued for a channel. It visits every queued stream: too slow to be called for
-    /// each chunk.
+    /// Returns how many bytes of data are queued for a channel. It visits every queued stream: too slow to be called
+    /// for each chunk.
     pub fn queued_bytes(&self, channel: u16) -> u64 {
         let queued = self.channels.get(&channel).into_iter().flat_map(|channel| channel.scheduler.streams());
         queued.filter_map(|stream| self.streams.get(&stream)).map(|stream| stream.send.unsent()).sum()
@@ -180,8 +185,8 @@ impl Mux {
         }
     }
 
-    /// Sets whether the socket of `channel` accepts no more data for now. If so, other channels may send the data that is
-    /// queued for it.
+    /// Sets whether the socket of `channel` accepts no more data for now. If so, other channels may send the data
+    /// that is queued for it.
     pub fn set_write_blocked(&mut self, channel: u16, is_blocked: bool) {
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.is_write_blocked = is_blocked;
@@ -195,8 +200,8 @@ impl Mux {
         }
     }
 
-    /// Updates all timers: pings become due, channels suspect or dead. Data in flight on a suspect channel, of streams whose
-    /// primary channel is another, is retransmitted.
+    /// Updates all timers: pings become due, channels suspect or dead. Data in flight on a suspect channel, of
+    /// streams whose primary channel is another, is retransmitted.
     pub fn handle_timeout(&mut self, now: Instant) {
         let mut suspects = Vec::new();
         for (&id, channel) in &mut self.channels {
@@ -210,8 +215,8 @@ impl Mux {
 
     // Shared by commands and handlers.
 
-    /// Records that windows grew by `growth` bytes, which is negative if they shrank. `reserved` bytes were taken from the
-    /// budget for it; those that were not needed, and those that became free, are returned.
+    /// Records that windows grew by `growth` bytes, which is negative if they shrank. `reserved` bytes were taken
+    /// from the budget for it; those that were not needed, and those that became free, are returned.
     pub(super) fn account_growth(&mut self, reserved: u64, growth: i64) {
         self.window_growth = self.window_growth.saturating_add_signed(growth);
         let unused = reserved.saturating_add_signed(-growth);
@@ -228,14 +233,15 @@ impl Mux {
         }
     }
 
-    /// Returns the channel with the fewest streams, where a channel that `is_local` counts half as many. Suspect channels
-    /// and those with a control backlog come last.
+    /// Returns the channel with the fewest streams, where a channel that `is_local` counts half as many. Suspect
+    /// channels and those with a control backlog come last.
     pub(super) fn least_loaded_channel(&self, is_local: impl Fn(u16) -> bool) -> Option<u16> {
         // Among channels without streams the local one goes first, too.
         let streams = |id, channel: &Channel| {
             if is_local(id) { channel.primary_streams } else { 2 * channel.primary_streams + 1 }
         };
-        // A suspect channel may be dead: nothing would leave it for seconds, and it has fewer streams because of that.
+        // A suspect channel may be dead: nothing would leave it for seconds, and it has fewer streams because of
+        // that.
         let load = |id, channel: &Channel| {
             (channel.is_suspect(), channel.has_control_backlog(), streams(id, channel))
         };
@@ -321,8 +327,8 @@ impl Mux {
             while let Some(frame) = stream.poll_control(id) {
                 self.push_control(stream.channel, frame);
             }
-            // The last acknowledgement was sent and may still be lost with its channel. Without the stream, only a copy
-            // can be retransmitted.
+            // The last acknowledgement was sent and may still be lost with its channel. Without the stream, only a
+            // copy can be retransmitted.
             if is_window_sent {
                 let (consumed, window) = stream.recv.advertise();
                 let last = Frame::Window { stream: id, consumed, window };

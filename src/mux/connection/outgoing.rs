@@ -78,8 +78,8 @@ impl Mux {
         channel.may_have_small_message
     }
 
-    /// Takes the next chunk, of at most `max_len` bytes, that is queued on channel `source`, to be sent on channel `via`.
-    /// If they differ, `via` is a secondary channel of the stream.
+    /// Takes the next chunk, of at most `max_len` bytes, that is queued on channel `source`, to be sent on channel
+    /// `via`. If they differ, `via` is a secondary channel of the stream.
     fn take_data(&mut self, source: u16, via: u16, max_len: usize, now: Instant) -> Option<Frame> {
         let secondary = (source != via).then_some(via);
         let min_acked = self.config.min_bytes_to_stripe;
@@ -124,8 +124,8 @@ impl Mux {
         }
     }
 
-    /// Returns the congested channel whose data channel `id` should send: one where the peer would have the data later. A
-    /// channel with a long RTT is left idle if all data behind that chunk would have to wait for it.
+    /// Returns the congested channel whose data channel `id` should send: one where the peer would have the data
+    /// later. A channel with a long RTT is left idle if all data behind that chunk would have to wait for it.
     pub(super) fn striping_source(&self, id: u16) -> Option<u16> {
         let idle =
             self.channels.get(&id).filter(|channel| self.config.allow_striping && channel.is_idle())?;
@@ -138,8 +138,8 @@ impl Mux {
         others.find(|(_, other)| other.is_congested() && is_faster(other)).map(|(&other, _)| other)
     }
 
-    /// Queues for retransmission, on their primary channels, what streams with another primary channel have in flight on
-    /// channel `id`.
+    /// Queues for retransmission, on their primary channels, what streams with another primary channel have in flight
+    /// on channel `id`.
     pub(super) fn retransmit_striped(&mut self, id: u16) {
         for (&stream_id, stream) in &mut self.streams {
             if stream.channel != Some(id)

@@ -8,8 +8,9 @@ fn read_text(recv: &mut RecvBuffer) -> (String, bool) {
     (out.iter().map(|segment| String::from_utf8_lossy(segment).into_owned()).collect(), end)
 }
 
-/// Regression test: with small initial windows a stream stalled for ever. Its sender had used half of a window that had
-/// shrunk meanwhile, and waited for the acknowledgement; the receiver waited until it could raise the limit again.
+/// Regression test: with small initial windows a stream stalled for ever. Its sender had used half of a window that
+/// had shrunk meanwhile, and waited for the acknowledgement; the receiver waited until it could raise the limit
+/// again.
 #[test]
 fn consumed_data_is_acknowledged_even_if_the_limit_does_not_rise() {
     let bounds = (16 << 10, 1 << 20);

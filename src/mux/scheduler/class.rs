@@ -20,8 +20,8 @@ pub(super) struct PriorityClass {
     pub(super) deficit: i64,
     /// How many streams are queued.
     queued_streams: usize,
-    /// The users in the order of their turns: those with queued streams, and those that have had none since their last
-    /// turn.
+    /// The users in the order of their turns: those with queued streams, and those that have had none since their
+    /// last turn.
     ring: VecDeque<UserChannelId>,
     /// Users of the ring that returned before their next turn with a positive deficit. They go first.
     returning: VecDeque<UserChannelId>,
@@ -36,6 +36,7 @@ pub(super) struct PriorityClass {
 struct UserQueue {
     /// How many bytes the user may still send in this round; negative if it has sent too many.
     deficit: i64,
+    /// The streams in the order of their turns.
     streams: StreamRing,
 }
 
@@ -89,8 +90,8 @@ impl PriorityClass {
         self.queued_streams += 1;
     }
 
-    /// Selects the next stream of the user at the front. Returns `None` if the turn passes to another user: the user at
-    /// the front has overdrawn its deficit, or has no queued stream.
+    /// Selects the next stream of the user at the front. Returns `None` if the turn passes to another user: the user
+    /// at the front has overdrawn its deficit, or has no queued stream.
     pub(super) fn next(&mut self) -> Option<(u32, UserChannelId)> {
         let id = *self.returning.front().or(self.ring.front())?;
         let user = self.users.get_mut(&id).filter(|user| !user.streams.is_empty());

@@ -13,17 +13,18 @@ use crate::ids::{Priority, UserChannelId};
 /// short even on a slow channel: a class that sends a larger chunk pays for it in more rounds.
 const CLASS_QUANTUM: i64 = 4 * 1024;
 
-/// Deficit round robin (Shreedhar and Varghese, 1995) in bytes on three levels: priority classes share a channel by weight,
-/// users of one class equally, and streams of one user equally. A user with fifty downloads gets no more than a user with
-/// one, and no stream starves.
+/// Deficit round robin (Shreedhar and Varghese, 1995) in bytes on three levels: priority classes share a channel by
+/// weight, users of one class equally, and streams of one user equally. A user with fifty downloads gets no more than
+/// a user with one, and no stream starves.
 ///
-/// A deficit may be overdrawn by one chunk, which is paid for in the next rounds: chunks can be large although quanta are
-/// small. A new user goes first, so that a small message waits for one chunk and not for a chunk of each user, as in
-/// FQ-CoDel (RFC 8290). A user that returns within its round goes first as well, until its quantum is spent: someone who
-/// types waits no longer than a new user. The same holds for classes: one that becomes active again with a positive
-/// deficit preempts a lower class that is being served, and is charged for what it sends.
+/// A deficit may be overdrawn by one chunk, which is paid for in the next rounds: chunks can be large although quanta
+/// are small. A new user goes first, so that a small message waits for one chunk and not for a chunk of each user, as
+/// in FQ-CoDel (RFC 8290). A user that returns within its round goes first as well, until its quantum is spent:
+/// someone who types waits no longer than a new user. The same holds for classes: one that becomes active again with
+/// a positive deficit preempts a lower class that is being served, and is charged for what it sends.
 #[derive(Debug)]
 pub(super) struct Scheduler {
+    /// One class for each priority, lowest first.
     classes: [PriorityClass; Priority::ALL.len()],
     /// The class that is being served.
     current_class: usize,
@@ -41,8 +42,11 @@ impl Default for Scheduler {
 /// A stream that may send the next chunk, with the class and the user under which it is queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ScheduledStream {
+    /// The id of the stream.
     pub(super) stream: u32,
+    /// The index of the priority class.
     class: usize,
+    /// The user in that class.
     user: UserChannelId,
 }
 
@@ -77,8 +81,8 @@ impl Scheduler {
         self.classes.iter().flat_map(PriorityClass::streams)
     }
 
-    /// Selects the stream that sends the next chunk; it stays the same until [`charge`](Self::charge) is called for it.
-    /// `None` if no stream is queued.
+    /// Selects the stream that sends the next chunk; it stays the same until [`charge`](Self::charge) is called for
+    /// it. `None` if no stream is queued.
     pub(super) fn next(&mut self) -> Option<ScheduledStream> {
         if self.is_empty() {
             return None;

@@ -2,15 +2,15 @@
 
 use std::collections::VecDeque;
 
-/// How many entries of the ring are searched for a returning stream. A stream further back waits for its turn like one
-/// that has spent its quantum.
+/// How many entries of the ring are searched for a returning stream. A stream further back waits for its turn like
+/// one that has spent its quantum.
 const MAX_SEARCHED: usize = 64;
 
 /// The queued streams of one user on a channel, in the order of their turns.
 ///
-/// A new stream goes first, and so does one that returns before its next turn with a positive deficit: a keystroke waits
-/// for one chunk, and not for a chunk of every download to the same address. Its quantum is the same as that of the
-/// others, so that a stream gains nothing by leaving and returning.
+/// A new stream goes first, and so does one that returns before its next turn with a positive deficit: a keystroke
+/// waits for one chunk, and not for a chunk of every download to the same address. Its quantum is the same as that of
+/// the others, so that a stream gains nothing by leaving and returning.
 #[derive(Debug, Default)]
 pub(super) struct StreamRing {
     /// Streams that are queued, and those that have had no data since their last turn.

@@ -6,8 +6,8 @@ use super::*;
 
 const CHUNK: usize = 64 * 1024;
 
-/// Returns the bytes that each stream has sent after `chunks` chunks, if all of them always have data. A stream is given
-/// as its id, its priority and its user.
+/// Returns the bytes that each stream has sent after `chunks` chunks, if all of them always have data. A stream is
+/// given as its id, its priority and its user.
 fn shares(streams: &[(u32, Priority, u32)], chunk: usize, chunks: usize) -> HashMap<u32, usize> {
     let mut scheduler = Scheduler::default();
     for &(stream, priority, user) in streams {
@@ -67,7 +67,8 @@ fn classes_share_by_weight_for_any_chunk_size() {
     }
 }
 
-/// Regression test: a stream was given a high priority to be quick, and waited for the rest of a normal stream's turn.
+/// Regression test: a stream was given a high priority to be quick, and waited for the rest of a normal stream's
+/// turn.
 #[test]
 fn higher_class_preempts_within_its_quantum() {
     let user = UserChannelId::new;

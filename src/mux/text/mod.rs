@@ -32,19 +32,20 @@ pub enum TextInput {
         /// The number of bytes.
         size: u64,
     },
-    /// The line belongs to no open stream (the seed document calls it a session). A [`Reply`](Self::Reply) with an error is
-    /// part of the translation.
+    /// The line belongs to no open stream (the seed document calls it a session). A [`Reply`](Self::Reply) with an
+    /// error is part of the translation.
     NoSession(StreamKey),
 }
 
-/// Translates between the frames of a [`Mux`](super::Mux) and the lines of a text peer, which has no stream numbers, no
-/// offsets and no credit.
+/// Translates between the frames of a [`Mux`](super::Mux) and the lines of a text peer, which has no stream numbers,
+/// no offsets and no credit.
 ///
-/// Such a peer gives no credit: data that was written to its channel is acknowledged here. It does not understand credit
-/// either: this side's credit becomes `STREAM_PAUSE` and `STREAM_RESUME`, which the peer may ignore, and
+/// Such a peer gives no credit: data that was written to its channel is acknowledged here. It does not understand
+/// credit either: this side's credit becomes `STREAM_PAUSE` and `STREAM_RESUME`, which the peer may ignore, and
 /// [`must_stop_reading`](Self::must_stop_reading), which stops it by TCP's flow control.
 #[derive(Debug)]
 pub struct TextAdapter {
+    /// Which side of the link this is.
     role: Role,
     /// Whether the peer's lines have three fields, without a stream id. To it each stream is a user.
     is_three_field: bool,
@@ -52,19 +53,21 @@ pub struct TextAdapter {
     window: u32,
     /// The mux's ids of the open streams, by the keys in the peer's lines.
     streams_by_key: HashMap<StreamKey, u32>,
+    /// The open streams, by the mux's ids.
     streams: HashMap<u32, TextStream>,
     /// The id of the last stream that the peer opened.
     last_opened: u32,
     /// Bytes of all streams that were received and not consumed.
     buffered: u64,
+    /// The keys of streams that were closed lately.
     closed: ClosedKeys,
     /// The token of the last ping that was sent.
     last_ping: u64,
 }
 
 impl TextAdapter {
-    /// An adapter without streams. `window` limits how many bytes are buffered for each stream before the peer is asked to
-    /// pause it.
+    /// An adapter without streams. `window` limits how many bytes are buffered for each stream before the peer is
+    /// asked to pause it.
     pub fn new(role: Role, fields: text::FieldCount, window: u32) -> Self {
         Self {
             role,
@@ -79,16 +82,16 @@ impl TextAdapter {
         }
     }
 
-    /// Returns whether so much data is buffered for slow readers that the peer's channel must not be read for now. That
-    /// blocks the peer's other streams, too, which it avoids by honouring `STREAM_PAUSE`.
+    /// Returns whether so much data is buffered for slow readers that the peer's channel must not be read for now.
+    /// That blocks the peer's other streams, too, which it avoids by honouring `STREAM_PAUSE`.
     pub fn must_stop_reading(&self) -> bool {
         self.buffered >= MAX_TEXT_BUFFERED
     }
 
     /// Records that `bytes` of a stream's received data have left this process.
     ///
-    /// The WINDOW frame that acknowledges them comes too late for this: it waits until it can be written, and a peer that
-    /// writes before it reads may wait for us to read.
+    /// The WINDOW frame that acknowledges them comes too late for this: it waits until it can be written, and a peer
+    /// that writes before it reads may wait for us to read.
     pub fn consume(&mut self, stream: u32, bytes: u64) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         self.buffered -= state.buffered();
@@ -97,8 +100,8 @@ impl TextAdapter {
         self.buffered += state.buffered();
     }
 
-    /// Records that this side has closed a stream: its received data no longer counts as buffered. For the same reason as
-    /// in [`consume`](Self::consume) this does not wait for the RESET frame.
+    /// Records that this side has closed a stream: its received data no longer counts as buffered. For the same
+    /// reason as in [`consume`](Self::consume) this does not wait for the RESET frame.
     pub fn abandon(&mut self, stream: u32) {
         if let Some(state) = self.streams.get_mut(&stream) {
             self.buffered -= state.buffered();
@@ -150,6 +153,7 @@ impl TextAdapter {
         }
     }
 
+    /// Translates a line that belongs to no stream: a ping, an answer to a ping, or a message about the link.
     fn on_control_line(&mut self, message: TunnelMessage, out: &mut Vec<TextInput>) {
         match message.action {
             TunnelAction::Ping => {
@@ -164,6 +168,7 @@ impl TextAdapter {
         }
     }
 
+    /// Translates a line whose key belongs to no open stream: it opens one, on the proxy, or is an error.
     fn on_unknown_key(&mut self, key: StreamKey, message: TunnelMessage, out: &mut Vec<TextInput>) {
         match message.action {
             TunnelAction::StreamStart | TunnelAction::Forward if self.role == Role::Proxy => {
@@ -203,6 +208,7 @@ impl TextAdapter {
         }
     }
 
+    /// Sends the peer an ERROR for a key without a stream, and reports it to the caller.
     fn report_no_session(&mut self, wire_key: StreamKey, key: StreamKey, out: &mut Vec<TextInput>) {
         self.closed.insert(wire_key);
         let reason = format!("no session for stream {wire_key}");
@@ -222,6 +228,7 @@ impl TextAdapter {
         }
     }
 
+    /// Translates data. Data before STREAM_START is kept; data that fills half of the window pauses the peer.
     fn on_data(&mut self, stream: u32, payload: Bytes, out: &mut Vec<TextInput>) {
         let Some(state) = self.streams.get_mut(&stream).filter(|state| !state.is_abandoned) else { return };
         if !state.is_started {
@@ -250,6 +257,7 @@ impl TextAdapter {
         }
     }
 
+    /// Translates STREAM_END to an empty DATA frame with the END flag.
     fn on_end(&mut self, stream: u32, out: &mut Vec<TextInput>) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         state.is_end_received = true;
@@ -267,6 +275,7 @@ impl TextAdapter {
         }
     }
 
+    /// Removes a stream, and remembers its key as closed.
     fn forget(&mut self, stream: u32) -> Option<TextStream> {
         let state = self.streams.remove(&stream)?;
         self.streams_by_key.remove(&state.wire_key);
@@ -275,14 +284,15 @@ impl TextAdapter {
         Some(state)
     }
 
+    /// Removes a stream if both directions have ended and all data is consumed.
     fn forget_if_finished(&mut self, stream: u32) {
         if self.streams.get(&stream).is_some_and(TextStream::is_finished) {
             self.forget(stream);
         }
     }
 
-    /// Translates a frame of the mux to the messages in `out`. Returns the acknowledgement of a DATA frame, which the peer
-    /// cannot give and which the caller passes back to the mux.
+    /// Translates a frame of the mux to the messages in `out`. Returns the acknowledgement of a DATA frame, which the
+    /// peer cannot give and which the caller passes back to the mux.
     pub fn translate_outbound(&mut self, frame: Frame, out: &mut Vec<TunnelMessage>) -> Option<Frame> {
         match frame {
             Frame::Open(open) => {
@@ -362,9 +372,9 @@ impl TextAdapter {
         self.forget_if_finished(stream);
     }
 
-    /// Returns the key of a stream in the peer's lines. To a three-field peer each stream is a user: it gets the user's id
-    /// if that is free, or the next free one. The key of a stream that was closed lately is not free, because its last
-    /// lines may still be in flight.
+    /// Returns the key of a stream in the peer's lines. To a three-field peer each stream is a user: it gets the
+    /// user's id if that is free, or the next free one. The key of a stream that was closed lately is not free,
+    /// because its last lines may still be in flight.
     fn wire_key(&self, key: StreamKey) -> StreamKey {
         if !self.is_three_field {
             return key;

@@ -73,6 +73,7 @@ impl TextStream {
 pub(super) struct ClosedKeys {
     /// The keys, oldest first.
     order: VecDeque<StreamKey>,
+    /// The same keys, for look-up.
     keys: HashSet<StreamKey>,
 }
 

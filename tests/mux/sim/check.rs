@@ -17,8 +17,8 @@ impl SimulatedLink {
         }
     }
 
-    /// Lets all streams finish: every loss is detected, no channel stalls, both sides read and finish. The frames in flight
-    /// on broken channels are lost.
+    /// Lets all streams finish: every loss is detected, no channel stalls, both sides read and finish. The frames in
+    /// flight on broken channels are lost.
     pub fn settle(&mut self) {
         for index in 0..self.channels.len() {
             self.channels[index].is_stalled = false;

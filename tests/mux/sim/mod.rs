@@ -1,5 +1,5 @@
-//! Two muxes and the simulated channels between them, in virtual time. A script of [`Op`]s decides what happens and when.
-//! The fuzz target `mux_pair` includes this module, too.
+//! Two muxes and the simulated channels between them, in virtual time. A script of [`Op`]s decides what happens and
+//! when. The fuzz target `mux_pair` includes this module, too.
 
 mod check;
 mod run;
@@ -24,72 +24,39 @@ pub enum Op {
     /// The server opens a stream.
     Open,
     /// The proxy accepts a stream that it has left unanswered.
-    Accept {
-        stream: usize,
-    },
-    Write {
-        side: usize,
-        stream: usize,
-        len: usize,
-    },
-    Finish {
-        side: usize,
-        stream: usize,
-    },
-    Consume {
-        side: usize,
-        stream: usize,
-        len: u64,
-    },
-    Reset {
-        side: usize,
-        stream: usize,
-    },
+    Accept { stream: usize },
+    /// One side writes as much of `len` bytes as is writable.
+    Write { side: usize, stream: usize, len: usize },
+    /// One side ends its sending direction.
+    Finish { side: usize, stream: usize },
+    /// One side reads, and consumes up to `len` bytes.
+    Consume { side: usize, stream: usize, len: u64 },
+    /// One side resets a stream.
+    Reset { side: usize, stream: usize },
     /// The operator pauses or resumes a stream at one side.
-    SetPaused {
-        side: usize,
-        stream: usize,
-        paused: bool,
-    },
-    SetPriority {
-        stream: usize,
-        priority: usize,
-    },
+    SetPaused { side: usize, stream: usize, paused: bool },
+    /// The operator changes the priority of a stream at the server.
+    SetPriority { stream: usize, priority: usize },
     /// One side sends frames on a channel.
-    Transmit {
-        side: usize,
-        channel: usize,
-        frames: usize,
-    },
+    Transmit { side: usize, channel: usize, frames: usize },
     /// One side receives frames of a channel.
-    Deliver {
-        side: usize,
-        channel: usize,
-        frames: usize,
-    },
+    Deliver { side: usize, channel: usize, frames: usize },
+    /// A new channel is established.
     AddChannel,
-    /// The proxy has lost every channel, or believes so, and resumes the link with a new one. The server drops those it had.
+    /// The proxy has lost every channel, or believes so, and resumes the link with a new one. The server drops those
+    /// it had.
     Resume,
-    /// The channel breaks. Of the frames in flight to each side so many still arrive, if that side does not detect the loss
-    /// first. The script decides when it does; all data may have been retransmitted on another channel by then.
-    Break {
-        channel: usize,
-        delivered: [usize; 2],
-    },
+    /// The channel breaks. Of the frames in flight to each side so many still arrive, if that side does not detect
+    /// the loss first. The script decides when it does; all data may have been retransmitted on another channel by
+    /// then.
+    Break { channel: usize, delivered: [usize; 2] },
     /// One side detects that a channel is broken.
-    DetectLoss {
-        side: usize,
-        channel: usize,
-    },
+    DetectLoss { side: usize, channel: usize },
     /// The channel accepts and delivers nothing, or works again. Neither side is notified: both detect the silence by
     /// their timeouts.
-    Stall {
-        channel: usize,
-        stalled: bool,
-    },
-    AdvanceTime {
-        ms: u64,
-    },
+    Stall { channel: usize, stalled: bool },
+    /// Time passes, and all timers are handled. Channels that are not stalled have received something.
+    AdvanceTime { ms: u64 },
 }
 
 /// One side of one stream, with the bookkeeping of the test.

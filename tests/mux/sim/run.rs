@@ -12,6 +12,7 @@ use underpass::{
 use super::{Op, SIDES, SimulatedChannel, SimulatedLink, StreamSide, byte};
 
 impl SimulatedLink {
+    /// The expected state of a stream that was just opened.
     fn new_side(&self) -> StreamSide {
         StreamSide {
             written: 0,
@@ -26,6 +27,7 @@ impl SimulatedLink {
         }
     }
 
+    /// Adds a channel at both sides.
     pub(super) fn add_channel(&mut self) {
         let id = self.channels.len() as u16;
         self.mux.iter_mut().for_each(|mux| mux.add_channel(id, self.now));
@@ -210,6 +212,7 @@ impl SimulatedLink {
         }
     }
 
+    /// Raises the expected credit of a stream.
     fn grant(&mut self, side: usize, stream: u32, limit: u64) {
         if let Some(state) = self.sides[side].get_mut(&stream) {
             state.limit = state.limit.max(limit);
