@@ -1,9 +1,9 @@
-//! Real processes, real curls, and wires between them that are cut, torn, delayed and dead, and that change what they
-//! carry, while proxies are killed and frozen at random. What a user gets is whole, or an error that it can see; nothing
-//! hangs, and nothing is left.
+//! Random faults with real processes and curl: connections of proxies are reset, truncated, delayed, stalled and corrupted, and
+//! proxies are killed and stopped. Every transfer is complete or fails with an error that the user sees; nothing hangs, and no
+//! resource is left in use.
 //!
 //! A run takes twenty seconds. `UNDERPASS_CHAOS=600 cargo test --test chaos` takes ten minutes, and
-//! `UNDERPASS_SEED=7` repeats the faults of a seed, though not their moments.
+//! `UNDERPASS_SEED=7` repeats the faults of a seed, but not their timing.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
@@ -35,14 +35,15 @@ use world::{World, losses};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What the raw service sends to everybody who comes: there is no length, so only the end tells that it was all.
+/// File that the raw service sends on each connection. It sends no length, so that only the FIN tells that the file is complete.
 const RAW: DemoFile = DemoFile { seed: 77, size: 3_000_000 };
 
+/// Reads a number from an environment variable.
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// What became of the transfers.
+/// Numbers of transfers by result.
 #[derive(Debug, Default)]
 struct Tally {
     begun: AtomicU64,
@@ -68,7 +69,7 @@ impl Tally {
     }
 }
 
-/// Uploads it. What the origin has got is what it was sent, or it is a failure to be seen.
+/// Uploads a file. Fails if the upload failed visibly; a wrong receipt of the origin is returned as other content.
 async fn send(public: SocketAddr, file: DemoFile) -> Result<Fetched, String> {
     let socket = TcpStream::connect(public).await.map_err(|error| error.to_string())?;
     match upload(socket, file, &TrafficCounters::default()).await {
@@ -81,7 +82,7 @@ async fn send(public: SocketAddr, file: DemoFile) -> Result<Fetched, String> {
     }
 }
 
-/// Everything until the connection ends; a clean end means that it was all.
+/// Reads until the FIN and hashes everything.
 async fn fetch_raw(public: SocketAddr) -> Result<Fetched, String> {
     let mut socket = TcpStream::connect(public).await.map_err(|error| error.to_string())?;
     let (mut hash, mut length) = (Sha256::new(), 0);
@@ -98,6 +99,7 @@ async fn fetch_raw(public: SocketAddr) -> Result<Fetched, String> {
     }
 }
 
+/// Starts nine users that transfer files until `over`.
 fn users(world: &World, tally: &Arc<Tally>, over: &Arc<AtomicBool>, seed: u64) -> JoinSet<()> {
     let mut users = JoinSet::new();
     for user in 0..9u64 {
@@ -119,7 +121,7 @@ fn users(world: &World, tally: &Arc<Tally>, over: &Arc<AtomicBool>, seed: u64) -
     users
 }
 
-/// Whatever happens, it ends: after the silence of a wire that died, and the grace for what was lost with it.
+/// Asserts that a transfer ends within the keepalive timeout and the grace time.
 async fn ends<T>(transfer: impl Future<Output = T>) -> T {
     within(2 * LONG, "a transfer ends", transfer).await
 }
@@ -131,7 +133,7 @@ async fn every_transfer_is_complete_or_fails_visibly_under_faults() {
     println!("UNDERPASS_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let (origin, raw) = (target::origin(20_000_000).await, target::send(RAW).await);
-    // Some of what lost its wires is given up, and nobody waits for long.
+    // A short grace time, so that some streams expire.
     let mut world = World::start("5", [origin.addr, raw.addr]).await;
     let (tally, over) = (Arc::new(Tally::default()), Arc::new(AtomicBool::new(false)));
     let mut users = users(&world, &tally, &over, seed);
@@ -160,7 +162,7 @@ async fn every_transfer_is_complete_or_fails_visibly_under_faults() {
         ended.unwrap();
     }
 
-    // All is well again, and nothing of what was is left.
+    // After the faults, new transfers succeed and no old connection is open.
     let recovered = |public, raw: bool| async move {
         let file = DemoFile { seed: 1, size: 100_000 };
         loop {

@@ -1,5 +1,5 @@
-//! Half an hour of everything at once, and a channel that dies each second: what server and proxies hold at the end is
-//! what they held at the beginning.
+//! Soak test: half an hour of mixed traffic during which a channel is lost each second. Memory, descriptors and threads of server
+//! and proxies do not grow.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -27,13 +27,13 @@ use crate::{
     world::{World, losses},
 };
 
-/// Bytes a second each way: a tenth of a core, so that the machine can be used for something else meanwhile.
+/// Rate limit in bytes per second and direction: a tenth of a core, so that the machine can be used meanwhile.
 const RATE: u64 = 8_000_000;
 
-/// Until caches, tables and the allocator's arenas have been touched once.
+/// Time before the first measurement, in which caches, tables and the allocator's arenas are filled.
 const WARM_UP: Duration = Duration::from_secs(60);
 
-/// What the users did and saw.
+/// What the users transferred and saw.
 #[derive(Debug, Default)]
 struct Tally {
     downloads: AtomicU64,
@@ -43,7 +43,7 @@ struct Tally {
     connections: AtomicU64,
     failed: AtomicU64,
     traffic: TrafficCounters,
-    /// Bytes that are not in `traffic`.
+    /// Bytes that are not counted in `traffic`.
     down: AtomicU64,
     up: AtomicU64,
 }
@@ -61,7 +61,7 @@ impl Tally {
         if n == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(line) }
     }
 
-    /// One connection with many requests. Bytes that are wrong are a panic; everything else that goes wrong is seen.
+    /// Sends several requests over one connection. Wrong bytes panic; other failures are returned.
     async fn browse(&self, public: SocketAddr, random: &mut StdRng) -> io::Result<()> {
         let mut socket = BufReader::new(TcpStream::connect(public).await?);
         for _ in 0..200 {
@@ -79,7 +79,7 @@ impl Tally {
         finish(socket).await
     }
 
-    /// One connection with a short word now and then, which waits for its answer each time.
+    /// Sends a short message at intervals over one connection and waits for each reply.
     async fn ping(&self, public: SocketAddr, rounds: u32, over: &AtomicBool) -> io::Result<()> {
         let mut socket = BufReader::new(TcpStream::connect(public).await?);
         for _ in 0..rounds {
@@ -94,7 +94,7 @@ impl Tally {
         finish(socket).await
     }
 
-    /// Counts how a connection of a user ended.
+    /// Counts the result of a user's connection.
     fn count(&self, ended: Result<(), impl Display>, whole: Option<&AtomicU64>) {
         self.connections.fetch_add(1, SeqCst);
         match ended {
@@ -107,7 +107,7 @@ impl Tally {
     }
 }
 
-/// How a transfer failed that did, if that is to be seen.
+/// Panics if a transfer delivered wrong bytes; returns other results.
 fn seen(ended: Result<(), TransferError>) -> Result<(), TransferError> {
     assert!(!matches!(ended, Err(TransferError::Corrupt(_))), "silently wrong: {ended:?}");
     ended
@@ -149,14 +149,14 @@ fn users(
                             tally.count(seen(ended), Some(&tally.uploads));
                         }
                         6..9 => tally.count(tally.browse(files, &mut random).await, None),
-                        // The last of them stays for the whole time.
+                        // The last user keeps its connection for the whole run.
                         _ => {
                             let rounds = if user == 11 { u32::MAX } else { random.random_range(1..500) };
                             tally.count(tally.ping(pings, rounds, &over).await, None);
                         }
                     }
                 };
-                // A connection that stays is over with the others.
+                // The permanent connection ends with the others.
                 if user == 11 { does.await } else { within(4 * LONG, "a user's connection ends", does).await }
             }
         });
@@ -164,7 +164,7 @@ fn users(
     users
 }
 
-/// What a process holds.
+/// Resources of a process.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     kib: u64,
@@ -180,7 +180,7 @@ fn mean(samples: &[Held], of: impl Fn(&Held) -> f64) -> f64 {
     samples.iter().map(of).sum::<f64>() / samples.len() as f64
 }
 
-/// What began and what ended, and what the users counted and what the server did.
+/// Returns pairs of figures that have to be equal: started and ended, counted by users and by the server.
 fn balance(log: &str, tally: &Tally) -> [(&'static str, u64, u64); 7] {
     let count = |begins: &str, has: &str| {
         let lines = log.lines().filter_map(|line| line.split_once("lifecycle: "));
@@ -238,7 +238,7 @@ async fn resources_do_not_grow_in_half_an_hour() {
             silent.push_back((Instant::now(), wire.clone()));
             deaths += 1;
         }
-        // Both ends have given it up by then, and here it need not be kept either.
+        // Both ends have closed it by then, so that the relay can drop it too.
         while silent.front().is_some_and(|(since, _)| since.elapsed() > LONG) {
             silent.pop_front().unwrap().1.set(Wire::Cut);
         }

@@ -1,4 +1,4 @@
-//! The processes that harm is done to, and what the server's log says of it.
+//! The processes that faults are injected into, and the evaluation of the server's log.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,23 +18,23 @@ use crate::{
 
 const TOKEN: &str = "a-token-of-the-tests";
 
-/// A real proxy process behind a wire of its own.
+/// A proxy process behind its own relay.
 pub struct Victim {
     pub relay: Relay,
     pub public: SocketAddr,
     target: SocketAddr,
     pub process: Process,
-    /// What the server's log calls it. One that is started anew is another.
+    /// Its name in the server's log. A restarted proxy has a new name.
     name: String,
     lives: u32,
-    ill: Option<(Instant, Ill)>,
+    temporary_fault: Option<(Instant, TemporaryFault)>,
 }
 
-/// What a proxy comes back from by itself, after a while.
-enum Ill {
+/// A temporary fault.
+enum TemporaryFault {
     Frozen,
     Dead,
-    /// It has lost all wires, and gets no new one.
+    /// All connections are lost and new ones refused.
     Away {
         _refusal: Refusal,
     },
@@ -47,7 +47,7 @@ impl Victim {
         let line = process.line("serving ").await;
         let service = line.split("serving ").nth(1).unwrap().split(':').next().unwrap();
         let public = SocketAddr::new(server.ip(), service.parse().unwrap());
-        Self { relay, public, target, process, name, lives: 1, ill: None }
+        Self { relay, public, target, process, name, lives: 1, temporary_fault: None }
     }
 
     fn process(relay: &Relay, port: u16, target: SocketAddr, name: &str) -> Process {
@@ -57,15 +57,15 @@ impl Victim {
         ])
     }
 
-    /// Does it some harm; what. One that is ill already is let be.
+    /// Injects a random fault and returns its name, or `None` while a temporary fault lasts.
     pub async fn harm(&mut self, random: &mut StdRng, killed: &mut BTreeSet<String>) -> Option<&'static str> {
         let live = self.relay.live();
-        if self.ill.is_some() || live.is_empty() {
+        if self.temporary_fault.is_some() || live.is_empty() {
             return None;
         }
         let wire = &live[random.random_range(0..live.len())];
         let now = Instant::now();
-        // Long enough to be taken for dead, now and then.
+        // Sometimes longer than the keepalive timeout.
         let long = Duration::from_millis(if random.random_ratio(1, 10) { 11_000 } else { 800 });
         let (what, how) = match random.random_range(0..22) {
             0..4 => ("a cut", Wire::Cut),
@@ -75,20 +75,21 @@ impl Victim {
             11 => ("half a cut", Wire::HalfOpen),
             12..15 => ("a changed bit", Wire::Flipped { least: 0 }),
             15..18 => {
-                let away = Ill::Away { _refusal: self.relay.refuse() };
+                let away = TemporaryFault::Away { _refusal: self.relay.refuse() };
                 self.relay.set_all(Wire::Closed);
-                self.ill = Some((now + Duration::from_millis(random.random_range(0..3000)), away));
+                self.temporary_fault =
+                    Some((now + Duration::from_millis(random.random_range(0..3000)), away));
                 return Some("a loss of all wires");
             }
             18..20 => {
                 self.process.signal(Signal::Stop).await;
-                self.ill = Some((now + long, Ill::Frozen));
+                self.temporary_fault = Some((now + long, TemporaryFault::Frozen));
                 return Some("a freeze");
             }
             _ => {
                 self.process.kill_9().await;
                 killed.insert(self.name.clone());
-                self.ill = Some((now + long / 2, Ill::Dead));
+                self.temporary_fault = Some((now + long / 2, TemporaryFault::Dead));
                 return Some("a kill");
             }
         };
@@ -96,20 +97,20 @@ impl Victim {
         Some(what)
     }
 
-    /// Lets it go on where its time is up, or at once if `all` is well again.
+    /// Ends a temporary fault whose time is up, or any of them if `all` is set.
     pub async fn heal(&mut self, all: bool) {
         if all {
             self.relay.all().iter().rev().take(2).for_each(|wire| wire.set(Wire::Up));
         }
         let now = Instant::now();
-        match self.ill.take_if(|(until, _)| all || *until <= now) {
-            Some((_, Ill::Frozen)) => self.process.signal(Signal::Cont).await,
-            Some((_, Ill::Dead)) => {
+        match self.temporary_fault.take_if(|(until, _)| all || *until <= now) {
+            Some((_, TemporaryFault::Frozen)) => self.process.signal(Signal::Cont).await,
+            Some((_, TemporaryFault::Dead)) => {
                 self.lives += 1;
                 self.name = format!("{}.{}", self.name.split('.').next().unwrap(), self.lives);
                 self.process = Self::process(&self.relay, self.public.port(), self.target, &self.name);
             }
-            Some((_, Ill::Away { .. })) | None => {}
+            Some((_, TemporaryFault::Away { .. })) | None => {}
         }
     }
 }
@@ -145,12 +146,12 @@ impl World {
         Self { server, victims }
     }
 
-    /// Where the users of a target go.
+    /// Returns the public address of a target.
     pub fn public(&self, target: usize) -> SocketAddr {
         self.victims[2 * target].public
     }
 
-    /// Ends the server, in which nothing may be left, and gives its log.
+    /// Shuts the server down, asserts that nothing was left, and returns its log.
     pub async fn end(mut self) -> String {
         self.server.signal(Signal::Term).await;
         let status = self.server.exit_within(20 * SECOND).await;
@@ -163,7 +164,7 @@ impl World {
     }
 }
 
-/// Why streams did not finish, as the server's log has it, and how many: first those whose proxy was killed.
+/// Counts the streams that did not finish by the server's log: those of killed proxies, and the others by reason.
 pub fn losses(log: &str, killed: &BTreeSet<String>) -> (u64, BTreeMap<String, u64>) {
     let (mut names, mut proxies, mut waits) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let (mut by_kills, mut others) = (0, BTreeMap::new());
@@ -182,7 +183,7 @@ pub fn losses(log: &str, killed: &BTreeSet<String>) -> (u64, BTreeMap<String, u6
                 match (why, grace) {
                     ("finished", _) => {}
                     _ if killed => by_kills += 1,
-                    // A reset of the last channel is taken for a death much sooner than silence is.
+                    // After an RST on the last channel the grace time is much shorter than after a timeout.
                     ("proxy link lost", Some(grace)) => {
                         *others.entry(format!("{why} for more than {grace}")).or_default() += 1;
                     }

@@ -1,5 +1,4 @@
-//! More of something than anybody needs. The server is a process of its own here, so that its processor time and its
-//! memory are its own.
+//! Floods of frames and of streams. The server is a separate process, so that its CPU time and memory can be measured.
 
 use std::net::SocketAddr;
 
@@ -25,7 +24,7 @@ use crate::{
     },
 };
 
-/// The real program, with an honest proxy.
+/// The server as a process, with a conforming proxy.
 struct Program {
     process: Process,
     addr: SocketAddr,
@@ -54,8 +53,8 @@ impl Program {
         (channel, public)
     }
 
-    /// Processor time of all its threads so far, in nanoseconds; 0 where the system does not tell.
-    fn processor_time(&self) -> u64 {
+    /// Returns the CPU time of all threads of the server in nanoseconds, or 0 if the system does not report it.
+    fn cpu_time_ns(&self) -> u64 {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.pid()));
         let time = |thread: std::fs::DirEntry| {
             let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
@@ -68,11 +67,11 @@ impl Program {
         self.process.resident_kib().unwrap_or(0)
     }
 
-    /// Runs `flood` of so many frames, and says what it cost. False if the flood ended its channel.
-    async fn costs(&self, what: &str, frames: usize, flood: impl Future<Output = bool>) -> bool {
-        let before = (self.processor_time(), self.memory());
+    /// Runs `flood` of `frames` frames and prints its cost. Returns `false` if the server closed the channel.
+    async fn measure(&self, what: &str, frames: usize, flood: impl Future<Output = bool>) -> bool {
+        let before = (self.cpu_time_ns(), self.memory());
         let survived = within(2 * LONG, what, flood).await;
-        let spent = self.processor_time().saturating_sub(before.0);
+        let spent = self.cpu_time_ns().saturating_sub(before.0);
         let (each, grown) = (spent / frames as u64, self.memory().saturating_sub(before.1));
         println!(
             "{what}: {frames} frames, {each} ns of processor time each, {grown} KiB more, stays: {survived}"
@@ -81,16 +80,16 @@ impl Program {
         survived
     }
 
-    /// The same, and others are served afterwards.
+    /// Like [`measure`](Self::measure), and asserts that other users are served afterwards.
     async fn endures(&self, what: &str, frames: usize, flood: impl Future<Output = bool>) -> bool {
-        let survived = self.costs(what, frames, flood).await;
+        let survived = self.measure(what, frames, flood).await;
         serves_a_fresh_user(self.public).await;
         survived
     }
 }
 
-/// Sends all of it while it reads what is answered. False if the channel ended.
-async fn floods(channel: &mut BinaryChannel, flood: &[u8]) -> bool {
+/// Sends `flood` while it reads the replies. Returns `false` if the server closed the channel.
+async fn send_flood(channel: &mut BinaryChannel, flood: &[u8]) -> bool {
     let BinaryChannel { socket, buffer, .. } = channel;
     let (mut read, mut write) = socket.split();
     let marker = bytes([Frame::Ping { token: u64::MAX }]);
@@ -113,20 +112,22 @@ async fn floods(channel: &mut BinaryChannel, flood: &[u8]) -> bool {
     tokio::join!(sends, reads).1
 }
 
-/// How many frames that change nothing an honest channel never comes near, and how many end any channel.
+/// Number of frames without effect that a channel survives, far more than a conforming proxy sends.
 const MANY: usize = 50_000;
+/// Number of frames without effect that closes every channel.
 const TOO_MANY: usize = 600_000;
 
-/// The same of requests, each of which is answered. More than 256 answers may not wait: a thousand requests ended the
-/// channel where the server was quicker than this reads.
+/// Number of requests that a channel survives. At most 256 replies may be queued: a thousand requests closed the channel when
+/// the server was faster than the reader in this test.
 const REQUESTS: usize = 200;
+/// Number of requests that closes every channel.
 const TOO_MANY_REQUESTS: usize = 10_000;
 
-/// Frames that are no error one by one: an honest proxy's worst hour changes nothing, a flood ends its channel.
+/// Frames that are legal one by one: the maximum of a conforming proxy has no effect, and a flood closes its channel.
 #[tokio::test]
 async fn floods_of_small_frames_are_cheap_and_end_their_channel() {
     let mut program = Program::start().await;
-    // The first stream of each link is over, the second is open.
+    // The first stream of each link has ended, the second is open.
     let over = 1;
     let code = ResetCode::Killed;
     let message = |action| Frame::Message(TunnelMessage::control(action, "what?"));
@@ -173,19 +174,19 @@ async fn floods_of_small_frames_are_cheap_and_end_their_channel() {
         soon("a byte", user.read_exact(&mut [0])).await.unwrap();
 
         let one = bytes([makes(stream, public.port())]);
-        assert!(program.costs(what, many, floods(&mut channel, &one.repeat(many))).await);
-        // That may take a while on a busy machine, and a channel that says nothing meanwhile is taken for dead.
+        assert!(program.measure(what, many, send_flood(&mut channel, &one.repeat(many))).await);
+        // Answers PINGs meanwhile: on a busy machine this takes long enough for the keepalive timeout.
         channel.during(serves_a_fresh_user(program.public)).await;
         channel.send([data(stream, 1, b"and more", false)]).await;
         soon("more", user.read_exact(&mut [0; 8])).await.unwrap();
-        assert!(!program.endures(what, too_many, floods(&mut channel, &one.repeat(too_many))).await);
+        assert!(!program.endures(what, too_many, send_flood(&mut channel, &one.repeat(too_many))).await);
         program.process.line("too many frames without effect").await;
         assert_eq!(rest(&mut user).await, (vec![], Err(std::io::ErrorKind::ConnectionReset)), "{what}");
     }
 }
 
-/// Floods of a proxy that reads no answers: PONGs are not kept, of the other answers there may be so many, and in the
-/// end there is no channel.
+/// Floods by a proxy that reads no replies: PONGs are not queued, the number of other replies is limited, and finally the server
+/// closes the channel.
 #[tokio::test]
 async fn floods_by_a_proxy_that_reads_no_replies_are_bounded() {
     let program = Program::start().await;
@@ -193,7 +194,7 @@ async fn floods_by_a_proxy_that_reads_no_replies_are_bounded() {
         let (mut channel, _) = program.hostile().await;
         let flood = bytes(vec![frame; 10_000]);
         let flooding = async {
-            // Until it is cut off.
+            // Until the server closes the channel.
             while channel.socket.write_all(&flood).await.is_ok() {}
             false
         };
@@ -201,8 +202,8 @@ async fn floods_by_a_proxy_that_reads_no_replies_are_bounded() {
     }
 }
 
-/// What HTTP/2 servers fell over in 2023: as many streams as come, each reset as soon as it is open. Here it takes a
-/// user's connection for each, and with the reset all that the stream held is free.
+/// The rapid-reset attack on HTTP/2 servers (CVE-2023-44487): each stream is reset as soon as it is open. Here every stream needs
+/// a user's connection, and its reset releases everything that the stream held.
 #[tokio::test]
 async fn rapid_resets_of_new_streams_are_harmless() {
     const USERS: usize = 3000;
@@ -213,7 +214,7 @@ async fn rapid_resets_of_new_streams_are_harmless() {
             for _ in 0..USERS / 50 {
                 let mut batch = tokio::task::JoinSet::new();
                 for _ in 0..50 {
-                    // Its reset may be there before the connection is.
+                    // The RST may arrive before the connection is established.
                     batch.spawn(async move { drop(TcpStream::connect(public).await) });
                 }
                 batch.join_all().await;
@@ -236,7 +237,7 @@ async fn rapid_resets_of_new_streams_are_harmless() {
     assert!(program.endures("OPEN and RESET", USERS, resets).await);
 }
 
-/// A flood of streams that the proxy opens: none of them is any.
+/// A flood of OPENs by the proxy: only servers open streams, so that none is accepted.
 #[tokio::test]
 async fn streams_opened_by_a_proxy_are_refused() {
     let program = Program::start().await;
@@ -247,11 +248,11 @@ async fn streams_opened_by_a_proxy_are_refused() {
         Frame::Open(Open { stream, key, port: 1, priority, window: 1, user: None })
     });
     let flood = bytes(opens);
-    let stays = program.endures("OPEN", TOO_MANY, floods(&mut channel, &flood)).await;
+    let stays = program.endures("OPEN", TOO_MANY, send_flood(&mut channel, &flood)).await;
     assert!(!stays);
 }
 
-/// What must never be taken for a flood: a user who types, and many short streams each of which its user resets.
+/// Traffic that must not be taken for a flood: a user who types, and many short streams that their users reset.
 #[tokio::test]
 async fn honest_traffic_is_not_taken_for_a_flood() {
     let program = Program::start().await;
@@ -267,8 +268,8 @@ async fn honest_traffic_is_not_taken_for_a_flood() {
             soon("what was typed", user.read_exact(&mut all)).await.unwrap();
             assert!(all.iter().all(|&byte| byte == b'k'));
         };
-        // A window's worth at a time would be honest too; this is within the first.
-        tokio::join!(floods(&mut channel, &typing), reads).0
+        // Stays within the initial window; a conforming sender may send a whole window at once.
+        tokio::join!(send_flood(&mut channel, &typing), reads).0
     };
     assert!(program.endures("DATA of one byte, in order", MANY, honest).await);
     channel.send([data(stream, length, b"", true)]).await;

@@ -1,4 +1,4 @@
-//! A machine that has run out of something, and an operator in a hurry.
+//! A machine without descriptors, without disk space or with a changing clock, and two SIGTERMs under load.
 
 use std::{
     net::SocketAddr,
@@ -23,16 +23,17 @@ use crate::{
     },
 };
 
+/// Command line of the server.
 const SERVER: &str = "server --listen 127.0.0.1:0 --bind 127.0.0.1 --token t --no-tui";
 
-/// The real program under a shell, which may take something away from it first.
+/// Runs the program under a shell, which can limit its resources first.
 fn program(shell: &str) -> Process {
     let mut command = Command::new("sh");
     command.args(["-c", shell]).env_remove("UNDERPASS_TOKEN").env("NO_COLOR", "1");
     Process::spawn(command)
 }
 
-/// An honest proxy for an echo; its public address.
+/// Starts a conforming proxy for an echo. Returns its public address, too.
 async fn proxy(addr: &str) -> (RunningProxy, Target, SocketAddr) {
     let echo = target::echo().await;
     let config = ProxyConfig::new(addr, "0".parse().unwrap(), echo.addr.to_string());
@@ -41,13 +42,14 @@ async fn proxy(addr: &str) -> (RunningProxy, Target, SocketAddr) {
     (proxy, echo, public)
 }
 
+/// Asserts that a user receives the echo of `word`.
 async fn echoes(user: &mut TcpStream, word: &[u8]) {
     user.write_all(word).await.unwrap();
     soon("an echo", user.read_exact(&mut vec![0; word.len()])).await.unwrap();
 }
 
-/// The real program with few descriptors: it pauses instead of spinning or dying, what is open goes on, and with
-/// descriptors free again it takes users as before.
+/// With few descriptors the server pauses accepting instead of spinning or exiting, open streams continue, and once descriptors
+/// are free it accepts users again.
 #[tokio::test]
 async fn without_descriptors_the_server_pauses_accepting() {
     let binary = env!("CARGO_BIN_EXE_underpass");
@@ -57,7 +59,7 @@ async fn without_descriptors_the_server_pauses_accepting() {
     let mut early = TcpStream::connect(public).await.unwrap();
     echoes(&mut early, b"early").await;
 
-    // The kernel takes them for the server, which has no descriptors for all of them.
+    // The kernel completes their handshakes, but the server has no descriptors to accept all of them.
     let mut users = Vec::new();
     for _ in 0..80 {
         users.push(TcpStream::connect(public).await.unwrap());
@@ -68,7 +70,7 @@ async fn without_descriptors_the_server_pauses_accepting() {
     process.line("cannot accept").await;
     let failures = |process: &Process| process.output().matches("cannot accept").count();
     echoes(&mut early, b"still").await;
-    // The pauses double from 10 ms: a dozen attempts would take more than three seconds.
+    // The pauses between attempts double from 10 ms: a dozen attempts take more than three seconds.
     tokio::time::sleep_until((begin + 2 * SECOND).into()).await;
     assert!(failures(&process) < 12, "{}", process.output());
     drop(users);
@@ -77,11 +79,11 @@ async fn without_descriptors_the_server_pauses_accepting() {
     proxy.stop().await;
 }
 
-/// What the log goes to is full. The tunnel carries what it carries, and takes whom it takes.
+/// The log is written to a full device. Streams continue and new users are served.
 #[tokio::test]
 async fn a_full_log_disk_does_not_affect_traffic() {
     let binary = env!("CARGO_BIN_EXE_underpass");
-    // The port has to be known beforehand: there is no line to read it from.
+    // The port is chosen beforehand, because no log line can tell it.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = SERVER.replace("127.0.0.1:0", &free.to_string());
     let mut process = program(&format!("exec '{binary}' {server} --log trace 2>/dev/full"));
@@ -97,8 +99,8 @@ async fn a_full_log_disk_does_not_affect_traffic() {
     assert_eq!(process.exit_within(15 * SECOND).await.code(), Some(0), "{}", process.output());
 }
 
-/// The wall clock jumps by a year each second. Nothing but the log goes by it: keepalives, deadlines and the lingering of
-/// users are measured by another clock, which nobody can set.
+/// The wall clock jumps by a year each second. Only the log's timestamps use it: keepalives, timeouts and the linger time of users
+/// use the monotonic clock.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn wall_clock_jumps_affect_the_log_only() {
@@ -112,14 +114,14 @@ async fn wall_clock_jumps_affect_the_log_only() {
     let (proxy, _echo, public) = proxy(line.rsplit(' ').next().unwrap()).await;
     let mut early = TcpStream::connect(public).await.unwrap();
     let begin = Instant::now();
-    // Longer than a proxy is silent, and than a user is remembered.
+    // Longer than the keepalive interval and than the linger time of users.
     while begin.elapsed() < 7 * SECOND {
         echoes(&mut early, b"early").await;
         serves_a_fresh_user(public).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     drop(early);
-    // It fired: the log has been in two years, and back again.
+    // The fault took effect: the log contains two years, and returns to the first.
     let output = process.output();
     let years: Vec<_> =
         output.lines().filter(|line| line.contains("lifecycle: ")).map(|line| &line[..4]).collect();
@@ -130,15 +132,15 @@ async fn wall_clock_jumps_affect_the_log_only() {
     assert_eq!(process.exit_within(15 * SECOND).await.code(), Some(0), "{}", process.output());
 }
 
-/// Users come, carry and go while the server is told to end, and told again: it ends, at once and in order, and for
-/// nobody is that a clean end who had not all.
+/// The server receives two SIGTERMs while users connect, transfer and disconnect. It exits at once and in order, and no user with
+/// an incomplete transfer sees a clean end.
 #[tokio::test]
 async fn two_sigterms_under_load_end_the_server_in_order() {
     let binary = env!("CARGO_BIN_EXE_underpass");
     let mut process = program(&format!("exec '{binary}' {SERVER} --drain 60"));
     let line = process.line("listening for proxies on ").await;
     let (_proxy, _echo, public) = proxy(line.rsplit(' ').next().unwrap()).await;
-    // Some stay.
+    // Some users stay connected.
     let mut stay = JoinSet::new();
     for _ in 0..100 {
         let mut user = TcpStream::connect(public).await.unwrap();
@@ -148,7 +150,7 @@ async fn two_sigterms_under_load_end_the_server_in_order() {
             user.read_to_end(&mut got).await.map(|_| got)
         });
     }
-    // Some come and go for as long as anybody is let in.
+    // Others connect and disconnect as long as the server accepts.
     let mut come_and_go = JoinSet::new();
     for _ in 0..20 {
         come_and_go.spawn(async move {
@@ -161,7 +163,7 @@ async fn two_sigterms_under_load_end_the_server_in_order() {
                     user.read_to_end(&mut got).await
                 };
                 match soon("an end", carried).await {
-                    // All or an error.
+                    // The complete echo or an error.
                     Ok(_) => assert_eq!(got, b"passing"),
                     Err(_) => break,
                 }

@@ -1,15 +1,15 @@
-//! What comes at the server from strangers, from proxies that break the protocol, and from a machine that has run out
-//! of descriptors. Every case ends with a fresh user who is served, and every server with nothing left.
+//! Attacks and faults: unauthenticated connections, proxies that violate the protocol, floods, and a machine that has run out
+//! of a resource. Each case ends with a new user that is served, and each server with no resource left in use.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod floods;
 mod machine;
 mod odd;
+mod pending_connections;
 mod proofs;
 mod protocol;
 mod registers;
-mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod text;
@@ -37,10 +37,10 @@ use underpass::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The first window of a stream.
+/// Initial flow-control window of a stream in bytes.
 const WINDOW: u32 = 256 * 1024;
 
-/// A server with an honest proxy, whose users shall never notice anything.
+/// A server with a conforming proxy, whose users must not be affected.
 struct Server {
     tunnel: Tunnel,
     public: SocketAddr,
@@ -50,7 +50,7 @@ struct Server {
 impl Server {
     async fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
         let change = |config: &mut ServerConfig| {
-            // Those who come here do not come back, and their users should not have to wait for it.
+            // The hostile proxies do not reconnect, so that waiting for them would only delay the tests.
             config.grace_period = Duration::ZERO;
             change(config);
         };
@@ -68,18 +68,18 @@ impl Server {
         serves_a_fresh_user(self.public).await;
     }
 
-    /// Why the stranger with this address was turned away.
-    async fn turned_away(&self, what: &str, stranger: SocketAddr) -> String {
+    /// Returns the reason for which the server closed the pending connection from this address.
+    async fn rejection_reason(&self, what: &str, pending: SocketAddr) -> String {
         let told =
-            |event: &EventKind| matches!(event, EventKind::HandshakeFailed { addr, .. } if *addr == stranger);
+            |event: &EventKind| matches!(event, EventKind::HandshakeFailed { addr, .. } if *addr == pending);
         match self.tunnel.event(what, told).await {
             EventKind::HandshakeFailed { reason, .. } => reason,
             other => unreachable!("{other}"),
         }
     }
 
-    /// Why the channel from this address is gone.
-    async fn gone(&self, what: &str, peer: SocketAddr) -> DisconnectReason {
+    /// Returns the reason for which the channel from this address was disconnected.
+    async fn disconnect_reason(&self, what: &str, peer: SocketAddr) -> DisconnectReason {
         let channel = self.channel(peer).await;
         let told = |event: &EventKind| matches!(event, EventKind::ChannelDisconnected { channel: gone, .. } if *gone == channel);
         match self.tunnel.event(what, told).await {
@@ -88,6 +88,7 @@ impl Server {
         }
     }
 
+    /// Returns the ID of the channel from this address.
     async fn channel(&self, peer: SocketAddr) -> ChannelId {
         let told =
             |event: &EventKind| matches!(event, EventKind::ChannelConnected { addr, .. } if *addr == peer);
@@ -97,7 +98,7 @@ impl Server {
         }
     }
 
-    /// A hostile proxy, one of its users, and how the server opened that.
+    /// Connects a hostile proxy and one of its users. Returns both, the OPEN of that user's stream and the public address.
     async fn hostile(&self) -> (BinaryChannel, TcpStream, Open, SocketAddr) {
         let (mut channel, _, public) = BinaryChannel::serving(self.tunnel.addr, &self.tunnel.token, 0).await;
         let user = TcpStream::connect(public).await.unwrap();
@@ -111,6 +112,7 @@ impl Server {
     }
 }
 
+/// Asserts that a new user of the echo behind `public` is served.
 async fn serves_a_fresh_user(public: SocketAddr) {
     let mut user = TcpStream::connect(public).await.unwrap();
     user.write_all(b"still there?").await.unwrap();
@@ -120,21 +122,24 @@ async fn serves_a_fresh_user(public: SocketAddr) {
     assert_eq!(answer, b"still there?");
 }
 
-/// What a user gets until its connection ends, and how that ends.
+/// Reads everything that a user receives, and returns how its connection ends: `Ok` for a FIN.
 async fn rest(user: &mut TcpStream) -> (Vec<u8>, Result<(), io::ErrorKind>) {
     let mut bytes = Vec::new();
     let ended = soon("the user's end", user.read_to_end(&mut bytes)).await;
     (bytes, ended.map(drop).map_err(|error| error.kind()))
 }
 
+/// Returns a DATA frame.
 fn data(stream: u32, offset: u64, payload: &'static [u8], fin: bool) -> Frame {
     Frame::Data { stream, offset, fin, payload: Bytes::from_static(payload) }
 }
 
+/// Encodes a frame header.
 fn header(kind: u8, flags: u8, reserved: u16, length: u32) -> Vec<u8> {
     [&[kind, flags][..], &reserved.to_be_bytes(), &length.to_be_bytes()].concat()
 }
 
+/// Returns the preface of the binary format, followed by `rest`.
 fn after_preface(rest: impl AsRef<[u8]>) -> Vec<u8> {
     [&binary::PREFACE[..], rest.as_ref()].concat()
 }

@@ -1,4 +1,4 @@
-//! What is strange, and not against the protocol: it costs nobody else anything.
+//! Peers that behave oddly without violating the protocol: others are not affected.
 
 use std::io;
 
@@ -31,7 +31,7 @@ async fn legal_but_odd_frames_change_nothing() {
     channel
         .send([
             Frame::OpenOk { stream, window: WINDOW },
-            // What is there already, with other bytes: the first stay.
+            // Duplicate data with other bytes: the bytes received first stay.
             data(stream, 0, b"XX", false),
             data(stream, 1, b"Ycd", false),
             data(stream, 5, b"f", false),
@@ -61,7 +61,7 @@ async fn legal_but_odd_frames_change_nothing() {
             break offset;
         }
     };
-    // The end is acknowledged; then the stream is over, and what still comes for it is nobody's.
+    // The end is acknowledged. Then the stream has ended, and frames that still arrive for it are ignored.
     channel.send([Frame::Window { stream, consumed: fin + 1, window: 0 }]).await;
     channel
         .send([
@@ -83,8 +83,8 @@ async fn legal_but_odd_frames_change_nothing() {
     server.end().await;
 }
 
-/// The proxy promises to take 4 GiB and acknowledges nothing. What it was sent has to be kept, in case its channel
-/// dies: so it is the server that says how much that may be.
+/// The proxy grants 4 GiB of credit and acknowledges nothing. The server keeps unacknowledged bytes for retransmission, and its
+/// own limit bounds them.
 #[tokio::test]
 async fn unlimited_credit_does_not_grow_the_retransmission_buffer_beyond_a_window() {
     let server = Server::start().await;
@@ -114,7 +114,7 @@ async fn unlimited_credit_does_not_grow_the_retransmission_buffer_beyond_a_windo
     server.end().await;
 }
 
-/// Every frame of a proxy comes in two halves, cut at every byte, from the preface to the last DATA.
+/// Every frame of a proxy arrives in two parts, split at every byte, from the preface to the last DATA.
 #[tokio::test]
 async fn a_frame_may_be_split_at_every_byte() {
     let server = Server::start().await;
@@ -125,13 +125,13 @@ async fn a_frame_may_be_split_at_every_byte() {
         let stream = channel.opened().await.stream;
         let frame = bytes([data(stream, 0, b"whole", true)]);
         channel.send_raw(&frame[..cut]).await;
-        // The server has read the first half by the time it serves somebody else.
+        // The server has read the first part once it has served another user.
         server.serves().await;
         channel.send_raw(&frame[cut..]).await;
         assert_eq!(rest(&mut user).await, (b"whole".to_vec(), Ok(())), "cut at {cut}");
     }
     drop(channel);
-    // The greeting, byte by byte.
+    // The handshake, byte by byte.
     let mut channel = BinaryChannel::connect(server.tunnel.addr).await;
     for byte in after_preface(bytes([Frame::Hello(hello())])) {
         channel.send_raw(&[byte]).await;
@@ -142,7 +142,7 @@ async fn a_frame_may_be_split_at_every_byte() {
     server.end().await;
 }
 
-/// It holds its stream, and a place for a user; it holds nobody else.
+/// A proxy that grants no credit blocks its stream and uses one permit; other streams are not affected.
 #[tokio::test]
 async fn a_proxy_without_credit_blocks_its_own_stream_only() {
     let server = Server::start().await;
@@ -152,7 +152,7 @@ async fn a_proxy_without_credit_blocks_its_own_stream_only() {
     soon("what it says", user.read_exact(&mut [0; 7])).await.unwrap();
     let (mut read, mut write) = user.into_split();
     let upload = Running::start(async move { while write.write_all(&[7; 64 * 1024]).await.is_ok() {} });
-    // Another user of the same channel has all the credit it wants.
+    // Another user of the same channel has unlimited credit.
     let mut other = TcpStream::connect(public).await.unwrap();
     let next = channel.opened().await.stream;
     channel.send([Frame::OpenOk { stream: next, window: WINDOW }]).await;
@@ -165,7 +165,7 @@ async fn a_proxy_without_credit_blocks_its_own_stream_only() {
             _ => {}
         }
     }
-    // Beyond the first window, which needs no word of the proxy, nothing comes.
+    // Nothing is sent beyond the initial window, which needs no grant.
     for frame in channel.settle().await {
         if let Frame::Data { stream: of, payload, .. } = frame {
             got.0 += payload.len() * usize::from(of == stream);
@@ -174,7 +174,7 @@ async fn a_proxy_without_credit_blocks_its_own_stream_only() {
     assert!(got.0 <= WINDOW as usize, "{} bytes came without credit", got.0);
     assert!(!upload.has_ended());
     channel.during(server.serves()).await;
-    // It ends with its user.
+    // The stream ends with its user.
     channel.send([Frame::Reset { stream, code: ResetCode::TargetIoError, final_size: 7 }]).await;
     assert_eq!(
         soon("the user's end", read.read(&mut [0])).await.map_err(|error| error.kind()),
@@ -185,7 +185,7 @@ async fn a_proxy_without_credit_blocks_its_own_stream_only() {
     server.end().await;
 }
 
-/// A user who takes nothing holds its own download: the proxy gets no credit beyond a window, and others get theirs.
+/// A user that reads nothing blocks its own download: the proxy gets no credit beyond a window, and other streams get theirs.
 #[tokio::test]
 async fn a_user_that_does_not_read_blocks_its_own_stream_only() {
     let mut server = Server::start().await;
@@ -210,7 +210,7 @@ async fn a_user_that_does_not_read_blocks_its_own_stream_only() {
     server.end().await;
 }
 
-/// It says that it lives and takes nothing: what it owes cannot be had, and its users are told so.
+/// A proxy that sends keepalives but reads nothing is disconnected, and its users are reset.
 #[tokio::test]
 async fn a_proxy_that_stops_reading_is_disconnected() {
     let server = Server::start().await;
@@ -228,7 +228,7 @@ async fn a_proxy_that_stops_reading_is_disconnected() {
             }
         }
     });
-    let gone = server.gone("a proxy that reads nothing", peer).await;
+    let gone = server.disconnect_reason("a proxy that reads nothing", peer).await;
     assert!(
         matches!(
             gone,

@@ -1,4 +1,4 @@
-//! Proofs that are wrong, old, somebody else's, or missing.
+//! Authentication with proofs that are wrong, replayed, reflected, of another link, or missing.
 
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use underpass::{
@@ -56,7 +56,7 @@ async fn failed_authentication_reveals_nothing() {
     server.end().await;
 }
 
-/// What was recorded of one handshake opens no other.
+/// The recorded proof of one handshake is refused in another.
 #[tokio::test]
 async fn a_replayed_proof_is_refused() {
     let server = Server::start().await;
@@ -74,12 +74,12 @@ async fn a_replayed_proof_is_refused() {
     thief.hear().await.unwrap();
     thief.send([proof]).await;
     assert_eq!(thief.rest().await, [HandshakeError::WrongToken.refusal()]);
-    assert_eq!(server.turned_away("the thief", stranger).await, "wrong token");
+    assert_eq!(server.rejection_reason("the thief", stranger).await, "wrong token");
     drop(honest);
     server.end().await;
 }
 
-/// What the server says to prove itself is no proof of anybody else's, neither in its own handshake nor in the next.
+/// The server's own proof is refused as a proof of the client, in its own handshake and in the next.
 #[tokio::test]
 async fn a_reflected_proof_is_refused() {
     let server = Server::start().await;
@@ -96,7 +96,7 @@ async fn a_reflected_proof_is_refused() {
     server.end().await;
 }
 
-/// A secret that was stolen from a link of the past opens none of today's, and no more does a link's name.
+/// The secret of an old link resumes no current link, and neither does a link's ID alone.
 #[tokio::test]
 async fn the_secret_of_another_link_is_refused() {
     let server = Server::start().await;
@@ -105,7 +105,7 @@ async fn the_secret_of_another_link_is_refused() {
     let (_today, other, _) = BinaryChannel::serving(addr, token, 0).await;
     let peer = past.socket.local_addr().unwrap();
     drop(past);
-    server.gone("the link of the past", peer).await;
+    server.disconnect_reason("the link of the past", peer).await;
     let gone = |snapshot: &Snapshot| snapshot.proxies.len() == 2;
     server.tunnel.until("its end", gone).await;
     for (what, link, expected) in [
@@ -123,7 +123,7 @@ async fn the_secret_of_another_link_is_refused() {
     server.end().await;
 }
 
-/// A ticket is good for one return, with the token, to its own link. What is tried with another costs that link nothing.
+/// A resumption ticket is valid once, with the token, for its own link. Attempts with other tickets do not affect that link.
 #[tokio::test]
 async fn a_link_resumes_with_its_latest_ticket_only() {
     let server = Server::with(|config| config.grace_period = LONG).await;
@@ -150,13 +150,13 @@ async fn a_link_resumes_with_its_latest_ticket_only() {
         assert_eq!(BinaryChannel::greeted(addr, token, hello, secret).await.err(), expected, "{what}");
     }
 
-    // Somebody who goes away before it is known that the answer came through has used nothing up.
+    // A client that disconnects before the response is confirmed has not used the ticket up.
     drop(BinaryChannel::greeted(addr, token, resume(0), old).await.unwrap());
     let (mut back, welcome) = BinaryChannel::greeted(addr, token, resume(0), old).await.unwrap();
     assert_eq!(welcome.epoch, 1);
     let new = welcome.resume_secret;
     let mut said = back.settle().await;
-    // The stream is still there, and so are its bytes.
+    // The stream still exists, with all of its bytes.
     let hello = |frame: &Frame| matches!(frame, Frame::Data { stream, offset: 0, payload, .. } if *stream == open.stream && payload == "hello");
     soon("what the user had sent", async {
         while !said.iter().any(hello) {
@@ -169,7 +169,7 @@ async fn a_link_resumes_with_its_latest_ticket_only() {
     let got = back.during(BinaryChannel::greeted(addr, token, resume(1), old)).await.err();
     assert_eq!(got, refused(RefusalCode::WrongToken), "an old ticket under the new epoch");
 
-    // Another who has the new ticket, too, takes it over: the channel before is let go.
+    // A second client with the latest ticket takes the link over, and the server closes the previous channel.
     let (mut next, _) = BinaryChannel::greeted(addr, token, resume(1), new).await.unwrap();
     next.settle().await;
     back.rest().await;

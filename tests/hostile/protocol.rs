@@ -1,4 +1,4 @@
-//! Proxies that have proved themselves and then break the protocol.
+//! Authenticated proxies that violate the binary protocol.
 
 use std::{io, time::Duration};
 
@@ -156,13 +156,13 @@ async fn every_protocol_violation_closes_its_channel_with_the_reason() {
         soon("half of it", user.read_exact(&mut [0; 4])).await.unwrap();
         let peer = channel.socket.local_addr().unwrap();
         channel.send_raw(&says(stream)).await;
-        let gone = server.gone(what, peer).await;
+        let gone = server.disconnect_reason(what, peer).await;
         assert!(
             matches!(&gone, DisconnectReason::Protocol(told) if told.contains(reason)),
             "{what}: {gone:?}"
         );
         assert_eq!(rest(&mut user).await, (vec![], Err(io::ErrorKind::ConnectionReset)), "{what}");
-        // It is told, too.
+        // The proxy receives the reason.
         let told = channel.rest().await.into_iter().any(|frame| match frame {
             Frame::Message(TunnelMessage { action: TunnelAction::Error, data, .. }) => {
                 String::from_utf8(data.to_vec()).unwrap().contains(reason)
@@ -171,7 +171,7 @@ async fn every_protocol_violation_closes_its_channel_with_the_reason() {
         });
         assert!(told, "{what}");
         server.serves().await;
-        // Its port is free for another.
+        // Its port can be registered by another proxy.
         let (again, ..) =
             BinaryChannel::serving(server.tunnel.addr, &server.tunnel.token, public.port()).await;
         drop(again);
@@ -179,8 +179,8 @@ async fn every_protocol_violation_closes_its_channel_with_the_reason() {
     server.end().await;
 }
 
-/// Only what both know is in force; then a frame without its checksum, or with that of another, is not believed, and
-/// neither is a length that would have to be waited for.
+/// A feature is in force only if both sides support it. With checksums, a frame without one, with a wrong one, or with a corrupted
+/// length closes the channel.
 #[tokio::test]
 async fn a_wrong_checksum_closes_the_channel() {
     let server = Server::start().await;
@@ -207,7 +207,7 @@ async fn a_wrong_checksum_closes_the_channel() {
         assert_eq!(welcome.features, CHECKSUMS);
         let peer = channel.socket.local_addr().unwrap();
         channel.send_raw(&says).await;
-        assert_eq!(server.gone(what, peer).await, DisconnectReason::ChecksumMismatch, "{what}");
+        assert_eq!(server.disconnect_reason(what, peer).await, DisconnectReason::ChecksumMismatch, "{what}");
         let told = channel.rest().await.into_iter().any(|frame| {
             matches!(frame, Frame::Message(TunnelMessage { action: TunnelAction::Error, data, .. })
                 if String::from_utf8_lossy(&data).contains("a checksum is wrong"))
@@ -217,6 +217,7 @@ async fn a_wrong_checksum_closes_the_channel() {
     server.end().await;
 }
 
+/// Returns the WELCOME of the server with all features.
 fn welcome() -> Welcome {
     Welcome {
         link: [0; 16],
@@ -231,7 +232,7 @@ fn welcome() -> Welcome {
     }
 }
 
-/// A DATA frame that the codec would not make.
+/// Encodes a DATA frame that the library's codec would refuse to encode.
 fn raw_data(stream: u32, offset: u64) -> Vec<u8> {
     [header(0x12, 0, 0, 13), stream.to_be_bytes().into(), offset.to_be_bytes().into(), b"x".to_vec()].concat()
 }
@@ -255,7 +256,7 @@ async fn a_channel_that_ends_within_a_frame_resets_its_users() {
             socket2::SockRef::from(&channel.socket).set_linger(Some(Duration::ZERO)).unwrap();
         }
         drop(channel);
-        let gone = server.gone(what, peer).await;
+        let gone = server.disconnect_reason(what, peer).await;
         assert!(matches!(gone, DisconnectReason::Closed | DisconnectReason::Reset), "{what}: {gone:?}");
         assert_eq!(rest(&mut user).await, (vec![], Err(io::ErrorKind::ConnectionReset)), "{what}");
         server.serves().await;

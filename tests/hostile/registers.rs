@@ -1,4 +1,4 @@
-//! What a proxy asks for and calls itself.
+//! Registrations of ports, numbers of channels, and names of proxies.
 
 use tokio::{net::TcpStream, task::JoinSet};
 use underpass::{
@@ -17,12 +17,13 @@ use crate::{
     },
 };
 
-/// A registration as the bytes of a MESSAGE, so that it may say anything.
-fn asks(request: &[u8]) -> Vec<u8> {
+/// Encodes a registration with arbitrary content as a MESSAGE frame.
+fn registration(request: &[u8]) -> Vec<u8> {
     let length = u32::try_from(1 + request.len()).unwrap();
     [&header(0x24, 0, 0, length)[..], &[u8::try_from(request.len()).unwrap()], request].concat()
 }
 
+/// Reads the reply to a registration: its action and text.
 async fn answer(channel: &mut BinaryChannel) -> (TunnelAction, String) {
     loop {
         if let Frame::Message(TunnelMessage { action, data, .. }) = channel.hear_other().await {
@@ -79,7 +80,7 @@ async fn every_registration_is_accepted_refused_or_closes_its_channel() {
         let (mut channel, _) =
             BinaryChannel::greeted(server.tunnel.addr, &server.tunnel.token, hello(), None).await.unwrap();
         let peer = channel.socket.local_addr().unwrap();
-        channel.send_raw(&asks(&request)).await;
+        channel.send_raw(&registration(&request)).await;
         match outcome {
             Given | Refused(_) => {
                 let wanted = if let Refused(reason) = &outcome { Some(reason) } else { None };
@@ -88,7 +89,7 @@ async fn every_registration_is_accepted_refused_or_closes_its_channel() {
                 assert_eq!(refused.then_some(&said), wanted, "{what}: {said}");
             }
             Ends(reason) => {
-                let gone = server.gone(&what, peer).await;
+                let gone = server.disconnect_reason(&what, peer).await;
                 assert!(
                     matches!(&gone, DisconnectReason::Protocol(told) if told.contains(reason) && !told.contains(char::is_control)),
                     "{what}: {gone:?}"
@@ -96,7 +97,7 @@ async fn every_registration_is_accepted_refused_or_closes_its_channel() {
             }
         }
         drop(channel);
-        // It was one of those who serve the same port, maybe.
+        // The registration may have joined the service of the conforming proxy.
         let alone = |snapshot: &underpass::telemetry::Snapshot| snapshot.proxies.len() == 1;
         server.tunnel.until(&what, alone).await;
         server.serves().await;
@@ -104,16 +105,16 @@ async fn every_registration_is_accepted_refused_or_closes_its_channel() {
     server.end().await;
 }
 
-/// One proxy gets so many ports, and the others stay for others.
+/// A proxy may register a limited number of ports; the others remain for other proxies.
 #[tokio::test]
 async fn the_ports_of_a_proxy_are_limited() {
     let server = Server::start().await;
     let (mut channel, _) =
         BinaryChannel::greeted(server.tunnel.addr, &server.tunnel.token, hello(), None).await.unwrap();
     let (mut given, mut refused) = (0, 0);
-    // In parts, or the answers would be too many.
+    // In batches, because the number of queued replies is limited.
     for _ in 0..2 {
-        channel.send_raw(&asks(b"ADDPROXY:0").repeat(50)).await;
+        channel.send_raw(&registration(b"ADDPROXY:0").repeat(50)).await;
         for _ in 0..50 {
             match answer(&mut channel).await {
                 (TunnelAction::Response, _) => given += 1,
@@ -147,7 +148,7 @@ async fn the_channels_of_a_proxy_are_limited() {
         let error = error.err().unwrap();
         assert_eq!(error, HandshakeError::Refused { code: RefusalCode::TooManyChannels, version: VERSION });
     }
-    // They are numbered, each differently.
+    // Each channel has its own number.
     let mut numbers: Vec<_> = joined.iter().map(|join| join.as_ref().unwrap().1.channel).collect();
     numbers.sort_unstable();
     numbers.dedup();

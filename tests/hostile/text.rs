@@ -1,4 +1,4 @@
-//! Text proxies that have proved themselves and then say what no proxy should.
+//! Registered text proxies that send malformed or unexpected lines.
 
 use std::{io, net::SocketAddr};
 
@@ -14,7 +14,8 @@ use crate::{
     },
 };
 
-/// A text proxy, one of its users who has half of an answer, and what the proxy calls that user's stream.
+/// Connects a text proxy and one of its users, who has received half of a response. Returns both and the opening line of the
+/// stream.
 async fn hostile(server: &Server, fields: FieldCount) -> (TextChannel, TcpStream, Said) {
     let mut channel = TextChannel::connect(server.tunnel.addr, fields).await;
     channel.send("", 0, "AUTH", server.tunnel.token.reveal().as_bytes()).await;
@@ -69,7 +70,7 @@ async fn a_malformed_line_closes_its_channel_with_the_reason() {
     let server = Server::start().await;
     for (what, says, reason) in cases {
         let (mut channel, mut user, _) = hostile(&server, FieldCount::Four).await;
-        // It may be cut off before all of it was said.
+        // The server may close the channel before everything is sent.
         _ = soon(what, tokio::io::AsyncWriteExt::write_all(&mut channel.write, &says)).await;
         let told = |event: &EventKind| matches!(event, EventKind::ChannelDisconnected { reason: DisconnectReason::Protocol(told), .. } if told.contains(reason));
         server.tunnel.event(what, told).await;
@@ -80,7 +81,7 @@ async fn a_malformed_line_closes_its_channel_with_the_reason() {
     server.end().await;
 }
 
-/// What is strange and no error: the stream that it is about ends as it would have, and the channel goes on.
+/// Odd but legal lines: their stream ends as without them, and the channel continues.
 #[tokio::test]
 async fn legal_but_odd_lines_change_nothing() {
     type Says = fn(&Said) -> String;
@@ -118,7 +119,7 @@ async fn legal_but_odd_lines_change_nothing() {
     server.end().await;
 }
 
-/// A proxy that goes on after the end of a stream has lost count of its streams: nothing it says can be believed.
+/// A proxy that sends data after the end of a stream has lost track of its streams, so that its channel is closed.
 #[tokio::test]
 async fn data_after_the_end_of_a_stream_closes_its_channel() {
     let server = Server::start().await;

@@ -1,4 +1,4 @@
-//! Users: too many, too fast, gone at once.
+//! Users in large numbers, at high rates, and with short connections.
 
 use std::{
     io,
@@ -36,7 +36,7 @@ async fn users_that_disconnect_at_once_are_released() {
             }
         }
     });
-    // One half the proxy resets, of the other it takes no notice.
+    // The proxy resets one half of the streams and ignores the other.
     let mut opened = 0;
     while opened < 100 || !users.has_ended() {
         let Ok(frame) = tokio::time::timeout(SECOND, channel.hear_other()).await else { break };
@@ -77,8 +77,8 @@ async fn a_user_beyond_the_limit_is_refused_and_the_next_is_served() {
     server.end().await;
 }
 
-/// There is one limit, and beyond it everybody is turned away at once, in whatever number they come. The server is made
-/// as small as a few descriptors allow: those who stay need two each, here and there.
+/// Users beyond the limit are refused at once, however many arrive. The limit is small, because each accepted user needs two
+/// descriptors at each end.
 #[tokio::test]
 async fn a_crowd_from_one_address_is_refused_and_released() {
     const ROOM: usize = 1000;
@@ -91,10 +91,10 @@ async fn a_crowd_from_one_address_is_refused_and_released() {
         let mut batch = JoinSet::new();
         for _ in 0..100 {
             batch.spawn(async move {
-                // The reset may be there before the connection is.
+                // The RST may arrive before the connection is established.
                 let mut user = TcpStream::connect(public).await.ok()?;
                 _ = user.write_all(b"x").await;
-                // The echo, or the end.
+                // The echo, or the end of the connection.
                 let read = soon("an answer", user.read(&mut [0])).await;
                 matches!(read, Ok(1)).then_some(user)
             });
@@ -110,7 +110,7 @@ async fn a_crowd_from_one_address_is_refused_and_released() {
     let snapshot = server.tunnel.telemetry.snapshot();
     assert_eq!((snapshot.users.len(), snapshot.totals.streams_open), (1, ROOM as u64));
     assert_eq!(snapshot.totals.users_rejected, (ALL - ROOM) as u64);
-    // What strangers can cause is told in part.
+    // Log lines that unauthenticated peers can cause are rate-limited.
     let told = server.tunnel.events();
     let told = told.iter().filter(|event| matches!(event, EventKind::UserRejected { .. })).count();
     assert!(told as u64 <= 100 * (begin.elapsed().as_secs() + 2), "{told} lines");
@@ -119,7 +119,7 @@ async fn a_crowd_from_one_address_is_refused_and_released() {
     server.end().await;
 }
 
-/// Proxies that come, register and go in every way there is, with users who come for them meanwhile.
+/// Proxies connect, register and leave in every possible way while users connect to their ports.
 #[tokio::test]
 async fn proxies_that_register_and_leave_are_released() {
     let server = Server::start().await;
@@ -135,7 +135,7 @@ async fn proxies_that_register_and_leave_are_released() {
                 0 => {}
                 1 => socket2::SockRef::from(&channel.socket).set_linger(Some(Duration::ZERO)).unwrap(),
                 2 => {
-                    // It takes nobody new, and what it has is carried on.
+                    // After GOAWAY it gets no new users, and its streams continue.
                     channel.send([Frame::GoAway { code: ResetCode::Shutdown }]).await;
                     user.write_all(b"x").await.unwrap();
                     while !matches!(channel.hear_other().await, Frame::Data { .. }) {}

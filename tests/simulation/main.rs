@@ -1,30 +1,30 @@
-//! The whole rehearsed: a server, its proxies and their users in one process, every channel through a wire that a script
-//! cuts, closes, tears, holds, slows, changes and refuses, while proxies crash, the server is restarted, the operator
-//! kills and pauses, users and targets reset, and threads stand still. A seed makes the script. What somebody gets is
-//! whole or fails visibly, at both ends, and afterwards nothing is left.
+//! Fault simulation of the whole tunnel: a server, its proxies and their users run in one process, and every channel goes
+//! through a relay. A script generated from a seed resets, closes, truncates, stalls, delays, corrupts and refuses
+//! connections, crashes proxies, restarts the server, lets the operator kill and pause streams, lets users and targets reset,
+//! and blocks threads. Every transfer is complete or fails visibly at both ends, and at the end no resource is left in use.
 //!
-//! One seed in three is gentle: nothing in it may end a stream, so that every transfer has to be whole.
+//! One seed in three is gentle: none of its faults may end a stream, so that every transfer has to be complete.
 //!
-//! `UNDERPASS_SEED=7 cargo test --test simulation` plays one seed again: the same world and the same faults, each when as
-//! many bytes have been carried. The order in which the kernel wakes the tasks is its own, so that a failure may want
-//! some tries. `UNDERPASS_SEEDS=20000` plays more than the usual 500.
+//! `UNDERPASS_SEED=7 cargo test --test simulation` repeats one seed: the same participants and the same faults, each after the
+//! same number of transferred bytes. The kernel's scheduling is not repeated, so that a failure may need several attempts.
+//! `UNDERPASS_SEEDS=20000` runs more than the usual 500 seeds.
 //!
 //! # Why not turmoil
 //!
-//! Its sockets are not those that are carried over here. `turmoil::net::TcpStream` (0.7) and that of `turmoil-net` (0.1)
-//! have neither `try_io`, `try_write_vectored` nor `try_read_buf`, on which a channel's driver and the pump are built;
-//! neither gives out a descriptor, so that socket2 has nothing to set SO_LINGER, TCP_USER_TIMEOUT and keepalive on, to
-//! shut one half down with, or to ask TCP_INFO; neither is made `from_std`, which takes a connection to the thread that
-//! carries it. One of them also wants every host on the thread of its simulation. To run there, the product would need a
-//! layer above its sockets that exists for the test only, and what that layer hides is what is left to rehearse: the
-//! logic below it has no socket and no clock and is rehearsed in virtual time (`tests/mux`), while resets that overtake
-//! bytes, ends that look clean and buffers of the kernel are of the real sockets.
+//! Its sockets lack what the tunnel is built on. `turmoil::net::TcpStream` (0.7) and that of `turmoil-net` (0.1) have neither
+//! `try_io`, `try_write_vectored` nor `try_read_buf`, which the channel driver and the stream pump use; neither exposes a
+//! descriptor, which socket2 needs for SO_LINGER, TCP_USER_TIMEOUT, keepalive, half-close and TCP_INFO; neither can be created
+//! with `from_std`, which moves a connection to another worker thread. One of them also requires all hosts to run on the
+//! thread of its simulation. With turmoil, the product would need a layer above its sockets for the test alone, and that layer
+//! would hide what is left to simulate: the logic below it has no socket and no clock and is simulated in virtual time
+//! (`tests/mux`), while an RST that overtakes data, a FIN after missing data and kernel buffers exist with real sockets only.
 //!
 //! # Clocks
 //!
-//! Whatever waits asks the monotonic clock; `architecture::only_timestamps_and_the_screen_read_the_wall_clock` proves that the other one,
-//! which can be set, is only shown, and `hostile::machine::wall_clock_jumps_affect_the_log_only` sets it. What is left of a clock that jumps is a process that wakes late, with all that was to
-//! be done meanwhile due at once: here a thread is blocked, and `tests/chaos` stops whole processes.
+//! Timeouts use the monotonic clock. `architecture::only_timestamps_and_the_screen_read_the_wall_clock` checks that the wall
+//! clock is only displayed, and `hostile::machine::wall_clock_jumps_affect_the_log_only` changes it. A jump of the monotonic
+//! clock means that a process wakes up late with many timers due at once: here a thread is blocked, and `tests/chaos` stops
+//! whole processes.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
@@ -50,21 +50,22 @@ use tally::Tally;
 use tokio::runtime::Builder;
 use world::World;
 
-/// How many are played where nobody says otherwise.
+/// Default number of seeds.
 const SEEDS: u64 = 500;
 
-/// How many are played at once. Each waits most of the time.
+/// Number of seeds that run in parallel. Each of them mostly waits.
 const AT_ONCE: usize = 12;
 
-/// No script takes so long, whatever else the machine does.
+/// Timeout of one seed, also on a busy machine.
 const TOO_LONG: Duration = Duration::from_secs(120);
 
+/// Reads a number from an environment variable.
 fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
-/// Plays a script to its end, on threads of its own.
+/// Runs a script to its end on its own threads.
 fn play(script: &Script) -> Tally {
     let mut builder = match script.threads {
         1 => Builder::new_current_thread(),
@@ -74,7 +75,7 @@ fn play(script: &Script) -> Tally {
     let runtime = builder.worker_threads(2).thread_name(name).enable_all().build().unwrap();
     runtime.block_on(async {
         let played = tokio::time::timeout(TOO_LONG, World::play(script)).await;
-        played.unwrap_or_else(|_| panic!("it hangs"))
+        played.unwrap_or_else(|_| panic!("the simulation hangs"))
     })
 }
 
@@ -109,6 +110,6 @@ fn every_transfer_is_complete_or_fails_visibly() {
     println!("{all} seeds in {:.1?}\n{tally}", begin.elapsed());
     assert_eq!(failed.into_inner().unwrap(), Vec::<u64>::new(), "these seeds failed");
     if all >= SEEDS {
-        tally.proves_that_it_was_no_idle_play();
+        tally.assert_every_fault_had_an_effect();
     }
 }

@@ -1,4 +1,4 @@
-//! What a seed makes: who is there, what they carry, and what breaks meanwhile.
+//! Scripts generated from a seed: participants, their transfers, and the faults.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -10,57 +10,57 @@ use crate::{
     users::{Break, Exchange, Transfer},
 };
 
-/// A world and its misfortunes.
+/// The participants of a simulation and its faults.
 #[derive(Debug)]
 pub struct Script {
     pub seed: u64,
-    /// Nothing in it may end a stream.
+    /// Whether none of its faults may end a stream.
     pub gentle: bool,
-    /// 1: what happens at once does so in turns. 2: it does not.
+    /// Threads of the runtime: with 1, concurrent tasks are interleaved; with 2, they run in parallel.
     pub threads: usize,
-    /// How long lost proxies are waited for.
+    /// Grace time for proxies without a channel.
     pub grace: Duration,
-    /// How long users wait for a proxy.
+    /// Time for which users wait for a proxy.
     pub wait: Duration,
-    /// The first window of a stream, in bytes.
+    /// Initial window of a stream in bytes.
     pub window: u32,
     pub proxies: Vec<Seat>,
-    /// Users, each with what it does one after another.
+    /// Users, each with its consecutive transfers.
     pub users: Vec<Vec<Transfer>>,
-    /// What happens once such a share of all bytes was carried, in that order.
+    /// Faults in their order, each with the share of all bytes after whose transfer it happens.
     pub acts: Vec<(f64, Act)>,
 }
 
-/// A proxy that is to be there.
+/// Configuration of one proxy.
 #[derive(Debug, Clone, Copy)]
 pub struct Seat {
-    /// Which of the two services it serves: files by HTTP, or exchanges.
+    /// Index of its service: 0 serves files over HTTP, 1 exchanges.
     pub service: usize,
     pub channels: u16,
-    /// It speaks text, which has no checksums and no way back to a lost link.
+    /// Whether it uses the text format, which has neither checksums nor resumption.
     pub text: bool,
 }
 
-/// What happens, to the proxy of this index, or to any stream, by a number that is taken modulo what there is.
+/// A fault. It affects the proxy with the given index, or a stream selected by a number modulo the number of streams.
 #[derive(Debug, Clone, Copy)]
 pub enum Act {
-    /// One wire becomes this, the so-manyth from the latest.
+    /// Sets the state of one connection, counted from the latest.
     One(usize, usize, Wire),
-    /// All wires become this at once.
+    /// Sets the state of all connections at once.
     All(usize, Wire),
-    /// Nothing passes on any wire for so long, and nobody is told.
+    /// Stalls all connections for this long without an error.
     Partition(usize, Duration),
-    /// All wires are closed, and for so long no other is to be had.
+    /// Closes all connections and refuses new ones for this long.
     Outage(usize, Duration),
-    /// One wire is dead for good.
+    /// Stalls one connection for ever.
     Silence(usize),
-    /// A thread stands still.
+    /// Blocks a thread.
     Freeze(Duration),
-    /// It dies without a word, and another comes after so long.
+    /// The proxy crashes, and a new one starts after this long.
     Crash(usize, Duration),
-    /// It leaves with a word, and comes back after so long.
+    /// The proxy shuts down in order, and a new one starts after this long.
     Stop(usize, Duration),
-    /// The server ends, and another begins on its port.
+    /// The server shuts down, and a new one starts on its port.
     Restart,
     Kill(usize),
     KillUser(usize),
@@ -148,7 +148,7 @@ impl Script {
             acts.push((random.random_range(0.0..0.5), Act::Silence(0)));
         }
         acts.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        // Where the proxy is never to be given up, the grace must outlast any machine; else it may be too short.
+        // In a gentle script the grace time must outlast any load on the machine; otherwise it may expire.
         let graces = if gentle { 20_000..20_001 } else { 50..600 };
         Self {
             seed,
@@ -163,14 +163,14 @@ impl Script {
         }
     }
 
-    /// An address of this machine that no other seed in play has: whoever came too late would else find another's
-    /// service on the port that it knew.
+    /// Returns a loopback address that no other running seed uses. A late user could otherwise reach the service of another seed
+    /// on the port that it knew.
     pub fn address(&self) -> Ipv4Addr {
         let [.., a, b, c] = self.seed.to_be_bytes();
         Ipv4Addr::new(127, 64 + a % 64, b, c)
     }
 
-    /// The bytes of all users, both ways.
+    /// Returns the bytes of all users in both directions.
     pub fn bytes(&self) -> u64 {
         self.users.iter().flatten().map(Transfer::bytes).sum()
     }
@@ -181,7 +181,7 @@ fn millis(random: &mut StdRng, range: std::ops::Range<u64>) -> Duration {
 }
 
 fn file(random: &mut StdRng) -> DemoFile {
-    // Empty and tiny ones have their own ways to go wrong.
+    // Empty and tiny files have their own edge cases.
     let most = *[1, 100, 20_000, 150_000, 300_000, 400_000].get(random.random_range(0..6)).unwrap();
     DemoFile { seed: random.next_u64(), size: random.random_range(0..=most) }
 }
@@ -209,18 +209,18 @@ fn act(random: &mut StdRng, gentle: bool, proxies: &[Seat]) -> Act {
     let text = proxies[victim].text;
     let kinds = if gentle { 13 } else { 22 };
     match random.random_range(0..kinds) {
-        // What a lost wire does to a text proxy is no gentle thing.
+        // The loss of its channel ends the streams of a text proxy.
         0..8 if gentle && text => Act::One(victim, 0, Wire::Slow),
         0 => Act::One(victim, wire, Wire::Cut),
         1 => Act::One(victim, wire, Wire::Closed),
         2 => Act::One(victim, wire, Wire::Torn),
-        // Nobody could tell.
+        // The text format has no checksums to detect it.
         3 if text => Act::One(victim, wire, Wire::Torn),
-        // No handshake is so long: a proxy that is told by mistake that its link is unknown gives it up.
+        // Longer than any message of the handshake: a corrupted reply could tell a proxy that its link is unknown.
         3 => Act::One(victim, wire, Wire::Flipped { least: 300 }),
         4 => Act::All(victim, Wire::Cut),
         5 => Act::All(victim, if random.random() { Wire::Closed } else { Wire::Torn }),
-        // A text proxy is given a minute before its silence means anything.
+        // The keepalive timeout of a text proxy is a minute.
         6 if text => Act::All(victim, Wire::Cut),
         6 => Act::All(victim, Wire::HalfOpen),
         7 => Act::Outage(victim, millis(random, if gentle { 1..300 } else { 1..900 })),

@@ -1,4 +1,4 @@
-//! What happened over all seeds.
+//! Counters of faults, results and server events over all seeds.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,13 +6,13 @@ use underpass::telemetry::EventKind;
 
 use crate::script::Act;
 
-/// How often what happened.
+/// Number of occurrences by name.
 #[derive(Debug, Default)]
 pub struct Tally(BTreeMap<String, u64>);
 
-/// What has to have come of the faults, by what the servers said. A script that names a fault proves nothing yet. Of a wire
-/// that is dead for good nearly always the proxy finds out first, and then it is replaced or closed.
-const CAME_OF_IT: [&str; 15] = [
+/// Events of the servers that show that the faults took effect; that a script contains a fault proves nothing. A permanently
+/// dead connection is nearly always detected by the proxy first, which then replaces or closes it.
+const EXPECTED_EVENTS: [&str; 15] = [
     "channel Reset",
     "channel Closed",
     "channel ChecksumMismatch",
@@ -41,9 +41,9 @@ impl Tally {
         }
     }
 
-    /// What a server told.
+    /// Counts the events of a server.
     pub fn events(&mut self, events: &[EventKind]) {
-        // `Failed("...")` is one kind of reason, whatever it says.
+        // `Failed("...")` counts as one reason, whatever its text is.
         let kind = |reason: &dyn fmt::Debug| format!("{reason:?}").split('(').next().unwrap().to_owned();
         for event in events {
             match event {
@@ -64,11 +64,11 @@ impl Tally {
         self.0.get(what).copied().unwrap_or_default()
     }
 
-    /// Every fault was done and had its effect, and most of what could be whole was.
-    pub fn proves_that_it_was_no_idle_play(&self) {
+    /// Asserts that every kind of fault was injected and took effect, and that most transfers that could complete did.
+    pub fn assert_every_fault_had_an_effect(&self) {
         let acts = Act::NAMES.iter().map(|name| format!("act {name}"));
         let missing: Vec<_> =
-            acts.chain(CAME_OF_IT.map(String::from)).filter(|what| self.of(what) == 0).collect();
+            acts.chain(EXPECTED_EVENTS.map(String::from)).filter(|what| self.of(what) == 0).collect();
         assert_eq!(missing, Vec::<String>::new(), "never happened");
         let (whole, failed) = (self.of("transfer whole"), self.of("transfer failed"));
         assert!(failed > 0 && whole >= 4 * failed, "{whole} whole, {failed} failed");

@@ -1,4 +1,4 @@
-//! Users and the target of their exchanges. Both ends know every byte that should come, and what an end should mean.
+//! The users and the target of their exchanges. Both ends know every expected byte and how a connection has to end.
 
 use std::{
     io,
@@ -19,7 +19,7 @@ use underpass::cli::demo::{DemoFile, FileVerifier, TrafficCounters, TransferErro
 
 use crate::support::target::{Target, serve_with};
 
-/// What a user does on one connection.
+/// One connection of a user.
 #[derive(Debug, Clone, Copy)]
 pub enum Transfer {
     Download(DemoFile),
@@ -27,45 +27,46 @@ pub enum Transfer {
     Exchange(Exchange),
 }
 
-/// The user sends a file and ends its half; the target sends another, at once or after that, and ends. No length goes
-/// over: only a clean end tells that it was all.
+/// The user sends a file and half-closes; the target sends another file, in parallel or afterwards, and closes. No length is
+/// transmitted: only the FIN tells that a file is complete.
 #[derive(Debug, Clone, Copy)]
 pub struct Exchange {
     pub up: DemoFile,
     pub down: DemoFile,
-    /// Both at once.
+    /// Whether both files are sent in parallel.
     pub duplex: bool,
     pub breaks: Option<Break>,
 }
 
-/// Who resets the connection after so many bytes of its own.
+/// The end that resets the connection, and after how many of its own bytes.
 #[derive(Debug, Clone, Copy)]
 pub enum Break {
     ByUser(u64),
     ByTarget(u64),
 }
 
-/// What became of a transfer.
+/// Result of a transfer.
 #[derive(Debug)]
 pub enum Outcome {
     Whole,
-    /// With an error that the user saw.
+    /// The user saw an error.
     Failed(String),
-    /// One of the ends broke it off, as it was to, and the user has not taken that for an end.
+    /// One end reset the connection, as the script requires, and the user saw no clean end.
     BrokenOff,
-    /// The one thing that may never happen.
+    /// Wrong bytes or an incomplete file with a clean end, which must never happen.
     Wrong(String),
 }
 
-/// What went wrong at the targets, where no user sees it.
+/// Errors at the targets, which no user sees.
 pub type Wrong = Arc<Mutex<Vec<String>>>;
 
-/// Bytes are sent in such pieces, with such a pause after each, so that there is time for something to happen.
+/// Length in bytes of one write.
 const PIECE: usize = 16 * 1024;
+/// Pause after each write, so that faults happen during a transfer.
 const PAUSE: Duration = Duration::from_millis(2);
 
 impl Transfer {
-    /// Which of the two services it goes to.
+    /// Returns the index of its service.
     pub fn service(&self) -> usize {
         usize::from(matches!(self, Self::Exchange(_)))
     }
@@ -77,7 +78,7 @@ impl Transfer {
         }
     }
 
-    /// Does it, as a user with this address.
+    /// Runs the transfer as user number `user`.
     pub async fn run(self, public: SocketAddr, user: u8) -> Outcome {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((Ipv4Addr::new(127, 0, 0, 2 + user), 0).into()).unwrap();
@@ -93,7 +94,7 @@ impl Transfer {
         };
         match done {
             Ok(()) => Outcome::Whole,
-            // An HTTP client can tell by the length; others could not.
+            // A clean end after too few bytes: only an HTTP client detects it, by the length.
             Err(TransferError::Truncated { reason, .. }) if reason == "closed before the end" => {
                 Outcome::Wrong(format!("{self:?} ended cleanly before its end"))
             }
@@ -121,7 +122,7 @@ impl Exchange {
             SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
             return sent.map_or_else(|error| Outcome::Failed(error.to_string()), |()| Outcome::BrokenOff);
         }
-        // Of an error that either meets the other may not hear: only one of them is given it.
+        // Reading and writing share one socket error, which only one of them receives.
         match tokio::join!(sends, receive(read, self.down)) {
             (_, Ok(Received::Other(wrong))) => Outcome::Wrong(format!("{self:?}: {wrong}")),
             (Err(error), _) | (_, Err(error)) if self.breaks.is_none() => Outcome::Failed(error.to_string()),
@@ -131,7 +132,7 @@ impl Exchange {
         }
     }
 
-    /// What the target has to know.
+    /// Encodes what the target has to do.
     fn header(&self) -> [u8; 48] {
         let breaks = match self.breaks {
             Some(Break::ByTarget(after)) => after,
@@ -154,17 +155,17 @@ impl Exchange {
     }
 }
 
-/// What came until a clean end.
+/// What was received until a FIN.
 #[derive(Debug)]
 enum Received {
     All,
-    /// So many bytes, and not all.
+    /// Only this many bytes of the file.
     Part(u64),
-    /// What was never sent.
+    /// Bytes that were never sent.
     Other(String),
 }
 
-/// Sends a file and ends its half, or stops without that after so many bytes.
+/// Sends a file and half-closes, or stops after `stops` bytes without half-closing.
 async fn send(mut write: WriteHalf<'_>, file: DemoFile, stops: Option<u64>) -> io::Result<()> {
     let mut offset = 0;
     let most = stops.map_or(file.size, |after| after.min(file.size));
@@ -195,7 +196,7 @@ async fn receive(mut read: ReadHalf<'_>, file: DemoFile) -> io::Result<Received>
     }
 }
 
-/// The other end of the exchanges.
+/// Starts the target of the exchanges.
 pub async fn exchanger(wrong: &Wrong) -> Target {
     let wrong = wrong.clone();
     serve_with(move |socket| {
@@ -223,7 +224,7 @@ async fn answer(mut socket: TcpStream, wrong: &Wrong) -> io::Result<()> {
     let (received, sent) = if exchange.duplex {
         tokio::join!(receive(read, exchange.up), async {
             let sent = send(write, exchange.down, stops).await;
-            // Who breaks off does not wait for what comes.
+            // An end that resets does not wait for the other file.
             if stops.is_some() { Err(io::ErrorKind::Interrupted.into()) } else { sent }
         })
     } else {
@@ -246,7 +247,7 @@ async fn answer(mut socket: TcpStream, wrong: &Wrong) -> io::Result<()> {
     sent
 }
 
-/// A small exchange that has to be whole, to show that all is well again.
+/// Returns small transfers of both services that have to succeed after the faults.
 pub fn probe() -> [Transfer; 2] {
     let (up, down) = (DemoFile { seed: 1, size: 30_000 }, DemoFile { seed: 2, size: 30_000 });
     [Transfer::Download(down), Transfer::Exchange(Exchange { up, down, duplex: false, breaks: None })]

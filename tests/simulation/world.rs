@@ -1,4 +1,4 @@
-//! The stage: the tunnel, its wires, its targets, and what a script does to them.
+//! The simulated tunnel with its relays and targets, and the injection of a script's faults.
 
 use std::{
     net::SocketAddr,
@@ -28,35 +28,36 @@ use crate::{
     users::{Outcome, Transfer, Wrong, exchanger, probe},
 };
 
-/// How often it is looked at how many bytes were carried, and how long none may be before the next act comes anyway.
-const LOOK: Duration = Duration::from_millis(2);
+/// Interval of polling the number of transferred bytes.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// Time without a transferred byte after which the next fault is injected anyway.
 const STALLED: Duration = Duration::from_millis(60);
 
-/// What the origin of the files gives and takes, in bytes a second.
+/// Rate limit of the origin in bytes per second.
 const RATE: u64 = 10_000_000;
 
 pub struct World {
     tunnel: Tunnel,
     config: ServerConfig,
     proxies: Vec<Member>,
-    /// What will be undone, and when.
+    /// Faults that end at a given time.
     ends: Vec<(Instant, End)>,
     tally: Tally,
 }
 
-/// A proxy behind wires of its own.
+/// A proxy behind its own relay.
 struct Member {
     name: String,
     relay: Relay,
     config: ProxyConfig,
-    /// None while it is dead.
+    /// `None` while it has crashed.
     running: Option<RunningProxy>,
 }
 
 enum End {
     Up(Vec<Arc<Connection>>),
     Refused(Refusal),
-    /// Another is started in its place, once proxies are let in.
+    /// A new proxy is started in its place once its relay accepts connections.
     Dead(usize, Option<Refusal>),
     Drained(ProxyId),
     Paused(StreamKey),
@@ -64,7 +65,7 @@ enum End {
 }
 
 impl World {
-    /// Plays a script from its beginning to the proof that nothing is left of it.
+    /// Runs a script and asserts at its end that nothing is left.
     pub async fn play(script: &Script) -> Tally {
         let listen = SocketAddr::new(script.address().into(), 0);
         let mut config = ServerConfig {
@@ -95,8 +96,8 @@ impl World {
         for (user, transfers) in script.users.iter().cloned().enumerate() {
             users.spawn(use_it(transfers, public, user as u8));
         }
-        world.happens(script).await;
-        world.all_is_well().await;
+        world.inject_faults(script).await;
+        world.remove_limits().await;
         while let Some(outcomes) = within(LONG, "the last users end", users.join_next()).await {
             for outcome in outcomes.unwrap() {
                 world.outcome(script, outcome);
@@ -115,7 +116,7 @@ impl World {
         world.tally
     }
 
-    /// Adds a proxy; the port of its service.
+    /// Adds a proxy and returns the port of its service.
     async fn join(&mut self, seat: Seat, target: SocketAddr, port: Option<u16>) -> u16 {
         let (relay, name) = (Relay::to(self.tunnel.addr).await, format!("proxy-{}", self.proxies.len()));
         let mut config = ProxyConfig {
@@ -130,26 +131,26 @@ impl World {
         };
         let mut running = RunningProxy::start(config.clone(), self.tunnel.token.clone());
         let service = running.serves().await;
-        // Whoever comes in its place wants the same port.
+        // A proxy that replaces it requests the same port.
         config.service = service.clone();
         self.proxies.push(Member { name, relay, config, running: Some(running) });
         service.port
     }
 
-    /// All acts, each once as many bytes were carried as it says, and the ends of those that have one.
-    async fn happens(&mut self, script: &Script) {
+    /// Injects all faults, each after its share of the bytes, and ends those with a duration.
+    async fn inject_faults(&mut self, script: &Script) {
         for &(share, act) in &script.acts {
             let moment = (share * script.bytes() as f64) as u64;
             let (mut carried, mut since) = (self.carried(), Instant::now());
             while carried < moment && since.elapsed() < STALLED {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
                 let now = self.carried();
                 if now > carried {
                     (carried, since) = (now, Instant::now());
                 }
                 self.undo(Instant::now()).await;
             }
-            if self.act(act).await {
+            if self.inject(act).await {
                 self.tally.count(format!("act {}", act.name()));
             }
         }
@@ -164,8 +165,8 @@ impl World {
         wires.map(|wire| wire.carried()).sum()
     }
 
-    /// True if there was something to do it to.
-    async fn act(&mut self, act: Act) -> bool {
+    /// Injects a fault. Returns `false` if its object does not exist.
+    async fn inject(&mut self, act: Act) -> bool {
         let now = Instant::now();
         match act {
             Act::One(proxy, index, wire) => {
@@ -185,7 +186,7 @@ impl World {
             }
             Act::Silence(proxy) => self.proxies[proxy].latest()[0].set(Wire::Dead),
             Act::Freeze(time) => {
-                // On a task: where there are several threads, one of those that carry.
+                // In a task, so that it blocks one of the worker threads.
                 Running::start(async move { thread::sleep(time) }).end("a thread goes on").await;
             }
             Act::Crash(proxy, time) => {
@@ -243,13 +244,13 @@ impl World {
         true
     }
 
-    /// Ends what was to last until then.
+    /// Ends the faults whose time is up.
     async fn undo(&mut self, until: Instant) {
         let (due, later) = std::mem::take(&mut self.ends).into_iter().partition(|(due, _)| *due <= until);
         self.ends = later;
         let due: Vec<(Instant, End)> = due;
         for (_, end) in due {
-            // What it was done to may be gone by now, and that is as well.
+            // The object of the fault may no longer exist.
             match end {
                 End::Up(wires) => wires.iter().for_each(|wire| wire.set(Wire::Up)),
                 End::Refused(refusal) => drop(refusal),
@@ -284,8 +285,8 @@ impl World {
         snapshot.proxies.iter().find(|one| *one.name == self.proxies[proxy].name).map(|one| one.id)
     }
 
-    /// What is slow is so no longer.
-    async fn all_is_well(&self) {
+    /// Removes all delays and limits.
+    async fn remove_limits(&self) {
         for wire in self.proxies.iter().flat_map(|member| member.relay.all()) {
             wire.is_no_longer(Wire::Slow);
         }
@@ -303,7 +304,7 @@ impl World {
         });
     }
 
-    /// Whatever was, new users are served.
+    /// Waits until new users are served by both services.
     async fn recovers(&self, public: [SocketAddr; 2]) {
         for transfer in probe() {
             let whole = async {
@@ -321,21 +322,21 @@ impl World {
 }
 
 impl Member {
-    /// The wires that its channels have, the latest first; there is always one.
+    /// Returns the connections of its channels, the latest first; there is at least one.
     fn latest(&self) -> Vec<Arc<Connection>> {
         let channels = usize::from(self.config.channels);
         self.relay.all().into_iter().rev().take(channels).collect()
     }
 }
 
-/// One user's transfers.
+/// Runs the transfers of one user.
 async fn use_it(transfers: Vec<Transfer>, public: [SocketAddr; 2], user: u8) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for transfer in transfers {
         let what = format!("the end of {transfer:?} of user {user}");
         let outcome = soon(&what, transfer.run(public[transfer.service()], user)).await;
         if let Outcome::Failed(_) = outcome {
-            // Else all would be tried before what failed the first is over.
+            // Waits after a failure; otherwise all transfers would fail by the same fault.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         outcomes.push(outcome);

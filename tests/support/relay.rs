@@ -31,7 +31,7 @@ pub enum Wire {
     Dead,
     /// Forwards bytes with a delay.
     Slow,
-    /// Forwards half of the next read, at any frame boundary or none, and then resets both ends.
+    /// Forwards half of the next read, regardless of frame boundaries, and then resets both ends.
     Torn,
     /// Forwards the next read with one bit flipped, if it has at least this many bytes, and is [`Up`](Self::Up) again.
     Flipped {

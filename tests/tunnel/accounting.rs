@@ -1,5 +1,5 @@
-//! After a thousand streams that ended in every way, everything that counts what is there is back to zero, and what
-//! counts what was there agrees with the users, to the byte.
+//! After a thousand streams that ended in every possible way, all gauges are back to zero and all counters agree with what the
+//! users counted, to the byte.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,12 +29,13 @@ use underpass::{
     telemetry::{ChannelFormat, EndReason, EventKind, Telemetry},
 };
 
+/// Number of streams.
 const STREAMS: usize = 1000;
 
-/// How many are open at once.
+/// Maximum number of open streams.
 const AT_ONCE: usize = 60;
 
-/// How a stream ends.
+/// How a stream of this test ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum End {
     Downloaded,
@@ -56,14 +57,14 @@ const ENDS: [End; 7] = [
     End::Killed,
 ];
 
-/// What a user has counted.
+/// Bytes that a user counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Counted {
     down: u64,
     up: u64,
 }
 
-/// The public ports, one for each kind of target.
+/// Public addresses, one for each kind of target.
 #[derive(Clone, Copy)]
 struct Ports {
     send: SocketAddr,
@@ -73,10 +74,11 @@ struct Ports {
 }
 
 const FILE: DemoFile = DemoFile { seed: 1, size: 77_777 };
+/// Bytes that the resetting target sends before its reset.
 const BEFORE_RESET: u64 = 5_000;
 
-/// One user's connection. Each way to end it early is taken only when all that was sent has arrived: what is on the
-/// way when a connection is reset may count or not.
+/// Runs one user's connection. It is reset or killed only after all bytes have arrived, because bytes in flight at a reset may
+/// be counted or not.
 async fn user(
     number: usize,
     end: End,
@@ -95,7 +97,7 @@ async fn user(
     let mut counted = Counted::default();
     let mut socket = match socket.connect(public).await {
         Ok(socket) => socket,
-        // The reset was there before anybody looked.
+        // The RST arrived before the first poll of the connection.
         Err(error) if end == End::TargetRefused && error.kind() == io::ErrorKind::ConnectionReset => {
             return (address, counted);
         }
@@ -143,11 +145,11 @@ async fn user(
     (address, counted)
 }
 
-/// A socket with an address that no other had: after a reset the kernel would give it out again at once, and addresses
-/// are what tells the streams apart here.
+/// Returns a socket with a source address that no other socket of this test had. The kernel reuses the port of a reset connection
+/// at once, but this test identifies streams by the address.
 fn new_socket() -> TcpSocket {
     static USED: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
-    // Those that are taken stay bound until one is found that is not.
+    // Used ports stay bound until an unused one is found.
     let mut taken = Vec::new();
     loop {
         let socket = TcpSocket::new_v4().unwrap();
@@ -159,7 +161,7 @@ fn new_socket() -> TcpSocket {
     }
 }
 
-/// Sends bytes to an echo and reads them back.
+/// Sends bytes to an echo and asserts that they return.
 async fn exchange(socket: &mut TcpStream, size: usize, counted: &mut Counted) {
     let bytes = &FILE.bytes_from(0)[..size];
     socket.write_all(bytes).await.unwrap();
@@ -169,7 +171,7 @@ async fn exchange(socket: &mut TcpStream, size: usize, counted: &mut Counted) {
     *counted = Counted { down: size as u64, up: size as u64 };
 }
 
-/// Reads `file`, and, if it is a whole one, its end.
+/// Reads `file`, and the FIN if it is a complete file.
 async fn reads(socket: &mut TcpStream, file: DemoFile) -> io::Result<u64> {
     let (mut verifier, mut buffer) = (FileVerifier::new(file), vec![0; 16 * 1024]);
     while verifier.remaining_bytes() > 0 {
@@ -184,6 +186,7 @@ async fn reads(socket: &mut TcpStream, file: DemoFile) -> io::Result<u64> {
     Ok(verifier.verified_bytes())
 }
 
+/// Returns whether a stream that ends like this may be reported with `reason`.
 fn fits(end: End, reason: &EndReason) -> bool {
     match end {
         End::Downloaded | End::Echoed => *reason == EndReason::Finished,
@@ -204,7 +207,7 @@ async fn a_thousand_mixed_streams_are_counted_to_the_byte_and_released() {
     let mut tunnel = Tunnel::start().await;
     let mut publics = Vec::new();
     for addr in addrs {
-        // One proxy of each format, taken in turn.
+        // One proxy of each format, selected in round robin.
         let public = tunnel.proxy(addr, ProxyFormat::Binary).await;
         tunnel.join(public, addr, ProxyFormat::Text).await;
         publics.push(public);
@@ -229,7 +232,7 @@ async fn a_thousand_mixed_streams_are_counted_to_the_byte_and_released() {
     }
     println!("{STREAMS} streams in {:.1?}", begin.elapsed());
 
-    // Those that were reset at once may not even have been accepted yet.
+    // Connections that were reset at once may not have been accepted yet.
     let open = tunnel
         .until("all streams are known and over, and their users gone", |snapshot| {
             let totals = snapshot.totals;
@@ -248,11 +251,11 @@ async fn adds_up(
     after: &underpass::telemetry::Snapshot,
     counted: &[(SocketAddr, End, Counted)],
 ) {
-    // Every stream by itself.
+    // Each stream.
     let mut keys: BTreeMap<SocketAddr, (StreamKey, ServiceKey)> = BTreeMap::new();
     for event in tunnel.events() {
         if let EventKind::StreamOpened { key, addr, service } = event {
-            assert!(keys.insert(addr, (key, service)).is_none(), "{addr} was there twice");
+            assert!(keys.insert(addr, (key, service)).is_none(), "two streams with the address {addr}");
         }
     }
     let mut services: BTreeMap<ServiceKey, Counted> = BTreeMap::new();
@@ -266,7 +269,7 @@ async fn adds_up(
         let sum = services.entry(service.clone()).or_default();
         *sum = Counted { down: sum.down + down, up: sum.up + up };
     }
-    // Every sum.
+    // All sums.
     for service in &after.services {
         assert_eq!(Counted { down: service.down, up: service.up }, services[&service.key], "{}", service.key);
         assert_eq!(service.streams_open, 0);
@@ -276,7 +279,7 @@ async fn adds_up(
             proxies.iter().map(|p| part(p)).sum()
         };
         assert_eq!((sum(|p| p.down), sum(|p| p.up)), (service.down, service.up), "{}", service.key);
-        // A stream that its user had reset before it came to a proxy has none.
+        // A stream that its user reset before it was assigned to a proxy counts for the service only.
         assert!(sum(|p| p.streams_total) <= service.streams_total);
         let shares: Vec<_> = proxies.iter().map(|proxy| proxy.streams_total).collect();
         assert!(shares[0].abs_diff(shares[1]) <= 1, "{}: {shares:?}", service.key);
@@ -296,7 +299,7 @@ async fn adds_up(
     println!("{totals:?}");
 }
 
-/// Each connection of a user takes a permit; those beyond the last are refused, and each comes back.
+/// Each connection of a user takes a permit. Connections beyond the limit are refused, and each end releases a permit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_stream_limit_refuses_users_and_permits_are_released() {
     const PERMITS: usize = 10;
@@ -306,7 +309,7 @@ async fn the_stream_limit_refuses_users_and_permits_are_released() {
         let public = tunnel.proxy(target.addr, format).await;
         for _ in 0..5 {
             let mut users = Vec::new();
-            // The permits of the last round are on their way back.
+            // The permits of the previous round may not be released yet.
             let all = async {
                 while users.len() < PERMITS {
                     users.extend(is_served(public).await);
@@ -321,9 +324,9 @@ async fn the_stream_limit_refuses_users_and_permits_are_released() {
     }
 }
 
-/// A user who is served by an echo; `None` if it was refused.
+/// Connects a user and waits for an echo. Returns `None` if the user was refused.
 async fn is_served(public: SocketAddr) -> Option<TcpStream> {
-    // The reset may be there before anybody looks.
+    // The RST may arrive before the first poll of the connection.
     let mut user = TcpStream::connect(public).await.ok()?;
     user.write_all(b"x").await.ok()?;
     match soon("an echo or a reset", user.read(&mut [0])).await {

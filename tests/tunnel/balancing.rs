@@ -1,4 +1,4 @@
-//! Who gets the next stream: policies, weights, and proxies that take none.
+//! Load balancing: policies, weights, draining proxies and proxies that do not answer.
 use std::{
     net::SocketAddr,
     sync::Arc,
@@ -25,8 +25,8 @@ use underpass::{
     wire::{Frame, ResetCode},
 };
 
-/// Answers one byte with one byte, one connection at a time, each after `time`: a machine that is that fast.
-async fn machine(time: Duration) -> Target {
+/// Starts a target that serves one connection at a time and answers each byte with one byte after `time`.
+async fn sequential_target(time: Duration) -> Target {
     let turn = Arc::new(Mutex::new(()));
     target::serve_with(move |mut socket| {
         let turn = turn.clone();
@@ -44,7 +44,7 @@ async fn machine(time: Duration) -> Target {
     .await
 }
 
-/// One request: the time from connecting to the first byte of the answer.
+/// Sends one request. Returns the time from the start of the connect to the first byte of the response.
 async fn first_byte(public: SocketAddr) -> Duration {
     let begin = Instant::now();
     let mut user = soon("a connection", TcpStream::connect(public)).await.unwrap();
@@ -56,7 +56,7 @@ async fn first_byte(public: SocketAddr) -> Duration {
     took
 }
 
-/// `users` at once, each asking one request after the other: how long the answers took, from quick to slow.
+/// Runs `users` users in parallel, each with consecutive requests. Returns the times to the first byte in ascending order.
 async fn ask(public: SocketAddr, users: usize, requests: usize) -> Vec<Duration> {
     let mut asking = JoinSet::new();
     for _ in 0..users {
@@ -73,16 +73,16 @@ async fn ask(public: SocketAddr, users: usize, requests: usize) -> Vec<Duration>
     took
 }
 
-/// Two machines and one that is ten times slower: in turn, a third of the users queue at the slow one.
+/// Two targets and one that is ten times slower: with round robin a third of the users queue at the slow one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn least_streams_and_peak_ewma_avoid_a_slow_proxy() {
     let machines = [50, 5, 5].map(Duration::from_millis);
     let mut p99 = Vec::new();
     for policy in [Policy::RoundRobin, Policy::LeastStreams, Policy::PeakEwma] {
         let mut tunnel = Tunnel::with(|config| config.default_policy = policy).await;
-        let slow = machine(machines[0]).await;
+        let slow = sequential_target(machines[0]).await;
         let public = tunnel.proxy(slow.addr, ProxyFormat::Binary).await;
-        let fast = [machine(machines[1]).await, machine(machines[2]).await];
+        let fast = [sequential_target(machines[1]).await, sequential_target(machines[2]).await];
         for target in &fast {
             tunnel.join(public, target.addr, ProxyFormat::Binary).await;
         }
@@ -101,12 +101,12 @@ async fn least_streams_and_peak_ewma_avoid_a_slow_proxy() {
     }
 }
 
-/// Opens connections that stay, and says how many each proxy got.
+/// Opens connections that stay open, and returns how many each proxy got.
 async fn spread(tunnel: &Tunnel, public: SocketAddr, count: usize) -> (Vec<TcpStream>, Vec<(ProxyId, u64)>) {
     let mut users = Vec::new();
     for _ in 0..count {
         let user = soon("a user", TcpStream::connect(public)).await.unwrap();
-        // One after the other, so that it is known who had how many when the next came.
+        // One after the other, so that each choice sees the previous ones.
         tunnel.stream_of(user.local_addr().unwrap()).await;
         users.push(user);
     }
@@ -116,7 +116,8 @@ async fn spread(tunnel: &Tunnel, public: SocketAddr, count: usize) -> (Vec<TcpSt
     (users, shares)
 }
 
-async fn nobody_left(tunnel: &Tunnel, users: Vec<TcpStream>) {
+/// Closes the users and waits until all streams have ended.
+async fn disconnect_all(tunnel: &Tunnel, users: Vec<TcpStream>) {
     drop(users);
     tunnel.until("all are gone", |now| now.totals.streams_open == 0).await;
 }
@@ -133,14 +134,14 @@ async fn the_proxy_or_the_operator_sets_weights() {
         let (users, shares) = spread(&tunnel, public, 8).await;
         let light = shares[1].0;
         assert_eq!(of(shares), [6, 2], "{format:?}");
-        nobody_left(&tunnel, users).await;
+        disconnect_all(&tunnel, users).await;
         tunnel.order(Command::SetWeight(light, 9)).await.unwrap();
         let shown = tunnel.telemetry.snapshot();
         assert!(shown.proxies.iter().all(|proxy| proxy.weight == if proxy.id == light { 9 } else { 3 }));
         let (users, shares) = spread(&tunnel, public, 12).await;
         assert_eq!(of(shares), [3, 9], "{format:?}");
         let service = shown.services[0].key.clone();
-        nobody_left(&tunnel, users).await;
+        disconnect_all(&tunnel, users).await;
         for (policy, expected) in
             [(Policy::LeastStreams, [2, 6]), (Policy::RoundRobin, [4, 4]), (Policy::Weighted, [2, 6])]
         {
@@ -148,7 +149,7 @@ async fn the_proxy_or_the_operator_sets_weights() {
             assert_eq!(tunnel.telemetry.snapshot().services[0].policy, policy);
             let (users, shares) = spread(&tunnel, public, 8).await;
             assert_eq!(of(shares), expected, "{format:?} {policy}");
-            nobody_left(&tunnel, users).await;
+            disconnect_all(&tunnel, users).await;
         }
         let set = format!("give proxy {light} weight 9");
         tunnel
@@ -172,6 +173,7 @@ async fn the_proxy_or_the_operator_sets_weights() {
     }
 }
 
+/// Asserts that a user receives an echo.
 async fn echoes(user: &mut TcpStream) {
     user.write_all(b"still there").await.unwrap();
     let mut answer = [0; 11];
@@ -195,11 +197,11 @@ async fn a_draining_proxy_finishes_its_streams_and_gets_no_new_ones() {
             echoes(user).await;
         }
         assert!(tunnel.telemetry.snapshot().proxies.iter().all(|one| one.draining == (one.id == drained)));
-        nobody_left(&tunnel, before.into_iter().chain(users).collect()).await;
+        disconnect_all(&tunnel, before.into_iter().chain(users).collect()).await;
         tunnel.order(Command::UndrainProxy(drained)).await.unwrap();
         let (users, shares) = spread(&tunnel, public, 8).await;
         assert!(shares[0].1 > 0 && shares[1].1 > 0, "{policy}: {shares:?}");
-        nobody_left(&tunnel, users).await;
+        disconnect_all(&tunnel, users).await;
         tunnel.end().await;
     }
 }
@@ -224,10 +226,10 @@ async fn users_wait_while_the_only_proxy_of_their_service_drains() {
     tunnel.end().await;
 }
 
-/// A proxy that says neither yes nor no holds its user no longer than it may, and those whom it took for good.
+/// A proxy that neither accepts nor rejects a stream blocks it until the open timeout; streams that it accepted continue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_open_that_is_never_answered_times_out() {
-    // Nor does the one that was answered wait for long, when the proxy is gone and no other comes.
+    // An accepted stream does not wait for another proxy for long, either, once its proxy has gone.
     let tunnel = Tunnel::with(|config| {
         config.open_timeout = Duration::from_millis(300);
         config.proxy_wait_timeout = Duration::from_millis(300);

@@ -1,5 +1,5 @@
-//! The example proxies against the real server, with curl where there is one: forty-odd lines that know nothing of
-//! this library serve its users.
+//! The example proxies of `assets/examples` against the real server, with curl if it is installed: some forty lines of Python
+//! without this library serve its users.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -25,6 +25,7 @@ use underpass::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Returns the example program for a number of fields.
 fn script(fields: FieldCount) -> &'static str {
     match fields {
         FieldCount::Three => "text_proxy_old.py",
@@ -32,7 +33,7 @@ fn script(fields: FieldCount) -> &'static str {
     }
 }
 
-/// Runs an example as a proxy of the tunnel; it and its public address, `None` without Python.
+/// Runs an example as a proxy of the tunnel. Returns the process and its public address, or `None` without Python.
 async fn serving(tunnel: &Tunnel, fields: FieldCount, target: SocketAddr) -> Option<(Process, SocketAddr)> {
     let (server, target) = (tunnel.addr.to_string(), target.to_string());
     let mut process = Process::example(script(fields), &[&server, "0", &target, tunnel.token.reveal()])?;
@@ -41,7 +42,7 @@ async fn serving(tunnel: &Tunnel, fields: FieldCount, target: SocketAddr) -> Opt
     Some((process, SocketAddr::new(LOOPBACK.ip(), port)))
 }
 
-/// Ends it all: the proxy, then the server, which must have nothing left.
+/// Stops the proxy and then the server, and asserts that nothing is left.
 async fn end(tunnel: Tunnel, mut process: Process) {
     process.kill_9().await;
     tunnel.until("the proxy is gone", |snapshot| snapshot.proxies.is_empty()).await;
@@ -50,7 +51,7 @@ async fn end(tunnel: Tunnel, mut process: Process) {
 
 #[tokio::test]
 async fn two_downloads_run_in_parallel() {
-    // A second of it for each, so that they can be seen side by side.
+    // A second for each download, so that a snapshot shows both.
     let origin = target::origin(12_000_000).await;
     for fields in BOTH {
         let tunnel = Tunnel::start().await;
@@ -66,13 +67,13 @@ async fn two_downloads_run_in_parallel() {
         let ((first, second), snapshot) = tokio::join!(both, seen);
         assert_eq!((first.unwrap(), second.unwrap()), (files[0].into(), files[1].into()));
 
-        // It is shown like any other proxy.
+        // The cockpit's data shows it like any other proxy.
         let [proxy] = &snapshot.proxies[..] else { panic!("{snapshot:?}") };
         let format =
             if fields == FieldCount::Three { ChannelFormat::ThreeFieldText } else { ChannelFormat::Text };
         assert_eq!((proxy.streams_open, proxy.channels.len(), proxy.channels[0].format), (2, 1, format));
         assert_eq!(proxy.channels[0].streams_open, 2);
-        // Two streams of one user, whatever an old proxy calls them.
+        // Two streams of one user, also where an old proxy names each a user.
         let mut keys: Vec<_> = snapshot.streams.iter().map(|stream| stream.key).collect();
         keys.sort();
         assert_eq!((snapshot.users.len(), keys[0].stream.0, keys[1].stream.0), (1, 1, 2));
@@ -123,7 +124,7 @@ async fn half_closes_are_forwarded_in_both_directions() {
         assert_eq!(answer, format!("{} {}\n", file.size, file.sha256()));
         target.when(|counts| counts.open == 0 && counts.failed == 0, 5 * SECOND).await;
 
-        // And the other way: the target's end first.
+        // The opposite order: the target closes first.
         drop(socket);
         end(tunnel, process).await;
     }
@@ -144,7 +145,7 @@ async fn half_closes_are_forwarded_in_both_directions() {
     }
 }
 
-/// Waits until the proxy has told that the target took the connection.
+/// Waits until the proxy has reported the connection to the target. Returns the stream key.
 async fn open(tunnel: &Tunnel, socket: &TcpStream) -> StreamKey {
     let user = socket.local_addr().unwrap();
     let is_open = |stream: &&StreamSnapshot| stream.info.addr == user && stream.phase == StreamPhase::Open;
@@ -152,7 +153,7 @@ async fn open(tunnel: &Tunnel, socket: &TcpStream) -> StreamKey {
     find(&tunnel.until("an open stream", |snapshot| find(snapshot).is_some()).await).unwrap()
 }
 
-/// What a user sees who has 1000 bytes and waits for more.
+/// Reads behind the first 1000 bytes of a user and returns the result.
 async fn ending(mut socket: TcpStream) -> io::Result<usize> {
     soon("the user's end", socket.read(&mut [0; 64])).await
 }
@@ -182,7 +183,7 @@ async fn a_failing_target_resets_the_user() {
         tunnel.event("a refused target", refused).await;
         end(tunnel, process).await;
 
-        // A target that dies in the middle of a file.
+        // A target that resets within a file.
         let tunnel = Tunnel::start().await;
         let origin = target::origin(1_000_000).await;
         let Some((process, public)) = serving(&tunnel, fields, origin.addr).await else { return };

@@ -1,5 +1,5 @@
-//! The example proxies against a server of a few lines: what they say on the wire is what the text format asks for.
-//! Neither side uses the library's codec, so that both can be wrong about it only in the same test.
+//! The example proxies against a minimal server in this test: the lines that they send conform to the text format. Neither side
+//! uses the library's codec, so that an error of the codec cannot hide itself.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -16,7 +16,7 @@ use tokio::{
 };
 use underpass::cli::demo::{DemoFile, FileVerifier, Sha256Sum};
 
-/// What a test of the server's side adds to a channel.
+/// What the server of these tests does on a channel.
 trait AsServer {
     async fn open(&mut self, user: &str, stream: u32);
     async fn download(&mut self, user: &str) -> Vec<u8>;
@@ -29,7 +29,7 @@ impl AsServer for TextChannel {
         self.hear_that(user, stream, "STREAM_START", b"").await;
     }
 
-    /// Reads one stream to its end. Nothing else is open.
+    /// Reads the only open stream to its end.
     async fn download(&mut self, user: &str) -> Vec<u8> {
         let mut bytes = Vec::new();
         loop {
@@ -44,7 +44,7 @@ impl AsServer for TextChannel {
     }
 }
 
-/// Starts an example, and accepts its channel; `None` without Python.
+/// Starts an example and accepts its channel. Returns `None` without Python.
 async fn connect(fields: FieldCount, target: SocketAddr, token: &[&str]) -> Option<(Process, TextChannel)> {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let (server, target) = (listener.local_addr().unwrap().to_string(), target.to_string());
@@ -55,7 +55,7 @@ async fn connect(fields: FieldCount, target: SocketAddr, token: &[&str]) -> Opti
     Some((process, TextChannel::new(socket, fields)))
 }
 
-/// [`connect`], and registers it.
+/// Like [`connect`], and accepts its registration.
 async fn serving(fields: FieldCount, target: SocketAddr) -> Option<(Process, TextChannel)> {
     let (mut process, mut channel) = connect(fields, target, &[]).await?;
     channel.hear().await;
@@ -139,7 +139,7 @@ async fn the_response_after_a_half_close_is_complete() {
     let target = target::after_end(1 << 20).await;
     for fields in BOTH {
         let Some((_process, mut channel)) = serving(fields, target.addr).await else { return };
-        // The second stream of the same user opens when the first is over, which the old format needs.
+        // The second stream of the user opens after the end of the first, which the format with three fields requires.
         for stream in [1, 2] {
             channel.open("ABC123", stream).await;
             for chunk in [&b"half"[..], b"", b" closed"] {
@@ -157,7 +157,7 @@ async fn the_response_after_a_half_close_is_complete() {
 async fn data_before_the_target_connects_is_delivered() {
     let target = target::echo().await;
     let Some((_process, mut channel)) = serving(FieldCount::Four, target.addr).await else { return };
-    // The size as the seed's document prints it, and everything in one write.
+    // The size as the seed document prints it, and everything in one write.
     let all = format!(
         "U1|1|STREAM_START|20971520\nU1|1|STREAM_DATA|{}\nU1|1|STREAM_END|\n",
         BASE64.encode("early")
@@ -198,7 +198,7 @@ async fn a_user_reset_resets_the_target() {
         channel.send("U1", 1, "STREAM_DATA", b"so far").await;
         channel.send("U1", 1, "STREAM_RESET", b"killed by the operator").await;
         target.when(|c| c.open == 0 && c.failed == 1, Duration::from_secs(5)).await;
-        // The proxy lives on; a stream reset before its target was dialled, or just then, does no harm.
+        // The proxy continues; a reset before or during the connect to the target is harmless.
         channel.send("U2", 1, "STREAM_START", b"").await;
         channel.send("U2", 1, "STREAM_RESET", b"").await;
         channel.send("", 0, "PING", b"x").await;
@@ -227,7 +227,7 @@ async fn a_target_that_does_not_read_blocks_neither_memory_nor_other_streams() {
         channel.open("ABC123", 1).await;
         let chunk = vec![7; 48 * 1024];
         let mut sent = 0;
-        // More than the kernel's buffers of two connections take.
+        // More than the kernel buffers of two connections hold.
         let paused = loop {
             channel.send("ABC123", 1, "STREAM_DATA", &chunk).await;
             sent += chunk.len();
@@ -240,7 +240,7 @@ async fn a_target_that_does_not_read_blocks_neither_memory_nor_other_streams() {
             break channel.hear().await;
         };
         assert_eq!(paused.action, "STREAM_PAUSE");
-        // A server may be a window late.
+        // The server may send one window before it reacts to PAUSE.
         for _ in 0..(1 << 20) / chunk.len() {
             channel.send("ABC123", 1, "STREAM_DATA", &chunk).await;
         }

@@ -1,4 +1,4 @@
-//! Channels that are lost, that are dead without being lost, and that are neither.
+//! Loss of channels by an RST, corruption and keepalive timeouts: streams continue on another channel.
 
 use std::{
     sync::Arc,
@@ -24,13 +24,13 @@ use underpass::{
     telemetry::{DisconnectReason, EventKind},
 };
 
-/// More than is downloaded before it is ended.
+/// A file that is larger than what a test downloads.
 const ENDLESS: DemoFile = DemoFile { seed: 1, size: 1 << 36 };
 
-/// What the target of an endless download gives, in bytes a second.
+/// Rate limit of the target of an endless download in bytes per second.
 const RATE: u64 = 4_000_000;
 
-/// The relay's connection that carries the only stream, found by its bytes: the other has none to speak of.
+/// Returns the relay's connection that carries the only stream, which is the one with the most bytes.
 async fn carrier(relay: &Relay) -> Arc<Connection> {
     let both = [relay.connection(0).await, relay.connection(1).await];
     both.into_iter().max_by_key(|connection| connection.carried()).unwrap()
@@ -49,7 +49,7 @@ async fn a_download_survives_the_loss_of_its_channel() {
                 snapshot.streams.iter().any(|stream| stream.down > half)
             })
             .await;
-        // Each time the one that is busy, and with it what it has on the way.
+        // Resets the busy connection each time, with the bytes in flight on it.
         let connections = relay.len();
         let mut busiest = (0, relay.connection(0).await);
         let before: Vec<_> = counts(&relay).await;
@@ -139,7 +139,7 @@ async fn many_short_streams_survive_the_loss_of_their_channel() {
     tunnel.end().await;
 }
 
-/// Without checksums the user would get a file with a bit changed, and no word about it.
+/// Without checksums the user would receive a corrupted file without an error.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_download_survives_a_corrupted_bit() {
     let file = DemoFile { seed: 6, size: 40_000_000 };
@@ -155,8 +155,8 @@ async fn a_download_survives_a_corrupted_bit() {
     let found = |event: &EventKind| {
         matches!(event, EventKind::ChannelDisconnected { reason: DisconnectReason::ChecksumMismatch, .. })
     };
-    tunnel.event("the change is found", found).await;
-    assert!(!download.has_ended(), "it was changed too late to show anything");
+    tunnel.event("the corruption is detected", found).await;
+    assert!(!download.has_ended(), "the bit was corrupted after the transfer");
     assert_eq!(download.end("the download").await, Ok(Fetched::from(file)));
     tunnel.end().await;
 }
@@ -173,15 +173,15 @@ async fn an_upload_survives_a_corrupted_bit() {
         })
         .await;
     carrier(&relay).await.set(Wire::Flipped { least: 1000 });
-    // The proxy finds it, and makes the channel anew.
+    // The proxy detects it and reconnects the channel.
     soon("the channel is replaced", relay.connection(2)).await;
-    assert!(!upload.has_ended(), "it was changed too late to show anything");
+    assert!(!upload.has_ended(), "the bit was corrupted after the transfer");
     upload.end("the upload").await.unwrap();
     assert_eq!(tunnel.telemetry.totals().streams_failed, 0);
     tunnel.end().await;
 }
 
-/// Together, because each is nine seconds of waiting.
+/// Three cases in parallel, because each waits nine seconds for a keepalive timeout.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keepalive_timeouts_close_dead_channels_only() {
     tokio::join!(
@@ -215,7 +215,7 @@ async fn a_dead_channel_is_found_and_the_download_goes_on() {
 }
 
 async fn a_proxy_whose_channels_are_all_dead_is_found_and_comes_back(format: ProxyFormat) {
-    // Text: a proxy whose channel took nothing more was not looked at, and stayed with the dead channel for ever.
+    // A text proxy whose channel was blocked did not check the keepalive timeout and kept the dead channel for ever.
     let origin = target::origin(RATE).await;
     let mut tunnel = Tunnel::with(|config| config.grace_period = Duration::ZERO).await;
     let relay = Relay::to(tunnel.addr).await;
@@ -223,7 +223,7 @@ async fn a_proxy_whose_channels_are_all_dead_is_found_and_comes_back(format: Pro
     let public = tunnel.proxy_with(config).await;
     let doomed = download(public, ENDLESS);
     tunnel.flowing(1).await;
-    // Else the first channel that is found dead would be replaced before the second is, and the link live on.
+    // Otherwise the first dead channel would be replaced before the second is detected, and the link would survive.
     let refusal = relay.refuse();
     for index in 0..relay.len() {
         relay.connection(index).await.set(Wire::Dead);
@@ -245,11 +245,11 @@ async fn a_proxy_whose_channels_are_all_dead_is_found_and_comes_back(format: Pro
     tunnel.end().await;
 }
 
-/// Longer than a channel may be silent.
+/// Longer than the keepalive timeout of a channel.
 const LONG_SILENCE: Duration = Duration::from_secs(12);
 
 async fn a_channel_is_not_dead_because_somebody_does_not_read(format: ProxyFormat) {
-    // A user who reads nothing, and a target that reads nothing.
+    // A user that reads nothing, and a target that reads nothing.
     let (sender, deaf) = (target::send(ENDLESS).await, target::deaf().await);
     let mut tunnel = Tunnel::start().await;
     let from = tunnel.proxy(sender.addr, format).await;
@@ -273,7 +273,7 @@ async fn a_channel_is_not_dead_because_somebody_does_not_read(format: ProxyForma
     };
     assert!(!tunnel.events().iter().any(gone), "{format:?}: {:?}", tunnel.events());
     assert!(!upload.has_ended());
-    // Nothing of it is lost.
+    // No byte is lost.
     let (mut offset, mut buffer) = (0, vec![0; 64 * 1024]);
     let reads = async {
         while offset < 20_000_000 {
@@ -285,7 +285,7 @@ async fn a_channel_is_not_dead_because_somebody_does_not_read(format: ProxyForma
         }
     };
     soon("what was held back", reads).await;
-    // What the deaf one has not read makes its end a reset.
+    // The target that does not read has unread bytes, so that its close is an RST.
     drop((slow_user, deaf));
     upload.end("the upload is refused").await;
     tunnel.end().await;

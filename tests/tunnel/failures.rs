@@ -1,5 +1,5 @@
-//! What happens when something ends that should not, or when the operator ends it: an error at both ends, never a
-//! clean end, and nobody else is disturbed.
+//! Streams that end early, by a failure or by the operator: both ends see an error and never a clean end, and other streams are
+//! not affected.
 
 use std::{
     io,
@@ -28,14 +28,15 @@ use underpass::{
     telemetry::{DisconnectReason, EndReason, EventKind, StreamPhase, StreamSnapshot},
 };
 
-/// More than is downloaded before it is ended.
+/// A file that is larger than what a test downloads.
 const ENDLESS: DemoFile = DemoFile { seed: 1, size: 1 << 36 };
 
-/// A second and a half at the rate below.
+/// A file that takes one and a half seconds at [`RATE`].
 const SHORT: DemoFile = DemoFile { seed: 2, size: 6_000_000 };
+/// Rate limit of an origin in bytes per second.
 const RATE: u64 = 4_000_000;
 
-/// A download from another address of this machine.
+/// Starts a download from another loopback address.
 fn download_from(source: &'static str, public: SocketAddr, file: DemoFile) -> Download {
     let url = format!("http://{public}{}", file.path());
     let curl = curl_command(&["--fail", "--interface", source, "-o", "/dev/null", &url]);
@@ -55,8 +56,8 @@ fn download_from(source: &'static str, public: SocketAddr, file: DemoFile) -> Do
     })
 }
 
-/// Two proxies of one service, each with a limited origin of its own, and a download over each: an endless one over
-/// the first, a short one over the second.
+/// Starts two proxies of one service, each with its own rate-limited origin, an endless download over the first and a short one
+/// over the second.
 async fn two_downloads(
     format: ProxyFormat,
 ) -> (Tunnel, SocketAddr, [OriginTarget; 2], [(StreamSnapshot, Download); 2]) {
@@ -108,7 +109,7 @@ async fn killing_a_user_ends_all_its_streams_and_no_others() {
         origin.when_open(1, promised_second()).await;
         assert_eq!(other.end("the other user's download").await, Ok(Fetched::from(SHORT)));
         assert_eq!(tunnel.order(Command::KillUser(user)).await, Err(CommandError::NotFound));
-        // The address is not banned: it comes back as somebody else.
+        // The address is not banned: its next connection is a new user.
         assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
         let joined =
             |event: &EventKind| matches!(event, EventKind::UserJoined { user: new, .. } if *new != user);
@@ -129,7 +130,7 @@ async fn a_kicked_proxy_loses_its_streams_and_registers_its_port_again() {
         let gone = |event: &EventKind| matches!(event, EventKind::ProxyDisconnected { proxy, reason: DisconnectReason::Kicked, .. } if *proxy == id);
         tunnel.event("the proxy is gone", gone).await;
         assert_eq!(short.end("the other download").await, Ok(Fetched::from(SHORT)));
-        // It comes back by itself, under a new number, and gets users again.
+        // It reconnects by itself with a new ID and serves users again.
         let back = tunnel
             .until("the kicked proxy is back", |snapshot| {
                 snapshot.proxies.len() == 2 && snapshot.proxies.iter().all(|proxy| !proxy.services.is_empty())
@@ -141,7 +142,10 @@ async fn a_kicked_proxy_loses_its_streams_and_registers_its_port_again() {
         for _ in 0..2 {
             assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
         }
-        assert!(origins[0].traffic.bytes_written() >= before + 1000, "it gets its share again");
+        assert!(
+            origins[0].traffic.bytes_written() >= before + 1000,
+            "the reconnected proxy serves users again"
+        );
         tunnel.end().await;
     }
 }
@@ -162,14 +166,14 @@ async fn a_stopped_proxy_loses_its_streams_and_others_continue() {
     }
 }
 
-/// A body without a length, so that only a reset tells that it is cut. Reset when the test says so.
-async fn resets_when(told: Arc<Notify>) -> Target {
+/// Starts a target that sends a body without a length, so that only an RST shows the truncation, and resets when notified.
+async fn resets_when(notified: Arc<Notify>) -> Target {
     serve_with(move |mut socket| {
-        let told = told.clone();
+        let notified = notified.clone();
         async move {
             socket.write_all(b"HTTP/1.0 200 OK\r\nConnection: close\r\n\r\n").await?;
             socket.write_all(SHORT.bytes_from(0)).await?;
-            told.notified().await;
+            notified.notified().await;
             socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
             Ok(())
         }
@@ -180,8 +184,8 @@ async fn resets_when(told: Arc<Notify>) -> Target {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reset_by_the_target_is_forwarded_as_a_reset() {
     for format in FORMATS {
-        let told = Arc::new(Notify::new());
-        let target = resets_when(told.clone()).await;
+        let notified = Arc::new(Notify::new());
+        let target = resets_when(notified.clone()).await;
         let mut tunnel = Tunnel::start().await;
         let public = tunnel.proxy(target.addr, format).await;
         let download = Running::start(async move { fetch(public, "/").await });
@@ -190,19 +194,19 @@ async fn a_reset_by_the_target_is_forwarded_as_a_reset() {
             .until("all that was sent", |snapshot| snapshot.streams.iter().any(|stream| stream.down > whole))
             .await;
         assert!(!download.has_ended());
-        told.notify_one();
+        notified.notify_one();
         is_reset(download).await;
         assert_eq!(tunnel.ended(snapshot.streams[0].key).await.0, EndReason::TargetSocketError);
         tunnel.end().await;
     }
 }
 
-/// Connects and reads. A reset may be there before the connection is looked at.
+/// Connects and reads. The RST may arrive before the first poll of the connection.
 async fn first_byte(public: SocketAddr) -> io::Result<usize> {
     TcpStream::connect(public).await?.read(&mut [0]).await
 }
 
-/// The user sees a reset, and the server says that there was no connection to the target.
+/// Asserts that the user is reset and that the server reports a refused target.
 async fn ends_refused(tunnel: &Tunnel, public: SocketAddr, format: ProxyFormat) {
     assert_eq!(soon("a reset", first_byte(public)).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     let ended = tunnel.event("the end", |event| matches!(event, EventKind::StreamEnded { .. })).await;
@@ -222,7 +226,7 @@ async fn an_unreachable_target_resets_the_user() {
     }
 }
 
-/// The target was left with an empty stream that looked whole, if the user's reset came while it was dialled.
+/// Regression test: if the user reset while its target was connecting, the target saw a clean end of an empty stream.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_reset_during_connect_resets_the_target() {
     for format in FORMATS {

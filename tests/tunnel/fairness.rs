@@ -1,5 +1,5 @@
-//! Who gets how much of a narrow channel, and who waits for whom. Bounds are wide here, because the machine has other
-//! things to do; `assets/bench/peers` has the figures.
+//! Shares of a bottleneck and queueing behind other streams. The bounds are wide, because the machine may be busy; `assets/bench/peers`
+//! measures the figures.
 
 use std::time::{Duration, Instant};
 
@@ -23,10 +23,10 @@ use underpass::{
 
 const MS: Duration = Duration::from_millis(1);
 
-/// How often a figure that the machine's other work can spoil is tried.
+/// Number of attempts of a measurement that other load can spoil.
 const ATTEMPTS: usize = 4;
 
-/// Gives without end to who begins with `d`, and sends back what others send.
+/// Starts a target that sends without end on connections that start with `d` and echoes on others.
 async fn bulk_or_echo() -> Target {
     target::serve_with(|mut socket| async move {
         if socket.read_u8().await? != b'd' {
@@ -41,7 +41,7 @@ async fn bulk_or_echo() -> Target {
     .await
 }
 
-/// A tunnel whose channels go through a link, and users of it.
+/// A tunnel whose channels go through an emulated link, and its users.
 struct Narrow {
     tunnel: Tunnel,
     link: Link,
@@ -68,7 +68,7 @@ impl Narrow {
         socket
     }
 
-    /// A download that goes on until the end.
+    /// Starts an endless download and returns its stream key.
     async fn download(&mut self) -> StreamKey {
         let mut socket = self.connect(b'd').await;
         let key = self.tunnel.stream_of(socket.local_addr().unwrap()).await.key;
@@ -79,7 +79,7 @@ impl Narrow {
         key
     }
 
-    /// What a stream has brought its user so far.
+    /// Returns the bytes that a stream has downloaded so far.
     fn brought(&self, key: StreamKey) -> u64 {
         self.tunnel.telemetry.snapshot().streams.iter().find(|stream| stream.key == key).unwrap().down
     }
@@ -92,7 +92,7 @@ impl Narrow {
     }
 }
 
-/// A stream that is made high beside one that is low gets four times as much, two seconds later at the latest.
+/// A stream whose priority is raised to high gets four times the share of a low one within two seconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn priorities_share_a_saturated_channel_by_weight() {
     let mut narrow = Narrow::start(Shape::mbit(100, MS), 1, 1 << 20).await;
@@ -100,7 +100,7 @@ async fn priorities_share_a_saturated_channel_by_weight() {
     narrow.tunnel.flowing(2).await;
     narrow.tunnel.order(Command::SetPriority(high, Priority::High)).await.unwrap();
     narrow.tunnel.order(Command::SetPriority(low, Priority::Low)).await.unwrap();
-    // It is a matter of bytes, not of time: two seconds of this link are 25 MB.
+    // Counted in bytes instead of time: two seconds of this link are 25 MB.
     let carried = |narrow: &Narrow| narrow.brought(high) + narrow.brought(low);
     let until = async |narrow: &Narrow, bytes: u64| {
         let wanted = carried(narrow) + bytes;
@@ -129,7 +129,7 @@ async fn a_ping_is_not_queued_behind_eight_downloads() {
             narrow.download().await;
         }
         narrow.tunnel.flowing(8).await;
-        // Until what can fill is full.
+        // Until all queues are full.
         tokio::time::sleep(500 * MS).await;
         let mut times = Vec::new();
         for _ in 0..30 {

@@ -1,4 +1,4 @@
-//! What the server measures of itself, over real connections: how long things take, and who slows a stream.
+//! The server's own measurements over real connections: latencies, TCP_INFO, queues and the bottleneck of each stream.
 use std::{
     net::SocketAddr,
     sync::Arc,
@@ -24,12 +24,12 @@ use underpass::{
     telemetry::{Bottleneck, ChannelState, StreamDetails, StreamStats, TcpInfo},
 };
 
-/// A target that thinks for a while before each answer.
-async fn slow_to_answer(thinks: Duration) -> target::Target {
+/// Starts a target that waits before each response.
+async fn slow_to_answer(delay: Duration) -> target::Target {
     let serve = move |mut socket: TcpStream| async move {
         let mut question = [0; 64];
         while socket.read(&mut question).await? > 0 {
-            tokio::time::sleep(thinks).await;
+            tokio::time::sleep(delay).await;
             socket.write_all(b"answer").await?;
         }
         Ok(())
@@ -40,15 +40,15 @@ async fn slow_to_answer(thinks: Duration) -> target::Target {
 #[tokio::test]
 async fn a_slow_target_shows_in_its_ttfb_only() {
     const USERS: u64 = 5;
-    let thinks = Duration::from_millis(200);
+    let delay = Duration::from_millis(200);
     for format in FORMATS {
         let mut tunnel = Tunnel::start().await;
-        let target = slow_to_answer(thinks).await;
+        let target = slow_to_answer(delay).await;
         let public = tunnel.proxy(target.addr, format).await;
         for number in 0..USERS {
             let mut user = soon("a user", TcpStream::connect(public)).await.unwrap();
             let info = tunnel.stats_of(&tunnel.stream_of(user.local_addr().unwrap()).await);
-            // How long somebody takes to ask is nobody's fault.
+            // The user's delay before the request must not count.
             let idle = Duration::from_millis(if number == 0 { 1000 } else { 0 });
             tokio::time::sleep(idle).await;
             for _ in 0..2 {
@@ -56,16 +56,16 @@ async fn a_slow_target_shows_in_its_ttfb_only() {
                 soon("an answer", user.read_exact(&mut [0; 6])).await.unwrap();
             }
             let first_byte = info.time_to_first_byte().unwrap();
-            assert!(first_byte >= thinks, "{first_byte:?}");
-            assert!(number > 0 || first_byte < idle + thinks, "{first_byte:?}");
+            assert!(first_byte >= delay, "{first_byte:?}");
+            assert!(number > 0 || first_byte < idle + delay, "{first_byte:?}");
             assert!(info.connect_latency().is_some());
         }
         let all =
             tunnel.until("all are in", |now| now.services[0].latency.time_to_first_byte.count == USERS).await;
         for latency in [&all.services[0].latency, &all.proxies[0].latency] {
             assert_eq!(latency.connect.count, USERS);
-            assert!(latency.connect.p50 < thinks, "{latency:?}");
-            assert!(latency.time_to_first_byte.p50 >= thinks, "{latency:?}");
+            assert!(latency.connect.p50 < delay, "{latency:?}");
+            assert!(latency.time_to_first_byte.p50 >= delay, "{latency:?}");
             assert_eq!(latency.time_to_first_byte.bars.iter().sum::<u64>(), USERS);
         }
         for channel in &all.proxies[0].channels {
@@ -76,7 +76,7 @@ async fn a_slow_target_shows_in_its_ttfb_only() {
     }
 }
 
-/// What the kernel measures is there, and it is of this very connection.
+/// TCP_INFO is available and belongs to the channel's own connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[cfg(target_os = "linux")]
 async fn a_channel_reports_tcp_info() {
@@ -102,8 +102,8 @@ async fn a_channel_reports_tcp_info() {
     tunnel.end().await;
 }
 
-/// A proxy that takes nothing: what waits for it is counted, here and in the kernel, and its channel is shown as what
-/// it is. So is one that says goodbye.
+/// For a proxy that reads nothing, the bytes queued in the server and in the kernel are counted, and the state of its channel is
+/// reported. So is the state of a channel that sent GOAWAY.
 #[tokio::test]
 async fn a_blocked_channel_reports_its_queues() {
     let tunnel = Tunnel::start().await;
@@ -114,7 +114,7 @@ async fn a_blocked_channel_reports_its_queues() {
     let port = service.split_once(':').unwrap().0.parse().unwrap();
     let public = SocketAddr::new(target::LOOPBACK.ip(), port);
     let mut user = soon("a user", TcpStream::connect(public)).await.unwrap();
-    // Until nothing more fits anywhere on the way.
+    // Until all buffers are full.
     let piece = vec![7; 64 * 1024];
     while tokio::time::timeout(Duration::from_millis(500), user.write_all(&piece)).await.is_ok() {}
     let stuck =
@@ -131,7 +131,7 @@ async fn a_blocked_channel_reports_its_queues() {
     }
     proxy.send("", 0, "EXIT", b"").await;
     tunnel.until("it leaves", |now| now.proxies[0].channels[0].state == ChannelState::GoingAway).await;
-    // Once it reads, what waited so long goes out, and how long it waited is timed.
+    // When it reads again, the queued bytes are sent, and their queueing time is recorded.
     let (mut read, write) = (proxy.read, proxy.write);
     let reads = Running::start(async move { _ = tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
     let late = Duration::from_secs(2);
@@ -141,7 +141,7 @@ async fn a_blocked_channel_reports_its_queues() {
     tunnel.end().await;
 }
 
-/// Looks at a stream as the screen does, until what is seen is as wanted.
+/// Polls the figures of a stream as the cockpit does, until they satisfy the condition.
 async fn flow_of(
     info: &StreamStats,
     what: &str,
@@ -158,7 +158,7 @@ async fn flow_of(
     }
 }
 
-/// Sends without end.
+/// Starts an endless upload.
 fn upload(mut user: tokio::net::tcp::OwnedWriteHalf) -> Running<()> {
     Running::start(async move {
         let piece = vec![7; 64 * 1024];
@@ -203,7 +203,7 @@ async fn a_user_that_does_not_read_and_a_pause_are_reported_as_bottlenecks() {
         tunnel.until("it is over", |now| now.streams.is_empty()).await;
         assert_eq!(info.details(), None);
         tunnel.end().await;
-        // What says how a stream flows holds its counters, and they hold what says it: until the stream is over.
+        // The counters of a stream and the source of its flow figures refer to each other until the stream ends.
         assert_eq!(Arc::strong_count(&info), 1);
     }
 }
@@ -234,7 +234,7 @@ async fn a_target_that_does_not_read_is_reported_as_the_bottleneck() {
             "{flow:?}"
         );
         if format == ProxyFormat::Binary {
-            // All that it may have is on its way, but for what is not worth a system call.
+            // The window is used up, except for a remainder that is not worth a system call.
             assert!(
                 flow.upload_in_flight * 2 > flow.upload_window && flow.upload_window >= 256 * 1024,
                 "{flow:?}"
@@ -245,7 +245,7 @@ async fn a_target_that_does_not_read_is_reported_as_the_bottleneck() {
     }
 }
 
-/// Slow, but never stopping: nothing ever waits here.
+/// A target that sends slowly but continuously, so that no queue builds up in the tunnel.
 #[tokio::test]
 async fn a_slow_target_is_the_bottleneck_and_an_idle_one_is_not() {
     let mut tunnel = Tunnel::start().await;
@@ -304,7 +304,7 @@ async fn a_rate_limit_is_reported_as_the_bottleneck_where_it_applies() {
     tunnel.end().await;
 }
 
-/// What is on its way to a target that does not read is sent again when its channel is cut, and counted.
+/// Bytes in flight to a target that does not read are retransmitted when their channel is reset, and counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_and_its_retransmitted_bytes_are_reported() {
     let mut tunnel = Tunnel::start().await;

@@ -1,4 +1,4 @@
-//! The programs as they are run: what they print, what they exit with, and how they take signals.
+//! The program as a process: its output, its exit status and its reaction to signals.
 
 use std::{
     net::SocketAddr,
@@ -21,14 +21,15 @@ use underpass::cli::demo::DemoFile;
 const TOKEN: &str = "a-token-of-the-tests";
 const SECOND: Duration = Duration::from_secs(1);
 
-/// More than is downloaded before it is ended.
+/// A file that is larger than what a test downloads.
 const ENDLESS: DemoFile = DemoFile { seed: 1, size: 1 << 36 };
 
-/// Some three seconds at the rate below.
+/// A file that takes three seconds at [`RATE`].
 const SHORT: DemoFile = DemoFile { seed: 2, size: 6_000_000 };
+/// Rate limit of an origin in bytes per second.
 const RATE: u64 = 2_000_000;
 
-/// A server on a port that the system chose, and its address.
+/// Starts a server on a free port. Returns its address, too.
 async fn server(more: &[&str]) -> (Process, SocketAddr) {
     let args = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--no-tui", "--token", TOKEN];
     let mut server = Process::underpass(&[&args[..], more].concat());
@@ -42,7 +43,7 @@ fn proxy_process(server: SocketAddr, port: u16, target: SocketAddr, more: &[&str
     Process::underpass(&[&args[..], more].concat())
 }
 
-/// A proxy that serves; its public address.
+/// Starts a proxy and waits until it serves. Returns its public address, too.
 async fn proxy(server: SocketAddr, port: u16, target: SocketAddr, more: &[&str]) -> (Process, SocketAddr) {
     let mut proxy = proxy_process(server, port, target, more);
     let line = proxy.line("serving ").await;
@@ -51,7 +52,7 @@ async fn proxy(server: SocketAddr, port: u16, target: SocketAddr, more: &[&str])
     (proxy, SocketAddr::new(server.ip(), port))
 }
 
-/// Waits until the origin has given some of a file.
+/// Waits until the origin has sent 100 kB.
 async fn flows(origin: &OriginTarget) {
     within(crate::support::LONG, "bytes flow", async {
         while origin.traffic.bytes_written() < 100_000 {
@@ -100,7 +101,7 @@ async fn a_server_without_a_token_prints_the_proxy_command() {
     let mut server = Process::underpass(&args);
     let line = server.line("underpass proxy --server").await;
     let words: Vec<_> = line.split_whitespace().collect();
-    // As it stands there, but for the port and the target.
+    // The printed command, except for the port and the target.
     let end = words.iter().position(|word| *word == "--port").unwrap();
     let origin = target::origin(None).await;
     let to = origin.addr.to_string();
@@ -119,14 +120,14 @@ async fn sigkill_of_a_proxy_resets_its_users_only() {
         flows(&origins[0]).await;
         let (_other, same) = proxy(addr, public.port(), origins[1].addr, &format).await;
         assert_eq!(same, public);
-        // Two more: whose turn it is, one of them goes to the other proxy.
+        // Two more users: with round robin, one of them is assigned to the other proxy.
         let second = download(public, ENDLESS);
         let third = download(public, ENDLESS);
         flows(&origins[1]).await;
         origins[0].when_open(2, crate::support::LONG).await;
         doomed.kill_9().await;
         let begin = Instant::now();
-        // A living proxy would be back within a second; a text proxy does not come back to its streams at all.
+        // A running proxy would reconnect within a second; a text proxy cannot resume its streams.
         is_reset_within(2 * SECOND, first).await;
         origins[0].when_open(0, promised_second()).await;
         let (dead, live) = within(promised_second(), "one of the two ends", async {
@@ -141,7 +142,7 @@ async fn sigkill_of_a_proxy_resets_its_users_only() {
         .await;
         is_reset(dead).await;
         println!("{format:?}: the users of a killed proxy knew after {:?}", begin.elapsed());
-        // The other proxy's stream goes on, and new users go there.
+        // The stream of the other proxy continues, and new users are assigned to it.
         let before = origins[1].traffic.bytes_written();
         for _ in 0..4 {
             assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
@@ -156,11 +157,11 @@ async fn sigkill_of_a_proxy_resets_its_users_only() {
     }
 }
 
-/// The kernel closed the sockets of a killed process as if all had been said.
+/// The kernel closes the sockets of a killed process with a FIN, which must not look like the end of an upload.
 #[tokio::test]
 async fn sigkill_of_the_server_resets_the_target_of_an_upload() {
     for doomed in ["proxy", "server"] {
-        // For so long the proxy waits for its server.
+        // The grace time for which the proxy waits for its server.
         let (mut server, addr) = server(&["--grace", "1"]).await;
         let target = target::echo().await;
         let (mut proxy, public) = proxy(addr, 0, target.addr, &[]).await;
@@ -212,7 +213,7 @@ async fn sigterm_drains_open_downloads() {
         assert!(!download.has_ended(), "it was too short to show anything");
         assert!(refused.contains("exit status: 7") || refused.contains("refused"), "{refused}");
         assert_eq!(download.end("the open download").await, Ok(Fetched::from(SHORT)));
-        // It waits for its streams, not for its time.
+        // The drain ends with the last stream, before its timeout.
         assert_eq!(server.exit_within(5 * SECOND).await.code(), Some(0), "{}", server.output());
         assert!(server.output().contains("streams cut off: 0"), "{}", server.output());
     }
@@ -236,7 +237,7 @@ async fn sigterm_resets_streams_that_outlast_the_drain() {
     origin.when_open(0, promised_second()).await;
 }
 
-/// Its second wait for a signal ended, and with it a branch that was thought never to.
+/// Regression test: the task that waited for a second signal ended early.
 #[tokio::test]
 async fn a_second_sigterm_ends_the_drain_of_the_server() {
     let (mut server, addr) = server(&["--drain", "1000"]).await;
@@ -282,11 +283,11 @@ async fn sigterm_drains_a_proxy_that_gets_no_new_streams() {
         for _ in 0..4 {
             assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
         }
-        // In turn two would have gone to the one that leaves; one may, before the server has heard of it.
+        // Round robin would assign two users to the draining proxy. One may still be, before the server receives its GOAWAY.
         assert!(other.traffic.bytes_written() >= 3000, "{}", other.traffic.bytes_written());
         assert!(!download.has_ended(), "it was too short to show anything");
         assert_eq!(download.end("the open download").await, Ok(Fetched::from(SHORT)));
-        // It waits for its streams, not for its time.
+        // The drain ends with the last stream, before its timeout.
         assert_eq!(leaving.exit_within(5 * SECOND).await.code(), Some(0), "{}", leaving.output());
         assert!(!leaving.output().contains("cut off"), "{}", leaving.output());
     }

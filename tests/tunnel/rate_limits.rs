@@ -1,4 +1,4 @@
-//! Rate limits, set, changed and taken away while bytes flow.
+//! Rate limits that are set, changed and removed during transfers.
 use std::{
     net::SocketAddr,
     sync::{
@@ -26,13 +26,15 @@ use underpass::{
     telemetry::Snapshot,
 };
 
+/// Bytes of a megabyte.
 const MEGABYTE: u64 = 1_000_000;
 
+/// Returns the command that limits a scope to `rate` bytes per second.
 fn limit(scope: LimitScope, direction: Direction, rate: u64) -> Command {
     Command::SetLimit(scope, direction, Rate::new(rate))
 }
 
-/// A target that sends as much as it can and takes as much as it can, and counts what it took.
+/// Starts a target that sends and receives at full speed, and returns the counter of its received bytes.
 async fn busy() -> (Target, Arc<AtomicU64>) {
     let taken = Arc::new(AtomicU64::new(0));
     let counter = taken.clone();
@@ -43,7 +45,7 @@ async fn busy() -> (Target, Arc<AtomicU64>) {
     (target.await, taken)
 }
 
-/// Sends and reads without end, and counts what it read.
+/// Sends and receives without end and counts the received bytes.
 async fn pump(mut socket: TcpStream, counter: &AtomicU64) -> std::io::Result<()> {
     let (mut read, mut write) = socket.split();
     let piece = vec![7; 64 * 1024];
@@ -67,7 +69,7 @@ async fn pump(mut socket: TcpStream, counter: &AtomicU64) -> std::io::Result<()>
     }
 }
 
-/// A connection through the tunnel that is full in both directions.
+/// A connection through the tunnel that transfers at full speed in both directions.
 struct Full {
     key: StreamKey,
     down: Arc<AtomicU64>,
@@ -85,7 +87,7 @@ impl Full {
     }
 }
 
-/// How fast counters rise, once what the kernels held before is through.
+/// Returns the rates of counters in bytes per second, after the bytes buffered before have been delivered.
 async fn rates<const N: usize>(counters: [&AtomicU64; N], time: Duration) -> [f64; N] {
     tokio::time::sleep(Duration::from_millis(700)).await;
     let begin = Instant::now();
@@ -96,22 +98,22 @@ async fn rates<const N: usize>(counters: [&AtomicU64; N], time: Duration) -> [f6
     std::array::from_fn(|index| (after[index] - before[index]) as f64 / seconds)
 }
 
-/// How much of `time` a task that wants to run all the time was kept from it by other programs.
-async fn kept_waiting(time: Duration) -> Duration {
+/// Measures for `time` how long other programs delayed a task that is always ready to run.
+async fn scheduling_delay(time: Duration) -> Duration {
     let (begin, step) = (Instant::now(), Duration::from_millis(5));
     let mut late = Duration::ZERO;
     while begin.elapsed() < time {
         let before = Instant::now();
         tokio::time::sleep(step).await;
-        // A timer may be a few milliseconds late on any machine.
+        // Timers may be a few milliseconds late on any machine.
         late += before.elapsed().saturating_sub(step * 3);
     }
     late
 }
 
-/// What is measured is never more than `rate` and a little. On a machine that does nothing else it is hardly less; one
-/// that is too busy to tell is asked again.
-async fn keeps(rate: u64, slack: f64, mut measure: impl AsyncFnMut() -> f64) {
+/// Asserts that the measured rate never exceeds `rate` by more than a tolerance, and that it reaches it on an idle machine. If the
+/// machine is busy, it measures again.
+async fn assert_rate(rate: u64, slack: f64, mut measure: impl AsyncFnMut() -> f64) {
     for _ in 0..8 {
         let begin = Instant::now();
         let mut measuring = std::pin::pin!(measure());
@@ -119,7 +121,7 @@ async fn keeps(rate: u64, slack: f64, mut measure: impl AsyncFnMut() -> f64) {
         let measured = loop {
             tokio::select! {
                 measured = &mut measuring => break measured,
-                more = kept_waiting(Duration::from_millis(100)) => late += more,
+                more = scheduling_delay(Duration::from_millis(100)) => late += more,
             }
         };
         let busy = late.as_secs_f64() / begin.elapsed().as_secs_f64();
@@ -142,10 +144,10 @@ async fn a_download_limited_to_ten_megabytes_per_second_reaches_them() {
         let public = tunnel.proxy(target.addr, format).await;
         let user = Full::open(&tunnel, public).await;
         let scope = LimitScope::Stream(user.key);
-        // What goes up without a limit would take all of the machine.
+        // An unlimited upload would use the whole machine.
         tunnel.order(limit(scope.clone(), Direction::Up, MEGABYTE)).await.unwrap();
         tunnel.order(limit(scope, Direction::Down, 10 * MEGABYTE)).await.unwrap();
-        keeps(10 * MEGABYTE, 0.05, async || rates([&user.down], Duration::from_secs(5)).await[0]).await;
+        assert_rate(10 * MEGABYTE, 0.05, async || rates([&user.down], Duration::from_secs(5)).await[0]).await;
         let shown = &tunnel.telemetry.snapshot().streams[0].limits;
         assert_eq!((shown.down, shown.up), (Rate::new(10 * MEGABYTE), Rate::new(MEGABYTE)));
         drop(user);
@@ -153,7 +155,7 @@ async fn a_download_limited_to_ten_megabytes_per_second_reaches_them() {
     }
 }
 
-/// Each scope holds in each direction, for all of its streams together, and those share it alike.
+/// A limit of each scope holds in each direction for all of its streams together, which get equal shares.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_of_every_scope_hold_in_both_directions() {
     let time = Duration::from_millis(1500);
@@ -171,7 +173,7 @@ async fn limits_of_every_scope_hold_in_both_directions() {
         for direction in [Direction::Down, Direction::Up] {
             let done = tunnel.order(limit(scope.clone(), direction, 6 * MEGABYTE)).await.unwrap();
             assert_eq!(done.affected_streams, 2, "{scope}");
-            keeps(6 * MEGABYTE, 0.1, async || match direction {
+            assert_rate(6 * MEGABYTE, 0.1, async || match direction {
                 Direction::Up => rates([&up], time).await[0],
                 Direction::Down => {
                     let [a, b] = rates([&users[0].down, &users[1].down], time).await;
@@ -203,10 +205,10 @@ async fn limits_apply_to_later_streams() {
     let service = tunnel.telemetry.snapshot().services[0].key.clone();
     tunnel.order(limit(LimitScope::Service(service), Direction::Down, 6 * MEGABYTE)).await.unwrap();
     let later = Full::open(&tunnel, public).await;
-    keeps(6 * MEGABYTE, 0.1, async || rates([&later.down], time).await[0]).await;
+    assert_rate(6 * MEGABYTE, 0.1, async || rates([&later.down], time).await[0]).await;
     drop(later);
     tunnel.until("it is over", |now| now.streams.is_empty()).await;
-    // One that has no proxy yet takes its limits along.
+    // Limits of a stream without a proxy apply once it has one.
     tunnel.stop_proxy(0).await;
     let socket = soon("a user", TcpStream::connect(public)).await.unwrap();
     let key = tunnel.until("a stream that waits", |now| now.streams.len() == 1).await.streams[0].key;
@@ -216,13 +218,13 @@ async fn limits_apply_to_later_streams() {
     let down = Arc::new(AtomicU64::new(0));
     let counter = down.clone();
     let user = Running::start(async move { _ = pump(socket, &counter).await });
-    keeps(MEGABYTE, 0.1, async || rates([&down], time).await[0]).await;
-    keeps(2 * MEGABYTE, 0.1, async || rates([&up], time).await[0]).await;
+    assert_rate(MEGABYTE, 0.1, async || rates([&down], time).await[0]).await;
+    assert_rate(2 * MEGABYTE, 0.1, async || rates([&up], time).await[0]).await;
     drop(user);
     tunnel.end().await;
 }
 
-/// Held, limited, limited otherwise and freed in the middle of it, a download is whole, and its end arrives.
+/// A download that is paused, limited, limited differently and unlimited again is complete, and its end arrives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changing_limits_loses_no_byte_of_a_download() {
     for format in FORMATS {
@@ -244,7 +246,7 @@ async fn changing_limits_loses_no_byte_of_a_download() {
         read(MEGABYTE / 2).await;
         tunnel.order(limit(LimitScope::Stream(key), Direction::Down, 1)).await.unwrap();
         tunnel.order(Command::PauseStream(key)).await.unwrap();
-        // Taken away while it is held: it stays held.
+        // The limit is removed during a pause, which continues.
         tunnel.order(Command::SetLimit(LimitScope::Service(service), Direction::Down, None)).await.unwrap();
         tunnel.order(Command::SetLimit(LimitScope::Stream(key), Direction::Down, None)).await.unwrap();
         let held = tunnel.telemetry.snapshot().streams[0].down;
@@ -255,7 +257,7 @@ async fn changing_limits_loses_no_byte_of_a_download() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let crawled = tunnel.telemetry.snapshot().streams[0].down - held;
         assert!(crawled <= 30, "{crawled} bytes at one a second");
-        // Who waits for a turn that is far away hears of it at once.
+        // A stream that waits for its next transmission time is notified at once.
         tunnel.order(limit(LimitScope::Stream(key), Direction::Down, 30 * MEGABYTE)).await.unwrap();
         read(10 * MEGABYTE).await;
         tunnel.order(Command::SetLimit(LimitScope::Stream(key), Direction::Down, None)).await.unwrap();
@@ -267,7 +269,7 @@ async fn changing_limits_loses_no_byte_of_a_download() {
     }
 }
 
-/// The last byte and the end behind it arrive through a limit, and the answer comes back.
+/// The last byte and the FIN arrive through a limit, and the response returns.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_limited_upload_is_complete_and_its_end_arrives() {
     for format in FORMATS {

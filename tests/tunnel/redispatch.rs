@@ -1,5 +1,5 @@
-//! A user whose proxy cannot serve it is given to another, as long as no target has seen anything of it: without
-//! noticing, and without any request being made twice.
+//! Redispatch: a user whose proxy cannot serve it is assigned to another proxy as long as no target may have received data of it.
+//! The user does not notice, and no request is made twice.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -22,12 +22,12 @@ use underpass::{
     telemetry::{EndReason, EventKind},
 };
 
-/// Of twenty users of two proxies, ten each, so many speak.
+/// Number of users that send data, of twenty users over two proxies with ten each.
 const SPEAKERS: usize = 11;
 
 const GREETING: &[u8] = b"welcome";
 
-/// Speaks first, then sends back what it gets.
+/// Starts a target that sends a greeting and then echoes.
 async fn greeter() -> Target {
     serve_with(|mut socket| async move {
         socket.write_all(GREETING).await?;
@@ -38,12 +38,13 @@ async fn greeter() -> Target {
     .await
 }
 
-/// Everything until the end.
+/// Reads until the FIN.
 async fn rest(mut user: TcpStream) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     soon("the user's end", user.read_to_end(&mut bytes)).await.map(|_| bytes)
 }
 
+/// Returns the number of failed stream opens in the events.
 fn refused(tunnel: &Tunnel) -> usize {
     let refused = |event: &&EventKind| {
         matches!(event, EventKind::StreamEnded { reason: EndReason::TargetConnectFailed(_), .. })
@@ -51,7 +52,7 @@ fn refused(tunnel: &Tunnel) -> usize {
     tunnel.events().iter().filter(refused).count()
 }
 
-/// Requests are under way before the proxy says that its target is not there: they are made again, each once.
+/// Requests are in flight when the proxy reports that its target is unreachable. Each is made once to the other target.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_is_redispatched_to_a_reachable_target() {
     let origin = target::origin(None).await;
@@ -64,11 +65,11 @@ async fn a_request_is_redispatched_to_a_reachable_target() {
         assert_eq!(fetch(public, &file.path()).await, Ok(Fetched::from(file)));
     }
     let moved = tunnel.events().iter().filter(|e| matches!(e, EventKind::StreamAssigned { .. })).count();
-    assert!(moved > 20, "nobody was moved");
+    assert!(moved > 20, "no user was redispatched");
     tunnel.end().await;
 }
 
-/// More than a window, all of it before anybody has answered, and its end.
+/// The upload exceeds a window, and is sent with its FIN before any proxy has answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_is_redispatched_to_a_reachable_target() {
     let file = DemoFile { seed: 1, size: 3_000_000 };
@@ -107,7 +108,7 @@ async fn an_upload_is_redispatched_to_a_reachable_target() {
     tunnel.end().await;
 }
 
-/// Nobody is left who could do better: the user is told at once, and not later.
+/// Without another proxy to try, the user is reset at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_is_refused_when_no_target_is_reachable() {
     let mut tunnel = Tunnel::start().await;
@@ -115,18 +116,19 @@ async fn a_user_is_refused_when_no_target_is_reachable() {
     for _ in 0..6 {
         tunnel.join(public, target::refusing().await, ProxyFormat::Binary).await;
     }
-    // The reset may be there before the connection is looked at.
+    // The RST may arrive before the first poll of the connection.
     let user = async { rest(TcpStream::connect(public).await?).await };
     let ended = within(Duration::from_secs(3), "a reset", user).await;
     assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     tunnel.event("the end", |event| matches!(event, EventKind::StreamEnded { .. })).await;
     let asked = tunnel.events().iter().filter(|e| matches!(e, EventKind::StreamAssigned { .. })).count();
-    // One that refuses at once may do so before it is told that it was chosen.
+    // The RST of the stream may arrive before its assignment is reported.
     assert!(refused(&tunnel) == 1 && asked <= 4, "{asked} of seven were asked");
     tunnel.end().await;
 }
 
-/// A text proxy does not say whether its target took the connection before it failed: only who was silent is moved.
+/// A text proxy does not report whether its target accepted the connection before it failed, so that only silent users are
+/// redispatched.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_user_is_redispatched_in_both_formats() {
     for format in FORMATS {
@@ -147,7 +149,7 @@ async fn a_silent_user_is_redispatched_in_both_formats() {
     }
 }
 
-/// What a proxy that never answers was sent may still come to its target: only who has sent nothing is moved.
+/// Data sent to an unresponsive proxy may still reach its target, so that only users that sent nothing are redispatched.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unresponsive_proxy_keeps_only_users_that_sent_data() {
     let (addr, _full) = target::full();
@@ -197,7 +199,7 @@ async fn silent_users_of_a_killed_proxy_are_redispatched() {
         for echo in &echoes {
             echo.when(|counts| counts.open == 10, LONG).await;
         }
-        // One of each proxy at the least has said something.
+        // At least one user of each proxy has sent data.
         for user in &mut users[..SPEAKERS] {
             user.write_all(b"a").await.unwrap();
             soon("an echo", user.read_exact(&mut [0])).await.unwrap();
@@ -205,7 +207,7 @@ async fn silent_users_of_a_killed_proxy_are_redispatched() {
         doomed.kill_9().await;
         let mut cut = 0;
         for (index, mut user) in users.into_iter().enumerate() {
-            // An error is told once: who was cut off may notice while it writes.
+            // A socket error is reported once: a reset user may see it while it writes.
             let asks = async {
                 user.write_all(b"once").await?;
                 user.shutdown().await?;

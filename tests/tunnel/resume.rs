@@ -1,4 +1,4 @@
-//! A proxy that loses every channel comes back to its link, and its streams go on where they were.
+//! Resumption: a proxy that has lost every channel reconnects to its link, and its streams continue at their offsets.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -21,22 +21,23 @@ use underpass::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// More than is downloaded before it is ended.
+/// A file that is larger than what a test downloads.
 const ENDLESS: DemoFile = DemoFile { seed: 1, size: 1 << 36 };
 
-/// Bytes a second.
+/// Rate limit of the origin in bytes per second.
 const RATE: u64 = 20_000_000;
 
-/// Whether the only proxy waits for its first channel.
-fn waits(snapshot: &Snapshot) -> bool {
+/// Returns whether the only proxy has no channel.
+fn is_disconnected(snapshot: &Snapshot) -> bool {
     snapshot.proxies.iter().any(|proxy| proxy.grace_remaining.is_some() && proxy.channels.is_empty())
 }
 
-/// Whether it tells of a proxy that is back.
+/// Returns whether an event reports a resumed link.
 fn resumed(event: &EventKind) -> bool {
     matches!(event, EventKind::ProxyResumed { .. })
 }
 
+/// Waits until the only stream has downloaded `bytes`.
 async fn halfway(tunnel: &Tunnel, bytes: u64) {
     let far = |snapshot: &Snapshot| snapshot.streams.iter().any(|stream| stream.down + stream.up >= bytes);
     tunnel.until("some of it has come", far).await;
@@ -46,8 +47,10 @@ fn count(tunnel: &Tunnel, wanted: impl Fn(&EventKind) -> bool) -> usize {
     tunnel.events().iter().filter(|event| wanted(event)).count()
 }
 
-/// A tunnel whose proxy has no channel just now, and an endless download that waits for one.
-async fn waiting(grace: Duration) -> (Tunnel, Relay, SocketAddr, target::OriginTarget, Download, impl Drop) {
+/// Starts a tunnel whose proxy has lost its channels and cannot reconnect, and an endless download that waits.
+async fn disconnected(
+    grace: Duration,
+) -> (Tunnel, Relay, SocketAddr, target::OriginTarget, Download, impl Drop) {
     let origin = target::origin(RATE).await;
     let (tunnel, relay, public) =
         Tunnel::through_a_relay(|config| config.grace_period = grace, origin.addr).await;
@@ -55,12 +58,12 @@ async fn waiting(grace: Duration) -> (Tunnel, Relay, SocketAddr, target::OriginT
     tunnel.flowing(1).await;
     let refusal = relay.refuse();
     relay.set_all(Wire::Closed);
-    tunnel.until("the proxy has lost its channels", waits).await;
+    tunnel.until("the proxy has lost its channels", is_disconnected).await;
     (tunnel, relay, public, origin, download, refusal)
 }
 
-/// Each time another address, as if the proxy's machine had moved to another network. What is reset is found at once, what
-/// is closed by something on the way, too.
+/// The proxy reconnects from another address each time, as after a change of its network. The channels are reset or closed in
+/// turn; both are detected at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_download_survives_the_loss_of_all_channels_ten_times() {
     let file = DemoFile { seed: 2, size: 60_000_000 };
@@ -86,8 +89,8 @@ async fn a_download_survives_the_loss_of_all_channels_ten_times() {
     tunnel.end().await;
 }
 
-/// A proxy whose channels were all reset took its server for dead after a second, threw its streams away and came back
-/// anew, and their users waited for half a minute.
+/// Regression test: a proxy whose channels were all reset discarded its streams after a second and registered again, and their
+/// users waited for half a minute.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_download_survives_two_seconds_without_its_relay() {
     let file = DemoFile { seed: 4, size: 40_000_000 };
@@ -98,7 +101,7 @@ async fn a_download_survives_two_seconds_without_its_relay() {
     let refusal = relay.refuse();
     let begin = Instant::now();
     relay.set_all(Wire::Killed);
-    tunnel.until("the proxy has lost its channels", waits).await;
+    tunnel.until("the proxy has lost its channels", is_disconnected).await;
     tokio::time::sleep(2 * SECOND).await;
     drop(refusal);
     tunnel.event("it is back", resumed).await;
@@ -126,31 +129,31 @@ async fn an_upload_resumes_at_its_offset() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_the_grace_time_streams_are_reset_at_both_ends() {
     let begin = Instant::now();
-    let (tunnel, _relay, public, origin, download, refusal) = waiting(2 * SECOND).await;
+    let (tunnel, _relay, public, origin, download, refusal) = disconnected(2 * SECOND).await;
     is_reset_within(4 * SECOND, download).await;
     let took = begin.elapsed();
-    assert!(took >= 2 * SECOND, "it was not waited for: {took:?}");
+    assert!(took >= 2 * SECOND, "the grace time was not kept: {took:?}");
     origin.when_open(0, 3 * SECOND).await;
     let ended =
         |event: &EventKind| matches!(event, EventKind::StreamEnded { reason: EndReason::ProxyGone, .. });
     tunnel.event("the end of the stream", ended).await;
     tunnel.until("the proxy is gone", |snapshot| snapshot.proxies.is_empty()).await;
     drop(refusal);
-    // The proxy that lives finds out that it was forgotten, and begins anew.
+    // The running proxy learns that its link has expired, and registers again.
     let back = |snapshot: &Snapshot| snapshot.proxies.iter().any(|proxy| !proxy.services.is_empty());
     tunnel.until("the proxy is back", back).await;
     assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
     tunnel.end().await;
 }
 
-/// What the operator does meanwhile holds at once here, and at the other end when it is back.
+/// A command takes effect at the server at once, and at the proxy when it reconnects.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_without_a_channel_can_be_killed() {
-    let (tunnel, _relay, public, origin, download, refusal) = waiting(30 * SECOND).await;
+    let (tunnel, _relay, public, origin, download, refusal) = disconnected(30 * SECOND).await;
     let key = tunnel.telemetry.snapshot().streams[0].key;
     assert_eq!(tunnel.order(Command::KillStream(key)).await, Ok(Executed { affected_streams: 1 }));
     within(promised_second(), "the user's end", is_reset(download)).await;
-    assert_eq!(origin.open(), 1, "nobody could tell it yet");
+    assert_eq!(origin.open(), 1, "the proxy is disconnected and cannot know yet");
     drop(refusal);
     origin.when_open(0, 5 * SECOND).await;
     assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
@@ -159,7 +162,7 @@ async fn a_stream_without_a_channel_can_be_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disconnected_proxy_can_be_kicked() {
-    let (tunnel, _relay, _, _origin, download, refusal) = waiting(30 * SECOND).await;
+    let (tunnel, _relay, _, _origin, download, refusal) = disconnected(30 * SECOND).await;
     let id = tunnel.telemetry.snapshot().proxies[0].id;
     assert_eq!(tunnel.order(Command::KickProxy(id)).await, Ok(Executed { affected_streams: 1 }));
     within(promised_second(), "the user's end", is_reset(download)).await;
@@ -174,7 +177,7 @@ async fn a_disconnected_proxy_can_be_kicked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_shuts_down_does_not_wait_for_reconnects() {
-    let (mut tunnel, _relay, _, _origin, download, _refusal) = waiting(30 * SECOND).await;
+    let (mut tunnel, _relay, _, _origin, download, _refusal) = disconnected(30 * SECOND).await;
     let begin = Instant::now();
     let report = tunnel.stop_server().await;
     assert_eq!(report.aborted_streams, 1);
@@ -182,7 +185,7 @@ async fn a_server_that_shuts_down_does_not_wait_for_reconnects() {
     is_reset(download).await;
 }
 
-/// A server that has not noticed that the proxy's channels are dead takes it in, and lets go of them.
+/// A server that has not detected the loss of the old channels resumes the link and closes them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reconnect_before_the_server_detects_the_loss_resumes_the_link() {
     let file = DemoFile { seed: 4, size: 40_000_000 };

@@ -1,4 +1,4 @@
-//! Public ports: who gets one, who waits for one, and who is told why not.
+//! Services: registration of public ports, users that wait for a proxy, and refusals with their reasons.
 
 use std::{
     net::SocketAddr,
@@ -25,13 +25,13 @@ use underpass::{
 
 const FILE: DemoFile = DemoFile { seed: 1, size: 3_000_000 };
 
-/// Whether the connection is reset, and not merely ended.
+/// Asserts that the connection ends with an RST instead of a FIN.
 async fn is_reset(user: &mut TcpStream) {
     let error = soon("a reset", user.read(&mut [0])).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
-/// A public port whose proxy has left.
+/// Returns a public address whose only proxy has disconnected.
 async fn deserted(tunnel: &mut Tunnel, format: ProxyFormat) -> (SocketAddr, SocketAddr) {
     let target = target::refusing().await;
     let public = tunnel.proxy(target, format).await;
@@ -47,7 +47,7 @@ async fn a_user_waits_for_a_proxy_until_the_timeout() {
     let begin = Instant::now();
     let mut user = TcpStream::connect(public).await.unwrap();
     let address = user.local_addr().unwrap();
-    // One that half-closes waits like any other.
+    // A user that half-closes waits, too.
     user.shutdown().await.unwrap();
     is_reset(&mut user).await;
     assert!(begin.elapsed() >= wait, "{:?}", begin.elapsed());
@@ -110,13 +110,13 @@ async fn a_port_without_proxies_is_closed_after_its_linger_time() {
     tunnel.until("the service is closed", |snapshot| snapshot.services.is_empty()).await;
     let error = TcpStream::connect(public).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
-    // And may be had again.
+    // The port can be registered again.
     let echo = target::echo().await;
     tunnel.join(public, echo.addr, ProxyFormat::Text).await;
     tunnel.end().await;
 }
 
-/// Runs a proxy that is to be refused beside one that serves; the reason it gives.
+/// Starts a proxy that is refused while another one serves. Returns the reason.
 async fn refused(tunnel: &Tunnel, config: ProxyConfig) -> String {
     let error = RunningProxy::start(config, tunnel.token.clone()).gives_up().await;
     let ProxyError::Registration { reason, .. } = error else { panic!("{error}") };
@@ -180,11 +180,11 @@ async fn port_0_requests_any_free_port() {
 async fn a_wrong_token_is_final_even_if_the_server_closes_at_once() {
     for format in FORMATS {
         let tunnel = Tunnel::start().await;
-        // More than once: the refusal and the end of the connection come in one moment, and the end used to win.
+        // Repeated, because refusal and FIN arrive at the same time, and the FIN used to be handled first.
         for attempt in 1..=20 {
             let config = ProxyConfig { format, ..tunnel.proxy_config(target::refusing().await) };
             let error = RunningProxy::start(config, Token::new("wrong")).gives_up().await;
-            // The text format has one word for everything that is refused.
+            // The text format has one error for every refusal.
             let refused = matches!(error, ProxyError::Refused { .. }) || format == ProxyFormat::Text;
             assert!(refused && error.to_string().contains("wrong token"), "{format:?}: {error}");
             tunnel

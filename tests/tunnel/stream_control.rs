@@ -1,4 +1,4 @@
-//! What an operator does to one stream while it runs: hold it, let it go on, change its share.
+//! Commands on a running stream: pause, resume, priority and kill.
 use std::time::Duration;
 
 use crate::support::{
@@ -18,8 +18,8 @@ use underpass::{
 
 const SIZE: u64 = 40_000_000;
 
-/// A held download gives its user not a byte more, its target is stopped by its own TCP, another stream beside it
-/// goes on, and when it is resumed every byte arrives under the same key.
+/// A paused download delivers no further byte, its target is stopped by TCP flow control, another stream continues, and after the
+/// resume every byte arrives under the same stream key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_download_loses_no_byte() {
     for format in FORMATS {
@@ -36,7 +36,7 @@ async fn a_paused_download_loses_no_byte() {
         }
         let key = tunnel.stream_of(user.local_addr().unwrap()).await.key;
         tunnel.order(Command::PauseStream(key)).await.unwrap();
-        // What the kernels hold still comes; after that, silence.
+        // Bytes in kernel buffers still arrive, and then no more.
         while let Ok(read) = tokio::time::timeout(Duration::from_millis(700), user.read(&mut buffer)).await {
             verifier.verify(&buffer[..read.unwrap()]).unwrap();
         }

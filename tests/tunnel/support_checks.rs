@@ -1,4 +1,4 @@
-//! The helpers of the integration tests, tested without a tunnel: a test that fails shall not fail because of them.
+//! Tests of the helpers in `tests/support` without a tunnel, so that they are not the cause when another test fails.
 
 use std::time::Duration;
 
@@ -68,8 +68,8 @@ async fn a_target_counts_its_connections_and_stops_with_its_guard() {
     let addr = idle.addr;
     drop(idle);
     assert_eq!(soon("the end", first.read(&mut [0])).await.unwrap_or(0), 0);
-    // Its task is dropped when its turn comes.
-    soon("nobody listens", async {
+    // The aborted task is dropped when the runtime polls it next.
+    soon("the port refuses connections", async {
         while TcpStream::connect(addr).await.is_ok() {
             tokio::task::yield_now().await;
         }
@@ -89,7 +89,7 @@ async fn the_origin_serves_curl() {
     let body = vec![7; 3 << 20];
     std::fs::write(&dir, &body).unwrap();
     let (path, url) = (dir.to_str().unwrap(), format!("http://{}/upload", origin.addr));
-    // A large upload asks first (Expect: 100-continue), a piped one is chunked.
+    // Curl sends `Expect: 100-continue` before a large upload, and chunks a piped one.
     let expect = curl(&["-T", path, "-H", "Expect: 100-continue", &url]).await;
     let chunked = curl(&["-T", path, "-H", "Transfer-Encoding: chunked", &url]).await;
     std::fs::remove_file(&dir).unwrap();

@@ -1,4 +1,4 @@
-//! Real downloads and uploads by real clients, several at once from one address.
+//! Parallel downloads and uploads of one user with real clients.
 
 use std::{
     collections::BTreeMap,
@@ -27,10 +27,10 @@ use underpass::{
 
 const FILE: DemoFile = DemoFile { seed: 7, size: 200_000_000 };
 
-/// What nothing here takes, two busy cores and a debug build included.
+/// Timeout of a transfer, long enough for a debug build on two busy cores.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Waits until there was a period in which the bytes of three streams all rose while none of them was done.
+/// Waits until the bytes of three open streams have all increased within one interval.
 async fn all_three_progress(tunnel: &Tunnel, bytes: fn(&StreamSnapshot) -> u64) {
     let progress = |snapshot: &Snapshot| -> BTreeMap<StreamKey, u64> {
         snapshot.streams.iter().map(|stream| (stream.key, bytes(stream))).collect()
@@ -46,7 +46,7 @@ async fn all_three_progress(tunnel: &Tunnel, bytes: fn(&StreamSnapshot) -> u64) 
         .await;
 }
 
-/// The keys of the streams in the order in which they came, and how many each proxy got.
+/// Returns the stream keys in the order of their opening, and the number of streams of each proxy.
 fn told(tunnel: &Tunnel) -> (Vec<StreamKey>, BTreeMap<ProxyId, usize>) {
     let (mut keys, mut shares) = (Vec::new(), BTreeMap::new());
     for event in tunnel.events() {
@@ -95,7 +95,7 @@ async fn three_downloads_of_one_user_run_in_parallel() {
     }
 }
 
-/// A file on disk, for clients that want one. Dropping it deletes it.
+/// A file on disk, for clients that upload one. Dropping it deletes the file.
 struct OnDisk(PathBuf);
 
 impl OnDisk {
@@ -153,7 +153,7 @@ async fn three_uploads_of_one_user_run_in_parallel() {
     tunnel.end().await;
 }
 
-/// As `nc -N` does it: send, shut down, then read the answer.
+/// Like `nc -N`: sends, half-closes, and reads the response.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_that_half_closes_receives_the_whole_response() {
     let file = DemoFile { seed: 8, size: 30_000_000 };

@@ -1,5 +1,4 @@
-//! A user who knows nothing of stream ids sees through the tunnel exactly what a direct connection shows, and so does
-//! the target: the same bytes, the same half-closes and ends, the same resets.
+//! Through the tunnel, user and target see exactly what a direct connection shows: the same bytes, half-closes, ends and resets.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -14,24 +13,24 @@ use tokio::{
 };
 use underpass::cli::demo::{DemoFile, Sha256Sum};
 
-/// What a user does.
+/// One step of a user.
 #[derive(Debug, Clone, Copy)]
 enum Do {
     Send(&'static [u8]),
-    /// Sends a whole file.
+    /// Sends a file.
     SendFile(DemoFile),
-    /// Sends a whole file while it reads as many bytes.
+    /// Sends a file while it reads as many bytes.
     Exchange(DemoFile),
-    /// Sends single bytes until that fails.
+    /// Sends single bytes until the connection fails.
     SendUntilRefused,
     ShutDown,
     Read(usize),
     ReadToEnd,
-    /// Closes with a reset; without it the script ends with an ordinary close.
+    /// Closes with an RST; without this step the script ends with a FIN.
     Reset,
 }
 
-/// Goes through a script; what was seen at each step.
+/// Runs a script. Returns what the user saw at each step.
 async fn user(addr: SocketAddr, script: &[Do]) -> Vec<String> {
     let mut socket = TcpStream::connect(addr).await.unwrap();
     socket.set_nodelay(true).unwrap();
@@ -99,8 +98,9 @@ async fn send_file(socket: &mut (impl AsyncWriteExt + Unpin), file: DemoFile) ->
     Ok(())
 }
 
-/// Goes through each script directly and through the tunnel in each format, against targets of the same kind.
-async fn same<F: Future<Output = Target>>(target: impl Fn() -> F, scripts: &[&[Do]]) {
+/// Runs each script directly and through the tunnel in each format, against targets of the same kind, and asserts that user and
+/// target see the same.
+async fn assert_same<F: Future<Output = Target>>(target: impl Fn() -> F, scripts: &[&[Do]]) {
     for script in scripts {
         let direct = target().await;
         let expected = user(direct.addr, script).await;
@@ -123,7 +123,7 @@ const FILE: DemoFile = DemoFile { seed: 5, size: 3_000_001 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_echo_target_behaves_like_a_direct_connection() {
-    same(
+    assert_same(
         target::echo,
         &[
             &[Do::Send(b"hello"), Do::ShutDown, Do::ReadToEnd],
@@ -139,7 +139,7 @@ async fn an_echo_target_behaves_like_a_direct_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_line_protocol_behaves_like_a_direct_connection() {
-    same(
+    assert_same(
         target::ping_pong,
         &[
             &[Do::Send(b"PING\n"), Do::Read(5), Do::Send(b"X\n"), Do::Read(5), Do::ShutDown, Do::ReadToEnd],
@@ -151,7 +151,7 @@ async fn a_line_protocol_behaves_like_a_direct_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_sends_first_behaves_like_a_direct_connection() {
-    same(
+    assert_same(
         || target::send(FILE),
         &[
             &[Do::ReadToEnd],
@@ -161,8 +161,8 @@ async fn a_target_that_sends_first_behaves_like_a_direct_connection() {
         ],
     )
     .await;
-    // More than fits between them, so that the target is still sending when its user is gone.
-    same(
+    // More than fits into all buffers, so that the target is still sending when its user disconnects.
+    assert_same(
         || target::send(DemoFile { size: 1 << 40, ..FILE }),
         &[
             &[Do::Read(1000)],
@@ -175,7 +175,7 @@ async fn a_target_that_sends_first_behaves_like_a_direct_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_response_after_a_half_close_behaves_like_a_direct_connection() {
-    same(
+    assert_same(
         || target::after_end(1 << 30),
         &[
             &[Do::Send(b"half closed"), Do::ShutDown, Do::ReadToEnd],
@@ -187,7 +187,7 @@ async fn a_response_after_a_half_close_behaves_like_a_direct_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_target_behaves_like_a_direct_connection() {
-    same(
+    assert_same(
         target::sink,
         &[
             &[Do::SendFile(FILE), Do::ShutDown, Do::ReadToEnd],
@@ -196,11 +196,11 @@ async fn a_silent_target_behaves_like_a_direct_connection() {
         ],
     )
     .await;
-    same(idle_until_reset, &[&[Do::Send(b"x"), Do::Read(1), Do::Reset]]).await;
-    same(idle_until_reset, &[&[Do::Send(b"x"), Do::Read(1), Do::ShutDown, Do::Reset]]).await;
+    assert_same(idle_until_reset, &[&[Do::Send(b"x"), Do::Read(1), Do::Reset]]).await;
+    assert_same(idle_until_reset, &[&[Do::Send(b"x"), Do::Read(1), Do::ShutDown, Do::Reset]]).await;
 }
 
-/// Answers one byte, and after the user's end waits for what else comes: only a reset can.
+/// Starts a target that answers one byte and then reads until an RST, also after the user's FIN.
 async fn idle_until_reset() -> Target {
     serve_with(|mut socket| async move {
         socket.read_exact(&mut [0]).await?;
@@ -218,7 +218,7 @@ async fn idle_until_reset() -> Target {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_reset_behaves_like_a_direct_connection() {
-    same(
+    assert_same(
         || target::send_then_reset(FILE, 200_000),
         &[
             &[Do::Read(200_000), Do::Send(b"x"), Do::ReadToEnd],
@@ -226,15 +226,15 @@ async fn a_target_reset_behaves_like_a_direct_connection() {
         ],
     )
     .await;
-    same(|| target::send_then_reset(FILE, 0), &[&[Do::Send(b"x"), Do::ReadToEnd]]).await;
+    assert_same(|| target::send_then_reset(FILE, 0), &[&[Do::Send(b"x"), Do::ReadToEnd]]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_closes_first_behaves_like_a_direct_connection() {
     let closes_at_once = || serve_with(|_socket| async { Ok(()) });
-    same(closes_at_once, &[&[Do::ReadToEnd], &[Do::ReadToEnd, Do::SendUntilRefused]]).await;
+    assert_same(closes_at_once, &[&[Do::ReadToEnd], &[Do::ReadToEnd, Do::SendUntilRefused]]).await;
 
-    // Half-closes, and still takes everything that the user has to say.
+    // Half-closes and still reads everything that the user sends.
     let banner = || {
         serve_with(|mut socket| async move {
             socket.write_all(b"that is all").await?;
@@ -243,7 +243,7 @@ async fn a_target_that_closes_first_behaves_like_a_direct_connection() {
             if taken == FILE.size { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
         })
     };
-    same(
+    assert_same(
         banner,
         &[
             &[Do::ReadToEnd, Do::SendFile(FILE), Do::ShutDown],

@@ -1,4 +1,4 @@
-//! A second server takes over from the first: no user of theirs notices.
+//! Zero-downtime restart: a second server takes over from the first one, and no user notices.
 
 use std::{
     io,
@@ -25,11 +25,12 @@ use underpass::cli::demo::DemoFile;
 const TOKEN: &str = "a-token-of-the-tests";
 const LOOPBACK: &str = "127.0.0.1:0";
 
-/// Some three seconds at the rate below.
+/// A file that takes three seconds at [`RATE`].
 const SHORT: DemoFile = DemoFile { seed: 3, size: 6_000_000 };
+/// Rate limit of the origin in bytes per second.
 const RATE: u64 = 2_000_000;
 
-/// A server, and where it listens. Beside another one if that is where.
+/// Starts a server and returns the address that it listens on. With SO_REUSEPORT another server can have the same one.
 async fn server(listen: &str, more: &[&str]) -> (Process, SocketAddr) {
     let args = ["server", "--listen", listen, "--bind", "127.0.0.1", "--no-tui", "--drain", "20"];
     let mut server = Process::underpass_with(&[&args[..], more].concat(), |command| {
@@ -39,7 +40,7 @@ async fn server(listen: &str, more: &[&str]) -> (Process, SocketAddr) {
     (server, line.rsplit(' ').next().unwrap().parse().unwrap())
 }
 
-/// A proxy that serves, and its public address.
+/// Starts a proxy and waits until it serves. Returns its public address, too.
 async fn proxy(server: SocketAddr, target: SocketAddr, more: &[&str]) -> (Process, SocketAddr) {
     let (at, to) = (server.to_string(), target.to_string());
     let args = ["proxy", "--server", &at, "--port", "0", "--to", &to, "--token", TOKEN];
@@ -49,12 +50,12 @@ async fn proxy(server: SocketAddr, target: SocketAddr, more: &[&str]) -> (Proces
     (proxy, SocketAddr::new(server.ip(), service.split(':').next().unwrap().parse().unwrap()))
 }
 
-/// How many users a server has had carried, by what it logged.
-fn carried(server: &Process) -> usize {
+/// Counts the streams that a server has finished, by its log.
+fn finished_streams(server: &Process) -> usize {
     server.output().lines().filter(|line| line.contains(" finished")).count()
 }
 
-/// Clients that ask without a pause, several at a time, until they are to end.
+/// Clients that send requests without a pause until they are stopped.
 struct Clients {
     end: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -62,7 +63,7 @@ struct Clients {
 }
 
 impl Clients {
-    /// `fresh` ones connect for each request, `kept` ones for every twentieth.
+    /// Starts `fresh` clients that connect for each request, and `kept` ones that connect for every twentieth.
     fn start(public: SocketAddr, fresh: usize, kept: usize) -> Self {
         let mut clients = Self { end: Arc::default(), answered: Arc::default(), tasks: JoinSet::new() };
         for number in 0..fresh + kept {
@@ -82,12 +83,12 @@ impl Clients {
         clients
     }
 
-    /// How many answers were whole.
+    /// Returns the number of complete responses.
     fn answered(&self) -> usize {
         self.answered.load(Relaxed)
     }
 
-    /// Waits for so many more.
+    /// Waits for `wanted` more complete responses.
     async fn more(&self, wanted: usize) {
         let wanted = self.answered() + wanted;
         crate::support::within(crate::support::LONG, "answers", async {
@@ -98,7 +99,7 @@ impl Clients {
         .await;
     }
 
-    /// Ends them; what failed.
+    /// Stops the clients and returns their errors.
     async fn end(mut self) -> Vec<String> {
         self.end.store(true, Relaxed);
         let mut failed = Vec::new();
@@ -109,7 +110,7 @@ impl Clients {
     }
 }
 
-/// One connection with so many requests. Whatever is not a whole answer is an error.
+/// Sends `requests` requests over one connection. Anything but a complete response is an error.
 async fn connection(public: SocketAddr, requests: usize, answered: &AtomicUsize) -> io::Result<()> {
     let mut socket = BufReader::new(TcpStream::connect(public).await?);
     for _ in 0..requests {
@@ -142,7 +143,7 @@ async fn a_second_server_takes_over_without_a_failed_request() {
         let (new, same) = server(&addr.to_string(), &["--reuse-port"]).await;
         assert_eq!(same, addr);
         clients.more(100).await;
-        assert_eq!(carried(&new), 0, "{}", new.output());
+        assert_eq!(finished_streams(&new), 0, "{}", new.output());
         old.signal(Signal::Term).await;
         proxy.line(&format!("serving {}:", public.port())).await;
         assert_eq!(old.exit_within(crate::support::LONG).await.code(), Some(0), "{}", old.output());
@@ -151,11 +152,16 @@ async fn a_second_server_takes_over_without_a_failed_request() {
         let answered = clients.answered();
         let failed = clients.end().await;
         assert!(failed.is_empty(), "{} of {answered} failed: {failed:#?}", failed.len());
-        assert!(carried(&old) > 0 && carried(&new) > 0, "{}\n{}", old.output(), new.output());
+        assert!(
+            finished_streams(&old) > 0 && finished_streams(&new) > 0,
+            "{}\n{}",
+            old.output(),
+            new.output()
+        );
         println!(
             "{format}: {answered} requests, {} connections by the old server, {} by the new, none failed",
-            carried(&old),
-            carried(&new)
+            finished_streams(&old),
+            finished_streams(&new)
         );
     }
 }
@@ -170,7 +176,7 @@ async fn a_download_of_the_old_server_completes() {
     let (_new, _) = server(&addr.to_string(), &["--reuse-port"]).await;
     old.signal(Signal::Term).await;
     proxy.line("serving ").await;
-    assert!(!download.has_ended(), "it was too short to show anything");
+    assert!(!download.has_ended(), "the download ended before the handover");
     assert_eq!(download.end("the download").await, Ok(Fetched::from(SHORT)));
     assert_eq!(old.exit_within(crate::support::LONG).await.code(), Some(0), "{}", old.output());
     assert!(old.output().contains("streams cut off: 0"), "{}", old.output());
@@ -189,7 +195,7 @@ async fn proxies_follow_the_successor_address_and_return() {
         let answered = AtomicUsize::new(0);
         connection(public, 3, &answered).await.unwrap();
         other.line(" finished").await;
-        // It is gone without a word, and what is left is where the proxy was told to go at first.
+        // The successor is killed without a GOAWAY, and the proxy returns to its configured address.
         let (_again, _) = server(&addr.to_string(), &[]).await;
         other.kill_9().await;
         proxy.line("serving ").await;
@@ -206,7 +212,7 @@ async fn a_port_is_shared_with_reuse_port_only() {
     let mut second = Process::underpass(&["server", "--listen", &listen, "--no-tui", "--token", TOKEN]);
     assert_eq!(second.exit().await.code(), Some(1), "{}", second.output());
     assert!(second.stderr().contains("cannot listen for proxies"), "{}", second.output());
-    // Nobody takes over, and it does not wait for ever.
+    // Without a successor the server exits after its timeout.
     first.signal(Signal::Term).await;
     assert_eq!(first.exit_within(crate::support::LONG).await.code(), Some(0), "{}", first.output());
 }

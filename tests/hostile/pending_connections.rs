@@ -1,4 +1,4 @@
-//! Who says something on the tunnel port before it has proved itself.
+//! Pending connections: what the tunnel port does before a proxy is authenticated.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// How a stranger goes on after it has said its piece.
+/// How a pending connection continues after it has sent its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
     Waits,
@@ -131,20 +131,20 @@ async fn pending_connections_are_closed_with_the_reason() {
             let begin = Instant::now();
             let mut socket = TcpStream::connect(addr).await.unwrap();
             let stranger = socket.local_addr().unwrap();
-            // It may be turned away before all of it was said.
+            // The server may close the connection before everything is sent.
             _ = soon(what, socket.write_all(&bytes)).await;
             if then == Closes {
                 _ = socket.shutdown().await;
             }
             let mut answer = Vec::new();
             _ = soon(what, socket.read_to_end(&mut answer)).await;
-            // A generous second beyond, because they all come at once.
+            // Two seconds of tolerance, because all of them run at once.
             assert!(begin.elapsed() < deadline + 2 * SECOND, "{what}: {:?}", begin.elapsed());
             (what, stranger, reason)
         });
     }
     for (what, stranger, reason) in soon("all are turned away", strangers.join_all()).await {
-        let told = server.turned_away(what, stranger).await;
+        let told = server.rejection_reason(what, stranger).await;
         assert!(told.contains(reason), "{what}: {told}");
         assert!(!told.contains(char::is_control), "{what}: {told:?}");
     }
@@ -170,26 +170,26 @@ async fn a_handshake_in_single_bytes_has_the_same_timeout() {
     })
     .await;
     assert!((SECOND..3 * SECOND).contains(&begin.elapsed()), "{:?}", begin.elapsed());
-    assert!(server.turned_away("it", stranger).await.contains("handshake timeout"));
+    assert!(server.rejection_reason("it", stranger).await.contains("handshake timeout"));
     server.end().await;
 }
 
-/// Connects from another address of this machine.
+/// Connects from another loopback address.
 async fn connect_from(ip: [u8; 4], to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::from(ip)), 0)).unwrap();
     soon("a connection", socket.connect(to)).await.unwrap()
 }
 
-/// Whether the server turns a connection away at once.
-async fn is_turned_away(socket: &mut TcpStream) -> bool {
+/// Returns whether the server closes a connection at once.
+async fn is_refused(socket: &mut TcpStream) -> bool {
     let mut buffer = [0; 1];
     let read = tokio::time::timeout(Duration::from_millis(20), socket.read(&mut buffer)).await;
     matches!(read, Ok(Ok(0) | Err(_)))
 }
 
-/// Ten thousand connections that say a little and then nothing, from one address and from forty: one may have 256
-/// places, all together 1024, and whoever comes beyond is gone at once. So it takes no more descriptors than that.
+/// Ten thousand connections that send a few bytes and then nothing, from one address and from forty: one address may have 256
+/// pending connections, all together 1024, and further ones are closed at once. This bounds the descriptors.
 #[tokio::test]
 async fn ten_thousand_unfinished_handshakes_do_not_block_others() {
     let server = Server::with(|config| config.handshake_timeout = 8 * SECOND).await;
@@ -204,7 +204,7 @@ async fn ten_thousand_unfinished_handshakes_do_not_block_others() {
                 batch.spawn(async move {
                     let mut socket = connect_from(ip, addr).await;
                     _ = socket.write_all(&binary::PREFACE).await;
-                    let refused = is_turned_away(&mut socket).await;
+                    let refused = is_refused(&mut socket).await;
                     (!refused).then_some(socket)
                 });
             }
@@ -213,16 +213,16 @@ async fn ten_thousand_unfinished_handshakes_do_not_block_others() {
                 waiting.extend(socket);
             }
         }
-        // Those that were turned away late, on a busy machine.
+        // Removes those that a busy machine closed late.
         let mut still = Vec::new();
         for mut socket in waiting {
-            if is_turned_away(&mut socket).await { refused += 1 } else { still.push(socket) }
+            if is_refused(&mut socket).await { refused += 1 } else { still.push(socket) }
         }
         (still, refused)
     };
     let (one, refused) = half_open(1, 1, 2000).await;
     assert!(one.len() <= 256 && refused >= 2000 - 256, "{} wait, {refused} were refused", one.len());
-    // Streams that are open go on, new users are served, and proxies from elsewhere come in.
+    // Open streams continue, new users are served, and proxies from other addresses are admitted.
     user.write_all(b"on").await.unwrap();
     soon("an echo", user.read_exact(&mut [0; 2])).await.unwrap();
     server.serves().await;
@@ -233,7 +233,7 @@ async fn ten_thousand_unfinished_handshakes_do_not_block_others() {
     user.write_all(b"on").await.unwrap();
     soon("an echo", user.read_exact(&mut [0; 2])).await.unwrap();
     server.serves().await;
-    // With their time up there is room again.
+    // After their handshake timeout new connections are admitted.
     drop((one, many));
     soon("room again", async {
         while !is_welcome(TcpStream::connect(addr).await.unwrap(), &server.tunnel.token).await {}
@@ -252,10 +252,10 @@ async fn pending_connections_are_limited_in_total() {
         let mut socket = connect_from([127, 0, 0, ip], server.tunnel.addr).await;
         let addr = socket.local_addr().unwrap();
         if turned_away == 1 {
-            assert!(server.turned_away("one too many", addr).await.contains("too many connections"));
+            assert!(server.rejection_reason("one too many", addr).await.contains("too many connections"));
             assert_eq!(soon("its end", socket.read(&mut [0])).await.unwrap_or(0), 0);
         } else {
-            assert!(!is_turned_away(&mut socket).await);
+            assert!(!is_refused(&mut socket).await);
             strangers.push(socket);
         }
     }
@@ -263,7 +263,7 @@ async fn pending_connections_are_limited_in_total() {
     server.end().await;
 }
 
-/// Whether an honest proxy comes in over `socket`.
+/// Returns whether a conforming proxy is admitted over `socket`.
 async fn is_welcome(mut socket: TcpStream, token: &Token) -> bool {
     let (client, first) = ClientHandshake::start(token.clone(), hello());
     if socket.write_all(&after_preface(bytes([first]))).await.is_err() {
