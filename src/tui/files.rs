@@ -1,4 +1,4 @@
-//! What leaves the cockpit other than as an order: files and the clipboard.
+//! Files that the operator exports, and the escape sequence that copies text to the clipboard.
 
 use std::{
     fs::OpenOptions,
@@ -11,13 +11,13 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::msg::ExportFile;
 
-/// What asks a terminal to put `text` into the clipboard (OSC 52); those that do not know it ignore it.
+/// The escape sequence that puts `text` into the terminal's clipboard (OSC 52). Terminals without it ignore it.
 pub(crate) fn clipboard(text: &str) -> Vec<u8> {
     format!("\x1b]52;c;{}\x07", STANDARD.encode(text)).into_bytes()
 }
 
-/// Writes a file into the working directory, or where that cannot be written to, into the one for temporary files.
-/// Never over one that is there.
+/// Writes a file to the working directory, or to the directory for temporary files where that fails. Never overwrites a file.
+/// Returns its path, or a message for the operator.
 pub(crate) fn save(saved: &ExportFile) -> Result<String, String> {
     let name = format!("underpass-{}-{}.{}", saved.name, stamp(SystemTime::now()), saved.extension);
     let here = std::env::current_dir().unwrap_or_default();
@@ -28,17 +28,18 @@ pub(crate) fn save(saved: &ExportFile) -> Result<String, String> {
     path.map(|path| path.display().to_string()).map_err(|error| format!("{name} was not written: {error}"))
 }
 
+/// Creates a file that only its owner can read.
 fn write(directory: &Path, name: &str, text: &str) -> io::Result<PathBuf> {
     let path = directory.join(name);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
-    // It names users and what they do.
+    // The file contains addresses of users and what they request.
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(&path)?.write_all(text.as_bytes())?;
     Ok(path)
 }
 
-/// `20261122-214205-123`, in UTC.
+/// A time in UTC for a file name: `20261122-214205-123`, with milliseconds.
 fn stamp(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
@@ -48,7 +49,7 @@ fn stamp(time: SystemTime) -> String {
     format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}-{millis:03}")
 }
 
-/// The date so many days after 1970-01-01; Howard Hinnant's `civil_from_days`.
+/// Year, month and day of a number of days since 1970-01-01, by Howard Hinnant's `civil_from_days`.
 fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);

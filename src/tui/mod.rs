@@ -1,16 +1,15 @@
-//! The cockpit: a terminal front end that shows every stream while it is open, and orders what the operator decides.
+//! The cockpit: a terminal front end that shows every stream while it is open, and sends the operator's commands.
 //!
-//! It is a pure consumer of the telemetry bus and a sender of commands, and runs on a thread of its own:
+//! It reads events and snapshots from a [`Source`], sends commands to it, and runs on a thread of its own:
 //!
 //! ```text
-//! keys, signals ─┐                          ┌─► effects: order, drain, exit, suspend
-//! events ────────┼─► Msg ─► update(&mut Model) ─► view::draw(&Model) ─► diff ─► one write
-//! samples ───────┘                          (only when something has changed)
+//! keys, mouse, command line ─► Intent ─┐                   ┌─► effects: send a command, drain, exit, suspend, write a file
+//! events, replies, signals ────────────┼─► update(&mut Model) ─► view::draw(&Model) ─► diff ─► one write
+//! samples ─────────────────────────────┘                   (only when something has changed)
 //! ```
 //!
-//! `update` reads no clock and no descriptor, `view` changes nothing; [`run`] alone touches the world. It never
-//! awaits: orders go out by [`CommandSender::try_send`](crate::control::CommandSender::try_send), and an order without an answer
-//! is a state of the model.
+//! `update` reads no clock and no descriptor, and `view` changes nothing: only the runtime performs I/O. It never waits for
+//! a reply: [`Source::try_send`] queues a command, and a command without a reply is a state of the model.
 
 mod columns;
 mod command_line;
@@ -59,8 +58,8 @@ use terminal::{PanicHook, Tty};
 
 use crate::telemetry::LogRing;
 
-/// Takes the terminal over and shows the cockpit until the operator leaves it, the host stops it, or the terminal
-/// vanishes. Call it on a thread of its own: it blocks.
+/// Takes the terminal over and shows the cockpit until the operator quits, the host stops it, or the terminal disappears.
+/// Blocks: call it on a thread of its own.
 ///
 /// The terminal is given back before this returns, also after a panic in here; a panic of any other thread is logged
 /// (`tracing`, target `panic`) and the cockpit goes on. While it runs, `SIGINT` and `SIGTERM` count as `^C`, and

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::telemetry::{Event, Sampler, Telemetry};
 
-/// A cockpit that nobody sees.
+/// A cockpit without a terminal.
 pub struct Probe {
     telemetry: Arc<Telemetry>,
     events: tokio::sync::broadcast::Receiver<Event>,
@@ -31,7 +31,7 @@ impl fmt::Debug for Probe {
 }
 
 impl Probe {
-    /// One over this hub, as on a screen of this size.
+    /// A cockpit that shows this server on a screen of this size.
     pub fn new(telemetry: Arc<Telemetry>, width: u16, height: u16) -> Self {
         let size = Size::new(width, height);
         let model = Model::new(Labels::default(), Theme::dark(), size, Instant::now());
@@ -39,7 +39,7 @@ impl Probe {
         Self { telemetry, events, sampler: Sampler::default(), model, screen: FrameWriter::new(size) }
     }
 
-    /// Takes the events that are due and a snapshot.
+    /// Applies pending events, and takes a snapshot.
     pub fn collect(&mut self) {
         while let Ok(event) = self.events.try_recv() {
             update(&mut self.model, Msg::Event(event), Instant::now());
@@ -47,18 +47,18 @@ impl Probe {
         self.sampler.sample(&self.telemetry, &[]);
     }
 
-    /// Gives the snapshot to the model.
+    /// Applies the snapshot to the model.
     pub fn digest(&mut self) {
         sample(&mut self.model, self.sampler.snapshot(), Instant::now());
     }
 
-    /// Builds a frame, compares it with the last one, and gives what would be written.
+    /// Draws a frame, compares it with the last one, and returns the bytes that would be written.
     pub fn frame(&mut self) -> &[u8] {
         let model = &self.model;
         self.screen.compose(|buf| view::draw(model, buf)).unwrap_or_default()
     }
 
-    /// Presses keys.
+    /// Applies a key press for each character.
     pub fn press(&mut self, keys: &str) {
         for c in keys.chars() {
             update(&mut self.model, Msg::Key(Key::char(c)), Instant::now());

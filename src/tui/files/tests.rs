@@ -1,4 +1,4 @@
-//! Tests of files.
+//! Tests of file names and of the clipboard sequence.
 
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The row of one channel of a proxy.
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::rate_meter::{RateMeter, SampleClock};
@@ -6,7 +8,7 @@ use crate::{
     telemetry::{ChannelFormat, ChannelSnapshot, ChannelState, LatencySummary, TcpInfo},
 };
 
-/// One channel of a proxy.
+/// The row of one channel of a proxy. Rates are in bytes per second.
 #[derive(Debug, Clone)]
 pub(crate) struct ChannelRow {
     pub(crate) id: ChannelId,
@@ -17,7 +19,7 @@ pub(crate) struct ChannelRow {
     pub(crate) round_trips: Arc<LatencySummary>,
     pub(crate) streams: u64,
     pub(crate) state: ChannelState,
-    /// What the kernel measured, where it tells.
+    /// The kernel's measurements (TCP_INFO), where it has them.
     pub(crate) tcp: Option<TcpInfo>,
     /// Bytes that wait for room on it.
     pub(crate) queued: u64,

@@ -1,16 +1,18 @@
-/// Which row is selected, by name and not by number: rows move, the selection stays with what it names.
+//! The cursor of a list: which row is selected, and which rows are visible.
+
+/// The cursor of a list. It selects a row by its id and not by its index: when rows move, the selection moves with its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor<T> {
     selected: Option<T>,
-    /// Where the selected row was last seen.
+    /// The index at which the selected row was last found.
     index: usize,
-    /// The first row on screen.
+    /// The index of the first visible row.
     offset: usize,
-    /// Whether the operator has chosen it.
+    /// Whether the operator has moved the cursor, or acted on the selected row.
     chosen: bool,
 }
 
-/// How far to move.
+/// How far a cursor moves; negative is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CursorStep {
     By(isize),
@@ -39,17 +41,17 @@ impl<T: Copy + PartialEq> Cursor<T> {
         self.offset
     }
 
-    /// Whether the operator has moved it, or acted on what it names.
+    /// Whether the operator has moved the cursor, or acted on the selected row.
     pub(crate) fn is_chosen(&self) -> bool {
         self.chosen
     }
 
-    /// The operator acts on what it names: from now on it stays there.
+    /// Records that the operator acts on the selected row: from now on the cursor stays with it.
     pub(crate) fn choose(&mut self) {
         self.chosen = true;
     }
 
-    /// Moves the selection over `rows`, of which `page` are on screen.
+    /// Moves the cursor over `rows`, of which `page` fit on the screen.
     pub(crate) fn step(&mut self, step: CursorStep, rows: &[T], page: usize) {
         let page = isize::try_from(page.max(1)).unwrap_or(isize::MAX);
         let last = rows.len().saturating_sub(1);
@@ -65,19 +67,19 @@ impl<T: Copy + PartialEq> Cursor<T> {
         self.select(rows, usize::try_from(page).unwrap_or(1));
     }
 
-    /// Selects this row, which the operator pointed at.
+    /// Selects the row at this index, which the operator clicked.
     pub(crate) fn point(&mut self, index: usize, rows: &[T], page: usize) {
         self.index = index.min(rows.len().saturating_sub(1));
         self.chosen = true;
         self.select(rows, page.max(1));
     }
 
-    /// After the rows have changed: finds the selected one again, or stays in its place where it is gone. Before the
-    /// operator has chosen one the table is not scrolled to follow it.
+    /// Finds the selected row again after the rows have changed; stays at its index where the row is gone. Before the operator
+    /// has moved the cursor, the list is not scrolled to follow the row.
     pub(crate) fn follow(&mut self, rows: &[T], page: usize) {
         let page = page.max(1);
         let found = self.selected.and_then(|id| {
-            // Most of the time nothing has moved.
+            // Mostly the row has not moved.
             (rows.get(self.index) == Some(&id))
                 .then_some(self.index)
                 .or_else(|| rows.iter().position(|row| *row == id))
@@ -90,7 +92,7 @@ impl<T: Copy + PartialEq> Cursor<T> {
         self.select(rows, page);
     }
 
-    /// Goes back to the first row, as at the start.
+    /// Resets the cursor to its initial state, at the first row.
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
@@ -100,7 +102,7 @@ impl<T: Copy + PartialEq> Cursor<T> {
         self.show(rows.len(), page);
     }
 
-    /// Scrolls no further than it has to.
+    /// Scrolls as little as is needed to make the selected row visible.
     fn show(&mut self, rows: usize, page: usize) {
         if self.index < self.offset {
             self.offset = self.index;

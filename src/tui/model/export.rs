@@ -1,10 +1,10 @@
-//! The table as a file. What outsiders named has been cleaned where it came in; here it is only quoted.
+//! The table of streams as CSV or JSON. Text from peers was sanitized when it was received; here it is only quoted.
 
 use std::fmt::Write;
 
 use super::{Model, StreamRow, state_name};
 
-/// In which form.
+/// The format of an exported table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExportFormat {
     Csv,
@@ -12,6 +12,7 @@ pub(crate) enum ExportFormat {
 }
 
 impl ExportFormat {
+    /// The extension of the file name.
     pub(crate) fn extension(self) -> &'static str {
         match self {
             Self::Csv => "csv",
@@ -20,6 +21,7 @@ impl ExportFormat {
     }
 }
 
+/// The names of the exported columns.
 const HEAD: [&str; 17] = [
     "key",
     "state",
@@ -40,7 +42,7 @@ const HEAD: [&str; 17] = [
     "marked",
 ];
 
-/// The rows of the table as they stand, the filter and the order too.
+/// Exports the listed rows, filtered and sorted as on the screen.
 pub(crate) fn export(model: &Model, form: ExportFormat) -> String {
     let mut out = String::new();
     let rows = model.rows().iter().filter_map(|id| Some((*id, model.shown().streams.get(*id)?)));
@@ -74,7 +76,7 @@ pub(crate) fn export(model: &Model, form: ExportFormat) -> String {
     out
 }
 
-/// One row: each value, and whether JSON takes it without quotes.
+/// The values of one row, each with whether JSON takes it without quotes.
 fn values(model: &Model, row: StreamRow<'_>, marked: bool) -> [(String, bool); HEAD.len()] {
     let shown = model.shown();
     let text = |text: String| (text, false);
@@ -102,13 +104,15 @@ fn values(model: &Model, row: StreamRow<'_>, marked: bool) -> [(String, bool); H
     ]
 }
 
+/// Quotes a value for CSV.
 fn csv(value: &str) -> String {
-    // A cell that begins like a formula is run by spreadsheets; a proxy chooses its own name.
+    // Spreadsheets execute a cell that begins like a formula, and a proxy chooses its own name.
     let risky = value.starts_with(['=', '+', '-', '@']);
     let value = if risky { format!("'{value}") } else { value.to_owned() };
     if value.contains([',', '"', '\n', '\r']) { format!("\"{}\"", value.replace('"', "\"\"")) } else { value }
 }
 
+/// Quotes a value for JSON.
 fn json(value: &str) -> String {
     let mut out = String::from("\"");
     for c in value.chars() {

@@ -1,17 +1,17 @@
-//! A line of text that is being typed.
+//! A line of text with a cursor, edited by keys.
 
-/// No filter and no command is longer.
-const LONGEST: usize = 200;
+/// The longest line in bytes; further characters are ignored.
+const MAX_LINE_BYTES: usize = 200;
 
-/// The text and where the next character goes.
+/// A line of text and its cursor.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LineEdit {
     text: String,
-    /// In bytes, at a border of characters.
+    /// The cursor as a byte index, always at a character boundary.
     at: usize,
 }
 
-/// What a key does to it.
+/// A change of a [`LineEdit`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LineEditOp {
     Insert(char),
@@ -26,7 +26,7 @@ pub(crate) enum LineEditOp {
 }
 
 impl LineEdit {
-    /// A line that says this, to be gone on with.
+    /// A line with this text and the cursor at its end.
     pub(crate) fn new(text: impl Into<String>) -> Self {
         let text = text.into();
         Self { at: text.len(), text }
@@ -36,14 +36,14 @@ impl LineEdit {
         &self.text
     }
 
-    /// The text before and from the cursor on.
+    /// The text before the cursor, and the text from the cursor on.
     pub(crate) fn parts(&self) -> (&str, &str) {
         self.text.split_at(self.at)
     }
 
     pub(crate) fn edit(&mut self, edit: LineEditOp) {
         match edit {
-            LineEditOp::Insert(c) if self.text.len() < LONGEST && !c.is_control() => {
+            LineEditOp::Insert(c) if self.text.len() < MAX_LINE_BYTES && !c.is_control() => {
                 self.text.insert(self.at, c);
                 self.at += c.len_utf8();
             }

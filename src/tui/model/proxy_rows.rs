@@ -1,3 +1,6 @@
+//! The rows of proxies, connected or recently disconnected, and the timelines of their links. Filled from snapshots; the
+//! reason of a disconnection comes with an event.
+
 use std::{
     collections::VecDeque,
     net::SocketAddr,
@@ -14,17 +17,18 @@ use crate::{
     telemetry::{ChannelState, DisconnectReason, Latencies, ProxySnapshot},
 };
 
-/// How many proxies that are gone are kept on screen, and for how long.
-const MAX_GONE: usize = 16;
-
-/// How many others have their names remembered.
-const MAX_PAST: usize = 256;
-const KEEP_GONE: Duration = Duration::from_secs(600);
-/// How many names have a timeline, and how many spans each.
+/// How many disconnected proxies are listed.
+const MAX_DISCONNECTED: usize = 16;
+/// How long a disconnected proxy is listed.
+const KEEP_DISCONNECTED: Duration = Duration::from_secs(600);
+/// How many names of proxies that are no longer listed are remembered, for the rows of their streams.
+const MAX_PAST_NAMES: usize = 256;
+/// How many proxy names have a timeline.
 const MAX_LINKS: usize = 64;
-const MAX_SPANS: usize = 32;
+/// How many spans each timeline has; the oldest are dropped.
+const MAX_SPANS_PER_LINK: usize = 32;
 
-/// One proxy, there or gone.
+/// The row of one proxy, connected or recently disconnected. Rates are in bytes per second.
 #[derive(Debug, Clone)]
 pub(crate) struct ProxyRow {
     pub(crate) id: ProxyId,
@@ -32,30 +36,38 @@ pub(crate) struct ProxyRow {
     pub(crate) services: Vec<ServiceKey>,
     pub(crate) channels: Vec<ChannelRow>,
     pub(crate) addr: SocketAddr,
+    /// When the proxy connected.
     pub(crate) since: Instant,
+    /// How many of its streams are open.
     pub(crate) streams: u64,
+    /// How many streams it has been assigned since it connected.
     pub(crate) streams_total: u64,
+    /// Bytes forwarded from its targets to users.
     pub(crate) down: u64,
+    /// Bytes forwarded from users to its targets.
     pub(crate) up: u64,
     pub(crate) down_rate: f64,
     pub(crate) up_rate: f64,
     pub(crate) trend: RateTrend,
-    /// Its share of new streams beside other proxies.
+    /// Its weight for new streams under the weighted policies.
     pub(crate) weight: u32,
-    /// It is given no new streams.
+    /// Whether the operator drains it: it is assigned no new streams.
     pub(crate) draining: bool,
-    /// It has no channel, and its streams still wait for so long.
+    /// The rest of the grace period in which it can resume its streams; `None` while it has a channel.
     pub(crate) waits: Option<Duration>,
     pub(crate) limits: RateLimits,
     pub(crate) latency: Arc<Latencies>,
-    /// Why it was refused a public port, while it has none.
+    /// Why its last registration of a public port was refused; `None` once one has succeeded.
     pub(crate) refused: Option<String>,
+    /// When and why it disconnected; `None` while it is connected.
     pub(crate) gone: Option<ProxyDeparture>,
+    /// The meters of `down_rate` and `up_rate`.
     meters: (RateMeter, RateMeter),
-    seen: bool,
+    /// Whether the snapshot that is being applied contains the proxy.
+    is_in_snapshot: bool,
 }
 
-/// A row of the screen of proxies, services included.
+/// Identifies a line of the proxies screen: a proxy, a channel of an unfolded proxy, or a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProxyLine {
     Proxy(ProxyId),
@@ -63,61 +75,65 @@ pub(crate) enum ProxyLine {
     Service(ServiceId),
 }
 
-/// How a link fared for some time, and how that ended.
+/// A part of the timeline of a link during which its condition did not change.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkSpan {
     proxy: ProxyId,
     pub(crate) state: LinkCondition,
     pub(crate) from: Instant,
-    /// The same link was there before, in another state.
+    /// Whether the same link had another condition before; otherwise the link began with this span.
     pub(crate) goes_on: bool,
+    /// `None` while the span lasts.
     pub(crate) end: Option<LinkSpanEnd>,
 }
 
-/// When a span ended, and how.
+/// When a span of a link's timeline ended, and how.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkSpanEnd {
     pub(crate) at: Instant,
     pub(crate) how: LinkOutcome,
 }
 
-/// How a span ended.
+/// How a span of a link's timeline ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LinkOutcome {
-    /// The link is in another state now.
+    /// The link continues in another condition.
     Changed,
-    /// The proxy said goodbye.
+    /// The proxy closed the link in order, or the server shut down.
     Left,
-    /// It did not.
+    /// The proxy disconnected for any other reason.
     Lost,
 }
 
-/// How a link fares.
+/// The condition of a link between the server and a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LinkCondition {
+    /// The proxy is assigned new streams.
     Up,
-    /// It gets no new streams.
+    /// The proxy is assigned no new streams.
     Draining,
-    /// It has lost every channel, and its streams wait.
+    /// All channels are lost; the streams wait for the proxy to reconnect.
     Away,
 }
 
-/// When a proxy went, and why, if that was told.
+/// When a proxy disconnected, and why. The reason is `None` where its event was missed.
 #[derive(Debug, Clone)]
 pub(crate) struct ProxyDeparture {
     pub(crate) at: Instant,
     pub(crate) reason: Option<DisconnectReason>,
 }
 
-/// The proxies that are there, in the order in which they came, then the last ones that went.
+/// The rows of all proxies: the connected ones by id, then recently disconnected ones, the last one first.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ProxyRows {
     list: Vec<ProxyRow>,
-    /// The names of those that are not in the list any more: streams that they had carried still are.
-    past: VecDeque<(ProxyId, String)>,
+    /// The names of proxies that are no longer listed: rows of their streams still show them.
+    past_names: VecDeque<(ProxyId, String)>,
     clock: SampleClock,
+    /// The timeline of each proxy name, in the order in which the names first appeared.
     links: Vec<(String, VecDeque<LinkSpan>)>,
-    last_second: Option<Instant>,
+    /// When the rate trends last got a value; they get one per second.
+    trends_updated_at: Option<Instant>,
 }
 
 impl ProxyRows {
@@ -125,64 +141,65 @@ impl ProxyRows {
         &self.list
     }
 
-    /// Those that are there.
+    /// The connected proxies, those in their grace period too.
     pub(crate) fn up(&self) -> impl Iterator<Item = &ProxyRow> {
         self.list.iter().filter(|proxy| proxy.gone.is_none())
     }
 
-    /// How many have a channel, and how many are waited for.
+    /// How many proxies have a channel, and how many are in their grace period without one.
     pub(crate) fn here_and_away(&self) -> (u64, u64) {
         let away = self.up().filter(|proxy| proxy.waits.is_some()).count();
         ((self.up().count() - away) as u64, away as u64)
     }
 
-    /// What a proxy calls itself; its id where nobody remembers.
+    /// The name of a proxy; its id where it has none or is no longer known.
     pub(crate) fn name(&self, id: ProxyId) -> String {
         match self.list.iter().find(|proxy| proxy.id == id) {
             Some(proxy) if !proxy.name.is_empty() => proxy.name.clone(),
             Some(_) => id.to_string(),
             None => {
-                let past = self.past.iter().find(|(past, name)| *past == id && !name.is_empty());
+                let past = self.past_names.iter().find(|(past, name)| *past == id && !name.is_empty());
                 past.map_or_else(|| id.to_string(), |(_, name)| name.clone())
             }
         }
     }
 
-    /// How many channels they have.
+    /// The number of channels of all proxies.
     pub(crate) fn channels(&self) -> usize {
         self.up().map(|proxy| proxy.channels.len()).sum()
     }
 
-    /// How many streams they carry.
+    /// The number of open streams of all proxies.
     pub(crate) fn streams(&self) -> u64 {
         self.up().map(|proxy| proxy.streams).sum()
     }
 
-    /// How evenly the load is spread, as the policy wants it. Nothing where there is nothing to compare.
+    /// How evenly the load is balanced, relative to what each proxy is due under the policy. `None` where there is nothing
+    /// to compare.
     pub(crate) fn balance(&self, policy: Policy, of: LoadMeasure) -> Option<LoadBalance> {
         let taking = self.up().filter(|proxy| proxy.takes());
         LoadBalance::of(taking.map(|proxy| proxy.load(of) / proxy.due(policy)).collect())
     }
 
-    /// All of their load.
+    /// The load of all proxies together.
     pub(crate) fn load(&self, of: LoadMeasure) -> f64 {
         self.up().map(|proxy| proxy.load(of)).sum()
     }
 
-    /// The share of the streams that a proxy is due under the policy; nothing for one that gets no new ones.
+    /// The share of new streams that a proxy is due under the policy, 0 to 1; `None` for one that is assigned none.
     pub(crate) fn fair_share(&self, proxy: &ProxyRow, policy: Policy) -> Option<f64> {
         let all: f64 = self.up().filter(|proxy| proxy.takes()).map(|proxy| proxy.due(policy)).sum();
         proxy.takes().then(|| proxy.due(policy) / all)
     }
 
-    /// A proxy was refused a public port.
+    /// Records that the registration of a public port was refused.
     pub(crate) fn refused(&mut self, id: ProxyId, reason: &str) {
         if let Some(proxy) = self.get_mut(id) {
             proxy.refused = Some(clean(reason, 80));
         }
     }
 
-    /// A proxy has a public port.
+    /// Records that the proxy has registered a public port.
     pub(crate) fn registered(&mut self, id: ProxyId) {
         if let Some(proxy) = self.get_mut(id) {
             proxy.refused = None;
@@ -202,7 +219,7 @@ impl ProxyRows {
         self.get(id.proxy)?.channels.iter().find(|channel| channel.id == id)
     }
 
-    /// Rows of the screen of proxies: each proxy, and its channels where it is unfolded.
+    /// The lines of the table of proxies: each proxy, and its channels where it is unfolded.
     pub(crate) fn lines(&self, unfolded: &[ProxyId]) -> Vec<ProxyLine> {
         let mut lines = Vec::new();
         for proxy in &self.list {
@@ -214,12 +231,12 @@ impl ProxyRows {
         lines
     }
 
-    /// When each name had a link, by the names' coming.
+    /// The timelines of all links by proxy name, in the order in which the names first appeared.
     pub(crate) fn links(&self) -> &[(String, VecDeque<LinkSpan>)] {
         &self.links
     }
 
-    /// A proxy is gone.
+    /// Records that a proxy disconnected, and why.
     pub(crate) fn gone(&mut self, id: ProxyId, reason: &DisconnectReason, now: Instant) {
         if let Some(proxy) = self.list.iter_mut().find(|proxy| proxy.id == id) {
             let at = proxy.gone.as_ref().map_or(now, |gone| gone.at);
@@ -237,6 +254,7 @@ impl ProxyRows {
         }
     }
 
+    /// Appends a span to the timeline of a proxy name; drops the oldest timeline or span where a bound is reached.
     fn open_link(&mut self, name: &str, span: LinkSpan) {
         let at = self.links.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
             if self.links.len() == MAX_LINKS {
@@ -246,25 +264,27 @@ impl ProxyRows {
             self.links.len() - 1
         });
         let spans = &mut self.links[at].1;
-        if spans.len() == MAX_SPANS {
+        if spans.len() == MAX_SPANS_PER_LINK {
             spans.pop_front();
         }
         spans.push_back(span);
     }
 
-    /// The span of this proxy that lasts. Proxies of one name come back before the server knows that they went.
+    /// The span of this proxy that has not ended. Two proxies of one name can have one: a proxy may reconnect before the
+    /// server has noticed that its old connection is lost.
     fn link_of(&mut self, id: ProxyId) -> Option<&mut LinkSpan> {
         let mut spans = self.links.iter_mut().flat_map(|(_, spans)| spans);
         spans.find(|span| span.proxy == id && span.end.is_none())
     }
 
+    /// Ends the present span of this proxy.
     fn close_link(&mut self, id: ProxyId, end: LinkSpanEnd) {
         if let Some(span) = self.link_of(id) {
             span.end = Some(end);
         }
     }
 
-    /// Notes how the link of the proxy at this place fares.
+    /// Begins a new span where the condition of the link of the proxy at this index has changed.
     fn note_link(&mut self, at: usize, now: Instant) {
         let proxy = &self.list[at];
         let (id, name, since, state) = (proxy.id, proxy.name.clone(), proxy.since, proxy.link_state());
@@ -278,10 +298,10 @@ impl ProxyRows {
         self.open_link(&name, LinkSpan { proxy: id, state, from, goes_on, end: None });
     }
 
-    /// Takes what a snapshot says.
+    /// Applies the proxies of a snapshot. A proxy that it does not contain has disconnected.
     pub(crate) fn sample(&mut self, snapshots: &[ProxySnapshot], now: Instant, server_started: Instant) {
         self.clock.tick(now);
-        self.list.iter_mut().for_each(|proxy| proxy.seen = false);
+        self.list.iter_mut().for_each(|proxy| proxy.is_in_snapshot = false);
         for snapshot in snapshots {
             let known = self.list.iter().position(|proxy| proxy.id == snapshot.id);
             let at = known.unwrap_or_else(|| {
@@ -292,19 +312,20 @@ impl ProxyRows {
             self.note_link(at, now);
         }
         let mut left = Vec::new();
-        for proxy in self.list.iter_mut().filter(|proxy| !proxy.seen && proxy.gone.is_none()) {
+        for proxy in self.list.iter_mut().filter(|proxy| !proxy.is_in_snapshot && proxy.gone.is_none()) {
             proxy.leave(now, None);
             left.push(proxy.id);
         }
         left.into_iter().for_each(|id| self.close_link(id, LinkSpanEnd { at: now, how: LinkOutcome::Lost }));
         self.forget(now);
-        if self.last_second.is_none_or(|at| now.saturating_duration_since(at) >= Duration::from_secs(1)) {
-            self.last_second = Some(now);
+        if self.trends_updated_at.is_none_or(|at| now.saturating_duration_since(at) >= Duration::from_secs(1))
+        {
+            self.trends_updated_at = Some(now);
             for proxy in self.list.iter_mut().filter(|proxy| proxy.gone.is_none()) {
                 proxy.trend.push(proxy.down_rate as f32, proxy.up_rate as f32);
             }
         }
-        // There before gone; those by their coming, these by their going.
+        // Connected proxies by id, then disconnected ones, the last one first.
         self.list.sort_by_key(|proxy| {
             (
                 proxy.gone.is_some(),
@@ -314,24 +335,25 @@ impl ProxyRows {
         });
     }
 
+    /// Removes disconnected proxies that are too old, too many, or connected again.
     fn forget(&mut self, now: Instant) {
-        // One that came back under the same name says enough; its earlier self would only take a row.
+        // The row of a proxy that has reconnected under the same name replaces its old one.
         let names: Vec<String> = self.up().map(|proxy| proxy.name.clone()).collect();
         let mut kept = 0;
         self.list.retain_mut(|proxy| match &proxy.gone {
             None => true,
             Some(gone) => {
-                let keep = kept < MAX_GONE
+                let keep = kept < MAX_DISCONNECTED
                     && !names.contains(&proxy.name)
-                    && now.saturating_duration_since(gone.at) < KEEP_GONE;
+                    && now.saturating_duration_since(gone.at) < KEEP_DISCONNECTED;
                 kept += usize::from(keep);
                 if !keep {
-                    self.past.push_back((proxy.id, std::mem::take(&mut proxy.name)));
+                    self.past_names.push_back((proxy.id, std::mem::take(&mut proxy.name)));
                 }
                 keep
             }
         });
-        self.past.drain(..self.past.len().saturating_sub(MAX_PAST));
+        self.past_names.drain(..self.past_names.len().saturating_sub(MAX_PAST_NAMES));
     }
 }
 
@@ -359,12 +381,12 @@ impl ProxyRow {
             refused: None,
             gone: None,
             meters: Default::default(),
-            seen: true,
+            is_in_snapshot: true,
         }
     }
 
     fn sample(&mut self, snapshot: &ProxySnapshot, clock: &SampleClock) {
-        self.seen = true;
+        self.is_in_snapshot = true;
         self.gone = None;
         self.services.clone_from(&snapshot.services);
         (self.streams, self.streams_total) = (snapshot.streams_open, snapshot.streams_total);
@@ -387,16 +409,17 @@ impl ProxyRow {
         self.channels.sort_by_key(|channel| channel.id);
     }
 
-    /// Bytes a second both ways.
+    /// Bytes per second, both directions together.
     pub(crate) fn rate(&self) -> f64 {
         self.down_rate + self.up_rate
     }
 
-    /// Whether it gets new streams: one that does not is not out of balance.
+    /// Whether it is assigned new streams. Others do not count for the imbalance.
     fn takes(&self) -> bool {
         self.gone.is_none() && !self.drains() && self.waits.is_none() && !self.services.is_empty()
     }
 
+    /// The condition of its link.
     fn link_state(&self) -> LinkCondition {
         match (self.waits, self.drains()) {
             (Some(_), _) => LinkCondition::Away,
@@ -405,13 +428,13 @@ impl ProxyRow {
         }
     }
 
-    /// Whether it gets no new streams: the operator wants it so, or it said that it is about to go.
+    /// Whether it is assigned no new streams: the operator drains it, or the proxy announced its end (GOAWAY).
     pub(crate) fn drains(&self) -> bool {
         let leaving = |channel: &ChannelRow| channel.state == ChannelState::GoingAway;
         self.draining || self.channels.iter().any(leaving)
     }
 
-    /// How much it carries now.
+    /// Its present load: open streams, or bytes per second.
     pub(crate) fn load(&self, of: LoadMeasure) -> f64 {
         match of {
             LoadMeasure::Streams => self.streams as f64,
@@ -419,7 +442,7 @@ impl ProxyRow {
         }
     }
 
-    /// How much it is due beside others: by its weight where the policy goes by weights.
+    /// Its part of new streams relative to others: its weight under the policies that use weights, else 1.
     fn due(&self, policy: Policy) -> f64 {
         match policy {
             Policy::Weighted | Policy::LeastStreams => self.weight.max(1).into(),
@@ -427,6 +450,7 @@ impl ProxyRow {
         }
     }
 
+    /// Records that the proxy disconnected; keeps its totals.
     fn leave(&mut self, at: Instant, reason: Option<DisconnectReason>) {
         self.channels.clear();
         (self.streams, self.down_rate, self.up_rate) = (0, 0.0, 0.0);

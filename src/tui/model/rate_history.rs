@@ -1,3 +1,5 @@
+//! The history of two rates for a chart, in buckets of equal duration.
+
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -5,28 +7,29 @@ use std::{
 
 use super::RateTrend;
 
-/// How long one bucket is. The chart puts whole buckets together, so that a point never changes once it is drawn.
+/// The duration of one bucket. A point of the chart is made of whole buckets, so that it never changes once it is drawn.
 const BUCKET: Duration = Duration::from_millis(250);
-/// An hour of them.
+/// How many buckets are kept: one hour.
 const BUCKETS: usize = 4 * 3600;
 
-/// What a chart may cover, in seconds.
+/// The time spans that a chart can cover, in seconds.
 pub(crate) const CHART_WINDOWS: [u64; 6] = [30, 120, 300, 900, 1800, 3600];
 
-/// Bytes that crossed the server, in equal slices of time.
+/// Forwarded bytes in buckets of [`BUCKET`].
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RateHistory {
-    /// The number of the first bucket, counted from `start`.
+    /// The number of the first bucket that is kept; bucket 0 begins at `start`.
     first: u64,
-    /// Bytes to and from users. The last bucket is still being filled.
+    /// Bytes of download and upload. The last bucket is still being filled.
     buckets: VecDeque<(f64, f64)>,
     start: Option<Instant>,
+    /// The time and the totals of the last sample.
     last: Option<(Instant, u64, u64)>,
 }
 
 impl RateHistory {
-    /// One that begins with the seconds that a row remembers; at `until` the last of them ended, and so much had been
-    /// carried.
+    /// A history that begins with the seconds of a trend. `until` is the end of the last of them; the totals are those of
+    /// that time.
     pub(crate) fn begun(trend: &RateTrend, until: Instant, (down, up): (u64, u64)) -> Self {
         let mut history = Self::default();
         let known = trend.known();
@@ -41,12 +44,12 @@ impl RateHistory {
         history
     }
 
-    /// Whether there is nothing to draw.
+    /// Whether the history has no bucket.
     pub(crate) fn is_empty(&self) -> bool {
         self.buckets.is_empty()
     }
 
-    /// Notes where the totals stand.
+    /// Records the totals of a sample.
     pub(crate) fn note(&mut self, now: Instant, down: u64, up: u64) {
         let start = *self.start.get_or_insert(now);
         if let Some((then, old_down, old_up)) = self.last.replace((now, down, up)) {
@@ -55,14 +58,14 @@ impl RateHistory {
         }
     }
 
-    /// Gives each bucket its part of what crossed between two samples.
+    /// Distributes the bytes between two samples over their buckets.
     fn spread(&mut self, from: Duration, to: Duration, (down, up): (f64, f64)) {
         let width = BUCKET.as_secs_f64();
         let (from, to) = (from.as_secs_f64() / width, to.as_secs_f64() / width);
         if to <= from {
             return;
         }
-        // After a long stop only the last window matters.
+        // After a long gap, only buckets that are kept are filled.
         let begin = (from as u64).max((to as u64).saturating_sub(BUCKETS as u64));
         for number in begin..=to as u64 {
             let overlap = (to.min(number as f64 + 1.0) - from.max(number as f64)).max(0.0) / (to - from);
@@ -72,7 +75,7 @@ impl RateHistory {
         }
     }
 
-    /// The bucket with this number, the ones before it filled up with nothing.
+    /// The bucket with this number; missing ones before it are added empty.
     fn bucket(&mut self, number: u64) -> &mut (f64, f64) {
         while self.first + self.buckets.len() as u64 <= number {
             self.buckets.push_back((0.0, 0.0));
@@ -86,9 +89,9 @@ impl RateHistory {
         &mut self.buckets[at.min(last)]
     }
 
-    /// Bytes a second to and from users for the last `points` equal slices of `window` seconds, the oldest first; nothing
-    /// where there is no history yet. Slices are aligned to whole buckets counted from the start, so that the curve
-    /// moves on without changing its shape.
+    /// Bytes per second of download and upload for the last `points` equal parts of `window` seconds, the oldest first;
+    /// `None` before the history begins. Parts are aligned to whole buckets counted from the start, so that the curve
+    /// moves without changing its shape.
     pub(crate) fn points(&self, points: usize, window: u64) -> Vec<Option<(f64, f64)>> {
         let buckets = Duration::from_secs(window).as_secs_f64() / BUCKET.as_secs_f64();
         let per_point = (buckets / points.max(1) as f64).round().max(1.0) as u64;

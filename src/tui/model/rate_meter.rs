@@ -1,22 +1,24 @@
+//! Rates of counters over the last second, from samples at irregular times.
+
 use std::{collections::VecDeque, time::Instant};
 
 use crate::telemetry::RateWindow;
 
-/// How many samples are kept: a second of them at ten a second, and some to spare for a late tick.
+/// How many samples are kept: one second at 10 samples per second, and some to spare for late ones.
 const SAMPLES: usize = 16;
 
-/// When the last samples were taken. One clock serves every [`RateMeter`] of a list.
+/// When the last samples were taken. All [`RateMeter`]s of a list share one clock.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SampleClock {
     times: VecDeque<Instant>,
     newest: u64,
     base: u64,
-    /// What turns units since a sample into units a second, by the sample's slot.
+    /// By slot of a sample: the factor from units since that sample to units per second.
     per_second: [f64; SAMPLES],
 }
 
 impl SampleClock {
-    /// A sample is being taken at `now`.
+    /// Begins a sample at `now`.
     pub(crate) fn tick(&mut self, now: Instant) {
         if self.times.len() == SAMPLES {
             self.times.pop_front();
@@ -34,7 +36,7 @@ impl SampleClock {
     }
 }
 
-/// The rate of one counter over the last second. Zero once a second has passed without progress.
+/// The rate of one counter over the last second; zero after a second without progress.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RateMeter {
     ring: [u64; SAMPLES],
@@ -43,7 +45,7 @@ pub(crate) struct RateMeter {
 }
 
 impl RateMeter {
-    /// Notes where the counter stands at the clock's newest sample. A counter that fell has started anew.
+    /// Records the counter's value at the clock's newest sample. A value below the last one restarts the meter.
     pub(crate) fn note(&mut self, clock: &SampleClock, value: u64) {
         let missed_one = self.last + 1 != clock.newest;
         if missed_one || value < self.ring[slot(self.last)] {
@@ -53,7 +55,7 @@ impl RateMeter {
         self.ring[slot(clock.newest)] = value;
     }
 
-    /// Units a second.
+    /// The rate in units per second.
     pub(crate) fn per_second(&self, clock: &SampleClock) -> f64 {
         let base = clock.base.max(self.first);
         if self.last != clock.newest || base >= self.last {
@@ -64,19 +66,19 @@ impl RateMeter {
     }
 }
 
-/// The rates of many pairs of counters over the last second, each known by its place.
+/// The rates of many pairs of counters over the last second, each pair at an index.
 ///
-/// Of each sample all counters stand side by side: a tick writes one column and reads another from end to end, where
-/// ten thousand [`RateMeter`]s would each be waited for.
+/// The values of one sample are adjacent: a sample writes one array and reads another from end to end, while 10,000 separate
+/// [`RateMeter`]s would cost a cache miss each.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RateMeters {
     columns: [Vec<(u64, u64)>; SAMPLES],
-    /// The first sample that each place has noted without missing one since.
+    /// By index: the first sample since which none has been missed.
     first: Vec<u64>,
 }
 
 impl RateMeters {
-    /// Makes room for as many places.
+    /// Makes room for this many pairs.
     pub(crate) fn reserve(&mut self, places: usize) {
         if self.first.len() < places {
             self.first.resize(places, 0);
@@ -84,8 +86,8 @@ impl RateMeters {
         }
     }
 
-    /// Notes where two counters stand at the clock's newest sample, and gives units a second of each. `anew` where the
-    /// place did not note the sample before: there is nothing to compare with.
+    /// Records two counters at the clock's newest sample. Returns their rates in units per second. `anew` says that the pair
+    /// was not recorded at the previous sample, so that there is nothing to compare with.
     pub(crate) fn note(
         &mut self,
         clock: &SampleClock,
@@ -109,6 +111,7 @@ impl RateMeters {
     }
 }
 
+/// The index of a sample in the ring.
 fn slot(sample: u64) -> usize {
     (sample % SAMPLES as u64) as usize
 }

@@ -1,12 +1,14 @@
-/// How many seconds of its past everything that is listed remembers: what the shortest chart covers, and a little more.
+//! The rates of the last seconds of one row, for a sparkline.
+
+/// How many seconds each row keeps: what the shortest chart covers (30 s), and a little more.
 const SECONDS: usize = 32;
 
-/// Bytes a second to and from users in each of the last seconds. One is kept for each of a hundred thousand rows, so a
-/// second more overwrites the oldest and moves nothing.
+/// Download and upload in bytes per second for each of the last seconds. A ring, because up to 100,000 rows have one: a new
+/// second overwrites the oldest and moves nothing.
 #[derive(Debug, Clone)]
 pub(crate) struct RateTrend {
     ring: [(f32, f32); SECONDS],
-    /// How many seconds were noted so far.
+    /// How many seconds have been recorded so far.
     seconds: u32,
 }
 
@@ -17,18 +19,18 @@ impl Default for RateTrend {
 }
 
 impl RateTrend {
-    /// A second has passed with these rates.
+    /// Records a second with these rates.
     pub(crate) fn push(&mut self, down: f32, up: f32) {
         self.ring[self.seconds as usize % SECONDS] = (down, up);
         self.seconds += 1;
     }
 
-    /// How many seconds are remembered.
+    /// How many seconds are kept.
     pub(crate) fn known(&self) -> usize {
         SECONDS.min(self.seconds as usize)
     }
 
-    /// The last `count` seconds, the oldest first; before it was there, nothing.
+    /// The last `count` seconds, the oldest first; zero for seconds before the first one.
     pub(crate) fn last(&self, count: usize) -> impl Iterator<Item = (f32, f32)> + Clone + '_ {
         let missing = count.saturating_sub(self.known());
         let from = self.seconds as usize - (count - missing);

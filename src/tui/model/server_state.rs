@@ -1,3 +1,5 @@
+//! The state of the server as of one sample: all rows, totals and throughput.
+
 use std::time::{Duration, Instant};
 
 use super::{
@@ -9,7 +11,7 @@ use crate::{
     telemetry::{Snapshot, Totals},
 };
 
-/// What is going on, as of one moment. A copy of it is what a stopped display shows.
+/// The state of the server as the cockpit knows it. A frozen display shows a copy.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerState {
     /// The time of the last message.
@@ -23,7 +25,7 @@ pub(crate) struct ServerState {
     pub(crate) users: UserRows,
 }
 
-/// The rates of everything together, now and over the window of the chart.
+/// The throughput of the whole server: present rates in bytes per second, and their history for the chart.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Throughput {
     pub(crate) down: f64,
@@ -34,7 +36,7 @@ pub(crate) struct Throughput {
 }
 
 impl Throughput {
-    /// Notes where the totals stand.
+    /// Records the totals of a sample.
     fn note(&mut self, now: Instant, totals: &Totals) {
         self.clock.tick(now);
         self.meters.0.note(&self.clock, totals.down);
@@ -59,7 +61,7 @@ impl ServerState {
         }
     }
 
-    /// Takes where everything stands.
+    /// Applies a snapshot.
     pub(crate) fn sample(&mut self, snapshot: &Snapshot) {
         let now = self.now;
         self.uptime = snapshot.uptime;
@@ -73,14 +75,14 @@ impl ServerState {
         self.streams.sample(&snapshot.streams, now, server_started);
     }
 
-    /// The rows of the screen of proxies: each proxy, its channels where it is unfolded, then the services.
+    /// The lines of the proxies screen: each proxy, its channels where it is unfolded, then the services.
     pub(crate) fn proxy_lines(&self, unfolded: &[ProxyId]) -> Vec<ProxyLine> {
         let mut lines = self.proxies.lines(unfolded);
         lines.extend(self.services.all().iter().map(|service| ProxyLine::Service(service.id)));
         lines
     }
 
-    /// The users, and the open streams of those that are unfolded.
+    /// The lines of the sessions screen: each user, and its open streams where it is unfolded.
     pub(crate) fn user_lines(&self, unfolded: &[UserChannelId]) -> Vec<UserLine> {
         let streams = if unfolded.is_empty() { Vec::new() } else { self.streams.of_users(unfolded) };
         let mut lines = Vec::with_capacity(self.users.order().len() + streams.len());
@@ -93,7 +95,7 @@ impl ServerState {
         lines
     }
 
-    /// How many streams of a user are open.
+    /// How many open streams a user has.
     pub(crate) fn streams_of(&self, user: UserChannelId) -> u64 {
         let rows = self.streams.order().iter().filter_map(|id| self.streams.get(*id));
         rows.filter(|row| row.is_live() && row.key.user == user).count() as u64

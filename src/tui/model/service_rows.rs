@@ -1,3 +1,5 @@
+//! The rows of services: public ports, and those that closed recently.
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -9,15 +11,16 @@ use crate::{
     telemetry::{Latencies, ServiceSnapshot},
 };
 
-/// How many public ports that closed are kept on screen, and for how long.
+/// How many closed public ports are listed.
 const MAX_CLOSED: usize = 8;
+/// How long a closed public port is listed.
 const KEEP_CLOSED: Duration = Duration::from_secs(600);
 
-/// Names one service for as long as the program runs; small enough for a cursor.
+/// Identifies a service for as long as the program runs. Unlike its key, it is `Copy`, as a cursor needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ServiceId(u32);
 
-/// One public port with its group.
+/// The row of one service: a public port and its group of proxies. Rates are in bytes per second.
 #[derive(Debug, Clone)]
 pub(crate) struct ServiceRow {
     pub(crate) id: ServiceId,
@@ -30,13 +33,15 @@ pub(crate) struct ServiceRow {
     pub(crate) up: u64,
     pub(crate) down_rate: f64,
     pub(crate) up_rate: f64,
-    /// When its port closed; nobody can reach it since.
+    /// When its port closed; `None` while it is open.
     pub(crate) closed: Option<Instant>,
+    /// The meters of `down_rate` and `up_rate`.
     meters: (RateMeter, RateMeter),
-    seen: bool,
+    /// Whether the snapshot that is being applied contains the service.
+    is_in_snapshot: bool,
 }
 
-/// The services by their ports, those that closed lately among them.
+/// The rows of all services, sorted by key; those that closed recently too.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ServiceRows {
     list: Vec<ServiceRow>,
@@ -61,29 +66,29 @@ impl ServiceRows {
         self.list.iter_mut().find(|service| service.key == *key)
     }
 
-    /// Those whose ports closed.
+    /// The services whose ports have closed.
     pub(crate) fn lost(&self) -> impl Iterator<Item = &ServiceRow> {
         self.list.iter().filter(|service| service.closed.is_some())
     }
 
-    /// The policy of all of them, where they have one in common.
+    /// The balancing policy of all open services, where they have the same.
     pub(crate) fn policy(&self) -> Option<Policy> {
         let mut policies = self.list.iter().filter(|service| service.closed.is_none()).map(|s| s.policy);
         let first = policies.next()?;
         policies.all(|policy| policy == first).then_some(first)
     }
 
-    /// Its port closed.
+    /// Records that the port of a service closed.
     pub(crate) fn closed(&mut self, key: &ServiceKey, now: Instant) {
         if let Some(service) = self.find_mut(key) {
             service.close(now);
         }
     }
 
-    /// Takes what a snapshot says.
+    /// Applies the services of a snapshot. A service that it does not contain has closed.
     pub(crate) fn sample(&mut self, snapshots: &[ServiceSnapshot], now: Instant) {
         self.clock.tick(now);
-        self.list.iter_mut().for_each(|service| service.seen = false);
+        self.list.iter_mut().for_each(|service| service.is_in_snapshot = false);
         let known = self.list.len();
         for snapshot in snapshots {
             let at = self.list.iter().position(|service| service.key == snapshot.key).unwrap_or_else(|| {
@@ -96,7 +101,7 @@ impl ServiceRows {
         if self.list.len() > known {
             self.list.sort_by(|a, b| a.key.cmp(&b.key));
         }
-        self.list.iter_mut().filter(|service| !service.seen).for_each(|service| service.close(now));
+        self.list.iter_mut().filter(|service| !service.is_in_snapshot).for_each(|service| service.close(now));
         let mut closed: Vec<_> = self.lost().filter_map(|service| service.closed).collect();
         closed.sort_unstable_by(|a, b| b.cmp(a));
         let oldest = closed.get(MAX_CLOSED).copied();
@@ -123,12 +128,12 @@ impl ServiceRow {
             up_rate: 0.0,
             closed: None,
             meters: Default::default(),
-            seen: true,
+            is_in_snapshot: true,
         }
     }
 
     fn sample(&mut self, snapshot: &ServiceSnapshot, clock: &SampleClock) {
-        (self.seen, self.closed) = (true, None);
+        (self.is_in_snapshot, self.closed) = (true, None);
         (self.policy, self.limits) = (snapshot.policy, snapshot.limits);
         self.latency.clone_from(&snapshot.latency);
         self.streams = snapshot.streams_open;

@@ -1,3 +1,5 @@
+//! The detail of one stream, and the journal of recent lifecycle events.
+
 use std::{collections::VecDeque, time::Instant};
 
 use super::{RateHistory, RowId, StreamRow};
@@ -6,25 +8,25 @@ use crate::{
     telemetry::{Event, EventKind, StreamDetails},
 };
 
-/// How many events about streams, and about outages of those that carry them, are remembered.
-const JOURNAL: usize = 4000;
+/// How many events about streams, and about outages of their proxies, the journal keeps.
+const MAX_JOURNAL_EVENTS: usize = 4000;
 
-/// One stream, looked at closely. What costs too much to know of every stream is known of this one.
+/// The stream that the detail screen shows, with what would cost too much to keep for every stream.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamDetail {
     pub(crate) row: RowId,
     pub(crate) key: StreamKey,
-    /// Begins with the seconds that its row remembered.
+    /// Its rates over time; begins with the seconds that its row had kept.
     pub(crate) history: RateHistory,
-    /// How it flows; the last that was known, where it has ended.
+    /// Flow control, retransmission and latency figures as last sampled; `None` before the first sample.
     pub(crate) flow: Option<StreamDetails>,
 }
 
 impl StreamDetail {
-    /// `second` is when rows last noted a second of their past.
+    /// The detail of a row. `second` is when rows last recorded a second of their rates.
     pub(crate) fn new(id: RowId, row: StreamRow<'_>, second: Option<Instant>, now: Instant) -> Self {
         let until = row.ended.as_ref().map(|ended| ended.at).or(second).unwrap_or(now);
-        // Since then it went on as fast as it goes now, as far as anybody knows.
+        // The bytes at that time are not known; assume that the rate has been the same since.
         let seconds = now.saturating_duration_since(until).as_secs_f32();
         let then = |bytes: u64, rate: f32| bytes.saturating_sub((rate * seconds) as u64);
         let carried =
@@ -33,7 +35,7 @@ impl StreamDetail {
         Self { row: id, key: row.key, history, flow: None }
     }
 
-    /// Notes where the stream stands.
+    /// Records the figures of a sample.
     pub(crate) fn note(&mut self, row: StreamRow<'_>, details: Option<&StreamDetails>, now: Instant) {
         if row.is_live() {
             self.history.note(now, row.figures.down, row.figures.up);
@@ -44,11 +46,12 @@ impl StreamDetail {
     }
 }
 
-/// What happened to streams and to those that carry them lately.
+/// Recent lifecycle events about streams and about outages of their proxies, the oldest first.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EventJournal(VecDeque<Event>);
 
 impl EventJournal {
+    /// Appends an event, if it is about a stream, an action of the operator, or an outage of a proxy.
     pub(crate) fn push(&mut self, event: &Event) {
         let others = matches!(
             event.kind,
@@ -57,21 +60,21 @@ impl EventJournal {
                 | EventKind::ProxyResumed { .. }
         );
         if others || event.kind.stream_key().is_some() {
-            if self.0.len() == JOURNAL {
+            if self.0.len() == MAX_JOURNAL_EVENTS {
                 self.0.pop_front();
             }
             self.0.push_back(event.clone());
         }
     }
 
-    /// What happened to, and what the operator did to, the newest stream with this key; and what happened to its proxy
-    /// meanwhile.
+    /// The events of the newest stream with this key: its own, actions of the operator that name it, and outages of its
+    /// proxy while it was open.
     pub(crate) fn of(&self, key: StreamKey) -> Vec<&Event> {
         let name = key.to_string();
         let (mut carrier, mut over, mut events) = (None, false, Vec::new());
         for event in &self.0 {
             let about = match &event.kind {
-                // What was done to it is told by its name.
+                // The text of an action names the stream.
                 EventKind::OperatorActed { what } => what.split_whitespace().any(|word| word == name),
                 EventKind::GracePeriodStarted { proxy, .. } | EventKind::ProxyResumed { proxy, .. } => {
                     carrier == Some(*proxy) && !over
@@ -82,7 +85,7 @@ impl EventJournal {
                 continue;
             }
             match event.kind {
-                // The key may have belonged to an earlier stream.
+                // Earlier events with this key are about an earlier stream.
                 EventKind::StreamOpened { .. } => {
                     events.clear();
                     (carrier, over) = (None, false);

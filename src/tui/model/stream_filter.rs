@@ -7,34 +7,34 @@ use regex::{Regex, RegexBuilder};
 use super::{ProxyRows, StreamRow};
 use crate::{telemetry::StreamPhase, tui::columns::StreamColumn};
 
-/// A compiled expression may take so much; what a person types takes a hundredth of it.
+/// The largest compiled regex, in bytes; typical ones need a hundredth of it.
 const REGEX_SIZE: usize = 1 << 20;
 
-/// What a row has to be like: all of the terms.
+/// A filter of the table of streams: a row passes if all terms hold.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StreamFilter {
-    terms: Vec<Term>,
+    terms: Vec<FilterTerm>,
     text: String,
 }
 
 #[derive(Debug, Clone)]
-struct Term {
+struct FilterTerm {
     negated: bool,
-    test: Test,
+    test: FilterCondition,
 }
 
 #[derive(Debug, Clone)]
-enum Test {
-    /// In any column.
+enum FilterCondition {
+    /// The text is contained in any field.
     Word(String),
     /// In this column.
     In(StreamColumn, String),
-    Than(Figure, Sign, f64),
+    Than(FilterFigure, Comparison, f64),
     Matches(Regex),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Figure {
+enum FilterFigure {
     Down,
     Up,
     Bytes,
@@ -43,12 +43,12 @@ enum Figure {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sign {
+enum Comparison {
     More,
     Less,
 }
 
-/// Why a text is no filter.
+/// Why a text is not a valid filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FilterError(String);
 
@@ -74,19 +74,19 @@ impl StreamFilter {
     /// The names before `<` or `>`.
     pub(crate) const FIGURES: [&str; 5] = ["down", "up", "bytes", "size", "age"];
 
-    /// Reads what was typed.
+    /// Parses the text that the operator typed.
     ///
     /// # Errors
-    /// What cannot be understood, named.
+    /// The first invalid term, and what is expected.
     pub(crate) fn parse(text: &str) -> Result<Self, FilterError> {
         let mut terms = Vec::new();
-        for word in words(text) {
+        for word in split_terms(text) {
             let (negated, word) = match word.strip_prefix('!') {
                 Some(rest) => (true, rest),
                 None => (false, word),
             };
             if !word.is_empty() {
-                terms.push(Term { negated, test: test(word)? });
+                terms.push(FilterTerm { negated, test: parse_condition(word)? });
             }
         }
         Ok(Self { terms, text: text.trim().to_owned() })
@@ -96,19 +96,19 @@ impl StreamFilter {
         self.terms.is_empty()
     }
 
-    /// As it was typed.
+    /// The text as typed.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether the row is to be shown.
+    /// Whether the row passes all terms.
     pub(crate) fn passes(&self, row: StreamRow<'_>, proxies: &ProxyRows, now: Instant) -> bool {
         self.terms.iter().all(|term| term.test.holds(row, proxies, now) != term.negated)
     }
 }
 
-/// The words; an expression between slashes is one, blanks and all.
-fn words(text: &str) -> Vec<&str> {
+/// Splits the text into terms at blanks; a regex between slashes is one term, blanks included.
+fn split_terms(text: &str) -> Vec<&str> {
     let mut words = Vec::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
@@ -124,15 +124,23 @@ fn words(text: &str) -> Vec<&str> {
     words
 }
 
-fn test(word: &str) -> Result<Test, FilterError> {
+/// The message for a regex that does not compile: the cause alone, without the excerpt that the error shows above it.
+fn invalid_regex(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let cause = text.lines().last().unwrap_or_default();
+    format!("invalid regex: {}", cause.trim_start_matches("error: "))
+}
+
+/// Parses one term without its negation.
+fn parse_condition(word: &str) -> Result<FilterCondition, FilterError> {
     if let Some(inner) = word.strip_prefix('/') {
         let inner = inner.strip_suffix('/').unwrap_or(inner);
         let regex = RegexBuilder::new(inner).case_insensitive(true).size_limit(REGEX_SIZE).build();
-        return regex.map(Test::Matches).map_err(|_| FilterError(format!("/{inner}/ is no expression")));
+        return regex.map(FilterCondition::Matches).map_err(|error| FilterError(invalid_regex(&error)));
     }
     if let Some(at) = word.find(['<', '>']) {
-        let sign = if word[at..].starts_with('<') { Sign::Less } else { Sign::More };
-        return figure(&word[..at], sign, word[at + 1..].trim_start_matches('='));
+        let sign = if word[at..].starts_with('<') { Comparison::Less } else { Comparison::More };
+        return parse_figure(&word[..at], sign, word[at + 1..].trim_start_matches('='));
     }
     if let Some((name, value)) = word.split_once(':') {
         let lower = name.to_ascii_lowercase();
@@ -145,33 +153,39 @@ fn test(word: &str) -> Result<Test, FilterError> {
         let is_text = name.is_empty() || name.chars().any(|c| c.is_ascii_digit() || c == '[');
         if column.is_none() && !is_text {
             return Err(FilterError(format!(
-                "{name}: is none of {}",
+                "unknown field {name}:; expected: {}",
                 StreamFilter::fields().collect::<Vec<_>>().join(" ")
             )));
         }
         if let Some(column) = column {
-            return Ok(Test::In(column, value.to_ascii_lowercase()));
+            return Ok(FilterCondition::In(column, value.to_ascii_lowercase()));
         }
     }
-    Ok(Test::Word(word.to_ascii_lowercase()))
+    Ok(FilterCondition::Word(word.to_ascii_lowercase()))
 }
 
-fn figure(name: &str, sign: Sign, value: &str) -> Result<Test, FilterError> {
+/// Parses the comparison of a figure with a value, such as `down>1M`.
+fn parse_figure(name: &str, sign: Comparison, value: &str) -> Result<FilterCondition, FilterError> {
     let figure = match name.to_ascii_lowercase().as_str() {
-        "down" => Figure::Down,
-        "up" => Figure::Up,
-        "bytes" => Figure::Bytes,
-        "size" => Figure::Size,
-        "age" => Figure::Age,
-        _ => return Err(FilterError(format!("{name} is none of {}", StreamFilter::FIGURES.join(" ")))),
+        "down" => FilterFigure::Down,
+        "up" => FilterFigure::Up,
+        "bytes" => FilterFigure::Bytes,
+        "size" => FilterFigure::Size,
+        "age" => FilterFigure::Age,
+        _ => {
+            return Err(FilterError(format!(
+                "unknown figure {name}; expected: {}",
+                StreamFilter::FIGURES.join(" ")
+            )));
+        }
     };
-    let parsed = if figure == Figure::Age { seconds(value) } else { amount(value) };
+    let parsed = if figure == FilterFigure::Age { seconds(value) } else { amount(value) };
     parsed
-        .map(|value| Test::Than(figure, sign, value))
-        .ok_or_else(|| FilterError(format!("«{value}» is no value: down>1M, age<30s")))
+        .map(|value| FilterCondition::Than(figure, sign, value))
+        .ok_or_else(|| FilterError(format!("invalid value «{value}»; expected: down>1M, age<30s")))
 }
 
-/// `1M`, `1.5K`, `200`: K is 1,000, as on the screen.
+/// Parses an amount of bytes: `1M`, `1.5K`, `200`. K is 1,000, as on the screen.
 fn amount(text: &str) -> Option<f64> {
     let text = text.trim_end_matches("/s");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -186,7 +200,7 @@ fn amount(text: &str) -> Option<f64> {
     digits.parse::<f64>().ok().filter(|n| n.is_finite()).map(|n| n * factor)
 }
 
-/// `30s`, `5m`, `2h`, `1d`, `30`.
+/// Parses a duration in seconds: `30s`, `5m`, `2h`, `1d`, `30`.
 fn seconds(text: &str) -> Option<f64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor = match &text[digits.len()..] {
@@ -199,9 +213,9 @@ fn seconds(text: &str) -> Option<f64> {
     digits.parse::<f64>().ok().filter(|n| n.is_finite()).map(|n| n * factor)
 }
 
-impl Test {
+impl FilterCondition {
     fn holds(&self, row: StreamRow<'_>, proxies: &ProxyRows, now: Instant) -> bool {
-        // Not the priority: nearly every row has the same.
+        // Not the priority, which is the same for nearly every row.
         const ALL: [StreamColumn; 6] = [
             StreamColumn::Stream,
             StreamColumn::State,
@@ -211,24 +225,24 @@ impl Test {
             StreamColumn::Content,
         ];
         match self {
-            Self::Word(word) => ALL.iter().any(|column| has(row, *column, proxies, word)),
-            Self::In(column, value) => has(row, *column, proxies, value),
+            Self::Word(word) => ALL.iter().any(|column| contains_text(row, *column, proxies, word)),
+            Self::In(column, value) => contains_text(row, *column, proxies, value),
             Self::Matches(regex) => ALL.iter().any(|column| regex.is_match(&text(row, *column, proxies))),
             Self::Than(figure, sign, value) => {
                 let figure = match figure {
-                    Figure::Down => f64::from(row.figures.down_rate),
-                    Figure::Up => f64::from(row.figures.up_rate),
-                    Figure::Bytes => row.bytes() as f64,
-                    Figure::Size => row.download.map_or(0, |body| body.size) as f64,
-                    Figure::Age => row.age(now).as_secs_f64(),
+                    FilterFigure::Down => f64::from(row.figures.down_rate),
+                    FilterFigure::Up => f64::from(row.figures.up_rate),
+                    FilterFigure::Bytes => row.bytes() as f64,
+                    FilterFigure::Size => row.download.map_or(0, |body| body.size) as f64,
+                    FilterFigure::Age => row.age(now).as_secs_f64(),
                 };
-                if *sign == Sign::More { figure > *value } else { figure < *value }
+                if *sign == Comparison::More { figure > *value } else { figure < *value }
             }
         }
     }
 }
 
-fn has(row: StreamRow<'_>, column: StreamColumn, proxies: &ProxyRows, wanted: &str) -> bool {
+fn contains_text(row: StreamRow<'_>, column: StreamColumn, proxies: &ProxyRows, wanted: &str) -> bool {
     text(row, column, proxies).to_ascii_lowercase().contains(wanted)
 }
 
@@ -236,7 +250,7 @@ fn text(row: StreamRow<'_>, column: StreamColumn, proxies: &ProxyRows) -> String
     match column {
         StreamColumn::Stream => row.key.to_string(),
         StreamColumn::Proxy => row.proxy.map(|id| proxies.name(id)).unwrap_or_default(),
-        // The id too: it is what other screens call the user.
+        // With the id, which names the user on other screens.
         StreamColumn::Address => format!("{} {}", row.addr, row.key.user),
         StreamColumn::Service => row.service.to_string(),
         StreamColumn::State => state_name(row).to_owned(),
@@ -255,7 +269,7 @@ fn text(row: StreamRow<'_>, column: StreamColumn, proxies: &ProxyRows) -> String
     }
 }
 
-/// The state as a word, also in exports.
+/// The state of a stream as a word, for screens and exports.
 pub(crate) fn state_name(row: StreamRow<'_>) -> &'static str {
     use crate::telemetry::EndReason;
     match (&row.ended, row.phase) {
@@ -277,30 +291,4 @@ pub(crate) fn state_name(row: StreamRow<'_>) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_filter_says_what_is_wrong() {
-        for (text, why) in [
-            ("host:a", "host: is none of key: state: service: proxy: user: content: pri:"),
-            ("speed>1", "speed is none of down up bytes size age"),
-            ("down>fast", "«fast» is no value: down>1M, age<30s"),
-            ("/(/", "/(/ is no expression"),
-        ] {
-            assert_eq!(StreamFilter::parse(text).unwrap_err().to_string(), why);
-        }
-        for text in
-            ["", "  ", "!", "edge", "3F9A1C:2", "[::1]:80", "10.0.0.1:443", "a /b c/ d", "down>=1.5M", "/"]
-        {
-            StreamFilter::parse(text).unwrap();
-        }
-    }
-
-    #[test]
-    fn words_keep_expressions_together() {
-        assert_eq!(words("a !/b c/ d>1"), ["a", "!/b c/", "d>1"]);
-        assert_eq!(words("/open x"), ["/open", "x"]);
-        assert_eq!((amount("1.5k"), seconds("2m"), amount("x")), (Some(1500.0), Some(120.0), None));
-    }
-}
+mod tests;

@@ -1,3 +1,5 @@
+//! One row of the table of streams. Its parts are kept in separate lists, because most samples touch only the counters.
+
 use std::{
     net::SocketAddr,
     ops::Deref,
@@ -11,32 +13,32 @@ use crate::{
     telemetry::{Content, EndReason, Progress, StreamPhase, StreamSnapshot},
 };
 
-/// How far a rate has to move before its row may change places, as a share of the larger one.
+/// How much a rate has to change before its row is sorted again, relative to the larger of the old and the new rate.
 const RANK_STEP: f32 = 0.25;
-/// Below this many bytes a second, rates are the same to an operator.
+/// Rates below this many bytes per second count as equal when rows are sorted.
 const RANK_FLOOR: f32 = 1024.0;
-/// How long the selection stays on a stream that ended, where the operator has not chosen it.
+/// How long the cursor stays on a stream that has ended, where the operator has not moved it there.
 pub(crate) const LINGER: Duration = Duration::from_secs(3);
 
-/// Names one row for as long as the program runs. A key may come back with another stream; this never does.
+/// Identifies one row for as long as the program runs. Unlike a stream key, it is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RowId {
     pub(crate) slot: u32,
     pub(crate) serial: u64,
 }
 
-/// How a stream ended.
+/// When and why a stream ended.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamEnd {
     pub(crate) at: Instant,
-    /// Nothing where the event was missed and the counters did not tell either.
+    /// `None` where the event was missed: snapshots do not contain the reason.
     pub(crate) reason: Option<EndReason>,
 }
 
-/// One stream, alive or ended: a row of the table.
+/// A row of the table: one stream, open or ended.
 ///
-/// Its parts lie in lists of their own. A sample goes through ten thousand [`StreamCounters`] in a fraction of a millisecond
-/// where they lie side by side; among everything else that is known of a stream most of it was waiting for memory.
+/// Its parts are in separate lists. A sample updates 10,000 adjacent [`StreamCounters`] in a fraction of a millisecond; when
+/// they were stored with the other attributes, most of that time was spent on cache misses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StreamRow<'a> {
     pub(crate) figures: &'a StreamCounters,
@@ -52,62 +54,63 @@ impl Deref for StreamRow<'_> {
     }
 }
 
-/// What each sample touches: one cache line.
+/// The part of a row that each sample updates: one cache line.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C, align(64))]
 pub(crate) struct StreamCounters {
-    /// Of the row that has this place; 0 where none does.
+    /// The serial number of the row in this slot; 0 where the slot is free.
     pub(crate) serial: u64,
-    /// What tells this stream from another one with the same key, once a snapshot told it; 0 before and once it ended.
+    /// The stream's number in snapshots plus one, which tells it from another stream with the same key; 0 before the first
+    /// snapshot and after the end.
     number: u64,
-    /// The snapshot it was last in, or during which it was told of.
+    /// The number of the last sample that contained it, or during which its event arrived.
     noted: u64,
     pub(crate) down: u64,
     pub(crate) up: u64,
     pub(crate) down_rate: f32,
     pub(crate) up_rate: f32,
-    /// The highest rates so far.
+    /// The highest rates so far, in bytes per second.
     pub(crate) down_peak: f32,
     pub(crate) up_peak: f32,
-    /// Of the stream's [`StreamSnapshot::changes`] those that the row has taken.
+    /// The value of [`StreamSnapshot::changes`] whose attributes the row has.
     changes: u32,
-    /// The operator may have changed on screen what the server did not, or refused to.
+    /// Whether attributes were changed ahead of the server: the next sample overwrites them.
     stale: bool,
     live: bool,
 }
 
-/// What is needed once a second, and to sort.
+/// The part of a row that is updated once per second and by which rows are sorted.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SortRank {
-    /// Of the row that stands among the open ones; 0 where none does.
+    /// The serial number of the row, while it is sorted among the open ones; else 0.
     pub(crate) serial: u64,
-    /// Where it belongs in the table.
+    /// The sort key: rows are listed by it, the smallest first.
     pub(crate) place: u64,
-    /// The rates by which it is sorted: they move in steps and once a second, so that rows do not dance.
+    /// The rates by which it is sorted. They change in steps and once per second, so that rows keep their places.
     pub(crate) down: f32,
     pub(crate) up: f32,
 }
 
-/// What is known of a stream besides.
+/// The attributes of a stream, which change rarely.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamAttributes {
     pub(crate) limits: RateLimits,
     pub(crate) phase: StreamPhase,
-    /// The operator holds it.
+    /// Whether the operator has paused it.
     pub(crate) paused: bool,
-    /// Its proxy has lost every channel, and may come back.
+    /// Whether its proxy has lost all channels and may reconnect within the grace period.
     pub(crate) waits: bool,
     pub(crate) priority: Priority,
-    /// An order to kill it is on its way.
+    /// Whether a command to kill it is pending.
     pub(crate) killing: bool,
     pub(crate) key: StreamKey,
-    /// It ended and went below the open ones.
+    /// Whether it has ended and is listed below the open streams.
     pub(crate) sunk: bool,
     pub(crate) addr: SocketAddr,
     pub(crate) service: ServiceKey,
     pub(crate) proxy: Option<ProxyId>,
     pub(crate) channel: Option<ChannelId>,
-    /// What it carries, as far as that is known.
+    /// What protocol detection found.
     pub(crate) content: Option<Arc<Content>>,
     pub(crate) download: Option<Progress>,
     pub(crate) since: Instant,
@@ -115,11 +118,11 @@ pub(crate) struct StreamAttributes {
     pub(crate) trend: RateTrend,
 }
 
-/// No stream: the numbers of those that come begin at 1 here.
+/// No stream: numbers from snapshots are stored plus one.
 const NO_NUMBER: u64 = 0;
 
 impl StreamCounters {
-    /// Those of a row that begins, during this snapshot.
+    /// The counters of a new row, created during this sample.
     pub(super) fn begun(serial: u64, sample: u64) -> Self {
         Self { serial, noted: sample, stale: true, live: true, ..Self::default() }
     }
@@ -128,7 +131,7 @@ impl StreamCounters {
         self.live
     }
 
-    /// Whether these are the figures of this stream for sure, and it is open.
+    /// Whether these counters are known to be those of this stream.
     pub(super) fn is_now(&self, snapshot: &StreamSnapshot) -> bool {
         self.number == snapshot.number + 1
     }
@@ -138,33 +141,33 @@ impl StreamCounters {
         self.number.checked_sub(1)
     }
 
-    /// Whether `snapshot` may speak of this stream, and not of a later one with the same key.
+    /// Whether `snapshot` may be about this stream, not about a later one with the same key.
     pub(super) fn may_be(&self, snapshot: &StreamSnapshot) -> bool {
         self.number == NO_NUMBER || self.is_now(snapshot)
     }
 
-    /// This is the stream they are about.
+    /// Binds the counters to the stream of this snapshot.
     pub(super) fn be(&mut self, snapshot: &StreamSnapshot, age: Duration) {
         (self.number, self.noted) = (snapshot.number + 1, 0);
-        // What it has carried so far is in no rate; but no mean is above the peak, and that does not fall.
+        // Earlier bytes are in no rate, but their mean rate is a lower bound of the peak.
         let seconds = age.as_secs_f32().max(0.1);
         self.down_peak = self.down_peak.max(snapshot.down as f32 / seconds);
         self.up_peak = self.up_peak.max(snapshot.up as f32 / seconds);
     }
 
-    /// A snapshot names it; says whether the one before did not.
+    /// Records that this sample contains the stream. Returns whether the previous sample did not.
     pub(super) fn is_named(&mut self, sample: u64) -> bool {
         let anew = self.noted + 1 != sample;
         self.noted = sample;
         anew
     }
 
-    /// Whether neither this snapshot nor the one before named it.
+    /// Whether neither this sample nor the previous one contained the stream.
     pub(super) fn is_missing(&self, sample: u64) -> bool {
         self.live && self.noted + 1 < sample
     }
 
-    /// Takes what a snapshot says, and the rates that follow from it; says whether there is more to take.
+    /// Sets totals and rates from a snapshot. Returns whether the attributes have to be updated too.
     pub(super) fn sample(&mut self, snapshot: &StreamSnapshot, (down, up): (f32, f32)) -> bool {
         (self.down, self.up) = (snapshot.down, snapshot.up);
         (self.down_rate, self.up_rate) = (down, up);
@@ -175,12 +178,12 @@ impl StreamCounters {
         more
     }
 
-    /// The row was changed without the server.
+    /// Marks the attributes as changed ahead of the server.
     pub(super) fn distrust(&mut self) {
         self.stale = true;
     }
 
-    /// The stream is over.
+    /// Records the end of the stream; keeps its totals.
     pub(super) fn end(&mut self) {
         (self.live, self.number) = (false, NO_NUMBER);
         (self.down_rate, self.up_rate) = (0.0, 0.0);
@@ -188,7 +191,7 @@ impl StreamCounters {
 }
 
 impl SortRank {
-    /// A second has passed: it moves if the rates moved enough.
+    /// Updates the rates by which the row is sorted, if they have changed enough. Called once per second.
     pub(super) fn second(&mut self, figures: &StreamCounters) {
         step(&mut self.down, figures.down_rate);
         step(&mut self.up, figures.up_rate);
@@ -222,7 +225,7 @@ impl StreamAttributes {
         self.ended.is_none()
     }
 
-    /// Takes what a snapshot says besides figures.
+    /// Sets the attributes from a snapshot.
     pub(super) fn take(&mut self, snapshot: &StreamSnapshot) {
         self.proxy = snapshot.proxy.or(self.proxy);
         self.channel = snapshot.channel.or(self.channel);
@@ -233,12 +236,12 @@ impl StreamAttributes {
         self.limits = snapshot.limits;
     }
 
-    /// It is over.
+    /// Records the end of the stream.
     pub(super) fn end(&mut self, at: Instant, reason: Option<EndReason>) {
         self.phase = StreamPhase::Ended;
         self.waits = false;
         self.killing = false;
-        // Reasons may quote a peer; and a history of a thousand rows must not keep a thousand essays.
+        // Reasons may quote a peer: they are sanitized, and bounded, because 1,000 ended rows are kept.
         let reason = reason.map(|reason| match reason {
             EndReason::TargetConnectFailed(why) => EndReason::TargetConnectFailed(clean(&why, 80)),
             EndReason::Protocol(why) => EndReason::Protocol(clean(&why, 80)),
@@ -247,12 +250,12 @@ impl StreamAttributes {
         self.ended = Some(StreamEnd { at, reason });
     }
 
-    /// How long it has lived, or did.
+    /// How long the stream has been open, or was.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         self.ended.as_ref().map_or(now, |ended| ended.at).saturating_duration_since(self.since)
     }
 
-    /// Whether it ended long enough ago to have been seen.
+    /// Whether it ended at least [`LINGER`] ago.
     pub(crate) fn has_settled(&self, now: Instant) -> bool {
         self.ended.as_ref().is_some_and(|ended| now.saturating_duration_since(ended.at) >= LINGER)
     }
@@ -267,12 +270,12 @@ impl<'a> StreamRow<'a> {
         self.stream.is_live()
     }
 
-    /// Bytes both ways.
+    /// Bytes of both directions together.
     pub(crate) fn bytes(self) -> u64 {
         self.figures.down.saturating_add(self.figures.up)
     }
 
-    /// How much of the download has arrived, where its size is known.
+    /// The part of the download that has been forwarded, 0 to 1; `None` where its size is not known.
     pub(crate) fn progress(self) -> Option<f64> {
         self.download.map(|download| download.share(self.figures.down))
     }

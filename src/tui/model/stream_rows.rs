@@ -1,3 +1,6 @@
+//! All rows of the table of streams, in their order. Filled from events and snapshots; a lost event leaves no row behind,
+//! because snapshots tell the end of a stream too.
+
 use std::{
     cmp::Ordering,
     collections::{HashMap, VecDeque},
@@ -16,48 +19,56 @@ use crate::{
     telemetry::{Content, EndReason, StreamPhase, StreamSnapshot},
 };
 
-/// How many ended streams are kept, and for how long. Whichever bound is reached first; what the first one drops is
-/// counted on screen.
+/// How many ended streams are kept. Those dropped because of this bound are counted on the screen.
 const MAX_ENDED: usize = 1000;
+/// How long an ended stream is kept.
 const KEEP_ENDED: Duration = Duration::from_secs(300);
-/// Rows change places this often at most.
-const RERANK: Duration = Duration::from_secs(1);
+/// The shortest time between two sorts by new values.
+const RERANK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Every stream that is open, and the last ones that ended, in the order of the table.
+/// The rows of all open streams and of recently ended ones, in table order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StreamRows {
-    /// By slot, what makes a row: three lists, because most ticks go through the first alone.
+    /// The counters of each slot. The parts of a row are in three lists, because most samples update only this one.
     figures: Vec<StreamCounters>,
     ranks: Vec<SortRank>,
     slots: Vec<Option<StreamAttributes>>,
+    /// Slots without a row.
     free: Vec<u32>,
     by_key: HashMap<StreamKey, RowId>,
+    /// All rows in table order.
     order: Vec<RowId>,
-    /// The first part of the order: the open ones, and those that ended and have not sunk.
+    /// The first part of the order: open streams, and ended ones that have not been moved below them.
     ranked: Vec<Ranked>,
-    /// The second part: those that ended, the last one first.
+    /// The second part of the order: ended streams, the last one first.
     sunk: VecDeque<RowId>,
-    /// In which slots the last snapshot's streams were found, in its order: the next one's mostly is the same.
+    /// For each position of the last snapshot, the slot of its stream: in the next snapshot it is mostly the same.
     hints: Vec<u32>,
+    /// New rows that are not in `ranked` yet.
     added: Vec<Ranked>,
+    /// All ended rows that are kept, the oldest first.
     ended: VecDeque<RowId>,
-    /// Those that ended and still stand among the open ones.
+    /// Ended rows that are still listed among the open ones.
     floating: Vec<RowId>,
-    /// The one row that keeps its place although its stream ended: the operator has it selected.
+    /// The selected row: it keeps its place when its stream ends.
     pinned: Option<RowId>,
     sort: Sort,
     clock: SampleClock,
     meters: RateMeters,
+    /// The number of the last sample.
     sample: u64,
     next_serial: u64,
+    /// How many streams are open.
     live: usize,
+    /// How many ended rows were dropped because of [`MAX_ENDED`].
     dropped: u64,
-    /// Something has left a part of the order.
-    left: bool,
-    reranked: Option<Instant>,
+    /// Whether a row has been removed from `ranked` or `sunk` since the order was computed.
+    has_removals: bool,
+    /// When sort keys were last computed.
+    reranked_at: Option<Instant>,
 }
 
-/// A row among the open ones, and all that is needed to sort it.
+/// A row among the open ones, with its sort key.
 #[derive(Debug, Clone, Copy)]
 struct Ranked {
     place: u64,
@@ -72,14 +83,14 @@ impl Ranked {
 }
 
 impl StreamRows {
-    /// The row, if it is still kept.
+    /// The row with this id, while it is kept.
     pub(crate) fn get(&self, id: RowId) -> Option<StreamRow<'_>> {
         let slot = id.slot as usize;
         let figures = self.figures.get(slot).filter(|figures| figures.serial == id.serial)?;
         Some(StreamRow::new(figures, self.ranks.get(slot)?, self.slots.get(slot)?.as_ref()?))
     }
 
-    /// To be changed before the server says so: what the next snapshot says goes before it.
+    /// The attributes of a row, to be changed ahead of the server: the next snapshot overwrites them.
     pub(crate) fn get_mut(&mut self, id: RowId) -> Option<&mut StreamAttributes> {
         let slot = id.slot as usize;
         let figures = self.figures.get_mut(slot).filter(|figures| figures.serial == id.serial)?;
@@ -93,31 +104,31 @@ impl StreamRows {
         self.by_key.get(&key).copied()
     }
 
-    /// The rows in the order of the table: the open ones, then the ended ones.
+    /// All rows in table order: open streams, then ended ones.
     pub(crate) fn order(&self) -> &[RowId] {
         &self.order
     }
 
-    /// Keeps this row where it is, should its stream end: a row must not jump away from under the selection.
+    /// Makes this row keep its place when its stream ends: the selected row must not move away from the cursor.
     pub(crate) fn pin(&mut self, id: Option<RowId>) {
         self.pinned = id;
     }
 
-    /// Lets the row that was kept go where it belongs.
+    /// Moves the pinned row below the open ones, if its stream has ended.
     pub(crate) fn unpin(&mut self) {
         self.pinned = None;
         self.sink();
         self.put_in_order(false);
     }
 
-    /// How many of [`order`](Self::order) come before the ended ones.
+    /// How many rows of [`order`](Self::order) come before the ended ones.
     pub(crate) fn unsettled(&self) -> usize {
         self.ranked.len()
     }
 
-    /// When the rows last noted a second of their past.
+    /// When the rows last recorded a second of their rates.
     pub(crate) fn last_second(&self) -> Option<Instant> {
-        self.reranked
+        self.reranked_at
     }
 
     /// Returns the serial number that snapshots give the row's stream; `None` once it ended, and before the first snapshot
@@ -126,7 +137,7 @@ impl StreamRows {
         self.get(id)?.figures.snapshot_number()
     }
 
-    /// The open streams of these users, by user and number. The register of keys is small beside the rows.
+    /// The open streams of these users, sorted by key. Iterates over all keys, which are few bytes compared to the rows.
     pub(crate) fn of_users(&self, users: &[UserChannelId]) -> Vec<(StreamKey, RowId)> {
         let theirs = self.by_key.iter().filter(|(key, _)| users.contains(&key.user));
         let mut streams: Vec<_> =
@@ -135,17 +146,17 @@ impl StreamRows {
         streams
     }
 
-    /// How many are open.
+    /// How many streams are open.
     pub(crate) fn live(&self) -> usize {
         self.live
     }
 
-    /// How many ended ones are kept.
+    /// How many ended streams are kept.
     pub(crate) fn ended(&self) -> usize {
         self.ended.len()
     }
 
-    /// How many ended ones had to make room for newer ones.
+    /// How many ended streams were dropped because of [`MAX_ENDED`].
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -154,14 +165,14 @@ impl StreamRows {
         self.sort
     }
 
-    /// Sorts by something else, at once.
+    /// Changes the sort order and sorts at once.
     pub(crate) fn set_sort(&mut self, sort: Sort, now: Instant) {
         self.sort = sort;
-        self.reranked = None;
+        self.reranked_at = None;
         self.settle(now);
     }
 
-    /// A stream opened.
+    /// Applies the event that a stream opened.
     pub(crate) fn opened(&mut self, key: StreamKey, addr: SocketAddr, service: &ServiceKey, now: Instant) {
         // A snapshot may have shown it before its event came.
         if !self.by_key.get(&key).is_some_and(|id| self.is_live(*id)) {
@@ -169,7 +180,7 @@ impl StreamRows {
         }
     }
 
-    /// A proxy was chosen for a stream.
+    /// Applies the event that a stream was assigned to a proxy.
     pub(crate) fn assigned(&mut self, key: StreamKey, proxy: ProxyId) {
         let Some(row) = self.by_key.get(&key).copied().and_then(|id| self.get_mut(id)) else { return };
         if row.is_live() {
@@ -180,7 +191,7 @@ impl StreamRows {
         }
     }
 
-    /// A stream ended.
+    /// Applies the event that a stream ended.
     pub(crate) fn over(
         &mut self,
         key: StreamKey,
@@ -191,7 +202,7 @@ impl StreamRows {
     ) {
         let Some(&id) = self.by_key.get(&key) else { return };
         let Some(row) = self.get_mut(id) else { return };
-        // Its end is known already, and so is all the rest.
+        // The reason is known, and with it the final totals.
         if row.ended.as_ref().is_some_and(|ended| ended.reason.is_some()) {
             return;
         }
@@ -207,11 +218,10 @@ impl StreamRows {
         (figures.down, figures.up) = (down, up);
     }
 
-    /// Takes what a snapshot says about every stream.
+    /// Applies the streams of a snapshot.
     ///
-    /// One that two snapshots in a row do not name has ended: should the event have been lost, no ghost stays behind.
-    /// Not the first time, because the event of one that ended just before the snapshot is still on its way, and
-    /// tells why.
+    /// A stream that two consecutive snapshots do not contain has ended, even if its event was lost. One snapshot is not
+    /// enough: the event of a stream that ended just before it may not have been delivered yet, and contains the reason.
     pub(crate) fn sample(&mut self, snapshots: &[StreamSnapshot], now: Instant, server_started: Instant) {
         self.clock.tick(now);
         self.sample += 1;
@@ -232,7 +242,7 @@ impl StreamRows {
             }
         }
         self.hints = hints;
-        // Mostly each of them was named: then there is no need to look for others.
+        // Mostly the snapshot contains every open stream; then there are no others to look for.
         let slots = if snapshots.len() == self.live { 0 } else { self.figures.len() };
         for slot in 0..slots {
             let figures = self.figures[slot];
@@ -243,15 +253,15 @@ impl StreamRows {
         self.settle(now);
     }
 
-    /// The slot of the row of this stream, which may be new.
+    /// The slot of the row of this stream; a new one where the stream is new.
     #[cold]
     fn place_of(&mut self, snapshot: &StreamSnapshot, now: Instant, server_started: Instant) -> u32 {
         let known = self.by_key.get(&snapshot.key).copied().filter(|id| self.is_live(*id));
         let id = match known {
             Some(known) if self.figures[known.slot as usize].may_be(snapshot) => known,
             known => {
-                // Where another stream has its key already, its own end was missed. An end is told only after the stream
-                // has left the register: this is a new one, maybe with the key of another.
+                // A row with this key belongs to an earlier stream, whose end was missed. Streams are removed from the
+                // server's register before their end is reported, so this stream is a new one.
                 known.into_iter().for_each(|id| self.end(id, None, now));
                 let info = &snapshot.info;
                 self.insert(snapshot.key, info.addr, info.service.clone(), now)
@@ -273,6 +283,7 @@ impl StreamRows {
         figures.is_some_and(|figures| figures.serial == id.serial && figures.is_live())
     }
 
+    /// Adds a row for a new stream.
     fn insert(&mut self, key: StreamKey, addr: SocketAddr, service: ServiceKey, now: Instant) -> RowId {
         self.next_serial += 1;
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -295,6 +306,7 @@ impl StreamRows {
         id
     }
 
+    /// Records the end of an open stream.
     fn end(&mut self, id: RowId, reason: Option<EndReason>, now: Instant) {
         if self.is_live(id)
             && let Some(stream) = &mut self.slots[id.slot as usize]
@@ -307,19 +319,19 @@ impl StreamRows {
         }
     }
 
-    /// Forgets what is too old and puts the rest in order. Without anything new this costs nothing.
+    /// Drops rows that are too old, and brings the order up to date. Cheap where nothing has changed.
     fn settle(&mut self, now: Instant) {
         self.forget(now);
         self.sink();
-        let rerank = self.reranked.is_none_or(|at| now.saturating_duration_since(at) >= RERANK);
+        let rerank = self.reranked_at.is_none_or(|at| now.saturating_duration_since(at) >= RERANK_INTERVAL);
         if rerank {
-            self.rerank(self.reranked.is_some());
-            self.reranked = Some(now);
+            self.rerank(self.reranked_at.is_some());
+            self.reranked_at = Some(now);
         }
         self.put_in_order(rerank);
     }
 
-    /// Says of each row that has not sunk where it belongs; `second` where a second has passed since the last time.
+    /// Computes the sort key of each row among the open ones. With `second`, also records a second of its rates.
     fn rerank(&mut self, second: bool) {
         let rows = self.figures.iter().zip(&mut self.ranks).zip(&mut self.slots);
         for ((figures, rank), stream) in rows.filter(|((_, rank), _)| rank.serial != 0) {
@@ -332,9 +344,9 @@ impl StreamRows {
         }
     }
 
-    /// Brings the order up to date with what came and went, and with the rows' places where those are new.
+    /// Computes the order from added and removed rows, and from new sort keys where `places` says that there are any.
     fn put_in_order(&mut self, places: bool) {
-        if !places && !self.left && self.added.is_empty() {
+        if !places && !self.has_removals && self.added.is_empty() {
             return;
         }
         let (slots, ranks, sort) = (&self.slots, &self.ranks, self.sort);
@@ -345,7 +357,7 @@ impl StreamRows {
             ranked.place = rank.place;
             rank.serial == ranked.serial
         });
-        // Nearly sorted already, which the stable sort makes use of. Those of one rank stand as they came.
+        // The rows are nearly sorted, which a stable sort exploits. Rows with equal keys are in the order of opening.
         if sort.has_texts() {
             self.ranked.sort_by(|a, b| {
                 let texts = || match (row(a), row(b)) {
@@ -360,10 +372,10 @@ impl StreamRows {
         self.order.clear();
         self.order.extend(self.ranked.iter().map(|ranked| ranked.id()));
         self.order.extend(&self.sunk);
-        self.left = false;
+        self.has_removals = false;
     }
 
-    /// Lets ended rows go below the open ones, but for the selected one.
+    /// Moves ended rows below the open ones, except the pinned one.
     fn sink(&mut self) {
         for id in std::mem::take(&mut self.floating) {
             if self.pinned == Some(id) {
@@ -372,11 +384,12 @@ impl StreamRows {
                 row.sunk = true;
                 self.ranks[id.slot as usize].serial = 0;
                 self.sunk.push_front(id);
-                self.left = true;
+                self.has_removals = true;
             }
         }
     }
 
+    /// Drops ended rows that are too old or too many.
     fn forget(&mut self, now: Instant) {
         while let Some(&id) = self.ended.front() {
             let too_many = self.ended.len() > MAX_ENDED;
@@ -390,9 +403,9 @@ impl StreamRows {
             if let Some(row) = self.slots.get_mut(id.slot as usize).and_then(Option::take) {
                 self.free.push(id.slot);
                 self.figures[id.slot as usize] = StreamCounters::default();
-                self.left = true;
+                self.has_removals = true;
                 if row.sunk {
-                    // Mostly the last one: they sink about as they end.
+                    // Mostly the last one: rows are moved here in about the order in which they ended.
                     self.sunk.iter().rposition(|sunk| *sunk == id).map(|at| self.sunk.remove(at));
                 } else {
                     self.ranks[id.slot as usize].serial = 0;

@@ -1,3 +1,5 @@
+//! The rows of users: client addresses with open streams.
+
 use std::{collections::HashMap, net::IpAddr, time::Instant};
 
 use super::{
@@ -9,7 +11,7 @@ use crate::{
     telemetry::UserSnapshot,
 };
 
-/// One user.
+/// The row of one user. Rates are in bytes per second.
 #[derive(Debug, Clone)]
 pub(crate) struct UserRow {
     pub(crate) addr: IpAddr,
@@ -22,20 +24,20 @@ pub(crate) struct UserRow {
     pub(crate) streams: u64,
     pub(crate) streams_total: u64,
     pub(crate) limits: RateLimits,
-    /// The snapshot it was last in.
-    seen: u64,
+    /// The number of the last snapshot that contained the user.
+    last_sample: u64,
 }
 
-/// A row of the users on the screen of sessions.
+/// Identifies a line of the sessions screen: a user, or a stream of an unfolded user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UserLine {
     User(UserChannelId),
-    /// One of the streams of the user above, who is unfolded.
+    /// A stream of this user, listed below it.
     Stream(UserChannelId, RowId),
 }
 
 impl UserLine {
-    /// Whose it is.
+    /// The user, or the user of the stream.
     pub(crate) fn user(self) -> UserChannelId {
         match self {
             Self::User(user) | Self::Stream(user, _) => user,
@@ -43,14 +45,14 @@ impl UserLine {
     }
 }
 
-/// The users that are there, the first to come first: they do not dance.
+/// The rows of all users, in the order in which they connected, so that rows keep their places.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct UserRows {
     slots: Vec<Option<UserRow>>,
     free: Vec<usize>,
     by_id: HashMap<UserChannelId, usize>,
     order: Vec<UserChannelId>,
-    /// By the number of its coming, in which slot the user of each place of the last snapshot is.
+    /// For each position of the last snapshot, the number and the slot of its user: in the next one they are mostly the same.
     hints: Vec<(u64, usize)>,
     clock: SampleClock,
     meters: RateMeters,
@@ -66,7 +68,7 @@ impl UserRows {
         self.slots[*self.by_id.get(&id)?].as_ref()
     }
 
-    /// Takes what a snapshot says; its users stand in the order of their coming.
+    /// Applies the users of a snapshot, which has them in the order in which they connected.
     pub(crate) fn sample(&mut self, snapshots: &[UserSnapshot], now: Instant, server_started: Instant) {
         self.clock.tick(now);
         self.sample += 1;
@@ -77,8 +79,8 @@ impl UserRows {
                 *hint = (snapshot.number, self.place_of(snapshot, server_started));
             }
             let Some(user) = &mut self.slots[hint.1] else { continue };
-            let anew = user.seen + 1 != self.sample;
-            user.seen = self.sample;
+            let anew = user.last_sample + 1 != self.sample;
+            user.last_sample = self.sample;
             user.limits = snapshot.limits;
             (user.down, user.up) = (snapshot.down, snapshot.up);
             (user.streams, user.streams_total) = (snapshot.streams_open, snapshot.streams_total);
@@ -91,7 +93,7 @@ impl UserRows {
         }
     }
 
-    /// The slot of this user, who may be new.
+    /// The slot of this user; a new one where the user is new.
     fn place_of(&mut self, snapshot: &UserSnapshot, server_started: Instant) -> usize {
         if let Some(&known) = self.by_id.get(&snapshot.id) {
             return known;
@@ -112,18 +114,18 @@ impl UserRows {
             streams: 0,
             streams_total: 0,
             limits: RateLimits::default(),
-            seen: 0,
+            last_sample: 0,
         });
         self.by_id.insert(snapshot.id, slot);
         self.order.push(snapshot.id);
         slot
     }
 
-    /// Forgets those that the last snapshot did not name.
+    /// Removes the users that the last snapshot does not contain.
     fn forget(&mut self) {
         let (slots, free, sample) = (&mut self.slots, &mut self.free, self.sample);
         self.by_id.retain(|_, slot| {
-            let there = slots[*slot].as_ref().is_some_and(|user| user.seen == sample);
+            let there = slots[*slot].as_ref().is_some_and(|user| user.last_sample == sample);
             if !there {
                 slots[*slot] = None;
                 free.push(*slot);

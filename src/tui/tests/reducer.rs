@@ -1,3 +1,5 @@
+//! Tests of the reducer: which keys ask, which send commands, and what notices say about replies and events.
+
 use std::time::Duration;
 
 use super::fixture::{Fixture, key};

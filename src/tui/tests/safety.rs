@@ -1,3 +1,5 @@
+//! Property test: under any sequence of events, samples and keys, a confirmed kill names the stream that was shown.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

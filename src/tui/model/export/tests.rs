@@ -1,4 +1,4 @@
-//! Tests of export.
+//! Tests of the quoting of exported values.
 
 use super::*;
 

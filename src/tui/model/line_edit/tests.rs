@@ -1,4 +1,4 @@
-//! Tests of line edit.
+//! Tests of the editing of a line.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Tests of rate history.
+//! Tests of the buckets of a chart.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Tests of rate meter.
+//! Tests of rates at irregular samples.
 
 use std::time::Duration;
 

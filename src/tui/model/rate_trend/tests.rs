@@ -1,4 +1,4 @@
-//! Tests of rate trend.
+//! Tests of the ring of recent rates.
 
 use super::*;
 

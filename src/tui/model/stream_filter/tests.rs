@@ -1,0 +1,27 @@
+//! Tests of the parsing of filters.
+
+use super::*;
+
+#[test]
+fn an_invalid_filter_says_what_is_expected() {
+    for (text, why) in [
+        ("host:a", "unknown field host:; expected: key: state: service: proxy: user: content: pri:"),
+        ("speed>1", "unknown figure speed; expected: down up bytes size age"),
+        ("down>fast", "invalid value «fast»; expected: down>1M, age<30s"),
+        ("/(/", "invalid regex: unclosed group"),
+    ] {
+        assert_eq!(StreamFilter::parse(text).unwrap_err().to_string(), why);
+    }
+    for text in
+        ["", "  ", "!", "edge", "3F9A1C:2", "[::1]:80", "10.0.0.1:443", "a /b c/ d", "down>=1.5M", "/"]
+    {
+        StreamFilter::parse(text).unwrap();
+    }
+}
+
+#[test]
+fn a_regex_with_blanks_is_one_term() {
+    assert_eq!(split_terms("a !/b c/ d>1"), ["a", "!/b c/", "d>1"]);
+    assert_eq!(split_terms("/open x"), ["/open", "x"]);
+    assert_eq!((amount("1.5k"), seconds("2m"), amount("x")), (Some(1500.0), Some(120.0), None));
+}
