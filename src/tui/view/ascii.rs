@@ -1,17 +1,20 @@
+//! Reduces a drawn frame to ASCII, for terminals without UTF-8.
+
 use ratatui::buffer::Buffer;
 
-/// Puts a plain character in the place of each that a terminal without UTF-8 cannot show.
-pub(super) fn only(buf: &mut Buffer) {
+/// Replaces every character outside ASCII with one that looks similar.
+pub(super) fn replace_non_ascii(buf: &mut Buffer) {
     for cell in &mut buf.content {
-        let plain = match cell.symbol().chars().next() {
+        let ascii = match cell.symbol().chars().next() {
             None | Some('\0'..='\x7f') => continue,
-            Some(c) => stand_in(c),
+            Some(c) => replacement(c),
         };
-        cell.set_char(plain);
+        cell.set_char(ascii);
     }
 }
 
-fn stand_in(c: char) -> char {
+/// Returns the ASCII character that replaces `c`; `?` for one that the cockpit does not draw itself.
+fn replacement(c: char) -> char {
     match c {
         'µ' => 'u',
         '▎' | '┃' | '│' | '┤' | '├' | '▏' | '▕' => '|',

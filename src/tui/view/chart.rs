@@ -1,3 +1,5 @@
+//! Charts of throughput over time, drawn with Braille dots.
+
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -5,17 +7,17 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{bars, put, section};
+use super::{bars, draw_line, draw_section_title};
 use crate::tui::{
     format::fit_right,
     model::{CHART_WINDOWS, Model, RateHistory},
 };
 
-/// Cells for the labels of the axis.
-const AXIS: u16 = 9;
+/// The width of the axis with its labels, in cells.
+const AXIS_WIDTH: u16 = 9;
 
-/// The throughput as two areas on one axis of time: to users upwards, from users downwards. Each has its own scale,
-/// written beside it: uploads are often a hundredth of downloads, and would be a flat line on theirs.
+/// Draws the throughput of the server as two areas on one time axis: downloads upwards, uploads downwards. Each has its
+/// own scale: uploads are often a hundredth of downloads, and would be a flat line on the scale of downloads.
 pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let unit = super::unit(model);
@@ -27,11 +29,11 @@ pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
         rate("↑", model.shown().throughput.up, theme.up),
         Span::styled(format!("  last {}  [ ]", window(model)), theme.dim),
     ];
-    section(model, area, buf, "Throughput", title);
+    draw_section_title(model, area, buf, "Throughput", title);
     plot(model, &model.shown().throughput.history, area, buf);
 }
 
-/// The time that charts cover, as text.
+/// Formats the time span that charts cover: `30s`, `2m`, `1h`.
 pub(super) fn window(model: &Model) -> String {
     match seconds(model) {
         s @ 0..60 => format!("{s}s"),
@@ -40,17 +42,18 @@ pub(super) fn window(model: &Model) -> String {
     }
 }
 
+/// Returns the time span that charts cover, in seconds.
 fn seconds(model: &Model) -> u64 {
     CHART_WINDOWS.get(model.display.chart_window).copied().unwrap_or(120)
 }
 
-/// The curves of a history in all of the area but its first row.
+/// Draws the areas and the axis of a rate history below the first row of `area`, which holds the title.
 pub(super) fn plot(model: &Model, history: &RateHistory, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let plot = Rect {
-        x: area.x + AXIS,
+        x: area.x + AXIS_WIDTH,
         y: area.y + 1,
-        width: area.width.saturating_sub(AXIS + 1),
+        width: area.width.saturating_sub(AXIS_WIDTH + 1),
         height: area.height.saturating_sub(1),
     };
     if plot.width < 4 || plot.height < 3 {
@@ -60,7 +63,8 @@ pub(super) fn plot(model: &Model, history: &RateHistory, area: Rect, buf: &mut B
     let down: Vec<_> = points.iter().map(|point| point.map(|(down, _)| down)).collect();
     let up: Vec<_> = points.iter().map(|point| point.map(|(_, up)| up)).collect();
     let tops = [ceiling(&down), ceiling(&up)];
-    // The larger one has the larger part; where they are near to each other, downloads have it for good.
+    // The direction with the larger scale gets two thirds of the height; downloads keep them unless uploads are four
+    // times as fast, so that the axis does not jump.
     let third = (plot.height / 3).max(1);
     let above = if tops[1] > tops[0] * 4.0 { third } else { plot.height - third };
     let below = plot.height - above;
@@ -71,7 +75,7 @@ pub(super) fn plot(model: &Model, history: &RateHistory, area: Rect, buf: &mut B
 
     let mut label = |y: u16, text: String, style: Style, mark: &'static str| {
         let line = Line::from(vec![Span::styled(fit_right(&text, 7), style), Span::styled(mark, theme.rule)]);
-        put(buf, area.x, y, area, line);
+        draw_line(buf, area.x, y, area, line);
     };
     for y in upper.top()..lower.bottom() {
         label(y, String::new(), theme.dim, " │");
@@ -87,11 +91,13 @@ pub(super) fn plot(model: &Model, history: &RateHistory, area: Rect, buf: &mut B
     label(lower.bottom() - 1, super::rate(model, tops[1]), theme.dim, " ┤");
 }
 
+/// Returns the top of the scale for these rates.
 fn ceiling(points: &[Option<f64>]) -> f64 {
     bars::nice_ceiling(points.iter().flatten().copied().fold(0.0, f64::max))
 }
 
-/// Fills the area under a curve with dots, two points a cell, four dots a row; hanging from above if `down`.
+/// Fills the area of a curve with Braille dots: two points a cell, four dots a row. With `hanging` it grows downwards from
+/// the top of `plot`. `top` is the rate at full height.
 fn area(buf: &mut Buffer, plot: Rect, points: &[Option<f64>], top: f64, hanging: bool, style: Style) {
     let dots_high = usize::from(plot.height) * 4;
     for (column, pair) in (plot.left()..plot.right()).zip(points.chunks(2)) {
@@ -99,7 +105,7 @@ fn area(buf: &mut Buffer, plot: Rect, points: &[Option<f64>], top: f64, hanging:
             let mut dots = 0;
             for (half, point) in pair.iter().enumerate() {
                 let Some(value) = point else { continue };
-                // Something is at least one dot; so is nothing on the upper side, where it draws the base line.
+                // A rate above zero is at least one dot; in the upper area zero is one too and draws the base line.
                 let filled = (value / top * dots_high as f64).round() as usize;
                 let filled = filled.max(usize::from(!hanging || *value > 0.0)).min(dots_high);
                 for dot in 0..4 {
@@ -116,10 +122,10 @@ fn area(buf: &mut Buffer, plot: Rect, points: &[Option<f64>], top: f64, hanging:
     }
 }
 
-/// The same in one line: two figures, each with a small curve.
+/// Draws the throughput in one line: the rate and a sparkline for each direction.
 pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    // The mark, two figures with their curves, and what is between them.
+    // What is left of the line beside the title and the two rates is divided between the sparklines.
     let width = usize::from(area.width.saturating_sub(8 + 2 * 10)) / 2;
     let points = model.shown().throughput.history.points(width.max(1), seconds(model));
     let curve = |pick: fn(&(f64, f64)) -> f64| {
@@ -131,5 +137,5 @@ pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
         Span::styled(format!(" ↑{:>5}/s", super::rate(model, model.shown().throughput.up)), theme.up),
         Span::styled(format!(" {}", curve(|point| point.1)), theme.up),
     ];
-    section(model, area, buf, "Rate", spans);
+    draw_section_title(model, area, buf, "Rate", spans);
 }

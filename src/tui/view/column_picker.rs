@@ -5,7 +5,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{centred, put, window};
+use super::{centered, draw_line, draw_window};
 use crate::tui::{
     columns::{StreamColumn, TableColumn},
     format::fit,
@@ -16,7 +16,7 @@ use crate::tui::{
 pub(crate) fn draw(model: &Model, focus: usize, buf: &mut Buffer) {
     let theme = &model.theme;
     let height = u16::try_from(StreamColumn::ALL.len()).unwrap_or(u16::MAX).saturating_add(2);
-    let inner = window(model, centred(buf, 36, height), buf, theme.rule, "Columns");
+    let inner = draw_window(model, centered(buf, 36, height), buf, theme.rule, "Columns");
     let page = usize::from(inner.height);
     // On a low terminal the list is scrolled to the line in focus.
     let first = (focus + 1).saturating_sub(page);
@@ -36,6 +36,6 @@ pub(crate) fn draw(model: &Model, focus: usize, buf: &mut Buffer) {
             Span::styled(format!("{checkbox} {} ", fit(column.name(), 14)), style),
             Span::styled(fit(note, 12), theme.dim),
         ]);
-        put(buf, inner.x, y, inner, if focused { line.style(theme.selected) } else { line });
+        draw_line(buf, inner.x, y, inner, if focused { line.style(theme.selected) } else { line });
     }
 }

@@ -1,4 +1,4 @@
-//! One stream, looked at closely.
+//! The detail screen: everything that is known about one stream.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use ratatui::{
 };
 
 use super::{
-    chart,
+    chart, draw_line_right, draw_line_truncated, draw_section_title,
     facts::{Ranked, facts},
-    flow, latency, limits, put_cut, put_right, section, services,
+    flow, latency, limits, services,
 };
 
 use crate::{
@@ -23,40 +23,41 @@ use crate::{
     },
 };
 
-/// From this width on, what it is stands beside how it flows.
-const WIDE: u16 = 110;
+/// From this width on, in cells, the facts of the stream stand beside its flow and latencies.
+const TWO_COLUMN_WIDTH: u16 = 110;
 
-/// The end points, the figures and how it flows; the curve; what happened.
+/// Draws the screen: facts, figures and flow of the stream, then its throughput chart, then its lifecycle and log.
 pub(crate) fn draw(model: &Model, detail: &StreamDetail, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let Some(row) = model.shown().streams.get(detail.row) else {
-        section(
+        draw_section_title(
             model,
             area,
             buf,
             "Stream",
-            [Span::styled(format!("  {} is forgotten", detail.key), theme.dim)],
+            [Span::styled(format!("  {} is no longer in history", detail.key), theme.dim)],
         );
         return;
     };
     title(model, row, area, buf);
     let below = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
-    // The curve, and what happened, keep the room that they need to be of use.
-    let kept = match below.height {
+    // Rows that are reserved for the chart and the lifecycle.
+    let reserved = match below.height {
         0..14 => 0,
         14..24 => 9,
         _ => 13,
     };
-    let room = usize::from(below.height - kept);
-    let used = if area.width >= WIDE {
-        beside(model, detail, row, below, room, buf)
+    let room = usize::from(below.height - reserved);
+    let used = if area.width >= TWO_COLUMN_WIDTH {
+        draw_two_columns(model, detail, row, below, room, buf)
     } else {
-        above(model, detail, row, below, room, buf)
+        draw_one_column(model, detail, row, below, room, buf)
     };
     let rest = Rect { y: below.y + used, height: below.height - used, ..below };
-    curve_and_past(model, detail, row, rest, buf);
+    chart_and_lifecycle(model, detail, row, rest, buf);
 }
 
+/// Draws the title: key, state, age and rate limits of the stream.
 fn title(model: &Model, row: StreamRow<'_>, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let state_style = match row.is_live() {
@@ -70,16 +71,16 @@ fn title(model: &Model, row: StreamRow<'_>, area: Rect, buf: &mut Buffer) {
         Span::styled(format!("  {}", format::age(row.age(model.shown().now))), theme.text),
     ];
     let taken = 8 + rest.iter().map(Span::width).sum::<usize>();
-    section(model, area, buf, "Stream", rest);
+    draw_section_title(model, area, buf, "Stream", rest);
     let limits = limits::text(row.limits);
     if !limits.is_empty() {
         let taken = u16::try_from(taken).unwrap_or(u16::MAX);
-        put_right(buf, area, taken, Line::styled(format!("  limited {limits} "), theme.warn));
+        draw_line_right(buf, area, taken, Line::styled(format!("  limited {limits} "), theme.warn));
     }
 }
 
-/// On a wide screen: what it is at the left, how it flows at the right. Gives the height.
-fn beside(
+/// Draws the facts in the left half, flow and latencies in the right half, in at most `room` rows. Returns the rows used.
+fn draw_two_columns(
     model: &Model,
     detail: &StreamDetail,
     row: StreamRow<'_>,
@@ -92,16 +93,16 @@ fn beside(
     let right = Rect { x: area.x + half, width: area.width - half, ..area };
     let facts = keep(facts(model, row, half), room);
     for (y, line) in (left.top()..left.bottom()).zip(&facts) {
-        put_cut(buf, left.x, y, Rect { width: half - 1, ..left }, line.clone());
+        draw_line_truncated(buf, left.x, y, Rect { width: half - 1, ..left }, line.clone());
     }
     let mut y = right.y;
     let end = right.bottom().min(right.y + u16::try_from(room).unwrap_or(u16::MAX));
     if let Some(known) = &detail.flow {
-        section(model, Rect { y, ..right }, buf, "Flow", []);
+        draw_section_title(model, Rect { y, ..right }, buf, "Flow", []);
         y += 1;
         for line in flow::lines(model, known, row.is_live(), row.age(model.shown().now)) {
             if y < end {
-                put_cut(buf, right.x, y, right, line);
+                draw_line_truncated(buf, right.x, y, right, line);
                 y += 1;
             }
         }
@@ -109,18 +110,24 @@ fn beside(
     }
     let lines = latencies(model, row, right.width, usize::from(end.saturating_sub(y + 1)));
     if !lines.is_empty() {
-        section(model, Rect { y, height: right.bottom().saturating_sub(y), ..right }, buf, "Latency", []);
+        draw_section_title(
+            model,
+            Rect { y, height: right.bottom().saturating_sub(y), ..right },
+            buf,
+            "Latency",
+            [],
+        );
         y += 1;
         for line in lines {
-            put_cut(buf, right.x, y, right, line);
+            draw_line_truncated(buf, right.x, y, right, line);
             y += 1;
         }
     }
     (y - right.y).max(u16::try_from(facts.len()).unwrap_or(u16::MAX)).min(area.height)
 }
 
-/// On a narrow screen: one below the other, as far as there is room. Gives the height.
-fn above(
+/// Draws facts, flow and latencies below each other in at most `room` rows. Returns the rows used.
+fn draw_one_column(
     model: &Model,
     detail: &StreamDetail,
     row: StreamRow<'_>,
@@ -142,12 +149,12 @@ fn above(
     let mut lines = keep(facts, room);
     lines.extend(table);
     for (y, line) in (area.top()..area.bottom()).zip(&lines) {
-        put_cut(buf, area.x, y, area, line.clone());
+        draw_line_truncated(buf, area.x, y, area, line.clone());
     }
     u16::try_from(lines.len()).unwrap_or(u16::MAX).min(area.height)
 }
 
-/// The lines that matter most, in their order.
+/// Returns the `room` lines of the lowest ranks, in their order.
 fn keep(mut lines: Vec<Ranked>, room: usize) -> Vec<Line<'static>> {
     while lines.len() > room {
         let last = lines.iter().enumerate().max_by_key(|(_, (rank, _))| *rank).map_or(0, |(at, _)| at);
@@ -156,40 +163,46 @@ fn keep(mut lines: Vec<Ranked>, room: usize) -> Vec<Line<'static>> {
     lines.into_iter().map(|(_, line)| line).collect()
 }
 
-/// How long things take with its proxy and its service, in at most `room` lines.
+/// Returns the latencies of the stream's proxy and service in at most `room` lines.
 fn latencies(model: &Model, row: StreamRow<'_>, width: u16, room: usize) -> Vec<Line<'static>> {
     let shown = model.shown();
     let mut rows = Vec::new();
     if let Some(proxy) = row.proxy.and_then(|id| shown.proxies.get(id)) {
-        rows.push((format!("open {}", proxy.name), &proxy.latency.connect));
-        rows.push((format!("1st byte {}", proxy.name), &proxy.latency.time_to_first_byte));
+        rows.push((format!("connect {}", proxy.name), &proxy.latency.connect));
+        rows.push((format!("TTFB {}", proxy.name), &proxy.latency.time_to_first_byte));
     }
     if let Some(service) = shown.services.find(&row.service) {
         let name = services::name(&service.key);
-        rows.push((format!("open {name}"), &service.latency.connect));
-        rows.push((format!("1st byte {name}"), &service.latency.time_to_first_byte));
+        rows.push((format!("connect {name}"), &service.latency.connect));
+        rows.push((format!("TTFB {name}"), &service.latency.time_to_first_byte));
     }
     rows.retain(|(_, latency)| latency.count > 0);
-    // Without its head a figure means nothing.
+    // One row is for the headings.
     rows.truncate(room.saturating_sub(1));
     if rows.is_empty() { Vec::new() } else { latency::table(model, &rows, width) }
 }
 
-fn curve_and_past(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rect, buf: &mut Buffer) {
+fn chart_and_lifecycle(
+    model: &Model,
+    detail: &StreamDetail,
+    row: StreamRow<'_>,
+    area: Rect,
+    buf: &mut Buffer,
+) {
     let mut y = area.y;
-    // A blank row before each section.
+    // A blank row precedes each section.
     let left = area.height.saturating_sub(1);
     let answers = if detail.flow.is_some() { 2 } else { 0 };
     let events =
         u16::try_from(model.journal.of(row.key).len() + answers).unwrap_or(u16::MAX).saturating_add(1);
-    // A curve needs five rows to be one; what happened makes room for it, to its last line.
-    const CURVE: u16 = 5;
-    let below = events.max(5).min(left / 2).min(left.saturating_sub(CURVE + 1)).max(2);
+    // The least height of the chart in rows; the lifecycle makes room for it.
+    const MIN_CHART_HEIGHT: u16 = 5;
+    let below = events.max(5).min(left / 2).min(left.saturating_sub(MIN_CHART_HEIGHT + 1)).max(2);
     let curve = left.saturating_sub(below + 1);
-    if curve >= CURVE && area.width >= 40 && !detail.history.is_empty() {
+    if curve >= MIN_CHART_HEIGHT && area.width >= 40 && !detail.history.is_empty() {
         let plot = Rect { y: y + 1, height: curve, ..area };
         let rest = [Span::styled(format!("  last {}  [ ]", chart::window(model)), model.theme.dim)];
-        section(model, plot, buf, "Throughput", rest);
+        draw_section_title(model, plot, buf, "Throughput", rest);
         chart::plot(model, &detail.history, plot, buf);
         y += curve + 1;
     }
@@ -200,9 +213,16 @@ fn curve_and_past(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area
     lifecycle(model, detail, row, past, buf);
 }
 
+/// Draws the events of the stream and the log records about it by time, the newest ones where not all fit.
 fn lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    section(model, area, buf, "Lifecycle and log", [Span::styled("  L: in the log", theme.dim)]);
+    draw_section_title(
+        model,
+        area,
+        buf,
+        "Lifecycle and log",
+        [Span::styled("  L: show in the log", theme.dim)],
+    );
     let events = model.journal.of(row.key);
     let first = events.first().map(|event| event.epoch_ms);
     let line = |at: u64, text: String, style| {
@@ -220,7 +240,7 @@ fn lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rec
             let text = match &event.kind {
                 EventKind::StreamOpened { addr, .. } => format!("opened by {addr}"),
                 EventKind::StreamAssigned { proxy, .. } => {
-                    format!("given to {} ({proxy})", model.shown().proxies.name(*proxy))
+                    format!("assigned to {} ({proxy})", model.shown().proxies.name(*proxy))
                 }
                 EventKind::StreamEnded { reason, down, up, .. } => {
                     format!("ended: {reason}  ↓ {}  ↑ {}", format::bytes(*down), format::bytes(*up))
@@ -233,20 +253,20 @@ fn lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rec
         .collect();
     let given = events.iter().rfind(|event| matches!(event.kind, EventKind::StreamAssigned { .. }));
     if let (Some(flow), Some(given)) = (&detail.flow, given) {
-        // Not events, which are few and for everybody; but of this stream it is known.
+        // There are no events for these two; the details of this stream have their times.
         let answers = [
-            ("the target answered", flow.connect_latency),
-            ("its first byte went to the user", flow.time_to_first_byte),
+            ("the target accepted the connection", flow.connect_latency),
+            ("first byte from the target", flow.time_to_first_byte),
         ];
         let mut at = given.epoch_ms;
         for (what, after) in answers {
             let Some(after) = after else { continue };
-            // The second is counted from when the user said something; it came after the first all the same.
+            // Time to first byte counts from the user's first byte, but never precedes the connect.
             at = at.max(given.epoch_ms + after.as_millis() as u64);
             lines.push(line(at, format!("{what} after {}", format::latency(after)), theme.text));
         }
     }
-    // Its key may have been that of an earlier stream.
+    // An earlier stream may have had the same key.
     let records = model
         .log_screen
         .records_about(row.key)
@@ -257,11 +277,11 @@ fn lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rec
     }));
     lines.sort_by_key(|(at, _)| *at);
     if lines.is_empty() {
-        lines.push((0, Line::styled("  It began before anybody looked.", theme.dim)));
+        lines.push((0, Line::styled("  The stream opened before the cockpit started.", theme.dim)));
     }
-    // The last ones, where not all have room.
+    // The newest lines, where not all fit.
     let skip = lines.len().saturating_sub(usize::from(area.height - 1));
     for (y, (_, line)) in (area.top() + 1..area.bottom()).zip(lines.into_iter().skip(skip)) {
-        put_cut(buf, area.x, y, area, line);
+        draw_line_truncated(buf, area.x, y, area, line);
     }
 }

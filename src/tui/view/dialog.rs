@@ -1,3 +1,5 @@
+//! Confirmation dialogs and the window that shows how to add a proxy.
+
 use std::time::Duration;
 
 use ratatui::{
@@ -5,7 +7,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{centred, put, put_cut, window};
+use super::{centered, draw_line, draw_line_truncated, draw_window};
 use crate::{
     ids::{ProxyId, UserChannelId},
     tui::{
@@ -14,7 +16,7 @@ use crate::{
     },
 };
 
-/// The question in the middle of the screen.
+/// Draws the confirmation dialog: what the action affects, the number to type if there is one, and the buttons.
 pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
     let theme = &model.theme;
     let (title, body) = match &dialog.question {
@@ -34,12 +36,12 @@ pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
         ]));
     }
     let height = u16::try_from(body.len()).unwrap_or(u16::MAX).saturating_add(4);
-    let area = centred(buf, 62, height);
-    let inner = window(model, area, buf, theme.error, title);
+    let area = centered(buf, 62, height);
+    let inner = draw_window(model, area, buf, theme.error, title);
     for (y, line) in (inner.top()..inner.bottom()).zip(body) {
-        put_cut(buf, inner.x + 1, y, inner, line);
+        draw_line_truncated(buf, inner.x + 1, y, inner, line);
     }
-    // On a screen that is too low the buttons win over the text.
+    // On a terminal that is too low the buttons cover the last line of text.
     let mut spans = Vec::new();
     for button in dialog.buttons() {
         let style = match (*button == dialog.focused(), button.is_destructive()) {
@@ -47,7 +49,7 @@ pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
             (true, false) => theme.button,
             (false, _) => theme.dim,
         };
-        // Brackets, so that the focus can be told without colour.
+        // Brackets show the focus without colour.
         let (open, close) = if *button == dialog.focused() { ('[', ']') } else { (' ', ' ') };
         spans.push(Span::styled(format!("{open} {} {close}", button.label()), style));
         spans.push(Span::raw(" "));
@@ -55,34 +57,35 @@ pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
     let line = Line::from(spans);
     let width = u16::try_from(line.width()).unwrap_or(u16::MAX).min(inner.width);
     if inner.height > 0 {
-        put(buf, inner.right() - width, inner.bottom() - 1, inner, line);
+        draw_line(buf, inner.right() - width, inner.bottom() - 1, inner, line);
     }
 }
 
-/// How another machine becomes a proxy of this server.
+/// Draws the window with the command by which another machine joins as a proxy.
 pub(crate) fn add_proxy(model: &Model, buf: &mut Buffer) {
     let theme = &model.theme;
     let Some(join) = &model.labels.join else { return };
     let width = buf.area.width.min(86);
     let room = usize::from(width.saturating_sub(4)).max(1);
     let mut lines = Vec::new();
-    let mut say = |text: &str, style| {
+    let mut push = |text: &str, style| {
         lines.extend(format::wrap(text, room).into_iter().map(|part| Line::styled(part, style)));
     };
-    say("On the machine behind NAT, with the port and the target you want:", theme.dim);
-    say(join, theme.accent);
-    say("y copies it. The token in it is a secret.", theme.dim);
+    push("Run this on the machine behind NAT, with the port and target you want:", theme.dim);
+    push(join, theme.accent);
+    push("y copies it. The token in it is a secret.", theme.dim);
     if let Some(curl) = &model.labels.curl {
-        say("A download of your own:", theme.dim);
-        say(curl, theme.accent);
+        push("A test download:", theme.dim);
+        push(curl, theme.accent);
     }
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_add(2);
-    let inner = window(model, centred(buf, width, height), buf, theme.rule, "Add a proxy");
+    let inner = draw_window(model, centered(buf, width, height), buf, theme.rule, "Add a proxy");
     for (y, line) in (inner.top()..inner.bottom()).zip(lines) {
-        put(buf, inner.x + 1, y, inner, line);
+        draw_line(buf, inner.x + 1, y, inner, line);
     }
 }
 
+/// Returns the text of the question whether to kill one stream.
 fn kill(model: &Model, id: RowId, key: &str) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let key = Span::styled(key.to_owned(), theme.accent.patch(theme.strong));
@@ -90,9 +93,9 @@ fn kill(model: &Model, id: RowId, key: &str) -> Vec<Line<'static>> {
         return vec![Line::from(vec![key, Span::raw(" has ended.")])];
     };
     if let Some(ended) = &row.ended {
-        let why = ended.reason.as_ref().map_or("it is gone".to_owned(), ToString::to_string);
+        let why = ended.reason.as_ref().map_or("end unknown".to_owned(), ToString::to_string);
         return vec![
-            Line::from(vec![key, Span::styled(" has ended by itself:", theme.text)]),
+            Line::from(vec![key, Span::styled(" has already ended:", theme.text)]),
             Line::styled(why, theme.dim),
         ];
     }
@@ -111,13 +114,13 @@ fn kill(model: &Model, id: RowId, key: &str) -> Vec<Line<'static>> {
             Span::styled(format!("  ↑ {}", format::bytes(row.figures.up)), theme.up),
             Span::styled(format!("  in {}", format::age(row.age(model.live.now))), theme.dim),
         ]),
-        Line::styled("Both ends get an error, at once.", theme.dim),
+        Line::styled("User and target connections are reset at once.", theme.dim),
     ]
 }
 
-/// The first of them by name, the rest as a number.
+/// Returns the text of the question whether to kill several streams: the first four by key, the number of the others.
 fn kill_many(model: &Model, targets: &[KillTarget]) -> Vec<Line<'static>> {
-    const NAMED: usize = 4;
+    const LISTED: usize = 4;
     let theme = &model.theme;
     let live = |target: &&KillTarget| model.live.streams.get(target.row).is_some_and(StreamRow::is_live);
     let rows = || targets.iter().filter_map(|target| model.live.streams.get(target.row));
@@ -128,7 +131,7 @@ fn kill_many(model: &Model, targets: &[KillTarget]) -> Vec<Line<'static>> {
         Span::styled(format::counted(open as u64, "open stream"), theme.strong),
         Span::styled(format!("  ↓ {}  ↑ {}", format::bytes(down), format::bytes(up)), theme.dim),
     ])];
-    for target in targets.iter().filter(live).take(NAMED) {
+    for target in targets.iter().filter(live).take(LISTED) {
         let Some(row) = model.live.streams.get(target.row) else { continue };
         lines.push(Line::from(vec![
             Span::styled(format::fit(&target.key.to_string(), 12), theme.accent),
@@ -139,12 +142,13 @@ fn kill_many(model: &Model, targets: &[KillTarget]) -> Vec<Line<'static>> {
             ),
         ]));
     }
-    if open > NAMED {
-        lines.push(Line::styled(format!("and {} more", open - NAMED), theme.dim));
+    if open > LISTED {
+        lines.push(Line::styled(format!("and {} more", open - LISTED), theme.dim));
     }
     lines
 }
 
+/// Returns the text of the question whether to kill all streams of a user.
 fn kill_user(model: &Model, user: UserChannelId) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let rows = || {
@@ -163,15 +167,16 @@ fn kill_user(model: &Model, user: UserChannelId) -> Vec<Line<'static>> {
             Span::styled(format!("so far  ↓ {}", format::bytes(down)), theme.down),
             Span::styled(format!("  ↑ {}", format::bytes(up)), theme.up),
         ]),
-        Line::styled("Each gets an error, at once.", theme.dim),
+        Line::styled("Their connections are reset at once.", theme.dim),
     ]
 }
 
+/// Returns the text of the question whether to disconnect a proxy.
 fn kick(model: &Model, id: ProxyId) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let name = Span::styled(model.live.proxies.name(id), theme.accent.patch(theme.strong));
     let Some(proxy) = model.live.proxies.up().find(|proxy| proxy.id == id) else {
-        return vec![Line::from(vec![name, Span::styled(" is gone already.", theme.text)])];
+        return vec![Line::from(vec![name, Span::styled(" has already disconnected.", theme.text)])];
     };
     let (streams, channels) = (
         format::counted(proxy.streams, "open stream"),
@@ -180,10 +185,11 @@ fn kick(model: &Model, id: ProxyId) -> Vec<Line<'static>> {
     vec![
         Line::from(vec![name, Span::styled(format!("  {id}"), theme.dim)]),
         Line::styled(format!("{streams} on {channels}"), theme.text),
-        Line::styled("Its streams fail. It may come back.", theme.dim),
+        Line::styled("Its streams are reset at once. The proxy may reconnect.", theme.dim),
     ]
 }
 
+/// Formats the port of a stream and the proxy behind it.
 fn route(model: &Model, row: StreamRow<'_>) -> String {
     match row.proxy {
         Some(proxy) => format!(":{} → {}", row.service.port, model.live.proxies.name(proxy)),
@@ -191,17 +197,18 @@ fn route(model: &Model, row: StreamRow<'_>) -> String {
     }
 }
 
+/// Returns the text of the question whether to quit. `drains` is how long a drain may take, if one is possible.
 fn quit(model: &Model, drains: Option<Duration>) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let open = model.live.streams.live() as u64;
     let are = if open == 1 { "is" } else { "are" };
     let drain = drains.map(|time| {
-        let text = format!("Draining lets them go on for up to {} (d).", format::age(time));
+        let text = format!("Drain (d) lets them finish for up to {}.", format::age(time));
         Line::styled(text, theme.dim)
     });
     let mut lines =
         vec![Line::styled(format!("{} {are} open.", format::counted(open, "stream")), theme.text)];
     lines.extend(drain);
-    lines.push(Line::styled("Quitting ends them now (y).", theme.dim));
+    lines.push(Line::styled("Quit (y) resets them now.", theme.dim));
     lines
 }

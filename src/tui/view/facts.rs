@@ -1,4 +1,4 @@
-//! What a stream is, a line each: its end points, what holds for it, how much it carries.
+//! The facts of a stream on the detail screen, a line each: end points, limits and figures.
 
 use ratatui::text::{Line, Span};
 
@@ -12,10 +12,10 @@ use crate::{
     },
 };
 
-/// A line, and how soon it is given up where there is no room for all: the highest ranks first.
+/// The rank by which a line is dropped where not all fit (the highest first), and the line.
 pub(super) type Ranked = (u8, Line<'static>);
 
-/// From whom, through what, to where; and both directions.
+/// Returns the lines about a stream: user, service, proxy, channel, target, priority, content, end and figures.
 pub(super) fn facts(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked> {
     let theme = &model.theme;
     let label = |text: &str| Span::styled(format!("  {}", fit(text, 10)), theme.dim);
@@ -40,12 +40,12 @@ pub(super) fn facts(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked
                 label("priority"),
                 Span::styled(row.priority.to_string(), theme.text),
                 Span::styled("  limits ", theme.dim),
-                Span::styled(in_force(model, row), theme.text),
+                Span::styled(effective_limits(model, row), theme.text),
             ]),
         ),
     ];
     if let Some(content) = &row.content {
-        lines.push((2, Line::from(vec![label("carries"), Span::styled(content.to_string(), theme.text)])));
+        lines.push((2, Line::from(vec![label("content"), Span::styled(content.to_string(), theme.text)])));
     }
     if let Some(reason) = row.ended.as_ref().and_then(|ended| ended.reason.as_ref()) {
         let by = format!("  by {}", reason.by());
@@ -57,15 +57,15 @@ pub(super) fn facts(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked
     lines
 }
 
-/// Which proxy has it, and why that one.
+/// Returns the proxy of the stream, and the policy by which it was chosen.
 fn proxy(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'static> {
     let theme = &model.theme;
     let shown = model.shown();
     let Some(id) = row.proxy else {
-        let why = if row.is_live() { "  waiting for one" } else { "" };
+        let why = if row.is_live() { "  waiting for a proxy" } else { "" };
         return Line::from(vec![label, Span::styled("none", theme.text), Span::styled(why, theme.warn)]);
     };
-    // The id, and why that one, are to have room behind it.
+    // Truncated, so that the id and the policy fit behind it.
     let name = truncate_middle(&shown.proxies.name(id), 26);
     let mut line = vec![label, Span::styled(format!("{name}  {id}"), theme.text)];
     let known = shown.proxies.get(id).filter(|proxy| proxy.gone.is_none());
@@ -74,20 +74,20 @@ fn proxy(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'stati
         let why = proxies::policy(model, proxy, service.policy, over);
         line.push(Span::styled(format!("  {why}"), theme.dim));
         if proxy.drains() {
-            line.push(Span::styled("  drains", theme.warn));
+            line.push(Span::styled("  draining", theme.warn));
         }
     } else if row.is_live() {
-        line.push(Span::styled("  gone", theme.warn));
+        line.push(Span::styled("  disconnected", theme.warn));
     }
     Line::from(line)
 }
 
-/// The channel that carries it now, and how that fares.
+/// Returns the primary channel of the stream with its RTT, traffic and retransmissions.
 fn channel(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'static> {
     let theme = &model.theme;
     if row.waits {
         let left = row.proxy.and_then(|id| model.shown().proxies.get(id)?.waits).map(format::age);
-        let text = format!("none left; waits {} more for one", left.unwrap_or_default());
+        let text = format!("none left; the proxy may resume for {} more", left.unwrap_or_default());
         return Line::from(vec![label, Span::styled(text, theme.warn)]);
     }
     let Some(id) = row.channel else {
@@ -99,7 +99,7 @@ fn channel(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'sta
         let rate = channel.received_rate + channel.sent_rate;
         line.push(Span::styled(
             format!(
-                "  rtt {rtt}, {}/s, {}",
+                "  RTT {rtt}, {}/s, {}",
                 super::rate(model, rate),
                 format::counted(channel.streams, "stream")
             ),
@@ -107,7 +107,7 @@ fn channel(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'sta
         ));
         if let Some(tcp) = channel.tcp.filter(|tcp| tcp.retransmitted_segments > 0) {
             line.push(Span::styled(
-                format!(", {} retrans", format::count(tcp.retransmitted_segments)),
+                format!(", {} retransmits", format::count(tcp.retransmitted_segments)),
                 theme.dim,
             ));
         }
@@ -115,22 +115,22 @@ fn channel(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'sta
     Line::from(line)
 }
 
-/// What the target answered, and how soon.
+/// Returns the state of the connection to the target: connect latency, time to first byte, HTTP status.
 fn target(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'static> {
     let theme = &model.theme;
     let flow = model.shown_detail().and_then(|detail| detail.flow.as_ref());
-    let refused = row.ended.as_ref().and_then(|ended| match &ended.reason {
+    let failure = row.ended.as_ref().and_then(|ended| match &ended.reason {
         Some(EndReason::TargetConnectFailed(why)) => Some(why.clone()),
         _ => None,
     });
-    let (text, style) = match (refused, row.phase) {
-        (Some(why), _) => (format!("refused: {why}"), theme.error),
-        (None, StreamPhase::Waiting) => ("not asked yet".to_owned(), theme.dim),
-        (None, StreamPhase::Opening) => ("being reached".to_owned(), theme.dim),
+    let (text, style) = match (failure, row.phase) {
+        (Some(why), _) => (format!("connect failed: {why}"), theme.error),
+        (None, StreamPhase::Waiting) => ("not connected yet".to_owned(), theme.dim),
+        (None, StreamPhase::Opening) => ("connecting".to_owned(), theme.dim),
         (None, StreamPhase::Ended) if flow.is_none() && row.figures.down == 0 => {
-            ("never answered".to_owned(), theme.dim)
+            ("never connected".to_owned(), theme.dim)
         }
-        (None, _) => ("answered".to_owned(), theme.text),
+        (None, _) => ("connected".to_owned(), theme.text),
     };
     let mut line = vec![label, Span::styled(text, style)];
     if let Some(Content::Http { status: Some(status), .. }) = row.content.as_deref() {
@@ -138,16 +138,16 @@ fn target(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'stat
         line.push(Span::styled(format!(" {status}"), style));
     }
     if let Some(took) = flow.and_then(|flow| flow.connect_latency) {
-        line.push(Span::styled(format!("  after {}", format::latency(took)), theme.dim));
+        line.push(Span::styled(format!(" in {}", format::latency(took)), theme.dim));
     }
     if let Some(took) = flow.and_then(|flow| flow.time_to_first_byte) {
-        line.push(Span::styled(format!("  first byte {}", format::latency(took)), theme.dim));
+        line.push(Span::styled(format!("  TTFB {}", format::latency(took)), theme.dim));
     }
     Line::from(line)
 }
 
-/// Every limit that may slow it: its own, and those that it shares with others.
-fn in_force(model: &Model, row: StreamRow<'_>) -> String {
+/// Returns every rate limit that applies to the stream: its own, and those of its user, proxy and service.
+fn effective_limits(model: &Model, row: StreamRow<'_>) -> String {
     let shown = model.shown();
     let all = [
         ("", Some(row.limits)),
@@ -163,16 +163,16 @@ fn in_force(model: &Model, row: StreamRow<'_>) -> String {
     if text.is_empty() { "none".to_owned() } else { text }
 }
 
-/// Both directions: now, on average, at most, in all.
+/// Returns the rates of both directions (now, mean, peak) and their totals, and the progress of the download.
 fn figures(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked> {
     let theme = &model.theme;
     let seconds = row.age(model.shown().now).as_secs_f64().max(0.1);
-    // On the narrowest screens the mean makes room for the total.
+    // Below 46 columns the mean is left out.
     let mean = width >= 46;
-    let way = |name: &str, now: f32, peak: f32, total: u64, style| {
+    let direction = |name: &str, now: f32, peak: f32, total: u64, style| {
         let rate = |rate: f64| fit_right(&super::rate(model, rate), 8);
         let average = total as f64 / seconds;
-        // What came before the first sample is in no rate; but no mean is above its peak.
+        // Bytes from before the first sample are in no measured rate; the peak is at least the mean all the same.
         let peak = f64::from(peak).max(average);
         let mut spans = vec![
             Span::styled(format!("  {}", fit(name, 10)), theme.dim),
@@ -190,8 +190,8 @@ fn figures(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked> {
     let head: String = head.map(|(text, width)| fit_right(text, *width)).collect();
     let mut lines = vec![
         (1, Line::styled(format!("            {head}"), theme.dim)),
-        (0, way("down", row.figures.down_rate, row.figures.down_peak, row.figures.down, theme.down)),
-        (0, way("up", row.figures.up_rate, row.figures.up_peak, row.figures.up, theme.up)),
+        (0, direction("down", row.figures.down_rate, row.figures.down_peak, row.figures.down, theme.down)),
+        (0, direction("up", row.figures.up_rate, row.figures.up_peak, row.figures.up, theme.up)),
     ];
     if let (Some(share), Some(body)) = (row.progress(), row.download) {
         let (filled, track) = bars::horizontal(share, usize::from(width.saturating_sub(44)).clamp(8, 40));

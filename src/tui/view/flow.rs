@@ -1,4 +1,4 @@
-//! What keeps a stream from going faster, and what that cost so far.
+//! The flow section of the detail screen: what limits the stream now, and what limited it so far.
 
 use std::time::Duration;
 
@@ -16,52 +16,60 @@ use crate::{
     },
 };
 
-/// How wide a figure is: a blank, and as much as the longest word.
-const FIGURE: usize = 9;
+/// The width of a figure in cells: a blank and the longest word.
+const FIGURE_WIDTH: usize = 9;
+/// The width of a label in cells.
+const LABEL_WIDTH: usize = 11;
 
-/// Everything that is known, one below the other. `live` is whether it still flows; `age` is how long it has lived.
-pub(super) fn lines(model: &Model, flow: &StreamDetails, live: bool, age: Duration) -> Vec<Line<'static>> {
+/// Returns the lines of the flow section: bottleneck, window, buffers, time per bottleneck and failovers. An ended stream
+/// (`is_open` is false) has only the last two. `age` is the time since the stream opened.
+pub(super) fn lines(model: &Model, flow: &StreamDetails, is_open: bool, age: Duration) -> Vec<Line<'static>> {
     let theme = &model.theme;
-    let label = |text: &str| Span::styled(format!("  {}", fit(text, 10)), theme.dim);
+    let label = |text: &str| Span::styled(format!("  {}", fit(text, LABEL_WIDTH)), theme.dim);
     let pair = |name: &str, down: u64, up: u64| {
         let figure = |bytes: u64| {
             let style = if bytes == 0 { theme.faint } else { theme.text };
-            Span::styled(fit_right(&format::bytes(bytes), FIGURE), style)
+            Span::styled(fit_right(&format::bytes(bytes), FIGURE_WIDTH), style)
         };
         Line::from(vec![label(name), figure(down), figure(up)])
     };
     let mut lines = Vec::new();
-    if live {
+    if is_open {
         lines.push(Line::styled(
-            format!("            {}{}", fit_right("DOWN", FIGURE), fit_right("UP", FIGURE)),
+            format!(
+                "  {}{}{}",
+                fit("", LABEL_WIDTH),
+                fit_right("DOWN", FIGURE_WIDTH),
+                fit_right("UP", FIGURE_WIDTH)
+            ),
             theme.dim,
         ));
         let (down, up) = (flow.download_bottleneck, flow.upload_bottleneck);
-        let held = |by| {
-            let (text, style) = held_by(by, theme);
-            Span::styled(fit_right(&text, FIGURE), style)
+        let cell = |by| {
+            let (text, style) = bottleneck(by, theme);
+            Span::styled(fit_right(&text, FIGURE_WIDTH), style)
         };
-        lines.push(Line::from(vec![label("held by"), held(down), held(up)]));
+        lines.push(Line::from(vec![label("bottleneck"), cell(down), cell(up)]));
         lines.push(pair("window", flow.download_window, flow.upload_window));
         let used = |bytes: u64, window: u64| {
             let style = if bytes == 0 { theme.faint } else { theme.text };
             let share = bytes as f64 / window.max(1) as f64 * 100.0;
-            Span::styled(fit_right(&format!("{:.0}%", share.min(100.0)), FIGURE), style)
+            Span::styled(fit_right(&format!("{:.0}%", share.min(100.0)), FIGURE_WIDTH), style)
         };
         lines.push(Line::from(vec![
-            label("used"),
+            label("window used"),
             used(flow.download_buffered, flow.download_window),
             used(flow.upload_buffered + flow.upload_in_flight, flow.upload_window),
         ]));
-        let mut queued = pair("queued", flow.download_buffered, flow.upload_buffered);
+        let mut queued = pair("buffered", flow.download_buffered, flow.upload_buffered);
         queued.push_span(Span::styled("  in flight ", theme.dim));
         queued.push_span(Span::styled(format::bytes(flow.upload_in_flight), theme.text));
         lines.push(queued);
     }
     lines.push(Line::from(
-        vec![label("stalled"), Span::raw("  ")]
+        vec![label("limited by"), Span::raw("  ")]
             .into_iter()
-            .chain(stalls(flow, age, theme))
+            .chain(bottleneck_times(flow, age, theme))
             .collect::<Vec<_>>(),
     ));
     let failovers = Span::styled(
@@ -74,23 +82,23 @@ pub(super) fn lines(model: &Model, flow: &StreamDetails, live: bool, age: Durati
     lines
 }
 
-/// The same in one line.
+/// Returns the bottlenecks of both directions, and the time per bottleneck, in one line.
 pub(super) fn line(model: &Model, flow: &StreamDetails, age: Duration) -> Line<'static> {
     let theme = &model.theme;
     let (down, up) = (flow.download_bottleneck, flow.upload_bottleneck);
-    let ((down, down_style), (up, up_style)) = (held_by(down, theme), held_by(up, theme));
+    let ((down, down_style), (up, up_style)) = (bottleneck(down, theme), bottleneck(up, theme));
     let mut spans = vec![
-        Span::styled(format!("  {}", fit("held by", 10)), theme.dim),
+        Span::styled(format!("  {}", fit("bottleneck", 10)), theme.dim),
         Span::styled(format!("↓ {down}"), down_style),
         Span::styled(format!("  ↑ {up}"), up_style),
-        Span::styled("  stalled ", theme.dim),
+        Span::styled("  limited by ", theme.dim),
     ];
-    spans.extend(stalls(flow, age, theme));
+    spans.extend(bottleneck_times(flow, age, theme));
     Line::from(spans)
 }
 
-/// For how long each of them held it back, and which share of its life that is.
-fn stalls(flow: &StreamDetails, age: Duration, theme: &Theme) -> Vec<Span<'static>> {
+/// Returns how long each bottleneck limited the stream, with its percentage of the stream's age.
+fn bottleneck_times(flow: &StreamDetails, age: Duration, theme: &Theme) -> Vec<Span<'static>> {
     let mut spans = Vec::new();
     for (name, stalled) in flow.bottleneck_times.all() {
         let share = stalled.as_secs_f64() / age.as_secs_f64().max(0.001) * 100.0;
@@ -99,14 +107,15 @@ fn stalls(flow: &StreamDetails, age: Duration, theme: &Theme) -> Vec<Span<'stati
         spans.push(Span::styled(format!("{} {:.0}%  ", format::latency(stalled), share.min(100.0)), style));
     }
     if spans.is_empty() {
-        spans.push(Span::styled("never", theme.text));
+        spans.push(Span::styled("nothing", theme.text));
     }
     spans
 }
 
-fn held_by(by: Option<Bottleneck>, theme: &Theme) -> (String, Style) {
+/// Returns the text and style of a bottleneck.
+fn bottleneck(by: Option<Bottleneck>, theme: &Theme) -> (String, Style) {
     match by {
-        None => ("nobody".to_owned(), theme.faint),
+        None => ("none".to_owned(), theme.faint),
         Some(by @ (Bottleneck::Operator | Bottleneck::Limit)) => (by.to_string(), theme.warn),
         Some(by) => (by.to_string(), theme.text),
     }

@@ -1,3 +1,5 @@
+//! The two lines at the bottom: notices, and key hints or the open prompt.
+
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -6,7 +8,7 @@ use ratatui::{
 
 use unicode_width::UnicodeWidthStr;
 
-use super::put;
+use super::draw_line;
 use crate::control::LimitScope;
 use crate::tui::{
     completion::Completion,
@@ -16,13 +18,14 @@ use crate::tui::{
     model::{CursorStep, LimitTarget, Model, NoticeLevel, Overlay, Prompt, PromptKind},
 };
 
-/// What just happened, in one line; what goes on, where nothing just happened.
+/// Draws the notice: the outcome of the last action, or else the progress of a drain.
 pub(crate) fn notice(model: &Model, area: Rect, buf: &mut Buffer) {
     if let Some(line) = message(model) {
-        put(buf, area.x, area.y, area, line);
+        draw_line(buf, area.x, area.y, area, line);
     }
 }
 
+/// Returns the notice of the last action, or else the progress of a drain; `None` if there is neither.
 fn message(model: &Model) -> Option<Line<'static>> {
     let theme = &model.theme;
     if let Some(notice) = &model.notice {
@@ -43,44 +46,47 @@ fn message(model: &Model) -> Option<Line<'static>> {
     })
 }
 
-/// The keys that work here, as many as fit.
+/// Draws the key hints of the current context, as many as fit, or the open prompt.
 pub(crate) fn keys(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     if let Some(Overlay::Prompt(prompt)) = &model.overlay {
-        return line(model, prompt, area, buf);
+        return draw_prompt(model, prompt, area, buf);
     }
-    // Without a line of its own, a notice takes this one.
+    // On a low terminal the notice replaces the key hints.
     if model.layout().notice.height == 0
         && let Some(line) = message(model)
     {
-        return put(buf, area.x, area.y, area, line);
+        return draw_line(buf, area.x, area.y, area, line);
     }
     let mut spans = vec![Span::raw(" ")];
-    let over = model.selected().is_none_or(|(_, row)| !row.is_live());
-    let idle = |intent: &Intent| match model.context() {
+    let is_ended = model.selected().is_none_or(|(_, row)| !row.is_live());
+    let has_no_effect = |intent: &Intent| match model.context() {
         InputContext::Logs => {
             !model.shows_log_targets()
                 && matches!(intent, Intent::Move(CursorStep::By(_)) | Intent::ChangeLogLevels { .. })
         }
         InputContext::Detail => {
-            over && matches!(
-                intent,
-                Intent::AskToKill(KillScope::Selection)
-                    | Intent::Pause(PauseChange::Toggle)
-                    | Intent::SetPriority(PriorityChange::Raise)
-                    | Intent::AskForLimit
-            )
+            is_ended
+                && matches!(
+                    intent,
+                    Intent::AskToKill(KillScope::Selection)
+                        | Intent::Pause(PauseChange::Toggle)
+                        | Intent::SetPriority(PriorityChange::Raise)
+                        | Intent::AskForLimit
+                )
         }
         _ => false,
     };
-    for entry in model.keymap.footer(model.context(), usize::from(area.width).saturating_sub(1), idle) {
+    for entry in
+        model.keymap.footer(model.context(), usize::from(area.width).saturating_sub(1), has_no_effect)
+    {
         spans.push(Span::styled(entry.shown.clone(), theme.accent));
         spans.push(Span::styled(format!(" {}  ", entry.binding.short), theme.dim));
     }
-    put(buf, area.x, area.y, area, Line::from(spans));
+    draw_line(buf, area.x, area.y, area, Line::from(spans));
 }
 
-/// What the line is for, in at most `width` cells.
+/// Returns the label before the typed text, in at most about `width` cells: what the prompt asks for.
 fn label(model: &Model, asked: &PromptKind, width: usize) -> String {
     let proxies = &model.live.proxies;
     let (what, name) = match asked {
@@ -103,23 +109,23 @@ fn label(model: &Model, asked: &PromptKind, width: usize) -> String {
     format!("{what} {}: ", truncate(&name, width.saturating_sub(what.len() + 3).max(6)))
 }
 
-/// What the word may become, as much of it as there is room for; nothing where it is whole.
-fn continuations(model: &Model, prompt: &Prompt, room: usize) -> String {
+/// Returns the possible completions of the word being typed, truncated to `width` cells; nothing once it is complete.
+fn completions(model: &Model, prompt: &Prompt, width: usize) -> String {
     let Completion { prefix, candidates } = Completion::of(model);
     match candidates.as_slice() {
         [only] if prompt.line.text() == format!("{prefix}{only}") => String::new(),
-        fitting => truncate(&fitting.join("  "), room),
+        fitting => truncate(&fitting.join("  "), width),
     }
 }
 
-/// The line that is being typed; what is wrong with it, or what it could be, behind it.
-fn line(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
+/// Draws the prompt: its label and the typed text, then the error in it, a hint, or the possible completions.
+fn draw_prompt(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let mark = label(model, &prompt.kind, usize::from(area.width / 2));
     let mark = format!(" {mark}");
     let (before, after) = prompt.line.parts();
     let mut rest = after.chars();
-    // A cell of its own, so that the terminal's cursor can stay hidden.
+    // The cursor is a styled cell; the terminal's own cursor stays hidden.
     let under = rest.next().map_or(" ".to_owned(), String::from);
     let mut spans = vec![
         Span::styled(mark.clone(), theme.accent),
@@ -136,11 +142,11 @@ fn line(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
     } else if prompt.line.text().is_empty() {
         let hint = match prompt.kind {
             PromptKind::Filter { .. } => {
-                "words  proxy:edge  user:10.0  carries:iso  state:open  down>1M  !not  /expression/"
+                "words  proxy:edge  user:10.0  content:iso  state:open  down>1M  !not  /regex/"
             }
-            PromptKind::LogFilter { .. } => "what a line of the log has to contain",
-            PromptKind::Help => "what an entry has to contain",
-            PromptKind::Command => "a command; ⇥ completes it",
+            PromptKind::LogFilter { .. } => "text that a record must contain",
+            PromptKind::Help => "text that an entry must contain",
+            PromptKind::Command => "command name; ⇥ completes it",
             PromptKind::Limit(_) => "down 10M  up 500K  off",
             PromptKind::Weight(_) => "1 to 1000",
             PromptKind::Policy(_) => "round-robin  weighted  least-streams  peak-ewma",
@@ -149,7 +155,7 @@ fn line(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
     } else {
         let taken = spans.iter().map(Span::width).sum::<usize>();
         let room = usize::from(area.width).saturating_sub(taken + 1);
-        spans.push(Span::styled(continuations(model, prompt, room), theme.faint));
+        spans.push(Span::styled(completions(model, prompt, room), theme.faint));
     }
-    put(buf, area.x, area.y, area, Line::from(spans));
+    draw_line(buf, area.x, area.y, area, Line::from(spans));
 }

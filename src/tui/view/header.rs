@@ -1,3 +1,5 @@
+//! The header: the program, the screens, and the state and totals of the server in one line.
+
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -5,21 +7,22 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{put, put_right};
+use super::{draw_line, draw_line_right};
 use crate::tui::{
     format,
     model::{Model, ScreenId},
 };
 
-/// Below this width the screens are not named.
-const NARROW: u16 = 60;
+/// Below this width, in cells, the header does not list the screens.
+const MIN_TABS_WIDTH: u16 = 60;
 
-/// The totals in one line: the name at the left, figures at the right, those that matter least left out first.
+/// Draws the header: the program's name and the screens at the left, the state and totals of the server at the right. The
+/// least important totals are dropped where not all fit.
 pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let mut name = vec![name(model, area.width)];
-    // On a narrow screen the figures are worth more.
-    if area.width >= NARROW {
+    // On a narrow terminal the totals have precedence over the screens.
+    if area.width >= MIN_TABS_WIDTH {
         name.push(Span::raw("  "));
         for (screen, text) in tabs(area.width, model.screen) {
             let style = if screen == model.screen { theme.strong } else { theme.dim };
@@ -28,10 +31,10 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     }
     let name = Line::from(name);
     let taken = u16::try_from(name.width()).unwrap_or(u16::MAX);
-    put(buf, area.x, area.y, area, name);
+    draw_line(buf, area.x, area.y, area, name);
 
     let facts = facts(model, area.width);
-    // Every fact has a rank; drop the highest rank until the rest fits.
+    // Facts of the highest rank are dropped until the others fit.
     for limit in (0..=facts.len()).rev() {
         let mut spans = Vec::new();
         let named = |(rank, fact): &&Fact| *rank < limit && fact.iter().any(|span| !span.content.is_empty());
@@ -42,21 +45,23 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
             spans.extend(fact.iter().cloned());
         }
         spans.push(Span::raw(" "));
-        if put_right(buf, area, taken + 2, Line::from(spans)) {
+        if draw_line_right(buf, area, taken + 2, Line::from(spans)) {
             return;
         }
     }
 }
 
-/// The name of the program; where the screen is small, what must be known before it.
+/// Returns the name of the program; on a small terminal, in its place, that the display is frozen or filtered.
 fn name(model: &Model, width: u16) -> Span<'static> {
     let theme = &model.theme;
-    // The title of the table, which says what the filter is, may have no room.
+    // A low terminal has no table title, which would show the filter.
     let table = model.screen == ScreenId::Streams
         && model.detail_screen.open.is_none()
         && model.layout().title.height == 0;
     match frozen(model) {
-        Some(frozen) if width < NARROW => Span::styled(format!(" {frozen}"), theme.warn.patch(theme.strong)),
+        Some(frozen) if width < MIN_TABS_WIDTH => {
+            Span::styled(format!(" {frozen}"), theme.warn.patch(theme.strong))
+        }
         _ if table && !model.streams_screen.filter.is_empty() => Span::styled(
             format!(" / {}", format::truncate(model.streams_screen.filter.text(), 9)),
             theme.accent,
@@ -65,13 +70,14 @@ fn name(model: &Model, width: u16) -> Span<'static> {
     }
 }
 
-/// For how long the display has stood still. Said on every screen: it must not be taken for what is.
+/// Returns how long the display has been frozen, if it is. Every screen shows it, so that old figures are not mistaken
+/// for live ones.
 fn frozen(model: &Model) -> Option<String> {
     let still = model.frozen.as_ref()?;
     Some(format!("FROZEN {}", format::age(model.live.now.saturating_duration_since(still.now))))
 }
 
-/// The names of the screens with their keys; on a middling screen only the one that is shown has its name.
+/// Returns the screens with their keys and names; below 100 columns only the current screen has its name.
 fn tabs(width: u16, shown: ScreenId) -> impl Iterator<Item = (ScreenId, String)> {
     ScreenId::ALL.into_iter().enumerate().map(move |(at, screen)| {
         let named = width >= 100 || screen == shown;
@@ -79,26 +85,27 @@ fn tabs(width: u16, shown: ScreenId) -> impl Iterator<Item = (ScreenId, String)>
     })
 }
 
-/// Marks the part of the rule that is below the name of the screen.
+/// Draws the part of the rule below the current screen's name in the accent colour.
 pub(crate) fn underline(model: &Model, rule: Rect, buf: &mut Buffer) {
-    if rule.height == 0 || rule.width < NARROW {
+    if rule.height == 0 || rule.width < MIN_TABS_WIDTH {
         return;
     }
-    // The name of the program and what sets it apart.
+    // The width of the program's name and the blanks around it.
     let mut x = rule.x + 12;
     for (screen, text) in tabs(rule.width, model.screen) {
         let width = u16::try_from(text.chars().count()).unwrap_or(0);
         if screen == model.screen {
             let line = "━".repeat(usize::from(width.saturating_sub(2)));
-            put(buf, x, rule.y, rule, Line::styled(line, model.theme.accent));
+            draw_line(buf, x, rule.y, rule, Line::styled(line, model.theme.accent));
         }
         x += width;
     }
 }
 
+/// A fact of the header: the rank by which it is dropped, and its text.
 type Fact = (usize, Vec<Span<'static>>);
 
-/// What is to be said, in the order of the screen, each with its rank.
+/// Returns the facts in the order of the screen.
 fn facts(model: &Model, width: u16) -> Vec<Fact> {
     let theme = &model.theme;
     let number = |n: u64, label: &str| {
@@ -116,13 +123,13 @@ fn facts(model: &Model, width: u16) -> Vec<Fact> {
     } else if model.server_status.is_draining {
         (theme.warn, "draining".to_owned())
     } else if away > 0 {
-        (theme.warn, format!("{away} {} away", plural(away, "proxy", "proxies")))
+        (theme.warn, format!("{away} {} reconnecting", plural(away, "proxy", "proxies")))
     } else if model.server_status.has_sample && proxies == 0 {
         (theme.warn, model.labels.listen.clone())
     } else {
         (theme.ok, model.labels.listen.clone())
     };
-    let frozen = frozen(model).filter(|_| width >= NARROW).unwrap_or_default();
+    let frozen = frozen(model).filter(|_| width >= MIN_TABS_WIDTH).unwrap_or_default();
     vec![
         (0, vec![Span::styled(frozen, theme.warn.patch(theme.strong))]),
         (7, vec![Span::styled(model.labels.title.clone(), theme.dim)]),
@@ -132,7 +139,13 @@ fn facts(model: &Model, width: u16) -> Vec<Fact> {
             vec![Span::styled("up ", theme.dim), Span::styled(format::age(model.shown().uptime), theme.text)],
         ),
         (2, number(proxies, plural(proxies, "proxy", "proxies"))),
-        (6, number(model.shown().proxies.channels() as u64, "ch")),
+        (
+            6,
+            number(
+                model.shown().proxies.channels() as u64,
+                plural(model.shown().proxies.channels() as u64, "channel", "channels"),
+            ),
+        ),
         (0, number(open, "open")),
         (
             3,
@@ -145,6 +158,7 @@ fn facts(model: &Model, width: u16) -> Vec<Fact> {
     ]
 }
 
+/// Returns the rates of both directions.
 fn rates(model: &Model, down: Style, up: Style) -> Vec<Span<'static>> {
     vec![
         Span::styled(format!("↓{:>5}", super::rate(model, model.shown().throughput.down)), down),
@@ -152,17 +166,17 @@ fn rates(model: &Model, down: Style, up: Style) -> Vec<Span<'static>> {
     ]
 }
 
-/// For a screen with no room for a table: the totals, one a row, and a hint.
-pub(crate) fn small(model: &Model, area: Rect, buf: &mut Buffer) {
+/// Draws, on a terminal without room for a table, the totals, one a row, and that the terminal is too small.
+pub(crate) fn draw_too_small(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let open = format::count(model.shown().streams.live() as u64);
     let mut lines = vec![
         Line::from(vec![Span::styled(open, theme.strong), Span::styled(" open", theme.dim)]),
         Line::from(rates(model, theme.down, theme.up)),
         Line::styled(format::counted(model.shown().totals.users_current, "user"), theme.text),
-        Line::styled("enlarge me", theme.dim),
+        Line::styled("terminal too small", theme.dim),
     ];
-    // The hint is worth more than the users; a question is worth more than anything.
+    // The hint has precedence over the users, and a question over everything.
     if area.height == 3 {
         lines.remove(2);
     }
@@ -170,6 +184,6 @@ pub(crate) fn small(model: &Model, area: Rect, buf: &mut Buffer) {
         lines.insert(0, Line::styled("quit? y / n", theme.error));
     }
     for (y, line) in (area.top()..area.bottom()).zip(lines) {
-        put(buf, area.x, y, area, line);
+        draw_line(buf, area.x, y, area, line);
     }
 }

@@ -1,3 +1,6 @@
+//! The log: the newest records below the streams table, and the log screen. Records come from tui-logger or, filtered,
+//! from the model.
+
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -7,7 +10,7 @@ use ratatui::{
 };
 use tui_logger::{ExtLogRecord, LogFormatter, TuiLoggerTargetWidget, TuiLoggerWidget};
 
-use super::{put, section};
+use super::{draw_line, draw_section_title};
 use crate::{
     ids::clean,
     tui::{
@@ -17,21 +20,22 @@ use crate::{
     },
 };
 
-/// The last lines of the log. They live in tui-logger's own buffer, not in the model: whatever the program logs is to
-/// be seen, also what no event tells.
+/// Draws the newest log records below the streams table. They come from tui-logger's buffer, which has every record that
+/// the program logs, also those that no event reports.
 pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     if area.height < 2 {
         return;
     }
-    // Air above it, where there is room for that.
-    let air = u16::from(area.height > 5);
-    let area = Rect { y: area.y + air, height: area.height - air, ..area };
-    section(model, area, buf, "Log", []);
+    // A blank row above the draw_section_title, if there is room.
+    let gap = u16::from(area.height > 5);
+    let area = Rect { y: area.y + gap, height: area.height - gap, ..area };
+    draw_section_title(model, area, buf, "Log", []);
     let lines = Rect { y: area.y + 1, height: area.height - 1, ..area };
-    TuiLoggerWidget::default().formatter(Box::new(OneLine::new(&model.theme))).render(lines, buf);
+    TuiLoggerWidget::default().formatter(Box::new(RecordFormatter::new(&model.theme))).render(lines, buf);
 }
 
-/// The whole log, its targets beside it where there is room; or only the records that were asked for.
+/// Draws the log screen: all records with the log targets beside them, if there is room; with a filter, only the records
+/// that contain it.
 pub(crate) fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let mut lines = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
@@ -40,15 +44,18 @@ pub(crate) fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
         let rest = [
             Span::styled("  / ", theme.accent),
             Span::styled(truncate(&clean(only, 200), 40), theme.text),
-            Span::styled("  Esc shows all", theme.dim),
+            Span::styled("  Esc clears the filter", theme.dim),
         ];
-        section(model, area, buf, "Log", rest);
-        return found(model, lines, buf);
+        draw_section_title(model, area, buf, "Log", rest);
+        return draw_filtered(model, lines, buf);
     }
     let has_targets = model.shows_log_targets();
-    let how =
-        if has_targets { "  ↑↓ target  ←→ levels  PgUp PgDn scroll" } else { "  PgUp PgDn scroll" };
-    section(model, area, buf, "Log", [Span::styled(how, theme.dim)]);
+    let how = if has_targets {
+        "  ↑↓ target  ←→ level ≥ (Error Warn Info Debug Trace)  PgUp PgDn scroll"
+    } else {
+        "  PgUp PgDn scroll"
+    };
+    draw_section_title(model, area, buf, "Log", [Span::styled(how, theme.dim)]);
     if has_targets {
         let targets = Rect { x: lines.x + 2, width: 25, ..lines };
         lines = Rect { x: lines.x + 27, width: lines.width - 27, ..lines };
@@ -61,31 +68,37 @@ pub(crate) fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
             .highlight_style(theme.selected);
         levels.render(targets, buf);
     }
-    let formatter = Box::new(OneLine::new(theme));
+    let formatter = Box::new(RecordFormatter::new(theme));
     TuiLoggerWidget::default().state(&model.log_screen.widget.0).formatter(formatter).render(lines, buf);
 }
 
-/// The records that were asked for, the newest one last.
-fn found(model: &Model, area: Rect, buf: &mut Buffer) {
-    let look = OneLine::new(&model.theme);
+/// Draws the records that contain the filter, the newest one last.
+fn draw_filtered(model: &Model, area: Rect, buf: &mut Buffer) {
+    let formatter = RecordFormatter::new(&model.theme);
     let mut found: Vec<_> = model.log_screen.shown().take(area.height.into()).collect();
     found.reverse();
     if found.is_empty() && area.height > 0 {
-        put(buf, area.x, area.y, area, Line::styled("  No record has this in it.", model.theme.dim));
+        draw_line(
+            buf,
+            area.x,
+            area.y,
+            area,
+            Line::styled("  No record contains this text.", model.theme.dim),
+        );
     }
     for (y, record) in (area.top()..area.bottom()).zip(found) {
-        let line = look.line(
+        let line = formatter.line(
             record.level.as_str(),
             &format::time_of_day(record.epoch_ms),
             &record.text,
             area.width.into(),
         );
-        put(buf, area.x, y, area, line);
+        draw_line(buf, area.x, y, area, line);
     }
 }
 
-/// A record in one line that is truncate, never wrapped: five rows of log are to be five records.
-struct OneLine {
+/// Formats a record as one line that is truncated and never wrapped, so that five rows of log are five records.
+struct RecordFormatter {
     time: Style,
     text: Style,
     error: Style,
@@ -93,11 +106,12 @@ struct OneLine {
     quiet: Style,
 }
 
-impl OneLine {
+impl RecordFormatter {
     fn new(theme: &Theme) -> Self {
         Self { time: theme.faint, text: theme.text, error: theme.error, warn: theme.warn, quiet: theme.dim }
     }
 
+    /// Returns the line of a record in at most `width` cells.
     fn line(&self, level: &str, time: &str, message: &str, width: usize) -> Line<'static> {
         let (style, text) = match level {
             "ERROR" => (self.error, self.error),
@@ -105,7 +119,7 @@ impl OneLine {
             "INFO" => (self.quiet, self.text),
             _ => (self.quiet, self.quiet),
         };
-        // A message may quote what a peer sent.
+        // A message may contain text from a peer.
         let message = clean(message, width.max(1) * 2);
         Line::from(vec![
             Span::styled(format!("  {time} "), self.time),
@@ -115,14 +129,14 @@ impl OneLine {
     }
 }
 
-impl LogFormatter for OneLine {
+impl LogFormatter for RecordFormatter {
     fn min_width(&self) -> u16 {
         0
     }
 
     fn format(&self, width: usize, record: &ExtLogRecord) -> Vec<Line<'_>> {
         let epoch_ms = record.timestamp.timestamp().as_second().max(0).unsigned_abs().saturating_mul(1000);
-        // The level's type is that of the `log` crate, which is not ours to name.
+        // The level is compared as text: its type belongs to the `log` crate, which is not a dependency here.
         vec![self.line(record.level.as_str(), &format::time_of_day(epoch_ms), record.msg(), width)]
     }
 }

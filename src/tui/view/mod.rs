@@ -1,4 +1,5 @@
-//! The model as a screen. Every view takes `&Model` and a part of the buffer, and changes nothing.
+//! Draws the model. Every view takes `&Model` and an area of the buffer; no view changes the model, reads a clock or
+//! performs I/O.
 
 mod ascii;
 mod bars;
@@ -25,7 +26,7 @@ mod users;
 
 use ratatui::{
     buffer::Buffer,
-    layout::{Position, Rect},
+    layout::{Constraint, Position, Rect},
     style::{Color, Style},
     text::{Line, Span},
 };
@@ -36,18 +37,18 @@ use super::{
     model::{Model, Overlay, ScreenId},
 };
 
-/// Draws everything.
+/// Draws a frame: the current screen and the overlay above it.
 pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
     let layout = model.layout();
     if layout.header.intersection(buf.area) != layout.header {
-        // The terminal has shrunk, and the message that says so is still to come.
+        // The terminal has shrunk, and the resize message has not been handled yet.
         return;
     }
     if !layout.has_table {
-        return header::small(model, layout.header, buf);
+        return header::draw_too_small(model, layout.header, buf);
     }
     header::draw(model, layout.header, buf);
-    rule(model, layout.rule, buf);
+    draw_rule(model, layout.rule, buf);
     header::underline(model, layout.rule, buf);
     match (model.shown_detail(), model.screen) {
         (Some(open), _) => detail::draw(model, open, layout.body, buf),
@@ -66,10 +67,11 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
         Some(Overlay::Prompt(_)) | None => {}
     }
     if model.display.ascii {
-        ascii::only(buf);
+        ascii::replace_non_ascii(buf);
     }
 }
 
+/// Draws the streams screen: load and throughput, the table, and the newest log records.
 fn overview(model: &Model, layout: &Layout, buf: &mut Buffer) {
     match layout.overview {
         OverviewLayout::Panels { proxies, chart } => {
@@ -77,7 +79,7 @@ fn overview(model: &Model, layout: &Layout, buf: &mut Buffer) {
             chart::panel(model, chart, buf);
         }
         OverviewLayout::Lines { proxies, chart } => {
-            proxy_load::draw_line(model, proxies, buf);
+            proxy_load::draw_summary_line(model, proxies, buf);
             chart::line(model, chart, buf);
         }
         OverviewLayout::Hidden => {}
@@ -87,7 +89,7 @@ fn overview(model: &Model, layout: &Layout, buf: &mut Buffer) {
     log::draw(model, layout.log, buf);
 }
 
-/// The screen as text, a line for each row, without trailing blanks.
+/// Returns the screen as text, a line for each row, without trailing blanks.
 pub(crate) fn as_text(model: &Model) -> String {
     let mut buffer = Buffer::empty(Rect::new(0, 0, model.size.width, model.size.height));
     draw(model, &mut buffer);
@@ -100,7 +102,7 @@ pub(crate) fn as_text(model: &Model) -> String {
     text
 }
 
-/// A rate in the unit that the operator wants, without the `/s`.
+/// Formats a rate in bytes or bits per second, as the operator chose, without the unit.
 fn rate(model: &Model, bytes_per_second: f64) -> String {
     format::rate(if model.display.bits { bytes_per_second * 8.0 } else { bytes_per_second })
 }
@@ -115,15 +117,15 @@ fn unit(model: &Model) -> &'static str {
     if model.display.bits { "bit/s" } else { "/s" }
 }
 
-/// A horizontal rule.
-fn rule(model: &Model, area: Rect, buf: &mut Buffer) {
+/// Draws a horizontal rule.
+fn draw_rule(model: &Model, area: Rect, buf: &mut Buffer) {
     if area.height > 0 {
         buf.set_string(area.x, area.y, "─".repeat(area.width.into()), model.theme.rule);
     }
 }
 
-/// A section's title: the mark, the name, then whatever else, cut at the end of the area.
-fn section<'a>(
+/// Draws a section's title in the first row of `area`: a mark, the name, then `rest`, truncated at the right edge.
+fn draw_section_title<'a>(
     model: &Model,
     area: Rect,
     buf: &mut Buffer,
@@ -132,11 +134,11 @@ fn section<'a>(
 ) {
     let mut spans = vec![Span::styled("▎ ", model.theme.accent), Span::styled(name, model.theme.strong)];
     spans.extend(rest);
-    put(buf, area.x, area.y, area, Line::from(spans));
+    draw_line(buf, area.x, area.y, area, Line::from(spans));
 }
 
-/// Marks the selected row. What is hard to read on the ground of the others would be harder on this one.
-fn select(model: &Model, strip: Rect, buf: &mut Buffer) {
+/// Draws the selection over a row. Faint text becomes dim text: faint is hard to read on the selection's background.
+fn draw_selection(model: &Model, strip: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     buf.set_style(strip, theme.selected);
     for x in strip.left()..strip.right() {
@@ -145,28 +147,28 @@ fn select(model: &Model, strip: Rect, buf: &mut Buffer) {
             cell.set_style(Style::new().fg(theme.dim.fg.unwrap_or(Color::Reset)));
         }
     }
-    put(buf, strip.x, strip.y, strip, Line::styled("▌", model.theme.accent));
+    draw_line(buf, strip.x, strip.y, strip, Line::styled("▌", model.theme.accent));
 }
 
-/// Puts a line at a place, cut at the right end of the area.
-fn put(buf: &mut Buffer, x: u16, y: u16, area: Rect, line: Line<'_>) {
+/// Draws a line at a position inside `area`, truncated at its right edge; nothing if the position is outside.
+fn draw_line(buf: &mut Buffer, x: u16, y: u16, area: Rect, line: Line<'_>) {
     if area.contains(Position::new(x, y)) {
         buf.set_line(x, y, &line, area.right() - x);
     }
 }
 
-/// The same, and says so where it is cut.
-fn put_cut(buf: &mut Buffer, x: u16, y: u16, area: Rect, line: Line<'_>) {
+/// Draws a line like [`draw_line`], with `…` in the last cell if it is truncated.
+fn draw_line_truncated(buf: &mut Buffer, x: u16, y: u16, area: Rect, line: Line<'_>) {
     let cut = line.width() > usize::from(area.right().saturating_sub(x));
-    put(buf, x, y, area, line);
+    draw_line(buf, x, y, area, line);
     if cut && area.contains(Position::new(x, y)) {
         buf[(area.right() - 1, y)].set_char('…');
     }
 }
 
-/// Puts a line at the right end of an area's first row, if that leaves `taken` cells at its left alone; says whether
-/// it did.
-fn put_right(buf: &mut Buffer, area: Rect, taken: u16, line: Line<'_>) -> bool {
+/// Draws a line right-aligned in the first row of `area`, unless it would overlap the first `taken` cells. Returns whether
+/// it was drawn.
+fn draw_line_right(buf: &mut Buffer, area: Rect, taken: u16, line: Line<'_>) -> bool {
     let width = u16::try_from(line.width()).unwrap_or(u16::MAX);
     let fits = area.height > 0 && taken.saturating_add(width) <= area.width;
     if fits {
@@ -175,22 +177,21 @@ fn put_right(buf: &mut Buffer, area: Rect, taken: u16, line: Line<'_>) -> bool {
     fits
 }
 
-/// Wipes an area and draws a frame around it; gives back what is inside.
-fn window(model: &Model, area: Rect, buf: &mut Buffer, border: Style, title: &str) -> Rect {
+/// Clears an area and draws a frame with a title around it. Returns the area inside the frame.
+fn draw_window(model: &Model, area: Rect, buf: &mut Buffer, border: Style, title: &str) -> Rect {
     use ratatui::widgets::{Block, BorderType, Clear, Widget};
     Clear.render(area, buf);
     let block = Block::bordered()
         .border_type(BorderType::Rounded)
         .border_style(border)
-        // The title would take on the colour of the frame.
+        // Without a colour of its own the title would have the colour of the frame.
         .title(Span::styled(format!(" {title} "), model.theme.strong.fg(Color::Reset)));
     let inner = block.inner(area);
     block.render(area, buf);
     inner
 }
 
-/// A rectangle of at most this size in the middle of the screen.
-fn centred(buf: &Buffer, width: u16, height: u16) -> Rect {
-    let (width, height) = (width.min(buf.area.width), height.min(buf.area.height));
-    Rect::new((buf.area.width - width) / 2, (buf.area.height - height) / 2, width, height)
+/// Returns an area of at most this size in the centre of the screen.
+fn centered(buf: &Buffer, width: u16, height: u16) -> Rect {
+    buf.area.centered(Constraint::Length(width), Constraint::Length(height))
 }

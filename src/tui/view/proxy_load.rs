@@ -8,7 +8,7 @@ use ratatui::{
 
 use unicode_width::UnicodeWidthStr;
 
-use super::{bars, put, put_right, section};
+use super::{bars, draw_line, draw_line_right, draw_section_title};
 use crate::tui::{
     format::{self, fit, fit_middle, fit_right, truncate, truncate_middle},
     model::{LoadMeasure, Model, ProxyRow, ServiceRow},
@@ -32,7 +32,7 @@ pub(crate) fn draw_panel(model: &Model, area: Rect, buf: &mut Buffer) {
         ),
     ];
     let taken = u16::try_from(12 + rest.iter().map(Span::width).sum::<usize>()).unwrap_or(u16::MAX);
-    section(model, area, buf, "Proxy load", rest);
+    draw_section_title(model, area, buf, "Proxy load", rest);
     if let Some(balance) = shown.proxies.balance(policy.unwrap_or_default(), model.display.load_measure) {
         let imbalance = balance.imbalance;
         let style = if imbalance > 2.0 { theme.warn } else { theme.text };
@@ -41,12 +41,12 @@ pub(crate) fn draw_panel(model: &Model, area: Rect, buf: &mut Buffer) {
             Span::styled(format!("{imbalance:.2}"), style),
             Span::raw("  "),
         ];
-        put_right(buf, area, taken, Line::from(spans));
+        draw_line_right(buf, area, taken, Line::from(spans));
     }
     let mut rows = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     if let Some(warning) = warning(model) {
         let text = truncate(&format!("  ! {warning}"), usize::from(rows.width).saturating_sub(1));
-        put(buf, rows.x, rows.y, rows, Line::styled(text, theme.warn));
+        draw_line(buf, rows.x, rows.y, rows, Line::styled(text, theme.warn));
         rows = Rect { y: rows.y + 1, height: rows.height.saturating_sub(1), ..rows };
     }
     let all = shown.proxies.all();
@@ -63,11 +63,11 @@ pub(crate) fn draw_panel(model: &Model, area: Rect, buf: &mut Buffer) {
     let count = if hidden > 0 { all.len() - hidden - 1 } else { all.len() };
     let total = shown.proxies.load(model.display.load_measure);
     for (y, proxy) in (rows.top()..rows.bottom()).zip(&all[..count]) {
-        put(buf, area.x, y, rows, row(model, proxy, total, names, area.width.into()));
+        draw_line(buf, area.x, y, rows, row(model, proxy, total, names, area.width.into()));
     }
     if hidden > 0 {
         let more = format!("  and {} more", all.len() - count);
-        put(buf, area.x, rows.bottom() - 1, rows, Line::styled(more, theme.dim));
+        draw_line(buf, area.x, rows.bottom() - 1, rows, Line::styled(more, theme.dim));
     }
 }
 
@@ -114,7 +114,7 @@ fn draw_no_proxy(model: &Model, area: Rect, buf: &mut Buffer) {
     let mut lines = vec![Line::styled(format!("  {}", no_proxy_text(model)), theme.text)];
     lines.extend(join_command(model, area.width));
     for (y, line) in (area.top()..area.bottom()).zip(lines) {
-        put(buf, area.x, y, area, line);
+        draw_line(buf, area.x, y, area, line);
     }
 }
 
@@ -185,12 +185,12 @@ fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) 
 }
 
 /// Draws the load in one line: a name and a small bar for each proxy, as many as fit, and how many more there are.
-pub(crate) fn draw_line(model: &Model, area: Rect, buf: &mut Buffer) {
+pub(crate) fn draw_summary_line(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    section(model, area, buf, "Load", []);
+    draw_section_title(model, area, buf, "Load", []);
     if let Some(warning) = warning(model) {
         let text = truncate(&format!("! {warning}"), usize::from(area.width).saturating_sub(8));
-        return put(buf, area.x + 8, area.y, area, Line::styled(text, theme.warn));
+        return draw_line(buf, area.x + 8, area.y, area, Line::styled(text, theme.warn));
     }
     let total = model.shown().proxies.load(model.display.load_measure);
     // The width of `+12` and its blank.
@@ -226,14 +226,14 @@ pub(crate) fn draw_line(model: &Model, area: Rect, buf: &mut Buffer) {
         // Two blanks end each entry; all but the last one leave room for the number of the others.
         if x.saturating_add(width) > (area.right() + 2).saturating_sub(if last { 0 } else { MORE_WIDTH }) {
             let more = format!("+{left}");
-            put(buf, x, area.y, area, Line::styled(more, theme.dim));
+            draw_line(buf, x, area.y, area, Line::styled(more, theme.dim));
             break;
         }
-        put(buf, x, area.y, area, line);
+        draw_line(buf, x, area.y, area, line);
         (x, left) = (x + width, left - 1);
     }
     if model.shown().proxies.up().next().is_none() {
-        put(buf, x, area.y, area, Line::styled(no_proxy_text(model), theme.dim));
+        draw_line(buf, x, area.y, area, Line::styled(no_proxy_text(model), theme.dim));
     }
 }
 

@@ -7,7 +7,7 @@ use ratatui::{
 };
 
 use super::{
-    latency, limits, put, put_cut, rate_cell,
+    draw_line, draw_line_truncated, latency, limits, rate_cell,
     table::{self, Cell},
 };
 use crate::{
@@ -33,19 +33,19 @@ pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let width = area.width.saturating_sub(SELECTION_MARGIN);
     let columns = FittedColumns::fit(width.into(), requests, FitPolicy::StopAtFirstMisfit);
     // The heading of the first column is the title of this short section.
-    put(buf, area.x, area.y, area, Line::styled("▎ ", theme.accent));
+    draw_line(buf, area.x, area.y, area, Line::styled("▎ ", theme.accent));
     let headings = table::row(&columns, |column, _| {
         let style = if column == ServiceColumn::Name { theme.strong } else { theme.dim };
         Cell::Text(column.spec().heading.to_owned(), style)
     });
-    put(buf, area.x + SELECTION_MARGIN, area.y, area, headings);
+    draw_line(buf, area.x + SELECTION_MARGIN, area.y, area, headings);
     let page = usize::from(area.height - 1);
     let selected = all.iter().position(|service| is_selected(model, service)).unwrap_or(0);
     let offset = (selected + 1).saturating_sub(page);
     for (y, service) in (area.y + 1..area.bottom()).zip(&all[offset..]) {
-        put_cut(buf, area.x + SELECTION_MARGIN, y, area, row(model, &columns, service));
+        draw_line_truncated(buf, area.x + SELECTION_MARGIN, y, area, row(model, &columns, service));
         if is_selected(model, service) {
-            super::select(model, Rect { y, height: 1, ..area }, buf);
+            super::draw_selection(model, Rect { y, height: 1, ..area }, buf);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The screen of sessions: links over time, and the users with what they take.
+//! The sessions screen: links over time, and the users with their traffic.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -8,13 +8,13 @@ use ratatui::{
     text::{Line, Span as Text},
 };
 
-use super::{chart, put, section, users};
+use super::{chart, draw_line, draw_section_title, users};
 use crate::tui::{
     format::fit_middle,
     model::{CHART_WINDOWS, LinkCondition, LinkOutcome, LinkSpan, Model},
 };
 
-/// Links above, users below.
+/// Draws the timelines of links above the users table.
 pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
     let (links, below) = model.layout().split_sessions(model.shown().proxies.links().len());
     if links.height > 0 {
@@ -23,14 +23,15 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
     users::draw(model, below, buf);
 }
 
+/// Draws a timeline for each proxy name that was linked, the most recent ones where not all fit.
 fn timelines(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    let signs = "   ━ up  ▒ draining  ┄ away  ┤ left  ╳ lost";
+    let signs = "   ━ up  ▒ draining  ┄ reconnecting  ┤ closed  ╳ lost";
     let rest = [Text::styled(format!("  last {}  [ ]{signs}", chart::window(model)), theme.dim)];
-    section(model, area, buf, "Links", rest);
+    draw_section_title(model, area, buf, "Links", rest);
     let links = model.shown().proxies.links();
     let rows = area.top() + 1..area.bottom();
-    // The youngest names, where not all have room.
+    // The newest names, where not all fit.
     let skip = links.len().saturating_sub(rows.len());
     for (y, (name, spans)) in rows.zip(&links[skip..]) {
         let name = Text::styled(format!("  {} ", fit_middle(name, 16)), theme.text);
@@ -45,11 +46,11 @@ fn timelines(model: &Model, area: Rect, buf: &mut Buffer) {
             };
             Text::styled(c.to_string(), style)
         }));
-        put(buf, area.x, y, area, Line::from(line));
+        draw_line(buf, area.x, y, area, Line::from(line));
     }
 }
 
-/// One character a slice of the window.
+/// Returns the timeline of one name: a character for each slice of the chart window.
 fn timeline(model: &Model, spans: &VecDeque<LinkSpan>, width: usize) -> Vec<char> {
     let now = model.shown().now;
     let window = CHART_WINDOWS.get(model.display.chart_window).copied().unwrap_or(120) as f64;
@@ -88,8 +89,9 @@ fn timeline(model: &Model, spans: &VecDeque<LinkSpan>, width: usize) -> Vec<char
     out
 }
 
+/// Sets the cells from `from` to before `to`, as far as they are inside the window.
 fn fill(out: &mut [char], from: f64, to: f64, with: char) {
-    // A float cast saturates: what lies before the window begins at its edge.
+    // A cast from a float saturates: a span that began before the window starts at its left edge.
     let (from, to) = (from.max(0.0) as usize, to.max(0.0) as usize);
     let to = to.min(out.len());
     if from < to {

@@ -7,7 +7,7 @@ use ratatui::{
 };
 
 use super::{
-    bars, limits, put, put_right, rate_cell, section, services,
+    bars, draw_line, draw_line_right, draw_section_title, limits, rate_cell, services,
     table::{self, Cell},
 };
 use crate::{
@@ -29,21 +29,21 @@ pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let lines = &model.sessions_screen.lines;
     let users = model.shown().users.order().len() as u64;
     let count = format!("  {} active", format::count(users));
-    section(model, area, buf, "Users", [Span::styled(count, theme.dim)]);
+    draw_section_title(model, area, buf, "Users", [Span::styled(count, theme.dim)]);
     if lines.is_empty() {
-        put(buf, area.x, area.y + 2, area, Line::styled("  No user is connected.", theme.text));
+        draw_line(buf, area.x, area.y + 2, area, Line::styled("  No user is connected.", theme.text));
         return;
     }
     let row =
         format!("row {} of {} ", model.sessions_screen.cursor.index() + 1, format::count(lines.len() as u64));
-    put_right(buf, area, 24, Line::styled(row, theme.dim));
+    draw_line_right(buf, area, 24, Line::styled(row, theme.dim));
     let table = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     let page = usize::from(table.height.saturating_sub(1));
     let offset = model.sessions_screen.cursor.offset().min(lines.len());
     let visible = &lines[offset..lines.len().min(offset + page)];
     let columns = fit_columns(model, visible, area.width.saturating_sub(SELECTION_MARGIN));
     let total_rate = model.shown().throughput.down + model.shown().throughput.up;
-    put(buf, table.x + SELECTION_MARGIN, table.y, table, table::headings(&columns, theme.dim));
+    draw_line(buf, table.x + SELECTION_MARGIN, table.y, table, table::headings(&columns, theme.dim));
     for (y, line) in (table.y + 1..table.bottom()).zip(visible) {
         let text = match line {
             UserLine::User(id) => {
@@ -53,9 +53,9 @@ pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
                 model.shown().streams.get(*id).map(|row| stream_row(model, &columns, row))
             }
         };
-        put(buf, table.x + SELECTION_MARGIN, y, table, text.unwrap_or_default());
+        draw_line(buf, table.x + SELECTION_MARGIN, y, table, text.unwrap_or_default());
         if model.sessions_screen.cursor.selected() == Some(*line) {
-            super::select(model, Rect { y, height: 1, ..table }, buf);
+            super::draw_selection(model, Rect { y, height: 1, ..table }, buf);
         }
     }
 }

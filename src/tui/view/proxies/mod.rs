@@ -10,7 +10,9 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{latency, proxy_load, put, put_cut, put_right, section, services, table};
+use super::{
+    draw_line, draw_line_right, draw_line_truncated, draw_section_title, latency, proxy_load, services, table,
+};
 use crate::{
     ids::Policy,
     telemetry::LatencySummary,
@@ -35,7 +37,7 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
         text.extend(proxy_load::join_command(model, area.width));
         let below = Rect { height: area.bottom().saturating_sub(below.y), ..below };
         for (y, line) in (below.top()..below.bottom()).zip(text) {
-            put(buf, below.x, y, below, line);
+            draw_line(buf, below.x, y, below, line);
         }
         return;
     }
@@ -56,7 +58,7 @@ fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     let channels = format::counted(shown.proxies.channels() as u64, "channel");
     let counts = format!("  {up} up{reconnecting}, {channels}");
     let taken = u16::try_from(11 + counts.len()).unwrap_or(u16::MAX);
-    section(model, area, buf, "Proxies", [Span::styled(counts, theme.dim)]);
+    draw_section_title(model, area, buf, "Proxies", [Span::styled(counts, theme.dim)]);
     let policy = shown.services.policy();
     let Some(balance) = shown.proxies.balance(policy.unwrap_or_default(), LoadMeasure::Streams) else {
         return;
@@ -75,7 +77,7 @@ fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     ];
     let mut line = table::join_facts(facts, usize::from(area.width.saturating_sub(taken + 1)));
     line.push_span(" ");
-    put_right(buf, area, taken, line);
+    draw_line_right(buf, area, taken, line);
 }
 
 /// Draws the headings and the visible window of proxies and channels.
@@ -83,7 +85,7 @@ fn table_rows(model: &Model, lines: &[ProxyLine], area: Rect, buf: &mut Buffer) 
     let theme = &model.theme;
     let proxies = &model.shown().proxies;
     let columns = rows::fit_columns(model, area.width.saturating_sub(SELECTION_MARGIN));
-    put(buf, area.x + SELECTION_MARGIN, area.y, area, table::headings(&columns, theme.dim));
+    draw_line(buf, area.x + SELECTION_MARGIN, area.y, area, table::headings(&columns, theme.dim));
     let page = usize::from(area.height.saturating_sub(1));
     // The cursor moves on from the last proxy to the services; the proxies scroll no further than their end.
     let offset = model.proxies_screen.cursor.offset().min(lines.len().saturating_sub(page));
@@ -95,9 +97,9 @@ fn table_rows(model: &Model, lines: &[ProxyLine], area: Rect, buf: &mut Buffer) 
             }
             ProxyLine::Service(_) => None,
         };
-        put_cut(buf, area.x + SELECTION_MARGIN, y, area, text.unwrap_or_default());
+        draw_line_truncated(buf, area.x + SELECTION_MARGIN, y, area, text.unwrap_or_default());
         if model.proxies_screen.cursor.selected() == Some(*line) {
-            super::select(model, Rect { y, height: 1, ..area }, buf);
+            super::draw_selection(model, Rect { y, height: 1, ..area }, buf);
         }
     }
 }
@@ -138,9 +140,9 @@ fn latencies(model: &Model, area: Rect, buf: &mut Buffer) {
     if rows.is_empty() {
         return;
     }
-    section(model, area, buf, "Latency", [Span::styled(format!("  {name}"), model.theme.dim)]);
+    draw_section_title(model, area, buf, "Latency", [Span::styled(format!("  {name}"), model.theme.dim)]);
     for (y, line) in (area.y + 1..area.bottom()).zip(latency::table(model, &rows, area.width)) {
-        put(buf, area.x, y, area, line);
+        draw_line(buf, area.x, y, area, line);
     }
 }
 

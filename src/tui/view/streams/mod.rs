@@ -9,7 +9,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{proxy_load, put, put_right, section};
+use super::{draw_line, draw_line_right, draw_section_title, proxy_load};
 use crate::tui::{
     columns::StreamColumn,
     format,
@@ -56,7 +56,7 @@ pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
         rest.push(Span::styled(missed, theme.warn));
     }
     let taken = 11 + rest.iter().map(Span::width).sum::<usize>();
-    section(model, area, buf, "Streams", rest);
+    draw_section_title(model, area, buf, "Streams", rest);
     let taken = u16::try_from(taken).unwrap_or(u16::MAX);
     let rows = model.rows().len();
     let mut right = Vec::new();
@@ -73,8 +73,8 @@ pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     let arrow = if sort.is_descending() { '▾' } else { '▴' };
     let sorted = Span::styled(format!("  sort {} {arrow}  ", sort.by.name()), theme.dim);
     let with_sort = [vec![sorted], right.clone()].concat();
-    if !put_right(buf, area, taken, Line::from(with_sort)) {
-        put_right(buf, area, taken, Line::from(right));
+    if !draw_line_right(buf, area, taken, Line::from(with_sort)) {
+        draw_line_right(buf, area, taken, Line::from(right));
     }
 }
 
@@ -89,14 +89,14 @@ pub(crate) fn table(model: &Model, area: Rect, buf: &mut Buffer) {
     let shown = rows[offset..].iter().take(page);
     let shown = shown.filter_map(|id| model.shown().streams.get(*id).map(|row| (*id, row)));
     let columns = model.visible_columns();
-    put(buf, area.x + SELECTION_MARGIN, area.y, area, cells::headings(model, &columns));
+    draw_line(buf, area.x + SELECTION_MARGIN, area.y, area, cells::headings(model, &columns));
     for (y, (id, row)) in (area.y + 1..area.bottom()).zip(shown) {
-        put(buf, area.x + SELECTION_MARGIN, y, area, cells::row(model, &columns, row));
+        draw_line(buf, area.x + SELECTION_MARGIN, y, area, cells::row(model, &columns, row));
         if model.streams_screen.marks.contains(&id) {
-            put(buf, area.x + 1, y, area, Line::styled("*", model.theme.warn));
+            draw_line(buf, area.x + 1, y, area, Line::styled("*", model.theme.warn));
         }
         if model.streams_screen.cursor.selected() == Some(id) {
-            super::select(model, Rect { y, height: 1, ..area }, buf);
+            super::draw_selection(model, Rect { y, height: 1, ..area }, buf);
         }
     }
     debug_assert!(columns.contains(StreamColumn::Stream), "commands name the key of a row");
@@ -149,6 +149,6 @@ fn empty(model: &Model, area: Rect, buf: &mut Buffer) {
         }
     }
     for (y, line) in (area.top()..area.bottom()).zip(lines) {
-        put(buf, area.x, y, area, line);
+        draw_line(buf, area.x, y, area, line);
     }
 }
