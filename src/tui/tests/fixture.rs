@@ -1,5 +1,8 @@
+//! The fixture of the cockpit's tests: a model fed by a real telemetry hub, with every time injected. The hub's own clock
+//! reaches no assertion: samples and events get the times of the test's clock.
+
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -13,7 +16,7 @@ use crate::{
     ids::{ChannelId, Priority, ProxyId, StreamKey, UserChannelId},
     telemetry::{
         ChannelFormat, ChannelGuard, Content, EndReason, Event, LogRecord, LogRing, ProxyGuard, ServiceGuard,
-        Snapshot, StreamGuard, StreamPhase, Telemetry, UserGuard,
+        Snapshot, StreamGuard, StreamInfo, StreamPhase, Telemetry, UserGuard,
     },
     tui::{
         Labels, LogLayer,
@@ -26,7 +29,8 @@ use crate::{
     },
 };
 
-/// What the log says on every screen: it is one for the whole process, and no other test writes to it.
+/// Writes the log records that every screen shows, once: tui-logger's buffer is shared by the whole process, and no other
+/// test writes to it.
 fn write_log() -> &'static VecDeque<LogRecord> {
     static WRITTEN: OnceLock<VecDeque<LogRecord>> = OnceLock::new();
     WRITTEN.get_or_init(|| {
@@ -46,7 +50,7 @@ fn write_log() -> &'static VecDeque<LogRecord> {
     })
 }
 
-/// A model, a hub that feeds it, and a clock that only moves when told to.
+/// A model, a hub that feeds it, and a clock that moves only in [`tick`](Fixture::tick).
 pub(super) struct Fixture {
     pub(super) model: Model,
     pub(super) hub: Arc<Telemetry>,
@@ -57,9 +61,16 @@ pub(super) struct Fixture {
     pub(super) proxies: Vec<(ProxyGuard, ChannelGuard)>,
     pub(super) users: Vec<UserGuard>,
     pub(super) streams: Vec<StreamGuard>,
-    /// What samples say that no counter of the hub does.
-    pub(super) told: fn(&mut Snapshot),
+    /// Adjusts each snapshot before the model gets it: for figures that no counter of the hub has.
+    pub(super) adjust_snapshot: fn(&mut Snapshot),
+    /// When proxies, users and streams began, on the test's clock since `start`.
+    connected_at: HashMap<ProxyId, Duration>,
+    joined_at: HashMap<UserChannelId, Duration>,
+    opened_at: HashMap<StreamKey, Duration>,
 }
+
+/// The wall clock at the start of every test, in milliseconds since the Unix epoch.
+const EPOCH_MS: u64 = 1_700_000_000_000;
 
 pub(super) fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -70,7 +81,7 @@ pub(super) fn key(user: u32, stream: u32) -> StreamKey {
 }
 
 impl Fixture {
-    /// A server with nothing going on.
+    /// A server without proxies and streams.
     pub(super) fn empty(width: u16, height: u16) -> Self {
         let hub = Telemetry::new();
         let events = hub.subscribe();
@@ -86,10 +97,24 @@ impl Fixture {
         let mut model = Model::new(labels, Theme::dark(), Size::new(width, height), start);
         write_log().iter().for_each(|record| model.log_screen.push(record.clone()));
         let (proxies, users, streams) = (Vec::new(), Vec::new(), Vec::new());
-        Self { model, hub, start, events, now: start, service, proxies, users, streams, told: |_| {} }
+        Self {
+            model,
+            hub,
+            start,
+            events,
+            now: start,
+            service,
+            proxies,
+            users,
+            streams,
+            adjust_snapshot: |_| {},
+            connected_at: HashMap::new(),
+            joined_at: HashMap::new(),
+            opened_at: HashMap::new(),
+        }
     }
 
-    /// Three proxies, one of them gone, and streams in every state.
+    /// A server with three proxies, one of which has disconnected, and with streams in every state.
     pub(super) fn busy(width: u16, height: u16) -> Self {
         let mut fixture = Self::empty(width, height);
         for name in ["edge-fra", "edge-ams", "lab"] {
@@ -98,10 +123,10 @@ impl Fixture {
         for i in 0..40u32 {
             let index = fixture.open(0x10_0000 + (i % 7) * 0x01_9D37, i / 7 + 1);
             if i != 5 {
-                fixture.carry(index, (i % 3) as usize);
+                fixture.assign(index, (i % 3) as usize);
             }
         }
-        // Ages are whole seconds, and making forty streams takes some milliseconds.
+        // The first sample comes half a second after the streams opened.
         fixture.now += Duration::from_millis(500);
         let paused: Vec<_> =
             fixture.streams.iter().skip(9).step_by(16).map(|stream| stream.stats().key).collect();
@@ -128,8 +153,10 @@ impl Fixture {
         fixture
     }
 
+    /// Connects a proxy with one channel.
     pub(super) fn proxy(&mut self, name: &str) {
         let id = ProxyId(self.proxies.len() as u32 + 1);
+        self.connected_at.insert(id, self.now - self.start);
         let guard = self.hub.proxy_up(id, name.into(), addr("192.0.2.7:4000"));
         guard.registered(self.service.stats().key.clone());
         let channel = ChannelId { proxy: id, index: 1 };
@@ -137,12 +164,14 @@ impl Fixture {
         self.proxies.push((guard, channel));
     }
 
-    /// Opens a stream and gives its index.
+    /// Opens a stream of a user, who joins with the first one. Returns its index.
     pub(super) fn open(&mut self, user: u32, stream: u32) -> usize {
         let key = key(user, stream);
+        self.opened_at.insert(key, self.now - self.start);
         let from = addr(&format!("203.0.113.{}:{}", user % 250, 50_000 + stream % 10_000));
         let known = self.users.iter().position(|guard| guard.stats().id == key.user);
         let at = known.unwrap_or_else(|| {
+            self.joined_at.insert(key.user, self.now - self.start);
             self.users.push(self.hub.user_joined(key.user, from.ip(), self.service.stats()));
             self.users.len() - 1
         });
@@ -150,8 +179,8 @@ impl Fixture {
         self.streams.len() - 1
     }
 
-    /// Gives a stream to a proxy and opens it.
-    pub(super) fn carry(&mut self, index: usize, proxy: usize) {
+    /// Assigns a stream to a proxy, and gives it a phase, content and priority by its index.
+    pub(super) fn assign(&mut self, index: usize, proxy: usize) {
         let (proxy, channel) = &self.proxies[proxy];
         let stream = &self.streams[index];
         stream.assigned(proxy.stats(), channel.stats());
@@ -187,52 +216,59 @@ impl Fixture {
         });
     }
 
-    /// Ends a stream; the last one takes its index.
+    /// Ends a stream. The last stream takes its index.
     pub(super) fn end(&mut self, index: usize, reason: EndReason) {
         self.streams.swap_remove(index).end(reason);
     }
 
-    /// Gives a message to the model.
+    /// Updates the model with a message. Returns the effects.
     pub(super) fn send(&mut self, message: Msg) -> Vec<Effect> {
         update(&mut self.model, message, self.now)
     }
 
-    /// Gives the events that are due to the model.
+    /// Updates the model with the events that the hub has emitted, stamped with the time of the test's clock.
     pub(super) fn deliver_events(&mut self) {
         loop {
             match self.events.try_recv() {
-                Ok(event) => drop(self.send(Msg::Event(event))),
+                Ok(mut event) => {
+                    event.epoch_ms = EPOCH_MS + (self.now - self.start).as_millis() as u64;
+                    self.send(Msg::Event(event));
+                }
                 Err(broadcast::error::TryRecvError::Lagged(missed)) => drop(self.send(Msg::Missed(missed))),
                 Err(_) => break,
             }
         }
     }
 
-    /// Loses the events that are due.
+    /// Discards the events that the hub has emitted, as a lagging receiver would.
     pub(super) fn lose_events(&mut self) {
         self.events = self.events.resubscribe();
     }
 
-    /// Gives a sample to the model.
+    /// Updates the model with a sample, all of whose times are those of the test's clock.
     pub(super) fn sample(&mut self) -> Vec<Effect> {
         let mut snapshot = self.hub.snapshot();
-        snapshot.uptime = self.now - self.start;
-        // On the clock of the test.
-        snapshot.users.iter_mut().for_each(|user| user.connected_at = Duration::ZERO);
-        (self.told)(&mut snapshot);
-        let effects = sample(&mut self.model, &snapshot, self.now);
-        // The hub has a clock of its own, by which no figure may be rounded this way now and that way then.
-        let streams = &mut self.model.live.streams;
-        for stream in &snapshot.streams {
-            let row = streams.find(stream.key).and_then(|id| streams.get_mut(id));
-            if let Some(row) = row.filter(|row| row.since == self.start + stream.info.opened_at) {
-                row.since = self.now - Duration::from_millis(100);
-            }
+        let uptime = self.now - self.start;
+        snapshot.uptime = uptime;
+        for user in &mut snapshot.users {
+            user.connected_at = self.joined_at.get(&user.id).copied().unwrap_or_default();
         }
-        effects
+        for proxy in &mut snapshot.proxies {
+            proxy.connected_at = self.connected_at.get(&proxy.id).copied().unwrap_or_default();
+            proxy
+                .channels
+                .iter_mut()
+                .for_each(|channel| channel.age = uptime.saturating_sub(proxy.connected_at));
+        }
+        for stream in &mut snapshot.streams {
+            let opened_at = self.opened_at.get(&stream.key).copied().unwrap_or_default();
+            stream.info = Arc::new(StreamInfo { opened_at, ..(*stream.info).clone() });
+        }
+        (self.adjust_snapshot)(&mut snapshot);
+        sample(&mut self.model, &snapshot, self.now)
     }
 
-    /// Lets time pass: events, then a sample.
+    /// Advances the clock, then updates the model with the events and a sample.
     pub(super) fn tick(&mut self, time: Duration) {
         self.now += time;
         self.deliver_events();
@@ -285,7 +321,7 @@ impl Fixture {
         self.send(Msg::Resized(Size::new(width, height)));
     }
 
-    /// What the screen shows.
+    /// Draws the screen.
     pub(super) fn screen(&self) -> Terminal<TestBackend> {
         let Size { width, height } = self.model.size;
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -293,7 +329,7 @@ impl Fixture {
         terminal
     }
 
-    /// What the screen shows, as text without the blanks at the ends of lines.
+    /// Returns the screen as text without trailing blanks.
     pub(super) fn text(&self) -> String {
         let terminal = self.screen();
         let buffer = terminal.backend().buffer();

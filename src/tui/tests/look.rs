@@ -139,7 +139,7 @@ fn a_stream_is_looked_at_closely_and_killed_from_there() {
     }
     let text = fixture.text();
     for part in
-        [victim.to_string().as_str(), "PEAK", "opened by", "given to", "round-robin over", "Throughput"]
+        [victim.to_string().as_str(), "PEAK", "opened by", "assigned to", "round-robin over", "Throughput"]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -354,7 +354,7 @@ fn the_log_is_filtered_and_scrolled_whatever_its_newest_record_is() {
     assert!(fixture.text().contains("listening on"), "{}", fixture.text());
     fixture.press("/");
     fixture.type_in("nobody says this");
-    assert!(fixture.text().contains("No record has this in it."), "{}", fixture.text());
+    assert!(fixture.text().contains("No record contains this text."), "{}", fixture.text());
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn the_close_look_tells_what_the_log_says_of_its_stream_alone() {
 #[test]
 fn a_low_screen_remembers_the_last_proxy_that_went() {
     let mut fixture = Fixture::empty(80, 24);
-    fixture.told = |snapshot| snapshot.services.clear();
+    fixture.adjust_snapshot = |snapshot| snapshot.services.clear();
     fixture.tick(TICK);
     assert!(fixture.text().contains("No proxy yet"), "{}", fixture.text());
     fixture.proxy("edge-fra");

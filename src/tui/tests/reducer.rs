@@ -22,7 +22,7 @@ fn three() -> Fixture {
     fixture.proxy("lab");
     for stream in 1..=3 {
         let index = fixture.open(0xABC123, stream);
-        fixture.carry(index, 0);
+        fixture.assign(index, 0);
     }
     for _ in 0..20 {
         for (i, bytes) in [9_000_000, 500_000, 20_000].into_iter().enumerate() {
@@ -136,7 +136,7 @@ fn a_stream_that_ends_under_the_dialog_is_not_killed_nor_is_another_with_its_key
     fixture.press("gx");
     fixture.end(0, EndReason::Finished);
     fixture.tick(TICK);
-    assert!(fixture.text().contains("has ended by itself"));
+    assert!(fixture.text().contains("has already ended"));
     fixture.open(0xABC123, 1);
     fixture.tick(TICK);
     assert_eq!(fixture.press("y"), []);
@@ -245,8 +245,8 @@ fn ended_streams_sink_below_the_open_ones_but_not_from_under_the_selection() {
     // One that is not selected sinks at once, in every order.
     for _ in 0..5 {
         let (opened, other) = (fixture.open(0xABC123, 9), fixture.open(0xABC123, 10));
-        fixture.carry(opened, 0);
-        fixture.carry(other, 0);
+        fixture.assign(opened, 0);
+        fixture.assign(other, 0);
         fixture.tick(TICK);
         fixture.end(opened, EndReason::Finished);
         fixture.tick(TICK);
@@ -357,7 +357,7 @@ fn a_lost_event_leaves_no_ghost() {
     let mut fixture = three();
     fixture.end(0, EndReason::Finished);
     let opened = fixture.open(0xABC123, 9);
-    fixture.carry(opened, 0);
+    fixture.assign(opened, 0);
     fixture.lose_events();
     fixture.send(Msg::Missed(3));
     assert_eq!(fixture.notice(), "3 lifecycle events missed, resynced");
@@ -407,6 +407,16 @@ fn counts_on_screen_are_the_sum_of_the_rows() {
     let rows = fixture.model.rows().iter().filter(|id| live(id)).count();
     assert_eq!(rows, fixture.model.live.streams.live());
     assert_eq!(rows as u64, fixture.hub.totals().streams_open);
+    // The header, the title of the table and the proxies' rows show the same numbers.
+    let text = fixture.text();
+    assert!(text.lines().next().unwrap().contains(&format!("  {rows} open  ")), "{text}");
+    assert!(text.contains(&format!("▎ Streams  {rows} open · 3 ended")), "{text}");
+    let of_proxies: u64 = fixture.model.live.proxies.up().map(|proxy| proxy.streams).sum();
+    let shown = |name: &str| -> u64 {
+        let row = text.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
+        row.split_whitespace().nth(3).unwrap().parse().unwrap()
+    };
+    assert_eq!(shown("edge-fra") + shown("edge-ams"), of_proxies, "{text}");
 }
 
 #[test]

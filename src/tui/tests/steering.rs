@@ -20,7 +20,7 @@ fn two() -> Fixture {
     fixture.proxy("lab");
     for stream in 1..=2 {
         let index = fixture.open(0xABC123, stream);
-        fixture.carry(index, 0);
+        fixture.assign(index, 0);
     }
     for _ in 0..20 {
         fixture.streams[0].stats().add_down(9_000_000);
@@ -250,7 +250,7 @@ fn the_load_is_by_streams_or_by_bytes() {
     let mut fixture = two();
     fixture.proxy("edge");
     let index = fixture.open(0xABC123, 7);
-    fixture.carry(index, 1);
+    fixture.assign(index, 1);
     fixture.tick(TICK);
     let text = fixture.text();
     assert!(text.contains("by streams  round-robin") && text.contains(" 67%"), "{text}");
@@ -266,7 +266,7 @@ fn balance_is_measured_against_the_weights() {
     let mut fixture = two();
     fixture.proxy("edge");
     let index = fixture.open(0xABC123, 7);
-    fixture.carry(index, 1);
+    fixture.assign(index, 1);
     fixture.tick(TICK);
     let imbalance = |fixture: &Fixture, policy| {
         fixture.model.live.proxies.balance(policy, LoadMeasure::Streams).unwrap().imbalance

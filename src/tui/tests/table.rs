@@ -148,7 +148,7 @@ fn all_that_the_filter_shows_is_killed_and_nothing_that_came_later() {
     let first = fixture.streams.iter().position(|stream| stream.stats().key == shown[0]).unwrap();
     fixture.end(first, EndReason::Finished);
     let late = fixture.open(0xDEF456, 1);
-    fixture.carry(late, 0);
+    fixture.assign(late, 0);
     for _ in 0..20 {
         fixture.streams.last().unwrap().stats().add_down(9_000_000);
         fixture.tick(TICK);
@@ -215,7 +215,7 @@ fn a_mass_act_is_fed_in_order_and_loses_nothing() {
     fixture.proxy("lab");
     for stream in 1..=MANY {
         let index = fixture.open(0xABC123, stream);
-        fixture.carry(index, 0);
+        fixture.assign(index, 0);
         fixture.streams[index].stats().set_priority(Priority::Normal);
     }
     fixture.tick(TICK);
@@ -262,7 +262,7 @@ fn what_ended_before_its_order_was_sent_is_not_ordered() {
     fixture.proxy("lab");
     for stream in 1..=100 {
         let index = fixture.open(0xABC123, stream);
-        fixture.carry(index, 0);
+        fixture.assign(index, 0);
     }
     fixture.tick(TICK);
     fixture.press("A100");
