@@ -1,3 +1,5 @@
+//! What every subcommand needs of the process: worker threads, signals, and the cockpit on its own thread.
+
 use std::{
     io::IsTerminal,
     sync::{
@@ -21,10 +23,11 @@ use crate::{
     tui::{self, Exit, Labels, Settings, Source},
 };
 
-/// How long the cockpit may take to give the terminal back. Where the terminal is held (`^S`) it cannot.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long to wait for the cockpit to restore the terminal. While output is stopped (`^S`), it cannot.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Runs `main` with so many workers, or a good number of them; the first is this thread.
+/// Starts the worker threads and runs `main` on the first one, which is this thread. Without a number, the number follows
+/// from the number of CPU cores.
 pub(super) fn run<T>(
     workers: Option<u16>,
     main: impl AsyncFnOnce(Workers) -> anyhow::Result<T>,
@@ -34,21 +37,22 @@ pub(super) fn run<T>(
     runtime.block_on(main(threads.workers()))
 }
 
-/// Where the log goes, and with it whether there is a cockpit.
+/// Returns where the log goes, which also decides whether the cockpit is opened: it needs stdin and stdout to be a
+/// terminal.
 pub(super) fn log_destination(no_tui: bool) -> LogDestination {
     let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
     if no_tui || !terminal { LogDestination::Stderr } else { LogDestination::Cockpit }
 }
 
-/// The signals that ask a program to end.
+/// Listeners for the signals that ask the process to end: SIGINT, SIGTERM and SIGHUP.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(super) struct TerminationSignals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
 }
 
-impl Signals {
+impl TerminationSignals {
     pub(super) fn new() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self {
@@ -58,7 +62,7 @@ impl Signals {
         })
     }
 
-    /// Ready at the next one.
+    /// Waits for the next of these signals.
     pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -68,9 +72,9 @@ impl Signals {
     }
 }
 
-/// Turns signals into a shutdown: the first asks for a drain, the second for an end. Never ready: it is the server that
-/// ends then, and more cannot be asked of it.
-pub(super) async fn follow_signals(mut signals: Signals, shutdown: ShutdownSignals) {
+/// Turns signals into a shutdown: the first one starts a drain, the second one ends the server at once. Never completes,
+/// because the caller waits for the end of the server.
+pub(super) async fn follow_signals(mut signals: TerminationSignals, shutdown: ShutdownSignals) {
     signals.next().await;
     shutdown.drain.cancel();
     signals.next().await;
@@ -78,8 +82,8 @@ pub(super) async fn follow_signals(mut signals: Signals, shutdown: ShutdownSigna
     std::future::pending().await
 }
 
-/// Panics where the tests of the cockpit ask for it: in its own thread, or in one beside it. Builds for release know
-/// nothing of this.
+/// Panics once if the environment variable `UNDERPASS_PANIC` says so, for the tests of the cockpit: on the cockpit's thread,
+/// or on another one. Returns whether a panic happened. Release builds do not contain this.
 #[cfg(debug_assertions)]
 fn panic_on_demand() -> bool {
     static ONCE: AtomicBool = AtomicBool::new(false);
@@ -91,7 +95,7 @@ fn panic_on_demand() -> bool {
     }
 }
 
-/// The cockpit on its own thread, or none.
+/// The cockpit on its own thread, or nothing if the log goes to stderr.
 #[derive(Debug)]
 pub(super) struct Cockpit {
     stop: Arc<AtomicBool>,
@@ -99,11 +103,12 @@ pub(super) struct Cockpit {
 }
 
 impl Cockpit {
-    /// Opens it where the log goes into it. What the operator asks for there becomes a `shutdown`.
+    /// Starts the cockpit if it is the destination of the log. A drain that the operator requests there is requested from
+    /// `shutdown`.
     pub(super) fn open(
         destination: LogDestination,
         source: Box<dyn Source>,
-        look: (Labels, Settings),
+        (labels, settings): (Labels, Settings),
         shutdown: &ShutdownSignals,
     ) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
@@ -113,8 +118,8 @@ impl Cockpit {
         let drain = shutdown.drain.clone();
         let options = tui::Options {
             source,
-            labels: look.0,
-            settings: look.1,
+            labels,
+            settings,
             stop: stop.clone(),
             on_drain: Some(Box::new(move || {
                 #[cfg(debug_assertions)]
@@ -124,36 +129,40 @@ impl Cockpit {
                 drain.cancel();
             })),
         };
-        let (tell, ended) = oneshot::channel();
+        let (sender, ended) = oneshot::channel();
         thread::Builder::new()
             .name("cockpit".to_owned())
-            // Nobody waits any more if the program is over already.
-            .spawn(move || _ = tell.send(tui::run(options)))
+            // Sending fails if the program has ended already.
+            .spawn(move || _ = sender.send(tui::run(options)))
             .context("cannot start the cockpit")?;
         Ok(Self { stop, ended: Some(ended) })
     }
 
-    /// Turns the cockpit's end into a shutdown. Never ready: the server's end is what is waited for.
+    /// Turns the end of the cockpit into a shutdown. Never completes, because the caller waits for the end of the server.
+    ///
+    /// If the cockpit fails, the server continues without it.
     pub(super) async fn follow(&mut self, shutdown: &ShutdownSignals) {
         if let Some(ended) = &mut self.ended {
-            let how = ended.await;
+            let exit = ended.await;
             self.ended = None;
-            match how {
+            match exit {
                 Ok(Ok(Exit::Quit | Exit::Now)) => shutdown.abort.cancel(),
                 Ok(Ok(Exit::Drain | Exit::Stopped | Exit::TerminalGone)) => shutdown.drain.cancel(),
-                Ok(Err(error)) => eprintln!("underpass: {error}; it goes on without the cockpit"),
-                // Its thread is gone without a word; the server need not go too.
-                Err(_) => eprintln!("underpass: the cockpit is gone; it goes on without"),
+                Ok(Err(error)) => eprintln!("underpass: {error}; the server continues without the cockpit"),
+                // The thread ended without a result: it panicked outside of the cockpit's own panic handler.
+                Err(_) => {
+                    eprintln!("underpass: the cockpit thread panicked; the server continues without it")
+                }
             }
         }
         std::future::pending().await
     }
 
-    /// Gives the terminal back.
+    /// Stops the cockpit and waits until it has restored the terminal, for at most a second.
     pub(super) async fn close(self) {
         self.stop.store(true, Relaxed);
         if let Some(ended) = self.ended {
-            _ = tokio::time::timeout(PATIENCE, ended).await;
+            _ = tokio::time::timeout(CLOSE_TIMEOUT, ended).await;
         }
     }
 }

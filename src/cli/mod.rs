@@ -1,4 +1,4 @@
-//! The subcommands: the only room that names all others.
+//! The subcommands, and the wiring of all other modules: the only module that names them all.
 
 mod args;
 pub mod demo;
@@ -12,24 +12,25 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Args, Command};
+use args::{CliArgs, CliCommand};
 
-/// The user or the surroundings are to blame: a port in use, no terminal, a file that cannot be read.
+/// The exit status for an error of the environment: a port in use, no terminal, a file that cannot be read.
 const FAILED: u8 = 1;
-/// The server refuses this proxy, and trying again is no use.
+/// The exit status of a proxy that the server refuses for good: a retry would not help.
 const REFUSED: u8 = 3;
-/// Bytes arrived that were not sent.
+/// The exit status of the demo if a user received bytes that were not sent.
 const CORRUPT: u8 = 4;
 
-/// Does what the command line says; the status to exit with.
+/// Runs the subcommand on the command line and returns the exit status.
 ///
-/// 0 done · 1 failed · 2 the command line is wrong · 3 the server refuses this proxy · 4 the demo found wrong bytes.
+/// 0 success · 1 failure · 2 invalid command line (from clap) · 3 refused by the server · 4 the demo detected corrupted
+/// data.
 pub fn run() -> ExitCode {
-    let args = Args::parse();
+    let args = CliArgs::parse();
     let result = match args.command {
-        Command::Server(server) => server::run(server),
-        Command::Proxy(proxy) => proxy::run(proxy),
-        Command::Demo(demo) => run_demo::run(demo),
+        CliCommand::Server(args) => server::run(args),
+        CliCommand::Proxy(args) => proxy::run(args),
+        CliCommand::Demo(args) => run_demo::run(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("underpass: {error:#}");

@@ -1,3 +1,5 @@
+//! `underpass proxy`: runs one proxy until it is drained, stopped, or refused by the server.
+
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -10,14 +12,15 @@ use super::{
 };
 use crate::{proxy::Proxy, telemetry::LogRing};
 
+/// Runs the proxy. The first signal drains it, the second one stops it.
 pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     let _log = log::init(LogDestination::Stderr, &args.log.log, &LogRing::new())?;
     let token = args.token.token()?.context(
-        "a token is needed: --token, --token-file or UNDERPASS_TOKEN; the server shows it when it starts",
+        "missing token: give --token, --token-file or UNDERPASS_TOKEN; the server shows the token when it starts",
     )?;
     host::run(args.workers.workers, async |workers| {
         let proxy = Proxy::new(args.config(), token, workers);
-        let mut signals = host::Signals::new()?;
+        let mut signals = host::TerminationSignals::new()?;
         let follow = async {
             signals.next().await;
             proxy.drain();
@@ -27,7 +30,7 @@ pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
         };
         let result = tokio::select! {
             result = proxy.run() => result,
-            () = follow => unreachable!("it waits for the proxy"),
+            () = follow => unreachable!("never completes"),
         };
         Ok(match result {
             Ok(()) => ExitCode::SUCCESS,

@@ -74,7 +74,7 @@ async fn demo(
     let (server, control) = Server::bind(config, token.clone(), telemetry.clone(), workers.clone())?;
     let tunnel = server.addr();
     let shutdown = ShutdownSignals::default();
-    let signals = host::Signals::new()?;
+    let signals = host::TerminationSignals::new()?;
 
     // The parts stop in this order: users, proxies and origin, server.
     let (stop_users, stop_rest) = (CancellationToken::new(), CancellationToken::new());

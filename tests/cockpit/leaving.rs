@@ -69,7 +69,7 @@ fn a_panic_of_the_cockpit_restores_the_terminal_and_the_tunnel_continues() {
     }
     let terminal = demo((100, 30), &[("UNDERPASS_PANIC", "cockpit")]);
     terminal.press("\x03");
-    terminal.until_shows("it goes on without the cockpit");
+    terminal.until_shows("continues without the cockpit");
     terminal.until_sane();
     assert!(terminal.runs(), "the tunnel continues");
     terminal.signal(Signal::TERM);

@@ -1,0 +1,218 @@
+//! The command line: its arguments, their help texts and defaults, and their resolution into the final configuration.
+//!
+//! Everything is validated here; the modules below get configurations that need no further checks.
+
+mod shared;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::{PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
+    ids::{Group, MAX_WEIGHT, Policy, ServiceKey},
+};
+
+pub(super) use shared::{LogArgs, ScreenArgs, TokenArgs, WorkerArgs};
+
+use values::{OnOff, address, chunk, host_port, seconds};
+
+const EXIT_STATUS: &str = "Exit status: 0 success, 1 failure, 2 invalid command line, 3 refused by the server, \
+    4 the demo detected corrupted data";
+
+/// A self-hosted reverse tunnel with the cockpit built in.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXIT_STATUS, disable_help_subcommand = true)]
+pub(super) struct CliArgs {
+    #[command(subcommand)]
+    pub(super) command: CliCommand,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(super) enum CliCommand {
+    /// Run on the public machine: accept proxies, open public ports for them, and show every stream
+    Server(ServerArgs),
+    /// Run behind NAT: serve a public port of the server from a target reachable from here
+    Proxy(ProxyArgs),
+    /// Run a demonstration: a server, three proxies, an origin and users in one process
+    Demo(DemoArgs),
+}
+
+/// The arguments of `underpass server`.
+#[derive(Debug, Args)]
+pub(super) struct ServerArgs {
+    /// Tunnel port: the address and port to listen on for proxies
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:7000", value_parser = address)]
+    listen: SocketAddr,
+    /// Address to open public ports on
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0")]
+    bind: IpAddr,
+    /// Range of public ports that proxies may request
+    #[arg(long, value_name = "FIRST-LAST", default_value_t)]
+    ports: PortRange,
+    #[command(flatten)]
+    pub(super) token: TokenArgs,
+    /// Load-balancing policy: how new streams are assigned to the proxies of a service
+    #[arg(long, value_enum, default_value_t = Policy::default())]
+    policy: Policy,
+    /// From where proxies may register in the text format, which sends the token in clear text
+    #[arg(long, value_enum, default_value_t = TextProxies::Loopback)]
+    text: TextProxies,
+    /// Let text-format proxies on this machine register without the token
+    #[arg(long)]
+    text_without_token: bool,
+    /// Time a user connection waits for a proxy while none is available, in seconds
+    #[arg(long, value_name = "SECS", default_value = "5", value_parser = seconds)]
+    wait: Duration,
+    /// Grace period: time streams are kept for a proxy that has lost all its channels, in seconds; 0 resets them at once
+    #[arg(long, value_name = "SECS", default_value = "30", value_parser = seconds)]
+    grace: Duration,
+    /// Drain timeout: time open streams may continue after SIGTERM or Ctrl-C, in seconds
+    #[arg(long, value_name = "SECS", default_value = "10", value_parser = seconds)]
+    drain: Duration,
+    /// Share the ports with another server (SO_REUSEPORT), for a zero-downtime restart: start the new server, then end
+    /// the old one with SIGTERM
+    #[arg(long)]
+    reuse_port: bool,
+    /// Address that proxies reconnect to when this server ends [default: the address they are connected to]
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    successor: Option<String>,
+    /// Initial flow-control window of each stream, in KiB; it grows to the bandwidth-delay product of the path
+    #[arg(long, value_name = "KIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    window: u32,
+    /// Memory budget for the growth of all flow-control windows together, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    memory: u32,
+    /// Maximum size of one chunk of a stream in bytes, such as 8192 or 8K [default: adapts to the rate of each channel]
+    #[arg(long, value_name = "BYTES", value_parser = chunk)]
+    chunk: Option<usize>,
+    /// Multipath striping: whether one stream may use several channels of its proxy at once
+    #[arg(long, value_enum, default_value_t = OnOff::On)]
+    stripe: OnOff,
+    /// Maximum number of open user connections
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_streams: u32,
+    #[command(flatten)]
+    pub(super) screen: ScreenArgs,
+    #[command(flatten)]
+    pub(super) workers: WorkerArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+/// The arguments of `underpass proxy`.
+#[derive(Debug, Args)]
+pub(super) struct ProxyArgs {
+    /// Address of the server's tunnel port
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    server: String,
+    /// Public port to request; 0 for any free one
+    #[arg(long, value_name = "PORT")]
+    port: u16,
+    /// Target to connect to for each stream
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    to: String,
+    /// Group of proxies that share the public port
+    #[arg(long, value_name = "NAME", default_value_t)]
+    group: Group,
+    /// Name of this proxy on the server's screen [default: the host name of this machine]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Number of channels (TCP connections) to keep to the server
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=i64::from(ProxyConfig::MAX_CHANNELS)))]
+    channels: u16,
+    /// Load-balancing weight of this proxy, for policies that use weights [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_WEIGHT)))]
+    weight: Option<u32>,
+    /// Frame format on the channels; text is for comparison, and sends the token in clear text
+    #[arg(long, value_enum, default_value_t = ProxyFormat::Binary)]
+    format: ProxyFormat,
+    /// Drain timeout: time open streams may continue after SIGTERM or Ctrl-C, in seconds
+    #[arg(long, value_name = "SECS", default_value = "10", value_parser = seconds)]
+    drain: Duration,
+    /// Maximum size of one chunk of a stream in bytes, such as 8192 or 8K [default: adapts to the rate of each channel]
+    #[arg(long, value_name = "BYTES", value_parser = chunk)]
+    chunk: Option<usize>,
+    /// Multipath striping: whether one stream may use several channels at once
+    #[arg(long, value_enum, default_value_t = OnOff::On)]
+    stripe: OnOff,
+    #[command(flatten)]
+    pub(super) token: TokenArgs,
+    #[command(flatten)]
+    pub(super) workers: WorkerArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+/// The arguments of `underpass demo`.
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// Time after which the demo ends, in seconds [default: runs until q, Ctrl-C or SIGTERM]
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub(super) duration: Option<Duration>,
+    #[command(flatten)]
+    pub(super) screen: ScreenArgs,
+    #[command(flatten)]
+    pub(super) workers: WorkerArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+impl ServerArgs {
+    /// Resolves the arguments into the server's configuration.
+    pub(super) fn config(&self) -> ServerConfig {
+        ServerConfig {
+            listen: self.listen,
+            bind: self.bind,
+            allowed_ports: self.ports,
+            text_proxies: self.text,
+            text_without_token: self.text_without_token,
+            default_policy: self.policy,
+            proxy_wait_timeout: self.wait,
+            grace_period: self.grace,
+            drain_timeout: self.drain,
+            reuse_port: self.reuse_port,
+            successor: self.successor.clone(),
+            initial_window: self.window * 1024,
+            window_budget: u64::from(self.memory) << 20,
+            max_chunk: self.chunk,
+            stripe: self.stripe.is_on(),
+            inspect_protocols: !self.screen.no_sniff,
+            max_streams: self.max_streams as usize,
+            ..ServerConfig::default()
+        }
+    }
+}
+
+impl ProxyArgs {
+    /// Resolves the arguments into the proxy's configuration; reads the host name if no name is given.
+    pub(super) fn config(&self) -> ProxyConfig {
+        let service = ServiceKey { port: self.port, group: self.group.clone() };
+        ProxyConfig {
+            name: self.name.clone().or_else(host_name).unwrap_or_default(),
+            channels: self.channels,
+            weight: self.weight,
+            format: self.format,
+            drain_timeout: self.drain,
+            max_chunk: self.chunk,
+            stripe: self.stripe.is_on(),
+            ..ProxyConfig::new(&self.server, service, &self.to)
+        }
+    }
+}
+
+/// Returns the host name of this machine, from `/proc` or the environment variable `HOSTNAME`.
+fn host_name() -> Option<String> {
+    let name =
+        fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok())?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}

@@ -1,0 +1,106 @@
+//! The arguments that several subcommands share: token, cockpit, worker threads and log.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::Args;
+
+use super::values::{log_filter, refresh, secret, theme};
+use crate::{
+    config::CockpitFile,
+    tui::{RawSettings, Settings},
+    wire::handshake::Token,
+};
+
+/// The arguments of the cockpit.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ScreenArgs {
+    /// Log to stderr instead of opening the cockpit; the default if stdin or stdout is not a terminal
+    #[arg(long)]
+    pub(in crate::cli) no_tui: bool,
+    /// Disable protocol detection, which inspects the first bytes of each stream (HTTP requests, TLS server names, SSH)
+    #[arg(long)]
+    pub(in crate::cli) no_sniff: bool,
+    /// Colour theme of the cockpit: dark, light, ansi, safe or none
+    #[arg(long, value_name = "NAME", value_parser = theme)]
+    theme: Option<String>,
+    /// Interval between two samples of the cockpit, in seconds, 0.1 to 10 [default: 0.1]
+    #[arg(long, value_name = "SECS", value_parser = refresh)]
+    refresh: Option<Duration>,
+    /// Disable all commands of the cockpit that change anything but the display
+    #[arg(long)]
+    read_only: bool,
+}
+
+impl ScreenArgs {
+    /// Resolves the cockpit's settings: the command line takes precedence over the settings file.
+    pub(in crate::cli) fn settings(&self) -> anyhow::Result<Settings> {
+        let path = CockpitFile::path(|name| std::env::var_os(name).map(PathBuf::from));
+        let file = match path.as_ref().map(fs::read_to_string) {
+            None => CockpitFile::default(),
+            Some(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => CockpitFile::default(),
+            Some(read) => {
+                let path = path.as_deref().unwrap_or_else(|| Path::new("")).display().to_string();
+                let text = read.with_context(|| format!("cannot read {path}"))?;
+                CockpitFile::parse(&text).with_context(|| path.clone())?
+            }
+        };
+        let settings = RawSettings {
+            theme: self.theme.clone().or(file.theme),
+            bits: file.bits,
+            ascii: file.ascii,
+            mouse: file.mouse,
+            refresh: self.refresh.or(file.refresh).unwrap_or(RawSettings::default().refresh),
+            read_only: self.read_only || file.read_only,
+            columns: file.columns,
+            keys: file.keys.into_iter().collect(),
+        };
+        Ok(settings.resolve()?)
+    }
+}
+
+/// The number of worker threads.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct WorkerArgs {
+    /// Number of worker threads that carry data [default: half the number of CPU cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(in crate::cli) workers: Option<u16>,
+}
+
+/// The log filter.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct LogArgs {
+    /// Log filter: error, warn, info, debug or trace, also for single targets (lifecycle=warn,underpass=debug)
+    #[arg(long, value_name = "FILTER", env = "UNDERPASS_LOG", default_value = "info", value_parser = log_filter)]
+    pub(in crate::cli) log: String,
+}
+
+/// The token, given directly or in a file.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct TokenArgs {
+    /// Secret that authenticates proxies and server to each other; visible to local users in the process list
+    #[arg(long, env = "UNDERPASS_TOKEN", hide_env_values = true, conflicts_with = "token_file", value_parser = secret)]
+    token: Option<String>,
+    /// File that contains the token
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl TokenArgs {
+    /// Returns the token, reading the file if one is named; `None` if neither argument is given.
+    pub(in crate::cli) fn token(&self) -> anyhow::Result<Option<Token>> {
+        let text = match (&self.token, &self.token_file) {
+            (Some(token), _) => token.clone(),
+            (None, Some(file)) => fs::read_to_string(file)
+                .with_context(|| format!("cannot read the token from {}", file.display()))?,
+            (None, None) => return Ok(None),
+        };
+        let text = text.trim();
+        anyhow::ensure!(!text.is_empty(), "the token is empty");
+        Ok(Some(Token::new(text)))
+    }
+}
