@@ -1,4 +1,7 @@
-//! What a worker does before it sleeps.
+//! Busy-polling: before a worker thread sleeps, it polls its sockets for a bounded time.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     cell::Cell,
@@ -14,208 +17,155 @@ use tokio::{
     task::yield_now,
 };
 
-/// For how long a thread looks for more before it sleeps: whoever sends it something then need not wake it. Half of this
-/// gained less.
-const SPIN: Duration = Duration::from_micros(100);
+/// How long a thread busy-polls before it sleeps. A sender whose bytes arrive in that time need not wake the thread. Half
+/// of this gained less.
+const MAX_POLL_TIME: Duration = Duration::from_micros(100);
 
-/// How many times as long as it works it may look for more. With 1 a round trip over loopback with little else gained half
-/// as much.
-const SHARE: u32 = 2;
+/// How much busy-polling a thread may do, as a multiple of the time that it works. With 1, the round-trip time over loopback
+/// with little other traffic improved half as much.
+const POLL_TIME_PER_WORK_TIME: u32 = 2;
 
-/// What of that can be saved up.
-const SAVED: Duration = Duration::from_millis(1);
+/// The most busy-polling time that a thread can save up.
+const MAX_CREDIT: Duration = Duration::from_millis(1);
 
-/// Whoever keeps a processor for so long while this thread lets others go first has more to do than those that it serves,
-/// who wait for it in turn: a compiler takes the whole of its slice, which is longer.
-const HOGGED: Duration = Duration::from_millis(1);
+/// If another thread keeps the processor for this long while this one yields it, there is CPU contention: the other thread
+/// is not one of the peers of this process, which wait for it in turn. A compiler uses the whole of its time slice, which is
+/// longer.
+const CONTENTION_TIME: Duration = Duration::from_millis(1);
 
-/// For how long a thread does not look for more after that: at first, and the longest, as it doubles each time.
-const SHY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// How long a thread does not busy-poll after the first CPU contention. Doubles with each further one.
+const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+
+/// The longest time for which a thread does not busy-poll after CPU contention.
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 thread_local! {
-    static BUSY_POLL_BUDGET: BusyPollBudget = const { BusyPollBudget::new() };
+    static BUDGET: BusyPollBudget = const { BusyPollBudget::new() };
 }
 
-/// How this thread divides its time between working, looking for more and sleeping.
+/// Decides when the current thread busy-polls before it sleeps.
 ///
-/// Looking costs what would be idle otherwise, as with `halt_poll_ns` of KVM and adaptive mutexes: whoever else has
-/// something to do on this processor goes before. And it is in proportion to the work: a process that is hardly used hardly
-/// looks, and none takes more than three times its processor time for it.
+/// Busy-polling uses processor time that would otherwise be idle, as `halt_poll_ns` of KVM and adaptive mutexes do: every
+/// other thread that is ready on the processor runs first. It is proportional to the work: a process that is hardly used
+/// hardly polls, and no process takes more than three times its own processor time.
 ///
-/// Where there is always somebody else, going last is dear: a thread that is woken goes before one that computes, one that
-/// has yielded waits for that one's slice to end. HTTP requests beside two busy loops on two cores were answered at a fifth
-/// of the rate so.
+/// Under CPU contention yielding is expensive: a thread that wakes up runs before one that computes, but one that has
+/// yielded waits for the other's time slice to end. HTTP requests beside two busy loops on two cores were served at a fifth
+/// of the rate. So a thread that meets contention stops busy-polling for a while.
 #[derive(Debug)]
 struct BusyPollBudget {
-    /// How often bytes have come.
-    came: Cell<u64>,
-    /// Since when it works.
-    works: Cell<Option<Instant>>,
-    /// For how long it may still look for more.
+    /// How often bytes were received on this thread.
+    receive_count: Cell<u64>,
+    /// Since when the thread works; `None` after it has become idle.
+    working_since: Cell<Option<Instant>>,
+    /// How long the thread may still busy-poll.
     credit: Cell<Duration>,
-    /// Until when it does not look, and for how long at a time.
-    shy: Cell<Option<(Instant, Duration)>>,
+    /// The backoff in force after CPU contention; `None` after a poll without contention.
+    backoff: Cell<Option<Backoff>>,
+}
+
+/// A time without busy-polling after CPU contention.
+#[derive(Debug, Clone, Copy)]
+struct Backoff {
+    until: Instant,
+    duration: Duration,
 }
 
 impl BusyPollBudget {
     const fn new() -> Self {
         Self {
-            came: Cell::new(0),
-            works: Cell::new(None),
+            receive_count: Cell::new(0),
+            working_since: Cell::new(None),
             credit: Cell::new(Duration::ZERO),
-            shy: Cell::new(None),
+            backoff: Cell::new(None),
         }
     }
 
-    /// There is something to do.
-    fn begins_to_work(&self, now: Instant) {
-        self.works.set(Some(now));
+    /// Records that the thread starts to work at `now`.
+    fn work_started(&self, now: Instant) {
+        self.working_since.set(Some(now));
     }
 
-    /// There is nothing to do. Whether to look for more before it sleeps.
-    fn is_idle(&self, now: Instant) -> bool {
-        // Without having worked since it looked last it sleeps.
-        let Some(since) = self.works.take() else { return false };
-        let credit = self.credit.get() + now.saturating_duration_since(since) * SHARE;
-        self.credit.set(credit.min(SAVED));
-        credit >= SPIN && self.shy.get().is_none_or(|(until, _)| now >= until)
+    /// Records that the thread has no work left at `now`, and adds credit for the work done. Returns whether to busy-poll
+    /// before sleeping: there has to be credit, and no backoff in force.
+    fn work_finished(&self, now: Instant) -> bool {
+        // A thread that has not worked since its last poll sleeps.
+        let Some(since) = self.working_since.take() else { return false };
+        let credit = self.credit.get() + now.saturating_duration_since(since) * POLL_TIME_PER_WORK_TIME;
+        self.credit.set(credit.min(MAX_CREDIT));
+        credit >= MAX_POLL_TIME && self.backoff.get().is_none_or(|backoff| now >= backoff.until)
     }
 
-    /// Somebody else has kept the processor while it looked, which took so long.
-    fn was_kept_waiting(&self, time: Duration, now: Instant) {
-        let (first, longest) = SHY;
-        let shy = self.shy.get().map_or(first, |(_, before)| (before * 2).min(longest));
-        self.has_looked(time, false, now);
-        self.shy.set(Some((now + shy, shy)));
+    /// Records that busy-polling was ended by CPU contention at `now`, after `poll_time`. Starts the backoff, or doubles
+    /// it.
+    fn contention_met(&self, poll_time: Duration, now: Instant) {
+        let previous = self.backoff.get().map(|backoff| backoff.duration);
+        let duration = previous.map_or(FIRST_BACKOFF, |previous| (previous * 2).min(MAX_BACKOFF));
+        self.poll_finished(poll_time, false, now);
+        self.backoff.set(Some(Backoff { until: now + duration, duration }));
     }
 
-    /// It has looked for so long, and whether it found something.
-    fn has_looked(&self, time: Duration, found: bool, now: Instant) {
-        self.credit.set(self.credit.get().saturating_sub(time));
-        self.shy.set(None);
-        // Without that the time would count as work.
-        self.works.set(found.then_some(now));
+    /// Records that busy-polling has ended at `now` without contention, after `poll_time`, and whether bytes were received.
+    fn poll_finished(&self, poll_time: Duration, has_received: bool, now: Instant) {
+        self.credit.set(self.credit.get().saturating_sub(poll_time));
+        self.backoff.set(None);
+        // If nothing was received, the time of the poll must not count as work.
+        self.working_since.set(has_received.then_some(now));
     }
 }
 
-/// Bytes have come.
+/// Records that bytes were received on this thread: a busy-poll has succeeded.
 pub(crate) fn record_activity() {
-    BUSY_POLL_BUDGET.with(|spinning| spinning.came.set(spinning.came.get() + 1));
+    BUDGET.with(|budget| budget.receive_count.set(budget.receive_count.get() + 1));
 }
 
-/// A runtime for one thread that spins before it sleeps.
+/// Creates a runtime for one thread that busy-polls before it sleeps.
 ///
 /// # Errors
-/// The system has no room for it.
-pub(crate) fn runtime() -> io::Result<Runtime> {
-    let begin = Arc::new(Notify::new());
-    let begins = begin.clone();
-    let idle = move || {
-        if BUSY_POLL_BUDGET.with(|spinning| spinning.is_idle(Instant::now())) {
-            begins.notify_one();
+/// The system has no descriptors or memory for the runtime.
+pub(super) fn runtime() -> io::Result<Runtime> {
+    let start = Arc::new(Notify::new());
+    let notify_start = start.clone();
+    let on_park = move || {
+        if BUDGET.with(|budget| budget.work_finished(Instant::now())) {
+            notify_start.notify_one();
         }
     };
-    let woken = || BUSY_POLL_BUDGET.with(|spinning| spinning.begins_to_work(Instant::now()));
-    let runtime =
-        Builder::new_current_thread().enable_all().on_thread_park(idle).on_thread_unpark(woken).build()?;
-    // It ends with the runtime.
-    drop(runtime.spawn(spin(begin)));
+    let on_unpark = || BUDGET.with(|budget| budget.work_started(Instant::now()));
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(on_park)
+        .on_thread_unpark(on_unpark)
+        .build()?;
+    // The task is not joined: it ends with the runtime, and touches nothing outside this module.
+    drop(runtime.spawn(busy_poll(start)));
     Ok(runtime)
 }
 
-async fn spin(begin: Arc<Notify>) {
+/// Task that busy-polls each time it is notified: it yields to the runtime, which polls the sockets without waiting, until
+/// bytes are received, [`MAX_POLL_TIME`] is over, or there is CPU contention.
+async fn busy_poll(start: Arc<Notify>) {
     loop {
-        begin.notified().await;
-        let came = BUSY_POLL_BUDGET.with(|spinning| spinning.came.get());
+        start.notified().await;
+        let count_before = BUDGET.with(|budget| budget.receive_count.get());
         let since = Instant::now();
         loop {
-            // Whoever else has something to do on this processor does it first.
+            // Threads that are ready on this processor run first.
             let before = Instant::now();
             thread::yield_now();
             let now = Instant::now();
-            if now - before >= HOGGED {
-                BUSY_POLL_BUDGET.with(|spinning| spinning.was_kept_waiting(now - since, now));
+            if now - before >= CONTENTION_TIME {
+                BUDGET.with(|budget| budget.contention_met(now - since, now));
                 break;
             }
-            // The runtime asks the kernel for news, without waiting, before it goes on here.
+            // The runtime polls the sockets before it runs this task again.
             yield_now().await;
             let now = Instant::now();
-            let found = BUSY_POLL_BUDGET.with(|spinning| spinning.came.get()) != came;
-            if found || now - since >= SPIN {
-                BUSY_POLL_BUDGET.with(|spinning| spinning.has_looked(now - since, found, now));
+            let has_received = BUDGET.with(|budget| budget.receive_count.get()) != count_before;
+            if has_received || now - since >= MAX_POLL_TIME {
+                BUDGET.with(|budget| budget.poll_finished(now - since, has_received, now));
                 break;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// For how long a thread looks that a message comes to every `gap` for `rounds` rounds, each of which is `work`.
-    fn looks(gap: Duration, work: Duration, rounds: u32) -> Duration {
-        let (spinning, mut now, mut looked) = (BusyPollBudget::new(), Instant::now(), Duration::ZERO);
-        for _ in 0..rounds {
-            spinning.begins_to_work(now);
-            now += work;
-            if spinning.is_idle(now) {
-                let found = gap < SPIN;
-                let time = gap.min(SPIN);
-                now += time;
-                spinning.has_looked(time, found, now);
-                looked += time;
-                assert!(found || !spinning.is_idle(now), "it sleeps then");
-            }
-            now += gap;
-        }
-        looked
-    }
-
-    #[test]
-    fn it_looks_in_proportion_to_its_work() {
-        let micros = Duration::from_micros;
-        // An answer comes at once: nobody ever sleeps.
-        let near = looks(micros(15), micros(10), 10_000);
-        assert!(near > micros(14) * 9_900, "{near:?}");
-        // Nothing comes in time: it costs twice the work, and no more.
-        let far = looks(micros(1000), micros(10), 10_000);
-        assert!((micros(190_000)..=micros(200_000)).contains(&far), "{far:?}");
-    }
-
-    #[test]
-    fn it_looks_less_and_less_often_where_another_takes_the_processor() {
-        let spinning = BusyPollBudget::new();
-        let begin = Instant::now();
-        let at = |millis| begin + Duration::from_millis(millis);
-        // Whether it looks, having worked for a millisecond until then.
-        let looks = |now: Instant| {
-            spinning.begins_to_work(now - SAVED);
-            spinning.is_idle(now)
-        };
-        assert!(looks(at(1)));
-        spinning.was_kept_waiting(SPIN, at(3));
-        assert!(!spinning.is_idle(at(13)), "that was no work");
-        assert!(!looks(at(12)) && looks(at(13)));
-        spinning.was_kept_waiting(SPIN, at(15));
-        assert!(!looks(at(34)) && looks(at(35)));
-        (0..10).for_each(|_| spinning.was_kept_waiting(SPIN, at(40)));
-        assert!(!looks(at(1039)) && looks(at(1040)));
-        // Once nobody did, it is as at first.
-        spinning.has_looked(SPIN, false, at(1040));
-        assert!(looks(at(1041)));
-        spinning.was_kept_waiting(SPIN, at(1043));
-        assert!(looks(at(1053)));
-    }
-
-    #[test]
-    fn what_was_saved_up_is_soon_used_up() {
-        let spinning = BusyPollBudget::new();
-        let begin = Instant::now();
-        spinning.begins_to_work(begin);
-        let now = begin + Duration::from_secs(100);
-        assert!(spinning.is_idle(now));
-        spinning.has_looked(SAVED, true, now);
-        assert!(!spinning.is_idle(now), "though it worked for minutes");
     }
 }

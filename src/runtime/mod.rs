@@ -1,4 +1,4 @@
-//! Worker threads, busy-polling before sleeping, and owned tasks. Knows nothing of what the tasks do.
+//! Worker threads, busy-polling before they sleep, and owned tasks. Must not know what the tasks do.
 
 mod busy_poll;
 mod tasks;

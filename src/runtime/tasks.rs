@@ -1,3 +1,5 @@
+//! Owned tasks: spawned on a worker, counted, and joined by their owner.
+
 use std::{borrow::Cow, future::Future, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
@@ -6,70 +8,72 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use super::Workers;
+use super::workers::Workers;
 use crate::telemetry::{EventKind, Telemetry};
 
-/// The owner of every task of a server or a proxy: counts them, tells of a panic, waits for the last one.
+/// Owner of all tasks of a server or a proxy. Counts them, reports panics, and waits for the last one.
 #[derive(Debug, Clone)]
 pub struct Tasks {
     tracker: TaskTracker,
     workers: Workers,
+    /// Cancelled to ask all tasks to end.
     stop: CancellationToken,
     telemetry: Arc<Telemetry>,
 }
 
 impl Tasks {
-    /// No tasks yet.
+    /// Creates an owner without tasks, which spawns on `workers` and reports panics to `telemetry`.
     pub fn new(telemetry: Arc<Telemetry>, workers: Workers) -> Self {
         Self { tracker: TaskTracker::new(), workers, stop: CancellationToken::new(), telemetry }
     }
 
-    /// Runs `future` as a task on the worker that this is called on. If it panics, its guards clean up, an event
-    /// tells, and all others go on.
+    /// Spawns `future` as a task on the current worker. If it panics, its guards clean up, an event with `name` reports
+    /// the panic, and all other tasks continue.
     pub fn spawn(
         &self,
         name: impl Into<Cow<'static, str>>,
         future: impl Future<Output = ()> + Send + 'static,
     ) {
-        self.tracker.spawn(self.guarded(name.into(), future));
+        self.tracker.spawn(self.with_panic_report(name.into(), future));
     }
 
-    /// Runs `future` on the worker with this number; numbers go round.
+    /// Spawns `future` as a task on the worker with this number, modulo the number of workers.
     pub fn spawn_on(
         &self,
         worker: usize,
         name: impl Into<Cow<'static, str>>,
         future: impl Future<Output = ()> + Send + 'static,
     ) {
-        self.tracker.spawn_on(self.guarded(name.into(), future), self.workers.handle(worker));
+        self.tracker.spawn_on(self.with_panic_report(name.into(), future), self.workers.handle(worker));
     }
 
-    /// The number of the worker whose turn it is.
+    /// Returns the number of a worker, in round robin.
     pub fn next_worker(&self) -> usize {
-        self.workers.take_turn()
+        self.workers.next_index()
     }
 
-    /// Not an async block, which would hold the future twice: what it captured, and what it waits for.
-    fn guarded<F: Future<Output = ()>>(
+    /// Wraps `future` so that a panic is caught and reported. This is not an async block, which would contain the future
+    /// twice: as a captured variable, and as the future that it awaits.
+    fn with_panic_report<F: Future<Output = ()>>(
         &self,
         name: Cow<'static, str>,
         future: F,
     ) -> impl Future<Output = ()> + use<F> {
         let telemetry = self.telemetry.clone();
-        // What the future left half done is dropped with it; nothing of it is looked at again.
-        AssertUnwindSafe(future).catch_unwind().map(move |done| {
-            if done.is_err() {
+        // Unwind-safe, because the state that a panicking future leaves inconsistent is dropped with it.
+        AssertUnwindSafe(future).catch_unwind().map(move |result| {
+            if result.is_err() {
                 telemetry.emit(EventKind::TaskPanicked { task: name.into_owned() });
             }
         })
     }
 
-    /// How many run.
+    /// Returns the number of running tasks.
     pub fn len(&self) -> usize {
         self.tracker.len()
     }
 
-    /// Whether none runs.
+    /// Returns whether no task is running.
     pub fn is_empty(&self) -> bool {
         self.tracker.is_empty()
     }
@@ -79,17 +83,17 @@ impl Tasks {
         self.stop.cancel();
     }
 
-    /// Ready once [`stop`](Self::stop) was called.
+    /// Waits until [`stop`](Self::stop) was called.
     pub fn stopped(&self) -> WaitForCancellationFuture<'_> {
         self.stop.cancelled()
     }
 
-    /// The token behind [`stop`](Self::stop), for what lives below these tasks.
+    /// Returns the token that [`stop`](Self::stop) cancels, for child tokens of these tasks.
     pub fn token(&self) -> &CancellationToken {
         &self.stop
     }
 
-    /// Waits until the last one has ended.
+    /// Waits until the last task has ended.
     pub async fn join(&self) {
         self.tracker.close();
         self.tracker.wait().await;
