@@ -1,5 +1,5 @@
-//! How often memory is asked for while chunks are carried, once everything has its size. In a file of its own, because
-//! the counter counts what all threads do.
+//! Counts memory allocations per chunk in the steady state. A test binary of its own, because the allocator counts the
+//! allocations of all threads.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use carry::{BATCH, Carrier, STEPS};
 
-/// Counts. Only an allocator sees every allocation, and to be one is unsafe; this one hands everything on.
+/// Counting allocator. Implementing an allocator is unsafe; this one forwards every call.
 #[allow(unsafe_code)]
 mod counter {
     use std::{
@@ -23,7 +23,7 @@ mod counter {
 
     struct Counter;
 
-    // SAFETY: every call goes to the system's allocator as it came.
+    // SAFETY: every call is forwarded unchanged to the system's allocator.
     unsafe impl GlobalAlloc for Counter {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             ALLOCATIONS.fetch_add(1, Relaxed);
@@ -44,13 +44,17 @@ mod counter {
     static COUNTER: Counter = Counter;
 }
 
-const WARM: u32 = 2000;
+/// Batches that are transferred before allocations are counted, until all buffers have their size.
+const WARM_UP_BATCHES: u32 = 2000;
+
+/// Batches during which allocations are counted.
 const BATCHES: u32 = 2000;
 
-/// Allocations for what one read brings, by step.
-fn counts(streams: u32, len: usize, chunk: Option<usize>) -> [f64; STEPS.len()] {
+/// Returns the allocations for the bytes of one read, by processing step. `len` is the size of a read, `chunk` the largest
+/// payload of a frame.
+fn allocations_per_read(streams: u32, len: usize, chunk: Option<usize>) -> [f64; STEPS.len()] {
     let mut carrier = Carrier::with_chunk(streams, len, chunk);
-    (0..WARM).for_each(|_| carrier.batch(|_| ()));
+    (0..WARM_UP_BATCHES).for_each(|_| carrier.batch(|_| ()));
     let mut counts = [0; STEPS.len()];
     for _ in 0..BATCHES {
         let mut before = counter::ALLOCATIONS.load(Relaxed);
@@ -60,15 +64,15 @@ fn counts(streams: u32, len: usize, chunk: Option<usize>) -> [f64; STEPS.len()] 
             before = now;
         });
     }
-    assert_eq!(carrier.delivered(), u64::from((WARM + BATCHES) * BATCH) * len as u64);
+    assert_eq!(carrier.delivered(), u64::from((WARM_UP_BATCHES + BATCHES) * BATCH) * len as u64);
     counts.map(|count| count as f64 / f64::from(BATCHES * BATCH))
 }
 
-/// A chunk of a bulk stream, of whatever size, costs nothing but its part of the headers' memory: what it is read into is
-/// used again. What comes in small pieces is copied out of the buffer that it is read to, which it would keep alive, and its
-/// copy is shared between what is sent and what is kept; where it arrives it costs nothing, unless it waits there.
+/// A chunk of a bulk stream, of any size, costs only its share of the allocation for headers: its read buffer comes from a
+/// pool. A small chunk is copied out of its read buffer, which it would keep alive; the copy serves both transmission and
+/// retransmission. The receiver allocates nothing for it, unless it has to wait there.
 #[test]
-fn a_chunk_costs_no_memory_but_its_own() {
+fn a_chunk_causes_no_allocation_beyond_its_own_bytes() {
     println!("{:>24} {}", "allocations for a read", STEPS.map(|step| format!("{step:>9}")).concat());
     let large = 64 << 10;
     for (streams, len, chunk) in [
@@ -80,7 +84,7 @@ fn a_chunk_costs_no_memory_but_its_own() {
         (1000, 1 << 10, None),
         (1, 64, None),
     ] {
-        let counts = counts(streams, len, chunk);
+        let counts = allocations_per_read(streams, len, chunk);
         let cells = counts.map(|count| format!("{count:>9.3}")).concat();
         let whole = chunk.map_or(String::new(), |chunk| format!(" in {chunk}"));
         println!("{:>24} {cells} {:>9.3}", format!("{streams} × {len}{whole}"), counts.iter().sum::<f64>());

@@ -54,10 +54,12 @@ pub(super) struct ChannelIo {
     write_queue: FlatCombiner<WriteQueue>,
     /// The driver does not read the socket: too much data of the text peer waits for slow readers.
     is_reading_paused: AtomicBool,
+    /// Wakes the driver to flush the channel.
     driver_wake: Notify,
     /// A write failed because the peer has reset the connection. The kernel reports a reset once, so that the driver may
     /// read a plain end instead.
     was_reset: AtomicBool,
+    /// Cancelled to stop the driver.
     stopped: CancellationToken,
 }
 

@@ -31,6 +31,7 @@ pub(super) struct ChannelShared {
     id: u16,
     /// The runtime whose thread drives the channel.
     runtime: RuntimeId,
+    /// The peer speaks the text format.
     is_text: bool,
     /// Telemetry counters; only on the server.
     stats: Option<Arc<ChannelStats>>,
@@ -39,7 +40,9 @@ pub(super) struct ChannelShared {
     queued_bytes: AtomicUsize,
     /// The socket's send buffer is full; the driver waits until the socket is writable.
     is_write_blocked: AtomicBool,
+    /// When the socket last took bytes.
     last_write_progress: LeafMutex<Instant>,
+    /// Why the channel ends; set when it is stopped.
     end_reason: OnceLock<DisconnectReason>,
 }
 

@@ -1,4 +1,5 @@
-//! The receiving direction of a stream's endpoint: data that the mux has received, on its way into the local socket.
+//! The receiving direction of a stream's endpoint: data that the mux has received and the local
+//! socket has yet to take.
 //!
 //! The state here is behind the delivery lock, which is acquired before the link state and never while that is locked.
 
@@ -34,7 +35,7 @@ pub(super) struct Delivery {
     pub(super) queue: VecDeque<Bytes>,
     /// How many chunks at the front of `queue` keep hardly more memory alive than their own bytes.
     compacted: usize,
-    /// Whether the mux was told that the reader is blocked, and nothing was read from it since.
+    /// Whether the mux copies small chunks of the stream: it does from [`ReceiveSource::reader_blocked`] until the next read.
     is_mux_compacting: bool,
     /// `queue` ends with the stream's last byte, or the last byte was delivered.
     pub(super) is_end_received: bool,
@@ -46,6 +47,7 @@ pub(super) struct Delivery {
     pub(super) is_write_blocked: bool,
     /// When a rate limit allows the next bytes; `None` if none applies now.
     pub(super) rate_limited_until: Option<Instant>,
+    /// Applies the rate limits to bytes that are written to the socket.
     pub(super) pacer: Pacer,
     /// What keeps data from being written to the socket.
     pub(super) bottleneck: BottleneckTimer,
@@ -105,7 +107,8 @@ impl Delivery {
     }
 
     /// Copies the small chunks of the queue out of the read buffers that they share, which they would keep alive while
-    /// they wait. Each chunk is copied at most once. Returns whether the mux has to be told that the reader is blocked.
+    /// they wait. Each chunk is copied at most once. Returns whether the caller has to report the
+    /// blocked reader to the mux.
     pub(super) fn compact(&mut self) -> bool {
         let compacted = std::mem::replace(&mut self.compacted, self.queue.len());
         self.queue.range_mut(compacted..).for_each(mux::copy_if_small);

@@ -112,6 +112,7 @@ impl ChannelDecoder {
 /// Drives one channel of a link. Dropping it removes the channel from the link.
 pub struct Driver {
     link: Arc<Link>,
+    /// The channel's socket and write queue.
     io: Arc<ChannelIo>,
     decoder: ChannelDecoder,
     /// Received bytes that are not decoded yet. Returned to the pool while it is empty.

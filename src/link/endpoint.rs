@@ -61,6 +61,7 @@ pub struct NewStream {
 #[derive(Debug)]
 pub(super) struct Endpoint {
     shared: StreamShared,
+    /// Detects the protocol that the stream carries.
     inspector: StreamInspector,
     /// Rate limits; `None` for a stream that the peer opened, which the peer limits.
     limits: Option<StreamRateLimits>,

@@ -59,8 +59,10 @@ pub trait LinkEvents: Send + Sync + 'static {
 
 /// The session with one peer process: its mux, its channels, the endpoints of its streams.
 pub struct Link {
+    /// Which end of the link this is.
     role: Role,
     state: LinkStateMutex<LinkState>,
+    /// The owner, which is notified of events.
     events: Arc<dyn LinkEvents>,
     /// Cancelled once the link has ended.
     ended: CancellationToken,

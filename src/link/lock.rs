@@ -53,7 +53,7 @@ impl<T, const RANK: usize> RankedMutex<T, RANK> {
     pub(super) fn lock(&self) -> RankedGuard<'_, T, RANK> {
         held::assert_none_from(RANK);
         let guard = self.0.lock();
-        RankedGuard { guard, _held: held::Held::acquire() }
+        RankedGuard { guard, _held: held::HeldLock::acquired() }
     }
 
     /// Locks the mutex unless it is locked, and returns without blocking. Because it cannot deadlock, the current thread
@@ -62,7 +62,7 @@ impl<T, const RANK: usize> RankedMutex<T, RANK> {
     pub(super) fn try_lock(&self) -> Option<RankedGuard<'_, T, RANK>> {
         held::assert_none_from(RANK + 1);
         let guard = self.0.try_lock()?;
-        Some(RankedGuard { guard, _held: held::Held::acquire() })
+        Some(RankedGuard { guard, _held: held::HeldLock::acquired() })
     }
 }
 
@@ -70,7 +70,7 @@ impl<T, const RANK: usize> RankedMutex<T, RANK> {
 #[derive(Debug)]
 pub(super) struct RankedGuard<'a, T, const RANK: usize> {
     guard: MutexGuard<'a, T>,
-    _held: held::Held<RANK>,
+    _held: held::HeldLock<RANK>,
 }
 
 impl<T, const RANK: usize> Deref for RankedGuard<'_, T, RANK> {
@@ -94,62 +94,60 @@ pub(super) fn assert_link_state_unlocked() {
     held::assert_none_from(LINK_STATE);
 }
 
-/// Per-thread count of held locks, in debug builds.
-#[cfg(debug_assertions)]
+/// Per-thread count of held locks. Release builds count nothing.
 mod held {
+    #[cfg(debug_assertions)]
     use std::cell::Cell;
 
+    #[cfg(debug_assertions)]
     use super::LEAF;
 
+    #[cfg(debug_assertions)]
     thread_local! {
+        /// How many locks of each rank the current thread holds.
         static HELD_BY_RANK: Cell<[u32; LEAF + 1]> = const { Cell::new([0; LEAF + 1]) };
     }
 
-    /// One held lock of this rank; dropping it uncounts the lock.
+    /// One counted lock of this rank that the current thread holds; dropping it ends the count.
     #[derive(Debug)]
-    pub(super) struct Held<const RANK: usize>;
+    pub(super) struct HeldLock<const RANK: usize>(());
 
-    impl<const RANK: usize> Held<RANK> {
-        pub(super) fn acquire() -> Self {
+    impl<const RANK: usize> HeldLock<RANK> {
+        /// Counts a lock that was acquired.
+        pub(super) fn acquired() -> Self {
+            #[cfg(debug_assertions)]
             change_count(RANK, 1);
-            Self
+            Self(())
         }
     }
 
-    impl<const RANK: usize> Drop for Held<RANK> {
+    #[cfg(debug_assertions)]
+    impl<const RANK: usize> Drop for HeldLock<RANK> {
         fn drop(&mut self) {
             change_count(RANK, -1);
         }
     }
 
-    fn change_count(rank: usize, by: i32) {
+    #[cfg(debug_assertions)]
+    fn change_count(rank: usize, change: i32) {
         let mut counts = HELD_BY_RANK.get();
-        counts[rank] = counts[rank].wrapping_add_signed(by);
+        counts[rank] = counts[rank].wrapping_add_signed(change);
         HELD_BY_RANK.set(counts);
     }
 
+    /// Panics in debug builds if the current thread holds a lock of this or a higher rank.
     #[track_caller]
     pub(super) fn assert_none_from(rank: usize) {
-        let held = HELD_BY_RANK.get();
-        assert!(
-            held[rank.min(held.len())..].iter().all(|&count| count == 0),
-            "lock order violated: rank {rank} is required to be free, and this thread holds {held:?} \
-             (delivery, link state, leaf)"
-        );
-    }
-}
-
-/// Release builds count nothing.
-#[cfg(not(debug_assertions))]
-mod held {
-    #[derive(Debug)]
-    pub(super) struct Held<const RANK: usize>;
-
-    impl<const RANK: usize> Held<RANK> {
-        pub(super) const fn acquire() -> Self {
-            Self
+        #[cfg(not(debug_assertions))]
+        let _ = rank;
+        #[cfg(debug_assertions)]
+        {
+            let held = HELD_BY_RANK.get();
+            assert!(
+                held[rank.min(held.len())..].iter().all(|&count| count == 0),
+                "lock order violated: no lock of rank {rank} or higher may be held here, and this thread holds {held:?} \
+                 by rank (0: delivery, 1: link state, 2: leaf)"
+            );
         }
     }
-
-    pub(super) const fn assert_none_from(_rank: usize) {}
 }

@@ -58,11 +58,13 @@ fn take_turn_budget() -> usize {
 /// What a relay task keeps of the direction from its local socket into the mux.
 #[derive(Debug)]
 pub(super) struct SocketReader {
+    /// Applies the rate limits to bytes that are read.
     pacer: Pacer,
     /// Bytes that an earlier stream read from the same socket and that this one sends first.
     replay: VecDeque<Bytes>,
     /// The socket's last byte was read.
     is_finished: bool,
+    /// When a queue-wait measurement was last started.
     last_queue_wait_measured: Option<Instant>,
     detector: SendBottleneckDetector,
     /// A bottleneck is recorded in the endpoint.

@@ -45,6 +45,7 @@ fn reset_grace(rtt: Duration, last_end_without_reset: Option<Duration>) -> Durat
 /// Times of a link that has lost its last channel and waits for the peer to resume it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Detached {
+    /// When the last channel was lost.
     pub(super) since: Instant,
     /// When the link ends unless a channel has been added.
     pub(super) until: Instant,
@@ -52,6 +53,7 @@ pub(super) struct Detached {
 
 /// State of a link that its lock protects.
 pub(in crate::link) struct LinkState {
+    /// The multiplexer: streams, flow control, scheduling.
     pub(in crate::link) mux: Mux,
     /// Translates between the mux and a text peer; `None` for a binary peer.
     pub(in crate::link) text: Option<TextAdapter>,
@@ -69,7 +71,7 @@ pub(in crate::link) struct LinkState {
     pub(super) last_end_reason: Option<DisconnectReason>,
     /// When a channel last ended without a reset, since the link was last resumed.
     last_end_without_reset: Option<Instant>,
-    /// All channels were told to stop, and no other is accepted.
+    /// The link is being closed: all channels are being stopped, and no other is accepted.
     pub(super) is_closing: bool,
     /// What to do once the link state is unlocked, in this order.
     pub(super) follow_ups: Vec<FollowUp>,
@@ -113,7 +115,7 @@ pub(super) enum AttachmentChange {
 }
 
 impl LinkState {
-    /// Creates the state of a link without channels. `text` is given for a text peer.
+    /// Creates the state of a link without channels. `text` is the adapter of a text peer.
     pub(super) fn new(mux: Mux, text: Option<TextAdapter>) -> Self {
         Self {
             mux,

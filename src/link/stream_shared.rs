@@ -25,6 +25,7 @@ use crate::{
 /// State of one stream that both its relay task and code under the link state use.
 #[derive(Debug)]
 pub(super) struct StreamShared {
+    /// Number under which the mux knows the stream.
     number: u32,
     /// Telemetry counters; only for streams that this side opened.
     stats: Option<Arc<StreamStats>>,
@@ -38,7 +39,9 @@ pub(super) struct StreamShared {
     failovers: AtomicU32,
     /// The peer has accepted the stream.
     is_accepted: AtomicBool,
+    /// Bytes for a retry of the stream.
     replay: LeafMutex<ReplayBuffer>,
+    /// How the stream ended; unset while it is open.
     end: OnceLock<Result<(), ResetCode>>,
 }
 

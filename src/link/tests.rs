@@ -24,7 +24,7 @@ use crate::{
     mux::{MuxConfig, Role},
     net::ChannelSocket,
     telemetry::DisconnectReason,
-    wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage},
+    wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage, binary},
 };
 
 /// Longer than any step of these tests takes.
@@ -220,4 +220,22 @@ async fn a_proxy_that_resumed_and_then_died_is_presumed_dead() {
     link.set_resume_grace(6 * LONG);
     assert!(grace_after(&link, &owner, [true, true]).await > LONG);
     assert!(grace_after(&link, &owner, [false, false]).await < LONG);
+}
+
+/// A batch of received frames is decoded before any of them is handled: an invalid frame must not discard those before it.
+#[tokio::test]
+async fn frames_before_an_invalid_one_are_handled() {
+    let owner = Arc::<RecordingOwner>::default();
+    let link = Link::new(Role::Proxy, MuxConfig::default(), None, owner.clone());
+    let (new, mut server) = channel(1).await;
+    let driver = Driver::attach(&link, new).expect("the link accepts channels");
+    let key = StreamKey::new(UserChannelId::new(1), 1);
+    let open = Open { stream: 1, key, port: 80, priority: Priority::default(), window: 1 << 20, user: None };
+    let mut bytes = BytesMut::new();
+    binary::encode(&Frame::Open(open), &mut bytes);
+    bytes.extend_from_slice(&[0xff; 64]);
+    server.write_all(&bytes).await.unwrap();
+    let reason = timeout(LONG, driver.run()).await.expect("the channel ends");
+    assert!(matches!(reason, DisconnectReason::Protocol(_)), "{reason:?}");
+    assert!(owner.opened.lock().is_some(), "OPEN was not handled");
 }

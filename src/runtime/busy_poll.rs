@@ -61,12 +61,12 @@ struct BusyPollBudget {
     /// How long the thread may still busy-poll.
     credit: Cell<Duration>,
     /// The backoff in force after CPU contention; `None` after a poll without contention.
-    backoff: Cell<Option<Backoff>>,
+    backoff: Cell<Option<PollBackoff>>,
 }
 
 /// A time without busy-polling after CPU contention.
 #[derive(Debug, Clone, Copy)]
-struct Backoff {
+struct PollBackoff {
     until: Instant,
     duration: Duration,
 }
@@ -102,7 +102,7 @@ impl BusyPollBudget {
         let previous = self.backoff.get().map(|backoff| backoff.duration);
         let duration = previous.map_or(FIRST_BACKOFF, |previous| (previous * 2).min(MAX_BACKOFF));
         self.poll_finished(poll_time, false, now);
-        self.backoff.set(Some(Backoff { until: now + duration, duration }));
+        self.backoff.set(Some(PollBackoff { until: now + duration, duration }));
     }
 
     /// Records that busy-polling has ended at `now` without contention, after `poll_time`, and whether bytes were received.
@@ -143,7 +143,7 @@ pub(super) fn runtime() -> io::Result<Runtime> {
 }
 
 /// Task that busy-polls each time it is notified: it yields to the runtime, which polls the sockets without waiting, until
-/// bytes are received, [`MAX_POLL_TIME`] is over, or there is CPU contention.
+/// bytes are received, [`MAX_POLL_TIME`] has passed, or there is CPU contention.
 async fn busy_poll(start: Arc<Notify>) {
     loop {
         start.notified().await;

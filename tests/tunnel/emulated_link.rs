@@ -1,4 +1,4 @@
-//! The link that other tests and the benches put between two programs: whether it is as fast and as slow as it says.
+//! Tests of the emulated link that other tests and the benches put between two programs: its rate, delay and queue.
 
 use std::{
     num::NonZeroU64,
@@ -17,16 +17,17 @@ use tokio::{
 
 const MS: Duration = Duration::from_millis(1);
 
-/// How often a figure that the machine's other work can spoil is tried.
+/// How often a measurement that other load on the machine can spoil is repeated.
 const ATTEMPTS: usize = 5;
 
+/// Creates one direction of a link, `rate` in bytes per second.
 fn line(rate: u64, delay: Duration) -> Line<u32> {
     Line::new(Shape::new(NonZeroU64::new(rate), delay))
 }
 
-/// Carries `parcels` of `bytes` each, as fast as a queue of 64 KiB takes them, by a clock that looks every `tick`; how
-/// long that took.
-fn carry(line: &mut Line<u32>, parcels: u32, bytes: usize, tick: Duration) -> f64 {
+/// Transfers `parcels` of `bytes` each, as fast as a queue of 64 KiB accepts them, by a clock that advances in steps of
+/// `tick`. Returns how many seconds that takes.
+fn transfer_seconds(line: &mut Line<u32>, parcels: u32, bytes: usize, tick: Duration) -> f64 {
     let begin = Instant::now();
     let (mut now, mut queued, mut sent, mut arrived) = (begin, 0, 0, 0);
     loop {
@@ -47,30 +48,30 @@ fn carry(line: &mut Line<u32>, parcels: u32, bytes: usize, tick: Duration) -> f6
 }
 
 #[test]
-fn the_rate_is_exact_also_by_a_clock_that_is_late() {
+fn the_rate_is_exact_even_with_late_timers() {
     // A second of 1 Gbit/s, and a queue that lasts for half a millisecond.
     for tick in [MS / 100, MS / 10, MS / 4] {
-        let took = carry(&mut line(125_000_000, 10 * MS), 4000, 31_250, tick);
+        let took = transfer_seconds(&mut line(125_000_000, 10 * MS), 4000, 31_250, tick);
         assert!((1.0..1.02).contains(&took), "{tick:?}: {took}");
     }
-    // What a queue of that length cannot make up for.
-    let took = carry(&mut line(125_000_000, 10 * MS), 4000, 31_250, MS);
+    // The queue drains completely between two steps of this clock.
+    let took = transfer_seconds(&mut line(125_000_000, 10 * MS), 4000, 31_250, MS);
     assert!((1.9..2.1).contains(&took), "{took}");
 }
 
 #[test]
-fn a_lone_message_takes_the_delay_and_no_more() {
+fn a_single_message_takes_exactly_the_delay() {
     let (mut line, begin) = (line(1_000_000, 10 * MS), Instant::now());
     line.push(begin, 64, 7);
-    assert_eq!(line.left(begin), 64, "it fits the burst");
+    assert_eq!(line.left(begin), 64, "the burst has room for it");
     assert_eq!((line.next(), line.arrived(begin + 9 * MS)), (Some(begin + 10 * MS), None));
     assert_eq!((line.arrived(begin + 10 * MS), line.next()), (Some(7), None));
 }
 
 #[test]
-fn what_comes_behind_much_waits_for_it() {
+fn a_message_behind_bulk_data_waits_for_it() {
     let (mut line, begin) = (line(1_000_000, 10 * MS), Instant::now());
-    // A tenth of a second, less what the burst allows.
+    // 0.1 s of the rate, less the burst.
     line.push(begin, 100_000, 1);
     line.push(begin, 64, 2);
     assert_eq!((line.left(begin + 97 * MS), line.left(begin + 99 * MS)), (0, 100_064));
@@ -79,7 +80,7 @@ fn what_comes_behind_much_waits_for_it() {
 }
 
 #[test]
-fn nothing_overtakes_where_the_delay_falls() {
+fn a_shorter_delay_reorders_nothing() {
     let (mut line, begin) = (line(0, 50 * MS), Instant::now());
     line.push(begin, 10, 1);
     line.set_shape(Shape::new(None, MS));
@@ -88,8 +89,9 @@ fn nothing_overtakes_where_the_delay_falls() {
     assert_eq!((line.arrived(begin + 50 * MS), line.arrived(begin + 50 * MS)), (Some(1), Some(2)));
 }
 
-/// Sends `bytes` over `connections` at once to a target that swallows them, and waits for its word that it has them.
-async fn push(link: &Link, connections: u64, bytes: u64) -> Duration {
+/// Sends `bytes` over `connections` in parallel to a target that discards them, and waits until it has closed each. Returns
+/// how long that took.
+async fn upload_time(link: &Link, connections: u64, bytes: u64) -> Duration {
     let mut senders = JoinSet::new();
     let begin = Instant::now();
     for _ in 0..connections {
@@ -103,21 +105,21 @@ async fn push(link: &Link, connections: u64, bytes: u64) -> Duration {
             assert_eq!(socket.read(&mut [0]).await.unwrap(), 0);
         });
     }
-    soon("the link carries it", senders.join_all()).await;
+    soon("the upload", senders.join_all()).await;
     begin.elapsed()
 }
 
-/// Between the real sockets: never faster than it says, and as fast where the machine lets it.
+/// Over real sockets: never faster than the rate, and as fast unless other load on the machine prevents it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_connections_together_get_the_rate() {
+async fn all_connections_share_the_rate() {
     let sink = target::sink().await;
     for connections in [1, 4] {
-        // Slow enough that the queue outlasts what a busy machine makes a thread wait.
+        // Slow enough that the queue lasts longer than a busy machine delays a thread.
         let link = Link::to(sink.addr, Shape::mbit(4, Duration::ZERO)).await.unwrap();
         let mut rates = Vec::new();
         for _ in 0..ATTEMPTS {
             let bytes = 1 << 20;
-            rates.push(bytes as f64 / push(&link, connections, bytes).await.as_secs_f64() / 5e5);
+            rates.push(bytes as f64 / upload_time(&link, connections, bytes).await.as_secs_f64() / 5e5);
             if rates.last().unwrap() > &0.95 {
                 break;
             }
@@ -129,24 +131,24 @@ async fn all_connections_together_get_the_rate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_round_trip_takes_the_delay_twice() {
+async fn the_rtt_is_twice_the_delay() {
     let echo = target::echo().await;
     let link = Link::to(echo.addr, Shape::mbit(1000, 100 * MS)).await.unwrap();
     let mut socket = TcpStream::connect(link.addr).await.unwrap();
-    let mut shortest = Duration::MAX;
+    let mut min_rtt = Duration::MAX;
     for _ in 0..5 {
         let begin = Instant::now();
         socket.write_all(&[1; 64]).await.unwrap();
         soon("an echo", socket.read_exact(&mut [0; 64])).await.unwrap();
         assert!(begin.elapsed() >= 200 * MS);
-        shortest = shortest.min(begin.elapsed());
+        min_rtt = min_rtt.min(begin.elapsed());
     }
-    assert!(shortest < 220 * MS, "{shortest:?}");
+    assert!(min_rtt < 220 * MS, "{min_rtt:?}");
 }
 
-/// Who sends little is not made to wait for those who send much, beyond the queue.
+/// Small messages wait behind bulk data for no longer than the queue lasts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_queue_is_as_long_as_it_says() {
+async fn the_queue_has_the_configured_length() {
     let echo = target::echo().await;
     let link = Link::to(echo.addr, Shape::mbit(4, Duration::ZERO)).await.unwrap();
     let mut busy = JoinSet::new();
@@ -164,8 +166,8 @@ async fn the_queue_is_as_long_as_it_says() {
         times.push(begin.elapsed());
     }
     times.sort();
-    println!("a round trip through two queues of 131 ms: p50 {:.1?}", times[4]);
-    // The way back may not be full all the time.
+    println!("RTT through two queues of 131 ms: p50 {:.1?}", times[4]);
+    // The queue of the reverse direction may not be full all the time.
     assert!(times[4] > 131 * MS, "nothing queued: {times:?}");
     assert!(times[4] < 524 * MS, "{times:?}");
     drop(link);
@@ -173,7 +175,7 @@ async fn the_queue_is_as_long_as_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stall_keeps_everything_and_a_cut_resets_both_ends() {
+async fn a_stall_loses_nothing_and_a_cut_resets_both_ends() {
     let echo = target::echo().await;
     let link = Link::to(echo.addr, Shape::mbit(100, MS)).await.unwrap();
     let mut user = TcpStream::connect(link.addr).await.unwrap();
@@ -189,27 +191,27 @@ async fn a_stall_keeps_everything_and_a_cut_resets_both_ends() {
     }
     link.set_all(Wire::Up);
     for socket in [&mut user, &mut late] {
-        soon("what waited", socket.read_exact(&mut answer)).await.unwrap();
+        soon("the delayed echo", socket.read_exact(&mut answer)).await.unwrap();
         assert_eq!(&answer, b"during");
     }
     assert_eq!((link.connection(0).await.carried(), echo.counts().open), (24, 2));
     link.connection(0).await.set(Wire::Cut);
-    soon("the cut", user.read(&mut answer)).await.unwrap_err();
+    soon("the reset", user.read(&mut answer)).await.unwrap_err();
     echo.when(|counts| counts.open == 1 && counts.failed == 1, crate::support::LONG).await;
     late.write_all(b"after!").await.unwrap();
-    soon("the other goes on", late.read_exact(&mut answer)).await.unwrap();
+    soon("the other connection's echo", late.read_exact(&mut answer)).await.unwrap();
     let refusal = link.refuse();
-    soon("the refusal", is_reset(&link)).await;
+    soon("the refused connection", wait_for_reset(&link)).await;
     drop(refusal);
     drop(link);
     soon("the end of the link", late.read(&mut answer)).await.unwrap_err();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ends_and_resets_pass_behind_the_bytes() {
+async fn ends_and_resets_follow_the_bytes_before_them() {
     let link = Link::to(target::after_end(100).await.addr, Shape::mbit(100, MS)).await.unwrap();
-    // That target is gone already: nobody is there, and that is told as a reset.
-    soon("nobody", is_reset(&link)).await;
+    // That target has stopped listening: the link reports it with a reset.
+    soon("a target that is not there", wait_for_reset(&link)).await;
     let target = target::after_end(100).await;
     let link = Link::to(target.addr, Shape::mbit(100, MS)).await.unwrap();
     let mut user = TcpStream::connect(link.addr).await.unwrap();
@@ -222,15 +224,15 @@ async fn ends_and_resets_pass_behind_the_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_does_not_read_holds_nobody_else_up() {
-    let half_deaf = target::serve_with(|mut socket| async move {
+async fn a_connection_that_is_not_read_blocks_no_other() {
+    let serve = target::serve_with(|mut socket| async move {
         match socket.read_u8().await? {
             b'd' => std::future::pending().await,
             byte => socket.write_u8(byte).await,
         }
     });
-    let half_deaf = half_deaf.await;
-    let link = Link::to(half_deaf.addr, Shape::mbit(1000, MS)).await.unwrap();
+    let target = serve.await;
+    let link = Link::to(target.addr, Shape::mbit(1000, MS)).await.unwrap();
     let mut stuck = TcpStream::connect(link.addr).await.unwrap();
     while let Ok(written) = tokio::time::timeout(300 * MS, stuck.write(&[b'd'; 4096])).await {
         written.unwrap();
@@ -240,8 +242,8 @@ async fn who_does_not_read_holds_nobody_else_up() {
     assert_eq!(soon("an echo", other.read_u8()).await.unwrap(), b'x');
 }
 
-/// A connection through `link` is reset. Where that is quick it is connecting that fails.
-async fn is_reset(link: &Link) {
+/// Waits until a connection through `link` is reset. If the reset is early, connecting already fails.
+async fn wait_for_reset(link: &Link) {
     if let Ok(mut socket) = TcpStream::connect(link.addr).await {
         socket.read(&mut [0]).await.unwrap_err();
     }

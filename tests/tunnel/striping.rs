@@ -1,7 +1,7 @@
-//! One stream over several channels of its proxy, on real sockets. Bounds are wide, because the machine has other things
-//! to do; how much it carries is proved in virtual time, in `tests/mux/lines.rs`. On a machine that has not,
-//! `UNDERPASS_BARS=1 cargo test --release --test tunnel striping:: -- --test-threads 1 --nocapture` asks for the whole: the medians
-//! of five rounds.
+//! Multipath striping over real sockets: one stream uses several channels of its proxy. Bounds are wide, because other load
+//! on the machine spoils timings; exact throughput is tested in virtual time, in `tests/mux`. On an idle machine
+//! `UNDERPASS_BARS=1 cargo test --release --test tunnel striping:: -- --test-threads 1 --nocapture` requires the exact
+//! ratios, as the medians of five rounds.
 
 use std::time::{Duration, Instant};
 
@@ -13,16 +13,17 @@ use crate::support::{
 };
 use underpass::{cli::demo::DemoFile, config::ProxyConfig};
 
+/// One-way delay of every emulated channel.
 const DELAY: Duration = Duration::from_millis(5);
 
-/// How often a figure that the machine's other work can spoil is tried.
+/// How often a measurement that other load on the machine can spoil is repeated.
 const ATTEMPTS: usize = 4;
 
-/// How many rounds a median is of.
+/// Number of rounds of which the strict mode takes the median.
 const ROUNDS: usize = 5;
 
-/// How long a download takes over channels of so many Mbit/s each, in seconds.
-async fn seconds(file: DemoFile, rates: &[u64], stripe: bool) -> f64 {
+/// Downloads `file` over one channel for each of `rates`, in Mbit/s. Returns how many seconds it takes.
+async fn download_seconds(file: DemoFile, rates: &[u64], stripe: bool) -> f64 {
     let mut tunnel = Tunnel::start().await;
     let shapes: Vec<_> = rates.iter().map(|&rate| Shape::mbit(rate, DELAY)).collect();
     let link = Link::over_lines(LOOPBACK, tunnel.addr, &shapes).await.unwrap();
@@ -42,13 +43,13 @@ async fn seconds(file: DemoFile, rates: &[u64], stripe: bool) -> f64 {
     seconds
 }
 
-/// Of each round's ratios the medians, on a machine with nothing else to do; elsewhere those of the first round that is
-/// `enough`, or of the last.
-async fn ratios<const N: usize>(
+/// Measures ratios in several rounds. In strict mode returns the median of each ratio, else the ratios of the first round
+/// that is `enough`, or of the last round.
+async fn measure_ratios<const N: usize>(
     round: impl AsyncFn() -> [f64; N],
     enough: impl Fn(&[f64; N]) -> bool,
 ) -> [f64; N] {
-    if !strict() {
+    if !is_strict() {
         for _ in 1..ATTEMPTS {
             let ratios = round().await;
             if enough(&ratios) {
@@ -69,34 +70,39 @@ async fn ratios<const N: usize>(
     })
 }
 
-fn strict() -> bool {
+/// Returns whether the exact ratios are required: the machine is idle.
+fn is_strict() -> bool {
     std::env::var_os("UNDERPASS_BARS").is_some()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_download_uses_both_channels() {
     let file = DemoFile { seed: 1, size: 25_000_000 };
-    let least = if strict() { 1.8 } else { 1.5 };
+    let least = if is_strict() { 1.8 } else { 1.5 };
     let enough = |&[two, pinned]: &[f64; 2]| two >= least && pinned < 1.1;
     let round = async || {
-        let (one, two) = (seconds(file, &[100], true).await, seconds(file, &[100, 100], true).await);
-        [one / two, one / seconds(file, &[100, 100], false).await]
+        let (one, two) =
+            (download_seconds(file, &[100], true).await, download_seconds(file, &[100, 100], true).await);
+        [one / two, one / download_seconds(file, &[100, 100], false).await]
     };
-    let ratios = ratios(round, enough).await;
+    let ratios = measure_ratios(round, enough).await;
     println!("two channels carry {:.2} times what one does, {:.2} times if pinned", ratios[0], ratios[1]);
     assert!(enough(&ratios), "{ratios:.3?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_channel_does_not_hold_a_fast_one_up() {
+async fn a_slow_channel_does_not_slow_a_fast_one_down() {
     let file = DemoFile { seed: 2, size: 25_000_000 };
-    let least = if strict() { 1.0 } else { 0.7 };
+    let least = if is_strict() { 1.0 } else { 0.7 };
     let enough = |ratios: &[f64; 2]| ratios.iter().all(|&ratio| ratio >= least);
     let round = async || {
-        let alone = seconds(file, &[100], true).await;
-        [alone / seconds(file, &[100, 10], true).await, alone / seconds(file, &[10, 100], true).await]
+        let alone = download_seconds(file, &[100], true).await;
+        [
+            alone / download_seconds(file, &[100, 10], true).await,
+            alone / download_seconds(file, &[10, 100], true).await,
+        ]
     };
-    let ratios = ratios(round, enough).await;
+    let ratios = measure_ratios(round, enough).await;
     println!("with a slow channel beside it, {ratios:.2?} times the fast one alone");
     assert!(enough(&ratios), "{ratios:.3?}");
 }
