@@ -1,7 +1,7 @@
 //! Operator commands and the bounded queue that carries them to the server, with a reply for each.
 //!
 //! The front end never waits: it [tries to send](CommandSender::try_send) and polls for the [`CommandReply`] later.
-//! This module must not know who sends commands or who executes them.
+//! This module must not depend on the front end or on the server.
 
 mod command;
 mod queue;

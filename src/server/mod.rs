@@ -13,6 +13,10 @@
 //! the bottom, `core` on top of it, and the tasks that act on the core above that. The state of weight, drain, pause,
 //! priority and policy lives here; telemetry receives copies for display and is never read for a decision.
 //!
+//! Lock order: the list of services of a proxy → the table of services → the member list of a pool; the channel table
+//! of a proxy, or the settings of an operator's handle → the locks of the link. The locks of users, tickets,
+//! admission and telemetry guards are leaves: no other lock of this module is taken under them.
+//!
 //! This module must not name `proxy` (the client), `tui` or `cli`.
 
 mod accept;

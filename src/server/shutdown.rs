@@ -84,7 +84,7 @@ impl Core {
     }
 
     /// Aborts all user connections, closes all links and waits for the tasks to end, each for at most
-    /// [`CLEANUP_TIMEOUT`]. Returns what is left.
+    /// [`CLEANUP_TIMEOUT`]. Returns the counts of tasks, permits and users that are left.
     pub(super) async fn terminate(&self, aborted_streams: u64) -> ShutdownReport {
         self.abort.cancel();
         _ = tokio::time::timeout(CLEANUP_TIMEOUT, self.all_streams_ended()).await;

@@ -1,4 +1,5 @@
-//! One user connection: admission, assignment to a proxy, relaying, and a retry with another proxy.
+//! One user connection: admission, assignment to a proxy, relaying, and redispatch to another proxy that may serve it
+//! when the first one fails before any target has received a byte.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -27,10 +28,10 @@ use crate::{
 
 /// How many more proxies a connection is offered to after the first one failed to serve it, as long as no target has
 /// received any of its bytes.
-const MAX_RETRIES: usize = 3;
+const MAX_REDISPATCHES: usize = 3;
 
-/// While a connection waits for a proxy, it tries all of them again at intervals of this fraction of the wait
-/// timeout: a proxy that had its maximum of streams may have capacity again, which nothing else announces.
+/// How often a connection that waits for a proxy tries all of them again within the wait timeout, at equal intervals:
+/// a proxy that had its maximum of streams may have capacity again, which nothing announces.
 const RETRIES_PER_WAIT: u32 = 20;
 
 /// Serves one user connection from its acceptance to its end. `pending` keeps the service open until a proxy is
@@ -60,7 +61,7 @@ pub(super) async fn serve(
     ));
     let _listed = ListedStream::new(core, lease.key, &handle);
     let user = UserConnection { addr, service: &service, lease: &lease, guard: &guard, handle: &handle };
-    let reason = user.relay_with_retries(core, pending, socket).await;
+    let reason = user.relay_with_redispatch(core, pending, socket).await;
     guard.end(reason);
 }
 
@@ -119,8 +120,8 @@ enum AssignError {
 
 impl UserConnection<'_> {
     /// Assigns the connection to a proxy and relays it. If that proxy fails to serve it and no target has received
-    /// any byte, assigns it to another one, up to [`MAX_RETRIES`] times. Returns why the connection ended.
-    async fn relay_with_retries(
+    /// any byte, assigns it to another one, up to [`MAX_REDISPATCHES`] times. Returns why the connection ended.
+    async fn relay_with_redispatch(
         &self,
         core: &Core,
         pending: PendingUser<RemoteProxy>,
@@ -147,7 +148,7 @@ impl UserConnection<'_> {
             pending.take();
             let (reason, retryable) = self.relay_through(core, &proxy, stream, connection).await;
             match retryable {
-                Some(retryable) if failed_proxies.len() < MAX_RETRIES => {
+                Some(retryable) if failed_proxies.len() < MAX_REDISPATCHES => {
                     tracing::info!(
                         "stream {}: proxy {} failed ({reason}); trying another proxy",
                         self.lease.key,
@@ -220,8 +221,8 @@ impl UserConnection<'_> {
     }
 
     /// Opens a stream to the proxy that the service's policy selects, except to `failed_proxies`. If none has
-    /// capacity, waits for one until the wait timeout; but not if the last failure was that the target cannot be
-    /// reached, since another proxy would most likely find the same.
+    /// capacity, waits for one until the wait timeout; but not after a proxy could not connect to its target, so that
+    /// the user learns of that failure at once.
     async fn assign(
         &self,
         core: &Core,
