@@ -1,10 +1,10 @@
-//! What the cockpit costs: `cargo bench --bench frames`.
+//! Measures the cost of the cockpit's frames with up to 100,000 streams: `cargo bench --bench frames`.
 //!
-//! No framework: the bars are 99th percentiles and shares of a core, and those that measure means do not tell them.
-//! Times are those for which the thread had a core: a busy machine says nothing about this code. How much longer the
-//! clock on the wall ran stands in the last column.
+//! Uses no benchmark framework, because the goals are 99th percentiles and shares of a core, which frameworks that report
+//! means do not give. Times are CPU times of the thread, so that other load on the machine does not count; the last column
+//! is the ratio of wall-clock time to CPU time.
 
-// A bench that finds its own set-up wrong shall end.
+// A benchmark whose own set-up fails must abort.
 #![allow(clippy::expect_used)]
 
 use std::{
@@ -21,10 +21,14 @@ use underpass::{
     tui::probe::Probe,
 };
 
-/// How many ticks are measured, and how many come before them.
+/// The number of ticks that are measured.
 const TICKS: usize = 300;
-const WARM: usize = 30;
-const SIZE: (u16, u16) = (120, 36);
+/// The number of ticks before them, which are not measured.
+const WARM_UP_TICKS: usize = 30;
+/// The size of the screen, in columns.
+const SCREEN_WIDTH: u16 = 120;
+/// The size of the screen, in rows.
+const SCREEN_HEIGHT: u16 = 36;
 
 fn main() {
     println!(
@@ -43,13 +47,14 @@ fn main() {
     );
     println!(
         "{:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10} {:>9} {:>9}",
-        "", "p50", "p50", "p99", "p50", "p99", "p50", "p99", "10 a sec.", "p50", "by core"
+        "", "p50", "p50", "p99", "p50", "p99", "p50", "p99", "10 a sec.", "p50", "/ CPU"
     );
     for streams in [0, 1_000, 10_000, 100_000] {
         measure(streams);
     }
 }
 
+/// Measures the ticks of a cockpit with `count` streams and prints one row.
 fn measure(count: u32) {
     let telemetry = Telemetry::new();
     let service = telemetry.service_opened(ServiceKey { port: 8080, group: Group::default() });
@@ -62,29 +67,29 @@ fn measure(count: u32) {
             (proxy, telemetry.channel_up(id, addr, ChannelFormat::Binary))
         })
         .collect();
-    let mut probe = Probe::new(telemetry.clone(), SIZE.0, SIZE.1);
+    let mut probe = Probe::new(telemetry.clone(), SCREEN_WIDTH, SCREEN_HEIGHT);
     let mut users: Vec<UserGuard> = Vec::new();
     let mut streams: Vec<StreamGuard> = (0..count)
         .map(|i| {
             if i % 10 == 0 {
                 users.push(telemetry.user_joined(UserChannelId::new(i), addr.ip(), service.stats()));
             }
-            open(&telemetry, users.last(), i, &proxies)
+            open_stream(&telemetry, users.last(), i, &proxies)
         })
         .collect();
     let mut times: [Vec<Duration>; 4] = Default::default();
     let mut bytes = Vec::new();
-    let (mut core, mut wall) = (Duration::ZERO, Duration::ZERO);
+    let (mut cpu, mut wall) = (Duration::ZERO, Duration::ZERO);
     let mut begun = count;
-    for tick in 0..WARM + TICKS {
-        // A third of the streams moves, and in a second one of a hundred ends and another one begins.
+    for tick in 0..WARM_UP_TICKS + TICKS {
+        // In each tick a third of the streams transfers data, and one of a thousand ends and is replaced.
         for (i, stream) in streams.iter().enumerate().filter(|(i, _)| (i + tick) % 3 == 0) {
             stream.stats().add_down(1000 + (i as u64 * 7919) % 1_000_000);
         }
         for _ in 0..count.div_ceil(1000) {
             let at = (begun as usize * 31) % streams.len();
             streams.swap_remove(at).end(underpass::telemetry::EndReason::Finished);
-            streams.push(open(&telemetry, users.last(), begun, &proxies));
+            streams.push(open_stream(&telemetry, users.last(), begun, &proxies));
             begun += 1;
         }
         let mut written = 0;
@@ -93,12 +98,12 @@ fn measure(count: u32) {
             timed(|| probe.digest()),
             timed(|| written = black_box(probe.frame()).len()),
         ];
-        if tick >= WARM {
-            for (list, (had, took)) in times.iter_mut().zip(steps) {
-                list.push(had);
-                (core, wall) = (core + had, wall + took);
+        if tick >= WARM_UP_TICKS {
+            for (list, (cpu_time, wall_time)) in times.iter_mut().zip(steps) {
+                list.push(cpu_time);
+                (cpu, wall) = (cpu + cpu_time, wall + wall_time);
             }
-            times[3].push(steps.iter().map(|(had, _)| *had).sum());
+            times[3].push(steps.iter().map(|(cpu_time, _)| *cpu_time).sum());
             bytes.push(written);
         }
     }
@@ -106,31 +111,33 @@ fn measure(count: u32) {
     bytes.sort_unstable();
     println!(
         "{count:>8} {:>9.1?} {:>9.1?} {:>9.1?} {:>9.1?} {:>9.1?} {:>9.1?} {:>9.1?} {:>9.2}% {:>9} {:>8.1}×",
-        share(&mut times[0], 50),
-        share(&mut times[1], 50),
-        share(&mut times[1], 99),
-        share(&mut times[2], 50),
-        share(&mut times[2], 99),
-        share(&mut times[3], 50),
-        share(&mut times[3], 99),
+        percentile(&mut times[0], 50),
+        percentile(&mut times[1], 50),
+        percentile(&mut times[1], 99),
+        percentile(&mut times[2], 50),
+        percentile(&mut times[2], 99),
+        percentile(&mut times[3], 50),
+        percentile(&mut times[3], 99),
         mean.as_secs_f64() * 10.0 * 100.0,
         bytes[bytes.len() / 2],
-        wall.as_secs_f64() / core.as_secs_f64(),
+        wall.as_secs_f64() / cpu.as_secs_f64(),
     );
 }
 
-/// For how long something had a core, and how long it took.
-fn timed(what: impl FnOnce()) -> (Duration, Duration) {
-    let (start, before) = (Instant::now(), core_time());
-    what();
-    (core_time() - before, start.elapsed())
+/// Runs `work`. Returns its CPU time and its wall-clock time.
+fn timed(work: impl FnOnce()) -> (Duration, Duration) {
+    let (start, before) = (Instant::now(), thread_cpu_time());
+    work();
+    (thread_cpu_time() - before, start.elapsed())
 }
 
-fn core_time() -> Duration {
+/// The CPU time of this thread.
+fn thread_cpu_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().expect("a thread's time is not negative")
 }
 
-fn open(
+/// Opens the stream with this number for `user`, on one of `proxies`.
+fn open_stream(
     telemetry: &Arc<Telemetry>,
     user: Option<&UserGuard>,
     number: u32,
@@ -146,7 +153,8 @@ fn open(
     stream
 }
 
-fn share(times: &mut [Duration], percent: usize) -> Duration {
+/// Returns the time that `percent` of the sorted times do not exceed.
+fn percentile(times: &mut [Duration], percent: usize) -> Duration {
     times.sort_unstable();
     times[(times.len() * percent / 100).min(times.len() - 1)]
 }

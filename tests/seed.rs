@@ -1,4 +1,4 @@
-//! The seed's own four tests, under their names, through the tunnel.
+//! The four tests of the seed document, under their original names, through the whole tunnel and in both formats.
 
 #![allow(non_snake_case, clippy::unwrap_used)]
 
@@ -24,8 +24,10 @@ use underpass::{
     telemetry::{EventKind, StreamPhase},
 };
 
+/// The size of a transfer, in bytes.
 const TEN_MB: u64 = 10_000_000;
 
+/// Sends a ping line and expects the pong line.
 async fn exchange(user: &mut TcpStream) {
     user.write_all(b"PING\n").await.unwrap();
     let mut answer = [0; 5];
@@ -33,7 +35,7 @@ async fn exchange(user: &mut TcpStream) {
     assert_eq!(&answer, b"PONG\n");
 }
 
-/// Nothing more comes, and the end is a clean one.
+/// Shuts down the write direction and expects the end of the stream, without data and without an error.
 async fn ends_cleanly(user: &mut TcpStream) {
     user.shutdown().await.unwrap();
     assert_eq!(soon("the end", user.read(&mut [0])).await.unwrap(), 0);
@@ -45,7 +47,7 @@ async fn testServerIsRunning() {
         let mut tunnel = Tunnel::start().await;
         tunnel
             .event(
-                "the server says where it listens",
+                "the server's listening address",
                 |event| matches!(event, EventKind::Listening { addr } if *addr == tunnel.addr),
             )
             .await;
@@ -95,7 +97,7 @@ async fn testMultiplePingPongExchanges() {
             exchange(&mut user).await;
         }
 
-        // Two more beside it, which take turns with it.
+        // Two more connections, whose exchanges alternate with the first.
         let mut users =
             [user, TcpStream::connect(public).await.unwrap(), TcpStream::connect(public).await.unwrap()];
         for _ in 0..3 {
@@ -115,7 +117,7 @@ async fn testMultiplePingPongExchanges() {
     }
 }
 
-/// Takes `file`, says whether it was that, and closes.
+/// A target that receives an upload, compares it with `file`, sends the verdict and closes.
 async fn expects(file: DemoFile) -> Target {
     target::serve_with(move |mut socket| async move {
         let mut verifier = FileVerifier::new(file);
@@ -136,6 +138,7 @@ async fn expects(file: DemoFile) -> Target {
     .await
 }
 
+/// Downloads from the public port and compares the bytes with `file`.
 async fn download(public: SocketAddr, file: DemoFile) {
     let mut user = TcpStream::connect(public).await.unwrap();
     let mut verifier = FileVerifier::new(file);
@@ -150,6 +153,7 @@ async fn download(public: SocketAddr, file: DemoFile) {
     assert_eq!(verifier.remaining_bytes(), 0);
 }
 
+/// Uploads `file` to the public port and expects the target's verdict that it is the same.
 async fn upload(public: SocketAddr, file: DemoFile) {
     let mut user = TcpStream::connect(public).await.unwrap();
     let mut sent = 0;

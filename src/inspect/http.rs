@@ -17,7 +17,7 @@ const MAX_BODY: u64 = 1 << 60;
 
 /// How the end of a message's body is determined (RFC 9112, section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BodyFraming {
+pub(super) enum HttpFraming {
     /// The head has no framing field. A request then has no body; a response's body ends with the connection.
     None,
     /// Content-Length, in bytes.
@@ -34,7 +34,7 @@ pub(super) struct RequestHead {
     pub(super) method: Arc<str>,
     /// The request target without its query and fragment, sanitized.
     pub(super) target: Arc<str>,
-    pub(super) framing: BodyFraming,
+    pub(super) framing: HttpFraming,
     /// The request has an Expect field: the client may wait for "100 Continue" before it sends the body.
     pub(super) expects_continue: bool,
 }
@@ -43,7 +43,7 @@ pub(super) struct RequestHead {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ResponseHead {
     pub(super) status: u16,
-    pub(super) framing: BodyFraming,
+    pub(super) framing: HttpFraming,
 }
 
 /// Returns the offset behind the blank line that ends the head in `bytes`, or `None` if it is not there yet. The first
@@ -76,7 +76,7 @@ pub(super) fn parse_request(head: &[u8]) -> Option<RequestHead> {
     Some(RequestHead {
         method: clean(method, MAX_METHOD).into(),
         target: clean(path, MAX_TARGET).into(),
-        framing: if is_complete { body_framing(request.headers) } else { BodyFraming::Unknown },
+        framing: if is_complete { body_framing(request.headers) } else { HttpFraming::Unknown },
         expects_continue: is_complete
             && request.headers.iter().any(|header| header.name.eq_ignore_ascii_case("expect")),
     })
@@ -90,18 +90,18 @@ pub(super) fn parse_response(head: &[u8]) -> Option<ResponseHead> {
     let config = httparse::ParserConfig::default();
     let result = config.parse_response_with_uninit_headers(&mut response, head, &mut headers);
     let is_complete = matches!(result, Ok(httparse::Status::Complete(_)));
-    let framing = if is_complete { body_framing(response.headers) } else { BodyFraming::Unknown };
+    let framing = if is_complete { body_framing(response.headers) } else { HttpFraming::Unknown };
     Some(ResponseHead { status: response.code?, framing })
 }
 
 /// Determines the framing of the body by Content-Length and Transfer-Encoding.
-fn body_framing(headers: &[httparse::Header<'_>]) -> BodyFraming {
+fn body_framing(headers: &[httparse::Header<'_>]) -> HttpFraming {
     let (mut length, mut is_chunked) = (None, None);
     for header in headers {
         if header.name.eq_ignore_ascii_case("content-length") {
             match parse_length(header.value) {
                 Some(n) if length.is_none_or(|known| known == n) => length = Some(n),
-                _ => return BodyFraming::Unknown,
+                _ => return HttpFraming::Unknown,
             }
         } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
             let last = header.value.rsplit(|b| *b == b',').next().unwrap_or_default();
@@ -109,11 +109,11 @@ fn body_framing(headers: &[httparse::Header<'_>]) -> BodyFraming {
         }
     }
     match (length, is_chunked) {
-        (None, None) => BodyFraming::None,
-        (Some(length), None) => BodyFraming::Length(length),
-        (None, Some(true)) => BodyFraming::Chunked,
+        (None, None) => HttpFraming::None,
+        (Some(length), None) => HttpFraming::Length(length),
+        (None, Some(true)) => HttpFraming::Chunked,
         // With both fields, two implementations could disagree on where the next message begins (request smuggling).
-        (None, Some(false)) | (Some(_), Some(_)) => BodyFraming::Unknown,
+        (None, Some(false)) | (Some(_), Some(_)) => HttpFraming::Unknown,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Someone types: thousands of writes of a few bytes, each of which is a chunk of its own to whoever carries it.
+//! Interactive sessions: thousands of writes of a few bytes, each of which becomes a chunk of its own.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Small chunks were charged for their bookkeeping until they were acknowledged, and acknowledgements were due after
-/// so many bytes: after some nine hundred keys each waited for the other.
+/// Regression: unacknowledged small chunks were charged for their bookkeeping, and acknowledgements were due only after a
+/// number of payload bytes. After about nine hundred keys sender and receiver waited for each other.
 #[tokio::test]
-async fn a_session_of_single_keys_goes_on_for_ever() {
+async fn an_interactive_session_never_stalls() {
     let echo = target::echo().await;
     for format in FORMATS {
         let mut tunnel = Tunnel::start().await;

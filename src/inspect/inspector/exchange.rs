@@ -9,7 +9,7 @@ use crate::{
     ids::Direction,
     inspect::{
         chunked::ChunkedParser,
-        http::{BodyFraming, RequestHead, ResponseHead, head_end, parse_request, parse_response},
+        http::{HttpFraming, RequestHead, ResponseHead, head_end, parse_request, parse_response},
     },
     telemetry::{Content, Progress},
 };
@@ -67,16 +67,16 @@ impl ProtocolInspector {
             return Examined::Parsed { len, skip: 0 };
         }
         match framing {
-            BodyFraming::None | BodyFraming::Length(0) => Examined::Parsed { len, skip: 0 },
-            BodyFraming::Length(skip) => {
+            HttpFraming::None | HttpFraming::Length(0) => Examined::Parsed { len, skip: 0 },
+            HttpFraming::Length(skip) => {
                 self.user.phase = ParsePhase::BodyEnd;
                 Examined::Parsed { len, skip }
             }
-            BodyFraming::Chunked => {
+            HttpFraming::Chunked => {
                 self.user.phase = ParsePhase::Chunked(ChunkedParser::default());
                 Examined::Parsed { len, skip: 0 }
             }
-            BodyFraming::Unknown => {
+            HttpFraming::Unknown => {
                 self.stop_following(Direction::Up);
                 Examined::Parsed { len, skip: 0 }
             }
@@ -118,7 +118,7 @@ impl ProtocolInspector {
         let switches_protocol = status == 101 || &*method == "CONNECT" && (200..300).contains(&status);
         let has_no_body = &*method == "HEAD" || status == 204 || status == 304;
         let body = match response.framing {
-            BodyFraming::Length(size) if size > 0 && !has_no_body && !switches_protocol => {
+            HttpFraming::Length(size) if size > 0 && !has_no_body && !switches_protocol => {
                 Some(Progress { begun: start.saturating_add(len as u64), size })
             }
             _ => None,
@@ -139,15 +139,15 @@ impl ProtocolInspector {
                 self.on_body_end(Direction::Down);
                 Examined::Parsed { len, skip: 0 }
             }
-            (BodyFraming::Length(_), None) => {
+            (HttpFraming::Length(_), None) => {
                 self.on_body_end(Direction::Down);
                 Examined::Parsed { len, skip: 0 }
             }
-            (BodyFraming::Chunked, None) => {
+            (HttpFraming::Chunked, None) => {
                 self.target.phase = ParsePhase::Chunked(ChunkedParser::default());
                 Examined::Parsed { len, skip: 0 }
             }
-            (BodyFraming::None | BodyFraming::Unknown, None) => self.finish(),
+            (HttpFraming::None | HttpFraming::Unknown, None) => self.finish(),
         }
     }
 

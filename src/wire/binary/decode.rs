@@ -89,7 +89,7 @@ fn take_frame(
     body_at: usize,
     end: usize,
 ) -> Result<Frame, FrameError> {
-    let mut body = BodyReader { kind, rest: &buf[body_at..end] };
+    let mut body = FieldReader { kind, rest: &buf[body_at..end] };
     let frame = match kind {
         FrameType::Data => {
             let (stream, offset) = (body.u32()?, body.offset("offset")?);
@@ -154,14 +154,14 @@ impl Header {
 }
 
 /// Reads the fields of a frame's body from front to back.
-struct BodyReader<'a> {
+struct FieldReader<'a> {
     /// The frame's type, for errors.
     kind: FrameType,
     /// The bytes that were not read yet.
     rest: &'a [u8],
 }
 
-impl<'a> BodyReader<'a> {
+impl<'a> FieldReader<'a> {
     /// Reads a field of `N` bytes.
     fn bytes<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
         let (head, rest) = self.rest.split_first_chunk().ok_or(FrameError::Truncated(self.kind))?;

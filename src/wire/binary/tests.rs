@@ -1,3 +1,5 @@
+//! Unit tests of the binary codec: every frame pinned as annotated hexadecimal bytes, rejected bytes, checksums.
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{layout::*, *};
@@ -9,7 +11,7 @@ use crate::{
     },
 };
 
-/// Reads a table of hexadecimal digits; what follows a `#` is a comment.
+/// Decodes a table of hexadecimal digits; `#` begins a comment.
 fn hex(table: &str) -> BytesMut {
     let digits: String = table
         .lines()
@@ -72,7 +74,7 @@ fn welcome(resume_secret: Option<[u8; 32]>) -> Frame {
 }
 
 #[test]
-fn the_preface_is_no_text() {
+fn the_preface_is_not_utf8() {
     assert_eq!(PREFACE[..], hex("F5 554E445250 0D0A"));
     assert!(str::from_utf8(&PREFACE[..1]).is_err());
 }
@@ -243,7 +245,7 @@ fn link_frames_are_pinned() {
 }
 
 #[test]
-fn a_length_is_refused_from_the_header_alone() {
+fn a_length_is_rejected_by_the_header_alone() {
     let length = |kind, len| FrameError::Length { kind, len };
     refused("12 00 0000 FFFFFFFF", length(FrameType::Data, 0xFFFF_FFFF));
     refused("12 00 0000 0004000D", length(FrameType::Data, MAX_FRAME + 1));
@@ -260,7 +262,7 @@ fn a_length_is_refused_from_the_header_alone() {
 }
 
 #[test]
-fn what_is_not_in_the_table_is_refused() {
+fn bytes_outside_the_table_of_frames_are_rejected() {
     refused("00 00 0000 00000000", FrameError::UnknownType(0));
     refused("FF 00 0000 00000000", FrameError::UnknownType(0xFF));
     refused("22 01 0000 00000000", FrameError::UnknownType(0x22));
@@ -296,7 +298,7 @@ fn what_is_not_in_the_table_is_refused() {
 }
 
 #[test]
-fn a_long_name_is_cut_at_a_character() {
+fn a_long_name_is_truncated_at_a_character_boundary() {
     let mut frame = Frame::Hello(hello("ä".repeat(200)));
     let decoded = decode(&mut encoded(&frame), MAX_HANDSHAKE).unwrap();
     if let Frame::Hello(hello) = &mut frame {
@@ -306,17 +308,17 @@ fn a_long_name_is_cut_at_a_character() {
 }
 
 #[test]
-fn a_payload_shares_the_buffer() {
+fn a_payload_shares_the_memory_of_the_buffer() {
     let payload = Bytes::from_static(b"hello");
     let mut buf = encoded(&Frame::Data { stream: 1, offset: 0, fin: false, payload: payload.clone() });
-    let slab = buf.as_ptr_range();
+    let memory = buf.as_ptr_range();
     let Ok(Some(Frame::Data { payload: decoded, .. })) = decode(&mut buf, MAX_FRAME) else { panic!() };
     assert_eq!(decoded, payload);
-    assert!(slab.contains(&decoded.as_ptr()));
+    assert!(memory.contains(&decoded.as_ptr()));
 }
 
 #[test]
-fn a_header_in_front_of_its_payload_is_a_frame() {
+fn a_data_header_and_its_payload_are_a_frame() {
     let frame = Frame::Data { stream: 7, offset: 9, fin: true, payload: Bytes::from_static(b"hello") };
     for encoder in [FrameEncoder::default(), FrameEncoder::checked()] {
         let (mut whole, mut header) = (BytesMut::new(), BytesMut::new());
@@ -327,7 +329,7 @@ fn a_header_in_front_of_its_payload_is_a_frame() {
     }
 }
 
-/// The checksums come from a CRC-32C written out bit by bit in Python.
+/// The checksums were computed with a bitwise CRC-32C in Python.
 #[test]
 fn checked_frames_are_pinned() {
     let frames = [
@@ -337,7 +339,7 @@ fn checked_frames_are_pinned() {
     ];
     let mut bytes = hex("20 00 842D 00000008 1CEE9408  # PING, its check, 8 bytes, its checksum
          0102030405060708              # token
-         12 00 E6D0 0000000E 45189262  # DATA, which goes on from there
+         12 00 E6D0 0000000E 45189262  # DATA, whose checksum continues that of PING
          00000007 0000000000000002 6869
          21 00 A9C6 00000008 FC56A394  # PONG
          0102030405060708");
@@ -351,9 +353,9 @@ fn checked_frames_are_pinned() {
     assert!(bytes.is_empty());
 }
 
-/// A length that grew would be waited for; a check of only 16 bits guards it.
+/// The decoder would wait for the bytes of a corrupted length; a check of only 16 bits protects it.
 #[test]
-fn one_or_two_bits_of_a_header_never_change_unseen() {
+fn the_header_check_detects_every_one_and_two_bit_error() {
     let mut bytes = BytesMut::new();
     let mut encoder = FrameEncoder::checked();
     encoder
@@ -371,7 +373,7 @@ fn one_or_two_bits_of_a_header_never_change_unseen() {
 }
 
 #[test]
-fn a_checked_frame_that_was_lost_doubled_or_put_elsewhere_is_found() {
+fn checksums_detect_lost_duplicated_and_reordered_frames() {
     let mut encoder = FrameEncoder::checked();
     let frames = [1, 2, 3].map(|token| {
         let mut bytes = BytesMut::new();

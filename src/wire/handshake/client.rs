@@ -20,12 +20,12 @@ pub struct ClientHandshake {
     secret: Option<[u8; 32]>,
     /// The exporter value of the TLS session; empty without TLS.
     exporter: Vec<u8>,
-    state: ClientState,
+    state: ClientHandshakeState,
 }
 
 /// The state of a [`ClientHandshake`].
 #[derive(Debug)]
-enum ClientState {
+enum ClientHandshakeState {
     /// HELLO was sent; the proxy expects CHALLENGE.
     HelloSent,
     /// PROOF was sent; the proxy expects WELCOME.
@@ -50,7 +50,7 @@ impl ClientHandshake {
     /// Starts a handshake with `hello`. Returns the frame to send directly after the preface.
     pub fn start(token: Token, hello: Hello) -> (Self, Frame) {
         let frame = Frame::Hello(hello.clone());
-        (Self { token, hello, secret: None, exporter: vec![], state: ClientState::HelloSent }, frame)
+        (Self { token, hello, secret: None, exporter: vec![], state: ClientHandshakeState::HelloSent }, frame)
     }
 
     /// Includes the link's resume secret in the proof. The server refuses a HELLO that joins or resumes a link without it.
@@ -71,12 +71,12 @@ impl ClientHandshake {
     /// [`HandshakeError::RefusedByOtherVersion`] or [`HandshakeError::Unexpected`]. The connection must be closed.
     pub fn on_frame(self, frame: Frame) -> Result<ClientStep, HandshakeError> {
         match (&self.state, frame) {
-            (ClientState::HelloSent, Frame::Challenge { nonce: challenge }) => {
+            (ClientHandshakeState::HelloSent, Frame::Challenge { nonce: challenge }) => {
                 let mac = client_proof(&self.token, &self.transcript(&challenge));
-                let next = Self { state: ClientState::ProofSent { challenge, mac }, ..self };
+                let next = Self { state: ClientHandshakeState::ProofSent { challenge, mac }, ..self };
                 Ok(ClientStep::Send(Box::new(next), Frame::Proof { mac }))
             }
-            (ClientState::ProofSent { challenge, mac }, Frame::Welcome(welcome)) => {
+            (ClientHandshakeState::ProofSent { challenge, mac }, Frame::Welcome(welcome)) => {
                 if !verify_server(&self.token, &self.transcript(challenge), mac, &welcome) {
                     return Err(HandshakeError::ServerNotProved);
                 }
@@ -85,7 +85,7 @@ impl ClientHandshake {
                 }
                 Ok(ClientStep::Done(welcome))
             }
-            (ClientState::HelloSent | ClientState::ProofSent { .. }, other) => {
+            (ClientHandshakeState::HelloSent | ClientHandshakeState::ProofSent { .. }, other) => {
                 Err(HandshakeError::from_unexpected(&other))
             }
         }

@@ -22,12 +22,12 @@ pub struct ServerHandshake {
     secret: Option<[u8; 32]>,
     /// The exporter value of the TLS session; empty without TLS.
     exporter: Vec<u8>,
-    state: ServerState,
+    state: ServerHandshakeState,
 }
 
 /// The state of a [`ServerHandshake`].
 #[derive(Debug)]
-enum ServerState {
+enum ServerHandshakeState {
     /// Nothing was received; the server expects HELLO.
     AwaitingHello,
     /// CHALLENGE was sent; the server expects PROOF.
@@ -50,7 +50,7 @@ impl ServerHandshake {
     /// A handshake that expects a HELLO. `nonce` must come from a cryptographic random number generator and never be
     /// reused.
     pub fn new(token: Token, nonce: [u8; 32]) -> Self {
-        Self { token, nonce, secret: None, exporter: vec![], state: ServerState::AwaitingHello }
+        Self { token, nonce, secret: None, exporter: vec![], state: ServerHandshakeState::AwaitingHello }
     }
 
     /// Binds the handshake to the TLS session below it. Both sides must do that, or neither. See [`Transcript::exporter`].
@@ -63,10 +63,10 @@ impl ServerHandshake {
     /// [`with_secret`](Self::with_secret) before it handles the next frame; otherwise that frame fails the handshake.
     pub fn link(&self) -> Option<([u8; 16], u32)> {
         match &self.state {
-            ServerState::ChallengeSent { hello } if hello.mode != HelloMode::New => {
+            ServerHandshakeState::ChallengeSent { hello } if hello.mode != HelloMode::New => {
                 Some((hello.link, hello.epoch))
             }
-            ServerState::AwaitingHello | ServerState::ChallengeSent { .. } => None,
+            ServerHandshakeState::AwaitingHello | ServerHandshakeState::ChallengeSent { .. } => None,
         }
     }
 
@@ -82,14 +82,17 @@ impl ServerHandshake {
     /// Any [`HandshakeError`] that the server can find. The connection must be closed.
     pub fn on_frame(self, frame: Frame) -> Result<ServerStep, HandshakeError> {
         match (self.state, frame) {
-            (ServerState::AwaitingHello, Frame::Hello(hello)) if hello.version != VERSION => {
+            (ServerHandshakeState::AwaitingHello, Frame::Hello(hello)) if hello.version != VERSION => {
                 Err(HandshakeError::Version { theirs: hello.version })
             }
-            (ServerState::AwaitingHello, Frame::Hello(hello)) => {
+            (ServerHandshakeState::AwaitingHello, Frame::Hello(hello)) => {
                 let challenge = Frame::Challenge { nonce: self.nonce };
-                Ok(ServerStep::Send(Self { state: ServerState::ChallengeSent { hello }, ..self }, challenge))
+                Ok(ServerStep::Send(
+                    Self { state: ServerHandshakeState::ChallengeSent { hello }, ..self },
+                    challenge,
+                ))
             }
-            (ServerState::ChallengeSent { hello }, Frame::Proof { mac }) => {
+            (ServerHandshakeState::ChallengeSent { hello }, Frame::Proof { mac }) => {
                 // A new link has no secret yet, whatever the caller passed. Any other must have one; otherwise the
                 // token alone would let one proxy take over the link of another.
                 let secret = match (hello.mode, self.secret) {
@@ -111,7 +114,7 @@ impl ServerHandshake {
                     Err(HandshakeError::WrongToken)
                 }
             }
-            (ServerState::AwaitingHello | ServerState::ChallengeSent { .. }, other) => {
+            (ServerHandshakeState::AwaitingHello | ServerHandshakeState::ChallengeSent { .. }, other) => {
                 Err(HandshakeError::from_unexpected(&other))
             }
         }
