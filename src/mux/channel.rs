@@ -32,9 +32,9 @@ pub(super) struct Channel {
     pub(super) primary_streams: usize,
     /// Bytes in flight, RTT, and the congestion controller.
     pub(super) path: Path,
-    /// Control frames of closed streams that were sent, each with the last probe before it, until the peer answers a
-    /// later probe. If the channel dies before, they are retransmitted on another: a RESET that is lost would leave
-    /// the peer with an open stream for ever.
+    /// Control frames of closed streams that were sent, each with the token of the last probe before it, until the
+    /// peer answers a later probe. If the channel dies before, they are retransmitted on another: a RESET that is
+    /// lost would leave the peer with an open stream for ever.
     unacknowledged_control: VecDeque<(u64, Frame)>,
     /// How many of `control_frames` are messages.
     queued_messages: usize,
@@ -42,11 +42,12 @@ pub(super) struct Channel {
     pub(super) glitches: GlitchBudget,
     /// Whether a probe is unanswered for longer than is usual on this channel.
     is_suspect: bool,
-    /// Whether the stream that the scheduler would select may have only a small message to send.
+    /// Whether the stream that the scheduler selects next has to be checked for a small message, which may exceed the
+    /// congestion window. False after a check has failed, until the next stream changes.
     pub(super) may_have_small_message: bool,
     /// Whether its socket accepts no more data for now.
     pub(super) is_write_blocked: bool,
-    /// The timers of the pings, and of the detection of a dead channel.
+    /// The timers for pings, and for the detection of a dead channel.
     keepalive: Keepalive,
 }
 

@@ -14,11 +14,11 @@ pub const MAX_CHUNK_SIZE: usize = MAX_PAYLOAD;
 pub(super) const MIN_CHUNK_SIZE: usize = 4 * 1024;
 
 /// How many unsent bytes of one stream are buffered at most, so that a channel need not wait for the user's socket.
-pub(super) const MAX_UNSENT: u64 = 4 * CHUNK_SIZE as u64;
+pub(super) const MAX_UNSENT_PER_STREAM: u64 = 4 * CHUNK_SIZE as u64;
 
 /// Less writable space than this, in bytes, is reported as none while more is about to become free: a smaller read is
 /// not worth its system call.
-pub(super) const MIN_WRITABLE: u64 = CHUNK_SIZE as u64 / 2;
+pub(super) const MIN_WRITABLE_BYTES: u64 = CHUNK_SIZE as u64 / 2;
 
 /// A shorter slice, in bytes, that has to be kept is copied out of the pooled buffer it was read into, because it
 /// would keep all of that buffer alive. Otherwise the data of slow streams would pin 260 KiB each. Four slices of 64
@@ -26,28 +26,32 @@ pub(super) const MIN_WRITABLE: u64 = CHUNK_SIZE as u64 / 2;
 pub const COPY_THRESHOLD: usize = CHUNK_SIZE / 2;
 
 /// Adjacent slices are coalesced into one of at most this many bytes.
-pub(super) const MAX_COALESCED: usize = 1024;
+pub(super) const MAX_COALESCED_LEN: usize = 1024;
 
 /// How many small chunks of a stream are kept one by one until they are acknowledged, before they are coalesced.
-/// Coalescing each chunk with the last one took an allocation and a copy of up to [`MAX_COALESCED`] bytes for each
-/// message.
-pub(super) const MAX_SMALL_CHUNKS: usize = 64;
+/// Coalescing each chunk with the last one took an allocation and a copy of up to [`MAX_COALESCED_LEN`] bytes for
+/// each message.
+pub(super) const MAX_SMALL_CHUNKS_PER_STREAM: usize = 64;
 
-/// A stream with at most this many unsent bytes has a small message: it may exceed the congestion window.
-pub(super) const SMALL_MESSAGE: usize = 1024;
+/// A stream whose unsent data is at most this long, in bytes, has a small message, which may exceed the congestion
+/// window.
+pub(super) const MAX_SMALL_MESSAGE_LEN: usize = 1024;
 
-/// A written chunk shorter than this, in bytes, is small: its bookkeeping costs more than its data.
-pub(super) const SMALL_CHUNK: usize = 256;
+/// A chunk that is shorter than this, in bytes, when it is written to a stream counts as small: its bookkeeping costs
+/// more than its data.
+pub(super) const SMALL_CHUNK_LEN: usize = 256;
 
 /// How many out-of-order segments a stream buffers, beside one for each [`BYTES_PER_EXTRA_SEGMENT`] buffered bytes.
 /// Honest traffic has gaps only where channels overtake each other, and its small segments are coalesced. Without the
 /// limit, a peer that sends single bytes with gaps would make the map grow.
 pub(super) const MAX_OUT_OF_ORDER_SEGMENTS: usize = 1024;
-/// The buffered bytes that allow one more out-of-order segment than [`MAX_OUT_OF_ORDER_SEGMENTS`].
-pub(super) const BYTES_PER_EXTRA_SEGMENT: u64 = MAX_COALESCED as u64 / 2;
 
-/// How many ranges of one stream may be in flight on channels other than its primary channel.
-pub(super) const MAX_STRIPED_RANGES: usize = 1024;
+/// The buffered bytes that allow one more out-of-order segment than [`MAX_OUT_OF_ORDER_SEGMENTS`].
+pub(super) const BYTES_PER_EXTRA_SEGMENT: u64 = MAX_COALESCED_LEN as u64 / 2;
+
+/// How many ranges of one stream may be in flight on channels other than its primary channel. Beyond it the stream is
+/// not striped.
+pub(super) const MAX_STRIPED_RANGES_PER_STREAM: usize = 1024;
 
 /// How many in-order segments may wait for a slow reader before they are coalesced into one.
 pub(super) const MAX_READY_SEGMENTS: usize = 2048;
@@ -64,6 +68,7 @@ pub(super) const MAX_QUEUED_CONTROL: usize = 65_536;
 /// the credit and the last data of each stream may be retransmitted on another: for 65,536 open streams, and as many
 /// closed ones.
 pub(super) const MAX_GLITCHES: u32 = 500_000;
+
 /// How many glitches a second a channel may bring in the long run.
 pub(super) const GLITCHES_PER_SECOND: u32 = 2_000;
 
@@ -85,11 +90,11 @@ pub(super) const MAX_SKIPPED_IDS: usize = 65_536;
 pub(super) const MAX_QUEUED_MESSAGES: usize = 256;
 
 /// How many bytes a text proxy may send on a stream before its STREAM_START.
-pub(super) const MAX_EARLY_DATA: usize = 256 * 1024;
+pub(super) const MAX_EARLY_BYTES: usize = 256 * 1024;
 
 /// How many bytes of a text peer may be buffered for slow readers, on all its streams together, before its channel is
 /// no longer read. It is several times what kernels hold when the peer has honoured STREAM_PAUSE.
-pub(super) const MAX_TEXT_BUFFERED: u64 = 16 << 20;
+pub(super) const MAX_TEXT_BUFFERED_BYTES: u64 = 16 << 20;
 
 /// How many closed stream keys a text link remembers, to tell late lines from mistaken ones.
 pub(super) const MAX_CLOSED_KEYS: usize = 1024;

@@ -7,7 +7,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::{
     error::ProtocolError,
     limits::{
-        BYTES_PER_EXTRA_SEGMENT, COPY_THRESHOLD, MAX_COALESCED, MAX_OUT_OF_ORDER_SEGMENTS, MAX_READY_SEGMENTS,
+        BYTES_PER_EXTRA_SEGMENT, COPY_THRESHOLD, MAX_COALESCED_LEN, MAX_OUT_OF_ORDER_SEGMENTS,
+        MAX_READY_SEGMENTS,
     },
 };
 
@@ -184,7 +185,7 @@ impl RecvBuffer {
         }
         if before == Some(offset)
             && let Some((_, before)) = self.out_of_order.range_mut(..offset).next_back()
-            && before.len() + payload.len() <= MAX_COALESCED
+            && before.len() + payload.len() <= MAX_COALESCED_LEN
         {
             self.out_of_order_bytes += payload.len() as u64;
             *before = [&before[..], &payload[..]].concat().into();

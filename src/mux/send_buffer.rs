@@ -10,7 +10,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     error::ProtocolError,
-    limits::{MAX_COALESCED, MAX_SMALL_CHUNKS, MAX_STRIPED_RANGES, MAX_UNSENT, MIN_WRITABLE, SMALL_CHUNK},
+    limits::{
+        MAX_COALESCED_LEN, MAX_SMALL_CHUNKS_PER_STREAM, MAX_STRIPED_RANGES_PER_STREAM, MAX_UNSENT_PER_STREAM,
+        MIN_WRITABLE_BYTES, SMALL_CHUNK_LEN,
+    },
     ranges::RangeTracker,
 };
 
@@ -127,16 +130,16 @@ impl SendBuffer {
         }
     }
 
-    /// Returns how many bytes may be written now: as many as the peer's credit and [`MAX_UNSENT`] allow.
+    /// Returns how many bytes may be written now: as many as the peer's credit and [`MAX_UNSENT_PER_STREAM`] allow.
     pub(super) fn writable(&self) -> usize {
         if self.end != SendEnd::Open || self.is_paused {
             return 0;
         }
         let credit = self.limit - self.written.min(self.limit);
-        let writable = credit.min(MAX_UNSENT.saturating_sub(self.unsent()));
+        let writable = credit.min(MAX_UNSENT_PER_STREAM.saturating_sub(self.unsent()));
         // If little is writable and more will be without any action of the writer, waiting for it saves system calls
         // (silly window syndrome, RFC 1122).
-        let min_writable = MIN_WRITABLE.min((self.limit - self.acked) / 2);
+        let min_writable = MIN_WRITABLE_BYTES.min((self.limit - self.acked) / 2);
         if writable < min_writable && self.written > self.acked {
             0
         } else {
@@ -154,7 +157,7 @@ impl SendBuffer {
         let len = bytes.len();
         match self.chunks.back_mut() {
             // Neither is sent yet: they go out in one frame.
-            Some((start, last)) if *start >= self.sent && last.len() + len <= MAX_COALESCED => {
+            Some((start, last)) if *start >= self.sent && last.len() + len <= MAX_COALESCED_LEN => {
                 let mut coalesced = BytesMut::with_capacity(last.len() + len);
                 coalesced.extend_from_slice(last);
                 coalesced.extend_from_slice(&bytes);
@@ -162,8 +165,8 @@ impl SendBuffer {
             }
             _ => {
                 self.chunks.push_back((self.written, bytes));
-                self.small_chunks = if len < SMALL_CHUNK { self.small_chunks + 1 } else { 0 };
-                if self.small_chunks >= MAX_SMALL_CHUNKS {
+                self.small_chunks = if len < SMALL_CHUNK_LEN { self.small_chunks + 1 } else { 0 };
+                if self.small_chunks >= MAX_SMALL_CHUNKS_PER_STREAM {
                     self.coalesce_small_chunks();
                 }
             }
@@ -181,7 +184,7 @@ impl SendBuffer {
         let bytes: usize = self.chunks.range(first_small..).map(|(_, chunk)| chunk.len()).sum();
         // The chunk that was coalesced last time is included if it is still short.
         let before =
-            first_small.checked_sub(1).filter(|&last| self.chunks[last].1.len() + bytes <= MAX_COALESCED);
+            first_small.checked_sub(1).filter(|&last| self.chunks[last].1.len() + bytes <= MAX_COALESCED_LEN);
         let from = before.unwrap_or(first_small);
         let start = self.chunks[from].0;
         let mut coalesced =
@@ -251,7 +254,7 @@ impl SendBuffer {
         self.acked > 0
             && self.acked >= min_acked
             && self.unsent() > 0
-            && self.ranges.ranges_on_secondaries() < MAX_STRIPED_RANGES
+            && self.ranges.ranges_on_secondaries() < MAX_STRIPED_RANGES_PER_STREAM
     }
 
     /// Takes the next payload to send, of at most `max_len` bytes. Lost data is retransmitted before new data is

@@ -73,8 +73,8 @@ const CPU_LIMITED_MAX_MIN_CWND: u64 = 2 << 20;
 /// passed before the fast channel was found.
 const CONSERVATIVE_CWND: u64 = 64 * 1024;
 
-/// The payload of a TCP segment on most paths, in bytes.
-const SEGMENT: u64 = 1448;
+/// The payload of a TCP segment on most paths, in bytes: the kernel counts retransmitted segments, not bytes.
+const SEGMENT_LEN: u64 = 1448;
 
 /// How many chunks the bottleneck delivers in the target queueing delay.
 pub(super) const CHUNKS_PER_TARGET: u32 = 2;
@@ -291,7 +291,7 @@ impl CongestionController for DelayBased {
         let sent = bytes_sent - self.loss_checkpoint.bytes_sent;
         let retransmitted = total_segments.saturating_sub(self.loss_checkpoint.retransmitted_segments);
         if sent >= CHUNK_SIZE as u64 {
-            let is_lossy = retransmitted * SEGMENT * 50 > sent;
+            let is_lossy = retransmitted * SEGMENT_LEN * 50 > sent;
             self.chunk_halvings = if is_lossy {
                 (self.chunk_halvings + 1).min(2)
             } else {

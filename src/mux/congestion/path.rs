@@ -16,7 +16,8 @@ use crate::mux::config::MuxConfig;
 /// bottleneck allows: data beyond it waits in the mux, where the scheduler decides which goes first.
 #[derive(Debug)]
 pub(in crate::mux) struct Path<C = DelayBased> {
-    /// Whether data has to wait for the congestion window. False for a text peer: it may not answer pings.
+    /// Whether data has to wait for the congestion window. False for a text peer: it may not answer the pings whose
+    /// answers open the window.
     enforces_cwnd: bool,
     /// The bytes in flight, and the probes that were not answered yet.
     pub(super) probes: ProbeTracker,

@@ -13,7 +13,7 @@ use crate::{
         channel::Channel,
         config::MuxConfig,
         congestion::PathStats,
-        limits::{OPEN_REFILL, SMALL_MESSAGE},
+        limits::{MAX_SMALL_MESSAGE_LEN, OPEN_REFILL},
         recv_buffer::RecvFlow,
         role::Role,
         send_buffer::SendFlow,
@@ -233,8 +233,8 @@ impl Mux {
         }
     }
 
-    /// Returns the channel with the fewest streams, where a channel that `is_local` counts half as many. Suspect
-    /// channels and those with a control backlog come last.
+    /// Returns the channel with the fewest streams, where the streams of a channel that `is_local` count half.
+    /// Suspect channels and those with a control backlog come last.
     pub(super) fn least_loaded_channel(&self, is_local: impl Fn(u16) -> bool) -> Option<u16> {
         // Among channels without streams the local one goes first, too.
         let streams = |id, channel: &Channel| {
@@ -357,7 +357,7 @@ pub(super) fn enqueue_on(channel: &mut Channel, stream: &mut Stream, id: u32) {
     }
     if stream.send.has_output() && !stream.is_in_scheduler {
         stream.is_in_scheduler = true;
-        channel.may_have_small_message |= stream.send.unsent() <= SMALL_MESSAGE as u64;
+        channel.may_have_small_message |= stream.send.unsent() <= MAX_SMALL_MESSAGE_LEN as u64;
         channel.scheduler.enqueue(id, stream.priority, stream.user);
     }
 }

@@ -7,7 +7,7 @@ use super::{
     mux::{Mux, enqueue_on},
 };
 use crate::{
-    mux::{channel::Channel, limits::SMALL_MESSAGE},
+    mux::{channel::Channel, limits::MAX_SMALL_MESSAGE_LEN},
     wire::Frame,
 };
 
@@ -57,7 +57,7 @@ impl Mux {
             if source != id || !self.may_send_small_message(id) {
                 return None;
             }
-            max_len = SMALL_MESSAGE;
+            max_len = MAX_SMALL_MESSAGE_LEN;
         }
         self.take_data(source, id, max_len, now)
     }
@@ -74,7 +74,7 @@ impl Mux {
         };
         let next = channel.scheduler.next().and_then(|next| self.streams.get(&next.stream));
         channel.may_have_small_message =
-            next.is_some_and(|stream| stream.send.unsent() <= SMALL_MESSAGE as u64);
+            next.is_some_and(|stream| stream.send.unsent() <= MAX_SMALL_MESSAGE_LEN as u64);
         channel.may_have_small_message
     }
 

@@ -121,7 +121,11 @@ fn message_that_is_sent_at_once_is_not_copied() {
         send.write(message.clone());
         send.next_chunk(CHUNK_SIZE, None).unwrap().payload.as_ptr() != message.as_ptr()
     });
-    assert_eq!(copied.count(), 1000 / MAX_SMALL_CHUNKS, "those with which the ones before are coalesced");
+    assert_eq!(
+        copied.count(),
+        1000 / MAX_SMALL_CHUNKS_PER_STREAM,
+        "those with which the ones before are coalesced"
+    );
     let unsent = [Bytes::from(vec![7; 100]), Bytes::from(vec![8; 100])];
     unsent.into_iter().for_each(|message| send.write(message));
     assert_eq!(
@@ -141,7 +145,11 @@ fn single_bytes_are_coalesced_after_they_were_sent() {
         let chunk = send.next_chunk(100, None).unwrap();
         assert_eq!((chunk.offset, &chunk.payload[..]), (at as u64, &[*byte][..]));
     }
-    assert!(send.chunks.len() <= 2 * text.len() / MAX_COALESCED + MAX_SMALL_CHUNKS, "{}", send.chunks.len());
+    assert!(
+        send.chunks.len() <= 2 * text.len() / MAX_COALESCED_LEN + MAX_SMALL_CHUNKS_PER_STREAM,
+        "{}",
+        send.chunks.len()
+    );
     send.acknowledge(3333, 1 << 20, u64::MAX).unwrap();
     send.lose_primary();
     let again: Vec<u8> =

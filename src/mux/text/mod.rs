@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use self::stream::{ClosedKeys, TextStream};
 use super::{
-    limits::{MAX_EARLY_DATA, MAX_TEXT_BUFFERED},
+    limits::{MAX_EARLY_BYTES, MAX_TEXT_BUFFERED_BYTES},
     role::Role,
 };
 use crate::{
@@ -49,7 +49,8 @@ pub struct TextAdapter {
     role: Role,
     /// Whether the peer's lines have three fields, without a stream id. To it each stream is a user.
     is_three_field: bool,
-    /// The window, in bytes, within which a stream may buffer received data.
+    /// The flow-control window of each stream, in bytes. When half of it is buffered, the peer is asked to pause the
+    /// stream; when a quarter is left, to resume it.
     window: u32,
     /// The mux's ids of the open streams, by the keys in the peer's lines.
     streams_by_key: HashMap<StreamKey, u32>,
@@ -66,8 +67,7 @@ pub struct TextAdapter {
 }
 
 impl TextAdapter {
-    /// An adapter without streams. `window` limits how many bytes are buffered for each stream before the peer is
-    /// asked to pause it.
+    /// An adapter without streams. The peer is asked to pause a stream for which half of `window` bytes are buffered.
     pub fn new(role: Role, fields: text::FieldCount, window: u32) -> Self {
         Self {
             role,
@@ -85,7 +85,7 @@ impl TextAdapter {
     /// Returns whether so much data is buffered for slow readers that the peer's channel must not be read for now.
     /// That blocks the peer's other streams, too, which it avoids by honouring `STREAM_PAUSE`.
     pub fn must_stop_reading(&self) -> bool {
-        self.buffered >= MAX_TEXT_BUFFERED
+        self.buffered >= MAX_TEXT_BUFFERED_BYTES
     }
 
     /// Records that `bytes` of a stream's received data have left this process.
@@ -234,7 +234,7 @@ impl TextAdapter {
         if !state.is_started {
             state.early_data.push_back(payload);
             let early: usize = state.early_data.iter().map(|payload| payload.len().max(256)).sum();
-            if early > MAX_EARLY_DATA {
+            if early > MAX_EARLY_BYTES {
                 let (wire_key, key) = (state.wire_key, state.key);
                 self.forget(stream);
                 self.report_no_session(wire_key, key, out);

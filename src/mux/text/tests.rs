@@ -49,7 +49,7 @@ fn too_much_data_before_start_resets_the_stream() {
             break out;
         }
     };
-    assert_eq!(lines, MAX_EARLY_DATA / 10_000 + 1);
+    assert_eq!(lines, MAX_EARLY_BYTES / 10_000 + 1);
     let reply = TunnelMessage::stream(key, TunnelAction::Error, "no session for stream ABC123:1");
     assert_eq!(out[..2], [TextInput::Reply(reply), TextInput::NoSession(key)]);
     assert!(matches!(out[2], TextInput::Frame(Frame::Reset { stream: 1, .. })));
@@ -79,13 +79,18 @@ fn slow_reader_pauses_its_stream_and_then_the_channel() {
     let pause = TunnelMessage::stream(key, TunnelAction::StreamPause, "");
     assert_eq!(out[1], TextInput::Reply(pause));
     assert!(!peer.must_stop_reading());
-    inbound(&mut peer, key, TunnelAction::StreamData, &vec![0; MAX_TEXT_BUFFERED as usize - half.len()]);
+    inbound(
+        &mut peer,
+        key,
+        TunnelAction::StreamData,
+        &vec![0; MAX_TEXT_BUFFERED_BYTES as usize - half.len()],
+    );
     assert!(peer.must_stop_reading());
-    peer.consume(1, MAX_TEXT_BUFFERED - 1);
+    peer.consume(1, MAX_TEXT_BUFFERED_BYTES - 1);
     assert!(!peer.must_stop_reading());
     let mut out = Vec::new();
     peer.translate_outbound(
-        Frame::Window { stream: 1, consumed: MAX_TEXT_BUFFERED - 1, window: WINDOW },
+        Frame::Window { stream: 1, consumed: MAX_TEXT_BUFFERED_BYTES - 1, window: WINDOW },
         &mut out,
     );
     assert_eq!(out, [TunnelMessage::stream(key, TunnelAction::StreamResume, "")]);
@@ -95,7 +100,7 @@ fn slow_reader_pauses_its_stream_and_then_the_channel() {
 fn abandoned_stream_does_not_block_the_channel() {
     let (mut peer, key) = server();
     inbound(&mut peer, key, TunnelAction::StreamStart, b"");
-    let data = vec![0; MAX_TEXT_BUFFERED as usize];
+    let data = vec![0; MAX_TEXT_BUFFERED_BYTES as usize];
     inbound(&mut peer, key, TunnelAction::StreamData, &data);
     assert!(peer.must_stop_reading());
     peer.abandon(1);
