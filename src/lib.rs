@@ -1,10 +1,10 @@
 //! underpass: a self-hosted reverse tunnel with the cockpit built in.
 //!
-//! Proxies behind NAT dial a public server over several channels. Users connect to public ports; every user
-//! connection is a stream with the key `userChannelId:streamId`, multiplexed and balanced over the channels. The
-//! server publishes what it does on a telemetry bus; a terminal front end shows it and orders through a command queue.
+//! Proxies behind NAT connect to a public server over several channels. Users connect to public ports; every user
+//! connection is a stream with the key `userChannelId:streamId`, multiplexed and load-balanced over the channels. The
+//! server publishes counters, events and snapshots; a terminal front end shows them and sends commands.
 //!
-//! The rooms look down only:
+//! Modules name only modules below them (`tests/architecture` checks it):
 //!
 //! ```text
 //! cli ──────────────────────────── wires everything together
@@ -19,6 +19,8 @@
 //!        wire ──────────── ids
 //!        config, telemetry, control ── ids
 //! ```
+//!
+//! `ARCHITECTURE.md` describes the data paths, the lock order and where to add things.
 
 pub mod cli;
 pub mod config;
