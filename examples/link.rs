@@ -1,6 +1,6 @@
-//! A bottleneck to put between two programs, with a rate, a delay, and faults at will: see `--help`.
+//! An emulated link to put between two programs, with a rate, a delay and faults: see `--help`.
 //!
-//! The same link stands in the tests; here it has a command line.
+//! The tests use the same link; this is its command line.
 
 #![allow(
     clippy::expect_used,
@@ -19,38 +19,41 @@ use std::{net::SocketAddr, num::NonZeroU64, time::Duration};
 use clap::Parser;
 use link::{Link, Shape, Wire};
 
-/// Carries connections with a rate and a delay. All of them share both, each way; nothing is dropped.
+/// Forwards connections with a rate and a delay, which all of them share in each direction; nothing is dropped
 #[derive(Parser)]
 struct Args {
-    /// Where to take connections
+    /// Address to accept connections on
     #[arg(long, value_name = "ADDR:PORT")]
     listen: SocketAddr,
-    /// Where to carry them to
+    /// Address to forward them to
     #[arg(long, value_name = "ADDR:PORT")]
     to: SocketAddr,
-    /// Bits a second each way, like 200M or 1G; as fast as it goes without
+    /// Rate in bits per second and direction, like 200M or 1G [default: unlimited]
     #[arg(long, value_name = "BITS", value_parser = bits)]
     rate: Option<NonZeroU64>,
-    /// How long each way takes, like 10ms
+    /// One-way delay, like 10ms
     #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = time)]
     delay: Duration,
-    /// How many bytes wait at the bottleneck each way, before senders are held back [default: 2 ms of the rate, at least 64 KiB]
+    /// Length of the queue in each direction, in bytes [default: 2 ms of the rate, at least 64 KiB]
     #[arg(long, value_name = "BYTES")]
     buffer: Option<usize>,
-    /// Reset all connections each time that this has passed
+    /// Interval at which all connections are reset
     #[arg(long, value_name = "TIME", value_parser = time)]
     cut_every: Option<Duration>,
-    /// Carry nothing, and close nothing, each time that this has passed
+    /// Interval at which all connections stall
     #[arg(long, value_name = "TIME", value_parser = time, requires = "stall_for")]
     stall_every: Option<Duration>,
-    /// For this long
+    /// Duration of a stall
     #[arg(long, value_name = "TIME", value_parser = time, requires = "stall_every")]
     stall_for: Option<Duration>,
 }
 
 fn number(text: &str, units: &[(&str, f64)]) -> Result<f64, String> {
     let (unit, factor) = units.iter().find(|(unit, _)| text.ends_with(unit)).ok_or_else(|| {
-        format!("a number with one of {} behind it", units.iter().map(|u| u.0).collect::<Vec<_>>().join(", "))
+        format!(
+            "expected a number with one of the suffixes {}",
+            units.iter().map(|u| u.0).collect::<Vec<_>>().join(", ")
+        )
     })?;
     let number = text[..text.len() - unit.len()].parse::<f64>().map_err(|error| error.to_string())?;
     if number.is_finite() && number >= 0.0 { Ok(number * factor) } else { Err("out of range".into()) }
@@ -61,10 +64,10 @@ fn time(text: &str) -> Result<Duration, String> {
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string()))
 }
 
-/// In bytes a second.
+/// Parses a rate in bits per second. Returns bytes per second.
 fn bits(text: &str) -> Result<NonZeroU64, String> {
     let bits = number(text, &[("K", 1e3), ("M", 1e6), ("G", 1e9)])?;
-    NonZeroU64::new((bits / 8.0) as u64).ok_or_else(|| "that is nothing".into())
+    NonZeroU64::new((bits / 8.0) as u64).ok_or_else(|| "the rate is below one byte per second".into())
 }
 
 async fn every(time: Option<Duration>) {

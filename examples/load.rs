@@ -1,5 +1,5 @@
-//! Both ends of what `assets/bench/peers` measures and no common program does: a target that echoes, gives without end
-//! or speaks HTTP, and users that ping beside downloads or only stay. Prints JSON.
+//! Target and users for those measurements of `assets/bench/peers` that no common program can do: a target that echoes, sends
+//! without end or answers HTTP, and users that ping beside downloads or keep idle connections. Prints JSON.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -22,32 +22,32 @@ use tokio::{
     task::JoinSet,
 };
 
-/// How much is read or written at once where it is about rate.
+/// Bytes per read or write of a download.
 const BLOCK: usize = 256 * 1024;
 
-/// What an HTTP response carries.
+/// Length in bytes of the body of an HTTP response.
 const BODY: usize = 1024;
 
-/// How many bytes a ping has.
+/// Length in bytes of a ping.
 const PING: usize = 64;
 
-/// How long downloads run before pings are measured beside them: windows have grown by then.
+/// Time for which downloads run before pings are measured, so that windows have reached their size.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// The first byte of a connection says what the target does with it: sends everything back, or gives without end.
-/// `G`, as in GET, is HTTP.
+/// First byte of a connection on which the target echoes. `G`, as in GET, selects HTTP.
 const ECHO: u8 = b'e';
+/// First byte of a connection on which the target sends without end.
 const DOWNLOAD: u8 = b'd';
 
 /// Load for a tunnel.
 #[derive(Parser)]
 enum Args {
-    /// What tunnels lead to
+    /// The target of tunnels
     Target {
         #[arg(long)]
         listen: SocketAddr,
     },
-    /// One connection that plays ping-pong, beside downloads
+    /// One connection that sends pings, beside downloads
     Ping {
         #[arg(long)]
         to: SocketAddr,
@@ -55,14 +55,14 @@ enum Args {
         downloads: usize,
         #[arg(long)]
         seconds: u64,
-        /// How long to wait between a pong and the next ping
+        /// Pause between a pong and the next ping
         #[arg(long, default_value_t = 0)]
         pause_us: u64,
         /// Print the address of the connection that pings, and wait for a line before the measurement
         #[arg(long)]
         announce: bool,
     },
-    /// Connections that say little and stay until stdin ends
+    /// Connections that exchange a few bytes and stay open until stdin ends
     Idle {
         #[arg(long)]
         to: SocketAddr,
@@ -91,7 +91,7 @@ async fn target(listen: SocketAddr) {
         tokio::select! {
             accepted = listener.accept() => {
                 let (socket, _) = accepted.unwrap();
-                // How a connection ends is its client's business.
+                // The result belongs to the client, which reports it.
                 let echoes = echoes.clone();
                 connections.spawn(async move { _ = serve(socket, echoes).await });
             }
@@ -100,8 +100,8 @@ async fn target(listen: SocketAddr) {
     }
 }
 
-/// Where echoes are sent back: on a thread of its own, or a ping would wait for what downloads are given in one go, which
-/// is milliseconds that are no tunnel's.
+/// Starts the thread that echoes. On the thread of the downloads, a ping would wait for their large writes for milliseconds that
+/// are not caused by the tunnel.
 fn echoes() -> Handle {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let handle = runtime.handle().clone();
@@ -120,7 +120,7 @@ async fn serve(mut socket: tokio::net::TcpStream, echoes: Handle) -> io::Result<
     match socket.read_u8().await? {
         ECHO => {
             let socket = socket.into_std()?;
-            // How it ends is its client's business.
+            // The result belongs to the client, which reports it.
             echoes.spawn(async move { _ = echo(socket).await });
             Ok(())
         }
@@ -135,7 +135,7 @@ async fn serve(mut socket: tokio::net::TcpStream, echoes: Handle) -> io::Result<
     }
 }
 
-/// Answers each request with the same body. The method's first letter was read already.
+/// Answers each request with the same body. The first letter of the method was read before.
 async fn http(mut socket: tokio::net::TcpStream) -> io::Result<()> {
     let response = |connection: &str| {
         let body = "x".repeat(BODY);
@@ -181,7 +181,7 @@ fn ping(to: SocketAddr, downloads: usize, time: Duration, pause: Duration, annou
     let bytes = Arc::new(AtomicU64::new(0));
     for _ in 0..downloads {
         let bytes = bytes.clone();
-        // It ends with this program.
+        // The thread runs until the program exits.
         thread::spawn(move || {
             let mut socket = connect(to, DOWNLOAD);
             let mut block = vec![0; BLOCK];

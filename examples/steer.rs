@@ -1,5 +1,5 @@
-//! A server without a cockpit whose streams are steered from stdin: `127.0.0.1:40000 high` gives the stream of the user
-//! at that address another priority, and is answered with `done`. `assets/bench/peers` measures priorities with it.
+//! A server without a cockpit that reads commands from stdin: `127.0.0.1:40000 high` sets the priority of the stream of the user
+//! at that address, and the server answers `done`. `assets/bench/peers` measures priorities with it.
 
 use std::{
     io::BufRead,
@@ -21,16 +21,16 @@ use underpass::{
     wire::handshake::Token,
 };
 
-/// How long a stream may take to appear.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Timeout for a stream to appear.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A server whose streams are steered from stdin, until that ends.
+/// A server that reads priorities of streams from stdin until it ends
 #[derive(Parser)]
 struct Args {
-    /// Where proxies connect to
+    /// Address that proxies connect to
     #[arg(long)]
     listen: SocketAddr,
-    /// The address that public ports are opened on
+    /// Address that public ports are opened on
     #[arg(long)]
     bind: IpAddr,
     /// The secret that server and proxies share
@@ -40,7 +40,7 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    // As `underpass server` runs: what is measured is the same server.
+    // The runtime of `underpass server`, so that the same server is measured.
     let (runtime, threads) = WorkerThreads::start(Workers::default_count())?;
     runtime.block_on(serve(args, threads.workers()))
 }
@@ -54,14 +54,14 @@ async fn serve(args: Args, workers: Workers) -> anyhow::Result<()> {
     tasks.spawn(server.run(shutdown.clone()));
     let (sender, mut lines) = mpsc::channel(1);
     thread::spawn(move || {
-        // Whoever reads the lines may be gone.
+        // Ends when the receiver is dropped.
         std::io::stdin().lock().lines().map_while(Result::ok).try_for_each(|line| sender.blocking_send(line))
     });
     while let Some(line) = lines.recv().await {
-        let (user, priority) = line.split_once(' ').context("ADDR:PORT PRIORITY is wanted")?;
-        let key = tokio::time::timeout(PATIENCE, stream_of(&telemetry, user.parse()?))
+        let (user, priority) = line.split_once(' ').context("expected: ADDR:PORT PRIORITY")?;
+        let key = tokio::time::timeout(STREAM_TIMEOUT, stream_of(&telemetry, user.parse()?))
             .await
-            .context("there is no such stream")?;
+            .context("no stream of that user")?;
         control.send(Command::SetPriority(key, priority.parse()?)).await?;
         println!("done");
     }

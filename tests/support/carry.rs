@@ -1,5 +1,5 @@
-//! Chunks carried from one mux to another in memory, with the buffers that the sockets' drivers use: every step that a
-//! chunk takes through two processes, without the system calls.
+//! Transfers chunks from one mux to another in memory with the buffer pools of the channel drivers: every step of a chunk through
+//! two processes, without the system calls.
 
 use std::{
     collections::VecDeque,
@@ -17,29 +17,29 @@ use underpass::{
     },
 };
 
-/// What it asks for at a time to write headers into.
+/// Size in bytes of one allocation for frame headers.
 const ARENA: usize = 4 * 1024;
 
-/// How many chunks are on the way together. A stream's first window has room for four.
+/// Number of chunks in flight. The initial window of a stream is four chunks.
 pub const BATCH: u32 = 3;
 
-/// The steps, in their order.
+/// Names of the steps of a chunk, in their order.
 pub const STEPS: [&str; 7] = ["read", "write", "transmit", "arrive", "receive", "deliver", "credit"];
 
-/// A link of one channel, seen from both ends.
+/// Both ends of a link with one channel.
 pub struct Carrier {
     server: Mux,
     proxy: Mux,
     streams: Vec<u32>,
     turn: usize,
     now: Instant,
-    /// A thread's read buffers for users' sockets, and another's for channels.
+    /// Read-buffer pools: of the thread that reads users' sockets, and of the one that reads channels.
     pools: [BufferPool; 2],
-    /// What is read: a user's bytes.
+    /// Bytes of a user, as they are read from its socket.
     source: Vec<u8>,
     slices: VecDeque<Bytes>,
     arena: BytesMut,
-    /// Towards the proxy, and back.
+    /// Encoded frames in each direction.
     down: FrameCodec,
     up: FrameCodec,
     back: BytesMut,
@@ -49,16 +49,16 @@ pub struct Carrier {
 }
 
 impl Carrier {
-    /// So many streams, of as many users, from each of which `len` bytes are read in turn.
+    /// Creates `streams` streams of as many users, with reads of `len` bytes in turn.
     pub fn new(streams: u32, len: usize) -> Self {
         Self::with_chunk(streams, len, None)
     }
 
-    /// The same, with chunks of a size that is given, as on a line that is slow.
+    /// Like [`new`](Self::new), with a given chunk size, as on a slow channel.
     pub fn with_chunk(streams: u32, len: usize, chunk: Option<usize>) -> Self {
         let now = Instant::now();
         let mut carrier = Self {
-            // All happens in no time here, in which no channel carries anything.
+            // No time passes here, so that every rate estimate is zero.
             server: Mux::new(
                 Role::Server,
                 MuxConfig { initial_cwnd: 1 << 40, chunk_size: chunk, ..MuxConfig::default() },
@@ -94,7 +94,7 @@ impl Carrier {
         carrier
     }
 
-    /// Carries [`BATCH`] chunks, and tells after each step that it is done.
+    /// Transfers [`BATCH`] chunks and calls `done` after each step.
     pub fn batch(&mut self, mut done: impl FnMut(usize)) {
         for _ in 0..BATCH {
             let stream = self.streams[self.turn % self.streams.len()];
@@ -118,16 +118,16 @@ impl Carrier {
         done(6);
     }
 
-    /// Gives every stream something to send.
+    /// Writes a chunk to every stream.
     pub fn fill(&mut self) {
         for at in 0..self.streams.len() {
             self.refill(self.streams[at]);
         }
     }
 
-    /// Takes the next frame out, and gives its stream something to send again.
+    /// Transmits the next DATA frame and writes to its stream again.
     pub fn pick(&mut self) -> u64 {
-        // What measures the channel may come first.
+        // Probes of the channel may come first.
         while let Some(frame) = self.server.poll_transmit(1, self.now) {
             if let Frame::Data { stream, offset, .. } = frame {
                 self.refill(stream);
@@ -142,7 +142,7 @@ impl Carrier {
         self.server.write(stream, Bytes::from_static(b"x"));
     }
 
-    /// How many bytes have come out.
+    /// Returns the number of delivered bytes.
     pub fn delivered(&self) -> u64 {
         self.delivered
     }

@@ -1,3 +1,5 @@
+//! One direction of an emulated link, without clock and sockets.
+
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -5,23 +7,20 @@ use std::{
 
 use super::Shape;
 
-/// How long a line may have been idle and still make up for it. Without this a reader who is woken late, on a machine
-/// that has other things to do, costs rate.
+/// Maximum idle time that the queue makes up for. Without it, every late wake-up of a reader on a busy machine would lower the rate.
 const BURST: Duration = Duration::from_millis(2);
 
-/// One direction of a link without clock and sockets: what comes in leaves one behind the other at the rate, and
-/// arrives a delay later.
+/// One direction of an emulated link: a queue that is drained at the rate, behind which everything takes the delay.
 ///
-/// - *Handle*: [`push`](Self::push).
-/// - *Poll*, when [`next`](Self::next) is due: [`left`](Self::left), [`arrived`](Self::arrived).
+/// [`push`](Self::push) adds to it; when [`next`](Self::next) is due, poll [`left`](Self::left) and [`arrived`](Self::arrived).
 #[derive(Debug)]
 pub struct Line<T> {
     shape: Shape,
-    /// When the last byte so far has left.
+    /// Time at which the last byte leaves the queue.
     free: Option<Instant>,
     parcels: VecDeque<Parcel<T>>,
-    /// How many at the front have left, and are on the way.
-    on_the_way: usize,
+    /// Number of parcels at the front that have left the queue and are in flight.
+    in_flight: usize,
 }
 
 #[derive(Debug)]
@@ -34,15 +33,15 @@ struct Parcel<T> {
 
 impl<T> Line<T> {
     pub fn new(shape: Shape) -> Self {
-        Self { shape, free: None, parcels: VecDeque::new(), on_the_way: 0 }
+        Self { shape, free: None, parcels: VecDeque::new(), in_flight: 0 }
     }
 
-    /// Another rate and delay for what comes from now on. Nothing overtakes what came before.
+    /// Changes rate and delay for later bytes, which do not overtake earlier ones.
     pub fn set_shape(&mut self, shape: Shape) {
         self.shape = shape;
     }
 
-    /// Puts something at the end of the queue.
+    /// Adds `bytes` bytes to the end of the queue.
     pub fn push(&mut self, now: Instant, bytes: usize, what: T) {
         let idle = now.checked_sub(BURST).unwrap_or(now);
         let begins = self.free.map_or(idle, |free| free.max(idle));
@@ -57,29 +56,29 @@ impl<T> Line<T> {
         self.parcels.push_back(Parcel { leaves, arrives, bytes, what });
     }
 
-    /// When something leaves or arrives next.
+    /// Returns the time at which something leaves the queue or arrives next.
     pub fn next(&self) -> Option<Instant> {
-        let leaves = self.parcels.get(self.on_the_way).map(|parcel| parcel.leaves);
+        let leaves = self.parcels.get(self.in_flight).map(|parcel| parcel.leaves);
         let arrives = self.parcels.front().map(|parcel| parcel.arrives);
         leaves.into_iter().chain(arrives).min()
     }
 
-    /// How many bytes have left the queue since this was asked last.
+    /// Returns how many bytes have left the queue since the last call.
     pub fn left(&mut self, now: Instant) -> usize {
         let mut bytes = 0;
-        while let Some(parcel) = self.parcels.get(self.on_the_way).filter(|parcel| parcel.leaves <= now) {
+        while let Some(parcel) = self.parcels.get(self.in_flight).filter(|parcel| parcel.leaves <= now) {
             bytes += parcel.bytes;
-            self.on_the_way += 1;
+            self.in_flight += 1;
         }
         bytes
     }
 
-    /// The next thing that has arrived. Ask for what has [`left`](Self::left) before.
+    /// Returns the next item that has arrived. Call [`left`](Self::left) first.
     pub fn arrived(&mut self, now: Instant) -> Option<T> {
-        if self.on_the_way == 0 || self.parcels.front()?.arrives > now {
+        if self.in_flight == 0 || self.parcels.front()?.arrives > now {
             return None;
         }
-        self.on_the_way -= 1;
+        self.in_flight -= 1;
         self.parcels.pop_front().map(|parcel| parcel.what)
     }
 }

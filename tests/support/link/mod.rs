@@ -1,9 +1,10 @@
-//! A bottleneck between two programs: so many bits a second and so much delay each way, and it can be stalled or cut.
+//! An emulated network link between two programs with a rate and a delay in each direction; its connections can be stalled or
+//! reset.
 //!
-//! All connections through a link share one queue and one rate in each direction, as they share the line of a house.
-//! Nothing is dropped: whoever finds the queue full waits, and so does its sender, because the link's own socket
-//! buffers are small. Connections wait in turn for room, and each takes a quarter of a millisecond's bytes at a time.
-//! Connecting is answered by the link itself and not delayed; everything after it is, ends and resets included.
+//! All connections through a link share one queue and one rate in each direction, as over one access line. Nothing is dropped: a
+//! connection that finds the queue full waits, which blocks its sender, because the socket buffers of the link are small.
+//! Connections wait for queue space in turn, and each enqueues the bytes of a quarter of a millisecond at a time. The link accepts
+//! connections itself and without delay; everything after that is delayed, including FIN and RST.
 
 pub mod line;
 
@@ -38,45 +39,43 @@ use tokio::{
 
 use line::Line;
 
-/// The smallest buffer of a socket of the link. The kernel doubles what it is asked for to account for its own
-/// bookkeeping.
+/// Minimum buffer size in bytes of a socket of the link. The kernel doubles the requested size for its bookkeeping.
 const SOCKET_BUFFER: usize = 16 * 1024;
 
-/// The longest segment, as on an Ethernet.
+/// Maximum segment size in bytes, as on Ethernet.
 const SEGMENT: u32 = 1448;
 
-/// The shortest queue.
+/// Minimum length of the queue in bytes.
 const QUEUE: usize = 64 * 1024;
 
-/// The most that is read at once.
+/// Maximum number of bytes of one read.
 const MOST: usize = 64 * 1024;
 
-/// How much of one connection may wait for a reader that is slower than the line.
+/// Maximum number of bytes of one connection that wait for a reader that is slower than the link.
 const SLACK: usize = 256 * 1024;
 
-/// What a window is on a line with delay and no rate, where no product tells it.
+/// Window in bytes on a link with a delay and without a rate, for which there is no bandwidth-delay product.
 const WINDOW: usize = 16 << 20;
 
-/// How fast and how long a link is, the same in both directions.
+/// Rate, delay and queue of a link, the same in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// In bytes a second; as fast as the machine is without.
+    /// Rate in bytes per second; `None` is unlimited.
     pub rate: Option<NonZeroU64>,
-    /// One way.
+    /// One-way delay.
     pub delay: Duration,
-    /// How many bytes wait at the bottleneck in each direction. What waits there delays everybody by
-    /// `buffer / rate`.
+    /// Length of the queue in bytes for each direction. A full queue delays every connection by `buffer / rate`.
     pub buffer: usize,
 }
 
 impl Shape {
-    /// With the shortest queue that keeps the line busy where threads are woken late: two milliseconds' worth, and at
-    /// least 64 KiB, which are 2.6 ms of 200 Mbit/s.
+    /// Creates a link with the shortest queue that keeps it utilized although threads wake up late: the bytes of two milliseconds,
+    /// and at least 64 KiB, which are 2.6 ms at 200 Mbit/s.
     pub fn new(rate: Option<NonZeroU64>, delay: Duration) -> Self {
         Self { rate, delay, buffer: rate.map_or(QUEUE, |rate| two_ms(rate).max(QUEUE)) }
     }
 
-    /// `mbit` Mbit/s, and `delay` each way.
+    /// Creates a link of `mbit` Mbit/s with a one-way delay of `delay`.
     pub fn mbit(mbit: u64, delay: Duration) -> Self {
         Self::new(NonZeroU64::new(mbit * 1_000_000 / 8), delay)
     }
@@ -86,13 +85,13 @@ impl Shape {
         u32::try_from(wanted).unwrap_or(u32::MAX)
     }
 
-    /// How much is put on the line at a time: a quarter of a millisecond's worth, so that nobody waits long for his
-    /// turn, and at least a packet.
+    /// Returns how many bytes a connection enqueues at a time: those of a quarter of a millisecond, so that no connection waits long
+    /// for its turn, and at least one segment.
     fn piece(self) -> usize {
         self.rate.map_or(MOST, |rate| (rate.get() / 4000).clamp(1500, MOST as u64) as usize)
     }
 
-    /// How much of one connection the link holds in each direction, if nobody reads it at the far end.
+    /// Returns how many bytes of one connection the link holds in each direction if the receiver does not read.
     fn window(self) -> usize {
         let flight = match self.rate {
             Some(rate) => (rate.get() as f64 * self.delay.as_secs_f64()) as usize,
@@ -107,18 +106,18 @@ fn two_ms(rate: NonZeroU64) -> usize {
     usize::try_from(rate.get() / 500).unwrap_or(usize::MAX)
 }
 
-/// What a link does with one of its connections.
+/// State of one connection of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wire {
-    /// Carries.
+    /// Forwards bytes.
     Up,
-    /// Takes nothing and gives nothing, and stays open: a firewall that forgot the connection.
+    /// Stays open and neither reads nor writes, like a connection whose state a firewall has dropped.
     Dead,
-    /// Is reset at both ends.
+    /// Both ends are reset.
     Cut,
 }
 
-/// A running link. Dropping it cuts all its connections.
+/// A running link. Dropping it resets all its connections.
 pub struct Link {
     pub addr: SocketAddr,
     shared: Arc<Shared>,
@@ -127,10 +126,10 @@ pub struct Link {
 }
 
 struct Shared {
-    /// The lines: each from who connects to who is connected to, and back.
+    /// Queues of the links: for each one from the connecting side to the other, and back.
     lines: Vec<[Direction; 2]>,
     connections: watch::Sender<Vec<Arc<Connection>>>,
-    /// What new connections begin as.
+    /// Initial state of new connections.
     begin: Mutex<Wire>,
     refuses: AtomicBool,
 }
@@ -155,7 +154,7 @@ enum What {
     Reset,
 }
 
-/// One direction of the link, and its clock: a thread, because a runtime's timers know whole milliseconds only.
+/// One direction of the link and the thread that drives it: timers of a runtime have a resolution of a millisecond only.
 struct Direction {
     line: Mutex<Line<(Arc<Way>, What)>>,
     changed: Condvar,
@@ -165,17 +164,17 @@ struct Direction {
 }
 
 impl Link {
-    /// A link from a free port of this machine to `to`.
+    /// Starts a link from a free loopback port to `to`.
     pub async fn to(to: SocketAddr, shape: Shape) -> io::Result<Self> {
         Self::between(SocketAddr::from(([127, 0, 0, 1], 0)), to, shape).await
     }
 
-    /// A link from `listen` to `to`.
+    /// Starts a link from `listen` to `to`.
     pub async fn between(listen: SocketAddr, to: SocketAddr, shape: Shape) -> io::Result<Self> {
         Self::over_lines(listen, to, &[shape]).await
     }
 
-    /// A link of several lines, which its connections take in turn.
+    /// Starts a link over several paths, to which its connections are assigned in turn.
     pub async fn over_lines(listen: SocketAddr, to: SocketAddr, shapes: &[Shape]) -> io::Result<Self> {
         let socket = socket(listen, shapes[0])?;
         socket.set_reuseaddr(true)?;
@@ -200,20 +199,20 @@ impl Link {
         Ok(Self { addr, shared, clocks, tasks })
     }
 
-    /// Another rate and delay, for what comes from now on. The sizes of queue and windows stay.
+    /// Changes rate and delay for later bytes. The sizes of queue and windows stay.
     pub fn set_shape(&self, shape: Shape) {
         for direction in self.shared.lines.iter().flatten() {
             direction.line.lock().set_shape(shape);
         }
     }
 
-    /// Does this with all connections that there are. Those to come begin dead if these are, and up otherwise.
+    /// Sets the state of all current connections. Later ones are dead if these are, and up otherwise.
     pub fn set_all(&self, wire: Wire) {
         *self.shared.begin.lock() = if wire == Wire::Dead { Wire::Dead } else { Wire::Up };
         self.shared.connections.borrow().iter().for_each(|connection| connection.set(wire));
     }
 
-    /// Lets nobody in until what this returns is dropped.
+    /// Refuses new connections until the returned guard is dropped.
     pub fn refuse(&self) -> impl Drop + use<> {
         struct Refusal(Arc<Shared>);
         impl Drop for Refusal {
@@ -225,15 +224,15 @@ impl Link {
         Refusal(self.shared.clone())
     }
 
-    /// The `index`-th connection, counted from 0 and from the first; waits for it.
+    /// Waits for the `index`-th connection, counted from 0 in the order of their arrival.
     pub async fn connection(&self, index: usize) -> Arc<Connection> {
         let mut connections = self.shared.connections.subscribe();
-        // The sender lives in `self`, so that it cannot fail.
+        // Cannot fail, because `self` holds the sender.
         let found = connections.wait_for(|all| all.len() > index).await;
         found.expect("the link lives")[index].clone()
     }
 
-    /// How many connections there have been.
+    /// Returns the number of connections so far, including ended ones.
     pub fn len(&self) -> usize {
         self.shared.connections.borrow().len()
     }
@@ -263,7 +262,7 @@ impl Shared {
                 Some(_) = carriers.join_next() => continue,
             };
             let Ok((near, _)) = near else {
-                // No descriptors left, most likely: others may end soon.
+                // Most likely the process has no free descriptors, which may change soon.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
@@ -294,13 +293,13 @@ impl Connection {
         self.wire.send_replace(wire);
     }
 
-    /// Bytes both ways that have arrived so far.
+    /// Returns the bytes delivered in both directions so far.
     pub fn carried(&self) -> u64 {
         self.ways.iter().map(|way| way.carried.load(Relaxed)).sum()
     }
 
     async fn becomes(&self, wanted: Wire) {
-        // The sender lives in `self`, so that it cannot fail.
+        // Cannot fail, because `self` holds the sender.
         _ = self.wire.subscribe().wait_for(|&wire| wire == wanted).await;
     }
 
@@ -310,7 +309,7 @@ impl Connection {
         (to, shape): (SocketAddr, Shape),
         directions: &[Direction; 2],
     ) {
-        // Whatever ends this early ends it as a reset, for both.
+        // Dropping the sockets early resets both ends.
         reset(&near);
         self.becomes(Wire::Up).await;
         let Ok(mut far) = connect(to, shape).await else { return };
@@ -354,7 +353,7 @@ impl Connection {
                     return Ok(());
                 }
                 Ok(n) => {
-                    // They come back when the bytes have left the queue, and have left the link.
+                    // The permits are released when the bytes have left the queue and the link.
                     for permit in [&mut window, &mut room] {
                         permit.split(n).expect("no more than was asked for").forget();
                     }
@@ -423,7 +422,7 @@ impl Direction {
         }
     }
 
-    /// Hands on what has arrived by now, and gives room back for what has left.
+    /// Delivers bytes that have arrived by now, and releases the queue space of those that have left.
     fn settle(&self, line: &mut MutexGuard<'_, Line<(Arc<Way>, What)>>) {
         let now = Instant::now();
         self.room.add_permits(line.left(now));
@@ -445,16 +444,16 @@ impl Direction {
     }
 }
 
-/// Makes closing `socket` a reset.
+/// Makes the close of `socket` send an RST.
 fn reset(socket: &TcpStream) {
-    // It fails where the connection is gone already.
+    // Fails if the connection has ended already.
     _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
 fn socket(towards: SocketAddr, shape: Shape) -> io::Result<TcpSocket> {
     let socket = if towards.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // Before it is connected: the handshake tells how far a window can go, and how long segments may be. Loopback's are
-    // longer than these buffers, and a sender with less room than for one waits for its timer.
+    // Set before the connect: the handshake announces window scaling and segment size. Loopback segments are longer than these
+    // buffers, and a sender whose window is smaller than a segment waits for its timer.
     SockRef::from(&socket).set_tcp_mss(SEGMENT)?;
     socket.set_recv_buffer_size(shape.socket_buffer())?;
     socket.set_send_buffer_size(shape.socket_buffer())?;
