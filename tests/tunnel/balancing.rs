@@ -151,9 +151,12 @@ async fn the_proxy_or_the_operator_sets_weights() {
             assert_eq!(of(shares), expected, "{format:?} {policy}");
             disconnect_all(&tunnel, users).await;
         }
-        let set = format!("give proxy {light} weight 9");
+        let set = format!("set weight of proxy {light} to 9");
         tunnel
-            .event("it is told", |event| matches!(event, EventKind::OperatorActed { what } if *what == set))
+            .event(
+                "the command is reported",
+                |event| matches!(event, EventKind::OperatorActed { what } if *what == set),
+            )
             .await;
         for weight in [0, 1001, u32::MAX] {
             assert_eq!(
