@@ -223,7 +223,7 @@ impl Runtime {
                 SourceUpdate::Snapshot(snapshot) => {
                     let live = &model.live;
                     let is_changing = !live.streams.order().is_empty() || live.totals != snapshot.totals;
-                    idle &= live.streams.live() == 0 && snapshot.totals == live.totals;
+                    idle &= live.streams.open_count() == 0 && snapshot.totals == live.totals;
                     let is_next_second = live.uptime.as_secs() != snapshot.uptime.as_secs();
                     // On an idle server only the uptime changes, once a second.
                     *is_dirty |= is_changing

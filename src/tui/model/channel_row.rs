@@ -14,20 +14,26 @@ pub(crate) struct ChannelRow {
     pub(crate) id: ChannelId,
     pub(crate) addr: SocketAddr,
     pub(crate) format: ChannelFormat,
+    /// How long the channel has been established.
     pub(crate) age: Duration,
+    /// The RTT of the last ping.
     pub(crate) rtt: Option<Duration>,
+    /// Percentiles of ping RTTs over the last 5 to 10 minutes.
     pub(crate) round_trips: Arc<LatencySummary>,
+    /// How many open streams use it as their primary channel.
     pub(crate) streams: u64,
     pub(crate) state: ChannelState,
     /// The kernel's measurements (TCP_INFO), where it has them.
     pub(crate) tcp: Option<TcpInfo>,
-    /// Bytes that wait for room on it.
+    /// Bytes that are queued for sending.
     pub(crate) queued: u64,
-    /// The largest frame it is given; 0 where there are none.
+    /// The largest DATA payload in bytes that is put into one frame; 0 in the text format.
     pub(crate) chunk: u32,
-    /// Bytes a second from and to the proxy, framing included.
+    /// Bytes per second received from the proxy, framing included.
     pub(crate) received_rate: f64,
+    /// Bytes per second sent to the proxy, framing included.
     pub(crate) sent_rate: f64,
+    /// The meters of `received_rate` and `sent_rate`.
     meters: (RateMeter, RateMeter),
 }
 
@@ -51,7 +57,7 @@ impl ChannelRow {
         }
     }
 
-    /// The round trip: the kernel's, which every acknowledgement keeps up to date, or else the last ping's.
+    /// The smoothed RTT of the kernel, which every acknowledgement updates; else the RTT of the last ping.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
         self.tcp.map(|tcp| tcp.smoothed_rtt).filter(|rtt| !rtt.is_zero()).or(self.rtt)
     }
@@ -61,8 +67,8 @@ impl ChannelRow {
         self.round_trips.clone_from(&snapshot.rtt_summary);
         (self.state, self.tcp) = (snapshot.state, snapshot.tcp);
         (self.queued, self.chunk) = (snapshot.send_queue_bytes, snapshot.chunk_size);
-        self.meters.0.note(clock, snapshot.received);
-        self.meters.1.note(clock, snapshot.sent);
+        self.meters.0.record(clock, snapshot.received);
+        self.meters.1.record(clock, snapshot.sent);
         self.received_rate = self.meters.0.per_second(clock);
         self.sent_rate = self.meters.1.per_second(clock);
     }

@@ -192,13 +192,13 @@ impl Model {
             return (screen.filtered_open, screen.filtered_rows.len() - screen.filtered_open);
         }
         let streams = &self.shown().streams;
-        (streams.live(), if screen.show_ended { streams.ended() } else { 0 })
+        (streams.open_count(), if screen.show_ended { streams.ended_count() } else { 0 })
     }
 
     fn unfiltered_rows(&self) -> &[RowId] {
         let streams = &self.shown().streams;
         let order = streams.order();
-        if self.streams_screen.show_ended { order } else { &order[..streams.unsettled()] }
+        if self.streams_screen.show_ended { order } else { &order[..streams.rows_before_ended()] }
     }
 
     /// The selected stream: that of the detail screen where it is open, else that of the cursor.
@@ -226,7 +226,7 @@ impl Model {
         }
         let shown = self.shown();
         let Some(row) = shown.streams.get(id) else { return };
-        let detail = StreamDetail::new(id, row, shown.streams.last_second(), shown.now);
+        let detail = StreamDetail::new(id, row, shown.streams.trends_updated_at(), shown.now);
         self.detail_screen.frozen = self.frozen.is_some().then(|| detail.clone());
         self.detail_screen.open = Some(detail);
     }
@@ -279,7 +279,7 @@ impl Model {
     pub(crate) fn refresh_rows(&mut self) {
         let mut cursor = self.streams_screen.cursor;
         let selected = cursor.selected().and_then(|id| self.shown().streams.get(id));
-        let over = selected.is_some_and(|row| row.has_settled(self.shown().now));
+        let over = selected.is_some_and(|row| row.ended_long_ago(self.shown().now));
         if over && !cursor.is_chosen() {
             // The operator has not chosen this row, and its end was on the screen for long enough.
             self.live.streams.unpin();

@@ -54,13 +54,13 @@ pub(crate) struct ProxyRow {
     /// Whether the operator drains it: it is assigned no new streams.
     pub(crate) draining: bool,
     /// The rest of the grace period in which it can resume its streams; `None` while it has a channel.
-    pub(crate) waits: Option<Duration>,
+    pub(crate) grace_remaining: Option<Duration>,
     pub(crate) limits: RateLimits,
     pub(crate) latency: Arc<Latencies>,
     /// Why its last registration of a public port was refused; `None` once one has succeeded.
-    pub(crate) refused: Option<String>,
+    pub(crate) registration_error: Option<String>,
     /// When and why it disconnected; `None` while it is connected.
-    pub(crate) gone: Option<ProxyDeparture>,
+    pub(crate) disconnection: Option<Disconnection>,
     /// The meters of `down_rate` and `up_rate`.
     meters: (RateMeter, RateMeter),
     /// Whether the snapshot that is being applied contains the proxy.
@@ -82,7 +82,7 @@ pub(crate) struct LinkSpan {
     pub(crate) state: LinkCondition,
     pub(crate) from: Instant,
     /// Whether the same link had another condition before; otherwise the link began with this span.
-    pub(crate) goes_on: bool,
+    pub(crate) continues_previous: bool,
     /// `None` while the span lasts.
     pub(crate) end: Option<LinkSpanEnd>,
 }
@@ -91,16 +91,16 @@ pub(crate) struct LinkSpan {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkSpanEnd {
     pub(crate) at: Instant,
-    pub(crate) how: LinkOutcome,
+    pub(crate) outcome: LinkOutcome,
 }
 
 /// How a span of a link's timeline ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LinkOutcome {
     /// The link continues in another condition.
-    Changed,
+    ConditionChanged,
     /// The proxy closed the link in order, or the server shut down.
-    Left,
+    Closed,
     /// The proxy disconnected for any other reason.
     Lost,
 }
@@ -113,12 +113,12 @@ pub(crate) enum LinkCondition {
     /// The proxy is assigned no new streams.
     Draining,
     /// All channels are lost; the streams wait for the proxy to reconnect.
-    Away,
+    GracePeriod,
 }
 
 /// When a proxy disconnected, and why. The reason is `None` where its event was missed.
 #[derive(Debug, Clone)]
-pub(crate) struct ProxyDeparture {
+pub(crate) struct Disconnection {
     pub(crate) at: Instant,
     pub(crate) reason: Option<DisconnectReason>,
 }
@@ -142,14 +142,14 @@ impl ProxyRows {
     }
 
     /// The connected proxies, those in their grace period too.
-    pub(crate) fn up(&self) -> impl Iterator<Item = &ProxyRow> {
-        self.list.iter().filter(|proxy| proxy.gone.is_none())
+    pub(crate) fn connected(&self) -> impl Iterator<Item = &ProxyRow> {
+        self.list.iter().filter(|proxy| proxy.disconnection.is_none())
     }
 
     /// How many proxies have a channel, and how many are in their grace period without one.
-    pub(crate) fn here_and_away(&self) -> (u64, u64) {
-        let away = self.up().filter(|proxy| proxy.waits.is_some()).count();
-        ((self.up().count() - away) as u64, away as u64)
+    pub(crate) fn connected_and_in_grace_period(&self) -> (u64, u64) {
+        let away = self.connected().filter(|proxy| proxy.grace_remaining.is_some()).count();
+        ((self.connected().count() - away) as u64, away as u64)
     }
 
     /// The name of a proxy; its id where it has none or is no longer known.
@@ -166,43 +166,47 @@ impl ProxyRows {
 
     /// The number of channels of all proxies.
     pub(crate) fn channels(&self) -> usize {
-        self.up().map(|proxy| proxy.channels.len()).sum()
+        self.connected().map(|proxy| proxy.channels.len()).sum()
     }
 
     /// The number of open streams of all proxies.
     pub(crate) fn streams(&self) -> u64 {
-        self.up().map(|proxy| proxy.streams).sum()
+        self.connected().map(|proxy| proxy.streams).sum()
     }
 
     /// How evenly the load is balanced, relative to what each proxy is due under the policy. `None` where there is nothing
     /// to compare.
     pub(crate) fn balance(&self, policy: Policy, of: LoadMeasure) -> Option<LoadBalance> {
-        let taking = self.up().filter(|proxy| proxy.takes());
-        LoadBalance::of(taking.map(|proxy| proxy.load(of) / proxy.due(policy)).collect())
+        let taking = self.connected().filter(|proxy| proxy.accepts_streams());
+        LoadBalance::of(taking.map(|proxy| proxy.load(of) / proxy.relative_share(policy)).collect())
     }
 
     /// The load of all proxies together.
     pub(crate) fn load(&self, of: LoadMeasure) -> f64 {
-        self.up().map(|proxy| proxy.load(of)).sum()
+        self.connected().map(|proxy| proxy.load(of)).sum()
     }
 
     /// The share of new streams that a proxy is due under the policy, 0 to 1; `None` for one that is assigned none.
     pub(crate) fn fair_share(&self, proxy: &ProxyRow, policy: Policy) -> Option<f64> {
-        let all: f64 = self.up().filter(|proxy| proxy.takes()).map(|proxy| proxy.due(policy)).sum();
-        proxy.takes().then(|| proxy.due(policy) / all)
+        let all: f64 = self
+            .connected()
+            .filter(|proxy| proxy.accepts_streams())
+            .map(|proxy| proxy.relative_share(policy))
+            .sum();
+        proxy.accepts_streams().then(|| proxy.relative_share(policy) / all)
     }
 
     /// Records that the registration of a public port was refused.
-    pub(crate) fn refused(&mut self, id: ProxyId, reason: &str) {
+    pub(crate) fn registration_refused(&mut self, id: ProxyId, reason: &str) {
         if let Some(proxy) = self.get_mut(id) {
-            proxy.refused = Some(clean(reason, 80));
+            proxy.registration_error = Some(clean(reason, 80));
         }
     }
 
     /// Records that the proxy has registered a public port.
     pub(crate) fn registered(&mut self, id: ProxyId) {
         if let Some(proxy) = self.get_mut(id) {
-            proxy.refused = None;
+            proxy.registration_error = None;
         }
     }
 
@@ -237,19 +241,19 @@ impl ProxyRows {
     }
 
     /// Records that a proxy disconnected, and why.
-    pub(crate) fn gone(&mut self, id: ProxyId, reason: &DisconnectReason, now: Instant) {
+    pub(crate) fn mark_disconnected(&mut self, id: ProxyId, reason: &DisconnectReason, now: Instant) {
         if let Some(proxy) = self.list.iter_mut().find(|proxy| proxy.id == id) {
-            let at = proxy.gone.as_ref().map_or(now, |gone| gone.at);
+            let at = proxy.disconnection.as_ref().map_or(now, |gone| gone.at);
             let reason = match reason {
                 DisconnectReason::IoError(why) => DisconnectReason::IoError(clean(why, 80)),
                 DisconnectReason::Protocol(why) => DisconnectReason::Protocol(clean(why, 80)),
                 other => other.clone(),
             };
             let lost = !matches!(reason, DisconnectReason::GoAway | DisconnectReason::Shutdown);
-            proxy.leave(at, Some(reason));
+            proxy.mark_disconnected(at, Some(reason));
             self.close_link(
                 id,
-                LinkSpanEnd { at, how: if lost { LinkOutcome::Lost } else { LinkOutcome::Left } },
+                LinkSpanEnd { at, outcome: if lost { LinkOutcome::Lost } else { LinkOutcome::Closed } },
             );
         }
     }
@@ -285,17 +289,17 @@ impl ProxyRows {
     }
 
     /// Begins a new span where the condition of the link of the proxy at this index has changed.
-    fn note_link(&mut self, at: usize, now: Instant) {
+    fn update_link(&mut self, at: usize, now: Instant) {
         let proxy = &self.list[at];
         let (id, name, since, state) = (proxy.id, proxy.name.clone(), proxy.since, proxy.link_state());
         let last = self.link_of(id).map(|span| span.state);
         if last == Some(state) {
             return;
         }
-        let goes_on = last.is_some();
-        self.close_link(id, LinkSpanEnd { at: now, how: LinkOutcome::Changed });
-        let from = if goes_on { now } else { since };
-        self.open_link(&name, LinkSpan { proxy: id, state, from, goes_on, end: None });
+        let continues_previous = last.is_some();
+        self.close_link(id, LinkSpanEnd { at: now, outcome: LinkOutcome::ConditionChanged });
+        let from = if continues_previous { now } else { since };
+        self.open_link(&name, LinkSpan { proxy: id, state, from, continues_previous, end: None });
     }
 
     /// Applies the proxies of a snapshot. A proxy that it does not contain has disconnected.
@@ -309,38 +313,41 @@ impl ProxyRows {
                 self.list.len() - 1
             });
             self.list[at].sample(snapshot, &self.clock);
-            self.note_link(at, now);
+            self.update_link(at, now);
         }
         let mut left = Vec::new();
-        for proxy in self.list.iter_mut().filter(|proxy| !proxy.is_in_snapshot && proxy.gone.is_none()) {
-            proxy.leave(now, None);
+        for proxy in
+            self.list.iter_mut().filter(|proxy| !proxy.is_in_snapshot && proxy.disconnection.is_none())
+        {
+            proxy.mark_disconnected(now, None);
             left.push(proxy.id);
         }
-        left.into_iter().for_each(|id| self.close_link(id, LinkSpanEnd { at: now, how: LinkOutcome::Lost }));
-        self.forget(now);
+        left.into_iter()
+            .for_each(|id| self.close_link(id, LinkSpanEnd { at: now, outcome: LinkOutcome::Lost }));
+        self.drop_old(now);
         if self.trends_updated_at.is_none_or(|at| now.saturating_duration_since(at) >= Duration::from_secs(1))
         {
             self.trends_updated_at = Some(now);
-            for proxy in self.list.iter_mut().filter(|proxy| proxy.gone.is_none()) {
+            for proxy in self.list.iter_mut().filter(|proxy| proxy.disconnection.is_none()) {
                 proxy.trend.push(proxy.down_rate as f32, proxy.up_rate as f32);
             }
         }
         // Connected proxies by id, then disconnected ones, the last one first.
         self.list.sort_by_key(|proxy| {
             (
-                proxy.gone.is_some(),
-                proxy.gone.as_ref().map(|gone| now.saturating_duration_since(gone.at)),
+                proxy.disconnection.is_some(),
+                proxy.disconnection.as_ref().map(|gone| now.saturating_duration_since(gone.at)),
                 proxy.id,
             )
         });
     }
 
     /// Removes disconnected proxies that are too old, too many, or connected again.
-    fn forget(&mut self, now: Instant) {
+    fn drop_old(&mut self, now: Instant) {
         // The row of a proxy that has reconnected under the same name replaces its old one.
-        let names: Vec<String> = self.up().map(|proxy| proxy.name.clone()).collect();
+        let names: Vec<String> = self.connected().map(|proxy| proxy.name.clone()).collect();
         let mut kept = 0;
-        self.list.retain_mut(|proxy| match &proxy.gone {
+        self.list.retain_mut(|proxy| match &proxy.disconnection {
             None => true,
             Some(gone) => {
                 let keep = kept < MAX_DISCONNECTED
@@ -375,11 +382,11 @@ impl ProxyRow {
             trend: RateTrend::default(),
             weight: snapshot.weight,
             draining: snapshot.draining,
-            waits: snapshot.grace_remaining,
+            grace_remaining: snapshot.grace_remaining,
             limits: snapshot.limits,
             latency: snapshot.latency.clone(),
-            refused: None,
-            gone: None,
+            registration_error: None,
+            disconnection: None,
             meters: Default::default(),
             is_in_snapshot: true,
         }
@@ -387,15 +394,15 @@ impl ProxyRow {
 
     fn sample(&mut self, snapshot: &ProxySnapshot, clock: &SampleClock) {
         self.is_in_snapshot = true;
-        self.gone = None;
+        self.disconnection = None;
         self.services.clone_from(&snapshot.services);
         (self.streams, self.streams_total) = (snapshot.streams_open, snapshot.streams_total);
         (self.down, self.up) = (snapshot.down, snapshot.up);
         (self.weight, self.draining, self.limits) = (snapshot.weight, snapshot.draining, snapshot.limits);
-        self.waits = snapshot.grace_remaining;
+        self.grace_remaining = snapshot.grace_remaining;
         self.latency.clone_from(&snapshot.latency);
-        self.meters.0.note(clock, snapshot.down);
-        self.meters.1.note(clock, snapshot.up);
+        self.meters.0.record(clock, snapshot.down);
+        self.meters.1.record(clock, snapshot.up);
         self.down_rate = self.meters.0.per_second(clock);
         self.up_rate = self.meters.1.per_second(clock);
         self.channels.retain(|channel| snapshot.channels.iter().any(|new| new.id == channel.id));
@@ -415,21 +422,24 @@ impl ProxyRow {
     }
 
     /// Whether it is assigned new streams. Others do not count for the imbalance.
-    fn takes(&self) -> bool {
-        self.gone.is_none() && !self.drains() && self.waits.is_none() && !self.services.is_empty()
+    fn accepts_streams(&self) -> bool {
+        self.disconnection.is_none()
+            && !self.is_draining()
+            && self.grace_remaining.is_none()
+            && !self.services.is_empty()
     }
 
     /// The condition of its link.
     fn link_state(&self) -> LinkCondition {
-        match (self.waits, self.drains()) {
-            (Some(_), _) => LinkCondition::Away,
+        match (self.grace_remaining, self.is_draining()) {
+            (Some(_), _) => LinkCondition::GracePeriod,
             (None, true) => LinkCondition::Draining,
             (None, false) => LinkCondition::Up,
         }
     }
 
     /// Whether it is assigned no new streams: the operator drains it, or the proxy announced its end (GOAWAY).
-    pub(crate) fn drains(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         let leaving = |channel: &ChannelRow| channel.state == ChannelState::GoingAway;
         self.draining || self.channels.iter().any(leaving)
     }
@@ -443,7 +453,7 @@ impl ProxyRow {
     }
 
     /// Its part of new streams relative to others: its weight under the policies that use weights, else 1.
-    fn due(&self, policy: Policy) -> f64 {
+    fn relative_share(&self, policy: Policy) -> f64 {
         match policy {
             Policy::Weighted | Policy::LeastStreams => self.weight.max(1).into(),
             Policy::RoundRobin | Policy::PeakEwma => 1.0,
@@ -451,9 +461,9 @@ impl ProxyRow {
     }
 
     /// Records that the proxy disconnected; keeps its totals.
-    fn leave(&mut self, at: Instant, reason: Option<DisconnectReason>) {
+    fn mark_disconnected(&mut self, at: Instant, reason: Option<DisconnectReason>) {
         self.channels.clear();
         (self.streams, self.down_rate, self.up_rate) = (0, 0.0, 0.0);
-        self.gone = Some(ProxyDeparture { at, reason });
+        self.disconnection = Some(Disconnection { at, reason });
     }
 }

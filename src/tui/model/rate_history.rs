@@ -30,9 +30,9 @@ pub(crate) struct RateHistory {
 impl RateHistory {
     /// A history that begins with the seconds of a trend. `until` is the end of the last of them; the totals are those of
     /// that time.
-    pub(crate) fn begun(trend: &RateTrend, until: Instant, (down, up): (u64, u64)) -> Self {
+    pub(crate) fn from_trend(trend: &RateTrend, until: Instant, (down, up): (u64, u64)) -> Self {
         let mut history = Self::default();
-        let known = trend.known();
+        let known = trend.len();
         if let Some(start) = until.checked_sub(Duration::from_secs(known as u64)) {
             history.start = Some(start);
             for (second, (down, up)) in (0..).zip(trend.last(known)) {
@@ -50,7 +50,7 @@ impl RateHistory {
     }
 
     /// Records the totals of a sample.
-    pub(crate) fn note(&mut self, now: Instant, down: u64, up: u64) {
+    pub(crate) fn record(&mut self, now: Instant, down: u64, up: u64) {
         let start = *self.start.get_or_insert(now);
         if let Some((then, old_down, old_up)) = self.last.replace((now, down, up)) {
             let bytes = (down.saturating_sub(old_down) as f64, up.saturating_sub(old_up) as f64);

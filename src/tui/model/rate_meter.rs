@@ -46,7 +46,7 @@ pub(crate) struct RateMeter {
 
 impl RateMeter {
     /// Records the counter's value at the clock's newest sample. A value below the last one restarts the meter.
-    pub(crate) fn note(&mut self, clock: &SampleClock, value: u64) {
+    pub(crate) fn record(&mut self, clock: &SampleClock, value: u64) {
         let missed_one = self.last + 1 != clock.newest;
         if missed_one || value < self.ring[slot(self.last)] {
             self.first = clock.newest;
@@ -88,7 +88,7 @@ impl RateMeters {
 
     /// Records two counters at the clock's newest sample. Returns their rates in units per second. `anew` says that the pair
     /// was not recorded at the previous sample, so that there is nothing to compare with.
-    pub(crate) fn note(
+    pub(crate) fn record(
         &mut self,
         clock: &SampleClock,
         place: usize,

@@ -26,13 +26,13 @@ impl RateTrend {
     }
 
     /// How many seconds are kept.
-    pub(crate) fn known(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         SECONDS.min(self.seconds as usize)
     }
 
     /// The last `count` seconds, the oldest first; zero for seconds before the first one.
     pub(crate) fn last(&self, count: usize) -> impl Iterator<Item = (f32, f32)> + Clone + '_ {
-        let missing = count.saturating_sub(self.known());
+        let missing = count.saturating_sub(self.len());
         let from = self.seconds as usize - (count - missing);
         let known = (from..self.seconds as usize).map(|second| self.ring[second % SECONDS]);
         std::iter::repeat_n((0.0, 0.0), missing).chain(known)

@@ -37,13 +37,13 @@ pub(crate) struct Throughput {
 
 impl Throughput {
     /// Records the totals of a sample.
-    fn note(&mut self, now: Instant, totals: &Totals) {
+    fn record(&mut self, now: Instant, totals: &Totals) {
         self.clock.tick(now);
-        self.meters.0.note(&self.clock, totals.down);
-        self.meters.1.note(&self.clock, totals.up);
+        self.meters.0.record(&self.clock, totals.down);
+        self.meters.1.record(&self.clock, totals.up);
         self.down = self.meters.0.per_second(&self.clock);
         self.up = self.meters.1.per_second(&self.clock);
-        self.history.note(now, totals.down, totals.up);
+        self.history.record(now, totals.down, totals.up);
     }
 }
 
@@ -66,7 +66,7 @@ impl ServerState {
         let now = self.now;
         self.uptime = snapshot.uptime;
         self.totals = snapshot.totals;
-        self.throughput.note(now, &snapshot.totals);
+        self.throughput.record(now, &snapshot.totals);
         self.services.sample(&snapshot.services, now);
         // Snapshots count times from the start of the server.
         let server_started = now.checked_sub(snapshot.uptime).unwrap_or(now);

@@ -67,7 +67,7 @@ impl ServiceRows {
     }
 
     /// The services whose ports have closed.
-    pub(crate) fn lost(&self) -> impl Iterator<Item = &ServiceRow> {
+    pub(crate) fn closed_services(&self) -> impl Iterator<Item = &ServiceRow> {
         self.list.iter().filter(|service| service.closed.is_some())
     }
 
@@ -79,7 +79,7 @@ impl ServiceRows {
     }
 
     /// Records that the port of a service closed.
-    pub(crate) fn closed(&mut self, key: &ServiceKey, now: Instant) {
+    pub(crate) fn mark_closed(&mut self, key: &ServiceKey, now: Instant) {
         if let Some(service) = self.find_mut(key) {
             service.close(now);
         }
@@ -102,7 +102,7 @@ impl ServiceRows {
             self.list.sort_by(|a, b| a.key.cmp(&b.key));
         }
         self.list.iter_mut().filter(|service| !service.is_in_snapshot).for_each(|service| service.close(now));
-        let mut closed: Vec<_> = self.lost().filter_map(|service| service.closed).collect();
+        let mut closed: Vec<_> = self.closed_services().filter_map(|service| service.closed).collect();
         closed.sort_unstable_by(|a, b| b.cmp(a));
         let oldest = closed.get(MAX_CLOSED).copied();
         self.list.retain(|service| {
@@ -138,8 +138,8 @@ impl ServiceRow {
         self.latency.clone_from(&snapshot.latency);
         self.streams = snapshot.streams_open;
         (self.down, self.up) = (snapshot.down, snapshot.up);
-        self.meters.0.note(clock, snapshot.down);
-        self.meters.1.note(clock, snapshot.up);
+        self.meters.0.record(clock, snapshot.down);
+        self.meters.1.record(clock, snapshot.up);
         self.down_rate = self.meters.0.per_second(clock);
         self.up_rate = self.meters.1.per_second(clock);
     }

@@ -113,15 +113,15 @@ pub(crate) fn place(row: StreamRow<'_>, sort: Sort) -> u64 {
         Column::Priority => row.priority as u64,
         Column::UpRate => row.rank.up as u64,
         Column::DownRate => row.rank.down as u64,
-        Column::Up => row.figures.up,
-        Column::Down => row.figures.down,
+        Column::Up => row.counters.up,
+        Column::Down => row.counters.down,
         // Downloads of unknown size come after all others, by their bytes.
         Column::Progress => match row.progress() {
             Some(share) => (1 << 63) + (share * 1e18) as u64,
             None => row.bytes().min((1 << 63) - 1),
         },
         // Serials are given in the order in which streams open.
-        Column::Age => u64::MAX - row.figures.serial,
+        Column::Age => u64::MAX - row.counters.serial,
     };
     if sort.is_descending() { u64::MAX - value } else { value }
 }
@@ -142,7 +142,7 @@ fn state_order(row: StreamRow<'_>) -> u64 {
     match row.phase {
         StreamPhase::Waiting => 0,
         StreamPhase::Opening => 1,
-        _ if row.waits => 0,
+        _ if row.is_in_grace_period => 0,
         _ if row.paused => 2,
         StreamPhase::Open => 3,
         StreamPhase::UserDone => 4,

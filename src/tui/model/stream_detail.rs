@@ -30,15 +30,15 @@ impl StreamDetail {
         let seconds = now.saturating_duration_since(until).as_secs_f32();
         let then = |bytes: u64, rate: f32| bytes.saturating_sub((rate * seconds) as u64);
         let carried =
-            (then(row.figures.down, row.figures.down_rate), then(row.figures.up, row.figures.up_rate));
-        let history = RateHistory::begun(&row.trend, until, carried);
+            (then(row.counters.down, row.counters.down_rate), then(row.counters.up, row.counters.up_rate));
+        let history = RateHistory::from_trend(&row.trend, until, carried);
         Self { row: id, key: row.key, history, flow: None }
     }
 
     /// Records the figures of a sample.
-    pub(crate) fn note(&mut self, row: StreamRow<'_>, details: Option<&StreamDetails>, now: Instant) {
+    pub(crate) fn record(&mut self, row: StreamRow<'_>, details: Option<&StreamDetails>, now: Instant) {
         if row.is_live() {
-            self.history.note(now, row.figures.down, row.figures.up);
+            self.history.record(now, row.counters.down, row.counters.up);
         }
         if let Some(details) = details {
             self.flow = Some(details.clone());

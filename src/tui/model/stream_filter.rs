@@ -230,8 +230,8 @@ impl FilterCondition {
             Self::Matches(regex) => ALL.iter().any(|column| regex.is_match(&text(row, *column, proxies))),
             Self::Than(figure, sign, value) => {
                 let figure = match figure {
-                    FilterFigure::Down => f64::from(row.figures.down_rate),
-                    FilterFigure::Up => f64::from(row.figures.up_rate),
+                    FilterFigure::Down => f64::from(row.counters.down_rate),
+                    FilterFigure::Up => f64::from(row.counters.up_rate),
                     FilterFigure::Bytes => row.bytes() as f64,
                     FilterFigure::Size => row.download.map_or(0, |body| body.size) as f64,
                     FilterFigure::Age => row.age(now).as_secs_f64(),
@@ -281,7 +281,7 @@ pub(crate) fn state_name(row: StreamRow<'_>) -> &'static str {
             Some(_) => "failed",
         },
         (None, _) if row.paused => "paused",
-        (None, _) if row.waits => "wait",
+        (None, _) if row.is_in_grace_period => "wait",
         (None, StreamPhase::Waiting) => "wait",
         (None, StreamPhase::Opening) => "dial",
         (None, StreamPhase::Open) => "open",

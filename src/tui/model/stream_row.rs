@@ -41,7 +41,7 @@ pub(crate) struct StreamEnd {
 /// they were stored with the other attributes, most of that time was spent on cache misses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StreamRow<'a> {
-    pub(crate) figures: &'a StreamCounters,
+    pub(crate) counters: &'a StreamCounters,
     pub(crate) rank: &'a SortRank,
     stream: &'a StreamAttributes,
 }
@@ -64,9 +64,12 @@ pub(crate) struct StreamCounters {
     /// snapshot and after the end.
     number: u64,
     /// The number of the last sample that contained it, or during which its event arrived.
-    noted: u64,
+    last_sample: u64,
+    /// Bytes forwarded to the user.
     pub(crate) down: u64,
+    /// Bytes forwarded to the target.
     pub(crate) up: u64,
+    /// Rates over the last second, in bytes per second.
     pub(crate) down_rate: f32,
     pub(crate) up_rate: f32,
     /// The highest rates so far, in bytes per second.
@@ -76,6 +79,7 @@ pub(crate) struct StreamCounters {
     changes: u32,
     /// Whether attributes were changed ahead of the server: the next sample overwrites them.
     stale: bool,
+    /// Whether the stream is open.
     live: bool,
 }
 
@@ -99,22 +103,25 @@ pub(crate) struct StreamAttributes {
     /// Whether the operator has paused it.
     pub(crate) paused: bool,
     /// Whether its proxy has lost all channels and may reconnect within the grace period.
-    pub(crate) waits: bool,
+    pub(crate) is_in_grace_period: bool,
     pub(crate) priority: Priority,
     /// Whether a command to kill it is pending.
-    pub(crate) killing: bool,
+    pub(crate) kill_pending: bool,
     pub(crate) key: StreamKey,
     /// Whether it has ended and is listed below the open streams.
-    pub(crate) sunk: bool,
+    pub(crate) is_below_open: bool,
     pub(crate) addr: SocketAddr,
     pub(crate) service: ServiceKey,
     pub(crate) proxy: Option<ProxyId>,
     pub(crate) channel: Option<ChannelId>,
     /// What protocol detection found.
     pub(crate) content: Option<Arc<Content>>,
+    /// The size of the download, where the response tells it.
     pub(crate) download: Option<Progress>,
+    /// When the stream opened.
     pub(crate) since: Instant,
     pub(crate) ended: Option<StreamEnd>,
+    /// Its rates in the last seconds.
     pub(crate) trend: RateTrend,
 }
 
@@ -123,8 +130,8 @@ const NO_NUMBER: u64 = 0;
 
 impl StreamCounters {
     /// The counters of a new row, created during this sample.
-    pub(super) fn begun(serial: u64, sample: u64) -> Self {
-        Self { serial, noted: sample, stale: true, live: true, ..Self::default() }
+    pub(super) fn new(serial: u64, sample: u64) -> Self {
+        Self { serial, last_sample: sample, stale: true, live: true, ..Self::default() }
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -132,7 +139,7 @@ impl StreamCounters {
     }
 
     /// Whether these counters are known to be those of this stream.
-    pub(super) fn is_now(&self, snapshot: &StreamSnapshot) -> bool {
+    pub(super) fn is_bound_to(&self, snapshot: &StreamSnapshot) -> bool {
         self.number == snapshot.number + 1
     }
 
@@ -142,13 +149,13 @@ impl StreamCounters {
     }
 
     /// Whether `snapshot` may be about this stream, not about a later one with the same key.
-    pub(super) fn may_be(&self, snapshot: &StreamSnapshot) -> bool {
-        self.number == NO_NUMBER || self.is_now(snapshot)
+    pub(super) fn may_be_bound_to(&self, snapshot: &StreamSnapshot) -> bool {
+        self.number == NO_NUMBER || self.is_bound_to(snapshot)
     }
 
     /// Binds the counters to the stream of this snapshot.
-    pub(super) fn be(&mut self, snapshot: &StreamSnapshot, age: Duration) {
-        (self.number, self.noted) = (snapshot.number + 1, 0);
+    pub(super) fn bind(&mut self, snapshot: &StreamSnapshot, age: Duration) {
+        (self.number, self.last_sample) = (snapshot.number + 1, 0);
         // Earlier bytes are in no rate, but their mean rate is a lower bound of the peak.
         let seconds = age.as_secs_f32().max(0.1);
         self.down_peak = self.down_peak.max(snapshot.down as f32 / seconds);
@@ -156,15 +163,15 @@ impl StreamCounters {
     }
 
     /// Records that this sample contains the stream. Returns whether the previous sample did not.
-    pub(super) fn is_named(&mut self, sample: u64) -> bool {
-        let anew = self.noted + 1 != sample;
-        self.noted = sample;
+    pub(super) fn mark_sampled(&mut self, sample: u64) -> bool {
+        let anew = self.last_sample + 1 != sample;
+        self.last_sample = sample;
         anew
     }
 
     /// Whether neither this sample nor the previous one contained the stream.
     pub(super) fn is_missing(&self, sample: u64) -> bool {
-        self.live && self.noted + 1 < sample
+        self.live && self.last_sample + 1 < sample
     }
 
     /// Sets totals and rates from a snapshot. Returns whether the attributes have to be updated too.
@@ -179,7 +186,7 @@ impl StreamCounters {
     }
 
     /// Marks the attributes as changed ahead of the server.
-    pub(super) fn distrust(&mut self) {
+    pub(super) fn mark_stale(&mut self) {
         self.stale = true;
     }
 
@@ -192,7 +199,7 @@ impl StreamCounters {
 
 impl SortRank {
     /// Updates the rates by which the row is sorted, if they have changed enough. Called once per second.
-    pub(super) fn second(&mut self, figures: &StreamCounters) {
+    pub(super) fn update(&mut self, figures: &StreamCounters) {
         step(&mut self.down, figures.down_rate);
         step(&mut self.up, figures.up_rate);
     }
@@ -208,16 +215,16 @@ impl StreamAttributes {
             channel: None,
             phase: StreamPhase::Waiting,
             paused: false,
-            waits: false,
+            is_in_grace_period: false,
             priority: Priority::default(),
             limits: RateLimits::default(),
             content: None,
             download: None,
             since,
             ended: None,
-            killing: false,
+            kill_pending: false,
             trend: RateTrend::default(),
-            sunk: false,
+            is_below_open: false,
         }
     }
 
@@ -226,10 +233,10 @@ impl StreamAttributes {
     }
 
     /// Sets the attributes from a snapshot.
-    pub(super) fn take(&mut self, snapshot: &StreamSnapshot) {
+    pub(super) fn apply(&mut self, snapshot: &StreamSnapshot) {
         self.proxy = snapshot.proxy.or(self.proxy);
         self.channel = snapshot.channel.or(self.channel);
-        self.waits = snapshot.proxy.is_some() && snapshot.channel.is_none();
+        self.is_in_grace_period = snapshot.proxy.is_some() && snapshot.channel.is_none();
         self.content.clone_from(&snapshot.content);
         self.download = snapshot.progress;
         (self.phase, self.paused, self.priority) = (snapshot.phase, snapshot.paused, snapshot.priority);
@@ -239,8 +246,8 @@ impl StreamAttributes {
     /// Records the end of the stream.
     pub(super) fn end(&mut self, at: Instant, reason: Option<EndReason>) {
         self.phase = StreamPhase::Ended;
-        self.waits = false;
-        self.killing = false;
+        self.is_in_grace_period = false;
+        self.kill_pending = false;
         // Reasons may quote a peer: they are sanitized, and bounded, because 1,000 ended rows are kept.
         let reason = reason.map(|reason| match reason {
             EndReason::TargetConnectFailed(why) => EndReason::TargetConnectFailed(clean(&why, 80)),
@@ -256,14 +263,14 @@ impl StreamAttributes {
     }
 
     /// Whether it ended at least [`LINGER`] ago.
-    pub(crate) fn has_settled(&self, now: Instant) -> bool {
+    pub(crate) fn ended_long_ago(&self, now: Instant) -> bool {
         self.ended.as_ref().is_some_and(|ended| now.saturating_duration_since(ended.at) >= LINGER)
     }
 }
 
 impl<'a> StreamRow<'a> {
     pub(super) fn new(figures: &'a StreamCounters, rank: &'a SortRank, stream: &'a StreamAttributes) -> Self {
-        Self { figures, rank, stream }
+        Self { counters: figures, rank, stream }
     }
 
     pub(crate) fn is_live(self) -> bool {
@@ -272,12 +279,12 @@ impl<'a> StreamRow<'a> {
 
     /// Bytes of both directions together.
     pub(crate) fn bytes(self) -> u64 {
-        self.figures.down.saturating_add(self.figures.up)
+        self.counters.down.saturating_add(self.counters.up)
     }
 
     /// The part of the download that has been forwarded, 0 to 1; `None` where its size is not known.
     pub(crate) fn progress(self) -> Option<f64> {
-        self.download.map(|download| download.share(self.figures.down))
+        self.download.map(|download| download.share(self.counters.down))
     }
 }
 

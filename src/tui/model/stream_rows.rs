@@ -43,13 +43,13 @@ pub(crate) struct StreamRows {
     /// The second part of the order: ended streams, the last one first.
     sunk: VecDeque<RowId>,
     /// For each position of the last snapshot, the slot of its stream: in the next snapshot it is mostly the same.
-    hints: Vec<u32>,
+    slot_hints: Vec<u32>,
     /// New rows that are not in `ranked` yet.
     added: Vec<Ranked>,
     /// All ended rows that are kept, the oldest first.
     ended: VecDeque<RowId>,
     /// Ended rows that are still listed among the open ones.
-    floating: Vec<RowId>,
+    ended_among_open: Vec<RowId>,
     /// The selected row: it keeps its place when its stream ends.
     pinned: Option<RowId>,
     sort: Sort,
@@ -94,7 +94,7 @@ impl StreamRows {
     pub(crate) fn get_mut(&mut self, id: RowId) -> Option<&mut StreamAttributes> {
         let slot = id.slot as usize;
         let figures = self.figures.get_mut(slot).filter(|figures| figures.serial == id.serial)?;
-        figures.distrust();
+        figures.mark_stale();
         self.slots.get_mut(slot)?.as_mut()
     }
 
@@ -117,24 +117,24 @@ impl StreamRows {
     /// Moves the pinned row below the open ones, if its stream has ended.
     pub(crate) fn unpin(&mut self) {
         self.pinned = None;
-        self.sink();
-        self.put_in_order(false);
+        self.move_ended_below_open();
+        self.rebuild_order(false);
     }
 
     /// How many rows of [`order`](Self::order) come before the ended ones.
-    pub(crate) fn unsettled(&self) -> usize {
+    pub(crate) fn rows_before_ended(&self) -> usize {
         self.ranked.len()
     }
 
     /// When the rows last recorded a second of their rates.
-    pub(crate) fn last_second(&self) -> Option<Instant> {
+    pub(crate) fn trends_updated_at(&self) -> Option<Instant> {
         self.reranked_at
     }
 
     /// Returns the serial number that snapshots give the row's stream; `None` once it ended, and before the first snapshot
     /// that contains it.
     pub(crate) fn snapshot_number(&self, id: RowId) -> Option<u64> {
-        self.get(id)?.figures.snapshot_number()
+        self.get(id)?.counters.snapshot_number()
     }
 
     /// The open streams of these users, sorted by key. Iterates over all keys, which are few bytes compared to the rows.
@@ -147,17 +147,17 @@ impl StreamRows {
     }
 
     /// How many streams are open.
-    pub(crate) fn live(&self) -> usize {
+    pub(crate) fn open_count(&self) -> usize {
         self.live
     }
 
     /// How many ended streams are kept.
-    pub(crate) fn ended(&self) -> usize {
+    pub(crate) fn ended_count(&self) -> usize {
         self.ended.len()
     }
 
     /// How many ended streams were dropped because of [`MAX_ENDED`].
-    pub(crate) fn dropped(&self) -> u64 {
+    pub(crate) fn dropped_count(&self) -> u64 {
         self.dropped
     }
 
@@ -169,11 +169,17 @@ impl StreamRows {
     pub(crate) fn set_sort(&mut self, sort: Sort, now: Instant) {
         self.sort = sort;
         self.reranked_at = None;
-        self.settle(now);
+        self.refresh_order(now);
     }
 
     /// Applies the event that a stream opened.
-    pub(crate) fn opened(&mut self, key: StreamKey, addr: SocketAddr, service: &ServiceKey, now: Instant) {
+    pub(crate) fn apply_opened(
+        &mut self,
+        key: StreamKey,
+        addr: SocketAddr,
+        service: &ServiceKey,
+        now: Instant,
+    ) {
         // A snapshot may have shown it before its event came.
         if !self.by_key.get(&key).is_some_and(|id| self.is_live(*id)) {
             self.insert(key, addr, service.clone(), now);
@@ -181,7 +187,7 @@ impl StreamRows {
     }
 
     /// Applies the event that a stream was assigned to a proxy.
-    pub(crate) fn assigned(&mut self, key: StreamKey, proxy: ProxyId) {
+    pub(crate) fn apply_assigned(&mut self, key: StreamKey, proxy: ProxyId) {
         let Some(row) = self.by_key.get(&key).copied().and_then(|id| self.get_mut(id)) else { return };
         if row.is_live() {
             row.proxy = Some(proxy);
@@ -192,7 +198,7 @@ impl StreamRows {
     }
 
     /// Applies the event that a stream ended.
-    pub(crate) fn over(
+    pub(crate) fn apply_ended(
         &mut self,
         key: StreamKey,
         reason: &EndReason,
@@ -225,23 +231,23 @@ impl StreamRows {
     pub(crate) fn sample(&mut self, snapshots: &[StreamSnapshot], now: Instant, server_started: Instant) {
         self.clock.tick(now);
         self.sample += 1;
-        let mut hints = std::mem::take(&mut self.hints);
-        hints.resize(snapshots.len(), u32::MAX);
-        for (snapshot, hint) in snapshots.iter().zip(&mut hints) {
-            if !self.figures.get(*hint as usize).is_some_and(|figures| figures.is_now(snapshot)) {
-                *hint = self.place_of(snapshot, now, server_started);
+        let mut slot_hints = std::mem::take(&mut self.slot_hints);
+        slot_hints.resize(snapshots.len(), u32::MAX);
+        for (snapshot, hint) in snapshots.iter().zip(&mut slot_hints) {
+            if !self.figures.get(*hint as usize).is_some_and(|figures| figures.is_bound_to(snapshot)) {
+                *hint = self.slot_of(snapshot, now, server_started);
             }
             let slot = *hint as usize;
             let figures = &mut self.figures[slot];
-            let anew = figures.is_named(self.sample);
-            let rates = self.meters.note(&self.clock, slot, anew, (snapshot.down, snapshot.up));
+            let anew = figures.mark_sampled(self.sample);
+            let rates = self.meters.record(&self.clock, slot, anew, (snapshot.down, snapshot.up));
             if figures.sample(snapshot, rates)
                 && let Some(stream) = &mut self.slots[slot]
             {
-                stream.take(snapshot);
+                stream.apply(snapshot);
             }
         }
-        self.hints = hints;
+        self.slot_hints = slot_hints;
         // Mostly the snapshot contains every open stream; then there are no others to look for.
         let slots = if snapshots.len() == self.live { 0 } else { self.figures.len() };
         for slot in 0..slots {
@@ -250,15 +256,15 @@ impl StreamRows {
                 self.end(RowId { slot: slot as u32, serial: figures.serial }, None, now);
             }
         }
-        self.settle(now);
+        self.refresh_order(now);
     }
 
     /// The slot of the row of this stream; a new one where the stream is new.
     #[cold]
-    fn place_of(&mut self, snapshot: &StreamSnapshot, now: Instant, server_started: Instant) -> u32 {
+    fn slot_of(&mut self, snapshot: &StreamSnapshot, now: Instant, server_started: Instant) -> u32 {
         let known = self.by_key.get(&snapshot.key).copied().filter(|id| self.is_live(*id));
         let id = match known {
-            Some(known) if self.figures[known.slot as usize].may_be(snapshot) => known,
+            Some(known) if self.figures[known.slot as usize].may_be_bound_to(snapshot) => known,
             known => {
                 // A row with this key belongs to an earlier stream, whose end was missed. Streams are removed from the
                 // server's register before their end is reported, so this stream is a new one.
@@ -268,9 +274,9 @@ impl StreamRows {
             }
         };
         let figures = &mut self.figures[id.slot as usize];
-        if !figures.is_now(snapshot) {
+        if !figures.is_bound_to(snapshot) {
             let since = server_started + snapshot.info.opened_at;
-            figures.be(snapshot, now.saturating_duration_since(since));
+            figures.bind(snapshot, now.saturating_duration_since(since));
             if let Some(stream) = &mut self.slots[id.slot as usize] {
                 stream.since = since;
             }
@@ -295,7 +301,7 @@ impl StreamRows {
         });
         let id = RowId { slot, serial: self.next_serial };
         let at = slot as usize;
-        self.figures[at] = StreamCounters::begun(id.serial, self.sample);
+        self.figures[at] = StreamCounters::new(id.serial, self.sample);
         self.ranks[at] = SortRank { serial: id.serial, ..SortRank::default() };
         let stream = self.slots[at].insert(StreamAttributes::new(key, addr, service, now));
         let place = place(StreamRow::new(&self.figures[at], &self.ranks[at], stream), self.sort);
@@ -315,37 +321,37 @@ impl StreamRows {
             self.figures[id.slot as usize].end();
             self.live -= 1;
             self.ended.push_back(id);
-            self.floating.push(id);
+            self.ended_among_open.push(id);
         }
     }
 
     /// Drops rows that are too old, and brings the order up to date. Cheap where nothing has changed.
-    fn settle(&mut self, now: Instant) {
-        self.forget(now);
-        self.sink();
+    fn refresh_order(&mut self, now: Instant) {
+        self.drop_old(now);
+        self.move_ended_below_open();
         let rerank = self.reranked_at.is_none_or(|at| now.saturating_duration_since(at) >= RERANK_INTERVAL);
         if rerank {
-            self.rerank(self.reranked_at.is_some());
+            self.update_sort_keys(self.reranked_at.is_some());
             self.reranked_at = Some(now);
         }
-        self.put_in_order(rerank);
+        self.rebuild_order(rerank);
     }
 
     /// Computes the sort key of each row among the open ones. With `second`, also records a second of its rates.
-    fn rerank(&mut self, second: bool) {
+    fn update_sort_keys(&mut self, second: bool) {
         let rows = self.figures.iter().zip(&mut self.ranks).zip(&mut self.slots);
         for ((figures, rank), stream) in rows.filter(|((_, rank), _)| rank.serial != 0) {
             let Some(stream) = stream else { continue };
             if second && figures.is_live() {
                 stream.trend.push(figures.down_rate, figures.up_rate);
-                rank.second(figures);
+                rank.update(figures);
             }
             rank.place = place(StreamRow::new(figures, rank, stream), self.sort);
         }
     }
 
     /// Computes the order from added and removed rows, and from new sort keys where `places` says that there are any.
-    fn put_in_order(&mut self, places: bool) {
+    fn rebuild_order(&mut self, places: bool) {
         if !places && !self.has_removals && self.added.is_empty() {
             return;
         }
@@ -376,12 +382,12 @@ impl StreamRows {
     }
 
     /// Moves ended rows below the open ones, except the pinned one.
-    fn sink(&mut self) {
-        for id in std::mem::take(&mut self.floating) {
+    fn move_ended_below_open(&mut self) {
+        for id in std::mem::take(&mut self.ended_among_open) {
             if self.pinned == Some(id) {
-                self.floating.push(id);
+                self.ended_among_open.push(id);
             } else if let Some(row) = self.get_mut(id) {
-                row.sunk = true;
+                row.is_below_open = true;
                 self.ranks[id.slot as usize].serial = 0;
                 self.sunk.push_front(id);
                 self.has_removals = true;
@@ -390,7 +396,7 @@ impl StreamRows {
     }
 
     /// Drops ended rows that are too old or too many.
-    fn forget(&mut self, now: Instant) {
+    fn drop_old(&mut self, now: Instant) {
         while let Some(&id) = self.ended.front() {
             let too_many = self.ended.len() > MAX_ENDED;
             let ended = self.get(id).and_then(|row| row.ended.as_ref().map(|ended| ended.at));
@@ -404,7 +410,7 @@ impl StreamRows {
                 self.free.push(id.slot);
                 self.figures[id.slot as usize] = StreamCounters::default();
                 self.has_removals = true;
-                if row.sunk {
+                if row.is_below_open {
                     // Mostly the last one: rows are moved here in about the order in which they ended.
                     self.sunk.iter().rposition(|sunk| *sunk == id).map(|at| self.sunk.remove(at));
                 } else {

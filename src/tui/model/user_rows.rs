@@ -53,7 +53,7 @@ pub(crate) struct UserRows {
     by_id: HashMap<UserChannelId, usize>,
     order: Vec<UserChannelId>,
     /// For each position of the last snapshot, the number and the slot of its user: in the next one they are mostly the same.
-    hints: Vec<(u64, usize)>,
+    slot_hints: Vec<(u64, usize)>,
     clock: SampleClock,
     meters: RateMeters,
     sample: u64,
@@ -72,11 +72,11 @@ impl UserRows {
     pub(crate) fn sample(&mut self, snapshots: &[UserSnapshot], now: Instant, server_started: Instant) {
         self.clock.tick(now);
         self.sample += 1;
-        let mut hints = std::mem::take(&mut self.hints);
-        hints.resize(snapshots.len(), (u64::MAX, 0));
-        for (snapshot, hint) in snapshots.iter().zip(&mut hints) {
+        let mut slot_hints = std::mem::take(&mut self.slot_hints);
+        slot_hints.resize(snapshots.len(), (u64::MAX, 0));
+        for (snapshot, hint) in snapshots.iter().zip(&mut slot_hints) {
             if hint.0 != snapshot.number {
-                *hint = (snapshot.number, self.place_of(snapshot, server_started));
+                *hint = (snapshot.number, self.slot_of(snapshot, server_started));
             }
             let Some(user) = &mut self.slots[hint.1] else { continue };
             let anew = user.last_sample + 1 != self.sample;
@@ -84,17 +84,17 @@ impl UserRows {
             user.limits = snapshot.limits;
             (user.down, user.up) = (snapshot.down, snapshot.up);
             (user.streams, user.streams_total) = (snapshot.streams_open, snapshot.streams_total);
-            let rates = self.meters.note(&self.clock, hint.1, anew, (snapshot.down, snapshot.up));
+            let rates = self.meters.record(&self.clock, hint.1, anew, (snapshot.down, snapshot.up));
             (user.down_rate, user.up_rate) = (rates.0.into(), rates.1.into());
         }
-        self.hints = hints;
+        self.slot_hints = slot_hints;
         if self.by_id.len() > snapshots.len() {
-            self.forget();
+            self.drop_missing();
         }
     }
 
     /// The slot of this user; a new one where the user is new.
-    fn place_of(&mut self, snapshot: &UserSnapshot, server_started: Instant) -> usize {
+    fn slot_of(&mut self, snapshot: &UserSnapshot, server_started: Instant) -> usize {
         if let Some(&known) = self.by_id.get(&snapshot.id) {
             return known;
         }
@@ -122,7 +122,7 @@ impl UserRows {
     }
 
     /// Removes the users that the last snapshot does not contain.
-    fn forget(&mut self) {
+    fn drop_missing(&mut self) {
         let (slots, free, sample) = (&mut self.slots, &mut self.free, self.sample);
         self.by_id.retain(|_, slot| {
             let there = slots[*slot].as_ref().is_some_and(|user| user.last_sample == sample);

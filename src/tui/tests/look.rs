@@ -108,9 +108,9 @@ fn a_frozen_display_keeps_still_and_loses_nothing() {
     assert!(text.contains("FROZEN 3s"), "{text}");
     assert_eq!(fixture.selected(), selected);
     // One that has ended meanwhile cannot be killed, though it is shown as open.
-    assert_eq!(fixture.model.live.streams.live() + 1, fixture.model.shown().streams.live());
+    assert_eq!(fixture.model.live.streams.open_count() + 1, fixture.model.shown().streams.open_count());
     fixture.press(" ");
-    assert_eq!(fixture.model.shown().streams.live(), fixture.streams.len());
+    assert_eq!(fixture.model.shown().streams.open_count(), fixture.streams.len());
     assert!(!fixture.text().contains("FROZEN"));
 }
 

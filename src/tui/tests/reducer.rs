@@ -16,7 +16,7 @@ use crate::{
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// Three streams, each slower than the one before, long enough for the table to have sorted them.
+/// Three streams with decreasing rates, after enough samples for the table to be sorted by them.
 fn three() -> Fixture {
     let mut fixture = Fixture::empty(120, 36);
     fixture.proxy("lab");
@@ -34,7 +34,7 @@ fn three() -> Fixture {
 }
 
 #[test]
-fn x_asks_and_only_a_yes_kills() {
+fn a_kill_is_sent_only_after_confirmation() {
     let mut fixture = three();
     assert_eq!(fixture.press("jx"), []);
     assert!(matches!(fixture.model.overlay, Some(Overlay::Dialog(_))));
@@ -47,20 +47,20 @@ fn x_asks_and_only_a_yes_kills() {
     assert_eq!(fixture.press("xx>"), []);
     let victim = key(0xABC123, 2);
     assert_eq!(fixture.press("xy"), [Effect::SendCommand(CommandId(1), Command::KillStream(victim))]);
-    // The order is on its way: the row says so, and it cannot be killed twice.
+    // The kill is pending: the row shows it, and it is not sent twice.
     assert!(fixture.text().contains("kill…"));
     assert_eq!(fixture.press("x"), []);
     assert_eq!(fixture.notice(), "ABC123:2 is already being killed");
     fixture.send(Msg::Replied(CommandId(1), Ok(Executed { affected_streams: 1 })));
     assert_eq!(fixture.notice(), "killed ABC123:2");
-    // By choosing the button, too.
+    // Pressing the Kill button confirms too.
     assert_eq!(
         fixture.press("jx_>"),
         [Effect::SendCommand(CommandId(2), Command::KillStream(key(0xABC123, 3)))]
     );
     fixture.send(Msg::Replied(CommandId(2), Err(CommandError::NotFound)));
     assert_eq!(fixture.notice(), "ABC123:3 was not killed: it no longer exists");
-    // What was refused can be tried again.
+    // A command that failed can be repeated.
     assert_eq!(
         fixture.press("xy"),
         [Effect::SendCommand(CommandId(3), Command::KillStream(key(0xABC123, 3)))]
@@ -68,7 +68,7 @@ fn x_asks_and_only_a_yes_kills() {
 }
 
 #[test]
-fn p_holds_and_lets_go_without_asking() {
+fn p_pauses_and_resumes_without_confirmation() {
     let mut fixture = three();
     let (first, second, third) = (key(0xABC123, 1), key(0xABC123, 2), key(0xABC123, 3));
     assert_eq!(fixture.press("jp"), [Effect::SendCommand(CommandId(1), Command::PauseStream(second))]);
@@ -82,10 +82,10 @@ fn p_holds_and_lets_go_without_asking() {
     assert_eq!(fixture.press("p"), [Effect::SendCommand(CommandId(2), Command::ResumeStream(second))]);
     fixture.send(Msg::Replied(CommandId(2), Err(CommandError::NotFound)));
     assert_eq!(fixture.notice(), "ABC123:2 was not resumed: it no longer exists");
-    // What is really so comes with the next sample.
+    // The next sample restores the actual state.
     fixture.tick(TICK);
     assert!(fixture.text().contains("PAUSED"));
-    // Of the marked ones, those that are not held yet; then all of them.
+    // First pauses those marked streams that are not paused; then resumes all of them.
     fixture.press("gmmm");
     let held = fixture.press("p");
     assert_eq!(held.len(), 2);
@@ -106,18 +106,18 @@ fn p_holds_and_lets_go_without_asking() {
 }
 
 #[test]
-fn plus_and_minus_change_the_priority_and_one_can_be_named() {
+fn the_priority_is_raised_lowered_and_set_by_name() {
     let mut fixture = three();
     let second = key(0xABC123, 2);
     let order = |id, priority| Effect::SendCommand(CommandId(id), Command::SetPriority(second, priority));
-    // The second press builds on the first one, answered or not.
+    // The second press starts from the priority of the first one, before its reply.
     assert_eq!(fixture.press("j++"), [order(1, Priority::High), order(2, Priority::Urgent)]);
     assert!(fixture.text().contains("urgent"), "{}", fixture.text());
     fixture.send(Msg::Replied(CommandId(1), Ok(Executed { affected_streams: 1 })));
     assert_eq!(fixture.notice(), "priority of ABC123:2 set to high");
     assert_eq!(fixture.press("+"), []);
     assert_eq!(fixture.notice(), "ABC123:2 already has this priority");
-    assert_eq!(fixture.press(">-"), [order(3, Priority::High)], "looked at closely");
+    assert_eq!(fixture.press(">-"), [order(3, Priority::High)], "in the detail");
     assert!(fixture.text().contains("priority  high"), "{}", fixture.text());
     assert_eq!(fixture.press("<:priority ba_>"), [order(4, Priority::Background)]);
     assert_eq!(fixture.press(":priority top>"), []);
@@ -131,7 +131,7 @@ fn plus_and_minus_change_the_priority_and_one_can_be_named() {
 }
 
 #[test]
-fn a_stream_that_ends_under_the_dialog_is_not_killed_nor_is_another_with_its_key() {
+fn a_stream_that_ends_while_the_dialog_is_open_is_not_killed_nor_is_one_with_its_key() {
     let mut fixture = three();
     fixture.press("gx");
     fixture.end(0, EndReason::Finished);
@@ -144,7 +144,7 @@ fn a_stream_that_ends_under_the_dialog_is_not_killed_nor_is_another_with_its_key
 }
 
 #[test]
-fn an_order_without_an_answer_is_said_to_be_late_once() {
+fn an_overdue_reply_is_reported_once() {
     let mut fixture = three();
     fixture.press("xy");
     fixture.tick(Duration::from_secs(6));
@@ -154,7 +154,7 @@ fn an_order_without_an_answer_is_said_to_be_late_once() {
 }
 
 #[test]
-fn q_asks_while_streams_are_open() {
+fn q_asks_for_confirmation_while_streams_are_open() {
     let mut fixture = three();
     assert_eq!(fixture.press("q>"), []);
     assert_eq!(fixture.press("qd"), [Effect::Drain]);
@@ -170,7 +170,7 @@ fn q_asks_while_streams_are_open() {
 }
 
 #[test]
-fn control_c_drains_and_twice_ends_even_over_a_dialog() {
+fn control_c_drains_and_a_second_one_ends_even_over_a_dialog() {
     let mut fixture = three();
     assert_eq!(fixture.press("x^"), [Effect::Drain]);
     assert_eq!(fixture.press("^"), [Effect::Exit(Exit::Now)]);
@@ -180,7 +180,7 @@ fn control_c_drains_and_twice_ends_even_over_a_dialog() {
 }
 
 #[test]
-fn the_selection_stays_with_its_stream_when_rows_change_places() {
+fn the_cursor_stays_with_its_stream_when_rows_are_sorted() {
     let mut fixture = three();
     fixture.press("j");
     assert_eq!(fixture.selected(), Some(key(0xABC123, 2)));
@@ -197,11 +197,11 @@ fn the_selection_stays_with_its_stream_when_rows_change_places() {
 }
 
 #[test]
-fn rates_that_waver_move_no_row() {
+fn small_changes_of_rates_move_no_row() {
     let mut fixture = three();
     let order = fixture.keys();
     for tick in 0..100u64 {
-        // The second one is a little faster than the third now, a little slower then.
+        // The second stream is alternately slightly faster and slightly slower than the third.
         fixture.streams[0].stats().add_down(900_000);
         fixture.streams[1].stats().add_down(if tick % 20 < 10 { 46_000 } else { 54_000 });
         fixture.streams[2].stats().add_down(50_000);
@@ -221,7 +221,7 @@ fn rates_that_waver_move_no_row() {
 }
 
 #[test]
-fn ended_streams_sink_below_the_open_ones_but_not_from_under_the_selection() {
+fn ended_streams_move_below_open_ones_except_the_selected_one() {
     let mut fixture = three();
     fixture.press("gx<");
     fixture.end(0, EndReason::TargetSocketError);
@@ -236,13 +236,13 @@ fn ended_streams_sink_below_the_open_ones_but_not_from_under_the_selection() {
         fixture.tick(TICK);
     }
     assert_eq!((fixture.keys()[0], fixture.selected()), (gone, Some(gone)));
-    // Once the selection has left it, it sinks.
+    // It moves below the open ones once the cursor has left it.
     fixture.press("j");
     let next = fixture.selected();
     fixture.tick(TICK);
     assert_eq!(fixture.keys().last(), Some(&gone));
     assert_eq!(fixture.selected(), next);
-    // One that is not selected sinks at once, in every order.
+    // A row that is not selected moves at once, under every sort key.
     for _ in 0..5 {
         let (opened, other) = (fixture.open(0xABC123, 9), fixture.open(0xABC123, 10));
         fixture.assign(opened, 0);
@@ -258,10 +258,10 @@ fn ended_streams_sink_below_the_open_ones_but_not_from_under_the_selection() {
         fixture.tick(TICK);
     }
     fixture.press("t");
-    assert_eq!(fixture.keys().len(), fixture.model.live.streams.live());
+    assert_eq!(fixture.keys().len(), fixture.model.live.streams.open_count());
     fixture.press("t");
     fixture.tick(Duration::from_secs(301));
-    assert_eq!(fixture.keys().len(), fixture.model.live.streams.live());
+    assert_eq!(fixture.keys().len(), fixture.model.live.streams.open_count());
 }
 
 fn assert_open_first(fixture: &Fixture) {
@@ -276,12 +276,16 @@ fn assert_open_first(fixture: &Fixture) {
 }
 
 #[test]
-fn what_nobody_chose_does_not_stay_selected_after_its_end() {
+fn a_row_that_the_operator_did_not_select_is_deselected_after_its_end() {
     let mut fixture = three();
     assert_eq!(fixture.selected(), Some(key(0xABC123, 1)), "the first open row");
     fixture.end(0, EndReason::Finished);
     fixture.tick(TICK);
-    assert_eq!(fixture.selected(), Some(key(0xABC123, 1)), "not at once: somebody may be looking at it");
+    assert_eq!(
+        fixture.selected(),
+        Some(key(0xABC123, 1)),
+        "not at once, so that the operator can see how it ended"
+    );
     for _ in 0..40 {
         fixture.tick(TICK);
     }
@@ -290,11 +294,11 @@ fn what_nobody_chose_does_not_stay_selected_after_its_end() {
 }
 
 #[test]
-fn marked_streams_are_killed_together_and_more_than_ten_need_the_number() {
+fn marked_streams_are_killed_as_a_batch_and_more_than_ten_need_a_typed_number() {
     let mut fixture = three();
     fixture.press("gmm");
     assert!(fixture.text().contains("2 marked"), "{}", fixture.text());
-    // One of them ends while the question stands.
+    // One of them ends while the dialog is open.
     fixture.press("x");
     assert!(fixture.text().contains("Kill these streams?"));
     fixture.end(1, EndReason::Finished);
@@ -353,7 +357,7 @@ fn a_user_is_killed_and_a_proxy_is_kicked() {
 }
 
 #[test]
-fn a_lost_event_leaves_no_ghost() {
+fn a_missed_end_event_leaves_no_open_row() {
     let mut fixture = three();
     fixture.end(0, EndReason::Finished);
     let opened = fixture.open(0xABC123, 9);
@@ -364,17 +368,17 @@ fn a_lost_event_leaves_no_ghost() {
     for _ in 0..3 {
         fixture.tick(TICK);
     }
-    assert_eq!(fixture.model.live.streams.live(), 3);
+    assert_eq!(fixture.model.live.streams.open_count(), 3);
     let text = fixture.text();
     assert!(text.contains("ABC123:9") && text.contains("end unknown"), "{text}");
     assert!(text.contains("! 3 lifecycle events missed"), "{text}");
 }
 
 #[test]
-fn an_end_that_is_seen_before_it_is_told_is_told_in_the_end() {
+fn an_end_event_after_the_snapshot_still_sets_the_reason() {
     let mut fixture = three();
     fixture.end(0, EndReason::TargetSocketError);
-    // The samples come first, as when the stream ends between the events and the snapshot.
+    // The samples arrive before the event, as when the stream ends between event and snapshot.
     for _ in 0..3 {
         fixture.now += TICK;
         fixture.sample();
@@ -382,11 +386,11 @@ fn an_end_that_is_seen_before_it_is_told_is_told_in_the_end() {
     assert!(fixture.text().contains("end unknown"));
     fixture.tick(TICK);
     assert!(fixture.text().contains("target reset"), "{}", fixture.text());
-    assert_eq!(fixture.model.live.streams.live(), 2);
+    assert_eq!(fixture.model.live.streams.open_count(), 2);
 }
 
 #[test]
-fn the_history_is_bounded_and_counts_what_it_drops() {
+fn ended_rows_are_bounded_and_dropped_ones_are_counted() {
     let mut fixture = Fixture::empty(120, 36);
     for round in 0..13u32 {
         for stream in 0..100 {
@@ -395,23 +399,29 @@ fn the_history_is_bounded_and_counts_what_it_drops() {
         fixture.streams.drain(..).for_each(|stream| stream.end(EndReason::Finished));
         fixture.tick(TICK);
     }
-    assert_eq!((fixture.model.live.streams.ended(), fixture.model.live.streams.dropped()), (1000, 300));
+    assert_eq!(
+        (fixture.model.live.streams.ended_count(), fixture.model.live.streams.dropped_count()),
+        (1000, 300)
+    );
     assert_eq!(fixture.keys().len(), 1000);
     assert!(fixture.text().contains("0 open · 1,000 ended · 300 older dropped"));
 }
 
 #[test]
-fn counts_on_screen_are_the_sum_of_the_rows() {
+fn the_counts_on_the_screen_are_those_of_the_rows() {
     let fixture = Fixture::busy(120, 36);
     let live = |id: &_| fixture.model.live.streams.get(*id).is_some_and(|row| row.is_live());
     let rows = fixture.model.rows().iter().filter(|id| live(id)).count();
-    assert_eq!(rows, fixture.model.live.streams.live());
+    assert_eq!(rows, fixture.model.live.streams.open_count());
     assert_eq!(rows as u64, fixture.hub.totals().streams_open);
+    let text = fixture.text();
+    assert!(text.contains(&format!("{rows} open")), "{text}");
+    assert!(text.contains(&format!("{} ended", fixture.model.live.streams.ended_count())), "{text}");
     // The header, the title of the table and the proxies' rows show the same numbers.
     let text = fixture.text();
     assert!(text.lines().next().unwrap().contains(&format!("  {rows} open  ")), "{text}");
     assert!(text.contains(&format!("▎ Streams  {rows} open · 3 ended")), "{text}");
-    let of_proxies: u64 = fixture.model.live.proxies.up().map(|proxy| proxy.streams).sum();
+    let of_proxies: u64 = fixture.model.live.proxies.connected().map(|proxy| proxy.streams).sum();
     let shown = |name: &str| -> u64 {
         let row = text.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
         row.split_whitespace().nth(3).unwrap().parse().unwrap()
@@ -420,7 +430,7 @@ fn counts_on_screen_are_the_sum_of_the_rows() {
 }
 
 #[test]
-fn draining_is_shown_whoever_began_it() {
+fn a_drain_is_shown_whether_started_here_or_not() {
     let mut fixture = three();
     fixture.hub.emit(EventKind::DrainStarted { open_streams: 3 });
     fixture.tick(TICK);
@@ -448,7 +458,7 @@ fn the_help_scrolls_and_closes() {
 }
 
 #[test]
-fn what_cannot_be_seen_is_not_answered() {
+fn a_terminal_too_small_for_a_dialog_closes_it() {
     let mut fixture = three();
     fixture.press("jx");
     fixture.resize(20, 4);

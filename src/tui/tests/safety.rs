@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Something that happens while the operator looks for the keys.
+/// One step of a generated script: traffic, time, or a key of the operator.
 #[derive(Debug, Clone)]
 enum ScriptStep {
     Open { user: u32, stream: u32 },
@@ -27,7 +27,7 @@ enum ScriptStep {
 
 fn step() -> impl Strategy<Value = ScriptStep> {
     prop_oneof![
-        // Few users and numbers, so that keys come back with other streams.
+        // Few users and numbers, so that stream keys are used again.
         3 => (0..3u32, 1..4u32).prop_map(|(user, stream)| ScriptStep::Open { user, stream }),
         2 => any::<usize>().prop_map(ScriptStep::End),
         3 => (any::<usize>(), 0..10_000_000u64).prop_map(|(index, bytes)| ScriptStep::Carry { index, bytes }),
@@ -38,7 +38,7 @@ fn step() -> impl Strategy<Value = ScriptStep> {
     ]
 }
 
-/// The key that the open kill dialog names, with which of the streams that had it.
+/// The key that the open kill dialog shows, and the serial number of its row, which tells streams with the same key apart.
 fn named(fixture: &Fixture) -> Option<(StreamKey, u64)> {
     match &fixture.model.overlay {
         Some(Overlay::Dialog(dialog)) => match &dialog.question {
@@ -55,7 +55,7 @@ proptest! {
     /// Whatever moves, comes, ends or comes back: an order names the stream that the dialog showed, that was the
     /// selected one when the dialog opened, and that is still the same stream.
     #[test]
-    fn the_killed_key_is_the_shown_key(steps in proptest::collection::vec(step(), 1..80)) {
+    fn the_killed_stream_is_the_one_that_the_dialog_shows(steps in proptest::collection::vec(step(), 1..80)) {
         let mut fixture = Fixture::empty(100, 30);
         for step in steps {
             match step {
@@ -102,7 +102,7 @@ proptest! {
                 }
                 ScriptStep::End(_) | ScriptStep::Carry { .. } => {}
             }
-            // The selection is a row that is on the screen.
+            // The selected row is visible.
             if let Some((_, row)) = fixture.model.selected() {
                 prop_assert!(fixture.keys().contains(&row.key));
             }

@@ -172,7 +172,7 @@ fn the_curve_begins_with_what_the_row_remembers() {
     }
     fixture.press("j>");
     let row = fixture.model.selected().unwrap().1;
-    let (total, known) = (row.figures.down, row.trend.known());
+    let (total, known) = (row.counters.down, row.trend.len());
     assert!(known >= 4, "{known}");
     let history = &fixture.model.shown_detail().unwrap().history;
     let seconds: Vec<f64> = history.points(30, 30).into_iter().flatten().map(|(down, _)| down).collect();

@@ -43,7 +43,7 @@ fn service() -> ServiceKey {
 }
 
 #[test]
-fn l_limits_the_selected_stream_and_says_what_is_wrong() {
+fn l_limits_the_selected_stream_and_reports_invalid_input() {
     let mut fixture = two();
     assert_eq!(fixture.press("jl"), []);
     assert!(fixture.text().contains("limit ABC123:2:"), "{}", fixture.text());
@@ -56,7 +56,7 @@ fn l_limits_the_selected_stream_and_says_what_is_wrong() {
         fixture.type_in(typed);
         assert_eq!(fixture.press(">"), []);
         assert!(fixture.text().contains(wrong), "{typed}: {}", fixture.text());
-        assert!(matches!(fixture.model.overlay, Some(Overlay::Prompt(_))), "the line stays, to be mended");
+        assert!(matches!(fixture.model.overlay, Some(Overlay::Prompt(_))), "the prompt stays open");
         for _ in typed.chars() {
             fixture
                 .send(Msg::Key(crate::tui::terminal::Key::plain(crate::tui::terminal::KeyCode::Backspace)));
@@ -76,7 +76,7 @@ fn l_limits_the_selected_stream_and_says_what_is_wrong() {
     assert_eq!(fixture.notice(), "ABC123:2 limited to 10M bytes/s down");
     fixture.send(Msg::Replied(CommandId(2), Err(CommandError::NotFound)));
     assert_eq!(fixture.notice(), "ABC123:2 was not limited: it no longer exists");
-    // What holds now stands in the line when it is asked for again.
+    // The prompt starts with the present limits.
     fixture.streams[1].stats().set_limit(Direction::Down, Rate::new(10_000_000));
     fixture.tick(TICK);
     fixture.press("l");
@@ -90,15 +90,15 @@ fn l_limits_the_selected_stream_and_says_what_is_wrong() {
     fixture.send(Msg::Replied(CommandId(3), Ok(Executed { affected_streams: 1 })));
     assert_eq!(fixture.notice(), "down limit of ABC123:2 removed");
     fixture.tick(TICK);
-    assert_eq!(fixture.press(">:limit down 10M>"), [], "looked at closely: it already has that limit");
+    assert_eq!(fixture.press(">:limit down 10M>"), [], "in the detail: it already has this limit");
 }
 
 #[test]
-fn marked_streams_are_limited_together_and_whatever_moved_meanwhile_is_not() {
+fn marked_streams_are_limited_as_a_batch_and_no_stream_that_took_a_key_since() {
     let mut fixture = two();
     fixture.press("gmml");
     assert!(fixture.text().contains("limit 2 streams:"), "{}", fixture.text());
-    // One ends, and another takes its key.
+    // One stream ends, and a new one gets its key.
     fixture.end(0, crate::telemetry::EndReason::Finished);
     fixture.tick(TICK);
     fixture.open(0xABC123, 1);
@@ -128,7 +128,7 @@ fn users_proxies_and_services_are_limited_where_they_are_listed() {
     );
     fixture.send(Msg::Replied(CommandId(2), Ok(Executed { affected_streams: 2 })));
     assert_eq!(fixture.notice(), "lab limited to 1G bytes/s up");
-    // The service comes after the proxies.
+    // Services are listed after the proxies.
     fixture.press("Gl");
     fixture.type_in("down 2G");
     assert_eq!(
@@ -143,7 +143,7 @@ fn users_proxies_and_services_are_limited_where_they_are_listed() {
 }
 
 #[test]
-fn a_user_unfolds_and_its_streams_are_acted_on() {
+fn streams_of_an_unfolded_user_can_be_acted_on() {
     let mut fixture = two();
     fixture.press("3>");
     assert!(fixture.text().contains("ABC123:2"), "{}", fixture.text());
@@ -156,14 +156,14 @@ fn a_user_unfolds_and_its_streams_are_acted_on() {
     fixture.press("kl");
     fixture.type_in("down 1K");
     assert_eq!(fixture.press(">"), [limit(2, stream(1), Direction::Down, Some(1000))]);
-    // It is looked at closely from here, and the way back leads here.
+    // The detail opens from here, and closing it leads back here.
     fixture.press(">");
     assert_eq!(fixture.model.detail_screen.open.as_ref().map(|detail| detail.key), Some(key(0xABC123, 1)));
     fixture.press("j");
     assert_eq!(fixture.model.detail_screen.open.as_ref().map(|detail| detail.key), Some(key(0xABC123, 2)));
     fixture.press("<");
     assert!(fixture.model.detail_screen.open.is_none() && fixture.model.screen == ScreenId::Sessions);
-    // A stream that ends leaves; the user stays until it is folded again.
+    // A stream that ends is removed; its user stays unfolded.
     fixture.end(1, crate::telemetry::EndReason::Finished);
     fixture.tick(TICK);
     assert_eq!(fixture.model.sessions_screen.lines.len(), 2);
@@ -172,7 +172,7 @@ fn a_user_unfolds_and_its_streams_are_acted_on() {
 }
 
 #[test]
-fn a_proxy_is_drained_and_weighed_and_its_service_gets_a_policy() {
+fn drain_weight_and_policy_are_sent_for_the_selected_proxy() {
     let mut fixture = two();
     let proxy = ProxyId(1);
     assert_eq!(fixture.press("2D"), [Effect::SendCommand(CommandId(1), Command::DrainProxy(proxy))]);
@@ -205,7 +205,7 @@ fn a_proxy_is_drained_and_weighed_and_its_service_gets_a_policy() {
     let policy = |id, policy| Effect::SendCommand(CommandId(id), Command::SetPolicy(service(), policy));
     fixture.press("P");
     assert!(fixture.text().contains("policy of :8080:default:"), "{}", fixture.text());
-    // As much of a name as tells which one.
+    // An unambiguous beginning of a name is enough.
     fixture.type_in("l");
     assert_eq!(fixture.press(">"), [policy(4, Policy::LeastStreams)]);
     fixture.send(Msg::Replied(CommandId(4), Ok(Executed { affected_streams: 2 })));
@@ -219,7 +219,7 @@ fn a_proxy_is_drained_and_weighed_and_its_service_gets_a_policy() {
 }
 
 #[test]
-fn what_is_gone_is_not_steered() {
+fn no_command_is_sent_for_a_disconnected_proxy() {
     let mut fixture = two();
     fixture.press("2");
     fixture.proxies.clear();
@@ -234,7 +234,7 @@ fn what_is_gone_is_not_steered() {
 }
 
 #[test]
-fn a_proxy_with_several_services_asks_which_one() {
+fn a_policy_for_a_proxy_with_several_services_needs_a_selected_service() {
     let mut fixture = two();
     let other = fixture.hub.service_opened("9090".parse().unwrap());
     fixture.proxies[0].0.registered(other.stats().key.clone());
@@ -246,7 +246,7 @@ fn a_proxy_with_several_services_asks_which_one() {
 }
 
 #[test]
-fn the_load_is_by_streams_or_by_bytes() {
+fn the_load_is_measured_by_streams_or_by_bytes() {
     let mut fixture = two();
     fixture.proxy("edge");
     let index = fixture.open(0xABC123, 7);
@@ -262,7 +262,7 @@ fn the_load_is_by_streams_or_by_bytes() {
 }
 
 #[test]
-fn balance_is_measured_against_the_weights() {
+fn imbalance_is_relative_to_the_weights() {
     let mut fixture = two();
     fixture.proxy("edge");
     let index = fixture.open(0xABC123, 7);
@@ -272,7 +272,7 @@ fn balance_is_measured_against_the_weights() {
         fixture.model.live.proxies.balance(policy, LoadMeasure::Streams).unwrap().imbalance
     };
     assert!((imbalance(&fixture, Policy::Weighted) - 4.0 / 3.0).abs() < 1e-9);
-    // Twice the streams are due to twice the weight.
+    // A proxy with twice the weight is due twice the streams.
     fixture.proxies[0].0.stats().set_weight(2);
     fixture.tick(TICK);
     assert!((imbalance(&fixture, Policy::Weighted) - 1.0).abs() < 1e-9);
@@ -283,7 +283,7 @@ fn balance_is_measured_against_the_weights() {
 }
 
 #[test]
-fn a_stopped_display_keeps_the_close_look_still() {
+fn a_frozen_display_freezes_the_detail_too() {
     let mut fixture = two();
     fixture.press(">");
     fixture.press(" ");

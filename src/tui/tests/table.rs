@@ -15,7 +15,7 @@ use crate::{
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// The head of the table.
+/// The headings of the table.
 fn head(fixture: &Fixture) -> String {
     fixture.text().lines().find(|line| line.contains("STREAM")).unwrap().to_owned()
 }
@@ -26,7 +26,7 @@ fn live_rows(fixture: &Fixture) -> Vec<StreamRow<'_>> {
 }
 
 #[test]
-fn s_goes_from_column_to_column_as_they_stand_on_the_screen() {
+fn s_sorts_by_the_next_column_on_the_screen() {
     let mut fixture = Fixture::busy(120, 36);
     let marked = |fixture: &Fixture| {
         let head = head(fixture);
@@ -47,7 +47,7 @@ fn s_goes_from_column_to_column_as_they_stand_on_the_screen() {
     }
     fixture.press("S");
     assert_eq!(marked(&fixture), "UP/s");
-    // Where its column has no room, the title still says it.
+    // Where the sorted column does not fit, the title still names it.
     fixture.press(":sort service>");
     assert!(fixture.text().contains("sort service ▴"), "{}", fixture.text());
     fixture.press("s");
@@ -55,7 +55,7 @@ fn s_goes_from_column_to_column_as_they_stand_on_the_screen() {
 }
 
 #[test]
-fn every_order_is_that_of_its_column() {
+fn every_sort_key_sorts_by_the_values_of_its_column() {
     let mut fixture = Fixture::busy(120, 36);
     for i in 0..3 {
         fixture.open(0xDEF456, i + 1);
@@ -78,8 +78,8 @@ fn every_order_is_that_of_its_column() {
         sorted(f, |r| Reverse(r.proxy.map_or(9, |p| p.0)))
     });
     check("user", &|f| sorted(f, |r| r.addr), &|f| sorted(f, |r| Reverse(r.addr)));
-    check("down-bytes", &|f| sorted(f, |r| Reverse(r.figures.down)), &|f| sorted(f, |r| r.figures.down));
-    check("up-bytes", &|f| sorted(f, |r| Reverse(r.figures.up)), &|f| sorted(f, |r| r.figures.up));
+    check("down-bytes", &|f| sorted(f, |r| Reverse(r.counters.down)), &|f| sorted(f, |r| r.counters.down));
+    check("up-bytes", &|f| sorted(f, |r| Reverse(r.counters.up)), &|f| sorted(f, |r| r.counters.up));
     check("bytes", &|f| sorted(f, |r| Reverse(r.bytes())), &|f| sorted(f, |r| r.bytes()));
     check("key", &|f| sorted(f, |r| (r.key.user, r.key.stream)), &|f| {
         sorted(f, |r| Reverse((r.key.user, r.key.stream)))
@@ -102,10 +102,10 @@ fn every_order_is_that_of_its_column() {
 }
 
 #[test]
-fn every_column_can_be_had_and_sent_away_at_120_columns() {
+fn every_column_can_be_shown_and_hidden_at_120_columns() {
     let mut fixture = Fixture::busy(120, 36);
     let (service, channel, up, down) = (2, 4, 11, 12);
-    // One that comes may leave room for another, or push it away: in the second round all of them are asked for.
+    // A new column may displace another one: in the second round all of them are asked for.
     let wanted = [(service, "SERVICE"), (channel, " CHANNEL "), (up, " UP "), (down, " DOWN ")];
     for (at, name) in wanted.into_iter().chain(wanted) {
         if !head(&fixture).contains(name) {
@@ -113,7 +113,7 @@ fn every_column_can_be_had_and_sent_away_at_120_columns() {
         }
         assert!(head(&fixture).contains(name), "{name}: {}", head(&fixture));
     }
-    // All four at once.
+    // All four together.
     for name in ["SERVICE", " CHANNEL ", " UP ", " DOWN "] {
         assert!(head(&fixture).contains(name), "{name}: {}", head(&fixture));
     }
@@ -127,7 +127,7 @@ fn every_column_can_be_had_and_sent_away_at_120_columns() {
         fixture.text()
     );
     assert!(fixture.text().contains("no room"), "{}", fixture.text());
-    // The key stays whatever is pressed, and acts reach nothing behind the list.
+    // The key column cannot be hidden, and keys do not act on the screen behind the list.
     assert_eq!(fixture.press("g xKA"), []);
     assert!(fixture.text().contains("[x] stream"));
     fixture.press("r<");
@@ -135,7 +135,7 @@ fn every_column_can_be_had_and_sent_away_at_120_columns() {
 }
 
 #[test]
-fn all_that_the_filter_shows_is_killed_and_nothing_that_came_later() {
+fn kill_shown_kills_the_listed_streams_and_none_that_opened_later() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("/");
     fixture.type_in("down>1M");
@@ -144,7 +144,7 @@ fn all_that_the_filter_shows_is_killed_and_nothing_that_came_later() {
     assert_eq!(shown.len(), 5);
     fixture.press("A");
     assert!(fixture.text().contains("5 open streams"), "{}", fixture.text());
-    // One ends, and another one comes that passes too.
+    // One ends, and another one opens that passes the filter too.
     let first = fixture.streams.iter().position(|stream| stream.stats().key == shown[0]).unwrap();
     fixture.end(first, EndReason::Finished);
     let late = fixture.open(0xDEF456, 1);
@@ -166,7 +166,7 @@ fn all_that_the_filter_shows_is_killed_and_nothing_that_came_later() {
     let mut wanted = shown[1..].to_vec();
     wanted.sort_unstable();
     assert_eq!(killed, wanted);
-    // Without a filter it is all of them, and a key is not enough.
+    // Without a filter all streams are listed, and their number has to be typed.
     fixture.press("<:kill-shown>");
     let open = live_rows(&fixture).len() - 4;
     assert!(fixture.text().contains(&format!("Type {open} to confirm")), "{}", fixture.text());
@@ -176,7 +176,7 @@ fn all_that_the_filter_shows_is_killed_and_nothing_that_came_later() {
     assert_eq!(fixture.notice(), "no open stream is listed");
 }
 
-/// A control room with few slots, which answers when it is told to.
+/// A command queue with few slots, which replies when the test asks it to.
 struct Room {
     slots: usize,
     held: Vec<CommandId>,
@@ -186,7 +186,7 @@ struct Room {
 impl Room {
     fn take(&mut self, fixture: &mut Fixture, effects: Vec<Effect>) {
         let mut effects = std::collections::VecDeque::from(effects);
-        // As the front end does: what comes after a refusal must wait too.
+        // As in the runtime: commands after one that did not fit must wait too.
         let mut busy = false;
         while let Some(effect) = effects.pop_front() {
             let Effect::SendCommand(id, command) = effect else { continue };
@@ -209,7 +209,7 @@ impl Room {
 }
 
 #[test]
-fn a_mass_act_is_fed_in_order_and_loses_nothing() {
+fn a_batch_is_sent_in_order_through_a_full_queue_and_loses_nothing() {
     const MANY: u32 = 1000;
     let mut fixture = Fixture::empty(120, 36);
     fixture.proxy("lab");
@@ -224,7 +224,7 @@ fn a_mass_act_is_fed_in_order_and_loses_nothing() {
     let effects = fixture.press("+");
     assert!(effects.len() < 64, "{} at once", effects.len());
     room.take(&mut fixture, effects);
-    // A second one of that size has to wait; a single one may follow, and stays behind.
+    // A second batch is refused; a single command is queued behind the first one.
     assert_eq!(fixture.press("-"), []);
     assert!(fixture.notice().contains("still queued"), "{}", fixture.notice());
     let effects = fixture.press("Mgp");
@@ -233,7 +233,7 @@ fn a_mass_act_is_fed_in_order_and_loses_nothing() {
         let before = room.taken.len();
         room.answer(&mut fixture);
         if room.held.is_empty() {
-            // Nothing is on its way that an answer could come to: the next sample tries again.
+            // No command awaits a reply: the next sample sends again.
             let effects = fixture.sample();
             room.take(&mut fixture, effects);
         }
@@ -257,7 +257,7 @@ fn a_mass_act_is_fed_in_order_and_loses_nothing() {
 }
 
 #[test]
-fn what_ended_before_its_order_was_sent_is_not_ordered() {
+fn no_command_is_sent_for_a_stream_that_ended_while_it_was_queued() {
     let mut fixture = Fixture::empty(120, 36);
     fixture.proxy("lab");
     for stream in 1..=100 {
@@ -269,7 +269,7 @@ fn what_ended_before_its_order_was_sent_is_not_ordered() {
     let mut sent = fixture.press("y");
     let unsent = 100 - sent.len();
     assert!(unsent > 0);
-    // All end; one comes back with a key of theirs.
+    // All end; a new stream gets one of their keys.
     while !fixture.streams.is_empty() {
         fixture.end(0, EndReason::Finished);
     }

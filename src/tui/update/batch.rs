@@ -97,7 +97,7 @@ fn settle(model: &mut Model, id: CommandId, reply: CommandReply) {
     let reply = reply.map(|executed| executed.affected_streams).map_err(|error| error.to_string());
     let (failed_row, outcome) = model.pending_commands.replied(id, reply);
     if let Some(row) = failed_row.and_then(|row| model.live.streams.get_mut(row)) {
-        row.killing = false;
+        row.kill_pending = false;
     }
     if let Some(outcome) = outcome {
         let level = if outcome.is_success { NoticeLevel::Success } else { NoticeLevel::Warning };

@@ -80,7 +80,7 @@ pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) -> Ve
     {
         let number = model.live.streams.snapshot_number(detail.row);
         let selected = snapshot.selected.iter().find(|stream| Some(stream.number) == number);
-        detail.note(row, selected.map(|stream| &stream.details), now);
+        detail.record(row, selected.map(|stream| &stream.details), now);
     }
     model.refresh_rows();
     model.expire_notice();

@@ -38,7 +38,7 @@ pub(super) fn streams(model: &mut Model) -> Vec<RowId> {
 /// Those of `rows` that can be killed: open streams without a pending kill.
 pub(super) fn kill_targets(model: &Model, rows: &[RowId]) -> Vec<KillTarget> {
     let target = |id: &RowId| {
-        let row = model.live.streams.get(*id).filter(|row| row.is_live() && !row.killing)?;
+        let row = model.live.streams.get(*id).filter(|row| row.is_live() && !row.kill_pending)?;
         Some(KillTarget { row: *id, key: row.key })
     };
     rows.iter().filter_map(target).collect()
@@ -77,7 +77,7 @@ pub(super) fn connected_proxy(model: &mut Model) -> Option<&ProxyRow> {
         model.notify(NoticeLevel::Info, "no proxy selected");
         return None;
     };
-    if model.live.proxies.up().all(|proxy| proxy.id != id) {
+    if model.live.proxies.connected().all(|proxy| proxy.id != id) {
         let name = model.live.proxies.name(id);
         model.notify(NoticeLevel::Info, format!("{name} has already disconnected"));
         return None;

@@ -9,7 +9,7 @@ use crate::tui::{
 
 /// Quits; asks for confirmation while streams are open.
 pub(super) fn quit(model: &mut Model) -> Vec<Effect> {
-    if model.live.streams.live() == 0 {
+    if model.live.streams.open_count() == 0 {
         return vec![Effect::Exit(Exit::Quit)];
     }
     let drain_timeout = model.labels.drain.filter(|_| !model.server_status.is_draining);

@@ -38,10 +38,10 @@ fn ask_to_kill_selection(model: &mut Model) {
     let key = row.key;
     // A frozen display may show a stream that has ended since.
     let now = model.live.streams.get(id);
-    let (live, killing) = now.map_or((false, false), |row| (row.is_live(), row.killing));
+    let (live, kill_pending) = now.map_or((false, false), |row| (row.is_live(), row.kill_pending));
     if !live {
         model.notify(NoticeLevel::Info, format!("{key} has already ended"));
-    } else if killing {
+    } else if kill_pending {
         model.notify(NoticeLevel::Info, format!("{key} is already being killed"));
     } else {
         dialog::open(model, Confirmation::Kill(vec![KillTarget { row: id, key }]));
@@ -73,7 +73,7 @@ pub(super) fn kill(model: &mut Model, targets: &[KillTarget]) -> Vec<Effect> {
     for target in targets {
         match model.live.streams.get_mut(target.row) {
             Some(row) if row.is_live() && row.key == target.key => {
-                row.killing = true;
+                row.kill_pending = true;
                 remaining.push(*target);
             }
             _ => {}
@@ -89,7 +89,7 @@ pub(super) fn kill(model: &mut Model, targets: &[KillTarget]) -> Vec<Effect> {
     };
     let batch = model.pending_commands.begin_batch(first.key.to_string(), "killed");
     let streams = &model.live.streams;
-    model.streams_screen.marks.retain(|mark| streams.get(*mark).is_some_and(|row| !row.killing));
+    model.streams_screen.marks.retain(|mark| streams.get(*mark).is_some_and(|row| !row.kill_pending));
     for target in remaining {
         let command = Command::KillStream(target.key);
         model.pending_commands.push(batch, command, Some(target.row), model.live.now);

@@ -110,8 +110,8 @@ fn kill(model: &Model, id: RowId, key: &str) -> Vec<Line<'static>> {
         ]),
         Line::from(vec![
             label("so far"),
-            Span::styled(format!("↓ {}", format::bytes(row.figures.down)), theme.down),
-            Span::styled(format!("  ↑ {}", format::bytes(row.figures.up)), theme.up),
+            Span::styled(format!("↓ {}", format::bytes(row.counters.down)), theme.down),
+            Span::styled(format!("  ↑ {}", format::bytes(row.counters.up)), theme.up),
             Span::styled(format!("  in {}", format::age(row.age(model.live.now))), theme.dim),
         ]),
         Line::styled("User and target connections are reset at once.", theme.dim),
@@ -125,7 +125,7 @@ fn kill_many(model: &Model, targets: &[KillTarget]) -> Vec<Line<'static>> {
     let live = |target: &&KillTarget| model.live.streams.get(target.row).is_some_and(StreamRow::is_live);
     let rows = || targets.iter().filter_map(|target| model.live.streams.get(target.row));
     let (open, down, up) = rows().filter(|row| row.is_live()).fold((0, 0, 0), |(open, down, up), row| {
-        (open + 1, row.figures.down.saturating_add(down), row.figures.up.saturating_add(up))
+        (open + 1, row.counters.down.saturating_add(down), row.counters.up.saturating_add(up))
     });
     let mut lines = vec![Line::from(vec![
         Span::styled(format::counted(open as u64, "open stream"), theme.strong),
@@ -137,7 +137,7 @@ fn kill_many(model: &Model, targets: &[KillTarget]) -> Vec<Line<'static>> {
             Span::styled(format::fit(&target.key.to_string(), 12), theme.accent),
             Span::styled(format!("{}  ", row.addr), theme.text),
             Span::styled(
-                format!("↓ {}  ↑ {}", format::bytes(row.figures.down), format::bytes(row.figures.up)),
+                format!("↓ {}  ↑ {}", format::bytes(row.counters.down), format::bytes(row.counters.up)),
                 theme.dim,
             ),
         ]));
@@ -155,7 +155,7 @@ fn kill_user(model: &Model, user: UserChannelId) -> Vec<Line<'static>> {
         let rows = model.live.streams.order().iter().filter_map(|id| model.live.streams.get(*id));
         rows.filter(|row| row.is_live() && row.key.user == user)
     };
-    let (down, up) = rows().fold((0, 0), |(down, up), row| (down + row.figures.down, up + row.figures.up));
+    let (down, up) = rows().fold((0, 0), |(down, up), row| (down + row.counters.down, up + row.counters.up));
     let addr = rows().next().map(|row| row.addr.ip().to_string()).unwrap_or_default();
     vec![
         Line::from(vec![
@@ -175,7 +175,7 @@ fn kill_user(model: &Model, user: UserChannelId) -> Vec<Line<'static>> {
 fn kick(model: &Model, id: ProxyId) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let name = Span::styled(model.live.proxies.name(id), theme.accent.patch(theme.strong));
-    let Some(proxy) = model.live.proxies.up().find(|proxy| proxy.id == id) else {
+    let Some(proxy) = model.live.proxies.connected().find(|proxy| proxy.id == id) else {
         return vec![Line::from(vec![name, Span::styled(" has already disconnected.", theme.text)])];
     };
     let (streams, channels) = (
@@ -200,7 +200,7 @@ fn route(model: &Model, row: StreamRow<'_>) -> String {
 /// Returns the text of the question whether to quit. `drains` is how long a drain may take, if one is possible.
 fn quit(model: &Model, drains: Option<Duration>) -> Vec<Line<'static>> {
     let theme = &model.theme;
-    let open = model.live.streams.live() as u64;
+    let open = model.live.streams.open_count() as u64;
     let are = if open == 1 { "is" } else { "are" };
     let drain = drains.map(|time| {
         let text = format!("Drain (d) lets them finish for up to {}.", format::age(time));

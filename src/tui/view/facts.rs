@@ -68,12 +68,12 @@ fn proxy(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'stati
     // Truncated, so that the id and the policy fit behind it.
     let name = truncate_middle(&shown.proxies.name(id), 26);
     let mut line = vec![label, Span::styled(format!("{name}  {id}"), theme.text)];
-    let known = shown.proxies.get(id).filter(|proxy| proxy.gone.is_none());
+    let known = shown.proxies.get(id).filter(|proxy| proxy.disconnection.is_none());
     if let (Some(proxy), Some(service)) = (known, shown.services.find(&row.service)) {
-        let over = shown.proxies.up().filter(|proxy| proxy.services.contains(&row.service)).count();
+        let over = shown.proxies.connected().filter(|proxy| proxy.services.contains(&row.service)).count();
         let why = proxies::policy(model, proxy, service.policy, over);
         line.push(Span::styled(format!("  {why}"), theme.dim));
-        if proxy.drains() {
+        if proxy.is_draining() {
             line.push(Span::styled("  draining", theme.warn));
         }
     } else if row.is_live() {
@@ -85,8 +85,8 @@ fn proxy(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'stati
 /// Returns the primary channel of the stream with its RTT, traffic and retransmissions.
 fn channel(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'static> {
     let theme = &model.theme;
-    if row.waits {
-        let left = row.proxy.and_then(|id| model.shown().proxies.get(id)?.waits).map(format::age);
+    if row.is_in_grace_period {
+        let left = row.proxy.and_then(|id| model.shown().proxies.get(id)?.grace_remaining).map(format::age);
         let text = format!("none left; the proxy may resume for {} more", left.unwrap_or_default());
         return Line::from(vec![label, Span::styled(text, theme.warn)]);
     }
@@ -127,7 +127,7 @@ fn target(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'stat
         (Some(why), _) => (format!("connect failed: {why}"), theme.error),
         (None, StreamPhase::Waiting) => ("not connected yet".to_owned(), theme.dim),
         (None, StreamPhase::Opening) => ("connecting".to_owned(), theme.dim),
-        (None, StreamPhase::Ended) if flow.is_none() && row.figures.down == 0 => {
+        (None, StreamPhase::Ended) if flow.is_none() && row.counters.down == 0 => {
             ("never connected".to_owned(), theme.dim)
         }
         (None, _) => ("connected".to_owned(), theme.text),
@@ -190,14 +190,14 @@ fn figures(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked> {
     let head: String = head.map(|(text, width)| fit_right(text, *width)).collect();
     let mut lines = vec![
         (1, Line::styled(format!("            {head}"), theme.dim)),
-        (0, direction("down", row.figures.down_rate, row.figures.down_peak, row.figures.down, theme.down)),
-        (0, direction("up", row.figures.up_rate, row.figures.up_peak, row.figures.up, theme.up)),
+        (0, direction("down", row.counters.down_rate, row.counters.down_peak, row.counters.down, theme.down)),
+        (0, direction("up", row.counters.up_rate, row.counters.up_peak, row.counters.up, theme.up)),
     ];
     if let (Some(share), Some(body)) = (row.progress(), row.download) {
         let (filled, track) = bars::horizontal(share, usize::from(width.saturating_sub(44)).clamp(8, 40));
-        let left = (body.begun + body.size).saturating_sub(row.figures.down) as f64
-            / f64::from(row.figures.down_rate).max(1.0);
-        let left = if row.is_live() && row.figures.down_rate > 1.0 {
+        let left = (body.begun + body.size).saturating_sub(row.counters.down) as f64
+            / f64::from(row.counters.down_rate).max(1.0);
+        let left = if row.is_live() && row.counters.down_rate > 1.0 {
             format!(", {} left", format::age(std::time::Duration::from_secs_f64(left.min(1e9))))
         } else {
             String::new()

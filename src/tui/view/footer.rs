@@ -37,7 +37,7 @@ fn message(model: &Model) -> Option<Line<'static>> {
         return Some(Line::styled(format!(" {mark} {}", notice.text), style));
     }
     model.server_status.is_draining.then(|| {
-        let open = format::counted(model.shown().streams.live() as u64, "stream");
+        let open = format::counted(model.shown().streams.open_count() as u64, "stream");
         let left =
             model.server_status.drain_deadline.map(|end| end.saturating_duration_since(model.live.now));
         let left = left.map(|left| format!(", {} left", format::age(left))).unwrap_or_default();

@@ -112,10 +112,10 @@ fn facts(model: &Model, width: u16) -> Vec<Fact> {
         let style = if n == 0 { theme.dim } else { theme.strong };
         vec![Span::styled(format::count(n), style), Span::styled(format!(" {label}"), theme.dim)]
     };
-    let open = model.shown().streams.live() as u64;
-    let (proxies, away) = model.shown().proxies.here_and_away();
+    let open = model.shown().streams.open_count() as u64;
+    let (proxies, away) = model.shown().proxies.connected_and_in_grace_period();
     let plural = |n: u64, one: &'static str, many: &'static str| if n == 1 { one } else { many };
-    let mut lost = model.shown().services.lost();
+    let mut lost = model.shown().services.closed_services();
     let (light, state) = if let (Some(first), false) = (lost.next(), model.server_status.is_draining) {
         let more = lost.count();
         let more = if more > 0 { format!(" +{more}") } else { String::new() };
@@ -169,7 +169,7 @@ fn rates(model: &Model, down: Style, up: Style) -> Vec<Span<'static>> {
 /// Draws, on a terminal without room for a table, the totals, one a row, and that the terminal is too small.
 pub(crate) fn draw_too_small(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    let open = format::count(model.shown().streams.live() as u64);
+    let open = format::count(model.shown().streams.open_count() as u64);
     let mut lines = vec![
         Line::from(vec![Span::styled(open, theme.strong), Span::styled(" open", theme.dim)]),
         Line::from(rates(model, theme.down, theme.up)),

@@ -75,7 +75,7 @@ pub(crate) fn draw_panel(model: &Model, area: Rect, buf: &mut Buffer) {
 /// a proxy. `None` if there is no problem.
 pub(super) fn warning(model: &Model) -> Option<String> {
     let shown = model.shown();
-    let mut closed = shown.services.lost();
+    let mut closed = shown.services.closed_services();
     if let Some(service) = closed.next() {
         let at = service.closed.unwrap_or(shown.now);
         let ago = format::age(shown.now.saturating_duration_since(at));
@@ -87,19 +87,20 @@ pub(super) fn warning(model: &Model) -> Option<String> {
         };
         return Some(format!("port {} closed {ago} ago: no proxy serves it{more}", service.key.port));
     }
-    let refused = shown.proxies.up().filter(|proxy| proxy.services.is_empty());
-    let mut refused = refused.filter_map(|proxy| Some((proxy, proxy.refused.as_ref()?)));
+    let refused = shown.proxies.connected().filter(|proxy| proxy.services.is_empty());
+    let mut refused = refused.filter_map(|proxy| Some((proxy, proxy.registration_error.as_ref()?)));
     if let Some((proxy, why)) = refused.next() {
         return Some(format!("{} has no public port: {why}", proxy.name));
     }
-    let served = |service: &ServiceRow| shown.proxies.up().any(|proxy| proxy.services.contains(&service.key));
+    let served =
+        |service: &ServiceRow| shown.proxies.connected().any(|proxy| proxy.services.contains(&service.key));
     let deserted = shown.services.all().iter().find(|service| !served(service))?;
     Some(format!("port {} has no proxy: users wait for one", deserted.key.port))
 }
 
 /// Returns the suffix that marks the name of a draining proxy; empty for any other.
 fn drain_suffix(proxy: &ProxyRow) -> &'static str {
-    if proxy.drains() { " draining" } else { "" }
+    if proxy.is_draining() { " draining" } else { "" }
 }
 
 /// Returns the name of a proxy, with the mark of a draining one, in exactly `width` cells.
@@ -135,14 +136,14 @@ fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) 
         [only] => format!(":{}", only.port),
         [first, rest @ ..] => format!(":{}+{}", first.port, rest.len()),
     };
-    if let Some(gone) = &proxy.gone {
+    if let Some(gone) = &proxy.disconnection {
         let ago = format::age(model.shown().now.saturating_duration_since(gone.at));
         let why = gone.reason.as_ref().map(|why| format!(", {why}")).unwrap_or_default();
         let text =
             format!("  {} {} disconnected {ago}{why}", fit_middle(&proxy.name, names), fit(&services, 8));
         return Line::styled(truncate(&text, width.saturating_sub(1)), theme.faint);
     }
-    if let Some(left) = proxy.waits {
+    if let Some(left) = proxy.grace_remaining {
         let streams = format::counted(proxy.streams, "stream");
         let wait = format::verb(proxy.streams, "wait");
         let text = format!(
@@ -165,7 +166,7 @@ fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) 
     let mut spans = vec![
         Span::styled(
             format!("  {} ", marked_name(proxy, names)),
-            if proxy.drains() { theme.warn } else { theme.text },
+            if proxy.is_draining() { theme.warn } else { theme.text },
         ),
         Span::styled(fit(&services, 8), theme.dim),
         Span::styled(fit(&format!("×{}", proxy.channels.len()), 4), theme.dim),
@@ -196,12 +197,12 @@ pub(crate) fn draw_summary_line(model: &Model, area: Rect, buf: &mut Buffer) {
     // The width of `+12` and its blank.
     const MORE_WIDTH: u16 = 4;
     let mut x = area.x + 8;
-    let mut left = model.shown().proxies.up().count();
-    for proxy in model.shown().proxies.up() {
+    let mut left = model.shown().proxies.connected().count();
+    for proxy in model.shown().proxies.connected() {
         let share = if total > 0.0 { proxy.load(model.display.load_measure) / total } else { 0.0 };
         let (filled, track) = bars::horizontal(share, 6);
-        let is_reconnecting = proxy.waits.is_some();
-        let needs_attention = is_reconnecting || proxy.drains();
+        let is_reconnecting = proxy.grace_remaining.is_some();
+        let needs_attention = is_reconnecting || proxy.is_draining();
         let mut spans = vec![
             Span::styled(
                 truncate_middle(&proxy.name, 9),
@@ -232,7 +233,7 @@ pub(crate) fn draw_summary_line(model: &Model, area: Rect, buf: &mut Buffer) {
         draw_line(buf, x, area.y, area, line);
         (x, left) = (x + width, left - 1);
     }
-    if model.shown().proxies.up().next().is_none() {
+    if model.shown().proxies.connected().next().is_none() {
         draw_line(buf, x, area.y, area, Line::styled(no_proxy_text(model), theme.dim));
     }
 }

@@ -75,7 +75,7 @@ fn row(model: &Model, columns: &FittedColumns<ServiceColumn>, service: &ServiceR
             Span::styled(format!("closed {ago} ago: no proxy serves it"), theme.warn),
         ]);
     }
-    let proxies = shown.proxies.up().filter(|proxy| proxy.services.contains(&service.key)).count();
+    let proxies = shown.proxies.connected().filter(|proxy| proxy.services.contains(&service.key)).count();
     let latency = |one| (latency::p50_p99(one).unwrap_or("-".to_owned()), theme.text);
     table::row(columns, |column, _| {
         Cell::from(match column {

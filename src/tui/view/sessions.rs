@@ -68,20 +68,21 @@ fn timeline(model: &Model, spans: &VecDeque<LinkSpan>, width: usize) -> Vec<char
         let line = match span.state {
             LinkCondition::Up => '━',
             LinkCondition::Draining => '▒',
-            LinkCondition::Away => '┄',
+            LinkCondition::GracePeriod => '┄',
         };
         fill(&mut out, from, to.max(from + 1.0), line);
-        if from >= 0.0 && !span.goes_on {
+        if from >= 0.0 && !span.continues_previous {
             fill(&mut out, from, from + 1.0, '├');
         }
-        match span.end.map(|end| end.how) {
+        match span.end.map(|end| end.outcome) {
             Some(LinkOutcome::Lost) if to >= 0.0 => fill(&mut out, to, to + 1.0, '╳'),
-            Some(LinkOutcome::Left) if to >= 0.0 => fill(&mut out, to, to + 1.0, '┤'),
+            Some(LinkOutcome::Closed) if to >= 0.0 => fill(&mut out, to, to + 1.0, '┤'),
             Some(_) => {}
-            None if span.state == LinkCondition::Away => {}
+            None if span.state == LinkCondition::GracePeriod => {}
             None => fill(&mut out, width as f64 - 1.0, width as f64, '▶'),
         }
-        last_end = span.end.filter(|end| end.how != LinkOutcome::Changed).map(|end| cell(end.at));
+        last_end =
+            span.end.filter(|end| end.outcome != LinkOutcome::ConditionChanged).map(|end| cell(end.at));
     }
     if let Some(end) = last_end {
         fill(&mut out, end + 1.0, width as f64, '┄');

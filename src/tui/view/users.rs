@@ -140,15 +140,15 @@ fn stream_row(model: &Model, columns: &FittedColumns<UserColumn>, row: StreamRow
             UserColumn::Streams => {
                 (state_name(row).to_owned(), if row.paused { theme.warn } else { theme.dim })
             }
-            UserColumn::UpRate => rate_cell(model, row.figures.up_rate.into(), theme.up),
-            UserColumn::DownRate => rate_cell(model, row.figures.down_rate.into(), theme.down),
+            UserColumn::UpRate => rate_cell(model, row.counters.up_rate.into(), theme.up),
+            UserColumn::DownRate => rate_cell(model, row.counters.down_rate.into(), theme.down),
             UserColumn::Limit => (limits::text(row.limits), theme.warn),
             UserColumn::TrafficShare => match row.progress() {
                 Some(share) => return Cell::Spans(share_bar(model, share, width)),
                 None => (String::new(), theme.text),
             },
-            UserColumn::Up => (format::bytes(row.figures.up), theme.dim),
-            UserColumn::Down => (format::bytes(row.figures.down), theme.dim),
+            UserColumn::Up => (format::bytes(row.counters.up), theme.dim),
+            UserColumn::Down => (format::bytes(row.counters.down), theme.dim),
             UserColumn::TotalStreams => (String::new(), theme.text),
             UserColumn::Age => (format::age(row.age(model.shown().now)), theme.dim),
         })

@@ -9,7 +9,7 @@ fn a_steady_flow_is_a_flat_line_however_it_is_sampled() {
         let mut history = RateHistory::default();
         let mut ms = 0;
         while ms < 150_000 {
-            history.note(start + Duration::from_millis(ms), ms * 1000, ms * 10);
+            history.record(start + Duration::from_millis(ms), ms * 1000, ms * 10);
             ms += step;
         }
         for points in [10, 58, 116, 480] {
@@ -29,9 +29,9 @@ fn what_a_row_remembers_is_the_beginning_of_its_curve() {
         trend.push(f32::from(second) * 1000.0, 10.0);
     }
     let now = Instant::now() + Duration::from_secs(100);
-    let mut history = RateHistory::begun(&trend, now, (55_000, 100));
+    let mut history = RateHistory::from_trend(&trend, now, (55_000, 100));
     // What comes next goes on from there: nothing is counted twice.
-    history.note(now + Duration::from_secs(2), 75_000, 120);
+    history.record(now + Duration::from_secs(2), 75_000, 120);
     let drawn: Vec<_> = history.points(30, 30).into_iter().flatten().collect();
     let down: Vec<f64> = drawn.iter().map(|(down, _)| down.round()).collect();
     let expected: Vec<f64> = (1..=10).map(|second| f64::from(second) * 1000.0).chain([10_000.0; 2]).collect();
@@ -43,6 +43,6 @@ fn what_a_row_remembers_is_the_beginning_of_its_curve() {
 fn no_history_is_no_line() {
     let mut history = RateHistory::default();
     assert!(history.points(8, 120).iter().all(Option::is_none));
-    history.note(Instant::now(), 5, 5);
+    history.record(Instant::now(), 5, 5);
     assert!(history.points(8, 30).iter().all(Option::is_none));
 }

@@ -12,7 +12,7 @@ fn a_rate_covers_a_second_and_dies_with_the_counter() {
     let (mut clock, mut meter) = (SampleClock::default(), RateMeter::default());
     for tick in 0..40u64 {
         clock.tick(start + Duration::from_millis(tick * 100));
-        meter.note(&clock, tick.min(25) * 500);
+        meter.record(&clock, tick.min(25) * 500);
         let rate = meter.per_second(&clock);
         match tick {
             0 => assert_eq!(rate, 0.0),
@@ -32,9 +32,9 @@ fn many_meters_say_what_one_says_and_a_place_that_is_used_again_begins_anew() {
     for tick in 0..60u64 {
         clock.tick(start + Duration::from_millis(tick * 90 + tick % 3 * 20));
         let value = tick * tick * 1000;
-        one.note(&clock, value);
+        one.record(&clock, value);
         let anew = tick == 0 || tick == 40;
-        let (down, up) = many.note(&clock, 2, anew, (value, 7));
+        let (down, up) = many.record(&clock, 2, anew, (value, 7));
         if (40..45).contains(&tick) {
             assert!((down == 0.0) == anew, "{tick}: {down}");
         } else if !(40..52).contains(&tick) {
@@ -61,9 +61,9 @@ proptest! {
         let mut sample = |ms, value| {
             let now = start + Duration::from_millis(ms);
             clock.tick(now);
-            meter.note(&clock, value);
+            meter.record(&clock, value);
             rate.push(now, value);
-            let (of_many, _) = many.note(&clock, 0, std::mem::take(&mut first), (value, 0));
+            let (of_many, _) = many.record(&clock, 0, std::mem::take(&mut first), (value, 0));
             [meter.per_second(&clock), rate.per_second(), of_many.into()]
         };
         for (after, more) in &samples {
@@ -87,7 +87,7 @@ fn slow_samples_and_a_counter_that_starts_anew_give_no_nonsense() {
     let (mut clock, mut meter) = (SampleClock::default(), RateMeter::default());
     for (tick, value, expected) in [(0, 0, 0.0), (1, 3000, 1500.0), (2, 10, 0.0), (3, 2010, 1000.0)] {
         clock.tick(start + Duration::from_secs(tick * 2));
-        meter.note(&clock, value);
+        meter.record(&clock, value);
         assert_eq!(meter.per_second(&clock), expected, "{tick}");
     }
 }

@@ -52,7 +52,7 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
 fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let shown = model.shown();
-    let (up, reconnecting) = shown.proxies.here_and_away();
+    let (up, reconnecting) = shown.proxies.connected_and_in_grace_period();
     let reconnecting =
         if reconnecting == 0 { String::new() } else { format!(", {reconnecting} reconnecting") };
     let channels = format::counted(shown.proxies.channels() as u64, "channel");

@@ -25,8 +25,8 @@ const WEIGHT_DROP_RANK: u8 = 4;
 /// Fits the columns into `width` cells. Limits have a column only while one is set.
 pub(super) fn fit_columns(model: &Model, width: u16) -> FittedColumns<ProxyColumn> {
     let proxies = &model.shown().proxies;
-    let weights_differ = proxies.up().any(|proxy| proxy.weight != 1);
-    let has_limits = proxies.up().any(|proxy| proxy.limits != RateLimits::default());
+    let weights_differ = proxies.connected().any(|proxy| proxy.weight != 1);
+    let has_limits = proxies.connected().any(|proxy| proxy.limits != RateLimits::default());
     let wanted = |column: &&ProxyColumn| **column != ProxyColumn::Limit || has_limits;
     let requests = ProxyColumn::ALL.iter().filter(wanted).map(|column| {
         let mut request = ColumnRequest::of(*column);
@@ -49,14 +49,14 @@ pub(super) fn proxy_row(
     let name = if proxy.name.is_empty() { &proxy.id.to_string() } else { &proxy.name };
     let width = columns.width(ProxyColumn::Name).unwrap_or(0).saturating_sub(2);
     let name = fit_middle(name, width);
-    if let Some(gone) = &proxy.gone {
+    if let Some(gone) = &proxy.disconnection {
         let ago = format::age(shown.now.saturating_duration_since(gone.at));
         let reason = gone.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let bytes = format::bytes_with_unit(proxy.down.saturating_add(proxy.up));
         let text = format!("  {name} disconnected {ago} ago{reason}; {bytes} in total");
         return Line::styled(text, theme.faint);
     }
-    if let Some(left) = proxy.waits {
+    if let Some(left) = proxy.grace_remaining {
         let wait = format::verb(proxy.streams, "wait");
         let streams = format::counted(proxy.streams, "stream");
         return Line::from(vec![
@@ -67,7 +67,7 @@ pub(super) fn proxy_row(
             ),
         ]);
     }
-    if let (Some(reason), true) = (&proxy.refused, proxy.services.is_empty()) {
+    if let (Some(reason), true) = (&proxy.registration_error, proxy.services.is_empty()) {
         return Line::from(vec![
             Span::styled(format!("  {name} "), theme.strong),
             Span::styled(format!("has no public port: {reason}"), theme.warn),
@@ -80,7 +80,7 @@ pub(super) fn proxy_row(
             Cell::Spans(vec![Span::styled(marker, theme.dim), Span::styled(name.clone(), theme.strong)])
         }
         ProxyColumn::TrafficShare => {
-            let all: f64 = shown.proxies.up().map(ProxyRow::rate).sum();
+            let all: f64 = shown.proxies.connected().map(ProxyRow::rate).sum();
             Cell::Spans(share_bar(model, proxy.rate(), all, None, width, theme.down))
         }
         ProxyColumn::StreamShare => {
@@ -96,7 +96,7 @@ pub(super) fn proxy_row(
 fn cell(model: &Model, proxy: &ProxyRow, column: ProxyColumn, width: usize) -> (String, Style) {
     let theme = &model.theme;
     match column {
-        ProxyColumn::State if proxy.drains() => ("drain".to_owned(), theme.warn),
+        ProxyColumn::State if proxy.is_draining() => ("drain".to_owned(), theme.warn),
         ProxyColumn::State => ("up".to_owned(), theme.ok),
         ProxyColumn::Ports => {
             let ports: Vec<String> =

@@ -75,17 +75,19 @@ fn cell(model: &Model, row: StreamRow<'_>, column: StreamColumn, width: usize) -
             .map_or_else(unknown, |id| (truncate_middle(&model.shown().proxies.name(id), width), theme.text)),
         StreamColumn::Channel => row.channel.map_or_else(unknown, |id| (id.to_string(), theme.dim)),
         StreamColumn::Address => (truncate_start(&row.addr.to_string(), width), theme.text),
-        StreamColumn::Content if row.waits => (content_and_grace_period(model, row, width), theme.warn),
+        StreamColumn::Content if row.is_in_grace_period => {
+            (content_and_grace_period(model, row, width), theme.warn)
+        }
         StreamColumn::Content => match &row.content {
             Some(content) => (content.to_string(), theme.text),
             None => unknown(),
         },
         StreamColumn::Priority => priority(row, theme),
         StreamColumn::Limit => (limits::text(row.limits), theme.warn),
-        StreamColumn::UpRate => rate(row.figures.up_rate, limited(row.limits.up, theme.up)),
-        StreamColumn::DownRate => rate(row.figures.down_rate, limited(row.limits.down, theme.down)),
-        StreamColumn::Up => amount(row.figures.up, theme.text),
-        StreamColumn::Down => amount(row.figures.down, theme.text),
+        StreamColumn::UpRate => rate(row.counters.up_rate, limited(row.limits.up, theme.up)),
+        StreamColumn::DownRate => rate(row.counters.down_rate, limited(row.limits.down, theme.down)),
+        StreamColumn::Up => amount(row.counters.up, theme.text),
+        StreamColumn::Down => amount(row.counters.down, theme.text),
         StreamColumn::Progress => end(row, theme),
         StreamColumn::Age => (format::age(row.age(model.shown().now)), theme.text),
         StreamColumn::Trend if !row.is_live() => (String::new(), theme.faint),
@@ -101,7 +103,7 @@ fn cell(model: &Model, row: StreamRow<'_>, column: StreamColumn, width: usize) -
 fn content_and_grace_period(model: &Model, row: StreamRow<'_>, width: usize) -> String {
     let content = row.content.as_ref().map(ToString::to_string).unwrap_or_default();
     let proxy = row.proxy.and_then(|id| model.shown().proxies.get(id));
-    let left = proxy.and_then(|proxy| proxy.waits).map(format::age).unwrap_or_default();
+    let left = proxy.and_then(|proxy| proxy.grace_remaining).map(format::age).unwrap_or_default();
     let left = format!("resume {left}");
     format!("{} {left}", fit(&content, width.saturating_sub(left.len() + 1)))
 }
@@ -130,9 +132,9 @@ fn state(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
             Some(EndReason::UserAborted) => ("aborted", theme.faint),
             Some(_) => ("failed", theme.error),
         },
-        (None, _) if row.killing => ("kill…", theme.warn),
+        (None, _) if row.kill_pending => ("kill…", theme.warn),
         (None, _) if row.paused => ("PAUSED", theme.warn),
-        (None, _) if row.waits => ("WAIT", theme.warn),
+        (None, _) if row.is_in_grace_period => ("WAIT", theme.warn),
         (None, StreamPhase::Waiting) => ("WAIT", theme.warn),
         (None, StreamPhase::Opening) => ("DIAL", theme.dim),
         (None, StreamPhase::Open) => ("OPEN", theme.ok),

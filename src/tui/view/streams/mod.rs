@@ -27,17 +27,17 @@ pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
         true => format::count(all as u64),
         false => format!("{} of {}", format::count(shown as u64), format::count(all as u64)),
     };
-    let mut text = format!("  {} open", of(open, streams.live()));
-    if streams.ended() > 0 {
+    let mut text = format!("  {} open", of(open, streams.open_count()));
+    if streams.ended_count() > 0 {
         let ended = match model.streams_screen.show_ended {
-            true => of(ended, streams.ended()),
-            false => format::count(streams.ended() as u64),
+            true => of(ended, streams.ended_count()),
+            false => format::count(streams.ended_count() as u64),
         };
         let hidden = if model.streams_screen.show_ended { "" } else { " (hidden)" };
         text.push_str(&format!(" · {ended} ended{hidden}"));
     }
-    if streams.dropped() > 0 {
-        text.push_str(&format!(" · {} older dropped", format::count(streams.dropped())));
+    if streams.dropped_count() > 0 {
+        text.push_str(&format!(" · {} older dropped", format::count(streams.dropped_count())));
     }
     let mut rest = vec![Span::styled(text, theme.dim)];
     if !model.streams_screen.filter.is_empty() {
@@ -114,9 +114,9 @@ fn empty(model: &Model, area: Rect, buf: &mut Buffer) {
         lines.push(Line::styled("  Esc clears it.", theme.dim));
     } else if !model.server_status.has_sample {
         lines.push(Line::styled("  Waiting for the first sample…", theme.dim));
-    } else if model.shown().streams.ended() > 0 {
+    } else if model.shown().streams.ended_count() > 0 {
         lines.push(Line::styled("  No stream is open. t shows ended streams.", theme.text));
-    } else if model.shown().proxies.up().next().is_none()
+    } else if model.shown().proxies.connected().next().is_none()
         && !matches!(model.layout().overview, OverviewLayout::Panels { .. })
     {
         // The panel that says so is not on this screen.
@@ -129,7 +129,7 @@ fn empty(model: &Model, area: Rect, buf: &mut Buffer) {
         let mut ports: Vec<_> = model
             .shown()
             .proxies
-            .up()
+            .connected()
             .flat_map(|proxy| &proxy.services)
             .map(|service| service.port)
             .collect();
