@@ -80,7 +80,7 @@ fn scroll_log(model: &mut Model, step: CursorStep) {
         CursorStep::HalfPages(_) | CursorStep::First | CursorStep::Last => (Event::EscapeKey, 1),
     };
     for _ in 0..times {
-        model.log_screen.widget.0.transition(event.clone());
+        model.log_screen.widget.0.transition(event);
     }
 }
 
