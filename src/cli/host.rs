@@ -53,6 +53,7 @@ pub(super) struct TerminationSignals {
 }
 
 impl TerminationSignals {
+    /// Installs the handlers: from now on none of these signals ends the process by itself.
     pub(super) fn new() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self {
@@ -83,7 +84,7 @@ pub(super) async fn follow_signals(mut signals: TerminationSignals, shutdown: Sh
 }
 
 /// Panics once if the environment variable `UNDERPASS_PANIC` says so, for the tests of the cockpit: on the cockpit's thread,
-/// or on another one. Returns whether a panic happened. Release builds do not contain this.
+/// or on another one. Returns whether it made another thread panic. Release builds do not contain this.
 #[cfg(debug_assertions)]
 fn panic_on_demand() -> bool {
     static ONCE: AtomicBool = AtomicBool::new(false);
@@ -98,7 +99,9 @@ fn panic_on_demand() -> bool {
 /// The cockpit on its own thread, or nothing if the log goes to stderr.
 #[derive(Debug)]
 pub(super) struct Cockpit {
+    /// Set to make the cockpit restore the terminal and end.
     stop: Arc<AtomicBool>,
+    /// Receives how the cockpit ended; `None` where it was not started, or its end was received already.
     ended: Option<oneshot::Receiver<Result<Exit, tui::Error>>>,
 }
 

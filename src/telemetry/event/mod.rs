@@ -66,7 +66,7 @@ pub enum EventKind {
     RegistrationRefused {
         /// The proxy.
         proxy: ProxyId,
-        /// Why, as the proxy was told.
+        /// Why, in the words of the refusal that the proxy received.
         reason: String,
     },
     /// A proxy has no channel any more and its link is closed.
@@ -115,7 +115,7 @@ pub enum EventKind {
         /// The service it connected to.
         service: ServiceKey,
     },
-    /// The last connection of a user ended, and the time in which a new one would have kept its id is over.
+    /// The last connection of a user ended, and no new one followed within the time for which its id was retained.
     UserLeft {
         /// The user.
         user: UserChannelId,

@@ -83,7 +83,7 @@ struct HistogramPeriods {
 }
 
 impl HistogramPeriods {
-    /// Starts a new period if the present one is over at `now`, and drops the histogram that is then too old.
+    /// Starts a new period if the present one has lasted [`PERIOD`] at `now`, and drops the histogram that is then too old.
     fn rotate(&mut self, now: Instant) {
         let Some(began) = self.present_began else { return };
         let age = now.saturating_duration_since(began);

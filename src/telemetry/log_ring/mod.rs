@@ -1,7 +1,8 @@
 //! The log ring: the newest log records of the process, for a reader that shows them later.
 //!
-//! A [`LogRing`] is a `tracing` layer and the buffer behind it. It is an ordinary object: whoever installs the layer
-//! passes a clone to the reader. It never blocks the thread that logs: when the ring is full, the oldest record goes.
+//! A [`LogRing`] is a `tracing` layer and the buffer behind it. It is an ordinary object and no global: the program that
+//! installs the layer passes a clone to the reader. A full ring discards its oldest record, so logging never waits for
+//! the reader.
 
 use std::{borrow::Cow, collections::VecDeque, fmt, sync::Arc};
 
@@ -13,6 +14,9 @@ use tracing::{
 use tracing_subscriber::{Layer, layer::Context};
 
 use super::clock;
+
+#[cfg(test)]
+mod tests;
 
 /// The severity of a log record, the most severe first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,8 +93,8 @@ impl LogRecord {
 pub struct LogRing(Arc<Mutex<VecDeque<LogRecord>>>);
 
 impl LogRing {
-    /// The maximum number of records in the ring: at 30 frames a second and one drain for each sample, a burst of this
-    /// many lines between two samples loses none.
+    /// The maximum number of records in the ring: so many may be logged between two reads without a loss. The cockpit reads
+    /// ten times a second, except while its display is frozen.
     pub const CAPACITY: usize = 5000;
 
     /// Returns an empty ring.

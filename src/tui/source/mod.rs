@@ -14,6 +14,9 @@ use crate::{
     telemetry::{Event, LogRecord, LogRing, Sampler, Snapshot, Telemetry},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// What the runtime asks a source for.
 #[derive(Debug, Clone, Copy)]
 pub enum PollRequest<'a> {
