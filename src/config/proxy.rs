@@ -38,7 +38,7 @@ pub struct ProxyConfig {
     pub stripe: bool,
     /// How long connecting to the target may take.
     pub dial_timeout: Duration,
-    /// The first backoff before the proxy reconnects, and the shortest.
+    /// The initial backoff before the proxy reconnects; a successful connection resets the backoff to it.
     pub min_backoff: Duration,
     /// The longest backoff before the proxy reconnects.
     pub max_backoff: Duration,

@@ -210,7 +210,7 @@ async fn a_wrong_checksum_closes_the_channel() {
         assert_eq!(server.disconnect_reason(what, peer).await, DisconnectReason::ChecksumMismatch, "{what}");
         let told = channel.rest().await.into_iter().any(|frame| {
             matches!(frame, Frame::Message(TunnelMessage { action: TunnelAction::Error, data, .. })
-                if String::from_utf8_lossy(&data).contains("a checksum is wrong"))
+                if String::from_utf8_lossy(&data).contains("checksum mismatch"))
         });
         assert!(told, "{what}");
     }

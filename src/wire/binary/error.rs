@@ -12,7 +12,7 @@ pub enum FrameError {
     #[error("unknown frame type {0:#04x}")]
     UnknownType(u8),
     /// The checksum in the frame is not that of the received bytes: corruption in transit.
-    #[error("corruption in transit: a checksum is wrong")]
+    #[error("corruption in transit: checksum mismatch")]
     Checksum,
     /// A bit or byte that must be zero is not.
     #[error("{0} frame with a reserved bit set")]
