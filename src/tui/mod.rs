@@ -61,27 +61,26 @@ use crate::telemetry::LogRing;
 /// Takes the terminal over and shows the cockpit until the operator quits, the host stops it, or the terminal disappears.
 /// Blocks: call it on a thread of its own.
 ///
-/// The terminal is given back before this returns, also after a panic in here; a panic of any other thread is logged
-/// (`tracing`, target `panic`) and the cockpit goes on. While it runs, `SIGINT` and `SIGTERM` count as `^C`, and
-/// nothing else may write to the terminal. For the log panel, install
-/// [`LogLayer`] behind a filter *before* calling this, and do not call
-/// `tui_logger::init_logger`: its thread would wake a hundred times a second for what is done here anyway.
+/// The terminal is restored before this returns, also after a panic of the cockpit. A panic of any other thread is logged
+/// (`tracing`, target `panic`) and the cockpit continues. While it runs, SIGINT and SIGTERM count as `^C`, and nothing else
+/// may write to the terminal. Install [`LogLayer`] behind a filter *before* calling this, for the log screen; do not call
+/// `tui_logger::init_logger`, whose thread would wake 100 times per second to do what the cockpit does with each sample.
 ///
 /// # Errors
-/// [`Error::Terminal`] where there is no terminal to take over, or it cannot be waited for; [`Error::Panicked`] where
-/// the cockpit itself failed. The tunnel is unharmed by either.
+/// [`Error::Terminal`] where there is no terminal, or it cannot be configured or polled; [`Error::Panicked`] where the
+/// cockpit panicked. The tunnel continues in both cases.
 pub fn run(options: Options) -> Result<Exit, Error> {
-    // What passes the layer's own filter is to be seen.
+    // The filter around `LogLayer` decides which records are shown.
     tui_logger::set_default_level(tui_logger::LevelFilter::Trace);
     tui_logger::set_hot_buffer_depth(LogRing::CAPACITY);
     tui_logger::move_events();
-    // Colours are chosen by the theme. The writer must not drop them, or with them whole attribute changes: under
-    // NO_COLOR that wipes the reversal of the selected row.
+    // The theme chooses the colours. Under NO_COLOR crossterm would drop whole attribute changes, and with them the reversal
+    // of the selected row.
     crossterm::style::force_color_output(true);
     let tty = Arc::new(Tty::open()?);
     let hook = PanicHook::install(tty.clone());
     let result = catch_unwind(AssertUnwindSafe(|| Runtime::new(options, tty.clone())?.run()));
-    // Whatever happened: first the terminal, then the hook, then the news.
+    // In this order: restore the terminal, remove the hook, report the result.
     tty.leave();
     drop(hook);
     match result {
