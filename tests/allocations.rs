@@ -50,8 +50,8 @@ const WARM_UP_BATCHES: u32 = 2000;
 /// Batches during which allocations are counted.
 const BATCHES: u32 = 2000;
 
-/// Returns the allocations for the bytes of one read, by processing step. `len` is the size of a read, `chunk` the largest
-/// payload of a frame.
+/// Returns the allocations for the bytes of one read, by processing step. `len` is the size of a read, `chunk` the
+/// largest payload of a frame.
 fn allocations_per_read(streams: u32, len: usize, chunk: Option<usize>) -> [f64; STEPS.len()] {
     let mut carrier = Carrier::with_chunk(streams, len, chunk);
     (0..WARM_UP_BATCHES).for_each(|_| carrier.batch(|_| ()));
@@ -68,9 +68,9 @@ fn allocations_per_read(streams: u32, len: usize, chunk: Option<usize>) -> [f64;
     counts.map(|count| count as f64 / f64::from(BATCHES * BATCH))
 }
 
-/// A chunk of a bulk stream, of any size, costs only its share of the allocation for headers: its read buffer comes from a
-/// pool. A small chunk is copied out of its read buffer, which it would keep alive; the copy serves both transmission and
-/// retransmission. The receiver allocates nothing for it, unless it has to wait there.
+/// A chunk of a bulk stream, of any size, costs only its share of the allocation for headers: its read buffer comes
+/// from a pool. A small chunk is copied out of its read buffer, which it would keep alive; the copy serves both
+/// transmission and retransmission. The receiver allocates nothing for it, unless it has to wait there.
 #[test]
 fn a_chunk_causes_no_allocation_beyond_its_own_bytes() {
     println!("{:>24} {}", "allocations for a read", STEPS.map(|step| format!("{step:>9}")).concat());

@@ -1,5 +1,5 @@
-//! Tries the orders in which a scheduler may run the threads that meet in flat combining: shuttle, a model checker, runs
-//! them one step at a time. Of two threads it tries every order, of three some thousands.
+//! Tries the orders in which a scheduler may run the threads that meet in flat combining: shuttle, a model checker,
+//! runs them one step at a time. Of two threads it tries every order, of three some thousands.
 
 #![allow(clippy::unwrap_used)]
 

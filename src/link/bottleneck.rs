@@ -1,8 +1,8 @@
 //! Determines what limits a stream, its bottleneck, and for how long each cause has limited it.
 //!
-//! Causes are recorded where a stream starts and stops being blocked, so that a stream which is not blocked costs neither
-//! a lock nor a look at the clock. Everything here follows from its arguments: this module must not use the link, a
-//! socket or a clock.
+//! Causes are recorded where a stream starts and stops being blocked, so that a stream which is not blocked costs
+//! neither a lock nor a look at the clock. Everything here follows from its arguments: this module must not use the
+//! link, a socket or a clock.
 
 #[cfg(test)]
 mod tests;
@@ -21,8 +21,8 @@ const MAX_WINDOW_STALL: Duration = Duration::from_millis(500);
 /// Shortest interval over which an acknowledgement rate is measured: over a shorter one it is noise.
 const MIN_RATE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How far the RTT of a channel must exceed twice its minimum to show queueing delay. A busy machine adds milliseconds by
-/// itself.
+/// How far the RTT of a channel must exceed twice its minimum to show queueing delay. A busy machine adds
+/// milliseconds by itself.
 const MIN_QUEUEING_DELAY: Duration = Duration::from_millis(10);
 
 /// The current bottleneck of one direction of a stream, and the total time that each cause has been the bottleneck.
@@ -44,8 +44,8 @@ impl BottleneckTimer {
         self.current.is_some_and(|(current, _)| current == cause)
     }
 
-    /// Records that the link has lost its last channel at `now`. A stream that the operator has paused stays so recorded:
-    /// a channel would not let it continue.
+    /// Records that the link has lost its last channel at `now`. A stream that the operator has paused stays so
+    /// recorded: a channel would not let it continue.
     pub(super) fn channel_lost(&mut self, now: Instant) {
         if !self.is_blocked_by(Bottleneck::Operator) {
             self.set(Some(Bottleneck::Channel), now);
@@ -65,7 +65,8 @@ impl BottleneckTimer {
         self.current = cause.map(|cause| (cause, now));
     }
 
-    /// Returns the bottleneck at `now`. A full window that has not moved for [`MAX_WINDOW_STALL`] is the target's doing.
+    /// Returns the bottleneck at `now`. A full window that has not moved for [`MAX_WINDOW_STALL`] is the target's
+    /// doing.
     pub(super) fn current(&self, now: Instant) -> Option<Bottleneck> {
         let (cause, since) = self.current?;
         let is_stalled = now.saturating_duration_since(since) > MAX_WINDOW_STALL;
@@ -95,8 +96,9 @@ pub(super) struct SendBottleneckDetector {
 impl SendBottleneckDetector {
     /// Returns the bottleneck, given how the sending half stands at `now`.
     ///
-    /// If all data is in flight and the peer grants no more credit, the bottleneck is the window where the acknowledgement
-    /// rate is at least half of one window per RTT, and otherwise the target, which reads more slowly than it could.
+    /// If all data is in flight and the peer grants no more credit, the bottleneck is the window where the
+    /// acknowledgement rate is at least half of one window per RTT, and otherwise the target, which reads more slowly
+    /// than it could.
     pub(super) fn detect(&mut self, flow: &SendFlow, now: Instant) -> Bottleneck {
         if flow.is_paused {
             return Bottleneck::Operator;
@@ -123,7 +125,8 @@ impl SendBottleneckDetector {
 
 /// Returns the bottleneck of the receiving half of a stream of which no received data waits on this side.
 ///
-/// `channel` is `None` while the link is detached. `is_expecting_data` says whether data is arriving or a response is due.
+/// `channel` is `None` while the link is detached. `is_expecting_data` says whether data is arriving or a response is
+/// due.
 pub(super) fn receive_bottleneck(
     recv: &RecvFlow,
     channel: Option<&ChannelHealth>,
@@ -160,8 +163,8 @@ pub(super) struct Activity {
     pub(super) is_active_up: bool,
 }
 
-/// Samples of a stream's byte counts, taken while the cockpit shows the stream. They tell a slow stream from one that has
-/// nothing to carry.
+/// Samples of a stream's byte counts, taken while the cockpit shows the stream. They tell a slow stream from one that
+/// has nothing to carry.
 #[derive(Debug)]
 pub(super) struct ActivityTracker {
     down: RateWindow,

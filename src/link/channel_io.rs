@@ -23,8 +23,8 @@ use crate::{
     telemetry::DisconnectReason,
 };
 
-/// Bytes after which a channel's driver yields to other tasks, and a flush leaves the rest to the driver: twice what one
-/// read takes. With half of it throughput was a twentieth lower.
+/// Bytes after which a channel's driver yields to other tasks, and a flush leaves the rest to the driver: twice what
+/// one read takes. With half of it throughput was a twentieth lower.
 pub(super) const TURN_BUDGET: usize = 2 * BufferPool::BUFFER_SIZE;
 
 thread_local! {
@@ -35,8 +35,8 @@ thread_local! {
 /// Where a channel gets the frames to transmit from, and reports how its writes proceed. Implemented by the link; each
 /// method locks the link state for itself.
 pub(super) trait TransmitSource {
-    /// Appends frames or lines for `channel` to `polled` until their encoded size reaches about `bytes`, or the list is as
-    /// long as one call may make it. Returns whether there may be more.
+    /// Appends frames or lines for `channel` to `polled` until their encoded size reaches about `bytes`, or the list
+    /// is as long as one call may make it. Returns whether there may be more.
     fn poll_transmit(&self, channel: u16, bytes: usize, polled: &mut Vec<Transmit>) -> bool;
     /// Sets whether the send buffer of the channel's socket is full: other channels may take over its data then.
     fn set_write_blocked(&self, channel: u16, is_blocked: bool);
@@ -56,8 +56,8 @@ pub(super) struct ChannelIo {
     is_reading_paused: AtomicBool,
     /// Wakes the driver to flush the channel.
     driver_wake: Notify,
-    /// A write failed because the peer has reset the connection. The kernel reports a reset once, so that the driver may
-    /// read a plain end instead.
+    /// A write failed because the peer has reset the connection. The kernel reports a reset once, so that the driver
+    /// may read a plain end instead.
     was_reset: AtomicBool,
     /// Cancelled to stop the driver.
     stopped: CancellationToken,
@@ -108,8 +108,8 @@ impl ChannelIo {
         self.driver_wake.notified().await;
     }
 
-    /// Ends the channel: its driver stops. The first reason counts, and [`ChannelShared::set_end_reason`] may have recorded
-    /// one before.
+    /// Ends the channel: its driver stops. The first reason counts, and [`ChannelShared::set_end_reason`] may have
+    /// recorded one before.
     pub(super) fn stop(&self, reason: DisconnectReason) {
         assert_link_state_unlocked();
         self.shared.set_end_reason(reason);
@@ -132,7 +132,8 @@ impl ChannelIo {
         self.stopped.is_cancelled()
     }
 
-    /// Sets whether the driver has stopped reading. While it has, every flush wakes the driver once reading may continue.
+    /// Sets whether the driver has stopped reading. While it has, every flush wakes the driver once reading may
+    /// continue.
     pub(super) fn set_reading_paused(&self, is_paused: bool) {
         self.is_reading_paused.store(is_paused, SeqCst);
     }
@@ -154,9 +155,9 @@ impl ChannelIo {
             Ok(FlushResult::Drained) => true,
             // The driver continues, now or once the socket is writable.
             Ok(FlushResult::BudgetExhausted | FlushResult::WriteBlocked) => false,
-            // The kernel reports a reset to one call only; after it, and after a close by the peer, writes fail with a
-            // broken pipe. The driver finds the end by itself after it has read what the peer sent before. The driver of a
-            // text peer may not be reading.
+            // The kernel reports a reset to one call only; after it, and after a close by the peer, writes fail with
+            // a broken pipe. The driver finds the end by itself after it has read what the peer sent before. The
+            // driver of a text peer may not be reading.
             Err(error) if !self.shared.is_text() && is_disconnect(&error) => {
                 self.was_reset.fetch_or(error.kind() == io::ErrorKind::ConnectionReset, SeqCst);
                 false
@@ -198,8 +199,8 @@ impl ChannelIo {
         }
     }
 
-    /// Polls the mux for frames and encodes them, until the queue holds as much as the socket takes at once or the mux has
-    /// no more. The link state is locked while the mux is polled, and not while frames are encoded.
+    /// Polls the mux for frames and encodes them, until the queue holds as much as the socket takes at once or the
+    /// mux has no more. The link state is locked while the mux is polled, and not while frames are encoded.
     fn fill(&self, source: &impl TransmitSource, queue: &mut WriteQueue) {
         with_scratch(&POLLED, |polled| {
             let mut may_have_more = true;

@@ -35,8 +35,8 @@ pub(super) struct ChannelShared {
     is_text: bool,
     /// Telemetry counters; only on the server.
     stats: Option<Arc<ChannelStats>>,
-    /// Bytes in the write queue after the last write. Kept beside the queue, because taking the queue's lock only to read
-    /// its length would make another thread's flush skip its work.
+    /// Bytes in the write queue after the last write. Kept beside the queue, because taking the queue's lock only to
+    /// read its length would make another thread's flush skip its work.
     queued_bytes: AtomicUsize,
     /// The socket's send buffer is full; the driver waits until the socket is writable.
     is_write_blocked: AtomicBool,
@@ -119,8 +119,8 @@ impl ChannelShared {
         self.end_reason.get()
     }
 
-    /// Returns whether the peer has taken nothing for [`MAX_WRITE_STALL`], so that the channel should get no new streams:
-    /// the socket's send buffer has stayed full, or a ping is unanswered.
+    /// Returns whether the peer has taken nothing for [`MAX_WRITE_STALL`], so that the channel should get no new
+    /// streams: the socket's send buffer has stayed full, or a ping is unanswered.
     pub(super) fn is_stalled(&self, mux: &Mux, now: Instant) -> bool {
         let is_write_stalled = self.is_write_blocked()
             && now.saturating_duration_since(*self.last_write_progress.lock()) >= MAX_WRITE_STALL;

@@ -33,8 +33,8 @@ impl StreamControl {
         &self.endpoint
     }
 
-    /// Pauses or continues the stream. Nothing is closed: neither side is granted credit while it is paused, so that TCP
-    /// backpressure stops both senders, and data that was received already waits here within the window.
+    /// Pauses or continues the stream. Nothing is closed: neither side is granted credit while it is paused, so that
+    /// TCP backpressure stops both senders, and data that was received already waits here within the window.
     pub fn set_paused(&self, is_paused: bool) {
         // Under the delivery lock: no byte is delivered any more once this has returned.
         self.endpoint.lock_delivery().is_paused = is_paused;
@@ -43,8 +43,8 @@ impl StreamControl {
         self.link.flush();
     }
 
-    /// Returns whether the peer has yet to accept the stream. Always false for a text peer, which may send nothing until
-    /// its target does.
+    /// Returns whether the peer has yet to accept the stream. Always false for a text peer, which may send nothing
+    /// until its target does.
     pub fn is_awaiting_accept(&self) -> bool {
         !self.endpoint.shared().is_accepted() && !self.link.with(|state| state.text.is_some())
     }

@@ -11,31 +11,33 @@ use tokio::net::TcpStream;
 use super::{bottleneck::BottleneckTimer, limit::Pacer};
 use crate::{mux, net::MAX_SLICES};
 
-/// Where an endpoint gets received data from, and reports what the local socket has taken. Implemented by the link; each
-/// method locks the link state for itself.
+/// Where an endpoint gets received data from, and reports what the local socket has taken. Implemented by the link;
+/// each method locks the link state for itself.
 pub(super) trait ReceiveSource {
-    /// Reports that the local socket has taken `consumed` more bytes of `stream`, and appends the data that has arrived
-    /// in order to `queue`. Returns whether it ends with the last byte of the stream.
+    /// Reports that the local socket has taken `consumed` more bytes of `stream`, and appends the data that has
+    /// arrived in order to `queue`. Returns whether it ends with the last byte of the stream.
     fn consume_and_read(&self, stream: u32, consumed: u64, queue: &mut VecDeque<Bytes>) -> bool;
     /// Reports that the local socket has taken `bytes` more bytes of `stream`.
     fn consume(&self, stream: u32, bytes: u64);
     /// Reports that the end of `stream` was delivered to the local socket.
     fn consume_end(&self, stream: u32);
-    /// Reports that the local socket takes nothing for now: the mux copies small chunks that arrive for `stream` out of
-    /// the read buffers, which they would keep alive.
+    /// Reports that the local socket takes nothing for now: the mux copies small chunks that arrive for `stream` out
+    /// of the read buffers, which they would keep alive.
     fn reader_blocked(&self, stream: u32);
 }
 
 /// Received data of one stream that the local socket has not taken yet.
 #[derive(Debug)]
 pub(super) struct Delivery {
-    /// The local socket; `None` before and after the relay. Data that arrives before waits in the mux, within its window.
+    /// The local socket; `None` before and after the relay. Data that arrives before waits in the mux, within its
+    /// window.
     pub(super) socket: Option<Arc<TcpStream>>,
     /// Data taken from the mux and not yet written to the socket.
     pub(super) queue: VecDeque<Bytes>,
     /// How many chunks at the front of `queue` keep hardly more memory alive than their own bytes.
     compacted: usize,
-    /// Whether the mux copies small chunks of the stream: it does from [`ReceiveSource::reader_blocked`] until the next read.
+    /// Whether the mux copies small chunks of the stream: it does from [`ReceiveSource::reader_blocked`] until the
+    /// next read.
     is_mux_compacting: bool,
     /// `queue` ends with the stream's last byte, or the last byte was delivered.
     pub(super) is_end_received: bool,

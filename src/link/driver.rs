@@ -1,4 +1,5 @@
-//! Drives one channel: reads and decodes frames, hands them to the link, transmits the link's frames, keeps the timers.
+//! Drives one channel: reads and decodes frames, hands them to the link, transmits the link's frames, keeps the
+//! timers.
 //!
 //! Decoding, reading and writing happen while the link state is not locked.
 
@@ -35,21 +36,21 @@ use crate::{
 /// The least free space in the buffer when the socket is read.
 const MIN_READ_SPACE: usize = BufferPool::BUFFER_SIZE / 2;
 
-/// The most frames or lines that are handed to the link at once. What follows from them is executed, and the channels are
-/// flushed, before more are decoded: responses leave early, and other threads get the link's lock.
+/// The most frames or lines that are handed to the link at once. What follows from them is executed, and the channels
+/// are flushed, before more are decoded: responses leave early, and other threads get the link's lock.
 const MAX_BATCH: usize = 64;
 
 /// How long the kernel retransmits to a peer that acknowledges nothing, or waits for one whose receive window stays
-/// closed, before the connection fails (`TCP_USER_TIMEOUT`). It ends a channel whose peer vanished while much data was in
-/// flight.
+/// closed, before the connection fails (`TCP_USER_TIMEOUT`). It ends a channel whose peer vanished while much data
+/// was in flight.
 const BINARY_USER_TIMEOUT: Duration = Duration::from_secs(9);
 
-/// The same for a text peer: a simple text proxy may be blocked by one slow target for a while, and one that was stopped
-/// must be noticed.
+/// The same for a text peer: a simple text proxy may be blocked by one slow target for a while, and one that was
+/// stopped must be noticed.
 const TEXT_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The most bytes in the kernel's send buffer that were not transmitted yet (`TCP_NOTSENT_LOWAT`). The scheduler cannot
-/// reorder bytes in that buffer, so that urgent frames wait behind them.
+/// The most bytes in the kernel's send buffer that were not transmitted yet (`TCP_NOTSENT_LOWAT`). The scheduler
+/// cannot reorder bytes in that buffer, so that urgent frames wait behind them.
 const MAX_UNSENT_BYTES: u32 = 16 * 1024;
 
 /// Interval of the mux's timers: a fraction of the keepalive timeout.
@@ -134,8 +135,8 @@ impl Drop for Driver {
 }
 
 impl Driver {
-    /// Adds a channel to `link`, and returns its driver, which the current runtime has to [run](Self::run). `None` if the
-    /// link has ended or is closing.
+    /// Adds a channel to `link`, and returns its driver, which the current runtime has to [run](Self::run). `None` if
+    /// the link has ended or is closing.
     pub fn attach(link: &Arc<Link>, new: NewChannel) -> Option<Self> {
         let NewChannel { id, socket, read_ahead, codec, text, stats } = new;
         socket.set_notsent_lowat(MAX_UNSENT_BYTES);
@@ -178,8 +179,8 @@ impl Driver {
         self.io.shared().end_reason().cloned().unwrap_or(reason)
     }
 
-    /// Sends the peer the reason of a protocol error or corruption in transit, if its socket takes it at once: it is what
-    /// the author of a third-party proxy needs.
+    /// Sends the peer the reason of a protocol error or corruption in transit, if its socket takes it at once: it is
+    /// what the author of a third-party proxy needs.
     fn report_to_peer(&self, reason: &DisconnectReason) {
         let text = match reason {
             DisconnectReason::Protocol(text) => text.clone(),
@@ -242,9 +243,9 @@ impl Driver {
     /// Runs the mux's timers, and updates the channel's health for telemetry.
     fn handle_tick(&self, is_reading_paused: bool) {
         let (io, now) = (self.io.shared(), Instant::now());
-        // While this side does not read, silence of the peer means nothing. A text proxy that is blocked by one slow target
-        // reads no pings either: while its socket takes nothing, the kernel finds out whether it is alive. The server is not
-        // excused so: it pings also while it does not read.
+        // While this side does not read, silence of the peer means nothing. A text proxy that is blocked by one slow
+        // target reads no pings either: while its socket takes nothing, the kernel finds out whether it is alive. The
+        // server is not excused so: it pings also while it does not read.
         let is_blocked_proxy = io.is_text() && self.link.role() == Role::Server && io.is_write_blocked();
         let is_silence_excused = is_reading_paused || is_blocked_proxy;
         let tcp = self.io.socket().tcp_info();
@@ -263,8 +264,8 @@ impl Driver {
         }
     }
 
-    /// Reads the socket until it is empty or a turn's budget is used up, and handles what was received. Returns the number
-    /// of bytes read.
+    /// Reads the socket until it is empty or a turn's budget is used up, and handles what was received. Returns the
+    /// number of bytes read.
     fn read(&mut self) -> Result<usize, DisconnectReason> {
         assert_link_state_unlocked();
         let mut turn = 0;
@@ -302,8 +303,8 @@ impl Driver {
         }
     }
 
-    /// Decodes the complete frames or lines in the buffer, hands them to the link in batches, and executes what follows
-    /// from each batch. Returns whether the socket must not be read for now.
+    /// Decodes the complete frames or lines in the buffer, hands them to the link in batches, and executes what
+    /// follows from each batch. Returns whether the socket must not be read for now.
     ///
     /// Frames before one that cannot be decoded are handled first.
     fn handle_buffered(&mut self) -> Result<bool, DisconnectReason> {

@@ -1,8 +1,8 @@
 //! This side's end of a stream: the local socket that the stream is relayed to, and the data that waits for it.
 //!
-//! The driver that receives data for a stream delivers it to the local socket at once; the stream's relay task is woken
-//! only for data that the socket did not take. Nothing here but [`Endpoint::shared`] may be used while the link state is
-//! locked; debug builds assert it.
+//! The driver that receives data for a stream delivers it to the local socket at once; the stream's relay task is
+//! woken only for data that the socket did not take. Nothing here but [`Endpoint::shared`] may be used while the link
+//! state is locked; debug builds assert it.
 
 use std::{
     io,
@@ -106,8 +106,8 @@ impl Endpoint {
         Pacer::new(self.limits.clone(), Direction::Up)
     }
 
-    /// Counts and inspects bytes that were read from the local socket, before the mux gets them, and retains them for a
-    /// retry. `is_replay` if an earlier stream has counted them.
+    /// Counts and inspects bytes that were read from the local socket, before the mux gets them, and retains them for
+    /// a retry. `is_replay` if an earlier stream has counted them.
     pub(super) fn socket_read(&self, bytes: &Bytes, is_replay: bool) {
         self.shared.retain_for_retry(bytes);
         if let Some(stats) = self.shared.stats() {
@@ -118,8 +118,8 @@ impl Endpoint {
         }
     }
 
-    /// Takes the bytes that a stream opened in place of this one, which has ended, has to send first; `None` if the target
-    /// may have received any, or if anything was delivered to the local socket. The arguments are those of
+    /// Takes the bytes that a stream opened in place of this one, which has ended, has to send first; `None` if the
+    /// target may have received any, or if anything was delivered to the local socket. The arguments are those of
     /// [`StreamShared::take_replay`].
     pub(super) fn take_replay(&self, is_refused: bool, has_socket_ended: bool) -> Option<Vec<Bytes>> {
         let delivery = self.lock_delivery();
@@ -157,8 +157,8 @@ impl Endpoint {
         self.delivery.lock()
     }
 
-    /// Delivers as much received data as the local socket takes, on behalf of the driver that received it. Wakes the relay
-    /// task for the rest.
+    /// Delivers as much received data as the local socket takes, on behalf of the driver that received it. Wakes the
+    /// relay task for the rest.
     pub(super) fn deliver(&self, source: &impl ReceiveSource) {
         match self.delivery.try_lock() {
             // The relay task is delivering, and may have read from the mux already.
@@ -181,8 +181,8 @@ impl Endpoint {
         }
     }
 
-    /// Writes received data to the local socket until all is written or the socket, a rate limit or the operator stops it.
-    /// Returns whether all was written.
+    /// Writes received data to the local socket until all is written or the socket, a rate limit or the operator
+    /// stops it. Returns whether all was written.
     fn write_to_socket(&self, source: &impl ReceiveSource, delivery: &mut Delivery) -> bool {
         assert_link_state_unlocked();
         let stream = self.shared.number();

@@ -1,15 +1,16 @@
 //! Flat combining: one thread at a time executes the work that all threads request, and no thread waits for another.
 //!
-//! This file must use the synchronisation primitives of its sibling module `sync` only: `tests/interleavings.rs` compiles
-//! it with those of a model checker, and tries every order in which two threads can meet here.
+//! This file must use the synchronisation primitives of its sibling module `sync` only: `tests/interleavings.rs`
+//! compiles it with those of a model checker, and tries every order in which two threads can meet here.
 
 use super::sync::{AtomicBool, Mutex, SeqCst};
 
 /// Work on a `T` that one thread executes at a time and that a call never waits for.
 ///
-/// A thread that requests the work while another executes it sets a flag and returns; the executing thread then executes
-/// the work once more (flat combining, Hendler et al. 2010). So a request that was made is always carried out, and no
-/// task is delayed by another task's system call. Flushing a channel's socket and notifying a link's owner work this way.
+/// A thread that requests the work while another executes it sets a flag and returns; the executing thread then
+/// executes the work once more (flat combining, Hendler et al. 2010). So a request that was made is always carried
+/// out, and no task is delayed by another task's system call. Flushing a channel's socket and notifying a link's
+/// owner work this way.
 #[derive(Debug, Default)]
 pub(super) struct FlatCombiner<T> {
     work: Mutex<T>,
@@ -23,14 +24,14 @@ impl<T> FlatCombiner<T> {
 
     /// Requests the work, and executes it unless another thread is doing so, which then executes it again.
     ///
-    /// `work` returns whether it is complete. If it returns false, it has arranged for a later call of `run`, and requests
-    /// that arrived meanwhile are left to that call.
+    /// `work` returns whether it is complete. If it returns false, it has arranged for a later call of `run`, and
+    /// requests that arrived meanwhile are left to that call.
     pub(super) fn run(&self, mut work: impl FnMut(&mut T) -> bool) {
         self.is_requested.store(true, SeqCst);
         while self.is_requested.load(SeqCst) {
             let Some(mut target) = self.work.try_lock() else { return };
-            // Cleared before the work: a request that arrives while the work runs may have come too late to be seen by it,
-            // and must cause another round.
+            // Cleared before the work: a request that arrives while the work runs may have come too late to be seen
+            // by it, and must cause another round.
             self.is_requested.store(false, SeqCst);
             if !work(&mut target) {
                 return;

@@ -1,7 +1,7 @@
 //! A link and the handle of an open stream: the mux behind its lock, and what the owner of a link may do.
 //!
-//! Every change of the link state goes through [`Link::with`], which locks it, applies the change, unlocks it, and then
-//! executes what follows from the change.
+//! Every change of the link state goes through [`Link::with`], which locks it, applies the change, unlocks it, and
+//! then executes what follows from the change.
 
 use std::{
     cell::Cell,
@@ -32,8 +32,8 @@ use crate::{
 const TEXT_PING_INTERVAL: Duration = Duration::from_secs(3);
 
 thread_local! {
-    /// Follow-ups that are being executed. The list changes places with that of the link state, so that both keep their
-    /// memory: one is used for each batch of received frames.
+    /// Follow-ups that are being executed. The list changes places with that of the link state, so that both keep
+    /// their memory: one is used for each batch of received frames.
     static FOLLOW_UPS: Scratch<FollowUp> = const { Cell::new(Vec::new()) };
 
     /// Channels whose drivers are about to be woken.
@@ -152,8 +152,8 @@ impl Link {
         !self.state.lock().channels.is_empty()
     }
 
-    /// Sends a message about the link itself on `channel`. If too many messages wait because the peer does not read, the
-    /// channel is closed instead.
+    /// Sends a message about the link itself on `channel`. If too many messages wait because the peer does not read,
+    /// the channel is closed instead.
     pub fn send_message(self: &Arc<Self>, channel: u16, message: TunnelMessage) {
         self.with(|state| {
             if let Err(error) = state.mux.send_message(channel, message) {
@@ -168,8 +168,8 @@ impl Link {
         self.send_go_away_with_successor(None, code);
     }
 
-    /// Like [`send_go_away`](Self::send_go_away), and first names the address, `HOST:PORT`, of the server that replaces
-    /// this one.
+    /// Like [`send_go_away`](Self::send_go_away), and first names the address, `HOST:PORT`, of the server that
+    /// replaces this one.
     pub fn send_go_away_with_successor(self: &Arc<Self>, successor: Option<&str>, code: ResetCode) {
         self.with(|state| {
             state.resume_grace = Duration::ZERO;
@@ -183,8 +183,9 @@ impl Link {
         self.flush();
     }
 
-    /// Sets how long streams are kept for the peer to resume the link after its last channel is lost. Zero at first: a peer
-    /// that has not completed its registration registers anew. Without effect for a text peer, which cannot resume.
+    /// Sets how long streams are kept for the peer to resume the link after its last channel is lost. Zero at first:
+    /// a peer that has not completed its registration registers anew. Without effect for a text peer, which cannot
+    /// resume.
     pub fn set_resume_grace(&self, grace: Duration) {
         let mut state = self.state.lock();
         if state.text.is_none() {
@@ -192,8 +193,8 @@ impl Link {
         }
     }
 
-    /// Closes all channels and ends the link: every stream ends with an error. Frames that wait are still sent as far as
-    /// the sockets take them at once.
+    /// Closes all channels and ends the link: every stream ends with an error. Frames that wait are still sent as far
+    /// as the sockets take them at once.
     pub fn close(self: &Arc<Self>, reason: &DisconnectReason) {
         self.flush();
         self.with(|state| {
@@ -208,8 +209,8 @@ impl Link {
         });
     }
 
-    /// Ends a link that has never had a channel, so that its owner does not wait for one. Changes nothing on a link that
-    /// has a channel or is detached.
+    /// Ends a link that has never had a channel, so that its owner does not wait for one. Changes nothing on a link
+    /// that has a channel or is detached.
     pub fn end_if_never_attached(self: &Arc<Self>) {
         self.with(|state| {
             if state.channels.is_empty() && state.detached.is_none() {
@@ -218,7 +219,8 @@ impl Link {
         });
     }
 
-    /// Removes all channels at once: the peer resumes the link without them. Frames that they still receive change nothing.
+    /// Removes all channels at once: the peer resumes the link without them. Frames that they still receive change
+    /// nothing.
     pub fn remove_all_channels(self: &Arc<Self>) {
         self.with(|state| {
             let channels: Vec<u16> = state.channels.keys().copied().collect();
@@ -229,8 +231,8 @@ impl Link {
         });
     }
 
-    /// Waits until the link has ended, and ends it when it stays detached for longer than its grace. The owner must await
-    /// this: nothing else keeps the deadline.
+    /// Waits until the link has ended, and ends it when it stays detached for longer than its grace. The owner must
+    /// await this: nothing else keeps the deadline.
     pub async fn run_until_ended(self: &Arc<Self>) {
         loop {
             let deadline = self.state.lock().detached.map(|detached| detached.until);
@@ -267,8 +269,8 @@ impl Link {
         self.state.lock().last_end_reason.clone().unwrap_or(DisconnectReason::Closed)
     }
 
-    /// Applies `change` to the link state under its lock, and executes what follows from it after unlocking. `change` must
-    /// not make a system call, wake a task, encode or decode.
+    /// Applies `change` to the link state under its lock, and executes what follows from it after unlocking. `change`
+    /// must not make a system call, wake a task, encode or decode.
     pub(in crate::link) fn with<R>(self: &Arc<Self>, change: impl FnOnce(&mut LinkState) -> R) -> R {
         let mut state = self.state.lock();
         let result = change(&mut state);
@@ -308,9 +310,9 @@ impl Link {
         }
     }
 
-    /// Notifies the owner of attachment changes in their order. One thread at a time does, also for changes that others,
-    /// or the notifications themselves, cause meanwhile: a proxy may have resumed the link before its owner was notified
-    /// of the loss.
+    /// Notifies the owner of attachment changes in their order. One thread at a time does, also for changes that
+    /// others, or the notifications themselves, cause meanwhile: a proxy may have resumed the link before its owner
+    /// was notified of the loss.
     fn notify_owner(self: &Arc<Self>) {
         self.notifier.run(|()| {
             loop {
@@ -344,8 +346,8 @@ impl Link {
         }
     }
 
-    /// Wakes the driver of every channel that has frames to transmit. A driver flushes once the tasks that are ready now
-    /// have run, so that their small frames leave in one write (corking).
+    /// Wakes the driver of every channel that has frames to transmit. A driver flushes once the tasks that are ready
+    /// now have run, so that their small frames leave in one write (corking).
     pub(in crate::link) fn wake_drivers(self: &Arc<Self>) {
         with_scratch(&TO_WAKE, |channels| {
             {

@@ -15,8 +15,8 @@ use crate::telemetry::StreamStats;
 pub trait LatencyObserver: Debug + Send + Sync {
     /// The peer accepted the stream, `latency` after it was opened: its target is connected.
     fn connected(&self, stream: &StreamStats, latency: Duration);
-    /// The target's first byte was written to the user's socket, `latency` after the user's first byte was read, or after
-    /// the stream was opened where the target sends first.
+    /// The target's first byte was written to the user's socket, `latency` after the user's first byte was read, or
+    /// after the stream was opened where the target sends first.
     fn first_byte(&self, stream: &StreamStats, latency: Duration);
     /// Bytes that were read from the user's socket were handed to the channel's write queue, `queue_wait` later.
     fn dequeued(&self, stream: &StreamStats, queue_wait: Duration);

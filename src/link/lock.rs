@@ -1,8 +1,9 @@
 //! Mutexes with a rank that debug builds check, so that a wrong lock order fails an assertion instead of deadlocking.
 //!
-//! The rank of a [`RankedMutex`] is part of its type. A debug build counts for every thread how many locks of each rank
-//! the thread holds; acquiring a lock while the thread holds one of the same or a higher rank panics. In a release
-//! build a `RankedMutex` is a `parking_lot::Mutex` and nothing else. The order itself is documented in [`super`].
+//! The rank of a [`RankedMutex`] is part of its type. A debug build counts for every thread how many locks of each
+//! rank the thread holds; acquiring a lock while the thread holds one of the same or a higher rank panics. In a
+//! release build a `RankedMutex` is a `parking_lot::Mutex` and nothing else. The order itself is documented in
+//! [`super`].
 //!
 //! This module must not know what the locks protect.
 
@@ -56,8 +57,8 @@ impl<T, const RANK: usize> RankedMutex<T, RANK> {
         RankedGuard { guard, _held: held::HeldLock::acquired() }
     }
 
-    /// Locks the mutex unless it is locked, and returns without blocking. Because it cannot deadlock, the current thread
-    /// may hold another lock of the same rank; one of a higher rank still panics in debug builds.
+    /// Locks the mutex unless it is locked, and returns without blocking. Because it cannot deadlock, the current
+    /// thread may hold another lock of the same rank; one of a higher rank still panics in debug builds.
     #[track_caller]
     pub(super) fn try_lock(&self) -> Option<RankedGuard<'_, T, RANK>> {
         held::assert_none_from(RANK + 1);

@@ -1,14 +1,15 @@
 //! A link at work: channel drivers, the relay between a stream and its local socket, and the mux behind its lock.
 //!
-//! One [`Link`] holds the mux of one peer. Whichever task changes the link state executes what follows from the change:
-//! the driver that receives data writes it to the users' sockets, and the relay task that has read a large chunk from a
-//! user's socket writes it to the channel. Small frames wait until every task that is ready has run, and leave in one
-//! write. A task is woken only for the bytes that a socket did not take.
+//! One [`Link`] holds the mux of one peer. Whichever task changes the link state executes what follows from the
+//! change: the driver that receives data writes it to the users' sockets, and the relay task that has read a large
+//! chunk from a user's socket writes it to the channel. Small frames wait until every task that is ready has run, and
+//! leave in one write. A task is woken only for the bytes that a socket did not take.
 //!
 //! # Lock order
 //!
-//! 1. The flush lock of a channel (`channel_io`), **or** the delivery lock of an endpoint (`endpoint`). Flushes, deliveries
-//!    and the owner's notifications (`handle`) only *try* these locks when another lock of this level may be held.
+//! 1. The flush lock of a channel (`channel_io`), **or** the delivery lock of an endpoint (`endpoint`). Flushes,
+//!    deliveries and the owner's notifications (`handle`) only *try* these locks when another lock of this level may be
+//!    held; blocking on one is for tasks that hold none.
 //! 2. The link state (`handle`, `state`).
 //! 3. Leaf locks, under which no other lock is acquired: bottleneck timers, replay buffers, latency histograms, rate
 //!    limits.
@@ -20,9 +21,9 @@
 //! - a flush takes a batch of frames from the mux, unlocks the link state, and then encodes and writes them;
 //! - wakes, deliveries and calls of the owner are collected as `FollowUp`s, and executed after unlocking.
 //!
-//! `Endpoint` and `ChannelIo` each have a `shared` part, the only one that code under the link state uses. `lock` gives
-//! every lock its rank; debug builds check the order, and every function that must not run under the link state asserts
-//! that.
+//! `Endpoint` and `ChannelIo` each have a `shared` part, the only one that code under the link state uses. `lock`
+//! gives every lock its rank; debug builds check the order, and every function that must not run under the link state
+//! asserts that.
 
 mod bottleneck;
 mod channel_io;

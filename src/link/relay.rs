@@ -51,12 +51,13 @@ impl Stream {
     /// Relays bytes between the stream and a local connection until both directions are finished, one side fails, or
     /// `cancel` is cancelled. Returns how the stream ended.
     ///
-    /// `socket_failed` is the code of the RESET that the peer receives if the local socket fails, and `cancelled` returns
-    /// the code if the relay is cancelled. Closing the socket must reset its connection (`SO_LINGER` 0), as it does after
-    /// `net::enable_reset_on_close`: the socket ends as the stream did, with an orderly close only if the stream finished.
+    /// `socket_failed` is the code of the RESET that the peer receives if the local socket fails, and `cancelled`
+    /// returns the code if the relay is cancelled. Closing the socket must reset its connection (`SO_LINGER` 0), as
+    /// it does after `net::enable_reset_on_close`: the socket ends as the stream did, with an orderly close only if
+    /// the stream finished.
     ///
-    /// The connection is returned as well if the peer ended the stream, or the relay was cancelled, and no target can have
-    /// received any of its bytes.
+    /// The connection is returned as well if the peer ended the stream, or the relay was cancelled, and no target can
+    /// have received any of its bytes.
     pub async fn relay(
         self,
         connection: impl Into<RetryableConnection>,
@@ -146,8 +147,8 @@ impl Stream {
                 tokio::task::yield_now().await;
                 continue;
             }
-            // Errors are always polled for: the other side may have failed while nothing can be read or written for want
-            // of credit.
+            // Errors are always polled for: the other side may have failed while nothing can be read or written for
+            // want of credit.
             if is_write_blocked {
                 interest |= Interest::WRITABLE;
             }

@@ -8,7 +8,8 @@ const MAX_KEPT_CAPACITY: usize = 512;
 /// Thread-local slot with the empty list that the next [`with_scratch`] uses.
 pub(super) type Scratch<T> = Cell<Vec<T>>;
 
-/// Calls `work` with an empty list whose allocation is reused afterwards. A nested call for the same slot gets a new list.
+/// Calls `work` with an empty list whose allocation is reused afterwards. A nested call for the same slot gets a new
+/// list.
 pub(super) fn with_scratch<T, R>(
     slot: &'static LocalKey<Scratch<T>>,
     work: impl FnOnce(&mut Vec<T>) -> R,

@@ -22,12 +22,13 @@ use crate::{
     telemetry::Bottleneck,
 };
 
-/// Bytes after which a relay task yields to other tasks. tokio's cooperative budget counts operations, and 128 of them are
-/// 8 MiB here.
+/// Bytes after which a relay task yields to other tasks. tokio's cooperative budget counts operations, and 128 of
+/// them are 8 MiB here.
 const TURN_BUDGET: usize = 256 * 1024;
 
-/// The same while small messages pass on this thread, which wait for every turn that is served before theirs: the slowest
-/// of a hundred pings beside four downloads took 3.6 ms instead of 5.5 ms, and the downloads' throughput was a tenth lower.
+/// The same while small messages pass on this thread, which wait for every turn that is served before theirs: the
+/// slowest of a hundred pings beside four downloads took 3.6 ms instead of 5.5 ms, and the downloads' throughput was
+/// a tenth lower.
 const SHORT_TURN_BUDGET: usize = 128 * 1024;
 
 /// The longest read that counts as a small message: a keystroke, a ping, a request.
@@ -154,7 +155,8 @@ impl SocketReader {
                 SHORT_TURNS_LEFT.set(SHORT_TURNS_AFTER_MESSAGE);
             }
             writable = write(stream, chunk.bytes, read_at);
-            // Large chunks are transmitted while they are in the cache; small ones together with those of other streams.
+            // Large chunks are transmitted while they are in the cache; small ones together with those of other
+            // streams.
             let is_large = len >= COPY_THRESHOLD;
             if is_large {
                 stream.link().flush();
@@ -208,8 +210,8 @@ impl SocketReader {
         Some(now)
     }
 
-    /// Records what keeps the socket from being read, given the result of the last read. Most of the time nothing does,
-    /// and then this takes neither the time nor a lock.
+    /// Records what keeps the socket from being read, given the result of the last read. Most of the time nothing
+    /// does, and then this takes neither the time nor a lock.
     pub(super) fn record_bottleneck(&mut self, stream: &Stream, result: &ReadResult) {
         let bottleneck = match result {
             ReadResult::RateLimited(_) => Some((Bottleneck::Limit, Instant::now())),
@@ -255,15 +257,16 @@ fn interrupted_or(error: io::Error) -> Result<Option<Chunk>, ReadResult> {
     }
 }
 
-/// Returns whether all bytes of the socket were read and the other side has shut it down; `WouldBlock` while it may send
-/// more.
+/// Returns whether all bytes of the socket were read and the other side has shut it down; `WouldBlock` while it may
+/// send more.
 fn socket_is_at_end(socket: &TcpStream) -> io::Result<bool> {
     assert_link_state_unlocked();
     let peek = || SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
     socket.try_io(Interest::READABLE, peek).map(|n| n == 0)
 }
 
-/// Reads `max` bytes at most into a pooled buffer. A small chunk is copied out of it, so that the buffer is free again.
+/// Reads `max` bytes at most into a pooled buffer. A small chunk is copied out of it, so that the buffer is free
+/// again.
 fn read_pooled(socket: &TcpStream, max: usize) -> io::Result<Chunk> {
     assert_link_state_unlocked();
     BufferPool::with_thread_local(|pool| {

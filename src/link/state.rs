@@ -22,8 +22,8 @@ use crate::{
     wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage},
 };
 
-/// Base of the resume grace of a peer whose channels were all reset, and how many RTTs are added to it: a live peer takes
-/// that many to connect, to complete the handshake and to answer the first ping.
+/// Base of the resume grace of a peer whose channels were all reset, and how many RTTs are added to it: a live peer
+/// takes that many to connect, to complete the handshake and to answer the first ping.
 const RESET_GRACE: (Duration, u32) = (Duration::from_secs(1), 4);
 
 /// The most frames or lines that one poll for transmission takes from the mux before the link state is unlocked.
@@ -33,10 +33,10 @@ const MAX_POLLED: usize = 256;
 /// another channel of the link ended without a reset.
 ///
 /// Closing a channel's socket resets the connection until the process closes it in an orderly way, so the kernel of a
-/// process that died resets all of its channels, and waiting for that process is useless. If a middlebox has reset them,
-/// the live peer knows at the same moment, and is back within this time. An end without a reset and without GOAWAY, and
-/// silence, are caused by the network: if one channel ended so within this time, the resets of the others are the
-/// network's too.
+/// process that died resets all of its channels, and waiting for that process is useless. If a middlebox has reset
+/// them, the live peer knows at the same moment, and is back within this time. An end without a reset and without
+/// GOAWAY, and silence, are caused by the network: if one channel ended so within this time, the resets of the others
+/// are the network's too.
 fn reset_grace(rtt: Duration, last_end_without_reset: Option<Duration>) -> Duration {
     let grace = RESET_GRACE.0 + rtt * RESET_GRACE.1;
     if last_end_without_reset.is_some_and(|ago| ago <= grace) { Duration::MAX } else { grace }
@@ -103,8 +103,8 @@ pub(super) enum FollowUp {
     LogRefusedAcknowledgement(ProtocolError),
 }
 
-/// Change of a link's attachment to its peer. The owner is notified of them in the order in which they happen: in another
-/// order it would take a link that has channels for detached.
+/// Change of a link's attachment to its peer. The owner is notified of them in the order in which they happen: in
+/// another order it would take a link that has channels for detached.
 pub(super) enum AttachmentChange {
     /// The last channel was lost; the link ends at this time unless it is resumed.
     Detached(Instant),
@@ -135,8 +135,8 @@ impl LinkState {
         }
     }
 
-    /// Appends frames, or lines for a text peer, that channel `id` has to transmit to `polled`, until their encoded size
-    /// reaches `bytes` or the list has [`MAX_POLLED`] entries. Returns whether there may be more.
+    /// Appends frames, or lines for a text peer, that channel `id` has to transmit to `polled`, until their encoded
+    /// size reaches `bytes` or the list has [`MAX_POLLED`] entries. Returns whether there may be more.
     pub(super) fn poll_transmit(&mut self, id: u16, bytes: usize, polled: &mut Vec<Transmit>) -> bool {
         let now = Instant::now();
         let (mut polled_bytes, mut counted) = (0, polled.len());
@@ -210,8 +210,8 @@ impl LinkState {
         Ok(())
     }
 
-    /// Returns whether the channel of a text peer must not be read for now, because too much of its data waits for slow
-    /// local sockets. Such a peer has no flow-control windows.
+    /// Returns whether the channel of a text peer must not be read for now, because too much of its data waits for
+    /// slow local sockets. Such a peer has no flow-control windows.
     pub(in crate::link) fn must_stop_reading(&self) -> bool {
         self.text.as_ref().is_some_and(TextAdapter::must_stop_reading)
     }
@@ -224,8 +224,8 @@ impl LinkState {
         }
     }
 
-    /// Removes a channel that has ended, if the link has it. Its streams fail over to another channel. If it was the last,
-    /// the link is detached, or ends if there is no grace.
+    /// Removes a channel that has ended, if the link has it. Its streams fail over to another channel. If it was the
+    /// last, the link is detached, or ends if there is no grace.
     pub(super) fn remove_channel(&mut self, id: u16) {
         let Some(lost) = self.channels.remove(&id) else { return };
         self.last_end_reason = lost.shared().end_reason().cloned();
@@ -261,8 +261,8 @@ impl LinkState {
         match &self.last_end_reason {
             // The peer would break the protocol again.
             Some(DisconnectReason::Protocol(_)) => Duration::ZERO,
-            // A live proxy keeps reconnecting for its streams until the server answers that it no longer knows the link.
-            // Without streams it may as well register anew, here or at another server.
+            // A live proxy keeps reconnecting for its streams until the server answers that it no longer knows the
+            // link. Without streams it may as well register anew, here or at another server.
             Some(DisconnectReason::Reset)
                 if self.mux.role() == Role::Server || self.mux.stream_count() == 0 =>
             {
@@ -273,8 +273,8 @@ impl LinkState {
         }
     }
 
-    /// Adds a channel, and resumes a detached link. Returns false, and adds nothing, if the link has ended or is closing:
-    /// nothing would end the channel.
+    /// Adds a channel, and resumes a detached link. Returns false, and adds nothing, if the link has ended or is
+    /// closing: nothing would end the channel.
     pub(super) fn add_channel(&mut self, channel: &Arc<ChannelIo>) -> bool {
         if self.has_ended || self.is_closing {
             return false;

@@ -57,8 +57,8 @@ enum ReplayBuffer {
 }
 
 impl StreamShared {
-    /// Creates the state of the stream with this number. Only a stream with counters retains bytes for a retry: a stream
-    /// that the peer opened is the peer's to retry.
+    /// Creates the state of the stream with this number. Only a stream with counters retains bytes for a retry: a
+    /// stream that the peer opened is the peer's to retry.
     pub(super) fn new(number: u32, stats: Option<Arc<StreamStats>>, latency: Option<LatencyTimer>) -> Self {
         let replay = if stats.is_some() { ReplayBuffer::Retained(Vec::new()) } else { ReplayBuffer::Empty };
         Self {
@@ -120,9 +120,9 @@ impl StreamShared {
         }
     }
 
-    /// Takes the bytes that a stream opened in place of this one has to send first; `None` if the target may have received
-    /// some of them. `is_refused` says that the peer reported that it never reached the target. Without that report, bytes
-    /// that were sent may have arrived there, and a request is never made twice.
+    /// Takes the bytes that a stream opened in place of this one has to send first; `None` if the target may have
+    /// received some of them. `is_refused` says that the peer reported that it never reached the target. Without that
+    /// report, bytes that were sent may have arrived there, and a request is never made twice.
     pub(super) fn take_replay(&self, is_refused: bool, has_socket_ended: bool) -> Option<Vec<Bytes>> {
         match std::mem::replace(&mut *self.replay.lock(), ReplayBuffer::Discarded) {
             ReplayBuffer::Retained(bytes) if is_refused || (bytes.is_empty() && !has_socket_ended) => {
@@ -155,8 +155,8 @@ impl StreamShared {
     }
 
     /// Reports the queue wait of bytes that were written to the mux at `written_at` and are transmitted now. Returns
-    /// whether the relay task has to be woken: if its stream still takes no bytes, the channel is no longer the cause, and
-    /// nothing else would make the task record the new one.
+    /// whether the relay task has to be woken: if its stream still takes no bytes, the channel is no longer the
+    /// cause, and nothing else would make the task record the new one.
     pub(super) fn dequeued(&self, written_at: Instant) -> bool {
         if let Some((latency, stats)) = self.latency() {
             latency.record_dequeued(stats, written_at);

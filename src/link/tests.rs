@@ -80,8 +80,8 @@ async fn channel(id: u16) -> (NewChannel, TcpStream) {
     (NewChannel { id, socket, read_ahead, codec, text: None, stats: None }, far)
 }
 
-/// The resumption by a proxy that reconnected at once could be reported before the loss, so that the proxy was shown as
-/// detached from then on.
+/// The resumption by a proxy that reconnected at once could be reported before the loss, so that the proxy was shown
+/// as detached from then on.
 #[tokio::test]
 async fn a_resumption_is_reported_after_the_loss_however_soon_it_happens() {
     let owner = Arc::<RecordingOwner>::default();
@@ -114,8 +114,8 @@ async fn a_closing_link_accepts_no_channel() {
     assert!(link.has_ended());
 }
 
-/// Attaches two channels and ends both at their far ends, one after the other: closed, or else reset. Returns the grace
-/// that the link then has.
+/// Attaches two channels and ends both at their far ends, one after the other: closed, or else reset. Returns the
+/// grace that the link then has.
 async fn grace_after(link: &Arc<Link>, owner: &RecordingOwner, closed: [bool; 2]) -> Duration {
     let [first, second] = [channel(1).await, channel(2).await]
         .map(|(new, far)| (Driver::attach(link, new).expect("the link accepts channels"), far));
@@ -134,8 +134,8 @@ async fn grace_after(link: &Arc<Link>, owner: &RecordingOwner, closed: [bool; 2]
     until.saturating_duration_since(Instant::now())
 }
 
-/// Small chunks are not copied when they arrive, although each keeps the read buffer of 260 KiB alive that it is part of:
-/// they must be copied if they have to wait.
+/// Small chunks are not copied when they arrive, although each keeps the read buffer of 260 KiB alive that it is part
+/// of: they must be copied if they have to wait.
 #[tokio::test]
 async fn data_that_waits_for_a_slow_target_keeps_no_read_buffer_alive() {
     let owner = Arc::<RecordingOwner>::default();
@@ -193,8 +193,8 @@ async fn data_that_waits_for_a_slow_target_keeps_no_read_buffer_alive() {
     }
 }
 
-/// A middlebox that stopped was taken for a proxy that had died, if this side wrote to it a moment later: the grace of its
-/// downloads was one second instead of thirty.
+/// A middlebox that stopped was taken for a proxy that had died, if this side wrote to it a moment later: the grace
+/// of its downloads was one second instead of thirty.
 #[tokio::test]
 async fn only_a_peer_whose_channels_are_all_reset_is_presumed_dead() {
     for (role, closed, dead) in [
@@ -222,7 +222,8 @@ async fn a_proxy_that_resumed_and_then_died_is_presumed_dead() {
     assert!(grace_after(&link, &owner, [false, false]).await < LONG);
 }
 
-/// A batch of received frames is decoded before any of them is handled: an invalid frame must not discard those before it.
+/// A batch of received frames is decoded before any of them is handled: an invalid frame must not discard those
+/// before it.
 #[tokio::test]
 async fn frames_before_an_invalid_one_are_handled() {
     let owner = Arc::<RecordingOwner>::default();

@@ -24,8 +24,8 @@ const MAX_QUEUED_BYTES: usize = BufferPool::BUFFER_SIZE;
 /// The same on a channel whose socket takes little at a time, where the maximum would mean milliseconds of delay.
 const MIN_QUEUED_BYTES: usize = 8 * 1024;
 
-/// How much memory is allocated at a time for headers and lines. A header has 20 bytes, or 24 with its checksum, and one
-/// allocation for each cost more than writing it.
+/// How much memory is allocated at a time for headers and lines. A header has 20 bytes, or 24 with its checksum, and
+/// one allocation for each cost more than writing it.
 const ARENA_BYTES: usize = 4 * 1024;
 
 /// The largest header of a DATA frame.
@@ -133,8 +133,8 @@ impl WriteQueue {
         self.chunks.push_back(chunk);
     }
 
-    /// Writes to `socket` until the queue is empty or the socket's send buffer is full, which is not an error. Returns the
-    /// number of bytes written.
+    /// Writes to `socket` until the queue is empty or the socket's send buffer is full, which is not an error.
+    /// Returns the number of bytes written.
     pub(super) fn write_to(&mut self, socket: &ChannelSocket) -> io::Result<usize> {
         assert_link_state_unlocked();
         let mut written = 0;

@@ -17,20 +17,20 @@ use tokio::{
     task::yield_now,
 };
 
-/// How long a thread busy-polls before it sleeps. A sender whose bytes arrive in that time need not wake the thread. Half
-/// of this gained less.
+/// How long a thread busy-polls before it sleeps. A sender whose bytes arrive in that time need not wake the thread.
+/// Half of this gained less.
 const MAX_POLL_TIME: Duration = Duration::from_micros(100);
 
-/// How much busy-polling a thread may do, as a multiple of the time that it works. With 1, the round-trip time over loopback
-/// with little other traffic improved half as much.
+/// How much busy-polling a thread may do, as a multiple of the time that it works. With 1, the round-trip time over
+/// loopback with little other traffic improved half as much.
 const POLL_TIME_PER_WORK_TIME: u32 = 2;
 
 /// The most busy-polling time that a thread can save up.
 const MAX_CREDIT: Duration = Duration::from_millis(1);
 
-/// If another thread keeps the processor for this long while this one yields it, there is CPU contention: the other thread
-/// is not one of the peers of this process, which wait for it in turn. A compiler uses the whole of its time slice, which is
-/// longer.
+/// If another thread keeps the processor for this long while this one yields it, there is CPU contention: the other
+/// thread is not one of the peers of this process, which wait for it in turn. A compiler uses the whole of its time
+/// slice, which is longer.
 const CONTENTION_TIME: Duration = Duration::from_millis(1);
 
 /// How long a thread does not busy-poll after the first CPU contention. Doubles with each further one.
@@ -45,13 +45,13 @@ thread_local! {
 
 /// Decides when the current thread busy-polls before it sleeps.
 ///
-/// Busy-polling uses processor time that would otherwise be idle, as `halt_poll_ns` of KVM and adaptive mutexes do: every
-/// other thread that is ready on the processor runs first. It is proportional to the work: a process that is hardly used
-/// hardly polls, and no process takes more than three times its own processor time.
+/// Busy-polling uses processor time that would otherwise be idle, as `halt_poll_ns` of KVM and adaptive mutexes do:
+/// every other thread that is ready on the processor runs first. It is proportional to the work: a process that is
+/// hardly used hardly polls, and no process takes more than three times its own processor time.
 ///
 /// Under CPU contention yielding is expensive: a thread that wakes up runs before one that computes, but one that has
-/// yielded waits for the other's time slice to end. HTTP requests beside two busy loops on two cores were served at a fifth
-/// of the rate. So a thread that meets contention stops busy-polling for a while.
+/// yielded waits for the other's time slice to end. HTTP requests beside two busy loops on two cores were served at a
+/// fifth of the rate. So a thread that meets contention stops busy-polling for a while.
 #[derive(Debug)]
 struct BusyPollBudget {
     /// How often bytes were received on this thread.
@@ -86,8 +86,8 @@ impl BusyPollBudget {
         self.working_since.set(Some(now));
     }
 
-    /// Records that the thread has no work left at `now`, and adds credit for the work done. Returns whether to busy-poll
-    /// before sleeping: there has to be credit, and no backoff in force.
+    /// Records that the thread has no work left at `now`, and adds credit for the work done. Returns whether to
+    /// busy-poll before sleeping: there has to be credit, and no backoff in force.
     fn work_finished(&self, now: Instant) -> bool {
         // A thread that has not worked since its last poll sleeps.
         let Some(since) = self.working_since.take() else { return false };
@@ -96,8 +96,8 @@ impl BusyPollBudget {
         credit >= MAX_POLL_TIME && self.backoff.get().is_none_or(|backoff| now >= backoff.until)
     }
 
-    /// Records that busy-polling was ended by CPU contention at `now`, after `poll_time`. Starts the backoff, or doubles
-    /// it.
+    /// Records that busy-polling was ended by CPU contention at `now`, after `poll_time`. Starts the backoff, or
+    /// doubles it.
     fn contention_met(&self, poll_time: Duration, now: Instant) {
         let previous = self.backoff.get().map(|backoff| backoff.duration);
         let duration = previous.map_or(FIRST_BACKOFF, |previous| (previous * 2).min(MAX_BACKOFF));
@@ -105,7 +105,8 @@ impl BusyPollBudget {
         self.backoff.set(Some(PollBackoff { until: now + duration, duration }));
     }
 
-    /// Records that busy-polling has ended at `now` without contention, after `poll_time`, and whether bytes were received.
+    /// Records that busy-polling has ended at `now` without contention, after `poll_time`, and whether bytes were
+    /// received.
     fn poll_finished(&self, poll_time: Duration, has_received: bool, now: Instant) {
         self.credit.set(self.credit.get().saturating_sub(poll_time));
         self.backoff.set(None);
@@ -142,8 +143,8 @@ pub(super) fn runtime() -> io::Result<Runtime> {
     Ok(runtime)
 }
 
-/// Task that busy-polls each time it is notified: it yields to the runtime, which polls the sockets without waiting, until
-/// bytes are received, [`MAX_POLL_TIME`] has passed, or there is CPU contention.
+/// Task that busy-polls each time it is notified: it yields to the runtime, which polls the sockets without waiting,
+/// until bytes are received, [`MAX_POLL_TIME`] has passed, or there is CPU contention.
 async fn busy_poll(start: Arc<Notify>) {
     loop {
         start.notified().await;

@@ -27,8 +27,8 @@ impl Tasks {
         Self { tracker: TaskTracker::new(), workers, stop: CancellationToken::new(), telemetry }
     }
 
-    /// Spawns `future` as a task on the current worker. If it panics, its guards clean up, an event with `name` reports
-    /// the panic, and all other tasks continue.
+    /// Spawns `future` as a task on the current worker. If it panics, its guards clean up, an event with `name`
+    /// reports the panic, and all other tasks continue.
     pub fn spawn(
         &self,
         name: impl Into<Cow<'static, str>>,
@@ -52,8 +52,8 @@ impl Tasks {
         self.workers.next_index()
     }
 
-    /// Wraps `future` so that a panic is caught and reported. This is not an async block, which would contain the future
-    /// twice: as a captured variable, and as the future that it awaits.
+    /// Wraps `future` so that a panic is caught and reported. This is not an async block, which would contain the
+    /// future twice: as a captured variable, and as the future that it awaits.
     fn with_panic_report<F: Future<Output = ()>>(
         &self,
         name: Cow<'static, str>,

@@ -16,10 +16,10 @@ use super::busy_poll;
 
 /// Handles of the worker threads that relay bytes, each with a single-threaded runtime.
 ///
-/// A connection stays on the worker that it was assigned to, and a stream prefers a channel of the same worker: the driver
-/// that receives its data then writes to the user's socket without waking another thread. One work-stealing runtime was
-/// measured as the alternative: it switched threads several times as often per byte, and the throughput of one download was
-/// a quarter lower.
+/// A connection stays on the worker that it was assigned to, and a stream prefers a channel of the same worker: the
+/// driver that receives its data then writes to the user's socket without waking another thread. One work-stealing
+/// runtime was measured as the alternative: it switched threads several times as often per byte, and the throughput
+/// of one download was a quarter lower.
 #[derive(Debug, Clone)]
 pub struct Workers {
     handles: Arc<[Handle]>,
@@ -30,9 +30,9 @@ pub struct Workers {
 impl Workers {
     /// Returns the default number of workers: one for every two cores.
     ///
-    /// With two workers on a machine of two cores that also ran the other side and the users, received data was handled in
-    /// half as large portions: HTTP requests cost a tenth more, their p99 latency and that of a ping beside downloads
-    /// doubled, and throughput was no higher.
+    /// With two workers on a machine of two cores that also ran the other side and the users, received data was
+    /// handled in half as large portions: HTTP requests cost a tenth more, their p99 latency and that of a ping
+    /// beside downloads doubled, and throughput was no higher.
     pub fn default_count() -> usize {
         thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
     }
@@ -70,8 +70,8 @@ pub struct WorkerThreads {
 }
 
 impl WorkerThreads {
-    /// Starts `count` workers. Returns the runtime of the first, which the calling thread has to run; each of the others
-    /// runs on a thread of its own.
+    /// Starts `count` workers. Returns the runtime of the first, which the calling thread has to run; each of the
+    /// others runs on a thread of its own.
     ///
     /// # Errors
     /// A thread or its runtime cannot be created.

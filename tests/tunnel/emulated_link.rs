@@ -25,8 +25,8 @@ fn line(rate: u64, delay: Duration) -> Line<u32> {
     Line::new(Shape::new(NonZeroU64::new(rate), delay))
 }
 
-/// Transfers `parcels` of `bytes` each, as fast as a queue of 64 KiB accepts them, by a clock that advances in steps of
-/// `tick`. Returns how many seconds that takes.
+/// Transfers `parcels` of `bytes` each, as fast as a queue of 64 KiB accepts them, by a clock that advances in steps
+/// of `tick`. Returns how many seconds that takes.
 fn transfer_seconds(line: &mut Line<u32>, parcels: u32, bytes: usize, tick: Duration) -> f64 {
     let begin = Instant::now();
     let (mut now, mut queued, mut sent, mut arrived) = (begin, 0, 0, 0);
@@ -89,8 +89,8 @@ fn a_shorter_delay_reorders_nothing() {
     assert_eq!((line.arrived(begin + 50 * MS), line.arrived(begin + 50 * MS)), (Some(1), Some(2)));
 }
 
-/// Sends `bytes` over `connections` in parallel to a target that discards them, and waits until it has closed each. Returns
-/// how long that took.
+/// Sends `bytes` over `connections` in parallel to a target that discards them, and waits until it has closed each.
+/// Returns how long that took.
 async fn upload_time(link: &Link, connections: u64, bytes: u64) -> Duration {
     let mut senders = JoinSet::new();
     let begin = Instant::now();

@@ -1,7 +1,7 @@
-//! Multipath striping over real sockets: one stream uses several channels of its proxy. Bounds are wide, because other load
-//! on the machine spoils timings; exact throughput is tested in virtual time, in `tests/mux`. On an idle machine
-//! `UNDERPASS_BARS=1 cargo test --release --test tunnel striping:: -- --test-threads 1 --nocapture` requires the exact
-//! ratios, as the medians of five rounds.
+//! Multipath striping over real sockets: one stream uses several channels of its proxy. Bounds are wide, because
+//! other load on the machine spoils timings; exact throughput is tested in virtual time, in `tests/mux`. On an idle
+//! machine `UNDERPASS_BARS=1 cargo test --release --test tunnel striping:: -- --test-threads 1 --nocapture` requires
+//! the exact ratios, as the medians of five rounds.
 
 use std::time::{Duration, Instant};
 
@@ -43,8 +43,8 @@ async fn download_seconds(file: DemoFile, rates: &[u64], stripe: bool) -> f64 {
     seconds
 }
 
-/// Measures ratios in several rounds. In strict mode returns the median of each ratio, else the ratios of the first round
-/// that is `enough`, or of the last round.
+/// Measures ratios in several rounds. In strict mode returns the median of each ratio, else the ratios of the first
+/// round that is `enough`, or of the last round.
 async fn measure_ratios<const N: usize>(
     round: impl AsyncFn() -> [f64; N],
     enough: impl Fn(&[f64; N]) -> bool,

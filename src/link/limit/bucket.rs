@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 
 use crate::ids::Rate;
 
-/// Size of a bucket, as the time in which it fills: the burst that may pass after a pause. It makes up for timers that fire
-/// late; a user never gets more than this above its rate.
+/// Size of a bucket, as the time in which it fills: the burst that may pass after a pause. It makes up for timers
+/// that fire late; a user never gets more than this above its rate.
 pub(super) const BURST: Duration = Duration::from_millis(100);
 
 /// The largest grant: as much as is read and written at once without a limit.
@@ -52,8 +52,8 @@ impl TokenBucket {
         Self { epoch: AtomicU64::new(0), state: Mutex::new(BucketState { rate: None, full_at: now }) }
     }
 
-    /// Sets the rate, empties the bucket and voids all reservations. Returns the previous rate. Because the bucket starts
-    /// empty, setting a rate again and again lets nothing additional pass.
+    /// Sets the rate, empties the bucket and voids all reservations. Returns the previous rate. Because the bucket
+    /// starts empty, setting a rate again and again lets nothing additional pass.
     pub(super) fn set_rate(&self, rate: Option<Rate>, now: Instant) -> Option<Rate> {
         let mut state = self.state.lock();
         self.epoch.fetch_add(1, Relaxed);
@@ -66,8 +66,8 @@ impl TokenBucket {
         self.epoch.load(Relaxed)
     }
 
-    /// Returns how many bytes should be reserved at once, if there is a rate: enough to be worth the cost of a grant, and
-    /// so few that a queue of streams advances quickly.
+    /// Returns how many bytes should be reserved at once, if there is a rate: enough to be worth the cost of a grant,
+    /// and so few that a queue of streams advances quickly.
     pub(super) fn grant_bytes(&self) -> Option<u64> {
         let rate = self.state.lock().rate?.bytes_per_second();
         Some((rate / 640).max(SMALL_GRANT_BYTES.min(rate / 20)).clamp(1, MAX_GRANT_BYTES))

@@ -1,10 +1,10 @@
 //! Rate limits that may change while bytes pass: a [`RateLimit`] for each stream, user, proxy and service, and a
 //! [`Pacer`] for each direction of a stream, to which four of them apply.
 //!
-//! Bytes are reserved before they pass, and unused ones are refunded. That makes a limit which many streams share a queue:
-//! each stream has one reservation in it, so all get the same rate, and each sleeps until exactly its turn. The alternative
-//! was a bucket that is checked first and charged afterwards; there all waiting streams wake for each drop, and whichever
-//! runs first takes it.
+//! Bytes are reserved before they pass, and unused ones are refunded. That makes a limit which many streams share a
+//! queue: each stream has one reservation in it, so all get the same rate, and each sleeps until exactly its turn.
+//! The alternative was a bucket that is checked first and charged afterwards; there all waiting streams wake for each
+//! drop, and whichever runs first takes it.
 
 mod bucket;
 mod pacer;
@@ -44,8 +44,8 @@ impl RateLimit {
         Arc::new(Self { down: TokenBucket::new(now), up: TokenBucket::new(now), count: count.clone() })
     }
 
-    /// Sets the rate of one direction, or removes it with `None`. The caller wakes the streams to which the limit applies:
-    /// they wait for what the previous rate allowed.
+    /// Sets the rate of one direction, or removes it with `None`. The caller wakes the streams to which the limit
+    /// applies: they wait for what the previous rate allowed.
     pub fn set(&self, direction: Direction, rate: Option<Rate>, now: Instant) {
         let before = self.bucket(direction).set_rate(rate, now);
         match (before, rate) {

@@ -10,8 +10,8 @@ use crate::ids::Direction;
 
 /// Pacer of one direction of one stream: reserves bytes in every rate limit that applies, and waits for all of them.
 ///
-/// [`request`](Self::request) a number of bytes, transfer at most as many as it allows, and [`settle`](Self::settle) how
-/// many were transferred.
+/// [`request`](Self::request) a number of bytes, transfer at most as many as it allows, and [`settle`](Self::settle)
+/// how many were transferred.
 #[derive(Debug)]
 pub(in crate::link) struct Pacer {
     /// `None` for a stream that nothing ever limits.
@@ -67,7 +67,8 @@ impl Pacer {
         }
     }
 
-    /// Ends the grant after `used` of its bytes were transferred, and refunds the rest. Without effect if there is none.
+    /// Ends the grant after `used` of its bytes were transferred, and refunds the rest. Without effect if there is
+    /// none.
     pub(in crate::link) fn settle(&mut self, used: u64) {
         let Some(grant) = self.grant.take() else { return };
         let unused = grant.bytes.saturating_sub(used);

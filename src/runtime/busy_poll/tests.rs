@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// Returns how long a thread busy-polls in total if it works for `work` in each of `rounds` rounds, and the next message
-/// arrives `gap` after it becomes idle.
+/// Returns how long a thread busy-polls in total if it works for `work` in each of `rounds` rounds, and the next
+/// message arrives `gap` after it becomes idle.
 fn total_poll_time(gap: Duration, work: Duration, rounds: u32) -> Duration {
     let (budget, mut now, mut total) = (BusyPollBudget::new(), Instant::now(), Duration::ZERO);
     for _ in 0..rounds {

@@ -52,8 +52,8 @@ fn another_rate_empties_the_bucket_and_voids_reservations() {
 }
 
 proptest! {
-    /// Whatever is reserved, however late its bytes pass, and whatever is refunded: in no interval do more bytes pass than
-    /// the rate and one burst allow.
+    /// Whatever is reserved, however late its bytes pass, and whatever is refunded: in no interval do more bytes pass
+    /// than the rate and one burst allow.
     #[test]
     fn no_more_than_rate_and_burst_passes(
         rate in 1u64..10_000_000_000,
