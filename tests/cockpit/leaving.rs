@@ -92,7 +92,7 @@ fn a_panic_of_a_task_is_logged() {
     });
     // The cockpit still reacts to keys.
     terminal.press("?");
-    terminal.until_shows("kill the selected stream");
+    terminal.until_shows("kill the selected");
     terminal.press("q\x03");
     assert_clean_exit(&terminal);
 }

@@ -153,7 +153,7 @@ fn every_frame_is_a_synchronized_update_and_a_resize_repaints() {
         });
     }
     terminal.press("?");
-    terminal.until_shows("kill the selected stream");
+    terminal.until_shows("kill the selected");
     terminal.press("qqy");
     assert_eq!(terminal.exit().0, 0);
     let log = String::from_utf8_lossy(&terminal.log()).into_owned();
