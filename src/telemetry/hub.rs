@@ -1,10 +1,9 @@
 //! The hub: registers all live objects, broadcasts lifecycle events and logs them.
 
 use std::{
-    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
 };
@@ -13,11 +12,10 @@ use dashmap::DashMap;
 use tokio::sync::broadcast;
 
 use super::{
-    ByteCounters, ChannelFormat, ChannelGuard, ChannelStats, Event, EventKind, Gauge, ProxyGuard, ProxyStats,
-    RateLimitGauges, Sampler, ServiceGuard, ServiceStats, Snapshot, StreamGuard, StreamInfo, StreamStats,
-    Totals, UserGuard, UserStats, clock, registry::Registry, throttle::Throttle,
+    ByteCounters, ChannelStats, Event, EventKind, Gauge, ProxyStats, ServiceStats, StreamStats, Totals,
+    UserStats, clock, registry::Registry, throttle::Throttle,
 };
-use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
+use crate::ids::{ChannelId, ProxyId, ServiceKey};
 
 /// The capacity of the event channel: how many events a receiver may lag behind before it loses some and has to
 /// resynchronise from a snapshot.
@@ -126,87 +124,5 @@ impl Telemetry {
             users_rejected: self.users_rejected.load(Relaxed),
             handshakes_failed: self.handshakes_failed.load(Relaxed),
         }
-    }
-
-    /// Returns a new snapshot of all live objects. A periodic reader uses a [`Sampler`], which reuses allocations.
-    pub fn snapshot(&self) -> Snapshot {
-        let mut sampler = Sampler::default();
-        sampler.sample(self, &[]);
-        sampler.into_snapshot()
-    }
-
-    /// Returns the live counters of the open stream with this [`StreamSnapshot::number`](super::StreamSnapshot::number).
-    pub fn stream_stats(&self, number: u64) -> Option<Arc<StreamStats>> {
-        self.streams.get(number)
-    }
-
-    /// Registers a service whose public port was opened, and emits [`EventKind::ServiceOpened`].
-    pub fn service_opened(self: &Arc<Self>, key: ServiceKey) -> ServiceGuard {
-        let stats = Arc::new(ServiceStats::new(key.clone()));
-        self.services.insert(key.clone(), stats.clone());
-        self.emit(EventKind::ServiceOpened { service: key });
-        ServiceGuard { telemetry: self.clone(), stats }
-    }
-
-    /// Registers a proxy that authenticated its first channel, and emits [`EventKind::ProxyConnected`]. The caller has
-    /// removed control characters from `name`.
-    pub fn proxy_up(self: &Arc<Self>, id: ProxyId, name: String, addr: SocketAddr) -> ProxyGuard {
-        let stats = Arc::new(ProxyStats::new(id, name.clone(), addr));
-        self.proxies.insert(id, stats.clone());
-        self.emit(EventKind::ProxyConnected { proxy: id, name, addr });
-        ProxyGuard::new(self.clone(), stats)
-    }
-
-    /// Registers a channel of a proxy, and emits [`EventKind::ChannelConnected`].
-    pub fn channel_up(
-        self: &Arc<Self>,
-        id: ChannelId,
-        addr: SocketAddr,
-        format: ChannelFormat,
-    ) -> ChannelGuard {
-        let stats = Arc::new(ChannelStats::new(id, addr, format));
-        self.channels.insert(id, stats.clone());
-        self.emit(EventKind::ChannelConnected { channel: id, addr });
-        ChannelGuard::new(self.clone(), stats)
-    }
-
-    /// Registers a user whose first connection was accepted, and emits [`EventKind::UserJoined`].
-    pub fn user_joined(
-        self: &Arc<Self>,
-        id: UserChannelId,
-        addr: IpAddr,
-        service: &Arc<ServiceStats>,
-    ) -> UserGuard {
-        let stats = Arc::new(UserStats {
-            id,
-            addr,
-            service: service.clone(),
-            since: Instant::now(),
-            traffic: ByteCounters::default(),
-            streams: Gauge::default(),
-            limits: RateLimitGauges::default(),
-            left: AtomicBool::new(false),
-        });
-        let number = self.users.insert(stats.clone());
-        self.emit(EventKind::UserJoined { user: id, addr, service: service.key.clone() });
-        UserGuard { telemetry: self.clone(), stats, number }
-    }
-
-    /// Registers a stream for an accepted user connection, and emits [`EventKind::StreamOpened`].
-    pub fn stream_opened(
-        self: &Arc<Self>,
-        key: StreamKey,
-        addr: SocketAddr,
-        user: &Arc<UserStats>,
-    ) -> StreamGuard {
-        let info =
-            StreamInfo { key, addr, service: user.service.key.clone(), opened_at: self.started.elapsed() };
-        let stats = Arc::new(StreamStats::new(info, user.clone(), self.traffic.clone()));
-        let number = self.streams.insert(stats.clone());
-        for gauge in [&self.streams_gauge, &user.streams, &user.service.streams] {
-            gauge.enter();
-        }
-        self.emit(EventKind::StreamOpened { key, addr, service: user.service.key.clone() });
-        StreamGuard::new(self.clone(), stats, number)
     }
 }

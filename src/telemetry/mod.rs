@@ -32,11 +32,11 @@ pub use log_ring::{LogLevel, LogRecord, LogRing};
 pub use rate::RateWindow;
 pub use sampler::Sampler;
 pub use snapshot::{
-    ChannelSnapshot, ChannelState, ProxySnapshot, SelectedStream, ServiceSnapshot, Snapshot, StreamInfo,
-    StreamSnapshot, StreamState, Totals, UserSnapshot,
+    ChannelSnapshot, ChannelState, ProxySnapshot, SelectedStream, ServiceSnapshot, Snapshot, StreamSnapshot,
+    StreamState, Totals, UserSnapshot,
 };
 pub use stats::{
-    ByteCounters, ChannelFormat, ChannelStats, Gauge, ProxyStats, RateLimitGauges, ServiceStats, StreamPhase,
-    StreamStats, UserStats,
+    ByteCounters, ChannelFormat, ChannelStats, Gauge, ProxyStats, RateLimitGauges, ServiceStats, StreamInfo,
+    StreamPhase, StreamStats, UserStats,
 };
 pub use tcp::{ChannelHealth, TcpInfo};

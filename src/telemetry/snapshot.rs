@@ -12,7 +12,8 @@ use std::{
 };
 
 use super::{
-    ChannelFormat, Content, Latencies, LatencySummary, Progress, StreamDetails, StreamPhase, TcpInfo,
+    ChannelFormat, Content, Latencies, LatencySummary, Progress, StreamDetails, StreamInfo, StreamPhase,
+    TcpInfo,
 };
 use crate::ids::{ChannelId, Policy, Priority, ProxyId, RateLimits, ServiceKey, StreamKey, UserChannelId};
 
@@ -205,19 +206,6 @@ impl Deref for StreamSnapshot {
     fn deref(&self) -> &StreamState {
         &self.state
     }
-}
-
-/// The immutable attributes of a stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamInfo {
-    /// The user's id and the number of the stream.
-    pub key: StreamKey,
-    /// The user's address and port.
-    pub addr: SocketAddr,
-    /// The service that the user connected to.
-    pub service: ServiceKey,
-    /// When the user's connection was accepted, as the time since the server started.
-    pub opened_at: Duration,
 }
 
 /// The attributes of a stream that change a few times in its life.

@@ -1,15 +1,95 @@
-//! Guards: each owns one live object in telemetry, and its drop reports the end of that object.
+//! Registration of live objects. Each method returns a guard that owns the registration; the drop of the guard reports the
+//! end of the object.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Instant,
+};
 
 use super::{
-    ChannelStats, DisconnectReason, EndReason, EventKind, ProxyStats, ServiceStats, StreamPhase, StreamStats,
-    Telemetry, UserStats,
+    ByteCounters, ChannelFormat, ChannelStats, DisconnectReason, EndReason, EventKind, Gauge, ProxyStats,
+    RateLimitGauges, ServiceStats, StreamInfo, StreamPhase, StreamStats, Telemetry, UserStats,
 };
-use crate::ids::ServiceKey;
+use crate::ids::{ChannelId, ProxyId, ServiceKey, StreamKey, UserChannelId};
 
 #[cfg(test)]
 mod tests;
+
+impl Telemetry {
+    /// Registers a service whose public port was opened, and emits [`EventKind::ServiceOpened`].
+    pub fn service_opened(self: &Arc<Self>, key: ServiceKey) -> ServiceGuard {
+        let stats = Arc::new(ServiceStats::new(key.clone()));
+        self.services.insert(key.clone(), stats.clone());
+        self.emit(EventKind::ServiceOpened { service: key });
+        ServiceGuard { telemetry: self.clone(), stats }
+    }
+
+    /// Registers a proxy that authenticated its first channel, and emits [`EventKind::ProxyConnected`]. The caller has
+    /// removed control characters from `name`.
+    pub fn proxy_up(self: &Arc<Self>, id: ProxyId, name: String, addr: SocketAddr) -> ProxyGuard {
+        let stats = Arc::new(ProxyStats::new(id, name.clone(), addr));
+        self.proxies.insert(id, stats.clone());
+        self.emit(EventKind::ProxyConnected { proxy: id, name, addr });
+        ProxyGuard::new(self.clone(), stats)
+    }
+
+    /// Registers a channel of a proxy, and emits [`EventKind::ChannelConnected`].
+    pub fn channel_up(
+        self: &Arc<Self>,
+        id: ChannelId,
+        addr: SocketAddr,
+        format: ChannelFormat,
+    ) -> ChannelGuard {
+        let stats = Arc::new(ChannelStats::new(id, addr, format));
+        self.channels.insert(id, stats.clone());
+        self.emit(EventKind::ChannelConnected { channel: id, addr });
+        ChannelGuard::new(self.clone(), stats)
+    }
+
+    /// Registers a user whose first connection was accepted, and emits [`EventKind::UserJoined`].
+    pub fn user_joined(
+        self: &Arc<Self>,
+        id: UserChannelId,
+        addr: IpAddr,
+        service: &Arc<ServiceStats>,
+    ) -> UserGuard {
+        let stats = Arc::new(UserStats {
+            id,
+            addr,
+            service: service.clone(),
+            since: Instant::now(),
+            traffic: ByteCounters::default(),
+            streams: Gauge::default(),
+            limits: RateLimitGauges::default(),
+            left: AtomicBool::new(false),
+        });
+        let number = self.users.insert(stats.clone());
+        self.emit(EventKind::UserJoined { user: id, addr, service: service.key.clone() });
+        UserGuard { telemetry: self.clone(), stats, number }
+    }
+
+    /// Registers a stream for an accepted user connection, and emits [`EventKind::StreamOpened`].
+    pub fn stream_opened(
+        self: &Arc<Self>,
+        key: StreamKey,
+        addr: SocketAddr,
+        user: &Arc<UserStats>,
+    ) -> StreamGuard {
+        let info =
+            StreamInfo { key, addr, service: user.service.key.clone(), opened_at: self.started.elapsed() };
+        let stats = Arc::new(StreamStats::new(info, user.clone(), self.traffic.clone()));
+        let number = self.streams.insert(stats.clone());
+        for gauge in [&self.streams_gauge, &user.streams, &user.service.streams] {
+            gauge.enter();
+        }
+        self.emit(EventKind::StreamOpened { key, addr, service: user.service.key.clone() });
+        StreamGuard::new(self.clone(), stats, number)
+    }
+}
 
 /// Registers a service. Dropping it removes the service and emits [`EventKind::ServiceClosed`].
 #[derive(Debug)]

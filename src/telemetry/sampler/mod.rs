@@ -19,6 +19,20 @@ use crate::ids::{ProxyId, RateLimits};
 #[cfg(test)]
 mod tests;
 
+impl Telemetry {
+    /// Returns a new snapshot of all live objects. A periodic reader uses a [`Sampler`], which reuses allocations.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut sampler = Sampler::default();
+        sampler.sample(self, &[]);
+        sampler.into_snapshot()
+    }
+
+    /// Returns the live counters of the open stream with this [`StreamSnapshot::number`].
+    pub fn stream_stats(&self, number: u64) -> Option<Arc<StreamStats>> {
+        self.streams.get(number)
+    }
+}
+
 /// Takes snapshots of one [`Telemetry`] and reuses the allocations of the last one.
 ///
 /// It keeps references to the counters of the users and streams in the last snapshot, in the same order, and asks the

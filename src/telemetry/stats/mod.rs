@@ -24,7 +24,7 @@ use crate::ids::{ChannelId, Policy, ProxyId, ServiceKey, UserChannelId};
 
 use counters::OptionalMicros;
 pub use counters::{ByteCounters, Gauge, RateLimitGauges};
-pub use stream::{StreamPhase, StreamStats};
+pub use stream::{StreamInfo, StreamPhase, StreamStats};
 
 /// The frame format spoken on a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

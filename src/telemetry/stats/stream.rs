@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 
 use super::{ByteCounters, ChannelStats, OptionalMicros, ProxyStats, RateLimitGauges, UserStats};
 use crate::{
-    ids::{ChannelId, Direction, Priority, Rate, RateLimits, StreamKey},
-    telemetry::{Content, EndReason, LatencyHistograms, StreamDetails, StreamDetailsSource, StreamInfo},
+    ids::{ChannelId, Direction, Priority, Rate, RateLimits, ServiceKey, StreamKey},
+    telemetry::{Content, EndReason, LatencyHistograms, StreamDetails, StreamDetailsSource},
 };
 
 /// The phase of a stream's life. Phases only advance.
@@ -42,6 +42,19 @@ pub enum StreamPhase {
 impl StreamPhase {
     const ALL: [Self; 6] =
         [Self::Waiting, Self::Opening, Self::Open, Self::UserDone, Self::TargetDone, Self::Ended];
+}
+
+/// The immutable attributes of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// The user's id and the number of the stream.
+    pub key: StreamKey,
+    /// The user's address and port.
+    pub addr: SocketAddr,
+    /// The service that the user connected to.
+    pub service: ServiceKey,
+    /// When the user's connection was accepted, as the time since the server started.
+    pub opened_at: Duration,
 }
 
 /// The counters and displayed values of one stream.
