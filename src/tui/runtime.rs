@@ -133,7 +133,7 @@ impl Runtime {
                 return Ok(exit);
             }
             if self.is_dirty && Instant::now() >= self.frame_due() && self.paint().is_err() {
-                // Writing fails only where the terminal has gone.
+                // Writing fails only after the terminal has disappeared.
                 return Ok(Exit::TerminalGone);
             }
             let mut deadline =

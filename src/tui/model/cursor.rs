@@ -74,7 +74,7 @@ impl<T: Copy + PartialEq> Cursor<T> {
         self.select(rows, page.max(1));
     }
 
-    /// Finds the selected row again after the rows have changed; stays at its index where the row is gone. Before the operator
+    /// Finds the selected row again after the rows have changed; stays at its index where the row no longer exists. Before the operator
     /// has moved the cursor, the list is not scrolled to follow the row.
     pub(crate) fn follow(&mut self, rows: &[T], page: usize) {
         let page = page.max(1);

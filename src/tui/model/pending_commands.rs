@@ -13,7 +13,7 @@ use crate::{control::Command, tui::msg::CommandId};
 const REPLY_OVERDUE: Duration = Duration::from_secs(5);
 
 /// How many commands may wait for replies at once. Fewer than the command queue of the server holds (64), so that one
-/// batch leaves room for other senders.
+/// batch does not fill it for other senders.
 const MAX_AWAITING_REPLY: usize = 48;
 /// How many batches may be pending while commands are still unsent. Only batches of one command are queued behind others.
 const MAX_QUEUED_BATCHES: usize = 64;
@@ -124,7 +124,7 @@ impl PendingCommands {
         Some(next)
     }
 
-    /// Queues a command again that the server's queue had no room for, at its place by id.
+    /// Queues a command again that did not fit into the server's queue, in the order of ids.
     pub(crate) fn requeue(&mut self, id: CommandId) {
         if let Some(at) = self.awaiting_reply.iter().position(|pending| pending.id == id) {
             let pending = self.awaiting_reply.swap_remove(at);

@@ -78,7 +78,7 @@ pub(crate) struct RateMeters {
 }
 
 impl RateMeters {
-    /// Makes room for this many pairs.
+    /// Allocates this many pairs.
     pub(crate) fn reserve(&mut self, places: usize) {
         if self.first.len() < places {
             self.first.resize(places, 0);
@@ -86,17 +86,17 @@ impl RateMeters {
         }
     }
 
-    /// Records two counters at the clock's newest sample. Returns their rates in units per second. `anew` says that the pair
+    /// Records two counters at the clock's newest sample. Returns their rates in units per second. `is_first` says that the pair
     /// was not recorded at the previous sample, so that there is nothing to compare with.
     pub(crate) fn record(
         &mut self,
         clock: &SampleClock,
         place: usize,
-        anew: bool,
+        is_first: bool,
         values: (u64, u64),
     ) -> (f32, f32) {
         let newest = clock.newest;
-        if anew {
+        if is_first {
             self.first[place] = newest;
         }
         self.columns[slot(newest)][place] = values;

@@ -164,9 +164,9 @@ impl StreamCounters {
 
     /// Records that this sample contains the stream. Returns whether the previous sample did not.
     pub(super) fn mark_sampled(&mut self, sample: u64) -> bool {
-        let anew = self.last_sample + 1 != sample;
+        let is_first = self.last_sample + 1 != sample;
         self.last_sample = sample;
-        anew
+        is_first
     }
 
     /// Whether neither this sample nor the previous one contained the stream.

@@ -239,8 +239,8 @@ impl StreamRows {
             }
             let slot = *hint as usize;
             let figures = &mut self.figures[slot];
-            let anew = figures.mark_sampled(self.sample);
-            let rates = self.meters.record(&self.clock, slot, anew, (snapshot.down, snapshot.up));
+            let is_first = figures.mark_sampled(self.sample);
+            let rates = self.meters.record(&self.clock, slot, is_first, (snapshot.down, snapshot.up));
             if figures.sample(snapshot, rates)
                 && let Some(stream) = &mut self.slots[slot]
             {

@@ -79,12 +79,12 @@ impl UserRows {
                 *hint = (snapshot.number, self.slot_of(snapshot, server_started));
             }
             let Some(user) = &mut self.slots[hint.1] else { continue };
-            let anew = user.last_sample + 1 != self.sample;
+            let is_first = user.last_sample + 1 != self.sample;
             user.last_sample = self.sample;
             user.limits = snapshot.limits;
             (user.down, user.up) = (snapshot.down, snapshot.up);
             (user.streams, user.streams_total) = (snapshot.streams_open, snapshot.streams_total);
-            let rates = self.meters.record(&self.clock, hint.1, anew, (snapshot.down, snapshot.up));
+            let rates = self.meters.record(&self.clock, hint.1, is_first, (snapshot.down, snapshot.up));
             (user.down_rate, user.up_rate) = (rates.0.into(), rates.1.into());
         }
         self.slot_hints = slot_hints;

@@ -227,7 +227,7 @@ pub(super) fn show_log_of_selected(model: &mut Model) {
     }
 }
 
-/// Shows the command that joins another machine as a proxy, where the host told one.
+/// Shows the command that joins another machine as a proxy, where the host provides one.
 pub(super) fn show_join_command(model: &mut Model) {
     if model.labels.join.is_some() {
         model.overlay = Some(Overlay::AddProxy);
