@@ -31,6 +31,7 @@
 
 mod client;
 mod error;
+mod mac;
 mod proof;
 mod server;
 #[cfg(test)]

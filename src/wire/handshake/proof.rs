@@ -14,10 +14,8 @@
 use std::fmt;
 
 use bytes::BytesMut;
-use hmac::{Hmac, KeyInit as _, Mac as _, digest::Key};
-use sha2::Sha256;
 
-use super::token::Token;
+use super::{mac::MacInput, token::Token};
 use crate::wire::{
     Hello, Welcome,
     binary::{hello_body, welcome_body_without_mac},
@@ -27,7 +25,6 @@ use crate::wire::{
 const LINK_LABEL: &[u8] = b"underpass v2 link";
 const CLIENT_LABEL: &[u8] = b"underpass v2 client";
 const SERVER_LABEL: &[u8] = b"underpass v2 server";
-const TOKEN_LABEL: &[u8] = b"underpass v2 token";
 
 /// The part of a handshake that both sides know when they compute the proofs.
 #[derive(Clone, Copy)]
@@ -80,13 +77,6 @@ pub fn verify_server(
     server_input(token, transcript, client_mac, welcome).verify(&welcome.mac)
 }
 
-/// Whether `secret` and `candidate` are equal. Compares their HMACs, so that the time taken reveals neither length nor
-/// content.
-pub(super) fn constant_time_eq(key: &[u8; 32], secret: &[u8], candidate: &[u8]) -> bool {
-    let mac = MacInput::new(key, TOKEN_LABEL).part(secret).finish();
-    MacInput::new(key, TOKEN_LABEL).part(candidate).verify(&mac)
-}
-
 /// The input of the proxy's proof.
 fn client_input(token: &Token, transcript: &Transcript<'_>) -> MacInput {
     keyed_input(token, transcript, CLIENT_LABEL)
@@ -113,34 +103,4 @@ fn keyed_input(token: &Token, transcript: &Transcript<'_>, label: &[u8]) -> MacI
     let mut body = BytesMut::new();
     hello_body(transcript.hello, &mut body);
     MacInput::new(&key, label).part(transcript.exporter).part(&body).part(transcript.challenge)
-}
-
-/// An HMAC over a list of length-prefixed parts.
-struct MacInput(Hmac<Sha256>);
-
-impl MacInput {
-    /// An HMAC with `key` whose first part is `label`.
-    fn new(key: &[u8; 32], label: &[u8]) -> Self {
-        // HMAC pads a short key with zeros to the block size of its hash. Padding it here makes the call infallible.
-        let mut block = Key::<Hmac<Sha256>>::default();
-        block[..key.len()].copy_from_slice(key);
-        Self(Hmac::new(&block)).part(label)
-    }
-
-    /// Adds one part with its length before it.
-    fn part(mut self, bytes: &[u8]) -> Self {
-        self.0.update(&(bytes.len() as u64).to_be_bytes());
-        self.0.update(bytes);
-        self
-    }
-
-    /// Returns the HMAC.
-    fn finish(self) -> [u8; 32] {
-        self.0.finalize().into_bytes().into()
-    }
-
-    /// Whether the HMAC equals `mac`, in constant time.
-    fn verify(self, mac: &[u8; 32]) -> bool {
-        self.0.verify_slice(mac).is_ok()
-    }
 }

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use rand::Rng as _;
 use sha2::{Digest as _, Sha256};
 
-use super::proof;
+use super::mac::constant_time_eq;
 
 /// The secret that a server and its proxies share. `Debug` does not print it.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ impl Token {
     /// Whether `candidate` equals this token. Compares in constant time. For the text format's `AUTH`, which sends the
     /// token itself.
     pub fn matches(&self, candidate: &[u8]) -> bool {
-        proof::constant_time_eq(&self.key(), self.0.as_bytes(), candidate)
+        constant_time_eq(&self.key(), self.0.as_bytes(), candidate)
     }
 
     /// The base key of all proofs: the SHA-256 of the token, so that its length does not depend on the token.
