@@ -4,13 +4,13 @@
 //! cargo build --release --example cockpit && cargo bench --bench cockpit [-- keys cpu idle speed]
 //! ```
 //!
-//! `keys`: from a key to the screen, with 10,000 synthetic streams. `cpu` and `idle`: what the thread of the cockpit
-//! takes of a core (sampling is part of it), and what its frames are made of. `speed`: iperf3 through a server with the
-//! cockpit and through one without, in many short pairs, because one noisy second spoils one pair and not the median;
-//! and what a gigabyte costs each server, which noise moves less than its speed. With none named, all of them. What
-//! cannot be measured here is skipped, and why is said.
+//! `keys`: latency from a key press to the screen, with 10,000 synthetic streams. `cpu` and `idle`: CPU time of the
+//! cockpit's thread (including sampling), and the size of its frames. `speed`: throughput of iperf3 through a server with
+//! the cockpit and through one without, in many short pairs, because one noisy second spoils one pair and not the median;
+//! and the CPU time of each server per gigabyte, which noise affects less. Without a name, all of them run. A part that
+//! cannot be measured on this machine is skipped with the reason.
 
-// A bench that finds its own set-up wrong shall end; the terminal is made for tests.
+// A benchmark whose setup fails may panic; the terminal module is shared with the tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, missing_debug_implementations, dead_code)]
 
 #[path = "../tests/cockpit/terminal.rs"]
@@ -30,15 +30,15 @@ use terminal::Terminal;
 
 const SIZE: (u16, u16) = (120, 36);
 const STREAMS: u64 = 10_000;
-/// How many keys are pressed.
+/// The number of key presses that are timed.
 const KEYS: usize = 500;
-/// For how long a thread is watched.
+/// How long the CPU time of the thread is measured.
 const WATCHED: Duration = Duration::from_secs(20);
-/// How many pairs of runs, and how many seconds one lasts.
+/// The number of pairs of runs, and the length of a run in seconds.
 const PAIRS: usize = 21;
 const SECONDS: &str = "1";
 
-/// Why something was not measured.
+/// The reason why a part was not measured.
 type Skipped = String;
 
 /// A part of the measurement.
@@ -62,7 +62,7 @@ fn main() {
     }
 }
 
-/// The cockpit over synthetic streams: a real hub and a real queue, nothing behind them.
+/// Starts the example `cockpit`: a real telemetry hub and command queue with synthetic streams.
 fn synthetic(streams: u64) -> Result<Terminal, Skipped> {
     let program = beside("examples/cockpit");
     if !program.exists() {
@@ -73,32 +73,32 @@ fn synthetic(streams: u64) -> Result<Terminal, Skipped> {
     command.arg(if streams == 0 { "0" } else { "4" });
     let terminal = Terminal::run(command, SIZE);
     terminal.until("the streams", |screen| (open(&screen.contents())? >= streams * 99 / 100).then_some(()));
-    // The history of each stream fills, and its first second is over.
+    // Wait until the trends of the streams have filled.
     thread::sleep(Duration::from_secs(3));
     Ok(terminal)
 }
 
-/// What cargo built beside this program.
+/// Returns the path of another program that cargo built in the same profile.
 fn beside(path: &str) -> PathBuf {
     let deps = std::env::current_exe().unwrap();
     deps.parent().and_then(|deps| deps.parent()).unwrap().join(path)
 }
 
-/// How many streams the header says are open.
+/// Returns the number of open streams in the header of a screen.
 fn open(screen: &str) -> Option<u64> {
     let words: Vec<&str> = screen.lines().next()?.split_whitespace().collect();
     let at = words.iter().position(|word| *word == "open")?;
     words.get(at.checked_sub(1)?)?.replace(',', "").parse().ok()
 }
 
-/// The key of the selected stream.
+/// Returns the key of the selected stream on a screen.
 fn selected(screen: &vt100::Screen) -> Option<String> {
     screen.rows(0, 14).find_map(|row| row.strip_prefix('▌')?.split_whitespace().next().map(str::to_owned))
 }
 
 fn keys() -> Result<(), Skipped> {
     let terminal = synthetic(STREAMS)?;
-    // Away from the ends of the table: there a key may change nothing.
+    // Four pages down: at the ends of the table a key might change nothing.
     terminal.press("\x06\x06\x06\x06");
     let mut times = Vec::new();
     for number in 0..KEYS {
@@ -112,9 +112,9 @@ fn keys() -> Result<(), Skipped> {
     }
     println!(
         "keys   {STREAMS} streams, {KEYS} keys: to the screen p50 {:.1?}, p99 {:.1?}, slowest {:.1?} (bars: 5 ms, 16 ms)",
-        share(&mut times, 50),
-        share(&mut times, 99),
-        share(&mut times, 100),
+        percentile(&mut times, 50),
+        percentile(&mut times, 99),
+        percentile(&mut times, 100),
     );
     Ok(())
 }
@@ -194,7 +194,7 @@ fn free_port() -> String {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port().to_string()
 }
 
-/// Without connecting: iperf3 takes the first connection for its client.
+/// Waits until a process listens on a port, without connecting to it: iperf3 takes the first connection for its client.
 fn until_listens(port: &str) -> Result<(), Skipped> {
     let deadline = Instant::now() + Duration::from_secs(20);
     let wanted = format!(":{:04X} ", port.parse::<u16>().unwrap());
@@ -211,10 +211,10 @@ fn until_listens(port: &str) -> Result<(), Skipped> {
         }
         thread::sleep(Duration::from_millis(20));
     }
-    Err(format!("nobody listens on {port}"))
+    Err(format!("no process listens on port {port}"))
 }
 
-/// A server, with the cockpit in a terminal or without, and a proxy.
+/// A server, with or without the cockpit, and a proxy.
 struct Tunnel {
     public: String,
     target: String,
@@ -228,8 +228,8 @@ impl Tunnel {
         let [listen, public, target] = [(); 3].map(|()| free_port());
         let server = format!("127.0.0.1:{listen}");
         let args = ["server", "--listen", &server, "--bind", "127.0.0.1", "--token", "bench"];
-        // In a terminal either way: Linux schedules by sessions, and one of its own cost a server without the cockpit as
-        // much more processor time as the cockpit was then found guilty of.
+        // Both servers run in a terminal: Linux schedules by session, and a session of its own cost the headless server as
+        // much additional CPU time as the cockpit seemed to cost.
         let headless: &[&str] = if cockpit { &[] } else { &["--no-tui"] };
         let running = Terminal::underpass(&[&args[..], headless].concat(), SIZE, &[]);
         until_listens(&listen)?;
@@ -252,14 +252,14 @@ impl Tunnel {
         Ok(Self { public, target, server: running, _proxy: proxy })
     }
 
-    /// One run.
+    /// Runs iperf3 through the tunnel with `at_once` parallel streams.
     fn download(&self, at_once: &str) -> Result<Run, Skipped> {
         let _target = Process::start("iperf3", &["-s", "-1", "-B", "127.0.0.1", "-p", &self.target])?;
         until_listens(&self.target)?;
         let args = ["-c", "127.0.0.1", "-p", &self.public, "-R", "-P", at_once, "-t", SECONDS, "-J"];
-        let before = self.ran()?;
+        let before = self.cpu_time()?;
         let done = Command::new("iperf3").args(args).output().map_err(|why| why.to_string())?;
-        let ran = self.ran()? - before;
+        let ran = self.cpu_time()? - before;
         let text = String::from_utf8_lossy(&done.stdout);
         let received = text.split("\"sum_received\"").nth(1).unwrap_or_default();
         let figure = |name: &str| -> Option<f64> {
@@ -269,14 +269,14 @@ impl Tunnel {
         match figure("bits_per_second").zip(figure("bytes")) {
             Some((bits, bytes)) => Ok(Run { bits, cost: ran as f64 / 1e6 / (bytes / 1e9) }),
             None => {
-                let said = text.lines().find(|line| line.contains("\"error\"")).unwrap_or("no figure");
-                Err(format!("iperf3 failed: {}", said.trim()))
+                let error = text.lines().find(|line| line.contains("\"error\"")).unwrap_or("no figure");
+                Err(format!("iperf3 failed: {}", error.trim()))
             }
         }
     }
 
-    /// For how many nanoseconds the server has had a core, with all its threads.
-    fn ran(&self) -> Result<u64, Skipped> {
+    /// Returns the CPU time of the server in nanoseconds, all threads together.
+    fn cpu_time(&self) -> Result<u64, Skipped> {
         let tasks =
             fs::read_dir(format!("/proc/{}/task", self.server.pid())).map_err(|why| why.to_string())?;
         let ran = |task: fs::DirEntry| -> Option<u64> {
@@ -286,12 +286,12 @@ impl Tunnel {
     }
 }
 
-/// What one run came to.
+/// The result of one iperf3 run.
 #[derive(Clone, Copy)]
 struct Run {
-    /// What arrived, in bits a second.
+    /// Received throughput in bits per second.
     bits: f64,
-    /// For how many milliseconds the server had a core for each gigabyte.
+    /// CPU time of the server in milliseconds per gigabyte.
     cost: f64,
 }
 
@@ -299,12 +299,12 @@ fn speed() -> Result<(), Skipped> {
     Command::new("iperf3").arg("-v").output().map_err(|_| "iperf3 is not installed")?;
     let (with, without) = (Tunnel::start(true)?, Tunnel::start(false)?);
     for at_once in ["1", "8"] {
-        // The first of each is not counted: nothing is warm.
+        // The first run of each server warms up and is not counted.
         with.download(at_once)?;
         without.download(at_once)?;
         let mut pairs = Vec::new();
         for number in 0..PAIRS {
-            // Each goes first in turn: nobody always has the cooler machine.
+            // The order alternates, so that neither server always runs on the cooler machine.
             if number % 2 == 0 {
                 let cockpit = with.download(at_once)?;
                 pairs.push((cockpit, without.download(at_once)?));
@@ -337,7 +337,8 @@ fn speed() -> Result<(), Skipped> {
     Ok(())
 }
 
-fn share<T: Copy + Ord>(values: &mut [T], percent: usize) -> T {
+/// Returns the value below which `percent` of the values are.
+fn percentile<T: Copy + Ord>(values: &mut [T], percent: usize) -> T {
     values.sort_unstable();
     values[(values.len() * percent / 100).min(values.len() - 1)]
 }

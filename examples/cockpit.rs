@@ -1,5 +1,5 @@
-//! The cockpit over synthetic traffic: a real telemetry hub and a real command queue, and nothing behind them. For
-//! looking at screens and for measuring frames: `cargo run --release --example cockpit -- [STREAMS] [PROXIES]`.
+//! The cockpit with synthetic traffic: a real telemetry hub and command queue without a tunnel behind them, to look at
+//! the screens and to measure frames: `cargo run --release --example cockpit -- [STREAMS] [PROXIES]`.
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,8 @@ use underpass::{
     tui,
 };
 
-struct Stream {
+/// A synthetic stream: it transfers `size` bytes at about `rate` bytes per second.
+struct SyntheticStream {
     guard: StreamGuard,
     size: u64,
     rate: u64,
@@ -31,10 +32,11 @@ struct Stream {
     born: Instant,
 }
 
-/// A small xorshift: the same run each time, but for the clock.
+/// A xorshift generator with a fixed seed, so that runs differ only by the clock.
 struct Dice(u64);
 
 impl Dice {
+    /// Returns a number below `below`.
     fn roll(&mut self, below: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -83,6 +85,7 @@ fn main() -> Result<(), tui::Error> {
     exit.map(drop)
 }
 
+/// Opens, feeds and ends streams until `stop` is set, and executes kill commands. Returns how many streams were open.
 fn feed(
     telemetry: &Arc<Telemetry>,
     mut requests: tokio::sync::mpsc::Receiver<control::CommandRequest>,
@@ -116,7 +119,7 @@ fn feed(
         })
         .collect();
     let mut users: HashMap<UserChannelId, (UserGuard, u32)> = HashMap::new();
-    let mut open: Vec<Stream> = Vec::new();
+    let mut open: Vec<SyntheticStream> = Vec::new();
     let mut last = Instant::now();
     let start = last;
     while !stop.load(SeqCst) {
@@ -143,7 +146,7 @@ fn feed(
             if !upload && dice.roll(4) > 0 {
                 guard.stats().set_total_size(size);
             }
-            open.push(Stream { guard, size, rate: 1 << (11 + dice.roll(13)), upload, born: last });
+            open.push(SyntheticStream { guard, size, rate: 1 << (11 + dice.roll(13)), upload, born: last });
         }
         let mut index = 0;
         while index < open.len() {
@@ -182,7 +185,7 @@ fn feed(
             let hit = |key: StreamKey| match &request.command {
                 Command::KillStream(wanted) => *wanted == key,
                 Command::KillUser(user) => *user == key.user,
-                // The rest needs a real tunnel behind it.
+                // The other commands need a real tunnel.
                 _ => false,
             };
             let (dead, alive): (Vec<_>, Vec<_>) =
@@ -190,7 +193,7 @@ fn feed(
             open = alive;
             dead.into_iter().for_each(|stream| stream.guard.end(EndReason::Killed));
             let streams = before - open.len();
-            // The asker may be gone.
+            // The sender may have stopped waiting for the reply.
             _ = request.reply.send(if streams > 0 {
                 Ok(Executed { affected_streams: streams })
             } else {

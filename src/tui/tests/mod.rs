@@ -1,7 +1,7 @@
-//! The cockpit as a whole: keys to state, state to screen. Times are injected; the traffic comes from a real hub.
+//! Tests of the cockpit as a whole: from keys to state, from state to screen. All times are injected.
 
 mod fixture;
-mod look;
+mod interaction;
 mod reducer;
 mod safety;
 mod screens;

@@ -1,4 +1,4 @@
-//! States that need more than streams: limits, weights, latencies, a port that is lost.
+//! States that need more than streams: limits, weights, latencies, a closed port, an outage.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,8 +16,8 @@ use crate::{
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// What the kernel and the server measure, and no counter here does.
-fn measured(snapshot: &mut Snapshot) {
+/// Adds what the kernel and the server measure and the hub of the test does not.
+fn add_measurements(snapshot: &mut Snapshot) {
     let latency = |p50: u64| {
         let mut bars = [0; LatencySummary::BARS];
         bars[5..11].copy_from_slice(&[3, 40, 180, 90, 12, 1]);
@@ -55,10 +55,10 @@ fn measured(snapshot: &mut Snapshot) {
     }
 }
 
-/// A busy server on which the operator has set about everything that can be set.
+/// Returns a busy server with limits, weights, a policy and a draining proxy.
 fn steered(width: u16, height: u16) -> Fixture {
     let mut fixture = Fixture::busy(width, height);
-    fixture.adjust_snapshot = measured;
+    fixture.adjust_snapshot = add_measurements;
     let service = fixture.service.stats().clone();
     service.set_policy(Policy::Weighted);
     service.limits.set(Direction::Down, Rate::new(200_000_000));
@@ -98,7 +98,7 @@ fn flow() -> StreamDetails {
 }
 
 #[test]
-fn what_the_operator_set_is_shown_where_one_looks_for_it() {
+fn limits_weights_and_policies_are_shown() {
     const ALL: [(&str, &str); 8] = [
         ("streams", "1"),
         ("bytes", "1b"),
@@ -135,10 +135,10 @@ fn what_the_operator_set_is_shown_where_one_looks_for_it() {
 }
 
 #[test]
-fn a_stream_says_who_slows_it_and_why_it_went_there() {
+fn the_detail_screen_shows_bottleneck_and_policy() {
     let mut fixture = steered(120, 36);
     fixture.press("jj>");
-    // Nothing is made up before the server has told.
+    // The flow section is empty until the first details arrive.
     assert!(!fixture.text().contains("bottleneck"));
     fixture.model.detail_screen.open.as_mut().unwrap().flow = Some(flow());
     let what = format!("pause stream {}", fixture.selected().unwrap());
@@ -146,7 +146,7 @@ fn a_stream_says_who_slows_it_and_why_it_went_there() {
     fixture.hub.emit(EventKind::OperatorActed { what: "pause stream 1674DC:31".into() });
     fixture.tick(TICK);
     let text = fixture.text();
-    assert_eq!(text.matches("operator:").count(), 1, "that of another stream is not its own: {text}");
+    assert_eq!(text.matches("operator:").count(), 1, "an action on another stream is not shown: {text}");
     for part in [
         "weighted over 3, weight 3 = 75%",
         "bottleneck     limit     none",
@@ -162,7 +162,7 @@ fn a_stream_says_who_slows_it_and_why_it_went_there() {
 }
 
 #[test]
-fn the_curve_begins_with_what_the_row_remembers() {
+fn the_chart_begins_with_the_trend_of_the_row() {
     let mut fixture = Fixture::busy(120, 36);
     for _ in 0..40 {
         for stream in &fixture.streams {
@@ -183,7 +183,7 @@ fn the_curve_begins_with_what_the_row_remembers() {
 }
 
 #[test]
-fn streams_whose_proxy_lost_every_channel_say_how_long_they_wait() {
+fn streams_of_a_reconnecting_proxy_show_the_remaining_grace_period() {
     for (width, height) in [(120, 36), (80, 24), (40, 12)] {
         for (screen, keys) in [("streams", "1"), ("detail", "1j>"), ("proxies", "2")] {
             let mut fixture = Fixture::busy(width, height);
@@ -212,21 +212,21 @@ fn streams_whose_proxy_lost_every_channel_say_how_long_they_wait() {
 }
 
 #[test]
-fn a_close_look_tells_of_an_outage_that_the_stream_outlived() {
+fn the_detail_screen_shows_an_outage_that_the_stream_survived() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("j>");
     let proxy = fixture.model.selected().and_then(|(_, row)| row.proxy).expect("it has a proxy");
-    let told = |fixture: &mut Fixture, proxy: ProxyId| {
+    let is_shown = |fixture: &mut Fixture, proxy: ProxyId| {
         fixture.hub.emit(EventKind::GracePeriodStarted { proxy, grace: Duration::from_secs(30) });
         fixture.hub.emit(EventKind::ProxyResumed { proxy, after: Duration::from_millis(11_800) });
         fixture.tick(TICK);
         fixture.text().contains("reconnected after 11.8s; its streams resumed")
     };
-    assert!(!told(&mut fixture, ProxyId(99)), "that is another proxy");
-    assert!(told(&mut fixture, proxy), "{}", fixture.text());
+    assert!(!is_shown(&mut fixture, ProxyId(99)), "the event is about another proxy");
+    assert!(is_shown(&mut fixture, proxy), "{}", fixture.text());
 }
 
-/// A public port that closed, and a proxy that never got one.
+/// Returns a server with a public port that closed, and a proxy that was refused one.
 fn lost(width: u16, height: u16) -> Fixture {
     let mut fixture = Fixture::busy(width, height);
     let other = fixture.hub.service_opened("9090:blue".parse().unwrap());
@@ -237,13 +237,13 @@ fn lost(width: u16, height: u16) -> Fixture {
     let reason = "port 443 is in use on the server".to_owned();
     fixture.hub.emit(EventKind::RegistrationRefused { proxy: ProxyId(9), reason });
     fixture.tick(TICK);
-    // It stays connected as long as the test looks.
+    // The proxy stays connected until the test ends.
     std::mem::forget(late);
     fixture
 }
 
 #[test]
-fn a_lost_port_is_seen_on_every_screen() {
+fn a_closed_port_is_shown_on_every_screen() {
     for (width, height) in [(120, 36), (80, 24), (40, 12)] {
         for (screen, keys) in [("streams", "1"), ("proxies", "2G")] {
             let mut fixture = lost(width, height);
@@ -262,7 +262,7 @@ fn a_lost_port_is_seen_on_every_screen() {
         fixture.press(screen);
         assert!(fixture.text().contains("port 9090 lost"), "{}", fixture.text());
     }
-    // It opens again, and all is well.
+    // The port opens again.
     let again = fixture.hub.service_opened("9090:blue".parse().unwrap());
     fixture.tick(TICK);
     assert!(!fixture.text().contains("lost"), "{}", fixture.text());
@@ -270,11 +270,11 @@ fn a_lost_port_is_seen_on_every_screen() {
     fixture.tick(TICK);
     assert_eq!(fixture.notice(), "port 9090 closed: no proxy serves it");
     fixture.tick(Duration::from_secs(601));
-    assert!(!fixture.text().contains("port 9090"), "it is forgotten after a while");
+    assert!(!fixture.text().contains("port 9090"), "it is removed after a while");
 }
 
 #[test]
-fn a_gone_proxy_stays_for_a_while_and_says_why() {
+fn a_disconnected_proxy_stays_for_a_while_with_the_reason() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("2");
     fixture.tick(Duration::from_secs(65));

@@ -88,7 +88,7 @@ pub(super) fn line(model: &Model, flow: &StreamDetails, age: Duration) -> Line<'
     let (down, up) = (flow.download_bottleneck, flow.upload_bottleneck);
     let ((down, down_style), (up, up_style)) = (bottleneck(down, theme), bottleneck(up, theme));
     let mut spans = vec![
-        Span::styled(format!("  {}", fit("bottleneck", 10)), theme.dim),
+        Span::styled(format!("  {}", fit("bottleneck", LABEL_WIDTH)), theme.dim),
         Span::styled(format!("↓ {down}"), down_style),
         Span::styled(format!("  ↑ {up}"), up_style),
         Span::styled("  limited by ", theme.dim),

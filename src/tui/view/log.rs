@@ -26,7 +26,7 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     if area.height < 2 {
         return;
     }
-    // A blank row above the draw_section_title, if there is room.
+    // A blank row above the section, if there is room.
     let gap = u16::from(area.height > 5);
     let area = Rect { y: area.y + gap, height: area.height - gap, ..area };
     draw_section_title(model, area, buf, "Log", []);

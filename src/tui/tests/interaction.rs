@@ -1,4 +1,4 @@
-//! Finding, freezing, looking closely, and the line at the bottom.
+//! Interaction: filters, freezing, the detail screen, prompts, the mouse and the log.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::{
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// Types a line into the prompt that `opens` it, and takes it.
+/// Opens a prompt with the keys `opens`, types `text` and confirms.
 fn enter(fixture: &mut Fixture, opens: &str, text: &str) {
     fixture.press(opens);
     fixture.type_in(text);
@@ -27,7 +27,7 @@ fn enter(fixture: &mut Fixture, opens: &str, text: &str) {
 }
 
 #[test]
-fn a_filter_shows_what_passes_and_esc_takes_it_away() {
+fn a_filter_shows_matching_streams_and_escape_clears_it() {
     let mut fixture = Fixture::busy(120, 36);
     let all = fixture.keys().len();
     let shown = |fixture: &mut Fixture, text: &str| {
@@ -35,7 +35,7 @@ fn a_filter_shows_what_passes_and_esc_takes_it_away() {
         let keys = fixture.keys().len();
         assert_eq!(fixture.model.streams_screen.filter.text(), text);
         fixture.press("<");
-        assert_eq!(fixture.keys().len(), all, "Esc takes the filter away");
+        assert_eq!(fixture.keys().len(), all, "Escape clears the filter");
         keys
     };
     let fra = shown(&mut fixture, "proxy:fra");
@@ -55,7 +55,7 @@ fn a_filter_shows_what_passes_and_esc_takes_it_away() {
 }
 
 #[test]
-fn a_filter_works_while_it_is_typed_and_what_is_wrong_is_said() {
+fn a_filter_applies_while_it_is_typed_and_its_errors_are_shown() {
     let mut fixture = Fixture::busy(120, 36);
     let all = fixture.keys().len();
     fixture.type_in("/down>1M");
@@ -63,12 +63,12 @@ fn a_filter_works_while_it_is_typed_and_what_is_wrong_is_said() {
     assert_eq!(fixture.model.context(), InputContext::Prompt);
     fixture.press("x");
     assert!(fixture.text().contains("invalid value"), "{}", fixture.text());
-    assert_eq!(fixture.keys().len(), 5, "the last one that could be understood stays");
+    assert_eq!(fixture.keys().len(), 5, "the last valid filter stays");
     assert_eq!(fixture.press(">"), []);
-    assert!(fixture.model.overlay.is_some(), "a wrong one is not taken");
+    assert!(fixture.model.overlay.is_some(), "an invalid filter is not accepted");
     fixture.press("<");
     assert_eq!(fixture.keys().len(), all);
-    // Keys are characters here: none of them acts.
+    // In a prompt keys are characters and trigger no action.
     assert_eq!(fixture.press("/xyqK?"), []);
     assert!(fixture.text().contains("No stream matches the filter"));
     fixture.press("<");
@@ -76,9 +76,9 @@ fn a_filter_works_while_it_is_typed_and_what_is_wrong_is_said() {
     assert!(fixture.text().contains("/proxy:"), "{}", fixture.text());
 }
 
-/// A filter that hid everything for a moment left the first row selected, and `p` then held a stranger's stream.
+/// A filter that matched nothing for a moment left the first row selected, and `p` then paused another user's stream.
 #[test]
-fn a_filter_that_is_given_up_leaves_the_selection_on_its_stream() {
+fn a_cancelled_filter_keeps_the_selected_stream() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("jjj");
     let selected = fixture.selected();
@@ -89,7 +89,7 @@ fn a_filter_that_is_given_up_leaves_the_selection_on_its_stream() {
 }
 
 #[test]
-fn a_frozen_display_keeps_still_and_loses_nothing() {
+fn a_frozen_display_does_not_change_and_loses_no_data() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("j ");
     let before: Vec<String> = fixture.text().lines().skip(12).take(14).map(str::to_owned).collect();
@@ -104,10 +104,10 @@ fn a_frozen_display_keeps_still_and_loses_nothing() {
     fixture.tick(TICK);
     let text = fixture.text();
     let after: Vec<String> = text.lines().skip(12).take(14).map(str::to_owned).collect();
-    assert_eq!(before, after, "the rows keep still");
+    assert_eq!(before, after, "the rows do not change");
     assert!(text.contains("FROZEN 3s"), "{text}");
     assert_eq!(fixture.selected(), selected);
-    // One that has ended meanwhile cannot be killed, though it is shown as open.
+    // A stream that has ended meanwhile cannot be killed, although the frozen display shows it as open.
     assert_eq!(fixture.model.live.streams.open_count() + 1, fixture.model.shown().streams.open_count());
     fixture.press(" ");
     assert_eq!(fixture.model.shown().streams.open_count(), fixture.streams.len());
@@ -115,7 +115,7 @@ fn a_frozen_display_keeps_still_and_loses_nothing() {
 }
 
 #[test]
-fn what_cannot_be_done_to_a_stream_that_is_over_is_not_offered() {
+fn actions_on_an_ended_stream_are_not_offered() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("j>");
     let footer = |fixture: &Fixture| fixture.text().lines().last().unwrap().to_owned();
@@ -130,7 +130,7 @@ fn what_cannot_be_done_to_a_stream_that_is_over_is_not_offered() {
 }
 
 #[test]
-fn a_stream_is_looked_at_closely_and_killed_from_there() {
+fn the_detail_screen_shows_a_stream_and_can_kill_it() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("j>");
     let victim = fixture.selected().unwrap();
@@ -146,7 +146,7 @@ fn a_stream_is_looked_at_closely_and_killed_from_there() {
     fixture.press("x");
     assert_eq!(fixture.press("y"), [Effect::SendCommand(CommandId(1), Command::KillStream(victim))]);
     assert!(fixture.model.detail_screen.open.is_some());
-    // The next one, without going back.
+    // The next stream, without leaving the detail screen.
     fixture.press("j");
     assert_ne!(fixture.model.detail_screen.open.as_ref().unwrap().key, victim);
     fixture.press("<");
@@ -154,7 +154,7 @@ fn a_stream_is_looked_at_closely_and_killed_from_there() {
 }
 
 #[test]
-fn esc_takes_one_layer_at_a_time_and_never_quits() {
+fn escape_closes_one_layer_at_a_time_and_never_quits() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("m");
     enter(&mut fixture, "/", "open");
@@ -172,7 +172,7 @@ fn esc_takes_one_layer_at_a_time_and_never_quits() {
 }
 
 #[test]
-fn commands_go_by_name_complete_and_hint() {
+fn commands_run_by_name_complete_and_suggest() {
     let mut fixture = Fixture::busy(120, 36);
     enter(&mut fixture, ":", "sort age");
     assert_eq!(fixture.model.shown().streams.sort().by, SortBy::Column(StreamColumn::Age));
@@ -222,7 +222,7 @@ fn the_help_can_be_searched() {
 }
 
 #[test]
-fn proxies_unfold_and_are_kicked_and_lead_to_their_streams() {
+fn proxies_unfold_are_kicked_and_filter_their_streams() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("2");
     assert!(fixture.text().contains("imbalance 1.04"), "{}", fixture.text());
@@ -230,7 +230,7 @@ fn proxies_unfold_and_are_kicked_and_lead_to_their_streams() {
     assert!(fixture.text().contains("P1/1") && fixture.text().contains("RTT"), "{}", fixture.text());
     fixture.press("jx");
     assert!(fixture.text().contains("Kick this proxy?") && fixture.text().contains("edge-fra  P1"));
-    assert!(fixture.text().contains("Type 12 to confirm"), "it carries more than ten");
+    assert!(fixture.text().contains("Type 12 to confirm"), "it has more than ten streams");
     assert_eq!(fixture.press("12y"), [Effect::SendCommand(CommandId(1), Command::KickProxy(ProxyId(1)))]);
     fixture.press("f");
     assert_eq!(fixture.model.streams_screen.filter.text(), "proxy:edge-fra");
@@ -239,7 +239,7 @@ fn proxies_unfold_and_are_kicked_and_lead_to_their_streams() {
 }
 
 #[test]
-fn users_are_listed_and_killed_and_links_have_a_past() {
+fn users_are_listed_and_killed_and_links_have_timelines() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("3j");
     let text = fixture.text();
@@ -258,7 +258,7 @@ fn users_are_listed_and_killed_and_links_have_a_past() {
 }
 
 #[test]
-fn who_may_only_look_cannot_act() {
+fn read_only_mode_has_no_actions() {
     let mut fixture = Fixture::busy(120, 36);
     let settings = RawSettings { read_only: true, ..RawSettings::default() };
     fixture.model.apply_settings(&settings.resolve().unwrap(), Capabilities::all());
@@ -297,11 +297,11 @@ fn who_may_only_look_cannot_act() {
 }
 
 #[test]
-fn the_mouse_selects_and_sorts_where_it_is_on() {
+fn the_mouse_selects_and_sorts_while_enabled() {
     let mut fixture = Fixture::busy(120, 36);
     let head = fixture.model.layout().table;
     fixture.send(Msg::Mouse(MouseEvent::Click { x: 20, y: head.y + 4 }));
-    assert_eq!(fixture.model.streams_screen.cursor.index(), 0, "it is off");
+    assert_eq!(fixture.model.streams_screen.cursor.index(), 0, "the mouse is off");
     assert_eq!(fixture.press(":mouse>"), [Effect::Mouse(true)]);
     fixture.send(Msg::Mouse(MouseEvent::Click { x: 20, y: head.y + 4 }));
     assert_eq!(fixture.selected(), fixture.keys().get(3).copied());
@@ -314,7 +314,7 @@ fn the_mouse_selects_and_sorts_where_it_is_on() {
 }
 
 #[test]
-fn every_stream_that_a_filter_shows_can_be_marked_at_once() {
+fn all_streams_that_match_a_filter_can_be_marked() {
     let mut fixture = Fixture::busy(120, 36);
     enter(&mut fixture, "/", "down>1M");
     enter(&mut fixture, ":", "mark-shown");
@@ -324,9 +324,9 @@ fn every_stream_that_a_filter_shows_can_be_marked_at_once() {
     assert!(fixture.keys().contains(&key(0x133A6E, 1)));
 }
 
-/// The newest record has to pass a filter in tui-logger's widget, or it panics in a debug build.
+/// tui-logger's widget panics in a debug build if its newest record does not pass the filter.
 #[test]
-fn the_log_is_filtered_and_scrolled_whatever_its_newest_record_is() {
+fn a_filtered_log_scrolls_whatever_its_newest_record_is() {
     let mut fixture = Fixture::busy(80, 24);
     let record = |text: String| LogRecord {
         epoch_ms: 3_661_000,
@@ -349,16 +349,16 @@ fn the_log_is_filtered_and_scrolled_whatever_its_newest_record_is() {
     let text = fixture.text();
     assert!(text.contains("Q20:") && !text.contains("Q59:"), "{text}");
     fixture.model.log_screen.push(record("kick proxy Q60: done".into()));
-    assert_eq!(fixture.text(), text, "whoever reads is not disturbed");
+    assert_eq!(fixture.text(), text, "a new record does not scroll the log");
     fixture.press("<");
     assert!(fixture.text().contains("listening on"), "{}", fixture.text());
     fixture.press("/");
-    fixture.type_in("nobody says this");
+    fixture.type_in("no such text");
     assert!(fixture.text().contains("No record contains this text."), "{}", fixture.text());
 }
 
 #[test]
-fn the_close_look_tells_what_the_log_says_of_its_stream_alone() {
+fn the_detail_screen_shows_log_records_of_its_stream_only() {
     let mut fixture = Fixture::busy(120, 36);
     fixture.press("j>");
     let key = fixture.selected().unwrap();
@@ -383,7 +383,7 @@ fn the_close_look_tells_what_the_log_says_of_its_stream_alone() {
 }
 
 #[test]
-fn a_low_screen_remembers_the_last_proxy_that_went() {
+fn a_low_screen_names_the_proxy_that_disconnected_last() {
     let mut fixture = Fixture::empty(80, 24);
     fixture.adjust_snapshot = |snapshot| snapshot.services.clear();
     fixture.tick(TICK);
@@ -393,7 +393,7 @@ fn a_low_screen_remembers_the_last_proxy_that_went() {
     fixture.proxies.clear();
     fixture.tick(TICK);
     fixture.tick(TICK);
-    // What closed and what went is forgotten after a while, but not that it was there.
+    // Closed ports and disconnected proxies are removed after a while, but the last proxy is still named.
     fixture.tick(Duration::from_secs(700));
     assert!(fixture.text().contains("No proxy: edge-fra disconnected 11m40 ago"), "{}", fixture.text());
     fixture.resize(120, 36);
@@ -401,7 +401,7 @@ fn a_low_screen_remembers_the_last_proxy_that_went() {
 }
 
 #[test]
-fn what_the_table_leaves_out_is_counted() {
+fn hidden_rows_are_counted() {
     let mut fixture = Fixture::busy(120, 36);
     enter(&mut fixture, "/", "proxy:fra");
     let (open, ended) = fixture.model.open_and_ended_counts();
@@ -413,7 +413,7 @@ fn what_the_table_leaves_out_is_counted() {
 }
 
 #[test]
-fn small_screens_say_that_they_stand_still_and_that_they_are_filtered() {
+fn small_screens_show_that_they_are_frozen_or_filtered() {
     for (width, height) in [(24, 6), (40, 12), (60, 15), (80, 24), (120, 36)] {
         let mut fixture = Fixture::busy(width, height);
         enter(&mut fixture, "/", "image");
@@ -429,7 +429,7 @@ fn small_screens_say_that_they_stand_still_and_that_they_are_filtered() {
 }
 
 #[test]
-fn a_line_shows_what_its_word_may_become() {
+fn a_prompt_shows_the_completions_of_its_last_word() {
     let mut fixture = Fixture::busy(120, 36);
     let line = |fixture: &Fixture| fixture.text().lines().last().unwrap_or_default().to_owned();
     fixture.press(":");
@@ -437,16 +437,16 @@ fn a_line_shows_what_its_word_may_become() {
     assert!(line(&fixture).ends_with("kill  kill-shown  kill-user"), "{}", line(&fixture));
     fixture.type_in("-u_");
     fixture.press("_");
-    assert_eq!(line(&fixture).trim_end(), " :kill-u_", "there is no such word");
+    assert_eq!(line(&fixture).trim_end(), " :kill-u_", "no word begins like this");
     fixture.press("<:");
     fixture.type_in("theme l");
     assert!(line(&fixture).ends_with("  light"), "{}", line(&fixture));
     fixture.press("_");
-    assert_eq!(line(&fixture).trim_end(), " :theme light", "nothing is left to say");
+    assert_eq!(line(&fixture).trim_end(), " :theme light", "the word is complete");
 }
 
 #[test]
-fn a_link_that_drains_or_is_away_is_drawn_so_and_its_end_too() {
+fn timelines_show_draining_reconnecting_and_the_end_of_a_link() {
     let mut fixture = Fixture::empty(120, 36);
     fixture.proxy("edge");
     fixture.tick(Duration::from_secs(30));
