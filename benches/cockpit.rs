@@ -163,9 +163,9 @@ fn watch(streams: u64) -> Result<(), Skipped> {
             "{:6} bytes a frame p50 {}, p99 {}, largest {} (bar: 4,096); writes a frame {per_frame}; bytes outside of \
              frames {outside}; cleared {} (at the start)",
             "",
-            share(&mut sizes, 50),
-            share(&mut sizes, 99),
-            share(&mut sizes, 100),
+            percentile(&mut sizes, 50),
+            percentile(&mut sizes, 99),
+            percentile(&mut sizes, 100),
             log.matches("\x1b[2J").count(),
         );
     }
