@@ -27,6 +27,7 @@ pub(crate) struct ColumnSpec {
     pub(crate) preferred_width: usize,
     /// The column does not grow beyond this width.
     pub(crate) max_width: usize,
+    /// Whether cells are aligned to the left (text) or to the right (figures).
     pub(crate) align: Align,
     /// The order in which columns are dropped on a narrow terminal: the highest rank first.
     pub(crate) drop_rank: u8,
@@ -41,17 +42,25 @@ pub(crate) struct ColumnSpec {
 }
 
 impl ColumnSpec {
+    /// Creates a column with these widths in cells. It is dropped last, has no help text, and cannot be chosen,
+    /// sorted by or searched until the methods below say so.
     const fn new(heading: &'static str, min_width: usize, max_width: usize, align: Align) -> Self {
         Self {
             heading,
             min_width,
+            /// Sets the width in cells up to which the column gets spare cells first.
             preferred_width: min_width,
             max_width,
             align,
+            /// Sets the order in which the column is dropped on a narrow terminal: the highest rank first.
             drop_rank: 0,
+            /// Sets the explanation of the column in the help.
             help: "",
+            /// Sets the name of the column in the setting `columns`, by which the operator chooses it.
             setting: "",
+            /// Makes the table sortable by the column, under this name in the command `sort`.
             sort_name: None,
+            /// Makes the column searchable: filter terms about it begin with this prefix, which ends with a colon.
             filter_prefix: None,
         }
     }

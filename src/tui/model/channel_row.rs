@@ -11,21 +11,25 @@ use crate::{
 /// The row of one channel of a proxy. Rates are in bytes per second.
 #[derive(Debug, Clone)]
 pub(crate) struct ChannelRow {
+    /// The proxy and the number of the channel.
     pub(crate) id: ChannelId,
+    /// The remote address of the channel's TCP connection.
     pub(crate) addr: SocketAddr,
+    /// How the channel encodes messages: the text format or the binary format.
     pub(crate) format: ChannelFormat,
     /// How long the channel has been established.
     pub(crate) age: Duration,
-    /// The RTT of the last ping.
+    /// The RTT of the last ping on this channel; `None` before the first pong.
     pub(crate) rtt: Option<Duration>,
     /// Percentiles of ping RTTs over the last 5 to 10 minutes.
     pub(crate) round_trips: Arc<LatencySummary>,
-    /// How many open streams use it as their primary channel.
+    /// How many open streams have this channel as their primary channel.
     pub(crate) streams: u64,
+    /// Whether the channel is usable, stalled or draining, as the server reported it last.
     pub(crate) state: ChannelState,
-    /// The kernel's measurements (TCP_INFO), where it has them.
+    /// The kernel's measurements of the TCP connection (TCP_INFO); `None` where the kernel offers none.
     pub(crate) tcp: Option<TcpInfo>,
-    /// Bytes that are queued for sending.
+    /// Bytes in the server's send queue of this channel, not yet written to the socket.
     pub(crate) queued: u64,
     /// The largest DATA payload in bytes that is put into one frame; 0 in the text format.
     pub(crate) chunk: u32,
@@ -33,11 +37,13 @@ pub(crate) struct ChannelRow {
     pub(crate) received_rate: f64,
     /// Bytes per second sent to the proxy, framing included.
     pub(crate) sent_rate: f64,
-    /// The meters of `received_rate` and `sent_rate`.
+    /// The meters from which `received_rate` and `sent_rate` are computed, in this order.
     meters: (RateMeter, RateMeter),
 }
 
 impl ChannelRow {
+    /// Creates the row of a channel on its first snapshot. Figures that change are zero until
+    /// [`sample`](Self::sample).
     pub(super) fn new(snapshot: &ChannelSnapshot) -> Self {
         Self {
             id: snapshot.id,
@@ -62,6 +68,8 @@ impl ChannelRow {
         self.tcp.map(|tcp| tcp.smoothed_rtt).filter(|rtt| !rtt.is_zero()).or(self.rtt)
     }
 
+    /// Updates the row from a snapshot: state and figures are copied, rates computed from the byte counters. `clock`
+    /// has been advanced to the time of the snapshot.
     pub(super) fn sample(&mut self, snapshot: &ChannelSnapshot, clock: &SampleClock) {
         (self.age, self.rtt, self.streams) = (snapshot.age, snapshot.last_rtt, snapshot.streams_open);
         self.round_trips.clone_from(&snapshot.rtt_summary);

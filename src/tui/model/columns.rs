@@ -11,6 +11,7 @@ use crate::tui::{
 pub(crate) struct ColumnSelection {
     /// The columns asked for, the most important first: these are dropped last on a narrow terminal.
     requested: Vec<StreamColumn>,
+    /// The columns that the operator hid, in no particular order.
     hidden: Vec<StreamColumn>,
 }
 

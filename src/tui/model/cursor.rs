@@ -3,6 +3,7 @@
 /// The cursor of a list. It selects a row by its id and not by its index: when rows move, the selection moves with its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor<T> {
+    /// The id of the selected row; `None` while the list is empty.
     selected: Option<T>,
     /// The index at which the selected row was last found.
     index: usize,
@@ -15,10 +16,15 @@ pub(crate) struct Cursor<T> {
 /// How far a cursor moves; negative is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CursorStep {
+    /// By this many rows.
     By(isize),
+    /// By this many pages; a page is as many rows as fit on the screen.
     Pages(isize),
+    /// By this many half pages.
     HalfPages(isize),
+    /// To the first row.
     First,
+    /// To the last row.
     Last,
 }
 
@@ -29,14 +35,17 @@ impl<T> Default for Cursor<T> {
 }
 
 impl<T: Copy + PartialEq> Cursor<T> {
+    /// Returns the id of the selected row; `None` while the list is empty.
     pub(crate) fn selected(&self) -> Option<T> {
         self.selected
     }
 
+    /// Returns the index of the selected row in the list, counted from 0.
     pub(crate) fn index(&self) -> usize {
         self.index
     }
 
+    /// Returns the index of the first row of the list that is visible, counted from 0.
     pub(crate) fn offset(&self) -> usize {
         self.offset
     }
@@ -97,6 +106,7 @@ impl<T: Copy + PartialEq> Cursor<T> {
         *self = Self::default();
     }
 
+    /// Selects the row at `self.index`, and scrolls so that it is visible. `page` is how many rows fit on the screen.
     fn select(&mut self, rows: &[T], page: usize) {
         self.selected = rows.get(self.index).copied();
         self.show(rows.len(), page);

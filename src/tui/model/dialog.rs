@@ -14,7 +14,9 @@ const MAX_TYPED_DIGITS: usize = 9;
 /// One stream to kill. Fixed when the dialog opens: both row and key must still match when it is confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KillTarget {
+    /// The row of the stream in the table. Row ids are never reused.
     pub(crate) row: RowId,
+    /// The key of the stream, which the command to the server names.
     pub(crate) key: StreamKey,
 }
 
@@ -25,12 +27,14 @@ pub(crate) enum Confirmation {
     Kill(Vec<KillTarget>),
     /// Killing all streams of a user.
     KillUser {
+        /// The user whose streams are killed.
         user: UserChannelId,
         /// How many open streams the user had.
         streams: u64,
     },
     /// Closing all channels of a proxy.
     Kick {
+        /// The proxy whose channels are closed.
         proxy: ProxyId,
         /// How many open streams the proxy carried.
         streams: u64,
@@ -64,7 +68,7 @@ impl Button {
         }
     }
 
-    /// Whether the button ends streams at once.
+    /// Returns whether the button ends open streams at once.
     pub(crate) fn is_destructive(self) -> bool {
         matches!(self, Self::Kill | Self::Kick | Self::Quit)
     }
@@ -73,6 +77,7 @@ impl Button {
 /// An open dialog. *Cancel*, the first button, has the focus when it opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dialog {
+    /// What the operator is asked to confirm.
     pub(crate) question: Confirmation,
     /// The digits typed so far of the number that confirms.
     pub(crate) typed: String,
@@ -81,6 +86,7 @@ pub(crate) struct Dialog {
 }
 
 impl Dialog {
+    /// Opens a dialog with no digits typed and the focus on *Cancel*.
     pub(crate) fn new(question: Confirmation) -> Self {
         Self { question, typed: String::new(), focus: 0 }
     }

@@ -6,6 +6,7 @@ const MAX_LINE_BYTES: usize = 200;
 /// A line of text and its cursor.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LineEdit {
+    /// The text typed so far, without a line break.
     text: String,
     /// The cursor as a byte index, always at a character boundary.
     at: usize,
@@ -32,6 +33,7 @@ impl LineEdit {
         Self { at: text.len(), text }
     }
 
+    /// Returns the text typed so far.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
@@ -41,6 +43,8 @@ impl LineEdit {
         self.text.split_at(self.at)
     }
 
+    /// Applies one editing operation at the cursor. Does nothing where the line is full, or the cursor is at its end
+    /// or its beginning.
     pub(crate) fn edit(&mut self, edit: LineEditOp) {
         match edit {
             LineEditOp::Insert(c) if self.text.len() < MAX_LINE_BYTES && !c.is_control() => {

@@ -73,13 +73,17 @@ const NOTICE_DURATION: Duration = Duration::from_secs(6);
 /// The state of the whole cockpit: what the screen shows, and what decides the effect of the next key.
 #[derive(Debug)]
 pub(crate) struct Model {
+    /// Texts about this server that do not change while the cockpit runs.
     pub(crate) labels: Labels,
+    /// The colours of the cockpit.
     pub(crate) theme: Theme,
+    /// The bindings of keys to intents that are in effect.
     pub(crate) keymap: Keymap,
+    /// How figures and charts are drawn: units, characters, time span.
     pub(crate) display: DisplayOptions,
     /// The size of the terminal in cells.
     pub(crate) size: Size,
-    /// The present time between two samples.
+    /// The interval at which snapshots of the server are taken.
     pub(crate) sample_interval: Duration,
     /// The newest state of the server.
     pub(crate) live: ServerState,
@@ -87,18 +91,25 @@ pub(crate) struct Model {
     pub(crate) frozen: Option<Box<ServerState>>,
     /// The current screen.
     pub(crate) screen: ScreenId,
+    /// The cursor, marks, columns and filter of the streams screen.
     pub(crate) streams_screen: StreamsScreen,
+    /// The cursor of the proxies screen, and which proxies are unfolded.
     pub(crate) proxies_screen: ProxiesScreen,
+    /// The cursor of the sessions screen, and which users are unfolded.
     pub(crate) sessions_screen: SessionsScreen,
+    /// The stream that the detail screen shows, if it is open.
     pub(crate) detail_screen: DetailScreen,
+    /// The log records, their filter and how far they are scrolled.
     pub(crate) log_screen: LogScreen,
     /// Recent lifecycle events about streams and their proxies.
     pub(crate) journal: EventJournal,
-    /// What lies over the screen and receives the keys.
+    /// The dialog, prompt or list that is drawn over the screen and receives the keys; `None` while none is open.
     pub(crate) overlay: Option<Overlay>,
+    /// The message in the footer about what just happened; `None` once it has expired.
     pub(crate) notice: Option<Notice>,
-    /// Commands that wait to be sent to the server or for its reply.
+    /// Commands that are queued for the server, or sent and not yet answered.
     pub(crate) pending_commands: PendingCommands,
+    /// Whether the server drains, and what the cockpit has missed of its events.
     pub(crate) server_status: ServerStatus,
 }
 
@@ -195,6 +206,8 @@ impl Model {
         (streams.open_count(), if screen.show_ended { streams.ended_count() } else { 0 })
     }
 
+    /// Returns the rows of the streams table before the filter, in table order: without ended streams where these are
+    /// hidden.
     fn unfiltered_rows(&self) -> &[RowId] {
         let streams = &self.shown().streams;
         let order = streams.order();

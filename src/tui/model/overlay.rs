@@ -41,7 +41,9 @@ pub(crate) enum NoticeLevel {
 /// One line about what just happened, removed after [`Model::expire_notice`](super::Model::expire_notice) finds it due.
 #[derive(Debug, Clone)]
 pub(crate) struct Notice {
+    /// The message, on one line.
     pub(crate) text: String,
+    /// Success, information or warning; decides the mark and the colour.
     pub(crate) level: NoticeLevel,
     /// When the notice is removed.
     pub(super) expires_at: Instant,

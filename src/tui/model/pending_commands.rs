@@ -21,12 +21,15 @@ const MAX_QUEUED_BATCHES: usize = 64;
 /// A command that has no reply yet.
 #[derive(Debug, Clone)]
 struct PendingCommand {
+    /// The number by which the reply of the server names this command.
     id: CommandId,
+    /// The number of the [`CommandBatch`] to which the command belongs.
     batch: u64,
     /// The row that shows the pending kill; it is reset if the command fails.
     row: Option<RowId>,
     /// When the command was sent; while it is queued, when it was queued.
     since: Instant,
+    /// The command for the server.
     command: Command,
     /// Whether the operator was told that the reply is overdue.
     overdue_reported: bool,
@@ -35,6 +38,7 @@ struct PendingCommand {
 /// The commands that one action of the operator caused.
 #[derive(Debug, Clone)]
 struct CommandBatch {
+    /// The number of the batch, unique while the cockpit runs.
     id: u64,
     /// What notices call the object: a stream key, a user, a proxy.
     name: String,
@@ -55,18 +59,24 @@ struct CommandBatch {
 /// The result of a batch after its last reply, as told to the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BatchOutcome {
+    /// Whether no command of the batch failed.
     pub(crate) is_success: bool,
+    /// The notice for the operator: what was done to how many streams, or why it failed.
     pub(crate) text: String,
 }
 
 /// Commands that are queued, and commands that wait for a reply.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PendingCommands {
-    /// Not yet sent, in the order in which they were given.
+    /// Commands that have not been sent to the server yet, in the order in which they were given.
     unsent: VecDeque<PendingCommand>,
+    /// Commands that were sent to the server and have no reply yet, in no particular order.
     awaiting_reply: Vec<PendingCommand>,
+    /// Batches with at least one command that has no reply yet.
     batches: Vec<CommandBatch>,
+    /// The number of the newest command; 0 before the first.
     last_id: u64,
+    /// The number of the newest batch; 0 before the first.
     last_batch: u64,
 }
 
@@ -88,8 +98,9 @@ impl PendingCommands {
         self.last_batch
     }
 
-    /// Returns how many commands are unsent, where a batch of `more` commands must not be queued behind them: a batch of
-    /// several never is, and of single commands at most [`MAX_QUEUED_BATCHES`] are.
+    /// Returns the number of unsent commands if a new batch of `more` commands must be refused because of them, else
+    /// `None`. A batch of several commands is refused while any command is unsent, a single command while
+    /// [`MAX_QUEUED_BATCHES`] batches are pending.
     pub(crate) fn backlog_against(&self, more: usize) -> Option<usize> {
         let unsent = self.unsent.len();
         (unsent > 0 && (more > 1 || self.batches.len() >= MAX_QUEUED_BATCHES)).then_some(unsent)
@@ -112,7 +123,8 @@ impl PendingCommands {
         });
     }
 
-    /// Takes the next command to send, unless [`MAX_AWAITING_REPLY`] wait for replies. From now on it waits for its reply.
+    /// Removes the next unsent command, records that it awaits its reply since `now`, and returns it with the row
+    /// that shows it. Returns `None` while [`MAX_AWAITING_REPLY`] commands await replies.
     pub(crate) fn next_to_send(&mut self, now: Instant) -> Option<(CommandId, Command, Option<RowId>)> {
         if self.awaiting_reply.len() >= MAX_AWAITING_REPLY {
             return None;
@@ -124,7 +136,8 @@ impl PendingCommands {
         Some(next)
     }
 
-    /// Queues a command again that did not fit into the server's queue, in the order of ids.
+    /// Puts a command back into the unsent ones because the server's command queue was full. Unsent commands stay in
+    /// the order of their ids.
     pub(crate) fn requeue(&mut self, id: CommandId) {
         if let Some(at) = self.awaiting_reply.iter().position(|pending| pending.id == id) {
             let pending = self.awaiting_reply.swap_remove(at);
@@ -162,7 +175,8 @@ impl PendingCommands {
         (failed_row, outcome)
     }
 
-    /// Returns a notice about one command whose reply is overdue; each command is reported once.
+    /// Finds a sent command without a reply for [`REPLY_OVERDUE`], records that it was reported, and returns the
+    /// notice for the operator. Each command is reported once.
     pub(crate) fn overdue(&mut self, now: Instant) -> Option<String> {
         let is_overdue =
             |pending: &&mut PendingCommand| !pending.overdue_reported && now - pending.since >= REPLY_OVERDUE;

@@ -9,7 +9,9 @@ use crate::{
 /// A prompt: one line of text that is being typed.
 #[derive(Debug, Clone)]
 pub(crate) struct Prompt {
+    /// What the typed text is used for.
     pub(crate) kind: PromptKind,
+    /// The text typed so far, and the text cursor in it.
     pub(crate) line: LineEdit,
     /// Why the text typed so far is invalid; `None` where it is valid or has not been checked yet.
     pub(crate) error: Option<String>,

@@ -31,14 +31,19 @@ const MAX_SPANS_PER_LINK: usize = 32;
 /// The row of one proxy, connected or recently disconnected. Rates are in bytes per second.
 #[derive(Debug, Clone)]
 pub(crate) struct ProxyRow {
+    /// The id that the server gave the proxy, such as `P2`.
     pub(crate) id: ProxyId,
+    /// The name that the proxy gave itself, sanitized; empty where it gave none.
     pub(crate) name: String,
+    /// The public ports that the proxy has registered.
     pub(crate) services: Vec<ServiceKey>,
+    /// The channels (TCP connections) between the proxy and the server, sorted by number.
     pub(crate) channels: Vec<ChannelRow>,
+    /// The remote address of the proxy's first channel.
     pub(crate) addr: SocketAddr,
     /// When the proxy connected.
     pub(crate) since: Instant,
-    /// How many of its streams are open.
+    /// How many streams assigned to this proxy are open.
     pub(crate) streams: u64,
     /// How many streams it has been assigned since it connected.
     pub(crate) streams_total: u64,
@@ -46,22 +51,27 @@ pub(crate) struct ProxyRow {
     pub(crate) down: u64,
     /// Bytes forwarded from users to its targets.
     pub(crate) up: u64,
+    /// Bytes per second from the proxy's targets to users, over the last second.
     pub(crate) down_rate: f64,
+    /// Bytes per second from users to the proxy's targets, over the last second.
     pub(crate) up_rate: f64,
+    /// The two rates in each of the last seconds, for the sparkline.
     pub(crate) trend: RateTrend,
-    /// Its weight for new streams under the weighted policies.
+    /// The proxy's weight for new streams; only the weighted policies use it.
     pub(crate) weight: u32,
     /// Whether the operator drains it: it is assigned no new streams.
     pub(crate) draining: bool,
     /// The rest of the grace period in which it can resume its streams; `None` while it has a channel.
     pub(crate) grace_remaining: Option<Duration>,
+    /// The rate limits that the operator set for all streams of this proxy together.
     pub(crate) limits: RateLimits,
+    /// Connect latency and time to first byte of the streams of this proxy, as percentiles.
     pub(crate) latency: Arc<Latencies>,
     /// Why its last registration of a public port was refused; `None` once one has succeeded.
     pub(crate) registration_error: Option<String>,
     /// When and why it disconnected; `None` while it is connected.
     pub(crate) disconnection: Option<Disconnection>,
-    /// The meters of `down_rate` and `up_rate`.
+    /// The meters from which `down_rate` and `up_rate` are computed, in this order.
     meters: (RateMeter, RateMeter),
     /// Whether the snapshot that is being applied contains the proxy.
     is_in_snapshot: bool,
@@ -78,8 +88,11 @@ pub(crate) enum ProxyLine {
 /// A part of the timeline of a link during which its condition did not change.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkSpan {
+    /// The proxy whose link (its session over all its channels) the span is about.
     proxy: ProxyId,
+    /// The condition that the link had during the span.
     pub(crate) state: LinkCondition,
+    /// When the span began.
     pub(crate) from: Instant,
     /// Whether the same link had another condition before; otherwise the link began with this span.
     pub(crate) continues_previous: bool,
@@ -90,7 +103,9 @@ pub(crate) struct LinkSpan {
 /// When a span of a link's timeline ended, and how.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkSpanEnd {
+    /// When the span ended.
     pub(crate) at: Instant,
+    /// Whether the link changed its condition, was closed in order or was lost.
     pub(crate) outcome: LinkOutcome,
 }
 
@@ -119,16 +134,20 @@ pub(crate) enum LinkCondition {
 /// When a proxy disconnected, and why. The reason is `None` where its event was missed.
 #[derive(Debug, Clone)]
 pub(crate) struct Disconnection {
+    /// When the proxy disconnected, as the cockpit noticed it.
     pub(crate) at: Instant,
+    /// Why the proxy disconnected; `None` where the event with the reason was missed.
     pub(crate) reason: Option<DisconnectReason>,
 }
 
 /// The rows of all proxies: the connected ones by id, then recently disconnected ones, the last one first.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ProxyRows {
+    /// The rows: connected proxies by id, then recently disconnected ones, the last one first.
     list: Vec<ProxyRow>,
     /// The names of proxies that are no longer listed: rows of their streams still show them.
     past_names: VecDeque<(ProxyId, String)>,
+    /// The times of the last samples, by which the rate meters of all rows compute rates.
     clock: SampleClock,
     /// The timeline of each proxy name, in the order in which the names first appeared.
     links: Vec<(String, VecDeque<LinkSpan>)>,
@@ -137,6 +156,7 @@ pub(crate) struct ProxyRows {
 }
 
 impl ProxyRows {
+    /// Returns all rows: connected proxies by id, then recently disconnected ones, the last one first.
     pub(crate) fn all(&self) -> &[ProxyRow] {
         &self.list
     }
@@ -174,8 +194,8 @@ impl ProxyRows {
         self.connected().map(|proxy| proxy.streams).sum()
     }
 
-    /// How evenly the load is balanced, relative to what each proxy is due under the policy. `None` where there is nothing
-    /// to compare.
+    /// Returns how evenly the load is distributed, relative to the share that the policy gives each proxy. `None`
+    /// where fewer than two proxies accept streams, or without load.
     pub(crate) fn balance(&self, policy: Policy, of: LoadMeasure) -> Option<LoadBalance> {
         let taking = self.connected().filter(|proxy| proxy.accepts_streams());
         LoadBalance::of(taking.map(|proxy| proxy.load(of) / proxy.relative_share(policy)).collect())
@@ -210,15 +230,17 @@ impl ProxyRows {
         }
     }
 
+    /// Returns the row of the proxy with this id; `None` where it is not listed.
     pub(crate) fn get_mut(&mut self, id: ProxyId) -> Option<&mut ProxyRow> {
         self.list.iter_mut().find(|proxy| proxy.id == id)
     }
 
-    /// The proxy with this id.
+    /// Returns the row of the proxy with this id; `None` where it is not listed.
     pub(crate) fn get(&self, id: ProxyId) -> Option<&ProxyRow> {
         self.list.iter().find(|proxy| proxy.id == id)
     }
 
+    /// Returns the row of this channel; `None` where the channel or its proxy is not listed.
     pub(crate) fn channel(&self, id: ChannelId) -> Option<&ChannelRow> {
         self.get(id.proxy)?.channels.iter().find(|channel| channel.id == id)
     }
@@ -365,6 +387,7 @@ impl ProxyRows {
 }
 
 impl ProxyRow {
+    /// Creates the row of a proxy on its first snapshot. Figures that change are zero until [`sample`](Self::sample).
     fn new(snapshot: &ProxySnapshot, server_started: Instant) -> Self {
         Self {
             id: snapshot.id,
@@ -392,6 +415,8 @@ impl ProxyRow {
         }
     }
 
+    /// Updates the row and its channels from a snapshot, and computes the rates from the byte counters. `clock` has
+    /// been advanced to the time of the snapshot.
     fn sample(&mut self, snapshot: &ProxySnapshot, clock: &SampleClock) {
         self.is_in_snapshot = true;
         self.disconnection = None;
@@ -421,7 +446,8 @@ impl ProxyRow {
         self.down_rate + self.up_rate
     }
 
-    /// Whether it is assigned new streams. Others do not count for the imbalance.
+    /// Returns whether new streams are assigned to this proxy: it is connected, not draining, not in its grace
+    /// period, and serves a port. Proxies without new streams do not count for the imbalance.
     fn accepts_streams(&self) -> bool {
         self.disconnection.is_none()
             && !self.is_draining()
@@ -429,7 +455,7 @@ impl ProxyRow {
             && !self.services.is_empty()
     }
 
-    /// The condition of its link.
+    /// Returns the condition of the link between the server and this proxy.
     fn link_state(&self) -> LinkCondition {
         match (self.grace_remaining, self.is_draining()) {
             (Some(_), _) => LinkCondition::GracePeriod,

@@ -20,10 +20,11 @@ pub(crate) const CHART_WINDOWS: [u64; 6] = [30, 120, 300, 900, 1800, 3600];
 pub(crate) struct RateHistory {
     /// The number of the first bucket that is kept; bucket 0 begins at `start`.
     first: u64,
-    /// Bytes of download and upload. The last bucket is still being filled.
+    /// Bytes to users and bytes to targets in each bucket. The last bucket is still being filled.
     buckets: VecDeque<(f64, f64)>,
+    /// When bucket 0 begins: the time of the first sample; `None` before it.
     start: Option<Instant>,
-    /// The time and the totals of the last sample.
+    /// The time of the last sample, and the totals then: bytes to users, bytes to targets.
     last: Option<(Instant, u64, u64)>,
 }
 

@@ -10,8 +10,12 @@ const SAMPLES: usize = 16;
 /// When the last samples were taken. All [`RateMeter`]s of a list share one clock.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SampleClock {
+    /// The times of the last [`SAMPLES`] samples, the oldest first.
     times: VecDeque<Instant>,
+    /// The number of the newest sample; the first is 1.
     newest: u64,
+    /// The number of the sample that rates compare the newest one with: the newest that is at least one second older,
+    /// else the oldest kept.
     base: u64,
     /// By slot of a sample: the factor from units since that sample to units per second.
     per_second: [f64; SAMPLES],
@@ -39,8 +43,11 @@ impl SampleClock {
 /// The rate of one counter over the last second; zero after a second without progress.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RateMeter {
+    /// The counter's value at each of the last [`SAMPLES`] samples, by [`slot`] of the sample.
     ring: [u64; SAMPLES],
+    /// The number of the first sample since which the meter has a value for every sample.
     first: u64,
+    /// The number of the last sample for which the meter has a value; 0 before the first.
     last: u64,
 }
 
@@ -72,8 +79,10 @@ impl RateMeter {
 /// [`RateMeter`]s would cost a cache miss each.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RateMeters {
+    /// The values of all pairs at each of the last [`SAMPLES`] samples: by [`slot`] of the sample, then by index of
+    /// the pair.
     columns: [Vec<(u64, u64)>; SAMPLES],
-    /// By index: the first sample since which none has been missed.
+    /// By index of the pair: the number of the first sample since which the pair has a value for every sample.
     first: Vec<u64>,
 }
 

@@ -7,6 +7,8 @@ const SECONDS: usize = 32;
 /// second overwrites the oldest and moves nothing.
 #[derive(Debug, Clone)]
 pub(crate) struct RateTrend {
+    /// Bytes per second to the user and to the target, for each of the last seconds: second `n` is at index `n %
+    /// SECONDS`.
     ring: [(f32, f32); SECONDS],
     /// How many seconds have been recorded so far.
     seconds: u32,

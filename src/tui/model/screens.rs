@@ -42,6 +42,7 @@ impl ScreenId {
 /// The screen with the table of streams.
 #[derive(Debug)]
 pub(crate) struct StreamsScreen {
+    /// The selected row of the streams table, and how far it is scrolled.
     pub(crate) cursor: Cursor<RowId>,
     /// Rows that the operator marked: commands act on all of them together.
     pub(crate) marks: Vec<RowId>,
@@ -74,6 +75,7 @@ impl Default for StreamsScreen {
 /// The screen with proxies, their channels, and the services.
 #[derive(Debug, Default)]
 pub(crate) struct ProxiesScreen {
+    /// The selected proxy, channel or service, and how far the list is scrolled.
     pub(crate) cursor: Cursor<ProxyLine>,
     /// Proxies whose channels are listed below them.
     pub(crate) unfolded: Vec<ProxyId>,
@@ -82,6 +84,7 @@ pub(crate) struct ProxiesScreen {
 /// The screen with the timelines of links and the list of users.
 #[derive(Debug, Default)]
 pub(crate) struct SessionsScreen {
+    /// The selected user or stream, and how far the list is scrolled.
     pub(crate) cursor: Cursor<UserLine>,
     /// Users whose streams are listed below them.
     pub(crate) unfolded: Vec<UserChannelId>,

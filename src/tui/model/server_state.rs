@@ -14,24 +14,37 @@ use crate::{
 /// The state of the server as the cockpit knows it. A frozen display shows a copy.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerState {
-    /// The time of the last message.
+    /// The time at which the cockpit last received something: a sample, an event, a key or a timer. All ages are
+    /// relative to it.
     pub(crate) now: Instant,
+    /// How long the server had been running at the last sample.
     pub(crate) uptime: Duration,
+    /// Counters of the whole server since it started.
     pub(crate) totals: Totals,
+    /// The rates of all streams together, and their history.
     pub(crate) throughput: Throughput,
+    /// The rows of open and recently ended streams.
     pub(crate) streams: StreamRows,
+    /// The rows of public ports, open and recently closed.
     pub(crate) services: ServiceRows,
+    /// The rows of connected and recently disconnected proxies.
     pub(crate) proxies: ProxyRows,
+    /// The rows of users with open streams.
     pub(crate) users: UserRows,
 }
 
 /// The throughput of the whole server: present rates in bytes per second, and their history for the chart.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Throughput {
+    /// Bytes per second from all targets to all users, over the last second.
     pub(crate) down: f64,
+    /// Bytes per second from all users to all targets, over the last second.
     pub(crate) up: f64,
+    /// The two rates over the last hour, for the chart.
     pub(crate) history: RateHistory,
+    /// The times of the last samples, by which the meters compute rates.
     clock: SampleClock,
+    /// The meters from which `down` and `up` are computed, in this order.
     meters: (RateMeter, RateMeter),
 }
 
@@ -48,6 +61,7 @@ impl Throughput {
 }
 
 impl ServerState {
+    /// Creates the state before the first sample: no rows, all counters zero.
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             now,

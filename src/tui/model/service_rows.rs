@@ -23,19 +23,29 @@ pub(crate) struct ServiceId(u32);
 /// The row of one service: a public port and its group of proxies. Rates are in bytes per second.
 #[derive(Debug, Clone)]
 pub(crate) struct ServiceRow {
+    /// The id of the row, unique while the cockpit runs.
     pub(crate) id: ServiceId,
+    /// The public port and the group of proxies behind it.
     pub(crate) key: ServiceKey,
+    /// The policy by which new streams of the service are distributed over its proxies.
     pub(crate) policy: Policy,
+    /// The rate limits that the operator set for all streams of this service together.
     pub(crate) limits: RateLimits,
+    /// Connect latency and time to first byte of the streams of this service, as percentiles.
     pub(crate) latency: Arc<Latencies>,
+    /// How many streams of this service are open.
     pub(crate) streams: u64,
+    /// Bytes forwarded from targets to users since the port opened.
     pub(crate) down: u64,
+    /// Bytes forwarded from users to targets since the port opened.
     pub(crate) up: u64,
+    /// Bytes per second from targets to users, over the last second.
     pub(crate) down_rate: f64,
+    /// Bytes per second from users to targets, over the last second.
     pub(crate) up_rate: f64,
     /// When its port closed; `None` while it is open.
     pub(crate) closed: Option<Instant>,
-    /// The meters of `down_rate` and `up_rate`.
+    /// The meters from which `down_rate` and `up_rate` are computed, in this order.
     meters: (RateMeter, RateMeter),
     /// Whether the snapshot that is being applied contains the service.
     is_in_snapshot: bool,
@@ -44,24 +54,31 @@ pub(crate) struct ServiceRow {
 /// The rows of all services, sorted by key; those that closed recently too.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ServiceRows {
+    /// The rows, sorted by port and group.
     list: Vec<ServiceRow>,
+    /// The times of the last samples, by which the rate meters of all rows compute rates.
     clock: SampleClock,
+    /// The number of the last [`ServiceId`] given; 0 before the first.
     next: u32,
 }
 
 impl ServiceRows {
+    /// Returns all rows, open and recently closed services, sorted by port and group.
     pub(crate) fn all(&self) -> &[ServiceRow] {
         &self.list
     }
 
+    /// Returns the service with this row id; `None` where it is no longer listed.
     pub(crate) fn get(&self, id: ServiceId) -> Option<&ServiceRow> {
         self.list.iter().find(|service| service.id == id)
     }
 
+    /// Returns the service with this key (port and group); `None` where it is not listed.
     pub(crate) fn find(&self, key: &ServiceKey) -> Option<&ServiceRow> {
         self.list.iter().find(|service| service.key == *key)
     }
 
+    /// Returns the service with this key (port and group) for an update; `None` where it is not listed.
     pub(crate) fn find_mut(&mut self, key: &ServiceKey) -> Option<&mut ServiceRow> {
         self.list.iter_mut().find(|service| service.key == *key)
     }
@@ -71,7 +88,8 @@ impl ServiceRows {
         self.list.iter().filter(|service| service.closed.is_some())
     }
 
-    /// The balancing policy of all open services, where they have the same.
+    /// Returns the balancing policy that all open services have; `None` where they differ, or without an open
+    /// service.
     pub(crate) fn policy(&self) -> Option<Policy> {
         let mut policies = self.list.iter().filter(|service| service.closed.is_none()).map(|s| s.policy);
         let first = policies.next()?;
@@ -114,6 +132,8 @@ impl ServiceRows {
 }
 
 impl ServiceRow {
+    /// Creates the row of a service on its first snapshot. Figures that change are zero until
+    /// [`sample`](Self::sample).
     fn new(id: ServiceId, snapshot: &ServiceSnapshot) -> Self {
         Self {
             id,
@@ -132,6 +152,8 @@ impl ServiceRow {
         }
     }
 
+    /// Updates the row from a snapshot, and computes the rates from the byte counters. A closed service is open
+    /// again. `clock` has been advanced to the time of the snapshot.
     fn sample(&mut self, snapshot: &ServiceSnapshot, clock: &SampleClock) {
         (self.is_in_snapshot, self.closed) = (true, None);
         (self.policy, self.limits) = (snapshot.policy, snapshot.limits);
@@ -144,6 +166,8 @@ impl ServiceRow {
         self.up_rate = self.meters.1.per_second(clock);
     }
 
+    /// Records that the public port closed at `now`, unless an earlier time is recorded, and sets open streams and
+    /// rates to 0.
     fn close(&mut self, now: Instant) {
         self.closed.get_or_insert(now);
         (self.streams, self.down_rate, self.up_rate) = (0, 0.0, 0.0);

@@ -67,6 +67,7 @@ impl SortBy {
 /// the newest first, names from A.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Sort {
+    /// The column, or the figure without a column, by which rows are sorted.
     pub(crate) by: SortBy,
     /// Whether the direction is the opposite of the key's default.
     pub(crate) reversed: bool,

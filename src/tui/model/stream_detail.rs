@@ -14,7 +14,9 @@ const MAX_JOURNAL_EVENTS: usize = 4000;
 /// The stream that the detail screen shows, with what would cost too much to keep for every stream.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamDetail {
+    /// The row of the stream in the streams table.
     pub(crate) row: RowId,
+    /// The key of the stream.
     pub(crate) key: StreamKey,
     /// Its rates over time; begins with the seconds that its row had kept.
     pub(crate) history: RateHistory,

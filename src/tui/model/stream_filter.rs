@@ -13,38 +13,55 @@ const REGEX_SIZE: usize = 1 << 20;
 /// A filter of the table of streams: a row passes if all terms hold.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StreamFilter {
+    /// The terms of the filter; a row has to pass all of them.
     terms: Vec<FilterTerm>,
+    /// The text that the operator typed, without blanks around it.
     text: String,
 }
 
+/// One term of a stream filter: a condition, possibly negated by `!`.
 #[derive(Debug, Clone)]
 struct FilterTerm {
+    /// Whether the term began with `!`: rows pass that do not meet the condition.
     negated: bool,
+    /// The condition that a row has to meet, or must not meet.
     test: FilterCondition,
 }
 
+/// The condition of a filter term.
 #[derive(Debug, Clone)]
 enum FilterCondition {
-    /// The text is contained in any field.
+    /// One of the texts of the row contains this word, given in lower case.
     Word(String),
-    /// In this column.
+    /// The text of this column contains this word, given in lower case.
     In(StreamColumn, String),
+    /// A figure of the row is larger or smaller than this value, in bytes, bytes per second or seconds.
     Than(FilterFigure, Comparison, f64),
+    /// A text of the row matches this regex, upper and lower case alike.
     Matches(Regex),
 }
 
+/// A figure of a stream that a filter term compares with a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FilterFigure {
+    /// Bytes per second to the user.
     Down,
+    /// Bytes per second to the target.
     Up,
+    /// Bytes in both directions together since the stream opened.
     Bytes,
+    /// The size of the download in bytes; 0 where it is unknown.
     Size,
+    /// Seconds since the stream opened.
     Age,
 }
 
+/// How a filter term compares a figure with its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Comparison {
+    /// `>`; `>=` means the same.
     More,
+    /// `<`; `<=` means the same.
     Less,
 }
 
@@ -92,6 +109,7 @@ impl StreamFilter {
         Ok(Self { terms, text: text.trim().to_owned() })
     }
 
+    /// Returns whether the filter has no terms, so that every row passes.
     pub(crate) fn is_empty(&self) -> bool {
         self.terms.is_empty()
     }
@@ -214,6 +232,8 @@ fn seconds(text: &str) -> Option<f64> {
 }
 
 impl FilterCondition {
+    /// Returns whether the row meets this condition, before any negation. `proxies` names the row's proxy, `now`
+    /// determines its age.
     fn holds(&self, row: StreamRow<'_>, proxies: &ProxyRows, now: Instant) -> bool {
         // Not the priority, which is the same for nearly every row.
         const ALL: [StreamColumn; 6] = [
@@ -242,7 +262,11 @@ impl FilterCondition {
     }
 }
 
+/// Returns whether the text of this row in this column contains `wanted`, which is in lower case; upper and lower
+/// case are alike.
 fn contains_text(row: StreamRow<'_>, column: StreamColumn, proxies: &ProxyRows, wanted: &str) -> bool {
+    /// Returns the text by which filters search this row in this column; empty for columns that filters do not
+    /// search.
     text(row, column, proxies).to_ascii_lowercase().contains(wanted)
 }
 

@@ -23,13 +23,16 @@ pub(crate) const LINGER: Duration = Duration::from_secs(3);
 /// Identifies one row for as long as the program runs. Unlike a stream key, it is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RowId {
+    /// The index of the row in the lists of [`StreamRows`](super::StreamRows). A later row reuses it.
     pub(crate) slot: u32,
+    /// The number of the row in the order of opening, from 1; never reused.
     pub(crate) serial: u64,
 }
 
 /// When and why a stream ended.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamEnd {
+    /// When the stream ended, as the cockpit noticed it.
     pub(crate) at: Instant,
     /// `None` where the event was missed: snapshots do not contain the reason.
     pub(crate) reason: Option<EndReason>,
@@ -41,8 +44,11 @@ pub(crate) struct StreamEnd {
 /// they were stored with the other attributes, most of that time was spent on cache misses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StreamRow<'a> {
+    /// Byte counters and rates, updated by each sample.
     pub(crate) counters: &'a StreamCounters,
+    /// The sort key and the rates by which the row is sorted.
     pub(crate) rank: &'a SortRank,
+    /// The attributes, to which the row dereferences.
     stream: &'a StreamAttributes,
 }
 
@@ -65,15 +71,17 @@ pub(crate) struct StreamCounters {
     number: u64,
     /// The number of the last sample that contained it, or during which its event arrived.
     last_sample: u64,
-    /// Bytes forwarded to the user.
+    /// Bytes forwarded to the user since the stream opened.
     pub(crate) down: u64,
-    /// Bytes forwarded to the target.
+    /// Bytes forwarded to the target since the stream opened.
     pub(crate) up: u64,
-    /// Rates over the last second, in bytes per second.
+    /// Bytes per second forwarded to the user, over the last second.
     pub(crate) down_rate: f32,
+    /// Bytes per second forwarded to the target, over the last second.
     pub(crate) up_rate: f32,
-    /// The highest rates so far, in bytes per second.
+    /// The highest `down_rate` so far, in bytes per second.
     pub(crate) down_peak: f32,
+    /// The highest `up_rate` so far, in bytes per second.
     pub(crate) up_peak: f32,
     /// The value of [`StreamSnapshot::changes`] whose attributes the row has.
     changes: u32,
@@ -90,38 +98,49 @@ pub(crate) struct SortRank {
     pub(crate) serial: u64,
     /// The sort key: rows are listed by it, the smallest first.
     pub(crate) place: u64,
-    /// The rates by which it is sorted. They change in steps and once per second, so that rows keep their places.
+    /// The bytes per second to the user by which the row is sorted. Updated once per second and only by large
+    /// changes, so that rows keep their places.
     pub(crate) down: f32,
+    /// The bytes per second to the target by which the row is sorted; updated like `down`.
     pub(crate) up: f32,
 }
 
 /// The attributes of a stream, which change rarely.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamAttributes {
+    /// The rate limits that the operator set for this stream alone.
     pub(crate) limits: RateLimits,
+    /// How far the stream has come: waiting for a proxy, connecting to the target, open, half-closed or ended.
     pub(crate) phase: StreamPhase,
     /// Whether the operator has paused it.
     pub(crate) paused: bool,
     /// Whether its proxy has lost all channels and may reconnect within the grace period.
     pub(crate) is_in_grace_period: bool,
+    /// The stream's share of a congested channel relative to other streams.
     pub(crate) priority: Priority,
     /// Whether a command to kill it is pending.
     pub(crate) kill_pending: bool,
+    /// The stream key.
     pub(crate) key: StreamKey,
     /// Whether it has ended and is listed below the open streams.
     pub(crate) is_below_open: bool,
+    /// The IP address and port of the user's connection.
     pub(crate) addr: SocketAddr,
+    /// The public port that the user connected to, and its group.
     pub(crate) service: ServiceKey,
+    /// The proxy that the stream is, or was last, assigned to; `None` before the first assignment.
     pub(crate) proxy: Option<ProxyId>,
+    /// The primary channel of the stream, or its last one; `None` before the first.
     pub(crate) channel: Option<ChannelId>,
-    /// What protocol detection found.
+    /// The protocol that was detected in the stream's first bytes; `None` before detection has finished.
     pub(crate) content: Option<Arc<Content>>,
-    /// The size of the download, where the response tells it.
+    /// The size of the download, where the response of the target declares it; else `None`.
     pub(crate) download: Option<Progress>,
     /// When the stream opened.
     pub(crate) since: Instant,
+    /// When and why the stream ended; `None` while it is open.
     pub(crate) ended: Option<StreamEnd>,
-    /// Its rates in the last seconds.
+    /// The stream's rates in each of the last seconds, for the sparkline.
     pub(crate) trend: RateTrend,
 }
 
@@ -134,26 +153,30 @@ impl StreamCounters {
         Self { serial, last_sample: sample, stale: true, live: true, ..Self::default() }
     }
 
+    /// Returns whether the stream of these counters is open.
     pub(super) fn is_live(&self) -> bool {
         self.live
     }
 
-    /// Whether these counters are known to be those of this stream.
+    /// Returns whether these counters belong to the stream of `snapshot`, by its number in snapshots.
     pub(super) fn is_bound_to(&self, snapshot: &StreamSnapshot) -> bool {
         self.number == snapshot.number + 1
     }
 
-    /// The serial number that snapshots give the stream, while it is open and known.
+    /// Returns the number that snapshots give the stream; `None` once it has ended, and before the first snapshot
+    /// that contains it.
     pub(super) fn snapshot_number(&self) -> Option<u64> {
         self.number.checked_sub(1)
     }
 
-    /// Whether `snapshot` may be about this stream, not about a later one with the same key.
+    /// Returns whether these counters may belong to the stream of `snapshot`: they do, or no snapshot has contained
+    /// their stream yet. `false` means that `snapshot` is about a later stream with the same key.
     pub(super) fn may_be_bound_to(&self, snapshot: &StreamSnapshot) -> bool {
         self.number == NO_NUMBER || self.is_bound_to(snapshot)
     }
 
-    /// Binds the counters to the stream of this snapshot.
+    /// Records that these counters belong to the stream of `snapshot`, which has been open for `age`, and raises the
+    /// peak rates to its mean rates.
     pub(super) fn bind(&mut self, snapshot: &StreamSnapshot, age: Duration) {
         (self.number, self.last_sample) = (snapshot.number + 1, 0);
         // Earlier bytes are in no rate, but their mean rate is a lower bound of the peak.
@@ -200,12 +223,14 @@ impl StreamCounters {
 impl SortRank {
     /// Updates the rates by which the row is sorted, if they have changed enough. Called once per second.
     pub(super) fn update(&mut self, figures: &StreamCounters) {
+        /// Sets the rate by which a row is sorted to its present rate, if the two differ by more than [`RANK_STEP`].
         step(&mut self.down, figures.down_rate);
         step(&mut self.up, figures.up_rate);
     }
 }
 
 impl StreamAttributes {
+    /// Creates the attributes of a stream that has just opened and waits for a proxy.
     pub(super) fn new(key: StreamKey, addr: SocketAddr, service: ServiceKey, since: Instant) -> Self {
         Self {
             key,
@@ -228,6 +253,7 @@ impl StreamAttributes {
         }
     }
 
+    /// Returns whether the stream is open: no end of it has been recorded.
     pub(crate) fn is_live(&self) -> bool {
         self.ended.is_none()
     }
@@ -269,10 +295,12 @@ impl StreamAttributes {
 }
 
 impl<'a> StreamRow<'a> {
+    /// Combines the three parts of one row.
     pub(super) fn new(figures: &'a StreamCounters, rank: &'a SortRank, stream: &'a StreamAttributes) -> Self {
         Self { counters: figures, rank, stream }
     }
 
+    /// Returns whether the stream is open: no end of it has been recorded.
     pub(crate) fn is_live(self) -> bool {
         self.stream.is_live()
     }

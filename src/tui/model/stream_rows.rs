@@ -31,10 +31,13 @@ const RERANK_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct StreamRows {
     /// The counters of each slot. The parts of a row are in three lists, because most samples update only this one.
     figures: Vec<StreamCounters>,
+    /// The sort key of each slot.
     ranks: Vec<SortRank>,
+    /// The attributes of the stream in each slot; `None` where the slot is free.
     slots: Vec<Option<StreamAttributes>>,
     /// Slots without a row.
     free: Vec<u32>,
+    /// The newest row of each stream key.
     by_key: HashMap<StreamKey, RowId>,
     /// All rows in table order.
     order: Vec<RowId>,
@@ -52,11 +55,15 @@ pub(crate) struct StreamRows {
     ended_among_open: Vec<RowId>,
     /// The selected row: it keeps its place when its stream ends.
     pinned: Option<RowId>,
+    /// The column by which the table is sorted, and the direction.
     sort: Sort,
+    /// The times of the last samples, by which `meters` computes rates.
     clock: SampleClock,
+    /// The byte counters of each slot at the last samples, from which rates are computed.
     meters: RateMeters,
     /// The number of the last sample.
     sample: u64,
+    /// The serial number of the newest row; 0 before the first.
     next_serial: u64,
     /// How many streams are open.
     live: usize,
@@ -71,12 +78,16 @@ pub(crate) struct StreamRows {
 /// A row among the open ones, with its sort key.
 #[derive(Debug, Clone, Copy)]
 struct Ranked {
+    /// The number by which the row is sorted, the smallest first.
     place: u64,
+    /// The serial number of the row, which decides between equal places.
     serial: u64,
+    /// The slot of the row.
     slot: u32,
 }
 
 impl Ranked {
+    /// Returns the id of the row.
     fn id(self) -> RowId {
         RowId { slot: self.slot, serial: self.serial }
     }
@@ -161,6 +172,7 @@ impl StreamRows {
         self.dropped
     }
 
+    /// Returns the column by which the table is sorted, and the direction.
     pub(crate) fn sort(&self) -> Sort {
         self.sort
     }
@@ -284,6 +296,7 @@ impl StreamRows {
         id.slot
     }
 
+    /// Returns whether this row is still kept and its stream is open.
     fn is_live(&self, id: RowId) -> bool {
         let figures = self.figures.get(id.slot as usize);
         figures.is_some_and(|figures| figures.serial == id.serial && figures.is_live())

@@ -14,15 +14,25 @@ use crate::{
 /// The row of one user. Rates are in bytes per second.
 #[derive(Debug, Clone)]
 pub(crate) struct UserRow {
+    /// The IP address from which the user connects.
     pub(crate) addr: IpAddr,
+    /// The public port that the user connected to, and its group.
     pub(crate) service: ServiceKey,
+    /// When the user opened its first stream.
     pub(crate) since: Instant,
+    /// Bytes forwarded to this user since it first connected.
     pub(crate) down: u64,
+    /// Bytes forwarded from this user since it first connected.
     pub(crate) up: u64,
+    /// Bytes per second forwarded to this user, over the last second.
     pub(crate) down_rate: f64,
+    /// Bytes per second forwarded from this user, over the last second.
     pub(crate) up_rate: f64,
+    /// How many streams of this user are open.
     pub(crate) streams: u64,
+    /// How many streams this user has opened since it first connected.
     pub(crate) streams_total: u64,
+    /// The rate limits that the operator set for all streams of this user together.
     pub(crate) limits: RateLimits,
     /// The number of the last snapshot that contained the user.
     last_sample: u64,
@@ -48,22 +58,31 @@ impl UserLine {
 /// The rows of all users, in the order in which they connected, so that rows keep their places.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct UserRows {
+    /// The rows by slot; `None` where the slot is free.
     slots: Vec<Option<UserRow>>,
+    /// Free slots, which new users take first.
     free: Vec<usize>,
+    /// The slot of each user.
     by_id: HashMap<UserChannelId, usize>,
+    /// The ids of all users, in the order in which they connected.
     order: Vec<UserChannelId>,
     /// For each position of the last snapshot, the number and the slot of its user: in the next one they are mostly the same.
     slot_hints: Vec<(u64, usize)>,
+    /// The times of the last samples, by which `meters` computes rates.
     clock: SampleClock,
+    /// The byte counters of each slot at the last samples, from which rates are computed.
     meters: RateMeters,
+    /// The number of the last snapshot; the first is 1.
     sample: u64,
 }
 
 impl UserRows {
+    /// Returns the ids of all users, in the order in which they connected.
     pub(crate) fn order(&self) -> &[UserChannelId] {
         &self.order
     }
 
+    /// Returns the row of a user; `None` where the last snapshot did not contain the user.
     pub(crate) fn get(&self, id: UserChannelId) -> Option<&UserRow> {
         self.slots[*self.by_id.get(&id)?].as_ref()
     }
