@@ -48,60 +48,60 @@ impl ColumnSpec {
         Self {
             heading,
             min_width,
-            /// Sets the width in cells up to which the column gets spare cells first.
             preferred_width: min_width,
             max_width,
             align,
-            /// Sets the order in which the column is dropped on a narrow terminal: the highest rank first.
             drop_rank: 0,
-            /// Sets the explanation of the column in the help.
             help: "",
-            /// Sets the name of the column in the setting `columns`, by which the operator chooses it.
             setting: "",
-            /// Makes the table sortable by the column, under this name in the command `sort`.
             sort_name: None,
-            /// Makes the column searchable: filter terms about it begin with this prefix, which ends with a colon.
             filter_prefix: None,
         }
     }
 
+    /// Sets the width in cells up to which the column gets spare cells before any other column.
     const fn preferred_width(mut self, width: usize) -> Self {
         self.preferred_width = width;
         self
     }
 
+    /// Sets the order in which the column is dropped on a narrow terminal: the highest rank first.
     const fn drop_rank(mut self, rank: u8) -> Self {
         self.drop_rank = rank;
         self
     }
 
+    /// Sets the explanation of the column in the help.
     const fn help(mut self, text: &'static str) -> Self {
         self.help = text;
         self
     }
 
+    /// Sets the name of the column in the setting `columns`, by which the operator chooses it.
     const fn setting(mut self, name: &'static str) -> Self {
         self.setting = name;
         self
     }
 
+    /// Makes the table sortable by the column, under this name in the command `sort`.
     const fn sort_name(mut self, name: &'static str) -> Self {
         self.sort_name = Some(name);
         self
     }
 
+    /// Makes the column searchable: filter terms about it begin with this prefix, which ends with a colon.
     const fn filter_prefix(mut self, prefix: &'static str) -> Self {
         self.filter_prefix = Some(prefix);
         self
     }
 }
 
-/// A left-aligned column, at least `min_width` and at most `max_width` cells wide.
+/// Creates a left-aligned column for text, at least `min_width` and at most `max_width` cells wide.
 const fn text(heading: &'static str, min_width: usize, max_width: usize) -> ColumnSpec {
     ColumnSpec::new(heading, min_width, max_width, Align::Left)
 }
 
-/// A right-aligned column, at least `min_width` and at most `max_width` cells wide.
+/// Creates a right-aligned column for figures, at least `min_width` and at most `max_width` cells wide.
 const fn figure(heading: &'static str, min_width: usize, max_width: usize) -> ColumnSpec {
     ColumnSpec::new(heading, min_width, max_width, Align::Right)
 }
@@ -127,6 +127,7 @@ macro_rules! table_columns {
         impl TableColumn for $table {
             const ALL: &'static [Self] = &[$(Self::$column),+];
 
+            /// Returns the definition that the declaration of the table gives this column.
             fn spec(self) -> &'static ColumnSpec {
                 match self {
                     $(Self::$column => const { &$spec }),+

@@ -124,10 +124,12 @@ fn with_argument<T>(
 /// The message for a command without the argument that it needs.
 pub(crate) const MISSING_ARGUMENT: &str = "missing argument; ⇥ completes it";
 
+/// Parses the time span of charts, such as `5m`, to its index in [`CHART_WINDOWS`]; `None` if there is no such span.
 fn parse_window(word: &str) -> Option<usize> {
     WINDOW_NAMES.iter().position(|known| *known == word)
 }
 
+/// Parses what the load bars of proxies measure: `streams` or `bytes`; `None` for any other word.
 fn parse_load_measure(word: &str) -> Option<LoadMeasure> {
     match word {
         "streams" => Some(LoadMeasure::Streams),
@@ -136,10 +138,8 @@ fn parse_load_measure(word: &str) -> Option<LoadMeasure> {
     }
 }
 
-/// Parses rate limits: `down 10M`, `up 500K down off`, or `off` for both directions.
-///
-/// # Errors
-/// A message for the operator.
+/// Parses rate limits, in bytes per second of each direction: `down 10M`, `up 500K down off`, or `off` for both
+/// directions.
 pub(crate) fn parse_limits(text: &str) -> Result<Vec<LimitChange>, String> {
     if text == "off" {
         let off = |direction| LimitChange { direction, rate: None };

@@ -66,12 +66,14 @@ const CONTEXTS: [(InputContext, &str); 11] = [
 struct Entry {
     /// The key, column or term that is explained.
     name: String,
+    /// The explanation.
     text: String,
     /// The command of a key binding: the search finds it too.
     command: String,
 }
 
 impl Entry {
+    /// Creates an entry that has no command.
     fn new(name: &str, text: &str) -> Self {
         Self { name: name.to_owned(), text: text.to_owned(), command: String::new() }
     }
@@ -171,6 +173,7 @@ fn bindings(model: &Model, context: InputContext) -> Vec<Entry> {
 
 /// Returns the columns of the tables on the screen of a context, a section for each table.
 fn tables(context: InputContext) -> Vec<(&'static str, Vec<Entry>)> {
+    /// Returns an entry for each column of a table: its heading and its explanation.
     fn columns<C: TableColumn>() -> Vec<Entry> {
         C::ALL.iter().map(|column| Entry::new(column.spec().heading, column.spec().help)).collect()
     }

@@ -17,8 +17,11 @@ pub(crate) enum Intent {
     Move(CursorStep),
     /// Selects the row of the table of streams at this index.
     SelectRow(usize),
+    /// Shows one of the four screens, and closes the detail of a stream.
     ShowScreen(ScreenId),
+    /// Shows the screen whose tab is next to the right, or the first one after the last.
     NextScreen,
+    /// Shows the screen whose tab is next to the left, or the last one before the first.
     PreviousScreen,
     /// Opens the detail of the selected stream; unfolds or folds the selected proxy or user.
     Open,
@@ -40,6 +43,7 @@ pub(crate) enum Intent {
     AskToKill(KillScope),
     /// Kills these streams, except those that have ended since they were selected.
     Kill(Vec<KillTarget>),
+    /// Kills all streams of this user.
     KillUser(UserChannelId),
     /// Asks for confirmation before the selected proxy is kicked.
     AskToKick,
@@ -51,23 +55,28 @@ pub(crate) enum Intent {
     SetPriority(PriorityChange),
     /// Opens the prompt for a rate limit of what is selected.
     AskForLimit,
+    /// Sets or removes rate limits of this target; with `None`, of what is selected.
     SetLimit(Option<LimitTarget>, Vec<LimitChange>),
     /// Drains the selected proxy, or undrains it.
     Drain(DrainChange),
     /// Opens the prompt for the weight of the selected proxy.
     AskForWeight,
+    /// Sets the weight of this proxy for new streams; with `None`, of the selected proxy.
     SetWeight(Option<ProxyId>, u32),
     /// Opens the prompt for the balancing policy of the selected service.
     AskForPolicy,
+    /// Sets the balancing policy of this service; with `None`, of the selected service.
     SetPolicy(Option<ServiceKey>, Policy),
 
     /// Marks the selected stream, or unmarks it, and selects the next one.
     ToggleMark,
+    /// Unmarks all streams.
     ClearMarks,
     /// Marks every listed stream that is open.
     MarkListed,
     /// Opens the prompt for the filter of the table of streams.
     AskForFilter,
+    /// Lists only the streams that pass this filter.
     SetFilter(StreamFilter),
     /// Opens the prompt for the text that shown log records contain.
     AskForLogFilter,
@@ -75,6 +84,7 @@ pub(crate) enum Intent {
     NextSortKey,
     PreviousSortKey,
     ReverseSort,
+    /// Sorts the table of streams by this key and direction.
     SetSort(Sort),
     /// Opens the list of columns.
     ChooseColumns,
@@ -113,6 +123,7 @@ pub(crate) enum Intent {
     QuitNow,
     /// Drains the server; a second time, ends it at once.
     Interrupt,
+    /// Paints the whole screen again.
     Redraw,
     /// Suspends the program and returns to the shell.
     Suspend,
@@ -177,8 +188,9 @@ pub(crate) enum DrainChange {
 /// A new rate limit in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LimitChange {
+    /// The direction that is limited: download (to the user) or upload (from the user).
     pub(crate) direction: Direction,
-    /// `None` removes the limit.
+    /// The new limit in bytes per second; `None` removes the limit.
     pub(crate) rate: Option<Rate>,
 }
 

@@ -24,10 +24,12 @@ impl LogLayer {
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
+    /// Passes a new span to tui-logger's layer, which keeps the span's fields for its records.
     fn on_new_span(&self, attrs: &span::Attributes<'_>, id: &span::Id, ctx: Context<'_, S>) {
         TuiTracingSubscriberLayer.on_new_span(attrs, id, ctx);
     }
 
+    /// Appends a log record to the ring and to tui-logger's buffer.
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
         self.0.on_event(event, ctx.clone());
         TuiTracingSubscriberLayer.on_event(event, ctx);

@@ -67,6 +67,8 @@ pub(crate) enum Effect {
 pub(crate) struct ExportFile {
     /// What the file contains, as a part of its name: `streams`.
     pub(crate) name: &'static str,
+    /// The extension of the file name, without the dot: `csv`.
     pub(crate) extension: &'static str,
+    /// The contents of the file.
     pub(crate) text: String,
 }

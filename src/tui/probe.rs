@@ -17,10 +17,15 @@ use crate::telemetry::{Event, Sampler, Telemetry};
 
 /// A cockpit without a terminal.
 pub struct Probe {
+    /// The telemetry of the server that the cockpit shows.
     telemetry: Arc<Telemetry>,
+    /// The lifecycle events of the server that have not been applied yet.
     events: tokio::sync::broadcast::Receiver<Event>,
+    /// Takes snapshots of the telemetry, and reuses their allocations.
     sampler: Sampler,
+    /// The state of the cockpit.
     model: Model,
+    /// The writer that compares each frame with the previous one.
     screen: FrameWriter,
 }
 
@@ -31,7 +36,7 @@ impl fmt::Debug for Probe {
 }
 
 impl Probe {
-    /// A cockpit that shows this server on a screen of this size.
+    /// Creates a cockpit that shows this server on a terminal of `width` columns and `height` rows.
     pub fn new(telemetry: Arc<Telemetry>, width: u16, height: u16) -> Self {
         let size = Size::new(width, height);
         let model = Model::new(Labels::default(), Theme::dark(), size, Instant::now());
@@ -39,7 +44,7 @@ impl Probe {
         Self { telemetry, events, sampler: Sampler::default(), model, screen: FrameWriter::new(size) }
     }
 
-    /// Applies pending events, and takes a snapshot.
+    /// Applies pending lifecycle events to the model, and takes a snapshot of the server.
     pub fn collect(&mut self) {
         while let Ok(event) = self.events.try_recv() {
             update(&mut self.model, Msg::Event(event), Instant::now());
@@ -47,7 +52,7 @@ impl Probe {
         self.sampler.sample(&self.telemetry, &[]);
     }
 
-    /// Applies the snapshot to the model.
+    /// Applies the snapshot that was taken last to the model.
     pub fn digest(&mut self) {
         sample(&mut self.model, self.sampler.snapshot(), Instant::now());
     }

@@ -53,17 +53,25 @@ const MOUSE_OFF: &[u8] = b"\x1b[?1006l\x1b[?1000l";
 /// A command that was sent, whose reply has not arrived.
 #[derive(Debug)]
 struct AwaitedReply {
+    /// The number by which the reply names the command.
     id: CommandId,
+    /// The command, which the log names together with its reply.
     command: Command,
 }
 
 /// The running cockpit: the model and everything outside of it.
 pub(crate) struct Runtime {
+    /// The server, settings and callbacks that the host provided.
     options: Options,
+    /// The terminal device, shared with the panic hook, which restores it.
     tty: Arc<Tty>,
+    /// The signals that this process receives, such as SIGTERM and SIGWINCH.
     signals: TerminalSignals,
+    /// The keyboard and mouse input of the terminal.
     input: TerminalInput,
+    /// Writes to the terminal what differs between two frames.
     screen: FrameWriter,
+    /// The state of the cockpit, which the reducer changes and the view draws.
     model: Model,
     /// Commands sent to the server, until their replies arrive.
     awaited_replies: Vec<AwaitedReply>,
@@ -72,19 +80,23 @@ pub(crate) struct Runtime {
     /// Whether the server's command queue was full. No later command is sent before the next sample or reply, so that
     /// commands keep their order.
     queue_is_full: bool,
+    /// When the next snapshot of the server is due.
     next_sample: Instant,
     /// Moving mean of the CPU time of one sample.
     sample_cost: Duration,
+    /// When the last frame was painted.
     last_frame: Instant,
     /// Whether the model has changed since the last frame.
     is_dirty: bool,
-    /// Whether the operator's input waits for its frame.
+    /// Whether a key, mouse event or resize has been applied to the model and is not on the screen yet.
     is_input_pending: bool,
-    /// Set once the cockpit has to end.
+    /// Why the cockpit ends; `None` while it runs.
     exit: Option<Exit>,
 }
 
 impl Runtime {
+    /// Creates the runtime on a terminal that is in raw mode already. Registers the signal handlers, and makes the
+    /// first sample and the first frame due at once.
     pub(crate) fn new(options: Options, tty: Arc<Tty>) -> io::Result<Self> {
         let now = Instant::now();
         let size = tty.size();
@@ -191,7 +203,7 @@ impl Runtime {
         self.resume()
     }
 
-    /// Takes the terminal over again and repaints.
+    /// Enters raw mode and the alternate screen again after the process was stopped, and repaints.
     fn resume(&mut self) -> io::Result<()> {
         self.tty.enter()?;
         if self.model.display.mouse {
@@ -251,7 +263,7 @@ impl Runtime {
         self.perform(effects)
     }
 
-    /// Polls for replies to commands and applies them.
+    /// Takes the replies to commands that have arrived, without waiting for others, and applies them to the model.
     fn collect_replies(&mut self) -> io::Result<()> {
         let mut replies = Vec::new();
         self.options.source.poll(PollRequest::Replies, &mut |item| {
@@ -340,7 +352,7 @@ impl Runtime {
         }
     }
 
-    /// When the next frame may be painted.
+    /// Returns the earliest time at which the next frame may be painted.
     fn frame_due(&self) -> Instant {
         let gap = if self.is_input_pending { FRAME_INTERVAL_AFTER_INPUT } else { FRAME_INTERVAL };
         self.last_frame + gap

@@ -55,13 +55,17 @@ impl Default for RawSettings {
 /// Valid settings of the cockpit. Created by [`RawSettings::resolve`].
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The colour theme.
     pub(crate) theme: Theme,
+    /// How figures and charts are drawn: units, characters, mouse.
     pub(crate) display: DisplayOptions,
+    /// The columns of the streams table that the operator chose.
     pub(crate) columns: ColumnSelection,
     /// All bindings, with the operator's keys; the capabilities of the server are applied later.
     pub(crate) keymap: Keymap,
     /// The shortest time between two samples.
     pub(crate) refresh: Duration,
+    /// Whether all keys and commands that change the server are removed.
     pub(crate) read_only: bool,
 }
 
@@ -107,10 +111,13 @@ impl RawSettings {
     }
 }
 
+/// Resolves the name of a colour theme; an unknown name is an error that lists the known ones.
 fn parse_theme(name: &str) -> Result<Theme, SettingsError> {
     Theme::named(name).ok_or_else(|| unknown("theme", name, &Theme::NAMES))
 }
 
+/// Resolves the names of the columns of the streams table, the most important first; an unknown name is an error that
+/// lists the known ones.
 fn parse_columns(names: &[String]) -> Result<ColumnSelection, SettingsError> {
     let parse = |name: &String| {
         StreamColumn::named(name).ok_or_else(|| {
@@ -121,6 +128,8 @@ fn parse_columns(names: &[String]) -> Result<ColumnSelection, SettingsError> {
     Ok(ColumnSelection::only(names.iter().map(parse).collect::<Result<_, _>>()?))
 }
 
+/// Binds keys to actions, beside the default bindings: each pair is the name of an action and its keys, separated by
+/// blanks. An unknown action or key, or a key with another meaning, is an error.
 fn parse_keymap(bindings: &[(String, String)]) -> Result<Keymap, SettingsError> {
     let mut keymap = Keymap::default();
     for (action, keys) in bindings {
@@ -131,14 +140,14 @@ fn parse_keymap(bindings: &[(String, String)]) -> Result<Keymap, SettingsError> 
     Ok(keymap)
 }
 
-/// The error for a name that is none of `known`.
+/// Returns the error for a name that is none of `known`, with the nearest known name.
 fn unknown(kind: &str, name: &str, known: &[&str]) -> SettingsError {
     let near = near_miss(name, known.iter().map(ToString::to_string));
     let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();
     SettingsError(format!("unknown {kind} «{name}»{hint} (known: {})", known.join(", ")))
 }
 
-/// An environment variable of this process.
+/// Returns an environment variable of this process; `None` if it is not set or not UTF-8.
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -39,16 +39,27 @@ pub(crate) struct Theme {
 
 /// The colours of one theme, as indices of the terminal's 256-colour palette.
 struct Palette {
+    /// Labels, units and secondary text.
     dim: u8,
+    /// Zeros, ended rows and hints.
     faint: u8,
+    /// Rules, borders and the unfilled part of bars.
     rule: u8,
+    /// Keys, ids, and the background of a focused button.
     accent: u8,
+    /// Download figures.
     down: u8,
+    /// Upload figures.
     up: u8,
+    /// Bars of load shares, and histograms.
     load: u8,
+    /// Healthy states.
     ok: u8,
+    /// States that need the operator's attention.
     warn: u8,
+    /// Failures, and the background of a destructive button.
     error: u8,
+    /// The background of the selected row.
     selected: u8,
     /// The label of a focused button.
     button_label: u8,

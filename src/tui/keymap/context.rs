@@ -11,6 +11,7 @@ pub(crate) enum InputContext {
     Proxies,
     /// The list of users and the timelines of links.
     Sessions,
+    /// The log screen.
     Logs,
     /// Every screen with a table.
     List,
@@ -24,6 +25,7 @@ pub(crate) enum InputContext {
     AddProxy,
     /// The list of columns.
     Columns,
+    /// The open help.
     Help,
     /// Everywhere, where no nearer context binds the key.
     Anywhere,

@@ -45,11 +45,13 @@ pub(crate) struct Binding {
     pub(crate) shown: &'static str,
     /// The name on the command line and in the settings, such as `kill-user`.
     pub(crate) name: &'static str,
+    /// The intent that the keys and the name stand for.
     pub(crate) intent: Intent,
     /// One word for the footer; empty where only the help lists the binding.
     pub(crate) short: &'static str,
     /// One line for the help.
     pub(crate) help: &'static str,
+    /// The capability without which the binding does not exist.
     pub(crate) requires: RequiredCapability,
 }
 
@@ -57,13 +59,16 @@ pub(crate) struct Binding {
 /// the keys of his settings.
 #[derive(Debug, Clone)]
 pub(crate) struct Keymap {
+    /// The bindings in the order of the table, which is that of the footer.
     entries: Vec<KeymapEntry>,
 }
 
 /// A binding with its actual keys.
 #[derive(Debug, Clone)]
 pub(crate) struct KeymapEntry {
+    /// The binding: context, intent, name and help.
     pub(crate) binding: &'static Binding,
+    /// The keys in effect: those of the operator's settings, else the default ones.
     keys: Cow<'static, [Key]>,
     /// How footer and help write the keys.
     pub(crate) shown: Cow<'static, str>,
@@ -203,7 +208,8 @@ impl Keymap {
     }
 }
 
-/// The character that a key inserts into a line of text, where it does.
+/// Returns the character that a key inserts into a line of text; `None` for a key with modifiers and for one without
+/// a character.
 pub(crate) fn typed_char(key: Key) -> Option<char> {
     match key.code {
         KeyCode::Char(c) if key.modifiers.is_empty() => Some(c),

@@ -10,6 +10,7 @@ use crate::tui::{
     terminal::{Key, KeyCode, KeyModifiers},
 };
 
+/// Returns a named key without modifiers. Short, because each row of the table uses it.
 const fn code(code: KeyCode) -> Key {
     Key::plain(code)
 }
@@ -17,6 +18,7 @@ const fn code(code: KeyCode) -> Key {
 /// As terminals send it: with the Shift modifier.
 const SHIFT_TAB: Key = Key::new(KeyCode::BackTab, KeyModifiers::SHIFT);
 
+/// Returns the key of a character. Short, because each row of the table uses it.
 const fn char(c: char) -> Key {
     Key::char(c)
 }

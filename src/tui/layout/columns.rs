@@ -5,9 +5,13 @@ use crate::tui::columns::TableColumn;
 /// A column that a table would like to show. Widths are in cells.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ColumnRequest<C> {
+    /// The column of the table.
     pub(crate) column: C,
+    /// The width without which the column is not shown.
     pub(crate) min_width: usize,
+    /// The width up to which the column gets spare cells before any other column.
     pub(crate) preferred_width: usize,
+    /// The width beyond which the column does not grow.
     pub(crate) max_width: usize,
     /// The order in which columns get room; the lowest first. The operator's choice is the first part, the column's
     /// own [`drop_rank`](crate::tui::columns::ColumnSpec::drop_rank) the second.

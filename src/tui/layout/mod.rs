@@ -144,7 +144,9 @@ impl Layout {
 
 /// The rows of the terminal that no area has taken yet.
 struct Strip {
+    /// The width of the terminal in columns.
     width: u16,
+    /// The first row of the strip, counted from 0 at the top of the terminal.
     top: u16,
     /// The first row below the strip.
     bottom: u16,

@@ -20,9 +20,9 @@ pub(crate) struct ChannelRow {
     /// How long the channel has been established.
     pub(crate) age: Duration,
     /// The RTT of the last ping on this channel; `None` before the first pong.
-    pub(crate) rtt: Option<Duration>,
+    pub(crate) last_ping_rtt: Option<Duration>,
     /// Percentiles of ping RTTs over the last 5 to 10 minutes.
-    pub(crate) round_trips: Arc<LatencySummary>,
+    pub(crate) rtt_summary: Arc<LatencySummary>,
     /// How many open streams have this channel as their primary channel.
     pub(crate) streams: u64,
     /// Whether the channel is usable, stalled or draining, as the server reported it last.
@@ -30,9 +30,9 @@ pub(crate) struct ChannelRow {
     /// The kernel's measurements of the TCP connection (TCP_INFO); `None` where the kernel offers none.
     pub(crate) tcp: Option<TcpInfo>,
     /// Bytes in the server's send queue of this channel, not yet written to the socket.
-    pub(crate) queued: u64,
+    pub(crate) send_queue_bytes: u64,
     /// The largest DATA payload in bytes that is put into one frame; 0 in the text format.
-    pub(crate) chunk: u32,
+    pub(crate) chunk_size: u32,
     /// Bytes per second received from the proxy, framing included.
     pub(crate) received_rate: f64,
     /// Bytes per second sent to the proxy, framing included.
@@ -50,13 +50,13 @@ impl ChannelRow {
             addr: snapshot.addr,
             format: snapshot.format,
             age: snapshot.age,
-            rtt: None,
-            round_trips: snapshot.rtt_summary.clone(),
+            last_ping_rtt: None,
+            rtt_summary: snapshot.rtt_summary.clone(),
             streams: 0,
             state: ChannelState::default(),
             tcp: None,
-            queued: 0,
-            chunk: 0,
+            send_queue_bytes: 0,
+            chunk_size: 0,
             received_rate: 0.0,
             sent_rate: 0.0,
             meters: Default::default(),
@@ -64,17 +64,18 @@ impl ChannelRow {
     }
 
     /// The smoothed RTT of the kernel, which every acknowledgement updates; else the RTT of the last ping.
-    pub(crate) fn round_trip(&self) -> Option<Duration> {
-        self.tcp.map(|tcp| tcp.smoothed_rtt).filter(|rtt| !rtt.is_zero()).or(self.rtt)
+    pub(crate) fn current_rtt(&self) -> Option<Duration> {
+        self.tcp.map(|tcp| tcp.smoothed_rtt).filter(|rtt| !rtt.is_zero()).or(self.last_ping_rtt)
     }
 
     /// Updates the row from a snapshot: state and figures are copied, rates computed from the byte counters. `clock`
     /// has been advanced to the time of the snapshot.
     pub(super) fn sample(&mut self, snapshot: &ChannelSnapshot, clock: &SampleClock) {
-        (self.age, self.rtt, self.streams) = (snapshot.age, snapshot.last_rtt, snapshot.streams_open);
-        self.round_trips.clone_from(&snapshot.rtt_summary);
+        (self.age, self.last_ping_rtt, self.streams) =
+            (snapshot.age, snapshot.last_rtt, snapshot.streams_open);
+        self.rtt_summary.clone_from(&snapshot.rtt_summary);
         (self.state, self.tcp) = (snapshot.state, snapshot.tcp);
-        (self.queued, self.chunk) = (snapshot.send_queue_bytes, snapshot.chunk_size);
+        (self.send_queue_bytes, self.chunk_size) = (snapshot.send_queue_bytes, snapshot.chunk_size);
         self.meters.0.record(clock, snapshot.received);
         self.meters.1.record(clock, snapshot.sent);
         self.received_rate = self.meters.0.per_second(clock);

@@ -10,7 +10,7 @@ pub(crate) struct Cursor<T> {
     /// The index of the first visible row.
     offset: usize,
     /// Whether the operator has moved the cursor, or acted on the selected row.
-    chosen: bool,
+    is_chosen: bool,
 }
 
 /// How far a cursor moves; negative is up.
@@ -30,7 +30,7 @@ pub(crate) enum CursorStep {
 
 impl<T> Default for Cursor<T> {
     fn default() -> Self {
-        Self { selected: None, index: 0, offset: 0, chosen: false }
+        Self { selected: None, index: 0, offset: 0, is_chosen: false }
     }
 }
 
@@ -52,12 +52,12 @@ impl<T: Copy + PartialEq> Cursor<T> {
 
     /// Whether the operator has moved the cursor, or acted on the selected row.
     pub(crate) fn is_chosen(&self) -> bool {
-        self.chosen
+        self.is_chosen
     }
 
     /// Records that the operator acts on the selected row: from now on the cursor stays with it.
     pub(crate) fn choose(&mut self) {
-        self.chosen = true;
+        self.is_chosen = true;
     }
 
     /// Moves the cursor over `rows`, of which `page` fit on the screen.
@@ -72,14 +72,14 @@ impl<T: Copy + PartialEq> Cursor<T> {
             CursorStep::First => 0,
             CursorStep::Last => last,
         };
-        self.chosen = true;
+        self.is_chosen = true;
         self.select(rows, usize::try_from(page).unwrap_or(1));
     }
 
     /// Selects the row at this index, which the operator clicked.
     pub(crate) fn point(&mut self, index: usize, rows: &[T], page: usize) {
         self.index = index.min(rows.len().saturating_sub(1));
-        self.chosen = true;
+        self.is_chosen = true;
         self.select(rows, page.max(1));
     }
 
@@ -93,9 +93,9 @@ impl<T: Copy + PartialEq> Cursor<T> {
                 .then_some(self.index)
                 .or_else(|| rows.iter().position(|row| *row == id))
         });
-        self.index = match found.filter(|at| self.chosen || *at < page) {
+        self.index = match found.filter(|at| self.is_chosen || *at < page) {
             Some(at) => at,
-            None if self.chosen => self.index.min(rows.len().saturating_sub(1)),
+            None if self.is_chosen => self.index.min(rows.len().saturating_sub(1)),
             None => 0,
         };
         self.select(rows, page);

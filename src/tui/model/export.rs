@@ -22,7 +22,7 @@ impl ExportFormat {
 }
 
 /// The names of the exported columns.
-const HEAD: [&str; 17] = [
+const COLUMN_NAMES: [&str; 17] = [
     "key",
     "state",
     "service",
@@ -48,7 +48,7 @@ pub(crate) fn export(model: &Model, form: ExportFormat) -> String {
     let rows = model.rows().iter().filter_map(|id| Some((*id, model.shown().streams.get(*id)?)));
     match form {
         ExportFormat::Csv => {
-            out.push_str(&HEAD.join(","));
+            out.push_str(&COLUMN_NAMES.join(","));
             out.push_str("\r\n");
             for (id, row) in rows {
                 let values = values(model, row, model.streams_screen.marks.contains(&id));
@@ -61,12 +61,13 @@ pub(crate) fn export(model: &Model, form: ExportFormat) -> String {
             out.push_str("[\n");
             for (number, (id, row)) in rows.enumerate() {
                 let values = values(model, row, model.streams_screen.marks.contains(&id));
-                let members =
-                    HEAD.iter().zip(&values).map(|(name, (value, bare))| match (value.as_str(), bare) {
+                let members = COLUMN_NAMES.iter().zip(&values).map(|(name, (value, bare))| {
+                    match (value.as_str(), bare) {
                         ("", _) => format!("\"{name}\":null"),
                         (value, true) => format!("\"{name}\":{value}"),
                         (value, false) => format!("\"{name}\":{}", json(value)),
-                    });
+                    }
+                });
                 let comma = if number > 0 { ",\n" } else { "" };
                 _ = write!(out, "{comma}{{{}}}", members.collect::<Vec<_>>().join(","));
             }
@@ -77,7 +78,7 @@ pub(crate) fn export(model: &Model, form: ExportFormat) -> String {
 }
 
 /// The values of one row, each with whether JSON takes it without quotes.
-fn values(model: &Model, row: StreamRow<'_>, marked: bool) -> [(String, bool); HEAD.len()] {
+fn values(model: &Model, row: StreamRow<'_>, marked: bool) -> [(String, bool); COLUMN_NAMES.len()] {
     let shown = model.shown();
     let text = |text: String| (text, false);
     let bare = |n: String| (n, true);

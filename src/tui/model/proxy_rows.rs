@@ -91,7 +91,7 @@ pub(crate) struct LinkSpan {
     /// The proxy whose link (its session over all its channels) the span is about.
     proxy: ProxyId,
     /// The condition that the link had during the span.
-    pub(crate) state: LinkCondition,
+    pub(crate) condition: LinkCondition,
     /// When the span began.
     pub(crate) from: Instant,
     /// Whether the same link had another condition before; otherwise the link began with this span.
@@ -313,15 +313,16 @@ impl ProxyRows {
     /// Begins a new span where the condition of the link of the proxy at this index has changed.
     fn update_link(&mut self, at: usize, now: Instant) {
         let proxy = &self.list[at];
-        let (id, name, since, state) = (proxy.id, proxy.name.clone(), proxy.since, proxy.link_state());
-        let last = self.link_of(id).map(|span| span.state);
-        if last == Some(state) {
+        let (id, name, since, condition) =
+            (proxy.id, proxy.name.clone(), proxy.since, proxy.link_condition());
+        let last = self.link_of(id).map(|span| span.condition);
+        if last == Some(condition) {
             return;
         }
         let continues_previous = last.is_some();
         self.close_link(id, LinkSpanEnd { at: now, outcome: LinkOutcome::ConditionChanged });
         let from = if continues_previous { now } else { since };
-        self.open_link(&name, LinkSpan { proxy: id, state, from, continues_previous, end: None });
+        self.open_link(&name, LinkSpan { proxy: id, condition, from, continues_previous, end: None });
     }
 
     /// Applies the proxies of a snapshot. A proxy that it does not contain has disconnected.
@@ -456,7 +457,7 @@ impl ProxyRow {
     }
 
     /// Returns the condition of the link between the server and this proxy.
-    fn link_state(&self) -> LinkCondition {
+    fn link_condition(&self) -> LinkCondition {
         match (self.grace_remaining, self.is_draining()) {
             (Some(_), _) => LinkCondition::GracePeriod,
             (None, true) => LinkCondition::Draining,

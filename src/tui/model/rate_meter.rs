@@ -13,10 +13,10 @@ pub(crate) struct SampleClock {
     /// The times of the last [`SAMPLES`] samples, the oldest first.
     times: VecDeque<Instant>,
     /// The number of the newest sample; the first is 1.
-    newest: u64,
+    newest_sample: u64,
     /// The number of the sample that rates compare the newest one with: the newest that is at least one second older,
     /// else the oldest kept.
-    base: u64,
+    base_sample: u64,
     /// By slot of a sample: the factor from units since that sample to units per second.
     per_second: [f64; SAMPLES],
 }
@@ -28,13 +28,13 @@ impl SampleClock {
             self.times.pop_front();
         }
         self.times.push_back(now);
-        self.newest += 1;
+        self.newest_sample += 1;
         let covers = |time: &Instant| now.duration_since(*time) >= RateWindow::SECOND;
         let back = self.times.iter().rev().position(covers).unwrap_or(self.times.len() - 1);
-        self.base = self.newest - back as u64;
+        self.base_sample = self.newest_sample - back as u64;
         for (back, time) in self.times.iter().rev().enumerate() {
             let seconds = now.duration_since(*time).as_secs_f64();
-            let sample = self.newest - back as u64;
+            let sample = self.newest_sample - back as u64;
             self.per_second[slot(sample)] = if seconds > 0.0 { seconds.recip() } else { 0.0 };
         }
     }
@@ -46,29 +46,29 @@ pub(crate) struct RateMeter {
     /// The counter's value at each of the last [`SAMPLES`] samples, by [`slot`] of the sample.
     ring: [u64; SAMPLES],
     /// The number of the first sample since which the meter has a value for every sample.
-    first: u64,
+    first_sample: u64,
     /// The number of the last sample for which the meter has a value; 0 before the first.
-    last: u64,
+    last_sample: u64,
 }
 
 impl RateMeter {
     /// Records the counter's value at the clock's newest sample. A value below the last one restarts the meter.
     pub(crate) fn record(&mut self, clock: &SampleClock, value: u64) {
-        let missed_one = self.last + 1 != clock.newest;
-        if missed_one || value < self.ring[slot(self.last)] {
-            self.first = clock.newest;
+        let missed_one = self.last_sample + 1 != clock.newest_sample;
+        if missed_one || value < self.ring[slot(self.last_sample)] {
+            self.first_sample = clock.newest_sample;
         }
-        self.last = clock.newest;
-        self.ring[slot(clock.newest)] = value;
+        self.last_sample = clock.newest_sample;
+        self.ring[slot(clock.newest_sample)] = value;
     }
 
     /// The rate in units per second.
     pub(crate) fn per_second(&self, clock: &SampleClock) -> f64 {
-        let base = clock.base.max(self.first);
-        if self.last != clock.newest || base >= self.last {
+        let base = clock.base_sample.max(self.first_sample);
+        if self.last_sample != clock.newest_sample || base >= self.last_sample {
             return 0.0;
         }
-        let units = self.ring[slot(self.last)].saturating_sub(self.ring[slot(base)]);
+        let units = self.ring[slot(self.last_sample)].saturating_sub(self.ring[slot(base)]);
         units as f64 * clock.per_second[slot(base)]
     }
 }
@@ -81,17 +81,17 @@ impl RateMeter {
 pub(crate) struct RateMeters {
     /// The values of all pairs at each of the last [`SAMPLES`] samples: by [`slot`] of the sample, then by index of
     /// the pair.
-    columns: [Vec<(u64, u64)>; SAMPLES],
+    samples: [Vec<(u64, u64)>; SAMPLES],
     /// By index of the pair: the number of the first sample since which the pair has a value for every sample.
     first: Vec<u64>,
 }
 
 impl RateMeters {
     /// Allocates this many pairs.
-    pub(crate) fn reserve(&mut self, places: usize) {
-        if self.first.len() < places {
-            self.first.resize(places, 0);
-            self.columns.iter_mut().for_each(|column| column.resize(places, (0, 0)));
+    pub(crate) fn reserve(&mut self, pairs: usize) {
+        if self.first.len() < pairs {
+            self.first.resize(pairs, 0);
+            self.samples.iter_mut().for_each(|column| column.resize(pairs, (0, 0)));
         }
     }
 
@@ -100,20 +100,20 @@ impl RateMeters {
     pub(crate) fn record(
         &mut self,
         clock: &SampleClock,
-        place: usize,
+        pair: usize,
         is_first: bool,
         values: (u64, u64),
     ) -> (f32, f32) {
-        let newest = clock.newest;
+        let newest = clock.newest_sample;
         if is_first {
-            self.first[place] = newest;
+            self.first[pair] = newest;
         }
-        self.columns[slot(newest)][place] = values;
-        let base = clock.base.max(self.first[place]);
+        self.samples[slot(newest)][pair] = values;
+        let base = clock.base_sample.max(self.first[pair]);
         if base >= newest {
             return (0.0, 0.0);
         }
-        let before = self.columns[slot(base)][place];
+        let before = self.samples[slot(base)][pair];
         let scale = clock.per_second[slot(base)];
         let rate = |value: u64, before: u64| (value.saturating_sub(before) as f64 * scale) as f32;
         (rate(values.0, before.0), rate(values.1, before.1))

@@ -37,14 +37,14 @@ pub(crate) struct ServerState {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Throughput {
     /// Bytes per second from all targets to all users, over the last second.
-    pub(crate) down: f64,
+    pub(crate) down_rate: f64,
     /// Bytes per second from all users to all targets, over the last second.
-    pub(crate) up: f64,
+    pub(crate) up_rate: f64,
     /// The two rates over the last hour, for the chart.
     pub(crate) history: RateHistory,
     /// The times of the last samples, by which the meters compute rates.
     clock: SampleClock,
-    /// The meters from which `down` and `up` are computed, in this order.
+    /// The meters from which `down_rate` and `up_rate` are computed, in this order.
     meters: (RateMeter, RateMeter),
 }
 
@@ -54,8 +54,8 @@ impl Throughput {
         self.clock.tick(now);
         self.meters.0.record(&self.clock, totals.down);
         self.meters.1.record(&self.clock, totals.up);
-        self.down = self.meters.0.per_second(&self.clock);
-        self.up = self.meters.1.per_second(&self.clock);
+        self.down_rate = self.meters.0.per_second(&self.clock);
+        self.up_rate = self.meters.1.per_second(&self.clock);
         self.history.record(now, totals.down, totals.up);
     }
 }

@@ -59,7 +59,7 @@ pub(crate) struct ServiceRows {
     /// The times of the last samples, by which the rate meters of all rows compute rates.
     clock: SampleClock,
     /// The number of the last [`ServiceId`] given; 0 before the first.
-    next: u32,
+    last_id: u32,
 }
 
 impl ServiceRows {
@@ -110,8 +110,8 @@ impl ServiceRows {
         let known = self.list.len();
         for snapshot in snapshots {
             let at = self.list.iter().position(|service| service.key == snapshot.key).unwrap_or_else(|| {
-                self.next += 1;
-                self.list.push(ServiceRow::new(ServiceId(self.next), snapshot));
+                self.last_id += 1;
+                self.list.push(ServiceRow::new(ServiceId(self.last_id), snapshot));
                 self.list.len() - 1
             });
             self.list[at].sample(snapshot, &self.clock);

@@ -74,8 +74,8 @@ pub(crate) struct Sort {
 }
 
 impl Sort {
-    /// Returns whether rows with the same [`place`] are ordered by [`compare_texts`].
-    pub(crate) fn has_texts(self) -> bool {
+    /// Returns whether rows with the same [`sort_value`] are ordered by [`compare_texts`].
+    pub(crate) fn compares_texts(self) -> bool {
         use StreamColumn::{Address, Content, Service};
         matches!(self.by, SortBy::Column(Address | Service | Content))
     }
@@ -94,7 +94,7 @@ impl Sort {
 }
 
 /// Returns the number by which the row of an open stream is sorted, ascending whatever the direction.
-pub(crate) fn place(row: StreamRow<'_>, sort: Sort) -> u64 {
+pub(crate) fn sort_value(row: StreamRow<'_>, sort: Sort) -> u64 {
     use StreamColumn as Column;
     let column = match sort.by {
         SortBy::Column(column) => column,
@@ -127,7 +127,7 @@ pub(crate) fn place(row: StreamRow<'_>, sort: Sort) -> u64 {
     if sort.is_descending() { u64::MAX - value } else { value }
 }
 
-/// Compares the texts of two rows with the same [`place`].
+/// Compares the texts of two rows with the same [`sort_value`].
 pub(crate) fn compare_texts(a: &StreamAttributes, b: &StreamAttributes, sort: Sort) -> Ordering {
     let order = match sort.by {
         SortBy::Column(StreamColumn::Address) => a.addr.cmp(&b.addr),

@@ -15,7 +15,7 @@ const REGEX_SIZE: usize = 1 << 20;
 pub(crate) struct StreamFilter {
     /// The terms of the filter; a row has to pass all of them.
     terms: Vec<FilterTerm>,
-    /// The text that the operator typed, without blanks around it.
+    /// Returns the filter as the operator typed it.
     text: String,
 }
 
@@ -25,20 +25,20 @@ struct FilterTerm {
     /// Whether the term began with `!`: rows pass that do not meet the condition.
     negated: bool,
     /// The condition that a row has to meet, or must not meet.
-    test: FilterCondition,
+    condition: FilterCondition,
 }
 
 /// The condition of a filter term.
 #[derive(Debug, Clone)]
 enum FilterCondition {
     /// One of the texts of the row contains this word, given in lower case.
-    Word(String),
+    AnyColumnContains(String),
     /// The text of this column contains this word, given in lower case.
-    In(StreamColumn, String),
+    ColumnContains(StreamColumn, String),
     /// A figure of the row is larger or smaller than this value, in bytes, bytes per second or seconds.
-    Than(FilterFigure, Comparison, f64),
+    Compare(FilterFigure, Comparison, f64),
     /// A text of the row matches this regex, upper and lower case alike.
-    Matches(Regex),
+    MatchesRegex(Regex),
 }
 
 /// A figure of a stream that a filter term compares with a value.
@@ -103,7 +103,7 @@ impl StreamFilter {
                 None => (false, word),
             };
             if !word.is_empty() {
-                terms.push(FilterTerm { negated, test: parse_condition(word)? });
+                terms.push(FilterTerm { negated, condition: parse_condition(word)? });
             }
         }
         Ok(Self { terms, text: text.trim().to_owned() })
@@ -119,9 +119,9 @@ impl StreamFilter {
         &self.text
     }
 
-    /// Whether the row passes all terms.
+    /// Returns whether the row passes the filter: it meets every term, or, of negated terms, does not meet them.
     pub(crate) fn passes(&self, row: StreamRow<'_>, proxies: &ProxyRows, now: Instant) -> bool {
-        self.terms.iter().all(|term| term.test.holds(row, proxies, now) != term.negated)
+        self.terms.iter().all(|term| term.condition.is_met_by(row, proxies, now) != term.negated)
     }
 }
 
@@ -154,7 +154,7 @@ fn parse_condition(word: &str) -> Result<FilterCondition, FilterError> {
     if let Some(inner) = word.strip_prefix('/') {
         let inner = inner.strip_suffix('/').unwrap_or(inner);
         let regex = RegexBuilder::new(inner).case_insensitive(true).size_limit(REGEX_SIZE).build();
-        return regex.map(FilterCondition::Matches).map_err(|error| FilterError(invalid_regex(&error)));
+        return regex.map(FilterCondition::MatchesRegex).map_err(|error| FilterError(invalid_regex(&error)));
     }
     if let Some(at) = word.find(['<', '>']) {
         let sign = if word[at..].starts_with('<') { Comparison::Less } else { Comparison::More };
@@ -176,10 +176,10 @@ fn parse_condition(word: &str) -> Result<FilterCondition, FilterError> {
             )));
         }
         if let Some(column) = column {
-            return Ok(FilterCondition::In(column, value.to_ascii_lowercase()));
+            return Ok(FilterCondition::ColumnContains(column, value.to_ascii_lowercase()));
         }
     }
-    Ok(FilterCondition::Word(word.to_ascii_lowercase()))
+    Ok(FilterCondition::AnyColumnContains(word.to_ascii_lowercase()))
 }
 
 /// Parses the comparison of a figure with a value, such as `down>1M`.
@@ -199,7 +199,7 @@ fn parse_figure(name: &str, sign: Comparison, value: &str) -> Result<FilterCondi
     };
     let parsed = if figure == FilterFigure::Age { seconds(value) } else { amount(value) };
     parsed
-        .map(|value| FilterCondition::Than(figure, sign, value))
+        .map(|value| FilterCondition::Compare(figure, sign, value))
         .ok_or_else(|| FilterError(format!("invalid value «{value}»; expected: down>1M, age<30s")))
 }
 
@@ -234,7 +234,7 @@ fn seconds(text: &str) -> Option<f64> {
 impl FilterCondition {
     /// Returns whether the row meets this condition, before any negation. `proxies` names the row's proxy, `now`
     /// determines its age.
-    fn holds(&self, row: StreamRow<'_>, proxies: &ProxyRows, now: Instant) -> bool {
+    fn is_met_by(&self, row: StreamRow<'_>, proxies: &ProxyRows, now: Instant) -> bool {
         // Not the priority, which is the same for nearly every row.
         const ALL: [StreamColumn; 6] = [
             StreamColumn::Stream,
@@ -245,10 +245,14 @@ impl FilterCondition {
             StreamColumn::Content,
         ];
         match self {
-            Self::Word(word) => ALL.iter().any(|column| contains_text(row, *column, proxies, word)),
-            Self::In(column, value) => contains_text(row, *column, proxies, value),
-            Self::Matches(regex) => ALL.iter().any(|column| regex.is_match(&text(row, *column, proxies))),
-            Self::Than(figure, sign, value) => {
+            Self::AnyColumnContains(word) => {
+                ALL.iter().any(|column| column_contains(row, *column, proxies, word))
+            }
+            Self::ColumnContains(column, value) => column_contains(row, *column, proxies, value),
+            Self::MatchesRegex(regex) => {
+                ALL.iter().any(|column| regex.is_match(&searchable_text(row, *column, proxies)))
+            }
+            Self::Compare(figure, sign, value) => {
                 let figure = match figure {
                     FilterFigure::Down => f64::from(row.counters.down_rate),
                     FilterFigure::Up => f64::from(row.counters.up_rate),
@@ -264,13 +268,12 @@ impl FilterCondition {
 
 /// Returns whether the text of this row in this column contains `wanted`, which is in lower case; upper and lower
 /// case are alike.
-fn contains_text(row: StreamRow<'_>, column: StreamColumn, proxies: &ProxyRows, wanted: &str) -> bool {
-    /// Returns the text by which filters search this row in this column; empty for columns that filters do not
-    /// search.
-    text(row, column, proxies).to_ascii_lowercase().contains(wanted)
+fn column_contains(row: StreamRow<'_>, column: StreamColumn, proxies: &ProxyRows, wanted: &str) -> bool {
+    searchable_text(row, column, proxies).to_ascii_lowercase().contains(wanted)
 }
 
-fn text(row: StreamRow<'_>, column: StreamColumn, proxies: &ProxyRows) -> String {
+/// Returns the text by which filters search this row in this column; empty for columns that filters do not search.
+fn searchable_text(row: StreamRow<'_>, column: StreamColumn, proxies: &ProxyRows) -> String {
     match column {
         StreamColumn::Stream => row.key.to_string(),
         StreamColumn::Proxy => row.proxy.map(|id| proxies.name(id)).unwrap_or_default(),

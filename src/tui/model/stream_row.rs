@@ -97,7 +97,7 @@ pub(crate) struct SortRank {
     /// The serial number of the row, while it is sorted among the open ones; else 0.
     pub(crate) serial: u64,
     /// The sort key: rows are listed by it, the smallest first.
-    pub(crate) place: u64,
+    pub(crate) sort_value: u64,
     /// The bytes per second to the user by which the row is sorted. Updated once per second and only by large
     /// changes, so that rows keep their places.
     pub(crate) down: f32,
@@ -159,7 +159,7 @@ impl StreamCounters {
     }
 
     /// Returns whether these counters belong to the stream of `snapshot`, by its number in snapshots.
-    pub(super) fn is_bound_to(&self, snapshot: &StreamSnapshot) -> bool {
+    pub(super) fn belongs_to(&self, snapshot: &StreamSnapshot) -> bool {
         self.number == snapshot.number + 1
     }
 
@@ -171,13 +171,13 @@ impl StreamCounters {
 
     /// Returns whether these counters may belong to the stream of `snapshot`: they do, or no snapshot has contained
     /// their stream yet. `false` means that `snapshot` is about a later stream with the same key.
-    pub(super) fn may_be_bound_to(&self, snapshot: &StreamSnapshot) -> bool {
-        self.number == NO_NUMBER || self.is_bound_to(snapshot)
+    pub(super) fn may_belong_to(&self, snapshot: &StreamSnapshot) -> bool {
+        self.number == NO_NUMBER || self.belongs_to(snapshot)
     }
 
     /// Records that these counters belong to the stream of `snapshot`, which has been open for `age`, and raises the
     /// peak rates to its mean rates.
-    pub(super) fn bind(&mut self, snapshot: &StreamSnapshot, age: Duration) {
+    pub(super) fn assign_to(&mut self, snapshot: &StreamSnapshot, age: Duration) {
         (self.number, self.last_sample) = (snapshot.number + 1, 0);
         // Earlier bytes are in no rate, but their mean rate is a lower bound of the peak.
         let seconds = age.as_secs_f32().max(0.1);
@@ -192,7 +192,8 @@ impl StreamCounters {
         is_first
     }
 
-    /// Whether neither this sample nor the previous one contained the stream.
+    /// Returns whether neither this sample nor the previous one contained the stream, although it counts as open: it
+    /// has ended, and its event was lost.
     pub(super) fn is_missing(&self, sample: u64) -> bool {
         self.live && self.last_sample + 1 < sample
     }
@@ -221,11 +222,11 @@ impl StreamCounters {
 }
 
 impl SortRank {
-    /// Updates the rates by which the row is sorted, if they have changed enough. Called once per second.
-    pub(super) fn update(&mut self, figures: &StreamCounters) {
-        /// Sets the rate by which a row is sorted to its present rate, if the two differ by more than [`RANK_STEP`].
-        step(&mut self.down, figures.down_rate);
-        step(&mut self.up, figures.up_rate);
+    /// Copies the rates of the row into the rates by which it is sorted, if they have changed by more than
+    /// [`RANK_STEP`]. Called once per second.
+    pub(super) fn update(&mut self, counters: &StreamCounters) {
+        update_sort_rate(&mut self.down, counters.down_rate);
+        update_sort_rate(&mut self.up, counters.up_rate);
     }
 }
 
@@ -296,8 +297,12 @@ impl StreamAttributes {
 
 impl<'a> StreamRow<'a> {
     /// Combines the three parts of one row.
-    pub(super) fn new(figures: &'a StreamCounters, rank: &'a SortRank, stream: &'a StreamAttributes) -> Self {
-        Self { counters: figures, rank, stream }
+    pub(super) fn new(
+        counters: &'a StreamCounters,
+        rank: &'a SortRank,
+        stream: &'a StreamAttributes,
+    ) -> Self {
+        Self { counters, rank, stream }
     }
 
     /// Returns whether the stream is open: no end of it has been recorded.
@@ -316,7 +321,9 @@ impl<'a> StreamRow<'a> {
     }
 }
 
-fn step(rank: &mut f32, rate: f32) {
+/// Sets `rank`, the rate by which a row is sorted, to the row's present `rate` in bytes per second, if the two differ
+/// by more than [`RANK_STEP`].
+fn update_sort_rate(rank: &mut f32, rate: f32) {
     if (*rank - rate).abs() > RANK_STEP * rank.max(rate).max(RANK_FLOOR) {
         *rank = rate;
     }

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     rate_meter::{RateMeters, SampleClock},
-    sort::{Sort, compare_texts, place},
+    sort::{Sort, compare_texts, sort_value},
     stream_row::{RowId, SortRank, StreamAttributes, StreamCounters, StreamRow},
 };
 use crate::{
@@ -30,7 +30,7 @@ const RERANK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StreamRows {
     /// The counters of each slot. The parts of a row are in three lists, because most samples update only this one.
-    figures: Vec<StreamCounters>,
+    counters: Vec<StreamCounters>,
     /// The sort key of each slot.
     ranks: Vec<SortRank>,
     /// The attributes of the stream in each slot; `None` where the slot is free.
@@ -42,13 +42,13 @@ pub(crate) struct StreamRows {
     /// All rows in table order.
     order: Vec<RowId>,
     /// The first part of the order: open streams, and ended ones that have not been moved below them.
-    ranked: Vec<Ranked>,
+    ranked: Vec<RankedRow>,
     /// The second part of the order: ended streams, the last one first.
-    sunk: VecDeque<RowId>,
+    ended_below_open: VecDeque<RowId>,
     /// For each position of the last snapshot, the slot of its stream: in the next snapshot it is mostly the same.
     slot_hints: Vec<u32>,
     /// New rows that are not in `ranked` yet.
-    added: Vec<Ranked>,
+    added: Vec<RankedRow>,
     /// All ended rows that are kept, the oldest first.
     ended: VecDeque<RowId>,
     /// Ended rows that are still listed among the open ones.
@@ -62,14 +62,14 @@ pub(crate) struct StreamRows {
     /// The byte counters of each slot at the last samples, from which rates are computed.
     meters: RateMeters,
     /// The number of the last sample.
-    sample: u64,
+    sample_number: u64,
     /// The serial number of the newest row; 0 before the first.
     next_serial: u64,
     /// How many streams are open.
     live: usize,
     /// How many ended rows were dropped because of [`MAX_ENDED`].
     dropped: u64,
-    /// Whether a row has been removed from `ranked` or `sunk` since the order was computed.
+    /// Whether a row has been removed from `ranked` or `ended_below_open` since the order was computed.
     has_removals: bool,
     /// When sort keys were last computed.
     reranked_at: Option<Instant>,
@@ -77,16 +77,16 @@ pub(crate) struct StreamRows {
 
 /// A row among the open ones, with its sort key.
 #[derive(Debug, Clone, Copy)]
-struct Ranked {
+struct RankedRow {
     /// The number by which the row is sorted, the smallest first.
-    place: u64,
-    /// The serial number of the row, which decides between equal places.
+    sort_value: u64,
+    /// The serial number of the row, which orders rows with equal values.
     serial: u64,
     /// The slot of the row.
     slot: u32,
 }
 
-impl Ranked {
+impl RankedRow {
     /// Returns the id of the row.
     fn id(self) -> RowId {
         RowId { slot: self.slot, serial: self.serial }
@@ -97,15 +97,15 @@ impl StreamRows {
     /// The row with this id, while it is kept.
     pub(crate) fn get(&self, id: RowId) -> Option<StreamRow<'_>> {
         let slot = id.slot as usize;
-        let figures = self.figures.get(slot).filter(|figures| figures.serial == id.serial)?;
-        Some(StreamRow::new(figures, self.ranks.get(slot)?, self.slots.get(slot)?.as_ref()?))
+        let counters = self.counters.get(slot).filter(|counters| counters.serial == id.serial)?;
+        Some(StreamRow::new(counters, self.ranks.get(slot)?, self.slots.get(slot)?.as_ref()?))
     }
 
     /// The attributes of a row, to be changed ahead of the server: the next snapshot overwrites them.
     pub(crate) fn get_mut(&mut self, id: RowId) -> Option<&mut StreamAttributes> {
         let slot = id.slot as usize;
-        let figures = self.figures.get_mut(slot).filter(|figures| figures.serial == id.serial)?;
-        figures.mark_stale();
+        let counters = self.counters.get_mut(slot).filter(|counters| counters.serial == id.serial)?;
+        counters.mark_stale();
         self.slots.get_mut(slot)?.as_mut()
     }
 
@@ -232,8 +232,8 @@ impl StreamRows {
         } else {
             row.end(now, Some(reason.clone()));
         }
-        let figures = &mut self.figures[id.slot as usize];
-        (figures.down, figures.up) = (down, up);
+        let counters = &mut self.counters[id.slot as usize];
+        (counters.down, counters.up) = (down, up);
     }
 
     /// Applies the streams of a snapshot.
@@ -242,18 +242,18 @@ impl StreamRows {
     /// enough: the event of a stream that ended just before it may not have been delivered yet, and contains the reason.
     pub(crate) fn sample(&mut self, snapshots: &[StreamSnapshot], now: Instant, server_started: Instant) {
         self.clock.tick(now);
-        self.sample += 1;
+        self.sample_number += 1;
         let mut slot_hints = std::mem::take(&mut self.slot_hints);
         slot_hints.resize(snapshots.len(), u32::MAX);
         for (snapshot, hint) in snapshots.iter().zip(&mut slot_hints) {
-            if !self.figures.get(*hint as usize).is_some_and(|figures| figures.is_bound_to(snapshot)) {
+            if !self.counters.get(*hint as usize).is_some_and(|counters| counters.belongs_to(snapshot)) {
                 *hint = self.slot_of(snapshot, now, server_started);
             }
             let slot = *hint as usize;
-            let figures = &mut self.figures[slot];
-            let is_first = figures.mark_sampled(self.sample);
+            let counters = &mut self.counters[slot];
+            let is_first = counters.mark_sampled(self.sample_number);
             let rates = self.meters.record(&self.clock, slot, is_first, (snapshot.down, snapshot.up));
-            if figures.sample(snapshot, rates)
+            if counters.sample(snapshot, rates)
                 && let Some(stream) = &mut self.slots[slot]
             {
                 stream.apply(snapshot);
@@ -261,11 +261,11 @@ impl StreamRows {
         }
         self.slot_hints = slot_hints;
         // Mostly the snapshot contains every open stream; then there are no others to look for.
-        let slots = if snapshots.len() == self.live { 0 } else { self.figures.len() };
+        let slots = if snapshots.len() == self.live { 0 } else { self.counters.len() };
         for slot in 0..slots {
-            let figures = self.figures[slot];
-            if figures.is_missing(self.sample) {
-                self.end(RowId { slot: slot as u32, serial: figures.serial }, None, now);
+            let counters = self.counters[slot];
+            if counters.is_missing(self.sample_number) {
+                self.end(RowId { slot: slot as u32, serial: counters.serial }, None, now);
             }
         }
         self.refresh_order(now);
@@ -276,7 +276,7 @@ impl StreamRows {
     fn slot_of(&mut self, snapshot: &StreamSnapshot, now: Instant, server_started: Instant) -> u32 {
         let known = self.by_key.get(&snapshot.key).copied().filter(|id| self.is_live(*id));
         let id = match known {
-            Some(known) if self.figures[known.slot as usize].may_be_bound_to(snapshot) => known,
+            Some(known) if self.counters[known.slot as usize].may_belong_to(snapshot) => known,
             known => {
                 // A row with this key belongs to an earlier stream, whose end was missed. Streams are removed from the
                 // server's register before their end is reported, so this stream is a new one.
@@ -285,10 +285,10 @@ impl StreamRows {
                 self.insert(snapshot.key, info.addr, info.service.clone(), now)
             }
         };
-        let figures = &mut self.figures[id.slot as usize];
-        if !figures.is_bound_to(snapshot) {
+        let counters = &mut self.counters[id.slot as usize];
+        if !counters.belongs_to(snapshot) {
             let since = server_started + snapshot.info.opened_at;
-            figures.bind(snapshot, now.saturating_duration_since(since));
+            counters.assign_to(snapshot, now.saturating_duration_since(since));
             if let Some(stream) = &mut self.slots[id.slot as usize] {
                 stream.since = since;
             }
@@ -298,8 +298,8 @@ impl StreamRows {
 
     /// Returns whether this row is still kept and its stream is open.
     fn is_live(&self, id: RowId) -> bool {
-        let figures = self.figures.get(id.slot as usize);
-        figures.is_some_and(|figures| figures.serial == id.serial && figures.is_live())
+        let counters = self.counters.get(id.slot as usize);
+        counters.is_some_and(|counters| counters.serial == id.serial && counters.is_live())
     }
 
     /// Adds a row for a new stream.
@@ -307,20 +307,20 @@ impl StreamRows {
         self.next_serial += 1;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
-            self.figures.push(StreamCounters::default());
+            self.counters.push(StreamCounters::default());
             self.ranks.push(SortRank::default());
             self.meters.reserve(self.slots.len());
             (self.slots.len() - 1) as u32
         });
         let id = RowId { slot, serial: self.next_serial };
         let at = slot as usize;
-        self.figures[at] = StreamCounters::new(id.serial, self.sample);
+        self.counters[at] = StreamCounters::new(id.serial, self.sample_number);
         self.ranks[at] = SortRank { serial: id.serial, ..SortRank::default() };
         let stream = self.slots[at].insert(StreamAttributes::new(key, addr, service, now));
-        let place = place(StreamRow::new(&self.figures[at], &self.ranks[at], stream), self.sort);
-        self.ranks[at].place = place;
+        let sort_value = sort_value(StreamRow::new(&self.counters[at], &self.ranks[at], stream), self.sort);
+        self.ranks[at].sort_value = sort_value;
         self.by_key.insert(key, id);
-        self.added.push(Ranked { place, serial: id.serial, slot });
+        self.added.push(RankedRow { sort_value, serial: id.serial, slot });
         self.live += 1;
         id
     }
@@ -331,7 +331,7 @@ impl StreamRows {
             && let Some(stream) = &mut self.slots[id.slot as usize]
         {
             stream.end(now, reason);
-            self.figures[id.slot as usize].end();
+            self.counters[id.slot as usize].end();
             self.live -= 1;
             self.ended.push_back(id);
             self.ended_among_open.push(id);
@@ -350,47 +350,47 @@ impl StreamRows {
         self.rebuild_order(rerank);
     }
 
-    /// Computes the sort key of each row among the open ones. With `second`, also records a second of its rates.
-    fn update_sort_keys(&mut self, second: bool) {
-        let rows = self.figures.iter().zip(&mut self.ranks).zip(&mut self.slots);
-        for ((figures, rank), stream) in rows.filter(|((_, rank), _)| rank.serial != 0) {
+    /// Computes the sort key of each row among the open ones. With `records_trend`, also records a second of its rates.
+    fn update_sort_keys(&mut self, records_trend: bool) {
+        let rows = self.counters.iter().zip(&mut self.ranks).zip(&mut self.slots);
+        for ((counters, rank), stream) in rows.filter(|((_, rank), _)| rank.serial != 0) {
             let Some(stream) = stream else { continue };
-            if second && figures.is_live() {
-                stream.trend.push(figures.down_rate, figures.up_rate);
-                rank.update(figures);
+            if records_trend && counters.is_live() {
+                stream.trend.push(counters.down_rate, counters.up_rate);
+                rank.update(counters);
             }
-            rank.place = place(StreamRow::new(figures, rank, stream), self.sort);
+            rank.sort_value = sort_value(StreamRow::new(counters, rank, stream), self.sort);
         }
     }
 
-    /// Computes the order from added and removed rows, and from new sort keys where `places` says that there are any.
-    fn rebuild_order(&mut self, places: bool) {
-        if !places && !self.has_removals && self.added.is_empty() {
+    /// Computes the order from added and removed rows, and from new sort keys where `has_new_sort_values` says that there are any.
+    fn rebuild_order(&mut self, has_new_sort_values: bool) {
+        if !has_new_sort_values && !self.has_removals && self.added.is_empty() {
             return;
         }
         let (slots, ranks, sort) = (&self.slots, &self.ranks, self.sort);
-        let row = |ranked: &Ranked| slots.get(ranked.slot as usize).and_then(Option::as_ref);
+        let row = |ranked: &RankedRow| slots.get(ranked.slot as usize).and_then(Option::as_ref);
         self.ranked.append(&mut self.added);
         self.ranked.retain_mut(|ranked| {
             let rank = &ranks[ranked.slot as usize];
-            ranked.place = rank.place;
+            ranked.sort_value = rank.sort_value;
             rank.serial == ranked.serial
         });
         // The rows are nearly sorted, which a stable sort exploits. Rows with equal keys are in the order of opening.
-        if sort.has_texts() {
+        if sort.compares_texts() {
             self.ranked.sort_by(|a, b| {
                 let texts = || match (row(a), row(b)) {
                     (Some(a), Some(b)) => compare_texts(a, b, sort),
                     _ => Ordering::Equal,
                 };
-                a.place.cmp(&b.place).then_with(texts).then(a.serial.cmp(&b.serial))
+                a.sort_value.cmp(&b.sort_value).then_with(texts).then(a.serial.cmp(&b.serial))
             });
         } else {
-            self.ranked.sort_by_key(|ranked| (ranked.place, ranked.serial));
+            self.ranked.sort_by_key(|ranked| (ranked.sort_value, ranked.serial));
         }
         self.order.clear();
         self.order.extend(self.ranked.iter().map(|ranked| ranked.id()));
-        self.order.extend(&self.sunk);
+        self.order.extend(&self.ended_below_open);
         self.has_removals = false;
     }
 
@@ -402,7 +402,7 @@ impl StreamRows {
             } else if let Some(row) = self.get_mut(id) {
                 row.is_below_open = true;
                 self.ranks[id.slot as usize].serial = 0;
-                self.sunk.push_front(id);
+                self.ended_below_open.push_front(id);
                 self.has_removals = true;
             }
         }
@@ -421,11 +421,14 @@ impl StreamRows {
             self.ended.pop_front();
             if let Some(row) = self.slots.get_mut(id.slot as usize).and_then(Option::take) {
                 self.free.push(id.slot);
-                self.figures[id.slot as usize] = StreamCounters::default();
+                self.counters[id.slot as usize] = StreamCounters::default();
                 self.has_removals = true;
                 if row.is_below_open {
                     // Mostly the last one: rows are moved here in about the order in which they ended.
-                    self.sunk.iter().rposition(|sunk| *sunk == id).map(|at| self.sunk.remove(at));
+                    self.ended_below_open
+                        .iter()
+                        .rposition(|sunk| *sunk == id)
+                        .map(|at| self.ended_below_open.remove(at));
                 } else {
                     self.ranks[id.slot as usize].serial = 0;
                 }

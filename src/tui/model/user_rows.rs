@@ -73,7 +73,7 @@ pub(crate) struct UserRows {
     /// The byte counters of each slot at the last samples, from which rates are computed.
     meters: RateMeters,
     /// The number of the last snapshot; the first is 1.
-    sample: u64,
+    sample_number: u64,
 }
 
 impl UserRows {
@@ -90,7 +90,7 @@ impl UserRows {
     /// Applies the users of a snapshot, which has them in the order in which they connected.
     pub(crate) fn sample(&mut self, snapshots: &[UserSnapshot], now: Instant, server_started: Instant) {
         self.clock.tick(now);
-        self.sample += 1;
+        self.sample_number += 1;
         let mut slot_hints = std::mem::take(&mut self.slot_hints);
         slot_hints.resize(snapshots.len(), (u64::MAX, 0));
         for (snapshot, hint) in snapshots.iter().zip(&mut slot_hints) {
@@ -98,8 +98,8 @@ impl UserRows {
                 *hint = (snapshot.number, self.slot_of(snapshot, server_started));
             }
             let Some(user) = &mut self.slots[hint.1] else { continue };
-            let is_first = user.last_sample + 1 != self.sample;
-            user.last_sample = self.sample;
+            let is_first = user.last_sample + 1 != self.sample_number;
+            user.last_sample = self.sample_number;
             user.limits = snapshot.limits;
             (user.down, user.up) = (snapshot.down, snapshot.up);
             (user.streams, user.streams_total) = (snapshot.streams_open, snapshot.streams_total);
@@ -142,7 +142,7 @@ impl UserRows {
 
     /// Removes the users that the last snapshot does not contain.
     fn drop_missing(&mut self) {
-        let (slots, free, sample) = (&mut self.slots, &mut self.free, self.sample);
+        let (slots, free, sample) = (&mut self.slots, &mut self.free, self.sample_number);
         self.by_id.retain(|_, slot| {
             let there = slots[*slot].as_ref().is_some_and(|user| user.last_sample == sample);
             if !there {

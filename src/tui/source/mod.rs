@@ -67,12 +67,18 @@ pub trait Source: fmt::Debug + Send {
 /// The server in this process.
 #[derive(Debug)]
 pub struct InProcessSource {
+    /// The counters and lists of the server, of which snapshots are taken.
     telemetry: Arc<Telemetry>,
+    /// The lifecycle events of the server since this source was created. Bounded: the oldest are dropped, and their
+    /// number is delivered.
     events: broadcast::Receiver<Event>,
+    /// Takes snapshots of the telemetry, and reuses their allocations.
     sampler: Sampler,
+    /// The newest log records of this process.
     log: LogRing,
+    /// The queue of commands to the server.
     control: CommandSender,
-    /// Commands that were queued, and the channels their replies arrive on.
+    /// Commands that were queued and not yet answered, each with the channel on which its reply arrives.
     awaited_replies: Vec<(CommandId, oneshot::Receiver<CommandReply>)>,
 }
 
@@ -83,6 +89,7 @@ impl InProcessSource {
         Self { telemetry, events, sampler: Sampler::default(), log, control, awaited_replies: Vec::new() }
     }
 
+    /// Passes all pending lifecycle events to `deliver`, and the number of those that were dropped.
     fn deliver_events(&mut self, deliver: &mut dyn FnMut(SourceUpdate<'_>)) {
         loop {
             match self.events.try_recv() {
@@ -95,6 +102,8 @@ impl InProcessSource {
         }
     }
 
+    /// Passes the replies that have arrived to `deliver`. A command whose server ended without a reply is answered
+    /// with [`CommandError::ServerStopped`].
     fn deliver_replies(&mut self, deliver: &mut dyn FnMut(SourceUpdate<'_>)) {
         self.awaited_replies.retain_mut(|(id, receiver)| {
             let reply = match receiver.try_recv() {
@@ -109,16 +118,19 @@ impl InProcessSource {
 }
 
 impl Source for InProcessSource {
+    /// Returns the commands that the server of this process executes.
     fn capabilities(&self) -> Capabilities {
         self.control.capabilities()
     }
 
+    /// Puts the command into the server's queue, and remembers the channel of its reply.
     fn try_send(&mut self, id: CommandId, command: Command) -> Result<(), CommandError> {
         let receiver = self.control.try_send(command)?;
         self.awaited_replies.push((id, receiver));
         Ok(())
     }
 
+    /// Delivers replies; or events, log records if wanted, and then a new snapshot.
     fn poll(&mut self, request: PollRequest<'_>, deliver: &mut dyn FnMut(SourceUpdate<'_>)) {
         match request {
             PollRequest::Replies => self.deliver_replies(deliver),

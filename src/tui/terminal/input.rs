@@ -30,6 +30,7 @@ pub(crate) enum WaitOutcome {
 /// The input side of the terminal: keyboard and mouse.
 #[derive(Debug, Default)]
 pub(crate) struct TerminalInput {
+    /// Assembles keys and mouse events from the bytes of the terminal.
     parser: InputParser,
 }
 

@@ -9,11 +9,14 @@ pub(crate) use crossterm::event::{KeyCode, KeyModifiers};
 /// A key press: the key and its modifiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
+    /// The key, or the character that it types.
     pub(crate) code: KeyCode,
+    /// The modifiers held down: Shift, Alt, Control. An upper-case letter has no Shift.
     pub(crate) modifiers: KeyModifiers,
 }
 
 impl Key {
+    /// Creates a key with modifiers.
     pub(crate) const fn new(code: KeyCode, modifiers: KeyModifiers) -> Self {
         Self { code, modifiers }
     }
@@ -51,6 +54,7 @@ const MAX_SEQUENCE_BYTES: usize = 64;
 pub(crate) struct InputParser {
     /// The bytes of an incomplete sequence.
     pending: Vec<u8>,
+    /// Mouse events that were parsed and not taken yet, the oldest first.
     mouse_events: Vec<MouseEvent>,
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use super::Tty;
 
+/// A panic hook: what is called with the information about a panic.
 type PanicHandler = dyn Fn(&PanicHookInfo<'_>) + Send + Sync;
 
 /// Replaces the process's panic hook for as long as this value lives.
@@ -15,6 +16,7 @@ type PanicHandler = dyn Fn(&PanicHookInfo<'_>) + Send + Sync;
 /// A panic of the thread that installed it (the cockpit's) restores the terminal and then calls the previous hook. A
 /// panic of any other thread is logged instead of printed over the screen: the other tasks and the cockpit continue.
 pub(crate) struct PanicHook {
+    /// The hook that was installed before; reinstalled on drop.
     previous: Arc<PanicHandler>,
 }
 
@@ -37,6 +39,7 @@ impl PanicHook {
 }
 
 impl Drop for PanicHook {
+    /// Reinstalls the previous hook, except while this thread unwinds.
     fn drop(&mut self) {
         // `set_hook` aborts the process while its thread unwinds; `tui::run` catches the panic before it drops this.
         if !thread::panicking() {

@@ -119,12 +119,14 @@ impl TerminalSignals {
 }
 
 impl AsFd for TerminalSignals {
+    /// Returns the descriptor that becomes readable when a signal arrives, for `poll`.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wakeup.as_fd()
     }
 }
 
 impl Drop for TerminalSignals {
+    /// Removes the signal handlers.
     fn drop(&mut self) {
         for id in self.ids.drain(..) {
             low_level::unregister(id);

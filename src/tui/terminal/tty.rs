@@ -21,7 +21,9 @@ const LEAVE: &[u8] = b"\x1b[?2026l\x1b[0m\x1b[?1006l\x1b[?1000l\x1b[?7h\x1b[?25h
 /// All methods take `&self`, so that the panic hook can share it.
 #[derive(Debug)]
 pub(crate) struct Tty {
+    /// The descriptor from which keys are read: standard input, or `/dev/tty` if that is not a terminal.
     input: File,
+    /// The descriptor to which frames are written: standard output, unbuffered.
     output: File,
     /// The terminal's attributes before the cockpit changed them.
     original_attributes: Termios,
@@ -91,12 +93,14 @@ impl Tty {
 }
 
 impl AsFd for Tty {
+    /// Returns the descriptor from which keys are read, for `poll`.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.input.as_fd()
     }
 }
 
 impl Drop for Tty {
+    /// Restores the terminal, if it has not been restored already.
     fn drop(&mut self) {
         self.leave();
     }

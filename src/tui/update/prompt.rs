@@ -49,6 +49,8 @@ pub(super) fn handle(model: &mut Model, intent: PromptIntent) -> Option<Intent> 
     None
 }
 
+/// Applies an editing operation to the text of the open prompt, removes its error, and applies the text if the prompt
+/// is a filter.
 fn edit(model: &mut Model, op: LineEditOp) {
     if let Some(Overlay::Prompt(prompt)) = &mut model.overlay {
         prompt.line.edit(op);

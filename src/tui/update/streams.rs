@@ -26,6 +26,8 @@ pub(super) fn ask_to_kill(model: &mut Model, scope: KillScope) {
     }
 }
 
+/// Opens the dialog that confirms killing the marked streams, or else the selected stream. Notifies the operator if
+/// the selected stream has ended or is being killed already.
 fn ask_to_kill_selection(model: &mut Model) {
     model.streams_screen.cursor.choose();
     if selection::uses_marks(model) {
@@ -48,6 +50,8 @@ fn ask_to_kill_selection(model: &mut Model) {
     }
 }
 
+/// Opens the dialog that confirms killing all streams of the selected user. If a single stream of an unfolded user is
+/// selected, the dialog is about that stream.
 fn ask_to_kill_user(model: &mut Model) {
     model.streams_screen.cursor.choose();
     if selection::is_stream_of_user(model) {

@@ -25,8 +25,8 @@ pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
         Span::styled(format!("  {arrow}{:>5}{unit}", super::rate(model, rate)), style)
     };
     let title = [
-        rate("↓", model.shown().throughput.down, theme.down),
-        rate("↑", model.shown().throughput.up, theme.up),
+        rate("↓", model.shown().throughput.down_rate, theme.down),
+        rate("↑", model.shown().throughput.up_rate, theme.up),
         Span::styled(format!("  last {}  [ ]", window(model)), theme.dim),
     ];
     draw_section_title(model, area, buf, "Throughput", title);
@@ -132,9 +132,12 @@ pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
         bars::spark(points.iter().map(move |point| point.as_ref().map_or(0.0, pick)), 0.0)
     };
     let spans = [
-        Span::styled(format!("  ↓{:>5}/s", super::rate(model, model.shown().throughput.down)), theme.down),
+        Span::styled(
+            format!("  ↓{:>5}/s", super::rate(model, model.shown().throughput.down_rate)),
+            theme.down,
+        ),
         Span::styled(format!(" {}", curve(|point| point.0)), theme.down),
-        Span::styled(format!(" ↑{:>5}/s", super::rate(model, model.shown().throughput.up)), theme.up),
+        Span::styled(format!(" ↑{:>5}/s", super::rate(model, model.shown().throughput.up_rate)), theme.up),
         Span::styled(format!(" {}", curve(|point| point.1)), theme.up),
     ];
     draw_section_title(model, area, buf, "Rate", spans);

@@ -10,7 +10,7 @@ use ratatui::{
 
 use super::{
     chart, draw_line_right, draw_line_truncated, draw_section_title,
-    facts::{Ranked, facts},
+    facts::{RankedLine, facts},
     flow, latency, limits, services,
 };
 
@@ -91,7 +91,7 @@ fn draw_two_columns(
     let half = area.width / 2;
     let left = Rect { width: half, ..area };
     let right = Rect { x: area.x + half, width: area.width - half, ..area };
-    let facts = keep(facts(model, row, half), room);
+    let facts = keep_most_important(facts(model, row, half), room);
     for (y, line) in (left.top()..left.bottom()).zip(&facts) {
         draw_line_truncated(buf, left.x, y, Rect { width: half - 1, ..left }, line.clone());
     }
@@ -146,7 +146,7 @@ fn draw_one_column(
     {
         facts.push((5, line));
     }
-    let mut lines = keep(facts, room);
+    let mut lines = keep_most_important(facts, room);
     lines.extend(table);
     for (y, line) in (area.top()..area.bottom()).zip(&lines) {
         draw_line_truncated(buf, area.x, y, area, line.clone());
@@ -155,7 +155,7 @@ fn draw_one_column(
 }
 
 /// Returns the `room` lines of the lowest ranks, in their order.
-fn keep(mut lines: Vec<Ranked>, room: usize) -> Vec<Line<'static>> {
+fn keep_most_important(mut lines: Vec<RankedLine>, room: usize) -> Vec<Line<'static>> {
     while lines.len() > room {
         let last = lines.iter().enumerate().max_by_key(|(_, (rank, _))| *rank).map_or(0, |(at, _)| at);
         lines.remove(last);
@@ -182,6 +182,8 @@ fn latencies(model: &Model, row: StreamRow<'_>, width: u16, room: usize) -> Vec<
     if rows.is_empty() { Vec::new() } else { latency::table(model, &rows, width) }
 }
 
+/// Draws the throughput chart of the stream, if there is room for it, and below it the list of its events and log
+/// records.
 fn chart_and_lifecycle(
     model: &Model,
     detail: &StreamDetail,

@@ -13,10 +13,10 @@ use crate::{
 };
 
 /// The rank by which a line is dropped where not all fit (the highest first), and the line.
-pub(super) type Ranked = (u8, Line<'static>);
+pub(super) type RankedLine = (u8, Line<'static>);
 
 /// Returns the lines about a stream: user, service, proxy, channel, target, priority, content, end and figures.
-pub(super) fn facts(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked> {
+pub(super) fn facts(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<RankedLine> {
     let theme = &model.theme;
     let label = |text: &str| Span::styled(format!("  {}", fit(text, 10)), theme.dim);
     let shown = model.shown();
@@ -95,7 +95,7 @@ fn channel(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'sta
     };
     let mut line = vec![label, Span::styled(id.to_string(), theme.text)];
     if let Some(channel) = model.shown().proxies.channel(id) {
-        let rtt = channel.round_trip().map_or("-".to_owned(), format::latency);
+        let rtt = channel.current_rtt().map_or("-".to_owned(), format::latency);
         let rate = channel.received_rate + channel.sent_rate;
         line.push(Span::styled(
             format!(
@@ -164,7 +164,7 @@ fn effective_limits(model: &Model, row: StreamRow<'_>) -> String {
 }
 
 /// Returns the rates of both directions (now, mean, peak) and their totals, and the progress of the download.
-fn figures(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked> {
+fn figures(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<RankedLine> {
     let theme = &model.theme;
     let seconds = row.age(model.shown().now).as_secs_f64().max(0.1);
     // Below 46 columns the mean is left out.

@@ -161,8 +161,8 @@ fn facts(model: &Model, width: u16) -> Vec<Fact> {
 /// Returns the rates of both directions.
 fn rates(model: &Model, down: Style, up: Style) -> Vec<Span<'static>> {
     vec![
-        Span::styled(format!("↓{:>5}", super::rate(model, model.shown().throughput.down)), down),
-        Span::styled(format!(" ↑{:>5}", super::rate(model, model.shown().throughput.up)), up),
+        Span::styled(format!("↓{:>5}", super::rate(model, model.shown().throughput.down_rate)), down),
+        Span::styled(format!(" ↑{:>5}", super::rate(model, model.shown().throughput.up_rate)), up),
     ]
 }
 

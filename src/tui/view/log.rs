@@ -99,10 +99,15 @@ fn draw_filtered(model: &Model, area: Rect, buf: &mut Buffer) {
 
 /// Formats a record as one line that is truncated and never wrapped, so that five rows of log are five records.
 struct RecordFormatter {
+    /// The style of the time of day.
     time: Style,
+    /// The style of the message of a record of level INFO, WARN.
     text: Style,
+    /// The style of level and message of a record of level ERROR.
     error: Style,
+    /// The style of the level WARN.
     warn: Style,
+    /// The style of the level INFO, and of whole records of lower levels.
     quiet: Style,
 }
 
@@ -130,10 +135,12 @@ impl RecordFormatter {
 }
 
 impl LogFormatter for RecordFormatter {
+    /// Returns 0: a record may be formatted for any width.
     fn min_width(&self) -> u16 {
         0
     }
 
+    /// Formats a record of tui-logger as one line of at most `width` cells.
     fn format(&self, width: usize, record: &ExtLogRecord) -> Vec<Line<'_>> {
         let epoch_ms = record.timestamp.timestamp().as_second().max(0).unsigned_abs().saturating_mul(1000);
         // The level is compared as text: its type belongs to the `log` crate, which is not a dependency here.

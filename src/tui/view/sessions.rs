@@ -65,7 +65,7 @@ fn timeline(model: &Model, spans: &VecDeque<LinkSpan>, width: usize) -> Vec<char
         if let Some(end) = last_end {
             fill(&mut out, end + 1.0, from, '┄');
         }
-        let line = match span.state {
+        let line = match span.condition {
             LinkCondition::Up => '━',
             LinkCondition::Draining => '▒',
             LinkCondition::GracePeriod => '┄',
@@ -78,7 +78,7 @@ fn timeline(model: &Model, spans: &VecDeque<LinkSpan>, width: usize) -> Vec<char
             Some(LinkOutcome::Lost) if to >= 0.0 => fill(&mut out, to, to + 1.0, '╳'),
             Some(LinkOutcome::Closed) if to >= 0.0 => fill(&mut out, to, to + 1.0, '┤'),
             Some(_) => {}
-            None if span.state == LinkCondition::GracePeriod => {}
+            None if span.condition == LinkCondition::GracePeriod => {}
             None => fill(&mut out, width as f64 - 1.0, width as f64, '▶'),
         }
         last_end =

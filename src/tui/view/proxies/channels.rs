@@ -30,7 +30,7 @@ pub(super) fn channel_row(
     let figure = |name: &'static str, text: String, width, style| {
         vec![Span::styled(name, theme.dim), Span::styled(format::fit_right(&text, width), style)]
     };
-    let rtt = channel.round_trip().map_or("-".to_owned(), format::latency);
+    let rtt = channel.current_rtt().map_or("-".to_owned(), format::latency);
     let non_zero = |bytes: u64| if bytes > 0 { theme.text } else { theme.faint };
     // The state of the channel is below the state of its proxy.
     let id = fit(&channel.id.to_string(), columns.width(ProxyColumn::Name).unwrap_or(0).saturating_sub(5));
@@ -47,9 +47,12 @@ pub(super) fn channel_row(
         let resent = if tcp.retransmitted_segments > 0 { theme.warn } else { theme.faint };
         facts.push((6, figure("retransmits ", format::count(tcp.retransmitted_segments), 5, resent)));
     }
-    facts.push((7, figure("queue ", format::bytes(channel.queued), 5, non_zero(channel.queued))));
-    if channel.chunk > 0 {
-        facts.push((8, figure("chunk ", format::bytes(channel.chunk.into()), 5, theme.text)));
+    facts.push((
+        7,
+        figure("queue ", format::bytes(channel.send_queue_bytes), 5, non_zero(channel.send_queue_bytes)),
+    ));
+    if channel.chunk_size > 0 {
+        facts.push((8, figure("chunk ", format::bytes(channel.chunk_size.into()), 5, theme.text)));
     }
     if let Some(tcp) = channel.tcp {
         let delivery = rate(model, tcp.delivery_rate as f64);

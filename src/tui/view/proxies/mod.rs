@@ -129,7 +129,7 @@ fn latencies(model: &Model, area: Rect, buf: &mut Buffer) {
     let channels = proxy.map_or(&[][..], |proxy| &proxy.channels).iter();
     // The RTT of the selected channel comes before the latencies that it shares with the others.
     let (own, others): (Vec<_>, Vec<_>) = channels
-        .map(|channel| (channel.id, format!("RTT channel {}", channel.id.index), &*channel.round_trips))
+        .map(|channel| (channel.id, format!("RTT channel {}", channel.id.index), &*channel.rtt_summary))
         .partition(|(id, ..)| line == Some(ProxyLine::Channel(*id)));
     let mut rows: Vec<(String, &LatencySummary)> =
         own.into_iter().map(|(_, name, one)| (name, one)).collect();
