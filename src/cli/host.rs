@@ -47,8 +47,11 @@ pub(super) fn log_destination(no_tui: bool) -> LogDestination {
 /// Listeners for the signals that ask the process to end: SIGINT, SIGTERM and SIGHUP.
 #[derive(Debug)]
 pub(super) struct TerminationSignals {
+    /// SIGINT, which Ctrl-C sends.
     interrupt: Signal,
+    /// SIGTERM.
     terminate: Signal,
+    /// SIGHUP, which the terminal sends when it closes.
     hang_up: Signal,
 }
 

@@ -30,10 +30,14 @@ const MAX_QUEUED_LINES: usize = 8192;
 /// server.
 const WRITE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Stderr behind a buffer: the writer thread writes many lines with one system call.
+/// Stderr behind a buffer of 64 KiB, which the log's writer thread writes with one system call when its queue is
+/// empty or the buffer is full. A stderr that is not read blocks that thread; log lines beyond [`MAX_QUEUED_LINES`]
+/// are then dropped.
 struct BatchedStderr(BufWriter<Stderr>);
 
 impl Write for BatchedStderr {
+    /// Appends bytes to the buffer; writes the buffer to stderr if it is full. May block the writer thread, never the
+    /// tunnel.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }

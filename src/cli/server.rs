@@ -49,9 +49,9 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
         cockpit.close().await;
         if destination == LogDestination::Cockpit && report.aborted_streams > 0 {
             // The log was shown by the cockpit, which is closed.
-            eprintln!("underpass: streams cut off: {}", report.aborted_streams);
+            eprintln!("underpass: streams aborted: {}", report.aborted_streams);
         }
-        tracing::info!("ended; streams cut off: {}", report.aborted_streams);
+        tracing::info!("ended; streams aborted: {}", report.aborted_streams);
         Ok(ExitCode::SUCCESS)
     })
 }

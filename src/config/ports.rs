@@ -10,7 +10,9 @@ pub struct PortRangeError;
 /// An inclusive range of public ports that proxies may request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortRange {
+    /// The lowest port of the range; at least 1.
     first: u16,
+    /// The highest port of the range.
     last: u16,
 }
 
@@ -26,7 +28,7 @@ impl Default for PortRange {
 }
 
 impl PortRange {
-    /// Whether the range contains `port`.
+    /// Returns whether the range contains `port`.
     pub fn contains(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }

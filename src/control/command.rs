@@ -132,26 +132,26 @@ impl Capabilities {
 /// The result of a [`Command`].
 pub type CommandReply = Result<Executed, CommandError>;
 
-/// A command was executed.
+/// Result of a command that was executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Executed {
     /// How many streams the command affected.
     pub affected_streams: usize,
 }
 
-/// A command was not executed.
+/// Why a command was not executed; it had no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     /// The object that the command names does not exist, or does not exist any more.
-    #[error("it no longer exists")]
+    #[error("the object of the command no longer exists")]
     NotFound,
     /// The queue is full: earlier commands have not been executed yet.
-    #[error("too many commands are queued")]
+    #[error("too many commands are queued; try again")]
     QueueFull,
     /// The server has stopped.
     #[error("the server has stopped")]
     ServerStopped,
     /// The weight is not in the allowed range.
-    #[error("a weight is between 1 and {MAX_WEIGHT}")]
+    #[error("the weight must be between 1 and {MAX_WEIGHT}")]
     WeightOutOfRange,
 }

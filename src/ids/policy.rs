@@ -11,7 +11,7 @@ pub const MAX_WEIGHT: u32 = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(u8)]
 pub enum Policy {
-    /// Each proxy in turn.
+    /// Gives each proxy the next stream in turn (round robin).
     #[default]
     RoundRobin = 0,
     /// Each proxy in proportion to its weight, evenly spread (smooth weighted round robin).

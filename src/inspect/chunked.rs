@@ -6,6 +6,7 @@ const MAX_LINE: u16 = 1024;
 /// Parser of chunk sizes, chunk extensions and the trailer section.
 #[derive(Debug, Default)]
 pub(super) struct ChunkedParser {
+    /// The position within the current line.
     state: ChunkedState,
     /// How many bytes of the current line were parsed.
     line_len: u16,

@@ -18,8 +18,11 @@ const MAX_SHOWN_BANNER: usize = 80;
 pub(super) enum DetectedProtocol {
     /// Too few bytes to tell.
     Incomplete,
+    /// HTTP/1: a request method and a space.
     Http,
+    /// TLS: a handshake record with a ClientHello.
     Tls,
+    /// SSH: an identification string.
     Ssh,
     /// None of the known protocols.
     Other,

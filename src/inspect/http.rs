@@ -31,9 +31,11 @@ pub(super) enum HttpFraming {
 /// The head of a request.
 #[derive(Debug, Clone)]
 pub(super) struct RequestHead {
+    /// The request method, such as `GET`.
     pub(super) method: Arc<str>,
     /// The request target without its query and fragment, sanitized.
     pub(super) target: Arc<str>,
+    /// How the end of the request's body is determined.
     pub(super) framing: HttpFraming,
     /// The request has an Expect field: the client may wait for "100 Continue" before it sends the body.
     pub(super) expects_continue: bool,
@@ -42,7 +44,9 @@ pub(super) struct RequestHead {
 /// The head of a response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ResponseHead {
+    /// The status code, such as 200.
     pub(super) status: u16,
+    /// How the end of the response's body is determined.
     pub(super) framing: HttpFraming,
 }
 

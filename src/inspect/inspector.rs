@@ -43,7 +43,9 @@ const MAX_CACHED_HEAD: usize = 512;
 /// short, and the request lines of at most [`MAX_PENDING_REQUESTS`] requests.
 #[derive(Debug, Default)]
 pub struct ProtocolInspector {
+    /// Parser state of the upload: bytes from the user.
     user: DirectionState,
+    /// Parser state of the download: bytes from the target.
     target: DirectionState,
     /// A request was parsed, so that the target's bytes are responses.
     is_http: bool,
@@ -55,7 +57,7 @@ pub struct ProtocolInspector {
     download_offset: u64,
     /// The detected content.
     content: Option<Arc<Content>>,
-    /// The content detected before, whose allocation is reused for the next.
+    /// The content detected before `content`, whose allocation is reused for the next one.
     previous_content: Option<Arc<Content>>,
     /// `content` has changed since the last [`take_update`](Self::take_update).
     has_update: bool,
@@ -68,7 +70,9 @@ pub struct ProtocolInspector {
 /// A head that was parsed, with the result.
 #[derive(Debug)]
 struct CachedHead<T> {
+    /// The bytes of the head.
     bytes: Box<[u8]>,
+    /// The result of parsing them.
     parsed: T,
 }
 
@@ -88,6 +92,7 @@ impl<T: Clone> CachedHead<T> {
 /// The parser state of one direction.
 #[derive(Debug, Default)]
 struct DirectionState {
+    /// What the next bytes are expected to be.
     phase: ParsePhase,
     /// The received beginning of an element that is incomplete.
     buffered: Vec<u8>,
@@ -125,8 +130,11 @@ enum ParsePhase {
 /// A request whose response has not begun.
 #[derive(Debug)]
 struct PendingRequest {
+    /// The request method, such as `GET`.
     method: Arc<str>,
+    /// The request target without its query and fragment, sanitized.
     target: Arc<str>,
+    /// Whether the client may wait for "100 Continue" before it sends the body.
     expects_continue: bool,
 }
 
@@ -186,7 +194,7 @@ impl ProtocolInspector {
         self.user.buffered.capacity() + self.target.buffered.capacity() + heads + pending.sum::<usize>()
     }
 
-    /// The state of one direction.
+    /// Returns the parser state of one direction.
     fn side(&mut self, direction: Direction) -> &mut DirectionState {
         match direction {
             Direction::Up => &mut self.user,

@@ -25,6 +25,7 @@ pub(crate) struct StreamInspector {
     upload_skip: AtomicU64,
     /// How many of the next download bytes need not be examined.
     download_skip: AtomicU64,
+    /// The parser, while bytes are examined.
     state: Mutex<InspectionState>,
 }
 
@@ -40,7 +41,7 @@ enum InspectionState {
 }
 
 impl StreamInspector {
-    /// An inspector that examines the stream if `enabled`, and skips everything otherwise.
+    /// Creates an inspector that examines the stream if `enabled`, and skips all bytes otherwise.
     pub(crate) fn new(enabled: bool) -> Self {
         let (skip, state) = if enabled {
             (0, InspectionState::NotStarted)

@@ -30,43 +30,46 @@ const MIN_QUEUEING_DELAY: Duration = Duration::from_millis(10);
 pub(super) struct BottleneckTimer {
     /// The current bottleneck, and the time up to which `times` includes it.
     current: Option<(Bottleneck, Instant)>,
+    /// For how long each cause was the bottleneck, without the time since the last change of `current`.
     times: BottleneckTimes,
 }
 
 impl BottleneckTimer {
-    /// Returns whether the direction has no bottleneck.
+    /// Returns whether no bottleneck is recorded for this direction of the stream.
     pub(super) fn is_unblocked(&self) -> bool {
         self.current.is_none()
     }
 
-    /// Returns whether `cause` is the recorded bottleneck.
+    /// Returns whether `cause` is the recorded bottleneck of this direction of the stream.
     pub(super) fn is_blocked_by(&self, cause: Bottleneck) -> bool {
         self.current.is_some_and(|(current, _)| current == cause)
     }
 
-    /// Records that the link has lost its last channel at `now`. A stream that the operator has paused stays so
-    /// recorded: a channel would not let it continue.
+    /// Records the missing channel as the bottleneck: the link has lost its last channel at `now`. If the operator
+    /// has paused the stream, the operator stays the recorded bottleneck, because a new channel would not let the
+    /// stream continue.
     pub(super) fn channel_lost(&mut self, now: Instant) {
         if !self.is_blocked_by(Bottleneck::Operator) {
             self.set(Some(Bottleneck::Channel), now);
         }
     }
 
-    /// Records that the link has a channel again since `now`.
+    /// Clears the bottleneck if it was the missing channel: the link has a channel again since `now`.
     pub(super) fn channel_restored(&mut self, now: Instant) {
         if self.is_blocked_by(Bottleneck::Channel) {
             self.set(None, now);
         }
     }
 
-    /// Records the bottleneck from `now` on, and adds the time of the previous one to its total.
+    /// Records `cause` as the bottleneck from `now` on, or none, and adds the time of the previous bottleneck to its
+    /// total.
     pub(super) fn set(&mut self, cause: Option<Bottleneck>, now: Instant) {
         self.times = self.times(now);
         self.current = cause.map(|cause| (cause, now));
     }
 
-    /// Returns the bottleneck at `now`. A full window that has not moved for [`MAX_WINDOW_STALL`] is the target's
-    /// doing.
+    /// Returns the bottleneck at `now`. If the recorded cause is a full flow-control window that has not moved for
+    /// [`MAX_WINDOW_STALL`], it returns [`Bottleneck::Target`]: the target does not read.
     pub(super) fn current(&self, now: Instant) -> Option<Bottleneck> {
         let (cause, since) = self.current?;
         let is_stalled = now.saturating_duration_since(since) > MAX_WINDOW_STALL;
@@ -74,7 +77,8 @@ impl BottleneckTimer {
         Some(if is_stalled && is_window { Bottleneck::Target } else { cause })
     }
 
-    /// Returns for how long each cause has been the bottleneck, up to `now`.
+    /// Returns for how long each cause has been the bottleneck of this direction since the stream was opened, up to
+    /// `now`.
     pub(super) fn times(&self, now: Instant) -> BottleneckTimes {
         let mut times = self.times;
         if let (Some((_, since)), Some(cause)) = (self.current, self.current(now)) {
@@ -84,17 +88,21 @@ impl BottleneckTimer {
     }
 }
 
-/// Determines the bottleneck of the sending half of a stream whose send buffer is full.
+/// Determines the bottleneck of the sending direction of a stream (local socket to peer) whose send buffer in the mux
+/// is full.
 #[derive(Debug, Default)]
 pub(super) struct SendBottleneckDetector {
-    /// When the acknowledged bytes were sampled last, and how many they were.
+    /// The last sample of the stream's acknowledged bytes: when it was taken, and how many bytes the peer had
+    /// acknowledged since the stream was opened.
     last_sample: Option<(Instant, u64)>,
-    /// Whether the acknowledgement rate of the last interval was what the flow-control window allows.
+    /// Whether the acknowledgement rate of the last interval was at least half of one flow-control window per RTT:
+    /// the window limits the stream, not its target.
     is_window_limited: bool,
 }
 
 impl SendBottleneckDetector {
-    /// Returns the bottleneck, given how the sending half stands at `now`.
+    /// Returns the bottleneck of the sending direction, given its flow-control state `flow` at `now`. Also samples
+    /// the acknowledged bytes for the next call.
     ///
     /// If all data is in flight and the peer grants no more credit, the bottleneck is the window where the
     /// acknowledgement rate is at least half of one window per RTT, and otherwise the target, which reads more slowly
@@ -123,7 +131,8 @@ impl SendBottleneckDetector {
     }
 }
 
-/// Returns the bottleneck of the receiving half of a stream of which no received data waits on this side.
+/// Returns the bottleneck of the receiving direction of a stream (peer to local socket) of which no received data
+/// waits on this side; `None` if nothing is to be received.
 ///
 /// `channel` is `None` while the link is detached. `is_expecting_data` says whether data is arriving or a response is
 /// due.
@@ -167,8 +176,11 @@ pub(super) struct Activity {
 /// has nothing to carry.
 #[derive(Debug)]
 pub(super) struct ActivityTracker {
+    /// Samples of the bytes from the target to the user, over one second.
     down: RateWindow,
+    /// Samples of the bytes from the user to the target, over one second.
     up: RateWindow,
+    /// The byte counts of the last sample.
     last: ByteCounts,
     /// Whether the user sent the last bytes, so that a response of the target is due.
     is_awaiting_response: bool,
@@ -182,7 +194,8 @@ impl ActivityTracker {
         Self { down: window(), up: window(), last: bytes, is_awaiting_response }
     }
 
-    /// Takes a sample at `now`, and returns in which directions bytes have passed within the last second.
+    /// Adds a sample of the stream's byte counts at `now`, and returns in which directions bytes have passed within
+    /// the last second.
     pub(super) fn sample(&mut self, bytes: ByteCounts, now: Instant) -> Activity {
         self.down.push(now, bytes.down);
         self.up.push(now, bytes.up);

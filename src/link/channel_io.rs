@@ -23,12 +23,13 @@ use crate::{
     telemetry::DisconnectReason,
 };
 
-/// Bytes after which a channel's driver yields to other tasks, and a flush leaves the rest to the driver: twice what
-/// one read takes. With half of it throughput was a twentieth lower.
+/// Bytes that a channel's driver reads, or one flush writes, before other tasks run (a flush leaves the rest to the
+/// driver): twice what one read takes. With half of it throughput was a twentieth lower.
 pub(super) const TURN_BUDGET: usize = 2 * BufferPool::BUFFER_SIZE;
 
 thread_local! {
-    /// Frames between the mux, which is polled under the link state, and the encoder, which runs without.
+    /// Reused list of frames taken from the mux, which is polled while the link state is locked, for the encoder,
+    /// which runs after it is unlocked.
     static POLLED: Scratch<Transmit> = const { Cell::new(Vec::new()) };
 }
 
@@ -40,19 +41,24 @@ pub(super) trait TransmitSource {
     fn poll_transmit(&self, channel: u16, bytes: usize, polled: &mut Vec<Transmit>) -> bool;
     /// Sets whether the send buffer of the channel's socket is full: other channels may take over its data then.
     fn set_write_blocked(&self, channel: u16, is_blocked: bool);
-    /// Returns whether too much data of a text peer waits for slow readers to receive more.
+    /// Returns whether the channel of a text peer must not be read, because too much of its data waits for slow local
+    /// sockets.
     fn must_stop_reading(&self) -> bool;
     /// Wakes the driver of every channel that has frames to transmit.
     fn wake_drivers(&self);
 }
 
-/// A channel's socket, its write queue, and what wakes its driver.
+/// A channel's TCP socket, its write queue, and the notification that wakes its driver.
 #[derive(Debug)]
 pub(super) struct ChannelIo {
+    /// The part that may be used while the link state is locked: id, counters, flags.
     shared: ChannelShared,
+    /// The channel's TCP connection. Any thread that flushes writes to it; only the driver reads it.
     socket: ChannelSocket,
+    /// Encoded frames that the socket has not taken yet. One thread at a time flushes them; another one's request
+    /// makes it flush once more.
     write_queue: FlatCombiner<WriteQueue>,
-    /// The driver does not read the socket: too much data of the text peer waits for slow readers.
+    /// The driver does not read the socket, because too much data of the text peer waits for slow local sockets.
     is_reading_paused: AtomicBool,
     /// Wakes the driver to flush the channel.
     driver_wake: Notify,
@@ -63,7 +69,7 @@ pub(super) struct ChannelIo {
     stopped: CancellationToken,
 }
 
-/// How far a flush has come.
+/// How far one flush of a channel has come.
 enum FlushResult {
     /// The mux has no more frames for the channel, and the write queue is empty.
     Drained,
@@ -87,12 +93,12 @@ impl ChannelIo {
         }
     }
 
-    /// Returns the part that may be used while the link state is locked.
+    /// Returns the part of the channel that may be used while the link state is locked.
     pub(super) fn shared(&self) -> &ChannelShared {
         &self.shared
     }
 
-    /// Returns the socket.
+    /// Returns the channel's socket.
     pub(super) fn socket(&self) -> &ChannelSocket {
         &self.socket
     }
@@ -103,7 +109,8 @@ impl ChannelIo {
         self.driver_wake.notify_one();
     }
 
-    /// Waits for the next [`wake_driver`](Self::wake_driver).
+    /// Waits until [`wake_driver`](Self::wake_driver) is called, or returns at once if it was called since the last
+    /// wait. For the driver only.
     pub(super) async fn driver_woken(&self) {
         self.driver_wake.notified().await;
     }
@@ -132,8 +139,8 @@ impl ChannelIo {
         self.stopped.is_cancelled()
     }
 
-    /// Sets whether the driver has stopped reading. While it has, every flush wakes the driver once reading may
-    /// continue.
+    /// Sets whether the driver has stopped reading the socket of a text peer. While it has, each flush checks whether
+    /// reading may continue, and then wakes the driver.
     pub(super) fn set_reading_paused(&self, is_paused: bool) {
         self.is_reading_paused.store(is_paused, SeqCst);
     }
@@ -148,7 +155,9 @@ impl ChannelIo {
         self.was_reset.load(SeqCst)
     }
 
-    /// Transmits the frames that the mux has for this channel, or leaves that to the thread that is doing so.
+    /// Transmits the frames that the mux has for this channel, until there are none, the socket takes no more, or
+    /// [`TURN_BUDGET`] is used up. If another thread is flushing the channel, leaves the work to that thread and
+    /// returns.
     pub(super) fn flush(&self, source: &impl TransmitSource) {
         assert_link_state_unlocked();
         self.write_queue.run(|queue| match self.write_out(source, queue) {
@@ -169,6 +178,8 @@ impl ChannelIo {
         });
     }
 
+    /// Encodes frames and writes them to the socket for one flush, and returns why it stopped. Fails if a write to
+    /// the socket fails.
     fn write_out(&self, source: &impl TransmitSource, queue: &mut WriteQueue) -> io::Result<FlushResult> {
         let mut written_total = 0;
         loop {
@@ -199,13 +210,14 @@ impl ChannelIo {
         }
     }
 
-    /// Polls the mux for frames and encodes them, until the queue holds as much as the socket takes at once or the
-    /// mux has no more. The link state is locked while the mux is polled, and not while frames are encoded.
+    /// Takes frames for this channel from the mux and encodes them into the write queue, until the queue holds as
+    /// much as the socket takes at once or the mux has no more. The link state is locked while the mux is polled, and
+    /// not while frames are encoded.
     fn fill(&self, source: &impl TransmitSource, queue: &mut WriteQueue) {
         with_scratch(&POLLED, |polled| {
             let mut may_have_more = true;
-            while may_have_more && queue.missing_bytes() > 0 {
-                may_have_more = source.poll_transmit(self.shared.id(), queue.missing_bytes(), polled);
+            while may_have_more && queue.bytes_to_encode() > 0 {
+                may_have_more = source.poll_transmit(self.shared.id(), queue.bytes_to_encode(), polled);
                 polled.drain(..).for_each(|transmit| queue.push(transmit));
             }
         });

@@ -28,17 +28,18 @@ const MAX_WRITE_STALL: Duration = Duration::from_secs(3);
 /// State of one channel that its driver, threads that flush it and code under the link state use.
 #[derive(Debug)]
 pub(super) struct ChannelShared {
+    /// Number of the channel within its link.
     id: u16,
     /// The runtime whose thread drives the channel.
     runtime: RuntimeId,
-    /// The peer speaks the text format.
+    /// Whether the peer speaks the text format instead of binary frames.
     is_text: bool,
-    /// Telemetry counters; only on the server.
+    /// Telemetry counters of the channel; `None` on a proxy.
     stats: Option<Arc<ChannelStats>>,
     /// Bytes in the write queue after the last write. Kept beside the queue, because taking the queue's lock only to
     /// read its length would make another thread's flush skip its work.
     queued_bytes: AtomicUsize,
-    /// The socket's send buffer is full; the driver waits until the socket is writable.
+    /// Whether the socket's send buffer is full, and the driver waits until the socket is writable.
     is_write_blocked: AtomicBool,
     /// When the socket last took bytes.
     last_write_progress: LeafMutex<Instant>,
@@ -76,7 +77,7 @@ impl ChannelShared {
         self.is_text
     }
 
-    /// Returns the telemetry counters, which exist on the server.
+    /// Returns the telemetry counters of the channel; `None` on a proxy, which has none.
     pub(super) fn stats(&self) -> Option<&Arc<ChannelStats>> {
         self.stats.as_ref()
     }

@@ -11,24 +11,27 @@ use crate::ids::Priority;
 /// Controls a stream from outside the task that relays it. Outlives the stream, and then has no effect.
 #[derive(Debug, Clone)]
 pub struct StreamControl {
+    /// The link that carries the stream: the session with one peer over all its channels.
     link: Arc<Link>,
+    /// The end of the stream on this side, with its local socket.
     endpoint: Arc<Endpoint>,
 }
 
 impl Stream {
-    /// Returns a control of the stream, for the operator.
+    /// Returns a handle by which the operator pauses the stream or changes its priority and rate limits while another
+    /// task relays it.
     pub fn control(&self) -> StreamControl {
         StreamControl { link: self.link().clone(), endpoint: self.endpoint().clone() }
     }
 }
 
 impl StreamControl {
-    /// Returns the link that carries the stream.
+    /// Returns the link that carries the stream (the session with one peer over all its channels).
     pub(super) fn link(&self) -> &Arc<Link> {
         &self.link
     }
 
-    /// Returns this side's end of the stream.
+    /// Returns the end of the stream on this side, with its local socket.
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -49,7 +52,7 @@ impl StreamControl {
         !self.endpoint.shared().is_accepted() && !self.link.with(|state| state.text.is_some())
     }
 
-    /// Makes the stream apply changed rate limits at once.
+    /// Wakes the stream's relay task, so that it applies changed rate limits at once.
     pub fn rate_limits_changed(&self) {
         self.endpoint.wake();
     }

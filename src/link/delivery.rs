@@ -11,18 +11,19 @@ use tokio::net::TcpStream;
 use super::{bottleneck::BottleneckTimer, limit::Pacer};
 use crate::{mux, net::MAX_SLICES};
 
-/// Where an endpoint gets received data from, and reports what the local socket has taken. Implemented by the link;
-/// each method locks the link state for itself.
+/// Where the endpoint of a stream gets received data from, and reports how many bytes its local socket has taken.
+/// Implemented by the link; each method locks the link state for itself.
 pub(super) trait ReceiveSource {
     /// Reports that the local socket has taken `consumed` more bytes of `stream`, and appends the data that has
-    /// arrived in order to `queue`. Returns whether it ends with the last byte of the stream.
+    /// arrived in order to `queue`. Returns whether `queue` then ends with the last byte of the stream (FIN).
     fn consume_and_read(&self, stream: u32, consumed: u64, queue: &mut VecDeque<Bytes>) -> bool;
-    /// Reports that the local socket has taken `bytes` more bytes of `stream`.
+    /// Reports that the local socket has taken `bytes` more bytes of `stream`, without reading more: the mux returns
+    /// their credit to the peer.
     fn consume(&self, stream: u32, bytes: u64);
     /// Reports that the end of `stream` was delivered to the local socket.
     fn consume_end(&self, stream: u32);
-    /// Reports that the local socket takes nothing for now: the mux copies small chunks that arrive for `stream` out
-    /// of the read buffers, which they would keep alive.
+    /// Reports that the local socket takes nothing for now. Until the next read the mux copies small chunks that
+    /// arrive for `stream` out of the read buffers, which they would keep alive.
     fn reader_blocked(&self, stream: u32);
 }
 
@@ -39,21 +40,22 @@ pub(super) struct Delivery {
     /// Whether the mux copies small chunks of the stream: it does from [`ReceiveSource::reader_blocked`] until the
     /// next read.
     is_mux_compacting: bool,
-    /// `queue` ends with the stream's last byte, or the last byte was delivered.
+    /// Whether `queue` ends with the stream's last byte, or that byte was delivered already.
     pub(super) is_end_received: bool,
-    /// The socket's sending direction was shut down after the last byte.
+    /// Whether the socket's sending direction was shut down (FIN) after the last byte.
     pub(super) is_end_delivered: bool,
-    /// The operator has paused the stream.
+    /// Whether the operator has paused the stream: nothing is delivered.
     pub(super) is_paused: bool,
-    /// The socket's send buffer is full.
+    /// Whether the socket's send buffer is full; the relay task waits until the socket is writable.
     pub(super) is_write_blocked: bool,
     /// When a rate limit allows the next bytes; `None` if none applies now.
     pub(super) rate_limited_until: Option<Instant>,
     /// Applies the rate limits to bytes that are written to the socket.
     pub(super) pacer: Pacer,
-    /// What keeps data from being written to the socket.
+    /// The recorded bottleneck of this direction: what keeps received data from being written to the socket, and for
+    /// how long.
     pub(super) bottleneck: BottleneckTimer,
-    /// The socket has taken at least one byte.
+    /// Whether the socket has taken at least one byte of the stream. Counted only for streams that this side opened.
     pub(super) has_delivered: bool,
     /// The error with which the socket failed, until the relay task takes it.
     pub(super) error: Option<io::Error>,
@@ -79,12 +81,14 @@ impl Delivery {
         }
     }
 
-    /// Returns whether delivery continues by itself later: once the socket is writable, or a rate limit allows it.
+    /// Returns whether the relay task is waiting to continue the delivery: until the socket is writable, or a rate
+    /// limit allows more bytes.
     pub(super) fn is_waiting(&self) -> bool {
         self.is_write_blocked || self.rate_limited_until.is_some()
     }
 
-    /// Returns how many bytes of the queue the rate limits allow now, or when they allow the next ones.
+    /// Returns how many bytes of the queue the rate limits allow now (`usize::MAX` without limits), or the time at
+    /// which they allow the next ones as the error.
     pub(super) fn allowed_bytes(&mut self) -> Result<usize, Instant> {
         if self.pacer.is_free() {
             return Ok(usize::MAX);
@@ -95,9 +99,9 @@ impl Delivery {
         Ok(usize::try_from(allowed).unwrap_or(usize::MAX))
     }
 
-    /// Records that new data was read from the mux into the empty queue. What the mux copied for a blocked reader is
-    /// compact already.
-    pub(super) fn data_read(&mut self) {
+    /// Records that new data was read from the mux into the empty queue. If the mux has copied small chunks because
+    /// the local socket was blocked, all of it is compact already.
+    pub(super) fn queue_refilled(&mut self) {
         if std::mem::take(&mut self.is_mux_compacting) {
             self.compacted = self.queue.len();
         }
@@ -108,9 +112,9 @@ impl Delivery {
         self.compacted = self.compacted.saturating_sub(chunks);
     }
 
-    /// Copies the small chunks of the queue out of the read buffers that they share, which they would keep alive while
-    /// they wait. Each chunk is copied at most once. Returns whether the caller has to report the
-    /// blocked reader to the mux.
+    /// Copies the small chunks of the queue out of the read buffers that they share, which they would keep alive
+    /// while they wait. Each chunk is copied at most once. Returns whether the caller has to call
+    /// [`ReceiveSource::reader_blocked`], because the mux does not copy small chunks of the stream yet.
     pub(super) fn compact(&mut self) -> bool {
         let compacted = std::mem::replace(&mut self.compacted, self.queue.len());
         self.queue.range_mut(compacted..).for_each(mux::copy_if_small);

@@ -45,8 +45,8 @@ const MAX_BATCH: usize = 64;
 /// was in flight.
 const BINARY_USER_TIMEOUT: Duration = Duration::from_secs(9);
 
-/// The same for a text peer: a simple text proxy may be blocked by one slow target for a while, and one that was
-/// stopped must be noticed.
+/// `TCP_USER_TIMEOUT` of the connection to a text peer, longer than [`BINARY_USER_TIMEOUT`]: a simple text proxy may
+/// be blocked by one slow target for a while, and one that was stopped must be noticed.
 const TEXT_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The most bytes in the kernel's send buffer that were not transmitted yet (`TCP_NOTSENT_LOWAT`). The scheduler
@@ -57,7 +57,8 @@ const MAX_UNSENT_BYTES: u32 = 16 * 1024;
 const TICK_INTERVAL: Duration = Duration::from_millis(250);
 
 thread_local! {
-    /// Frames between the decoder, which runs without the link's lock, and the mux, which handles them under it.
+    /// Reused list of decoded frames: the decoder fills it before the link state is locked, and the mux handles it
+    /// under that lock.
     static DECODED: Scratch<Received> = const { Cell::new(Vec::new()) };
 }
 
@@ -70,30 +71,35 @@ pub struct NewChannel {
     pub socket: ChannelSocket,
     /// Bytes that were received behind the handshake.
     pub read_ahead: BytesMut,
-    /// FrameEncoder and decoder of binary frames as negotiated. Unused for a text peer.
+    /// Encoder and decoder of binary frames as negotiated. Unused for a text peer.
     pub codec: FrameCodec,
-    /// Form of the lines of a text peer; `None` for a binary peer.
+    /// Number of fields in the lines of a text peer; `None` for a binary peer.
     pub text: Option<FieldCount>,
-    /// Telemetry counters; only on the server.
+    /// Telemetry counters of the channel; `None` on a proxy.
     pub stats: Option<Arc<ChannelStats>>,
 }
 
-/// A decoded frame or line.
+/// A decoded frame of a binary peer, or a decoded line (one message) of a text peer.
 #[derive(Debug)]
 enum Received {
+    /// A frame of a binary peer.
     Frame(Frame),
+    /// A message of a text peer, which is one line.
     Line(TunnelMessage),
 }
 
-/// Cuts received bytes into frames or lines.
+/// Decodes the bytes received on a channel into binary frames, or into the lines of a text peer.
 #[derive(Debug)]
 enum ChannelDecoder {
+    /// For a binary peer.
     Binary(binary::FrameDecoder),
+    /// For a text peer.
     Text(LineDecoder),
 }
 
 impl ChannelDecoder {
-    /// Decodes one frame or line at the front of `buffer`; `None` until it is complete.
+    /// Decodes one frame or line at the front of `buffer`, and removes its bytes; `None` while it is incomplete.
+    /// Fails if the peer violates the protocol or the checksum does not match.
     fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Received>, DisconnectReason> {
         assert_link_state_unlocked();
         match self {
@@ -110,11 +116,14 @@ impl ChannelDecoder {
     }
 }
 
-/// Drives one channel of a link. Dropping it removes the channel from the link.
+/// Drives one channel of a link: reads, flushes and keeps its timers. Dropping it removes the channel from the link,
+/// so that the channel's streams fail over, and closes the connection in an orderly way.
 pub struct Driver {
+    /// The link to which the channel belongs.
     link: Arc<Link>,
     /// The channel's socket and write queue.
     io: Arc<ChannelIo>,
+    /// Decodes received bytes into frames or lines.
     decoder: ChannelDecoder,
     /// Received bytes that are not decoded yet. Returned to the pool while it is empty.
     buffer: BytesMut,
@@ -135,8 +144,8 @@ impl Drop for Driver {
 }
 
 impl Driver {
-    /// Adds a channel to `link`, and returns its driver, which the current runtime has to [run](Self::run). `None` if
-    /// the link has ended or is closing.
+    /// Adds a channel to `link`, and returns its driver, which the current runtime has to [run](Self::run). Returns
+    /// `None` if the link has ended or is closing.
     pub fn attach(link: &Arc<Link>, new: NewChannel) -> Option<Self> {
         let NewChannel { id, socket, read_ahead, codec, text, stats } = new;
         socket.set_notsent_lowat(MAX_UNSENT_BYTES);
@@ -152,7 +161,8 @@ impl Driver {
         link.add_channel(&io).then(|| Self { link: link.clone(), io, decoder, buffer: read_ahead })
     }
 
-    /// [Attaches](Self::attach) a channel and [runs](Self::run) its driver.
+    /// [Attaches](Self::attach) a channel to `link` and [runs](Self::run) its driver until the channel ends. Returns
+    /// why it has ended; [`DisconnectReason::Closed`] if the link takes no channel any more.
     pub async fn attach_and_run(link: &Arc<Link>, new: NewChannel) -> DisconnectReason {
         match Self::attach(link, new) {
             Some(driver) => driver.run().await,
@@ -228,7 +238,8 @@ impl Driver {
         }
     }
 
-    /// Determines whether the socket must not be read, because too much data of a text peer waits for slow readers.
+    /// Determines whether the socket must not be read, because too much data of a text peer waits for slow local
+    /// sockets, stores that in the channel, and returns it. False for a binary peer.
     fn update_reading_paused(&self) -> bool {
         if !self.io.shared().is_text() {
             return false;
@@ -240,7 +251,9 @@ impl Driver {
         is_paused
     }
 
-    /// Runs the mux's timers, and updates the channel's health for telemetry.
+    /// Runs the mux's timers (pings, keepalive, retransmission), flushes, and updates the channel's health for
+    /// telemetry. `is_reading_paused` says that this side does not read the channel, so that silence of the peer
+    /// means nothing.
     fn handle_tick(&self, is_reading_paused: bool) {
         let (io, now) = (self.io.shared(), Instant::now());
         // While this side does not read, silence of the peer means nothing. A text proxy that is blocked by one slow
@@ -264,8 +277,8 @@ impl Driver {
         }
     }
 
-    /// Reads the socket until it is empty or a turn's budget is used up, and handles what was received. Returns the
-    /// number of bytes read.
+    /// Reads the socket until it is empty or [`TURN_BUDGET`] is used up, and handles the received frames. Returns the
+    /// number of bytes read. Fails with the reason for which the channel ends.
     fn read(&mut self) -> Result<usize, DisconnectReason> {
         assert_link_state_unlocked();
         let mut turn = 0;
@@ -304,7 +317,7 @@ impl Driver {
     }
 
     /// Decodes the complete frames or lines in the buffer, hands them to the link in batches, and executes what
-    /// follows from each batch. Returns whether the socket must not be read for now.
+    /// follows from each batch. Returns whether the channel's socket must not be read for now.
     ///
     /// Frames before one that cannot be decoded are handled first.
     fn handle_buffered(&mut self) -> Result<bool, DisconnectReason> {
@@ -351,7 +364,7 @@ impl Driver {
     }
 }
 
-/// Returns the end reason of a channel whose peer has broken the protocol.
+/// Returns the end reason of a channel whose peer has violated the protocol as `error` says.
 fn protocol_error(error: impl fmt::Display) -> DisconnectReason {
     DisconnectReason::Protocol(error.to_string())
 }

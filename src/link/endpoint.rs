@@ -36,8 +36,9 @@ use crate::{
     wire::ResetCode,
 };
 
-/// After this many bytes the mux is told that the local socket has taken them, although more data waits. Credit that
-/// returns early finds the data of the peer's next frames still in the peer's cache, and every return wakes the peer.
+/// After this many delivered bytes the endpoint reports to the mux that the local socket has taken them, although
+/// more data waits. Credit that returns early finds the data of the peer's next frames still in the peer's cache, and
+/// every return wakes the peer.
 const CONSUME_REPORT_BYTES: u64 = 256 * 1024;
 
 /// Parameters of a stream that this side opens.
@@ -49,24 +50,27 @@ pub struct NewStream {
     pub port: u16,
     /// The user's address, sent to the peer with OPEN; `None` to withhold it.
     pub user: Option<SocketAddr>,
-    /// Whether to detect the protocol that the stream carries.
+    /// Whether to detect the protocol that the stream carries, for telemetry.
     pub inspect: bool,
     /// Rate limits that apply to the stream.
     pub limits: StreamRateLimits,
-    /// Receiver of the stream's latency measurements.
+    /// Called with the stream's latency measurements.
     pub latency_observer: Arc<dyn LatencyObserver>,
 }
 
-/// This side's end of one stream.
+/// The end of one stream on this side: its local socket, and the received data that waits for it.
 #[derive(Debug)]
 pub(super) struct Endpoint {
+    /// The part that may be used while the link state is locked: number, counters, flags.
     shared: StreamShared,
     /// Detects the protocol that the stream carries.
     inspector: StreamInspector,
     /// Rate limits; `None` for a stream that the peer opened, which the peer limits.
     limits: Option<StreamRateLimits>,
+    /// Received data that the local socket has not taken yet, with that socket.
     delivery: DeliveryMutex<Delivery>,
-    /// Wakes the relay task for anything but readiness of its socket.
+    /// Wakes the stream's relay task for everything but readiness of the local socket: delivered data, the stream's
+    /// end, changed limits.
     relay_wake: Notify,
     /// Set with each wake until the relay task takes it with [`take_wake`](Self::take_wake).
     has_pending_wake: AtomicBool,
@@ -84,6 +88,8 @@ impl Endpoint {
         Self::new(StreamShared::new(number, Some(new.stats), Some(timer)), new.inspect, Some(new.limits))
     }
 
+    /// Creates an endpoint without a local socket. `inspect` says whether to detect the protocol; `limits` are the
+    /// rate limits, if any apply.
     fn new(shared: StreamShared, inspect: bool, limits: Option<StreamRateLimits>) -> Self {
         Self {
             shared,
@@ -96,7 +102,7 @@ impl Endpoint {
         }
     }
 
-    /// Returns the part that may be used while the link state is locked.
+    /// Returns the part of the endpoint that may be used while the link state is locked.
     pub(super) fn shared(&self) -> &StreamShared {
         &self.shared
     }
@@ -129,7 +135,8 @@ impl Endpoint {
         self.shared.take_replay(is_refused, has_socket_ended)
     }
 
-    /// Wakes the relay task.
+    /// Wakes the stream's relay task: it delivers received data, reads its local socket and checks whether the stream
+    /// has ended.
     pub(super) fn wake(&self) {
         assert_link_state_unlocked();
         self.has_pending_wake.store(true, Release);
@@ -141,18 +148,19 @@ impl Endpoint {
         self.has_pending_wake.load(Relaxed) && self.has_pending_wake.swap(false, AcqRel)
     }
 
-    /// Waits for the next [`wake`](Self::wake).
+    /// Waits until [`wake`](Self::wake) is called, or returns at once if it was called since the last wait.
     pub(super) async fn woken(&self) {
         self.relay_wake.notified().await;
     }
 
-    /// Records that this side has ended the stream, and wakes the relay task.
+    /// Records that this side has reset the stream with `code`, and wakes the relay task. Sends nothing to the peer.
     pub(super) fn reset(&self, code: ResetCode) {
         self.shared.set_end(Err(code));
         self.wake();
     }
 
-    /// Locks the delivery half.
+    /// Locks the received data that waits for the local socket, and waits while another task delivers. Must not be
+    /// called while the link state is locked.
     pub(super) fn lock_delivery(&self) -> DeliveryGuard<'_, Delivery> {
         self.delivery.lock()
     }
@@ -201,7 +209,7 @@ impl Endpoint {
             if delivery.queue.is_empty() || unreported >= CONSUME_REPORT_BYTES {
                 let consumed = std::mem::take(&mut unreported);
                 delivery.is_end_received |= source.consume_and_read(stream, consumed, &mut delivery.queue);
-                delivery.data_read();
+                delivery.queue_refilled();
                 if delivery.queue.is_empty() {
                     break;
                 }

@@ -13,11 +13,14 @@ use super::sync::{AtomicBool, Mutex, SeqCst};
 /// owner work this way.
 #[derive(Debug, Default)]
 pub(super) struct FlatCombiner<T> {
+    /// The state that the work uses; locked while a thread executes the work.
     work: Mutex<T>,
+    /// Whether the work was requested since its last execution began.
     is_requested: AtomicBool,
 }
 
 impl<T> FlatCombiner<T> {
+    /// Creates a combiner around the state that the work uses. No work is requested.
     pub(super) fn new(work: T) -> Self {
         Self { work: Mutex::new(work), is_requested: AtomicBool::new(false) }
     }

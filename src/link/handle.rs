@@ -32,16 +32,17 @@ use crate::{
 const TEXT_PING_INTERVAL: Duration = Duration::from_secs(3);
 
 thread_local! {
-    /// Follow-ups that are being executed. The list changes places with that of the link state, so that both keep
-    /// their memory: one is used for each batch of received frames.
+    /// Reused list of the follow-ups that this thread is executing. It is swapped with the list in the link state, so
+    /// that both keep their allocations.
     static FOLLOW_UPS: Scratch<FollowUp> = const { Cell::new(Vec::new()) };
 
-    /// Channels whose drivers are about to be woken.
+    /// Reused list of the channels whose drivers this thread is about to wake.
     static TO_WAKE: Scratch<Arc<ChannelIo>> = const { Cell::new(Vec::new()) };
 }
 
-/// Receiver of a link's events: its owner. Called while the link state is not locked; must not block. The calls of
-/// [`detached`](Self::detached) and [`resumed`](Self::resumed) do not overlap, and follow the order of what happened.
+/// Callbacks by which a link reports events to its owner, the server or the proxy. Called while the link state is not
+/// locked; must not block. The calls of [`detached`](Self::detached) and [`resumed`](Self::resumed) do not overlap,
+/// and follow the order of what happened.
 pub trait LinkEvents: Send + Sync + 'static {
     /// The peer opened a stream. The owner [relays](Stream::relay) or resets it; dropping it resets it.
     fn stream_opened(&self, stream: Stream, open: Open);
@@ -57,18 +58,20 @@ pub trait LinkEvents: Send + Sync + 'static {
     fn resumed(&self, after: Duration);
 }
 
-/// The session with one peer process: its mux, its channels, the endpoints of its streams.
+/// A link: the session with one peer process over all its channels. Contains the mux, the channels and the endpoints
+/// of the open streams.
 pub struct Link {
-    /// Which end of the link this is.
+    /// Whether this process is the server or the proxy of the link.
     role: Role,
+    /// The mux, the channels and the endpoints of the open streams.
     state: LinkStateMutex<LinkState>,
     /// The owner, which is notified of events.
     events: Arc<dyn LinkEvents>,
     /// Cancelled once the link has ended.
     ended: CancellationToken,
-    /// Notified when the link becomes detached, for the task that keeps its deadline.
+    /// Notified when the link has lost its last channel: wakes the task that ends the link at its deadline.
     detach_notify: Notify,
-    /// Serialises the owner's notifications of attachment changes.
+    /// Lets one thread at a time notify the owner of attachment changes (detached, resumed, ended), in their order.
     notifier: FlatCombiner<()>,
 }
 
@@ -83,7 +86,8 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// Creates a link without channels. `text` is the form of lines of a text peer, whose link has one channel only.
+    /// Creates a link without channels. `text` is the number of fields in the lines of a text peer, whose link has
+    /// one channel only; `None` for a binary peer.
     pub fn new(
         role: Role,
         mut config: MuxConfig,
@@ -137,17 +141,17 @@ impl Link {
         self.state.lock().mux.primary_channel(stream.number())
     }
 
-    /// Returns the number of open streams.
+    /// Returns the number of open streams of the link.
     pub fn stream_count(&self) -> usize {
         self.state.lock().mux.stream_count()
     }
 
-    /// Returns which end of the link this is.
+    /// Returns whether this process is the server or the proxy of the link.
     pub(in crate::link) fn role(&self) -> Role {
         self.role
     }
 
-    /// Returns whether the link has a channel.
+    /// Returns whether the link has at least one channel now.
     pub fn has_channel(&self) -> bool {
         !self.state.lock().channels.is_empty()
     }
@@ -254,7 +258,8 @@ impl Link {
         }
     }
 
-    /// Waits until the link has ended, for tasks other than its owner's.
+    /// Waits until the link has ended. Unlike [`run_until_ended`](Self::run_until_ended) it does not keep the
+    /// deadline of a detached link: for tasks other than its owner's.
     pub fn wait_ended(&self) -> WaitForCancellationFuture<'_> {
         self.ended.cancelled()
     }
@@ -264,13 +269,14 @@ impl Link {
         self.ended.is_cancelled()
     }
 
-    /// Returns why the last channel that ended has ended.
+    /// Returns why the channel of this link that ended last has ended; [`DisconnectReason::Closed`] if none has.
     pub fn last_end_reason(&self) -> DisconnectReason {
         self.state.lock().last_end_reason.clone().unwrap_or(DisconnectReason::Closed)
     }
 
-    /// Applies `change` to the link state under its lock, and executes what follows from it after unlocking. `change`
-    /// must not make a system call, wake a task, encode or decode.
+    /// Locks the link state, applies `change` and unlocks it; then executes the consequences (deliveries, wakes,
+    /// calls of the owner) and returns the result of `change`. `change` must not make a system call, wake a task,
+    /// encode or decode.
     pub(in crate::link) fn with<R>(self: &Arc<Self>, change: impl FnOnce(&mut LinkState) -> R) -> R {
         let mut state = self.state.lock();
         let result = change(&mut state);
@@ -291,6 +297,7 @@ impl Link {
         result
     }
 
+    /// Executes one consequence of a change of the link state, which must be unlocked.
     fn execute(self: &Arc<Self>, follow_up: FollowUp) {
         match follow_up {
             FollowUp::Deliver(endpoint) => endpoint.deliver(self),
@@ -305,7 +312,9 @@ impl Link {
             FollowUp::GoAwayReceived(code) => self.events.go_away_received(code),
             FollowUp::UnknownStream(channel, key) => self.events.unknown_stream(channel, key),
             FollowUp::LogRefusedAcknowledgement(error) => {
-                tracing::error!("the mux refused an acknowledgement made up for a text peer: {error}");
+                tracing::error!(
+                    "internal error: the mux refused an acknowledgement that this process generated for a text-format peer: {error}"
+                );
             }
         }
     }
@@ -366,7 +375,8 @@ impl Link {
         is_added
     }
 
-    /// Removes a channel that has ended, if the link still has it.
+    /// Removes a channel that has ended, if the link still has it, and flushes the others, to which its streams fail
+    /// over.
     pub(in crate::link) fn remove_channel(self: &Arc<Self>, id: u16) {
         self.with(|state| state.remove_channel(id));
         self.flush();
@@ -375,7 +385,9 @@ impl Link {
 
 /// Handle of an open stream. Dropping it resets the stream, so that none is left open unattended.
 pub struct Stream {
+    /// The link that carries the stream: the session with one peer over all its channels.
     link: Arc<Link>,
+    /// The end of the stream on this side, with its local socket.
     endpoint: Arc<Endpoint>,
 }
 
@@ -392,22 +404,22 @@ impl Drop for Stream {
 }
 
 impl Stream {
-    /// Returns the number under which the mux knows the stream.
+    /// Returns the stream's number in the mux of its link.
     pub(super) fn number(&self) -> u32 {
         self.endpoint.shared().number()
     }
 
-    /// Returns the link that carries the stream.
+    /// Returns the link that carries the stream (the session with one peer over all its channels).
     pub(super) fn link(&self) -> &Arc<Link> {
         &self.link
     }
 
-    /// Returns this side's end of the stream.
+    /// Returns the end of the stream on this side, with its local socket.
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
 
-    /// Accepts a stream that the peer opened.
+    /// Accepts a stream that the peer opened: the target is connected, and the peer is notified with ACCEPT.
     pub fn accept(&self) {
         self.link.with(|state| state.mux.accept(self.number()));
         self.link.flush();

@@ -8,7 +8,7 @@ use std::{
 
 use crate::telemetry::StreamStats;
 
-/// Receiver of a stream's latency measurements.
+/// Callbacks that receive the latency measurements of a stream.
 ///
 /// [`connected`](Self::connected) and [`dequeued`](Self::dequeued) are called while the link state is locked: an
 /// implementation must not block, call the link, or acquire a lock under which another one is acquired.
@@ -22,12 +22,14 @@ pub trait LatencyObserver: Debug + Send + Sync {
     fn dequeued(&self, stream: &StreamStats, queue_wait: Duration);
 }
 
-/// Timer of one stream that this side opened. Reports to a [`LatencyObserver`].
+/// Measures the latencies of one stream that this side opened, and reports them to a [`LatencyObserver`].
 #[derive(Debug)]
 pub(super) struct LatencyTimer {
+    /// When the stream was opened.
     opened_at: Instant,
     /// When the user's first byte was read; unset until then.
     first_user_byte_at: OnceLock<Instant>,
+    /// Called with each measurement.
     observer: Arc<dyn LatencyObserver>,
 }
 

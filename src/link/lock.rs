@@ -70,19 +70,23 @@ impl<T, const RANK: usize> RankedMutex<T, RANK> {
 /// Guard of a [`RankedMutex`]; dropping it unlocks the mutex.
 #[derive(Debug)]
 pub(super) struct RankedGuard<'a, T, const RANK: usize> {
+    /// The locked mutex.
     guard: MutexGuard<'a, T>,
+    /// Counts the lock for this thread in debug builds.
     _held: held::HeldLock<RANK>,
 }
 
 impl<T, const RANK: usize> Deref for RankedGuard<'_, T, RANK> {
     type Target = T;
 
+    /// Returns the protected value.
     fn deref(&self) -> &T {
         &self.guard
     }
 }
 
 impl<T, const RANK: usize> DerefMut for RankedGuard<'_, T, RANK> {
+    /// Returns the protected value.
     fn deref_mut(&mut self) -> &mut T {
         &mut self.guard
     }
@@ -129,6 +133,7 @@ mod held {
         }
     }
 
+    /// Adds `change` to the number of locks of this rank that the current thread holds.
     #[cfg(debug_assertions)]
     fn change_count(rank: usize, change: i32) {
         let mut counts = HELD_BY_RANK.get();

@@ -29,6 +29,7 @@ pub enum StreamOutcome {
 /// relay it instead.
 #[derive(Debug)]
 pub struct RetryableConnection {
+    /// The user's connection.
     socket: TcpStream,
     /// Bytes that were read from the socket and that the next stream sends first.
     replay: VecDeque<Bytes>,
@@ -93,10 +94,13 @@ impl Stream {
         (outcome, retryable)
     }
 
+    /// Returns whether the peer of the stream's link speaks the text format.
     fn is_of_text_peer(&self) -> bool {
         self.link().with(|state| state.text.is_some())
     }
 
+    /// Relays between the stream and `socket` until both directions are finished, one side fails or `cancel` is
+    /// cancelled, and returns which of these happened. Sends no RESET.
     async fn relay_until_end(
         &self,
         socket: &TcpStream,
@@ -175,7 +179,7 @@ impl Stream {
     }
 }
 
-/// Waits until then; forever without a time.
+/// Waits until `at`; forever if it is `None`.
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,

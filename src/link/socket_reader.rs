@@ -26,9 +26,9 @@ use crate::{
 /// them are 8 MiB here.
 const TURN_BUDGET: usize = 256 * 1024;
 
-/// The same while small messages pass on this thread, which wait for every turn that is served before theirs: the
-/// slowest of a hundred pings beside four downloads took 3.6 ms instead of 5.5 ms, and the downloads' throughput was
-/// a tenth lower.
+/// Bytes after which a relay task yields while small messages pass on this thread, because each of them waits for the
+/// turns of other streams before it: the slowest of a hundred pings beside four downloads took 3.6 ms instead of 5.5
+/// ms, and the downloads' throughput was a tenth lower.
 const SHORT_TURN_BUDGET: usize = 128 * 1024;
 
 /// The longest read that counts as a small message: a keystroke, a ping, a request.
@@ -56,19 +56,20 @@ fn take_turn_budget() -> usize {
     }
 }
 
-/// What a relay task keeps of the direction from its local socket into the mux.
+/// State of a relay task for the sending direction: reads the local socket of a stream and writes to the mux.
 #[derive(Debug)]
 pub(super) struct SocketReader {
     /// Applies the rate limits to bytes that are read.
     pacer: Pacer,
     /// Bytes that an earlier stream read from the same socket and that this one sends first.
     replay: VecDeque<Bytes>,
-    /// The socket's last byte was read.
+    /// The socket's last byte was read (FIN).
     is_finished: bool,
     /// When a queue-wait measurement was last started.
     last_queue_wait_measured: Option<Instant>,
+    /// Determines the bottleneck of the sending direction while the stream takes no more bytes.
     detector: SendBottleneckDetector,
-    /// A bottleneck is recorded in the endpoint.
+    /// Whether a bottleneck of the sending direction is recorded in the endpoint.
     is_blocked: bool,
 }
 
@@ -91,6 +92,7 @@ pub(super) enum ReadResult {
 
 /// Bytes of one read from a local socket.
 struct Chunk {
+    /// The bytes read; empty at the end of the socket.
     bytes: Bytes,
     /// The socket's receive buffer is empty now.
     is_last: bool,
@@ -171,7 +173,8 @@ impl SocketReader {
         ReadResult::BudgetExhausted
     }
 
-    /// Takes the next bytes of an earlier stream, `max` at most.
+    /// Removes and returns the next bytes that an earlier stream read from the same socket, `max` at most; `None` if
+    /// there are none.
     fn pop_replay(&mut self, max: usize) -> Option<Bytes> {
         let mut bytes = self.replay.pop_front()?;
         if bytes.len() > max {
@@ -181,7 +184,7 @@ impl SocketReader {
     }
 
     /// Reads once from the socket, `max` bytes at most and as many as the rate limits allow. An empty chunk is the
-    /// socket's end. `None` if the call was interrupted.
+    /// socket's end. Returns `None` if the system call was interrupted by a signal.
     fn read_chunk(&mut self, socket: &TcpStream, mut max: usize) -> Result<Option<Chunk>, ReadResult> {
         if !self.pacer.is_free() {
             // A stream that waited for rate limits without having anything to read would delay the others.
@@ -200,7 +203,8 @@ impl SocketReader {
         read.map_or_else(interrupted_or, |chunk| Ok(Some(chunk)))
     }
 
-    /// Returns the current time if the queue wait of the next bytes is to be measured.
+    /// Returns the current time, and stores it, if the queue wait of the next bytes is to be measured; `None` if one
+    /// was measured within [`MIN_QUEUE_WAIT_INTERVAL`] or nothing observes the stream.
     fn start_queue_wait(&mut self, stream: &Stream) -> Option<Instant> {
         let now = stream.endpoint().shared().is_observed().then(Instant::now)?;
         if self.last_queue_wait_measured.is_some_and(|last| now < last + MIN_QUEUE_WAIT_INTERVAL) {
@@ -210,8 +214,8 @@ impl SocketReader {
         Some(now)
     }
 
-    /// Records what keeps the socket from being read, given the result of the last read. Most of the time nothing
-    /// does, and then this takes neither the time nor a lock.
+    /// Records the bottleneck that keeps the local socket from being read, given the result of the last read. Mostly
+    /// there is none, and then this neither reads the clock nor acquires a lock.
     pub(super) fn record_bottleneck(&mut self, stream: &Stream, result: &ReadResult) {
         let bottleneck = match result {
             ReadResult::RateLimited(_) => Some((Bottleneck::Limit, Instant::now())),
@@ -234,12 +238,13 @@ impl SocketReader {
     }
 }
 
-/// Returns how many bytes the mux takes for the stream now.
+/// Returns how many bytes the mux accepts for the stream now: free space of its send buffer.
 fn writable_bytes(stream: &Stream) -> usize {
     stream.link().with(|state| state.mux.writable(stream.number()))
 }
 
-/// Writes bytes to the mux, and returns how many more it takes. `read_at` is given if their queue wait is measured.
+/// Writes bytes of the local socket to the mux, and returns how many more it accepts. `read_at` is when they were
+/// read, if their queue wait is to be measured.
 fn write(stream: &Stream, bytes: Bytes, read_at: Option<Instant>) -> usize {
     stream.link().with(|state| {
         state.mux.write(stream.number(), bytes);
@@ -248,7 +253,8 @@ fn write(stream: &Stream, bytes: Bytes, read_at: Option<Instant>) -> usize {
     })
 }
 
-/// Maps an error of a read to the result of the whole; `None` if the read is to be repeated.
+/// Maps an I/O error of reading the local socket to a [`ReadResult`]; returns `Ok(None)` if a signal interrupted the
+/// call and it has to be repeated.
 fn interrupted_or(error: io::Error) -> Result<Option<Chunk>, ReadResult> {
     match error.kind() {
         io::ErrorKind::Interrupted => Ok(None),

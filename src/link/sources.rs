@@ -9,6 +9,8 @@ use bytes::Bytes;
 use super::{channel_io::TransmitSource, delivery::ReceiveSource, handle::Link, write_queue::Transmit};
 
 impl ReceiveSource for Arc<Link> {
+    /// Returns the credit of `consumed` bytes to the peer, and moves data that arrived in order from the mux to
+    /// `queue`.
     fn consume_and_read(&self, stream: u32, consumed: u64, queue: &mut VecDeque<Bytes>) -> bool {
         self.with(|state| {
             if consumed > 0 {
@@ -18,34 +20,41 @@ impl ReceiveSource for Arc<Link> {
         })
     }
 
+    /// Returns the credit of `bytes` bytes to the peer; does nothing for 0 bytes.
     fn consume(&self, stream: u32, bytes: u64) {
         if bytes > 0 {
             self.with(|state| state.consume(stream, bytes, Instant::now()));
         }
     }
 
+    /// Reports to the mux that the local socket has received the stream's end.
     fn consume_end(&self, stream: u32) {
         self.with(|state| state.mux.consume_end(stream));
     }
 
+    /// Has the mux copy small received chunks of `stream` until its next read.
     fn reader_blocked(&self, stream: u32) {
         self.with(|state| state.mux.on_reader_blocked(stream));
     }
 }
 
 impl TransmitSource for Arc<Link> {
+    /// Takes frames for `channel` from the mux, as lines for a text peer.
     fn poll_transmit(&self, channel: u16, bytes: usize, polled: &mut Vec<Transmit>) -> bool {
         self.with(|state| state.poll_transmit(channel, bytes, polled))
     }
 
+    /// Stores in the mux whether the channel's socket takes no bytes.
     fn set_write_blocked(&self, channel: u16, is_blocked: bool) {
         self.with(|state| state.mux.set_write_blocked(channel, is_blocked));
     }
 
+    /// Returns whether the text adapter holds too much undelivered data; false for a binary peer.
     fn must_stop_reading(&self) -> bool {
         self.with(|state| state.must_stop_reading())
     }
 
+    /// Wakes the drivers of this link that have frames to transmit.
     fn wake_drivers(&self) {
         Link::wake_drivers(self);
     }

@@ -34,9 +34,9 @@ const MAX_POLLED: usize = 256;
 ///
 /// Closing a channel's socket resets the connection until the process closes it in an orderly way, so the kernel of a
 /// process that died resets all of its channels, and waiting for that process is useless. If a middlebox has reset
-/// them, the live peer knows at the same moment, and is back within this time. An end without a reset and without
-/// GOAWAY, and silence, are caused by the network: if one channel ended so within this time, the resets of the others
-/// are the network's too.
+/// them, the live peer notices at the same moment, and reconnects within this time. An end without a reset and
+/// without GOAWAY, and silence, are caused by the network: if one channel ended so within this time, the resets of
+/// the others are the network's too.
 fn reset_grace(rtt: Duration, last_end_without_reset: Option<Duration>) -> Duration {
     let grace = RESET_GRACE.0 + rtt * RESET_GRACE.1;
     if last_end_without_reset.is_some_and(|ago| ago <= grace) { Duration::MAX } else { grace }
@@ -55,7 +55,7 @@ pub(super) struct Detached {
 pub(in crate::link) struct LinkState {
     /// The multiplexer: streams, flow control, scheduling.
     pub(in crate::link) mux: Mux,
-    /// Translates between the mux and a text peer; `None` for a binary peer.
+    /// Translates between the frames of the mux and the lines of a text peer; `None` for a binary peer.
     pub(in crate::link) text: Option<TextAdapter>,
     /// Endpoints of the open streams, by stream number.
     pub(in crate::link) endpoints: HashMap<u32, Arc<Endpoint>>,
@@ -75,7 +75,7 @@ pub(in crate::link) struct LinkState {
     pub(super) is_closing: bool,
     /// What to do once the link state is unlocked, in this order.
     pub(super) follow_ups: Vec<FollowUp>,
-    /// Changes of the link's attachment of which the owner has not been notified yet.
+    /// Changes of the link's attachment (detached, resumed, ended) of which the owner has not been notified yet.
     pending_notifications: VecDeque<AttachmentChange>,
     /// Reused list for the translation of received lines.
     text_inputs: Vec<TextInput>,
@@ -103,8 +103,8 @@ pub(super) enum FollowUp {
     LogRefusedAcknowledgement(ProtocolError),
 }
 
-/// Change of a link's attachment to its peer. The owner is notified of them in the order in which they happen: in
-/// another order it would take a link that has channels for detached.
+/// Change of a link's attachment (whether it has a channel to its peer). The owner is notified of them in the order
+/// in which they happen: in another order it would take a link that has channels for detached.
 pub(super) enum AttachmentChange {
     /// The last channel was lost; the link ends at this time unless it is resumed.
     Detached(Instant),
@@ -195,6 +195,8 @@ impl LinkState {
         handled
     }
 
+    /// Handles one result of translating a text peer's line, which arrived on channel `id`: passes a frame to the
+    /// mux, queues a reply, stores an announced size, or reports an unknown stream.
     fn handle_text_input(&mut self, id: u16, input: TextInput, now: Instant) -> Result<(), ProtocolError> {
         match input {
             TextInput::Frame(frame) => self.mux.handle_frame(id, frame, now)?,
@@ -216,7 +218,8 @@ impl LinkState {
         self.text.as_ref().is_some_and(TextAdapter::must_stop_reading)
     }
 
-    /// Records why a channel is to end, and has its driver stopped.
+    /// Records why a channel is to end, and has its driver stopped once the link state is unlocked. Does nothing if
+    /// the link does not have the channel.
     pub(in crate::link) fn stop_channel(&mut self, id: u16, reason: DisconnectReason) {
         if let Some(channel) = self.channels.get(&id) {
             channel.shared().set_end_reason(reason);
@@ -287,6 +290,8 @@ impl LinkState {
         true
     }
 
+    /// Marks a detached link as attached again, and queues the owner's notification. Changes nothing if the link is
+    /// not detached.
     fn resume(&mut self) {
         let Some(detached) = self.detached.take() else { return };
         let now = Instant::now();
@@ -305,12 +310,13 @@ impl LinkState {
         self.pending_notifications.push_back(AttachmentChange::Ended);
     }
 
-    /// Returns whether the owner has to be notified of a change of the attachment.
+    /// Returns whether the owner has to be notified that the link was detached, was resumed or has ended.
     pub(super) fn has_pending_notifications(&self) -> bool {
         !self.pending_notifications.is_empty()
     }
 
-    /// Takes the oldest change of which the owner has not been notified.
+    /// Removes and returns the oldest change of the link's attachment of which the owner has not been notified;
+    /// `None` if there is none.
     pub(super) fn pop_notification(&mut self) -> Option<AttachmentChange> {
         self.pending_notifications.pop_front()
     }
@@ -322,6 +328,8 @@ impl LinkState {
         }
     }
 
+    /// Applies one event of the mux to the endpoint or channel that it concerns, and collects what has to happen
+    /// after unlocking.
     fn handle_event(&mut self, event: MuxEvent) {
         let follow_ups = &mut self.follow_ups;
         match event {
@@ -377,6 +385,7 @@ impl LinkState {
         }
     }
 
+    /// Removes the endpoint of a stream that has ended, records how, and has its relay task woken.
     fn end_stream(&mut self, stream: u32, end: Result<(), ResetCode>) {
         if let Some(endpoint) = self.endpoints.remove(&stream) {
             endpoint.shared().set_end(end);

@@ -9,6 +9,8 @@ use super::{
 use crate::telemetry::{Bottleneck, StreamDetails, StreamDetailsSource};
 
 impl StreamDetailsSource for StreamControl {
+    /// Reads flow control and bottlenecks of the stream; `None` once the mux no longer has it. Samples the stream's
+    /// activity.
     fn details(&self) -> Option<StreamDetails> {
         let (endpoint, now) = (self.endpoint(), Instant::now());
         let stream = endpoint.shared().number();

@@ -25,21 +25,22 @@ use crate::{
 /// State of one stream that both its relay task and code under the link state use.
 #[derive(Debug)]
 pub(super) struct StreamShared {
-    /// Number under which the mux knows the stream.
+    /// The stream's number in the mux of its link.
     number: u32,
     /// Telemetry counters; only for streams that this side opened.
     stats: Option<Arc<StreamStats>>,
     /// Measures connect latency and TTFB; only for streams that this side opened.
     latency: Option<LatencyTimer>,
-    /// What keeps the local socket from being read.
+    /// The recorded bottleneck of the sending direction: what keeps the local socket from being read, and for how
+    /// long.
     send_bottleneck: LeafMutex<BottleneckTimer>,
-    /// Allocated by the first request for the stream's flow.
+    /// Recent activity of the stream by direction. Allocated when the cockpit first requests the stream's details.
     activity: LeafMutex<Option<Box<ActivityTracker>>>,
     /// How often the stream has moved to another channel because its own was lost.
     failovers: AtomicU32,
-    /// The peer has accepted the stream.
+    /// Whether the peer has accepted the stream: its target is connected.
     is_accepted: AtomicBool,
-    /// Bytes for a retry of the stream.
+    /// Bytes that were read from the user's socket and that a retry of the stream on another proxy would send.
     replay: LeafMutex<ReplayBuffer>,
     /// How the stream ended; unset while it is open.
     end: OnceLock<Result<(), ResetCode>>,
@@ -74,7 +75,7 @@ impl StreamShared {
         }
     }
 
-    /// Returns the number under which the mux knows the stream.
+    /// Returns the stream's number in the mux of its link.
     pub(super) fn number(&self) -> u32 {
         self.number
     }
@@ -89,12 +90,13 @@ impl StreamShared {
         Some((self.latency.as_ref()?, self.stats.as_deref()?))
     }
 
-    /// Returns whether anything observes how the stream flows.
+    /// Returns whether telemetry observes the stream, so that bottlenecks and queue waits are recorded. Only for
+    /// streams that this side opened.
     pub(super) fn is_observed(&self) -> bool {
         self.stats.is_some()
     }
 
-    /// Sets the phase that telemetry shows.
+    /// Sets the phase of the stream that telemetry shows. Does nothing for a stream without counters.
     pub(super) fn set_phase(&self, phase: StreamPhase) {
         if let Some(stats) = &self.stats {
             stats.set_phase(phase);
@@ -112,7 +114,7 @@ impl StreamShared {
         }
     }
 
-    /// Records that the local socket has ended, which a target may take for a request of no bytes.
+    /// Records that the local socket has sent its last byte (FIN), which a target may take for a request of no bytes.
     pub(super) fn socket_ended(&self) {
         let replay = &mut *self.replay.lock();
         if let ReplayBuffer::Empty = replay {
@@ -171,12 +173,12 @@ impl StreamShared {
         }
     }
 
-    /// Locks the timer of what keeps the local socket from being read.
+    /// Locks the bottleneck timer of the sending direction: what keeps the local socket from being read.
     pub(super) fn send_bottleneck(&self) -> LeafGuard<'_, BottleneckTimer> {
         self.send_bottleneck.lock()
     }
 
-    /// Locks the tracker of recent activity, which exists once the stream's flow was requested.
+    /// Locks the tracker of recent activity; `None` until the cockpit has requested the stream's details.
     pub(super) fn activity(&self) -> LeafGuard<'_, Option<Box<ActivityTracker>>> {
         self.activity.lock()
     }

@@ -21,7 +21,8 @@ use crate::{
 /// overtake encoded bytes.
 const MAX_QUEUED_BYTES: usize = BufferPool::BUFFER_SIZE;
 
-/// The same on a channel whose socket takes little at a time, where the maximum would mean milliseconds of delay.
+/// Number of bytes that are encoded ahead at least, on a channel whose socket takes little at a time.
+/// [`MAX_QUEUED_BYTES`] would mean milliseconds of delay there.
 const MIN_QUEUED_BYTES: usize = 8 * 1024;
 
 /// How much memory is allocated at a time for headers and lines. A header has 20 bytes, or 24 with its checksum, and
@@ -31,7 +32,8 @@ const ARENA_BYTES: usize = 4 * 1024;
 /// The largest header of a DATA frame.
 const MAX_DATA_HEADER: usize = 24;
 
-/// What a line has beside its data: user, stream, action, separators. ADDPROXY lines are longer, and rare.
+/// Estimated length in bytes of a text line without its data: user, stream, action, separators. ADDPROXY lines are
+/// longer, and rare.
 const LINE_OVERHEAD: usize = 32;
 
 /// A frame for a binary peer, or a line for a text peer, that the mux has chosen for transmission.
@@ -59,11 +61,13 @@ impl Transmit {
 /// Encoded frames or lines of one channel, in the order of their transmission.
 #[derive(Debug)]
 pub(super) struct WriteQueue {
+    /// Encoded bytes that the socket has not taken, in the order of their transmission.
     chunks: VecDeque<Bytes>,
     /// The sum of the lengths of `chunks`.
     queued_bytes: usize,
+    /// Encodes binary frames, with a checksum if it was negotiated.
     encoder: FrameEncoder,
-    /// The form of lines, for a text peer.
+    /// Number of fields in the lines of a text peer; `None` for a binary peer.
     fields: Option<FieldCount>,
     /// Headers and lines are written here one after another, and split off without copying.
     arena: BytesMut,
@@ -72,7 +76,8 @@ pub(super) struct WriteQueue {
 }
 
 impl WriteQueue {
-    /// Creates an empty queue. `fields` is the form of lines for a text peer.
+    /// Creates an empty queue. `fields` is the number of fields in the lines of a text peer; `None` for a binary
+    /// peer.
     pub(super) fn new(encoder: FrameEncoder, fields: Option<FieldCount>) -> Self {
         Self {
             chunks: VecDeque::new(),
@@ -94,12 +99,13 @@ impl WriteQueue {
         self.last_taken.clamp(MIN_QUEUED_BYTES, MAX_QUEUED_BYTES)
     }
 
-    /// Returns how many bytes are missing up to [`target_bytes`](Self::target_bytes).
-    pub(super) fn missing_bytes(&self) -> usize {
+    /// Returns how many more bytes should be encoded now: the difference between [`target_bytes`](Self::target_bytes)
+    /// and the bytes that are queued; 0 if as many are queued.
+    pub(super) fn bytes_to_encode(&self) -> usize {
         self.target_bytes().saturating_sub(self.queued_bytes)
     }
 
-    /// Encodes a frame or line and appends it.
+    /// Encodes a frame or line and appends it to the queue. The link state must not be locked.
     pub(super) fn push(&mut self, transmit: Transmit) {
         assert_link_state_unlocked();
         match transmit {
@@ -123,11 +129,13 @@ impl WriteQueue {
         }
     }
 
+    /// Appends the encoded bytes in the arena to the queue as one chunk, without copying them.
     fn push_arena(&mut self) {
         let encoded = self.arena.split().freeze();
         self.push_chunk(encoded);
     }
 
+    /// Appends encoded bytes to the queue.
     fn push_chunk(&mut self, chunk: Bytes) {
         self.queued_bytes += chunk.len();
         self.chunks.push_back(chunk);

@@ -12,17 +12,18 @@ use std::sync::{
 pub struct WindowBudget(Arc<AtomicU64>);
 
 impl WindowBudget {
-    /// A budget of `bytes` bytes, none of which is reserved.
+    /// Creates a budget of `bytes` bytes, none of which is reserved.
     pub fn new(bytes: u64) -> Self {
         Self(Arc::new(AtomicU64::new(bytes)))
     }
 
-    /// Returns how many bytes are not reserved.
+    /// Returns how many bytes of the budget are not reserved.
     pub fn available(&self) -> u64 {
         self.0.load(Relaxed)
     }
 
-    /// Reserves `bytes`, or all that are available if these are fewer. Returns how many were reserved.
+    /// Reserves `bytes` bytes for the growth of windows, or all that are available if these are fewer. Returns how
+    /// many were reserved.
     pub(super) fn reserve(&self, bytes: u64) -> u64 {
         if bytes == 0 {
             return 0;

@@ -36,7 +36,7 @@ pub(super) struct Channel {
     /// peer answers a later probe. If the channel dies before, they are retransmitted on another: a RESET that is
     /// lost would leave the peer with an open stream for ever.
     unacknowledged_control: VecDeque<(u64, Frame)>,
-    /// How many of `control_frames` are messages.
+    /// How many of `control_frames` are messages (`Frame::Message`).
     queued_messages: usize,
     /// How many more frames without effect the peer may send on this channel.
     pub(super) glitches: GlitchBudget,
@@ -45,7 +45,7 @@ pub(super) struct Channel {
     /// Whether the stream that the scheduler selects next has to be checked for a small message, which may exceed the
     /// congestion window. False after a check has failed, until the next stream changes.
     pub(super) may_have_small_message: bool,
-    /// Whether its socket accepts no more data for now.
+    /// Whether the channel's socket accepts no more data for now.
     pub(super) is_write_blocked: bool,
     /// The timers for pings, and for the detection of a dead channel.
     keepalive: Keepalive,
@@ -56,9 +56,9 @@ pub(super) struct Channel {
 struct Keepalive {
     /// When the next ping is due.
     next_ping_at: Instant,
-    /// Whether a ping has to be sent.
+    /// Whether a ping has to be sent with the next frames.
     is_ping_due: bool,
-    /// When something was last received.
+    /// When bytes were last received on the channel, or this side did not read it.
     last_received_at: Instant,
     /// The token of the peer's ping that was not answered yet. Only the last one is kept: a flood of pings costs no
     /// memory.
@@ -66,7 +66,7 @@ struct Keepalive {
 }
 
 impl Channel {
-    /// A channel on which nothing was sent or received yet.
+    /// Creates a channel on which nothing was sent or received yet.
     pub(super) fn new(config: &MuxConfig, now: Instant) -> Self {
         Self {
             control_frames: VecDeque::new(),
@@ -101,13 +101,14 @@ impl Channel {
             || self.path.needs_probe()
     }
 
-    /// Returns whether it can send data of other channels' streams: none of its own is queued, and it answers probes.
+    /// Returns whether the channel can send data of other channels' streams: none of its own is queued, and the peer
+    /// answers its probes.
     pub(super) fn is_idle(&self) -> bool {
         self.scheduler.is_empty() && !self.is_suspect
     }
 
-    /// Returns whether data is queued although the congestion window is full or the socket accepts no more. False
-    /// where the CPU is the bottleneck: other channels would not help.
+    /// Returns whether data is queued on this channel although its congestion window is full or its socket accepts no
+    /// more. False where the CPU is the bottleneck: other channels would not help.
     pub(super) fn is_congested(&self) -> bool {
         let is_full = match self.path.is_cpu_limited() {
             Some(is_cpu_limited) => !is_cpu_limited && (self.is_write_blocked || self.path.is_full()),
@@ -126,7 +127,8 @@ impl Channel {
         self.control_frames.len() >= MAX_QUEUED_CONTROL
     }
 
-    /// Takes the next frame that belongs to no open stream: an answer to a ping, a ping, or a queued control frame.
+    /// Removes and returns the next frame of the channel that belongs to no open stream: an answer to a ping, a ping,
+    /// or a queued control frame.
     pub(super) fn poll_control(&mut self, now: Instant) -> Option<Frame> {
         if let Some(token) = self.keepalive.unanswered_ping.take() {
             return Some(Frame::Pong { token });
@@ -153,7 +155,7 @@ impl Channel {
         self.unacknowledged_control.push_back((self.path.last_token(), frame));
     }
 
-    /// Queues a message.
+    /// Queues a message about the link on this channel.
     ///
     /// # Errors
     /// [`ProtocolError::TooManyUnreadReplies`] if too many are queued.
@@ -166,12 +168,13 @@ impl Channel {
         Ok(())
     }
 
-    /// The control frames that have to be retransmitted on another channel, because this one is lost.
+    /// Returns the control frames that have to be retransmitted on another channel, because this one is lost: those
+    /// that the peer has not confirmed, and those that were not sent.
     pub(super) fn into_unacknowledged(self) -> impl Iterator<Item = Frame> {
         self.unacknowledged_control.into_iter().map(|(_, frame)| frame).chain(self.control_frames)
     }
 
-    /// Queues a control frame of a lost channel.
+    /// Queues a control frame of a lost channel for retransmission on this one.
     pub(super) fn take_over(&mut self, frame: Frame) {
         self.queued_messages += usize::from(matches!(frame, Frame::Message(_)));
         self.control_frames.push_back(frame);
@@ -196,7 +199,8 @@ impl Channel {
         Some(rtt)
     }
 
-    /// Updates the timers. Returns false if the channel is dead: nothing was received for the keepalive timeout.
+    /// Updates the channel's timers: pings become due, and the channel suspect. Returns false if the channel is dead:
+    /// nothing was received for the keepalive timeout.
     pub(super) fn on_timeout(&mut self, config: &MuxConfig, now: Instant) -> bool {
         let timeout = if self.primary_streams > 0 { config.keepalive_timeout } else { config.idle_timeout };
         if now.saturating_duration_since(self.keepalive.last_received_at) >= timeout {

@@ -11,25 +11,25 @@ pub enum ProtocolError {
     #[error("{0} frame for a stream that was never opened")]
     UnknownStream(&'static str),
     /// An OPEN whose stream id skips too many ids.
-    #[error("stream id skips too many ids")]
+    #[error("OPEN frame whose stream id skips too many ids")]
     StreamIdGap,
     /// DATA beyond the limit that this side has advertised.
-    #[error("data beyond the flow-control limit")]
+    #[error("data beyond the flow-control limit of its stream")]
     FlowControl,
     /// An offset that overflows when a length is added to it.
-    #[error("offset overflow")]
+    #[error("stream offset beyond the maximum")]
     OffsetOverflow,
     /// DATA beyond the final size of a stream, or a second END at another offset.
     #[error("final size of a stream changed")]
     FinalSize,
     /// Too many segments of one stream with gaps between them.
-    #[error("too many out-of-order segments")]
+    #[error("too many out-of-order segments in one stream")]
     TooManyGaps,
     /// An acknowledgement of bytes that were never sent.
     #[error("acknowledgement of data that was never sent")]
     AckOfUnsentData,
     /// The peer keeps sending requests, or opening streams, and does not read the replies.
-    #[error("too many unread replies")]
+    #[error("too many replies are queued because the peer does not read them")]
     TooManyUnreadReplies,
     /// Too many glitches: frames that are legal and change nothing.
     #[error("too many frames without effect")]

@@ -27,14 +27,14 @@ pub(super) enum FrameEffect {
 /// worst.
 #[derive(Debug)]
 pub(super) struct GlitchBudget {
-    /// How many glitches may still be received.
+    /// How many more glitches the channel may receive before it is closed.
     left: u32,
-    /// When the time that has passed was last added.
+    /// When the budget was last refilled for the time that has passed.
     refilled_at: Instant,
 }
 
 impl GlitchBudget {
-    /// A full budget.
+    /// Creates a full glitch budget.
     pub(super) fn new(now: Instant) -> Self {
         Self { left: MAX_GLITCHES, refilled_at: now }
     }
@@ -44,7 +44,7 @@ impl GlitchBudget {
         self.left = self.left.saturating_add(glitches).min(MAX_GLITCHES);
     }
 
-    /// Counts one received frame.
+    /// Counts one received frame: a glitch or a request spends the budget, a useful frame refills it.
     ///
     /// # Errors
     /// [`ProtocolError::TooManyGlitches`] if the budget is spent.

@@ -13,7 +13,8 @@ pub const MAX_CHUNK_SIZE: usize = MAX_PAYLOAD;
 /// scheduling cost more than shorter chunks gain.
 pub(super) const MIN_CHUNK_SIZE: usize = 4 * 1024;
 
-/// How many unsent bytes of one stream are buffered at most, so that a channel need not wait for the user's socket.
+/// The most bytes of one stream that are buffered and not yet sent, so that a channel need not wait for the user's
+/// socket.
 pub(super) const MAX_UNSENT_PER_STREAM: u64 = 4 * CHUNK_SIZE as u64;
 
 /// Less writable space than this, in bytes, is reported as none while more is about to become free: a smaller read is
@@ -61,7 +62,7 @@ pub(super) const MAX_READY_SEGMENTS: usize = 2048;
 pub(super) const MAX_UNACKNOWLEDGED_CONTROL: usize = 65_536;
 
 /// How many control frames may be queued on a channel whose peer reads slowly or not at all. Beyond it the channel
-/// gets no new streams: each stream that is opened and closed queues one.
+/// gets no new streams: each stream that is opened and closed queues one control frame.
 pub(super) const MAX_QUEUED_CONTROL: usize = 65_536;
 
 /// How many glitches (frames that change nothing) a channel may bring at once. When a channel dies, the acceptance,

@@ -10,9 +10,9 @@ use rangemap::{RangeMap, RangeSet};
 /// the primary channel. A stream that uses only its primary channel has nothing here, and allocates nothing.
 #[derive(Debug, Default)]
 pub(super) struct RangeTracker {
-    /// In flight on secondary channels: the ids of those.
+    /// Ranges in flight on secondary channels, with the id of the channel.
     on_secondaries: RangeMap<u64, u16>,
-    /// Lost with their channel. They are retransmitted before anything else is sent.
+    /// Ranges that were lost with their channel. They are retransmitted before new data is sent.
     lost: RangeSet<u64>,
 }
 
@@ -22,7 +22,7 @@ impl RangeTracker {
         self.on_secondaries.insert(range, channel);
     }
 
-    /// How many ranges are in flight on secondary channels. Adjacent ranges on one channel count as one.
+    /// Returns how many ranges are in flight on secondary channels. Adjacent ranges on one channel count as one.
     pub(super) fn ranges_on_secondaries(&self) -> usize {
         self.on_secondaries.len()
     }
@@ -42,7 +42,7 @@ impl RangeTracker {
         }
     }
 
-    /// How many bytes have to be retransmitted.
+    /// Returns how many bytes have to be retransmitted.
     pub(super) fn lost_bytes(&self) -> u64 {
         if self.lost.is_empty() {
             return 0;
@@ -50,7 +50,7 @@ impl RangeTracker {
         self.lost.iter().map(|range| range.end - range.start).sum()
     }
 
-    /// Forgets all bytes below `offset`: the peer has acknowledged them.
+    /// Removes all ranges below `offset`: the peer has acknowledged those bytes.
     pub(super) fn acknowledge(&mut self, offset: u64) {
         let is_acked = |first: &Range<u64>| first.start < offset;
         if !self.on_secondaries.is_empty()

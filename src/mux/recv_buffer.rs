@@ -32,7 +32,7 @@ pub(super) struct RecvBuffer {
     out_of_order: BTreeMap<u64, Bytes>,
     /// How many bytes `out_of_order` holds.
     out_of_order_bytes: u64,
-    /// The offset up to which all data has been received.
+    /// The offset up to which all data has been received without a gap.
     next_offset: u64,
     /// The offset up to which the reader has consumed data.
     consumed: u64,
@@ -40,7 +40,7 @@ pub(super) struct RecvBuffer {
     advertised_consumed: u64,
     /// The offset up to which the peer may send. It never falls.
     limit: u64,
-    /// The receive window in bytes.
+    /// The receive window in bytes: how many the peer may send beyond those that were consumed.
     window: u32,
     /// Whether data beyond the limit is a protocol error. A text peer knows no limit.
     enforces_limit: bool,
@@ -81,7 +81,8 @@ enum RecvEnd {
 }
 
 impl RecvBuffer {
-    /// An empty buffer with this receive window. Without `enforces_limit`, data beyond the limit is accepted.
+    /// Creates an empty buffer with this receive window in bytes. Without `enforces_limit`, data beyond the limit is
+    /// accepted.
     pub(super) fn new(window: u32, enforces_limit: bool) -> Self {
         Self {
             ready: VecDeque::new(),
@@ -148,7 +149,7 @@ impl RecvBuffer {
         Ok(before != (self.next_offset, self.end))
     }
 
-    /// Appends a segment to the data in order. Coalesces the segments if too many wait for the reader.
+    /// Appends a segment that continues the data in order. Coalesces the segments if too many wait for the reader.
     fn append_ready(&mut self, payload: Bytes) {
         self.next_offset += payload.len() as u64;
         self.ready.push_back(payload);
@@ -256,12 +257,13 @@ impl RecvBuffer {
         is_new
     }
 
-    /// Whether all data and the END have been consumed.
+    /// Returns whether all data and the END have been consumed.
     pub(super) fn is_done(&self) -> bool {
         self.end == RecvEnd::Consumed
     }
 
-    /// Sets the window to `wanted` within `bounds`, growing by at most `budget` bytes. Returns the change.
+    /// Sets the receive window to `wanted` bytes within `bounds` (minimum, maximum), growing it by at most `budget`
+    /// bytes. Returns the change in bytes.
     pub(super) fn resize(&mut self, wanted: u32, bounds: (u32, u32), budget: u64) -> i64 {
         let before = self.window;
         let most = before.saturating_add(u32::try_from(budget).unwrap_or(u32::MAX));

@@ -25,21 +25,21 @@ use super::{
 ///  freed   │ in flight    │ unsent       │ credit left │ no credit
 /// ```
 ///
-/// Exactly `acked..written` is kept: when a channel dies, the data in flight on it is retransmitted on another. A
-/// [`RangeTracker`] knows which data is in flight on a channel other than the stream's primary channel.
+/// The buffer keeps exactly `acked..written`: when a channel dies, the data in flight on it is retransmitted on
+/// another. A [`RangeTracker`] records which data is in flight on a channel other than the stream's primary channel.
 #[derive(Debug)]
 pub(super) struct SendBuffer {
-    /// The data that is kept, with the offset of each chunk.
+    /// The data that the peer has not acknowledged, with the offset of each chunk.
     chunks: VecDeque<(u64, Bytes)>,
     /// How many chunks at the end are small and not coalesced yet.
     small_chunks: usize,
-    /// Index of the chunk that holds the offset `sent`, or an index before it.
+    /// Index in `chunks` of the chunk that contains the offset `sent`, or an index before it.
     cursor: usize,
     /// The peer has acknowledged all data below this offset.
     acked: u64,
     /// All data below this offset was sent at least once.
     sent: u64,
-    /// Where the data in flight is that is not on the primary channel.
+    /// The ranges of data in flight on other channels than the primary one, and those that have to be retransmitted.
     ranges: RangeTracker,
     /// The offset up to which data was written.
     written: u64,
@@ -53,7 +53,7 @@ pub(super) struct SendBuffer {
     is_paused: bool,
     /// Whether the peer's window is larger than the budget allows this side to buffer.
     is_budget_limited: bool,
-    /// Bytes that were retransmitted.
+    /// Bytes that were retransmitted since the stream was opened.
     retransmitted: u64,
     /// An offset, and the time at which the data below it was written, while its queue wait is being measured.
     queue_wait_mark: Option<(u64, Instant)>,
@@ -109,7 +109,8 @@ pub(super) struct OutgoingChunk {
 }
 
 impl SendBuffer {
-    /// An empty buffer. `window` is the peer's initial window; `max_window` is the largest that this side honours.
+    /// Creates an empty send buffer. `window` is the peer's initial window in bytes; `max_window` is the largest that
+    /// this side honours.
     pub(super) fn new(window: u32, max_window: u32) -> Self {
         Self {
             chunks: VecDeque::new(),
@@ -147,7 +148,7 @@ impl SendBuffer {
         }
     }
 
-    /// Appends data, at most as much as is [writable](Self::writable).
+    /// Appends data to be sent, at most as much as is [writable](Self::writable).
     pub(super) fn write(&mut self, bytes: Bytes) {
         debug_assert!(self.end == SendEnd::Open, "written after the end");
         debug_assert!(bytes.len() as u64 <= self.limit - self.written, "written without credit");
@@ -233,17 +234,17 @@ impl SendBuffer {
         self.ranges.first_lost().is_some() || self.sent < self.written || self.end == SendEnd::Queued
     }
 
-    /// How many bytes were written and are not sent, or have to be retransmitted.
+    /// Returns how many bytes were written and are not sent, or have to be retransmitted.
     pub(super) fn unsent(&self) -> u64 {
         self.written - self.sent + self.ranges.lost_bytes()
     }
 
-    /// Whether the peer has acknowledged all data and the END.
+    /// Returns whether the peer has acknowledged all data and the END.
     pub(super) fn is_done(&self) -> bool {
         self.end == SendEnd::Acked
     }
 
-    /// The offset up to which data was sent, for a RESET frame.
+    /// Returns the offset up to which data was sent, for a RESET frame.
     pub(super) fn final_size(&self) -> u64 {
         self.sent
     }
@@ -257,9 +258,9 @@ impl SendBuffer {
             && self.ranges.ranges_on_secondaries() < MAX_STRIPED_RANGES_PER_STREAM
     }
 
-    /// Takes the next payload to send, of at most `max_len` bytes. Lost data is retransmitted before new data is
-    /// sent. `secondary` is the channel, if it goes out on another than the primary one. The last chunk carries the
-    /// END flag, except on a secondary channel.
+    /// Returns the next payload to send, of at most `max_len` bytes, and records it as sent; `None` if there is
+    /// nothing to send. Lost data is retransmitted before new data is sent. `secondary` is the channel, if it goes
+    /// out on another than the primary one. The last chunk carries the END flag, except on a secondary channel.
     pub(super) fn next_chunk(&mut self, max_len: usize, secondary: Option<u16>) -> Option<OutgoingChunk> {
         if !self.has_output() {
             return None;
@@ -313,24 +314,24 @@ impl SendBuffer {
         chunk.slice(from..chunk.len().min(from.saturating_add(max_len)))
     }
 
-    /// The offset of the end of a chunk.
+    /// Returns the stream offset at which the chunk with this index ends.
     fn chunk_end(&self, index: usize) -> u64 {
         let (start, chunk) = &self.chunks[index];
         start + chunk.len() as u64
     }
 
-    /// The acknowledged offset, the credit, and whether the END is acknowledged. An acknowledgement that changes none
-    /// of these is a glitch.
+    /// Returns the acknowledged offset, the offset up to which the peer accepts data, and whether the END is
+    /// acknowledged. An acknowledgement that changes none of these is a glitch.
     pub(super) fn ack_state(&self) -> (u64, u64, bool) {
         (self.acked, self.limit, self.is_done())
     }
 
-    /// By how many bytes the window exceeds the initial one. They are reserved from the budget.
+    /// Returns by how many bytes the send window exceeds the initial one. They are reserved from the budget.
     pub(super) fn window_growth(&self) -> u64 {
         (self.limit - self.acked).saturating_sub(self.initial_window)
     }
 
-    /// By how many more bytes the window would grow if this side honoured a window of the peer in full.
+    /// Returns by how many more bytes the send window would grow if this side honoured the peer's `window` in full.
     pub(super) fn wanted_growth(&self, window: u32) -> u64 {
         let wanted = u64::from(window.min(self.max_window)).saturating_sub(self.initial_window);
         wanted.saturating_sub(self.window_growth())
@@ -374,7 +375,7 @@ impl SendBuffer {
         Ok(())
     }
 
-    /// Whether the END was sent at least once.
+    /// Returns whether the END was sent at least once.
     fn was_end_sent(&self) -> bool {
         // After a loss the END is queued again, but the peer may have received the first one.
         matches!(self.end, SendEnd::Queued | SendEnd::Sent | SendEnd::Acked) && self.sent == self.written
@@ -388,13 +389,13 @@ impl SendBuffer {
         }
     }
 
-    /// Makes this channel the primary channel.
+    /// Makes `channel` the stream's primary channel.
     pub(super) fn set_primary(&mut self, channel: u16) {
         self.ranges.set_primary(channel);
     }
 
     /// Queues for retransmission what is in flight on a secondary channel, because that channel is lost or suspect.
-    /// Returns whether there was anything.
+    /// Returns whether any data was in flight there.
     pub(super) fn lose_secondary(&mut self, channel: u16) -> bool {
         self.ranges.lose_secondary(channel)
     }

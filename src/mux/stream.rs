@@ -26,13 +26,13 @@ pub(super) struct Stream {
     pub(super) priority: Priority,
     /// The primary channel; `None` while the link has no channel.
     pub(super) channel: Option<u16>,
-    /// The sending half.
+    /// The sending half: data to the peer, its retransmission and the peer's credit.
     pub(super) send: SendBuffer,
-    /// The receiving half.
+    /// The receiving half: data from the peer, its reassembly and the credit for the peer.
     pub(super) recv: RecvBuffer,
     /// Auto-tuning of the receive window.
     pub(super) tuner: WindowTuner,
-    /// The control frames that have to be sent.
+    /// The control frames of the stream that have to be sent.
     pub(super) pending: PendingControl,
     /// Whether it is in the control queue of its primary channel.
     pub(super) is_in_control_queue: bool,
@@ -40,7 +40,8 @@ pub(super) struct Stream {
     pub(super) is_in_scheduler: bool,
     /// Whether the reader was notified of data that it has not read yet.
     pub(super) is_reader_notified: bool,
-    /// Whether the writer could not write, and waits for a notification.
+    /// Whether the writer, the relay task, could not write and waits for
+    /// [`MuxEvent::Writable`](super::MuxEvent::Writable).
     pub(super) is_writer_waiting: bool,
 }
 
@@ -51,7 +52,7 @@ pub(super) enum OpenState {
     Requested(Open),
     /// The peer opened it and waits for OPEN_OK.
     Offered,
-    /// Both sides know it.
+    /// The proxy has accepted it: the target is connected.
     Established,
 }
 
@@ -76,7 +77,7 @@ impl PendingControl {
 }
 
 impl Stream {
-    /// A stream with empty buffers whose primary channel is `channel`.
+    /// Creates a stream with empty buffers whose primary channel is `channel`.
     pub(super) fn new(state: OpenState, open: &Open, channel: u16, config: &MuxConfig) -> Self {
         Self {
             state,
@@ -99,7 +100,8 @@ impl Stream {
         self.send.is_done() && self.recv.is_done()
     }
 
-    /// Takes the next control frame. OPEN goes first: no frame of a stream may overtake it.
+    /// Returns the next pending control frame of the stream, and marks it as sent; `None` if there is none. OPEN goes
+    /// first: no frame of a stream may overtake it.
     pub(super) fn poll_control(&mut self, stream: u32) -> Option<Frame> {
         if std::mem::take(&mut self.pending.open)
             && let OpenState::Requested(open) = &self.state

@@ -24,7 +24,7 @@ const LONG_RTT_BDPS: f64 = 2.0;
 /// failure.
 const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
 
-/// The maximum of that time.
+/// The longest time for which the window is kept after failed trials.
 const MAX_BACKOFF: Duration = Duration::from_secs(16);
 
 /// Up to this size, in bytes, a window is doubled without a trial if the reader is [fast](FAST_READER).
@@ -48,11 +48,11 @@ pub(super) struct WindowTuner {
     consumed: u64,
     /// The offset up to which data had been received then.
     received_before: u64,
-    /// The trial of a doubled window.
+    /// The running trial of a doubled window; `None` if there is none.
     trial: Option<Trial>,
     /// How long the window is kept after the last trial failed; zero after a success.
     backoff: Duration,
-    /// No trial begins before this time.
+    /// No trial of a larger window begins before this time.
     backoff_until: Option<Instant>,
     /// Whether data of the stream has arrived on several channels.
     is_striped: bool,

@@ -45,6 +45,8 @@ impl Listener {
         deprecated,
         reason = "its replacement is unsafe, for types whose descriptor may change; the descriptor of std's listener does not"
     )]
+    /// Creates a listening socket on `addr` with the usual options; `reset_on_close` makes accepted connections send
+    /// an RST when they are closed.
     fn open(addr: SocketAddr, reuse_port: bool, reset_on_close: bool) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
@@ -100,6 +102,7 @@ impl Listener {
 }
 
 impl AsFd for Listener {
+    /// Returns the descriptor of the listening socket.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.get_ref().as_fd()
     }

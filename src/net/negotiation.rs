@@ -17,8 +17,8 @@ use crate::wire::{
 /// times.
 const UNAUTHENTICATED_READ: usize = 4096;
 
-/// How long the server waits for a refused peer to close its side. The connection occupies a slot for pending connections
-/// until then.
+/// How long the server waits for a refused peer to close its side. The connection counts against the limit of
+/// unauthenticated connections until then.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a connection did not become a channel.
@@ -28,7 +28,7 @@ pub enum NegotiationError {
     #[error("I/O error during the handshake: {0}")]
     Io(#[from] io::Error),
     /// The peer closed the connection before the negotiation was complete.
-    #[error("the connection was closed during the handshake")]
+    #[error("the connection was closed during the handshake by the peer")]
     Closed,
     /// The received bytes are no frame of the binary format.
     #[error("not an underpass peer: {0}")]
@@ -47,9 +47,11 @@ pub enum NegotiationError {
 /// A connection that is not a channel yet, with its read buffer and its frame codec.
 #[derive(Debug)]
 pub struct Negotiation {
+    /// The connection to the peer.
     socket: ChannelSocket,
     /// Bytes that were received and not consumed.
     buffer: BytesMut,
+    /// Encodes and decodes the frames of the binary format.
     codec: FrameCodec,
 }
 
@@ -74,7 +76,8 @@ impl Negotiation {
         (self.socket, self.buffer, self.codec)
     }
 
-    /// Puts `features`, on which both sides agreed, in force from the next frame on.
+    /// Applies `features` (protocol feature bits on which both sides agreed) to the frames that are sent and received
+    /// from now on.
     pub fn set_features(&mut self, features: u32) {
         self.codec = FrameCodec::with_features(features);
     }
@@ -105,7 +108,7 @@ impl Negotiation {
         if self.buffer.is_empty() { self.read().await } else { Ok(()) }
     }
 
-    /// Receives the next frame.
+    /// Receives and returns the next frame of the binary format.
     ///
     /// # Errors
     /// An I/O error, the peer closed the connection, or the bytes are no frame.
@@ -118,8 +121,8 @@ impl Negotiation {
         }
     }
 
-    /// Receives the next line, but leaves it in the buffer. Returns the message, the line's form, and its length in bytes
-    /// including the line end.
+    /// Receives the next line, but leaves it in the buffer. Returns the message, the number of fields in the line,
+    /// and its length in bytes including the line end.
     ///
     /// # Errors
     /// An I/O error, the peer closed the connection, or the bytes are no line.
@@ -141,7 +144,7 @@ impl Negotiation {
         bytes::Buf::advance(&mut self.buffer, bytes);
     }
 
-    /// Sends a frame.
+    /// Encodes and sends one frame of the binary format.
     ///
     /// # Errors
     /// An I/O error on the connection.

@@ -18,13 +18,13 @@ use crate::{
 /// The timeout of each step of establishing a link: TCP connection, handshake, registration.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The resumption ticket of a link: what the proxy presents to add a channel to it, or to resume it after the loss of
+/// The resumption ticket of a link: allows the proxy to add a channel to the link, or to resume it after the loss of
 /// all channels. The server issues a new one with every resumption.
 #[derive(Clone, Copy)]
 pub(super) struct ResumptionTicket {
     /// The link's random id.
     link: [u8; 16],
-    /// The number of the ticket within the link.
+    /// The number of the ticket within the link: increases by one with every resumption.
     epoch: u32,
     /// The secret that the handshake proves by HMAC.
     secret: [u8; 32],

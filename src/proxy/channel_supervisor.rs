@@ -54,7 +54,7 @@ impl ChannelSupervisor {
         Self { dialer, link, go_away, ticket, resume_lock: RwLock::default() }
     }
 
-    /// Returns the link.
+    /// Returns the link whose channels are kept established.
     pub(super) fn link(&self) -> &Arc<Link> {
         &self.link
     }
@@ -73,7 +73,7 @@ impl ChannelSupervisor {
                 Ok(Some(channel)) => {
                     let begin = Instant::now();
                     let reason = channel.run().await;
-                    tracing::info!("channel lost: {reason}");
+                    tracing::info!("channel to the server lost: {reason}");
                     if self.go_away.is_received() {
                         return;
                     }

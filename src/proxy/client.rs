@@ -25,6 +25,7 @@ use crate::{
 /// A proxy: connects to the server, registers for a public port and relays its streams to the target.
 #[derive(Debug)]
 pub struct Proxy {
+    /// The configuration of the proxy.
     config: Arc<ProxyConfig>,
     /// The secret that proxy and server prove to each other.
     token: Token,
@@ -36,7 +37,7 @@ pub struct Proxy {
     link: Mutex<Option<Arc<ServerLink>>>,
     /// Tracks the streams of all links.
     streams: TaskTracker,
-    /// Cancelled to drain.
+    /// Cancelled to drain: no new streams, and the proxy ends when the open ones have.
     draining: CancellationToken,
 }
 
@@ -103,7 +104,7 @@ impl Proxy {
         tracing::info!("draining, streams still open: {}", self.streams.len());
         self.streams.close();
         if timeout(self.config.drain_timeout, self.streams.wait()).await.is_err() {
-            tracing::warn!("streams cut off: {}", self.streams.len());
+            tracing::warn!("drain timeout expired; streams aborted: {}", self.streams.len());
         }
     }
 
@@ -153,8 +154,7 @@ impl Proxy {
                 Err(error) => error,
             };
             match error {
-                // After the first success the token is known to be right, and the refusal may be corruption in
-                // transit.
+                // A first success has shown that the token is right, so the refusal may be corruption in transit.
                 ServerLinkError::Negotiation(NegotiationError::Refused(source))
                     if is_permanent(&source) && !has_served =>
                 {
@@ -168,7 +168,7 @@ impl Proxy {
                 }
                 error => {
                     let pause = backoff.next_pause();
-                    tracing::warn!("{server}: {error}; retrying in {pause:.1?}");
+                    tracing::warn!("no link to server {server}: {error}; retrying in {pause:.1?}");
                     tokio::time::sleep(pause).await;
                 }
             }

@@ -31,7 +31,7 @@ pub enum ProxyError {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ServerLinkError {
     /// No TCP connection could be established.
-    #[error("cannot connect: {0}")]
+    #[error("cannot establish a TCP connection: {0}")]
     Connect(io::Error),
     /// The handshake failed.
     #[error(transparent)]
@@ -40,10 +40,10 @@ pub(super) enum ServerLinkError {
     #[error("registration refused: {0}")]
     Registration(String),
     /// A step took longer than [`STEP_TIMEOUT`](super::channel_dialer::STEP_TIMEOUT).
-    #[error("timeout while waiting for the server")]
+    #[error("timeout: the server did not answer within 10 s")]
     Timeout,
     /// All channels were lost, and the link was not resumed within the grace period.
-    #[error("the link was lost")]
+    #[error("all channels were lost and the link was not resumed in time")]
     Lost,
     /// The server drains, and sent GOAWAY directly after the registration.
     #[error("the server is draining")]

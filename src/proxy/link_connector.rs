@@ -29,11 +29,14 @@ use crate::{
     },
 };
 
-/// Establishes links to servers. Holds what all links of one proxy have in common.
+/// Establishes links to servers, with the settings that all links of one proxy have in common.
 #[derive(Debug)]
 pub(super) struct LinkConnector<'a> {
+    /// The configuration of the proxy.
     config: &'a Arc<ProxyConfig>,
+    /// The secret that proxy and server prove to each other.
     token: &'a Token,
+    /// Spawns the tasks of channels and streams.
     tasks: &'a Tasks,
     /// Tracks the streams of all links.
     streams: &'a TaskTracker,
@@ -161,7 +164,7 @@ impl<'a> LinkConnector<'a> {
             let channel = NewChannel { id: 1, socket, read_ahead, codec, text, stats: None };
             let mut channel = std::pin::pin!(Driver::attach_and_run(&owned, channel));
             tokio::select! {
-                reason = &mut channel => tracing::info!("channel lost: {reason}"),
+                reason = &mut channel => tracing::info!("channel to the server lost: {reason}"),
                 () = tasks.stopped() => owned.send_go_away(ResetCode::Shutdown),
             }
         });

@@ -35,7 +35,7 @@ pub(super) struct ServerLinkEvents {
     pub(super) tasks: Tasks,
     /// Tracks the streams of all links of this proxy, so that a drain can wait for them.
     pub(super) streams: TaskTracker,
-    /// Where the answer to the registration goes; `None` once it was received.
+    /// Receives the server's answer to the registration; `None` once it was received.
     pub(super) answer: Mutex<Option<oneshot::Sender<RegistrationAnswer>>>,
 }
 
@@ -49,11 +49,14 @@ impl ServerLinkEvents {
 }
 
 impl LinkEvents for ServerLinkEvents {
+    /// Starts the task that connects to the target and relays the stream.
     fn stream_opened(&self, stream: Stream, open: Open) {
         let served = target::serve_stream(self.config.clone(), self.tasks.clone(), stream, open);
         self.tasks.spawn("stream", self.streams.track_future(served));
     }
 
+    /// Handles a message of the server about the link itself: the answer to the registration, GOAWAY in the text
+    /// format, the address of a successor, or an error.
     fn message_received(&self, _link: &Arc<Link>, _channel: u16, message: TunnelMessage) {
         let text = clean(&String::from_utf8_lossy(&message.data), MAX_TEXT_CHARS);
         let answer = match message.action {
@@ -77,19 +80,23 @@ impl LinkEvents for ServerLinkEvents {
         }
     }
 
+    /// Records that the server sends no new streams, and logs why.
     fn go_away_received(&self, code: ResetCode) {
         self.record_go_away(&code.to_string());
     }
 
+    /// Logs that all channels were lost and until when streams are kept.
     fn detached(&self, until: Instant) {
         let grace = seconds(until.saturating_duration_since(Instant::now()));
         tracing::warn!("all channels were lost; open streams are kept for {grace} until the link is resumed");
     }
 
+    /// Logs that the link has a channel again.
     fn resumed(&self, after: Duration) {
         tracing::info!("link resumed after {after:.1?} without a channel");
     }
 
+    /// Logs that the server sent data for a stream that does not exist.
     fn unknown_stream(&self, _channel: u16, key: StreamKey) {
         tracing::debug!("the server sent data for stream {key}, which does not exist");
     }

@@ -29,8 +29,8 @@ const POLL_TIME_PER_WORK_TIME: u32 = 2;
 const MAX_CREDIT: Duration = Duration::from_millis(1);
 
 /// If another thread keeps the processor for this long while this one yields it, there is CPU contention: the other
-/// thread is not one of the peers of this process, which wait for it in turn. A compiler uses the whole of its time
-/// slice, which is longer.
+/// thread is not one of the peers of this process, which wait for this one themselves. A compiler uses the whole of
+/// its time slice, which is longer.
 const CONTENTION_TIME: Duration = Duration::from_millis(1);
 
 /// How long a thread does not busy-poll after the first CPU contention. Doubles with each further one.
@@ -40,6 +40,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 thread_local! {
+    /// The busy-polling budget of the current thread.
     static BUDGET: BusyPollBudget = const { BusyPollBudget::new() };
 }
 
@@ -67,11 +68,14 @@ struct BusyPollBudget {
 /// A time without busy-polling after CPU contention.
 #[derive(Debug, Clone, Copy)]
 struct PollBackoff {
+    /// When the thread may busy-poll again.
     until: Instant,
+    /// The length of this backoff, which the next contention doubles.
     duration: Duration,
 }
 
 impl BusyPollBudget {
+    /// Creates a budget without credit and without backoff.
     const fn new() -> Self {
         Self {
             receive_count: Cell::new(0),

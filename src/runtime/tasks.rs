@@ -14,10 +14,13 @@ use crate::telemetry::{EventKind, Telemetry};
 /// Owner of all tasks of a server or a proxy. Counts them, reports panics, and waits for the last one.
 #[derive(Debug, Clone)]
 pub struct Tasks {
+    /// Counts the running tasks and waits for their end.
     tracker: TaskTracker,
+    /// The worker threads that the tasks are spawned on.
     workers: Workers,
     /// Cancelled to ask all tasks to end.
     stop: CancellationToken,
+    /// Receives the events of panicked tasks.
     telemetry: Arc<Telemetry>,
 }
 

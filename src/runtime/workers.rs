@@ -22,6 +22,7 @@ use super::busy_poll;
 /// of one download was a quarter lower.
 #[derive(Debug, Clone)]
 pub struct Workers {
+    /// The runtime of each worker, by its number.
     handles: Arc<[Handle]>,
     /// Counter behind the round robin.
     next: Arc<AtomicUsize>,
@@ -45,6 +46,7 @@ impl Workers {
         Self::of(vec![Handle::current()])
     }
 
+    /// Creates the set of workers with these runtimes. There must be at least one before a worker is used.
     fn of(handles: Vec<Handle>) -> Self {
         Self { handles: handles.into(), next: Arc::default() }
     }
@@ -63,7 +65,9 @@ impl Workers {
 /// Owner of the worker threads. Dropping it ends the threads, with all tasks that still run on them.
 #[derive(Debug)]
 pub struct WorkerThreads {
+    /// Handles of all workers, the first included.
     workers: Workers,
+    /// Cancelled to end the threads.
     stop: CancellationToken,
     /// The threads of all workers but the first.
     threads: Vec<thread::JoinHandle<()>>,

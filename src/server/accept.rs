@@ -1,7 +1,7 @@
 //! The accept loop of a listener, for the tunnel port and for public ports.
 //!
 //! An error of accept(2) must neither end the loop nor make it spin. The loop must not wait for a connection that it
-//! has accepted: `admit` only hands it to a task.
+//! has accepted: `admit` starts a task for it and returns.
 
 use std::{
     future::Future,
@@ -23,7 +23,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause after a failed accept.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// The maximum number of connections that [`close`] accepts from a listener's backlog: twice what the backlog holds.
+/// The maximum number of connections that [`close`] accepts from a listener's backlog before it closes the listener:
+/// twice the size of the backlog.
 const MAX_ACCEPTS_ON_CLOSE: usize = 2048;
 
 /// Accepts connections and passes each to `admit`, which must not block, until `stop` completes.

@@ -5,14 +5,14 @@ use std::{collections::HashMap, net::IpAddr};
 use parking_lot::Mutex;
 
 /// Limits the connections on the tunnel port that have not completed their handshake, in total and per client IP
-/// address. Such a connection costs a file descriptor and memory before its peer has proved anything.
+/// address. Such a connection costs a file descriptor and memory before its peer has proved that it knows the token.
 #[derive(Debug)]
 pub(super) struct Admission {
     /// The maximum number of unauthenticated connections in total.
     max_pending: usize,
     /// The maximum number of unauthenticated connections from one client IP address.
     max_pending_per_ip: usize,
-    /// The unauthenticated connections of now.
+    /// How many connections are unauthenticated now.
     pending: Mutex<PendingCounts>,
 }
 
@@ -25,18 +25,18 @@ struct PendingCounts {
     by_ip: HashMap<IpAddr, usize>,
 }
 
-/// One admitted connection that has not completed its handshake. Dropping it, at the end of the handshake, frees its
-/// place under the limits.
+/// One admitted connection that has not completed its handshake. Dropping it, at the end of the handshake, uncounts
+/// it, so that another connection may be admitted.
 #[derive(Debug)]
 pub(super) struct PendingConnection<'a> {
-    /// Where the place is freed.
+    /// The counts that include this connection until it is dropped.
     admission: &'a Admission,
     /// The client's IP address.
     ip: IpAddr,
 }
 
 impl Admission {
-    /// Creates the limits; no connection is pending.
+    /// Creates the admission control with these two limits and no unauthenticated connection.
     pub(super) fn new(max_pending: usize, max_pending_per_ip: usize) -> Self {
         Self { max_pending, max_pending_per_ip, pending: Mutex::default() }
     }

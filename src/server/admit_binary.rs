@@ -40,8 +40,8 @@ pub(super) async fn admit_binary(
     }
 }
 
-/// Runs HELLO, CHALLENGE and PROOF: verifies by HMAC that the proxy holds the token and, for a channel of an existing
-/// link, the secret of a valid resumption ticket.
+/// Runs HELLO, CHALLENGE and PROOF: verifies by HMAC that the proxy knows the token and, if it adds a channel to an
+/// existing link or resumes one, the secret of a valid resumption ticket.
 async fn authenticate(core: &Core, negotiation: &mut Negotiation) -> Result<VerifiedProxy, NegotiationError> {
     let mut handshake = ServerHandshake::new(core.token.clone(), rand::random());
     loop {
@@ -62,8 +62,8 @@ async fn authenticate(core: &Core, negotiation: &mut Negotiation) -> Result<Veri
     }
 }
 
-/// Creates the link that an authenticated proxy asks for, or finds it, and sends WELCOME. Returns the slot of the new
-/// channel. A resumption detaches all earlier channels of the link.
+/// Creates a new link for an authenticated proxy, or finds the existing link that its HELLO names, and sends WELCOME.
+/// Returns the slot of the new channel. A resumption detaches all earlier channels of the link.
 async fn join_link(
     core: &Arc<Core>,
     negotiation: &mut Negotiation,
@@ -129,13 +129,13 @@ fn welcome(
         max_streams: u32::try_from(mux.max_streams).unwrap_or(u32::MAX),
         first_window: core.config.initial_window,
         grace_ms: millis(core.config.grace_period),
-        // A proxy that joins has just proved that it holds the secret.
+        // A proxy that joins has just proved that it knows the secret.
         resume_secret: (mode != HelloMode::Join).then_some(ticket.secret),
         mac: [0; 32],
     }
 }
 
-/// Returns a duration in milliseconds, limited to what the field of a frame can hold.
+/// Returns a duration in milliseconds, at most `u32::MAX`, which is the largest value of the field in a frame.
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

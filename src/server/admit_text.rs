@@ -29,7 +29,12 @@ pub(super) async fn admit_text(
         TextProxies::Anywhere => true,
     };
     if !is_allowed {
-        return refuse(negotiation, fields, "text-format proxies are not allowed from this address").await;
+        return refuse(
+            negotiation,
+            fields,
+            "text-format proxies are not allowed from this address (server option --text)",
+        )
+        .await;
     }
     if line.action == TunnelAction::Auth {
         if !core.token.matches(&line.data) {
@@ -38,10 +43,11 @@ pub(super) async fn admit_text(
         negotiation.consume(length);
         (line, _, _) = negotiation.peek_line().await?;
     } else if !(core.config.text_without_token && is_loopback) {
-        return refuse(negotiation, fields, "send AUTH with the token first").await;
+        return refuse(negotiation, fields, "not authenticated: send AUTH with the token first").await;
     }
     let TunnelAction::AddProxy(_) = line.action else {
-        return refuse(negotiation, fields, "register with ADDPROXY first").await;
+        return refuse(negotiation, fields, "not registered: send ADDPROXY with the port and group first")
+            .await;
     };
     // ADDPROXY stays in the buffer: the channel's driver processes it like every later line.
     let proxy = start_proxy(core, "", rand::random(), Some(fields), addr);

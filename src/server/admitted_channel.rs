@@ -15,9 +15,9 @@ use crate::{
 pub(super) struct AdmittedChannel {
     /// The proxy and the channel's number; freed when the channel ends.
     slot: ChannelSlot,
-    /// The connection, with what was read beyond the handshake.
+    /// The connection, with the bytes that were received after the handshake.
     negotiation: Negotiation,
-    /// How many fields a line of this peer has; `None` for the binary format.
+    /// The number of fields in each line of a text-format peer; `None` for the binary format.
     text: Option<FieldCount>,
 }
 

@@ -18,8 +18,9 @@ pub(super) struct ChannelTable {
 }
 
 impl ChannelTable {
-    /// Allocates a free channel number, from 1. Returns `None` if the proxy has its maximum of channels. A channel
-    /// that resumes the link may exceed the maximum by one, because it replaces all others.
+    /// Allocates a channel number that the proxy does not use, at least 1, in ascending order. Returns `None` if the
+    /// proxy has its maximum of channels. A channel that resumes the link may exceed the maximum by one, because it
+    /// replaces all others.
     pub(super) fn allocate(&mut self, is_resuming: bool) -> Option<u16> {
         if self.by_index.len() >= MAX_CHANNELS + usize::from(is_resuming) {
             return None;

@@ -26,16 +26,19 @@ impl LatencyRecorder {
 }
 
 impl LatencyObserver for LatencyRecorder {
+    /// Records the connect latency of one stream in the proxy's load and in telemetry.
     fn connected(&self, stream: &StreamStats, took: Duration) {
         self.load.record_latency(took);
         stream.record_connect_latency(&self.stats, took);
     }
 
+    /// Records the time to first byte of one stream in the proxy's load and in telemetry.
     fn first_byte(&self, stream: &StreamStats, took: Duration) {
         self.load.record_latency(took);
         stream.record_time_to_first_byte(&self.stats, took);
     }
 
+    /// Records in telemetry how long upload data of one stream waited for its channel.
     fn dequeued(&self, stream: &StreamStats, waited: Duration) {
         stream.record_queue_wait(&self.stats, waited);
     }

@@ -31,7 +31,7 @@ const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The tunnel port could not be opened.
-    #[error("cannot listen for proxies on {addr} (--listen sets another address)")]
+    #[error("cannot listen for proxies on {addr} (option --listen sets another address)")]
     Listen {
         /// The address of the tunnel port.
         addr: SocketAddr,
@@ -43,6 +43,7 @@ pub enum BindError {
 /// A server whose tunnel port is open and that does not accept connections yet.
 #[derive(Debug)]
 pub struct Server {
+    /// The state that all tasks of the server share.
     core: Arc<Core>,
     /// The listening socket of the tunnel port.
     listener: Listener,

@@ -26,9 +26,9 @@ use crate::{
 pub(super) struct RemoteProxy {
     /// The id by which operators and events name the proxy.
     pub(super) id: ProxyId,
-    /// Receives copies for display; no decision reads it.
+    /// The proxy's telemetry counters, for display; no decision reads them.
     pub(super) stats: Arc<ProxyStats>,
-    /// The link to the proxy: the mux and all of its channels.
+    /// The link to this proxy: the session over all of its channels.
     pub(super) link: Arc<Link>,
     /// The rate limit of all streams of this proxy together.
     pub(super) limit: Arc<RateLimit>,
@@ -37,7 +37,8 @@ pub(super) struct RemoteProxy {
     /// Receives the latencies of its streams. A separate object, because the link's streams hold it and the proxy
     /// holds the link: a reference to the proxy itself would form a cycle that is never freed.
     pub(super) latency_recorder: Arc<LatencyRecorder>,
-    /// The resumption tickets of the link: what a further channel must prove besides the token.
+    /// The resumption tickets of the link: the secrets of which a further channel, or a resumption, must prove one
+    /// besides the token.
     pub(super) tickets: Mutex<TicketRotation>,
     /// The proxy's share of the new streams of its services, relative to other proxies; 1 unless it or the operator
     /// sets another.
@@ -50,7 +51,8 @@ pub(super) struct RemoteProxy {
     /// Why the proxy receives no new streams any more and cannot resume: it sent GOAWAY, was kicked, the server
     /// aborts, or its link ended. Empty until then.
     closing: OnceLock<DisconnectReason>,
-    /// Reports the end of the proxy when it is taken and dropped.
+    /// The telemetry guard of the proxy. Taken and dropped when the link has ended, which reports that the proxy has
+    /// disconnected.
     guard: Mutex<Option<ProxyGuard>>,
     /// The services that the proxy has registered for.
     services: Mutex<Vec<Arc<Service<RemoteProxy>>>>,
@@ -86,14 +88,17 @@ impl Drop for ChannelSlot {
 }
 
 impl Candidate for RemoteProxy {
+    /// Returns whether the proxy is neither closing nor drained by the operator.
     fn is_available(&self) -> bool {
         !self.is_closing() && !self.is_draining.load(Relaxed)
     }
 
+    /// Returns the proxy's load-balancing weight.
     fn weight(&self) -> u32 {
         self.weight.load(Relaxed)
     }
 
+    /// Returns the proxy's open streams and latency.
     fn load(&self) -> &ProxyLoad {
         &self.load
     }
@@ -128,13 +133,14 @@ impl RemoteProxy {
         Some(ChannelSlot { proxy: self.clone(), id: ChannelId { proxy: self.id, index } })
     }
 
-    /// Returns the counters of the channel that `stream` is sent on.
+    /// Returns the counters of the primary channel of `stream`; `None` while the proxy has no channel.
     pub(super) fn channel_stats(&self, stream: &Stream) -> Option<Arc<ChannelStats>> {
         self.channels.lock().stats(self.link.primary_channel(stream)?)
     }
 
-    /// Records that a channel has ended because of `reason`. Returns the reason to report: the one for which the
-    /// proxy is closing, where there is one, else `reason`.
+    /// Stores `reason`, for which a channel of the proxy has ended, as the reason that telemetry reports when the
+    /// proxy disconnects. Returns the reason to report: the one for which the proxy is closing, where there is one,
+    /// else `reason`.
     pub(super) fn record_channel_end(&self, reason: DisconnectReason) -> DisconnectReason {
         let reason = self.closing.get().cloned().unwrap_or(reason);
         if let Some(guard) = &*self.guard.lock() {
@@ -160,12 +166,12 @@ impl RemoteProxy {
         self.closing.get().is_some()
     }
 
-    /// Records that the proxy serves users at the successor of this draining server.
+    /// Records that the proxy has registered with the successor of this draining server, where new users reach it.
     pub(super) fn mark_moved(&self) {
         self.has_moved.store(true, Relaxed);
     }
 
-    /// Returns whether the proxy serves users at the successor of this draining server.
+    /// Returns whether the proxy has registered with the successor of this draining server, where new users reach it.
     pub(super) fn has_moved(&self) -> bool {
         self.has_moved.load(Relaxed)
     }

@@ -54,11 +54,14 @@ impl RemoteProxyEvents {
 }
 
 impl LinkEvents for RemoteProxyEvents {
+    /// Resets a stream that the proxy opened: only the server opens streams.
     fn stream_opened(&self, stream: Stream, _open: Open) {
         // Not reached: the mux already refuses an OPEN that a proxy sends.
         stream.reset(ResetCode::ProtocolViolation);
     }
 
+    /// Handles a message of the proxy about the link itself: registers the proxy for a service, notes its departure,
+    /// or logs its error.
     fn message_received(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage) {
         let Some(proxy) = self.proxy() else { return };
         match message.action {
@@ -81,19 +84,21 @@ impl LinkEvents for RemoteProxyEvents {
             TunnelAction::Exit => self.handle_go_away(&proxy),
             TunnelAction::Error => {
                 let reason = clean(&String::from_utf8_lossy(&message.data), MAX_LOGGED_CHARS);
-                tracing::warn!("proxy {} reports an error on channel {channel}: {reason}", proxy.id);
+                tracing::warn!("proxy {} sent ERROR on channel {channel}: {reason}", proxy.id);
             }
             // A repeated AUTH has no effect. The remaining actions are answers, and the server has asked nothing.
             _ => {}
         }
     }
 
+    /// Handles GOAWAY of the proxy: it receives no new streams.
     fn go_away_received(&self, _code: ResetCode) {
         if let Some(proxy) = self.proxy() {
             self.handle_go_away(&proxy);
         }
     }
 
+    /// Reports that the proxy has lost its last channel, and that its streams are kept until `until`.
     fn detached(&self, until: Instant) {
         if let Some(proxy) = self.proxy() {
             proxy.stats.set_grace_deadline(Some(until));
@@ -102,6 +107,7 @@ impl LinkEvents for RemoteProxyEvents {
         }
     }
 
+    /// Reports that the proxy has a channel again, and wakes the users that wait for a proxy.
     fn resumed(&self, after: Duration) {
         if let Some(proxy) = self.proxy() {
             proxy.stats.set_grace_deadline(None);
@@ -110,6 +116,7 @@ impl LinkEvents for RemoteProxyEvents {
         }
     }
 
+    /// Reports a frame of a text-format proxy for a stream that does not exist.
     fn unknown_stream(&self, channel: u16, key: StreamKey) {
         if let Some(proxy) = self.proxy() {
             let channel = ChannelId { proxy: proxy.id, index: channel };

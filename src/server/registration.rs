@@ -14,7 +14,8 @@ use crate::{
 /// The maximum number of services that one proxy may register for.
 const MAX_SERVICES_PER_PROXY: usize = 64;
 
-/// Why the server refused a registration. The text is sent to the proxy, which shows it to its operator.
+/// Why the server refused to register a proxy for a service. The text is sent to the proxy, which shows it to its
+/// operator.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RegistrationRefusal {
     /// The proxy has sent GOAWAY, was kicked or is disconnecting.

@@ -30,7 +30,7 @@ pub(super) struct Service<P> {
     pub(super) limit: Arc<RateLimit>,
     /// Cancelled when the server closes its public ports.
     pub(super) close: CancellationToken,
-    /// Reports the end of the service when it is dropped.
+    /// The telemetry guard of the service; its drop reports that the service was closed.
     guard: ServiceGuard,
     /// The number of user connections that wait for a proxy.
     pending_users: AtomicUsize,

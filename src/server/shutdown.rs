@@ -13,7 +13,7 @@ use super::{core::Core, proxy::RemoteProxy};
 use crate::{telemetry::EventKind, wire::ResetCode};
 
 /// How long aborted streams and closed links may take to clean up before the server returns without them. Applies to
-/// each of the two in turn.
+/// the streams first, and then again to the links.
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long proxies may take to register with the successor on the shared ports before this server closes its public
@@ -29,7 +29,7 @@ pub struct ShutdownSignals {
     pub abort: CancellationToken,
 }
 
-/// What was left when the server ended. Everything is zero unless streams were aborted or something leaked.
+/// What was left when the server ended. All counts are zero unless streams were aborted or something leaked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ShutdownReport {
     /// Tasks that did not end within the clean-up timeout.

@@ -7,7 +7,7 @@ mod tests;
 /// its link or resumes the link after the loss of all channels.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct IssuedTicket {
-    /// The number of the ticket within its link: increases with every resumption.
+    /// The number of the ticket within its link: increases by one with every resumption.
     pub(super) epoch: u32,
     /// The random secret that the proxy must prove by HMAC.
     pub(super) secret: [u8; 32],
@@ -19,10 +19,10 @@ pub(super) struct IssuedTicket {
 ///  current: n ──issue_next──► current: n, next: n+1 ──confirm(n+1)──► current: n+1
 /// ```
 ///
-/// The current ticket stays valid until the proxy is known to have received the next one, because the WELCOME that
+/// The current ticket stays valid until the proxy has proved that it received the next one, because the WELCOME that
 /// carries the next ticket may be lost together with its connection.
 pub(super) struct TicketRotation {
-    /// The ticket that the proxy is known to hold.
+    /// The ticket that the proxy has proved to have received.
     current: IssuedTicket,
     /// The ticket that was issued last and that the proxy has not used yet.
     next: Option<IssuedTicket>,
@@ -34,7 +34,7 @@ impl TicketRotation {
         Self { current: IssuedTicket { epoch: 0, secret: rand::random() }, next: None }
     }
 
-    /// Returns the current ticket.
+    /// Returns the resumption ticket that is valid now and was issued first.
     pub(super) fn current(&self) -> IssuedTicket {
         self.current
     }
@@ -44,8 +44,9 @@ impl TicketRotation {
         [Some(self.current), self.next].into_iter().flatten().find(|ticket| ticket.epoch == epoch)
     }
 
-    /// Records that the proxy holds `ticket`: if it is the next one, it becomes current and the one before invalid.
-    /// Returns whether `ticket` is current now; `false` means that it has become invalid meanwhile.
+    /// Records that the proxy has proved to have received `ticket`: if it is the next one, it becomes current and the
+    /// one before invalid. Returns whether `ticket` is current now; `false` means that it has become invalid
+    /// meanwhile.
     pub(super) fn confirm(&mut self, ticket: IssuedTicket) -> bool {
         if self.next == Some(ticket) {
             self.current = ticket;
@@ -54,8 +55,8 @@ impl TicketRotation {
         self.current == ticket
     }
 
-    /// Issues the next ticket, to a proxy that has proved the current one. Replaces a ticket that was issued before
-    /// and never used: the WELCOME that carried it was lost.
+    /// Issues the next resumption ticket, for a proxy that has proved the current one. Replaces a ticket that was
+    /// issued before and never used: the WELCOME that carried it was lost.
     pub(super) fn issue_next(&mut self) -> IssuedTicket {
         let ticket = IssuedTicket { epoch: self.current.epoch.wrapping_add(1), secret: rand::random() };
         self.next = Some(ticket);

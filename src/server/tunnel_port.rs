@@ -36,14 +36,14 @@ async fn admit_connection(core: Arc<Core>, socket: StdStream, addr: SocketAddr) 
     };
     let channel = {
         let Some(_pending) = core.admission.admit(addr.ip()) else {
-            let reason = "too many connections with an incomplete handshake";
+            let reason = "too many unauthenticated connections at the same time";
             return core.report_handshake_failure(addr, reason);
         };
         let negotiation = Negotiation::new(ChannelSocket::plain(socket));
         let timeout = core.config.handshake_timeout;
         tokio::select! {
             // One deadline for the whole handshake: with one for each read, a peer that sends a byte per second would
-            // hold its place for ever.
+            // count against the limit of unauthenticated connections for ever.
             handshake = tokio::time::timeout(timeout, handshake(&core, negotiation, addr)) => match handshake {
                 Ok(Ok(channel)) => channel,
                 Ok(Err(error)) => return core.report_handshake_failure(addr, &error.to_string()),
@@ -62,7 +62,8 @@ async fn admit_connection(core: Arc<Core>, socket: StdStream, addr: SocketAddr) 
     core.tasks.spawn_on(worker, format!("channel {id}"), async move { channel.run(&owned, addr).await });
 }
 
-/// Detects the format from the first byte and runs its handshake.
+/// Detects the format of a proxy's connection (binary or text) from its first byte, and runs the handshake of that
+/// format.
 async fn handshake(
     core: &Arc<Core>,
     mut negotiation: Negotiation,

@@ -45,11 +45,18 @@ pub(super) async fn serve(
 ) {
     let service = pending.service().clone();
     let Ok(_permit) = permit else {
-        let reason = format!("the limit of {} user connections is reached", core.config.max_streams);
+        let reason = format!(
+            "the maximum of {} open user connections is reached (option --max-streams)",
+            core.config.max_streams
+        );
         return core.report_rejected_user(&service.key, addr, reason);
     };
     let Some(lease) = core.users.admit(service.stats(), addr.ip()) else {
-        return core.report_rejected_user(&service.key, addr, "the limit of users is reached".to_owned());
+        return core.report_rejected_user(
+            &service.key,
+            addr,
+            "the maximum number of users (2^20) is reached".to_owned(),
+        );
     };
     let guard = core.telemetry.stream_opened(lease.key, addr, lease.guard().stats());
     let handle = Arc::new(OperatorHandle::new(
@@ -67,6 +74,7 @@ pub(super) async fn serve(
 
 /// An entry in the server's table of open streams, where operator commands find it. Dropping it removes the entry.
 struct ListedStream<'a> {
+    /// The server whose table contains the entry.
     core: &'a Core,
     /// The key of the entry.
     key: StreamKey,
@@ -92,9 +100,9 @@ struct UserConnection<'a> {
     addr: SocketAddr,
     /// The service that the user connected to.
     service: &'a Service<RemoteProxy>,
-    /// Keeps the user in the table of users; knows the stream's key.
+    /// Keeps the user in the table of users; contains the stream's key.
     lease: &'a UserLease,
-    /// Reports the assignment and the end of the stream.
+    /// The telemetry guard of the stream: reports its assignment and its end.
     guard: &'a StreamGuard,
     /// The operator's handle: pause, priority, rate limit, kill.
     handle: &'a OperatorHandle,
@@ -266,7 +274,7 @@ impl UserConnection<'_> {
             let active = proxy.load.begin_stream();
             match proxy.link.open(self.new_stream(core, &proxy)) {
                 Ok(stream) => return Some(Assignment { proxy, stream, _active: active }),
-                Err(error) => tracing::debug!("proxy {} opens no stream: {error}", proxy.id),
+                Err(error) => tracing::debug!("proxy {} takes no new stream: {error}", proxy.id),
             }
             tried.push(proxy);
         }

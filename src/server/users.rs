@@ -34,7 +34,7 @@ type UserAddr = (u16, IpAddr);
 pub(super) struct User {
     /// The random id by which screens, logs and commands name the user.
     id: UserChannelId,
-    /// Reports the end of the user when it is dropped.
+    /// The telemetry guard of the user; its drop reports that the user has left.
     guard: UserGuard,
     /// The number of the user's next stream. Streams are numbered from 1 for each user.
     next_stream: AtomicU32,
@@ -47,12 +47,13 @@ pub(super) struct User {
 /// All users: found by address when a connection arrives, and by id when the operator names one.
 #[derive(Debug)]
 pub(super) struct Users {
-    /// Receives the beginning and the end of each user.
+    /// Where the beginning and the end of each user are reported.
     telemetry: Arc<Telemetry>,
     /// Aborts the streams of all users when it is cancelled.
     abort: CancellationToken,
     /// Counts the rate limits that are set in the whole server.
     limit_count: RateLimitCount,
+    /// The users by address and by id.
     table: Mutex<UserTable>,
 }
 
@@ -68,6 +69,7 @@ struct UserTable {
 /// A user in the table.
 #[derive(Debug)]
 struct UserEntry {
+    /// The user.
     user: Arc<User>,
     /// The number of the user's open connections.
     connections: usize,
@@ -83,6 +85,7 @@ pub(super) struct UserLease {
     users: Weak<Users>,
     /// The user's key in the table.
     addr: UserAddr,
+    /// The user that the connection belongs to.
     user: Arc<User>,
     /// The key of the connection's stream.
     pub(super) key: StreamKey,

@@ -24,6 +24,7 @@ const EVENT_CAPACITY: usize = 4096;
 /// The hub of one server: holds the counters of all live objects and broadcasts their lifecycle events.
 #[derive(Debug)]
 pub struct Telemetry {
+    /// Sender of the broadcast channel of lifecycle events.
     events: broadcast::Sender<Event>,
     /// When the server started: times in snapshots count from here.
     pub(super) started: Instant,
@@ -33,15 +34,22 @@ pub struct Telemetry {
     pub(super) streams_gauge: Gauge,
     /// Streams that ended with another reason than [`EndReason::Finished`](super::EndReason::Finished).
     pub(super) streams_failed: AtomicU64,
+    /// User connections that were closed unserved, since the start.
     users_rejected: AtomicU64,
+    /// Connections on the tunnel port whose handshake failed, since the start.
     handshakes_failed: AtomicU64,
     /// One throttle for each kind of event that a peer can cause at any rate: rejected users, failed handshakes, frames for
     /// unknown streams, refused registrations.
     throttles: [Throttle; 4],
+    /// The counters of the open services, by key.
     pub(super) services: DashMap<ServiceKey, Arc<ServiceStats>>,
+    /// The counters of the connected proxies, also within the grace period, by id.
     pub(super) proxies: DashMap<ProxyId, Arc<ProxyStats>>,
+    /// The counters of the connected channels, by id.
     pub(super) channels: DashMap<ChannelId, Arc<ChannelStats>>,
+    /// The counters of the current users, by serial number.
     pub(super) users: Registry<UserStats>,
+    /// The counters of the open streams, by serial number.
     pub(super) streams: Registry<StreamStats>,
 }
 
@@ -98,7 +106,7 @@ impl Telemetry {
         match throttle.map(|throttle| throttle.admit(Instant::now())) {
             Some(None) => return,
             Some(Some(suppressed)) if suppressed > 0 => {
-                tracing::warn!(target: "lifecycle", "{suppressed} events like the next one were suppressed");
+                tracing::warn!(target: "lifecycle", "{suppressed} events of the same kind as the next one were not logged: at most 100 per second are");
             }
             _ => {}
         }

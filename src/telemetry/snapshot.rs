@@ -197,6 +197,7 @@ pub struct StreamSnapshot {
     pub down: u64,
     /// Bytes read from the user's socket.
     pub up: u64,
+    /// Everything but identity and byte counters.
     pub(super) state: Box<StreamState>,
 }
 

@@ -43,8 +43,8 @@ impl fmt::Display for RefusalCode {
         f.write_str(match self {
             Self::WrongToken => "wrong token",
             Self::UnsupportedVersion => "unsupported protocol version",
-            Self::UnknownLink => "no such link",
-            Self::TooManyChannels => "the proxy has the maximum number of channels",
+            Self::UnknownLink => "no such link: the session to resume does not exist (any more)",
+            Self::TooManyChannels => "the proxy already has the maximum number of channels",
             Self::UnexpectedFrame => "unexpected frame in the handshake",
             Self::Unspecified => "the peer refused the handshake with an unknown code",
         })

@@ -158,7 +158,7 @@ impl World {
         let log = self.server.output();
         let tail = log.lines().rev().take(50).collect::<Vec<_>>();
         assert_eq!(status.code(), Some(0), "{tail:#?}");
-        assert!(log.contains("streams cut off: 0"), "{tail:#?}");
+        assert!(log.contains("streams aborted: 0"), "{tail:#?}");
         assert!(!log.contains("panicked"), "{:?}", log.lines().find(|line| line.contains("panicked")));
         log
     }

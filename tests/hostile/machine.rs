@@ -184,5 +184,5 @@ async fn two_sigterms_under_load_end_the_server_in_order() {
     for stayed in soon("those who stayed", stay.join_all()).await {
         assert!(stayed.is_err(), "a clean end: {stayed:?}");
     }
-    assert!(process.output().contains("streams cut off: "), "{}", process.output());
+    assert!(process.output().contains("streams aborted: "), "{}", process.output());
 }

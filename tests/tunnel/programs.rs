@@ -215,7 +215,7 @@ async fn sigterm_drains_open_downloads() {
         assert_eq!(download.end("the open download").await, Ok(Fetched::from(SHORT)));
         // The drain ends with the last stream, before its timeout.
         assert_eq!(server.exit_within(5 * SECOND).await.code(), Some(0), "{}", server.output());
-        assert!(server.output().contains("streams cut off: 0"), "{}", server.output());
+        assert!(server.output().contains("streams aborted: 0"), "{}", server.output());
     }
 }
 
@@ -232,7 +232,7 @@ async fn sigterm_resets_streams_that_outlast_the_drain() {
     was_reset(&error);
     assert!(begin.elapsed() >= Duration::from_millis(500), "{:?}", begin.elapsed());
     assert_eq!(server.exit_within(3 * SECOND).await.code(), Some(0), "{}", server.output());
-    assert!(server.output().contains("streams cut off: 1"), "{}", server.output());
+    assert!(server.output().contains("streams aborted: 1"), "{}", server.output());
     println!("cut off and ended after {:?}", begin.elapsed());
     origin.when_open(0, promised_second()).await;
 }
@@ -261,7 +261,7 @@ async fn sigterm_ends_a_proxy_without_drain_and_resets_its_users() {
         let download = download(public, ENDLESS);
         flows(&origin).await;
         proxy.signal(Signal::Term).await;
-        proxy.line("streams cut off: 1").await;
+        proxy.line("streams aborted: 1").await;
         assert_eq!(proxy.exit_within(5 * SECOND).await.code(), Some(0), "{}", proxy.output());
         is_reset(download).await;
         origin.when_open(0, promised_second()).await;

@@ -147,7 +147,7 @@ async fn a_second_server_takes_over_without_a_failed_request() {
         old.signal(Signal::Term).await;
         proxy.line(&format!("serving {}:", public.port())).await;
         assert_eq!(old.exit_within(crate::support::LONG).await.code(), Some(0), "{}", old.output());
-        assert!(old.output().contains("streams cut off: 0"), "{}", old.output());
+        assert!(old.output().contains("streams aborted: 0"), "{}", old.output());
         clients.more(500).await;
         let answered = clients.answered();
         let failed = clients.end().await;
@@ -179,7 +179,7 @@ async fn a_download_of_the_old_server_completes() {
     assert!(!download.has_ended(), "the download ended before the handover");
     assert_eq!(download.end("the download").await, Ok(Fetched::from(SHORT)));
     assert_eq!(old.exit_within(crate::support::LONG).await.code(), Some(0), "{}", old.output());
-    assert!(old.output().contains("streams cut off: 0"), "{}", old.output());
+    assert!(old.output().contains("streams aborted: 0"), "{}", old.output());
 }
 
 #[tokio::test]

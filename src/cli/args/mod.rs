@@ -25,6 +25,7 @@ pub(super) use shared::{LogArgs, ScreenArgs, TokenArgs, WorkerArgs};
 
 use values::{OnOff, address, chunk, host_port, seconds};
 
+/// The meaning of each exit status, shown below the help.
 const EXIT_STATUS: &str = "Exit status: 0 success, 1 failure, 2 invalid command line, 3 refused by the server, \
     4 the demo detected corrupted data";
 
@@ -32,6 +33,7 @@ const EXIT_STATUS: &str = "Exit status: 0 success, 1 failure, 2 invalid command 
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXIT_STATUS, disable_help_subcommand = true)]
 pub(super) struct CliArgs {
+    /// The subcommand with its arguments
     #[command(subcommand)]
     pub(super) command: CliCommand,
 }
@@ -59,6 +61,7 @@ pub(super) struct ServerArgs {
     /// Range of public ports that proxies may request
     #[arg(long, value_name = "FIRST-LAST", default_value_t)]
     ports: PortRange,
+    /// The token, and where it is read from
     #[command(flatten)]
     pub(super) token: TokenArgs,
     /// Load-balancing policy: how new streams are assigned to the proxies of a service
@@ -101,10 +104,13 @@ pub(super) struct ServerArgs {
     /// Maximum number of open user connections
     #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_streams: u32,
+    /// Arguments of the cockpit
     #[command(flatten)]
     pub(super) screen: ScreenArgs,
+    /// The number of worker threads
     #[command(flatten)]
     pub(super) workers: WorkerArgs,
+    /// The filter of the log
     #[command(flatten)]
     pub(super) log: LogArgs,
 }
@@ -145,10 +151,13 @@ pub(super) struct ProxyArgs {
     /// Multipath striping: whether one stream may use several channels at once
     #[arg(long, value_enum, default_value_t = OnOff::On)]
     stripe: OnOff,
+    /// The token, and where it is read from
     #[command(flatten)]
     pub(super) token: TokenArgs,
+    /// The number of worker threads
     #[command(flatten)]
     pub(super) workers: WorkerArgs,
+    /// The filter of the log
     #[command(flatten)]
     pub(super) log: LogArgs,
 }
@@ -159,10 +168,13 @@ pub(super) struct DemoArgs {
     /// Time after which the demo ends, in seconds [default: runs until q, Ctrl-C or SIGTERM]
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub(super) duration: Option<Duration>,
+    /// Arguments of the cockpit
     #[command(flatten)]
     pub(super) screen: ScreenArgs,
+    /// The number of worker threads
     #[command(flatten)]
     pub(super) workers: WorkerArgs,
+    /// The filter of the log
     #[command(flatten)]
     pub(super) log: LogArgs,
 }

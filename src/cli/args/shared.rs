@@ -100,7 +100,7 @@ impl TokenArgs {
             (None, None) => return Ok(None),
         };
         let text = text.trim();
-        anyhow::ensure!(!text.is_empty(), "the token is empty");
+        anyhow::ensure!(!text.is_empty(), "the token must not be blank");
         Ok(Some(Token::new(text)))
     }
 }

@@ -20,55 +20,71 @@ pub(super) enum OnOff {
 }
 
 impl OnOff {
+    /// Returns whether the feature is enabled.
     pub(super) fn is_on(self) -> bool {
         self == Self::On
     }
 }
 
 impl ValueEnum for Policy {
+    /// Lists all load-balancing policies for `--policy`.
     fn value_variants<'a>() -> &'a [Self] {
         &Self::ALL
     }
 
+    /// Names a policy on the command line, with its help text.
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let (name, help) = match self {
-            Self::RoundRobin => ("round-robin", "Each proxy in turn"),
-            Self::Weighted => ("weighted", "Each proxy in turn, in proportion to its weight"),
-            Self::LeastStreams => ("least-streams", "The proxy with the fewest open streams for its weight"),
-            Self::PeakEwma => {
-                ("peak-ewma", "Of two random proxies the one with the lower latency times open streams")
+            Self::RoundRobin => ("round-robin", "Gives each proxy the next stream in turn (round robin)"),
+            Self::Weighted => (
+                "weighted",
+                "Gives each proxy new streams in proportion to its weight (weighted round robin)",
+            ),
+            Self::LeastStreams => {
+                ("least-streams", "Chooses the proxy with the fewest open streams relative to its weight")
             }
+            Self::PeakEwma => (
+                "peak-ewma",
+                "Takes two random proxies and chooses the one with the lower product of latency (EWMA) and open streams",
+            ),
         };
         Some(PossibleValue::new(name).help(help))
     }
 }
 
 impl ValueEnum for TextProxies {
+    /// Lists the values of `--text`.
     fn value_variants<'a>() -> &'a [Self] {
         &[Self::Off, Self::Loopback, Self::Anywhere]
     }
 
+    /// Names a value of `--text`, with its help text.
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let (name, help) = match self {
-            Self::Off => ("off", "The text format is disabled"),
-            Self::Loopback => ("loopback", "Only from this machine"),
-            Self::Anywhere => ("any", "From any address"),
+            Self::Off => ("off", "Proxies that speak the text format are refused"),
+            Self::Loopback => {
+                ("loopback", "Text-format proxies may connect from this machine only (loopback addresses)")
+            }
+            Self::Anywhere => ("any", "Text-format proxies may connect from any address"),
         };
         Some(PossibleValue::new(name).help(help))
     }
 }
 
 impl ValueEnum for ProxyFormat {
+    /// Lists the values of `--format`.
     fn value_variants<'a>() -> &'a [Self] {
         &[Self::Binary, Self::Text]
     }
 
+    /// Names a frame format on the command line, with its help text.
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let (name, help) = match self {
-            Self::Binary => {
-                ("binary", "Several channels, flow control for each stream, the token never sent")
-            }
-            Self::Text => ("text", "Lines of text on one channel"),
+            Self::Binary => (
+                "binary",
+                "Binary frames: several channels, flow control for each stream; the token is never sent",
+            ),
+            Self::Text => ("text", "Lines of text on one channel; the token is sent in clear text"),
         };
         Some(PossibleValue::new(name).help(help))
     }
@@ -102,7 +118,7 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
 
 /// Parses a token: any text that is not blank.
 pub(super) fn secret(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() { Err("the token is empty".to_owned()) } else { Ok(text.to_owned()) }
+    if text.trim().is_empty() { Err("the token must not be blank".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 /// Parses a number of seconds up to one day: longer than any timeout here should be, and far below the values for which

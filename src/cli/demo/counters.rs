@@ -13,13 +13,21 @@ const MAX_ERRORS: usize = 5;
 /// can be read while the load runs.
 #[derive(Debug, Default)]
 pub struct LoadCounters {
+    /// Transfers started.
     started: AtomicU64,
+    /// Downloads that completed with the expected bytes.
     downloads: AtomicU64,
+    /// Uploads that completed and that the origin confirmed with the expected checksum.
     uploads: AtomicU64,
+    /// Transfers that delivered a wrong byte, or whose checksum did not match.
     checksum_failures: AtomicU64,
+    /// Transfers that failed with an error other than wrong bytes.
     failed: AtomicU64,
+    /// Transfers that ended without a result, because the load was stopped.
     cancelled: AtomicU64,
+    /// Bytes read from and written to the users' sockets.
     traffic: TrafficCounters,
+    /// Messages of the first failed transfers, at most [`MAX_ERRORS`].
     errors: Mutex<Vec<String>>,
 }
 
@@ -86,7 +94,9 @@ impl LoadCounters {
 /// aborted task is counted too.
 #[derive(Debug)]
 pub(super) struct TransferGuard<'a> {
+    /// The counters that the transfer's result is added to.
     counters: &'a LoadCounters,
+    /// Whether the result was counted, so that the drop counts nothing.
     has_ended: bool,
 }
 

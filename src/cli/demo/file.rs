@@ -68,6 +68,7 @@ impl DemoFile {
 /// Compares received bytes with the content of a [`DemoFile`], in order and without keeping them.
 #[derive(Debug)]
 pub struct FileVerifier {
+    /// The file whose content is expected.
     file: DemoFile,
     /// Number of bytes that were received and correct, which is the offset of the next one.
     offset: u64,

@@ -54,7 +54,9 @@ impl From<httparse::Error> for HttpReadError {
 /// Counters of the bytes read from and written to sockets, heads and bodies, as a tunnel in between counts them.
 #[derive(Debug, Default)]
 pub struct TrafficCounters {
+    /// Bytes read from the sockets.
     read: AtomicU64,
+    /// Bytes that the sockets accepted.
     written: AtomicU64,
 }
 
@@ -73,6 +75,7 @@ impl TrafficCounters {
 /// Head of a request (`L` is [`RequestLine`]) or of a response (`L` is [`StatusLine`]): its first line and its header fields.
 #[derive(Debug)]
 pub(super) struct MessageHead<L> {
+    /// The first line, parsed.
     pub(super) line: L,
     /// Header fields in their order, the names in lower case.
     headers: Vec<(String, Bytes)>,
@@ -81,7 +84,9 @@ pub(super) struct MessageHead<L> {
 /// First line of a request.
 #[derive(Debug)]
 pub(super) struct RequestLine {
+    /// The request method, such as `GET`.
     pub(super) method: String,
+    /// The request target: path and query.
     pub(super) target: String,
     /// Whether the version is HTTP/1.1, whose connections are kept alive by default.
     pub(super) is_http_1_1: bool,
@@ -90,6 +95,7 @@ pub(super) struct RequestLine {
 /// First line of a response.
 #[derive(Debug)]
 pub(super) struct StatusLine {
+    /// The status code, such as 200.
     pub(super) status: u16,
 }
 
@@ -154,9 +160,11 @@ fn parse_length(digits: &[u8], radix: u32) -> Result<u64, HttpReadError> {
 /// One end of an HTTP/1.1 connection. It counts the bytes of its socket.
 #[derive(Debug)]
 pub(super) struct HttpConnection<'a, S> {
+    /// The TCP connection.
     socket: S,
     /// Bytes that were read from the socket and not parsed yet.
     unparsed: BytesMut,
+    /// Counts the bytes of the socket.
     traffic: &'a TrafficCounters,
 }
 
@@ -273,6 +281,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> HttpConnection<'a, S> {
 /// Reads one message body, one part at a time.
 #[derive(Debug)]
 pub(super) struct BodyReader {
+    /// How the length of the body is determined.
     framing: BodyFraming,
     /// Bytes that are left of the body, or of the current chunk.
     remaining: u64,

@@ -36,8 +36,11 @@ pub struct DemoLoad {
     target: SocketAddr,
     /// Number of users.
     users: u8,
+    /// Seed of the random sizes, pauses and contents, so that a load can be repeated.
     seed: u64,
+    /// What the users transfer and how often.
     options: DemoLoadOptions,
+    /// Results of the transfers.
     counters: Arc<LoadCounters>,
 }
 
@@ -137,12 +140,17 @@ async fn connect(source: Option<SocketAddr>, target: SocketAddr) -> io::Result<T
 
 /// One simulated user.
 struct DemoUser {
+    /// The public port that the user connects to.
     target: SocketAddr,
+    /// The address that the user connects from; `None` lets the system choose.
     source: Option<SocketAddr>,
+    /// What the user transfers and how often.
     options: DemoLoadOptions,
+    /// Source of the user's random sizes, pauses and contents.
     rng: StdRng,
     /// Transfers that may still be started, shared by all users.
     remaining: Arc<AtomicU64>,
+    /// Results of the transfers of all users.
     counters: Arc<LoadCounters>,
 }
 

@@ -53,17 +53,22 @@ pub struct DemoOriginOptions {
 /// [`bind`](Self::bind) and serves while a task of the caller runs [`run`](Self::run).
 #[derive(Debug)]
 pub struct DemoOrigin {
+    /// Accepts the connections.
     listener: TcpListener,
+    /// The local address of the listener.
     addr: SocketAddr,
+    /// What all connections share.
     shared: Arc<OriginState>,
 }
 
 /// What all connections of an origin share.
 #[derive(Debug)]
 struct OriginState {
+    /// The rate limits that were asked for.
     options: DemoOriginOptions,
     /// Limits of all connections together.
     limiters: DirectionLimiters,
+    /// Bytes of all connections.
     traffic: Arc<TrafficCounters>,
     /// Number of open connections.
     open_connections: watch::Sender<usize>,
@@ -100,7 +105,9 @@ impl Drop for ConnectionGuard {
 /// One rate limiter for each direction; `None` is unlimited.
 #[derive(Debug)]
 struct DirectionLimiters {
+    /// Limiter of downloads; `None` is unlimited.
     down: Option<DemoRateLimiter>,
+    /// Limiter of uploads; `None` is unlimited.
     up: Option<DemoRateLimiter>,
 }
 
@@ -215,7 +222,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// The limiters that a connection obeys: its own, and those that it shares with all connections.
 struct ConnectionLimiters<'a> {
+    /// The limiters of this connection alone.
     connection: &'a DirectionLimiters,
+    /// The limiters that all connections of the origin share.
     origin: &'a DirectionLimiters,
 }
 

@@ -12,14 +12,15 @@ use parking_lot::Mutex;
 
 use crate::ids::Rate;
 
-/// Size of a bucket, as the time in which it fills: the burst that may pass after a pause. It makes up for timers
-/// that fire late; a user never gets more than this above its rate.
+/// Capacity of a token bucket, as the time in which it fills at its rate: the burst of bytes that may pass after a
+/// pause. It makes up for timers that fire late; a user never gets more than this above its rate.
 pub(super) const BURST: Duration = Duration::from_millis(100);
 
-/// The largest grant: as much as is read and written at once without a limit.
+/// The most bytes that a stream reserves from a rate limit at once: as many as are read and written at once without a
+/// limit.
 const MAX_GRANT_BYTES: u64 = 64 * 1024;
 
-/// Grants below this size show their cost, which is a timer and a system call each; they are for slow rates only.
+/// Bytes below which a reservation is only made at slow rates: each costs a timer and a system call.
 const SMALL_GRANT_BYTES: u64 = 4096;
 
 /// Token bucket, kept as the time at which it will be full again.
@@ -27,13 +28,16 @@ const SMALL_GRANT_BYTES: u64 = 4096;
 pub(super) struct TokenBucket {
     /// Increments with every change of the rate, which voids earlier reservations.
     epoch: AtomicU64,
+    /// The rate, and when the bucket will be full.
     state: Mutex<BucketState>,
 }
 
+/// Rate and fill level of a [`TokenBucket`].
 #[derive(Debug)]
 struct BucketState {
-    /// The rate at which the bucket fills; `None` while nothing is limited.
+    /// The rate at which the bucket fills, in bytes per second; `None` if this direction is unlimited.
     rate: Option<Rate>,
+    /// When the bucket will be full again; in the past if it is full now. Each reservation moves it into the future.
     full_at: Instant,
 }
 
@@ -66,14 +70,14 @@ impl TokenBucket {
         self.epoch.load(Relaxed)
     }
 
-    /// Returns how many bytes should be reserved at once, if there is a rate: enough to be worth the cost of a grant,
-    /// and so few that a queue of streams advances quickly.
+    /// Returns how many bytes should be reserved at once, if there is a rate: enough to be worth the cost of a timer
+    /// and a system call, and so few that all streams which share the limit advance quickly. `None` without a rate.
     pub(super) fn grant_bytes(&self) -> Option<u64> {
         let rate = self.state.lock().rate?.bytes_per_second();
         Some((rate / 640).max(SMALL_GRANT_BYTES.min(rate / 20)).clamp(1, MAX_GRANT_BYTES))
     }
 
-    /// Reserves `bytes` behind all earlier reservations.
+    /// Takes tokens for `bytes` behind all earlier reservations, and returns when they may pass.
     pub(super) fn reserve(&self, bytes: u64, now: Instant) -> Reservation {
         let mut state = self.state.lock();
         let epoch = self.epoch.load(Relaxed);
@@ -83,7 +87,8 @@ impl TokenBucket {
         Reservation { epoch, usable_at: Some(now + wait) }
     }
 
-    /// Returns `bytes` of a reservation that were not used. Without effect if the reservation is void.
+    /// Puts back the tokens of `bytes` that were reserved in `epoch` and not transferred. Without effect if the rate
+    /// has changed since.
     pub(super) fn refund(&self, bytes: u64, epoch: u64) {
         let mut state = self.state.lock();
         if let Some(rate) = state.rate.filter(|_| epoch == self.epoch.load(Relaxed)) {

@@ -22,9 +22,11 @@ pub(super) use pacer::Pacer;
 use crate::ids::{Direction, Rate};
 use bucket::TokenBucket;
 
-/// Number of rates that are set, over all limits of a server. While it is 0, a stream checks only this.
+/// Shared count of the rates that are set, over all rate limits of a server. While it is 0, a stream checks only
+/// this.
 #[derive(Debug, Clone, Default)]
 pub struct RateLimitCount {
+    /// How many directions of rate limits have a rate; shared by all clones.
     limits: Arc<AtomicUsize>,
 }
 
@@ -32,8 +34,11 @@ pub struct RateLimitCount {
 /// first.
 #[derive(Debug)]
 pub struct RateLimit {
+    /// Limit on bytes from targets to users.
     down: TokenBucket,
+    /// Limit on bytes from users to targets.
     up: TokenBucket,
+    /// Counts the rates that are set, over all limits of the server.
     count: RateLimitCount,
 }
 
@@ -55,6 +60,7 @@ impl RateLimit {
         }
     }
 
+    /// Returns the token bucket of one direction.
     fn bucket(&self, direction: Direction) -> &TokenBucket {
         match direction {
             Direction::Down => &self.down,
@@ -74,7 +80,9 @@ impl Drop for RateLimit {
 /// All rate limits that apply to one stream; the strictest is effective.
 #[derive(Debug, Clone)]
 pub struct StreamRateLimits {
+    /// The limits of the stream, its user, its proxy and its service.
     all: Arc<[Arc<RateLimit>; Self::COUNT]>,
+    /// Number of rates that are set on the server: while it is 0, `all` need not be read.
     count: RateLimitCount,
 }
 

@@ -14,18 +14,20 @@ use crate::ids::Direction;
 /// how many were transferred.
 #[derive(Debug)]
 pub(in crate::link) struct Pacer {
-    /// `None` for a stream that nothing ever limits.
+    /// The limits that apply to the stream; `None` for a stream that the peer opened, which is never limited here.
     limits: Option<StreamRateLimits>,
+    /// The direction of the stream that is limited.
     direction: Direction,
-    /// The grant that was requested and not settled yet.
+    /// The current reservation, which was requested and not settled yet.
     grant: Option<Grant>,
 }
 
-/// Bytes that are reserved in every rate limit.
+/// Reservation of bytes in every rate limit that applies to the stream.
 #[derive(Debug)]
 struct Grant {
+    /// How many bytes are reserved.
     bytes: u64,
-    /// When all limits allow the bytes.
+    /// When all limits allow the reserved bytes to pass.
     usable_at: Instant,
     /// The epoch of the reservation in each limit.
     epochs: [u64; StreamRateLimits::COUNT],
@@ -42,7 +44,8 @@ impl Pacer {
         self.grant.is_none() && self.limits.as_ref().is_none_or(|limits| !limits.may_be_limited())
     }
 
-    /// Returns how many of `wanted` bytes may be transferred now, or when to request again.
+    /// Reserves up to `wanted` bytes unless a reservation exists. Returns how many bytes may be transferred now, or
+    /// the time at which to request again as the error.
     pub(in crate::link) fn request(&mut self, wanted: u64, now: Instant) -> Result<u64, Instant> {
         if self.grant.as_ref().is_some_and(|grant| !grant.is_valid(self.buckets())) {
             self.settle(0);
@@ -67,8 +70,8 @@ impl Pacer {
         }
     }
 
-    /// Ends the grant after `used` of its bytes were transferred, and refunds the rest. Without effect if there is
-    /// none.
+    /// Ends the current reservation after `used` of its bytes were transferred, and refunds the rest to the rate
+    /// limits. Without effect if there is no reservation.
     pub(in crate::link) fn settle(&mut self, used: u64) {
         let Some(grant) = self.grant.take() else { return };
         let unused = grant.bytes.saturating_sub(used);
@@ -77,6 +80,7 @@ impl Pacer {
         }
     }
 
+    /// Iterates over the token buckets of this direction in all limits that apply to the stream.
     fn buckets(&self) -> impl Iterator<Item = &TokenBucket> {
         self.limits.iter().flat_map(|limits| limits.all.iter()).map(|limit| limit.bucket(self.direction))
     }
@@ -90,7 +94,7 @@ impl Grant {
 }
 
 impl Drop for Pacer {
-    /// Refunds the grant of a stream that ends while it waits.
+    /// Refunds the reservation of a stream that ends while it waits for a rate limit.
     fn drop(&mut self) {
         self.settle(0);
     }

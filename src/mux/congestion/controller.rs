@@ -10,7 +10,7 @@ use super::{probes::ProbeTracker, rtt::RttEstimator};
 /// [`Path`](super::Path) reports every event to it. Both the bytes in flight and the RTT are kept by the path and
 /// passed in, so that controllers that work with other signals share the bookkeeping.
 pub(in crate::mux) trait CongestionController {
-    /// Records that `bytes` of DATA payload are about to go out on the channel. `probes` is as it was before them.
+    /// Records that `bytes` of DATA payload are about to be sent on the channel. `probes` does not include them yet.
     fn on_data_sent(&mut self, bytes: u64, probes: &ProbeTracker, now: Instant);
 
     /// Records that the sender has no data left for the channel (application-limited).
@@ -37,16 +37,16 @@ pub(in crate::mux) trait CongestionController {
     /// Returns whether the next probe should go out now. There is data that no probe follows yet.
     fn is_probe_due(&self, probes: &ProbeTracker, rtt: &RttEstimator, now: Instant) -> bool;
 
-    /// The congestion window: how many bytes of data may be in flight.
+    /// Returns the congestion window: how many bytes of data may be in flight.
     fn cwnd(&self) -> u64;
 
-    /// How many bytes may be in flight when a small message goes out. It is somewhat more than [`cwnd`](Self::cwnd).
+    /// Returns how many bytes may be in flight when a small message is sent: somewhat more than [`cwnd`](Self::cwnd).
     fn small_message_cwnd(&self) -> u64;
 
-    /// The estimated delivery rate in bytes per second; `None` before the first estimate.
+    /// Returns the estimated delivery rate in bytes per second; `None` before the first estimate.
     fn delivery_rate(&self) -> Option<f64>;
 
-    /// The largest payload of a DATA frame on this channel, in bytes.
+    /// Returns the largest payload of a DATA frame on this channel, in bytes.
     fn chunk_size(&self) -> usize;
 }
 

@@ -21,7 +21,7 @@ const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(1);
 const MIN_PROBED_BYTES: u64 = 16 * 1024;
 
 /// How many probes are sent in one RTT at most, where that makes their interval longer than [`MIN_PROBE_INTERVAL`]. A
-/// long RTT need not be known to the millisecond.
+/// long RTT need not be measured to the millisecond.
 const MAX_PROBES_PER_RTT: u32 = 64;
 
 /// A probe is due at once when the path delivers the unprobed data in one interval divided by this number. The answer
@@ -43,9 +43,9 @@ const MIN_DECREASE: f64 = 0.7;
 /// measure the RTT without a queue of its own (BBR's ProbeRTT).
 const MIN_RTT_LIFETIME: Duration = Duration::from_secs(10);
 
-/// How long the minimum RTT is valid while data queues although the congestion window is at its minimum. Then either
-/// the bottleneck is too slow for that minimum, or the queue belongs to others or to a changed path. ProbeRtt shows
-/// which.
+/// How long the minimum RTT of a channel is valid while data queues although the congestion window is at its minimum.
+/// Then either the bottleneck is too slow for that minimum, or the queue belongs to others or to a changed path.
+/// ProbeRtt shows which.
 const DOUBTFUL_MIN_RTT_LIFETIME: Duration = Duration::from_secs(1);
 
 /// The bytes in flight during ProbeRtt, as a fraction of the bandwidth-delay product.
@@ -97,7 +97,8 @@ pub(in crate::mux) struct DelayBased {
     pub(super) rate: Option<f64>,
     /// The congestion window in bytes.
     cwnd: u64,
-    /// Whether it started with [`CONSERVATIVE_CWND`]. Until the rate is known, that is also the minimum window.
+    /// Whether the controller started with [`CONSERVATIVE_CWND`], because the link has other channels. Until the rate
+    /// is known, that is also the minimum window.
     is_conservative: bool,
     /// How many times in a row the window has grown. `None` during slow start, in which it doubles; slow start ends
     /// when data queues for longer than the target for the first time.
@@ -140,7 +141,7 @@ pub(super) fn is_cpu_limited(rate: f64) -> bool {
 }
 
 impl DelayBased {
-    /// A controller in slow start, with the initial congestion window of the configuration.
+    /// Creates a controller in slow start, with the initial congestion window of the configuration.
     pub(super) fn new(config: &MuxConfig, now: Instant) -> Self {
         Self {
             target: config.target_queueing_delay,
@@ -240,6 +241,7 @@ impl DelayBased {
 }
 
 impl CongestionController for DelayBased {
+    /// Starts a new round after a pause, and begins the measurement of ProbeRtt once the path is drained.
     fn on_data_sent(&mut self, bytes: u64, probes: &ProbeTracker, now: Instant) {
         if probes.in_flight() == 0 && self.round.is_app_limited {
             // The measurements from before the pause do not describe the data that follows.
@@ -253,14 +255,18 @@ impl CongestionController for DelayBased {
         self.round.max_in_flight = self.round.max_in_flight.max(probes.in_flight() + bytes);
     }
 
+    /// Marks the current round as application-limited.
     fn on_app_limited(&mut self) {
         self.round.is_app_limited = true;
     }
 
+    /// Marks the current round as limited by the congestion window.
     fn on_cwnd_limited(&mut self) {
         self.round.is_cwnd_limited = true;
     }
 
+    /// Adds the RTT to the current round, ends ProbeRtt if the RTT is the new minimum, and ends the round after its
+    /// second round trip.
     fn on_probe_acked(&mut self, ack: ProbeAck, probes: &ProbeTracker, rtt: &RttEstimator, now: Instant) {
         if ack.is_new_min
             && let ProbeRtt::Draining { restored_cwnd, .. } | ProbeRtt::Measuring { restored_cwnd, .. } =
@@ -285,8 +291,8 @@ impl CongestionController for DelayBased {
         }
     }
 
-    /// Halves the chunk size where more than one segment in fifty was retransmitted: data that waits behind a chunk
-    /// until its lost segments arrive waits for less.
+    /// Updates the loss rate, and halves the chunk size where more than one segment in fifty was retransmitted: data
+    /// that waits behind a chunk until its lost segments arrive waits for less.
     fn on_retransmissions(&mut self, total_segments: u64, bytes_sent: u64) {
         let sent = bytes_sent - self.loss_checkpoint.bytes_sent;
         let retransmitted = total_segments.saturating_sub(self.loss_checkpoint.retransmitted_segments);
@@ -301,15 +307,19 @@ impl CongestionController for DelayBased {
         }
     }
 
+    /// Reduces the initial congestion window to [`CONSERVATIVE_CWND`].
     fn start_conservatively(&mut self) {
         self.cwnd = self.cwnd.min(CONSERVATIVE_CWND);
         self.is_conservative = true;
     }
 
+    /// Returns whether ProbeRtt is measuring and the probe was sent since the path is drained.
     fn replaces_min_rtt(&self, token: u64) -> bool {
         matches!(self.probe_rtt, ProbeRtt::Measuring { first_token, .. } if token >= first_token)
     }
 
+    /// Returns whether the bytes without a probe behind them are as many as the path delivers in half of the probe
+    /// interval, or at least a minimum after that interval.
     fn is_probe_due(&self, probes: &ProbeTracker, rtt: &RttEstimator, now: Instant) -> bool {
         let unprobed = probes.unprobed();
         let interval =
@@ -330,10 +340,12 @@ impl CongestionController for DelayBased {
         unprobed >= most || (unprobed >= least && has_interval_passed)
     }
 
+    /// Returns the congestion window in bytes; reduced during ProbeRtt.
     fn cwnd(&self) -> u64 {
         self.cwnd
     }
 
+    /// Returns the congestion window plus an eighth of it, in bytes.
     fn small_message_cwnd(&self) -> u64 {
         // While ProbeRtt drains the path, the extra bytes are added to the reduced window, or it would never be
         // drained.
@@ -344,11 +356,13 @@ impl CongestionController for DelayBased {
         cwnd + cwnd / SMALL_MESSAGE_FRACTION
     }
 
+    /// Returns the estimated delivery rate in bytes per second; `None` before the first estimate.
     fn delivery_rate(&self) -> Option<f64> {
         self.rate
     }
 
-    /// A power of two, which the bottleneck delivers in half of the target queueing delay at most.
+    /// Returns the largest payload of a DATA frame in bytes: the configured size, or a power of two that the
+    /// bottleneck delivers in half of the target queueing delay at most.
     fn chunk_size(&self) -> usize {
         self.fixed_chunk_size.unwrap_or_else(|| {
             let initial = if self.is_conservative { CONSERVATIVE_CWND / 4 } else { CHUNK_SIZE as u64 };

@@ -28,7 +28,7 @@ pub(in crate::mux) struct Path<C = DelayBased> {
 }
 
 impl Path {
-    /// A path on which nothing has been sent, with the delay-based controller.
+    /// Creates a path on which nothing has been sent, with the delay-based controller.
     pub(in crate::mux) fn new(config: &MuxConfig, now: Instant) -> Self {
         Self {
             enforces_cwnd: config.peer_has_flow_control,
@@ -42,17 +42,17 @@ impl Path {
 impl<C: CongestionController> Path<C> {
     // Measurements.
 
-    /// Bytes of data that the peer is not known to have received.
+    /// Returns the bytes of data in flight: sent on this channel, and not acknowledged by the answer to a probe.
     pub(super) fn in_flight(&self) -> u64 {
         self.probes.in_flight()
     }
 
-    /// The minimum RTT of the channel; `None` before the first answer to a probe.
+    /// Returns the minimum RTT of the channel; `None` before the first answer to a probe.
     pub(in crate::mux) fn min_rtt(&self) -> Option<Duration> {
         self.rtt.min()
     }
 
-    /// The largest payload of a DATA frame on the channel, in bytes.
+    /// Returns the largest payload of a DATA frame on the channel, in bytes.
     pub(in crate::mux) fn chunk_size(&self) -> usize {
         self.controller.chunk_size()
     }
@@ -65,13 +65,14 @@ impl<C: CongestionController> Path<C> {
         Some(answered - min_rtt / 2)
     }
 
-    /// The age of the oldest probe without an answer. `None` if there is none, or if the peer need not answer.
+    /// Returns how long the oldest probe without an answer has been in flight. `None` if there is none, or if the
+    /// peer need not answer.
     pub(in crate::mux) fn oldest_probe_age(&self, now: Instant) -> Option<Duration> {
         let oldest = self.probes.oldest_unanswered().filter(|_| self.enforces_cwnd)?;
         Some(now.saturating_duration_since(oldest.sent_at))
     }
 
-    /// The measurements that telemetry shows.
+    /// Returns the measurements that telemetry shows.
     pub(in crate::mux) fn stats(&self) -> PathStats {
         let rtts = self.rtt.latest().zip(self.min_rtt());
         PathStats {
@@ -96,59 +97,59 @@ impl<C: CongestionController> Path<C> {
         is_full
     }
 
-    /// Whether the congestion window is full.
+    /// Returns whether the congestion window is full.
     pub(in crate::mux) fn is_full(&self) -> bool {
         self.enforces_cwnd && self.in_flight() >= self.controller.cwnd()
     }
 
-    /// Whether a small message may go out although the congestion window may be full.
+    /// Returns whether a small message may be sent although the congestion window may be full.
     pub(in crate::mux) fn allows_small_message(&self) -> bool {
         self.in_flight() < self.controller.small_message_cwnd()
     }
 
-    /// Whether data that waits leads to a frame now: the data itself, or the probe whose answer opens the window
-    /// again.
+    /// Returns whether queued data leads to a frame now: the data itself, or the probe whose answer opens the
+    /// congestion window again.
     pub(in crate::mux) fn has_output(&self) -> bool {
         !self.is_full() || self.probes.is_empty()
     }
 
-    /// Whether the congestion window is full and no probe is in flight whose answer would open it.
+    /// Returns whether the congestion window is full and no probe is in flight whose answer would open it.
     pub(in crate::mux) fn needs_probe(&self) -> bool {
         self.is_full() && self.probes.is_empty() && self.probes.unprobed() > 0
     }
 
-    /// Whether the delivery rate is so high that the CPU is the bottleneck and not the network; `None` while the rate
-    /// is unknown.
+    /// Returns whether the delivery rate is so high that the CPU is the bottleneck and not the network; `None` while
+    /// the rate is unknown.
     pub(in crate::mux) fn is_cpu_limited(&self) -> Option<bool> {
         self.controller.delivery_rate().map(is_cpu_limited)
     }
 
-    /// The time from sending to arrival on the idle channel: half the minimum RTT.
+    /// Returns the time from sending to arrival on the idle channel: half the minimum RTT.
     pub(in crate::mux) fn one_way_delay(&self) -> Option<Duration> {
         self.min_rtt().map(|min_rtt| min_rtt / 2)
     }
 
-    /// Has the controller start with a small window if no data was sent yet. Called where the link has other
-    /// channels: this one may be the slowest, and all that follows in a stream would wait for the data in flight
-    /// here.
+    /// Has the controller start with a small congestion window if no data was sent yet. Called where the link has
+    /// other channels: this one may be the slowest, and all that follows in a stream would wait for the data in
+    /// flight here.
     pub(in crate::mux) fn start_conservatively(&mut self) {
         if self.probes.sent() == 0 {
             self.controller.start_conservatively();
         }
     }
 
-    /// Records that a DATA frame with a payload of `bytes` goes out.
+    /// Records that a DATA frame with a payload of `bytes` bytes is sent on the channel.
     pub(in crate::mux) fn on_data_sent(&mut self, bytes: usize, now: Instant) {
         self.controller.on_data_sent(bytes as u64, &self.probes, now);
         self.probes.on_data_sent(bytes as u64);
     }
 
-    /// Records that there is no more data to send.
+    /// Records that there is no more data to send on the channel (application-limited).
     pub(in crate::mux) fn on_app_limited(&mut self) {
         self.controller.on_app_limited();
     }
 
-    /// Returns the token of the next probe if one is due, and records that it goes out.
+    /// Returns the token of the next probe if one is due, and records that the probe is sent.
     pub(in crate::mux) fn poll_probe(&mut self, now: Instant) -> Option<u64> {
         if !self.enforces_cwnd || self.probes.unprobed() == 0 {
             return None;
@@ -157,12 +158,12 @@ impl<C: CongestionController> Path<C> {
         is_due.then(|| self.send_probe(now))
     }
 
-    /// Records that a probe goes out, and returns its token.
+    /// Records that a probe is sent, and returns its token.
     pub(in crate::mux) fn send_probe(&mut self, now: Instant) -> u64 {
         self.probes.send(now)
     }
 
-    /// The token of the last probe; 0 before the first.
+    /// Returns the token of the last probe; 0 before the first.
     pub(in crate::mux) fn last_token(&self) -> u64 {
         self.probes.last_token()
     }
@@ -187,15 +188,16 @@ impl<C: CongestionController> Path<C> {
 /// Measurements of a channel's path, and its congestion window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PathStats {
-    /// Bytes of data in flight: sent, and not known to be received by the peer.
+    /// Bytes of data in flight: sent, and not yet acknowledged by the answer to a probe.
     pub in_flight: u64,
     /// The congestion window in bytes: how many may be in flight.
     pub cwnd: u64,
     /// The rate at which data arrives at the peer, in bytes per second; `None` before the first estimate.
     pub delivery_rate: Option<f64>,
-    /// The minimum RTT: the time of a round trip when no data queues on the path.
+    /// The minimum RTT: the time of a round trip when no data queues on the path. `None` before the first answer to a
+    /// probe.
     pub min_rtt: Option<Duration>,
-    /// The RTT of the latest probe.
+    /// The RTT of the probe that was answered last; `None` before the first answer.
     pub latest_rtt: Option<Duration>,
     /// How much longer than the minimum RTT the latest RTT was: the time in queues of the path.
     pub queueing_delay: Option<Duration>,

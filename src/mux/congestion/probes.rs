@@ -12,11 +12,11 @@ use crate::mux::limits::MAX_UNANSWERED_PROBES;
 pub(in crate::mux) struct ProbeTracker {
     /// Bytes of DATA payload sent on the channel.
     sent: u64,
-    /// How many of these the peer is known to have received.
+    /// How many of these the peer has acknowledged by answering a probe behind them.
     delivered: u64,
     /// How many of these were sent before the last probe.
     probed: u64,
-    /// The token of the last probe; 0 before the first.
+    /// The token of the probe that was sent last; 0 before the first.
     last_token: u64,
     /// Probes without an answer, oldest first.
     unanswered: VecDeque<SentProbe>,
@@ -39,8 +39,8 @@ impl ProbeTracker {
         self.sent += bytes;
     }
 
-    /// Records that a probe goes out. Returns its token. The oldest probe without an answer is forgotten if there are
-    /// too many of them.
+    /// Records that a probe is sent. Returns its token. Drops the oldest probe without an answer if there are too
+    /// many of them.
     pub(super) fn send(&mut self, now: Instant) -> u64 {
         if self.is_full() {
             self.unanswered.pop_front();
@@ -51,7 +51,8 @@ impl ProbeTracker {
         self.last_token
     }
 
-    /// Records the answer to the probe with this token. Returns that probe, or `None` if it is not waited for.
+    /// Records the answer to the probe with this token: all data sent before that probe is acknowledged. Returns that
+    /// probe, or `None` if no answer to it is expected.
     pub(super) fn on_answer(&mut self, token: u64) -> Option<SentProbe> {
         let answered = self.unanswered.iter().position(|probe| probe.token == token)?;
         // A peer that finds several pings together answers only the last of them.
@@ -60,47 +61,48 @@ impl ProbeTracker {
         Some(probe)
     }
 
-    /// Bytes of data sent on the channel since it was established.
+    /// Returns the bytes of data sent on the channel since it was established.
     pub(super) fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// Bytes of data that the peer is known to have received.
+    /// Returns the bytes of data that the peer has acknowledged by answering a probe behind them.
     pub(super) fn delivered(&self) -> u64 {
         self.delivered
     }
 
-    /// Bytes of data in flight: sent, and not known to be received.
+    /// Returns the bytes of data in flight: sent, and not acknowledged by the answer to a probe.
     pub(super) fn in_flight(&self) -> u64 {
         self.sent - self.delivered
     }
 
-    /// Bytes of data that no probe follows yet.
+    /// Returns the bytes of data that were sent after the last probe.
     pub(super) fn unprobed(&self) -> u64 {
         self.sent - self.probed
     }
 
-    /// The token of the last probe; 0 before the first.
+    /// Returns the token of the probe that was sent last; 0 before the first.
     pub(super) fn last_token(&self) -> u64 {
         self.last_token
     }
 
-    /// The oldest probe without an answer.
+    /// Returns the oldest probe without an answer; `None` if all are answered.
     pub(super) fn oldest_unanswered(&self) -> Option<&SentProbe> {
         self.unanswered.front()
     }
 
-    /// The newest probe without an answer.
+    /// Returns the newest probe without an answer; `None` if all are answered.
     pub(super) fn newest_unanswered(&self) -> Option<&SentProbe> {
         self.unanswered.back()
     }
 
-    /// Whether every probe was answered.
+    /// Returns whether every probe was answered.
     pub(super) fn is_empty(&self) -> bool {
         self.unanswered.is_empty()
     }
 
-    /// Whether so many probes are unanswered that the oldest has to be forgotten for the next.
+    /// Returns whether as many probes are unanswered as are tracked at most, so that the next one replaces the
+    /// oldest.
     pub(super) fn is_full(&self) -> bool {
         self.unanswered.len() >= MAX_UNANSWERED_PROBES
     }

@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 /// arrive in the second round trip are measured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Round {
-    /// The first probe that was sent in this round.
+    /// The token of the first probe that was sent in this round.
     pub(super) first_token: u64,
-    /// The answer to this probe, or to a later one, ends the round; `None` in the first round trip.
+    /// The token of the probe whose answer, or that to a later one, ends the round; `None` in the first round trip.
     pub(super) last_token: Option<u64>,
     /// When the second round trip began.
     pub(super) measured_since: Instant,
-    /// The bytes that the peer was known to have received when the second round trip began.
+    /// The bytes that the peer had acknowledged, by answering probes, when the second round trip began.
     pub(super) delivered_before: u64,
-    /// The most bytes that were in flight at once.
+    /// The most bytes that were in flight at once in this round.
     pub(super) max_in_flight: u64,
-    /// Whether the congestion window held data back.
+    /// Whether the congestion window held data back in this round.
     pub(super) is_cwnd_limited: bool,
-    /// Whether the sender had no data for a while.
+    /// Whether the sender had no data to send for a while in this round (application-limited).
     pub(super) is_app_limited: bool,
     /// The minimum RTT of this round.
     pub(super) min_rtt: Duration,
@@ -31,7 +31,7 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// A round that begins with the probe `first_token`.
+    /// Creates a round that begins with the probe `first_token`.
     pub(super) fn new(first_token: u64, now: Instant) -> Self {
         Self {
             first_token,
@@ -54,9 +54,9 @@ impl Round {
         self.rtt_samples += 1;
     }
 
-    /// The RTT that stands for the round: half way between its minimum and its mean. A task that is woken late adds
-    /// to the RTT without any queue, so that the mean alone left paths idle. The minimum alone, as in CoDel (RFC
-    /// 8289), is that of the moment after such a task, so that twice the target queued.
+    /// Returns the RTT that stands for the round: half way between its minimum and its mean. A task that is woken
+    /// late adds to the RTT without any queue, so that the mean alone left paths idle. The minimum alone, as in CoDel
+    /// (RFC 8289), is that of the moment after such a task, so that twice the target queued.
     pub(super) fn typical_rtt(&self) -> Duration {
         (self.min_rtt + self.rtt_sum / self.rtt_samples.max(1)) / 2
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// The RTTs of one channel, measured by its probes.
 #[derive(Debug, Default)]
 pub(in crate::mux) struct RttEstimator {
-    /// The minimum RTT, and when the last probe measured it.
+    /// The minimum RTT, and when a probe last measured it.
     min: Option<(Duration, Instant)>,
     /// The RTT of the probe that was answered last.
     latest: Option<Duration>,
@@ -13,7 +13,7 @@ pub(in crate::mux) struct RttEstimator {
 
 impl RttEstimator {
     /// Records an RTT that was measured at `now`. Returns whether it has become the minimum, which it does if it is
-    /// not longer than the one known, or if `replace_min` is set.
+    /// not longer than the present minimum, or if `replace_min` is set.
     pub(super) fn update(&mut self, rtt: Duration, now: Instant, replace_min: bool) -> bool {
         self.latest = Some(rtt);
         let is_min = replace_min || self.min.is_none_or(|(min, _)| rtt <= min);
@@ -23,7 +23,8 @@ impl RttEstimator {
         is_min
     }
 
-    /// The minimum RTT: the time of a round trip when no data queues. `None` before the first answer.
+    /// Returns the minimum RTT: the time of a round trip when no data queues. `None` before the first answer to a
+    /// probe.
     pub(super) fn min(&self) -> Option<Duration> {
         self.min.map(|(min, _)| min)
     }
@@ -33,7 +34,7 @@ impl RttEstimator {
         self.min
     }
 
-    /// The RTT of the latest probe that was answered; `None` before the first answer.
+    /// Returns the RTT of the probe that was answered last; `None` before the first answer.
     pub(super) fn latest(&self) -> Option<Duration> {
         self.latest
     }

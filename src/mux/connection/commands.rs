@@ -16,9 +16,9 @@ use crate::{
 };
 
 impl Mux {
-    /// Opens a stream on the channel with the fewest streams, and returns its id. A channel that `is_local`, i.e.
-    /// whose driver runs on the caller's thread and costs it less, is taken until it has twice as many streams as
-    /// others.
+    /// Opens a stream to the peer on the channel with the fewest streams, and returns its id. A channel that
+    /// `is_local` (its driver runs on the caller's thread, so that it costs less) is preferred until it has twice as
+    /// many streams as the others.
     ///
     /// # Errors
     /// [`OpenError`], and no stream was opened.
@@ -105,8 +105,8 @@ impl Mux {
         }
     }
 
-    /// Records that `bytes` more of what was read have left this process. They are acknowledged to the peer, which
-    /// may send as many more, and auto-tuning may raise the window.
+    /// Records that `bytes` more of what was read from a stream have left this process. They are acknowledged to the
+    /// peer, which may send as many more, and auto-tuning may raise the window.
     pub fn consume(&mut self, stream: u32, bytes: u64, now: Instant) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         state.recv.consume(bytes);
@@ -132,7 +132,7 @@ impl Mux {
         self.account_growth(reserved, growth);
     }
 
-    /// Records that the END of a stream was passed on, after all data.
+    /// Records that the END of a stream was passed on to the local socket, after all data.
     pub fn consume_end(&mut self, stream: u32) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         if state.recv.consume_end() {
@@ -153,8 +153,8 @@ impl Mux {
         self.notify_writer(stream);
     }
 
-    /// Changes the priority of a stream, here and, on the server, at the peer. It applies from the stream's next turn
-    /// on.
+    /// Changes the scheduling priority of a stream on this side, and, on the server, sends it to the proxy with
+    /// PRIORITY. It applies once the scheduler has sent the stream's next chunk.
     pub fn set_priority(&mut self, stream: u32, priority: Priority) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         if state.priority != priority {

@@ -14,7 +14,7 @@ pub enum MuxEvent {
         /// The stream's id.
         stream: u32,
     },
-    /// There is data, or the END, to [`read`](super::Mux::read).
+    /// The stream has data in order, or its END, to [`read`](super::Mux::read).
     Readable {
         /// The stream's id.
         stream: u32,
@@ -56,7 +56,8 @@ pub enum MuxEvent {
         /// The reason.
         code: ResetCode,
     },
-    /// All data that was written before [`measure_queue_wait`](super::Mux::measure_queue_wait) has been sent.
+    /// All data of a stream that was written before [`measure_queue_wait`](super::Mux::measure_queue_wait) was called
+    /// has been sent on a channel.
     Dequeued {
         /// The stream's id.
         stream: u32,
@@ -78,17 +79,17 @@ pub enum MuxEvent {
     },
 }
 
-/// The reason why no stream could be opened.
+/// The reason why no stream could be opened to the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The link has no channel at the moment.
-    #[error("the proxy has no channel")]
+    #[error("the proxy has no channel at the moment")]
     NoChannel,
     /// The peer reads nothing, or too little: either the drivers of all channels report that, or too many control
     /// frames are queued.
-    #[error("the proxy is not reading from its channels")]
+    #[error("the proxy does not read from its channels, or too slowly")]
     Stalled,
     /// The maximum number of streams is open.
-    #[error("the proxy has too many streams")]
+    #[error("the proxy has the maximum number of open streams")]
     TooManyStreams,
 }

@@ -43,7 +43,7 @@ use crate::{
 /// channel: none is closed before it [aborts them](Self::abort_streams).
 #[derive(Debug)]
 pub struct Mux {
-    /// Which side of the link this is.
+    /// Whether this process is the server or the proxy of the link.
     pub(super) role: Role,
     /// The limits and timeouts of the link.
     pub(super) config: MuxConfig,
@@ -65,7 +65,7 @@ pub struct Mux {
 }
 
 impl Mux {
-    /// A link without channels.
+    /// Creates the multiplexer of a link without channels.
     pub fn new(role: Role, mut config: MuxConfig) -> Self {
         config.max_window = config.max_window.max(config.initial_window);
         Self {
@@ -83,7 +83,8 @@ impl Mux {
 
     // Getters.
 
-    /// Returns how many bytes [`write`](Self::write) accepts now. After 0, a [`MuxEvent::Writable`] follows.
+    /// Returns how many bytes of a stream [`write`](Self::write) accepts now. After 0, a [`MuxEvent::Writable`]
+    /// follows.
     pub fn writable(&mut self, stream: u32) -> usize {
         let Some(stream) = self.streams.get_mut(&stream) else { return 0 };
         let writable = stream.send.writable();
@@ -122,7 +123,7 @@ impl Mux {
         self.streams.get(&stream).map(|stream| stream.recv.flow())
     }
 
-    /// Returns how many streams are open.
+    /// Returns how many streams of the link are open.
     pub fn stream_count(&self) -> usize {
         self.streams.len()
     }
@@ -138,7 +139,7 @@ impl Mux {
         age.is_some_and(|age| age >= time)
     }
 
-    /// Returns which side of the link this is.
+    /// Returns whether this process is the server or the proxy of the link.
     pub fn role(&self) -> Role {
         self.role
     }
@@ -267,7 +268,7 @@ impl Mux {
         self.channels.get(&channel).is_some_and(Channel::has_control_backlog)
     }
 
-    /// Adds an open stream.
+    /// Adds an open stream, counts it on its primary channel and queues its first frames.
     pub(super) fn insert(&mut self, id: u32, stream: Stream) {
         if let Some(channel) = stream.channel.and_then(|channel| self.channels.get_mut(&channel)) {
             channel.primary_streams += 1;
@@ -277,7 +278,8 @@ impl Mux {
         self.enqueue(id);
     }
 
-    /// Removes a stream, and returns its share of the budget.
+    /// Removes a stream and returns it, and releases the bytes that its windows had reserved from the budget. `None`
+    /// if there is no such stream.
     pub(super) fn remove(&mut self, id: u32) -> Option<Stream> {
         let stream = self.streams.remove(&id)?;
         let grown =
@@ -343,7 +345,7 @@ impl Mux {
 }
 
 impl Drop for Mux {
-    /// Returns the reserved bytes to the budget.
+    /// Releases the bytes that the windows of open streams have reserved from the budget.
     fn drop(&mut self) {
         self.account_growth(0, -self.window_growth.cast_signed());
     }

@@ -12,13 +12,13 @@ use crate::{
 };
 
 impl Mux {
-    /// Takes the next event.
+    /// Removes and returns the next event for the link's owner; `None` if there is none.
     pub fn poll_event(&mut self) -> Option<MuxEvent> {
         self.events.pop_front()
     }
 
-    /// Takes the next frame to send on a channel: control frames first, then data of the streams in the order of the
-    /// scheduler. Data waits while the congestion window is full.
+    /// Removes and returns the next frame to send on channel `id`: control frames first, then data of the streams in
+    /// the order of the scheduler. Data waits while the congestion window is full.
     pub fn poll_transmit(&mut self, id: u16, now: Instant) -> Option<Frame> {
         let channel = self.channels.get_mut(&id)?;
         if let Some(frame) = channel.poll_control(now) {
@@ -36,7 +36,8 @@ impl Mux {
         self.poll_data(id, now)
     }
 
-    /// Takes the next probe or DATA frame for a channel.
+    /// Removes and returns the next probe or DATA frame to send on channel `id`; `None` if no stream has data or the
+    /// congestion window is full.
     fn poll_data(&mut self, id: u16, now: Instant) -> Option<Frame> {
         let may_stripe = self.config.allow_striping && self.channels.len() > 1;
         let channel = self.channels.get_mut(&id)?;
@@ -78,8 +79,8 @@ impl Mux {
         channel.may_have_small_message
     }
 
-    /// Takes the next chunk, of at most `max_len` bytes, that is queued on channel `source`, to be sent on channel
-    /// `via`. If they differ, `via` is a secondary channel of the stream.
+    /// Removes and returns the next DATA frame, of at most `max_len` bytes, that is queued on channel `source`, to be
+    /// sent on channel `via`. If they differ, `via` is a secondary channel of the stream.
     fn take_data(&mut self, source: u16, via: u16, max_len: usize, now: Instant) -> Option<Frame> {
         let secondary = (source != via).then_some(via);
         let min_acked = self.config.min_bytes_to_stripe;

@@ -20,8 +20,8 @@ pub(super) struct PriorityClass {
     pub(super) deficit: i64,
     /// How many streams are queued.
     queued_streams: usize,
-    /// The users in the order of their turns: those with queued streams, and those that have had none since their
-    /// last turn.
+    /// The users in the order in which they are served: those with queued streams, and those that have had none since
+    /// their last turn.
     ring: VecDeque<UserChannelId>,
     /// Users of the ring that returned before their next turn with a positive deficit. They go first.
     returning: VecDeque<UserChannelId>,
@@ -36,12 +36,12 @@ pub(super) struct PriorityClass {
 struct UserQueue {
     /// How many bytes the user may still send in this round; negative if it has sent too many.
     deficit: i64,
-    /// The streams in the order of their turns.
+    /// The streams in the order in which they are served.
     streams: StreamRing,
 }
 
 impl PriorityClass {
-    /// An empty class.
+    /// Creates a priority class without streams, with one quantum of deficit in bytes.
     pub(super) fn new(quantum: i64) -> Self {
         Self {
             deficit: quantum,
@@ -58,18 +58,19 @@ impl PriorityClass {
         self.queued_streams == 0
     }
 
-    /// The queued streams, in no order.
+    /// Returns the ids of the queued streams, in no order.
     pub(super) fn streams(&self) -> impl Iterator<Item = u32> {
         self.users.values().flat_map(|user| user.streams.streams())
     }
 
-    /// How many users the class remembers.
+    /// Returns how many users the class has, also those without queued streams.
     #[cfg(test)]
     pub(super) fn user_count(&self) -> usize {
         self.users.len()
     }
 
-    /// Forgets all users and gives the class a new quantum. Called when it is its turn and no stream is queued.
+    /// Removes all users and sets the deficit to `quantum` bytes. Called when the class is to be served and has no
+    /// queued stream.
     pub(super) fn reset(&mut self, quantum: i64) {
         self.deficit = quantum;
         self.ring.clear();
@@ -77,7 +78,7 @@ impl PriorityClass {
         self.users.clear();
     }
 
-    /// Queues a stream of a user.
+    /// Queues a stream that has data to send under its user.
     pub(super) fn enqueue(&mut self, stream: u32, user: UserChannelId) {
         let queue = self.users.entry(user).or_insert_with(|| {
             self.ring.push_front(user);
@@ -115,7 +116,8 @@ impl PriorityClass {
         user.streams.next(QUANTUM).map(|stream| (stream, id))
     }
 
-    /// Charges a stream and its user for `bytes`. `has_more` tells whether the stream stays queued.
+    /// Subtracts the `bytes` that a stream has sent from its deficit and from its user's. `has_more` tells whether
+    /// the stream stays queued.
     pub(super) fn charge(&mut self, stream: u32, id: UserChannelId, bytes: i64, has_more: bool) {
         let Some(user) = self.users.get_mut(&id) else { return };
         user.deficit -= bytes;

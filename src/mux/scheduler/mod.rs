@@ -76,7 +76,7 @@ impl Scheduler {
         self.classes.iter().all(PriorityClass::is_empty)
     }
 
-    /// The queued streams, in no order.
+    /// Returns the ids of the queued streams, in no order.
     pub(super) fn streams(&self) -> impl Iterator<Item = u32> {
         self.classes.iter().flat_map(PriorityClass::streams)
     }
@@ -112,8 +112,8 @@ impl Scheduler {
         }
     }
 
-    /// Charges the selected stream, its user and its class for the `bytes` that it sent. `has_more` tells whether the
-    /// stream stays queued.
+    /// Subtracts the `bytes` that the selected stream has sent from its deficit and from those of its user and its
+    /// class. `has_more` tells whether the stream stays queued.
     pub(super) fn charge(&mut self, scheduled: ScheduledStream, bytes: usize, has_more: bool) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let class = &mut self.classes[scheduled.class];
@@ -125,7 +125,7 @@ impl Scheduler {
     }
 }
 
-/// The quantum of a priority class, in bytes per round.
+/// Returns the quantum of a priority class, in bytes per round: [`CLASS_QUANTUM`] times its weight.
 fn class_quantum(class: usize) -> i64 {
     CLASS_QUANTUM * i64::from(Priority::ALL[class].weight())
 }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 /// one that has spent its quantum.
 const MAX_SEARCHED: usize = 64;
 
-/// The queued streams of one user on a channel, in the order of their turns.
+/// The queued streams of one user on a channel, in the order in which they are served.
 ///
 /// A new stream goes first, and so does one that returns before its next turn with a positive deficit: a keystroke
 /// waits for one chunk, and not for a chunk of every download to the same address. Its quantum is the same as that of
@@ -24,6 +24,7 @@ pub(super) struct StreamRing {
 /// A stream in the ring.
 #[derive(Debug, Clone, Copy)]
 struct RingEntry {
+    /// The id of the stream.
     stream: u32,
     /// How many bytes the stream may still send in this round; negative if it has sent too many.
     deficit: i64,
@@ -32,7 +33,7 @@ struct RingEntry {
 }
 
 impl StreamRing {
-    /// Queues a stream that has data to send.
+    /// Queues a stream that has data to send. A stream that is not in the ring starts with `quantum` bytes.
     pub(super) fn enqueue(&mut self, stream: u32, quantum: i64) {
         self.queued += 1;
         let is_short = self.ring.len() < MAX_SEARCHED;
@@ -55,7 +56,7 @@ impl StreamRing {
         self.queued == 0
     }
 
-    /// The queued streams, in no order.
+    /// Returns the ids of the queued streams, in no order.
     pub(super) fn streams(&self) -> impl Iterator<Item = u32> {
         self.ring.iter().filter(|entry| entry.is_queued).map(|entry| entry.stream)
     }
@@ -84,7 +85,8 @@ impl StreamRing {
         }
     }
 
-    /// Charges the selected stream for `bytes`. `has_more` tells whether it stays queued.
+    /// Subtracts the `bytes` that the selected stream has sent from its deficit. `has_more` says whether the stream
+    /// stays queued.
     pub(super) fn charge(&mut self, stream: u32, bytes: i64, has_more: bool) {
         let is_returning = self.returning.front() == Some(&stream);
         let mut entries = self.ring.iter_mut();
@@ -101,7 +103,7 @@ impl StreamRing {
         }
     }
 
-    /// Forgets all streams.
+    /// Removes all streams.
     pub(super) fn clear(&mut self) {
         self.ring.clear();
         self.returning.clear();

@@ -18,7 +18,7 @@ use crate::{
     wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage, text},
 };
 
-/// What a line of a text peer translates to.
+/// What one line of a text peer (one message) is translated to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TextInput {
     /// A frame for the [`Mux`](super::Mux), as if a binary peer had sent it.
@@ -45,9 +45,9 @@ pub enum TextInput {
 /// [`must_stop_reading`](Self::must_stop_reading), which stops it by TCP's flow control.
 #[derive(Debug)]
 pub struct TextAdapter {
-    /// Which side of the link this is.
+    /// Whether this process is the server or the proxy of the link.
     role: Role,
-    /// Whether the peer's lines have three fields, without a stream id. To it each stream is a user.
+    /// Whether the peer's lines have three fields, without a stream id. Such a peer takes each stream for a user.
     is_three_field: bool,
     /// The flow-control window of each stream, in bytes. When half of it is buffered, the peer is asked to pause the
     /// stream; when a quarter is left, to resume it.
@@ -67,7 +67,8 @@ pub struct TextAdapter {
 }
 
 impl TextAdapter {
-    /// An adapter without streams. The peer is asked to pause a stream for which half of `window` bytes are buffered.
+    /// Creates an adapter without streams. The peer is asked to pause a stream for which half of `window` bytes are
+    /// buffered.
     pub fn new(role: Role, fields: text::FieldCount, window: u32) -> Self {
         Self {
             role,
@@ -110,7 +111,7 @@ impl TextAdapter {
         }
     }
 
-    /// Translates a line that was received.
+    /// Translates a line that was received from the text peer, and appends the results to `out`.
     pub fn translate_inbound(&mut self, message: TunnelMessage, out: &mut Vec<TextInput>) {
         let Some(key) = message.key else { return self.on_control_line(message, out) };
         let Some(&stream) = self.streams_by_key.get(&key) else {
@@ -228,7 +229,8 @@ impl TextAdapter {
         }
     }
 
-    /// Translates data. Data before STREAM_START is kept; data that fills half of the window pauses the peer.
+    /// Translates received data of a stream to a DATA frame. Keeps data that arrives before STREAM_START, and asks
+    /// the peer to pause the stream once half of the window is buffered.
     fn on_data(&mut self, stream: u32, payload: Bytes, out: &mut Vec<TextInput>) {
         let Some(state) = self.streams.get_mut(&stream).filter(|state| !state.is_abandoned) else { return };
         if !state.is_started {
@@ -275,7 +277,8 @@ impl TextAdapter {
         }
     }
 
-    /// Removes a stream, and remembers its key as closed.
+    /// Removes a stream, and adds its key to the recently closed ones. Returns its state; `None` if there is no such
+    /// stream.
     fn forget(&mut self, stream: u32) -> Option<TextStream> {
         let state = self.streams.remove(&stream)?;
         self.streams_by_key.remove(&state.wire_key);
@@ -353,7 +356,7 @@ impl TextAdapter {
         }
     }
 
-    /// Translates credit to STREAM_PAUSE and STREAM_RESUME.
+    /// Translates a WINDOW frame of this side, which is credit for the peer, to STREAM_PAUSE or STREAM_RESUME.
     fn on_window_sent(&mut self, stream: u32, consumed: u64, window: u32, out: &mut Vec<TunnelMessage>) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         state.acknowledged = consumed;

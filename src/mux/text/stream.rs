@@ -38,7 +38,7 @@ pub(super) struct TextStream {
 }
 
 impl TextStream {
-    /// A stream on which nothing was sent or received.
+    /// Creates a stream on which nothing was sent or received. `is_started` says whether no STREAM_START is expected.
     pub(super) fn new(wire_key: StreamKey, key: StreamKey, is_started: bool) -> Self {
         Self {
             wire_key,
@@ -57,12 +57,12 @@ impl TextStream {
         }
     }
 
-    /// Bytes that were received and not consumed.
+    /// Returns how many bytes were received and not consumed; 0 after this side has closed the stream.
     pub(super) fn buffered(&self) -> u64 {
         if self.is_abandoned { 0 } else { self.received - self.consumed }
     }
 
-    /// Whether both directions have ended and all received data, with the END, is consumed.
+    /// Returns whether both directions have ended and all received data, with the END, is consumed.
     pub(super) fn is_finished(&self) -> bool {
         self.is_end_sent && self.is_end_received && self.acknowledged > self.received
     }
@@ -78,7 +78,7 @@ pub(super) struct ClosedKeys {
 }
 
 impl ClosedKeys {
-    /// Adds a key, and forgets the oldest if there are too many.
+    /// Adds a key, and removes the oldest if there are more than [`MAX_CLOSED_KEYS`].
     pub(super) fn insert(&mut self, key: StreamKey) {
         if self.keys.insert(key) {
             self.order.push_back(key);

@@ -28,9 +28,9 @@ const FAILURE_LATENCY: Duration = Duration::from_secs(5);
 /// The load of one proxy: the number of its open streams, and a moving average of how fast it answers.
 #[derive(Debug, Default)]
 pub(in crate::server) struct ProxyLoad {
-    /// The number of open streams.
+    /// The number of streams that are open through this proxy.
     active_streams: AtomicU32,
-    /// The moving average of the latency of answers.
+    /// The moving average of the latencies of the proxy's streams: connect latency and time to first byte.
     latency: Mutex<PeakEwma>,
 }
 
@@ -45,14 +45,14 @@ impl Drop for ActiveStreamGuard {
 }
 
 impl ProxyLoad {
-    /// Counts one more open stream.
+    /// Counts one more open stream of the proxy, until the returned guard is dropped.
     pub(in crate::server) fn begin_stream(self: &Arc<Self>) -> ActiveStreamGuard {
         self.active_streams.fetch_add(1, Relaxed);
         ActiveStreamGuard(self.clone())
     }
 
-    /// Records the latency of one stream: the time until its target was connected, or until the first byte of its
-    /// answer.
+    /// Records a latency of one stream in the proxy's moving average: the time until its target was connected, or
+    /// until the first byte of its response.
     pub(in crate::server) fn record_latency(&self, took: Duration) {
         self.latency.lock().record(took, Instant::now());
     }
@@ -62,7 +62,7 @@ impl ProxyLoad {
         self.record_latency(FAILURE_LATENCY);
     }
 
-    /// Returns the number of open streams.
+    /// Returns the number of streams that are open through this proxy.
     pub(super) fn active_streams(&self) -> u32 {
         self.active_streams.load(Relaxed)
     }
@@ -83,12 +83,12 @@ impl ProxyLoad {
 /// as the average decays.
 #[derive(Debug, Default)]
 struct PeakEwma(
-    /// The average, and when it was computed; `None` before the first sample.
+    /// The average in seconds, and when it was computed; `None` before the first sample.
     Option<(f64, Instant)>,
 );
 
 impl PeakEwma {
-    /// Adds a sample.
+    /// Adds the latency `took` of one stream to the average.
     fn record(&mut self, took: Duration, now: Instant) {
         let took = took.as_secs_f64();
         let average = match self.0 {

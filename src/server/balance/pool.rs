@@ -46,10 +46,10 @@ pub(in crate::server) struct Pool<T> {
     members: ArcSwap<Vec<Arc<T>>>,
     /// The number of the current [`Policy`].
     policy: AtomicU8,
-    /// The number of streams assigned in turn so far. It wraps after 2^64, which shifts the rotation once and cannot
-    /// produce an index outside the list.
+    /// The number of streams that round robin has assigned so far. It wraps after 2^64, which shifts the rotation
+    /// once and cannot produce an index outside the list.
     rotation: AtomicU64,
-    /// The scores of the weighted policy.
+    /// The scores by which the weighted policy spreads the streams.
     weighted: Mutex<SmoothRoundRobin>,
     /// Serialises changes of the list of members. Picks do not take it.
     change_lock: Mutex<()>,
@@ -70,7 +70,7 @@ impl<T: Candidate> Pool<T> {
         }
     }
 
-    /// Adds a member, unless it is one already.
+    /// Adds a proxy to the members, unless it is one already, and wakes the users that wait for a proxy.
     pub(in crate::server) fn join(&self, member: &Arc<T>) {
         self.change_members(|members| {
             if !members.iter().any(|known| Arc::ptr_eq(known, member)) {
@@ -79,7 +79,7 @@ impl<T: Candidate> Pool<T> {
         });
     }
 
-    /// Removes a member.
+    /// Removes a proxy from the members. Does nothing if it is none.
     pub(in crate::server) fn leave(&self, member: &Arc<T>) {
         self.change_members(|members| members.retain(|known| !Arc::ptr_eq(known, member)));
     }

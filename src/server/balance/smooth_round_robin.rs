@@ -16,7 +16,7 @@ pub(super) struct SmoothRoundRobin {
 /// A member and its score from the picks so far.
 #[derive(Debug)]
 struct WeightedMember {
-    /// Identifies the member from one pick to the next.
+    /// Identifies the member from one pick to the next: the address of its object.
     id: usize,
     /// The member's share of the picks, relative to the others.
     weight: u32,

@@ -91,10 +91,12 @@ impl Telemetry {
     }
 }
 
-/// Registers a service. Dropping it removes the service and emits [`EventKind::ServiceClosed`].
+/// The registration of a service. Dropping it removes the service and emits [`EventKind::ServiceClosed`].
 #[derive(Debug)]
 pub struct ServiceGuard {
+    /// The hub that the service is removed from.
     pub(super) telemetry: Arc<Telemetry>,
+    /// The counters of the service.
     pub(super) stats: Arc<ServiceStats>,
 }
 
@@ -113,11 +115,14 @@ impl Drop for ServiceGuard {
     }
 }
 
-/// Registers a user. Dropping it removes the user and emits [`EventKind::UserLeft`].
+/// The registration of a user. Dropping it removes the user and emits [`EventKind::UserLeft`].
 #[derive(Debug)]
 pub struct UserGuard {
+    /// The hub that the user is removed from.
     pub(super) telemetry: Arc<Telemetry>,
+    /// The counters of the user.
     pub(super) stats: Arc<UserStats>,
+    /// The user's serial number in the registry of users.
     pub(super) number: u64,
 }
 
@@ -136,15 +141,19 @@ impl Drop for UserGuard {
     }
 }
 
-/// Registers a proxy. Dropping it removes the proxy and emits [`EventKind::ProxyDisconnected`].
+/// The registration of a proxy. Dropping it removes the proxy and emits [`EventKind::ProxyDisconnected`].
 #[derive(Debug)]
 pub struct ProxyGuard {
+    /// The hub that the proxy is removed from.
     telemetry: Arc<Telemetry>,
+    /// The counters of the proxy.
     stats: Arc<ProxyStats>,
+    /// The reason that the drop of the guard reports.
     reason: parking_lot::Mutex<DisconnectReason>,
 }
 
 impl ProxyGuard {
+    /// Creates the guard of a registered proxy, with [`DisconnectReason::Closed`] as the reason.
     pub(super) fn new(telemetry: Arc<Telemetry>, stats: Arc<ProxyStats>) -> Self {
         Self { telemetry, stats, reason: parking_lot::Mutex::new(DisconnectReason::Closed) }
     }
@@ -177,15 +186,19 @@ impl Drop for ProxyGuard {
     }
 }
 
-/// Registers a channel. Dropping it removes the channel and emits [`EventKind::ChannelDisconnected`].
+/// The registration of a channel. Dropping it removes the channel and emits [`EventKind::ChannelDisconnected`].
 #[derive(Debug)]
 pub struct ChannelGuard {
+    /// The hub that the channel is removed from.
     telemetry: Arc<Telemetry>,
+    /// The counters of the channel.
     stats: Arc<ChannelStats>,
+    /// The reason that the drop of the guard reports.
     reason: parking_lot::Mutex<DisconnectReason>,
 }
 
 impl ChannelGuard {
+    /// Creates the guard of a registered channel, with [`DisconnectReason::Closed`] as the reason.
     pub(super) fn new(telemetry: Arc<Telemetry>, stats: Arc<ChannelStats>) -> Self {
         Self { telemetry, stats, reason: parking_lot::Mutex::new(DisconnectReason::Closed) }
     }
@@ -209,16 +222,20 @@ impl Drop for ChannelGuard {
     }
 }
 
-/// Registers a stream. Dropping it removes the stream and emits [`EventKind::StreamEnded`] with the reason that
-/// [`end`](Self::end) was given, or with [`EndReason::Internal`].
+/// The registration of a stream. Dropping it removes the stream and emits [`EventKind::StreamEnded`] with the reason
+/// that [`end`](Self::end) was given, or with [`EndReason::Internal`].
 #[derive(Debug)]
 pub struct StreamGuard {
+    /// The hub that the stream is removed from.
     telemetry: Arc<Telemetry>,
+    /// The counters of the stream.
     stats: Arc<StreamStats>,
+    /// The stream's serial number in the registry of streams.
     number: u64,
 }
 
 impl StreamGuard {
+    /// Creates the guard of the registered stream with this serial number.
     pub(super) fn new(telemetry: Arc<Telemetry>, stats: Arc<StreamStats>, number: u64) -> Self {
         Self { telemetry, stats, number }
     }
@@ -242,7 +259,7 @@ impl StreamGuard {
         self.telemetry.emit(EventKind::StreamAssigned { key: self.stats.key, proxy: proxy.id });
     }
 
-    /// Ends the stream with this reason.
+    /// Ends the stream with this reason: removes it and emits [`EventKind::StreamEnded`].
     pub fn end(self, reason: EndReason) {
         // The drop of `self` reports it. Fails only if a reason was set before, which then stands.
         _ = self.stats.ended.set(reason);

@@ -74,9 +74,12 @@ pub struct Latencies {
 #[derive(Debug, Default)]
 pub struct LatencyHistogram(Mutex<HistogramPeriods>);
 
+/// The histograms of the present period and of the one before.
 #[derive(Debug, Default)]
 struct HistogramPeriods {
+    /// Values of the present period; `None` before its first value.
     present: Option<Histogram<u32>>,
+    /// Values of the period before; `None` if it had none.
     previous: Option<Histogram<u32>>,
     /// When the present period began; `None` before the first value and after two periods without values.
     present_began: Option<Instant>,
@@ -101,6 +104,7 @@ impl LatencyHistogram {
         self.record_at(latency, Instant::now());
     }
 
+    /// Records one value as of `now`. [`record`](Self::record) describes the range.
     fn record_at(&self, latency: Duration, now: Instant) {
         let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).clamp(1, MAX_LATENCY_US);
         let mut periods = self.0.lock();
@@ -157,6 +161,7 @@ pub struct LatencyHistograms {
     pub time_to_first_byte: LatencyHistogram,
     /// See [`Latencies::queue_wait`].
     pub queue_wait: LatencyHistogram,
+    /// The last computed summaries, at most one second old when they are used.
     cached: CachedSummary<Latencies>,
 }
 

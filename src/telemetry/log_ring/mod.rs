@@ -118,6 +118,7 @@ impl LogRing {
 }
 
 impl<S: Subscriber> Layer<S> for LogRing {
+    /// Appends the event as a record to the ring.
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         self.push(LogRecord::of(event));
     }
@@ -127,6 +128,7 @@ impl<S: Subscriber> Layer<S> for LogRing {
 struct FieldText(String);
 
 impl Visit for FieldText {
+    /// Appends one field of the event to the text.
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         use fmt::Write;
         // Writing to a string does not fail.

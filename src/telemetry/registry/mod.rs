@@ -16,9 +16,12 @@ mod tests;
 #[derive(Debug)]
 pub(super) struct Registry<T>(Mutex<RegistryEntries<T>>);
 
+/// The entries of a [`Registry`], and the next serial number.
 #[derive(Debug)]
 struct RegistryEntries<T> {
+    /// The serial number of the next entry.
     next_number: u64,
+    /// The live entries, by serial number.
     by_number: BTreeMap<u64, Arc<T>>,
 }
 

@@ -40,6 +40,7 @@ impl Telemetry {
 /// that ended.
 #[derive(Debug, Default)]
 pub struct Sampler {
+    /// The last snapshot, which the next sample updates.
     snapshot: Snapshot,
     /// The counters of `snapshot.users`, by the same index.
     users: Vec<Arc<UserStats>>,
@@ -86,6 +87,7 @@ impl Sampler {
         self.snapshot
     }
 
+    /// Replaces the proxies of the snapshot, with their channels, by new ones, sorted by id.
     fn sample_proxies(&mut self, telemetry: &Telemetry, now: Instant) {
         let mut channels: HashMap<ProxyId, Vec<ChannelSnapshot>> = HashMap::new();
         for channel in &telemetry.channels {
@@ -119,6 +121,8 @@ impl Sampler {
         });
     }
 
+    /// Updates the streams of the snapshot: reads the counters of known ones again, removes those that have ended,
+    /// and appends new ones.
     fn sample_streams(&mut self, telemetry: &Telemetry) {
         let snapshots = &mut self.snapshot.streams;
         let mut index = 0;
@@ -142,6 +146,7 @@ impl Sampler {
 }
 
 impl StreamSnapshot {
+    /// Creates the snapshot of the stream with this serial number.
     fn of(number: u64, stream: &StreamStats) -> Self {
         // Read before the state: if that changes meanwhile, the next sample reads it again.
         let changes = stream.changes();
@@ -172,6 +177,7 @@ impl StreamSnapshot {
 }
 
 impl StreamState {
+    /// Reads all attributes of a stream that may change, except its byte counters.
     fn of(stream: &StreamStats) -> Self {
         let content = stream.content();
         let announced_size = stream.total_size.load(Relaxed);
@@ -191,6 +197,7 @@ impl StreamState {
 }
 
 impl UserSnapshot {
+    /// Creates the snapshot of the user with this serial number.
     fn of(telemetry: &Telemetry, number: u64, user: &UserStats) -> Self {
         let mut snapshot = Self {
             number,
@@ -218,6 +225,7 @@ impl UserSnapshot {
 }
 
 impl ServiceSnapshot {
+    /// Creates the snapshot of a service as of `now`.
     fn of(service: &ServiceStats, now: Instant) -> Self {
         Self {
             key: service.key.clone(),
@@ -233,6 +241,7 @@ impl ServiceSnapshot {
 }
 
 impl ProxySnapshot {
+    /// Creates the snapshot of a proxy as of `now`, with the snapshots of its channels.
     fn of(
         telemetry: &Telemetry,
         proxy: &ProxyStats,
@@ -264,6 +273,7 @@ impl ProxySnapshot {
 }
 
 impl ChannelSnapshot {
+    /// Creates the snapshot of a channel as of `now`.
     fn of(channel: &ChannelStats, now: Instant) -> Self {
         let ChannelHealth { tcp, send_queue_bytes, chunk_size, is_stalled, .. } = channel.health();
         Self {

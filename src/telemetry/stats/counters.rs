@@ -10,7 +10,9 @@ use crate::ids::{Direction, Rate, RateLimits};
 /// Byte counters of both directions since the object was registered. They only grow.
 #[derive(Debug, Default)]
 pub struct ByteCounters {
+    /// Bytes written to users' sockets.
     down: AtomicU64,
+    /// Bytes read from users' sockets.
     up: AtomicU64,
 }
 
@@ -39,7 +41,9 @@ impl ByteCounters {
 /// The displayed rate limits of both directions, in bytes per second; 0 stands for no limit.
 #[derive(Debug, Default)]
 pub struct RateLimitGauges {
+    /// The limit on bytes from targets to users, in bytes per second; 0 for no limit.
     down: AtomicU64,
+    /// The limit on bytes from users to targets, in bytes per second; 0 for no limit.
     up: AtomicU64,
 }
 
@@ -62,7 +66,9 @@ impl RateLimitGauges {
 /// The number of objects that exist now and the number that ever existed.
 #[derive(Debug, Default)]
 pub struct Gauge {
+    /// Objects that exist now.
     now: AtomicU64,
+    /// Objects that ever existed, those that exist now included.
     total: AtomicU64,
 }
 

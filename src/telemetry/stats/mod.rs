@@ -60,10 +60,12 @@ pub struct ServiceStats {
     pub limits: RateLimitGauges,
     /// Latency histograms of its streams.
     pub latencies: LatencyHistograms,
+    /// The displayed load-balancing policy, as [`Policy::from_number`] reads it.
     policy: AtomicU8,
 }
 
 impl ServiceStats {
+    /// Creates the counters of a service, all 0, with the default policy displayed.
     pub(in crate::telemetry) fn new(key: ServiceKey) -> Self {
         Self {
             key,
@@ -128,8 +130,11 @@ pub struct ProxyStats {
     pub limits: RateLimitGauges,
     /// Latency histograms of its streams.
     pub latencies: LatencyHistograms,
+    /// The displayed load-balancing weight.
     weight: AtomicU32,
+    /// Whether the proxy is displayed as drained by the operator.
     draining: AtomicBool,
+    /// Whether the proxy is displayed as closing, after its GOAWAY or EXIT.
     closing: AtomicBool,
     /// When the grace period of its streams ends; `None` while it has a channel.
     grace_deadline: Mutex<Option<Instant>>,
@@ -138,6 +143,7 @@ pub struct ProxyStats {
 }
 
 impl ProxyStats {
+    /// Creates the counters of a proxy whose first channel was authenticated now, from `addr`.
     pub(in crate::telemetry) fn new(id: ProxyId, name: String, addr: SocketAddr) -> Self {
         Self {
             id,
@@ -219,13 +225,18 @@ pub struct ChannelStats {
     received: AtomicU64,
     /// Bytes written to the socket.
     sent: AtomicU64,
+    /// The RTT that the last ping measured; unset before the first.
     last_rtt: OptionalMicros,
+    /// The RTTs that pings measured, over the last 5 to 10 minutes.
     rtts: LatencyHistogram,
+    /// The last computed percentiles of `rtts`, at most one second old when they are used.
     cached_rtts: CachedSummary<LatencySummary>,
+    /// The condition of the channel as its driver measured it last.
     health: Mutex<ChannelHealth>,
 }
 
 impl ChannelStats {
+    /// Creates the counters of a channel that was authenticated now.
     pub(in crate::telemetry) fn new(id: ChannelId, addr: SocketAddr, format: ChannelFormat) -> Self {
         Self {
             id,

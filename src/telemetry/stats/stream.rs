@@ -40,6 +40,7 @@ pub enum StreamPhase {
 }
 
 impl StreamPhase {
+    /// All phases, in the order of declaration.
     const ALL: [Self; 6] =
         [Self::Waiting, Self::Opening, Self::Open, Self::UserDone, Self::TargetDone, Self::Ended];
 }
@@ -68,9 +69,13 @@ pub struct StreamStats {
     pub traffic: ByteCounters,
     /// The version of everything in here but the byte counters: incremented after each change.
     changes: AtomicU32,
+    /// The displayed [`StreamPhase`], as its number.
     phase: AtomicU8,
+    /// Whether the stream is displayed as paused by the operator.
     paused: AtomicBool,
+    /// The displayed scheduling [`Priority`], as its number in frames.
     priority: AtomicU8,
+    /// The displayed rate limits of this stream alone.
     limits: RateLimitGauges,
     /// The user's id and the number of the stream.
     pub key: StreamKey,
@@ -89,15 +94,21 @@ pub struct StreamStats {
     pub(in crate::telemetry) proxy: ArcSwapOption<ProxyStats>,
     /// The primary channel.
     channel: ArcSwapOption<ChannelStats>,
+    /// Why the stream ended; unset while it is open.
     pub(in crate::telemetry) ended: OnceLock<EndReason>,
     /// The byte counters of the whole server.
     pub(in crate::telemetry) server_traffic: Arc<ByteCounters>,
+    /// The time from the assignment to a proxy until the target was connected; unset before.
     connect_latency: OptionalMicros,
+    /// The time until the target's first byte was written to the user; unset before.
     time_to_first_byte: OptionalMicros,
+    /// The link's handle of the stream, which reports its flow control; `None` before a proxy serves it and after its
+    /// end.
     details_source: Mutex<Option<Arc<dyn StreamDetailsSource>>>,
 }
 
 impl StreamStats {
+    /// Creates the counters of a stream that waits for a proxy.
     pub(in crate::telemetry) fn new(
         info: StreamInfo,
         user: Arc<UserStats>,
@@ -285,8 +296,8 @@ impl StreamStats {
         source.details().map(|details| StreamDetails { connect_latency, time_to_first_byte, ..details })
     }
 
-    /// Sets the object that [`details`](Self::details) asks. The end of the stream removes it, because it may own these
-    /// counters in turn.
+    /// Sets the object that [`details`](Self::details) asks. The end of the stream removes it, because that object
+    /// may own these counters itself.
     pub fn set_details_source(&self, source: Option<Arc<dyn StreamDetailsSource>>) {
         *self.details_source.lock() = source;
     }

@@ -14,10 +14,12 @@ const MAX_PER_SECOND: u32 = 100;
 #[derive(Debug, Default)]
 pub(super) struct Throttle(Mutex<ThrottleState>);
 
+/// The current second of a [`Throttle`], and its counts.
 #[derive(Debug, Default)]
 struct ThrottleState {
     /// When the present second began; `None` before the first event.
     second_began: Option<Instant>,
+    /// Events emitted in the present second.
     emitted_this_second: u32,
     /// Events suppressed since the last one that was emitted.
     suppressed: u64,

@@ -368,11 +368,17 @@ fn the_detail_screen_shows_log_records_of_its_stream_only() {
         target: target.into(),
         text,
     };
-    fixture.model.log_screen.push(record(format!("kill stream {key}: it no longer exists"), "operator"));
+    fixture
+        .model
+        .log_screen
+        .push(record(format!("kill stream {key}: the object of the command no longer exists"), "operator"));
     fixture.model.log_screen.push(record(format!("kill stream {key}7: never mind"), "operator"));
     fixture.model.log_screen.push(record(format!("stream {key} ended: twice"), "lifecycle"));
     let text = fixture.text();
-    assert!(text.contains(&format!("kill stream {key}: it no longer exists")), "{text}");
+    assert!(
+        text.contains(&format!("kill stream {key}: the object of the command no longer exists")),
+        "{text}"
+    );
     assert!(!text.contains("never mind") && !text.contains("twice"), "{text}");
     fixture.press("L");
     let text = fixture.text();

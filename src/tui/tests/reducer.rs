@@ -59,7 +59,7 @@ fn a_kill_is_sent_only_after_confirmation() {
         [Effect::SendCommand(CommandId(2), Command::KillStream(key(0xABC123, 3)))]
     );
     fixture.send(Msg::Replied(CommandId(2), Err(CommandError::NotFound)));
-    assert_eq!(fixture.notice(), "ABC123:3 was not killed: it no longer exists");
+    assert_eq!(fixture.notice(), "ABC123:3 was not killed: the object of the command no longer exists");
     // A command that failed can be repeated.
     assert_eq!(
         fixture.press("xy"),
@@ -81,7 +81,7 @@ fn p_pauses_and_resumes_without_confirmation() {
     assert_eq!(fixture.notice(), "ABC123:2 is already paused");
     assert_eq!(fixture.press("p"), [Effect::SendCommand(CommandId(2), Command::ResumeStream(second))]);
     fixture.send(Msg::Replied(CommandId(2), Err(CommandError::NotFound)));
-    assert_eq!(fixture.notice(), "ABC123:2 was not resumed: it no longer exists");
+    assert_eq!(fixture.notice(), "ABC123:2 was not resumed: the object of the command no longer exists");
     // The next sample restores the actual state.
     fixture.tick(TICK);
     assert!(fixture.text().contains("PAUSED"));
@@ -336,7 +336,10 @@ fn marked_streams_are_killed_as_a_batch_and_more_than_ten_need_a_typed_number() 
             if id.0 == 5 { Err(CommandError::NotFound) } else { Ok(Executed { affected_streams: 1 }) },
         ));
     }
-    assert_eq!(fixture.notice(), "killed 11 of 12 streams; others failed: it no longer exists");
+    assert_eq!(
+        fixture.notice(),
+        "killed 11 of 12 streams; others failed: the object of the command no longer exists"
+    );
 }
 
 #[test]

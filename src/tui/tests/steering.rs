@@ -75,7 +75,7 @@ fn l_limits_the_selected_stream_and_reports_invalid_input() {
     fixture.send(Msg::Replied(CommandId(1), Ok(Executed { affected_streams: 1 })));
     assert_eq!(fixture.notice(), "ABC123:2 limited to 10M bytes/s down");
     fixture.send(Msg::Replied(CommandId(2), Err(CommandError::NotFound)));
-    assert_eq!(fixture.notice(), "ABC123:2 was not limited: it no longer exists");
+    assert_eq!(fixture.notice(), "ABC123:2 was not limited: the object of the command no longer exists");
     // The prompt starts with the present limits.
     fixture.streams[1].stats().set_limit(Direction::Down, Rate::new(10_000_000));
     fixture.tick(TICK);

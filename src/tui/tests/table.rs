@@ -283,6 +283,7 @@ fn no_command_is_sent_for_a_stream_that_ended_while_it_was_queued() {
         sent.extend(fixture.send(Msg::Replied(id, Ok(Executed { affected_streams: 1 }))));
     }
     assert_eq!(orders, 100 - unsent);
-    let told = format!("killed {orders} of 100 streams; others failed: it no longer exists");
+    let told =
+        format!("killed {orders} of 100 streams; others failed: the object of the command no longer exists");
     assert_eq!(fixture.notice(), told);
 }

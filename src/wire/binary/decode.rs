@@ -135,6 +135,7 @@ fn take_frame(
 
 /// A parsed frame header.
 struct Header {
+    /// The frame's type.
     kind: FrameType,
     /// Whether the type's only flag is set.
     has_flag: bool,
@@ -169,18 +170,22 @@ impl<'a> FieldReader<'a> {
         Ok(*head)
     }
 
+    /// Reads an unsigned integer of one byte.
     fn u8(&mut self) -> Result<u8, FrameError> {
         self.bytes().map(u8::from_be_bytes)
     }
 
+    /// Reads a big-endian unsigned integer of two bytes.
     fn u16(&mut self) -> Result<u16, FrameError> {
         self.bytes().map(u16::from_be_bytes)
     }
 
+    /// Reads a big-endian unsigned integer of four bytes.
     fn u32(&mut self) -> Result<u32, FrameError> {
         self.bytes().map(u32::from_be_bytes)
     }
 
+    /// Reads a big-endian unsigned integer of eight bytes.
     fn u64(&mut self) -> Result<u64, FrameError> {
         self.bytes().map(u64::from_be_bytes)
     }
@@ -204,15 +209,18 @@ impl<'a> FieldReader<'a> {
         if offset < MAX_OFFSET { Ok(offset) } else { Err(self.invalid(field)) }
     }
 
+    /// Reads a reset code of two bytes; an unknown number becomes [`ResetCode::Internal`].
     fn code(&mut self) -> Result<ResetCode, FrameError> {
         self.u16().map(ResetCode::from_wire)
     }
 
+    /// Reads a priority of one byte; an unknown number is an error.
     fn priority(&mut self) -> Result<Priority, FrameError> {
         let number = self.u8()?;
         Priority::from_wire(number).ok_or_else(|| self.invalid("priority"))
     }
 
+    /// Reads a stream key: the user channel id in three bytes and the stream id in four.
     fn key(&mut self) -> Result<StreamKey, FrameError> {
         let [a, b, c] = self.bytes()?;
         Ok(StreamKey::new(UserChannelId::new(u32::from_be_bytes([0, a, b, c])), self.u32()?))
@@ -241,6 +249,7 @@ impl<'a> FieldReader<'a> {
         })
     }
 
+    /// Reads the body of WELCOME. `with_secret` says whether it contains a resume secret.
     fn welcome(&mut self, with_secret: bool) -> Result<Welcome, FrameError> {
         Ok(Welcome {
             link: self.bytes()?,
@@ -255,6 +264,7 @@ impl<'a> FieldReader<'a> {
         })
     }
 
+    /// Reads the body of OPEN.
     fn open(&mut self) -> Result<Open, FrameError> {
         Ok(Open {
             stream: self.u32()?,

@@ -15,10 +15,10 @@ pub enum FrameError {
     #[error("corruption in transit: checksum mismatch")]
     Checksum,
     /// A bit or byte that must be zero is not.
-    #[error("{0} frame with a reserved bit set")]
+    #[error("{0} frame with a reserved bit or byte that is not zero")]
     Reserved(FrameType),
     /// The body is longer than the limit, or of a length that its type does not permit.
-    #[error("{kind} frame of {len} bytes")]
+    #[error("{kind} frame of {len} bytes: too long or too short for its type")]
     Length {
         /// The frame's type.
         kind: FrameType,
@@ -32,7 +32,7 @@ pub enum FrameError {
     #[error("{0} frame with text that is not UTF-8")]
     Text(FrameType),
     /// A field has a value outside its range.
-    #[error("{kind} frame with an invalid {field}")]
+    #[error("{kind} frame with an invalid {field} field")]
     Field {
         /// The frame's type.
         kind: FrameType,

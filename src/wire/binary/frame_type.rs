@@ -24,7 +24,7 @@ macro_rules! frame_types {
                 }
             }
 
-            /// The name in the table of frames, like `OPEN_OK`.
+            /// Returns the name of the frame type in the table of frames, like `OPEN_OK`.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)*

@@ -14,12 +14,15 @@ use crate::wire::{Frame, Hello, Welcome};
 /// Call [`start`](Self::start), then [`with_secret`](Self::with_secret) and [`with_exporter`](Self::with_exporter) where
 /// they apply, then [`on_frame`](Self::on_frame) for every frame of the server.
 pub struct ClientHandshake {
+    /// The shared secret that both sides prove.
     token: Token,
+    /// The proxy's HELLO, which the proofs cover.
     hello: Hello,
     /// The resume secret of the link that `hello` names; `None` for a new link.
     secret: Option<[u8; 32]>,
     /// The exporter value of the TLS session; empty without TLS.
     exporter: Vec<u8>,
+    /// The frame of the server that is expected next.
     state: ClientHandshakeState,
 }
 

@@ -29,20 +29,20 @@ pub enum HandshakeError {
     },
     /// Found by the server: it has no link with the id and epoch that the proxy wants to join or resume. The proxy may ask
     /// for a new link.
-    #[error("no such link")]
+    #[error("no such link: the session to resume does not exist (any more)")]
     UnknownLink,
     /// Found by the server: the proxy already has the maximum number of channels.
-    #[error("the proxy has the maximum number of channels")]
+    #[error("the proxy already has the maximum number of channels")]
     TooManyChannels,
     /// Found by the proxy: the server puts a feature in force that the proxy did not offer.
-    #[error("the server requires a feature that this proxy did not offer")]
+    #[error("the server selected a protocol feature that this proxy did not offer")]
     Features,
     /// Found by either side: a frame that the state of the handshake does not allow.
     #[error("unexpected {0} frame in the handshake")]
     Unexpected(FrameType),
     /// Found by the proxy: the server's HMAC does not verify, so the server does not hold the token. The proxy sends it
     /// nothing more.
-    #[error("the server does not hold the token")]
+    #[error("the server could not prove that it has the same token")]
     ServerNotProved,
     /// Reported by the peer in a REFUSED frame.
     #[error("{}", describe_refusal(*code, *version))]

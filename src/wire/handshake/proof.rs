@@ -22,8 +22,11 @@ use crate::wire::{
 };
 
 // Each use of the key has its own label (domain separation), so that no proof can pass for another.
+/// Label of the key of a link that is joined or resumed.
 const LINK_LABEL: &[u8] = b"underpass v2 link";
+/// Label of the proxy's proof.
 const CLIENT_LABEL: &[u8] = b"underpass v2 client";
+/// Label of the server's proof.
 const SERVER_LABEL: &[u8] = b"underpass v2 server";
 
 /// The part of a handshake that both sides know when they compute the proofs.
@@ -77,12 +80,12 @@ pub fn verify_server(
     server_input(token, transcript, client_mac, welcome).verify(&welcome.mac)
 }
 
-/// The input of the proxy's proof.
+/// Returns the HMAC input of the proxy's proof.
 fn client_input(token: &Token, transcript: &Transcript<'_>) -> MacInput {
     keyed_input(token, transcript, CLIENT_LABEL)
 }
 
-/// The input of the server's proof.
+/// Returns the HMAC input of the server's proof.
 fn server_input(
     token: &Token,
     transcript: &Transcript<'_>,
@@ -94,7 +97,8 @@ fn server_input(
     keyed_input(token, transcript, SERVER_LABEL).part(client_mac).part(&body)
 }
 
-/// The input that both proofs begin with, under the key that belongs to `transcript`.
+/// Returns the HMAC input that both proofs begin with, keyed by the token and, if the HELLO names a link, by its
+/// resume secret.
 fn keyed_input(token: &Token, transcript: &Transcript<'_>, label: &[u8]) -> MacInput {
     let mut key = token.key();
     if let Some(secret) = transcript.secret {

@@ -15,6 +15,7 @@ use crate::wire::{Frame, Hello, HelloMode, Welcome, binary::VERSION};
 ///   [`link`](Self::link) names a link.
 /// - Handle: [`on_frame`](Self::on_frame) for every frame of the proxy, until it returns [`ServerStep::Verified`].
 pub struct ServerHandshake {
+    /// The shared secret that both sides prove.
     token: Token,
     /// The nonce of this server's CHALLENGE.
     nonce: [u8; 32],
@@ -22,6 +23,7 @@ pub struct ServerHandshake {
     secret: Option<[u8; 32]>,
     /// The exporter value of the TLS session; empty without TLS.
     exporter: Vec<u8>,
+    /// The frame of the proxy that is expected next.
     state: ServerHandshakeState,
 }
 
@@ -132,9 +134,13 @@ impl fmt::Debug for ServerHandshake {
 pub struct VerifiedProxy {
     /// The proxy's HELLO.
     pub hello: Hello,
+    /// The shared secret, for the server's proof in WELCOME.
     token: Token,
+    /// The nonce of the server's CHALLENGE.
     nonce: [u8; 32],
+    /// The resume secret that the proxy has proved; `None` for a new link.
     secret: Option<[u8; 32]>,
+    /// The exporter value of the TLS session; empty without TLS.
     exporter: Vec<u8>,
     /// The proxy's proof, which the server's proof covers.
     mac: [u8; 32],

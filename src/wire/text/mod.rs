@@ -30,7 +30,8 @@ mod tests;
 /// The longest line, in bytes and with its `\n`.
 pub const MAX_LINE: usize = 1 << 20;
 
-/// How many fields a line has. Underpass answers a peer in the form that the peer uses.
+/// The number of fields in each line (message) of the text format. Underpass answers a peer with as many fields as
+/// the peer sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldCount {
     /// `userChannelId|streamId|action|base64Data`.
@@ -43,25 +44,27 @@ pub enum FieldCount {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
     /// No `\n` within the limit. The channel must be closed, because the start of the next line is unknown.
-    #[error("a line is too long")]
+    #[error("a line is too long: no line end within the limit")]
     TooLong,
     /// The user, the stream id or the action is not UTF-8.
-    #[error("a line is not UTF-8")]
+    #[error("a line is not UTF-8 text")]
     NotUtf8,
     /// Too few separators for an action, or more than three.
-    #[error("a line is USER|STREAM|ACTION|DATA or USER|ACTION|DATA")]
+    #[error("a line is USER|STREAM|ACTION|DATA or USER|ACTION|DATA; this one has another number of fields")]
     FieldCount,
     /// The user is neither empty nor six hexadecimal digits, or it is empty although a stream id is given.
-    #[error("a user channel id is six hexadecimal digits, like 3F9A1C, or empty for the channel itself")]
+    #[error(
+        "invalid user channel id: expected six hexadecimal digits, like 3F9A1C, or nothing for the channel itself"
+    )]
     User,
     /// The stream id is not a number of 32 bits.
-    #[error("a stream id is a decimal number")]
+    #[error("invalid stream id: expected a decimal number")]
     Stream,
     /// The action is unknown or its arguments are invalid.
     #[error(transparent)]
     Action(#[from] ActionError),
     /// The data is not base64.
-    #[error("data is not base64 of the standard alphabet with padding")]
+    #[error("data that is not base64 of the standard alphabet with padding")]
     Base64,
 }
 
