@@ -32,6 +32,26 @@ pub enum ResetCode {
     Internal = 12,
 }
 
+/// The reasons of protocol version 1: the English sentences that its text format has in place of a code's name.
+///
+/// The text format has no handshake in which a version could be negotiated, so a text peer of version 1 is recognised by
+/// nothing else. Without this table a text proxy that is shutting down would be taken for a failed target. The sentences
+/// are those of version 1 and do not follow the messages of this version, which are free to change.
+const VERSION_1_REASONS: [(&str, ResetCode); 12] = [
+    ("killed by the operator", ResetCode::Killed),
+    ("the user's connection failed", ResetCode::UserIoError),
+    ("the target's connection failed", ResetCode::TargetIoError),
+    ("the target refused the connection", ResetCode::TargetRefused),
+    ("the target did not answer in time", ResetCode::TargetTimeout),
+    ("the target could not be reached", ResetCode::TargetUnreachable),
+    ("the peer is shutting down", ResetCode::Shutdown),
+    ("the protocol was broken", ResetCode::ProtocolViolation),
+    ("the channel was lost", ResetCode::ChannelLost),
+    ("no such stream", ResetCode::UnknownStream),
+    ("a limit was reached", ResetCode::LimitExceeded),
+    ("an internal error", ResetCode::Internal),
+];
+
 impl ResetCode {
     /// Every code, in the order of its number.
     pub const ALL: [Self; 12] = [
@@ -84,10 +104,15 @@ impl ResetCode {
     }
 
     /// Reads the code off the data of a `STREAM_RESET`, `ERROR` or `EXIT` line: the name before the first colon, or the
-    /// whole data. Returns `None` if that is no name of a code; simple text proxies send free text.
+    /// whole data. If that is no name of a code, the whole data may be the sentence that a peer of protocol version 1
+    /// sends for the code. Returns `None` for anything else; simple text proxies send free text.
     pub fn from_text_reason(reason: &[u8]) -> Option<Self> {
         let name = reason.split(|byte| *byte == b':').next()?;
-        Self::ALL.into_iter().find(|known| known.name().as_bytes() == name)
+        let named = Self::ALL.into_iter().find(|known| known.name().as_bytes() == name);
+        named.or_else(|| {
+            let sentence = VERSION_1_REASONS.iter().find(|(sentence, _)| sentence.as_bytes() == reason);
+            sentence.map(|(_, code)| *code)
+        })
     }
 }
 

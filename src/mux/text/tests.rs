@@ -62,6 +62,8 @@ fn reset_reason_is_parsed() {
     for (reason, code) in [
         (ResetCode::Shutdown.to_text_reason(), ResetCode::Shutdown),
         (ResetCode::TargetTimeout.to_text_reason(), ResetCode::TargetTimeout),
+        // A proxy of protocol version 1.
+        ("the peer is shutting down".to_owned(), ResetCode::Shutdown),
         ("ConnectionRefusedError(111)".to_owned(), ResetCode::TargetRefused),
     ] {
         let (mut peer, key) = server();

@@ -12,11 +12,35 @@ fn every_code_is_read_back_from_its_number_and_its_text_form() {
     assert_eq!(ResetCode::from_wire(999), ResetCode::Internal);
 }
 
-/// The code decides; a sentence that happens to equal the text of a code does not.
+/// The code decides; the text that this version shows for a code does not, nor does a part of a version 1 sentence.
 #[test]
 fn free_text_is_no_code() {
-    for text in ["", "it broke", "the target refused the connection", "KILLED by a cat", "killed"] {
+    let shown = ResetCode::ProtocolViolation.to_string();
+    let part = "error: the target refused the connection";
+    for text in ["", "it broke", shown.as_str(), part, "the target refused", "KILLED by a cat", "killed"] {
         assert_eq!(ResetCode::from_text_reason(text.as_bytes()), None, "{text}");
     }
     assert_eq!(ResetCode::from_text_reason(b"KILLED: whatever follows"), Some(ResetCode::Killed));
+}
+
+/// Regression test: a text proxy of version 1 that was stopped looked like a target that had failed.
+#[test]
+fn every_sentence_of_version_1_is_read_as_its_code() {
+    for (sentence, code) in [
+        ("killed by the operator", ResetCode::Killed),
+        ("the user's connection failed", ResetCode::UserIoError),
+        ("the target's connection failed", ResetCode::TargetIoError),
+        ("the target refused the connection", ResetCode::TargetRefused),
+        ("the target did not answer in time", ResetCode::TargetTimeout),
+        ("the target could not be reached", ResetCode::TargetUnreachable),
+        ("the peer is shutting down", ResetCode::Shutdown),
+        ("the protocol was broken", ResetCode::ProtocolViolation),
+        ("the channel was lost", ResetCode::ChannelLost),
+        ("no such stream", ResetCode::UnknownStream),
+        ("a limit was reached", ResetCode::LimitExceeded),
+        ("an internal error", ResetCode::Internal),
+    ] {
+        assert_eq!(ResetCode::from_text_reason(sentence.as_bytes()), Some(code), "{sentence}");
+    }
+    assert_eq!(VERSION_1_REASONS.map(|(_, code)| code), ResetCode::ALL, "one sentence for each code");
 }

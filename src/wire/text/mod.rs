@@ -12,7 +12,8 @@
 //!
 //! The data of STREAM_RESET and EXIT is a reason. What underpass sends begins with the name of a
 //! [`ResetCode`](super::ResetCode) and a colon (`TARGET_REFUSED: the target refused the connection`); only the name decides
-//! anything. Simple proxies may send any text.
+//! anything. Peers of protocol version 1 send one fixed sentence for each code, which is understood too. Simple proxies may
+//! send any text.
 //!
 //! A proxy registers with `ADDPROXY:port[:group[:targetPort[:weight]]]`, see [`AddProxy`](super::AddProxy).
 
