@@ -15,6 +15,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::{
     channel_io::ChannelIo,
+    drain::drain_despite_panic,
     endpoint::{Endpoint, NewStream},
     flat_combining::FlatCombiner,
     lock::LinkStateMutex,
@@ -288,7 +289,11 @@ impl Link {
             with_scratch(&FOLLOW_UPS, |follow_ups| {
                 std::mem::swap(follow_ups, &mut state.follow_ups);
                 drop(state);
-                follow_ups.drain(..).for_each(|follow_up| self.execute(follow_up));
+                drain_despite_panic(
+                    follow_ups,
+                    |follow_up| self.execute(follow_up),
+                    |follow_up| self.execute_without_owner(follow_up),
+                );
             });
         }
         if must_notify {
@@ -316,6 +321,27 @@ impl Link {
                     "internal error: the mux refused an acknowledgement that this process generated for a text-format peer: {error}"
                 );
             }
+        }
+    }
+
+    /// Executes a follow-up that was not reached because the owner panicked in an earlier one of the same batch. The
+    /// process goes on after such a panic, and a relay task or driver that is not woken would wait forever. Does not
+    /// call the owner, whose second panic would abort the process; the follow-ups that only call it are dropped.
+    fn execute_without_owner(&self, follow_up: FollowUp) {
+        match follow_up {
+            // The relay task delivers the data when it is woken.
+            FollowUp::Deliver(endpoint) | FollowUp::WakeRelay(endpoint) => endpoint.wake(),
+            FollowUp::CancelDriver(channel) => channel.cancel_driver(),
+            // Nothing would ever relay the stream. The RESET leaves with the next flush.
+            FollowUp::StreamOpened(endpoint, _) => {
+                let mut state = self.state.lock();
+                state.reset(endpoint.shared().number(), ResetCode::Internal);
+                state.endpoints.remove(&endpoint.shared().number());
+            }
+            FollowUp::MessageReceived(..)
+            | FollowUp::GoAwayReceived(_)
+            | FollowUp::UnknownStream(..)
+            | FollowUp::LogRefusedAcknowledgement(_) => {}
         }
     }
 

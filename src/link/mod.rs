@@ -30,6 +30,7 @@ mod channel_io;
 mod channel_shared;
 mod control;
 mod delivery;
+mod drain;
 mod driver;
 mod endpoint;
 mod flat_combining;

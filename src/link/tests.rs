@@ -2,8 +2,12 @@
 
 use std::{
     net::Ipv4Addr,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Driver, Link, LinkEvents, NewChannel, Stream};
+use super::{Driver, Link, LinkEvents, NewChannel, Stream, state::LinkState};
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
     mux::{MuxConfig, Role},
@@ -40,6 +44,8 @@ struct RecordingOwner {
     notifications: Mutex<Vec<&'static str>>,
     /// When the grace of the last detachment expires.
     detached_until: Mutex<Option<Instant>>,
+    /// Panic in `message_received`.
+    panics_at_message: AtomicBool,
 }
 
 impl LinkEvents for RecordingOwner {
@@ -47,7 +53,10 @@ impl LinkEvents for RecordingOwner {
         *self.opened.lock() = Some(stream);
     }
 
-    fn message_received(&self, _link: &Arc<Link>, _channel: u16, _message: TunnelMessage) {}
+    fn message_received(&self, _link: &Arc<Link>, _channel: u16, _message: TunnelMessage) {
+        assert!(!self.panics_at_message.load(Relaxed), "the owner panics");
+    }
+
     fn go_away_received(&self, _code: ResetCode) {}
     fn unknown_stream(&self, _channel: u16, _key: StreamKey) {}
 
@@ -220,6 +229,53 @@ async fn a_proxy_that_resumed_and_then_died_is_presumed_dead() {
     link.set_resume_grace(6 * LONG);
     assert!(grace_after(&link, &owner, [true, true]).await > LONG);
     assert!(grace_after(&link, &owner, [false, false]).await < LONG);
+}
+
+/// A panic of the owner is caught, and the process goes on: the relay tasks and drivers that were about to be woken or
+/// stopped in the same batch would have waited forever.
+#[tokio::test]
+async fn a_panic_of_the_owner_drops_no_wake_and_no_cancellation() {
+    let owner = Arc::<RecordingOwner>::default();
+    let link = Link::new(Role::Proxy, MuxConfig::default(), None, owner.clone());
+    let (new, _server) = channel(1).await;
+    let driver = Driver::attach(&link, new).expect("the link accepts channels");
+    let open = |stream| {
+        let key = StreamKey::new(UserChannelId::new(1), stream);
+        Frame::Open(Open {
+            stream,
+            key,
+            port: 80,
+            priority: Priority::default(),
+            window: 1 << 20,
+            user: None,
+        })
+    };
+    let receive = |state: &mut LinkState, frame| state.mux.handle_frame(1, frame, Instant::now()).unwrap();
+    let mut opened = Vec::new();
+    for stream in 1..=2 {
+        link.with(|state| receive(state, open(stream)));
+        opened.push(owner.opened.lock().take().expect("the owner gets the stream"));
+    }
+    opened.iter().for_each(|stream| _ = stream.endpoint().take_wake());
+
+    owner.panics_at_message.store(true, Relaxed);
+    let batch = || {
+        link.with(|state| {
+            receive(state, Frame::Message(TunnelMessage::control(TunnelAction::Successor, String::new())));
+            receive(state, Frame::Data { stream: 1, offset: 0, fin: false, payload: vec![0; 100].into() });
+            receive(state, Frame::Reset { stream: 2, code: ResetCode::Killed, final_size: 0 });
+            receive(state, open(3));
+            state.collect_follow_ups();
+            state.stop_channel(1, DisconnectReason::Kicked);
+        });
+    };
+    assert!(catch_unwind(AssertUnwindSafe(batch)).is_err(), "the owner's panic is not swallowed");
+    assert!(opened[0].endpoint().take_wake(), "the relay was not woken to deliver data");
+    assert!(opened[1].endpoint().take_wake(), "the relay was not woken at the end of its stream");
+    assert!(owner.opened.lock().is_none());
+    assert_eq!(link.stream_count(), 1, "a stream that the owner never got is reset");
+    let reason = timeout(LONG, driver.run()).await.expect("the driver was not stopped");
+    assert_eq!(reason, DisconnectReason::Kicked);
 }
 
 /// A batch of received frames is decoded before any of them is handled: an invalid frame must not discard those
