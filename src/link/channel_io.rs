@@ -3,7 +3,6 @@
 //! Nothing here but [`ChannelIo::shared`] may be used while the link state is locked; debug builds assert it.
 
 use std::{
-    cell::Cell,
     io,
     sync::atomic::{AtomicBool, Ordering::SeqCst},
 };
@@ -30,7 +29,7 @@ pub(super) const TURN_BUDGET: usize = 2 * BufferPool::BUFFER_SIZE;
 thread_local! {
     /// Reused list of frames taken from the mux, which is polled while the link state is locked, for the encoder,
     /// which runs after it is unlocked.
-    static POLLED: Scratch<Transmit> = const { Cell::new(Vec::new()) };
+    static POLLED: Scratch<Transmit> = const { Scratch::new() };
 }
 
 /// Where a channel gets the frames to transmit from, and reports how its writes proceed. Implemented by the link; each

@@ -4,7 +4,6 @@
 //! Decoding, reading and writing happen while the link state is not locked.
 
 use std::{
-    cell::Cell,
     fmt, io,
     sync::Arc,
     time::{Duration, Instant},
@@ -59,7 +58,7 @@ const TICK_INTERVAL: Duration = Duration::from_millis(250);
 thread_local! {
     /// Reused list of decoded frames: the decoder fills it before the link state is locked, and the mux handles it
     /// under that lock.
-    static DECODED: Scratch<Received> = const { Cell::new(Vec::new()) };
+    static DECODED: Scratch<Received> = const { Scratch::new() };
 }
 
 /// A connection that has become a channel: the parameters of [`Driver::attach`].

@@ -4,7 +4,6 @@
 //! then executes what follows from the change.
 
 use std::{
-    cell::Cell,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
@@ -32,13 +31,17 @@ use crate::{
 /// How often a text peer is pinged.
 const TEXT_PING_INTERVAL: Duration = Duration::from_secs(3);
 
+/// The largest capacity, in follow-ups, of a list that is kept for the next batch: every link and every thread keeps
+/// one.
+const MAX_KEPT_FOLLOW_UPS: usize = 128;
+
 thread_local! {
     /// Reused list of the follow-ups that this thread is executing. It is swapped with the list in the link state, so
     /// that both keep their allocations.
-    static FOLLOW_UPS: Scratch<FollowUp> = const { Cell::new(Vec::new()) };
+    static FOLLOW_UPS: Scratch<FollowUp, MAX_KEPT_FOLLOW_UPS> = const { Scratch::new() };
 
     /// Reused list of the channels whose drivers this thread is about to wake.
-    static TO_WAKE: Scratch<Arc<ChannelIo>> = const { Cell::new(Vec::new()) };
+    static TO_WAKE: Scratch<Arc<ChannelIo>> = const { Scratch::new() };
 }
 
 /// Callbacks by which a link reports events to its owner, the server or the proxy. Called while the link state is not
