@@ -14,7 +14,12 @@ use std::{
 
 use foldhash::HashMap;
 
-use super::{channel_io::ChannelIo, endpoint::Endpoint, write_queue::Transmit};
+use super::{
+    channel_io::ChannelIo,
+    endpoint::Endpoint,
+    scratch::{MAX_KEPT_CAPACITY, emptied},
+    write_queue::Transmit,
+};
 use crate::{
     ids::StreamKey,
     mux::{Mux, MuxEvent, ProtocolError, Role, TextAdapter, TextInput},
@@ -77,7 +82,8 @@ pub(in crate::link) struct LinkState {
     pub(super) follow_ups: Vec<FollowUp>,
     /// Changes of the link's attachment (detached, resumed, ended) of which the owner has not been notified yet.
     pending_notifications: VecDeque<AttachmentChange>,
-    /// Reused list for the translation of received lines.
+    /// Reused list for the translation of received lines. Freed if the early data of a stream has made it longer than
+    /// [`MAX_KEPT_CAPACITY`].
     text_inputs: Vec<TextInput>,
     /// Reused list for the translation of frames into lines.
     text_lines: Vec<TunnelMessage>,
@@ -191,7 +197,7 @@ impl LinkState {
         let mut inputs = std::mem::take(&mut self.text_inputs);
         adapter.translate_inbound(line, &mut inputs);
         let handled = inputs.drain(..).try_for_each(|input| self.handle_text_input(id, input, now));
-        self.text_inputs = inputs;
+        self.text_inputs = emptied(inputs, MAX_KEPT_CAPACITY).unwrap_or_default();
         handled
     }
 

@@ -1,6 +1,7 @@
 //! Tests of how long a link waits for its peer.
 
 use super::*;
+use crate::{mux::MuxConfig, wire::text::FieldCount};
 
 #[test]
 fn resets_shorten_the_grace_unless_a_channel_ended_without_one() {
@@ -15,5 +16,18 @@ fn resets_shorten_the_grace_unless_a_channel_ended_without_one() {
         (far, Some(secs(2)), Duration::MAX),
     ] {
         assert_eq!(reset_grace(rtt, last_end_without_reset), grace, "{rtt:?} {last_end_without_reset:?}");
+    }
+}
+
+#[test]
+fn the_list_for_received_lines_is_freed_if_it_is_long() {
+    for (capacity, kept) in [(512, 512), (513, 0)] {
+        let adapter = TextAdapter::new(Role::Server, FieldCount::Four, 1 << 20);
+        let mut state = LinkState::new(Mux::new(Role::Server, MuxConfig::default()), Some(adapter));
+        state.text_inputs = Vec::with_capacity(capacity);
+        // Refused, because the link has no channel 1; it is translated before.
+        let line = TunnelMessage::control(TunnelAction::Ping, String::new());
+        _ = state.handle_line(1, line, Instant::now());
+        assert_eq!(state.text_inputs.capacity(), kept, "a list for {capacity} elements");
     }
 }
