@@ -3,6 +3,9 @@
 //! It must not be used while the link state is locked: encoding computes checksums and base64, and writing is a system
 //! call. Debug builds assert it.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::VecDeque, io};
 
 use bytes::{Bytes, BytesMut};
@@ -32,6 +35,9 @@ const ARENA_BYTES: usize = 4 * 1024;
 /// The largest header of a DATA frame.
 const MAX_DATA_HEADER: usize = 24;
 
+/// Length in bytes of the largest OPEN frame: header with checksum, fixed fields, IPv6 address and port of the user.
+const MAX_OPEN_FRAME: usize = 48;
+
 /// Estimated length in bytes of a text line without its data: user, stream, action, separators. ADDPROXY lines are
 /// longer, and rare.
 const LINE_OVERHEAD: usize = 32;
@@ -51,6 +57,7 @@ impl Transmit {
         match self {
             Self::Frame(Frame::Data { payload, .. }) => MAX_DATA_HEADER + payload.len(),
             Self::Frame(Frame::Message(message)) => MAX_DATA_HEADER + message.data.len(),
+            Self::Frame(Frame::Open(_)) => MAX_OPEN_FRAME,
             Self::Frame(_) => MAX_DATA_HEADER,
             // Base64 takes four bytes for three.
             Self::Line(message) => LINE_OVERHEAD + message.data.len().div_ceil(3) * 4,
