@@ -14,8 +14,9 @@ use std::ops::{Deref, DerefMut};
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// Rank of the lock on the delivery half of one stream's endpoint.
-const DELIVERY: usize = 0;
+/// Rank of the locks that are acquired before the link state: on the delivery half of one stream's endpoint, on a
+/// channel's write queue, and on the notification of a link's owner.
+const OUTER: usize = 0;
 
 /// Rank of the lock on a link's state.
 const LINK_STATE: usize = 1;
@@ -24,10 +25,14 @@ const LINK_STATE: usize = 1;
 const LEAF: usize = 2;
 
 /// Lock on the delivery half of an endpoint: acquired before the link state, never while the link state is locked.
-pub(super) type DeliveryMutex<T> = RankedMutex<T, DELIVERY>;
+pub(super) type DeliveryMutex<T> = RankedMutex<T, OUTER>;
 
 /// Guard of a [`DeliveryMutex`].
-pub(super) type DeliveryGuard<'a, T> = RankedGuard<'a, T, DELIVERY>;
+pub(super) type DeliveryGuard<'a, T> = RankedGuard<'a, T, OUTER>;
+
+/// Lock of a `FlatCombiner`: the flush lock of a channel, or the lock on the notification of a link's owner. It is only
+/// tried, never blocked on, and not while the link state is locked.
+pub(super) type CombinerMutex<T> = RankedMutex<T, OUTER>;
 
 /// Lock on the state of a link.
 pub(super) type LinkStateMutex<T> = RankedMutex<T, LINK_STATE>;
@@ -64,6 +69,11 @@ impl<T, const RANK: usize> RankedMutex<T, RANK> {
         held::assert_none_from(RANK + 1);
         let guard = self.0.try_lock()?;
         Some(RankedGuard { guard, _held: held::HeldLock::acquired() })
+    }
+
+    /// Returns whether any thread holds the lock now.
+    pub(super) fn is_locked(&self) -> bool {
+        self.0.is_locked()
     }
 }
 
@@ -152,7 +162,7 @@ mod held {
             assert!(
                 held[rank.min(held.len())..].iter().all(|&count| count == 0),
                 "lock order violated: no lock of rank {rank} or higher may be held here, and this thread holds {held:?} \
-                 by rank (0: delivery, 1: link state, 2: leaf)"
+                 by rank (0: delivery, flush or notification, 1: link state, 2: leaf)"
             );
         }
     }

@@ -7,12 +7,12 @@
 //!
 //! # Lock order
 //!
-//! 1. The flush lock of a channel (`channel_io`), **or** the delivery lock of an endpoint (`endpoint`). Flushes,
-//!    deliveries and the owner's notifications (`handle`) only *try* these locks when another lock of this level may be
-//!    held; blocking on one is for tasks that hold none.
+//! 1. The flush lock of a channel (`channel_io`), the lock on the owner's notifications (`handle`), **or** the delivery
+//!    lock of an endpoint (`endpoint`). Flushes, deliveries and the owner's notifications only *try* these locks when
+//!    another lock of this level may be held; blocking on one is for tasks that hold none.
 //! 2. The link state (`handle`, `state`).
-//! 3. Leaf locks, under which no other lock is acquired: bottleneck timers, replay buffers, latency histograms, rate
-//!    limits.
+//! 3. Leaf locks, under which no other lock is acquired: bottleneck timers, replay buffers, rate limits; and outside
+//!    this module, the mutexes of `telemetry` (latency histograms, channel health) and of a [`LatencyObserver`].
 //!
 //! While the link state is locked no code makes a system call, wakes a task, encodes or decodes frames, or computes a
 //! checksum or base64. So:
@@ -22,8 +22,9 @@
 //! - wakes, deliveries and calls of the owner are collected as `FollowUp`s, and executed after unlocking.
 //!
 //! `Endpoint` and `ChannelIo` each have a `shared` part, the only one that code under the link state uses. `lock`
-//! gives every lock its rank; debug builds check the order, and every function that must not run under the link state
-//! asserts that.
+//! gives every lock of this module its rank; debug builds check the order, and every function that must not run under
+//! the link state asserts that. The leaf locks outside this module are plain mutexes without a rank: the functions that
+//! acquire them call nothing of this module meanwhile.
 
 mod bottleneck;
 mod channel_io;

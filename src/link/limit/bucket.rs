@@ -8,9 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
-
-use crate::ids::Rate;
+use crate::{ids::Rate, link::lock::LeafMutex};
 
 /// Capacity of a token bucket, as the time in which it fills at its rate: the burst of bytes that may pass after a
 /// pause. It makes up for timers that fire late; a user never gets more than this above its rate.
@@ -29,7 +27,7 @@ pub(super) struct TokenBucket {
     /// Increments with every change of the rate, which voids earlier reservations.
     epoch: AtomicU64,
     /// The rate, and when the bucket will be full.
-    state: Mutex<BucketState>,
+    state: LeafMutex<BucketState>,
 }
 
 /// Rate and fill level of a [`TokenBucket`].
@@ -53,7 +51,7 @@ pub(super) struct Reservation {
 impl TokenBucket {
     /// Creates a bucket without a rate.
     pub(super) fn new(now: Instant) -> Self {
-        Self { epoch: AtomicU64::new(0), state: Mutex::new(BucketState { rate: None, full_at: now }) }
+        Self { epoch: AtomicU64::new(0), state: LeafMutex::new(BucketState { rate: None, full_at: now }) }
     }
 
     /// Sets the rate, empties the bucket and voids all reservations. Returns the previous rate. Because the bucket

@@ -4,7 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::*;
+use super::{super::flat_combining::FlatCombiner, *};
 
 fn panics(work: impl FnOnce()) -> bool {
     catch_unwind(AssertUnwindSafe(work)).is_err()
@@ -42,6 +42,28 @@ fn system_calls_wakes_and_encoding_are_refused_under_the_link_state() {
     drop(guard);
     let _delivery = delivery.lock();
     assert_link_state_unlocked();
+}
+
+#[test]
+fn work_is_not_combined_under_the_link_state() {
+    let (combiner, state) = (FlatCombiner::new(0), LinkStateMutex::new(()));
+    let delivery = DeliveryMutex::new(());
+    let add_one = || {
+        combiner.run(|count| {
+            *count += 1;
+            drop(state.lock());
+            true
+        });
+    };
+    let guard = delivery.lock();
+    add_one();
+    drop(guard);
+    combiner.run(|count| {
+        assert!(panics(|| drop(delivery.lock())), "a delivery lock may only be tried during a flush");
+        *count == 1
+    });
+    let _state = state.lock();
+    assert!(panics(add_one), "a flush locks the link state");
 }
 
 #[test]
