@@ -7,7 +7,7 @@
 /// The width in cells of a column of rate limits: `↓10.0M ↑500K`.
 const LIMIT_WIDTH: usize = 13;
 
-/// Where the text of a cell stands in its column.
+/// The side of its column at which the text of a cell stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Align {
     /// Text.
@@ -21,21 +21,21 @@ pub(crate) enum Align {
 pub(crate) struct ColumnSpec {
     /// The heading above the column.
     pub(crate) heading: &'static str,
-    /// The column is left out if it cannot have this width.
+    /// The width below which the column is left out.
     pub(crate) min_width: usize,
     /// The column gets spare cells up to this width before any other column gets one.
     pub(crate) preferred_width: usize,
-    /// The column does not grow beyond this width.
+    /// The width beyond which the column does not grow.
     pub(crate) max_width: usize,
     /// Whether cells are aligned to the left (text) or to the right (figures).
     pub(crate) align: Align,
     /// The order in which columns are dropped on a narrow terminal: the highest rank first.
     pub(crate) drop_rank: u8,
-    /// The explanation in the help.
+    /// The explanation of the column in the help.
     pub(crate) help: &'static str,
-    /// The name in the setting `columns`; empty for a column that cannot be chosen.
+    /// The name of the column in the setting `columns`; empty for a column that cannot be chosen.
     pub(crate) setting: &'static str,
-    /// The name in the command `sort`; `None` if the table cannot be sorted by this column.
+    /// The name of the column in the command `sort`; `None` if the table cannot be sorted by it.
     pub(crate) sort_name: Option<&'static str>,
     /// The beginning of a filter term about this column, with its colon; `None` if the column cannot be searched.
     pub(crate) filter_prefix: Option<&'static str>,

@@ -13,7 +13,7 @@ use crate::{
     ids::{Direction, Policy, Rate},
 };
 
-/// What an operator can type for each of [`CHART_WINDOWS`].
+/// The words that an operator can type for the time spans of [`CHART_WINDOWS`].
 const WINDOW_NAMES: [&str; CHART_WINDOWS.len()] = ["30s", "2m", "5m", "15m", "30m", "1h"];
 
 /// Commands that take an argument, and the words that the argument may begin with.
@@ -50,7 +50,7 @@ const KEYS_ONLY: [&str; 13] = [
     "less",
 ];
 
-/// The names of all commands that can be run in this context, sorted; the command line completes these.
+/// Returns the names of all commands that can be run in this context, sorted; the command line completes these.
 pub(crate) fn names(keymap: &Keymap, context: InputContext) -> Vec<&'static str> {
     let bindings = keymap.commands(context).into_iter().map(|binding| binding.name);
     let mut names: Vec<&'static str> = bindings.filter(|name| !KEYS_ONLY.contains(name)).collect();
@@ -60,7 +60,7 @@ pub(crate) fn names(keymap: &Keymap, context: InputContext) -> Vec<&'static str>
     names
 }
 
-/// The words that the argument of this command may begin with; none where any text is possible.
+/// Returns the words that the argument of this command may begin with; none if any text is possible.
 pub(crate) fn argument_words(command: &str) -> &'static [&'static str] {
     if command == "sort" {
         return SortBy::names();
@@ -68,10 +68,8 @@ pub(crate) fn argument_words(command: &str) -> &'static [&'static str] {
     ARGUMENTS.iter().find(|(known, _)| *known == command).map_or(&[], |(_, words)| *words)
 }
 
-/// Parses a line, as typed into the command line, for what is selected in `context`.
-///
-/// # Errors
-/// A message for the operator: the command or its argument is unknown, or the argument is missing.
+/// Parses a line that was typed into the command line into the intent that it names, for what is selected in
+/// `context`.
 pub(crate) fn parse(keymap: &Keymap, context: InputContext, line: &str) -> Result<Intent, String> {
     let (name, argument) = line.split_once(' ').map_or((line, ""), |(name, rest)| (name, rest.trim()));
     let is_bound = || keymap.commands(context).iter().any(|binding| binding.name == name);
@@ -109,7 +107,8 @@ pub(crate) fn parse(keymap: &Keymap, context: InputContext, line: &str) -> Resul
     }
 }
 
-/// Parses the argument of a command that needs one of [`argument_words`].
+/// Parses the argument of a command with `parse`. A missing argument is an error, as is one that is none of
+/// [`argument_words`].
 fn with_argument<T>(
     command: &str,
     argument: &str,

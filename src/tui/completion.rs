@@ -6,17 +6,17 @@ use super::{
     model::{Model, Overlay, Prompt, PromptKind, StreamFilter},
 };
 
-/// What the last word of the prompt can become.
+/// The possible completions of the last word in the open prompt.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Completion {
     /// The text before the last word; completion does not change it.
     pub(crate) prefix: String,
-    /// The words that begin with what has been typed of the last one.
+    /// The words that begin with the typed part of the last one.
     pub(crate) candidates: Vec<&'static str>,
 }
 
 impl Completion {
-    /// The completion of the open prompt; nothing where none is open.
+    /// Returns the possible completions of the last word in the open prompt; none while no prompt is open.
     pub(crate) fn of(model: &Model) -> Self {
         let Some(Overlay::Prompt(prompt)) = &model.overlay else { return Self::default() };
         let text = prompt.line.text();
@@ -29,7 +29,7 @@ impl Completion {
         Self { prefix, candidates }
     }
 
-    /// The text with the last word completed as far as all candidates agree; `None` without candidates.
+    /// Returns the text with the last word completed as far as all candidates agree; `None` without candidates.
     pub(crate) fn completed(&self) -> Option<String> {
         let mut candidates = self.candidates.iter();
         let first = candidates.next()?;
@@ -41,7 +41,7 @@ impl Completion {
     }
 }
 
-/// Every word that can stand at the end of the prompt.
+/// Returns every word that can stand at the end of the prompt.
 fn all_candidates(model: &Model, prompt: &Prompt) -> Vec<&'static str> {
     match prompt.kind {
         PromptKind::Command => match prompt.line.text().split_once(' ') {

@@ -11,13 +11,14 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::msg::ExportFile;
 
-/// The escape sequence that puts `text` into the terminal's clipboard (OSC 52). Terminals without it ignore it.
+/// Returns the escape sequence that puts `text` into the terminal's clipboard (OSC 52). Terminals without it ignore
+/// it.
 pub(crate) fn clipboard(text: &str) -> Vec<u8> {
     format!("\x1b]52;c;{}\x07", STANDARD.encode(text)).into_bytes()
 }
 
-/// Writes a file to the working directory, or to the directory for temporary files where that fails. Never overwrites a file.
-/// Returns its path, or a message for the operator.
+/// Writes a file to the working directory, or to the directory for temporary files where that fails. Never overwrites
+/// a file. Returns its path, or a message for the operator.
 pub(crate) fn save(saved: &ExportFile) -> Result<String, String> {
     let name = format!("underpass-{}-{}.{}", saved.name, stamp(SystemTime::now()), saved.extension);
     let here = std::env::current_dir().unwrap_or_default();
@@ -28,7 +29,8 @@ pub(crate) fn save(saved: &ExportFile) -> Result<String, String> {
     path.map(|path| path.display().to_string()).map_err(|error| format!("{name} was not written: {error}"))
 }
 
-/// Creates a file that only its owner can read.
+/// Creates a new file in the directory that only its owner can read, and writes the text to it. Fails if the file
+/// exists.
 fn write(directory: &Path, name: &str, text: &str) -> io::Result<PathBuf> {
     let path = directory.join(name);
     let mut options = OpenOptions::new();
@@ -39,7 +41,7 @@ fn write(directory: &Path, name: &str, text: &str) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// A time in UTC for a file name: `20261122-214205-123`, with milliseconds.
+/// Formats a time in UTC, with milliseconds, for a file name: `20261122-214205-123`.
 fn stamp(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
@@ -49,7 +51,7 @@ fn stamp(time: SystemTime) -> String {
     format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}-{millis:03}")
 }
 
-/// Year, month and day of a number of days since 1970-01-01, by Howard Hinnant's `civil_from_days`.
+/// Returns year, month and day of a number of days since 1970-01-01, by Howard Hinnant's `civil_from_days`.
 fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);

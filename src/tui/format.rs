@@ -101,8 +101,8 @@ pub(crate) fn fit_right(text: &str, width: usize) -> String {
 /// Returns `text` in at most `width` cells. The end of a longer text is replaced with `…`.
 ///
 /// The crate `unicode-truncate` does the same by grapheme cluster, but its version 2.0.1 asserts in debug builds that
-/// the widths of clusters add up to the width of the text. That is not so for the Arabic ligature of lam and alef (two
-/// clusters, one cell), and texts on the screen come from peers.
+/// the widths of clusters add up to the width of the text. That is not so for the Arabic ligature of lam and alef
+/// (two clusters, one cell), and texts on the screen come from peers.
 pub(crate) fn truncate(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -124,8 +124,8 @@ pub(crate) fn truncate(text: &str, width: usize) -> String {
     out
 }
 
-/// Returns `text` in at most `width` cells. The start of a longer text is replaced with `…`: an address keeps its port,
-/// a command line the characters before the cursor.
+/// Returns `text` in at most `width` cells. The start of a longer text is replaced with `…`: an address keeps its
+/// port, a command line the characters before the cursor.
 pub(crate) fn truncate_start(text: &str, width: usize) -> String {
     let excess = text.width().saturating_sub(width);
     if excess == 0 || width == 0 {
@@ -157,7 +157,8 @@ pub(crate) fn truncate_middle(name: &str, width: usize) -> String {
     head + &rest
 }
 
-/// Returns `name` left-aligned in exactly `width` cells, [truncated in its middle](truncate_middle) if it is too long.
+/// Returns `name` left-aligned in exactly `width` cells, [truncated in its middle](truncate_middle) if it is too
+/// long.
 pub(crate) fn fit_middle(name: &str, width: usize) -> String {
     fit(&truncate_middle(name, width), width)
 }

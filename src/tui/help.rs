@@ -14,7 +14,7 @@ use super::{
     model::{Model, Overlay},
 };
 
-/// The states of a stream.
+/// The states of a stream and what they mean.
 const STATES: [(&str, &str); 9] = [
     ("WAIT", "the stream waits for a proxy, or its proxy has lost all channels and may resume"),
     ("DIAL", "the proxy connects to the target"),
@@ -27,7 +27,7 @@ const STATES: [(&str, &str); 9] = [
     ("killed", "the operator killed the stream"),
 ];
 
-/// Figures and terms that are not columns.
+/// Figures and terms on the screens that are not columns, and what they mean.
 const FIGURES: [(&str, &str); 10] = [
     ("down, up", "download is towards the user, upload is from the user"),
     ("K, M, G", "thousand, million, billion; rates in bytes per second, or bits per second after u"),
@@ -62,13 +62,13 @@ const CONTEXTS: [(InputContext, &str); 11] = [
     (InputContext::Columns, "In the list of columns"),
 ];
 
-/// An entry of the help.
+/// One entry of the help.
 struct Entry {
     /// The key, column or term that is explained.
     name: String,
-    /// The explanation.
+    /// The explanation of the key, column or term.
     text: String,
-    /// The command of a key binding: the search finds it too.
+    /// The command name of a key binding, which the search finds too; empty for other entries.
     command: String,
 }
 

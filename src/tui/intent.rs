@@ -15,7 +15,7 @@ use crate::ids::{Direction, Policy, Priority, ProxyId, Rate, ServiceKey, UserCha
 pub(crate) enum Intent {
     /// Moves the cursor of the current screen, or scrolls the log.
     Move(CursorStep),
-    /// Selects the row of the table of streams at this index.
+    /// Selects the row of the streams table at this index.
     SelectRow(usize),
     /// Shows one of the four screens, and closes the detail of a stream.
     ShowScreen(ScreenId),
@@ -29,7 +29,7 @@ pub(crate) enum Intent {
     CloseDetail,
     /// Leaves the current screen, clears the filter, or clears the marks: the first of these that applies.
     Back,
-    /// Shows the table of streams, filtered to the selected proxy, service or user.
+    /// Shows the streams table, filtered to the selected proxy, service or user.
     ShowStreamsOfSelected,
     /// Shows the log, filtered to the selected object.
     ShowLogOfSelected,
@@ -74,7 +74,7 @@ pub(crate) enum Intent {
     ClearMarks,
     /// Marks every listed stream that is open.
     MarkListed,
-    /// Opens the prompt for the filter of the table of streams.
+    /// Opens the prompt for the filter of the streams table.
     AskForFilter,
     /// Lists only the streams that pass this filter.
     SetFilter(StreamFilter),
@@ -84,13 +84,13 @@ pub(crate) enum Intent {
     NextSortKey,
     PreviousSortKey,
     ReverseSort,
-    /// Sorts the table of streams by this key and direction.
+    /// Sorts the streams table by this key and direction.
     SetSort(Sort),
     /// Opens the list of columns.
     ChooseColumns,
-    /// Lists streams that have ended, or stops listing them.
+    /// Shows or hides ended streams in the streams table.
     ToggleEnded,
-    /// Writes the listed rows to a file.
+    /// Writes the listed rows of the streams table to a file.
     Export(ExportFormat),
 
     ToggleLoadMeasure,
@@ -121,7 +121,7 @@ pub(crate) enum Intent {
     Quit,
     /// Quits at once; open streams end.
     QuitNow,
-    /// Drains the server; a second time, ends it at once.
+    /// Starts draining the server; a second time, ends the program at once.
     Interrupt,
     /// Paints the whole screen again.
     Redraw,
@@ -167,7 +167,7 @@ pub(crate) enum PriorityChange {
 }
 
 impl PriorityChange {
-    /// The priority that follows from the one before.
+    /// Returns the priority that a stream with the priority `before` gets.
     pub(crate) fn apply(self, before: Priority) -> Priority {
         match self {
             Self::Raise => before.raised(),
@@ -185,7 +185,7 @@ pub(crate) enum DrainChange {
     Toggle,
 }
 
-/// A new rate limit in one direction.
+/// A change of a rate limit in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LimitChange {
     /// The direction that is limited: download (to the user) or upload (from the user).

@@ -11,9 +11,10 @@ pub struct Labels {
     pub listen: String,
     /// The command that joins another machine as a proxy of this server; shown while no proxy is connected.
     pub join: Option<String>,
-    /// A command that opens a stream, such as `curl -O http://127.0.0.1:8080/big.iso`, where the host knows one. Shown
-    /// while there is no stream, and beside [`join`](Self::join).
+    /// A command that opens a stream, such as `curl -O http://127.0.0.1:8080/big.iso`, where the host knows one.
+    /// Shown while there is no stream, and beside [`join`](Self::join).
     pub curl: Option<String>,
-    /// How long open streams may continue after the operator starts a drain; `None` where the host does not wait for them.
+    /// How long open streams may continue after the operator starts a drain; `None` where the host does not wait for
+    /// them.
     pub drain: Option<Duration>,
 }

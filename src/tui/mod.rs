@@ -58,17 +58,18 @@ use terminal::{PanicHook, Tty};
 
 use crate::telemetry::LogRing;
 
-/// Takes the terminal over and shows the cockpit until the operator quits, the host stops it, or the terminal disappears.
-/// Blocks: call it on a thread of its own.
+/// Takes the terminal over and shows the cockpit until the operator quits, the host stops it, or the terminal
+/// disappears. Blocks: call it on a thread of its own.
 ///
-/// The terminal is restored before this returns, also after a panic of the cockpit. A panic of any other thread is logged
-/// (`tracing`, target `panic`) and the cockpit continues. While it runs, SIGINT and SIGTERM count as `^C`, and nothing else
-/// may write to the terminal. Install [`LogLayer`] behind a filter *before* calling this, for the log screen; do not call
-/// `tui_logger::init_logger`, whose thread would wake 100 times per second to do what the cockpit does with each sample.
+/// The terminal is restored before this returns, also after a panic of the cockpit. A panic of any other thread is
+/// logged (`tracing`, target `panic`) and the cockpit continues. While it runs, SIGINT and SIGTERM count as `^C`, and
+/// nothing else may write to the terminal. Install [`LogLayer`] behind a filter *before* calling this, for the log
+/// screen; do not call `tui_logger::init_logger`, whose thread would wake 100 times per second to do what the cockpit
+/// does with each sample.
 ///
 /// # Errors
-/// [`Error::Terminal`] where there is no terminal, or it cannot be configured or polled; [`Error::Panicked`] where the
-/// cockpit panicked. The tunnel continues in both cases.
+/// [`Error::Terminal`] where there is no terminal, or it cannot be configured or polled; [`Error::Panicked`] where
+/// the cockpit panicked. The tunnel continues in both cases.
 pub fn run(options: Options) -> Result<Exit, Error> {
     // The filter around `LogLayer` decides which records are shown.
     tui_logger::set_default_level(tui_logger::LevelFilter::Trace);

@@ -11,7 +11,7 @@ use crate::{
     telemetry::Event,
 };
 
-/// Identifies a command until its reply arrives.
+/// The number of a command, by which its reply names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CommandId(pub(crate) u64);
 

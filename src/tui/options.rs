@@ -15,8 +15,8 @@ pub struct Options {
     pub labels: Labels,
     /// The operator's settings.
     pub settings: Settings,
-    /// The host sets this when the program ends; the cockpit then restores the terminal within a tenth of a second and
-    /// returns [`Exit::Stopped`](super::Exit::Stopped).
+    /// The host sets this when the program ends; the cockpit then restores the terminal within a tenth of a second
+    /// and returns [`Exit::Stopped`](super::Exit::Stopped).
     pub stop: Arc<AtomicBool>,
     /// Called when the operator asks to drain: `^C` once, SIGINT or SIGTERM from outside, or the button of the quit
     /// dialog. The cockpit keeps running and shows the open streams, until `stop` is set or the operator presses `^C`

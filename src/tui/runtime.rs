@@ -25,18 +25,19 @@ use crate::control::{Command, CommandError, CommandReply};
 const MAX_SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// The time between two samples while no stream is open and no total changes: waking is the only cost then.
 const IDLE_SAMPLE_INTERVAL: Duration = Duration::from_millis(300);
-/// Sampling uses at most 1/50 of a core: the interval is at least this many times the mean cost of a sample. With 100,000
-/// streams samples come more rarely, rather than at the expense of forwarding.
+/// Sampling uses at most 1/50 of a core: the interval is at least this many times the mean cost of a sample. With
+/// 100,000 streams samples come more rarely, rather than at the expense of forwarding.
 const INTERVAL_PER_SAMPLE_COST: u32 = 50;
-/// The weight of the old mean in the moving mean of the cost, plus one. Once a second the rows are sorted again; that one
-/// expensive sample alone must not delay the next one.
+/// The weight of the old mean in the moving mean of the cost, plus one. Once a second the rows are sorted again; that
+/// one expensive sample alone must not delay the next one.
 const COST_MEAN_SAMPLES: u32 = 8;
-/// The interval is rounded up to a multiple of this many milliseconds: it is shown on the screen and must not flicker.
+/// The interval is rounded up to a multiple of this many milliseconds: it is shown on the screen and must not
+/// flicker.
 const INTERVAL_STEP_MS: u64 = 20;
 /// The shortest time between two frames while only figures change: 30 frames per second.
 const FRAME_INTERVAL: Duration = Duration::from_millis(33);
-/// The shortest time between two frames after input: short enough for a key to seem instant, long enough that a key held
-/// down does not paint without end.
+/// The shortest time between two frames after input: short enough for a key to seem instant, long enough that a key
+/// held down does not paint without end.
 const FRAME_INTERVAL_AFTER_INPUT: Duration = Duration::from_millis(8);
 
 /// How often replies are polled for while commands wait for them: a batch sends its next commands when they arrive.
@@ -45,12 +46,13 @@ const REPLY_POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// cockpit awake.
 const REPLY_POLL_DURATION: Duration = Duration::from_secs(1);
 
-/// Enables reports of mouse buttons and the wheel (mode 1000), in the SGR form, which has no limit of coordinates (1006).
+/// Enables reports of mouse buttons and the wheel (mode 1000), in the SGR form, which has no limit of coordinates
+/// (1006).
 const MOUSE_ON: &[u8] = b"\x1b[?1000h\x1b[?1006h";
 /// Disables what [`MOUSE_ON`] enabled.
 const MOUSE_OFF: &[u8] = b"\x1b[?1006l\x1b[?1000l";
 
-/// A command that was sent, whose reply has not arrived.
+/// A command that was sent to the server and has not been answered yet.
 #[derive(Debug)]
 struct AwaitedReply {
     /// The number by which the reply names the command.
@@ -59,7 +61,7 @@ struct AwaitedReply {
     command: Command,
 }
 
-/// The running cockpit: the model and everything outside of it.
+/// The running cockpit: the model, and the terminal, signals and server around it.
 pub(crate) struct Runtime {
     /// The server, settings and callbacks that the host provided.
     options: Options,
@@ -75,18 +77,18 @@ pub(crate) struct Runtime {
     model: Model,
     /// Commands sent to the server, until their replies arrive.
     awaited_replies: Vec<AwaitedReply>,
-    /// When the last command was sent.
+    /// When a command was last sent to the server.
     last_command_at: Instant,
     /// Whether the server's command queue was full. No later command is sent before the next sample or reply, so that
     /// commands keep their order.
     queue_is_full: bool,
     /// When the next snapshot of the server is due.
     next_sample: Instant,
-    /// Moving mean of the CPU time of one sample.
+    /// The moving mean of the CPU time that one sample costs this thread.
     sample_cost: Duration,
     /// When the last frame was painted.
     last_frame: Instant,
-    /// Whether the model has changed since the last frame.
+    /// Whether the model has changed since the last frame was painted.
     is_dirty: bool,
     /// Whether a key, mouse event or resize has been applied to the model and is not on the screen yet.
     is_input_pending: bool,
@@ -126,7 +128,8 @@ impl Runtime {
         })
     }
 
-    /// Runs the loop until the operator, the host or the terminal ends it.
+    /// Runs the event loop until the operator quits, the host stops the cockpit or the terminal disappears. Returns
+    /// why it ended.
     pub(crate) fn run(mut self) -> io::Result<Exit> {
         let mut keys = Vec::new();
         loop {
@@ -213,8 +216,8 @@ impl Runtime {
         self.handle(Msg::Resized(self.tty.size()))
     }
 
-    /// Polls the source for events, log records and a snapshot, and applies them. Then sets the time of the next sample by
-    /// what this one cost.
+    /// Polls the source for events, log records and a snapshot, and applies them. Then sets the time of the next
+    /// sample by what this one cost.
     fn sample(&mut self, now: Instant) -> io::Result<()> {
         let began = thread_cpu_time();
         let selected: Vec<u64> = self.model.selected_stream_number().into_iter().collect();
@@ -295,15 +298,15 @@ impl Runtime {
         update(&mut self.model, Msg::Replied(id, reply), Instant::now())
     }
 
-    /// Applies a message and performs its effects.
+    /// Applies a message to the model, and performs the effects that follow.
     fn handle(&mut self, message: Msg) -> io::Result<()> {
         self.is_dirty = true;
         let effects = update(&mut self.model, message, Instant::now());
         self.perform(effects)
     }
 
-    /// Performs effects, and those that follow from them. A loop and not a recursion: where the server has stopped, each
-    /// command of a batch fails at once, which sends the next one.
+    /// Performs effects, and those that follow from them. A loop and not a recursion: where the server has stopped,
+    /// each command of a batch fails at once, which sends the next one.
     fn perform(&mut self, effects: Vec<Effect>) -> io::Result<()> {
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
@@ -328,12 +331,13 @@ impl Runtime {
         Ok(())
     }
 
-    /// Writes a file and reports the result to the model.
+    /// Writes a file, and reports its path or the error to the model.
     fn save(&mut self, file: &ExportFile) -> io::Result<()> {
         self.handle(Msg::FileWritten(files::save(file)))
     }
 
-    /// Sends a command. Returns the effects of its failure, where it cannot be queued.
+    /// Sends a command to the server without waiting for the reply. Returns the effects of its failure if it cannot
+    /// be queued.
     fn send_command(&mut self, id: CommandId, command: Command) -> Vec<Effect> {
         let sent = match self.queue_is_full {
             true => Err(CommandError::QueueFull),
@@ -358,7 +362,7 @@ impl Runtime {
         self.last_frame + gap
     }
 
-    /// Draws the model and writes the difference to the last frame.
+    /// Draws the model, and writes what differs from the last frame to the terminal.
     fn paint(&mut self) -> io::Result<()> {
         let model = &self.model;
         self.screen.paint(&self.tty, |buf| view::draw(model, buf))?;
@@ -368,7 +372,7 @@ impl Runtime {
     }
 }
 
-/// CPU time of this thread. Under CPU contention a sample takes longer without costing more.
+/// Returns the CPU time that this thread has used. Unlike wall-clock time it does not grow under CPU contention.
 fn thread_cpu_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }

@@ -12,7 +12,7 @@ use super::{
     theme::Theme,
 };
 
-/// The present default of [`RawSettings::refresh`].
+/// The default of [`RawSettings::refresh`].
 const DEFAULT_REFRESH: Duration = Duration::from_millis(100);
 
 /// Settings as written by the operator. Each has a default.
@@ -30,8 +30,8 @@ pub struct RawSettings {
     pub refresh: Duration,
     /// Whether all keys and commands that change the server are removed.
     pub read_only: bool,
-    /// The columns of the table of streams, the most important first: these are dropped last on a narrow screen. By default
-    /// the width of the screen decides.
+    /// The columns of the streams table, the most important first: these are dropped last on a narrow screen. By
+    /// default the width of the screen decides.
     pub columns: Option<Vec<String>>,
     /// Keys by name of action, such as `kill` and `d ctrl-k`.
     pub keys: Vec<(String, String)>,
@@ -152,8 +152,8 @@ fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Whether the locale says that text is UTF-8. A locale that says nothing, as in most containers, counts as UTF-8: current
-/// terminals are.
+/// Returns whether the locale says that text is UTF-8. A locale that says nothing, as in most containers, counts as
+/// UTF-8: current terminals are.
 fn locale_is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
     let locale =
         ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| variable(name).filter(|v| !v.is_empty()));

@@ -183,8 +183,9 @@ impl Theme {
         })
     }
 
-    /// `none`: no colours; weight and reversal alone distinguish states. It is a theme of its own instead of crossterm's
-    /// handling of `NO_COLOR`, which also drops resets of attributes, so that the selection would disappear.
+    /// `none`: no colours; weight and reversal alone distinguish states. It is a theme of its own instead of
+    /// crossterm's handling of `NO_COLOR`, which also drops resets of attributes, so that the selection would
+    /// disappear.
     pub(crate) fn plain() -> Self {
         let plain = Style::new();
         let bold = plain.add_modifier(Modifier::BOLD);
@@ -209,7 +210,8 @@ impl Theme {
         }
     }
 
-    /// Returns the default theme: [`plain`](Self::plain) if `NO_COLOR` is set and not empty, else [`dark`](Self::dark).
+    /// Returns the default theme: [`plain`](Self::plain) if `NO_COLOR` is set and not empty, else
+    /// [`dark`](Self::dark).
     pub(crate) fn detect() -> Self {
         match std::env::var_os("NO_COLOR") {
             Some(value) if !value.is_empty() => Self::plain(),

@@ -1,13 +1,13 @@
 //! The contexts in which keys have a meaning, and which contexts a key is looked up in.
 
-/// What receives the next key.
+/// The set of key bindings in which the next key is looked up first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InputContext {
-    /// The table of streams.
+    /// The streams table.
     Streams,
     /// The detail of one stream.
     Detail,
-    /// The table of proxies, channels and services.
+    /// The proxy table, channels and services.
     Proxies,
     /// The list of users and the timelines of links.
     Sessions,
@@ -32,8 +32,8 @@ pub(crate) enum InputContext {
 }
 
 impl InputContext {
-    /// The contexts in which a key is looked up, the nearest first. Those of overlays do not include the screen behind
-    /// them: a key must not act on what the overlay covers.
+    /// The contexts in which a key is looked up, the nearest first. Those of overlays do not include the screen
+    /// behind them: a key must not act on what the overlay covers.
     pub(super) fn chain(self) -> &'static [Self] {
         match self {
             Self::Streams => &[Self::Streams, Self::List, Self::Screens, Self::Anywhere],

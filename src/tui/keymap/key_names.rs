@@ -12,14 +12,15 @@ const RESERVED_CONTROL_LETTERS: &str = "chijm";
 /// The highest function key that terminals send.
 const MAX_FUNCTION_KEY: u8 = 12;
 
-/// The name is not that of a key which can be bound.
+/// The text in the settings does not name a key that can be bound.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "«{0}» is no key that can be bound; examples: d, D, ctrl-k, alt-x, shift-up, F5, space, enter, delete"
+    "«{0}» is not the name of a key that can be bound; examples: d, D, ctrl-k, alt-x, shift-up, F5, space, enter, delete"
 )]
 pub(crate) struct KeyNameError(String);
 
-/// Parses the name of a key. One character is that character, upper-case letters included; all other names ignore case.
+/// Parses the name of a key. One character is that character, upper-case letters included; all other names ignore
+/// case.
 ///
 /// # Errors
 /// The name is unknown, or no terminal sends such a key, or the key is reserved.
@@ -34,8 +35,8 @@ pub(crate) fn parse_key(name: &str) -> Result<Key, KeyNameError> {
     normalized(Key::new(code, combination.modifiers)).ok_or_else(error)
 }
 
-/// The key as [`InputParser`](crate::tui::terminal::InputParser) reports it; `None` where no terminal sends it, or where it
-/// is reserved.
+/// Returns the key as [`InputParser`](crate::tui::terminal::InputParser) reports it; `None` if no terminal sends it,
+/// or if it is reserved.
 fn normalized(key: Key) -> Option<Key> {
     const MODIFIERS: KeyModifiers = KeyModifiers::SHIFT.union(KeyModifiers::ALT).union(KeyModifiers::CONTROL);
     let Key { code, modifiers } = key;

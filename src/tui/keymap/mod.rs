@@ -20,7 +20,7 @@ pub(crate) use context::InputContext;
 pub(crate) use key_names::parse_key;
 pub(crate) use table::BINDINGS;
 
-/// What a binding requires of the server and of the operator's rights.
+/// The capability that the server, and the operator's rights, must include for a binding to exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequiredCapability {
     None,
@@ -34,43 +34,43 @@ pub(crate) enum RequiredCapability {
     Policy,
 }
 
-/// One row of the table of bindings.
+/// One row of the table of key bindings.
 #[derive(Debug)]
 pub(crate) struct Binding {
-    /// Where the binding applies.
+    /// The screen or overlay in which the binding applies.
     pub(crate) context: InputContext,
-    /// The default keys; empty where only the command line offers the intent.
+    /// The default keys of the binding; empty if it can only be run on the command line.
     pub(crate) keys: &'static [Key],
-    /// How footer and help write the keys.
+    /// The keys as footer and help write them.
     pub(crate) shown: &'static str,
     /// The name on the command line and in the settings, such as `kill-user`.
     pub(crate) name: &'static str,
     /// The intent that the keys and the name stand for.
     pub(crate) intent: Intent,
-    /// One word for the footer; empty where only the help lists the binding.
+    /// One word for the footer; empty if only the help lists the binding.
     pub(crate) short: &'static str,
-    /// One line for the help.
+    /// The explanation in the help, one line.
     pub(crate) help: &'static str,
     /// The capability without which the binding does not exist.
     pub(crate) requires: RequiredCapability,
 }
 
-/// The bindings that one operator has: without those that the server does not support or that he may not use, and with
-/// the keys of his settings.
+/// The bindings that one operator has: without those that the server does not support or that he may not use, and
+/// with the keys of his settings.
 #[derive(Debug, Clone)]
 pub(crate) struct Keymap {
     /// The bindings in the order of the table, which is that of the footer.
     entries: Vec<KeymapEntry>,
 }
 
-/// A binding with its actual keys.
+/// A binding with the keys that are in effect for it.
 #[derive(Debug, Clone)]
 pub(crate) struct KeymapEntry {
     /// The binding: context, intent, name and help.
     pub(crate) binding: &'static Binding,
     /// The keys in effect: those of the operator's settings, else the default ones.
     keys: Cow<'static, [Key]>,
-    /// How footer and help write the keys.
+    /// The keys in effect, as footer and help write them.
     pub(crate) shown: Cow<'static, str>,
 }
 
@@ -115,12 +115,12 @@ impl Keymap {
         })
     }
 
-    /// The bindings of exactly this context, those without keys too.
+    /// Returns the bindings of exactly this context, including those without keys.
     pub(crate) fn of(&self, context: InputContext) -> impl Iterator<Item = &KeymapEntry> {
         self.entries.iter().filter(move |entry| entry.binding.context == context)
     }
 
-    /// The bindings that can be run by name in `context`, sorted by name, each name once.
+    /// Returns the bindings that can be run by name on the command line in `context`, sorted by name, each name once.
     pub(crate) fn commands(&self, context: InputContext) -> Vec<&'static Binding> {
         let chain = context.chain();
         let here = self.entries.iter().filter(|entry| chain.contains(&entry.binding.context));
@@ -159,8 +159,8 @@ impl Keymap {
         Ok(())
     }
 
-    /// The bindings that the footer shows in `width` cells, in the order of the table, without those for which
-    /// `is_idle` says that they have no effect at present. Where not all fit, acting, help and leaving are kept longest.
+    /// Returns the bindings that the footer shows in `width` cells, in the order of the table, without those that
+    /// have no effect at present (`is_idle`). Where not all fit, killing, quitting and the help are kept longest.
     pub(crate) fn footer(
         &self,
         context: InputContext,

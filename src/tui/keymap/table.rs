@@ -51,8 +51,8 @@ macro_rules! bindings {
 
 use KeyCode::{Backspace, Delete, Down, End, Enter, Esc, F, Home, Left, PageDown, PageUp, Right, Tab, Up};
 
-/// All bindings. The footer shows them in this order, as many as fit. Those without keys are commands of the command line
-/// only.
+/// All bindings. The footer shows them in this order, as many as fit. Those without keys are commands of the command
+/// line only.
 pub(crate) static BINDINGS: &[Binding] = bindings![
     Streams: [code(Enter)] "⏎" "open" Intent::Open, "detail" "show all details of the selected stream";
     Streams: [char('x'), code(Delete), code(F(9))] "x" "kill" Intent::AskToKill(KillScope::Selection), "kill" "kill the selected or the marked streams, after confirmation" Kill;

@@ -54,8 +54,8 @@ pub(crate) enum FitPolicy {
 pub(crate) struct FittedColumns<C>(Vec<(C, usize)>);
 
 impl<C: TableColumn> FittedColumns<C> {
-    /// Selects the columns that fit into `width` cells by their precedence. Spare cells first bring each column to its
-    /// preferred width, and are then distributed one by one over the columns that are below their maximum.
+    /// Selects the columns that fit into `width` cells by their precedence. Spare cells first bring each column to
+    /// its preferred width, and are then distributed one by one over the columns that are below their maximum.
     pub(crate) fn fit(
         width: usize,
         requests: impl IntoIterator<Item = ColumnRequest<C>>,

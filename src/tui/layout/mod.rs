@@ -108,9 +108,9 @@ impl Layout {
         }
     }
 
-    /// Divides the proxies screen: returns the areas of the proxy table (title, header and `proxy_rows` rows) and of the
-    /// service table (header and `service_rows` rows). The service table follows the last proxy, and keeps a quarter
-    /// of the screen where not all rows of both fit.
+    /// Divides the proxies screen: returns the areas of the proxy table (title, header and `proxy_rows` rows) and of
+    /// the service table (header and `service_rows` rows). The service table follows the last proxy, and keeps a
+    /// quarter of the screen where not all rows of both fit.
     pub(crate) fn split_proxies(&self, proxy_rows: usize, service_rows: usize) -> (Rect, Rect) {
         let Rect { y, height, .. } = self.body;
         if service_rows == 0 {

@@ -1,19 +1,20 @@
 //! The cursor of a list: which row is selected, and which rows are visible.
 
-/// The cursor of a list. It selects a row by its id and not by its index: when rows move, the selection moves with its row.
+/// The cursor of a list. It selects a row by its id and not by its index: when rows move, the selection moves with
+/// its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor<T> {
     /// The id of the selected row; `None` while the list is empty.
     selected: Option<T>,
-    /// The index at which the selected row was last found.
+    /// The index in the list at which the selected row was last found, counted from 0.
     index: usize,
-    /// The index of the first visible row.
+    /// The index of the first row of the list that is visible, counted from 0.
     offset: usize,
     /// Whether the operator has moved the cursor, or acted on the selected row.
     is_chosen: bool,
 }
 
-/// How far a cursor moves; negative is up.
+/// How far a cursor moves over the rows of a list; negative numbers move it up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CursorStep {
     /// By this many rows.
@@ -50,7 +51,8 @@ impl<T: Copy + PartialEq> Cursor<T> {
         self.offset
     }
 
-    /// Whether the operator has moved the cursor, or acted on the selected row.
+    /// Returns whether the operator has moved the cursor, or acted on the selected row. Until then the cursor does
+    /// not follow a row that moves out of sight.
     pub(crate) fn is_chosen(&self) -> bool {
         self.is_chosen
     }
@@ -60,7 +62,8 @@ impl<T: Copy + PartialEq> Cursor<T> {
         self.is_chosen = true;
     }
 
-    /// Moves the cursor over `rows`, of which `page` fit on the screen.
+    /// Moves the cursor by a step over the list `rows`, of which `page` fit on the screen, and scrolls so that it is
+    /// visible.
     pub(crate) fn step(&mut self, step: CursorStep, rows: &[T], page: usize) {
         let page = isize::try_from(page.max(1)).unwrap_or(isize::MAX);
         let last = rows.len().saturating_sub(1);
@@ -76,15 +79,16 @@ impl<T: Copy + PartialEq> Cursor<T> {
         self.select(rows, usize::try_from(page).unwrap_or(1));
     }
 
-    /// Selects the row at this index, which the operator clicked.
+    /// Selects the row at this index of the list `rows`, because the operator clicked it. `page` rows fit on the
+    /// screen.
     pub(crate) fn point(&mut self, index: usize, rows: &[T], page: usize) {
         self.index = index.min(rows.len().saturating_sub(1));
         self.is_chosen = true;
         self.select(rows, page.max(1));
     }
 
-    /// Finds the selected row again after the rows have changed; stays at its index where the row no longer exists. Before the operator
-    /// has moved the cursor, the list is not scrolled to follow the row.
+    /// Finds the selected row again after the rows have changed; stays at its index where the row no longer exists.
+    /// Before the operator has moved the cursor, the list is not scrolled to follow the row.
     pub(crate) fn follow(&mut self, rows: &[T], page: usize) {
         let page = page.max(1);
         let found = self.selected.and_then(|id| {
@@ -101,7 +105,7 @@ impl<T: Copy + PartialEq> Cursor<T> {
         self.select(rows, page);
     }
 
-    /// Resets the cursor to its initial state, at the first row.
+    /// Resets the cursor to its initial state: at the first row, not chosen by the operator.
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
@@ -112,7 +116,8 @@ impl<T: Copy + PartialEq> Cursor<T> {
         self.show(rows.len(), page);
     }
 
-    /// Scrolls as little as is needed to make the selected row visible.
+    /// Scrolls the list of `rows` rows as little as is needed to make the selected row visible; `page` of them fit on
+    /// the screen.
     fn show(&mut self, rows: usize, page: usize) {
         if self.index < self.offset {
             self.offset = self.index;

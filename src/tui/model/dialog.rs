@@ -8,10 +8,11 @@ use crate::ids::{ProxyId, StreamKey, UserChannelId};
 /// With more streams at stake than this, the operator has to type their number.
 const MAX_STREAMS_WITHOUT_NUMBER: u64 = 10;
 
-/// The longest number of streams that can be typed, in digits.
+/// The longest number that can be typed into a dialog to confirm it, in digits.
 const MAX_TYPED_DIGITS: usize = 9;
 
-/// One stream to kill. Fixed when the dialog opens: both row and key must still match when it is confirmed.
+/// A stream that the operator asked to kill. Fixed when the dialog opens: both row and key must still match when it
+/// is confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KillTarget {
     /// The row of the stream in the table. Row ids are never reused.
@@ -23,41 +24,46 @@ pub(crate) struct KillTarget {
 /// What the operator is asked to confirm. Numbers are those of when the dialog opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Confirmation {
-    /// Killing these streams.
+    /// The kill of these streams.
     Kill(Vec<KillTarget>),
-    /// Killing all streams of a user.
+    /// The kill of all streams of a user.
     KillUser {
         /// The user whose streams are killed.
         user: UserChannelId,
         /// How many open streams the user had.
         streams: u64,
     },
-    /// Closing all channels of a proxy.
+    /// The closing of all channels of a proxy.
     Kick {
         /// The proxy whose channels are closed.
         proxy: ProxyId,
         /// How many open streams the proxy carried.
         streams: u64,
     },
-    /// Quitting while streams are open.
+    /// The end of the program while streams are open.
     Quit {
         /// How long streams may continue if the operator drains first; `None` where draining is not offered.
         drain_timeout: Option<Duration>,
     },
 }
 
-/// A button of a dialog.
+/// A button of a confirmation dialog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Button {
+    /// Closes the dialog; nothing is done.
     Cancel,
+    /// Kills the streams, or the streams of the user.
     Kill,
+    /// Closes all channels of the proxy.
     Kick,
+    /// Lets open streams finish before the program ends.
     Drain,
+    /// Ends the program, and open streams with it.
     Quit,
 }
 
 impl Button {
-    /// The text on the button.
+    /// Returns the text on the button.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Cancel => "Cancel",
@@ -74,14 +80,14 @@ impl Button {
     }
 }
 
-/// An open dialog. *Cancel*, the first button, has the focus when it opens.
+/// An open confirmation dialog. *Cancel*, the first button, has the focus when it opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dialog {
     /// What the operator is asked to confirm.
     pub(crate) question: Confirmation,
-    /// The digits typed so far of the number that confirms.
+    /// The digits typed so far of the number of streams that confirms the dialog.
     pub(crate) typed: String,
-    /// Index of the focused button.
+    /// The index of the button that has the focus, counted from 0 at the left.
     focus: usize,
 }
 
@@ -91,7 +97,7 @@ impl Dialog {
         Self { question, typed: String::new(), focus: 0 }
     }
 
-    /// The buttons, from left to right.
+    /// Returns the buttons of the dialog, from left to right.
     pub(crate) fn buttons(&self) -> &'static [Button] {
         match self.question {
             Confirmation::Kill(_) | Confirmation::KillUser { .. } => &[Button::Cancel, Button::Kill],
@@ -101,23 +107,24 @@ impl Dialog {
         }
     }
 
-    /// The button that Enter presses.
+    /// Returns the button that has the focus: Enter presses it.
     pub(crate) fn focused(&self) -> Button {
         self.buttons().get(self.focus).copied().unwrap_or(Button::Cancel)
     }
 
-    /// The button that does what the dialog asks about: the last one.
+    /// Returns the button that does what the dialog asks about: the last one.
     pub(crate) fn confirm_button(&self) -> Button {
         self.buttons().last().copied().unwrap_or(Button::Cancel)
     }
 
-    /// Moves the focus to the next button, or to the previous one; from the last one to the first.
+    /// Moves the focus to the next button (`forward`) or to the previous one, cyclically.
     pub(crate) fn move_focus(&mut self, forward: bool) {
         let count = self.buttons().len();
         self.focus = (self.focus + if forward { 1 } else { count - 1 }) % count;
     }
 
-    /// The number that the operator has to type; `None` where so few streams are at stake that a key is enough.
+    /// Returns the number of streams that the operator has to type to confirm; `None` if so few streams are affected
+    /// that a key is enough.
     pub(crate) fn required_number(&self) -> Option<u64> {
         let streams = match &self.question {
             Confirmation::Kill(targets) => targets.len() as u64,
@@ -127,20 +134,21 @@ impl Dialog {
         (streams > MAX_STREAMS_WITHOUT_NUMBER).then_some(streams)
     }
 
-    /// Whether the button has an effect: a destructive one only once the required number has been typed.
+    /// Returns whether pressing the button has an effect: a destructive button only has one once the required number
+    /// has been typed.
     pub(crate) fn allows(&self, button: Button) -> bool {
         let is_typed = |number: u64| self.typed == number.to_string();
         !button.is_destructive() || self.required_number().is_none_or(is_typed)
     }
 
-    /// Appends a digit to the typed number.
+    /// Appends a digit to the number that confirms the dialog, up to [`MAX_TYPED_DIGITS`].
     pub(crate) fn type_digit(&mut self, digit: char) {
         if self.typed.len() < MAX_TYPED_DIGITS {
             self.typed.push(digit);
         }
     }
 
-    /// Removes the last digit of the typed number.
+    /// Removes the last digit of the number that confirms the dialog.
     pub(crate) fn delete_digit(&mut self) {
         self.typed.pop();
     }

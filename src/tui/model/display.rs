@@ -5,22 +5,22 @@
 pub(crate) struct DisplayOptions {
     /// Whether rates are shown in bits per second instead of bytes per second.
     pub(crate) bits: bool,
-    /// Whether only ASCII characters are drawn.
+    /// Whether only ASCII characters are drawn, for terminals without UTF-8.
     pub(crate) ascii: bool,
     /// Whether the terminal reports mouse clicks and the wheel.
     pub(crate) mouse: bool,
     /// Index into [`CHART_WINDOWS`](super::CHART_WINDOWS): the time span that charts cover.
     pub(crate) chart_window: usize,
-    /// What the load bars of the proxies measure.
+    /// What the load bars of the proxies measure: open streams or bytes per second.
     pub(crate) load_measure: LoadMeasure,
 }
 
 /// What the load bar of a proxy measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LoadMeasure {
-    /// The number of open streams.
+    /// The number of open streams of the proxy.
     Streams,
-    /// Bytes per second, both directions together.
+    /// The bytes per second that the proxy forwards, both directions together.
     Bytes,
 }
 

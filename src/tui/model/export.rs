@@ -1,10 +1,10 @@
-//! The table of streams as CSV or JSON. Text from peers was sanitized when it was received; here it is only quoted.
+//! The streams table as CSV or JSON. Text from peers was sanitized when it was received; here it is only quoted.
 
 use std::fmt::Write;
 
 use super::{Model, StreamRow, state_name};
 
-/// The format of an exported table.
+/// The file format of an exported streams table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExportFormat {
     Csv,
@@ -12,7 +12,7 @@ pub(crate) enum ExportFormat {
 }
 
 impl ExportFormat {
-    /// The extension of the file name.
+    /// Returns the extension of the file name, without the dot.
     pub(crate) fn extension(self) -> &'static str {
         match self {
             Self::Csv => "csv",
@@ -21,7 +21,7 @@ impl ExportFormat {
     }
 }
 
-/// The names of the exported columns.
+/// The column names of an exported streams table: CSV headings, and JSON keys.
 const COLUMN_NAMES: [&str; 17] = [
     "key",
     "state",
@@ -42,7 +42,7 @@ const COLUMN_NAMES: [&str; 17] = [
     "marked",
 ];
 
-/// Exports the listed rows, filtered and sorted as on the screen.
+/// Returns the listed rows of the streams table in this format, filtered and sorted as on the screen.
 pub(crate) fn export(model: &Model, form: ExportFormat) -> String {
     let mut out = String::new();
     let rows = model.rows().iter().filter_map(|id| Some((*id, model.shown().streams.get(*id)?)));
@@ -77,7 +77,8 @@ pub(crate) fn export(model: &Model, form: ExportFormat) -> String {
     out
 }
 
-/// The values of one row, each with whether JSON takes it without quotes.
+/// Returns the values of one exported row in the order of [`COLUMN_NAMES`], each with whether JSON takes it without
+/// quotes (numbers and booleans).
 fn values(model: &Model, row: StreamRow<'_>, marked: bool) -> [(String, bool); COLUMN_NAMES.len()] {
     let shown = model.shown();
     let text = |text: String| (text, false);
@@ -105,7 +106,7 @@ fn values(model: &Model, row: StreamRow<'_>, marked: bool) -> [(String, bool); C
     ]
 }
 
-/// Quotes a value for CSV.
+/// Quotes a value for CSV, if necessary. A value that begins like a formula gets an apostrophe in front.
 fn csv(value: &str) -> String {
     // Spreadsheets execute a cell that begins like a formula, and a proxy chooses its own name.
     let risky = value.starts_with(['=', '+', '-', '@']);
@@ -113,7 +114,7 @@ fn csv(value: &str) -> String {
     if value.contains([',', '"', '\n', '\r']) { format!("\"{}\"", value.replace('"', "\"\"")) } else { value }
 }
 
-/// Quotes a value for JSON.
+/// Quotes and escapes a text for JSON.
 fn json(value: &str) -> String {
     let mut out = String::from("\"");
     for c in value.chars() {

@@ -1,24 +1,29 @@
 //! A line of text with a cursor, edited by keys.
 
-/// The longest line in bytes; further characters are ignored.
+/// The largest length of the typed text in bytes; further characters are ignored.
 const MAX_LINE_BYTES: usize = 200;
 
-/// A line of text and its cursor.
+/// A line of text that the operator edits, and the text cursor in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LineEdit {
     /// The text typed so far, without a line break.
     text: String,
-    /// The cursor as a byte index, always at a character boundary.
+    /// The position of the text cursor as a byte index into `text`, always at a character boundary.
     at: usize,
 }
 
-/// A change of a [`LineEdit`].
+/// An editing operation on a [`LineEdit`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LineEditOp {
+    /// Inserts a character at the text cursor; control characters are ignored.
     Insert(char),
+    /// Deletes the character before the text cursor.
     Backspace,
+    /// Deletes the character after the text cursor.
     Delete,
+    /// Deletes from the start of the word before the text cursor to the cursor.
     DeleteWord,
+    /// Deletes the whole text.
     DeleteAll,
     Left,
     Right,
@@ -27,7 +32,7 @@ pub(crate) enum LineEditOp {
 }
 
 impl LineEdit {
-    /// A line with this text and the cursor at its end.
+    /// Creates a line with this text, and the text cursor at its end.
     pub(crate) fn new(text: impl Into<String>) -> Self {
         let text = text.into();
         Self { at: text.len(), text }
@@ -38,7 +43,7 @@ impl LineEdit {
         &self.text
     }
 
-    /// The text before the cursor, and the text from the cursor on.
+    /// Returns the text before the text cursor, and the text from the cursor on.
     pub(crate) fn parts(&self) -> (&str, &str) {
         self.text.split_at(self.at)
     }

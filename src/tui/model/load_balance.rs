@@ -8,8 +8,8 @@ pub(crate) struct LoadBalance {
 }
 
 impl LoadBalance {
-    /// Computes the distribution of loads that should be equal. Returns `None` for fewer than two loads, or without any
-    /// load.
+    /// Computes the distribution of loads that should be equal. Returns `None` for fewer than two loads, or without
+    /// any load.
     pub(crate) fn of(loads: Vec<f64>) -> Option<Self> {
         let (count, total) = (loads.len() as f64, loads.iter().sum::<f64>());
         if loads.len() < 2 || total <= 0.0 {

@@ -10,14 +10,15 @@ use crate::{
 /// The log target of records that repeat lifecycle events.
 const LIFECYCLE_TARGET: &str = "lifecycle";
 
-/// The records of the log and how they are filtered and scrolled.
+/// The log screen: the records of the log, their filter and how far they are scrolled.
 #[derive(Debug, Default)]
 pub(crate) struct LogScreen {
-    /// Only records that contain this text are shown; empty shows all.
+    /// The text that shown records contain; empty shows all records.
     filter: String,
-    /// Whether `filter` is the name of one object, which must not match the beginning of a longer name.
+    /// Whether `filter` is the name of one object, such as a stream key, which must not match the beginning of a
+    /// longer name.
     filter_is_name: bool,
-    /// By how many filtered records the view is scrolled back from the newest one.
+    /// The number of filtered records by which the view is scrolled back from the newest one.
     scrolled_back: usize,
     /// The newest records, the oldest first; bounded by [`LogRing::CAPACITY`].
     records: VecDeque<LogRecord>,
@@ -26,7 +27,8 @@ pub(crate) struct LogScreen {
 }
 
 impl LogScreen {
-    /// Appends a record; drops the oldest one where the bound is reached.
+    /// Appends a log record, and drops the oldest one if there are [`LogRing::CAPACITY`] already. A view that is
+    /// scrolled back keeps its position.
     pub(crate) fn push(&mut self, record: LogRecord) {
         // A view that is scrolled back keeps its records in place.
         self.scrolled_back += usize::from(self.scrolled_back > 0 && self.passes(&record));
@@ -36,12 +38,12 @@ impl LogScreen {
         self.records.push_back(record);
     }
 
-    /// The text that shown records contain; empty where all are shown.
+    /// Returns the text that shown log records contain; empty if all are shown.
     pub(crate) fn filter(&self) -> &str {
         &self.filter
     }
 
-    /// Shows only records that contain this text; empty shows all.
+    /// Shows only log records that contain this text, from the newest one on; an empty text shows all.
     pub(crate) fn set_filter(&mut self, text: String) {
         (self.filter, self.filter_is_name, self.scrolled_back) = (text, false, 0);
     }
@@ -51,7 +53,7 @@ impl LogScreen {
         (self.filter, self.filter_is_name, self.scrolled_back) = (name, true, 0);
     }
 
-    /// Whether the record passes the filter.
+    /// Returns whether the log record passes the filter.
     fn passes(&self, record: &LogRecord) -> bool {
         if self.filter_is_name {
             contains_name(&record.text, &self.filter)
@@ -60,19 +62,19 @@ impl LogScreen {
         }
     }
 
-    /// The filtered records, the newest first, from the scroll position on.
+    /// Returns the log records that pass the filter, the newest first, from the scroll position on.
     pub(crate) fn shown(&self) -> impl Iterator<Item = &LogRecord> {
         self.records.iter().rev().filter(|record| self.passes(record)).skip(self.scrolled_back)
     }
 
-    /// Scrolls the filtered records by `lines`, positive towards older ones. The last `page` records stay reachable as
-    /// a full page.
+    /// Scrolls the filtered records by `lines`, positive towards older ones. The last `page` records stay reachable
+    /// as a full page.
     pub(crate) fn scroll(&mut self, lines: isize, page: usize) {
         let all = self.records.iter().filter(|record| self.passes(record)).count();
         self.scrolled_back = self.scrolled_back.saturating_add_signed(lines).min(all.saturating_sub(page));
     }
 
-    /// The records that name this stream, the oldest first, without those that repeat lifecycle events.
+    /// Returns the log records that name this stream, the oldest first, without those that repeat lifecycle events.
     pub(crate) fn records_about(&self, key: StreamKey) -> impl Iterator<Item = &LogRecord> {
         let name = key.to_string();
         self.records
@@ -81,7 +83,8 @@ impl LogScreen {
     }
 }
 
-/// Whether `text` contains `name` other than as the beginning of a longer one: `3F9A1C:1` is not in `3F9A1C:12`.
+/// Returns whether `text` contains `name` other than as the beginning of a longer name: `3F9A1C:1` is not in
+/// `3F9A1C:12`.
 fn contains_name(text: &str, name: &str) -> bool {
     text.match_indices(name).any(|(at, _)| !text[at + name.len()..].starts_with(|c: char| c.is_ascii_digit()))
 }

@@ -8,6 +8,7 @@ mod dialog;
 mod display;
 mod export;
 mod line_edit;
+mod link_span;
 mod load_balance;
 mod log_screen;
 mod overlay;
@@ -38,12 +39,13 @@ pub(crate) use dialog::{Button, Confirmation, Dialog, KillTarget};
 pub(crate) use display::{DisplayOptions, LoadMeasure};
 pub(crate) use export::{ExportFormat, export};
 pub(crate) use line_edit::{LineEdit, LineEditOp};
+pub(crate) use link_span::{LinkCondition, LinkOutcome, LinkSpan};
 pub(crate) use load_balance::LoadBalance;
 pub(crate) use log_screen::LogScreen;
 pub(crate) use overlay::{Notice, NoticeLevel, Overlay};
 pub(crate) use pending_commands::PendingCommands;
 pub(crate) use prompt::{LimitTarget, Prompt, PromptKind};
-pub(crate) use proxy_rows::{LinkCondition, LinkOutcome, LinkSpan, ProxyLine, ProxyRow, ProxyRows};
+pub(crate) use proxy_rows::{ProxyLine, ProxyRow, ProxyRows};
 pub(crate) use rate_history::{CHART_WINDOWS, RateHistory};
 pub(crate) use rate_trend::RateTrend;
 pub(crate) use screens::{
@@ -67,7 +69,7 @@ use super::{
 };
 use crate::control::Capabilities;
 
-/// How long a notice stays on the screen.
+/// The time for which a notice stays on the screen.
 const NOTICE_DURATION: Duration = Duration::from_secs(6);
 
 /// The state of the whole cockpit: what the screen shows, and what decides the effect of the next key.
@@ -89,7 +91,7 @@ pub(crate) struct Model {
     pub(crate) live: ServerState,
     /// A copy of `live` from when the operator froze the display; `live` continues to be updated.
     pub(crate) frozen: Option<Box<ServerState>>,
-    /// The current screen.
+    /// The screen that is shown, possibly under an overlay.
     pub(crate) screen: ScreenId,
     /// The cursor, marks, columns and filter of the streams screen.
     pub(crate) streams_screen: StreamsScreen,
@@ -114,7 +116,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// A model without data and with default settings, as of `now`.
+    /// Creates a model without data and with default settings, as of `now`.
     pub(crate) fn new(labels: Labels, theme: Theme, size: Size, now: Instant) -> Self {
         Self {
             labels,
@@ -139,7 +141,8 @@ impl Model {
         }
     }
 
-    /// Applies the operator's settings, for a server with these capabilities.
+    /// Applies the operator's settings. Key bindings that `server` does not support, or that a read-only operator may
+    /// not use, are removed.
     pub(crate) fn apply_settings(&mut self, settings: &Settings, server: Capabilities) {
         let capabilities = if settings.read_only { Capabilities::none() } else { server };
         self.theme = settings.theme.clone();
@@ -148,12 +151,14 @@ impl Model {
         self.display = settings.display;
     }
 
-    /// The state that the screen shows: the frozen copy while the display is frozen, else the newest one.
+    /// Returns the server state that the screen shows: the frozen copy while the display is frozen, else the newest
+    /// one.
     pub(crate) fn shown(&self) -> &ServerState {
         self.frozen.as_deref().unwrap_or(&self.live)
     }
 
-    /// Which set of key bindings receives the next key.
+    /// Returns the set of key bindings in which the next key is looked up: that of the open overlay, else that of the
+    /// screen.
     pub(crate) fn context(&self) -> InputContext {
         match &self.overlay {
             Some(Overlay::Help { .. }) => InputContext::Help,
@@ -165,7 +170,8 @@ impl Model {
         }
     }
 
-    /// The context of the current screen, whatever overlay is open: the command line runs commands in it.
+    /// Returns the set of key bindings of the current screen, whatever overlay is open: the command line runs
+    /// commands in it.
     pub(crate) fn command_context(&self) -> InputContext {
         match self.screen {
             _ if self.detail_screen.open.is_some() => InputContext::Detail,
@@ -176,19 +182,19 @@ impl Model {
         }
     }
 
-    /// Whether the log screen lists the log targets beside the records: on at least 100 columns, without a filter. On
-    /// fewer columns they would cut the records too short.
+    /// Returns whether the log screen lists the log targets beside the records: on at least 100 columns, without a
+    /// filter. On fewer columns they would cut the records too short.
     pub(crate) fn shows_log_targets(&self) -> bool {
         self.size.width >= 100 && self.log_screen.filter().is_empty()
     }
 
-    /// The layout for the present size of the terminal.
+    /// Returns the areas into which a terminal of the present size is divided.
     pub(crate) fn layout(&self) -> Layout {
         Layout::of(self.size)
     }
 
-    /// The listed rows of the table of streams, in order: those that pass the filter, without ended ones where these
-    /// are hidden.
+    /// Returns the listed rows of the streams table, in table order: those that pass the filter, without ended
+    /// streams where these are hidden.
     pub(crate) fn rows(&self) -> &[RowId] {
         if !self.streams_screen.filter.is_empty() {
             return &self.streams_screen.filtered_rows;
@@ -196,7 +202,7 @@ impl Model {
         self.unfiltered_rows()
     }
 
-    /// How many of the listed streams are open, and how many have ended.
+    /// Returns how many of the listed streams are open, and how many have ended.
     pub(crate) fn open_and_ended_counts(&self) -> (usize, usize) {
         let screen = &self.streams_screen;
         if !screen.filter.is_empty() {
@@ -214,7 +220,8 @@ impl Model {
         if self.streams_screen.show_ended { order } else { &order[..streams.rows_before_ended()] }
     }
 
-    /// The selected stream: that of the detail screen where it is open, else that of the cursor.
+    /// Returns the selected stream: that of the detail screen if it is open, else that of the cursor; `None` if no
+    /// stream is selected.
     pub(crate) fn selected(&self) -> Option<(RowId, StreamRow<'_>)> {
         let id = match (&self.detail_screen.open, self.screen) {
             (Some(detail), _) => detail.row,
@@ -227,7 +234,8 @@ impl Model {
         Some((id, self.shown().streams.get(id)?))
     }
 
-    /// Returns the serial number, in snapshots, of the stream on the detail screen: the source is asked for its details.
+    /// Returns the number by which snapshots identify the stream on the detail screen; the next snapshot has to
+    /// contain its details. `None` while the detail screen is closed, and once the stream has ended.
     pub(crate) fn selected_stream_number(&self) -> Option<u64> {
         self.live.streams.snapshot_number(self.detail_screen.open.as_ref()?.row)
     }
@@ -244,7 +252,8 @@ impl Model {
         self.detail_screen.open = Some(detail);
     }
 
-    /// The detail that the screen shows: the frozen copy while the display is frozen.
+    /// Returns the stream detail that the screen shows: the frozen copy while the display is frozen; `None` while the
+    /// detail screen is closed.
     pub(crate) fn shown_detail(&self) -> Option<&StreamDetail> {
         let detail = self.detail_screen.open.as_ref()?;
         let frozen = self.detail_screen.frozen.as_ref().filter(|frozen| frozen.row == detail.row);
@@ -260,13 +269,13 @@ impl Model {
         self.refresh_rows();
     }
 
-    /// How many lines of the list of users fit on the screen.
+    /// Returns the number of rows of the users table that fit on the screen, at least 1.
     pub(crate) fn user_page(&self) -> usize {
         let (_, users) = self.layout().split_sessions(self.shown().proxies.links().len());
         usize::from(users.height.saturating_sub(2)).max(1)
     }
 
-    /// How many lines of the table of proxies fit on the screen.
+    /// Returns the number of rows of the proxy table that fit on the screen, at least 1.
     pub(crate) fn proxy_page(&self) -> usize {
         let shown = self.shown();
         let lines = shown.proxies.lines(&self.proxies_screen.unfolded).len();
@@ -275,12 +284,12 @@ impl Model {
         usize::from(table.height.saturating_sub(2)).max(1)
     }
 
-    /// Shows a notice, in place of the one before.
+    /// Shows a notice in the footer for [`NOTICE_DURATION`], in place of the one before.
     pub(crate) fn notify(&mut self, level: NoticeLevel, text: impl Into<String>) {
         self.notice = Some(Notice { text: text.into(), level, expires_at: self.live.now + NOTICE_DURATION });
     }
 
-    /// Removes the notice once it has been shown for [`NOTICE_DURATION`].
+    /// Removes the notice if it has been shown for [`NOTICE_DURATION`].
     pub(crate) fn expire_notice(&mut self) {
         if self.notice.as_ref().is_some_and(|notice| notice.expires_at <= self.live.now) {
             self.notice = None;
@@ -314,7 +323,7 @@ impl Model {
         self.sessions_screen.cursor.follow(&self.sessions_screen.lines, page);
     }
 
-    /// Recomputes which rows pass the filter.
+    /// Recomputes which rows of the streams table pass the filter, and how many of them are open.
     fn apply_filter(&mut self) {
         let mut rows = std::mem::take(&mut self.streams_screen.filtered_rows);
         rows.clear();
@@ -333,7 +342,7 @@ impl Model {
         (self.streams_screen.filtered_rows, self.streams_screen.filtered_open) = (rows, open);
     }
 
-    /// Stores the cursor of the table of streams after it has moved, and pins the row that it selects.
+    /// Stores the cursor of the streams table after it has moved, and pins the row that it selects.
     pub(crate) fn set_stream_cursor(&mut self, cursor: Cursor<RowId>) {
         self.streams_screen.cursor = cursor;
         self.live.streams.pin(cursor.selected());

@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use super::{dialog::Dialog, prompt::Prompt};
 
-/// A layer over the current screen. It receives the keys while it is open.
+/// What is drawn over the current screen. It receives the keys while it is open.
 #[derive(Debug, Clone)]
 pub(crate) enum Overlay {
-    /// The list of key bindings.
+    /// The help: key bindings, columns, states and figures.
     Help {
-        /// Index of the first visible line.
+        /// The index of the first line of the help that is visible.
         scroll: usize,
-        /// Only entries that contain this text are listed; empty lists all.
+        /// Only entries of the help that contain this text are listed; an empty text lists all.
         search: String,
     },
     /// A question that the operator has to confirm.
@@ -27,7 +27,7 @@ pub(crate) enum Overlay {
     },
 }
 
-/// How important a notice is; decides its mark and colour.
+/// The importance of a notice; decides its mark and colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoticeLevel {
     /// An action succeeded.
@@ -38,13 +38,14 @@ pub(crate) enum NoticeLevel {
     Warning,
 }
 
-/// One line about what just happened, removed after [`Model::expire_notice`](super::Model::expire_notice) finds it due.
+/// A message of one line about what just happened, shown until [`Model::expire_notice`](super::Model::expire_notice)
+/// removes it.
 #[derive(Debug, Clone)]
 pub(crate) struct Notice {
     /// The message, on one line.
     pub(crate) text: String,
     /// Success, information or warning; decides the mark and the colour.
     pub(crate) level: NoticeLevel,
-    /// When the notice is removed.
+    /// The time at which the notice is removed.
     pub(super) expires_at: Instant,
 }

@@ -9,54 +9,55 @@ use std::{
 use super::stream_row::RowId;
 use crate::{control::Command, tui::msg::CommandId};
 
-/// A command without a reply for this long is reported to the operator.
+/// The time after which a command without a reply is reported to the operator.
 const REPLY_OVERDUE: Duration = Duration::from_secs(5);
 
 /// How many commands may wait for replies at once. Fewer than the command queue of the server holds (64), so that one
 /// batch does not fill it for other senders.
 const MAX_AWAITING_REPLY: usize = 48;
-/// How many batches may be pending while commands are still unsent. Only batches of one command are queued behind others.
+/// How many batches may be pending while commands are still unsent. Only batches of one command are queued behind
+/// others.
 const MAX_QUEUED_BATCHES: usize = 64;
 
-/// A command that has no reply yet.
+/// A command that is queued for the server, or sent and not yet answered.
 #[derive(Debug, Clone)]
 struct PendingCommand {
     /// The number by which the reply of the server names this command.
     id: CommandId,
     /// The number of the [`CommandBatch`] to which the command belongs.
     batch: u64,
-    /// The row that shows the pending kill; it is reset if the command fails.
+    /// The row that shows the pending kill, which is cleared if the command fails; `None` for other commands.
     row: Option<RowId>,
     /// When the command was sent; while it is queued, when it was queued.
     since: Instant,
     /// The command for the server.
     command: Command,
-    /// Whether the operator was told that the reply is overdue.
+    /// Whether the operator has been told that the reply is overdue.
     overdue_reported: bool,
 }
 
-/// The commands that one action of the operator caused.
+/// The commands that one action of the operator caused. Their results are reported together.
 #[derive(Debug, Clone)]
 struct CommandBatch {
     /// The number of the batch, unique while the cockpit runs.
     id: u64,
-    /// What notices call the object: a stream key, a user, a proxy.
+    /// The object of the action as notices call it: a stream key, a user, a proxy.
     name: String,
-    /// The past participle of what is done: `killed`.
+    /// The past participle of what the action does: `killed`.
     verb: &'static str,
-    /// How many commands the batch has.
+    /// The number of commands in the batch.
     total: usize,
-    /// How many of them have no reply yet.
+    /// The number of commands of the batch that have no reply yet.
     outstanding: usize,
-    /// How many were executed.
+    /// The number of commands of the batch that the server executed.
     executed: usize,
-    /// How many streams they affected, as the server counted.
+    /// The number of streams that the executed commands affected, as the server counted.
     affected_streams: usize,
-    /// Why the last failed command failed.
+    /// Why the last failed command of the batch failed; `None` if none has failed.
     error: Option<String>,
 }
 
-/// The result of a batch after its last reply, as told to the operator.
+/// The result of a batch of commands after its last reply, for a notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BatchOutcome {
     /// Whether no command of the batch failed.
@@ -65,7 +66,7 @@ pub(crate) struct BatchOutcome {
     pub(crate) text: String,
 }
 
-/// Commands that are queued, and commands that wait for a reply.
+/// All commands that are queued for the server or await its reply, and the batches to which they belong.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PendingCommands {
     /// Commands that have not been sent to the server yet, in the order in which they were given.
@@ -81,8 +82,8 @@ pub(crate) struct PendingCommands {
 }
 
 impl PendingCommands {
-    /// Begins a batch and returns its number. `name` is what notices call its object, `verb` the past participle of what
-    /// is done to it.
+    /// Begins a batch and returns its number. `name` is what notices call its object, `verb` the past participle of
+    /// what is done to it.
     pub(crate) fn begin_batch(&mut self, name: String, verb: &'static str) -> u64 {
         self.last_batch += 1;
         self.batches.push(CommandBatch {
@@ -106,7 +107,7 @@ impl PendingCommands {
         (unsent > 0 && (more > 1 || self.batches.len() >= MAX_QUEUED_BATCHES)).then_some(unsent)
     }
 
-    /// Queues a command of the batch.
+    /// Queues a command of the batch with this number. `row` shows the pending kill, if the command is one.
     pub(crate) fn push(&mut self, batch: u64, command: Command, row: Option<RowId>, now: Instant) {
         self.last_id += 1;
         if let Some(batch) = self.batches.iter_mut().find(|known| known.id == batch) {
@@ -146,8 +147,8 @@ impl PendingCommands {
         }
     }
 
-    /// Records a reply: how many streams were affected, or why the command failed. Returns the row whose pending kill has
-    /// to be reset after a failure, and the outcome of the batch after its last reply.
+    /// Records a reply: how many streams were affected, or why the command failed. Returns the row whose pending kill
+    /// has to be reset after a failure, and the outcome of the batch after its last reply.
     pub(crate) fn replied(
         &mut self,
         id: CommandId,
@@ -182,12 +183,12 @@ impl PendingCommands {
             |pending: &&mut PendingCommand| !pending.overdue_reported && now - pending.since >= REPLY_OVERDUE;
         let pending = self.awaiting_reply.iter_mut().find(is_overdue)?;
         pending.overdue_reported = true;
-        Some(format!("no reply after {} s: {}", REPLY_OVERDUE.as_secs(), pending.command))
+        Some(format!("no reply from the server after {} s: {}", REPLY_OVERDUE.as_secs(), pending.command))
     }
 }
 
 impl CommandBatch {
-    /// The result of the batch, of which `command` was the last one answered.
+    /// Returns the result of the batch for the operator; `command` is the one that was answered last.
     fn into_outcome(self, command: &Command) -> BatchOutcome {
         let Self { name, verb, total, executed, .. } = &self;
         let text = match &self.error {
@@ -201,7 +202,7 @@ impl CommandBatch {
         BatchOutcome { is_success: self.error.is_none(), text }
     }
 
-    /// What the operator is told about one executed command.
+    /// Returns the notice about the only command of a batch, after the server executed it.
     fn success_text(&self, command: &Command) -> String {
         let Self { name, verb, affected_streams, .. } = self;
         match command {

@@ -6,7 +6,7 @@ use crate::{
     ids::{ProxyId, ServiceKey},
 };
 
-/// A prompt: one line of text that is being typed.
+/// An open prompt: one line of text that the operator is typing.
 #[derive(Debug, Clone)]
 pub(crate) struct Prompt {
     /// What the typed text is used for.
@@ -20,19 +20,19 @@ pub(crate) struct Prompt {
 /// What the text of a [`Prompt`] is used for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PromptKind {
-    /// The filter of the table of streams; applied while it is typed.
+    /// The filter of the streams table; applied while it is typed.
     Filter {
-        /// The filter that Esc restores.
+        /// The filter before the prompt opened, which Esc restores.
         before: String,
         /// The cursor that each new filter starts from: a half-typed filter may hide the selected row for a while.
         cursor: Cursor<RowId>,
     },
-    /// The text that shown log records contain; applied while it is typed.
+    /// The filter of the log screen: the text that shown records contain. Applied while it is typed.
     LogFilter {
         /// The text that Esc restores.
         before: String,
     },
-    /// The text that listed entries of the help contain.
+    /// The search in the help: the text that listed entries contain.
     Help,
     /// The command line.
     Command,
@@ -47,8 +47,8 @@ pub(crate) enum PromptKind {
 /// What a rate limit applies to. Fixed when the prompt opens, so that a cursor that moves later changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LimitTarget {
-    /// Each of these streams for itself.
+    /// Each of these streams: every one gets a limit of its own.
     Streams(Vec<RowId>),
-    /// All streams of one object together.
+    /// All streams of a user, proxy or service together: they share the limit.
     Scope(LimitScope),
 }

@@ -9,7 +9,8 @@ use std::{
 };
 
 use super::{
-    ChannelRow, LoadBalance, LoadMeasure, RateTrend, ServiceId,
+    ChannelRow, LinkCondition, LinkOutcome, LinkSpan, LoadBalance, LoadMeasure, RateTrend, ServiceId,
+    link_span::LinkSpanEnd,
     rate_meter::{RateMeter, SampleClock},
 };
 use crate::{
@@ -17,15 +18,15 @@ use crate::{
     telemetry::{ChannelState, DisconnectReason, Latencies, ProxySnapshot},
 };
 
-/// How many disconnected proxies are listed.
+/// The largest number of disconnected proxies that are listed.
 const MAX_DISCONNECTED: usize = 16;
-/// How long a disconnected proxy is listed.
+/// The time for which a disconnected proxy is listed.
 const KEEP_DISCONNECTED: Duration = Duration::from_secs(600);
 /// How many names of proxies that are no longer listed are remembered, for the rows of their streams.
 const MAX_PAST_NAMES: usize = 256;
-/// How many proxy names have a timeline.
+/// The largest number of proxy names that have a timeline.
 const MAX_LINKS: usize = 64;
-/// How many spans each timeline has; the oldest are dropped.
+/// The largest number of spans in the timeline of one proxy name; the oldest are dropped.
 const MAX_SPANS_PER_LINK: usize = 32;
 
 /// The row of one proxy, connected or recently disconnected. Rates are in bytes per second.
@@ -41,15 +42,15 @@ pub(crate) struct ProxyRow {
     pub(crate) channels: Vec<ChannelRow>,
     /// The remote address of the proxy's first channel.
     pub(crate) addr: SocketAddr,
-    /// When the proxy connected.
+    /// When the proxy established its link (its session over all its channels) with the server.
     pub(crate) since: Instant,
     /// How many streams assigned to this proxy are open.
     pub(crate) streams: u64,
-    /// How many streams it has been assigned since it connected.
+    /// How many streams were assigned to the proxy since it connected.
     pub(crate) streams_total: u64,
-    /// Bytes forwarded from its targets to users.
+    /// Bytes forwarded from the proxy's targets to users since the proxy connected.
     pub(crate) down: u64,
-    /// Bytes forwarded from users to its targets.
+    /// Bytes forwarded from users to the proxy's targets since the proxy connected.
     pub(crate) up: u64,
     /// Bytes per second from the proxy's targets to users, over the last second.
     pub(crate) down_rate: f64,
@@ -59,7 +60,7 @@ pub(crate) struct ProxyRow {
     pub(crate) trend: RateTrend,
     /// The proxy's weight for new streams; only the weighted policies use it.
     pub(crate) weight: u32,
-    /// Whether the operator drains it: it is assigned no new streams.
+    /// Whether the operator drains the proxy: it is assigned no new streams.
     pub(crate) draining: bool,
     /// The rest of the grace period in which it can resume its streams; `None` while it has a channel.
     pub(crate) grace_remaining: Option<Duration>,
@@ -85,52 +86,6 @@ pub(crate) enum ProxyLine {
     Service(ServiceId),
 }
 
-/// A part of the timeline of a link during which its condition did not change.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LinkSpan {
-    /// The proxy whose link (its session over all its channels) the span is about.
-    proxy: ProxyId,
-    /// The condition that the link had during the span.
-    pub(crate) condition: LinkCondition,
-    /// When the span began.
-    pub(crate) from: Instant,
-    /// Whether the same link had another condition before; otherwise the link began with this span.
-    pub(crate) continues_previous: bool,
-    /// `None` while the span lasts.
-    pub(crate) end: Option<LinkSpanEnd>,
-}
-
-/// When a span of a link's timeline ended, and how.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LinkSpanEnd {
-    /// When the span ended.
-    pub(crate) at: Instant,
-    /// Whether the link changed its condition, was closed in order or was lost.
-    pub(crate) outcome: LinkOutcome,
-}
-
-/// How a span of a link's timeline ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LinkOutcome {
-    /// The link continues in another condition.
-    ConditionChanged,
-    /// The proxy closed the link in order, or the server shut down.
-    Closed,
-    /// The proxy disconnected for any other reason.
-    Lost,
-}
-
-/// The condition of a link between the server and a proxy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LinkCondition {
-    /// The proxy is assigned new streams.
-    Up,
-    /// The proxy is assigned no new streams.
-    Draining,
-    /// All channels are lost; the streams wait for the proxy to reconnect.
-    GracePeriod,
-}
-
 /// When a proxy disconnected, and why. The reason is `None` where its event was missed.
 #[derive(Debug, Clone)]
 pub(crate) struct Disconnection {
@@ -149,7 +104,7 @@ pub(crate) struct ProxyRows {
     past_names: VecDeque<(ProxyId, String)>,
     /// The times of the last samples, by which the rate meters of all rows compute rates.
     clock: SampleClock,
-    /// The timeline of each proxy name, in the order in which the names first appeared.
+    /// Returns the link timelines of all proxy names, in the order in which the names first appeared.
     links: Vec<(String, VecDeque<LinkSpan>)>,
     /// When the rate trends last got a value; they get one per second.
     trends_updated_at: Option<Instant>,
@@ -161,18 +116,19 @@ impl ProxyRows {
         &self.list
     }
 
-    /// The connected proxies, those in their grace period too.
+    /// Returns the proxies whose link exists, including those in their grace period without a channel.
     pub(crate) fn connected(&self) -> impl Iterator<Item = &ProxyRow> {
         self.list.iter().filter(|proxy| proxy.disconnection.is_none())
     }
 
-    /// How many proxies have a channel, and how many are in their grace period without one.
+    /// Returns how many proxies have a channel, and how many are in their grace period without one.
     pub(crate) fn connected_and_in_grace_period(&self) -> (u64, u64) {
         let away = self.connected().filter(|proxy| proxy.grace_remaining.is_some()).count();
         ((self.connected().count() - away) as u64, away as u64)
     }
 
-    /// The name of a proxy; its id where it has none or is no longer known.
+    /// Returns the name of a proxy, also of one that is no longer listed; its id if it has no name or is not
+    /// remembered.
     pub(crate) fn name(&self, id: ProxyId) -> String {
         match self.list.iter().find(|proxy| proxy.id == id) {
             Some(proxy) if !proxy.name.is_empty() => proxy.name.clone(),
@@ -184,12 +140,12 @@ impl ProxyRows {
         }
     }
 
-    /// The number of channels of all proxies.
+    /// Returns the number of channels of all proxies together.
     pub(crate) fn channels(&self) -> usize {
         self.connected().map(|proxy| proxy.channels.len()).sum()
     }
 
-    /// The number of open streams of all proxies.
+    /// Returns the number of open streams of all proxies together.
     pub(crate) fn streams(&self) -> u64 {
         self.connected().map(|proxy| proxy.streams).sum()
     }
@@ -201,12 +157,13 @@ impl ProxyRows {
         LoadBalance::of(taking.map(|proxy| proxy.load(of) / proxy.relative_share(policy)).collect())
     }
 
-    /// The load of all proxies together.
+    /// Returns the load of all proxies together: open streams, or bytes per second.
     pub(crate) fn load(&self, of: LoadMeasure) -> f64 {
         self.connected().map(|proxy| proxy.load(of)).sum()
     }
 
-    /// The share of new streams that a proxy is due under the policy, 0 to 1; `None` for one that is assigned none.
+    /// Returns the share of new streams that the policy gives to a proxy, 0 to 1; `None` for a proxy that is assigned
+    /// no new streams.
     pub(crate) fn fair_share(&self, proxy: &ProxyRow, policy: Policy) -> Option<f64> {
         let all: f64 = self
             .connected()
@@ -216,14 +173,14 @@ impl ProxyRows {
         proxy.accepts_streams().then(|| proxy.relative_share(policy) / all)
     }
 
-    /// Records that the registration of a public port was refused.
+    /// Records why the server refused to open a public port for the proxy.
     pub(crate) fn registration_refused(&mut self, id: ProxyId, reason: &str) {
         if let Some(proxy) = self.get_mut(id) {
             proxy.registration_error = Some(clean(reason, 80));
         }
     }
 
-    /// Records that the proxy has registered a public port.
+    /// Records that the proxy has registered a public port: an earlier refusal is no longer shown.
     pub(crate) fn registered(&mut self, id: ProxyId) {
         if let Some(proxy) = self.get_mut(id) {
             proxy.registration_error = None;
@@ -245,7 +202,7 @@ impl ProxyRows {
         self.get(id.proxy)?.channels.iter().find(|channel| channel.id == id)
     }
 
-    /// The lines of the table of proxies: each proxy, and its channels where it is unfolded.
+    /// Returns the rows of the proxy table: each proxy, and its channels if it is unfolded.
     pub(crate) fn lines(&self, unfolded: &[ProxyId]) -> Vec<ProxyLine> {
         let mut lines = Vec::new();
         for proxy in &self.list {
@@ -262,7 +219,7 @@ impl ProxyRows {
         &self.links
     }
 
-    /// Records that a proxy disconnected, and why.
+    /// Applies the event that a proxy disconnected: records when and why, and ends its span in the timeline.
     pub(crate) fn mark_disconnected(&mut self, id: ProxyId, reason: &DisconnectReason, now: Instant) {
         if let Some(proxy) = self.list.iter_mut().find(|proxy| proxy.id == id) {
             let at = proxy.disconnection.as_ref().map_or(now, |gone| gone.at);
@@ -280,7 +237,7 @@ impl ProxyRows {
         }
     }
 
-    /// Appends a span to the timeline of a proxy name; drops the oldest timeline or span where a bound is reached.
+    /// Appends a span to the timeline of a proxy name. Drops the oldest timeline or span if there are too many.
     fn open_link(&mut self, name: &str, span: LinkSpan) {
         let at = self.links.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
             if self.links.len() == MAX_LINKS {
@@ -296,21 +253,21 @@ impl ProxyRows {
         spans.push_back(span);
     }
 
-    /// The span of this proxy that has not ended. Two proxies of one name can have one: a proxy may reconnect before the
-    /// server has noticed that its old connection is lost.
+    /// Returns the span of this proxy that has not ended, if there is one. Two proxies of one name can have one: a
+    /// proxy may reconnect before the server has noticed that its old connection is lost.
     fn link_of(&mut self, id: ProxyId) -> Option<&mut LinkSpan> {
         let mut spans = self.links.iter_mut().flat_map(|(_, spans)| spans);
         spans.find(|span| span.proxy == id && span.end.is_none())
     }
 
-    /// Ends the present span of this proxy.
+    /// Ends the present span of this proxy in its timeline, if there is one.
     fn close_link(&mut self, id: ProxyId, end: LinkSpanEnd) {
         if let Some(span) = self.link_of(id) {
             span.end = Some(end);
         }
     }
 
-    /// Begins a new span where the condition of the link of the proxy at this index has changed.
+    /// Begins a new span in the timeline if the condition of the link of the proxy at this index has changed.
     fn update_link(&mut self, at: usize, now: Instant) {
         let proxy = &self.list[at];
         let (id, name, since, condition) =
@@ -442,7 +399,7 @@ impl ProxyRow {
         self.channels.sort_by_key(|channel| channel.id);
     }
 
-    /// Bytes per second, both directions together.
+    /// Returns the bytes per second that the proxy forwards, both directions together.
     pub(crate) fn rate(&self) -> f64 {
         self.down_rate + self.up_rate
     }
@@ -465,13 +422,14 @@ impl ProxyRow {
         }
     }
 
-    /// Whether it is assigned no new streams: the operator drains it, or the proxy announced its end (GOAWAY).
+    /// Returns whether the proxy is assigned no new streams because the operator drains it or it announced its
+    /// departure (GOAWAY).
     pub(crate) fn is_draining(&self) -> bool {
         let leaving = |channel: &ChannelRow| channel.state == ChannelState::GoingAway;
         self.draining || self.channels.iter().any(leaving)
     }
 
-    /// Its present load: open streams, or bytes per second.
+    /// Returns the present load of the proxy: open streams, or bytes per second.
     pub(crate) fn load(&self, of: LoadMeasure) -> f64 {
         match of {
             LoadMeasure::Streams => self.streams as f64,
@@ -479,7 +437,8 @@ impl ProxyRow {
         }
     }
 
-    /// Its part of new streams relative to others: its weight under the policies that use weights, else 1.
+    /// Returns the share of new streams that the policy gives to the proxy relative to others: its weight under the
+    /// policies that use weights, else 1.
     fn relative_share(&self, policy: Policy) -> f64 {
         match policy {
             Policy::Weighted | Policy::LeastStreams => self.weight.max(1).into(),
@@ -487,7 +446,8 @@ impl ProxyRow {
         }
     }
 
-    /// Records that the proxy disconnected; keeps its totals.
+    /// Records that the proxy disconnected: removes its channels, sets streams and rates to 0, and keeps its byte
+    /// totals.
     fn mark_disconnected(&mut self, at: Instant, reason: Option<DisconnectReason>) {
         self.channels.clear();
         (self.streams, self.down_rate, self.up_rate) = (0, 0.0, 0.0);

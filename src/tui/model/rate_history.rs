@@ -7,18 +7,19 @@ use std::{
 
 use super::RateTrend;
 
-/// The duration of one bucket. A point of the chart is made of whole buckets, so that it never changes once it is drawn.
+/// The duration of one bucket. A point of the chart is made of whole buckets, so that it never changes once it is
+/// drawn.
 const BUCKET: Duration = Duration::from_millis(250);
-/// How many buckets are kept: one hour.
+/// The number of buckets that are kept: one hour.
 const BUCKETS: usize = 4 * 3600;
 
 /// The time spans that a chart can cover, in seconds.
 pub(crate) const CHART_WINDOWS: [u64; 6] = [30, 120, 300, 900, 1800, 3600];
 
-/// Forwarded bytes in buckets of [`BUCKET`].
+/// The bytes forwarded in each interval of [`BUCKET`] in the last hour, for a chart of rates.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RateHistory {
-    /// The number of the first bucket that is kept; bucket 0 begins at `start`.
+    /// The number of the oldest bucket that is kept; bucket 0 begins at `start`.
     first: u64,
     /// Bytes to users and bytes to targets in each bucket. The last bucket is still being filled.
     buckets: VecDeque<(f64, f64)>,
@@ -29,8 +30,8 @@ pub(crate) struct RateHistory {
 }
 
 impl RateHistory {
-    /// A history that begins with the seconds of a trend. `until` is the end of the last of them; the totals are those of
-    /// that time.
+    /// Creates a history that begins with the rates of a trend. `until` is the end of its last second; `(down, up)`
+    /// are the byte totals of that time.
     pub(crate) fn from_trend(trend: &RateTrend, until: Instant, (down, up): (u64, u64)) -> Self {
         let mut history = Self::default();
         let known = trend.len();
@@ -45,12 +46,13 @@ impl RateHistory {
         history
     }
 
-    /// Whether the history has no bucket.
+    /// Returns whether the history has no bucket: fewer than two samples were recorded.
     pub(crate) fn is_empty(&self) -> bool {
         self.buckets.is_empty()
     }
 
-    /// Records the totals of a sample.
+    /// Records the byte totals of a sample, to the user and to the target: the bytes since the previous sample are
+    /// distributed over the buckets between.
     pub(crate) fn record(&mut self, now: Instant, down: u64, up: u64) {
         let start = *self.start.get_or_insert(now);
         if let Some((then, old_down, old_up)) = self.last.replace((now, down, up)) {
@@ -76,7 +78,8 @@ impl RateHistory {
         }
     }
 
-    /// The bucket with this number; missing ones before it are added empty.
+    /// Returns the bucket with this number, after adding empty ones up to it. Returns the nearest one that is kept if
+    /// it is too old.
     fn bucket(&mut self, number: u64) -> &mut (f64, f64) {
         while self.first + self.buckets.len() as u64 <= number {
             self.buckets.push_back((0.0, 0.0));
@@ -90,9 +93,9 @@ impl RateHistory {
         &mut self.buckets[at.min(last)]
     }
 
-    /// Bytes per second of download and upload for the last `points` equal parts of `window` seconds, the oldest first;
-    /// `None` before the history begins. Parts are aligned to whole buckets counted from the start, so that the curve
-    /// moves without changing its shape.
+    /// Bytes per second of download and upload for the last `points` equal parts of `window` seconds, the oldest
+    /// first; `None` before the history begins. Parts are aligned to whole buckets counted from the start, so that
+    /// the curve moves without changing its shape.
     pub(crate) fn points(&self, points: usize, window: u64) -> Vec<Option<(f64, f64)>> {
         let buckets = Duration::from_secs(window).as_secs_f64() / BUCKET.as_secs_f64();
         let per_point = (buckets / points.max(1) as f64).round().max(1.0) as u64;

@@ -7,7 +7,7 @@ use crate::telemetry::RateWindow;
 /// How many samples are kept: one second at 10 samples per second, and some to spare for late ones.
 const SAMPLES: usize = 16;
 
-/// When the last samples were taken. All [`RateMeter`]s of a list share one clock.
+/// The times of the last samples. All [`RateMeter`]s of a list share one clock.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SampleClock {
     /// The times of the last [`SAMPLES`] samples, the oldest first.
@@ -22,7 +22,7 @@ pub(crate) struct SampleClock {
 }
 
 impl SampleClock {
-    /// Begins a sample at `now`.
+    /// Records that a new sample is taken at `now`, and determines the earlier sample with which it is compared.
     pub(crate) fn tick(&mut self, now: Instant) {
         if self.times.len() == SAMPLES {
             self.times.pop_front();
@@ -40,7 +40,7 @@ impl SampleClock {
     }
 }
 
-/// The rate of one counter over the last second; zero after a second without progress.
+/// The rate of one counter over the last second; 0 after a second without progress.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RateMeter {
     /// The counter's value at each of the last [`SAMPLES`] samples, by [`slot`] of the sample.
@@ -62,7 +62,7 @@ impl RateMeter {
         self.ring[slot(clock.newest_sample)] = value;
     }
 
-    /// The rate in units per second.
+    /// Returns the increase of the counter per second, over the last second.
     pub(crate) fn per_second(&self, clock: &SampleClock) -> f64 {
         let base = clock.base_sample.max(self.first_sample);
         if self.last_sample != clock.newest_sample || base >= self.last_sample {
@@ -75,8 +75,8 @@ impl RateMeter {
 
 /// The rates of many pairs of counters over the last second, each pair at an index.
 ///
-/// The values of one sample are adjacent: a sample writes one array and reads another from end to end, while 10,000 separate
-/// [`RateMeter`]s would cost a cache miss each.
+/// The values of one sample are adjacent: a sample writes one array and reads another from end to end, while 10,000
+/// separate [`RateMeter`]s would cost a cache miss each.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RateMeters {
     /// The values of all pairs at each of the last [`SAMPLES`] samples: by [`slot`] of the sample, then by index of
@@ -87,7 +87,7 @@ pub(crate) struct RateMeters {
 }
 
 impl RateMeters {
-    /// Allocates this many pairs.
+    /// Makes room for this many pairs of counters.
     pub(crate) fn reserve(&mut self, pairs: usize) {
         if self.first.len() < pairs {
             self.first.resize(pairs, 0);
@@ -95,8 +95,8 @@ impl RateMeters {
         }
     }
 
-    /// Records two counters at the clock's newest sample. Returns their rates in units per second. `is_first` says that the pair
-    /// was not recorded at the previous sample, so that there is nothing to compare with.
+    /// Records two counters at the clock's newest sample. Returns their rates in units per second. `is_first` says
+    /// that the pair was not recorded at the previous sample, so that there is nothing to compare with.
     pub(crate) fn record(
         &mut self,
         clock: &SampleClock,
@@ -120,7 +120,7 @@ impl RateMeters {
     }
 }
 
-/// The index of a sample in the ring.
+/// Returns the index of a sample in a ring of [`SAMPLES`] entries.
 fn slot(sample: u64) -> usize {
     (sample % SAMPLES as u64) as usize
 }

@@ -3,14 +3,14 @@
 /// How many seconds each row keeps: what the shortest chart covers (30 s), and a little more.
 const SECONDS: usize = 32;
 
-/// Download and upload in bytes per second for each of the last seconds. A ring, because up to 100,000 rows have one: a new
-/// second overwrites the oldest and moves nothing.
+/// Download and upload in bytes per second for each of the last seconds. A ring, because up to 100,000 rows have one:
+/// a new second overwrites the oldest and moves nothing.
 #[derive(Debug, Clone)]
 pub(crate) struct RateTrend {
     /// Bytes per second to the user and to the target, for each of the last seconds: second `n` is at index `n %
     /// SECONDS`.
     ring: [(f32, f32); SECONDS],
-    /// How many seconds have been recorded so far.
+    /// The number of seconds that have been recorded so far, those that are overwritten included.
     seconds: u32,
 }
 
@@ -21,18 +21,19 @@ impl Default for RateTrend {
 }
 
 impl RateTrend {
-    /// Records a second with these rates.
+    /// Records the rates of one more second: bytes per second to the user and to the target.
     pub(crate) fn push(&mut self, down: f32, up: f32) {
         self.ring[self.seconds as usize % SECONDS] = (down, up);
         self.seconds += 1;
     }
 
-    /// How many seconds are kept.
+    /// Returns the number of seconds that are kept.
     pub(crate) fn len(&self) -> usize {
         SECONDS.min(self.seconds as usize)
     }
 
-    /// The last `count` seconds, the oldest first; zero for seconds before the first one.
+    /// Returns the download and upload rates of the last `count` seconds, the oldest first; zero for seconds before
+    /// the first one.
     pub(crate) fn last(&self, count: usize) -> impl Iterator<Item = (f32, f32)> + Clone + '_ {
         let missing = count.saturating_sub(self.len());
         let from = self.seconds as usize - (count - missing);

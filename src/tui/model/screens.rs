@@ -23,7 +23,7 @@ impl ScreenId {
     /// All screens, in the order of their tabs.
     pub(crate) const ALL: [Self; 4] = [Self::Streams, Self::Proxies, Self::Sessions, Self::Logs];
 
-    /// The title on its tab.
+    /// Returns the title on the tab of the screen.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Streams => "Streams",
@@ -33,13 +33,13 @@ impl ScreenId {
         }
     }
 
-    /// Its position among the tabs, from 0.
+    /// Returns the position of the screen among the tabs, counted from 0.
     pub(crate) fn index(self) -> usize {
         Self::ALL.iter().position(|screen| *screen == self).unwrap_or(0)
     }
 }
 
-/// The screen with the table of streams.
+/// The state of the screen with the streams table.
 #[derive(Debug)]
 pub(crate) struct StreamsScreen {
     /// The selected row of the streams table, and how far it is scrolled.
@@ -72,7 +72,7 @@ impl Default for StreamsScreen {
     }
 }
 
-/// The screen with proxies, their channels, and the services.
+/// The state of the screen with proxies, their channels, and the services.
 #[derive(Debug, Default)]
 pub(crate) struct ProxiesScreen {
     /// The selected proxy, channel or service, and how far the list is scrolled.
@@ -81,18 +81,18 @@ pub(crate) struct ProxiesScreen {
     pub(crate) unfolded: Vec<ProxyId>,
 }
 
-/// The screen with the timelines of links and the list of users.
+/// The state of the screen with the timelines of links and the users table.
 #[derive(Debug, Default)]
 pub(crate) struct SessionsScreen {
     /// The selected user or stream, and how far the list is scrolled.
     pub(crate) cursor: Cursor<UserLine>,
     /// Users whose streams are listed below them.
     pub(crate) unfolded: Vec<UserChannelId>,
-    /// The rows of the list: users, and the streams of unfolded users.
+    /// The rows of the users table: users, and the streams of unfolded users.
     pub(crate) lines: Vec<UserLine>,
 }
 
-/// The screen with all details of one stream.
+/// The state of the screen with all details of one stream.
 #[derive(Debug, Default)]
 pub(crate) struct DetailScreen {
     /// The stream that is shown; `None` while the screen is closed.
@@ -101,17 +101,18 @@ pub(crate) struct DetailScreen {
     pub(super) frozen: Option<StreamDetail>,
 }
 
-/// What the cockpit knows about the server beside its objects.
+/// The condition of the server, and how complete the cockpit's knowledge of it is.
 #[derive(Debug, Default)]
 pub(crate) struct ServerStatus {
     /// Whether the server is draining: it refuses new streams and lets open ones finish.
     pub(crate) is_draining: bool,
-    /// When a draining server ends the streams that are still open, where it announced that.
+    /// When a draining server ends the streams that are still open; `None` if it has announced no time.
     pub(crate) drain_deadline: Option<Instant>,
     /// Whether the operator started the drain from this cockpit.
     pub(crate) drain_requested: bool,
-    /// How many lifecycle events the cockpit has missed since it started.
+    /// The number of lifecycle events that were dropped since the cockpit started, because they came faster than it
+    /// took them.
     pub(crate) missed_events: u64,
-    /// Whether the first sample has arrived.
+    /// Whether the first snapshot of the server has arrived.
     pub(crate) has_sample: bool,
 }

@@ -49,7 +49,7 @@ pub(crate) struct Throughput {
 }
 
 impl Throughput {
-    /// Records the totals of a sample.
+    /// Records the byte totals of the server at a sample, and computes the rates.
     fn record(&mut self, now: Instant, totals: &Totals) {
         self.clock.tick(now);
         self.meters.0.record(&self.clock, totals.down);
@@ -75,7 +75,7 @@ impl ServerState {
         }
     }
 
-    /// Applies a snapshot.
+    /// Applies a snapshot of the server to all rows, totals and rates.
     pub(crate) fn sample(&mut self, snapshot: &Snapshot) {
         let now = self.now;
         self.uptime = snapshot.uptime;
@@ -89,14 +89,14 @@ impl ServerState {
         self.streams.sample(&snapshot.streams, now, server_started);
     }
 
-    /// The lines of the proxies screen: each proxy, its channels where it is unfolded, then the services.
+    /// Returns the rows of the proxies screen: each proxy, its channels if it is unfolded, then the services.
     pub(crate) fn proxy_lines(&self, unfolded: &[ProxyId]) -> Vec<ProxyLine> {
         let mut lines = self.proxies.lines(unfolded);
         lines.extend(self.services.all().iter().map(|service| ProxyLine::Service(service.id)));
         lines
     }
 
-    /// The lines of the sessions screen: each user, and its open streams where it is unfolded.
+    /// Returns the rows of the users table: each user, and its open streams if it is unfolded.
     pub(crate) fn user_lines(&self, unfolded: &[UserChannelId]) -> Vec<UserLine> {
         let streams = if unfolded.is_empty() { Vec::new() } else { self.streams.of_users(unfolded) };
         let mut lines = Vec::with_capacity(self.users.order().len() + streams.len());
@@ -109,7 +109,7 @@ impl ServerState {
         lines
     }
 
-    /// How many open streams a user has.
+    /// Returns how many open streams a user has.
     pub(crate) fn streams_of(&self, user: UserChannelId) -> u64 {
         let rows = self.streams.order().iter().filter_map(|id| self.streams.get(*id));
         rows.filter(|row| row.is_live() && row.key.user == user).count() as u64

@@ -11,9 +11,9 @@ use crate::{
     telemetry::{Latencies, ServiceSnapshot},
 };
 
-/// How many closed public ports are listed.
+/// The largest number of closed public ports that are listed.
 const MAX_CLOSED: usize = 8;
-/// How long a closed public port is listed.
+/// The time for which a closed public port is listed.
 const KEEP_CLOSED: Duration = Duration::from_secs(600);
 
 /// Identifies a service for as long as the program runs. Unlike its key, it is `Copy`, as a cursor needs it.
@@ -43,7 +43,7 @@ pub(crate) struct ServiceRow {
     pub(crate) down_rate: f64,
     /// Bytes per second from users to targets, over the last second.
     pub(crate) up_rate: f64,
-    /// When its port closed; `None` while it is open.
+    /// When the public port closed; `None` while it is open.
     pub(crate) closed: Option<Instant>,
     /// The meters from which `down_rate` and `up_rate` are computed, in this order.
     meters: (RateMeter, RateMeter),
@@ -83,7 +83,7 @@ impl ServiceRows {
         self.list.iter_mut().find(|service| service.key == *key)
     }
 
-    /// The services whose ports have closed.
+    /// Returns the services whose public ports have closed.
     pub(crate) fn closed_services(&self) -> impl Iterator<Item = &ServiceRow> {
         self.list.iter().filter(|service| service.closed.is_some())
     }
@@ -96,7 +96,7 @@ impl ServiceRows {
         policies.all(|policy| policy == first).then_some(first)
     }
 
-    /// Records that the port of a service closed.
+    /// Applies the event that the public port of a service closed.
     pub(crate) fn mark_closed(&mut self, key: &ServiceKey, now: Instant) {
         if let Some(service) = self.find_mut(key) {
             service.close(now);

@@ -14,7 +14,7 @@ pub(crate) enum SortBy {
     /// A column. Rates count as they were at the last full second, and the state by how near the stream is to
     /// transferring data: waiting streams come first.
     Column(StreamColumn),
-    /// Bytes in both directions together.
+    /// The bytes of the stream in both directions together.
     Bytes,
 }
 
@@ -54,8 +54,8 @@ impl SortBy {
         }
     }
 
-    /// Returns the sort key after (or before) this one among `shown`, cyclically; the first of them if this one is not
-    /// among them.
+    /// Returns the sort key after (or before) this one among `shown`, cyclically; the first of them if this one is
+    /// not among them.
     pub(crate) fn next(self, shown: &[Self], forward: bool) -> Self {
         let step = if forward { 1 } else { shown.len().saturating_sub(1) };
         let at = shown.iter().position(|by| *by == self).map_or(0, |at| (at + step) % shown.len());
@@ -63,13 +63,13 @@ impl SortBy {
     }
 }
 
-/// The sort key of the streams table and its direction. Each key has a default direction: the fastest, the largest and
-/// the newest first, names from A.
+/// The sort key of the streams table and its direction. Each key has a default direction: the fastest, the largest
+/// and the newest first, names from A.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Sort {
     /// The column, or the figure without a column, by which rows are sorted.
     pub(crate) by: SortBy,
-    /// Whether the direction is the opposite of the key's default.
+    /// Whether the sort direction is the opposite of the key's default.
     pub(crate) reversed: bool,
 }
 
@@ -93,7 +93,7 @@ impl Sort {
     }
 }
 
-/// Returns the number by which the row of an open stream is sorted, ascending whatever the direction.
+/// Returns the number by which the row of an open stream is sorted: the smallest comes first, whatever the direction.
 pub(crate) fn sort_value(row: StreamRow<'_>, sort: Sort) -> u64 {
     use StreamColumn as Column;
     let column = match sort.by {
@@ -127,7 +127,8 @@ pub(crate) fn sort_value(row: StreamRow<'_>, sort: Sort) -> u64 {
     if sort.is_descending() { u64::MAX - value } else { value }
 }
 
-/// Compares the texts of two rows with the same [`sort_value`].
+/// Compares the texts of two rows by which the table is sorted: address, group or content. Called for rows with the
+/// same [`sort_value`].
 pub(crate) fn compare_texts(a: &StreamAttributes, b: &StreamAttributes, sort: Sort) -> Ordering {
     let order = match sort.by {
         SortBy::Column(StreamColumn::Address) => a.addr.cmp(&b.addr),

@@ -8,7 +8,7 @@ use crate::{
     telemetry::{Event, EventKind, StreamDetails},
 };
 
-/// How many events about streams, and about outages of their proxies, the journal keeps.
+/// The number of events that the journal keeps: events of streams, and of outages of their proxies.
 const MAX_JOURNAL_EVENTS: usize = 4000;
 
 /// The stream that the detail screen shows, with what would cost too much to keep for every stream.
@@ -18,14 +18,14 @@ pub(crate) struct StreamDetail {
     pub(crate) row: RowId,
     /// The key of the stream.
     pub(crate) key: StreamKey,
-    /// Its rates over time; begins with the seconds that its row had kept.
+    /// The rates of the stream over time; begins with the seconds that its row had kept.
     pub(crate) history: RateHistory,
     /// Flow control, retransmission and latency figures as last sampled; `None` before the first sample.
     pub(crate) flow: Option<StreamDetails>,
 }
 
 impl StreamDetail {
-    /// The detail of a row. `second` is when rows last recorded a second of their rates.
+    /// Creates the detail of a row. `second` is when rows last recorded a second of their rates.
     pub(crate) fn new(id: RowId, row: StreamRow<'_>, second: Option<Instant>, now: Instant) -> Self {
         let until = row.ended.as_ref().map(|ended| ended.at).or(second).unwrap_or(now);
         // The bytes at that time are not known; assume that the rate has been the same since.
@@ -37,7 +37,7 @@ impl StreamDetail {
         Self { row: id, key: row.key, history, flow: None }
     }
 
-    /// Records the figures of a sample.
+    /// Records a sample: the byte counters of the row, and the flow-control figures if the snapshot contains them.
     pub(crate) fn record(&mut self, row: StreamRow<'_>, details: Option<&StreamDetails>, now: Instant) {
         if row.is_live() {
             self.history.record(now, row.counters.down, row.counters.up);
@@ -69,8 +69,8 @@ impl EventJournal {
         }
     }
 
-    /// The events of the newest stream with this key: its own, actions of the operator that name it, and outages of its
-    /// proxy while it was open.
+    /// Returns the events of the newest stream with this key: its own, actions of the operator that name it, and
+    /// outages of its proxy while it was open.
     pub(crate) fn of(&self, key: StreamKey) -> Vec<&Event> {
         let name = key.to_string();
         let (mut carrier, mut over, mut events) = (None, false, Vec::new());

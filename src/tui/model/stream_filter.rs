@@ -7,15 +7,15 @@ use regex::{Regex, RegexBuilder};
 use super::{ProxyRows, StreamRow};
 use crate::{telemetry::StreamPhase, tui::columns::StreamColumn};
 
-/// The largest compiled regex, in bytes; typical ones need a hundredth of it.
+/// The largest size of a compiled regex in a filter, in bytes; typical ones need a hundredth of it.
 const REGEX_SIZE: usize = 1 << 20;
 
-/// A filter of the table of streams: a row passes if all terms hold.
+/// A filter of the streams table. It lists a row if the row passes every term.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StreamFilter {
     /// The terms of the filter; a row has to pass all of them.
     terms: Vec<FilterTerm>,
-    /// Returns the filter as the operator typed it.
+    /// The text that the operator typed, without blanks around it.
     text: String,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct StreamFilter {
 struct FilterTerm {
     /// Whether the term began with `!`: rows pass that do not meet the condition.
     negated: bool,
-    /// The condition that a row has to meet, or must not meet.
+    /// The condition that a row has to meet; with `!`, that it must not meet.
     condition: FilterCondition,
 }
 
@@ -65,7 +65,7 @@ enum Comparison {
     Less,
 }
 
-/// Why a text is not a valid filter.
+/// Why a text that the operator typed is not a valid filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FilterError(String);
 
@@ -88,7 +88,7 @@ impl StreamFilter {
         StreamColumn::filter_prefixes()
     }
 
-    /// The names before `<` or `>`.
+    /// The figures that a filter term can compare with a value: their names before `<` or `>`.
     pub(crate) const FIGURES: [&str; 5] = ["down", "up", "bytes", "size", "age"];
 
     /// Parses the text that the operator typed.
@@ -114,7 +114,7 @@ impl StreamFilter {
         self.terms.is_empty()
     }
 
-    /// The text as typed.
+    /// Returns the filter as the operator typed it.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
@@ -125,7 +125,7 @@ impl StreamFilter {
     }
 }
 
-/// Splits the text into terms at blanks; a regex between slashes is one term, blanks included.
+/// Splits the text of a filter into terms at blanks; a regex between slashes is one term, blanks included.
 fn split_terms(text: &str) -> Vec<&str> {
     let mut words = Vec::new();
     let mut rest = text.trim_start();
@@ -142,14 +142,15 @@ fn split_terms(text: &str) -> Vec<&str> {
     words
 }
 
-/// The message for a regex that does not compile: the cause alone, without the excerpt that the error shows above it.
+/// Returns the message for a regex that does not compile: its cause alone, without the excerpt that the error shows
+/// above it.
 fn invalid_regex(error: &regex::Error) -> String {
     let text = error.to_string();
     let cause = text.lines().last().unwrap_or_default();
     format!("invalid regex: {}", cause.trim_start_matches("error: "))
 }
 
-/// Parses one term without its negation.
+/// Parses one term of a filter without its `!`: a regex, the comparison of a figure, a column with text, or a word.
 fn parse_condition(word: &str) -> Result<FilterCondition, FilterError> {
     if let Some(inner) = word.strip_prefix('/') {
         let inner = inner.strip_suffix('/').unwrap_or(inner);
@@ -182,7 +183,7 @@ fn parse_condition(word: &str) -> Result<FilterCondition, FilterError> {
     Ok(FilterCondition::AnyColumnContains(word.to_ascii_lowercase()))
 }
 
-/// Parses the comparison of a figure with a value, such as `down>1M`.
+/// Parses the comparison of a figure of the stream with a value, such as `down>1M` or `age<30s`.
 fn parse_figure(name: &str, sign: Comparison, value: &str) -> Result<FilterCondition, FilterError> {
     let figure = match name.to_ascii_lowercase().as_str() {
         "down" => FilterFigure::Down,
@@ -203,7 +204,7 @@ fn parse_figure(name: &str, sign: Comparison, value: &str) -> Result<FilterCondi
         .ok_or_else(|| FilterError(format!("invalid value «{value}»; expected: down>1M, age<30s")))
 }
 
-/// Parses an amount of bytes: `1M`, `1.5K`, `200`. K is 1,000, as on the screen.
+/// Parses an amount of bytes, or of bytes per second: `1M`, `1.5K`, `200`. K is 1,000, as on the screen.
 fn amount(text: &str) -> Option<f64> {
     let text = text.trim_end_matches("/s");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -296,7 +297,7 @@ fn searchable_text(row: StreamRow<'_>, column: StreamColumn, proxies: &ProxyRows
     }
 }
 
-/// The state of a stream as a word, for screens and exports.
+/// Returns the state of a stream as one lower-case word, for filters, the detail screen and exports.
 pub(crate) fn state_name(row: StreamRow<'_>) -> &'static str {
     use crate::telemetry::EndReason;
     match (&row.ended, row.phase) {

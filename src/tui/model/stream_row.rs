@@ -1,4 +1,4 @@
-//! One row of the table of streams. Its parts are kept in separate lists, because most samples touch only the counters.
+//! One row of the streams table. Its parts are kept in separate lists, because most samples touch only the counters.
 
 use std::{
     net::SocketAddr,
@@ -17,7 +17,7 @@ use crate::{
 const RANK_STEP: f32 = 0.25;
 /// Rates below this many bytes per second count as equal when rows are sorted.
 const RANK_FLOOR: f32 = 1024.0;
-/// How long the cursor stays on a stream that has ended, where the operator has not moved it there.
+/// The time for which the cursor stays on a stream that has ended, if the operator has not moved it there.
 pub(crate) const LINGER: Duration = Duration::from_secs(3);
 
 /// Identifies one row for as long as the program runs. Unlike a stream key, it is never used again.
@@ -34,14 +34,14 @@ pub(crate) struct RowId {
 pub(crate) struct StreamEnd {
     /// When the stream ended, as the cockpit noticed it.
     pub(crate) at: Instant,
-    /// `None` where the event was missed: snapshots do not contain the reason.
+    /// Why the stream ended; `None` if the event was missed: snapshots do not contain the reason.
     pub(crate) reason: Option<EndReason>,
 }
 
 /// A row of the table: one stream, open or ended.
 ///
-/// Its parts are in separate lists. A sample updates 10,000 adjacent [`StreamCounters`] in a fraction of a millisecond; when
-/// they were stored with the other attributes, most of that time was spent on cache misses.
+/// Its parts are in separate lists. A sample updates 10,000 adjacent [`StreamCounters`] in a fraction of a
+/// millisecond; when they were stored with the other attributes, most of that time was spent on cache misses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StreamRow<'a> {
     /// Byte counters and rates, updated by each sample.
@@ -66,10 +66,10 @@ impl Deref for StreamRow<'_> {
 pub(crate) struct StreamCounters {
     /// The serial number of the row in this slot; 0 where the slot is free.
     pub(crate) serial: u64,
-    /// The stream's number in snapshots plus one, which tells it from another stream with the same key; 0 before the first
-    /// snapshot and after the end.
+    /// The number of the stream in snapshots plus one, which distinguishes it from another stream with the same key;
+    /// 0 before the first snapshot and after the end.
     number: u64,
-    /// The number of the last sample that contained it, or during which its event arrived.
+    /// The number of the last sample that contained the stream, or during which its event arrived.
     last_sample: u64,
     /// Bytes forwarded to the user since the stream opened.
     pub(crate) down: u64,
@@ -83,9 +83,9 @@ pub(crate) struct StreamCounters {
     pub(crate) down_peak: f32,
     /// The highest `up_rate` so far, in bytes per second.
     pub(crate) up_peak: f32,
-    /// The value of [`StreamSnapshot::changes`] whose attributes the row has.
+    /// The value of [`StreamSnapshot::changes`] as of which the attributes of the row were copied.
     changes: u32,
-    /// Whether attributes were changed ahead of the server: the next sample overwrites them.
+    /// Whether attributes of the row were changed ahead of the server: the next sample overwrites them.
     stale: bool,
     /// Whether the stream is open.
     live: bool,
@@ -94,9 +94,9 @@ pub(crate) struct StreamCounters {
 /// The part of a row that is updated once per second and by which rows are sorted.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SortRank {
-    /// The serial number of the row, while it is sorted among the open ones; else 0.
+    /// The serial number of the row while it is sorted among the open ones; 0 once it is below them.
     pub(crate) serial: u64,
-    /// The sort key: rows are listed by it, the smallest first.
+    /// The number by which the row is sorted, the smallest first.
     pub(crate) sort_value: u64,
     /// The bytes per second to the user by which the row is sorted. Updated once per second and only by large
     /// changes, so that rows keep their places.
@@ -112,17 +112,17 @@ pub(crate) struct StreamAttributes {
     pub(crate) limits: RateLimits,
     /// How far the stream has come: waiting for a proxy, connecting to the target, open, half-closed or ended.
     pub(crate) phase: StreamPhase,
-    /// Whether the operator has paused it.
+    /// Whether the operator has paused the stream.
     pub(crate) paused: bool,
-    /// Whether its proxy has lost all channels and may reconnect within the grace period.
+    /// Whether the stream's proxy has lost all channels and may reconnect within the grace period.
     pub(crate) is_in_grace_period: bool,
     /// The stream's share of a congested channel relative to other streams.
     pub(crate) priority: Priority,
-    /// Whether a command to kill it is pending.
+    /// Whether a command to kill the stream is queued or awaits its reply.
     pub(crate) kill_pending: bool,
     /// The stream key.
     pub(crate) key: StreamKey,
-    /// Whether it has ended and is listed below the open streams.
+    /// Whether the stream has ended and its row has been moved below the open streams.
     pub(crate) is_below_open: bool,
     /// The IP address and port of the user's connection.
     pub(crate) addr: SocketAddr,
@@ -144,11 +144,11 @@ pub(crate) struct StreamAttributes {
     pub(crate) trend: RateTrend,
 }
 
-/// No stream: numbers from snapshots are stored plus one.
+/// The value of [`StreamCounters::number`] of a stream that no snapshot has contained, or that has ended.
 const NO_NUMBER: u64 = 0;
 
 impl StreamCounters {
-    /// The counters of a new row, created during this sample.
+    /// Creates the counters of a row whose stream has just opened, during the sample with this number.
     pub(super) fn new(serial: u64, sample: u64) -> Self {
         Self { serial, last_sample: sample, stale: true, live: true, ..Self::default() }
     }
@@ -198,7 +198,8 @@ impl StreamCounters {
         self.live && self.last_sample + 1 < sample
     }
 
-    /// Sets totals and rates from a snapshot. Returns whether the attributes have to be updated too.
+    /// Copies byte totals from a snapshot and takes over the rates `(down, up)`. Returns whether the attributes have
+    /// to be copied too.
     pub(super) fn sample(&mut self, snapshot: &StreamSnapshot, (down, up): (f32, f32)) -> bool {
         (self.down, self.up) = (snapshot.down, snapshot.up);
         (self.down_rate, self.up_rate) = (down, up);
@@ -209,12 +210,12 @@ impl StreamCounters {
         more
     }
 
-    /// Marks the attributes as changed ahead of the server.
+    /// Records that attributes of the row were changed ahead of the server, so that the next sample copies them all.
     pub(super) fn mark_stale(&mut self) {
         self.stale = true;
     }
 
-    /// Records the end of the stream; keeps its totals.
+    /// Records the end of the stream: rates become 0, the byte totals stay.
     pub(super) fn end(&mut self) {
         (self.live, self.number) = (false, NO_NUMBER);
         (self.down_rate, self.up_rate) = (0.0, 0.0);
@@ -259,7 +260,7 @@ impl StreamAttributes {
         self.ended.is_none()
     }
 
-    /// Sets the attributes from a snapshot.
+    /// Copies the attributes of the stream from a snapshot.
     pub(super) fn apply(&mut self, snapshot: &StreamSnapshot) {
         self.proxy = snapshot.proxy.or(self.proxy);
         self.channel = snapshot.channel.or(self.channel);
@@ -270,7 +271,7 @@ impl StreamAttributes {
         self.limits = snapshot.limits;
     }
 
-    /// Records the end of the stream.
+    /// Records when and why the stream ended.
     pub(super) fn end(&mut self, at: Instant, reason: Option<EndReason>) {
         self.phase = StreamPhase::Ended;
         self.is_in_grace_period = false;
@@ -284,12 +285,12 @@ impl StreamAttributes {
         self.ended = Some(StreamEnd { at, reason });
     }
 
-    /// How long the stream has been open, or was.
+    /// Returns how long the stream has been open; of an ended stream, how long it was.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         self.ended.as_ref().map_or(now, |ended| ended.at).saturating_duration_since(self.since)
     }
 
-    /// Whether it ended at least [`LINGER`] ago.
+    /// Returns whether the stream ended at least [`LINGER`] ago.
     pub(crate) fn ended_long_ago(&self, now: Instant) -> bool {
         self.ended.as_ref().is_some_and(|ended| now.saturating_duration_since(ended.at) >= LINGER)
     }
@@ -310,12 +311,12 @@ impl<'a> StreamRow<'a> {
         self.stream.is_live()
     }
 
-    /// Bytes of both directions together.
+    /// Returns the bytes of the stream in both directions together.
     pub(crate) fn bytes(self) -> u64 {
         self.counters.down.saturating_add(self.counters.up)
     }
 
-    /// The part of the download that has been forwarded, 0 to 1; `None` where its size is not known.
+    /// Returns the part of the download that has been forwarded, 0 to 1; `None` if its size is unknown.
     pub(crate) fn progress(self) -> Option<f64> {
         self.download.map(|download| download.share(self.counters.down))
     }

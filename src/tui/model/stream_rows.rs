@@ -1,4 +1,4 @@
-//! All rows of the table of streams, in their order. Filled from events and snapshots; a lost event leaves no row behind,
+//! All rows of the streams table, in their order. Filled from events and snapshots; a lost event leaves no row behind,
 //! because snapshots tell the end of a stream too.
 
 use std::{
@@ -21,25 +21,26 @@ use crate::{
 
 /// How many ended streams are kept. Those dropped because of this bound are counted on the screen.
 const MAX_ENDED: usize = 1000;
-/// How long an ended stream is kept.
+/// The time for which an ended stream is kept.
 const KEEP_ENDED: Duration = Duration::from_secs(300);
-/// The shortest time between two sorts by new values.
+/// The shortest time between two sorts of the streams table by new values.
 const RERANK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The rows of all open streams and of recently ended ones, in table order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StreamRows {
-    /// The counters of each slot. The parts of a row are in three lists, because most samples update only this one.
+    /// The byte counters and rates of each slot. The parts of a row are in three lists, because most samples update
+    /// only this one.
     counters: Vec<StreamCounters>,
     /// The sort key of each slot.
     ranks: Vec<SortRank>,
     /// The attributes of the stream in each slot; `None` where the slot is free.
     slots: Vec<Option<StreamAttributes>>,
-    /// Slots without a row.
+    /// The slots that have no row.
     free: Vec<u32>,
     /// The newest row of each stream key.
     by_key: HashMap<StreamKey, RowId>,
-    /// All rows in table order.
+    /// The ids of all rows in table order: open streams, then ended ones.
     order: Vec<RowId>,
     /// The first part of the order: open streams, and ended ones that have not been moved below them.
     ranked: Vec<RankedRow>,
@@ -47,13 +48,13 @@ pub(crate) struct StreamRows {
     ended_below_open: VecDeque<RowId>,
     /// For each position of the last snapshot, the slot of its stream: in the next snapshot it is mostly the same.
     slot_hints: Vec<u32>,
-    /// New rows that are not in `ranked` yet.
+    /// New rows that the next sort adds to `ranked`.
     added: Vec<RankedRow>,
     /// All ended rows that are kept, the oldest first.
     ended: VecDeque<RowId>,
     /// Ended rows that are still listed among the open ones.
     ended_among_open: Vec<RowId>,
-    /// The selected row: it keeps its place when its stream ends.
+    /// The selected row, which stays in its place when its stream ends; `None` while no row is selected.
     pinned: Option<RowId>,
     /// The column by which the table is sorted, and the direction.
     sort: Sort,
@@ -65,17 +66,17 @@ pub(crate) struct StreamRows {
     sample_number: u64,
     /// The serial number of the newest row; 0 before the first.
     next_serial: u64,
-    /// How many streams are open.
+    /// The number of open streams.
     live: usize,
-    /// How many ended rows were dropped because of [`MAX_ENDED`].
+    /// The number of ended rows that were dropped because of [`MAX_ENDED`].
     dropped: u64,
     /// Whether a row has been removed from `ranked` or `ended_below_open` since the order was computed.
     has_removals: bool,
-    /// When sort keys were last computed.
+    /// When sort values were last computed; `None` before the first time and after a change of the sort key.
     reranked_at: Option<Instant>,
 }
 
-/// A row among the open ones, with its sort key.
+/// A row among the open ones, with the number by which it is sorted.
 #[derive(Debug, Clone, Copy)]
 struct RankedRow {
     /// The number by which the row is sorted, the smallest first.
@@ -94,14 +95,14 @@ impl RankedRow {
 }
 
 impl StreamRows {
-    /// The row with this id, while it is kept.
+    /// Returns the row with this id; `None` once it has been dropped.
     pub(crate) fn get(&self, id: RowId) -> Option<StreamRow<'_>> {
         let slot = id.slot as usize;
         let counters = self.counters.get(slot).filter(|counters| counters.serial == id.serial)?;
         Some(StreamRow::new(counters, self.ranks.get(slot)?, self.slots.get(slot)?.as_ref()?))
     }
 
-    /// The attributes of a row, to be changed ahead of the server: the next snapshot overwrites them.
+    /// Returns the attributes of a row, to be changed ahead of the server: the next snapshot overwrites them.
     pub(crate) fn get_mut(&mut self, id: RowId) -> Option<&mut StreamAttributes> {
         let slot = id.slot as usize;
         let counters = self.counters.get_mut(slot).filter(|counters| counters.serial == id.serial)?;
@@ -109,46 +110,48 @@ impl StreamRows {
         self.slots.get_mut(slot)?.as_mut()
     }
 
-    /// The newest row with this key.
+    /// Returns the newest row with this stream key.
     #[cfg(test)]
     pub(crate) fn find(&self, key: StreamKey) -> Option<RowId> {
         self.by_key.get(&key).copied()
     }
 
-    /// All rows in table order: open streams, then ended ones.
+    /// Returns the ids of all rows in table order: open streams, then ended ones.
     pub(crate) fn order(&self) -> &[RowId] {
         &self.order
     }
 
-    /// Makes this row keep its place when its stream ends: the selected row must not move away from the cursor.
+    /// Pins the selected row: it stays in its place when its stream ends, so that it does not move away from the
+    /// cursor. `None` unpins it.
     pub(crate) fn pin(&mut self, id: Option<RowId>) {
         self.pinned = id;
     }
 
-    /// Moves the pinned row below the open ones, if its stream has ended.
+    /// Unpins the selected row, and moves it below the open ones if its stream has ended.
     pub(crate) fn unpin(&mut self) {
         self.pinned = None;
         self.move_ended_below_open();
         self.rebuild_order(false);
     }
 
-    /// How many rows of [`order`](Self::order) come before the ended ones.
+    /// Returns the number of rows of [`order`](Self::order) that come before the ended ones.
     pub(crate) fn rows_before_ended(&self) -> usize {
         self.ranked.len()
     }
 
-    /// When the rows last recorded a second of their rates.
+    /// Returns when the rows last recorded a second of their rates; `None` before the first time.
     pub(crate) fn trends_updated_at(&self) -> Option<Instant> {
         self.reranked_at
     }
 
-    /// Returns the serial number that snapshots give the row's stream; `None` once it ended, and before the first snapshot
-    /// that contains it.
+    /// Returns the serial number that snapshots give the row's stream; `None` once it ended, and before the first
+    /// snapshot that contains it.
     pub(crate) fn snapshot_number(&self, id: RowId) -> Option<u64> {
         self.get(id)?.counters.snapshot_number()
     }
 
-    /// The open streams of these users, sorted by key. Iterates over all keys, which are few bytes compared to the rows.
+    /// Returns the open streams of these users, sorted by key. Iterates over all keys, which are few bytes compared
+    /// to the rows.
     pub(crate) fn of_users(&self, users: &[UserChannelId]) -> Vec<(StreamKey, RowId)> {
         let theirs = self.by_key.iter().filter(|(key, _)| users.contains(&key.user));
         let mut streams: Vec<_> =
@@ -157,17 +160,17 @@ impl StreamRows {
         streams
     }
 
-    /// How many streams are open.
+    /// Returns the number of open streams.
     pub(crate) fn open_count(&self) -> usize {
         self.live
     }
 
-    /// How many ended streams are kept.
+    /// Returns the number of ended streams that are kept.
     pub(crate) fn ended_count(&self) -> usize {
         self.ended.len()
     }
 
-    /// How many ended streams were dropped because of [`MAX_ENDED`].
+    /// Returns the number of ended streams that were dropped because of [`MAX_ENDED`].
     pub(crate) fn dropped_count(&self) -> u64 {
         self.dropped
     }
@@ -177,14 +180,14 @@ impl StreamRows {
         self.sort
     }
 
-    /// Changes the sort order and sorts at once.
+    /// Changes the sort key and direction of the table, and sorts it at once.
     pub(crate) fn set_sort(&mut self, sort: Sort, now: Instant) {
         self.sort = sort;
         self.reranked_at = None;
         self.refresh_order(now);
     }
 
-    /// Applies the event that a stream opened.
+    /// Applies the event that a stream opened: adds its row, unless a snapshot has added it already.
     pub(crate) fn apply_opened(
         &mut self,
         key: StreamKey,
@@ -198,7 +201,7 @@ impl StreamRows {
         }
     }
 
-    /// Applies the event that a stream was assigned to a proxy.
+    /// Applies the event that a stream was assigned to a proxy, which now connects to the target.
     pub(crate) fn apply_assigned(&mut self, key: StreamKey, proxy: ProxyId) {
         let Some(row) = self.by_key.get(&key).copied().and_then(|id| self.get_mut(id)) else { return };
         if row.is_live() {
@@ -209,7 +212,7 @@ impl StreamRows {
         }
     }
 
-    /// Applies the event that a stream ended.
+    /// Applies the event that a stream ended: records why, its final totals `(down, up)` in bytes and its content.
     pub(crate) fn apply_ended(
         &mut self,
         key: StreamKey,
@@ -238,8 +241,9 @@ impl StreamRows {
 
     /// Applies the streams of a snapshot.
     ///
-    /// A stream that two consecutive snapshots do not contain has ended, even if its event was lost. One snapshot is not
-    /// enough: the event of a stream that ended just before it may not have been delivered yet, and contains the reason.
+    /// A stream that two consecutive snapshots do not contain has ended, even if its event was lost. One snapshot is
+    /// not enough: the event of a stream that ended just before it may not have been delivered yet, and contains the
+    /// reason.
     pub(crate) fn sample(&mut self, snapshots: &[StreamSnapshot], now: Instant, server_started: Instant) {
         self.clock.tick(now);
         self.sample_number += 1;
@@ -271,7 +275,7 @@ impl StreamRows {
         self.refresh_order(now);
     }
 
-    /// The slot of the row of this stream; a new one where the stream is new.
+    /// Returns the slot of the row of this stream, after adding a row if the stream is new.
     #[cold]
     fn slot_of(&mut self, snapshot: &StreamSnapshot, now: Instant, server_started: Instant) -> u32 {
         let known = self.by_key.get(&snapshot.key).copied().filter(|id| self.is_live(*id));
@@ -302,7 +306,7 @@ impl StreamRows {
         counters.is_some_and(|counters| counters.serial == id.serial && counters.is_live())
     }
 
-    /// Adds a row for a new stream.
+    /// Adds a row for a new stream and returns its id.
     fn insert(&mut self, key: StreamKey, addr: SocketAddr, service: ServiceKey, now: Instant) -> RowId {
         self.next_serial += 1;
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -325,7 +329,7 @@ impl StreamRows {
         id
     }
 
-    /// Records the end of an open stream.
+    /// Records the end of an open stream; its row stays among the open ones until it is moved below them.
     fn end(&mut self, id: RowId, reason: Option<EndReason>, now: Instant) {
         if self.is_live(id)
             && let Some(stream) = &mut self.slots[id.slot as usize]
@@ -350,7 +354,8 @@ impl StreamRows {
         self.rebuild_order(rerank);
     }
 
-    /// Computes the sort key of each row among the open ones. With `records_trend`, also records a second of its rates.
+    /// Computes the sort key of each row among the open ones. With `records_trend`, also records a second of its
+    /// rates.
     fn update_sort_keys(&mut self, records_trend: bool) {
         let rows = self.counters.iter().zip(&mut self.ranks).zip(&mut self.slots);
         for ((counters, rank), stream) in rows.filter(|((_, rank), _)| rank.serial != 0) {
@@ -363,7 +368,7 @@ impl StreamRows {
         }
     }
 
-    /// Computes the order from added and removed rows, and from new sort keys where `has_new_sort_values` says that there are any.
+    /// Computes the order from added and removed rows, and from the new sort values if there are any.
     fn rebuild_order(&mut self, has_new_sort_values: bool) {
         if !has_new_sort_values && !self.has_removals && self.added.is_empty() {
             return;
@@ -408,7 +413,7 @@ impl StreamRows {
         }
     }
 
-    /// Drops ended rows that are too old or too many.
+    /// Drops ended rows that are older than [`KEEP_ENDED`] or more than [`MAX_ENDED`].
     fn drop_old(&mut self, now: Instant) {
         while let Some(&id) = self.ended.front() {
             let too_many = self.ended.len() > MAX_ENDED;

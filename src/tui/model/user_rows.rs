@@ -11,7 +11,7 @@ use crate::{
     telemetry::UserSnapshot,
 };
 
-/// The row of one user. Rates are in bytes per second.
+/// The row of one user: a client address on one service. Rates are in bytes per second.
 #[derive(Debug, Clone)]
 pub(crate) struct UserRow {
     /// The IP address from which the user connects.
@@ -42,12 +42,12 @@ pub(crate) struct UserRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UserLine {
     User(UserChannelId),
-    /// A stream of this user, listed below it.
+    /// A stream of this user, in the row below it.
     Stream(UserChannelId, RowId),
 }
 
 impl UserLine {
-    /// The user, or the user of the stream.
+    /// Returns the user of this line, or the user of its stream.
     pub(crate) fn user(self) -> UserChannelId {
         match self {
             Self::User(user) | Self::Stream(user, _) => user,
@@ -66,7 +66,8 @@ pub(crate) struct UserRows {
     by_id: HashMap<UserChannelId, usize>,
     /// The ids of all users, in the order in which they connected.
     order: Vec<UserChannelId>,
-    /// For each position of the last snapshot, the number and the slot of its user: in the next one they are mostly the same.
+    /// For each position of the last snapshot, the number and the slot of its user: in the next one they are mostly
+    /// the same.
     slot_hints: Vec<(u64, usize)>,
     /// The times of the last samples, by which `meters` computes rates.
     clock: SampleClock,
@@ -112,7 +113,7 @@ impl UserRows {
         }
     }
 
-    /// The slot of this user; a new one where the user is new.
+    /// Returns the slot of this user, after adding a row if the user is new.
     fn slot_of(&mut self, snapshot: &UserSnapshot, server_started: Instant) -> usize {
         if let Some(&known) = self.by_id.get(&snapshot.id) {
             return known;

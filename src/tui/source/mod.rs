@@ -36,8 +36,8 @@ pub enum PollRequest<'a> {
 pub enum SourceUpdate<'a> {
     /// A lifecycle event.
     Event(Event),
-    /// The source discarded this many lifecycle events, because they came faster than they were polled. The snapshot that
-    /// follows contains their effects.
+    /// The source discarded this many lifecycle events, because they came faster than they were polled. The snapshot
+    /// that follows contains their effects.
     MissedEvents(u64),
     /// A log record.
     Log(LogRecord),
@@ -59,8 +59,8 @@ pub trait Source: fmt::Debug + Send {
     /// [`CommandError::ServerStopped`].
     fn try_send(&mut self, id: CommandId, command: Command) -> Result<(), CommandError>;
 
-    /// Passes everything of the requested kind that is available now to `deliver`, without blocking. Events come before
-    /// the snapshot that contains their effects.
+    /// Passes everything of the requested kind that is available now to `deliver`, without blocking. Events come
+    /// before the snapshot that contains their effects.
     fn poll(&mut self, request: PollRequest<'_>, deliver: &mut dyn FnMut(SourceUpdate<'_>));
 }
 

@@ -26,7 +26,7 @@ const CLEAR: &[u8] = b"\x1b[0m\x1b[2J";
 /// of two buffers is needed here, written as one synchronised update in one `write`.
 #[derive(Debug)]
 pub(crate) struct FrameWriter {
-    /// The cells that the terminal shows.
+    /// The cells that the terminal shows: the last frame.
     shown: Buffer,
     /// The cells of the frame that is being drawn.
     next: Buffer,

@@ -21,17 +21,17 @@ impl Key {
         Self { code, modifiers }
     }
 
-    /// A key without modifiers.
+    /// Creates a key without modifiers.
     pub(crate) const fn plain(code: KeyCode) -> Self {
         Self::new(code, KeyModifiers::NONE)
     }
 
-    /// A character key. An upper-case letter is its own character, without the Shift modifier.
+    /// Creates the key of a character. An upper-case letter is its own character, without the Shift modifier.
     pub(crate) const fn char(c: char) -> Self {
         Self::plain(KeyCode::Char(c))
     }
 
-    /// A character key pressed with Control.
+    /// Creates the key of a character pressed with Control.
     pub(crate) const fn ctrl(c: char) -> Self {
         Self::new(KeyCode::Char(c), KeyModifiers::CONTROL)
     }
@@ -52,7 +52,7 @@ const MAX_SEQUENCE_BYTES: usize = 64;
 /// An incremental parser: an escape sequence or UTF-8 character may be split across reads.
 #[derive(Debug, Default)]
 pub(crate) struct InputParser {
-    /// The bytes of an incomplete sequence.
+    /// The received bytes of an escape sequence or character that is not complete yet.
     pending: Vec<u8>,
     /// Mouse events that were parsed and not taken yet, the oldest first.
     mouse_events: Vec<MouseEvent>,
@@ -93,8 +93,8 @@ impl InputParser {
         !self.pending.is_empty()
     }
 
-    /// Gives up waiting for the rest of a sequence: emits the Escape key if the pending bytes begin with an escape, and
-    /// discards them.
+    /// Gives up waiting for the rest of a sequence: emits the Escape key if the pending bytes begin with an escape,
+    /// and discards them.
     pub(crate) fn flush(&mut self, out: &mut Vec<Key>) {
         if self.pending.first() == Some(&0x1B) {
             out.push(Key::plain(KeyCode::Esc));

@@ -28,7 +28,7 @@ const SELF_SIGNAL_TIMEOUT: Duration = Duration::from_millis(200);
 /// Other handlers (tokio's) may be registered beside these: the registry calls all of them.
 #[derive(Debug)]
 pub(crate) struct TerminalSignals {
-    /// The signal's number and whether it was raised since its flag was last taken.
+    /// The number of each signal, and whether it was raised since its flag was last taken.
     flags: Vec<(i32, Arc<AtomicBool>)>,
     /// The read end that becomes readable when any of the signals is raised.
     wakeup: UnixStream,
@@ -92,8 +92,8 @@ impl TerminalSignals {
         self.take(SIGWINCH)
     }
 
-    /// Stops this process group as the terminal's `^Z` would, and returns when the shell continues it. The caller must
-    /// have restored the terminal.
+    /// Stops this process group as the terminal's `^Z` would, and returns when the shell continues it. The caller
+    /// must have restored the terminal.
     ///
     /// The whole process group is signalled, as the terminal driver does for `^Z`: under `cargo run` the shell waits
     /// for cargo, and would not notice that only cargo's child stopped.

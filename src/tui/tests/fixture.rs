@@ -29,8 +29,8 @@ use crate::{
     },
 };
 
-/// Writes the log records that every screen shows, once: tui-logger's buffer is shared by the whole process, and no other
-/// test writes to it.
+/// Writes the log records that every screen shows, once: tui-logger's buffer is shared by the whole process, and no
+/// other test writes to it.
 fn write_log() -> &'static VecDeque<LogRecord> {
     static WRITTEN: OnceLock<VecDeque<LogRecord>> = OnceLock::new();
     WRITTEN.get_or_init(|| {

@@ -148,7 +148,7 @@ fn an_overdue_reply_is_reported_once() {
     let mut fixture = three();
     fixture.press("xy");
     fixture.tick(Duration::from_secs(6));
-    assert_eq!(fixture.notice(), "no reply after 5 s: kill stream ABC123:1");
+    assert_eq!(fixture.notice(), "no reply from the server after 5 s: kill stream ABC123:1");
     fixture.tick(Duration::from_secs(7));
     assert_eq!(fixture.notice(), "");
 }
@@ -367,7 +367,7 @@ fn a_missed_end_event_leaves_no_open_row() {
     fixture.assign(opened, 0);
     fixture.lose_events();
     fixture.send(Msg::Missed(3));
-    assert_eq!(fixture.notice(), "3 lifecycle events missed, resynced");
+    assert_eq!(fixture.notice(), "3 lifecycle events missed; the next snapshot contains their effects");
     for _ in 0..3 {
         fixture.tick(TICK);
     }

@@ -38,7 +38,8 @@ fn step() -> impl Strategy<Value = ScriptStep> {
     ]
 }
 
-/// The key that the open kill dialog shows, and the serial number of its row, which tells streams with the same key apart.
+/// The key that the open kill dialog shows, and the serial number of its row, which tells streams with the same key
+/// apart.
 fn named(fixture: &Fixture) -> Option<(StreamKey, u64)> {
     match &fixture.model.overlay {
         Some(Overlay::Dialog(dialog)) => match &dialog.question {

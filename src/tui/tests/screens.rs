@@ -153,7 +153,8 @@ fn every_overlay_matches_its_snapshot() {
     }
 }
 
-/// Of the sizes without a snapshot: the title of each screen, the notices of each state, and the buttons of each dialog.
+/// Of the sizes without a snapshot: the title of each screen, the notices of each state, and the buttons of each
+/// dialog.
 #[test]
 fn states_and_dialogs_are_recognisable_at_every_size() {
     for size in [USUAL, SMALL, (60, 15), SMALLEST] {

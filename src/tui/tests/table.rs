@@ -1,4 +1,4 @@
-//! The table of streams: its order, its columns, and acts on all that it shows.
+//! The streams table: its order, its columns, and acts on all that it shows.
 
 use std::time::Duration;
 

@@ -9,9 +9,9 @@ use crate::{
     },
 };
 
-/// Sends the command that `command` makes of each open stream, as one batch. `command` also changes the row ahead of the
-/// server's reply, so that the next key starts from the new state; the next sample corrects it. `verb` is the past
-/// participle for the notice; `unchanged` is what the notice says where no stream needs a command.
+/// Sends the command that `command` makes of each open stream, as one batch. `command` also changes the row ahead of
+/// the server's reply, so that the next key starts from the new state; the next sample corrects it. `verb` is the
+/// past participle for the notice; `unchanged` is what the notice says where no stream needs a command.
 pub(super) fn send_for_each(
     model: &mut Model,
     rows: &[RowId],
@@ -55,24 +55,26 @@ pub(super) fn send_one(model: &mut Model, name: String, verb: &'static str, comm
     send_queued(model)
 }
 
-/// Whether the queue of unsent commands is too long for `more`; notifies the operator if it is.
+/// Returns whether `more` commands must not be queued because earlier ones are still unsent; tells the operator in a
+/// notice if so.
 pub(super) fn refuses_more(model: &mut Model, more: usize) -> bool {
     let backlog = model.pending_commands.backlog_against(more);
     if let Some(unsent) = backlog {
         let commands = format::counted(unsent as u64, "command");
-        model.notify(NoticeLevel::Warning, format!("not sent: {commands} still queued"));
+        model.notify(NoticeLevel::Warning, format!("command not sent: {commands} before it still queued"));
     }
     backlog.is_some()
 }
 
-/// Sends queued commands, as many as may wait for replies at once.
+/// Takes unsent commands from the queue and returns the effects that send them, until the largest number of commands
+/// awaits replies. A kill of a stream that has ended meanwhile fails here instead.
 pub(super) fn send_queued(model: &mut Model) -> Vec<Effect> {
     let mut effects = Vec::new();
     while let Some((id, command, row)) = model.pending_commands.next_to_send(model.live.now) {
         let is_live = row.map(|row| model.live.streams.get(row).is_some_and(StreamRow::is_live));
         if is_live == Some(false) {
             // The stream ended before its command was sent; its key may belong to another stream by now.
-            settle(model, id, Err(CommandError::NotFound));
+            record_reply(model, id, Err(CommandError::NotFound));
         } else {
             effects.push(Effect::SendCommand(id, command));
         }
@@ -80,20 +82,21 @@ pub(super) fn send_queued(model: &mut Model) -> Vec<Effect> {
     effects
 }
 
-/// Handles the reply to a command, and sends the next ones. A command for which the server's queue was full is queued
-/// again.
-pub(super) fn replied(model: &mut Model, id: CommandId, reply: CommandReply) -> Vec<Effect> {
+/// Handles the server's reply to a command, and returns the effects that send the next ones. A command that did not
+/// fit into the server's command queue is put back into the unsent ones.
+pub(super) fn handle_reply(model: &mut Model, id: CommandId, reply: CommandReply) -> Vec<Effect> {
     if reply == Err(CommandError::QueueFull) {
         // The next sample sends it: at once it would fail again and again.
         model.pending_commands.requeue(id);
         return Vec::new();
     }
-    settle(model, id, reply);
+    record_reply(model, id, reply);
     send_queued(model)
 }
 
-/// Records the reply; after the last one of its batch, notifies the operator of the result.
-fn settle(model: &mut Model, id: CommandId, reply: CommandReply) {
+/// Records the server's reply to a command, and clears the pending kill of its row after a failure. After the last
+/// reply of its batch, shows the result of the batch in a notice.
+fn record_reply(model: &mut Model, id: CommandId, reply: CommandReply) {
     let reply = reply.map(|executed| executed.affected_streams).map_err(|error| error.to_string());
     let (failed_row, outcome) = model.pending_commands.replied(id, reply);
     if let Some(row) = failed_row.and_then(|row| model.live.streams.get_mut(row)) {

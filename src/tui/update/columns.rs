@@ -1,4 +1,4 @@
-//! The list of columns: which of them the table of streams shows.
+//! The list of columns: which of them the streams table shows.
 
 use crate::tui::{
     columns::{StreamColumn, TableColumn},
@@ -6,7 +6,8 @@ use crate::tui::{
     model::{ColumnSelection, CursorStep, Model, Overlay},
 };
 
-/// Handles an intent of the open list of columns.
+/// Handles an intent of the open list of columns: moves its focus, shows or hides a column of the streams table,
+/// resets the choice or closes the list.
 pub(super) fn handle(model: &mut Model, intent: ColumnListIntent) {
     let Some(Overlay::Columns { focus }) = &mut model.overlay else { return };
     let last = StreamColumn::ALL.len() - 1;

@@ -5,12 +5,13 @@ use crate::tui::{
     model::{Button, Confirmation, Dialog, Model, NoticeLevel, Overlay},
 };
 
-/// Opens a dialog; *Cancel* has the focus.
+/// Opens a confirmation dialog; its *Cancel* button has the focus.
 pub(super) fn open(model: &mut Model, question: Confirmation) {
     model.overlay = Some(Overlay::Dialog(Dialog::new(question)));
 }
 
-/// Handles an intent of the open dialog. Returns what the operator confirmed, after which the dialog is closed.
+/// Handles an intent of the open confirmation dialog. If the operator confirmed, closes the dialog and returns the
+/// confirmed intent. `None` if the dialog was cancelled or stays open.
 pub(super) fn handle(model: &mut Model, intent: DialogIntent) -> Option<Intent> {
     let Some(Overlay::Dialog(dialog)) = &mut model.overlay else { return None };
     let button = match intent {

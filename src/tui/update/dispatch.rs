@@ -100,8 +100,8 @@ pub(super) fn perform(model: &mut Model, intent: Intent) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Whether an intent has an effect now. While an overlay is open only its own intents have, and those that work
-/// everywhere; on a terminal too small for a table, only those that lead out.
+/// Returns whether an intent has an effect now. While an overlay is open, only its own intents have one, and those
+/// that work everywhere; on a terminal too small for a table, only those that quit.
 fn is_applicable(model: &Model, intent: &Intent) -> bool {
     match (intent, &model.overlay) {
         (Intent::Interrupt | Intent::Redraw | Intent::Suspend, _)
@@ -115,7 +115,8 @@ fn is_applicable(model: &Model, intent: &Intent) -> bool {
     }
 }
 
-/// Lets the open overlay handle its intent, and performs the intent that the overlay returns: what was confirmed or typed.
+/// Lets the open overlay handle its intent, and performs the intent that the overlay returns: what was confirmed or
+/// typed.
 fn perform_next<T>(
     model: &mut Model,
     handle: impl FnOnce(&mut Model, T) -> Option<Intent>,
@@ -127,23 +128,25 @@ fn perform_next<T>(
     }
 }
 
-/// Writes the listed rows of the table to a file.
+/// Exports the listed rows of the streams table, and returns the effect that writes them to a file.
 fn write_table(model: &Model, format: ExportFormat) -> Vec<Effect> {
     let text = export(model, format);
     vec![Effect::Save(ExportFile { name: "streams", extension: format.extension(), text })]
 }
 
-/// Copies the name of the selected object to the clipboard.
+/// Returns the effect that copies the name of the selected stream, user, proxy, channel or service to the clipboard,
+/// and says so in a notice.
 fn copy_selected_name(model: &mut Model) -> Vec<Effect> {
     let Some(name) = selection::name(model) else {
-        model.notify(NoticeLevel::Info, "nothing selected");
+        model.notify(NoticeLevel::Info, "nothing copied: no row is selected");
         return Vec::new();
     };
     model.notify(NoticeLevel::Success, format!("{name} copied (OSC 52)"));
     vec![Effect::Copy(name)]
 }
 
-/// Closes the join command; copies it first where that is asked for.
+/// Closes the window with the join command; for [`JoinCommandIntent::Copy`], also returns the effect that copies the
+/// command to the clipboard.
 fn in_join_command(model: &mut Model, intent: JoinCommandIntent) -> Vec<Effect> {
     model.overlay = None;
     match (intent, model.labels.join.clone()) {

@@ -12,7 +12,8 @@ use crate::{
 /// The longest text of a notice about a refused registration, in cells: the reason may quote the proxy.
 const MAX_NOTICE_WIDTH: usize = 200;
 
-/// Applies one event. Events that change nothing on the screens are only logged, by the code that emits them.
+/// Applies one lifecycle event of the server to the rows. Events that change nothing on the screens are only logged,
+/// by the code that emits them.
 pub(super) fn apply(model: &mut Model, event: &EventKind) {
     let live = &mut model.live;
     let now = live.now;

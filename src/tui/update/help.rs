@@ -7,12 +7,12 @@ use crate::tui::{
     model::{CursorStep, Model, Overlay, PromptKind},
 };
 
-/// Opens the help at its first line.
+/// Opens the help over the current screen, at its first line and without a search.
 pub(super) fn open(model: &mut Model) {
     model.overlay = Some(Overlay::Help { scroll: 0, search: String::new() });
 }
 
-/// Handles an intent of the open help.
+/// Handles an intent of the open help: scrolls, opens the search prompt, or closes the help.
 pub(super) fn handle(model: &mut Model, intent: HelpIntent) {
     let Some(Overlay::Help { scroll, .. }) = &model.overlay else { return };
     let scroll = *scroll;

@@ -11,14 +11,16 @@ use crate::{
     },
 };
 
-/// Opens the prompt for a rate limit of what is selected, with the present limits as its text.
+/// Opens the prompt for a rate limit of the marked streams, or of the selected stream, user, proxy or service. Its
+/// text is the limit in effect.
 pub(super) fn ask(model: &mut Model) {
     let Some(target) = selection::limit_target(model) else { return };
-    let text = current_limits(model, &target).map_or(String::new(), to_text);
+    let text = current_limits(model, &target).map_or(String::new(), format_limits);
     prompt::open(model, PromptKind::Limit(target), text);
 }
 
-/// Sets or removes rate limits of the target, or of what is selected.
+/// Returns the effects that set or remove rate limits of `target`; without one, of the selected object. A removal in
+/// a direction without a limit is not sent.
 pub(super) fn set(model: &mut Model, target: Option<LimitTarget>, changes: &[LimitChange]) -> Vec<Effect> {
     let Some(target) = target.or_else(|| selection::limit_target(model)) else { return Vec::new() };
     let mut effects = Vec::new();
@@ -42,17 +44,18 @@ pub(super) fn set(model: &mut Model, target: Option<LimitTarget>, changes: &[Lim
             }
             LimitTarget::Scope(scope) => {
                 let command = Command::SetLimit(scope.clone(), direction, rate);
-                batch::send_one(model, name_of(model, scope), "limited", command)
+                batch::send_one(model, scope_name(model, scope), "limited", command)
             }
         });
     }
     if effects.is_empty() && changes.iter().all(|change| change.rate.is_none()) {
-        model.notify(NoticeLevel::Info, "no limit was set");
+        model.notify(NoticeLevel::Info, "no rate limit to remove: none was set");
     }
     effects
 }
 
-/// The limits of the target as last sampled; `None` for several streams.
+/// Returns the rate limits of the target as the last snapshot had them; `None` for several streams, and for an object
+/// that no longer exists.
 fn current_limits(model: &Model, target: &LimitTarget) -> Option<RateLimits> {
     let live = &model.live;
     match target {
@@ -67,16 +70,17 @@ fn current_limits(model: &Model, target: &LimitTarget) -> Option<RateLimits> {
     }
 }
 
-/// Limits as text that [`parse_limits`](crate::tui::command_line::parse_limits) understands.
-fn to_text(limits: RateLimits) -> String {
+/// Formats rate limits as text that [`parse_limits`](crate::tui::command_line::parse_limits) understands: `down 10M
+/// up 500K`.
+fn format_limits(limits: RateLimits) -> String {
     let words = [Direction::Down, Direction::Up]
         .into_iter()
         .filter_map(|direction| Some(format!("{direction} {}", limits.of(direction)?)));
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// What notices call the object of a limit.
-fn name_of(model: &Model, scope: &LimitScope) -> String {
+/// Returns the name by which notices call the object that a rate limit applies to.
+fn scope_name(model: &Model, scope: &LimitScope) -> String {
     match scope {
         LimitScope::Proxy(id) => model.live.proxies.name(*id),
         other => other.to_string(),

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::telemetry::Snapshot;
 
-/// Applies a message that arrived at `now`.
+/// Applies a message that arrived at `now` to the model, and returns the effects that the runtime has to perform.
 pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
     // Time never runs backwards, even where messages carry older times.
     model.live.now = model.live.now.max(now);
@@ -59,9 +59,12 @@ pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
         Msg::Missed(count) => {
             model.server_status.missed_events += count;
             let events = format::counted(count, "lifecycle event");
-            model.notify(NoticeLevel::Warning, format!("{events} missed, resynced"));
+            model.notify(
+                NoticeLevel::Warning,
+                format!("{events} missed; the next snapshot contains their effects"),
+            );
         }
-        Msg::Replied(id, reply) => return batch::replied(model, id, reply),
+        Msg::Replied(id, reply) => return batch::handle_reply(model, id, reply),
         Msg::FileWritten(Ok(path)) => model.notify(NoticeLevel::Success, format!("written to {path}")),
         Msg::FileWritten(Err(error)) => model.notify(NoticeLevel::Warning, error),
         Msg::NoShell => model.notify(NoticeLevel::Info, "cannot suspend: no shell with job control"),
@@ -69,7 +72,9 @@ pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Applies a sample. Not a message of [`update`], because a snapshot is large and its allocations are reused.
+/// Applies a snapshot of the server that was taken at `now`: updates all rows, removes an expired notice, and returns
+/// the effects that send queued commands. Not a message of [`update`], because a snapshot is large and its
+/// allocations are reused.
 pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) -> Vec<Effect> {
     model.live.now = model.live.now.max(now);
     let now = model.live.now;
@@ -90,7 +95,8 @@ pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) -> Ve
     batch::send_queued(model)
 }
 
-/// The intent of a key in the present context: that of a binding, or the character that it types.
+/// Returns the intent of a key in the present context: that of its binding, else the insertion of its character into
+/// the open prompt or the number of the open dialog. `None` for a key without meaning here.
 fn intent_of_key(model: &Model, key: Key) -> Option<Intent> {
     if let Some(Overlay::Dialog(dialog)) = &model.overlay
         && dialog.required_number().is_some()
@@ -103,7 +109,7 @@ fn intent_of_key(model: &Model, key: Key) -> Option<Intent> {
     }
     let bound = model.keymap.intent(model.context(), key).cloned();
     bound.or_else(|| match model.overlay {
-        Some(Overlay::Prompt(_)) => prompt::typed(key),
+        Some(Overlay::Prompt(_)) => prompt::intent_of_char(key),
         _ => None,
     })
 }

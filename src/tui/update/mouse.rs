@@ -6,11 +6,11 @@ use crate::tui::{
     terminal::MouseEvent,
 };
 
-/// Rows by which one notch of the wheel moves the cursor.
+/// The number of rows by which one notch of the mouse wheel moves the cursor.
 const ROWS_PER_NOTCH: isize = 3;
 
-/// The intent of a mouse event: the wheel moves the cursor, a click selects a row or sorts by a heading. `None` while the
-/// mouse is disabled or an overlay is open.
+/// Returns the intent of a mouse event: the wheel moves the cursor, a click selects a row or sorts by a heading.
+/// `None` while the mouse is disabled, an overlay is open or the terminal is too small.
 pub(super) fn intent_of(model: &Model, event: MouseEvent) -> Option<Intent> {
     if !model.display.mouse || model.overlay.is_some() || !model.layout().has_table {
         return None;
@@ -24,7 +24,8 @@ pub(super) fn intent_of(model: &Model, event: MouseEvent) -> Option<Intent> {
     }
 }
 
-/// The intent of a click on the table of streams. Other screens have none.
+/// Returns the intent of a click at column `x` and row `y` of the terminal: sorting on a heading of the streams
+/// table, selection on a row. `None` elsewhere and on other screens.
 fn clicked(model: &Model, x: u16, y: u16) -> Option<Intent> {
     let table = model.layout().table;
     if model.screen != ScreenId::Streams || model.detail_screen.open.is_some() {

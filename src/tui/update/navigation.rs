@@ -1,4 +1,4 @@
-//! Moves between screens and rows, and changes what the table of streams lists. Nothing here reaches the server.
+//! Moves between screens and rows, and changes what the streams table lists. Nothing here reaches the server.
 
 use crate::tui::model::{
     Cursor, CursorStep, Model, NoticeLevel, Overlay, ProxyLine, ScreenId, Sort, StreamFilter, UserLine,
@@ -6,7 +6,7 @@ use crate::tui::model::{
 
 use super::selection;
 
-/// Moves the cursor of the current screen, or scrolls the log.
+/// Moves the cursor of the current screen by a step; on the log screen, scrolls the log.
 pub(super) fn move_cursor(model: &mut Model, step: CursorStep) {
     match model.screen {
         ScreenId::Streams => move_in_streams(model, step),
@@ -25,7 +25,7 @@ pub(super) fn move_cursor(model: &mut Model, step: CursorStep) {
     }
 }
 
-/// Moves the cursor of the table of streams.
+/// Moves the cursor of the streams table by a step. An open detail screen follows it to the newly selected stream.
 pub(super) fn move_in_streams(model: &mut Model, step: CursorStep) {
     let mut cursor = model.streams_screen.cursor;
     cursor.step(step, model.rows(), model.layout().table_rows());
@@ -33,7 +33,7 @@ pub(super) fn move_in_streams(model: &mut Model, step: CursorStep) {
     follow_with_detail(model);
 }
 
-/// Selects the row of the table of streams at this index, if there is one.
+/// Selects the row of the streams table at this index, if there is one.
 pub(super) fn select_row(model: &mut Model, index: usize) {
     if index < model.rows().len() {
         let mut cursor = model.streams_screen.cursor;
@@ -42,7 +42,7 @@ pub(super) fn select_row(model: &mut Model, index: usize) {
     }
 }
 
-/// Shows the detail of the newly selected stream where the detail screen is open.
+/// If the detail screen is open, makes it show the stream that the cursor selects now.
 fn follow_with_detail(model: &mut Model) {
     let selected = match model.screen {
         _ if model.detail_screen.open.is_none() => None,
@@ -55,7 +55,8 @@ fn follow_with_detail(model: &mut Model) {
     selected.into_iter().for_each(|id| model.open_detail(id));
 }
 
-/// Scrolls the filtered log by records. Without a filter, moves the selected target, or scrolls tui-logger's widget.
+/// Scrolls the filtered log by records. Without a filter, moves the selected log target, or scrolls tui-logger's
+/// widget.
 fn scroll_log(model: &mut Model, step: CursorStep) {
     use tui_logger::TuiWidgetEvent as Event;
     if !model.log_screen.filter().is_empty() {
@@ -84,7 +85,7 @@ fn scroll_log(model: &mut Model, step: CursorStep) {
     }
 }
 
-/// Shows more or fewer levels of the selected log target.
+/// Shows one more level of the selected log target (`more`), or one fewer.
 pub(super) fn change_log_levels(model: &mut Model, more: bool) {
     use tui_logger::TuiWidgetEvent as Event;
     if model.screen == ScreenId::Logs && model.shows_log_targets() {
@@ -92,19 +93,20 @@ pub(super) fn change_log_levels(model: &mut Model, more: bool) {
     }
 }
 
-/// Shows a screen, without the detail of a stream.
+/// Shows a screen, and closes the detail of a stream.
 pub(super) fn show(model: &mut Model, screen: ScreenId) {
     model.screen = screen;
     model.detail_screen.open = None;
     model.refresh_rows();
 }
 
-/// Shows the screen `offset` tabs to the right of the current one, around the end.
+/// Shows the screen `offset` tabs to the right of the current one; after the last tab comes the first.
 pub(super) fn show_neighbour(model: &mut Model, offset: usize) {
     show(model, ScreenId::ALL[(model.screen.index() + offset) % ScreenId::ALL.len()]);
 }
 
-/// Undoes one thing that hides something: the log filter, the screen, the filter, or the marks. Never quits.
+/// Undoes the first of these that applies: the log's filter, a screen other than the streams screen, the filter of
+/// the streams table, the marks. Never quits.
 pub(super) fn back(model: &mut Model) {
     if model.screen == ScreenId::Logs && !model.log_screen.filter().is_empty() {
         model.log_screen.set_filter(String::new());
@@ -147,7 +149,7 @@ pub(super) fn open(model: &mut Model) {
     }
 }
 
-/// Removes `id` from the list, or adds it where it is missing.
+/// Removes `id` from the list of unfolded objects, or adds it if it is missing: folds or unfolds it.
 fn toggle<T: PartialEq>(unfolded: &mut Vec<T>, id: T) {
     match unfolded.iter().position(|known| *known == id) {
         Some(at) => _ = unfolded.remove(at),
@@ -161,7 +163,8 @@ pub(super) fn set_filter(model: &mut Model, filter: StreamFilter) {
     model.refresh_rows();
 }
 
-/// Sorts the table; a frozen display too, since its data does not change by it.
+/// Sorts the streams table by this key and direction; also while the display is frozen, because sorting does not
+/// change its data.
 pub(super) fn set_sort(model: &mut Model, sort: Sort) {
     let now = model.live.now;
     model.live.streams.set_sort(sort, now);
@@ -171,26 +174,27 @@ pub(super) fn set_sort(model: &mut Model, sort: Sort) {
     model.refresh_rows();
 }
 
-/// Sorts by the next column on the screen, or by the previous one.
+/// Sorts the streams table by the next sortable column on the screen, or by the previous one, in the default
+/// direction of that column.
 pub(super) fn step_sort_key(model: &mut Model, forward: bool) {
     let by = model.shown().streams.sort().by;
     let by = by.next(&model.visible_sort_keys(), forward);
     set_sort(model, Sort { by, reversed: false });
 }
 
-/// Reverses the sort order.
+/// Reverses the sort direction of the streams table.
 pub(super) fn reverse_sort(model: &mut Model) {
     let Sort { by, reversed } = model.shown().streams.sort();
     set_sort(model, Sort { by, reversed: !reversed });
 }
 
-/// Lists streams that have ended, or stops listing them.
+/// Shows or hides ended streams in the streams table.
 pub(super) fn toggle_ended(model: &mut Model) {
     model.streams_screen.show_ended = !model.streams_screen.show_ended;
     model.refresh_rows();
 }
 
-/// Shows the table of streams, filtered to the selected proxy, service or user.
+/// Shows the streams table, filtered to the selected proxy, service or user.
 pub(super) fn show_streams_of_selected(model: &mut Model) {
     let proxy = |id| format!("proxy:{}", first_word(&model.shown().proxies.name(id)));
     let text = match model.screen {
@@ -214,12 +218,12 @@ pub(super) fn show_streams_of_selected(model: &mut Model) {
     set_filter(model, StreamFilter::parse(&text).unwrap_or_default());
 }
 
-/// The first word of a proxy's name, which may contain blanks: a term of a filter may not.
+/// Returns the first word of a proxy's name: the name may contain blanks, a filter term may not.
 fn first_word(name: &str) -> String {
     name.split_whitespace().next().unwrap_or_default().to_owned()
 }
 
-/// Shows the log, filtered to records about the selected object.
+/// Shows the log screen, filtered to the records that name the selected stream, user, proxy, channel or service.
 pub(super) fn show_log_of_selected(model: &mut Model) {
     if let Some(name) = selection::name(model) {
         show(model, ScreenId::Logs);
@@ -227,7 +231,8 @@ pub(super) fn show_log_of_selected(model: &mut Model) {
     }
 }
 
-/// Shows the command that joins another machine as a proxy, where the host provides one.
+/// Opens the window with the command that joins another machine as a proxy; shows a notice if the host of the cockpit
+/// provides no command.
 pub(super) fn show_join_command(model: &mut Model) {
     if model.labels.join.is_some() {
         model.overlay = Some(Overlay::AddProxy);

@@ -12,30 +12,32 @@ use crate::tui::{
     terminal::Key,
 };
 
-/// Opens a prompt with this text.
+/// Opens a prompt of this kind, with `text` as its initial content and the text cursor at the end.
 pub(super) fn open(model: &mut Model, kind: PromptKind, text: String) {
     model.overlay = Some(Overlay::Prompt(Prompt { kind, line: LineEdit::new(text), error: None }));
 }
 
-/// Opens the prompt for the filter of the table of streams.
+/// Opens the prompt for the filter of the streams table.
 pub(super) fn open_filter(model: &mut Model) {
     let before = model.streams_screen.filter.text().to_owned();
     let kind = PromptKind::Filter { before: before.clone(), cursor: model.streams_screen.cursor };
     open(model, kind, before);
 }
 
-/// Opens the prompt for the text that shown log records contain.
+/// Opens the prompt for the filter of the log screen: the text that shown records contain.
 pub(super) fn open_log_filter(model: &mut Model) {
     let before = model.log_screen.filter().to_owned();
     open(model, PromptKind::LogFilter { before: before.clone() }, before);
 }
 
-/// The intent of a key that no binding of the prompt uses: it inserts its character, if it has one.
-pub(super) fn typed(key: Key) -> Option<Intent> {
+/// Returns the intent that inserts the character of a key into the open prompt; `None` for a key without a character.
+/// Called for keys that no binding of the prompt uses.
+pub(super) fn intent_of_char(key: Key) -> Option<Intent> {
     keymap::typed_char(key).map(|c| Intent::Prompt(PromptIntent::Edit(LineEditOp::Insert(c))))
 }
 
-/// Handles an intent of the open prompt. Returns the intent that follows from the accepted text.
+/// Handles an intent of the open prompt: edits, completes, accepts or cancels its text. Returns the intent that
+/// follows from an accepted text.
 pub(super) fn handle(model: &mut Model, intent: PromptIntent) -> Option<Intent> {
     let Some(Overlay::Prompt(prompt)) = &model.overlay else { return None };
     match intent {
@@ -59,7 +61,8 @@ fn edit(model: &mut Model, op: LineEditOp) {
     apply_while_typing(model);
 }
 
-/// Applies filters while they are typed. Other prompts have no effect before they are accepted.
+/// Applies the text of the open filter or log filter prompt at each change. Other prompts have no effect before they
+/// are accepted.
 fn apply_while_typing(model: &mut Model) {
     let Some(Overlay::Prompt(prompt)) = &mut model.overlay else { return };
     let text = prompt.line.text().to_owned();
@@ -78,13 +81,15 @@ fn apply_while_typing(model: &mut Model) {
     }
 }
 
-/// Filters the table, with the cursor of before the prompt: its row is selected again where it is listed.
+/// Filters the streams table, and selects the row that `cursor` (from before the prompt opened) selects, if the
+/// filter lists it.
 fn apply_filter(model: &mut Model, filter: StreamFilter, cursor: Cursor<RowId>) {
     model.set_stream_cursor(cursor);
     navigation::set_filter(model, filter);
 }
 
-/// Accepts the text. Text that is invalid keeps the prompt open, with the error beside it.
+/// Closes the prompt and returns the intent that its text stands for. A prompt with invalid text stays open and shows
+/// the error beside the text.
 fn accept(model: &mut Model) -> Option<Intent> {
     let Some(Overlay::Prompt(prompt)) = &mut model.overlay else { return None };
     if prompt.error.is_some() {
@@ -134,7 +139,7 @@ fn accept(model: &mut Model) -> Option<Intent> {
     }
 }
 
-/// Closes the prompt and restores what was in effect before.
+/// Closes the prompt, and restores the filter that was in effect before it opened.
 fn cancel(model: &mut Model) {
     let Some(Overlay::Prompt(prompt)) = model.overlay.take() else { return };
     match prompt.kind {
@@ -147,7 +152,7 @@ fn cancel(model: &mut Model) {
     }
 }
 
-/// Completes the last word as far as it is unambiguous.
+/// Completes the last word of the open prompt as far as all its possible completions agree.
 fn complete(model: &mut Model) {
     let Some(text) = Completion::of(model).completed() else { return };
     if let Some(Overlay::Prompt(prompt)) = &mut model.overlay {

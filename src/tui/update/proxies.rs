@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// Opens the dialog that confirms the kick of the selected proxy, or of the proxy of the selected stream.
+/// Opens the dialog that confirms closing all channels of the selected proxy, or of the proxy of the selected stream.
 pub(super) fn ask_to_kick(model: &mut Model) {
     model.streams_screen.cursor.choose();
     let Some(proxy) = selection::connected_proxy(model) else { return };
@@ -19,13 +19,14 @@ pub(super) fn ask_to_kick(model: &mut Model) {
     dialog::open(model, question);
 }
 
-/// Closes all channels of the proxy; it may reconnect.
+/// Returns the effects that make the server close all channels of this proxy, which may reconnect.
 pub(super) fn kick(model: &mut Model, proxy: ProxyId) -> Vec<Effect> {
     let name = model.live.proxies.name(proxy);
     batch::send_one(model, name, "kicked", Command::KickProxy(proxy))
 }
 
-/// Drains the selected proxy, or undrains it.
+/// Starts or stops draining the selected proxy: a draining proxy gets no new streams. Changes its row ahead of the
+/// server's reply.
 pub(super) fn drain(model: &mut Model, change: DrainChange) -> Vec<Effect> {
     let Some(proxy) = selection::connected_proxy(model) else { return Vec::new() };
     let (id, is_draining) = (proxy.id, proxy.draining);
@@ -51,15 +52,15 @@ pub(super) fn drain(model: &mut Model, change: DrainChange) -> Vec<Effect> {
     batch::send_one(model, name, verb, command)
 }
 
-/// Opens the prompt for the weight of the selected proxy. It starts empty: a digit typed after the present weight would
-/// make another number of it.
+/// Opens the prompt for the weight of the selected proxy. It starts empty: a digit typed after the present weight
+/// would make another number of it.
 pub(super) fn ask_for_weight(model: &mut Model) {
     let Some(proxy) = selection::connected_proxy(model) else { return };
     let kind = PromptKind::Weight(proxy.id);
     prompt::open(model, kind, String::new());
 }
 
-/// Sets the weight of the proxy, or of the selected one.
+/// Returns the effects that set the weight of `proxy` for new streams; without one, of the selected proxy.
 pub(super) fn set_weight(model: &mut Model, proxy: Option<ProxyId>, weight: u32) -> Vec<Effect> {
     let proxy = proxy.or_else(|| selection::connected_proxy(model).map(|proxy| proxy.id));
     let Some(proxy) = proxy else { return Vec::new() };
@@ -74,7 +75,7 @@ pub(super) fn ask_for_policy(model: &mut Model) {
     }
 }
 
-/// Sets the balancing policy of the service, or of the selected one.
+/// Returns the effects that set the balancing policy of `service`; without one, of the selected service.
 pub(super) fn set_policy(model: &mut Model, service: Option<ServiceKey>, policy: Policy) -> Vec<Effect> {
     let Some(service) = service.or_else(|| selection::service(model)) else { return Vec::new() };
     let name = format!("service {service}");

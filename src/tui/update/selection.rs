@@ -10,14 +10,16 @@ use crate::{
     },
 };
 
-/// Whether intents act on the marked streams: marks are made in the table of streams and apply there only.
+/// Returns whether intents act on the marked streams instead of the selected one: some are marked, and the streams
+/// table, where marks are made, is on the screen.
 pub(super) fn uses_marks(model: &Model) -> bool {
     !model.streams_screen.marks.is_empty()
         && model.screen == ScreenId::Streams
         && model.detail_screen.open.is_none()
 }
 
-/// The marked streams, else the selected one if it is open. Notifies the operator where there is none.
+/// Returns the marked streams, else the selected one if it is open, and makes the cursor stay with its row. Shows a
+/// notice if there is no such stream.
 pub(super) fn streams(model: &mut Model) -> Vec<RowId> {
     model.streams_screen.cursor.choose();
     if uses_marks(model) {
@@ -35,7 +37,7 @@ pub(super) fn streams(model: &mut Model) -> Vec<RowId> {
     Vec::new()
 }
 
-/// Those of `rows` that can be killed: open streams without a pending kill.
+/// Returns those streams of `rows` that can be killed: open ones without a pending kill.
 pub(super) fn kill_targets(model: &Model, rows: &[RowId]) -> Vec<KillTarget> {
     let target = |id: &RowId| {
         let row = model.live.streams.get(*id).filter(|row| row.is_live() && !row.kill_pending)?;
@@ -44,7 +46,7 @@ pub(super) fn kill_targets(model: &Model, rows: &[RowId]) -> Vec<KillTarget> {
     rows.iter().filter_map(target).collect()
 }
 
-/// The selected user, or the user of the selected stream.
+/// Returns the selected user, or the user of the selected stream; `None` if neither is selected.
 pub(super) fn user(model: &Model) -> Option<UserChannelId> {
     match model.screen {
         ScreenId::Sessions if model.detail_screen.open.is_none() => {
@@ -54,14 +56,15 @@ pub(super) fn user(model: &Model) -> Option<UserChannelId> {
     }
 }
 
-/// Whether one stream of an unfolded user is selected on the sessions screen, not the user itself.
+/// Returns whether the cursor of the sessions screen is on a stream below an unfolded user, not on a user.
 pub(super) fn is_stream_of_user(model: &Model) -> bool {
     model.screen == ScreenId::Sessions
         && model.detail_screen.open.is_none()
         && matches!(model.sessions_screen.cursor.selected(), Some(UserLine::Stream(..)))
 }
 
-/// The selected proxy, or the proxy of the selected stream; also one that has disconnected.
+/// Returns the selected proxy, or the proxy of the selected channel or stream, also if it has disconnected; `None` if
+/// none of them is selected.
 pub(super) fn proxy(model: &Model) -> Option<ProxyId> {
     match (model.screen, model.proxies_screen.cursor.selected()) {
         (ScreenId::Proxies, Some(ProxyLine::Proxy(id))) => Some(id),
@@ -71,7 +74,8 @@ pub(super) fn proxy(model: &Model) -> Option<ProxyId> {
     }
 }
 
-/// The selected proxy if it is connected. Notifies the operator where it is not.
+/// Returns the selected proxy, or the proxy of the selected channel or stream, if it is connected. Shows a notice if
+/// it is not or none is selected.
 pub(super) fn connected_proxy(model: &mut Model) -> Option<&ProxyRow> {
     let Some(id) = proxy(model) else {
         model.notify(NoticeLevel::Info, "no proxy selected");
@@ -85,7 +89,8 @@ pub(super) fn connected_proxy(model: &mut Model) -> Option<&ProxyRow> {
     model.live.proxies.get(id)
 }
 
-/// The selected service, else the only service of the selected proxy. Notifies the operator where there is none.
+/// Returns the selected service, else the only service of the selected proxy. Shows a notice if there is none, if
+/// there are several, or if its port has closed.
 pub(super) fn service(model: &mut Model) -> Option<ServiceKey> {
     let live = &model.live;
     if let Some(ProxyLine::Service(id)) = model.proxies_screen.cursor.selected() {
@@ -112,8 +117,8 @@ pub(super) fn service(model: &mut Model) -> Option<ServiceKey> {
     }
 }
 
-/// What a rate limit would apply to: the marked streams, or the selected stream, user, proxy or service. Notifies the
-/// operator where nothing is selected.
+/// Returns what a rate limit would apply to: the marked streams, or the selected stream, user, proxy or service.
+/// Shows a notice if nothing is selected.
 pub(super) fn limit_target(model: &mut Model) -> Option<LimitTarget> {
     let line = model.proxies_screen.cursor.selected();
     let scope = match (model.screen, &model.detail_screen.open) {
@@ -136,7 +141,8 @@ pub(super) fn limit_target(model: &mut Model) -> Option<LimitTarget> {
     Some(LimitTarget::Scope(scope))
 }
 
-/// The name of the selected object: a stream key, an id, or a service key.
+/// Returns the name of the selected object, as logs and commands write it: a stream key, the id of a user, proxy or
+/// channel, or a service key.
 pub(super) fn name(model: &Model) -> Option<String> {
     if let Some(detail) = &model.detail_screen.open {
         return Some(detail.key.to_string());

@@ -7,7 +7,8 @@ use crate::tui::{
     msg::Effect,
 };
 
-/// Quits; asks for confirmation while streams are open.
+/// Returns the effect that ends the cockpit; while streams are open, opens the dialog that asks for confirmation
+/// instead.
 pub(super) fn quit(model: &mut Model) -> Vec<Effect> {
     if model.live.streams.open_count() == 0 {
         return vec![Effect::Exit(Exit::Quit)];
@@ -17,7 +18,8 @@ pub(super) fn quit(model: &mut Model) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Drains the server; the second time, ends it at once.
+/// Starts draining the server, as after `^C`, SIGINT or SIGTERM; the second time, ends the program at once. Closes
+/// any overlay.
 pub(super) fn interrupt(model: &mut Model) -> Vec<Effect> {
     model.overlay = None;
     if model.server_status.drain_requested {

@@ -101,12 +101,12 @@ pub(super) fn kill(model: &mut Model, targets: &[KillTarget]) -> Vec<Effect> {
     batch::send_queued(model)
 }
 
-/// Kills all streams of the user.
+/// Returns the effects that kill all streams of the user.
 pub(super) fn kill_user(model: &mut Model, user: UserChannelId) -> Vec<Effect> {
     batch::send_one(model, format!("user {user}"), "killed", Command::KillUser(user))
 }
 
-/// Pauses or resumes the selected streams, without confirmation: no data is lost by it.
+/// Pauses or resumes the marked streams, or the selected one, without confirmation: no data is lost by it.
 pub(super) fn pause(model: &mut Model, change: PauseChange) -> Vec<Effect> {
     let rows = selection::streams(model);
     let pause = match change {
@@ -126,7 +126,7 @@ pub(super) fn pause(model: &mut Model, change: PauseChange) -> Vec<Effect> {
     })
 }
 
-/// Changes the priority of the selected streams, each from its own.
+/// Changes the priority of the marked streams, or of the selected one, each starting from its own.
 pub(super) fn set_priority(model: &mut Model, change: PriorityChange) -> Vec<Effect> {
     let rows = selection::streams(model);
     let verb = match change {
@@ -155,7 +155,7 @@ pub(super) fn toggle_mark(model: &mut Model) {
     navigation::move_in_streams(model, CursorStep::By(1));
 }
 
-/// Marks every listed stream that is open; others lose their marks.
+/// Marks every open stream that the table lists, and unmarks all others.
 pub(super) fn mark_listed(model: &mut Model) {
     let streams = &model.live.streams;
     let is_open = |id: &_| streams.get(*id).is_some_and(|row| row.is_live());

@@ -2,8 +2,8 @@
 
 use ratatui::{style::Style, symbols::braille::BRAILLE, text::Span};
 
-/// Returns the filled part and the unfilled part of a horizontal bar, together exactly `width` cells, in steps of half a
-/// cell. The two parts differ in line weight too, for terminals without colour.
+/// Returns the filled part and the unfilled part of a horizontal bar, together exactly `width` cells, in steps of
+/// half a cell. The two parts differ in line weight too, for terminals without colour.
 pub(crate) fn horizontal(share: f64, width: usize) -> (String, String) {
     let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
     let mut halves = (share * width as f64 * 2.0).round() as usize;
@@ -46,8 +46,8 @@ pub(crate) fn marked(
 }
 
 /// Returns a sparkline: one block character for each value, its height proportional to the largest value; a blank for
-/// zero. The highest block is not a full one, so that sparklines in adjacent rows do not touch. `headroom` extends the
-/// scale above the largest value by this fraction: with some of it, a steady rate is a line at middle height.
+/// zero. The highest block is not a full one, so that sparklines in adjacent rows do not touch. `headroom` extends
+/// the scale above the largest value by this fraction: with some of it, a steady rate is a line at middle height.
 pub(crate) fn spark(values: impl Iterator<Item = f64> + Clone, headroom: f64) -> String {
     const LEVELS: [char; 7] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇'];
     let largest = values.clone().fold(0.0, f64::max) * (1.0 + headroom);
@@ -62,8 +62,8 @@ pub(crate) fn spark(values: impl Iterator<Item = f64> + Clone, headroom: f64) ->
         .collect()
 }
 
-/// Returns the top of a chart's scale: the next of 1, 2, 4, 6, 8 or 10 times a power of ten, at least 1,000, so that the
-/// scale seldom changes.
+/// Returns the top of a chart's scale: the next of 1, 2, 4, 6, 8 or 10 times a power of ten, at least 1,000, so that
+/// the scale seldom changes.
 pub(crate) fn nice_ceiling(value: f64) -> f64 {
     if value.is_nan() || value <= 1000.0 {
         return 1000.0;

@@ -13,12 +13,12 @@ use crate::tui::{
     model::{CHART_WINDOWS, Model, RateHistory},
 };
 
-/// The width of the axis with its labels, in cells.
+/// The width, in cells, of the rate labels and the axis at the left of a chart.
 const AXIS_WIDTH: u16 = 9;
 
-/// Draws the throughput of the server as two areas on one time axis: downloads upwards, uploads downwards. Each has its
-/// own scale: uploads are often a hundredth of downloads, and would be a flat line on the scale of downloads.
-pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
+/// Draws the throughput of the server as two areas on one time axis: downloads upwards, uploads downwards. Each has
+/// its own scale: uploads are often a hundredth of downloads, and would be a flat line on the scale of downloads.
+pub(crate) fn draw_panel(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let unit = super::unit(model);
     let rate = |arrow, rate: f64, style| {
@@ -27,15 +27,15 @@ pub(crate) fn panel(model: &Model, area: Rect, buf: &mut Buffer) {
     let title = [
         rate("↓", model.shown().throughput.down_rate, theme.down),
         rate("↑", model.shown().throughput.up_rate, theme.up),
-        Span::styled(format!("  last {}  [ ]", window(model)), theme.dim),
+        Span::styled(format!("  last {}  [ ]", window_name(model)), theme.dim),
     ];
     draw_section_title(model, area, buf, "Throughput", title);
-    plot(model, &model.shown().throughput.history, area, buf);
+    draw_plot(model, &model.shown().throughput.history, area, buf);
 }
 
 /// Formats the time span that charts cover: `30s`, `2m`, `1h`.
-pub(super) fn window(model: &Model) -> String {
-    match seconds(model) {
+pub(super) fn window_name(model: &Model) -> String {
+    match window_seconds(model) {
         s @ 0..60 => format!("{s}s"),
         s @ 60..3600 => format!("{}m", s / 60),
         s => format!("{}h", s / 3600),
@@ -43,12 +43,13 @@ pub(super) fn window(model: &Model) -> String {
 }
 
 /// Returns the time span that charts cover, in seconds.
-fn seconds(model: &Model) -> u64 {
+fn window_seconds(model: &Model) -> u64 {
     CHART_WINDOWS.get(model.display.chart_window).copied().unwrap_or(120)
 }
 
-/// Draws the areas and the axis of a rate history below the first row of `area`, which holds the title.
-pub(super) fn plot(model: &Model, history: &RateHistory, area: Rect, buf: &mut Buffer) {
+/// Draws the rates of a history below the first row of `area`, which holds the title: downloads as an area above the
+/// time axis, uploads as one below it, and the labels of both scales.
+pub(super) fn draw_plot(model: &Model, history: &RateHistory, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let plot = Rect {
         x: area.x + AXIS_WIDTH,
@@ -59,10 +60,10 @@ pub(super) fn plot(model: &Model, history: &RateHistory, area: Rect, buf: &mut B
     if plot.width < 4 || plot.height < 3 {
         return;
     }
-    let points = history.points(usize::from(plot.width) * 2, seconds(model));
+    let points = history.points(usize::from(plot.width) * 2, window_seconds(model));
     let down: Vec<_> = points.iter().map(|point| point.map(|(down, _)| down)).collect();
     let up: Vec<_> = points.iter().map(|point| point.map(|(_, up)| up)).collect();
-    let tops = [ceiling(&down), ceiling(&up)];
+    let tops = [scale_top(&down), scale_top(&up)];
     // The direction with the larger scale gets two thirds of the height; downloads keep them unless uploads are four
     // times as fast, so that the axis does not jump.
     let third = (plot.height / 3).max(1);
@@ -70,8 +71,8 @@ pub(super) fn plot(model: &Model, history: &RateHistory, area: Rect, buf: &mut B
     let below = plot.height - above;
     let upper = Rect { height: above, ..plot };
     let lower = Rect { y: plot.y + above, height: below, ..plot };
-    self::area(buf, upper, &down, tops[0], false, theme.down);
-    self::area(buf, lower, &up, tops[1], true, theme.up);
+    fill_area(buf, upper, &down, tops[0], false, theme.down);
+    fill_area(buf, lower, &up, tops[1], true, theme.up);
 
     let mut label = |y: u16, text: String, style: Style, mark: &'static str| {
         let line = Line::from(vec![Span::styled(fit_right(&text, 7), style), Span::styled(mark, theme.rule)]);
@@ -91,14 +92,14 @@ pub(super) fn plot(model: &Model, history: &RateHistory, area: Rect, buf: &mut B
     label(lower.bottom() - 1, super::rate(model, tops[1]), theme.dim, " ┤");
 }
 
-/// Returns the top of the scale for these rates.
-fn ceiling(points: &[Option<f64>]) -> f64 {
+/// Returns the rate in bytes per second at the top of a chart's scale, so that the highest of these points fits.
+fn scale_top(points: &[Option<f64>]) -> f64 {
     bars::nice_ceiling(points.iter().flatten().copied().fold(0.0, f64::max))
 }
 
-/// Fills the area of a curve with Braille dots: two points a cell, four dots a row. With `hanging` it grows downwards from
-/// the top of `plot`. `top` is the rate at full height.
-fn area(buf: &mut Buffer, plot: Rect, points: &[Option<f64>], top: f64, hanging: bool, style: Style) {
+/// Fills the area of a curve with Braille dots: two points a cell, four dots a row. With `hanging` it grows downwards
+/// from the top of `plot`. `top` is the rate at full height.
+fn fill_area(buf: &mut Buffer, plot: Rect, points: &[Option<f64>], top: f64, hanging: bool, style: Style) {
     let dots_high = usize::from(plot.height) * 4;
     for (column, pair) in (plot.left()..plot.right()).zip(points.chunks(2)) {
         for (row, y) in (plot.top()..plot.bottom()).enumerate() {
@@ -122,12 +123,12 @@ fn area(buf: &mut Buffer, plot: Rect, points: &[Option<f64>], top: f64, hanging:
     }
 }
 
-/// Draws the throughput in one line: the rate and a sparkline for each direction.
-pub(crate) fn line(model: &Model, area: Rect, buf: &mut Buffer) {
+/// Draws the throughput of the server in one line: for each direction the rate and a sparkline of its history.
+pub(crate) fn draw_summary_line(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     // What is left of the line beside the title and the two rates is divided between the sparklines.
     let width = usize::from(area.width.saturating_sub(8 + 2 * 10)) / 2;
-    let points = model.shown().throughput.history.points(width.max(1), seconds(model));
+    let points = model.shown().throughput.history.points(width.max(1), window_seconds(model));
     let curve = |pick: fn(&(f64, f64)) -> f64| {
         bars::spark(points.iter().map(move |point| point.as_ref().map_or(0.0, pick)), 0.0)
     };

@@ -12,7 +12,8 @@ use crate::tui::{
     model::Model,
 };
 
-/// Draws the list of columns, one a line; `focus` is the index of the line in focus.
+/// Draws the window that lists the columns of the streams table, one on each line, with a mark for those on the
+/// screen; `focus` is the index of the focused line.
 pub(crate) fn draw(model: &Model, focus: usize, buf: &mut Buffer) {
     let theme = &model.theme;
     let height = u16::try_from(StreamColumn::ALL.len()).unwrap_or(u16::MAX).saturating_add(2);

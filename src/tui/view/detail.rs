@@ -23,10 +23,12 @@ use crate::{
     },
 };
 
-/// From this width on, in cells, the facts of the stream stand beside its flow and latencies.
+/// The width in cells from which on the facts of the stream stand beside its flow control and latencies instead of
+/// above them.
 const TWO_COLUMN_WIDTH: u16 = 110;
 
-/// Draws the screen: facts, figures and flow of the stream, then its throughput chart, then its lifecycle and log.
+/// Draws the detail screen of one stream: facts, flow control and latencies, then its throughput chart, then its
+/// events and log records.
 pub(crate) fn draw(model: &Model, detail: &StreamDetail, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let Some(row) = model.shown().streams.get(detail.row) else {
@@ -39,7 +41,7 @@ pub(crate) fn draw(model: &Model, detail: &StreamDetail, area: Rect, buf: &mut B
         );
         return;
     };
-    title(model, row, area, buf);
+    draw_title(model, row, area, buf);
     let below = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     // Rows that are reserved for the chart and the lifecycle.
     let reserved = match below.height {
@@ -54,11 +56,11 @@ pub(crate) fn draw(model: &Model, detail: &StreamDetail, area: Rect, buf: &mut B
         draw_one_column(model, detail, row, below, room, buf)
     };
     let rest = Rect { y: below.y + used, height: below.height - used, ..below };
-    chart_and_lifecycle(model, detail, row, rest, buf);
+    draw_chart_and_lifecycle(model, detail, row, rest, buf);
 }
 
-/// Draws the title: key, state, age and rate limits of the stream.
-fn title(model: &Model, row: StreamRow<'_>, area: Rect, buf: &mut Buffer) {
+/// Draws the title of the detail screen: key, state, age and rate limits of the stream.
+fn draw_title(model: &Model, row: StreamRow<'_>, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let state_style = match row.is_live() {
         true if row.paused => theme.warn,
@@ -79,7 +81,8 @@ fn title(model: &Model, row: StreamRow<'_>, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// Draws the facts in the left half, flow and latencies in the right half, in at most `room` rows. Returns the rows used.
+/// Draws the facts of the stream in the left half, its flow control and latencies in the right half, in at most
+/// `room` rows. Returns the number of rows used.
 fn draw_two_columns(
     model: &Model,
     detail: &StreamDetail,
@@ -108,7 +111,7 @@ fn draw_two_columns(
         }
         y += u16::from(y < end);
     }
-    let lines = latencies(model, row, right.width, usize::from(end.saturating_sub(y + 1)));
+    let lines = latency_table(model, row, right.width, usize::from(end.saturating_sub(y + 1)));
     if !lines.is_empty() {
         draw_section_title(
             model,
@@ -126,7 +129,8 @@ fn draw_two_columns(
     (y - right.y).max(u16::try_from(facts.len()).unwrap_or(u16::MAX)).min(area.height)
 }
 
-/// Draws facts, flow and latencies below each other in at most `room` rows. Returns the rows used.
+/// Draws facts, flow control and latencies of the stream below each other in at most `room` rows. Returns the number
+/// of rows used.
 fn draw_one_column(
     model: &Model,
     detail: &StreamDetail,
@@ -139,7 +143,7 @@ fn draw_one_column(
     if let Some(known) = detail.flow.as_ref().filter(|_| row.is_live()) {
         facts.push((3, flow::line(model, known, row.age(model.shown().now))));
     }
-    let table = latencies(model, row, area.width, room.saturating_sub(facts.len()));
+    let table = latency_table(model, row, area.width, room.saturating_sub(facts.len()));
     if table.is_empty()
         && let Some(proxy) = row.proxy.and_then(|id| model.shown().proxies.get(id))
         && let Some(line) = latency::line(model, &proxy.latency)
@@ -154,7 +158,7 @@ fn draw_one_column(
     u16::try_from(lines.len()).unwrap_or(u16::MAX).min(area.height)
 }
 
-/// Returns the `room` lines of the lowest ranks, in their order.
+/// Drops the lines of the highest ranks until `room` lines are left, and returns these in their order.
 fn keep_most_important(mut lines: Vec<RankedLine>, room: usize) -> Vec<Line<'static>> {
     while lines.len() > room {
         let last = lines.iter().enumerate().max_by_key(|(_, (rank, _))| *rank).map_or(0, |(at, _)| at);
@@ -163,8 +167,9 @@ fn keep_most_important(mut lines: Vec<RankedLine>, room: usize) -> Vec<Line<'sta
     lines.into_iter().map(|(_, line)| line).collect()
 }
 
-/// Returns the latencies of the stream's proxy and service in at most `room` lines.
-fn latencies(model: &Model, row: StreamRow<'_>, width: u16, room: usize) -> Vec<Line<'static>> {
+/// Returns connect latency and time to first byte of the stream's proxy and service as a table of at most `room`
+/// lines and `width` cells; empty if nothing was measured.
+fn latency_table(model: &Model, row: StreamRow<'_>, width: u16, room: usize) -> Vec<Line<'static>> {
     let shown = model.shown();
     let mut rows = Vec::new();
     if let Some(proxy) = row.proxy.and_then(|id| shown.proxies.get(id)) {
@@ -184,7 +189,7 @@ fn latencies(model: &Model, row: StreamRow<'_>, width: u16, room: usize) -> Vec<
 
 /// Draws the throughput chart of the stream, if there is room for it, and below it the list of its events and log
 /// records.
-fn chart_and_lifecycle(
+fn draw_chart_and_lifecycle(
     model: &Model,
     detail: &StreamDetail,
     row: StreamRow<'_>,
@@ -203,20 +208,21 @@ fn chart_and_lifecycle(
     let curve = left.saturating_sub(below + 1);
     if curve >= MIN_CHART_HEIGHT && area.width >= 40 && !detail.history.is_empty() {
         let plot = Rect { y: y + 1, height: curve, ..area };
-        let rest = [Span::styled(format!("  last {}  [ ]", chart::window(model)), model.theme.dim)];
+        let rest = [Span::styled(format!("  last {}  [ ]", chart::window_name(model)), model.theme.dim)];
         draw_section_title(model, plot, buf, "Throughput", rest);
-        chart::plot(model, &detail.history, plot, buf);
+        chart::draw_plot(model, &detail.history, plot, buf);
         y += curve + 1;
     }
     let past = Rect { y: y + 1, height: area.bottom().saturating_sub(y + 1), ..area };
     if past.height < 2 {
         return;
     }
-    lifecycle(model, detail, row, past, buf);
+    draw_lifecycle(model, detail, row, past, buf);
 }
 
-/// Draws the events of the stream and the log records about it by time, the newest ones where not all fit.
-fn lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rect, buf: &mut Buffer) {
+/// Draws the events of the stream and the log records that name it, ordered by time. Where not all fit, the newest
+/// ones.
+fn draw_lifecycle(model: &Model, detail: &StreamDetail, row: StreamRow<'_>, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     draw_section_title(
         model,

@@ -21,12 +21,12 @@ pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
     let theme = &model.theme;
     let (title, body) = match &dialog.question {
         Confirmation::Kill(targets) => match targets.as_slice() {
-            [only] => ("Kill this stream?", kill(model, only.row, &only.key.to_string())),
-            many => ("Kill these streams?", kill_many(model, many)),
+            [only] => ("Kill this stream?", kill_text(model, only.row, &only.key.to_string())),
+            many => ("Kill these streams?", kill_many_text(model, many)),
         },
-        Confirmation::KillUser { user, .. } => ("Kill this user?", kill_user(model, *user)),
-        Confirmation::Kick { proxy, .. } => ("Kick this proxy?", kick(model, *proxy)),
-        Confirmation::Quit { drain_timeout } => ("Quit?", quit(model, *drain_timeout)),
+        Confirmation::KillUser { user, .. } => ("Kill this user?", kill_user_text(model, *user)),
+        Confirmation::Kick { proxy, .. } => ("Kick this proxy?", kick_text(model, *proxy)),
+        Confirmation::Quit { drain_timeout } => ("Quit?", quit_text(model, *drain_timeout)),
     };
     let mut body = body;
     if let Some(number) = dialog.required_number() {
@@ -61,8 +61,8 @@ pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
     }
 }
 
-/// Draws the window with the command by which another machine joins as a proxy.
-pub(crate) fn add_proxy(model: &Model, buf: &mut Buffer) {
+/// Draws the window with the command by which another machine joins as a proxy, and a command for a test download.
+pub(crate) fn draw_join_command(model: &Model, buf: &mut Buffer) {
     let theme = &model.theme;
     let Some(join) = &model.labels.join else { return };
     let width = buf.area.width.min(86);
@@ -85,8 +85,8 @@ pub(crate) fn add_proxy(model: &Model, buf: &mut Buffer) {
     }
 }
 
-/// Returns the text of the question whether to kill one stream.
-fn kill(model: &Model, id: RowId, key: &str) -> Vec<Line<'static>> {
+/// Returns the text of the dialog that confirms killing one stream: its key, user, content, bytes and age.
+fn kill_text(model: &Model, id: RowId, key: &str) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let key = Span::styled(key.to_owned(), theme.accent.patch(theme.strong));
     let Some(row) = model.live.streams.get(id) else {
@@ -118,8 +118,9 @@ fn kill(model: &Model, id: RowId, key: &str) -> Vec<Line<'static>> {
     ]
 }
 
-/// Returns the text of the question whether to kill several streams: the first four by key, the number of the others.
-fn kill_many(model: &Model, targets: &[KillTarget]) -> Vec<Line<'static>> {
+/// Returns the text of the dialog that confirms killing several streams: their totals, the first four open ones, and
+/// the number of the others.
+fn kill_many_text(model: &Model, targets: &[KillTarget]) -> Vec<Line<'static>> {
     const LISTED: usize = 4;
     let theme = &model.theme;
     let live = |target: &&KillTarget| model.live.streams.get(target.row).is_some_and(StreamRow::is_live);
@@ -148,8 +149,8 @@ fn kill_many(model: &Model, targets: &[KillTarget]) -> Vec<Line<'static>> {
     lines
 }
 
-/// Returns the text of the question whether to kill all streams of a user.
-fn kill_user(model: &Model, user: UserChannelId) -> Vec<Line<'static>> {
+/// Returns the text of the dialog that confirms killing all streams of a user: its address, open streams and bytes.
+fn kill_user_text(model: &Model, user: UserChannelId) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let rows = || {
         let rows = model.live.streams.order().iter().filter_map(|id| model.live.streams.get(*id));
@@ -171,8 +172,8 @@ fn kill_user(model: &Model, user: UserChannelId) -> Vec<Line<'static>> {
     ]
 }
 
-/// Returns the text of the question whether to disconnect a proxy.
-fn kick(model: &Model, id: ProxyId) -> Vec<Line<'static>> {
+/// Returns the text of the dialog that confirms closing all channels of a proxy.
+fn kick_text(model: &Model, id: ProxyId) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let name = Span::styled(model.live.proxies.name(id), theme.accent.patch(theme.strong));
     let Some(proxy) = model.live.proxies.connected().find(|proxy| proxy.id == id) else {
@@ -189,7 +190,7 @@ fn kick(model: &Model, id: ProxyId) -> Vec<Line<'static>> {
     ]
 }
 
-/// Formats the port of a stream and the proxy behind it.
+/// Formats the public port of a stream and the name of its proxy: the path from the user to the target.
 fn route(model: &Model, row: StreamRow<'_>) -> String {
     match row.proxy {
         Some(proxy) => format!(":{} → {}", row.service.port, model.live.proxies.name(proxy)),
@@ -197,8 +198,9 @@ fn route(model: &Model, row: StreamRow<'_>) -> String {
     }
 }
 
-/// Returns the text of the question whether to quit. `drains` is how long a drain may take, if one is possible.
-fn quit(model: &Model, drains: Option<Duration>) -> Vec<Line<'static>> {
+/// Returns the text of the dialog that confirms quitting while streams are open. `drains` is how long a drain may
+/// take; `None` if draining is not offered.
+fn quit_text(model: &Model, drains: Option<Duration>) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let open = model.live.streams.open_count() as u64;
     let are = if open == 1 { "is" } else { "are" };

@@ -15,7 +15,8 @@ use crate::{
 /// The rank by which a line is dropped where not all fit (the highest first), and the line.
 pub(super) type RankedLine = (u8, Line<'static>);
 
-/// Returns the lines about a stream: user, service, proxy, channel, target, priority, content, end and figures.
+/// Returns the lines of facts about a stream on the detail screen: user, service, proxy, channel, target, priority,
+/// content, end and figures.
 pub(super) fn facts(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<RankedLine> {
     let theme = &model.theme;
     let label = |text: &str| Span::styled(format!("  {}", fit(text, 10)), theme.dim);
@@ -31,9 +32,9 @@ pub(super) fn facts(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked
             ]),
         ),
         (6, Line::from(vec![label("service"), Span::styled(services::name(&row.service), theme.text)])),
-        (1, proxy(model, row, label("proxy"))),
-        (6, channel(model, row, label("channel"))),
-        (4, target(model, row, label("target"))),
+        (1, proxy_line(model, row, label("proxy"))),
+        (6, channel_line(model, row, label("channel"))),
+        (4, target_line(model, row, label("target"))),
         (
             7,
             Line::from(vec![
@@ -53,12 +54,12 @@ pub(super) fn facts(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<Ranked
             vec![label("ended"), Span::styled(reason.to_string(), theme.text), Span::styled(by, theme.dim)];
         lines.push((1, Line::from(text)));
     }
-    lines.extend(figures(model, row, width));
+    lines.extend(figure_lines(model, row, width));
     lines
 }
 
-/// Returns the proxy of the stream, and the policy by which it was chosen.
-fn proxy(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'static> {
+/// Returns the line with the stream's proxy, and the policy and weight by which it was chosen.
+fn proxy_line(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'static> {
     let theme = &model.theme;
     let shown = model.shown();
     let Some(id) = row.proxy else {
@@ -82,8 +83,9 @@ fn proxy(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'stati
     Line::from(line)
 }
 
-/// Returns the primary channel of the stream with its RTT, traffic and retransmissions.
-fn channel(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'static> {
+/// Returns the line with the stream's primary channel: its RTT, throughput, number of streams and TCP
+/// retransmissions.
+fn channel_line(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'static> {
     let theme = &model.theme;
     if row.is_in_grace_period {
         let left = row.proxy.and_then(|id| model.shown().proxies.get(id)?.grace_remaining).map(format::age);
@@ -115,8 +117,9 @@ fn channel(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'sta
     Line::from(line)
 }
 
-/// Returns the state of the connection to the target: connect latency, time to first byte, HTTP status.
-fn target(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'static> {
+/// Returns the line with the state of the connection from the proxy to the target: connect latency, time to first
+/// byte, HTTP status.
+fn target_line(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line<'static> {
     let theme = &model.theme;
     let flow = model.shown_detail().and_then(|detail| detail.flow.as_ref());
     let failure = row.ended.as_ref().and_then(|ended| match &ended.reason {
@@ -163,8 +166,9 @@ fn effective_limits(model: &Model, row: StreamRow<'_>) -> String {
     if text.is_empty() { "none".to_owned() } else { text }
 }
 
-/// Returns the rates of both directions (now, mean, peak) and their totals, and the progress of the download.
-fn figures(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<RankedLine> {
+/// Returns the lines with the rates of both directions (now, mean, peak), their total bytes, and the progress of the
+/// download.
+fn figure_lines(model: &Model, row: StreamRow<'_>, width: u16) -> Vec<RankedLine> {
     let theme = &model.theme;
     let seconds = row.age(model.shown().now).as_secs_f64().max(0.1);
     // Below 46 columns the mean is left out.

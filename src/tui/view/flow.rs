@@ -16,13 +16,13 @@ use crate::{
     },
 };
 
-/// The width of a figure in cells: a blank and the longest word.
+/// The width in cells of a figure in the flow section: a blank and the longest word.
 const FIGURE_WIDTH: usize = 9;
-/// The width of a label in cells.
+/// The width in cells of a label in the flow section.
 const LABEL_WIDTH: usize = 11;
 
-/// Returns the lines of the flow section: bottleneck, window, buffers, time per bottleneck and failovers. An ended stream
-/// (`is_open` is false) has only the last two. `age` is the time since the stream opened.
+/// Returns the lines of the flow section: bottleneck, window, buffers, time per bottleneck and failovers. An ended
+/// stream (`is_open` is false) has only the last two. `age` is the time since the stream opened.
 pub(super) fn lines(model: &Model, flow: &StreamDetails, is_open: bool, age: Duration) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let label = |text: &str| Span::styled(format!("  {}", fit(text, LABEL_WIDTH)), theme.dim);
@@ -112,7 +112,7 @@ fn bottleneck_times(flow: &StreamDetails, age: Duration, theme: &Theme) -> Vec<S
     spans
 }
 
-/// Returns the text and style of a bottleneck.
+/// Returns the name and style of what limits a stream in one direction; `none` if nothing does.
 fn bottleneck(by: Option<Bottleneck>, theme: &Theme) -> (String, Style) {
     match by {
         None => ("none".to_owned(), theme.faint),

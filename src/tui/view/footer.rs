@@ -18,15 +18,16 @@ use crate::tui::{
     model::{CursorStep, LimitTarget, Model, NoticeLevel, Overlay, Prompt, PromptKind},
 };
 
-/// Draws the notice: the outcome of the last action, or else the progress of a drain.
-pub(crate) fn notice(model: &Model, area: Rect, buf: &mut Buffer) {
-    if let Some(line) = message(model) {
+/// Draws the notice row: the outcome of the operator's last action, or else the progress of a drain of the server.
+pub(crate) fn draw_notice(model: &Model, area: Rect, buf: &mut Buffer) {
+    if let Some(line) = notice_line(model) {
         draw_line(buf, area.x, area.y, area, line);
     }
 }
 
-/// Returns the notice of the last action, or else the progress of a drain; `None` if there is neither.
-fn message(model: &Model) -> Option<Line<'static>> {
+/// Returns the outcome of the operator's last action, or else the progress of a drain of the server; `None` if there
+/// is neither.
+fn notice_line(model: &Model) -> Option<Line<'static>> {
     let theme = &model.theme;
     if let Some(notice) = &model.notice {
         let (mark, style) = match notice.level {
@@ -46,15 +47,15 @@ fn message(model: &Model) -> Option<Line<'static>> {
     })
 }
 
-/// Draws the key hints of the current context, as many as fit, or the open prompt.
-pub(crate) fn keys(model: &Model, area: Rect, buf: &mut Buffer) {
+/// Draws the last row of the terminal: the key hints of the current context, as many as fit, or the open prompt.
+pub(crate) fn draw_keys(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     if let Some(Overlay::Prompt(prompt)) = &model.overlay {
         return draw_prompt(model, prompt, area, buf);
     }
     // On a low terminal the notice replaces the key hints.
     if model.layout().notice.height == 0
-        && let Some(line) = message(model)
+        && let Some(line) = notice_line(model)
     {
         return draw_line(buf, area.x, area.y, area, line);
     }
@@ -86,8 +87,9 @@ pub(crate) fn keys(model: &Model, area: Rect, buf: &mut Buffer) {
     draw_line(buf, area.x, area.y, area, Line::from(spans));
 }
 
-/// Returns the label before the typed text, in at most about `width` cells: what the prompt asks for.
-fn label(model: &Model, asked: &PromptKind, width: usize) -> String {
+/// Returns the label before the typed text of a prompt, in at most about `width` cells: what the prompt asks for, and
+/// of which object.
+fn prompt_label(model: &Model, asked: &PromptKind, width: usize) -> String {
     let proxies = &model.live.proxies;
     let (what, name) = match asked {
         PromptKind::Command => return ":".to_owned(),
@@ -109,7 +111,8 @@ fn label(model: &Model, asked: &PromptKind, width: usize) -> String {
     format!("{what} {}: ", truncate(&name, width.saturating_sub(what.len() + 3).max(6)))
 }
 
-/// Returns the possible completions of the word being typed, truncated to `width` cells; nothing once it is complete.
+/// Returns the possible completions of the last word in the prompt, truncated to `width` cells; empty once the word
+/// is complete.
 fn completions(model: &Model, prompt: &Prompt, width: usize) -> String {
     let Completion { prefix, candidates } = Completion::of(model);
     match candidates.as_slice() {
@@ -118,10 +121,11 @@ fn completions(model: &Model, prompt: &Prompt, width: usize) -> String {
     }
 }
 
-/// Draws the prompt: its label and the typed text, then the error in it, a hint, or the possible completions.
+/// Draws the open prompt: its label and the typed text, then the error in the text, a hint, or the possible
+/// completions.
 fn draw_prompt(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
-    let mark = label(model, &prompt.kind, usize::from(area.width / 2));
+    let mark = prompt_label(model, &prompt.kind, usize::from(area.width / 2));
     let mark = format!(" {mark}");
     let (before, after) = prompt.line.parts();
     let mut rest = after.chars();

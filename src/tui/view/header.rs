@@ -13,11 +13,11 @@ use crate::tui::{
     model::{Model, ScreenId},
 };
 
-/// Below this width, in cells, the header does not list the screens.
+/// The width in cells below which the header does not list the screens.
 const MIN_TABS_WIDTH: u16 = 60;
 
-/// Draws the header: the program's name and the screens at the left, the state and totals of the server at the right. The
-/// least important totals are dropped where not all fit.
+/// Draws the header: the program's name and the screens at the left, the state and totals of the server at the right.
+/// The least important totals are dropped where not all fit.
 pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let mut name = vec![name(model, area.width)];
@@ -51,7 +51,8 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// Returns the name of the program; on a small terminal, in its place, that the display is frozen or filtered.
+/// Returns the name of the program for the left end of the header. On a small terminal, returns in its place that the
+/// display is frozen, or the filter.
 fn name(model: &Model, width: u16) -> Span<'static> {
     let theme = &model.theme;
     // A low terminal has no table title, which would show the filter.
@@ -70,14 +71,15 @@ fn name(model: &Model, width: u16) -> Span<'static> {
     }
 }
 
-/// Returns how long the display has been frozen, if it is. Every screen shows it, so that old figures are not mistaken
-/// for live ones.
+/// Returns `FROZEN` with how long the display has been frozen; `None` while it is not. Every screen shows it, so that
+/// old figures are not mistaken for live ones.
 fn frozen(model: &Model) -> Option<String> {
     let still = model.frozen.as_ref()?;
     Some(format!("FROZEN {}", format::age(model.live.now.saturating_duration_since(still.now))))
 }
 
-/// Returns the screens with their keys and names; below 100 columns only the current screen has its name.
+/// Returns the tabs of the header, one for each screen: its key and its name; below 100 columns only the current
+/// screen has its name.
 fn tabs(width: u16, shown: ScreenId) -> impl Iterator<Item = (ScreenId, String)> {
     ScreenId::ALL.into_iter().enumerate().map(move |(at, screen)| {
         let named = width >= 100 || screen == shown;
@@ -85,8 +87,8 @@ fn tabs(width: u16, shown: ScreenId) -> impl Iterator<Item = (ScreenId, String)>
     })
 }
 
-/// Draws the part of the rule below the current screen's name in the accent colour.
-pub(crate) fn underline(model: &Model, rule: Rect, buf: &mut Buffer) {
+/// Draws the part of the horizontal rule that is below the current screen's tab in the accent colour.
+pub(crate) fn draw_tab_underline(model: &Model, rule: Rect, buf: &mut Buffer) {
     if rule.height == 0 || rule.width < MIN_TABS_WIDTH {
         return;
     }
@@ -105,7 +107,8 @@ pub(crate) fn underline(model: &Model, rule: Rect, buf: &mut Buffer) {
 /// A fact of the header: the rank by which it is dropped, and its text.
 type Fact = (usize, Vec<Span<'static>>);
 
-/// Returns the facts in the order of the screen.
+/// Returns the facts at the right end of the header: state of the server, uptime, proxies, channels, open streams,
+/// users and rates.
 fn facts(model: &Model, width: u16) -> Vec<Fact> {
     let theme = &model.theme;
     let number = |n: u64, label: &str| {
@@ -158,7 +161,7 @@ fn facts(model: &Model, width: u16) -> Vec<Fact> {
     ]
 }
 
-/// Returns the rates of both directions.
+/// Returns the download and upload rate of the whole server.
 fn rates(model: &Model, down: Style, up: Style) -> Vec<Span<'static>> {
     vec![
         Span::styled(format!("↓{:>5}", super::rate(model, model.shown().throughput.down_rate)), down),
@@ -166,7 +169,8 @@ fn rates(model: &Model, down: Style, up: Style) -> Vec<Span<'static>> {
     ]
 }
 
-/// Draws, on a terminal without room for a table, the totals, one a row, and that the terminal is too small.
+/// Draws the whole screen of a terminal without room for a table: open streams, rates, users, and that the terminal
+/// is too small.
 pub(crate) fn draw_too_small(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let open = format::count(model.shown().streams.open_count() as u64);

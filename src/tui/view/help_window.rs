@@ -5,7 +5,8 @@ use ratatui::{buffer::Buffer, layout::Size};
 use super::{centered, draw_line, draw_window};
 use crate::tui::{help, model::Model};
 
-/// Draws the help, scrolled by `scroll` lines; with `search`, only the entries that contain it.
+/// Draws the window with the help, scrolled down by `scroll` lines; with a `search` text, only the entries that
+/// contain it.
 pub(crate) fn draw(model: &Model, scroll: usize, search: &str, buf: &mut Buffer) {
     let size = help::inner_size(Size::new(buf.area.width, buf.area.height));
     let area = centered(buf, size.width + 2, size.height + 2);

@@ -13,13 +13,13 @@ use crate::{
     },
 };
 
-/// The smallest and the largest width of the label column, in cells.
+/// The smallest and the largest width in cells of the label column of a latency table.
 const LABEL_WIDTH: RangeInclusive<usize> = 14..=22;
-/// The width of the column with the number of measurements, in cells.
+/// The width in cells of the column with the number of measurements.
 const COUNT_WIDTH: usize = 6;
-/// The width of a column with a percentile, in cells.
+/// The width in cells of a column with one percentile.
 const PERCENTILE_WIDTH: usize = 6;
-/// The width of the histogram with the blanks before it, in cells.
+/// The width in cells of the column with the histogram, including the blanks before it.
 const HISTOGRAM_WIDTH: usize = LatencySummary::BARS + 2;
 
 /// Returns a table of latencies in `width` cells: the headings, then a line for each of `rows`. The histogram and the
@@ -73,7 +73,8 @@ fn short_label(label: &str, width: usize) -> String {
     }
 }
 
-/// Returns connect latency and time to first byte in one line, each with its histogram; `None` if neither was measured.
+/// Returns connect latency and time to first byte in one line, each with its histogram; `None` if neither was
+/// measured.
 pub(super) fn line(model: &Model, latencies: &Latencies) -> Option<Line<'static>> {
     let theme = &model.theme;
     let mut spans = vec![Span::styled(format!("  {}", fit("latency", 10)), theme.dim)];

@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// Draws the newest log records below the streams table. They come from tui-logger's buffer, which has every record that
-/// the program logs, also those that no event reports.
+/// Draws the newest log records below the streams table. They come from tui-logger's buffer, which has every record
+/// that the program logs, also those that no event reports.
 pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     if area.height < 2 {
         return;
@@ -34,9 +34,9 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     TuiLoggerWidget::default().formatter(Box::new(RecordFormatter::new(&model.theme))).render(lines, buf);
 }
 
-/// Draws the log screen: all records with the log targets beside them, if there is room; with a filter, only the records
-/// that contain it.
-pub(crate) fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
+/// Draws the log screen: all records with the log targets beside them, if there is room; with a filter, only the
+/// records that contain it.
+pub(crate) fn draw_screen(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let mut lines = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     let only = model.log_screen.filter();
@@ -72,7 +72,7 @@ pub(crate) fn screen(model: &Model, area: Rect, buf: &mut Buffer) {
     TuiLoggerWidget::default().state(&model.log_screen.widget.0).formatter(formatter).render(lines, buf);
 }
 
-/// Draws the records that contain the filter, the newest one last.
+/// Draws the log records that contain the filter of the log screen, the newest one last.
 fn draw_filtered(model: &Model, area: Rect, buf: &mut Buffer) {
     let formatter = RecordFormatter::new(&model.theme);
     let mut found: Vec<_> = model.log_screen.shown().take(area.height.into()).collect();
@@ -101,7 +101,7 @@ fn draw_filtered(model: &Model, area: Rect, buf: &mut Buffer) {
 struct RecordFormatter {
     /// The style of the time of day.
     time: Style,
-    /// The style of the message of a record of level INFO, WARN.
+    /// The style of the message of records of the levels INFO and WARN.
     text: Style,
     /// The style of level and message of a record of level ERROR.
     error: Style,
@@ -116,7 +116,7 @@ impl RecordFormatter {
         Self { time: theme.faint, text: theme.text, error: theme.error, warn: theme.warn, quiet: theme.dim }
     }
 
-    /// Returns the line of a record in at most `width` cells.
+    /// Returns a log record as one line of at most `width` cells: time, level, message.
     fn line(&self, level: &str, time: &str, message: &str, width: usize) -> Line<'static> {
         let (style, text) = match level {
             "ERROR" => (self.error, self.error),

@@ -37,7 +37,7 @@ use super::{
     model::{Model, Overlay, ScreenId},
 };
 
-/// Draws a frame: the current screen and the overlay above it.
+/// Draws a frame into `buf`: the current screen, and the overlay above it if one is open.
 pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
     let layout = model.layout();
     if layout.header.intersection(buf.area) != layout.header {
@@ -49,20 +49,20 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
     }
     header::draw(model, layout.header, buf);
     draw_rule(model, layout.rule, buf);
-    header::underline(model, layout.rule, buf);
+    header::draw_tab_underline(model, layout.rule, buf);
     match (model.shown_detail(), model.screen) {
         (Some(open), _) => detail::draw(model, open, layout.body, buf),
         (None, ScreenId::Streams) => overview(model, &layout, buf),
         (None, ScreenId::Proxies) => proxies::draw(model, layout.body, buf),
         (None, ScreenId::Sessions) => sessions::draw(model, buf),
-        (None, ScreenId::Logs) => log::screen(model, layout.body, buf),
+        (None, ScreenId::Logs) => log::draw_screen(model, layout.body, buf),
     }
-    footer::notice(model, layout.notice, buf);
-    footer::keys(model, layout.footer, buf);
+    footer::draw_notice(model, layout.notice, buf);
+    footer::draw_keys(model, layout.footer, buf);
     match &model.overlay {
         Some(Overlay::Dialog(open)) => dialog::draw(model, open, buf),
         Some(Overlay::Help { scroll, search }) => help_window::draw(model, *scroll, search, buf),
-        Some(Overlay::AddProxy) => dialog::add_proxy(model, buf),
+        Some(Overlay::AddProxy) => dialog::draw_join_command(model, buf),
         Some(Overlay::Columns { focus }) => column_picker::draw(model, *focus, buf),
         Some(Overlay::Prompt(_)) | None => {}
     }
@@ -71,21 +71,21 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
     }
 }
 
-/// Draws the streams screen: load and throughput, the table, and the newest log records.
+/// Draws the streams screen: proxy load and throughput, the streams table, and the newest log records.
 fn overview(model: &Model, layout: &Layout, buf: &mut Buffer) {
     match layout.overview {
         OverviewLayout::Panels { proxies, chart } => {
             proxy_load::draw_panel(model, proxies, buf);
-            chart::panel(model, chart, buf);
+            chart::draw_panel(model, chart, buf);
         }
         OverviewLayout::Lines { proxies, chart } => {
             proxy_load::draw_summary_line(model, proxies, buf);
-            chart::line(model, chart, buf);
+            chart::draw_summary_line(model, chart, buf);
         }
         OverviewLayout::Hidden => {}
     }
-    streams::title(model, layout.title, buf);
-    streams::table(model, layout.table, buf);
+    streams::draw_title(model, layout.title, buf);
+    streams::draw_table(model, layout.table, buf);
     log::draw(model, layout.log, buf);
 }
 
@@ -112,7 +112,7 @@ fn rate_cell(model: &Model, bytes_per_second: f64, style: Style) -> (String, Sty
     (rate(model, bytes_per_second), if bytes_per_second < 1.0 { model.theme.faint } else { style })
 }
 
-/// Returns the unit of rates.
+/// Returns the unit of displayed rates: bytes or bits per second, as the operator chose.
 fn unit(model: &Model) -> &'static str {
     if model.display.bits { "bit/s" } else { "/s" }
 }
@@ -137,7 +137,8 @@ fn draw_section_title<'a>(
     draw_line(buf, area.x, area.y, area, Line::from(spans));
 }
 
-/// Draws the selection over a row. Faint text becomes dim text: faint is hard to read on the selection's background.
+/// Changes the style of a row that is drawn already to that of the selected row. Faint text becomes dim text: faint
+/// is hard to read on the selection's background.
 fn draw_selection(model: &Model, strip: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     buf.set_style(strip, theme.selected);
@@ -166,8 +167,8 @@ fn draw_line_truncated(buf: &mut Buffer, x: u16, y: u16, area: Rect, line: Line<
     }
 }
 
-/// Draws a line right-aligned in the first row of `area`, unless it would overlap the first `taken` cells. Returns whether
-/// it was drawn.
+/// Draws a line right-aligned in the first row of `area`, unless it would overlap the first `taken` cells. Returns
+/// whether it was drawn.
 fn draw_line_right(buf: &mut Buffer, area: Rect, taken: u16, line: Line<'_>) -> bool {
     let width = u16::try_from(line.width()).unwrap_or(u16::MAX);
     let fits = area.height > 0 && taken.saturating_add(width) <= area.width;
@@ -191,7 +192,7 @@ fn draw_window(model: &Model, area: Rect, buf: &mut Buffer, border: Style, title
     inner
 }
 
-/// Returns an area of at most this size in the centre of the screen.
+/// Returns an area in the centre of the screen, of at most `width` columns and `height` rows.
 fn centered(buf: &Buffer, width: u16, height: u16) -> Rect {
     buf.area.centered(Constraint::Length(width), Constraint::Length(height))
 }

@@ -14,7 +14,8 @@ use crate::tui::{
     model::{LoadMeasure, Model, ProxyRow, ServiceRow},
 };
 
-/// Draws the panel: each proxy with its share of the open streams or of the traffic, and its rate.
+/// Draws the panel above the streams table: each proxy with its share of the open streams or of the traffic, and its
+/// rate.
 pub(crate) fn draw_panel(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let shown = model.shown();
@@ -71,8 +72,8 @@ pub(crate) fn draw_panel(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// Returns the most serious problem with public ports: a port that closed, a proxy that was refused one, or a port without
-/// a proxy. `None` if there is no problem.
+/// Returns the most serious problem with public ports: a port that closed, a proxy that was refused one, or a port
+/// without a proxy. `None` if there is no problem.
 pub(super) fn warning(model: &Model) -> Option<String> {
     let shown = model.shown();
     let mut closed = shown.services.closed_services();
@@ -128,7 +129,8 @@ pub(super) fn join_command(model: &Model, width: u16) -> Vec<Line<'static>> {
     std::iter::once(Line::styled("  On the machine behind NAT:", theme.dim)).chain(parts).collect()
 }
 
-/// Returns the row of a proxy. `total` is the load of all proxies, `names` the width of the name column in cells.
+/// Returns the row of a proxy in the load panel, `width` cells wide. `total` is the load of all proxies, `names` the
+/// width of the name column in cells.
 fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) -> Line<'static> {
     let theme = &model.theme;
     let services = match proxy.services.as_slice() {
@@ -185,7 +187,8 @@ fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) 
     Line::from(spans)
 }
 
-/// Draws the load in one line: a name and a small bar for each proxy, as many as fit, and how many more there are.
+/// Draws the load of the proxies in one line: a name and a small bar for each, as many as fit, and the number of the
+/// others.
 pub(crate) fn draw_summary_line(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     draw_section_title(model, area, buf, "Load", []);
@@ -238,7 +241,8 @@ pub(crate) fn draw_summary_line(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// Returns that no proxy has connected yet, or which one disconnected last and when.
+/// Returns the text for a server without proxies: that none has connected yet, or which one disconnected last and
+/// when.
 pub(super) fn no_proxy_text(model: &Model) -> String {
     let shown = model.shown();
     let spans =

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Draws the table, scrolled so that the selected service is visible.
+/// Draws the service table of the proxies screen, scrolled so that the selected service is visible.
 pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let all = model.shown().services.all();
@@ -63,7 +63,7 @@ pub(super) fn name(key: &ServiceKey) -> String {
     }
 }
 
-/// Returns the line of a service; for a closed port, since when it is closed.
+/// Returns the row of a service in the service table; for a closed public port, how long ago it closed.
 fn row(model: &Model, columns: &FittedColumns<ServiceColumn>, service: &ServiceRow) -> Line<'static> {
     let theme = &model.theme;
     let shown = model.shown();

@@ -14,20 +14,20 @@ use crate::tui::{
     model::{CHART_WINDOWS, LinkCondition, LinkOutcome, LinkSpan, Model},
 };
 
-/// Draws the timelines of links above the users table.
+/// Draws the sessions screen: the timelines of links (proxy sessions) above the users table.
 pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
     let (links, below) = model.layout().split_sessions(model.shown().proxies.links().len());
     if links.height > 0 {
-        timelines(model, links, buf);
+        draw_timelines(model, links, buf);
     }
     users::draw(model, below, buf);
 }
 
-/// Draws a timeline for each proxy name that was linked, the most recent ones where not all fit.
-fn timelines(model: &Model, area: Rect, buf: &mut Buffer) {
+/// Draws a timeline of link conditions for each proxy name, the most recent names where not all fit.
+fn draw_timelines(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let signs = "   ━ up  ▒ draining  ┄ reconnecting  ┤ closed  ╳ lost";
-    let rest = [Text::styled(format!("  last {}  [ ]{signs}", chart::window(model)), theme.dim)];
+    let rest = [Text::styled(format!("  last {}  [ ]{signs}", chart::window_name(model)), theme.dim)];
     draw_section_title(model, area, buf, "Links", rest);
     let links = model.shown().proxies.links();
     let rows = area.top() + 1..area.bottom();
@@ -37,7 +37,7 @@ fn timelines(model: &Model, area: Rect, buf: &mut Buffer) {
         let name = Text::styled(format!("  {} ", fit_middle(name, 16)), theme.text);
         let width = usize::from(area.width).saturating_sub(20);
         let mut line = vec![name];
-        line.extend(timeline(model, spans, width).into_iter().map(|c| {
+        line.extend(timeline_cells(model, spans, width).into_iter().map(|c| {
             let style = match c {
                 '╳' => theme.error,
                 '▒' => theme.warn,
@@ -50,8 +50,9 @@ fn timelines(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// Returns the timeline of one name: a character for each slice of the chart window.
-fn timeline(model: &Model, spans: &VecDeque<LinkSpan>, width: usize) -> Vec<char> {
+/// Returns the timeline of one proxy name in `width` characters: each stands for an equal part of the chart's time
+/// span.
+fn timeline_cells(model: &Model, spans: &VecDeque<LinkSpan>, width: usize) -> Vec<char> {
     let now = model.shown().now;
     let window = CHART_WINDOWS.get(model.display.chart_window).copied().unwrap_or(120) as f64;
     let cell = |at: Instant| {
@@ -90,7 +91,7 @@ fn timeline(model: &Model, spans: &VecDeque<LinkSpan>, width: usize) -> Vec<char
     out
 }
 
-/// Sets the cells from `from` to before `to`, as far as they are inside the window.
+/// Sets the cells of a timeline from column `from` to before `to`, as far as they are inside it.
 fn fill(out: &mut [char], from: f64, to: f64, with: char) {
     // A cast from a float saturates: a span that began before the window starts at its left edge.
     let (from, to) = (from.max(0.0) as usize, to.max(0.0) as usize);

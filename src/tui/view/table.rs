@@ -12,7 +12,7 @@ use crate::tui::{
     layout::FittedColumns,
 };
 
-/// The content of a cell.
+/// The content of one table cell.
 pub(super) enum Cell {
     /// Text of one style; the engine aligns, pads and truncates it to the width of the column.
     Text(String, Style),
@@ -26,7 +26,7 @@ impl From<(String, Style)> for Cell {
     }
 }
 
-/// Builds one line of a table. `cell` returns the content of a column, given its width in cells.
+/// Builds one row of a table. `cell` returns the content of a column, given its width in cells.
 pub(super) fn row<C: TableColumn>(
     columns: &FittedColumns<C>,
     mut cell: impl FnMut(C, usize) -> Cell,
@@ -48,13 +48,13 @@ pub(super) fn row<C: TableColumn>(
     Line::from(spans)
 }
 
-/// Builds the line of headings.
+/// Builds the heading row of a table.
 pub(super) fn headings<C: TableColumn>(columns: &FittedColumns<C>, style: Style) -> Line<'static> {
     row(columns, |column, _| Cell::Text(column.spec().heading.to_owned(), style))
 }
 
-/// Joins facts into one line of at most `width` cells, in their order, with two blanks between them. Where not all fit,
-/// those of the highest rank are dropped first; one fact always remains.
+/// Joins facts into one line of at most `width` cells, in their order, with two blanks between them. Where not all
+/// fit, those of the highest rank are dropped first; one fact always remains.
 pub(super) fn join_facts(mut facts: Vec<(u8, Vec<Span<'static>>)>, width: usize) -> Line<'static> {
     const GAP: usize = 2;
     let own_width = |fact: &(u8, Vec<Span<'_>>)| fact.1.iter().map(Span::width).sum::<usize>() + GAP;

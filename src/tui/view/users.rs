@@ -20,10 +20,10 @@ use crate::{
     },
 };
 
-/// The indentation of a stream below its user, in cells.
+/// The indentation in cells of a stream's row below its user.
 const STREAM_INDENT: usize = 4;
 
-/// Draws the title and the visible window of rows.
+/// Draws the users table of the sessions screen: its title, headings, and the rows from the scroll position on.
 pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let lines = &model.sessions_screen.lines;
@@ -60,8 +60,8 @@ pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// Fits the columns into `width` cells. The first one is wide enough for the longest id or stream key in `visible`: keys
-/// are never truncated, because commands name them. Limits have a column only while one is set.
+/// Fits the columns into `width` cells. The first one is wide enough for the longest id or stream key in `visible`:
+/// keys are never truncated, because commands name them. Limits have a column only while one is set.
 fn fit_columns(model: &Model, visible: &[UserLine], width: u16) -> FittedColumns<UserColumn> {
     let data = model.shown();
     let limits = |line: &UserLine| match line {
@@ -84,7 +84,8 @@ fn fit_columns(model: &Model, visible: &[UserLine], width: u16) -> FittedColumns
     FittedColumns::fit(width.into(), requests, FitPolicy::StopAtFirstMisfit)
 }
 
-/// Returns the line of a user. `total_rate` is the traffic of all users in bytes per second.
+/// Returns the row of a user. `total_rate` is the traffic of all users in bytes per second, of which the row shows a
+/// share.
 fn user_row(
     model: &Model,
     columns: &FittedColumns<UserColumn>,
@@ -123,8 +124,8 @@ fn user_row(
     })
 }
 
-/// Returns the line of a stream below its user: its content is in the address column, its proxy in the service column,
-/// its state in the streams column, and its progress in the traffic column.
+/// Returns the line of a stream below its user: its content is in the address column, its proxy in the service
+/// column, its state in the streams column, and its progress in the traffic column.
 fn stream_row(model: &Model, columns: &FittedColumns<UserColumn>, row: StreamRow<'_>) -> Line<'static> {
     let theme = &model.theme;
     table::row(columns, |column, width| {
@@ -155,7 +156,7 @@ fn stream_row(model: &Model, columns: &FittedColumns<UserColumn>, row: StreamRow
     })
 }
 
-/// Returns a bar with its percentage in exactly `width` cells.
+/// Returns a bar for `share` (0 to 1) followed by its percentage, in exactly `width` cells.
 fn share_bar(model: &Model, share: f64, width: usize) -> Vec<Span<'static>> {
     let theme = &model.theme;
     let (filled, track) = bars::horizontal(share, width.saturating_sub(5));

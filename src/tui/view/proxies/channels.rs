@@ -13,8 +13,8 @@ use crate::{
     },
 };
 
-/// Returns the line of a channel, as many facts as fit into `width` cells: state, streams, RTT, rates, and what the kernel
-/// reports about the TCP connection.
+/// Returns the line of a channel, as many facts as fit into `width` cells: state, streams, RTT, rates, and what the
+/// kernel reports about the TCP connection.
 pub(super) fn channel_row(
     model: &Model,
     columns: &FittedColumns<ProxyColumn>,

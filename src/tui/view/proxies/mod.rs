@@ -23,13 +23,13 @@ use crate::{
     },
 };
 
-/// Draws the screen: the proxies in the order in which they connected, each with its channels if it is unfolded; below
-/// them the services, and the latencies of what is selected.
+/// Draws the proxies screen: the proxies in the order in which they connected, each with its channels if it is
+/// unfolded; below them the services, and the latencies of the selected row.
 pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let shown = model.shown();
     let lines = shown.proxies.lines(&model.proxies_screen.unfolded);
     let (upper, lower) = model.layout().split_proxies(lines.len(), shown.services.all().len());
-    title(model, upper, buf);
+    draw_title(model, upper, buf);
     let below = Rect { y: upper.y + 1, height: upper.height.saturating_sub(1), ..upper };
     if lines.is_empty() {
         let mut text =
@@ -41,15 +41,16 @@ pub(crate) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
         }
         return;
     }
-    table_rows(model, &lines, below, buf);
+    draw_rows(model, &lines, below, buf);
     services::draw(model, lower, buf);
     let rest =
         Rect { y: lower.bottom() + 1, height: area.bottom().saturating_sub(lower.bottom() + 1), ..area };
-    latencies(model, rest, buf);
+    draw_latencies(model, rest, buf);
 }
 
-/// Draws the title: how many proxies are connected or reconnecting, their channels, the policy and the imbalance.
-fn title(model: &Model, area: Rect, buf: &mut Buffer) {
+/// Draws the title of the proxies screen: how many proxies are connected or reconnecting, their channels, the policy
+/// and the imbalance.
+fn draw_title(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let shown = model.shown();
     let (up, reconnecting) = shown.proxies.connected_and_in_grace_period();
@@ -80,8 +81,8 @@ fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     draw_line_right(buf, area, taken, line);
 }
 
-/// Draws the headings and the visible window of proxies and channels.
-fn table_rows(model: &Model, lines: &[ProxyLine], area: Rect, buf: &mut Buffer) {
+/// Draws the headings of the proxy table, and its rows of proxies and channels from the scroll position on.
+fn draw_rows(model: &Model, lines: &[ProxyLine], area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let proxies = &model.shown().proxies;
     let columns = rows::fit_columns(model, area.width.saturating_sub(SELECTION_MARGIN));
@@ -104,8 +105,9 @@ fn table_rows(model: &Model, lines: &[ProxyLine], area: Rect, buf: &mut Buffer) 
     }
 }
 
-/// Draws the latencies of the selected proxy and its channels, or of the selected service.
-fn latencies(model: &Model, area: Rect, buf: &mut Buffer) {
+/// Draws the latency table of the proxies screen: that of the selected proxy and the RTTs of its channels, or that of
+/// the selected service.
+fn draw_latencies(model: &Model, area: Rect, buf: &mut Buffer) {
     let shown = model.shown();
     let line = model.proxies_screen.cursor.selected();
     let proxy = match line {
@@ -146,8 +148,8 @@ fn latencies(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// Formats a policy with the number of proxies among which it chooses, and with the proxy's weight and share where the
-/// policy uses weights.
+/// Formats a policy with the number of proxies among which it chooses, and with the proxy's weight and share where
+/// the policy uses weights.
 pub(super) fn policy(model: &Model, proxy: &ProxyRow, policy: Policy, proxies: usize) -> String {
     match policy {
         Policy::Weighted | Policy::LeastStreams => {

@@ -22,7 +22,8 @@ use crate::{
 /// The drop rank of the weight column while weights differ: then they explain the shares.
 const WEIGHT_DROP_RANK: u8 = 4;
 
-/// Fits the columns into `width` cells. Limits have a column only while one is set.
+/// Returns the columns of the proxy table that fit into `width` cells, with their widths. The column of rate limits
+/// is included only if one is set.
 pub(super) fn fit_columns(model: &Model, width: u16) -> FittedColumns<ProxyColumn> {
     let proxies = &model.shown().proxies;
     let weights_differ = proxies.connected().any(|proxy| proxy.weight != 1);
@@ -38,7 +39,8 @@ pub(super) fn fit_columns(model: &Model, width: u16) -> FittedColumns<ProxyColum
     FittedColumns::fit(width.into(), requests, FitPolicy::StopAtFirstMisfit)
 }
 
-/// Returns the line of a proxy: its columns, or one sentence if it is disconnected, reconnecting or has no public port.
+/// Returns the line of a proxy: its columns, or one sentence if it is disconnected, reconnecting or has no public
+/// port.
 pub(super) fn proxy_row(
     model: &Model,
     columns: &FittedColumns<ProxyColumn>,
@@ -92,7 +94,7 @@ pub(super) fn proxy_row(
     })
 }
 
-/// Returns the text and style of a cell that has no bar.
+/// Returns the text and style of a cell of a proxy's row; empty for the columns that are drawn as spans.
 fn cell(model: &Model, proxy: &ProxyRow, column: ProxyColumn, width: usize) -> (String, Style) {
     let theme = &model.theme;
     match column {
@@ -129,8 +131,8 @@ fn cell(model: &Model, proxy: &ProxyRow, column: ProxyColumn, width: usize) -> (
     }
 }
 
-/// Returns a bar of `part` in `whole` with its percentage, in exactly `width` cells. `fair` is the share at which the bar
-/// is marked: where it would end if the load followed the policy.
+/// Returns a bar of `part` in `whole` with its percentage, in exactly `width` cells. `fair` is the share at which the
+/// bar is marked: where it would end if the load followed the policy.
 fn share_bar(
     model: &Model,
     part: f64,

@@ -24,7 +24,8 @@ use crate::{
 /// The number of seconds that the trend of a row covers: one for each cell of its column.
 const TREND_SECONDS: usize = 8;
 
-/// Returns the headings of the table; the one that the table is sorted by has an arrow for the direction.
+/// Returns the heading row of the streams table; the heading of the column by which it is sorted has an arrow for the
+/// direction.
 pub(super) fn headings(model: &Model, columns: &FittedColumns<StreamColumn>) -> Line<'static> {
     let sort = model.shown().streams.sort();
     let arrow = if sort.is_descending() { '▾' } else { '▴' };
@@ -38,7 +39,7 @@ pub(super) fn headings(model: &Model, columns: &FittedColumns<StreamColumn>) -> 
     })
 }
 
-/// Returns the line of one stream.
+/// Returns the row of one stream in the streams table.
 pub(super) fn row(model: &Model, columns: &FittedColumns<StreamColumn>, row: StreamRow<'_>) -> Line<'static> {
     let theme = &model.theme;
     table::row(columns, |column, width| {
@@ -54,7 +55,7 @@ pub(super) fn row(model: &Model, columns: &FittedColumns<StreamColumn>, row: Str
     })
 }
 
-/// Returns the text and style of a cell that is `width` cells wide.
+/// Returns the text and style of one cell of a stream's row; the column is `width` cells wide.
 fn cell(model: &Model, row: StreamRow<'_>, column: StreamColumn, width: usize) -> (String, Style) {
     let theme = &model.theme;
     let amount = |n: u64, style: Style| (format::bytes(n), if n == 0 { theme.faint } else { style });
@@ -98,8 +99,8 @@ fn cell(model: &Model, row: StreamRow<'_>, column: StreamColumn, width: usize) -
     }
 }
 
-/// Returns the content of a stream whose proxy has lost all channels, and how long the server still waits for the proxy
-/// to resume before it ends the stream.
+/// Returns the content of a stream whose proxy has lost all channels, and how long the server still waits for the
+/// proxy to resume before it ends the stream.
 fn content_and_grace_period(model: &Model, row: StreamRow<'_>, width: usize) -> String {
     let content = row.content.as_ref().map(ToString::to_string).unwrap_or_default();
     let proxy = row.proxy.and_then(|id| model.shown().proxies.get(id));
@@ -121,7 +122,7 @@ fn priority(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
     (text.to_owned(), style)
 }
 
-/// Returns the state as the table shows it: in capitals while the stream is open.
+/// Returns the state of a stream as its table shows it: in capitals while the stream is open.
 fn state(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
     let (text, style) = match (&row.ended, row.phase) {
         (Some(ended), _) => match &ended.reason {
@@ -162,7 +163,8 @@ fn progress(row: StreamRow<'_>, width: usize, shows_bytes: bool, theme: &Theme) 
     ]
 }
 
-/// Returns why a stream ended.
+/// Returns the short reason for which a stream ended, in the error style if it failed; empty while the stream is
+/// open.
 fn end(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
     let Some(reason) = row.ended.as_ref().map(|ended| &ended.reason) else {
         return (String::new(), theme.text);

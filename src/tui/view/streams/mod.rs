@@ -17,8 +17,9 @@ use crate::tui::{
     model::Model,
 };
 
-/// Draws the title: how many streams are open, ended and hidden, the filter, the marks, and the position of the cursor.
-pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
+/// Draws the title of the streams table: how many streams are open, ended and hidden, the filter, the marks, and the
+/// position of the cursor.
+pub(crate) fn draw_title(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let streams = &model.shown().streams;
     let (open, ended) = model.open_and_ended_counts();
@@ -78,11 +79,12 @@ pub(crate) fn title(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// Draws the headings and the visible window of rows. Formatting all of 10,000 rows would take 60 ms a frame.
-pub(crate) fn table(model: &Model, area: Rect, buf: &mut Buffer) {
+/// Draws the headings of the streams table, and the rows from the scroll position on. Formatting all of 10,000 rows
+/// would take 60 ms a frame.
+pub(crate) fn draw_table(model: &Model, area: Rect, buf: &mut Buffer) {
     let rows = model.rows();
     if rows.is_empty() {
-        return empty(model, area, buf);
+        return draw_empty_table(model, area, buf);
     }
     let page = usize::from(area.height.saturating_sub(1));
     let offset = model.streams_screen.cursor.offset().min(rows.len());
@@ -102,8 +104,8 @@ pub(crate) fn table(model: &Model, area: Rect, buf: &mut Buffer) {
     debug_assert!(columns.contains(StreamColumn::Stream), "commands name the key of a row");
 }
 
-/// Draws, in place of an empty table, why it is empty and what the operator can do.
-fn empty(model: &Model, area: Rect, buf: &mut Buffer) {
+/// Draws, in place of a streams table without rows, why it has none and what the operator can do.
+fn draw_empty_table(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let mut lines = vec![Line::default()];
     if !model.streams_screen.filter.is_empty() {
