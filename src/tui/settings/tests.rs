@@ -20,7 +20,7 @@ fn an_invalid_setting_is_named_with_the_nearest_valid_one() {
     assert_eq!(columns(&["service", "down", "up"]), Ok(()));
     assert!(columns(&["stream", "servce"]).unwrap_err().contains("did you mean «service»"));
     for bad in ["ctrl-c", "ctrl-m", "F13", "meta-x", "ctrl-"] {
-        assert!(check(None, &[("kill", bad)]).unwrap_err().contains("is no key"), "{bad}");
+        assert!(check(None, &[("kill", bad)]).unwrap_err().contains("is not the name of a key"), "{bad}");
     }
 }
 
