@@ -197,7 +197,7 @@ fn settings_are_read_and_invalid_ones_refused_before_the_screen_opens() {
     for (text, why) in [
         ("thme = \"dark\"", "there is no setting «thme»; did you mean «theme»?"),
         ("theme = \"drak\"", "did you mean «dark»?"),
-        ("[keys]\nkill = \"ctrl-c\"", "«ctrl-c» is no key"),
+        ("[keys]\nkill = \"ctrl-c\"", "«ctrl-c» is not the name of a key"),
     ] {
         std::fs::write(&file, text).unwrap();
         let terminal = Terminal::underpass(&["demo"], (120, 36), &config);
