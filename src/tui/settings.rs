@@ -128,8 +128,8 @@ fn parse_columns(names: &[String]) -> Result<ColumnSelection, SettingsError> {
     Ok(ColumnSelection::only(names.iter().map(parse).collect::<Result<_, _>>()?))
 }
 
-/// Binds keys to actions, beside the default bindings: each pair is the name of an action and its keys, separated by
-/// blanks. An unknown action or key, or a key with another meaning, is an error.
+/// Replaces the default keys of actions: each pair is the name of an action and its keys, separated by blanks. An
+/// unknown action or key, or a key with another meaning, is an error.
 fn parse_keymap(bindings: &[(String, String)]) -> Result<Keymap, SettingsError> {
     let mut keymap = Keymap::default();
     for (action, keys) in bindings {

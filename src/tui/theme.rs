@@ -5,68 +5,68 @@ use ratatui::style::{Color, Modifier, Style};
 /// The styles of one theme.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Theme {
-    /// Ordinary text, in the terminal's default colour.
+    /// The style of ordinary text, in the terminal's default colour.
     pub(crate) text: Style,
-    /// Titles and the most important figure of a row.
+    /// The style of titles and the most important figure of a row.
     pub(crate) strong: Style,
-    /// Labels, units and secondary text.
+    /// The style of labels, units and secondary text.
     pub(crate) dim: Style,
-    /// Zeros, ended rows and hints.
+    /// The style of zeros, ended rows and hints.
     pub(crate) faint: Style,
-    /// Rules, borders and the unfilled part of bars.
+    /// The style of rules, borders and the unfilled part of bars.
     pub(crate) rule: Style,
-    /// The mark before a section's title, keys in the footer, ids.
+    /// The style of the mark before a section's title, keys in the footer, ids.
     pub(crate) accent: Style,
-    /// Download: rates and bytes towards the user.
+    /// The style of download: rates and bytes towards the user.
     pub(crate) down: Style,
-    /// Upload: rates and bytes from the user.
+    /// The style of upload: rates and bytes from the user.
     pub(crate) up: Style,
-    /// Bars of load shares, and histograms.
+    /// The style of bars of load shares, and histograms.
     pub(crate) load: Style,
-    /// A healthy state.
+    /// The style of a healthy state.
     pub(crate) ok: Style,
-    /// A state that needs the operator's attention.
+    /// The style of a state that needs the operator's attention.
     pub(crate) warn: Style,
-    /// A failure, or the frame of a destructive dialog.
+    /// The style of a failure, or the frame of a destructive dialog.
     pub(crate) error: Style,
-    /// The selected row, patched over the styles of its cells.
+    /// The style of the selected row, patched over the styles of its cells.
     pub(crate) selected: Style,
-    /// The focused button of a dialog.
+    /// The style of the focused button of a dialog.
     pub(crate) button: Style,
-    /// The focused button of a dialog if its action is destructive.
+    /// The style of the focused button of a dialog if its action is destructive.
     pub(crate) danger_button: Style,
 }
 
 /// The colours of one theme, as indices of the terminal's 256-colour palette.
 struct Palette {
-    /// Labels, units and secondary text.
+    /// The colour of labels, units and secondary text.
     dim: u8,
-    /// Zeros, ended rows and hints.
+    /// The colour of zeros, ended rows and hints.
     faint: u8,
-    /// Rules, borders and the unfilled part of bars.
+    /// The colour of rules, borders and the unfilled part of bars.
     rule: u8,
-    /// Keys, ids, and the background of a focused button.
+    /// The colour of keys, ids, and the background of a focused button.
     accent: u8,
-    /// Download figures.
+    /// The colour of download figures.
     down: u8,
-    /// Upload figures.
+    /// The colour of upload figures.
     up: u8,
-    /// Bars of load shares, and histograms.
+    /// The colour of bars of load shares, and histograms.
     load: u8,
-    /// Healthy states.
+    /// The colour of healthy states.
     ok: u8,
-    /// States that need the operator's attention.
+    /// The colour of states that need the operator's attention.
     warn: u8,
-    /// Failures, and the background of a destructive button.
+    /// The colour of failures, and the background of a destructive button.
     error: u8,
-    /// The background of the selected row.
+    /// The colour of the background of the selected row.
     selected: u8,
-    /// The label of a focused button.
+    /// The colour of the label of a focused button.
     button_label: u8,
 }
 
 impl Theme {
-    /// `dark`: 256 colours on a dark background.
+    /// Returns the theme `dark`: 256 colours on a dark background.
     pub(crate) fn dark() -> Self {
         Self::of(Palette {
             dim: 247,
@@ -84,7 +84,7 @@ impl Theme {
         })
     }
 
-    /// Builds the styles of a palette.
+    /// Builds the styles of a theme from its colours.
     fn of(palette: Palette) -> Self {
         let colour = |index| Style::new().fg(Color::Indexed(index));
         let button = |background| {
@@ -110,7 +110,7 @@ impl Theme {
         }
     }
 
-    /// `light`: 256 colours on a light background.
+    /// Returns the theme `light`: 256 colours on a light background.
     pub(crate) fn light() -> Self {
         Self::of(Palette {
             dim: 240,
@@ -128,7 +128,7 @@ impl Theme {
         })
     }
 
-    /// `ansi`: the sixteen standard colours, in the shades that the terminal's user has configured.
+    /// Returns the theme `ansi`: the sixteen standard colours, in the shades that the terminal's user has configured.
     pub(crate) fn ansi() -> Self {
         let theme = Self::of(Palette {
             dim: 8,
@@ -150,7 +150,8 @@ impl Theme {
         Self { selected, dim: Style::new(), ..theme }
     }
 
-    /// `safe`: blue, orange and brightness only (after Okabe and Ito), distinguishable with any colour vision.
+    /// Returns the theme `safe`: blue, orange and brightness only (after Okabe and Ito), distinguishable with any
+    /// colour vision.
     pub(crate) fn safe() -> Self {
         Self::of(Palette {
             dim: 247,
@@ -171,7 +172,7 @@ impl Theme {
     /// The names of the themes in the settings and on the command line.
     pub(crate) const NAMES: [&'static str; 5] = ["dark", "light", "ansi", "safe", "none"];
 
-    /// Returns the theme of this name.
+    /// Returns the theme of this name; `None` if there is none.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Some(match name {
             "dark" => Self::dark(),
@@ -183,7 +184,7 @@ impl Theme {
         })
     }
 
-    /// `none`: no colours; weight and reversal alone distinguish states. It is a theme of its own instead of
+    /// Returns the theme `none`: no colours; weight and reversal alone distinguish states. It is a theme of its own instead of
     /// crossterm's handling of `NO_COLOR`, which also drops resets of attributes, so that the selection would
     /// disappear.
     pub(crate) fn plain() -> Self {

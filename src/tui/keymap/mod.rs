@@ -66,7 +66,7 @@ pub(crate) struct Keymap {
 /// A binding with the keys that are in effect for it.
 #[derive(Debug, Clone)]
 pub(crate) struct KeymapEntry {
-    /// The binding: context, intent, name and help.
+    /// The row of the table of bindings: context, intent, name and help.
     pub(crate) binding: &'static Binding,
     /// The keys in effect: those of the operator's settings, else the default ones.
     keys: Cow<'static, [Key]>,
@@ -160,7 +160,8 @@ impl Keymap {
     }
 
     /// Returns the bindings that the footer shows in `width` cells, in the order of the table, without those that
-    /// have no effect at present (`is_idle`). Where not all fit, killing, quitting and the help are kept longest.
+    /// have no effect at present (`is_idle`). Where not all fit, the main action, closing or quitting, and the help
+    /// are kept longest.
     pub(crate) fn footer(
         &self,
         context: InputContext,

@@ -105,7 +105,7 @@ impl<C: TableColumn> FittedColumns<C> {
         self.width(column).is_some()
     }
 
-    /// Returns the width of a column; `None` if it is not shown.
+    /// Returns the width in cells of a shown column; `None` if the column is not shown.
     pub(crate) fn width(&self, column: C) -> Option<usize> {
         self.0.iter().find(|(shown, _)| *shown == column).map(|(_, width)| *width)
     }

@@ -153,7 +153,7 @@ struct Strip {
 }
 
 impl Strip {
-    /// Takes up to `height` rows from the top.
+    /// Takes up to `height` rows from the top of the strip, and returns them as an area.
     fn take_top(&mut self, height: u16) -> Rect {
         let height = height.min(self.bottom - self.top);
         let area = Rect::new(0, self.top, self.width, height);
@@ -161,14 +161,14 @@ impl Strip {
         area
     }
 
-    /// Takes up to `height` rows from the bottom.
+    /// Takes up to `height` rows from the bottom of the strip, and returns them as an area.
     fn take_bottom(&mut self, height: u16) -> Rect {
         let height = height.min(self.bottom - self.top);
         self.bottom -= height;
         Rect::new(0, self.bottom, self.width, height)
     }
 
-    /// Returns all remaining rows.
+    /// Returns all rows that no area has taken.
     fn all(&self) -> Rect {
         Rect::new(0, self.top, self.width, self.bottom - self.top)
     }

@@ -22,7 +22,7 @@ impl ColumnSelection {
         Self { requested, hidden }
     }
 
-    /// Returns whether the operator has neither asked for a column nor hidden one.
+    /// Returns whether the operator has chosen no columns: neither asked for one nor hidden one.
     pub(crate) fn is_default(&self) -> bool {
         self.requested.is_empty() && self.hidden.is_empty()
     }

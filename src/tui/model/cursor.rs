@@ -57,7 +57,7 @@ impl<T: Copy + PartialEq> Cursor<T> {
         self.is_chosen
     }
 
-    /// Records that the operator acts on the selected row: from now on the cursor stays with it.
+    /// Records that the operator acts on the selected row: from now on the cursor stays with this row when rows move.
     pub(crate) fn choose(&mut self) {
         self.is_chosen = true;
     }

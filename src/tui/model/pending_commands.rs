@@ -75,9 +75,9 @@ pub(crate) struct PendingCommands {
     awaiting_reply: Vec<PendingCommand>,
     /// Batches with at least one command that has no reply yet.
     batches: Vec<CommandBatch>,
-    /// The number of the newest command; 0 before the first.
+    /// The id of the newest command; 0 before the first.
     last_id: u64,
-    /// The number of the newest batch; 0 before the first.
+    /// The id of the newest command batch; 0 before the first.
     last_batch: u64,
 }
 
@@ -100,7 +100,7 @@ impl PendingCommands {
     }
 
     /// Returns the number of unsent commands if a new batch of `more` commands must be refused because of them, else
-    /// `None`. A batch of several commands is refused while any command is unsent, a single command while
+    /// `None`. While any command is unsent, a batch of several commands is refused, and a single command if
     /// [`MAX_QUEUED_BATCHES`] batches are pending.
     pub(crate) fn backlog_against(&self, more: usize) -> Option<usize> {
         let unsent = self.unsent.len();

@@ -23,7 +23,7 @@ pub(crate) struct RateHistory {
     first: u64,
     /// Bytes to users and bytes to targets in each bucket. The last bucket is still being filled.
     buckets: VecDeque<(f64, f64)>,
-    /// When bucket 0 begins: the time of the first sample; `None` before it.
+    /// When bucket 0 begins: the time of the first sample, or of the first second of a trend; `None` before either.
     start: Option<Instant>,
     /// The time of the last sample, and the totals then: bytes to users, bytes to targets.
     last: Option<(Instant, u64, u64)>,
@@ -46,7 +46,7 @@ impl RateHistory {
         history
     }
 
-    /// Returns whether the history has no bucket: fewer than two samples were recorded.
+    /// Returns whether the history has no bucket yet: the second sample, or a trend, adds the first one.
     pub(crate) fn is_empty(&self) -> bool {
         self.buckets.is_empty()
     }

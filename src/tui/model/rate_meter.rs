@@ -17,7 +17,8 @@ pub(crate) struct SampleClock {
     /// The number of the sample that rates compare the newest one with: the newest that is at least one second older,
     /// else the oldest kept.
     base_sample: u64,
-    /// By slot of a sample: the factor from units since that sample to units per second.
+    /// For each sample in the ring, by [`slot`]: the factor from an increase since that sample to an increase per
+    /// second (1 / age in seconds).
     per_second: [f64; SAMPLES],
 }
 

@@ -27,7 +27,7 @@ impl RateTrend {
         self.seconds += 1;
     }
 
-    /// Returns the number of seconds that are kept.
+    /// Returns the number of seconds whose rates are kept, at most [`SECONDS`].
     pub(crate) fn len(&self) -> usize {
         SECONDS.min(self.seconds as usize)
     }

@@ -14,8 +14,8 @@ use crate::{
 /// The state of the server as the cockpit knows it. A frozen display shows a copy.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerState {
-    /// The time at which the cockpit last received something: a sample, an event, a key or a timer. All ages are
-    /// relative to it.
+    /// The time of the newest message or snapshot that the cockpit has handled. All ages on the screen are relative
+    /// to it.
     pub(crate) now: Instant,
     /// How long the server had been running at the last sample.
     pub(crate) uptime: Duration,

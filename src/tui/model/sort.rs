@@ -35,18 +35,18 @@ impl SortBy {
         column.spec().sort_name.map(|_| Self::Column(column))
     }
 
-    /// Returns the names of all sort keys on the command line.
+    /// Returns the names of all sort keys, as the command `sort` takes them.
     pub(crate) fn names() -> &'static [&'static str] {
         static NAMES: LazyLock<Vec<&str>> = LazyLock::new(|| SortBy::all().map(SortBy::name).collect());
         &NAMES
     }
 
-    /// Returns the sort key of this name on the command line.
+    /// Returns the sort key with this name in the command `sort`; `None` if there is none.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::all().find(|by| by.name() == name)
     }
 
-    /// Returns the name of the sort key on the command line.
+    /// Returns the name of the sort key in the command `sort`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Column(column) => column.spec().sort_name.unwrap_or_default(),
@@ -69,7 +69,7 @@ impl SortBy {
 pub(crate) struct Sort {
     /// The column, or the figure without a column, by which rows are sorted.
     pub(crate) by: SortBy,
-    /// Whether the sort direction is the opposite of the key's default.
+    /// Whether the table is sorted in the opposite of the default direction of its sort key.
     pub(crate) reversed: bool,
 }
 

@@ -26,17 +26,18 @@ const KEEP_ENDED: Duration = Duration::from_secs(300);
 /// The shortest time between two sorts of the streams table by new values.
 const RERANK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The rows of all open streams and of recently ended ones, in table order.
+/// The rows of all open streams and of recently ended ones, in table order. Each row has a slot: its index in the
+/// lists of counters, ranks and attributes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StreamRows {
     /// The byte counters and rates of each slot. The parts of a row are in three lists, because most samples update
     /// only this one.
     counters: Vec<StreamCounters>,
-    /// The sort key of each slot.
+    /// The sort value and the sorted rates of the row in each slot.
     ranks: Vec<SortRank>,
     /// The attributes of the stream in each slot; `None` where the slot is free.
     slots: Vec<Option<StreamAttributes>>,
-    /// The slots that have no row.
+    /// The slots that have no row, which new rows take first.
     free: Vec<u32>,
     /// The newest row of each stream key.
     by_key: HashMap<StreamKey, RowId>,
@@ -46,11 +47,12 @@ pub(crate) struct StreamRows {
     ranked: Vec<RankedRow>,
     /// The second part of the order: ended streams, the last one first.
     ended_below_open: VecDeque<RowId>,
-    /// For each position of the last snapshot, the slot of its stream: in the next snapshot it is mostly the same.
+    /// For each position of the last snapshot, the slot of its stream's row: in the next snapshot it is mostly the
+    /// same, which saves a look-up by key.
     slot_hints: Vec<u32>,
     /// New rows that the next sort adds to `ranked`.
     added: Vec<RankedRow>,
-    /// All ended rows that are kept, the oldest first.
+    /// The ids of all ended rows that are kept, the oldest first.
     ended: VecDeque<RowId>,
     /// Ended rows that are still listed among the open ones.
     ended_among_open: Vec<RowId>,
@@ -83,7 +85,7 @@ struct RankedRow {
     sort_value: u64,
     /// The serial number of the row, which orders rows with equal values.
     serial: u64,
-    /// The slot of the row.
+    /// The slot of the row: its index in the lists of [`StreamRows`].
     slot: u32,
 }
 
@@ -275,7 +277,7 @@ impl StreamRows {
         self.refresh_order(now);
     }
 
-    /// Returns the slot of the row of this stream, after adding a row if the stream is new.
+    /// Returns the slot (index in the lists of rows) of this stream's row, after adding a row if the stream is new.
     #[cold]
     fn slot_of(&mut self, snapshot: &StreamSnapshot, now: Instant, server_started: Instant) -> u32 {
         let known = self.by_key.get(&snapshot.key).copied().filter(|id| self.is_live(*id));

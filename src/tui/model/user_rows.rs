@@ -58,11 +58,11 @@ impl UserLine {
 /// The rows of all users, in the order in which they connected, so that rows keep their places.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct UserRows {
-    /// The rows by slot; `None` where the slot is free.
+    /// The rows of users, each at its slot; `None` where the slot is free.
     slots: Vec<Option<UserRow>>,
-    /// Free slots, which new users take first.
+    /// The free indices of `slots`, which new users take first.
     free: Vec<usize>,
-    /// The slot of each user.
+    /// The index in `slots` of each user's row.
     by_id: HashMap<UserChannelId, usize>,
     /// The ids of all users, in the order in which they connected.
     order: Vec<UserChannelId>,
@@ -113,7 +113,7 @@ impl UserRows {
         }
     }
 
-    /// Returns the slot of this user, after adding a row if the user is new.
+    /// Returns the index in `slots` of this user's row, after adding a row if the user is new.
     fn slot_of(&mut self, snapshot: &UserSnapshot, server_started: Instant) -> usize {
         if let Some(&known) = self.by_id.get(&snapshot.id) {
             return known;

@@ -49,7 +49,7 @@ pub enum SourceUpdate<'a> {
 
 /// A server that the cockpit shows and controls.
 pub trait Source: fmt::Debug + Send {
-    /// Returns which commands the server executes. The cockpit offers no others.
+    /// Returns which commands the server executes. The cockpit offers no keys or names for others.
     fn capabilities(&self) -> Capabilities;
 
     /// Queues a command without blocking. Its reply is delivered with the same `id` by a later [`poll`](Self::poll).

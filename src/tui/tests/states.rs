@@ -260,12 +260,12 @@ fn a_closed_port_is_shown_on_every_screen() {
     assert_eq!(fixture.notice(), "registration of late refused: port 443 is in use on the server");
     for screen in ["1", "2", "3", "4"] {
         fixture.press(screen);
-        assert!(fixture.text().contains("port 9090 lost"), "{}", fixture.text());
+        assert!(fixture.text().contains("port 9090 closed"), "{}", fixture.text());
     }
     // The port opens again.
     let again = fixture.hub.service_opened("9090:blue".parse().unwrap());
     fixture.tick(TICK);
-    assert!(!fixture.text().contains("lost"), "{}", fixture.text());
+    assert!(!fixture.text().contains("9090 closed"), "{}", fixture.text());
     drop(again);
     fixture.tick(TICK);
     assert_eq!(fixture.notice(), "port 9090 closed: no proxy serves it");

@@ -122,7 +122,7 @@ fn facts(model: &Model, width: u16) -> Vec<Fact> {
     let (light, state) = if let (Some(first), false) = (lost.next(), model.server_status.is_draining) {
         let more = lost.count();
         let more = if more > 0 { format!(" +{more}") } else { String::new() };
-        (theme.error, format!("port {}{more} lost", first.key.port))
+        (theme.error, format!("port {}{more} closed", first.key.port))
     } else if model.server_status.is_draining {
         (theme.warn, "draining".to_owned())
     } else if away > 0 {
