@@ -49,7 +49,7 @@ pub(super) fn log_destination(no_tui: bool) -> LogDestination {
 pub(super) struct TerminationSignals {
     /// SIGINT, which Ctrl-C sends.
     interrupt: Signal,
-    /// SIGTERM.
+    /// SIGTERM, which asks the process to end.
     terminate: Signal,
     /// SIGHUP, which the terminal sends when it closes.
     hang_up: Signal,
@@ -58,7 +58,7 @@ pub(super) struct TerminationSignals {
 impl TerminationSignals {
     /// Installs the handlers: from now on none of these signals ends the process by itself.
     pub(super) fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
+        let listen = |kind| signal(kind).context("cannot install the handlers of termination signals");
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,

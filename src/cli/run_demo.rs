@@ -160,7 +160,7 @@ async fn start_proxies(
             }
         });
         let assigned = serving.wait_for(Option::is_some).await.context("a proxy of the demo failed")?;
-        service.clone_from(assigned.as_ref().context("a proxy of the demo serves nothing")?);
+        service.clone_from(assigned.as_ref().context("a proxy of the demo is not registered for a service")?);
     }
     Ok(SocketAddr::new(LOOPBACK.ip(), service.port))
 }

@@ -51,7 +51,7 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
             // The log was shown by the cockpit, which is closed.
             eprintln!("underpass: streams aborted: {}", report.aborted_streams);
         }
-        tracing::info!("ended; streams aborted: {}", report.aborted_streams);
+        tracing::info!("server ended; streams aborted: {}", report.aborted_streams);
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -65,7 +65,7 @@ pub enum CockpitFileError {
     },
 }
 
-/// The part of the message that suggests a similar key.
+/// Returns the part of an error message that suggests a similar settings key; empty if there is none.
 fn hint(near: Option<&str>) -> String {
     near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default()
 }

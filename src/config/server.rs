@@ -41,7 +41,8 @@ pub struct ServerConfig {
     pub open_timeout: Duration,
     /// How long a connection on the tunnel port may take from accept to the end of its handshake.
     pub handshake_timeout: Duration,
-    /// How long streams wait for a proxy that has lost all of its channels.
+    /// How long the server keeps the streams of a proxy that has lost all of its channels, for the proxy to resume
+    /// its link.
     pub grace_period: Duration,
     /// How long open streams may continue after the server was asked to stop.
     pub drain_timeout: Duration,

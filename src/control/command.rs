@@ -81,21 +81,21 @@ impl fmt::Display for Command {
 /// The commands that the receiving end of the queue supports. A front end offers no key for the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
-    /// [`Command::KillStream`] and [`Command::KillUser`].
+    /// Whether streams and users can be killed: [`Command::KillStream`] and [`Command::KillUser`].
     pub kill: bool,
-    /// [`Command::KickProxy`].
+    /// Whether proxies can be disconnected: [`Command::KickProxy`].
     pub kick: bool,
-    /// [`Command::PauseStream`] and [`Command::ResumeStream`].
+    /// Whether streams can be paused: [`Command::PauseStream`] and [`Command::ResumeStream`].
     pub pause: bool,
-    /// [`Command::SetPriority`].
+    /// Whether the priority of streams can be set: [`Command::SetPriority`].
     pub priority: bool,
-    /// [`Command::SetLimit`].
+    /// Whether rate limits can be set: [`Command::SetLimit`].
     pub limit: bool,
-    /// [`Command::DrainProxy`] and [`Command::UndrainProxy`].
+    /// Whether proxies can be drained: [`Command::DrainProxy`] and [`Command::UndrainProxy`].
     pub drain: bool,
-    /// [`Command::SetWeight`].
+    /// Whether the load-balancing weight of proxies can be set: [`Command::SetWeight`].
     pub weight: bool,
-    /// [`Command::SetPolicy`].
+    /// Whether the load-balancing policy of services can be set: [`Command::SetPolicy`].
     pub policy: bool,
 }
 

@@ -15,7 +15,7 @@ impl UserChannelId {
         Self(bits & 0xFF_FFFF)
     }
 
-    /// Returns the 24 bits.
+    /// Returns the id as a number of 24 bits.
     pub fn bits(self) -> u32 {
         self.0
     }
@@ -133,7 +133,7 @@ impl Group {
     /// The longest group name, in characters.
     pub const MAX: usize = 64;
 
-    /// Returns the name.
+    /// Returns the name of the group.
     pub fn as_str(&self) -> &str {
         &self.0
     }

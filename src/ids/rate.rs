@@ -78,14 +78,14 @@ impl fmt::Display for Direction {
 /// The rate limits of a stream, user, proxy or service, for each direction; `None` is unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RateLimits {
-    /// The limit of downloads.
+    /// The limit of downloads (target to user) in bytes per second; `None` is unlimited.
     pub down: Option<Rate>,
-    /// The limit of uploads.
+    /// The limit of uploads (user to target) in bytes per second; `None` is unlimited.
     pub up: Option<Rate>,
 }
 
 impl RateLimits {
-    /// Returns the limit of one direction.
+    /// Returns the rate limit of one direction; `None` is unlimited.
     pub fn of(self, direction: Direction) -> Option<Rate> {
         match direction {
             Direction::Down => self.down,

@@ -54,7 +54,7 @@ impl ChunkedParser {
         (bytes.len(), ChunkedEvent::Incomplete)
     }
 
-    /// Parses one byte.
+    /// Advances the parser of the chunked coding by one byte.
     fn parse_byte(&mut self, byte: u8) -> ChunkedEvent {
         self.line_len += 1;
         if self.line_len > MAX_LINE {

@@ -47,23 +47,24 @@ pub struct ProtocolInspector {
     user: DirectionState,
     /// Parser state of the download: bytes from the target.
     target: DirectionState,
-    /// A request was parsed, so that the target's bytes are responses.
+    /// Whether an HTTP request was parsed, so that the target's bytes are responses.
     is_http: bool,
     /// Requests whose response has not begun, oldest first.
     pending: VecDeque<PendingRequest>,
-    /// A response has begun and is not complete.
+    /// Whether a response has begun and is not complete.
     is_responding: bool,
-    /// How many download bytes will have passed when the caller calls next.
+    /// The offset within the download at which the bytes of the next call of [`from_target`](Self::from_target)
+    /// begin.
     download_offset: u64,
-    /// The detected content.
+    /// The detected protocol and request; `None` while undetected.
     content: Option<Arc<Content>>,
     /// The content detected before `content`, whose allocation is reused for the next one.
     previous_content: Option<Arc<Content>>,
-    /// `content` has changed since the last [`take_update`](Self::take_update).
+    /// Whether `content` has changed since the last [`take_update`](Self::take_update).
     has_update: bool,
     /// The last request head: on a keep-alive connection most requests are equal, and so are their responses.
     cached_request: Option<CachedHead<RequestHead>>,
-    /// The last response head.
+    /// The last response head, for comparison with the next one.
     cached_response: Option<CachedHead<ResponseHead>>,
 }
 
@@ -72,7 +73,7 @@ pub struct ProtocolInspector {
 struct CachedHead<T> {
     /// The bytes of the head.
     bytes: Box<[u8]>,
-    /// The result of parsing them.
+    /// The result of parsing the cached head.
     parsed: T,
 }
 
@@ -94,9 +95,9 @@ impl<T: Clone> CachedHead<T> {
 struct DirectionState {
     /// What the next bytes are expected to be.
     phase: ParsePhase,
-    /// The received beginning of an element that is incomplete.
+    /// The received part of an element (HTTP head, ClientHello, SSH banner) that is incomplete.
     buffered: Vec<u8>,
-    /// The request line of the head in `buffered` was already reported.
+    /// Whether the request line of the incomplete head in `buffered` was already reported.
     is_request_line_reported: bool,
 }
 
@@ -180,12 +181,12 @@ impl ProtocolInspector {
         self.content.clone().filter(|_| mem::take(&mut self.has_update))
     }
 
-    /// Whether nothing more will be detected in either direction.
+    /// Returns whether nothing more will be detected in either direction.
     pub fn is_finished(&self) -> bool {
         matches!((&self.user.phase, &self.target.phase), (ParsePhase::Finished, ParsePhase::Finished))
     }
 
-    /// How many bytes of the peers it holds.
+    /// Returns how many bytes of the peers are buffered.
     #[cfg(test)]
     pub(super) fn buffered_bytes(&self) -> usize {
         let pending = self.pending.iter().map(|request| request.method.len() + request.target.len());

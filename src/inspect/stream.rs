@@ -25,7 +25,7 @@ pub(crate) struct StreamInspector {
     upload_skip: AtomicU64,
     /// How many of the next download bytes need not be examined.
     download_skip: AtomicU64,
-    /// The parser, while bytes are examined.
+    /// The parser while bytes are examined, or that detection has not started or has ended.
     state: Mutex<InspectionState>,
 }
 

@@ -104,7 +104,7 @@ fn server_name(hello: &[u8]) -> Result<Option<Arc<str>>, EndOfData> {
 struct ByteReader<'a>(&'a [u8]);
 
 impl<'a> ByteReader<'a> {
-    /// Reads `n` bytes.
+    /// Reads the next `n` bytes of the message; fails if there are fewer.
     fn take(&mut self, n: usize) -> Result<&'a [u8], EndOfData> {
         let (taken, rest) = self.0.split_at_checked(n).ok_or(EndOfData)?;
         self.0 = rest;

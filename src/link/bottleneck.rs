@@ -28,7 +28,7 @@ const MIN_QUEUEING_DELAY: Duration = Duration::from_millis(10);
 /// The current bottleneck of one direction of a stream, and the total time that each cause has been the bottleneck.
 #[derive(Debug, Default)]
 pub(super) struct BottleneckTimer {
-    /// The current bottleneck, and the time up to which `times` includes it.
+    /// The current bottleneck, and since when `times` does not include its time; `None` if there is none.
     current: Option<(Bottleneck, Instant)>,
     /// For how long each cause was the bottleneck, without the time since the last change of `current`.
     times: BottleneckTimes,
@@ -157,18 +157,18 @@ pub(super) fn receive_bottleneck(
 /// Bytes that a stream has carried since it was opened, by direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ByteCounts {
-    /// From the target to the user.
+    /// Bytes from the target to the user since the stream was opened.
     pub(super) down: u64,
-    /// From the user to the target.
+    /// Bytes from the user to the target since the stream was opened.
     pub(super) up: u64,
 }
 
 /// Whether a stream has carried bytes within the last second, by direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Activity {
-    /// From the target to the user.
+    /// Whether bytes from the target to the user have passed within the last second.
     pub(super) is_active_down: bool,
-    /// From the user to the target.
+    /// Whether bytes from the user to the target have passed within the last second.
     pub(super) is_active_up: bool,
 }
 

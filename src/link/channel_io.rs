@@ -43,7 +43,7 @@ pub(super) trait TransmitSource {
     /// Returns whether the channel of a text peer must not be read, because too much of its data waits for slow local
     /// sockets.
     fn must_stop_reading(&self) -> bool;
-    /// Wakes the driver of every channel that has frames to transmit.
+    /// Wakes the driver of every channel of the link that has frames to transmit.
     fn wake_drivers(&self);
 }
 
@@ -59,12 +59,12 @@ pub(super) struct ChannelIo {
     write_queue: FlatCombiner<WriteQueue>,
     /// The driver does not read the socket, because too much data of the text peer waits for slow local sockets.
     is_reading_paused: AtomicBool,
-    /// Wakes the driver to flush the channel.
+    /// Wakes the channel's driver to flush the write queue.
     driver_wake: Notify,
-    /// A write failed because the peer has reset the connection. The kernel reports a reset once, so that the driver
-    /// may read a plain end instead.
+    /// Whether a write failed because the peer has reset the connection (RST). The kernel reports a reset only once,
+    /// so the driver may read a plain end instead.
     was_reset: AtomicBool,
-    /// Cancelled to stop the driver.
+    /// Cancelled to stop the channel's driver.
     stopped: CancellationToken,
 }
 
@@ -102,7 +102,7 @@ impl ChannelIo {
         &self.socket
     }
 
-    /// Wakes the driver, which then flushes the channel.
+    /// Wakes the task that drives the channel, which then flushes the channel.
     pub(super) fn wake_driver(&self) {
         assert_link_state_unlocked();
         self.driver_wake.notify_one();
@@ -122,18 +122,18 @@ impl ChannelIo {
         self.stopped.cancel();
     }
 
-    /// Stops the driver of a channel whose end reason is recorded.
+    /// Stops the task that drives the channel. The caller has recorded the channel's end reason.
     pub(super) fn cancel_driver(&self) {
         assert_link_state_unlocked();
         self.stopped.cancel();
     }
 
-    /// Waits until the channel was stopped.
+    /// Waits until the channel was stopped: its driver has to end.
     pub(super) async fn stopped(&self) {
         self.stopped.cancelled().await;
     }
 
-    /// Returns whether the channel was stopped.
+    /// Returns whether the channel was stopped, so that its driver has to end.
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped.is_cancelled()
     }
@@ -144,7 +144,7 @@ impl ChannelIo {
         self.is_reading_paused.store(is_paused, SeqCst);
     }
 
-    /// Returns whether a thread is flushing the channel now.
+    /// Returns whether a thread is flushing the channel's write queue now.
     pub(super) fn is_flushing(&self) -> bool {
         self.write_queue.is_busy()
     }

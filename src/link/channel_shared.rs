@@ -41,9 +41,9 @@ pub(super) struct ChannelShared {
     queued_bytes: AtomicUsize,
     /// Whether the socket's send buffer is full, and the driver waits until the socket is writable.
     is_write_blocked: AtomicBool,
-    /// When the socket last took bytes.
+    /// When the channel's socket last took bytes.
     last_write_progress: LeafMutex<Instant>,
-    /// Why the channel ends; set when it is stopped.
+    /// Why the channel ends; unset until it is stopped.
     end_reason: OnceLock<DisconnectReason>,
 }
 
@@ -72,7 +72,7 @@ impl ChannelShared {
         self.runtime
     }
 
-    /// Returns whether the peer speaks the text format.
+    /// Returns whether the channel's peer speaks the text format.
     pub(super) fn is_text(&self) -> bool {
         self.is_text
     }
@@ -82,7 +82,7 @@ impl ChannelShared {
         self.stats.as_ref()
     }
 
-    /// Records an RTT sample for telemetry.
+    /// Records an RTT sample of the channel in its telemetry counters. Does nothing on a proxy.
     pub(super) fn record_rtt(&self, rtt: Duration) {
         if let Some(stats) = &self.stats {
             stats.record_rtt(rtt);
@@ -105,7 +105,7 @@ impl ChannelShared {
         self.is_write_blocked.swap(is_blocked, SeqCst)
     }
 
-    /// Returns whether the socket's send buffer is full.
+    /// Returns whether the channel's socket takes no bytes, because its send buffer is full.
     pub(super) fn is_write_blocked(&self) -> bool {
         self.is_write_blocked.load(SeqCst)
     }

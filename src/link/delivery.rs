@@ -33,7 +33,7 @@ pub(super) struct Delivery {
     /// The local socket; `None` before and after the relay. Data that arrives before waits in the mux, within its
     /// window.
     pub(super) socket: Option<Arc<TcpStream>>,
-    /// Data taken from the mux and not yet written to the socket.
+    /// Data taken from the mux and not yet written to the local socket.
     pub(super) queue: VecDeque<Bytes>,
     /// How many chunks at the front of `queue` keep hardly more memory alive than their own bytes.
     compacted: usize,
@@ -48,16 +48,16 @@ pub(super) struct Delivery {
     pub(super) is_paused: bool,
     /// Whether the socket's send buffer is full; the relay task waits until the socket is writable.
     pub(super) is_write_blocked: bool,
-    /// When a rate limit allows the next bytes; `None` if none applies now.
+    /// When a rate limit allows the next bytes; `None` while no rate limit delays the delivery.
     pub(super) rate_limited_until: Option<Instant>,
-    /// Applies the rate limits to bytes that are written to the socket.
+    /// Applies the rate limits to bytes that are written to the local socket.
     pub(super) pacer: Pacer,
     /// The recorded bottleneck of this direction: what keeps received data from being written to the socket, and for
     /// how long.
     pub(super) bottleneck: BottleneckTimer,
     /// Whether the socket has taken at least one byte of the stream. Counted only for streams that this side opened.
     pub(super) has_delivered: bool,
-    /// The error with which the socket failed, until the relay task takes it.
+    /// The error with which the local socket failed; `None` before, and once the relay task has taken it.
     pub(super) error: Option<io::Error>,
 }
 

@@ -66,9 +66,9 @@ thread_local! {
 pub struct NewChannel {
     /// Number of the channel within its link.
     pub id: u16,
-    /// The connection, after its handshake.
+    /// The TCP connection, after its handshake.
     pub socket: ChannelSocket,
-    /// Bytes that were received behind the handshake.
+    /// Bytes that were received after the handshake and not decoded yet.
     pub read_ahead: BytesMut,
     /// Encoder and decoder of binary frames as negotiated. Unused for a text peer.
     pub codec: FrameCodec,
@@ -169,7 +169,7 @@ impl Driver {
         }
     }
 
-    /// Drives the channel until it ends, and returns why it has ended.
+    /// Reads the channel, transmits its frames and keeps its timers until the channel ends. Returns why it has ended.
     pub async fn run(mut self) -> DisconnectReason {
         let mut reason = match self.run_until_end().await {
             Ok(()) => DisconnectReason::Closed,

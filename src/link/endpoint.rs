@@ -63,7 +63,7 @@ pub struct NewStream {
 pub(super) struct Endpoint {
     /// The part that may be used while the link state is locked: number, counters, flags.
     shared: StreamShared,
-    /// Detects the protocol that the stream carries.
+    /// Detects the protocol that the stream carries (HTTP, TLS, SSH), for telemetry.
     inspector: StreamInspector,
     /// Rate limits; `None` for a stream that the peer opened, which the peer limits.
     limits: Option<StreamRateLimits>,
@@ -77,12 +77,12 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Creates the endpoint of a stream that the peer opened.
+    /// Creates the endpoint of a stream that the peer opened: without counters, inspection and rate limits.
     pub(super) fn for_peer_stream(number: u32) -> Self {
         Self::new(StreamShared::new(number, None, None), false, None)
     }
 
-    /// Creates the endpoint of a stream that this side opened under `number`.
+    /// Creates the endpoint of a stream that this side opened and that has this number in the mux.
     pub(super) fn for_own_stream(number: u32, new: NewStream) -> Self {
         let timer = LatencyTimer::start(new.latency_observer);
         Self::new(StreamShared::new(number, Some(new.stats), Some(timer)), new.inspect, Some(new.limits))

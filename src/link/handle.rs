@@ -50,9 +50,9 @@ thread_local! {
 pub trait LinkEvents: Send + Sync + 'static {
     /// The peer opened a stream. The owner [relays](Stream::relay) or resets it; dropping it resets it.
     fn stream_opened(&self, stream: Stream, open: Open);
-    /// A message about the link itself was received on `channel`.
+    /// The peer sent a message about the link itself (registration, answer, error) on `channel`.
     fn message_received(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage);
-    /// GOAWAY was received: the peer accepts no new streams.
+    /// The peer sent GOAWAY: it accepts no new streams.
     fn go_away_received(&self, code: ResetCode);
     /// Data was received on `channel` for a stream that does not exist. Text peers only.
     fn unknown_stream(&self, channel: u16, key: StreamKey);
@@ -69,7 +69,7 @@ pub struct Link {
     role: Role,
     /// The mux, the channels and the endpoints of the open streams.
     state: LinkStateMutex<LinkState>,
-    /// The owner, which is notified of events.
+    /// The owner's callbacks, which are notified of events.
     events: Arc<dyn LinkEvents>,
     /// Cancelled once the link has ended.
     ended: CancellationToken,
@@ -268,7 +268,7 @@ impl Link {
         self.ended.cancelled()
     }
 
-    /// Returns whether the link has ended.
+    /// Returns whether the link has ended: it has no channel and accepts none.
     pub fn has_ended(&self) -> bool {
         self.ended.is_cancelled()
     }
@@ -397,7 +397,8 @@ impl Link {
         });
     }
 
-    /// Adds a channel. Returns false if the link has ended or is closing.
+    /// Adds a channel to the link, resumes the link if it was detached, and flushes. Returns false, and adds nothing,
+    /// if the link has ended or is closing.
     pub(in crate::link) fn add_channel(self: &Arc<Self>, channel: &Arc<ChannelIo>) -> bool {
         let is_added = self.with(|state| state.add_channel(channel));
         self.flush();
@@ -433,7 +434,7 @@ impl Drop for Stream {
 }
 
 impl Stream {
-    /// Returns the stream's number in the mux of its link.
+    /// Returns the number of the stream in the mux of its link.
     pub(super) fn number(&self) -> u32 {
         self.endpoint.shared().number()
     }

@@ -29,12 +29,12 @@ pub(super) struct LatencyTimer {
     opened_at: Instant,
     /// When the user's first byte was read; unset until then.
     first_user_byte_at: OnceLock<Instant>,
-    /// Called with each measurement.
+    /// Called with each latency that is measured.
     observer: Arc<dyn LatencyObserver>,
 }
 
 impl LatencyTimer {
-    /// Starts the timer of a stream that is being opened.
+    /// Creates the timer of a stream that is being opened now.
     pub(super) fn start(observer: Arc<dyn LatencyObserver>) -> Self {
         Self { opened_at: Instant::now(), first_user_byte_at: OnceLock::new(), observer }
     }
@@ -49,7 +49,7 @@ impl LatencyTimer {
         self.observer.dequeued(stream, read_at.elapsed());
     }
 
-    /// Stores when the user's first byte was read; later calls change nothing.
+    /// Stores that the user's first byte was read now; later calls change nothing.
     pub(super) fn record_user_bytes(&self) {
         self.first_user_byte_at.get_or_init(Instant::now);
     }

@@ -82,7 +82,7 @@ impl<T, const RANK: usize> RankedMutex<T, RANK> {
 pub(super) struct RankedGuard<'a, T, const RANK: usize> {
     /// The locked mutex.
     guard: MutexGuard<'a, T>,
-    /// Counts the lock for this thread in debug builds.
+    /// Counts the held lock for this thread in debug builds, until it is dropped.
     _held: held::HeldLock<RANK>,
 }
 
@@ -128,7 +128,7 @@ mod held {
     pub(super) struct HeldLock<const RANK: usize>(());
 
     impl<const RANK: usize> HeldLock<RANK> {
-        /// Counts a lock that was acquired.
+        /// Counts a lock of this rank that the current thread has acquired, until the returned value is dropped.
         pub(super) fn acquired() -> Self {
             #[cfg(debug_assertions)]
             change_count(RANK, 1);

@@ -1,6 +1,6 @@
 //! A link at work: channel drivers, the relay between a stream and its local socket, and the mux behind its lock.
 //!
-//! One [`Link`] holds the mux of one peer. Whichever task changes the link state executes what follows from the
+//! One [`Link`] contains the mux of one peer. The task that changes the link state executes the consequences of the
 //! change: the driver that receives data writes it to the users' sockets, and the relay task that has read a large
 //! chunk from a user's socket writes it to the channel. Small frames wait until every task that is ready has run, and
 //! leave in one write. A task is woken only for the bytes that a socket did not take.

@@ -29,7 +29,7 @@ pub enum StreamOutcome {
 /// relay it instead.
 #[derive(Debug)]
 pub struct RetryableConnection {
-    /// The user's connection.
+    /// The TCP connection of the user.
     socket: TcpStream,
     /// Bytes that were read from the socket and that the next stream sends first.
     replay: VecDeque<Bytes>,

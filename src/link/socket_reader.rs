@@ -45,7 +45,8 @@ thread_local! {
     static SHORT_TURNS_LEFT: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Returns the byte budget of the next turn on this thread.
+/// Returns how many bytes a relay task may read on this thread before it yields, and counts one turn of the short
+/// budget as used.
 fn take_turn_budget() -> usize {
     match SHORT_TURNS_LEFT.get() {
         0 => TURN_BUDGET,
@@ -63,9 +64,9 @@ pub(super) struct SocketReader {
     pacer: Pacer,
     /// Bytes that an earlier stream read from the same socket and that this one sends first.
     replay: VecDeque<Bytes>,
-    /// The socket's last byte was read (FIN).
+    /// Whether the local socket's last byte was read (FIN).
     is_finished: bool,
-    /// When a queue-wait measurement was last started.
+    /// When the last queue-wait measurement of the stream was started.
     last_queue_wait_measured: Option<Instant>,
     /// Determines the bottleneck of the sending direction while the stream takes no more bytes.
     detector: SendBottleneckDetector,
@@ -94,7 +95,7 @@ pub(super) enum ReadResult {
 struct Chunk {
     /// The bytes read; empty at the end of the socket.
     bytes: Bytes,
-    /// The socket's receive buffer is empty now.
+    /// Whether the socket's receive buffer is empty after this read.
     is_last: bool,
 }
 
@@ -111,12 +112,12 @@ impl SocketReader {
         }
     }
 
-    /// Returns whether the socket's last byte was read.
+    /// Returns whether the local socket's last byte was read (FIN).
     pub(super) fn is_finished(&self) -> bool {
         self.is_finished
     }
 
-    /// Returns the bytes of an earlier stream that were not sent.
+    /// Returns the bytes that an earlier stream read from the same socket and that this one has not sent.
     pub(super) fn into_unsent_replay(self) -> VecDeque<Bytes> {
         self.replay
     }

@@ -39,7 +39,7 @@ impl ReceiveSource for Arc<Link> {
 }
 
 impl TransmitSource for Arc<Link> {
-    /// Takes frames for `channel` from the mux, as lines for a text peer.
+    /// Takes frames that `channel` has to send from the mux, translated to lines for a text peer.
     fn poll_transmit(&self, channel: u16, bytes: usize, polled: &mut Vec<Transmit>) -> bool {
         self.with(|state| state.poll_transmit(channel, bytes, polled))
     }
@@ -49,7 +49,7 @@ impl TransmitSource for Arc<Link> {
         self.with(|state| state.mux.set_write_blocked(channel, is_blocked));
     }
 
-    /// Returns whether the text adapter holds too much undelivered data; false for a binary peer.
+    /// Returns whether too much undelivered data of a text peer is buffered; false for a binary peer.
     fn must_stop_reading(&self) -> bool {
         self.with(|state| state.must_stop_reading())
     }

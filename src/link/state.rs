@@ -1,4 +1,4 @@
-//! The state of a link behind its lock: the mux, and the endpoints and channels that the mux knows by number.
+//! The state of a link behind its lock: the mux, and the endpoints and channels that the mux identifies by number.
 //!
 //! Code here runs while the link state is locked: it must not wake a task, make a system call, encode or decode. What
 //! has to happen as a consequence of a change is collected as [`FollowUp`]s, which the link executes after unlocking.
@@ -50,7 +50,7 @@ fn reset_grace(rtt: Duration, last_end_without_reset: Option<Duration>) -> Durat
 /// Times of a link that has lost its last channel and waits for the peer to resume it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Detached {
-    /// When the last channel was lost.
+    /// When the link lost its last channel.
     pub(super) since: Instant,
     /// When the link ends unless a channel has been added.
     pub(super) until: Instant,
@@ -68,17 +68,18 @@ pub(in crate::link) struct LinkState {
     pub(in crate::link) channels: BTreeMap<u16, Arc<ChannelIo>>,
     /// How long streams are kept for the peer to resume the link after its last channel is lost.
     pub(super) resume_grace: Duration,
-    /// Set while the link has lost its last channel and may be resumed.
+    /// Since when and until when the link waits to be resumed; `None` while it has a channel and after its end.
     pub(super) detached: Option<Detached>,
-    /// The link has ended: it has no channel, and takes none.
+    /// Whether the link has ended: it has no channel, and accepts none.
     pub(super) has_ended: bool,
-    /// Why the last channel that ended has ended.
+    /// Why the channel that ended last has ended; `None` while none has.
     pub(super) last_end_reason: Option<DisconnectReason>,
     /// When a channel last ended without a reset, since the link was last resumed.
     last_end_without_reset: Option<Instant>,
     /// The link is being closed: all channels are being stopped, and no other is accepted.
     pub(super) is_closing: bool,
-    /// What to do once the link state is unlocked, in this order.
+    /// Consequences of changes (deliveries, wakes, calls of the owner) to be executed, in this order, once the link
+    /// state is unlocked.
     pub(super) follow_ups: Vec<FollowUp>,
     /// Changes of the link's attachment (detached, resumed, ended) of which the owner has not been notified yet.
     pending_notifications: VecDeque<AttachmentChange>,
@@ -178,7 +179,7 @@ impl LinkState {
         }
     }
 
-    /// Resets a stream: the peer receives RESET with `code`.
+    /// Resets a stream of the link: the peer receives RESET with `code`.
     pub(in crate::link) fn reset(&mut self, stream: u32, code: ResetCode) {
         self.mux.reset(stream, code);
         if let Some(adapter) = &mut self.text {
@@ -186,7 +187,7 @@ impl LinkState {
         }
     }
 
-    /// Handles a decoded line of a text peer that channel `id` received.
+    /// Handles a decoded line (one message) of a text peer that was received on channel `id`.
     pub(in crate::link) fn handle_line(
         &mut self,
         id: u16,

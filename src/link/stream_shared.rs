@@ -27,9 +27,9 @@ use crate::{
 pub(super) struct StreamShared {
     /// The stream's number in the mux of its link.
     number: u32,
-    /// Telemetry counters; only for streams that this side opened.
+    /// Telemetry counters of the stream; `None` for a stream that the peer opened.
     stats: Option<Arc<StreamStats>>,
-    /// Measures connect latency and TTFB; only for streams that this side opened.
+    /// Measures connect latency and time to first byte; `None` for a stream that the peer opened.
     latency: Option<LatencyTimer>,
     /// The recorded bottleneck of the sending direction: what keeps the local socket from being read, and for how
     /// long.
@@ -42,7 +42,7 @@ pub(super) struct StreamShared {
     is_accepted: AtomicBool,
     /// Bytes that were read from the user's socket and that a retry of the stream on another proxy would send.
     replay: LeafMutex<ReplayBuffer>,
-    /// How the stream ended; unset while it is open.
+    /// How the stream ended, by both directions finishing or by a reset; unset while it is open.
     end: OnceLock<Result<(), ResetCode>>,
 }
 
@@ -80,7 +80,7 @@ impl StreamShared {
         self.number
     }
 
-    /// Returns the telemetry counters of a stream that this side opened.
+    /// Returns the telemetry counters of the stream; `None` for a stream that the peer opened.
     pub(super) fn stats(&self) -> Option<&Arc<StreamStats>> {
         self.stats.as_ref()
     }
@@ -183,7 +183,7 @@ impl StreamShared {
         self.activity.lock()
     }
 
-    /// Counts a failover to another channel.
+    /// Counts one failover of the stream to another channel.
     pub(super) fn count_failover(&self) {
         self.failovers.fetch_add(1, Relaxed);
     }

@@ -52,7 +52,7 @@ pub(super) enum Transmit {
 }
 
 impl Transmit {
-    /// Returns about how many bytes it will have when encoded, without encoding it.
+    /// Returns the approximate length of the frame or line in bytes when encoded, without encoding it.
     pub(super) fn estimated_len(&self) -> usize {
         match self {
             Self::Frame(Frame::Data { payload, .. }) => MAX_DATA_HEADER + payload.len(),
@@ -70,7 +70,7 @@ impl Transmit {
 pub(super) struct WriteQueue {
     /// Encoded bytes that the socket has not taken, in the order of their transmission.
     chunks: VecDeque<Bytes>,
-    /// The sum of the lengths of `chunks`.
+    /// How many encoded bytes the socket has not taken: the sum of the lengths of `chunks`.
     queued_bytes: usize,
     /// Encodes binary frames, with a checksum if it was negotiated.
     encoder: FrameEncoder,
@@ -96,7 +96,7 @@ impl WriteQueue {
         }
     }
 
-    /// Returns how many encoded bytes wait for the socket.
+    /// Returns how many encoded bytes the socket has not taken yet.
     pub(super) fn queued_bytes(&self) -> usize {
         self.queued_bytes
     }

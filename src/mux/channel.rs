@@ -19,18 +19,18 @@ use crate::wire::Frame;
 /// longer. It then gets no data of other channels' streams, and what it has of them is retransmitted elsewhere.
 const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 
-/// What the mux knows of one channel: the frames queued for it, its congestion state, and whether it is alive.
+/// The state of one channel in the mux: the frames queued for it, its congestion state, and whether it is alive.
 #[derive(Debug)]
 pub(super) struct Channel {
     /// Control frames that belong to no open stream: messages, GOAWAY, and the last frames of closed streams.
     pub(super) control_frames: VecDeque<Frame>,
     /// Streams with control frames to send. Each is queued once, however many it has.
     pub(super) control_queue: VecDeque<u32>,
-    /// Streams with data to send.
+    /// The streams with data to send on this channel, and the order in which they are served.
     pub(super) scheduler: Scheduler,
     /// How many streams have this channel as their primary channel.
     pub(super) primary_streams: usize,
-    /// Bytes in flight, RTT, and the congestion controller.
+    /// Bytes in flight on the channel, its RTT, and the congestion controller.
     pub(super) path: Path,
     /// Control frames of closed streams that were sent, each with the token of the last probe before it, until the
     /// peer answers a later probe. If the channel dies before, they are retransmitted on another: a RESET that is
@@ -185,7 +185,7 @@ impl Channel {
         self.keepalive.last_received_at = now;
     }
 
-    /// Records a ping of the peer, which has to be answered.
+    /// Records a ping of the peer, to be answered with the next frames.
     pub(super) fn on_ping(&mut self, token: u64) {
         self.keepalive.unanswered_ping = Some(token);
     }

@@ -13,7 +13,7 @@ pub struct MuxConfig {
     pub max_window: u32,
     /// How many bytes all windows of a link may grow by together, send and receive windows alike.
     pub max_window_growth: u64,
-    /// The budget that the link shares with other links.
+    /// The memory budget for window growth that the link shares with other links.
     pub budget: WindowBudget,
     /// Whether the peer has flow control. A text proxy has none: its channel is not read while too much data of it is
     /// buffered.
@@ -24,7 +24,7 @@ pub struct MuxConfig {
     pub initial_cwnd: u64,
     /// The largest payload of a DATA frame, in bytes; `None` to choose it for each channel by its delivery rate.
     pub chunk_size: Option<usize>,
-    /// How many streams may be open at once.
+    /// How many streams of the link may be open at once.
     pub max_streams: usize,
     /// Whether the data of one stream may go out over several channels (multipath striping).
     pub allow_striping: bool,

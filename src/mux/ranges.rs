@@ -17,7 +17,7 @@ pub(super) struct RangeTracker {
 }
 
 impl RangeTracker {
-    /// Records that a range, which is not empty, goes out on a secondary channel.
+    /// Records that a range of the stream, which is not empty, is sent on a secondary channel.
     pub(super) fn send_on_secondary(&mut self, range: Range<u64>, channel: u16) {
         self.on_secondaries.insert(range, channel);
     }
@@ -27,7 +27,7 @@ impl RangeTracker {
         self.on_secondaries.len()
     }
 
-    /// Returns the first range that has to be retransmitted.
+    /// Returns the first range of the stream that has to be retransmitted; `None` if there is none.
     pub(super) fn first_lost(&self) -> Option<Range<u64>> {
         // An empty set is recognised at once; its iterator takes 10 ns, for every frame of every stream.
         if self.lost.is_empty() { None } else { self.lost.first().cloned() }

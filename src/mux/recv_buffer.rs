@@ -30,7 +30,7 @@ pub(super) struct RecvBuffer {
     is_reader_blocked: bool,
     /// Out-of-order data by its offset. No two segments overlap.
     out_of_order: BTreeMap<u64, Bytes>,
-    /// How many bytes `out_of_order` holds.
+    /// The sum of the lengths of the segments in `out_of_order`, in bytes.
     out_of_order_bytes: u64,
     /// The offset up to which all data has been received without a gap.
     next_offset: u64,
@@ -38,7 +38,7 @@ pub(super) struct RecvBuffer {
     consumed: u64,
     /// The value of `consumed` in the last WINDOW or OPEN_OK frame.
     advertised_consumed: u64,
-    /// The offset up to which the peer may send. It never falls.
+    /// The flow-control limit: the offset up to which the peer may send. It never falls.
     limit: u64,
     /// The receive window in bytes: how many the peer may send beyond those that were consumed.
     window: u32,
@@ -46,9 +46,9 @@ pub(super) struct RecvBuffer {
     enforces_limit: bool,
     /// Whether the operator has paused the stream: the limit is not raised.
     is_paused: bool,
-    /// Whether the window would be larger if the budget allowed it.
+    /// Whether the receive window would be larger if the memory budget of all windows allowed it.
     is_budget_limited: bool,
-    /// The size of the stream, once its END is known.
+    /// The size of the stream in bytes; `None` until its END was received.
     final_size: Option<u64>,
     /// Whether the END was received, and whether it was consumed.
     end: RecvEnd,
@@ -63,7 +63,7 @@ pub struct RecvFlow {
     pub buffered: u64,
     /// Bytes that the peer may still send before it needs another WINDOW.
     pub credit: u64,
-    /// Whether the window would be larger if the budget allowed it.
+    /// Whether the receive window would be larger if the memory budget of all windows allowed it.
     pub is_budget_limited: bool,
     /// Whether all data of the stream and its END have been received.
     pub is_end_received: bool,
@@ -207,7 +207,7 @@ impl RecvBuffer {
         Ok(())
     }
 
-    /// Moves the out-of-order data before the first gap to the data in order.
+    /// Moves the out-of-order data that has become contiguous to the data in order.
     fn move_to_ready(&mut self) {
         while let Some(entry) = self.out_of_order.first_entry() {
             if *entry.key() > self.next_offset {
@@ -242,7 +242,7 @@ impl RecvBuffer {
         }
     }
 
-    /// Records that the reader has consumed `bytes` more.
+    /// Records that the reader has consumed `bytes` more bytes, which are acknowledged with the next WINDOW.
     pub(super) fn consume(&mut self, bytes: u64) {
         self.consumed += bytes;
         debug_assert!(self.consumed <= self.next_offset, "consumed data that was not received");
@@ -273,12 +273,12 @@ impl RecvBuffer {
         i64::from(self.window) - i64::from(before)
     }
 
-    /// Sets whether the budget keeps the window from growing.
+    /// Sets whether the memory budget of all windows keeps the receive window from growing.
     pub(super) fn set_budget_limited(&mut self, is_budget_limited: bool) {
         self.is_budget_limited = is_budget_limited;
     }
 
-    /// Returns the flow-control state for telemetry.
+    /// Returns the flow-control state of the receiving half for telemetry.
     pub(super) fn flow(&self) -> RecvFlow {
         let out_of_order: u64 = self.out_of_order.values().map(|segment| segment.len() as u64).sum();
         RecvFlow {
@@ -295,12 +295,12 @@ impl RecvBuffer {
         self.is_paused = is_paused;
     }
 
-    /// The offset up to which all data has been received.
+    /// Returns the offset up to which all data has been received without a gap.
     pub(super) fn received(&self) -> u64 {
         self.next_offset
     }
 
-    /// The receive window in bytes.
+    /// Returns the receive window in bytes.
     pub(super) fn window(&self) -> u32 {
         self.window
     }

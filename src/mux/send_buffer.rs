@@ -31,7 +31,7 @@ use super::{
 pub(super) struct SendBuffer {
     /// The data that the peer has not acknowledged, with the offset of each chunk.
     chunks: VecDeque<(u64, Bytes)>,
-    /// How many chunks at the end are small and not coalesced yet.
+    /// How many chunks at the end of `chunks` are small and not coalesced yet.
     small_chunks: usize,
     /// Index in `chunks` of the chunk that contains the offset `sent`, or an index before it.
     cursor: usize,
@@ -41,7 +41,7 @@ pub(super) struct SendBuffer {
     sent: u64,
     /// The ranges of data in flight on other channels than the primary one, and those that have to be retransmitted.
     ranges: RangeTracker,
-    /// The offset up to which data was written.
+    /// The offset up to which the writer has written data.
     written: u64,
     /// The peer's credit: the offset up to which it accepts data. It never falls.
     limit: u64,
@@ -76,7 +76,7 @@ pub struct SendFlow {
     pub retransmitted: u64,
     /// Whether the operator has paused the stream.
     pub is_paused: bool,
-    /// Whether the window would be larger if the budget allowed it.
+    /// Whether the send window would be larger if the memory budget of all windows allowed it.
     pub is_budget_limited: bool,
     /// The minimum RTT of the stream's primary channel.
     pub min_rtt: Option<Duration>,
@@ -102,7 +102,7 @@ pub(super) struct OutgoingChunk {
     pub(super) offset: u64,
     /// The data; empty if only the END is sent.
     pub(super) payload: Bytes,
-    /// Whether the END flag is set.
+    /// Whether the END flag is set: the chunk ends the stream's data.
     pub(super) fin: bool,
     /// When the data was written whose queue wait is measured, if this is the last of it.
     pub(super) written_at: Option<Instant>,

@@ -20,9 +20,9 @@ use crate::{
 pub(super) struct Stream {
     /// How far the opening of the stream has come.
     pub(super) state: OpenState,
-    /// The user that it belongs to. Users share a channel equally.
+    /// The user that the stream belongs to. Users share a channel equally.
     pub(super) user: UserChannelId,
-    /// The priority class in which its data is scheduled.
+    /// The priority class in which the stream's data is scheduled.
     pub(super) priority: Priority,
     /// The primary channel; `None` while the link has no channel.
     pub(super) channel: Option<u16>,
@@ -34,11 +34,11 @@ pub(super) struct Stream {
     pub(super) tuner: WindowTuner,
     /// The control frames of the stream that have to be sent.
     pub(super) pending: PendingControl,
-    /// Whether it is in the control queue of its primary channel.
+    /// Whether the stream is in the control queue of its primary channel.
     pub(super) is_in_control_queue: bool,
-    /// Whether it is queued in the scheduler of its primary channel.
+    /// Whether the stream is queued in the scheduler of its primary channel.
     pub(super) is_in_scheduler: bool,
-    /// Whether the reader was notified of data that it has not read yet.
+    /// Whether the owner was notified of received data that it has not read yet.
     pub(super) is_reader_notified: bool,
     /// Whether the writer, the relay task, could not write and waits for
     /// [`MuxEvent::Writable`](super::MuxEvent::Writable).
@@ -59,18 +59,18 @@ pub(super) enum OpenState {
 /// The control frames that a stream has to send, as flags: a frame that is requested twice is sent once.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct PendingControl {
-    /// OPEN, with which the server opens the stream.
+    /// Whether OPEN has to be sent, with which the server opens the stream.
     pub(super) open: bool,
-    /// OPEN_OK, with which the proxy accepts the stream.
+    /// Whether OPEN_OK has to be sent, with which the proxy accepts the stream.
     pub(super) open_ok: bool,
-    /// WINDOW, which acknowledges consumed data and grants credit.
+    /// Whether WINDOW has to be sent, which acknowledges consumed data and grants credit.
     pub(super) window: bool,
-    /// PRIORITY, with which the server tells the proxy the stream's priority.
+    /// Whether PRIORITY has to be sent, with which the server sets the stream's priority at the proxy.
     pub(super) priority: bool,
 }
 
 impl PendingControl {
-    /// Returns whether any frame has to be sent.
+    /// Returns whether any control frame of the stream has to be sent.
     pub(super) fn any(self) -> bool {
         self.open || self.open_ok || self.window || self.priority
     }

@@ -44,9 +44,9 @@ const FAST_READER: Duration = Duration::from_millis(2);
 pub(super) struct WindowTuner {
     /// When the current measurement began; `None` before the first byte.
     measured_since: Option<Instant>,
-    /// Bytes that the reader has consumed since then.
+    /// Bytes that the reader has consumed since the current measurement began.
     consumed: u64,
-    /// The offset up to which data had been received then.
+    /// The offset up to which data had been received when the current measurement began.
     received_before: u64,
     /// The running trial of a doubled window; `None` if there is none.
     trial: Option<Trial>,

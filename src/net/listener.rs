@@ -96,7 +96,9 @@ impl Listener {
     pub fn divert_new_connections(&self) {
         #[cfg(target_os = "linux")]
         if let Err(error) = super::reuse_port::divert(self.as_fd()) {
-            tracing::debug!("cannot set SO_ATTACH_REUSEPORT_CBPF: {error}");
+            tracing::debug!(
+                "cannot direct new connections to the successor (socket option SO_ATTACH_REUSEPORT_CBPF): {error}"
+            );
         }
     }
 }

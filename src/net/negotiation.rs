@@ -49,7 +49,7 @@ pub enum NegotiationError {
 pub struct Negotiation {
     /// The connection to the peer.
     socket: ChannelSocket,
-    /// Bytes that were received and not consumed.
+    /// Bytes that were received from the peer and not consumed yet.
     buffer: BytesMut,
     /// Encodes and decodes the frames of the binary format.
     codec: FrameCodec,

@@ -28,7 +28,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 pub struct ChannelSocket(TcpStream);
 
 impl ChannelSocket {
-    /// A channel over plain TCP.
+    /// Wraps a TCP connection as a channel's socket, without TLS.
     pub fn plain(stream: TcpStream) -> Self {
         Self(stream)
     }
@@ -38,7 +38,7 @@ impl ChannelSocket {
     pub(crate) fn set_user_timeout(&self, timeout: Duration) {
         #[cfg(target_os = "linux")]
         if let Err(error) = SockRef::from(&self.0).set_tcp_user_timeout(Some(timeout)) {
-            tracing::debug!("cannot set TCP_USER_TIMEOUT: {error}");
+            tracing::debug!("cannot set the socket option TCP_USER_TIMEOUT: {error}");
         }
         #[cfg(not(target_os = "linux"))]
         let _ = timeout;
@@ -49,7 +49,7 @@ impl ChannelSocket {
     pub(crate) fn set_notsent_lowat(&self, bytes: u32) {
         #[cfg(target_os = "linux")]
         if let Err(error) = SockRef::from(&self.0).set_tcp_notsent_lowat(bytes) {
-            tracing::debug!("cannot set TCP_NOTSENT_LOWAT: {error}");
+            tracing::debug!("cannot set the socket option TCP_NOTSENT_LOWAT: {error}");
         }
         #[cfg(not(target_os = "linux"))]
         let _ = bytes;
@@ -158,7 +158,7 @@ pub(crate) fn try_read(stream: &TcpStream, buf: &mut impl BufMut) -> io::Result<
 /// # Errors
 /// The name has no address, or no address accepts the connection: the error of the last one.
 pub async fn connect(to: &str) -> io::Result<TcpStream> {
-    let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "the host name has no address");
     for addr in lookup_host(to).await? {
         match connect_to(addr).await {
             Ok(stream) => return Ok(stream),
@@ -188,7 +188,7 @@ pub(crate) fn disable_pacing_on_loopback(socket: &SockRef<'_>, addr: IpAddr) {
     if addr.is_loopback()
         && let Err(error) = socket.set_tcp_congestion(b"reno")
     {
-        tracing::debug!("cannot set TCP_CONGESTION: {error}");
+        tracing::debug!("cannot set the socket option TCP_CONGESTION: {error}");
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (socket, addr);
@@ -205,7 +205,7 @@ pub(crate) fn set_common_options(socket: &Socket, keepalive: bool) {
     for result in [socket.set_tcp_nodelay(true), keepalive_result] {
         if let Err(error) = result {
             // Setting an option fails on a connection that was aborted; the next read reports the cause.
-            tracing::debug!("cannot set TCP_NODELAY or SO_KEEPALIVE: {error}");
+            tracing::debug!("cannot set the socket options TCP_NODELAY or SO_KEEPALIVE: {error}");
         }
     }
 }
@@ -221,9 +221,9 @@ pub(crate) fn disable_reset_on_close(stream: &TcpStream) {
     set_linger(stream, None);
 }
 
-/// Sets `SO_LINGER`.
+/// Sets `SO_LINGER` of a socket: zero makes closing it send an RST, `None` a FIN. A failure is only logged.
 fn set_linger(stream: &impl AsFd, linger: Option<Duration>) {
     if let Err(error) = SockRef::from(stream).set_linger(linger) {
-        tracing::debug!("cannot set SO_LINGER: {error}");
+        tracing::debug!("cannot set the socket option SO_LINGER: {error}");
     }
 }

@@ -22,7 +22,7 @@ pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// all channels. The server issues a new one with every resumption.
 #[derive(Clone, Copy)]
 pub(super) struct ResumptionTicket {
-    /// The link's random id.
+    /// The random id of the link that the ticket belongs to.
     link: [u8; 16],
     /// The number of the ticket within the link: increases by one with every resumption.
     epoch: u32,

@@ -33,7 +33,7 @@ pub(super) struct ChannelSupervisor {
     link: Arc<Link>,
     /// Whether the server has sent GOAWAY, after which lost channels are not established again.
     go_away: Arc<GoAwayState>,
-    /// The current resumption ticket.
+    /// The current resumption ticket, which allows to add a channel or to resume the link.
     ticket: Mutex<ResumptionTicket>,
     /// Held for reading by a handshake that adds a channel and for writing by one that resumes the link, so that a
     /// resumption runs alone: the server detaches all earlier channels and issues another ticket, which later
@@ -87,7 +87,7 @@ impl ChannelSupervisor {
                 // The link ended during the handshake.
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::debug!("cannot establish a channel: {error}");
+                    tracing::debug!("cannot establish a channel to the server: {error}");
                     if self.is_link_unknown(&error) {
                         return self.link.close(&DisconnectReason::Closed);
                     }

@@ -35,7 +35,7 @@ pub struct Proxy {
     service: watch::Sender<Option<ServiceKey>>,
     /// The link on which the server opens new streams; `None` while there is none.
     link: Mutex<Option<Arc<ServerLink>>>,
-    /// Tracks the streams of all links.
+    /// Tracks the open streams of all links, so that a drain can wait for them.
     streams: TaskTracker,
     /// Cancelled to drain: no new streams, and the proxy ends when the open ones have.
     draining: CancellationToken,
@@ -123,7 +123,7 @@ impl Proxy {
             let server = successor.take().unwrap_or_else(|| self.config.server.clone());
             let error = match connector.connect(&server, &service).await {
                 Ok((link, assigned)) => {
-                    tracing::info!("serving {assigned}, forwarding to {}", self.config.target);
+                    tracing::info!("serving {assigned}, forwarding its streams to {}", self.config.target);
                     // From now on the port that the server chose is requested by number.
                     service = assigned;
                     has_served = true;
@@ -176,7 +176,7 @@ impl Proxy {
     }
 }
 
-/// Returns whether a retry of the handshake would fail for the same reason.
+/// Returns whether the handshake would fail for the same reason if it were retried.
 fn is_permanent(error: &HandshakeError) -> bool {
     !error.is_unknown_link()
 }

@@ -7,7 +7,7 @@ use crate::{net::NegotiationError, wire::handshake::HandshakeError};
 /// Why a proxy gives up. Failures that may be temporary are retried instead.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// One side could not prove to the other that it holds the token, or they speak different protocol versions.
+    /// One side could not prove to the other that it knows the token, or they speak different protocol versions.
     #[error("handshake with {server} failed: {source}")]
     Refused {
         /// The address of the server, `HOST:PORT`.
@@ -37,7 +37,7 @@ pub(super) enum ServerLinkError {
     #[error(transparent)]
     Negotiation(#[from] NegotiationError),
     /// The server answered the registration with ERROR.
-    #[error("registration refused: {0}")]
+    #[error("the server refused the registration: {0}")]
     Registration(String),
     /// A step took longer than [`STEP_TIMEOUT`](super::channel_dialer::STEP_TIMEOUT).
     #[error("timeout: the server did not answer within 10 s")]

@@ -38,7 +38,7 @@ pub(super) struct LinkConnector<'a> {
     token: &'a Token,
     /// Spawns the tasks of channels and streams.
     tasks: &'a Tasks,
-    /// Tracks the streams of all links.
+    /// Tracks the open streams of all links, so that a drain can wait for them.
     streams: &'a TaskTracker,
 }
 

@@ -27,7 +27,7 @@ pub(super) type RegistrationAnswer = Result<ServiceKey, String>;
 
 /// Receives the events of one link to a server.
 pub(super) struct ServerLinkEvents {
-    /// Where a GOAWAY is recorded.
+    /// Where a GOAWAY of the server is recorded.
     pub(super) go_away: Arc<GoAwayState>,
     /// The configuration of the proxy: target and connect timeout of its streams.
     pub(super) config: Arc<ProxyConfig>,
@@ -40,7 +40,7 @@ pub(super) struct ServerLinkEvents {
 }
 
 impl ServerLinkEvents {
-    /// Records a GOAWAY and logs the first one.
+    /// Records that the server has sent GOAWAY, and logs the first one.
     fn record_go_away(&self, reason: &str) {
         if self.go_away.record() {
             tracing::info!("received GOAWAY from the server: {reason}");
@@ -60,9 +60,9 @@ impl LinkEvents for ServerLinkEvents {
     fn message_received(&self, _link: &Arc<Link>, _channel: u16, message: TunnelMessage) {
         let text = clean(&String::from_utf8_lossy(&message.data), MAX_TEXT_CHARS);
         let answer = match message.action {
-            TunnelAction::Response => {
-                text.parse().map_err(|_| format!("the server answered «{text}» instead of PORT:GROUP"))
-            }
+            TunnelAction::Response => text.parse().map_err(|_| {
+                format!("the server answered the registration with «{text}» instead of PORT:GROUP")
+            }),
             TunnelAction::Error => Err(text),
             // The GOAWAY of a server of the text format.
             TunnelAction::Exit => {
@@ -88,12 +88,14 @@ impl LinkEvents for ServerLinkEvents {
     /// Logs that all channels were lost and until when streams are kept.
     fn detached(&self, until: Instant) {
         let grace = seconds(until.saturating_duration_since(Instant::now()));
-        tracing::warn!("all channels were lost; open streams are kept for {grace} until the link is resumed");
+        tracing::warn!(
+            "all channels to the server were lost; open streams are kept for {grace} unless the link is resumed before"
+        );
     }
 
     /// Logs that the link has a channel again.
     fn resumed(&self, after: Duration) {
-        tracing::info!("link resumed after {after:.1?} without a channel");
+        tracing::info!("link to the server resumed after {after:.1?} without a channel");
     }
 
     /// Logs that the server sent data for a stream that does not exist.

@@ -10,7 +10,7 @@ use crate::{link::Link, wire::ResetCode};
 /// A link to a server that has accepted the registration.
 #[derive(Debug)]
 pub(super) struct ServerLink {
-    /// The mux and its channels.
+    /// The link to the server: the session over all of its channels.
     link: Arc<Link>,
     /// Whether the server has sent GOAWAY on this link.
     go_away: Arc<GoAwayState>,
@@ -45,7 +45,7 @@ impl GoAwayState {
         is_first
     }
 
-    /// Stores the successor that the server named.
+    /// Stores the address of the successor, `HOST:PORT`, that the draining server named.
     pub(super) fn set_successor(&self, address: String) {
         *self.successor.lock() = Some(address);
     }

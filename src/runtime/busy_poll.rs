@@ -59,7 +59,7 @@ struct BusyPollBudget {
     receive_count: Cell<u64>,
     /// Since when the thread works; `None` after it has become idle.
     working_since: Cell<Option<Instant>>,
-    /// How long the thread may still busy-poll.
+    /// How long the thread may still busy-poll before it has to work again.
     credit: Cell<Duration>,
     /// The backoff in force after CPU contention; `None` after a poll without contention.
     backoff: Cell<Option<PollBackoff>>,

@@ -50,7 +50,7 @@ impl Tasks {
         self.tracker.spawn_on(self.with_panic_report(name.into(), future), self.workers.handle(worker));
     }
 
-    /// Returns the number of a worker, in round robin.
+    /// Returns the number of the worker thread for the next connection, in round robin.
     pub fn next_worker(&self) -> usize {
         self.workers.next_index()
     }

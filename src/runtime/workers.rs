@@ -24,7 +24,7 @@ use super::busy_poll;
 pub struct Workers {
     /// The runtime of each worker, by its number.
     handles: Arc<[Handle]>,
-    /// Counter behind the round robin.
+    /// Counter of the round robin over the workers.
     next: Arc<AtomicUsize>,
 }
 

@@ -19,9 +19,9 @@ pub(super) struct Admission {
 /// How many connections have not completed their handshake now.
 #[derive(Debug, Default)]
 struct PendingCounts {
-    /// From all addresses.
+    /// Unauthenticated connections from all addresses.
     total: usize,
-    /// By client IP address. Only addresses with at least one pending connection have an entry.
+    /// Unauthenticated connections by client IP address. Only addresses with at least one have an entry.
     by_ip: HashMap<IpAddr, usize>,
 }
 

@@ -32,7 +32,7 @@ impl ChannelTable {
         Some(index)
     }
 
-    /// Stores the counters of a channel that has completed its handshake.
+    /// Stores the telemetry counters of a channel that has completed its handshake.
     pub(super) fn set_stats(&mut self, index: u16, stats: Arc<ChannelStats>) {
         self.by_index.insert(index, Some(stats));
     }

@@ -1,7 +1,7 @@
 //! The state that all tasks of one server share.
 //!
-//! This file holds the data and the look-ups on it. The tasks that act on it are in the files above it, which import
-//! [`Core`]; this file imports none of them.
+//! This file contains the data and the look-ups on it. The tasks that act on it are in the files above it, which
+//! import [`Core`]; this file imports none of them.
 
 use std::{
     collections::HashMap,
@@ -38,7 +38,7 @@ pub(super) type LinkId = [u8; 16];
 pub(super) struct Core {
     /// The validated configuration of the server.
     pub(super) config: ServerConfig,
-    /// The secret that a proxy must hold to be admitted.
+    /// The shared secret that a proxy must know to be admitted.
     pub(super) token: Token,
     /// Receives events and counters for display; no decision reads it.
     pub(super) telemetry: Arc<Telemetry>,
@@ -46,7 +46,7 @@ pub(super) struct Core {
     pub(super) tasks: Tasks,
     /// Limits connections to the tunnel port that have not completed their handshake.
     pub(super) admission: Admission,
-    /// The table of users.
+    /// The table of users: client addresses on services.
     pub(super) users: Arc<Users>,
     /// Holds one permit for each user connection that may be open. Shutdown waits until all permits are back.
     pub(super) user_permits: Arc<Semaphore>,
@@ -62,7 +62,7 @@ pub(super) struct Core {
     pub(super) next_proxy_id: AtomicU32,
     /// Counts the rate limits that are set in the whole server, so that streams skip pacing while there are none.
     pub(super) limit_count: RateLimitCount,
-    /// Bounds what the receive windows of all streams together may grow by.
+    /// The memory budget by which the flow-control windows of all streams together may grow.
     pub(super) window_budget: WindowBudget,
     /// Cancelled when shutdown begins: the server admits no more proxies and sends GOAWAY to those it has.
     pub(super) draining: CancellationToken,
@@ -70,7 +70,7 @@ pub(super) struct Core {
     pub(super) proxy_moved: Notify,
     /// Cancelled when the server accepts no more users: every public port closes.
     pub(super) close_ports: CancellationToken,
-    /// Tracks the public ports that are still open.
+    /// Tracks the public ports that are still open, so that a drain can wait until all are closed.
     pub(super) open_ports: TaskTracker,
     /// Cancelled when the remaining user connections are aborted.
     pub(super) abort: CancellationToken,

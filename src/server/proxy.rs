@@ -43,10 +43,10 @@ pub(super) struct RemoteProxy {
     /// The proxy's share of the new streams of its services, relative to other proxies; 1 unless it or the operator
     /// sets another.
     weight: AtomicU32,
-    /// The operator drains the proxy: it receives no new streams, and its open streams continue.
+    /// Whether the operator drains the proxy: it receives no new streams, and its open streams continue.
     is_draining: AtomicBool,
-    /// The proxy has registered with the successor of this draining server, and answered its GOAWAY. It still serves
-    /// streams here while there are users.
+    /// Whether the proxy has registered with the successor of this draining server, and answered its GOAWAY. It still
+    /// serves streams here while there are users.
     has_moved: AtomicBool,
     /// Why the proxy receives no new streams any more and cannot resume: it sent GOAWAY, was kicked, the server
     /// aborts, or its link ended. Empty until then.
@@ -155,7 +155,7 @@ impl RemoteProxy {
         self.stats.mark_closing();
     }
 
-    /// Closes the proxy's link because the server ends.
+    /// Closes the link to the proxy because the server shuts down.
     pub(super) fn close_for_shutdown(&self) {
         self.start_closing(DisconnectReason::Shutdown);
         self.link.close(&DisconnectReason::Shutdown);

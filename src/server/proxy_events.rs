@@ -36,7 +36,7 @@ impl RemoteProxyEvents {
         _ = self.proxy.set(Arc::downgrade(proxy));
     }
 
-    /// Returns the proxy, unless it was dropped already.
+    /// Returns the proxy that owns the link; `None` if it was dropped already.
     fn proxy(&self) -> Option<Arc<RemoteProxy>> {
         self.proxy.get()?.upgrade()
     }

@@ -44,7 +44,10 @@ pub(super) async fn run(core: Arc<Core>, service: Arc<Service<RemoteProxy>>, lis
             if is_unused {
                 drop(listener);
             } else if let Err(error) = accept::close(listener, admit) {
-                tracing::warn!("closing {} may have reset connections of users: {error}", service.key);
+                tracing::warn!(
+                    "closing public port {} may have reset connections of users that waited to be accepted: {error}",
+                    service.key
+                );
             }
             return;
         }

@@ -34,7 +34,7 @@ impl TicketRotation {
         Self { current: IssuedTicket { epoch: 0, secret: rand::random() }, next: None }
     }
 
-    /// Returns the resumption ticket that is valid now and was issued first.
+    /// Returns the current ticket: the newest one that the proxy has proved to have received.
     pub(super) fn current(&self) -> IssuedTicket {
         self.current
     }

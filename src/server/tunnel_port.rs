@@ -36,7 +36,7 @@ async fn admit_connection(core: Arc<Core>, socket: StdStream, addr: SocketAddr) 
     };
     let channel = {
         let Some(_pending) = core.admission.admit(addr.ip()) else {
-            let reason = "too many unauthenticated connections at the same time";
+            let reason = "too many connections that are not authenticated yet";
             return core.report_handshake_failure(addr, reason);
         };
         let negotiation = Negotiation::new(ChannelSocket::plain(socket));

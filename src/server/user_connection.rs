@@ -76,7 +76,7 @@ pub(super) async fn serve(
 struct ListedStream<'a> {
     /// The server whose table contains the entry.
     core: &'a Core,
-    /// The key of the entry.
+    /// The key under which the stream is in the table.
     key: StreamKey,
 }
 
@@ -158,7 +158,7 @@ impl UserConnection<'_> {
             match retryable {
                 Some(retryable) if failed_proxies.len() < MAX_REDISPATCHES => {
                     tracing::info!(
-                        "stream {}: proxy {} failed ({reason}); trying another proxy",
+                        "stream {}: proxy {} failed to serve it ({reason}); trying another proxy",
                         self.lease.key,
                         proxy.id
                     );
@@ -305,12 +305,12 @@ async fn accept_timeout(control: &StreamControl, timeout: Duration) {
 }
 
 impl Core {
-    /// Returns the code with which the server resets a cancelled stream.
+    /// Returns the reset code that the proxy receives for a cancelled stream: shutdown or killed.
     fn cancel_reset_code(&self) -> ResetCode {
         if self.abort.is_cancelled() { ResetCode::Shutdown } else { ResetCode::Killed }
     }
 
-    /// Returns the reason to report for a cancelled connection.
+    /// Returns the reason to report for a cancelled user connection: shutdown or killed.
     fn cancel_end_reason(&self) -> EndReason {
         if self.abort.is_cancelled() { EndReason::Shutdown } else { EndReason::Killed }
     }

@@ -69,7 +69,7 @@ struct UserTable {
 /// A user in the table.
 #[derive(Debug)]
 struct UserEntry {
-    /// The user.
+    /// The user of this entry.
     user: Arc<User>,
     /// The number of the user's open connections.
     connections: usize,
@@ -83,7 +83,7 @@ struct UserEntry {
 pub(super) struct UserLease {
     /// The table of users. Weak, so that a lease that outlives the server does not keep it.
     users: Weak<Users>,
-    /// The user's key in the table.
+    /// The user's key in the table: service port and client address.
     addr: UserAddr,
     /// The user that the connection belongs to.
     user: Arc<User>,

@@ -106,7 +106,7 @@ impl Telemetry {
         match throttle.map(|throttle| throttle.admit(Instant::now())) {
             Some(None) => return,
             Some(Some(suppressed)) if suppressed > 0 => {
-                tracing::warn!(target: "lifecycle", "{suppressed} events of the same kind as the next one were not logged: at most 100 per second are");
+                tracing::warn!(target: "lifecycle", "{suppressed} events of the same kind as the next one were suppressed: at most 100 per second are logged");
             }
             _ => {}
         }

@@ -22,7 +22,7 @@ use crate::ids::{ChannelId, Policy, Priority, ProxyId, RateLimits, ServiceKey, S
 pub struct Snapshot {
     /// When the snapshot was taken, as the time since the server started.
     pub uptime: Duration,
-    /// Sums over all streams since the server started.
+    /// Server-wide sums since the server started, and current counts.
     pub totals: Totals,
     /// The open services, sorted by key.
     pub services: Vec<ServiceSnapshot>,
@@ -49,7 +49,7 @@ pub struct Totals {
     pub streams_total: u64,
     /// Streams that ended with any reason but [`EndReason::Finished`](super::EndReason::Finished).
     pub streams_failed: u64,
-    /// Users that are known now.
+    /// Users that have a connection now, or whose last one ended a short time ago.
     pub users_current: u64,
     /// User connections that the server closed unserved: a limit refused them, or no proxy was available in time.
     pub users_rejected: u64,
@@ -60,19 +60,19 @@ pub struct Totals {
 /// The state of one service: a public port and the group of proxies that serve it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceSnapshot {
-    /// The public port and the group.
+    /// The public port of the service and its group of proxies.
     pub key: ServiceKey,
-    /// Bytes written to the sockets of its users since the port was opened.
+    /// Bytes written to the sockets of the service's users since the port was opened.
     pub down: u64,
-    /// Bytes read from the sockets of its users since the port was opened.
+    /// Bytes read from the sockets of the service's users since the port was opened.
     pub up: u64,
-    /// Its streams that are open now.
+    /// Streams of the service that are open now.
     pub streams_open: u64,
-    /// Its streams since the port was opened, the open ones included.
+    /// Streams of the service since the port was opened, the open ones included.
     pub streams_total: u64,
     /// The load-balancing policy that chooses a proxy for each new stream.
     pub policy: Policy,
-    /// The rate limits in force for all its streams together.
+    /// The rate limits that apply to all streams of the service together.
     pub limits: RateLimits,
     /// Latency percentiles of its streams over the last 5 to 10 minutes; at most one second old.
     pub latency: Arc<Latencies>,
@@ -85,31 +85,31 @@ pub struct ProxySnapshot {
     pub id: ProxyId,
     /// The name that the proxy announced, without control characters.
     pub name: Arc<str>,
-    /// The remote address of its first channel.
+    /// The remote address of the proxy's first channel.
     pub addr: SocketAddr,
     /// When its first channel was authenticated, as the time since the server started.
     pub connected_at: Duration,
-    /// The services it is registered for.
+    /// The services that the proxy is registered for.
     pub services: Vec<ServiceKey>,
-    /// Bytes from its streams that were written to users' sockets.
+    /// Bytes of the proxy's streams that were written to users' sockets.
     pub down: u64,
-    /// Bytes read from users' sockets for its streams.
+    /// Bytes of the proxy's streams that were read from users' sockets.
     pub up: u64,
-    /// Streams assigned to it that are open now.
+    /// Streams assigned to the proxy that are open now.
     pub streams_open: u64,
-    /// Streams ever assigned to it, the open ones included.
+    /// Streams ever assigned to the proxy, the open ones included.
     pub streams_total: u64,
-    /// Its weight in the load balancing of new streams.
+    /// The proxy's weight in the load balancing of new streams.
     pub weight: u32,
     /// Whether the operator drains it: open streams continue, and it gets no new ones.
     pub draining: bool,
     /// How long its streams will still be kept for a reconnect; `None` while it has a channel.
     pub grace_remaining: Option<Duration>,
-    /// The rate limits in force for all its streams together.
+    /// The rate limits that apply to all streams of the proxy together.
     pub limits: RateLimits,
     /// Latency percentiles of its streams over the last 5 to 10 minutes; at most one second old.
     pub latency: Arc<Latencies>,
-    /// Its channels, sorted by index.
+    /// The proxy's channels, sorted by number.
     pub channels: Vec<ChannelSnapshot>,
 }
 
@@ -128,9 +128,9 @@ pub enum ChannelState {
 /// The state of one channel: a transport connection between a proxy and the server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChannelSnapshot {
-    /// The proxy's id and the index of the channel.
+    /// The proxy's id and the number of the channel within the proxy.
     pub id: ChannelId,
-    /// The remote address.
+    /// The remote address of the channel's TCP connection.
     pub addr: SocketAddr,
     /// The frame format spoken on the channel.
     pub format: ChannelFormat,
@@ -165,19 +165,19 @@ pub struct UserSnapshot {
     pub id: UserChannelId,
     /// The user's address.
     pub addr: IpAddr,
-    /// The service it is connected to.
+    /// The service that the user is connected to.
     pub service: ServiceKey,
     /// When its first connection was accepted, as the time since the server started.
     pub connected_at: Duration,
-    /// Bytes written to the user's sockets.
+    /// Bytes written to the user's sockets (downloads).
     pub down: u64,
-    /// Bytes read from the user's sockets.
+    /// Bytes read from the user's sockets (uploads).
     pub up: u64,
     /// The user's streams that are open now.
     pub streams_open: u64,
-    /// The user's streams since it appeared, the open ones included.
+    /// The user's streams since its first connection, the open ones included.
     pub streams_total: u64,
-    /// The rate limits in force for all its streams together.
+    /// The rate limits that apply to all streams of the user together.
     pub limits: RateLimits,
 }
 
@@ -193,11 +193,11 @@ pub struct StreamSnapshot {
     pub number: u64,
     /// The version of the stream's [`StreamState`]: it differs from the last snapshot's if anything but bytes changed.
     pub changes: u32,
-    /// Bytes written to the user's socket.
+    /// Bytes of the stream written to the user's socket (download).
     pub down: u64,
-    /// Bytes read from the user's socket.
+    /// Bytes of the stream read from the user's socket (upload).
     pub up: u64,
-    /// Everything but identity and byte counters.
+    /// The attributes of the stream that change a few times in its life: proxy, channel, phase, limits, content.
     pub(super) state: Box<StreamState>,
 }
 
@@ -212,19 +212,19 @@ impl Deref for StreamSnapshot {
 /// The attributes of a stream that change a few times in its life.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamState {
-    /// The user's id and the number of the stream.
+    /// The stream key: the user's id and the number of the stream.
     pub key: StreamKey,
     /// The proxy that the stream is assigned to; `None` while it waits for one.
     pub proxy: Option<ProxyId>,
     /// The primary channel; `None` before the assignment and while the proxy has no channel.
     pub channel: Option<ChannelId>,
-    /// The phase of its life.
+    /// The phase of the stream's life, such as waiting, open or half-closed.
     pub phase: StreamPhase,
     /// Whether the operator has paused the stream.
     pub paused: bool,
-    /// Its priority in the scheduler of its channel.
+    /// The stream's priority in the scheduler of its channel.
     pub priority: Priority,
-    /// The rate limits in force for this stream alone.
+    /// The rate limits that apply to this stream alone.
     pub limits: RateLimits,
     /// The detected protocol and request; `None` while undetected, or where inspection is off.
     pub content: Option<Arc<Content>>,
@@ -236,8 +236,8 @@ pub struct StreamState {
 /// The details of one stream that the reader of the snapshots has selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectedStream {
-    /// The stream's [`StreamSnapshot::number`].
+    /// The stream's serial number in this server, as [`StreamSnapshot::number`].
     pub number: u64,
-    /// Its flow control, bottlenecks and latencies.
+    /// The stream's flow control, bottlenecks and latencies.
     pub details: StreamDetails,
 }

@@ -15,7 +15,7 @@ pub struct TcpInfo {
     pub delivery_rate: u64,
     /// Bytes in the socket's send buffer that were not sent yet (`tcpi_notsent_bytes`).
     pub unsent_bytes: u64,
-    /// Bytes sent and not yet acknowledged.
+    /// Bytes sent on the connection and not yet acknowledged by the peer's kernel.
     pub bytes_in_flight: u64,
     /// The congestion window in bytes: `tcpi_snd_cwnd` times the segment size.
     pub congestion_window: u64,

@@ -9,7 +9,8 @@ use crate::ids::{Priority, StreamKey};
 
 /// One frame of the binary format.
 ///
-/// `stream` is the link's number of a stream. It increases with every [`Open`](Self::Open) and is never reused in a link.
+/// `stream` is the number of a stream within the link. It increases with every [`Open`](Self::Open) and is never
+/// reused in a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     /// Proxy to server, first frame: protocol version, identity, and the link that the proxy wants.
@@ -19,7 +20,7 @@ pub enum Frame {
         /// The server's random nonce.
         nonce: [u8; 32],
     },
-    /// Proxy to server: the proof that the proxy holds the token.
+    /// Proxy to server: the proof that the proxy knows the token.
     Proof {
         /// HMAC-SHA-256 over the handshake so far, see [`handshake`](super::handshake).
         mac: [u8; 32],
@@ -37,14 +38,14 @@ pub enum Frame {
     Open(Open),
     /// Proxy to server: the connection to the target is established.
     OpenOk {
-        /// The link's number of the stream.
+        /// The number of the stream within the link.
         stream: u32,
         /// The flow-control window at the start, in bytes: how much the server may send before the first WINDOW.
         window: u32,
     },
     /// Payload of a stream.
     Data {
-        /// The link's number of the stream.
+        /// The number of the stream within the link.
         stream: u32,
         /// The offset of the payload's first byte in this direction of the stream.
         offset: u64,
@@ -57,7 +58,7 @@ pub enum Frame {
     /// Flow-control credit and acknowledgement: the receiver has passed on all bytes below `consumed` and accepts those
     /// below `consumed + window`. Both are absolute, which makes the frame idempotent.
     Window {
-        /// The link's number of the stream.
+        /// The number of the stream within the link.
         stream: u32,
         /// The receiver has passed all bytes below this offset to its socket; the sender may free them.
         consumed: u64,
@@ -66,7 +67,7 @@ pub enum Frame {
     },
     /// Ends the stream abruptly in both directions.
     Reset {
-        /// The link's number of the stream.
+        /// The number of the stream within the link.
         stream: u32,
         /// Why.
         code: ResetCode,
@@ -75,7 +76,7 @@ pub enum Frame {
     },
     /// Server to proxy: changes the scheduling priority of the stream.
     Priority {
-        /// The link's number of the stream.
+        /// The number of the stream within the link.
         stream: u32,
         /// The new priority.
         priority: Priority,
@@ -109,11 +110,11 @@ pub struct Hello {
     pub mode: HelloMode,
     /// The optional protocol features that the proxy supports: bits like [`CHECKSUMS`](super::binary::CHECKSUMS).
     pub features: u32,
-    /// The proxy's random nonce.
+    /// The proxy's random nonce, which the server's proof covers.
     pub nonce: [u8; 16],
     /// The id of the link to join or resume; zero for a new one.
     pub link: [u8; 16],
-    /// The epoch of the resume secret that the proxy proves; 0 for a new link.
+    /// The number of the resumption ticket whose secret the proxy proves; 0 for a new link.
     pub epoch: u32,
     /// The proxy's display name, at most 255 bytes on the wire. It is the peer's text and not sanitized yet.
     pub name: String,
@@ -150,7 +151,7 @@ pub struct Welcome {
     /// The secret that the proxy must prove from now on to join or resume the link. Present for a new link and for a
     /// resumption, absent for a channel that joins.
     pub resume_secret: Option<[u8; 32]>,
-    /// The server's proof that it holds the token, see [`handshake`](super::handshake).
+    /// The server's proof that it knows the token, an HMAC; see [`handshake`](super::handshake).
     pub mac: [u8; 32],
 }
 
@@ -168,7 +169,7 @@ impl fmt::Debug for Welcome {
 /// The body of [`Frame::Open`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Open {
-    /// The link's number of the new stream.
+    /// The number of the new stream within the link.
     pub stream: u32,
     /// The stream's key, by which screens and logs on both sides name it.
     pub key: StreamKey,

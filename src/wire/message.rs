@@ -12,14 +12,14 @@ use crate::ids::{Group, MAX_WEIGHT, ServiceKey, StreamKey};
 pub struct TunnelMessage {
     /// The stream that the message is about; `None` if it is about the channel or the link.
     pub key: Option<StreamKey>,
-    /// The kind of the message.
+    /// The kind of the message, such as data, end or reset of a stream.
     pub action: TunnelAction,
     /// The payload, whose meaning depends on the action: bytes of the stream, a reason, a size.
     pub data: Bytes,
 }
 
 impl TunnelMessage {
-    /// A message about the channel or the link.
+    /// Creates a message about the channel or the link itself, not about a stream.
     pub fn control(action: TunnelAction, data: impl Into<Bytes>) -> Self {
         Self { key: None, action, data: data.into() }
     }
@@ -29,7 +29,7 @@ impl TunnelMessage {
         Self::control(TunnelAction::Error, reason.to_owned())
     }
 
-    /// A message about one stream.
+    /// Creates a message about one stream.
     pub fn stream(key: StreamKey, action: TunnelAction, data: impl Into<Bytes>) -> Self {
         Self { key: Some(key), action, data: data.into() }
     }

@@ -80,7 +80,7 @@ impl ResetCode {
         matches!(self, Self::TargetRefused | Self::TargetTimeout | Self::TargetUnreachable)
     }
 
-    /// The code's name in the text format, such as `TARGET_REFUSED`.
+    /// Returns the code's name in the text format, such as `TARGET_REFUSED`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Killed => "KILLED",

@@ -184,7 +184,7 @@ pub fn losses(log: &str, killed: &BTreeSet<String>) -> (u64, BTreeMap<String, u6
                     ("finished", _) => {}
                     _ if killed => by_kills += 1,
                     // After an RST on the last channel the grace time is much shorter than after a timeout.
-                    ("proxy link lost", Some(grace)) => {
+                    ("link to the proxy lost", Some(grace)) => {
                         *others.entry(format!("{why} for more than {grace}")).or_default() += 1;
                     }
                     _ => *others.entry(why.to_owned()).or_default() += 1,

@@ -64,7 +64,7 @@ async fn without_descriptors_the_server_pauses_accepting() {
     for _ in 0..80 {
         users.push(TcpStream::connect(public).await.unwrap());
     }
-    process.line(&format!("cannot accept on {public}: ")).await;
+    process.line(&format!("cannot accept connections on {public}: ")).await;
     let begin = Instant::now();
     process.line("cannot accept").await;
     process.line("cannot accept").await;

@@ -95,7 +95,9 @@ impl Transfer {
         match done {
             Ok(()) => Outcome::Whole,
             // A clean end after too few bytes: only an HTTP client detects it, by the length.
-            Err(TransferError::Truncated { reason, .. }) if reason == "closed before the end" => {
+            Err(TransferError::Truncated { reason, .. })
+                if reason == "connection closed before the end of the HTTP message" =>
+            {
                 Outcome::Wrong(format!("{self:?} ended cleanly before its end"))
             }
             Err(fault @ (TransferError::Truncated { .. } | TransferError::Connect(_))) => {

@@ -19,10 +19,10 @@ const MAX_TEXT: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
     /// The TCP connection could not be established.
-    #[error("cannot connect: {0}")]
+    #[error("cannot connect to the public port: {0}")]
     Connect(io::Error),
     /// The connection was reset or closed before the transfer was complete, which the user sees.
-    #[error("ended after {transferred} of {size} bytes: {reason}")]
+    #[error("connection ended after {transferred} of {size} bytes: {reason}")]
     Truncated {
         /// Bytes of the body that were transferred before.
         transferred: u64,
@@ -32,10 +32,10 @@ pub enum TransferError {
         reason: String,
     },
     /// The origin answered with a status other than 200.
-    #[error("HTTP status {0}")]
+    #[error("the origin answered with HTTP status {0}")]
     Status(u16),
     /// The transfer looks complete and delivered other bytes than were sent. A tunnel must never cause this.
-    #[error("corrupt: {0}")]
+    #[error("corrupted data: {0}")]
     Corrupt(String),
 }
 

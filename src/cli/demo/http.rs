@@ -32,13 +32,13 @@ pub(super) enum HttpReadError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The peer closed the connection within a message.
-    #[error("closed before the end")]
+    #[error("connection closed before the end of the HTTP message")]
     Truncated,
     /// The head exceeds [`MAX_HEAD_BYTES`] or [`MAX_HEADERS`].
-    #[error("a head of more than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} header fields")]
+    #[error("HTTP head of more than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} header fields")]
     TooLarge,
     /// The bytes are not valid HTTP.
-    #[error("not HTTP: {0}")]
+    #[error("invalid HTTP message: {0}")]
     Malformed(&'static str),
 }
 
@@ -46,7 +46,7 @@ impl From<httparse::Error> for HttpReadError {
     fn from(error: httparse::Error) -> Self {
         match error {
             httparse::Error::TooManyHeaders => Self::TooLarge,
-            _ => Self::Malformed("the head is invalid"),
+            _ => Self::Malformed("the message head is invalid"),
         }
     }
 }

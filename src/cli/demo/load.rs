@@ -40,7 +40,7 @@ pub struct DemoLoad {
     seed: u64,
     /// What the users transfer and how often.
     options: DemoLoadOptions,
-    /// Results of the transfers.
+    /// Counts the results of the transfers.
     counters: Arc<LoadCounters>,
 }
 
@@ -150,7 +150,7 @@ struct DemoUser {
     rng: StdRng,
     /// Transfers that may still be started, shared by all users.
     remaining: Arc<AtomicU64>,
-    /// Results of the transfers of all users.
+    /// Counts the results of the transfers of all users.
     counters: Arc<LoadCounters>,
 }
 

@@ -53,7 +53,7 @@ pub struct DemoOriginOptions {
 /// [`bind`](Self::bind) and serves while a task of the caller runs [`run`](Self::run).
 #[derive(Debug)]
 pub struct DemoOrigin {
-    /// Accepts the connections.
+    /// The listening socket, which accepts the connections.
     listener: TcpListener,
     /// The local address of the listener.
     addr: SocketAddr,
@@ -64,7 +64,7 @@ pub struct DemoOrigin {
 /// What all connections of an origin share.
 #[derive(Debug)]
 struct OriginState {
-    /// The rate limits that were asked for.
+    /// The rate limits from the options of the origin.
     options: DemoOriginOptions,
     /// Limits of all connections together.
     limiters: DirectionLimiters,
@@ -75,6 +75,7 @@ struct OriginState {
 }
 
 impl OriginState {
+    /// Creates the state of an origin without connections.
     fn new(options: DemoOriginOptions) -> Self {
         Self {
             options,

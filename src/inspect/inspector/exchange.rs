@@ -15,7 +15,8 @@ use crate::{
 };
 
 impl ProtocolInspector {
-    /// Examines the head of a response.
+    /// Parses the head of a response in `view`, or takes it from the cache; `start` is the offset of `view` within
+    /// the download.
     pub(super) fn examine_response(&mut self, view: &[u8], examined_before: usize, start: u64) -> Examined {
         if let Some((len, response)) = CachedHead::lookup(self.cached_response.as_ref(), view) {
             return self.on_response(response, len, start);
@@ -27,7 +28,8 @@ impl ProtocolInspector {
         self.on_response(response, len, start)
     }
 
-    /// Examines the head of a request.
+    /// Parses the head of a request in `view`, or takes it from the cache, and reports its request line as soon as
+    /// that is complete.
     pub(super) fn examine_request(&mut self, view: &[u8], examined_before: usize) -> Examined {
         if !self.user.is_request_line_reported
             && let Some((len, request)) = CachedHead::lookup(self.cached_request.as_ref(), view)

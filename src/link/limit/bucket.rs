@@ -26,7 +26,7 @@ const SMALL_GRANT_BYTES: u64 = 4096;
 pub(super) struct TokenBucket {
     /// Increments with every change of the rate, which voids earlier reservations.
     epoch: AtomicU64,
-    /// The rate, and when the bucket will be full.
+    /// The rate, and when the bucket will be full of tokens.
     state: LeafMutex<BucketState>,
 }
 
@@ -42,7 +42,7 @@ struct BucketState {
 /// Tokens that were taken from a bucket, possibly before they are in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reservation {
-    /// The epoch in which it was made; see [`TokenBucket::epoch`].
+    /// The epoch of the bucket in which the reservation was made; after a change of the rate it is void.
     pub(super) epoch: u64,
     /// When the reserved bytes may pass, which may be in the past. `None` if the bucket has no rate.
     pub(super) usable_at: Option<Instant>,
@@ -63,7 +63,8 @@ impl TokenBucket {
         std::mem::replace(&mut state.rate, rate)
     }
 
-    /// Returns the current epoch. A reservation of another epoch is void.
+    /// Returns the current epoch, which increments with every change of the rate. A reservation of an earlier epoch
+    /// is void.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Relaxed)
     }
@@ -96,7 +97,7 @@ impl TokenBucket {
     }
 }
 
-/// Returns how long a bucket takes to gain `bytes` at `rate`.
+/// Returns how long a token bucket takes to gain tokens for `bytes` bytes at `rate`.
 fn fill_time(bytes: u64, rate: Rate) -> Duration {
     let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.bytes_per_second());
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))

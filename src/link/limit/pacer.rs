@@ -29,7 +29,7 @@ struct Grant {
     bytes: u64,
     /// When all limits allow the reserved bytes to pass.
     usable_at: Instant,
-    /// The epoch of the reservation in each limit.
+    /// The epoch of the reservation in each limit's bucket: it differs from the bucket's once the rate has changed.
     epochs: [u64; StreamRateLimits::COUNT],
 }
 
@@ -87,7 +87,7 @@ impl Pacer {
 }
 
 impl Grant {
-    /// Returns whether no limit has changed since the bytes were reserved.
+    /// Returns whether no rate limit has changed since the bytes were reserved.
     fn is_valid<'a>(&self, buckets: impl Iterator<Item = &'a TokenBucket>) -> bool {
         buckets.zip(self.epochs).all(|(bucket, epoch)| bucket.epoch() == epoch)
     }

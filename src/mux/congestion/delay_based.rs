@@ -89,13 +89,13 @@ pub(super) const CHUNKS_PER_TARGET: u32 = 2;
 /// which is a long queue where the RTT is long.
 #[derive(Debug)]
 pub(in crate::mux) struct DelayBased {
-    /// How long data may queue, from the configuration.
+    /// The target of the queueing delay: how long data may queue on the path, from the configuration.
     pub(super) target: Duration,
     /// The chunk size that the operator has set; `None` to choose it by the delivery rate.
     fixed_chunk_size: Option<usize>,
-    /// The estimated delivery rate in bytes per second.
+    /// The estimated delivery rate of the channel in bytes per second; `None` before the first estimate.
     pub(super) rate: Option<f64>,
-    /// The congestion window in bytes.
+    /// The congestion window in bytes: how many may be in flight on the channel.
     cwnd: u64,
     /// Whether the controller started with [`CONSERVATIVE_CWND`], because the link has other channels. Until the rate
     /// is known, that is also the minimum window.
@@ -105,9 +105,9 @@ pub(in crate::mux) struct DelayBased {
     growth_steps: Option<u32>,
     /// Whether the path is being drained to measure the minimum RTT.
     probe_rtt: ProbeRtt,
-    /// The measurements since the last update of the window.
+    /// The measurements since the last update of the congestion window.
     round: Round,
-    /// How many times the chunk size is halved because of loss.
+    /// How many times the chunk size is halved because of packet loss; at most 2.
     chunk_halvings: u32,
     /// The counters when the loss rate was last computed.
     loss_checkpoint: LossCheckpoint,
@@ -129,7 +129,7 @@ enum ProbeRtt {
 /// The counters of a channel when its loss rate was last computed.
 #[derive(Debug, Default)]
 struct LossCheckpoint {
-    /// Bytes of data sent on the channel.
+    /// Bytes of data that had been sent on the channel.
     bytes_sent: u64,
     /// TCP segments that the kernel had retransmitted on the channel.
     retransmitted_segments: u64,

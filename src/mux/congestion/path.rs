@@ -21,7 +21,7 @@ pub(in crate::mux) struct Path<C = DelayBased> {
     enforces_cwnd: bool,
     /// The bytes in flight, and the probes that were not answered yet.
     pub(super) probes: ProbeTracker,
-    /// The minimum and the latest RTT.
+    /// The minimum and the latest RTT of the channel.
     rtt: RttEstimator,
     /// The congestion controller, which sets the congestion window and the chunk size.
     pub(super) controller: C,
@@ -72,7 +72,7 @@ impl<C: CongestionController> Path<C> {
         Some(now.saturating_duration_since(oldest.sent_at))
     }
 
-    /// Returns the measurements that telemetry shows.
+    /// Returns the measurements of the path (bytes in flight, RTT, rate, congestion window) for telemetry.
     pub(in crate::mux) fn stats(&self) -> PathStats {
         let rtts = self.rtt.latest().zip(self.min_rtt());
         PathStats {

@@ -29,7 +29,7 @@ impl RttEstimator {
         self.min.map(|(min, _)| min)
     }
 
-    /// The minimum RTT, and when the last probe measured it.
+    /// Returns the minimum RTT, and when a probe last measured it; `None` before the first answer.
     pub(super) fn min_with_time(&self) -> Option<(Duration, Instant)> {
         self.min
     }

@@ -47,7 +47,8 @@ impl Mux {
         Ok(id)
     }
 
-    /// Accepts a stream that the peer [`Opened`](super::MuxEvent::Opened).
+    /// Accepts a stream that the peer [`Opened`](super::MuxEvent::Opened): queues OPEN_OK. Does nothing if the stream
+    /// is not waiting for that.
     pub fn accept(&mut self, stream: u32) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         if let OpenState::Offered = state.state {

@@ -60,7 +60,7 @@ pub struct Mux {
     pub(super) peer_opened: UsedStreamIds,
     /// By how many bytes the windows of open streams have grown. They are reserved from the budget.
     pub(super) window_growth: u64,
-    /// Events that the owner has not polled yet.
+    /// Events for the owner of the link that it has not polled yet.
     pub(super) events: VecDeque<MuxEvent>,
 }
 

@@ -18,7 +18,7 @@ const MAX_SPARE_RINGS: usize = 64;
 pub(super) struct PriorityClass {
     /// How many bytes the class may still send in this round; negative if it has sent too many.
     pub(super) deficit: i64,
-    /// How many streams are queued.
+    /// How many streams of this class are queued.
     queued_streams: usize,
     /// The users in the order in which they are served: those with queued streams, and those that have had none since
     /// their last turn.

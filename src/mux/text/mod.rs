@@ -58,9 +58,9 @@ pub struct TextAdapter {
     streams: HashMap<u32, TextStream>,
     /// The id of the last stream that the peer opened.
     last_opened: u32,
-    /// Bytes of all streams that were received and not consumed.
+    /// Bytes of all streams that were received from the text peer and not consumed.
     buffered: u64,
-    /// The keys of streams that were closed lately.
+    /// The keys of streams that were closed recently.
     closed: ClosedKeys,
     /// The token of the last ping that was sent.
     last_ping: u64,

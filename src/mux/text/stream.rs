@@ -9,7 +9,7 @@ use crate::{ids::StreamKey, mux::limits::MAX_CLOSED_KEYS};
 /// A stream of a text peer: the offsets and flags that the text format does not carry.
 #[derive(Debug)]
 pub(super) struct TextStream {
-    /// The stream key in lines of this peer.
+    /// The stream's key in the lines of this text peer.
     pub(super) wire_key: StreamKey,
     /// The stream key everywhere else. It differs for a peer that knows no stream ids.
     pub(super) key: StreamKey,
@@ -27,7 +27,7 @@ pub(super) struct TextStream {
     pub(super) acknowledged: u64,
     /// Whether this side has closed the stream, while the RESET for the peer was not written yet.
     pub(super) is_abandoned: bool,
-    /// Bytes sent to the peer.
+    /// Bytes of the stream that were sent to the peer.
     pub(super) sent: u64,
     /// Whether STREAM_END was sent.
     pub(super) is_end_sent: bool,
@@ -71,9 +71,9 @@ impl TextStream {
 /// The stream keys that were closed last. Lines for them were in flight, and are no error.
 #[derive(Debug, Default)]
 pub(super) struct ClosedKeys {
-    /// The keys, oldest first.
+    /// The keys of recently closed streams, oldest first.
     order: VecDeque<StreamKey>,
-    /// The same keys, for look-up.
+    /// The same keys as a set, for look-up.
     keys: HashSet<StreamKey>,
 }
 
@@ -90,7 +90,7 @@ impl ClosedKeys {
         }
     }
 
-    /// Returns whether a key was closed lately.
+    /// Returns whether a stream with this key was closed recently.
     pub(super) fn contains(&self, key: &StreamKey) -> bool {
         self.keys.contains(key)
     }

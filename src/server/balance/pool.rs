@@ -105,7 +105,7 @@ impl<T: Candidate> Pool<T> {
         self.size.subscribe()
     }
 
-    /// Returns whether the pool has no members.
+    /// Returns whether no proxy is registered for the service.
     pub(in crate::server) fn is_empty(&self) -> bool {
         self.members.load().is_empty()
     }

@@ -286,7 +286,9 @@ impl fmt::Display for EventKind {
             Self::UnknownStream { channel, key } => {
                 write!(f, "no session for stream {key} on channel {channel}: frame discarded")
             }
-            Self::AcceptFailed { listener, reason } => write!(f, "cannot accept on {listener}: {reason}"),
+            Self::AcceptFailed { listener, reason } => {
+                write!(f, "cannot accept connections on {listener}: {reason}")
+            }
             Self::OperatorActed { what } => write!(f, "operator: {what}"),
             Self::DrainStarted { open_streams } => write!(f, "draining, streams still open: {open_streams}"),
             Self::DrainDeadlineSet { open_streams, within } => {

@@ -106,7 +106,7 @@ impl fmt::Display for EndReason {
             Self::TargetConnectFailed(why) => write!(f, "connect to target failed: {why}"),
             Self::UserAborted => f.write_str("user connection reset or failed while waiting for a proxy"),
             Self::NoProxy => f.write_str("no proxy available"),
-            Self::ProxyGone => f.write_str("proxy link lost"),
+            Self::ProxyGone => f.write_str("link to the proxy lost"),
             Self::Killed => f.write_str("killed by the operator"),
             Self::Shutdown => f.write_str("server shutdown"),
             Self::Protocol(why) => write!(f, "protocol error: {why}"),

@@ -28,15 +28,15 @@ const MAX_SUMMARY_AGE: Duration = Duration::from_secs(1);
 /// Percentiles and the distribution of a latency over the last 5 to 10 minutes: the present period and the one before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LatencySummary {
-    /// The number of recorded values.
+    /// The number of recorded latencies.
     pub count: u64,
-    /// The median.
+    /// The median latency.
     pub p50: Duration,
-    /// The 90th percentile.
+    /// The 90th percentile of the latency.
     pub p90: Duration,
-    /// The 99th percentile.
+    /// The 99th percentile of the latency.
     pub p99: Duration,
-    /// The largest value.
+    /// The largest recorded latency.
     pub max: Duration,
     /// The number of values in each bar of a logarithmic chart: below 128 µs, from there below 256 µs, and so on by
     /// powers of two. The last bar has no upper bound.
@@ -47,7 +47,7 @@ impl LatencySummary {
     /// The number of [`bars`](Self::bars); the last one begins at 2 s.
     pub const BARS: usize = 16;
 
-    /// Returns the upper bound of a bar; `None` for the last one.
+    /// Returns the upper bound of the latencies in bar number `bar`; `None` for the last one, which has none.
     pub fn bar_end(bar: usize) -> Option<Duration> {
         (bar + 1 < Self::BARS).then(|| Duration::from_micros(128 << bar))
     }
@@ -119,7 +119,7 @@ impl LatencyHistogram {
         }
     }
 
-    /// Returns the summary of both periods as of `now`.
+    /// Returns percentiles and distribution over the present and the previous period, as of `now`.
     pub fn summary(&self, now: Instant) -> LatencySummary {
         let mut periods = self.0.lock();
         periods.rotate(now);
@@ -155,18 +155,18 @@ impl LatencyHistogram {
 /// The histograms of the latencies of one service or of one proxy.
 #[derive(Debug, Default)]
 pub struct LatencyHistograms {
-    /// See [`Latencies::connect`].
+    /// Connect latency: from assigning a stream to a proxy until the proxy reported the connection to the target.
     pub connect: LatencyHistogram,
-    /// See [`Latencies::time_to_first_byte`].
+    /// Time to first byte (TTFB): from the user's first byte until the target's first byte was written to the user.
     pub time_to_first_byte: LatencyHistogram,
-    /// See [`Latencies::queue_wait`].
+    /// Queue wait: how long upload data waited in this process until it was handed to the writer of its channel.
     pub queue_wait: LatencyHistogram,
     /// The last computed summaries, at most one second old when they are used.
     cached: CachedSummary<Latencies>,
 }
 
 impl LatencyHistograms {
-    /// Returns summaries that are at most one second old at `now`.
+    /// Returns summaries of the three latencies that are at most one second old at `now`.
     pub(super) fn summary(&self, now: Instant) -> Arc<Latencies> {
         self.cached.get(now, || Latencies {
             connect: self.connect.summary(now),

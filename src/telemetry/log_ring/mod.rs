@@ -61,9 +61,9 @@ impl From<Level> for LogLevel {
 /// One record of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRecord {
-    /// When it was logged: wall-clock milliseconds since the Unix epoch.
+    /// When the record was logged: wall-clock milliseconds since the Unix epoch.
     pub epoch_ms: u64,
-    /// Its severity.
+    /// The severity of the record.
     pub level: LogLevel,
     /// The part of the program that logged it, such as `lifecycle` or `underpass::proxy`.
     pub target: Cow<'static, str>,

@@ -19,7 +19,7 @@ pub(super) struct Registry<T>(Mutex<RegistryEntries<T>>);
 /// The entries of a [`Registry`], and the next serial number.
 #[derive(Debug)]
 struct RegistryEntries<T> {
-    /// The serial number of the next entry.
+    /// The serial number that the next registered object gets.
     next_number: u64,
     /// The live entries, by serial number.
     by_number: BTreeMap<u64, Arc<T>>,
@@ -52,7 +52,7 @@ impl<T> Registry<T> {
         self.0.lock().by_number.get(&number).cloned()
     }
 
-    /// Returns the number of entries.
+    /// Returns the number of live objects.
     pub(super) fn len(&self) -> usize {
         self.0.lock().by_number.len()
     }

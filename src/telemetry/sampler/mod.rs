@@ -215,7 +215,7 @@ impl UserSnapshot {
         snapshot
     }
 
-    /// Reads the user's counters again; returns whether the server still knows the user.
+    /// Reads the user's counters again; returns whether the user is still registered.
     fn refill(&mut self, user: &UserStats) -> bool {
         (self.down, self.up) = (user.traffic.down(), user.traffic.up());
         (self.streams_open, self.streams_total) = (user.streams.now(), user.streams.total());

@@ -17,12 +17,12 @@ pub struct ByteCounters {
 }
 
 impl ByteCounters {
-    /// Returns the bytes written to users' sockets.
+    /// Returns the bytes written to users' sockets (downloads).
     pub fn down(&self) -> u64 {
         self.down.load(Relaxed)
     }
 
-    /// Returns the bytes read from users' sockets.
+    /// Returns the bytes read from users' sockets (uploads).
     pub fn up(&self) -> u64 {
         self.up.load(Relaxed)
     }
@@ -48,12 +48,12 @@ pub struct RateLimitGauges {
 }
 
 impl RateLimitGauges {
-    /// Returns the displayed limits of both directions.
+    /// Returns the displayed rate limits of both directions; `None` for no limit.
     pub(in crate::telemetry) fn get(&self) -> RateLimits {
         RateLimits { down: Rate::new(self.down.load(Relaxed)), up: Rate::new(self.up.load(Relaxed)) }
     }
 
-    /// Sets the displayed limit of one direction; `None` for no limit.
+    /// Sets the displayed rate limit of one direction; `None` for no limit.
     pub fn set(&self, direction: Direction, rate: Option<Rate>) {
         let gauge = match direction {
             Direction::Down => &self.down,
@@ -66,9 +66,9 @@ impl RateLimitGauges {
 /// The number of objects that exist now and the number that ever existed.
 #[derive(Debug, Default)]
 pub struct Gauge {
-    /// Objects that exist now.
+    /// How many counted objects (such as streams) exist now.
     now: AtomicU64,
-    /// Objects that ever existed, those that exist now included.
+    /// How many counted objects (such as streams) ever existed, those that exist now included.
     total: AtomicU64,
 }
 
@@ -106,12 +106,12 @@ impl Gauge {
 pub(super) struct OptionalMicros(AtomicU32);
 
 impl OptionalMicros {
-    /// Stores a duration, bounded to the range.
+    /// Stores a duration, rounded down to microseconds and limited to the range from 1 µs to 71 minutes.
     pub(super) fn set(&self, duration: Duration) {
         self.0.store(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX).max(1), Relaxed);
     }
 
-    /// Returns the duration stored last, if one was.
+    /// Returns the duration that was stored last; `None` if none was.
     pub(super) fn get(&self) -> Option<Duration> {
         Some(self.0.load(Relaxed)).filter(|&us| us > 0).map(|us| Duration::from_micros(us.into()))
     }

@@ -50,15 +50,15 @@ impl fmt::Display for ChannelFormat {
 /// The counters and displayed values of one service.
 #[derive(Debug)]
 pub struct ServiceStats {
-    /// The public port and the group.
+    /// The public port of the service and its group of proxies.
     pub key: ServiceKey,
-    /// Bytes of all its streams.
+    /// Bytes of all streams of the service.
     pub traffic: ByteCounters,
-    /// The number of its streams.
+    /// The number of the service's streams, now and since the port was opened.
     pub streams: Gauge,
-    /// The rate limits in force for all its streams together.
+    /// The displayed rate limits that apply to all streams of the service together.
     pub limits: RateLimitGauges,
-    /// Latency histograms of its streams.
+    /// Latency histograms of the service's streams.
     pub latencies: LatencyHistograms,
     /// The displayed load-balancing policy, as [`Policy::from_number`] reads it.
     policy: AtomicU8,
@@ -93,15 +93,15 @@ impl ServiceStats {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct UserStats {
-    /// Bytes of all its streams.
+    /// Bytes of all streams of the user.
     pub traffic: ByteCounters,
-    /// The number of its streams.
+    /// The number of the user's streams, now and since its first connection.
     pub streams: Gauge,
-    /// The rate limits in force for all its streams together.
+    /// The displayed rate limits that apply to all streams of the user together.
     pub limits: RateLimitGauges,
     /// Whether the user's guard was dropped: samplers then remove the user from their lists.
     pub(in crate::telemetry) left: AtomicBool,
-    /// The short id, which stream keys begin with.
+    /// The user's short id, which stream keys begin with.
     pub id: UserChannelId,
     /// The user's address.
     pub addr: IpAddr,
@@ -118,17 +118,17 @@ pub struct ProxyStats {
     pub id: ProxyId,
     /// The name that the proxy announced, without control characters.
     pub name: Arc<str>,
-    /// The remote address of its first channel.
+    /// The remote address of the proxy's first channel.
     pub addr: SocketAddr,
-    /// When its first channel was authenticated.
+    /// When the proxy's first channel was authenticated.
     pub since: Instant,
-    /// Bytes of all its streams.
+    /// Bytes of all streams of the proxy.
     pub traffic: ByteCounters,
-    /// The number of streams assigned to it.
+    /// The number of streams assigned to the proxy, now and ever.
     pub streams: Gauge,
-    /// The rate limits in force for all its streams together.
+    /// The displayed rate limits that apply to all streams of the proxy together.
     pub limits: RateLimitGauges,
-    /// Latency histograms of its streams.
+    /// Latency histograms of the proxy's streams.
     pub latencies: LatencyHistograms,
     /// The displayed load-balancing weight.
     weight: AtomicU32,
@@ -136,9 +136,9 @@ pub struct ProxyStats {
     draining: AtomicBool,
     /// Whether the proxy is displayed as closing, after its GOAWAY or EXIT.
     closing: AtomicBool,
-    /// When the grace period of its streams ends; `None` while it has a channel.
+    /// When the grace period of the proxy's streams ends; `None` while the proxy has a channel.
     grace_deadline: Mutex<Option<Instant>>,
-    /// The services it is registered for.
+    /// The services that the proxy is registered for.
     pub(in crate::telemetry) services: Mutex<Vec<ServiceKey>>,
 }
 
@@ -211,9 +211,9 @@ impl ProxyStats {
 /// The counters and measurements of one channel.
 #[derive(Debug)]
 pub struct ChannelStats {
-    /// The proxy's id and the index of the channel.
+    /// The proxy's id and the number of the channel within the proxy.
     pub id: ChannelId,
-    /// The remote address.
+    /// The remote address of the channel's TCP connection.
     pub addr: SocketAddr,
     /// The frame format spoken on the channel.
     pub format: ChannelFormat,
@@ -221,9 +221,9 @@ pub struct ChannelStats {
     pub since: Instant,
     /// The number of streams whose primary channel this is.
     pub streams: Gauge,
-    /// Bytes read from the socket.
+    /// Bytes read from the channel's socket, framing included.
     received: AtomicU64,
-    /// Bytes written to the socket.
+    /// Bytes written to the channel's socket, framing included.
     sent: AtomicU64,
     /// The RTT that the last ping measured; unset before the first.
     last_rtt: OptionalMicros,

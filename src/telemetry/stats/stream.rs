@@ -48,7 +48,7 @@ impl StreamPhase {
 /// The immutable attributes of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamInfo {
-    /// The user's id and the number of the stream.
+    /// The stream key: the user's id and the number of the stream.
     pub key: StreamKey,
     /// The user's address and port.
     pub addr: SocketAddr,
@@ -65,7 +65,7 @@ pub struct StreamInfo {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct StreamStats {
-    /// Bytes of the stream.
+    /// Bytes of the stream in both directions.
     pub traffic: ByteCounters,
     /// The version of everything in here but the byte counters: incremented after each change.
     changes: AtomicU32,
@@ -77,22 +77,22 @@ pub struct StreamStats {
     priority: AtomicU8,
     /// The displayed rate limits of this stream alone.
     limits: RateLimitGauges,
-    /// The user's id and the number of the stream.
+    /// The stream key: the user's id and the number of the stream.
     pub key: StreamKey,
     /// The user's address and port.
     pub addr: SocketAddr,
     /// The counters of its user, which refer to those of its service.
     pub user: Arc<UserStats>,
-    /// The immutable attributes, as snapshots share them.
+    /// The immutable attributes of the stream, shared with snapshots.
     pub(in crate::telemetry) info: Arc<StreamInfo>,
     /// The size of the download that the proxy announced in `STREAM_START`, in bytes; 0 if it announced none.
     pub(in crate::telemetry) total_size: AtomicU64,
     /// The detected protocol and request. A lock, because it is written twice for each request and read a few times a
     /// second: that costs less than an atomic pointer that readers must never find freed.
     content: Mutex<Option<Arc<Content>>>,
-    /// The proxy that the stream is assigned to.
+    /// The proxy that the stream is assigned to; `None` before the first assignment.
     pub(in crate::telemetry) proxy: ArcSwapOption<ProxyStats>,
-    /// The primary channel.
+    /// The primary channel of the stream; `None` while it has none.
     channel: ArcSwapOption<ChannelStats>,
     /// Why the stream ended; unset while it is open.
     pub(in crate::telemetry) ended: OnceLock<EndReason>,

@@ -12,7 +12,7 @@ use super::layout::HEADER;
 pub(super) struct RunningCrc(u32);
 
 impl RunningCrc {
-    /// Returns the CRC continued over `bytes`.
+    /// Returns the running CRC continued over `bytes`.
     pub(super) fn update(self, bytes: &[u8]) -> Self {
         // The internal state of the algorithm is the complement of the CRC.
         let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(!self.0));
@@ -26,7 +26,7 @@ impl RunningCrc {
         self.update(&header)
     }
 
-    /// The checksum field of a frame: the CRC up to the end of the frame.
+    /// Returns the checksum field of a frame: the CRC up to the end of the frame, big-endian.
     pub(super) fn to_wire(self) -> [u8; 4] {
         self.0.to_be_bytes()
     }

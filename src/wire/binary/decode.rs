@@ -26,7 +26,7 @@ pub struct FrameDecoder {
 }
 
 impl FrameDecoder {
-    /// A decoder that expects and verifies a checksum in every frame.
+    /// Creates a decoder that expects and verifies a checksum in every frame.
     pub fn checked() -> Self {
         Self { checksum: Some(RunningCrc::default()) }
     }
@@ -137,7 +137,7 @@ fn take_frame(
 struct Header {
     /// The frame's type.
     kind: FrameType,
-    /// Whether the type's only flag is set.
+    /// Whether the frame's flag bit is set; each frame type has at most one.
     has_flag: bool,
     /// The body length, in bytes.
     len: usize,
@@ -158,7 +158,7 @@ impl Header {
 struct FieldReader<'a> {
     /// The frame's type, for errors.
     kind: FrameType,
-    /// The bytes that were not read yet.
+    /// The bytes of the body that were not read yet.
     rest: &'a [u8],
 }
 
@@ -198,7 +198,7 @@ impl<'a> FieldReader<'a> {
         str::from_utf8(text).map_err(|_| FrameError::Text(self.kind))
     }
 
-    /// The error for a value outside the range of `field`.
+    /// Returns the error for a value outside the range of `field`.
     fn invalid(&self, field: &'static str) -> FrameError {
         FrameError::Field { kind: self.kind, field }
     }

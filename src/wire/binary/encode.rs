@@ -25,7 +25,7 @@ pub struct FrameEncoder {
 }
 
 impl FrameEncoder {
-    /// An encoder that adds a checksum to every frame.
+    /// Creates an encoder that adds a checksum to every frame.
     pub fn checked() -> Self {
         Self { checksum: Some(RunningCrc::default()) }
     }
@@ -77,7 +77,7 @@ impl FrameEncoder {
         }
     }
 
-    /// Length of a header with its checksum field, if there is one, in bytes.
+    /// Returns the length of a frame header in bytes, with its checksum field if there is one.
     fn header_len(&self) -> usize {
         HEADER + if self.checksum.is_some() { CHECKSUM_LEN } else { 0 }
     }
@@ -88,18 +88,18 @@ pub fn encode(frame: &Frame, out: &mut BytesMut) {
     FrameEncoder::default().encode(frame, out);
 }
 
-/// The body length field of a header.
+/// Returns the field of a header that contains the length of the body.
 fn length_field(len: usize) -> [u8; 4] {
     debug_assert!(u32::try_from(len).is_ok(), "a body of {len} bytes does not fit its length field");
     (len as u32).to_be_bytes()
 }
 
-/// The flags byte of a frame that has its only flag or not.
+/// Returns the flags byte of a frame whose type has one flag, which is set or not.
 fn flag(is_set: bool) -> u8 {
     if is_set { FLAG } else { 0 }
 }
 
-/// The flags byte of `frame`.
+/// Returns the flags byte of `frame`.
 fn flags(frame: &Frame) -> u8 {
     flag(match frame {
         Frame::Welcome(welcome) => welcome.resume_secret.is_some(),
@@ -109,7 +109,7 @@ fn flags(frame: &Frame) -> u8 {
     })
 }
 
-/// Appends the frame's body.
+/// Appends the frame's body, without a header, to `out`.
 fn encode_body(frame: &Frame, out: &mut BytesMut) {
     match frame {
         Frame::Hello(hello) => hello_body(hello, out),
@@ -189,7 +189,7 @@ pub(in crate::wire) fn welcome_body_without_mac(welcome: &Welcome, out: &mut Byt
     }
 }
 
-/// Appends the body of an OPEN.
+/// Appends the body of an OPEN frame to `out`.
 fn open_body(open: &Open, out: &mut BytesMut) {
     out.put_u32(open.stream);
     encode_key(open.key, out);
@@ -201,7 +201,7 @@ fn open_body(open: &Open, out: &mut BytesMut) {
     }
 }
 
-/// Appends a user's IP address and port.
+/// Appends a user's IP address and port to `out`.
 fn encode_address(user: SocketAddr, out: &mut BytesMut) {
     match user.ip() {
         IpAddr::V4(ip) => out.put_slice(&ip.octets()),
@@ -210,7 +210,7 @@ fn encode_address(user: SocketAddr, out: &mut BytesMut) {
     out.put_u16(user.port());
 }
 
-/// Appends the body of a MESSAGE.
+/// Appends the body of a MESSAGE frame to `out`.
 fn message_body(message: &TunnelMessage, out: &mut BytesMut) {
     if let Some(key) = message.key {
         encode_key(key, out);

@@ -74,7 +74,7 @@ impl std::fmt::Display for FrameType {
 }
 
 impl FrameType {
-    /// The flag bits that a frame of this type may have.
+    /// Returns the flag bits that a frame of this type may have.
     pub(super) fn permitted_flags(self) -> u8 {
         match self {
             Self::Welcome | Self::Data | Self::Message => FLAG,
@@ -102,7 +102,7 @@ impl FrameType {
 }
 
 impl Frame {
-    /// The frame's type byte.
+    /// Returns the frame's type.
     pub fn kind(&self) -> FrameType {
         match self {
             Self::Hello(_) => FrameType::Hello,

@@ -45,7 +45,7 @@ enum ClientHandshakeState {
 pub enum ClientStep {
     /// Send the frame and continue with the new state.
     Send(Box<ClientHandshake>, Frame),
-    /// The handshake is complete: the server has proved that it holds the token.
+    /// The handshake is complete: the server has proved that it knows the token.
     Done(Welcome),
 }
 
@@ -94,7 +94,7 @@ impl ClientHandshake {
         }
     }
 
-    /// The transcript that the proofs cover.
+    /// Returns the part of the handshake that both proofs cover.
     fn transcript<'a>(&'a self, challenge: &'a [u8; 32]) -> Transcript<'a> {
         Transcript { hello: &self.hello, challenge, secret: self.secret.as_ref(), exporter: &self.exporter }
     }

@@ -40,8 +40,8 @@ pub enum HandshakeError {
     /// Found by either side: a frame that the state of the handshake does not allow.
     #[error("unexpected {0} frame in the handshake")]
     Unexpected(FrameType),
-    /// Found by the proxy: the server's HMAC does not verify, so the server does not hold the token. The proxy sends it
-    /// nothing more.
+    /// Found by the proxy: the server's HMAC does not verify, so the server does not know the token. The proxy sends
+    /// it nothing more.
     #[error("the server could not prove that it has the same token")]
     ServerNotProved,
     /// Reported by the peer in a REFUSED frame.
@@ -58,7 +58,7 @@ pub enum HandshakeError {
     RefusedByOtherVersion(String),
 }
 
-/// The text for people of a refusal.
+/// Returns the text of a refusal for people.
 fn describe_refusal(code: RefusalCode, peer_version: u16) -> String {
     match code {
         RefusalCode::UnsupportedVersion => {

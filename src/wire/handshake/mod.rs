@@ -1,4 +1,4 @@
-//! The handshake of the binary format: proxy and server prove to each other that they hold the same token, without
+//! The handshake of the binary format: proxy and server prove to each other that they know the same token, without
 //! sending it.
 //!
 //! ```text

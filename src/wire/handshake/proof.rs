@@ -50,7 +50,8 @@ impl fmt::Debug for Transcript<'_> {
     }
 }
 
-/// Computes the proxy's proof that it holds the token, and the link's resume secret if its HELLO names a link.
+/// Computes the proxy's proof, an HMAC, that it knows the token, and the link's resume secret if its HELLO names a
+/// link.
 pub fn client_proof(token: &Token, transcript: &Transcript<'_>) -> [u8; 32] {
     client_input(token, transcript).finish()
 }
@@ -60,7 +61,7 @@ pub fn verify_client(token: &Token, transcript: &Transcript<'_>, mac: &[u8; 32])
     client_input(token, transcript).verify(mac)
 }
 
-/// Computes the server's proof that it holds the token. It covers every field of `welcome` except `mac`.
+/// Computes the server's proof, an HMAC, that it knows the token. It covers every field of `welcome` except `mac`.
 pub fn server_proof(
     token: &Token,
     transcript: &Transcript<'_>,

@@ -44,7 +44,7 @@ enum ServerHandshakeState {
 pub enum ServerStep {
     /// Send the frame and continue with the new state.
     Send(ServerHandshake, Frame),
-    /// The proxy has proved that it holds the token, and the resume secret if it names a link.
+    /// The proxy has proved that it knows the token, and the resume secret if it names a link.
     Verified(VerifiedProxy),
 }
 
@@ -153,7 +153,7 @@ impl VerifiedProxy {
         Frame::Welcome(welcome)
     }
 
-    /// The transcript that the proofs cover.
+    /// Returns the part of the handshake that both proofs cover.
     fn transcript(&self) -> Transcript<'_> {
         Transcript {
             hello: &self.hello,

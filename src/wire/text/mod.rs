@@ -207,12 +207,12 @@ fn split_field(line: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// Checks that a field is UTF-8.
+/// Returns a field of a line as text; fails if it is not UTF-8.
 fn text(field: &[u8]) -> Result<&str, LineError> {
     str::from_utf8(field).map_err(|_| LineError::NotUtf8)
 }
 
-/// Combines user and stream id; `None` for a message about the channel.
+/// Combines the user and stream id fields of a line to a stream key; `None` for a message about the channel.
 fn stream_key(user: &str, stream: StreamId) -> Result<Option<StreamKey>, LineError> {
     match user {
         "" if stream == StreamId(0) => Ok(None),
