@@ -4,7 +4,7 @@ use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 /// The text is not a range of ports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a range of ports is FIRST-LAST or one port, from 1 to 65535, like 1024-65535")]
+#[error("invalid range of ports: expected FIRST-LAST or one port, from 1 to 65535, like 1024-65535")]
 pub struct PortRangeError;
 
 /// An inclusive range of public ports that proxies may request.

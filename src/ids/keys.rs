@@ -10,7 +10,7 @@ use super::error::IdError;
 pub struct UserChannelId(u32);
 
 impl UserChannelId {
-    /// The id with the lower 24 bits of `bits`.
+    /// Returns the id with the lower 24 bits of `bits`.
     pub fn new(bits: u32) -> Self {
         Self(bits & 0xFF_FFFF)
     }
@@ -71,7 +71,7 @@ pub struct StreamKey {
 }
 
 impl StreamKey {
-    /// The key of the stream with the number `stream` of `user`.
+    /// Returns the key of the stream with the number `stream` of `user`.
     pub fn new(user: UserChannelId, stream: u32) -> Self {
         Self { user, stream: StreamId(stream) }
     }

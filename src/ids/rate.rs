@@ -12,7 +12,7 @@ const UNITS: [(char, u64); 3] = [('G', 1_000_000_000), ('M', 1_000_000), ('K', 1
 pub struct Rate(NonZeroU64);
 
 impl Rate {
-    /// The rate of `bytes_per_second`; `None` for 0.
+    /// Returns the rate of `bytes_per_second`; `None` for 0.
     pub fn new(bytes_per_second: u64) -> Option<Self> {
         NonZeroU64::new(bytes_per_second).map(Self)
     }

@@ -8,7 +8,7 @@ pub fn clean(text: &str, max_chars: usize) -> String {
     text.chars().filter(|&c| !c.is_control() && !is_invisible(c)).take(max_chars).collect()
 }
 
-/// Whether `c` is a zero-width character, a line separator or a bidirectional control.
+/// Returns whether `c` is a zero-width character, a line separator or a bidirectional control.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
 }

@@ -45,7 +45,7 @@ pub(super) fn detect_client(bytes: &[u8]) -> DetectedProtocol {
     }
 }
 
-/// Whether `bytes` begin an SSH identification string, which both client and server send.
+/// Returns whether `bytes` begin an SSH identification string, which both client and server send.
 pub(super) fn detect_ssh(bytes: &[u8]) -> DetectedProtocol {
     match bytes {
         [b'S', b'S', b'H', b'-', ..] => DetectedProtocol::Ssh,
@@ -54,7 +54,8 @@ pub(super) fn detect_ssh(bytes: &[u8]) -> DetectedProtocol {
     }
 }
 
-/// Whether `bytes` begin like an HTTP request: a token and a space. The rest of the request line is left to the parser.
+/// Returns whether `bytes` begin like an HTTP request: a token and a space. The rest of the request line is left to
+/// the parser.
 fn detect_http_method(bytes: &[u8]) -> DetectedProtocol {
     let examined = &bytes[..bytes.len().min(MAX_METHOD + 1)];
     match examined.iter().position(|b| !is_token(*b)) {
@@ -65,7 +66,7 @@ fn detect_http_method(bytes: &[u8]) -> DetectedProtocol {
     }
 }
 
-/// Whether `byte` may occur in a token of RFC 9110.
+/// Returns whether `byte` may occur in a token of RFC 9110.
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

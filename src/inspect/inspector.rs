@@ -102,7 +102,7 @@ struct DirectionState {
 }
 
 impl DirectionState {
-    /// The state of a direction that is not examined any more; nothing is buffered.
+    /// Creates the state of a direction that is not examined any more; nothing is buffered.
     fn finished() -> Self {
         Self { phase: ParsePhase::Finished, ..Self::default() }
     }

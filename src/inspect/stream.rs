@@ -71,7 +71,7 @@ impl StreamInspector {
         }
     }
 
-    /// Whether detection has ended.
+    /// Returns whether detection has ended.
     #[cfg(test)]
     pub(super) fn is_finished(&self) -> bool {
         matches!(*self.state.lock(), InspectionState::Finished)

@@ -36,8 +36,9 @@ impl StreamControl {
         &self.endpoint
     }
 
-    /// Pauses or continues the stream. Nothing is closed: neither side is granted credit while it is paused, so that
-    /// TCP backpressure stops both senders, and data that was received already waits here within the window.
+    /// Pauses or continues the stream. Nothing is closed: neither side receives flow-control credit while it is
+    /// paused, so that TCP backpressure stops both senders, and data that was received already waits here within the
+    /// window.
     pub fn set_paused(&self, is_paused: bool) {
         // Under the delivery lock: no byte is delivered any more once this has returned.
         self.endpoint.lock_delivery().is_paused = is_paused;

@@ -1,4 +1,4 @@
-//! Drives one channel: reads and decodes frames, hands them to the link, transmits the link's frames, keeps the
+//! Drives one channel: reads and decodes frames, hands them to the link, transmits the link's frames, and runs the
 //! timers.
 //!
 //! Decoding, reading and writing happen while the link state is not locked.
@@ -201,7 +201,8 @@ impl Driver {
         self.io.flush(&self.link);
     }
 
-    /// Reads, transmits and keeps the timers until the channel was stopped (`Ok`) or has ended.
+    /// Reads the channel, transmits its frames and runs its timers, until the channel was stopped (`Ok`) or has ended
+    /// for the returned reason.
     async fn run_until_end(&mut self) -> Result<(), DisconnectReason> {
         let io = self.io.clone();
         let mut ticks = tokio::time::interval(TICK_INTERVAL);

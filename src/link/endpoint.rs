@@ -124,7 +124,7 @@ impl Endpoint {
         }
     }
 
-    /// Takes the bytes that a stream opened in place of this one, which has ended, has to send first; `None` if the
+    /// Takes the bytes that a retry of this ended stream through another proxy has to send first; `None` if the
     /// target may have received any, or if anything was delivered to the local socket. The arguments are those of
     /// [`StreamShared::take_replay`].
     pub(super) fn take_replay(&self, is_refused: bool, has_socket_ended: bool) -> Option<Vec<Bytes>> {

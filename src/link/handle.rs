@@ -48,17 +48,19 @@ thread_local! {
 /// locked; must not block. The calls of [`detached`](Self::detached) and [`resumed`](Self::resumed) do not overlap,
 /// and follow the order of what happened.
 pub trait LinkEvents: Send + Sync + 'static {
-    /// The peer opened a stream. The owner [relays](Stream::relay) or resets it; dropping it resets it.
+    /// Called when the peer has opened a stream. The owner [relays](Stream::relay) or resets it; dropping it resets
+    /// it.
     fn stream_opened(&self, stream: Stream, open: Open);
-    /// The peer sent a message about the link itself (registration, answer, error) on `channel`.
+    /// Called when the peer has sent a message about the link itself (registration, answer, error) on `channel`.
     fn message_received(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage);
-    /// The peer sent GOAWAY: it accepts no new streams.
+    /// Called when the peer has sent GOAWAY: it accepts no new streams.
     fn go_away_received(&self, code: ResetCode);
-    /// Data was received on `channel` for a stream that does not exist. Text peers only.
+    /// Called when data was received on `channel` for a stream that does not exist. Only for text peers.
     fn unknown_stream(&self, channel: u16, key: StreamKey);
-    /// The last channel was lost. Streams are kept until then for the peer to resume the link.
+    /// Called when the link has lost its last channel. Streams are kept until the time `until` for the peer to resume
+    /// the link.
     fn detached(&self, until: Instant);
-    /// A channel was added, this long after the last one was lost: the streams continue.
+    /// Called when a channel was added to a link without one, `after` the last one was lost: the streams continue.
     fn resumed(&self, after: Duration);
 }
 

@@ -13,12 +13,13 @@ use crate::telemetry::StreamStats;
 /// [`connected`](Self::connected) and [`dequeued`](Self::dequeued) are called while the link state is locked: an
 /// implementation must not block, call the link, or acquire a lock under which another one is acquired.
 pub trait LatencyObserver: Debug + Send + Sync {
-    /// The peer accepted the stream, `latency` after it was opened: its target is connected.
+    /// Called when the peer has accepted the stream, `latency` after it was opened: its target is connected.
     fn connected(&self, stream: &StreamStats, latency: Duration);
-    /// The target's first byte was written to the user's socket, `latency` after the user's first byte was read, or
-    /// after the stream was opened where the target sends first.
+    /// Called when the target's first byte was written to the user's socket, `latency` after the user's first byte
+    /// was read, or after the stream was opened where the target sends first.
     fn first_byte(&self, stream: &StreamStats, latency: Duration);
-    /// Bytes that were read from the user's socket were handed to the channel's write queue, `queue_wait` later.
+    /// Called when bytes that were read from the user's socket were handed to the channel's write queue, `queue_wait`
+    /// after they were read.
     fn dequeued(&self, stream: &StreamStats, queue_wait: Duration);
 }
 

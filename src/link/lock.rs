@@ -43,7 +43,7 @@ pub(super) type LeafMutex<T> = RankedMutex<T, LEAF>;
 /// Guard of a [`LeafMutex`].
 pub(super) type LeafGuard<'a, T> = RankedGuard<'a, T, LEAF>;
 
-/// Mutex with a place in the lock order.
+/// Mutex with a rank in the lock order.
 #[derive(Debug, Default)]
 pub(super) struct RankedMutex<T, const RANK: usize>(Mutex<T>);
 

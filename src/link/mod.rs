@@ -1,4 +1,4 @@
-//! A link at work: channel drivers, the relay between a stream and its local socket, and the mux behind its lock.
+//! Links with I/O: channel drivers, the relay between a stream and its local socket, and the mux behind its lock.
 //!
 //! One [`Link`] contains the mux of one peer. The task that changes the link state executes the consequences of the
 //! change: the driver that receives data writes it to the users' sockets, and the relay task that has read a large

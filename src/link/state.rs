@@ -106,7 +106,7 @@ pub(super) enum FollowUp {
     GoAwayReceived(ResetCode),
     /// Tell the owner of data received on this channel for a stream that does not exist.
     UnknownStream(u16, StreamKey),
-    /// Log that the mux refused an acknowledgement that this side made up for a text peer.
+    /// Log that the mux refused an acknowledgement that this side generated in place of a text peer.
     LogRefusedAcknowledgement(ProtocolError),
 }
 

@@ -46,7 +46,7 @@ pub(super) struct StreamShared {
     end: OnceLock<Result<(), ResetCode>>,
 }
 
-/// The bytes that a stream opened in place of this one would have to send first.
+/// What a retry of the stream through another proxy would have to send first.
 #[derive(Debug)]
 enum ReplayBuffer {
     /// All bytes that were read from the local socket: the peer has not accepted the stream yet.
@@ -122,9 +122,9 @@ impl StreamShared {
         }
     }
 
-    /// Takes the bytes that a stream opened in place of this one has to send first; `None` if the target may have
-    /// received some of them. `is_refused` says that the peer reported that it never reached the target. Without that
-    /// report, bytes that were sent may have arrived there, and a request is never made twice.
+    /// Takes the bytes that a retry of the stream through another proxy has to send first; `None` if the target may
+    /// have received some of them. `is_refused` says that the peer reported that it never reached the target. Without
+    /// that report, bytes that were sent may have arrived there, and a request is never made twice.
     pub(super) fn take_replay(&self, is_refused: bool, has_socket_ended: bool) -> Option<Vec<Bytes>> {
         match std::mem::replace(&mut *self.replay.lock(), ReplayBuffer::Discarded) {
             ReplayBuffer::Retained(bytes) if is_refused || (bytes.is_empty() && !has_socket_ended) => {

@@ -16,7 +16,8 @@ use super::{
 use crate::wire::Frame;
 
 /// A channel is suspect when a probe is unanswered for this long, or for four times the minimum RTT if that is
-/// longer. It then gets no data of other channels' streams, and what it has of them is retransmitted elsewhere.
+/// longer. It then sends no data of other channels' streams, and such data in flight on it is retransmitted on their
+/// primary channels.
 const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 
 /// The state of one channel in the mux: the frames queued for it, its congestion state, and whether it is alive.

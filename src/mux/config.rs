@@ -26,7 +26,7 @@ pub struct MuxConfig {
     pub chunk_size: Option<usize>,
     /// How many streams of the link may be open at once.
     pub max_streams: usize,
-    /// Whether the data of one stream may go out over several channels (multipath striping).
+    /// Whether the data of one stream may be sent on several channels at once (multipath striping).
     pub allow_striping: bool,
     /// How many bytes of a stream the peer must have acknowledged before it may be striped.
     pub min_bytes_to_stripe: u64,
@@ -35,7 +35,8 @@ pub struct MuxConfig {
     /// A channel with streams is dead when nothing was received on it for this long. The peer's pings count too, and
     /// nothing that this side sends delays them.
     pub keepalive_timeout: Duration,
-    /// The same for a channel without streams. It is longer, because no user waits for that channel.
+    /// A channel without streams is dead when nothing was received on it for this long. It is longer than
+    /// `keepalive_timeout`, because no user waits for that channel.
     pub idle_timeout: Duration,
 }
 

@@ -32,6 +32,6 @@ pub enum ProtocolError {
     #[error("too many replies are queued because the peer does not read them")]
     TooManyUnreadReplies,
     /// Too many glitches: frames that are legal and change nothing.
-    #[error("too many frames without effect")]
+    #[error("too many frames without effect (glitches)")]
     TooManyGlitches,
 }

@@ -77,7 +77,8 @@ impl RangeTracker {
         self.take_secondary(channel);
     }
 
-    /// Marks as lost what is in flight on the primary channel, of the bytes `in_flight` that are in flight in all.
+    /// Marks the data in flight on the primary channel as lost: of the range `in_flight`, all that is not in flight
+    /// on a secondary channel.
     pub(super) fn lose_primary(&mut self, in_flight: Range<u64>) {
         if in_flight.is_empty() {
             return;

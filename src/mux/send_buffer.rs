@@ -249,7 +249,7 @@ impl SendBuffer {
         self.sent
     }
 
-    /// Returns whether data may go out on secondary channels. The peer must have acknowledged `min_acked` bytes, and
+    /// Returns whether data may be sent on secondary channels. The peer must have acknowledged `min_acked` bytes, and
     /// at least one: then both sides know the stream, and it is longer than a message.
     pub(super) fn may_stripe(&self, min_acked: u64) -> bool {
         self.acked > 0
@@ -306,7 +306,8 @@ impl SendBuffer {
         self.slice_of(index, lost.start, max_len.min(lost_len))
     }
 
-    /// Returns the data at `offset`, which the chunk at `index` holds: up to its end, and at most `max_len` bytes.
+    /// Returns the data from `offset`, which is in the chunk with this index, to the end of that chunk, and at most
+    /// `max_len` bytes.
     fn slice_of(&self, index: usize, offset: u64, max_len: usize) -> Bytes {
         let (start, chunk) = &self.chunks[index];
         // A chunk is no longer than one read, so that this index always fits.
@@ -381,7 +382,7 @@ impl SendBuffer {
         matches!(self.end, SendEnd::Queued | SendEnd::Sent | SendEnd::Acked) && self.sent == self.written
     }
 
-    /// Queues for retransmission what is in flight on the primary channel, because that channel is lost.
+    /// Queues for retransmission the data in flight on the primary channel, because that channel is lost.
     pub(super) fn lose_primary(&mut self) {
         self.ranges.lose_primary(self.acked..self.sent);
         if self.end == SendEnd::Sent {
@@ -394,7 +395,7 @@ impl SendBuffer {
         self.ranges.set_primary(channel);
     }
 
-    /// Queues for retransmission what is in flight on a secondary channel, because that channel is lost or suspect.
+    /// Queues for retransmission the data in flight on a secondary channel, because that channel is lost or suspect.
     /// Returns whether any data was in flight there.
     pub(super) fn lose_secondary(&mut self, channel: u16) -> bool {
         self.ranges.lose_secondary(channel)

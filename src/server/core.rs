@@ -40,7 +40,7 @@ pub(super) struct Core {
     pub(super) config: ServerConfig,
     /// The shared secret that a proxy must know to be admitted.
     pub(super) token: Token,
-    /// Receives events and counters for display; no decision reads it.
+    /// The telemetry hub, which receives events and counters for display; no decision reads it.
     pub(super) telemetry: Arc<Telemetry>,
     /// Spawns and joins all tasks of the server.
     pub(super) tasks: Tasks,

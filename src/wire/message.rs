@@ -24,7 +24,8 @@ impl TunnelMessage {
         Self { key: None, action, data: data.into() }
     }
 
-    /// An `ERROR` message about the channel or the link. `reason` is for people: the peer shows it and decides nothing by it.
+    /// Creates an `ERROR` message about the channel or the link. `reason` is for people: the peer shows it and
+    /// decides nothing by it.
     pub fn error(reason: &str) -> Self {
         Self::control(TunnelAction::Error, reason.to_owned())
     }
@@ -34,7 +35,7 @@ impl TunnelMessage {
         Self { key: Some(key), action, data: data.into() }
     }
 
-    /// The composite key `userChannelId:streamId`, if the message is about a stream.
+    /// Returns the composite key `userChannelId:streamId`, if the message is about a stream.
     pub fn stream_key(&self) -> Option<StreamKey> {
         self.key
     }
@@ -83,7 +84,7 @@ pub enum TunnelAction {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ActionError {
     /// Not the name of an action. The error does not repeat the name, because it is the peer's text.
-    #[error("unknown action")]
+    #[error("unknown action in a message")]
     Unknown,
     /// Not of the form `ADDPROXY:port[:group[:targetPort[:weight]]]`.
     #[error(

@@ -75,7 +75,7 @@ impl ResetCode {
         Self::ALL.into_iter().find(|known| *known as u16 == code).unwrap_or(Self::Internal)
     }
 
-    /// Whether the code says that the proxy could not establish a connection to the target.
+    /// Returns whether the code says that the proxy could not establish a connection to the target.
     pub fn is_connect_failure(self) -> bool {
         matches!(self, Self::TargetRefused | Self::TargetTimeout | Self::TargetUnreachable)
     }

@@ -259,7 +259,7 @@ async fn the_example_prints_why_its_registration_was_refused() {
     for fields in BOTH {
         for (arguments, reason) in [
             (&[&server[..], "0", &target, "wrong"][..], "wrong token"),
-            (&[&server, "0", &target], "send AUTH with the token first"),
+            (&[&server, "0", &target], "not authenticated: send AUTH with the token first"),
             (&[&server, &port, &target, token], &in_use),
         ] {
             let Some(mut process) = Process::example(script(fields), arguments) else { return };

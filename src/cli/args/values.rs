@@ -127,7 +127,7 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 =
         text.parse().map_err(|_| "expected a number of seconds, such as 10 or 0.5".to_owned())?;
     if !(0.0..=86_400.0).contains(&seconds) {
-        return Err("expected 0 to 86400 seconds".to_owned());
+        return Err("expected a time of 0 to 86400 seconds".to_owned());
     }
     Ok(Duration::from_secs_f64(seconds))
 }
@@ -150,5 +150,5 @@ pub(super) fn chunk(text: &str) -> Result<usize, String> {
     let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
     bytes
         .filter(|bytes| (1024..=MAX_CHUNK_SIZE).contains(bytes))
-        .ok_or_else(|| "expected 1K to 256K bytes, such as 8K or 8192".to_owned())
+        .ok_or_else(|| "expected a chunk size of 1K to 256K bytes, such as 8K or 8192".to_owned())
 }

@@ -55,7 +55,7 @@ impl TokenBucket {
     }
 
     /// Sets the rate, empties the bucket and voids all reservations. Returns the previous rate. Because the bucket
-    /// starts empty, setting a rate again and again lets nothing additional pass.
+    /// starts empty, no additional bytes pass if a rate is set again and again.
     pub(super) fn set_rate(&self, rate: Option<Rate>, now: Instant) -> Option<Rate> {
         let mut state = self.state.lock();
         self.epoch.fetch_add(1, Relaxed);

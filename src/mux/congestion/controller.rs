@@ -16,7 +16,7 @@ pub(in crate::mux) trait CongestionController {
     /// Records that the sender has no data left for the channel (application-limited).
     fn on_app_limited(&mut self);
 
-    /// Records that the congestion window keeps back data that could otherwise go out now.
+    /// Records that the congestion window holds back data that could otherwise be sent now.
     fn on_cwnd_limited(&mut self);
 
     /// Records that the peer answered a probe. `probes` and `rtt` include that answer already.
@@ -34,7 +34,8 @@ pub(in crate::mux) trait CongestionController {
     /// the path was drained before that probe.
     fn replaces_min_rtt(&self, token: u64) -> bool;
 
-    /// Returns whether the next probe should go out now. There is data that no probe follows yet.
+    /// Returns whether the next probe should be sent now. The caller has checked that data was sent after the last
+    /// probe.
     fn is_probe_due(&self, probes: &ProbeTracker, rtt: &RttEstimator, now: Instant) -> bool;
 
     /// Returns the congestion window: how many bytes of data may be in flight.

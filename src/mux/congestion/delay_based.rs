@@ -25,8 +25,8 @@ const MIN_PROBED_BYTES: u64 = 16 * 1024;
 const MAX_PROBES_PER_RTT: u32 = 64;
 
 /// A probe is due at once when the path delivers the unprobed data in one interval divided by this number. The answer
-/// to a probe lets as many bytes out at once as it acknowledges, and data that goes out at once is acknowledged at
-/// once: with fewer probes, bursts of several milliseconds never ended.
+/// to a probe allows as many bytes to be sent at once as it acknowledges, and data that is sent at once is
+/// acknowledged at once: with fewer probes, bursts of several milliseconds never ended.
 const PROBES_PER_INTERVAL: f64 = 2.0;
 
 /// While the congestion window is full, a probe is also due after this fraction of the window.
@@ -135,7 +135,7 @@ struct LossCheckpoint {
     retransmitted_segments: u64,
 }
 
-/// Whether the CPU is the bottleneck at this delivery rate, in bytes per second.
+/// Returns whether the CPU is the bottleneck at this delivery rate, in bytes per second.
 pub(super) fn is_cpu_limited(rate: f64) -> bool {
     rate >= CPU_LIMITED_RATE
 }
@@ -228,8 +228,8 @@ impl DelayBased {
         }
     }
 
-    /// The minimum congestion window. With less than a few chunks in flight a path idles, and where the CPU is the
-    /// bottleneck, a smaller window makes the tasks run more often.
+    /// Returns the minimum congestion window. With less than a few chunks in flight a path idles, and where the CPU
+    /// is the bottleneck, a smaller window makes the tasks run more often.
     fn min_cwnd(&self) -> u64 {
         match self.rate {
             Some(rate) if is_cpu_limited(rate) => ((rate * CPU_LIMITED_MIN_CWND_TIME.as_secs_f64()) as u64)

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use crate::mux::limits::MAX_UNANSWERED_PROBES;
 
-/// Counts the data of one channel, and knows the probes that the peer has not answered yet.
+/// Counts the data sent on one channel, and stores the probes that the peer has not answered yet.
 ///
 /// The answer to a probe acknowledges all data that was sent before the probe. (WINDOW frames say less: a slow reader
 /// delays them.) The difference between the data sent and the data acknowledged in this way is in flight.

@@ -75,7 +75,8 @@ impl Mux {
         }
     }
 
-    /// Ends the sending direction of a stream. Nothing may be written to it any more.
+    /// Ends the sending direction of a stream: END is sent after all data. Nothing may be written to the stream any
+    /// more.
     pub fn finish(&mut self, stream: u32) {
         if let Some(state) = self.streams.get_mut(&stream) {
             state.send.finish();

@@ -35,8 +35,8 @@ use crate::{
 /// - *Poll*, after any of these until they return `None`: [`poll_event`](Self::poll_event) and, for every channel
 ///   with [`has_output`](Self::has_output), [`poll_transmit`](Self::poll_transmit).
 ///
-/// The frames of a stream go out on its primary channel, which is the one with the fewest streams when it opens. When
-/// that channel is lost, the stream fails over to another, or waits for one, and all data that the peer has not
+/// The frames of a stream are sent on its primary channel, which is the one with the fewest streams when it opens.
+/// When that channel is lost, the stream fails over to another, or waits for one, and all data that the peer has not
 /// acknowledged is retransmitted; the receiver knows by the offsets what it has already. A channel whose congestion
 /// window is not full sends data of a channel whose window is full, if the peer will have it earlier for that
 /// (multipath striping): one stream can use all channels. The owner decides how long streams wait without any
@@ -99,7 +99,8 @@ impl Mux {
         })
     }
 
-    /// Returns the channel on which the frames of a stream go out; `None` while the link has no channel.
+    /// Returns the channel on which the frames of a stream are sent; `None` while the link has no channel, or if
+    /// there is no such stream.
     pub fn primary_channel(&self, stream: u32) -> Option<u16> {
         self.streams.get(&stream)?.channel
     }

@@ -1,4 +1,4 @@
-//! Frames to send: which goes out next, and over which channel.
+//! Frames to send: which is sent next, and on which channel.
 
 use std::time::Instant;
 

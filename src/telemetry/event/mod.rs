@@ -205,7 +205,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Whether the event is logged as a warning: a failure that the operator did not ask for.
+    /// Returns whether the event is logged as a warning: a failure that the operator did not ask for.
     pub fn is_warning(&self) -> bool {
         match self {
             Self::UserRejected { .. }

@@ -74,7 +74,7 @@ impl EndReason {
         }
     }
 
-    /// Whether both directions were closed with END, so that every byte was delivered.
+    /// Returns whether both directions were closed with END, so that every byte was delivered.
     pub fn is_clean(&self) -> bool {
         *self == Self::Finished
     }

@@ -169,7 +169,8 @@ impl ProxyGuard {
         self.telemetry.emit(EventKind::ProxyRegistered { proxy: self.stats.id, service });
     }
 
-    /// Sets the reason that the drop of the guard reports; [`DisconnectReason::Closed`] where none is set.
+    /// Sets the reason for the disconnection that the drop of the guard reports; [`DisconnectReason::Closed`] where
+    /// none is set.
     pub fn set_reason(&self, reason: DisconnectReason) {
         *self.reason.lock() = reason;
     }

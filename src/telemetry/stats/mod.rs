@@ -172,7 +172,7 @@ impl ProxyStats {
         self.weight.store(weight, Relaxed);
     }
 
-    /// Whether the proxy is displayed as drained by the operator.
+    /// Returns whether the proxy is displayed as drained by the operator.
     pub(in crate::telemetry) fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }
@@ -182,12 +182,12 @@ impl ProxyStats {
         self.draining.store(draining, Relaxed);
     }
 
-    /// Whether the proxy is displayed as closing, after its GOAWAY or EXIT.
+    /// Returns whether the proxy is displayed as closing, after its GOAWAY or EXIT.
     pub(in crate::telemetry) fn is_closing(&self) -> bool {
         self.closing.load(Relaxed)
     }
 
-    /// Displays the proxy as closing: it sent GOAWAY or EXIT and gets no new streams. There is no way back.
+    /// Displays the proxy as closing: it sent GOAWAY or EXIT and gets no new streams. This cannot be reverted.
     pub fn mark_closing(&self) {
         self.closing.store(true, Relaxed);
     }

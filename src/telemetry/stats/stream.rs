@@ -255,7 +255,7 @@ impl StreamStats {
         self.increment_changes();
     }
 
-    /// Whether the stream is displayed as paused by the operator.
+    /// Returns whether the stream is displayed as paused by the operator.
     pub(in crate::telemetry) fn is_paused(&self) -> bool {
         self.paused.load(Relaxed)
     }

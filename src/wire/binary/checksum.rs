@@ -31,7 +31,7 @@ impl RunningCrc {
         self.0.to_be_bytes()
     }
 
-    /// The check field of a header: the CRC up to the end of the header, folded to 16 bits.
+    /// Returns the check field of a header: the CRC up to the end of the header, folded to 16 bits.
     pub(super) fn folded(self) -> [u8; 2] {
         ((self.0 >> 16) as u16 ^ self.0 as u16).to_be_bytes()
     }

@@ -12,8 +12,8 @@ pub struct FrameCodec {
 }
 
 impl FrameCodec {
-    /// A codec for the frames after a handshake that put `features` in force. The handshake itself uses the default codec
-    /// without checksums, because its proofs cover it.
+    /// Creates a codec for the frames after a handshake that put `features` in force. The handshake itself uses the
+    /// default codec without checksums, because its proofs cover it.
     pub fn with_features(features: u32) -> Self {
         if features & CHECKSUMS == 0 {
             return Self::default();

@@ -82,7 +82,7 @@ impl FrameType {
         }
     }
 
-    /// Whether a body of this type can be `len` bytes long, with or without the flag.
+    /// Returns whether a body of this type can be `len` bytes long, with or without the flag.
     pub(super) fn permits_length(self, has_flag: bool, len: usize) -> bool {
         match self {
             Self::Hello => (HELLO_FIXED..=MAX_HANDSHAKE).contains(&len),

@@ -69,7 +69,8 @@ fn describe_refusal(code: RefusalCode, peer_version: u16) -> String {
 }
 
 impl HandshakeError {
-    /// Whether the server does not have the link that the proxy named, as found by this side or reported by the peer.
+    /// Returns whether the server does not have the link that the proxy named, as found by this side or reported by
+    /// the peer.
     pub fn is_unknown_link(&self) -> bool {
         matches!(self, Self::UnknownLink | Self::Refused { code: RefusalCode::UnknownLink, .. })
     }

@@ -6,8 +6,8 @@ use sha2::Sha256;
 /// The label under which two secrets are compared. No proof of the handshake uses it.
 const TOKEN_LABEL: &[u8] = b"underpass v2 token";
 
-/// Whether `secret` and `candidate` are equal. Compares their HMACs, so that the time taken reveals neither length nor
-/// content.
+/// Returns whether `secret` and `candidate` are equal. Compares their HMACs, so that the time taken reveals neither
+/// length nor content.
 pub(super) fn constant_time_eq(key: &[u8; 32], secret: &[u8], candidate: &[u8]) -> bool {
     let mac = MacInput::new(key, TOKEN_LABEL).part(secret).finish();
     MacInput::new(key, TOKEN_LABEL).part(candidate).verify(&mac)
@@ -17,7 +17,7 @@ pub(super) fn constant_time_eq(key: &[u8; 32], secret: &[u8], candidate: &[u8]) 
 pub(super) struct MacInput(Hmac<Sha256>);
 
 impl MacInput {
-    /// An HMAC with `key` whose first part is `label`.
+    /// Creates an HMAC with `key` whose first part is `label`.
     pub(super) fn new(key: &[u8; 32], label: &[u8]) -> Self {
         // HMAC pads a short key with zeros to the block size of its hash. Padding it here makes the call infallible.
         let mut block = Key::<Hmac<Sha256>>::default();
@@ -37,7 +37,7 @@ impl MacInput {
         self.0.finalize().into_bytes().into()
     }
 
-    /// Whether the HMAC equals `mac`, in constant time.
+    /// Returns whether the HMAC equals `mac`, in constant time.
     pub(super) fn verify(self, mac: &[u8; 32]) -> bool {
         self.0.verify_slice(mac).is_ok()
     }

@@ -56,7 +56,7 @@ pub fn client_proof(token: &Token, transcript: &Transcript<'_>) -> [u8; 32] {
     client_input(token, transcript).finish()
 }
 
-/// Whether `mac` equals the [`client_proof`]. Compares in constant time.
+/// Returns whether `mac` equals the [`client_proof`]. Compares in constant time.
 pub fn verify_client(token: &Token, transcript: &Transcript<'_>, mac: &[u8; 32]) -> bool {
     client_input(token, transcript).verify(mac)
 }
@@ -71,7 +71,7 @@ pub fn server_proof(
     server_input(token, transcript, client_mac, welcome).finish()
 }
 
-/// Whether `welcome.mac` equals the [`server_proof`]. Compares in constant time.
+/// Returns whether `welcome.mac` equals the [`server_proof`]. Compares in constant time.
 pub fn verify_server(
     token: &Token,
     transcript: &Transcript<'_>,

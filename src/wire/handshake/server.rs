@@ -49,8 +49,8 @@ pub enum ServerStep {
 }
 
 impl ServerHandshake {
-    /// A handshake that expects a HELLO. `nonce` must come from a cryptographic random number generator and never be
-    /// reused.
+    /// Creates a handshake that expects a HELLO. `nonce` must come from a cryptographic random number generator and
+    /// never be reused.
     pub fn new(token: Token, nonce: [u8; 32]) -> Self {
         Self { token, nonce, secret: None, exporter: vec![], state: ServerHandshakeState::AwaitingHello }
     }

@@ -13,7 +13,7 @@ use super::mac::constant_time_eq;
 pub struct Token(String);
 
 impl Token {
-    /// The token with the text `secret`.
+    /// Creates the token with the text `secret`.
     pub fn new(secret: impl Into<String>) -> Self {
         Self(secret.into())
     }
@@ -42,13 +42,13 @@ impl Token {
         &self.0
     }
 
-    /// Whether `candidate` equals this token. Compares in constant time. For the text format's `AUTH`, which sends the
-    /// token itself.
+    /// Returns whether `candidate` equals this token. Compares in constant time. For the text format's `AUTH`, which
+    /// sends the token itself.
     pub fn matches(&self, candidate: &[u8]) -> bool {
         constant_time_eq(&self.key(), self.0.as_bytes(), candidate)
     }
 
-    /// The base key of all proofs: the SHA-256 of the token, so that its length does not depend on the token.
+    /// Returns the base key of all proofs: the SHA-256 of the token, so that its length does not depend on the token.
     pub(super) fn key(&self) -> [u8; 32] {
         Sha256::digest(&self.0).into()
     }

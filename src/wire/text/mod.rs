@@ -150,7 +150,7 @@ impl Default for LineDecoder {
 }
 
 impl LineDecoder {
-    /// A decoder that rejects lines of more than `max_line` bytes with their `\n`; at most [`MAX_LINE`].
+    /// Creates a decoder that rejects lines of more than `max_line` bytes with their `\n`; at most [`MAX_LINE`].
     pub fn new(max_line: usize) -> Self {
         Self { scanned: 0, max_line: max_line.min(MAX_LINE) }
     }
