@@ -51,7 +51,7 @@ fn l_limits_the_selected_stream_and_reports_invalid_input() {
         ("10M", "expected: down|up RATE, or off"),
         ("down", "missing argument: down RATE, or down off"),
         ("down 10 M", "expected: down|up RATE"),
-        ("down fast", "a rate is a number"),
+        ("down fast", "invalid rate: expected a number"),
     ] {
         fixture.type_in(typed);
         assert_eq!(fixture.press(">"), []);
