@@ -40,7 +40,7 @@ const MAX_CACHED_HEAD: usize = 512;
 ///
 /// Anything that it cannot follow (an upgrade, a body that ends with the connection, invalid data) ends detection; the
 /// detected content stays. It buffers at most the beginning of one head for each direction, the last complete head if it is
-/// short, and the request lines of at most [`MAX_PENDING_REQUESTS`] requests.
+/// short, and the request lines of at most `MAX_PENDING_REQUESTS` requests.
 #[derive(Debug, Default)]
 pub struct ProtocolInspector {
     /// Parser state of the upload: bytes from the user.
