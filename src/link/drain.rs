@@ -20,6 +20,7 @@ pub(super) fn drain_despite_panic<T>(
 struct Batch<'a, T, F: FnMut(T)> {
     /// The elements that were not handled yet.
     remaining: Drain<'a, T>,
+    /// Called with each element that remains when handling an earlier one has panicked.
     after_panic: F,
 }
 

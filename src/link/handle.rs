@@ -73,7 +73,7 @@ pub struct Link {
     state: LinkStateMutex<LinkState>,
     /// The owner's callbacks, which are notified of events.
     events: Arc<dyn LinkEvents>,
-    /// Cancelled once the link has ended.
+    /// Cancelled once the link has ended, so that no channel is accepted any more.
     ended: CancellationToken,
     /// Notified when the link has lost its last channel: wakes the task that ends the link at its deadline.
     detach_notify: Notify,

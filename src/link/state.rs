@@ -83,10 +83,9 @@ pub(in crate::link) struct LinkState {
     pub(super) follow_ups: Vec<FollowUp>,
     /// Changes of the link's attachment (detached, resumed, ended) of which the owner has not been notified yet.
     pending_notifications: VecDeque<AttachmentChange>,
-    /// Reused list for the translation of received lines. Freed if the early data of a stream has made it longer than
-    /// [`MAX_KEPT_CAPACITY`].
+    /// Reused list of the results of translating received lines of a text peer.
     text_inputs: Vec<TextInput>,
-    /// Reused list for the translation of frames into lines.
+    /// Reused list of the lines that frames for a text peer are translated into.
     text_lines: Vec<TunnelMessage>,
 }
 

@@ -164,8 +164,9 @@ impl RecvBuffer {
         }
     }
 
-    /// Inserts a segment beyond a gap. Overlaps are trimmed: otherwise a peer that sends the same bytes at many
-    /// offsets could make us keep far more than its window.
+    /// Inserts a segment of the stream that arrived before data preceding it, into the out-of-order data. Overlaps
+    /// are trimmed: otherwise a peer that sends the same bytes at many offsets could make us keep far more than its
+    /// window.
     fn insert_out_of_order(&mut self, mut offset: u64, mut payload: Bytes) -> Result<(), ProtocolError> {
         let before =
             self.out_of_order.range(..offset).next_back().map(|(at, segment)| at + segment.len() as u64);

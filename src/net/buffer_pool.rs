@@ -23,7 +23,7 @@ pub struct BufferPool {
     buffers: Vec<BytesMut>,
     /// The largest index in `buffers` that [`take`](Self::take) had to examine since the pool was trimmed.
     deepest_examined: usize,
-    /// How many buffers were released since the pool was trimmed.
+    /// How many buffers were released to the pool since it was trimmed.
     releases_since_trim: u32,
 }
 

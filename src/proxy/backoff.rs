@@ -9,9 +9,9 @@ mod tests;
 /// half of it and all of it. The jitter keeps the proxies of a restarted server from reconnecting at the same moment.
 #[derive(Debug)]
 pub(super) struct Backoff {
-    /// The shortest pause.
+    /// The shortest pause between two attempts to connect.
     min: Duration,
-    /// The longest pause.
+    /// The longest pause between two attempts to connect.
     max: Duration,
     /// The upper bound of the next pause, before jitter.
     next: Duration,

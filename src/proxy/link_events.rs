@@ -75,7 +75,7 @@ impl LinkEvents for ServerLinkEvents {
         match (self.answer.lock().take(), answer) {
             // Sending fails if the registration has timed out meanwhile.
             (Some(waiting), answer) => _ = waiting.send(answer),
-            (None, Err(reason)) => tracing::warn!("the server reports an error: {reason}"),
+            (None, Err(reason)) => tracing::warn!("the server sent ERROR: {reason}"),
             (None, Ok(_)) => {}
         }
     }

@@ -68,7 +68,7 @@ struct BusyPollBudget {
 /// A time without busy-polling after CPU contention.
 #[derive(Debug, Clone, Copy)]
 struct PollBackoff {
-    /// When the thread may busy-poll again.
+    /// When the thread may busy-poll again after CPU contention.
     until: Instant,
     /// The length of this backoff, which the next contention doubles.
     duration: Duration,

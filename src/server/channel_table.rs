@@ -37,7 +37,8 @@ impl ChannelTable {
         self.by_index.insert(index, Some(stats));
     }
 
-    /// Returns the counters of a channel that has completed its handshake and has not ended.
+    /// Returns the telemetry counters of the proxy's channel with this number; `None` if there is none that has
+    /// completed its handshake and has not ended.
     pub(super) fn stats(&self, index: u16) -> Option<Arc<ChannelStats>> {
         self.by_index.get(&index).cloned().flatten()
     }

@@ -17,7 +17,7 @@ use crate::{
 /// while the connection waits for a proxy is stored and applied as soon as a stream is open.
 #[derive(Debug)]
 pub(super) struct OperatorHandle {
-    /// The key of the connection's stream.
+    /// The stream key of the user connection.
     key: StreamKey,
     /// The service that the user connected to.
     service: ServiceKey,
@@ -27,7 +27,7 @@ pub(super) struct OperatorHandle {
     limit: Arc<RateLimit>,
     /// The pause and the priority that the operator has set, and the stream that they apply to.
     settings: Mutex<StreamSettings>,
-    /// Receives a copy of each value for display; no decision reads it.
+    /// The telemetry counters of the stream, which receive a copy of each setting for display; no decision reads it.
     stats: Arc<StreamStats>,
 }
 

@@ -91,7 +91,8 @@ impl LinkEvents for RemoteProxyEvents {
         }
     }
 
-    /// Handles GOAWAY of the proxy: it receives no new streams.
+    /// Handles GOAWAY received from the proxy: while this server drains it means that the proxy has moved to the
+    /// successor; otherwise the proxy shuts down and receives no new streams.
     fn go_away_received(&self, _code: ResetCode) {
         if let Some(proxy) = self.proxy() {
             self.handle_go_away(&proxy);

@@ -110,9 +110,9 @@ struct UserConnection<'a> {
 
 /// A stream that was opened for a connection, and the proxy that serves it.
 struct Assignment {
-    /// The proxy that was selected.
+    /// The proxy that was selected for the user connection.
     proxy: Arc<RemoteProxy>,
-    /// The stream that was opened to it.
+    /// The stream that was opened to that proxy for the user connection.
     stream: Stream,
     /// Counts the stream in the proxy's load until it ends.
     _active: ActiveStreamGuard,

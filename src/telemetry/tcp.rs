@@ -28,7 +28,7 @@ pub struct ChannelHealth {
     pub tcp: Option<TcpInfo>,
     /// The RTT of the last ping on the channel; the kernel's own estimate includes delayed acknowledgements.
     pub rtt: Option<Duration>,
-    /// The minimum RTT of recent pings. Set together with [`rtt`](Self::rtt).
+    /// The minimum RTT of recent pings on the channel; `None` before the first answer, like [`rtt`](Self::rtt).
     pub min_rtt: Option<Duration>,
     /// Bytes queued for this channel in this process, which its socket has not accepted.
     pub send_queue_bytes: u64,

@@ -33,7 +33,7 @@ fn mix(n: u64) -> u64 {
 pub struct DemoFile {
     /// Selects the content: two files of one size with different seeds differ.
     pub seed: u64,
-    /// Length in bytes.
+    /// Length of the file in bytes.
     pub size: u64,
 }
 

@@ -34,7 +34,7 @@ const FAILURE_PAUSE_MS: RangeInclusive<u64> = 200..=1000;
 pub struct DemoLoad {
     /// Public port that the users connect to.
     target: SocketAddr,
-    /// Number of users.
+    /// Number of simulated users.
     users: u8,
     /// Seed of the random sizes, pauses and contents, so that a load can be repeated.
     seed: u64,

@@ -15,7 +15,7 @@ const MIN_STEPS_PER_SECOND: u64 = 50;
 /// A rate limiter. All tasks that share one move at most `rate` bytes per second together.
 #[derive(Debug)]
 pub struct DemoRateLimiter {
-    /// Bytes per second.
+    /// The rate limit in bytes per second.
     rate: NonZeroU64,
     /// Time at which all bytes acquired so far have been sent at `rate`; `None` before the first ones.
     next_free: Mutex<Option<Instant>>,

@@ -25,9 +25,9 @@ pub(super) struct PriorityClass {
     ring: VecDeque<UserChannelId>,
     /// Users of the ring that returned before their next turn with a positive deficit. They go first.
     returning: VecDeque<UserChannelId>,
-    /// The queue of each user in the ring.
+    /// The deficit and the queued streams of each user in the ring.
     users: HashMap<UserChannelId, UserQueue>,
-    /// Empty rings, for reuse.
+    /// Empty stream rings of users without queued streams, kept for reuse.
     spare_rings: Vec<StreamRing>,
 }
 

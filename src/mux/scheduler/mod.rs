@@ -26,9 +26,9 @@ const CLASS_QUANTUM: i64 = 4 * 1024;
 pub(super) struct Scheduler {
     /// One class for each priority, lowest first.
     classes: [PriorityClass; Priority::ALL.len()],
-    /// The class that is being served.
+    /// The index in `classes` of the priority class that is being served.
     current_class: usize,
-    /// A higher class that is served before it.
+    /// The index of a higher class that is served before the current one; `None` if there is none.
     preempting_class: Option<usize>,
 }
 
@@ -44,9 +44,9 @@ impl Default for Scheduler {
 pub(super) struct ScheduledStream {
     /// The id of the stream.
     pub(super) stream: u32,
-    /// The index of the priority class.
+    /// The index of the priority class under which the stream is queued.
     class: usize,
-    /// The user in that class.
+    /// The user under which the stream is queued in that class.
     user: UserChannelId,
 }
 

@@ -17,7 +17,7 @@ pub(super) struct StreamRing {
     ring: VecDeque<RingEntry>,
     /// Streams of the ring that returned with a positive deficit.
     returning: VecDeque<u32>,
-    /// How many streams are queued.
+    /// How many streams of the ring are queued: have data to send.
     queued: usize,
 }
 

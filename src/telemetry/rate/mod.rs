@@ -11,7 +11,7 @@ mod tests;
 /// The rate of a counter over a sliding window: never negative, and zero once the counter has stood still for a window.
 #[derive(Debug, Clone)]
 pub struct RateWindow {
-    /// The length of the sliding window.
+    /// The length of the sliding window over which the rate is measured.
     window: Duration,
     /// Readings of the counter with their times, the oldest first.
     samples: VecDeque<(Instant, u64)>,

@@ -52,8 +52,8 @@ impl FrameEncoder {
         self.finish(start, payload, out);
     }
 
-    /// Appends a header with zeros for the body length, and for check and checksum if there are any. Returns its offset
-    /// in `out`.
+    /// Appends a frame header with zeros for the body length, and for check and checksum if there are any, to `out`.
+    /// Returns its offset in `out`.
     fn begin(&self, kind: FrameType, flags: u8, out: &mut BytesMut) -> usize {
         let start = out.len();
         out.put_u8(kind as u8);

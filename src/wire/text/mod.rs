@@ -139,7 +139,9 @@ pub fn start_size(data: &[u8]) -> Option<u64> {
 pub struct LineDecoder {
     /// How many bytes at the front of the buffer were searched and contain no `\n`.
     scanned: usize,
-    /// The longest line that is accepted, in bytes with its `\n`.
+    /// The longest line that is accepted, in bytes, including its `
+    ///
+    /// `.
     max_line: usize,
 }
 
