@@ -59,7 +59,8 @@ impl StreamInspector {
         }
     }
 
-    /// Examines the first `n` bytes of `queue`, which were written to the user's socket.
+    /// Detects protocol and content in the first `n` bytes of `queue`, which were written to the user's socket, and
+    /// stores what it finds in `stats`.
     pub(crate) fn inspect_download(&self, queue: &VecDeque<Bytes>, n: usize, stats: &StreamStats) {
         if !try_skip(&self.download_skip, n) {
             let written = queue.iter().scan(n, |left, piece| {

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::{channel_io::TransmitSource, delivery::ReceiveSource, handle::Link, write_queue::Transmit};
 
 impl ReceiveSource for Arc<Link> {
-    /// Returns the credit of `consumed` bytes to the peer, and moves data that arrived in order from the mux to
-    /// `queue`.
+    /// Records that the local socket has taken `consumed` more bytes, which grants the peer as much credit, and moves data
+    /// that arrived in order from the mux to `queue`.
     fn consume_and_read(&self, stream: u32, consumed: u64, queue: &mut VecDeque<Bytes>) -> bool {
         self.with(|state| {
             if consumed > 0 {
@@ -20,7 +20,8 @@ impl ReceiveSource for Arc<Link> {
         })
     }
 
-    /// Returns the credit of `bytes` bytes to the peer; does nothing for 0 bytes.
+    /// Records that the local socket has taken `bytes` more bytes of `stream`, which grants the peer as much credit; a
+    /// WINDOW frame is sent once enough has accumulated. Does nothing for 0 bytes.
     fn consume(&self, stream: u32, bytes: u64) {
         if bytes > 0 {
             self.with(|state| state.consume(stream, bytes, Instant::now()));

@@ -170,7 +170,8 @@ impl LinkState {
         polled.extend(self.text_lines.drain(..).map(Transmit::Line));
     }
 
-    /// Records that the local socket of a stream has taken `bytes` more bytes, and returns their credit to the peer.
+    /// Records that the local socket of a stream has taken `bytes` more bytes, which grants the
+    /// peer as much credit.
     pub(in crate::link) fn consume(&mut self, stream: u32, bytes: u64, now: Instant) {
         self.mux.consume(stream, bytes, now);
         if let Some(adapter) = &mut self.text {

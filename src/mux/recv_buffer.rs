@@ -26,7 +26,8 @@ pub(super) struct RecvBuffer {
     ready: VecDeque<Bytes>,
     /// How many segments at the front of `ready` were coalesced already.
     coalesced: usize,
-    /// Whether the reader is blocked, so that data has to be copied out of the pooled buffers it was received in.
+    /// Whether the reader is blocked, so that small chunks have to be copied out of the pooled buffers they were
+    /// received in.
     is_reader_blocked: bool,
     /// Out-of-order data by its offset. No two segments overlap.
     out_of_order: BTreeMap<u64, Bytes>,

@@ -95,7 +95,8 @@ impl Stream {
         }
     }
 
-    /// Returns whether both directions are finished and acknowledged.
+    /// Returns whether the peer has acknowledged all sent data and the END, and this side has consumed all received data
+    /// and the END, so that the stream can be removed.
     pub(super) fn is_done(&self) -> bool {
         self.send.is_done() && self.recv.is_done()
     }

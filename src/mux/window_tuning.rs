@@ -76,7 +76,7 @@ impl WindowTuner {
     }
 
     /// Records that the reader has consumed `bytes` more, while data up to the offset `received` has arrived. Returns
-    /// the new window if it should change.
+    /// the new receive window in bytes if it should grow, or shrink again after a failed trial.
     pub(super) fn on_consumed(
         &mut self,
         bytes: u64,

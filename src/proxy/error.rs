@@ -45,7 +45,7 @@ pub(super) enum ServerLinkError {
     /// All channels were lost, and the link was not resumed within the grace period.
     #[error("all channels were lost and the link was not resumed in time")]
     Lost,
-    /// The server drains, and sent GOAWAY directly after the registration.
+    /// The server drains, and sent GOAWAY within a second after it accepted the registration.
     #[error("the server is draining")]
     GoAway,
 }

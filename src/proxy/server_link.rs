@@ -67,7 +67,7 @@ impl ServerLink {
         Self { link, go_away }
     }
 
-    /// Waits until the server sends no new streams on this link any more, and returns why.
+    /// Waits until the server has sent GOAWAY or the link has ended, and returns which.
     pub(super) async fn serve(&self) -> ServeOutcome {
         tokio::select! {
             // Polled in this order: a server without open streams closes the link directly after its GOAWAY, and the

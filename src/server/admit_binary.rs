@@ -63,7 +63,7 @@ async fn authenticate(core: &Core, negotiation: &mut Negotiation) -> Result<Veri
 }
 
 /// Creates a new link for an authenticated proxy, or finds the existing link that its HELLO names, and sends WELCOME.
-/// Returns the slot of the new channel. A resumption detaches all earlier channels of the link.
+/// Returns the slot of the new channel. A resumption removes all earlier channels of the link.
 async fn join_link(
     core: &Arc<Core>,
     negotiation: &mut Negotiation,

@@ -13,7 +13,7 @@ pub struct Options {
     pub source: Box<dyn Source>,
     /// Texts that only the host knows.
     pub labels: Labels,
-    /// The operator's settings.
+    /// The operator's settings of the cockpit, validated: theme, columns, keys, refresh interval, read-only mode.
     pub settings: Settings,
     /// The host sets this when the program ends; the cockpit then restores the terminal within a tenth of a second
     /// and returns [`Exit::Stopped`](super::Exit::Stopped).

@@ -57,8 +57,8 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Streams: [code(Enter)] "⏎" "open" Intent::Open, "detail" "show all details of the selected stream";
     Streams: [char('x'), code(Delete), code(F(9))] "x" "kill" Intent::AskToKill(KillScope::Selection), "kill" "kill the selected or the marked streams, after confirmation" Kill;
     Streams: [char('p')] "p" "toggle-pause" Intent::Pause(PauseChange::Toggle), "pause" "pause the selected or the marked streams without closing them; again: resume" Pause;
-    Streams: [char('+')] "+" "raise" Intent::SetPriority(PriorityChange::Raise), "priority" "next higher priority: twice the share of a congested channel" Priority;
-    Streams: [char('-')] "-" "lower" Intent::SetPriority(PriorityChange::Lower), "" "next lower priority" Priority;
+    Streams: [char('+')] "+" "raise" Intent::SetPriority(PriorityChange::Raise), "priority" "raise the priority of the stream: twice the share of a congested channel" Priority;
+    Streams: [char('-')] "-" "lower" Intent::SetPriority(PriorityChange::Lower), "" "lower the priority of the stream" Priority;
     Streams: [] "" "pause" Intent::Pause(PauseChange::Pause), "" "pause the selected or the marked streams" Pause;
     Streams: [] "" "resume" Intent::Pause(PauseChange::Resume), "" "resume the selected or the marked streams" Pause;
     Streams: [] "" "priority" Intent::MissingArgument, "" "set the priority: background, low, normal, high, urgent" Priority;
@@ -84,8 +84,8 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Detail: [code(Esc), char('q'), code(Enter)] "Esc" "close" Intent::CloseDetail, "back" "back to the table";
     Detail: [char('x'), code(Delete), code(F(9))] "x" "kill" Intent::AskToKill(KillScope::Selection), "kill" "kill this stream, after confirmation" Kill;
     Detail: [char('p')] "p" "toggle-pause" Intent::Pause(PauseChange::Toggle), "pause" "pause the stream without closing it; again: resume" Pause;
-    Detail: [char('+')] "+" "raise" Intent::SetPriority(PriorityChange::Raise), "priority" "next higher priority: twice the share of a congested channel" Priority;
-    Detail: [char('-')] "-" "lower" Intent::SetPriority(PriorityChange::Lower), "" "next lower priority" Priority;
+    Detail: [char('+')] "+" "raise" Intent::SetPriority(PriorityChange::Raise), "priority" "raise the priority of the stream: twice the share of a congested channel" Priority;
+    Detail: [char('-')] "-" "lower" Intent::SetPriority(PriorityChange::Lower), "" "lower the priority of the stream" Priority;
     Detail: [] "" "pause" Intent::Pause(PauseChange::Pause), "" "pause the stream" Pause;
     Detail: [] "" "resume" Intent::Pause(PauseChange::Resume), "" "resume the stream" Pause;
     Detail: [] "" "priority" Intent::MissingArgument, "" "set the priority: background, low, normal, high, urgent" Priority;

@@ -104,7 +104,8 @@ pub(crate) struct ProxyRows {
     past_names: VecDeque<(ProxyId, String)>,
     /// The times of the last samples, by which the rate meters of all rows compute rates.
     clock: SampleClock,
-    /// Returns the link timelines of all proxy names, in the order in which the names first appeared.
+    /// The timeline of each proxy name: spans in which the condition of its link (up, draining, reconnecting) did not
+    /// change. In the order in which the names first appeared.
     links: Vec<(String, VecDeque<LinkSpan>)>,
     /// When the rate trends last got a value; they get one per second.
     trends_updated_at: Option<Instant>,

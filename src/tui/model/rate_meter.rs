@@ -46,7 +46,7 @@ impl SampleClock {
 pub(crate) struct RateMeter {
     /// The counter's value at each of the last [`SAMPLES`] samples, by [`slot`] of the sample.
     ring: [u64; SAMPLES],
-    /// The number of the first sample since which the meter has a value for every sample.
+    /// The number of the sample from which on the meter has a value for every sample, without a gap.
     first_sample: u64,
     /// The number of the last sample for which the meter has a value; 0 before the first.
     last_sample: u64,
@@ -83,7 +83,7 @@ pub(crate) struct RateMeters {
     /// The values of all pairs at each of the last [`SAMPLES`] samples: by [`slot`] of the sample, then by index of
     /// the pair.
     samples: [Vec<(u64, u64)>; SAMPLES],
-    /// By index of the pair: the number of the first sample since which the pair has a value for every sample.
+    /// By index of the pair: the number of the sample from which on it has a value for every sample, without a gap.
     first: Vec<u64>,
 }
 
