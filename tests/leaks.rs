@@ -173,13 +173,13 @@ async fn memory_does_not_grow_with_ended_streams_and_channels() {
         let users: Vec<_> = (0..USERS)
             .map(|user| Running::start(visit(public, round as u64 * USERS + user, cut.clone())))
             .collect();
-        soon("everybody has been there and back", cut.wait()).await;
+        soon("every user has received its echo", cut.wait()).await;
         if round % ALL_EVERY == 0 {
             wires.cut.notify_waiters();
         } else {
             wires.cut.notify_one();
         }
-        soon("everybody has been there and back again", cut.wait()).await;
+        soon("every user has received its second echo", cut.wait()).await;
         for user in users {
             user.end("a user").await;
         }

@@ -278,7 +278,7 @@ async fn resources_do_not_grow_in_half_an_hour() {
         );
         flat &= grown.abs() < 5.0 && (still - open).abs() < 2.0;
     }
-    assert_eq!(tally.failed.load(SeqCst), 0, "nobody was killed");
+    assert_eq!(tally.failed.load(SeqCst), 0, "a transfer failed although no process was killed");
     for (what, begun, ended) in pairs {
         assert_eq!(begun, ended, "{what}");
     }

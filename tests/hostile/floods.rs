@@ -160,7 +160,7 @@ async fn floods_of_small_frames_are_cheap_and_end_their_channel() {
         ("ERROR", request, Box::new(move |_, _| message(TunnelAction::Error))),
         ("AUTH", request, Box::new(move |_, _| message(TunnelAction::Auth))),
         ("ADDPROXY of what it has", request, Box::new(|_, port| add_proxy(port))),
-        ("ADDPROXY of what nobody gets", request, Box::new(|_, _| add_proxy(22))),
+        ("ADDPROXY for a forbidden port", request, Box::new(|_, _| add_proxy(22))),
     ];
     for (what, (many, too_many), makes) in cases {
         let (mut channel, public) = program.hostile().await;

@@ -82,7 +82,7 @@ async fn pending_connections_are_closed_with_the_reason() {
         ),
         ("a PING first", after_preface(bytes([Frame::Ping { token: 1 }])), Waits, "unexpected PING frame"),
         (
-            "DATA frame of a stranger",
+            "DATA frame before authentication",
             after_preface(header(0x12, 0, 0, 200_000)),
             Waits,
             "DATA frame of 200000 bytes",

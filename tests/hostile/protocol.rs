@@ -88,7 +88,7 @@ async fn every_protocol_violation_closes_its_channel_with_the_reason() {
             |s| bytes([data(s, (1 << 62) - 2, b"xxxx", false)]),
             "data beyond the flow-control limit",
         ),
-        ("an offset that nobody reaches", |s| raw_data(s, u64::MAX), "DATA frame with an invalid offset"),
+        ("an unreachable offset", |s| raw_data(s, u64::MAX), "DATA frame with an invalid offset"),
         (
             "more after the end",
             |stream| bytes([data(stream, 4, b"", true), data(stream, 4, b"x", false)]),

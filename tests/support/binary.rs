@@ -162,7 +162,7 @@ impl BinaryChannel {
         let awake = async {
             loop {
                 let frame = self.hear_other().await;
-                assert!(!matches!(frame, Frame::Open(_)), "nobody waits for {frame:?}");
+                assert!(!matches!(frame, Frame::Open(_)), "no caller waits for {frame:?}");
             }
         };
         tokio::select! {
