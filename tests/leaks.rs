@@ -196,14 +196,15 @@ async fn memory_does_not_grow_with_ended_streams_and_channels() {
     server.end("the server").await;
     proxy.stop().await;
 
-    // The number of buffers in use varies between samples, so that the median is compared.
-    let median = |part: &[i64]| {
+    // About a third of the samples are taken while a buffer of some 100 KB is still in use, so that the median of twenty
+    // samples now and then is one of these. The lower quartile is not, and a leak raises it as much.
+    let lower_quartile = |part: &[i64]| {
         let mut part = part.to_vec();
         part.sort_unstable();
-        part[part.len() / 2]
+        part[part.len() / 4]
     };
-    let medians: Vec<_> = held[WARM_UP..].chunks(rounds.div_ceil(3)).map(median).collect();
-    println!("{rounds} rounds, held in the median of each third: {medians:?} bytes");
-    let (first, last) = (medians[0], medians[medians.len() - 1]);
+    let quartiles: Vec<_> = held[WARM_UP..].chunks(rounds.div_ceil(3)).map(lower_quartile).collect();
+    println!("{rounds} rounds, held in the lower quartile of each third: {quartiles:?} bytes");
+    let (first, last) = (quartiles[0], quartiles[quartiles.len() - 1]);
     assert!(last - first <= SLACK, "{first} bytes at first, {last} at last");
 }
