@@ -18,6 +18,7 @@ use super::{
     write_queue::{Transmit, WriteQueue},
 };
 use crate::{
+    mux::TransportSample,
     net::{BufferPool, ChannelSocket},
     telemetry::DisconnectReason,
 };
@@ -45,6 +46,10 @@ pub(super) trait TransmitSource {
     fn must_stop_reading(&self) -> bool;
     /// Wakes the driver of every channel of the link that has frames to transmit.
     fn wake_drivers(&self);
+    /// Reports what the kernel knows about the channel's connection, before its frames are polled.
+    fn report_transport(&self, channel: u16, sample: TransportSample);
+    /// Returns whether data of the channel waits for another [report](Self::report_transport).
+    fn is_awaiting_sample(&self, channel: u16) -> bool;
 }
 
 /// A channel's TCP socket, its write queue, and the notification that wakes its driver.
@@ -57,6 +62,11 @@ pub(super) struct ChannelIo {
     /// Encoded frames that the socket has not taken yet. One thread at a time flushes them; another one's request
     /// makes it flush once more.
     write_queue: FlatCombiner<WriteQueue>,
+    /// Whether the kernel's view of the connection is reported to the mux: not on loopback, where it says nothing about a
+    /// path, and where the system call would cost more than it gains.
+    reports_transport: bool,
+    /// Whether data waits for the next report of the kernel's view, which the driver has to make in a moment.
+    is_sample_due: AtomicBool,
     /// The driver does not read the socket, because too much data of the text peer waits for slow local sockets.
     is_reading_paused: AtomicBool,
     /// Wakes the channel's driver to flush the write queue.
@@ -82,6 +92,8 @@ impl ChannelIo {
     /// Combines a socket after its handshake with the write queue that encodes for it.
     pub(super) fn new(shared: ChannelShared, socket: ChannelSocket, write_queue: WriteQueue) -> Self {
         Self {
+            reports_transport: !shared.is_text() && !socket.is_loopback(),
+            is_sample_due: AtomicBool::new(false),
             shared,
             socket,
             write_queue: FlatCombiner::new(write_queue),
@@ -138,6 +150,12 @@ impl ChannelIo {
         self.stopped.is_cancelled()
     }
 
+    /// Returns whether data waits for the next report of the kernel's view of the connection, so that the driver has to
+    /// flush the channel in a moment.
+    pub(super) fn is_sample_due(&self) -> bool {
+        self.is_sample_due.load(SeqCst)
+    }
+
     /// Sets whether the driver has stopped reading the socket of a text peer. While it has, each flush checks whether
     /// reading may continue, and then wakes the driver.
     pub(super) fn set_reading_paused(&self, is_paused: bool) {
@@ -182,12 +200,14 @@ impl ChannelIo {
     fn write_out(&self, source: &impl TransmitSource, queue: &mut WriteQueue) -> io::Result<FlushResult> {
         let mut written_total = 0;
         loop {
+            self.report_transport(source, queue.queued_bytes());
             self.fill(source, queue);
             // Also while the socket is not writable: the peer may write again only after this side has read.
             if self.is_reading_paused.load(SeqCst) && !source.must_stop_reading() {
                 self.wake_driver();
             }
             if queue.queued_bytes() == 0 {
+                self.request_sample(source);
                 return Ok(FlushResult::Drained);
             }
             let written = queue.write_to(&self.socket)?;
@@ -206,6 +226,29 @@ impl ChannelIo {
                 self.wake_driver();
                 return Ok(FlushResult::BudgetExhausted);
             }
+        }
+    }
+
+    /// Reports the kernel's view of the connection to the mux. `queued` bytes were polled and are not written yet.
+    fn report_transport(&self, source: &impl TransmitSource, queued: usize) {
+        if !self.reports_transport {
+            return;
+        }
+        self.is_sample_due.store(false, SeqCst);
+        if let Some(mut sample) = self.socket.transport_sample() {
+            sample.unsent += queued as u64;
+            source.report_transport(self.shared.id(), sample);
+        }
+    }
+
+    /// Has the driver flush the channel in a moment if data waits for another report of the kernel's view: nothing else
+    /// tells that the kernel has fewer bytes in flight.
+    fn request_sample(&self, source: &impl TransmitSource) {
+        if self.reports_transport
+            && source.is_awaiting_sample(self.shared.id())
+            && !self.is_sample_due.swap(true, SeqCst)
+        {
+            self.wake_driver();
         }
     }
 

@@ -17,6 +17,7 @@ use super::{
     channel_shared::ChannelShared,
     handle::Link,
     lock::assert_link_state_unlocked,
+    relay::sleep_until,
     scratch::{Scratch, with_scratch},
     write_queue::WriteQueue,
 };
@@ -51,6 +52,10 @@ const TEXT_USER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The most bytes in the kernel's send buffer that were not transmitted yet (`TCP_NOTSENT_LOWAT`). The scheduler
 /// cannot reorder bytes in that buffer, so that urgent frames wait behind them.
 const MAX_UNSENT_BYTES: u32 = 16 * 1024;
+
+/// How long data waits for the next report of the kernel's view of the connection, when the congestion window is full:
+/// the resolution of the runtime's timer.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Interval of the mux's timers: a fraction of the keepalive timeout.
 const TICK_INTERVAL: Duration = Duration::from_millis(250);
@@ -207,9 +212,13 @@ impl Driver {
         let io = self.io.clone();
         let mut ticks = tokio::time::interval(TICK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sample_at: Option<Instant> = None;
         self.handle_buffered()?;
         loop {
             let is_paused = self.update_reading_paused();
+            if io.is_sample_due() {
+                sample_at.get_or_insert_with(|| Instant::now() + SAMPLE_INTERVAL);
+            }
             tokio::select! {
                 () = io.stopped() => return Ok(()),
                 () = io.driver_woken() => {
@@ -220,6 +229,10 @@ impl Driver {
                 _ = io.socket().writable(), if io.shared().is_write_blocked() => {
                     io.shared().set_write_blocked(false);
                     self.link.with(|state| state.mux.set_write_blocked(io.shared().id(), false));
+                    io.flush(&self.link);
+                }
+                () = sleep_until(sample_at) => {
+                    sample_at = None;
                     io.flush(&self.link);
                 }
                 _ = ticks.tick() => {

@@ -180,7 +180,7 @@ impl Stream {
 }
 
 /// Waits until `at`; forever if it is `None`.
-async fn sleep_until(at: Option<Instant>) {
+pub(super) async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,

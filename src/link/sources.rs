@@ -7,6 +7,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use super::{channel_io::TransmitSource, delivery::ReceiveSource, handle::Link, write_queue::Transmit};
+use crate::mux::TransportSample;
 
 impl ReceiveSource for Arc<Link> {
     /// Records that the local socket has taken `consumed` more bytes, which grants the peer as much credit, and moves data
@@ -58,5 +59,16 @@ impl TransmitSource for Arc<Link> {
     /// Wakes the drivers of this link that have frames to transmit.
     fn wake_drivers(&self) {
         Link::wake_drivers(self);
+    }
+
+    /// Passes the kernel's view of the channel's connection on to the mux.
+    fn report_transport(&self, channel: u16, sample: TransportSample) {
+        let now = Instant::now();
+        self.with(|state| state.mux.report_transport(channel, sample, now));
+    }
+
+    /// Returns whether the mux holds data of the channel back until it gets another report.
+    fn is_awaiting_sample(&self, channel: u16) -> bool {
+        self.with(|state| state.mux.is_awaiting_sample(channel))
     }
 }

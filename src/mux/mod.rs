@@ -24,7 +24,7 @@ mod window_tuning;
 
 pub use budget::WindowBudget;
 pub use config::MuxConfig;
-pub use congestion::PathStats;
+pub use congestion::{PathStats, TransportSample};
 pub use connection::{Mux, MuxEvent, OpenError};
 pub use error::ProtocolError;
 pub use limits::{CHUNK_SIZE, COPY_THRESHOLD, MAX_CHUNK_SIZE};

@@ -14,7 +14,7 @@ use tokio::{
     net::{TcpSocket, TcpStream, lookup_host},
 };
 
-use crate::telemetry::TcpInfo;
+use crate::{mux::TransportSample, telemetry::TcpInfo};
 
 /// How long a connection is idle before the kernel sends keepalive probes (`TCP_KEEPIDLE`).
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -60,6 +60,20 @@ impl ChannelSocket {
     pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
         #[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
         return super::tcp_info::read(self.0.as_fd()).ok();
+        #[cfg(not(all(target_os = "linux", any(target_env = "gnu", target_env = "musl"))))]
+        None
+    }
+
+    /// Returns whether the peer is on this host: its address is a loopback address.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.0.peer_addr().is_ok_and(|addr| addr.ip().to_canonical().is_loopback())
+    }
+
+    /// Reads what the congestion control of the channel needs of the kernel's statistics (`TCP_INFO`). Returns `None` on
+    /// other systems than Linux, and if the system call fails.
+    pub(crate) fn transport_sample(&self) -> Option<TransportSample> {
+        #[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
+        return super::tcp_info::sample(self.0.as_fd()).ok();
         #[cfg(not(all(target_os = "linux", any(target_env = "gnu", target_env = "musl"))))]
         None
     }

@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-use crate::telemetry::TcpInfo;
+use crate::{mux::TransportSample, telemetry::TcpInfo};
 
-/// Reads the kernel's statistics of a TCP connection.
+/// Reads the kernel's statistics of a TCP connection as the kernel writes them.
 ///
 /// # Errors
 /// `socket` is not a TCP connection, or getsockopt(2) failed for another reason.
 #[allow(unsafe_code)]
-pub(super) fn read(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
+fn read_raw(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
     // SAFETY: `socket` is borrowed and therefore open. The kernel writes at most `length` bytes, which is the size of
@@ -31,7 +31,15 @@ pub(super) fn read(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     }
     // SAFETY: the struct consists of integers, for which every bit pattern is valid. Fields that an older kernel does not
     // write stay zero.
-    let info = unsafe { info.assume_init() };
+    Ok(unsafe { info.assume_init() })
+}
+
+/// Reads the kernel's statistics of a TCP connection for telemetry.
+///
+/// # Errors
+/// `socket` is not a TCP connection, or getsockopt(2) failed for another reason.
+pub(super) fn read(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
+    let info = read_raw(socket)?;
     let micros = |us: u32| Duration::from_micros(us.into());
     Ok(TcpInfo {
         smoothed_rtt: micros(info.tcpi_rtt),
@@ -45,6 +53,27 @@ pub(super) fn read(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
             .saturating_sub(info.tcpi_bytes_retrans)
             .saturating_sub(info.tcpi_bytes_acked),
         congestion_window: u64::from(info.tcpi_snd_cwnd) * u64::from(info.tcpi_snd_mss),
+    })
+}
+
+/// Reads what the congestion control of a channel needs of the kernel's statistics.
+///
+/// # Errors
+/// `socket` is not a TCP connection, or getsockopt(2) failed for another reason.
+pub(super) fn sample(socket: BorrowedFd<'_>) -> io::Result<TransportSample> {
+    let info = read_raw(socket)?;
+    let segments = u64::from(info.tcpi_unacked + info.tcpi_retrans)
+        .saturating_sub(u64::from(info.tcpi_sacked) + u64::from(info.tcpi_lost));
+    let segment_len = u64::from(info.tcpi_snd_mss);
+    Ok(TransportSample {
+        rtt: Duration::from_micros(info.tcpi_rtt.into()),
+        in_flight: segments * segment_len,
+        unsent: info.tcpi_notsent_bytes.into(),
+        delivered: u64::from(info.tcpi_delivered) * segment_len,
+        cwnd: u64::from(info.tcpi_snd_cwnd) * segment_len,
+        sent_segments: info.tcpi_data_segs_out.into(),
+        retransmitted_segments: info.tcpi_total_retrans.into(),
+        is_recovering: info.tcpi_sacked > 0 || info.tcpi_lost > 0 || info.tcpi_retrans > 0,
     })
 }
 

@@ -7,8 +7,8 @@ use super::{probes::ProbeTracker, rtt::RttEstimator};
 
 /// Sets the congestion window and the chunk size of one channel.
 ///
-/// [`Path`](super::Path) reports every event to it. Both the bytes in flight and the RTT are kept by the path and
-/// passed in, so that controllers that work with other signals share the bookkeeping.
+/// [`Path`](super::Path) reports every event to it. The path keeps the probes and their RTT and passes them in, so that
+/// controllers that work with other signals share the bookkeeping.
 pub(in crate::mux) trait CongestionController {
     /// Records that `bytes` of DATA payload are about to be sent on the channel. `probes` does not include them yet.
     fn on_data_sent(&mut self, bytes: u64, probes: &ProbeTracker, now: Instant);
@@ -37,6 +37,9 @@ pub(in crate::mux) trait CongestionController {
     /// Returns whether the next probe should be sent now. The caller has checked that data was sent after the last
     /// probe.
     fn is_probe_due(&self, probes: &ProbeTracker, rtt: &RttEstimator, now: Instant) -> bool;
+
+    /// Returns how many bytes are in flight on the channel.
+    fn in_flight(&self, probes: &ProbeTracker) -> u64;
 
     /// Returns the congestion window: how many bytes of data may be in flight.
     fn cwnd(&self) -> u64;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     controller::{CongestionController, ProbeAck},
+    delay_window::DelayWindow,
     probes::ProbeTracker,
     round::Round,
     rtt::RttEstimator,
@@ -34,10 +35,6 @@ const PROBES_PER_CWND: u64 = 8;
 
 /// Small messages may exceed the congestion window by this fraction of it.
 const SMALL_MESSAGE_FRACTION: u64 = 8;
-
-/// How much of the congestion window is left at least when it shrinks, as in CUBIC (RFC 9438): an RTT that was long
-/// for a reason other than a queue must not cost more.
-const MIN_DECREASE: f64 = 0.7;
 
 /// How long the minimum RTT is valid under load. After that time the controller drains the path for a moment, to
 /// measure the RTT without a queue of its own (BBR's ProbeRTT).
@@ -79,14 +76,11 @@ const SEGMENT_LEN: u64 = 1448;
 /// How many chunks the bottleneck delivers in the target queueing delay.
 pub(super) const CHUNKS_PER_TARGET: u32 = 2;
 
-/// Keeps the congestion window near the bandwidth-delay product, so that the queueing delay stays below a target.
+/// Controls a channel by probes alone: pings behind its data, whose answers tell the RTT and the data delivered.
 ///
-/// It updates the window once per [`Round`], as FAST TCP does (Wei et al., 2006). If data queued for longer than the
-/// target, the window becomes the bandwidth-delay product plus what the path delivers in three quarters of the
-/// target. If data queued for less than half of the target although the window held data back, the window grows by
-/// what the path delivers in the rest of these three quarters, and by twice as much each time that the growth leads
-/// to no queue, as in Copa (Arun and Balakrishnan, 2018). BBR grows by a fixed share of the bytes in flight instead,
-/// which is a long queue where the RTT is long.
+/// It is meant for paths whose connection does not lose packets: loopback, where `TCP_INFO` would show nothing of a
+/// path behind a local relay. Where TCP retransmits a lost segment, all data behind it is delivered one RTT later, which
+/// an answer to a probe cannot tell from a queue.
 #[derive(Debug)]
 pub(in crate::mux) struct DelayBased {
     /// The target of the queueing delay: how long data may queue on the path, from the configuration.
@@ -95,18 +89,20 @@ pub(in crate::mux) struct DelayBased {
     fixed_chunk_size: Option<usize>,
     /// The estimated delivery rate of the channel in bytes per second; `None` before the first estimate.
     pub(super) rate: Option<f64>,
-    /// The congestion window in bytes: how many may be in flight on the channel.
-    cwnd: u64,
+    /// The congestion window, which follows the queueing delay.
+    window: DelayWindow,
     /// Whether the controller started with [`CONSERVATIVE_CWND`], because the link has other channels. Until the rate
     /// is known, that is also the minimum window.
     is_conservative: bool,
-    /// How many times in a row the window has grown. `None` during slow start, in which it doubles; slow start ends
-    /// when data queues for longer than the target for the first time.
-    growth_steps: Option<u32>,
     /// Whether the path is being drained to measure the minimum RTT.
     probe_rtt: ProbeRtt,
     /// The measurements since the last update of the congestion window.
     round: Round,
+    /// The token of the first probe that was sent in the current round.
+    first_token: u64,
+    /// The token of the probe whose answer, or that to a later one, ends the current round; `None` in its first round
+    /// trip.
+    last_token: Option<u64>,
     /// How many times the chunk size is halved because of packet loss; at most 2.
     chunk_halvings: u32,
     /// The counters when the loss rate was last computed.
@@ -147,14 +143,21 @@ impl DelayBased {
             target: config.target_queueing_delay,
             fixed_chunk_size: config.chunk_size,
             rate: None,
-            cwnd: config.initial_cwnd,
+            window: DelayWindow::new(config.initial_cwnd),
             is_conservative: false,
-            growth_steps: None,
             probe_rtt: ProbeRtt::Inactive,
-            round: Round::new(1, now),
+            round: Round::new(now),
+            first_token: 1,
+            last_token: None,
             chunk_halvings: 0,
             loss_checkpoint: LossCheckpoint::default(),
         }
+    }
+
+    /// Starts a new round with the next probe.
+    fn start_round(&mut self, probes: &ProbeTracker, now: Instant) {
+        self.round = Round::new(now);
+        (self.first_token, self.last_token) = (probes.last_token() + 1, None);
     }
 
     /// Updates the delivery rate and the congestion window at the end of a round, and begins ProbeRtt if the minimum
@@ -162,69 +165,26 @@ impl DelayBased {
     fn end_round(&mut self, delivered: u64, rtt: &RttEstimator, now: Instant) {
         let round = self.round;
         let Some((min_rtt, min_rtt_at)) = rtt.min_with_time() else { return };
-        let elapsed = now.saturating_duration_since(round.measured_since).as_secs_f64();
-        let bytes = delivered - round.delivered_before;
-        if bytes == 0 || elapsed == 0.0 {
-            return;
-        }
-        let rate = bytes as f64 / elapsed;
+        let Some(rate) = round.delivery_rate(delivered, now) else { return };
         let queueing_delay = round.typical_rtt().saturating_sub(min_rtt);
         let target = self.target.max(min_rtt / MIN_RTTS_PER_TARGET);
-        self.update_rate(rate, queueing_delay > target);
+        self.rate = round.update_rate(self.rate, rate, queueing_delay > target);
         if self.probe_rtt != ProbeRtt::Inactive {
             return;
         }
         // On a slow path the smallest chunks take longer than the target.
         let chunks = f64::from(CHUNKS_PER_TARGET) * self.chunk_size() as f64 / self.rate.unwrap_or(rate);
         let target = target.max(Duration::from_secs_f64(chunks));
-        self.update_cwnd(rate, min_rtt, queueing_delay, target);
+        self.window.update(&round, rate, min_rtt, queueing_delay, target);
         let min_cwnd = self.min_cwnd();
-        let is_doubtful = self.cwnd <= min_cwnd && queueing_delay > target;
+        let is_doubtful = self.window.cwnd <= min_cwnd && queueing_delay > target;
         let lifetime = if is_doubtful { DOUBTFUL_MIN_RTT_LIFETIME } else { MIN_RTT_LIFETIME };
-        self.cwnd = self.cwnd.max(min_cwnd);
+        self.window.cwnd = self.window.cwnd.max(min_cwnd);
         if round.is_cwnd_limited && now.saturating_duration_since(min_rtt_at) >= lifetime {
             let bdp = rate * min_rtt.as_secs_f64();
             let max_in_flight = ((bdp * PROBE_RTT_BDP_FRACTION) as u64).max(self.chunk_size() as u64);
-            self.probe_rtt = ProbeRtt::Draining { max_in_flight, restored_cwnd: self.cwnd };
-            self.cwnd = max_in_flight.min(self.cwnd);
-        }
-    }
-
-    /// Adds the delivery rate of the round that ends to the estimate. `exceeds_target` tells whether data queued for
-    /// longer than the target.
-    fn update_rate(&mut self, rate: f64, exceeds_target: bool) {
-        // An application-limited round shows only that the path delivers no less, unless the sender had exceeded what
-        // the path delivers before it ran out of data.
-        let is_app_limited = self.round.is_app_limited && !(self.round.is_cwnd_limited && exceeds_target);
-        self.rate = match self.rate {
-            Some(known) if is_app_limited && rate < known => Some(known),
-            None if is_app_limited => None,
-            Some(known) => Some((known + rate) / 2.0),
-            None => Some(rate),
-        };
-    }
-
-    /// Updates the congestion window after a round with this delivery rate and this queueing delay.
-    fn update_cwnd(&mut self, rate: f64, min_rtt: Duration, queueing_delay: Duration, target: Duration) {
-        let (round, half) = (self.round, target / 2);
-        // A window that was never used was not too large.
-        if queueing_delay > target && round.max_in_flight > self.cwnd / 4 {
-            let most = self.cwnd.min(round.max_in_flight) as f64;
-            let wanted = rate * (min_rtt + half + half / 2).as_secs_f64();
-            let least = if self.growth_steps.is_none() { 0.0 } else { most * MIN_DECREASE };
-            self.cwnd = wanted.max(least).min(most) as u64;
-            self.growth_steps = Some(0);
-        } else if round.is_cwnd_limited && (queueing_delay <= half || self.growth_steps.is_none()) {
-            // The time that a probe waits for the bytes before it may be more than half of the target.
-            let spare_delay = (half + half / 2).saturating_sub(queueing_delay);
-            let step = self.growth_steps.map_or(self.cwnd, |steps| {
-                let step = rate * spare_delay.as_secs_f64() * f64::from(1 << steps.min(20));
-                (step as u64).min(self.cwnd / 4)
-            });
-            self.cwnd += step;
-            self.growth_steps = self.growth_steps.map(|steps| steps + 1);
-        } else if round.is_cwnd_limited {
-            self.growth_steps = self.growth_steps.map(|_| 0);
+            self.probe_rtt = ProbeRtt::Draining { max_in_flight, restored_cwnd: self.window.cwnd };
+            self.window.cwnd = max_in_flight.min(self.window.cwnd);
         }
     }
 
@@ -245,7 +205,7 @@ impl CongestionController for DelayBased {
     fn on_data_sent(&mut self, bytes: u64, probes: &ProbeTracker, now: Instant) {
         if probes.in_flight() == 0 && self.round.is_app_limited {
             // The measurements from before the pause do not describe the data that follows.
-            self.round = Round::new(probes.last_token() + 1, now);
+            self.start_round(probes, now);
         }
         if let ProbeRtt::Draining { max_in_flight, restored_cwnd } = self.probe_rtt
             && probes.in_flight() <= max_in_flight
@@ -272,22 +232,21 @@ impl CongestionController for DelayBased {
             && let ProbeRtt::Draining { restored_cwnd, .. } | ProbeRtt::Measuring { restored_cwnd, .. } =
                 std::mem::replace(&mut self.probe_rtt, ProbeRtt::Inactive)
         {
-            self.cwnd = restored_cwnd;
+            self.window.cwnd = restored_cwnd;
         }
-        if ack.token < self.round.first_token {
+        if ack.token < self.first_token {
             return;
         }
-        let Some(last_token) = self.round.last_token else {
-            self.round.last_token = Some(probes.last_token() + 1);
-            self.round.measured_since = now;
-            self.round.delivered_before = probes.delivered();
+        let Some(last_token) = self.last_token else {
+            self.last_token = Some(probes.last_token() + 1);
+            self.round.start_measuring(probes.delivered(), now);
             return;
         };
         self.round.record_rtt(ack.rtt);
         // Once the last data is acknowledged, a pause would count as time that the path took.
         if ack.token >= last_token || (self.round.is_app_limited && probes.is_empty()) {
             self.end_round(probes.delivered(), rtt, now);
-            self.round = Round::new(probes.last_token() + 1, now);
+            self.start_round(probes, now);
         }
     }
 
@@ -309,7 +268,7 @@ impl CongestionController for DelayBased {
 
     /// Reduces the initial congestion window to [`CONSERVATIVE_CWND`].
     fn start_conservatively(&mut self) {
-        self.cwnd = self.cwnd.min(CONSERVATIVE_CWND);
+        self.window.cwnd = self.window.cwnd.min(CONSERVATIVE_CWND);
         self.is_conservative = true;
     }
 
@@ -330,9 +289,9 @@ impl CongestionController for DelayBased {
         let delivered =
             self.rate.map_or(f64::MAX, |rate| rate * interval.as_secs_f64() / PROBES_PER_INTERVAL);
         // `most` unprobed bytes make a probe due at once, `least` bytes after the interval.
-        let cwnd_part = self.cwnd / PROBES_PER_CWND;
+        let cwnd_part = self.window.cwnd / PROBES_PER_CWND;
         let most = (delivered as u64).max(self.chunk_size() as u64);
-        let (least, most) = if probes.in_flight() >= self.cwnd {
+        let (least, most) = if probes.in_flight() >= self.window.cwnd {
             (1, most.min(cwnd_part))
         } else {
             (MIN_PROBED_BYTES.min(cwnd_part), most)
@@ -340,9 +299,14 @@ impl CongestionController for DelayBased {
         unprobed >= most || (unprobed >= least && has_interval_passed)
     }
 
+    /// Returns the bytes that no answer to a probe has acknowledged.
+    fn in_flight(&self, probes: &ProbeTracker) -> u64 {
+        probes.in_flight()
+    }
+
     /// Returns the congestion window in bytes; reduced during ProbeRtt.
     fn cwnd(&self) -> u64 {
-        self.cwnd
+        self.window.cwnd
     }
 
     /// Returns the congestion window plus an eighth of it, in bytes.
@@ -351,7 +315,7 @@ impl CongestionController for DelayBased {
         // drained.
         let cwnd = match self.probe_rtt {
             ProbeRtt::Measuring { restored_cwnd, .. } => restored_cwnd,
-            ProbeRtt::Inactive | ProbeRtt::Draining { .. } => self.cwnd,
+            ProbeRtt::Inactive | ProbeRtt::Draining { .. } => self.window.cwnd,
         };
         cwnd + cwnd / SMALL_MESSAGE_FRACTION
     }

@@ -1,19 +1,23 @@
 //! Congestion control for one channel: how many bytes of data may be in flight, and how large its DATA frames are.
 //!
-//! [`Path`] counts the bytes in flight, sends probes (pings behind data) and measures the RTT with them. It asks a
-//! `CongestionController` how large the congestion window is. Today there is one controller, the delay-based
-//! `DelayBased`. The controller is a type parameter, so that a call to it costs no dynamic dispatch.
+//! [`Path`] counts the bytes sent, sends probes (pings behind data) and measures the RTT with them. It asks a
+//! `CongestionController` how large the congestion window is. There are two: `TransportBased` for channels whose kernel
+//! reports its view of the connection (`TCP_INFO`), and `DelayBased`, which has only the answers to probes.
 //!
 //! Nothing here does I/O or reads a clock: the time is an argument, and the mux sends the probes.
 
 mod controller;
 mod delay_based;
+mod delay_window;
 mod path;
 mod probes;
 mod round;
 mod rtt;
 #[cfg(test)]
 mod tests;
+mod transport_based;
+mod transport_sample;
 
 pub(super) use path::Path;
 pub use path::PathStats;
+pub use transport_sample::TransportSample;

@@ -7,6 +7,8 @@ use super::{
     delay_based::{DelayBased, is_cpu_limited},
     probes::ProbeTracker,
     rtt::RttEstimator,
+    transport_based::TransportBased,
+    transport_sample::TransportSample,
 };
 use crate::mux::config::MuxConfig;
 
@@ -15,7 +17,7 @@ use crate::mux::config::MuxConfig;
 /// Data in flight cannot be overtaken by data that is sent later. Therefore the congestion window is as small as the
 /// bottleneck allows: data beyond it waits in the mux, where the scheduler decides which goes first.
 #[derive(Debug)]
-pub(in crate::mux) struct Path<C = DelayBased> {
+pub(in crate::mux) struct Path {
     /// Whether data has to wait for the congestion window. False for a text peer: it may not answer the pings whose
     /// answers open the window.
     enforces_cwnd: bool,
@@ -23,8 +25,15 @@ pub(in crate::mux) struct Path<C = DelayBased> {
     pub(super) probes: ProbeTracker,
     /// The minimum and the latest RTT of the channel.
     rtt: RttEstimator,
-    /// The congestion controller, which sets the congestion window and the chunk size.
-    pub(super) controller: C,
+    /// The congestion controller of a channel about whose connection the kernel reports nothing.
+    pub(super) probe_controller: DelayBased,
+    /// The congestion controller of a channel about whose connection the kernel reports; `None` before its first report.
+    pub(super) transport: Option<TransportBased>,
+    /// Whether the congestion window was full when data was last polled, so that only another report of the kernel can
+    /// open it.
+    is_awaiting_sample: bool,
+    /// The configuration from which a controller is created.
+    config: MuxConfig,
 }
 
 impl Path {
@@ -34,33 +43,79 @@ impl Path {
             enforces_cwnd: config.peer_has_flow_control,
             probes: ProbeTracker::default(),
             rtt: RttEstimator::default(),
-            controller: DelayBased::new(config, now),
+            probe_controller: DelayBased::new(config, now),
+            transport: None,
+            is_awaiting_sample: false,
+            config: config.clone(),
         }
     }
-}
 
-impl<C: CongestionController> Path<C> {
-    // Measurements.
-
-    /// Returns the bytes of data in flight: sent on this channel, and not acknowledged by the answer to a probe.
-    pub(super) fn in_flight(&self) -> u64 {
-        self.probes.in_flight()
+    /// Returns the congestion controller in charge.
+    fn controller(&self) -> &dyn CongestionController {
+        match &self.transport {
+            Some(transport) => transport,
+            None => &self.probe_controller,
+        }
     }
 
-    /// Returns the minimum RTT of the channel; `None` before the first answer to a probe.
+    /// Returns the congestion controller in charge, to report an event to it.
+    fn controller_mut(&mut self) -> &mut dyn CongestionController {
+        match &mut self.transport {
+            Some(transport) => transport,
+            None => &mut self.probe_controller,
+        }
+    }
+
+    // Measurements.
+
+    /// Returns the bytes of data in flight: on the network or waiting in this host where the kernel reports that, and
+    /// otherwise those that no answer to a probe has acknowledged.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.controller().in_flight(&self.probes)
+    }
+
+    /// Returns the minimum RTT of the channel; `None` before it was measured.
     pub(in crate::mux) fn min_rtt(&self) -> Option<Duration> {
-        self.rtt.min()
+        self.transport.as_ref().and_then(TransportBased::min_rtt).or_else(|| self.rtt.min())
+    }
+
+    /// Returns the RTT of the last probe, which includes the time that its answer or the probe itself waited behind lost
+    /// segments; `None` before the first answer.
+    pub(in crate::mux) fn latest_probe_rtt(&self) -> Option<Duration> {
+        self.rtt.latest()
+    }
+
+    /// Returns whether the channel crosses a network that is its bottleneck: the kernel reports about its connection, and
+    /// the CPU is not the bottleneck. False on loopback.
+    pub(in crate::mux) fn is_network(&self) -> bool {
+        self.transport.is_some() && self.is_cpu_limited() != Some(true)
+    }
+
+    /// Returns the share of recently sent segments that were retransmissions, from 0 to 1; `None` if it is unknown.
+    pub(in crate::mux) fn loss_rate(&self) -> Option<f64> {
+        self.transport.as_ref()?.loss_rate()
+    }
+
+    /// Returns whether the kernel is repairing a loss on the channel: data sent now waits for it at the receiver.
+    pub(in crate::mux) fn is_recovering(&self) -> bool {
+        self.transport.as_ref().is_some_and(TransportBased::is_recovering)
+    }
+
+    /// Returns whether the kernel's own congestion window holds data back while the queue of the bottleneck is short: more
+    /// channels would carry more.
+    pub(in crate::mux) fn is_transport_limited(&self) -> bool {
+        self.transport.as_ref().is_some_and(TransportBased::is_transport_limited)
     }
 
     /// Returns the largest payload of a DATA frame on the channel, in bytes.
     pub(in crate::mux) fn chunk_size(&self) -> usize {
-        self.controller.chunk_size()
+        self.controller().chunk_size()
     }
 
     /// Estimates how long `bytes` sent now would take to reach the peer, behind all data in flight. `None` while the
     /// RTT or the delivery rate is unknown.
     pub(in crate::mux) fn estimated_delivery(&self, bytes: u64) -> Option<Duration> {
-        let (min_rtt, rate) = (self.min_rtt()?, self.controller.delivery_rate()?);
+        let (min_rtt, rate) = (self.min_rtt()?, self.controller().delivery_rate()?);
         let answered = Duration::from_secs_f64((self.in_flight() + bytes) as f64 / rate).max(min_rtt);
         Some(answered - min_rtt / 2)
     }
@@ -74,13 +129,15 @@ impl<C: CongestionController> Path<C> {
 
     /// Returns the measurements of the path (bytes in flight, RTT, rate, congestion window) for telemetry.
     pub(in crate::mux) fn stats(&self) -> PathStats {
-        let rtts = self.rtt.latest().zip(self.min_rtt());
+        let latest =
+            self.transport.as_ref().and_then(TransportBased::latest_rtt).or_else(|| self.rtt.latest());
+        let rtts = latest.zip(self.min_rtt());
         PathStats {
             in_flight: self.in_flight(),
-            cwnd: self.controller.cwnd(),
-            delivery_rate: self.controller.delivery_rate(),
+            cwnd: self.controller().cwnd(),
+            delivery_rate: self.controller().delivery_rate(),
             min_rtt: self.min_rtt(),
-            latest_rtt: self.rtt.latest(),
+            latest_rtt: rtts.map(|(latest, _)| latest),
             queueing_delay: rtts.map(|(latest, min)| latest.saturating_sub(min)),
             chunk_size: self.chunk_size(),
         }
@@ -92,36 +149,52 @@ impl<C: CongestionController> Path<C> {
     pub(in crate::mux) fn check_cwnd_limited(&mut self) -> bool {
         let is_full = self.is_full();
         if is_full {
-            self.controller.on_cwnd_limited();
+            self.controller_mut().on_cwnd_limited();
+            self.is_awaiting_sample = self.transport.is_some();
         }
         is_full
     }
 
     /// Returns whether the congestion window is full.
     pub(in crate::mux) fn is_full(&self) -> bool {
-        self.enforces_cwnd && self.in_flight() >= self.controller.cwnd()
+        self.enforces_cwnd && self.in_flight() >= self.controller().cwnd()
     }
 
     /// Returns whether a small message may be sent although the congestion window may be full.
     pub(in crate::mux) fn allows_small_message(&self) -> bool {
-        self.in_flight() < self.controller.small_message_cwnd()
+        self.in_flight() < self.controller().small_message_cwnd()
     }
 
-    /// Returns whether queued data leads to a frame now: the data itself, or the probe whose answer opens the
-    /// congestion window again.
+    /// Returns whether queued data may lead to a frame now: the data itself, or the probe whose answer opens the
+    /// congestion window again. If the kernel reports about the connection, its last report may be outdated, and the next
+    /// one open the window.
     pub(in crate::mux) fn has_output(&self) -> bool {
-        !self.is_full() || self.probes.is_empty()
+        !self.is_full()
+            || if self.transport.is_some() { !self.is_awaiting_sample } else { self.probes.is_empty() }
+    }
+
+    /// Returns whether the congestion window is full and only a new report of the kernel can open it.
+    pub(in crate::mux) fn is_awaiting_sample(&self) -> bool {
+        self.is_awaiting_sample
     }
 
     /// Returns whether the congestion window is full and no probe is in flight whose answer would open it.
     pub(in crate::mux) fn needs_probe(&self) -> bool {
-        self.is_full() && self.probes.is_empty() && self.probes.unprobed() > 0
+        self.transport.is_none() && self.is_full() && self.probes.is_empty() && self.probes.unprobed() > 0
+    }
+
+    /// Records what the kernel reports about the channel's connection. From the first report on, its congestion window
+    /// counts what the kernel has in flight.
+    pub(in crate::mux) fn on_transport_sample(&mut self, sample: TransportSample, now: Instant) {
+        self.is_awaiting_sample = false;
+        let transport = self.transport.get_or_insert_with(|| TransportBased::new(&self.config, now));
+        transport.on_sample(sample, self.probes.sent(), now);
     }
 
     /// Returns whether the delivery rate is so high that the CPU is the bottleneck and not the network; `None` while
     /// the rate is unknown.
     pub(in crate::mux) fn is_cpu_limited(&self) -> Option<bool> {
-        self.controller.delivery_rate().map(is_cpu_limited)
+        self.controller().delivery_rate().map(is_cpu_limited)
     }
 
     /// Returns the time from sending to arrival on the idle channel: half the minimum RTT.
@@ -134,19 +207,22 @@ impl<C: CongestionController> Path<C> {
     /// flight here.
     pub(in crate::mux) fn start_conservatively(&mut self) {
         if self.probes.sent() == 0 {
-            self.controller.start_conservatively();
+            self.controller_mut().start_conservatively();
         }
     }
 
     /// Records that a DATA frame with a payload of `bytes` bytes is sent on the channel.
     pub(in crate::mux) fn on_data_sent(&mut self, bytes: usize, now: Instant) {
-        self.controller.on_data_sent(bytes as u64, &self.probes, now);
+        match &mut self.transport {
+            Some(transport) => transport.on_data_sent(bytes as u64, &self.probes, now),
+            None => self.probe_controller.on_data_sent(bytes as u64, &self.probes, now),
+        }
         self.probes.on_data_sent(bytes as u64);
     }
 
     /// Records that there is no more data to send on the channel (application-limited).
     pub(in crate::mux) fn on_app_limited(&mut self) {
-        self.controller.on_app_limited();
+        self.controller_mut().on_app_limited();
     }
 
     /// Returns the token of the next probe if one is due, and records that the probe is sent.
@@ -154,7 +230,7 @@ impl<C: CongestionController> Path<C> {
         if !self.enforces_cwnd || self.probes.unprobed() == 0 {
             return None;
         }
-        let is_due = self.controller.is_probe_due(&self.probes, &self.rtt, now) && !self.probes.is_full();
+        let is_due = self.controller().is_probe_due(&self.probes, &self.rtt, now) && !self.probes.is_full();
         is_due.then(|| self.send_probe(now))
     }
 
@@ -172,16 +248,21 @@ impl<C: CongestionController> Path<C> {
     pub(in crate::mux) fn on_probe_answered(&mut self, token: u64, now: Instant) -> Option<Duration> {
         let probe = self.probes.on_answer(token)?;
         let rtt = now.saturating_duration_since(probe.sent_at);
-        let is_new_min = self.rtt.update(rtt, now, self.controller.replaces_min_rtt(token));
+        let is_new_min = self.rtt.update(rtt, now, self.controller().replaces_min_rtt(token));
         if self.enforces_cwnd {
-            self.controller.on_probe_acked(ProbeAck { token, rtt, is_new_min }, &self.probes, &self.rtt, now);
+            let ack = ProbeAck { token, rtt, is_new_min };
+            match &mut self.transport {
+                Some(transport) => transport.on_probe_acked(ack, &self.probes, &self.rtt, now),
+                None => self.probe_controller.on_probe_acked(ack, &self.probes, &self.rtt, now),
+            }
         }
         Some(rtt)
     }
 
     /// Passes the number of TCP segments that the kernel has retransmitted on the channel on to the controller.
     pub(in crate::mux) fn on_retransmissions(&mut self, total_segments: u64) {
-        self.controller.on_retransmissions(total_segments, self.probes.sent());
+        let sent = self.probes.sent();
+        self.controller_mut().on_retransmissions(total_segments, sent);
     }
 }
 

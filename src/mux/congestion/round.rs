@@ -1,20 +1,16 @@
-//! One measuring round of the delay-based controller: two round trips between two updates of the congestion window.
+//! One measuring round of a congestion controller: two round trips between two updates of the congestion window.
 
 use std::time::{Duration, Instant};
 
 /// The measurements since the last update of the congestion window.
 ///
-/// The answers that arrive in the first round trip of a round acknowledge data that was sent before it. Those that
-/// arrive in the second round trip are measured.
+/// What arrives in the first round trip of a round answers data that was sent before it. What arrives in the second
+/// round trip is measured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Round {
-    /// The token of the first probe that was sent in this round.
-    pub(super) first_token: u64,
-    /// The token of the probe whose answer, or that to a later one, ends the round; `None` in the first round trip.
-    pub(super) last_token: Option<u64>,
-    /// When the second round trip began.
+    /// When the second round trip began; before that, when the round began.
     pub(super) measured_since: Instant,
-    /// The bytes that the peer had acknowledged, by answering probes, when the second round trip began.
+    /// The bytes that the peer had acknowledged when the second round trip began.
     pub(super) delivered_before: u64,
     /// The most bytes that were in flight at once in this round.
     pub(super) max_in_flight: u64,
@@ -23,19 +19,17 @@ pub(super) struct Round {
     /// Whether the sender had no data to send for a while in this round (application-limited).
     pub(super) is_app_limited: bool,
     /// The minimum RTT of this round.
-    pub(super) min_rtt: Duration,
+    min_rtt: Duration,
     /// The sum of all RTTs of this round.
-    pub(super) rtt_sum: Duration,
+    rtt_sum: Duration,
     /// How many RTTs were measured in this round.
-    pub(super) rtt_samples: u32,
+    rtt_samples: u32,
 }
 
 impl Round {
-    /// Creates a round that begins with the probe `first_token`.
-    pub(super) fn new(first_token: u64, now: Instant) -> Self {
+    /// Creates a round that begins at `now`.
+    pub(super) fn new(now: Instant) -> Self {
         Self {
-            first_token,
-            last_token: None,
             measured_since: now,
             delivered_before: 0,
             max_in_flight: 0,
@@ -47,7 +41,12 @@ impl Round {
         }
     }
 
-    /// Records the RTT of a probe that was answered in the second round trip.
+    /// Begins the second round trip, before which the peer had acknowledged `delivered` bytes.
+    pub(super) fn start_measuring(&mut self, delivered: u64, now: Instant) {
+        (self.delivered_before, self.measured_since) = (delivered, now);
+    }
+
+    /// Records an RTT that was measured in the second round trip.
     pub(super) fn record_rtt(&mut self, rtt: Duration) {
         self.min_rtt = self.min_rtt.min(rtt);
         self.rtt_sum += rtt;
@@ -59,5 +58,28 @@ impl Round {
     /// (RFC 8289), is that of the moment after such a task, so that twice the target queued.
     pub(super) fn typical_rtt(&self) -> Duration {
         (self.min_rtt + self.rtt_sum / self.rtt_samples.max(1)) / 2
+    }
+
+    /// Returns the rate, in bytes per second, at which the peer acknowledged data from the start of the second round
+    /// trip until `now`, when it had acknowledged `delivered` bytes. `None` if it acknowledged nothing.
+    pub(super) fn delivery_rate(&self, delivered: u64, now: Instant) -> Option<f64> {
+        let elapsed = now.saturating_duration_since(self.measured_since).as_secs_f64();
+        let bytes = delivered.saturating_sub(self.delivered_before);
+        (bytes > 0 && elapsed > 0.0).then(|| bytes as f64 / elapsed)
+    }
+
+    /// Adds the `rate` of this round, in bytes per second, to the estimate `known`. `exceeds_target` tells whether data
+    /// queued for longer than the target.
+    ///
+    /// An application-limited round shows only that the path delivers no less, unless the sender had exceeded what the
+    /// path delivers before it ran out of data.
+    pub(super) fn update_rate(&self, known: Option<f64>, rate: f64, exceeds_target: bool) -> Option<f64> {
+        let is_app_limited = self.is_app_limited && !(self.is_cwnd_limited && exceeds_target);
+        match known {
+            Some(known) if is_app_limited && rate < known => Some(known),
+            None if is_app_limited => None,
+            Some(known) => Some((known + rate) / 2.0),
+            None => Some(rate),
+        }
     }
 }

@@ -77,7 +77,7 @@ impl SimulatedPath {
     /// The longest queueing delay that the tests accept.
     fn max_queueing_delay(&self) -> Duration {
         let chunk = Duration::from_secs_f64(self.path.chunk_size() as f64 / self.rate);
-        let target = self.path.controller.target.max(self.base_rtt / MIN_RTTS_PER_TARGET);
+        let target = self.path.probe_controller.target.max(self.base_rtt / MIN_RTTS_PER_TARGET);
         target.max(CHUNKS_PER_TARGET * chunk) * 7 / 4
     }
 }
@@ -149,7 +149,7 @@ fn application_limited_sender_sends_no_probes() {
         sim.now += MS;
         assert_eq!(sim.path.poll_probe(sim.now), None);
     }
-    assert_eq!((sim.path.controller.rate, sim.path.in_flight()), (None, 10_000));
+    assert_eq!((sim.path.probe_controller.rate, sim.path.in_flight()), (None, 10_000));
 }
 
 #[test]

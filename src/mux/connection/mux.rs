@@ -12,7 +12,7 @@ use crate::{
     mux::{
         channel::Channel,
         config::MuxConfig,
-        congestion::PathStats,
+        congestion::{PathStats, TransportSample},
         limits::{MAX_SMALL_MESSAGE_LEN, OPEN_REFILL},
         recv_buffer::RecvFlow,
         role::Role,
@@ -200,6 +200,20 @@ impl Mux {
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.path.on_retransmissions(total_segments);
         }
+    }
+
+    /// Reports what the kernel knows about the connection of `channel`. From the first report on, the channel's congestion
+    /// window follows these reports, which the owner has to make before it polls the channel for data.
+    pub fn report_transport(&mut self, channel: u16, sample: TransportSample, now: Instant) {
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.path.on_transport_sample(sample, now);
+        }
+    }
+
+    /// Returns whether data waits for another [report](Self::report_transport) about `channel`, which the owner should
+    /// make soon.
+    pub fn is_awaiting_sample(&self, channel: u16) -> bool {
+        self.channels.get(&channel).is_some_and(|channel| channel.path.is_awaiting_sample())
     }
 
     /// Updates all timers: pings become due, channels suspect or dead. Data in flight on a suspect channel, of

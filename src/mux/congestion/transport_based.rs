@@ -1,0 +1,428 @@
+//! The congestion controller of channels whose kernel reports its view of the connection (`TCP_INFO`).
+
+use std::time::{Duration, Instant};
+
+use super::{
+    controller::{CongestionController, ProbeAck},
+    delay_based::is_cpu_limited,
+    delay_window::DelayWindow,
+    probes::ProbeTracker,
+    round::Round,
+    rtt::RttEstimator,
+    transport_sample::{LossEstimator, TransportSample},
+};
+use crate::mux::{
+    config::MuxConfig,
+    limits::{CHUNK_SIZE, MIN_CHUNK_SIZE},
+};
+
+/// The shortest target of the queueing delay: a wake-up of the driver, which the timer delays by up to two
+/// milliseconds, must not leave the path idle.
+const MIN_TARGET: Duration = Duration::from_millis(4);
+
+/// The longest target of the queueing delay. Three quarters of it queue all the time beside a download.
+const MAX_TARGET: Duration = Duration::from_millis(8);
+
+/// The target of the queueing delay is the minimum RTT divided by this number, within the two bounds: a long RTT varies
+/// more.
+const RTTS_PER_TARGET: u32 = 16;
+
+/// The window of the kernel in slow start is not limited before data queues for the minimum RTT divided by this number,
+/// within [`MIN_SLOW_START_DELAY`] and [`MAX_SLOW_START_DELAY`], as in HyStart (Ha and Rhee, 2008).
+const RTTS_PER_SLOW_START_DELAY: u32 = 8;
+
+/// The least queueing delay that ends slow start: less is the burst of one window.
+const MIN_SLOW_START_DELAY: Duration = Duration::from_millis(4);
+
+/// A queueing delay that ends slow start in any case.
+const MAX_SLOW_START_DELAY: Duration = Duration::from_millis(16);
+
+/// How long the minimum RTT is valid under load. Longer than BBR's ten seconds: where the kernel uses BBR, it drains the
+/// path by itself, which is as good.
+const MIN_RTT_LIFETIME: Duration = Duration::from_secs(15);
+
+/// How many round trips the path is drained to measure the minimum RTT. The kernel's smoothed RTT follows within one.
+const PROBE_RTT_ROUNDS: u32 = 3;
+
+/// The bytes in flight while the path is drained, as a share of the bandwidth-delay product.
+const PROBE_RTT_BDP_FRACTION: f64 = 0.9;
+
+/// An RTT within this share of the minimum confirms it.
+const CONFIRMING_RTT: f64 = 1.02;
+
+/// The minimum congestion window, in segments of the path.
+const MIN_CWND_SEGMENTS: u64 = 8;
+
+/// The payload of a TCP segment on most paths, in bytes.
+const SEGMENT_LEN: u64 = 1448;
+
+/// The minimum congestion window, in bytes, where the CPU is the bottleneck.
+const CPU_LIMITED_MIN_CWND: u64 = 2 << 20;
+
+/// How long data may take through the bottleneck at most in one frame: urgent data waits for it.
+const CHUNK_TIME: Duration = Duration::from_millis(1);
+
+/// Small messages may exceed the congestion window by this fraction of it.
+const SMALL_MESSAGE_FRACTION: u64 = 8;
+
+/// The chunk size, in bytes, before the first estimate of the rate.
+const INITIAL_CHUNK: usize = 16 * 1024;
+
+/// The minimum interval between probes.
+const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// After as many rounds in which data queued for longer than twice the target although the window had shrunk to less
+/// than half of what the path delivers, the queue belongs to other connections.
+const COMPETING_ROUNDS: u32 = 6;
+
+/// How long the kernel's congestion control decides alone when other connections keep the queue full.
+const FIRST_COMPETING_TIME: Duration = Duration::from_secs(5);
+
+/// The longest time between two attempts to control the delay beside connections that keep the queue full.
+const MAX_COMPETING_TIME: Duration = Duration::from_secs(60);
+
+/// Limits the bytes that a channel's TCP connection has on the network, so that the queue of the bottleneck stays short
+/// while TCP fills the path.
+///
+/// Probes cannot tell a queue from a loss: a lost segment delays all data behind it by an RTT until it is retransmitted.
+/// A window that shrinks because of that starves TCP, and on a path of 100 Mbit/s, 40 ms and 1 % loss one download had 6
+/// Mbit/s instead of 90. The kernel knows better: selective acknowledgements give the RTT and the bytes in flight
+/// whether or not segments are missing. Its own congestion control reacts to losses; this controller only keeps it from
+/// filling the queue, which BBR (two bandwidth-delay products) and CUBIC (up to the first loss) do.
+#[derive(Debug)]
+pub(in crate::mux) struct TransportBased {
+    /// The configured lower bound of the target of the queueing delay.
+    configured_target: Duration,
+    /// The chunk size that the operator has set; `None` to choose it by the delivery rate.
+    fixed_chunk_size: Option<usize>,
+    /// What the kernel last reported.
+    sample: TransportSample,
+    /// Bytes of data that had been sent on the channel when `sample` was taken.
+    sent_before: u64,
+    /// The estimated delivery rate of the channel in bytes per second; `None` before the first estimate.
+    rate: Option<f64>,
+    /// The congestion window, which follows the queueing delay.
+    window: DelayWindow,
+    /// The minimum RTT, and when it was last measured.
+    min_rtt: Option<(Duration, Instant)>,
+    /// While the path is drained to measure the minimum RTT: until when, the window from before, and the lowest RTT so
+    /// far.
+    probe_rtt: Option<ProbeRtt>,
+    /// The measurements since the last update of the congestion window.
+    round: Round,
+    /// When the current round began; `None` once its second round trip has begun.
+    round_started_at: Option<Instant>,
+    /// Whether other connections keep the queue of the bottleneck full.
+    competition: Competition,
+    /// The loss rate of the connection.
+    loss: LossEstimator,
+}
+
+/// A drain of the path, to measure the minimum RTT.
+#[derive(Debug, Clone, Copy)]
+struct ProbeRtt {
+    /// When the drain ends.
+    until: Instant,
+    /// The congestion window before it.
+    restored_cwnd: u64,
+    /// The lowest RTT since its second round trip began.
+    lowest: Option<Duration>,
+    /// When its second round trip begins, in which the RTT is that of the drained path.
+    measured_from: Instant,
+}
+
+/// The detection of other connections that keep the queue full, beside which a window that follows the delay would get
+/// nearly nothing (Copa's competitive mode).
+#[derive(Debug, Clone, Copy)]
+struct Competition {
+    /// How many rounds in a row data has queued for longer than twice the target although this channel has shrunk.
+    rounds: u32,
+    /// Until when only the kernel's congestion control limits the channel; `None` if its window follows the delay.
+    until: Option<Instant>,
+    /// How long the next such time is.
+    next_time: Duration,
+    /// The highest delivery rate, in bytes per second, since the window was last unlimited.
+    peak_rate: f64,
+}
+
+impl TransportBased {
+    /// Creates a controller in slow start: until data queues, only the kernel limits the bytes in flight.
+    pub(super) fn new(config: &MuxConfig, now: Instant) -> Self {
+        Self {
+            configured_target: config.target_queueing_delay,
+            fixed_chunk_size: config.chunk_size,
+            sample: TransportSample::default(),
+            sent_before: 0,
+            rate: None,
+            window: DelayWindow::new(UNLIMITED),
+            min_rtt: None,
+            probe_rtt: None,
+            round: Round::new(now),
+            round_started_at: Some(now),
+            competition: Competition {
+                rounds: 0,
+                until: None,
+                next_time: FIRST_COMPETING_TIME,
+                peak_rate: 0.0,
+            },
+            loss: LossEstimator::default(),
+        }
+    }
+
+    /// Returns the minimum RTT of the connection; `None` before the first sample.
+    pub(super) fn min_rtt(&self) -> Option<Duration> {
+        self.min_rtt.map(|(min_rtt, _)| min_rtt)
+    }
+
+    /// Returns the smoothed RTT of the connection; `None` before the first sample.
+    pub(super) fn latest_rtt(&self) -> Option<Duration> {
+        (!self.sample.rtt.is_zero()).then_some(self.sample.rtt)
+    }
+
+    /// Returns the share of recently sent segments that were retransmissions, from 0 to 1; `None` before enough
+    /// segments were sent.
+    pub(super) fn loss_rate(&self) -> Option<f64> {
+        self.loss.rate()
+    }
+
+    /// Returns whether the kernel is repairing a loss: data sent now is delivered after the missing segment.
+    pub(super) fn is_recovering(&self) -> bool {
+        self.sample.is_recovering
+    }
+
+    /// Returns whether the kernel's congestion window holds data back while the bottleneck has a short queue.
+    pub(super) fn is_transport_limited(&self) -> bool {
+        let Some(min_rtt) = self.min_rtt() else { return false };
+        let is_queue_short = self.sample.rtt.saturating_sub(min_rtt) <= self.target(min_rtt);
+        is_queue_short && self.sample.unsent > 0 && self.sample.in_flight + SEGMENT_LEN >= self.sample.cwnd
+    }
+
+    /// Returns how long data may queue at the bottleneck.
+    fn target(&self, min_rtt: Duration) -> Duration {
+        self.configured_target.max((min_rtt / RTTS_PER_TARGET).clamp(MIN_TARGET, MAX_TARGET))
+    }
+
+    /// Records what the kernel reports at `now`, when `sent` bytes of data had been handed out on the channel, and
+    /// updates the congestion window at the end of each round.
+    pub(super) fn on_sample(&mut self, sample: TransportSample, sent: u64, now: Instant) {
+        (self.sample, self.sent_before) = (sample, sent);
+        self.loss.update(&sample);
+        if sample.rtt.is_zero() {
+            return;
+        }
+        self.update_min_rtt(sample.rtt, now);
+        let Some(min_rtt) = self.min_rtt() else { return };
+        let queueing_delay = sample.rtt.saturating_sub(min_rtt);
+        if self.window.is_in_slow_start() && queueing_delay > slow_start_delay(min_rtt) {
+            self.leave_slow_start(min_rtt, now);
+            return;
+        }
+        match self.round_started_at {
+            Some(started_at) if now.saturating_duration_since(started_at) >= sample.rtt => {
+                self.round.start_measuring(sample.delivered, now);
+                self.round_started_at = None;
+            }
+            Some(_) => {}
+            None => {
+                self.round.record_rtt(sample.rtt);
+                if now.saturating_duration_since(self.round.measured_since) >= sample.rtt {
+                    self.end_round(min_rtt, now);
+                    self.start_round(now);
+                }
+            }
+        }
+    }
+
+    /// Records an RTT: a lower one is the new minimum, one as low confirms it, and after a drain of the path the lowest
+    /// since then replaces it.
+    fn update_min_rtt(&mut self, rtt: Duration, now: Instant) {
+        match &mut self.min_rtt {
+            Some((min, at)) if rtt > *min => {
+                if rtt <= min.mul_f64(CONFIRMING_RTT) {
+                    *at = now;
+                }
+            }
+            min => *min = Some((rtt, now)),
+        }
+        let Some(probe) = &mut self.probe_rtt else { return };
+        let is_confirmed = self.min_rtt.is_some_and(|(_, at)| at == now);
+        if now >= probe.measured_from {
+            probe.lowest = Some(probe.lowest.map_or(rtt, |lowest| lowest.min(rtt)));
+        }
+        if is_confirmed || now >= probe.until {
+            self.window.cwnd = probe.restored_cwnd;
+            if !is_confirmed {
+                self.min_rtt = Some((probe.lowest.unwrap_or(rtt), now));
+            }
+            self.probe_rtt = None;
+            self.start_round(now);
+        }
+    }
+
+    /// Starts a new round.
+    fn start_round(&mut self, now: Instant) {
+        self.round = Round::new(now);
+        self.round_started_at = Some(now);
+    }
+
+    /// Limits the window for the first time: the kernel's slow start has filled the path, and begins to fill the queue.
+    fn leave_slow_start(&mut self, min_rtt: Duration, now: Instant) {
+        let measured = match self.round_started_at {
+            None => self.round.delivery_rate(self.sample.delivered, now),
+            Some(_) => None,
+        };
+        let full = (self.sample.in_flight + self.sample.unsent) as f64 / self.sample.rtt.as_secs_f64();
+        let rate = measured.unwrap_or(full).max(full).max(self.rate.unwrap_or(0.0));
+        self.rate = Some(rate);
+        let target = self.target(min_rtt);
+        self.window.leave_slow_start((rate * (min_rtt + target).as_secs_f64()) as u64);
+        self.start_round(now);
+    }
+
+    /// Updates the delivery rate and the congestion window at the end of a round.
+    fn end_round(&mut self, min_rtt: Duration, now: Instant) {
+        let round = self.round;
+        let Some(rate) = round.delivery_rate(self.sample.delivered, now) else { return };
+        let queueing_delay = round.typical_rtt().saturating_sub(min_rtt);
+        let target = self.target(min_rtt);
+        self.rate = round.update_rate(self.rate, rate, queueing_delay > target);
+        if self.probe_rtt.is_some() || self.window.is_in_slow_start() {
+            return;
+        }
+        if self.is_competing(rate, queueing_delay, target, now) {
+            return;
+        }
+        self.window.update(&round, rate, min_rtt, queueing_delay, target);
+        self.window.cwnd = self.window.cwnd.max(self.min_cwnd());
+        let is_old =
+            self.min_rtt.is_some_and(|(_, at)| now.saturating_duration_since(at) >= MIN_RTT_LIFETIME);
+        if round.is_cwnd_limited && is_old {
+            let bdp = self.rate.unwrap_or(rate) * min_rtt.as_secs_f64();
+            let drained = (bdp * PROBE_RTT_BDP_FRACTION) as u64;
+            self.probe_rtt = Some(ProbeRtt {
+                until: now + PROBE_RTT_ROUNDS * self.sample.rtt,
+                measured_from: now + self.sample.rtt + self.sample.rtt / 2,
+                restored_cwnd: self.window.cwnd,
+                lowest: None,
+            });
+            self.window.cwnd = drained.clamp(self.min_cwnd(), self.window.cwnd);
+        }
+    }
+
+    /// Returns whether only the kernel's congestion control limits the channel now, because other connections keep the
+    /// queue full.
+    fn is_competing(&mut self, rate: f64, queueing_delay: Duration, target: Duration, now: Instant) -> bool {
+        let competition = &mut self.competition;
+        if let Some(until) = competition.until {
+            if now < until {
+                competition.peak_rate = competition.peak_rate.max(rate);
+                return true;
+            }
+            competition.until = None;
+            self.window.cwnd = self.round.max_in_flight;
+        }
+        if queueing_delay <= target {
+            *competition =
+                Competition { rounds: 0, peak_rate: rate, next_time: FIRST_COMPETING_TIME, until: None };
+            return false;
+        }
+        competition.peak_rate = competition.peak_rate.max(rate);
+        if queueing_delay > 2 * target && rate < competition.peak_rate / 2.0 {
+            competition.rounds += 1;
+        }
+        if competition.rounds >= COMPETING_ROUNDS {
+            competition.rounds = 0;
+            competition.until = Some(now + competition.next_time);
+            competition.next_time = (competition.next_time * 2).min(MAX_COMPETING_TIME);
+            self.window.cwnd = UNLIMITED;
+            return true;
+        }
+        false
+    }
+
+    /// Returns the minimum congestion window: with less in flight, acknowledgements come too rarely to detect losses,
+    /// and where the CPU is the bottleneck, the tasks run too often.
+    fn min_cwnd(&self) -> u64 {
+        match self.rate {
+            Some(rate) if is_cpu_limited(rate) => CPU_LIMITED_MIN_CWND,
+            _ => (2 * self.chunk_size() as u64).max(MIN_CWND_SEGMENTS * SEGMENT_LEN),
+        }
+    }
+}
+
+/// A congestion window that never limits.
+const UNLIMITED: u64 = u64::MAX / 4;
+
+/// Returns the queueing delay that ends slow start on a path with this minimum RTT.
+fn slow_start_delay(min_rtt: Duration) -> Duration {
+    (min_rtt / RTTS_PER_SLOW_START_DELAY).clamp(MIN_SLOW_START_DELAY, MAX_SLOW_START_DELAY)
+}
+
+impl CongestionController for TransportBased {
+    /// Counts the bytes in flight of the current round.
+    fn on_data_sent(&mut self, bytes: u64, probes: &ProbeTracker, _now: Instant) {
+        self.round.max_in_flight = self.round.max_in_flight.max(self.in_flight(probes) + bytes);
+    }
+
+    /// Marks the current round as application-limited.
+    fn on_app_limited(&mut self) {
+        self.round.is_app_limited = true;
+    }
+
+    /// Marks the current round as limited by the congestion window.
+    fn on_cwnd_limited(&mut self) {
+        self.round.is_cwnd_limited = true;
+    }
+
+    /// Ignores the answer: it waited for lost segments, if there were any.
+    fn on_probe_acked(&mut self, _ack: ProbeAck, _probes: &ProbeTracker, _rtt: &RttEstimator, _now: Instant) {
+    }
+
+    /// Does nothing: the samples contain the retransmissions.
+    fn on_retransmissions(&mut self, _total_segments: u64, _bytes_sent: u64) {}
+
+    /// Does nothing: the kernel starts slowly.
+    fn start_conservatively(&mut self) {}
+
+    /// Returns false: the minimum RTT of the probes is not used.
+    fn replaces_min_rtt(&self, _token: u64) -> bool {
+        false
+    }
+
+    /// Returns whether the last probe was sent long enough ago. Probes only confirm control frames and show whether the
+    /// peer is alive.
+    fn is_probe_due(&self, probes: &ProbeTracker, _rtt: &RttEstimator, now: Instant) -> bool {
+        let interval = MIN_PROBE_INTERVAL.max(self.sample.rtt / 2);
+        probes.newest_unanswered().is_none_or(|last| now.saturating_duration_since(last.sent_at) >= interval)
+            && probes.unprobed() >= CHUNK_SIZE as u64
+    }
+
+    /// Returns how many bytes are on the network or wait in this host to be sent.
+    fn in_flight(&self, probes: &ProbeTracker) -> u64 {
+        self.sample.in_flight + self.sample.unsent + (probes.sent() - self.sent_before)
+    }
+
+    /// Returns the congestion window in bytes.
+    fn cwnd(&self) -> u64 {
+        self.window.cwnd
+    }
+
+    /// Returns the congestion window plus an eighth of it, in bytes.
+    fn small_message_cwnd(&self) -> u64 {
+        self.window.cwnd + self.window.cwnd / SMALL_MESSAGE_FRACTION
+    }
+
+    /// Returns the estimated delivery rate in bytes per second; `None` before the first estimate.
+    fn delivery_rate(&self) -> Option<f64> {
+        self.rate
+    }
+
+    /// Returns the largest payload of a DATA frame in bytes: the configured size, or a power of two that the
+    /// bottleneck delivers in [`CHUNK_TIME`] at most.
+    fn chunk_size(&self) -> usize {
+        self.fixed_chunk_size.unwrap_or_else(|| {
+            let most = self.rate.map_or(INITIAL_CHUNK as f64, |rate| rate * CHUNK_TIME.as_secs_f64());
+            1 << (most as usize).clamp(MIN_CHUNK_SIZE, CHUNK_SIZE).ilog2()
+        })
+    }
+}
