@@ -21,7 +21,7 @@ use tokio::{
 };
 use underpass::{
     cli::demo::DemoFile,
-    config::{ProxyConfig, ServerConfig},
+    config::{ChannelCount, ProxyConfig, ServerConfig},
     runtime::Workers,
     server::{Server, ShutdownSignals},
     telemetry::{Snapshot, Telemetry},
@@ -156,8 +156,12 @@ async fn memory_does_not_grow_with_ended_streams_and_channels() {
     let echo = target::echo().await;
     let config = ProxyConfig::new(wires.addr.to_string(), "0".parse().unwrap(), echo.addr.to_string());
     let backoff = Duration::from_millis(20);
-    let config =
-        ProxyConfig { min_backoff: backoff, max_backoff: backoff, channels: CHANNELS as u16, ..config };
+    let config = ProxyConfig {
+        min_backoff: backoff,
+        max_backoff: backoff,
+        channels: ChannelCount::Fixed(CHANNELS as u16),
+        ..config
+    };
     let mut proxy = RunningProxy::start(config, token);
     let public = SocketAddr::new(LOOPBACK.ip(), proxy.serves().await.port);
 

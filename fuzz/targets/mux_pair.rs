@@ -26,6 +26,7 @@ fn op(bytes: [u8; 4]) -> Op {
         10 => Op::Transmit { side, channel, frames: usize::from(a % 16) },
         11 => Op::Deliver { side, channel, frames: usize::from(a % 16) },
         12 if a % 4 == 0 => Op::AddChannel,
+        12 if a % 8 == 1 => Op::Retire,
         12 if a % 4 == 2 => Op::Resume,
         12 => Op::Break { channel, delivered: [usize::from(a >> 4), usize::from(b >> 4)] },
         13 => Op::DetectLoss { side, channel },

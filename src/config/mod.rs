@@ -9,5 +9,5 @@ mod server;
 
 pub use cockpit::{CockpitFile, CockpitFileError, REFRESH_RANGE};
 pub use ports::{PortRange, PortRangeError};
-pub use proxy::{ProxyConfig, ProxyFormat};
+pub use proxy::{ChannelCount, ProxyConfig, ProxyFormat};
 pub use server::{ServerConfig, TextProxies};

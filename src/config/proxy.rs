@@ -13,6 +13,41 @@ pub enum ProxyFormat {
     Text,
 }
 
+/// How many channels a proxy keeps established.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelCount {
+    /// Between [`MIN_AUTO`](Self::MIN_AUTO) and [`MAX_AUTO`](Self::MAX_AUTO), as many as the path needs: more where
+    /// packet loss keeps a single TCP connection below the rate of the path.
+    Auto,
+    /// This number, whatever the path needs.
+    Fixed(u16),
+}
+
+impl ChannelCount {
+    /// The fewest channels with [`Auto`](Self::Auto): the streams survive the loss of one of two, and an interactive
+    /// stream need not share a channel with a bulk transfer.
+    pub const MIN_AUTO: u16 = 2;
+    /// The most channels with [`Auto`](Self::Auto). Each is a port mapping of the proxy's NAT, and a carrier-grade NAT
+    /// has some hundred to two thousand for a customer with all devices (RFC 6888).
+    pub const MAX_AUTO: u16 = 8;
+
+    /// Returns the number of channels of a new link.
+    pub fn initial(self) -> u16 {
+        match self {
+            Self::Auto => Self::MIN_AUTO,
+            Self::Fixed(count) => count,
+        }
+    }
+
+    /// Returns the number of channels, within the limits, that is closest to `wanted`.
+    pub fn limit(self, wanted: u16) -> u16 {
+        match self {
+            Self::Auto => wanted.clamp(Self::MIN_AUTO, Self::MAX_AUTO),
+            Self::Fixed(count) => count,
+        }
+    }
+}
+
 /// Settings of a proxy.
 #[derive(Debug, Clone)]
 pub struct ProxyConfig {
@@ -24,8 +59,8 @@ pub struct ProxyConfig {
     pub target: String,
     /// The proxy's display name; empty lets the server use the proxy's id.
     pub name: String,
-    /// The number of channels that the proxy keeps established.
-    pub channels: u16,
+    /// How many channels the proxy keeps established.
+    pub channels: ChannelCount,
     /// The requested load-balancing weight; `None` keeps the server's default of 1.
     pub weight: Option<u32>,
     /// The format in which the proxy speaks.
@@ -55,7 +90,7 @@ impl ProxyConfig {
             service,
             target: target.into(),
             name: String::new(),
-            channels: 2,
+            channels: ChannelCount::Auto,
             weight: None,
             format: ProxyFormat::Binary,
             max_chunk: None,

@@ -55,6 +55,8 @@ pub trait LinkEvents: Send + Sync + 'static {
     fn message_received(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage);
     /// Called when the peer has sent GOAWAY: it accepts no new streams.
     fn go_away_received(&self, code: ResetCode);
+    /// Called on a proxy when the server wishes that the link have this number of channels, which is not limited yet.
+    fn channels_wanted(&self, wanted: u16);
     /// Called when data was received on `channel` for a stream that does not exist. Only for text peers.
     fn unknown_stream(&self, channel: u16, key: StreamKey);
     /// Called when the link has lost its last channel. Streams are kept until the time `until` for the peer to resume
@@ -320,6 +322,7 @@ impl Link {
                 self.events.message_received(self, channel, message);
             }
             FollowUp::GoAwayReceived(code) => self.events.go_away_received(code),
+            FollowUp::ChannelsWanted(wanted) => self.events.channels_wanted(wanted),
             FollowUp::UnknownStream(channel, key) => self.events.unknown_stream(channel, key),
             FollowUp::LogRefusedAcknowledgement(error) => {
                 tracing::error!(
@@ -345,6 +348,7 @@ impl Link {
             }
             FollowUp::MessageReceived(..)
             | FollowUp::GoAwayReceived(_)
+            | FollowUp::ChannelsWanted(_)
             | FollowUp::UnknownStream(..)
             | FollowUp::LogRefusedAcknowledgement(_) => {}
         }

@@ -40,6 +40,7 @@ mod latency;
 mod limit;
 mod lock;
 mod relay;
+mod retirement;
 mod scratch;
 mod socket_reader;
 mod sources;

@@ -103,6 +103,8 @@ pub(super) enum FollowUp {
     MessageReceived(u16, TunnelMessage),
     /// Tell the owner of a received GOAWAY.
     GoAwayReceived(ResetCode),
+    /// Tell the owner that the server wishes this number of channels.
+    ChannelsWanted(u16),
     /// Tell the owner of data received on this channel for a stream that does not exist.
     UnknownStream(u16, StreamKey),
     /// Log that the mux refused an acknowledgement that this side generated in place of a text peer.
@@ -369,13 +371,17 @@ impl LinkState {
             MuxEvent::Reset { stream, code } => self.end_stream(stream, Err(code)),
             MuxEvent::Closed { stream } => self.end_stream(stream, Ok(())),
             MuxEvent::FailedOver { stream, channel } => {
-                let Some(endpoint) = self.endpoints.get(&stream) else { return };
-                endpoint.shared().count_failover();
-                let channel = self.channels.get(&channel).and_then(|channel| channel.shared().stats());
-                if let (Some(stats), Some(channel)) = (endpoint.shared().stats(), channel) {
-                    stats.set_channel(Some(channel.clone()));
-                }
+                self.endpoints.get(&stream).inspect(|endpoint| endpoint.shared().count_failover());
+                self.show_channel(stream, channel);
             }
+            MuxEvent::Moved { stream, channel } => self.show_channel(stream, channel),
+            MuxEvent::ChannelsWanted { wanted } => follow_ups.push(FollowUp::ChannelsWanted(wanted)),
+            // Recorded already now: however the connection ends, the link did not need it any more.
+            MuxEvent::ChannelRetiring { channel } => {
+                let channel = self.channels.get(&channel);
+                channel.inspect(|channel| channel.shared().set_end_reason(DisconnectReason::Retired));
+            }
+            MuxEvent::ChannelRetired { channel } => self.stop_channel(channel, DisconnectReason::Retired),
             MuxEvent::Dequeued { stream, written_at } => {
                 if let Some(endpoint) = self.endpoints.get(&stream)
                     && endpoint.shared().dequeued(written_at)
@@ -389,6 +395,15 @@ impl LinkState {
             MuxEvent::ChannelTimedOut { channel } => {
                 self.stop_channel(channel, DisconnectReason::KeepaliveTimeout)
             }
+        }
+    }
+
+    /// Stores in the telemetry counters of a stream which channel is its primary channel now.
+    fn show_channel(&self, stream: u32, channel: u16) {
+        let endpoint = self.endpoints.get(&stream).and_then(|endpoint| endpoint.shared().stats());
+        let channel = self.channels.get(&channel).and_then(|channel| channel.shared().stats());
+        if let (Some(stats), Some(channel)) = (endpoint, channel) {
+            stats.set_channel(Some(channel.clone()));
         }
     }
 

@@ -58,6 +58,7 @@ impl LinkEvents for RecordingOwner {
     }
 
     fn go_away_received(&self, _code: ResetCode) {}
+    fn channels_wanted(&self, _wanted: u16) {}
     fn unknown_stream(&self, _channel: u16, _key: StreamKey) {}
 
     fn detached(&self, until: Instant) {

@@ -48,8 +48,22 @@ pub(super) struct Channel {
     pub(super) may_have_small_message: bool,
     /// Whether the channel's socket accepts no more data for now.
     pub(super) is_write_blocked: bool,
+    /// Whether the channel is being closed in an orderly way, because the link does not need it.
+    pub(super) retirement: Retirement,
     /// The timers for pings, and for the detection of a dead channel.
     keepalive: Keepalive,
+}
+
+/// How far the orderly closing of a channel has come. RETIRE frames are exchanged three times: the proxy begins, the
+/// server answers, the proxy confirms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retirement {
+    /// The channel is used.
+    None,
+    /// This side has moved all streams to other channels, and has sent RETIRE. What is in flight may still be lost.
+    Announced,
+    /// The peer has received all that this side has sent on the channel.
+    Confirmed,
 }
 
 /// The keepalive timers of a channel.
@@ -81,6 +95,7 @@ impl Channel {
             is_suspect: false,
             may_have_small_message: false,
             is_write_blocked: false,
+            retirement: Retirement::None,
             // The first ping goes out at once, because it measures the RTT.
             keepalive: Keepalive {
                 next_ping_at: now,
@@ -102,10 +117,36 @@ impl Channel {
             || self.path.needs_probe()
     }
 
-    /// Returns whether the channel can send data of other channels' streams: none of its own is queued, and the peer
-    /// answers its probes.
+    /// Returns whether the channel can send data of other channels' streams: none of its own is queued, the peer
+    /// answers its probes, and the channel is not retiring.
     pub(super) fn is_idle(&self) -> bool {
-        self.scheduler.is_empty() && !self.is_suspect
+        self.scheduler.is_empty() && !self.is_suspect && !self.is_retiring()
+    }
+
+    /// Returns whether the channel is being closed in an orderly way: it gets no streams and no data any more.
+    pub(super) fn is_retiring(&self) -> bool {
+        self.retirement != Retirement::None
+    }
+
+    /// Begins the orderly closing: empties the queues of streams, which the caller moves, and queues RETIRE behind all
+    /// other frames.
+    pub(super) fn announce_retirement(&mut self) {
+        self.retirement = Retirement::Announced;
+        self.scheduler = Scheduler::default();
+        self.control_queue.clear();
+        self.may_have_small_message = false;
+        self.control_frames.push_back(Frame::Retire);
+    }
+
+    /// Queues RETIRE once more, with which the proxy confirms the server's.
+    pub(super) fn push_retire(&mut self) {
+        self.control_frames.push_back(Frame::Retire);
+    }
+
+    /// Records that the peer has received all frames that were sent on the channel before RETIRE. Control frames are
+    /// kept nevertheless: some are sent after it if the link has lost all other channels.
+    pub(super) fn confirm_retirement(&mut self) {
+        self.retirement = Retirement::Confirmed;
     }
 
     /// Returns whether data is queued on this channel although its congestion window is full or its socket accepts no
@@ -140,7 +181,7 @@ impl Channel {
         let frame = self.control_frames.pop_front()?;
         match &frame {
             Frame::Message(_) => self.queued_messages -= 1,
-            Frame::Window { .. } | Frame::Reset { .. } | Frame::OpenOk { .. } => {
+            Frame::Window { .. } | Frame::Reset { .. } | Frame::OpenOk { .. } | Frame::Channels { .. } => {
                 self.track_unacknowledged(frame.clone());
             }
             _ => {}
@@ -175,8 +216,12 @@ impl Channel {
         self.unacknowledged_control.into_iter().map(|(_, frame)| frame).chain(self.control_frames)
     }
 
-    /// Queues a control frame of a lost channel for retransmission on this one.
+    /// Queues a control frame of a lost channel for retransmission on this one. A RETIRE, which concerned that channel
+    /// only, is dropped.
     pub(super) fn take_over(&mut self, frame: Frame) {
+        if frame == Frame::Retire {
+            return;
+        }
         self.queued_messages += usize::from(matches!(frame, Frame::Message(_)));
         self.control_frames.push_back(frame);
     }

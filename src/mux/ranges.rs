@@ -77,6 +77,24 @@ impl RangeTracker {
         self.take_secondary(channel);
     }
 
+    /// Makes `to` the primary channel instead of `from`, which is not lost: what is in flight on `from`, that is all of
+    /// the range `in_flight` that is in no set, becomes data in flight on a secondary channel. What is in flight on
+    /// `to` is in flight on the primary channel from now on.
+    pub(super) fn move_primary(&mut self, from: u16, to: u16, in_flight: Range<u64>) {
+        if !in_flight.is_empty() {
+            let on_primary: Vec<_> = self.on_secondaries.gaps(&in_flight).collect();
+            let on_from: Vec<_> = on_primary.iter().flat_map(|gap| self.lost.gaps(gap)).collect();
+            on_from.into_iter().for_each(|range| self.on_secondaries.insert(range, from));
+        }
+        self.take_secondary(to);
+    }
+
+    /// Records that the peer has received everything in flight on a secondary channel, which is about to be closed.
+    /// The ranges count as in flight on the primary channel until the peer acknowledges them.
+    pub(super) fn settle_secondary(&mut self, channel: u16) {
+        self.take_secondary(channel);
+    }
+
     /// Marks the data in flight on the primary channel as lost: of the range `in_flight`, all that is not in flight
     /// on a secondary channel.
     pub(super) fn lose_primary(&mut self, in_flight: Range<u64>) {

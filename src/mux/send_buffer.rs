@@ -395,6 +395,20 @@ impl SendBuffer {
         self.ranges.set_primary(channel);
     }
 
+    /// Makes `to` the primary channel instead of `from`, which is not lost and still delivers what is in flight on it.
+    /// An END that was sent is sent again: only one channel's loss may be needed to repeat it.
+    pub(super) fn move_primary(&mut self, from: u16, to: u16) {
+        self.ranges.move_primary(from, to, self.acked..self.sent);
+        if self.end == SendEnd::Sent {
+            self.end = SendEnd::Queued;
+        }
+    }
+
+    /// Records that the peer has received everything that was sent on a secondary channel.
+    pub(super) fn settle_secondary(&mut self, channel: u16) {
+        self.ranges.settle_secondary(channel);
+    }
+
     /// Queues for retransmission the data in flight on a secondary channel, because that channel is lost or suspect.
     /// Returns whether any data was in flight there.
     pub(super) fn lose_secondary(&mut self, channel: u16) -> bool {

@@ -128,6 +128,20 @@ impl Stream {
     pub(super) fn lose_primary(&mut self, role: Role) {
         self.channel = None;
         self.send.lose_primary();
+        self.repeat_control(role);
+    }
+
+    /// Makes `to` the primary channel instead of `from`, which is not lost. Data in flight on `from` is not
+    /// retransmitted unless `from` is lost later. The control frames are: they are small, and frames of the stream on
+    /// `to` must not overtake its OPEN.
+    pub(super) fn move_primary(&mut self, from: u16, to: u16, role: Role) {
+        self.channel = Some(to);
+        self.send.move_primary(from, to);
+        self.repeat_control(role);
+    }
+
+    /// Marks every control frame that the peer may not have received as pending, and the stream as in no queue.
+    fn repeat_control(&mut self, role: Role) {
         match (role, &self.state) {
             (Role::Server, OpenState::Requested(_)) => self.pending.open = true,
             (Role::Proxy, OpenState::Established) => self.pending.open_ok = true,

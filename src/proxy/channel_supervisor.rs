@@ -11,6 +11,7 @@ use tokio::sync::RwLock;
 use super::{
     backoff::Backoff,
     channel_dialer::{ChannelDialer, ResumptionTicket},
+    channel_target::ChannelTarget,
     error::ServerLinkError,
     server_link::GoAwayState,
 };
@@ -31,6 +32,8 @@ pub(super) struct ChannelSupervisor {
     dialer: ChannelDialer,
     /// The link whose channels are kept established.
     link: Arc<Link>,
+    /// How many channels the link should have.
+    target: Arc<ChannelTarget>,
     /// Whether the server has sent GOAWAY, after which lost channels are not established again.
     go_away: Arc<GoAwayState>,
     /// The current resumption ticket, which allows to add a channel or to resume the link.
@@ -47,11 +50,12 @@ impl ChannelSupervisor {
     pub(super) fn new(
         dialer: ChannelDialer,
         link: Arc<Link>,
+        target: Arc<ChannelTarget>,
         go_away: Arc<GoAwayState>,
         welcome: &Welcome,
     ) -> Self {
         let ticket = Mutex::new(ResumptionTicket::from(welcome));
-        Self { dialer, link, go_away, ticket, resume_lock: RwLock::default() }
+        Self { dialer, link, target, go_away, ticket, resume_lock: RwLock::default() }
     }
 
     /// Returns the link whose channels are kept established.
@@ -59,8 +63,8 @@ impl ChannelSupervisor {
         &self.link
     }
 
-    /// Keeps one channel established until the link has ended, the server sends GOAWAY, or the server does not know
-    /// the link any more. `first` is the channel to start with; without it one is established.
+    /// Keeps one channel established until the link has ended, it has more channels than it should have, the server
+    /// sends GOAWAY, or the server does not know the link any more. `first` is the channel to start with; without it one is established.
     pub(super) async fn run(&self, first: Option<Driver>) {
         let config = &self.dialer.config;
         let mut backoff = Backoff::new(config.min_backoff, config.max_backoff);
@@ -71,8 +75,13 @@ impl ChannelSupervisor {
         while !self.link.has_ended() {
             match next {
                 Ok(Some(channel)) => {
+                    // The target may have changed while this channel was established.
+                    self.retire_surplus();
                     let begin = Instant::now();
                     let reason = channel.run().await;
+                    if reason == DisconnectReason::Retired {
+                        return;
+                    }
                     tracing::info!("channel to the server lost: {reason}");
                     if self.go_away.is_received() {
                         return;
@@ -93,12 +102,34 @@ impl ChannelSupervisor {
                     }
                 }
             }
+            if self.target.remove_keeper() {
+                return;
+            }
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_pause()) => {}
                 () = self.link.wait_ended() => return,
                 () = self.go_away.wait_received() => return,
             }
             next = self.establish().await;
+        }
+    }
+
+    /// Has one channel retired if there are more keepers of channels than there should be. Returns whether one is.
+    pub(super) fn retire_surplus(&self) -> bool {
+        let is_surplus = self.target.remove_keeper();
+        let is_retiring = is_surplus && self.link.retire_channel();
+        if is_surplus && !is_retiring {
+            // The link has only one channel now. The tasks that are reconnecting notice that they are too many.
+            self.target.restore_keeper();
+        }
+        is_retiring
+    }
+
+    /// Waits until the link has ended or the server has sent GOAWAY: from then on no channel is added.
+    pub(super) async fn serves_no_more(&self) {
+        tokio::select! {
+            () = self.link.wait_ended() => {}
+            () = self.go_away.wait_received() => {}
         }
     }
 

@@ -9,7 +9,9 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     channel_dialer::{ChannelDialer, STEP_TIMEOUT, connect_to_server},
+    channel_keepers::ChannelKeepers,
     channel_supervisor::ChannelSupervisor,
+    channel_target::ChannelTarget,
     error::ServerLinkError,
     link_events::ServerLinkEvents,
     server_link::{GoAwayState, ServerLink},
@@ -74,6 +76,7 @@ impl<'a> LinkConnector<'a> {
             config: self.config.clone(),
             tasks: self.tasks.clone(),
             streams: self.streams.clone(),
+            channels: Arc::new(ChannelTarget::new(self.config.channels)),
             answer: Mutex::new(Some(answer_sender)),
         });
         let (link, grace) = match self.config.format {
@@ -125,16 +128,15 @@ impl<'a> LinkConnector<'a> {
             allow_striping: self.config.stripe,
             ..MuxConfig::default()
         };
-        let go_away = events.go_away.clone();
+        let (go_away, target) = (events.go_away.clone(), events.channels.clone());
         let link = Link::new(Role::Proxy, config, None, events);
-        let supervisor = Arc::new(ChannelSupervisor::new(dialer, link.clone(), go_away, &welcome));
+        let supervisor =
+            Arc::new(ChannelSupervisor::new(dialer, link.clone(), target.clone(), go_away, &welcome));
         // Attached before the other tasks start, so that they find a channel and join instead of resuming.
-        let mut first = supervisor.attach(negotiation, &welcome);
-        for number in 1..=self.config.channels {
-            let task = keep_channel(supervisor.clone(), self.tasks.clone(), first.take());
-            // The first channel's socket belongs to this runtime, which is that of the first worker thread.
-            self.tasks.spawn_on(usize::from(number) - 1, format!("channel {number}"), task);
-        }
+        let first = supervisor.attach(negotiation, &welcome);
+        let mut keepers = ChannelKeepers::new(supervisor, target, self.tasks.clone());
+        keepers.spawn_missing(first);
+        self.tasks.spawn("channels", keepers.run());
         Ok((link, Duration::from_millis(welcome.grace_ms.into())))
     }
 
@@ -169,18 +171,5 @@ impl<'a> LinkConnector<'a> {
             }
         });
         Ok(link)
-    }
-}
-
-/// Keeps one channel established until the link ends or the proxy stops; when it stops, sends GOAWAY.
-async fn keep_channel(supervisor: Arc<ChannelSupervisor>, tasks: Tasks, first: Option<Driver>) {
-    // Pinned outside of `select!`, so that the channel still exists while the GOAWAY is sent: `select!` drops the
-    // futures of the other branches before it runs the handler.
-    let mut channel = std::pin::pin!(supervisor.run(first));
-    tokio::select! {
-        // Polled first: otherwise a lost channel might be established again while the proxy stops.
-        biased;
-        () = tasks.stopped() => supervisor.link().send_go_away(ResetCode::Shutdown),
-        () = &mut channel => {}
     }
 }

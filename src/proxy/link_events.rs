@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use super::{server_link::GoAwayState, target};
+use super::{channel_target::ChannelTarget, server_link::GoAwayState, target};
 use crate::{
     config::ProxyConfig,
     ids::{ServiceKey, StreamKey, clean},
@@ -35,6 +35,8 @@ pub(super) struct ServerLinkEvents {
     pub(super) tasks: Tasks,
     /// Tracks the streams of all links of this proxy, so that a drain can wait for them.
     pub(super) streams: TaskTracker,
+    /// How many channels the link should have.
+    pub(super) channels: Arc<ChannelTarget>,
     /// Receives the server's answer to the registration; `None` once it was received.
     pub(super) answer: Mutex<Option<oneshot::Sender<RegistrationAnswer>>>,
 }
@@ -96,6 +98,11 @@ impl LinkEvents for ServerLinkEvents {
     /// Logs that the link has a channel again.
     fn resumed(&self, after: Duration) {
         tracing::info!("link to the server resumed after {after:.1?} without a channel");
+    }
+
+    /// Stores the server's wish for a number of channels.
+    fn channels_wanted(&self, wanted: u16) {
+        self.channels.set_server_wish(wanted);
     }
 
     /// Logs that the server sent data for a stream that does not exist.

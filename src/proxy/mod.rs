@@ -15,7 +15,9 @@
 
 mod backoff;
 mod channel_dialer;
+mod channel_keepers;
 mod channel_supervisor;
+mod channel_target;
 mod client;
 mod error;
 mod link_connector;

@@ -117,6 +117,9 @@ impl LinkEvents for RemoteProxyEvents {
         }
     }
 
+    /// Not called on a server: the mux refuses CHANNELS from a proxy.
+    fn channels_wanted(&self, _wanted: u16) {}
+
     /// Reports a frame of a text-format proxy for a stream that does not exist.
     fn unknown_stream(&self, channel: u16, key: StreamKey) {
         if let Some(proxy) = self.proxy() {

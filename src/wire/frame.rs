@@ -96,6 +96,18 @@ pub enum Frame {
         /// Why.
         code: ResetCode,
     },
+    /// Server to proxy: how many channels the link should have for the data that the server sends. Only the proxy can
+    /// connect; it opens at most as many as it is configured for.
+    Channels {
+        /// Increases by one with each wish. Wishes on different channels overtake each other: the highest one counts.
+        serial: u32,
+        /// The number of channels.
+        wanted: u16,
+    },
+    /// The sender has removed all streams from this channel, on which only PING, PONG, GOAWAY and MESSAGE follow. The
+    /// proxy begins, the server answers, and the proxy confirms and closes the connection: then both sides know that
+    /// the other has received all that was sent on it.
+    Retire,
     /// A message about the link itself: registration, its answer, errors, the server's successor.
     Message(TunnelMessage),
 }

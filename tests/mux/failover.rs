@@ -86,3 +86,44 @@ fn cwnd_limited_data_continues_on_another_channel() {
     link.settle();
     link.check();
 }
+
+/// A channel that is retired is closed without any loss: nothing is retransmitted, also not the data that was in flight
+/// on it, and the stream continues on the other channel.
+#[test]
+fn a_retired_channel_disturbs_no_stream() {
+    let mut link = SimulatedLink::new();
+    let (all, stream) = (1000, 0);
+    link.run(Op::Open);
+    let id = link.streams[0];
+    assert_eq!(link.mux[0].primary_channel(id), Some(0));
+    for index in [0, 1] {
+        link.run(Op::Transmit { side: 0, channel: index, frames: all });
+        link.run(Op::Deliver { side: 1, channel: index, frames: all });
+        link.run(Op::Transmit { side: 1, channel: index, frames: all });
+        link.run(Op::Deliver { side: 0, channel: index, frames: all });
+    }
+    // The proxy retires the channel without streams first, and only then the one of the stream.
+    link.run(Op::AddChannel);
+    link.run(Op::Retire);
+    link.run(Op::Retire);
+    assert_eq!(link.mux[1].used_channel_count(), 1);
+    link.run(Op::Retire);
+    assert_eq!(link.mux[1].used_channel_count(), 1, "the last channel stays");
+    // Data in flight in both directions, that neither side consumes before the channels are closed.
+    for side in SIDES {
+        link.run(Op::Write { side, stream, len: 3000 });
+        (0..3).for_each(|channel| link.run(Op::Transmit { side, channel, frames: all }));
+    }
+    for _ in 0..4 {
+        for side in SIDES {
+            (0..3).for_each(|channel| link.run(Op::Deliver { side, channel, frames: all }));
+            (0..3).for_each(|channel| link.run(Op::Transmit { side, channel, frames: all }));
+        }
+    }
+    assert_eq!(link.seen.retired, 2);
+    (0..3).for_each(|channel| link.run(Op::DetectLoss { side: 0, channel }));
+    link.settle();
+    link.check();
+    assert_eq!((link.seen.failovers, link.seen.duplicate_data), (0, 0), "{:?}", link.seen);
+    assert_eq!(link.seen.clean_ends, 1);
+}

@@ -27,7 +27,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (stream.clone(), 0..5usize).prop_map(|(stream, priority)| Op::SetPriority { stream, priority }),
         16 => frames().prop_map(|(side, channel, frames)| Op::Transmit { side, channel, frames }),
         16 => frames().prop_map(|(side, channel, frames)| Op::Deliver { side, channel, frames }),
-        2 => Just(Op::AddChannel),
+        3 => Just(Op::AddChannel),
+        1 => Just(Op::Retire),
         1 => Just(Op::Resume),
         3 => (channel.clone(), [0..6usize, 0..6usize]).prop_map(|(channel, delivered)| Op::Break { channel, delivered }),
         4 => (side.clone(), channel.clone()).prop_map(|(side, channel)| Op::DetectLoss { side, channel }),
@@ -86,6 +87,7 @@ fn scripts_reach_rare_events() {
         seen.reordered_opens += once.reordered_opens;
         seen.striped_frames += once.striped_frames;
         seen.failovers += once.failovers;
+        seen.retired += once.retired;
         seen.timeouts += once.timeouts;
         seen.cwnd_limited += once.cwnd_limited;
         seen.resumed += once.resumed;
@@ -98,6 +100,7 @@ fn scripts_reach_rare_events() {
         reordered_opens,
         striped_frames,
         failovers,
+        retired,
         timeouts,
         cwnd_limited,
         resumed,
@@ -110,6 +113,7 @@ fn scripts_reach_rare_events() {
         reordered_opens,
         striped_frames,
         failovers,
+        retired,
         timeouts,
         cwnd_limited,
         resumed,

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::task::JoinSet;
 use underpass::{
-    config::{ProxyConfig, ProxyFormat, ServerConfig},
+    config::{ChannelCount, ProxyConfig, ProxyFormat, ServerConfig},
     control::{Command, LimitScope},
     ids::{Direction, ProxyId, Rate, StreamKey},
     wire::handshake::Token,
@@ -123,7 +123,7 @@ impl World {
             server: relay.addr.to_string(),
             service: port.unwrap_or(0).to_string().parse().unwrap(),
             name: name.clone(),
-            channels: seat.channels,
+            channels: ChannelCount::Fixed(seat.channels),
             format: if seat.text { ProxyFormat::Text } else { ProxyFormat::Binary },
             min_backoff: Duration::from_millis(5),
             max_backoff: Duration::from_millis(50),
@@ -324,7 +324,7 @@ impl World {
 impl Member {
     /// Returns the connections of its channels, the latest first; there is at least one.
     fn latest(&self) -> Vec<Arc<Connection>> {
-        let channels = usize::from(self.config.channels);
+        let channels = usize::from(self.config.channels.initial());
         self.relay.all().into_iter().rev().take(channels).collect()
     }
 }

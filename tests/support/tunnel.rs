@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{sync::watch, task::JoinSet};
 use underpass::{
-    config::{ProxyConfig, ProxyFormat, ServerConfig},
+    config::{ChannelCount, ProxyConfig, ProxyFormat, ServerConfig},
     control::{Command, CommandReply, CommandSender},
     ids::{ServiceKey, StreamKey},
     proxy::{Proxy, ProxyError},
@@ -76,8 +76,11 @@ impl Tunnel {
     ) -> (Self, Relay, SocketAddr) {
         let mut tunnel = Self::with(change).await;
         let relay = Relay::to(tunnel.addr).await;
-        let config =
-            ProxyConfig { server: relay.addr.to_string(), channels: 2, ..tunnel.proxy_config(target) };
+        let config = ProxyConfig {
+            server: relay.addr.to_string(),
+            channels: ChannelCount::Fixed(2),
+            ..tunnel.proxy_config(target)
+        };
         let public = tunnel.proxy_with(config).await;
         assert_eq!(relay.len(), 2);
         (tunnel, relay, public)
@@ -133,7 +136,7 @@ impl Tunnel {
     /// Adds a proxy and waits until all of its channels are connected. Returns the public address.
     pub async fn proxy_with(&mut self, config: ProxyConfig) -> SocketAddr {
         let channels = match config.format {
-            ProxyFormat::Binary => usize::from(config.channels),
+            ProxyFormat::Binary => usize::from(config.channels.initial()),
             ProxyFormat::Text => 1,
         };
         let known: Vec<_> = self.telemetry.snapshot().proxies.iter().map(|proxy| proxy.id).collect();

@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 use underpass::{
-    config::ProxyConfig,
+    config::{ChannelCount, ProxyConfig},
     control::Command,
     ids::{Priority, StreamKey},
 };
@@ -55,8 +55,11 @@ impl Narrow {
         let mut tunnel = Tunnel::with(|config| config.initial_window = window).await;
         let link = Link::to(tunnel.addr, shape).await.unwrap();
         let target = bulk_or_echo().await;
-        let config =
-            ProxyConfig { server: link.addr.to_string(), channels, ..tunnel.proxy_config(target.addr) };
+        let config = ProxyConfig {
+            server: link.addr.to_string(),
+            channels: ChannelCount::Fixed(channels),
+            ..tunnel.proxy_config(target.addr)
+        };
         let public = tunnel.proxy_with(config).await;
         Self { tunnel, link, target, public, users: JoinSet::new() }
     }

@@ -18,7 +18,7 @@ use tokio::{
 };
 use underpass::{
     cli::demo::DemoFile,
-    config::{ProxyConfig, ProxyFormat},
+    config::{ChannelCount, ProxyConfig, ProxyFormat},
     control::{Command, LimitScope},
     ids::{Direction, Rate},
     telemetry::{Bottleneck, ChannelState, StreamDetails, StreamStats, TcpInfo},
@@ -310,8 +310,11 @@ async fn a_failover_and_its_retransmitted_bytes_are_reported() {
     let mut tunnel = Tunnel::start().await;
     let relay = Relay::to(tunnel.addr).await;
     let target = target::deaf().await;
-    let config =
-        ProxyConfig { server: relay.addr.to_string(), channels: 2, ..tunnel.proxy_config(target.addr) };
+    let config = ProxyConfig {
+        server: relay.addr.to_string(),
+        channels: ChannelCount::Fixed(2),
+        ..tunnel.proxy_config(target.addr)
+    };
     let public = tunnel.proxy_with(config).await;
     let user = soon("a user", TcpStream::connect(public)).await.unwrap();
     let stream = tunnel.stream_of(user.local_addr().unwrap()).await;

@@ -11,7 +11,10 @@ use crate::support::{
     target::{self, LOOPBACK},
     tunnel::Tunnel,
 };
-use underpass::{cli::demo::DemoFile, config::ProxyConfig};
+use underpass::{
+    cli::demo::DemoFile,
+    config::{ChannelCount, ProxyConfig},
+};
 
 /// One-way delay of every emulated channel.
 const DELAY: Duration = Duration::from_millis(5);
@@ -30,7 +33,7 @@ async fn download_seconds(file: DemoFile, rates: &[u64], stripe: bool) -> f64 {
     let origin = target::origin(u64::MAX).await;
     let config = ProxyConfig {
         server: link.addr.to_string(),
-        channels: rates.len() as u16,
+        channels: ChannelCount::Fixed(rates.len() as u16),
         stripe,
         ..tunnel.proxy_config(origin.addr)
     };

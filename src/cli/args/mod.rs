@@ -17,13 +17,13 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    config::{PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
+    config::{ChannelCount, PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
     ids::{Group, MAX_WEIGHT, Policy, ServiceKey},
 };
 
 pub(super) use shared::{LogArgs, ScreenArgs, TokenArgs, WorkerArgs};
 
-use values::{OnOff, address, chunk, host_port, seconds};
+use values::{OnOff, address, channels, chunk, host_port, seconds};
 
 /// The meaning of each exit status, shown below the help.
 const EXIT_STATUS: &str = "Exit status: 0 success, 1 failure, 2 invalid command line, 3 refused by the server, \
@@ -133,9 +133,10 @@ pub(super) struct ProxyArgs {
     /// Name of this proxy on the server's screen [default: the host name of this machine]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Number of channels (TCP connections) to keep to the server
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=i64::from(ProxyConfig::MAX_CHANNELS)))]
-    channels: u16,
+    /// Channels (TCP connections) to keep to the server: a number, or `auto` for 2 and up to 8 where packet loss slows a
+    /// single connection down; behind a carrier-grade NAT, where each is a port mapping, set 1 or 2
+    #[arg(long, value_name = "auto|N", default_value = "auto", value_parser = channels)]
+    channels: ChannelCount,
     /// Load-balancing weight of this proxy, for policies that use weights [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_WEIGHT)))]
     weight: Option<u32>,

@@ -33,6 +33,18 @@ fn chunk_sizes_accept_a_unit() {
 }
 
 #[test]
+fn the_number_of_channels_is_automatic_or_fixed() {
+    for (text, count) in
+        [("auto", ChannelCount::Auto), ("1", ChannelCount::Fixed(1)), ("64", ChannelCount::Fixed(64))]
+    {
+        let line =
+            ["underpass", "proxy", "--server", "h:1", "--port", "1", "--to", "t:2", "--channels", text];
+        let CliCommand::Proxy(proxy) = CliArgs::parse_from(line).command else { panic!() };
+        assert_eq!(proxy.config().channels, count);
+    }
+}
+
+#[test]
 fn policies_have_the_same_names_on_the_command_line_as_elsewhere() {
     for policy in Policy::ALL {
         let line = ["underpass", "server", "--policy", &policy.to_string()];
@@ -53,6 +65,8 @@ fn invalid_arguments_are_refused() {
         "proxy --server h --port 1 --to t:2",
         "proxy --server h:1 --port 65536 --to t:2",
         "proxy --server h:1 --port 1 --to t:2 --channels 0",
+        "proxy --server h:1 --port 1 --to t:2 --channels 65",
+        "proxy --server h:1 --port 1 --to t:2 --channels many",
         "proxy --server h:1 --port 1 --to t:2 --group a/b",
         "proxy --server h:1 --port 1 --to t:2 --weight 0",
         "proxy --server h:1 --port 1 --to t:2 --weight 1001",

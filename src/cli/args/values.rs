@@ -6,7 +6,7 @@ use clap::{ValueEnum, builder::PossibleValue};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    config::{ProxyFormat, REFRESH_RANGE, TextProxies},
+    config::{ChannelCount, ProxyConfig, ProxyFormat, REFRESH_RANGE, TextProxies},
     ids::Policy,
     mux::MAX_CHUNK_SIZE,
     tui::RawSettings,
@@ -138,6 +138,16 @@ pub(super) fn refresh(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|time| REFRESH_RANGE.contains(&time.as_secs_f64()))
         .ok_or_else(|| "expected a refresh interval of 0.1 to 10 seconds".to_owned())
+}
+
+/// Parses a number of channels, or `auto`.
+pub(super) fn channels(text: &str) -> Result<ChannelCount, String> {
+    if text == "auto" {
+        return Ok(ChannelCount::Auto);
+    }
+    let max = ProxyConfig::MAX_CHANNELS;
+    let count = text.parse().ok().filter(|count| (1..=max).contains(count));
+    count.map(ChannelCount::Fixed).ok_or_else(|| format!("expected auto, or a number of 1 to {max}"))
 }
 
 /// Parses a chunk size in bytes, or in KiB with the suffix `K`. A read never returns more than 256 KiB, and below 1 KiB

@@ -39,6 +39,13 @@ pub enum MuxEvent {
         /// The new primary channel.
         channel: u16,
     },
+    /// The stream has a new primary channel, because its last one is being closed in an orderly way. Nothing is lost.
+    Moved {
+        /// The stream's id.
+        stream: u32,
+        /// The new primary channel.
+        channel: u16,
+    },
     /// The stream was closed cleanly: both sides have consumed all data and the END of the other.
     Closed {
         /// The stream's id.
@@ -70,6 +77,22 @@ pub enum MuxEvent {
         channel: u16,
         /// The time from the ping to its answer.
         rtt: Duration,
+    },
+    /// The peer, a server, wishes that the link has this many channels for the data that it sends.
+    ChannelsWanted {
+        /// The number of channels, from the network: the owner limits it.
+        wanted: u16,
+    },
+    /// The channel is being closed in an orderly way: its streams have moved to other channels.
+    ChannelRetiring {
+        /// The channel's id.
+        channel: u16,
+    },
+    /// The orderly closing of the channel is complete: the owner should close it, and then
+    /// [remove](super::Mux::remove_channel) it.
+    ChannelRetired {
+        /// The channel's id.
+        channel: u16,
     },
     /// Nothing was received on the channel for the keepalive timeout. The owner should close it, and then
     /// [remove](super::Mux::remove_channel) it.

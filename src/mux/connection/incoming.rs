@@ -5,6 +5,7 @@ use std::{collections::VecDeque, time::Instant};
 use super::{event::MuxEvent, mux::Mux};
 use crate::{
     mux::{
+        channel::Channel,
         error::ProtocolError,
         glitches::FrameEffect,
         role::Role,
@@ -88,6 +89,8 @@ impl Mux {
                 self.events.push_back(MuxEvent::Message { channel, message });
                 Ok(FrameEffect::Request)
             }
+            Frame::Channels { serial, wanted } => self.on_channels(serial, wanted),
+            Frame::Retire => self.on_retire(channel),
             Frame::Hello(_) => Err(ProtocolError::UnexpectedFrame("HELLO")),
             Frame::Challenge { .. } => Err(ProtocolError::UnexpectedFrame("CHALLENGE")),
             Frame::Proof { .. } => Err(ProtocolError::UnexpectedFrame("PROOF")),
@@ -130,7 +133,10 @@ impl Mux {
             self.push_control(Some(channel), reset);
             return Ok(FrameEffect::Progress(0));
         }
-        let state = Stream::new(OpenState::Offered, &open, channel, &self.config);
+        // A channel that is being closed takes no stream: the OPEN was sent before the server knew.
+        let is_retiring = self.channels.get(&channel).is_some_and(Channel::is_retiring);
+        let primary = if is_retiring { self.least_loaded_channel(|_| false) } else { None };
+        let state = Stream::new(OpenState::Offered, &open, primary.unwrap_or(channel), &self.config);
         self.insert(stream, state);
         self.events.push_back(MuxEvent::Opened(open));
         Ok(FrameEffect::Progress(0))

@@ -8,6 +8,7 @@ mod event;
 mod incoming;
 mod mux;
 mod outgoing;
+mod retirement;
 
 pub use event::{MuxEvent, OpenError};
 pub use mux::Mux;

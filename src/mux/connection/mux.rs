@@ -58,6 +58,8 @@ pub struct Mux {
     pub(super) last_opened: u32,
     /// The ids of the streams that the peer opened.
     pub(super) peer_opened: UsedStreamIds,
+    /// The serial number of the last CHANNELS frame, received by a proxy or sent by a server; 0 before the first.
+    pub(super) channels_serial: u32,
     /// By how many bytes the windows of open streams have grown. They are reserved from the budget.
     pub(super) window_growth: u64,
     /// Events for the owner of the link that it has not polled yet.
@@ -76,6 +78,7 @@ impl Mux {
             orphaned_control: VecDeque::new(),
             last_opened: 0,
             peer_opened: UsedStreamIds::default(),
+            channels_serial: 0,
             window_growth: 0,
             events: VecDeque::new(),
         }
@@ -250,7 +253,7 @@ impl Mux {
     }
 
     /// Returns the channel with the fewest streams, where the streams of a channel that `is_local` count half.
-    /// Suspect channels and those with a control backlog come last.
+    /// Retiring and suspect channels and those with a control backlog come last.
     pub(super) fn least_loaded_channel(&self, is_local: impl Fn(u16) -> bool) -> Option<u16> {
         // Among channels without streams the local one goes first, too.
         let streams = |id, channel: &Channel| {
@@ -258,8 +261,10 @@ impl Mux {
         };
         // A suspect channel may be dead: nothing would leave it for seconds, and it has fewer streams because of
         // that.
+        // A retiring channel is used only if the others are lost before it is closed.
         let load = |id, channel: &Channel| {
-            (channel.is_suspect(), channel.has_control_backlog(), streams(id, channel))
+            let is_avoided = (channel.is_retiring(), channel.is_suspect(), channel.has_control_backlog());
+            (is_avoided, streams(id, channel))
         };
         self.channels.iter().min_by_key(|&(&id, channel)| load(id, channel)).map(|(&id, _)| id)
     }

@@ -221,7 +221,10 @@ impl EventKind {
             ),
             Self::ProxyDisconnected { reason, .. } | Self::ChannelDisconnected { reason, .. } => !matches!(
                 reason,
-                DisconnectReason::GoAway | DisconnectReason::Kicked | DisconnectReason::Shutdown
+                DisconnectReason::GoAway
+                    | DisconnectReason::Retired
+                    | DisconnectReason::Kicked
+                    | DisconnectReason::Shutdown
             ),
             _ => false,
         }

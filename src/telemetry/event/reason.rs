@@ -135,6 +135,9 @@ pub enum DisconnectReason {
     Protocol(String),
     /// The checksum of a frame did not match: bytes were corrupted in transit.
     ChecksumMismatch,
+    /// The proxy closed this channel in an orderly way, because its link does not need it. Only channels have this
+    /// reason.
+    Retired,
     /// The operator kicked the proxy.
     Kicked,
     /// The server shut down.
@@ -152,6 +155,7 @@ impl fmt::Display for DisconnectReason {
             Self::KeepaliveTimeout => f.write_str("keepalive timeout"),
             Self::Protocol(why) => write!(f, "protocol error: {why}"),
             Self::ChecksumMismatch => f.write_str("corruption in transit: checksum mismatch"),
+            Self::Retired => f.write_str("no longer needed"),
             Self::Kicked => f.write_str("kicked by the operator"),
             Self::Shutdown => f.write_str("server shutdown"),
         }

@@ -65,6 +65,10 @@ frame_types! {
     GoAway = 0x23, "GOAWAY";
     /// See [`Frame::Message`].
     Message = 0x24, "MESSAGE";
+    /// See [`Frame::Channels`].
+    Channels = 0x25, "CHANNELS";
+    /// See [`Frame::Retire`].
+    Retire = 0x26, "RETIRE";
 }
 
 impl std::fmt::Display for FrameType {
@@ -96,6 +100,8 @@ impl FrameType {
             Self::Reset => len == 14,
             Self::Priority => len == 5,
             Self::GoAway => len == 2,
+            Self::Channels => len == 6,
+            Self::Retire => len == 0,
             Self::Message => len >= 2 + if has_flag { KEY_LEN } else { 0 },
         }
     }
@@ -119,6 +125,8 @@ impl Frame {
             Self::Ping { .. } => FrameType::Ping,
             Self::Pong { .. } => FrameType::Pong,
             Self::GoAway { .. } => FrameType::GoAway,
+            Self::Channels { .. } => FrameType::Channels,
+            Self::Retire => FrameType::Retire,
             Self::Message(_) => FrameType::Message,
         }
     }

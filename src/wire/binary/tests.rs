@@ -221,6 +221,13 @@ fn link_frames_are_pinned() {
          0007                # code",
     );
     pinned(
+        Frame::Channels { serial: 3, wanted: 8 },
+        "25 00 0000 00000006 # CHANNELS, 6 bytes
+         00000003            # serial
+         0008                # wanted",
+    );
+    pinned(Frame::Retire, "26 00 0000 00000000 # RETIRE, no body");
+    pinned(
         Frame::Message(TunnelMessage::control(TunnelAction::Error, "no")),
         "24 00 0000 00000008 # MESSAGE, no key, 8 bytes
          05 4552524F52       # action: ERROR
@@ -257,6 +264,8 @@ fn a_length_is_rejected_by_the_header_alone() {
     refused("10 00 0000 00000016", length(FrameType::Open, 22));
     refused("20 00 0000 00000000", length(FrameType::Ping, 0));
     refused("24 01 0000 00000008", length(FrameType::Message, 8));
+    refused("25 00 0000 00000005", length(FrameType::Channels, 5));
+    refused("26 00 0000 00000001", length(FrameType::Retire, 1));
     let long = decode(&mut hex("24 00 0000 00000130"), MAX_HANDSHAKE);
     assert_eq!(long, Err(length(FrameType::Message, 304)));
 }

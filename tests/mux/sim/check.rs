@@ -20,16 +20,7 @@ impl SimulatedLink {
     /// Lets all streams finish: every loss is detected, no channel stalls, both sides read and finish. The frames in
     /// flight on broken channels are lost.
     pub fn settle(&mut self) {
-        for index in 0..self.channels.len() {
-            self.channels[index].is_stalled = false;
-            SIDES.iter().for_each(|&side| self.detect_loss(side, index));
-            if self.channels[index].is_broken {
-                self.channels[index].in_flight_to.iter_mut().for_each(VecDeque::clear);
-            }
-        }
-        if self.channels.iter().all(|channel| channel.is_broken) {
-            self.resume();
-        }
+        self.detect_all_losses();
         SIDES.iter().for_each(|&side| self.events(side));
         for _ in 0..200 {
             if SIDES.iter().all(|&side| self.is_idle(side)) {
@@ -51,6 +42,22 @@ impl SimulatedLink {
                 }
                 self.events(side);
             }
+            // The proxy may have closed a retired channel.
+            self.detect_all_losses();
+        }
+    }
+
+    /// Has both sides detect every loss, and resumes the link if no channel is left. Ends all stalls.
+    fn detect_all_losses(&mut self) {
+        for index in 0..self.channels.len() {
+            self.channels[index].is_stalled = false;
+            SIDES.iter().for_each(|&side| self.detect_loss(side, index));
+            if self.channels[index].is_broken {
+                self.channels[index].in_flight_to.iter_mut().for_each(VecDeque::clear);
+            }
+        }
+        if self.channels.iter().all(|channel| channel.is_broken) {
+            self.resume();
         }
     }
 

@@ -43,6 +43,8 @@ pub enum Op {
     Deliver { side: usize, channel: usize, frames: usize },
     /// A new channel is established.
     AddChannel,
+    /// The proxy begins to close a channel in an orderly way.
+    Retire,
     /// The proxy has lost every channel, or believes so, and resumes the link with a new one. The server drops those
     /// it had.
     Resume,
@@ -120,6 +122,8 @@ pub struct SeenEvents {
     pub striped_frames: u64,
     /// A stream failed over to another channel.
     pub failovers: u64,
+    /// A channel was closed in an orderly way.
+    pub retired: u64,
     /// A channel was closed by its keepalive timeout.
     pub timeouts: u64,
     /// Data waited for the congestion window.

@@ -115,6 +115,7 @@ impl SimulatedLink {
             Op::Transmit { side, channel, frames } => self.transmit(side, wrap(self, channel), frames),
             Op::Deliver { side, channel, frames } => self.deliver(side, wrap(self, channel), frames),
             Op::AddChannel if self.channels.len() < 6 => self.add_channel(),
+            Op::Retire => _ = self.mux[1].retire_channel(),
             Op::Resume if self.channels.len() < 12 => self.resume(),
             Op::AddChannel | Op::Resume => {}
             Op::Break { channel, delivered } => {
@@ -150,6 +151,17 @@ impl SimulatedLink {
             channel.is_loss_detected[side] = true;
             self.mux[side].remove_channel(index as u16);
         }
+    }
+
+    /// Has the proxy close a retired channel. What it has sent on it still arrives if the server reads it before it
+    /// detects the end.
+    fn close_retired(&mut self, index: usize) {
+        self.seen.retired += 1;
+        self.transmit(1, index, usize::MAX);
+        let channel = &mut self.channels[index];
+        channel.is_broken = true;
+        channel.in_flight_to[1].clear();
+        self.detect_loss(1, index);
     }
 
     /// Sends up to `frames` frames on a channel, and checks that none exceeds its credit.
@@ -282,6 +294,7 @@ impl SimulatedLink {
                     state.outcome = Some(Ok(()));
                 }
                 MuxEvent::FailedOver { .. } => self.seen.failovers += 1,
+                MuxEvent::ChannelRetired { channel } => self.close_retired(channel.into()),
                 MuxEvent::ChannelTimedOut { channel: id } => {
                     // Its driver closes it; the frames in flight are lost.
                     let channel = &mut self.channels[usize::from(id)];

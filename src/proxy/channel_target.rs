@@ -1,0 +1,85 @@
+//! How many channels a link should have, and how many tasks keep one each.
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::config::ChannelCount;
+
+/// The number of channels that a link should have, from the wishes of both sides, and the number of tasks that keep
+/// one channel established each.
+#[derive(Debug)]
+pub(super) struct ChannelTarget {
+    /// The limits that the operator has set.
+    limits: ChannelCount,
+    /// What the two sides wish for the data that they send.
+    wishes: Mutex<Wishes>,
+    /// The number of channels that the link should have: the larger wish, within the limits.
+    target: watch::Sender<u16>,
+    /// How many tasks keep a channel established. A task whose channel is being retired does not count any more.
+    keepers: Mutex<u16>,
+}
+
+/// How many channels each side wishes for the data that it sends.
+#[derive(Debug, Default)]
+struct Wishes {
+    /// The wish of this proxy; 0 before the first.
+    own: u16,
+    /// The wish of the server; 0 before the first.
+    server: u16,
+}
+
+impl ChannelTarget {
+    /// Creates the target of a new link, which has no channels and no keepers.
+    pub(super) fn new(limits: ChannelCount) -> Self {
+        Self {
+            limits,
+            wishes: Mutex::default(),
+            target: watch::Sender::new(limits.initial()),
+            keepers: Mutex::new(0),
+        }
+    }
+
+    /// Stores the wish of the server, which comes from the network and is limited here.
+    pub(super) fn set_server_wish(&self, wanted: u16) {
+        self.update(|wishes| wishes.server = wanted);
+    }
+
+    /// Changes the wishes, and the target if it differs now.
+    fn update(&self, change: impl FnOnce(&mut Wishes)) {
+        let mut wishes = self.wishes.lock();
+        change(&mut wishes);
+        let wanted = self.limits.limit(wishes.own.max(wishes.server));
+        self.target.send_if_modified(|target| std::mem::replace(target, wanted) != wanted);
+    }
+
+    /// Returns a receiver of the number of channels that the link should have.
+    pub(super) fn subscribe(&self) -> watch::Receiver<u16> {
+        self.target.subscribe()
+    }
+
+    /// Counts one more keeper if there are fewer than the target. Returns whether there were: then the caller spawns
+    /// it.
+    pub(super) fn add_keeper(&self) -> bool {
+        let mut keepers = self.keepers.lock();
+        let is_missing = *keepers < *self.target.borrow();
+        *keepers += u16::from(is_missing);
+        is_missing
+    }
+
+    /// Counts one keeper less if there are more than the target. Returns whether there were: then the caller ends one,
+    /// or calls [`restore_keeper`](Self::restore_keeper).
+    pub(super) fn remove_keeper(&self) -> bool {
+        let mut keepers = self.keepers.lock();
+        let is_surplus = *keepers > *self.target.borrow();
+        *keepers -= u16::from(is_surplus);
+        is_surplus
+    }
+
+    /// Counts a keeper again that could not be ended.
+    pub(super) fn restore_keeper(&self) {
+        *self.keepers.lock() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests;
