@@ -1,17 +1,18 @@
-//! Target and users for those measurements of `assets/bench/peers` that no common program can do: a target that echoes, sends
-//! without end or answers HTTP, and users that ping beside downloads or keep idle connections. Prints JSON.
+//! Target and users for those measurements of `assets/bench` that no common program can do: a target that echoes, sends or
+//! receives without end or answers HTTP, and users that transfer for a fixed time, ping beside downloads or keep idle
+//! connections. Prints JSON.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     io::{self, BufRead, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use clap::Parser;
@@ -31,13 +32,16 @@ const BODY: usize = 1024;
 /// Length in bytes of a ping.
 const PING: usize = 64;
 
-/// Time for which downloads run before pings are measured, so that windows have reached their size.
-const WARM_UP: Duration = Duration::from_secs(1);
-
 /// First byte of a connection on which the target echoes. `G`, as in GET, selects HTTP.
 const ECHO: u8 = b'e';
 /// First byte of a connection on which the target sends without end.
 const DOWNLOAD: u8 = b'd';
+/// First byte of a connection on which the target receives. The deadline follows (8 bytes, nanoseconds since the epoch); then the
+/// target answers with the count of bytes that it received before.
+const UPLOAD: u8 = b'u';
+
+/// How long the answer to an upload may take after the deadline.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Load for a tunnel.
 #[derive(Parser)]
@@ -58,9 +62,23 @@ enum Args {
         /// Pause between a pong and the next ping
         #[arg(long, default_value_t = 0)]
         pause_us: u64,
+        /// Time for which the downloads run before pings are measured, so that windows have reached their size
+        #[arg(long, default_value_t = 1)]
+        warm_up: u64,
         /// Print the address of the connection that pings, and wait for a line before the measurement
         #[arg(long)]
         announce: bool,
+    },
+    /// Connections that transfer without end; measures the goodput at the receivers, from before the connections are opened
+    Transfer {
+        #[arg(long)]
+        to: SocketAddr,
+        #[arg(long, default_value_t = 0)]
+        downloads: usize,
+        #[arg(long, default_value_t = 0)]
+        uploads: usize,
+        #[arg(long)]
+        seconds: u64,
     },
     /// Connections that exchange a few bytes and stay open until stdin ends
     Idle {
@@ -74,10 +92,11 @@ enum Args {
 fn main() {
     match Args::parse() {
         Args::Target { listen } => target(listen),
-        Args::Ping { to, downloads, seconds, pause_us, announce } => {
-            let time = Duration::from_secs(seconds);
-            ping(to, downloads, time, Duration::from_micros(pause_us), announce);
+        Args::Ping { to, downloads, seconds, pause_us, warm_up, announce } => {
+            let [time, warm_up] = [seconds, warm_up].map(Duration::from_secs);
+            ping(to, downloads, time, Duration::from_micros(pause_us), warm_up, announce);
         }
+        Args::Transfer { to, downloads, uploads, seconds } => transfer(to, downloads, uploads, seconds),
         Args::Idle { to, count } => idle(to, count),
     }
 }
@@ -130,9 +149,28 @@ async fn serve(mut socket: tokio::net::TcpStream, echoes: Handle) -> io::Result<
                 socket.write_all(&block).await?;
             }
         }
+        UPLOAD => receive(socket).await,
         b'G' => http(socket).await,
         _ => Ok(()),
     }
+}
+
+/// Counts what is received until the client's deadline, and answers with the count.
+async fn receive(mut socket: tokio::net::TcpStream) -> io::Result<()> {
+    let deadline = UNIX_EPOCH + Duration::from_nanos(socket.read_u64().await?);
+    let remaining = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+    let (mut block, mut count) = (vec![0; BLOCK], 0);
+    // It never ends by itself before the deadline: the client sends until it has the answer.
+    _ = tokio::time::timeout(remaining, async {
+        while let Ok(length @ 1..) = socket.read(&mut block).await {
+            count += length as u64;
+        }
+    })
+    .await;
+    socket.write_u64(count).await?;
+    // Closing with unread data would reset the connection and could destroy the answer.
+    while socket.read(&mut block).await? > 0 {}
+    Ok(())
 }
 
 /// Answers each request with the same body. The first letter of the method was read before.
@@ -173,7 +211,14 @@ fn round_trip(socket: &mut TcpStream) -> Duration {
     begin.elapsed()
 }
 
-fn ping(to: SocketAddr, downloads: usize, time: Duration, pause: Duration, announce: bool) {
+fn ping(
+    to: SocketAddr,
+    downloads: usize,
+    time: Duration,
+    pause: Duration,
+    warm_up: Duration,
+    announce: bool,
+) {
     let mut socket = connect(to, ECHO);
     for _ in 0..20 {
         round_trip(&mut socket);
@@ -195,7 +240,7 @@ fn ping(to: SocketAddr, downloads: usize, time: Duration, pause: Duration, annou
         io::stdin().lock().read_line(&mut String::new()).unwrap();
     }
     if downloads > 0 {
-        thread::sleep(WARM_UP);
+        thread::sleep(warm_up);
     }
     let (begin, before) = (Instant::now(), bytes.load(Relaxed));
     let mut times = Vec::new();
@@ -216,6 +261,55 @@ fn ping(to: SocketAddr, downloads: usize, time: Duration, pause: Duration, annou
         at(1.0),
         rate * 8.0 / 1e9
     );
+}
+
+/// Transfers for so many seconds from now. The bytes that arrived in that time count, so that neither the buffers of a tunnel
+/// nor a late start are to anyone's advantage.
+fn transfer(to: SocketAddr, downloads: usize, uploads: usize, seconds: u64) {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let wall_deadline = SystemTime::now() + Duration::from_secs(seconds);
+    let start = |count, one: fn(SocketAddr, Instant, SystemTime) -> u64| -> Vec<_> {
+        (0..count).map(|_| thread::spawn(move || one(to, deadline, wall_deadline))).collect()
+    };
+    let (downloads, uploads) = (start(downloads, download), start(uploads, upload));
+    let mbit = |threads: Vec<thread::JoinHandle<u64>>| -> Vec<f64> {
+        threads.into_iter().map(|t| t.join().unwrap() as f64 * 8e-6 / seconds as f64).collect()
+    };
+    let (downloads, uploads) = (mbit(downloads), mbit(uploads));
+    println!(r#"{{"download_mbit": {downloads:.4?}, "upload_mbit": {uploads:.4?}}}"#);
+}
+
+/// Receives until the deadline. Returns the count of bytes.
+fn download(to: SocketAddr, deadline: Instant, _: SystemTime) -> u64 {
+    let mut socket = connect(to, DOWNLOAD);
+    let (mut block, mut count) = (vec![0; BLOCK], 0);
+    while let Some(remaining) = deadline.checked_duration_since(Instant::now()).filter(|t| !t.is_zero()) {
+        socket.set_read_timeout(Some(remaining)).unwrap();
+        match socket.read(&mut block) {
+            Ok(0) => panic!("the download has ended"),
+            Ok(length) => count += length as u64,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => panic!("download: {error}"),
+        }
+    }
+    count
+}
+
+/// Sends until the target answers, after the deadline. Returns how many bytes the target received before it.
+fn upload(to: SocketAddr, deadline: Instant, wall_deadline: SystemTime) -> u64 {
+    let mut socket = connect(to, UPLOAD);
+    let nanos = wall_deadline.duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    socket.write_all(&nanos.to_be_bytes()).unwrap();
+    let mut sender = socket.try_clone().unwrap();
+    // It fails once the other half is shut down.
+    let sending = thread::spawn(move || while sender.write(&[0; BLOCK]).is_ok() {});
+    let timeout = deadline.saturating_duration_since(Instant::now()) + ANSWER_TIMEOUT;
+    socket.set_read_timeout(Some(timeout)).unwrap();
+    let mut count = [0; 8];
+    socket.read_exact(&mut count).expect("the target's answer");
+    socket.shutdown(Shutdown::Both).unwrap();
+    sending.join().unwrap();
+    u64::from_be_bytes(count)
 }
 
 #[tokio::main]

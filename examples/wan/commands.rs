@@ -37,8 +37,11 @@ pub(crate) fn execute(rig: &mut Rig, line: &str) -> Result<String, String> {
     Ok("ok".into())
 }
 
+/// A change of the parameters of a direction.
+type Change = Box<dyn Fn(&mut Shape)>;
+
 /// Returns the change that a command makes to the parameters of a direction.
-fn change(name: &str, value: &str) -> Result<Box<dyn Fn(&mut Shape)>, String> {
+fn change(name: &str, value: &str) -> Result<Change, String> {
     Ok(match name {
         "rate" => {
             let rate = units::bits_per_second(value)?;
