@@ -2,7 +2,10 @@
 //! channel begins. Knows nothing of links, streams or the multiplexer's state.
 
 mod buffer_pool;
+mod connector;
+mod happy_eyeballs;
 mod listener;
+mod name_cache;
 mod negotiation;
 #[cfg(target_os = "linux")]
 mod reuse_port;
@@ -12,8 +15,10 @@ mod tcp_info;
 mod vectored;
 
 pub use buffer_pool::BufferPool;
+pub use connector::{ConnectError, ConnectPolicy, Connector};
+pub use happy_eyeballs::FailedAddress;
 pub use listener::Listener;
 pub use negotiation::{DetectedFormat, Negotiation, NegotiationError};
-pub use socket::{ChannelSocket, connect};
+pub use socket::ChannelSocket;
 pub(crate) use socket::{disable_reset_on_close, try_read, try_write};
 pub(crate) use vectored::{MAX_SLICES, advance, write_vectored_once};

@@ -2,17 +2,14 @@
 
 use std::{
     io::{self, IoSlice},
-    net::{IpAddr, Shutdown, SocketAddr},
+    net::{IpAddr, Shutdown},
     os::fd::AsFd,
     time::Duration,
 };
 
 use bytes::{BufMut, BytesMut};
 use socket2::{SockRef, Socket, TcpKeepalive};
-use tokio::{
-    io::Interest,
-    net::{TcpSocket, TcpStream, lookup_host},
-};
+use tokio::{io::Interest, net::TcpStream};
 
 use crate::{mux::TransportSample, telemetry::TcpInfo};
 
@@ -162,35 +159,6 @@ pub(crate) fn try_read(stream: &TcpStream, buf: &mut impl BufMut) -> io::Result<
         Err(error) if read == 0 => Err(error),
         _ => Ok(read),
     }
-}
-
-/// Connects to `HOST:PORT`, trying the addresses of the name one after the other, and sets the usual socket options.
-///
-/// The connection is reset when it is closed (`SO_LINGER` of zero) from its first moment: if the caller gives up while the
-/// other side accepts, that side must not take the closed connection for an empty but complete stream.
-///
-/// # Errors
-/// The name has no address, or no address accepts the connection: the error of the last one.
-pub async fn connect(to: &str) -> io::Result<TcpStream> {
-    let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "the host name has no address");
-    for addr in lookup_host(to).await? {
-        match connect_to(addr).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = error,
-        }
-    }
-    Err(failed)
-}
-
-/// Connects to one address, with the usual socket options and with `SO_LINGER` of zero.
-async fn connect_to(addr: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    disable_pacing_on_loopback(&SockRef::from(&socket), addr.ip());
-    SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
-    let stream = socket.connect(addr).await?;
-    // Keepalive detects a peer host that lost power; this host would notice its own power loss.
-    set_common_options(&SockRef::from(&stream), !addr.ip().is_loopback());
-    Ok(stream)
 }
 
 /// Selects Reno as the congestion control of a loopback connection, which cannot be congested.

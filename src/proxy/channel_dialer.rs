@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 use super::error::ServerLinkError;
 use crate::{
     config::ProxyConfig,
-    net::{ChannelSocket, Negotiation, connect},
+    net::{ChannelSocket, ConnectPolicy, Connector, Negotiation},
     wire::{
         Hello, HelloMode, Welcome,
         binary::{CHECKSUMS, VERSION},
@@ -15,8 +15,10 @@ use crate::{
     },
 };
 
-/// The timeout of each step of establishing a link: TCP connection, handshake, registration.
-pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The timeout of each step of establishing a link after the TCP connection: handshake, registration. The handshake takes
+/// two RTTs, and the kernel waits three more before it retransmits the first data of a connection: a path with an RTT of
+/// 6 s, on which a packet of the handshake is lost, needs 30 s.
+pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The resumption ticket of a link: allows the proxy to add a channel to the link, or to resume it after the loss of
 /// all channels. The server issues a new one with every resumption.
@@ -45,6 +47,8 @@ pub(super) struct ChannelDialer {
     pub(super) server: String,
     /// The secret that proxy and server prove to each other by HMAC.
     pub(super) token: Token,
+    /// Establishes the TCP connections.
+    pub(super) connector: Arc<Connector>,
 }
 
 impl ChannelDialer {
@@ -83,16 +87,19 @@ impl ChannelDialer {
         if let Some(ticket) = ticket {
             client = client.with_secret(ticket.secret);
         }
-        let socket = connect_to_server(&self.server).await?;
-        let mut negotiation = Negotiation::new(ChannelSocket::plain(socket));
+        let socket = connect_to_server(&self.connector, &self.server).await?;
+        let mut negotiation = Negotiation::new(socket);
         let handshake = timeout(STEP_TIMEOUT, negotiation.run_client(client, hello));
-        let welcome = handshake.await.map_err(|_| ServerLinkError::Timeout)??;
+        let welcome = handshake.await.map_err(|_| ServerLinkError::Timeout(STEP_TIMEOUT))??;
         Ok((negotiation, welcome))
     }
 }
 
-/// Establishes a TCP connection to `server`, `HOST:PORT`, within [`STEP_TIMEOUT`].
-pub(super) async fn connect_to_server(server: &str) -> Result<TcpStream, ServerLinkError> {
-    let connected = timeout(STEP_TIMEOUT, connect(server)).await.map_err(|_| ServerLinkError::Timeout)?;
-    connected.map_err(ServerLinkError::Connect)
+/// Establishes a TCP connection to `server`, `HOST:PORT`.
+pub(super) async fn connect_to_server(
+    connector: &Connector,
+    server: &str,
+) -> Result<ChannelSocket, ServerLinkError> {
+    let socket = connector.connect(server, ConnectPolicy::for_server()).await;
+    socket.map(ChannelSocket::plain).map_err(ServerLinkError::Connect)
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::ProxyConfig,
     ids::ServiceKey,
-    net::NegotiationError,
+    net::{Connector, NegotiationError},
     runtime::{Tasks, Workers},
     telemetry::Telemetry,
     wire::handshake::{HandshakeError, Token},
@@ -29,6 +29,8 @@ pub struct Proxy {
     config: Arc<ProxyConfig>,
     /// The secret that proxy and server prove to each other.
     token: Token,
+    /// Establishes TCP connections to servers and to the target.
+    connector: Arc<Connector>,
     /// Spawns and joins all tasks of the proxy.
     tasks: Tasks,
     /// Publishes the registered service; `None` while no link is registered.
@@ -49,12 +51,20 @@ impl Proxy {
         Self {
             config: Arc::new(config),
             token,
+            connector: Arc::default(),
             tasks,
             service: watch::Sender::new(None),
             link: Mutex::default(),
             streams: TaskTracker::new(),
             draining: CancellationToken::new(),
         }
+    }
+
+    /// Replaces the connector, which resolves names with getaddrinfo(3) by default. For tests.
+    #[must_use]
+    pub fn with_connector(mut self, connector: Connector) -> Self {
+        self.connector = Arc::new(connector);
+        self
     }
 
     /// Returns a receiver of the service that the proxy is registered for; `None` while it is registered with no
@@ -119,7 +129,8 @@ impl Proxy {
         // The successor that the last GOAWAY named. It is tried once: it may never become reachable.
         let mut successor = None::<String>;
         loop {
-            let connector = LinkConnector::new(&self.config, &self.token, &self.tasks, &self.streams);
+            let connector =
+                LinkConnector::new(&self.config, &self.token, &self.connector, &self.tasks, &self.streams);
             let server = successor.take().unwrap_or_else(|| self.config.server.clone());
             let error = match connector.connect(&server, &service).await {
                 Ok((link, assigned)) => {

@@ -1,8 +1,11 @@
 //! Why a proxy gives up, and why a link to a server ended or could not be established.
 
-use std::io;
+use std::time::Duration;
 
-use crate::{net::NegotiationError, wire::handshake::HandshakeError};
+use crate::{
+    net::{ConnectError, NegotiationError},
+    wire::handshake::HandshakeError,
+};
 
 /// Why a proxy gives up. Failures that may be temporary are retried instead.
 #[derive(Debug, thiserror::Error)]
@@ -32,20 +35,27 @@ pub enum ProxyError {
 pub(super) enum ServerLinkError {
     /// No TCP connection could be established.
     #[error("cannot establish a TCP connection: {0}")]
-    Connect(io::Error),
+    Connect(ConnectError),
     /// The handshake failed.
     #[error(transparent)]
     Negotiation(#[from] NegotiationError),
     /// The server answered the registration with ERROR.
     #[error("the server refused the registration: {0}")]
     Registration(String),
-    /// A step took longer than [`STEP_TIMEOUT`](super::channel_dialer::STEP_TIMEOUT).
-    #[error("timeout: the server did not answer within 10 s")]
-    Timeout,
+    /// The handshake or the registration took longer than this.
+    #[error("timeout: the server did not answer within {0:?}")]
+    Timeout(Duration),
     /// All channels were lost, and the link was not resumed within the grace period.
     #[error("all channels were lost and the link was not resumed in time")]
     Lost,
     /// The server drains, and sent GOAWAY within a second after it accepted the registration.
     #[error("the server is draining")]
     GoAway,
+}
+
+impl ServerLinkError {
+    /// Returns whether the attempt failed on this host or its network, before a packet was sent to the server.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self, Self::Connect(error) if error.is_local())
+    }
 }

@@ -21,7 +21,7 @@ use crate::{
     ids::ServiceKey,
     link::{Driver, Link, NewChannel},
     mux::{MuxConfig, Role},
-    net::{ChannelSocket, Negotiation},
+    net::{Connector, Negotiation},
     runtime::Tasks,
     telemetry::DisconnectReason,
     wire::{
@@ -38,6 +38,8 @@ pub(super) struct LinkConnector<'a> {
     config: &'a Arc<ProxyConfig>,
     /// The secret that proxy and server prove to each other.
     token: &'a Token,
+    /// Establishes TCP connections to servers and to the target.
+    connector: &'a Arc<Connector>,
     /// Spawns the tasks of channels and streams.
     tasks: &'a Tasks,
     /// Tracks the open streams of all links, so that a drain can wait for them.
@@ -49,10 +51,11 @@ impl<'a> LinkConnector<'a> {
     pub(super) fn new(
         config: &'a Arc<ProxyConfig>,
         token: &'a Token,
+        connector: &'a Arc<Connector>,
         tasks: &'a Tasks,
         streams: &'a TaskTracker,
     ) -> Self {
-        Self { config, token, tasks, streams }
+        Self { config, token, connector, tasks, streams }
     }
 
     /// Connects to `server`, runs the handshake and registers for `service`. Returns the link and the service that
@@ -74,6 +77,7 @@ impl<'a> LinkConnector<'a> {
         let events = Arc::new(ServerLinkEvents {
             go_away: go_away.clone(),
             config: self.config.clone(),
+            connector: self.connector.clone(),
             tasks: self.tasks.clone(),
             streams: self.streams.clone(),
             channels: Arc::new(ChannelTarget::new(self.config.channels)),
@@ -104,7 +108,7 @@ impl<'a> LinkConnector<'a> {
             Ok(Err(_)) => Err(ServerLinkError::Lost),
             Err(_) => {
                 link.close(&DisconnectReason::KeepaliveTimeout);
-                Err(ServerLinkError::Timeout)
+                Err(ServerLinkError::Timeout(STEP_TIMEOUT))
             }
         }
     }
@@ -118,7 +122,8 @@ impl<'a> LinkConnector<'a> {
         events: Arc<ServerLinkEvents>,
     ) -> Result<(Arc<Link>, Duration), ServerLinkError> {
         let (config, token) = (self.config.clone(), self.token.clone());
-        let dialer = ChannelDialer { config, server: server.to_owned(), token };
+        let connector = self.connector.clone();
+        let dialer = ChannelDialer { config, server: server.to_owned(), token, connector };
         let (mut negotiation, welcome) = dialer.open_link().await?;
         negotiation.send_frame(&Frame::Message(request)).await?;
         let config = MuxConfig {
@@ -148,7 +153,7 @@ impl<'a> LinkConnector<'a> {
         request: TunnelMessage,
         events: Arc<ServerLinkEvents>,
     ) -> Result<Arc<Link>, ServerLinkError> {
-        let mut negotiation = Negotiation::new(ChannelSocket::plain(connect_to_server(server).await?));
+        let mut negotiation = Negotiation::new(connect_to_server(self.connector, server).await?);
         let token = TunnelMessage::control(TunnelAction::Auth, self.token.reveal().to_owned());
         let mut lines = BytesMut::new();
         for message in [token, request] {

@@ -14,6 +14,7 @@ use crate::{
     config::ProxyConfig,
     ids::{ServiceKey, StreamKey, clean},
     link::{Link, LinkEvents, Stream},
+    net::Connector,
     runtime::Tasks,
     telemetry::seconds,
     wire::{Open, ResetCode, TunnelAction, TunnelMessage},
@@ -31,6 +32,8 @@ pub(super) struct ServerLinkEvents {
     pub(super) go_away: Arc<GoAwayState>,
     /// The configuration of the proxy: target and connect timeout of its streams.
     pub(super) config: Arc<ProxyConfig>,
+    /// Connects to the target.
+    pub(super) connector: Arc<Connector>,
     /// Spawns the task of each stream.
     pub(super) tasks: Tasks,
     /// Tracks the streams of all links of this proxy, so that a drain can wait for them.
@@ -53,7 +56,13 @@ impl ServerLinkEvents {
 impl LinkEvents for ServerLinkEvents {
     /// Starts the task that connects to the target and relays the stream.
     fn stream_opened(&self, stream: Stream, open: Open) {
-        let served = target::serve_stream(self.config.clone(), self.tasks.clone(), stream, open);
+        let served = target::serve_stream(
+            self.config.clone(),
+            self.connector.clone(),
+            self.tasks.clone(),
+            stream,
+            open,
+        );
         self.tasks.spawn("stream", self.streams.track_future(served));
     }
 

@@ -12,6 +12,7 @@ use underpass::{
     config::{ChannelCount, ProxyConfig, ProxyFormat, ServerConfig},
     control::{Command, CommandReply, CommandSender},
     ids::{ServiceKey, StreamKey},
+    net::Connector,
     proxy::{Proxy, ProxyError},
     runtime::Workers,
     server::{Server, ShutdownReport, ShutdownSignals},
@@ -284,7 +285,12 @@ impl Tunnel {
 impl RunningProxy {
     /// Starts a proxy.
     pub fn start(config: ProxyConfig, token: Token) -> Self {
-        let proxy = Arc::new(Proxy::new(config, token, Workers::here()));
+        Self::start_with(config, token, Connector::new())
+    }
+
+    /// Starts a proxy that connects with `connector`.
+    pub fn start_with(config: ProxyConfig, token: Token, connector: Connector) -> Self {
+        let proxy = Arc::new(Proxy::new(config, token, Workers::here()).with_connector(connector));
         let serving = proxy.watch_service();
         let mut tasks = JoinSet::new();
         let running = proxy.clone();

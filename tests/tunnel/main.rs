@@ -9,6 +9,7 @@
 
 mod accounting;
 mod balancing;
+mod connecting;
 mod emulated_link;
 mod example_proxies;
 mod example_proxy_wire;

@@ -1,0 +1,185 @@
+//! TCP connections to `HOST:PORT`: the name is resolved, and its addresses are tried beside each other.
+
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use socket2::SockRef;
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    happy_eyeballs::{AttemptSchedule, FailedAddress, connect_first},
+    name_cache::{Freshness, NameCache},
+    socket::{disable_pacing_on_loopback, set_common_options},
+};
+
+/// How long connecting may take, and how much effort it is worth.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectPolicy {
+    /// How long resolving the name and connecting may take together.
+    timeout: Duration,
+    /// The interval of further attempts to an address that does not answer; `None` for one attempt per address.
+    repeat_interval: Option<Duration>,
+    /// How recent the addresses of the name must be.
+    freshness: Freshness,
+}
+
+impl ConnectPolicy {
+    /// The policy for the target of a stream: one attempt per address, within `timeout`. Addresses are used for 30 s; older
+    /// ones still serve while a lookup renews them, so that no stream waits for the resolver but the first.
+    pub fn for_target(timeout: Duration) -> Self {
+        let freshness = Freshness { max_age: Duration::from_secs(30), max_wait: Duration::ZERO };
+        Self { timeout, repeat_interval: None, freshness }
+    }
+
+    /// The policy for the server. An address that does not answer gets another attempt every 500 ms: after an
+    /// interruption of the path the kernel would send the next SYN after up to 8 s more. An attempt may be pending until
+    /// the whole connect times out, after 20 s, because the RTT may be seconds. The name is looked up each time, since the
+    /// server may have moved; but not for longer than a second if the old addresses are known.
+    pub fn for_server() -> Self {
+        Self {
+            timeout: Duration::from_secs(20),
+            repeat_interval: Some(Duration::from_millis(500)),
+            freshness: Freshness { max_age: Duration::from_secs(1), max_wait: Duration::from_secs(1) },
+        }
+    }
+}
+
+/// Why no connection to `HOST:PORT` was established.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The name could not be resolved.
+    #[error("cannot resolve the name: {0}")]
+    Resolve(Arc<io::Error>),
+    /// No address accepted the connection.
+    #[error("{}", Failures(.failed, *.timeout))]
+    Addresses {
+        /// Every address that was tried.
+        failed: Vec<FailedAddress>,
+        /// How long connecting was permitted to take.
+        timeout: Duration,
+    },
+}
+
+impl ConnectError {
+    /// Returns the kind of failure of all addresses together: a timeout if one of them did not answer, else a refusal if
+    /// one refused the connection, else the error of the first one.
+    pub fn kind(&self) -> io::ErrorKind {
+        let failed = match self {
+            Self::Resolve(error) => return error.kind(),
+            Self::Addresses { failed, .. } => failed,
+        };
+        let kinds =
+            || failed.iter().map(|one| one.error.as_ref().map_or(io::ErrorKind::TimedOut, io::Error::kind));
+        let precedence = [io::ErrorKind::TimedOut, io::ErrorKind::ConnectionRefused];
+        let found = precedence.into_iter().find(|kind| kinds().any(|one| one == *kind));
+        found.or_else(|| kinds().next()).unwrap_or(io::ErrorKind::Other)
+    }
+
+    /// Returns whether no packet has left this host: the name could not be resolved, or there is no route to any address.
+    /// It happens while this host changes its network, and a retry costs the other side nothing.
+    pub fn is_local(&self) -> bool {
+        use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable};
+        let is_unreachable = |error: &io::Error| {
+            matches!(error.kind(), AddrNotAvailable | HostUnreachable | NetworkDown | NetworkUnreachable)
+        };
+        match self {
+            Self::Resolve(_) => true,
+            Self::Addresses { failed, .. } => {
+                failed.iter().all(|one| one.error.as_ref().is_some_and(is_unreachable))
+            }
+        }
+    }
+}
+
+/// Displays which addresses were tried and why each failed.
+struct Failures<'a>(&'a [FailedAddress], Duration);
+
+impl fmt::Display for Failures<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, FailedAddress { address, error }) in self.0.iter().enumerate() {
+            f.write_str(if n > 0 { "; " } else { "" })?;
+            match error {
+                Some(error) => write!(f, "{address}: {error}")?,
+                None => write!(f, "{address}: no answer within {:?}", self.1)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Establishes TCP connections to names, and remembers their addresses and which of them answered.
+#[derive(Debug)]
+pub struct Connector {
+    /// The addresses of names that were connected to.
+    names: NameCache,
+}
+
+impl Default for Connector {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Connector {
+    /// Creates a connector that resolves names with getaddrinfo(3).
+    pub fn new() -> Self {
+        Self { names: NameCache::new() }
+    }
+
+    /// Creates a connector that resolves `HOST:PORT` with `lookup`, which may block its thread. For tests.
+    pub fn with_lookup(lookup: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
+        Self { names: NameCache::with_lookup(lookup) }
+    }
+
+    /// Connects to `HOST:PORT`: to the address of the name that answers first (Happy Eyeballs, RFC 8305). The connection
+    /// has the usual socket options. Dropping the future cancels all attempts.
+    ///
+    /// The connection is reset when it is closed (`SO_LINGER` of zero) from its first moment: if the caller gives up while
+    /// the other side accepts, that side must not take the closed connection for an empty but complete stream.
+    ///
+    /// # Errors
+    /// The name cannot be resolved, or no address has accepted the connection in time.
+    pub async fn connect(&self, to: &str, policy: ConnectPolicy) -> Result<TcpStream, ConnectError> {
+        let ConnectPolicy { timeout, repeat_interval, freshness } = policy;
+        let schedule = AttemptSchedule { deadline: Instant::now() + timeout, repeat_interval };
+        let failure = |failed| ConnectError::Addresses { failed, timeout };
+        if let Ok(address) = to.parse::<SocketAddr>() {
+            return connect_first(&[address], schedule, connect_to)
+                .await
+                .map(|(_, stream)| stream)
+                .map_err(failure);
+        }
+        let resolved = timeout_at(schedule.deadline, self.names.resolve(to, freshness)).await;
+        let resolved = resolved.unwrap_or_else(|_| {
+            let text = format!("the resolver did not answer within {timeout:?}");
+            Err(Arc::new(io::Error::new(io::ErrorKind::TimedOut, text)))
+        });
+        let addresses = resolved.map_err(ConnectError::Resolve)?;
+        match connect_first(&addresses, schedule, connect_to).await {
+            Ok((address, stream)) => {
+                self.names.prefer(to, address);
+                Ok(stream)
+            }
+            Err(failed) => {
+                self.names.expire(to);
+                Err(failure(failed))
+            }
+        }
+    }
+}
+
+/// Connects to one address, with the usual socket options and with `SO_LINGER` of zero.
+async fn connect_to(addr: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    disable_pacing_on_loopback(&SockRef::from(&socket), addr.ip());
+    SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+    let stream = socket.connect(addr).await?;
+    // Keepalive detects a peer host that lost power; this host would notice its own power loss.
+    set_common_options(&SockRef::from(&stream), !addr.ip().is_loopback());
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! Unit tests of the connector, with real sockets on loopback.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream as StdStream};
+
+use socket2::{Domain, Socket, Type};
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A listener that answers no SYN, because its backlog is full.
+struct BlackHole {
+    address: SocketAddr,
+    _listener: Socket,
+    _backlog: Vec<Socket>,
+}
+
+impl BlackHole {
+    fn new() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let fill = (0..4).map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            _ = socket.connect(&address.into());
+            socket
+        });
+        let backlog = fill.collect();
+        let error = StdStream::connect_timeout(&address, Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "the backlog is full");
+        Self { address, _listener: listener, _backlog: backlog }
+    }
+}
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Returns an address that refuses connections.
+fn refusing() -> SocketAddr {
+    listener().1
+}
+
+fn connector(addresses: &[SocketAddr]) -> Connector {
+    let addresses = addresses.to_vec();
+    Connector::with_lookup(move |_| Ok(addresses.clone()))
+}
+
+#[tokio::test]
+async fn a_silent_first_address_costs_less_than_a_second_and_only_once() {
+    let (dead, (_listener, alive)) = (BlackHole::new(), listener());
+    for policy in [ConnectPolicy::for_target(10 * SECOND), ConnectPolicy::for_server()] {
+        let connector = connector(&[dead.address, alive]);
+        let begin = Instant::now();
+        let stream = connector.connect("name:1", policy).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), alive);
+        assert!((Duration::from_millis(250)..SECOND).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+        let first = connector.names.resolve("name:1", policy.freshness).await.unwrap()[0];
+        assert_eq!(first, alive, "it answered, and is tried first");
+    }
+}
+
+#[tokio::test]
+async fn the_error_names_each_address_and_why_it_failed() {
+    let (silent, refusing) = (BlackHole::new(), refusing());
+    let policy = ConnectPolicy::for_target(SECOND);
+    let error = connector(&[refusing, silent.address]).connect("name:1", policy).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    let expected =
+        format!("{refusing}: Connection refused (os error 111); {}: no answer within 1s", silent.address);
+    assert_eq!(error.to_string(), expected);
+    let error = connector(&[refusing]).connect("name:1", policy).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    let error = connector(&[]).connect("name:1", policy).await.unwrap_err();
+    assert_eq!(error.to_string(), "cannot resolve the name: the name has no address");
+    assert!(error.is_local());
+}
+
+#[tokio::test]
+async fn literal_addresses_are_not_looked_up() {
+    let (_listener, alive) = listener();
+    let connector = Connector::with_lookup(|name| panic!("looked up {name}"));
+    let stream = connector.connect(&alive.to_string(), ConnectPolicy::for_server()).await.unwrap();
+    assert_eq!(stream.peer_addr().unwrap(), alive);
+    let text = refusing().to_string();
+    let error = connector.connect(&text, ConnectPolicy::for_server()).await.unwrap_err();
+    assert!(!error.is_local(), "the other side has answered: {error}");
+}
+
+#[tokio::test]
+async fn an_address_without_a_route_is_reported_as_local() {
+    // No TCP connection can have the broadcast address: the kernel reports that the network is unreachable.
+    let connector = connector(&["255.255.255.255:1".parse().unwrap()]);
+    let error = connector.connect("name:1", ConnectPolicy::for_server());
+    let error = error.await.unwrap_err();
+    assert!(error.is_local(), "{error}");
+}
+
+#[tokio::test]
+async fn a_resolver_that_does_not_answer_is_reported_as_a_timeout() {
+    let (sender, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let connector = Connector::with_lookup(move |_| {
+        _ = gate.lock().unwrap().recv();
+        Ok(Vec::new())
+    });
+    let policy = ConnectPolicy::for_target(Duration::from_millis(50));
+    let error = connector.connect("name:1", policy).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert_eq!(error.to_string(), "cannot resolve the name: the resolver did not answer within 50ms");
+    drop(sender);
+}

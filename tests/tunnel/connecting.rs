@@ -1,0 +1,132 @@
+//! Connecting to names with several addresses, and over paths that lose packets: for the server and for the target.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use crate::support::{
+    client::fetch,
+    promised_second, soon,
+    target::{self, LOOPBACK},
+    tunnel::{RunningProxy, Tunnel},
+    within,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use underpass::{config::ProxyConfig, net::Connector};
+
+/// Returns a connector whose resolver returns these addresses for the names `server` and `target`.
+fn connector(server: &[SocketAddr], target: &[SocketAddr]) -> Connector {
+    let (server, target) = (server.to_vec(), target.to_vec());
+    Connector::with_lookup(move |name| match name {
+        "server:1" => Ok(server.clone()),
+        "target:1" => Ok(target.clone()),
+        _ => Err(std::io::Error::other("unknown name")),
+    })
+}
+
+/// Returns the configuration of a proxy that names its server and its target.
+fn named(tunnel: &Tunnel) -> ProxyConfig {
+    ProxyConfig {
+        server: "server:1".to_owned(),
+        target: "target:1".to_owned(),
+        ..tunnel.proxy_config(LOOPBACK)
+    }
+}
+
+/// Regression test: with a first address that drops every packet, as IPv6 addresses behind a broken path do, `--server`
+/// connected never and each user of such a `--to` was reset after 10 s.
+#[tokio::test]
+async fn a_dead_first_address_costs_a_quarter_of_a_second() {
+    let tunnel = Tunnel::start().await;
+    let origin = target::origin(None).await;
+    let (dead, _backlog) = target::full();
+    let begin = Instant::now();
+    let connector = connector(&[dead, tunnel.addr], &[dead, origin.addr]);
+    let mut proxy = RunningProxy::start_with(named(&tunnel), tunnel.token.clone(), connector);
+    let service = proxy.serves().await;
+    let registered = begin.elapsed();
+    let public = SocketAddr::new(LOOPBACK.ip(), service.port);
+    for _ in 0..3 {
+        let begin = Instant::now();
+        assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
+        println!("registered after {registered:?}, fetched after {:?}", begin.elapsed());
+        assert!(begin.elapsed() < promised_second(), "{:?}", begin.elapsed());
+    }
+    assert!(registered < promised_second(), "{registered:?}");
+    proxy.stop().await;
+    tunnel.end().await;
+}
+
+/// Regression test: after a path had lost all packets for a while, the proxy waited for the kernel's next SYN, whose
+/// intervals double. The listener here ignores every SYN until its backlog is emptied after 3.3 s; the kernel repeats a SYN
+/// after 1, 3 and 7 s.
+#[tokio::test]
+async fn a_path_that_recovers_is_used_at_once() {
+    let tunnel = Tunnel::start().await;
+    let (path, backlog) = target::full();
+    let connector = connector(&[path], &[]);
+    let mut proxy = RunningProxy::start_with(named(&tunnel), tunnel.token.clone(), connector);
+    tokio::time::sleep(Duration::from_millis(3300)).await;
+    assert!(tunnel.telemetry.snapshot().proxies.is_empty(), "the path is not interrupted");
+    let recovery = Instant::now();
+    let server = tunnel.addr;
+    let mut relays = JoinSet::new();
+    let mut backlog = backlog.into_iter();
+    let listener = backlog.next().unwrap();
+    listener.listen(128).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let listener = TcpListener::from_std(listener.into()).unwrap();
+    drop(backlog);
+    let relaying = async {
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            relays.spawn(async move {
+                let mut far = TcpStream::connect(server).await.unwrap();
+                _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    };
+    tokio::select! {
+        _ = proxy.serves() => {}
+        () = relaying => unreachable!("never completes"),
+    }
+    println!("serving {:?} after the path had recovered", recovery.elapsed());
+    assert!(recovery.elapsed() < Duration::from_millis(2500), "{:?}", recovery.elapsed());
+    proxy.stop().await;
+    soon("the relays end", async { while relays.join_next().await.is_some() {} }).await;
+    tunnel.end().await;
+}
+
+/// Many users of a target whose name resolves slowly cost one lookup.
+#[tokio::test]
+async fn many_streams_share_the_lookup_of_their_target() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    };
+    let tunnel = Tunnel::start().await;
+    let origin = target::origin(None).await;
+    let lookups = Arc::<AtomicUsize>::default();
+    let (count, addr) = (lookups.clone(), origin.addr);
+    let connector = Connector::with_lookup(move |_| {
+        count.fetch_add(1, SeqCst);
+        std::thread::sleep(Duration::from_millis(100));
+        Ok(vec![addr])
+    });
+    let config = ProxyConfig { target: "target:1".to_owned(), ..tunnel.proxy_config(LOOPBACK) };
+    let mut proxy = RunningProxy::start_with(config, tunnel.token.clone(), connector);
+    let public = SocketAddr::new(LOOPBACK.ip(), proxy.serves().await.port);
+    let mut users = JoinSet::new();
+    for _ in 0..20 {
+        users.spawn(async move { fetch(public, "/file/1000").await.unwrap().length });
+    }
+    let fetched = within(Duration::from_secs(25), "twenty downloads", users.join_all()).await;
+    assert_eq!(fetched, [1000; 20]);
+    assert_eq!(lookups.load(SeqCst), 1);
+    proxy.stop().await;
+    tunnel.end().await;
+}
