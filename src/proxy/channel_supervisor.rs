@@ -26,6 +26,10 @@ use crate::{
 /// reconnect is made at once, without backoff.
 pub(super) const STABLE_AFTER: Duration = Duration::from_secs(1);
 
+/// The longest backoff after an attempt that has sent no packet, because this host has no network at the moment. Such
+/// attempts cost the server nothing, and the open streams wait for the first one that succeeds.
+const MAX_BACKOFF_WITHOUT_NETWORK: Duration = Duration::from_millis(500);
+
 /// Keeps the channels of one link established. Shared by one task per channel.
 pub(super) struct ChannelSupervisor {
     /// Connects to the server and runs handshakes.
@@ -73,6 +77,7 @@ impl ChannelSupervisor {
             None => self.establish().await,
         };
         while !self.link.has_ended() {
+            let mut max_pause = config.max_backoff;
             match next {
                 Ok(Some(channel)) => {
                     // The target may have changed while this channel was established.
@@ -100,13 +105,16 @@ impl ChannelSupervisor {
                     if self.is_link_unknown(&error) {
                         return self.link.close(&DisconnectReason::Closed);
                     }
+                    if error.is_local() {
+                        max_pause = MAX_BACKOFF_WITHOUT_NETWORK;
+                    }
                 }
             }
             if self.target.remove_keeper() {
                 return;
             }
             tokio::select! {
-                () = tokio::time::sleep(backoff.next_pause()) => {}
+                () = tokio::time::sleep(backoff.next_pause().min(max_pause)) => {}
                 () = self.link.wait_ended() => return,
                 () = self.go_away.wait_received() => return,
             }
