@@ -51,24 +51,8 @@ enum Args {
         #[arg(long)]
         listen: SocketAddr,
     },
-    /// One connection that sends pings, beside downloads
-    Ping {
-        #[arg(long)]
-        to: SocketAddr,
-        #[arg(long, default_value_t = 0)]
-        downloads: usize,
-        #[arg(long)]
-        seconds: u64,
-        /// Pause between a pong and the next ping
-        #[arg(long, default_value_t = 0)]
-        pause_us: u64,
-        /// Time for which the downloads run before pings are measured, so that windows have reached their size
-        #[arg(long, default_value_t = 1)]
-        warm_up: u64,
-        /// Print the address of the connection that pings, and wait for a line before the measurement
-        #[arg(long)]
-        announce: bool,
-    },
+    /// Connections that send pings, beside downloads
+    Ping(PingLoad),
     /// Connections that transfer without end; measures the goodput at the receivers, from before the connections are opened
     Transfer {
         #[arg(long)]
@@ -89,13 +73,33 @@ enum Args {
     },
 }
 
+/// Pings beside downloads.
+#[derive(clap::Args)]
+struct PingLoad {
+    #[arg(long)]
+    to: SocketAddr,
+    #[arg(long, default_value_t = 0)]
+    downloads: usize,
+    /// Connections that ping
+    #[arg(long, default_value_t = 1)]
+    pings: usize,
+    #[arg(long)]
+    seconds: u64,
+    /// Pause between a pong and the next ping
+    #[arg(long, default_value_t = 0)]
+    pause_us: u64,
+    /// Time for which the downloads run before pings are measured, so that windows have reached their size
+    #[arg(long, default_value_t = 1)]
+    warm_up: u64,
+    /// Print the address of the first connection that pings, and wait for a line before the measurement
+    #[arg(long)]
+    announce: bool,
+}
+
 fn main() {
     match Args::parse() {
         Args::Target { listen } => target(listen),
-        Args::Ping { to, downloads, seconds, pause_us, warm_up, announce } => {
-            let [time, warm_up] = [seconds, warm_up].map(Duration::from_secs);
-            ping(to, downloads, time, Duration::from_micros(pause_us), warm_up, announce);
-        }
+        Args::Ping(load) => ping(&load),
         Args::Transfer { to, downloads, uploads, seconds } => transfer(to, downloads, uploads, seconds),
         Args::Idle { to, count } => idle(to, count),
     }
@@ -211,21 +215,26 @@ fn round_trip(socket: &mut TcpStream) -> Duration {
     begin.elapsed()
 }
 
-fn ping(
-    to: SocketAddr,
-    downloads: usize,
-    time: Duration,
-    pause: Duration,
-    warm_up: Duration,
-    announce: bool,
-) {
-    let mut socket = connect(to, ECHO);
+/// Pings until `end`. Returns the times.
+fn ping_until(socket: &mut TcpStream, end: Instant, pause: Duration) -> Vec<Duration> {
+    let mut times = Vec::new();
+    while Instant::now() < end {
+        times.push(round_trip(socket));
+        if !pause.is_zero() {
+            thread::sleep(pause);
+        }
+    }
+    times
+}
+
+fn ping(load: &PingLoad) {
+    let mut sockets: Vec<_> = (0..load.pings).map(|_| connect(load.to, ECHO)).collect();
     for _ in 0..20 {
-        round_trip(&mut socket);
+        round_trip(&mut sockets[0]);
     }
     let bytes = Arc::new(AtomicU64::new(0));
-    for _ in 0..downloads {
-        let bytes = bytes.clone();
+    for _ in 0..load.downloads {
+        let (to, bytes) = (load.to, bytes.clone());
         // The thread runs until the program exits.
         thread::spawn(move || {
             let mut socket = connect(to, DOWNLOAD);
@@ -235,21 +244,20 @@ fn ping(
             }
         });
     }
-    if announce {
-        println!("{}", socket.local_addr().unwrap());
+    if load.announce {
+        println!("{}", sockets[0].local_addr().unwrap());
         io::stdin().lock().read_line(&mut String::new()).unwrap();
     }
-    if downloads > 0 {
-        thread::sleep(warm_up);
+    if load.downloads > 0 {
+        thread::sleep(Duration::from_secs(load.warm_up));
     }
     let (begin, before) = (Instant::now(), bytes.load(Relaxed));
-    let mut times = Vec::new();
-    while begin.elapsed() < time {
-        times.push(round_trip(&mut socket));
-        if !pause.is_zero() {
-            thread::sleep(pause);
-        }
-    }
+    let (end, pause) = (begin + Duration::from_secs(load.seconds), Duration::from_micros(load.pause_us));
+    let threads: Vec<_> = sockets
+        .into_iter()
+        .map(|mut socket| thread::spawn(move || ping_until(&mut socket, end, pause)))
+        .collect();
+    let mut times: Vec<Duration> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
     let rate = (bytes.load(Relaxed) - before) as f64 / begin.elapsed().as_secs_f64();
     times.sort();
     let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize].as_secs_f64() * 1e6;
