@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -74,6 +74,8 @@ pub(super) struct ChannelIo {
     /// Whether a write failed because the peer has reset the connection (RST). The kernel reports a reset only once,
     /// so the driver may read a plain end instead.
     was_reset: AtomicBool,
+    /// Whether the peer answers on the channel.
+    is_responsive: watch::Sender<bool>,
     /// Cancelled to stop the channel's driver.
     stopped: CancellationToken,
 }
@@ -100,6 +102,7 @@ impl ChannelIo {
             is_reading_paused: AtomicBool::new(false),
             driver_wake: Notify::new(),
             was_reset: AtomicBool::new(false),
+            is_responsive: watch::Sender::new(true),
             stopped: CancellationToken::new(),
         }
     }
@@ -124,6 +127,17 @@ impl ChannelIo {
     /// wait. For the driver only.
     pub(super) async fn driver_woken(&self) {
         self.driver_wake.notified().await;
+    }
+
+    /// Sets whether the peer answers on the channel, and wakes the tasks that [watch](Self::watch_responsive) it.
+    pub(super) fn set_responsive(&self, is_responsive: bool) {
+        assert_link_state_unlocked();
+        self.is_responsive.send_replace(is_responsive);
+    }
+
+    /// Returns a receiver of whether the peer answers on the channel.
+    pub(super) fn watch_responsive(&self) -> watch::Receiver<bool> {
+        self.is_responsive.subscribe()
     }
 
     /// Ends the channel: its driver stops. The first reason counts, and [`ChannelShared::set_end_reason`] may have

@@ -41,6 +41,8 @@ pub(super) struct ChannelShared {
     queued_bytes: AtomicUsize,
     /// Whether the socket's send buffer is full, and the driver waits until the socket is writable.
     is_write_blocked: AtomicBool,
+    /// Whether the mux's timeout of the channel has moved, so that the driver has to set its timer again.
+    has_timeout_moved: AtomicBool,
     /// When the channel's socket last took bytes.
     last_write_progress: LeafMutex<Instant>,
     /// Why the channel ends; unset until it is stopped.
@@ -57,6 +59,7 @@ impl ChannelShared {
             stats,
             queued_bytes: AtomicUsize::new(0),
             is_write_blocked: AtomicBool::new(false),
+            has_timeout_moved: AtomicBool::new(true),
             last_write_progress: LeafMutex::new(Instant::now()),
             end_reason: OnceLock::new(),
         }
@@ -110,6 +113,27 @@ impl ChannelShared {
         self.is_write_blocked.load(SeqCst)
     }
 
+    /// Returns how many encoded bytes the socket has not taken yet.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queued_bytes.load(Relaxed)
+    }
+
+    /// Returns for how long the socket has taken nothing.
+    pub(super) fn write_stall(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(*self.last_write_progress.lock())
+    }
+
+    /// Records that the mux's timeout of the channel has moved. The caller has the driver woken.
+    pub(super) fn set_timeout_moved(&self) {
+        self.has_timeout_moved.store(true, SeqCst);
+    }
+
+    /// Returns whether the mux's timeout of the channel has moved since the last call; also at the first call. For the
+    /// driver, which then sets its timer.
+    pub(super) fn take_timeout_moved(&self) -> bool {
+        self.has_timeout_moved.load(SeqCst) && self.has_timeout_moved.swap(false, SeqCst)
+    }
+
     /// Records why the channel ends; the first reason counts.
     pub(super) fn set_end_reason(&self, reason: DisconnectReason) {
         _ = self.end_reason.set(reason);
@@ -123,8 +147,7 @@ impl ChannelShared {
     /// Returns whether the peer has taken nothing for [`MAX_WRITE_STALL`], so that the channel should get no new
     /// streams: the socket's send buffer has stayed full, or a ping is unanswered.
     pub(super) fn is_stalled(&self, mux: &Mux, now: Instant) -> bool {
-        let is_write_stalled = self.is_write_blocked()
-            && now.saturating_duration_since(*self.last_write_progress.lock()) >= MAX_WRITE_STALL;
+        let is_write_stalled = self.is_write_blocked() && self.write_stall(now) >= MAX_WRITE_STALL;
         is_write_stalled || mux.is_probe_unanswered_for(self.id, MAX_WRITE_STALL, now)
     }
 
@@ -137,7 +160,7 @@ impl ChannelShared {
             tcp,
             rtt,
             min_rtt,
-            send_queue_bytes: self.queued_bytes.load(Relaxed) as u64 + mux.queued_bytes(self.id),
+            send_queue_bytes: self.queued_bytes() as u64 + mux.queued_bytes(self.id),
             chunk_size: u32::try_from(chunk).unwrap_or(u32::MAX),
             is_stalled: self.is_stalled(mux, now),
         }

@@ -5,14 +5,17 @@
 
 use std::{
     fmt, io,
+    pin::{Pin, pin},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use tokio::{runtime::Handle, time::MissedTickBehavior};
+use tokio::{runtime::Handle, sync::watch, time::Sleep};
 
 use super::{
+    ack_progress::AckProgress,
+    channel_health::ChannelHealthReader,
     channel_io::{ChannelIo, TURN_BUDGET, end_reason},
     channel_shared::ChannelShared,
     handle::Link,
@@ -41,9 +44,13 @@ const MIN_READ_SPACE: usize = BufferPool::BUFFER_SIZE / 2;
 const MAX_BATCH: usize = 64;
 
 /// How long the kernel retransmits to a peer that acknowledges nothing, or waits for one whose receive window stays
-/// closed, before the connection fails (`TCP_USER_TIMEOUT`). It ends a channel whose peer vanished while much data
-/// was in flight.
-const BINARY_USER_TIMEOUT: Duration = Duration::from_secs(9);
+/// closed, before the connection fails (`TCP_USER_TIMEOUT`). Longer than an outage that streams survive: when the path
+/// is back, the connection may be the first to work again. Pings detect a lost channel sooner.
+const BINARY_USER_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// How long a channel whose peer sends, but reads nothing, is kept: its socket has accepted nothing for this long, and
+/// its receive window is closed.
+const MAX_READ_STALL: Duration = Duration::from_secs(9);
 
 /// `TCP_USER_TIMEOUT` of the connection to a text peer, longer than [`BINARY_USER_TIMEOUT`]: a simple text proxy may
 /// be blocked by one slow target for a while, and one that was stopped must be noticed.
@@ -56,9 +63,6 @@ const MAX_UNSENT_BYTES: u32 = 16 * 1024;
 /// How long data waits for the next report of the kernel's view of the connection, when the congestion window is full:
 /// the resolution of the runtime's timer.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(1);
-
-/// Interval of the mux's timers: a fraction of the keepalive timeout.
-const TICK_INTERVAL: Duration = Duration::from_millis(250);
 
 thread_local! {
     /// Reused list of decoded frames: the decoder fills it before the link state is locked, and the mux handles it
@@ -131,6 +135,8 @@ pub struct Driver {
     decoder: ChannelDecoder,
     /// Received bytes that are not decoded yet. Returned to the pool while it is empty.
     buffer: BytesMut,
+    /// What the peer's kernel has acknowledged.
+    ack_progress: AckProgress,
 }
 
 impl fmt::Debug for Driver {
@@ -143,6 +149,9 @@ impl Drop for Driver {
     fn drop(&mut self) {
         // This process is alive, and the last frames should arrive: the socket is closed in an orderly way.
         self.io.socket().set_reset_on_close(false);
+        if let Some(stats) = self.io.shared().stats() {
+            stats.set_health_source(None);
+        }
         self.link.remove_channel(self.io.shared().id());
     }
 }
@@ -162,7 +171,20 @@ impl Driver {
             None => ChannelDecoder::Binary(codec.decoder),
             Some(_) => ChannelDecoder::Text(LineDecoder::new(MAX_LINE)),
         };
-        link.add_channel(&io).then(|| Self { link: link.clone(), io, decoder, buffer: read_ahead })
+        let rtt = io.socket().tcp_info().map(|tcp| tcp.smoothed_rtt).filter(|rtt| !rtt.is_zero());
+        if !link.add_channel(&io, rtt) {
+            return None;
+        }
+        if let Some(stats) = io.shared().stats() {
+            stats.set_health_source(Some(Arc::new(ChannelHealthReader::new(link, &io))));
+        }
+        let ack_progress = AckProgress::new(Instant::now());
+        Some(Self { link: link.clone(), io, decoder, buffer: read_ahead, ack_progress })
+    }
+
+    /// Returns a receiver of whether the peer answers on the channel.
+    pub fn watch_responsive(&self) -> watch::Receiver<bool> {
+        self.io.watch_responsive()
     }
 
     /// [Attaches](Self::attach) a channel to `link` and [runs](Self::run) its driver until the channel ends. Returns
@@ -210,11 +232,13 @@ impl Driver {
     /// for the returned reason.
     async fn run_until_end(&mut self) -> Result<(), DisconnectReason> {
         let io = self.io.clone();
-        let mut ticks = tokio::time::interval(TICK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sample_at: Option<Instant> = None;
+        let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
         self.handle_buffered()?;
         loop {
+            if io.shared().take_timeout_moved() {
+                self.set_timer(timer.as_mut());
+            }
             let is_paused = self.update_reading_paused();
             if io.is_sample_due() {
                 sample_at.get_or_insert_with(|| Instant::now() + SAMPLE_INTERVAL);
@@ -235,12 +259,13 @@ impl Driver {
                     sample_at = None;
                     io.flush(&self.link);
                 }
-                _ = ticks.tick() => {
+                () = timer.as_mut() => {
                     // If this machine was busy for a while, received bytes count before the peer is taken for silent.
                     if !is_paused {
                         self.read()?;
                     }
-                    self.handle_tick(is_paused);
+                    self.handle_timeout(is_paused);
+                    self.set_timer(timer.as_mut());
                 }
                 _ = io.socket().readable(), if !is_paused => {
                     if self.read()? >= TURN_BUDGET {
@@ -264,10 +289,19 @@ impl Driver {
         is_paused
     }
 
-    /// Runs the mux's timers (pings, keepalive, retransmission), flushes, and updates the channel's health for
-    /// telemetry. `is_reading_paused` says that this side does not read the channel, so that silence of the peer
-    /// means nothing.
-    fn handle_tick(&self, is_reading_paused: bool) {
+    /// Sets `timer` to when the mux's timers of the channel have something to do next. Not called for each received
+    /// packet: the mux reports when the time moves.
+    fn set_timer(&self, timer: Pin<&mut Sleep>) {
+        let (id, now) = (self.io.shared().id(), Instant::now());
+        // A channel that the link does not have any more is being stopped.
+        if let Some(at) = self.link.with(|state| state.mux.next_timeout(id, now)) {
+            timer.reset(at.into());
+        }
+    }
+
+    /// Runs the mux's timers of the channel (pings, keepalive, retransmission) and flushes. `is_reading_paused` says
+    /// that this side does not read the channel, so that silence of the peer means nothing.
+    fn handle_timeout(&mut self, is_reading_paused: bool) {
         let (io, now) = (self.io.shared(), Instant::now());
         // While this side does not read, silence of the peer means nothing. A text proxy that is blocked by one slow
         // target reads no pings either: while its socket takes nothing, the kernel finds out whether it is alive. The
@@ -275,19 +309,27 @@ impl Driver {
         let is_blocked_proxy = io.is_text() && self.link.role() == Role::Server && io.is_write_blocked();
         let is_silence_excused = is_reading_paused || is_blocked_proxy;
         let tcp = self.io.socket().tcp_info();
-        self.link.with(|state| {
+        let progress = &mut self.ack_progress;
+        let is_responsive = self.link.with(|state| {
             if is_silence_excused {
-                state.mux.reset_idle_timeout(io.id(), now);
+                state.mux.record_alive(io.id(), now);
             }
             if let Some(tcp) = &tcp {
                 state.mux.report_retransmissions(io.id(), tcp.retransmitted_segments);
+                let is_answer_due = state.mux.is_answer_due(io.id());
+                if let Some(at) = progress.update(tcp, io.queued_bytes(), is_answer_due, now) {
+                    state.mux.record_alive(io.id(), at);
+                }
             }
-            state.mux.handle_timeout(now);
+            state.mux.handle_channel_timeout(io.id(), now);
+            state.mux.is_responsive(io.id())
         });
-        self.link.flush();
-        if let Some(stats) = io.stats() {
-            stats.set_health(self.link.with(|state| io.health(&state.mux, tcp, now)));
+        let is_write_stalled =
+            io.is_write_blocked() && io.write_stall(now).min(progress.stall(now)) >= MAX_READ_STALL;
+        if !io.is_text() && tcp.is_some() && is_write_stalled && is_responsive {
+            self.io.stop(DisconnectReason::KeepaliveTimeout);
         }
+        self.link.flush();
     }
 
     /// Reads the socket until it is empty or [`TURN_BUDGET`] is used up, and handles the received frames. Returns the
@@ -363,8 +405,12 @@ impl Driver {
     /// Hands decoded frames or lines to the link. Returns whether the socket must not be read for now.
     fn handle_batch(&self, batch: &mut Vec<Received>, now: Instant) -> Result<bool, DisconnectReason> {
         let id = self.io.shared().id();
+        let has_partial_frame = !self.buffer.is_empty();
         self.link.with(|state| {
-            state.mux.reset_idle_timeout(id, now);
+            state.mux.record_alive(id, now);
+            if has_partial_frame {
+                state.mux.record_traffic(id, now);
+            }
             for received in batch.drain(..) {
                 match received {
                     Received::Frame(frame) => state.mux.handle_frame(id, frame, now),

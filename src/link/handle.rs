@@ -106,8 +106,12 @@ impl Link {
         if text.is_some() {
             // A third-party proxy may not accept longer lines.
             config.chunk_size = config.chunk_size.map(|chunk| chunk.min(CHUNK_SIZE));
-            // A simple proxy handles one stream at a time, and one slow target may block it for a while.
-            (config.ping_interval, config.keepalive_timeout) = (TEXT_PING_INTERVAL, config.idle_timeout);
+            // A simple proxy handles one stream at a time, and one slow target may block it for a while. It may detect
+            // the loss of its server by the pings.
+            config.ping_interval = TEXT_PING_INTERVAL;
+            config.idle_stream_ping_interval = TEXT_PING_INTERVAL;
+            config.idle_ping_interval = TEXT_PING_INTERVAL;
+            config.keepalive_timeout = config.idle_timeout;
         }
         let text = text.map(|fields| TextAdapter::new(role, fields, config.initial_window));
         let state = LinkState::new(Mux::new(role, config), text);
@@ -315,6 +319,8 @@ impl Link {
             FollowUp::Deliver(endpoint) => endpoint.deliver(self),
             FollowUp::WakeRelay(endpoint) => endpoint.wake(),
             FollowUp::CancelDriver(channel) => channel.cancel_driver(),
+            FollowUp::WakeDriver(channel) => channel.wake_driver(),
+            FollowUp::SetResponsive(channel, is_responsive) => channel.set_responsive(is_responsive),
             FollowUp::StreamOpened(endpoint, open) => {
                 self.events.stream_opened(Stream { link: self.clone(), endpoint }, open);
             }
@@ -340,6 +346,8 @@ impl Link {
             // The relay task delivers the data when it is woken.
             FollowUp::Deliver(endpoint) | FollowUp::WakeRelay(endpoint) => endpoint.wake(),
             FollowUp::CancelDriver(channel) => channel.cancel_driver(),
+            FollowUp::WakeDriver(channel) => channel.wake_driver(),
+            FollowUp::SetResponsive(channel, is_responsive) => channel.set_responsive(is_responsive),
             // Nothing would ever relay the stream. The RESET leaves with the next flush.
             FollowUp::StreamOpened(endpoint, _) => {
                 let mut state = self.state.lock();
@@ -403,10 +411,15 @@ impl Link {
         });
     }
 
-    /// Adds a channel to the link, resumes the link if it was detached, and flushes. Returns false, and adds nothing,
-    /// if the link has ended or is closing.
-    pub(in crate::link) fn add_channel(self: &Arc<Self>, channel: &Arc<ChannelIo>) -> bool {
-        let is_added = self.with(|state| state.add_channel(channel));
+    /// Adds a channel to the link, resumes the link if it was detached, and flushes. `rtt` is the RTT that the kernel
+    /// measured during the handshake, where it is known. Returns false, and adds nothing, if the link has ended or is
+    /// closing.
+    pub(in crate::link) fn add_channel(
+        self: &Arc<Self>,
+        channel: &Arc<ChannelIo>,
+        rtt: Option<Duration>,
+    ) -> bool {
+        let is_added = self.with(|state| state.add_channel(channel, rtt));
         self.flush();
         is_added
     }

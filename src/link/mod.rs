@@ -12,7 +12,7 @@
 //!    another lock of this level may be held; blocking on one is for tasks that hold none.
 //! 2. The link state (`handle`, `state`).
 //! 3. Leaf locks, under which no other lock is acquired: bottleneck timers, replay buffers, rate limits; and outside
-//!    this module, the mutexes of `telemetry` (latency histograms, channel health) and of a [`LatencyObserver`].
+//!    this module, the mutexes of `telemetry` (latency histograms) and of a [`LatencyObserver`].
 //!
 //! While the link state is locked no code makes a system call, wakes a task, encodes or decodes frames, or computes a
 //! checksum or base64. So:
@@ -26,7 +26,9 @@
 //! the link state asserts that. The leaf locks outside this module are plain mutexes without a rank: the functions that
 //! acquire them call nothing of this module meanwhile.
 
+mod ack_progress;
 mod bottleneck;
+mod channel_health;
 mod channel_io;
 mod channel_shared;
 mod control;

@@ -31,6 +31,10 @@ use crate::{
 /// takes that many to connect, to complete the handshake and to answer the first ping.
 const RESET_GRACE: (Duration, u32) = (Duration::from_secs(1), 4);
 
+/// How long a lost channel is kept if the link has no other channel that works, at most for the resume grace. It is
+/// longer than the outages of mobile networks.
+const MAX_OUTAGE: Duration = Duration::from_secs(25);
+
 /// The most frames or lines that one poll for transmission takes from the mux before the link state is unlocked.
 const MAX_POLLED: usize = 256;
 
@@ -97,6 +101,10 @@ pub(super) enum FollowUp {
     WakeRelay(Arc<Endpoint>),
     /// Stop the channel's driver; the end reason is recorded.
     CancelDriver(Arc<ChannelIo>),
+    /// Wake the channel's driver, to set its timer again.
+    WakeDriver(Arc<ChannelIo>),
+    /// Tell the task that keeps the channel established whether the peer answers on it.
+    SetResponsive(Arc<ChannelIo>, bool),
     /// Tell the owner of a stream that the peer has opened.
     StreamOpened(Arc<Endpoint>, Open),
     /// Tell the owner of a message received on this channel.
@@ -241,9 +249,11 @@ impl LinkState {
     pub(super) fn remove_channel(&mut self, id: u16) {
         let Some(lost) = self.channels.remove(&id) else { return };
         self.last_end_reason = lost.shared().end_reason().cloned();
-        let rtt = self.mux.path_stats(id).and_then(|path| path.latest_rtt);
-        self.mux.remove_channel(id);
         let now = Instant::now();
+        let rtt = self.mux.path_stats(id).and_then(|path| path.latest_rtt);
+        // For this long the channel was kept after it was lost, so that the grace has been running.
+        let overdue = self.mux.overdue(id, now);
+        self.mux.remove_channel(id);
         if matches!(
             self.last_end_reason,
             Some(
@@ -255,7 +265,7 @@ impl LinkState {
         if !self.channels.is_empty() {
             return;
         }
-        let grace = self.grace(rtt.unwrap_or_default(), now);
+        let grace = self.grace(rtt.unwrap_or_default(), now).saturating_sub(overdue);
         if grace.is_zero() {
             return self.end();
         }
@@ -285,9 +295,9 @@ impl LinkState {
         }
     }
 
-    /// Adds a channel, and resumes a detached link. Returns false, and adds nothing, if the link has ended or is
-    /// closing: nothing would end the channel.
-    pub(super) fn add_channel(&mut self, channel: &Arc<ChannelIo>) -> bool {
+    /// Adds a channel, and resumes a detached link. `rtt` is the RTT that the kernel measured, where it is known.
+    /// Returns false, and adds nothing, if the link has ended or is closing: nothing would end the channel.
+    pub(super) fn add_channel(&mut self, channel: &Arc<ChannelIo>, rtt: Option<Duration>) -> bool {
         if self.has_ended || self.is_closing {
             return false;
         }
@@ -295,6 +305,10 @@ impl LinkState {
         let (id, now) = (channel.shared().id(), Instant::now());
         self.channels.insert(id, channel.clone());
         self.mux.add_channel(id, now);
+        if let Some(rtt) = rtt {
+            self.mux.set_initial_rtt(id, rtt);
+        }
+        // Makes the first ping due. With the new channel, others that are lost need not be kept any longer.
         self.mux.handle_timeout(now);
         true
     }
@@ -392,8 +406,21 @@ impl LinkState {
             MuxEvent::RttSample { channel, rtt } => {
                 self.channels.get(&channel).inspect(|channel| channel.shared().record_rtt(rtt));
             }
+            MuxEvent::TimeoutMoved { channel } => {
+                let Some(channel) = self.channels.get(&channel) else { return };
+                channel.shared().set_timeout_moved();
+                follow_ups.push(FollowUp::WakeDriver(channel.clone()));
+            }
+            MuxEvent::ResponsivenessChanged { channel, is_responsive } => {
+                let channel = self.channels.get(&channel).cloned();
+                follow_ups.extend(channel.map(|channel| FollowUp::SetResponsive(channel, is_responsive)));
+            }
             MuxEvent::ChannelTimedOut { channel } => {
-                self.stop_channel(channel, DisconnectReason::KeepaliveTimeout)
+                // The kernel still retransmits on it, and after an outage it may be the first to work again.
+                let kept = self.resume_grace.min(MAX_OUTAGE);
+                if self.mux.has_responsive_channel() || self.mux.overdue(channel, Instant::now()) >= kept {
+                    self.stop_channel(channel, DisconnectReason::KeepaliveTimeout);
+                }
             }
         }
     }

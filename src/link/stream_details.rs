@@ -16,9 +16,10 @@ impl StreamDetailsSource for StreamControl {
         let stream = endpoint.shared().number();
         let (send, recv, health) = self.link().with(|state| {
             let channel = state.mux.primary_channel(stream);
-            let stats = channel.and_then(|id| state.channels.get(&id)?.shared().stats());
-            // `None` while the link is detached.
-            let health = channel.map(|_| stats.map(|stats| stats.health()).unwrap_or_default());
+            // `None` while the link is detached. What only the kernel knows is not read under the lock.
+            let health = channel
+                .and_then(|id| state.channels.get(&id))
+                .map(|channel| channel.shared().health(&state.mux, None, now));
             Some((state.mux.send_flow(stream)?, state.mux.recv_flow(stream)?, health))
         })?;
         let report = |timer: &BottleneckTimer| (timer.current(now), timer.times(now));

@@ -10,7 +10,9 @@ use super::{
     congestion::Path,
     error::ProtocolError,
     glitches::GlitchBudget,
+    keepalive::{Keepalive, Liveness, PathState},
     limits::{MAX_QUEUED_CONTROL, MAX_QUEUED_MESSAGES, MAX_UNACKNOWLEDGED_CONTROL},
+    role::Role,
     scheduler::Scheduler,
 };
 use crate::wire::Frame;
@@ -50,8 +52,13 @@ pub(super) struct Channel {
     pub(super) is_write_blocked: bool,
     /// Whether the channel is being closed in an orderly way, because the link does not need it.
     pub(super) retirement: Retirement,
-    /// The timers for pings, and for the detection of a dead channel.
+    /// The token of the peer's ping that was not answered yet. Only the last one is kept: a flood of pings costs no
+    /// memory.
+    peer_ping: Option<u64>,
+    /// When pings are due, and whether the peer answers.
     keepalive: Keepalive,
+    /// Whether the peer answered when the timers were updated last, or something was received since.
+    liveness: Liveness,
 }
 
 /// How far the orderly closing of a channel has come. RETIRE frames are exchanged three times: the proxy begins, the
@@ -64,20 +71,6 @@ pub(super) enum Retirement {
     Announced,
     /// The peer has received all that this side has sent on the channel.
     Confirmed,
-}
-
-/// The keepalive timers of a channel.
-#[derive(Debug)]
-struct Keepalive {
-    /// When the next ping is due.
-    next_ping_at: Instant,
-    /// Whether a ping has to be sent with the next frames.
-    is_ping_due: bool,
-    /// When bytes were last received on the channel, or this side did not read it.
-    last_received_at: Instant,
-    /// The token of the peer's ping that was not answered yet. Only the last one is kept: a flood of pings costs no
-    /// memory.
-    unanswered_ping: Option<u64>,
 }
 
 impl Channel {
@@ -96,20 +89,16 @@ impl Channel {
             may_have_small_message: false,
             is_write_blocked: false,
             retirement: Retirement::None,
-            // The first ping goes out at once, because it measures the RTT.
-            keepalive: Keepalive {
-                next_ping_at: now,
-                is_ping_due: false,
-                last_received_at: now,
-                unanswered_ping: None,
-            },
+            peer_ping: None,
+            keepalive: Keepalive::new(now),
+            liveness: Liveness::Responsive,
         }
     }
 
     /// Returns whether a frame of the channel's own streams, or of the channel itself, can be sent now.
     pub(super) fn has_output(&self) -> bool {
-        self.keepalive.unanswered_ping.is_some()
-            || self.keepalive.is_ping_due
+        self.peer_ping.is_some()
+            || self.keepalive.is_ping_due()
             || !(self.control_frames.is_empty() && self.control_queue.is_empty())
             || (!self.scheduler.is_empty()
                 && (self.path.has_output()
@@ -172,10 +161,10 @@ impl Channel {
     /// Removes and returns the next frame of the channel that belongs to no open stream: an answer to a ping, a ping,
     /// or a queued control frame.
     pub(super) fn poll_control(&mut self, now: Instant) -> Option<Frame> {
-        if let Some(token) = self.keepalive.unanswered_ping.take() {
+        if let Some(token) = self.peer_ping.take() {
             return Some(Frame::Pong { token });
         }
-        if std::mem::take(&mut self.keepalive.is_ping_due) {
+        if self.keepalive.is_ping_due() {
             return Some(Frame::Ping { token: self.path.send_probe(now) });
         }
         let frame = self.control_frames.pop_front()?;
@@ -226,14 +215,79 @@ impl Channel {
         self.control_frames.push_back(frame);
     }
 
-    /// Restarts the idle timeout: something was received, or this side does not read the channel.
-    pub(super) fn reset_idle_timeout(&mut self, now: Instant) {
-        self.keepalive.last_received_at = now;
+    /// Records a frame that is sent, for the keepalive. Returns whether the timer of the channel's owner fires too
+    /// late.
+    pub(super) fn on_frame_sent(&mut self, frame: &Frame, config: &MuxConfig, now: Instant) -> bool {
+        match frame {
+            Frame::Ping { .. } => self.keepalive.on_ping_sent(now),
+            Frame::Pong { .. } => return false,
+            _ => self.keepalive.on_frame_sent(config, now),
+        }
+        self.keepalive.take_late_timer(now)
+    }
+
+    /// Records that a frame other than a ping or its answer was received, or a part of a frame. Returns whether the
+    /// timer of the channel's owner fires too late.
+    pub(super) fn on_frame_received(&mut self, now: Instant) -> bool {
+        self.keepalive.on_frame_received();
+        self.keepalive.take_late_timer(now)
+    }
+
+    /// Stores the RTT that the kernel measured during the handshake, which is used until a ping measures one.
+    pub(super) fn set_initial_rtt(&mut self, rtt: Duration) {
+        self.keepalive.set_initial_rtt(rtt);
+    }
+
+    /// Records that the peer was alive at `at`: bytes were received, the peer's kernel acknowledged some of many, or
+    /// this side does not read the channel. Returns whether the peer counted as unresponsive.
+    pub(super) fn on_alive(&mut self, at: Instant) -> bool {
+        self.keepalive.on_alive(at);
+        std::mem::replace(&mut self.liveness, Liveness::Responsive) != Liveness::Responsive
+    }
+
+    /// Returns what the keepalive needs to know of the path.
+    fn path_state(&self, config: &MuxConfig) -> PathState {
+        PathState {
+            unanswered_since: self.path.unanswered_since(),
+            rtt: self.path.stats().latest_rtt,
+            has_streams: self.primary_streams > 0,
+            has_fixed_ping_interval: config.idle_ping_interval == config.ping_interval,
+        }
+    }
+
+    /// Returns whether the peer answered when the timers were updated last.
+    pub(super) fn liveness(&self) -> Liveness {
+        self.liveness
+    }
+
+    /// Makes a ping due with the next frames unless the peer owes an answer already.
+    pub(super) fn request_ping(&mut self, now: Instant) {
+        if !self.is_answer_due() {
+            self.keepalive.request_ping(now);
+        }
+    }
+
+    /// Returns whether the peer owes an answer to a ping, or to one that could not be sent yet.
+    pub(super) fn is_answer_due(&self) -> bool {
+        self.path.unanswered_since().is_some() || self.keepalive.is_ping_due()
+    }
+
+    /// Returns for how long the peer has owed an answer and sent nothing, beyond the time after which the channel
+    /// counts as lost.
+    pub(super) fn overdue(&self, config: &MuxConfig, now: Instant) -> Duration {
+        let path = self.path_state(config);
+        self.keepalive.silence(path, now).saturating_sub(self.keepalive.lost_after(config, path))
+    }
+
+    /// Returns when the owner has to update the timers next.
+    pub(super) fn next_timeout(&mut self, config: &MuxConfig, role: Role, now: Instant) -> Instant {
+        let path = self.path_state(config);
+        self.keepalive.next_timeout(config, role, path, now)
     }
 
     /// Records a ping of the peer, to be answered with the next frames.
     pub(super) fn on_ping(&mut self, token: u64) {
-        self.keepalive.unanswered_ping = Some(token);
+        self.peer_ping = Some(token);
     }
 
     /// Records the answer to a ping. Returns the RTT, or `None` if no ping with this token is unanswered.
@@ -245,23 +299,13 @@ impl Channel {
         Some(rtt)
     }
 
-    /// Updates the channel's timers: pings become due, and the channel suspect. Returns false if the channel is dead:
-    /// nothing was received for the keepalive timeout.
-    pub(super) fn on_timeout(&mut self, config: &MuxConfig, now: Instant) -> bool {
-        let timeout = if self.primary_streams > 0 { config.keepalive_timeout } else { config.idle_timeout };
-        if now.saturating_duration_since(self.keepalive.last_received_at) >= timeout {
-            return false;
-        }
+    /// Updates the channel's timers: a ping becomes due, and the channel suspect, or its peer unresponsive.
+    pub(super) fn on_timeout(&mut self, config: &MuxConfig, role: Role, now: Instant) {
+        let path = self.path_state(config);
         let suspect_after = self.path.min_rtt().map_or(SUSPECT_AFTER, |rtt| SUSPECT_AFTER.max(rtt * 4));
         self.is_suspect = self.path.oldest_probe_age(now).is_some_and(|age| age >= suspect_after);
-        if now >= self.keepalive.next_ping_at {
-            self.keepalive.next_ping_at = now + config.ping_interval;
-            // A ping that is not sent yet is not followed by a second one. One that is sent and not answered is: it
-            // keeps the connection alive at the peer, and its answer may be delayed by the peer's data for longer
-            // than the peer's keepalive timeout.
-            self.keepalive.is_ping_due = true;
-        }
-        true
+        self.keepalive.on_timeout(config, role, path, now);
+        self.liveness = self.keepalive.liveness(config, path, now);
     }
 }
 

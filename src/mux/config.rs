@@ -30,13 +30,19 @@ pub struct MuxConfig {
     pub allow_striping: bool,
     /// How many bytes of a stream the peer must have acknowledged before it may be striped.
     pub min_bytes_to_stripe: u64,
-    /// The interval between keepalive pings on a channel.
+    /// The interval between keepalive pings on an active channel: one on which other frames than pings and their
+    /// answers were sent or received since the last ping.
     pub ping_interval: Duration,
-    /// A channel with streams is dead when nothing was received on it for this long. The peer's pings count too, and
-    /// nothing that this side sends delays them.
+    /// The interval between keepalive pings on an idle channel that is the primary channel of streams.
+    pub idle_stream_ping_interval: Duration,
+    /// The interval between keepalive pings on an idle channel without streams. Some NATs forget a connection that was
+    /// idle for half a minute.
+    pub idle_ping_interval: Duration,
+    /// A channel with streams is lost when a ping was unanswered and nothing else received for this long; on a long
+    /// path, for three RTTs and a second.
     pub keepalive_timeout: Duration,
-    /// A channel without streams is dead when nothing was received on it for this long. It is longer than
-    /// `keepalive_timeout`, because no user waits for that channel.
+    /// The same for a channel without streams. It is longer than `keepalive_timeout`, because no user waits for that
+    /// channel.
     pub idle_timeout: Duration,
 }
 
@@ -56,6 +62,8 @@ impl Default for MuxConfig {
             // A megabyte was tried first: a slow channel takes a second for it before the fast one beside it helps.
             min_bytes_to_stripe: 64 * 1024,
             ping_interval: Duration::from_secs(1),
+            idle_stream_ping_interval: Duration::from_secs(5),
+            idle_ping_interval: Duration::from_secs(20),
             keepalive_timeout: Duration::from_millis(2500),
             idle_timeout: Duration::from_secs(9),
         }

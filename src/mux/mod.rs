@@ -11,6 +11,7 @@ mod congestion;
 mod connection;
 mod error;
 mod glitches;
+mod keepalive;
 mod limits;
 mod ranges;
 mod recv_buffer;

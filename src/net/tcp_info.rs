@@ -47,6 +47,8 @@ pub(super) fn read(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
         retransmitted_segments: info.tcpi_total_retrans.into(),
         delivery_rate: info.tcpi_delivery_rate,
         unsent_bytes: info.tcpi_notsent_bytes.into(),
+        acknowledged_bytes: info.tcpi_bytes_acked,
+        last_ack_age: Duration::from_millis(info.tcpi_last_ack_recv.into()),
         // The kernel counts the SYN as one acknowledged byte.
         bytes_in_flight: info
             .tcpi_bytes_sent

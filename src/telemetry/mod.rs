@@ -39,4 +39,4 @@ pub use stats::{
     ByteCounters, ChannelFormat, ChannelStats, Gauge, ProxyStats, RateLimitGauges, ServiceStats, StreamInfo,
     StreamPhase, StreamStats, UserStats,
 };
-pub use tcp::{ChannelHealth, TcpInfo};
+pub use tcp::{ChannelHealth, ChannelHealthSource, TcpInfo};

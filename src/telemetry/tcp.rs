@@ -1,6 +1,6 @@
 //! What is measured of a channel's transport connection.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// The kernel's `TCP_INFO` of a channel's connection, in the direction from the server to the proxy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,13 +15,17 @@ pub struct TcpInfo {
     pub delivery_rate: u64,
     /// Bytes in the socket's send buffer that were not sent yet (`tcpi_notsent_bytes`).
     pub unsent_bytes: u64,
+    /// Bytes that the peer's kernel has acknowledged since the connection was established (`tcpi_bytes_acked`).
+    pub acknowledged_bytes: u64,
+    /// How long ago the last acknowledgement was received (`tcpi_last_ack_recv`).
+    pub last_ack_age: Duration,
     /// Bytes sent on the connection and not yet acknowledged by the peer's kernel.
     pub bytes_in_flight: u64,
     /// The congestion window in bytes: `tcpi_snd_cwnd` times the segment size.
     pub congestion_window: u64,
 }
 
-/// The condition of a channel, which its driver measures every 250 ms.
+/// The condition of a channel, which is read when a snapshot is taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChannelHealth {
     /// The kernel's `TCP_INFO` of the connection; `None` where the system is not Linux.
@@ -37,4 +41,10 @@ pub struct ChannelHealth {
     /// Whether the socket has accepted no data, or the peer answered no ping, for at least 3 s. The channel then gets no
     /// new streams.
     pub is_stalled: bool,
+}
+
+/// A live channel whose [`ChannelHealth`] can be read.
+pub trait ChannelHealthSource: fmt::Debug + Send + Sync {
+    /// Reads the present health of the channel. It makes a system call and acquires the lock of the channel's link.
+    fn health(&self) -> ChannelHealth;
 }

@@ -90,7 +90,7 @@ fn measure(channels: &[(f64, Duration)], allow_striping: bool) -> Measured {
             for (id, path) in (1..).zip(&mut paths[side]) {
                 while path.in_flight.front().is_some_and(|(at, _)| *at <= now) {
                     let Some((_, frame)) = path.in_flight.pop_front() else { break };
-                    muxes[side].reset_idle_timeout(id, now);
+                    muxes[side].record_alive(id, now);
                     muxes[side].handle_frame(id, frame, now).unwrap();
                 }
             }

@@ -1,8 +1,18 @@
-//! Tests of a channel's keepalive.
+//! Tests of a channel's pings.
 
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// Sends every frame that the channel has, as the mux does, and returns them.
+fn send_all(channel: &mut Channel, config: &MuxConfig, now: Instant) -> Vec<Frame> {
+    let mut sent = Vec::new();
+    while let Some(frame) = channel.poll_control(now) {
+        channel.on_frame_sent(&frame, config, now);
+        sent.push(frame);
+    }
+    sent
+}
 
 /// Regression test: a peer whose bulk data filled a slow path delayed its answer, got no other ping, and took us for
 /// dead.
@@ -14,11 +24,11 @@ fn pings_continue_while_an_answer_is_delayed() {
     for second in 0..=30 {
         let now = begin + second * SECOND;
         // The peer sends data all the time.
-        channel.reset_idle_timeout(now);
-        assert!(channel.on_timeout(&config, now));
-        while let Some(frame) = channel.poll_control(now) {
-            sent.push((second, frame));
-        }
+        channel.on_alive(now);
+        channel.on_frame_received(now);
+        channel.on_timeout(&config, Role::Proxy, now);
+        assert_eq!(channel.liveness(), Liveness::Responsive);
+        sent.extend(send_all(&mut channel, &config, now).into_iter().map(|frame| (second, frame)));
     }
     let expected: Vec<_> = (0..=10).map(|n| (n * 3, Frame::Ping { token: u64::from(n) + 1 })).collect();
     assert_eq!(sent, expected);
@@ -32,9 +42,9 @@ fn pings_are_not_queued_while_nothing_is_sent() {
     let (config, begin) = (MuxConfig::default(), Instant::now());
     let mut channel = Channel::new(&config, begin);
     for second in 0..=300 {
-        channel.reset_idle_timeout(begin + second * SECOND);
-        assert!(channel.on_timeout(&config, begin + second * SECOND));
+        channel.on_alive(begin + second * SECOND);
+        channel.on_timeout(&config, Role::Proxy, begin + second * SECOND);
+        assert_eq!(channel.liveness(), Liveness::Responsive);
     }
-    let mut sent = std::iter::from_fn(|| channel.poll_control(begin));
-    assert_eq!((sent.next(), sent.next()), (Some(Frame::Ping { token: 1 }), None));
+    assert_eq!(send_all(&mut channel, &config, begin), [Frame::Ping { token: 1 }]);
 }

@@ -127,6 +127,11 @@ impl Path {
         Some(now.saturating_duration_since(oldest.sent_at))
     }
 
+    /// Returns when the oldest probe without an answer was sent; `None` if all are answered.
+    pub(in crate::mux) fn unanswered_since(&self) -> Option<Instant> {
+        self.probes.oldest_unanswered().map(|probe| probe.sent_at)
+    }
+
     /// Returns the measurements of the path (bytes in flight, RTT, rate, congestion window) for telemetry.
     pub(in crate::mux) fn stats(&self) -> PathStats {
         let latest =

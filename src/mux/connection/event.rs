@@ -94,8 +94,24 @@ pub enum MuxEvent {
         /// The channel's id.
         channel: u16,
     },
-    /// Nothing was received on the channel for the keepalive timeout. The owner should close it, and then
-    /// [remove](super::Mux::remove_channel) it.
+    /// The channel was idle when its [timeout](super::Mux::next_timeout) was computed last, and is not any more: the
+    /// owner has to ask for it again.
+    TimeoutMoved {
+        /// The channel's id.
+        channel: u16,
+    },
+    /// The peer does not answer on the channel for longer than is usual on its path, or does again. The owner of a
+    /// channel that does not answer should connect a replacement.
+    ResponsivenessChanged {
+        /// The channel's id.
+        channel: u16,
+        /// Whether the peer answers.
+        is_responsive: bool,
+    },
+    /// The channel is lost: the peer answered no ping, and nothing was received, for the keepalive timeout. Repeated
+    /// at each timeout until the owner [removes](super::Mux::remove_channel) the channel, or something is received. An
+    /// owner without another channel that works should keep it for a while, because its TCP connection may be the first
+    /// to recover from an outage.
     ChannelTimedOut {
         /// The channel's id.
         channel: u16,

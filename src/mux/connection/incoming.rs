@@ -25,7 +25,11 @@ impl Mux {
         if !self.channels.contains_key(&channel) {
             return Ok(());
         }
+        let is_keepalive = matches!(frame, Frame::Ping { .. } | Frame::Pong { .. });
         let effect = self.on_frame(channel, frame, now)?;
+        if !is_keepalive {
+            self.record_traffic(channel, now);
+        }
         self.channels.get_mut(&channel).map_or(Ok(()), |channel| channel.glitches.account(effect, now))
     }
 

@@ -9,6 +9,7 @@ mod incoming;
 mod mux;
 mod outgoing;
 mod retirement;
+mod timers;
 
 pub use event::{MuxEvent, OpenError};
 pub use mux::Mux;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use foldhash::HashMap;
@@ -28,7 +28,7 @@ use crate::{
 /// - *Getters*: [`writable`](Self::writable), [`has_output`](Self::has_output), [`stream_count`](Self::stream_count).
 /// - *Handle*, for events from outside: [`add_channel`](Self::add_channel), [`remove_channel`](Self::remove_channel),
 ///   [`abort_streams`](Self::abort_streams), [`handle_frame`](Self::handle_frame),
-///   [`reset_idle_timeout`](Self::reset_idle_timeout), [`handle_timeout`](Self::handle_timeout).
+///   [`record_alive`](Self::record_alive), [`handle_timeout`](Self::handle_timeout).
 /// - *Commands* of the owner: [`open`](Self::open), [`accept`](Self::accept), [`write`](Self::write),
 ///   [`finish`](Self::finish), [`reset`](Self::reset), [`read`](Self::read), [`consume`](Self::consume),
 ///   [`consume_end`](Self::consume_end), [`send_message`](Self::send_message).
@@ -137,12 +137,6 @@ impl Mux {
         self.channels.get(&channel).map(|channel| channel.path.stats())
     }
 
-    /// Returns whether a probe on `channel` has been unanswered for `time` or longer. Probes are sent behind data.
-    pub fn is_probe_unanswered_for(&self, channel: u16, time: Duration, now: Instant) -> bool {
-        let age = self.channels.get(&channel).and_then(|channel| channel.path.oldest_probe_age(now));
-        age.is_some_and(|age| age >= time)
-    }
-
     /// Returns whether this process is the server or the proxy of the link.
     pub fn role(&self) -> Role {
         self.role
@@ -183,13 +177,6 @@ impl Mux {
         }
     }
 
-    /// Restarts the idle timeout of `channel`: bytes were received on it, or this side does not read it.
-    pub fn reset_idle_timeout(&mut self, channel: u16, now: Instant) {
-        if let Some(channel) = self.channels.get_mut(&channel) {
-            channel.reset_idle_timeout(now);
-        }
-    }
-
     /// Sets whether the socket of `channel` accepts no more data for now. If so, other channels may send the data
     /// that is queued for it.
     pub fn set_write_blocked(&mut self, channel: u16, is_blocked: bool) {
@@ -217,19 +204,6 @@ impl Mux {
     /// make soon.
     pub fn is_awaiting_sample(&self, channel: u16) -> bool {
         self.channels.get(&channel).is_some_and(|channel| channel.path.is_awaiting_sample())
-    }
-
-    /// Updates all timers: pings become due, channels suspect or dead. Data in flight on a suspect channel, of
-    /// streams whose primary channel is another, is retransmitted.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        let mut suspects = Vec::new();
-        for (&id, channel) in &mut self.channels {
-            if !channel.on_timeout(&self.config, now) {
-                self.events.push_back(MuxEvent::ChannelTimedOut { channel: id });
-            }
-            suspects.extend(channel.is_suspect().then_some(id));
-        }
-        suspects.into_iter().for_each(|id| self.retransmit_striped(id));
     }
 
     // Shared by commands and handlers.

@@ -20,6 +20,16 @@ impl Mux {
     /// Removes and returns the next frame to send on channel `id`: control frames first, then data of the streams in
     /// the order of the scheduler. Data waits while the congestion window is full.
     pub fn poll_transmit(&mut self, id: u16, now: Instant) -> Option<Frame> {
+        let frame = self.poll_frame(id, now)?;
+        let channel = self.channels.get_mut(&id)?;
+        if channel.on_frame_sent(&frame, &self.config, now) {
+            self.events.push_back(MuxEvent::TimeoutMoved { channel: id });
+        }
+        Some(frame)
+    }
+
+    /// Removes and returns the next frame to send on channel `id`, without recording that it is sent.
+    fn poll_frame(&mut self, id: u16, now: Instant) -> Option<Frame> {
         let channel = self.channels.get_mut(&id)?;
         if let Some(frame) = channel.poll_control(now) {
             return Some(frame);

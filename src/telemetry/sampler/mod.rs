@@ -90,7 +90,9 @@ impl Sampler {
     /// Replaces the proxies of the snapshot, with their channels, by new ones, sorted by id.
     fn sample_proxies(&mut self, telemetry: &Telemetry, now: Instant) {
         let mut channels: HashMap<ProxyId, Vec<ChannelSnapshot>> = HashMap::new();
-        for channel in &telemetry.channels {
+        // Collected first: the map must not be locked while the channels' links are.
+        let live: Vec<Arc<ChannelStats>> = telemetry.channels.iter().map(|channel| channel.clone()).collect();
+        for channel in live {
             channels.entry(channel.id.proxy).or_default().push(ChannelSnapshot::of(&channel, now));
         }
         let of = |proxy: &ProxyStats, channels| ProxySnapshot::of(telemetry, proxy, channels, now);
@@ -275,7 +277,7 @@ impl ProxySnapshot {
 impl ChannelSnapshot {
     /// Creates the snapshot of a channel as of `now`.
     fn of(channel: &ChannelStats, now: Instant) -> Self {
-        let ChannelHealth { tcp, send_queue_bytes, chunk_size, is_stalled, .. } = channel.health();
+        let ChannelHealth { tcp, send_queue_bytes, chunk_size, is_stalled, .. } = channel.health(now);
         Self {
             id: channel.id,
             addr: channel.addr,

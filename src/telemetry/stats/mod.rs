@@ -19,12 +19,18 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{ChannelHealth, LatencyHistogram, LatencyHistograms, LatencySummary, latency::CachedSummary};
+use super::{
+    ChannelHealth, ChannelHealthSource, LatencyHistogram, LatencyHistograms, LatencySummary,
+    latency::CachedSummary,
+};
 use crate::ids::{ChannelId, Policy, ProxyId, ServiceKey, UserChannelId};
 
 use counters::OptionalMicros;
 pub use counters::{ByteCounters, Gauge, RateLimitGauges};
 pub use stream::{StreamInfo, StreamPhase, StreamStats};
+
+/// How old the condition of a channel may be when a snapshot shows it: ten snapshots are taken in a second.
+const MAX_HEALTH_AGE: Duration = Duration::from_millis(250);
 
 /// The frame format spoken on a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,8 +237,10 @@ pub struct ChannelStats {
     rtts: LatencyHistogram,
     /// The last computed percentiles of `rtts`, at most one second old when they are used.
     cached_rtts: CachedSummary<LatencySummary>,
-    /// The condition of the channel as its driver measured it last.
-    health: Mutex<ChannelHealth>,
+    /// Where the condition of the channel is read; `None` before and after the channel is driven.
+    health_source: Mutex<Option<Arc<dyn ChannelHealthSource>>>,
+    /// The condition of the channel as it was read last, and when; `None` before the first time.
+    cached_health: Mutex<Option<(Instant, ChannelHealth)>>,
 }
 
 impl ChannelStats {
@@ -249,7 +257,8 @@ impl ChannelStats {
             last_rtt: OptionalMicros::default(),
             rtts: LatencyHistogram::default(),
             cached_rtts: CachedSummary::default(),
-            health: Mutex::default(),
+            health_source: Mutex::default(),
+            cached_health: Mutex::default(),
         }
     }
 
@@ -269,14 +278,26 @@ impl ChannelStats {
         self.rtts.record(rtt);
     }
 
-    /// Replaces the measured condition of the channel.
-    pub fn set_health(&self, health: ChannelHealth) {
-        *self.health.lock() = health;
+    /// Sets where the condition of the channel is read. `None` releases the channel's objects.
+    pub fn set_health_source(&self, source: Option<Arc<dyn ChannelHealthSource>>) {
+        *self.health_source.lock() = source;
     }
 
-    /// Returns the condition of the channel as last measured, up to 250 ms ago.
-    pub fn health(&self) -> ChannelHealth {
-        *self.health.lock()
+    /// Returns the condition of the channel at `now`, up to [`MAX_HEALTH_AGE`] old. It is only read when it is asked for,
+    /// because it costs a system call: without a cockpit that would be most of the cost of an idle channel. Acquires
+    /// the lock of the channel's link.
+    pub fn health(&self, now: Instant) -> ChannelHealth {
+        let cached = *self.cached_health.lock();
+        if let Some((at, health)) = cached
+            && now.saturating_duration_since(at) < MAX_HEALTH_AGE
+        {
+            return health;
+        }
+        // Read while no lock of telemetry is held.
+        let source = self.health_source.lock().clone();
+        let health = source.map_or_else(ChannelHealth::default, |source| source.health());
+        *self.cached_health.lock() = Some((now, health));
+        health
     }
 
     /// Returns the percentiles of the pings' RTTs over the last 5 to 10 minutes, at most one second old at `now`.

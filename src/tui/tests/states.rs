@@ -47,6 +47,8 @@ fn add_measurements(snapshot: &mut Snapshot) {
                 retransmitted_segments: 3,
                 delivery_rate: 24_300_000,
                 unsent_bytes: 14_000,
+                acknowledged_bytes: 9_000_000,
+                last_ack_age: Duration::from_millis(3),
                 bytes_in_flight: 248_000,
                 congestion_window: 310_000,
             });

@@ -134,7 +134,7 @@ impl SimulatedLink {
                 for side in SIDES {
                     for (index, channel) in self.channels.iter().enumerate() {
                         if !channel.is_stalled {
-                            self.mux[side].reset_idle_timeout(index as u16, self.now);
+                            self.mux[side].record_alive(index as u16, self.now);
                         }
                     }
                     self.mux[side].handle_timeout(self.now);

@@ -1,0 +1,60 @@
+//! What the peer's kernel acknowledges of a channel's data, as a sign that its path works.
+
+use std::time::{Duration, Instant};
+
+use crate::telemetry::TcpInfo;
+
+/// Follows the acknowledgements of the peer's kernel on one channel.
+///
+/// A ping behind a lot of data on a slow path is answered late. While the kernel acknowledges the data before it, the
+/// peer is not silent. Once the peer's kernel has the ping, only an answer counts: the process, or the network behind
+/// an intermediary that terminates the connection, may be dead.
+#[derive(Debug)]
+pub(super) struct AckProgress {
+    /// How many bytes the peer's kernel had acknowledged at the last update.
+    acknowledged: u64,
+    /// When the peer's kernel last acknowledged further bytes.
+    progress_at: Instant,
+    /// How many bytes had been written to the channel, or were about to be, when an answer became due; `None` while
+    /// none is.
+    written_when_due: Option<u64>,
+}
+
+impl AckProgress {
+    /// Creates the state of a channel on which nothing was acknowledged yet.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { acknowledged: 0, progress_at: now, written_when_due: None }
+    }
+
+    /// Updates the state with the kernel's statistics. `queued` is the number of encoded bytes that the socket has not
+    /// accepted, and `is_answer_due` whether the peer owes an answer. Returns when data before the unanswered ping was
+    /// acknowledged, if it was since the last update.
+    pub(super) fn update(
+        &mut self,
+        tcp: &TcpInfo,
+        queued: usize,
+        is_answer_due: bool,
+        now: Instant,
+    ) -> Option<Instant> {
+        let has_progress = tcp.acknowledged_bytes > self.acknowledged;
+        self.acknowledged = tcp.acknowledged_bytes;
+        if has_progress {
+            self.progress_at = now.checked_sub(tcp.last_ack_age).unwrap_or(now);
+        }
+        if !is_answer_due {
+            self.written_when_due = None;
+            return None;
+        }
+        let written = tcp.acknowledged_bytes + tcp.bytes_in_flight + tcp.unsent_bytes + queued as u64;
+        let written_when_due = *self.written_when_due.get_or_insert(written);
+        (has_progress && self.acknowledged < written_when_due).then_some(self.progress_at)
+    }
+
+    /// Returns for how long the peer's kernel has acknowledged nothing.
+    pub(super) fn stall(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.progress_at)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+//! Unit tests of the acknowledgements of the peer's kernel.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Statistics of a connection on which `acknowledged` bytes were acknowledged 100 ms ago, and `unsent` are queued.
+fn tcp(acknowledged: u64, unsent: u64) -> TcpInfo {
+    let last_ack_age = Duration::from_millis(100);
+    TcpInfo { acknowledged_bytes: acknowledged, unsent_bytes: unsent, last_ack_age, ..TcpInfo::default() }
+}
+
+/// A slow path delivers 10 KB/s, and the ping is behind 30 KB: the answer is 3 s late, and the path works.
+#[test]
+fn acknowledged_data_before_the_ping_shows_that_the_path_works() {
+    let begin = Instant::now();
+    let mut progress = AckProgress::new(begin);
+    assert_eq!(progress.update(&tcp(5_000, 20_000), 10_000, true, begin), Some(begin - SECOND / 10));
+    let at = |second: u32| begin + second * SECOND;
+    assert_eq!(progress.update(&tcp(15_000, 20_000), 0, true, at(1)), Some(at(1) - SECOND / 10));
+    assert_eq!(progress.update(&tcp(25_000, 20_000), 0, true, at(2)), Some(at(2) - SECOND / 10));
+    // No further acknowledgement: an outage.
+    assert_eq!(progress.update(&tcp(25_000, 20_000), 0, true, at(3)), None);
+    assert_eq!(progress.stall(at(3)), SECOND + SECOND / 10);
+}
+
+/// The kernel of an intermediary accepts and acknowledges everything, and forwards nothing.
+#[test]
+fn data_behind_an_acknowledged_ping_excuses_nothing() {
+    let begin = Instant::now();
+    let mut progress = AckProgress::new(begin);
+    assert_eq!(progress.update(&tcp(1_000, 24), 0, true, begin), Some(begin - SECOND / 10));
+    for second in 1..10 {
+        let acknowledged = 1_024 + 100 * u64::from(second);
+        assert_eq!(progress.update(&tcp(acknowledged, 0), 0, true, begin + second * SECOND), None);
+    }
+    // The answer has arrived, and the next one is due.
+    assert_eq!(progress.update(&tcp(3_000, 0), 0, false, begin + 10 * SECOND), None);
+    assert!(progress.update(&tcp(3_500, 500), 0, true, begin + 11 * SECOND).is_some());
+}

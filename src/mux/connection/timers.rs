@@ -1,0 +1,98 @@
+//! The timers of channels: pings, and the detection of peers that do not answer.
+
+use std::time::{Duration, Instant};
+
+use super::{event::MuxEvent, mux::Mux};
+use crate::mux::{channel::Channel, keepalive::Liveness};
+
+impl Mux {
+    /// Records that the peer of `channel` was alive at `at`: bytes were received on the channel, the peer's kernel has
+    /// acknowledged some of what is queued in the socket, or this side does not read the channel.
+    pub fn record_alive(&mut self, channel: u16, at: Instant) {
+        if self.channels.get_mut(&channel).is_some_and(|channel| channel.on_alive(at)) {
+            self.events.push_back(MuxEvent::ResponsivenessChanged { channel, is_responsive: true });
+        }
+    }
+
+    /// Records that something other than a ping or its answer was received on `channel`, be it a part of a frame.
+    pub fn record_traffic(&mut self, channel: u16, now: Instant) {
+        if self.channels.get_mut(&channel).is_some_and(|channel| channel.on_frame_received(now)) {
+            self.events.push_back(MuxEvent::TimeoutMoved { channel });
+        }
+    }
+
+    /// Sets the RTT of a new channel that the kernel measured during the handshake. Timeouts follow from it until a
+    /// ping has measured the RTT.
+    pub fn set_initial_rtt(&mut self, channel: u16, rtt: Duration) {
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.set_initial_rtt(rtt);
+        }
+    }
+
+    /// Updates the timers of all channels, see [`handle_channel_timeout`](Self::handle_channel_timeout).
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let channels: Vec<u16> = self.channels.keys().copied().collect();
+        channels.into_iter().for_each(|id| self.handle_channel_timeout(id, now));
+    }
+
+    /// Updates the timers of one channel: a ping becomes due, the channel suspect, or its peer unresponsive. Data in
+    /// flight on a suspect channel, of streams whose primary channel is another, is retransmitted.
+    pub fn handle_channel_timeout(&mut self, id: u16, now: Instant) {
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        let before = channel.liveness();
+        channel.on_timeout(&self.config, self.role, now);
+        let (liveness, is_suspect) = (channel.liveness(), channel.is_suspect());
+        if (liveness == Liveness::Responsive) != (before == Liveness::Responsive) {
+            let is_responsive = liveness == Liveness::Responsive;
+            self.events.push_back(MuxEvent::ResponsivenessChanged { channel: id, is_responsive });
+            if !is_responsive {
+                // Shows, before this channel is lost, whether its streams are better off on another one.
+                let others = self.channels.iter_mut().filter(|&(&other, _)| other != id);
+                others.for_each(|(_, other)| other.request_ping(now));
+            }
+        }
+        if liveness == Liveness::Lost {
+            self.events.push_back(MuxEvent::ChannelTimedOut { channel: id });
+        }
+        if is_suspect {
+            self.retransmit_striped(id);
+        }
+    }
+
+    /// Returns when [`handle_channel_timeout`](Self::handle_channel_timeout) has to be called next for a channel;
+    /// `None` if the link does not have it. The time changes only with that call and with
+    /// [`MuxEvent::TimeoutMoved`].
+    pub fn next_timeout(&mut self, channel: u16, now: Instant) -> Option<Instant> {
+        let Self { channels, config, role, .. } = self;
+        channels.get_mut(&channel).map(|channel| channel.next_timeout(config, *role, now))
+    }
+
+    /// Returns whether the link has a channel whose peer answers.
+    pub fn has_responsive_channel(&self) -> bool {
+        self.channels.values().any(|channel| channel.liveness() == Liveness::Responsive)
+    }
+
+    /// Returns for how long a channel has counted as lost; zero if it does not.
+    pub fn overdue(&self, channel: u16, now: Instant) -> Duration {
+        self.channels.get(&channel).map_or(Duration::ZERO, |channel| channel.overdue(&self.config, now))
+    }
+
+    /// Returns whether the peer answers on a channel.
+    pub fn is_responsive(&self, channel: u16) -> bool {
+        self.channels.get(&channel).is_some_and(|channel| channel.liveness() == Liveness::Responsive)
+    }
+
+    /// Returns whether the peer owes an answer on a channel: to a ping, or to one that could not be sent yet.
+    pub fn is_answer_due(&self, channel: u16) -> bool {
+        self.channels.get(&channel).is_some_and(Channel::is_answer_due)
+    }
+
+    /// Returns whether a probe on `channel` has been unanswered for `time` or longer, and for more than two of its
+    /// RTTs. Probes are sent behind data.
+    pub fn is_probe_unanswered_for(&self, channel: u16, time: Duration, now: Instant) -> bool {
+        self.channels.get(&channel).is_some_and(|channel| {
+            let rtt = channel.path.stats().latest_rtt.unwrap_or_default();
+            channel.path.oldest_probe_age(now).is_some_and(|age| age >= time.max(rtt * 5 / 2))
+        })
+    }
+}
