@@ -21,6 +21,7 @@ fn op(bytes: [u8; 4]) -> Op {
         4 => Op::Finish { side, stream },
         5 | 6 => Op::Consume { side, stream, len: len as u64 },
         7 => Op::Reset { side, stream },
+        8 if a & 2 == 2 => Op::ResetAfterData { side, stream },
         8 => Op::SetPaused { side, stream, paused: a & 1 == 1 },
         9 => Op::SetPriority { stream, priority: a.into() },
         10 => Op::Transmit { side, channel, frames: usize::from(a % 16) },

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
-    mux::{Mux, MuxConfig, MuxEvent, ProtocolError, Role, TextAdapter, TextInput},
+    mux::{DataEnd, Mux, MuxConfig, MuxEvent, ProtocolError, Role, TextAdapter, TextInput},
     wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage, text::FieldCount},
 };
 
@@ -165,6 +165,11 @@ impl Owner {
     fn transmit(&mut self, channel: u16, frames: u8) {
         for _ in 0..frames {
             let Some(frame) = self.mux.poll_transmit(channel, self.now) else { return };
+            if self.text.is_some()
+                && let Frame::Reset { stream, .. } = frame
+            {
+                self.mux.confirm_reset(stream);
+            }
             if let Some(peer) = &mut self.text
                 && let Some(acknowledgement) = peer.translate_outbound(frame, &mut Vec::new())
             {
@@ -178,7 +183,7 @@ impl Owner {
     fn read(&mut self, stream: u32, max_len: usize) {
         let unread = self.unread.entry(stream).or_default();
         let is_end_read = self.is_end_read.entry(stream).or_default();
-        *is_end_read |= self.mux.read(stream, unread);
+        *is_end_read |= self.mux.read(stream, unread) == Some(DataEnd::Fin);
         let buffered: usize = unread.iter().map(Bytes::len).sum();
         assert!(self.text.is_some() || buffered <= MAX_WINDOW as usize, "{buffered} bytes are buffered");
         let mut left = max_len;
@@ -203,7 +208,7 @@ impl Owner {
 
     /// Executes a command of the owner.
     fn command(&mut self, kind: u8, stream: u32, [a, b, c]: [u8; 3]) {
-        match kind % 10 {
+        match kind % 11 {
             // Only the server opens streams.
             0 if self.is_server => {
                 _ = self.mux.open(StreamKey::new(UserChannelId::new(stream / 8), stream % 8), 80, None, |_| false);
@@ -218,6 +223,12 @@ impl Owner {
             3 => self.mux.finish(stream),
             4 => {
                 self.mux.reset(stream, ResetCode::UserIoError);
+                if let Some(peer) = &mut self.text {
+                    peer.abandon(stream);
+                }
+            }
+            10 => {
+                self.mux.reset_after_data(stream, ResetCode::UserIoError);
                 if let Some(peer) = &mut self.text {
                     peer.abandon(stream);
                 }
@@ -268,5 +279,10 @@ fuzz_target!(|data: &[u8]| {
         owner.mux.remove_channel(channel);
     }
     owner.mux.abort_streams();
+    while let Some(event) = owner.mux.poll_event() {
+        if let MuxEvent::ResetAfterData { stream, code } = event {
+            owner.mux.reset(stream, code);
+        }
+    }
     assert_eq!(owner.mux.stream_count(), 0);
 });

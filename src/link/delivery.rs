@@ -9,14 +9,18 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use super::{bottleneck::BottleneckTimer, limit::Pacer};
-use crate::{mux, net::MAX_SLICES};
+use crate::{
+    mux::{self, DataEnd},
+    net::MAX_SLICES,
+};
 
 /// Where the endpoint of a stream gets received data from, and reports how many bytes its local socket has taken.
 /// Implemented by the link; each method locks the link state for itself.
 pub(super) trait ReceiveSource {
     /// Reports that the local socket has taken `consumed` more bytes of `stream`, and appends the data that has
-    /// arrived in order to `queue`. Returns whether `queue` then ends with the last byte of the stream (FIN).
-    fn consume_and_read(&self, stream: u32, consumed: u64, queue: &mut VecDeque<Bytes>) -> bool;
+    /// arrived in order to `queue`. Returns what follows the bytes in `queue`: the END, or the peer's RESET; `None` if
+    /// more bytes may follow.
+    fn consume_and_read(&self, stream: u32, consumed: u64, queue: &mut VecDeque<Bytes>) -> Option<DataEnd>;
     /// Reports that the local socket has taken `bytes` more bytes of `stream`, without reading more: the mux returns
     /// their credit to the peer.
     fn consume(&self, stream: u32, bytes: u64);
@@ -40,8 +44,8 @@ pub(super) struct Delivery {
     /// Whether the mux copies small chunks of the stream: it does from [`ReceiveSource::reader_blocked`] until the
     /// next read.
     is_mux_compacting: bool,
-    /// Whether `queue` ends with the stream's last byte, or that byte was delivered already.
-    pub(super) is_end_received: bool,
+    /// What follows the bytes in `queue`: the END, or the peer's RESET. `None` while more bytes may follow.
+    pub(super) end: Option<DataEnd>,
     /// Whether the socket's sending direction was shut down (FIN) after the last byte.
     pub(super) is_end_delivered: bool,
     /// Whether the operator has paused the stream: nothing is delivered.
@@ -55,8 +59,8 @@ pub(super) struct Delivery {
     /// The recorded bottleneck of this direction: what keeps received data from being written to the socket, and for
     /// how long.
     pub(super) bottleneck: BottleneckTimer,
-    /// Whether the socket has taken at least one byte of the stream. Counted only for streams that this side opened.
-    pub(super) has_delivered: bool,
+    /// Bytes that the socket has taken.
+    pub(super) delivered_bytes: u64,
     /// The error with which the local socket failed; `None` before, and once the relay task has taken it.
     pub(super) error: Option<io::Error>,
 }
@@ -69,16 +73,26 @@ impl Delivery {
             queue: VecDeque::new(),
             compacted: 0,
             is_mux_compacting: false,
-            is_end_received: false,
+            end: None,
             is_end_delivered: false,
             is_paused: false,
             is_write_blocked: false,
             rate_limited_until: None,
             pacer,
             bottleneck: BottleneckTimer::default(),
-            has_delivered: false,
+            delivered_bytes: 0,
             error: None,
         }
+    }
+
+    /// Returns whether all that the peer has sent was written to the socket, and what follows is the peer's reset.
+    pub(super) fn is_reset_due(&self) -> bool {
+        let is_end_reached = match self.end {
+            Some(DataEnd::Reset) => true,
+            Some(DataEnd::Fin) => self.is_end_delivered,
+            None => false,
+        };
+        is_end_reached && self.queue.is_empty()
     }
 
     /// Returns whether the relay task is waiting to continue the delivery: until the socket is writable, or a rate

@@ -31,6 +31,7 @@ use super::{
 use crate::{
     ids::Direction,
     inspect::StreamInspector,
+    mux::DataEnd,
     net::{advance, try_write, write_vectored_once},
     telemetry::{Bottleneck, StreamPhase, StreamStats},
     wire::ResetCode,
@@ -129,7 +130,7 @@ impl Endpoint {
     /// [`StreamShared::take_replay`].
     pub(super) fn take_replay(&self, is_refused: bool, has_socket_ended: bool) -> Option<Vec<Bytes>> {
         let delivery = self.lock_delivery();
-        if delivery.has_delivered || delivery.is_end_delivered {
+        if delivery.delivered_bytes > 0 || delivery.is_end_delivered {
             return None;
         }
         self.shared.take_replay(is_refused, has_socket_ended)
@@ -208,7 +209,7 @@ impl Endpoint {
         loop {
             if delivery.queue.is_empty() || unreported >= CONSUME_REPORT_BYTES {
                 let consumed = std::mem::take(&mut unreported);
-                delivery.is_end_received |= source.consume_and_read(stream, consumed, &mut delivery.queue);
+                delivery.end = source.consume_and_read(stream, consumed, &mut delivery.queue);
                 delivery.queue_refilled();
                 if delivery.queue.is_empty() {
                     break;
@@ -245,7 +246,7 @@ impl Endpoint {
         if !delivery.bottleneck.is_unblocked() {
             delivery.bottleneck.set(None, Instant::now());
         }
-        if delivery.is_end_received && !delivery.is_end_delivered {
+        if delivery.end == Some(DataEnd::Fin) && !delivery.is_end_delivered {
             delivery.is_end_delivered = true;
             if let Err(error) = SockRef::from(&*socket).shutdown(Shutdown::Write) {
                 delivery.error = Some(error);
@@ -259,8 +260,10 @@ impl Endpoint {
 
     /// Counts and inspects the first `n` bytes of the queue, which the local socket has taken, and removes them.
     fn socket_took(&self, delivery: &mut Delivery, n: usize) {
+        let is_first = delivery.delivered_bytes == 0;
+        delivery.delivered_bytes += n as u64;
         if let Some(stats) = self.shared.stats() {
-            if !std::mem::replace(&mut delivery.has_delivered, true) {
+            if is_first {
                 self.shared.first_byte_delivered();
             }
             stats.add_down(n as u64);

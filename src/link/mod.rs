@@ -42,6 +42,7 @@ mod latency;
 mod limit;
 mod lock;
 mod relay;
+mod reset;
 mod retirement;
 mod scratch;
 mod socket_reader;

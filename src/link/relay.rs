@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     handle::Stream,
+    reset::{SocketFailure, wait_until_acknowledged},
     socket_reader::{ReadResult, SocketReader},
 };
 use crate::{net::disable_reset_on_close, telemetry::StreamPhase, wire::ResetCode};
@@ -19,7 +20,8 @@ pub enum StreamOutcome {
     Finished,
     /// The local socket failed; the peer has received RESET.
     SocketFailed(io::Error),
-    /// The peer sent RESET, or the link ended; the local socket is reset too.
+    /// The peer sent RESET, or the link ended; the local socket is reset too. It has received the data that the peer
+    /// had sent before, unless the code discards it or the socket took it too slowly.
     Reset(ResetCode),
     /// The relay was cancelled on this side; the peer has received RESET, and the local socket is reset.
     Cancelled,
@@ -52,8 +54,8 @@ impl Stream {
     /// Relays bytes between the stream and a local connection until both directions are finished, one side fails, or
     /// `cancel` is cancelled. Returns how the stream ended.
     ///
-    /// `socket_failed` is the code of the RESET that the peer receives if the local socket fails, and `cancelled`
-    /// returns the code if the relay is cancelled. Closing the socket must reset its connection (`SO_LINGER` 0), as
+    /// `socket_failed` is the code of the RESET that the peer receives if the local socket fails, after all data that
+    /// the socket had received; and `cancelled` returns the code if the relay is cancelled, which discards data. Closing the socket must reset its connection (`SO_LINGER` 0), as
     /// it does after `net::enable_reset_on_close`: the socket ends as the stream did, with an orderly close only if
     /// the stream finished.
     ///
@@ -71,19 +73,28 @@ impl Stream {
         self.endpoint().lock_delivery().socket = Some(socket.clone());
         let mut reader = SocketReader::new(self.endpoint().send_pacer(), replay);
         let outcome = self.relay_until_end(&socket, &mut reader, cancel).await;
-        match &outcome {
-            StreamOutcome::Finished => disable_reset_on_close(&socket),
-            StreamOutcome::Reset(_) => {}
-            StreamOutcome::SocketFailed(_) => self.reset(socket_failed),
-            StreamOutcome::Cancelled => self.reset(cancelled()),
+        if let StreamOutcome::Finished = outcome {
+            disable_reset_on_close(&socket);
         }
         // A driver that is about to deliver may keep the endpoint for a while, but must not keep the socket.
         self.endpoint().lock_delivery().socket = None;
         let is_refused = match &outcome {
-            // From a text peer the code is this side's guess.
-            StreamOutcome::Reset(code) => code.is_connect_failure() && !self.is_of_text_peer(),
-            StreamOutcome::Cancelled => false,
-            StreamOutcome::Finished | StreamOutcome::SocketFailed(_) => return (outcome, None),
+            StreamOutcome::Finished => return (outcome, None),
+            StreamOutcome::SocketFailed(_) => {
+                drop(socket);
+                self.reset_after_data(socket_failed, cancel, cancelled).await;
+                return (outcome, None);
+            }
+            StreamOutcome::Reset(code) => {
+                // Confirms the peer's reset, if the stream was kept for the data before it.
+                self.reset(*code);
+                // From a text peer the code is this side's guess.
+                code.is_connect_failure() && !self.is_of_text_peer()
+            }
+            StreamOutcome::Cancelled => {
+                self.reset(cancelled());
+                false
+            }
         };
         // Deliveries hold the delivery lock while they use the socket, so this was the only other reference.
         let replay = self.endpoint().take_replay(is_refused, reader.is_finished());
@@ -101,6 +112,9 @@ impl Stream {
 
     /// Relays between the stream and `socket` until both directions are finished, one side fails or `cancel` is
     /// cancelled, and returns which of these happened. Sends no RESET.
+    ///
+    /// A socket that fails is still read to its end: on Linux an RST discards nothing of what the socket had received,
+    /// and recv(2) returns that before the error.
     async fn relay_until_end(
         &self,
         socket: &TcpStream,
@@ -110,6 +124,7 @@ impl Stream {
         let cancelled = cancel.cancelled();
         let mut cancelled = std::pin::pin!(cancelled);
         let endpoint = self.endpoint();
+        let mut failure = SocketFailure::default();
         loop {
             let (is_write_blocked, delivery_limited_until) = {
                 let mut delivery = endpoint.lock_delivery();
@@ -117,12 +132,22 @@ impl Stream {
                 if endpoint.take_wake() || delivery.is_waiting() {
                     endpoint.deliver_locked(self.link(), &mut delivery);
                 }
-                if let Some(error) = delivery.error.take() {
-                    return StreamOutcome::SocketFailed(error);
-                }
+                failure.record_write_error(&mut delivery.error);
                 (delivery.is_write_blocked, delivery.rate_limited_until)
             };
-            let result = reader.read(self, socket);
+            if let Some(code) = endpoint.shared().peer_reset() {
+                tokio::select! {
+                    () = self.deliver_before_reset(socket) => {}
+                    () = &mut cancelled => return StreamOutcome::Cancelled,
+                }
+                return match endpoint.shared().end() {
+                    Some(Ok(())) => StreamOutcome::Finished,
+                    Some(Err(code)) => StreamOutcome::Reset(code),
+                    None => StreamOutcome::Reset(code),
+                };
+            }
+            let had_failed = failure.has_failed();
+            let result = reader.read(self, socket, had_failed);
             if endpoint.shared().is_observed() {
                 reader.record_bottleneck(self, &result);
             }
@@ -130,8 +155,13 @@ impl Stream {
             let mut read_limited_until = None;
             let mut must_yield = false;
             match result {
-                ReadResult::Failed(error) => return StreamOutcome::SocketFailed(error),
+                ReadResult::Failed(error) => return StreamOutcome::SocketFailed(failure.or(error)),
                 ReadResult::EndOfSocket => {
+                    // A driver whose write has failed stores the error before it releases the delivery lock.
+                    failure.record_write_error(&mut endpoint.lock_delivery().error);
+                    if let Some(error) = failure.take_if_end_is_reset() {
+                        return StreamOutcome::SocketFailed(error);
+                    }
                     endpoint.shared().socket_ended();
                     endpoint.shared().set_phase(StreamPhase::UserDone);
                     self.link().with(|state| state.mux.finish(self.number()));
@@ -144,8 +174,20 @@ impl Stream {
             self.link().wake_drivers();
             match endpoint.shared().end() {
                 Some(Ok(())) => return StreamOutcome::Finished,
-                Some(Err(code)) => return StreamOutcome::Reset(code),
+                Some(Err(code)) => {
+                    if code.follows_data() {
+                        tokio::select! {
+                            () = wait_until_acknowledged(socket) => {}
+                            () = &mut cancelled => {}
+                        }
+                    }
+                    return StreamOutcome::Reset(code);
+                }
                 None => {}
+            }
+            let is_drained = reader.is_finished() || (had_failed && interest.is_readable());
+            if is_drained && let Some(error) = failure.take(socket) {
+                return StreamOutcome::SocketFailed(error);
             }
             if must_yield {
                 tokio::task::yield_now().await;
@@ -156,22 +198,22 @@ impl Stream {
             if is_write_blocked {
                 interest |= Interest::WRITABLE;
             }
-            let limited_until = read_limited_until.into_iter().chain(delivery_limited_until).min();
+            let failed_until = failure.deadline(self);
+            let limited_until =
+                read_limited_until.into_iter().chain(delivery_limited_until).chain(failed_until).min();
             tokio::select! {
                 () = endpoint.woken() => {}
-                () = sleep_until(limited_until), if limited_until.is_some() => {}
-                ready = socket.ready(interest) => match ready {
-                    Err(error) => return StreamOutcome::SocketFailed(error),
-                    Ok(ready) if ready.is_error() => {
-                        if let Ok(Some(error)) | Err(error) = socket.take_error() {
-                            return StreamOutcome::SocketFailed(error);
-                        }
-                        // If it is readable or writable, that call fails with the error.
-                        if !ready.is_readable() && !ready.is_writable() {
-                            return StreamOutcome::SocketFailed(io::ErrorKind::ConnectionReset.into());
-                        }
+                () = sleep_until(limited_until), if limited_until.is_some() => {
+                    if failure.has_stalled(self)
+                        && let Some(error) = failure.take(socket)
+                    {
+                        return StreamOutcome::SocketFailed(error);
                     }
-                    Ok(_) => {}
+                }
+                // A socket that has failed is ready for everything; only credit is waited for.
+                ready = socket.ready(interest), if !failure.has_failed() => match ready {
+                    Err(error) => return StreamOutcome::SocketFailed(error),
+                    Ok(ready) => failure.record_readiness(ready),
                 },
                 () = &mut cancelled => return StreamOutcome::Cancelled,
             }

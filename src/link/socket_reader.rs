@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     collections::VecDeque,
-    io,
+    io::{self, Read},
     mem::MaybeUninit,
     time::{Duration, Instant},
 };
@@ -122,8 +122,10 @@ impl SocketReader {
         self.replay
     }
 
-    /// Reads from the socket into the mux until one of the [reasons](ReadResult) to stop applies.
-    pub(super) fn read(&mut self, stream: &Stream, socket: &TcpStream) -> ReadResult {
+    /// Reads from the socket into the mux until one of the [reasons](ReadResult) to stop applies. `has_failed` says that
+    /// the socket has failed: then it counts as empty only if a system call has returned that, because tokio may have
+    /// yet to learn that it is readable.
+    pub(super) fn read(&mut self, stream: &Stream, socket: &TcpStream, has_failed: bool) -> ReadResult {
         if self.is_finished {
             return ReadResult::StreamBlocked;
         }
@@ -140,7 +142,7 @@ impl SocketReader {
                 writable = write(stream, bytes, None);
                 continue;
             }
-            let chunk = match self.read_chunk(socket, writable.min(budget)) {
+            let chunk = match self.read_chunk(socket, writable.min(budget), has_failed) {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => continue,
                 Err(result) => return result,
@@ -164,7 +166,7 @@ impl SocketReader {
             if is_large {
                 stream.link().flush();
             }
-            if chunk.is_last {
+            if chunk.is_last && !has_failed {
                 return ReadResult::SocketEmpty;
             }
             if is_large {
@@ -186,10 +188,15 @@ impl SocketReader {
 
     /// Reads once from the socket, `max` bytes at most and as many as the rate limits allow. An empty chunk is the
     /// socket's end. Returns `None` if the system call was interrupted by a signal.
-    fn read_chunk(&mut self, socket: &TcpStream, mut max: usize) -> Result<Option<Chunk>, ReadResult> {
+    fn read_chunk(
+        &mut self,
+        socket: &TcpStream,
+        mut max: usize,
+        has_failed: bool,
+    ) -> Result<Option<Chunk>, ReadResult> {
         if !self.pacer.is_free() {
             // A stream that waited for rate limits without having anything to read would delay the others.
-            match socket_is_at_end(socket) {
+            match socket_is_at_end(socket, has_failed) {
                 // The end needs no grant.
                 Ok(true) => {}
                 Ok(false) => match self.pacer.request(max as u64, Instant::now()) {
@@ -199,7 +206,7 @@ impl SocketReader {
                 Err(error) => return interrupted_or(error),
             }
         }
-        let read = read_pooled(socket, max);
+        let read = read_pooled(socket, max, has_failed);
         self.pacer.settle(read.as_ref().map_or(0, |chunk| chunk.bytes.len()) as u64);
         read.map_or_else(interrupted_or, |chunk| Ok(Some(chunk)))
     }
@@ -265,22 +272,29 @@ fn interrupted_or(error: io::Error) -> Result<Option<Chunk>, ReadResult> {
 }
 
 /// Returns whether all bytes of the socket were read and the other side has shut it down; `WouldBlock` while it may
-/// send more.
-fn socket_is_at_end(socket: &TcpStream) -> io::Result<bool> {
+/// send more. Ignores tokio's readiness if the socket has failed.
+fn socket_is_at_end(socket: &TcpStream, has_failed: bool) -> io::Result<bool> {
     assert_link_state_unlocked();
     let peek = || SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
-    socket.try_io(Interest::READABLE, peek).map(|n| n == 0)
+    let peeked = if has_failed { peek() } else { socket.try_io(Interest::READABLE, peek) };
+    peeked.map(|n| n == 0)
 }
 
 /// Reads `max` bytes at most into a pooled buffer. A small chunk is copied out of it, so that the buffer is free
-/// again.
-fn read_pooled(socket: &TcpStream, max: usize) -> io::Result<Chunk> {
+/// again. Ignores tokio's readiness if the socket has failed.
+fn read_pooled(socket: &TcpStream, max: usize, has_failed: bool) -> io::Result<Chunk> {
     assert_link_state_unlocked();
     BufferPool::with_thread_local(|pool| {
         let mut buffer = pool.take(CHUNK_SIZE);
         let max = max.min(buffer.capacity()).min(BufferPool::READ_SIZE);
         // Limited, so that the read does not exceed the stream's credit.
-        let read = try_read(socket, &mut (&mut buffer).limit(max)).map(|n| {
+        let read = if has_failed {
+            buffer.resize(max, 0);
+            (&*SockRef::from(socket)).read(&mut buffer)
+        } else {
+            try_read(socket, &mut (&mut buffer).limit(max))
+        };
+        let read = read.map(|n| {
             let bytes = if n < COPY_THRESHOLD {
                 Bytes::copy_from_slice(&buffer[..n])
             } else {

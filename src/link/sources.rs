@@ -7,12 +7,12 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use super::{channel_io::TransmitSource, delivery::ReceiveSource, handle::Link, write_queue::Transmit};
-use crate::mux::TransportSample;
+use crate::mux::{DataEnd, TransportSample};
 
 impl ReceiveSource for Arc<Link> {
     /// Records that the local socket has taken `consumed` more bytes, which grants the peer as much credit, and moves data
     /// that arrived in order from the mux to `queue`.
-    fn consume_and_read(&self, stream: u32, consumed: u64, queue: &mut VecDeque<Bytes>) -> bool {
+    fn consume_and_read(&self, stream: u32, consumed: u64, queue: &mut VecDeque<Bytes>) -> Option<DataEnd> {
         self.with(|state| {
             if consumed > 0 {
                 state.consume(stream, consumed, Instant::now());

@@ -171,6 +171,10 @@ impl LinkState {
     /// Translates a frame for a text peer into lines, and acknowledges its data to the mux in the peer's place.
     fn translate_outbound(&mut self, id: u16, frame: Frame, now: Instant, polled: &mut Vec<Transmit>) {
         let Some(adapter) = &mut self.text else { return };
+        if let Frame::Reset { stream, .. } = &frame {
+            // Lines keep their order: the peer has received all data when it receives this one.
+            self.mux.confirm_reset(*stream);
+        }
         if let Some(acknowledgement) = adapter.translate_outbound(frame, &mut self.text_lines)
             && let Err(error) = self.mux.handle_frame(id, acknowledgement, now)
         {
@@ -192,6 +196,14 @@ impl LinkState {
     /// Resets a stream of the link: the peer receives RESET with `code`.
     pub(in crate::link) fn reset(&mut self, stream: u32, code: ResetCode) {
         self.mux.reset(stream, code);
+        if let Some(adapter) = &mut self.text {
+            adapter.abandon(stream);
+        }
+    }
+
+    /// Resets a stream of the link after all data that was written to it: the peer receives RESET with `code` then.
+    pub(in crate::link) fn reset_after_data(&mut self, stream: u32, code: ResetCode) {
+        self.mux.reset_after_data(stream, code);
         if let Some(adapter) = &mut self.text {
             adapter.abandon(stream);
         }
@@ -381,6 +393,12 @@ impl LinkState {
             }
             MuxEvent::Accepted { stream } => {
                 self.endpoints.get(&stream).inspect(|endpoint| endpoint.shared().accepted());
+            }
+            MuxEvent::ResetAfterData { stream, code } => {
+                if let Some(endpoint) = self.endpoints.get(&stream) {
+                    endpoint.shared().set_peer_reset(code);
+                    follow_ups.push(FollowUp::WakeRelay(endpoint.clone()));
+                }
             }
             MuxEvent::Reset { stream, code } => self.end_stream(stream, Err(code)),
             MuxEvent::Closed { stream } => self.end_stream(stream, Ok(())),

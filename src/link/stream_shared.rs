@@ -42,6 +42,8 @@ pub(super) struct StreamShared {
     is_accepted: AtomicBool,
     /// Bytes that were read from the user's socket and that a retry of the stream on another proxy would send.
     replay: LeafMutex<ReplayBuffer>,
+    /// The code with which the peer has reset the stream after its data; unset if it has not.
+    peer_reset: OnceLock<ResetCode>,
     /// How the stream ended, by both directions finishing or by a reset; unset while it is open.
     end: OnceLock<Result<(), ResetCode>>,
 }
@@ -71,6 +73,7 @@ impl StreamShared {
             failovers: AtomicU32::new(0),
             is_accepted: AtomicBool::new(false),
             replay: LeafMutex::new(replay),
+            peer_reset: OnceLock::new(),
             end: OnceLock::new(),
         }
     }
@@ -191,6 +194,18 @@ impl StreamShared {
     /// Returns how often the stream has moved to another channel because its own was lost.
     pub(super) fn failovers(&self) -> u32 {
         self.failovers.load(Relaxed)
+    }
+
+    /// Records that the peer has reset the stream after its data; the first code counts. The caller wakes the relay
+    /// task.
+    pub(super) fn set_peer_reset(&self, code: ResetCode) {
+        _ = self.peer_reset.set(code);
+    }
+
+    /// Returns the code with which the peer has reset the stream after its data, which has to be delivered first.
+    /// `None` if it has not.
+    pub(super) fn peer_reset(&self) -> Option<ResetCode> {
+        self.peer_reset.get().copied()
     }
 
     /// Records how the stream ended; the first call counts. The caller wakes the relay task.

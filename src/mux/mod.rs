@@ -29,7 +29,7 @@ pub use congestion::{PathStats, TransportSample};
 pub use connection::{Mux, MuxEvent, OpenError};
 pub use error::ProtocolError;
 pub use limits::{CHUNK_SIZE, COPY_THRESHOLD, MAX_CHUNK_SIZE};
-pub use recv_buffer::{RecvFlow, copy_if_small};
+pub use recv_buffer::{DataEnd, RecvFlow, copy_if_small};
 pub use role::Role;
 pub use send_buffer::SendFlow;
 pub use text::{TextAdapter, TextInput};

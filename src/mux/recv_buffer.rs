@@ -51,6 +51,9 @@ pub(super) struct RecvBuffer {
     is_budget_limited: bool,
     /// The size of the stream in bytes; `None` until its END was received.
     final_size: Option<u64>,
+    /// The number of bytes that precede the peer's RESET, where the END counts as one; `None` unless the peer has reset
+    /// the stream after its data.
+    reset_size: Option<u64>,
     /// Whether the END was received, and whether it was consumed.
     end: RecvEnd,
 }
@@ -68,6 +71,15 @@ pub struct RecvFlow {
     pub is_budget_limited: bool,
     /// Whether all data of the stream and its END have been received.
     pub is_end_received: bool,
+}
+
+/// What follows the data that was read from a stream, once no more data does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataEnd {
+    /// The END: the peer has finished its sending direction. The peer's RESET may follow it.
+    Fin,
+    /// The peer's RESET, without an END before it.
+    Reset,
 }
 
 /// How far the receiving half of a stream is from its end.
@@ -100,6 +112,7 @@ impl RecvBuffer {
             is_paused: false,
             is_budget_limited: false,
             final_size: None,
+            reset_size: None,
             end: RecvEnd::Open,
         }
     }
@@ -119,14 +132,13 @@ impl RecvBuffer {
         if self.enforces_limit && end > self.limit {
             return Err(ProtocolError::FlowControl);
         }
+        if self.reset_size.is_some_and(|size| end + u64::from(fin) > size) {
+            return Err(ProtocolError::FinalSize);
+        }
         match self.final_size {
             Some(size) if end > size || (fin && end != size) => return Err(ProtocolError::FinalSize),
             None if fin => {
-                let last = self
-                    .out_of_order
-                    .last_key_value()
-                    .map_or(self.next_offset, |(at, segment)| at + segment.len() as u64);
-                if last.max(self.next_offset) > end {
+                if self.received_to() > end {
                     return Err(ProtocolError::FinalSize);
                 }
                 self.final_size = Some(end);
@@ -228,12 +240,63 @@ impl RecvBuffer {
         }
     }
 
-    /// Moves all data in order to `out`, and unblocks the reader. Returns whether the END follows it.
-    pub(super) fn read(&mut self, out: &mut VecDeque<Bytes>) -> bool {
+    /// Moves all data in order to `out`, and unblocks the reader. Returns what follows it; `None` if there may be more.
+    pub(super) fn read(&mut self, out: &mut VecDeque<Bytes>) -> Option<DataEnd> {
         self.coalesced = 0;
         self.is_reader_blocked = false;
         out.append(&mut self.ready);
-        self.end != RecvEnd::Open
+        match self.end {
+            RecvEnd::Received | RecvEnd::Consumed => Some(DataEnd::Fin),
+            RecvEnd::Open => (self.reset_size == Some(self.next_offset)).then_some(DataEnd::Reset),
+        }
+    }
+
+    /// Returns the end of the furthest data that was received.
+    fn received_to(&self) -> u64 {
+        let last = self.out_of_order.last_key_value().map(|(at, segment)| at + segment.len() as u64);
+        last.unwrap_or(0).max(self.next_offset)
+    }
+
+    /// Records that the peer resets the stream after `size` bytes, where the END counts as one.
+    ///
+    /// # Errors
+    /// The size contradicts the data or the END that was received, or exceeds the limit.
+    pub(super) fn reset_after(&mut self, size: u64) -> Result<(), ProtocolError> {
+        if self.enforces_limit && size > self.limit + 1 {
+            return Err(ProtocolError::FlowControl);
+        }
+        if size < self.received_to() || self.final_size.is_some_and(|end| size != end + 1) {
+            return Err(ProtocolError::FinalSize);
+        }
+        self.reset_size = Some(size);
+        Ok(())
+    }
+
+    /// Ends the data where the first gap is, because the rest will never arrive: a reset follows what was received so
+    /// far. Out-of-order data is discarded.
+    pub(super) fn reset_at_gap(&mut self) {
+        self.out_of_order.clear();
+        self.out_of_order_bytes = 0;
+        self.reset_size = Some(self.next_offset + u64::from(self.end != RecvEnd::Open));
+    }
+
+    /// Returns whether the reader has consumed all data that precedes the first gap, and the END if that follows it.
+    pub(super) fn is_consumed(&self) -> bool {
+        self.consumed == self.next_offset && self.end != RecvEnd::Received
+    }
+
+    /// Returns whether the reader has consumed all that precedes the peer's RESET.
+    pub(super) fn is_consumed_to_reset(&self) -> bool {
+        let end = u64::from(self.end == RecvEnd::Consumed);
+        self.is_consumed() && self.reset_size == Some(self.consumed + end)
+    }
+
+    /// Frees all data that was not read, because the reader wants none any more.
+    pub(super) fn discard(&mut self) {
+        self.ready.clear();
+        self.coalesced = 0;
+        self.out_of_order.clear();
+        self.out_of_order_bytes = 0;
     }
 
     /// Marks the reader as blocked until it [reads](Self::read) again. Short slices in order, and those received

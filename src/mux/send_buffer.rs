@@ -93,6 +93,8 @@ enum SendEnd {
     Sent,
     /// The peer has acknowledged all data and the END.
     Acked,
+    /// The peer has reset the stream: nothing is sent any more.
+    Abandoned,
 }
 
 /// The payload of one DATA frame, from [`SendBuffer::next_chunk`].
@@ -244,9 +246,25 @@ impl SendBuffer {
         self.end == SendEnd::Acked
     }
 
-    /// Returns the offset up to which data was sent, for a RESET frame.
+    /// Returns how many bytes were sent, where the END counts as one, for a RESET frame.
     pub(super) fn final_size(&self) -> u64 {
-        self.sent
+        self.sent + u64::from(matches!(self.end, SendEnd::Sent | SendEnd::Acked))
+    }
+
+    /// Returns whether the peer has acknowledged everything that was written, and the END if one was queued.
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.acked == self.written && matches!(self.end, SendEnd::Open | SendEnd::Acked)
+    }
+
+    /// Discards all data and an unsent END, because the peer has reset the stream. Nothing is writable afterwards, and
+    /// acknowledgements change nothing.
+    pub(super) fn abandon(&mut self) {
+        self.chunks.clear();
+        (self.small_chunks, self.cursor) = (0, 0);
+        (self.sent, self.acked) = (self.written, self.written);
+        self.ranges = RangeTracker::default();
+        self.queue_wait_mark = None;
+        self.end = SendEnd::Abandoned;
     }
 
     /// Returns whether data may be sent on secondary channels. The peer must have acknowledged `min_acked` bytes, and
@@ -350,6 +368,9 @@ impl SendBuffer {
         window: u32,
         budget: u64,
     ) -> Result<(), ProtocolError> {
+        if self.end == SendEnd::Abandoned {
+            return Ok(());
+        }
         let max_window = u64::from(self.max_window)
             .min((self.initial_window + self.window_growth()).saturating_add(budget));
         self.is_budget_limited = u64::from(window.min(self.max_window)) > max_window;

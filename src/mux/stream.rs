@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     ids::{Priority, UserChannelId},
-    wire::{Frame, Open},
+    wire::{Frame, Open, ResetCode},
 };
 
 /// One open stream. The seed document calls it a session.
@@ -15,6 +15,8 @@ use crate::{
 ///  server  Requested ──────OPEN_OK──────► Established
 ///  proxy   Offered ────────accept()─────► Established     both halves done ──► closed
 ///          any state ──────RESET, reset()────────────────────────────────────► closed
+///          any state ──────reset_after_data(): DATA, RESET ───────confirmed──► closed
+///          any state ──────RESET that follows data ──read──reset()───────────► closed
 /// ```
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -34,6 +36,8 @@ pub(super) struct Stream {
     pub(super) tuner: WindowTuner,
     /// The control frames of the stream that have to be sent.
     pub(super) pending: PendingControl,
+    /// Whether the stream is being reset after its data, and by which side.
+    pub(super) reset: ResetAfterData,
     /// Whether the stream is in the control queue of its primary channel.
     pub(super) is_in_control_queue: bool,
     /// Whether the stream is queued in the scheduler of its primary channel.
@@ -56,6 +60,18 @@ pub(super) enum OpenState {
     Established,
 }
 
+/// Whether a stream is being reset once its data was delivered. It stays open until then, so that its data and the
+/// RESET are retransmitted if a channel is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ResetAfterData {
+    /// It is not.
+    No,
+    /// This side sends RESET with this code after all data, and waits for the peer to confirm it.
+    BySelf(ResetCode),
+    /// The peer has sent RESET: this side delivers the data that precedes it, and then confirms it.
+    ByPeer,
+}
+
 /// The control frames that a stream has to send, as flags: a frame that is requested twice is sent once.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct PendingControl {
@@ -67,13 +83,8 @@ pub(super) struct PendingControl {
     pub(super) window: bool,
     /// Whether PRIORITY has to be sent, with which the server sets the stream's priority at the proxy.
     pub(super) priority: bool,
-}
-
-impl PendingControl {
-    /// Returns whether any control frame of the stream has to be sent.
-    pub(super) fn any(self) -> bool {
-        self.open || self.open_ok || self.window || self.priority
-    }
+    /// Whether RESET has to be sent, after all data.
+    pub(super) reset: bool,
 }
 
 impl Stream {
@@ -88,6 +99,7 @@ impl Stream {
             recv: RecvBuffer::new(config.initial_window, config.peer_has_flow_control),
             tuner: WindowTuner::default(),
             pending: PendingControl::default(),
+            reset: ResetAfterData::No,
             is_in_control_queue: false,
             is_in_scheduler: false,
             is_reader_notified: false,
@@ -101,8 +113,14 @@ impl Stream {
         self.send.is_done() && self.recv.is_done()
     }
 
-    /// Returns the next pending control frame of the stream, and marks it as sent; `None` if there is none. OPEN goes
-    /// first: no frame of a stream may overtake it.
+    /// Returns whether a control frame of the stream can be sent now. The RESET waits until all data was sent.
+    pub(super) fn has_control(&self) -> bool {
+        let PendingControl { open, open_ok, window, priority, reset } = self.pending;
+        open || open_ok || window || priority || (reset && !self.send.has_output())
+    }
+
+    /// Returns the next control frame of the stream that can be sent now, and marks it as sent; `None` if there is
+    /// none. OPEN goes first: no frame of a stream may overtake it. RESET goes last.
     pub(super) fn poll_control(&mut self, stream: u32) -> Option<Frame> {
         if std::mem::take(&mut self.pending.open)
             && let OpenState::Requested(open) = &self.state
@@ -119,6 +137,12 @@ impl Stream {
         }
         if std::mem::take(&mut self.pending.priority) {
             return Some(Frame::Priority { stream, priority: self.priority });
+        }
+        if let ResetAfterData::BySelf(code) = self.reset
+            && self.has_control()
+        {
+            self.pending.reset = false;
+            return Some(Frame::Reset { stream, code, final_size: self.send.final_size() });
         }
         None
     }
@@ -149,6 +173,7 @@ impl Stream {
         }
         self.pending.window = true;
         self.pending.priority = role == Role::Server;
+        self.pending.reset = matches!(self.reset, ResetAfterData::BySelf(_));
         self.is_in_control_queue = false;
         self.is_in_scheduler = false;
     }

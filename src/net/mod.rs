@@ -9,6 +9,7 @@ mod name_cache;
 mod negotiation;
 #[cfg(target_os = "linux")]
 mod reuse_port;
+mod send_queue;
 mod socket;
 #[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
 mod tcp_info;
@@ -19,6 +20,7 @@ pub use connector::{ConnectError, ConnectPolicy, Connector};
 pub use happy_eyeballs::FailedAddress;
 pub use listener::Listener;
 pub use negotiation::{DetectedFormat, Negotiation, NegotiationError};
+pub(crate) use send_queue::SendQueue;
 pub use socket::ChannelSocket;
 pub(crate) use socket::{disable_reset_on_close, try_read, try_write};
 pub(crate) use vectored::{MAX_SLICES, advance, write_vectored_once};

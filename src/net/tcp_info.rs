@@ -17,7 +17,7 @@ use crate::{mux::TransportSample, telemetry::TcpInfo};
 /// # Errors
 /// `socket` is not a TCP connection, or getsockopt(2) failed for another reason.
 #[allow(unsafe_code)]
-fn read_raw(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
+pub(super) fn read_raw(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
     // SAFETY: `socket` is borrowed and therefore open. The kernel writes at most `length` bytes, which is the size of

@@ -65,13 +65,15 @@ pub enum Frame {
         /// How many bytes beyond `consumed` the receiver accepts.
         window: u32,
     },
-    /// Ends the stream abruptly in both directions.
+    /// Ends the stream abruptly in both directions, after the data that `final_size` names, or at once if that is 0. The
+    /// receiver confirms a reset after data with a RESET of the same code whose final size is 0.
     Reset {
         /// The number of the stream within the link.
         stream: u32,
         /// Why.
         code: ResetCode,
-        /// How many bytes the sender of this frame had sent on the stream.
+        /// How many bytes, where the END counts as one, the receiver delivers before it ends the stream. 0 if it discards
+        /// what it has: then the operator, a shutdown or an error ends the stream, or nothing is left to deliver.
         final_size: u64,
     },
     /// Server to proxy: changes the scheduling priority of the stream.

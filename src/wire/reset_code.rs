@@ -80,6 +80,13 @@ impl ResetCode {
         matches!(self, Self::TargetRefused | Self::TargetTimeout | Self::TargetUnreachable)
     }
 
+    /// Returns whether a reset with this code follows the data: the local socket of the side that sends it has failed, or
+    /// the link has ended, and all bytes that were received before are delivered first, as TCP does. Every other code
+    /// discards them, because the stream has to end at once (operator, shutdown, protocol error).
+    pub fn follows_data(self) -> bool {
+        matches!(self, Self::UserIoError | Self::TargetIoError | Self::ChannelLost)
+    }
+
     /// Returns the code's name in the text format, such as `TARGET_REFUSED`.
     pub fn name(self) -> &'static str {
         match self {

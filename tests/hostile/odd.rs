@@ -175,7 +175,7 @@ async fn a_proxy_without_credit_blocks_its_own_stream_only() {
     assert!(!upload.has_ended());
     channel.during(server.serves()).await;
     // The stream ends with its user.
-    channel.send([Frame::Reset { stream, code: ResetCode::TargetIoError, final_size: 7 }]).await;
+    channel.send([Frame::Reset { stream, code: ResetCode::TargetIoError, final_size: 0 }]).await;
     assert_eq!(
         soon("the user's end", read.read(&mut [0])).await.map_err(|error| error.kind()),
         Err(io::ErrorKind::ConnectionReset)

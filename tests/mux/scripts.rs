@@ -23,6 +23,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => stream_side().prop_map(|(side, stream)| Op::Finish { side, stream }),
         12 => (stream_side(), 0..3000u64).prop_map(|((side, stream), len)| Op::Consume { side, stream, len }),
         2 => stream_side().prop_map(|(side, stream)| Op::Reset { side, stream }),
+        2 => stream_side().prop_map(|(side, stream)| Op::ResetAfterData { side, stream }),
         2 => (stream_side(), any::<bool>()).prop_map(|((side, stream), paused)| Op::SetPaused { side, stream, paused }),
         1 => (stream.clone(), 0..5usize).prop_map(|(stream, priority)| Op::SetPriority { stream, priority }),
         16 => frames().prop_map(|(side, channel, frames)| Op::Transmit { side, channel, frames }),
@@ -94,6 +95,7 @@ fn scripts_reach_rare_events() {
         seen.links_ended += once.links_ended;
         seen.clean_ends += once.clean_ends;
         seen.resets += once.resets;
+        seen.resets_after_data += once.resets_after_data;
     }
     let SeenEvents {
         duplicate_data,
@@ -107,6 +109,7 @@ fn scripts_reach_rare_events() {
         links_ended,
         clean_ends,
         resets,
+        resets_after_data,
     } = seen;
     let counts = [
         duplicate_data,
@@ -120,6 +123,7 @@ fn scripts_reach_rare_events() {
         links_ended,
         clean_ends,
         resets,
+        resets_after_data,
     ];
     println!("{seen:?}");
     assert!(counts.iter().all(|&count| count >= 20), "{seen:?}");

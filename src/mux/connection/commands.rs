@@ -9,8 +9,9 @@ use crate::{
     ids::{Priority, StreamKey},
     mux::{
         error::ProtocolError,
+        recv_buffer::DataEnd,
         role::Role,
-        stream::{OpenState, Stream},
+        stream::{OpenState, ResetAfterData, Stream},
     },
     wire::{Frame, Open, ResetCode, TunnelMessage},
 };
@@ -59,9 +60,11 @@ impl Mux {
     }
 
     /// Appends data to the send buffer of a stream, at most as many bytes as [`writable`](Self::writable) has
-    /// returned.
+    /// returned. Does nothing if the peer has reset the stream meanwhile.
     pub fn write(&mut self, stream: u32, bytes: Bytes) {
-        if let Some(state) = self.streams.get_mut(&stream) {
+        if let Some(state) = self.streams.get_mut(&stream)
+            && state.reset == ResetAfterData::No
+        {
             state.send.write(bytes);
             self.enqueue(stream);
         }
@@ -78,22 +81,17 @@ impl Mux {
     /// Ends the sending direction of a stream: END is sent after all data. Nothing may be written to the stream any
     /// more.
     pub fn finish(&mut self, stream: u32) {
-        if let Some(state) = self.streams.get_mut(&stream) {
+        if let Some(state) = self.streams.get_mut(&stream)
+            && state.reset == ResetAfterData::No
+        {
             state.send.finish();
             self.enqueue(stream);
         }
     }
 
-    /// Closes a stream in both directions, with an error at the peer. No event follows.
-    pub fn reset(&mut self, stream: u32, code: ResetCode) {
-        let Some(state) = self.remove(stream) else { return };
-        let frame = Frame::Reset { stream, code, final_size: state.send.final_size() };
-        self.push_control(state.channel, frame);
-    }
-
-    /// Moves all received data that is in order to `out`. Returns whether the END follows it.
-    pub fn read(&mut self, stream: u32, out: &mut VecDeque<Bytes>) -> bool {
-        let Some(state) = self.streams.get_mut(&stream) else { return false };
+    /// Moves all received data that is in order to `out`. Returns what follows it; `None` if there may be more.
+    pub fn read(&mut self, stream: u32, out: &mut VecDeque<Bytes>) -> Option<DataEnd> {
+        let state = self.streams.get_mut(&stream)?;
         state.is_reader_notified = false;
         state.recv.read(out)
     }

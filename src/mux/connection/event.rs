@@ -32,6 +32,16 @@ pub enum MuxEvent {
         /// The reason.
         code: ResetCode,
     },
+    /// The peer has reset the stream after its data: its local socket failed. The owner delivers what is left to
+    /// [`read`](super::Mux::read), until [`DataEnd`](super::DataEnd) is returned and consumed, and then
+    /// [resets](super::Mux::reset) the stream with the same code, which confirms it to the peer. Emitted again if the
+    /// link ends meanwhile.
+    ResetAfterData {
+        /// The stream's id.
+        stream: u32,
+        /// The reason.
+        code: ResetCode,
+    },
     /// The stream has a new primary channel, because its last one was lost. There may have been none in between.
     FailedOver {
         /// The stream's id.

@@ -9,7 +9,7 @@ use crate::{
         error::ProtocolError,
         glitches::FrameEffect,
         role::Role,
-        stream::{OpenState, Stream},
+        stream::{OpenState, ResetAfterData, Stream},
     },
     wire::{Frame, Open, ResetCode},
 };
@@ -53,6 +53,10 @@ impl Mux {
             Frame::Data { stream, offset, fin, payload } => {
                 let bytes = payload.len();
                 self.on_stream_frame(stream, "DATA", |state, events| {
+                    if let ResetAfterData::BySelf(_) = state.reset {
+                        // It was in flight when the local socket failed.
+                        return Ok(FrameEffect::Glitch);
+                    }
                     if state.channel.is_some_and(|primary| primary != channel) {
                         state.tuner.set_striped();
                     }
@@ -72,7 +76,7 @@ impl Mux {
                 self.notify_writer(stream);
                 Ok(effect)
             }
-            Frame::Reset { stream, code, .. } => self.on_reset(stream, code),
+            Frame::Reset { stream, code, final_size } => self.on_reset(stream, code, final_size),
             Frame::Ping { token } => {
                 if let Some(channel) = self.channels.get_mut(&channel) {
                     channel.on_ping(token);
@@ -144,22 +148,6 @@ impl Mux {
         self.insert(stream, state);
         self.events.push_back(MuxEvent::Opened(open));
         Ok(FrameEffect::Progress(0))
-    }
-
-    /// Handles RESET: closes the stream if it is open. A RESET for a closed stream changes nothing.
-    fn on_reset(&mut self, stream: u32, code: ResetCode) -> Result<FrameEffect, ProtocolError> {
-        if self.remove(stream).is_some() {
-            self.events.push_back(MuxEvent::Reset { stream, code });
-            Ok(FrameEffect::Progress(0))
-        } else if self.role == Role::Proxy {
-            // The server may have reset the stream before its OPEN was sent. The id is used all the same.
-            let is_new = self.peer_opened.mark_used(stream)?;
-            Ok(if is_new { FrameEffect::Progress(0) } else { FrameEffect::Glitch })
-        } else if !self.was_opened(stream) {
-            Err(ProtocolError::UnknownStream("RESET"))
-        } else {
-            Ok(FrameEffect::Glitch)
-        }
     }
 
     /// Handles a frame for an open stream with `handle`, and resets the stream if that fails. A frame for a closed

@@ -8,6 +8,7 @@ mod event;
 mod incoming;
 mod mux;
 mod outgoing;
+mod reset;
 mod retirement;
 mod timers;
 

@@ -20,7 +20,7 @@ use crate::{
         stream::Stream,
         stream_ids::UsedStreamIds,
     },
-    wire::{Frame, ResetCode},
+    wire::Frame,
 };
 
 /// All streams of one link over all of its channels, without I/O: no clock, no socket, no task.
@@ -30,8 +30,9 @@ use crate::{
 ///   [`abort_streams`](Self::abort_streams), [`handle_frame`](Self::handle_frame),
 ///   [`record_alive`](Self::record_alive), [`handle_timeout`](Self::handle_timeout).
 /// - *Commands* of the owner: [`open`](Self::open), [`accept`](Self::accept), [`write`](Self::write),
-///   [`finish`](Self::finish), [`reset`](Self::reset), [`read`](Self::read), [`consume`](Self::consume),
-///   [`consume_end`](Self::consume_end), [`send_message`](Self::send_message).
+///   [`finish`](Self::finish), [`reset`](Self::reset), [`reset_after_data`](Self::reset_after_data),
+///   [`read`](Self::read), [`consume`](Self::consume), [`consume_end`](Self::consume_end),
+///   [`send_message`](Self::send_message).
 /// - *Poll*, after any of these until they return `None`: [`poll_event`](Self::poll_event) and, for every channel
 ///   with [`has_output`](Self::has_output), [`poll_transmit`](Self::poll_transmit).
 ///
@@ -165,15 +166,6 @@ impl Mux {
         }
         if let Some(successor) = self.least_loaded_channel(|_| false) {
             self.assign_orphans(successor);
-        }
-    }
-
-    /// Closes all streams with [`ResetCode::ChannelLost`]: the link will have no channel any more.
-    pub fn abort_streams(&mut self) {
-        self.account_growth(0, -self.window_growth.cast_signed());
-        self.orphaned_control.clear();
-        for (stream, _) in self.streams.drain() {
-            self.events.push_back(MuxEvent::Reset { stream, code: ResetCode::ChannelLost });
         }
     }
 
@@ -347,7 +339,7 @@ impl Drop for Mux {
 
 /// Queues a stream on its primary channel, in the control queue and in the scheduler, once each.
 pub(super) fn enqueue_on(channel: &mut Channel, stream: &mut Stream, id: u32) {
-    if stream.pending.any() && !stream.is_in_control_queue {
+    if stream.has_control() && !stream.is_in_control_queue {
         stream.is_in_control_queue = true;
         channel.control_queue.push_back(id);
     }

@@ -7,7 +7,7 @@ use super::{
     mux::{Mux, enqueue_on},
 };
 use crate::{
-    mux::{channel::Channel, limits::MAX_SMALL_MESSAGE_LEN},
+    mux::{channel::Channel, limits::MAX_SMALL_MESSAGE_LEN, stream::Stream},
     wire::Frame,
 };
 
@@ -99,7 +99,9 @@ impl Mux {
             let next = channel.scheduler.next()?;
             let id = next.stream;
             let stream = self.streams.get_mut(&id);
-            if secondary.is_some() && !stream.as_ref().is_some_and(|s| s.send.may_stripe(min_acked)) {
+            // The RESET that follows the data goes out on the primary channel, whose driver has to send the last of it.
+            let may_stripe = |s: &Stream| s.send.may_stripe(min_acked) && !s.pending.reset;
+            if secondary.is_some() && !stream.as_deref().is_some_and(may_stripe) {
                 return None;
             }
             let Some((stream, chunk)) =
@@ -119,6 +121,9 @@ impl Mux {
             channel.may_have_small_message = true;
             if stream.is_in_scheduler && !has_same_priority {
                 channel.scheduler.enqueue(id, stream.priority, stream.user);
+            }
+            if stream.pending.reset {
+                enqueue_on(channel, stream, id);
             }
             if let Some(via) = self.channels.get_mut(&via) {
                 via.path.on_data_sent(chunk.payload.len(), now);

@@ -4,7 +4,7 @@ use super::*;
 
 fn read_text(recv: &mut RecvBuffer) -> (String, bool) {
     let mut out = VecDeque::new();
-    let end = recv.read(&mut out);
+    let end = recv.read(&mut out) == Some(DataEnd::Fin);
     (out.iter().map(|segment| String::from_utf8_lossy(segment).into_owned()).collect(), end)
 }
 

@@ -133,13 +133,23 @@ impl TextAdapter {
                 self.on_end(stream, out);
             }
             TunnelAction::StreamReset | TunnelAction::Error | TunnelAction::Exit => {
-                let default = match (self.role, self.forget(stream)) {
-                    (Role::Proxy, _) => ResetCode::UserIoError,
-                    (Role::Server, Some(state)) if !state.is_started => ResetCode::TargetRefused,
-                    (Role::Server, _) => ResetCode::TargetIoError,
+                let Some(state) = self.streams.get_mut(&stream) else { return };
+                let default = match self.role {
+                    Role::Proxy => ResetCode::UserIoError,
+                    Role::Server if !state.is_started => ResetCode::TargetRefused,
+                    Role::Server => ResetCode::TargetIoError,
                 };
                 let code = ResetCode::from_text_reason(&message.data).unwrap_or(default);
-                out.push(TextInput::Frame(Frame::Reset { stream, code, final_size: 0 }));
+                let received = state.received + u64::from(state.is_end_received);
+                let final_size = if code.follows_data() && !state.is_abandoned { received } else { 0 };
+                if final_size > 0 {
+                    // Its data counts as buffered until the mux confirms the reset.
+                    state.is_reset_by_peer = true;
+                    self.close_key(key);
+                } else {
+                    self.forget(stream);
+                }
+                out.push(TextInput::Frame(Frame::Reset { stream, code, final_size }));
             }
             TunnelAction::StreamPause => self.set_paused_by_peer(stream, true, out),
             TunnelAction::StreamResume => self.set_paused_by_peer(stream, false, out),
@@ -281,10 +291,17 @@ impl TextAdapter {
     /// stream.
     fn forget(&mut self, stream: u32) -> Option<TextStream> {
         let state = self.streams.remove(&stream)?;
-        self.streams_by_key.remove(&state.wire_key);
         self.buffered -= state.buffered();
-        self.closed.insert(state.wire_key);
+        if !state.is_reset_by_peer {
+            self.close_key(state.wire_key);
+        }
         Some(state)
+    }
+
+    /// Frees the key of a stream for a new one, and adds it to the recently closed keys.
+    fn close_key(&mut self, wire_key: StreamKey) {
+        self.streams_by_key.remove(&wire_key);
+        self.closed.insert(wire_key);
     }
 
     /// Removes a stream if both directions have ended and all data is consumed.
@@ -330,7 +347,8 @@ impl TextAdapter {
                 None
             }
             Frame::Reset { stream, code, .. } => {
-                let state = self.forget(stream)?;
+                // The peer, which expects no confirmation of its own reset, may have opened another stream by that key.
+                let state = self.forget(stream).filter(|state| !state.is_reset_by_peer)?;
                 out.push(TunnelMessage::stream(
                     state.wire_key,
                     TunnelAction::StreamReset,

@@ -27,6 +27,8 @@ pub(super) struct TextStream {
     pub(super) acknowledged: u64,
     /// Whether this side has closed the stream, while the RESET for the peer was not written yet.
     pub(super) is_abandoned: bool,
+    /// Whether the peer has reset the stream, while not all of its data was consumed. Its key is closed already.
+    pub(super) is_reset_by_peer: bool,
     /// Bytes of the stream that were sent to the peer.
     pub(super) sent: u64,
     /// Whether STREAM_END was sent.
@@ -50,6 +52,7 @@ impl TextStream {
             consumed: 0,
             acknowledged: 0,
             is_abandoned: false,
+            is_reset_by_peer: false,
             sent: 0,
             is_end_sent: false,
             has_paused_peer: false,

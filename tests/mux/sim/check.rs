@@ -15,6 +15,11 @@ impl SimulatedLink {
             self.events(side);
             self.channels.iter_mut().for_each(|channel| channel.in_flight_to[side].clear());
         }
+        // What was received is still delivered.
+        for side in SIDES {
+            self.streams.clone().into_iter().for_each(|stream| self.consume(side, stream, u64::MAX));
+            while self.mux[side].poll_event().is_some() {}
+        }
     }
 
     /// Lets all streams finish: every loss is detected, no channel stalls, both sides read and finish. The frames in

@@ -33,6 +33,8 @@ pub enum Op {
     Consume { side: usize, stream: usize, len: u64 },
     /// One side resets a stream.
     Reset { side: usize, stream: usize },
+    /// One side resets a stream after its data, because its local socket failed.
+    ResetAfterData { side: usize, stream: usize },
     /// The operator pauses or resumes a stream at one side.
     SetPaused { side: usize, stream: usize, paused: bool },
     /// The operator changes the priority of a stream at the server.
@@ -76,6 +78,12 @@ pub struct StreamSide {
     pub is_end_read: bool,
     /// Whether the END was consumed.
     pub is_end_consumed: bool,
+    /// Whether all that precedes the other side's reset was read, and no END does.
+    pub is_reset_read: bool,
+    /// Whether this side resets the stream after its data.
+    pub resets_after_data: bool,
+    /// The code with which the other side has reset the stream after its data.
+    pub peer_reset: Option<ResetCode>,
     /// How the stream ended: cleanly, or by a reset.
     pub outcome: Option<Result<(), ResetCode>>,
     /// The offset up to which this side may send, by the credit that it has received.
@@ -136,6 +144,8 @@ pub struct SeenEvents {
     pub clean_ends: u64,
     /// A stream ended with an error.
     pub resets: u64,
+    /// A stream ended with a reset, after all data that the other side had written before it.
+    pub resets_after_data: u64,
 }
 
 /// The byte at `offset` of the data that `side` sends on `stream`: any loss, repetition or exchange of bytes shows.

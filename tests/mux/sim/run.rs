@@ -5,11 +5,14 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
-    mux::MuxEvent,
+    mux::{DataEnd, MuxEvent},
     wire::{Frame, ResetCode},
 };
 
 use super::{Op, SIDES, SimulatedChannel, SimulatedLink, StreamSide, byte};
+
+/// The codes with which the sides reset a stream whose local socket failed.
+const SOCKET_FAILED: [ResetCode; 2] = [ResetCode::UserIoError, ResetCode::TargetIoError];
 
 impl SimulatedLink {
     /// The expected state of a stream that was just opened.
@@ -21,6 +24,9 @@ impl SimulatedLink {
             consumed: 0,
             is_end_read: false,
             is_end_consumed: false,
+            is_reset_read: false,
+            resets_after_data: false,
+            peer_reset: None,
             outcome: None,
             limit: self.config.initial_window.into(),
             received_to: 0,
@@ -100,6 +106,14 @@ impl SimulatedLink {
                 if let Some((stream, state)) = self.open(side, stream) {
                     state.outcome = Some(Err(ResetCode::Killed));
                     self.mux[side].reset(stream, ResetCode::Killed);
+                }
+            }
+            Op::ResetAfterData { side, stream } => {
+                if let Some((stream, state)) = self.open(side, stream)
+                    && state.peer_reset.is_none()
+                {
+                    (state.resets_after_data, state.is_finished) = (true, true);
+                    self.mux[side].reset_after_data(stream, SOCKET_FAILED[side]);
                 }
             }
             Op::SetPaused { side, stream, paused } => {
@@ -233,10 +247,11 @@ impl SimulatedLink {
 
     /// Consumes up to `len` bytes and compares them with those that the other side has written.
     pub(super) fn consume(&mut self, side: usize, stream: u32, len: u64) {
-        let Some(state) = self.sides[side].get_mut(&stream).filter(|state| state.outcome.is_none()) else {
-            return;
-        };
-        state.is_end_read |= self.mux[side].read(stream, &mut state.unread);
+        let is_open = |state: &&mut StreamSide| state.outcome.is_none() && !state.resets_after_data;
+        let Some(state) = self.sides[side].get_mut(&stream).filter(is_open) else { return };
+        let end = self.mux[side].read(stream, &mut state.unread);
+        state.is_end_read |= end == Some(DataEnd::Fin);
+        state.is_reset_read |= end == Some(DataEnd::Reset);
         let unread: usize = state.unread.iter().map(Bytes::len).sum();
         assert!(unread <= self.config.max_window as usize, "{unread} unread bytes at side {side}");
         let mut left = len;
@@ -261,6 +276,18 @@ impl SimulatedLink {
         if state.is_end_read && state.unread.is_empty() && !state.is_end_consumed {
             state.is_end_consumed = true;
             self.mux[side].consume_end(stream);
+        }
+        if let Some(code) = state.peer_reset
+            && state.unread.is_empty()
+            && (state.is_reset_read || state.is_end_consumed)
+        {
+            state.outcome = Some(Err(code));
+            let consumed = state.consumed;
+            self.mux[side].reset(stream, code);
+            if code == SOCKET_FAILED[1 - side] {
+                assert_eq!(consumed, self.sides[1 - side][&stream].written, "stream {stream}");
+                self.seen.resets_after_data += 1;
+            }
         }
     }
 
@@ -287,6 +314,14 @@ impl SimulatedLink {
                     let state = self.sides[side].get_mut(&stream).expect("the stream was opened");
                     assert_eq!(state.outcome, None, "stream {stream} ended twice at side {side}");
                     state.outcome = Some(Err(code));
+                }
+                MuxEvent::ResetAfterData { stream, code } => {
+                    let state = self.sides[side].get_mut(&stream).expect("the stream was opened");
+                    assert_eq!(state.outcome, None, "stream {stream} was reset after its end at side {side}");
+                    state.peer_reset = Some(code);
+                    // As its relay does. A link that has ended delivers no more than it has received.
+                    self.mux[side].finish(stream);
+                    (state.is_finished, state.is_reset_read) = (true, false);
                 }
                 MuxEvent::Closed { stream } => {
                     let state = self.sides[side].get_mut(&stream).expect("the stream was opened");
