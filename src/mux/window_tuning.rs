@@ -17,8 +17,10 @@ const STRIPED_BDPS: f64 = 4.0;
 /// stream got four fifths of 100 Mbit/s over 40 ms.
 const LONG_RTT: Duration = Duration::from_millis(5);
 
-/// How many bandwidth-delay products the window holds where the RTT is long, as at TCP receivers.
-const LONG_RTT_BDPS: f64 = 2.0;
+/// How many bandwidth-delay products the window holds where the RTT is long: one is in flight, one or two wait in the
+/// reassembly of TCP while lost segments are retransmitted, and one lets the rate rise. With two, as at TCP receivers
+/// that do not count what waits there, a path with losses was never filled.
+const LONG_RTT_BDPS: f64 = 4.0;
 
 /// How long the window is kept after a trial of a larger one has failed for the first time. It doubles with each
 /// failure.
@@ -91,7 +93,9 @@ impl WindowTuner {
         };
         self.consumed += bytes;
         let elapsed = now.saturating_duration_since(since);
-        if elapsed < (min_rtt * 2).max(MIN_INTERVAL) {
+        // Where the RTT is long, the window has to double as fast as TCP's slow start.
+        let interval = if min_rtt >= LONG_RTT { min_rtt } else { min_rtt * 2 };
+        if elapsed < interval.max(MIN_INTERVAL) {
             return None;
         }
         let rate = self.consumed as f64 / elapsed.as_secs_f64();

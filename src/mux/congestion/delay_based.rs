@@ -175,7 +175,9 @@ impl DelayBased {
         // On a slow path the smallest chunks take longer than the target.
         let chunks = f64::from(CHUNKS_PER_TARGET) * self.chunk_size() as f64 / self.rate.unwrap_or(rate);
         let target = target.max(Duration::from_secs_f64(chunks));
-        self.window.update(&round, rate, min_rtt, queueing_delay, target);
+        // A window that was never used was not too large.
+        let may_shrink = round.max_in_flight > self.window.cwnd / 4;
+        self.window.update(&round, may_shrink, rate, min_rtt, queueing_delay, target);
         let min_cwnd = self.min_cwnd();
         let is_doubtful = self.window.cwnd <= min_cwnd && queueing_delay > target;
         let lifetime = if is_doubtful { DOUBTFUL_MIN_RTT_LIFETIME } else { MIN_RTT_LIFETIME };

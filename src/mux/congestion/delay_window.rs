@@ -43,18 +43,18 @@ impl DelayWindow {
     }
 
     /// Updates the window after `round`, in which the path delivered `rate` bytes per second and data queued for
-    /// `queueing_delay`.
+    /// `queueing_delay`. `may_shrink` tells whether the channel had enough in flight to be a cause of the queue.
     pub(super) fn update(
         &mut self,
         round: &Round,
+        may_shrink: bool,
         rate: f64,
         min_rtt: Duration,
         queueing_delay: Duration,
         target: Duration,
     ) {
         let half = target / 2;
-        // A window that was never used was not too large.
-        if queueing_delay > target && round.max_in_flight > self.cwnd / 4 {
+        if queueing_delay > target && may_shrink {
             let most = self.cwnd.min(round.max_in_flight) as f64;
             let wanted = rate * (min_rtt + half + half / 2).as_secs_f64();
             let least = if self.growth_steps.is_none() { 0.0 } else { most * MIN_DECREASE };

@@ -53,6 +53,11 @@ impl Round {
         self.rtt_samples += 1;
     }
 
+    /// Returns the minimum RTT of the round.
+    pub(super) fn min_rtt(&self) -> Duration {
+        self.min_rtt
+    }
+
     /// Returns the RTT that stands for the round: half way between its minimum and its mean. A task that is woken
     /// late adds to the RTT without any queue, so that the mean alone left paths idle. The minimum alone, as in CoDel
     /// (RFC 8289), is that of the moment after such a task, so that twice the target queued.

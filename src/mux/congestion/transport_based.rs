@@ -27,8 +27,9 @@ const MAX_TARGET: Duration = Duration::from_millis(8);
 /// more.
 const RTTS_PER_TARGET: u32 = 16;
 
-/// The window of the kernel in slow start is not limited before data queues for the minimum RTT divided by this number,
-/// within [`MIN_SLOW_START_DELAY`] and [`MAX_SLOW_START_DELAY`], as in HyStart (Ha and Rhee, 2008).
+/// The window of the kernel in slow start is not limited before data queues, for a whole round trip, for the minimum RTT
+/// divided by this number, within [`MIN_SLOW_START_DELAY`] and [`MAX_SLOW_START_DELAY`], as in HyStart (Ha and Rhee,
+/// 2008).
 const RTTS_PER_SLOW_START_DELAY: u32 = 8;
 
 /// The least queueing delay that ends slow start: less is the burst of one window.
@@ -36,6 +37,10 @@ const MIN_SLOW_START_DELAY: Duration = Duration::from_millis(4);
 
 /// A queueing delay that ends slow start in any case.
 const MAX_SLOW_START_DELAY: Duration = Duration::from_millis(16);
+
+/// In slow start, which doubles the rate in every round trip, each round delivers at least this many times as much as the
+/// one before.
+const SLOW_START_GAIN: f64 = 1.5;
 
 /// How long the minimum RTT is valid under load. Longer than BBR's ten seconds: where the kernel uses BBR, it drains the
 /// path by itself, which is as good.
@@ -52,6 +57,10 @@ const CONFIRMING_RTT: f64 = 1.02;
 
 /// The minimum congestion window, in segments of the path.
 const MIN_CWND_SEGMENTS: u64 = 8;
+
+/// With fewer segments in flight, the channel is no cause of a queue, and its RTT includes delayed acknowledgements (up to
+/// 40 ms) rather than a queue.
+const MIN_CONTROLLED_SEGMENTS: u64 = 16;
 
 /// The payload of a TCP segment on most paths, in bytes.
 const SEGMENT_LEN: u64 = 1448;
@@ -71,9 +80,9 @@ const INITIAL_CHUNK: usize = 16 * 1024;
 /// The minimum interval between probes.
 const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// After as many rounds in which data queued for longer than twice the target although the window had shrunk to less
-/// than half of what the path delivers, the queue belongs to other connections.
-const COMPETING_ROUNDS: u32 = 6;
+/// If the delivery rate has fallen to less than this share while the window shrank to half of it, and data still queues,
+/// the queue belongs to other connections.
+const COMPETING_RATE_LEFT: f64 = 0.75;
 
 /// How long the kernel's congestion control decides alone when other connections keep the queue full.
 const FIRST_COMPETING_TIME: Duration = Duration::from_secs(5);
@@ -135,14 +144,14 @@ struct ProbeRtt {
 /// nearly nothing (Copa's competitive mode).
 #[derive(Debug, Clone, Copy)]
 struct Competition {
-    /// How many rounds in a row data has queued for longer than twice the target although this channel has shrunk.
-    rounds: u32,
+    /// How many rounds in a row data has queued for longer than twice the target.
+    delayed_rounds: u32,
+    /// The delivery rate, in bytes per second, and the congestion window in the second of these rounds.
+    at_start: (f64, u64),
     /// Until when only the kernel's congestion control limits the channel; `None` if its window follows the delay.
     until: Option<Instant>,
     /// How long the next such time is.
     next_time: Duration,
-    /// The highest delivery rate, in bytes per second, since the window was last unlimited.
-    peak_rate: f64,
 }
 
 impl TransportBased {
@@ -160,10 +169,10 @@ impl TransportBased {
             round: Round::new(now),
             round_started_at: Some(now),
             competition: Competition {
-                rounds: 0,
+                delayed_rounds: 0,
+                at_start: (0.0, 0),
                 until: None,
                 next_time: FIRST_COMPETING_TIME,
-                peak_rate: 0.0,
             },
             loss: LossEstimator::default(),
         }
@@ -212,15 +221,15 @@ impl TransportBased {
         }
         self.update_min_rtt(sample.rtt, now);
         let Some(min_rtt) = self.min_rtt() else { return };
-        let queueing_delay = sample.rtt.saturating_sub(min_rtt);
-        if self.window.is_in_slow_start() && queueing_delay > slow_start_delay(min_rtt) {
-            self.leave_slow_start(min_rtt, now);
-            return;
-        }
         match self.round_started_at {
+            // With few segments in flight, there is nothing to measure yet.
             Some(started_at) if now.saturating_duration_since(started_at) >= sample.rtt => {
-                self.round.start_measuring(sample.delivered, now);
-                self.round_started_at = None;
+                if sample.in_flight >= MIN_CONTROLLED_SEGMENTS * SEGMENT_LEN {
+                    self.round.start_measuring(sample.delivered, now);
+                    self.round_started_at = None;
+                } else {
+                    self.start_round(now);
+                }
             }
             Some(_) => {}
             None => {
@@ -265,18 +274,14 @@ impl TransportBased {
         self.round_started_at = Some(now);
     }
 
-    /// Limits the window for the first time: the kernel's slow start has filled the path, and begins to fill the queue.
-    fn leave_slow_start(&mut self, min_rtt: Duration, now: Instant) {
-        let measured = match self.round_started_at {
-            None => self.round.delivery_rate(self.sample.delivered, now),
-            Some(_) => None,
-        };
-        let full = (self.sample.in_flight + self.sample.unsent) as f64 / self.sample.rtt.as_secs_f64();
-        let rate = measured.unwrap_or(full).max(full).max(self.rate.unwrap_or(0.0));
-        self.rate = Some(rate);
-        let target = self.target(min_rtt);
-        self.window.leave_slow_start((rate * (min_rtt + target).as_secs_f64()) as u64);
-        self.start_round(now);
+    /// Limits the window for the first time if the kernel's slow start has filled the path: data has queued for the whole
+    /// round (a shorter queue is the burst of one window), and the path delivered hardly more than in the round before.
+    fn leave_slow_start_if_full(&mut self, rate: f64, rate_before: Option<f64>, min_rtt: Duration) {
+        let is_queued = self.round.min_rtt().saturating_sub(min_rtt) > slow_start_delay(min_rtt);
+        if is_queued && rate_before.is_some_and(|before| rate < before * SLOW_START_GAIN) {
+            let cwnd = (rate * (min_rtt + self.target(min_rtt)).as_secs_f64()) as u64;
+            self.window.leave_slow_start(cwnd.max(self.min_cwnd()));
+        }
     }
 
     /// Updates the delivery rate and the congestion window at the end of a round.
@@ -285,14 +290,18 @@ impl TransportBased {
         let Some(rate) = round.delivery_rate(self.sample.delivered, now) else { return };
         let queueing_delay = round.typical_rtt().saturating_sub(min_rtt);
         let target = self.target(min_rtt);
+        let rate_before = self.rate;
         self.rate = round.update_rate(self.rate, rate, queueing_delay > target);
-        if self.probe_rtt.is_some() || self.window.is_in_slow_start() {
+        if self.probe_rtt.is_some() {
             return;
+        }
+        if self.window.is_in_slow_start() {
+            return self.leave_slow_start_if_full(rate, rate_before, min_rtt);
         }
         if self.is_competing(rate, queueing_delay, target, now) {
             return;
         }
-        self.window.update(&round, rate, min_rtt, queueing_delay, target);
+        self.window.update(&round, true, rate, min_rtt, queueing_delay, target);
         self.window.cwnd = self.window.cwnd.max(self.min_cwnd());
         let is_old =
             self.min_rtt.is_some_and(|(_, at)| now.saturating_duration_since(at) >= MIN_RTT_LIFETIME);
@@ -310,34 +319,39 @@ impl TransportBased {
     }
 
     /// Returns whether only the kernel's congestion control limits the channel now, because other connections keep the
-    /// queue full.
+    /// queue full. `rate` is the delivery rate of the round.
     fn is_competing(&mut self, rate: f64, queueing_delay: Duration, target: Duration, now: Instant) -> bool {
         let competition = &mut self.competition;
         if let Some(until) = competition.until {
             if now < until {
-                competition.peak_rate = competition.peak_rate.max(rate);
                 return true;
             }
             competition.until = None;
             self.window.cwnd = self.round.max_in_flight;
         }
-        if queueing_delay <= target {
-            *competition =
-                Competition { rounds: 0, peak_rate: rate, next_time: FIRST_COMPETING_TIME, until: None };
+        if queueing_delay <= 2 * target {
+            competition.delayed_rounds = 0;
+            if queueing_delay <= target {
+                competition.next_time = FIRST_COMPETING_TIME;
+            }
             return false;
         }
-        competition.peak_rate = competition.peak_rate.max(rate);
-        if queueing_delay > 2 * target && rate < competition.peak_rate / 2.0 {
-            competition.rounds += 1;
+        competition.delayed_rounds += 1;
+        // The rate of the first round is in part that from before the queue.
+        if competition.delayed_rounds == 2 {
+            competition.at_start = (rate, self.window.cwnd);
         }
-        if competition.rounds >= COMPETING_ROUNDS {
-            competition.rounds = 0;
-            competition.until = Some(now + competition.next_time);
-            competition.next_time = (competition.next_time * 2).min(MAX_COMPETING_TIME);
-            self.window.cwnd = UNLIMITED;
-            return true;
+        let (rate_before, cwnd_before) = competition.at_start;
+        let has_shrunk = competition.delayed_rounds > 2 && self.window.cwnd <= cwnd_before / 2;
+        // With a queue of its own, the channel delivers as much with a smaller window.
+        if !has_shrunk || rate > rate_before * COMPETING_RATE_LEFT {
+            return false;
         }
-        false
+        competition.delayed_rounds = 0;
+        competition.until = Some(now + competition.next_time);
+        competition.next_time = (competition.next_time * 2).min(MAX_COMPETING_TIME);
+        self.window.cwnd = UNLIMITED;
+        true
     }
 
     /// Returns the minimum congestion window: with less in flight, acknowledgements come too rarely to detect losses,

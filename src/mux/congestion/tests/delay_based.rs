@@ -6,12 +6,13 @@ use std::{
 };
 
 use super::{
-    Path,
-    delay_based::{CHUNKS_PER_TARGET, MIN_RTTS_PER_TARGET},
+    super::{
+        Path,
+        delay_based::{CHUNKS_PER_TARGET, MIN_RTTS_PER_TARGET},
+    },
+    MS,
 };
 use crate::mux::{config::MuxConfig, limits::CHUNK_SIZE};
-
-const MS: Duration = Duration::from_millis(1);
 
 /// A sender that always has data, and a path with one bottleneck.
 struct SimulatedPath {
