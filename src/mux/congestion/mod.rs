@@ -9,6 +9,7 @@
 mod controller;
 mod delay_based;
 mod delay_window;
+mod foreign_delay;
 mod path;
 mod probes;
 mod round;

@@ -6,6 +6,7 @@ use super::{
     controller::{CongestionController, ProbeAck},
     delay_based::is_cpu_limited,
     delay_window::DelayWindow,
+    foreign_delay::ForeignDelay,
     probes::ProbeTracker,
     round::Round,
     rtt::RttEstimator,
@@ -80,16 +81,6 @@ const INITIAL_CHUNK: usize = 16 * 1024;
 /// The minimum interval between probes.
 const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// If the delivery rate has fallen to less than this share while the window shrank to half of it, and data still queues,
-/// the queue belongs to other connections.
-const COMPETING_RATE_LEFT: f64 = 0.75;
-
-/// How long the kernel's congestion control decides alone when other connections keep the queue full.
-const FIRST_COMPETING_TIME: Duration = Duration::from_secs(5);
-
-/// The longest time between two attempts to control the delay beside connections that keep the queue full.
-const MAX_COMPETING_TIME: Duration = Duration::from_secs(60);
-
 /// Limits the bytes that a channel's TCP connection has on the network, so that the queue of the bottleneck stays short
 /// while TCP fills the path.
 ///
@@ -121,8 +112,8 @@ pub(in crate::mux) struct TransportBased {
     round: Round,
     /// When the current round began; `None` once its second round trip has begun.
     round_started_at: Option<Instant>,
-    /// Whether other connections keep the queue of the bottleneck full.
-    competition: Competition,
+    /// The part of the queueing delay that is not caused by this channel.
+    foreign_delay: ForeignDelay,
     /// The loss rate of the connection.
     loss: LossEstimator,
 }
@@ -140,20 +131,6 @@ struct ProbeRtt {
     measured_from: Instant,
 }
 
-/// The detection of other connections that keep the queue full, beside which a window that follows the delay would get
-/// nearly nothing (Copa's competitive mode).
-#[derive(Debug, Clone, Copy)]
-struct Competition {
-    /// How many rounds in a row data has queued for longer than twice the target.
-    delayed_rounds: u32,
-    /// The delivery rate, in bytes per second, and the congestion window in the second of these rounds.
-    at_start: (f64, u64),
-    /// Until when only the kernel's congestion control limits the channel; `None` if its window follows the delay.
-    until: Option<Instant>,
-    /// How long the next such time is.
-    next_time: Duration,
-}
-
 impl TransportBased {
     /// Creates a controller in slow start: until data queues, only the kernel limits the bytes in flight.
     pub(super) fn new(config: &MuxConfig, now: Instant) -> Self {
@@ -168,12 +145,7 @@ impl TransportBased {
             probe_rtt: None,
             round: Round::new(now),
             round_started_at: Some(now),
-            competition: Competition {
-                delayed_rounds: 0,
-                at_start: (0.0, 0),
-                until: None,
-                next_time: FIRST_COMPETING_TIME,
-            },
+            foreign_delay: ForeignDelay::default(),
             loss: LossEstimator::default(),
         }
     }
@@ -262,6 +234,7 @@ impl TransportBased {
             self.window.cwnd = probe.restored_cwnd;
             if !is_confirmed {
                 self.min_rtt = Some((probe.lowest.unwrap_or(rtt), now));
+                self.foreign_delay = ForeignDelay::default();
             }
             self.probe_rtt = None;
             self.start_round(now);
@@ -288,20 +261,22 @@ impl TransportBased {
     fn end_round(&mut self, min_rtt: Duration, now: Instant) {
         let round = self.round;
         let Some(rate) = round.delivery_rate(self.sample.delivered, now) else { return };
-        let queueing_delay = round.typical_rtt().saturating_sub(min_rtt);
+        let delay = round.typical_rtt().saturating_sub(min_rtt);
         let target = self.target(min_rtt);
         let rate_before = self.rate;
-        self.rate = round.update_rate(self.rate, rate, queueing_delay > target);
+        self.rate = round.update_rate(self.rate, rate, delay > target);
         if self.probe_rtt.is_some() {
             return;
         }
         if self.window.is_in_slow_start() {
             return self.leave_slow_start_if_full(rate, rate_before, min_rtt);
         }
-        if self.is_competing(rate, queueing_delay, target, now) {
+        if let Some(cwnd) = self.foreign_delay.detect(delay, target, rate, self.window.cwnd, now) {
+            self.window.cwnd = cwnd;
             return;
         }
-        self.window.update(&round, true, rate, min_rtt, queueing_delay, target);
+        let foreign = self.foreign_delay.delay(now);
+        self.window.update(&round, true, rate, min_rtt + foreign, delay.saturating_sub(foreign), target);
         self.window.cwnd = self.window.cwnd.max(self.min_cwnd());
         let is_old =
             self.min_rtt.is_some_and(|(_, at)| now.saturating_duration_since(at) >= MIN_RTT_LIFETIME);
@@ -316,42 +291,6 @@ impl TransportBased {
             });
             self.window.cwnd = drained.clamp(self.min_cwnd(), self.window.cwnd);
         }
-    }
-
-    /// Returns whether only the kernel's congestion control limits the channel now, because other connections keep the
-    /// queue full. `rate` is the delivery rate of the round.
-    fn is_competing(&mut self, rate: f64, queueing_delay: Duration, target: Duration, now: Instant) -> bool {
-        let competition = &mut self.competition;
-        if let Some(until) = competition.until {
-            if now < until {
-                return true;
-            }
-            competition.until = None;
-            self.window.cwnd = self.round.max_in_flight;
-        }
-        if queueing_delay <= 2 * target {
-            competition.delayed_rounds = 0;
-            if queueing_delay <= target {
-                competition.next_time = FIRST_COMPETING_TIME;
-            }
-            return false;
-        }
-        competition.delayed_rounds += 1;
-        // The rate of the first round is in part that from before the queue.
-        if competition.delayed_rounds == 2 {
-            competition.at_start = (rate, self.window.cwnd);
-        }
-        let (rate_before, cwnd_before) = competition.at_start;
-        let has_shrunk = competition.delayed_rounds > 2 && self.window.cwnd <= cwnd_before / 2;
-        // With a queue of its own, the channel delivers as much with a smaller window.
-        if !has_shrunk || rate > rate_before * COMPETING_RATE_LEFT {
-            return false;
-        }
-        competition.delayed_rounds = 0;
-        competition.until = Some(now + competition.next_time);
-        competition.next_time = (competition.next_time * 2).min(MAX_COMPETING_TIME);
-        self.window.cwnd = UNLIMITED;
-        true
     }
 
     /// Returns the minimum congestion window: with less in flight, acknowledgements come too rarely to detect losses,

@@ -50,6 +50,8 @@ struct SimulatedTcp {
     max_queue: Duration,
     /// How long other connections make every segment queue.
     foreign_queue: Duration,
+    /// Every acknowledgement is late by up to this time, at random: radio links and busy hosts.
+    jitter: Duration,
     /// When the last byte sent so far leaves the bottleneck.
     idle_at: Instant,
     segments: VecDeque<Segment>,
@@ -76,6 +78,7 @@ impl SimulatedTcp {
             loss,
             max_queue: 50 * MS,
             foreign_queue: Duration::ZERO,
+            jitter: Duration::ZERO,
             idle_at: now,
             segments: VecDeque::new(),
             cwnd: 10.0 * SEGMENT as f64,
@@ -123,8 +126,11 @@ impl SimulatedTcp {
             if !is_dropped {
                 self.idle_at = begin + Duration::from_secs_f64(SEGMENT as f64 / self.rate);
             }
+            let jitter = self.jitter.mul_f64(self.rng.random_range(0.0..=1.0));
+            let arrival = self.idle_at + self.base_rtt + self.foreign_queue + jitter;
+            let last = self.segments.back().map_or(arrival, |last| last.answered_at);
             self.segments.push_back(Segment {
-                answered_at: self.idle_at + self.base_rtt + self.foreign_queue,
+                answered_at: arrival.max(last),
                 sent_at: self.now,
                 is_lost: is_dropped || self.rng.random_bool(self.loss),
             });
@@ -279,4 +285,17 @@ fn channel_competes_with_connections_that_fill_the_queue() {
     let (used, delay) = sim.run(10_000 * MS);
     println!("{used:.3} {delay:?}");
     assert!(used >= 0.95 && delay <= 15 * MS, "alone again: {used} {delay:?}");
+}
+
+/// Acknowledgements that are late for other reasons than a queue must not make the window shrink for ever.
+#[test]
+fn path_with_jitter_is_filled() {
+    for (mbit, rtt) in PATHS {
+        let mut sim = SimulatedTcp::new(Kernel::Bbr, mbit, rtt * MS, 0.001);
+        sim.run(3000 * MS);
+        sim.jitter = rtt * MS / 4;
+        let (used, _) = sim.run(20_000 * MS);
+        println!("{mbit} Mbit/s {rtt} ms: {used:.3}");
+        assert!(used >= 0.9, "{mbit} Mbit/s, {rtt} ms: {used}");
+    }
 }
