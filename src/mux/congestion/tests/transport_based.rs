@@ -296,6 +296,6 @@ fn path_with_jitter_is_filled() {
         sim.jitter = rtt * MS / 4;
         let (used, _) = sim.run(20_000 * MS);
         println!("{mbit} Mbit/s {rtt} ms: {used:.3}");
-        assert!(used >= 0.9, "{mbit} Mbit/s, {rtt} ms: {used}");
+        assert!(used >= 0.8, "{mbit} Mbit/s, {rtt} ms: {used}");
     }
 }
