@@ -51,7 +51,7 @@ const BUSY_SLEEP: Duration = Duration::from_micros(200);
 const MAX_SLEEP: Duration = Duration::from_millis(50);
 
 /// Parameters of a rig that do not change while it runs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Setup {
     /// The namespaces are `NAME-near` and `NAME-far`.
     pub(crate) name: String,

@@ -1,0 +1,127 @@
+//! The real program over an emulated wide-area path: two network namespaces connected by `examples/wan`, kernel TCP at both ends,
+//! with loss, reordering, duplication, a small MTU, an outage and a change of address.
+//!
+//! Namespaces and TUN devices need root. Where they are not permitted, these tests print so and pass.
+
+#![allow(clippy::unwrap_used)]
+
+mod emulator;
+#[allow(dead_code)]
+#[path = "../../examples/wan/rig/mod.rs"]
+mod rig;
+#[path = "../support/mod.rs"]
+mod support;
+mod world;
+
+use std::time::{Duration, Instant};
+
+use rig::{
+    FAR, Setup,
+    emulator::{QueueLimit, Shape},
+};
+use support::within;
+use underpass::cli::demo::DemoFile;
+use world::World;
+
+/// RTT of all paths here.
+const RTT: Duration = Duration::from_millis(40);
+
+/// Rate of all paths here, in bits per second: little enough for a busy machine to emulate exactly.
+const RATE: u64 = 50_000_000;
+
+/// Timeout of a download that takes 2 to 8 s.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Least goodput of a download with 1 % loss and bbr.
+const MIN_RATE_WITH_LOSS: f64 = 0.3 * RATE as f64;
+
+/// Returns the parameters of a direction without faults.
+fn clean() -> Shape {
+    Shape {
+        bits_per_second: RATE,
+        delay: RTT / 2,
+        jitter: Duration::ZERO,
+        queue: QueueLimit::Time(Duration::from_millis(50)),
+        loss: 0.0,
+        reorder: 0.0,
+        duplicate: 0.0,
+        is_black_hole: false,
+        blackout_until: Duration::ZERO,
+    }
+}
+
+/// Returns parameters of a rig for the test of this name.
+fn setup(test: &str) -> Setup {
+    // Tests of two checkouts can run at the same time.
+    let name = format!("underpass-{}-{test}", std::process::id());
+    Setup { name, mtu: 1500, congestion: None, seed: 7 }
+}
+
+/// A controller that takes the delay of a retransmission for queueing delay shrinks its window with each loss.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_uses_the_link_despite_loss() {
+    let file = DemoFile { seed: 1, size: 12_000_000 };
+    let shape = Shape { loss: 0.01, ..clean() };
+    let bbr = Setup { congestion: Some("bbr".into()), ..setup("loss") };
+    let Some(world) = World::start(&bbr, &shape, file).await else { return };
+    let begin = Instant::now();
+    let arrivals = within(LIMIT, "the download ends", world.download()).await;
+    let rate = file.size as f64 * 8.0 / begin.elapsed().as_secs_f64();
+    println!("{:.1} Mbit/s", rate / 1e6);
+    assert!(arrivals.is_intact(file));
+    assert!(rate >= MIN_RATE_WITH_LOSS, "{:.1} Mbit/s: {}", rate / 1e6, world.output());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_is_intact_despite_reordering_duplication_and_a_small_mtu() {
+    let file = DemoFile { seed: 2, size: 6_000_000 };
+    let shape = Shape { reorder: 0.05, duplicate: 0.01, jitter: Duration::from_millis(1), ..clean() };
+    let small = Setup { mtu: 1280, ..setup("reorder") };
+    let Some(world) = World::start(&small, &shape, file).await else { return };
+    let arrivals = within(LIMIT, "the download ends", world.download()).await;
+    assert!(arrivals.is_intact(file));
+    let (_, [to_near, _]) = world.statistics();
+    assert!(to_near.reordered > 50 && to_near.duplicated > 10, "too few faults: {to_near:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_continues_after_an_outage() {
+    let file = DemoFile { seed: 3, size: 12_000_000 };
+    let Some(world) = World::start(&setup("outage"), &clean(), file).await else { return };
+    let outage = async {
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        let end = Instant::now() + OUTAGE;
+        world.rig().black_out(OUTAGE);
+        end
+    };
+    let both = async { tokio::join!(world.download(), outage) };
+    let (arrivals, end) = within(LIMIT, "the download ends", both).await;
+    assert!(arrivals.is_intact(file));
+    // What arrived before is not counted, so that a download that was over already fails.
+    let resumed = arrivals.first_after(end).expect("bytes after the outage");
+    println!("{:.1} s after the outage", resumed.as_secs_f64());
+    assert!(resumed <= MAX_RECOVERY, "{resumed:?} after the outage: {}", world.output());
+}
+
+/// Duration of the outage.
+const OUTAGE: Duration = Duration::from_secs(3);
+
+/// Longest time from the end of an outage to the next byte.
+const MAX_RECOVERY: Duration = Duration::from_secs(8);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_continues_after_the_proxy_has_changed_its_address() {
+    let file = DemoFile { seed: 4, size: 12_000_000 };
+    let Some(world) = World::start(&setup("address"), &clean(), file).await else { return };
+    let change = async {
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        world.rig().far.ip(&["address", "del", &format!("{FAR}/24"), "dev", rig::namespace::DEVICE]).unwrap();
+        Instant::now()
+    };
+    let both = async { tokio::join!(world.download(), change) };
+    let (arrivals, changed) = within(LIMIT, "the download ends", both).await;
+    assert!(arrivals.is_intact(file));
+    // Packets that were sent from the old address still arrive.
+    let resumed = arrivals.first_after(changed + RTT * 4).expect("bytes after the change");
+    println!("{:.1} s after the change", resumed.as_secs_f64());
+}
