@@ -25,6 +25,9 @@ use crate::{
 /// Address of the public port, in the near namespace.
 const PUBLIC: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
 
+/// Longest time without a byte of a download.
+const MAX_STALL: Duration = Duration::from_secs(20);
+
 /// Everything that runs. The processes end before the namespaces are removed.
 pub(crate) struct World {
     server: Process,
@@ -108,13 +111,22 @@ impl World {
         let (mut hash, mut length, mut times) = (Sha256::new(), 0, Vec::new());
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            match socket.read(&mut buffer).await.unwrap() {
-                0 => return Arrivals { length, sum: Sha256Sum(hash.finalize().into()), times },
-                n => {
+            let read = tokio::time::timeout(MAX_STALL, socket.read(&mut buffer)).await;
+            let read = read.unwrap_or_else(|_| {
+                panic!(
+                    "no byte for {MAX_STALL:?} after {length}; the path is {:?}\n{}",
+                    self.rig,
+                    self.output()
+                )
+            });
+            match read {
+                Ok(0) => return Arrivals { length, sum: Sha256Sum(hash.finalize().into()), times },
+                Ok(n) => {
                     hash.update(&buffer[..n]);
                     length += n as u64;
                     times.push(Instant::now());
                 }
+                Err(error) => panic!("{error} after {length} bytes\n{}", self.output()),
             }
         }
     }
