@@ -94,7 +94,7 @@ async fn a_download_continues_after_an_outage() {
     assert!(arrivals.is_intact(file));
     // What arrived before is not counted, so that a download that was over already fails.
     let resumed = arrivals.first_after(end).expect("bytes after the outage");
-    println!("{:.1} s after the outage", resumed.as_secs_f64());
+    println!("{:.1} s after the outage, pauses {:?}", resumed.as_secs_f64(), arrivals.long_pauses());
     assert!(resumed <= MAX_RECOVERY, "{resumed:?} after the outage: {}", world.output());
 }
 
@@ -117,5 +117,5 @@ async fn a_download_continues_after_the_proxy_has_changed_its_address() {
     assert!(arrivals.is_intact(file));
     // Packets that were sent from the old address still arrive.
     let resumed = arrivals.first_after(changed + RTT * 4).expect("bytes after the change");
-    println!("{:.1} s after the change", resumed.as_secs_f64());
+    println!("{:.1} s after the change, pauses {:?}", resumed.as_secs_f64(), arrivals.long_pauses());
 }

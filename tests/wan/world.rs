@@ -50,6 +50,12 @@ impl Arrivals {
         (self.length, &self.sum) == (file.size, &file.sha256())
     }
 
+    /// Returns the pauses longer than half a second, and after how many reads they began.
+    pub(crate) fn long_pauses(&self) -> Vec<(usize, Duration)> {
+        let pauses = self.times.windows(2).map(|two| two[1] - two[0]).enumerate();
+        pauses.filter(|(_, pause)| *pause > Duration::from_millis(500)).collect()
+    }
+
     /// Returns the time from `moment` to the next bytes.
     pub(crate) fn first_after(&self, moment: Instant) -> Option<Duration> {
         self.times.iter().find_map(|time| time.checked_duration_since(moment))

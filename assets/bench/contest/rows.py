@@ -2,6 +2,7 @@
 
 import statistics
 
+from . import wan
 from .measures import Carried, Idle, Iperf, Ping, Wrk
 
 OURS = "underpass"
@@ -79,6 +80,17 @@ SINGLE = [
 HTTP = ("direct", OURS, "rathole", "bore", "haproxy twice")
 NARROW = ("--rate", "200M", "--delay", "10ms")
 
+
+def wide(name, workload, congestion, loss, *bars, tunnels=("direct", OURS, "rathole", "bore")):
+    """A row over the emulated path of 100 Mbit/s and 40 ms; assets/bench/wan measures more of them."""
+    workload = wan.WORKLOADS[workload]
+    path = wan.Path(100, 40, congestion, loss, 100 if workload.name == "ping" else 50)
+    title = f"{workload.title}; 100 Mbit/s, RTT 40 ms, {congestion}, {loss:g} % loss"
+    return Row(f"wan-{name}", title, wan.Measure(workload, path), tunnels, bars)
+
+
+PEERS = list(wan.PEERS)
+
 ROWS = [
     carries("download", "one download", "-R", bars=SINGLE),
     carries("upload", "one upload", bars=SINGLE),
@@ -110,4 +122,14 @@ ROWS = [
         Bar("each", at_most=16)], rounds=1),
     Row("flat-memory", "growth of the server while it carries much", Carried(), (OURS,), [
         Bar("growth", at_most=4)], rounds=1),
+    wide("download", "download", "bbr", 0, Bar("rate", at_least=0.97, than=PEERS)),
+    wide("download-loss", "download", "bbr", 1, Bar("rate", at_least=0.97, than=PEERS)),
+    wide("upload-loss", "upload", "bbr", 1, Bar("rate", at_least=0.97, than=PEERS)),
+    wide("downloads-loss", "downloads", "bbr", 1, Bar("rate", at_least=0.97, than=PEERS)),
+    wide("download-cubic", "download", "cubic", 0.5, Bar("rate", at_least=1.8, than=PEERS)),
+    wide("ping", "ping", "cubic", 0, Bar("p50", at_most=48), Bar("p99", at_most=55)),
+    wide("ping-loss", "ping", "bbr", 0.5, Bar("p50", at_most=48), Bar("p99", at_most=100)),
+    wide("keep-alive", "http", "cubic", 1, Bar("rate", at_least=0.97, than=["rathole"]), Bar("p50", at_most=44),
+         Bar("p99", at_most=0.5, than=["rathole"])),
+    wide("proxies", "proxies", "bbr", 0, Bar("share", at_least=0.3), tunnels=(OURS,)),
 ]

@@ -4,10 +4,10 @@ Each measurement gets a pair of namespaces and a tunnel of its own, so that noth
 window, no cached TCP metrics, no grown window.
 """
 
-import contextlib, json, os, pathlib, re, shlex, shutil, statistics, subprocess, threading, time
+import argparse, contextlib, itertools, json, os, pathlib, re, shlex, shutil, subprocess, threading, time
 
 from .measures import Failed, Wrk, run
-from .processes import HOST, Processes, Skip, program
+from .processes import HOST, Processes, Skip, built, program
 
 NEAR, FAR = "10.77.0.1", "10.77.0.2"
 # Every tunnel has its own namespaces, and therefore these ports for itself.
@@ -306,3 +306,34 @@ def measure(name, path, workload, tunnel, programs, directory, seed, options):
         return figures | {"path": rig.statistics()}
     finally:
         rig.stop()
+
+
+class Measure:
+    """A workload on one path as a row of `peers`. It starts the tunnel itself, for each round."""
+
+    target, counter = None, itertools.count()
+
+    def __init__(self, workload, path):
+        self.workload, self.path, self.units = workload, path, workload.units
+
+    def check(self):
+        if os.geteuid():
+            raise Skip("namespaces need root")
+        self.programs = Programs(built("examples/wan"), built("examples/load"))
+
+    def tunnel(self, name):
+        return Underpass(name, built("underpass")) if name == "underpass" else TUNNELS[name]
+
+    def __call__(self, stage, options):
+        number, seconds = next(self.counter), options.seconds or 10
+        try:
+            figures = measure(
+                f"bench{os.getpid()}x{number}", self.path, self.workload, stage.tunnel, self.programs, stage.directory, number,
+                argparse.Namespace(seconds=seconds, ping_seconds=seconds))
+            figures.pop("path")
+            return figures
+        except Skip as why:
+            raise Failed(why) from None
+
+
+TUNNELS = {tunnel.name: tunnel for tunnel in (Direct(), Rathole(), Bore())}
