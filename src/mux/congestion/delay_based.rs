@@ -177,7 +177,7 @@ impl DelayBased {
         let target = target.max(Duration::from_secs_f64(chunks));
         // A window that was never used was not too large.
         let may_shrink = round.max_in_flight > self.window.cwnd / 4;
-        self.window.update(&round, may_shrink, rate, min_rtt, queueing_delay, target);
+        self.window.update(&round, may_shrink, rate, min_rtt, queueing_delay, target, 0);
         let min_cwnd = self.min_cwnd();
         let is_doubtful = self.window.cwnd <= min_cwnd && queueing_delay > target;
         let lifetime = if is_doubtful { DOUBTFUL_MIN_RTT_LIFETIME } else { MIN_RTT_LIFETIME };

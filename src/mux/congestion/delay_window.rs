@@ -43,7 +43,9 @@ impl DelayWindow {
     }
 
     /// Updates the window after `round`, in which the path delivered `rate` bytes per second and data queued for
-    /// `queueing_delay`. `may_shrink` tells whether the channel had enough in flight to be a cause of the queue.
+    /// `queueing_delay`. `may_shrink` tells whether the channel had enough in flight to be a cause of the queue. A window
+    /// that held data back and does not shrink grows by `additive` bytes at least: as in AIMD (Chiu and Jain, 1989),
+    /// channels that share a bottleneck approach equal windows, because they shrink by the same factor.
     pub(super) fn update(
         &mut self,
         round: &Round,
@@ -52,6 +54,7 @@ impl DelayWindow {
         min_rtt: Duration,
         queueing_delay: Duration,
         target: Duration,
+        additive: u64,
     ) {
         let half = target / 2;
         if queueing_delay > target && may_shrink {
@@ -66,9 +69,10 @@ impl DelayWindow {
                 let step = rate * spare_delay.as_secs_f64() * f64::from(1 << steps.min(20));
                 (step as u64).min(self.cwnd / 4)
             });
-            self.cwnd += step;
+            self.cwnd += step.max(additive);
             self.growth_steps = self.growth_steps.map(|steps| steps + 1);
         } else if round.is_cwnd_limited {
+            self.cwnd += additive;
             self.growth_steps = self.growth_steps.map(|_| 0);
         }
     }

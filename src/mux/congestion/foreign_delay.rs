@@ -2,8 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-/// How far the congestion window must have shrunk, as a share, before its effect is judged.
+/// How far the congestion window must have shrunk, as a share, before its effect is judged after [`MIN_ROUNDS`].
 const JUDGED_CWND: f64 = 0.85;
+
+/// How many rounds the window shrinks before its effect is judged. Another connection that has just started takes its
+/// share of the rate in fewer.
+const MIN_ROUNDS: u32 = 6;
+
+/// A window that has shrunk to this share is judged at once.
+const JUDGED_AT_ONCE_CWND: f64 = 0.5;
+
+/// The share of the earlier window that is restored: what the other connections left may be less than before.
+const RESTORED_CWND: f64 = 0.75;
 
 /// If the delivery rate has fallen to this share or less meanwhile, the window was not too large.
 const FOREIGN_RATE: f64 = 0.9;
@@ -38,6 +48,8 @@ struct Trial {
     rate: Option<f64>,
     /// The congestion window at the beginning, in bytes.
     cwnd: u64,
+    /// How many rounds it has lasted.
+    rounds: u32,
 }
 
 impl ForeignDelay {
@@ -69,16 +81,20 @@ impl ForeignDelay {
         }
         let trial = match &mut self.trial {
             None => {
-                self.trial = Some(Trial { rate: None, cwnd });
+                self.trial = Some(Trial { rate: None, cwnd, rounds: 1 });
                 return None;
             }
             Some(trial @ Trial { rate: None, .. }) => {
-                *trial = Trial { rate: Some(rate), cwnd };
+                *trial = Trial { rate: Some(rate), cwnd, rounds: 2 };
                 return None;
             }
-            Some(trial) => *trial,
+            Some(trial) => {
+                trial.rounds += 1;
+                *trial
+            }
         };
-        let has_shrunk = cwnd as f64 <= trial.cwnd as f64 * JUDGED_CWND;
+        let judged = if trial.rounds < MIN_ROUNDS { JUDGED_AT_ONCE_CWND } else { JUDGED_CWND };
+        let has_shrunk = cwnd as f64 <= trial.cwnd as f64 * judged;
         let has_slowed = trial.rate.is_some_and(|before| rate <= before * FOREIGN_RATE);
         if !(has_shrunk && has_slowed) {
             return None;
@@ -87,6 +103,6 @@ impl ForeignDelay {
         let lifetime = self.lifetime.max(FIRST_LIFETIME);
         self.known = Some((delay, now + lifetime));
         self.lifetime = (lifetime * 2).min(MAX_LIFETIME);
-        Some(trial.cwnd)
+        Some(cwnd.max((trial.cwnd as f64 * RESTORED_CWND) as u64))
     }
 }

@@ -32,6 +32,8 @@ pub(in crate::mux) struct Path {
     /// Whether the congestion window was full when data was last polled, so that only another report of the kernel can
     /// open it.
     is_awaiting_sample: bool,
+    /// How many channels of the link carry bulk data.
+    flow_count: u64,
     /// The configuration from which a controller is created.
     config: MuxConfig,
 }
@@ -46,6 +48,7 @@ impl Path {
             probe_controller: DelayBased::new(config, now),
             transport: None,
             is_awaiting_sample: false,
+            flow_count: 1,
             config: config.clone(),
         }
     }
@@ -116,8 +119,9 @@ impl Path {
     /// RTT or the delivery rate is unknown.
     pub(in crate::mux) fn estimated_delivery(&self, bytes: u64) -> Option<Duration> {
         let (min_rtt, rate) = (self.min_rtt()?, self.controller().delivery_rate()?);
-        let answered = Duration::from_secs_f64((self.in_flight() + bytes) as f64 / rate).max(min_rtt);
-        Some(answered - min_rtt / 2)
+        // Nearly nothing is delivered on a path that is about to be given up.
+        let answered = Duration::try_from_secs_f64((self.in_flight() + bytes) as f64 / rate);
+        Some(answered.unwrap_or(Duration::MAX).max(min_rtt) - min_rtt / 2)
     }
 
     /// Returns how long the oldest probe without an answer has been in flight. `None` if there is none, or if the
@@ -188,11 +192,23 @@ impl Path {
         self.transport.is_none() && self.is_full() && self.probes.is_empty() && self.probes.unprobed() > 0
     }
 
+    /// Sets how many channels of the link carry bulk data.
+    pub(in crate::mux) fn set_flow_count(&mut self, count: usize) {
+        self.flow_count = count as u64;
+        if let Some(transport) = &mut self.transport {
+            transport.set_flow_count(self.flow_count);
+        }
+    }
+
     /// Records what the kernel reports about the channel's connection. From the first report on, its congestion window
     /// counts what the kernel has in flight.
     pub(in crate::mux) fn on_transport_sample(&mut self, sample: TransportSample, now: Instant) {
         self.is_awaiting_sample = false;
-        let transport = self.transport.get_or_insert_with(|| TransportBased::new(&self.config, now));
+        let transport = self.transport.get_or_insert_with(|| {
+            let mut transport = TransportBased::new(&self.config, now);
+            transport.set_flow_count(self.flow_count);
+            transport
+        });
         transport.on_sample(sample, self.probes.sent(), now);
     }
 

@@ -114,6 +114,8 @@ pub(in crate::mux) struct TransportBased {
     round_started_at: Option<Instant>,
     /// The part of the queueing delay that is not caused by this channel.
     foreign_delay: ForeignDelay,
+    /// How many channels of the link carry bulk data: together they grow like one.
+    flow_count: u64,
     /// The loss rate of the connection.
     loss: LossEstimator,
 }
@@ -146,6 +148,7 @@ impl TransportBased {
             round: Round::new(now),
             round_started_at: Some(now),
             foreign_delay: ForeignDelay::default(),
+            flow_count: 1,
             loss: LossEstimator::default(),
         }
     }
@@ -169,6 +172,13 @@ impl TransportBased {
     /// Returns whether the kernel is repairing a loss: data sent now is delivered after the missing segment.
     pub(super) fn is_recovering(&self) -> bool {
         self.sample.is_recovering
+    }
+
+    /// Sets how many channels of the link carry bulk data. They share the growth of one, so that a link with many
+    /// channels does not get many times as much of the bottleneck as one with few (coupled congestion control, RFC
+    /// 6356).
+    pub(super) fn set_flow_count(&mut self, count: u64) {
+        self.flow_count = count.max(1);
     }
 
     /// Returns whether the kernel's congestion window holds data back while the bottleneck has a short queue.
@@ -271,12 +281,16 @@ impl TransportBased {
         if self.window.is_in_slow_start() {
             return self.leave_slow_start_if_full(rate, rate_before, min_rtt);
         }
-        if let Some(cwnd) = self.foreign_delay.detect(delay, target, rate, self.window.cwnd, now) {
+        if let Some(cwnd) =
+            self.foreign_delay.detect(delay, target, rate, self.window.cwnd.min(round.max_in_flight), now)
+        {
             self.window.cwnd = cwnd;
             return;
         }
         let foreign = self.foreign_delay.delay(now);
-        self.window.update(&round, true, rate, min_rtt + foreign, delay.saturating_sub(foreign), target);
+        let own_delay = delay.saturating_sub(foreign);
+        let additive = FAIRNESS_SEGMENTS * SEGMENT_LEN / self.flow_count;
+        self.window.update(&round, true, rate, min_rtt + foreign, own_delay, target, additive);
         self.window.cwnd = self.window.cwnd.max(self.min_cwnd());
         let is_old =
             self.min_rtt.is_some_and(|(_, at)| now.saturating_duration_since(at) >= MIN_RTT_LIFETIME);
@@ -302,6 +316,9 @@ impl TransportBased {
         }
     }
 }
+
+/// How many segments the windows of a link grow by together in each round without a queue above the target.
+const FAIRNESS_SEGMENTS: u64 = 2;
 
 /// A congestion window that never limits.
 const UNLIMITED: u64 = u64::MAX / 4;
