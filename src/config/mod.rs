@@ -3,11 +3,13 @@
 //! Holds no secrets: the token goes directly from the command line to the code that uses it.
 
 mod cockpit;
+mod congestion;
 mod ports;
 mod proxy;
 mod server;
 
 pub use cockpit::{CockpitFile, CockpitFileError, REFRESH_RANGE};
+pub use congestion::CongestionControl;
 pub use ports::{PortRange, PortRangeError};
 pub use proxy::{ChannelCount, ProxyConfig, ProxyFormat};
 pub use server::{ServerConfig, TextProxies};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::congestion::CongestionControl;
 use crate::ids::ServiceKey;
 
 /// The format in which a proxy speaks to the server.
@@ -71,6 +72,8 @@ pub struct ProxyConfig {
     pub drain_timeout: Duration,
     /// Whether one stream may use several channels at the same time (multipath striping).
     pub stripe: bool,
+    /// Which congestion control the kernel uses for channels.
+    pub congestion: CongestionControl,
     /// How long connecting to the target may take.
     pub dial_timeout: Duration,
     /// The initial backoff before the proxy reconnects; a successful connection resets the backoff to it.
@@ -96,6 +99,7 @@ impl ProxyConfig {
             max_chunk: None,
             drain_timeout: Duration::from_secs(10),
             stripe: true,
+            congestion: CongestionControl::default(),
             dial_timeout: Duration::from_secs(10),
             min_backoff: Duration::from_millis(200),
             max_backoff: Duration::from_secs(15),

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::ports::PortRange;
+use super::{congestion::CongestionControl, ports::PortRange};
 use crate::ids::Policy;
 
 /// From where proxies may register in the text format, which sends the token in clear.
@@ -62,6 +62,8 @@ pub struct ServerConfig {
     pub max_chunk: Option<usize>,
     /// Whether one stream may use several channels of its proxy at the same time (multipath striping).
     pub stripe: bool,
+    /// Which congestion control the kernel uses for channels.
+    pub congestion: CongestionControl,
     /// Whether to detect the protocol of streams from their first bytes.
     pub inspect_protocols: bool,
     /// The most user connections that may be open at the same time.
@@ -95,6 +97,7 @@ impl Default for ServerConfig {
             window_budget: 1 << 30,
             max_chunk: None,
             stripe: true,
+            congestion: CongestionControl::default(),
             inspect_protocols: true,
             max_streams: 50_000,
             max_pending_handshakes: 1024,

@@ -2,6 +2,7 @@
 //! channel begins. Knows nothing of links, streams or the multiplexer's state.
 
 mod buffer_pool;
+mod congestion_control;
 mod connector;
 mod happy_eyeballs;
 mod listener;
@@ -16,6 +17,7 @@ mod tcp_info;
 mod vectored;
 
 pub use buffer_pool::BufferPool;
+pub use congestion_control::{CongestionControlError, check_congestion_control};
 pub use connector::{ConnectError, ConnectPolicy, Connector};
 pub use happy_eyeballs::FailedAddress;
 pub use listener::Listener;

@@ -11,6 +11,7 @@ use bytes::{BufMut, BytesMut};
 use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::{io::Interest, net::TcpStream};
 
+use super::congestion_control;
 use crate::{mux::TransportSample, telemetry::TcpInfo};
 
 /// How long a connection is idle before the kernel sends keepalive probes (`TCP_KEEPIDLE`).
@@ -73,6 +74,19 @@ impl ChannelSocket {
         return super::tcp_info::sample(self.0.as_fd()).ok();
         #[cfg(not(all(target_os = "linux", any(target_env = "gnu", target_env = "musl"))))]
         None
+    }
+
+    /// Requests the congestion control with this name from the kernel. Where it does not offer that one, the connection
+    /// keeps the one that it has.
+    pub fn request_congestion_control(&self, name: &str) {
+        if let Err(error) = congestion_control::set(&SockRef::from(&self.0), name) {
+            tracing::debug!("cannot set the socket option TCP_CONGESTION to {name}: {error}");
+        }
+    }
+
+    /// Returns the name of the connection's congestion control; `None` on other systems than Linux.
+    pub fn congestion_control(&self) -> Option<String> {
+        congestion_control::get(&SockRef::from(&self.0))
     }
 
     /// Chooses how the connection is closed: with an RST (`SO_LINGER` of zero), or with a FIN. The choice also holds when
@@ -166,14 +180,11 @@ pub(crate) fn try_read(stream: &TcpStream, buf: &mut impl BufMut) -> io::Result<
 /// A congestion control with pacing (BBR, where the system uses it) arms a timer for nearly every segment there, which cost
 /// a third of the throughput. Reno is available on every Linux.
 pub(crate) fn disable_pacing_on_loopback(socket: &SockRef<'_>, addr: IpAddr) {
-    #[cfg(target_os = "linux")]
     if addr.is_loopback()
-        && let Err(error) = socket.set_tcp_congestion(b"reno")
+        && let Err(error) = congestion_control::set(socket, "reno")
     {
-        tracing::debug!("cannot set the socket option TCP_CONGESTION: {error}");
+        tracing::debug!("cannot set the socket option TCP_CONGESTION to reno: {error}");
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (socket, addr);
 }
 
 /// Sets the options that every socket gets: `TCP_NODELAY`, and with `keepalive` also `SO_KEEPALIVE`, so that a peer host

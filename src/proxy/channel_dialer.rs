@@ -87,7 +87,7 @@ impl ChannelDialer {
         if let Some(ticket) = ticket {
             client = client.with_secret(ticket.secret);
         }
-        let socket = connect_to_server(&self.connector, &self.server).await?;
+        let socket = connect_to_server(&self.connector, &self.config, &self.server).await?;
         let mut negotiation = Negotiation::new(socket);
         let handshake = timeout(STEP_TIMEOUT, negotiation.run_client(client, hello));
         let welcome = handshake.await.map_err(|_| ServerLinkError::Timeout(STEP_TIMEOUT))??;
@@ -95,11 +95,16 @@ impl ChannelDialer {
     }
 }
 
-/// Establishes a TCP connection to `server`, `HOST:PORT`.
+/// Establishes a TCP connection to `server`, `HOST:PORT`, with the congestion control that `config` requests.
 pub(super) async fn connect_to_server(
     connector: &Connector,
+    config: &ProxyConfig,
     server: &str,
 ) -> Result<ChannelSocket, ServerLinkError> {
-    let socket = connector.connect(server, ConnectPolicy::for_server()).await;
-    socket.map(ChannelSocket::plain).map_err(ServerLinkError::Connect)
+    let stream = connector.connect(server, ConnectPolicy::for_server()).await;
+    let socket = ChannelSocket::plain(stream.map_err(ServerLinkError::Connect)?);
+    if let Some(name) = config.congestion.requested_name(socket.is_loopback()) {
+        socket.request_congestion_control(name);
+    }
+    Ok(socket)
 }

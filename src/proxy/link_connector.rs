@@ -153,7 +153,7 @@ impl<'a> LinkConnector<'a> {
         request: TunnelMessage,
         events: Arc<ServerLinkEvents>,
     ) -> Result<Arc<Link>, ServerLinkError> {
-        let mut negotiation = Negotiation::new(connect_to_server(self.connector, server).await?);
+        let mut negotiation = Negotiation::new(connect_to_server(self.connector, self.config, server).await?);
         let token = TunnelMessage::control(TunnelAction::Auth, self.token.reveal().to_owned());
         let mut lines = BytesMut::new();
         for message in [token, request] {

@@ -39,7 +39,11 @@ async fn admit_connection(core: Arc<Core>, socket: StdStream, addr: SocketAddr) 
             let reason = "too many connections that are not authenticated yet";
             return core.report_handshake_failure(addr, reason);
         };
-        let negotiation = Negotiation::new(ChannelSocket::plain(socket));
+        let socket = ChannelSocket::plain(socket);
+        if let Some(name) = core.config.congestion.requested_name(socket.is_loopback()) {
+            socket.request_congestion_control(name);
+        }
+        let negotiation = Negotiation::new(socket);
         let timeout = core.config.handshake_timeout;
         tokio::select! {
             // One deadline for the whole handshake: with one for each read, a peer that sends a byte per second would

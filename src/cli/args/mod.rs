@@ -21,6 +21,7 @@ use crate::{
     ids::{Group, MAX_WEIGHT, Policy, ServiceKey},
 };
 
+use shared::CongestionArgs;
 pub(super) use shared::{LogArgs, ScreenArgs, TokenArgs, WorkerArgs};
 
 use values::{OnOff, address, channels, chunk, host_port, seconds};
@@ -101,6 +102,9 @@ pub(super) struct ServerArgs {
     /// Multipath striping: whether one stream may use several channels of its proxy at once
     #[arg(long, value_enum, default_value_t = OnOff::On)]
     stripe: OnOff,
+    /// The congestion control of channels
+    #[command(flatten)]
+    congestion: CongestionArgs,
     /// Maximum number of open user connections
     #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_streams: u32,
@@ -152,6 +156,9 @@ pub(super) struct ProxyArgs {
     /// Multipath striping: whether one stream may use several channels at once
     #[arg(long, value_enum, default_value_t = OnOff::On)]
     stripe: OnOff,
+    /// The congestion control of channels
+    #[command(flatten)]
+    congestion: CongestionArgs,
     /// The token, and where it is read from
     #[command(flatten)]
     pub(super) token: TokenArgs,
@@ -199,6 +206,7 @@ impl ServerArgs {
             window_budget: u64::from(self.memory) << 20,
             max_chunk: self.chunk,
             stripe: self.stripe.is_on(),
+            congestion: self.congestion.congestion(),
             inspect_protocols: !self.screen.no_sniff,
             max_streams: self.max_streams as usize,
             ..ServerConfig::default()
@@ -218,6 +226,7 @@ impl ProxyArgs {
             drain_timeout: self.drain,
             max_chunk: self.chunk,
             stripe: self.stripe.is_on(),
+            congestion: self.congestion.congestion(),
             ..ProxyConfig::new(&self.server, service, &self.to)
         }
     }

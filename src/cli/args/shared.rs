@@ -9,9 +9,9 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 
-use super::values::{log_filter, refresh, secret, theme};
+use super::values::{congestion, log_filter, refresh, secret, theme};
 use crate::{
-    config::CockpitFile,
+    config::{CockpitFile, CongestionControl},
     tui::{RawSettings, Settings},
     wire::handshake::Token,
 };
@@ -60,6 +60,22 @@ impl ScreenArgs {
             keys: file.keys.into_iter().collect(),
         };
         Ok(settings.resolve()?)
+    }
+}
+
+/// The congestion control of channels.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct CongestionArgs {
+    /// Congestion control of the channels: one that the kernel offers, or that of the system [default: bbr where it is
+    /// offered and the other side is not on this machine, else system]
+    #[arg(long, value_name = "NAME|system", value_parser = congestion)]
+    congestion: Option<CongestionControl>,
+}
+
+impl CongestionArgs {
+    /// Returns the requested congestion control.
+    pub(in crate::cli) fn congestion(&self) -> CongestionControl {
+        self.congestion.clone().unwrap_or_default()
     }
 }
 

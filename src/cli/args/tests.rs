@@ -3,7 +3,7 @@
 use clap::{CommandFactory, Parser};
 
 use super::*;
-use crate::ids::Policy;
+use crate::{config::CongestionControl, ids::Policy};
 
 #[test]
 fn the_command_line_is_consistent() {
@@ -80,8 +80,25 @@ fn invalid_arguments_are_refused() {
         "server --token ",
         "server --chunk 257K",
         "proxy --server h:1 --port 1 --to t:2 --chunk 1000",
+        "proxy --server h:1 --port 1 --to t:2 --congestion nagle",
+        "server --congestion ",
     ] {
         let words = ["underpass"].into_iter().chain(line.split(' '));
         assert!(CliArgs::try_parse_from(words).is_err(), "{line}");
     }
+}
+
+#[test]
+fn a_congestion_control_is_one_that_the_kernel_offers() {
+    let parse = |name| CliArgs::try_parse_from(["underpass", "server", "--congestion", name]);
+    let CliCommand::Server(server) = parse("system").unwrap().command else { panic!() };
+    assert_eq!(server.config().congestion, CongestionControl::System);
+    let error = parse("nagle").unwrap_err().to_string();
+    if !cfg!(target_os = "linux") {
+        return assert!(error.contains("no choice of congestion controls"), "{error}");
+    }
+    // Every Linux has Reno.
+    assert!(error.contains("'nagle'") && error.contains("reno"), "{error}");
+    let CliCommand::Server(server) = parse("reno").unwrap().command else { panic!() };
+    assert_eq!(server.config().congestion, CongestionControl::Named("reno".to_owned()));
 }

@@ -6,9 +6,10 @@ use clap::{ValueEnum, builder::PossibleValue};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    config::{ChannelCount, ProxyConfig, ProxyFormat, REFRESH_RANGE, TextProxies},
+    config::{ChannelCount, CongestionControl, ProxyConfig, ProxyFormat, REFRESH_RANGE, TextProxies},
     ids::Policy,
     mux::MAX_CHUNK_SIZE,
+    net::{CongestionControlError, check_congestion_control},
     tui::RawSettings,
 };
 
@@ -114,6 +115,14 @@ pub(super) fn theme(text: &str) -> Result<String, String> {
 /// Parses a filter for log records.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     text.parse::<EnvFilter>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// Parses the name of a congestion control that the kernel offers, or `system`.
+pub(super) fn congestion(text: &str) -> Result<CongestionControl, CongestionControlError> {
+    if text == "system" {
+        return Ok(CongestionControl::System);
+    }
+    check_congestion_control(text).map(|()| CongestionControl::Named(text.to_owned()))
 }
 
 /// Parses a token: any text that is not blank.
