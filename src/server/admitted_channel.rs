@@ -48,6 +48,9 @@ impl AdmittedChannel {
             Some(FieldCount::Three) => ChannelFormat::ThreeFieldText,
         };
         let guard = core.telemetry.channel_up(slot.id, addr, format);
+        if let Some(name) = socket.congestion_control() {
+            guard.stats().set_congestion_control(&name);
+        }
         slot.set_stats(guard.stats());
         let stats = Some(guard.stats().clone());
         let channel = NewChannel { id: slot.id.index, socket, read_ahead, codec, text, stats };

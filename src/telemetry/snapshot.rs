@@ -148,6 +148,8 @@ pub struct ChannelSnapshot {
     pub streams_open: u64,
     /// Whether the channel accepts new streams, and why not.
     pub state: ChannelState,
+    /// The name of the kernel's congestion control of the connection; `None` where the system is not Linux.
+    pub congestion_control: Option<Arc<str>>,
     /// The kernel's `TCP_INFO` of the connection; `None` where the system is not Linux.
     pub tcp: Option<TcpInfo>,
     /// Bytes queued for this channel in this process, which its socket has not accepted.

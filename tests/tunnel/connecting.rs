@@ -7,16 +7,20 @@ use std::{
 
 use crate::support::{
     client::fetch,
+    process::Process,
     promised_second, soon,
     target::{self, LOOPBACK},
-    tunnel::{RunningProxy, Tunnel},
+    tunnel::{FORMATS, RunningProxy, Tunnel},
     within,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
-use underpass::{config::ProxyConfig, net::Connector};
+use underpass::{
+    config::{CongestionControl, ProxyConfig},
+    net::Connector,
+};
 
 /// Returns a connector whose resolver returns these addresses for the names `server` and `target`.
 fn connector(server: &[SocketAddr], target: &[SocketAddr]) -> Connector {
@@ -129,4 +133,46 @@ async fn many_streams_share_the_lookup_of_their_target() {
     assert_eq!(lookups.load(SeqCst), 1);
     proxy.stop().await;
     tunnel.end().await;
+}
+
+/// A loopback connection needs no particular congestion control, and uses the one that is named.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn channels_have_the_congestion_control_that_the_option_names() {
+    // Every Linux offers Reno. The other one need not be permitted to this user.
+    for name in ["reno", "cubic"] {
+        if underpass::net::check_congestion_control(name).is_err() {
+            continue;
+        }
+        let named = CongestionControl::Named(name.to_owned());
+        let mut tunnel = Tunnel::with(|config| config.congestion = named.clone()).await;
+        for format in FORMATS {
+            let config = ProxyConfig { format, congestion: named.clone(), ..tunnel.proxy_config(LOOPBACK) };
+            tunnel.proxy_with(config).await;
+        }
+        let snapshot = tunnel.telemetry.snapshot();
+        let channels: Vec<_> = snapshot.proxies.iter().flat_map(|proxy| &proxy.channels).collect();
+        assert_eq!(channels.len(), 3);
+        for channel in channels {
+            assert_eq!(channel.congestion_control.as_deref(), Some(name), "{channel:?}");
+        }
+        tunnel.end().await;
+    }
+}
+
+/// A misspelt name must not leave the operator with another congestion control than the one that was asked for.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn a_congestion_control_that_the_kernel_does_not_offer_is_refused_at_start() {
+    for subcommand in
+        [&["server"][..], &["proxy", "--server", "127.0.0.1:1", "--port", "0", "--to", "127.0.0.1:1"]]
+    {
+        let mut program = Process::underpass(&[subcommand, &["--congestion", "nagle"]].concat());
+        assert_eq!(program.exit().await.code(), Some(2), "{}", program.output());
+        let error = program.stderr();
+        assert!(
+            error.contains("'nagle'") && error.contains("offers this user: ") && error.contains("reno"),
+            "{error}"
+        );
+    }
 }

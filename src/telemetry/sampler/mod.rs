@@ -289,6 +289,7 @@ impl ChannelSnapshot {
             rtt_summary: channel.rtt_summary(now),
             streams_open: channel.streams.now(),
             state: if is_stalled { ChannelState::Stalled } else { ChannelState::Up },
+            congestion_control: channel.congestion_control(),
             tcp,
             send_queue_bytes,
             chunk_size,

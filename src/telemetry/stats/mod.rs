@@ -11,7 +11,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -237,6 +237,8 @@ pub struct ChannelStats {
     rtts: LatencyHistogram,
     /// The last computed percentiles of `rtts`, at most one second old when they are used.
     cached_rtts: CachedSummary<LatencySummary>,
+    /// The name of the kernel's congestion control of the connection; unset where the kernel does not report it.
+    congestion_control: OnceLock<Arc<str>>,
     /// Where the condition of the channel is read; `None` before and after the channel is driven.
     health_source: Mutex<Option<Arc<dyn ChannelHealthSource>>>,
     /// The condition of the channel as it was read last, and when; `None` before the first time.
@@ -257,6 +259,7 @@ impl ChannelStats {
             last_rtt: OptionalMicros::default(),
             rtts: LatencyHistogram::default(),
             cached_rtts: CachedSummary::default(),
+            congestion_control: OnceLock::new(),
             health_source: Mutex::default(),
             cached_health: Mutex::default(),
         }
@@ -276,6 +279,16 @@ impl ChannelStats {
     pub fn record_rtt(&self, rtt: Duration) {
         self.last_rtt.set(rtt);
         self.rtts.record(rtt);
+    }
+
+    /// Sets the name of the kernel's congestion control of the connection, once.
+    pub fn set_congestion_control(&self, name: &str) {
+        _ = self.congestion_control.set(name.into());
+    }
+
+    /// Returns the name of the kernel's congestion control of the connection; `None` where it is not known.
+    pub(in crate::telemetry) fn congestion_control(&self) -> Option<Arc<str>> {
+        self.congestion_control.get().cloned()
     }
 
     /// Sets where the condition of the channel is read. `None` releases the channel's objects.

@@ -17,6 +17,8 @@ pub(crate) struct ChannelRow {
     pub(crate) addr: SocketAddr,
     /// How the channel encodes messages: the text format or the binary format.
     pub(crate) format: ChannelFormat,
+    /// The name of the kernel's congestion control of the TCP connection; `None` where it is not known.
+    pub(crate) congestion_control: Option<Arc<str>>,
     /// How long the channel has been established.
     pub(crate) age: Duration,
     /// The RTT of the last ping on this channel; `None` before the first pong.
@@ -49,6 +51,7 @@ impl ChannelRow {
             id: snapshot.id,
             addr: snapshot.addr,
             format: snapshot.format,
+            congestion_control: snapshot.congestion_control.clone(),
             age: snapshot.age,
             last_ping_rtt: None,
             rtt_summary: snapshot.rtt_summary.clone(),

@@ -161,6 +161,7 @@ impl Fixture {
         guard.registered(self.service.stats().key.clone());
         let channel = ChannelId { proxy: id, index: 1 };
         let channel = self.hub.channel_up(channel, addr("192.0.2.7:4000"), ChannelFormat::Binary);
+        channel.stats().set_congestion_control("bbr");
         self.proxies.push((guard, channel));
     }
 

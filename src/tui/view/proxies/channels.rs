@@ -13,8 +13,8 @@ use crate::{
     },
 };
 
-/// Returns the line of a channel, as many facts as fit into `width` cells: state, streams, RTT, rates, and what the
-/// kernel reports about the TCP connection.
+/// Returns the line of a channel, as many facts as fit into `width` cells: state, streams, RTT, rates, congestion
+/// control, and what the kernel reports about the TCP connection.
 pub(super) fn channel_row(
     model: &Model,
     columns: &FittedColumns<ProxyColumn>,
@@ -43,6 +43,10 @@ pub(super) fn channel_row(
         (2, figure("↑", rate(model, channel.sent_rate), 5, theme.up)),
     ];
     facts.push((5, figure("traffic ", traffic_share(model, channel), 4, theme.text)));
+    // The name of the congestion control says what it is: bbr, cubic, reno.
+    if let Some(name) = &channel.congestion_control {
+        facts.push((8, vec![Span::styled(fit(name, 5), theme.text)]));
+    }
     if let Some(tcp) = channel.tcp {
         let resent = if tcp.retransmitted_segments > 0 { theme.warn } else { theme.faint };
         facts.push((6, figure("retransmits ", format::count(tcp.retransmitted_segments), 5, resent)));
@@ -52,21 +56,21 @@ pub(super) fn channel_row(
         figure("queue ", format::bytes(channel.send_queue_bytes), 5, non_zero(channel.send_queue_bytes)),
     ));
     if channel.chunk_size > 0 {
-        facts.push((8, figure("chunk ", format::bytes(channel.chunk_size.into()), 5, theme.text)));
+        facts.push((9, figure("chunk ", format::bytes(channel.chunk_size.into()), 5, theme.text)));
     }
     if let Some(tcp) = channel.tcp {
         let delivery = rate(model, tcp.delivery_rate as f64);
-        facts.push((9, figure("delivery rate ", delivery, 5, theme.text)));
-        facts.push((13, figure("cwnd ", format::bytes(tcp.congestion_window), 5, theme.text)));
+        facts.push((10, figure("delivery rate ", delivery, 5, theme.text)));
+        facts.push((14, figure("cwnd ", format::bytes(tcp.congestion_window), 5, theme.text)));
         facts.push((
-            14,
+            15,
             figure("in flight ", format::bytes(tcp.bytes_in_flight), 5, non_zero(tcp.bytes_in_flight)),
         ));
-        facts.push((15, figure("unsent ", format::bytes(tcp.unsent_bytes), 5, non_zero(tcp.unsent_bytes))));
+        facts.push((16, figure("unsent ", format::bytes(tcp.unsent_bytes), 5, non_zero(tcp.unsent_bytes))));
     }
-    facts.push((10, vec![Span::styled(channel.format.to_string(), theme.dim)]));
-    facts.push((11, figure("age ", format::age(channel.age), 6, theme.dim)));
-    facts.push((12, vec![Span::styled(channel.addr.to_string(), theme.dim)]));
+    facts.push((11, vec![Span::styled(channel.format.to_string(), theme.dim)]));
+    facts.push((12, figure("age ", format::age(channel.age), 6, theme.dim)));
+    facts.push((13, vec![Span::styled(channel.addr.to_string(), theme.dim)]));
     table::join_facts(facts, usize::from(width.saturating_sub(3)))
 }
 
