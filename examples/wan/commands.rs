@@ -21,6 +21,8 @@ pub(crate) fn execute(rig: &mut Rig, line: &str) -> Result<String, String> {
     match words {
         ["stats"] => return Ok(statistics(rig)),
         ["blackout", time] => rig.black_out(units::time(time)?),
+        ["nat", "off"] => rig.set_nat(None),
+        ["nat", idle_timeout] => rig.set_nat(Some(units::time(idle_timeout)?)),
         ["congestion", name] => {
             for namespace in [&rig.near, &rig.far] {
                 namespace.set_congestion_control(name).map_err(|error| error.to_string())?;

@@ -29,7 +29,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 ///
 /// Without COMMAND it prints "ready" and executes commands from standard input, each answered with one line, until that ends:
 /// `rate 20M`, `rtt 200ms`, `jitter 2ms`, `queue 50ms`, `loss 3%`, `reorder 5%`, `duplicate 1%`, `blackhole on|off`, for both
-/// directions or, after the word `to-near` or `to-far`, for one; `blackout 8s`, `congestion bbr`, `stats` (JSON, since the last
+/// directions or, after the word `to-near` or `to-far`, for one; `blackout 8s`, `nat 60s|off` (drops the packets of TCP connections that were
+/// idle for so long, from both sides), `congestion bbr`, `stats` (JSON, since the last
 /// `stats`).
 ///
 /// It needs to be root, TUN, and `ip` of iproute2; the exit code is 77 where that is not permitted. It needs no netem.

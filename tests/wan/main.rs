@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod emulator;
+mod nat;
 #[allow(dead_code)]
 #[path = "../../examples/wan/rig/mod.rs"]
 mod rig;

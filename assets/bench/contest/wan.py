@@ -303,6 +303,9 @@ def measure(name, path, workload, tunnel, programs, directory, seed, options):
         address = tunnel.start(rig)
         rig.statistics()
         figures = workload(rig, tunnel, address, path, options)
+        # A program that recovers from a panic can still reach its figures.
+        if "panicked" in rig.processes.log.read_text(errors="replace"):
+            raise Failed(f"a panic: {rig.processes.log}")
         return figures | {"path": rig.statistics()}
     finally:
         rig.stop()

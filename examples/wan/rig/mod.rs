@@ -6,6 +6,7 @@
 
 pub(crate) mod emulator;
 pub(crate) mod namespace;
+pub(crate) mod nat;
 
 use std::{
     fs::File,
@@ -21,6 +22,7 @@ use std::{
 
 use emulator::{Emulator, Shape, Statistics};
 use namespace::Namespace;
+use nat::Nat;
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     io::Errno,
@@ -107,6 +109,8 @@ struct Shared {
     to_near: Mutex<Emulator>,
     /// Near to far.
     to_far: Mutex<Emulator>,
+    /// NAT before the far namespace, if there is one.
+    nat: Mutex<Option<Nat>>,
     /// Whether the threads have to end.
     is_stopped: AtomicBool,
 }
@@ -119,6 +123,12 @@ impl Shared {
             Direction::ToFar => &self.to_far,
         };
         emulator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether the NAT, if there is one, forwards a packet.
+    fn passes_nat(&self, now: Duration, direction: Direction, packet: &[u8]) -> bool {
+        let mut nat = self.nat.lock().unwrap_or_else(PoisonError::into_inner);
+        nat.as_mut().is_none_or(|nat| nat.passes(now, direction == Direction::ToNear, packet))
     }
 }
 
@@ -153,6 +163,7 @@ impl Rig {
             begin: Instant::now(),
             to_near: Mutex::new(Emulator::new(to_near, setup.seed)),
             to_far: Mutex::new(Emulator::new(to_far, !setup.seed)),
+            nat: Mutex::new(None),
             is_stopped: AtomicBool::new(false),
         });
         let start = |direction, from: &Arc<File>, to: &Arc<File>| {
@@ -175,6 +186,12 @@ impl Rig {
         for direction in [Direction::ToNear, Direction::ToFar] {
             self.change(direction, |shape| shape.blackout_until = until);
         }
+    }
+
+    /// Puts a NAT before the far namespace that forgets mappings after `idle_timeout`; `None` removes it. Connections that are
+    /// open already have no mapping.
+    pub(crate) fn set_nat(&self, idle_timeout: Option<Duration>) {
+        *self.shared.nat.lock().unwrap_or_else(PoisonError::into_inner) = idle_timeout.map(Nat::new);
     }
 
     /// Takes the statistics of both directions, far to near first, and the time since they were last taken.
@@ -208,7 +225,10 @@ fn carry(shared: &Shared, direction: Direction, mut from: &File, mut to: &File) 
             while arrived < BATCH
                 && let Ok(length) = from.read(&mut packet)
             {
-                emulator.arrive(shared.begin.elapsed(), &packet[..length]);
+                let now = shared.begin.elapsed();
+                if shared.passes_nat(now, direction, &packet[..length]) {
+                    emulator.arrive(now, &packet[..length]);
+                }
                 arrived += 1;
             }
             let now = shared.begin.elapsed();
