@@ -152,7 +152,7 @@ impl Owner {
             11 => Frame::Ping { token: offset },
             12 => Frame::Pong { token: offset },
             13 => Frame::GoAway { code },
-            14 if c & 1 == 1 => Frame::Channels { serial: window, wanted: u16::from(a) },
+            14 if c & 1 == 1 => Frame::Channels { serial: window, count: u16::from(a) },
         14 if c & 2 == 2 => Frame::Retire,
         14 => Frame::Message(TunnelMessage::control(TunnelAction::Error, "")),
             _ => Frame::Open(Open { stream, key, port: 80, priority, window, user: None }),

@@ -40,6 +40,11 @@ impl ChannelCount {
         }
     }
 
+    /// Returns the most channels with [`Auto`](Self::Auto); `None` for a fixed number.
+    pub fn max_auto(self) -> Option<u16> {
+        (self == Self::Auto).then_some(Self::MAX_AUTO)
+    }
+
     /// Returns the number of channels, within the limits, that is closest to `wanted`.
     pub fn limit(self, wanted: u16) -> u16 {
         match self {

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     ids::StreamKey,
-    mux::{CHUNK_SIZE, Mux, MuxConfig, OpenError, Role, TextAdapter},
+    mux::{CHUNK_SIZE, ChannelWish, Mux, MuxConfig, OpenError, Role, TextAdapter},
     telemetry::DisconnectReason,
     wire::{Open, ResetCode, TunnelAction, TunnelMessage, text::FieldCount},
 };
@@ -55,8 +55,8 @@ pub trait LinkEvents: Send + Sync + 'static {
     fn message_received(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage);
     /// Called when the peer has sent GOAWAY: it accepts no new streams.
     fn go_away_received(&self, code: ResetCode);
-    /// Called on a proxy when the server wishes that the link have this number of channels, which is not limited yet.
-    fn channels_wanted(&self, wanted: u16);
+    /// Called when one side wishes another number of channels for the data that it sends.
+    fn channels_wanted(&self, wish: ChannelWish);
     /// Called when data was received on `channel` for a stream that does not exist. Only for text peers.
     fn unknown_stream(&self, channel: u16, key: StreamKey);
     /// Called when the link has lost its last channel. Streams are kept until the time `until` for the peer to resume
@@ -328,7 +328,7 @@ impl Link {
                 self.events.message_received(self, channel, message);
             }
             FollowUp::GoAwayReceived(code) => self.events.go_away_received(code),
-            FollowUp::ChannelsWanted(wanted) => self.events.channels_wanted(wanted),
+            FollowUp::ChannelsWanted(wish) => self.events.channels_wanted(wish),
             FollowUp::UnknownStream(channel, key) => self.events.unknown_stream(channel, key),
             FollowUp::LogRefusedAcknowledgement(error) => {
                 tracing::error!(

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     ids::StreamKey,
-    mux::{Mux, MuxEvent, ProtocolError, Role, TextAdapter, TextInput},
+    mux::{ChannelWish, Mux, MuxEvent, ProtocolError, Role, TextAdapter, TextInput},
     telemetry::DisconnectReason,
     wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage},
 };
@@ -111,8 +111,8 @@ pub(super) enum FollowUp {
     MessageReceived(u16, TunnelMessage),
     /// Tell the owner of a received GOAWAY.
     GoAwayReceived(ResetCode),
-    /// Tell the owner that the server wishes this number of channels.
-    ChannelsWanted(u16),
+    /// Tell the owner that one side wishes another number of channels.
+    ChannelsWanted(ChannelWish),
     /// Tell the owner of data received on this channel for a stream that does not exist.
     UnknownStream(u16, StreamKey),
     /// Log that the mux refused an acknowledgement that this side generated in place of a text peer.
@@ -407,7 +407,7 @@ impl LinkState {
                 self.show_channel(stream, channel);
             }
             MuxEvent::Moved { stream, channel } => self.show_channel(stream, channel),
-            MuxEvent::ChannelsWanted { wanted } => follow_ups.push(FollowUp::ChannelsWanted(wanted)),
+            MuxEvent::ChannelsWanted(wish) => follow_ups.push(FollowUp::ChannelsWanted(wish)),
             // Recorded already now: however the connection ends, the link did not need it any more.
             MuxEvent::ChannelRetiring { channel } => {
                 let channel = self.channels.get(&channel);

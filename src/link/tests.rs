@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Driver, Link, LinkEvents, NewChannel, Stream, state::LinkState};
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
-    mux::{MuxConfig, Role},
+    mux::{ChannelWish, MuxConfig, Role},
     net::ChannelSocket,
     telemetry::DisconnectReason,
     wire::{Frame, Open, ResetCode, TunnelAction, TunnelMessage, binary},
@@ -58,7 +58,7 @@ impl LinkEvents for RecordingOwner {
     }
 
     fn go_away_received(&self, _code: ResetCode) {}
-    fn channels_wanted(&self, _wanted: u16) {}
+    fn channels_wanted(&self, _wish: ChannelWish) {}
     fn unknown_stream(&self, _channel: u16, _key: StreamKey) {}
 
     fn detached(&self, until: Instant) {

@@ -50,6 +50,11 @@ pub(super) struct Channel {
     pub(super) may_have_small_message: bool,
     /// Whether the channel's socket accepts no more data for now.
     pub(super) is_write_blocked: bool,
+    /// Bytes that the peer's kernel has received on the channel since the planner last decided.
+    pub(super) delivered_lately: u64,
+    /// Whether the link has more channels than the planner wants for the data of this side, and this is one that gets
+    /// no data of other channels' streams on a network path.
+    pub(super) is_spare: bool,
     /// Whether the channel is being closed in an orderly way, because the link does not need it.
     pub(super) retirement: Retirement,
     /// The token of the peer's ping that was not answered yet. Only the last one is kept: a flood of pings costs no
@@ -88,6 +93,8 @@ impl Channel {
             is_suspect: false,
             may_have_small_message: false,
             is_write_blocked: false,
+            delivered_lately: 0,
+            is_spare: false,
             retirement: Retirement::None,
             peer_ping: None,
             keepalive: Keepalive::new(now),
@@ -107,9 +114,10 @@ impl Channel {
     }
 
     /// Returns whether the channel can send data of other channels' streams: none of its own is queued, the peer
-    /// answers its probes, and the channel is not retiring.
+    /// answers its probes, and the link needs the channel for its data.
     pub(super) fn is_idle(&self) -> bool {
-        self.scheduler.is_empty() && !self.is_suspect && !self.is_retiring()
+        let is_needed = !(self.is_retiring() || self.is_spare && self.path.is_network());
+        self.scheduler.is_empty() && !self.is_suspect && is_needed
     }
 
     /// Returns whether the channel is being closed in an orderly way: it gets no streams and no data any more.

@@ -26,6 +26,9 @@ pub struct MuxConfig {
     pub chunk_size: Option<usize>,
     /// How many streams of the link may be open at once.
     pub max_streams: usize,
+    /// The most channels of the link, where a proxy opens as many as are useful; `None` where it keeps a fixed number, and
+    /// on the server, which the proxy tells.
+    pub max_auto_channels: Option<u16>,
     /// Whether the data of one stream may be sent on several channels at once (multipath striping).
     pub allow_striping: bool,
     /// How many bytes of a stream the peer must have acknowledged before it may be striped.
@@ -58,6 +61,7 @@ impl Default for MuxConfig {
             initial_cwnd: 256 * 1024,
             chunk_size: None,
             max_streams: 65_536,
+            max_auto_channels: None,
             allow_striping: true,
             // A megabyte was tried first: a slow channel takes a second for it before the fast one beside it helps.
             min_bytes_to_stripe: 64 * 1024,

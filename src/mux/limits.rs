@@ -65,6 +65,9 @@ pub(super) const MAX_UNACKNOWLEDGED_CONTROL: usize = 65_536;
 /// gets no new streams: each stream that is opened and closed queues one control frame.
 pub(super) const MAX_QUEUED_CONTROL: usize = 65_536;
 
+/// The most channels that a server plans for a link, whatever the proxy says that it opens.
+pub(super) const MAX_PLANNED_CHANNELS: u16 = 64;
+
 /// How many glitches (frames that change nothing) a channel may bring at once. When a channel dies, the acceptance,
 /// the credit and the last data of each stream may be retransmitted on another: for 65,536 open streams, and as many
 /// closed ones.

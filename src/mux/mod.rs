@@ -6,6 +6,7 @@
 
 mod budget;
 mod channel;
+mod channel_planner;
 mod config;
 mod congestion;
 mod connection;
@@ -24,9 +25,10 @@ mod text;
 mod window_tuning;
 
 pub use budget::WindowBudget;
+pub use channel_planner::{ChannelPlan, PlanReason};
 pub use config::MuxConfig;
 pub use congestion::{PathStats, TransportSample};
-pub use connection::{Mux, MuxEvent, OpenError};
+pub use connection::{ChannelWish, Mux, MuxEvent, OpenError};
 pub use error::ProtocolError;
 pub use limits::{CHUNK_SIZE, COPY_THRESHOLD, MAX_CHUNK_SIZE};
 pub use recv_buffer::{DataEnd, RecvFlow, copy_if_small};

@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::config::ChannelCount;
+use crate::{config::ChannelCount, mux::ChannelWish};
 
 /// The number of channels that a link should have, from the wishes of both sides, and the number of tasks that keep
 /// one channel established each.
@@ -39,17 +39,21 @@ impl ChannelTarget {
         }
     }
 
-    /// Stores the wish of the server, which comes from the network and is limited here.
-    pub(super) fn set_server_wish(&self, wanted: u16) {
-        self.update(|wishes| wishes.server = wanted);
-    }
-
-    /// Changes the wishes, and the target if it differs now.
-    fn update(&self, change: impl FnOnce(&mut Wishes)) {
+    /// Stores the wish of one side. That of the server comes from the network and is limited here. Returns the target
+    /// before and after, if it changes.
+    pub(super) fn set_wish(&self, wish: ChannelWish) -> Option<(u16, u16)> {
         let mut wishes = self.wishes.lock();
-        change(&mut wishes);
-        let wanted = self.limits.limit(wishes.own.max(wishes.server));
-        self.target.send_if_modified(|target| std::mem::replace(target, wanted) != wanted);
+        match wish {
+            ChannelWish::Own(plan) => wishes.own = plan.to,
+            ChannelWish::Server(wanted) => wishes.server = wanted,
+        }
+        let to = self.limits.limit(wishes.own.max(wishes.server));
+        let mut from = to;
+        self.target.send_if_modified(|target| {
+            from = std::mem::replace(target, to);
+            from != to
+        });
+        (from != to).then_some((from, to))
     }
 
     /// Returns a receiver of the number of channels that the link should have.

@@ -131,6 +131,7 @@ impl<'a> LinkConnector<'a> {
             max_streams: welcome.max_streams as usize,
             chunk_size: self.config.max_chunk,
             allow_striping: self.config.stripe,
+            max_auto_channels: self.config.channels.max_auto(),
             ..MuxConfig::default()
         };
         let (go_away, target) = (events.go_away.clone(), events.channels.clone());

@@ -14,6 +14,7 @@ use crate::{
     config::ProxyConfig,
     ids::{ServiceKey, StreamKey, clean},
     link::{Link, LinkEvents, Stream},
+    mux::ChannelWish,
     net::Connector,
     runtime::Tasks,
     telemetry::seconds,
@@ -109,9 +110,14 @@ impl LinkEvents for ServerLinkEvents {
         tracing::info!("link to the server resumed after {after:.1?} without a channel");
     }
 
-    /// Stores the server's wish for a number of channels.
-    fn channels_wanted(&self, wanted: u16) {
-        self.channels.set_server_wish(wanted);
+    /// Stores the wish of one side for a number of channels, and logs the change if the link gets another number.
+    fn channels_wanted(&self, wish: ChannelWish) {
+        if let Some((from, to)) = self.channels.set_wish(wish) {
+            match wish {
+                ChannelWish::Own(plan) => tracing::info!("{from} → {to} channels: {}", plan.reason),
+                ChannelWish::Server(_) => tracing::info!("{from} → {to} channels: requested by the server"),
+            }
+        }
     }
 
     /// Logs that the server sent data for a stream that does not exist.

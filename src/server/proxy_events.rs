@@ -9,6 +9,7 @@ use super::{core::Core, proxy::RemoteProxy, registration::register};
 use crate::{
     ids::{ChannelId, StreamKey, clean},
     link::{Link, LinkEvents, Stream},
+    mux::ChannelWish,
     telemetry::{DisconnectReason, EventKind},
     wire::{Open, ResetCode, TunnelAction, TunnelMessage},
 };
@@ -117,8 +118,13 @@ impl LinkEvents for RemoteProxyEvents {
         }
     }
 
-    /// Not called on a server: the mux refuses CHANNELS from a proxy.
-    fn channels_wanted(&self, _wanted: u16) {}
+    /// Reports that this server has asked the proxy for another number of channels.
+    fn channels_wanted(&self, wish: ChannelWish) {
+        if let (Some(proxy), ChannelWish::Own(plan)) = (self.proxy(), wish) {
+            let plan = plan.to_string();
+            self.core.telemetry.emit(EventKind::ChannelsPlanned { proxy: proxy.id, plan });
+        }
+    }
 
     /// Reports a frame of a text-format proxy for a stream that does not exist.
     fn unknown_stream(&self, channel: u16, key: StreamKey) {

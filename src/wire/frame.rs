@@ -98,13 +98,13 @@ pub enum Frame {
         /// Why.
         code: ResetCode,
     },
-    /// Server to proxy: how many channels the link should have for the data that the server sends. Only the proxy can
-    /// connect; it opens at most as many as it is configured for.
+    /// A number of channels. From a proxy that opens as many as are useful: the most that it opens. From the server to
+    /// such a proxy: how many the link should have for the data that the server sends.
     Channels {
-        /// Increases by one with each wish. Wishes on different channels overtake each other: the highest one counts.
+        /// Increases by one with each frame. Frames on different channels overtake each other: the highest one counts.
         serial: u32,
         /// The number of channels.
-        wanted: u16,
+        count: u16,
     },
     /// The sender has removed all streams from this channel, on which only PING, PONG, GOAWAY and MESSAGE follow. The
     /// proxy begins, the server answers, and the proxy confirms and closes the connection: then both sides know that

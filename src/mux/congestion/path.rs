@@ -200,6 +200,11 @@ impl Path {
         }
     }
 
+    /// Returns what the kernel last reported about the channel's connection; `None` before its first report.
+    pub(in crate::mux) fn transport_sample(&self) -> Option<TransportSample> {
+        self.transport.as_ref().map(TransportBased::last_sample)
+    }
+
     /// Records what the kernel reports about the channel's connection. From the first report on, its congestion window
     /// counts what the kernel has in flight.
     pub(in crate::mux) fn on_transport_sample(&mut self, sample: TransportSample, now: Instant) {

@@ -153,6 +153,11 @@ impl TransportBased {
         }
     }
 
+    /// Returns what the kernel last reported.
+    pub(super) fn last_sample(&self) -> TransportSample {
+        self.sample
+    }
+
     /// Returns the minimum RTT of the connection; `None` before the first sample.
     pub(super) fn min_rtt(&self) -> Option<Duration> {
         self.min_rtt.map(|(min_rtt, _)| min_rtt)

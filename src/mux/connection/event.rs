@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::wire::{Open, ResetCode, TunnelMessage};
+use crate::{
+    mux::channel_planner::ChannelPlan,
+    wire::{Open, ResetCode, TunnelMessage},
+};
 
 /// An event of a link, from [`Mux::poll_event`](super::Mux::poll_event).
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum MuxEvent {
     /// The peer opened a stream. The owner has to [`accept`](super::Mux::accept) or [`reset`](super::Mux::reset) it.
     Opened(Open),
@@ -88,11 +91,8 @@ pub enum MuxEvent {
         /// The time from the ping to its answer.
         rtt: Duration,
     },
-    /// The peer, a server, wishes that the link has this many channels for the data that it sends.
-    ChannelsWanted {
-        /// The number of channels, from the network: the owner limits it.
-        wanted: u16,
-    },
+    /// One side wishes another number of channels.
+    ChannelsWanted(ChannelWish),
     /// The channel is being closed in an orderly way: its streams have moved to other channels.
     ChannelRetiring {
         /// The channel's id.
@@ -126,6 +126,15 @@ pub enum MuxEvent {
         /// The channel's id.
         channel: u16,
     },
+}
+
+/// A number of channels that one side wishes for the data that it sends. Only the proxy can open and close channels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ChannelWish {
+    /// The wish of this side. A server has sent it to the proxy.
+    Own(ChannelPlan),
+    /// The wish of the server, on a proxy. It comes from the network: the owner limits it.
+    Server(u16),
 }
 
 /// The reason why no stream could be opened to the proxy.

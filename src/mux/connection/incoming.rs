@@ -97,7 +97,7 @@ impl Mux {
                 self.events.push_back(MuxEvent::Message { channel, message });
                 Ok(FrameEffect::Request)
             }
-            Frame::Channels { serial, wanted } => self.on_channels(serial, wanted),
+            Frame::Channels { serial, count } => Ok(self.on_channels(serial, count)),
             Frame::Retire => self.on_retire(channel),
             Frame::Hello(_) => Err(ProtocolError::UnexpectedFrame("HELLO")),
             Frame::Challenge { .. } => Err(ProtocolError::UnexpectedFrame("CHALLENGE")),

@@ -8,9 +8,10 @@ mod event;
 mod incoming;
 mod mux;
 mod outgoing;
+mod planning;
 mod reset;
 mod retirement;
 mod timers;
 
-pub use event::{MuxEvent, OpenError};
+pub use event::{ChannelWish, MuxEvent, OpenError};
 pub use mux::Mux;

@@ -7,10 +7,11 @@ use std::{
 
 use foldhash::HashMap;
 
-use super::event::MuxEvent;
+use super::{event::MuxEvent, planning::ChannelNumbers};
 use crate::{
     mux::{
         channel::Channel,
+        channel_planner::ChannelPlanner,
         config::MuxConfig,
         congestion::{PathStats, TransportSample},
         limits::{MAX_SMALL_MESSAGE_LEN, OPEN_REFILL},
@@ -59,8 +60,10 @@ pub struct Mux {
     pub(super) last_opened: u32,
     /// The ids of the streams that the peer opened.
     pub(super) peer_opened: UsedStreamIds,
-    /// The serial number of the last CHANNELS frame, received by a proxy or sent by a server; 0 before the first.
-    pub(super) channels_serial: u32,
+    /// Decides how many channels the link should have for the data that this side sends.
+    pub(super) planner: ChannelPlanner,
+    /// The serial numbers of CHANNELS frames, and what the peer has said in them.
+    pub(super) channel_numbers: ChannelNumbers,
     /// By how many bytes the windows of open streams have grown. They are reserved from the budget.
     pub(super) window_growth: u64,
     /// Events for the owner of the link that it has not polled yet.
@@ -79,7 +82,8 @@ impl Mux {
             orphaned_control: VecDeque::new(),
             last_opened: 0,
             peer_opened: UsedStreamIds::default(),
-            channels_serial: 0,
+            planner: ChannelPlanner::new(),
+            channel_numbers: ChannelNumbers::default(),
             window_growth: 0,
             events: VecDeque::new(),
         }
@@ -153,6 +157,8 @@ impl Mux {
     /// Adds an established channel, whose id must not be in use. Streams without a channel continue on it.
     pub fn add_channel(&mut self, id: u16, now: Instant) {
         self.channels.insert(id, Channel::new(&self.config, now));
+        self.announce_max_channels();
+        self.update_spare_channels();
         self.assign_orphans(id);
     }
 
@@ -160,6 +166,7 @@ impl Mux {
     pub fn remove_channel(&mut self, id: u16) {
         let Some(lost) = self.channels.remove(&id) else { return };
         self.orphaned_control.extend(lost.into_unacknowledged());
+        self.update_spare_channels();
         self.retransmit_striped(id);
         for stream in self.streams.values_mut().filter(|stream| stream.channel == Some(id)) {
             stream.lose_primary(self.role);
@@ -187,8 +194,10 @@ impl Mux {
     /// Reports what the kernel knows about the connection of `channel`. From the first report on, the channel's congestion
     /// window follows these reports, which the owner has to make before it polls the channel for data.
     pub fn report_transport(&mut self, channel: u16, sample: TransportSample, now: Instant) {
-        if let Some(channel) = self.channels.get_mut(&channel) {
-            channel.path.on_transport_sample(sample, now);
+        if let Some(known) = self.channels.get_mut(&channel) {
+            let before = known.path.transport_sample();
+            known.path.on_transport_sample(sample, now);
+            self.plan_after_report(channel, before, now);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The number of channels of a link: the server's wish, and the orderly closing of channels that are not needed.
+//! The orderly closing of channels that the link does not need.
 
 use std::cmp::Reverse;
 
@@ -28,18 +28,6 @@ impl Mux {
     /// Returns how many channels the link has that are not being closed.
     pub fn used_channel_count(&self) -> usize {
         self.channels.values().filter(|channel| !channel.is_retiring()).count()
-    }
-
-    /// Handles CHANNELS, the server's wish for a number of channels. An older one than the last is ignored.
-    pub(super) fn on_channels(&mut self, serial: u32, wanted: u16) -> Result<FrameEffect, ProtocolError> {
-        if self.role != Role::Proxy {
-            return Err(ProtocolError::UnexpectedFrame("CHANNELS"));
-        }
-        if serial > self.channels_serial {
-            self.channels_serial = serial;
-            self.events.push_back(MuxEvent::ChannelsWanted { wanted });
-        }
-        Ok(FrameEffect::Request)
     }
 
     /// Handles RETIRE on channel `id`: the server moves its streams and answers, the proxy confirms the answer, and

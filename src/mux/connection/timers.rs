@@ -57,6 +57,8 @@ impl Mux {
         if is_suspect {
             self.retransmit_striped(id);
         }
+        // Idle channels make no reports: what is not needed is closed by this timer.
+        self.plan_channels(now);
     }
 
     /// Returns when [`handle_channel_timeout`](Self::handle_channel_timeout) has to be called next for a channel;

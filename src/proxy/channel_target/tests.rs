@@ -8,7 +8,7 @@ fn the_larger_wish_within_the_limits_is_the_target() {
     let current = target.subscribe();
     assert_eq!(*current.borrow(), ChannelCount::MIN_AUTO);
     for (wish, expected) in [(4, 4), (u16::MAX, ChannelCount::MAX_AUTO), (0, ChannelCount::MIN_AUTO)] {
-        target.set_server_wish(wish);
+        target.set_wish(ChannelWish::Server(wish));
         assert_eq!(*current.borrow(), expected, "{wish}");
     }
 }
@@ -17,7 +17,7 @@ fn the_larger_wish_within_the_limits_is_the_target() {
 fn a_fixed_number_ignores_all_wishes() {
     let target = ChannelTarget::new(ChannelCount::Fixed(4));
     let current = target.subscribe();
-    target.set_server_wish(8);
+    target.set_wish(ChannelWish::Server(8));
     assert_eq!(*current.borrow(), 4);
     assert!(!current.has_changed().unwrap());
 }
@@ -27,10 +27,10 @@ fn keepers_follow_the_target() {
     let target = ChannelTarget::new(ChannelCount::Auto);
     let fill = || std::iter::repeat_with(|| target.add_keeper()).take_while(|added| *added).count();
     assert_eq!(fill(), 2);
-    target.set_server_wish(4);
+    target.set_wish(ChannelWish::Server(4));
     assert_eq!(fill(), 2);
     assert!(!target.remove_keeper(), "none is surplus");
-    target.set_server_wish(3);
+    target.set_wish(ChannelWish::Server(3));
     assert!(target.remove_keeper());
     target.restore_keeper();
     assert!(target.remove_keeper(), "the first could not be ended");

@@ -106,6 +106,13 @@ pub enum EventKind {
         /// Why it was closed.
         reason: DisconnectReason,
     },
+    /// The server has asked a proxy for another number of channels.
+    ChannelsPlanned {
+        /// The proxy.
+        proxy: ProxyId,
+        /// The number before and from now on, and why, such as `2 → 4 channels: loss 1.0 %`.
+        plan: String,
+    },
     /// The first connection of a user was accepted.
     UserJoined {
         /// The short id that the server gave the user.
@@ -270,6 +277,7 @@ impl fmt::Display for EventKind {
             Self::ChannelDisconnected { channel, reason } => {
                 write!(f, "channel {channel} disconnected: {reason}")
             }
+            Self::ChannelsPlanned { proxy, plan } => write!(f, "proxy {proxy}: {plan}"),
             Self::UserJoined { user, addr, service } => {
                 write!(f, "user {user} connected to service {service} from {addr}")
             }

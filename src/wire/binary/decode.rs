@@ -125,7 +125,7 @@ fn take_frame(
         FrameType::Ping => Frame::Ping { token: body.u64()? },
         FrameType::Pong => Frame::Pong { token: body.u64()? },
         FrameType::GoAway => Frame::GoAway { code: body.code()? },
-        FrameType::Channels => Frame::Channels { serial: body.u32()?, wanted: body.u16()? },
+        FrameType::Channels => Frame::Channels { serial: body.u32()?, count: body.u16()? },
         FrameType::Retire => Frame::Retire,
     };
     if !body.rest.is_empty() {

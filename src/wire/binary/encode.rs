@@ -149,9 +149,9 @@ fn encode_body(frame: &Frame, out: &mut BytesMut) {
         }
         Frame::Ping { token } | Frame::Pong { token } => out.put_u64(*token),
         Frame::GoAway { code } => out.put_u16(*code as u16),
-        Frame::Channels { serial, wanted } => {
+        Frame::Channels { serial, count } => {
             out.put_u32(*serial);
-            out.put_u16(*wanted);
+            out.put_u16(*count);
         }
         Frame::Retire => {}
         Frame::Message(message) => message_body(message, out),

@@ -107,7 +107,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         any::<u64>().prop_map(|token| Frame::Ping { token }),
         any::<u64>().prop_map(|token| Frame::Pong { token }),
         any_code().prop_map(|code| Frame::GoAway { code }),
-        any::<(u32, u16)>().prop_map(|(serial, wanted)| Frame::Channels { serial, wanted }),
+        any::<(u32, u16)>().prop_map(|(serial, count)| Frame::Channels { serial, count }),
         Just(Frame::Retire),
         (proptest::option::of(any_key()), any_action(), any_payload())
             .prop_map(|(key, action, data)| Frame::Message(TunnelMessage { key, action, data })),

@@ -221,10 +221,10 @@ fn link_frames_are_pinned() {
          0007                # code",
     );
     pinned(
-        Frame::Channels { serial: 3, wanted: 8 },
+        Frame::Channels { serial: 3, count: 8 },
         "25 00 0000 00000006 # CHANNELS, 6 bytes
          00000003            # serial
-         0008                # wanted",
+         0008                # count",
     );
     pinned(Frame::Retire, "26 00 0000 00000000 # RETIRE, no body");
     pinned(
