@@ -6,6 +6,7 @@
 
 mod budget;
 mod channel;
+mod channel_numbers;
 mod channel_planner;
 mod config;
 mod congestion;

@@ -9,6 +9,7 @@
 
 mod accounting;
 mod balancing;
+mod channels_auto;
 mod connecting;
 mod emulated_link;
 mod example_proxies;

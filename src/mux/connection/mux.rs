@@ -7,10 +7,11 @@ use std::{
 
 use foldhash::HashMap;
 
-use super::{event::MuxEvent, planning::ChannelNumbers};
+use super::event::MuxEvent;
 use crate::{
     mux::{
         channel::Channel,
+        channel_numbers::ChannelNumbers,
         channel_planner::ChannelPlanner,
         config::MuxConfig,
         congestion::{PathStats, TransportSample},

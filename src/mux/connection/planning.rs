@@ -24,17 +24,6 @@ const MAX_LOSS_QUEUEING_DELAY: Duration = Duration::from_millis(8);
 /// A channel carries bulk data if it has delivered more than the whole of the link divided by this number.
 const MIN_FLOW_SHARE: u64 = 32;
 
-/// The serial numbers of CHANNELS frames, and what the peer has said in them.
-#[derive(Debug, Default)]
-pub(super) struct ChannelNumbers {
-    /// The serial number of the last CHANNELS frame that was sent; 0 before the first.
-    sent_serial: u32,
-    /// The serial number of the last CHANNELS frame that was received; 0 before the first.
-    received_serial: u32,
-    /// On a server: the most channels that the proxy opens; `None` if it keeps a fixed number.
-    peer_max: Option<u16>,
-}
-
 impl Mux {
     /// Adds the kernel's report about a channel to what the planner knows, and has it decide. `before` is the report
     /// before that one.
@@ -87,13 +76,18 @@ impl Mux {
         self.config.max_auto_channels.or(self.channel_numbers.peer_max)
     }
 
-    /// Counts the channels that carried bulk data since the last count. Together they get no more of the path than one
-    /// would.
+    /// Counts the channels that carried bulk data since the last count, and tells their congestion controllers: beside
+    /// other connections, all of them together get what one would.
     fn count_flows(&mut self) {
         let total: u64 = self.channels.values().map(|channel| channel.delivered_lately).sum();
-        let delivered =
-            self.channels.values_mut().map(|channel| std::mem::take(&mut channel.delivered_lately));
-        let _flows = delivered.filter(|&bytes| bytes * MIN_FLOW_SHARE > total).count();
+        let mut flows = 0;
+        for channel in self.channels.values_mut() {
+            let delivered = std::mem::take(&mut channel.delivered_lately);
+            flows += usize::from(delivered * MIN_FLOW_SHARE > total);
+        }
+        if flows > 0 {
+            self.channels.values_mut().for_each(|channel| channel.path.set_flow_count(flows));
+        }
     }
 
     /// Marks the channels that the planner does not want for the data of this side. A fixed number of channels may be
