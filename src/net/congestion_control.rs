@@ -1,6 +1,6 @@
 //! The congestion controls that the kernel offers (`TCP_CONGESTION`).
 
-use std::{fs, io, str};
+use std::{fs, io};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -64,7 +64,7 @@ pub(super) fn get(socket: &SockRef<'_>) -> Option<String> {
         // Filled up with zeros.
         let name = socket.tcp_congestion().ok()?;
         let name = name.split(|byte| *byte == 0).next()?;
-        str::from_utf8(name).ok().filter(|name| !name.is_empty()).map(str::to_owned)
+        String::from_utf8(name.to_vec()).ok().filter(|name| !name.is_empty())
     }
     #[cfg(not(target_os = "linux"))]
     {

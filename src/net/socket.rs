@@ -180,7 +180,8 @@ pub(crate) fn try_read(stream: &TcpStream, buf: &mut impl BufMut) -> io::Result<
 /// A congestion control with pacing (BBR, where the system uses it) arms a timer for nearly every segment there, which cost
 /// a third of the throughput. Reno is available on every Linux.
 pub(crate) fn disable_pacing_on_loopback(socket: &SockRef<'_>, addr: IpAddr) {
-    if addr.is_loopback()
+    if cfg!(target_os = "linux")
+        && addr.is_loopback()
         && let Err(error) = congestion_control::set(socket, "reno")
     {
         tracing::debug!("cannot set the socket option TCP_CONGESTION to reno: {error}");
