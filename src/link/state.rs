@@ -101,7 +101,7 @@ pub(super) enum FollowUp {
     WakeRelay(Arc<Endpoint>),
     /// Stop the channel's driver; the end reason is recorded.
     CancelDriver(Arc<ChannelIo>),
-    /// Wake the channel's driver, to set its timer again.
+    /// Wake the channel's driver, to transmit frames or to set its timer again.
     WakeDriver(Arc<ChannelIo>),
     /// Tell the task that keeps the channel established whether the peer answers on it.
     SetResponsive(Arc<ChannelIo>, bool),
@@ -414,6 +414,9 @@ impl LinkState {
                 channel.inspect(|channel| channel.shared().set_end_reason(DisconnectReason::Retired));
             }
             MuxEvent::ChannelRetired { channel } => self.stop_channel(channel, DisconnectReason::Retired),
+            MuxEvent::TransmitReady { channel } => {
+                follow_ups.extend(self.channels.get(&channel).cloned().map(FollowUp::WakeDriver));
+            }
             MuxEvent::Dequeued { stream, written_at } => {
                 if let Some(endpoint) = self.endpoints.get(&stream)
                     && endpoint.shared().dequeued(written_at)

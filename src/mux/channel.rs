@@ -12,6 +12,7 @@ use super::{
     glitches::GlitchBudget,
     keepalive::{Keepalive, Liveness, PathState},
     limits::{MAX_QUEUED_CONTROL, MAX_QUEUED_MESSAGES, MAX_UNACKNOWLEDGED_CONTROL},
+    placement::{ChannelPlacement, Obstacles},
     role::Role,
     scheduler::Scheduler,
 };
@@ -35,6 +36,8 @@ pub(super) struct Channel {
     pub(super) primary_streams: usize,
     /// Bytes in flight on the channel, its RTT, and the congestion controller.
     pub(super) path: Path,
+    /// Whether bulk data keeps off the channel, and copies of messages that were sent on other channels.
+    pub(super) placement: ChannelPlacement,
     /// Control frames of closed streams that were sent, each with the token of the last probe before it, until the
     /// peer answers a later probe. If the channel dies before, they are retransmitted on another: a RESET that is
     /// lost would leave the peer with an open stream for ever.
@@ -87,6 +90,7 @@ impl Channel {
             scheduler: Scheduler::default(),
             primary_streams: 0,
             path: Path::new(config, now),
+            placement: ChannelPlacement::default(),
             unacknowledged_control: VecDeque::new(),
             queued_messages: 0,
             glitches: GlitchBudget::new(now),
@@ -106,6 +110,7 @@ impl Channel {
     pub(super) fn has_output(&self) -> bool {
         self.peer_ping.is_some()
             || self.keepalive.is_ping_due()
+            || self.placement.has_copy()
             || !(self.control_frames.is_empty() && self.control_queue.is_empty())
             || (!self.scheduler.is_empty()
                 && (self.path.has_output()
@@ -159,6 +164,25 @@ impl Channel {
     /// Returns whether a probe is unanswered for longer than is usual on this channel.
     pub(super) fn is_suspect(&self) -> bool {
         self.is_suspect
+    }
+
+    /// Returns how much is in the way of a message on the channel.
+    pub(super) fn obstacles(&self, now: Instant) -> Obstacles {
+        let carries_bulk = self.placement.carries_bulk(self.path.min_rtt(), now);
+        Obstacles {
+            is_blocked: self.is_suspect
+                || self.is_retiring()
+                || self.is_write_blocked
+                || self.has_control_backlog()
+                || !self.path.allows_small_message(),
+            hazards: u8::from(self.placement.is_recovering(now)) + u8::from(carries_bulk),
+        }
+    }
+
+    /// Returns whether a copy of `len` bytes may be sent on the channel, or of a frame that was sent on it.
+    pub(super) fn may_copy(&mut self, len: usize, now: Instant) -> bool {
+        let cwnd = self.path.stats().cwnd;
+        self.path.min_rtt().is_some_and(|min_rtt| self.placement.may_copy(len, cwnd, min_rtt, now))
     }
 
     /// Returns whether so many control frames are queued that the channel should get no new stream.

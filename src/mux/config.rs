@@ -33,6 +33,9 @@ pub struct MuxConfig {
     pub allow_striping: bool,
     /// How many bytes of a stream the peer must have acknowledged before it may be striped.
     pub min_bytes_to_stripe: u64,
+    /// A stream that has sent so many bytes at once, or at a rate far above that of a terminal or a chat, is bulk: on a
+    /// network path it is kept apart from messages.
+    pub bulk_bytes: u64,
     /// The interval between keepalive pings on an active channel: one on which other frames than pings and their
     /// answers were sent or received since the last ping.
     pub ping_interval: Duration,
@@ -65,6 +68,9 @@ impl Default for MuxConfig {
             allow_striping: true,
             // A megabyte was tried first: a slow channel takes a second for it before the fast one beside it helps.
             min_bytes_to_stripe: 64 * 1024,
+            // A burst of output or a small page is no different from a message; at 1 % loss, half of the bursts of this
+            // length lose a segment.
+            bulk_bytes: 64 * 1024,
             ping_interval: Duration::from_secs(1),
             idle_stream_ping_interval: Duration::from_secs(5),
             idle_ping_interval: Duration::from_secs(20),

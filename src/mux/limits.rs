@@ -34,9 +34,10 @@ pub(super) const MAX_COALESCED_LEN: usize = 1024;
 /// each message.
 pub(super) const MAX_SMALL_CHUNKS_PER_STREAM: usize = 64;
 
-/// A stream whose unsent data is at most this long, in bytes, has a small message, which may exceed the congestion
-/// window.
-pub(super) const MAX_SMALL_MESSAGE_LEN: usize = 1024;
+/// A stream whose unsent data is at most this long, in bytes, and fits in one chunk of the channel, has a small message,
+/// which may exceed the congestion window. It is the shortest chunk that the mux chooses: with 1 KiB, a response of 1
+/// KiB with its header waited for the window.
+pub(super) const MAX_SMALL_MESSAGE_LEN: usize = MIN_CHUNK_SIZE;
 
 /// A chunk that is shorter than this, in bytes, when it is written to a stream counts as small: its bookkeeping costs
 /// more than its data.
@@ -53,6 +54,10 @@ pub(super) const BYTES_PER_EXTRA_SEGMENT: u64 = MAX_COALESCED_LEN as u64 / 2;
 /// How many ranges of one stream may be in flight on channels other than its primary channel. Beyond it the stream is
 /// not striped.
 pub(super) const MAX_STRIPED_RANGES_PER_STREAM: usize = 1024;
+
+/// From how many ranges in flight on other channels on a stream stays on its primary channel. Each move may add one,
+/// and striping needs the rest of [`MAX_STRIPED_RANGES_PER_STREAM`].
+pub(super) const MAX_RANGES_TO_MOVE: usize = 256;
 
 /// How many in-order segments may wait for a slow reader before they are coalesced into one.
 pub(super) const MAX_READY_SEGMENTS: usize = 2048;

@@ -15,6 +15,7 @@ mod error;
 mod glitches;
 mod keepalive;
 mod limits;
+mod placement;
 mod ranges;
 mod recv_buffer;
 mod role;

@@ -11,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 use super::{
     error::ProtocolError,
     limits::{
-        MAX_COALESCED_LEN, MAX_SMALL_CHUNKS_PER_STREAM, MAX_STRIPED_RANGES_PER_STREAM, MAX_UNSENT_PER_STREAM,
-        MIN_WRITABLE_BYTES, SMALL_CHUNK_LEN,
+        MAX_COALESCED_LEN, MAX_RANGES_TO_MOVE, MAX_SMALL_CHUNKS_PER_STREAM, MAX_STRIPED_RANGES_PER_STREAM,
+        MAX_UNSENT_PER_STREAM, MIN_WRITABLE_BYTES, SMALL_CHUNK_LEN,
     },
     ranges::RangeTracker,
 };
@@ -414,6 +414,12 @@ impl SendBuffer {
     /// Makes `channel` the stream's primary channel.
     pub(super) fn set_primary(&mut self, channel: u16) {
         self.ranges.set_primary(channel);
+    }
+
+    /// Returns whether the stream may move to another primary channel: no END was written, and few ranges are in flight
+    /// on other channels.
+    pub(super) fn may_move(&self) -> bool {
+        self.end == SendEnd::Open && self.ranges.ranges_on_secondaries() < MAX_RANGES_TO_MOVE
     }
 
     /// Makes `to` the primary channel instead of `from`, which is not lost and still delivers what is in flight on it.

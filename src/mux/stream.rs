@@ -1,7 +1,7 @@
 //! One open stream of a link.
 
 use super::{
-    config::MuxConfig, recv_buffer::RecvBuffer, role::Role, send_buffer::SendBuffer,
+    config::MuxConfig, placement::SendActivity, recv_buffer::RecvBuffer, role::Role, send_buffer::SendBuffer,
     window_tuning::WindowTuner,
 };
 use crate::{
@@ -34,6 +34,13 @@ pub(super) struct Stream {
     pub(super) recv: RecvBuffer,
     /// Auto-tuning of the receive window.
     pub(super) tuner: WindowTuner,
+    /// How much the stream has sent recently: whether it is bulk.
+    pub(super) activity: SendActivity,
+    /// Whether the stream has moved from one primary channel to another, which was not lost. Its control frames may
+    /// be in flight on several channels.
+    pub(super) has_moved: bool,
+    /// The channel on which a copy of the OPEN was sent; `None` if none was, or if that channel is lost.
+    pub(super) open_copied_on: Option<u16>,
     /// The control frames of the stream that have to be sent.
     pub(super) pending: PendingControl,
     /// Whether the stream is being reset after its data, and by which side.
@@ -98,6 +105,9 @@ impl Stream {
             send: SendBuffer::new(open.window, config.max_window),
             recv: RecvBuffer::new(config.initial_window, config.peer_has_flow_control),
             tuner: WindowTuner::default(),
+            activity: SendActivity::default(),
+            has_moved: false,
+            open_copied_on: None,
             pending: PendingControl::default(),
             reset: ResetAfterData::No,
             is_in_control_queue: false,
@@ -153,19 +163,31 @@ impl Stream {
         self.channel = None;
         self.send.lose_primary();
         self.repeat_control(role);
+        (self.is_in_control_queue, self.is_in_scheduler) = (false, false);
     }
 
-    /// Makes `to` the primary channel instead of `from`, which is not lost. Data in flight on `from` is not
-    /// retransmitted unless `from` is lost later. The control frames are: they are small, and frames of the stream on
-    /// `to` must not overtake its OPEN.
+    /// Makes `to` the primary channel instead of `from`, which is being closed. Data in flight on `from` is not
+    /// retransmitted unless `from` is lost before. The control frames are: they are small, and frames of the stream on
+    /// `to` must not overtake its OPEN. The queues of `from` were emptied.
     pub(super) fn move_primary(&mut self, from: u16, to: u16, role: Role) {
+        self.move_to(from, to);
+        self.repeat_control(role);
+        (self.is_in_control_queue, self.is_in_scheduler) = (false, false);
+    }
+
+    /// Makes `to` the primary channel instead of `from`, which is not lost. The peer knows the stream, so that no frame
+    /// has to be repeated unless `from` is lost later.
+    pub(super) fn move_to(&mut self, from: u16, to: u16) {
         self.channel = Some(to);
         self.send.move_primary(from, to);
-        self.repeat_control(role);
+        self.has_moved = true;
+        // The last acknowledgement is retransmitted only if it was sent on the channel that is lost.
+        self.pending.window |= self.recv.is_done();
     }
 
-    /// Marks every control frame that the peer may not have received as pending, and the stream as in no queue.
-    fn repeat_control(&mut self, role: Role) {
+    /// Marks every control frame that the peer may not have received as pending, because a channel is lost or closed on
+    /// which it may have been in flight.
+    pub(super) fn repeat_control(&mut self, role: Role) {
         match (role, &self.state) {
             (Role::Server, OpenState::Requested(_)) => self.pending.open = true,
             (Role::Proxy, OpenState::Established) => self.pending.open_ok = true,
@@ -174,7 +196,5 @@ impl Stream {
         self.pending.window = true;
         self.pending.priority = role == Role::Server;
         self.pending.reset = matches!(self.reset, ResetAfterData::BySelf(_));
-        self.is_in_control_queue = false;
-        self.is_in_scheduler = false;
     }
 }

@@ -3,7 +3,9 @@
 
 mod failover;
 mod flow_control;
+mod head_of_line_blocking;
 mod hostile_peers;
+mod lossy_path;
 mod priorities;
 mod scripts;
 mod sim;

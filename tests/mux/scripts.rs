@@ -19,7 +19,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => Just(Op::Open),
         1 => stream.clone().prop_map(|stream| Op::Accept { stream }),
-        16 => (stream_side(), 0..6000usize).prop_map(|((side, stream), len)| Op::Write { side, stream, len }),
+        16 => (stream_side(), 0..8000usize).prop_map(|((side, stream), len)| Op::Write { side, stream, len }),
         4 => stream_side().prop_map(|(side, stream)| Op::Finish { side, stream }),
         12 => (stream_side(), 0..3000u64).prop_map(|((side, stream), len)| Op::Consume { side, stream, len }),
         2 => stream_side().prop_map(|(side, stream)| Op::Reset { side, stream }),
@@ -35,6 +35,9 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (side.clone(), channel.clone()).prop_map(|(side, channel)| Op::DetectLoss { side, channel }),
         2 => (channel.clone(), any::<bool>()).prop_map(|(channel, stalled)| Op::Stall { channel, stalled }),
         4 => (0..4000u64).prop_map(|ms| Op::AdvanceTime { ms }),
+        2 => (side.clone(), channel.clone(), any::<bool>(), 0..3u64).prop_map(
+            |(side, channel, is_recovering, loss_percent)| Op::ReportTransport { side, channel, is_recovering, loss_percent },
+        ),
     ]
 }
 
@@ -88,6 +91,7 @@ fn scripts_reach_rare_events() {
         seen.reordered_opens += once.reordered_opens;
         seen.striped_frames += once.striped_frames;
         seen.failovers += once.failovers;
+        seen.moves += once.moves;
         seen.retired += once.retired;
         seen.timeouts += once.timeouts;
         seen.cwnd_limited += once.cwnd_limited;
@@ -102,6 +106,7 @@ fn scripts_reach_rare_events() {
         reordered_opens,
         striped_frames,
         failovers,
+        moves,
         retired,
         timeouts,
         cwnd_limited,
@@ -116,6 +121,7 @@ fn scripts_reach_rare_events() {
         reordered_opens,
         striped_frames,
         failovers,
+        moves,
         retired,
         timeouts,
         cwnd_limited,

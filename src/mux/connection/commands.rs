@@ -66,6 +66,7 @@ impl Mux {
             && state.reset == ResetAfterData::No
         {
             state.send.write(bytes);
+            self.place(stream);
             self.enqueue(stream);
         }
     }
@@ -127,6 +128,7 @@ impl Mux {
         }
         if state.recv.is_update_due() {
             state.pending.window = true;
+            self.place(stream);
             self.enqueue(stream);
         }
         self.account_growth(reserved, growth);

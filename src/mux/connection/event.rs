@@ -52,11 +52,17 @@ pub enum MuxEvent {
         /// The new primary channel.
         channel: u16,
     },
-    /// The stream has a new primary channel, because its last one is being closed in an orderly way. Nothing is lost.
+    /// The stream has a new primary channel, although its last one was not lost: that one is being closed in an orderly
+    /// way, or is left to messages of other streams, or the new one delivers a message earlier.
     Moved {
         /// The stream's id.
         stream: u32,
         /// The new primary channel.
+        channel: u16,
+    },
+    /// Frames were queued on a channel while another was polled. The owner should poll this one, too.
+    TransmitReady {
+        /// The channel's id.
         channel: u16,
     },
     /// The stream was closed cleanly: both sides have consumed all data and the END of the other.

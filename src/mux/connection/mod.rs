@@ -8,6 +8,7 @@ mod event;
 mod incoming;
 mod mux;
 mod outgoing;
+mod placing;
 mod planning;
 mod reset;
 mod retirement;

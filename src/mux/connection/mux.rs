@@ -16,6 +16,7 @@ use crate::{
         config::MuxConfig,
         congestion::{PathStats, TransportSample},
         limits::{MAX_SMALL_MESSAGE_LEN, OPEN_REFILL},
+        placement::LinkPlacement,
         recv_buffer::RecvFlow,
         role::Role,
         send_buffer::SendFlow,
@@ -67,6 +68,8 @@ pub struct Mux {
     pub(super) channel_numbers: ChannelNumbers,
     /// By how many bytes the windows of open streams have grown. They are reserved from the budget.
     pub(super) window_growth: u64,
+    /// What decides on which channel a stream sends.
+    pub(super) placement: LinkPlacement,
     /// Events for the owner of the link that it has not polled yet.
     pub(super) events: VecDeque<MuxEvent>,
 }
@@ -86,6 +89,7 @@ impl Mux {
             planner: ChannelPlanner::new(),
             channel_numbers: ChannelNumbers::default(),
             window_growth: 0,
+            placement: LinkPlacement::default(),
             events: VecDeque::new(),
         }
     }
@@ -160,6 +164,7 @@ impl Mux {
         self.channels.insert(id, Channel::new(&self.config, now));
         self.announce_max_channels();
         self.update_spare_channels();
+        self.update_placement(now);
         self.assign_orphans(id);
     }
 
@@ -169,8 +174,19 @@ impl Mux {
         self.orphaned_control.extend(lost.into_unacknowledged());
         self.update_spare_channels();
         self.retransmit_striped(id);
-        for stream in self.streams.values_mut().filter(|stream| stream.channel == Some(id)) {
-            stream.lose_primary(self.role);
+        for (&stream_id, stream) in &mut self.streams {
+            stream.open_copied_on.take_if(|copied_on| *copied_on == id);
+            if stream.channel == Some(id) {
+                stream.lose_primary(self.role);
+            } else if stream.has_moved {
+                stream.repeat_control(self.role);
+                if let Some(channel) = stream.channel.and_then(|primary| self.channels.get_mut(&primary)) {
+                    enqueue_on(channel, stream, stream_id);
+                }
+            }
+        }
+        if let Some(now) = self.placement.now {
+            self.update_placement(now);
         }
         if let Some(successor) = self.least_loaded_channel(|_| false) {
             self.assign_orphans(successor);
@@ -195,11 +211,15 @@ impl Mux {
     /// Reports what the kernel knows about the connection of `channel`. From the first report on, the channel's congestion
     /// window follows these reports, which the owner has to make before it polls the channel for data.
     pub fn report_transport(&mut self, channel: u16, sample: TransportSample, now: Instant) {
-        if let Some(known) = self.channels.get_mut(&channel) {
-            let before = known.path.transport_sample();
-            known.path.on_transport_sample(sample, now);
-            self.plan_after_report(channel, before, now);
+        let Some(known) = self.channels.get_mut(&channel) else { return };
+        let network = |known: &Channel| (known.path.is_network(), known.path.loss_rate());
+        let (before, network_before) = (known.path.transport_sample(), network(known));
+        known.path.on_transport_sample(sample, now);
+        known.placement.record_recovery(known.path.is_recovering(), sample.rtt, now);
+        if network(known) != network_before {
+            self.update_placement(now);
         }
+        self.plan_after_report(channel, before, now);
     }
 
     /// Returns whether data waits for another [report](Self::report_transport) about `channel`, which the owner should
@@ -229,7 +249,8 @@ impl Mux {
     }
 
     /// Returns the channel with the fewest streams, where the streams of a channel that `is_local` count half.
-    /// Retiring and suspect channels and those with a control backlog come last.
+    /// Retiring and suspect channels, those with a control backlog, and those with more obstacles on a network path come
+    /// last.
     pub(super) fn least_loaded_channel(&self, is_local: impl Fn(u16) -> bool) -> Option<u16> {
         // Among channels without streams the local one goes first, too.
         let streams = |id, channel: &Channel| {
@@ -238,9 +259,11 @@ impl Mux {
         // A suspect channel may be dead: nothing would leave it for seconds, and it has fewer streams because of
         // that.
         // A retiring channel is used only if the others are lost before it is closed.
+        // On a network path, the OPEN and what follows should not wait for lost segments of bulk data.
+        let placed_at = self.placement.now.filter(|_| self.placement.is_active);
         let load = |id, channel: &Channel| {
             let is_avoided = (channel.is_retiring(), channel.is_suspect(), channel.has_control_backlog());
-            (is_avoided, streams(id, channel))
+            (is_avoided, placed_at.map(|now| channel.obstacles(now)), streams(id, channel))
         };
         self.channels.iter().min_by_key(|&(&id, channel)| load(id, channel)).map(|(&id, _)| id)
     }

@@ -7,7 +7,7 @@ use super::{
     mux::{Mux, enqueue_on},
 };
 use crate::{
-    mux::{channel::Channel, limits::MAX_SMALL_MESSAGE_LEN, stream::Stream},
+    mux::{channel::Channel, limits::MAX_SMALL_MESSAGE_LEN, placement::MAX_COPY_LEN, stream::Stream},
     wire::Frame,
 };
 
@@ -30,13 +30,18 @@ impl Mux {
 
     /// Removes and returns the next frame to send on channel `id`, without recording that it is sent.
     fn poll_frame(&mut self, id: u16, now: Instant) -> Option<Frame> {
-        let channel = self.channels.get_mut(&id)?;
-        if let Some(frame) = channel.poll_control(now) {
+        self.placement.now = Some(now);
+        let control = self.channels.get_mut(&id)?.poll_control(now);
+        if let Some(frame) = control.or_else(|| self.poll_copy(id, now)) {
             return Some(frame);
         }
+        let channel = self.channels.get_mut(&id)?;
         while let Some(&stream_id) = channel.control_queue.front() {
             if let Some(stream) = self.streams.get_mut(&stream_id) {
                 if let Some(frame) = stream.poll_control(stream_id) {
+                    if matches!(frame, Frame::Open(_) | Frame::OpenOk { .. }) {
+                        self.queue_copies(stream_id, id, &frame, now);
+                    }
                     return Some(frame);
                 }
                 stream.is_in_control_queue = false;
@@ -68,7 +73,7 @@ impl Mux {
             if source != id || !self.may_send_small_message(id) {
                 return None;
             }
-            max_len = MAX_SMALL_MESSAGE_LEN;
+            max_len = max_len.min(MAX_SMALL_MESSAGE_LEN);
         }
         self.take_data(source, id, max_len, now)
     }
@@ -83,14 +88,15 @@ impl Mux {
         else {
             return false;
         };
+        let max_len = channel.path.chunk_size().min(MAX_SMALL_MESSAGE_LEN);
         let next = channel.scheduler.next().and_then(|next| self.streams.get(&next.stream));
-        channel.may_have_small_message =
-            next.is_some_and(|stream| stream.send.unsent() <= MAX_SMALL_MESSAGE_LEN as u64);
+        channel.may_have_small_message = next.is_some_and(|stream| stream.send.unsent() <= max_len as u64);
         channel.may_have_small_message
     }
 
     /// Removes and returns the next DATA frame, of at most `max_len` bytes, that is queued on channel `source`, to be
-    /// sent on channel `via`. If they differ, `via` is a secondary channel of the stream.
+    /// sent on channel `via`. If they differ, `via` is a secondary channel of the stream. A copy of a message may be
+    /// queued on another channel, and bulk data leave for another.
     fn take_data(&mut self, source: u16, via: u16, max_len: usize, now: Instant) -> Option<Frame> {
         let secondary = (source != via).then_some(via);
         let min_acked = self.config.min_bytes_to_stripe;
@@ -98,7 +104,12 @@ impl Mux {
             let channel = self.channels.get_mut(&source)?;
             let next = channel.scheduler.next()?;
             let id = next.stream;
+            if secondary.is_none() && self.move_scheduled(next, source, now) {
+                continue;
+            }
+            let channel = self.channels.get_mut(&source)?;
             let stream = self.streams.get_mut(&id);
+            let is_small = stream.as_ref().is_some_and(|stream| stream.send.unsent() <= MAX_COPY_LEN);
             // The RESET that follows the data goes out on the primary channel, whose driver has to send the last of it.
             let may_stripe = |s: &Stream| s.send.may_stripe(min_acked) && !s.pending.reset;
             if secondary.is_some() && !stream.as_deref().is_some_and(may_stripe) {
@@ -131,20 +142,23 @@ impl Mux {
             self.events
                 .extend(chunk.written_at.map(|written_at| MuxEvent::Dequeued { stream: id, written_at }));
             self.notify_writer(id);
-            return Some(Frame::Data {
-                stream: id,
-                offset: chunk.offset,
-                fin: chunk.fin,
-                payload: chunk.payload,
-            });
+            self.record_sent(id, via, chunk.payload.len(), now);
+            let frame =
+                Frame::Data { stream: id, offset: chunk.offset, fin: chunk.fin, payload: chunk.payload };
+            if is_small {
+                self.queue_copies(id, via, &frame, now);
+            }
+            return Some(frame);
         }
     }
 
     /// Returns the congested channel whose data channel `id` should send: one where the peer would have the data
     /// later. A channel with a long RTT is left idle if all data behind that chunk would have to wait for it.
     pub(super) fn striping_source(&self, id: u16) -> Option<u16> {
-        let idle =
-            self.channels.get(&id).filter(|channel| self.config.allow_striping && channel.is_idle())?;
+        let may_help = |channel: &&Channel| {
+            self.config.allow_striping && channel.is_idle() && !channel.placement.is_express
+        };
+        let idle = self.channels.get(&id).filter(may_help)?;
         let one_way_delay = idle.path.one_way_delay()?;
         let is_faster = |congested: &Channel| {
             let delivery = congested.path.estimated_delivery(idle.path.chunk_size() as u64);

@@ -59,6 +59,7 @@ impl Mux {
         }
         // Idle channels make no reports: what is not needed is closed by this timer.
         self.plan_channels(now);
+        self.update_placement(now);
     }
 
     /// Returns when [`handle_channel_timeout`](Self::handle_channel_timeout) has to be called next for a channel;

@@ -59,6 +59,9 @@ pub enum Op {
     /// The channel accepts and delivers nothing, or works again. Neither side is notified: both detect the silence by
     /// their timeouts.
     Stall { channel: usize, stalled: bool },
+    /// The kernel of one side reports about a channel: it is a network path, on which a loss is being repaired or not,
+    /// and so many percent of segments are lost.
+    ReportTransport { side: usize, channel: usize, is_recovering: bool, loss_percent: u64 },
     /// Time passes, and all timers are handled. Channels that are not stalled have received something.
     AdvanceTime { ms: u64 },
 }
@@ -115,6 +118,8 @@ pub struct SimulatedLink {
     pub streams: Vec<u32>,
     /// Both sides of each stream.
     pub sides: [HashMap<u32, StreamSide>; 2],
+    /// How many segments the kernels have reported as sent.
+    reported_segments: u64,
     /// Which of the rarer events have happened, for a test that asks whether scripts reach them.
     pub seen: SeenEvents,
 }
@@ -132,6 +137,8 @@ pub struct SeenEvents {
     pub failovers: u64,
     /// A channel was closed in an orderly way.
     pub retired: u64,
+    /// A stream has moved to another channel, although its last one was neither lost nor closed.
+    pub moves: u64,
     /// A channel was closed by its keepalive timeout.
     pub timeouts: u64,
     /// Data waited for the congestion window.
@@ -164,6 +171,7 @@ impl SimulatedLink {
             max_window_growth: 60_000,
             budget: WindowBudget::new(80_000),
             min_bytes_to_stripe: 1,
+            bulk_bytes: 3000,
             // A small window and small chunks make data wait more often.
             initial_cwnd: 2000,
             chunk_size: Some(500),
@@ -181,6 +189,7 @@ impl SimulatedLink {
             channels: Vec::new(),
             streams: Vec::new(),
             sides: [HashMap::new(), HashMap::new()],
+            reported_segments: 0,
             seen: SeenEvents::default(),
         };
         link.add_channel();

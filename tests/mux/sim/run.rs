@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
-    mux::{DataEnd, MuxEvent},
+    mux::{DataEnd, MuxEvent, TransportSample},
     wire::{Frame, ResetCode},
 };
 
@@ -142,6 +142,19 @@ impl SimulatedLink {
             Op::Stall { channel, stalled } => {
                 let index = wrap(self, channel);
                 self.channels[index].is_stalled = stalled;
+            }
+            Op::ReportTransport { side, channel, is_recovering, loss_percent } => {
+                let index = wrap(self, channel);
+                self.reported_segments += 1000;
+                let sample = TransportSample {
+                    rtt: Duration::from_millis(20),
+                    cwnd: 1 << 20,
+                    sent_segments: self.reported_segments,
+                    retransmitted_segments: self.reported_segments * loss_percent / 100,
+                    is_recovering,
+                    ..TransportSample::default()
+                };
+                self.mux[side].report_transport(index as u16, sample, self.now);
             }
             Op::AdvanceTime { ms } => {
                 self.now += Duration::from_millis(ms);
@@ -329,6 +342,7 @@ impl SimulatedLink {
                     state.outcome = Some(Ok(()));
                 }
                 MuxEvent::FailedOver { .. } => self.seen.failovers += 1,
+                MuxEvent::Moved { .. } => self.seen.moves += 1,
                 MuxEvent::ChannelRetired { channel } => self.close_retired(channel.into()),
                 MuxEvent::ChannelTimedOut { channel: id } => {
                     // Its driver closes it; the frames in flight are lost.
