@@ -28,9 +28,8 @@ const MAX_TARGET: Duration = Duration::from_millis(8);
 /// more.
 const RTTS_PER_TARGET: u32 = 16;
 
-/// The window of the kernel in slow start is not limited before data queues, for a whole round trip, for the minimum RTT
-/// divided by this number, within [`MIN_SLOW_START_DELAY`] and [`MAX_SLOW_START_DELAY`], as in HyStart (Ha and Rhee,
-/// 2008).
+/// The window of the kernel in slow start is not limited before data queues for the minimum RTT divided by this number,
+/// within [`MIN_SLOW_START_DELAY`] and [`MAX_SLOW_START_DELAY`], as in HyStart (Ha and Rhee, 2008).
 const RTTS_PER_SLOW_START_DELAY: u32 = 8;
 
 /// The least queueing delay that ends slow start: less is the burst of one window.
@@ -39,9 +38,9 @@ const MIN_SLOW_START_DELAY: Duration = Duration::from_millis(4);
 /// A queueing delay that ends slow start in any case.
 const MAX_SLOW_START_DELAY: Duration = Duration::from_millis(16);
 
-/// In slow start, which doubles the rate in every round trip, each round delivers at least this many times as much as the
-/// one before.
-const SLOW_START_GAIN: f64 = 1.5;
+/// In slow start, which doubles the rate in every round trip, each round delivers at least this many times as much as all
+/// before.
+const SLOW_START_GAIN: f64 = 1.25;
 
 /// How long the minimum RTT is valid under load. Longer than BBR's ten seconds: where the kernel uses BBR, it drains the
 /// path by itself, which is as good.
@@ -103,6 +102,8 @@ pub(in crate::mux) struct TransportBased {
     rate: Option<f64>,
     /// The congestion window, which follows the queueing delay.
     window: DelayWindow,
+    /// The highest delivery rate of a round of slow start, in bytes per second.
+    slow_start_rate: f64,
     /// The minimum RTT, and when it was last measured.
     min_rtt: Option<(Duration, Instant)>,
     /// While the path is drained to measure the minimum RTT: until when, the window from before, and the lowest RTT so
@@ -143,6 +144,7 @@ impl TransportBased {
             sent_before: 0,
             rate: None,
             window: DelayWindow::new(UNLIMITED),
+            slow_start_rate: 0.0,
             min_rtt: None,
             probe_rtt: None,
             round: Round::new(now),
@@ -262,12 +264,15 @@ impl TransportBased {
         self.round_started_at = Some(now);
     }
 
-    /// Limits the window for the first time if the kernel's slow start has filled the path: data has queued for the whole
-    /// round (a shorter queue is the burst of one window), and the path delivered hardly more than in the round before.
-    fn leave_slow_start_if_full(&mut self, rate: f64, rate_before: Option<f64>, min_rtt: Duration) {
-        let is_queued = self.round.min_rtt().saturating_sub(min_rtt) > slow_start_delay(min_rtt);
-        if is_queued && rate_before.is_some_and(|before| rate < before * SLOW_START_GAIN) {
-            let cwnd = (rate * (min_rtt + self.target(min_rtt)).as_secs_f64()) as u64;
+    /// Limits the window for the first time if the kernel's slow start has filled the path, which delivered `rate` bytes
+    /// per second in this round: data has queued, and hardly more was delivered than in an earlier round. A queue alone
+    /// is the burst of one window, and a rate alone that of a pause.
+    fn leave_slow_start_if_full(&mut self, rate: f64, min_rtt: Duration) {
+        let is_queued = self.round.max_rtt().saturating_sub(min_rtt) > slow_start_delay(min_rtt);
+        let has_grown = rate > self.slow_start_rate * SLOW_START_GAIN;
+        self.slow_start_rate = self.slow_start_rate.max(rate);
+        if is_queued && !has_grown {
+            let cwnd = (self.slow_start_rate * (min_rtt + self.target(min_rtt)).as_secs_f64()) as u64;
             self.window.leave_slow_start(cwnd.max(self.min_cwnd()));
         }
     }
@@ -278,13 +283,12 @@ impl TransportBased {
         let Some(rate) = round.delivery_rate(self.sample.delivered, now) else { return };
         let delay = round.typical_rtt().saturating_sub(min_rtt);
         let target = self.target(min_rtt);
-        let rate_before = self.rate;
         self.rate = round.update_rate(self.rate, rate, delay > target);
         if self.probe_rtt.is_some() {
             return;
         }
         if self.window.is_in_slow_start() {
-            return self.leave_slow_start_if_full(rate, rate_before, min_rtt);
+            return self.leave_slow_start_if_full(rate, min_rtt);
         }
         if let Some(cwnd) =
             self.foreign_delay.detect(delay, target, rate, self.window.cwnd.min(round.max_in_flight), now)
