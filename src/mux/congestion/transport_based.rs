@@ -42,6 +42,9 @@ const MAX_SLOW_START_DELAY: Duration = Duration::from_millis(16);
 /// before.
 const SLOW_START_GAIN: f64 = 1.25;
 
+/// With a longer queueing delay, lost segments are taken for dropped by a full queue.
+const QUEUE_LOSS_DELAY: Duration = Duration::from_millis(20);
+
 /// How long the minimum RTT is valid under load. Longer than BBR's ten seconds: where the kernel uses BBR, it drains the
 /// path by itself, which is as good.
 const MIN_RTT_LIFETIME: Duration = Duration::from_secs(15);
@@ -119,6 +122,8 @@ pub(in crate::mux) struct TransportBased {
     flow_count: u64,
     /// The loss rate of the connection.
     loss: LossEstimator,
+    /// Until when retransmissions are taken for those of a full queue; `None` before the first queue.
+    queue_losses_until: Option<Instant>,
 }
 
 /// A drain of the path, to measure the minimum RTT.
@@ -152,6 +157,7 @@ impl TransportBased {
             foreign_delay: ForeignDelay::default(),
             flow_count: 1,
             loss: LossEstimator::default(),
+            queue_losses_until: None,
         }
     }
 
@@ -204,12 +210,16 @@ impl TransportBased {
     /// updates the congestion window at the end of each round.
     pub(super) fn on_sample(&mut self, sample: TransportSample, sent: u64, now: Instant) {
         (self.sample, self.sent_before) = (sample, sent);
-        self.loss.update(&sample);
         if sample.rtt.is_zero() {
             return;
         }
         self.update_min_rtt(sample.rtt, now);
         let Some(min_rtt) = self.min_rtt() else { return };
+        if sample.rtt.saturating_sub(min_rtt) > QUEUE_LOSS_DELAY {
+            // Segments that were dropped meanwhile are retransmitted for some round trips.
+            self.queue_losses_until = Some(now + 3 * sample.rtt);
+        }
+        self.loss.update(&sample, self.queue_losses_until.is_some_and(|until| now < until));
         match self.round_started_at {
             // With few segments in flight, there is nothing to measure yet.
             Some(started_at) if now.saturating_duration_since(started_at) >= sample.rtt => {
