@@ -17,9 +17,10 @@ use crate::mux::{
     limits::{CHUNK_SIZE, MIN_CHUNK_SIZE},
 };
 
-/// The shortest target of the queueing delay: a wake-up of the driver, which the timer delays by up to two
-/// milliseconds, must not leave the path idle.
-const MIN_TARGET: Duration = Duration::from_millis(4);
+/// The shortest target of the queueing delay. The timer delays the wake-up of the driver by up to two milliseconds, which
+/// must not leave the path idle, and on a busy host acknowledgements are late by as much: with four milliseconds, that
+/// alone kept a window from growing.
+const MIN_TARGET: Duration = Duration::from_millis(6);
 
 /// The longest target of the queueing delay. Three quarters of it queue all the time beside a download.
 const MAX_TARGET: Duration = Duration::from_millis(8);
@@ -308,7 +309,9 @@ impl TransportBased {
         }
         let foreign = self.foreign_delay.delay(now);
         let own_delay = delay.saturating_sub(foreign);
-        let additive = FAIRNESS_SEGMENTS * SEGMENT_LEN / self.flow_count;
+        let constant = FAIRNESS_SEGMENTS * SEGMENT_LEN / self.flow_count;
+        let gentle = (self.window.cwnd / GENTLE_GROWTH).min((rate * GENTLE_DELAY.as_secs_f64()) as u64);
+        let additive = constant.max(gentle);
         self.window.update(&round, true, rate, min_rtt + foreign, own_delay, target, additive);
         self.window.cwnd = self.window.cwnd.max(self.min_cwnd());
         let is_old =
@@ -338,6 +341,13 @@ impl TransportBased {
 
 /// How many segments the windows of a link grow by together in each round without a queue above the target.
 const FAIRNESS_SEGMENTS: u64 = 2;
+
+/// A window that holds data back, while data queues for less than the target, grows by one of this many parts in each
+/// round, and by what the path delivers in [`GENTLE_DELAY`] at most: the path may deliver more than it seems.
+const GENTLE_GROWTH: u64 = 64;
+
+/// By how much the queueing delay grows in one round at most where the window grows gently.
+const GENTLE_DELAY: Duration = Duration::from_millis(1);
 
 /// A congestion window that never limits.
 const UNLIMITED: u64 = u64::MAX / 4;
