@@ -9,6 +9,8 @@ mod listener;
 mod name_cache;
 mod negotiation;
 #[cfg(target_os = "linux")]
+mod retransmission;
+#[cfg(target_os = "linux")]
 mod reuse_port;
 mod send_queue;
 mod socket;

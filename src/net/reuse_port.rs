@@ -1,6 +1,6 @@
 //! Handing a port that two servers share (`SO_REUSEPORT`) from the older server to the newer.
 //!
-//! One of the two modules with `unsafe`; the other is `tcp_info`. No crate wraps this socket option.
+//! One of the three modules with `unsafe`; the others are `tcp_info` and `retransmission`. No crate wraps this socket option.
 
 use std::{
     io,

@@ -42,6 +42,19 @@ impl ChannelSocket {
         let _ = timeout;
     }
 
+    /// Bounds the kernel's retransmission timeout (`TCP_RTO_MAX_MS`) for a connection with this RTT, so that the connection
+    /// continues soon after an interruption of its path. Has no effect on other systems than Linux 6.15 and later.
+    pub(crate) fn bound_retransmission_timeout(&self, rtt: Duration) {
+        #[cfg(target_os = "linux")]
+        if let Err(error) =
+            super::retransmission::set_max_timeout(self.0.as_fd(), super::retransmission::max_timeout(rtt))
+        {
+            tracing::trace!("cannot set the socket option TCP_RTO_MAX_MS: {error}");
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = rtt;
+    }
+
     /// Sets `TCP_NOTSENT_LOWAT`: the socket is not writable while its send buffer holds `bytes` or more that the kernel has
     /// not sent yet. Has no effect on other systems than Linux.
     pub(crate) fn set_notsent_lowat(&self, bytes: u32) {
@@ -60,6 +73,11 @@ impl ChannelSocket {
         return super::tcp_info::read(self.0.as_fd()).ok();
         #[cfg(not(all(target_os = "linux", any(target_env = "gnu", target_env = "musl"))))]
         None
+    }
+
+    /// Returns the RTT that the kernel has measured so far; `None` if it has measured none, and on other systems than Linux.
+    pub(crate) fn handshake_rtt(&self) -> Option<Duration> {
+        self.tcp_info().map(|tcp| tcp.smoothed_rtt).filter(|rtt| !rtt.is_zero())
     }
 
     /// Returns whether the peer is on this host: its address is a loopback address.
