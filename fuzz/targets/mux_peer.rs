@@ -153,8 +153,9 @@ impl Owner {
             12 => Frame::Pong { token: offset },
             13 => Frame::GoAway { code },
             14 if c & 1 == 1 => Frame::Channels { serial: window, count: u16::from(a) },
-        14 if c & 2 == 2 => Frame::Retire,
-        14 => Frame::Message(TunnelMessage::control(TunnelAction::Error, "")),
+            14 if c & 2 == 2 => Frame::Retire,
+            14 if c & 4 == 4 => Frame::Lost { channel: window as u16 % 8 },
+            14 => Frame::Message(TunnelMessage::control(TunnelAction::Error, "")),
             _ => Frame::Open(Open { stream, key, port: 80, priority, window, user: None }),
         };
         let result = self.mux.handle_frame(channel, frame, self.now);

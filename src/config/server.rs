@@ -39,7 +39,10 @@ pub struct ServerConfig {
     /// How long a proxy of the binary format may take to report that the connection to a stream's target is established, or
     /// has failed.
     pub open_timeout: Duration,
-    /// How long a connection on the tunnel port may take from accept to the end of its handshake.
+    /// How long each message of the handshake on the tunnel port may take, from the first byte to the last, beyond the
+    /// RTTs of the path.
+    pub handshake_step_timeout: Duration,
+    /// How long a connection on the tunnel port may take from accept to the end of its handshake, which takes two RTTs.
     pub handshake_timeout: Duration,
     /// How long the server keeps the streams of a proxy that has lost all of its channels, for the proxy to resume
     /// its link.
@@ -86,7 +89,9 @@ impl Default for ServerConfig {
             proxy_wait_timeout: Duration::from_secs(5),
             // Longer than a proxy's connect timeout, so that the proxy can report a timeout itself.
             open_timeout: Duration::from_secs(15),
-            handshake_timeout: Duration::from_secs(5),
+            handshake_step_timeout: Duration::from_secs(5),
+            // An RTT of 6 s, and one lost packet.
+            handshake_timeout: Duration::from_secs(30),
             grace_period: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
             reuse_port: false,

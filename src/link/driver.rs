@@ -28,7 +28,7 @@ use crate::{
     mux::Role,
     net::{BufferPool, ChannelSocket},
     runtime,
-    telemetry::{ChannelStats, DisconnectReason},
+    telemetry::{ChannelStats, DisconnectReason, TcpInfo},
     wire::{
         Frame, TunnelMessage,
         binary::{self, FrameCodec, FrameError, MAX_FRAME},
@@ -64,6 +64,9 @@ const MAX_UNSENT_BYTES: u32 = 16 * 1024;
 /// the resolution of the runtime's timer.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(1);
 
+/// When the timer of a channel fires that the link does not have any more, because it is being stopped.
+const STOPPING_TIMER: Duration = Duration::from_secs(1);
+
 thread_local! {
     /// Reused list of decoded frames: the decoder fills it before the link state is locked, and the mux handles it
     /// under that lock.
@@ -77,6 +80,8 @@ pub struct NewChannel {
     pub id: u16,
     /// The TCP connection, after its handshake.
     pub socket: ChannelSocket,
+    /// The RTT that the handshake measured; `None` if it is unknown.
+    pub rtt: Option<Duration>,
     /// Bytes that were received after the handshake and not decoded yet.
     pub read_ahead: BytesMut,
     /// Encoder and decoder of binary frames as negotiated. Unused for a text peer.
@@ -137,6 +142,8 @@ pub struct Driver {
     buffer: BytesMut,
     /// What the peer's kernel has acknowledged.
     ack_progress: AckProgress,
+    /// The RTT for which the kernel's retransmission timeout was bounded last; zero before the first time.
+    bounded_rtt: Duration,
 }
 
 impl fmt::Debug for Driver {
@@ -160,7 +167,7 @@ impl Driver {
     /// Adds a channel to `link`, and returns its driver, which the current runtime has to [run](Self::run). Returns
     /// `None` if the link has ended or is closing.
     pub fn attach(link: &Arc<Link>, new: NewChannel) -> Option<Self> {
-        let NewChannel { id, socket, read_ahead, codec, text, stats } = new;
+        let NewChannel { id, socket, rtt, read_ahead, codec, text, stats } = new;
         socket.set_notsent_lowat(MAX_UNSENT_BYTES);
         socket.set_user_timeout(if text.is_none() { BINARY_USER_TIMEOUT } else { TEXT_USER_TIMEOUT });
         // If this process dies, the peer receives a reset, and can tell that from an end that a middlebox caused.
@@ -171,7 +178,6 @@ impl Driver {
             None => ChannelDecoder::Binary(codec.decoder),
             Some(_) => ChannelDecoder::Text(LineDecoder::new(MAX_LINE)),
         };
-        let rtt = io.socket().tcp_info().map(|tcp| tcp.smoothed_rtt).filter(|rtt| !rtt.is_zero());
         if !link.add_channel(&io, rtt) {
             return None;
         }
@@ -179,7 +185,19 @@ impl Driver {
             stats.set_health_source(Some(Arc::new(ChannelHealthReader::new(link, &io))));
         }
         let ack_progress = AckProgress::new(Instant::now());
-        Some(Self { link: link.clone(), io, decoder, buffer: read_ahead, ack_progress })
+        Some(Self {
+            link: link.clone(),
+            io,
+            decoder,
+            buffer: read_ahead,
+            ack_progress,
+            bounded_rtt: Duration::ZERO,
+        })
+    }
+
+    /// Returns the number of the channel within its link.
+    pub fn id(&self) -> u16 {
+        self.io.shared().id()
     }
 
     /// Returns a receiver of whether the peer answers on the channel.
@@ -294,21 +312,21 @@ impl Driver {
     fn set_timer(&self, timer: Pin<&mut Sleep>) {
         let (id, now) = (self.io.shared().id(), Instant::now());
         // A channel that the link does not have any more is being stopped.
-        if let Some(at) = self.link.with(|state| state.mux.next_timeout(id, now)) {
-            timer.reset(at.into());
-        }
+        let at = self.link.with(|state| state.mux.next_timeout(id, now)).unwrap_or(now + STOPPING_TIMER);
+        timer.reset(at.into());
     }
 
     /// Runs the mux's timers of the channel (pings, keepalive, retransmission) and flushes. `is_reading_paused` says
     /// that this side does not read the channel, so that silence of the peer means nothing.
     fn handle_timeout(&mut self, is_reading_paused: bool) {
+        let tcp = self.io.socket().tcp_info();
+        self.bound_retransmission_timeout(tcp.as_ref());
         let (io, now) = (self.io.shared(), Instant::now());
         // While this side does not read, silence of the peer means nothing. A text proxy that is blocked by one slow
         // target reads no pings either: while its socket takes nothing, the kernel finds out whether it is alive. The
         // server is not excused so: it pings also while it does not read.
         let is_blocked_proxy = io.is_text() && self.link.role() == Role::Server && io.is_write_blocked();
         let is_silence_excused = is_reading_paused || is_blocked_proxy;
-        let tcp = self.io.socket().tcp_info();
         let progress = &mut self.ack_progress;
         let is_responsive = self.link.with(|state| {
             if is_silence_excused {
@@ -330,6 +348,15 @@ impl Driver {
             self.io.stop(DisconnectReason::KeepaliveTimeout);
         }
         self.link.flush();
+    }
+
+    /// Has the kernel's retransmission timeout bounded again if the RTT has become much longer or shorter.
+    fn bound_retransmission_timeout(&mut self, tcp: Option<&TcpInfo>) {
+        let Some(rtt) = tcp.map(|tcp| tcp.smoothed_rtt).filter(|rtt| !rtt.is_zero()) else { return };
+        if rtt > self.bounded_rtt * 5 / 4 || rtt * 2 < self.bounded_rtt {
+            self.io.socket().bound_retransmission_timeout(rtt);
+            self.bounded_rtt = rtt;
+        }
     }
 
     /// Reads the socket until it is empty or [`TURN_BUDGET`] is used up, and handles the received frames. Returns the

@@ -411,8 +411,8 @@ impl Link {
         });
     }
 
-    /// Adds a channel to the link, resumes the link if it was detached, and flushes. `rtt` is the RTT that the kernel
-    /// measured during the handshake, where it is known. Returns false, and adds nothing, if the link has ended or is
+    /// Adds a channel to the link, resumes the link if it was detached, and flushes. `rtt` is the RTT that the
+    /// handshake measured, where it is known. Returns false, and adds nothing, if the link has ended or is
     /// closing.
     pub(in crate::link) fn add_channel(
         self: &Arc<Self>,

@@ -41,6 +41,7 @@ mod handle;
 mod latency;
 mod limit;
 mod lock;
+mod outage;
 mod relay;
 mod reset;
 mod retirement;

@@ -265,6 +265,9 @@ impl LinkState {
         let rtt = self.mux.path_stats(id).and_then(|path| path.latest_rtt);
         // For this long the channel was kept after it was lost, so that the grace has been running.
         let overdue = self.mux.overdue(id, now);
+        if self.last_end_reason == Some(DisconnectReason::KeepaliveTimeout) {
+            self.mux.report_lost(id);
+        }
         self.mux.remove_channel(id);
         if matches!(
             self.last_end_reason,
@@ -307,7 +310,7 @@ impl LinkState {
         }
     }
 
-    /// Adds a channel, and resumes a detached link. `rtt` is the RTT that the kernel measured, where it is known.
+    /// Adds a channel, and resumes a detached link. `rtt` is the RTT that the handshake measured, where it is known.
     /// Returns false, and adds nothing, if the link has ended or is closing: nothing would end the channel.
     pub(super) fn add_channel(&mut self, channel: &Arc<ChannelIo>, rtt: Option<Duration>) -> bool {
         if self.has_ended || self.is_closing {
@@ -435,6 +438,9 @@ impl LinkState {
             MuxEvent::ResponsivenessChanged { channel, is_responsive } => {
                 let channel = self.channels.get(&channel).cloned();
                 follow_ups.extend(channel.map(|channel| FollowUp::SetResponsive(channel, is_responsive)));
+            }
+            MuxEvent::ChannelLostAtPeer { channel } => {
+                self.stop_channel(channel, DisconnectReason::KeepaliveTimeout);
             }
             MuxEvent::ChannelTimedOut { channel } => {
                 // The kernel still retransmits on it, and after an outage it may be the first to work again.

@@ -265,7 +265,7 @@ impl Channel {
         self.keepalive.take_late_timer(now)
     }
 
-    /// Stores the RTT that the kernel measured during the handshake, which is used until a ping measures one.
+    /// Stores the RTT that the handshake measured, which is used until a ping measures one.
     pub(super) fn set_initial_rtt(&mut self, rtt: Duration) {
         self.keepalive.set_initial_rtt(rtt);
     }
@@ -281,7 +281,7 @@ impl Channel {
     fn path_state(&self, config: &MuxConfig) -> PathState {
         PathState {
             unanswered_since: self.path.unanswered_since(),
-            rtt: self.path.stats().latest_rtt,
+            rtt: self.path.latest_probe_rtt(),
             has_streams: self.primary_streams > 0,
             has_fixed_ping_interval: config.idle_ping_interval == config.ping_interval,
         }

@@ -42,7 +42,8 @@ pub struct MuxConfig {
     /// The interval between keepalive pings on an idle channel that is the primary channel of streams.
     pub idle_stream_ping_interval: Duration,
     /// The interval between keepalive pings on an idle channel without streams. Some NATs forget a connection that was
-    /// idle for half a minute.
+    /// idle for half a minute, and a user who arrives while the channel is dead must not wait for longer than opening a
+    /// stream may take: only the proxy can connect again.
     pub idle_ping_interval: Duration,
     /// A channel with streams is lost when a ping was unanswered and nothing else received for this long; on a long
     /// path, for three RTTs and a second.
@@ -73,7 +74,7 @@ impl Default for MuxConfig {
             bulk_bytes: 64 * 1024,
             ping_interval: Duration::from_secs(1),
             idle_stream_ping_interval: Duration::from_secs(5),
-            idle_ping_interval: Duration::from_secs(20),
+            idle_ping_interval: Duration::from_secs(12),
             keepalive_timeout: Duration::from_millis(2500),
             idle_timeout: Duration::from_secs(9),
         }

@@ -12,8 +12,13 @@ use super::{config::MuxConfig, role::Role};
 const BUSY_TIMER_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long a ping is unanswered, and nothing else received, before the peer counts as unresponsive; at least twice
-/// the RTT and a fifth of a second, which is the kernel's shortest retransmission timeout.
-const UNRESPONSIVE_AFTER: Duration = Duration::from_millis(500);
+/// the RTT and a fifth of a second, which is the kernel's shortest retransmission timeout. With half a second, a busy peer
+/// was often taken for unresponsive.
+const UNRESPONSIVE_AFTER: Duration = Duration::from_millis(750);
+
+/// How late a timer may fire. If it is later, this process had no processor, and may not have read an answer either: that
+/// time does not count as silence of the peer.
+const MAX_TIMER_DELAY: Duration = Duration::from_millis(100);
 
 /// What the kernel adds to the RTT before it retransmits a lost segment (the minimum of its retransmission timeout).
 const MIN_RETRANSMISSION_DELAY: Duration = Duration::from_millis(200);
@@ -22,7 +27,7 @@ const MIN_RETRANSMISSION_DELAY: Duration = Duration::from_millis(200);
 /// detected nevertheless.
 const MAX_RTT: Duration = Duration::from_secs(8);
 
-/// What the kernel or the mux knows of a channel besides its own keepalive state.
+/// What the mux knows of a channel besides its keepalive state.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PathState {
     /// When the oldest ping or probe without an answer was sent; `None` if all are answered.
@@ -65,7 +70,7 @@ pub(super) struct Keepalive {
     /// When the peer last showed that it is alive: bytes were received, the peer's kernel acknowledged data of a queue
     /// that is not empty, or this side did not read the channel.
     last_alive_at: Instant,
-    /// The RTT that the kernel measured during the handshake, until a ping has measured one.
+    /// The RTT that the handshake measured, until a ping has measured one.
     initial_rtt: Option<Duration>,
     /// When the owner's timer fires next: what [`next_timeout`](Self::next_timeout) returned last.
     timer_at: Option<Instant>,
@@ -85,7 +90,7 @@ impl Keepalive {
         }
     }
 
-    /// Stores the RTT that the kernel measured during the handshake.
+    /// Stores the RTT that the handshake measured.
     pub(super) fn set_initial_rtt(&mut self, rtt: Duration) {
         self.initial_rtt = Some(rtt);
     }
@@ -143,7 +148,7 @@ impl Keepalive {
         self.silent_since(path).map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// Returns the RTT that timeouts have to allow for: the one that a ping measured last, or that of the kernel.
+    /// Returns the RTT that timeouts have to allow for: the one that a ping measured last, or that of the handshake.
     fn rtt(&self, path: PathState) -> Option<Duration> {
         path.rtt.or(self.initial_rtt).map(|rtt| rtt.min(MAX_RTT))
     }
@@ -196,6 +201,10 @@ impl Keepalive {
 
     /// Makes a ping due if it is time.
     pub(super) fn on_timeout(&mut self, config: &MuxConfig, role: Role, path: PathState, now: Instant) {
+        let delay = self.timer_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        if let Some(since) = self.silent_since(path).filter(|_| delay > MAX_TIMER_DELAY) {
+            self.on_alive((since + delay).min(now));
+        }
         if self.next_ping_at(config, role, path).is_none_or(|at| now >= at) {
             self.request_ping(now);
         }

@@ -4,6 +4,7 @@
 use std::{io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use tokio::time::{Instant, timeout_at};
 
 use super::socket::ChannelSocket;
 use crate::wire::{
@@ -16,6 +17,14 @@ use crate::wire::{
 /// The longest line of an unauthenticated peer, in bytes, and the size of its reads. A token and a registration fit many
 /// times.
 const UNAUTHENTICATED_READ: usize = 4096;
+
+/// How many RTTs a message may take beyond the timeout of a step: one to ask for it, and the kernel's retransmission
+/// timeout, three RTTs before it has measured any.
+const RTTS_PER_STEP: u32 = 4;
+
+/// The RTT that is allowed for if the kernel has not measured any, because it had to retransmit the SYN-ACK: then the path
+/// is lossy, or its RTT exceeds a second.
+const UNKNOWN_RTT: Duration = Duration::from_secs(6);
 
 /// How long the server waits for a refused peer to close its side. The connection counts against the limit of
 /// unauthenticated connections until then.
@@ -30,6 +39,9 @@ pub enum NegotiationError {
     /// The peer closed the connection before the negotiation was complete.
     #[error("the connection was closed during the handshake by the peer")]
     Closed,
+    /// The peer's next message was not complete within this time.
+    #[error("handshake timeout: no complete message within {0:.1?}")]
+    StepTimeout(Duration),
     /// The received bytes are no frame of the binary format.
     #[error("not an underpass peer: {0}")]
     Frame(#[from] binary::FrameError),
@@ -53,6 +65,15 @@ pub struct Negotiation {
     buffer: BytesMut,
     /// Encodes and decodes the frames of the binary format.
     codec: FrameCodec,
+    /// How long the next message may take beyond the RTTs of the path; `None` while nothing limits it.
+    step_timeout: Option<Duration>,
+    /// When the message that is being received has to be complete, and how long it may take; `None` while nothing limits
+    /// it.
+    step_deadline: Option<(Instant, Duration)>,
+    /// When a frame was sent that the peer has not answered yet.
+    asked_at: Option<Instant>,
+    /// The shortest time from a frame to its answer; `None` before the first answer.
+    rtt: Option<Duration>,
 }
 
 /// The format that a peer speaks, detected by its first byte.
@@ -67,7 +88,18 @@ pub enum DetectedFormat {
 impl Negotiation {
     /// Begins a negotiation on a new connection.
     pub fn new(socket: ChannelSocket) -> Self {
-        Self { socket, buffer: BytesMut::new(), codec: FrameCodec::default() }
+        // Without a measured RTT, because the SYN had to be retransmitted, the bound might be too short.
+        if let Some(rtt) = socket.handshake_rtt() {
+            socket.bound_retransmission_timeout(rtt);
+        }
+        let (buffer, codec) = Default::default();
+        Self { socket, buffer, codec, step_timeout: None, step_deadline: None, asked_at: None, rtt: None }
+    }
+
+    /// Returns the RTT that the exchange of frames has measured; `None` if there was none. Unlike the kernel's, it is that of
+    /// the whole path where an intermediary terminates the TCP connection.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.rtt
     }
 
     /// Ends the negotiation. Returns the connection, the bytes received beyond the negotiation, and the codec for the
@@ -80,6 +112,22 @@ impl Negotiation {
     /// from now on.
     pub fn set_features(&mut self, features: u32) {
         self.codec = FrameCodec::with_features(features);
+    }
+
+    /// Limits how long each further message of the peer may take: `timeout` for the first one, which the peer sends with
+    /// its first packet, and some RTTs more for later ones.
+    pub fn set_step_timeout(&mut self, timeout: Duration) {
+        self.step_timeout = Some(timeout);
+        self.step_deadline = Some((Instant::now() + timeout, timeout));
+    }
+
+    /// Begins to wait for the next message of the peer, which answers one of this side.
+    fn start_step(&mut self) {
+        self.step_deadline = self.step_timeout.map(|timeout| {
+            let rtt = self.socket.handshake_rtt().unwrap_or(UNKNOWN_RTT);
+            let timeout = timeout + rtt * RTTS_PER_STEP;
+            (Instant::now() + timeout, timeout)
+        });
     }
 
     /// Waits for the peer's first byte, which tells the formats apart, and consumes the preface of the binary format.
@@ -115,6 +163,11 @@ impl Negotiation {
     pub async fn recv_frame(&mut self) -> Result<Frame, NegotiationError> {
         loop {
             if let Some(frame) = self.codec.decoder.decode(&mut self.buffer, binary::MAX_HANDSHAKE)? {
+                self.start_step();
+                if let Some(asked_at) = self.asked_at.take() {
+                    let rtt = asked_at.elapsed();
+                    self.rtt = Some(self.rtt.map_or(rtt, |known| known.min(rtt)));
+                }
                 return Ok(frame);
             }
             self.read().await?;
@@ -131,6 +184,7 @@ impl Negotiation {
         let mut rest = self.buffer.clone();
         loop {
             if let Some((message, fields)) = lines.decode(&mut rest)? {
+                self.start_step();
                 return Ok((message, fields, self.buffer.len() - rest.len()));
             }
             let known = self.buffer.len();
@@ -159,6 +213,7 @@ impl Negotiation {
     /// # Errors
     /// An I/O error on the connection.
     pub async fn send_bytes(&mut self, mut bytes: Bytes) -> Result<(), NegotiationError> {
+        self.asked_at = Some(Instant::now());
         while !bytes.is_empty() {
             self.socket.writable().await?;
             match self.socket.try_write(&[io::IoSlice::new(&bytes)]) {
@@ -221,7 +276,13 @@ impl Negotiation {
     /// Reads once from the socket into the buffer, waiting for data if there is none.
     async fn read(&mut self) -> Result<(), NegotiationError> {
         loop {
-            self.socket.readable().await?;
+            match self.step_deadline {
+                None => self.socket.readable().await?,
+                Some((at, timeout)) => {
+                    let readable = timeout_at(at, self.socket.readable()).await;
+                    readable.map_err(|_| NegotiationError::StepTimeout(timeout))??;
+                }
+            }
             self.buffer.reserve(UNAUTHENTICATED_READ);
             match self.socket.try_read(&mut self.buffer) {
                 Ok(0) => return Err(NegotiationError::Closed),

@@ -1,12 +1,13 @@
 //! Keeps the channels of one link established: reconnects those that are lost, and resumes the link if all are.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, watch};
 
 use super::{
     backoff::Backoff,
@@ -26,9 +27,18 @@ use crate::{
 /// reconnect is made at once, without backoff.
 pub(super) const STABLE_AFTER: Duration = Duration::from_secs(1);
 
-/// The longest backoff after an attempt that has sent no packet, because this host has no network at the moment. Such
-/// attempts cost the server nothing, and the open streams wait for the first one that succeeds.
-const MAX_BACKOFF_WITHOUT_NETWORK: Duration = Duration::from_millis(500);
+/// The longest backoff after an attempt that failed because this host has no network at the moment, or because nothing
+/// answered. Such attempts cost the server next to nothing, and the open streams wait for the first one that succeeds.
+const MAX_BACKOFF_IN_OUTAGE: Duration = Duration::from_millis(500);
+
+/// How a channel ended.
+struct ChannelEnd {
+    /// Why.
+    reason: DisconnectReason,
+    /// The result of the attempt to replace it that had begun before its end, because the peer did not answer on it;
+    /// `None` if the peer had answered until then.
+    replacement: Option<Result<Option<Driver>, ServerLinkError>>,
+}
 
 /// Keeps the channels of one link established. Shared by one task per channel.
 pub(super) struct ChannelSupervisor {
@@ -83,13 +93,18 @@ impl ChannelSupervisor {
                     // The target may have changed while this channel was established.
                     self.retire_surplus();
                     let begin = Instant::now();
-                    let reason = channel.run().await;
+                    let ChannelEnd { reason, replacement } = self.run_channel(channel).await;
                     if reason == DisconnectReason::Retired {
                         return;
                     }
                     tracing::info!("channel to the server lost: {reason}");
                     if self.go_away.is_received() {
                         return;
+                    }
+                    if let Some(replacement) = replacement {
+                        backoff.reset();
+                        next = replacement;
+                        continue;
                     }
                     // At once, because the streams of this channel may be waiting for another one.
                     if begin.elapsed() >= STABLE_AFTER {
@@ -105,8 +120,8 @@ impl ChannelSupervisor {
                     if self.is_link_unknown(&error) {
                         return self.link.close(&DisconnectReason::Closed);
                     }
-                    if error.is_local() {
-                        max_pause = MAX_BACKOFF_WITHOUT_NETWORK;
+                    if error.is_outage() {
+                        max_pause = MAX_BACKOFF_IN_OUTAGE;
                     }
                 }
             }
@@ -119,6 +134,62 @@ impl ChannelSupervisor {
                 () = self.go_away.wait_received() => return,
             }
             next = self.establish().await;
+        }
+    }
+
+    /// Drives a channel until it ends. While the peer does not answer on it, establishes a replacement. The first one
+    /// that works is kept: the channel if the peer answers on it again meanwhile, and otherwise the replacement.
+    async fn run_channel(&self, channel: Driver) -> ChannelEnd {
+        let (id, mut is_responsive) = (channel.id(), channel.watch_responsive());
+        let mut running = pin!(channel.run());
+        loop {
+            tokio::select! {
+                biased;
+                reason = &mut running => return ChannelEnd { reason, replacement: None },
+                () = wait_until(&mut is_responsive, false) => {}
+            }
+            tracing::debug!("no answer on channel {id}; connecting a replacement");
+            let mut replacing = pin!(self.establish_replacement());
+            let replacement = tokio::select! {
+                // Polled in this order: a channel that works again is better than a new one, because nothing has to be
+                // retransmitted.
+                biased;
+                reason = &mut running => {
+                    let replacement = (reason != DisconnectReason::Retired).then_some(replacing);
+                    let replacement = match replacement {
+                        Some(replacing) => Some(replacing.await),
+                        None => None,
+                    };
+                    return ChannelEnd { reason, replacement };
+                }
+                () = wait_until(&mut is_responsive, true) => continue,
+                replacement = &mut replacing => replacement,
+            };
+            // There is none if the link has ended or drains.
+            if !matches!(replacement, Ok(None)) {
+                self.link.close_unresponsive_channel(id);
+            }
+            return ChannelEnd { reason: running.await, replacement: Some(replacement) };
+        }
+    }
+
+    /// Establishes a channel to replace one on which the peer does not answer, and tries again until that succeeds, the
+    /// link ends or the server sends GOAWAY.
+    async fn establish_replacement(&self) -> Result<Option<Driver>, ServerLinkError> {
+        let config = &self.dialer.config;
+        let mut backoff = Backoff::new(config.min_backoff, config.max_backoff);
+        loop {
+            let error = match self.establish().await {
+                Ok(replacement) => return Ok(replacement),
+                Err(error) if self.is_link_unknown(&error) => return Err(error),
+                Err(error) => error,
+            };
+            tracing::debug!("cannot replace a channel on which the server does not answer: {error}");
+            let max_pause = if error.is_outage() { MAX_BACKOFF_IN_OUTAGE } else { config.max_backoff };
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next_pause().min(max_pause)) => {}
+                () = self.serves_no_more() => return Ok(None),
+            }
         }
     }
 
@@ -168,9 +239,10 @@ impl ChannelSupervisor {
 
     /// Attaches a channel to the link after its handshake. Returns `None` if the link has ended.
     pub(super) fn attach(&self, negotiation: Negotiation, welcome: &Welcome) -> Option<Driver> {
+        let rtt = negotiation.rtt();
         let (socket, read_ahead, codec) = negotiation.into_parts();
         let id = welcome.channel;
-        Driver::attach(&self.link, NewChannel { id, socket, read_ahead, codec, text: None, stats: None })
+        Driver::attach(&self.link, NewChannel { id, socket, rtt, read_ahead, codec, text: None, stats: None })
     }
 
     /// Returns whether the link cannot be resumed any more: the server has restarted, or its grace period is over.
@@ -179,6 +251,14 @@ impl ChannelSupervisor {
             error,
             ServerLinkError::Negotiation(NegotiationError::Refused(reason)) if reason.is_unknown_link()
         );
-        is_unknown && !self.link.has_channel()
+        // A channel on which the server does not answer may be left from before its restart.
+        is_unknown && !self.link.has_responsive_channel()
+    }
+}
+
+/// Waits until `value` is `wanted`; forever if its sender is dropped before.
+async fn wait_until(value: &mut watch::Receiver<bool>, wanted: bool) {
+    if value.wait_for(|&value| value == wanted).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

@@ -1,6 +1,6 @@
 //! Why a proxy gives up, and why a link to a server ended or could not be established.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use crate::{
     net::{ConnectError, NegotiationError},
@@ -54,8 +54,13 @@ pub(super) enum ServerLinkError {
 }
 
 impl ServerLinkError {
-    /// Returns whether the attempt failed on this host or its network, before a packet was sent to the server.
-    pub(super) fn is_local(&self) -> bool {
-        matches!(self, Self::Connect(error) if error.is_local())
+    /// Returns whether the attempt failed because packets were lost or could not be sent, and not because the server
+    /// refused it.
+    pub(super) fn is_outage(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.is_local() || error.kind() == io::ErrorKind::TimedOut,
+            Self::Timeout(_) => true,
+            _ => false,
+        }
     }
 }

@@ -169,7 +169,7 @@ impl<'a> LinkConnector<'a> {
         let (socket, read_ahead, codec) = negotiation.into_parts();
         self.tasks.spawn("text channel", async move {
             let text = Some(FieldCount::Four);
-            let channel = NewChannel { id: 1, socket, read_ahead, codec, text, stats: None };
+            let channel = NewChannel { id: 1, socket, rtt: None, read_ahead, codec, text, stats: None };
             let mut channel = std::pin::pin!(Driver::attach_and_run(&owned, channel));
             tokio::select! {
                 reason = &mut channel => tracing::info!("channel to the server lost: {reason}"),

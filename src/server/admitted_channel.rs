@@ -36,6 +36,7 @@ impl AdmittedChannel {
     /// own the socket.
     pub(super) async fn run(self, core: &Arc<Core>, addr: SocketAddr) {
         let Self { slot, negotiation, text } = self;
+        let rtt = negotiation.rtt();
         let (socket, read_ahead, codec) = negotiation.into_parts();
         // Registers the socket with this thread's runtime; the handshake ran on another.
         let socket = match socket.move_to_current_runtime() {
@@ -53,7 +54,7 @@ impl AdmittedChannel {
         }
         slot.set_stats(guard.stats());
         let stats = Some(guard.stats().clone());
-        let channel = NewChannel { id: slot.id.index, socket, read_ahead, codec, text, stats };
+        let channel = NewChannel { id: slot.id.index, socket, rtt, read_ahead, codec, text, stats };
         let reason = Driver::attach_and_run(&slot.proxy.link, channel).await;
         guard.set_reason(slot.proxy.record_channel_end(reason));
     }

@@ -43,11 +43,13 @@ async fn admit_connection(core: Arc<Core>, socket: StdStream, addr: SocketAddr) 
         if let Some(name) = core.config.congestion.requested_name(socket.is_loopback()) {
             socket.request_congestion_control(name);
         }
-        let negotiation = Negotiation::new(socket);
+        let mut negotiation = Negotiation::new(socket);
+        negotiation.set_step_timeout(core.config.handshake_step_timeout);
         let timeout = core.config.handshake_timeout;
         tokio::select! {
-            // One deadline for the whole handshake: with one for each read, a peer that sends a byte per second would
-            // count against the limit of unauthenticated connections for ever.
+            // A deadline for each message, so that a silent stranger is soon turned away, and one for the whole handshake.
+            // With one for each read, a peer that sends a byte per second would count against the limit of unauthenticated
+            // connections for ever.
             handshake = tokio::time::timeout(timeout, handshake(&core, negotiation, addr)) => match handshake {
                 Ok(Ok(channel)) => channel,
                 Ok(Err(error)) => return core.report_handshake_failure(addr, &error.to_string()),

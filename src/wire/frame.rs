@@ -110,6 +110,13 @@ pub enum Frame {
     /// proxy begins, the server answers, and the proxy confirms and closes the connection: then both sides know that
     /// the other has received all that was sent on it.
     Retire,
+    /// The sender has closed another channel of the link, because the receiver did not answer on it. The connection may
+    /// be dead in the other direction, too, so that no FIN or RST arrives: the receiver closes its end, and the streams
+    /// continue on other channels at once.
+    Lost {
+        /// The number of the closed channel.
+        channel: u16,
+    },
     /// A message about the link itself: registration, its answer, errors, the server's successor.
     Message(TunnelMessage),
 }

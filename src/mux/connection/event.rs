@@ -110,6 +110,12 @@ pub enum MuxEvent {
         /// The channel's id.
         channel: u16,
     },
+    /// The peer has closed a channel that it takes for dead. The owner should close it, and then
+    /// [remove](super::Mux::remove_channel) it.
+    ChannelLostAtPeer {
+        /// The channel's id, from the network: the link may not have it.
+        channel: u16,
+    },
     /// The channel was idle when its [timeout](super::Mux::next_timeout) was computed last, and is not any more: the
     /// owner has to ask for it again.
     TimeoutMoved {

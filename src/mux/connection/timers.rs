@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::{event::MuxEvent, mux::Mux};
-use crate::mux::{channel::Channel, keepalive::Liveness};
+use crate::{
+    mux::{channel::Channel, glitches::FrameEffect, keepalive::Liveness, limits::MAX_QUEUED_CONTROL},
+    wire::Frame,
+};
 
 impl Mux {
     /// Records that the peer of `channel` was alive at `at`: bytes were received on the channel, the peer's kernel has
@@ -21,7 +24,7 @@ impl Mux {
         }
     }
 
-    /// Sets the RTT of a new channel that the kernel measured during the handshake. Timeouts follow from it until a
+    /// Sets the RTT of a new channel that the handshake measured. Timeouts follow from it until a
     /// ping has measured the RTT.
     pub fn set_initial_rtt(&mut self, channel: u16, rtt: Duration) {
         if let Some(channel) = self.channels.get_mut(&channel) {
@@ -62,6 +65,26 @@ impl Mux {
         self.update_placement(now);
     }
 
+    /// Queues LOST for channel `id`, which the owner [removes](Self::remove_channel) because its peer did not answer: on
+    /// every other channel, one of which may be dead, too, or on the next one that is added.
+    pub fn report_lost(&mut self, id: u16) {
+        let frame = Frame::Lost { channel: id };
+        let mut others = self.channels.iter_mut().filter(|&(&other, _)| other != id).peekable();
+        if others.peek().is_none() && self.orphaned_control.len() < MAX_QUEUED_CONTROL {
+            self.orphaned_control.push_back(frame.clone());
+        }
+        others.for_each(|(_, other)| other.control_frames.push_back(frame.clone()));
+    }
+
+    /// Handles LOST: the peer has closed channel `id`.
+    pub(super) fn on_lost(&mut self, id: u16) -> FrameEffect {
+        if !self.channels.contains_key(&id) {
+            return FrameEffect::Glitch;
+        }
+        self.events.push_back(MuxEvent::ChannelLostAtPeer { channel: id });
+        FrameEffect::Request
+    }
+
     /// Returns when [`handle_channel_timeout`](Self::handle_channel_timeout) has to be called next for a channel;
     /// `None` if the link does not have it. The time changes only with that call and with
     /// [`MuxEvent::TimeoutMoved`].
@@ -70,9 +93,11 @@ impl Mux {
         channels.get_mut(&channel).map(|channel| channel.next_timeout(config, *role, now))
     }
 
-    /// Returns whether the link has a channel whose peer answers.
+    /// Returns whether the link has a channel whose peer answers, and which is not being closed.
     pub fn has_responsive_channel(&self) -> bool {
-        self.channels.values().any(|channel| channel.liveness() == Liveness::Responsive)
+        let is_usable =
+            |channel: &Channel| channel.liveness() == Liveness::Responsive && !channel.is_retiring();
+        self.channels.values().any(is_usable)
     }
 
     /// Returns for how long a channel has counted as lost; zero if it does not.
@@ -94,7 +119,7 @@ impl Mux {
     /// RTTs. Probes are sent behind data.
     pub fn is_probe_unanswered_for(&self, channel: u16, time: Duration, now: Instant) -> bool {
         self.channels.get(&channel).is_some_and(|channel| {
-            let rtt = channel.path.stats().latest_rtt.unwrap_or_default();
+            let rtt = channel.path.latest_probe_rtt().unwrap_or_default();
             channel.path.oldest_probe_age(now).is_some_and(|age| age >= time.max(rtt * 5 / 2))
         })
     }

@@ -162,7 +162,7 @@ impl Channel {
     }
 }
 
-/// An idle channel costs one ping in twenty seconds, of the proxy; the server only answers. Its NAT, which forgets a
+/// An idle channel costs one ping in twelve seconds, of the proxy; the server only answers. Its NAT, which forgets a
 /// connection that was idle for 30 or 60 seconds, keeps it.
 #[test]
 fn an_idle_channel_is_pinged_by_the_proxy_only() {
@@ -171,14 +171,14 @@ fn an_idle_channel_is_pinged_by_the_proxy_only() {
     let timeouts = channel.sides.each_ref().map(|side| side.timeouts);
     channel.pass(600 * SECOND);
     let pings = channel.count(PROXY, Sent::Ping, 10 * SECOND);
-    assert!((29..=31).contains(&pings), "{pings}");
+    assert!((49..=51).contains(&pings), "{pings}");
     assert_eq!(channel.count(SERVER, Sent::Ping, 10 * SECOND), 0);
     assert_eq!(channel.count(SERVER, Sent::Pong, 10 * SECOND), pings);
     for (side, before) in channel.sides.iter().zip(timeouts) {
-        assert!(side.timeouts - before <= 62 + pings, "timers fired {} times", side.timeouts - before);
+        assert!(side.timeouts - before <= 52 + pings, "timers fired {} times", side.timeouts - before);
     }
     let times: Vec<_> = channel.sent.iter().map(|(at, ..)| *at).collect();
-    assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 25 * SECOND), "{times:?}");
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 15 * SECOND), "{times:?}");
 }
 
 /// A user that sends its first byte for minutes on a channel that has died meanwhile is not worse off than on an active
@@ -192,15 +192,15 @@ fn the_first_byte_after_a_pause_is_followed_by_a_ping() {
         channel.is_cut = true;
         channel.send(side, Sent::Data);
         assert_eq!(channel.sent.last().unwrap().2, Sent::Ping);
-        assert!(channel.pass_until(side, Liveness::Unresponsive) <= 510 * MS);
-        assert!(channel.pass_until(side, Liveness::Lost) <= 2010 * MS);
+        assert!(channel.pass_until(side, Liveness::Unresponsive) <= 760 * MS);
+        assert!(channel.pass_until(side, Liveness::Lost) <= 1760 * MS);
     }
 }
 
 /// Each side finds that the other has vanished although neither sends anything.
 #[test]
 fn a_dead_idle_channel_is_detected_by_both_sides() {
-    for (has_streams, limit) in [(true, 10 * SECOND), (false, 35 * SECOND)] {
+    for (has_streams, limit) in [(true, 10 * SECOND), (false, 25 * SECOND)] {
         let mut channel = Channel::new(20 * MS, has_streams);
         channel.pass(60 * SECOND);
         channel.is_cut = true;
@@ -243,4 +243,22 @@ fn a_busy_channel_sets_its_timer_at_regular_intervals() {
     let fired = channel.sides[PROXY].timeouts - before;
     assert!((30..=60).contains(&fired), "{fired} in ten seconds");
     assert!((9..=11).contains(&channel.count(PROXY, Sent::Ping, 60 * SECOND)));
+}
+
+/// A process that gets no processor for seconds finds its timer late, and the answers unread: it is not the peer that was
+/// silent.
+#[test]
+fn time_without_a_processor_is_no_silence() {
+    let mut channel = Channel::new(20 * MS, true);
+    channel.pass(60 * SECOND);
+    channel.is_cut = true;
+    channel.send(PROXY, Sent::Data);
+    // The timer is due after 250 ms, and fires three seconds later.
+    let (path, now) = (channel.path(PROXY), channel.now + 3250 * MS);
+    let Side { role, keepalive, .. } = &mut channel.sides[PROXY];
+    keepalive.on_timeout(&channel.config, *role, path, now);
+    assert_eq!(keepalive.silence(path, now), 250 * MS);
+    channel.now = now;
+    channel.set_timer(PROXY);
+    assert!((1500 * MS..=2500 * MS).contains(&channel.pass_until(PROXY, Liveness::Lost)));
 }

@@ -127,6 +127,7 @@ fn take_frame(
         FrameType::GoAway => Frame::GoAway { code: body.code()? },
         FrameType::Channels => Frame::Channels { serial: body.u32()?, count: body.u16()? },
         FrameType::Retire => Frame::Retire,
+        FrameType::Lost => Frame::Lost { channel: body.u16()? },
     };
     if !body.rest.is_empty() {
         return Err(FrameError::Truncated(kind));

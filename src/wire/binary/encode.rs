@@ -154,6 +154,7 @@ fn encode_body(frame: &Frame, out: &mut BytesMut) {
             out.put_u16(*count);
         }
         Frame::Retire => {}
+        Frame::Lost { channel } => out.put_u16(*channel),
         Frame::Message(message) => message_body(message, out),
     }
 }

@@ -69,6 +69,8 @@ frame_types! {
     Channels = 0x25, "CHANNELS";
     /// See [`Frame::Retire`].
     Retire = 0x26, "RETIRE";
+    /// See [`Frame::Lost`].
+    Lost = 0x27, "LOST";
 }
 
 impl std::fmt::Display for FrameType {
@@ -99,7 +101,7 @@ impl FrameType {
             Self::Window => len == 16,
             Self::Reset => len == 14,
             Self::Priority => len == 5,
-            Self::GoAway => len == 2,
+            Self::GoAway | Self::Lost => len == 2,
             Self::Channels => len == 6,
             Self::Retire => len == 0,
             Self::Message => len >= 2 + if has_flag { KEY_LEN } else { 0 },
@@ -127,6 +129,7 @@ impl Frame {
             Self::GoAway { .. } => FrameType::GoAway,
             Self::Channels { .. } => FrameType::Channels,
             Self::Retire => FrameType::Retire,
+            Self::Lost { .. } => FrameType::Lost,
             Self::Message(_) => FrameType::Message,
         }
     }

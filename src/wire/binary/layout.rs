@@ -3,7 +3,7 @@
 /// The protocol version that this side speaks.
 ///
 /// Version 2 replaced the English refusals of version 1 by the codes of REFUSED, removed BLOCKED and the unused fields of
-/// HELLO, WELCOME and GOAWAY, and added CHANNELS and RETIRE.
+/// HELLO, WELCOME and GOAWAY, and added CHANNELS, RETIRE and LOST.
 pub const VERSION: u16 = 2;
 
 /// Feature bit: frames carry checksums, see [`binary`](super). Useful on channels without TLS, which has its own.

@@ -26,6 +26,7 @@
 //! | GOAWAY | 23 | | code 2 | 2 |
 //! | CHANNELS | 25 | | serial 4, count 2 | 6 |
 //! | RETIRE | 26 | | | 0 |
+//! | LOST | 27 | | channel 2 | 2 |
 //! | MESSAGE | 24 | 1: has a stream key | user channel id 0 or 3, stream id 0 or 4, length of the action 1, action (as in the text format), data | 2 or more, 9 or more with a key |
 //!
 //! Types are hexadecimal. Everything that is not in the table must be zero or absent: an unknown type, another flag,

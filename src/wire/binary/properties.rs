@@ -109,6 +109,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         any_code().prop_map(|code| Frame::GoAway { code }),
         any::<(u32, u16)>().prop_map(|(serial, count)| Frame::Channels { serial, count }),
         Just(Frame::Retire),
+        any::<u16>().prop_map(|channel| Frame::Lost { channel }),
         (proptest::option::of(any_key()), any_action(), any_payload())
             .prop_map(|(key, action, data)| Frame::Message(TunnelMessage { key, action, data })),
     ]

@@ -228,6 +228,11 @@ fn link_frames_are_pinned() {
     );
     pinned(Frame::Retire, "26 00 0000 00000000 # RETIRE, no body");
     pinned(
+        Frame::Lost { channel: 3 },
+        "27 00 0000 00000002 # LOST, 2 bytes
+         0003                # channel",
+    );
+    pinned(
         Frame::Message(TunnelMessage::control(TunnelAction::Error, "no")),
         "24 00 0000 00000008 # MESSAGE, no key, 8 bytes
          05 4552524F52       # action: ERROR
