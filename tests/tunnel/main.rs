@@ -17,6 +17,8 @@ mod example_proxy_wire;
 mod failover;
 mod failures;
 mod fairness;
+mod idle;
+mod long_paths;
 mod metrics;
 mod programs;
 mod protocol_detection;
