@@ -48,6 +48,8 @@ pub(super) trait TransmitSource {
     fn wake_drivers(&self);
     /// Reports what the kernel knows about the channel's connection, before its frames are polled.
     fn report_transport(&self, channel: u16, sample: TransportSample);
+    /// Reports that the kernel says nothing about the channel's connection, which crosses a network.
+    fn report_unobserved(&self, channel: u16);
     /// Returns whether data of the channel waits for another [report](Self::report_transport).
     fn is_awaiting_sample(&self, channel: u16) -> bool;
 }
@@ -249,9 +251,12 @@ impl ChannelIo {
             return;
         }
         self.is_sample_due.store(false, SeqCst);
-        if let Some(mut sample) = self.socket.transport_sample() {
-            sample.unsent += queued as u64;
-            source.report_transport(self.shared.id(), sample);
+        match self.socket.transport_sample() {
+            Some(mut sample) => {
+                sample.unsent += queued as u64;
+                source.report_transport(self.shared.id(), sample);
+            }
+            None => source.report_unobserved(self.shared.id()),
         }
     }
 

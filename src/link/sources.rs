@@ -67,6 +67,11 @@ impl TransmitSource for Arc<Link> {
         self.with(|state| state.mux.report_transport(channel, sample, now));
     }
 
+    /// Has the mux err towards throughput on the channel.
+    fn report_unobserved(&self, channel: u16) {
+        self.with(|state| state.mux.set_unobserved(channel));
+    }
+
     /// Returns whether the mux holds data of the channel back until it gets another report.
     fn is_awaiting_sample(&self, channel: u16) -> bool {
         self.with(|state| state.mux.is_awaiting_sample(channel))

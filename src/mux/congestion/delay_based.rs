@@ -54,6 +54,11 @@ pub(super) const MIN_RTTS_PER_TARGET: u32 = 16;
 /// The delivery rate, in bytes per second, from which the CPU is taken to be the bottleneck and not the network.
 const CPU_LIMITED_RATE: f64 = 134e6;
 
+/// The minimum congestion window of an unobserved network path, in bandwidth-delay products. A lost segment delays what
+/// was sent behind it by one RTT or two, which probes cannot tell from a queue: with less in flight than is delivered in
+/// that time, the measured rate, and then the window, would fall with each loss. A queue of two RTTs is the price.
+const UNOBSERVED_BDPS: f64 = 3.0;
+
 /// Where the CPU is the bottleneck, the minimum congestion window is what is delivered in this time, within the
 /// following two bounds.
 const CPU_LIMITED_MIN_CWND_TIME: Duration = Duration::from_millis(1);
@@ -78,15 +83,15 @@ pub(super) const CHUNKS_PER_TARGET: u32 = 2;
 
 /// Controls a channel by probes alone: pings behind its data, whose answers tell the RTT and the data delivered.
 ///
-/// It is meant for paths whose connection does not lose packets: loopback, where `TCP_INFO` would show nothing of a
-/// path behind a local relay. Where TCP retransmits a lost segment, all data behind it is delivered one RTT later, which
+/// It is meant for loopback, where nothing is lost and `TCP_INFO` would show nothing of a path behind a local relay. It
+/// also has to do for network paths on systems without `TCP_INFO`, where it errs towards throughput: where TCP retransmits a lost segment, all data behind it is delivered one RTT later, which
 /// an answer to a probe cannot tell from a queue.
 #[derive(Debug)]
 pub(in crate::mux) struct DelayBased {
     /// The target of the queueing delay: how long data may queue on the path, from the configuration.
     pub(super) target: Duration,
     /// The chunk size that the operator has set; `None` to choose it by the delivery rate.
-    fixed_chunk_size: Option<usize>,
+    pub(super) fixed_chunk_size: Option<usize>,
     /// The estimated delivery rate of the channel in bytes per second; `None` before the first estimate.
     pub(super) rate: Option<f64>,
     /// The congestion window, which follows the queueing delay.
@@ -103,6 +108,8 @@ pub(in crate::mux) struct DelayBased {
     /// The token of the probe whose answer, or that to a later one, ends the current round; `None` in its first round
     /// trip.
     last_token: Option<u64>,
+    /// Whether the channel crosses a network about which nothing but the answers to probes is known.
+    is_unobserved: bool,
     /// How many times the chunk size is halved because of packet loss; at most 2.
     chunk_halvings: u32,
     /// The counters when the loss rate was last computed.
@@ -149,6 +156,7 @@ impl DelayBased {
             round: Round::new(now),
             first_token: 1,
             last_token: None,
+            is_unobserved: false,
             chunk_halvings: 0,
             loss_checkpoint: LossCheckpoint::default(),
         }
@@ -178,7 +186,7 @@ impl DelayBased {
         // A window that was never used was not too large.
         let may_shrink = round.max_in_flight > self.window.cwnd / 4;
         self.window.update(&round, may_shrink, rate, min_rtt, queueing_delay, target, 0);
-        let min_cwnd = self.min_cwnd();
+        let min_cwnd = self.min_cwnd(min_rtt);
         let is_doubtful = self.window.cwnd <= min_cwnd && queueing_delay > target;
         let lifetime = if is_doubtful { DOUBTFUL_MIN_RTT_LIFETIME } else { MIN_RTT_LIFETIME };
         self.window.cwnd = self.window.cwnd.max(min_cwnd);
@@ -190,10 +198,20 @@ impl DelayBased {
         }
     }
 
+    /// Has the minimum congestion window hold [`UNOBSERVED_BDPS`]: the channel crosses a network that may lose segments.
+    pub(super) fn set_unobserved(&mut self) {
+        self.is_unobserved = true;
+    }
+
     /// Returns the minimum congestion window. With less than a few chunks in flight a path idles, and where the CPU
-    /// is the bottleneck, a smaller window makes the tasks run more often.
-    fn min_cwnd(&self) -> u64 {
+    /// is the bottleneck, a smaller window makes the tasks run more often. On an unobserved network path the window never
+    /// falls below a few bandwidth-delay products.
+    fn min_cwnd(&self, min_rtt: Duration) -> u64 {
+        let bdp = self.rate.unwrap_or(0.0) * min_rtt.as_secs_f64();
         match self.rate {
+            Some(rate) if self.is_unobserved && !is_cpu_limited(rate) => {
+                ((bdp * UNOBSERVED_BDPS) as u64).max(4 * self.chunk_size() as u64)
+            }
             Some(rate) if is_cpu_limited(rate) => ((rate * CPU_LIMITED_MIN_CWND_TIME.as_secs_f64()) as u64)
                 .clamp(CPU_LIMITED_MIN_CWND, CPU_LIMITED_MAX_MIN_CWND),
             None if self.is_conservative => CONSERVATIVE_CWND,

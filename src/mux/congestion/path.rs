@@ -34,8 +34,6 @@ pub(in crate::mux) struct Path {
     is_awaiting_sample: bool,
     /// How many channels of the link carry bulk data.
     flow_count: u64,
-    /// The configuration from which a controller is created.
-    config: MuxConfig,
 }
 
 impl Path {
@@ -49,7 +47,6 @@ impl Path {
             transport: None,
             is_awaiting_sample: false,
             flow_count: 1,
-            config: config.clone(),
         }
     }
 
@@ -205,12 +202,18 @@ impl Path {
         self.transport.as_ref().map(TransportBased::last_sample)
     }
 
+    /// Records that the channel crosses a network and that the kernel reports nothing about its connection: then a long
+    /// RTT may be a loss, and the probe controller errs towards throughput.
+    pub(in crate::mux) fn set_unobserved(&mut self) {
+        self.probe_controller.set_unobserved();
+    }
+
     /// Records what the kernel reports about the channel's connection. From the first report on, its congestion window
     /// counts what the kernel has in flight.
     pub(in crate::mux) fn on_transport_sample(&mut self, sample: TransportSample, now: Instant) {
         self.is_awaiting_sample = false;
         let transport = self.transport.get_or_insert_with(|| {
-            let mut transport = TransportBased::new(&self.config, now);
+            let mut transport = TransportBased::new(&self.probe_controller, now);
             transport.set_flow_count(self.flow_count);
             transport
         });

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     controller::{CongestionController, ProbeAck},
-    delay_based::is_cpu_limited,
+    delay_based::{DelayBased, is_cpu_limited},
     delay_window::DelayWindow,
     foreign_delay::ForeignDelay,
     probes::ProbeTracker,
@@ -12,10 +12,7 @@ use super::{
     rtt::RttEstimator,
     transport_sample::{LossEstimator, TransportSample},
 };
-use crate::mux::{
-    config::MuxConfig,
-    limits::{CHUNK_SIZE, MIN_CHUNK_SIZE},
-};
+use crate::mux::limits::{CHUNK_SIZE, MIN_CHUNK_SIZE};
 
 /// The shortest target of the queueing delay: a wake-up of the driver, which the timer delays by up to two
 /// milliseconds, must not leave the path idle.
@@ -134,11 +131,12 @@ struct ProbeRtt {
 }
 
 impl TransportBased {
-    /// Creates a controller in slow start: until data queues, only the kernel limits the bytes in flight.
-    pub(super) fn new(config: &MuxConfig, now: Instant) -> Self {
+    /// Creates a controller in slow start, with the configuration of the one that it replaces: until data queues, only
+    /// the kernel limits the bytes in flight.
+    pub(super) fn new(replaced: &DelayBased, now: Instant) -> Self {
         Self {
-            configured_target: config.target_queueing_delay,
-            fixed_chunk_size: config.chunk_size,
+            configured_target: replaced.target,
+            fixed_chunk_size: replaced.fixed_chunk_size,
             sample: TransportSample::default(),
             sent_before: 0,
             rate: None,

@@ -222,6 +222,13 @@ impl Mux {
         self.plan_after_report(channel, before, now);
     }
 
+    /// Records that `channel` crosses a network and that the kernel reports nothing about its connection.
+    pub fn set_unobserved(&mut self, channel: u16) {
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.path.set_unobserved();
+        }
+    }
+
     /// Returns whether data waits for another [report](Self::report_transport) about `channel`, which the owner should
     /// make soon.
     pub fn is_awaiting_sample(&self, channel: u16) -> bool {

@@ -27,6 +27,10 @@ struct SimulatedPath {
     /// Answers to probes, with the time at which they arrive.
     answers: VecDeque<(Instant, u64)>,
     bytes_sent: u64,
+    /// Every how many chunks one is lost, so that all after it arrive one RTT later; `None` without loss.
+    loss_interval: Option<u64>,
+    /// Until when the peer waits for a lost chunk.
+    blocked_until: Instant,
 }
 
 impl SimulatedPath {
@@ -35,7 +39,17 @@ impl SimulatedPath {
         let mut path = Path::new(&MuxConfig::default(), now);
         let token = path.send_probe(now);
         let answers = [(now + base_rtt, token)].into();
-        Self { path, now, rate, base_rtt, idle_at: now, answers, bytes_sent: 0 }
+        Self {
+            path,
+            now,
+            rate,
+            base_rtt,
+            idle_at: now,
+            answers,
+            bytes_sent: 0,
+            loss_interval: None,
+            blocked_until: now,
+        }
     }
 
     fn step(&mut self) {
@@ -45,7 +59,8 @@ impl SimulatedPath {
             self.path.on_probe_answered(token, self.now);
         }
         loop {
-            let answered_at = self.idle_at.max(self.now) + self.base_rtt;
+            // Everything behind a lost chunk waits at the peer until TCP has retransmitted that.
+            let answered_at = (self.idle_at.max(self.now) + self.base_rtt).max(self.blocked_until);
             if let Some(token) = self.path.poll_probe(self.now) {
                 self.answers.push_back((answered_at, token));
                 continue;
@@ -57,6 +72,10 @@ impl SimulatedPath {
             self.path.on_data_sent(chunk, self.now);
             self.bytes_sent += chunk as u64;
             self.idle_at = self.idle_at.max(self.now) + Duration::from_secs_f64(chunk as f64 / self.rate);
+            let chunks = self.bytes_sent / chunk as u64;
+            if self.loss_interval.is_some_and(|interval| chunks.is_multiple_of(interval)) {
+                self.blocked_until = self.idle_at + 2 * self.base_rtt;
+            }
         }
         assert!(self.path.has_output() || !self.answers.is_empty(), "no data will ever be sent again");
     }
@@ -162,4 +181,19 @@ fn delivery_time_is_estimated_from_queue_and_rate() {
     let estimated = sim.path.estimated_delivery(1_000_000).unwrap();
     let real = sim.idle_at - sim.now + sim.base_rtt / 2 + 100 * MS;
     assert!(estimated.abs_diff(real) <= 3 * MS, "{estimated:?} {real:?}");
+}
+
+/// Regression test: the delay of TCP's retransmissions was taken for a queue, and the window shrank until TCP starved. On
+/// a system without `TCP_INFO`, losses still cannot be told from a queue, but must not cost the throughput.
+#[test]
+fn unobserved_network_path_with_losses_is_filled() {
+    let mut sim = SimulatedPath::new(12.5e6, 40 * MS);
+    sim.loss_interval = Some(20);
+    sim.run(5000 * MS);
+    let (starved, _) = sim.run(5000 * MS);
+    sim.path.set_unobserved();
+    sim.run(5000 * MS);
+    let (used, _) = sim.run(5000 * MS);
+    println!("{starved:.3} {used:.3}");
+    assert!(used >= 0.9 && starved < 0.7, "{starved} {used}");
 }
