@@ -38,6 +38,7 @@ impl Mux {
             (
                 channel.is_retiring() || channel.is_suspect(),
                 !channel.placement.is_express,
+                !channel.is_spare,
                 carries_bulk,
                 channel.path.stats().in_flight,
             )
@@ -124,7 +125,9 @@ impl Mux {
         let may_take = |channel: &Channel| !channel.placement.is_express && !channel.is_retiring();
         let others = self.channels.iter().filter(|(_, channel)| may_take(channel));
         others
-            .min_by_key(|(_, channel)| (channel.is_suspect(), channel.placement.last_bulk_at()))
+            .min_by_key(|(_, channel)| {
+                (channel.is_suspect(), channel.is_spare, channel.placement.last_bulk_at())
+            })
             .map(|(&id, _)| id)
     }
 
@@ -208,11 +211,15 @@ impl Mux {
         }
     }
 
-    /// Removes and returns the next queued copy of a frame to send on channel `id`, whose stream is still open.
+    /// Removes and returns the next queued copy of a frame to send on channel `id`. Those of closed streams, and all on a
+    /// channel that is being closed, are dropped.
     pub(super) fn poll_copy(&mut self, id: u16, now: Instant) -> Option<Frame> {
         let channel = self.channels.get_mut(&id)?;
         loop {
             let frame = channel.placement.pop_copy()?;
+            if channel.is_retiring() {
+                continue;
+            }
             if let Frame::Data { stream, payload, .. } = &frame {
                 if !self.streams.contains_key(stream) {
                     continue;
