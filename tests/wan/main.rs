@@ -20,6 +20,7 @@ use rig::{
     FAR, Setup,
     emulator::{QueueLimit, Shape},
 };
+use support::promised_second;
 use underpass::cli::demo::DemoFile;
 use world::World;
 
@@ -29,8 +30,8 @@ const RTT: Duration = Duration::from_millis(40);
 /// Rate of all paths here, in bits per second: little enough for a busy machine to emulate exactly.
 const RATE: u64 = 50_000_000;
 
-/// Least goodput of a download with 1 % loss and bbr.
-const MIN_RATE_WITH_LOSS: f64 = 0.3 * RATE as f64;
+/// Least goodput of a download with 1 % loss and bbr. It is 0.9 of the rate on an idle machine.
+const MIN_RATE_WITH_LOSS: f64 = 0.5 * RATE as f64;
 
 /// Returns the parameters of a direction without faults.
 fn clean() -> Shape {
@@ -66,7 +67,13 @@ async fn a_download_uses_the_link_despite_loss() {
     let rate = file.size as f64 * 8.0 / begin.elapsed().as_secs_f64();
     println!("{:.1} Mbit/s", rate / 1e6);
     assert!(arrivals.is_intact(file));
-    assert!(rate >= MIN_RATE_WITH_LOSS, "{:.1} Mbit/s: {}", rate / 1e6, world.output());
+    // Without bbr in the kernel, TCP itself is slow here.
+    assert!(
+        world.congestion().is_none() || rate >= MIN_RATE_WITH_LOSS,
+        "{:.1} Mbit/s: {}",
+        rate / 1e6,
+        world.output()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,14 +103,11 @@ async fn a_download_continues_after_an_outage() {
     // What arrived before is not counted, so that a download that was over already fails.
     let resumed = arrivals.first_after(end).expect("bytes after the outage");
     println!("{:.1} s after the outage, pauses {:?}", resumed.as_secs_f64(), arrivals.long_pauses());
-    assert!(resumed <= MAX_RECOVERY, "{resumed:?} after the outage: {}", world.output());
+    assert!(resumed <= RTT * 2 + promised_second(), "{resumed:?} after the outage: {}", world.output());
 }
 
 /// Duration of the outage.
 const OUTAGE: Duration = Duration::from_secs(3);
-
-/// Longest time from the end of an outage to the next byte.
-const MAX_RECOVERY: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_download_continues_after_the_proxy_has_changed_its_address() {
@@ -119,4 +123,6 @@ async fn a_download_continues_after_the_proxy_has_changed_its_address() {
     // Packets that were sent from the old address still arrive.
     let resumed = arrivals.first_after(changed + RTT * 4).expect("bytes after the change");
     println!("{:.1} s after the change, pauses {:?}", resumed.as_secs_f64(), arrivals.long_pauses());
+    // The proxy learns of it by the keepalive timeout only.
+    assert!(resumed <= promised_second() * 4, "{resumed:?} after the change: {}", world.output());
 }

@@ -33,6 +33,7 @@ pub(crate) struct World {
     server: Process,
     proxy: Process,
     _target: Target,
+    congestion: Option<String>,
     rig: Rig,
 }
 
@@ -66,8 +67,10 @@ impl World {
     /// Starts all of it over a path that has `shape` in both directions. The target sends `file` to each user. Returns `None`,
     /// and says so, where namespaces are not permitted.
     pub(crate) async fn start(setup: &Setup, shape: &Shape, file: DemoFile) -> Option<Self> {
+        let mut congestion = setup.congestion.clone();
         let mut rig = Rig::start(setup, shape.clone(), shape.clone());
-        if let (Err(StartError::Parameter(error)), Some(name)) = (&rig, &setup.congestion) {
+        if let (Err(StartError::Parameter(error)), Some(name)) = (&rig, congestion.take_if(|_| rig.is_err()))
+        {
             notice(&format!("the kernel has no {name}, its default is used: {error}"));
             rig = Rig::start(&Setup { congestion: None, ..setup.clone() }, shape.clone(), shape.clone());
         }
@@ -91,7 +94,12 @@ impl World {
         let proxy = ["proxy", "--server", &listen, "--port", &port, "--to", &to];
         let mut proxy = underpass(&rig.far, &[&proxy[..], &common].concat());
         proxy.line("serving ").await;
-        Some(Self { server, proxy, _target: target, rig })
+        Some(Self { server, proxy, _target: target, congestion, rig })
+    }
+
+    /// Congestion control that the test asked for; `None` where the kernel does not have it.
+    pub(crate) fn congestion(&self) -> Option<&str> {
+        self.congestion.as_deref()
     }
 
     /// The path.
