@@ -103,7 +103,8 @@ async fn a_download_continues_after_an_outage() {
     // What arrived before is not counted, so that a download that was over already fails.
     let resumed = arrivals.first_after(end).expect("bytes after the outage");
     println!("{:.1} s after the outage, pauses {:?}", resumed.as_secs_f64(), arrivals.long_pauses());
-    assert!(resumed <= RTT * 2 + promised_second(), "{resumed:?} after the outage: {}", world.output());
+    // It takes 0.1 to 0.4 s on an idle machine.
+    assert!(resumed <= RTT * 2 + promised_second() * 2, "{resumed:?} after the outage: {}", world.output());
 }
 
 /// Duration of the outage.
