@@ -181,8 +181,7 @@ impl Channel {
 
     /// Returns whether a copy of `len` bytes may be sent on the channel, or of a frame that was sent on it.
     pub(super) fn may_copy(&mut self, len: usize, now: Instant) -> bool {
-        let cwnd = self.path.stats().cwnd;
-        self.path.min_rtt().is_some_and(|min_rtt| self.placement.may_copy(len, cwnd, min_rtt, now))
+        self.placement.may_copy(len, &self.path.stats(), now)
     }
 
     /// Returns whether so many control frames are queued that the channel should get no new stream.

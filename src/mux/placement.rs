@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::limits::GLITCHES_PER_SECOND;
+use super::{congestion::PathStats, limits::GLITCHES_PER_SECOND};
 use crate::wire::Frame;
 
 /// A bulk stream has calmed down when its account has fallen to this fraction of `MuxConfig::bulk_bytes`.
@@ -60,8 +60,14 @@ const MIN_CHANNELS_FOR_THREE_COPIES: usize = 6;
 /// a request, or a small response with its header.
 pub(super) const MAX_COPY_LEN: u64 = 4 * 1024;
 
-/// Copies are at most this fraction of what a channel may have in flight, i.e. of its delivery rate.
+/// While data queues at the bottleneck, copies are at most this fraction of what a channel may have in flight, i.e. of its
+/// delivery rate.
 const COPY_SHARE: u64 = 4;
+
+/// While data queues at the bottleneck for no longer than this, or for a quarter of the minimum RTT if that is longer, the
+/// path has capacity left, and copies are not limited to a share of it. The congestion window of a channel that carries
+/// only messages says nothing about its path.
+const MIN_COPY_LIMITING_DELAY: Duration = Duration::from_millis(10);
 
 /// The least that a copy is charged, in bytes, for its header, its packet and its handling at the peer.
 const MIN_COPY_COST: u64 = 1024;
@@ -219,10 +225,13 @@ impl ChannelPlacement {
         self.recovering_until.is_some_and(|until| now < until)
     }
 
-    /// Refills the bucket of copies for the time that has passed: by a share of what the congestion window `cwnd`
-    /// delivers in that time. Returns whether a copy of `len` bytes may be sent.
-    pub(super) fn may_copy(&mut self, len: usize, cwnd: u64, min_rtt: Duration, now: Instant) -> bool {
-        let share = cwnd / COPY_SHARE;
+    /// Refills the bucket of copies for the time that has passed: by [`MAX_COPY_RATE`], or by a share of what the
+    /// congestion window delivers in that time if data queues on `path`. Returns whether a copy of `len` bytes may be sent.
+    pub(super) fn may_copy(&mut self, len: usize, path: &PathStats, now: Instant) -> bool {
+        let Some(min_rtt) = path.min_rtt else { return false };
+        let has_queue =
+            path.queueing_delay.is_some_and(|delay| delay > MIN_COPY_LIMITING_DELAY.max(min_rtt / 4));
+        let share = if has_queue { path.cwnd / COPY_SHARE } else { u64::MAX };
         let burst = share.clamp(MAX_COPY_LEN, MAX_COPY_BURST);
         let rate = (share as f64 / min_rtt.as_secs_f64().max(0.001)).min(MAX_COPY_RATE as f64);
         let (tokens, refilled_at) = self.copy_tokens.get_or_insert((burst, now));

@@ -53,14 +53,23 @@ fn messages_are_copied_by_loss_rate() {
     assert_eq!(LinkPlacement { loss_rate: 0.1, ..LinkPlacement::default() }.copies(8), 0, "on loopback");
 }
 
-/// Copies stay within a quarter of the delivery rate, and so few frames that the peer's glitch budget lasts for ever.
+/// Copies stay within a quarter of the delivery rate where data queues, and so few frames that the peer's glitch budget lasts for ever.
 #[test]
 fn copies_are_bounded_in_bytes_and_frames() {
     let begin = Instant::now();
-    let copied = |len: usize, cwnd: u64, min_rtt: Duration| {
+    let copied = |len: usize, cwnd: u64, queueing_delay: Duration| {
+        let path = PathStats {
+            in_flight: 0,
+            cwnd,
+            delivery_rate: None,
+            min_rtt: Some(40 * MS),
+            latest_rtt: Some(40 * MS + queueing_delay),
+            queueing_delay: Some(queueing_delay),
+            chunk_size: 4096,
+        };
         let mut channel = ChannelPlacement::default();
         let copies = (0..40_000u32).filter(|&n| {
-            let may_copy = channel.may_copy(len, cwnd, min_rtt, begin + n * MS / 4);
+            let may_copy = channel.may_copy(len, &path, begin + n * MS / 4);
             if may_copy {
                 channel.charge_copy(len);
             }
@@ -68,9 +77,9 @@ fn copies_are_bounded_in_bytes_and_frames() {
         });
         copies.count() as u64
     };
-    let frames_per_second = copied(1, u64::MAX / 4, MS) / 10;
+    let frames_per_second = copied(1, 20_000, MS) / 10;
     assert!((950..1010).contains(&frames_per_second), "{frames_per_second}");
     // 10 Mbit/s over 40 ms: a quarter is 312 KB/s.
-    let bytes_per_second = copied(2000, 50_000, 40 * MS) * 2000 / 10;
+    let bytes_per_second = copied(2000, 50_000, 20 * MS) * 2000 / 10;
     assert!((300_000..320_000).contains(&bytes_per_second), "{bytes_per_second}");
 }
