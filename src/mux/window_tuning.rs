@@ -93,8 +93,14 @@ impl WindowTuner {
         };
         self.consumed += bytes;
         let elapsed = now.saturating_duration_since(since);
-        // Where the RTT is long, the window has to double as fast as TCP's slow start.
-        let interval = if min_rtt >= LONG_RTT { min_rtt } else { min_rtt * 2 };
+        // Where the RTT is long, the window has to grow faster than TCP's slow start, which doubles in each RTT.
+        let is_long = min_rtt >= LONG_RTT;
+        let arrived = self.consumed.min(received - self.received_before);
+        if is_long && elapsed < min_rtt && arrived >= u64::from(window / 2) && elapsed >= MIN_INTERVAL {
+            (self.measured_since, self.received_before, self.consumed) = (Some(now), received, 0);
+            return Some(window.saturating_mul(2));
+        }
+        let interval = if is_long { min_rtt } else { min_rtt * 2 };
         if elapsed < interval.max(MIN_INTERVAL) {
             return None;
         }

@@ -20,6 +20,8 @@ pub(super) struct Round {
     pub(super) is_app_limited: bool,
     /// The minimum RTT of this round.
     min_rtt: Duration,
+    /// The longest RTT of this round.
+    max_rtt: Duration,
     /// The sum of all RTTs of this round.
     rtt_sum: Duration,
     /// How many RTTs were measured in this round.
@@ -36,6 +38,7 @@ impl Round {
             is_cwnd_limited: false,
             is_app_limited: false,
             min_rtt: Duration::MAX,
+            max_rtt: Duration::ZERO,
             rtt_sum: Duration::ZERO,
             rtt_samples: 0,
         }
@@ -49,13 +52,14 @@ impl Round {
     /// Records an RTT that was measured in the second round trip.
     pub(super) fn record_rtt(&mut self, rtt: Duration) {
         self.min_rtt = self.min_rtt.min(rtt);
+        self.max_rtt = self.max_rtt.max(rtt);
         self.rtt_sum += rtt;
         self.rtt_samples += 1;
     }
 
-    /// Returns the minimum RTT of the round.
-    pub(super) fn min_rtt(&self) -> Duration {
-        self.min_rtt
+    /// Returns the longest RTT of the round.
+    pub(super) fn max_rtt(&self) -> Duration {
+        self.max_rtt
     }
 
     /// Returns the RTT that stands for the round: half way between its minimum and its mean. A task that is woken

@@ -14,9 +14,10 @@ use super::{
 };
 use crate::mux::limits::{CHUNK_SIZE, MIN_CHUNK_SIZE};
 
-/// The shortest target of the queueing delay: a wake-up of the driver, which the timer delays by up to two
-/// milliseconds, must not leave the path idle.
-const MIN_TARGET: Duration = Duration::from_millis(4);
+/// The shortest target of the queueing delay. The timer delays the wake-up of the driver by up to two milliseconds, which
+/// must not leave the path idle, and on a busy host acknowledgements are late by as much: with four milliseconds, that
+/// alone kept a window from growing.
+const MIN_TARGET: Duration = Duration::from_millis(6);
 
 /// The longest target of the queueing delay. Three quarters of it queue all the time beside a download.
 const MAX_TARGET: Duration = Duration::from_millis(8);
@@ -25,9 +26,8 @@ const MAX_TARGET: Duration = Duration::from_millis(8);
 /// more.
 const RTTS_PER_TARGET: u32 = 16;
 
-/// The window of the kernel in slow start is not limited before data queues, for a whole round trip, for the minimum RTT
-/// divided by this number, within [`MIN_SLOW_START_DELAY`] and [`MAX_SLOW_START_DELAY`], as in HyStart (Ha and Rhee,
-/// 2008).
+/// The window of the kernel in slow start is not limited before data queues for the minimum RTT divided by this number,
+/// within [`MIN_SLOW_START_DELAY`] and [`MAX_SLOW_START_DELAY`], as in HyStart (Ha and Rhee, 2008).
 const RTTS_PER_SLOW_START_DELAY: u32 = 8;
 
 /// The least queueing delay that ends slow start: less is the burst of one window.
@@ -36,9 +36,12 @@ const MIN_SLOW_START_DELAY: Duration = Duration::from_millis(4);
 /// A queueing delay that ends slow start in any case.
 const MAX_SLOW_START_DELAY: Duration = Duration::from_millis(16);
 
-/// In slow start, which doubles the rate in every round trip, each round delivers at least this many times as much as the
-/// one before.
-const SLOW_START_GAIN: f64 = 1.5;
+/// In slow start, which doubles the rate in every round trip, each round delivers at least this many times as much as all
+/// before.
+const SLOW_START_GAIN: f64 = 1.25;
+
+/// With a longer queueing delay, lost segments are taken for dropped by a full queue.
+const QUEUE_LOSS_DELAY: Duration = Duration::from_millis(20);
 
 /// How long the minimum RTT is valid under load. Longer than BBR's ten seconds: where the kernel uses BBR, it drains the
 /// path by itself, which is as good.
@@ -100,6 +103,8 @@ pub(in crate::mux) struct TransportBased {
     rate: Option<f64>,
     /// The congestion window, which follows the queueing delay.
     window: DelayWindow,
+    /// The highest delivery rate of a round of slow start, in bytes per second.
+    slow_start_rate: f64,
     /// The minimum RTT, and when it was last measured.
     min_rtt: Option<(Duration, Instant)>,
     /// While the path is drained to measure the minimum RTT: until when, the window from before, and the lowest RTT so
@@ -115,6 +120,8 @@ pub(in crate::mux) struct TransportBased {
     flow_count: u64,
     /// The loss rate of the connection.
     loss: LossEstimator,
+    /// Until when retransmissions are taken for those of a full queue; `None` before the first queue.
+    queue_losses_until: Option<Instant>,
 }
 
 /// A drain of the path, to measure the minimum RTT.
@@ -141,6 +148,7 @@ impl TransportBased {
             sent_before: 0,
             rate: None,
             window: DelayWindow::new(UNLIMITED),
+            slow_start_rate: 0.0,
             min_rtt: None,
             probe_rtt: None,
             round: Round::new(now),
@@ -148,6 +156,7 @@ impl TransportBased {
             foreign_delay: ForeignDelay::default(),
             flow_count: 1,
             loss: LossEstimator::default(),
+            queue_losses_until: None,
         }
     }
 
@@ -200,12 +209,16 @@ impl TransportBased {
     /// updates the congestion window at the end of each round.
     pub(super) fn on_sample(&mut self, sample: TransportSample, sent: u64, now: Instant) {
         (self.sample, self.sent_before) = (sample, sent);
-        self.loss.update(&sample);
         if sample.rtt.is_zero() {
             return;
         }
         self.update_min_rtt(sample.rtt, now);
         let Some(min_rtt) = self.min_rtt() else { return };
+        if sample.rtt.saturating_sub(min_rtt) > QUEUE_LOSS_DELAY {
+            // Segments that were dropped meanwhile are retransmitted for some round trips.
+            self.queue_losses_until = Some(now + 3 * sample.rtt);
+        }
+        self.loss.update(&sample, self.queue_losses_until.is_some_and(|until| now < until));
         match self.round_started_at {
             // With few segments in flight, there is nothing to measure yet.
             Some(started_at) if now.saturating_duration_since(started_at) >= sample.rtt => {
@@ -260,12 +273,15 @@ impl TransportBased {
         self.round_started_at = Some(now);
     }
 
-    /// Limits the window for the first time if the kernel's slow start has filled the path: data has queued for the whole
-    /// round (a shorter queue is the burst of one window), and the path delivered hardly more than in the round before.
-    fn leave_slow_start_if_full(&mut self, rate: f64, rate_before: Option<f64>, min_rtt: Duration) {
-        let is_queued = self.round.min_rtt().saturating_sub(min_rtt) > slow_start_delay(min_rtt);
-        if is_queued && rate_before.is_some_and(|before| rate < before * SLOW_START_GAIN) {
-            let cwnd = (rate * (min_rtt + self.target(min_rtt)).as_secs_f64()) as u64;
+    /// Limits the window for the first time if the kernel's slow start has filled the path, which delivered `rate` bytes
+    /// per second in this round: data has queued, and hardly more was delivered than in an earlier round. A queue alone
+    /// is the burst of one window, and a rate alone that of a pause.
+    fn leave_slow_start_if_full(&mut self, rate: f64, min_rtt: Duration) {
+        let is_queued = self.round.max_rtt().saturating_sub(min_rtt) > slow_start_delay(min_rtt);
+        let has_grown = rate > self.slow_start_rate * SLOW_START_GAIN;
+        self.slow_start_rate = self.slow_start_rate.max(rate);
+        if is_queued && !has_grown {
+            let cwnd = (self.slow_start_rate * (min_rtt + self.target(min_rtt)).as_secs_f64()) as u64;
             self.window.leave_slow_start(cwnd.max(self.min_cwnd()));
         }
     }
@@ -276,13 +292,12 @@ impl TransportBased {
         let Some(rate) = round.delivery_rate(self.sample.delivered, now) else { return };
         let delay = round.typical_rtt().saturating_sub(min_rtt);
         let target = self.target(min_rtt);
-        let rate_before = self.rate;
         self.rate = round.update_rate(self.rate, rate, delay > target);
         if self.probe_rtt.is_some() {
             return;
         }
         if self.window.is_in_slow_start() {
-            return self.leave_slow_start_if_full(rate, rate_before, min_rtt);
+            return self.leave_slow_start_if_full(rate, min_rtt);
         }
         if let Some(cwnd) =
             self.foreign_delay.detect(delay, target, rate, self.window.cwnd.min(round.max_in_flight), now)
@@ -292,7 +307,9 @@ impl TransportBased {
         }
         let foreign = self.foreign_delay.delay(now);
         let own_delay = delay.saturating_sub(foreign);
-        let additive = FAIRNESS_SEGMENTS * SEGMENT_LEN / self.flow_count;
+        let constant = FAIRNESS_SEGMENTS * SEGMENT_LEN / self.flow_count;
+        let gentle = (self.window.cwnd / GENTLE_GROWTH).min((rate * GENTLE_DELAY.as_secs_f64()) as u64);
+        let additive = constant.max(gentle);
         self.window.update(&round, true, rate, min_rtt + foreign, own_delay, target, additive);
         self.window.cwnd = self.window.cwnd.max(self.min_cwnd());
         let is_old =
@@ -322,6 +339,13 @@ impl TransportBased {
 
 /// How many segments the windows of a link grow by together in each round without a queue above the target.
 const FAIRNESS_SEGMENTS: u64 = 2;
+
+/// A window that holds data back, while data queues for less than the target, grows by one of this many parts in each
+/// round, and by what the path delivers in [`GENTLE_DELAY`] at most: the path may deliver more than it seems.
+const GENTLE_GROWTH: u64 = 64;
+
+/// By how much the queueing delay grows in one round at most where the window grows gently.
+const GENTLE_DELAY: Duration = Duration::from_millis(1);
 
 /// A congestion window that never limits.
 const UNLIMITED: u64 = u64::MAX / 4;

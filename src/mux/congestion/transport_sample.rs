@@ -44,8 +44,13 @@ pub(super) struct LossEstimator {
 }
 
 impl LossEstimator {
-    /// Updates the loss rate once enough segments were sent since the last update.
-    pub(super) fn update(&mut self, sample: &TransportSample) {
+    /// Updates the loss rate once enough segments were sent since the last update. Losses while data queues are those of
+    /// a full queue, which `has_queue` tells; they say nothing about the path, and do not count.
+    pub(super) fn update(&mut self, sample: &TransportSample, has_queue: bool) {
+        if has_queue {
+            self.checkpoint = (sample.sent_segments, sample.retransmitted_segments);
+            return;
+        }
         let sent = sample.sent_segments.saturating_sub(self.checkpoint.0);
         if sent < MIN_LOSS_SEGMENTS {
             return;
