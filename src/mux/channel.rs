@@ -151,9 +151,13 @@ impl Channel {
         self.retirement = Retirement::Confirmed;
     }
 
-    /// Returns whether data is queued on this channel although its congestion window is full or its socket accepts no
-    /// more. False where the CPU is the bottleneck: other channels would not help.
+    /// Returns whether data is queued on this channel that other channels could carry: its congestion window is full or
+    /// its socket accepts no more. False where they would not help: where the CPU is the bottleneck, and on a network
+    /// path which the kernel fills, because they cross the same bottleneck.
     pub(super) fn is_congested(&self) -> bool {
+        if self.path.is_network() {
+            return self.path.is_kernel_bound() && !self.scheduler.is_empty();
+        }
         let is_full = match self.path.is_cpu_limited() {
             Some(is_cpu_limited) => !is_cpu_limited && (self.is_write_blocked || self.path.is_full()),
             None => self.path.is_full(),

@@ -101,6 +101,12 @@ impl Path {
         self.transport.as_ref().is_some_and(TransportBased::is_recovering)
     }
 
+    /// Returns whether the kernel's own congestion control has been slower than the path for a while: its rate does not
+    /// grow although no data queues at the bottleneck.
+    pub(in crate::mux) fn is_kernel_bound(&self) -> bool {
+        self.transport.as_ref().is_some_and(TransportBased::is_kernel_bound)
+    }
+
     /// Returns whether the kernel's own congestion window holds data back while the queue of the bottleneck is short: more
     /// channels would carry more.
     pub(in crate::mux) fn is_transport_limited(&self) -> bool {

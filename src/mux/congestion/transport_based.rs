@@ -43,6 +43,9 @@ const SLOW_START_GAIN: f64 = 1.25;
 /// With a longer queueing delay, lost segments are taken for dropped by a full queue.
 const QUEUE_LOSS_DELAY: Duration = Duration::from_millis(20);
 
+/// After as many rounds in which the kernel alone held data back it is taken to be slower than the path.
+const KERNEL_BOUND_ROUNDS: u32 = 3;
+
 /// How long the minimum RTT is valid under load. Longer than BBR's ten seconds: where the kernel uses BBR, it drains the
 /// path by itself, which is as good.
 const MIN_RTT_LIFETIME: Duration = Duration::from_secs(15);
@@ -103,6 +106,8 @@ pub(in crate::mux) struct TransportBased {
     rate: Option<f64>,
     /// The congestion window, which follows the queueing delay.
     window: DelayWindow,
+    /// In how many rounds in a row the kernel alone held data back.
+    kernel_bound_rounds: u32,
     /// The highest delivery rate of a round of slow start, in bytes per second.
     slow_start_rate: f64,
     /// The minimum RTT, and when it was last measured.
@@ -148,6 +153,7 @@ impl TransportBased {
             sent_before: 0,
             rate: None,
             window: DelayWindow::new(UNLIMITED),
+            kernel_bound_rounds: 0,
             slow_start_rate: 0.0,
             min_rtt: None,
             probe_rtt: None,
@@ -191,6 +197,26 @@ impl TransportBased {
     /// 6356).
     pub(super) fn set_flow_count(&mut self, count: u64) {
         self.flow_count = count.max(1);
+    }
+
+    /// Returns whether the kernel's congestion control has been slower than the path for [`KERNEL_BOUND_ROUNDS`].
+    pub(super) fn is_kernel_bound(&self) -> bool {
+        self.kernel_bound_rounds >= KERNEL_BOUND_ROUNDS
+    }
+
+    /// Counts the rounds in which neither the sender, nor this controller, nor the path held data back: then the kernel's
+    /// window did, which does not grow as fast as in slow start either.
+    fn count_kernel_bound_rounds(&mut self, rate: f64, rate_before: Option<f64>, is_queue_short: bool) {
+        let has_grown = rate_before.is_none_or(|before| rate > before * SLOW_START_GAIN);
+        if self.round.is_app_limited {
+            return;
+        }
+        self.kernel_bound_rounds = if self.round.is_cwnd_limited || !is_queue_short || has_grown {
+            // One round after a loss grows like slow start.
+            self.kernel_bound_rounds.saturating_sub(2)
+        } else {
+            (self.kernel_bound_rounds + 1).min(2 * KERNEL_BOUND_ROUNDS)
+        };
     }
 
     /// Returns whether the kernel's congestion window holds data back while the bottleneck has a short queue.
@@ -292,6 +318,7 @@ impl TransportBased {
         let Some(rate) = round.delivery_rate(self.sample.delivered, now) else { return };
         let delay = round.typical_rtt().saturating_sub(min_rtt);
         let target = self.target(min_rtt);
+        self.count_kernel_bound_rounds(rate, self.rate, delay <= target);
         self.rate = round.update_rate(self.rate, rate, delay > target);
         if self.probe_rtt.is_some() {
             return;

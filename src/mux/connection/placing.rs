@@ -56,7 +56,7 @@ impl Mux {
         let Some(stream) = self.streams.get_mut(&id).filter(may_move) else { return };
         stream.activity.record(0, self.config.bulk_bytes, now);
         let target = match (stream.channel, stream.activity.is_bulk()) {
-            (Some(primary), true) => self.bulk_channel(primary),
+            (Some(primary), true) => self.bulk_channel(primary, now),
             (Some(primary), false) => self.message_channel(primary, now),
             (None, _) => None,
         };
@@ -99,7 +99,7 @@ impl Mux {
             return false;
         }
         let target = if stream.activity.is_bulk() {
-            self.bulk_channel(source)
+            self.bulk_channel(source, now)
         } else if stream.send.unsent() <= MAX_COPY_LEN {
             self.message_channel(source, now)
         } else {
@@ -116,19 +116,26 @@ impl Mux {
         true
     }
 
-    /// Returns the channel to which a stream in bulk has to move; `None` if its primary channel is no express channel,
-    /// or if there is no other. The one that has carried no bulk data for the longest is chosen.
-    fn bulk_channel(&self, primary: u16) -> Option<u16> {
-        if !self.channels.get(&primary)?.placement.is_express {
+    /// Returns the channel to which a stream in bulk has to move; `None` if it should stay on its primary channel.
+    ///
+    /// Bulk data of all streams goes on one channel, whose congestion controller then knows the whole queue of the
+    /// bottleneck: several of them beside each other took the queue of one for that of another connection, and kept it
+    /// full. Where the kernel is slower than the path, it is spread over all channels but the express channels.
+    fn bulk_channel(&self, primary: u16, now: Instant) -> Option<u16> {
+        let may_take = |channel: &Channel| !channel.placement.is_express && !channel.is_retiring();
+        let is_spread =
+            self.channels.values().any(|channel| may_take(channel) && channel.path.is_kernel_bound());
+        if is_spread && !self.channels.get(&primary)?.placement.is_express {
             return None;
         }
-        let may_take = |channel: &Channel| !channel.placement.is_express && !channel.is_retiring();
-        let others = self.channels.iter().filter(|(_, channel)| may_take(channel));
-        others
-            .min_by_key(|(_, channel)| {
-                (channel.is_suspect(), channel.is_spare, channel.placement.last_bulk_at())
-            })
-            .map(|(&id, _)| id)
+        let cost = |channel: &Channel| {
+            let carries_bulk = channel.placement.carries_bulk(channel.path.min_rtt(), now);
+            let last_bulk_at = channel.placement.last_bulk_at().filter(|_| is_spread);
+            (channel.is_suspect(), channel.is_spare, !is_spread && !carries_bulk, last_bulk_at)
+        };
+        let candidates = self.channels.iter().filter(|(_, channel)| may_take(channel));
+        let (&best, _) = candidates.min_by_key(|(_, channel)| cost(channel))?;
+        (best != primary).then_some(best)
     }
 
     /// Returns the channel to which a stream moves for its next message; `None` if no other has fewer obstacles than

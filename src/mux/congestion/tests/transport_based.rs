@@ -210,6 +210,7 @@ fn path_is_filled_with_a_short_queue_whatever_is_lost() {
                 "{mbit} Mbit/s, {rtt} ms, loss {loss}: {first} of {kernels} in the first ten seconds"
             );
             assert!(delay <= 15 * MS, "{mbit} Mbit/s, {rtt} ms, loss {loss}: queueing delay {delay:?}");
+            assert!(!sim.path.is_kernel_bound(), "{mbit} Mbit/s, {rtt} ms, loss {loss}: the path is full");
         }
     }
 }
@@ -239,6 +240,7 @@ fn window_of_the_kernel_is_used_where_losses_limit_it() {
         let reno = 1.22 * SEGMENT as f64 / 0.04 / loss.sqrt() / sim.rate;
         println!("loss {loss}: {used:.3} of {reno:.3}");
         assert!(used >= reno * 0.8 && sim.path.is_network(), "loss {loss}: {used} of {reno}");
+        assert!(sim.path.is_kernel_bound(), "loss {loss}: more channels would carry more");
     }
 }
 
