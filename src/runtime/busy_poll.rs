@@ -28,6 +28,10 @@ const POLL_TIME_PER_WORK_TIME: u32 = 2;
 /// The most busy-polling time that a thread can save up.
 const MAX_CREDIT: Duration = Duration::from_millis(1);
 
+/// How long a thread may sleep and keep its credit. Messages that are further apart are no exchange that polling makes
+/// faster: the pings of a thousand idle channels would otherwise make a thread poll for twice the time that they cost.
+const MAX_SLEEP_WITH_CREDIT: Duration = Duration::from_millis(10);
+
 /// If another thread keeps the processor for this long while this one yields it, there is CPU contention: the other
 /// thread is not one of the peers of this process, which wait for this one themselves. A compiler uses the whole of
 /// its time slice, which is longer.
@@ -59,6 +63,8 @@ struct BusyPollBudget {
     receive_count: Cell<u64>,
     /// Since when the thread works; `None` after it has become idle.
     working_since: Cell<Option<Instant>>,
+    /// Since when the thread sleeps, or is about to; `None` while it works.
+    idle_since: Cell<Option<Instant>>,
     /// How long the thread may still busy-poll before it has to work again.
     credit: Cell<Duration>,
     /// The backoff in force after CPU contention; `None` after a poll without contention.
@@ -80,19 +86,25 @@ impl BusyPollBudget {
         Self {
             receive_count: Cell::new(0),
             working_since: Cell::new(None),
+            idle_since: Cell::new(None),
             credit: Cell::new(Duration::ZERO),
             backoff: Cell::new(None),
         }
     }
 
-    /// Records that the thread starts to work at `now`.
+    /// Records that the thread starts to work at `now`. After a long sleep its credit is void.
     fn work_started(&self, now: Instant) {
+        let idle_since = self.idle_since.take();
+        if idle_since.is_some_and(|since| now.saturating_duration_since(since) > MAX_SLEEP_WITH_CREDIT) {
+            self.credit.set(Duration::ZERO);
+        }
         self.working_since.set(Some(now));
     }
 
     /// Records that the thread has no work left at `now`, and adds credit for the work done. Returns whether to
     /// busy-poll before sleeping: there has to be credit, and no backoff in force.
     fn work_finished(&self, now: Instant) -> bool {
+        self.idle_since.set(Some(now));
         // A thread that has not worked since its last poll sleeps.
         let Some(since) = self.working_since.take() else { return false };
         let credit = self.credit.get() + now.saturating_duration_since(since) * POLL_TIME_PER_WORK_TIME;

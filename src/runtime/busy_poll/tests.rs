@@ -68,3 +68,11 @@ fn saved_credit_is_bounded() {
     budget.poll_finished(MAX_CREDIT, true, now);
     assert!(!budget.work_finished(now), "although it worked for minutes");
 }
+
+/// A thread that works for a moment every now and then has no exchange in progress.
+#[test]
+fn credit_is_void_after_a_sleep() {
+    let micros = Duration::from_micros;
+    assert_eq!(total_poll_time(micros(11_000), micros(40), 1_000), Duration::ZERO);
+    assert!(total_poll_time(micros(9_000), micros(40), 1_000) > micros(79_000));
+}
