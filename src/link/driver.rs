@@ -6,7 +6,7 @@
 use std::{
     fmt, io,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -63,6 +63,9 @@ const MAX_UNSENT_BYTES: u32 = 16 * 1024;
 /// How long data waits for the next report of the kernel's view of the connection, when the congestion window is full:
 /// the resolution of the runtime's timer.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How distant a timer must be to be aligned with those of other channels, which delays it by up to a second.
+const MIN_ALIGNED_DELAY: Duration = Duration::from_secs(3);
 
 /// When the timer of a channel fires that the link does not have any more, because it is being stopped.
 const STOPPING_TIMER: Duration = Duration::from_secs(1);
@@ -313,7 +316,7 @@ impl Driver {
         let (id, now) = (self.io.shared().id(), Instant::now());
         // A channel that the link does not have any more is being stopped.
         let at = self.link.with(|state| state.mux.next_timeout(id, now)).unwrap_or(now + STOPPING_TIMER);
-        timer.reset(at.into());
+        timer.reset(align_if_distant(at, now).into());
     }
 
     /// Runs the mux's timers of the channel (pings, keepalive, retransmission) and flushes. `is_reading_paused` says
@@ -448,6 +451,18 @@ impl Driver {
             Ok(state.must_stop_reading())
         })
     }
+}
+
+/// Returns `at`, or if that is seconds away the next full second of a clock that all channels share: then the timers of
+/// many idle channels fire together, and wake the process once.
+fn align_if_distant(at: Instant, now: Instant) -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    let epoch = *EPOCH.get_or_init(|| now);
+    let since_epoch = at.saturating_duration_since(epoch);
+    if at.saturating_duration_since(now) < MIN_ALIGNED_DELAY || since_epoch.is_zero() {
+        return at;
+    }
+    epoch + Duration::from_secs(since_epoch.as_secs() + 1)
 }
 
 /// Returns the end reason of a channel whose peer has violated the protocol as `error` says.

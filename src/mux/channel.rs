@@ -63,6 +63,8 @@ pub(super) struct Channel {
     /// The token of the peer's ping that was not answered yet. Only the last one is kept: a flood of pings costs no
     /// memory.
     peer_ping: Option<u64>,
+    /// Whether it was the link's first channel when the timers were updated last.
+    is_first: bool,
     /// When pings are due, and whether the peer answers.
     keepalive: Keepalive,
     /// Whether the peer answered when the timers were updated last, or something was received since.
@@ -101,6 +103,7 @@ impl Channel {
             is_spare: false,
             retirement: Retirement::None,
             peer_ping: None,
+            is_first: true,
             keepalive: Keepalive::new(now),
             liveness: Liveness::Responsive,
         }
@@ -286,6 +289,7 @@ impl Channel {
             unanswered_since: self.path.unanswered_since(),
             rtt: self.path.latest_probe_rtt(),
             has_streams: self.primary_streams > 0,
+            is_first: self.is_first,
             has_fixed_ping_interval: config.idle_ping_interval == config.ping_interval,
         }
     }
@@ -314,8 +318,15 @@ impl Channel {
         self.keepalive.silence(path, now).saturating_sub(self.keepalive.lost_after(config, path))
     }
 
-    /// Returns when the owner has to update the timers next.
-    pub(super) fn next_timeout(&mut self, config: &MuxConfig, role: Role, now: Instant) -> Instant {
+    /// Returns when the owner has to update the timers next. `is_first` tells whether this is the link's first channel.
+    pub(super) fn next_timeout(
+        &mut self,
+        config: &MuxConfig,
+        role: Role,
+        is_first: bool,
+        now: Instant,
+    ) -> Instant {
+        self.is_first = is_first;
         let path = self.path_state(config);
         self.keepalive.next_timeout(config, role, path, now)
     }

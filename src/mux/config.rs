@@ -41,7 +41,8 @@ pub struct MuxConfig {
     pub ping_interval: Duration,
     /// The interval between keepalive pings on an idle channel that is the primary channel of streams.
     pub idle_stream_ping_interval: Duration,
-    /// The interval between keepalive pings on an idle channel without streams. Some NATs forget a connection that was
+    /// The interval between keepalive pings on the link's first channel if it is idle and without streams; twice as long
+    /// on the others. Some NATs forget a connection that was
     /// idle for half a minute, and a user who arrives while the channel is dead must not wait for longer than opening a
     /// stream may take: only the proxy can connect again.
     pub idle_ping_interval: Duration,

@@ -36,6 +36,9 @@ pub(super) struct PathState {
     pub(super) rtt: Option<Duration>,
     /// Whether streams have the channel as their primary channel.
     pub(super) has_streams: bool,
+    /// Whether it is the link's first channel. Another one without streams is pinged half as often: once the first does
+    /// not answer, all are pinged.
+    pub(super) is_first: bool,
     /// Whether pings are sent at the same interval on an idle channel, as to a text peer, so that silence counts from the
     /// last byte received.
     pub(super) has_fixed_ping_interval: bool,
@@ -191,8 +194,11 @@ impl Keepalive {
         if self.is_active {
             return Some(last_ping_at + config.ping_interval);
         }
-        let interval =
-            if path.has_streams { config.idle_stream_ping_interval } else { config.idle_ping_interval };
+        let interval = match (path.has_streams, path.is_first) {
+            (true, _) => config.idle_stream_ping_interval,
+            (false, true) => config.idle_ping_interval,
+            (false, false) => config.idle_ping_interval * 2,
+        };
         // The proxy is the first to ping. Its ping shows the server that it is alive, so that the server need not
         // ping: half of the messages.
         let interval = if role == Role::Server { interval + interval / 4 } else { interval };

@@ -90,7 +90,8 @@ impl Mux {
     /// [`MuxEvent::TimeoutMoved`].
     pub fn next_timeout(&mut self, channel: u16, now: Instant) -> Option<Instant> {
         let Self { channels, config, role, .. } = self;
-        channels.get_mut(&channel).map(|channel| channel.next_timeout(config, *role, now))
+        let is_first = channels.keys().next() == Some(&channel);
+        channels.get_mut(&channel).map(|channel| channel.next_timeout(config, *role, is_first, now))
     }
 
     /// Returns whether the link has a channel whose peer answers, and which is not being closed.

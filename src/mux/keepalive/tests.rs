@@ -65,6 +65,7 @@ impl Channel {
             unanswered_since: unanswered.front().copied(),
             rtt: *rtt,
             has_streams: self.has_streams,
+            is_first: true,
             has_fixed_ping_interval: false,
         }
     }
