@@ -45,6 +45,8 @@ pub(super) struct ChannelShared {
     has_timeout_moved: AtomicBool,
     /// When the channel's socket last took bytes.
     last_write_progress: LeafMutex<Instant>,
+    /// Whether the channel is being closed in an orderly way, because the link does not need it.
+    is_retiring: AtomicBool,
     /// Why the channel ends; unset until it is stopped.
     end_reason: OnceLock<DisconnectReason>,
 }
@@ -61,6 +63,7 @@ impl ChannelShared {
             is_write_blocked: AtomicBool::new(false),
             has_timeout_moved: AtomicBool::new(true),
             last_write_progress: LeafMutex::new(Instant::now()),
+            is_retiring: AtomicBool::new(false),
             end_reason: OnceLock::new(),
         }
     }
@@ -132,6 +135,16 @@ impl ChannelShared {
     /// driver, which then sets its timer.
     pub(super) fn take_timeout_moved(&self) -> bool {
         self.has_timeout_moved.load(SeqCst) && self.has_timeout_moved.swap(false, SeqCst)
+    }
+
+    /// Records that the channel is being closed in an orderly way, because the link does not need it.
+    pub(super) fn set_retiring(&self) {
+        self.is_retiring.store(true, Relaxed);
+    }
+
+    /// Returns whether the channel is being closed in an orderly way, because the link does not need it.
+    pub(super) fn is_retiring(&self) -> bool {
+        self.is_retiring.load(Relaxed)
     }
 
     /// Records why the channel ends; the first reason counts.

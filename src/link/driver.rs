@@ -230,6 +230,11 @@ impl Driver {
         if reason == DisconnectReason::Closed && self.io.was_reset() {
             reason = DisconnectReason::Reset;
         }
+        // The proxy closes the connection when the orderly closing is complete, possibly before it has read the last ping.
+        let is_end = matches!(reason, DisconnectReason::Closed | DisconnectReason::Reset);
+        if is_end && self.io.shared().is_retiring() {
+            reason = DisconnectReason::Retired;
+        }
         self.io.stop(reason.clone());
         self.report_to_peer(&reason);
         // The reason for which the channel was stopped precedes the one that the driver found.

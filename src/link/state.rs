@@ -411,10 +411,15 @@ impl LinkState {
             }
             MuxEvent::Moved { stream, channel } => self.show_channel(stream, channel),
             MuxEvent::ChannelsWanted(wish) => follow_ups.push(FollowUp::ChannelsWanted(wish)),
-            // Recorded already now: however the connection ends, the link did not need it any more.
             MuxEvent::ChannelRetiring { channel } => {
-                let channel = self.channels.get(&channel);
-                channel.inspect(|channel| channel.shared().set_end_reason(DisconnectReason::Retired));
+                if let Some(channel) = self.channels.get(&channel) {
+                    channel.shared().set_retiring();
+                    // However the connection ends, the proxy does not establish it again. The server believes only an
+                    // orderly end, so that a peer cannot hide why it was disconnected.
+                    if self.mux.role() == Role::Proxy {
+                        channel.shared().set_end_reason(DisconnectReason::Retired);
+                    }
+                }
             }
             MuxEvent::ChannelRetired { channel } => self.stop_channel(channel, DisconnectReason::Retired),
             MuxEvent::TransmitReady { channel } => {

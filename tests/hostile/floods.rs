@@ -156,6 +156,8 @@ async fn floods_of_small_frames_are_cheap_and_end_their_channel() {
         ),
         ("PING", odd, Box::new(|_, _| Frame::Ping { token: 5 })),
         ("PONG to nothing", odd, Box::new(|_, _| Frame::Pong { token: 1 << 40 })),
+        ("RETIRE", odd, Box::new(|_, _| Frame::Retire)),
+        ("CHANNELS", request, Box::new(|_, _| Frame::Channels { serial: 1, count: 64 })),
         ("GOAWAY", request, Box::new(move |_, _| Frame::GoAway { code })),
         ("ERROR", request, Box::new(move |_, _| message(TunnelAction::Error))),
         ("AUTH", request, Box::new(move |_, _| message(TunnelAction::Auth))),

@@ -47,6 +47,12 @@ async fn legal_but_odd_frames_change_nothing() {
             message(TunnelAction::StreamReset),
             Frame::Message(keyed),
             add_proxy(public.port()),
+            Frame::Channels { serial: 7, count: u16::MAX },
+            Frame::Channels { serial: 3, count: 0 },
+            // The only channel: its streams stay on it.
+            Frame::Retire,
+            Frame::Retire,
+            Frame::Retire,
         ])
         .await;
     channel.send((0..5000).map(|_| data(stream, 7, b"", false))).await;

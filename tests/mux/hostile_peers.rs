@@ -149,3 +149,35 @@ fn receive_all(mux: &mut Mux, now: Instant) {
         }
     }
 }
+
+/// Only a proxy closes channels, and only a server asks for them. A proxy may retire all of its channels: the streams
+/// stay on the last one.
+#[test]
+fn retirement_by_the_wrong_side_or_of_all_channels_loses_nothing() {
+    let now = Instant::now();
+    let mut proxy = Mux::new(Role::Proxy, MuxConfig::default());
+    proxy.add_channel(1, now);
+    assert_eq!(proxy.handle_frame(1, Frame::Retire, now), Err(ProtocolError::UnexpectedFrame("RETIRE")));
+    assert_eq!(proxy.retire_channel(), None, "it is the only one");
+
+    let mut server = Mux::new(Role::Server, MuxConfig::default());
+    server.add_channel(1, now);
+    server.add_channel(2, now);
+    let stream = server.open(StreamKey::new(UserChannelId::new(1), 1), 80, None, |_| false).unwrap();
+    for _ in 0..3 {
+        for channel in [1, 2] {
+            server.handle_frame(channel, Frame::Retire, now).unwrap();
+            server.handle_frame(channel, Frame::Channels { serial: 9, count: u16::MAX }, now).unwrap();
+        }
+    }
+    assert_eq!(server.used_channel_count(), 0);
+    let channel = server.primary_channel(stream).expect("the link still has channels");
+    server.write(stream, Bytes::from_static(b"hello"));
+    let frames: Vec<_> = std::iter::from_fn(|| server.poll_transmit(channel, now)).collect();
+    assert!(frames.iter().any(|frame| matches!(frame, Frame::Data { .. })), "{frames:?}");
+    let open_at = frames.iter().position(|frame| matches!(frame, Frame::Open(_)));
+    let data_at = frames.iter().position(|frame| matches!(frame, Frame::Data { .. }));
+    assert!(open_at < data_at, "{frames:?}");
+    let answers = frames.iter().filter(|frame| **frame == Frame::Retire).count();
+    assert_eq!(answers, 1, "repeated RETIRE frames are not answered");
+}
