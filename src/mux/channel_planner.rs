@@ -46,8 +46,13 @@ const MIN_LIMITED_INTERVALS: u32 = 2;
 /// How many decision intervals new channels have to reach their rate before it is measured.
 const SETTLING_INTERVALS: u32 = 2;
 
-/// Over how many decision intervals the rate with the new channels is measured.
-const MEASURED_INTERVALS: u32 = 5;
+/// Over how many decision intervals the rate with the new channels is measured at least.
+const MIN_MEASURED_INTERVALS: u32 = 5;
+
+/// Over how many decision intervals the rate is measured before an attempt counts as having brought nothing. A loss of a
+/// retransmission stops a channel for a fifth of a second: over half a second, one attempt in four seemed to bring
+/// nothing although eight channels had four times the rate of two.
+const MAX_MEASURED_INTERVALS: u32 = 25;
 
 /// By how much more channels have to raise the delivery rate of the link to be kept. Twice as many channels double it
 /// where the kernel is slower than the path; where it is not, chance alone reaches a few percent.
@@ -305,7 +310,7 @@ impl ChannelPlanner {
             }
             let rate = interval.delivered as f64 / elapsed.as_secs_f64();
             if self.attempt.is_none() {
-                self.rate = Some(self.rate.map_or(rate, |known| (3.0 * known + rate) / 4.0));
+                self.rate = Some(self.rate.map_or(rate, |known| (7.0 * known + rate) / 8.0));
             }
         }
         let floor = self.floor(now).min(link.max_channels);
@@ -376,23 +381,29 @@ impl ChannelPlanner {
             attempt.measured.1 += elapsed.as_secs_f64();
             attempt.backlogged_intervals += u32::from(interval.is_majority(interval.backlogged_reports));
         }
-        if attempt.intervals < SETTLING_INTERVALS + MEASURED_INTERVALS {
+        let measured_intervals = attempt.intervals.saturating_sub(SETTLING_INTERVALS);
+        if measured_intervals < MIN_MEASURED_INTERVALS {
             self.attempt = Some(attempt);
             return None;
         }
         let (delivered, seconds) = attempt.measured;
         let rate = delivered as f64 / seconds;
         let rate_before = attempt.rate_before.unwrap_or(0.0);
-        self.rate = Some(rate);
-        self.limited_intervals = 0;
-        if rate >= rate_before * MIN_GAIN {
-            self.next_pause = MIN_PAUSE;
+        let to = attempt.from.max(floor);
+        let has_gain = rate >= rate_before * MIN_GAIN;
+        // If the sender ran out of data, the attempt has shown nothing, and the number is not needed for long.
+        let had_data = 2 * attempt.backlogged_intervals >= measured_intervals;
+        let may_be_taken_back = to < self.wanted && had_data && !has_gain;
+        if may_be_taken_back && measured_intervals < MAX_MEASURED_INTERVALS {
+            self.attempt = Some(attempt);
             return None;
         }
-        // If the sender ran out of data, the attempt has shown nothing, and the number is not needed for long.
-        let had_data = 2 * attempt.backlogged_intervals >= MEASURED_INTERVALS;
-        let to = attempt.from.max(floor);
-        if !had_data || to >= self.wanted {
+        self.rate = Some(rate);
+        self.limited_intervals = 0;
+        if has_gain {
+            self.next_pause = MIN_PAUSE;
+        }
+        if !may_be_taken_back {
             return None;
         }
         self.paused_until = Some(now + self.take_pause());
