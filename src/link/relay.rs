@@ -142,8 +142,8 @@ impl Stream {
                 }
                 return match endpoint.shared().end() {
                     Some(Ok(())) => StreamOutcome::Finished,
-                    Some(Err(code)) => StreamOutcome::Reset(code),
-                    None => StreamOutcome::Reset(code),
+                    // The first reason counts: the link may have ended meanwhile.
+                    Some(Err(_)) | None => StreamOutcome::Reset(code),
                 };
             }
             let had_failed = failure.has_failed();

@@ -12,6 +12,7 @@ mod balancing;
 mod channels_auto;
 mod connecting;
 mod emulated_link;
+mod endings;
 mod example_proxies;
 mod example_proxy_wire;
 mod failover;
