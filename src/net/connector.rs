@@ -1,10 +1,11 @@
 //! TCP connections to `HOST:PORT`: the name is resolved, and its addresses are tried beside each other.
 
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, io, mem::MaybeUninit, net::SocketAddr, sync::Arc, time::Duration};
 
-use socket2::SockRef;
+use rustix::io::Errno;
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
-    net::{TcpSocket, TcpStream},
+    net::TcpStream,
     time::{Instant, timeout_at},
 };
 
@@ -172,13 +173,32 @@ impl Connector {
 
 /// Connects to one address, with the usual socket options and with `SO_LINGER` of zero.
 async fn connect_to(addr: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
     disable_pacing_on_loopback(&SockRef::from(&socket), addr.ip());
-    SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
-    let stream = socket.connect(addr).await?;
+    socket.set_linger(Some(Duration::ZERO))?;
+    let stream = establish(socket, addr).await?;
     // Keepalive detects a peer host that lost power; this host would notice its own power loss.
     set_common_options(&SockRef::from(&stream), !addr.ip().is_loopback());
     Ok(stream)
+}
+
+/// Connects a non-blocking socket to one address.
+///
+/// Unlike tokio's connect it does not read `SO_ERROR`. A target that answers without a request and resets may have done so by
+/// the time that this task runs; its answer is in the receive queue then, and the error belongs after it.
+async fn establish(socket: Socket, addr: SocketAddr) -> io::Result<TcpStream> {
+    match socket.connect(&addr.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    stream.writable().await?;
+    // Returns the error of a connection that was not established.
+    match SockRef::from(&stream).peek(&mut [MaybeUninit::uninit()]) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        Ok(_) | Err(_) => Ok(stream),
+    }
 }
 
 #[cfg(test)]

@@ -114,3 +114,23 @@ async fn a_resolver_that_does_not_answer_is_reported_as_a_timeout() {
     assert_eq!(error.to_string(), "cannot resolve the name: the resolver did not answer within 50ms");
     drop(sender);
 }
+
+/// Regression test: a target that sends a banner and resets at once was taken for one that cannot be reached, if that happened
+/// before this side learnt that it was connected.
+#[tokio::test]
+async fn what_precedes_an_immediate_reset_can_be_read() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let connector = Connector::new();
+    let connected = connector.connect(&address, ConnectPolicy::for_target(SECOND));
+    // Accepted after the first poll of the connect, and before its second.
+    let reset = async {
+        let (mut socket, _) = listener.accept().unwrap();
+        std::io::Write::write_all(&mut socket, b"banner").unwrap();
+        SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+    };
+    let (stream, ()) = tokio::join!(biased; connected, reset);
+    let (mut stream, mut bytes) = (stream.unwrap(), Vec::new());
+    let error = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut bytes).await.unwrap_err();
+    assert_eq!((&bytes[..], error.kind()), (&b"banner"[..], io::ErrorKind::ConnectionReset));
+}
