@@ -7,6 +7,7 @@ mod head_of_line_blocking;
 mod hostile_peers;
 mod lossy_path;
 mod priorities;
+mod resets;
 mod scripts;
 mod sim;
 mod throughput;

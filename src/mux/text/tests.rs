@@ -72,6 +72,32 @@ fn reset_reason_is_parsed() {
     }
 }
 
+/// The data of a stream that the peer has reset waits for its reader, and counts as buffered meanwhile: a peer without flow
+/// control could make this side buffer without bound otherwise. The peer may use the key again at once.
+#[test]
+fn data_before_a_reset_stays_buffered_until_it_is_consumed() {
+    let (mut peer, key) = server();
+    inbound(&mut peer, key, TunnelAction::StreamStart, b"");
+    inbound(&mut peer, key, TunnelAction::StreamData, b"abc");
+    inbound(&mut peer, key, TunnelAction::StreamEnd, b"");
+    let out = inbound(&mut peer, key, TunnelAction::StreamReset, b"");
+    let code = ResetCode::TargetIoError;
+    assert_eq!(out, [TextInput::Frame(Frame::Reset { stream: 1, code, final_size: 4 })]);
+    assert_eq!(peer.buffered, 3);
+    assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, b"late"), []);
+    open(&mut peer, 2, key);
+    peer.consume(1, 3);
+    let mut lines = Vec::new();
+    peer.translate_outbound(Frame::Reset { stream: 1, code, final_size: 0 }, &mut lines);
+    assert_eq!((lines, peer.buffered, peer.streams.len()), (vec![], 0, 1));
+    assert_eq!(peer.streams_by_key.get(&key), Some(&2), "the key belongs to the new stream");
+    // A reset that discards the data frees it.
+    inbound(&mut peer, key, TunnelAction::StreamStart, b"");
+    inbound(&mut peer, key, TunnelAction::StreamData, b"abc");
+    inbound(&mut peer, key, TunnelAction::StreamReset, b"KILLED");
+    assert_eq!((peer.buffered, peer.streams.len()), (0, 0));
+}
+
 #[test]
 fn slow_reader_pauses_its_stream_and_then_the_channel() {
     let (mut peer, key) = server();
