@@ -36,6 +36,10 @@ pub enum NegotiationError {
     /// An I/O error on the connection.
     #[error("I/O error during the handshake: {0}")]
     Io(#[from] io::Error),
+    /// The peer has reset the connection before it sent a byte, as a proxy does with the other connection attempts once one
+    /// of them has succeeded.
+    #[error("the connection was reset by the peer before it sent anything")]
+    Abandoned,
     /// The peer closed the connection before the negotiation was complete.
     #[error("the connection was closed during the handshake by the peer")]
     Closed,
@@ -135,7 +139,12 @@ impl Negotiation {
     /// # Errors
     /// An I/O error, the peer closed the connection, or a preface that is incorrect after its first byte.
     pub async fn detect_format(&mut self) -> Result<DetectedFormat, NegotiationError> {
-        self.wait_for_data().await?;
+        self.wait_for_data().await.map_err(|error| match error {
+            NegotiationError::Io(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                NegotiationError::Abandoned
+            }
+            error => error,
+        })?;
         if self.buffer[0] != binary::PREFACE[0] {
             return Ok(DetectedFormat::Text);
         }

@@ -52,6 +52,7 @@ async fn admit_connection(core: Arc<Core>, socket: StdStream, addr: SocketAddr) 
             // connections for ever.
             handshake = tokio::time::timeout(timeout, handshake(&core, negotiation, addr)) => match handshake {
                 Ok(Ok(channel)) => channel,
+                Ok(Err(error @ NegotiationError::Abandoned)) => return tracing::debug!("connection from {addr}: {error}"),
                 Ok(Err(error)) => return core.report_handshake_failure(addr, &error.to_string()),
                 Err(_) => {
                     let reason = format!("handshake timeout after {}", seconds(timeout));

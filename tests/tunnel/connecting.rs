@@ -20,6 +20,7 @@ use tokio::{
 use underpass::{
     config::{CongestionControl, ProxyConfig},
     net::Connector,
+    telemetry::EventKind,
 };
 
 /// Returns a connector whose resolver returns these addresses for the names `server` and `target`.
@@ -175,4 +176,24 @@ async fn a_congestion_control_that_the_kernel_does_not_offer_is_refused_at_start
             "{error}"
         );
     }
+}
+
+/// When a path recovers, several attempts of one proxy reach the server at the same moment, and the proxy resets all but
+/// one. Six warnings in the server's log, for one channel, hid those that matter.
+#[tokio::test]
+async fn attempts_that_a_proxy_cancels_are_no_failed_handshakes() {
+    let mut tunnel = Tunnel::start().await;
+    for _ in 0..20 {
+        let attempt = TcpStream::connect(tunnel.addr).await.unwrap();
+        attempt.set_zero_linger().unwrap();
+    }
+    tunnel.proxy_with(tunnel.proxy_config(LOOPBACK)).await;
+    let failed = |event: &EventKind| matches!(event, EventKind::HandshakeFailed { .. });
+    assert_eq!(tunnel.events().into_iter().find(failed), None);
+    // A connection that is closed without a word is one.
+    let probe = TcpStream::connect(tunnel.addr).await.unwrap();
+    drop(probe);
+    tunnel.event("a failed handshake", failed).await;
+    assert_eq!(tunnel.telemetry.totals().handshakes_failed, 1);
+    tunnel.end().await;
 }
