@@ -145,6 +145,8 @@ pub struct Driver {
     buffer: BytesMut,
     /// What the peer's kernel has acknowledged.
     ack_progress: AckProgress,
+    /// Whether the kernel reports what the peer's kernel acknowledges. Not used for a text peer, which may not answer pings.
+    knows_acks: bool,
     /// The RTT for which the kernel's retransmission timeout was bounded last; zero before the first time.
     bounded_rtt: Duration,
 }
@@ -188,12 +190,14 @@ impl Driver {
             stats.set_health_source(Some(Arc::new(ChannelHealthReader::new(link, &io))));
         }
         let ack_progress = AckProgress::new(Instant::now());
+        let knows_acks = !io.shared().is_text() && io.socket().tcp_info().is_some();
         Some(Self {
             link: link.clone(),
             io,
             decoder,
             buffer: read_ahead,
             ack_progress,
+            knows_acks,
             bounded_rtt: Duration::ZERO,
         })
     }
@@ -441,8 +445,13 @@ impl Driver {
     fn handle_batch(&self, batch: &mut Vec<Received>, now: Instant) -> Result<bool, DisconnectReason> {
         let id = self.io.shared().id();
         let has_partial_frame = !self.buffer.is_empty();
+        let knows_acks = self.knows_acks;
         self.link.with(|state| {
-            state.mux.record_alive(id, now);
+            if knows_acks {
+                state.mux.record_received(id, now);
+            } else {
+                state.mux.record_alive(id, now);
+            }
             if has_partial_frame {
                 state.mux.record_traffic(id, now);
             }

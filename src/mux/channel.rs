@@ -63,6 +63,8 @@ pub(super) struct Channel {
     /// The token of the peer's ping that was not answered yet. Only the last one is kept: a flood of pings costs no
     /// memory.
     peer_ping: Option<u64>,
+    /// The token of the ping whose answer shows that an unresponsive channel works again.
+    proving_token: u64,
     /// Whether it was the link's first channel when the timers were updated last.
     is_first: bool,
     /// When pings are due, and whether the peer answers.
@@ -103,6 +105,7 @@ impl Channel {
             is_spare: false,
             retirement: Retirement::None,
             peer_ping: None,
+            proving_token: 0,
             is_first: true,
             keepalive: Keepalive::new(now),
             liveness: Liveness::Responsive,
@@ -276,11 +279,24 @@ impl Channel {
         self.keepalive.set_initial_rtt(rtt);
     }
 
+    /// Records that bytes were received at `now`. A channel whose peer did not answer stays unresponsive until a ping of
+    /// that time is answered: received bytes do not show that this side's data arrives, which its kernel may retransmit
+    /// a second later than the peer's.
+    pub(super) fn on_received(&mut self, now: Instant) {
+        self.keepalive.on_alive(now);
+    }
+
     /// Records that the peer was alive at `at`: bytes were received, the peer's kernel acknowledged some of many, or
     /// this side does not read the channel. Returns whether the peer counted as unresponsive.
     pub(super) fn on_alive(&mut self, at: Instant) -> bool {
         self.keepalive.on_alive(at);
         std::mem::replace(&mut self.liveness, Liveness::Responsive) != Liveness::Responsive
+    }
+
+    /// Returns whether the answer to the ping with this token shows that an unresponsive channel works again, and records
+    /// that it does.
+    pub(super) fn prove_alive(&mut self, token: u64, now: Instant) -> bool {
+        token >= self.proving_token && self.on_alive(now)
     }
 
     /// Returns what the keepalive needs to know of the path.
@@ -351,7 +367,14 @@ impl Channel {
         let suspect_after = self.path.min_rtt().map_or(SUSPECT_AFTER, |rtt| SUSPECT_AFTER.max(rtt * 4));
         self.is_suspect = self.path.oldest_probe_age(now).is_some_and(|age| age >= suspect_after);
         self.keepalive.on_timeout(config, role, path, now);
-        self.liveness = self.keepalive.liveness(config, path, now);
+        let was_responsive = self.liveness == Liveness::Responsive;
+        self.liveness = match self.keepalive.liveness(config, path, now) {
+            Liveness::Responsive if !was_responsive && self.is_answer_due() => Liveness::Unresponsive,
+            liveness => liveness,
+        };
+        if was_responsive && self.liveness != Liveness::Responsive {
+            self.proving_token = self.path.last_token();
+        }
     }
 }
 

@@ -85,6 +85,11 @@ impl Mux {
             }
             Frame::Pong { token } => {
                 let rtt = self.channels.get_mut(&channel).and_then(|channel| channel.on_pong(token, now));
+                if rtt.is_some()
+                    && self.channels.get_mut(&channel).is_some_and(|channel| channel.prove_alive(token, now))
+                {
+                    self.events.push_back(MuxEvent::ResponsivenessChanged { channel, is_responsive: true });
+                }
                 self.events.extend(rtt.map(|rtt| MuxEvent::RttSample { channel, rtt }));
                 // An answer to a ping of this side is no flood.
                 Ok(if rtt.is_some() { FrameEffect::Progress(0) } else { FrameEffect::Glitch })

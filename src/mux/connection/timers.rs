@@ -17,6 +17,15 @@ impl Mux {
         }
     }
 
+    /// Records that bytes were received on `channel`, for an owner that also reports what the peer's kernel acknowledges,
+    /// with [`record_alive`](Self::record_alive). A channel whose peer did not answer stays unresponsive until a ping
+    /// is answered.
+    pub fn record_received(&mut self, channel: u16, now: Instant) {
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.on_received(now);
+        }
+    }
+
     /// Records that something other than a ping or its answer was received on `channel`, be it a part of a frame.
     pub fn record_traffic(&mut self, channel: u16, now: Instant) {
         if self.channels.get_mut(&channel).is_some_and(|channel| channel.on_frame_received(now)) {
