@@ -12,7 +12,7 @@ use super::{
     glitches::GlitchBudget,
     keepalive::{Keepalive, Liveness, PathState},
     limits::{MAX_QUEUED_CONTROL, MAX_QUEUED_MESSAGES, MAX_UNACKNOWLEDGED_CONTROL},
-    placement::{ChannelPlacement, Obstacles},
+    placement::{COPY_WINDOW_FRACTION, ChannelPlacement, Obstacles},
     role::Role,
     scheduler::Scheduler,
 };
@@ -189,7 +189,16 @@ impl Channel {
         }
     }
 
-    /// Returns whether a copy of `len` bytes may be sent on the channel, or of a frame that was sent on it.
+    /// Returns whether the kernel sends a copy of `len` bytes on the channel at once and still has capacity for messages.
+    pub(super) fn has_room_for_copy(&self, len: usize, now: Instant) -> bool {
+        self.path.transport_sample().is_none_or(|sample| {
+            let in_flight = self.path.stats().in_flight;
+            self.placement.is_report_outdated(sample.rtt, now)
+                || in_flight + len as u64 <= sample.cwnd / COPY_WINDOW_FRACTION
+        })
+    }
+
+    /// Returns whether the budget of copies allows one of `len` bytes on the channel, or of a frame that was sent on it.
     pub(super) fn may_copy(&mut self, len: usize, now: Instant) -> bool {
         self.placement.may_copy(len, &self.path.stats(), now)
     }

@@ -197,6 +197,7 @@ impl Mux {
                     && only.is_none_or(|only| only == other)
                     && !channel.placement.is_recovering(now)
                     && !channel.obstacles(now).is_blocked
+                    && channel.has_room_for_copy(len, now)
             })
             .filter_map(|(&other, channel)| channel.may_copy(len, now).then_some((other, channel)))
             .collect();
