@@ -54,7 +54,7 @@ fn data_before_a_reset_survives_the_loss_of_its_channel() {
                 link.check();
                 let receiver = &link.sides[1 - side][&1];
                 assert_eq!((receiver.consumed, receiver.is_end_consumed), (1500, has_end), "{delivered}");
-                assert_eq!((link.seen.resets_after_data, link.seen.clean_ends), (1, 0), "{delivered}");
+                assert_eq!((link.seen.resets, link.seen.clean_ends), (1, 0), "{delivered}");
             }
         }
     }

@@ -119,14 +119,14 @@ async fn a_resolver_that_does_not_answer_is_reported_as_a_timeout() {
 /// before this side learnt that it was connected.
 #[tokio::test]
 async fn what_precedes_an_immediate_reset_can_be_read() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let connector = Connector::new();
     let connected = connector.connect(&address, ConnectPolicy::for_target(SECOND));
     // Accepted after the first poll of the connect, and before its second.
     let reset = async {
         let (mut socket, _) = listener.accept().unwrap();
-        std::io::Write::write_all(&mut socket, b"banner").unwrap();
+        io::Write::write_all(&mut socket, b"banner").unwrap();
         SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
     };
     let (stream, ()) = tokio::join!(biased; connected, reset);
