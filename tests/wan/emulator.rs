@@ -7,6 +7,7 @@ use crate::{
     rig::emulator::{Emulator, QueueLimit, Shape},
 };
 
+/// One millisecond.
 const MS: Duration = Duration::from_millis(1);
 
 /// Length of a packet that takes 200 µs on the link.

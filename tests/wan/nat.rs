@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use crate::rig::nat::Nat;
 
+/// One second.
 const SECOND: Duration = Duration::from_secs(1);
 
+/// TCP flag of a segment that opens a connection.
 const SYN: u8 = 0x02;
+/// TCP flag of all other segments.
 const ACK: u8 = 0x10;
 
 /// Returns a TCP segment between 10.77.0.2:port in the far namespace and 10.77.0.1:7000.

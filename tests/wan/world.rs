@@ -30,16 +30,23 @@ const MAX_STALL: Duration = Duration::from_secs(20);
 
 /// Everything that runs. The processes end before the namespaces are removed.
 pub(crate) struct World {
+    /// Server in the near namespace.
     server: Process,
+    /// Proxy in the far namespace.
     proxy: Process,
+    /// Target in the far namespace, which sends a file to each user.
     _target: Target,
+    /// Congestion control of both namespaces, where the test asked for one that the kernel has.
     congestion: Option<String>,
+    /// The namespaces and the path between them.
     rig: Rig,
 }
 
 /// What a download received, and when.
 pub(crate) struct Arrivals {
+    /// Bytes received.
     length: u64,
+    /// Digest of the bytes received.
     sum: Sha256Sum,
     /// When each read returned.
     times: Vec<Instant>,

@@ -294,6 +294,45 @@ WORKLOADS = {workload.name: workload for workload in (
 PEERS = ("rathole", "bore")
 
 
+class Requirement:
+    """What a figure of underpass has to meet: an absolute limit, or a multiple of one peer or the better of several."""
+
+    def __init__(self, text, meets):
+        self.text, self.meets = text, meets
+
+
+def at_least(factor, *peers):
+    who = "better peer" if len(peers) > 1 else peers[0]
+    return Requirement(f"≥ {factor:g} × {who}", lambda ours, theirs: (
+        ours >= factor * max(theirs[p] for p in peers if p in theirs) if any(p in theirs for p in peers) else None))
+
+
+def at_most(limit=None, rathole=None):
+    """At most `limit` and at most `rathole` times the figure of rathole, where they are given."""
+    texts = [f"≤ {limit:g}"] * (limit is not None) + [f"≤ {rathole:g} × rathole"] * (rathole is not None)
+
+    def meets(ours, theirs):
+        if rathole is not None and "rathole" not in theirs:
+            return None
+        return (limit is None or ours <= limit) and (rathole is None or ours <= rathole * theirs["rathole"])
+
+    return Requirement(" and ".join(texts), meets)
+
+
+def requirement(path, workload, key):
+    """Returns what is required of a figure; None if it is only reported."""
+    if isinstance(workload, Transfer):
+        return at_least(1.8 if path.congestion == "cubic" and path.loss else 0.97, *PEERS)
+    return {
+        ("ping", "p50"): lambda: at_most(path.rtt + 8, 1),
+        ("ping", "p99"): lambda: at_most(2.5 * path.rtt if path.loss else path.rtt + 15, 1),
+        ("http", "rate"): lambda: at_least(0.97, "rathole"),
+        ("http", "p50"): lambda: at_most(path.rtt + 4),
+        ("http", "p99"): lambda: at_most(rathole=0.5),
+        ("proxies", "share"): lambda: Requirement("≥ 0.3", lambda ours, theirs: ours >= 0.3),
+    }.get((workload.name, key), lambda: None)()
+
+
 def measure(name, path, workload, tunnel, programs, directory, seed, options):
     """Measures once, in namespaces of its own. Returns the figures, with the statistics of the path under `path`."""
     directory = pathlib.Path(directory) / name
