@@ -70,8 +70,8 @@ const COPY_SHARE: u64 = 4;
 const MIN_COPY_LIMITING_DELAY: Duration = Duration::from_millis(10);
 
 /// Copies are sent while at most this fraction of the kernel's congestion window is in flight on a channel. A loss rate of 1
-/// % leaves CUBIC twelve segments per RTT: when copies took all of them, messages waited for the window, and the p50 of 32
-/// keep-alive connections rose from 42 to 58 ms.
+/// % leaves CUBIC about twelve segments per RTT, and messages behind copies that take them all wait for an RTT. Measured with
+/// 32 keep-alive connections at 100 Mbit/s, 40 ms and 1 % loss: p50 45.2 instead of 46.5 ms, p99 92 instead of 85.
 pub(super) const COPY_WINDOW_FRACTION: u64 = 2;
 
 /// The least that a copy is charged, in bytes, for its header, its packet and its handling at the peer.
