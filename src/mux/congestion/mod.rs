@@ -18,6 +18,7 @@ mod rtt;
 mod tests;
 mod transport_based;
 mod transport_sample;
+mod upward_probe;
 
 pub(super) use path::Path;
 pub use path::PathStats;

@@ -57,6 +57,11 @@ impl Round {
         self.rtt_samples += 1;
     }
 
+    /// Returns the minimum RTT of the round.
+    pub(super) fn min_rtt(&self) -> Duration {
+        self.min_rtt
+    }
+
     /// Returns the longest RTT of the round.
     pub(super) fn max_rtt(&self) -> Duration {
         self.max_rtt

@@ -11,6 +11,7 @@ use super::{
     round::Round,
     rtt::RttEstimator,
     transport_sample::{LossEstimator, TransportSample},
+    upward_probe::UpwardProbe,
 };
 use crate::mux::limits::{CHUNK_SIZE, MIN_CHUNK_SIZE};
 
@@ -121,6 +122,8 @@ pub(in crate::mux) struct TransportBased {
     round_started_at: Option<Instant>,
     /// The part of the queueing delay that is not caused by this channel.
     foreign_delay: ForeignDelay,
+    /// Whether a larger window is being tried.
+    upward_probe: UpwardProbe,
     /// How many channels of the link carry bulk data: together they grow like one.
     flow_count: u64,
     /// The loss rate of the connection.
@@ -160,6 +163,7 @@ impl TransportBased {
             round: Round::new(now),
             round_started_at: Some(now),
             foreign_delay: ForeignDelay::default(),
+            upward_probe: UpwardProbe::default(),
             flow_count: 1,
             loss: LossEstimator::default(),
             queue_losses_until: None,
@@ -301,9 +305,11 @@ impl TransportBased {
 
     /// Limits the window for the first time if the kernel's slow start has filled the path, which delivered `rate` bytes
     /// per second in this round: data has queued, and hardly more was delivered than in an earlier round. A queue alone
-    /// is the burst of one window, and a rate alone that of a pause.
+    /// is the burst of one window, and a rate alone that of a pause. If the sender had nothing to send for a while, data
+    /// must have queued for the whole round.
     fn leave_slow_start_if_full(&mut self, rate: f64, min_rtt: Duration) {
-        let is_queued = self.round.max_rtt().saturating_sub(min_rtt) > slow_start_delay(min_rtt);
+        let rtt = if self.round.is_app_limited { self.round.min_rtt() } else { self.round.max_rtt() };
+        let is_queued = rtt.saturating_sub(min_rtt) > slow_start_delay(min_rtt);
         let has_grown = rate > self.slow_start_rate * SLOW_START_GAIN;
         self.slow_start_rate = self.slow_start_rate.max(rate);
         if is_queued && !has_grown {
@@ -334,9 +340,12 @@ impl TransportBased {
         }
         let foreign = self.foreign_delay.delay(now);
         let own_delay = delay.saturating_sub(foreign);
-        let constant = FAIRNESS_SEGMENTS * SEGMENT_LEN / self.flow_count;
-        let gentle = (self.window.cwnd / GENTLE_GROWTH).min((rate * GENTLE_DELAY.as_secs_f64()) as u64);
-        let additive = constant.max(gentle);
+        let may_grow = round.is_cwnd_limited && (target / 2..=target).contains(&own_delay);
+        if let Some(cwnd) = self.upward_probe.on_round(self.window.cwnd, own_delay, min_rtt, may_grow) {
+            self.window.cwnd = cwnd.max(self.min_cwnd());
+            return;
+        }
+        let additive = FAIRNESS_SEGMENTS * SEGMENT_LEN / self.flow_count;
         self.window.update(&round, true, rate, min_rtt + foreign, own_delay, target, additive);
         self.window.cwnd = self.window.cwnd.max(self.min_cwnd());
         let is_old =
@@ -366,13 +375,6 @@ impl TransportBased {
 
 /// How many segments the windows of a link grow by together in each round without a queue above the target.
 const FAIRNESS_SEGMENTS: u64 = 2;
-
-/// A window that holds data back, while data queues for less than the target, grows by one of this many parts in each
-/// round, and by what the path delivers in [`GENTLE_DELAY`] at most: the path may deliver more than it seems.
-const GENTLE_GROWTH: u64 = 64;
-
-/// By how much the queueing delay grows in one round at most where the window grows gently.
-const GENTLE_DELAY: Duration = Duration::from_millis(1);
 
 /// A congestion window that never limits.
 const UNLIMITED: u64 = u64::MAX / 4;

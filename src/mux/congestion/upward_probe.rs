@@ -1,0 +1,87 @@
+//! Finds out by trying whether a path whose delay is not quite the minimum could deliver more.
+
+use std::time::Duration;
+
+/// The first step of a probe, as a fraction of the congestion window. Each success doubles the next step.
+const FIRST_STEP_SHIFT: u32 = 4;
+
+/// How many times the step is doubled at most.
+const MAX_DOUBLINGS: u32 = 2;
+
+/// The least delay that the first step of a probe has to cause on a full path: less cannot be told from chance.
+const MIN_EXPECTED_DELAY: Duration = Duration::from_millis(4);
+
+/// The most delay that the first step of a probe may cause on a full path.
+const MAX_EXPECTED_DELAY: Duration = Duration::from_millis(6);
+
+/// How many rounds are waited after the first failed probe; twice as many after each further one.
+const MIN_PAUSE: u32 = 4;
+
+/// The longest pause between two probes, in rounds.
+const MAX_PAUSE: u32 = 64;
+
+/// Enlarges the congestion window on trial while the delay is between half of the target and the target.
+///
+/// There, a busy host or a radio link delays acknowledgements by as much as a short queue would. On a full path, each
+/// byte beyond what it holds queues: a larger window causes a delay that can be computed. If that does not appear, the
+/// path was not full, and the window stays.
+#[derive(Debug, Default)]
+pub(super) struct UpwardProbe {
+    /// The probe whose effect the next round shows; `None` if there is none.
+    running: Option<Trial>,
+    /// How many rounds are left before the next probe.
+    pause: u32,
+    /// The length of the pause after the next failed probe, in rounds; zero stands for [`MIN_PAUSE`].
+    next_pause: u32,
+    /// How many probes in a row have succeeded.
+    successes: u32,
+}
+
+/// A window that was enlarged on trial.
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    /// The congestion window before, in bytes.
+    cwnd: u64,
+    /// The delay above the minimum RTT before.
+    delay: Duration,
+    /// By how much the delay rises if the path is full.
+    expected: Duration,
+}
+
+impl UpwardProbe {
+    /// Records a round with this congestion window and this `delay` above the minimum RTT. `is_candidate` tells whether
+    /// the window held data back while the delay was short, but not short enough to simply let it grow. Returns the
+    /// window of the next round if a probe begins or has failed.
+    pub(super) fn on_round(
+        &mut self,
+        cwnd: u64,
+        delay: Duration,
+        min_rtt: Duration,
+        is_candidate: bool,
+    ) -> Option<u64> {
+        if let Some(trial) = self.running.take() {
+            // The queue grows in the course of the round, whose mean is about half of it.
+            if delay >= trial.delay + trial.expected / 3 {
+                self.pause = self.next_pause.max(MIN_PAUSE);
+                self.next_pause = (self.pause * 2).min(MAX_PAUSE);
+                self.successes = 0;
+                return Some(trial.cwnd.min(cwnd));
+            }
+            self.next_pause = 0;
+            self.successes += 1;
+        }
+        if !is_candidate {
+            return None;
+        }
+        if self.pause > 0 {
+            self.pause -= 1;
+            return None;
+        }
+        let doublings = self.successes.min(MAX_DOUBLINGS);
+        let step = min_rtt / (1 << FIRST_STEP_SHIFT);
+        let expected = step.clamp(MIN_EXPECTED_DELAY, MAX_EXPECTED_DELAY) * (1 << doublings);
+        self.running = Some(Trial { cwnd, delay, expected });
+        let share = expected.as_secs_f64() / min_rtt.as_secs_f64().max(0.001);
+        Some(cwnd + (cwnd as f64 * share.min(1.0)) as u64)
+    }
+}
