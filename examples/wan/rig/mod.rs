@@ -146,7 +146,7 @@ impl Rig {
                 namespace.set_congestion_control(congestion).map_err(StartError::Parameter)?;
             }
             // The second address must survive the deletion of the first.
-            namespace.set("net/ipv4/conf/all/promote_secondaries", "1").map_err(StartError::Parameter)?;
+            namespace.set("net/ipv4/conf/all/promote_secondaries", "1").map_err(StartError::NotPermitted)?;
         }
         let has_v6 = setup.mtu >= MIN_MTU_V6;
         let addresses = |v4: &[&str], v6: &str| -> Vec<String> {
