@@ -313,6 +313,7 @@ impl Channel {
         PathState {
             unanswered_since: self.path.unanswered_since(),
             rtt: self.path.latest_probe_rtt(),
+            min_rtt: self.path.min_probe_rtt(),
             has_streams: self.primary_streams > 0,
             is_first: self.is_first,
             has_fixed_ping_interval: config.idle_ping_interval == config.ping_interval,

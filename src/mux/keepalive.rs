@@ -34,6 +34,8 @@ pub(super) struct PathState {
     pub(super) unanswered_since: Option<Instant>,
     /// The RTT of the probe that was answered last; `None` before the first answer.
     pub(super) rtt: Option<Duration>,
+    /// The minimum RTT that probes have measured; `None` before the first answer.
+    pub(super) min_rtt: Option<Duration>,
     /// Whether streams have the channel as their primary channel.
     pub(super) has_streams: bool,
     /// Whether it is the link's first channel. Another one without streams is pinged half as often: once the first does
@@ -158,7 +160,9 @@ impl Keepalive {
 
     /// Returns after which silence the peer counts as unresponsive.
     fn unresponsive_after(&self, config: &MuxConfig, path: PathState) -> Duration {
-        self.rtt(path).map_or(config.keepalive_timeout, |rtt| {
+        // The last RTT may include a second in which a lost segment was repaired.
+        path.min_rtt.or(self.initial_rtt).map_or(config.keepalive_timeout, |rtt| {
+            let rtt = rtt.min(MAX_RTT);
             UNRESPONSIVE_AFTER.max(rtt * 2 + MIN_RETRANSMISSION_DELAY)
         })
     }

@@ -79,6 +79,12 @@ impl Path {
         self.transport.as_ref().and_then(TransportBased::min_rtt).or_else(|| self.rtt.min())
     }
 
+    /// Returns the minimum RTT of the probes; `None` before the first answer. Unlike the kernel's, it is that of the whole path
+    /// where an intermediary terminates the TCP connection.
+    pub(in crate::mux) fn min_probe_rtt(&self) -> Option<Duration> {
+        self.rtt.min()
+    }
+
     /// Returns the RTT of the last probe, which includes the time that its answer or the probe itself waited behind lost
     /// segments; `None` before the first answer.
     pub(in crate::mux) fn latest_probe_rtt(&self) -> Option<Duration> {

@@ -64,6 +64,7 @@ impl Channel {
         PathState {
             unanswered_since: unanswered.front().copied(),
             rtt: *rtt,
+            min_rtt: *rtt,
             has_streams: self.has_streams,
             is_first: true,
             has_fixed_ping_interval: false,
