@@ -103,8 +103,8 @@ async fn a_download_continues_after_an_outage() {
     // What arrived before is not counted, so that a download that was over already fails.
     let resumed = arrivals.first_after(end).expect("bytes after the outage");
     println!("{:.1} s after the outage, pauses {:?}", resumed.as_secs_f64(), arrivals.long_pauses());
-    // It takes 0.1 to 0.4 s on an idle machine.
-    assert!(resumed <= RTT * 2 + promised_second() * 2, "{resumed:?} after the outage: {}", world.output());
+    // 0.2 to 0.5 s in eight runs of this build.
+    assert!(resumed <= RTT * 2 + promised_second(), "{resumed:?} after the outage: {}", world.output());
 }
 
 /// Duration of the outage.
@@ -124,6 +124,6 @@ async fn a_download_continues_after_the_proxy_has_changed_its_address() {
     // Packets that were sent from the old address still arrive.
     let resumed = arrivals.first_after(changed + RTT * 4).expect("bytes after the change");
     println!("{:.1} s after the change, pauses {:?}", resumed.as_secs_f64(), arrivals.long_pauses());
-    // The proxy learns of it by the keepalive timeout only.
+    // The proxy learns of it by the keepalive timeout only, 1.6 s in eight runs.
     assert!(resumed <= promised_second() * 4, "{resumed:?} after the change: {}", world.output());
 }
