@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     controller::{CongestionController, ProbeAck},
-    delay_window::DelayWindow,
+    delay_window::{DelayWindow, Measurement},
     probes::ProbeTracker,
     round::Round,
     rtt::RttEstimator,
@@ -185,7 +185,8 @@ impl DelayBased {
         let target = target.max(Duration::from_secs_f64(chunks));
         // A window that was never used was not too large.
         let may_shrink = round.max_in_flight > self.window.cwnd / 4;
-        self.window.update(&round, may_shrink, rate, min_rtt, queueing_delay, target, 0);
+        let measured = Measurement { rate, min_rtt, queueing_delay, target };
+        self.window.update(&round, measured, may_shrink, 0);
         let min_cwnd = self.min_cwnd(min_rtt);
         let is_doubtful = self.window.cwnd <= min_cwnd && queueing_delay > target;
         let lifetime = if is_doubtful { DOUBTFUL_MIN_RTT_LIFETIME } else { MIN_RTT_LIFETIME };

@@ -9,6 +9,19 @@ use super::round::Round;
 /// for a reason other than a queue must not cost more.
 const MIN_DECREASE: f64 = 0.7;
 
+/// What a round has measured.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measurement {
+    /// The rate at which the path delivered data, in bytes per second.
+    pub(super) rate: f64,
+    /// The RTT without a queue of this channel.
+    pub(super) min_rtt: Duration,
+    /// How much longer than that the RTT was.
+    pub(super) queueing_delay: Duration,
+    /// How long data may queue.
+    pub(super) target: Duration,
+}
+
 /// Keeps the congestion window near the bandwidth-delay product, so that the queueing delay stays below a target.
 ///
 /// It is updated once per [`Round`], as in FAST TCP (Wei et al., 2006). If data queued for longer than the target, the
@@ -42,20 +55,12 @@ impl DelayWindow {
         (self.cwnd, self.growth_steps) = (cwnd, Some(0));
     }
 
-    /// Updates the window after `round`, in which the path delivered `rate` bytes per second and data queued for
-    /// `queueing_delay`. `may_shrink` tells whether the channel had enough in flight to be a cause of the queue. A window
-    /// that held data back and does not shrink grows by `additive` bytes at least: as in AIMD (Chiu and Jain, 1989),
-    /// channels that share a bottleneck approach equal windows, because they shrink by the same factor.
-    pub(super) fn update(
-        &mut self,
-        round: &Round,
-        may_shrink: bool,
-        rate: f64,
-        min_rtt: Duration,
-        queueing_delay: Duration,
-        target: Duration,
-        additive: u64,
-    ) {
+    /// Updates the window after `round` by what it has measured. `may_shrink` tells whether the channel had enough in
+    /// flight to be a cause of the queue. A window that held data back and does not shrink grows by `additive` bytes at
+    /// least: as in AIMD (Chiu and Jain, 1989), channels that share a bottleneck approach equal windows, because they
+    /// shrink by the same factor.
+    pub(super) fn update(&mut self, round: &Round, measured: Measurement, may_shrink: bool, additive: u64) {
+        let Measurement { rate, min_rtt, queueing_delay, target } = measured;
         let half = target / 2;
         if queueing_delay > target && may_shrink {
             let most = self.cwnd.min(round.max_in_flight) as f64;

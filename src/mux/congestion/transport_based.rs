@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     controller::{CongestionController, ProbeAck},
     delay_based::{DelayBased, is_cpu_limited},
-    delay_window::DelayWindow,
+    delay_window::{DelayWindow, Measurement},
     foreign_delay::ForeignDelay,
     probes::ProbeTracker,
     round::Round,
@@ -346,7 +346,8 @@ impl TransportBased {
             return;
         }
         let additive = FAIRNESS_SEGMENTS * SEGMENT_LEN / self.flow_count;
-        self.window.update(&round, true, rate, min_rtt + foreign, own_delay, target, additive);
+        let measured = Measurement { rate, min_rtt: min_rtt + foreign, queueing_delay: own_delay, target };
+        self.window.update(&round, measured, true, additive);
         self.window.cwnd = self.window.cwnd.max(self.min_cwnd());
         let is_old =
             self.min_rtt.is_some_and(|(_, at)| now.saturating_duration_since(at) >= MIN_RTT_LIFETIME);
