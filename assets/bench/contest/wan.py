@@ -309,14 +309,15 @@ def at_least(factor, *peers):
 
 def at_most(limit=None, rathole=None):
     """At most `limit` and at most `rathole` times the figure of rathole, where they are given."""
-    texts = [f"≤ {limit:g}"] * (limit is not None) + [f"≤ {rathole:g} × rathole"] * (rathole is not None)
+    limits = ((limit, ""), (rathole, " × rathole"))
+    text = " and ".join(f"≤ {value:g}{unit}" for value, unit in limits if value is not None)
 
     def meets(ours, theirs):
         if rathole is not None and "rathole" not in theirs:
             return None
         return (limit is None or ours <= limit) and (rathole is None or ours <= rathole * theirs["rathole"])
 
-    return Requirement(" and ".join(texts), meets)
+    return Requirement(text, meets)
 
 
 def requirement(path, workload, key):
