@@ -64,6 +64,8 @@ enum Args {
         #[arg(long)]
         seconds: u64,
     },
+    /// HTTP requests at a fixed rate over keep-alive connections; measures their latency from when each was due
+    Requests(RequestLoad),
     /// Connections that exchange a few bytes and stay open until stdin ends
     Idle {
         #[arg(long)]
@@ -96,11 +98,26 @@ struct PingLoad {
     announce: bool,
 }
 
+/// HTTP requests at a fixed rate.
+#[derive(clap::Args)]
+struct RequestLoad {
+    #[arg(long)]
+    to: SocketAddr,
+    #[arg(long, default_value_t = 32)]
+    connections: u32,
+    /// Requests per second, on all connections together
+    #[arg(long, default_value_t = 1000)]
+    rate: u32,
+    #[arg(long)]
+    seconds: u64,
+}
+
 fn main() {
     match Args::parse() {
         Args::Target { listen } => target(listen),
         Args::Ping(load) => ping(&load),
         Args::Transfer { to, downloads, uploads, seconds } => transfer(to, downloads, uploads, seconds),
+        Args::Requests(load) => requests(&load),
         Args::Idle { to, count } => idle(to, count),
     }
 }
@@ -260,7 +277,7 @@ fn ping(load: &PingLoad) {
     let mut times: Vec<Duration> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
     let rate = (bytes.load(Relaxed) - before) as f64 / begin.elapsed().as_secs_f64();
     times.sort();
-    let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize].as_secs_f64() * 1e6;
+    let at = |share| micros_at(&times, share);
     println!(
         r#"{{"count": {}, "p50_us": {:.1}, "p99_us": {:.1}, "max_us": {:.1}, "bulk_gbit": {:.4}}}"#,
         times.len(),
@@ -268,6 +285,57 @@ fn ping(load: &PingLoad) {
         at(0.99),
         at(1.0),
         rate * 8.0 / 1e9
+    );
+}
+
+/// Returns the time, in microseconds, below which this share of the sorted `times` is.
+fn micros_at(times: &[Duration], share: f64) -> f64 {
+    times[((times.len() - 1) as f64 * share).round() as usize].as_secs_f64() * 1e6
+}
+
+/// Sends requests at a fixed rate, at equal intervals over all connections in turn. A request that is late because the
+/// connection's last response is late counts from when it was due: otherwise a slow tunnel would get less load.
+fn requests(load: &RequestLoad) {
+    let start = Instant::now() + Duration::from_millis(100);
+    let interval = Duration::from_secs(1) / load.rate;
+    let end = start + Duration::from_secs(load.seconds);
+    let send_on_one = |number: u32| {
+        let mut socket = TcpStream::connect(load.to).unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let (mut due, mut times, mut response) = (start + interval * number, Vec::new(), vec![0; 4096]);
+        while due < end {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            socket.write_all(b"GET / HTTP/1.1\r\nHost: target\r\n\r\n").unwrap();
+            let mut length = 0;
+            while response[..length]
+                .windows(4)
+                .position(|four| four == b"\r\n\r\n")
+                .is_none_or(|at| length < at + 4 + BODY)
+            {
+                match socket.read(&mut response[length..]).unwrap() {
+                    0 => panic!("the connection has ended"),
+                    read => length += read,
+                }
+            }
+            times.push(due.elapsed());
+            due += interval * load.connections;
+        }
+        times
+    };
+    let mut times: Vec<Duration> = thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..load.connections).map(|number| scope.spawn(move || send_on_one(number))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    times.sort();
+    println!(
+        r#"{{"count": {}, "rate": {:.1}, "p50_us": {:.1}, "p99_us": {:.1}, "max_us": {:.1}}}"#,
+        times.len(),
+        times.len() as f64 / start.elapsed().as_secs_f64(),
+        micros_at(&times, 0.5),
+        micros_at(&times, 0.99),
+        micros_at(&times, 1.0)
     );
 }
 
