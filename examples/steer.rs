@@ -41,7 +41,7 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     // The runtime of `underpass server`, so that the same server is measured.
-    let (runtime, threads) = WorkerThreads::start(Workers::default_count())?;
+    let (runtime, threads) = WorkerThreads::start(Workers::default_count(), true)?;
     runtime.block_on(serve(args, threads.workers()))
 }
 

@@ -16,7 +16,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::log::LogDestination;
+use super::{args::WorkerArgs, log::LogDestination};
 use crate::{
     runtime::{WorkerThreads, Workers},
     server::ShutdownSignals,
@@ -29,11 +29,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Starts the worker threads and runs `main` on the first one, which is this thread. Without a number, the number follows
 /// from the number of CPU cores.
 pub(super) fn run<T>(
-    workers: Option<u16>,
+    args: &WorkerArgs,
     main: impl AsyncFnOnce(Workers) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let count = workers.map_or_else(Workers::default_count, usize::from);
-    let (runtime, threads) = WorkerThreads::start(count).context("cannot start the worker threads")?;
+    let count = args.workers.map_or_else(Workers::default_count, usize::from);
+    let (runtime, threads) =
+        WorkerThreads::start(count, !args.no_busy_poll).context("cannot start the worker threads")?;
     runtime.block_on(main(threads.workers()))
 }
 

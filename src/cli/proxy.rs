@@ -18,7 +18,7 @@ pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     let token = args.token.token()?.context(
         "missing token: give --token, --token-file or UNDERPASS_TOKEN; the server shows the token when it starts",
     )?;
-    host::run(args.workers.workers, async |workers| {
+    host::run(&args.workers, async |workers| {
         let proxy = Proxy::new(args.config(), token, workers);
         let mut signals = host::TerminationSignals::new()?;
         let follow = async {

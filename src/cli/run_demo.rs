@@ -47,8 +47,7 @@ pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let destination = host::log_destination(args.screen.no_tui);
     let ring = LogRing::new();
     let log = log::init(destination, &args.log.log, &ring)?;
-    let summary =
-        host::run(args.workers.workers, async |workers| demo(&args, (destination, &ring), workers).await)?;
+    let summary = host::run(&args.workers, async |workers| demo(&args, (destination, &ring), workers).await)?;
     // Flushes the log, so that its last lines precede the summary.
     drop(log);
     print!("{summary}");

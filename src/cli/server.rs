@@ -27,7 +27,7 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let is_generated = given_token.is_none();
     let token = given_token.unwrap_or_else(Token::random);
     let telemetry = Telemetry::new();
-    host::run(args.workers.workers, async |workers| {
+    host::run(&args.workers, async |workers| {
         let config = args.config();
         let drain = Some(config.drain_timeout);
         let (server, control) = Server::bind(config, token.clone(), telemetry.clone(), workers)?;

@@ -25,6 +25,18 @@ const MAX_POLL_TIME: Duration = Duration::from_micros(100);
 /// loopback with little other traffic improved half as much.
 const POLL_TIME_PER_WORK_TIME: u32 = 2;
 
+/// A thread busy-polls only while it works for at least 1 in this number of the time.
+///
+/// Below that there is no hurry that would be worth the processor time. A paced download of 500 Mbit/s and a thousand
+/// requests per second keep a thread at work for a twentieth of the time, and busy-polling made the one cost a quarter
+/// more and the other a twelfth. At 3 Gbit/s, where a thread works for a fifth of the time, busy-polling *saves* up to
+/// a quarter, because the data is handled in larger portions; and a ping over loopback, which keeps a thread at work
+/// for a quarter of the time, is answered sooner.
+const WORK_TIME_SHARE: u32 = 8;
+
+/// The time over which the share of work is measured.
+const LOAD_INTERVAL: Duration = Duration::from_millis(10);
+
 /// The most busy-polling time that a thread can save up.
 const MAX_CREDIT: Duration = Duration::from_millis(1);
 
@@ -51,8 +63,8 @@ thread_local! {
 /// Decides when the current thread busy-polls before it sleeps.
 ///
 /// Busy-polling uses processor time that would otherwise be idle, as `halt_poll_ns` of KVM and adaptive mutexes do:
-/// every other thread that is ready on the processor runs first. It is proportional to the work: a process that is
-/// hardly used hardly polls, and no process takes more than three times its own processor time.
+/// every other thread that is ready on the processor runs first. It is proportional to the work, so that no process takes
+/// more than three times its own processor time; and a thread that has little work does not poll at all.
 ///
 /// Under CPU contention yielding is expensive: a thread that wakes up runs before one that computes, but one that has
 /// yielded waits for the other's time slice to end. HTTP requests beside two busy loops on two cores were served at a
@@ -65,6 +77,12 @@ struct BusyPollBudget {
     working_since: Cell<Option<Instant>>,
     /// Since when the thread sleeps, or is about to; `None` while it works.
     idle_since: Cell<Option<Instant>>,
+    /// When the current measurement of the thread's load began; `None` before the first.
+    load_measured_since: Cell<Option<Instant>>,
+    /// How long the thread has worked since then.
+    work_time: Cell<Duration>,
+    /// Whether the thread has worked for its [share](WORK_TIME_SHARE) of the last [`LOAD_INTERVAL`].
+    is_loaded: Cell<bool>,
     /// How long the thread may still busy-poll before it has to work again.
     credit: Cell<Duration>,
     /// The backoff in force after CPU contention; `None` after a poll without contention.
@@ -87,6 +105,9 @@ impl BusyPollBudget {
             receive_count: Cell::new(0),
             working_since: Cell::new(None),
             idle_since: Cell::new(None),
+            load_measured_since: Cell::new(None),
+            work_time: Cell::new(Duration::ZERO),
+            is_loaded: Cell::new(false),
             credit: Cell::new(Duration::ZERO),
             backoff: Cell::new(None),
         }
@@ -102,14 +123,34 @@ impl BusyPollBudget {
     }
 
     /// Records that the thread has no work left at `now`, and adds credit for the work done. Returns whether to
-    /// busy-poll before sleeping: there has to be credit, and no backoff in force.
+    /// busy-poll before sleeping: the thread has to be loaded, and have credit, and no backoff may be in force.
     fn work_finished(&self, now: Instant) -> bool {
         self.idle_since.set(Some(now));
         // A thread that has not worked since its last poll sleeps.
         let Some(since) = self.working_since.take() else { return false };
-        let credit = self.credit.get() + now.saturating_duration_since(since) * POLL_TIME_PER_WORK_TIME;
+        let work_time = now.saturating_duration_since(since);
+        self.update_load(since, work_time, now);
+        let credit = self.credit.get() + work_time * POLL_TIME_PER_WORK_TIME;
         self.credit.set(credit.min(MAX_CREDIT));
-        credit >= MAX_POLL_TIME && self.backoff.get().is_none_or(|backoff| now >= backoff.until)
+        self.is_loaded.get()
+            && credit >= MAX_POLL_TIME
+            && self.backoff.get().is_none_or(|backoff| now >= backoff.until)
+    }
+
+    /// Adds `work_time` that began at `since` and ended at `now` to the measurement of the load, and ends the
+    /// measurement after [`LOAD_INTERVAL`].
+    fn update_load(&self, since: Instant, work_time: Duration, now: Instant) {
+        let measured_since = self.load_measured_since.get().unwrap_or(since);
+        let total = self.work_time.get() + work_time;
+        let elapsed = now.saturating_duration_since(measured_since);
+        if elapsed < LOAD_INTERVAL {
+            self.load_measured_since.set(Some(measured_since));
+            self.work_time.set(total);
+        } else {
+            self.is_loaded.set(total * WORK_TIME_SHARE >= elapsed);
+            self.load_measured_since.set(Some(now));
+            self.work_time.set(Duration::ZERO);
+        }
     }
 
     /// Records that busy-polling was ended by CPU contention at `now`, after `poll_time`. Starts the backoff, or
@@ -122,7 +163,7 @@ impl BusyPollBudget {
     }
 
     /// Records that busy-polling has ended at `now` without contention, after `poll_time`, and whether bytes were
-    /// received.
+    /// received, from `now` on. What follows from them is work.
     fn poll_finished(&self, poll_time: Duration, has_received: bool, now: Instant) {
         self.credit.set(self.credit.get().saturating_sub(poll_time));
         self.backoff.set(None);
@@ -136,11 +177,14 @@ pub(crate) fn record_activity() {
     BUDGET.with(|budget| budget.receive_count.set(budget.receive_count.get() + 1));
 }
 
-/// Creates a runtime for one thread that busy-polls before it sleeps.
+/// Creates a runtime for one thread, which busy-polls before it sleeps if `busy_poll` is set.
 ///
 /// # Errors
 /// The system has no descriptors or memory for the runtime.
-pub(super) fn runtime() -> io::Result<Runtime> {
+pub(super) fn runtime(busy_poll: bool) -> io::Result<Runtime> {
+    if !busy_poll {
+        return Builder::new_current_thread().enable_all().build();
+    }
     let start = Arc::new(Notify::new());
     let notify_start = start.clone();
     let on_park = move || {
@@ -155,13 +199,13 @@ pub(super) fn runtime() -> io::Result<Runtime> {
         .on_thread_unpark(on_unpark)
         .build()?;
     // The task is not joined: it ends with the runtime, and touches nothing outside this module.
-    drop(runtime.spawn(busy_poll(start)));
+    drop(runtime.spawn(poll_when_notified(start)));
     Ok(runtime)
 }
 
 /// Task that busy-polls each time it is notified: it yields to the runtime, which polls the sockets without waiting,
 /// until bytes are received, [`MAX_POLL_TIME`] has passed, or there is CPU contention.
-async fn busy_poll(start: Arc<Notify>) {
+async fn poll_when_notified(start: Arc<Notify>) {
     loop {
         start.notified().await;
         let count_before = BUDGET.with(|budget| budget.receive_count.get());
@@ -175,12 +219,16 @@ async fn busy_poll(start: Arc<Notify>) {
                 BUDGET.with(|budget| budget.contention_met(now - since, now));
                 break;
             }
-            // The runtime polls the sockets before it runs this task again.
+            // The runtime polls the sockets, and runs the tasks that are ready, before it runs this task again.
             yield_now().await;
-            let now = Instant::now();
             let has_received = BUDGET.with(|budget| budget.receive_count.get()) != count_before;
-            if has_received || now - since >= MAX_POLL_TIME {
-                BUDGET.with(|budget| budget.poll_finished(now - since, has_received, now));
+            if has_received {
+                BUDGET.with(|budget| budget.poll_finished(now - since, true, now));
+                break;
+            }
+            let now = Instant::now();
+            if now - since >= MAX_POLL_TIME {
+                BUDGET.with(|budget| budget.poll_finished(now - since, false, now));
                 break;
             }
         }

@@ -74,18 +74,18 @@ pub struct WorkerThreads {
 }
 
 impl WorkerThreads {
-    /// Starts `count` workers. Returns the runtime of the first, which the calling thread has to run; each of the
-    /// others runs on a thread of its own.
+    /// Starts `count` workers, which busy-poll before they sleep if `busy_poll` is set. Returns the runtime of the
+    /// first, which the calling thread has to run; each of the others runs on a thread of its own.
     ///
     /// # Errors
     /// A thread or its runtime cannot be created.
-    pub fn start(count: usize) -> io::Result<(Runtime, Self)> {
-        let first = busy_poll::runtime()?;
+    pub fn start(count: usize, busy_poll: bool) -> io::Result<(Runtime, Self)> {
+        let first = busy_poll::runtime(busy_poll)?;
         let mut handles = vec![first.handle().clone()];
         let mut owner =
             Self { workers: Workers::of(Vec::new()), stop: CancellationToken::new(), threads: Vec::new() };
         for number in 1..count {
-            let runtime = busy_poll::runtime()?;
+            let runtime = busy_poll::runtime(busy_poll)?;
             handles.push(runtime.handle().clone());
             let stop = owner.stop.clone();
             let thread = thread::Builder::new().name(format!("worker {number}"));

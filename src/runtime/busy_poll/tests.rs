@@ -25,12 +25,28 @@ fn total_poll_time(gap: Duration, work: Duration, rounds: u32) -> Duration {
 #[test]
 fn busy_polling_is_proportional_to_work() {
     let micros = Duration::from_micros;
-    // Each response arrives at once: the thread never sleeps.
+    // Each response arrives at once: once the load was measured, the thread never sleeps.
     let near = total_poll_time(micros(15), micros(10), 10_000);
-    assert!(near > micros(14) * 9_900, "{near:?}");
+    assert!(near > micros(14) * 9_500, "{near:?}");
     // No response arrives in time: polling costs twice the work, and no more.
-    let far = total_poll_time(micros(1000), micros(10), 10_000);
-    assert!((micros(190_000)..=micros(200_000)).contains(&far), "{far:?}");
+    let far = total_poll_time(micros(150), micros(50), 10_000);
+    assert!((micros(950_000)..=micros(1_000_000)).contains(&far), "{far:?}");
+}
+
+#[test]
+fn a_thread_with_little_work_sleeps_at_once() {
+    let (micros, none) = (Duration::from_micros, Duration::ZERO);
+    // As many small messages, and as large bursts, as come close to the load that is polled for.
+    assert_eq!(total_poll_time(micros(95), micros(10), 10_000), none);
+    assert_eq!(total_poll_time(micros(2_100), micros(200), 1_000), none);
+    // The load is that of the last moments: a burst after a pause does not count with its own time only.
+    let (budget, begin) = (BusyPollBudget::new(), Instant::now());
+    let at = |millis| begin + Duration::from_millis(millis);
+    budget.work_started(at(0));
+    assert!(budget.work_finished(at(20)), "it has worked all the time");
+    budget.poll_finished(MAX_POLL_TIME, false, at(20));
+    budget.work_started(at(1_000));
+    assert!(!budget.work_finished(at(1_005)));
 }
 
 #[test]
@@ -40,6 +56,8 @@ fn cpu_contention_doubles_the_backoff() {
     let at = |millis| begin + Duration::from_millis(millis);
     // Whether the thread busy-polls after it has worked for a millisecond until `now`.
     let polls = |now: Instant| {
+        budget.is_loaded.set(true);
+        budget.load_measured_since.set(Some(now));
         budget.work_started(now - MAX_CREDIT);
         budget.work_finished(now)
     };
