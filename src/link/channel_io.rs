@@ -190,13 +190,18 @@ impl ChannelIo {
 
     /// Transmits the frames that the mux has for this channel, until there are none, the socket takes no more, or
     /// [`TURN_BUDGET`] is used up. If another thread is flushing the channel, leaves the work to that thread and
-    /// returns.
-    pub(super) fn flush(&self, source: &impl TransmitSource) {
+    /// returns. Returns whether the budget is used up; then it has woken the driver, which continues.
+    pub(super) fn flush(&self, source: &impl TransmitSource) -> bool {
         assert_link_state_unlocked();
+        let mut is_budget_exhausted = false;
         self.write_queue.run(|queue| match self.write_out(source, queue) {
             Ok(FlushResult::Drained) => true,
-            // The driver continues, now or once the socket is writable.
-            Ok(FlushResult::BudgetExhausted | FlushResult::WriteBlocked) => false,
+            Ok(FlushResult::BudgetExhausted) => {
+                is_budget_exhausted = true;
+                false
+            }
+            // The driver continues once the socket is writable.
+            Ok(FlushResult::WriteBlocked) => false,
             // The kernel reports a reset to one call only; after it, and after a close by the peer, writes fail with
             // a broken pipe. The driver finds the end by itself after it has read what the peer sent before. The
             // driver of a text peer may not be reading.
@@ -209,6 +214,7 @@ impl ChannelIo {
                 false
             }
         });
+        is_budget_exhausted
     }
 
     /// Encodes frames and writes them to the socket for one flush, and returns why it stopped. Fails if a write to

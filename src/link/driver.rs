@@ -43,6 +43,9 @@ const MIN_READ_SPACE: usize = BufferPool::BUFFER_SIZE / 2;
 /// are flushed, before more are decoded: responses leave early, and other threads get the link's lock.
 const MAX_BATCH: usize = 64;
 
+/// From how many bytes on a read of the channel counts as bulk data.
+const MIN_BULK_READ: usize = 16 * 1024;
+
 /// How long the kernel retransmits to a peer that acknowledges nothing, or waits for one whose receive window stays
 /// closed, before the connection fails (`TCP_USER_TIMEOUT`). Longer than an outage that streams survive: when the path
 /// is back, the connection may be the first to work again. Pings detect a lost channel sooner.
@@ -264,6 +267,7 @@ impl Driver {
         let io = self.io.clone();
         let mut sample_at: Option<Instant> = None;
         let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut stopped = pin!(io.stopped());
         self.handle_buffered()?;
         loop {
             if io.shared().take_timeout_moved() {
@@ -274,11 +278,12 @@ impl Driver {
                 sample_at.get_or_insert_with(|| Instant::now() + SAMPLE_INTERVAL);
             }
             tokio::select! {
-                () = io.stopped() => return Ok(()),
+                () = stopped.as_mut() => return Ok(()),
                 () = io.driver_woken() => {
-                    io.flush(&self.link);
-                    // There may be more than one turn's budget: other tasks run first.
-                    tokio::task::yield_now().await;
+                    // Other tasks run first if there may be more. To yield after each message would cost a system call.
+                    if io.flush(&self.link) {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 _ = io.socket().writable(), if io.shared().is_write_blocked() => {
                     io.shared().set_write_blocked(false);
@@ -413,14 +418,23 @@ impl Driver {
     /// Decodes the complete frames or lines in the buffer, hands them to the link in batches, and executes what
     /// follows from each batch. Returns whether the channel's socket must not be read for now.
     ///
+    /// The answers to bulk data are flushed at once, because credit that returns early finds the peer's buffers in its
+    /// cache. Those to small messages leave with what the tasks that are ready now send: a write to a TCP socket costs
+    /// more than handling a message.
+    ///
     /// Frames before one that cannot be decoded are handled first.
     fn handle_buffered(&mut self) -> Result<bool, DisconnectReason> {
         let now = Instant::now();
+        let is_bulk = self.buffer.len() >= MIN_BULK_READ;
         loop {
             let (is_complete, must_stop) = with_scratch(&DECODED, |batch| {
                 let decoded = self.decode_batch(batch);
                 let handled = self.handle_batch(batch, now);
-                self.link.flush();
+                if is_bulk {
+                    self.link.flush()
+                } else {
+                    self.link.wake_drivers()
+                }
                 // An error of the mux concerns an earlier frame than an error of the decoder.
                 handled.and_then(|must_stop| Ok((decoded?, must_stop)))
             })?;

@@ -144,7 +144,8 @@ impl Link {
             state.endpoints.insert(number, endpoint.clone());
             Ok(endpoint)
         })?;
-        self.flush();
+        // Not flushed here: the relay task reads the user's socket first, and a request leaves together with the OPEN.
+        self.wake_drivers();
         Ok(Stream { link: self.clone(), endpoint })
     }
 
@@ -471,7 +472,7 @@ impl Stream {
     /// Accepts a stream that the peer opened: the target is connected, and the peer is notified with ACCEPT.
     pub fn accept(&self) {
         self.link.with(|state| state.mux.accept(self.number()));
-        self.link.flush();
+        self.link.wake_drivers();
     }
 
     /// Waits until the peer resets the stream, and returns its code. Only for a stream that is not being relayed.

@@ -71,7 +71,8 @@ impl Stream {
         let RetryableConnection { socket, replay } = connection.into();
         let socket = Arc::new(socket);
         self.endpoint().lock_delivery().socket = Some(socket.clone());
-        let mut reader = SocketReader::new(self.endpoint().send_pacer(), replay);
+        let mut reader =
+            SocketReader::new(self.endpoint().send_pacer(), replay, self.endpoint().shared().is_observed());
         let outcome = self.relay_until_end(&socket, &mut reader, cancel).await;
         if let StreamOutcome::Finished = outcome {
             disable_reset_on_close(&socket);

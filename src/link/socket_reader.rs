@@ -64,6 +64,8 @@ pub(super) struct SocketReader {
     pacer: Pacer,
     /// Bytes that an earlier stream read from the same socket and that this one sends first.
     replay: VecDeque<Bytes>,
+    /// Whether the socket is read once before the runtime has seen it readable.
+    is_first_read_due: bool,
     /// Whether the local socket's last byte was read (FIN).
     is_finished: bool,
     /// When the last queue-wait measurement of the stream was started.
@@ -100,11 +102,14 @@ struct Chunk {
 }
 
 impl SocketReader {
-    /// Creates a reader that sends the bytes in `replay` before those of the socket.
-    pub(super) fn new(pacer: Pacer, replay: VecDeque<Bytes>) -> Self {
+    /// Creates a reader that sends the bytes in `replay` before those of the socket. `has_request` says that the socket
+    /// was accepted and probably has a request to read, which is then read before the runtime has seen the socket
+    /// readable: it leaves with the OPEN, and saves the peer a wake-up.
+    pub(super) fn new(pacer: Pacer, replay: VecDeque<Bytes>, has_request: bool) -> Self {
         Self {
             pacer,
             replay,
+            is_first_read_due: has_request,
             is_finished: false,
             last_queue_wait_measured: None,
             detector: SendBottleneckDetector::default(),
@@ -206,7 +211,8 @@ impl SocketReader {
                 Err(error) => return interrupted_or(error),
             }
         }
-        let read = read_pooled(socket, max, has_failed);
+        let is_first = std::mem::take(&mut self.is_first_read_due) && !has_failed;
+        let read = if is_first { read_request(socket, max) } else { read_pooled(socket, max, has_failed) };
         self.pacer.settle(read.as_ref().map_or(0, |chunk| chunk.bytes.len()) as u64);
         read.map_or_else(interrupted_or, |chunk| Ok(Some(chunk)))
     }
@@ -278,6 +284,16 @@ fn socket_is_at_end(socket: &TcpStream, has_failed: bool) -> io::Result<bool> {
     let peek = || SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]);
     let peeked = if has_failed { peek() } else { socket.try_io(Interest::READABLE, peek) };
     peeked.map(|n| n == 0)
+}
+
+/// Reads `max` bytes at most, and no more than a request usually has, whether or not the runtime has seen the socket
+/// readable.
+fn read_request(socket: &TcpStream, max: usize) -> io::Result<Chunk> {
+    assert_link_state_unlocked();
+    let mut buffer = [0; MAX_MESSAGE];
+    let max = max.min(buffer.len());
+    let n = (&*SockRef::from(socket)).read(&mut buffer[..max])?;
+    Ok(Chunk { bytes: Bytes::copy_from_slice(&buffer[..n]), is_last: 0 < n && n < max })
 }
 
 /// Reads `max` bytes at most into a pooled buffer. A small chunk is copied out of it, so that the buffer is free
