@@ -125,7 +125,7 @@ impl Link {
         })
     }
 
-    /// Opens a stream to the peer, preferably on a channel of the current worker.
+    /// Opens a stream to the peer, preferably on a channel of this worker. OPEN leaves together with what is read next.
     ///
     /// # Errors
     /// [`OpenError`] says why no stream was opened.
@@ -144,7 +144,6 @@ impl Link {
             state.endpoints.insert(number, endpoint.clone());
             Ok(endpoint)
         })?;
-        // Not flushed here: the relay task reads the user's socket first, and a request leaves together with the OPEN.
         self.wake_drivers();
         Ok(Stream { link: self.clone(), endpoint })
     }

@@ -31,7 +31,8 @@ const POLL_TIME_PER_WORK_TIME: u32 = 2;
 /// requests per second keep a thread at work for a twentieth of the time, and busy-polling made the one cost a quarter
 /// more and the other a twelfth. At 3 Gbit/s, where a thread works for a fifth of the time, busy-polling *saves* up to
 /// a quarter, because the data is handled in larger portions; and a ping over loopback, which keeps a thread at work
-/// for a quarter of the time, is answered sooner.
+/// for a quarter of the time, is answered sooner. The pings of a thousand idle channels would otherwise make a thread
+/// poll for twice the time that they cost.
 const WORK_TIME_SHARE: u32 = 8;
 
 /// The time over which the share of work is measured.
@@ -39,10 +40,6 @@ const LOAD_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The most busy-polling time that a thread can save up.
 const MAX_CREDIT: Duration = Duration::from_millis(1);
-
-/// How long a thread may sleep and keep its credit. Messages that are further apart are no exchange that polling makes
-/// faster: the pings of a thousand idle channels would otherwise make a thread poll for twice the time that they cost.
-const MAX_SLEEP_WITH_CREDIT: Duration = Duration::from_millis(10);
 
 /// If another thread keeps the processor for this long while this one yields it, there is CPU contention: the other
 /// thread is not one of the peers of this process, which wait for this one themselves. A compiler uses the whole of
@@ -75,8 +72,6 @@ struct BusyPollBudget {
     receive_count: Cell<u64>,
     /// Since when the thread works; `None` after it has become idle.
     working_since: Cell<Option<Instant>>,
-    /// Since when the thread sleeps, or is about to; `None` while it works.
-    idle_since: Cell<Option<Instant>>,
     /// When the current measurement of the thread's load began; `None` before the first.
     load_measured_since: Cell<Option<Instant>>,
     /// How long the thread has worked since then.
@@ -104,7 +99,6 @@ impl BusyPollBudget {
         Self {
             receive_count: Cell::new(0),
             working_since: Cell::new(None),
-            idle_since: Cell::new(None),
             load_measured_since: Cell::new(None),
             work_time: Cell::new(Duration::ZERO),
             is_loaded: Cell::new(false),
@@ -115,17 +109,12 @@ impl BusyPollBudget {
 
     /// Records that the thread starts to work at `now`. After a long sleep its credit is void.
     fn work_started(&self, now: Instant) {
-        let idle_since = self.idle_since.take();
-        if idle_since.is_some_and(|since| now.saturating_duration_since(since) > MAX_SLEEP_WITH_CREDIT) {
-            self.credit.set(Duration::ZERO);
-        }
         self.working_since.set(Some(now));
     }
 
     /// Records that the thread has no work left at `now`, and adds credit for the work done. Returns whether to
     /// busy-poll before sleeping: the thread has to be loaded, and have credit, and no backoff may be in force.
     fn work_finished(&self, now: Instant) -> bool {
-        self.idle_since.set(Some(now));
         // A thread that has not worked since its last poll sleeps.
         let Some(since) = self.working_since.take() else { return false };
         let work_time = now.saturating_duration_since(since);
