@@ -107,7 +107,7 @@ impl BusyPollBudget {
         }
     }
 
-    /// Records that the thread starts to work at `now`. After a long sleep its credit is void.
+    /// Records that the thread starts to work at `now`.
     fn work_started(&self, now: Instant) {
         self.working_since.set(Some(now));
     }
