@@ -73,6 +73,9 @@ pub(super) struct ChannelIo {
     is_reading_paused: AtomicBool,
     /// Wakes the channel's driver to flush the write queue.
     driver_wake: Notify,
+    /// Wakes the channel's driver to set the timer of the next report of the kernel's view. Apart from `driver_wake`, which
+    /// makes it flush at once: each flush asks for another report, and the driver would never wait for the timer.
+    sample_wake: Notify,
     /// Whether a write failed because the peer has reset the connection (RST). The kernel reports a reset only once,
     /// so the driver may read a plain end instead.
     was_reset: AtomicBool,
@@ -103,6 +106,7 @@ impl ChannelIo {
             write_queue: FlatCombiner::new(write_queue),
             is_reading_paused: AtomicBool::new(false),
             driver_wake: Notify::new(),
+            sample_wake: Notify::new(),
             was_reset: AtomicBool::new(false),
             is_responsive: watch::Sender::new(true),
             stopped: CancellationToken::new(),
@@ -129,6 +133,12 @@ impl ChannelIo {
     /// wait. For the driver only.
     pub(super) async fn driver_woken(&self) {
         self.driver_wake.notified().await;
+    }
+
+    /// Waits until a flush has made another report of the kernel's view [due](Self::is_sample_due), or returns at once if
+    /// one has since the last wait. For the driver only.
+    pub(super) async fn sample_requested(&self) {
+        self.sample_wake.notified().await;
     }
 
     /// Sets whether the peer answers on the channel, and wakes the tasks that [watch](Self::watch_responsive) it.
@@ -273,7 +283,7 @@ impl ChannelIo {
             && source.is_awaiting_sample(self.shared.id())
             && !self.is_sample_due.swap(true, SeqCst)
         {
-            self.wake_driver();
+            self.sample_wake.notify_one();
         }
     }
 

@@ -285,6 +285,8 @@ impl Driver {
                         tokio::task::yield_now().await;
                     }
                 }
+                // The timer is set above.
+                () = io.sample_requested() => {}
                 _ = io.socket().writable(), if io.shared().is_write_blocked() => {
                     io.shared().set_write_blocked(false);
                     self.link.with(|state| state.mux.set_write_blocked(io.shared().id(), false));
