@@ -252,7 +252,9 @@ impl TransportBased {
         match self.round_started_at {
             // With few segments in flight, there is nothing to measure yet.
             Some(started_at) if now.saturating_duration_since(started_at) >= sample.rtt => {
-                if sample.in_flight >= MIN_CONTROLLED_SEGMENTS * SEGMENT_LEN {
+                // A small window allows no more: one that was never measured would never grow again.
+                let most = self.window.cwnd / 4 * 3;
+                if sample.in_flight >= most.min(MIN_CONTROLLED_SEGMENTS * SEGMENT_LEN) {
                     self.round.start_measuring(sample.delivered, now);
                     self.round_started_at = None;
                 } else {
