@@ -122,6 +122,11 @@ impl Mux {
                 channel.scheduler.charge(next, 0, false);
                 if let Some(stream) = self.streams.get_mut(&id) {
                     stream.is_in_scheduler = false;
+                    if stream.has_control() {
+                        // The RESET, which has waited for that data.
+                        enqueue_on(channel, stream, id);
+                        self.events.push_back(MuxEvent::TransmitReady { channel: source });
+                    }
                 }
                 continue;
             };
