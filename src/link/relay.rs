@@ -55,9 +55,9 @@ impl Stream {
     /// `cancel` is cancelled. Returns how the stream ended.
     ///
     /// `socket_failed` is the code of the RESET that the peer receives if the local socket fails, after all data that
-    /// the socket had received; and `cancelled` returns the code if the relay is cancelled, which discards data. Closing the socket must reset its connection (`SO_LINGER` 0), as
-    /// it does after `net::enable_reset_on_close`: the socket ends as the stream did, with an orderly close only if
-    /// the stream finished.
+    /// the socket had received; and `cancelled` returns the code if the relay is cancelled, which discards data. Closing
+    /// the socket must reset its connection (`SO_LINGER` 0), as it does after `net::enable_reset_on_close`: the socket
+    /// ends as the stream did, with an orderly close only if the stream finished.
     ///
     /// The connection is returned as well if the peer ended the stream, or the relay was cancelled, and no target can
     /// have received any of its bytes.

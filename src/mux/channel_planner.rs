@@ -356,8 +356,8 @@ impl ChannelPlanner {
         self.change(to, reason)
     }
 
-    /// Continues an attempt with the interval that ends, which took `elapsed`. Takes it back if the channels were not opened, or did not raise
-    /// the rate although data was waiting; at least `floor` channels are kept.
+    /// Continues an attempt with the interval that ends, which took `elapsed`. Takes it back if the channels were not
+    /// opened, or did not raise the rate although data was waiting; at least `floor` channels are kept.
     fn judge(
         &mut self,
         mut attempt: GrowthAttempt,

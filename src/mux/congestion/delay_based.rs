@@ -84,8 +84,9 @@ pub(super) const CHUNKS_PER_TARGET: u32 = 2;
 /// Controls a channel by probes alone: pings behind its data, whose answers tell the RTT and the data delivered.
 ///
 /// It is meant for loopback, where nothing is lost and `TCP_INFO` would show nothing of a path behind a local relay. It
-/// also has to do for network paths on systems without `TCP_INFO`, where it errs towards throughput: where TCP retransmits a lost segment, all data behind it is delivered one RTT later, which
-/// an answer to a probe cannot tell from a queue.
+/// also has to do for network paths on systems without `TCP_INFO`, where it errs towards throughput: where TCP
+/// retransmits a lost segment, all data behind it is delivered one RTT later, which an answer to a probe cannot tell from
+/// a queue.
 #[derive(Debug)]
 pub(in crate::mux) struct DelayBased {
     /// The target of the queueing delay: how long data may queue on the path, from the configuration.
