@@ -44,6 +44,10 @@ const SLOW_START_GAIN: f64 = 1.25;
 /// With a longer queueing delay, lost segments are taken for dropped by a full queue.
 const QUEUE_LOSS_DELAY: Duration = Duration::from_millis(20);
 
+/// How many rounds the window is kept after slow start: while the losses of its overshoot are repaired, the queue drains
+/// and less is delivered than the path can.
+const SETTLING_ROUNDS: u32 = 2;
+
 /// After as many rounds in which the kernel alone held data back it is taken to be slower than the path.
 const KERNEL_BOUND_ROUNDS: u32 = 3;
 
@@ -107,6 +111,8 @@ pub(in crate::mux) struct TransportBased {
     rate: Option<f64>,
     /// The congestion window, which follows the queueing delay.
     window: DelayWindow,
+    /// For how many more rounds the window is kept after slow start.
+    settling_rounds: u32,
     /// In how many rounds in a row the kernel alone held data back.
     kernel_bound_rounds: u32,
     /// The highest delivery rate of a round of slow start, in bytes per second.
@@ -156,6 +162,7 @@ impl TransportBased {
             sent_before: 0,
             rate: None,
             window: DelayWindow::new(UNLIMITED),
+            settling_rounds: 0,
             kernel_bound_rounds: 0,
             slow_start_rate: 0.0,
             min_rtt: None,
@@ -317,6 +324,7 @@ impl TransportBased {
         if is_queued && !has_grown {
             let cwnd = (self.slow_start_rate * (min_rtt + self.target(min_rtt)).as_secs_f64()) as u64;
             self.window.leave_slow_start(cwnd.max(self.min_cwnd()));
+            self.settling_rounds = SETTLING_ROUNDS;
         }
     }
 
@@ -333,6 +341,10 @@ impl TransportBased {
         }
         if self.window.is_in_slow_start() {
             return self.leave_slow_start_if_full(rate, min_rtt);
+        }
+        if self.settling_rounds > 0 {
+            self.settling_rounds -= 1;
+            return;
         }
         if let Some(cwnd) =
             self.foreign_delay.detect(delay, target, rate, self.window.cwnd.min(round.max_in_flight), now)
