@@ -230,6 +230,10 @@ impl Driver {
             Ok(()) => DisconnectReason::Closed,
             Err(reason) => reason,
         };
+        if self.io.shared().is_retiring() {
+            // The RETIRE that completes the orderly closing may have been queued by the frame that stopped the driver.
+            self.io.flush(&self.link);
+        }
         // A thread that is flushing may just have learnt of a reset, after which a read returns a plain end.
         while self.io.is_flushing() {
             tokio::task::yield_now().await;
