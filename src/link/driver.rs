@@ -51,8 +51,7 @@ const MIN_BULK_READ: usize = 16 * 1024;
 /// is back, the connection may be the first to work again. Pings detect a lost channel sooner.
 const BINARY_USER_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// How long a channel whose peer sends, but reads nothing, is kept: its socket has accepted nothing for this long, and
-/// its receive window is closed.
+/// A channel whose peer sends, but has read nothing for this long (its receive window is closed), is closed.
 const MAX_READ_STALL: Duration = Duration::from_secs(9);
 
 /// `TCP_USER_TIMEOUT` of the connection to a text peer, longer than [`BINARY_USER_TIMEOUT`]: a simple text proxy may

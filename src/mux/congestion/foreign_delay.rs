@@ -37,12 +37,12 @@ pub(super) struct ForeignDelay {
     /// For how long the next foreign delay is valid; zero stands for [`FIRST_LIFETIME`].
     lifetime: Duration,
     /// The rounds in which data queued for longer than the target; `None` after a round without a queue.
-    trial: Option<Trial>,
+    trial: Option<ShrinkTrial>,
 }
 
 /// Rounds with a queueing delay above the target, in which the window shrinks.
 #[derive(Debug, Clone, Copy)]
-struct Trial {
+struct ShrinkTrial {
     /// The delivery rate, in bytes per second, at the beginning. That of the first round is in part from before the
     /// queue, so it is that of the second round; `None` before.
     rate: Option<f64>,
@@ -81,11 +81,11 @@ impl ForeignDelay {
         }
         let trial = match &mut self.trial {
             None => {
-                self.trial = Some(Trial { rate: None, cwnd, rounds: 1 });
+                self.trial = Some(ShrinkTrial { rate: None, cwnd, rounds: 1 });
                 return None;
             }
-            Some(trial @ Trial { rate: None, .. }) => {
-                *trial = Trial { rate: Some(rate), cwnd, rounds: 2 };
+            Some(trial @ ShrinkTrial { rate: None, .. }) => {
+                *trial = ShrinkTrial { rate: Some(rate), cwnd, rounds: 2 };
                 return None;
             }
             Some(trial) => {

@@ -121,7 +121,7 @@ pub(in crate::mux) struct TransportBased {
     min_rtt: Option<(Duration, Instant)>,
     /// While the path is drained to measure the minimum RTT: until when, the window from before, and the lowest RTT so
     /// far.
-    probe_rtt: Option<ProbeRtt>,
+    drain: Option<Drain>,
     /// The measurements since the last update of the congestion window.
     round: Round,
     /// When the current round began; `None` once its second round trip has begun.
@@ -140,7 +140,7 @@ pub(in crate::mux) struct TransportBased {
 
 /// A drain of the path, to measure the minimum RTT.
 #[derive(Debug, Clone, Copy)]
-struct ProbeRtt {
+struct Drain {
     /// When the drain ends.
     until: Instant,
     /// The congestion window before it.
@@ -166,7 +166,7 @@ impl TransportBased {
             kernel_bound_rounds: 0,
             slow_start_rate: 0.0,
             min_rtt: None,
-            probe_rtt: None,
+            drain: None,
             round: Round::new(now),
             round_started_at: Some(now),
             foreign_delay: ForeignDelay::default(),
@@ -290,7 +290,7 @@ impl TransportBased {
             }
             min => *min = Some((rtt, now)),
         }
-        let Some(probe) = &mut self.probe_rtt else { return };
+        let Some(probe) = &mut self.drain else { return };
         let is_confirmed = self.min_rtt.is_some_and(|(_, at)| at == now);
         if now >= probe.measured_from {
             probe.lowest = Some(probe.lowest.map_or(rtt, |lowest| lowest.min(rtt)));
@@ -301,7 +301,7 @@ impl TransportBased {
                 self.min_rtt = Some((probe.lowest.unwrap_or(rtt), now));
                 self.foreign_delay = ForeignDelay::default();
             }
-            self.probe_rtt = None;
+            self.drain = None;
             self.start_round(now);
         }
     }
@@ -336,7 +336,7 @@ impl TransportBased {
         let target = self.target(min_rtt);
         self.count_kernel_bound_rounds(rate, self.rate, delay <= target);
         self.rate = round.update_rate(self.rate, rate, delay > target);
-        if self.probe_rtt.is_some() {
+        if self.drain.is_some() {
             return;
         }
         if self.window.is_in_slow_start() {
@@ -368,7 +368,7 @@ impl TransportBased {
         if round.is_cwnd_limited && is_old {
             let bdp = self.rate.unwrap_or(rate) * min_rtt.as_secs_f64();
             let drained = (bdp * PROBE_RTT_BDP_FRACTION) as u64;
-            self.probe_rtt = Some(ProbeRtt {
+            self.drain = Some(Drain {
                 until: now + PROBE_RTT_ROUNDS * self.sample.rtt,
                 measured_from: now + self.sample.rtt + self.sample.rtt / 2,
                 restored_cwnd: self.window.cwnd,

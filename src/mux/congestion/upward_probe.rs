@@ -28,7 +28,7 @@ const MAX_PAUSE: u32 = 64;
 #[derive(Debug, Default)]
 pub(super) struct UpwardProbe {
     /// The probe whose effect the next round shows; `None` if there is none.
-    running: Option<Trial>,
+    running: Option<GrowthTrial>,
     /// How many rounds are left before the next probe.
     pause: u32,
     /// The length of the pause after the next failed probe, in rounds; zero stands for [`MIN_PAUSE`].
@@ -39,7 +39,7 @@ pub(super) struct UpwardProbe {
 
 /// A window that was enlarged on trial.
 #[derive(Debug, Clone, Copy)]
-struct Trial {
+struct GrowthTrial {
     /// The congestion window before, in bytes.
     cwnd: u64,
     /// The delay above the minimum RTT before.
@@ -80,7 +80,7 @@ impl UpwardProbe {
         let doublings = self.successes.min(MAX_DOUBLINGS);
         let step = min_rtt / (1 << FIRST_STEP_SHIFT);
         let expected = step.clamp(MIN_EXPECTED_DELAY, MAX_EXPECTED_DELAY) * (1 << doublings);
-        self.running = Some(Trial { cwnd, delay, expected });
+        self.running = Some(GrowthTrial { cwnd, delay, expected });
         let share = expected.as_secs_f64() / min_rtt.as_secs_f64().max(0.001);
         Some(cwnd + (cwnd as f64 * share.min(1.0)) as u64)
     }
