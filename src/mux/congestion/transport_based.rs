@@ -297,8 +297,9 @@ impl TransportBased {
         }
         if is_confirmed || now >= probe.until {
             self.window.cwnd = probe.restored_cwnd;
-            if !is_confirmed {
-                self.min_rtt = Some((probe.lowest.unwrap_or(rtt), now));
+            // Without data since the path was drained, the kernel's smoothed RTT is still that from before.
+            if let Some(lowest) = probe.lowest.filter(|_| !is_confirmed) {
+                self.min_rtt = Some((lowest, now));
                 self.foreign_delay = ForeignDelay::default();
             }
             self.drain = None;
@@ -346,10 +347,15 @@ impl TransportBased {
             self.settling_rounds -= 1;
             return;
         }
+        // A window that was hardly used is no cause of a queue.
+        let was_used = !round.is_app_limited || round.max_in_flight > self.window.cwnd / 4;
+        if !was_used {
+            return;
+        }
         if let Some(cwnd) =
             self.foreign_delay.detect(delay, target, rate, self.window.cwnd.min(round.max_in_flight), now)
         {
-            self.window.cwnd = cwnd;
+            self.window.cwnd = cwnd.max(self.min_cwnd());
             return;
         }
         let foreign = self.foreign_delay.delay(now);

@@ -36,7 +36,7 @@ pub enum MuxEvent {
         code: ResetCode,
     },
     /// The peer has reset the stream after its data: its local socket failed. The owner delivers what is left to
-    /// [`read`](super::Mux::read), until [`DataEnd`](super::DataEnd) is returned and consumed, and then
+    /// [`read`](super::Mux::read), until `DataEnd` is returned and consumed, and then
     /// [resets](super::Mux::reset) the stream with the same code, which confirms it to the peer. Emitted again if the
     /// link ends meanwhile.
     ResetAfterData {

@@ -296,7 +296,7 @@ impl ChannelStats {
         *self.health_source.lock() = source;
     }
 
-    /// Returns the condition of the channel at `now`, up to [`MAX_HEALTH_AGE`] old. It is only read when it is asked for,
+    /// Returns the condition of the channel at `now`, up to `MAX_HEALTH_AGE` old. It is only read when it is asked for,
     /// because it costs a system call: without a cockpit that would be most of the cost of an idle channel. Acquires
     /// the lock of the channel's link.
     pub fn health(&self, now: Instant) -> ChannelHealth {
