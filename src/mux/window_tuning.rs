@@ -17,6 +17,10 @@ const STRIPED_BDPS: f64 = 4.0;
 /// stream got four fifths of 100 Mbit/s over 40 ms.
 const LONG_RTT: Duration = Duration::from_millis(5);
 
+/// The factor by which the window grows where the RTT is long and half of it has arrived within one RTT. With losses, what
+/// has arrived waits for some RTTs until it can be consumed, so that a window which doubled took seconds to grow.
+const EARLY_GROWTH: u32 = 4;
+
 /// How many bandwidth-delay products the window holds where the RTT is long: one is in flight, one or two wait in the
 /// reassembly of TCP while lost segments are retransmitted, and one lets the rate rise. With two, as at TCP receivers
 /// that do not count what waits there, a path with losses was never filled.
@@ -98,7 +102,8 @@ impl WindowTuner {
         let arrived = self.consumed.min(received - self.received_before);
         if is_long && elapsed < min_rtt && arrived >= u64::from(window / 2) && elapsed >= MIN_INTERVAL {
             (self.measured_since, self.received_before, self.consumed) = (Some(now), received, 0);
-            return Some(window.saturating_mul(2));
+            let enough = arrived as f64 / elapsed.as_secs_f64() * min_rtt.as_secs_f64() * LONG_RTT_BDPS;
+            return Some(window.saturating_mul(EARLY_GROWTH).min(enough as u32));
         }
         let interval = if is_long { min_rtt } else { min_rtt * 2 };
         if elapsed < interval.max(MIN_INTERVAL) {
