@@ -1,24 +1,14 @@
 //! The log of the program: into the cockpit, or to stderr without ever blocking the tunnel.
 
 use std::{
-    cell::RefCell,
-    fmt,
     io::{self, BufWriter, IsTerminal, Stderr, Write},
     thread,
-    time::{Duration, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::Context;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{
-    EnvFilter, Layer,
-    fmt::{
-        format::Writer,
-        time::{FormatTime, SystemTime},
-    },
-    layer::SubscriberExt,
-    util::SubscriberInitExt,
-};
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{telemetry::LogRing, tui};
 
@@ -60,36 +50,6 @@ impl Write for BatchedStderr {
     }
 }
 
-/// Writes the time as [`SystemTime`] does, in UTC with microseconds, but computes date and time of day once per second.
-/// That took a twentieth of the CPU that a short connection costs the server.
-struct CachedTime;
-
-thread_local! {
-    /// The second since the Unix epoch for which this thread formatted the time last, and its text without fraction.
-    static FORMATTED_SECOND: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
-}
-
-impl FormatTime for CachedTime {
-    /// Writes the current time.
-    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        let Ok(since_epoch) = UNIX_EPOCH.elapsed() else { return SystemTime.format_time(writer) };
-        FORMATTED_SECOND.with_borrow_mut(|(second, text)| {
-            if *second != since_epoch.as_secs() {
-                text.clear();
-                SystemTime.format_time(&mut Writer::new(text))?;
-                // The next second may have begun meanwhile: then this line has that time, and nothing is stored.
-                if UNIX_EPOCH.elapsed().is_ok_and(|now| now.as_secs() != since_epoch.as_secs()) {
-                    *second = 0;
-                    return writer.write_str(text);
-                }
-                text.truncate(text.find('.').unwrap_or(text.len()));
-                *second = since_epoch.as_secs();
-            }
-            write!(writer, "{text}.{:06}Z", since_epoch.subsec_micros())
-        })
-    }
-}
-
 /// Keeps the log writer alive. Dropping it writes the queued lines, for at most a second.
 #[derive(Debug)]
 pub(super) struct LogGuard(#[expect(dead_code, reason = "held for its drop")] Option<WorkerGuard>);
@@ -111,7 +71,6 @@ pub(super) fn init(destination: LogDestination, filter: &str, ring: &LogRing) ->
                 .lossy(true)
                 .finish(BatchedStderr(BufWriter::with_capacity(64 * 1024, io::stderr())));
             let lines = tracing_subscriber::fmt::layer()
-                .with_timer(CachedTime)
                 .with_writer(writer)
                 .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
             registry.with(filter).with(lines).init();

@@ -84,7 +84,9 @@ async fn an_interrupted_path_continues_with_the_same_channels() {
         if let Some(upload) = up {
             upload.end("the upload").await.unwrap();
         }
-        assert!(!tunnel.events().iter().any(is_channel_end), "{:?}", tunnel.events());
+        // A replacement whose handshake was under way when the path came back is closed again.
+        let is_first = |event: &&EventKind| matches!(event, EventKind::ChannelDisconnected { channel, .. } if channel.index <= 2);
+        assert_eq!(tunnel.events().iter().find(is_first), None);
         tunnel.end().await;
     }
 }

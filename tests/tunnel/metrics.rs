@@ -149,9 +149,10 @@ async fn flow_of(
 ) -> StreamDetails {
     let begin = Instant::now();
     loop {
-        let flow = info.details().unwrap();
-        if wanted(&flow) {
-            return flow;
+        // None before a proxy serves the stream.
+        let flow = info.details();
+        if flow.as_ref().is_some_and(&mut wanted) {
+            return flow.unwrap();
         }
         assert!(begin.elapsed() < crate::support::LONG, "never: {what}; there is {flow:#?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
