@@ -7,7 +7,7 @@
 
 mod emulator;
 mod nat;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the program in examples/wan uses more of it")]
 #[path = "../../examples/wan/rig/mod.rs"]
 mod rig;
 #[path = "../support/mod.rs"]

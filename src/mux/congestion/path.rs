@@ -136,8 +136,8 @@ impl Path {
     /// Returns how long the oldest probe without an answer has been in flight. `None` if there is none, or if the
     /// peer need not answer.
     pub(in crate::mux) fn oldest_probe_age(&self, now: Instant) -> Option<Duration> {
-        let oldest = self.probes.oldest_unanswered().filter(|_| self.enforces_cwnd)?;
-        Some(now.saturating_duration_since(oldest.sent_at))
+        let sent_at = self.unanswered_since().filter(|_| self.enforces_cwnd)?;
+        Some(now.saturating_duration_since(sent_at))
     }
 
     /// Returns when the oldest probe without an answer was sent; `None` if all are answered.
@@ -310,16 +310,16 @@ impl Path {
 /// Measurements of a channel's path, and its congestion window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PathStats {
-    /// Bytes of data in flight: sent, and not yet acknowledged by the answer to a probe.
+    /// Bytes of data in flight: what the kernel reports to be on the network or waiting in this host; without its reports,
+    /// what no answer to a probe has acknowledged.
     pub in_flight: u64,
     /// The congestion window in bytes: how many may be in flight.
     pub cwnd: u64,
     /// The rate at which data arrives at the peer, in bytes per second; `None` before the first estimate.
     pub delivery_rate: Option<f64>,
-    /// The minimum RTT: the time of a round trip when no data queues on the path. `None` before the first answer to a
-    /// probe.
+    /// The minimum RTT: the time of a round trip when no data queues on the path. `None` before it was measured.
     pub min_rtt: Option<Duration>,
-    /// The RTT of the probe that was answered last; `None` before the first answer.
+    /// The kernel's smoothed RTT; without its reports, the RTT of the probe that was answered last. `None` before both.
     pub latest_rtt: Option<Duration>,
     /// How much longer than the minimum RTT the latest RTT was: the time in queues of the path.
     pub queueing_delay: Option<Duration>,
