@@ -3,6 +3,7 @@
 //! Inside the program an identifier is a number. `Display` is the only way to print one and `FromStr` the only way to parse
 //! one, so that screens, log lines and commands always agree on the notation.
 
+mod address_block;
 mod error;
 mod keys;
 mod policy;
@@ -10,6 +11,7 @@ mod priority;
 mod rate;
 mod text;
 
+pub use address_block::AddressBlock;
 pub use error::IdError;
 pub use keys::{ChannelId, Group, ProxyId, ServiceKey, StreamId, StreamKey, UserChannelId};
 pub use policy::{MAX_WEIGHT, Policy};
