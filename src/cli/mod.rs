@@ -23,8 +23,8 @@ const CORRUPT: u8 = 4;
 
 /// Runs the subcommand on the command line and returns the exit status.
 ///
-/// 0 success · 1 failure · 2 invalid command line (from clap) · 3 refused by the server · 4 the demo detected corrupted
-/// data.
+/// 0 success · 1 failure · 2 invalid command line (from clap) · 3 refused by the server for good · 4 the demo detected
+/// corrupted data.
 pub fn run() -> ExitCode {
     let args = CliArgs::parse();
     let result = match args.command {

@@ -30,7 +30,7 @@ use crate::{
     runtime,
     telemetry::{ChannelStats, DisconnectReason, TcpInfo},
     wire::{
-        Frame, TunnelMessage,
+        ErrorCode, Frame, TunnelMessage,
         binary::{self, FrameCodec, FrameError, MAX_FRAME},
         text::{FieldCount, LineDecoder, MAX_LINE},
     },
@@ -254,12 +254,13 @@ impl Driver {
     /// Sends the peer the reason of a protocol error or corruption in transit, if its socket takes it at once: it is
     /// what the author of a third-party proxy needs.
     fn report_to_peer(&self, reason: &DisconnectReason) {
-        let text = match reason {
-            DisconnectReason::Protocol(text) => text.clone(),
-            DisconnectReason::ChecksumMismatch => reason.to_string(),
+        let message = match reason {
+            DisconnectReason::Protocol(text) => TunnelMessage::error(ErrorCode::ProtocolViolation, text),
+            DisconnectReason::ChecksumMismatch => {
+                TunnelMessage::error(ErrorCode::Corruption, &reason.to_string())
+            }
             _ => return,
         };
-        let message = TunnelMessage::error(&text);
         self.link.with(|state| _ = state.mux.send_message(self.io.shared().id(), message));
         self.io.flush(&self.link);
     }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     link::{Driver, Link, NewChannel},
-    net::{Negotiation, NegotiationError},
+    net::Negotiation,
     telemetry::DisconnectReason,
     wire::{HelloMode, Welcome},
 };
@@ -231,7 +231,12 @@ impl ChannelSupervisor {
     /// attaches the channel to the link.
     async fn handshake(&self, mode: HelloMode) -> Result<Option<Driver>, ServerLinkError> {
         let ticket = *self.ticket.lock();
-        let (negotiation, welcome) = self.dialer.add_channel(mode, ticket).await?;
+        let (negotiation, welcome) = match self.dialer.add_channel(mode, ticket).await {
+            // HELLO has no checksum: corruption in transit may have changed the link's id. The answer ends all streams,
+            // so that a second attempt has to confirm it.
+            Err(error) if error.is_unknown_link() => self.dialer.add_channel(mode, ticket).await?,
+            added => added?,
+        };
         if mode == HelloMode::Resume {
             *self.ticket.lock() = ResumptionTicket::from(&welcome);
         }
@@ -248,12 +253,8 @@ impl ChannelSupervisor {
 
     /// Returns whether the link cannot be resumed any more: the server has restarted, or its grace period is over.
     fn is_link_unknown(&self, error: &ServerLinkError) -> bool {
-        let is_unknown = matches!(
-            error,
-            ServerLinkError::Negotiation(NegotiationError::Refused(reason)) if reason.is_unknown_link()
-        );
         // A channel on which the server does not answer may be left from before its restart.
-        is_unknown && !self.link.has_responsive_channel()
+        error.is_unknown_link() && !self.link.has_responsive_channel()
     }
 }
 

@@ -16,10 +16,10 @@ use super::{
 use crate::{
     config::ProxyConfig,
     ids::ServiceKey,
-    net::{Connector, NegotiationError},
+    net::Connector,
     runtime::{Tasks, Workers},
     telemetry::Telemetry,
-    wire::handshake::{HandshakeError, Token},
+    wire::handshake::Token,
 };
 
 /// A proxy: connects to the server, registers for a public port and relays its streams to the target.
@@ -87,7 +87,8 @@ impl Proxy {
     /// Serves until it is [drained](Self::drain) or [stopped](Self::stop). Lost links are established again.
     ///
     /// # Errors
-    /// [`ProxyError`] if the server refuses the handshake or the registration before the first success.
+    /// [`ProxyError`] if the server refuses the handshake or the registration before the first success, for a reason that
+    /// only an operator can remove.
     pub async fn run(&self) -> Result<(), ProxyError> {
         let result = tokio::select! {
             Err(error) = self.keep_serving() => Err(error),
@@ -118,11 +119,15 @@ impl Proxy {
         }
     }
 
-    /// Connects and serves, again and again. Returns only if the server refuses the proxy before the first success.
+    /// Connects and serves, again and again. Returns only if the server refuses the proxy for good before the first
+    /// success.
     async fn keep_serving(&self) -> Result<Infallible, ProxyError> {
         let mut backoff = Backoff::new(self.config.min_backoff, self.config.max_backoff);
         let mut service = self.config.service.clone();
         let mut has_served = false;
+        // Whether the last attempt was refused for good. The handshake and the text format have no checksums: what looks
+        // like a wrong token may be corruption in transit, which a second attempt tells apart.
+        let mut was_refused = false;
         // The link that received the last GOAWAY, whose streams still continue. It sends its own GOAWAY once the
         // proxy has registered elsewhere.
         let mut old_link = None::<Arc<ServerLink>>;
@@ -164,20 +169,17 @@ impl Proxy {
                 }
                 Err(error) => error,
             };
+            // A first success has shown that token and port are right. What the operator of the server changes later, he
+            // may change again.
+            let error = if has_served { Err(error) } else { error.into_permanent(&server, service.port) };
             match error {
-                // A first success has shown that the token is right, so the refusal may be corruption in transit.
-                ServerLinkError::Negotiation(NegotiationError::Refused(source))
-                    if is_permanent(&source) && !has_served =>
-                {
-                    return Err(ProxyError::Refused { server, source });
+                Ok(refusal) if was_refused => return Err(refusal),
+                Ok(refusal) => {
+                    tracing::debug!("{refusal}; asking once more");
+                    was_refused = true;
                 }
-                // After the first success the port may still be held by this proxy's own lost link, or by another
-                // proxy.
-                ServerLinkError::Registration(reason) if !has_served => {
-                    let port = service.port;
-                    return Err(ProxyError::Registration { server, port, reason });
-                }
-                error => {
+                Err(error) => {
+                    was_refused = false;
                     let pause = backoff.next_pause();
                     tracing::warn!("no link to server {server}: {error}; retrying in {pause:.1?}");
                     tokio::time::sleep(pause).await;
@@ -185,9 +187,4 @@ impl Proxy {
             }
         }
     }
-}
-
-/// Returns whether the handshake would fail for the same reason if it were retried.
-fn is_permanent(error: &HandshakeError) -> bool {
-    !error.is_unknown_link()
 }

@@ -4,10 +4,11 @@ use std::{io, time::Duration};
 
 use crate::{
     net::{ConnectError, NegotiationError},
-    wire::handshake::HandshakeError,
+    wire::{ErrorCode, handshake::HandshakeError},
 };
 
-/// Why a proxy gives up. Failures that may be temporary are retried instead.
+/// Why a proxy gives up: the server has refused it twice in a row, before the first success, for a reason that only an
+/// operator can remove. All other failures are retried.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     /// One side could not prove to the other that it knows the token, or they speak different protocol versions.
@@ -40,8 +41,16 @@ pub(super) enum ServerLinkError {
     #[error(transparent)]
     Negotiation(#[from] NegotiationError),
     /// The server answered the registration with ERROR.
-    #[error("the server refused the registration: {0}")]
-    Registration(String),
+    #[error("the server refused the registration: {reason}")]
+    Registration {
+        /// The code by which the proxy decides whether to ask again; `None` if the server sent none that is known.
+        code: Option<ErrorCode>,
+        /// The reason that the server sent, for people.
+        reason: String,
+    },
+    /// The server accepted the registration with something that is no service.
+    #[error("the server answered the registration with «{0}» instead of PORT:GROUP")]
+    InvalidAnswer(String),
     /// The handshake or the registration took longer than this.
     #[error("timeout: the server did not answer within {0:?}")]
     Timeout(Duration),
@@ -61,6 +70,28 @@ impl ServerLinkError {
             Self::Connect(error) => error.is_local() || error.kind() == io::ErrorKind::TimedOut,
             Self::Timeout(_) => true,
             _ => false,
+        }
+    }
+
+    /// Returns whether the server does not know the link that the proxy wants to join or resume.
+    pub(super) fn is_unknown_link(&self) -> bool {
+        matches!(self, Self::Negotiation(NegotiationError::Refused(error)) if error.is_unknown_link())
+    }
+
+    /// Converts a refusal by `server` that only an operator can remove to the error with which the proxy ends.
+    ///
+    /// # Errors
+    /// The error itself if it may pass: the attempt failed on the way, or what stands against it may end.
+    pub(super) fn into_permanent(self, server: &str, port: u16) -> Result<ProxyError, Self> {
+        let server = server.to_owned();
+        match self {
+            Self::Negotiation(NegotiationError::Refused(source)) if source.is_permanent() => {
+                Ok(ProxyError::Refused { server, source })
+            }
+            Self::Registration { code: Some(code), reason } if code.is_permanent() => {
+                Ok(ProxyError::Registration { server, port, reason })
+            }
+            error => Err(error),
         }
     }
 }

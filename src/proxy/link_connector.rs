@@ -100,9 +100,9 @@ impl<'a> LinkConnector<'a> {
                 link.set_resume_grace(grace);
                 Ok((ServerLink::new(link, go_away), assigned))
             }
-            Ok(Ok(Err(reason))) => {
+            Ok(Ok(Err(error))) => {
                 link.close(&DisconnectReason::GoAway);
-                Err(ServerLinkError::Registration(reason))
+                Err(error)
             }
             // The link was dropped, and with it the sender of the answer.
             Ok(Err(_)) => Err(ServerLinkError::Lost),

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use super::{channel_target::ChannelTarget, server_link::GoAwayState, target};
+use super::{channel_target::ChannelTarget, error::ServerLinkError, server_link::GoAwayState, target};
 use crate::{
     config::ProxyConfig,
     ids::{ServiceKey, StreamKey, clean},
@@ -18,14 +18,14 @@ use crate::{
     net::Connector,
     runtime::Tasks,
     telemetry::seconds,
-    wire::{Open, ResetCode, TunnelAction, TunnelMessage},
+    wire::{ErrorCode, Open, ResetCode, TunnelAction, TunnelMessage},
 };
 
 /// The longest text of a server, in characters, that the proxy uses.
 const MAX_TEXT_CHARS: usize = 200;
 
-/// The server's answer to a registration: the assigned service, or the reason of the refusal.
-pub(super) type RegistrationAnswer = Result<ServiceKey, String>;
+/// The server's answer to a registration: the assigned service, or why there is none.
+pub(super) type RegistrationAnswer = Result<ServiceKey, ServerLinkError>;
 
 /// Receives the events of one link to a server.
 pub(super) struct ServerLinkEvents {
@@ -72,10 +72,15 @@ impl LinkEvents for ServerLinkEvents {
     fn message_received(&self, _link: &Arc<Link>, _channel: u16, message: TunnelMessage) {
         let text = clean(&String::from_utf8_lossy(&message.data), MAX_TEXT_CHARS);
         let answer = match message.action {
-            TunnelAction::Response => text.parse().map_err(|_| {
-                format!("the server answered the registration with «{text}» instead of PORT:GROUP")
-            }),
-            TunnelAction::Error => Err(text),
+            TunnelAction::Response => text.parse().map_err(|_| ServerLinkError::InvalidAnswer(text)),
+            TunnelAction::Error => {
+                let (code, reason) = ErrorCode::split(&message.data);
+                let reason = clean(&reason, MAX_TEXT_CHARS);
+                if code.is_some_and(|code| !code.refuses_registration()) {
+                    return tracing::warn!("the server closes a channel: {reason}");
+                }
+                Err(ServerLinkError::Registration { code, reason })
+            }
             // The GOAWAY of a server of the text format.
             TunnelAction::Exit => {
                 let code = ResetCode::from_text_reason(&message.data);
@@ -87,7 +92,7 @@ impl LinkEvents for ServerLinkEvents {
         match (self.answer.lock().take(), answer) {
             // Sending fails if the registration has timed out meanwhile.
             (Some(waiting), answer) => _ = waiting.send(answer),
-            (None, Err(reason)) => tracing::warn!("the server sent ERROR: {reason}"),
+            (None, Err(error)) => tracing::warn!("unexpected answer of the server: {error}"),
             (None, Ok(_)) => {}
         }
     }

@@ -4,7 +4,7 @@
 //! ```text
 //!  connect ─► handshake ─► register ─► serve ──link lost──► backoff ─► connect …
 //!     │           │            │
-//!     │        refused      refused, before the first success ───► error
+//!     │        refused      refused, before the first success and for good ───► error
 //!     └──── failed or timed out ──────────────► backoff ─► connect …
 //! ```
 //!

@@ -9,7 +9,7 @@ use crate::{
     config::TextProxies,
     net::{Negotiation, NegotiationError},
     wire::{
-        TunnelAction, TunnelMessage,
+        ErrorCode, TunnelAction, TunnelMessage,
         text::{self, FieldCount},
     },
 };
@@ -32,22 +32,24 @@ pub(super) async fn admit_text(
         return refuse(
             negotiation,
             fields,
+            ErrorCode::TextNotAllowed,
             "text-format proxies are not allowed from this address (server option --text)",
         )
         .await;
     }
     if line.action == TunnelAction::Auth {
         if !core.token.matches(&line.data) {
-            return refuse(negotiation, fields, "wrong token").await;
+            return refuse(negotiation, fields, ErrorCode::WrongToken, "wrong token").await;
         }
         negotiation.consume(length);
         (line, _, _) = negotiation.peek_line().await?;
     } else if !(core.config.text_without_token && is_loopback) {
-        return refuse(negotiation, fields, "not authenticated: send AUTH with the token first").await;
+        let reason = "not authenticated: send AUTH with the token first";
+        return refuse(negotiation, fields, ErrorCode::NotAuthenticated, reason).await;
     }
     let TunnelAction::AddProxy(_) = line.action else {
-        return refuse(negotiation, fields, "not registered: send ADDPROXY with the port and group first")
-            .await;
+        let reason = "not registered: send ADDPROXY with the port and group first";
+        return refuse(negotiation, fields, ErrorCode::NotRegistered, reason).await;
     };
     // ADDPROXY stays in the buffer: the channel's driver processes it like every later line.
     let proxy = start_proxy(core, "", rand::random(), Some(fields), addr);
@@ -57,14 +59,15 @@ pub(super) async fn admit_text(
     Ok(AdmittedChannel::new(slot, negotiation, Some(fields)))
 }
 
-/// Sends an ERROR line with `reason` and returns the error that ends the handshake.
+/// Sends an ERROR line with `code` and `reason`, and returns the error that ends the handshake.
 async fn refuse(
     mut negotiation: Negotiation,
     fields: FieldCount,
+    code: ErrorCode,
     reason: &'static str,
 ) -> Result<AdmittedChannel, NegotiationError> {
     let mut line = BytesMut::new();
-    text::encode_line(&TunnelMessage::error(reason), fields, &mut line);
+    text::encode_line(&TunnelMessage::error(code, reason), fields, &mut line);
     // A proxy usually sends ADDPROXY directly after AUTH. Closing while it is unread would reset the connection, and
     // the proxy might never read the reason; `send_and_close` reads it first.
     negotiation.send_and_close(line.freeze()).await?;

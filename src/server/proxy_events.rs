@@ -71,7 +71,7 @@ impl LinkEvents for RemoteProxyEvents {
                     Ok(service) => TunnelMessage::control(TunnelAction::Response, service.key.to_string()),
                     Err(refusal) => {
                         let reason = refusal.to_string();
-                        let answer = TunnelMessage::error(&reason);
+                        let answer = TunnelMessage::error(refusal.code(), &reason);
                         self.core.telemetry.emit(EventKind::RegistrationRefused { proxy: proxy.id, reason });
                         answer
                     }

@@ -8,7 +8,7 @@ use crate::{
     ids::{Group, ServiceKey},
     link::RateLimit,
     net::Listener,
-    wire::AddProxy,
+    wire::{AddProxy, ErrorCode},
 };
 
 /// The maximum number of services that one proxy may register for.
@@ -45,6 +45,22 @@ pub(super) enum RegistrationRefusal {
     /// The number of the port that was opened could not be read (getsockname(2)).
     #[error("the address of the new port cannot be read: {0}")]
     NoLocalAddress(io::Error),
+}
+
+impl RegistrationRefusal {
+    /// Returns the code that the proxy receives, by which it decides whether to ask again.
+    pub(super) fn code(&self) -> ErrorCode {
+        match self {
+            Self::ProxyClosing => ErrorCode::Disconnecting,
+            Self::TooManyServices => ErrorCode::TooManyServices,
+            Self::OtherGroup { .. } => ErrorCode::OtherGroup,
+            Self::PortNotAllowed { .. } => ErrorCode::PortNotAllowed,
+            Self::PortInUse(_) => ErrorCode::PortInUse,
+            Self::PermissionDenied(_) => ErrorCode::PortDenied,
+            Self::CannotOpen { .. } | Self::NoLocalAddress(_) => ErrorCode::PortUnavailable,
+            Self::NoFreePort(_) => ErrorCode::NoFreePort,
+        }
+    }
 }
 
 /// Registers `proxy` for the service in `request`, which opens the public port if it is not open yet. From its first

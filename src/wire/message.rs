@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
 
+use super::error_code::ErrorCode;
 use crate::ids::{Group, MAX_WEIGHT, ServiceKey, StreamKey};
 
 /// One message between server and proxy. The text format encodes it as a line, the binary format as a
@@ -24,10 +25,9 @@ impl TunnelMessage {
         Self { key: None, action, data: data.into() }
     }
 
-    /// Creates an `ERROR` message about the channel or the link. `reason` is for people: the peer shows it and
-    /// decides nothing by it.
-    pub fn error(reason: &str) -> Self {
-        Self::control(TunnelAction::Error, reason.to_owned())
+    /// Creates an `ERROR` message about the channel or the link. The peer decides by `code`; `reason` is for people.
+    pub fn error(code: ErrorCode, reason: &str) -> Self {
+        Self::control(TunnelAction::Error, format!("{}: {reason}", code.name()))
     }
 
     /// Creates a message about one stream.
@@ -51,7 +51,8 @@ pub enum TunnelAction {
     /// Without a key: a request was granted (`|0|RESPONSE|`). For a stream: bytes of the target, which is how the three-field
     /// format sends a download.
     Response,
-    /// A request was refused or a stream failed; the data is the reason for people.
+    /// A request was refused, the channel is being closed, or a stream failed. Without a key the data begins with the name
+    /// of an [`ErrorCode`]; the rest is the reason for people.
     Error,
     /// Asks for a [`Pong`](Self::Pong) with the same data.
     Ping,

@@ -3,9 +3,10 @@
 //! Everything here is sans-IO: no socket, task or clock. Both formats are accepted on one listener; a connection's first
 //! byte tells them apart, because [`binary::PREFACE`] begins with a byte that cannot begin UTF-8 text.
 //!
-//! Decisions are made on codes ([`ResetCode`], [`RefusalCode`]), never on sentences; the text for people is made where a
+//! Decisions are made on codes ([`ResetCode`], [`RefusalCode`], [`ErrorCode`]), never on sentences; the text for people is made where a
 //! code is shown.
 
+mod error_code;
 mod frame;
 mod message;
 mod refusal_code;
@@ -15,6 +16,7 @@ pub mod binary;
 pub mod handshake;
 pub mod text;
 
+pub use error_code::ErrorCode;
 pub use frame::{Frame, Hello, HelloMode, Open, Welcome};
 pub use message::{ActionError, AddProxy, TunnelAction, TunnelMessage};
 pub use refusal_code::RefusalCode;

@@ -48,8 +48,14 @@ async fn every_registration_is_accepted_refused_or_closes_its_channel() {
     let cases: Vec<(Vec<u8>, Outcome)> = vec![
         (b"ADDPROXY:0".into(), Given),
         (b"ADDPROXY:0::80".into(), Given),
-        (b"ADDPROXY:22".into(), Refused("port 22 is not allowed: the server allows ports 1024-65535".into())),
-        (b"ADDPROXY:1".into(), Refused("port 1 is not allowed: the server allows ports 1024-65535".into())),
+        (
+            b"ADDPROXY:22".into(),
+            Refused("PORT_NOT_ALLOWED: port 22 is not allowed: the server allows ports 1024-65535".into()),
+        ),
+        (
+            b"ADDPROXY:1".into(),
+            Refused("PORT_NOT_ALLOWED: port 1 is not allowed: the server allows ports 1024-65535".into()),
+        ),
         (b"ADDPROXY:65536".into(), Ends(malformed)),
         (b"ADDPROXY:-1".into(), Ends(malformed)),
         (b"ADDPROXY:+80".into(), Ends(malformed)),
@@ -70,10 +76,13 @@ async fn every_registration_is_accepted_refused_or_closes_its_channel() {
         ([&b"ADDPROXY:0:"[..], &[b'g'; 65]].concat(), Ends(malformed)),
         (
             format!("ADDPROXY:{taken}:other").into(),
-            Refused(format!("port {taken} is already served by group «default»")),
+            Refused(format!("OTHER_GROUP: port {taken} is already served by group «default»")),
         ),
         (format!("ADDPROXY:{taken}").into(), Given),
-        (format!("ADDPROXY:{foreign}").into(), Refused(format!("port {foreign} is in use on the server"))),
+        (
+            format!("ADDPROXY:{foreign}").into(),
+            Refused(format!("PORT_IN_USE: port {foreign} is in use on the server")),
+        ),
     ];
     for (request, outcome) in cases {
         let what = String::from_utf8_lossy(&request).into_owned();
@@ -119,7 +128,7 @@ async fn the_ports_of_a_proxy_are_limited() {
             match answer(&mut channel).await {
                 (TunnelAction::Response, _) => given += 1,
                 (_, reason) => {
-                    assert_eq!(reason, "a proxy may register for at most 64 services");
+                    assert_eq!(reason, "TOO_MANY_SERVICES: a proxy may register for at most 64 services");
                     refused += 1;
                 }
             }

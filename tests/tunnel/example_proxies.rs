@@ -255,11 +255,14 @@ async fn the_example_prints_why_its_registration_was_refused() {
     let taken = target::idle().await;
     let (server, target) = (tunnel.addr.to_string(), taken.addr.to_string());
     let (port, token) = (taken.addr.port().to_string(), tunnel.token.reveal());
-    let in_use = format!("port {port} is in use on the server");
+    let in_use = format!("PORT_IN_USE: port {port} is in use on the server");
     for fields in BOTH {
         for (arguments, reason) in [
-            (&[&server[..], "0", &target, "wrong"][..], "wrong token"),
-            (&[&server, "0", &target], "not authenticated: send AUTH with the token first"),
+            (&[&server[..], "0", &target, "wrong"][..], "WRONG_TOKEN: wrong token"),
+            (
+                &[&server, "0", &target],
+                "NOT_AUTHENTICATED: not authenticated: send AUTH with the token first",
+            ),
             (&[&server, &port, &target, token], &in_use),
         ] {
             let Some(mut process) = Process::example(script(fields), arguments) else { return };

@@ -25,6 +25,7 @@ mod programs;
 mod protocol_detection;
 mod rate_limits;
 mod redispatch;
+mod refusals;
 mod resume;
 mod services;
 mod small_writes;

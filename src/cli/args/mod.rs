@@ -27,8 +27,8 @@ pub(super) use shared::{LogArgs, ScreenArgs, TokenArgs, WorkerArgs};
 use values::{OnOff, address, channels, chunk, host_port, seconds};
 
 /// The meaning of each exit status, shown below the help.
-const EXIT_STATUS: &str = "Exit status: 0 success, 1 failure, 2 invalid command line, 3 refused by the server, \
-    4 the demo detected corrupted data";
+const EXIT_STATUS: &str = "Exit status: 0 success, 1 failure, 2 invalid command line, 3 refused by the server for good \
+    (token, version, port not allowed; a port in use is retried), 4 the demo detected corrupted data";
 
 /// A self-hosted reverse tunnel with the cockpit built in.
 #[derive(Debug, Parser)]

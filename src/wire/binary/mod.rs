@@ -64,6 +64,9 @@
 //! half XOR its lower half, so that a corrupted length is detected at once and not after waiting for as many bytes. Each
 //! direction has its own running checksum. A mismatch is a [`FrameError::Checksum`], and the whole frame is discarded.
 //!
+//! The data of a MESSAGE with the action `ERROR` and without a stream key begins with the name of an
+//! [`ErrorCode`](super::ErrorCode), a colon, and continues with a sentence for people.
+//!
 //! The action of a MESSAGE that registers a proxy is `ADDPROXY:port[:group[:targetPort[:weight]]]`, see
 //! [`AddProxy`](super::AddProxy).
 //!

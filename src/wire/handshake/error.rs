@@ -75,6 +75,23 @@ impl HandshakeError {
         matches!(self, Self::UnknownLink | Self::Refused { code: RefusalCode::UnknownLink, .. })
     }
 
+    /// Returns whether only an operator can remove the reason: another token, another version, another server. The other
+    /// errors may pass by themselves. So may one of these, where the handshake, which has no checksums, was corrupted in
+    /// transit: only a second attempt shows that.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::WrongToken
+            | Self::Version { .. }
+            | Self::Features
+            | Self::ServerNotProved
+            | Self::RefusedByOtherVersion(_) => true,
+            Self::Refused { code, .. } => {
+                matches!(code, RefusalCode::WrongToken | RefusalCode::UnsupportedVersion)
+            }
+            Self::UnknownLink | Self::TooManyChannels | Self::Unexpected(_) => false,
+        }
+    }
+
     /// Returns the frame that reports this error to the peer: REFUSED, or, for a proxy whose version does not have that
     /// frame, a MESSAGE with the action `ERROR` and the sentence that names both versions.
     pub fn refusal(&self) -> Frame {

@@ -197,7 +197,7 @@ fn only_the_code_says_that_a_link_is_unknown() {
     assert_eq!(HandshakeError::UnknownLink.refusal(), unknown);
     let (waiting, _) = client(HelloMode::Resume);
     assert!(waiting.on_frame(unknown).unwrap_err().is_unknown_link());
-    let sentence = TunnelMessage::error(&HandshakeError::UnknownLink.to_string());
+    let sentence = TunnelMessage::control(TunnelAction::Error, HandshakeError::UnknownLink.to_string());
     let (waiting, _) = client(HelloMode::Resume);
     assert!(!waiting.on_frame(Frame::Message(sentence)).unwrap_err().is_unknown_link());
 }

@@ -15,6 +15,9 @@
 //! anything. Peers of protocol version 1 send one fixed sentence for each code, which is understood too. Simple proxies may
 //! send any text.
 //!
+//! The data of an ERROR without a user, which refuses a registration or says why the channel is being closed, begins with the
+//! name of an [`ErrorCode`](super::ErrorCode) and a colon (`PORT_IN_USE: port 8080 is in use on the server`).
+//!
 //! A proxy registers with `ADDPROXY:port[:group[:targetPort[:weight]]]`, see [`AddProxy`](super::AddProxy).
 
 use std::{fmt::Write as _, str, sync::LazyLock};

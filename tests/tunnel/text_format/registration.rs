@@ -103,7 +103,10 @@ async fn registration_requires_the_token_and_an_allowed_address() {
             }
             match outcome {
                 Refused(reason) => {
-                    channel.hear_that("", 0, "ERROR", reason.as_bytes()).await;
+                    let error = channel.hear_action("ERROR").await.text();
+                    let (code, sentence) = error.split_once(": ").unwrap();
+                    assert!(code.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'), "{error}");
+                    assert_eq!(sentence, reason);
                     assert_eq!(channel.hear_raw().await, None);
                     let is_expected = |event: &EventKind| matches!(event, EventKind::HandshakeFailed { reason: text, .. } if text.contains(reason));
                     tunnel.event(reason, is_expected).await;
@@ -129,7 +132,7 @@ async fn a_refusal_is_delivered_before_the_connection_closes() {
         for _ in 0..3 {
             channel.send("", 0, "ADDPROXY:0", b"").await;
         }
-        channel.hear_that("", 0, "ERROR", b"wrong token").await;
+        channel.hear_that("", 0, "ERROR", b"WRONG_TOKEN: wrong token").await;
     }
     tunnel.end().await;
 }
@@ -139,19 +142,25 @@ async fn a_refused_registration_gets_a_reason_and_keeps_the_channel() {
     let tunnel = Tunnel::start().await;
     let (mut channel, public) = registered_proxy(&tunnel, FieldCount::Four, 0).await;
     let taken = target::idle().await;
-    for (request, reason) in [
+    for (request, code, reason) in [
         (
             format!("ADDPROXY:{}", taken.addr.port()),
+            "PORT_IN_USE",
             format!("port {} is in use on the server", taken.addr.port()),
         ),
-        ("ADDPROXY:80".into(), "port 80 is not allowed: the server allows ports 1024-65535".into()),
+        (
+            "ADDPROXY:80".into(),
+            "PORT_NOT_ALLOWED",
+            "port 80 is not allowed: the server allows ports 1024-65535".into(),
+        ),
         (
             format!("ADDPROXY:{}:blue", public.port()),
+            "OTHER_GROUP",
             format!("port {} is already served by group «default»", public.port()),
         ),
     ] {
         channel.send("", 0, &request, b"").await;
-        assert_eq!(channel.hear_action("ERROR").await.text(), reason);
+        assert_eq!(channel.hear_action("ERROR").await.text(), format!("{code}: {reason}"));
         let is_expected = |event: &EventKind| matches!(event, EventKind::RegistrationRefused { reason: shown, .. } if *shown == reason);
         tunnel.event(&reason, is_expected).await;
     }
