@@ -14,6 +14,12 @@ use crate::{
     net::MAX_SLICES,
 };
 
+/// Bytes after which a delivery leaves the rest to the next turn of the relay task. While one task delivers, others hand
+/// the mux more data: without an end of the turn, a fast socket would keep that task, and the delivery lock, for as long
+/// as the data keeps coming, and the operator's kill would wait. Four times what a channel is read for at once, so that a
+/// driver passes all that it has received in one turn.
+pub(super) const TURN_BUDGET: u64 = 1024 * 1024;
+
 /// Where the endpoint of a stream gets received data from, and reports how many bytes its local socket has taken.
 /// Implemented by the link; each method locks the link state for itself.
 pub(super) trait ReceiveSource {
@@ -52,6 +58,9 @@ pub(super) struct Delivery {
     pub(super) is_paused: bool,
     /// Whether the socket's send buffer is full; the relay task waits until the socket is writable.
     pub(super) is_write_blocked: bool,
+    /// Whether the last turn ended because it had written [`TURN_BUDGET`] bytes; the relay task continues in its next
+    /// turn.
+    pub(super) is_turn_over: bool,
     /// When a rate limit allows the next bytes; `None` while no rate limit delays the delivery.
     pub(super) rate_limited_until: Option<Instant>,
     /// Applies the rate limits to bytes that are written to the local socket.
@@ -77,6 +86,7 @@ impl Delivery {
             is_end_delivered: false,
             is_paused: false,
             is_write_blocked: false,
+            is_turn_over: false,
             rate_limited_until: None,
             pacer,
             bottleneck: BottleneckTimer::default(),
@@ -95,10 +105,10 @@ impl Delivery {
         is_end_reached && self.queue.is_empty()
     }
 
-    /// Returns whether the relay task is waiting to continue the delivery: until the socket is writable, or a rate
-    /// limit allows more bytes.
+    /// Returns whether the relay task is waiting to continue the delivery: until the socket is writable, a rate limit
+    /// allows more bytes, or its next turn.
     pub(super) fn is_waiting(&self) -> bool {
-        self.is_write_blocked || self.rate_limited_until.is_some()
+        self.is_write_blocked || self.rate_limited_until.is_some() || self.is_turn_over
     }
 
     /// Returns how many bytes of the queue the rate limits allow now (`usize::MAX` without limits), or the time at

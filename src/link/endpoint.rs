@@ -22,7 +22,7 @@ use socket2::SockRef;
 use tokio::sync::Notify;
 
 use super::{
-    delivery::{Delivery, ReceiveSource},
+    delivery::{Delivery, ReceiveSource, TURN_BUDGET},
     latency::{LatencyObserver, LatencyTimer},
     limit::{Pacer, StreamRateLimits},
     lock::{DeliveryGuard, DeliveryMutex, assert_link_state_unlocked},
@@ -190,8 +190,8 @@ impl Endpoint {
         }
     }
 
-    /// Writes received data to the local socket until all is written or the socket, a rate limit or the operator
-    /// stops it. Returns whether all was written.
+    /// Writes received data to the local socket until all is written, the turn is over, or the socket, a rate limit or
+    /// the operator stops it. Returns whether the rest, if any, is written without waiting: in the next turn.
     fn write_to_socket(&self, source: &impl ReceiveSource, delivery: &mut Delivery) -> bool {
         assert_link_state_unlocked();
         let stream = self.shared.number();
@@ -200,13 +200,19 @@ impl Endpoint {
             return false;
         }
         delivery.is_write_blocked = false;
+        delivery.is_turn_over = false;
         delivery.rate_limited_until = None;
         if delivery.is_paused {
             delivery.bottleneck.set(Some(Bottleneck::Operator), Instant::now());
             return false;
         }
-        let mut unreported = 0;
+        let (mut unreported, mut turn) = (0, 0);
         loop {
+            if turn >= TURN_BUDGET {
+                delivery.is_turn_over = true;
+                source.consume(stream, unreported);
+                return true;
+            }
             if delivery.queue.is_empty() || unreported >= CONSUME_REPORT_BYTES {
                 let consumed = std::mem::take(&mut unreported);
                 delivery.end = source.consume_and_read(stream, consumed, &mut delivery.queue);
@@ -230,6 +236,7 @@ impl Endpoint {
                 Ok(n) => {
                     self.socket_took(delivery, n);
                     unreported += n as u64;
+                    turn += n as u64;
                 }
                 Err(error) => {
                     if error.kind() == io::ErrorKind::WouldBlock {

@@ -127,14 +127,14 @@ impl Stream {
         let endpoint = self.endpoint();
         let mut failure = SocketFailure::default();
         loop {
-            let (is_write_blocked, delivery_limited_until) = {
+            let (is_write_blocked, delivery_limited_until, mut must_yield) = {
                 let mut delivery = endpoint.lock_delivery();
                 // Drivers deliver data as it arrives, and wake this task for what the socket did not take.
                 if endpoint.take_wake() || delivery.is_waiting() {
                     endpoint.deliver_locked(self.link(), &mut delivery);
                 }
                 failure.record_write_error(&mut delivery.error);
-                (delivery.is_write_blocked, delivery.rate_limited_until)
+                (delivery.is_write_blocked, delivery.rate_limited_until, delivery.is_turn_over)
             };
             if let Some(code) = endpoint.shared().peer_reset() {
                 tokio::select! {
@@ -154,7 +154,6 @@ impl Stream {
             }
             let mut interest = Interest::ERROR;
             let mut read_limited_until = None;
-            let mut must_yield = false;
             match result {
                 ReadResult::Failed(error) => return StreamOutcome::SocketFailed(failure.or(error)),
                 ReadResult::EndOfSocket => {
@@ -191,6 +190,10 @@ impl Stream {
                 return StreamOutcome::SocketFailed(error);
             }
             if must_yield {
+                // Not only where this task waits: a stream whose sockets are always ready never does.
+                if cancel.is_cancelled() {
+                    return StreamOutcome::Cancelled;
+                }
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -203,6 +206,9 @@ impl Stream {
             let limited_until =
                 read_limited_until.into_iter().chain(delivery_limited_until).chain(failed_until).min();
             tokio::select! {
+                // Polled first: a stream that is woken again and again must not delay its end.
+                biased;
+                () = &mut cancelled => return StreamOutcome::Cancelled,
                 () = endpoint.woken() => {}
                 () = sleep_until(limited_until), if limited_until.is_some() => {
                     if failure.has_stalled(self)
@@ -216,11 +222,13 @@ impl Stream {
                     Err(error) => return StreamOutcome::SocketFailed(error),
                     Ok(ready) => failure.record_readiness(ready),
                 },
-                () = &mut cancelled => return StreamOutcome::Cancelled,
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 /// Waits until `at`; forever if it is `None`.
 pub(super) async fn sleep_until(at: Option<Instant>) {

@@ -171,6 +171,8 @@ struct DeliveryStep {
     is_write_blocked: bool,
     /// Whether all data that has arrived was written, and the peer has yet to send the rest.
     is_waiting_for_peer: bool,
+    /// Whether the delivery goes on after other tasks have run.
+    is_turn_over: bool,
     /// When a rate limit allows the next bytes; `None` if none delays them.
     limited_until: Option<Instant>,
 }
@@ -215,12 +217,17 @@ impl Stream {
                     delivered: delivery.delivered_bytes,
                     is_over: delivery.is_reset_due() || delivery.error.is_some(),
                     is_write_blocked: delivery.is_write_blocked,
+                    is_turn_over: delivery.is_turn_over,
                     is_waiting_for_peer: delivery.queue.is_empty() && !is_waiting,
                     limited_until: delivery.rate_limited_until,
                 }
             };
             if endpoint.shared().end().is_some() {
                 return;
+            }
+            if step.is_turn_over {
+                tokio::task::yield_now().await;
+                continue;
             }
             if step.is_over {
                 return wait_until_acknowledged(socket).await;
