@@ -9,7 +9,7 @@ use std::{
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::socket::{disable_pacing_on_loopback, enable_reset_on_close, set_common_options};
+use super::socket::{canonical, disable_pacing_on_loopback, enable_reset_on_close, set_common_options};
 
 /// The accept backlog of listen(2): how many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -110,9 +110,11 @@ impl AsFd for Listener {
     }
 }
 
-/// Accepts one connection and makes it non-blocking.
+/// Accepts one connection and makes it non-blocking. Returns the address of an IPv4 client of an IPv6 listener as IPv4:
+/// limits, logs, screens and OPEN know each client by one address, whatever the server listens on.
 fn accept(listener: &StdListener) -> io::Result<(StdStream, SocketAddr)> {
     let (stream, addr) = listener.accept()?;
+    let addr = canonical(addr);
     stream.set_nonblocking(true)?;
     // On Linux accepted connections inherit the options of their listener; other systems may not do that.
     #[cfg(not(target_os = "linux"))]

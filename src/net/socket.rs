@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
-    net::{IpAddr, Shutdown},
+    net::{IpAddr, Shutdown, SocketAddr},
     os::fd::AsFd,
     time::Duration,
 };
@@ -78,6 +78,14 @@ impl ChannelSocket {
     /// Returns the RTT that the kernel has measured so far; `None` if it has measured none, and on other systems than Linux.
     pub(crate) fn handshake_rtt(&self) -> Option<Duration> {
         self.tcp_info().map(|tcp| tcp.smoothed_rtt).filter(|rtt| !rtt.is_zero())
+    }
+
+    /// Returns the local and the remote address of the connection, IPv4-mapped ones as IPv4.
+    ///
+    /// # Errors
+    /// The connection was aborted.
+    pub(crate) fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
+        addresses(&self.0)
     }
 
     /// Returns whether the peer is on this host: its address is a loopback address.
@@ -191,6 +199,47 @@ pub(crate) fn try_read(stream: &TcpStream, buf: &mut impl BufMut) -> io::Result<
         Err(error) if read == 0 => Err(error),
         _ => Ok(read),
     }
+}
+
+/// Returns an IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) as the IPv4 address that it stands for, and any other
+/// address unchanged.
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        ip if ip == addr.ip() => addr,
+        ip => SocketAddr::new(ip, addr.port()),
+    }
+}
+
+/// Returns the local and the remote address of a connection, IPv4-mapped ones as IPv4.
+///
+/// # Errors
+/// The connection was aborted.
+pub(crate) fn addresses(stream: &TcpStream) -> io::Result<(SocketAddr, SocketAddr)> {
+    Ok((canonical(stream.local_addr()?), canonical(stream.peer_addr()?)))
+}
+
+/// Fails if a connection that was established to `port` has no other end than itself.
+///
+/// Where nothing listens on a port of the ephemeral range, the kernel may choose that very port as the local one, and the
+/// connection attempt meets itself (simultaneous open, RFC 9293, section 3.5): some thousand attempts to a target that was
+/// being restarted were enough. The sender then receives its own bytes, and the target cannot bind its port.
+///
+/// Closing such a connection with an RST (`SO_LINGER` of zero) frees the port at once; after a FIN it would be in TIME_WAIT.
+///
+/// # Errors
+/// `ConnectionRefused`, which the attempt would have had with any other local port.
+pub(crate) fn refuse_self_connection(stream: &TcpStream, port: u16) -> io::Result<()> {
+    // The remote port is known, and mostly tells the two ends apart without another system call.
+    if stream.local_addr()?.port() != port {
+        return Ok(());
+    }
+    let (local, peer) = addresses(stream)?;
+    if local != peer {
+        return Ok(());
+    }
+    enable_reset_on_close(stream);
+    let text = "nothing listens on the port (the attempt to connect to it met itself)";
+    Err(io::Error::new(io::ErrorKind::ConnectionRefused, text))
 }
 
 /// Selects Reno as the congestion control of a loopback connection, which cannot be congested.

@@ -196,7 +196,7 @@ impl UserConnection<'_> {
         // Cancelled by the operator or the shutdown, through `cancel`, or here when the proxy does not answer.
         let give_up = cancel.child_token();
         let reset_code =
-            || if cancel.is_cancelled() { core.cancel_reset_code() } else { ResetCode::TargetTimeout };
+            || if cancel.is_cancelled() { core.cancel_reset_code() } else { ResetCode::ProxyTimeout };
         let relay = stream.relay(connection, ResetCode::UserIoError, &give_up, reset_code);
         let mut relay = std::pin::pin!(relay);
         let (outcome, retryable) = tokio::select! {
@@ -212,7 +212,7 @@ impl UserConnection<'_> {
             StreamOutcome::Cancelled if cancel.is_cancelled() => (core.cancel_end_reason(), None),
             StreamOutcome::Cancelled => {
                 proxy.load.record_failure();
-                (EndReason::TargetConnectFailed(ResetCode::TargetTimeout.to_string()), retryable)
+                (EndReason::ProxyTimeout, retryable)
             }
             StreamOutcome::Reset(code) if code.is_connect_failure() => {
                 proxy.load.record_failure();
@@ -223,7 +223,12 @@ impl UserConnection<'_> {
                 // A stream fails over to another channel while there is one. So the loss of its channel ends it only
                 // when that was the proxy's last one and the grace period is over.
                 ResetCode::ChannelLost | ResetCode::Shutdown => (EndReason::ProxyGone, retryable),
-                other => (EndReason::Protocol(other.to_string()), None),
+                ResetCode::ForwardingLoop => {
+                    proxy.load.record_failure();
+                    (EndReason::ForwardingLoop, None)
+                }
+                ResetCode::ProtocolViolation => (EndReason::Protocol(code.to_string()), None),
+                other => (EndReason::ProxyReset(other.to_string()), None),
             },
         }
     }
@@ -248,7 +253,7 @@ impl UserConnection<'_> {
             if let Some(assignment) = self.open_stream(core, failed_proxies) {
                 return Ok(assignment);
             }
-            if let Some(EndReason::TargetConnectFailed(_)) = last_failure {
+            if let Some(EndReason::TargetConnectFailed(_) | EndReason::ProxyTimeout) = last_failure {
                 return Err(AssignError::NoProxy);
             }
             tokio::select! {

@@ -12,8 +12,8 @@ use dashmap::DashMap;
 use tokio::sync::broadcast;
 
 use super::{
-    ByteCounters, ChannelStats, Event, EventKind, Gauge, ProxyStats, ServiceStats, StreamStats, Totals,
-    UserStats, clock, registry::Registry, throttle::Throttle,
+    ByteCounters, ChannelStats, EndReason, Event, EventKind, Gauge, ProxyStats, ServiceStats, StreamStats,
+    Totals, UserStats, clock, registry::Registry, throttle::Throttle,
 };
 use crate::ids::{ChannelId, ProxyId, ServiceKey};
 
@@ -34,6 +34,10 @@ pub struct Telemetry {
     pub(super) streams_gauge: Gauge,
     /// Streams that ended with another reason than [`EndReason::Finished`](super::EndReason::Finished).
     pub(super) streams_failed: AtomicU64,
+    /// Streams that ended, as the user or the operator wanted, before a byte had passed: health checks.
+    streams_empty: AtomicU64,
+    /// Streams that were reset because the target of their proxy leads back to the service.
+    forwarding_loops: AtomicU64,
     /// User connections that were closed unserved, since the start.
     users_rejected: AtomicU64,
     /// Connections on the tunnel port whose handshake failed, since the start.
@@ -61,6 +65,8 @@ impl Default for Telemetry {
             traffic: Arc::default(),
             streams_gauge: Gauge::default(),
             streams_failed: AtomicU64::new(0),
+            streams_empty: AtomicU64::new(0),
+            forwarding_loops: AtomicU64::new(0),
             users_rejected: AtomicU64::new(0),
             handshakes_failed: AtomicU64::new(0),
             throttles: Default::default(),
@@ -99,6 +105,12 @@ impl Telemetry {
                 self.handshakes_failed.fetch_add(1, Relaxed);
                 Some(&self.throttles[1])
             }
+            EventKind::StreamEnded { reason, .. } => {
+                let is_loop = *reason == EndReason::ForwardingLoop;
+                self.forwarding_loops.fetch_add(u64::from(is_loop), Relaxed);
+                self.streams_empty.fetch_add(u64::from(kind.is_empty_stream()), Relaxed);
+                None
+            }
             EventKind::UnknownStream { .. } => Some(&self.throttles[2]),
             EventKind::RegistrationRefused { .. } => Some(&self.throttles[3]),
             _ => None,
@@ -112,8 +124,7 @@ impl Telemetry {
         }
         match &kind {
             kind if kind.is_warning() => tracing::warn!(target: "lifecycle", "{}", log_text(kind)),
-            // Nearly every stream is assigned once, and a log line is expensive beside a short connection.
-            EventKind::StreamAssigned { .. } => tracing::debug!(target: "lifecycle", "{}", log_text(&kind)),
+            kind if kind.is_detail() => tracing::debug!(target: "lifecycle", "{}", log_text(kind)),
             kind => tracing::info!(target: "lifecycle", "{}", log_text(kind)),
         }
         // An error only means that there is no receiver.
@@ -128,6 +139,8 @@ impl Telemetry {
             streams_open: self.streams_gauge.now(),
             streams_total: self.streams_gauge.total(),
             streams_failed: self.streams_failed.load(Relaxed),
+            streams_empty: self.streams_empty.load(Relaxed),
+            forwarding_loops: self.forwarding_loops.load(Relaxed),
             users_current: self.users.len() as u64,
             users_rejected: self.users_rejected.load(Relaxed),
             handshakes_failed: self.handshakes_failed.load(Relaxed),

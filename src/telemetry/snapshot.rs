@@ -49,6 +49,11 @@ pub struct Totals {
     pub streams_total: u64,
     /// Streams that ended with any reason but [`EndReason::Finished`](super::EndReason::Finished).
     pub streams_failed: u64,
+    /// Streams that ended, as the user or the operator wanted, before a byte had passed in either direction: health checks
+    /// and port scans. The log has them at the level debug only.
+    pub streams_empty: u64,
+    /// Streams that were reset because the target of their proxy leads back to the service; also among the failed ones.
+    pub forwarding_loops: u64,
     /// Users that have a connection now, or whose last one ended a short time ago.
     pub users_current: u64,
     /// User connections that the server closed unserved: a limit refused them, or no proxy was available in time.

@@ -30,6 +30,10 @@ pub enum ResetCode {
     LimitExceeded = 11,
     /// An internal error of underpass.
     Internal = 12,
+    /// The proxy has not answered OPEN in time: neither that the target is connected, nor that it cannot be.
+    ProxyTimeout = 13,
+    /// The proxy's target leads back to a public port that the proxy serves: every stream would open another one.
+    ForwardingLoop = 14,
 }
 
 /// The reasons of protocol version 1: the English sentences that its text format has in place of a code's name.
@@ -54,7 +58,7 @@ const VERSION_1_REASONS: [(&str, ResetCode); 12] = [
 
 impl ResetCode {
     /// Every code, in the order of its number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Killed,
         Self::UserIoError,
         Self::TargetIoError,
@@ -67,6 +71,8 @@ impl ResetCode {
         Self::UnknownStream,
         Self::LimitExceeded,
         Self::Internal,
+        Self::ProxyTimeout,
+        Self::ForwardingLoop,
     ];
 
     /// Returns the code with the number `code`. A number that this version does not know, which a newer peer may send,
@@ -102,6 +108,8 @@ impl ResetCode {
             Self::UnknownStream => "UNKNOWN_STREAM",
             Self::LimitExceeded => "LIMIT_EXCEEDED",
             Self::Internal => "INTERNAL",
+            Self::ProxyTimeout => "PROXY_TIMEOUT",
+            Self::ForwardingLoop => "FORWARDING_LOOP",
         }
     }
 
@@ -138,6 +146,8 @@ impl fmt::Display for ResetCode {
             Self::UnknownStream => "unknown stream",
             Self::LimitExceeded => "a resource limit was reached",
             Self::Internal => "internal error",
+            Self::ProxyTimeout => "the proxy did not answer in time",
+            Self::ForwardingLoop => "forwarding loop: the target leads back to this service",
         })
     }
 }

@@ -134,6 +134,9 @@ impl World {
             TOKEN,
             "--grace",
             grace,
+            // `losses` and the balance of the soak read the begin of each object, too.
+            "--log",
+            "info,lifecycle=debug",
         ]);
         let line = server.line("listening for proxies on").await;
         let addr: SocketAddr = line.rsplit(' ').next().unwrap().parse().unwrap();

@@ -250,9 +250,9 @@ async fn a_stream_open_that_is_never_answered_times_out() {
     soon("the reset", held.read(&mut [0])).await.unwrap_err();
     assert!(begin.elapsed() >= Duration::from_millis(300));
     let (reason, _, up) = tunnel.ended(open.key).await;
-    assert_eq!((reason, up), (EndReason::TargetConnectFailed("the target did not answer in time".into()), 6));
+    assert_eq!((reason, up), (EndReason::ProxyTimeout, 6));
     let said = proxy.settle().await;
-    let reset = |frame: &Frame| matches!(frame, Frame::Reset { stream, code: ResetCode::TargetTimeout, .. } if *stream == open.stream);
+    let reset = |frame: &Frame| matches!(frame, Frame::Reset { stream, code: ResetCode::ProxyTimeout, .. } if *stream == open.stream);
     assert!(said.iter().any(reset), "{said:?}");
     assert_eq!(tunnel.telemetry.snapshot().totals.streams_open, 1, "the one that was answered stays");
     drop((taken, proxy));

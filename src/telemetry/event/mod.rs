@@ -59,6 +59,10 @@ pub enum EventKind {
     ProxyRegistered {
         /// The proxy.
         proxy: ProxyId,
+        /// The name it announced, without control characters.
+        name: String,
+        /// The remote address of its first channel.
+        addr: SocketAddr,
         /// The service.
         service: ServiceKey,
     },
@@ -153,6 +157,14 @@ pub enum EventKind {
         down: u64,
         /// Bytes read from the user's socket.
         up: u64,
+        /// The user's address and port.
+        addr: SocketAddr,
+        /// The service the user connected to.
+        service: ServiceKey,
+        /// The proxy that the stream was assigned to last; `None` if it got none.
+        proxy: Option<ProxyId>,
+        /// The time from the acceptance of the user's connection to its end.
+        lasted: Duration,
         /// The detected protocol and request. A sampler has never seen a stream that lived between two samples.
         content: Option<Arc<Content>>,
     },
@@ -237,6 +249,29 @@ impl EventKind {
         }
     }
 
+    /// Returns whether the event is about a stream that ended, as its user or the operator wanted, before a byte had passed
+    /// in either direction: the health check of a load balancer, or a port scan.
+    pub fn is_empty_stream(&self) -> bool {
+        matches!(self, Self::StreamEnded { down: 0, up: 0, .. }) && !self.is_warning()
+    }
+
+    /// Returns whether the event is logged at the level debug: a step in the life of an object whose begin or end is logged
+    /// at the level info. An operator reads one line for each stream, and two for each proxy.
+    pub fn is_detail(&self) -> bool {
+        let is_step = matches!(
+            self,
+            Self::ServiceOpened { .. }
+                | Self::ProxyConnected { .. }
+                | Self::ChannelConnected { .. }
+                | Self::ChannelDisconnected { .. }
+                | Self::UserJoined { .. }
+                | Self::UserLeft { .. }
+                | Self::StreamOpened { .. }
+                | Self::StreamAssigned { .. }
+        );
+        !self.is_warning() && (is_step || self.is_empty_stream())
+    }
+
     /// Returns the key of the stream that the event is about, if it is about one.
     pub fn stream_key(&self) -> Option<StreamKey> {
         match self {
@@ -258,8 +293,8 @@ impl fmt::Display for EventKind {
             Self::ProxyConnected { proxy, name, addr } => {
                 write!(f, "proxy {proxy} {name} connected from {addr}")
             }
-            Self::ProxyRegistered { proxy, service } => {
-                write!(f, "proxy {proxy} registered for service {service}")
+            Self::ProxyRegistered { proxy, name, addr, service } => {
+                write!(f, "proxy {proxy} {name} registered for service {service} from {addr}")
             }
             Self::RegistrationRefused { proxy, reason } => {
                 write!(f, "registration of proxy {proxy} refused: {reason}")
@@ -287,8 +322,14 @@ impl fmt::Display for EventKind {
             }
             Self::StreamAssigned { key, proxy } => write!(f, "stream {key} assigned to proxy {proxy}"),
             // The content is not logged: request paths are for the operator's screen, while logs are kept and shared.
-            Self::StreamEnded { key, reason, down, up, content: _ } => {
-                write!(f, "stream {key} ended: {reason} (down {down} bytes, up {up} bytes)")
+            Self::StreamEnded { key, reason, down, up, addr, service, proxy, lasted, content: _ } => {
+                write!(f, "stream {key} ended: {reason} (down {down} bytes, up {up} bytes)")?;
+                write!(f, " user={addr} service={service} proxy=")?;
+                match proxy {
+                    Some(proxy) => write!(f, "{proxy}")?,
+                    None => f.write_str("none")?,
+                }
+                write!(f, " seconds={:.3}", lasted.as_secs_f64())
             }
             Self::UserRejected { addr, service, reason } => {
                 write!(f, "user connection from {addr} to service {service} rejected: {reason}")

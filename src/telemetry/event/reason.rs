@@ -43,6 +43,10 @@ pub enum EndReason {
     TargetSocketError,
     /// The proxy could not connect to the target: refused, unreachable, or no answer in time. The text says which.
     TargetConnectFailed(String),
+    /// The proxy did not answer OPEN in time: it has reported neither a connection to the target nor a failure.
+    ProxyTimeout,
+    /// The proxy reported that its target leads back to a public port that it serves.
+    ForwardingLoop,
     /// The user's socket failed while the stream waited for a proxy: RST, or another I/O error. A FIN does not count:
     /// a user may send its request, close that direction, and wait for the response.
     UserAborted,
@@ -55,8 +59,10 @@ pub enum EndReason {
     Killed,
     /// The server shut down before the stream had ended.
     Shutdown,
-    /// The proxy reset the stream for a protocol violation or an exceeded limit. The text says which.
+    /// The proxy, or the server on its behalf, reset the stream for a protocol violation. The text says which.
     Protocol(String),
+    /// The proxy reset the stream for a reason of its own, such as an exceeded limit. The text says which.
+    ProxyReset(String),
     /// The task of the stream ended without a reason, by a panic or a defect in the server.
     Internal,
 }
@@ -69,7 +75,11 @@ impl EndReason {
             Self::UserSocketError | Self::UserAborted => EndedBy::User,
             Self::TargetSocketError | Self::TargetConnectFailed(_) => EndedBy::Target,
             Self::Killed => EndedBy::Operator,
-            Self::ProxyGone | Self::Protocol(_) => EndedBy::Proxy,
+            Self::ProxyGone
+            | Self::ProxyTimeout
+            | Self::ForwardingLoop
+            | Self::Protocol(_)
+            | Self::ProxyReset(_) => EndedBy::Proxy,
             Self::NoProxy | Self::Shutdown | Self::Internal => EndedBy::Server,
         }
     }
@@ -86,12 +96,15 @@ impl EndReason {
             Self::UserSocketError => "user reset",
             Self::TargetSocketError => "target reset",
             Self::TargetConnectFailed(_) => "connect failed",
+            Self::ProxyTimeout => "proxy timeout",
+            Self::ForwardingLoop => "loop",
             Self::UserAborted => "user aborted",
             Self::NoProxy => "no proxy",
             Self::ProxyGone => "proxy lost",
             Self::Killed => "by operator",
             Self::Shutdown => "shutdown",
             Self::Protocol(_) => "protocol error",
+            Self::ProxyReset(_) => "proxy reset",
             Self::Internal => "internal error",
         }
     }
@@ -104,12 +117,17 @@ impl fmt::Display for EndReason {
             Self::UserSocketError => f.write_str("user connection reset or failed"),
             Self::TargetSocketError => f.write_str("target connection reset or failed"),
             Self::TargetConnectFailed(why) => write!(f, "connect to target failed: {why}"),
+            Self::ProxyTimeout => f.write_str("the proxy did not answer in time"),
+            Self::ForwardingLoop => f.write_str(
+                "forwarding loop: the proxy's target leads back to this service; change --to of the proxy",
+            ),
             Self::UserAborted => f.write_str("user connection reset or failed while waiting for a proxy"),
             Self::NoProxy => f.write_str("no proxy available"),
             Self::ProxyGone => f.write_str("link to the proxy lost"),
             Self::Killed => f.write_str("killed by the operator"),
             Self::Shutdown => f.write_str("server shutdown"),
             Self::Protocol(why) => write!(f, "protocol error: {why}"),
+            Self::ProxyReset(why) => write!(f, "reset by the proxy: {why}"),
             Self::Internal => f.write_str("internal error"),
         }
     }

@@ -2,6 +2,49 @@
 
 use super::*;
 
+/// Returns the end of a stream with this reason and these bytes.
+fn ended(reason: EndReason, down: u64, up: u64) -> EventKind {
+    EventKind::StreamEnded {
+        key: StreamKey::new(UserChannelId::new(0x3F9A1C), 1),
+        reason,
+        down,
+        up,
+        addr: "192.0.2.7:51000".parse().unwrap(),
+        service: "8080".parse().unwrap(),
+        proxy: Some(ProxyId(1)),
+        lasted: Duration::from_millis(1_234),
+        content: None,
+    }
+}
+
+/// The log has one line for each stream: its end, and that of a health check only on request. A failure is shown also
+/// where no byte had passed.
+#[test]
+fn only_streams_with_data_and_failures_are_logged_at_info_and_above() {
+    let refused = EndReason::TargetConnectFailed("the target refused the connection".to_owned());
+    for (event, is_detail, is_warning) in [
+        (ended(EndReason::Finished, 20, 7), false, false),
+        (ended(EndReason::Finished, 0, 7), false, false),
+        (ended(EndReason::Finished, 0, 0), true, false),
+        (ended(EndReason::UserSocketError, 0, 0), true, false),
+        (ended(EndReason::UserAborted, 0, 0), true, false),
+        (ended(refused, 0, 0), false, true),
+        (ended(EndReason::ProxyTimeout, 0, 0), false, true),
+        (ended(EndReason::ForwardingLoop, 0, 0), false, true),
+    ] {
+        assert_eq!((event.is_detail(), event.is_warning()), (is_detail, is_warning), "{event}");
+    }
+}
+
+#[test]
+fn the_end_of_a_stream_names_all_that_its_only_line_in_the_log_must_tell() {
+    assert_eq!(
+        ended(EndReason::Finished, 20, 7).to_string(),
+        "stream 3F9A1C:1 ended: finished (down 20 bytes, up 7 bytes) user=192.0.2.7:51000 service=8080:default \
+         proxy=P1 seconds=1.234"
+    );
+}
+
 #[test]
 fn a_configured_duration_is_shown_in_seconds_with_at_most_one_decimal() {
     for (millis, text) in [(29_999, "30 s"), (999, "1 s"), (500, "0.5 s"), (2_500, "2.5 s"), (0, "0 s")] {

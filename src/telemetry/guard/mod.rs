@@ -166,7 +166,8 @@ impl ProxyGuard {
     /// Adds `service` to the services the proxy is registered for, and emits [`EventKind::ProxyRegistered`].
     pub fn registered(&self, service: ServiceKey) {
         self.stats.services.lock().push(service.clone());
-        self.telemetry.emit(EventKind::ProxyRegistered { proxy: self.stats.id, service });
+        let (proxy, name, addr) = (self.stats.id, self.stats.name.to_string(), self.stats.addr);
+        self.telemetry.emit(EventKind::ProxyRegistered { proxy, name, addr, service });
     }
 
     /// Sets the reason for the disconnection that the drop of the guard reports; [`DisconnectReason::Closed`] where
@@ -276,7 +277,8 @@ impl Drop for StreamGuard {
         for gauge in [&self.telemetry.streams_gauge, &stats.user.streams, &stats.user.service.streams] {
             gauge.leave();
         }
-        if let Some(proxy) = &*stats.proxy.load() {
+        let proxy = stats.proxy.load_full();
+        if let Some(proxy) = &proxy {
             proxy.streams.leave();
         }
         stats.set_channel(None);
@@ -285,7 +287,16 @@ impl Drop for StreamGuard {
             self.telemetry.streams_failed.fetch_add(1, Relaxed);
         }
         let (down, up) = (stats.traffic.down(), stats.traffic.up());
-        let content = stats.content();
-        self.telemetry.emit(EventKind::StreamEnded { key: stats.key, reason, down, up, content });
+        self.telemetry.emit(EventKind::StreamEnded {
+            key: stats.key,
+            reason,
+            down,
+            up,
+            addr: stats.addr,
+            service: stats.user.service.key.clone(),
+            proxy: proxy.map(|proxy| proxy.id),
+            lasted: self.telemetry.started.elapsed().saturating_sub(stats.info.opened_at),
+            content: stats.content(),
+        });
     }
 }

@@ -280,6 +280,7 @@ impl StreamAttributes {
         let reason = reason.map(|reason| match reason {
             EndReason::TargetConnectFailed(why) => EndReason::TargetConnectFailed(clean(&why, 80)),
             EndReason::Protocol(why) => EndReason::Protocol(clean(&why, 80)),
+            EndReason::ProxyReset(why) => EndReason::ProxyReset(clean(&why, 80)),
             other => other,
         });
         self.ended = Some(StreamEnd { at, reason });
