@@ -12,7 +12,7 @@ use tokio::{
 use super::{
     happy_eyeballs::{AttemptSchedule, FailedAddress, connect_first},
     name_cache::{Freshness, NameCache},
-    socket::{disable_pacing_on_loopback, set_common_options},
+    socket::{disable_pacing_on_loopback, refuse_self_connection, set_common_options},
 };
 
 /// How long connecting may take, and how much effort it is worth.
@@ -134,6 +134,21 @@ impl Connector {
         Self { names: NameCache::with_lookup(lookup) }
     }
 
+    /// Returns the addresses of `HOST:PORT` that [`connect`](Self::connect) would try.
+    ///
+    /// # Errors
+    /// The name cannot be resolved.
+    pub async fn resolve(
+        &self,
+        name: &str,
+        policy: ConnectPolicy,
+    ) -> Result<Vec<SocketAddr>, Arc<io::Error>> {
+        match name.parse::<SocketAddr>() {
+            Ok(address) => Ok(vec![address]),
+            Err(_) => self.names.resolve(name, policy.freshness).await,
+        }
+    }
+
     /// Connects to `HOST:PORT`: to the address of the name that answers first (Happy Eyeballs, RFC 8305). The connection
     /// has the usual socket options. Dropping the future cancels all attempts.
     ///
@@ -197,7 +212,7 @@ async fn establish(socket: Socket, addr: SocketAddr) -> io::Result<TcpStream> {
     // Returns the error of a connection that was not established.
     match SockRef::from(&stream).peek(&mut [MaybeUninit::uninit()]) {
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-        Ok(_) | Err(_) => Ok(stream),
+        Ok(_) | Err(_) => refuse_self_connection(&stream, addr.port()).map(|()| stream),
     }
 }
 

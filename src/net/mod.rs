@@ -26,5 +26,5 @@ pub use listener::Listener;
 pub use negotiation::{DetectedFormat, Negotiation, NegotiationError};
 pub(crate) use send_queue::SendQueue;
 pub use socket::ChannelSocket;
-pub(crate) use socket::{disable_reset_on_close, try_read, try_write};
+pub(crate) use socket::{addresses, disable_reset_on_close, refuse_self_connection, try_read, try_write};
 pub(crate) use vectored::{MAX_SLICES, advance, write_vectored_once};

@@ -100,6 +100,11 @@ impl Negotiation {
         Self { socket, buffer, codec, step_timeout: None, step_deadline: None, asked_at: None, rtt: None }
     }
 
+    /// Returns the socket of the connection.
+    pub(crate) fn socket(&self) -> &ChannelSocket {
+        &self.socket
+    }
+
     /// Returns the RTT that the exchange of frames has measured; `None` if there was none. Unlike the kernel's, it is that of
     /// the whole path where an intermediary terminates the TCP connection.
     pub fn rtt(&self) -> Option<Duration> {

@@ -11,6 +11,7 @@ use super::{
     channel_supervisor::STABLE_AFTER,
     error::{ProxyError, ServerLinkError},
     link_connector::LinkConnector,
+    loop_detector::LoopDetector,
     server_link::{ServeOutcome, ServerLink},
 };
 use crate::{
@@ -31,6 +32,8 @@ pub struct Proxy {
     token: Token,
     /// Establishes TCP connections to servers and to the target.
     connector: Arc<Connector>,
+    /// Compares the users of all streams with the connections to the target.
+    loops: Arc<LoopDetector>,
     /// Spawns and joins all tasks of the proxy.
     tasks: Tasks,
     /// Publishes the registered service; `None` while no link is registered.
@@ -49,6 +52,7 @@ impl Proxy {
         // The proxy displays its streams nowhere, so nothing subscribes to this telemetry.
         let tasks = Tasks::new(Telemetry::new(), workers);
         Self {
+            loops: Arc::new(LoopDetector::new(&config.target)),
             config: Arc::new(config),
             token,
             connector: Arc::default(),
@@ -134,8 +138,14 @@ impl Proxy {
         // The successor that the last GOAWAY named. It is tried once: it may never become reachable.
         let mut successor = None::<String>;
         loop {
-            let connector =
-                LinkConnector::new(&self.config, &self.token, &self.connector, &self.tasks, &self.streams);
+            let connector = LinkConnector::new(
+                &self.config,
+                &self.token,
+                &self.connector,
+                &self.loops,
+                &self.tasks,
+                &self.streams,
+            );
             let server = successor.take().unwrap_or_else(|| self.config.server.clone());
             let error = match connector.connect(&server, &service).await {
                 Ok((link, assigned)) => {

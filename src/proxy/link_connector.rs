@@ -1,6 +1,9 @@
 //! Establishes a link to a server: first channel, handshake, registration.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -14,6 +17,7 @@ use super::{
     channel_target::ChannelTarget,
     error::ServerLinkError,
     link_events::ServerLinkEvents,
+    loop_detector::{LoopDetector, ServerPath, target_port},
     server_link::{GoAwayState, ServerLink},
 };
 use crate::{
@@ -21,7 +25,7 @@ use crate::{
     ids::ServiceKey,
     link::{Driver, Link, NewChannel},
     mux::{MuxConfig, Role},
-    net::{Connector, Negotiation},
+    net::{ChannelSocket, ConnectPolicy, Connector, Negotiation},
     runtime::Tasks,
     telemetry::DisconnectReason,
     wire::{
@@ -40,6 +44,8 @@ pub(super) struct LinkConnector<'a> {
     token: &'a Token,
     /// Establishes TCP connections to servers and to the target.
     connector: &'a Arc<Connector>,
+    /// Compares the users of all streams with the connections to the target.
+    loops: &'a Arc<LoopDetector>,
     /// Spawns the tasks of channels and streams.
     tasks: &'a Tasks,
     /// Tracks the open streams of all links, so that a drain can wait for them.
@@ -52,10 +58,11 @@ impl<'a> LinkConnector<'a> {
         config: &'a Arc<ProxyConfig>,
         token: &'a Token,
         connector: &'a Arc<Connector>,
+        loops: &'a Arc<LoopDetector>,
         tasks: &'a Tasks,
         streams: &'a TaskTracker,
     ) -> Self {
-        Self { config, token, connector, tasks, streams }
+        Self { config, token, connector, loops, tasks, streams }
     }
 
     /// Connects to `server`, runs the handshake and registers for `service`. Returns the link and the service that
@@ -65,10 +72,9 @@ impl<'a> LinkConnector<'a> {
         server: &str,
         service: &ServiceKey,
     ) -> Result<(ServerLink, ServiceKey), ServerLinkError> {
-        let target_port = self.config.target.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         let request = TunnelAction::AddProxy(AddProxy {
             service: service.clone(),
-            target_port,
+            target_port: target_port(&self.config.target),
             weight: self.config.weight,
         });
         let request = TunnelMessage::control(request, "");
@@ -78,14 +84,16 @@ impl<'a> LinkConnector<'a> {
             go_away: go_away.clone(),
             config: self.config.clone(),
             connector: self.connector.clone(),
+            loops: self.loops.clone(),
+            path: OnceLock::new(),
             tasks: self.tasks.clone(),
             streams: self.streams.clone(),
             channels: Arc::new(ChannelTarget::new(self.config.channels)),
             answer: Mutex::new(Some(answer_sender)),
         });
         let (link, grace) = match self.config.format {
-            ProxyFormat::Binary => self.open_binary(server, request, events).await?,
-            ProxyFormat::Text => (self.open_text(server, request, events).await?, Duration::ZERO),
+            ProxyFormat::Binary => self.open_binary(server, request, events.clone()).await?,
+            ProxyFormat::Text => (self.open_text(server, request, events.clone()).await?, Duration::ZERO),
         };
         let answer = tokio::select! {
             // Polled in this order: a server that refuses the registration sends the reason and closes at once, and
@@ -98,6 +106,7 @@ impl<'a> LinkConnector<'a> {
             Ok(Ok(Ok(assigned))) => {
                 // From now on there is something to resume.
                 link.set_resume_grace(grace);
+                self.warn_if_target_may_be_public_port(events.path.get().copied(), &assigned);
                 Ok((ServerLink::new(link, go_away), assigned))
             }
             Ok(Ok(Err(error))) => {
@@ -113,6 +122,32 @@ impl<'a> LinkConnector<'a> {
         }
     }
 
+    /// Starts a task that logs a warning if the target is probably the public port of `service`.
+    ///
+    /// The proxy serves nevertheless: the server may listen for its users on one address of its host, and the target on
+    /// another. If it is a loop indeed, its first stream is refused ([`LoopDetector`]).
+    fn warn_if_target_may_be_public_port(&self, path: Option<ServerPath>, service: &ServiceKey) {
+        let Some(path) = path.filter(|_| target_port(&self.config.target) == Some(service.port)) else {
+            return;
+        };
+        let (config, connector) = (self.config.clone(), self.connector.clone());
+        let (tasks, service) = (self.tasks.clone(), service.clone());
+        self.tasks.spawn("check of the target", async move {
+            let policy = ConnectPolicy::for_target(config.dial_timeout);
+            let addresses = tokio::select! {
+                addresses = connector.resolve(&config.target, policy) => addresses.unwrap_or_default(),
+                () = tasks.stopped() => return,
+            };
+            if addresses.iter().any(|address| path.may_lead_to_server(address.ip().to_canonical())) {
+                tracing::warn!(
+                    "the target {} seems to be the public port of service {service} itself: its streams will be refused \
+                     if it leads back to this proxy; --to must name what the service forwards to",
+                    config.target
+                );
+            }
+        });
+    }
+
     /// Establishes a link of the binary format, sends `request` on its first channel, and starts one task for each
     /// configured channel. Returns the link and the server's grace period.
     async fn open_binary(
@@ -125,6 +160,7 @@ impl<'a> LinkConnector<'a> {
         let connector = self.connector.clone();
         let dialer = ChannelDialer { config, server: server.to_owned(), token, connector };
         let (mut negotiation, welcome) = dialer.open_link().await?;
+        record_path(&events, negotiation.socket());
         negotiation.send_frame(&Frame::Message(request)).await?;
         let config = MuxConfig {
             initial_window: welcome.first_window,
@@ -155,6 +191,7 @@ impl<'a> LinkConnector<'a> {
         events: Arc<ServerLinkEvents>,
     ) -> Result<Arc<Link>, ServerLinkError> {
         let mut negotiation = Negotiation::new(connect_to_server(self.connector, self.config, server).await?);
+        record_path(&events, negotiation.socket());
         let token = TunnelMessage::control(TunnelAction::Auth, self.token.reveal().to_owned());
         let mut lines = BytesMut::new();
         for message in [token, request] {
@@ -177,5 +214,13 @@ impl<'a> LinkConnector<'a> {
             }
         });
         Ok(link)
+    }
+}
+
+/// Stores the addresses of a link's first channel.
+fn record_path(events: &ServerLinkEvents, socket: &ChannelSocket) {
+    if let Ok((local, server)) = socket.addresses() {
+        // Not set before: this is the link's first channel.
+        _ = events.path.set(ServerPath { local: local.ip(), server: server.ip() });
     }
 }

@@ -1,7 +1,7 @@
 //! The proxy's reaction to the events of its link.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -9,7 +9,13 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use super::{channel_target::ChannelTarget, error::ServerLinkError, server_link::GoAwayState, target};
+use super::{
+    channel_target::ChannelTarget,
+    error::ServerLinkError,
+    loop_detector::{LoopDetector, ServerPath},
+    server_link::GoAwayState,
+    target,
+};
 use crate::{
     config::ProxyConfig,
     ids::{ServiceKey, StreamKey, clean},
@@ -35,6 +41,10 @@ pub(super) struct ServerLinkEvents {
     pub(super) config: Arc<ProxyConfig>,
     /// Connects to the target.
     pub(super) connector: Arc<Connector>,
+    /// Compares the users of all streams with the connections to the target.
+    pub(super) loops: Arc<LoopDetector>,
+    /// The addresses of the link's first channel; set before a stream is opened.
+    pub(super) path: OnceLock<ServerPath>,
     /// Spawns the task of each stream.
     pub(super) tasks: Tasks,
     /// Tracks the streams of all links of this proxy, so that a drain can wait for them.
@@ -60,6 +70,8 @@ impl LinkEvents for ServerLinkEvents {
         let served = target::serve_stream(
             self.config.clone(),
             self.connector.clone(),
+            self.loops.clone(),
+            self.path.get().copied(),
             self.tasks.clone(),
             stream,
             open,

@@ -22,6 +22,7 @@ mod client;
 mod error;
 mod link_connector;
 mod link_events;
+mod loop_detector;
 mod server_link;
 mod target;
 

@@ -2,19 +2,23 @@
 
 use std::{io, sync::Arc};
 
+use super::loop_detector::{LoopDetector, ServerPath};
 use crate::{
     config::ProxyConfig,
     link::{Stream, StreamOutcome},
-    net::{ConnectPolicy, Connector},
+    net::{ConnectPolicy, Connector, addresses},
     runtime::Tasks,
     wire::{Open, ResetCode},
 };
 
 /// Connects to the target for one stream and relays between the two until the stream ends. If no connection to the
-/// target can be established, resets the stream with a code that says why.
+/// target can be established, or the target leads back to the public port, resets the stream with a code that says why.
+/// `path` is the connection to the server; `None` if it is unknown.
 pub(super) async fn serve_stream(
     config: Arc<ProxyConfig>,
     connector: Arc<Connector>,
+    loops: Arc<LoopDetector>,
+    path: Option<ServerPath>,
     tasks: Tasks,
     stream: Stream,
     open: Open,
@@ -22,8 +26,20 @@ pub(super) async fn serve_stream(
     // Identifies the user in this log; the target sees the proxy's address only.
     let user = open.user.map(tracing::field::display);
     let (key, target) = (open.key, &config.target);
+    let mut watched = loops.watch(&open, tasks.token());
+    let refuse_loop = || {
+        tracing::warn!(
+            user,
+            "stream {key}: forwarding loop: the target {target} leads back to public port {} of this service; change --to",
+            open.port
+        );
+        ResetCode::ForwardingLoop
+    };
     let connected = tokio::select! {
         connected = connector.connect(target, ConnectPolicy::for_target(config.dial_timeout)) => connected,
+        () = watched.token().cancelled(), if watched.is_watched() => {
+            return stream.reset(if watched.is_loop() { refuse_loop() } else { ResetCode::Shutdown });
+        }
         // The user disconnected meanwhile. Dropping the attempt resets the connection if it was just established.
         _ = stream.wait_for_reset() => return,
     };
@@ -34,13 +50,22 @@ pub(super) async fn serve_stream(
             return stream.reset(connect_error_code(error.kind()));
         }
     };
+    if watched.is_watched()
+        && let (Some(path), Ok((local, peer))) = (path, addresses(&socket))
+    {
+        watched.target_connected(local, peer, path);
+    }
     stream.accept();
     tracing::debug!(user, "stream {key}: connected to {target}");
-    let relay = stream.relay(socket, ResetCode::TargetIoError, tasks.token(), || ResetCode::Shutdown);
+    let cancelled = || if watched.is_loop() { refuse_loop() } else { ResetCode::Shutdown };
+    let relay = stream.relay(socket, ResetCode::TargetIoError, watched.token(), cancelled);
     match relay.await.0 {
         StreamOutcome::Finished => tracing::debug!(user, "stream {key} finished"),
         StreamOutcome::SocketFailed(error) => {
             tracing::info!(user, "stream {key}: I/O error on the target's connection: {error}");
+        }
+        StreamOutcome::Reset(ResetCode::ChannelLost) => {
+            tracing::info!(user, "stream {key} ended: all channels to the server were lost");
         }
         StreamOutcome::Reset(code) => tracing::info!(user, "stream {key} was reset by the server: {code}"),
         StreamOutcome::Cancelled => {}

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod floods;
+mod loops;
 mod machine;
 mod odd;
 mod pending_connections;

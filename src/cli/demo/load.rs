@@ -23,6 +23,7 @@ use super::{
     counters::LoadCounters,
     file::DemoFile,
 };
+use crate::net::refuse_self_connection;
 
 /// Range in milliseconds from which a user chooses its wait after a failed transfer, so that a tunnel that refuses every
 /// connection does not see a tight loop of attempts.
@@ -134,6 +135,8 @@ async fn connect(source: Option<SocketAddr>, target: SocketAddr) -> io::Result<T
         socket.bind(source)?;
     }
     let stream = socket.connect(target).await?;
+    // The public port is one of the ephemeral range.
+    refuse_self_connection(&stream, target.port())?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

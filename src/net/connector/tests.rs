@@ -134,3 +134,25 @@ async fn what_precedes_an_immediate_reset_can_be_read() {
     let error = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut bytes).await.unwrap_err();
     assert_eq!((&bytes[..], error.kind()), (&b"banner"[..], io::ErrorKind::ConnectionReset));
 }
+
+/// Some thousand attempts to a port of the ephemeral range on which nothing listens, such as the one of a target that is
+/// being restarted, connected to themselves: the user received its own bytes, and the target could not bind its port.
+#[tokio::test]
+async fn an_attempt_that_connects_to_itself_is_a_refusal_and_leaves_the_port_free() {
+    let address = refusing();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+    // The kernel chooses this local port once in about 28,000 attempts.
+    socket.bind(&address.into()).unwrap();
+    let error = establish(socket, address).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
+    assert!(error.to_string().contains("met itself"), "{error}");
+    // Without SO_REUSEADDR: a connection in TIME_WAIT would keep the port.
+    let target = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    target.bind(&address.into()).unwrap();
+    target.listen(1).unwrap();
+    let stream =
+        Connector::new().connect(&address.to_string(), ConnectPolicy::for_target(SECOND)).await.unwrap();
+    assert_ne!(stream.local_addr().unwrap(), address);
+}

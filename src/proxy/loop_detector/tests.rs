@@ -1,0 +1,90 @@
+//! Unit tests of the loop detector: what is a loop, and what only looks like one.
+
+use super::*;
+use crate::ids::{Priority, StreamKey, UserChannelId};
+
+const LOOPBACK: ServerPath = ServerPath {
+    local: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+    server: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+};
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn path(local: &str, server: &str) -> ServerPath {
+    ServerPath { local: local.parse().unwrap(), server: server.parse().unwrap() }
+}
+
+/// Returns the OPEN of a user from this address of public port 8080.
+fn open(user: &str) -> Open {
+    let key = StreamKey::new(UserChannelId::new(1), 1);
+    Open { stream: 1, key, port: 8080, priority: Priority::default(), window: 1, user: Some(addr(user)) }
+}
+
+/// Returns whether a user from `user` is found to be the connection from `local` to `peer`.
+fn is_loop(user: &str, local: &str, peer: &str, path: ServerPath) -> bool {
+    let detector = Arc::new(LoopDetector::new("target:8080"));
+    let tasks = CancellationToken::new();
+    let mut first = detector.watch(&open("192.0.2.7:999"), &tasks);
+    first.target_connected(addr(local), addr(peer), path);
+    let second = detector.watch(&open(user), &tasks);
+    assert_eq!(first.is_loop(), second.is_loop(), "both streams end");
+    let found = second.is_loop();
+    drop((first, second));
+    assert!(detector.connections.lock().is_empty());
+    found
+}
+
+#[test]
+fn a_user_that_is_the_proxy_itself_is_a_loop() {
+    let home = "127.0.0.1:40000";
+    assert!(is_loop(home, home, "127.0.0.1:8080", LOOPBACK));
+    // A server of another host, over the network.
+    let there = path("198.51.100.5", "203.0.113.1");
+    assert!(is_loop("198.51.100.5:40000", "198.51.100.5:40000", "203.0.113.1:8080", there));
+    // The server of this host is reached at another of its addresses.
+    let here = path("10.0.0.1", "10.0.0.1");
+    assert!(is_loop(home, home, "127.0.0.1:8080", here));
+}
+
+/// A port may be in use for several connections, and some addresses exist on each host: to take those for a loop would
+/// reset the streams of users who did nothing unusual.
+#[test]
+fn a_user_with_the_address_of_a_connection_to_another_place_is_no_loop() {
+    let home = "127.0.0.1:40000";
+    // A TLS terminator on the server's host, and a target on the proxy's: both use the loopback address.
+    assert!(!is_loop(home, home, "127.0.0.1:8080", path("198.51.100.5", "203.0.113.1")));
+    // A target on a third host that has the port of the service.
+    let here = path("10.0.0.1", "10.0.0.1");
+    assert!(!is_loop("10.0.0.1:40000", "10.0.0.1:40000", "10.0.0.9:8080", here));
+    // Another port of the server, and another user.
+    assert!(!is_loop(home, home, "127.0.0.1:8081", LOOPBACK));
+    assert!(!is_loop("127.0.0.1:40001", home, "127.0.0.1:8080", LOOPBACK));
+}
+
+#[test]
+fn the_stream_of_the_user_may_be_opened_before_its_cause_is_registered() {
+    let detector = Arc::new(LoopDetector::new("127.0.0.1:8080"));
+    let tasks = CancellationToken::new();
+    let mut first = detector.watch(&open("192.0.2.7:999"), &tasks);
+    let second = detector.watch(&open("127.0.0.1:40000"), &tasks);
+    assert!(!second.is_loop());
+    first.target_connected(addr("127.0.0.1:40000"), addr("127.0.0.1:8080"), LOOPBACK);
+    assert!(first.is_loop() && second.is_loop());
+}
+
+#[test]
+fn an_ended_stream_is_not_compared_and_a_stopped_proxy_is_no_loop() {
+    let detector = Arc::new(LoopDetector::new("127.0.0.1:8080"));
+    let tasks = CancellationToken::new();
+    let mut first = detector.watch(&open("192.0.2.7:999"), &tasks);
+    first.target_connected(addr("127.0.0.1:40000"), addr("127.0.0.1:8080"), LOOPBACK);
+    drop(first);
+    let second = detector.watch(&open("127.0.0.1:40000"), &tasks);
+    assert!(!second.is_loop());
+    tasks.cancel();
+    assert!(second.token().is_cancelled() && !second.is_loop());
+    let other = Arc::new(LoopDetector::new("127.0.0.1:80"));
+    assert!(!other.watch(&open("127.0.0.1:40000"), &tasks).is_watched());
+}
