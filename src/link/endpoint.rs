@@ -113,10 +113,10 @@ impl Endpoint {
         Pacer::new(self.limits.clone(), Direction::Up)
     }
 
-    /// Counts and inspects bytes that were read from the local socket, before the mux gets them, and retains them for
-    /// a retry. `is_replay` if an earlier stream has counted them.
+    /// Counts and inspects bytes that were read from the local socket, before the mux gets them. `is_replay` if an
+    /// earlier stream has counted them.
     pub(super) fn socket_read(&self, bytes: &Bytes, is_replay: bool) {
-        self.shared.retain_for_retry(bytes);
+        self.shared.record_user_bytes();
         if let Some(stats) = self.shared.stats() {
             if !is_replay {
                 stats.add_up(bytes.len() as u64);
@@ -125,15 +125,15 @@ impl Endpoint {
         }
     }
 
-    /// Takes the bytes that a retry of this ended stream through another proxy has to send first; `None` if the
+    /// Returns the bytes that a retry of this ended stream through another proxy has to send first; `None` if the
     /// target may have received any, or if anything was delivered to the local socket. The arguments are those of
-    /// [`StreamShared::take_replay`].
-    pub(super) fn take_replay(&self, is_refused: bool, has_socket_ended: bool) -> Option<Vec<Bytes>> {
+    /// [`StreamShared::replay`].
+    pub(super) fn replay(&self, is_refused: bool, has_written: bool) -> Option<&[Bytes]> {
         let delivery = self.lock_delivery();
         if delivery.delivered_bytes > 0 || delivery.is_end_delivered {
             return None;
         }
-        self.shared.take_replay(is_refused, has_socket_ended)
+        self.shared.replay(is_refused, has_written)
     }
 
     /// Wakes the stream's relay task: it delivers received data, reads its local socket and checks whether the stream

@@ -11,7 +11,7 @@
 //!    lock of an endpoint (`endpoint`). Flushes, deliveries and the owner's notifications only *try* these locks when
 //!    another lock of this level may be held; blocking on one is for tasks that hold none.
 //! 2. The link state (`handle`, `state`).
-//! 3. Leaf locks, under which no other lock is acquired: bottleneck timers, replay buffers, rate limits; and outside
+//! 3. Leaf locks, under which no other lock is acquired: bottleneck timers, rate limits; and outside
 //!    this module, the mutexes of `telemetry` (latency histograms) and of a [`LatencyObserver`].
 //!
 //! While the link state is locked no code makes a system call, wakes a task, encodes or decodes frames, or computes a

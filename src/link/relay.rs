@@ -98,10 +98,10 @@ impl Stream {
             }
         };
         // Deliveries hold the delivery lock while they use the socket, so this was the only other reference.
-        let replay = self.endpoint().take_replay(is_refused, reader.is_finished());
-        let retryable = replay.zip(Arc::into_inner(socket)).map(|(mut replay, socket)| {
-            replay.extend(reader.into_unsent_replay());
-            RetryableConnection { socket, replay: replay.into() }
+        let replay = self.endpoint().replay(is_refused, reader.has_written());
+        let retryable = replay.zip(Arc::into_inner(socket)).map(|(replay, socket)| {
+            let replay = replay.iter().cloned().chain(reader.into_unwritten()).collect();
+            RetryableConnection { socket, replay }
         });
         (outcome, retryable)
     }
@@ -162,7 +162,6 @@ impl Stream {
                     if let Some(error) = failure.take_if_end_is_reset() {
                         return StreamOutcome::SocketFailed(error);
                     }
-                    endpoint.shared().socket_ended();
                     endpoint.shared().set_phase(StreamPhase::UserDone);
                     self.link().with(|state| state.mux.finish(self.number()));
                 }

@@ -62,8 +62,11 @@ fn take_turn_budget() -> usize {
 pub(super) struct SocketReader {
     /// Applies the rate limits to bytes that are read.
     pacer: Pacer,
-    /// Bytes that an earlier stream read from the same socket and that this one sends first.
-    replay: VecDeque<Bytes>,
+    /// Bytes that were read from the same socket and that this stream writes to the mux first: an earlier stream has read
+    /// them, or the mux has taken no more of this one.
+    unwritten: VecDeque<Bytes>,
+    /// Whether bytes were written to the mux.
+    has_written: bool,
     /// Whether the socket is read once before the runtime has seen it readable.
     is_first_read_due: bool,
     /// Whether the local socket's last byte was read (FIN).
@@ -108,7 +111,8 @@ impl SocketReader {
     pub(super) fn new(pacer: Pacer, replay: VecDeque<Bytes>, has_request: bool) -> Self {
         Self {
             pacer,
-            replay,
+            unwritten: replay,
+            has_written: false,
             is_first_read_due: has_request,
             is_finished: false,
             last_queue_wait_measured: None,
@@ -122,9 +126,14 @@ impl SocketReader {
         self.is_finished
     }
 
-    /// Returns the bytes that an earlier stream read from the same socket and that this one has not sent.
-    pub(super) fn into_unsent_replay(self) -> VecDeque<Bytes> {
-        self.replay
+    /// Returns whether bytes of the local socket or its FIN were written to the mux, so that they may reach the target.
+    pub(super) fn has_written(&self) -> bool {
+        self.has_written || self.is_finished
+    }
+
+    /// Returns the bytes that were read from the socket and not written to the mux.
+    pub(super) fn into_unwritten(self) -> VecDeque<Bytes> {
+        self.unwritten
     }
 
     /// Reads from the socket into the mux until one of the [reasons](ReadResult) to stop applies. `has_failed` says that
@@ -141,10 +150,10 @@ impl SocketReader {
                 return ReadResult::StreamBlocked;
             }
             // An earlier stream has requested these bytes from the rate limits.
-            if let Some(bytes) = self.pop_replay(writable) {
+            if let Some(bytes) = self.pop_unwritten(writable) {
                 turn += bytes.len();
                 stream.endpoint().socket_read(&bytes, true);
-                writable = write(stream, bytes, None);
+                writable = self.write(stream, bytes, None);
                 continue;
             }
             let chunk = match self.read_chunk(socket, writable.min(budget), has_failed) {
@@ -164,7 +173,7 @@ impl SocketReader {
             if len <= MAX_MESSAGE {
                 SHORT_TURNS_LEFT.set(SHORT_TURNS_AFTER_MESSAGE);
             }
-            writable = write(stream, chunk.bytes, read_at);
+            writable = self.write(stream, chunk.bytes, read_at);
             // Large chunks are transmitted while they are in the cache; small ones together with those of other
             // streams.
             let is_large = len >= COPY_THRESHOLD;
@@ -181,14 +190,30 @@ impl SocketReader {
         ReadResult::BudgetExhausted
     }
 
-    /// Removes and returns the next bytes that an earlier stream read from the same socket, `max` at most; `None` if
-    /// there are none.
-    fn pop_replay(&mut self, max: usize) -> Option<Bytes> {
-        let mut bytes = self.replay.pop_front()?;
+    /// Removes and returns the next bytes that were read from the same socket and not written yet, `max` at most; `None`
+    /// if there are none.
+    fn pop_unwritten(&mut self, max: usize) -> Option<Bytes> {
+        let mut bytes = self.unwritten.pop_front()?;
         if bytes.len() > max {
-            self.replay.push_front(bytes.split_off(max));
+            self.unwritten.push_front(bytes.split_off(max));
         }
         Some(bytes)
+    }
+
+    /// Writes bytes of the local socket to the mux, and returns how many more it accepts. `read_at` is when they were
+    /// read, if their queue wait is to be measured. Keeps the bytes if the peer has reset the stream meanwhile: a stream
+    /// through another proxy sends them then.
+    fn write(&mut self, stream: &Stream, bytes: Bytes, read_at: Option<Instant>) -> usize {
+        let (refused, writable) = stream.link().with(|state| {
+            let refused = state.mux.write(stream.number(), bytes);
+            read_at.inspect(|now| state.mux.measure_queue_wait(stream.number(), *now));
+            (refused, state.mux.writable(stream.number()))
+        });
+        self.has_written |= refused.is_none();
+        if let Some(bytes) = refused {
+            self.unwritten.push_front(bytes);
+        }
+        writable
     }
 
     /// Reads once from the socket, `max` bytes at most and as many as the rate limits allow. An empty chunk is the
@@ -255,16 +280,6 @@ impl SocketReader {
 /// Returns how many bytes the mux accepts for the stream now: free space of its send buffer.
 fn writable_bytes(stream: &Stream) -> usize {
     stream.link().with(|state| state.mux.writable(stream.number()))
-}
-
-/// Writes bytes of the local socket to the mux, and returns how many more it accepts. `read_at` is when they were
-/// read, if their queue wait is to be measured.
-fn write(stream: &Stream, bytes: Bytes, read_at: Option<Instant>) -> usize {
-    stream.link().with(|state| {
-        state.mux.write(stream.number(), bytes);
-        read_at.inspect(|now| state.mux.measure_queue_wait(stream.number(), *now));
-        state.mux.writable(stream.number())
-    })
 }
 
 /// Maps an I/O error of reading the local socket to a [`ReadResult`]; returns `Ok(None)` if a signal interrupted the

@@ -404,6 +404,10 @@ impl LinkState {
                 }
             }
             MuxEvent::Reset { stream, code } => self.end_stream(stream, Err(code)),
+            MuxEvent::Unaccepted { stream, code, data } => {
+                self.endpoints.get(&stream).inspect(|endpoint| endpoint.shared().set_unaccepted(data));
+                self.end_stream(stream, Err(code));
+            }
             MuxEvent::Closed { stream } => self.end_stream(stream, Ok(())),
             MuxEvent::FailedOver { stream, channel } => {
                 self.endpoints.get(&stream).inspect(|endpoint| endpoint.shared().count_failover());

@@ -40,30 +40,17 @@ pub(super) struct StreamShared {
     failovers: AtomicU32,
     /// Whether the peer has accepted the stream: its target is connected.
     is_accepted: AtomicBool,
-    /// Bytes that were read from the user's socket and that a retry of the stream on another proxy would send.
-    replay: LeafMutex<ReplayBuffer>,
+    /// All data that was written to the stream, which the peer has reset without accepting it; unset if it has not.
+    unaccepted: OnceLock<Vec<Bytes>>,
     /// The code with which the peer has reset the stream after its data; unset if it has not.
     peer_reset: OnceLock<ResetCode>,
     /// How the stream ended, by both directions finishing or by a reset; unset while it is open.
     end: OnceLock<Result<(), ResetCode>>,
 }
 
-/// What a retry of the stream through another proxy would have to send first.
-#[derive(Debug)]
-enum ReplayBuffer {
-    /// All bytes that were read from the local socket: the peer has not accepted the stream yet.
-    Retained(Vec<Bytes>),
-    /// None: the peer has accepted the stream, and neither bytes nor the end of the socket were read.
-    Empty,
-    /// Unknown: bytes, or the end of the socket, may have reached the target. The stream cannot be retried.
-    Discarded,
-}
-
 impl StreamShared {
-    /// Creates the state of the stream with this number. Only a stream with counters retains bytes for a retry: a
-    /// stream that the peer opened is the peer's to retry.
+    /// Creates the state of the stream with this number.
     pub(super) fn new(number: u32, stats: Option<Arc<StreamStats>>, latency: Option<LatencyTimer>) -> Self {
-        let replay = if stats.is_some() { ReplayBuffer::Retained(Vec::new()) } else { ReplayBuffer::Empty };
         Self {
             number,
             stats,
@@ -72,7 +59,7 @@ impl StreamShared {
             activity: LeafMutex::default(),
             failovers: AtomicU32::new(0),
             is_accepted: AtomicBool::new(false),
-            replay: LeafMutex::new(replay),
+            unaccepted: OnceLock::new(),
             peer_reset: OnceLock::new(),
             end: OnceLock::new(),
         }
@@ -106,48 +93,33 @@ impl StreamShared {
         }
     }
 
-    /// Retains bytes that were read from the local socket for a retry, or records that a retry is no longer possible.
-    pub(super) fn retain_for_retry(&self, bytes: &Bytes) {
-        match &mut *self.replay.lock() {
-            ReplayBuffer::Retained(retained) => retained.push(bytes.clone()),
-            replay => *replay = ReplayBuffer::Discarded,
-        }
+    /// Records that bytes were read from the local socket, for the latency measurements.
+    pub(super) fn record_user_bytes(&self) {
         if let Some(latency) = &self.latency {
             latency.record_user_bytes();
         }
     }
 
-    /// Records that the local socket has sent its last byte (FIN), which a target may take for a request of no bytes.
-    pub(super) fn socket_ended(&self) {
-        let replay = &mut *self.replay.lock();
-        if let ReplayBuffer::Empty = replay {
-            *replay = ReplayBuffer::Discarded;
-        }
+    /// Keeps the data that was written to the stream, all of it, because the peer has reset the stream without accepting
+    /// it: a retry through another proxy sends it again.
+    pub(super) fn set_unaccepted(&self, data: Vec<Bytes>) {
+        _ = self.unaccepted.set(data);
     }
 
-    /// Takes the bytes that a retry of the stream through another proxy has to send first; `None` if the target may
-    /// have received some of them. `is_refused` says that the peer reported that it never reached the target. Without
-    /// that report, bytes that were sent may have arrived there, and a request is never made twice.
-    pub(super) fn take_replay(&self, is_refused: bool, has_socket_ended: bool) -> Option<Vec<Bytes>> {
-        match std::mem::replace(&mut *self.replay.lock(), ReplayBuffer::Discarded) {
-            ReplayBuffer::Retained(bytes) if is_refused || (bytes.is_empty() && !has_socket_ended) => {
-                Some(bytes)
-            }
-            ReplayBuffer::Empty if !is_refused => Some(Vec::new()),
-            _ => None,
+    /// Returns the bytes that a retry of the ended stream through another proxy has to send first; `None` if the target
+    /// may have received some of them. `is_refused` says that the peer reported that it never reached the target.
+    /// Without that report, bytes or the FIN that were sent may have arrived there, and a request is never made twice;
+    /// `has_written` says whether any were written to the mux.
+    pub(super) fn replay(&self, is_refused: bool, has_written: bool) -> Option<&[Bytes]> {
+        if is_refused {
+            return self.unaccepted.get().map(Vec::as_slice);
         }
+        (!has_written).then_some(&[])
     }
 
-    /// Records that the peer has accepted the stream, and reports the connect latency. Frees the bytes retained for a
-    /// retry.
+    /// Records that the peer has accepted the stream, and reports the connect latency.
     pub(super) fn accepted(&self) {
         self.is_accepted.store(true, Relaxed);
-        {
-            let replay = &mut *self.replay.lock();
-            if let ReplayBuffer::Retained(bytes) = replay {
-                *replay = if bytes.is_empty() { ReplayBuffer::Empty } else { ReplayBuffer::Discarded };
-            }
-        }
         if let Some((latency, stats)) = self.latency() {
             latency.record_connected(stats);
         }

@@ -267,6 +267,11 @@ impl SendBuffer {
         self.end = SendEnd::Abandoned;
     }
 
+    /// Returns all data that the peer has not acknowledged.
+    pub(super) fn into_data(self) -> Vec<Bytes> {
+        self.chunks.into_iter().map(|(_, chunk)| chunk).collect()
+    }
+
     /// Returns whether data may be sent on secondary channels. The peer must have acknowledged `min_acked` bytes, and
     /// at least one: then both sides know the stream, and it is longer than a message.
     pub(super) fn may_stripe(&self, min_acked: u64) -> bool {

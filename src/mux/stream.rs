@@ -123,6 +123,20 @@ impl Stream {
         self.send.is_done() && self.recv.is_done()
     }
 
+    /// Returns whether this side has opened the stream, and the peer has not accepted it.
+    pub(super) fn is_requested(&self) -> bool {
+        matches!(self.state, OpenState::Requested(_))
+    }
+
+    /// Records that the peer has accepted the stream that this side opened. Returns whether that is new.
+    pub(super) fn establish(&mut self) -> bool {
+        let is_new = self.is_requested();
+        if is_new {
+            self.state = OpenState::Established;
+        }
+        is_new
+    }
+
     /// Returns whether a control frame of the stream can be sent now. The RESET waits until all data was sent.
     pub(super) fn has_control(&self) -> bool {
         let PendingControl { open, open_ok, window, priority, reset } = self.pending;

@@ -16,13 +16,97 @@ use underpass::{
 };
 
 use crate::{
-    SECOND, Server, rest,
+    SECOND, Server, WINDOW, rest,
     support::{
         Running,
         binary::{BinaryChannel, hello},
+        process::Process,
         soon,
+        target::LOOPBACK,
+        text::{FieldCount, TextChannel},
     },
 };
+
+/// Uploads until the socket accepts no more, or `size` bytes were sent. Returns how many were.
+async fn upload(user: &mut TcpStream, size: usize) -> usize {
+    let piece = [7; 64 * 1024];
+    let mut sent = 0;
+    while sent < size {
+        match tokio::time::timeout(SECOND, user.write(&piece)).await {
+            Ok(written) => sent += written.unwrap(),
+            Err(_) => break,
+        }
+    }
+    sent
+}
+
+/// A proxy that has read a user's data and answers nothing: the server keeps no copy of what it has sent to a text proxy.
+#[tokio::test]
+async fn an_upload_to_a_silent_text_proxy_is_not_retained() {
+    const SIZE: usize = 48 << 20;
+    let mut server = Process::underpass(&[
+        "server",
+        "--listen",
+        "127.0.0.1:0",
+        "--bind",
+        "127.0.0.1",
+        "--token",
+        "t",
+        "--no-tui",
+    ]);
+    let line = server.line("listening for proxies on ").await;
+    let mut channel =
+        TextChannel::connect(line.rsplit(' ').next().unwrap().parse().unwrap(), FieldCount::Four).await;
+    channel.send("", 0, "AUTH", b"t").await;
+    channel.send("", 0, "ADDPROXY:0", b"").await;
+    let answer = channel.hear_action("RESPONSE").await.text();
+    let port = answer.strip_suffix(":default").unwrap().parse().unwrap();
+    let mut user = TcpStream::connect((LOOPBACK.ip(), port)).await.unwrap();
+    channel.hear_action("STREAM_START").await;
+    let Some(before) = server.resident_kib() else { return };
+    let mut buffer = vec![0; 256 * 1024];
+    let mut received = 0;
+    let reads = async {
+        // Base64 makes four bytes of three.
+        while received < SIZE / 3 * 4 {
+            received += soon("data", channel.read.read(&mut buffer)).await.unwrap();
+        }
+    };
+    let (sent, ()) = tokio::join!(upload(&mut user, SIZE), reads);
+    assert!(sent >= SIZE, "{sent}");
+    let after = server.resident_kib().unwrap();
+    assert!(after < before + 24 * 1024, "{before} KiB before an upload of {} KiB, {after} after", SIZE >> 10);
+}
+
+/// The server keeps a user's data until the proxy accepts its stream, and a proxy that grants credit before does not make
+/// it keep more than the first window.
+#[tokio::test]
+async fn credit_before_acceptance_does_not_extend_the_first_window() {
+    let server = Server::start().await;
+    let (mut channel, mut user, open, _) = server.hostile().await;
+    let stream = open.stream;
+    let credit = [1 << 20, u32::MAX].map(|window| Frame::Window { stream, consumed: 0, window });
+    channel.send(credit.clone()).await;
+    let uploading = Running::start(async move { upload(&mut user, 16 << 20).await });
+    let mut received = 0;
+    // The upload ends once the socket has accepted nothing for a second: then the server has sent all that it may.
+    loop {
+        match tokio::time::timeout(SECOND / 10, channel.hear_other()).await {
+            Ok(Frame::Data { payload, .. }) => {
+                received += payload.len();
+                channel.send(credit.clone()).await;
+            }
+            Ok(_) => {}
+            Err(_) if uploading.has_ended() => break,
+            Err(_) => {}
+        }
+    }
+    assert!(uploading.end("an upload that is blocked").await < 16 << 20);
+    assert_eq!(received, WINDOW as usize);
+    drop(channel);
+    server.tunnel.until("the user's end", |snapshot| snapshot.totals.streams_open == 0).await;
+    server.end().await;
+}
 
 #[tokio::test]
 async fn users_that_disconnect_at_once_are_released() {

@@ -141,6 +141,45 @@ fn buffered_data_is_bounded_for_all_links_together() {
     assert_eq!(config.budget.available(), 100 << 20);
 }
 
+/// Until the proxy accepts a stream, all of its data is kept for another proxy. Credit that comes before does not let it
+/// exceed the first window; consumed data is acceptance.
+#[test]
+fn credit_before_acceptance_is_ignored_and_consumption_is_acceptance() {
+    let now = Instant::now();
+    let config = MuxConfig { initial_window: 1000, ..MuxConfig::default() };
+    let mut server = Mux::new(Role::Server, config);
+    server.add_channel(1, now);
+    let key = StreamKey::new(UserChannelId::new(1), 1);
+    let stream = server.open(key, 80, None, |_| false).unwrap();
+    let write_all = |server: &mut Mux| {
+        let mut written = 0;
+        while let len @ 1.. = server.writable(stream) {
+            assert_eq!(server.write(stream, vec![7; len].into()), None);
+            written += len;
+            receive_all(server, now);
+        }
+        written
+    };
+    assert_eq!(write_all(&mut server), 1000);
+    for window in [1000, 100_000, u32::MAX] {
+        server.handle_frame(1, Frame::Window { stream, consumed: 0, window }, now).unwrap();
+        assert_eq!(write_all(&mut server), 0, "credit of {window} bytes before OPEN_OK");
+    }
+    assert_eq!(server.poll_event(), None);
+    // A WINDOW that has overtaken its OPEN_OK on another channel.
+    server.handle_frame(1, Frame::Window { stream, consumed: 600, window: 1000 }, now).unwrap();
+    assert_eq!(server.poll_event(), Some(MuxEvent::Accepted { stream }));
+    assert_eq!(write_all(&mut server), 600);
+    server.handle_frame(1, Frame::OpenOk { stream, window: 1000 }, now).unwrap();
+    server
+        .handle_frame(1, Frame::Reset { stream, code: ResetCode::TargetRefused, final_size: 0 }, now)
+        .unwrap();
+    let events: Vec<_> = std::iter::from_fn(|| server.poll_event()).collect();
+    assert!(events.contains(&MuxEvent::Reset { stream, code: ResetCode::TargetRefused }), "{events:?}");
+    // The stream has ended: what its reader has read meanwhile is handed back.
+    assert_eq!(server.write(stream, Bytes::from_static(b"late")), Some(Bytes::from_static(b"late")));
+}
+
 /// Receives all frames of a mux and answers its pings.
 fn receive_all(mux: &mut Mux, now: Instant) {
     while let Some(frame) = mux.poll_transmit(1, now) {

@@ -60,15 +60,14 @@ impl Mux {
     }
 
     /// Appends data to the send buffer of a stream, at most as many bytes as [`writable`](Self::writable) has
-    /// returned. Does nothing if the peer has reset the stream meanwhile.
-    pub fn write(&mut self, stream: u32, bytes: Bytes) {
-        if let Some(state) = self.streams.get_mut(&stream)
-            && state.reset == ResetAfterData::No
-        {
-            state.send.write(bytes);
-            self.place(stream);
-            self.enqueue(stream);
-        }
+    /// returned. Returns the bytes if the stream was reset meanwhile.
+    pub fn write(&mut self, stream: u32, bytes: Bytes) -> Option<Bytes> {
+        let state = self.streams.get_mut(&stream).filter(|state| state.reset == ResetAfterData::No);
+        let Some(state) = state else { return Some(bytes) };
+        state.send.write(bytes);
+        self.place(stream);
+        self.enqueue(stream);
+        None
     }
 
     /// Starts to measure the queue wait of all data written so far: [`MuxEvent::Dequeued`](super::MuxEvent::Dequeued)

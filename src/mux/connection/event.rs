@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::{
     mux::channel_planner::ChannelPlan,
     wire::{Open, ResetCode, TunnelMessage},
@@ -34,6 +36,16 @@ pub enum MuxEvent {
         stream: u32,
         /// The reason.
         code: ResetCode,
+    },
+    /// The peer has reset a stream that this side opened and that it has not accepted. The send buffer is handed back:
+    /// if the peer says that it has not reached the target, another peer may get the data.
+    Unaccepted {
+        /// The stream's id.
+        stream: u32,
+        /// The reason.
+        code: ResetCode,
+        /// All data that was written to the stream, within its first window.
+        data: Vec<Bytes>,
     },
     /// The peer has reset the stream after its data: its local socket failed. The owner delivers what is left to
     /// [`read`](super::Mux::read), until `DataEnd` is returned and consumed, and then

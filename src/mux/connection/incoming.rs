@@ -42,10 +42,9 @@ impl Mux {
                     return Err(ProtocolError::UnexpectedFrame("OPEN_OK"));
                 }
                 let effect = self.on_stream_frame(stream, "OPEN_OK", |state, events| {
-                    let OpenState::Requested(_) = state.state else { return Ok(FrameEffect::Glitch) };
-                    state.state = OpenState::Established;
-                    events.push_back(MuxEvent::Accepted { stream });
-                    Ok(FrameEffect::Progress(0))
+                    let is_new = state.establish();
+                    events.extend(is_new.then_some(MuxEvent::Accepted { stream }));
+                    Ok(if is_new { FrameEffect::Progress(0) } else { FrameEffect::Glitch })
                 })?;
                 self.on_credit(stream, "OPEN_OK", 0, window)?;
                 Ok(effect)
@@ -71,6 +70,16 @@ impl Mux {
                 })
             }
             Frame::Window { stream, consumed, window } => {
+                if let Some(state) = self.streams.get_mut(&stream).filter(|state| state.is_requested()) {
+                    // It has overtaken its OPEN_OK, which carries the same credit. Until the proxy accepts the stream,
+                    // all data is kept for another one, and must not exceed the first window.
+                    if consumed == 0 {
+                        return Ok(FrameEffect::Glitch);
+                    }
+                    // The target has taken data, so that it is connected.
+                    state.establish();
+                    self.events.push_back(MuxEvent::Accepted { stream });
+                }
                 let effect = self.on_credit(stream, "WINDOW", consumed, window)?;
                 self.close_if_done(stream);
                 self.notify_writer(stream);

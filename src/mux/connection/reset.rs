@@ -8,7 +8,12 @@
 
 use super::{event::MuxEvent, mux::Mux};
 use crate::{
-    mux::{error::ProtocolError, glitches::FrameEffect, role::Role, stream::ResetAfterData},
+    mux::{
+        error::ProtocolError,
+        glitches::FrameEffect,
+        role::Role,
+        stream::{ResetAfterData, Stream},
+    },
     wire::{Frame, ResetCode},
 };
 
@@ -83,8 +88,11 @@ impl Mux {
         match state.reset {
             // The confirmation of this side's reset, or a reset that discards the data.
             _ if final_size == 0 => {
-                self.remove(stream);
-                self.events.push_back(MuxEvent::Reset { stream, code });
+                let unaccepted = self.remove(stream).filter(Stream::is_requested);
+                self.events.push_back(match unaccepted {
+                    Some(state) => MuxEvent::Unaccepted { stream, code, data: state.send.into_data() },
+                    None => MuxEvent::Reset { stream, code },
+                });
             }
             ResetAfterData::BySelf(_) => {
                 // The local sockets of both sides have failed: each side confirms the other's reset.

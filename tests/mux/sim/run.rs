@@ -328,6 +328,13 @@ impl SimulatedLink {
                     assert_eq!(state.outcome, None, "stream {stream} ended twice at side {side}");
                     state.outcome = Some(Err(code));
                 }
+                MuxEvent::Unaccepted { stream, code, data } => {
+                    let state = self.sides[side].get_mut(&stream).expect("the stream was opened");
+                    assert_eq!(state.outcome, None, "stream {stream} ended twice at side {side}");
+                    state.outcome = Some(Err(code));
+                    let expected = (0..state.written).map(|offset| byte(side, stream, offset));
+                    assert!(data.iter().flatten().copied().eq(expected), "data of stream {stream} was lost");
+                }
                 MuxEvent::ResetAfterData { stream, code } => {
                     let state = self.sides[side].get_mut(&stream).expect("the stream was opened");
                     assert_eq!(state.outcome, None, "stream {stream} was reset after its end at side {side}");
