@@ -4,6 +4,15 @@ use std::time::{Duration, Instant};
 
 use crate::telemetry::TcpInfo;
 
+/// How long the peer's kernel may leave data unacknowledged before it counts as silent; at least two RTTs and a fifth of a
+/// second, which is the kernel's shortest retransmission timeout. A kernel acknowledges within a few milliseconds also
+/// where the process is busy, so this is less than a process has for the answer to a ping. With it, and the three RTTs of
+/// a replacement, a transfer continues within a second after the address of a proxy has changed.
+const MIN_ACK_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What the kernel adds to the RTT before it retransmits a segment for the first time.
+const MIN_RETRANSMISSION_DELAY: Duration = Duration::from_millis(200);
+
 /// Follows the acknowledgements of the peer's kernel on one channel.
 ///
 /// A ping behind a lot of data on a slow path is answered late. While the kernel acknowledges the data before it, the
@@ -18,12 +27,23 @@ pub(super) struct AckProgress {
     /// How many bytes had been written to the channel, or were about to be, when an answer became due; `None` while
     /// none is.
     written_when_due: Option<u64>,
+    /// Since when data is known to be in flight of which the peer's kernel has acknowledged nothing; `None` while none is in
+    /// flight.
+    unacknowledged_since: Option<Instant>,
+    /// The kernel's smoothed RTT at the last update.
+    smoothed_rtt: Duration,
 }
 
 impl AckProgress {
     /// Creates the state of a channel on which nothing was acknowledged yet.
     pub(super) fn new(now: Instant) -> Self {
-        Self { acknowledged: 0, progress_at: now, written_when_due: None }
+        Self {
+            acknowledged: 0,
+            progress_at: now,
+            written_when_due: None,
+            unacknowledged_since: None,
+            smoothed_rtt: Duration::ZERO,
+        }
     }
 
     /// Updates the state with the kernel's statistics. `queued` is the number of encoded bytes that the socket has not
@@ -36,6 +56,12 @@ impl AckProgress {
         is_answer_due: bool,
         now: Instant,
     ) -> Option<Instant> {
+        self.smoothed_rtt = tcp.smoothed_rtt;
+        self.unacknowledged_since = (tcp.bytes_in_flight > 0).then(|| {
+            // What is in flight may have been sent long after the last acknowledgement.
+            let known_since = self.unacknowledged_since.unwrap_or(now);
+            now.checked_sub(tcp.last_ack_age).map_or(known_since, |last_ack_at| known_since.max(last_ack_at))
+        });
         let has_progress = tcp.acknowledged_bytes > self.acknowledged;
         self.acknowledged = tcp.acknowledged_bytes;
         if has_progress {
@@ -48,6 +74,13 @@ impl AckProgress {
         let written = tcp.acknowledged_bytes + tcp.bytes_in_flight + tcp.unsent_bytes + queued as u64;
         let written_when_due = *self.written_when_due.get_or_insert(written);
         (has_progress && self.acknowledged < written_when_due).then_some(self.progress_at)
+    }
+
+    /// Returns when the peer's kernel counts as silent if it acknowledges nothing until then; `None` while nothing is in
+    /// flight.
+    pub(super) fn ack_due_at(&self) -> Option<Instant> {
+        let timeout = MIN_ACK_TIMEOUT.max(self.smoothed_rtt * 2 + MIN_RETRANSMISSION_DELAY);
+        self.unacknowledged_since.map(|since| since + timeout)
     }
 
     /// Returns for how long the peer's kernel has acknowledged nothing.

@@ -361,6 +361,9 @@ impl Driver {
                 if let Some(at) = progress.update(tcp, io.queued_bytes(), is_answer_due, now) {
                     state.mux.record_alive(io.id(), at);
                 }
+                if !io.is_text() {
+                    state.mux.set_ack_due(io.id(), progress.ack_due_at());
+                }
             }
             state.mux.handle_channel_timeout(io.id(), now);
             state.mux.is_responsive(io.id())

@@ -47,7 +47,9 @@ pub(super) struct Channel {
     /// How many more frames without effect the peer may send on this channel.
     pub(super) glitches: GlitchBudget,
     /// Whether a probe is unanswered for longer than is usual on this channel.
-    is_suspect: bool,
+    has_overdue_probe: bool,
+    /// Whether another channel of the link was found dead, and nothing has been received on this one since.
+    is_doubtful: bool,
     /// Whether the stream that the scheduler selects next has to be checked for a small message, which may exceed the
     /// congestion window. False after a check has failed, until the next stream changes.
     pub(super) may_have_small_message: bool,
@@ -98,7 +100,8 @@ impl Channel {
             unacknowledged_control: VecDeque::new(),
             queued_messages: 0,
             glitches: GlitchBudget::new(now),
-            is_suspect: false,
+            has_overdue_probe: false,
+            is_doubtful: false,
             may_have_small_message: false,
             is_write_blocked: false,
             delivered_lately: 0,
@@ -128,7 +131,7 @@ impl Channel {
     /// answers its probes, and the link needs the channel for its data.
     pub(super) fn is_idle(&self) -> bool {
         let is_needed = !(self.is_retiring() || self.is_spare && self.path.is_network());
-        self.scheduler.is_empty() && !self.is_suspect && is_needed
+        self.scheduler.is_empty() && !self.is_suspect() && is_needed
     }
 
     /// Returns whether the channel is being closed in an orderly way: it gets no streams and no data any more.
@@ -172,15 +175,29 @@ impl Channel {
     }
 
     /// Returns whether a probe is unanswered for longer than is usual on this channel.
+    pub(super) fn has_overdue_probe(&self) -> bool {
+        self.has_overdue_probe
+    }
+
+    /// Returns whether the channel may be dead: a probe is unanswered for longer than is usual, the peer does not answer, or
+    /// another channel was found dead and this one has yet to show that it is not.
     pub(super) fn is_suspect(&self) -> bool {
-        self.is_suspect
+        self.has_overdue_probe || self.is_doubtful || self.liveness != Liveness::Responsive
+    }
+
+    /// Makes the channel suspect until something is received on it, and a ping due, because another channel of the link
+    /// was found dead. Often all channels of a path are, and an idle one has not been missed yet: after a change of address,
+    /// streams continued on it for most of a second before it was found dead, too.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.is_doubtful = true;
+        self.request_ping(now);
     }
 
     /// Returns how much is in the way of a message on the channel.
     pub(super) fn obstacles(&self, now: Instant) -> Obstacles {
         let carries_bulk = self.placement.carries_bulk(self.path.min_rtt(), now);
         Obstacles {
-            is_blocked: self.is_suspect
+            is_blocked: self.is_suspect()
                 || self.is_retiring()
                 || self.is_write_blocked
                 || self.has_control_backlog()
@@ -288,16 +305,23 @@ impl Channel {
         self.keepalive.set_initial_rtt(rtt);
     }
 
+    /// Sets when the peer counts as unresponsive because its kernel has acknowledged nothing of what is in flight.
+    pub(super) fn set_ack_due(&mut self, at: Option<Instant>) {
+        self.keepalive.set_ack_due(at);
+    }
+
     /// Records that bytes were received at `now`. A channel whose peer did not answer stays unresponsive until a ping of
     /// that time is answered: received bytes do not show that this side's data arrives, which its kernel may retransmit
     /// a second later than the peer's.
     pub(super) fn on_received(&mut self, now: Instant) {
+        self.is_doubtful = false;
         self.keepalive.on_alive(now);
     }
 
     /// Records that the peer was alive at `at`: bytes were received, the peer's kernel acknowledged some of many, or
     /// this side does not read the channel. Returns whether the peer counted as unresponsive.
     pub(super) fn on_alive(&mut self, at: Instant) -> bool {
+        self.is_doubtful = false;
         self.keepalive.on_alive(at);
         std::mem::replace(&mut self.liveness, Liveness::Responsive) != Liveness::Responsive
     }
@@ -375,7 +399,7 @@ impl Channel {
     pub(super) fn on_timeout(&mut self, config: &MuxConfig, role: Role, now: Instant) {
         let path = self.path_state(config);
         let suspect_after = self.path.min_rtt().map_or(SUSPECT_AFTER, |rtt| SUSPECT_AFTER.max(rtt * 4));
-        self.is_suspect = self.path.oldest_probe_age(now).is_some_and(|age| age >= suspect_after);
+        self.has_overdue_probe = self.path.oldest_probe_age(now).is_some_and(|age| age >= suspect_after);
         self.keepalive.on_timeout(config, role, path, now);
         let was_responsive = self.liveness == Liveness::Responsive;
         self.liveness = match self.keepalive.liveness(config, path, now) {
@@ -384,6 +408,7 @@ impl Channel {
         };
         if was_responsive && self.liveness != Liveness::Responsive {
             self.proving_token = self.path.last_token();
+            self.request_ping(now);
         }
     }
 }

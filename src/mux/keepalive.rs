@@ -77,6 +77,9 @@ pub(super) struct Keepalive {
     last_alive_at: Instant,
     /// The RTT that the handshake measured, until a ping has measured one.
     initial_rtt: Option<Duration>,
+    /// When the peer counts as unresponsive unless its kernel acknowledges what is in flight; `None` while nothing is, or
+    /// where the owner does not report it.
+    ack_due_at: Option<Instant>,
     /// When the owner's timer fires next: what [`next_timeout`](Self::next_timeout) returned last.
     timer_at: Option<Instant>,
 }
@@ -91,6 +94,7 @@ impl Keepalive {
             is_active: true,
             last_alive_at: now,
             initial_rtt: None,
+            ack_due_at: None,
             timer_at: None,
         }
     }
@@ -98,6 +102,12 @@ impl Keepalive {
     /// Stores the RTT that the handshake measured.
     pub(super) fn set_initial_rtt(&mut self, rtt: Duration) {
         self.initial_rtt = Some(rtt);
+    }
+
+    /// Sets when the peer counts as unresponsive because its kernel has acknowledged nothing of what is in flight. Most
+    /// of a second is saved where this side sends: between two pings there is nothing else that the peer has to answer.
+    pub(super) fn set_ack_due(&mut self, at: Option<Instant>) {
+        self.ack_due_at = at;
     }
 
     /// Makes a ping due with the next frames.
@@ -182,9 +192,10 @@ impl Keepalive {
     /// Returns whether the peer of the channel answers.
     pub(super) fn liveness(&self, config: &MuxConfig, path: PathState, now: Instant) -> Liveness {
         let silence = self.silence(path, now);
+        let is_ack_overdue = self.ack_due_at.is_some_and(|at| now >= at);
         if silence >= self.lost_after(config, path) {
             Liveness::Lost
-        } else if silence >= self.unresponsive_after(config, path) {
+        } else if is_ack_overdue || silence >= self.unresponsive_after(config, path) {
             Liveness::Unresponsive
         } else {
             Liveness::Responsive
@@ -238,6 +249,7 @@ impl Keepalive {
             (None, Some(ping_at)) if !self.is_active => ping_at,
             (None, _) => busy_at,
         };
+        let at = self.ack_due_at.filter(|due| *due > now).map_or(at, |due| at.min(due));
         self.timer_at = Some(at);
         at
     }

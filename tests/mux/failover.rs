@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use underpass::{
-    ids::{StreamKey, UserChannelId},
+    ids::{Priority, StreamKey, UserChannelId},
     mux::{Mux, MuxConfig, Role},
-    wire::Frame,
+    wire::{Frame, Open},
 };
 
 use super::sim::{Op, SIDES, SimulatedLink};
@@ -126,4 +126,37 @@ fn a_retired_channel_disturbs_no_stream() {
     link.check();
     assert_eq!((link.seen.failovers, link.seen.duplicate_data), (0, 0), "{:?}", link.seen);
     assert_eq!(link.seen.clean_ends, 1);
+}
+
+/// Regression test: all channels of a path are dead after a change of address, and an idle one has not been missed yet. Streams
+/// continued on it instead of on the channel that was connected to replace the first, for most of a second.
+#[test]
+fn streams_continue_on_the_channel_that_replaces_a_dead_one() {
+    let now = Instant::now();
+    for role in [Role::Proxy, Role::Server] {
+        let mut mux = Mux::new(role, MuxConfig::default());
+        (1..=2).for_each(|id| mux.add_channel(id, now));
+        let key = StreamKey::new(UserChannelId::new(1), 1);
+        if role == Role::Server {
+            mux.open(key, 80, None, |_| false).unwrap();
+        } else {
+            let open =
+                Open { stream: 1, key, port: 80, priority: Priority::default(), window: 1 << 20, user: None };
+            mux.handle_frame(1, Frame::Open(open), now).unwrap();
+        }
+        assert_eq!(mux.primary_channel(1), Some(1));
+        let later = now + Duration::from_secs(10);
+        if role == Role::Proxy {
+            // It finds the first channel dead, and connects another.
+            mux.set_ack_due(1, Some(later));
+            mux.handle_channel_timeout(1, later);
+            assert!(!mux.is_responsive(1));
+        }
+        mux.add_channel(3, later);
+        if role == Role::Server {
+            mux.handle_frame(3, Frame::Lost { channel: 1 }, later).unwrap();
+        }
+        mux.remove_channel(1);
+        assert_eq!(mux.primary_channel(1), Some(3), "{role:?}");
+    }
 }

@@ -38,3 +38,32 @@ fn data_behind_an_acknowledged_ping_excuses_nothing() {
     assert_eq!(progress.update(&tcp(3_000, 0), 0, false, begin + 10 * SECOND), None);
     assert!(progress.update(&tcp(3_500, 500), 0, true, begin + 11 * SECOND).is_some());
 }
+
+/// After a change of its address, nothing of what a proxy has sent is acknowledged.
+#[test]
+fn a_kernel_that_acknowledges_nothing_is_noticed_within_half_a_second() {
+    let begin = Instant::now();
+    let mut progress = AckProgress::new(begin);
+    let ms = Duration::from_millis;
+    let tcp = |bytes_in_flight, ack_age| TcpInfo {
+        bytes_in_flight,
+        last_ack_age: ms(ack_age),
+        smoothed_rtt: ms(40),
+        ..TcpInfo::default()
+    };
+    progress.update(&tcp(0, 60_000), 0, true, begin);
+    assert_eq!(progress.ack_due_at(), None, "nothing is in flight");
+    // The last acknowledgement was long before what is in flight now was sent.
+    progress.update(&tcp(1000, 60_100), 0, true, begin + ms(100));
+    assert_eq!(progress.ack_due_at(), Some(begin + ms(600)));
+    progress.update(&tcp(5000, 20), 0, true, begin + ms(400));
+    assert_eq!(progress.ack_due_at(), Some(begin + ms(880)));
+    progress.update(&tcp(5000, 270), 0, true, begin + ms(650));
+    assert_eq!(progress.ack_due_at(), Some(begin + ms(880)), "no other acknowledgement");
+    progress.update(&tcp(0, 10), 0, true, begin + ms(700));
+    assert_eq!(progress.ack_due_at(), None);
+    // A lost segment is repaired within two RTTs and the kernel's timeout.
+    let long = TcpInfo { smoothed_rtt: ms(3600), ..tcp(1000, 0) };
+    progress.update(&long, 0, true, begin);
+    assert_eq!(progress.ack_due_at(), Some(begin + ms(7400)));
+}

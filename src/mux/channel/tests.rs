@@ -48,3 +48,34 @@ fn pings_are_not_queued_while_nothing_is_sent() {
     }
     assert_eq!(send_all(&mut channel, &config, begin), [Frame::Ping { token: 1 }]);
 }
+
+/// A path whose data is not acknowledged is noticed between two pings, and taken for working again once a ping is answered.
+#[test]
+fn a_peer_whose_kernel_acknowledges_nothing_is_unresponsive() {
+    let (config, begin) = (MuxConfig::default(), Instant::now());
+    let mut channel = Channel::new(&config, begin);
+    channel.set_initial_rtt(SECOND / 25);
+    channel.on_timeout(&config, Role::Proxy, begin);
+    send_all(&mut channel, &config, begin);
+    channel.on_pong(1, begin);
+    channel.on_alive(begin);
+    let overdue = begin + SECOND / 2;
+    channel.set_ack_due(Some(overdue));
+    assert!(channel.next_timeout(&config, Role::Proxy, true, begin + SECOND / 3) <= overdue);
+    channel.on_timeout(&config, Role::Proxy, overdue - SECOND / 1000);
+    assert_eq!(channel.liveness(), Liveness::Responsive);
+    channel.on_timeout(&config, Role::Proxy, overdue);
+    assert_eq!(channel.liveness(), Liveness::Unresponsive);
+    assert_eq!(
+        send_all(&mut channel, &config, overdue),
+        [Frame::Ping { token: 2 }],
+        "its answer shows that the path works"
+    );
+    channel.set_ack_due(None);
+    channel.on_timeout(&config, Role::Proxy, overdue + SECOND / 100);
+    assert_eq!(channel.liveness(), Liveness::Unresponsive, "the ping is not answered yet");
+    assert!(
+        channel.on_pong(2, overdue + SECOND / 20).is_some() && channel.prove_alive(2, overdue + SECOND / 20)
+    );
+    assert_eq!(channel.liveness(), Liveness::Responsive);
+}

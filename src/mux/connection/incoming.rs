@@ -112,7 +112,7 @@ impl Mux {
                 Ok(FrameEffect::Request)
             }
             Frame::Channels { serial, count } => Ok(self.on_channels(serial, count)),
-            Frame::Lost { channel } => Ok(self.on_lost(channel)),
+            Frame::Lost { channel: lost } => Ok(self.on_lost(lost, channel, now)),
             Frame::Retire => self.on_retire(channel),
             Frame::Hello(_) => Err(ProtocolError::UnexpectedFrame("HELLO")),
             Frame::Challenge { .. } => Err(ProtocolError::UnexpectedFrame("CHALLENGE")),

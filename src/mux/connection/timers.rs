@@ -26,6 +26,14 @@ impl Mux {
         }
     }
 
+    /// Sets when the peer of `channel` counts as unresponsive because its kernel has acknowledged nothing of what is in
+    /// flight; `None` while nothing is. The owner updates it before [`handle_channel_timeout`](Self::handle_channel_timeout).
+    pub fn set_ack_due(&mut self, channel: u16, at: Option<Instant>) {
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.set_ack_due(at);
+        }
+    }
+
     /// Records that something other than a ping or its answer was received on `channel`, be it a part of a frame.
     pub fn record_traffic(&mut self, channel: u16, now: Instant) {
         if self.channels.get_mut(&channel).is_some_and(|channel| channel.on_frame_received(now)) {
@@ -53,20 +61,19 @@ impl Mux {
         let Some(channel) = self.channels.get_mut(&id) else { return };
         let before = channel.liveness();
         channel.on_timeout(&self.config, self.role, now);
-        let (liveness, is_suspect) = (channel.liveness(), channel.is_suspect());
+        let (liveness, has_overdue_probe) = (channel.liveness(), channel.has_overdue_probe());
         if (liveness == Liveness::Responsive) != (before == Liveness::Responsive) {
             let is_responsive = liveness == Liveness::Responsive;
             self.events.push_back(MuxEvent::ResponsivenessChanged { channel: id, is_responsive });
             if !is_responsive {
                 // Shows, before this channel is lost, whether its streams are better off on another one.
-                let others = self.channels.iter_mut().filter(|&(&other, _)| other != id);
-                others.for_each(|(_, other)| other.request_ping(now));
+                self.doubt_all_but(&[id], now);
             }
         }
         if liveness == Liveness::Lost {
             self.events.push_back(MuxEvent::ChannelTimedOut { channel: id });
         }
-        if is_suspect {
+        if has_overdue_probe {
             self.retransmit_striped(id);
         }
         // Idle channels make no reports: what is not needed is closed by this timer.
@@ -85,11 +92,18 @@ impl Mux {
         others.for_each(|(_, other)| other.control_frames.push_back(frame.clone()));
     }
 
-    /// Handles LOST: the peer has closed channel `id`.
-    pub(super) fn on_lost(&mut self, id: u16) -> FrameEffect {
+    /// Makes every channel suspect but `trusted`, until something is received on it.
+    fn doubt_all_but(&mut self, trusted: &[u16], now: Instant) {
+        let others = self.channels.iter_mut().filter(|(id, _)| !trusted.contains(id));
+        others.for_each(|(_, other)| other.doubt(now));
+    }
+
+    /// Handles LOST, received on channel `via`: the peer has closed channel `id`.
+    pub(super) fn on_lost(&mut self, id: u16, via: u16, now: Instant) -> FrameEffect {
         if !self.channels.contains_key(&id) {
             return FrameEffect::Glitch;
         }
+        self.doubt_all_but(&[id, via], now);
         self.events.push_back(MuxEvent::ChannelLostAtPeer { channel: id });
         FrameEffect::Request
     }
