@@ -14,17 +14,18 @@ const TCP_RTO_MAX_MS: libc::c_int = 44;
 /// The bounds of what the kernel accepts.
 const BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
 
-/// Returns the upper bound of the retransmission timeout for a connection with this RTT: twice the RTT, and at least a
-/// second. The timeout that the kernel computes is hardly ever longer before its first doubling.
+/// Returns the upper bound of the retransmission timeout for a connection with this RTT: one and a half RTTs, and at least
+/// a second. The timeout that the kernel computes is hardly ever longer before its first doubling, and the first segment
+/// after an interruption arrives within two RTTs and a second.
 pub(super) fn max_timeout(rtt: Duration) -> Duration {
-    (rtt * 2).clamp(BOUNDS.0, BOUNDS.1)
+    (rtt * 3 / 2).clamp(BOUNDS.0, BOUNDS.1)
 }
 
 /// Sets the upper bound of the retransmission timeout of a TCP connection.
 ///
 /// The kernel doubles the timeout after each retransmission without an answer, up to two minutes. After an interruption
 /// of the path, a connection therefore stalls again for about as long as the interruption lasted. With this bound it
-/// continues within a second and half an RTT. The price is one small segment per second during the interruption.
+/// continues within a second and half an RTT, on a path with a long RTT within two RTTs. The price is one small segment per second during the interruption.
 ///
 /// # Errors
 /// The kernel is older than Linux 6.15.

@@ -12,6 +12,14 @@ use super::{
 };
 use crate::mux::config::MuxConfig;
 
+/// From this minimum RTT on, a frame has to fit in a segment.
+const LONG_RTT: Duration = Duration::from_secs(1);
+
+/// The largest payload of a frame on a path with a long RTT, in bytes: with its header it fits in a segment of an MTU of 1,280
+/// bytes. After an outage the kernel retransmits one segment, and more in each round that follows; the receiver delivers only
+/// complete frames, and a frame of 16 KiB took three rounds of 3.6 s.
+const LONG_RTT_CHUNK: usize = 1024;
+
 /// The sending side of a channel's path, with its congestion controller.
 ///
 /// Data in flight cannot be overtaken by data that is sent later. Therefore the congestion window is as small as the
@@ -119,9 +127,15 @@ impl Path {
         self.transport.as_ref().is_some_and(TransportBased::is_transport_limited)
     }
 
-    /// Returns the largest payload of a DATA frame on the channel, in bytes.
+    /// Returns the largest payload of a DATA frame on the channel, in bytes: what the controller says, and on a path with a
+    /// long RTT no more than a segment.
     pub(in crate::mux) fn chunk_size(&self) -> usize {
-        self.controller().chunk_size()
+        let size = self.controller().chunk_size();
+        if self.transport.is_some() && self.min_rtt().is_some_and(|rtt| rtt >= LONG_RTT) {
+            size.min(LONG_RTT_CHUNK)
+        } else {
+            size
+        }
     }
 
     /// Estimates how long `bytes` sent now would take to reach the peer, behind all data in flight. `None` while the

@@ -10,7 +10,7 @@ use super::*;
 #[test]
 fn the_bound_follows_the_rtt() {
     let ms = Duration::from_millis;
-    assert_eq!([40, 500, 3600, 6000].map(|rtt| max_timeout(ms(rtt))), [1000, 1000, 7200, 12_000].map(ms));
+    assert_eq!([40, 500, 3600, 6000].map(|rtt| max_timeout(ms(rtt))), [1000, 1000, 5400, 9000].map(ms));
     assert_eq!(max_timeout(ms(100_000)), ms(120_000));
 }
 
