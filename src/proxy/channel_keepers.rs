@@ -1,9 +1,15 @@
 //! The tasks that keep the channels of one link established, as many as the link should have.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{channel_supervisor::ChannelSupervisor, channel_target::ChannelTarget};
+use super::{
+    channel_supervisor::ChannelSupervisor,
+    channel_target::{ChannelTarget, KeeperGuard},
+};
 use crate::{link::Driver, runtime::Tasks, wire::ResetCode};
+
+/// How long after the panic of a channel's task another one is spawned for its channel, on which open streams may wait.
+const PAUSE_AFTER_PANIC: Duration = Duration::from_millis(500);
 
 /// Spawns a task for each channel that a link should have, and retires channels that are too many.
 pub(super) struct ChannelKeepers {
@@ -27,7 +33,8 @@ impl ChannelKeepers {
     /// belong to the runtime of the first worker thread, on which the link's first task runs.
     pub(super) fn spawn_missing(&mut self, mut first: Option<Driver>) {
         while self.target.add_keeper() {
-            let task = keep_channel(self.supervisor.clone(), self.tasks.clone(), first.take());
+            let guard = self.target.guard_keeper();
+            let task = keep_channel(self.supervisor.clone(), self.tasks.clone(), first.take(), guard);
             self.tasks.spawn_on(self.spawned, format!("channel {}", self.spawned + 1), task);
             self.spawned += 1;
         }
@@ -47,6 +54,13 @@ impl ChannelKeepers {
                 changed = target.changed() => if changed.is_err() { return },
             }
             target.borrow_and_update();
+            // What made a channel's task panic may do so again.
+            if self.target.take_panic() {
+                tokio::select! {
+                    () = tasks.stopped() => return,
+                    () = tokio::time::sleep(PAUSE_AFTER_PANIC) => {}
+                }
+            }
             self.spawn_missing(None);
             while supervisor.retire_surplus() {}
         }
@@ -55,7 +69,12 @@ impl ChannelKeepers {
 
 /// Keeps one channel established until the link ends or does not need it, or the proxy stops; when it stops, sends
 /// GOAWAY.
-async fn keep_channel(supervisor: Arc<ChannelSupervisor>, tasks: Tasks, first: Option<Driver>) {
+async fn keep_channel(
+    supervisor: Arc<ChannelSupervisor>,
+    tasks: Tasks,
+    first: Option<Driver>,
+    _guard: KeeperGuard,
+) {
     // Pinned outside of `select!`, so that the channel still exists while the GOAWAY is sent: `select!` drops the
     // futures of the other branches before it runs the handler.
     let mut channel = std::pin::pin!(supervisor.run(first));

@@ -29,7 +29,7 @@ pub(super) const STABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// The longest backoff after an attempt that failed because this host has no network at the moment, or because nothing
 /// answered. Such attempts cost the server next to nothing, and the open streams wait for the first one that succeeds.
-const MAX_BACKOFF_IN_OUTAGE: Duration = Duration::from_millis(500);
+pub(super) const MAX_BACKOFF_IN_OUTAGE: Duration = Duration::from_millis(500);
 
 /// How a channel ended.
 struct ChannelEnd {

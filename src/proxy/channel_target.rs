@@ -1,5 +1,13 @@
 //! How many channels a link should have, and how many tasks keep one each.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
+};
+
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -17,6 +25,24 @@ pub(super) struct ChannelTarget {
     target: watch::Sender<u16>,
     /// How many tasks keep a channel established. A task whose channel is being retired does not count any more.
     keepers: Mutex<u16>,
+    /// Whether a keeper has panicked since [`take_panic`](Self::take_panic) was called.
+    has_keeper_panicked: AtomicBool,
+}
+
+/// Guard of a keeper: see [`ChannelTarget::guard_keeper`].
+#[derive(Debug)]
+pub(super) struct KeeperGuard(Arc<ChannelTarget>);
+
+impl Drop for KeeperGuard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let mut keepers = self.0.keepers.lock();
+            *keepers = keepers.saturating_sub(1);
+            drop(keepers);
+            self.0.has_keeper_panicked.store(true, SeqCst);
+            self.0.target.send_modify(|_| {});
+        }
+    }
 }
 
 /// How many channels each side wishes for the data that it sends.
@@ -36,6 +62,7 @@ impl ChannelTarget {
             wishes: Mutex::default(),
             target: watch::Sender::new(limits.initial()),
             keepers: Mutex::new(0),
+            has_keeper_panicked: AtomicBool::new(false),
         }
     }
 
@@ -77,6 +104,17 @@ impl ChannelTarget {
         let is_surplus = *keepers > *self.target.borrow();
         *keepers -= u16::from(is_surplus);
         is_surplus
+    }
+
+    /// Returns a guard of a keeper that was counted. If the keeper panics, it is counted no more, and those that
+    /// [subscribe](Self::subscribe) to the target are notified, so that it is replaced.
+    pub(super) fn guard_keeper(self: &Arc<Self>) -> KeeperGuard {
+        KeeperGuard(self.clone())
+    }
+
+    /// Returns whether a keeper has panicked since the last call.
+    pub(super) fn take_panic(&self) -> bool {
+        self.has_keeper_panicked.swap(false, SeqCst)
     }
 
     /// Counts a keeper again that could not be ended.

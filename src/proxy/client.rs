@@ -1,6 +1,10 @@
 //! The proxy's main loop: connect, serve, reconnect with backoff, drain.
 
-use std::{convert::Infallible, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::timeout};
@@ -8,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     backoff::Backoff,
-    channel_supervisor::STABLE_AFTER,
+    channel_supervisor::{MAX_BACKOFF_IN_OUTAGE, STABLE_AFTER},
     error::{ProxyError, ServerLinkError},
     link_connector::LinkConnector,
     loop_detector::LoopDetector,
@@ -22,6 +26,9 @@ use crate::{
     telemetry::Telemetry,
     wire::handshake::Token,
 };
+
+/// How often the same failure to connect is logged.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A proxy: connects to the server, registers for a public port and relays its streams to the target.
 #[derive(Debug)]
@@ -137,6 +144,8 @@ impl Proxy {
         let mut old_link = None::<Arc<ServerLink>>;
         // The successor that the last GOAWAY named. It is tried once: it may never become reachable.
         let mut successor = None::<String>;
+        // When the last failure was logged, and its text: in an outage there are two attempts in a second.
+        let (mut last_warning, mut last_error) = (None::<Instant>, String::new());
         loop {
             let connector = LinkConnector::new(
                 &self.config,
@@ -154,6 +163,7 @@ impl Proxy {
                     service = assigned;
                     has_served = true;
                     backoff.reset();
+                    last_warning = None;
                     self.service.send_replace(Some(service.clone()));
                     if let Some(old_link) = old_link.take() {
                         old_link.send_go_away();
@@ -190,8 +200,14 @@ impl Proxy {
                 }
                 Err(error) => {
                     was_refused = false;
-                    let pause = backoff.next_pause();
-                    tracing::warn!("no link to server {server}: {error}; retrying in {pause:.1?}");
+                    let max_pause =
+                        if error.is_outage() { MAX_BACKOFF_IN_OUTAGE } else { self.config.max_backoff };
+                    let pause = backoff.next_pause().min(max_pause);
+                    let text = format!("no link to server {server}: {error}");
+                    if last_warning.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) || text != last_error {
+                        tracing::warn!("{text}; retrying in {pause:.1?}");
+                        (last_warning, last_error) = (Some(Instant::now()), text);
+                    }
                     tokio::time::sleep(pause).await;
                 }
             }

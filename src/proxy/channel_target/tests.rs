@@ -36,3 +36,22 @@ fn keepers_follow_the_target() {
     assert!(target.remove_keeper(), "the first could not be ended");
     assert!(!target.remove_keeper(), "none is surplus any more");
 }
+
+/// Without it, a link that lost its only channel to a panic kept its streams waiting until the end of the grace period.
+#[test]
+fn a_keeper_that_panics_is_replaced() {
+    let target = Arc::new(ChannelTarget::new(ChannelCount::Fixed(1)));
+    let current = target.subscribe();
+    assert!(target.add_keeper());
+    drop(target.guard_keeper());
+    assert!(!target.add_keeper() && !target.take_panic(), "it has ended in an orderly way");
+    let guard = target.guard_keeper();
+    let keeper = std::panic::AssertUnwindSafe(move || {
+        let _guard = guard;
+        panic!("a channel's task panics");
+    });
+    assert!(std::panic::catch_unwind(keeper).is_err());
+    assert!(current.has_changed().unwrap(), "the task that spawns keepers is notified");
+    assert!(target.add_keeper());
+    assert!(target.take_panic() && !target.take_panic());
+}
