@@ -183,3 +183,22 @@ fn resets_that_cross_confirm_each_other() {
     link.check();
     assert_eq!((link.seen.resets, link.seen.clean_ends), (1, 0));
 }
+
+/// Regression test: all that is left to send before the RESET is a retransmission, which the peer acknowledges before it is sent.
+/// There is no last chunk then that the RESET could follow, and it stayed queued.
+#[test]
+fn a_reset_is_sent_although_the_lost_data_before_it_turns_out_to_have_arrived() {
+    let (mut link, stream) = (established(), 0);
+    link.run(Op::Write { side: 0, stream, len: 1500 });
+    link.run(Op::Transmit { side: 0, channel: 0, frames: 1000 });
+    link.run(Op::Deliver { side: 1, channel: 0, frames: 1000 });
+    link.run(Op::Consume { side: 1, stream, len: 1500 });
+    // The acknowledgement leaves on the other channel.
+    link.run(Op::Break { channel: 0, delivered: [0, 0] });
+    link.run(Op::ResetAfterData { side: 0, stream });
+    link.run(Op::Transmit { side: 1, channel: 1, frames: 1000 });
+    link.run(Op::Deliver { side: 0, channel: 1, frames: 1000 });
+    link.settle();
+    link.check();
+    assert_eq!((link.sides[1][&1].consumed, link.seen.resets), (1500, 1));
+}

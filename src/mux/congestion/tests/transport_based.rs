@@ -320,3 +320,16 @@ fn path_with_jitter_is_filled() {
         assert!(used >= 0.8, "{mbit} Mbit/s, {rtt} ms: {used}");
     }
 }
+
+/// Regression test: a window that had shrunk to its minimum on a slow path never had as many segments in flight as a round
+/// was measured with. It stayed there for ever.
+#[test]
+fn window_grows_from_its_minimum_when_a_slow_path_becomes_fast() {
+    let mut sim = SimulatedTcp::new(Kernel::Bbr, 0.5, 40 * MS, 0.0);
+    sim.run(10_000 * MS);
+    sim.rate *= 100.0;
+    sim.run(5000 * MS);
+    let (used, delay) = sim.run(2000 * MS);
+    println!("{used:.3} {delay:?}");
+    assert!(used >= 0.9, "{used} {delay:?}");
+}
