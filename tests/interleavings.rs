@@ -98,3 +98,39 @@ fn result_is_visible_when_idle() {
 fn an_idle_combiner_has_completed_the_work() {
     shuttle::check_dfs(result_is_visible_when_idle, None);
 }
+
+/// A thread requests work as often as it is left to the other thread.
+fn repeated_request_is_carried_out() {
+    let (wanted, done) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let combiner = Arc::new(FlatCombiner::new(()));
+    let work = {
+        let (wanted, done) = (wanted.clone(), done.clone());
+        move || done.store(wanted.load(SeqCst), SeqCst)
+    };
+    let worker = {
+        let (work, combiner) = (work.clone(), combiner.clone());
+        thread::spawn(move || {
+            combiner.run(|()| {
+                work();
+                true
+            });
+        })
+    };
+    wanted.store(1, SeqCst);
+    while !combiner.run(|()| {
+        work();
+        true
+    }) || combiner.is_busy()
+    {
+        thread::yield_now();
+    }
+    assert_eq!(done.load(SeqCst), 1, "the request was left to a thread that has yet to carry it out");
+    worker.join().unwrap();
+}
+
+/// A driver that ends: what was queued last must have been flushed before its channel is removed.
+#[test]
+fn a_request_that_is_repeated_is_carried_out_before_the_thread_goes_on() {
+    shuttle::check_pct(repeated_request_is_carried_out, 1_000, 3);
+    shuttle::check_random(repeated_request_is_carried_out, 1_000);
+}

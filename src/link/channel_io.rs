@@ -5,13 +5,14 @@
 use std::{
     io,
     sync::atomic::{AtomicBool, Ordering::SeqCst},
+    thread,
 };
 
-use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
 use super::{
     channel_shared::ChannelShared,
+    driver_signals::DriverSignals,
     flat_combining::FlatCombiner,
     lock::assert_link_state_unlocked,
     scratch::{Scratch, with_scratch},
@@ -26,6 +27,10 @@ use crate::{
 /// Bytes that a channel's driver reads, or one flush writes, before other tasks run (a flush leaves the rest to the
 /// driver): twice what one read takes. With half of it throughput was a twentieth lower.
 pub(super) const TURN_BUDGET: usize = 2 * BufferPool::BUFFER_SIZE;
+
+/// How often a channel that is about to be removed tries to flush, while other threads do: each of their flushes ends within
+/// a few system calls.
+const MAX_FLUSH_ATTEMPTS: usize = 1000;
 
 thread_local! {
     /// Reused list of frames taken from the mux, which is polled while the link state is locked, for the encoder,
@@ -67,22 +72,15 @@ pub(super) struct ChannelIo {
     /// Whether the kernel's view of the connection is reported to the mux: not on loopback, where it says nothing about a
     /// path, and where the system call would cost more than it gains.
     reports_transport: bool,
-    /// Whether data waits for the next report of the kernel's view, which the driver has to make in a moment.
-    is_sample_due: AtomicBool,
     /// The driver does not read the socket, because too much data of the text peer waits for slow local sockets.
     is_reading_paused: AtomicBool,
-    /// Wakes the channel's driver to flush the write queue.
-    driver_wake: Notify,
-    /// Wakes the channel's driver to set the timer of the next report of the kernel's view. Apart from `driver_wake`, which
-    /// makes it flush at once: each flush asks for another report, and the driver would never wait for the timer.
-    sample_wake: Notify,
+    /// What the channel's driver is asked to do.
+    signals: DriverSignals,
     /// Whether a write failed because the peer has reset the connection (RST). The kernel reports a reset only once,
     /// so the driver may read a plain end instead.
     was_reset: AtomicBool,
     /// Whether the peer answers on the channel.
     is_responsive: watch::Sender<bool>,
-    /// Cancelled to stop the channel's driver.
-    stopped: CancellationToken,
 }
 
 /// How far one flush of a channel has come.
@@ -100,16 +98,13 @@ impl ChannelIo {
     pub(super) fn new(shared: ChannelShared, socket: ChannelSocket, write_queue: WriteQueue) -> Self {
         Self {
             reports_transport: !shared.is_text() && !socket.is_loopback(),
-            is_sample_due: AtomicBool::new(false),
             shared,
             socket,
             write_queue: FlatCombiner::new(write_queue),
             is_reading_paused: AtomicBool::new(false),
-            driver_wake: Notify::new(),
-            sample_wake: Notify::new(),
+            signals: DriverSignals::default(),
             was_reset: AtomicBool::new(false),
             is_responsive: watch::Sender::new(true),
-            stopped: CancellationToken::new(),
         }
     }
 
@@ -123,22 +118,15 @@ impl ChannelIo {
         &self.socket
     }
 
+    /// Returns what the task that drives the channel is asked to do.
+    pub(super) fn signals(&self) -> &DriverSignals {
+        &self.signals
+    }
+
     /// Wakes the task that drives the channel, which then flushes the channel.
     pub(super) fn wake_driver(&self) {
         assert_link_state_unlocked();
-        self.driver_wake.notify_one();
-    }
-
-    /// Waits until [`wake_driver`](Self::wake_driver) is called, or returns at once if it was called since the last
-    /// wait. For the driver only.
-    pub(super) async fn driver_woken(&self) {
-        self.driver_wake.notified().await;
-    }
-
-    /// Waits until a flush has made another report of the kernel's view [due](Self::is_sample_due), or returns at once if
-    /// one has since the last wait. For the driver only.
-    pub(super) async fn sample_requested(&self) {
-        self.sample_wake.notified().await;
+        self.signals.request_flush();
     }
 
     /// Sets whether the peer answers on the channel, and wakes the tasks that [watch](Self::watch_responsive) it.
@@ -157,29 +145,13 @@ impl ChannelIo {
     pub(super) fn stop(&self, reason: DisconnectReason) {
         assert_link_state_unlocked();
         self.shared.set_end_reason(reason);
-        self.stopped.cancel();
+        self.signals.stop();
     }
 
     /// Stops the task that drives the channel. The caller has recorded the channel's end reason.
     pub(super) fn cancel_driver(&self) {
         assert_link_state_unlocked();
-        self.stopped.cancel();
-    }
-
-    /// Waits until the channel was stopped: its driver has to end.
-    pub(super) async fn stopped(&self) {
-        self.stopped.cancelled().await;
-    }
-
-    /// Returns whether the channel was stopped, so that its driver has to end.
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stopped.is_cancelled()
-    }
-
-    /// Returns whether data waits for the next report of the kernel's view of the connection, so that the driver has to
-    /// flush the channel in a moment.
-    pub(super) fn is_sample_due(&self) -> bool {
-        self.is_sample_due.load(SeqCst)
+        self.signals.stop();
     }
 
     /// Sets whether the driver has stopped reading the socket of a text peer. While it has, each flush checks whether
@@ -202,12 +174,31 @@ impl ChannelIo {
     /// [`TURN_BUDGET`] is used up. If another thread is flushing the channel, leaves the work to that thread and
     /// returns. Returns whether the budget is used up; then it has woken the driver, which continues.
     pub(super) fn flush(&self, source: &impl TransmitSource) -> bool {
-        assert_link_state_unlocked();
         let mut is_budget_exhausted = false;
+        self.request_flush(source, &mut is_budget_exhausted);
+        is_budget_exhausted
+    }
+
+    /// Transmits the frames that the mux has for this channel, as far as the socket takes them and [`TURN_BUDGET`] allows,
+    /// before the channel is removed. Unlike [`flush`](Self::flush) it does not leave that to a thread which is about to
+    /// finish another flush, and would find the channel removed: a GOAWAY was lost so.
+    pub(super) fn flush_before_removal(&self, source: &impl TransmitSource) {
+        for _ in 0..MAX_FLUSH_ATTEMPTS {
+            if self.request_flush(source, &mut false) && !self.write_queue.is_busy() {
+                return;
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// Requests a flush, and carries it out unless another thread is flushing, which then flushes again. Returns whether
+    /// it was not left to another thread; stores in `is_budget_exhausted` whether [`TURN_BUDGET`] was used up.
+    fn request_flush(&self, source: &impl TransmitSource, is_budget_exhausted: &mut bool) -> bool {
+        assert_link_state_unlocked();
         self.write_queue.run(|queue| match self.write_out(source, queue) {
             Ok(FlushResult::Drained) => true,
             Ok(FlushResult::BudgetExhausted) => {
-                is_budget_exhausted = true;
+                *is_budget_exhausted = true;
                 false
             }
             // The driver continues once the socket is writable.
@@ -223,8 +214,7 @@ impl ChannelIo {
                 self.stop(end_reason(&error));
                 false
             }
-        });
-        is_budget_exhausted
+        })
     }
 
     /// Encodes frames and writes them to the socket for one flush, and returns why it stopped. Fails if a write to
@@ -233,7 +223,7 @@ impl ChannelIo {
         let mut written_total = 0;
         loop {
             self.report_transport(source, queue.queued_bytes());
-            self.fill(source, queue);
+            let may_have_more = self.fill(source, queue);
             // Also while the socket is not writable: the peer may write again only after this side has read.
             if self.is_reading_paused.load(SeqCst) && !source.must_stop_reading() {
                 self.wake_driver();
@@ -254,6 +244,11 @@ impl ChannelIo {
                 }
                 return Ok(FlushResult::WriteBlocked);
             }
+            // What has been queued since is flushed by the thread that has queued it, or in another round of this flush.
+            if !may_have_more {
+                self.request_sample(source);
+                return Ok(FlushResult::Drained);
+            }
             if written_total >= TURN_BUDGET {
                 self.wake_driver();
                 return Ok(FlushResult::BudgetExhausted);
@@ -266,7 +261,7 @@ impl ChannelIo {
         if !self.reports_transport {
             return;
         }
-        self.is_sample_due.store(false, SeqCst);
+        self.signals.sample_taken();
         match self.socket.transport_sample() {
             Some(mut sample) => {
                 sample.unsent += queued as u64;
@@ -279,25 +274,23 @@ impl ChannelIo {
     /// Has the driver flush the channel in a moment if data waits for another report of the kernel's view: nothing else
     /// tells that the kernel has fewer bytes in flight.
     fn request_sample(&self, source: &impl TransmitSource) {
-        if self.reports_transport
-            && source.is_awaiting_sample(self.shared.id())
-            && !self.is_sample_due.swap(true, SeqCst)
-        {
-            self.sample_wake.notify_one();
+        if self.reports_transport && source.is_awaiting_sample(self.shared.id()) {
+            self.signals.request_sample();
         }
     }
 
     /// Takes frames for this channel from the mux and encodes them into the write queue, until the queue holds as
-    /// much as the socket takes at once or the mux has no more. The link state is locked while the mux is polled, and
-    /// not while frames are encoded.
-    fn fill(&self, source: &impl TransmitSource, queue: &mut WriteQueue) {
+    /// much as the socket takes at once or the mux has no more. Returns whether the mux may have more. The link state is
+    /// locked while the mux is polled, and not while frames are encoded.
+    fn fill(&self, source: &impl TransmitSource, queue: &mut WriteQueue) -> bool {
         with_scratch(&POLLED, |polled| {
             let mut may_have_more = true;
             while may_have_more && queue.bytes_to_encode() > 0 {
                 may_have_more = source.poll_transmit(self.shared.id(), queue.bytes_to_encode(), polled);
                 polled.drain(..).for_each(|transmit| queue.push(transmit));
             }
-        });
+            may_have_more
+        })
     }
 }
 

@@ -5,22 +5,22 @@
 
 use std::{
     fmt, io,
-    pin::{Pin, pin},
     sync::{Arc, OnceLock},
+    thread,
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use tokio::{runtime::Handle, sync::watch, time::Sleep};
+use tokio::{runtime::Handle, sync::watch};
 
 use super::{
     ack_progress::AckProgress,
     channel_health::ChannelHealthReader,
     channel_io::{ChannelIo, TURN_BUDGET, end_reason},
     channel_shared::ChannelShared,
+    driver_events::{DriverEvent, DriverEvents},
     handle::Link,
     lock::assert_link_state_unlocked,
-    relay::sleep_until,
     scratch::{Scratch, with_scratch},
     write_queue::WriteQueue,
 };
@@ -61,10 +61,6 @@ const TEXT_USER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The most bytes in the kernel's send buffer that were not transmitted yet (`TCP_NOTSENT_LOWAT`). The scheduler
 /// cannot reorder bytes in that buffer, so that urgent frames wait behind them.
 const MAX_UNSENT_BYTES: u32 = 16 * 1024;
-
-/// How long data waits for the next report of the kernel's view of the connection, when the congestion window is full:
-/// the resolution of the runtime's timer.
-const SAMPLE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How distant a timer must be to be aligned with those of other channels, which delays it by up to a second.
 const MIN_ALIGNED_DELAY: Duration = Duration::from_secs(3);
@@ -163,6 +159,11 @@ impl Drop for Driver {
     fn drop(&mut self) {
         // This process is alive, and the last frames should arrive: the socket is closed in an orderly way.
         self.io.socket().set_reset_on_close(false);
+        // Its last frames may have been queued by what stopped the driver, or their flush left to another thread: a GOAWAY, the
+        // reason of a refusal, the RETIRE that completes an orderly closing.
+        if self.link.has_last_frames(self.io.shared()) && !thread::panicking() {
+            self.io.flush_before_removal(&self.link);
+        }
         if let Some(stats) = self.io.shared().stats() {
             stats.set_health_source(None);
         }
@@ -229,10 +230,6 @@ impl Driver {
             Ok(()) => DisconnectReason::Closed,
             Err(reason) => reason,
         };
-        if self.io.shared().is_retiring() {
-            // The RETIRE that completes the orderly closing may have been queued by the frame that stopped the driver.
-            self.io.flush(&self.link);
-        }
         // A thread that is flushing may just have learnt of a reset, after which a read returns a plain end.
         while self.io.is_flushing() {
             tokio::task::yield_now().await;
@@ -269,46 +266,35 @@ impl Driver {
     /// for the returned reason.
     async fn run_until_end(&mut self) -> Result<(), DisconnectReason> {
         let io = self.io.clone();
-        let mut sample_at: Option<Instant> = None;
-        let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut stopped = pin!(io.stopped());
+        let mut events = DriverEvents::new();
         self.handle_buffered()?;
         loop {
             if io.shared().take_timeout_moved() {
-                self.set_timer(timer.as_mut());
+                events.set_timer(self.next_timeout());
             }
             let is_paused = self.update_reading_paused();
-            if io.is_sample_due() {
-                sample_at.get_or_insert_with(|| Instant::now() + SAMPLE_INTERVAL);
-            }
-            tokio::select! {
-                () = stopped.as_mut() => return Ok(()),
-                () = io.driver_woken() => {
+            match events.next(&io, is_paused).await {
+                DriverEvent::Stopped => return Ok(()),
+                DriverEvent::FlushRequested => {
                     // Other tasks run first if there may be more. To yield after each message would cost a system call.
                     if io.flush(&self.link) {
                         tokio::task::yield_now().await;
                     }
                 }
-                // The timer is set above.
-                () = io.sample_requested() => {}
-                _ = io.socket().writable(), if io.shared().is_write_blocked() => {
+                DriverEvent::Writable => {
                     io.shared().set_write_blocked(false);
                     self.link.with(|state| state.mux.set_write_blocked(io.shared().id(), false));
                     io.flush(&self.link);
                 }
-                () = sleep_until(sample_at) => {
-                    sample_at = None;
-                    io.flush(&self.link);
-                }
-                () = timer.as_mut() => {
+                DriverEvent::Timeout => {
                     // If this machine was busy for a while, received bytes count before the peer is taken for silent.
                     if !is_paused {
                         self.read()?;
                     }
                     self.handle_timeout(is_paused);
-                    self.set_timer(timer.as_mut());
+                    events.set_timer(self.next_timeout());
                 }
-                _ = io.socket().readable(), if !is_paused => {
+                DriverEvent::Readable => {
                     if self.read()? >= TURN_BUDGET {
                         tokio::task::yield_now().await;
                     }
@@ -330,13 +316,13 @@ impl Driver {
         is_paused
     }
 
-    /// Sets `timer` to when the mux's timers of the channel have something to do next. Not called for each received
-    /// packet: the mux reports when the time moves.
-    fn set_timer(&self, timer: Pin<&mut Sleep>) {
+    /// Returns when the mux's timers of the channel have something to do next. Not called for each received packet: the
+    /// mux reports when the time moves.
+    fn next_timeout(&self) -> Instant {
         let (id, now) = (self.io.shared().id(), Instant::now());
         // A channel that the link does not have any more is being stopped.
         let at = self.link.with(|state| state.mux.next_timeout(id, now)).unwrap_or(now + STOPPING_TIMER);
-        timer.reset(align_if_distant(at, now).into());
+        align_if_distant(at, now)
     }
 
     /// Runs the mux's timers of the channel (pings, keepalive, retransmission) and flushes. `is_reading_paused` says
@@ -390,7 +376,7 @@ impl Driver {
     fn read(&mut self) -> Result<usize, DisconnectReason> {
         assert_link_state_unlocked();
         let mut turn = 0;
-        while turn < TURN_BUDGET && !self.io.is_stopped() {
+        while turn < TURN_BUDGET && !self.io.signals().is_stopped() {
             BufferPool::with_thread_local(|pool| pool.reserve(&mut self.buffer, MIN_READ_SPACE));
             match self.io.socket().try_read(&mut self.buffer) {
                 Ok(0) => return Err(DisconnectReason::Closed),
@@ -440,9 +426,9 @@ impl Driver {
                 let decoded = self.decode_batch(batch);
                 let handled = self.handle_batch(batch, now);
                 if is_bulk {
-                    self.link.flush()
+                    self.link.flush();
                 } else {
-                    self.link.wake_drivers()
+                    self.link.wake_drivers();
                 }
                 // An error of the mux concerns an earlier frame than an error of the decoder.
                 handled.and_then(|must_stop| Ok((decoded?, must_stop)))

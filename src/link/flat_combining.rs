@@ -28,18 +28,21 @@ impl<T> FlatCombiner<T> {
     /// Requests the work, and executes it unless another thread is doing so, which then executes it again.
     ///
     /// `work` returns whether it is complete. If it returns false, it has arranged for a later call of `run`, and
-    /// requests that arrived meanwhile are left to that call.
-    pub(super) fn run(&self, mut work: impl FnMut(&mut T) -> bool) {
+    /// requests that arrived meanwhile are left to that call. Returns false if the request was left to another thread,
+    /// which may have yet to begin: even if none [is busy](Self::is_busy), it may be about to begin. After true, the
+    /// request was carried out once no thread is busy.
+    pub(super) fn run(&self, mut work: impl FnMut(&mut T) -> bool) -> bool {
         self.is_requested.store(true, SeqCst);
         while self.is_requested.load(SeqCst) {
-            let Some(mut target) = self.work.try_lock() else { return };
+            let Some(mut target) = self.work.try_lock() else { return false };
             // Cleared before the work: a request that arrives while the work runs may have come too late to be seen
             // by it, and must cause another round.
             self.is_requested.store(false, SeqCst);
             if !work(&mut target) {
-                return;
+                return true;
             }
         }
+        true
     }
 
     /// Returns whether a thread is executing the work now.

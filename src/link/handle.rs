@@ -39,9 +39,6 @@ thread_local! {
     /// Reused list of the follow-ups that this thread is executing. It is swapped with the list in the link state, so
     /// that both keep their allocations.
     static FOLLOW_UPS: Scratch<FollowUp, MAX_KEPT_FOLLOW_UPS> = const { Scratch::new() };
-
-    /// Reused list of the channels whose drivers this thread is about to wake.
-    static TO_WAKE: Scratch<Arc<ChannelIo>> = const { Scratch::new() };
 }
 
 /// Callbacks by which a link reports events to its owner, the server or the proxy. Called while the link state is not
@@ -313,6 +310,11 @@ impl Link {
         result
     }
 
+    /// Locks the link state and returns what `read` does with it.
+    pub(in crate::link) fn read<R>(&self, read: impl FnOnce(&LinkState) -> R) -> R {
+        read(&self.state.lock())
+    }
+
     /// Executes one consequence of a change of the link state, which must be unlocked.
     fn execute(self: &Arc<Self>, follow_up: FollowUp) {
         match follow_up {
@@ -379,35 +381,6 @@ impl Link {
                     Some(AttachmentChange::Ended) => self.ended.cancel(),
                 }
             }
-        });
-    }
-
-    /// Flushes every channel that has frames to transmit, as far as its socket takes them.
-    pub(in crate::link) fn flush(self: &Arc<Self>) {
-        let mut next_id = 0;
-        loop {
-            let found = {
-                let state = self.state.lock();
-                let mut rest = state.channels.range(next_id..);
-                rest.find(|(id, _)| state.mux.has_output(**id)).map(|(id, channel)| (*id, channel.clone()))
-            };
-            let Some((id, channel)) = found else { return };
-            channel.flush(self);
-            let Some(following) = id.checked_add(1) else { return };
-            next_id = following;
-        }
-    }
-
-    /// Wakes the driver of every channel that has frames to transmit. A driver flushes once the tasks that are ready
-    /// now have run, so that their small frames leave in one write (corking).
-    pub(in crate::link) fn wake_drivers(self: &Arc<Self>) {
-        with_scratch(&TO_WAKE, |channels| {
-            {
-                let state = self.state.lock();
-                let with_output = state.channels.iter().filter(|(id, _)| state.mux.has_output(**id));
-                channels.extend(with_output.map(|(_, channel)| channel.clone()));
-            }
-            channels.iter().for_each(|channel| channel.wake_driver());
         });
     }
 

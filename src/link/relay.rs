@@ -170,7 +170,7 @@ impl Stream {
                 ReadResult::RateLimited(at) => read_limited_until = Some(at),
                 ReadResult::BudgetExhausted => must_yield = true,
             }
-            self.link().wake_drivers();
+            self.link().flush_message();
             match endpoint.shared().end() {
                 Some(Ok(())) => return StreamOutcome::Finished,
                 Some(Err(code)) => {

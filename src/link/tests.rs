@@ -297,3 +297,47 @@ async fn frames_before_an_invalid_one_are_handled() {
     assert!(matches!(reason, DisconnectReason::Protocol(_)), "{reason:?}");
     assert!(owner.opened.lock().is_some(), "OPEN was not handled");
 }
+
+/// Reads the frames that arrive at the far end of a channel until it is closed.
+async fn frames_until_end(mut far: TcpStream) -> Vec<Frame> {
+    let mut bytes = BytesMut::new();
+    while timeout(LONG, far.read_buf(&mut bytes)).await.expect("the channel is closed").unwrap() > 0 {}
+    let mut decoder = binary::FrameDecoder::default();
+    std::iter::from_fn(|| decoder.decode(&mut bytes, binary::MAX_FRAME).unwrap()).collect()
+}
+
+/// A GOAWAY that is left to the flush of another thread, or the RETIRE that completes an orderly closing, was lost if the
+/// driver ended first: the peer then waited for the whole grace period.
+#[tokio::test]
+async fn the_last_frames_of_a_channel_are_sent_before_it_is_closed() {
+    let new_link = |role| Link::new(role, MuxConfig::default(), None, Arc::<RecordingOwner>::default());
+    for is_run in [false, true] {
+        let (new, far) = channel(1).await;
+        let link = new_link(Role::Server);
+        let driver = Driver::attach(&link, new).expect("the link accepts channels");
+        // Queued, and not flushed.
+        link.with(|state| {
+            state.mux.send_go_away(ResetCode::Shutdown);
+            state.stop_channel(1, DisconnectReason::GoAway);
+        });
+        if is_run {
+            assert_eq!(timeout(LONG, driver.run()).await.unwrap(), DisconnectReason::GoAway);
+        } else {
+            drop(driver);
+        }
+        let frames = frames_until_end(far).await;
+        assert!(frames.contains(&Frame::GoAway { code: ResetCode::Shutdown }), "{is_run}: {frames:?}");
+    }
+
+    let ((first, _far), (second, far)) = (channel(1).await, channel(2).await);
+    let link = new_link(Role::Proxy);
+    link.set_resume_grace(LONG);
+    let [_first, second] =
+        [first, second].map(|new| Driver::attach(&link, new).expect("the link accepts channels"));
+    assert!(link.retire_channel());
+    // The server answers; what the proxy confirms it with is queued by the frame that stops the driver.
+    link.with(|state| state.mux.handle_frame(2, Frame::Retire, Instant::now()).unwrap());
+    assert_eq!(timeout(LONG, second.run()).await.unwrap(), DisconnectReason::Retired);
+    let frames = frames_until_end(far).await;
+    assert_eq!(frames.iter().filter(|frame| **frame == Frame::Retire).count(), 2, "{frames:?}");
+}

@@ -4,6 +4,7 @@ use std::{
     io::{self, IoSlice},
     net::{IpAddr, Shutdown, SocketAddr},
     os::fd::AsFd,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -143,6 +144,16 @@ impl ChannelSocket {
     /// The tokio runtime is shutting down.
     pub async fn writable(&self) -> io::Result<()> {
         self.0.writable().await
+    }
+
+    /// Polls for the socket being readable. Only the task that polled last is woken.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_read_ready(cx)
+    }
+
+    /// Polls for the socket being writable. Only the task that polled last is woken.
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_write_ready(cx)
     }
 
     /// Reads into the spare capacity of `buf` without waiting. Returns the number of bytes; 0 is the end of the stream.

@@ -17,6 +17,8 @@ use tokio::{
     task::yield_now,
 };
 
+use super::wake_ups;
+
 /// How long a thread busy-polls before it sleeps. A sender whose bytes arrive in that time need not wake the thread.
 /// Half of this gained less.
 const MAX_POLL_TIME: Duration = Duration::from_micros(100);
@@ -172,7 +174,7 @@ pub(crate) fn record_activity() {
 /// The system has no descriptors or memory for the runtime.
 pub(super) fn runtime(busy_poll: bool) -> io::Result<Runtime> {
     if !busy_poll {
-        return Builder::new_current_thread().enable_all().build();
+        return Builder::new_current_thread().enable_all().on_thread_unpark(wake_ups::record).build();
     }
     let start = Arc::new(Notify::new());
     let notify_start = start.clone();
@@ -181,7 +183,10 @@ pub(super) fn runtime(busy_poll: bool) -> io::Result<Runtime> {
             notify_start.notify_one();
         }
     };
-    let on_unpark = || BUDGET.with(|budget| budget.work_started(Instant::now()));
+    let on_unpark = || {
+        wake_ups::record();
+        BUDGET.with(|budget| budget.work_started(Instant::now()));
+    };
     let runtime = Builder::new_current_thread()
         .enable_all()
         .on_thread_park(on_park)
