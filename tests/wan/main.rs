@@ -124,6 +124,6 @@ async fn a_download_continues_after_the_proxy_has_changed_its_address() {
     // Packets that were sent from the old address still arrive.
     let resumed = arrivals.first_after(changed + RTT * 4).expect("bytes after the change");
     println!("{:.1} s after the change, pauses {:?}", resumed.as_secs_f64(), arrivals.long_pauses());
-    // The proxy learns of it by the keepalive timeout only, 1.6 s in eight runs.
-    assert!(resumed <= promised_second() * 4, "{resumed:?} after the change: {}", world.output());
+    // 0.74 to 0.77 s in six runs of a release build.
+    assert!(resumed <= RTT * 2 + promised_second(), "{resumed:?} after the change: {}", world.output());
 }
