@@ -1,14 +1,15 @@
 //! The interface of a congestion controller, modelled on `congestion::Controller` in quinn-proto and
 //! `CongestionController` in s2n-quic. A controller decides; it does not send, and it keeps no list of probes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{probes::ProbeTracker, rtt::RttEstimator};
 
 /// Sets the congestion window and the chunk size of one channel.
 ///
-/// [`Path`](super::Path) reports every event to it. The path keeps the probes and their RTT and passes them in, so that
-/// controllers that work with other signals share the bookkeeping.
+/// [`Path`](super::Path) reports to it what is sent, and keeps the probes and their RTT and passes them in, so that controllers
+/// that work with other signals share the bookkeeping. What only one of them needs (answers to probes, reports of the kernel)
+/// the path passes to that one.
 pub(in crate::mux) trait CongestionController {
     /// Records that `bytes` of DATA payload are about to be sent on the channel. `probes` does not include them yet.
     fn on_data_sent(&mut self, bytes: u64, probes: &ProbeTracker, now: Instant);
@@ -18,21 +19,6 @@ pub(in crate::mux) trait CongestionController {
 
     /// Records that the congestion window holds back data that could otherwise be sent now.
     fn on_cwnd_limited(&mut self);
-
-    /// Records that the peer answered a probe. `probes` and `rtt` include that answer already.
-    fn on_probe_acked(&mut self, ack: ProbeAck, probes: &ProbeTracker, rtt: &RttEstimator, now: Instant);
-
-    /// Records how many TCP segments the kernel has retransmitted since the channel was established, after
-    /// `bytes_sent` bytes of data.
-    fn on_retransmissions(&mut self, total_segments: u64, bytes_sent: u64);
-
-    /// Starts with a smaller congestion window and smaller chunks, because the link has other channels. The path
-    /// calls it only before the channel's first byte of data.
-    fn start_conservatively(&mut self);
-
-    /// Returns whether the RTT of the probe with this token replaces the minimum RTT even if it is longer, because
-    /// the path was drained before that probe.
-    fn replaces_min_rtt(&self, token: u64) -> bool;
 
     /// Returns whether the next probe should be sent now. The caller has checked that data was sent after the last
     /// probe.
@@ -52,15 +38,4 @@ pub(in crate::mux) trait CongestionController {
 
     /// Returns the largest payload of a DATA frame on this channel, in bytes.
     fn chunk_size(&self) -> usize;
-}
-
-/// The peer's answer to one probe.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::mux) struct ProbeAck {
-    /// The token of the probe. Tokens rise by one with each probe.
-    pub(super) token: u64,
-    /// The time from the probe to its answer.
-    pub(super) rtt: Duration,
-    /// Whether this RTT has become the minimum RTT.
-    pub(super) is_new_min: bool,
 }

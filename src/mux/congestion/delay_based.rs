@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    controller::{CongestionController, ProbeAck},
+    controller::CongestionController,
     delay_window::{DelayWindow, Measurement},
     probes::ProbeTracker,
     round::Round,
     rtt::RttEstimator,
+    transport_sample::SEGMENT_LEN,
 };
 use crate::mux::{
     config::MuxConfig,
@@ -75,9 +76,6 @@ const CPU_LIMITED_MAX_MIN_CWND: u64 = 2 << 20;
 /// passed before the fast channel was found.
 const CONSERVATIVE_CWND: u64 = 64 * 1024;
 
-/// The payload of a TCP segment on most paths, in bytes: the kernel counts retransmitted segments, not bytes.
-const SEGMENT_LEN: u64 = 1448;
-
 /// How many chunks the bottleneck delivers in the target queueing delay.
 pub(super) const CHUNKS_PER_TARGET: u32 = 2;
 
@@ -139,6 +137,17 @@ struct LossCheckpoint {
     retransmitted_segments: u64,
 }
 
+/// The peer's answer to one probe.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ProbeAck {
+    /// The token of the probe. Tokens rise by one with each probe.
+    pub(super) token: u64,
+    /// The time from the probe to its answer.
+    pub(super) rtt: Duration,
+    /// Whether this RTT has become the minimum RTT.
+    pub(super) is_new_min: bool,
+}
+
 /// Returns whether the CPU is the bottleneck at this delivery rate, in bytes per second.
 pub(super) fn is_cpu_limited(rate: f64) -> bool {
     rate >= CPU_LIMITED_RATE
@@ -184,10 +193,13 @@ impl DelayBased {
         // On a slow path the smallest chunks take longer than the target.
         let chunks = f64::from(CHUNKS_PER_TARGET) * self.chunk_size() as f64 / self.rate.unwrap_or(rate);
         let target = target.max(Duration::from_secs_f64(chunks));
-        // A window that was never used was not too large.
-        let may_shrink = round.max_in_flight > self.window.cwnd / 4;
         let measured = Measurement { rate, min_rtt, queueing_delay, target };
-        self.window.update(&round, measured, may_shrink, 0);
+        if queueing_delay <= target {
+            self.window.grow(&round, measured, rate, 0);
+        } else if round.max_in_flight > self.window.cwnd / 4 {
+            // A window that was hardly used is not too large.
+            self.window.shrink(&round, measured);
+        }
         let min_cwnd = self.min_cwnd(min_rtt);
         let is_doubtful = self.window.cwnd <= min_cwnd && queueing_delay > target;
         let lifetime = if is_doubtful { DOUBTFUL_MIN_RTT_LIFETIME } else { MIN_RTT_LIFETIME };
@@ -220,6 +232,64 @@ impl DelayBased {
             _ => 4 * self.chunk_size() as u64,
         }
     }
+
+    /// Adds the RTT to the current round, ends ProbeRtt if the RTT is the new minimum, and ends the round after its
+    /// second round trip.
+    pub(super) fn on_probe_acked(
+        &mut self,
+        ack: ProbeAck,
+        probes: &ProbeTracker,
+        rtt: &RttEstimator,
+        now: Instant,
+    ) {
+        if ack.is_new_min
+            && let ProbeRtt::Draining { restored_cwnd, .. } | ProbeRtt::Measuring { restored_cwnd, .. } =
+                std::mem::replace(&mut self.probe_rtt, ProbeRtt::Inactive)
+        {
+            self.window.cwnd = restored_cwnd;
+        }
+        if ack.token < self.first_token {
+            return;
+        }
+        let Some(last_token) = self.last_token else {
+            self.last_token = Some(probes.last_token() + 1);
+            self.round.start_measuring(probes.delivered(), now);
+            return;
+        };
+        self.round.record_rtt(ack.rtt);
+        // Once the last data is acknowledged, a pause would count as time that the path took.
+        if ack.token >= last_token || (self.round.is_app_limited && probes.is_empty()) {
+            self.end_round(probes.delivered(), rtt, now);
+            self.start_round(probes, now);
+        }
+    }
+
+    /// Updates the loss rate, and halves the chunk size where more than one segment in fifty was retransmitted: data
+    /// that waits behind a chunk until its lost segments arrive waits for less.
+    pub(super) fn on_retransmissions(&mut self, total_segments: u64, bytes_sent: u64) {
+        let sent = bytes_sent - self.loss_checkpoint.bytes_sent;
+        let retransmitted = total_segments.saturating_sub(self.loss_checkpoint.retransmitted_segments);
+        if sent >= CHUNK_SIZE as u64 {
+            let is_lossy = retransmitted * SEGMENT_LEN * 50 > sent;
+            self.chunk_halvings = if is_lossy {
+                (self.chunk_halvings + 1).min(2)
+            } else {
+                self.chunk_halvings.saturating_sub(1)
+            };
+            self.loss_checkpoint = LossCheckpoint { bytes_sent, retransmitted_segments: total_segments };
+        }
+    }
+
+    /// Reduces the initial congestion window to [`CONSERVATIVE_CWND`].
+    pub(super) fn start_conservatively(&mut self) {
+        self.window.cwnd = self.window.cwnd.min(CONSERVATIVE_CWND);
+        self.is_conservative = true;
+    }
+
+    /// Returns whether ProbeRtt is measuring and the probe was sent since the path is drained.
+    pub(super) fn replaces_min_rtt(&self, token: u64) -> bool {
+        matches!(self.probe_rtt, ProbeRtt::Measuring { first_token, .. } if token >= first_token)
+    }
 }
 
 impl CongestionController for DelayBased {
@@ -245,58 +315,6 @@ impl CongestionController for DelayBased {
     /// Marks the current round as limited by the congestion window.
     fn on_cwnd_limited(&mut self) {
         self.round.is_cwnd_limited = true;
-    }
-
-    /// Adds the RTT to the current round, ends ProbeRtt if the RTT is the new minimum, and ends the round after its
-    /// second round trip.
-    fn on_probe_acked(&mut self, ack: ProbeAck, probes: &ProbeTracker, rtt: &RttEstimator, now: Instant) {
-        if ack.is_new_min
-            && let ProbeRtt::Draining { restored_cwnd, .. } | ProbeRtt::Measuring { restored_cwnd, .. } =
-                std::mem::replace(&mut self.probe_rtt, ProbeRtt::Inactive)
-        {
-            self.window.cwnd = restored_cwnd;
-        }
-        if ack.token < self.first_token {
-            return;
-        }
-        let Some(last_token) = self.last_token else {
-            self.last_token = Some(probes.last_token() + 1);
-            self.round.start_measuring(probes.delivered(), now);
-            return;
-        };
-        self.round.record_rtt(ack.rtt);
-        // Once the last data is acknowledged, a pause would count as time that the path took.
-        if ack.token >= last_token || (self.round.is_app_limited && probes.is_empty()) {
-            self.end_round(probes.delivered(), rtt, now);
-            self.start_round(probes, now);
-        }
-    }
-
-    /// Updates the loss rate, and halves the chunk size where more than one segment in fifty was retransmitted: data
-    /// that waits behind a chunk until its lost segments arrive waits for less.
-    fn on_retransmissions(&mut self, total_segments: u64, bytes_sent: u64) {
-        let sent = bytes_sent - self.loss_checkpoint.bytes_sent;
-        let retransmitted = total_segments.saturating_sub(self.loss_checkpoint.retransmitted_segments);
-        if sent >= CHUNK_SIZE as u64 {
-            let is_lossy = retransmitted * SEGMENT_LEN * 50 > sent;
-            self.chunk_halvings = if is_lossy {
-                (self.chunk_halvings + 1).min(2)
-            } else {
-                self.chunk_halvings.saturating_sub(1)
-            };
-            self.loss_checkpoint = LossCheckpoint { bytes_sent, retransmitted_segments: total_segments };
-        }
-    }
-
-    /// Reduces the initial congestion window to [`CONSERVATIVE_CWND`].
-    fn start_conservatively(&mut self) {
-        self.window.cwnd = self.window.cwnd.min(CONSERVATIVE_CWND);
-        self.is_conservative = true;
-    }
-
-    /// Returns whether ProbeRtt is measuring and the probe was sent since the path is drained.
-    fn replaces_min_rtt(&self, token: u64) -> bool {
-        matches!(self.probe_rtt, ProbeRtt::Measuring { first_token, .. } if token >= first_token)
     }
 
     /// Returns whether the bytes without a probe behind them are as many as the path delivers in half of the probe

@@ -55,30 +55,41 @@ impl DelayWindow {
         (self.cwnd, self.growth_steps) = (cwnd, Some(0));
     }
 
-    /// Updates the window after `round` by what it has measured. `may_shrink` tells whether the channel had enough in
-    /// flight to be a cause of the queue. A window that held data back and does not shrink grows by `additive` bytes at
-    /// least: as in AIMD (Chiu and Jain, 1989), channels that share a bottleneck approach equal windows, because they
-    /// shrink by the same factor.
-    pub(super) fn update(&mut self, round: &Round, measured: Measurement, may_shrink: bool, additive: u64) {
-        let Measurement { rate, min_rtt, queueing_delay, target } = measured;
-        let half = target / 2;
-        if queueing_delay > target && may_shrink {
-            let most = self.cwnd.min(round.max_in_flight) as f64;
-            let wanted = rate * (min_rtt + half + half / 2).as_secs_f64();
-            let least = if self.growth_steps.is_none() { 0.0 } else { most * MIN_DECREASE };
-            self.leave_slow_start(wanted.max(least).min(most) as u64);
-        } else if round.is_cwnd_limited && (queueing_delay <= half || self.growth_steps.is_none()) {
+    /// Shrinks the window after a `round` in which data queued for longer than the target.
+    pub(super) fn shrink(&mut self, round: &Round, measured: Measurement) {
+        let Measurement { rate, min_rtt, target, .. } = measured;
+        let most = self.cwnd.min(round.max_in_flight) as f64;
+        let wanted = rate * (min_rtt + typical_delay(target)).as_secs_f64();
+        let least = if self.is_in_slow_start() { 0.0 } else { most * MIN_DECREASE };
+        self.leave_slow_start(wanted.max(least).min(most) as u64);
+    }
+
+    /// Grows the window after a `round` in which data queued for no longer than the target, if the window held data back: by
+    /// what `growth_rate` delivers in the rest of that time, which is more than the channel's own rate where other channels
+    /// of the link have larger shares, and by `additive` bytes at least. As in AIMD (Chiu and Jain, 1989), channels that share a bottleneck approach equal windows,
+    /// because they shrink by the same factor.
+    pub(super) fn grow(&mut self, round: &Round, measured: Measurement, growth_rate: f64, additive: u64) {
+        let Measurement { queueing_delay, target, .. } = measured;
+        if !round.is_cwnd_limited {
+            return;
+        }
+        if queueing_delay <= target / 2 || self.is_in_slow_start() {
             // The time that a probe waits for the bytes before it may be more than half of the target.
-            let spare_delay = (half + half / 2).saturating_sub(queueing_delay);
+            let spare_delay = typical_delay(target).saturating_sub(queueing_delay);
             let step = self.growth_steps.map_or(self.cwnd, |steps| {
-                let step = rate * spare_delay.as_secs_f64() * f64::from(1 << steps.min(20));
+                let step = growth_rate * spare_delay.as_secs_f64() * f64::from(1 << steps.min(20));
                 (step as u64).min(self.cwnd / 4)
             });
             self.cwnd += step.max(additive);
             self.growth_steps = self.growth_steps.map(|steps| steps + 1);
-        } else if round.is_cwnd_limited {
+        } else {
             self.cwnd += additive;
             self.growth_steps = self.growth_steps.map(|_| 0);
         }
     }
+}
+
+/// Returns how long data queues with the window that is aimed at: three quarters of the target.
+pub(super) fn typical_delay(target: Duration) -> Duration {
+    target / 2 + target / 4
 }

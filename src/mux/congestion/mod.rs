@@ -10,16 +10,21 @@ mod controller;
 mod delay_based;
 mod delay_window;
 mod foreign_delay;
+mod kernel_drain;
+mod other_flows;
+mod pacer;
 mod path;
 mod probes;
 mod round;
 mod rtt;
+mod slow_start;
 #[cfg(test)]
 mod tests;
 mod transport_based;
 mod transport_sample;
 mod upward_probe;
 
+pub(super) use other_flows::OtherFlows;
 pub(super) use path::Path;
 pub use path::PathStats;
 pub use transport_sample::TransportSample;

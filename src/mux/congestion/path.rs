@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    controller::{CongestionController, ProbeAck},
-    delay_based::{DelayBased, is_cpu_limited},
+    controller::CongestionController,
+    delay_based::{DelayBased, ProbeAck, is_cpu_limited},
+    other_flows::OtherFlows,
     probes::ProbeTracker,
     rtt::RttEstimator,
     transport_based::TransportBased,
@@ -40,8 +41,8 @@ pub(in crate::mux) struct Path {
     /// Whether the congestion window was full when data was last polled, so that only another report of the kernel can
     /// open it.
     is_awaiting_sample: bool,
-    /// How many channels of the link carry bulk data.
-    flow_count: u64,
+    /// The other channels of the link that carry bulk data.
+    others: OtherFlows,
 }
 
 impl Path {
@@ -54,7 +55,7 @@ impl Path {
             probe_controller: DelayBased::new(config, now),
             transport: None,
             is_awaiting_sample: false,
-            flow_count: 1,
+            others: OtherFlows::default(),
         }
     }
 
@@ -181,15 +182,19 @@ impl Path {
     pub(in crate::mux) fn check_cwnd_limited(&mut self) -> bool {
         let is_full = self.is_full();
         if is_full {
-            self.controller_mut().on_cwnd_limited();
+            // Data is paced where the window is nearly full, too, if acknowledgements arrive in bursts.
+            if self.in_flight() >= self.controller().cwnd() / 4 * 3 {
+                self.controller_mut().on_cwnd_limited();
+            }
             self.is_awaiting_sample = self.transport.is_some();
         }
         is_full
     }
 
-    /// Returns whether the congestion window is full.
+    /// Returns whether the congestion window is full, or as much of it as may be sent at once.
     pub(in crate::mux) fn is_full(&self) -> bool {
-        self.enforces_cwnd && self.in_flight() >= self.controller().cwnd()
+        let is_pacing_limited = self.transport.as_ref().is_some_and(TransportBased::is_pacing_limited);
+        self.enforces_cwnd && (is_pacing_limited || self.in_flight() >= self.controller().cwnd())
     }
 
     /// Returns whether a small message may be sent although the congestion window may be full.
@@ -215,11 +220,17 @@ impl Path {
         self.transport.is_none() && self.is_full() && self.probes.is_empty() && self.probes.unprobed() > 0
     }
 
-    /// Sets how many channels of the link carry bulk data.
-    pub(in crate::mux) fn set_flow_count(&mut self, count: usize) {
-        self.flow_count = count as u64;
+    /// Returns what the channel contributes to those that carry bulk data.
+    pub(in crate::mux) fn flow(&self) -> OtherFlows {
+        let in_flight = self.in_flight().min(self.controller().cwnd());
+        OtherFlows { count: 1, rate: self.controller().delivery_rate().unwrap_or(0.0), in_flight }
+    }
+
+    /// Sets what the other channels of the link do that carry bulk data.
+    pub(in crate::mux) fn set_other_flows(&mut self, others: OtherFlows) {
+        self.others = others;
         if let Some(transport) = &mut self.transport {
-            transport.set_flow_count(self.flow_count);
+            transport.set_other_flows(others);
         }
     }
 
@@ -240,7 +251,7 @@ impl Path {
         self.is_awaiting_sample = false;
         let transport = self.transport.get_or_insert_with(|| {
             let mut transport = TransportBased::new(&self.probe_controller, now);
-            transport.set_flow_count(self.flow_count);
+            transport.set_other_flows(self.others);
             transport
         });
         transport.on_sample(sample, self.probes.sent(), now);
@@ -261,8 +272,9 @@ impl Path {
     /// other channels: this one may be the slowest, and all that follows in a stream would wait for the data in
     /// flight here.
     pub(in crate::mux) fn start_conservatively(&mut self) {
-        if self.probes.sent() == 0 {
-            self.controller_mut().start_conservatively();
+        // Where the kernel reports about the connection, it starts slowly by itself.
+        if self.probes.sent() == 0 && self.transport.is_none() {
+            self.probe_controller.start_conservatively();
         }
     }
 
@@ -303,21 +315,23 @@ impl Path {
     pub(in crate::mux) fn on_probe_answered(&mut self, token: u64, now: Instant) -> Option<Duration> {
         let probe = self.probes.on_answer(token)?;
         let rtt = now.saturating_duration_since(probe.sent_at);
-        let is_new_min = self.rtt.update(rtt, now, self.controller().replaces_min_rtt(token));
-        if self.enforces_cwnd {
+        let is_controlled = self.transport.is_none();
+        let replaces_min = is_controlled && self.probe_controller.replaces_min_rtt(token);
+        let is_new_min = self.rtt.update(rtt, now, replaces_min);
+        // Where the kernel reports about the connection, the answer says less: it waited for lost segments.
+        if self.enforces_cwnd && is_controlled {
             let ack = ProbeAck { token, rtt, is_new_min };
-            match &mut self.transport {
-                Some(transport) => transport.on_probe_acked(ack, &self.probes, &self.rtt, now),
-                None => self.probe_controller.on_probe_acked(ack, &self.probes, &self.rtt, now),
-            }
+            self.probe_controller.on_probe_acked(ack, &self.probes, &self.rtt, now);
         }
         Some(rtt)
     }
 
-    /// Passes the number of TCP segments that the kernel has retransmitted on the channel on to the controller.
+    /// Passes the number of TCP segments that the kernel has retransmitted on the channel on to the controller that has only
+    /// probes; other reports of the kernel contain it.
     pub(in crate::mux) fn on_retransmissions(&mut self, total_segments: u64) {
-        let sent = self.probes.sent();
-        self.controller_mut().on_retransmissions(total_segments, sent);
+        if self.transport.is_none() {
+            self.probe_controller.on_retransmissions(total_segments, self.probes.sent());
+        }
     }
 }
 

@@ -3,14 +3,18 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    controller::{CongestionController, ProbeAck},
+    controller::CongestionController,
     delay_based::{DelayBased, is_cpu_limited},
-    delay_window::{DelayWindow, Measurement},
+    delay_window::{DelayWindow, Measurement, typical_delay},
     foreign_delay::ForeignDelay,
+    kernel_drain::KernelDrain,
+    other_flows::OtherFlows,
+    pacer::Pacer,
     probes::ProbeTracker,
     round::Round,
     rtt::RttEstimator,
-    transport_sample::{LossEstimator, TransportSample},
+    slow_start::{self, SlowStart},
+    transport_sample::{LossEstimator, SEGMENT_LEN, TransportSample},
     upward_probe::UpwardProbe,
 };
 use crate::mux::limits::{CHUNK_SIZE, MIN_CHUNK_SIZE};
@@ -26,20 +30,6 @@ const MAX_TARGET: Duration = Duration::from_millis(8);
 /// The target of the queueing delay is the minimum RTT divided by this number, within the two bounds: a long RTT varies
 /// more.
 const RTTS_PER_TARGET: u32 = 16;
-
-/// The window of the kernel in slow start is not limited before data queues for the minimum RTT divided by this number,
-/// within [`MIN_SLOW_START_DELAY`] and [`MAX_SLOW_START_DELAY`], as in HyStart (Ha and Rhee, 2008).
-const RTTS_PER_SLOW_START_DELAY: u32 = 8;
-
-/// The least queueing delay that ends slow start: less is the burst of one window.
-const MIN_SLOW_START_DELAY: Duration = Duration::from_millis(4);
-
-/// A queueing delay that ends slow start in any case.
-const MAX_SLOW_START_DELAY: Duration = Duration::from_millis(16);
-
-/// In slow start, which doubles the rate in every round trip, each round delivers at least this many times as much as all
-/// before.
-const SLOW_START_GAIN: f64 = 1.25;
 
 /// With a longer queueing delay, lost segments are taken for dropped by a full queue.
 const QUEUE_LOSS_DELAY: Duration = Duration::from_millis(20);
@@ -70,9 +60,6 @@ const MIN_CWND_SEGMENTS: u64 = 8;
 /// With fewer segments in flight, the channel is no cause of a queue, and its RTT includes delayed acknowledgements (up to
 /// 40 ms) rather than a queue.
 const MIN_CONTROLLED_SEGMENTS: u64 = 16;
-
-/// The payload of a TCP segment on most paths, in bytes.
-const SEGMENT_LEN: u64 = 1448;
 
 /// The minimum congestion window, in bytes, where the CPU is the bottleneck.
 const CPU_LIMITED_MIN_CWND: u64 = 2 << 20;
@@ -115,13 +102,19 @@ pub(in crate::mux) struct TransportBased {
     settling_rounds: u32,
     /// In how many rounds in a row the kernel alone held data back.
     kernel_bound_rounds: u32,
-    /// The highest delivery rate of a round of slow start, in bytes per second.
-    slow_start_rate: f64,
+    /// Whether the kernel's slow start has filled the path.
+    slow_start: SlowStart,
+    /// Spreads the window over a round trip after a pause; used after slow start.
+    pacer: Pacer,
+    /// The delivery rate, in bytes per second, that the path has had lately without a long queue; zero before the first.
+    known_rate: f64,
     /// The minimum RTT, and when it was last measured.
     min_rtt: Option<(Duration, Instant)>,
     /// While the path is drained to measure the minimum RTT: until when, the window from before, and the lowest RTT so
     /// far.
     drain: Option<Drain>,
+    /// Whether the kernel drains the path.
+    kernel_drain: KernelDrain,
     /// The measurements since the last update of the congestion window.
     round: Round,
     /// When the current round began; `None` once its second round trip has begun.
@@ -130,8 +123,8 @@ pub(in crate::mux) struct TransportBased {
     foreign_delay: ForeignDelay,
     /// Whether a larger window is being tried.
     upward_probe: UpwardProbe,
-    /// How many channels of the link carry bulk data: together they grow like one.
-    flow_count: u64,
+    /// The other channels of the link that carry bulk data.
+    others: OtherFlows,
     /// The loss rate of the connection.
     loss: LossEstimator,
     /// Until when retransmissions are taken for those of a full queue; `None` before the first queue.
@@ -164,14 +157,17 @@ impl TransportBased {
             window: DelayWindow::new(UNLIMITED),
             settling_rounds: 0,
             kernel_bound_rounds: 0,
-            slow_start_rate: 0.0,
+            slow_start: SlowStart::default(),
+            pacer: Pacer::default(),
+            known_rate: 0.0,
             min_rtt: None,
             drain: None,
+            kernel_drain: KernelDrain::default(),
             round: Round::new(now),
             round_started_at: Some(now),
             foreign_delay: ForeignDelay::default(),
             upward_probe: UpwardProbe::default(),
-            flow_count: 1,
+            others: OtherFlows::default(),
             loss: LossEstimator::default(),
             queue_losses_until: None,
         }
@@ -203,11 +199,11 @@ impl TransportBased {
         self.sample.is_recovering
     }
 
-    /// Sets how many channels of the link carry bulk data. They share the growth of one, so that a link with many
-    /// channels does not get many times as much of the bottleneck as one with few (coupled congestion control, RFC
+    /// Sets what the other channels of the link do that carry bulk data. All share the growth of one, so that a link with
+    /// many channels does not get many times as much of the bottleneck as one with few (coupled congestion control, RFC
     /// 6356).
-    pub(super) fn set_flow_count(&mut self, count: u64) {
-        self.flow_count = count.max(1);
+    pub(super) fn set_other_flows(&mut self, others: OtherFlows) {
+        self.others = others;
     }
 
     /// Returns whether the kernel's congestion control has been slower than the path for [`KERNEL_BOUND_ROUNDS`].
@@ -218,7 +214,7 @@ impl TransportBased {
     /// Counts the rounds in which neither the sender, nor this controller, nor the path held data back: then the kernel's
     /// window did, which does not grow as fast as in slow start either.
     fn count_kernel_bound_rounds(&mut self, rate: f64, rate_before: Option<f64>, is_queue_short: bool) {
-        let has_grown = rate_before.is_none_or(|before| rate > before * SLOW_START_GAIN);
+        let has_grown = rate_before.is_none_or(|before| rate > before * slow_start::GAIN);
         if self.round.is_app_limited {
             return;
         }
@@ -235,6 +231,12 @@ impl TransportBased {
         let Some(min_rtt) = self.min_rtt() else { return false };
         let is_queue_short = self.sample.rtt.saturating_sub(min_rtt) <= self.target(min_rtt);
         is_queue_short && self.sample.unsent > 0 && self.sample.in_flight + SEGMENT_LEN >= self.sample.cwnd
+    }
+
+    /// Returns whether data has to wait for another report although the window is not full, because a pause is over and
+    /// the whole window would be sent at once. Where the CPU is the bottleneck, the window is larger than the path needs.
+    pub(super) fn is_pacing_limited(&self) -> bool {
+        !self.window.is_in_slow_start() && self.pacer.is_limited() && !self.rate.is_some_and(is_cpu_limited)
     }
 
     /// Returns how long data may queue at the bottleneck.
@@ -256,6 +258,14 @@ impl TransportBased {
             self.queue_losses_until = Some(now + 3 * sample.rtt);
         }
         self.loss.update(&sample, self.queue_losses_until.is_some_and(|until| now < until));
+        if !self.window.is_in_slow_start() {
+            self.pacer.update(self.window.cwnd, min_rtt + typical_delay(self.target(min_rtt)), now);
+            if self.kernel_drain.is_running(&sample, self.window.cwnd, now) {
+                // What is measured meanwhile says nothing about the path.
+                self.pacer.hold(sample.unsent);
+                return self.start_round(now);
+            }
+        }
         match self.round_started_at {
             // With few segments in flight, there is nothing to measure yet.
             Some(started_at) if now.saturating_duration_since(started_at) >= sample.rtt => {
@@ -297,6 +307,7 @@ impl TransportBased {
         }
         if is_confirmed || now >= probe.until {
             self.window.cwnd = probe.restored_cwnd;
+            self.pacer.hold(self.sample.unsent);
             // Without data since the path was drained, the kernel's smoothed RTT is still that from before.
             if let Some(lowest) = probe.lowest.filter(|_| !is_confirmed) {
                 self.min_rtt = Some((lowest, now));
@@ -313,20 +324,13 @@ impl TransportBased {
         self.round_started_at = Some(now);
     }
 
-    /// Limits the window for the first time if the kernel's slow start has filled the path, which delivered `rate` bytes
-    /// per second in this round: data has queued, and hardly more was delivered than in an earlier round. A queue alone
-    /// is the burst of one window, and a rate alone that of a pause. If the sender had nothing to send for a while, data
-    /// must have queued for the whole round.
-    fn leave_slow_start_if_full(&mut self, rate: f64, min_rtt: Duration) {
-        let rtt = if self.round.is_app_limited { self.round.min_rtt() } else { self.round.max_rtt() };
-        let is_queued = rtt.saturating_sub(min_rtt) > slow_start_delay(min_rtt);
-        let has_grown = rate > self.slow_start_rate * SLOW_START_GAIN;
-        self.slow_start_rate = self.slow_start_rate.max(rate);
-        if is_queued && !has_grown {
-            let cwnd = (self.slow_start_rate * (min_rtt + self.target(min_rtt)).as_secs_f64()) as u64;
-            self.window.leave_slow_start(cwnd.max(self.min_cwnd()));
-            self.settling_rounds = SETTLING_ROUNDS;
-        }
+    /// Limits the window for the first time: the kernel's slow start has filled the path, which delivers `rate` bytes per
+    /// second.
+    fn leave_slow_start(&mut self, rate: f64, min_rtt: Duration) {
+        let cwnd = (rate * (min_rtt + self.target(min_rtt)).as_secs_f64()) as u64;
+        self.window.leave_slow_start(cwnd.max(self.min_cwnd()));
+        self.settling_rounds = SETTLING_ROUNDS;
+        self.known_rate = rate;
     }
 
     /// Updates the delivery rate and the congestion window at the end of a round.
@@ -341,7 +345,10 @@ impl TransportBased {
             return;
         }
         if self.window.is_in_slow_start() {
-            return self.leave_slow_start_if_full(rate, min_rtt);
+            if let Some(rate) = self.slow_start.on_round(&round, rate, min_rtt) {
+                self.leave_slow_start(rate, min_rtt);
+            }
+            return;
         }
         if self.settling_rounds > 0 {
             self.settling_rounds -= 1;
@@ -352,22 +359,42 @@ impl TransportBased {
         if !was_used {
             return;
         }
-        if let Some(cwnd) =
-            self.foreign_delay.detect(delay, target, rate, self.window.cwnd.min(round.max_in_flight), now)
-        {
-            self.window.cwnd = cwnd.max(self.min_cwnd());
+        let used = self.window.cwnd.min(round.max_in_flight);
+        let all = used + self.others.in_flight;
+        if let Some(cwnd) = self.foreign_delay.detect(delay, target, rate + self.others.rate, all, now) {
+            let own = cwnd as f64 * used as f64 / all.max(1) as f64;
+            self.window.cwnd = (own as u64).max(self.min_cwnd());
             return;
         }
         let foreign = self.foreign_delay.delay(now);
         let own_delay = delay.saturating_sub(foreign);
         let may_grow = round.is_cwnd_limited && (target / 2..=target).contains(&own_delay);
-        if let Some(cwnd) = self.upward_probe.on_round(self.window.cwnd, own_delay, min_rtt, may_grow) {
+        let (cwnd, others) = (self.window.cwnd, self.others);
+        if let Some(cwnd) = self.upward_probe.on_round(cwnd, others, own_delay, min_rtt, may_grow) {
             self.window.cwnd = cwnd.max(self.min_cwnd());
             return;
         }
-        let additive = FAIRNESS_SEGMENTS * SEGMENT_LEN / self.flow_count;
+        let additive = FAIRNESS_SEGMENTS * SEGMENT_LEN / (self.others.count + 1);
+        let known_bdp = (self.known_rate * min_rtt.as_secs_f64()) as u64;
+        if own_delay > target && !round.is_app_limited {
+            self.known_rate = self.known_rate.min((self.known_rate + rate) / 2.0);
+        } else if own_delay <= target {
+            self.known_rate = self.known_rate.max(self.rate.unwrap_or(0.0).min(rate));
+            if round.is_cwnd_limited && self.window.cwnd < known_bdp && others.rate < rate / 4.0 {
+                // It shrank because of a pause.
+                self.window.cwnd = known_bdp;
+                return;
+            }
+        }
+        // Without data for a part of the round, the rate is not that of the path.
+        let rate = if round.is_app_limited { rate.max(self.known_rate) } else { rate };
         let measured = Measurement { rate, min_rtt: min_rtt + foreign, queueing_delay: own_delay, target };
-        self.window.update(&round, measured, true, additive);
+        if own_delay > target {
+            self.window.shrink(&round, measured);
+        } else {
+            let mean_rate = (rate + others.rate) / (others.count + 1) as f64;
+            self.window.grow(&round, measured, rate.max(mean_rate), additive);
+        }
         self.window.cwnd = self.window.cwnd.max(self.min_cwnd());
         let is_old =
             self.min_rtt.is_some_and(|(_, at)| now.saturating_duration_since(at) >= MIN_RTT_LIFETIME);
@@ -400,40 +427,22 @@ const FAIRNESS_SEGMENTS: u64 = 2;
 /// A congestion window that never limits.
 const UNLIMITED: u64 = u64::MAX / 4;
 
-/// Returns the queueing delay that ends slow start on a path with this minimum RTT.
-fn slow_start_delay(min_rtt: Duration) -> Duration {
-    (min_rtt / RTTS_PER_SLOW_START_DELAY).clamp(MIN_SLOW_START_DELAY, MAX_SLOW_START_DELAY)
-}
-
 impl CongestionController for TransportBased {
     /// Counts the bytes in flight of the current round.
     fn on_data_sent(&mut self, bytes: u64, probes: &ProbeTracker, _now: Instant) {
         self.round.max_in_flight = self.round.max_in_flight.max(self.in_flight(probes) + bytes);
+        self.pacer.on_data_sent(bytes);
     }
 
     /// Marks the current round as application-limited.
     fn on_app_limited(&mut self) {
         self.round.is_app_limited = true;
+        self.pacer.on_app_limited();
     }
 
     /// Marks the current round as limited by the congestion window.
     fn on_cwnd_limited(&mut self) {
         self.round.is_cwnd_limited = true;
-    }
-
-    /// Ignores the answer: it waited for lost segments, if there were any.
-    fn on_probe_acked(&mut self, _ack: ProbeAck, _probes: &ProbeTracker, _rtt: &RttEstimator, _now: Instant) {
-    }
-
-    /// Does nothing: the samples contain the retransmissions.
-    fn on_retransmissions(&mut self, _total_segments: u64, _bytes_sent: u64) {}
-
-    /// Does nothing: the kernel starts slowly.
-    fn start_conservatively(&mut self) {}
-
-    /// Returns false: the minimum RTT of the probes is not used.
-    fn replaces_min_rtt(&self, _token: u64) -> bool {
-        false
     }
 
     /// Returns whether the last probe was sent long enough ago. Probes only confirm control frames and show whether the

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The payload of a TCP segment on most paths, in bytes: the kernel counts segments, and windows are in bytes.
+pub(in crate::mux) const SEGMENT_LEN: u64 = 1448;
+
 /// The least number of segments sent between two updates of the loss rate: with fewer, one loss would count for much.
 const MIN_LOSS_SEGMENTS: u64 = 64;
 

@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-/// The first step of a probe, as a fraction of the congestion window. Each success doubles the next step.
-const FIRST_STEP_SHIFT: u32 = 4;
+use super::other_flows::OtherFlows;
 
 /// How many times the step is doubled at most.
-const MAX_DOUBLINGS: u32 = 2;
+const MAX_DOUBLINGS: u32 = 3;
 
-/// The least delay that the first step of a probe has to cause on a full path: less cannot be told from chance.
-const MIN_EXPECTED_DELAY: Duration = Duration::from_millis(4);
-
-/// The most delay that the first step of a probe may cause on a full path.
-const MAX_EXPECTED_DELAY: Duration = Duration::from_millis(6);
+/// The delay that the first step of a probe causes on a full path: less cannot be told from chance, and every message that
+/// passes waits for more. Each success doubles the next step.
+const FIRST_STEP: Duration = Duration::from_millis(4);
 
 /// How many rounds are waited after the first failed probe; twice as many after each further one.
 const MIN_PAUSE: u32 = 4;
@@ -52,9 +49,13 @@ impl UpwardProbe {
     /// Records a round with this congestion window and this `delay` above the minimum RTT. `is_candidate` tells whether
     /// the window held data back while the delay was short, but not short enough to simply let it grow. Returns the
     /// window of the next round if a probe begins or has failed.
+    ///
+    /// The delay is caused at a bottleneck that `others` use, too: the step is as large for a small share of it as for all
+    /// of it, so that shares become equal, and the channels of a link together try as often as one.
     pub(super) fn on_round(
         &mut self,
         cwnd: u64,
+        others: OtherFlows,
         delay: Duration,
         min_rtt: Duration,
         is_candidate: bool,
@@ -62,8 +63,8 @@ impl UpwardProbe {
         if let Some(trial) = self.running.take() {
             // The queue grows in the course of the round, whose mean is about half of it.
             if delay >= trial.delay + trial.expected / 3 {
-                self.pause = self.next_pause.max(MIN_PAUSE);
-                self.next_pause = (self.pause * 2).min(MAX_PAUSE);
+                self.pause = self.next_pause.max(MIN_PAUSE) * (others.count as u32 + 1);
+                self.next_pause = (self.next_pause.max(MIN_PAUSE) * 2).min(MAX_PAUSE);
                 self.successes = 0;
                 return Some(trial.cwnd.min(cwnd));
             }
@@ -77,11 +78,11 @@ impl UpwardProbe {
             self.pause -= 1;
             return None;
         }
+        self.pause = others.count as u32 * MIN_PAUSE;
         let doublings = self.successes.min(MAX_DOUBLINGS);
-        let step = min_rtt / (1 << FIRST_STEP_SHIFT);
-        let expected = step.clamp(MIN_EXPECTED_DELAY, MAX_EXPECTED_DELAY) * (1 << doublings);
+        let expected = FIRST_STEP * (1 << doublings);
         self.running = Some(GrowthTrial { cwnd, delay, expected });
         let share = expected.as_secs_f64() / min_rtt.as_secs_f64().max(0.001);
-        Some(cwnd + (cwnd as f64 * share.min(1.0)) as u64)
+        Some(cwnd + ((cwnd + others.in_flight) as f64 * share.min(1.0)) as u64)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
+
 use super::{
     event::{ChannelWish, MuxEvent},
     mux::Mux,
@@ -9,7 +11,7 @@ use super::{
 use crate::{
     mux::{
         channel_planner::{ChannelReport, PlannedLink},
-        congestion::TransportSample,
+        congestion::{OtherFlows, TransportSample},
         glitches::FrameEffect,
         limits::MAX_PLANNED_CHANNELS,
         role::Role,
@@ -76,17 +78,23 @@ impl Mux {
         self.config.max_auto_channels.or(self.channel_numbers.peer_max)
     }
 
-    /// Counts the channels that carried bulk data since the last count, and tells their congestion controllers: beside
-    /// other connections, all of them together get what one would.
+    /// Finds the channels that carried bulk data since the last call, and tells their congestion controllers of each other:
+    /// beside other connections, all of them together get what one would.
     fn count_flows(&mut self) {
         let total: u64 = self.channels.values().map(|channel| channel.delivered_lately).sum();
-        let mut flows = 0;
-        for channel in self.channels.values_mut() {
-            let delivered = std::mem::take(&mut channel.delivered_lately);
-            flows += usize::from(delivered * MIN_FLOW_SHARE > total);
+        let (mut all, mut flows) = (OtherFlows::default(), HashMap::<u16, OtherFlows>::default());
+        for (&id, channel) in &mut self.channels {
+            if std::mem::take(&mut channel.delivered_lately) * MIN_FLOW_SHARE > total {
+                let flow = channel.path.flow();
+                all += flow;
+                flows.insert(id, flow);
+            }
         }
-        if flows > 0 {
-            self.channels.values_mut().for_each(|channel| channel.path.set_flow_count(flows));
+        if flows.is_empty() {
+            return;
+        }
+        for (id, channel) in &mut self.channels {
+            channel.path.set_other_flows(all - flows.get(id).copied().unwrap_or_default());
         }
     }
 

@@ -21,7 +21,7 @@ const NOTSENT_LOWAT: u64 = 16 * 1024;
 
 /// How the simulated kernel limits the bytes in flight.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Kernel {
+pub(super) enum Kernel {
     /// Like BBR: slow start up to twice the bandwidth-delay product, whatever is lost.
     Bbr,
     /// Like Reno: slow start up to the first loss, then one segment more in each RTT, and half after a loss.
@@ -37,12 +37,12 @@ struct Segment {
 }
 
 /// A sender over a TCP connection whose path has one bottleneck, a queue that drops, and random losses.
-struct SimulatedTcp {
-    path: Path,
-    now: Instant,
+pub(super) struct SimulatedTcp {
+    pub(super) path: Path,
+    pub(super) now: Instant,
     kernel: Kernel,
     /// The rate of the bottleneck in bytes per second.
-    rate: f64,
+    pub(super) rate: f64,
     base_rtt: Duration,
     /// The share of segments that are lost.
     loss: f64,
@@ -53,7 +53,7 @@ struct SimulatedTcp {
     /// Every acknowledgement is late by up to this time, at random: radio links and busy hosts.
     jitter: Duration,
     /// When the last byte sent so far leaves the bottleneck.
-    idle_at: Instant,
+    pub(super) idle_at: Instant,
     segments: VecDeque<Segment>,
     cwnd: f64,
     is_in_slow_start: bool,
@@ -64,10 +64,13 @@ struct SimulatedTcp {
     rng: SmallRng,
     /// Whether the congestion window of the controller holds data back, or only that of the kernel.
     is_controlled: bool,
+    /// How often the kernel drains the path to measure its minimum RTT, for 200 ms and an RTT; zero for never.
+    probe_rtt_interval: Duration,
+    begin: Instant,
 }
 
 impl SimulatedTcp {
-    fn new(kernel: Kernel, mbit: f64, base_rtt: Duration, loss: f64) -> Self {
+    pub(super) fn new(kernel: Kernel, mbit: f64, base_rtt: Duration, loss: f64) -> Self {
         let now = Instant::now();
         Self {
             path: Path::new(&MuxConfig::default(), now),
@@ -88,7 +91,20 @@ impl SimulatedTcp {
             sample: TransportSample { rtt: base_rtt, ..TransportSample::default() },
             rng: SmallRng::seed_from_u64(1),
             is_controlled: true,
+            probe_rtt_interval: Duration::ZERO,
+            begin: now,
         }
+    }
+
+    /// Has other segments lost.
+    pub(super) fn with_seed(mut self, seed: u64) -> Self {
+        self.rng = SmallRng::seed_from_u64(seed);
+        self
+    }
+
+    /// What the simulated kernel reports.
+    pub(super) fn sample(&self) -> TransportSample {
+        self.sample
     }
 
     /// Processes the answers that have arrived.
@@ -117,9 +133,18 @@ impl SimulatedTcp {
         }
     }
 
+    /// The kernel's congestion window, in bytes.
+    fn cwnd(&self) -> f64 {
+        let interval = self.probe_rtt_interval.as_nanos();
+        let phase = if interval > 0 { (self.now - self.begin).as_nanos() % interval } else { 0 };
+        let is_draining =
+            self.now - self.begin > self.probe_rtt_interval && phase < (200 * MS + self.base_rtt).as_nanos();
+        if interval > 0 && is_draining { self.cwnd.min(4.0 * SEGMENT as f64) } else { self.cwnd }
+    }
+
     /// Sends what the kernel's congestion window admits.
     fn send(&mut self) {
-        while self.unsent > 0 && ((self.segments.len() as u64 + 1) * SEGMENT) as f64 <= self.cwnd {
+        while self.unsent > 0 && ((self.segments.len() as u64 + 1) * SEGMENT) as f64 <= self.cwnd() {
             self.unsent = self.unsent.saturating_sub(SEGMENT);
             let begin = self.idle_at.max(self.now);
             let is_dropped = begin - self.now > self.max_queue;
@@ -139,7 +164,7 @@ impl SimulatedTcp {
     }
 
     /// Runs one millisecond of a sender that has data for the whole time.
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         for _ in 0..10 {
             self.now += MS / 10;
             self.receive();
@@ -155,15 +180,34 @@ impl SimulatedTcp {
         }
     }
 
+    /// Runs without data to send, as while the receiver grants no credit.
+    fn pause(&mut self, time: Duration) {
+        let begin = self.now;
+        while self.now < begin + time {
+            self.now += MS;
+            self.receive();
+            self.send();
+            self.report();
+            self.path.on_app_limited();
+        }
+    }
+
     fn report(&mut self) {
         self.sample.in_flight = self.segments.len() as u64 * SEGMENT;
-        (self.sample.unsent, self.sample.cwnd) = (self.unsent, self.cwnd as u64);
+        (self.sample.unsent, self.sample.cwnd) = (self.unsent, self.cwnd() as u64);
         self.path.on_transport_sample(self.sample, self.now);
     }
 
     /// Runs for this time. Returns the fraction of the bottleneck's rate that was used, and the 99th percentile of the
     /// queueing delay.
     fn run(&mut self, time: Duration) -> (f64, Duration) {
+        let (utilization, delays) = self.run_measured(time);
+        (utilization, delays[delays.len() * 99 / 100])
+    }
+
+    /// Runs for this time. Returns the fraction of the bottleneck's rate that was used, and the queueing delay of each
+    /// millisecond in ascending order.
+    fn run_measured(&mut self, time: Duration) -> (f64, Vec<Duration>) {
         let (begin, before) = (self.now, self.sample.delivered);
         let mut delays = Vec::new();
         while self.now < begin + time {
@@ -172,7 +216,7 @@ impl SimulatedTcp {
         }
         delays.sort();
         let utilization = (self.sample.delivered - before) as f64 / (self.rate * time.as_secs_f64());
-        (utilization, delays[delays.len() * 99 / 100])
+        (utilization, delays)
     }
 
     /// Exchanges single segments for this time, as an interactive stream does. The peer delays its acknowledgements.
@@ -192,7 +236,7 @@ impl SimulatedTcp {
 }
 
 /// The paths of the measurements: Mbit/s, RTT in milliseconds.
-const PATHS: [(f64, u32); 4] = [(20.0, 100), (100.0, 40), (300.0, 10), (50.0, 200)];
+pub(super) const PATHS: [(f64, u32); 4] = [(20.0, 100), (100.0, 40), (300.0, 10), (50.0, 200)];
 
 #[test]
 fn path_is_filled_with_a_short_queue_whatever_is_lost() {
@@ -332,4 +376,39 @@ fn window_grows_from_its_minimum_when_a_slow_path_becomes_fast() {
     let (used, delay) = sim.run(2000 * MS);
     println!("{used:.3} {delay:?}");
     assert!(used >= 0.9, "{used} {delay:?}");
+}
+
+/// Regression test: BBR drains the path every ten seconds, and the controller then sent its whole window at once, took the
+/// queue of that for that of another connection, and grew far beyond what the path holds.
+#[test]
+fn queue_stays_short_after_the_kernel_has_drained_the_path() {
+    for (mbit, rtt) in PATHS {
+        let mut sim = SimulatedTcp::new(Kernel::Bbr, mbit, rtt * MS, 0.0);
+        sim.probe_rtt_interval = 10_000 * MS;
+        sim.max_queue = 100 * MS;
+        sim.run(4000 * MS);
+        let (used, delays) = sim.run_measured(60_000 * MS);
+        let max = delays[delays.len() - 1];
+        println!("{mbit} Mbit/s {rtt} ms: {used:.3} {max:?}");
+        assert!(used >= 0.9, "{mbit} Mbit/s, {rtt} ms: {used} used");
+        assert!(max <= 20 * MS + rtt * MS / 12, "{mbit} Mbit/s, {rtt} ms: queueing delay {max:?}");
+    }
+}
+
+/// A receiver grants credit for a whole window at once, after a lost segment that all data had waited for has arrived.
+#[test]
+fn window_is_not_sent_at_once_after_a_pause() {
+    for (mbit, rtt) in PATHS {
+        let mut sim = SimulatedTcp::new(Kernel::Bbr, mbit, rtt * MS, 0.0);
+        sim.max_queue = 100 * MS;
+        sim.run(8000 * MS);
+        sim.pause(2 * rtt * MS);
+        // The first answers arrive after an RTT.
+        sim.run(rtt * MS / 2);
+        let (used, delays) = sim.run_measured(4000 * MS);
+        let max = delays[delays.len() - 1];
+        println!("{mbit} Mbit/s {rtt} ms: {used:.3} {max:?}");
+        assert!(used >= 0.95, "{mbit} Mbit/s, {rtt} ms: {used} used");
+        assert!(max <= 20 * MS + rtt * MS / 12, "{mbit} Mbit/s, {rtt} ms: queueing delay {max:?}");
+    }
 }
