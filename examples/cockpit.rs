@@ -72,6 +72,7 @@ fn main() -> Result<(), tui::Error> {
             drain: None,
         },
         settings: tui::Settings::default(),
+        ignored_signals: Vec::new(),
         stop: stop.clone(),
         on_drain: Some(Box::new(move || match std::env::var("COCKPIT_PANIC").as_deref() {
             Ok("ui") => panic!("asked for"),

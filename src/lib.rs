@@ -22,6 +22,9 @@
 //!
 //! `ARCHITECTURE.md` describes the data paths, the lock order and where to add things.
 
+// They panic where stdout or stderr is a closed pipe or a full device; `cli::output` does not.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -1,7 +1,6 @@
-//! What every subcommand needs of the process: worker threads, signals, and the cockpit on its own thread.
+//! What every subcommand needs of the process: worker threads, and the cockpit on its own thread.
 
 use std::{
-    io::IsTerminal,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -11,14 +10,12 @@ use std::{
 };
 
 use anyhow::Context;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
-};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
+use tokio::sync::oneshot;
 
-use super::{args::WorkerArgs, log::LogDestination};
+use super::{args::WorkerArgs, log::LogDestination, output};
 use crate::{
-    runtime::{WorkerThreads, Workers},
+    runtime::{WorkerThreads, Workers, is_signal_ignored},
     server::ShutdownSignals,
     tui::{self, Exit, Labels, Settings, Source},
 };
@@ -26,8 +23,11 @@ use crate::{
 /// How long to wait for the cockpit to restore the terminal. While output is stopped (`^S`), it cannot.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Starts the worker threads and runs `main` on the first one, which is this thread. Without a number, the number follows
-/// from the number of CPU cores.
+/// How long restoring the terminal may take if the cockpit did not do it itself.
+pub(super) const RESTORE_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Starts the worker threads, runs `main` on the first one, which is this thread, and ends them. Without a number, the
+/// number follows from the number of CPU cores.
 pub(super) fn run<T>(
     args: &WorkerArgs,
     main: impl AsyncFnOnce(Workers) -> anyhow::Result<T>,
@@ -35,56 +35,9 @@ pub(super) fn run<T>(
     let count = args.workers.map_or_else(Workers::default_count, usize::from);
     let (runtime, threads) =
         WorkerThreads::start(count, !args.no_busy_poll).context("cannot start the worker threads")?;
-    runtime.block_on(main(threads.workers()))
-}
-
-/// Returns where the log goes, which also decides whether the cockpit is opened: it needs stdin and stdout to be a
-/// terminal.
-pub(super) fn log_destination(no_tui: bool) -> LogDestination {
-    let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
-    if no_tui || !terminal { LogDestination::Stderr } else { LogDestination::Cockpit }
-}
-
-/// Listeners for the signals that ask the process to end: SIGINT, SIGTERM and SIGHUP.
-#[derive(Debug)]
-pub(super) struct TerminationSignals {
-    /// SIGINT, which Ctrl-C sends.
-    interrupt: Signal,
-    /// SIGTERM, which asks the process to end.
-    terminate: Signal,
-    /// SIGHUP, which the terminal sends when it closes.
-    hang_up: Signal,
-}
-
-impl TerminationSignals {
-    /// Installs the handlers: from now on none of these signals ends the process by itself.
-    pub(super) fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot install the handlers of termination signals");
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for the next of these signals.
-    pub(super) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
-    }
-}
-
-/// Turns signals into a shutdown: the first one starts a drain, the second one ends the server at once. Never completes,
-/// because the caller waits for the end of the server.
-pub(super) async fn follow_signals(mut signals: TerminationSignals, shutdown: ShutdownSignals) {
-    signals.next().await;
-    shutdown.drain.cancel();
-    signals.next().await;
-    shutdown.abort.cancel();
-    std::future::pending().await
+    let result = runtime.block_on(main(threads.workers()));
+    threads.shut_down(runtime);
+    result
 }
 
 /// Panics once if the environment variable `UNDERPASS_PANIC` says so, for the tests of the cockpit: on the cockpit's thread,
@@ -127,6 +80,10 @@ impl Cockpit {
             source,
             labels,
             settings,
+            ignored_signals: [SIGINT, SIGTERM, SIGHUP, SIGTSTP]
+                .into_iter()
+                .filter(|&signal| is_signal_ignored(signal))
+                .collect(),
             stop: stop.clone(),
             on_drain: Some(Box::new(move || {
                 #[cfg(debug_assertions)]
@@ -154,11 +111,17 @@ impl Cockpit {
             self.ended = None;
             match exit {
                 Ok(Ok(Exit::Quit | Exit::Now)) => shutdown.abort.cancel(),
+                // As under `nohup`: the operator wants the program to outlive its terminal.
+                Ok(Ok(Exit::TerminalGone)) if is_signal_ignored(SIGHUP) => {
+                    tracing::warn!("the terminal is gone; the server continues without the cockpit");
+                }
                 Ok(Ok(Exit::Drain | Exit::Stopped | Exit::TerminalGone)) => shutdown.drain.cancel(),
-                Ok(Err(error)) => eprintln!("underpass: {error}; the server continues without the cockpit"),
+                Ok(Err(error)) => {
+                    output::complain(format_args!("{error}; the server continues without the cockpit"));
+                }
                 // The thread ended without a result: it panicked outside of the cockpit's own panic handler.
                 Err(_) => {
-                    eprintln!("underpass: the cockpit thread panicked; the server continues without it")
+                    output::complain("the cockpit thread panicked; the server continues without it");
                 }
             }
         }
@@ -168,8 +131,12 @@ impl Cockpit {
     /// Stops the cockpit and waits until it has restored the terminal, for at most a second.
     pub(super) async fn close(self) {
         self.stop.store(true, Relaxed);
-        if let Some(ended) = self.ended {
-            _ = tokio::time::timeout(CLOSE_TIMEOUT, ended).await;
+        if let Some(ended) = self.ended
+            && tokio::time::timeout(CLOSE_TIMEOUT, ended).await.is_err()
+        {
+            // The cockpit is blocked, probably because the terminal takes no output; then this blocks too.
+            let restored = tokio::task::spawn_blocking(tui::restore_terminal);
+            _ = tokio::time::timeout(RESTORE_TIMEOUT, restored).await;
         }
     }
 }

@@ -1,16 +1,21 @@
 //! The log of the program: into the cockpit, or to stderr without ever blocking the tunnel.
 
 use std::{
-    io::{self, BufWriter, IsTerminal, Stderr, Write},
+    io::{self, IsTerminal, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
+use signal_hook::consts::SIGTTOU;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{telemetry::LogRing, tui};
+use crate::{runtime::ignore_signal, telemetry::LogRing, tui};
 
 /// Where log records go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,29 +35,77 @@ const MAX_QUEUED_LINES: usize = 8192;
 /// server.
 const WRITE_INTERVAL: Duration = Duration::from_millis(20);
 
+/// How many bytes of log lines are written at once.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long the writer may still take for what it is writing when the program ends.
+const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Stderr behind a buffer of 64 KiB, which the log's writer thread writes with one system call when its queue is
 /// empty or the buffer is full. A stderr that is not read blocks that thread; log lines beyond [`MAX_QUEUED_LINES`]
-/// are then dropped.
-struct BatchedStderr(BufWriter<Stderr>);
+/// are then dropped. Lines that cannot be written, because stderr is a closed pipe or a full device, are dropped too: the
+/// thread would keep an error to itself, and with it the request to end, for which the program would wait in vain.
+struct BatchedStderr {
+    /// Lines that are not written yet.
+    buffer: Vec<u8>,
+    /// Whether the writer thread is in write(2), shared with the [`LogGuard`].
+    is_writing: Arc<AtomicBool>,
+}
+
+impl BatchedStderr {
+    /// Writes the buffer to stderr and empties it.
+    fn write_buffer(&mut self) {
+        self.is_writing.store(true, Relaxed);
+        _ = io::stderr().write_all(&self.buffer);
+        self.is_writing.store(false, Relaxed);
+        self.buffer.clear();
+    }
+}
 
 impl Write for BatchedStderr {
-    /// Appends bytes to the buffer; writes the buffer to stderr if it is full. May block the writer thread, never the
-    /// tunnel.
+    /// Appends bytes to the buffer; before, writes the buffer to stderr if it is full. May block the writer thread, never
+    /// the tunnel.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        if self.buffer.len() + bytes.len() > BUFFER_BYTES {
+            self.write_buffer();
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(bytes.len())
     }
 
     /// Writes the buffer out and sleeps. The writer thread calls this when its queue is empty.
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()?;
-        thread::sleep(WRITE_INTERVAL);
+        if !self.buffer.is_empty() {
+            self.write_buffer();
+            thread::sleep(WRITE_INTERVAL);
+        }
         Ok(())
     }
 }
 
-/// Keeps the log writer alive. Dropping it writes the queued lines, for at most a second.
-#[derive(Debug)]
-pub(super) struct LogGuard(#[expect(dead_code, reason = "held for its drop")] Option<WorkerGuard>);
+/// Keeps the log writer alive. Dropping it writes the queued lines, for at most two seconds.
+#[derive(Debug, Default)]
+pub(super) struct LogGuard {
+    /// Ends the writer thread when it is dropped; `None` if the log goes to the cockpit.
+    worker: Option<WorkerGuard>,
+    /// Whether the writer thread is in write(2).
+    is_writing: Arc<AtomicBool>,
+}
+
+impl Drop for LogGuard {
+    /// Waits until the queued lines are written, unless stderr takes none.
+    fn drop(&mut self) {
+        let deadline = Instant::now() + LAST_WRITE_TIMEOUT;
+        while self.is_writing.load(Relaxed) {
+            if Instant::now() >= deadline {
+                // Dropping the guard would wait for another second, and where the queue is full print to stdout, which
+                // panics if stdout is a closed pipe.
+                return std::mem::forget(self.worker.take());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
 
 /// Installs the global `tracing` subscriber. May be called once in a process. `ring` receives the records only if they go
 /// to the cockpit.
@@ -63,18 +116,21 @@ pub(super) fn init(destination: LogDestination, filter: &str, ring: &LogRing) ->
         // The layer formats every record it is given, so the filter encloses it.
         LogDestination::Cockpit => {
             registry.with(tui::LogLayer::new(ring.clone()).with_filter(filter)).init();
-            Ok(LogGuard(None))
+            Ok(LogGuard::default())
         }
         LogDestination::Stderr => {
-            let (writer, guard) = NonBlockingBuilder::default()
+            // A process in the background of a terminal with `stty tostop` would be stopped by its first line.
+            ignore_signal(SIGTTOU);
+            let is_writing = Arc::<AtomicBool>::default();
+            let (writer, worker) = NonBlockingBuilder::default()
                 .buffered_lines_limit(MAX_QUEUED_LINES)
                 .lossy(true)
-                .finish(BatchedStderr(BufWriter::with_capacity(64 * 1024, io::stderr())));
+                .finish(BatchedStderr { buffer: Vec::new(), is_writing: is_writing.clone() });
             let lines = tracing_subscriber::fmt::layer()
                 .with_writer(writer)
                 .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
             registry.with(filter).with(lines).init();
-            Ok(LogGuard(Some(guard)))
+            Ok(LogGuard { worker: Some(worker), is_writing })
         }
     }
 }

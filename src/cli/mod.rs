@@ -4,9 +4,12 @@ mod args;
 pub mod demo;
 mod host;
 mod log;
+mod output;
 mod proxy;
 mod run_demo;
 mod server;
+mod signals;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -33,7 +36,7 @@ pub fn run() -> ExitCode {
         CliCommand::Demo(args) => run_demo::run(args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("underpass: {error:#}");
+        output::complain(format_args!("{error:#}"));
         ExitCode::from(FAILED)
     })
 }

@@ -9,8 +9,9 @@ use super::{
     args::ProxyArgs,
     host,
     log::{self, LogDestination},
+    output, signals,
 };
-use crate::{proxy::Proxy, telemetry::LogRing};
+use crate::{proxy::Proxy, server::ShutdownSignals, telemetry::LogRing};
 
 /// Runs the proxy. The first signal drains it, the second one stops it.
 pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
@@ -20,11 +21,12 @@ pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     )?;
     host::run(&args.workers, async |workers| {
         let proxy = Proxy::new(args.config(), token, workers);
-        let mut signals = host::TerminationSignals::new()?;
+        let shutdown = ShutdownSignals::default();
+        signals::follow(shutdown.clone())?;
         let follow = async {
-            signals.next().await;
+            shutdown.drain.cancelled().await;
             proxy.drain();
-            signals.next().await;
+            shutdown.abort.cancelled().await;
             proxy.stop();
             std::future::pending().await
         };
@@ -35,7 +37,7 @@ pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
         Ok(match result {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("underpass: {error}");
+                output::complain(error);
                 ExitCode::from(REFUSED)
             }
         })

@@ -17,7 +17,7 @@ use super::{
     demo::{DemoLoad, DemoOrigin, DemoOriginOptions, DemoSummary},
     host,
     log::{self, LogDestination},
-    server,
+    output, server, signals, terminal,
 };
 use crate::{
     config::{ProxyConfig, ServerConfig},
@@ -44,13 +44,13 @@ const USERS: u8 = 5;
 
 /// Runs the demo and prints its summary. Fails with the exit code [`CORRUPT`] if a user received wrong bytes.
 pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
-    let destination = host::log_destination(args.screen.no_tui);
+    let destination = terminal::log_destination(args.screen.no_tui);
     let ring = LogRing::new();
     let log = log::init(destination, &args.log.log, &ring)?;
     let summary = host::run(&args.workers, async |workers| demo(&args, (destination, &ring), workers).await)?;
     // Flushes the log, so that its last lines precede the summary.
     drop(log);
-    print!("{summary}");
+    output::print(&summary);
     Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(CORRUPT) })
 }
 
@@ -73,7 +73,6 @@ async fn demo(
     let (server, control) = Server::bind(config, token.clone(), telemetry.clone(), workers.clone())?;
     let tunnel = server.addr();
     let shutdown = ShutdownSignals::default();
-    let signals = host::TerminationSignals::new()?;
 
     // The parts stop in this order: users, proxies and origin, server.
     let (stop_users, stop_rest) = (CancellationToken::new(), CancellationToken::new());
@@ -102,6 +101,7 @@ async fn demo(
     };
     // The cockpit and signals request the end of the demo here; the server shuts down last.
     let ending = ShutdownSignals::default();
+    signals::follow(ending.clone())?;
     let labels = Labels {
         title: "demo".to_owned(),
         listen: tunnel.to_string(),
@@ -115,7 +115,6 @@ async fn demo(
         () = duration_elapsed => {}
         () = ending.drain.cancelled() => {}
         () = ending.abort.cancelled() => {}
-        () = host::follow_signals(signals, ending.clone()) => {}
         () = cockpit.follow(&ending) => {}
     }
     stop_users.cancel();

@@ -9,6 +9,7 @@ use super::{
     args::ServerArgs,
     host,
     log::{self, LogDestination},
+    output, signals, terminal,
 };
 use crate::{
     server::{Server, ShutdownSignals},
@@ -19,7 +20,7 @@ use crate::{
 
 /// Runs the server until it has drained or was stopped.
 pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
-    let destination = host::log_destination(args.screen.no_tui);
+    let destination = terminal::log_destination(args.screen.no_tui);
     let ring = LogRing::new();
     let settings = args.screen.settings()?;
     let _log = log::init(destination, &args.log.log, &ring)?;
@@ -38,18 +39,17 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
         let listen = server.addr().to_string();
         let labels = Labels { listen, join: Some(join), drain, ..Labels::default() };
         let shutdown = ShutdownSignals::default();
-        let signals = host::TerminationSignals::new()?;
+        signals::follow(shutdown.clone())?;
         let source = InProcessSource::new(telemetry.clone(), control, ring.clone());
         let mut cockpit = host::Cockpit::open(destination, Box::new(source), (labels, settings), &shutdown)?;
         let report = tokio::select! {
             report = server.run(shutdown.clone()) => report,
-            () = host::follow_signals(signals, shutdown.clone()) => unreachable!("never completes"),
             () = cockpit.follow(&shutdown) => unreachable!("never completes"),
         };
         cockpit.close().await;
         if destination == LogDestination::Cockpit && report.aborted_streams > 0 {
             // The log was shown by the cockpit, which is closed.
-            eprintln!("underpass: streams aborted: {}", report.aborted_streams);
+            output::complain(format_args!("streams aborted: {}", report.aborted_streams));
         }
         tracing::info!("server ended; streams aborted: {}", report.aborted_streams);
         Ok(ExitCode::SUCCESS)

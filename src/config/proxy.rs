@@ -102,7 +102,8 @@ impl ProxyConfig {
             weight: None,
             format: ProxyFormat::Binary,
             max_chunk: None,
-            drain_timeout: Duration::from_secs(10),
+            // Less than the 10 s after which `docker stop` kills, with the clean-up after it.
+            drain_timeout: Duration::from_secs(8),
             stripe: true,
             congestion: CongestionControl::default(),
             dial_timeout: Duration::from_secs(10),

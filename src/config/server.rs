@@ -93,7 +93,8 @@ impl Default for ServerConfig {
             // An RTT of 6 s, and one lost packet.
             handshake_timeout: Duration::from_secs(30),
             grace_period: Duration::from_secs(30),
-            drain_timeout: Duration::from_secs(10),
+            // Less than the 10 s after which `docker stop` kills, with the clean-up after it.
+            drain_timeout: Duration::from_secs(8),
             reuse_port: false,
             successor: None,
             user_id_retention: Duration::from_secs(5),

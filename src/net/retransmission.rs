@@ -1,6 +1,7 @@
 //! The upper bound of the kernel's retransmission timeout (`TCP_RTO_MAX_MS`).
 //!
-//! One of the three modules with `unsafe`; the others are `tcp_info` and `reuse_port`. No crate wraps this socket option.
+//! One of the four modules with `unsafe`; the others are `tcp_info`, `reuse_port` and `runtime::signal_disposition`. No crate
+//! wraps this socket option.
 
 use std::{
     io,

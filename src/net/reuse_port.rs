@@ -1,6 +1,7 @@
 //! Handing a port that two servers share (`SO_REUSEPORT`) from the older server to the newer.
 //!
-//! One of the three modules with `unsafe`; the others are `tcp_info` and `retransmission`. No crate wraps this socket option.
+//! One of the four modules with `unsafe`; the others are `tcp_info`, `retransmission` and `runtime::signal_disposition`. No
+//! crate wraps this socket option.
 
 use std::{
     io,

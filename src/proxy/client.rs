@@ -30,6 +30,10 @@ use crate::{
 /// How often the same failure to connect is logged.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long the tasks of a proxy that ends may take to reset their streams and to send GOAWAY. A task that takes longer is
+/// ended with the process.
+const CLEANUP_TIMEOUT: Duration = Duration::from_millis(1500);
+
 /// A proxy: connects to the server, registers for a public port and relays its streams to the target.
 #[derive(Debug)]
 pub struct Proxy {
@@ -114,7 +118,9 @@ impl Proxy {
         }
         self.service.send_replace(None);
         self.tasks.stop();
-        self.tasks.join().await;
+        if timeout(CLEANUP_TIMEOUT, self.tasks.join()).await.is_err() {
+            tracing::warn!("tasks that have not ended after {CLEANUP_TIMEOUT:?}: {}", self.tasks.len());
+        }
         result
     }
 

@@ -42,6 +42,8 @@ pub(super) async fn serve_stream(
         }
         // The user disconnected meanwhile. Dropping the attempt resets the connection if it was just established.
         _ = stream.wait_for_reset() => return,
+        // The proxy stops. The attempt may last for as long as a name server or the target does not answer.
+        () = tasks.stopped() => return stream.reset(ResetCode::Shutdown),
     };
     let socket = match connected {
         Ok(socket) => socket,

@@ -63,6 +63,9 @@ impl Workers {
 }
 
 /// Owner of the worker threads. Dropping it ends the threads, with all tasks that still run on them.
+///
+/// Blocking threads of the runtimes are not waited for: a name lookup (getaddrinfo(3)) cannot be cancelled, and takes 10 s
+/// for each name server that does not answer. They end with the process at the latest.
 #[derive(Debug)]
 pub struct WorkerThreads {
     /// Handles of all workers, the first included.
@@ -89,10 +92,19 @@ impl WorkerThreads {
             handles.push(runtime.handle().clone());
             let stop = owner.stop.clone();
             let thread = thread::Builder::new().name(format!("worker {number}"));
-            owner.threads.push(thread.spawn(move || runtime.block_on(stop.cancelled()))?);
+            owner.threads.push(thread.spawn(move || {
+                runtime.block_on(stop.cancelled());
+                runtime.shutdown_background();
+            })?);
         }
         owner.workers = Workers::of(handles);
         Ok((first, owner))
+    }
+
+    /// Ends all workers, also the `first`, whose runtime [`start`](Self::start) returned: that one last.
+    pub fn shut_down(self, first: Runtime) {
+        drop(self);
+        first.shutdown_background();
     }
 
     /// Returns the handles of all workers.

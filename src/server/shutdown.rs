@@ -5,16 +5,20 @@
 //! the public ports stay open until every proxy has registered with the successor, so that users reach one of the two
 //! at any time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{core::Core, proxy::RemoteProxy};
 use crate::{telemetry::EventKind, wire::ResetCode};
 
-/// How long aborted streams and closed links may take to clean up before the server returns without them. Applies to
-/// the streams first, and then again to the links.
-const CLEANUP_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long aborted streams and closed links may take to clean up, together, before the server returns without them.
+/// Together with the default drain timeout it is less than the 10 s after which `docker stop` kills.
+const CLEANUP_TIMEOUT: Duration = Duration::from_millis(1800);
+
+/// How long closed links may take to clean up at least, if the streams needed all of [`CLEANUP_TIMEOUT`].
+const MIN_LINK_CLEANUP_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How long proxies may take to register with the successor on the shared ports before this server closes its public
 /// ports regardless.
@@ -50,6 +54,8 @@ impl Core {
             () = shutdown.drain.cancelled() => {}
             () = shutdown.abort.cancelled() => {}
         }
+        // Includes the handover: whoever asked the process to end kills it after a time that begins now.
+        let deadline = Instant::now() + self.config.drain_timeout;
         self.draining.cancel();
         if !self.config.reuse_port {
             self.close_ports.cancel();
@@ -58,7 +64,7 @@ impl Core {
         let ports_closed = async {
             if self.config.reuse_port {
                 // A proxy that has not moved by then is not expected to.
-                _ = tokio::time::timeout(HANDOVER_TIMEOUT, self.all_proxies_moved()).await;
+                _ = timeout(HANDOVER_TIMEOUT, self.all_proxies_moved()).await;
             }
             self.close_ports.cancel();
             self.open_ports.close();
@@ -72,28 +78,31 @@ impl Core {
         }
         // The abort may have been signalled during the handover, before the ports were closed.
         self.close_ports.cancel();
-        let (open_streams, within) = (self.open_streams(), self.config.drain_timeout);
+        let (open_streams, within) =
+            (self.open_streams(), deadline.saturating_duration_since(Instant::now()));
         if open_streams > 0 && !shutdown.abort.is_cancelled() {
             self.telemetry.emit(EventKind::DrainDeadlineSet { open_streams, within });
         }
         tokio::select! {
             () = self.all_streams_ended() => 0,
-            () = tokio::time::sleep(within) => self.open_streams(),
+            () = sleep_until(deadline) => self.open_streams(),
             () = shutdown.abort.cancelled() => self.open_streams(),
         }
     }
 
-    /// Aborts all user connections, closes all links and waits for the tasks to end, each for at most
-    /// [`CLEANUP_TIMEOUT`]. Returns the counts of tasks, permits and users that are left.
+    /// Aborts all user connections, closes all links and waits for the tasks to end, for at most [`CLEANUP_TIMEOUT`].
+    /// Returns the counts of tasks, permits and users that are left.
     pub(super) async fn terminate(&self, aborted_streams: u64) -> ShutdownReport {
         self.abort.cancel();
-        _ = tokio::time::timeout(CLEANUP_TIMEOUT, self.all_streams_ended()).await;
+        let deadline = Instant::now() + CLEANUP_TIMEOUT;
+        _ = timeout_at(deadline, self.all_streams_ended()).await;
         let proxies: Vec<_> = self.proxies.iter().map(|proxy| proxy.clone()).collect();
         for proxy in proxies {
             proxy.close_for_shutdown();
         }
-        _ = tokio::time::timeout(CLEANUP_TIMEOUT, self.tasks.join()).await;
-        self.users.remove_idle(Instant::now(), Duration::ZERO);
+        let deadline = deadline.max(Instant::now() + MIN_LINK_CLEANUP_TIMEOUT);
+        _ = timeout_at(deadline, self.tasks.join()).await;
+        self.users.remove_idle(Instant::now().into_std(), Duration::ZERO);
         ShutdownReport {
             running_tasks: self.tasks.len(),
             aborted_streams,

@@ -40,10 +40,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use exit::{Error, Exit};
 pub use labels::Labels;
@@ -52,6 +49,7 @@ pub use msg::CommandId;
 pub use options::Options;
 pub use settings::{RawSettings, Settings, SettingsError};
 pub use source::{InProcessSource, PollRequest, Source, SourceUpdate};
+pub use terminal::{is_in_foreground, restore as restore_terminal};
 
 use runtime::Runtime;
 use terminal::{PanicHook, Tty};
@@ -78,7 +76,7 @@ pub fn run(options: Options) -> Result<Exit, Error> {
     // The theme chooses the colours. Under NO_COLOR crossterm would drop whole attribute changes, and with them the reversal
     // of the selected row.
     crossterm::style::force_color_output(true);
-    let tty = Arc::new(Tty::open()?);
+    let tty = Tty::open()?;
     let hook = PanicHook::install(tty.clone());
     let result = catch_unwind(AssertUnwindSafe(|| Runtime::new(options, tty.clone())?.run()));
     // In this order: restore the terminal, remove the hook, report the result.

@@ -15,6 +15,8 @@ pub struct Options {
     pub labels: Labels,
     /// The operator's settings of the cockpit, validated: theme, columns, keys, refresh interval, read-only mode.
     pub settings: Settings,
+    /// The signals that the parent process ignored: they stay ignored.
+    pub ignored_signals: Vec<i32>,
     /// The host sets this when the program ends; the cockpit then restores the terminal within a tenth of a second
     /// and returns [`Exit::Stopped`](super::Exit::Stopped).
     pub stop: Arc<AtomicBool>,

@@ -46,6 +46,10 @@ const REPLY_POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// cockpit awake.
 const REPLY_POLL_DURATION: Duration = Duration::from_secs(1);
 
+/// How long the cockpit waits at most before it looks whether the host has stopped it, or the terminal has given it the
+/// foreground back: about as long as an idle cockpit waits for the next sample anyway.
+const MAX_WAIT: Duration = Duration::from_millis(300);
+
 /// Enables reports of mouse buttons and the wheel (mode 1000), in the SGR form, which has no limit of coordinates
 /// (1006).
 const MOUSE_ON: &[u8] = b"\x1b[?1000h\x1b[?1006h";
@@ -92,6 +96,9 @@ pub(crate) struct Runtime {
     is_dirty: bool,
     /// Whether a key, mouse event or resize has been applied to the model and is not on the screen yet.
     is_input_pending: bool,
+    /// Whether this process is in the background of its terminal, after `^Z` and `bg`. Until it is in the foreground
+    /// again the cockpit does not use the terminal: that would stop the process, with all of its streams.
+    is_in_background: bool,
     /// Why the cockpit ends; `None` while it runs.
     exit: Option<Exit>,
 }
@@ -109,7 +116,7 @@ impl Runtime {
             screen.queue_sequence(MOUSE_ON);
         }
         Ok(Self {
-            signals: TerminalSignals::listen()?,
+            signals: TerminalSignals::listen(&options.ignored_signals)?,
             input: TerminalInput::default(),
             screen,
             model,
@@ -122,6 +129,7 @@ impl Runtime {
             last_frame: now.checked_sub(FRAME_INTERVAL).unwrap_or(now),
             is_dirty: true,
             is_input_pending: true,
+            is_in_background: false,
             exit: None,
             options,
             tty,
@@ -139,6 +147,9 @@ impl Runtime {
             if self.handle_signals()? {
                 return Ok(Exit::TerminalGone);
             }
+            if self.is_in_background && self.tty.is_in_foreground() {
+                self.resume()?;
+            }
             let now = Instant::now();
             if now >= self.next_sample {
                 self.sample(now)?;
@@ -147,16 +158,20 @@ impl Runtime {
             if let Some(exit) = self.exit {
                 return Ok(exit);
             }
-            if self.is_dirty && Instant::now() >= self.frame_due() && self.paint().is_err() {
+            let is_paint_due = self.is_dirty && !self.is_in_background && Instant::now() >= self.frame_due();
+            if is_paint_due && self.paint().is_err() {
                 // Writing fails only after the terminal has disappeared.
                 return Ok(Exit::TerminalGone);
             }
-            let mut deadline =
-                if self.is_dirty { self.next_sample.min(self.frame_due()) } else { self.next_sample };
+            let mut deadline = self.next_sample.min(Instant::now() + MAX_WAIT);
+            if self.is_dirty && !self.is_in_background {
+                deadline = deadline.min(self.frame_due());
+            }
             if !self.awaited_replies.is_empty() && self.last_command_at.elapsed() < REPLY_POLL_DURATION {
                 deadline = deadline.min(Instant::now() + REPLY_POLL_INTERVAL);
             }
-            match self.input.wait(&self.tty, &mut self.signals, deadline, &mut keys)? {
+            let tty = &self.tty;
+            match self.input.wait(tty, !self.is_in_background, &mut self.signals, deadline, &mut keys)? {
                 WaitOutcome::Ready => {}
                 WaitOutcome::TerminalGone => return Ok(Exit::TerminalGone),
             }
@@ -198,7 +213,7 @@ impl Runtime {
 
     /// Restores the terminal, suspends the process group (SIGTSTP), and continues after SIGCONT.
     fn suspend(&mut self) -> io::Result<()> {
-        if !TerminalSignals::has_job_control() {
+        if !self.signals.has_job_control() {
             return self.handle(Msg::NoShell);
         }
         self.tty.leave();
@@ -206,8 +221,13 @@ impl Runtime {
         self.resume()
     }
 
-    /// Enters raw mode and the alternate screen again after the process was stopped, and repaints.
+    /// Enters raw mode and the alternate screen again after the process was stopped, and repaints; not if the shell
+    /// continued it in the background.
     fn resume(&mut self) -> io::Result<()> {
+        self.is_in_background = !self.tty.is_in_foreground();
+        if self.is_in_background {
+            return Ok(());
+        }
         self.tty.enter()?;
         if self.model.display.mouse {
             self.screen.queue_sequence(MOUSE_ON);

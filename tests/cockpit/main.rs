@@ -13,8 +13,11 @@
 
 mod acting;
 mod download;
+mod job_control;
 mod leaving;
 mod live;
+#[path = "../support/preload.rs"]
+mod preload;
 mod terminal;
 
 use std::{

@@ -16,6 +16,7 @@ use underpass::{config::ProxyConfig, wire::handshake::Token};
 use crate::{
     SECOND, serves_a_fresh_user,
     support::{
+        preload,
         process::{Process, Signal},
         soon,
         target::{self, LOOPBACK, Target},
@@ -104,10 +105,7 @@ async fn a_full_log_disk_does_not_affect_traffic() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn wall_clock_jumps_affect_the_log_only() {
-    let library = format!("{}/clock.so", env!("CARGO_TARGET_TMPDIR"));
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hostile/clock.c");
-    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o", &library, source]).status().await;
-    assert!(compiled.unwrap().success(), "what links this test compiles C too");
+    let library = preload::compile("hostile/clock.c");
     let binary = env!("CARGO_BIN_EXE_underpass");
     let mut process = program(&format!("LD_PRELOAD='{library}' exec '{binary}' {SERVER}"));
     let line = process.line("listening for proxies on ").await;

@@ -8,6 +8,7 @@
 pub mod binary;
 pub mod client;
 pub mod link;
+pub mod preload;
 pub mod process;
 pub mod relay;
 pub mod target;

@@ -29,7 +29,11 @@ mod redispatch;
 mod refusals;
 mod resume;
 mod services;
+#[cfg(target_os = "linux")]
+mod signals;
 mod small_writes;
+#[cfg(target_os = "linux")]
+mod standard_streams;
 mod stream_control;
 mod striping;
 #[path = "../support/mod.rs"]

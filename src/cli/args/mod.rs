@@ -27,8 +27,10 @@ pub(super) use shared::{LogArgs, ScreenArgs, TokenArgs, WorkerArgs};
 use values::{OnOff, address, channels, chunk, host_port, seconds};
 
 /// The meaning of each exit status, shown below the help.
-const EXIT_STATUS: &str = "Exit status: 0 success, 1 failure, 2 invalid command line, 3 refused by the server for good \
-    (token, version, port not allowed; a port in use is retried), 4 the demo detected corrupted data";
+const EXIT_STATUS: &str = "Exit status: 0 success, also after SIGTERM, SIGINT or SIGHUP; 1 failure; 2 invalid command line; \
+    3 refused by the server for good (token, version, port not allowed; a port in use is retried); 4 the demo detected \
+    corrupted data. The first signal drains, the second one aborts the open streams; with a third one, or if the process \
+    has not ended two seconds after the second one, it dies of that signal (128 plus its number in a shell).";
 
 /// A self-hosted reverse tunnel with the cockpit built in.
 #[derive(Debug, Parser)]
@@ -43,10 +45,13 @@ pub(super) struct CliArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum CliCommand {
     /// Run on the public machine: accept proxies, open public ports for them, and show every stream
+    #[command(after_help = EXIT_STATUS)]
     Server(ServerArgs),
     /// Run behind NAT: serve a public port of the server from a target reachable from here
+    #[command(after_help = EXIT_STATUS)]
     Proxy(ProxyArgs),
     /// Run a demonstration: a server, three proxies, an origin and users in one process
+    #[command(after_help = EXIT_STATUS)]
     Demo(DemoArgs),
 }
 
@@ -80,8 +85,8 @@ pub(super) struct ServerArgs {
     /// Grace period: time streams are kept for a proxy that has lost all its channels, in seconds; 0 resets them at once
     #[arg(long, value_name = "SECS", default_value = "30", value_parser = seconds)]
     grace: Duration,
-    /// Drain timeout: time open streams may continue after SIGTERM or Ctrl-C, in seconds
-    #[arg(long, value_name = "SECS", default_value = "10", value_parser = seconds)]
+    /// Drain timeout: time open streams may continue after SIGTERM or Ctrl-C, in seconds; a second signal ends them
+    #[arg(long, value_name = "SECS", default_value = "8", value_parser = seconds)]
     drain: Duration,
     /// Share the ports with another server (SO_REUSEPORT), for a zero-downtime restart: start the new server, then end
     /// the old one with SIGTERM
@@ -147,8 +152,8 @@ pub(super) struct ProxyArgs {
     /// Frame format on the channels; text is for comparison, and sends the token in clear text
     #[arg(long, value_enum, default_value_t = ProxyFormat::Binary)]
     format: ProxyFormat,
-    /// Drain timeout: time open streams may continue after SIGTERM or Ctrl-C, in seconds
-    #[arg(long, value_name = "SECS", default_value = "10", value_parser = seconds)]
+    /// Drain timeout: time open streams may continue after SIGTERM or Ctrl-C, in seconds; a second signal ends them
+    #[arg(long, value_name = "SECS", default_value = "8", value_parser = seconds)]
     drain: Duration,
     /// Maximum size of one chunk of a stream in bytes, such as 8192 or 8K [default: adapts to the rate of each channel]
     #[arg(long, value_name = "BYTES", value_parser = chunk)]

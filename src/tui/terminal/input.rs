@@ -40,13 +40,15 @@ impl TerminalInput {
         self.parser.take_mouse_events()
     }
 
-    /// Waits until input arrives, a signal is raised or `deadline` passes, and appends the parsed keys to `keys`.
+    /// Waits until input arrives, a signal is raised or `deadline` passes, and appends the parsed keys to `keys`. Without
+    /// `with_keys` nothing is read, and only the end of the terminal is noticed.
     ///
     /// # Errors
     /// `poll` fails.
     pub(crate) fn wait(
         &mut self,
         tty: &Tty,
+        with_keys: bool,
         signals: &mut TerminalSignals,
         deadline: Instant,
         keys: &mut Vec<Key>,
@@ -60,7 +62,7 @@ impl TerminalInput {
             tv_nsec: timeout.subsec_nanos().into(),
         };
         let mut fds = [
-            PollFd::from_borrowed_fd(tty.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(tty.as_fd(), if with_keys { PollFlags::IN } else { PollFlags::empty() }),
             PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
         ];
         match poll(&mut fds, Some(&timeout)) {

@@ -15,3 +15,4 @@ pub(crate) use keys::{Key, KeyCode, KeyModifiers, MouseEvent};
 pub(crate) use panic::PanicHook;
 pub(crate) use signals::TerminalSignals;
 pub(crate) use tty::Tty;
+pub use tty::{is_in_foreground, restore};

@@ -37,15 +37,16 @@ pub(crate) struct TerminalSignals {
 }
 
 impl TerminalSignals {
-    /// Registers handlers for INT, TERM, HUP, TSTP, CONT and WINCH.
+    /// Registers handlers for INT, TERM, HUP, TSTP, CONT and WINCH, except for those `ignored`.
     ///
     /// # Errors
     /// No descriptor is left, or the system refuses a handler.
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub(crate) fn listen(ignored: &[i32]) -> io::Result<Self> {
         let (wakeup, write) = UnixStream::pair()?;
         wakeup.set_nonblocking(true)?;
         let mut signals = Self { flags: Vec::new(), wakeup, ids: Vec::new() };
-        for signal in [SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT, SIGWINCH] {
+        let handled = [SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT, SIGWINCH];
+        for signal in handled.into_iter().filter(|signal| !ignored.contains(signal)) {
             let raised = Arc::new(AtomicBool::new(false));
             // The flag is registered before the socket, so that it is set by the time the input loop wakes.
             signals.ids.push(flag::register(signal, raised.clone())?);
@@ -112,9 +113,10 @@ impl TerminalSignals {
     }
 
     /// Returns whether a shell controls this process and could continue it after a stop. Without one, `^Z` would
-    /// freeze every stream for good.
-    pub(crate) fn has_job_control() -> bool {
-        getsid(None).is_ok_and(|session| session != getpgrp())
+    /// freeze every stream for good. A parent that ignored SIGTSTP does not want its children to stop either.
+    pub(crate) fn has_job_control(&self) -> bool {
+        let is_handled = self.flags.iter().any(|(signal, _)| *signal == SIGTSTP);
+        is_handled && getsid(None).is_ok_and(|session| session != getpgrp())
     }
 }
 

@@ -4,11 +4,21 @@ use std::{
     fs::File,
     io::{self, IsTerminal, Write},
     os::fd::{AsFd, BorrowedFd},
-    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
+use parking_lot::Mutex;
 use ratatui::layout::Size;
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::{
+    process::getpgrp,
+    termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr},
+};
+
+/// The terminal that the cockpit has taken over, for [`restore`]: a process has only one.
+static OPEN: Mutex<Weak<Tty>> = Mutex::new(Weak::new());
 
 /// Selects the alternate screen, hides the cursor and turns line wrap off: a row that is one cell too wide must not
 /// shift the rows below it.
@@ -18,7 +28,7 @@ const LEAVE: &[u8] = b"\x1b[?2026l\x1b[0m\x1b[?1006l\x1b[?1000l\x1b[?7h\x1b[?25h
 
 /// The terminal, in raw mode and on the alternate screen after [`enter`](Self::enter). Dropping it restores it.
 ///
-/// All methods take `&self`, so that the panic hook can share it.
+/// All methods take `&self`, so that the panic hook and [`restore`] can share it.
 #[derive(Debug)]
 pub(crate) struct Tty {
     /// The descriptor from which keys are read: standard input, or `/dev/tty` if that is not a terminal.
@@ -36,7 +46,7 @@ impl Tty {
     ///
     /// # Errors
     /// Standard output is not a terminal, no controlling terminal exists, or its attributes cannot be set.
-    pub(crate) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Arc<Self>> {
         let stdin = io::stdin();
         let input = if stdin.is_terminal() {
             File::from(stdin.as_fd().try_clone_to_owned()?)
@@ -51,7 +61,9 @@ impl Tty {
         // An unbuffered file: `Stdout` is line-buffered behind a lock and would split a frame into several writes.
         let output = File::from(stdout.as_fd().try_clone_to_owned()?);
         let original_attributes = tcgetattr(&input)?;
-        let tty = Self { input, output, original_attributes, is_entered: AtomicBool::new(false) };
+        let is_entered = AtomicBool::new(false);
+        let tty = Arc::new(Self { input, output, original_attributes, is_entered });
+        *OPEN.lock() = Arc::downgrade(&tty);
         tty.enter()?;
         Ok(tty)
     }
@@ -72,10 +84,17 @@ impl Tty {
     /// Restores the terminal to its state before [`open`](Self::open). Does nothing if it is restored already.
     pub(crate) fn leave(&self) {
         if self.is_entered.swap(false, SeqCst) {
-            // An error means that the terminal has disappeared; there is nothing left to restore.
-            _ = (&self.output).write_all(LEAVE);
+            // An error means that the terminal has disappeared; there is nothing left to restore. The attributes first:
+            // writing to a terminal that takes no output blocks.
             _ = tcsetattr(&self.input, OptionalActions::Now, &self.original_attributes);
+            _ = (&self.output).write_all(LEAVE);
         }
+    }
+
+    /// Returns whether this process is in the terminal's foreground process group. In the background, reading from the
+    /// terminal and changing its attributes would stop the whole process (SIGTTIN, SIGTTOU), with all of its streams.
+    pub(crate) fn is_in_foreground(&self) -> bool {
+        is_in_foreground(&self.input)
     }
 
     /// Returns the terminal's size in cells; 0×0 where the terminal does not report one.
@@ -104,4 +123,19 @@ impl Drop for Tty {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+/// Restores the terminal that the cockpit has taken over, if it has. For a process that ends without waiting for the
+/// cockpit. Blocks while the terminal takes no output.
+pub fn restore() {
+    let open = OPEN.lock().upgrade();
+    if let Some(tty) = open {
+        tty.leave();
+    }
+}
+
+/// Returns whether this process is in the foreground process group of `terminal`. A terminal that is not the controlling
+/// one of this process, or that has disappeared, has none of its process groups in the background.
+pub fn is_in_foreground(terminal: impl AsFd) -> bool {
+    tcgetpgrp(terminal).map_or(true, |foreground| foreground == getpgrp())
 }

@@ -1,0 +1,21 @@
+//! What the program writes to stdout and stderr itself, besides the log.
+//!
+//! `println!` and `eprintln!` panic where the output is a closed pipe or a full device. Here nobody is left to read the
+//! text then, and the program goes on as if it had been read.
+
+use std::{
+    fmt,
+    io::{self, Write},
+};
+
+/// Writes `underpass: ` and the message to stderr, as one line.
+pub(super) fn complain(message: impl fmt::Display) {
+    // In one write: a line must not be mixed with those of another thread.
+    _ = io::stderr().write_all(format!("underpass: {message}\n").as_bytes());
+}
+
+/// Writes the text to stdout.
+pub(super) fn print(text: impl fmt::Display) {
+    let mut stdout = io::stdout().lock();
+    _ = stdout.write_all(text.to_string().as_bytes()).and_then(|()| stdout.flush());
+}

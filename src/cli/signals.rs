@@ -1,0 +1,127 @@
+//! The signals that ask the process to end: SIGINT, SIGTERM and SIGHUP.
+//!
+//! They are handled by a thread of their own. Whatever blocks a worker thread, the cockpit or the main thread, the second
+//! signal ends the process.
+
+use std::{
+    io::{self, Read},
+    os::unix::net::UnixStream,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context;
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    flag,
+    low_level::{emulate_default_handler, pipe, signal_name},
+};
+
+use super::{host::RESTORE_TIMEOUT, output};
+use crate::{runtime::is_signal_ignored, server::ShutdownSignals, tui};
+
+/// How long the process may take to abort its streams after the second signal, before it ends without. Longer than the
+/// clean-up of the server, which tells proxies and users.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Installs handlers for the signals that ask the process to end, from now on until it ends, and turns them into a
+/// shutdown: the first one starts a drain, the second one aborts. If the process has not ended [`ABORT_TIMEOUT`] after the
+/// second one, or if there is a third one, it dies of that signal, with the terminal restored.
+///
+/// A signal that is ignored now stays ignored, as the parent process wanted it: SIGHUP under `nohup`, SIGINT of a
+/// background command of a shell without job control.
+///
+/// # Errors
+/// The handlers or their thread cannot be created.
+pub(super) fn follow(shutdown: ShutdownSignals) -> anyhow::Result<()> {
+    let signals =
+        ReceivedSignals::listen().context("cannot install the handlers of SIGINT, SIGTERM and SIGHUP")?;
+    // The thread is not joined: it has to watch the end of everything else, also of the process itself.
+    spawn("signals", move || dispatch(signals, &shutdown)).context("cannot start the thread of the signals")
+}
+
+/// The signals that this process has received. Each is counted: two that arrive before the thread runs, which may take a
+/// second on a busy machine, are two.
+struct ReceivedSignals {
+    /// The number of the last signal.
+    last: Arc<AtomicUsize>,
+    /// One byte for each signal.
+    bytes: UnixStream,
+}
+
+impl ReceivedSignals {
+    /// Installs the handlers of those signals that are not ignored.
+    fn listen() -> io::Result<Self> {
+        let (bytes, write) = UnixStream::pair()?;
+        let last = Arc::<AtomicUsize>::default();
+        for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_signal_ignored(signal)) {
+            // Before the byte, so that it is set when the thread reads that.
+            flag::register_usize(signal, last.clone(), signal.unsigned_abs() as usize)?;
+            pipe::register(signal, write.try_clone()?)?;
+        }
+        Ok(Self { last, bytes })
+    }
+}
+
+impl Iterator for ReceivedSignals {
+    type Item = i32;
+
+    /// Waits for the next signal and returns its number.
+    fn next(&mut self) -> Option<i32> {
+        self.bytes.read_exact(&mut [0]).ok()?;
+        i32::try_from(self.last.load(SeqCst)).ok()
+    }
+}
+
+/// Turns signals into a shutdown, until the process ends.
+fn dispatch(signals: ReceivedSignals, shutdown: &ShutdownSignals) {
+    for (count, signal) in signals.enumerate() {
+        match count {
+            // The operator has ended the program from the cockpit already, and it has not ended.
+            0 if shutdown.abort.is_cancelled() => end_after_timeout(signal),
+            0 => shutdown.drain.cancel(),
+            1 => {
+                shutdown.abort.cancel();
+                end_after_timeout(signal);
+            }
+            _ => end(signal),
+        }
+    }
+}
+
+/// Ends the process [`ABORT_TIMEOUT`] from now, if it has not ended by then.
+fn end_after_timeout(signal: i32) {
+    let started = spawn("shutdown timeout", move || {
+        thread::sleep(ABORT_TIMEOUT);
+        end(signal)
+    });
+    if started.is_err() {
+        end(signal);
+    }
+}
+
+/// Restores the terminal and ends the process by the default action of `signal`, so that its parent learns of the signal.
+fn end(signal: i32) -> ! {
+    let (restored_sender, restored) = mpsc::sync_channel(1);
+    // On a thread of its own, because writing to the terminal or to stderr may block.
+    let started = spawn("restore terminal", move || {
+        tui::restore_terminal();
+        output::complain(format_args!("ended by {} at once", signal_name(signal).unwrap_or("a signal")));
+        _ = restored_sender.send(());
+    });
+    if started.is_ok() {
+        _ = restored.recv_timeout(RESTORE_TIMEOUT);
+    }
+    _ = emulate_default_handler(signal);
+    std::process::abort()
+}
+
+/// Starts a thread that nothing waits for.
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
+}

@@ -1,0 +1,154 @@
+//! The server as a job of an interactive shell: in the background, stopped and continued, and outliving its terminal.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use portable_pty::CommandBuilder;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    exclusive,
+    terminal::{LONG, Terminal},
+};
+
+/// Arguments of a server on a free port.
+const SERVER: &str = "server --listen 127.0.0.1:0 --bind 127.0.0.1 --token a-token-of-the-tests";
+
+/// Starts an interactive shell with job control.
+fn shell() -> Terminal {
+    let mut shell = CommandBuilder::new("/bin/bash");
+    shell.args(["--norc", "--noprofile", "-i"]);
+    shell.env("PS1", "ready> ");
+    let terminal = Terminal::run(shell, (120, 36));
+    terminal.until_shows("ready> ");
+    terminal
+}
+
+/// Runs the program with these arguments, redirections and `&` in the shell.
+fn run(terminal: &Terminal, command: &str) {
+    terminal.press(&format!("{} {command}\n", env!("CARGO_BIN_EXE_underpass")));
+}
+
+/// Returns the first address on loopback in a text.
+fn address(text: &str) -> Option<SocketAddr> {
+    let begin = text.find("127.0.0.1:")?;
+    let text = &text[begin..];
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(text.len());
+    text[..end].parse().ok().filter(|addr: &SocketAddr| addr.port() > 0)
+}
+
+/// Asserts that the server on this tunnel port runs: it answers what is no handshake by closing the connection.
+fn assert_serves(addr: SocketAddr) {
+    let mut client = TcpStream::connect(addr).unwrap();
+    client.set_read_timeout(Some(LONG)).unwrap();
+    client.write_all(b"nonsense\n").unwrap();
+    if let Err(error) = client.read_to_end(&mut Vec::new()) {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+    }
+}
+
+/// Using the terminal from the background stopped the server (SIGTTOU) with its port open.
+#[test]
+fn in_the_background_the_server_logs_instead_of_showing_the_cockpit() {
+    let _exclusive = exclusive();
+    let terminal = shell();
+    // With this setting even a line on stderr would stop it.
+    terminal.press("stty tostop\n");
+    run(&terminal, &format!("{SERVER} &"));
+    terminal.until_shows("started in the background of the terminal");
+    let line = "listening for proxies on ";
+    let addr = terminal.until(line, |screen| address(screen.contents().split(line).nth(1)?));
+    assert_serves(addr);
+    terminal.press("jobs\n");
+    terminal.until_shows("Running");
+    terminal.press("kill %1; wait %1; echo ended with $?\n");
+    terminal.until_shows("ended with 0");
+    terminal.press("exit 7\n");
+    assert_eq!(terminal.exit().0, 7);
+}
+
+#[test]
+fn bg_continues_the_server_without_the_cockpit_and_fg_brings_it_back() {
+    let _exclusive = exclusive();
+    let terminal = shell();
+    run(&terminal, SERVER);
+    let shown = |screen: &vt100::Screen| screen.alternate_screen() && screen.contents().contains("open");
+    let addr = terminal.until("the cockpit", |screen| address(&screen.contents()).filter(|_| shown(screen)));
+    terminal.press("\x1a");
+    terminal.until("the shell", |screen| {
+        (!screen.alternate_screen() && screen.contents().trim_end().ends_with("ready>")).then_some(())
+    });
+    terminal.press("bg\n");
+    // The cockpit used to take the terminal again, for which the kernel stopped the process at once.
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(1) {
+        assert_serves(addr);
+    }
+    terminal.press("echo $((40+2))\n");
+    terminal.until("an answer", |screen| screen.contents().lines().any(|l| l.trim() == "42").then_some(()));
+    terminal.press("fg\n");
+    terminal.until("the cockpit again", |screen| shown(screen).then_some(()));
+    terminal.press("q");
+    terminal.until("the shell again", |screen| (!screen.alternate_screen()).then_some(()));
+    terminal.press("exit 7\n");
+    assert_eq!(terminal.exit().0, 7);
+}
+
+/// Closing the terminal drained and ended the server.
+#[test]
+fn under_nohup_the_server_outlives_its_terminal() {
+    let _exclusive = exclusive();
+    let mut terminal = shell();
+    let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("nohup.log");
+    _ = std::fs::remove_file(&log);
+    let program = env!("CARGO_BIN_EXE_underpass");
+    terminal.press(&format!("nohup {program} {SERVER} >{} 2>&1 &\necho pid $! .\n", log.display()));
+    let pid = terminal.until("the pid", |screen| {
+        let contents = screen.contents();
+        let line = contents.lines().find(|line| line.starts_with("pid ") && line.ends_with(" ."))?;
+        line.split(' ').nth(1)?.parse().ok().and_then(Pid::from_raw)
+    });
+    let deadline = Instant::now() + LONG;
+    let until_logged = |line: &str| loop {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        if text.contains(line) {
+            return text;
+        }
+        assert!(Instant::now() < deadline, "{text}");
+        std::thread::yield_now();
+    };
+    let line = "listening for proxies on ";
+    let addr = address(until_logged(line).split(line).nth(1).unwrap()).unwrap();
+    terminal.close();
+    // The shell hangs up its jobs before it ends.
+    terminal.exit();
+    assert_serves(addr);
+    kill_process(pid, Signal::TERM).unwrap();
+    let log = until_logged("server ended");
+    assert_eq!(log.matches("draining").count(), 1, "{log}");
+}
+
+#[test]
+fn a_terminal_that_cannot_show_the_cockpit_gets_the_log_and_a_line_that_says_why() {
+    let _exclusive = exclusive();
+    let program = env!("CARGO_BIN_EXE_underpass");
+    for (setup, why) in [
+        ("TERM=dumb", "TERM is dumb"),
+        ("unset TERM", "TERM is not set"),
+        ("stty rows 0 cols 0", "the terminal does not report its size"),
+    ] {
+        let mut shell = CommandBuilder::new("/bin/sh");
+        shell.args(["-c", &format!("{setup}; exec '{program}' {SERVER}")]);
+        let terminal = Terminal::run(shell, (120, 36));
+        terminal.until_shows(why);
+        terminal.until_shows("listening for proxies on ");
+        terminal.press("\x03");
+        assert_eq!(terminal.exit().0, 0, "{setup}");
+        assert_eq!(terminal.settings(), terminal.before, "{setup}");
+        assert!(!terminal.text().contains("\u{1b}"), "{setup}");
+    }
+}
