@@ -71,10 +71,9 @@ pub struct ServerConfig {
     pub inspect_protocols: bool,
     /// The most user connections that may be open at the same time.
     pub max_streams: usize,
-    /// The most connections on the tunnel port that may be in their handshake at the same time.
+    /// The most connections on the tunnel port that may be in their handshake at the same time: half of them before their
+    /// first message, a quarter that ask for a new link, and a quarter that name an existing link.
     pub max_pending_handshakes: usize,
-    /// The most connections from one client address that may be in their handshake at the same time.
-    pub max_pending_per_ip: usize,
 }
 
 impl Default for ServerConfig {
@@ -106,8 +105,7 @@ impl Default for ServerConfig {
             congestion: CongestionControl::default(),
             inspect_protocols: true,
             max_streams: 50_000,
-            max_pending_handshakes: 1024,
-            max_pending_per_ip: 256,
+            max_pending_handshakes: 2048,
         }
     }
 }

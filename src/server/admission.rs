@@ -1,69 +1,90 @@
-//! Admission control of the tunnel port: limits how many connections may be unauthenticated at the same time.
+//! Admission control of the tunnel port: which connections may be unauthenticated at the same time.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::sync::Arc;
 
-use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
-/// Limits the connections on the tunnel port that have not completed their handshake, in total and per client IP
-/// address. Such a connection costs a file descriptor and memory before its peer has proved that it knows the token.
+use super::{
+    pending_table::{PendingSlot, PendingTable},
+    ticket_rotation::LinkId,
+};
+use crate::ids::AddressBlock;
+
+/// Bounds the connections on the tunnel port whose peer has not proved yet that it knows the token: each costs a file
+/// descriptor, memory, and the CPU time of one proof, some 10 µs.
+///
+/// Each new connection is admitted, and displaces one of the block that has most where a table is full. Connections move
+/// from the first table to one of the others once they have said what they want. A proxy that resumes or joins its link
+/// competes with strangers for the moment until its HELLO is read only, which it sends with its first packet; after that,
+/// only with those who know the random id of a link as well, and before all with those who know its own.
+///
+/// No cookie is needed beyond that. TCP has shown that the address is real. What else a proxy could present in HELLO, an
+/// eavesdropper on a channel without TLS could present, too, and so gets no further than to the slots of that one link;
+/// behind TLS he does not learn the id either.
 #[derive(Debug)]
 pub(super) struct Admission {
-    /// The maximum number of unauthenticated connections in total.
-    max_pending: usize,
-    /// The maximum number of unauthenticated connections from one client IP address.
-    max_pending_per_ip: usize,
-    /// How many connections are unauthenticated now.
-    pending: Mutex<PendingCounts>,
+    /// Connections whose first message has not arrived yet: half of all slots.
+    unidentified: Arc<PendingTable<()>>,
+    /// Connections that want a new link, or one that does not exist: a quarter of all slots.
+    strangers: Arc<PendingTable<()>>,
+    /// Connections that name an existing link and its ticket, by link: a quarter of all slots.
+    known_links: Arc<PendingTable<LinkId>>,
 }
 
-/// How many connections have not completed their handshake now.
-#[derive(Debug, Default)]
-struct PendingCounts {
-    /// Unauthenticated connections from all addresses.
-    total: usize,
-    /// Unauthenticated connections by client IP address. Only addresses with at least one have an entry.
-    by_ip: HashMap<IpAddr, usize>,
-}
-
-/// One admitted connection that has not completed its handshake. Dropping it, at the end of the handshake, uncounts
-/// it, so that another connection may be admitted.
+/// One connection that is not authenticated yet. Dropping it frees its slot.
 #[derive(Debug)]
-pub(super) struct PendingConnection<'a> {
-    /// The counts that include this connection until it is dropped.
-    admission: &'a Admission,
-    /// The client's IP address.
-    ip: IpAddr,
+pub(super) struct PendingConnection {
+    /// The tables.
+    admission: Arc<Admission>,
+    /// The block of the client's address.
+    block: AddressBlock,
+    /// Cancelled when the connection was displaced by a newer one, and has to be closed.
+    displaced: CancellationToken,
+    /// The slot of the connection.
+    _slot: Slot,
+}
+
+/// A slot in one of the tables of [`Admission`].
+#[derive(Debug)]
+enum Slot {
+    /// A slot of `unidentified` or `strangers`.
+    Anonymous(#[expect(dead_code, reason = "dropping it frees the slot")] PendingSlot<()>),
+    /// A slot of `known_links`.
+    Link(#[expect(dead_code, reason = "dropping it frees the slot")] PendingSlot<LinkId>),
 }
 
 impl Admission {
-    /// Creates the admission control with these two limits and no unauthenticated connection.
-    pub(super) fn new(max_pending: usize, max_pending_per_ip: usize) -> Self {
-        Self { max_pending, max_pending_per_ip, pending: Mutex::default() }
+    /// Creates the admission control without a connection. At most `max_pending` connections may be unauthenticated.
+    pub(super) fn new(max_pending: usize) -> Arc<Self> {
+        let quarter = max_pending / 4;
+        Arc::new(Self {
+            unidentified: PendingTable::new(max_pending - 2 * quarter),
+            strangers: PendingTable::new(quarter),
+            known_links: PendingTable::new(quarter),
+        })
     }
 
-    /// Admits one connection from `ip` to the handshake. Returns `None` if the total or the per-address limit is
-    /// reached.
-    pub(super) fn admit(&self, ip: IpAddr) -> Option<PendingConnection<'_>> {
-        let mut pending = self.pending.lock();
-        let from_ip = pending.by_ip.get(&ip).copied().unwrap_or_default();
-        if pending.total >= self.max_pending || from_ip >= self.max_pending_per_ip {
-            return None;
-        }
-        pending.total += 1;
-        pending.by_ip.insert(ip, from_ip + 1);
-        Some(PendingConnection { admission: self, ip })
+    /// Admits a new connection of a client in `block`.
+    pub(super) fn admit(self: &Arc<Self>, block: AddressBlock) -> PendingConnection {
+        let displaced = CancellationToken::new();
+        let slot = self.unidentified.insert((), block, displaced.clone());
+        PendingConnection { admission: self.clone(), block, displaced, _slot: Slot::Anonymous(slot) }
     }
 }
 
-impl Drop for PendingConnection<'_> {
-    fn drop(&mut self) {
-        let mut pending = self.admission.pending.lock();
-        pending.total -= 1;
-        if let Some(from_ip) = pending.by_ip.get_mut(&self.ip) {
-            *from_ip -= 1;
-            if *from_ip == 0 {
-                pending.by_ip.remove(&self.ip);
-            }
-        }
+impl PendingConnection {
+    /// Moves the connection to the slots for what its first message asks for: an existing link with a valid ticket, or
+    /// anything else.
+    pub(super) fn identify(&mut self, known_link: Option<LinkId>) {
+        let displaced = self.displaced.clone();
+        self._slot = match known_link {
+            Some(link) => Slot::Link(self.admission.known_links.insert(link, self.block, displaced)),
+            None => Slot::Anonymous(self.admission.strangers.insert((), self.block, displaced)),
+        };
+    }
+
+    /// Returns the token that is cancelled when a newer connection has displaced this one.
+    pub(super) fn displaced(&self) -> &CancellationToken {
+        &self.displaced
     }
 }

@@ -3,11 +3,12 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
+    admission::PendingConnection,
     admitted_channel::AdmittedChannel,
-    core::{Core, LinkId},
+    core::Core,
     proxy::ChannelSlot,
     proxy_task::start_proxy,
-    ticket_rotation::IssuedTicket,
+    ticket_rotation::{IssuedTicket, LinkId},
 };
 use crate::{
     mux::MuxConfig,
@@ -23,10 +24,11 @@ use crate::{
 /// receives the reason before the connection closes.
 pub(super) async fn admit_binary(
     core: &Arc<Core>,
+    pending: PendingConnection,
     mut negotiation: Negotiation,
     addr: SocketAddr,
 ) -> Result<AdmittedChannel, NegotiationError> {
-    let admitted = match authenticate(core, &mut negotiation).await {
+    let admitted = match authenticate(core, pending, &mut negotiation).await {
         Ok(verified) => join_link(core, &mut negotiation, verified, addr).await,
         Err(error) => Err(error),
     };
@@ -41,19 +43,26 @@ pub(super) async fn admit_binary(
 }
 
 /// Runs HELLO, CHALLENGE and PROOF: verifies by HMAC that the proxy knows the token and, if it adds a channel to an
-/// existing link or resumes one, the secret of a valid resumption ticket.
-async fn authenticate(core: &Core, negotiation: &mut Negotiation) -> Result<VerifiedProxy, NegotiationError> {
+/// existing link or resumes one, the secret of a valid resumption ticket. Then the connection is not `pending` any more:
+/// the limits of its link apply to it.
+async fn authenticate(
+    core: &Core,
+    mut pending: PendingConnection,
+    negotiation: &mut Negotiation,
+) -> Result<VerifiedProxy, NegotiationError> {
     let mut handshake = ServerHandshake::new(core.token.clone(), rand::random());
     loop {
         match handshake.on_frame(negotiation.recv_frame().await?)? {
             ServerStep::Verified(verified) => return Ok(verified),
             ServerStep::Send(next, challenge) => {
-                let ticket = next.link().and_then(|(link, epoch)| {
+                let known = next.link().and_then(|(link, epoch)| {
                     let proxy = core.find_link(link)?;
-                    proxy.tickets.lock().find(epoch)
+                    let ticket = proxy.tickets.lock().find(epoch)?;
+                    Some((link, ticket))
                 });
-                handshake = match ticket {
-                    Some(ticket) => next.with_secret(ticket.secret),
+                pending.identify(known.map(|(link, _)| link));
+                handshake = match known {
+                    Some((_, ticket)) => next.with_secret(ticket.secret),
                     None => next,
                 };
                 negotiation.send_frame(&challenge).await?;

@@ -4,7 +4,9 @@ use std::{net::SocketAddr, sync::Arc};
 
 use bytes::BytesMut;
 
-use super::{admitted_channel::AdmittedChannel, core::Core, proxy_task::start_proxy};
+use super::{
+    admission::PendingConnection, admitted_channel::AdmittedChannel, core::Core, proxy_task::start_proxy,
+};
 use crate::{
     config::TextProxies,
     net::{Negotiation, NegotiationError},
@@ -18,10 +20,12 @@ use crate::{
 /// it receives an ERROR line with the reason before the connection closes.
 pub(super) async fn admit_text(
     core: &Arc<Core>,
+    mut pending: PendingConnection,
     mut negotiation: Negotiation,
     addr: SocketAddr,
 ) -> Result<AdmittedChannel, NegotiationError> {
     let (mut line, fields, length) = negotiation.peek_line().await?;
+    pending.identify(None);
     let is_loopback = addr.ip().to_canonical().is_loopback();
     let is_allowed = match core.config.text_proxies {
         TextProxies::Off => false,

@@ -15,7 +15,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    admission::Admission, operator_handle::OperatorHandle, proxy::RemoteProxy, service::Service, users::Users,
+    admission::Admission, operator_handle::OperatorHandle, proxy::RemoteProxy, service::Service,
+    ticket_rotation::LinkId, users::Users,
 };
 use crate::{
     config::ServerConfig,
@@ -30,9 +31,6 @@ use crate::{
 /// The longest error text, in characters, that an event carries: errors may quote bytes that the peer sent.
 const MAX_REASON_CHARS: usize = 200;
 
-/// The random id by which a proxy names its link when it adds a channel or resumes.
-pub(super) type LinkId = [u8; 16];
-
 /// The state that all tasks of one server share.
 #[derive(Debug)]
 pub(super) struct Core {
@@ -45,7 +43,7 @@ pub(super) struct Core {
     /// Spawns and joins all tasks of the server.
     pub(super) tasks: Tasks,
     /// Limits connections to the tunnel port that have not completed their handshake.
-    pub(super) admission: Admission,
+    pub(super) admission: Arc<Admission>,
     /// The table of users: client addresses on services.
     pub(super) users: Arc<Users>,
     /// Holds one permit for each user connection that may be open. Shutdown waits until all permits are back.
@@ -89,7 +87,7 @@ impl Core {
         Arc::new(Self {
             token,
             tasks: Tasks::new(telemetry.clone(), workers),
-            admission: Admission::new(config.max_pending_handshakes, config.max_pending_per_ip),
+            admission: Admission::new(config.max_pending_handshakes),
             users: Users::new(telemetry.clone(), abort.clone(), &limit_count),
             user_permits: Arc::new(Semaphore::new(config.max_streams)),
             services: Mutex::default(),

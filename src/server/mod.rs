@@ -31,6 +31,7 @@ mod core;
 mod latency_recorder;
 mod lifecycle;
 mod operator_handle;
+mod pending_table;
 mod proxy;
 mod proxy_events;
 mod proxy_task;

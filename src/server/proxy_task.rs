@@ -5,11 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use super::{
-    core::{Core, LinkId},
-    proxy::RemoteProxy,
-    proxy_events::RemoteProxyEvents,
-};
+use super::{core::Core, proxy::RemoteProxy, proxy_events::RemoteProxyEvents, ticket_rotation::LinkId};
 use crate::{
     ids::{ProxyId, clean},
     link::{Link, RateLimit},

@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod tests;
 
+/// The random id by which a proxy names its link when it adds a channel or resumes. Nobody else knows it, except who reads
+/// a channel that is not encrypted.
+pub(super) type LinkId = [u8; 16];
+
 /// A resumption ticket as the server stores it: with this secret, in addition to the token, a proxy adds a channel to
 /// its link or resumes the link after the loss of all channels.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::{
 use tokio::net::TcpStream;
 
 use super::{
-    accept::accept_loop, admit_binary::admit_binary, admit_text::admit_text,
+    accept::accept_loop, admission::PendingConnection, admit_binary::admit_binary, admit_text::admit_text,
     admitted_channel::AdmittedChannel, core::Core,
 };
 use crate::{
@@ -19,7 +19,8 @@ use crate::{
 /// Accepts connections of proxies until the server drains, then closes the port and sends GOAWAY to every proxy.
 pub(super) async fn run(core: Arc<Core>, listener: Listener) {
     accept_loop(&listener, &core.telemetry, core.draining.cancelled(), |socket, addr| {
-        core.tasks.spawn("handshake", admit_connection(core.clone(), socket, addr));
+        let pending = core.admission.admit(addr.ip().into());
+        core.tasks.spawn("handshake", admit_connection(core.clone(), pending, socket, addr));
     })
     .await;
     // Before the GOAWAY: a proxy that reconnects because of it must not reach this server again.
@@ -28,17 +29,13 @@ pub(super) async fn run(core: Arc<Core>, listener: Listener) {
 }
 
 /// Runs the handshake of one connection, and starts a task that drives it as a channel if the handshake succeeds. Any
-/// failure is reported and closes the connection.
-async fn admit_connection(core: Arc<Core>, socket: StdStream, addr: SocketAddr) {
+/// failure is reported and closes the connection, and so does a newer connection that displaces this one.
+async fn admit_connection(core: Arc<Core>, pending: PendingConnection, socket: StdStream, addr: SocketAddr) {
     let socket = match TcpStream::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => return core.report_handshake_failure(addr, &error.to_string()),
     };
     let channel = {
-        let Some(_pending) = core.admission.admit(addr.ip()) else {
-            let reason = "too many connections that are not authenticated yet";
-            return core.report_handshake_failure(addr, reason);
-        };
         let socket = ChannelSocket::plain(socket);
         if let Some(name) = core.config.congestion.requested_name(socket.is_loopback()) {
             socket.request_congestion_control(name);
@@ -46,11 +43,12 @@ async fn admit_connection(core: Arc<Core>, socket: StdStream, addr: SocketAddr) 
         let mut negotiation = Negotiation::new(socket);
         negotiation.set_step_timeout(core.config.handshake_step_timeout);
         let timeout = core.config.handshake_timeout;
+        let displaced = pending.displaced().clone();
         tokio::select! {
             // A deadline for each message, so that a silent stranger is soon turned away, and one for the whole handshake.
             // With one for each read, a peer that sends a byte per second would count against the limit of unauthenticated
             // connections for ever.
-            handshake = tokio::time::timeout(timeout, handshake(&core, negotiation, addr)) => match handshake {
+            handshake = tokio::time::timeout(timeout, handshake(&core, pending, negotiation, addr)) => match handshake {
                 Ok(Ok(channel)) => channel,
                 Ok(Err(error @ NegotiationError::Abandoned)) => return tracing::debug!("connection from {addr}: {error}"),
                 Ok(Err(error)) => return core.report_handshake_failure(addr, &error.to_string()),
@@ -59,6 +57,11 @@ async fn admit_connection(core: Arc<Core>, socket: StdStream, addr: SocketAddr) 
                     return core.report_handshake_failure(addr, &reason);
                 }
             },
+            () = displaced.cancelled() => {
+                let reason = "too many unauthenticated connections, most of them from this address or for this link: \
+                    displaced by a newer one";
+                return core.report_handshake_failure(addr, reason);
+            }
             () = core.draining.cancelled() => return,
         }
     };
@@ -73,11 +76,12 @@ async fn admit_connection(core: Arc<Core>, socket: StdStream, addr: SocketAddr) 
 /// format.
 async fn handshake(
     core: &Arc<Core>,
+    pending: PendingConnection,
     mut negotiation: Negotiation,
     addr: SocketAddr,
 ) -> Result<AdmittedChannel, NegotiationError> {
     match negotiation.detect_format().await? {
-        DetectedFormat::Binary => admit_binary(core, negotiation, addr).await,
-        DetectedFormat::Text => admit_text(core, negotiation, addr).await,
+        DetectedFormat::Binary => admit_binary(core, pending, negotiation, addr).await,
+        DetectedFormat::Text => admit_text(core, pending, negotiation, addr).await,
     }
 }

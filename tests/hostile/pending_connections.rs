@@ -1,7 +1,13 @@
 //! Pending connections: what the tunnel port does before a proxy is authenticated.
 
 use std::{
+    collections::VecDeque,
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -10,16 +16,24 @@ use tokio::{
     net::{TcpSocket, TcpStream},
     task::JoinSet,
 };
-use underpass::wire::{
-    Frame, Hello, HelloMode, binary,
-    handshake::{ClientHandshake, ClientStep, Token},
+use underpass::{
+    config::{ProxyFormat, ServerConfig},
+    telemetry::EventKind,
+    wire::{
+        Frame, Hello, HelloMode, ResetCode, Welcome, binary,
+        handshake::{ClientHandshake, ClientStep, Token},
+    },
 };
 
 use crate::{
-    SECOND, Server, after_preface, header,
+    SECOND, Server, after_preface, header, serves_a_fresh_user,
     support::{
-        binary::{bytes, hello},
-        soon,
+        binary::{BinaryChannel, bytes, hello},
+        promised_second,
+        relay::Wire,
+        soon, target,
+        tunnel::Tunnel,
+        within,
     },
 };
 
@@ -176,95 +190,232 @@ async fn a_handshake_in_single_bytes_has_the_same_timeout() {
 
 /// Connects from another loopback address.
 async fn connect_from(ip: [u8; 4], to: SocketAddr) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::from(ip)), 0)).unwrap();
-    soon("a connection", socket.connect(to)).await.unwrap()
+    soon("a connection", try_connect_from(ip, to)).await.unwrap()
 }
 
-/// Returns whether the server closes a connection at once.
-async fn is_refused(socket: &mut TcpStream) -> bool {
-    let mut buffer = [0; 1];
-    let read = tokio::time::timeout(Duration::from_millis(20), socket.read(&mut buffer)).await;
-    matches!(read, Ok(Ok(0) | Err(_)))
+/// Connects from another loopback address, for a flood that the kernel may refuse.
+async fn try_connect_from(ip: [u8; 4], to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::from(ip)), 0))?;
+    socket.connect(to).await
 }
 
-/// Ten thousand connections that send a few bytes and then nothing, from one address and from forty: one address may have 256
-/// pending connections, all together 1024, and further ones are closed at once. This bounds the descriptors.
+/// Returns the number of connections of a flood, and of the server's slots for pending connections: 400 beside 64 slots,
+/// or what `UNDERPASS_PENDING` says beside the default number of slots.
+fn flood_size() -> (usize, usize) {
+    std::env::var("UNDERPASS_PENDING")
+        .map_or((400, 64), |count| (count.parse().unwrap(), ServerConfig::default().max_pending_handshakes))
+}
+
+/// Pending connections from many addresses, which are opened again whenever the server closes one.
+struct Flood {
+    opened: Arc<AtomicUsize>,
+    _tasks: JoinSet<()>,
+}
+
+impl Flood {
+    /// Opens `connections` connections from as many addresses as `address` returns, each with these bytes and then
+    /// nothing, and waits until all were opened once.
+    async fn start(
+        to: SocketAddr,
+        connections: usize,
+        address: impl Fn(usize) -> [u8; 4],
+        bytes: &[u8],
+    ) -> Self {
+        let opened = Arc::<AtomicUsize>::default();
+        let mut tasks = JoinSet::new();
+        // Each task connects one at a time, so that the backlog of the listener does not overflow.
+        let (flooders, bytes) = (20, Arc::<[u8]>::from(bytes));
+        for flooder in 0..flooders {
+            let addresses: Vec<_> = (flooder..connections).step_by(flooders).map(&address).collect();
+            let (opened, bytes) = (opened.clone(), bytes.clone());
+            tasks.spawn(async move {
+                let mut held = VecDeque::new();
+                for ip in addresses.iter().cycle() {
+                    let Ok(mut socket) = try_connect_from(*ip, to).await else { continue };
+                    _ = socket.write_all(&bytes).await;
+                    held.push_back(socket);
+                    opened.fetch_add(1, Relaxed);
+                    if held.len() > addresses.len() {
+                        held.pop_front();
+                        // All are open: from now on, at the rate at which the server closes them.
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                    }
+                }
+            });
+        }
+        let flood = Self { opened, _tasks: tasks };
+        within(Duration::from_secs(100), "the connections of a flood", async {
+            while flood.opened() < connections {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        flood
+    }
+
+    /// Returns how many connections were opened so far.
+    fn opened(&self) -> usize {
+        self.opened.load(Relaxed)
+    }
+}
+
+/// Returns one of 65,536 loopback addresses.
+fn any_address(number: usize) -> [u8; 4] {
+    let [.., high, low] = number.to_be_bytes();
+    [127, 1, high, low]
+}
+
+/// Whatever the strangers send before they fall silent, and from however many addresses: a proxy that has lost its
+/// channels resumes its link, another one registers, and users are served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_pending_connections_blocks_neither_a_resume_nor_a_new_proxy() {
+    let hello_bytes = after_preface(bytes([Frame::Hello(hello())]));
+    for (what, address, sends) in [
+        ("silence, one address", (|_| [127, 0, 1, 1]) as fn(usize) -> [u8; 4], &[][..]),
+        ("silence", any_address, &[]),
+        ("half a HELLO", any_address, &hello_bytes[..30]),
+        ("HELLO and no PROOF", any_address, &hello_bytes),
+        ("half a line", any_address, b"|0|AUTH|"),
+    ] {
+        let echo = target::echo().await;
+        let (connections, slots) = flood_size();
+        let change = |config: &mut ServerConfig| config.max_pending_handshakes = slots;
+        let (mut tunnel, relay, public) = Tunnel::through_a_relay(change, echo.addr).await;
+        let mut user = TcpStream::connect(public).await.unwrap();
+        let flood = Flood::start(tunnel.addr, connections, address, sends).await;
+        let begin = Instant::now();
+        relay.set_all(Wire::Closed);
+        user.write_all(b"resumed").await.unwrap();
+        soon("an echo over the resumed link", user.read_exact(&mut [0; 7])).await.unwrap();
+        let resumed = begin.elapsed();
+        let begin = Instant::now();
+        let fresh = tunnel.proxy(echo.addr, ProxyFormat::Binary).await;
+        let registered = begin.elapsed();
+        serves_a_fresh_user(fresh).await;
+        println!("{what}: resumed in {resumed:?}, registered in {registered:?}, {} opened", flood.opened());
+        assert!(resumed < 2 * promised_second() && registered < 2 * promised_second(), "{what}");
+        assert!(flood.opened() >= connections);
+        drop((flood, user));
+        tunnel.end().await;
+    }
+}
+
+/// Each table holds its share: what is beyond it is closed, and it is the block with the most connections that pays.
 #[tokio::test]
-async fn ten_thousand_unfinished_handshakes_do_not_block_others() {
-    let server = Server::with(|config| config.handshake_timeout = 8 * SECOND).await;
-    let addr = server.tunnel.addr;
-    let mut user = TcpStream::connect(server.public).await.unwrap();
-    let half_open = async |first: u8, addresses: u8, connections: usize| {
-        let (mut waiting, mut refused) = (Vec::new(), 0);
-        for batch in 0..connections / 100 {
-            let ip = [127, 0, 1, first + u8::try_from(batch % usize::from(addresses)).unwrap()];
-            let mut batch = JoinSet::new();
-            for _ in 0..100 {
-                batch.spawn(async move {
-                    let mut socket = connect_from(ip, addr).await;
-                    _ = socket.write_all(&binary::PREFACE).await;
-                    let refused = is_refused(&mut socket).await;
-                    (!refused).then_some(socket)
-                });
-            }
-            for socket in soon("a hundred connections", batch.join_all()).await {
-                refused += usize::from(socket.is_none());
-                waiting.extend(socket);
-            }
-        }
-        // Removes those that a busy machine closed late.
-        let mut still = Vec::new();
-        for mut socket in waiting {
-            if is_refused(&mut socket).await { refused += 1 } else { still.push(socket) }
-        }
-        (still, refused)
+async fn a_newcomer_displaces_a_connection_of_the_address_that_has_most() {
+    let server = Server::with(|config| config.max_pending_handshakes = 8).await;
+    let mut first = connect_from([127, 0, 0, 2], server.tunnel.addr).await;
+    let mut flood = Vec::new();
+    for _ in 0..20 {
+        flood.push(connect_from([127, 0, 0, 3], server.tunnel.addr).await);
+    }
+    // Half of the eight slots are for connections that have sent nothing.
+    let displaced = |event: &&EventKind| {
+        matches!(event, EventKind::HandshakeFailed { reason, addr }
+            if reason.contains("displaced by a newer one") && addr.ip() == IpAddr::V4([127, 0, 0, 3].into()))
     };
-    let (one, refused) = half_open(1, 1, 2000).await;
-    assert!(one.len() <= 256 && refused >= 2000 - 256, "{} wait, {refused} were refused", one.len());
-    // Open streams continue, new users are served, and proxies from other addresses are admitted.
-    user.write_all(b"on").await.unwrap();
-    soon("an echo", user.read_exact(&mut [0; 2])).await.unwrap();
-    server.serves().await;
-    let socket = connect_from([127, 0, 0, 2], addr).await;
-    assert!(is_welcome(socket, &server.tunnel.token).await);
-    let (many, refused) = half_open(2, 40, 8000).await;
-    assert!(one.len() + many.len() <= 1024 && refused >= 8000 - 1024, "{} and {refused}", many.len());
-    user.write_all(b"on").await.unwrap();
-    soon("an echo", user.read_exact(&mut [0; 2])).await.unwrap();
-    server.serves().await;
-    // After their handshake timeout new connections are admitted.
-    drop((one, many));
-    soon("room again", async {
-        while !is_welcome(TcpStream::connect(addr).await.unwrap(), &server.tunnel.token).await {}
-    })
-    .await;
-    drop(user);
+    let count = || server.tunnel.events().iter().filter(displaced).count();
+    server.tunnel.until("17 are displaced", |_| count() >= 17).await;
+    for socket in &flood {
+        // A connection that is left has a slot: nothing displaces it now.
+        _ = tokio::time::timeout(Duration::from_millis(10), socket.readable()).await;
+    }
+    assert_eq!(count(), 17);
+    // The other address is not affected, and its connection completes its handshake.
+    assert!(is_welcome(&mut first, &server.tunnel.token).await);
+    drop((first, flood));
     server.end().await;
 }
 
+/// Whoever learns the id of a link gets the slots of connections that name it, and keeps neither its proxy nor those of
+/// other links out.
 #[tokio::test]
-async fn pending_connections_are_limited_in_total() {
-    let server =
-        Server::with(|config| (config.max_pending_handshakes, config.max_pending_per_ip) = (6, 4)).await;
-    let mut strangers = Vec::new();
-    for (ip, turned_away) in [(2, 0), (2, 0), (2, 0), (2, 0), (2, 1), (3, 0), (3, 0), (3, 1), (4, 1)] {
-        let mut socket = connect_from([127, 0, 0, ip], server.tunnel.addr).await;
-        let addr = socket.local_addr().unwrap();
-        if turned_away == 1 {
-            assert!(server.rejection_reason("one too many", addr).await.contains("too many connections"));
-            assert_eq!(soon("its end", socket.read(&mut [0])).await.unwrap_or(0), 0);
-        } else {
-            assert!(!is_refused(&mut socket).await);
-            strangers.push(socket);
-        }
+async fn a_thief_of_a_link_id_blocks_no_resume() {
+    let server = Server::with(|config| {
+        (config.max_pending_handshakes, config.grace_period) = (64, 30 * SECOND);
+    })
+    .await;
+    let (addr, token) = (server.tunnel.addr, &server.tunnel.token);
+    let resume = |welcome: &Welcome| Hello { mode: HelloMode::Resume, link: welcome.link, ..hello() };
+    let (known, known_welcome, _) = BinaryChannel::serving(addr, token, 0).await;
+    let (other, other_welcome, _) = BinaryChannel::serving(addr, token, 0).await;
+    let theft = after_preface(bytes([Frame::Hello(resume(&known_welcome))]));
+    let mut thieves = Vec::new();
+    for number in 0..200 {
+        let mut thief = connect_from(any_address(number), addr).await;
+        thief.write_all(&theft).await.unwrap();
+        // Its slot is one of the known link's once it is challenged; it may have been displaced since.
+        _ = soon("an answer", thief.read(&mut [0; 64])).await;
+        thieves.push(thief);
     }
-    strangers.clear();
+    drop((known, other));
+    for welcome in [&other_welcome, &known_welcome] {
+        let greeted = BinaryChannel::greeted(addr, token, resume(welcome), welcome.resume_secret).await;
+        let (mut channel, _) = greeted.unwrap();
+        channel.settle().await;
+        channel.send([Frame::GoAway { code: ResetCode::Shutdown }]).await;
+    }
+    drop(thieves);
+    server.end().await;
+}
+
+/// The timeout of a step holds for a whole message, however slowly its bytes arrive, and long before that of the
+/// handshake.
+#[tokio::test]
+async fn each_message_of_the_handshake_has_its_timeout() {
+    let step = Duration::from_millis(300);
+    let server = Server::with(|config| config.handshake_step_timeout = step).await;
+    let hello_bytes = after_preface(bytes([Frame::Hello(hello())]));
+    let proof = bytes([Frame::Proof { mac: [0; 32] }]);
+    let token =
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, server.tunnel.token.reveal());
+    let auth = format!("|0|AUTH|{token}\n").into_bytes();
+    // What is sent at once, and what follows in single bytes.
+    let cases: Vec<(&str, Vec<u8>, Vec<u8>)> = vec![
+        ("silence", vec![], vec![]),
+        ("a preface in single bytes", vec![], hello_bytes.clone()),
+        ("a HELLO in single bytes", hello_bytes[..8].into(), hello_bytes[8..].into()),
+        ("silence after CHALLENGE", hello_bytes.clone(), vec![]),
+        ("a PROOF in single bytes", hello_bytes, proof),
+        ("a line in single bytes", vec![], vec![b'x'; 200]),
+        ("silence after AUTH", auth.clone(), vec![]),
+        ("ADDPROXY in single bytes", auth, vec![b'x'; 200]),
+    ];
+    let mut strangers = JoinSet::new();
+    for (what, at_once, slowly) in cases {
+        let addr = server.tunnel.addr;
+        strangers.spawn(async move {
+            let mut socket = TcpStream::connect(addr).await.unwrap();
+            let (begin, stranger) = (Instant::now(), socket.local_addr().unwrap());
+            socket.write_all(&at_once).await.unwrap();
+            let (mut tick, mut slowly) = (tokio::time::interval(step / 5), slowly.into_iter());
+            let mut buffer = [0; 64];
+            soon(what, async {
+                loop {
+                    tokio::select! {
+                        _ = tick.tick() => if let Some(byte) = slowly.next() {
+                            _ = socket.write_all(&[byte]).await;
+                        },
+                        read = socket.read(&mut buffer) => if matches!(read, Ok(0) | Err(_)) { return },
+                    }
+                }
+            })
+            .await;
+            (what, stranger, begin.elapsed())
+        });
+    }
+    for (what, stranger, after) in soon("all are closed", strangers.join_all()).await {
+        // Far below the timeout of the whole handshake, which is 30 s.
+        assert!(after >= step && after < 10 * SECOND, "{what}: {after:?}");
+        let reason = server.rejection_reason(what, stranger).await;
+        assert!(reason.contains("no complete message within"), "{what}: {reason}");
+    }
     server.end().await;
 }
 
 /// Returns whether a conforming proxy is admitted over `socket`.
-async fn is_welcome(mut socket: TcpStream, token: &Token) -> bool {
+async fn is_welcome(socket: &mut TcpStream, token: &Token) -> bool {
     let (client, first) = ClientHandshake::start(token.clone(), hello());
     if socket.write_all(&after_preface(bytes([first]))).await.is_err() {
         return false;
