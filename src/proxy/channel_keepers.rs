@@ -1,6 +1,9 @@
 //! The tasks that keep the channels of one link established, as many as the link should have.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     channel_supervisor::ChannelSupervisor,
@@ -32,7 +35,7 @@ impl ChannelKeepers {
     /// Spawns the tasks that are missing. `first` is a channel that the first of them starts with. Its socket must
     /// belong to the runtime of the first worker thread, on which the link's first task runs.
     pub(super) fn spawn_missing(&mut self, mut first: Option<Driver>) {
-        while self.target.add_keeper() {
+        while self.target.add_keeper(Instant::now()) {
             let guard = self.target.guard_keeper();
             let task = keep_channel(self.supervisor.clone(), self.tasks.clone(), first.take(), guard);
             self.tasks.spawn_on(self.spawned, format!("channel {}", self.spawned + 1), task);
@@ -48,7 +51,10 @@ impl ChannelKeepers {
         target.mark_changed();
         let (tasks, supervisor) = (self.tasks.clone(), self.supervisor.clone());
         loop {
+            let next_opening = self.target.next_opening();
+            let due = next_opening.unwrap_or_else(Instant::now).into();
             tokio::select! {
+                () = tokio::time::sleep_until(due), if next_opening.is_some() => {}
                 () = tasks.stopped() => return,
                 () = supervisor.serves_no_more() => return,
                 changed = target.changed() => if changed.is_err() { return },

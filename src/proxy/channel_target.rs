@@ -6,12 +6,21 @@ use std::{
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{config::ChannelCount, mux::ChannelWish};
+
+/// How many channels may be opened at once beyond the first ones: twice as many as from the fewest to the most. Their
+/// number follows the wishes of the server, which could change them thirty times a second.
+const MAX_OPENINGS: u16 = 2 * (ChannelCount::MAX_AUTO - ChannelCount::MIN_AUTO);
+
+/// How long it takes until one more channel may be opened, when so many were. A channel that is not needed is closed after
+/// 30 s at the earliest, so that an honest server does not wait for this.
+const OPENING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The number of channels that a link should have, from the wishes of both sides, and the number of tasks that keep
 /// one channel established each.
@@ -23,8 +32,8 @@ pub(super) struct ChannelTarget {
     wishes: Mutex<Wishes>,
     /// The number of channels that the link should have: the larger wish, within the limits.
     target: watch::Sender<u16>,
-    /// How many tasks keep a channel established. A task whose channel is being retired does not count any more.
-    keepers: Mutex<u16>,
+    /// The tasks that keep a channel established each.
+    keepers: Mutex<Keepers>,
     /// Whether a keeper has panicked since [`take_panic`](Self::take_panic) was called.
     has_keeper_panicked: AtomicBool,
 }
@@ -37,11 +46,43 @@ impl Drop for KeeperGuard {
     fn drop(&mut self) {
         if thread::panicking() {
             let mut keepers = self.0.keepers.lock();
-            *keepers = keepers.saturating_sub(1);
+            keepers.count = keepers.count.saturating_sub(1);
             drop(keepers);
             self.0.has_keeper_panicked.store(true, SeqCst);
             self.0.target.send_modify(|_| {});
         }
+    }
+}
+
+/// The tasks that keep a channel established each, and how many more may be started.
+#[derive(Debug)]
+struct Keepers {
+    /// Their number. A task whose channel is being retired does not count any more.
+    count: u16,
+    /// How many may be started now.
+    openings_left: u16,
+    /// When `openings_left` was last increased, or was full.
+    refilled_at: Instant,
+}
+
+impl Keepers {
+    /// Takes one of the openings, if one is left at `now`.
+    fn take_opening(&mut self, now: Instant) -> bool {
+        let intervals =
+            now.saturating_duration_since(self.refilled_at).as_secs() / OPENING_INTERVAL.as_secs();
+        let earned = u16::try_from(intervals).unwrap_or(u16::MAX);
+        let left = self.openings_left.saturating_add(earned);
+        if left >= MAX_OPENINGS {
+            // The first channels may be more.
+            self.openings_left = self.openings_left.max(MAX_OPENINGS);
+            self.refilled_at = now;
+        } else {
+            self.openings_left = left;
+            self.refilled_at += OPENING_INTERVAL * u32::from(earned);
+        }
+        let is_left = self.openings_left > 0;
+        self.openings_left -= u16::from(is_left);
+        is_left
     }
 }
 
@@ -61,7 +102,11 @@ impl ChannelTarget {
             limits,
             wishes: Mutex::default(),
             target: watch::Sender::new(limits.initial()),
-            keepers: Mutex::new(0),
+            keepers: Mutex::new(Keepers {
+                count: 0,
+                openings_left: limits.initial().saturating_add(MAX_OPENINGS),
+                refilled_at: Instant::now(),
+            }),
             has_keeper_panicked: AtomicBool::new(false),
         }
     }
@@ -88,21 +133,28 @@ impl ChannelTarget {
         self.target.subscribe()
     }
 
-    /// Counts one more keeper if there are fewer than the target. Returns whether there were: then the caller spawns
-    /// it.
-    pub(super) fn add_keeper(&self) -> bool {
+    /// Counts one more keeper if there are fewer than the target, and another channel may be opened at `now`. Returns
+    /// whether it is counted: then the caller spawns it.
+    pub(super) fn add_keeper(&self, now: Instant) -> bool {
         let mut keepers = self.keepers.lock();
-        let is_missing = *keepers < *self.target.borrow();
-        *keepers += u16::from(is_missing);
-        is_missing
+        let is_added = keepers.count < *self.target.borrow() && keepers.take_opening(now);
+        keepers.count += u16::from(is_added);
+        is_added
+    }
+
+    /// Returns when [`add_keeper`](Self::add_keeper) should be called again because a channel is missing that must not be
+    /// opened yet; `None` if none is.
+    pub(super) fn next_opening(&self) -> Option<Instant> {
+        let keepers = self.keepers.lock();
+        (keepers.count < *self.target.borrow()).then(|| keepers.refilled_at + OPENING_INTERVAL)
     }
 
     /// Counts one keeper less if there are more than the target. Returns whether there were: then the caller ends one,
     /// or calls [`restore_keeper`](Self::restore_keeper).
     pub(super) fn remove_keeper(&self) -> bool {
         let mut keepers = self.keepers.lock();
-        let is_surplus = *keepers > *self.target.borrow();
-        *keepers -= u16::from(is_surplus);
+        let is_surplus = keepers.count > *self.target.borrow();
+        keepers.count -= u16::from(is_surplus);
         is_surplus
     }
 
@@ -119,7 +171,7 @@ impl ChannelTarget {
 
     /// Counts a keeper again that could not be ended.
     pub(super) fn restore_keeper(&self) {
-        *self.keepers.lock() += 1;
+        self.keepers.lock().count += 1;
     }
 }
 

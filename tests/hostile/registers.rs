@@ -145,14 +145,15 @@ async fn the_channels_of_a_proxy_are_limited() {
     let (addr, token) = (server.tunnel.addr, server.tunnel.token.clone());
     let (mut first, welcome, public) = BinaryChannel::serving(addr, &token, 0).await;
     let mut joins = JoinSet::new();
-    for _ in 0..100 {
+    for _ in 0..150 {
         let token = token.clone();
         let hello = Hello { mode: HelloMode::Join, link: welcome.link, ..hello() };
         joins.spawn(async move { BinaryChannel::greeted(addr, &token, hello, welcome.resume_secret).await });
     }
     let (joined, refused): (Vec<_>, Vec<_>) =
         soon("all have joined", joins.join_all()).await.into_iter().partition(Result::is_ok);
-    assert_eq!((joined.len(), refused.len()), (63, 37));
+    // Twice the 64 that a proxy may keep, because it connects a replacement before it gives up a silent one.
+    assert_eq!((joined.len(), refused.len()), (127, 23));
     for error in refused {
         let error = error.err().unwrap();
         assert_eq!(error, HandshakeError::Refused { code: RefusalCode::TooManyChannels, version: VERSION });
@@ -161,7 +162,7 @@ async fn the_channels_of_a_proxy_are_limited() {
     let mut numbers: Vec<_> = joined.iter().map(|join| join.as_ref().unwrap().1.channel).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    assert_eq!((numbers.len(), welcome.channel), (63, 1));
+    assert_eq!((numbers.len(), welcome.channel), (127, 1));
     drop(joined);
     server
         .tunnel

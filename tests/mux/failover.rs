@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
     mux::{Mux, MuxConfig, Role},
-    wire::{Frame, Open},
+    wire::{Frame, Open, ResetCode},
 };
 
 use super::sim::{Op, SIDES, SimulatedLink};
@@ -159,4 +159,55 @@ fn streams_continue_on_the_channel_that_replaces_a_dead_one() {
         mux.remove_channel(1);
         assert_eq!(mux.primary_channel(1), Some(3), "{role:?}");
     }
+}
+
+/// Of two channels, the one on which the server does not answer may be the one with more streams. If the other were
+/// closed, the link would be left without a channel that works.
+#[test]
+fn a_silent_channel_is_retired_before_one_that_works() {
+    let begin = Instant::now();
+    let mut proxy = Mux::new(Role::Proxy, MuxConfig::default());
+    let (silent, working) = (1, 2);
+    for channel in [silent, working] {
+        proxy.add_channel(channel, begin);
+    }
+    let key = StreamKey::new(UserChannelId::new(1), 1);
+    let open = Open { stream: 1, key, port: 80, priority: Priority::default(), window: 1000, user: None };
+    proxy.handle_frame(silent, Frame::Open(open), begin).unwrap();
+    proxy.handle_timeout(begin);
+    // The server answers on one of the channels.
+    for ms in (0..5000).step_by(50) {
+        let now = begin + Duration::from_millis(ms);
+        proxy.handle_timeout(now);
+        while proxy.poll_transmit(silent, now).is_some() {}
+        while let Some(frame) = proxy.poll_transmit(working, now) {
+            if let Frame::Ping { token } = frame {
+                proxy.record_alive(working, now);
+                proxy.handle_frame(working, Frame::Pong { token }, now).unwrap();
+            }
+        }
+    }
+    assert!(!proxy.is_responsive(silent) && proxy.is_responsive(working));
+    assert_eq!((proxy.primary_channel(1), proxy.retire_channel()), (Some(silent), Some(silent)));
+    assert_eq!(proxy.primary_channel(1), Some(working));
+    assert_eq!(proxy.retire_channel(), None, "it is the only one that is left");
+}
+
+/// A channel whose peer reads nothing gets no LOST frames beyond its limit of queued control frames.
+#[test]
+fn no_lost_frame_is_queued_behind_a_control_backlog() {
+    let now = Instant::now();
+    let mut server = Mux::new(Role::Server, MuxConfig::default());
+    (1..=3).for_each(|channel| server.add_channel(channel, now));
+    server.report_lost(1);
+    let lost = |server: &mut Mux, channel| {
+        let is_lost = |frame: &Frame| matches!(frame, Frame::Lost { channel: 1 });
+        std::iter::from_fn(|| server.poll_transmit(channel, now)).filter(is_lost).count()
+    };
+    assert_eq!((lost(&mut server, 2), lost(&mut server, 3)), (1, 1));
+    // The peer reads channel 3 only.
+    (0..65_536).for_each(|_| server.send_go_away(ResetCode::Shutdown));
+    while server.poll_transmit(3, now).is_some() {}
+    server.report_lost(1);
+    assert_eq!((lost(&mut server, 2), lost(&mut server, 3)), (0, 1));
 }

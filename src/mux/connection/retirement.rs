@@ -10,16 +10,23 @@ use crate::mux::{
     channel::{Channel, Retirement},
     error::ProtocolError,
     glitches::FrameEffect,
+    keepalive::Liveness,
     role::Role,
 };
 
 impl Mux {
-    /// Begins to close one channel in an orderly way, the one with the fewest streams, which move to the others.
-    /// [`MuxEvent::ChannelRetired`] follows when both sides have received everything that was sent on it. Returns the
-    /// channel's id, or `None` if the link would have no channel left. Only for the proxy, which opens channels, too.
+    /// Begins to close one channel in an orderly way, whose streams move to the others: one on which the peer does not
+    /// answer, if there is one, or the one with the fewest streams. [`MuxEvent::ChannelRetired`] follows when both sides
+    /// have received everything that was sent on it. Returns the channel's id, or `None` if the link would have no channel
+    /// left. Only for the proxy, which opens channels, too.
     pub fn retire_channel(&mut self) -> Option<u16> {
         let used: Vec<_> = self.channels.iter().filter(|(_, channel)| !channel.is_retiring()).collect();
-        let least = used.iter().min_by_key(|(id, channel)| (channel.primary_streams, Reverse(**id)));
+        // A silent channel has the fewest streams only by chance. If a channel that works were closed instead, the link
+        // might be left with none that does.
+        let least = used.iter().min_by_key(|(id, channel)| {
+            let is_working = channel.liveness() == Liveness::Responsive && !channel.is_suspect();
+            (is_working, channel.primary_streams, Reverse(**id))
+        });
         let &(&id, _) = least.filter(|_| used.len() > 1)?;
         self.announce_retirement(id);
         Some(id)

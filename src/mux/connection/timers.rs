@@ -82,14 +82,17 @@ impl Mux {
     }
 
     /// Queues LOST for channel `id`, which the owner [removes](Self::remove_channel) because its peer did not answer: on
-    /// every other channel, one of which may be dead, too, or on the next one that is added.
+    /// every other channel, one of which may be dead, too, or on the next one that is added. Without it the peer notices the
+    /// loss by itself, only later, so that a channel with a control backlog gets none.
     pub fn report_lost(&mut self, id: u16) {
         let frame = Frame::Lost { channel: id };
         let mut others = self.channels.iter_mut().filter(|&(&other, _)| other != id).peekable();
         if others.peek().is_none() && self.orphaned_control.len() < MAX_QUEUED_CONTROL {
             self.orphaned_control.push_back(frame.clone());
         }
-        others.for_each(|(_, other)| other.control_frames.push_back(frame.clone()));
+        others
+            .filter(|(_, other)| !other.has_control_backlog())
+            .for_each(|(_, other)| other.control_frames.push_back(frame.clone()));
     }
 
     /// Makes every channel suspect but `trusted`, until something is received on it.

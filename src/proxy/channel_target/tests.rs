@@ -25,7 +25,8 @@ fn a_fixed_number_ignores_all_wishes() {
 #[test]
 fn keepers_follow_the_target() {
     let target = ChannelTarget::new(ChannelCount::Auto);
-    let fill = || std::iter::repeat_with(|| target.add_keeper()).take_while(|added| *added).count();
+    let fill =
+        || std::iter::repeat_with(|| target.add_keeper(Instant::now())).take_while(|added| *added).count();
     assert_eq!(fill(), 2);
     target.set_wish(ChannelWish::Server(4));
     assert_eq!(fill(), 2);
@@ -42,9 +43,9 @@ fn keepers_follow_the_target() {
 fn a_keeper_that_panics_is_replaced() {
     let target = Arc::new(ChannelTarget::new(ChannelCount::Fixed(1)));
     let current = target.subscribe();
-    assert!(target.add_keeper());
+    assert!(target.add_keeper(Instant::now()));
     drop(target.guard_keeper());
-    assert!(!target.add_keeper() && !target.take_panic(), "it has ended in an orderly way");
+    assert!(!target.add_keeper(Instant::now()) && !target.take_panic(), "it has ended in an orderly way");
     let guard = target.guard_keeper();
     let keeper = std::panic::AssertUnwindSafe(move || {
         let _guard = guard;
@@ -52,6 +53,28 @@ fn a_keeper_that_panics_is_replaced() {
     });
     assert!(std::panic::catch_unwind(keeper).is_err());
     assert!(current.has_changed().unwrap(), "the task that spawns keepers is notified");
-    assert!(target.add_keeper());
+    assert!(target.add_keeper(Instant::now()));
     assert!(target.take_panic() && !target.take_panic());
+}
+
+/// A server that keeps changing its wish makes a proxy open one channel in five seconds.
+#[test]
+fn a_wish_that_keeps_changing_opens_few_channels() {
+    let target = ChannelTarget::new(ChannelCount::Auto);
+    let begin = Instant::now();
+    let mut opened = 0;
+    for turn in 0..1000_u32 {
+        let now = begin + Duration::from_millis(100) * turn;
+        for wish in [8, 2] {
+            target.set_wish(ChannelWish::Server(wish));
+            opened += std::iter::repeat_with(|| target.add_keeper(now)).take_while(|added| *added).count();
+            while target.remove_keeper() {}
+        }
+        assert!(target.next_opening().is_none(), "none is missing");
+    }
+    // Two at first, twelve more at once, and one in each of 19 intervals.
+    assert_eq!(opened, 2 + 12 + 19);
+    target.set_wish(ChannelWish::Server(8));
+    let due = target.next_opening().unwrap();
+    assert!(!target.add_keeper(due - Duration::from_millis(1)) && target.add_keeper(due));
 }
