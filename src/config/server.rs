@@ -71,6 +71,8 @@ pub struct ServerConfig {
     pub inspect_protocols: bool,
     /// The most user connections that may be open at the same time.
     pub max_streams: usize,
+    /// The last stream number of a link, after which the link has to be replaced by a new one.
+    pub last_stream_number: u32,
     /// The most connections on the tunnel port that may be in their handshake at the same time: half of them before their
     /// first message, a quarter that ask for a new link, and a quarter that name an existing link.
     pub max_pending_handshakes: usize,
@@ -105,6 +107,7 @@ impl Default for ServerConfig {
             congestion: CongestionControl::default(),
             inspect_protocols: true,
             max_streams: 50_000,
+            last_stream_number: u32::MAX,
             max_pending_handshakes: 2048,
         }
     }

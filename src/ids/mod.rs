@@ -6,6 +6,7 @@
 mod address_block;
 mod error;
 mod keys;
+mod next_free;
 mod policy;
 mod priority;
 mod rate;
@@ -14,6 +15,7 @@ mod text;
 pub use address_block::AddressBlock;
 pub use error::IdError;
 pub use keys::{ChannelId, Group, ProxyId, ServiceKey, StreamId, StreamKey, UserChannelId};
+pub use next_free::next_free_id;
 pub use policy::{MAX_WEIGHT, Policy};
 pub use priority::Priority;
 pub use rate::{Direction, Rate, RateLimits};

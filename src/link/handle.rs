@@ -176,7 +176,8 @@ impl Link {
         self.flush();
     }
 
-    /// Sends GOAWAY: the peer is asked to open no new streams. From now on the link ends as soon as it has no channel.
+    /// Sends GOAWAY: the peer is asked to open no new streams. From now on the link ends as soon as it has no channel; but
+    /// not with [`ResetCode::LinkReplaced`], after which the open streams continue as before.
     pub fn send_go_away(self: &Arc<Self>, code: ResetCode) {
         self.send_go_away_with_successor(None, code);
     }
@@ -185,7 +186,9 @@ impl Link {
     /// replaces this one.
     pub fn send_go_away_with_successor(self: &Arc<Self>, successor: Option<&str>, code: ResetCode) {
         self.with(|state| {
-            state.resume_grace = Duration::ZERO;
+            if code != ResetCode::LinkReplaced {
+                state.resume_grace = Duration::ZERO;
+            }
             if let Some(successor) = successor {
                 // On all channels: the GOAWAY of any of them may arrive first.
                 let message = TunnelMessage::control(TunnelAction::Successor, successor.to_owned());
@@ -331,6 +334,11 @@ impl Link {
             }
             FollowUp::GoAwayReceived(code) => self.events.go_away_received(code),
             FollowUp::ChannelsWanted(wish) => self.events.channels_wanted(wish),
+            FollowUp::CloseUsedUp => {
+                // The GOAWAY keeps the proxy from connecting again.
+                self.send_go_away(ResetCode::Shutdown);
+                self.close(&DisconnectReason::GoAway);
+            }
             FollowUp::UnknownStream(channel, key) => self.events.unknown_stream(channel, key),
             FollowUp::LogRefusedAcknowledgement(error) => {
                 tracing::error!(
@@ -343,13 +351,14 @@ impl Link {
     /// Executes a follow-up that was not reached because the owner panicked in an earlier one of the same batch. The
     /// process goes on after such a panic, and a relay task or driver that is not woken would wait forever. Does not
     /// call the owner, whose second panic would abort the process; the follow-ups that only call it are dropped.
-    fn execute_without_owner(&self, follow_up: FollowUp) {
+    fn execute_without_owner(self: &Arc<Self>, follow_up: FollowUp) {
         match follow_up {
             // The relay task delivers the data when it is woken.
             FollowUp::Deliver(endpoint) | FollowUp::WakeRelay(endpoint) => endpoint.wake(),
             FollowUp::CancelDriver(channel) => channel.cancel_driver(),
             FollowUp::WakeDriver(channel) => channel.wake_driver(),
             FollowUp::SetResponsive(channel, is_responsive) => channel.set_responsive(is_responsive),
+            FollowUp::CloseUsedUp => self.close(&DisconnectReason::GoAway),
             // Nothing would ever relay the stream. The RESET leaves with the next flush.
             FollowUp::StreamOpened(endpoint, _) => {
                 let mut state = self.state.lock();

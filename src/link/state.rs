@@ -111,6 +111,8 @@ pub(super) enum FollowUp {
     MessageReceived(u16, TunnelMessage),
     /// Tell the owner of a received GOAWAY.
     GoAwayReceived(ResetCode),
+    /// Close the link, because no stream is open and none can be opened any more.
+    CloseUsedUp,
     /// Tell the owner that one side wishes another number of channels.
     ChannelsWanted(ChannelWish),
     /// Tell the owner of data received on this channel for a stream that does not exist.
@@ -364,6 +366,20 @@ impl LinkState {
         while let Some(event) = self.mux.poll_event() {
             self.handle_event(event);
         }
+        if self.mux.is_used_up() && !(self.is_closing || self.has_ended) {
+            self.is_closing = true;
+            self.follow_ups.push(FollowUp::CloseUsedUp);
+        }
+    }
+
+    /// Records that the peer has sent GOAWAY, with a code if it is known. It does not resume the link, except where the
+    /// link is being replaced: then its streams continue as before.
+    fn on_go_away(&mut self, code: Option<ResetCode>) {
+        match code {
+            Some(ResetCode::LinkReplaced) if self.mux.role() == Role::Server => self.mux.set_replaced(),
+            Some(ResetCode::LinkReplaced) => {}
+            _ => self.resume_grace = Duration::ZERO,
+        }
     }
 
     /// Applies one event of the mux to the endpoint or channel that it concerns, and collects what has to happen
@@ -379,14 +395,13 @@ impl LinkState {
             }
             MuxEvent::Message { channel, message } => {
                 if message.action == TunnelAction::Exit {
-                    self.resume_grace = Duration::ZERO;
+                    self.on_go_away(ResetCode::from_text_reason(&message.data));
                 }
-                follow_ups.push(FollowUp::MessageReceived(channel, message));
+                self.follow_ups.push(FollowUp::MessageReceived(channel, message));
             }
             MuxEvent::GoAway { code } => {
-                // A peer that has sent GOAWAY does not resume the link.
-                self.resume_grace = Duration::ZERO;
-                follow_ups.push(FollowUp::GoAwayReceived(code));
+                self.on_go_away(Some(code));
+                self.follow_ups.push(FollowUp::GoAwayReceived(code));
             }
             MuxEvent::Readable { stream } => {
                 follow_ups.extend(self.endpoints.get(&stream).cloned().map(FollowUp::Deliver));

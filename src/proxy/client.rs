@@ -16,7 +16,7 @@ use super::{
     error::{ProxyError, ServerLinkError},
     link_connector::LinkConnector,
     loop_detector::LoopDetector,
-    server_link::{ServeOutcome, ServerLink},
+    server_link::{OldLinks, ServeOutcome, ServerLink},
 };
 use crate::{
     config::ProxyConfig,
@@ -148,6 +148,7 @@ impl Proxy {
         // The link that received the last GOAWAY, whose streams still continue. It sends its own GOAWAY once the
         // proxy has registered elsewhere.
         let mut old_link = None::<Arc<ServerLink>>;
+        let mut old_links = OldLinks::default();
         // The successor that the last GOAWAY named. It is tried once: it may never become reachable.
         let mut successor = None::<String>;
         // When the last failure was logged, and its text: in an outage there are two attempts in a second.
@@ -172,26 +173,37 @@ impl Proxy {
                     last_warning = None;
                     self.service.send_replace(Some(service.clone()));
                     if let Some(old_link) = old_link.take() {
-                        old_link.send_go_away();
+                        old_link.hand_over();
                     }
                     let begin = Instant::now();
                     let link = Arc::new(link);
                     *self.link.lock() = Some(link.clone());
                     let outcome = link.serve().await;
-                    self.link.lock().take();
-                    self.service.send_replace(None);
-                    match outcome {
+                    if !matches!(outcome, ServeOutcome::Replaced) {
+                        self.link.lock().take();
+                        self.service.send_replace(None);
+                    }
+                    let error = match outcome {
                         ServeOutcome::Lost => ServerLinkError::Lost,
                         ServeOutcome::GoAway { successor: named } => {
-                            (old_link, successor) = (Some(link.clone()), named);
-                            self.tasks.spawn("draining link", async move { link.finish().await });
-                            if begin.elapsed() >= STABLE_AFTER {
-                                continue;
-                            }
-                            // A server that answers every registration with GOAWAY is not asked again at once.
+                            successor = named;
                             ServerLinkError::GoAway
                         }
+                        ServeOutcome::Replaced => {
+                            successor = Some(server.clone());
+                            ServerLinkError::Replaced
+                        }
+                    };
+                    if !matches!(error, ServerLinkError::Lost) {
+                        old_link = Some(link.clone());
+                        old_links.push(link.clone());
+                        self.tasks.spawn("draining link", async move { link.finish().await });
+                        if begin.elapsed() >= STABLE_AFTER {
+                            continue;
+                        }
+                        // A server that answers every registration with GOAWAY is not asked again at once.
                     }
+                    error
                 }
                 Err(error) => error,
             };
@@ -206,6 +218,10 @@ impl Proxy {
                 }
                 Err(error) => {
                     was_refused = false;
+                    // A link that is to be replaced serves until it ends.
+                    if self.link.lock().as_ref().is_some_and(|link| link.has_ended()) {
+                        self.service.send_replace(None);
+                    }
                     let max_pause =
                         if error.is_outage() { MAX_BACKOFF_IN_OUTAGE } else { self.config.max_backoff };
                     let pause = backoff.next_pause().min(max_pause);

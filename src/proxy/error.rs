@@ -60,6 +60,9 @@ pub(super) enum ServerLinkError {
     /// The server drains, and sent GOAWAY within a second after it accepted the registration.
     #[error("the server is draining")]
     GoAway,
+    /// The server asked for another link within a second after it accepted the registration.
+    #[error("the server replaces the link")]
+    Replaced,
 }
 
 impl ServerLinkError {

@@ -56,9 +56,9 @@ pub(super) struct ServerLinkEvents {
 }
 
 impl ServerLinkEvents {
-    /// Records that the server has sent GOAWAY, and logs the first one.
-    fn record_go_away(&self, reason: &str) {
-        if self.go_away.record() {
+    /// Records that the server has sent GOAWAY with this code, and logs the first one. `reason` is the text for people.
+    fn record_go_away(&self, code: Option<ResetCode>, reason: &str) {
+        if self.go_away.record(code) {
             tracing::info!("received GOAWAY from the server: {reason}");
         }
     }
@@ -96,7 +96,7 @@ impl LinkEvents for ServerLinkEvents {
             // The GOAWAY of a server of the text format.
             TunnelAction::Exit => {
                 let code = ResetCode::from_text_reason(&message.data);
-                return self.record_go_away(&code.map_or(text, |code| code.to_string()));
+                return self.record_go_away(code, &code.map_or(text, |code| code.to_string()));
             }
             TunnelAction::Successor => return self.go_away.set_successor(text),
             _ => return,
@@ -111,7 +111,7 @@ impl LinkEvents for ServerLinkEvents {
 
     /// Records that the server sends no new streams, and logs why.
     fn go_away_received(&self, code: ResetCode) {
-        self.record_go_away(&code.to_string());
+        self.record_go_away(Some(code), &code.to_string());
     }
 
     /// Logs that all channels were lost and until when streams are kept.

@@ -1,11 +1,11 @@
 //! A registered link to a server, and the GOAWAY that the server may send on it.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::{link::Link, wire::ResetCode};
+use crate::{link::Link, telemetry::DisconnectReason, wire::ResetCode};
 
 /// A link to a server that has accepted the registration.
 #[derive(Debug)]
@@ -19,8 +19,11 @@ pub(super) struct ServerLink {
 /// Whether the server has sent GOAWAY, and the successor that it named.
 #[derive(Debug, Default)]
 pub(super) struct GoAwayState {
-    /// Cancelled when GOAWAY, or EXIT from a server of the text format, was received.
+    /// Cancelled when GOAWAY, or EXIT from a server of the text format, was received: the server leaves.
     received: CancellationToken,
+    /// Cancelled when the server has asked for another link, because the stream numbers of this one run out. The server
+    /// stays, and with it this link until its last stream has ended.
+    is_replacement_requested: CancellationToken,
     /// The address of the server to connect to instead, `HOST:PORT`, from the SUCCESSOR message before the GOAWAY.
     successor: Mutex<Option<String>>,
 }
@@ -35,13 +38,19 @@ pub(super) enum ServeOutcome {
         /// The address of the server to connect to instead, if one was named.
         successor: Option<String>,
     },
+    /// The server asks for another link, because the stream numbers of this one run out. It opens streams on this one until
+    /// there is another.
+    Replaced,
 }
 
 impl GoAwayState {
-    /// Records that GOAWAY was received. Returns whether this is the first one; the server sends it on every channel.
-    pub(super) fn record(&self) -> bool {
-        let is_first = !self.is_received();
-        self.received.cancel();
+    /// Records that GOAWAY was received. Returns whether this is the first one with this meaning; the server sends it on
+    /// every channel.
+    pub(super) fn record(&self, code: Option<ResetCode>) -> bool {
+        let is_replaced = code == Some(ResetCode::LinkReplaced);
+        let token = if is_replaced { &self.is_replacement_requested } else { &self.received };
+        let is_first = !token.is_cancelled();
+        token.cancel();
         is_first
     }
 
@@ -67,7 +76,7 @@ impl ServerLink {
         Self { link, go_away }
     }
 
-    /// Waits until the server has sent GOAWAY or the link has ended, and returns which.
+    /// Waits until the server has sent GOAWAY, wants another link, or the link has ended, and returns which.
     pub(super) async fn serve(&self) -> ServeOutcome {
         tokio::select! {
             // Polled in this order: a server without open streams closes the link directly after its GOAWAY, and the
@@ -76,8 +85,14 @@ impl ServerLink {
             () = self.go_away.wait_received() => {
                 ServeOutcome::GoAway { successor: self.go_away.successor.lock().take() }
             }
+            () = self.go_away.is_replacement_requested.cancelled() => ServeOutcome::Replaced,
             () = self.link.run_until_ended() => ServeOutcome::Lost,
         }
+    }
+
+    /// Returns whether the link has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.link.has_ended()
     }
 
     /// Waits until the link has ended, which after a GOAWAY it does when its last stream has ended.
@@ -89,5 +104,36 @@ impl ServerLink {
     /// GOAWAY are still served.
     pub(super) fn send_go_away(&self) {
         self.link.send_go_away(ResetCode::Shutdown);
+    }
+
+    /// Sends GOAWAY after the proxy has registered on another link. If that replaces this one because the server asked for
+    /// it, the open streams of this one continue as before.
+    pub(super) fn hand_over(&self) {
+        let is_replaced = self.go_away.is_replacement_requested.is_cancelled() && !self.go_away.is_received();
+        self.link.send_go_away(if is_replaced { ResetCode::LinkReplaced } else { ResetCode::Shutdown });
+    }
+}
+
+/// How many links may continue beside the one that serves new streams. An honest server replaces a link after days, and
+/// drains once; another could make a proxy open link after link and keep each.
+const MAX_OLD_LINKS: usize = 8;
+
+/// The links that have received GOAWAY and continue until their last stream has ended, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct OldLinks(VecDeque<Arc<ServerLink>>);
+
+impl OldLinks {
+    /// Adds a link. Forgets those that have ended, and closes the oldest if there are [`MAX_OLD_LINKS`] already.
+    pub(super) fn push(&mut self, link: Arc<ServerLink>) {
+        self.0.retain(|old| !old.has_ended());
+        if self.0.len() >= MAX_OLD_LINKS
+            && let Some(oldest) = self.0.pop_front()
+        {
+            tracing::warn!(
+                "more than {MAX_OLD_LINKS} links received GOAWAY and still have streams; closing the oldest"
+            );
+            oldest.link.close(&DisconnectReason::GoAway);
+        }
+        self.0.push_back(link);
     }
 }

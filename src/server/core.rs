@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::ServerConfig,
-    ids::{ProxyId, ServiceKey, StreamKey, clean},
+    ids::{ProxyId, ServiceKey, StreamKey, clean, next_free_id},
     link::RateLimitCount,
     mux::WindowBudget,
     runtime::{Tasks, Workers},
@@ -56,8 +56,8 @@ pub(super) struct Core {
     pub(super) links: DashMap<LinkId, Arc<RemoteProxy>>,
     /// The operator's handle of each admitted user connection, from admission to its end.
     pub(super) streams: DashMap<StreamKey, Arc<OperatorHandle>>,
-    /// The id of the next proxy. Ids count from 1 and are not reused.
-    pub(super) next_proxy_id: AtomicU32,
+    /// The id of the last proxy. Ids count from 1; after 2^32 proxies those that are free are used again.
+    pub(super) last_proxy_id: AtomicU32,
     /// Counts the rate limits that are set in the whole server, so that streams skip pacing while there are none.
     pub(super) limit_count: RateLimitCount,
     /// The memory budget by which the flow-control windows of all streams together may grow.
@@ -94,7 +94,7 @@ impl Core {
             proxies: DashMap::new(),
             links: DashMap::new(),
             streams: DashMap::new(),
-            next_proxy_id: AtomicU32::new(1),
+            last_proxy_id: AtomicU32::new(0),
             limit_count,
             window_budget: WindowBudget::new(config.window_budget),
             draining: CancellationToken::new(),
@@ -105,6 +105,11 @@ impl Core {
             telemetry,
             config,
         })
+    }
+
+    /// Returns an id for a new proxy that no other one has.
+    pub(super) fn next_proxy_id(&self) -> ProxyId {
+        ProxyId(next_free_id(&self.last_proxy_id, |id| self.proxies.contains_key(&ProxyId(id))))
     }
 
     /// Returns the proxy that owns `link`, if its link can still be joined or resumed.

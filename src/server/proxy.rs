@@ -48,6 +48,9 @@ pub(super) struct RemoteProxy {
     /// Whether the proxy has registered with the successor of this draining server, and answered its GOAWAY. It still
     /// serves streams here while there are users.
     has_moved: AtomicBool,
+    /// Whether the proxy has opened another link that replaces this one, whose stream numbers run out. Its open streams
+    /// continue.
+    is_replaced: AtomicBool,
     /// Why the proxy receives no new streams any more and cannot resume: it sent GOAWAY, was kicked, the server
     /// aborts, or its link ended. Empty until then.
     closing: OnceLock<DisconnectReason>,
@@ -88,9 +91,9 @@ impl Drop for ChannelSlot {
 }
 
 impl Candidate for RemoteProxy {
-    /// Returns whether the proxy is neither closing nor drained by the operator.
+    /// Returns whether the proxy is neither closing nor replaced nor drained by the operator.
     fn is_available(&self) -> bool {
-        !self.is_closing() && !self.is_draining.load(Relaxed)
+        !(self.is_closing() || self.is_replaced.load(Relaxed) || self.is_draining.load(Relaxed))
     }
 
     /// Returns the proxy's load-balancing weight.
@@ -119,6 +122,7 @@ impl RemoteProxy {
             weight: AtomicU32::new(1),
             is_draining: AtomicBool::new(false),
             has_moved: AtomicBool::new(false),
+            is_replaced: AtomicBool::new(false),
             closing: OnceLock::new(),
             guard: Mutex::new(Some(guard)),
             services: Mutex::default(),
@@ -174,6 +178,14 @@ impl RemoteProxy {
     /// Returns whether the proxy has registered with the successor of this draining server, where new users reach it.
     pub(super) fn has_moved(&self) -> bool {
         self.has_moved.load(Relaxed)
+    }
+
+    /// Records that the proxy has opened another link that replaces this one: it receives no new streams here, and can
+    /// still resume for the open ones. A draining server need not wait for it either.
+    pub(super) fn mark_replaced(&self) {
+        self.is_replaced.store(true, Relaxed);
+        self.stats.mark_closing();
+        self.mark_moved();
     }
 
     /// Sets the proxy's share of the new streams of its services, relative to other proxies.

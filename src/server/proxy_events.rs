@@ -42,10 +42,14 @@ impl RemoteProxyEvents {
         self.proxy.get()?.upgrade()
     }
 
-    /// Handles GOAWAY or EXIT. While this server drains, the message means that the proxy has registered with the
-    /// successor: it keeps serving streams here. Otherwise the proxy shuts down and receives no new streams.
-    fn handle_go_away(&self, proxy: &RemoteProxy) {
-        if self.core.draining.is_cancelled() {
+    /// Handles GOAWAY or EXIT. With the code for it, the proxy has opened another link that replaces this one. While this
+    /// server drains, any other means that the proxy has registered with the successor: it keeps serving streams here.
+    /// Otherwise the proxy shuts down and receives no new streams.
+    fn handle_go_away(&self, proxy: &RemoteProxy, code: Option<ResetCode>) {
+        if code == Some(ResetCode::LinkReplaced) {
+            proxy.mark_replaced();
+            self.core.proxy_moved.notify_one();
+        } else if self.core.draining.is_cancelled() {
             proxy.mark_moved();
             self.core.proxy_moved.notify_one();
         } else {
@@ -82,7 +86,7 @@ impl LinkEvents for RemoteProxyEvents {
                     self.core.send_go_away(&proxy);
                 }
             }
-            TunnelAction::Exit => self.handle_go_away(&proxy),
+            TunnelAction::Exit => self.handle_go_away(&proxy, ResetCode::from_text_reason(&message.data)),
             TunnelAction::Error => {
                 let reason = clean(&String::from_utf8_lossy(&message.data), MAX_LOGGED_CHARS);
                 tracing::warn!("proxy {} sent ERROR on channel {channel}: {reason}", proxy.id);
@@ -92,11 +96,10 @@ impl LinkEvents for RemoteProxyEvents {
         }
     }
 
-    /// Handles GOAWAY received from the proxy: while this server drains it means that the proxy has moved to the
-    /// successor; otherwise the proxy shuts down and receives no new streams.
-    fn go_away_received(&self, _code: ResetCode) {
+    /// Handles GOAWAY received from the proxy, see [`handle_go_away`](Self::handle_go_away).
+    fn go_away_received(&self, code: ResetCode) {
         if let Some(proxy) = self.proxy() {
-            self.handle_go_away(&proxy);
+            self.handle_go_away(&proxy, Some(code));
         }
     }
 

@@ -1,13 +1,10 @@
 //! Creation of an authenticated proxy, and the task that owns it until its link ends.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use super::{core::Core, proxy::RemoteProxy, proxy_events::RemoteProxyEvents, ticket_rotation::LinkId};
 use crate::{
-    ids::{ProxyId, clean},
+    ids::clean,
     link::{Link, RateLimit},
     mux::{MuxConfig, Role},
     wire::text::FieldCount,
@@ -26,11 +23,12 @@ pub(super) fn start_proxy(
     text: Option<FieldCount>,
     addr: SocketAddr,
 ) -> Arc<RemoteProxy> {
-    let id = ProxyId(core.next_proxy_id.fetch_add(1, Relaxed));
+    let id = core.next_proxy_id();
     let name = Some(clean(name.trim(), MAX_NAME_CHARS)).filter(|name| !name.is_empty());
     let guard = core.telemetry.proxy_up(id, name.unwrap_or_else(|| id.to_string()), addr);
     let config = MuxConfig {
         initial_window: core.config.initial_window,
+        last_stream_number: core.config.last_stream_number,
         budget: core.window_budget.clone(),
         chunk_size: core.config.max_chunk,
         allow_striping: core.config.stripe,

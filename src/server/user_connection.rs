@@ -51,7 +51,8 @@ pub(super) async fn serve(
         );
         return core.report_rejected_user(&service.key, addr, reason);
     };
-    let Some(lease) = core.users.admit(service.stats(), addr.ip()) else {
+    let Some(lease) = core.users.admit(service.stats(), addr.ip(), |key| core.streams.contains_key(&key))
+    else {
         return core.report_rejected_user(
             &service.key,
             addr,

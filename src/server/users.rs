@@ -3,10 +3,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::{Arc, Weak, atomic::AtomicU32},
     time::{Duration, Instant},
 };
 
@@ -14,7 +11,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ids::{StreamKey, UserChannelId},
+    ids::{StreamKey, UserChannelId, next_free_id},
     link::{RateLimit, RateLimitCount},
     telemetry::{ServiceStats, Telemetry, UserGuard, UserStats},
 };
@@ -36,8 +33,9 @@ pub(super) struct User {
     id: UserChannelId,
     /// The telemetry guard of the user; its drop reports that the user has left.
     guard: UserGuard,
-    /// The number of the user's next stream. Streams are numbered from 1 for each user.
-    next_stream: AtomicU32,
+    /// The number of the user's last stream. Streams are numbered from 1 for each user; after 2^32 of them, which a load
+    /// balancer in front of a port opens in days, the numbers of ended ones are used again.
+    last_stream: AtomicU32,
     /// The rate limit of all streams of this user together.
     limit: Arc<RateLimit>,
     /// Aborts all streams of this user when it is cancelled.
@@ -134,9 +132,14 @@ impl Users {
         Arc::new(Self { telemetry, abort, limit_count: limit_count.clone(), table: Mutex::default() })
     }
 
-    /// Admits one connection from `ip` to `service`, and adds its user to the table if it is new. Returns `None` if
-    /// there are [`MAX_USERS`] users.
-    pub(super) fn admit(self: &Arc<Self>, service: &Arc<ServiceStats>, ip: IpAddr) -> Option<UserLease> {
+    /// Admits one connection from `ip` to `service`, and adds its user to the table if it is new. Its stream gets a key
+    /// for which `is_open` is false. Returns `None` if there are [`MAX_USERS`] users.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        service: &Arc<ServiceStats>,
+        ip: IpAddr,
+        is_open: impl Fn(StreamKey) -> bool,
+    ) -> Option<UserLease> {
         let addr = (service.key.port, ip);
         let mut table = self.table.lock();
         let UserTable { by_addr, by_id } = &mut *table;
@@ -150,7 +153,7 @@ impl Users {
             let user = User {
                 id,
                 guard: self.telemetry.user_joined(id, ip, service),
-                next_stream: AtomicU32::new(1),
+                last_stream: AtomicU32::new(0),
                 limit: RateLimit::new(&self.limit_count),
                 cancel: self.abort.child_token(),
             };
@@ -160,7 +163,9 @@ impl Users {
         entry.connections += 1;
         entry.idle_since = None;
         let user = entry.user.clone();
-        let key = StreamKey::new(user.id, user.next_stream.fetch_add(1, Relaxed));
+        drop(table);
+        let stream = next_free_id(&user.last_stream, |number| is_open(StreamKey::new(user.id, number)));
+        let key = StreamKey::new(user.id, stream);
         Some(UserLease { users: Arc::downgrade(self), addr, user, key })
     }
 

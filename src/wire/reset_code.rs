@@ -34,6 +34,9 @@ pub enum ResetCode {
     ProxyTimeout = 13,
     /// The proxy's target leads back to a public port that the proxy serves: every stream would open another one.
     ForwardingLoop = 14,
+    /// GOAWAY only. From the server: the link's stream numbers are about to run out, and the proxy should open another link,
+    /// while it still serves this one. From the proxy: it has.
+    LinkReplaced = 15,
 }
 
 /// The reasons of protocol version 1: the English sentences that its text format has in place of a code's name.
@@ -58,7 +61,7 @@ const VERSION_1_REASONS: [(&str, ResetCode); 12] = [
 
 impl ResetCode {
     /// Every code, in the order of its number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Killed,
         Self::UserIoError,
         Self::TargetIoError,
@@ -73,6 +76,7 @@ impl ResetCode {
         Self::Internal,
         Self::ProxyTimeout,
         Self::ForwardingLoop,
+        Self::LinkReplaced,
     ];
 
     /// Returns the code with the number `code`. A number that this version does not know, which a newer peer may send,
@@ -110,6 +114,7 @@ impl ResetCode {
             Self::Internal => "INTERNAL",
             Self::ProxyTimeout => "PROXY_TIMEOUT",
             Self::ForwardingLoop => "FORWARDING_LOOP",
+            Self::LinkReplaced => "LINK_REPLACED",
         }
     }
 
@@ -148,6 +153,7 @@ impl fmt::Display for ResetCode {
             Self::Internal => "internal error",
             Self::ProxyTimeout => "the proxy did not answer in time",
             Self::ForwardingLoop => "forwarding loop: the target leads back to this service",
+            Self::LinkReplaced => "the link is replaced by a new one",
         })
     }
 }

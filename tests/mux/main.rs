@@ -10,6 +10,7 @@ mod priorities;
 mod resets;
 mod scripts;
 mod sim;
+mod stream_numbers;
 mod throughput;
 
 use std::time::Instant;

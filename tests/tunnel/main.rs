@@ -19,6 +19,7 @@ mod failover;
 mod failures;
 mod fairness;
 mod idle;
+mod link_replacement;
 mod log;
 mod long_paths;
 mod metrics;

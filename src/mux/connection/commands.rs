@@ -30,7 +30,10 @@ impl Mux {
         user: Option<SocketAddr>,
         is_local: impl Fn(u16) -> bool,
     ) -> Result<u32, OpenError> {
-        if self.streams.len() >= self.config.max_streams || self.last_opened == u32::MAX {
+        if !self.may_open() {
+            return Err(OpenError::LinkReplaced);
+        }
+        if self.streams.len() >= self.config.max_streams {
             return Err(OpenError::TooManyStreams);
         }
         let channel = match self.least_loaded_channel(is_local) {
@@ -45,7 +48,31 @@ impl Mux {
         let mut stream = Stream::new(OpenState::Requested(open.clone()), &open, channel, &self.config);
         stream.pending.open = true;
         self.insert(id, stream);
+        if !self.is_replacement_requested && self.has_few_numbers() {
+            self.is_replacement_requested = true;
+            self.send_go_away(ResetCode::LinkReplaced);
+        }
         Ok(id)
+    }
+
+    /// Has this side open no more streams, because the proxy has another link for them. The open ones continue.
+    pub fn set_replaced(&mut self) {
+        self.is_replaced = true;
+    }
+
+    /// Returns whether another stream may be opened on this link, now or later.
+    fn may_open(&self) -> bool {
+        !self.is_replaced && self.last_opened < self.config.last_stream_number
+    }
+
+    /// Returns whether so few stream numbers are left that the link should be replaced: an eighth of all.
+    fn has_few_numbers(&self) -> bool {
+        self.config.last_stream_number - self.last_opened <= self.config.last_stream_number / 8
+    }
+
+    /// Returns whether the link is of no more use to the server: no stream is open, and none can be opened any more.
+    pub fn is_used_up(&self) -> bool {
+        self.role == Role::Server && self.streams.is_empty() && !self.may_open()
     }
 
     /// Accepts a stream that the peer [`Opened`](super::MuxEvent::Opened): queues OPEN_OK. Does nothing if the stream

@@ -174,4 +174,7 @@ pub enum OpenError {
     /// The maximum number of streams is open.
     #[error("the proxy has the maximum number of open streams")]
     TooManyStreams,
+    /// The link's stream numbers are used up, or the proxy has opened another link that replaces it.
+    #[error("the link is replaced by a new one")]
+    LinkReplaced,
 }

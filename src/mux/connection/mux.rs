@@ -23,7 +23,7 @@ use crate::{
         stream::Stream,
         stream_ids::UsedStreamIds,
     },
-    wire::Frame,
+    wire::{Frame, ResetCode},
 };
 
 /// All streams of one link over all of its channels, without I/O: no clock, no socket, no task.
@@ -60,6 +60,10 @@ pub struct Mux {
     pub(super) orphaned_control: VecDeque<Frame>,
     /// The id of the last stream that this side opened; 0 before the first.
     pub(super) last_opened: u32,
+    /// Whether the proxy was asked to replace the link, because few stream ids are left.
+    pub(super) is_replacement_requested: bool,
+    /// Whether the proxy has opened another link that replaces this one.
+    pub(super) is_replaced: bool,
     /// The ids of the streams that the peer opened.
     pub(super) peer_opened: UsedStreamIds,
     /// Decides how many channels the link should have for the data that this side sends.
@@ -85,6 +89,8 @@ impl Mux {
             streams: HashMap::default(),
             orphaned_control: VecDeque::new(),
             last_opened: 0,
+            is_replacement_requested: false,
+            is_replaced: false,
             peer_opened: UsedStreamIds::default(),
             planner: ChannelPlanner::new(),
             channel_numbers: ChannelNumbers::default(),
@@ -161,7 +167,12 @@ impl Mux {
 
     /// Adds an established channel, whose id must not be in use. Streams without a channel continue on it.
     pub fn add_channel(&mut self, id: u16, now: Instant) {
-        self.channels.insert(id, Channel::new(&self.config, now));
+        let mut channel = Channel::new(&self.config, now);
+        if self.is_replacement_requested && !self.is_replaced {
+            // The channel that carried the request may have been lost together with it.
+            channel.control_frames.push_back(Frame::GoAway { code: ResetCode::LinkReplaced });
+        }
+        self.channels.insert(id, channel);
         self.announce_max_channels();
         self.update_spare_channels();
         self.update_placement(now);

@@ -183,8 +183,13 @@ impl TextAdapter {
     fn on_unknown_key(&mut self, key: StreamKey, message: TunnelMessage, out: &mut Vec<TextInput>) {
         match message.action {
             TunnelAction::StreamStart | TunnelAction::Forward if self.role == Role::Proxy => {
-                self.last_opened += 1;
-                let stream = self.last_opened;
+                let Some(stream) = self.last_opened.checked_add(1) else {
+                    // The server replaces its link long before; another program may not.
+                    let reason = ResetCode::LimitExceeded.to_text_reason();
+                    out.push(TextInput::Reply(TunnelMessage::stream(key, TunnelAction::StreamReset, reason)));
+                    return;
+                };
+                self.last_opened = stream;
                 self.streams_by_key.insert(key, stream);
                 self.streams.insert(stream, TextStream::new(key, key, true));
                 out.push(TextInput::Frame(Frame::Open(Open {
