@@ -14,6 +14,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use tokio::sync::oneshot;
 
 use super::{args::WorkerArgs, log::LogDestination, output};
+#[cfg(debug_assertions)]
+use crate::{
+    control::{Capabilities, Command, CommandError},
+    tui::{CommandId, PollRequest, SourceUpdate},
+};
 use crate::{
     runtime::{WorkerThreads, Workers, is_signal_ignored},
     server::ShutdownSignals,
@@ -40,16 +45,35 @@ pub(super) fn run<T>(
     result
 }
 
-/// Panics once if the environment variable `UNDERPASS_PANIC` says so, for the tests of the cockpit: on the cockpit's thread,
-/// or on another one. Returns whether it made another thread panic. Release builds do not contain this.
+/// A source that panics at the first command if the environment variable `UNDERPASS_PANIC` says so, for the tests of the
+/// cockpit: on the cockpit's thread, or on another one. Release builds do not contain this.
 #[cfg(debug_assertions)]
-fn panic_on_demand() -> bool {
-    static ONCE: AtomicBool = AtomicBool::new(false);
-    match std::env::var("UNDERPASS_PANIC").as_deref() {
-        Ok(_) if ONCE.swap(true, Relaxed) => false,
-        Ok("cockpit") => panic!("asked for"),
-        Ok("task") => thread::spawn(|| panic!("asked for")).join().is_err(),
-        _ => false,
+#[derive(Debug)]
+struct PanickingSource {
+    /// The source that executes the commands.
+    source: Box<dyn Source>,
+    /// Whether the panic has happened.
+    has_panicked: bool,
+}
+
+#[cfg(debug_assertions)]
+impl Source for PanickingSource {
+    fn capabilities(&self) -> Capabilities {
+        self.source.capabilities()
+    }
+
+    fn try_send(&mut self, id: CommandId, command: Command) -> Result<(), CommandError> {
+        match std::env::var("UNDERPASS_PANIC").as_deref() {
+            Ok(_) if std::mem::replace(&mut self.has_panicked, true) => {}
+            Ok("cockpit") => panic!("asked for"),
+            Ok("task") => drop(thread::spawn(|| panic!("asked for")).join()),
+            _ => {}
+        }
+        self.source.try_send(id, command)
+    }
+
+    fn poll(&mut self, request: PollRequest<'_>, deliver: &mut dyn FnMut(SourceUpdate<'_>)) {
+        self.source.poll(request, deliver);
     }
 }
 
@@ -75,6 +99,8 @@ impl Cockpit {
         if destination == LogDestination::Stderr {
             return Ok(Self { stop, ended: None });
         }
+        #[cfg(debug_assertions)]
+        let source = Box::new(PanickingSource { source, has_panicked: false });
         let drain = shutdown.drain.clone();
         let options = tui::Options {
             source,
@@ -85,13 +111,7 @@ impl Cockpit {
                 .filter(|&signal| is_signal_ignored(signal))
                 .collect(),
             stop: stop.clone(),
-            on_drain: Some(Box::new(move || {
-                #[cfg(debug_assertions)]
-                if panic_on_demand() {
-                    return;
-                }
-                drain.cancel();
-            })),
+            on_drain: Some(Box::new(move || drain.cancel())),
         };
         let (sender, ended) = oneshot::channel();
         thread::Builder::new()

@@ -84,7 +84,9 @@ pub(crate) fn parse(keymap: &Keymap, context: InputContext, line: &str) -> Resul
         },
         "load" => with_argument(name, argument, parse_load_measure).map(Intent::SetLoadMeasure),
         // As in vi and less.
-        "q" => Ok(Intent::Quit),
+        "q" | "quit" if keymap.may_shut_down() => Ok(Intent::Quit),
+        "q!" | "quit!" if keymap.may_shut_down() => Ok(Intent::QuitNow),
+        "q" | "q!" | "quit!" => Err(keymap.why_no_command("quit").unwrap_or_default()),
         "priority" if is_bound() => with_argument(name, argument, |word| word.parse().ok())
             .map(|priority| Intent::SetPriority(PriorityChange::Set(priority))),
         "limit" if !argument.is_empty() && is_bound() => {
@@ -99,6 +101,9 @@ pub(crate) fn parse(keymap: &Keymap, context: InputContext, line: &str) -> Resul
         _ => match keymap.commands(context).into_iter().find(|binding| binding.name == name) {
             Some(binding) => Ok(binding.intent.clone()),
             None => {
+                if let Some(why) = keymap.why_no_command(name) {
+                    return Err(why);
+                }
                 let near = near_miss(name, names(keymap, context).into_iter().map(str::to_owned));
                 let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();
                 Err(format!("unknown command «{name}»{hint}"))

@@ -9,7 +9,7 @@ pub enum Exit {
     Quit,
     /// The operator asked to drain, and the host has no [`Options::on_drain`](super::Options::on_drain) to call.
     Drain,
-    /// The operator pressed `^C` twice: everything ends now.
+    /// A second SIGINT or SIGTERM arrived: everything ends now.
     Now,
     /// The host set [`Options::stop`](super::Options::stop).
     Stopped,

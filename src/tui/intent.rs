@@ -122,6 +122,8 @@ pub(crate) enum Intent {
     /// Quits at once; open streams end.
     QuitNow,
     /// Starts draining the server; a second time, ends the program at once.
+    DrainServer,
+    /// Closes the open overlay; without one, quits, and asks for confirmation while streams are open.
     Interrupt,
     /// Paints the whole screen again.
     Redraw,
@@ -201,10 +203,8 @@ pub(crate) enum DialogIntent {
     PreviousButton,
     /// Presses the focused button.
     Press,
-    /// Presses the button that does what the dialog asks about.
+    /// Presses the button that does what the dialog asks about, unless that ends the program.
     Confirm,
-    /// Presses the button that drains, where the dialog has one.
-    Drain,
     Cancel,
     /// Types a digit of the number that confirms.
     TypeDigit(char),

@@ -60,8 +60,8 @@ use crate::telemetry::LogRing;
 /// disappears. Blocks: call it on a thread of its own.
 ///
 /// The terminal is restored before this returns, also after a panic of the cockpit. A panic of any other thread is
-/// logged (`tracing`, target `panic`) and the cockpit continues. While it runs, SIGINT and SIGTERM count as `^C`, and
-/// nothing else may write to the terminal. Install [`LogLayer`] behind a filter *before* calling this, for the log
+/// logged (`tracing`, target `panic`) and the cockpit continues. While it runs, SIGINT and SIGTERM drain, and nothing
+/// else may write to the terminal. Install [`LogLayer`] behind a filter *before* calling this, for the log
 /// screen; do not call `tui_logger::init_logger`, whose thread would wake 100 times per second to do what the cockpit
 /// does with each sample.
 ///

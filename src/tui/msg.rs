@@ -4,7 +4,7 @@ use ratatui::layout::Size;
 
 use super::{
     exit::Exit,
-    terminal::{Key, MouseEvent},
+    terminal::{InputEvent, Key, MouseEvent},
 };
 use crate::{
     control::{Command, CommandReply},
@@ -20,6 +20,11 @@ pub struct CommandId(pub(crate) u64);
 pub(crate) enum Msg {
     /// A key was pressed.
     Key(Key),
+    /// Several keys arrived at once: a paste on a terminal without bracketed paste, or keys that a slow connection
+    /// held up. None of them can have been pressed in answer to what an earlier one brought to the screen.
+    KeyBurst(Vec<Key>),
+    /// Text was pasted.
+    Pasted(String),
     /// A mouse button was pressed, or the wheel moved by one notch.
     Mouse(MouseEvent),
     /// The terminal has a new size.
@@ -37,6 +42,27 @@ pub(crate) enum Msg {
     FileWritten(Result<String, String>),
     /// The program cannot be suspended: no shell would resume it.
     NoShell,
+}
+
+impl Msg {
+    /// Returns the messages for input that was read at once: consecutive keys are one burst.
+    pub(crate) fn of_input(events: impl IntoIterator<Item = InputEvent>) -> Vec<Self> {
+        let mut messages: Vec<Self> = Vec::new();
+        for event in events {
+            match (event, messages.last_mut()) {
+                (InputEvent::Key(key), Some(Self::KeyBurst(keys))) => keys.push(key),
+                (InputEvent::Key(key), Some(Self::Key(first))) => {
+                    let burst = Self::KeyBurst(vec![*first, key]);
+                    messages.pop();
+                    messages.push(burst);
+                }
+                (InputEvent::Key(key), _) => messages.push(Self::Key(key)),
+                (InputEvent::Mouse(event), _) => messages.push(Self::Mouse(event)),
+                (InputEvent::Paste(text), _) => messages.push(Self::Pasted(text)),
+            }
+        }
+        messages
+    }
 }
 
 /// Something that the runtime has to do outside of the model.

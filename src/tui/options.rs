@@ -20,9 +20,9 @@ pub struct Options {
     /// The host sets this when the program ends; the cockpit then restores the terminal within a tenth of a second
     /// and returns [`Exit::Stopped`](super::Exit::Stopped).
     pub stop: Arc<AtomicBool>,
-    /// Called when the operator asks to drain: `^C` once, SIGINT or SIGTERM from outside, or the button of the quit
-    /// dialog. The cockpit keeps running and shows the open streams, until `stop` is set or the operator presses `^C`
-    /// again. Where this is `None`, [`run`](super::run) returns [`Exit::Drain`](super::Exit::Drain) instead.
+    /// Called when the operator asks to drain: SIGINT or SIGTERM from outside, or the button of the quit dialog. The
+    /// cockpit keeps running and shows the open streams, until `stop` is set, a second signal arrives or the operator
+    /// quits. Where this is `None`, [`run`](super::run) returns [`Exit::Drain`](super::Exit::Drain) instead.
     pub on_drain: Option<Box<dyn Fn() + Send>>,
 }
 

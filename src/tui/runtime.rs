@@ -73,7 +73,7 @@ pub(crate) struct Runtime {
     tty: Arc<Tty>,
     /// The signals that this process receives, such as SIGTERM and SIGWINCH.
     signals: TerminalSignals,
-    /// The keyboard and mouse input of the terminal.
+    /// The keyboard, mouse and paste input of the terminal.
     input: TerminalInput,
     /// Writes to the terminal what differs between two frames.
     screen: FrameWriter,
@@ -117,7 +117,7 @@ impl Runtime {
         }
         Ok(Self {
             signals: TerminalSignals::listen(&options.ignored_signals)?,
-            input: TerminalInput::default(),
+            input: TerminalInput::new(now),
             screen,
             model,
             awaited_replies: Vec::new(),
@@ -139,7 +139,7 @@ impl Runtime {
     /// Runs the event loop until the operator quits, the host stops the cockpit or the terminal disappears. Returns
     /// why it ended.
     pub(crate) fn run(mut self) -> io::Result<Exit> {
-        let mut keys = Vec::new();
+        let mut events = Vec::new();
         loop {
             if self.options.stop.load(SeqCst) {
                 return Ok(Exit::Stopped);
@@ -171,17 +171,13 @@ impl Runtime {
                 deadline = deadline.min(Instant::now() + REPLY_POLL_INTERVAL);
             }
             let tty = &self.tty;
-            match self.input.wait(tty, !self.is_in_background, &mut self.signals, deadline, &mut keys)? {
+            match self.input.wait(tty, !self.is_in_background, &mut self.signals, deadline, &mut events)? {
                 WaitOutcome::Ready => {}
                 WaitOutcome::TerminalGone => return Ok(Exit::TerminalGone),
             }
-            for mouse in self.input.take_mouse_events() {
+            for message in Msg::of_input(events.drain(..)) {
                 self.is_input_pending = true;
-                self.handle(Msg::Mouse(mouse))?;
-            }
-            for key in keys.drain(..) {
-                self.is_input_pending = true;
-                self.handle(Msg::Key(key))?;
+                self.handle(message)?;
                 if let Some(exit) = self.exit {
                     return Ok(exit);
                 }

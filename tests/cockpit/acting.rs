@@ -32,7 +32,7 @@ fn the_table_is_sorted_by_the_marked_column() {
         let text = screen.contents();
         (!text.contains("DOWN/s▾") && text.contains("UP▾")).then_some(())
     });
-    terminal.press(":sort key\r");
+    terminal.fill(":", "sort key");
     let many = |rows: &[(u32, u32)]| rows.len() > 4;
     terminal.until("keys from the first", |screen| {
         let text = screen.contents();
@@ -47,13 +47,18 @@ fn the_table_is_sorted_by_the_marked_column() {
     });
     terminal.press("o");
     terminal.until_shows("[x] service");
-    terminal.press("jj ");
+    terminal.press("jj");
+    terminal.until_shows("▌[x] service");
+    terminal.press(" ");
     terminal.until("the column goes", |screen| {
         let text = screen.contents();
         (text.contains("[ ] service") && !text.contains("SERVICE")).then_some(())
     });
-    // Closes the column list, then the cockpit.
-    terminal.press("qqy");
+    terminal.press("q");
+    terminal.until("the list of columns goes", |screen| {
+        (!screen.contents().contains("[ ] service")).then_some(())
+    });
+    terminal.quit();
     assert_eq!(terminal.exit().0, 0);
 }
 
@@ -82,7 +87,7 @@ fn capital_k_kills_all_streams_of_one_user() {
     terminal.until_shows(&format!("killed user {user}, 2 streams"));
     let (whole, _) = other.end(Duration::from_secs(60));
     assert!(whole, "the other user was not to be killed");
-    terminal.press("qy");
+    terminal.quit();
     assert_eq!(terminal.exit().0, 0);
 }
 
@@ -104,7 +109,11 @@ fn capital_x_kicks_the_proxy_of_the_selected_stream() {
         let number = text.split("Type ").nth(1).and_then(|rest| rest.split(' ').next().map(str::to_owned));
         Some((name, number.unwrap_or_default()))
     });
-    terminal.press(&format!("{number}y"));
+    for digit in number.chars() {
+        terminal.press(&digit.to_string());
+    }
+    terminal.until_shows(if number.is_empty() { "[ Cancel ]" } else { "[ Kick ]" });
+    terminal.press(if number.is_empty() { "y" } else { "\r" });
     let (whole, _) = download.end(Duration::from_secs(20));
     assert!(!whole, "a download that lost its proxy must not look whole");
     terminal.until("the toast and the row", |screen| {
@@ -112,6 +121,6 @@ fn capital_x_kicks_the_proxy_of_the_selected_stream() {
         let row = text.lines().find(|line| line.contains(&key) && line.contains("127.0.0.77:"))?;
         (text.contains(&format!("kicked {name}")) && row.contains("failed")).then_some(())
     });
-    terminal.press("qy");
+    terminal.quit();
     assert_eq!(terminal.exit().0, 0);
 }

@@ -33,18 +33,33 @@ fn q_asks_and_restores_the_terminal() {
     terminal.press("\r");
     terminal.until("the question goes", |screen| (!screen.contents().contains("Quit?")).then_some(()));
     assert!(terminal.runs());
-    terminal.press("q");
-    terminal.until_shows("Quit?");
-    terminal.press("y");
+    terminal.until_shows("cancelled: the server continues");
+    terminal.quit();
     assert_clean_exit(&terminal);
 }
 
 #[test]
-fn control_c_and_every_signal_restore_the_terminal() {
+fn control_c_asks_and_letters_do_not_answer() {
     let _exclusive = exclusive();
-    let control_c = |terminal: &Terminal| terminal.press("\x03");
+    let terminal = demo((120, 36), &[]);
+    terminal.press("\x03");
+    terminal.until_shows("Quit?");
+    for key in ["\x03", "y"] {
+        terminal.press(key);
+        terminal.until_shows("⇥ selects an answer");
+        assert!(terminal.runs() && terminal.text().contains("[ Cancel ]"), "{}", terminal.text());
+    }
+    terminal.press("\t");
+    terminal.until_shows("[ Quit now ]");
+    terminal.press("\r");
+    assert_clean_exit(&terminal);
+}
+
+#[test]
+fn q_and_every_signal_restore_the_terminal() {
+    let _exclusive = exclusive();
     let ways: [Way; 4] = [
-        ("^C", &control_c),
+        ("q", &Terminal::quit),
         ("SIGTERM", &|terminal| terminal.signal(Signal::TERM)),
         ("SIGHUP", &|terminal| terminal.signal(Signal::HUP)),
         ("SIGINT", &|terminal| terminal.signal(Signal::INT)),
@@ -74,7 +89,7 @@ fn a_panic_of_the_cockpit_restores_the_terminal_and_the_tunnel_continues() {
         return;
     }
     let terminal = demo((100, 30), &[("UNDERPASS_PANIC", "cockpit")]);
-    terminal.press("\x03");
+    terminal.press("p");
     terminal.until_shows("continues without the cockpit");
     terminal.until_sane();
     assert!(terminal.runs(), "the tunnel continues");
@@ -91,7 +106,7 @@ fn a_panic_of_a_task_is_logged() {
     // Only errors are logged: the lines of other streams would scroll it out of the panel.
     let environment = [("UNDERPASS_PANIC", "task"), ("UNDERPASS_LOG", "error")];
     let terminal = demo((120, 36), &environment);
-    terminal.press("\x03");
+    terminal.press("p");
     terminal.until("the log tells", |screen| {
         let text = screen.contents();
         (text.contains("ERROR") && text.contains("asked for") && screen.alternate_screen()).then_some(())
@@ -99,7 +114,10 @@ fn a_panic_of_a_task_is_logged() {
     // The cockpit still reacts to keys.
     terminal.press("?");
     terminal.until_shows("kill the selected");
-    terminal.press("q\x03");
+    terminal.press("q");
+    terminal
+        .until("the help goes", |screen| (!screen.contents().contains("kill the selected")).then_some(()));
+    terminal.quit();
     assert_clean_exit(&terminal);
 }
 
@@ -129,7 +147,7 @@ fn control_z_suspends_and_fg_resumes_the_cockpit() {
         (screen.alternate_screen() && screen.hide_cursor() && screen.contents().contains("STREAM"))
             .then_some(())
     });
-    terminal.press("qy");
+    terminal.quit();
     terminal.until("the summary", |screen| {
         let text = screen.contents();
         (!screen.alternate_screen() && text.contains("checksum failures  0")).then_some(())

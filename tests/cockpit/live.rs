@@ -2,6 +2,8 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
+use rustix::process::Signal;
+
 use crate::{demo, download::Download, exclusive, open, promised_second, terminal::Terminal};
 
 /// Source address of the test's first download. No user of the demo has it.
@@ -40,7 +42,7 @@ pub fn selected(text: &str) -> Option<String> {
 
 /// Selects the stream of the user at `addr` with a filter, removes the filter, and returns the stream key.
 pub fn select(terminal: &Terminal, addr: Ipv4Addr) -> String {
-    terminal.press(&format!("/user:{addr}: state:open\r"));
+    terminal.fill("/", &format!("user:{addr}: state:open"));
     let mark = format!("{addr}:");
     terminal.press("g");
     let row = terminal.until("our download, and nothing else", |screen| {
@@ -104,7 +106,7 @@ fn x_kills_exactly_the_selected_stream() {
     let killed = terminal.text().lines().filter(|line| line.contains(" killed ")).count();
     assert!(killed <= 2, "one row and one line of the log: {}", terminal.text());
     assert!(open(&terminal.text()).unwrap() > 0);
-    terminal.press("qy");
+    terminal.quit();
     assert_eq!(terminal.exit().0, 0);
 }
 
@@ -131,7 +133,7 @@ fn p_pauses_and_resumes_a_download() {
         let row = text.lines().find(|line| line.contains(&key) && line.contains("127.0.0.77:"))?;
         row.contains("finished").then_some(())
     });
-    terminal.press("qy");
+    terminal.quit();
     assert_eq!(terminal.exit().0, 0);
 }
 
@@ -154,7 +156,10 @@ fn every_frame_is_a_synchronized_update_and_a_resize_repaints() {
     }
     terminal.press("?");
     terminal.until_shows("kill the selected");
-    terminal.press("qqy");
+    terminal.press("q");
+    terminal
+        .until("the help goes", |screen| (!screen.contents().contains("kill the selected")).then_some(()));
+    terminal.quit();
     assert_eq!(terminal.exit().0, 0);
     let log = String::from_utf8_lossy(&terminal.log()).into_owned();
     let (enter, leave) = ("\x1b[?1049h", "\x1b[?2026l\x1b[0m");
@@ -187,12 +192,25 @@ fn settings_are_read_and_invalid_ones_refused_before_the_screen_opens() {
     let terminal = demo((120, 36), &config);
     assert!(terminal.text().is_ascii(), "{}", terminal.text());
     terminal.press("x");
-    terminal.press("\x1b[15~user:127");
-    terminal.until("the filter, and no question", |screen| {
+    terminal.until_shows("x: kill is disabled: this cockpit is read-only");
+    terminal.press("\x1b[15~");
+    terminal.until("the prompt, and no question", |screen| {
         let text = screen.contents();
-        (text.contains("/user:127") && !text.contains("Kill this")).then_some(())
+        (text.contains("proxy:edge") && !text.contains("Kill this")).then_some(())
     });
-    terminal.press("\rqy");
+    // Control-C closes the prompt. To quit would end the server, and with it all streams.
+    terminal.press("\x03");
+    terminal.until("the prompt goes", |screen| (!screen.contents().contains("proxy:edge")).then_some(()));
+    for key in ["q", "\x03"] {
+        terminal.press(key);
+        terminal.until_shows("quit is disabled: this cockpit is read-only");
+        terminal.press("4");
+        terminal.until("another screen", |screen| (!screen.contents().contains("STREAM")).then_some(()));
+        terminal.press("1");
+        terminal.until_shows("STREAM");
+        assert!(!terminal.text().contains("Quit?"), "{}", terminal.text());
+    }
+    terminal.signal(Signal::TERM);
     assert_eq!(terminal.exit().0, 0);
     for (text, why) in [
         ("thme = \"dark\"", "there is no setting «thme»; did you mean «theme»?"),

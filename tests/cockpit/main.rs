@@ -16,6 +16,7 @@ mod download;
 mod job_control;
 mod leaving;
 mod live;
+mod pasting;
 #[path = "../support/preload.rs"]
 mod preload;
 mod terminal;

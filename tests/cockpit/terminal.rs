@@ -15,6 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Timeout of every wait, long enough for a debug build on two busy cores.
 pub const LONG: Duration = Duration::from_secs(30);
 
+/// The time that a person needs to look at the screen before a key.
+const GLANCE: Duration = Duration::from_millis(120);
+
 /// Escape sequence with which a program requests the cursor position.
 const CURSOR_POSITION_REQUEST: &[u8] = b"\x1b[6n";
 
@@ -108,8 +111,41 @@ impl Terminal {
         self.pid.as_raw_nonzero().get()
     }
 
-    /// Writes keystrokes to the terminal.
+    /// Presses a key as a person does, who has looked at the screen: the cockpit ignores what comes sooner. With more
+    /// than one key, they arrive at once.
     pub fn press(&self, keys: &str) {
+        thread::sleep(GLANCE);
+        self.write(keys);
+    }
+
+    /// Opens a prompt with a key, types text into it, and accepts it.
+    pub fn fill(&self, opens: &str, text: &str) {
+        let last_row = |screen: &vt100::Screen| {
+            screen.contents().lines().last().map(str::trim_end).unwrap_or_default().to_owned()
+        };
+        self.press(opens);
+        self.until("the prompt", |screen| last_row(screen).starts_with(&format!(" {opens}")).then_some(()));
+        self.press(text);
+        self.until("the text", |screen| last_row(screen).contains(text).then_some(()));
+        self.press("\r");
+    }
+
+    /// Quits, and answers the question whether to end open streams.
+    pub fn quit(&self) {
+        self.press("q");
+        let asks = self.wait("the question, or the end", |seen| {
+            let text = seen.parser.as_ref()?.screen().contents();
+            if seen.exit.is_some() { Some(false) } else { text.contains("Quit?").then_some(true) }
+        });
+        if asks {
+            self.press("\x1b[Z");
+            self.until_shows("[ Quit now ]");
+            self.press("\r");
+        }
+    }
+
+    /// Writes bytes to the terminal at once.
+    pub fn write(&self, keys: &str) {
         let mut writer = self.writer.lock().unwrap();
         writer.as_mut().expect("the terminal is there").write_all(keys.as_bytes()).unwrap();
     }

@@ -32,6 +32,18 @@ pub(crate) enum InputContext {
 }
 
 impl InputContext {
+    /// Returns the name of the screen whose bindings these are; `None` for those of overlays and of several screens.
+    pub(super) fn screen(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Streams => "1 Streams",
+            Self::Detail => "detail of a stream",
+            Self::Proxies => "2 Proxies",
+            Self::Sessions => "3 Sessions",
+            Self::Logs => "4 Logs",
+            _ => return None,
+        })
+    }
+
     /// The contexts in which a key is looked up, the nearest first. Those of overlays do not include the screen
     /// behind them: a key must not act on what the overlay covers.
     pub(super) fn chain(self) -> &'static [Self] {

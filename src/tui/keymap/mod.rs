@@ -7,6 +7,7 @@ mod table;
 
 use std::borrow::Cow;
 
+use crokey::KeyCombination;
 use unicode_width::UnicodeWidthStr;
 
 use super::{
@@ -32,6 +33,9 @@ pub(crate) enum RequiredCapability {
     Drain,
     Weight,
     Policy,
+    /// Ending or suspending the program, and with it all streams. The server does not grant it: it is only withheld
+    /// from a read-only operator.
+    Shutdown,
 }
 
 /// One row of the table of key bindings.
@@ -61,6 +65,10 @@ pub(crate) struct Binding {
 pub(crate) struct Keymap {
     /// The bindings in the order of the table, which is that of the footer.
     entries: Vec<KeymapEntry>,
+    /// The bindings that were removed: a notice tells the operator who presses their keys why they have no effect.
+    removed: Vec<KeymapEntry>,
+    /// Whether bindings were removed because the operator may only read.
+    is_read_only: bool,
 }
 
 /// A binding with the keys that are in effect for it.
@@ -82,15 +90,15 @@ impl Default for Keymap {
             keys: Cow::Borrowed(binding.keys),
             shown: Cow::Borrowed(binding.shown),
         });
-        Self { entries: entries.collect() }
+        Self { entries: entries.collect(), removed: Vec::new(), is_read_only: false }
     }
 }
 
 impl Keymap {
-    /// Removes the bindings that require a capability which the server, or the operator, does not have.
-    pub(crate) fn restricted_to(mut self, capabilities: Capabilities) -> Self {
-        self.entries.retain(|entry| match entry.binding.requires {
-            RequiredCapability::None => true,
+    /// Removes the bindings that require a capability which the server does not have.
+    pub(crate) fn restricted_to(self, capabilities: Capabilities) -> Self {
+        self.retain(|requires| match requires {
+            RequiredCapability::None | RequiredCapability::Shutdown => true,
             RequiredCapability::Kill => capabilities.kill,
             RequiredCapability::Kick => capabilities.kick,
             RequiredCapability::Pause => capabilities.pause,
@@ -99,8 +107,64 @@ impl Keymap {
             RequiredCapability::Drain => capabilities.drain,
             RequiredCapability::Weight => capabilities.weight,
             RequiredCapability::Policy => capabilities.policy,
-        });
+        })
+    }
+
+    /// Removes every binding that changes the server or ends it.
+    pub(crate) fn read_only(self) -> Self {
+        let kept = self.retain(|requires| requires == RequiredCapability::None);
+        Self { is_read_only: true, ..kept }
+    }
+
+    /// Keeps the bindings whose required capability `has` accepts, and remembers the others as removed.
+    fn retain(mut self, has: impl Fn(RequiredCapability) -> bool) -> Self {
+        let (kept, removed) = self.entries.into_iter().partition(|entry| has(entry.binding.requires));
+        self.entries = kept;
+        self.removed.extend::<Vec<_>>(removed);
         self
+    }
+
+    /// Returns whether the operator may end the program.
+    pub(crate) fn may_shut_down(&self) -> bool {
+        !self.is_read_only
+    }
+
+    /// Returns why `key` has no effect in `context`, for the operator who pressed it: it was removed, works on other
+    /// screens, or has no meaning anywhere.
+    pub(crate) fn why_unbound(&self, context: InputContext, key: Key) -> String {
+        let name = match typed_char(key) {
+            Some(c) if c != ' ' => c.to_string(),
+            _ => KeyCombination::one_key(key.code, key.modifiers).to_string(),
+        };
+        let is_bound = |entry: &&KeymapEntry| entry.keys.contains(&key);
+        let here = |entry: &&KeymapEntry| context.chain().contains(&entry.binding.context);
+        if let Some(entry) = self.removed.iter().find(|entry| is_bound(entry) && here(entry)) {
+            return format!("{name}: {}", self.why_removed(entry.binding.name));
+        }
+        let mut screens = self.entries.iter().filter(is_bound).filter_map(|entry| {
+            Some(format!("{} ({})", entry.binding.context.screen()?, entry.binding.name))
+        });
+        match screens.next() {
+            Some(first) => {
+                let all = screens.fold(first, |all, next| format!("{all}, {next}"));
+                format!("{name} has no effect here; it works on: {all}")
+            }
+            None => format!("{name} has no meaning; ? lists all keys"),
+        }
+    }
+
+    /// Returns why the binding with this name is removed.
+    fn why_removed(&self, name: &str) -> String {
+        let why =
+            if self.is_read_only { "this cockpit is read-only" } else { "this server does not support it" };
+        format!("{name} is disabled: {why}")
+    }
+
+    /// Returns why the command with this name cannot be run, if its binding was removed.
+    pub(crate) fn why_no_command(&self, name: &str) -> Option<String> {
+        let is_removed = self.removed.iter().any(|entry| entry.binding.name == name)
+            && !self.entries.iter().any(|entry| entry.binding.name == name);
+        is_removed.then(|| self.why_removed(name))
     }
 
     /// Returns the intent of `key` in `context`: that of the nearest context which binds the key.
@@ -159,15 +223,15 @@ impl Keymap {
         Ok(())
     }
 
-    /// Returns the bindings that the footer shows in `width` cells, in the order of the table, without those that
-    /// have no effect at present (`is_idle`). Where not all fit, the main action, closing or quitting, and the help
-    /// are kept longest.
-    pub(crate) fn footer(
-        &self,
+    /// Returns the bindings that the footer shows in `width` cells, in the order of the table, each with its word.
+    /// `word_of` returns the word of a binding; `None` for one that has no effect at present. Where not all fit, the
+    /// main action, closing or quitting, and the help are kept longest.
+    pub(crate) fn footer<'a>(
+        &'a self,
         context: InputContext,
         width: usize,
-        is_idle: impl Fn(&Intent) -> bool,
-    ) -> Vec<&KeymapEntry> {
+        word_of: impl Fn(&'static Binding) -> Option<&'static str>,
+    ) -> Vec<(&'a KeymapEntry, &'static str)> {
         let chain = context.chain();
         let is_overlay = matches!(
             context,
@@ -177,15 +241,13 @@ impl Keymap {
                 | InputContext::AddProxy
                 | InputContext::Columns
         );
-        let is_shown = |entry: &&KeymapEntry| {
-            let binding = entry.binding;
+        let shown = |entry: &'a KeymapEntry| {
+            let KeymapEntry { binding, keys, .. } = entry;
             let applies = chain.contains(&binding.context) && (!is_overlay || binding.context == context);
             // A nearer context may have taken all of its keys.
             let is_reached = |key: &Key| self.intent(context, *key) == Some(&binding.intent);
-            applies
-                && !is_idle(&binding.intent)
-                && !binding.short.is_empty()
-                && entry.keys.iter().any(is_reached)
+            let word = word_of(binding).filter(|word| !word.is_empty())?;
+            (applies && keys.iter().any(is_reached)).then_some((entry, word))
         };
         let rank = |entry: &KeymapEntry| match entry.binding.name {
             "kill" | "press" | "yes" => 0,
@@ -195,17 +257,17 @@ impl Keymap {
             _ => 4,
         };
         let mut left = width;
-        let mut kept: Vec<(usize, &KeymapEntry)> = self.entries.iter().filter(is_shown).enumerate().collect();
-        kept.sort_by_key(|(_, entry)| rank(entry));
-        kept.retain(|(_, entry)| {
+        let mut kept: Vec<_> = self.entries.iter().filter_map(shown).enumerate().collect();
+        kept.sort_by_key(|(_, (entry, _))| rank(entry));
+        kept.retain(|(_, (entry, word))| {
             // The keys, a blank, the word, and two blanks.
-            let own = entry.shown.width() + entry.binding.short.width() + 3;
+            let own = entry.shown.width() + word.width() + 3;
             let rest = left.checked_sub(own);
             left = rest.unwrap_or(0);
             rest.is_some()
         });
         kept.sort_by_key(|(at, _)| *at);
-        kept.into_iter().map(|(_, entry)| entry).collect()
+        kept.into_iter().map(|(_, shown)| shown).collect()
     }
 }
 

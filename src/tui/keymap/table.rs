@@ -148,13 +148,12 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Screens: [] "" "mouse" Intent::ToggleMouse, "" "enable or disable the mouse";
     Screens: [code(Esc)] "Esc" "back" Intent::Back, "" "clear the filter, then the marks; never quits";
     Anywhere: [char('?'), code(F(1))] "?" "help" Intent::OpenHelp, "help" "this help";
-    Screens: [char('q')] "q" "quit" Intent::Quit, "quit" "quit; asks for confirmation while streams are open";
+    Screens: [char('q')] "q" "quit" Intent::Quit, "quit" "end the server and quit; asks for confirmation while streams are open" Shutdown;
 
-    Dialog: [code(Enter), char(' ')] "⏎" "press" Intent::Dialog(DialogIntent::Press), "choose" "press the focused button; initially that is Cancel";
-    Dialog: [code(Tab), code(Right), char('l')] "⇥ →" "next" Intent::Dialog(DialogIntent::NextButton), "next" "next button";
-    Dialog: [SHIFT_TAB, code(Left), char('h')] "⇧⇥ ←" "previous" Intent::Dialog(DialogIntent::PreviousButton), "" "previous button";
-    Dialog: [char('y')] "y" "yes" Intent::Dialog(DialogIntent::Confirm), "yes" "confirm";
-    Dialog: [char('d')] "d" "drain-first" Intent::Dialog(DialogIntent::Drain), "" "let open streams finish first, where the dialog offers it";
+    Dialog: [code(Enter)] "⏎" "press" Intent::Dialog(DialogIntent::Press), "choose" "press the focused button: initially Cancel; the other one once the number is typed";
+    Dialog: [char('y')] "y" "yes" Intent::Dialog(DialogIntent::Confirm), "yes" "confirm; not where the program would end";
+    Dialog: [code(Tab), code(Right)] "⇥ →" "next" Intent::Dialog(DialogIntent::NextButton), "next" "next button";
+    Dialog: [SHIFT_TAB, code(Left)] "⇧⇥ ←" "previous" Intent::Dialog(DialogIntent::PreviousButton), "" "previous button";
     Dialog: [code(Esc), char('n'), char('q')] "Esc n" "close" Intent::Dialog(DialogIntent::Cancel), "cancel" "close the dialog; nothing is done";
 
     Prompt: [code(Enter)] "⏎" "press" Intent::Prompt(PromptIntent::Accept), "done" "accept the text";
@@ -189,7 +188,7 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Help: [char('G'), code(End)] "G" "last" Intent::Help(HelpIntent::Scroll(CursorStep::Last)), "" "to the end";
     Help: [code(Esc), char('q'), char('?'), code(F(1)), code(Enter)] "Esc" "close" Intent::Help(HelpIntent::Close), "close" "close the help";
 
-    Anywhere: [Key::ctrl('c')] "^C" "interrupt" Intent::Interrupt, "" "drain and quit; twice: quit at once";
+    Anywhere: [Key::ctrl('c')] "^C" "interrupt" Intent::Interrupt, "" "close what is open over the screen; else quit, like q";
     Anywhere: [Key::ctrl('l')] "^L" "redraw" Intent::Redraw, "" "redraw the screen";
-    Anywhere: [Key::ctrl('z')] "^Z" "suspend" Intent::Suspend, "" "suspend the program, the tunnel included, until fg";
+    Anywhere: [Key::ctrl('z')] "^Z" "suspend" Intent::Suspend, "" "suspend the program, the tunnel included, until fg" Shutdown;
 ];

@@ -1,6 +1,6 @@
 //! Dialogs that ask the operator to confirm what cannot be undone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::stream_row::RowId;
 use crate::ids::{ProxyId, StreamKey, UserChannelId};
@@ -10,6 +10,10 @@ const MAX_STREAMS_WITHOUT_NUMBER: u64 = 10;
 
 /// The longest number that can be typed into a dialog to confirm it, in digits.
 const MAX_TYPED_DIGITS: usize = 9;
+
+/// How long a dialog has to be on the screen before it can be confirmed. Nobody answers a question sooner; letters that
+/// follow each other faster come from a paste on a terminal without bracketed paste.
+const CONFIRM_DELAY: Duration = Duration::from_millis(100);
 
 /// A stream that the operator asked to kill. Fixed when the dialog opens: both row and key must still match when it
 /// is confirmed.
@@ -74,6 +78,17 @@ impl Button {
         }
     }
 
+    /// Returns what pressing the button does, in one or two words, for the key hints.
+    pub(crate) fn action(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Kill => "kill",
+            Self::Kick => "kick",
+            Self::Drain => "drain first",
+            Self::Quit => "quit now",
+        }
+    }
+
     /// Returns whether the button ends open streams at once.
     pub(crate) fn is_destructive(self) -> bool {
         matches!(self, Self::Kill | Self::Kick | Self::Quit)
@@ -89,12 +104,19 @@ pub(crate) struct Dialog {
     pub(crate) typed: String,
     /// The index of the button that has the focus, counted from 0 at the left.
     focus: usize,
+    /// When the dialog opened.
+    opened_at: Instant,
 }
 
 impl Dialog {
     /// Opens a dialog with no digits typed and the focus on *Cancel*.
-    pub(crate) fn new(question: Confirmation) -> Self {
-        Self { question, typed: String::new(), focus: 0 }
+    pub(crate) fn new(question: Confirmation, now: Instant) -> Self {
+        Self { question, typed: String::new(), focus: 0, opened_at: now }
+    }
+
+    /// Returns whether the dialog opened so recently that a key cannot be the answer to it.
+    pub(crate) fn is_too_recent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.opened_at) < CONFIRM_DELAY
     }
 
     /// Returns the buttons of the dialog, from left to right.
@@ -134,11 +156,21 @@ impl Dialog {
         (streams > MAX_STREAMS_WITHOUT_NUMBER).then_some(streams)
     }
 
+    /// Returns whether the dialog requires a number that has not been typed yet, or not correctly.
+    pub(crate) fn lacks_number(&self) -> bool {
+        self.required_number().is_some_and(|number| self.typed != number.to_string())
+    }
+
     /// Returns whether pressing the button has an effect: a destructive button only has one once the required number
-    /// has been typed.
+    /// has been typed. With a wrong number *Cancel* has none either: Enter behind it was meant to confirm.
     pub(crate) fn allows(&self, button: Button) -> bool {
-        let is_typed = |number: u64| self.typed == number.to_string();
-        !button.is_destructive() || self.required_number().is_none_or(is_typed)
+        !self.lacks_number() || (button == Button::Cancel && self.typed.is_empty())
+    }
+
+    /// Returns whether the key of [`DialogIntent::Confirm`](crate::tui::intent::DialogIntent::Confirm) confirms the
+    /// dialog. It does not end the program, with all streams: ordinary text contains that letter.
+    pub(crate) fn has_confirm_key(&self) -> bool {
+        !matches!(self.question, Confirmation::Quit { .. })
     }
 
     /// Appends a digit to the number that confirms the dialog, up to [`MAX_TYPED_DIGITS`].
@@ -146,10 +178,18 @@ impl Dialog {
         if self.typed.len() < MAX_TYPED_DIGITS {
             self.typed.push(digit);
         }
+        self.focus_by_number();
     }
 
     /// Removes the last digit of the number that confirms the dialog.
     pub(crate) fn delete_digit(&mut self) {
         self.typed.pop();
+        self.focus_by_number();
+    }
+
+    /// Moves the focus to the button that confirms once the right number has been typed, so that Enter presses it, and
+    /// back to *Cancel* while the number is another.
+    fn focus_by_number(&mut self) {
+        self.focus = if self.lacks_number() { 0 } else { self.buttons().len() - 1 };
     }
 }

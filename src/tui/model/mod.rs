@@ -109,6 +109,8 @@ pub(crate) struct Model {
     pub(crate) overlay: Option<Overlay>,
     /// The message in the footer about what just happened; `None` once it has expired.
     pub(crate) notice: Option<Notice>,
+    /// Until when a key belongs to a burst of keys that has just arrived; `None` before the first burst.
+    pub(crate) burst_until: Option<Instant>,
     /// Commands that are queued for the server, or sent and not yet answered.
     pub(crate) pending_commands: PendingCommands,
     /// Whether the server drains, and what the cockpit has missed of its events.
@@ -136,6 +138,7 @@ impl Model {
             journal: EventJournal::default(),
             overlay: None,
             notice: None,
+            burst_until: None,
             pending_commands: PendingCommands::default(),
             server_status: ServerStatus::default(),
         }
@@ -144,9 +147,9 @@ impl Model {
     /// Applies the operator's settings. Key bindings that `server` does not support, or that a read-only operator may
     /// not use, are removed.
     pub(crate) fn apply_settings(&mut self, settings: &Settings, server: Capabilities) {
-        let capabilities = if settings.read_only { Capabilities::none() } else { server };
         self.theme = settings.theme.clone();
-        self.keymap = settings.keymap.clone().restricted_to(capabilities);
+        let keymap = settings.keymap.clone().restricted_to(server);
+        self.keymap = if settings.read_only { keymap.read_only() } else { keymap };
         self.streams_screen.columns = settings.columns.clone();
         self.display = settings.display;
     }

@@ -1,21 +1,13 @@
-//! Waits for terminal input, signals or a deadline, and parses the input into keys and mouse events.
+//! Waits for terminal input, signals or a deadline, and parses the input into keys, mouse events and pasted text.
 
-use std::{
-    io,
-    os::fd::AsFd,
-    time::{Duration, Instant},
-};
+use std::{io, os::fd::AsFd, time::Instant};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
 };
 
-use super::{Key, MouseEvent, TerminalSignals, Tty, keys::InputParser};
-
-/// How long the parser waits for the rest of an escape sequence before it takes a lone escape byte as the Escape key.
-/// A network seldom splits a sequence across packets, and no person notices a delay this short.
-const ESCAPE_TIMEOUT: Duration = Duration::from_millis(30);
+use super::{InputEvent, TerminalSignals, Tty, keys::InputParser};
 
 /// Why [`TerminalInput::wait`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,21 +19,24 @@ pub(crate) enum WaitOutcome {
     TerminalGone,
 }
 
-/// The input side of the terminal: keyboard and mouse.
-#[derive(Debug, Default)]
+/// The input side of the terminal: keyboard, mouse and paste.
+#[derive(Debug)]
 pub(crate) struct TerminalInput {
-    /// Assembles keys and mouse events from the bytes of the terminal.
+    /// Assembles events from the bytes of the terminal.
     parser: InputParser,
+    /// When bytes were read last: an incomplete sequence is given up some time after it.
+    last_read: Instant,
 }
 
 impl TerminalInput {
-    /// Returns the mouse events received since the last call, the oldest first.
-    pub(crate) fn take_mouse_events(&mut self) -> Vec<MouseEvent> {
-        self.parser.take_mouse_events()
+    /// Creates the input side of a terminal from which nothing has been read yet.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { parser: InputParser::default(), last_read: now }
     }
 
-    /// Waits until input arrives, a signal is raised or `deadline` passes, and appends the parsed keys to `keys`. Without
-    /// `with_keys` nothing is read, and only the end of the terminal is noticed.
+    /// Waits until input arrives, a signal is raised or `deadline` passes, and appends what the operator did to
+    /// `events`. Keys of one call arrived together. Without `with_keys` nothing is read, and only the end of the terminal
+    /// is noticed.
     ///
     /// # Errors
     /// `poll` fails.
@@ -51,12 +46,11 @@ impl TerminalInput {
         with_keys: bool,
         signals: &mut TerminalSignals,
         deadline: Instant,
-        keys: &mut Vec<Key>,
+        events: &mut Vec<InputEvent>,
     ) -> io::Result<WaitOutcome> {
-        let mut timeout = deadline.saturating_duration_since(Instant::now());
-        if self.parser.has_partial_sequence() {
-            timeout = timeout.min(ESCAPE_TIMEOUT);
-        }
+        let give_up_at = self.parser.timeout().map(|timeout| self.last_read + timeout);
+        let deadline = give_up_at.map_or(deadline, |at| at.min(deadline));
+        let timeout = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
@@ -77,15 +71,17 @@ impl TerminalInput {
             return Ok(WaitOutcome::TerminalGone);
         }
         if terminal.contains(PollFlags::IN) {
-            let mut buffer = [0; 1024];
+            // As much as the kernel's terminal buffer holds, so that keys that arrived together are read together.
+            let mut buffer = [0; 4096];
+            self.last_read = Instant::now();
             match rustix::io::read(tty, &mut buffer) {
                 Ok(0) => return Ok(WaitOutcome::TerminalGone),
-                Ok(read) => self.parser.feed(&buffer[..read], keys),
+                Ok(read) => self.parser.feed(&buffer[..read], events),
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(_) => return Ok(WaitOutcome::TerminalGone),
             }
-        } else if self.parser.has_partial_sequence() {
-            self.parser.flush(keys);
+        } else if give_up_at.is_some_and(|at| Instant::now() >= at) {
+            self.parser.flush(events);
         }
         Ok(WaitOutcome::Ready)
     }

@@ -1,8 +1,10 @@
-//! Parses the bytes that a terminal sends into keys and mouse events.
+//! Parses the bytes that a terminal sends into keys, mouse events and pasted text.
 //!
 //! The cockpit does not use crossterm's event source: that reads until the descriptor would block, so that a terminal
 //! which disappeared (end of file or an I/O error on every read) keeps it spinning inside the call, where the cockpit
 //! cannot stop it. This parser performs no I/O.
+
+use std::time::Duration;
 
 pub(crate) use crossterm::event::{KeyCode, KeyModifiers};
 
@@ -46,16 +48,39 @@ pub(crate) enum MouseEvent {
     Wheel { down: bool },
 }
 
+/// Something that the operator did at the terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum InputEvent {
+    /// A key was pressed.
+    Key(Key),
+    /// A mouse button was pressed, or the wheel moved by one notch.
+    Mouse(MouseEvent),
+    /// Text was pasted (bracketed paste, mode 2004); at most [`MAX_PASTE_BYTES`] of it.
+    Paste(String),
+}
+
 /// The longest escape sequence, in bytes, that the parser keeps; longer ones are discarded as noise.
 const MAX_SEQUENCE_BYTES: usize = 64;
+/// How many bytes of a paste are kept; the rest is read and discarded. Longer than any line of a prompt.
+const MAX_PASTE_BYTES: usize = 4096;
+/// The sequence that terminals send before pasted text while bracketed paste is enabled.
+const PASTE_BEGIN: &[u8] = b"\x1b[200~";
+/// The sequence that terminals send after pasted text. They remove it from the text itself.
+const PASTE_END: &[u8] = b"\x1b[201~";
+/// How long the parser waits for the rest of an escape sequence before it takes a lone escape byte as the Escape key.
+/// A network seldom splits a sequence across packets, and no person notices a delay this short.
+const ESCAPE_TIMEOUT: Duration = Duration::from_millis(30);
+/// How long the parser waits for more of a paste. Without a limit a terminal that never ends its paste would disable
+/// the keyboard; what comes later is a burst of keys, and acts on nothing either.
+const PASTE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// An incremental parser: an escape sequence or UTF-8 character may be split across reads.
+/// An incremental parser: an escape sequence, UTF-8 character or paste may be split across reads.
 #[derive(Debug, Default)]
 pub(crate) struct InputParser {
     /// The received bytes of an escape sequence or character that is not complete yet.
     pending: Vec<u8>,
-    /// Mouse events that were parsed and not taken yet, the oldest first.
-    mouse_events: Vec<MouseEvent>,
+    /// The text received so far of a paste whose end has not arrived; `None` while no paste is in progress.
+    paste: Option<Vec<u8>>,
 }
 
 /// What the pending bytes begin with. Lengths are in bytes.
@@ -64,6 +89,8 @@ enum ParsedPrefix {
     Key(Key, usize),
     /// A mouse event, and its encoded length.
     Mouse(MouseEvent, usize),
+    /// The beginning of a paste, and its encoded length.
+    PasteBegin(usize),
     /// Bytes that encode neither: a terminal's reply to a query, or noise.
     Skip(usize),
     /// A sequence of which more bytes are needed.
@@ -71,9 +98,8 @@ enum ParsedPrefix {
 }
 
 impl InputParser {
-    /// Parses `bytes` and appends each completed key to `out`. Mouse events are kept for
-    /// [`take_mouse_events`](Self::take_mouse_events).
-    pub(crate) fn feed(&mut self, bytes: &[u8], out: &mut Vec<Key>) {
+    /// Parses `bytes` and appends each completed event to `out`.
+    pub(crate) fn feed(&mut self, bytes: &[u8], out: &mut Vec<InputEvent>) {
         for chunk in bytes.chunks(MAX_SEQUENCE_BYTES) {
             self.pending.extend_from_slice(chunk);
             self.parse_pending(out);
@@ -83,36 +109,48 @@ impl InputParser {
         }
     }
 
-    /// Returns the mouse events parsed since the last call, the oldest first.
-    pub(crate) fn take_mouse_events(&mut self) -> Vec<MouseEvent> {
-        std::mem::take(&mut self.mouse_events)
+    /// Returns how long to wait for the rest of an incomplete sequence or paste; `None` if there is none.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        match self.paste {
+            Some(_) => Some(PASTE_TIMEOUT),
+            None => (!self.pending.is_empty()).then_some(ESCAPE_TIMEOUT),
+        }
     }
 
-    /// Returns whether the pending bytes are an incomplete sequence.
-    pub(crate) fn has_partial_sequence(&self) -> bool {
-        !self.pending.is_empty()
-    }
-
-    /// Gives up waiting for the rest of a sequence: emits the Escape key if the pending bytes begin with an escape,
-    /// and discards them.
-    pub(crate) fn flush(&mut self, out: &mut Vec<Key>) {
-        if self.pending.first() == Some(&0x1B) {
-            out.push(Key::plain(KeyCode::Esc));
+    /// Gives up waiting for the rest of a sequence or paste: emits the text received so far of a paste, or the Escape
+    /// key if the pending bytes begin with an escape, and discards them.
+    pub(crate) fn flush(&mut self, out: &mut Vec<InputEvent>) {
+        if let Some(mut text) = self.paste.take() {
+            text.append(&mut self.pending);
+            out.push(InputEvent::Paste(String::from_utf8_lossy(&text).into_owned()));
+        } else if self.pending.first() == Some(&0x1B) {
+            out.push(InputEvent::Key(Key::plain(KeyCode::Esc)));
         }
         self.pending.clear();
     }
 
-    /// Removes each complete key, mouse event or reply from the front of the pending bytes.
-    fn parse_pending(&mut self, out: &mut Vec<Key>) {
+    /// Removes each complete event or reply from the front of the pending bytes.
+    fn parse_pending(&mut self, out: &mut Vec<InputEvent>) {
         let mut at = 0;
         while at < self.pending.len() {
+            if self.paste.is_some() {
+                match self.parse_paste(at, out) {
+                    Some(end) => at = end,
+                    None => return,
+                }
+                continue;
+            }
             match parse_prefix(&self.pending[at..]) {
                 ParsedPrefix::Key(key, len) => {
-                    out.push(key);
+                    out.push(InputEvent::Key(key));
                     at += len;
                 }
                 ParsedPrefix::Mouse(mouse, len) => {
-                    self.mouse_events.push(mouse);
+                    out.push(InputEvent::Mouse(mouse));
+                    at += len;
+                }
+                ParsedPrefix::PasteBegin(len) => {
+                    self.paste = Some(Vec::new());
                     at += len;
                 }
                 ParsedPrefix::Skip(len) => at += len,
@@ -121,12 +159,33 @@ impl InputParser {
         }
         self.pending.drain(..at);
     }
+
+    /// Moves the pending bytes from `at` on to the paste in progress. Returns where the paste ends in the pending
+    /// bytes; `None` if its end has not arrived: then only what may be the beginning of the end stays pending.
+    fn parse_paste(&mut self, at: usize, out: &mut Vec<InputEvent>) -> Option<usize> {
+        let rest = &self.pending[at..];
+        let end = rest.windows(PASTE_END.len()).position(|bytes| bytes == PASTE_END);
+        let text = end.unwrap_or_else(|| {
+            let partial = (1..PASTE_END.len()).rev().find(|len| rest.ends_with(&PASTE_END[..*len]));
+            rest.len() - partial.unwrap_or(0)
+        });
+        let paste = self.paste.get_or_insert_default();
+        paste.extend_from_slice(&rest[..text.min(MAX_PASTE_BYTES - paste.len())]);
+        if end.is_none() {
+            self.pending.drain(..at + text);
+            return None;
+        }
+        let paste = self.paste.take().unwrap_or_default();
+        out.push(InputEvent::Paste(String::from_utf8_lossy(&paste).into_owned()));
+        Some(at + text + PASTE_END.len())
+    }
 }
 
 /// Parses the key, mouse event or reply that `bytes` begins with.
 fn parse_prefix(bytes: &[u8]) -> ParsedPrefix {
     match bytes {
         [0x1B] => ParsedPrefix::Incomplete,
+        _ if bytes.starts_with(PASTE_BEGIN) => ParsedPrefix::PasteBegin(PASTE_BEGIN.len()),
         [0x1B, b'[', rest @ ..] => parse_csi(rest),
         [0x1B, b'O'] => ParsedPrefix::Incomplete,
         [0x1B, b'O', last, ..] => match key_of_final_byte(*last) {
@@ -140,6 +199,7 @@ fn parse_prefix(bytes: &[u8]) -> ParsedPrefix {
                 ParsedPrefix::Key(Key::new(key.code, key.modifiers | KeyModifiers::ALT), len + 1)
             }
             ParsedPrefix::Skip(len) | ParsedPrefix::Mouse(_, len) => ParsedPrefix::Skip(len + 1),
+            ParsedPrefix::PasteBegin(_) => ParsedPrefix::Key(Key::plain(KeyCode::Esc), 1),
             ParsedPrefix::Incomplete => ParsedPrefix::Incomplete,
         },
         [b'\r' | b'\n', ..] => ParsedPrefix::Key(Key::plain(KeyCode::Enter), 1),

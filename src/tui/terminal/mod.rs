@@ -11,7 +11,7 @@ pub(crate) use frame::FrameWriter;
 pub(crate) use input::{TerminalInput, WaitOutcome};
 #[cfg(test)]
 pub(crate) use keys::InputParser;
-pub(crate) use keys::{Key, KeyCode, KeyModifiers, MouseEvent};
+pub(crate) use keys::{InputEvent, Key, KeyCode, KeyModifiers, MouseEvent};
 pub(crate) use panic::PanicHook;
 pub(crate) use signals::TerminalSignals;
 pub(crate) use tty::Tty;

@@ -21,10 +21,10 @@ use rustix::{
 static OPEN: Mutex<Weak<Tty>> = Mutex::new(Weak::new());
 
 /// Selects the alternate screen, hides the cursor and turns line wrap off: a row that is one cell too wide must not
-/// shift the rows below it.
-const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l";
+/// shift the rows below it. Enables bracketed paste (mode 2004): pasted text is not keys.
+const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[?2004h";
 /// Reverts [`ENTER`] and the mouse modes, after ending a synchronised update that may have been cut short.
-const LEAVE: &[u8] = b"\x1b[?2026l\x1b[0m\x1b[?1006l\x1b[?1000l\x1b[?7h\x1b[?25h\x1b[?1049l";
+const LEAVE: &[u8] = b"\x1b[?2026l\x1b[0m\x1b[?2004l\x1b[?1006l\x1b[?1000l\x1b[?7h\x1b[?25h\x1b[?1049l";
 
 /// The terminal, in raw mode and on the alternate screen after [`enter`](Self::enter). Dropping it restores it.
 ///

@@ -20,7 +20,7 @@ use crate::{
     },
     tui::{
         Labels, LogLayer,
-        model::Model,
+        model::{Model, Overlay},
         msg::{Effect, Msg},
         terminal::{Key, KeyCode},
         theme::Theme,
@@ -78,6 +78,17 @@ pub(super) fn addr(text: &str) -> SocketAddr {
 
 pub(super) fn key(user: u32, stream: u32) -> StreamKey {
     StreamKey::new(UserChannelId::new(user), stream)
+}
+
+/// The key that a character stands for in scripts of keys: see [`Fixture::press`].
+pub(super) fn key_of(c: char) -> Key {
+    match c {
+        '>' => Key::plain(KeyCode::Enter),
+        '<' => Key::plain(KeyCode::Esc),
+        '_' => Key::plain(KeyCode::Tab),
+        '^' => Key::ctrl('c'),
+        c => Key::char(c),
+    }
 }
 
 impl Fixture {
@@ -276,20 +287,25 @@ impl Fixture {
         self.sample();
     }
 
-    /// Presses keys, one for each character: `>` is Enter, `<` Escape, `_` Tab, anything else itself.
+    /// Presses keys, one for each character: `>` is Enter, `<` Escape, `_` Tab, `^` Control-C, anything else itself. A
+    /// dialog has been on the screen for a moment before a key answers it.
     pub(super) fn press(&mut self, keys: &str) -> Vec<Effect> {
         keys.chars()
             .flat_map(|c| {
-                let key = match c {
-                    '>' => Key::plain(KeyCode::Enter),
-                    '<' => Key::plain(KeyCode::Esc),
-                    '_' => Key::plain(KeyCode::Tab),
-                    '^' => Key::ctrl('c'),
-                    c => Key::char(c),
-                };
-                self.send(Msg::Key(key))
+                if matches!(self.model.overlay, Some(Overlay::Dialog(_))) {
+                    self.now += Duration::from_millis(100);
+                }
+                self.send(Msg::Key(key_of(c)))
             })
             .collect()
+    }
+
+    /// Presses keys that arrive at once, named as in [`press`](Self::press).
+    pub(super) fn burst(&mut self, keys: &str) -> Vec<Effect> {
+        let effects = self.send(Msg::KeyBurst(keys.chars().map(key_of).collect()));
+        // The next key is pressed later.
+        self.now += Duration::from_millis(100);
+        effects
     }
 
     /// Types text as it stands.

@@ -280,8 +280,7 @@ fn read_only_mode_has_no_actions() {
     ] {
         enter(&mut fixture, ":", command);
         let name = command.split(' ').next().unwrap();
-        let refused = format!("unknown command «{name}»");
-        assert!(fixture.notice().starts_with(&refused), "{command}: {}", fixture.notice());
+        assert_eq!(fixture.notice(), format!("{name} is disabled: this cockpit is read-only"));
     }
     for (typed, command) in
         [(":prio_", ":priority"), (":lim_", ":limit"), (":wei_", ":weight"), (":pol_", ":policy")]
@@ -290,8 +289,12 @@ fn read_only_mode_has_no_actions() {
         assert!(!fixture.text().contains(command), "{}", fixture.text());
         fixture.press("<");
     }
-    fixture.press(":");
-    fixture.press("<");
+    for quits in ["q", "^", ":q>", ":quit>", ":quit!>"] {
+        assert_eq!(fixture.press(quits), [], "{quits}");
+        let disabled = fixture.notice().contains("quit is disabled: this cockpit is read-only");
+        assert!(disabled && fixture.model.overlay.is_none(), "{quits}: {}", fixture.notice());
+    }
+    assert_eq!(fixture.send(Msg::Key(Key::ctrl('z'))), [], "the tunnel would be suspended too");
     fixture.press("?");
     assert!(!fixture.text().contains("kill the selected"));
 }

@@ -1,5 +1,6 @@
 //! Tests of the cockpit as a whole: from keys to state, from state to screen. All times are injected.
 
+mod accidents;
 mod fixture;
 mod interaction;
 mod reducer;

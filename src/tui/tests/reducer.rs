@@ -157,11 +157,15 @@ fn an_overdue_reply_is_reported_once() {
 fn q_asks_for_confirmation_while_streams_are_open() {
     let mut fixture = three();
     assert_eq!(fixture.press("q>"), []);
-    assert_eq!(fixture.press("qd"), [Effect::Drain]);
-    assert!(fixture.text().contains("draining: 3 streams still open; ^C again ends them now"));
-    assert_eq!(fixture.press("qd"), [], "it drains already");
-    fixture.press("<");
-    assert_eq!(fixture.press("qy"), [Effect::Exit(Exit::Quit)]);
+    assert_eq!(fixture.notice(), "cancelled: the server continues");
+    assert_eq!(fixture.press("q_>"), [Effect::Drain]);
+    fixture.tick(Duration::from_secs(7));
+    assert!(
+        fixture.text().contains("draining: 3 streams still open; q asks to end them now"),
+        "{}",
+        fixture.text()
+    );
+    assert_eq!(fixture.press("q_>"), [Effect::Exit(Exit::Quit)], "it drains already: that is not offered");
     while !fixture.streams.is_empty() {
         fixture.end(0, EndReason::Finished);
     }
@@ -170,11 +174,9 @@ fn q_asks_for_confirmation_while_streams_are_open() {
 }
 
 #[test]
-fn control_c_drains_and_a_second_one_ends_even_over_a_dialog() {
+fn a_signal_drains_and_a_second_one_ends_even_over_a_dialog() {
     let mut fixture = three();
-    assert_eq!(fixture.press("x^"), [Effect::Drain]);
-    assert_eq!(fixture.press("^"), [Effect::Exit(Exit::Now)]);
-    let mut fixture = three();
+    fixture.press("x");
     assert_eq!(fixture.send(Msg::Interrupted), [Effect::Drain]);
     assert_eq!(fixture.send(Msg::Interrupted), [Effect::Exit(Exit::Now)]);
 }
@@ -326,7 +328,7 @@ fn marked_streams_are_killed_as_a_batch_and_more_than_ten_need_a_typed_number() 
     assert_eq!(fixture.press("y"), []);
     assert_eq!(fixture.press("_>"), []);
     assert_eq!(fixture.press("1y"), []);
-    assert_eq!(fixture.notice(), "type 12 to confirm");
+    assert_eq!(fixture.notice(), "type 12 and press ⏎ to confirm; Esc cancels");
     let orders = fixture.press("2y");
     assert_eq!(orders.len(), 12);
     for order in orders {
@@ -468,6 +470,8 @@ fn a_terminal_too_small_for_a_dialog_closes_it() {
     assert_eq!(fixture.press("y"), []);
     assert_eq!(fixture.press("xy"), []);
     fixture.press("q");
-    assert!(fixture.text().contains("quit? y / n"));
-    assert_eq!(fixture.press("y"), [Effect::Exit(Exit::Quit)]);
+    assert!(fixture.text().contains("quit? [Cancel] ⇥"), "{}", fixture.text());
+    assert_eq!(fixture.press("__"), []);
+    assert!(fixture.text().contains("quit? [Quit now] ⇥"), "{}", fixture.text());
+    assert_eq!(fixture.press(">"), [Effect::Exit(Exit::Quit)]);
 }

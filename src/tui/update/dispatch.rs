@@ -87,6 +87,7 @@ pub(super) fn perform(model: &mut Model, intent: Intent) -> Vec<Effect> {
 
         Intent::Quit => return shutdown::quit(model),
         Intent::QuitNow => return vec![Effect::Exit(Exit::Quit)],
+        Intent::DrainServer => return shutdown::drain(model),
         Intent::Interrupt => return shutdown::interrupt(model),
         Intent::Redraw => return vec![Effect::Repaint],
         Intent::Suspend => return vec![Effect::Suspend],
@@ -111,7 +112,8 @@ fn is_applicable(model: &Model, intent: &Intent) -> bool {
         | (Intent::Columns(_), Some(Overlay::Columns { .. }))
         | (Intent::JoinCommand(_), Some(Overlay::AddProxy)) => true,
         (_, Some(_)) => false,
-        (intent, None) => model.layout().has_table || matches!(intent, Intent::Quit | Intent::QuitNow),
+        (Intent::Quit | Intent::QuitNow | Intent::DrainServer, None) => true,
+        (_, None) => model.layout().has_table,
     }
 }
 

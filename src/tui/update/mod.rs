@@ -7,6 +7,7 @@ mod dialog;
 mod dispatch;
 mod events;
 mod help;
+mod input;
 mod limits;
 mod mouse;
 mod navigation;
@@ -20,10 +21,8 @@ use std::time::Instant;
 
 use super::{
     format,
-    intent::{DialogIntent, Intent},
-    model::{Model, NoticeLevel, Overlay},
+    model::{Model, NoticeLevel},
     msg::{Effect, Msg},
-    terminal::{Key, KeyCode},
 };
 use crate::telemetry::Snapshot;
 
@@ -32,17 +31,15 @@ pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
     // Time never runs backwards, even where messages carry older times.
     model.live.now = model.live.now.max(now);
     match msg {
-        Msg::Key(key) => {
-            if let Some(intent) = intent_of_key(model, key) {
-                return dispatch::perform(model, intent);
-            }
-        }
+        Msg::Key(key) => return input::press(model, key),
+        Msg::KeyBurst(keys) => return input::burst(model, &keys),
+        Msg::Pasted(text) => input::paste(model, &text),
         Msg::Mouse(event) => {
             if let Some(intent) = mouse::intent_of(model, event) {
                 return dispatch::perform(model, intent);
             }
         }
-        Msg::Interrupted => return shutdown::interrupt(model),
+        Msg::Interrupted => return shutdown::drain(model),
         Msg::Resized(size) => {
             model.size = size;
             if !model.layout().has_table {
@@ -93,23 +90,4 @@ pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) -> Ve
         model.notify(NoticeLevel::Warning, text);
     }
     batch::send_queued(model)
-}
-
-/// Returns the intent of a key in the present context: that of its binding, else the insertion of its character into
-/// the open prompt or the number of the open dialog. `None` for a key without meaning here.
-fn intent_of_key(model: &Model, key: Key) -> Option<Intent> {
-    if let Some(Overlay::Dialog(dialog)) = &model.overlay
-        && dialog.required_number().is_some()
-    {
-        match key.code {
-            KeyCode::Char(digit @ '0'..='9') => return Some(Intent::Dialog(DialogIntent::TypeDigit(digit))),
-            KeyCode::Backspace => return Some(Intent::Dialog(DialogIntent::DeleteDigit)),
-            _ => {}
-        }
-    }
-    let bound = model.keymap.intent(model.context(), key).cloned();
-    bound.or_else(|| match model.overlay {
-        Some(Overlay::Prompt(_)) => prompt::intent_of_char(key),
-        _ => None,
-    })
 }

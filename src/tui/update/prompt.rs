@@ -148,7 +148,10 @@ fn cancel(model: &mut Model) {
         }
         PromptKind::LogFilter { before } => model.log_screen.set_filter(before),
         PromptKind::Help => model.overlay = Some(Overlay::Help { scroll: 0, search: String::new() }),
-        PromptKind::Command | PromptKind::Limit(_) | PromptKind::Weight(_) | PromptKind::Policy(_) => {}
+        PromptKind::Limit(_) | PromptKind::Weight(_) | PromptKind::Policy(_) => {
+            model.notify(NoticeLevel::Info, "cancelled: nothing was changed");
+        }
+        PromptKind::Command => {}
     }
 }
 

@@ -205,12 +205,12 @@ fn quit_text(model: &Model, drains: Option<Duration>) -> Vec<Line<'static>> {
     let open = model.live.streams.open_count() as u64;
     let are = if open == 1 { "is" } else { "are" };
     let drain = drains.map(|time| {
-        let text = format!("Drain (d) lets them finish for up to {}.", format::age(time));
+        let text = format!("Drain first: no new streams; open ones get up to {}.", format::age(time));
         Line::styled(text, theme.dim)
     });
     let mut lines =
         vec![Line::styled(format!("{} {are} open.", format::counted(open, "stream")), theme.text)];
     lines.extend(drain);
-    lines.push(Line::styled("Quit (y) resets them now.", theme.dim));
+    lines.push(Line::styled("Quit now: the server ends, and all streams with it.", theme.dim));
     lines
 }

@@ -13,8 +13,8 @@ use crate::control::LimitScope;
 use crate::tui::{
     completion::Completion,
     format::{self, truncate, truncate_start},
-    intent::{Intent, KillScope, PauseChange, PriorityChange},
-    keymap::InputContext,
+    intent::{DialogIntent, Intent, KillScope, PauseChange, PriorityChange},
+    keymap::{Binding, InputContext},
     model::{CursorStep, LimitTarget, Model, NoticeLevel, Overlay, Prompt, PromptKind},
 };
 
@@ -42,7 +42,7 @@ fn notice_line(model: &Model) -> Option<Line<'static>> {
         let left =
             model.server_status.drain_deadline.map(|end| end.saturating_duration_since(model.live.now));
         let left = left.map(|left| format!(", {} left", format::age(left))).unwrap_or_default();
-        let again = if model.server_status.drain_requested { "; ^C again ends them now" } else { "" };
+        let again = if model.server_status.drain_requested { "; q asks to end them now" } else { "" };
         Line::styled(format!(" ! draining: {open} still open{left}{again}"), theme.warn)
     })
 }
@@ -60,15 +60,40 @@ pub(crate) fn draw_keys(model: &Model, area: Rect, buf: &mut Buffer) {
         return draw_line(buf, area.x, area.y, area, line);
     }
     let mut spans = vec![Span::raw(" ")];
-    let is_ended = model.selected().is_none_or(|(_, row)| !row.is_live());
-    let has_no_effect = |intent: &Intent| match model.context() {
-        InputContext::Logs => {
-            !model.shows_log_targets()
-                && matches!(intent, Intent::Move(CursorStep::By(_)) | Intent::ChangeLogLevels { .. })
+    if matches!(&model.overlay, Some(Overlay::Dialog(dialog)) if dialog.lacks_number()) {
+        spans.push(Span::styled("0-9", theme.accent));
+        spans.push(Span::styled(" number  ", theme.dim));
+    }
+    let taken = spans.iter().map(Span::width).sum::<usize>();
+    let room = usize::from(area.width).saturating_sub(taken);
+    for (entry, word) in model.keymap.footer(model.context(), room, |binding| key_word(model, binding)) {
+        spans.push(Span::styled(entry.shown.clone(), theme.accent));
+        spans.push(Span::styled(format!(" {word}  "), theme.dim));
+    }
+    draw_line(buf, area.x, area.y, area, Line::from(spans));
+}
+
+/// Returns the word that the footer shows for a key binding; `None` for one that has no effect at present.
+fn key_word(model: &Model, binding: &'static Binding) -> Option<&'static str> {
+    let intent = &binding.intent;
+    let has_effect = match (model.context(), &model.overlay) {
+        (_, Some(Overlay::Dialog(dialog))) => match intent {
+            Intent::Dialog(DialogIntent::Press) => {
+                return dialog.allows(dialog.focused()).then(|| dialog.focused().action());
+            }
+            Intent::Dialog(DialogIntent::Confirm) => {
+                return (dialog.has_confirm_key() && !dialog.lacks_number())
+                    .then(|| dialog.confirm_button().action());
+            }
+            _ => true,
+        },
+        (InputContext::Logs, _) => {
+            model.shows_log_targets()
+                || !matches!(intent, Intent::Move(CursorStep::By(_)) | Intent::ChangeLogLevels { .. })
         }
-        InputContext::Detail => {
-            is_ended
-                && matches!(
+        (InputContext::Detail, _) => {
+            model.selected().is_some_and(|(_, row)| row.is_live())
+                || !matches!(
                     intent,
                     Intent::AskToKill(KillScope::Selection)
                         | Intent::Pause(PauseChange::Toggle)
@@ -76,15 +101,9 @@ pub(crate) fn draw_keys(model: &Model, area: Rect, buf: &mut Buffer) {
                         | Intent::AskForLimit
                 )
         }
-        _ => false,
+        _ => true,
     };
-    for entry in
-        model.keymap.footer(model.context(), usize::from(area.width).saturating_sub(1), has_no_effect)
-    {
-        spans.push(Span::styled(entry.shown.clone(), theme.accent));
-        spans.push(Span::styled(format!(" {}  ", entry.binding.short), theme.dim));
-    }
-    draw_line(buf, area.x, area.y, area, Line::from(spans));
+    has_effect.then_some(binding.short)
 }
 
 /// Returns the label before the typed text of a prompt, in at most about `width` cells: what the prompt asks for, and

@@ -10,7 +10,7 @@ use ratatui::{
 use super::{draw_line, draw_line_right};
 use crate::tui::{
     format,
-    model::{Model, ScreenId},
+    model::{Model, Overlay, ScreenId},
 };
 
 /// The width in cells below which the header does not list the screens.
@@ -184,8 +184,8 @@ pub(crate) fn draw_too_small(model: &Model, area: Rect, buf: &mut Buffer) {
     if area.height == 3 {
         lines.remove(2);
     }
-    if model.overlay.is_some() {
-        lines.insert(0, Line::styled("quit? y / n", theme.error));
+    if let Some(Overlay::Dialog(dialog)) = &model.overlay {
+        lines.insert(0, Line::styled(format!("quit? [{}] ⇥", dialog.focused().label()), theme.error));
     }
     for (y, line) in (area.top()..area.bottom()).zip(lines) {
         draw_line(buf, area.x, y, area, line);

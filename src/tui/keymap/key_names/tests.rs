@@ -1,7 +1,7 @@
 //! Pins which names of keys are understood, and as which key.
 
 use super::*;
-use crate::tui::terminal::InputParser;
+use crate::tui::terminal::{InputEvent, InputParser};
 
 #[test]
 fn names_of_keys_are_understood_as_pinned() {
@@ -84,9 +84,9 @@ fn a_named_key_is_reported_by_the_terminal_parser() {
         ("shift-d", b"D"),
         ("insert", b"\x1b[2~"),
     ] {
-        let (mut parser, mut keys) = (InputParser::default(), Vec::new());
-        parser.feed(bytes, &mut keys);
-        parser.flush(&mut keys);
-        assert_eq!(keys, [parse_key(name).unwrap()], "{name}");
+        let (mut parser, mut events) = (InputParser::default(), Vec::new());
+        parser.feed(bytes, &mut events);
+        parser.flush(&mut events);
+        assert_eq!(events, [InputEvent::Key(parse_key(name).unwrap())], "{name}");
     }
 }

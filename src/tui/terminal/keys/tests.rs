@@ -4,11 +4,19 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn keys(bytes: &[u8]) -> Vec<Key> {
+fn events(bytes: &[u8]) -> Vec<InputEvent> {
     let (mut parser, mut out) = (InputParser::default(), Vec::new());
     parser.feed(bytes, &mut out);
     parser.flush(&mut out);
     out
+}
+
+fn keys(bytes: &[u8]) -> Vec<Key> {
+    let key = |event| match event {
+        InputEvent::Key(key) => Some(key),
+        InputEvent::Mouse(_) | InputEvent::Paste(_) => None,
+    };
+    events(bytes).into_iter().filter_map(key).collect()
 }
 
 #[test]
@@ -35,13 +43,33 @@ fn key_sequences_of_common_terminals_are_parsed() {
 
 #[test]
 fn mouse_reports_are_not_keys() {
-    let (mut parser, mut out) = (InputParser::default(), Vec::new());
-    parser.feed(b"\x1b[<0;5;7M\x1b[<0;5;7m\x1b[<65;1;1Mj", &mut out);
-    assert_eq!(out, [Key::char('j')]);
     assert_eq!(
-        parser.take_mouse_events(),
-        [MouseEvent::Click { x: 4, y: 6 }, MouseEvent::Wheel { down: true }]
+        events(b"\x1b[<0;5;7M\x1b[<0;5;7m\x1b[<65;1;1Mj"),
+        [
+            InputEvent::Mouse(MouseEvent::Click { x: 4, y: 6 }),
+            InputEvent::Mouse(MouseEvent::Wheel { down: true }),
+            InputEvent::Key(Key::char('j'))
+        ]
     );
+}
+
+#[test]
+fn a_bracketed_paste_is_text_and_never_keys() {
+    let paste = |text: &str| InputEvent::Paste(text.to_owned());
+    let j = || InputEvent::Key(Key::char('j'));
+    assert_eq!(events(b"j\x1b[200~xy\x03\n\x1b[A\x1b[201~j"), [j(), paste("xy\x03\n\x1b[A"), j()]);
+    assert_eq!(events("\x1b[200~é\x1b[201~\x1b[200~\x1b[201~".as_bytes()), [paste("é"), paste("")]);
+    // An end without a beginning is no key either.
+    assert_eq!(events(b"\x1b[201~j"), [j()]);
+    // A paste that does not end is given up, and what came of it is text.
+    let (mut parser, mut out) = (InputParser::default(), Vec::new());
+    parser.feed(b"\x1b[200~Kylie\x1b[20", &mut out);
+    assert_eq!((out.as_slice(), parser.timeout()), (&[][..], Some(PASTE_TIMEOUT)));
+    parser.flush(&mut out);
+    assert_eq!((out.as_slice(), parser.timeout()), (&[paste("Kylie\x1b[20")][..], None));
+    // A long paste is kept up to a limit and read to its end.
+    let long = [PASTE_BEGIN, &[b'y'; 3 * MAX_PASTE_BYTES], PASTE_END, b"j"].concat();
+    assert_eq!(events(&long), [paste(&"y".repeat(MAX_PASTE_BYTES)), j()]);
 }
 
 #[test]
@@ -51,12 +79,23 @@ fn terminal_replies_are_not_keys() {
 
 proptest! {
     #[test]
-    fn input_may_be_split_at_any_byte(bytes in proptest::collection::vec(any::<u8>(), 0..48), cut in 0..48usize) {
+    fn input_may_be_split_at_any_byte(
+        parts in proptest::collection::vec(
+            prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..16),
+                Just(PASTE_BEGIN.to_vec()),
+                Just(PASTE_END.to_vec()),
+            ],
+            0..6
+        ),
+        cut in 0..96usize,
+    ) {
+        let bytes = parts.concat();
         let cut = cut.min(bytes.len());
         let (mut parser, mut out) = (InputParser::default(), Vec::new());
         parser.feed(&bytes[..cut], &mut out);
         parser.feed(&bytes[cut..], &mut out);
         parser.flush(&mut out);
-        prop_assert_eq!(out, keys(&bytes));
+        prop_assert_eq!(out, events(&bytes));
     }
 }

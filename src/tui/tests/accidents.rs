@@ -1,0 +1,347 @@
+//! Actions by accident: pasted text, bursts of keys, and keys that answer no question on the screen.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::fixture::{Fixture, key, key_of};
+use crate::{
+    control::Command,
+    telemetry::EndReason,
+    tui::{
+        Exit,
+        model::Overlay,
+        msg::{Effect, Msg},
+        terminal::{Key, KeyCode, KeyModifiers},
+    },
+};
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// The command that joins a proxy: what an operator copies most often while the cockpit is open.
+const JOIN: &str =
+    "underpass proxy --server 198.51.100.1:7000 --token Xy+KlP --port 8080 --to 127.0.0.1:80\n";
+
+#[test]
+fn pasted_text_outside_a_prompt_only_shows_a_notice() {
+    for text in ["xylophone", "Kylie", JOIN, "Xy\n", "q\t\t\n", ":quit!\n", "\u{3}\u{3}"] {
+        for screen in ["1", "2", "3", "4", "1>", "1x", "1K", "1X", "1q", "?", "a", "1o"] {
+            let mut fixture = Fixture::busy(120, 36);
+            fixture.press(&format!("j{screen}"));
+            let before = fixture.text();
+            assert_eq!(fixture.send(Msg::Pasted(text.to_owned())), [], "{text:?} on {screen}");
+            let characters = text.chars().count();
+            assert_eq!(
+                fixture.notice(),
+                format!("paste of {characters} characters ignored: text can be pasted into a prompt only")
+            );
+            fixture.model.notice = None;
+            let after = fixture.text();
+            assert_eq!(rows_above_notice(&after), rows_above_notice(&before), "{text:?} on {screen}");
+        }
+    }
+}
+
+/// Returns the screen without the row for notices.
+fn rows_above_notice(screen: &str) -> Vec<&str> {
+    screen.lines().take(34).collect()
+}
+
+#[test]
+fn pasted_text_in_a_prompt_is_one_line_of_text() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.press("/");
+    assert_eq!(fixture.send(Msg::Pasted("proxy:fra\r\n\tdown>1M\n".into())), []);
+    assert!(fixture.text().contains(" /proxy:fra   down>1M"), "{}", fixture.text());
+    assert!(matches!(fixture.model.overlay, Some(Overlay::Prompt(_))), "the line break accepts nothing");
+    fixture.press("<:");
+    assert_eq!(fixture.send(Msg::Pasted("quit!\n".into())), []);
+    assert_eq!(fixture.press(">"), [Effect::Exit(Exit::Quit)], "the operator has seen the text");
+}
+
+#[test]
+fn keys_that_arrive_at_once_confirm_nothing_and_change_nothing() {
+    for text in ["xy", "xylophone", "Kylie", JOIN, "X12y", "x_>", "q_>", "q__>", "^^", ":quit!>", "p+", "eE"]
+    {
+        for screen in ["1", "2", "3", "4", "1>"] {
+            let mut fixture = Fixture::busy(120, 36);
+            fixture.press(&format!("j{screen}"));
+            assert_eq!(fixture.burst(text), [], "{text:?} on {screen}");
+            let ignored = fixture.notice().contains("at once, as in a paste");
+            assert!(ignored && fixture.model.overlay.is_none(), "{text:?} on {screen}: {}", fixture.notice());
+        }
+    }
+    // The rest of a paste that did not arrive in one piece belongs to it.
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.send(Msg::KeyBurst(vec![Key::char('a'), Key::char('x')]));
+    fixture.now += Duration::from_millis(20);
+    fixture.send(Msg::Key(Key::char('x')));
+    assert!(fixture.model.overlay.is_none(), "{}", fixture.text());
+    fixture.now += Duration::from_millis(100);
+    fixture.press("x");
+    assert!(fixture.text().contains("Kill this stream?"));
+    assert_eq!(fixture.burst("yy"), []);
+    assert!(fixture.text().contains("Kill this stream?"), "the question is still open");
+}
+
+#[test]
+fn movements_that_a_slow_connection_held_up_are_performed() {
+    let mut fixture = Fixture::busy(120, 36);
+    assert_eq!(fixture.burst("jjkj"), []);
+    assert_eq!(fixture.selected(), fixture.keys().get(2).copied());
+}
+
+#[test]
+fn a_burst_in_a_prompt_is_text_but_its_enter_accepts_nothing() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.press(":");
+    assert_eq!(fixture.burst("quit!>"), []);
+    assert!(fixture.text().contains(":quit!"), "{}", fixture.text());
+    assert!(fixture.notice().starts_with("⏎ ignored"), "{}", fixture.notice());
+    assert_eq!(fixture.press(">"), [Effect::Exit(Exit::Quit)]);
+}
+
+#[test]
+fn a_dialog_takes_no_answer_that_comes_with_the_question() {
+    let mut fixture = Fixture::busy(120, 36);
+    fixture.send(Msg::Key(Key::char('x')));
+    // Letter by letter, as from a slow serial line.
+    fixture.now += Duration::from_millis(20);
+    assert_eq!(fixture.send(Msg::Key(Key::char('y'))), []);
+    assert!(fixture.notice().starts_with("ignored: the key came at once with the question"));
+    fixture.now += Duration::from_millis(100);
+    assert_eq!(fixture.send(Msg::Key(Key::char('y'))).len(), 1);
+}
+
+#[test]
+fn the_typed_number_and_enter_confirm_and_a_cancelled_action_says_so() {
+    let mut fixture = Fixture::busy(120, 36);
+    let footer = |fixture: &Fixture| fixture.text().lines().last().unwrap_or_default().to_owned();
+    fixture.press("2x");
+    assert!(fixture.text().contains("Type 12 to confirm"), "{}", fixture.text());
+    assert_eq!(footer(&fixture), " 0-9 number  ⏎ cancel  ⇥ → next  Esc n cancel");
+    fixture.press("1");
+    assert_eq!(footer(&fixture), " 0-9 number  ⇥ → next  Esc n cancel");
+    assert_eq!(fixture.press(">"), []);
+    assert_eq!(fixture.notice(), "type 12 and press ⏎ to confirm; Esc cancels");
+    fixture.press("2");
+    assert!(fixture.text().contains("[ Kick ]"), "{}", fixture.text());
+    assert_eq!(footer(&fixture), " ⏎ kick  y kick  ⇥ → next  Esc n cancel");
+    let effects = fixture.press(">");
+    assert!(matches!(effects.as_slice(), [Effect::SendCommand(_, Command::KickProxy(_))]), "{effects:?}");
+    // Another digit makes it another number.
+    fixture.press("x123>");
+    assert!(matches!(fixture.model.overlay, Some(Overlay::Dialog(_))));
+    fixture.press("<");
+    assert_eq!(fixture.notice(), "cancelled: edge-fra was not kicked");
+    fixture.press("x>");
+    assert_eq!(fixture.notice(), "cancelled: edge-fra was not kicked");
+    fixture.press("1gx");
+    let key = fixture.selected().unwrap();
+    assert_eq!(footer(&fixture), " ⏎ cancel  y kill  ⇥ → next  Esc n cancel");
+    fixture.press("n");
+    assert_eq!(fixture.notice(), format!("cancelled: {key} was not killed"));
+    fixture.press("q");
+    assert_eq!(footer(&fixture), " ⏎ cancel  ⇥ → next  Esc n cancel", "no letter ends the program");
+    fixture.press("_");
+    assert_eq!(footer(&fixture), " ⏎ drain first  ⇥ → next  Esc n cancel");
+    fixture.press("<");
+    assert_eq!(fixture.notice(), "cancelled: the server continues");
+    fixture.press("l");
+    fixture.press("<");
+    assert_eq!(fixture.notice(), "cancelled: nothing was changed");
+}
+
+#[test]
+fn no_letter_and_no_control_c_answers_the_question_whether_to_quit() {
+    for opens in ["q", "^"] {
+        let mut fixture = Fixture::busy(120, 36);
+        assert_eq!(fixture.press(opens), []);
+        assert!(fixture.text().contains("Quit?"));
+        for c in (' '..='~').filter(|c| !"nq_<>^".contains(*c)).chain(['^', '^']) {
+            assert_eq!(fixture.press(&c.to_string()), [], "{c}");
+            assert!(fixture.text().contains("[ Cancel ]"), "{c}: {}", fixture.text());
+        }
+        assert_eq!(fixture.press("__>"), [Effect::Exit(Exit::Quit)]);
+    }
+}
+
+#[test]
+fn control_c_closes_what_is_open_before_it_asks() {
+    let mut fixture = Fixture::busy(120, 36);
+    for opens in ["x", "/", ":", "?", "o", "a", "l"] {
+        fixture.press(opens);
+        assert!(fixture.model.overlay.is_some(), "{opens}");
+        assert_eq!(fixture.press("^"), [], "{opens}");
+        assert!(fixture.model.overlay.is_none(), "{opens}");
+    }
+}
+
+/// One step of a generated script.
+#[derive(Debug, Clone)]
+enum Step {
+    Press(Key),
+    Burst(String),
+    Paste(String),
+    Open { user: u32, stream: u32 },
+    End(usize),
+    Pass(u64),
+    Resize(u16, u16),
+}
+
+/// Every character that a keyboard types and every key with a binding; those that ask and answer come more often.
+fn any_key() -> impl Strategy<Value = Key> {
+    let named = [
+        KeyCode::Enter,
+        KeyCode::Esc,
+        KeyCode::Tab,
+        KeyCode::Up,
+        KeyCode::Down,
+        KeyCode::Right,
+        KeyCode::Backspace,
+        KeyCode::Delete,
+        KeyCode::F(9),
+    ];
+    prop_oneof![
+        4 => prop::char::range(' ', '~').prop_map(Key::char),
+        2 => prop::sample::select(named.to_vec()).prop_map(Key::plain),
+        1 => prop::sample::select(vec!['c', 'd', 'u', 'l', 'w']).prop_map(Key::ctrl),
+        1 => Just(Key::new(KeyCode::BackTab, KeyModifiers::SHIFT)),
+        6 => prop::sample::select("xKXAmjqypD+-l1234>>__".chars().collect::<Vec<_>>()).prop_map(key_of),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let text = || {
+        prop_oneof![
+            "[ -~\n]{2,12}",
+            prop::sample::select(vec!["xylophone", "Kylie", "xy\n", "q\t\t\n", ":quit!\n", JOIN])
+                .prop_map(str::to_owned),
+        ]
+    };
+    prop_oneof![
+        12 => any_key().prop_map(Step::Press),
+        2 => text().prop_map(Step::Burst),
+        2 => text().prop_map(Step::Paste),
+        2 => (0..3u32, 1..6u32).prop_map(|(user, stream)| Step::Open { user, stream }),
+        1 => any::<usize>().prop_map(Step::End),
+        3 => (1..1500u64).prop_map(Step::Pass),
+        1 => prop::sample::select(vec![(120, 36), (80, 24), (60, 15), (20, 4)]).prop_map(|(w, h)| Step::Resize(w, h)),
+    ]
+}
+
+/// Asserts that what `pressed` caused was offered by the screen on which it was pressed: by the footer's or the
+/// dialog's own words, about rows that it showed as selected or marked.
+fn check(screen: &str, pressed: Key, effects: &[Effect]) -> Result<(), TestCaseError> {
+    let last = screen.lines().last().unwrap_or_default().trim_end();
+    let is_prompt =
+        [" :", " /", " limit ", " weight of ", " policy of "].iter().any(|mark| last.starts_with(mark));
+    let accepts = pressed == Key::plain(KeyCode::Enter);
+    // The answer that Enter gives has brackets around it, and `y` answers only where the footer says so.
+    let answers = |button: &str| {
+        let word = button.to_lowercase();
+        (accepts && screen.contains(&format!("[ {button} ]")))
+            || (pressed == Key::char('y') && last.contains(&format!("y {word}")))
+    };
+    let selected: Vec<&str> =
+        screen.lines().filter(|line| line.starts_with('▌') || line.starts_with(" *")).collect();
+    let shows = |name: &str| {
+        selected.iter().any(|row| row.contains(name)) || screen.contains(&format!("▎ Stream  {name}"))
+    };
+    for effect in effects {
+        let is_offered = match effect {
+            Effect::SendCommand(_, Command::KillStream(key)) => {
+                answers("Kill") && (screen.contains(&key.to_string()) || screen.contains("and "))
+            }
+            Effect::SendCommand(_, Command::KillUser(user)) => {
+                answers("Kill") && screen.contains(&user.to_string())
+            }
+            Effect::SendCommand(_, Command::KickProxy(proxy)) => {
+                answers("Kick") && screen.contains(&proxy.to_string())
+            }
+            Effect::SendCommand(
+                _,
+                Command::PauseStream(key) | Command::ResumeStream(key) | Command::SetPriority(key, _),
+            ) => {
+                let by_key = ['p', '+', '-'].map(Key::char).contains(&pressed) && !is_prompt;
+                (by_key || (accepts && is_prompt)) && shows(&key.to_string())
+            }
+            Effect::SendCommand(_, Command::DrainProxy(_) | Command::UndrainProxy(_)) => {
+                (pressed == Key::char('D') && !selected.is_empty()) || (accepts && is_prompt)
+            }
+            Effect::SendCommand(
+                _,
+                Command::SetLimit(..) | Command::SetWeight(..) | Command::SetPolicy(..),
+            ) => accepts && is_prompt,
+            Effect::Exit(Exit::Quit) => {
+                let nothing_open = screen.contains("  0 open") || screen.starts_with("0 open");
+                answers("Quit now")
+                    || screen.contains("quit? [Quit now]")
+                    || nothing_open
+                    || (accepts && last.starts_with(" :q"))
+            }
+            Effect::Exit(_) => false,
+            Effect::Drain => answers("Drain first") || screen.contains("quit? [Drain first]"),
+            // What concerns only this terminal: files, the clipboard, the mouse, painting.
+            _ => true,
+        };
+        prop_assert!(is_offered, "{pressed:?} caused {effect:?} on\n{screen}");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 64 } else { 1024 }))]
+
+    /// On every screen and in every dialog, whatever is pressed, pasted, opens or ends meanwhile: text and bursts cause
+    /// nothing, and a key causes what the screen offers for it.
+    #[test]
+    fn only_what_the_screen_offers_takes_place(
+        screen in prop::sample::select(vec!["1", "2", "3", "4", "1>"]),
+        steps in proptest::collection::vec(step(), 1..40),
+    ) {
+        let mut fixture = Fixture::empty(120, 36);
+        fixture.proxy("edge-1");
+        fixture.proxy("edge-10");
+        for stream in 1..=12 {
+            let index = fixture.open(stream % 2, stream + 10);
+            fixture.assign(index, (stream % 2) as usize);
+        }
+        fixture.tick(TICK);
+        fixture.tick(TICK);
+        fixture.press(&format!("j{screen}"));
+        fixture.now += Duration::from_secs(1);
+        for step in steps {
+            match step {
+                Step::Press(pressed) => {
+                    // A person looks before a key.
+                    fixture.now += Duration::from_millis(150);
+                    let screen = fixture.text();
+                    let effects = fixture.send(Msg::Key(pressed));
+                    check(&screen, pressed, &effects)?;
+                }
+                Step::Burst(text) => {
+                    let keys = text.chars().map(|c| match c {
+                        '\n' => Key::plain(KeyCode::Enter),
+                        '\t' => Key::plain(KeyCode::Tab),
+                        c => Key::char(c),
+                    });
+                    prop_assert_eq!(fixture.send(Msg::KeyBurst(keys.collect())), []);
+                }
+                Step::Paste(text) => prop_assert_eq!(fixture.send(Msg::Pasted(text)), []),
+                Step::Open { user, stream } => {
+                    if !fixture.streams.iter().any(|open| open.stats().key == key(user, stream)) {
+                        fixture.open(user, stream);
+                    }
+                }
+                Step::End(index) if !fixture.streams.is_empty() => {
+                    let index = index % fixture.streams.len();
+                    fixture.end(index, EndReason::Finished);
+                }
+                Step::End(_) => {}
+                Step::Pass(ms) => fixture.tick(Duration::from_millis(ms)),
+                Step::Resize(width, height) => fixture.resize(width, height),
+            }
+        }
+    }
+}
