@@ -171,7 +171,8 @@ impl ChannelIo {
     }
 
     /// Transmits the frames that the mux has for this channel, until there are none, the socket takes no more, or
-    /// [`TURN_BUDGET`] is used up. If another thread is flushing the channel, leaves the work to that thread and
+    /// [`TURN_BUDGET`] is used up, also by what other threads request meanwhile: a relay task that flushed for all others
+    /// would not get to the end of its own stream. If another thread is flushing the channel, leaves the work to that thread and
     /// returns. Returns whether the budget is used up; then it has woken the driver, which continues.
     pub(super) fn flush(&self, source: &impl TransmitSource) -> bool {
         let mut is_budget_exhausted = false;
@@ -195,7 +196,8 @@ impl ChannelIo {
     /// it was not left to another thread; stores in `is_budget_exhausted` whether [`TURN_BUDGET`] was used up.
     fn request_flush(&self, source: &impl TransmitSource, is_budget_exhausted: &mut bool) -> bool {
         assert_link_state_unlocked();
-        self.write_queue.run(|queue| match self.write_out(source, queue) {
+        let mut written = 0;
+        self.write_queue.run(|queue| match self.write_out(source, queue, &mut written) {
             Ok(FlushResult::Drained) => true,
             Ok(FlushResult::BudgetExhausted) => {
                 *is_budget_exhausted = true;
@@ -217,10 +219,14 @@ impl ChannelIo {
         })
     }
 
-    /// Encodes frames and writes them to the socket for one flush, and returns why it stopped. Fails if a write to
-    /// the socket fails.
-    fn write_out(&self, source: &impl TransmitSource, queue: &mut WriteQueue) -> io::Result<FlushResult> {
-        let mut written_total = 0;
+    /// Encodes frames and writes them to the socket for one flush, and returns why it stopped. Adds the bytes to
+    /// `written_total`, which it has written so far. Fails if a write to the socket fails.
+    fn write_out(
+        &self,
+        source: &impl TransmitSource,
+        queue: &mut WriteQueue,
+        written_total: &mut usize,
+    ) -> io::Result<FlushResult> {
         loop {
             self.report_transport(source, queue.queued_bytes());
             let may_have_more = self.fill(source, queue);
@@ -234,7 +240,7 @@ impl ChannelIo {
             }
             let written = queue.write_to(&self.socket)?;
             self.shared.record_write(written, queue.queued_bytes());
-            written_total += written;
+            *written_total += written;
             if queue.queued_bytes() > 0 {
                 if !self.shared.set_write_blocked(true) {
                     source.set_write_blocked(self.shared.id(), true);
@@ -244,14 +250,14 @@ impl ChannelIo {
                 }
                 return Ok(FlushResult::WriteBlocked);
             }
+            if *written_total >= TURN_BUDGET {
+                self.wake_driver();
+                return Ok(FlushResult::BudgetExhausted);
+            }
             // What has been queued since is flushed by the thread that has queued it, or in another round of this flush.
             if !may_have_more {
                 self.request_sample(source);
                 return Ok(FlushResult::Drained);
-            }
-            if written_total >= TURN_BUDGET {
-                self.wake_driver();
-                return Ok(FlushResult::BudgetExhausted);
             }
         }
     }

@@ -14,6 +14,8 @@ use std::ops::{Deref, DerefMut};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::telemetry::assert_no_table_locked;
+
 /// Rank of the locks that are acquired before the link state: on the delivery half of one stream's endpoint, on a
 /// channel's write queue, and on the notification of a link's owner.
 const OUTER: usize = 0;
@@ -102,10 +104,12 @@ impl<T, const RANK: usize> DerefMut for RankedGuard<'_, T, RANK> {
     }
 }
 
-/// Panics in debug builds if the current thread holds a link-state lock or a leaf lock. Called by every function that
+/// Panics in debug builds if the current thread holds a link-state lock, a leaf lock, or the lock of a table of the link's
+/// owner. Called by every function that
 /// makes a system call, wakes a task, encodes or decodes: none of these may run while other threads wait for the lock.
 #[track_caller]
 pub(super) fn assert_link_state_unlocked() {
+    assert_no_table_locked();
     held::assert_none_from(LINK_STATE);
 }
 

@@ -10,6 +10,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::socket::{canonical, disable_pacing_on_loopback, enable_reset_on_close, set_common_options};
+use crate::telemetry::assert_no_table_locked;
 
 /// The accept backlog of listen(2): how many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -48,6 +49,7 @@ impl Listener {
     /// Creates a listening socket on `addr` with the usual options; `reset_on_close` makes accepted connections send
     /// an RST when they are closed.
     fn open(addr: SocketAddr, reuse_port: bool, reset_on_close: bool) -> io::Result<Self> {
+        assert_no_table_locked();
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(reuse_port)?;

@@ -114,18 +114,23 @@ impl ChannelTarget {
     /// Stores the wish of one side. That of the server comes from the network and is limited here. Returns the target
     /// before and after, if it changes.
     pub(super) fn set_wish(&self, wish: ChannelWish) -> Option<(u16, u16)> {
-        let mut wishes = self.wishes.lock();
-        match wish {
-            ChannelWish::Own(plan) => wishes.own = plan.to,
-            ChannelWish::Server(wanted) => wishes.server = wanted,
+        {
+            let mut wishes = self.wishes.lock();
+            match wish {
+                ChannelWish::Own(plan) => wishes.own = plan.to,
+                ChannelWish::Server(wanted) => wishes.server = wanted,
+            }
         }
-        let to = self.limits.limit(wishes.own.max(wishes.server));
-        let mut from = to;
+        let mut change = None;
+        // Wakes tasks, but not under a lock. Reads the wishes itself, so that the last of several counts.
         self.target.send_if_modified(|target| {
-            from = std::mem::replace(target, to);
-            from != to
+            let wishes = self.wishes.lock();
+            let to = self.limits.limit(wishes.own.max(wishes.server));
+            let from = std::mem::replace(target, to);
+            change = (from != to).then_some((from, to));
+            change.is_some()
         });
-        (from != to).then_some((from, to))
+        change
     }
 
     /// Returns a receiver of the number of channels that the link should have.

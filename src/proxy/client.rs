@@ -126,7 +126,9 @@ impl Proxy {
 
     /// Sends GOAWAY, and waits until every stream has ended or the drain timeout has expired.
     async fn finish_streams(&self) {
-        if let Some(link) = self.link.lock().take() {
+        // Taken first: sending flushes the channels, which must not happen under the lock.
+        let link = self.link.lock().take();
+        if let Some(link) = link {
             link.send_go_away();
         }
         tracing::info!("draining, streams still open: {}", self.streams.len());

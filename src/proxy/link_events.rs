@@ -101,7 +101,8 @@ impl LinkEvents for ServerLinkEvents {
             TunnelAction::Successor => return self.go_away.set_successor(text),
             _ => return,
         };
-        match (self.answer.lock().take(), answer) {
+        let waiting = self.answer.lock().take();
+        match (waiting, answer) {
             // Sending fails if the registration has timed out meanwhile.
             (Some(waiting), answer) => _ = waiting.send(answer),
             (None, Err(error)) => tracing::warn!("unexpected answer of the server: {error}"),

@@ -23,10 +23,9 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::wire::Open;
+use crate::{telemetry::TableMutex, wire::Open};
 
 /// The addresses of the connection between this proxy and a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +64,7 @@ pub(super) struct LoopDetector {
     /// watched, because the target cannot be the public port of those.
     target_port: Option<u16>,
     /// The connections of the watched streams.
-    connections: Mutex<HashMap<Connection, ConnectionUse>>,
+    connections: TableMutex<HashMap<Connection, ConnectionUse>>,
 }
 
 /// Which streams have a connection as their user or as their target.
@@ -106,7 +105,7 @@ pub(super) struct WatchedStream {
 impl LoopDetector {
     /// Creates the detector of a proxy whose target is `HOST:PORT`.
     pub(super) fn new(target: &str) -> Self {
-        Self { target_port: target_port(target), connections: Mutex::default() }
+        Self { target_port: target_port(target), connections: TableMutex::default() }
     }
 
     /// Begins to watch the stream that `open` has opened. `parent` is cancelled when all streams are to end.

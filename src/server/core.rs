@@ -24,7 +24,7 @@ use crate::{
     link::RateLimitCount,
     mux::WindowBudget,
     runtime::{Tasks, Workers},
-    telemetry::{EventKind, Telemetry},
+    telemetry::{EventKind, TableMutex, Telemetry},
     wire::handshake::Token,
 };
 
@@ -48,8 +48,13 @@ pub(super) struct Core {
     pub(super) users: Arc<Users>,
     /// Holds one permit for each user connection that may be open. Shutdown waits until all permits are back.
     pub(super) user_permits: Arc<Semaphore>,
-    /// The open public ports by port number. Opening, joining and closing a port happen under this lock.
-    pub(super) services: Mutex<HashMap<u16, Arc<Service<RemoteProxy>>>>,
+    /// The open public ports by port number. A proxy joins a service, and a service without proxies is removed, under this
+    /// lock; no system call is made and no event emitted.
+    pub(super) services: TableMutex<HashMap<u16, Arc<Service<RemoteProxy>>>>,
+    /// Held while one public port is opened and entered into `services`, or an unused one is removed and closed, so that a
+    /// proxy finds a port that is being opened or closed either open or free. Acquired before `services`. The only lock
+    /// under which a system call is made: nothing but another opening or closing waits for it.
+    pub(super) port_changes: Mutex<()>,
     /// Every proxy whose link has not ended, including those that are within their grace period.
     pub(super) proxies: DashMap<ProxyId, Arc<RemoteProxy>>,
     /// The same proxies by the id of their link.
@@ -90,7 +95,8 @@ impl Core {
             admission: Admission::new(config.max_pending_handshakes),
             users: Users::new(telemetry.clone(), abort.clone(), &limit_count),
             user_permits: Arc::new(Semaphore::new(config.max_streams)),
-            services: Mutex::default(),
+            services: TableMutex::default(),
+            port_changes: Mutex::default(),
             proxies: DashMap::new(),
             links: DashMap::new(),
             streams: DashMap::new(),

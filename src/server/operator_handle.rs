@@ -4,13 +4,12 @@
 
 use std::{sync::Arc, time::Instant};
 
-use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     ids::{Direction, Priority, ProxyId, Rate, ServiceKey, StreamKey},
     link::{RateLimit, StreamControl},
-    telemetry::StreamStats,
+    telemetry::{StreamStats, TableMutex},
 };
 
 /// What the operator can do to one user connection, from its admission to its end. A pause or a priority that is set
@@ -26,7 +25,7 @@ pub(super) struct OperatorHandle {
     /// The connection's own rate limit, in addition to those of its user, proxy and service.
     limit: Arc<RateLimit>,
     /// The pause and the priority that the operator has set, and the stream that they apply to.
-    settings: Mutex<StreamSettings>,
+    settings: TableMutex<StreamSettings>,
     /// The telemetry counters of the stream, which receive a copy of each setting for display; no decision reads it.
     stats: Arc<StreamStats>,
 }
@@ -34,6 +33,8 @@ pub(super) struct OperatorHandle {
 /// The operator's current settings for one connection, and the open stream that they apply to.
 #[derive(Debug, Default)]
 struct StreamSettings {
+    /// How often the settings have changed.
+    changes: u64,
     /// Whether the operator has paused the connection.
     is_paused: bool,
     /// The scheduling priority of the connection's stream.
@@ -51,7 +52,7 @@ impl OperatorHandle {
         limit: Arc<RateLimit>,
         stats: Arc<StreamStats>,
     ) -> Self {
-        Self { key, service, cancel, limit, settings: Mutex::default(), stats }
+        Self { key, service, cancel, limit, settings: TableMutex::default(), stats }
     }
 
     /// Returns the token that aborts the connection when it is cancelled.
@@ -81,34 +82,57 @@ impl OperatorHandle {
 
     /// Attaches the stream that was opened to `proxy`, and applies the current pause and priority to it.
     pub(super) fn attach(&self, proxy: ProxyId, control: StreamControl) {
-        let mut settings = self.settings.lock();
-        if settings.is_paused {
-            control.set_paused(true);
+        let is_default = {
+            let mut settings = self.settings.lock();
+            settings.assigned = Some((proxy, control));
+            !settings.is_paused && settings.priority == Priority::default()
+        };
+        if !is_default {
+            self.apply();
         }
-        if settings.priority != Priority::default() {
-            control.set_priority(settings.priority);
+    }
+
+    /// Applies the settings to the stream, if there is one. That delivers data and flushes channels, so no lock is held
+    /// meanwhile; if the settings have changed before it is done, it applies the newer ones.
+    fn apply(&self) {
+        loop {
+            let (changes, is_paused, priority, assigned) = {
+                let settings = self.settings.lock();
+                (settings.changes, settings.is_paused, settings.priority, settings.assigned.clone())
+            };
+            let Some((_, control)) = assigned else { return };
+            control.set_paused(is_paused);
+            control.set_priority(priority);
+            if self.settings.lock().changes == changes {
+                return;
+            }
         }
-        settings.assigned = Some((proxy, control));
+    }
+
+    /// Changes the settings, and applies them to the stream if there is one.
+    fn change(&self, change: impl FnOnce(&mut StreamSettings)) {
+        {
+            let mut settings = self.settings.lock();
+            settings.changes += 1;
+            change(&mut settings);
+        }
+        self.apply();
     }
 
     /// Pauses or resumes the connection in both directions, now or as soon as a stream is attached.
     pub(super) fn set_paused(&self, is_paused: bool) {
-        let mut settings = self.settings.lock();
-        settings.is_paused = is_paused;
-        self.stats.set_paused(is_paused);
-        if let Some((_, control)) = &settings.assigned {
-            control.set_paused(is_paused);
-        }
+        self.change(|settings| {
+            settings.is_paused = is_paused;
+            self.stats.set_paused(is_paused);
+        });
     }
 
     /// Sets the scheduling priority of the connection's stream, now or as soon as one is attached.
     pub(super) fn set_priority(&self, priority: Priority) {
-        let mut settings = self.settings.lock();
-        settings.priority = priority;
-        self.stats.set_priority(priority);
-        if let Some((_, control)) = &settings.assigned {
-            control.set_priority(priority);
-        }
+        self.change(|settings| {
+            settings.priority = priority;
+            self.stats.set_priority(priority);
+        });
     }
 
     /// Sets or removes the connection's own rate limit in one direction.
@@ -120,7 +144,8 @@ impl OperatorHandle {
 
     /// Wakes the stream so that it reads its rate limits again, after one that applies to it has changed.
     pub(super) fn rate_limits_changed(&self) {
-        if let Some((_, control)) = &self.settings.lock().assigned {
+        let assigned = self.settings.lock().assigned.clone();
+        if let Some((_, control)) = assigned {
             control.rate_limits_changed();
         }
     }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     ids::{ChannelId, ProxyId},
     link::{Link, RateLimit, Stream},
-    telemetry::{ChannelStats, DisconnectReason, ProxyGuard, ProxyStats},
+    telemetry::{ChannelStats, DisconnectReason, ProxyGuard, ProxyStats, TableMutex},
 };
 
 /// One authenticated proxy, from its first handshake until its link ends. It survives the loss of all of its channels
@@ -56,11 +56,23 @@ pub(super) struct RemoteProxy {
     closing: OnceLock<DisconnectReason>,
     /// The telemetry guard of the proxy. Taken and dropped when the link has ended, which reports that the proxy has
     /// disconnected.
-    guard: Mutex<Option<ProxyGuard>>,
+    guard: TableMutex<Option<Arc<ProxyGuard>>>,
     /// The services that the proxy has registered for.
-    services: Mutex<Vec<Arc<Service<RemoteProxy>>>>,
+    services: TableMutex<Vec<Arc<Service<RemoteProxy>>>>,
     /// The channel numbers in use. May be locked while the link state is locked next, never in the other order.
     channels: Mutex<ChannelTable>,
+}
+
+/// The maximum number of services that one proxy may register for.
+pub(super) const MAX_SERVICES_PER_PROXY: usize = 64;
+
+/// Why a proxy gets no further service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ServiceRejection {
+    /// The proxy is closing. It may have left its services already, and would never leave this one.
+    ProxyClosing,
+    /// The proxy has [`MAX_SERVICES_PER_PROXY`] services.
+    TooManyServices,
 }
 
 /// One channel number of a proxy, from the handshake to the end of the channel. Dropping it frees the number. If the
@@ -124,8 +136,8 @@ impl RemoteProxy {
             has_moved: AtomicBool::new(false),
             is_replaced: AtomicBool::new(false),
             closing: OnceLock::new(),
-            guard: Mutex::new(Some(guard)),
-            services: Mutex::default(),
+            guard: TableMutex::new(Some(Arc::new(guard))),
+            services: TableMutex::default(),
             channels: Mutex::default(),
         })
     }
@@ -205,19 +217,48 @@ impl RemoteProxy {
 
     /// Wakes the users that wait for a proxy of its services, after this one has become available.
     pub(super) fn wake_waiting_users(&self) {
-        self.services.lock().iter().for_each(|service| service.pool.wake_waiting());
+        let services = self.services.lock().clone();
+        services.iter().for_each(|service| service.pool.wake_waiting());
     }
 
-    /// Runs `change` on the list of the proxy's services, under the lock that also serialises
-    /// [`remove_from_services`](Self::remove_from_services): within it, [`is_closing`](Self::is_closing) decides
-    /// whether a service that is added will be removed again.
-    pub(super) fn with_services<R>(&self, change: impl FnOnce(&mut Vec<Arc<Service<Self>>>) -> R) -> R {
-        change(&mut self.services.lock())
+    /// Returns whether the proxy may register for one more service.
+    ///
+    /// # Errors
+    /// [`ServiceRejection`] says why not.
+    pub(super) fn check_may_register(&self) -> Result<(), ServiceRejection> {
+        self.check_capacity(&self.services.lock())
+    }
+
+    /// Adds `service` to the services of the proxy. Returns whether it is a new one.
+    ///
+    /// # Errors
+    /// [`ServiceRejection`]; the caller removes the proxy from the service again.
+    pub(super) fn add_service(&self, service: &Arc<Service<Self>>) -> Result<bool, ServiceRejection> {
+        let mut services = self.services.lock();
+        let is_known = services.iter().any(|known| Arc::ptr_eq(known, service));
+        // Decided under the lock under which a closing proxy leaves its services.
+        if !is_known {
+            self.check_capacity(&services)?;
+            services.push(service.clone());
+        }
+        Ok(!is_known)
+    }
+
+    /// Returns whether the proxy, which has these services, may get one more.
+    fn check_capacity(&self, services: &[Arc<Service<Self>>]) -> Result<(), ServiceRejection> {
+        if self.is_closing() {
+            return Err(ServiceRejection::ProxyClosing);
+        }
+        if services.len() >= MAX_SERVICES_PER_PROXY {
+            return Err(ServiceRejection::TooManyServices);
+        }
+        Ok(())
     }
 
     /// Reports that the proxy has registered for `service`.
     pub(super) fn report_registered(&self, service: &Service<Self>) {
-        if let Some(guard) = &*self.guard.lock() {
+        let guard = self.guard.lock().clone();
+        if let Some(guard) = guard {
             guard.registered(service.key.clone());
         }
     }
@@ -226,10 +267,11 @@ impl RemoteProxy {
     pub(super) fn remove_from_services(self: &Arc<Self>) {
         // The driver of the last channel records the same reason, but possibly only after this.
         self.start_closing(self.record_channel_end(self.link.last_end_reason()));
-        for service in self.services.lock().drain(..) {
-            service.pool.leave(self);
-        }
-        // Dropping the guard reports that the proxy has disconnected.
-        self.guard.lock().take();
+        // Neither lock is held while users are woken and events emitted.
+        let services = std::mem::take(&mut *self.services.lock());
+        services.iter().for_each(|service| service.pool.leave(self));
+        let guard = self.guard.lock().take();
+        // Reports that the proxy has disconnected.
+        drop(guard);
     }
 }

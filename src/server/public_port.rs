@@ -21,6 +21,7 @@ const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Accepts users of `service` until the server closes its ports, or until the service has had no proxy for the
 /// configured timeout and no user waits for one. Then removes the service and closes the port.
 pub(super) async fn run(core: Arc<Core>, service: Arc<Service<RemoteProxy>>, listener: Listener) {
+    let mut listener = Some(listener);
     let admit = |socket, addr| admit_user(&core, &service, socket, addr);
     loop {
         let stop = async {
@@ -29,29 +30,43 @@ pub(super) async fn run(core: Arc<Core>, service: Arc<Service<RemoteProxy>>, lis
                 () = service.wait_idle(core.config.idle_service_timeout) => {}
             }
         };
-        accept_loop(&listener, &core.telemetry, stop, &admit).await;
+        let Some(open) = &listener else { return };
+        accept_loop(open, &core.telemetry, stop, &admit).await;
         if service.close.is_cancelled() && core.config.reuse_port {
-            listener.divert_new_connections();
+            open.divert_new_connections();
             let half_open_completed = tokio::time::sleep(HALF_OPEN_TIMEOUT);
-            accept_loop(&listener, &core.telemetry, half_open_completed, &admit).await;
+            accept_loop(open, &core.telemetry, half_open_completed, &admit).await;
         }
-        let mut services = core.services.lock();
-        // Decided under the lock, under which proxies join: one may have joined since the timeout.
-        let is_unused = service.is_unused();
-        if service.close.is_cancelled() || is_unused {
-            services.remove(&service.key.port);
-            // Closed under the lock too: a proxy that registers for the port next must find it free.
-            if is_unused {
-                drop(listener);
-            } else if let Err(error) = accept::close(listener, admit) {
-                tracing::warn!(
-                    "closing public port {} may have reset connections of users that waited to be accepted: {error}",
-                    service.key
-                );
-            }
+        if close_if_unused(&core, &service, &mut listener) {
             return;
         }
+        let Some(listener) = listener.take_if(|_| service.close.is_cancelled()) else { continue };
+        core.services.lock().remove(&service.key.port);
+        if let Err(error) = accept::close(listener, admit) {
+            tracing::warn!(
+                "closing public port {} may have reset connections of users that waited to be accepted: {error}",
+                service.key
+            );
+        }
+        return;
     }
+}
+
+/// Removes the service and closes its port if it has neither a proxy nor a user that waits for one. Returns whether it had
+/// none.
+fn close_if_unused(core: &Core, service: &Service<RemoteProxy>, listener: &mut Option<Listener>) -> bool {
+    // A proxy that registers for the port next must find it free.
+    let _changing = core.port_changes.lock();
+    let mut services = core.services.lock();
+    // Decided under the lock, under which proxies join: one may have joined since the timeout.
+    if !service.is_unused() {
+        return false;
+    }
+    let removed = services.remove(&service.key.port);
+    drop(services);
+    listener.take();
+    drop(removed);
+    true
 }
 
 /// Starts a task that serves one user connection, on the next worker thread.

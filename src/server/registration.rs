@@ -2,7 +2,12 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use super::{core::Core, proxy::RemoteProxy, public_port, service::Service};
+use super::{
+    core::Core,
+    proxy::{MAX_SERVICES_PER_PROXY, RemoteProxy, ServiceRejection},
+    public_port,
+    service::Service,
+};
 use crate::{
     config::PortRange,
     ids::{Group, ServiceKey},
@@ -10,9 +15,6 @@ use crate::{
     net::Listener,
     wire::{AddProxy, ErrorCode},
 };
-
-/// The maximum number of services that one proxy may register for.
-const MAX_SERVICES_PER_PROXY: usize = 64;
 
 /// Why the server refused to register a proxy for a service. The text is sent to the proxy, which shows it to its
 /// operator.
@@ -73,64 +75,117 @@ pub(super) fn register(
     proxy: &Arc<RemoteProxy>,
     request: &AddProxy,
 ) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
-    proxy.with_services(|services| {
-        // A proxy that is closing has left its services already and would never leave this one.
-        if proxy.is_closing() {
-            return Err(RegistrationRefusal::ProxyClosing);
-        }
-        if services.len() >= MAX_SERVICES_PER_PROXY {
-            return Err(RegistrationRefusal::TooManyServices);
-        }
-        if let Some(weight) = request.weight {
-            proxy.set_weight(weight);
-        }
-        let service = join_service(core, &request.service, proxy)?;
-        if !services.iter().any(|known| Arc::ptr_eq(known, &service)) {
-            services.push(service.clone());
+    // Before a port is opened for nothing; `add_service` checks again.
+    proxy.check_may_register()?;
+    if let Some(weight) = request.weight {
+        proxy.set_weight(weight);
+    }
+    let service = join_service(core, &request.service, proxy)?;
+    match proxy.add_service(&service) {
+        Ok(true) => {
             // From now on there is something to resume.
             proxy.link.set_resume_grace(core.config.grace_period);
             proxy.report_registered(&service);
         }
-        Ok(service)
-    })
+        Ok(false) => {}
+        Err(refusal) => {
+            service.pool.leave(proxy);
+            return Err(refusal.into());
+        }
+    }
+    Ok(service)
+}
+
+impl From<ServiceRejection> for RegistrationRefusal {
+    fn from(rejection: ServiceRejection) -> Self {
+        match rejection {
+            ServiceRejection::ProxyClosing => Self::ProxyClosing,
+            ServiceRejection::TooManyServices => Self::TooManyServices,
+        }
+    }
 }
 
 /// Adds `proxy` to the pool of the service that it asks for, which opens the public port if it is not open yet.
 /// Returns the service.
-///
-/// Both happen under the lock of the table of services: a service without proxies may close at any time.
 fn join_service(
     core: &Arc<Core>,
     requested: &ServiceKey,
     proxy: &Arc<RemoteProxy>,
 ) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
-    let mut services = core.services.lock();
-    if let Some(service) = services.get(&requested.port) {
+    if requested.port == 0 {
+        return open_any_port(core, &requested.group, proxy);
+    }
+    if let Some(joined) = join_open_service(core, requested, proxy)? {
+        return Ok(joined);
+    }
+    let changing = core.port_changes.lock();
+    // Another proxy may have opened the port meanwhile.
+    if let Some(joined) = join_open_service(core, requested, proxy)? {
+        return Ok(joined);
+    }
+    let listener = open_port(core, requested.port)?;
+    let (service, listener) = enter_service(core, &requested.group, listener, proxy)?;
+    drop(changing);
+    Ok(start_service(core, service, listener))
+}
+
+/// Adds `proxy` to the pool of the service with this port if it is open; `None` if it is not.
+///
+/// Both happen under the lock of the table of services: a service without proxies may close at any time. The users that wait
+/// for a proxy are woken after that.
+fn join_open_service(
+    core: &Core,
+    requested: &ServiceKey,
+    proxy: &Arc<RemoteProxy>,
+) -> Result<Option<Arc<Service<RemoteProxy>>>, RegistrationRefusal> {
+    let service = {
+        let services = core.services.lock();
+        let Some(service) = services.get(&requested.port) else { return Ok(None) };
         if service.key.group != requested.group {
             let group = service.key.group.clone();
             return Err(RegistrationRefusal::OtherGroup { port: requested.port, group });
         }
-        service.pool.join(proxy);
-        return Ok(service.clone());
-    }
-    let listener = if requested.port == 0 { open_any_port(core)? } else { open_port(core, requested.port)? };
+        service.pool.add(proxy);
+        service.clone()
+    };
+    service.pool.wake_waiting();
+    Ok(Some(service))
+}
+
+/// Enters the service of a port that was opened into the table of services, with `proxy` as its first proxy. The caller
+/// holds the lock on changes of ports, and [starts](start_service) the service after it has released that.
+fn enter_service(
+    core: &Core,
+    group: &Group,
+    listener: Listener,
+    proxy: &Arc<RemoteProxy>,
+) -> Result<(Arc<Service<RemoteProxy>>, Listener), RegistrationRefusal> {
     let port = listener.local_addr().map_err(RegistrationRefusal::NoLocalAddress)?.port();
-    let key = ServiceKey { port, group: requested.group.clone() };
     let service = Service::new(
-        core.telemetry.service_opened(key),
+        core.telemetry.register_service(ServiceKey { port, group: group.clone() }),
         core.config.default_policy,
         RateLimit::new(&core.limit_count),
         core.close_ports.child_token(),
     );
     service.pool.join(proxy);
-    services.insert(port, service.clone());
+    core.services.lock().insert(port, service.clone());
+    Ok((service, listener))
+}
+
+/// Reports that a service was opened, and starts the task that accepts its users.
+fn start_service(
+    core: &Arc<Core>,
+    service: Arc<Service<RemoteProxy>>,
+    listener: Listener,
+) -> Arc<Service<RemoteProxy>> {
+    service.report_opened();
     let open = core.open_ports.token();
     let task = public_port::run(core.clone(), service.clone(), listener);
     core.tasks.spawn(format!("service {}", service.key), async move {
         task.await;
         drop(open);
     });
-    Ok(service)
+    service
 }
 
 /// Opens the public port `port`, if the configuration allows it. Connections accepted from it are reset when they are
@@ -148,20 +203,39 @@ fn open_port(core: &Core, port: u16) -> Result<Listener, RegistrationRefusal> {
     })
 }
 
-/// Opens a free port of the allowed range. The search starts at a random port.
-fn open_any_port(core: &Core) -> Result<Listener, RegistrationRefusal> {
-    let open_if_free = |port: u16| {
-        let addr = SocketAddr::new(core.config.bind, port);
-        // Binding with `SO_REUSEPORT` also succeeds on a port that another process shares. A free port is one that
-        // can be bound without it.
-        let unshared = Listener::bind_with_reset_on_close(addr, false).ok()?;
-        if !core.config.reuse_port {
-            return Some(unshared);
-        }
-        drop(unshared);
-        Listener::bind_with_reset_on_close(addr, true).ok()
-    };
+/// Opens the service of a free port of the allowed range, with `proxy` as its first proxy. The search starts at a random
+/// port. Each port is tried by itself, so that a search through a range that is in use delays no other registration.
+fn open_any_port(
+    core: &Arc<Core>,
+    group: &Group,
+    proxy: &Arc<RemoteProxy>,
+) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
     let allowed = core.config.allowed_ports;
-    let opened = allowed.candidates(rand::random()).find_map(open_if_free);
-    opened.ok_or(RegistrationRefusal::NoFreePort(allowed))
+    for port in allowed.candidates(rand::random()) {
+        if core.services.lock().contains_key(&port) {
+            continue;
+        }
+        let changing = core.port_changes.lock();
+        if core.services.lock().contains_key(&port) {
+            continue;
+        }
+        let Some(listener) = open_if_free(core, port) else { continue };
+        let (service, listener) = enter_service(core, group, listener, proxy)?;
+        drop(changing);
+        return Ok(start_service(core, service, listener));
+    }
+    Err(RegistrationRefusal::NoFreePort(allowed))
+}
+
+/// Opens the port if no process listens on it.
+fn open_if_free(core: &Core, port: u16) -> Option<Listener> {
+    let addr = SocketAddr::new(core.config.bind, port);
+    // Binding with `SO_REUSEPORT` also succeeds on a port that another process shares. A free port is one that can be bound
+    // without it.
+    let unshared = Listener::bind_with_reset_on_close(addr, false).ok()?;
+    if !core.config.reuse_port {
+        return Some(unshared);
+    }
+    drop(unshared);
+    Listener::bind_with_reset_on_close(addr, true).ok()
 }

@@ -55,6 +55,11 @@ impl<P: Candidate> Service<P> {
         })
     }
 
+    /// Reports that the service was opened.
+    pub(super) fn report_opened(&self) {
+        self.guard.report_opened();
+    }
+
     /// Returns the counters of the service, for display.
     pub(super) fn stats(&self) -> &Arc<ServiceStats> {
         self.guard.stats()

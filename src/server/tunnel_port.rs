@@ -25,7 +25,9 @@ pub(super) async fn run(core: Arc<Core>, listener: Listener) {
     .await;
     // Before the GOAWAY: a proxy that reconnects because of it must not reach this server again.
     drop(listener);
-    core.proxies.iter().for_each(|proxy| core.send_go_away(&proxy));
+    // Collected first: sending flushes the channels, which must not happen while a part of the map is locked.
+    let proxies: Vec<_> = core.proxies.iter().map(|proxy| proxy.clone()).collect();
+    proxies.iter().for_each(|proxy| core.send_go_away(proxy));
 }
 
 /// Runs the handshake of one connection, and starts a task that drives it as a channel if the handshake succeeds. Any

@@ -7,13 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     ids::{StreamKey, UserChannelId, next_free_id},
     link::{RateLimit, RateLimitCount},
-    telemetry::{ServiceStats, Telemetry, UserGuard, UserStats},
+    telemetry::{ServiceStats, TableMutex, Telemetry, UserGuard, UserStats},
 };
 
 #[cfg(test)]
@@ -52,7 +51,7 @@ pub(super) struct Users {
     /// Counts the rate limits that are set in the whole server.
     limit_count: RateLimitCount,
     /// The users by address and by id.
-    table: Mutex<UserTable>,
+    table: TableMutex<UserTable>,
 }
 
 /// The users by address, and the address of each id. Both maps hold the same users.
@@ -129,7 +128,7 @@ impl Users {
         abort: CancellationToken,
         limit_count: &RateLimitCount,
     ) -> Arc<Self> {
-        Arc::new(Self { telemetry, abort, limit_count: limit_count.clone(), table: Mutex::default() })
+        Arc::new(Self { telemetry, abort, limit_count: limit_count.clone(), table: TableMutex::default() })
     }
 
     /// Admits one connection from `ip` to `service`, and adds its user to the table if it is new. Its stream gets a key
@@ -143,7 +142,8 @@ impl Users {
         let addr = (service.key.port, ip);
         let mut table = self.table.lock();
         let UserTable { by_addr, by_id } = &mut *table;
-        if !by_addr.contains_key(&addr) {
+        let is_new = !by_addr.contains_key(&addr);
+        if is_new {
             if by_addr.len() >= MAX_USERS {
                 return None;
             }
@@ -152,7 +152,7 @@ impl Users {
             by_id.insert(id, addr);
             let user = User {
                 id,
-                guard: self.telemetry.user_joined(id, ip, service),
+                guard: self.telemetry.register_user(id, ip, service),
                 last_stream: AtomicU32::new(0),
                 limit: RateLimit::new(&self.limit_count),
                 cancel: self.abort.child_token(),
@@ -163,7 +163,12 @@ impl Users {
         entry.connections += 1;
         entry.idle_since = None;
         let user = entry.user.clone();
+        // An event must not be emitted under the lock, for which all new connections wait. Of two connections that a new
+        // user opens at the same time, the second may therefore be reported before the user is.
         drop(table);
+        if is_new {
+            user.guard.report_joined();
+        }
         let stream = next_free_id(&user.last_stream, |number| is_open(StreamKey::new(user.id, number)));
         let key = StreamKey::new(user.id, stream);
         Some(UserLease { users: Arc::downgrade(self), addr, user, key })

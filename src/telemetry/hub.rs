@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 
 use super::{
     ByteCounters, ChannelStats, EndReason, Event, EventKind, Gauge, ProxyStats, ServiceStats, StreamStats,
-    Totals, UserStats, clock, registry::Registry, throttle::Throttle,
+    Totals, UserStats, clock, registry::Registry, table_mutex::assert_no_table_locked, throttle::Throttle,
 };
 use crate::ids::{ChannelId, ProxyId, ServiceKey};
 
@@ -93,9 +93,12 @@ impl Telemetry {
 
     /// Broadcasts an event and logs it, with the target `lifecycle`.
     ///
+    /// Must not be called while the lock of a [`TableMutex`](super::TableMutex) is held; debug builds check it.
+    ///
     /// Of each kind of event that a peer can cause at any rate, at most 100 are emitted in a second; the rest is counted, and
     /// the log says how many were suppressed.
     pub fn emit(&self, kind: EventKind) {
+        assert_no_table_locked();
         let throttle = match &kind {
             EventKind::UserRejected { .. } => {
                 self.users_rejected.fetch_add(1, Relaxed);

@@ -19,6 +19,7 @@ mod registry;
 mod sampler;
 mod snapshot;
 mod stats;
+mod table_mutex;
 mod tcp;
 mod throttle;
 
@@ -39,4 +40,5 @@ pub use stats::{
     ByteCounters, ChannelFormat, ChannelStats, Gauge, ProxyStats, RateLimitGauges, ServiceStats, StreamInfo,
     StreamPhase, StreamStats, UserStats,
 };
+pub use table_mutex::{TableGuard, TableMutex, assert_no_table_locked};
 pub use tcp::{ChannelHealth, ChannelHealthSource, TcpInfo};

@@ -30,6 +30,16 @@ pub fn promised_second() -> Duration {
     Duration::from_secs(if std::env::var_os("UNDERPASS_TIMING").is_some() { 1 } else { 10 })
 }
 
+/// Returns the limit for what the tunnel promises to do at once, such as ending a killed stream whose sender and receiver are
+/// fast: 100 ms with `UNDERPASS_TIMING=1`, and otherwise as long as [`promised_second`].
+pub fn promised_moment() -> Duration {
+    if std::env::var_os("UNDERPASS_TIMING").is_some() {
+        Duration::from_millis(100)
+    } else {
+        promised_second()
+    }
+}
+
 /// Runs `future` for at most [`LONG`]. Panics with `what` after that.
 pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     within(LONG, what, future).await

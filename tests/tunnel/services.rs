@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::support::{
+    binary::BinaryChannel,
     client::{Fetched, fetch},
     soon, target,
     tunnel::{FORMATS, RunningProxy, Tunnel},
@@ -13,6 +14,7 @@ use crate::support::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    task::JoinSet,
 };
 use underpass::{
     cli::demo::DemoFile,
@@ -234,6 +236,37 @@ async fn the_rtt_of_every_channel_is_measured() {
         for channel in &snapshot.proxies[0].channels {
             println!("{format:?}: round trip of channel {} is {:?}", channel.id, channel.last_rtt.unwrap());
             assert!(channel.last_rtt.unwrap() < Duration::from_secs(5));
+        }
+        tunnel.end().await;
+    }
+}
+
+/// A port is opened while no lock is held that users or other proxies need, so two proxies may find the same port closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proxies_that_register_at_the_same_time_share_a_port_or_get_one_each() {
+    for reuse_port in [false, true] {
+        let tunnel = Tunnel::with(|config| {
+            (config.reuse_port, config.grace_period) = (reuse_port, Duration::ZERO);
+        })
+        .await;
+        for _ in 0..5 {
+            let free = std::net::TcpListener::bind(target::LOOPBACK).unwrap().local_addr().unwrap();
+            let mut registering = JoinSet::new();
+            for index in 0..12 {
+                let (server, token) = (tunnel.addr, tunnel.token.clone());
+                let port = if index % 2 == 0 { free.port() } else { 0 };
+                registering.spawn(async move { BinaryChannel::serving(server, &token, port).await });
+            }
+            let served = soon("all are registered", registering.join_all()).await;
+            let mut ports: Vec<u16> = served.iter().map(|(_, _, public)| public.port()).collect();
+            assert_eq!(ports.iter().filter(|&&port| port == free.port()).count(), 6, "{ports:?}");
+            ports.sort_unstable();
+            ports.dedup();
+            assert_eq!(ports.len(), 7, "{ports:?}");
+            let snapshot = tunnel.telemetry.snapshot();
+            assert!(ports.iter().all(|port| snapshot.services.iter().any(|one| one.key.port == *port)));
+            drop(served);
+            tunnel.until("all have left", |snapshot| snapshot.proxies.is_empty()).await;
         }
         tunnel.end().await;
     }

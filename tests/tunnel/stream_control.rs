@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use crate::support::{
-    promised_second, soon, target,
+    Running, promised_moment, promised_second, soon, target,
     tunnel::{FORMATS, Tunnel},
     within,
 };
@@ -13,7 +13,7 @@ use tokio::{
 use underpass::{
     cli::demo::{DemoFile, FileVerifier},
     control::{Command, CommandError},
-    ids::{Priority, StreamKey, UserChannelId},
+    ids::{Priority, ProxyId, StreamKey, UserChannelId},
 };
 
 const SIZE: u64 = 40_000_000;
@@ -62,6 +62,50 @@ async fn a_paused_download_loses_no_byte() {
         }
         assert!(tunnel.ended(key).await.0.is_clean());
         tunnel.end().await;
+    }
+}
+
+/// A relay whose socket always had data to read, or to which data always came, looked for the end of its stream only when
+/// it had to wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endless_download_to_a_fast_user_ends_at_once() {
+    let file = DemoFile { seed: 8, size: 1 << 36 };
+    for what in ["the stream is killed", "the user is killed", "the proxy is kicked", "the server stops"] {
+        for format in FORMATS {
+            let mut tunnel = Tunnel::start().await;
+            let target = target::send(file).await;
+            let public = tunnel.proxy(target.addr, format).await;
+            let user = Running::start(async move {
+                let mut user = TcpStream::connect(public).await.unwrap();
+                let mut buffer = vec![0; 256 * 1024];
+                loop {
+                    match user.read(&mut buffer).await {
+                        Ok(0) => panic!("a clean end"),
+                        Ok(_) => {}
+                        Err(error) => return error.kind(),
+                    }
+                }
+            });
+            let key = tunnel.flowing(1).await.streams[0].key;
+            let order = match what {
+                "the stream is killed" => Some(Command::KillStream(key)),
+                "the user is killed" => Some(Command::KillUser(key.user)),
+                "the proxy is kicked" => Some(Command::KickProxy(ProxyId(1))),
+                _ => None,
+            };
+            match order {
+                Some(order) => _ = tunnel.order(order).await.unwrap(),
+                None => tunnel.shutdown.abort.cancel(),
+            }
+            let end = user.end_within(promised_moment(), what).await;
+            assert_eq!(end, std::io::ErrorKind::ConnectionReset, "{what}");
+            target.when(|counts| counts.open == 0, promised_second()).await;
+            if what == "the server stops" {
+                assert_eq!(tunnel.stop_server().await.aborted_streams, 1, "{what}");
+            } else {
+                tunnel.end().await;
+            }
+        }
     }
 }
 

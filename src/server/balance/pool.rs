@@ -72,6 +72,13 @@ impl<T: Candidate> Pool<T> {
 
     /// Adds a proxy to the members, unless it is one already, and wakes the users that wait for a proxy.
     pub(in crate::server) fn join(&self, member: &Arc<T>) {
+        self.add(member);
+        self.wake_waiting();
+    }
+
+    /// Adds a proxy to the members, unless it is one already, and wakes no task, because the caller holds a lock. It calls
+    /// [`wake_waiting`](Self::wake_waiting) once it has released that.
+    pub(in crate::server) fn add(&self, member: &Arc<T>) {
         self.change_members(|members| {
             if !members.iter().any(|known| Arc::ptr_eq(known, member)) {
                 members.push(member.clone());
@@ -82,22 +89,22 @@ impl<T: Candidate> Pool<T> {
     /// Removes a proxy from the members. Does nothing if it is none.
     pub(in crate::server) fn leave(&self, member: &Arc<T>) {
         self.change_members(|members| members.retain(|known| !Arc::ptr_eq(known, member)));
+        self.wake_waiting();
     }
 
     /// Wakes all receivers of [`watch`](Self::watch), so that waiting users try again: a member may have become
     /// available.
     pub(in crate::server) fn wake_waiting(&self) {
-        self.change_members(|_| {});
+        // Reads the list itself, so that the last of several changes at the same time is published last.
+        self.size.send_modify(|size| *size = self.members.load().len());
     }
 
-    /// Replaces the list of members by a changed copy, and publishes its length.
+    /// Replaces the list of members by a changed copy. The caller publishes its length, which wakes tasks.
     fn change_members(&self, change: impl FnOnce(&mut Vec<Arc<T>>)) {
         let _serialised = self.change_lock.lock();
         let mut members = Vec::clone(&self.members.load());
         change(&mut members);
-        let size = members.len();
         self.members.store(Arc::new(members));
-        self.size.send_replace(size);
     }
 
     /// Returns a receiver of the number of members. It is also notified when a member may have become available.

@@ -22,9 +22,16 @@ mod tests;
 impl Telemetry {
     /// Registers a service whose public port was opened, and emits [`EventKind::ServiceOpened`].
     pub fn service_opened(self: &Arc<Self>, key: ServiceKey) -> ServiceGuard {
+        let guard = self.register_service(key);
+        guard.report_opened();
+        guard
+    }
+
+    /// Registers a service without an event, while the lock of a table may be held. The caller calls
+    /// [`report_opened`](ServiceGuard::report_opened) once it has released that.
+    pub fn register_service(self: &Arc<Self>, key: ServiceKey) -> ServiceGuard {
         let stats = Arc::new(ServiceStats::new(key.clone()));
-        self.services.insert(key.clone(), stats.clone());
-        self.emit(EventKind::ServiceOpened { service: key });
+        self.services.insert(key, stats.clone());
         ServiceGuard { telemetry: self.clone(), stats }
     }
 
@@ -57,6 +64,19 @@ impl Telemetry {
         addr: IpAddr,
         service: &Arc<ServiceStats>,
     ) -> UserGuard {
+        let guard = self.register_user(id, addr, service);
+        guard.report_joined();
+        guard
+    }
+
+    /// Registers a user without an event, while the lock of a table may be held. The caller calls
+    /// [`report_joined`](UserGuard::report_joined) once it has released that.
+    pub fn register_user(
+        self: &Arc<Self>,
+        id: UserChannelId,
+        addr: IpAddr,
+        service: &Arc<ServiceStats>,
+    ) -> UserGuard {
         let stats = Arc::new(UserStats {
             id,
             addr,
@@ -68,7 +88,6 @@ impl Telemetry {
             left: AtomicBool::new(false),
         });
         let number = self.users.insert(stats.clone());
-        self.emit(EventKind::UserJoined { user: id, addr, service: service.key.clone() });
         UserGuard { telemetry: self.clone(), stats, number }
     }
 
@@ -101,6 +120,11 @@ pub struct ServiceGuard {
 }
 
 impl ServiceGuard {
+    /// Emits [`EventKind::ServiceOpened`].
+    pub fn report_opened(&self) {
+        self.telemetry.emit(EventKind::ServiceOpened { service: self.stats.key.clone() });
+    }
+
     /// Returns the counters of the service.
     pub fn stats(&self) -> &Arc<ServiceStats> {
         &self.stats
@@ -127,6 +151,12 @@ pub struct UserGuard {
 }
 
 impl UserGuard {
+    /// Emits [`EventKind::UserJoined`].
+    pub fn report_joined(&self) {
+        let (user, addr, service) = (self.stats.id, self.stats.addr, self.stats.service.key.clone());
+        self.telemetry.emit(EventKind::UserJoined { user, addr, service });
+    }
+
     /// Returns the counters of the user.
     pub fn stats(&self) -> &Arc<UserStats> {
         &self.stats

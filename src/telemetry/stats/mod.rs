@@ -293,7 +293,8 @@ impl ChannelStats {
 
     /// Sets where the condition of the channel is read. `None` releases the channel's objects.
     pub fn set_health_source(&self, source: Option<Arc<dyn ChannelHealthSource>>) {
-        *self.health_source.lock() = source;
+        // Dropped after the lock is released: it may own the last reference to a socket or a link.
+        let _previous = std::mem::replace(&mut *self.health_source.lock(), source);
     }
 
     /// Returns the condition of the channel at `now`, up to `MAX_HEALTH_AGE` old. It is only read when it is asked for,

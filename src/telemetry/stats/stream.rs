@@ -299,7 +299,8 @@ impl StreamStats {
     /// Sets the object that [`details`](Self::details) asks. The end of the stream removes it, because that object
     /// may own these counters itself.
     pub fn set_details_source(&self, source: Option<Arc<dyn StreamDetailsSource>>) {
-        *self.details_source.lock() = source;
+        // Dropped after the lock is released: it may own the last reference to a link.
+        let _previous = std::mem::replace(&mut *self.details_source.lock(), source);
     }
 
     /// Returns why the stream ended; `None` while it is open.
