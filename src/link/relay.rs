@@ -90,7 +90,7 @@ impl Stream {
                 // Confirms the peer's reset, if the stream was kept for the data before it.
                 self.reset(*code);
                 // From a text peer the code is this side's guess.
-                code.is_connect_failure() && !self.is_of_text_peer()
+                code.is_refusal() && !self.is_of_text_peer()
             }
             StreamOutcome::Cancelled => {
                 self.reset(cancelled());

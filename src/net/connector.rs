@@ -78,6 +78,20 @@ impl ConnectError {
         found.or_else(|| kinds().next()).unwrap_or(io::ErrorKind::Other)
     }
 
+    /// Returns whether this host has no descriptor or no memory for a connection: then the failure says nothing about the
+    /// address.
+    pub fn is_exhausted(&self) -> bool {
+        let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].map(Errno::raw_os_error);
+        let is_exhausted =
+            |error: &io::Error| error.raw_os_error().is_some_and(|code| exhausted.contains(&code));
+        match self {
+            Self::Resolve(error) => is_exhausted(error),
+            Self::Addresses { failed, .. } => {
+                failed.iter().any(|one| one.error.as_ref().is_some_and(is_exhausted))
+            }
+        }
+    }
+
     /// Returns whether no packet has left this host: the name could not be resolved, or there is no route to any address.
     /// It happens while this host changes its network, and a retry costs the other side nothing.
     pub fn is_local(&self) -> bool {

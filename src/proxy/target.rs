@@ -6,7 +6,7 @@ use super::loop_detector::{LoopDetector, ServerPath};
 use crate::{
     config::ProxyConfig,
     link::{Stream, StreamOutcome},
-    net::{ConnectPolicy, Connector, addresses},
+    net::{ConnectError, ConnectPolicy, Connector, addresses},
     runtime::Tasks,
     wire::{Open, ResetCode},
 };
@@ -36,10 +36,12 @@ pub(super) async fn serve_stream(
         ResetCode::ForwardingLoop
     };
     let connected = tokio::select! {
-        connected = connector.connect(target, ConnectPolicy::for_target(config.dial_timeout)) => connected,
+        // Polled first: the connection would be the next one of the loop.
+        biased;
         () = watched.token().cancelled(), if watched.is_watched() => {
             return stream.reset(if watched.is_loop() { refuse_loop() } else { ResetCode::Shutdown });
         }
+        connected = connector.connect(target, ConnectPolicy::for_target(config.dial_timeout)) => connected,
         // The user disconnected meanwhile. Dropping the attempt resets the connection if it was just established.
         _ = stream.wait_for_reset() => return,
         // The proxy stops. The attempt may last for as long as a name server or the target does not answer.
@@ -49,7 +51,7 @@ pub(super) async fn serve_stream(
         Ok(socket) => socket,
         Err(error) => {
             tracing::warn!(user, "stream {key}: cannot connect to {target}: {error}");
-            return stream.reset(connect_error_code(error.kind()));
+            return stream.reset(connect_error_code(&error));
         }
     };
     if watched.is_watched()
@@ -75,10 +77,14 @@ pub(super) async fn serve_stream(
 }
 
 /// Returns the reset code for an error of connect(2) or of the name resolution.
-fn connect_error_code(kind: io::ErrorKind) -> ResetCode {
-    match kind {
+fn connect_error_code(error: &ConnectError) -> ResetCode {
+    match error.kind() {
+        _ if error.is_exhausted() => ResetCode::LimitExceeded,
         io::ErrorKind::ConnectionRefused => ResetCode::TargetRefused,
         io::ErrorKind::TimedOut => ResetCode::TargetTimeout,
         _ => ResetCode::TargetUnreachable,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,6 +228,11 @@ impl UserConnection<'_> {
                     proxy.load.record_failure();
                     (EndReason::ForwardingLoop, None)
                 }
+                // The proxy, or its host, has no room for another stream; another proxy may have.
+                ResetCode::LimitExceeded => {
+                    proxy.load.record_failure();
+                    (EndReason::ProxyReset(code.to_string()), retryable)
+                }
                 ResetCode::ProtocolViolation => (EndReason::Protocol(code.to_string()), None),
                 other => (EndReason::ProxyReset(other.to_string()), None),
             },
@@ -235,8 +240,8 @@ impl UserConnection<'_> {
     }
 
     /// Opens a stream to the proxy that the service's policy selects, except to `failed_proxies`. If none has
-    /// capacity, waits for one until the wait timeout; but not after a proxy could not connect to its target, so that
-    /// the user learns of that failure at once.
+    /// capacity, waits for one until the wait timeout; but not after a proxy has refused the connection or has not
+    /// answered, so that the user learns of that failure at once.
     async fn assign(
         &self,
         core: &Core,
@@ -254,7 +259,7 @@ impl UserConnection<'_> {
             if let Some(assignment) = self.open_stream(core, failed_proxies) {
                 return Ok(assignment);
             }
-            if let Some(EndReason::TargetConnectFailed(_) | EndReason::ProxyTimeout) = last_failure {
+            if last_failure.is_some_and(|failure| *failure != EndReason::ProxyGone) {
                 return Err(AssignError::NoProxy);
             }
             tokio::select! {

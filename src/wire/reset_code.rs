@@ -90,6 +90,12 @@ impl ResetCode {
         matches!(self, Self::TargetRefused | Self::TargetTimeout | Self::TargetUnreachable)
     }
 
+    /// Returns whether the code says that the stream was refused before a connection to the target was established: the
+    /// target cannot be reached, or the proxy has no resources for another stream.
+    pub fn is_refusal(self) -> bool {
+        self.is_connect_failure() || self == Self::LimitExceeded
+    }
+
     /// Returns whether a reset with this code follows the data: the local socket of the side that sends it has failed, or
     /// the link has ended, and all bytes that were received before are delivered first, as TCP does. Every other code
     /// discards them, because the stream has to end at once (operator, shutdown, protocol error).

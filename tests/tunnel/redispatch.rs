@@ -4,7 +4,8 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use crate::support::{
-    LONG,
+    LONG, Running,
+    binary::BinaryChannel,
     client::{Fetched, fetch},
     process::Process,
     soon,
@@ -20,6 +21,7 @@ use underpass::{
     cli::demo::DemoFile,
     config::{ProxyConfig, ProxyFormat},
     telemetry::{EndReason, EventKind},
+    wire::{Frame, ResetCode},
 };
 
 /// Number of users that send data, of twenty users over two proxies with ten each.
@@ -229,4 +231,37 @@ async fn silent_users_of_a_killed_proxy_are_redispatched() {
         tunnel.until("all have ended", |snapshot| snapshot.totals.streams_open == 0).await;
         assert_eq!(tunnel.telemetry.totals().streams_failed, cut as u64);
     }
+}
+
+/// A proxy that is out of descriptors, or has its maximum of streams, was reported as a violation of the protocol, and its
+/// users were not offered to others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_whose_proxy_has_no_room_is_redispatched() {
+    let mut tunnel = Tunnel::start().await;
+    let (mut full, _, public) = BinaryChannel::serving(tunnel.addr, &tunnel.token, 0).await;
+    let no_room = |stream| Frame::Reset { stream, code: ResetCode::LimitExceeded, final_size: 0 };
+    let mut user = TcpStream::connect(public).await.unwrap();
+    let open = full.opened().await;
+    full.send([no_room(open.stream)]).await;
+    soon("the reset", user.read(&mut [0])).await.unwrap_err();
+    let reason = EndReason::ProxyReset("a resource limit was reached".into());
+    assert_eq!(tunnel.ended(open.key).await.0, reason);
+
+    let echo = target::echo().await;
+    tunnel.join(public, echo.addr, ProxyFormat::Binary).await;
+    // One of two users in turn is offered to the full proxy first.
+    let users = Running::start(async move {
+        for _ in 0..2 {
+            let mut user = TcpStream::connect(public).await.unwrap();
+            user.write_all(b"hello").await.unwrap();
+            user.shutdown().await.unwrap();
+            assert_eq!(rest(user).await.unwrap(), b"hello");
+        }
+    });
+    let open = full.opened().await;
+    full.send([no_room(open.stream)]).await;
+    users.end("two users").await;
+    assert!(tunnel.ended(open.key).await.0.is_clean());
+    drop(full);
+    tunnel.end().await;
 }
