@@ -137,3 +137,6 @@ impl OldLinks {
         self.0.push_back(link);
     }
 }
+
+#[cfg(test)]
+mod tests;

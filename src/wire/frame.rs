@@ -93,7 +93,9 @@ pub enum Frame {
         /// The token of the ping that is answered.
         token: u64,
     },
-    /// The sender accepts no new streams and closes the link when the open ones have ended.
+    /// The sender accepts no new streams and closes the link when the open ones have ended. With
+    /// [`ResetCode::LinkReplaced`], the server asks for another link and accepts streams until there is one, and the proxy
+    /// answers that there is.
     GoAway {
         /// Why.
         code: ResetCode,

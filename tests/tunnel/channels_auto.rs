@@ -321,6 +321,35 @@ async fn a_hostile_number_of_channels_is_limited() {
     proxy.stop().await;
 }
 
+/// A server that alternates between two numbers would otherwise make the proxy connect, and run a handshake, thirty times
+/// a second and more.
+#[tokio::test]
+async fn a_server_that_keeps_changing_the_number_gets_few_connections() {
+    let echo = target::echo().await;
+    let mut server = ModelServer::start().await;
+    let proxy = server.proxy(ChannelCount::Auto, echo.addr);
+    server.until("two channels", None, |server| server.channels.len() == 2).await;
+    let begin = Instant::now();
+    let mut serial = 1000;
+    while begin.elapsed() < Duration::from_secs(2) {
+        // The number changes again as soon as the proxy has followed.
+        let many = server.channels.len() > 4;
+        let channel = &mut server.channels[0];
+        serial += 1;
+        let count = if many { 2 } else { 8 };
+        channel.codec.encoder.encode(&Frame::Channels { serial, count }, &mut channel.to_send);
+        for _ in 0..10 {
+            server.turn().await;
+        }
+    }
+    println!("{} connections in {:?}", server.last_channel, begin.elapsed());
+    // Two at first, twelve at once, and one for each five seconds.
+    let allowed = 14 + u16::try_from(begin.elapsed().as_secs() / 5).unwrap();
+    assert!(server.last_channel <= allowed, "{} connections", server.last_channel);
+    assert!(server.last_channel > 8, "the number was followed");
+    proxy.stop().await;
+}
+
 /// On loopback the kernel is not asked, and nothing changes the number of channels.
 #[tokio::test]
 async fn a_tunnel_over_loopback_keeps_two_channels() {
