@@ -68,6 +68,7 @@ fn main() -> Result<(), tui::Error> {
             join: Some(
                 "underpass proxy --server 203.0.113.1:7000 --port 8080 --to 127.0.0.1:80 --token 5f1c".into(),
             ),
+            secret: Some("5f1c".into()),
             curl: (proxies > 0).then(|| "curl -O http://127.0.0.1:8080/big.iso".into()),
             drain: None,
         },

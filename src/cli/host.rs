@@ -37,7 +37,7 @@ pub(super) fn run<T>(
     args: &WorkerArgs,
     main: impl AsyncFnOnce(Workers) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let count = args.workers.map_or_else(Workers::default_count, usize::from);
+    let count = args.workers.map_or_else(Workers::default_count, |count| count as usize);
     let (runtime, threads) =
         WorkerThreads::start(count, !args.no_busy_poll).context("cannot start the worker threads")?;
     let result = runtime.block_on(main(threads.workers()));

@@ -10,10 +10,10 @@ mod run_demo;
 mod server;
 mod signals;
 mod terminal;
+mod text_file;
+mod token;
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use args::{CliArgs, CliCommand};
 
@@ -29,7 +29,7 @@ const CORRUPT: u8 = 4;
 /// 0 success · 1 failure · 2 invalid command line (from clap) · 3 refused by the server for good · 4 the demo detected
 /// corrupted data.
 pub fn run() -> ExitCode {
-    let args = CliArgs::parse();
+    let args = CliArgs::parse_line(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
     let result = match args.command {
         CliCommand::Server(args) => server::run(args),
         CliCommand::Proxy(args) => proxy::run(args),

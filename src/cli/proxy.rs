@@ -17,7 +17,8 @@ use crate::{proxy::Proxy, server::ShutdownSignals, telemetry::LogRing};
 pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     let _log = log::init(LogDestination::Stderr, &args.log.log, &LogRing::new())?;
     let token = args.token.token()?.context(
-        "missing token: give --token, --token-file or UNDERPASS_TOKEN; the server shows the token when it starts",
+        "missing token: give --token-file FILE, --token TOKEN or UNDERPASS_TOKEN; a server that generated its token says at its \
+         start where it is",
     )?;
     host::run(&args.workers, async |workers| {
         let proxy = Proxy::new(args.config(), token, workers);

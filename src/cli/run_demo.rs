@@ -26,7 +26,7 @@ use crate::{
     runtime::Workers,
     server::{Server, ShutdownSignals},
     telemetry::{LogRing, Telemetry},
-    tui::{InProcessSource, Labels},
+    tui::{InProcessSource, Labels, Settings},
     wire::handshake::Token,
 };
 
@@ -61,7 +61,10 @@ async fn demo(
     workers: Workers,
 ) -> anyhow::Result<DemoSummary> {
     let began = Instant::now();
-    let settings = args.screen.settings()?;
+    let settings = match destination {
+        LogDestination::Cockpit => args.screen.settings()?,
+        LogDestination::Stderr => Settings::default(),
+    };
     let token = Token::random();
     let config = ServerConfig {
         listen: LOOPBACK,
@@ -105,7 +108,8 @@ async fn demo(
     let labels = Labels {
         title: "demo".to_owned(),
         listen: tunnel.to_string(),
-        join: Some(server::join_command(tunnel, &token)),
+        join: Some(server::join_command(tunnel, &format!("--token {}", token.reveal()))),
+        secret: Some(token.reveal().to_owned()),
         curl: Some(format!("curl -o /dev/null {}", url(public))),
         drain: None,
     };
@@ -163,7 +167,7 @@ async fn start_proxies(
     Ok(SocketAddr::new(LOOPBACK.ip(), service.port))
 }
 
-/// Returns the URL of a download of 20 MiB.
+/// Returns the URL of a download of 20 MB.
 fn url(public: SocketAddr) -> String {
     format!("http://{public}/file/20M")
 }

@@ -4,8 +4,19 @@ use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 /// The text is not a range of ports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid range of ports: expected FIRST-LAST or one port, from 1 to 65535, like 1024-65535")]
-pub struct PortRangeError;
+pub enum PortRangeError {
+    /// It is not one or two numbers from 1 to 65535.
+    #[error("expected FIRST-LAST or one port, from 1 to 65535, like 1024-65535")]
+    Syntax,
+    /// No port is in the range.
+    #[error("the first port is above the last one: write {last}-{first}")]
+    Empty {
+        /// The first port.
+        first: u16,
+        /// The last port.
+        last: u16,
+    },
+}
 
 /// An inclusive range of public ports that proxies may request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +39,11 @@ impl Default for PortRange {
 }
 
 impl PortRange {
+    /// Returns the highest port of the range.
+    pub fn last(self) -> u16 {
+        self.last
+    }
+
     /// Returns whether the range contains `port`.
     pub fn contains(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
@@ -57,9 +73,9 @@ impl FromStr for PortRange {
     fn from_str(s: &str) -> Result<Self, PortRangeError> {
         let (first, last) = s.split_once('-').unwrap_or((s, s));
         let port =
-            |text: &str| text.trim().parse::<u16>().ok().filter(|&port| port > 0).ok_or(PortRangeError);
+            |text: &str| text.trim().parse().ok().filter(|&port| port > 0).ok_or(PortRangeError::Syntax);
         let (first, last) = (port(first)?, port(last)?);
-        if first <= last { Ok(Self { first, last }) } else { Err(PortRangeError) }
+        if first <= last { Ok(Self { first, last }) } else { Err(PortRangeError::Empty { first, last }) }
     }
 }
 

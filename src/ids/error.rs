@@ -25,8 +25,11 @@ pub enum IdError {
     #[error("invalid load-balancing policy: expected round-robin, weighted, least-streams or peak-ewma")]
     Policy,
     /// Not a number of bytes per second, or out of range.
-    #[error("invalid rate: expected a number of bytes per second, like 10M, 1.5M, 500K or 800")]
+    #[error("invalid rate: expected a number of bytes per second, like 10M (10,000,000), 10MiB, 500K or 800")]
     Rate,
+    /// Not a number of bytes, or too large.
+    #[error("invalid size: expected a number of bytes, like 8192, 8K (8,000), 8KiB (8,192) or 1.5M")]
+    ByteSize,
     /// Not `P` followed by a number.
     #[error("invalid proxy id: expected P and a number, like P3")]
     Proxy,

@@ -4,6 +4,7 @@
 //! one, so that screens, log lines and commands always agree on the notation.
 
 mod address_block;
+mod byte_size;
 mod error;
 mod keys;
 mod next_free;
@@ -13,6 +14,7 @@ mod rate;
 mod text;
 
 pub use address_block::AddressBlock;
+pub use byte_size::{ByteSize, parse_bytes};
 pub use error::IdError;
 pub use keys::{ChannelId, Group, ProxyId, ServiceKey, StreamId, StreamKey, UserChannelId};
 pub use next_free::next_free_id;

@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroU64, str::FromStr};
 
-use super::error::IdError;
+use super::{byte_size::parse_bytes, error::IdError};
 
 /// The unit letters of rates with their decimal factors, largest first.
 const UNITS: [(char, u64); 3] = [('G', 1_000_000_000), ('M', 1_000_000), ('K', 1_000)];
@@ -42,13 +42,9 @@ impl fmt::Display for Rate {
 impl FromStr for Rate {
     type Err = IdError;
 
+    /// Parses a number of bytes per second with the units of [`parse_bytes`], with or without `/s`.
     fn from_str(s: &str) -> Result<Self, IdError> {
-        let last = s.chars().last().map(|letter| letter.to_ascii_uppercase());
-        let unit = UNITS.iter().find(|(letter, _)| Some(*letter) == last);
-        let (number, unit) = unit.map_or((s, 1), |(_, unit)| (&s[..s.len() - 1], *unit));
-        let is_plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        let number: f64 = number.parse().ok().filter(|_| is_plain).ok_or(IdError::Rate)?;
-        let bytes = (number * unit as f64).round();
+        let bytes = parse_bytes(s.strip_suffix("/s").unwrap_or(s)).ok_or(IdError::Rate)?.round();
         // More than a terabyte per second is more likely a typing error than a network.
         if !(1.0..=1e12).contains(&bytes) {
             return Err(IdError::Rate);

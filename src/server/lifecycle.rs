@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,16 +27,27 @@ use crate::{
 /// retention time of user ids.
 const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 
+/// The first port that any process may open, unless the system says otherwise (`ip_unprivileged_port_start`).
+const UNPRIVILEGED_PORTS: u16 = 1024;
+
 /// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The tunnel port could not be opened.
-    #[error("cannot listen for proxies on {addr} (option --listen sets another address)")]
+    #[error("cannot listen for proxies on {addr} (option --listen): {error}{}", remedy(.error, *.addr))]
     Listen {
         /// The address of the tunnel port.
         addr: SocketAddr,
         /// The error of the operating system.
-        source: io::Error,
+        error: io::Error,
+    },
+    /// No public port can ever be opened.
+    #[error("cannot open public ports on {addr} (options --bind and --ports): {error}{}", remedy(.error, *.addr))]
+    PublicPorts {
+        /// The address that was tried; port 0 is any.
+        addr: SocketAddr,
+        /// The error of the operating system.
+        error: io::Error,
     },
 }
 
@@ -57,16 +68,17 @@ impl Server {
     /// Opens the tunnel port. Returns the server and the sending end of its command queue.
     ///
     /// # Errors
-    /// [`BindError`] if the tunnel port cannot be opened.
+    /// [`BindError`] if the tunnel port cannot be opened, or no public port ever could be.
     pub fn bind(
         config: ServerConfig,
         token: Token,
         telemetry: Arc<Telemetry>,
         workers: Workers,
     ) -> Result<(Self, CommandSender), BindError> {
-        let failed = |source| BindError::Listen { addr: config.listen, source };
+        let failed = |error| BindError::Listen { addr: config.listen, error };
         let listener = Listener::bind(config.listen, config.reuse_port).map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
+        check_public_ports(&config)?;
         let (sender, commands) = control::command_queue();
         let core = Core::new(config, token, telemetry, workers);
         Ok((Self { core, listener, commands, addr }, sender))
@@ -100,3 +112,40 @@ impl Server {
         core.terminate(aborted_streams).await
     }
 }
+
+/// Checks that the machine has the address of the public ports, and that the process may open one of them where all need
+/// privileges. Without that, every proxy would be refused.
+fn check_public_ports(config: &ServerConfig) -> Result<(), BindError> {
+    let last = config.allowed_ports.last();
+    // The port itself may be in use, which is no obstacle to the others.
+    let port = if last < UNPRIVILEGED_PORTS { last } else { 0 };
+    let addr = SocketAddr::new(config.bind, port);
+    match TcpListener::bind(addr) {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => Err(BindError::PublicPorts { addr, error }),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Returns what the operator can do about an error of bind(2), as the continuation of a sentence.
+fn remedy(error: &io::Error, addr: SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "; another program has the port (`ss -ltnp sport = :{}` shows it): stop it or choose another port; to take over \
+             from a running underpass server, start both with --reuse-port",
+            addr.port()
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "; this machine does not have that address (`ip addr` lists its addresses): choose one of them, or 0.0.0.0 for \
+             all"
+                .to_owned()
+        }
+        io::ErrorKind::PermissionDenied => format!(
+            "; ports below {UNPRIVILEGED_PORTS} need root or the capability CAP_NET_BIND_SERVICE (`setcap \
+             cap_net_bind_service=+ep` on the program): grant it, or choose a higher port"
+        ),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

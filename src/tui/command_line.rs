@@ -160,7 +160,7 @@ pub(crate) fn parse_limits(text: &str) -> Result<Vec<LimitChange>, String> {
         let rate = match words.next() {
             None => return Err(format!("missing argument: {word} RATE, or {word} off")),
             Some("off") => None,
-            Some(rate) => Some(rate.trim_end_matches("/s").parse::<Rate>().map_err(|why| why.to_string())?),
+            Some(rate) => Some(rate.parse::<Rate>().map_err(|why| why.to_string())?),
         };
         changes.retain(|known| known.direction != direction);
         changes.push(LimitChange { direction, rate });

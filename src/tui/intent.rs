@@ -249,5 +249,6 @@ pub(crate) enum ColumnListIntent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JoinCommandIntent {
     Copy,
+    ToggleSecret,
     Close,
 }

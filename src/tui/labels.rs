@@ -11,10 +11,25 @@ pub struct Labels {
     pub listen: String,
     /// The command that joins another machine as a proxy of this server; shown while no proxy is connected.
     pub join: Option<String>,
+    /// The part of [`join`](Self::join) that is a secret. It is shown while no proxy is connected, and else only on demand.
+    pub secret: Option<String>,
     /// A command that opens a stream, such as `curl -O http://127.0.0.1:8080/big.iso`, where the host knows one.
     /// Shown while there is no stream, and beside [`join`](Self::join).
     pub curl: Option<String>,
     /// How long open streams may continue after the operator starts a drain; `None` where the host ends them
     /// at once.
     pub drain: Option<Duration>,
+}
+
+/// What is shown in place of a secret, whatever its length.
+const MASK: &str = "***";
+
+impl Labels {
+    /// Returns `text` without the secret.
+    pub(crate) fn mask(&self, text: &str) -> String {
+        match &self.secret {
+            Some(secret) if !secret.is_empty() => text.replace(secret.as_str(), MASK),
+            _ => text.to_owned(),
+        }
+    }
 }

@@ -338,7 +338,8 @@ impl Runtime {
                 Effect::Copy(text) => self.screen.queue_sequence(&files::clipboard(&text)),
                 Effect::Save(file) => self.save(&file)?,
                 Effect::SaveScreenshot => {
-                    let text = view::as_text(&self.model);
+                    // The file is for other eyes than the screen.
+                    let text = self.model.labels.mask(&view::as_text(&self.model));
                     self.save(&ExportFile { name: "screen", extension: "txt", text })?;
                 }
                 Effect::Mouse(on) => self.screen.queue_sequence(if on { MOUSE_ON } else { MOUSE_OFF }),

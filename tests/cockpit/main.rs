@@ -20,6 +20,7 @@ mod pasting;
 #[path = "../support/preload.rs"]
 mod preload;
 mod terminal;
+mod token;
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},

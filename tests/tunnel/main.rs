@@ -19,6 +19,8 @@ mod failover;
 mod failures;
 mod fairness;
 mod idle;
+#[cfg(target_os = "linux")]
+mod input_errors;
 mod link_replacement;
 mod log;
 mod long_paths;

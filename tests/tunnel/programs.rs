@@ -95,18 +95,37 @@ async fn a_refused_port_prints_one_error() {
     }
 }
 
-#[tokio::test]
-async fn a_server_without_a_token_prints_the_proxy_command() {
-    let args = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--no-tui"];
+/// Starts a server that keeps its token in `state`. Returns the arguments of the proxy command that it prints, without the
+/// port and the target.
+async fn server_with_state(state: &str) -> (Process, Vec<String>) {
+    let args = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--no-tui", "--state-dir", state];
     let mut server = Process::underpass(&args);
+    server.line(&format!("generated token, kept in {state}/token")).await;
     let line = server.line("underpass proxy --server").await;
-    let words: Vec<_> = line.split_whitespace().collect();
-    // The printed command, except for the port and the target.
-    let end = words.iter().position(|word| *word == "--port").unwrap();
+    let words = line.split_whitespace().skip(1).take_while(|word| *word != "--port");
+    (server, words.map(str::to_owned).collect())
+}
+
+/// The log of a service has other readers than the operator, and all proxies would need another token after each restart.
+#[tokio::test]
+async fn a_generated_token_is_kept_in_a_file_and_not_in_the_log() {
+    let state = format!("{}/kept-token", env!("CARGO_TARGET_TMPDIR"));
+    _ = std::fs::remove_dir_all(&state);
     let origin = target::origin(None).await;
     let to = origin.addr.to_string();
-    let mut proxy = Process::underpass(&[&words[1..end], &["--port", "0", "--to", &to]].concat());
-    proxy.line("serving ").await;
+    for _ in 0..2 {
+        let (server, args) = server_with_state(&state).await;
+        let token = std::fs::read_to_string(format!("{state}/token")).unwrap();
+        assert!(!server.output().contains(token.trim()), "{}", server.output());
+        // The printed command names the copy of the file on the other machine.
+        assert_eq!(args.last().unwrap(), "token");
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut proxy =
+            Process::underpass_with(&[&args[..], &["--port", "0", "--to", &to]].concat(), |command| {
+                command.current_dir(&state);
+            });
+        proxy.line("serving ").await;
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //!
 //! Everything is validated here; the modules below get configurations that need no further checks.
 
+mod host_port;
 mod shared;
 mod values;
 
@@ -9,12 +10,17 @@ mod values;
 mod tests;
 
 use std::{
+    ffi::OsString,
     fs,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use crate::{
     config::{ChannelCount, PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
@@ -24,7 +30,8 @@ use crate::{
 use shared::CongestionArgs;
 pub(super) use shared::{LogArgs, ScreenArgs, TokenArgs, WorkerArgs};
 
-use values::{OnOff, address, channels, chunk, host_port, seconds};
+use host_port::{bind_address, host_port, listen_address};
+use values::{OnOff, channels, chunk, display_name, number, public_port, seconds};
 
 /// The meaning of each exit status, shown below the help.
 const EXIT_STATUS: &str = "Exit status: 0 success, also after SIGTERM, SIGINT or SIGHUP; 1 failure; 2 invalid command line; \
@@ -45,13 +52,13 @@ pub(super) struct CliArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum CliCommand {
     /// Run on the public machine: accept proxies, open public ports for them, and show every stream
-    #[command(after_help = EXIT_STATUS)]
+    #[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
     Server(ServerArgs),
     /// Run behind NAT: serve a public port of the server from a target reachable from here
-    #[command(after_help = EXIT_STATUS)]
+    #[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
     Proxy(ProxyArgs),
     /// Run a demonstration: a server, three proxies, an origin and users in one process
-    #[command(after_help = EXIT_STATUS)]
+    #[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
     Demo(DemoArgs),
 }
 
@@ -59,10 +66,10 @@ pub(super) enum CliCommand {
 #[derive(Debug, Args)]
 pub(super) struct ServerArgs {
     /// Tunnel port: the address and port to listen on for proxies
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:7000", value_parser = address)]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:7000", value_parser = listen_address)]
     listen: SocketAddr,
     /// Address to open public ports on
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0")]
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0", value_parser = bind_address)]
     bind: IpAddr,
     /// Range of public ports that proxies may request
     #[arg(long, value_name = "FIRST-LAST", default_value_t)]
@@ -70,6 +77,10 @@ pub(super) struct ServerArgs {
     /// The token, and where it is read from
     #[command(flatten)]
     pub(super) token: TokenArgs,
+    /// Directory of the token that the server generates and keeps if none is given [default: $STATE_DIRECTORY, for root
+    /// /var/lib/underpass, else ~/.local/state/underpass]
+    #[arg(long, value_name = "DIR")]
+    pub(super) state_dir: Option<PathBuf>,
     /// Load-balancing policy: how new streams are assigned to the proxies of a service
     #[arg(long, value_enum, default_value_t = Policy::default())]
     policy: Policy,
@@ -96,13 +107,14 @@ pub(super) struct ServerArgs {
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
     successor: Option<String>,
     /// Initial flow-control window of each stream, in KiB; it grows to the bandwidth-delay product of the path
-    #[arg(long, value_name = "KIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    #[arg(long, value_name = "KIB", default_value_t = 256, value_parser = number(16..=65_536))]
     window: u32,
     /// Memory budget for the growth of all flow-control windows together, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     memory: u32,
-    /// Maximum size of one chunk of a stream in bytes, such as 8192 or 8K [default: adapts to the rate of each channel]
-    #[arg(long, value_name = "BYTES", value_parser = chunk)]
+    /// Maximum size of one chunk of a stream, such as 8192, 8K (8,000) or 8KiB (8,192) [default: adapts to the rate of each
+    /// channel]
+    #[arg(long, value_name = "SIZE", value_parser = chunk)]
     chunk: Option<usize>,
     /// Multipath striping: whether one stream may use several channels of its proxy at once
     #[arg(long, value_enum, default_value_t = OnOff::On)]
@@ -131,7 +143,7 @@ pub(super) struct ProxyArgs {
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
     server: String,
     /// Public port to request; 0 for any free one
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = public_port)]
     port: u16,
     /// Target to connect to for each stream
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
@@ -140,14 +152,14 @@ pub(super) struct ProxyArgs {
     #[arg(long, value_name = "NAME", default_value_t)]
     group: Group,
     /// Name of this proxy on the server's screen [default: the host name of this machine]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = display_name)]
     name: Option<String>,
     /// Channels (TCP connections) to keep to the server: a number, or `auto` for 2 and up to 8 where packet loss slows a
     /// single connection down; behind a carrier-grade NAT, where each is a port mapping, set 1 or 2
     #[arg(long, value_name = "auto|N", default_value = "auto", value_parser = channels)]
     channels: ChannelCount,
     /// Load-balancing weight of this proxy, for policies that use weights [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_WEIGHT)))]
+    #[arg(long, value_name = "N", value_parser = number(1..=MAX_WEIGHT))]
     weight: Option<u32>,
     /// Frame format on the channels; text is for comparison, and sends the token in clear text
     #[arg(long, value_enum, default_value_t = ProxyFormat::Binary)]
@@ -155,8 +167,9 @@ pub(super) struct ProxyArgs {
     /// Drain timeout: time open streams may continue after SIGTERM or Ctrl-C, in seconds; a second signal ends them
     #[arg(long, value_name = "SECS", default_value = "8", value_parser = seconds)]
     drain: Duration,
-    /// Maximum size of one chunk of a stream in bytes, such as 8192 or 8K [default: adapts to the rate of each channel]
-    #[arg(long, value_name = "BYTES", value_parser = chunk)]
+    /// Maximum size of one chunk of a stream, such as 8192, 8K (8,000) or 8KiB (8,192) [default: adapts to the rate of each
+    /// channel]
+    #[arg(long, value_name = "SIZE", value_parser = chunk)]
     chunk: Option<usize>,
     /// Multipath striping: whether one stream may use several channels at once
     #[arg(long, value_enum, default_value_t = OnOff::On)]
@@ -190,6 +203,84 @@ pub(super) struct DemoArgs {
     /// The filter of the log
     #[command(flatten)]
     pub(super) log: LogArgs,
+}
+
+/// The arguments that an environment variable can give.
+const ENVIRONMENT: [(&str, &str); 2] = [("--token", "UNDERPASS_TOKEN"), ("--log", "UNDERPASS_LOG")];
+
+impl CliArgs {
+    /// Parses a command line and checks what no single argument shows.
+    ///
+    /// # Errors
+    /// The error names the argument, or the environment variable that its value is from, and what to write instead. Help
+    /// and version are errors too, for clap.
+    pub(super) fn parse_line(line: Vec<OsString>) -> Result<Self, clap::Error> {
+        let is_given = |name: &str| {
+            line.iter().filter_map(|word| word.to_str()).any(|word| word.split('=').next() == Some(name))
+        };
+        let variable_of = |name: &str| {
+            let variable = ENVIRONMENT.iter().find(|(known, _)| *known == name)?.1;
+            (!is_given(name) && std::env::var_os(variable).is_some()).then_some(variable)
+        };
+        let args = Self::try_parse_from(&line).map_err(|mut error| {
+            let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+            let variable = match error.kind() {
+                // Names no argument.
+                ErrorKind::InvalidUtf8 => ENVIRONMENT.iter().find_map(|(name, variable)| {
+                    let is_text = std::env::var_os(variable).is_none_or(|value| value.to_str().is_some());
+                    if is_text { None } else { variable_of(name) }
+                }),
+                _ => variable_of(argument.split(' ').next().unwrap_or_default()),
+            };
+            if let Some(variable) = variable {
+                let tip = format!("the value is that of the environment variable {variable}");
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+            }
+            error
+        })?;
+        let Some((kind, message)) = args.conflict() else { return Ok(args) };
+        let name = match &args.command {
+            CliCommand::Server(_) => "server",
+            CliCommand::Proxy(_) => "proxy",
+            CliCommand::Demo(_) => "demo",
+        };
+        let message = match (kind, variable_of("--token")) {
+            (ErrorKind::ValueValidation, Some(variable)) => format!("{variable}: {message}"),
+            (ErrorKind::ValueValidation, None) => format!("--token: {message}"),
+            _ => message,
+        };
+        let mut command = Self::command();
+        // For the names in the usage line.
+        command.build();
+        let command = command.find_subcommand_mut(name).map(|command| command.error(kind, &message));
+        Err(command.unwrap_or_else(|| Self::command().error(kind, &message)))
+    }
+
+    /// Returns what is wrong with the arguments together, or with the token.
+    fn conflict(&self) -> Option<(ErrorKind, String)> {
+        let conflict = |text: &str| Some((ErrorKind::ArgumentConflict, text.to_owned()));
+        let token = match &self.command {
+            CliCommand::Server(args) => args.token.check(),
+            CliCommand::Proxy(args) => args.token.check(),
+            CliCommand::Demo(_) => Ok(()),
+        };
+        if let Err(error) = token {
+            return Some((ErrorKind::ValueValidation, error));
+        }
+        match &self.command {
+            CliCommand::Proxy(ProxyArgs {
+                format: ProxyFormat::Text,
+                channels: ChannelCount::Fixed(2..),
+                ..
+            }) => conflict("--format text has one channel: leave --channels out, or use --format binary"),
+            CliCommand::Server(ServerArgs { text: TextProxies::Off, text_without_token: true, .. }) => {
+                conflict(
+                    "--text off refuses the proxies that --text-without-token lets in: leave one of them out",
+                )
+            }
+            _ => None,
+        }
+    }
 }
 
 impl ServerArgs {
@@ -241,5 +332,5 @@ impl ProxyArgs {
 fn host_name() -> Option<String> {
     let name =
         fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok())?;
-    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+    display_name(name.trim()).ok().filter(|name| !name.is_empty())
 }

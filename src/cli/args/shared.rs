@@ -1,20 +1,20 @@
 //! The arguments that several subcommands share: token, cockpit, worker threads and log.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs::File, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
 
-use super::values::{congestion, log_filter, refresh, secret, theme};
+use super::values::{congestion, log_filter, number, refresh, theme};
 use crate::{
+    cli::{text_file, token},
     config::{CockpitFile, CongestionControl},
     tui::{RawSettings, Settings},
     wire::handshake::Token,
 };
+
+/// The longest settings file in bytes.
+const MAX_SETTINGS_BYTES: usize = 64 * 1024;
 
 /// The arguments of the cockpit.
 #[derive(Debug, Args)]
@@ -40,13 +40,13 @@ impl ScreenArgs {
     /// Resolves the cockpit's settings: the command line takes precedence over the settings file.
     pub(in crate::cli) fn settings(&self) -> anyhow::Result<Settings> {
         let path = CockpitFile::path(|name| std::env::var_os(name).map(PathBuf::from));
-        let file = match path.as_ref().map(fs::read_to_string) {
-            None => CockpitFile::default(),
-            Some(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => CockpitFile::default(),
-            Some(read) => {
-                let path = path.as_deref().unwrap_or_else(|| Path::new("")).display().to_string();
-                let text = read.with_context(|| format!("cannot read {path}"))?;
-                CockpitFile::parse(&text).with_context(|| path.clone())?
+        let path = path.unwrap_or_default();
+        let file = match File::open(&path).and_then(|file| text_file::read(file, MAX_SETTINGS_BYTES)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => CockpitFile::default(),
+            read => {
+                let text =
+                    read.with_context(|| format!("cannot read the settings from {}", path.display()))?;
+                CockpitFile::parse(&text).with_context(|| path.display().to_string())?
             }
         };
         let settings = RawSettings {
@@ -59,7 +59,8 @@ impl ScreenArgs {
             columns: file.columns,
             keys: file.keys.into_iter().collect(),
         };
-        Ok(settings.resolve()?)
+        // The command line was checked when it was parsed.
+        settings.resolve().with_context(|| path.display().to_string())
     }
 }
 
@@ -83,8 +84,8 @@ impl CongestionArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct WorkerArgs {
     /// Number of worker threads that carry data [default: half the number of CPU cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(in crate::cli) workers: Option<u16>,
+    #[arg(long, value_name = "N", value_parser = number(1..=1024))]
+    pub(in crate::cli) workers: Option<u32>,
     /// Let worker threads sleep as soon as they have no work. Otherwise a busy one polls its sockets for up to 100 µs first,
     /// which costs CPU time that others may need, and gains throughput and latency on a fast network
     #[arg(long)]
@@ -102,8 +103,9 @@ pub(in crate::cli) struct LogArgs {
 /// The token, given directly or in a file.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TokenArgs {
-    /// Secret that authenticates proxies and server to each other; visible to local users in the process list
-    #[arg(long, env = "UNDERPASS_TOKEN", hide_env_values = true, conflicts_with = "token_file", value_parser = secret)]
+    /// Secret that authenticates proxies and server to each other. Local users can read it in the process list (ps), unless
+    /// it is in the environment variable or in a file
+    #[arg(long, env = "UNDERPASS_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
     token: Option<String>,
     /// File that contains the token
     #[arg(long, value_name = "FILE")]
@@ -113,14 +115,18 @@ pub(in crate::cli) struct TokenArgs {
 impl TokenArgs {
     /// Returns the token, reading the file if one is named; `None` if neither argument is given.
     pub(in crate::cli) fn token(&self) -> anyhow::Result<Option<Token>> {
-        let text = match (&self.token, &self.token_file) {
-            (Some(token), _) => token.clone(),
-            (None, Some(file)) => fs::read_to_string(file)
-                .with_context(|| format!("cannot read the token from {}", file.display()))?,
-            (None, None) => return Ok(None),
-        };
-        let text = text.trim();
-        anyhow::ensure!(!text.is_empty(), "the token must not be blank");
-        Ok(Some(Token::new(text)))
+        match (&self.token, &self.token_file) {
+            (Some(text), _) => token::parse(text).map(Some).map_err(anyhow::Error::msg),
+            (None, Some(file)) => token::read_file(file).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Checks the token that was given directly.
+    ///
+    /// # Errors
+    /// What is wrong with it, without the token itself.
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.token.as_deref().map_or(Ok(()), |text| token::parse(text).map(drop))
     }
 }

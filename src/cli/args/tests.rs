@@ -5,6 +5,60 @@ use clap::{CommandFactory, Parser};
 use super::*;
 use crate::{config::CongestionControl, ids::Policy};
 
+/// Parses a line with blanks between its words. Returns the error as it is printed.
+fn parse(line: &str) -> Result<CliArgs, String> {
+    let words = ["underpass"].into_iter().chain(line.split(' ')).map(OsString::from).collect();
+    CliArgs::parse_line(words).map_err(|error| error.to_string())
+}
+
+/// A complete command line of a proxy.
+const PROXY: &str = "proxy --server h:1 --port 1 --to t:2";
+
+#[test]
+fn an_error_names_the_option_and_what_to_write_instead() {
+    for (line, option, advice) in [
+        ("server --listen 7000", "--listen", "write 0.0.0.0:7000"),
+        ("server --bind eth0", "--bind", "expected an IP address of this machine"),
+        ("server --ports 9-8", "--ports", "write 8-9"),
+        ("server --ports 0-8", "--ports", "from 1 to 65535"),
+        ("server --wait -1", "--wait", "0 to 86400 seconds"),
+        ("server --wait 5s", "--wait", "a number of seconds without a unit"),
+        ("server --grace 1e30", "--grace", "0 to 86400 seconds"),
+        ("server --drain x", "--drain", "such as 10 or 0.5"),
+        ("server --successor http://h:1/", "--successor", "write HOST:PORT alone, h:1"),
+        ("server --chunk 8M", "--chunk", "1K (1,000) to 256KiB (262,144)"),
+        ("server --chunk 8x", "--chunk", "8K (8,000), 8KiB (8,192)"),
+        ("server --policy fair", "--policy", "least-streams"),
+        ("server --theme drak", "--theme", "did you mean «dark»?"),
+        ("server --refresh 0.01", "--refresh", "0.1 to 10 seconds"),
+        ("server --log inof", "--log", "did you mean info?"),
+        ("server --log lifecycle=wran", "--log", "did you mean warn?"),
+        ("server --log lifecylce=warn", "--log", "did you mean lifecycle?"),
+        ("server --workers x", "--workers", "a number of 1 to 1024"),
+        ("server --token-file", "--token-file <FILE>", "a value is required"),
+        ("server --text off --text-without-token", "--text-without-token", "leave one of them out"),
+        ("server --tokn x", "--tokn", "--token"),
+        ("proxy --server h --port 1 --to t:2", "--server", "write h:PORT"),
+        ("proxy --server h:0 --port 1 --to t:2", "--server", "port 0"),
+        ("proxy --server h:1 --port 1 --to 8080", "--to", "write 127.0.0.1:8080"),
+        ("proxy --server h:1 --port 65536 --to t:2", "--port", "a port of 1 to 65535"),
+        (&format!("{PROXY} --group a/b"), "--group", "1 to 64 letters"),
+        (&format!("{PROXY} --name a\u{1b}b"), "--name", "control characters"),
+        (&format!("{PROXY} --channels 65"), "--channels", "a number of 1 to 64"),
+        (&format!("{PROXY} --weight 1001"), "--weight", "a number of 1 to 1000"),
+        (&format!("{PROXY} --format text --channels 2"), "--channels", "leave --channels out"),
+        (&format!("{PROXY} --token a\u{1b}b"), "--token", "control characters"),
+        ("server --token ", "--token", "the token is blank"),
+    ] {
+        let error = parse(line).unwrap_err();
+        assert!(error.contains(option) && error.contains(advice), "{line}\n{error}");
+        // The name of the program and of the subcommand, for the usage.
+        assert!(error.contains("--help"), "{line}\n{error}");
+    }
+    parse(&format!("{PROXY} --format text --channels 1")).unwrap();
+    parse("server --log lifecycle=warn,underpass::proxy=debug,panic=OFF,info --text-without-token").unwrap();
+}
+
 #[test]
 fn the_command_line_is_consistent() {
     CliArgs::command().debug_assert();
@@ -22,7 +76,7 @@ fn the_defaults_of_the_command_line_are_those_of_the_library() {
 
 #[test]
 fn chunk_sizes_accept_a_unit() {
-    for (text, bytes) in [("8K", 8192), ("256k", 262_144), ("1024", 1024)] {
+    for (text, bytes) in [("8K", 8000), ("8KiB", 8192), ("256KiB", 262_144), ("1024", 1024)] {
         let CliCommand::Server(server) =
             CliArgs::parse_from(["underpass", "server", "--chunk", text]).command
         else {
@@ -78,13 +132,12 @@ fn invalid_arguments_are_refused() {
         "server --theme pink",
         "server --log bogus=foo",
         "server --token ",
-        "server --chunk 257K",
-        "proxy --server h:1 --port 1 --to t:2 --chunk 1000",
+        "server --chunk 257KiB",
+        "proxy --server h:1 --port 1 --to t:2 --chunk 999",
         "proxy --server h:1 --port 1 --to t:2 --congestion nagle",
         "server --congestion ",
     ] {
-        let words = ["underpass"].into_iter().chain(line.split(' '));
-        assert!(CliArgs::try_parse_from(words).is_err(), "{line}");
+        assert!(parse(line).is_err(), "{line}");
     }
 }
 

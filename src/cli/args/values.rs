@@ -1,13 +1,13 @@
 //! The values of arguments: the names of enum values, and parsers that return what is wrong with a value.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
 
 use clap::{ValueEnum, builder::PossibleValue};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{ChannelCount, CongestionControl, ProxyConfig, ProxyFormat, REFRESH_RANGE, TextProxies},
-    ids::Policy,
+    ids::{ByteSize, IdError, Policy},
     mux::MAX_CHUNK_SIZE,
     net::{CongestionControlError, check_congestion_control},
     tui::RawSettings,
@@ -91,29 +91,49 @@ impl ValueEnum for ProxyFormat {
     }
 }
 
-/// Parses an IP address with a port.
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "expected ADDR:PORT, such as 0.0.0.0:7000 or [::]:7000".to_owned())
-}
-
-/// Parses a host name or address with a port above 0.
-pub(super) fn host_port(text: &str) -> Result<String, String> {
-    match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse().is_ok_and(|port: u16| port > 0) => {
-            Ok(text.to_owned())
-        }
-        _ => Err("expected HOST:PORT, such as example.org:7000 or 127.0.0.1:80".to_owned()),
-    }
-}
-
 /// Parses the name of a colour theme.
 pub(super) fn theme(text: &str) -> Result<String, String> {
     let settings = RawSettings { theme: Some(text.to_owned()), ..RawSettings::default() };
     settings.resolve().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// Parses a filter for log records.
+/// The levels of log records.
+const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// The targets of log records: those of events, and the modules of the program.
+const LOG_TARGETS: [&str; 4] = ["lifecycle", "operator", "panic", "underpass"];
+
+/// Parses a filter for log records. An empty one is the default: an environment variable that is set to nothing.
+///
+/// `EnvFilter` takes every misspelt level for a target of which all records are logged, so that none are.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Ok("info".to_owned());
+    }
+    // A directive for a span is left to the filter.
+    for directive in text.split(',').map(str::trim).filter(|directive| !directive.contains('[')) {
+        let (target, level) =
+            directive.split_once('=').map_or((directive, None), |(t, level)| (t, Some(level)));
+        let is_level = |word: &str| LOG_LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+        let is_target = LOG_TARGETS.contains(&target) || target.starts_with("underpass::");
+        let wrong = match level {
+            None if is_level(target) || is_target => continue,
+            Some(level) if is_target && is_level(level) => continue,
+            Some(level) if is_target => level,
+            _ => target,
+        };
+        let known = LOG_LEVELS.iter().chain(&LOG_TARGETS);
+        let near = known.map(|word| (strsim::damerau_levenshtein(wrong, word), word)).min();
+        let hint =
+            near.filter(|(distance, _)| *distance <= 2).map(|(_, word)| format!("; did you mean {word}?"));
+        return Err(format!(
+            "{} is no level ({}) and no target ({}){}",
+            wrong.escape_debug(),
+            LOG_LEVELS.join(", "),
+            LOG_TARGETS.join(", "),
+            hint.unwrap_or_default()
+        ));
+    }
     text.parse::<EnvFilter>().map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
@@ -125,18 +145,39 @@ pub(super) fn congestion(text: &str) -> Result<CongestionControl, CongestionCont
     check_congestion_control(text).map(|()| CongestionControl::Named(text.to_owned()))
 }
 
-/// Parses a token: any text that is not blank.
-pub(super) fn secret(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() { Err("the token must not be blank".to_owned()) } else { Ok(text.to_owned()) }
+/// Returns a parser of whole numbers within `range`.
+pub(super) fn number(range: RangeInclusive<u32>) -> impl Fn(&str) -> Result<u32, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("expected a number of {} to {}", range.start(), range.end()))
+    }
+}
+
+/// Parses the port that a proxy asks for.
+pub(super) fn public_port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "expected a port of 1 to 65535, or 0 for any free one".to_owned())
+}
+
+/// Parses the display name of a proxy.
+pub(super) fn display_name(text: &str) -> Result<String, String> {
+    if text.chars().any(char::is_control) {
+        return Err("a name has no line breaks and other control characters".to_owned());
+    }
+    // What the handshake carries.
+    if text.len() > usize::from(u8::MAX) {
+        return Err(format!("the name has {} bytes; at most {} are possible", text.len(), u8::MAX));
+    }
+    Ok(text.to_owned())
 }
 
 /// Parses a number of seconds up to one day: longer than any timeout here should be, and far below the values for which
 /// adding to an instant overflows.
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 =
-        text.parse().map_err(|_| "expected a number of seconds, such as 10 or 0.5".to_owned())?;
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "expected a number of seconds without a unit, such as 10 or 0.5".to_owned())?;
     if !(0.0..=86_400.0).contains(&seconds) {
-        return Err("expected a time of 0 to 86400 seconds".to_owned());
+        return Err("expected a time of 0 to 86400 seconds (a day)".to_owned());
     }
     Ok(Duration::from_secs_f64(seconds))
 }
@@ -159,15 +200,12 @@ pub(super) fn channels(text: &str) -> Result<ChannelCount, String> {
     count.map(ChannelCount::Fixed).ok_or_else(|| format!("expected auto, or a number of 1 to {max}"))
 }
 
-/// Parses a chunk size in bytes, or in KiB with the suffix `K`. A read never returns more than 256 KiB, and below 1 KiB
-/// the overhead of the frame header is significant.
+/// Parses a chunk size. A read never returns more than 256 KiB, and below 1,000 bytes the overhead of the frame header is
+/// significant.
 pub(super) fn chunk(text: &str) -> Result<usize, String> {
-    let (number, unit) = match text.strip_suffix(['K', 'k']) {
-        Some(number) => (number, 1024),
-        None => (text, 1),
-    };
-    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
-    bytes
-        .filter(|bytes| (1024..=MAX_CHUNK_SIZE).contains(bytes))
-        .ok_or_else(|| "expected a chunk size of 1K to 256K bytes, such as 8K or 8192".to_owned())
+    let ByteSize(bytes) = text.parse().map_err(|error: IdError| error.to_string())?;
+    let chunk = usize::try_from(bytes).ok().filter(|bytes| (1000..=MAX_CHUNK_SIZE).contains(bytes));
+    chunk.ok_or_else(|| {
+        "expected a chunk size of 1K (1,000) to 256KiB (262,144), such as 8K or 8KiB".to_owned()
+    })
 }

@@ -1,6 +1,6 @@
 //! Files whose bytes follow from a seed, and their verification.
 
-use std::{fmt, str::FromStr, sync::LazyLock};
+use std::{fmt, sync::LazyLock};
 
 use sha2::{Digest, Sha256};
 
@@ -134,41 +134,6 @@ impl fmt::Display for Sha256Sum {
 impl fmt::Debug for Sha256Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-/// A number of bytes, parsed from text such as `4096`, `512K`, `20M` or `1G`. The suffixes are powers of 1024.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ByteSize(pub u64);
-
-/// The text is not a [`ByteSize`], or exceeds [`ByteSize::MAX`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected a size: a whole number, optionally with the suffix K, M or G, at most 1024G")]
-pub struct ByteSizeError;
-
-impl ByteSize {
-    /// Largest size in bytes, 1 TiB: hours of transfer, and far below the offset at which a `u64` overflows.
-    pub const MAX: u64 = 1 << 40;
-}
-
-impl FromStr for ByteSize {
-    type Err = ByteSizeError;
-
-    fn from_str(text: &str) -> Result<Self, ByteSizeError> {
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let unit = match &text[digits.len()..] {
-            "" => 1,
-            "K" | "k" => 1 << 10,
-            "M" | "m" => 1 << 20,
-            "G" | "g" => 1 << 30,
-            _ => return Err(ByteSizeError),
-        };
-        // `u64::from_str` takes a leading '+'.
-        if !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(ByteSizeError);
-        }
-        let number: u64 = digits.parse().map_err(|_| ByteSizeError)?;
-        number.checked_mul(unit).filter(|&size| size <= Self::MAX).map(Self).ok_or(ByteSizeError)
     }
 }
 

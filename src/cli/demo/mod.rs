@@ -15,7 +15,7 @@ mod summary;
 
 pub use client::{GetResponse, TransferError, download, get, upload};
 pub use counters::{LoadCounters, LoadReport};
-pub use file::{ByteSize, ByteSizeError, DemoFile, FileVerifier, Sha256Sum, WrongByte};
+pub use file::{DemoFile, FileVerifier, Sha256Sum, WrongByte};
 pub use http::TrafficCounters;
 pub use load::{DemoLoad, DemoLoadOptions};
 pub use origin::{DemoOrigin, DemoOriginOptions};

@@ -13,12 +13,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    file::{ByteSize, DemoFile, Sha256Sum},
+    file::{DemoFile, Sha256Sum},
     http::{
         BodyFraming, BodyReader, HttpConnection, HttpReadError, MessageHead, RequestLine, TrafficCounters,
     },
     rate_limiter::DemoRateLimiter,
 };
+use crate::ids::ByteSize;
 
 /// Maximum number of open connections. Further ones wait in the accept queue of the kernel.
 const MAX_CONNECTIONS: usize = 4096;

@@ -6,9 +6,11 @@ use super::*;
 fn port_ranges_round_trip() {
     assert_eq!("1024-65535".parse(), Ok(PortRange::default()));
     assert_eq!("8080".parse::<PortRange>().unwrap().to_string(), "8080-8080");
-    for bad in ["", "0", "0-5", "9-8", "1-65536", "a-b"] {
-        assert_eq!(bad.parse::<PortRange>(), Err(PortRangeError), "{bad}");
+    for bad in ["", "0", "0-5", "1-65536", "a-b", "1-2-3", "1..2"] {
+        assert_eq!(bad.parse::<PortRange>(), Err(PortRangeError::Syntax), "{bad}");
     }
+    let empty = "9000-8000".parse::<PortRange>().unwrap_err();
+    assert!(empty.to_string().contains("write 8000-9000"), "{empty}");
 }
 
 #[test]

@@ -12,8 +12,11 @@ fn rates_parse_and_print_with_units() {
         assert_eq!(text.parse(), Ok(Rate::new(bytes).unwrap()));
         assert_eq!(Rate::new(bytes).unwrap().to_string(), text);
     }
-    assert_eq!("10m".parse::<Rate>(), "10M".parse());
-    for wrong in ["", "M", "0", "-1M", "1e9", "inf", "NaN", "10 M", "10MB", "9999G", "1.2.3K"] {
+    for same in ["10m", "10MB", "10MB/s", "10M/s", "10mb", "10000K", "0.01G"] {
+        assert_eq!(same.parse::<Rate>(), "10M".parse(), "{same}");
+    }
+    assert_eq!("8KiB".parse(), Ok(Rate::new(8192).unwrap()));
+    for wrong in ["", "M", "0", "-1M", "1e9", "inf", "NaN", "10 M", "10Mbit", "/s", "9999G", "1.2.3K"] {
         assert_eq!(wrong.parse::<Rate>(), Err(IdError::Rate), "{wrong}");
     }
 }

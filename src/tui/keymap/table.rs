@@ -177,6 +177,7 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Columns: [code(Esc), char('q'), char('o')] "Esc" "close" Intent::Columns(ColumnListIntent::Close), "close" "close the list";
 
     AddProxy: [char('y'), code(Enter)] "y" "copy" Intent::JoinCommand(JoinCommandIntent::Copy), "copy" "copy the command to the clipboard (OSC 52)";
+    AddProxy: [char('t')] "t" "token" Intent::JoinCommand(JoinCommandIntent::ToggleSecret), "token" "show or hide the token in the command";
     AddProxy: [code(Esc), char('q'), char('a'), char('?'), code(F(1))] "Esc" "close" Intent::JoinCommand(JoinCommandIntent::Close), "close" "close";
 
     Help: [char('j'), code(Down)] "j ↓" "down" Intent::Help(HelpIntent::Scroll(CursorStep::By(1))), "down" "scroll down";

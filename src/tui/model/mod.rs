@@ -167,7 +167,7 @@ impl Model {
             Some(Overlay::Help { .. }) => InputContext::Help,
             Some(Overlay::Dialog(_)) => InputContext::Dialog,
             Some(Overlay::Prompt(_)) => InputContext::Prompt,
-            Some(Overlay::AddProxy) => InputContext::AddProxy,
+            Some(Overlay::AddProxy { .. }) => InputContext::AddProxy,
             Some(Overlay::Columns { .. }) => InputContext::Columns,
             None => self.command_context(),
         }

@@ -19,7 +19,10 @@ pub(crate) enum Overlay {
     /// A line of text that the operator types.
     Prompt(Prompt),
     /// The command that joins another machine as a proxy.
-    AddProxy,
+    AddProxy {
+        /// Whether the token in it is shown.
+        is_secret_shown: bool,
+    },
     /// The list of table columns to show or hide.
     Columns {
         /// The focused column, as an index into [`StreamColumn::ALL`](super::StreamColumn::ALL).

@@ -5,7 +5,7 @@ use std::{fmt, time::Instant};
 use regex::{Regex, RegexBuilder};
 
 use super::{ProxyRows, StreamRow};
-use crate::{telemetry::StreamPhase, tui::columns::StreamColumn};
+use crate::{ids::parse_bytes, telemetry::StreamPhase, tui::columns::StreamColumn};
 
 /// The largest size of a compiled regex in a filter, in bytes; typical ones need a hundredth of it.
 const REGEX_SIZE: usize = 1 << 20;
@@ -204,19 +204,9 @@ fn parse_figure(name: &str, sign: Comparison, value: &str) -> Result<FilterCondi
         .ok_or_else(|| FilterError(format!("invalid value «{value}»; expected: down>1M, age<30s")))
 }
 
-/// Parses an amount of bytes, or of bytes per second: `1M`, `1.5K`, `200`. K is 1,000, as on the screen.
+/// Parses an amount of bytes, or of bytes per second: `1M`, `1.5K`, `8KiB`, `200`, with or without `/s`.
 fn amount(text: &str) -> Option<f64> {
-    let text = text.trim_end_matches("/s");
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "k" | "kb" => 1e3,
-        "m" | "mb" => 1e6,
-        "g" | "gb" => 1e9,
-        "t" | "tb" => 1e12,
-        _ => return None,
-    };
-    digits.parse::<f64>().ok().filter(|n| n.is_finite()).map(|n| n * factor)
+    parse_bytes(text.strip_suffix("/s").unwrap_or(text))
 }
 
 /// Parses a duration in seconds: `30s`, `5m`, `2h`, `1d`, `30`.

@@ -101,6 +101,7 @@ impl Fixture {
             title: "demo".into(),
             listen: "0.0.0.0:7000".into(),
             join: Some("underpass proxy --server 198.51.100.1:7000 --port 8080 --to 127.0.0.1:80".into()),
+            secret: None,
             curl: None,
             drain: Some(Duration::from_secs(10)),
         };

@@ -110,7 +110,7 @@ fn is_applicable(model: &Model, intent: &Intent) -> bool {
         | (Intent::Prompt(_), Some(Overlay::Prompt(_)))
         | (Intent::Help(_), Some(Overlay::Help { .. }))
         | (Intent::Columns(_), Some(Overlay::Columns { .. }))
-        | (Intent::JoinCommand(_), Some(Overlay::AddProxy)) => true,
+        | (Intent::JoinCommand(_), Some(Overlay::AddProxy { .. })) => true,
         (_, Some(_)) => false,
         (Intent::Quit | Intent::QuitNow | Intent::DrainServer, None) => true,
         (_, None) => model.layout().has_table,
@@ -147,15 +147,23 @@ fn copy_selected_name(model: &mut Model) -> Vec<Effect> {
     vec![Effect::Copy(name)]
 }
 
-/// Closes the window with the join command; for [`JoinCommandIntent::Copy`], also returns the effect that copies the
+/// Shows or hides the token in the window with the join command, or closes the window; for [`JoinCommandIntent::Copy`], also returns the effect that copies the
 /// command to the clipboard.
 fn in_join_command(model: &mut Model, intent: JoinCommandIntent) -> Vec<Effect> {
+    if let (JoinCommandIntent::ToggleSecret, Some(Overlay::AddProxy { is_secret_shown })) =
+        (intent, &mut model.overlay)
+    {
+        *is_secret_shown = !*is_secret_shown;
+        return Vec::new();
+    }
     model.overlay = None;
     match (intent, model.labels.join.clone()) {
         (JoinCommandIntent::Copy, Some(join)) => {
             model.notify(NoticeLevel::Success, "command copied (OSC 52)");
             vec![Effect::Copy(join)]
         }
-        (JoinCommandIntent::Copy | JoinCommandIntent::Close, _) => Vec::new(),
+        (JoinCommandIntent::Copy | JoinCommandIntent::ToggleSecret | JoinCommandIntent::Close, _) => {
+            Vec::new()
+        }
     }
 }

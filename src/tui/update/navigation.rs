@@ -235,7 +235,7 @@ pub(super) fn show_log_of_selected(model: &mut Model) {
 /// provides no command.
 pub(super) fn show_join_command(model: &mut Model) {
     if model.labels.join.is_some() {
-        model.overlay = Some(Overlay::AddProxy);
+        model.overlay = Some(Overlay::AddProxy { is_secret_shown: false });
     } else {
         model.notify(NoticeLevel::Info, "no join command available");
     }

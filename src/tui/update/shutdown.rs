@@ -36,7 +36,9 @@ pub(super) fn interrupt(model: &mut Model) -> Vec<Effect> {
         }
         Some(Overlay::Dialog(_)) => _ = dialog::handle(model, DialogIntent::Cancel),
         Some(Overlay::Prompt(_)) => _ = prompt::handle(model, PromptIntent::Cancel),
-        Some(Overlay::Help { .. } | Overlay::AddProxy | Overlay::Columns { .. }) => model.overlay = None,
+        Some(Overlay::Help { .. } | Overlay::AddProxy { .. } | Overlay::Columns { .. }) => {
+            model.overlay = None
+        }
     }
     Vec::new()
 }

@@ -61,8 +61,9 @@ pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
     }
 }
 
-/// Draws the window with the command by which another machine joins as a proxy, and a command for a test download.
-pub(crate) fn draw_join_command(model: &Model, buf: &mut Buffer) {
+/// Draws the window with the command by which another machine joins as a proxy, and a command for a test download. The
+/// token in it is masked unless `is_secret_shown`.
+pub(crate) fn draw_join_command(model: &Model, is_secret_shown: bool, buf: &mut Buffer) {
     let theme = &model.theme;
     let Some(join) = &model.labels.join else { return };
     let width = buf.area.width.min(86);
@@ -72,8 +73,13 @@ pub(crate) fn draw_join_command(model: &Model, buf: &mut Buffer) {
         lines.extend(format::wrap(text, room).into_iter().map(|part| Line::styled(part, style)));
     };
     push("Run this on the machine behind NAT, with the port and target you want:", theme.dim);
-    push(join, theme.accent);
-    push("y copies it. The token in it is a secret.", theme.dim);
+    if is_secret_shown || model.labels.secret.is_none() {
+        push(join, theme.accent);
+        push("y copies it. The token in it is a secret.", theme.dim);
+    } else {
+        push(&model.labels.mask(join), theme.accent);
+        push("y copies it with the token, which is a secret; t shows it.", theme.dim);
+    }
     if let Some(curl) = &model.labels.curl {
         push("A test download:", theme.dim);
         push(curl, theme.accent);

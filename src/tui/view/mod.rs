@@ -62,7 +62,9 @@ pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
     match &model.overlay {
         Some(Overlay::Dialog(open)) => dialog::draw(model, open, buf),
         Some(Overlay::Help { scroll, search }) => help_window::draw(model, *scroll, search, buf),
-        Some(Overlay::AddProxy) => dialog::draw_join_command(model, buf),
+        Some(Overlay::AddProxy { is_secret_shown }) => {
+            dialog::draw_join_command(model, *is_secret_shown, buf)
+        }
         Some(Overlay::Columns { focus }) => column_picker::draw(model, *focus, buf),
         Some(Overlay::Prompt(_)) | None => {}
     }

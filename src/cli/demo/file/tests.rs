@@ -72,13 +72,3 @@ fn a_truncated_body_is_no_wrong_byte() {
     assert_eq!(verifier.verify(&whole(DemoFile { seed: 0, size: 100 })[..40]), Ok(()));
     assert_eq!((verifier.verified_bytes(), verifier.remaining_bytes()), (40, 60));
 }
-
-#[test]
-fn sizes_are_parsed_with_binary_suffixes() {
-    for (text, size) in [("0", 0), ("4096", 4096), ("512K", 524_288), ("20M", 20_971_520), ("1g", 1 << 30)] {
-        assert_eq!(text.parse(), Ok(ByteSize(size)), "{text}");
-    }
-    for bad in ["", "M", "+1", "-1", "1.5M", "1MB", "1T", "1025G", "99999999999999999999", "ß"] {
-        assert_eq!(bad.parse::<ByteSize>(), Err(ByteSizeError), "{bad}");
-    }
-}

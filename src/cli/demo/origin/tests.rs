@@ -46,7 +46,7 @@ async fn one_connection_serves_several_requests() {
     )
     .await;
     assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 4, "{answer}");
-    assert!(answer.contains("Content-Length: 20971520\r\n") && answer.contains(HELP));
+    assert!(answer.contains("Content-Length: 20000000\r\n") && answer.contains(HELP));
     assert!(answer.contains(&receipt(3, Sha256Sum::of(b"abc"))));
     assert!(answer.ends_with(&receipt(0, Sha256Sum::of(b""))));
 }

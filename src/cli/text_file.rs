@@ -1,0 +1,22 @@
+//! Files of the operator: the token and the settings of the cockpit.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+};
+
+/// Reads the rest of a text file.
+///
+/// # Errors
+/// It is longer than `max_bytes`, as a device such as `/dev/zero` is; it is not UTF-8; or it cannot be read.
+pub(super) fn read(file: File, max_bytes: usize) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    file.take(max_bytes as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > max_bytes {
+        return Err(io::Error::other(format!("it is longer than {max_bytes} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not text in UTF-8"))
+}
+
+#[cfg(test)]
+mod tests;

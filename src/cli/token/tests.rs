@@ -1,0 +1,127 @@
+//! Which tokens are accepted, and how a generated one is kept.
+
+use std::{os::unix::fs::PermissionsExt, process};
+
+use super::*;
+
+/// A directory of one test, removed at the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("underpass-token-{name}-{}", process::id()));
+        _ = fs::remove_dir_all(&path);
+        Self(path)
+    }
+
+    fn write(&self, text: impl AsRef<[u8]>, mode: u32) -> PathBuf {
+        fs::create_dir_all(&self.0).unwrap();
+        let path = self.0.join(FILE_NAME);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_token_is_one_line_that_is_not_blank() {
+    for (text, token) in
+        [("abc", "abc"), (" abc\r\n", "abc"), ("\u{feff}abc\n", "abc"), ("two words", "two words")]
+    {
+        assert_eq!(parse(text).unwrap().reveal(), token);
+    }
+    for (text, expected) in [
+        ("", "blank"),
+        (" \n", "blank"),
+        ("a\nb", "line breaks"),
+        ("a\u{1b}[31m", "control characters"),
+        ("a\0", "control characters"),
+        (&"x".repeat(MAX_BYTES + 1), "longer than 1024 bytes"),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+        assert!(!error.contains("[31m"), "the secret is repeated: {error}");
+    }
+}
+
+#[test]
+fn an_error_of_a_token_file_names_the_file_and_the_option() {
+    let directory = Directory::new("file");
+    let error = |path: &Path| format!("{:#}", read_file(path).unwrap_err());
+    let missing = Path::new("/nonexistent/token");
+    assert_eq!(
+        error(missing),
+        "cannot read the token from /nonexistent/token (--token-file): No such file or directory (os error 2)"
+    );
+    assert!(error(Path::new("/")).contains("cannot read the token from / (--token-file): Is a directory"));
+    assert!(error(Path::new("/dev/zero")).contains("/dev/zero (--token-file): it is longer than"));
+    assert!(error(Path::new("/dev/null")).contains("/dev/null (--token-file): the token is blank"));
+    let path = directory.write(b"\xff\xfe", 0o600);
+    assert!(error(&path).contains("it is not text in UTF-8"));
+    let path = directory.write("secret\n", 0o600);
+    assert_eq!(read_file(&path).unwrap().reveal(), "secret");
+}
+
+#[test]
+fn a_generated_token_is_kept_for_its_owner_alone_and_used_again() {
+    let directory = Directory::new("kept");
+    let (token, origin) = generate(Some(&directory.0), false).unwrap();
+    let TokenOrigin::Kept(path) = origin else { panic!("{origin:?}") };
+    assert_eq!(path, directory.0.join(FILE_NAME));
+    assert_eq!(fs::metadata(&directory.0).unwrap().mode() & 0o777, 0o700);
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", token.reveal()));
+    // Nothing else is left.
+    assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 1);
+    assert_eq!(generate(Some(&directory.0), false).unwrap().0.reveal(), token.reveal());
+}
+
+#[test]
+fn servers_that_start_at_the_same_time_keep_one_token() {
+    let directory = Directory::new("race");
+    let tokens: Vec<String> = std::thread::scope(|scope| {
+        let start = || generate(Some(&directory.0), false).unwrap().0.reveal().to_owned();
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
+}
+
+#[test]
+fn a_kept_token_that_another_user_can_write_is_refused() {
+    let directory = Directory::new("writable");
+    for mode in [0o602, 0o620] {
+        let path = directory.write("chosen by another user", mode);
+        // Not replaced silently either, where the operator would see the new one.
+        for is_shown in [false, true] {
+            let error = format!("{:#}", generate(Some(&directory.0), is_shown).unwrap_err());
+            assert!(error.contains(&format!("another user may have written {}", path.display())), "{error}");
+        }
+    }
+    directory.write("", 0o600);
+    let error = format!("{:#}", generate(Some(&directory.0), false).unwrap_err());
+    assert!(error.contains("the token is blank") && error.contains("remove the file"), "{error}");
+}
+
+#[test]
+fn the_state_directory_follows_the_environment() {
+    let of = |variables: &[(&str, &str)]| {
+        state_directory(|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, path)| PathBuf::from(path))
+        })
+    };
+    let systemd = ("STATE_DIRECTORY", "/var/lib/tunnel:/var/lib/other");
+    assert_eq!(of(&[systemd, ("HOME", "/root")]), Some("/var/lib/tunnel".into()));
+    if geteuid().is_root() {
+        return assert_eq!(of(&[("HOME", "/root")]), Some("/var/lib/underpass".into()));
+    }
+    assert_eq!(of(&[("HOME", "/home/me")]), Some("/home/me/.local/state/underpass".into()));
+    assert_eq!(of(&[("HOME", "/home/me"), ("XDG_STATE_HOME", "/state")]), Some("/state/underpass".into()));
+    assert_eq!(of(&[]), None);
+}
