@@ -1,6 +1,6 @@
-//! Target and users for those measurements of `assets/bench` that no common program can do: a target that echoes, sends or
-//! receives without end or answers HTTP, and users that transfer for a fixed time, ping beside downloads or keep idle
-//! connections. Prints JSON.
+//! Target and users for those measurements of `assets/bench` that no common program can do: a target that echoes, sends
+//! or receives without end or answers HTTP, and users that transfer for a fixed time, ping beside downloads or keep
+//! idle connections. Prints JSON.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -36,8 +36,8 @@ const PING: usize = 64;
 const ECHO: u8 = b'e';
 /// First byte of a connection on which the target sends without end.
 const DOWNLOAD: u8 = b'd';
-/// First byte of a connection on which the target receives. The deadline follows (8 bytes, nanoseconds since the epoch); then the
-/// target answers with the count of bytes that it received before.
+/// First byte of a connection on which the target receives. The deadline follows (8 bytes, nanoseconds since the
+/// epoch); then the target answers with the count of bytes that it received before.
 const UPLOAD: u8 = b'u';
 
 /// How long the answer to an upload may take after the deadline.
@@ -53,7 +53,8 @@ enum Args {
     },
     /// Connections that send pings, beside downloads
     Ping(PingLoad),
-    /// Connections that transfer without end; measures the goodput at the receivers, from before the connections are opened
+    /// Connections that transfer without end; measures the goodput at the receivers, from before the connections are
+    /// opened
     Transfer {
         #[arg(long)]
         to: SocketAddr,
@@ -140,8 +141,8 @@ async fn target(listen: SocketAddr) {
     }
 }
 
-/// Starts the thread that echoes. On the thread of the downloads, a ping would wait for their large writes for milliseconds that
-/// are not caused by the tunnel.
+/// Starts the thread that echoes. On the thread of the downloads, a ping would wait for their large writes for
+/// milliseconds that are not caused by the tunnel.
 fn echoes() -> Handle {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let handle = runtime.handle().clone();
@@ -339,8 +340,8 @@ fn requests(load: &RequestLoad) {
     );
 }
 
-/// Transfers for so many seconds from now. The bytes that arrived in that time count, so that neither the buffers of a tunnel
-/// nor a late start are to anyone's advantage.
+/// Transfers for so many seconds from now. The bytes that arrived in that time count, so that neither the buffers of a
+/// tunnel nor a late start are to anyone's advantage.
 fn transfer(to: SocketAddr, downloads: usize, uploads: usize, seconds: u64) {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let wall_deadline = SystemTime::now() + Duration::from_secs(seconds);

@@ -1,5 +1,5 @@
-//! A server without a cockpit that reads commands from stdin: `127.0.0.1:40000 high` sets the priority of the stream of the user
-//! at that address, and the server answers `done`. `assets/bench/peers` measures priorities with it.
+//! A server without a cockpit that reads commands from stdin: `127.0.0.1:40000 high` sets the priority of the stream of
+//! the user at that address, and the server answers `done`. `assets/bench/peers` measures priorities with it.
 
 use std::{
     io::BufRead,

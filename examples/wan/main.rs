@@ -1,4 +1,5 @@
-//! An emulated wide-area path between two network namespaces, for tests and measurements with loss and distance: see `--help`.
+//! An emulated wide-area path between two network namespaces, for tests and measurements with loss and distance: see
+//! `--help`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 

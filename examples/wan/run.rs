@@ -23,14 +23,16 @@ use crate::{
 /// How often the end of the command and signals are looked for.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Connects two network namespaces, NAME-near and NAME-far, by an emulated path: a TUN device in each, and between them a
-/// drop-tail queue, a rate, a delay and faults in each direction. Server and users run in NAME-near (10.77.0.1, fd77::1), proxy
-/// and target in NAME-far (10.77.0.2, fd77::2; 10.77.0.3 once 10.77.0.2 is deleted).
+/// Connects two network namespaces, NAME-near and NAME-far, by an emulated path: a TUN device in each, and between them
+/// a drop-tail queue, a rate, a delay and faults in each direction. Server and users run in NAME-near (10.77.0.1,
+/// fd77::1), proxy and target in NAME-far (10.77.0.2, fd77::2; 10.77.0.3 once 10.77.0.2 is deleted).
 ///
-/// Without COMMAND it prints "ready" and executes commands from standard input, each answered with one line, until that ends:
-/// `rate 20M`, `rtt 200ms`, `jitter 2ms`, `queue 50ms`, `loss 3%`, `reorder 5%`, `duplicate 1%`, `blackhole on|off`, for both
-/// directions or, after the word `to-near` or `to-far`, for one; `blackout 8s`, `nat 60s|off` (drops the packets of TCP connections that were
-/// idle for so long, from both sides), `congestion bbr`, `stats` (JSON, since the last
+/// Without COMMAND it prints "ready" and executes commands from standard input, each answered with one line, until that
+/// ends:
+/// `rate 20M`, `rtt 200ms`, `jitter 2ms`, `queue 50ms`, `loss 3%`, `reorder 5%`, `duplicate 1%`, `blackhole on|off`,
+/// for both directions or, after the word `to-near` or `to-far`, for one; `blackout 8s`, `nat 60s|off` (drops the
+/// packets of TCP connections that were idle for so long, from both sides), `congestion bbr`, `stats` (JSON, since the
+/// last
 /// `stats`).
 ///
 /// It needs to be root, TUN, and `ip` of iproute2; the exit code is 77 where that is not permitted. It needs no netem.

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::telemetry::TcpInfo;
 
-/// How long the peer's kernel may leave data unacknowledged before it counts as silent; at least two RTTs and a fifth of a
-/// second, which is the kernel's shortest retransmission timeout. A kernel acknowledges within a few milliseconds also
-/// where the process is busy, so this is less than a process has for the answer to a ping. With it, and the three RTTs of
-/// a replacement, a transfer continues within a second after the address of a proxy has changed.
+/// How long the peer's kernel may leave data unacknowledged before it counts as silent; at least two RTTs and a fifth
+/// of a second, which is the kernel's shortest retransmission timeout. A kernel acknowledges within a few milliseconds
+/// also where the process is busy, so this is less than a process has for the answer to a ping. With it, and the three
+/// RTTs of a replacement, a transfer continues within a second after the address of a proxy has changed.
 const MIN_ACK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What the kernel adds to the RTT before it retransmits a segment for the first time.
@@ -27,8 +27,8 @@ pub(super) struct AckProgress {
     /// How many bytes had been written to the channel, or were about to be, when an answer became due; `None` while
     /// none is.
     written_when_due: Option<u64>,
-    /// Since when data is known to be in flight of which the peer's kernel has acknowledged nothing; `None` while none is in
-    /// flight.
+    /// Since when data is known to be in flight of which the peer's kernel has acknowledged nothing; `None` while none
+    /// is in flight.
     unacknowledged_since: Option<Instant>,
     /// The kernel's smoothed RTT at the last update.
     smoothed_rtt: Duration,
@@ -76,8 +76,8 @@ impl AckProgress {
         (has_progress && self.acknowledged < written_when_due).then_some(self.progress_at)
     }
 
-    /// Returns when the peer's kernel counts as silent if it acknowledges nothing until then; `None` while nothing is in
-    /// flight.
+    /// Returns when the peer's kernel counts as silent if it acknowledges nothing until then; `None` while nothing is
+    /// in flight.
     pub(super) fn ack_due_at(&self) -> Option<Instant> {
         let timeout = MIN_ACK_TIMEOUT.max(self.smoothed_rtt * 2 + MIN_RETRANSMISSION_DELAY);
         self.unacknowledged_since.map(|since| since + timeout)

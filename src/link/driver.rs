@@ -143,7 +143,8 @@ pub struct Driver {
     buffer: BytesMut,
     /// What the peer's kernel has acknowledged.
     ack_progress: AckProgress,
-    /// Whether the kernel reports what the peer's kernel acknowledges. Not used for a text peer, which may not answer pings.
+    /// Whether the kernel reports what the peer's kernel acknowledges. Not used for a text peer, which may not answer
+    /// pings.
     knows_acks: bool,
     /// The RTT for which the kernel's retransmission timeout was bounded last; zero before the first time.
     bounded_rtt: Duration,
@@ -159,8 +160,8 @@ impl Drop for Driver {
     fn drop(&mut self) {
         // This process is alive, and the last frames should arrive: the socket is closed in an orderly way.
         self.io.socket().set_reset_on_close(false);
-        // Its last frames may have been queued by what stopped the driver, or their flush left to another thread: a GOAWAY, the
-        // reason of a refusal, the RETIRE that completes an orderly closing.
+        // Its last frames may have been queued by what stopped the driver, or their flush left to another thread: a
+        // GOAWAY, the reason of a refusal, the RETIRE that completes an orderly closing.
         if self.link.has_last_frames(self.io.shared()) && !thread::panicking() {
             self.io.flush_before_removal(&self.link);
         }
@@ -237,7 +238,8 @@ impl Driver {
         if reason == DisconnectReason::Closed && self.io.was_reset() {
             reason = DisconnectReason::Reset;
         }
-        // The proxy closes the connection when the orderly closing is complete, possibly before it has read the last ping.
+        // The proxy closes the connection when the orderly closing is complete, possibly before it has read the last
+        // ping.
         let is_end = matches!(reason, DisconnectReason::Closed | DisconnectReason::Reset);
         if is_end && self.io.shared().is_retiring() {
             reason = DisconnectReason::Retired;

@@ -38,7 +38,8 @@ pub(super) struct DriverEvents {
     sample_timer: Pin<Box<Sleep>>,
     /// Whether the sample timer is set.
     is_sample_timer_set: bool,
-    /// Whether the driver flushed last, so that it reads first if both are possible: neither may keep the other waiting.
+    /// Whether the driver flushed last, so that it reads first if both are possible: neither may keep the other
+    /// waiting.
     has_flushed: bool,
 }
 
@@ -69,8 +70,8 @@ impl DriverEvents {
         event
     }
 
-    /// Polls for the next event. An error of the socket's readiness, which only a runtime that is shutting down reports, counts
-    /// as readiness: the following call returns it.
+    /// Polls for the next event. An error of the socket's readiness, which only a runtime that is shutting down
+    /// reports, counts as readiness: the following call returns it.
     fn poll(&mut self, io: &ChannelIo, is_reading_paused: bool, cx: &mut Context<'_>) -> Poll<DriverEvent> {
         io.signals().register(cx.waker());
         if io.signals().is_stopped() {
@@ -99,8 +100,8 @@ impl DriverEvents {
         !is_reading_paused && io.socket().poll_readable(cx).is_ready()
     }
 
-    /// Returns whether data has waited long enough for another report of the kernel's view. Sets the timer if it is due and
-    /// not set yet.
+    /// Returns whether data has waited long enough for another report of the kernel's view. Sets the timer if it is due
+    /// and not set yet.
     fn poll_sample(&mut self, io: &ChannelIo, cx: &mut Context<'_>) -> bool {
         if io.signals().is_sample_due() && !self.is_sample_timer_set {
             self.is_sample_timer_set = true;

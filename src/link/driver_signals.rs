@@ -9,8 +9,8 @@ use futures_util::task::AtomicWaker;
 
 /// Requests to the driver of a channel. Each is a flag, and the driver is woken when one is set.
 ///
-/// A wait for each of them by a future of its own (`Notify`, `CancellationToken`) costs two locks whenever the driver is
-/// polled: with them, the driver's loop took a sixth of the instructions of an HTTP request.
+/// A wait for each of them by a future of its own (`Notify`, `CancellationToken`) costs two locks whenever the driver
+/// is polled: with them, the driver's loop took a sixth of the instructions of an HTTP request.
 #[derive(Debug, Default)]
 pub(super) struct DriverSignals {
     /// Wakes the driver's task.
@@ -40,8 +40,9 @@ impl DriverSignals {
         self.is_flush_requested.load(SeqCst) && self.is_flush_requested.swap(false, SeqCst)
     }
 
-    /// Has the driver report the kernel's view of the connection in a moment. Apart from a request to flush, which would do so
-    /// at once: each flush asks for another report, and the driver would never wait for the time between two of them.
+    /// Has the driver report the kernel's view of the connection in a moment. Apart from a request to flush, which
+    /// would do so at once: each flush asks for another report, and the driver would never wait for the time between
+    /// two of them.
     pub(super) fn request_sample(&self) {
         set(&self.is_sample_due, &self.waker);
     }

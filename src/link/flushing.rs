@@ -36,9 +36,9 @@ impl Link {
         }
     }
 
-    /// Transmits the small message that a relay task has just written: at once if it is the first since this thread has woken
-    /// up, so that the peer works on it while this thread handles the next one; otherwise
-    /// [with the others](Self::wake_drivers).
+    /// Transmits the small message that a relay task has just written: at once if it is the first since this thread has
+    /// woken up, so that the peer works on it while this thread handles the next one; otherwise [with the
+    /// others](Self::wake_drivers).
     pub(in crate::link) fn flush_message(self: &Arc<Self>) {
         let wake_ups = runtime::wake_up_count();
         if LAST_MESSAGE_FLUSHED.get() == wake_ups {
@@ -60,8 +60,8 @@ impl Link {
         });
     }
 
-    /// Returns whether the frames that are queued for a channel have to be sent before it is removed: no other channel and no
-    /// resumption will bring them to the peer. Those of a lost channel are retransmitted instead.
+    /// Returns whether the frames that are queued for a channel have to be sent before it is removed: no other channel
+    /// and no resumption will bring them to the peer. Those of a lost channel are retransmitted instead.
     pub(in crate::link) fn has_last_frames(&self, channel: &ChannelShared) -> bool {
         channel.is_retiring() || self.read(|state| state.resume_grace.is_zero())
     }

@@ -306,8 +306,8 @@ async fn frames_until_end(mut far: TcpStream) -> Vec<Frame> {
     std::iter::from_fn(|| decoder.decode(&mut bytes, binary::MAX_FRAME).unwrap()).collect()
 }
 
-/// A GOAWAY that is left to the flush of another thread, or the RETIRE that completes an orderly closing, was lost if the
-/// driver ended first: the peer then waited for the whole grace period.
+/// A GOAWAY that is left to the flush of another thread, or the RETIRE that completes an orderly closing, was lost if
+/// the driver ended first: the peer then waited for the whole grace period.
 #[tokio::test]
 async fn the_last_frames_of_a_channel_are_sent_before_it_is_closed() {
     let new_link = |role| Link::new(role, MuxConfig::default(), None, Arc::<RecordingOwner>::default());

@@ -179,15 +179,15 @@ impl Channel {
         self.has_overdue_probe
     }
 
-    /// Returns whether the channel may be dead: a probe is unanswered for longer than is usual, the peer does not answer, or
-    /// another channel was found dead and this one has yet to show that it is not.
+    /// Returns whether the channel may be dead: a probe is unanswered for longer than is usual, the peer does not
+    /// answer, or another channel was found dead and this one has yet to show that it is not.
     pub(super) fn is_suspect(&self) -> bool {
         self.has_overdue_probe || self.is_doubtful || self.liveness != Liveness::Responsive
     }
 
     /// Makes the channel suspect until something is received on it, and a ping due, because another channel of the link
-    /// was found dead. Often all channels of a path are, and an idle one has not been missed yet: after a change of address,
-    /// streams continued on it for most of a second before it was found dead, too.
+    /// was found dead. Often all channels of a path are, and an idle one has not been missed yet: after a change of
+    /// address, streams continued on it for most of a second before it was found dead, too.
     pub(super) fn doubt(&mut self, now: Instant) {
         self.is_doubtful = true;
         self.request_ping(now);
@@ -206,7 +206,8 @@ impl Channel {
         }
     }
 
-    /// Returns whether the kernel sends a copy of `len` bytes on the channel at once and still has capacity for messages.
+    /// Returns whether the kernel sends a copy of `len` bytes on the channel at once and still has capacity for
+    /// messages.
     pub(super) fn has_room_for_copy(&self, len: usize, now: Instant) -> bool {
         self.path.transport_sample().is_none_or(|sample| {
             let in_flight = self.path.stats().in_flight;
@@ -215,7 +216,8 @@ impl Channel {
         })
     }
 
-    /// Returns whether the budget of copies allows one of `len` bytes on the channel, or of a frame that was sent on it.
+    /// Returns whether the budget of copies allows one of `len` bytes on the channel, or of a frame that was sent on
+    /// it.
     pub(super) fn may_copy(&mut self, len: usize, now: Instant) -> bool {
         self.placement.may_copy(len, &self.path.stats(), now)
     }
@@ -310,9 +312,9 @@ impl Channel {
         self.keepalive.set_ack_due(at);
     }
 
-    /// Records that bytes were received at `now`. A channel whose peer did not answer stays unresponsive until a ping of
-    /// that time is answered: received bytes do not show that this side's data arrives, which its kernel may retransmit
-    /// a second later than the peer's.
+    /// Records that bytes were received at `now`. A channel whose peer did not answer stays unresponsive until a ping
+    /// of that time is answered: received bytes do not show that this side's data arrives, which its kernel may
+    /// retransmit a second later than the peer's.
     pub(super) fn on_received(&mut self, now: Instant) {
         self.is_doubtful = false;
         self.keepalive.on_alive(now);
@@ -326,8 +328,8 @@ impl Channel {
         std::mem::replace(&mut self.liveness, Liveness::Responsive) != Liveness::Responsive
     }
 
-    /// Returns whether the answer to the ping with this token shows that an unresponsive channel works again, and records
-    /// that it does.
+    /// Returns whether the answer to the ping with this token shows that an unresponsive channel works again, and
+    /// records that it does.
     pub(super) fn prove_alive(&mut self, token: u64, now: Instant) -> bool {
         token >= self.proving_token && self.on_alive(now)
     }

@@ -11,13 +11,13 @@ use super::{config::MuxConfig, role::Role};
 /// idle channel's timers fire only when something is due.
 const BUSY_TIMER_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long a ping is unanswered, and nothing else received, before the peer counts as unresponsive; at least twice
-/// the RTT and a fifth of a second, which is the kernel's shortest retransmission timeout. With half a second, a busy peer
+/// How long a ping is unanswered, and nothing else received, before the peer counts as unresponsive; at least twice the
+/// RTT and a fifth of a second, which is the kernel's shortest retransmission timeout. With half a second, a busy peer
 /// was often taken for unresponsive.
 const UNRESPONSIVE_AFTER: Duration = Duration::from_millis(750);
 
-/// How late a timer may fire. If it is later, this process had no processor, and may not have read an answer either: that
-/// time does not count as silence of the peer.
+/// How late a timer may fire. If it is later, this process had no processor, and may not have read an answer either:
+/// that time does not count as silence of the peer.
 const MAX_TIMER_DELAY: Duration = Duration::from_millis(100);
 
 /// What the kernel adds to the RTT before it retransmits a lost segment (the minimum of its retransmission timeout).
@@ -38,11 +38,11 @@ pub(super) struct PathState {
     pub(super) min_rtt: Option<Duration>,
     /// Whether streams have the channel as their primary channel.
     pub(super) has_streams: bool,
-    /// Whether it is the link's first channel. Another one without streams is pinged a third as often: once the first does
-    /// not answer, all are pinged.
+    /// Whether it is the link's first channel. Another one without streams is pinged a third as often: once the first
+    /// does not answer, all are pinged.
     pub(super) is_first: bool,
-    /// Whether pings are sent at the same interval on an idle channel, as to a text peer, so that silence counts from the
-    /// last byte received.
+    /// Whether pings are sent at the same interval on an idle channel, as to a text peer, so that silence counts from
+    /// the last byte received.
     pub(super) has_fixed_ping_interval: bool,
 }
 
@@ -77,8 +77,8 @@ pub(super) struct Keepalive {
     last_alive_at: Instant,
     /// The RTT that the handshake measured, until a ping has measured one.
     initial_rtt: Option<Duration>,
-    /// When the peer counts as unresponsive unless its kernel acknowledges what is in flight; `None` while nothing is, or
-    /// where the owner does not report it.
+    /// When the peer counts as unresponsive unless its kernel acknowledges what is in flight; `None` while nothing is,
+    /// or where the owner does not report it.
     ack_due_at: Option<Instant>,
     /// When the owner's timer fires next: what [`next_timeout`](Self::next_timeout) returned last.
     timer_at: Option<Instant>,

@@ -1,9 +1,9 @@
 //! Model of one direction of an IP path: a drop-tail queue before a link with a rate, a delay and faults.
 //!
-//! It uses no socket and no clock: packets and the time are arguments, so that the tests of the model run in virtual time. Each
-//! packet gets its times when it arrives. A queue that is served in order needs no more than the time at which the link has
-//! sent everything before: a packet departs at `max(arrival, previous departure) + length / rate`. A program that reads packets
-//! late by some microseconds, or in batches, therefore still emulates the exact rate.
+//! It uses no socket and no clock: packets and the time are arguments, so that the tests of the model run in virtual
+//! time. Each packet gets its times when it arrives. A queue that is served in order needs no more than the time at
+//! which the link has sent everything before: a packet departs at `max(arrival, previous departure) + length / rate`. A
+//! program that reads packets late by some microseconds, or in batches, therefore still emulates the exact rate.
 
 use std::{cmp::Ordering, collections::BinaryHeap, time::Duration};
 
@@ -25,13 +25,16 @@ pub(crate) struct Shape {
     pub(crate) bits_per_second: u64,
     /// One-way propagation delay.
     pub(crate) delay: Duration,
-    /// Maximum of an additional delay, uniformly distributed. It does not reorder: a packet leaves after those before it.
+    /// Maximum of an additional delay, uniformly distributed. It does not reorder: a packet leaves after those before
+    /// it.
     pub(crate) jitter: Duration,
     /// Limit of the queue.
     pub(crate) queue: QueueLimit,
-    /// Probability that the link loses a packet, independent of other packets. A lost packet has taken its time on the link.
+    /// Probability that the link loses a packet, independent of other packets. A lost packet has taken its time on the
+    /// link.
     pub(crate) loss: f64,
-    /// Probability that a packet is held back by up to half the delay, but at least up to 2 ms, so that later ones overtake it.
+    /// Probability that a packet is held back by up to half the delay, but at least up to 2 ms, so that later ones
+    /// overtake it.
     pub(crate) reorder: f64,
     /// Probability that a packet is delivered twice.
     pub(crate) duplicate: f64,
@@ -205,7 +208,8 @@ impl Emulator {
 
     /// Draws an event of this probability.
     fn happens(&mut self, probability: f64) -> bool {
-        // Without a fault no number is drawn, so that one fault's sequence does not depend on whether another is configured.
+        // Without a fault no number is drawn, so that one fault's sequence does not depend on whether another is
+        // configured.
         probability > 0.0 && self.random.random::<f64>() < probability
     }
 

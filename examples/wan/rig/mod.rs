@@ -1,8 +1,8 @@
-//! An emulated wide-area path: two network namespaces, each with a TUN device, and a thread for each direction that carries the
-//! packets between the devices with a rate, a delay and faults.
+//! An emulated wide-area path: two network namespaces, each with a TUN device, and a thread for each direction that
+//! carries the packets between the devices with a rate, a delay and faults.
 //!
-//! Both ends are the kernel's own TCP; nothing in the path terminates a connection. The near namespace stands for the public
-//! network, the far one for a host behind a home or mobile connection.
+//! Both ends are the kernel's own TCP; nothing in the path terminates a connection. The near namespace stands for the
+//! public network, the far one for a host behind a home or mobile connection.
 
 pub(crate) mod emulator;
 pub(crate) mod namespace;
@@ -45,8 +45,8 @@ const MIN_MTU_V6: u16 = 1280;
 /// Packets that a thread reads before it delivers what has become due meanwhile.
 const BATCH: usize = 32;
 
-/// Sleep of a thread after a pass in which it carried packets: what arrives or becomes due meanwhile is carried in one batch. At
-/// 300 Mbit/s packets arrive every 40 µs; waking for each, and for each delivery, took most of a core.
+/// Sleep of a thread after a pass in which it carried packets: what arrives or becomes due meanwhile is carried in one
+/// batch. At 300 Mbit/s packets arrive every 40 µs; waking for each, and for each delivery, took most of a core.
 const BUSY_SLEEP: Duration = Duration::from_micros(200);
 
 /// Longest sleep, after which a thread looks whether it has to end.
@@ -188,8 +188,8 @@ impl Rig {
         }
     }
 
-    /// Puts a NAT before the far namespace that forgets mappings after `idle_timeout`; `None` removes it. Connections that are
-    /// open already have no mapping.
+    /// Puts a NAT before the far namespace that forgets mappings after `idle_timeout`; `None` removes it. Connections
+    /// that are open already have no mapping.
     pub(crate) fn set_nat(&self, idle_timeout: Option<Duration>) {
         *self.shared.nat.lock().unwrap_or_else(PoisonError::into_inner) = idle_timeout.map(Nat::new);
     }

@@ -17,8 +17,8 @@ use rustix::{
 /// Name of the TUN device in either namespace.
 pub(crate) const DEVICE: &str = "wan0";
 
-/// Packets that a TUN device holds until the emulator reads them. The default of 500 would drop packets that the queue of the
-/// emulated path accepts, when the emulator's thread waits for the processor for some milliseconds.
+/// Packets that a TUN device holds until the emulator reads them. The default of 500 would drop packets that the queue
+/// of the emulated path accepts, when the emulator's thread waits for the processor for some milliseconds.
 const DEVICE_QUEUE: &str = "10000";
 
 /// A named network namespace. Dropping it removes the name; processes that still run inside keep the namespace.
@@ -50,12 +50,14 @@ impl Namespace {
             let namespace = File::open(format!("/run/netns/{}", self.name))?;
             Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
         };
-        // The namespace of a thread ends with the thread, so that no other code of this process can run inside by mistake.
+        // The namespace of a thread ends with the thread, so that no other code of this process can run inside by
+        // mistake.
         thread::scope(|scope| scope.spawn(|| enter().and_then(|()| action())).join())
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Opens the TUN device [`DEVICE`] inside and brings it up with these addresses. Closing the file removes the device.
+    /// Opens the TUN device [`DEVICE`] inside and brings it up with these addresses. Closing the file removes the
+    /// device.
     pub(crate) fn open_tun(&self, mtu: u16, addresses: &[&str]) -> io::Result<File> {
         let tun = self.run(open_tun)?;
         self.ip(&["link", "set", DEVICE, "mtu", &mtu.to_string(), "txqueuelen", DEVICE_QUEUE, "up"])?;
@@ -75,8 +77,9 @@ impl Namespace {
 impl Namespace {
     /// Sets the default congestion control of the namespace.
     ///
-    /// Namespaces other than the first may only use algorithms that the machine allows to unprivileged processes, and those are
-    /// initially the machine's default and Reno. If the kernel refuses `name`, it is added to that list, where it remains.
+    /// Namespaces other than the first may only use algorithms that the machine allows to unprivileged processes, and
+    /// those are initially the machine's default and Reno. If the kernel refuses `name`, it is added to that list,
+    /// where it remains.
     pub(crate) fn set_congestion_control(&self, name: &str) -> io::Result<()> {
         const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
         let set = || self.set("net/ipv4/tcp_congestion_control", name);
@@ -111,8 +114,8 @@ fn ip(arguments: &[&str]) -> io::Result<()> {
     Err(io::Error::other(format!("ip {}: {}", arguments.join(" "), message.trim())))
 }
 
-/// Creates a TUN device in the namespace of this thread. It carries plain IP packets: without `IFF_VNET_HDR` the kernel segments
-/// large sends before the device, and no packet exceeds the MTU.
+/// Creates a TUN device in the namespace of this thread. It carries plain IP packets: without `IFF_VNET_HDR` the kernel
+/// segments large sends before the device, and no packet exceeds the MTU.
 #[allow(unsafe_code)]
 fn open_tun() -> io::Result<File> {
     // From linux/if_tun.h.
@@ -130,8 +133,8 @@ fn open_tun() -> io::Result<File> {
     request.name[..DEVICE.len()].copy_from_slice(DEVICE.as_bytes());
     let tun =
         rustix::fs::open("/dev/net/tun", OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
-    // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, which has the size and layout of `InterfaceRequest` on 64-bit
-    // systems and a shorter union on others.
+    // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, which has the size and layout of `InterfaceRequest` on
+    // 64-bit systems and a shorter union on others.
     unsafe {
         rustix::ioctl::ioctl(&tun, rustix::ioctl::Updater::<TUNSETIFF, InterfaceRequest>::new(&mut request))
     }?;
@@ -140,7 +143,8 @@ fn open_tun() -> io::Result<File> {
 
 /// Gives this thread the highest priority of the normal scheduler, and timers without slack, as far as permitted.
 pub(crate) fn prioritize_thread() {
-    // Without the privilege the emulation is less exact on a busy machine. On Linux the nice value belongs to the thread.
+    // Without the privilege the emulation is less exact on a busy machine. On Linux the nice value belongs to the
+    // thread.
     _ = rustix::process::nice(-20);
     _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
 }

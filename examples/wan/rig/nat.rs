@@ -1,5 +1,5 @@
-//! Model of a NAT before the far namespace, as far as its idle timeout goes: packets of a connection whose mapping has expired are
-//! dropped in both directions. It rewrites no addresses.
+//! Model of a NAT before the far namespace, as far as its idle timeout goes: packets of a connection whose mapping has
+//! expired are dropped in both directions. It rewrites no addresses.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -29,8 +29,8 @@ impl Nat {
         Self { idle_timeout, last_seen: HashMap::new() }
     }
 
-    /// Returns whether a packet passes at `now`. A connection from the far side creates its mapping; packets of IPv4 TCP pass
-    /// only with a mapping, and others always.
+    /// Returns whether a packet passes at `now`. A connection from the far side creates its mapping; packets of IPv4
+    /// TCP pass only with a mapping, and others always.
     pub(crate) fn passes(&mut self, now: Duration, is_from_far: bool, packet: &[u8]) -> bool {
         let Some((flow, flags)) = parse(packet, is_from_far) else { return true };
         let timeout = self.idle_timeout;

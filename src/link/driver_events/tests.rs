@@ -34,8 +34,9 @@ async fn next(events: &mut DriverEvents, io: &ChannelIo) -> Option<DriverEvent> 
     timeout(Duration::from_millis(50), events.next(io, false)).await.ok()
 }
 
-/// Regression test: each flush of a channel whose congestion window is full asks for another report of the kernel's view. If
-/// that makes the driver flush at once, it reads `TCP_INFO` in a busy loop: 1.2 cores of an upload over 100 Mbit/s.
+/// Regression test: each flush of a channel whose congestion window is full asks for another report of the kernel's
+/// view. If that makes the driver flush at once, it reads `TCP_INFO` in a busy loop: 1.2 cores of an upload over 100
+/// Mbit/s.
 #[tokio::test]
 async fn data_that_waits_for_a_report_has_one_made_every_millisecond() {
     let (io, _far) = channel().await;
