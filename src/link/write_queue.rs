@@ -15,7 +15,7 @@ use crate::{
     net::{BufferPool, ChannelSocket, advance, write_vectored_once},
     wire::{
         Frame, TunnelMessage,
-        binary::FrameEncoder,
+        binary::{FrameEncoder, MAX_HANDSHAKE},
         text::{self, FieldCount},
     },
 };
@@ -32,8 +32,15 @@ const MIN_QUEUED_BYTES: usize = 8 * 1024;
 /// one allocation for each cost more than writing it.
 const ARENA_BYTES: usize = 4 * 1024;
 
+/// The longest payload that is copied behind its header. One send(2) of a request or a response costs less than a
+/// writev(2) of two pieces, and much less than one of the sixty pieces of a busy channel's messages.
+const MAX_COPIED_PAYLOAD: usize = 2 * 1024;
+
 /// The largest header of a DATA frame.
 const MAX_DATA_HEADER: usize = 24;
+
+/// Space that [`FrameEncoder::encode`] reserves for a frame without a payload.
+const MAX_ENCODED_FRAME: usize = MAX_DATA_HEADER + MAX_HANDSHAKE;
 
 /// Length in bytes of the largest OPEN frame: header with checksum, fixed fields, IPv6 address and port of the user.
 const MAX_OPEN_FRAME: usize = 48;
@@ -59,9 +66,13 @@ impl Transmit {
             Self::Frame(Frame::Message(message)) => MAX_DATA_HEADER + message.data.len(),
             Self::Frame(Frame::Open(_)) => MAX_OPEN_FRAME,
             Self::Frame(_) => MAX_DATA_HEADER,
-            // Base64 takes four bytes for three.
-            Self::Line(message) => LINE_OVERHEAD + message.data.len().div_ceil(3) * 4,
+            Self::Line(message) => Self::estimated_line_len(message),
         }
+    }
+
+    /// Returns the approximate length of a line in bytes when encoded: base64 takes four bytes for three.
+    fn estimated_line_len(message: &TunnelMessage) -> usize {
+        LINE_OVERHEAD + message.data.len().div_ceil(3) * 4
     }
 }
 
@@ -70,13 +81,14 @@ impl Transmit {
 pub(super) struct WriteQueue {
     /// Encoded bytes that the socket has not taken, in the order of their transmission.
     chunks: VecDeque<Bytes>,
-    /// How many encoded bytes the socket has not taken: the sum of the lengths of `chunks`.
+    /// How many encoded bytes the socket has not taken: the sum of the lengths of `chunks` and of `arena`.
     queued_bytes: usize,
     /// Encodes binary frames, with a checksum if it was negotiated.
     encoder: FrameEncoder,
     /// Number of fields in the lines of a text peer; `None` for a binary peer.
     fields: Option<FieldCount>,
-    /// Headers and lines are written here one after another, and split off without copying.
+    /// Headers, small frames and lines are encoded here one after another, and split off without copying before what
+    /// follows them is appended to `chunks` or written. They follow the last of `chunks`.
     arena: BytesMut,
     /// How many bytes the socket took at the last write, or at least twice the last target if it took all.
     last_taken: usize,
@@ -117,41 +129,58 @@ impl WriteQueue {
         assert_link_state_unlocked();
         match transmit {
             // The payload is written from the buffer that it was read into.
-            Transmit::Frame(Frame::Data { stream, offset, fin, payload }) if !payload.is_empty() => {
-                if self.arena.capacity() < MAX_DATA_HEADER {
-                    self.arena.reserve(ARENA_BYTES);
-                }
-                self.encoder.data_header(stream, offset, fin, &payload, &mut self.arena);
-                self.push_arena();
-                self.push_chunk(payload);
+            Transmit::Frame(Frame::Data { stream, offset, fin, payload })
+                if payload.len() > MAX_COPIED_PAYLOAD =>
+            {
+                self.encode(MAX_DATA_HEADER, |encoder, arena| {
+                    encoder.data_header(stream, offset, fin, &payload, arena);
+                });
+                self.split_arena();
+                self.queued_bytes += payload.len();
+                self.chunks.push_back(payload);
+            }
+            Transmit::Frame(Frame::Data { stream, offset, fin, payload }) => {
+                self.encode(MAX_DATA_HEADER + payload.len(), |encoder, arena| {
+                    encoder.data_header(stream, offset, fin, &payload, arena);
+                    arena.extend_from_slice(&payload);
+                });
             }
             Transmit::Frame(frame) => {
-                self.encoder.encode(&frame, &mut self.arena);
-                self.push_arena();
+                self.encode(MAX_ENCODED_FRAME, |encoder, arena| encoder.encode(&frame, arena))
             }
             Transmit::Line(message) => {
-                text::encode_line(&message, self.fields.unwrap_or(FieldCount::Four), &mut self.arena);
-                self.push_arena();
+                let fields = self.fields.unwrap_or(FieldCount::Four);
+                self.encode(Transmit::estimated_line_len(&message), |_, arena| {
+                    text::encode_line(&message, fields, arena);
+                });
             }
         }
     }
 
-    /// Appends the encoded bytes in the arena to the queue as one chunk, without copying them.
-    fn push_arena(&mut self) {
-        let encoded = self.arena.split().freeze();
-        self.push_chunk(encoded);
+    /// Has `encode` append about `len` bytes to the arena.
+    fn encode(&mut self, len: usize, encode: impl FnOnce(&mut FrameEncoder, &mut BytesMut)) {
+        if self.arena.capacity() - self.arena.len() < len {
+            // What is in the arena need not be copied to a larger one.
+            self.split_arena();
+            self.arena.reserve(len.max(ARENA_BYTES));
+        }
+        let before = self.arena.len();
+        encode(&mut self.encoder, &mut self.arena);
+        self.queued_bytes += self.arena.len() - before;
     }
 
-    /// Appends encoded bytes to the queue.
-    fn push_chunk(&mut self, chunk: Bytes) {
-        self.queued_bytes += chunk.len();
-        self.chunks.push_back(chunk);
+    /// Moves the encoded bytes in the arena to the end of `chunks`, as one chunk and without copying them.
+    fn split_arena(&mut self) {
+        if !self.arena.is_empty() {
+            self.chunks.push_back(self.arena.split().freeze());
+        }
     }
 
     /// Writes to `socket` until the queue is empty or the socket's send buffer is full, which is not an error.
     /// Returns the number of bytes written.
     pub(super) fn write_to(&mut self, socket: &ChannelSocket) -> io::Result<usize> {
         assert_link_state_unlocked();
+        self.split_arena();
         let mut written = 0;
         while self.queued_bytes > 0 {
             match write_vectored_once(&self.chunks, usize::MAX, |slices| socket.try_write(slices)) {

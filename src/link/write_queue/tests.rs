@@ -31,3 +31,30 @@ fn no_control_frame_is_longer_than_estimated() {
         assert!(length <= estimate, "{length} bytes, estimated at {estimate}");
     }
 }
+
+/// One system call sends the messages of many streams from one buffer, and bulk data from where it was read to.
+#[test]
+fn small_frames_are_encoded_into_one_piece_and_large_payloads_are_not_copied() {
+    let data = |stream, len: usize| {
+        let payload = Bytes::from(vec![stream as u8; len]);
+        Frame::Data { stream, offset: u64::from(stream) << 20, fin: false, payload }
+    };
+    let (small, large) = (data(3, MAX_COPIED_PAYLOAD), data(4, MAX_COPIED_PAYLOAD + 1));
+    let Frame::Data { payload: large_payload, .. } = &large else { panic!("a DATA frame") };
+    let frames = [data(1, 100), Frame::Ping { token: 7 }, data(2, 0), small, large.clone(), data(5, 10)];
+    let mut queue = WriteQueue::new(FrameEncoder::checked(), None);
+    let (mut encoder, mut expected) = (FrameEncoder::checked(), BytesMut::new());
+    for frame in &frames {
+        encoder.encode(frame, &mut expected);
+        queue.push(Transmit::Frame(frame.clone()));
+        assert_eq!(queue.queued_bytes(), expected.len());
+    }
+    queue.split_arena();
+    assert_eq!(queue.chunks.iter().flatten().copied().collect::<Vec<u8>>(), expected);
+    assert_eq!(
+        queue.chunks.len(),
+        3,
+        "the frames before the large payload, that payload, and the last frame"
+    );
+    assert_eq!(queue.chunks[1].as_ptr(), large_payload.as_ptr());
+}
