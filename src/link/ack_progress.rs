@@ -1,4 +1,4 @@
-//! What the peer's kernel acknowledges of a channel's data, as a sign that its path works.
+//! What the kernel knows of the path of a channel: acknowledgements of the peer, and data behind a lost segment.
 
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,10 @@ pub(super) struct AckProgress {
     unacknowledged_since: Option<Instant>,
     /// The kernel's smoothed RTT at the last update.
     smoothed_rtt: Duration,
+    /// How many data segments had been received at the last update.
+    received_segments: u64,
+    /// Whether more were received until the last update than until the one before.
+    has_received: bool,
 }
 
 impl AckProgress {
@@ -43,6 +47,8 @@ impl AckProgress {
             written_when_due: None,
             unacknowledged_since: None,
             smoothed_rtt: Duration::ZERO,
+            received_segments: 0,
+            has_received: false,
         }
     }
 
@@ -57,6 +63,8 @@ impl AckProgress {
         now: Instant,
     ) -> Option<Instant> {
         self.smoothed_rtt = tcp.smoothed_rtt;
+        self.has_received = tcp.received_segments > self.received_segments;
+        self.received_segments = tcp.received_segments;
         self.unacknowledged_since = (tcp.bytes_in_flight > 0).then(|| {
             // What is in flight may have been sent long after the last acknowledgement.
             let known_since = self.unacknowledged_since.unwrap_or(now);
@@ -74,6 +82,13 @@ impl AckProgress {
         let written = tcp.acknowledged_bytes + tcp.bytes_in_flight + tcp.unsent_bytes + queued as u64;
         let written_when_due = *self.written_when_due.get_or_insert(written);
         (has_progress && self.acknowledged < written_when_due).then_some(self.progress_at)
+    }
+
+    /// Returns whether data was received between the last two updates, be it behind a lost segment. Then a read returns
+    /// none of it until that is retransmitted, which after an outage of a long path takes two RTTs more: the peer is
+    /// not silent meanwhile.
+    pub(super) fn has_received(&self) -> bool {
+        self.has_received
     }
 
     /// Returns when the peer's kernel counts as silent if it acknowledges nothing until then; `None` while nothing is

@@ -349,6 +349,9 @@ impl Driver {
                 if let Some(at) = progress.update(tcp, io.queued_bytes(), is_answer_due, now) {
                     state.mux.record_alive(io.id(), at);
                 }
+                if progress.has_received() {
+                    state.mux.record_received(io.id(), now);
+                }
                 if !io.is_text() {
                     state.mux.set_ack_due(io.id(), progress.ack_due_at());
                 }

@@ -49,6 +49,7 @@ pub(super) fn read(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
         unsent_bytes: info.tcpi_notsent_bytes.into(),
         acknowledged_bytes: info.tcpi_bytes_acked,
         last_ack_age: Duration::from_millis(info.tcpi_last_ack_recv.into()),
+        received_segments: info.tcpi_data_segs_in.into(),
         // The kernel counts the SYN as one acknowledged byte.
         bytes_in_flight: info
             .tcpi_bytes_sent

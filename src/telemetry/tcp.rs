@@ -19,6 +19,8 @@ pub struct TcpInfo {
     pub acknowledged_bytes: u64,
     /// How long ago the last acknowledgement was received (`tcpi_last_ack_recv`).
     pub last_ack_age: Duration,
+    /// Data segments received since the connection was established, in order or not (`tcpi_data_segs_in`).
+    pub received_segments: u64,
     /// Bytes sent on the connection and not yet acknowledged by the peer's kernel.
     pub bytes_in_flight: u64,
     /// The congestion window in bytes: `tcpi_snd_cwnd` times the segment size.

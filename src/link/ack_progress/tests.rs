@@ -67,3 +67,13 @@ fn a_kernel_that_acknowledges_nothing_is_noticed_within_half_a_second() {
     progress.update(&long, 0, true, begin);
     assert_eq!(progress.ack_due_at(), Some(begin + ms(7400)));
 }
+
+#[test]
+fn data_behind_a_lost_segment_is_no_silence() {
+    let (begin, mut progress) = (Instant::now(), AckProgress::new(Instant::now()));
+    let received = |segments| TcpInfo { received_segments: segments, ..TcpInfo::default() };
+    for (segments, has_received) in [(0, false), (3, true), (3, false), (4, true)] {
+        progress.update(&received(segments), 0, true, begin);
+        assert_eq!(progress.has_received(), has_received, "{segments}");
+    }
+}

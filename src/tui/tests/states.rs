@@ -49,6 +49,7 @@ fn add_measurements(snapshot: &mut Snapshot) {
                 unsent_bytes: 14_000,
                 acknowledged_bytes: 9_000_000,
                 last_ack_age: Duration::from_millis(3),
+                received_segments: 2_000,
                 bytes_in_flight: 248_000,
                 congestion_window: 310_000,
             });
