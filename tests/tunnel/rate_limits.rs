@@ -177,7 +177,9 @@ async fn limits_of_every_scope_hold_in_both_directions() {
                 Direction::Up => rates([&up], time).await[0],
                 Direction::Down => {
                     let [a, b] = rates([&users[0].down, &users[1].down], time).await;
-                    assert!((0.4..2.5).contains(&(a / b)), "{scope}: {a} and {b}");
+                    // Of less than the limit, the operating system decides who gets how much.
+                    let is_limited = a + b >= 0.9 * (6 * MEGABYTE) as f64;
+                    assert!(!is_limited || (0.4..2.5).contains(&(a / b)), "{scope}: {a} and {b}");
                     a + b
                 }
             })
