@@ -20,6 +20,10 @@ const UNRESPONSIVE_AFTER: Duration = Duration::from_millis(750);
 /// that time does not count as silence of the peer.
 const MAX_TIMER_DELAY: Duration = Duration::from_millis(100);
 
+/// How many late timers are excused during one silence of the peer. Where every timer is late, because other programs use
+/// the processor, a dead channel was otherwise detected only after most of a minute.
+const MAX_EXCUSED_DELAYS: u32 = 3;
+
 /// What the kernel adds to the RTT before it retransmits a lost segment (the minimum of its retransmission timeout).
 const MIN_RETRANSMISSION_DELAY: Duration = Duration::from_millis(200);
 
@@ -80,6 +84,8 @@ pub(super) struct Keepalive {
     /// When the peer counts as unresponsive unless its kernel acknowledges what is in flight; `None` while nothing is,
     /// or where the owner does not report it.
     ack_due_at: Option<Instant>,
+    /// How many late timers were excused since the peer last showed that it is alive.
+    excused_delays: u32,
     /// When the owner's timer fires next: what [`next_timeout`](Self::next_timeout) returned last.
     timer_at: Option<Instant>,
 }
@@ -95,6 +101,7 @@ impl Keepalive {
             last_alive_at: now,
             initial_rtt: None,
             ack_due_at: None,
+            excused_delays: 0,
             timer_at: None,
         }
     }
@@ -145,6 +152,7 @@ impl Keepalive {
     /// Records that the peer was alive at `at`.
     pub(super) fn on_alive(&mut self, at: Instant) {
         self.last_alive_at = self.last_alive_at.max(at);
+        self.excused_delays = 0;
     }
 
     /// Returns since when the peer owes an answer and has sent nothing; `None` if nothing is unanswered. A ping that
@@ -223,8 +231,10 @@ impl Keepalive {
     /// Makes a ping due if it is time.
     pub(super) fn on_timeout(&mut self, config: &MuxConfig, role: Role, path: PathState, now: Instant) {
         let delay = self.timer_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        if let Some(since) = self.silent_since(path).filter(|_| delay > MAX_TIMER_DELAY) {
-            self.on_alive((since + delay).min(now));
+        let is_excused = delay > MAX_TIMER_DELAY && self.excused_delays < MAX_EXCUSED_DELAYS;
+        if let Some(since) = self.silent_since(path).filter(|_| is_excused) {
+            self.last_alive_at = self.last_alive_at.max((since + delay).min(now));
+            self.excused_delays += 1;
         }
         if self.next_ping_at(config, role, path).is_none_or(|at| now >= at) {
             self.request_ping(now);

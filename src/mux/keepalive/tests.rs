@@ -264,3 +264,22 @@ fn time_without_a_processor_is_no_silence() {
     channel.set_timer(PROXY);
     assert!((1500 * MS..=2500 * MS).contains(&channel.pass_until(PROXY, Liveness::Lost)));
 }
+
+/// Regression test: on a machine on which every timer fired two seconds late, a channel that had died was found dead after
+/// more than half a minute.
+#[test]
+fn a_dead_channel_is_detected_although_every_timer_is_late() {
+    let mut channel = Channel::new(20 * MS, true);
+    channel.pass(60 * SECOND);
+    channel.is_cut = true;
+    channel.send(PROXY, Sent::Data);
+    let begin = channel.now;
+    while channel.liveness(PROXY) != Liveness::Lost {
+        channel.now = channel.sides[PROXY].timer_at + 2 * SECOND;
+        let (path, now) = (channel.path(PROXY), channel.now);
+        let Side { role, keepalive, .. } = &mut channel.sides[PROXY];
+        keepalive.on_timeout(&channel.config, *role, path, now);
+        channel.set_timer(PROXY);
+        assert!(channel.now - begin <= 12 * SECOND, "not after {:?}", channel.now - begin);
+    }
+}
