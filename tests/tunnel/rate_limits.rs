@@ -131,7 +131,8 @@ async fn assert_rate(rate: u64, slack: f64, mut measure: impl AsyncFnMut() -> f6
             return;
         }
         assert!(busy > 0.005, "{measured} of {rate}, and the machine was idle");
-        assert!(busy > 0.3 || measured >= rate as f64 * 0.5, "{measured} of {rate}");
+        // A chunk waits for a processor at the user, the server, the proxy and the target.
+        assert!(busy > 0.05 || measured >= rate as f64 * 0.5, "{measured} of {rate}");
     }
     println!("the machine was too busy to tell how little is let through");
 }

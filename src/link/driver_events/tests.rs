@@ -45,13 +45,14 @@ async fn data_that_waits_for_a_report_has_one_made_every_millisecond() {
     let (begin, mut flushes) = (Instant::now(), 0);
     io.signals().request_sample();
     while begin.elapsed() < Duration::from_millis(60) {
-        assert_eq!(next(&mut events, &io).await, Some(DriverEvent::FlushRequested));
+        let event = timeout(LONG, events.next(&io, false)).await.expect("the report is made");
+        assert_eq!(event, DriverEvent::FlushRequested);
         flushes += 1;
         // What a flush does while the window stays full.
         io.signals().sample_taken();
         io.signals().request_sample();
     }
-    assert!((2..=61).contains(&flushes), "{flushes} flushes in {:?}", begin.elapsed());
+    assert!((1..=61).contains(&flushes), "{flushes} flushes in {:?}", begin.elapsed());
 }
 
 #[tokio::test]
