@@ -8,7 +8,8 @@ use super::transport_sample::{SEGMENT_LEN, TransportSample};
 /// nothing of the receiver for so long that it starts anew.
 const MAX_CWND_SEGMENTS: u64 = 4;
 
-/// How long the kernel drains the path at most, or two RTTs if that is longer. BBR does so for 200 ms or an RTT.
+/// How long the kernel drains the path at most, beside two RTTs. BBR does so for 200 ms, and at least an RTT, from when four
+/// segments are in flight, which takes an RTT.
 const MAX_TIME: Duration = Duration::from_millis(500);
 
 /// A drain of the path by the kernel. What is measured meanwhile says nothing about the path: the rate is nearly zero, and the
@@ -28,6 +29,6 @@ impl KernelDrain {
             return false;
         }
         let began = *self.began.get_or_insert(now);
-        now.saturating_duration_since(began) < MAX_TIME.max(2 * sample.rtt)
+        now.saturating_duration_since(began) < MAX_TIME + 2 * sample.rtt
     }
 }

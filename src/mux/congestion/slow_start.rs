@@ -26,15 +26,25 @@ pub(super) struct SlowStart {
 }
 
 impl SlowStart {
-    /// Records a round that has delivered `rate` bytes per second. Returns the rate of the path if it is full: data has
-    /// queued, and hardly more was delivered than in an earlier round. A queue alone is the burst of one window, and a rate
-    /// alone that of a pause. If the sender had nothing to send for a while, a rate that has not grown shows nothing.
-    pub(super) fn on_round(&mut self, round: &Round, rate: f64, min_rtt: Duration) -> Option<f64> {
+    /// Records a round that has delivered `rate` bytes per second, while other channels of the link delivered
+    /// `others_rate`. Returns the rate that the channel has of the path if that is full: data has queued, and hardly more was
+    /// delivered than in an earlier round. A queue alone is the burst of one window, and a rate alone that of a pause. If
+    /// the sender had nothing to send for a while, data must have queued for the whole round.
+    ///
+    /// Where other channels deliver more, the queue shows that they fill the path: slow start would take their rate from
+    /// them, and filled a queue of 50 ms for seconds.
+    pub(super) fn on_round(
+        &mut self,
+        round: &Round,
+        rate: f64,
+        others_rate: f64,
+        min_rtt: Duration,
+    ) -> Option<f64> {
         let rtt = if round.is_app_limited { round.min_rtt() } else { round.max_rtt() };
         let is_queued = rtt.saturating_sub(min_rtt) > delay(min_rtt);
         let has_grown = rate > self.rate * GAIN;
         self.rate = self.rate.max(rate);
-        (is_queued && !has_grown).then_some(self.rate)
+        (is_queued && (!has_grown || others_rate > rate)).then_some(self.rate)
     }
 }
 

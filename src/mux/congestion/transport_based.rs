@@ -345,7 +345,7 @@ impl TransportBased {
             return;
         }
         if self.window.is_in_slow_start() {
-            if let Some(rate) = self.slow_start.on_round(&round, rate, min_rtt) {
+            if let Some(rate) = self.slow_start.on_round(&round, rate, self.others.rate, min_rtt) {
                 self.leave_slow_start(rate, min_rtt);
             }
             return;

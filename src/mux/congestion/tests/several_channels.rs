@@ -19,10 +19,18 @@ struct SimulatedLink {
 
 impl SimulatedLink {
     fn new(channels: usize, mbit: f64, rtt: Duration, loss: f64) -> Self {
-        let channels = (0..channels)
-            .map(|seed| SimulatedTcp::new(Kernel::Bbr, mbit, rtt, loss).with_seed(seed as u64 + 1))
-            .collect();
-        Self { channels, steps: 0 }
+        let mut link = Self { channels: vec![SimulatedTcp::new(Kernel::Bbr, mbit, rtt, loss)], steps: 0 };
+        link.add_channels(channels - 1);
+        link
+    }
+
+    /// Opens more channels now.
+    fn add_channels(&mut self, count: usize) {
+        let SimulatedTcp { rate, base_rtt, loss, now, .. } = self.channels[0];
+        for seed in 0..count as u64 {
+            let new = SimulatedTcp::new(Kernel::Bbr, rate * 8e-6, base_rtt, loss);
+            self.channels.push(new.with_seed(seed + 100).starting_at(now));
+        }
     }
 
     /// Runs for this time. Returns the fraction of the bottleneck's rate that was used, and the median and the 99th
@@ -83,6 +91,24 @@ fn several_channels_keep_the_queue_as_short_as_one() {
                 least >= 0.01,
                 "{mbit} Mbit/s, {rtt} ms, loss {loss}: a channel has {least} of the window"
             );
+        }
+    }
+}
+
+/// Regression test: the slow start of a channel on a path that others fill kept the queue full for seconds.
+#[test]
+fn channels_that_are_opened_later_keep_the_queue_short() {
+    for (mbit, rtt) in PATHS {
+        for loss in [0.0, 0.01] {
+            let mut link = SimulatedLink::new(1, mbit, rtt * MS, loss);
+            link.run(8_000 * MS);
+            link.add_channels(3);
+            let (used, p50, p99) = link.run(10_000 * MS);
+            println!(
+                "{mbit} Mbit/s {rtt} ms loss {loss}: {used:.3} {p50:?} {p99:?} {:.3}",
+                link.least_share()
+            );
+            assert!(used >= 0.97 * (1.0 - loss), "{mbit} Mbit/s, {rtt} ms, loss {loss}: {used} used");
         }
     }
 }

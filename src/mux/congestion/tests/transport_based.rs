@@ -43,9 +43,9 @@ pub(super) struct SimulatedTcp {
     kernel: Kernel,
     /// The rate of the bottleneck in bytes per second.
     pub(super) rate: f64,
-    base_rtt: Duration,
+    pub(super) base_rtt: Duration,
     /// The share of segments that are lost.
-    loss: f64,
+    pub(super) loss: f64,
     /// The longest time for which a segment may queue.
     max_queue: Duration,
     /// How long other connections make every segment queue.
@@ -99,6 +99,13 @@ impl SimulatedTcp {
     /// Has other segments lost.
     pub(super) fn with_seed(mut self, seed: u64) -> Self {
         self.rng = SmallRng::seed_from_u64(seed);
+        self
+    }
+
+    /// Begins at this time instead of the present.
+    pub(super) fn starting_at(mut self, now: Instant) -> Self {
+        self.path = Path::new(&MuxConfig::default(), now);
+        (self.now, self.idle_at, self.reduced_at, self.begin) = (now, now, now, now);
         self
     }
 
