@@ -27,4 +27,5 @@ mod upward_probe;
 pub(super) use other_flows::OtherFlows;
 pub(super) use path::Path;
 pub use path::PathStats;
+pub(super) use transport_sample::SEGMENT_LEN;
 pub use transport_sample::TransportSample;

@@ -128,6 +128,11 @@ impl Path {
         self.transport.as_ref().is_some_and(TransportBased::is_transport_limited)
     }
 
+    /// Returns the bandwidth-delay product: how many bytes are delivered in a round trip. `None` before it is known.
+    pub(in crate::mux) fn bytes_per_rtt(&self) -> Option<f64> {
+        Some(self.controller().delivery_rate()? * self.min_rtt()?.as_secs_f64())
+    }
+
     /// Returns the largest payload of a DATA frame on the channel, in bytes: what the controller says, and on a path with a
     /// long RTT no more than a segment.
     pub(in crate::mux) fn chunk_size(&self) -> usize {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     mux::{
         channel::Channel,
-        placement::{MAX_COPY_LEN, Obstacles},
+        placement::{MAX_COPY_LEN, MIN_SPREAD_RTT, Obstacles, SPREAD_RTTS},
         scheduler::ScheduledStream,
         stream::{OpenState, ResetAfterData, Stream},
     },
@@ -27,6 +27,8 @@ impl Mux {
             && self.channels.values().any(|channel| channel.path.is_network());
         let loss_rates = self.channels.values().filter_map(|channel| channel.path.loss_rate());
         self.placement.loss_rate = loss_rates.fold(0.0, f64::max);
+        let bulk = self.channels.values().filter(|c| c.placement.carries_bulk(c.path.min_rtt(), now));
+        self.placement.update_spread(bulk.filter_map(|channel| channel.path.bytes_per_rtt()).sum());
         let wanted = self.placement.express_channels(self.used_channel_count(), now);
         if wanted == 0 {
             self.channels.values_mut().for_each(|channel| channel.placement.is_express = false);
@@ -55,8 +57,9 @@ impl Mux {
         let may_move = |stream: &&mut Stream| stream.may_move() && !stream.is_in_scheduler;
         let Some(stream) = self.streams.get_mut(&id).filter(may_move) else { return };
         stream.activity.record(0, self.config.bulk_bytes, now);
+        let Some(stream) = self.streams.get(&id) else { return };
         let target = match (stream.channel, stream.activity.is_bulk()) {
-            (Some(primary), true) => self.bulk_channel(primary, now),
+            (Some(primary), true) => self.bulk_channel(stream, primary, now),
             (Some(primary), false) => self.message_channel(primary, now),
             (None, _) => None,
         };
@@ -99,7 +102,7 @@ impl Mux {
             return false;
         }
         let target = if stream.activity.is_bulk() {
-            self.bulk_channel(source, now)
+            self.bulk_channel(stream, source, now)
         } else if stream.send.unsent() <= MAX_COPY_LEN {
             self.message_channel(source, now)
         } else {
@@ -119,13 +122,18 @@ impl Mux {
     /// Returns the channel to which a stream in bulk has to move; `None` if it should stay on its primary channel.
     ///
     /// Bulk data of all streams goes on one channel, whose congestion controller then knows the whole queue of the
-    /// bottleneck: several of them beside each other took the queue of one for that of another connection, and kept it
-    /// full. Where the kernel is slower than the path, it is spread over all channels but the express channels.
-    fn bulk_channel(&self, primary: u16, now: Instant) -> Option<u16> {
+    /// bottleneck. It is spread over all channels but the express channels where the kernel is slower than the path, or
+    /// each round trip loses several segments.
+    fn bulk_channel(&self, stream: &Stream, primary: u16, now: Instant) -> Option<u16> {
         let may_take = |channel: &Channel| !channel.placement.is_express && !channel.is_retiring();
-        let is_spread =
-            self.channels.values().any(|channel| may_take(channel) && channel.path.is_kernel_bound());
-        if is_spread && !self.channels.get(&primary)?.placement.is_express {
+        let from = self.channels.get(&primary)?;
+        let spreads_bulk = self.placement.spreads_bulk;
+        let is_spread = spreads_bulk
+            || self.channels.values().any(|channel| may_take(channel) && channel.path.is_kernel_bound());
+        if spreads_bulk && may_take(from) {
+            return self.less_used_channel(stream, from, now);
+        }
+        if is_spread && !from.placement.is_express {
             return None;
         }
         let cost = |channel: &Channel| {
@@ -136,6 +144,23 @@ impl Mux {
         let candidates = self.channels.iter().filter(|(_, channel)| may_take(channel));
         let (&best, _) = candidates.min_by_key(|(_, channel)| cost(channel))?;
         (best != primary).then_some(best)
+    }
+
+    /// Returns the channel with the fewest streams that wait to send, if it has fewer than those that wait with `stream` on
+    /// its primary channel `from`; `None` if there is none, or the stream was moved a short while ago.
+    fn less_used_channel(&self, stream: &Stream, from: &Channel, now: Instant) -> Option<u16> {
+        let interval = SPREAD_RTTS * from.path.min_rtt()?.max(MIN_SPREAD_RTT);
+        let was_moved =
+            stream.activity.spread_at.is_some_and(|at| now.saturating_duration_since(at) < interval);
+        let others = from.scheduler.len() - usize::from(stream.is_in_scheduler);
+        let may_take = |channel: &Channel| {
+            let is_usable = !(channel.placement.is_express || channel.is_retiring() || channel.is_suspect());
+            is_usable && !channel.is_spare && channel.scheduler.len() < others
+        };
+        let candidates = self.channels.iter().filter(|(_, channel)| !was_moved && may_take(channel));
+        candidates
+            .min_by_key(|(_, channel)| (channel.scheduler.len(), channel.placement.last_bulk_at()))
+            .map(|(&id, _)| id)
     }
 
     /// Returns the channel to which a stream moves for its next message; `None` if no other has fewer obstacles than
@@ -154,6 +179,9 @@ impl Mux {
     fn move_stream(&mut self, id: u32, target: u16) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let Some(former) = stream.channel.filter(|&former| former != target) else { return };
+        if stream.activity.is_bulk() && self.placement.spreads_bulk {
+            stream.activity.spread_at = self.placement.now;
+        }
         let Some(channel) = self.channels.get_mut(&target) else { return };
         channel.primary_streams += 1;
         stream.move_to(former, target);

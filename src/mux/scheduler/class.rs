@@ -58,6 +58,11 @@ impl PriorityClass {
         self.queued_streams == 0
     }
 
+    /// Returns how many streams are queued.
+    pub(super) fn len(&self) -> usize {
+        self.queued_streams
+    }
+
     /// Returns the ids of the queued streams, in no order.
     pub(super) fn streams(&self) -> impl Iterator<Item = u32> {
         self.users.values().flat_map(|user| user.streams.streams())

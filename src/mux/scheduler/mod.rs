@@ -76,6 +76,11 @@ impl Scheduler {
         self.classes.iter().all(PriorityClass::is_empty)
     }
 
+    /// Returns how many streams are queued.
+    pub(super) fn len(&self) -> usize {
+        self.classes.iter().map(PriorityClass::len).sum()
+    }
+
     /// Returns the ids of the queued streams, in no order.
     pub(super) fn streams(&self) -> impl Iterator<Item = u32> {
         self.classes.iter().flat_map(PriorityClass::streams)
