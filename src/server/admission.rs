@@ -11,7 +11,11 @@ use super::{
 use crate::ids::AddressBlock;
 
 /// Bounds the connections on the tunnel port whose peer has not proved yet that it knows the token: each costs a file
-/// descriptor, memory, and the CPU time of one proof, some 10 µs.
+/// descriptor, memory, and 30 to 45 µs of CPU time, whether it sends nothing or a wrong proof: one HMAC is not visible in
+/// that, and a connection has no more.
+///
+/// Beside 20,000 connections that two programs held or opened again from 20,000 addresses, 14,000 a second, a proxy resumed
+/// its link in 11 to 73 ms and another one registered in 27 to 58 ms.
 ///
 /// Each new connection is admitted, and displaces one of the block that has most where a table is full. Connections move
 /// from the first table to one of the others once they have said what they want. A proxy that resumes or joins its link

@@ -11,7 +11,8 @@ pub(super) type LinkId = [u8; 16];
 /// its link or resumes the link after the loss of all channels.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct IssuedTicket {
-    /// The number of the ticket within its link: increases by one with every resumption.
+    /// The number of the ticket within its link: increases by one with every resumption, and begins again at 0 after 2^32
+    /// of them. It only tells the two tickets apart that may be valid at the same time.
     pub(super) epoch: u32,
     /// The random secret that the proxy must prove by HMAC.
     pub(super) secret: [u8; 32],

@@ -60,8 +60,7 @@ async fn admit_connection(core: Arc<Core>, pending: PendingConnection, socket: S
                 }
             },
             () = displaced.cancelled() => {
-                let reason = "too many unauthenticated connections, most of them from this address or for this link: \
-                    displaced by a newer one";
+                let reason = "too many unauthenticated connections: displaced by a newer one";
                 return core.report_handshake_failure(addr, reason);
             }
             () = core.draining.cancelled() => return,
