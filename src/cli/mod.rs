@@ -2,6 +2,7 @@
 
 mod args;
 pub mod demo;
+mod descriptors;
 mod host;
 mod log;
 mod output;

@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::{
     REFUSED,
     args::ProxyArgs,
-    host,
+    descriptors, host,
     log::{self, LogDestination},
     output, signals,
 };
@@ -21,7 +21,9 @@ pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
          start where it is",
     )?;
     host::run(&args.workers, async |workers| {
-        let proxy = Proxy::new(args.config(), token, workers);
+        let mut config = args.config();
+        descriptors::fit_proxy(&mut config, workers.count())?;
+        let proxy = Proxy::new(config, token, workers);
         let shutdown = ShutdownSignals::default();
         signals::follow(shutdown.clone())?;
         let follow = async {

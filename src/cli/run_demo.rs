@@ -15,7 +15,7 @@ use super::{
     CORRUPT,
     args::DemoArgs,
     demo::{DemoLoad, DemoOrigin, DemoOriginOptions, DemoSummary},
-    host,
+    descriptors, host,
     log::{self, LogDestination},
     output, server, signals, terminal,
 };
@@ -47,6 +47,8 @@ pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let destination = terminal::log_destination(args.screen.no_tui);
     let ring = LogRing::new();
     let log = log::init(destination, &args.log.log, &ring)?;
+    // Each stream takes four: users, server, proxies and origin are one process.
+    descriptors::raise();
     let summary = host::run(&args.workers, async |workers| demo(&args, (destination, &ring), workers).await)?;
     // Flushes the log, so that its last lines precede the summary.
     drop(log);

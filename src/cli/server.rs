@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     args::ServerArgs,
-    host,
+    descriptors, host,
     log::{self, LogDestination},
     output, signals, terminal,
     token::{self, TokenOrigin},
@@ -36,7 +36,8 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     };
     let telemetry = Telemetry::new();
     host::run(&args.workers, async |workers| {
-        let config = args.config();
+        let mut config = args.config();
+        descriptors::fit_server(&mut config, workers.count())?;
         let drain = Some(config.drain_timeout);
         let (server, control) = Server::bind(config, token.clone(), telemetry.clone(), workers)?;
         log_token(&origin, destination, server.addr(), &token);

@@ -4,12 +4,14 @@
 
 mod cockpit;
 mod congestion;
+mod descriptors;
 mod ports;
 mod proxy;
 mod server;
 
 pub use cockpit::{CockpitFile, CockpitFileError, REFRESH_RANGE};
 pub use congestion::CongestionControl;
+pub use descriptors::TooFewDescriptors;
 pub use ports::{PortRange, PortRangeError};
 pub use proxy::{ChannelCount, ProxyConfig, ProxyFormat};
 pub use server::{ServerConfig, TextProxies};

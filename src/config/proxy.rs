@@ -71,6 +71,9 @@ pub struct ProxyConfig {
     pub weight: Option<u32>,
     /// The format in which the proxy speaks.
     pub format: ProxyFormat,
+    /// The most streams that may be open at the same time; further ones are refused, and the server offers them to other
+    /// proxies.
+    pub max_streams: usize,
     /// The largest payload of a DATA frame, in bytes; `None` derives it from the rate of the channel.
     pub max_chunk: Option<usize>,
     /// How long open streams may continue after the proxy was asked to stop.
@@ -101,6 +104,7 @@ impl ProxyConfig {
             channels: ChannelCount::Auto,
             weight: None,
             format: ProxyFormat::Binary,
+            max_streams: 50_000,
             max_chunk: None,
             // Less than the 10 s after which `docker stop` kills, with the clean-up after it.
             drain_timeout: Duration::from_secs(8),

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     time::Duration,
 };
 
@@ -71,6 +72,19 @@ pub struct ServerConfig {
     pub inspect_protocols: bool,
     /// The most user connections that may be open at the same time.
     pub max_streams: usize,
+    /// The most user connections from one client address (IPv6: one /64) that may be open at the same time; `None`: half of
+    /// `max_streams`.
+    pub max_streams_per_address: Option<usize>,
+    /// The most user connections of one service that may be open at the same time; `None`: three quarters of `max_streams`.
+    pub max_streams_per_service: Option<usize>,
+    /// The most streams that one proxy may have at the same time; `None`: three quarters of `max_streams`.
+    pub max_streams_per_proxy: Option<usize>,
+    /// How many new user connections from one client address (IPv6: one /64) are accepted in a second; `None`: any number.
+    pub max_connections_per_second: Option<NonZeroU32>,
+    /// How long a stream may carry no byte in either direction before it is ended; `None`: any time.
+    pub idle_timeout: Option<Duration>,
+    /// The most channels of all proxies and open public ports together: each takes a descriptor.
+    pub max_channels_and_ports: usize,
     /// The last stream number of a link, after which the link has to be replaced by a new one.
     pub last_stream_number: u32,
     /// The most connections on the tunnel port that may be in their handshake at the same time: half of them before their
@@ -107,8 +121,43 @@ impl Default for ServerConfig {
             congestion: CongestionControl::default(),
             inspect_protocols: true,
             max_streams: 50_000,
+            max_streams_per_address: None,
+            max_streams_per_service: None,
+            max_streams_per_proxy: None,
+            max_connections_per_second: None,
+            idle_timeout: Some(Self::DEFAULT_IDLE_TIMEOUT),
+            max_channels_and_ports: 6144,
             last_stream_number: u32::MAX,
             max_pending_handshakes: 2048,
         }
+    }
+}
+
+impl ServerConfig {
+    /// The default idle timeout of streams, in which one that nobody uses is kept: 2 hours. NATs may forget a connection
+    /// that is idle for longer than 2 h 4 min (RFC 5382, section 5), and other proxies end it after 6 to 60 minutes by
+    /// default. Keepalives of SSH, WebSocket and databases are minutes apart.
+    pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
+
+    /// Returns the most user connections of one client address: by default half of all, so that one address cannot take
+    /// what all others need, and a carrier-grade NAT with hundreds of users stays far below it.
+    pub fn max_streams_per_address(&self) -> usize {
+        self.max_streams_per_address.unwrap_or(self.max_streams.div_ceil(2))
+    }
+
+    /// Returns the most user connections of one service: by default three quarters of all, so that a flood of one public
+    /// port leaves room for the others.
+    pub fn max_streams_per_service(&self) -> usize {
+        self.max_streams_per_service.unwrap_or(self.three_quarters_of_streams())
+    }
+
+    /// Returns the most streams of one proxy: by default three quarters of all.
+    pub fn max_streams_per_proxy(&self) -> usize {
+        self.max_streams_per_proxy.unwrap_or(self.three_quarters_of_streams())
+    }
+
+    /// Returns three quarters of the maximum number of streams, rounded up.
+    fn three_quarters_of_streams(&self) -> usize {
+        self.max_streams - self.max_streams / 4
     }
 }

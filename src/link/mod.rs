@@ -41,6 +41,7 @@ mod endpoint;
 mod flat_combining;
 mod flushing;
 mod handle;
+mod idle;
 mod latency;
 mod limit;
 mod lock;

@@ -355,6 +355,11 @@ impl RecvBuffer {
         }
     }
 
+    /// Returns how many bytes were consumed.
+    pub(super) fn consumed(&self) -> u64 {
+        self.consumed
+    }
+
     /// Pauses the stream, or resumes it: while it is paused, no WINDOW raises the limit.
     pub(super) fn set_paused(&mut self, is_paused: bool) {
         self.is_paused = is_paused;

@@ -219,6 +219,11 @@ impl SendBuffer {
         }
     }
 
+    /// Returns how many bytes were written and acknowledged, in sum.
+    pub(super) fn progress(&self) -> u64 {
+        self.written + self.acked
+    }
+
     /// Pauses the stream, or resumes it: while it is paused, nothing is writable.
     pub(super) fn set_paused(&mut self, is_paused: bool) {
         self.is_paused = is_paused;

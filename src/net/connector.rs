@@ -1,11 +1,21 @@
 //! TCP connections to `HOST:PORT`: the name is resolved, and its addresses are tried beside each other.
 
-use std::{fmt, io, mem::MaybeUninit, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    mem::MaybeUninit,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
     net::TcpStream,
+    sync::Semaphore,
     time::{Instant, timeout_at},
 };
 
@@ -17,21 +27,23 @@ use super::{
 
 /// How long connecting may take, and how much effort it is worth.
 #[derive(Debug, Clone, Copy)]
-pub struct ConnectPolicy {
+pub struct ConnectPolicy<'a> {
     /// How long resolving the name and connecting may take together.
     timeout: Duration,
     /// The interval of further attempts to an address that does not answer; `None` for one attempt per address.
     repeat_interval: Option<Duration>,
     /// How recent the addresses of the name must be.
     freshness: Freshness,
+    /// Holds one permit for each socket that may exist beside the first one of a connect; `None` for any number.
+    extra_sockets: Option<&'a Semaphore>,
 }
 
-impl ConnectPolicy {
+impl<'a> ConnectPolicy<'a> {
     /// The policy for the target of a stream: one attempt per address, within `timeout`. Addresses are used for 30 s; older
     /// ones still serve while a lookup renews them, so that no stream waits for the resolver but the first.
     pub fn for_target(timeout: Duration) -> Self {
         let freshness = Freshness { max_age: Duration::from_secs(30), max_wait: Duration::ZERO };
-        Self { timeout, repeat_interval: None, freshness }
+        Self { timeout, repeat_interval: None, freshness, extra_sockets: None }
     }
 
     /// The policy for the server. An address that does not answer gets another attempt every 500 ms: after an
@@ -43,7 +55,15 @@ impl ConnectPolicy {
             timeout: Duration::from_secs(20),
             repeat_interval: Some(Duration::from_millis(500)),
             freshness: Freshness { max_age: Duration::from_secs(1), max_wait: Duration::from_secs(1) },
+            extra_sockets: None,
         }
+    }
+
+    /// Limits the sockets that attempts to further addresses take while the first attempt is pending: each holds a permit of
+    /// `sockets`. The caller accounts for the first one.
+    #[must_use]
+    pub fn with_extra_sockets(self, sockets: &'a Semaphore) -> Self {
+        Self { extra_sockets: Some(sockets), ..self }
     }
 }
 
@@ -155,7 +175,7 @@ impl Connector {
     pub async fn resolve(
         &self,
         name: &str,
-        policy: ConnectPolicy,
+        policy: ConnectPolicy<'_>,
     ) -> Result<Vec<SocketAddr>, Arc<io::Error>> {
         match name.parse::<SocketAddr>() {
             Ok(address) => Ok(vec![address]),
@@ -171,12 +191,14 @@ impl Connector {
     ///
     /// # Errors
     /// The name cannot be resolved, or no address has accepted the connection in time.
-    pub async fn connect(&self, to: &str, policy: ConnectPolicy) -> Result<TcpStream, ConnectError> {
-        let ConnectPolicy { timeout, repeat_interval, freshness } = policy;
+    pub async fn connect(&self, to: &str, policy: ConnectPolicy<'_>) -> Result<TcpStream, ConnectError> {
+        let ConnectPolicy { timeout, repeat_interval, freshness, extra_sockets } = policy;
         let schedule = AttemptSchedule { deadline: Instant::now() + timeout, repeat_interval };
         let failure = |failed| ConnectError::Addresses { failed, timeout };
+        let sockets = AtomicUsize::new(0);
+        let connect = |address| connect_within(address, &sockets, extra_sockets);
         if let Ok(address) = to.parse::<SocketAddr>() {
-            return connect_first(&[address], schedule, connect_to)
+            return connect_first(&[address], schedule, connect)
                 .await
                 .map(|(_, stream)| stream)
                 .map_err(failure);
@@ -187,7 +209,7 @@ impl Connector {
             Err(Arc::new(io::Error::new(io::ErrorKind::TimedOut, text)))
         });
         let addresses = resolved.map_err(ConnectError::Resolve)?;
-        match connect_first(&addresses, schedule, connect_to).await {
+        match connect_first(&addresses, schedule, connect).await {
             Ok((address, stream)) => {
                 self.names.prefer(to, address);
                 Ok(stream)
@@ -197,6 +219,40 @@ impl Connector {
                 Err(failure(failed))
             }
         }
+    }
+}
+
+/// Connects to one address. If another of the `sockets` of the same connect exists, this one holds a permit of `extra`, and
+/// fails as if no descriptor were left where there is none.
+async fn connect_within(
+    address: SocketAddr,
+    sockets: &AtomicUsize,
+    extra: Option<&Semaphore>,
+) -> io::Result<TcpStream> {
+    let _counted = CountedSocket::new(sockets);
+    let is_extra = sockets.load(Relaxed) > 1;
+    let _permit = match extra.filter(|_| is_extra).map(Semaphore::try_acquire) {
+        Some(Err(_)) => return Err(Errno::MFILE.into()),
+        Some(Ok(permit)) => Some(permit),
+        None => None,
+    };
+    connect_to(address).await
+}
+
+/// Counts a socket of a connect until it is dropped.
+struct CountedSocket<'a>(&'a AtomicUsize);
+
+impl<'a> CountedSocket<'a> {
+    /// Counts one more of the `sockets`.
+    fn new(sockets: &'a AtomicUsize) -> Self {
+        sockets.fetch_add(1, Relaxed);
+        Self(sockets)
+    }
+}
+
+impl Drop for CountedSocket<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 

@@ -23,7 +23,7 @@ pub use congestion_control::{CongestionControlError, check_congestion_control};
 pub use connector::{ConnectError, ConnectPolicy, Connector};
 pub use happy_eyeballs::FailedAddress;
 pub use listener::Listener;
-pub use negotiation::{DetectedFormat, Negotiation, NegotiationError};
+pub use negotiation::{DetectedFormat, MaxChannelsAndPorts, Negotiation, NegotiationError};
 pub(crate) use send_queue::SendQueue;
 pub use socket::ChannelSocket;
 pub(crate) use socket::{addresses, disable_reset_on_close, refuse_self_connection, try_read, try_write};

@@ -52,6 +52,10 @@ pub enum NegotiationError {
     /// The received bytes are no line of the text format.
     #[error("not an underpass peer: {0}")]
     Line(#[from] LineError),
+    /// This side has no descriptor for the channel. The peer is told nothing: it takes the end of the connection for a
+    /// fault, and tries again.
+    #[error(transparent)]
+    NoDescriptor(#[from] MaxChannelsAndPorts),
     /// The binary handshake failed, or one side refused the other.
     #[error(transparent)]
     Refused(#[from] HandshakeError),
@@ -59,6 +63,13 @@ pub enum NegotiationError {
     #[error("{0}")]
     TextRefused(&'static str),
 }
+
+/// The server has its maximum of channels and public ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the maximum of {0} channels and public ports is reached, which the limit of file descriptors allows (ulimit -n)"
+)]
+pub struct MaxChannelsAndPorts(pub usize);
 
 /// A connection that is not a channel yet, with its read buffer and its frame codec.
 #[derive(Debug)]

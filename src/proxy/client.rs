@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::timeout};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     backoff::Backoff,
@@ -16,6 +16,7 @@ use super::{
     error::{ProxyError, ServerLinkError},
     link_connector::LinkConnector,
     loop_detector::LoopDetector,
+    open_streams::OpenStreams,
     server_link::{OldLinks, ServeOutcome, ServerLink},
 };
 use crate::{
@@ -51,8 +52,8 @@ pub struct Proxy {
     service: watch::Sender<Option<ServiceKey>>,
     /// The link on which the server opens new streams; `None` while there is none.
     link: Mutex<Option<Arc<ServerLink>>>,
-    /// Tracks the open streams of all links, so that a drain can wait for them.
-    streams: TaskTracker,
+    /// The open streams of all links, which a drain waits for.
+    streams: OpenStreams,
     /// Cancelled to drain: no new streams, and the proxy ends when the open ones have.
     draining: CancellationToken,
 }
@@ -64,13 +65,13 @@ impl Proxy {
         let tasks = Tasks::new(Telemetry::new(), workers);
         Self {
             loops: Arc::new(LoopDetector::new(&config.target)),
+            streams: OpenStreams::new(config.max_streams),
             config: Arc::new(config),
             token,
             connector: Arc::default(),
             tasks,
             service: watch::Sender::new(None),
             link: Mutex::default(),
-            streams: TaskTracker::new(),
             draining: CancellationToken::new(),
         }
     }
@@ -131,10 +132,11 @@ impl Proxy {
         if let Some(link) = link {
             link.send_go_away();
         }
-        tracing::info!("draining, streams still open: {}", self.streams.len());
-        self.streams.close();
-        if timeout(self.config.drain_timeout, self.streams.wait()).await.is_err() {
-            tracing::warn!("drain timeout expired; streams aborted: {}", self.streams.len());
+        let streams = &self.streams.tracker;
+        tracing::info!("draining, streams still open: {}", streams.len());
+        streams.close();
+        if timeout(self.config.drain_timeout, streams.wait()).await.is_err() {
+            tracing::warn!("drain timeout expired; streams aborted: {}", streams.len());
         }
     }
 

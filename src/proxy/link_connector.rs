@@ -8,7 +8,6 @@ use std::{
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::timeout};
-use tokio_util::task::TaskTracker;
 
 use super::{
     channel_dialer::{ChannelDialer, STEP_TIMEOUT, connect_to_server},
@@ -18,6 +17,7 @@ use super::{
     error::ServerLinkError,
     link_events::ServerLinkEvents,
     loop_detector::{LoopDetector, ServerPath, target_port},
+    open_streams::OpenStreams,
     server_link::{GoAwayState, ServerLink},
 };
 use crate::{
@@ -48,8 +48,8 @@ pub(super) struct LinkConnector<'a> {
     loops: &'a Arc<LoopDetector>,
     /// Spawns the tasks of channels and streams.
     tasks: &'a Tasks,
-    /// Tracks the open streams of all links, so that a drain can wait for them.
-    streams: &'a TaskTracker,
+    /// The open streams of all links.
+    streams: &'a OpenStreams,
 }
 
 impl<'a> LinkConnector<'a> {
@@ -60,7 +60,7 @@ impl<'a> LinkConnector<'a> {
         connector: &'a Arc<Connector>,
         loops: &'a Arc<LoopDetector>,
         tasks: &'a Tasks,
-        streams: &'a TaskTracker,
+        streams: &'a OpenStreams,
     ) -> Self {
         Self { config, token, connector, loops, tasks, streams }
     }

@@ -7,12 +7,12 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio_util::task::TaskTracker;
 
 use super::{
     channel_target::ChannelTarget,
     error::ServerLinkError,
     loop_detector::{LoopDetector, ServerPath},
+    open_streams::OpenStreams,
     server_link::GoAwayState,
     target,
 };
@@ -47,8 +47,8 @@ pub(super) struct ServerLinkEvents {
     pub(super) path: OnceLock<ServerPath>,
     /// Spawns the task of each stream.
     pub(super) tasks: Tasks,
-    /// Tracks the streams of all links of this proxy, so that a drain can wait for them.
-    pub(super) streams: TaskTracker,
+    /// The open streams of all links of this proxy.
+    pub(super) streams: OpenStreams,
     /// How many channels the link should have.
     pub(super) channels: Arc<ChannelTarget>,
     /// Receives the server's answer to the registration; `None` once it was received.
@@ -65,18 +65,32 @@ impl ServerLinkEvents {
 }
 
 impl LinkEvents for ServerLinkEvents {
-    /// Starts the task that connects to the target and relays the stream.
+    /// Starts the task that connects to the target and relays the stream, or refuses the stream if the maximum is open.
     fn stream_opened(&self, stream: Stream, open: Open) {
+        let Some(permit) = self.streams.admit() else {
+            let (key, max) = (open.key, self.config.max_streams);
+            self.streams.log.log(|| {
+                tracing::warn!(
+                    "stream {key} refused: the maximum of {max} streams is open (option --max-streams)"
+                );
+            });
+            return stream.reset(ResetCode::LimitExceeded);
+        };
         let served = target::serve_stream(
             self.config.clone(),
             self.connector.clone(),
             self.loops.clone(),
             self.path.get().copied(),
             self.tasks.clone(),
+            self.streams.clone(),
             stream,
             open,
         );
-        self.tasks.spawn("stream", self.streams.track_future(served));
+        let served = async move {
+            served.await;
+            drop(permit);
+        };
+        self.tasks.spawn("stream", self.streams.tracker.track_future(served));
     }
 
     /// Handles a message of the server about the link itself: the answer to the registration, GOAWAY in the text

@@ -23,6 +23,7 @@ mod error;
 mod link_connector;
 mod link_events;
 mod loop_detector;
+mod open_streams;
 mod server_link;
 mod target;
 

@@ -2,7 +2,10 @@
 
 use std::{io, sync::Arc};
 
-use super::loop_detector::{LoopDetector, ServerPath};
+use super::{
+    loop_detector::{LoopDetector, ServerPath},
+    open_streams::OpenStreams,
+};
 use crate::{
     config::ProxyConfig,
     link::{Stream, StreamOutcome},
@@ -20,6 +23,7 @@ pub(super) async fn serve_stream(
     loops: Arc<LoopDetector>,
     path: Option<ServerPath>,
     tasks: Tasks,
+    streams: OpenStreams,
     stream: Stream,
     open: Open,
 ) {
@@ -28,20 +32,24 @@ pub(super) async fn serve_stream(
     let (key, target) = (open.key, &config.target);
     let mut watched = loops.watch(&open, tasks.token());
     let refuse_loop = || {
-        tracing::warn!(
-            user,
-            "stream {key}: forwarding loop: the target {target} leads back to public port {} of this service; change --to",
-            open.port
-        );
+        streams.log.log(|| {
+            tracing::warn!(
+                user,
+                "stream {key}: forwarding loop: the target {target} leads back to public port {} of this service; change --to",
+                open.port
+            );
+        });
         ResetCode::ForwardingLoop
     };
+    // The permit of the stream covers one connection; attempts to further addresses of the target need their own.
+    let policy = ConnectPolicy::for_target(config.dial_timeout).with_extra_sockets(&streams.sockets);
     let connected = tokio::select! {
         // Polled first: the connection would be the next one of the loop.
         biased;
         () = watched.token().cancelled(), if watched.is_watched() => {
             return stream.reset(if watched.is_loop() { refuse_loop() } else { ResetCode::Shutdown });
         }
-        connected = connector.connect(target, ConnectPolicy::for_target(config.dial_timeout)) => connected,
+        connected = connector.connect(target, policy) => connected,
         // The user disconnected meanwhile. Dropping the attempt resets the connection if it was just established.
         _ = stream.wait_for_reset() => return,
         // The proxy stops. The attempt may last for as long as a name server or the target does not answer.
@@ -50,7 +58,7 @@ pub(super) async fn serve_stream(
     let socket = match connected {
         Ok(socket) => socket,
         Err(error) => {
-            tracing::warn!(user, "stream {key}: cannot connect to {target}: {error}");
+            streams.log.log(|| tracing::warn!(user, "stream {key}: cannot connect to {target}: {error}"));
             return stream.reset(connect_error_code(&error));
         }
     };
@@ -66,12 +74,15 @@ pub(super) async fn serve_stream(
     match relay.await.0 {
         StreamOutcome::Finished => tracing::debug!(user, "stream {key} finished"),
         StreamOutcome::SocketFailed(error) => {
-            tracing::info!(user, "stream {key}: I/O error on the target's connection: {error}");
+            let log = || tracing::info!(user, "stream {key}: I/O error on the target's connection: {error}");
+            streams.log.log(log);
         }
-        StreamOutcome::Reset(ResetCode::ChannelLost) => {
-            tracing::info!(user, "stream {key} ended: all channels to the server were lost");
-        }
-        StreamOutcome::Reset(code) => tracing::info!(user, "stream {key} was reset by the server: {code}"),
+        StreamOutcome::Reset(code) => streams.log.log(|| match code {
+            ResetCode::ChannelLost => {
+                tracing::info!(user, "stream {key} ended: all channels to the server were lost");
+            }
+            code => tracing::info!(user, "stream {key} was reset by the server: {code}"),
+        }),
         StreamOutcome::Cancelled => {}
     }
 }

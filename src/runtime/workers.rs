@@ -51,6 +51,11 @@ impl Workers {
         Self { handles: handles.into(), next: Arc::default() }
     }
 
+    /// Returns the number of workers.
+    pub fn count(&self) -> usize {
+        self.handles.len()
+    }
+
     /// Returns the number of the next worker, in round robin.
     pub(super) fn next_index(&self) -> usize {
         self.next.fetch_add(1, Relaxed) % self.handles.len()

@@ -23,6 +23,10 @@ const MIN_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause after a failed accept.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
+/// How many connections are accepted before the tasks that were started for them run: those that close a connection at once
+/// hold its descriptor until then. tokio alone would let the loop accept 128.
+const ACCEPTS_PER_TURN: u32 = 16;
+
 /// The maximum number of connections that [`close`] accepts from a listener's backlog before it closes the listener:
 /// twice the size of the backlog.
 const MAX_ACCEPTS_ON_CLOSE: usize = 2048;
@@ -36,6 +40,7 @@ pub(super) async fn accept_loop(
 ) {
     let mut stop = std::pin::pin!(stop);
     let mut pause = MIN_PAUSE;
+    let mut accepted_this_turn = 0;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -45,6 +50,11 @@ pub(super) async fn accept_loop(
             Ok((socket, addr)) => {
                 pause = MIN_PAUSE;
                 admit(socket, addr);
+                accepted_this_turn += 1;
+                if accepted_this_turn == ACCEPTS_PER_TURN {
+                    accepted_this_turn = 0;
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) if concerns_only_connection(&error) => {}
             Err(error) => {

@@ -81,18 +81,25 @@ async fn join_link(
 ) -> Result<ChannelSlot, NegotiationError> {
     let hello = &verified.hello;
     let (mode, epoch) = (hello.mode, hello.epoch);
+    let reserve = || core.reserve_descriptor().map_err(NegotiationError::NoDescriptor);
+    // That of a new link is used again by the channel that resumes it, so that a resumption needs none.
+    let mut joining = None;
     let (link, proxy) = match mode {
         HelloMode::New => {
             let link: LinkId = rand::random();
-            (link, start_proxy(core, &hello.name, link, None, addr))
+            (link, start_proxy(core, &hello.name, link, None, addr, reserve()?))
         }
         HelloMode::Join | HelloMode::Resume => {
+            if mode == HelloMode::Join {
+                joining = Some(reserve()?);
+            }
             // The link existed when the handshake began, and may have ended since.
             (hello.link, core.find_link(hello.link).ok_or(HandshakeError::UnknownLink)?)
         }
     };
     let full = HandshakeError::TooManyChannels;
-    let slot = proxy.allocate_channel(mode == HelloMode::Resume).ok_or(full)?;
+    let mut slot = proxy.allocate_channel(mode == HelloMode::Resume).ok_or(full)?;
+    slot.descriptor = joining;
     let ticket = {
         let mut tickets = proxy.tickets.lock();
         // Of two resumptions with the same ticket at the same time, the second fails here.

@@ -56,7 +56,8 @@ pub(super) async fn admit_text(
         return refuse(negotiation, fields, ErrorCode::NotRegistered, reason).await;
     };
     // ADDPROXY stays in the buffer: the channel's driver processes it like every later line.
-    let proxy = start_proxy(core, "", rand::random(), Some(fields), addr);
+    let descriptor = core.reserve_descriptor()?;
+    let proxy = start_proxy(core, "", rand::random(), Some(fields), addr, descriptor);
     let Some(slot) = proxy.allocate_channel(false) else {
         return Err(NegotiationError::Closed);
     };

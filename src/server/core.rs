@@ -11,20 +11,21 @@ use std::{
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     admission::Admission, operator_handle::OperatorHandle, proxy::RemoteProxy, service::Service,
-    ticket_rotation::LinkId, users::Users,
+    ticket_rotation::LinkId, user_admission::UserAdmission, users::Users,
 };
 use crate::{
     config::ServerConfig,
     ids::{ProxyId, ServiceKey, StreamKey, clean, next_free_id},
     link::RateLimitCount,
     mux::WindowBudget,
+    net::MaxChannelsAndPorts,
     runtime::{Tasks, Workers},
-    telemetry::{EventKind, TableMutex, Telemetry},
+    telemetry::{EventKind, MAX_REFUSALS_PER_SECOND, TableMutex, Telemetry, Throttle},
     wire::handshake::Token,
 };
 
@@ -46,8 +47,10 @@ pub(super) struct Core {
     pub(super) admission: Arc<Admission>,
     /// The table of users: client addresses on services.
     pub(super) users: Arc<Users>,
-    /// Holds one permit for each user connection that may be open. Shutdown waits until all permits are back.
-    pub(super) user_permits: Arc<Semaphore>,
+    /// Limits user connections.
+    pub(super) user_admission: Arc<UserAdmission>,
+    /// Holds one permit for each channel and each public port that may be open, because each takes a descriptor.
+    pub(super) channels_and_ports: Arc<Semaphore>,
     /// The open public ports by port number. A proxy joins a service, and a service without proxies is removed, under this
     /// lock; no system call is made and no event emitted.
     pub(super) services: TableMutex<HashMap<u16, Arc<Service<RemoteProxy>>>>,
@@ -67,6 +70,8 @@ pub(super) struct Core {
     pub(super) limit_count: RateLimitCount,
     /// The memory budget by which the flow-control windows of all streams together may grow.
     pub(super) window_budget: WindowBudget,
+    /// Limits the log lines about connections that are offered to another proxy.
+    pub(super) redispatch_log: Throttle,
     /// Cancelled when shutdown begins: the server admits no more proxies and sends GOAWAY to those it has.
     pub(super) draining: CancellationToken,
     /// Notified when a proxy has moved to the successor or has disconnected.
@@ -94,7 +99,8 @@ impl Core {
             tasks: Tasks::new(telemetry.clone(), workers),
             admission: Admission::new(config.max_pending_handshakes),
             users: Users::new(telemetry.clone(), abort.clone(), &limit_count),
-            user_permits: Arc::new(Semaphore::new(config.max_streams)),
+            user_admission: UserAdmission::new(&config),
+            channels_and_ports: Arc::new(Semaphore::new(config.max_channels_and_ports)),
             services: TableMutex::default(),
             port_changes: Mutex::default(),
             proxies: DashMap::new(),
@@ -103,6 +109,7 @@ impl Core {
             last_proxy_id: AtomicU32::new(0),
             limit_count,
             window_budget: WindowBudget::new(config.window_budget),
+            redispatch_log: Throttle::new(MAX_REFUSALS_PER_SECOND),
             draining: CancellationToken::new(),
             proxy_moved: Notify::new(),
             close_ports: CancellationToken::new(),
@@ -121,6 +128,15 @@ impl Core {
     /// Returns the proxy that owns `link`, if its link can still be joined or resumed.
     pub(super) fn find_link(&self, link: LinkId) -> Option<Arc<RemoteProxy>> {
         self.links.get(&link).filter(|proxy| !proxy.is_closing()).map(|proxy| proxy.clone())
+    }
+
+    /// Reserves the descriptor of one more channel or public port.
+    ///
+    /// # Errors
+    /// The maximum, if it is in use.
+    pub(super) fn reserve_descriptor(&self) -> Result<OwnedSemaphorePermit, MaxChannelsAndPorts> {
+        let max = self.config.max_channels_and_ports;
+        self.channels_and_ports.clone().try_acquire_owned().map_err(|_| MaxChannelsAndPorts(max))
     }
 
     /// Returns the open service with exactly this port and group.

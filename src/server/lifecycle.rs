@@ -105,7 +105,10 @@ impl Server {
                     // The sender may have dropped its receiver; then the reply is discarded.
                     _ = request.reply.send(core.execute(&request.command));
                 }
-                _ = sweep.tick() => core.users.remove_idle(Instant::now(), retention),
+                _ = sweep.tick() => {
+                    core.users.remove_idle(Instant::now(), retention);
+                    core.user_admission.remove_idle(Instant::now());
+                }
                 aborted_streams = &mut drained => break aborted_streams,
             }
         };

@@ -41,6 +41,7 @@ mod service;
 mod shutdown;
 mod ticket_rotation;
 mod tunnel_port;
+mod user_admission;
 mod user_connection;
 mod users;
 

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     balance::{Candidate, ProxyLoad},
@@ -84,6 +85,8 @@ pub(super) struct ChannelSlot {
     pub(super) proxy: Arc<RemoteProxy>,
     /// The id of the channel: the proxy's id and the number of the channel.
     pub(super) id: ChannelId,
+    /// The reserved descriptor of the channel; `None` for the one that began or resumed the link, which has its own.
+    pub(super) descriptor: Option<OwnedSemaphorePermit>,
 }
 
 impl ChannelSlot {
@@ -146,7 +149,7 @@ impl RemoteProxy {
     /// that resumes the link may exceed it by one, because it replaces all others.
     pub(super) fn allocate_channel(self: &Arc<Self>, is_resuming: bool) -> Option<ChannelSlot> {
         let index = self.channels.lock().allocate(is_resuming)?;
-        Some(ChannelSlot { proxy: self.clone(), id: ChannelId { proxy: self.id, index } })
+        Some(ChannelSlot { proxy: self.clone(), id: ChannelId { proxy: self.id, index }, descriptor: None })
     }
 
     /// Returns the counters of the primary channel of `stream`; `None` while the proxy has no channel.

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{core::Core, proxy::RemoteProxy, proxy_events::RemoteProxyEvents, ticket_rotation::LinkId};
 use crate::{
     ids::clean,
@@ -15,13 +17,14 @@ const MAX_NAME_CHARS: usize = 255;
 
 /// Creates a proxy with a new link and adds it to the server's tables. Starts the task that removes it when the link
 /// has ended. `text` is the line layout of a text-format proxy, `None` for the binary format; `addr` is the remote
-/// address of the first channel.
+/// address of the first channel, and `descriptor` the reserved one of that channel.
 pub(super) fn start_proxy(
     core: &Arc<Core>,
     name: &str,
     link_id: LinkId,
     text: Option<FieldCount>,
     addr: SocketAddr,
+    descriptor: OwnedSemaphorePermit,
 ) -> Arc<RemoteProxy> {
     let id = core.next_proxy_id();
     let name = Some(clean(name.trim(), MAX_NAME_CHARS)).filter(|name| !name.is_empty());
@@ -32,6 +35,7 @@ pub(super) fn start_proxy(
         budget: core.window_budget.clone(),
         chunk_size: core.config.max_chunk,
         allow_striping: core.config.stripe,
+        max_streams: core.config.max_streams_per_proxy().min(MuxConfig::default().max_streams),
         ..MuxConfig::default()
     };
     let events = Arc::new(RemoteProxyEvents::new(core.clone()));
@@ -42,6 +46,8 @@ pub(super) fn start_proxy(
     core.proxies.insert(id, proxy.clone());
     let (owner, owned) = (core.clone(), proxy.clone());
     core.tasks.spawn(format!("proxy {id}"), async move {
+        // Until here, so that the link can always be resumed.
+        let _descriptor = descriptor;
         owned.link.run_until_ended().await;
         owner.links.remove(&link_id);
         owner.proxies.remove(&id);

@@ -1,7 +1,11 @@
 //! The task of one public port: accepts users until the server stops or the service has been without a proxy for
 //! long.
 
-use std::{net::SocketAddr, net::TcpStream as StdStream, sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, TcpStream as StdStream},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::net::TcpStream;
 
@@ -69,14 +73,23 @@ fn close_if_unused(core: &Core, service: &Service<RemoteProxy>, listener: &mut O
     true
 }
 
-/// Starts a task that serves one user connection, on the next worker thread.
+/// Starts a task that serves one user connection, on the next worker thread; or refuses the connection, which closing it
+/// resets.
 fn admit_user(core: &Arc<Core>, service: &Arc<Service<RemoteProxy>>, socket: StdStream, addr: SocketAddr) {
+    // Admitted here and not in the task: once the accept loop has ended, the drain waits for all that were admitted. And
+    // the sockets of a flood would wait for their tasks, beyond the limit of descriptors.
+    let admitted = match core.user_admission.admit(service, addr.ip(), Instant::now()) {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            drop(socket);
+            return core.report_rejected_user(&service.key, addr, refusal.to_string());
+        }
+    };
     let (owned, pending) = (core.clone(), PendingUser::new(service));
-    // Taken here and not in the task: once the accept loop has ended, the drain waits until all permits are back.
-    let permit = core.user_permits.clone().try_acquire_owned();
     core.tasks.spawn_on(core.tasks.next_worker(), "user", async move {
+        let _admitted = admitted;
         match TcpStream::from_std(socket) {
-            Ok(socket) => user_connection::serve(&owned, pending, permit, socket, addr).await,
+            Ok(socket) => user_connection::serve(&owned, pending, socket, addr).await,
             Err(error) => owned.report_rejected_user(&pending.service().key, addr, error.to_string()),
         }
     });

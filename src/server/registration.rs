@@ -2,6 +2,8 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{
     core::Core,
     proxy::{MAX_SERVICES_PER_PROXY, RemoteProxy, ServiceRejection},
@@ -124,9 +126,9 @@ fn join_service(
         return Ok(joined);
     }
     let listener = open_port(core, requested.port)?;
-    let (service, listener) = enter_service(core, &requested.group, listener, proxy)?;
+    let (service, port) = enter_service(core, &requested.group, listener, proxy)?;
     drop(changing);
-    Ok(start_service(core, service, listener))
+    Ok(start_service(core, service, port))
 }
 
 /// Adds `proxy` to the pool of the service with this port if it is open; `None` if it is not.
@@ -152,6 +154,14 @@ fn join_open_service(
     Ok(Some(service))
 }
 
+/// A public port that was opened and does not accept users yet.
+struct OpenPort {
+    /// The listening socket.
+    listener: Listener,
+    /// The reserved descriptor of the socket.
+    descriptor: OwnedSemaphorePermit,
+}
+
 /// Enters the service of a port that was opened into the table of services, with `proxy` as its first proxy. The caller
 /// holds the lock on changes of ports, and [starts](start_service) the service after it has released that.
 fn enter_service(
@@ -159,8 +169,10 @@ fn enter_service(
     group: &Group,
     listener: Listener,
     proxy: &Arc<RemoteProxy>,
-) -> Result<(Arc<Service<RemoteProxy>>, Listener), RegistrationRefusal> {
+) -> Result<(Arc<Service<RemoteProxy>>, OpenPort), RegistrationRefusal> {
     let port = listener.local_addr().map_err(RegistrationRefusal::NoLocalAddress)?.port();
+    let no_descriptor = |max| RegistrationRefusal::CannotOpen { port, source: io::Error::other(max) };
+    let descriptor = core.reserve_descriptor().map_err(no_descriptor)?;
     let service = Service::new(
         core.telemetry.register_service(ServiceKey { port, group: group.clone() }),
         core.config.default_policy,
@@ -169,21 +181,22 @@ fn enter_service(
     );
     service.pool.join(proxy);
     core.services.lock().insert(port, service.clone());
-    Ok((service, listener))
+    Ok((service, OpenPort { listener, descriptor }))
 }
 
 /// Reports that a service was opened, and starts the task that accepts its users.
 fn start_service(
     core: &Arc<Core>,
     service: Arc<Service<RemoteProxy>>,
-    listener: Listener,
+    port: OpenPort,
 ) -> Arc<Service<RemoteProxy>> {
     service.report_opened();
+    let OpenPort { listener, descriptor } = port;
     let open = core.open_ports.token();
     let task = public_port::run(core.clone(), service.clone(), listener);
     core.tasks.spawn(format!("service {}", service.key), async move {
         task.await;
-        drop(open);
+        drop((open, descriptor));
     });
     service
 }
@@ -220,9 +233,9 @@ fn open_any_port(
             continue;
         }
         let Some(listener) = open_if_free(core, port) else { continue };
-        let (service, listener) = enter_service(core, group, listener, proxy)?;
+        let (service, port) = enter_service(core, group, listener, proxy)?;
         drop(changing);
-        return Ok(start_service(core, service, listener));
+        return Ok(start_service(core, service, port));
     }
     Err(RegistrationRefusal::NoFreePort(allowed))
 }

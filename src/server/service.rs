@@ -34,6 +34,8 @@ pub(super) struct Service<P> {
     guard: ServiceGuard,
     /// The number of user connections that wait for a proxy.
     pending_users: AtomicUsize,
+    /// The number of user connections that are admitted and have not ended, those that wait for a proxy included.
+    open_users: AtomicUsize,
 }
 
 impl<P: Candidate> Service<P> {
@@ -52,6 +54,7 @@ impl<P: Candidate> Service<P> {
             close,
             guard,
             pending_users: AtomicUsize::new(0),
+            open_users: AtomicUsize::new(0),
         })
     }
 
@@ -109,5 +112,25 @@ impl<P> PendingUser<P> {
 impl<P> Drop for PendingUser<P> {
     fn drop(&mut self) {
         self.0.pending_users.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Counts one user connection of a service until it is dropped.
+#[derive(Debug)]
+pub(super) struct OpenUser<P>(Arc<Service<P>>);
+
+impl<P> OpenUser<P> {
+    /// Counts one more user connection of `service`. Returns `None` if it has `max` already.
+    pub(super) fn new(service: &Arc<Service<P>>, max: usize) -> Option<Self> {
+        let counted = Self(service.clone());
+        let before = service.open_users.fetch_add(1, SeqCst);
+        // Dropping it takes the connection back.
+        (before < max).then_some(counted)
+    }
+}
+
+impl<P> Drop for OpenUser<P> {
+    fn drop(&mut self) {
+        self.0.open_users.fetch_sub(1, SeqCst);
     }
 }

@@ -68,7 +68,7 @@ impl Core {
             }
             self.close_ports.cancel();
             self.open_ports.close();
-            // Before `all_streams_ended` asks for the permits: the semaphore is fair, so that the request for all of
+            // Before `wait_all_ended` asks for the permits: the semaphore is fair, so that the request for all of
             // them would take every returned permit from the last users, who are being accepted now.
             self.open_ports.wait().await;
         };
@@ -84,7 +84,7 @@ impl Core {
             self.telemetry.emit(EventKind::DrainDeadlineSet { open_streams, within });
         }
         tokio::select! {
-            () = self.all_streams_ended() => 0,
+            () = self.user_admission.wait_all_ended() => 0,
             () = sleep_until(deadline) => self.open_streams(),
             () = shutdown.abort.cancelled() => self.open_streams(),
         }
@@ -95,7 +95,7 @@ impl Core {
     pub(super) async fn terminate(&self, aborted_streams: u64) -> ShutdownReport {
         self.abort.cancel();
         let deadline = Instant::now() + CLEANUP_TIMEOUT;
-        _ = timeout_at(deadline, self.all_streams_ended()).await;
+        _ = timeout_at(deadline, self.user_admission.wait_all_ended()).await;
         let proxies: Vec<_> = self.proxies.iter().map(|proxy| proxy.clone()).collect();
         for proxy in proxies {
             proxy.close_for_shutdown();
@@ -106,7 +106,7 @@ impl Core {
         ShutdownReport {
             running_tasks: self.tasks.len(),
             aborted_streams,
-            missing_permits: self.config.max_streams - self.user_permits.available_permits(),
+            missing_permits: self.user_admission.admitted(),
             remaining_users: self.users.len(),
         }
     }
@@ -121,12 +121,5 @@ impl Core {
         while !self.proxies.iter().all(|proxy| proxy.has_moved()) {
             self.proxy_moved.notified().await;
         }
-    }
-
-    /// Waits until every user connection has returned its permit.
-    async fn all_streams_ended(&self) {
-        let all = u32::try_from(self.config.max_streams).unwrap_or(u32::MAX);
-        // Acquiring fails only on a closed semaphore, and this one is never closed.
-        _ = self.user_permits.acquire_many(all).await;
     }
 }

@@ -1,13 +1,13 @@
 //! One user connection: admission, assignment to a proxy, relaying, and redispatch to another proxy that may serve it
 //! when the first one fails before any target has received a byte.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
-
-use tokio::{
-    io::Interest,
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, TryAcquireError},
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
+
+use tokio::{io::Interest, net::TcpStream};
 
 use super::{
     balance::ActiveStreamGuard,
@@ -22,6 +22,7 @@ use crate::{
     link::{
         NewStream, RateLimit, RetryableConnection, Stream, StreamControl, StreamOutcome, StreamRateLimits,
     },
+    mux::OpenError,
     telemetry::{EndReason, StreamGuard, seconds},
     wire::ResetCode,
 };
@@ -34,23 +35,15 @@ const MAX_REDISPATCHES: usize = 3;
 /// a proxy that had its maximum of streams may have capacity again, which nothing announces.
 const RETRIES_PER_WAIT: u32 = 20;
 
-/// Serves one user connection from its acceptance to its end. `pending` keeps the service open until a proxy is
-/// assigned; `permit` is an error if the server has its maximum of user connections.
+/// Serves one user connection from its admission to its end. `pending` keeps the service open until a proxy is
+/// assigned.
 pub(super) async fn serve(
     core: &Arc<Core>,
     pending: PendingUser<RemoteProxy>,
-    permit: Result<OwnedSemaphorePermit, TryAcquireError>,
     socket: TcpStream,
     addr: SocketAddr,
 ) {
     let service = pending.service().clone();
-    let Ok(_permit) = permit else {
-        let reason = format!(
-            "the maximum of {} open user connections is reached (option --max-streams)",
-            core.config.max_streams
-        );
-        return core.report_rejected_user(&service.key, addr, reason);
-    };
     let Some(lease) = core.users.admit(service.stats(), addr.ip(), |key| core.streams.contains_key(&key))
     else {
         return core.report_rejected_user(
@@ -121,8 +114,9 @@ struct Assignment {
 
 /// Why no stream was opened for a connection.
 enum AssignError {
-    /// No proxy had capacity within the wait timeout, or none is left that could reach the target.
-    NoProxy,
+    /// No proxy had capacity within the wait timeout, or none is left that could reach the target. Contains why the last
+    /// proxy took no stream, if there was one.
+    NoProxy(Option<OpenError>),
     /// The connection ended while it waited for a proxy.
     Ended(EndReason),
 }
@@ -147,8 +141,8 @@ impl UserConnection<'_> {
             let Assignment { proxy, stream, _active } = match assigned {
                 Ok(assignment) => assignment,
                 Err(AssignError::Ended(reason)) => return reason,
-                Err(AssignError::NoProxy) => {
-                    return last_failure.unwrap_or_else(|| self.report_wait_timeout(core));
+                Err(AssignError::NoProxy(error)) => {
+                    return last_failure.unwrap_or_else(|| self.report_wait_timeout(core, error));
                 }
             };
             if let Some(channel) = proxy.channel_stats(&stream) {
@@ -158,11 +152,12 @@ impl UserConnection<'_> {
             let (reason, retryable) = self.relay_through(core, &proxy, stream, connection).await;
             match retryable {
                 Some(retryable) if failed_proxies.len() < MAX_REDISPATCHES => {
-                    tracing::info!(
-                        "stream {}: proxy {} failed to serve it ({reason}); trying another proxy",
-                        self.lease.key,
-                        proxy.id
-                    );
+                    let (key, failed) = (self.lease.key, proxy.id);
+                    core.redispatch_log.log(|| {
+                        tracing::info!(
+                            "stream {key}: proxy {failed} failed to serve it ({reason}); trying another proxy"
+                        );
+                    });
                     connection = retryable;
                     last_failure = Some(reason);
                     failed_proxies.push(proxy);
@@ -173,10 +168,18 @@ impl UserConnection<'_> {
         }
     }
 
-    /// Reports that no proxy had capacity within the wait timeout. Returns the reason of the connection's end.
-    fn report_wait_timeout(&self, core: &Core) -> EndReason {
+    /// Reports that no proxy had capacity within the wait timeout; `error` is why the last one took no stream. Returns the
+    /// reason of the connection's end.
+    fn report_wait_timeout(&self, core: &Core, error: Option<OpenError>) -> EndReason {
         let timeout = seconds(core.config.proxy_wait_timeout);
-        let reason = format!("no proxy became available within {timeout}");
+        let reason = match error {
+            Some(OpenError::TooManyStreams) => format!(
+                "no proxy had room within {timeout} (option --wait): each has its maximum of {} streams (option \
+                 --max-streams-per-proxy)",
+                core.config.max_streams_per_proxy()
+            ),
+            _ => format!("no proxy became available within {timeout} (option --wait)"),
+        };
         core.report_rejected_user(&self.service.key, self.addr, reason);
         EndReason::NoProxy
     }
@@ -194,15 +197,19 @@ impl UserConnection<'_> {
         let control = stream.control();
         self.handle.attach(proxy.id, control.clone());
         self.guard.stats().set_details_source(Some(Arc::new(control.clone())));
-        // Cancelled by the operator or the shutdown, through `cancel`, or here when the proxy does not answer.
+        // Cancelled by the operator or the shutdown, through `cancel`, or here at a timeout.
         let give_up = cancel.child_token();
-        let reset_code =
-            || if cancel.is_cancelled() { core.cancel_reset_code() } else { ResetCode::ProxyTimeout };
+        let timeout = OnceLock::new();
+        let reset_code = || match timeout.get() {
+            Some(code) if !cancel.is_cancelled() => *code,
+            _ => core.cancel_reset_code(),
+        };
         let relay = stream.relay(connection, ResetCode::UserIoError, &give_up, reset_code);
         let mut relay = std::pin::pin!(relay);
         let (outcome, retryable) = tokio::select! {
             ended = &mut relay => ended,
-            () = accept_timeout(&control, core.config.open_timeout) => {
+            code = timed_out(&control, core.config.open_timeout, core.config.idle_timeout) => {
+                _ = timeout.set(code);
                 give_up.cancel();
                 relay.await
             }
@@ -211,6 +218,9 @@ impl UserConnection<'_> {
             StreamOutcome::Finished => (EndReason::Finished, None),
             StreamOutcome::SocketFailed(_) => (EndReason::UserSocketError, None),
             StreamOutcome::Cancelled if cancel.is_cancelled() => (core.cancel_end_reason(), None),
+            StreamOutcome::Cancelled if timeout.get() == Some(&ResetCode::IdleTimeout) => {
+                (EndReason::IdleTimeout, None)
+            }
             StreamOutcome::Cancelled => {
                 proxy.load.record_failure();
                 (EndReason::ProxyTimeout, retryable)
@@ -256,16 +266,17 @@ impl UserConnection<'_> {
         let mut wait = std::pin::pin!(wait);
         loop {
             pool_changes.mark_unchanged();
-            if let Some(assignment) = self.open_stream(core, failed_proxies) {
-                return Ok(assignment);
-            }
+            let error = match self.open_stream(core, failed_proxies) {
+                Ok(assignment) => return Ok(assignment),
+                Err(error) => error,
+            };
             if last_failure.is_some_and(|failure| *failure != EndReason::ProxyGone) {
-                return Err(AssignError::NoProxy);
+                return Err(AssignError::NoProxy(error));
             }
             tokio::select! {
                 _ = pool_changes.changed() => {}
                 () = tokio::time::sleep(timeout / RETRIES_PER_WAIT) => {}
-                () = &mut wait => return Err(AssignError::NoProxy),
+                () = &mut wait => return Err(AssignError::NoProxy(error)),
                 () = cancel.cancelled() => return Err(AssignError::Ended(core.cancel_end_reason())),
                 // Only an error: a user may send its request, close its sending direction (FIN) and wait for the
                 // answer.
@@ -277,19 +288,28 @@ impl UserConnection<'_> {
     }
 
     /// Tries each available proxy once, in the order of the service's policy, except `failed_proxies`. Returns the
-    /// first stream that could be opened; a proxy that has its maximum of streams, or is about to close, opens none.
-    fn open_stream(&self, core: &Core, failed_proxies: &[Arc<RemoteProxy>]) -> Option<Assignment> {
+    /// first stream that could be opened; a proxy that has its maximum of streams, or is about to close, opens none. The
+    /// error is that of the last proxy, if one was tried.
+    fn open_stream(
+        &self,
+        core: &Core,
+        failed_proxies: &[Arc<RemoteProxy>],
+    ) -> Result<Assignment, Option<OpenError>> {
         let mut tried = failed_proxies.to_vec();
+        let mut last_error = None;
         while let Some(proxy) = self.service.pool.pick(&tried) {
             // Counted before the stream is open, so that a simultaneous pick already sees the load.
             let active = proxy.load.begin_stream();
             match proxy.link.open(self.new_stream(core, &proxy)) {
-                Ok(stream) => return Some(Assignment { proxy, stream, _active: active }),
-                Err(error) => tracing::debug!("proxy {} takes no new stream: {error}", proxy.id),
+                Ok(stream) => return Ok(Assignment { proxy, stream, _active: active }),
+                Err(error) => {
+                    tracing::debug!("proxy {} takes no new stream: {error}", proxy.id);
+                    last_error = Some(error);
+                }
             }
             tried.push(proxy);
         }
-        None
+        Err(last_error)
     }
 
     /// Returns the parameters of a stream through `proxy`.
@@ -303,6 +323,25 @@ impl UserConnection<'_> {
             limits: StreamRateLimits::new(limits.map(Arc::clone)),
             latency_observer: proxy.latency_recorder.clone(),
         }
+    }
+}
+
+/// Completes when one of the two timeouts has expired, with the code that the proxy receives: it has not answered OPEN, or the
+/// stream is idle.
+async fn timed_out(
+    control: &StreamControl,
+    open_timeout: Duration,
+    idle_timeout: Option<Duration>,
+) -> ResetCode {
+    let idle = async {
+        match idle_timeout {
+            Some(timeout) => control.wait_idle(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = accept_timeout(control, open_timeout) => ResetCode::ProxyTimeout,
+        () = idle => ResetCode::IdleTimeout,
     }
 }
 

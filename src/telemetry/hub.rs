@@ -13,7 +13,10 @@ use tokio::sync::broadcast;
 
 use super::{
     ByteCounters, ChannelStats, EndReason, Event, EventKind, Gauge, ProxyStats, ServiceStats, StreamStats,
-    Totals, UserStats, clock, registry::Registry, table_mutex::assert_no_table_locked, throttle::Throttle,
+    Totals, UserStats, clock,
+    registry::Registry,
+    table_mutex::assert_no_table_locked,
+    throttle::{EventThrottles, Throttle},
 };
 use crate::ids::{ChannelId, ProxyId, ServiceKey};
 
@@ -42,9 +45,8 @@ pub struct Telemetry {
     users_rejected: AtomicU64,
     /// Connections on the tunnel port whose handshake failed, since the start.
     handshakes_failed: AtomicU64,
-    /// One throttle for each kind of event that a peer can cause at any rate: rejected users, failed handshakes, frames for
-    /// unknown streams, refused registrations.
-    throttles: [Throttle; 4],
+    /// Limit the events that users and peers can cause at any rate.
+    pub(super) throttles: EventThrottles,
     /// The counters of the open services, by key.
     pub(super) services: DashMap<ServiceKey, Arc<ServiceStats>>,
     /// The counters of the connected proxies, also within the grace period, by id.
@@ -69,7 +71,7 @@ impl Default for Telemetry {
             forwarding_loops: AtomicU64::new(0),
             users_rejected: AtomicU64::new(0),
             handshakes_failed: AtomicU64::new(0),
-            throttles: Default::default(),
+            throttles: EventThrottles::default(),
             services: DashMap::new(),
             proxies: DashMap::new(),
             channels: DashMap::new(),
@@ -91,39 +93,33 @@ impl Telemetry {
         self.events.subscribe()
     }
 
-    /// Broadcasts an event and logs it, with the target `lifecycle`.
+    /// Broadcasts an event and logs it, with the target `lifecycle`. Returns whether it did.
     ///
     /// Must not be called while the lock of a [`TableMutex`](super::TableMutex) is held; debug builds check it.
     ///
-    /// Of each kind of event that a peer can cause at any rate, at most 100 are emitted in a second; the rest is counted, and
-    /// the log says how many were suppressed.
-    pub fn emit(&self, kind: EventKind) {
+    /// Of each kind of event that users and peers can cause at any rate, a limited number is emitted in a second; the rest is
+    /// counted, and the log says how many were suppressed. Counters and snapshots are exact all the same.
+    pub fn emit(&self, kind: EventKind) -> bool {
+        let throttle = self.throttles.of(&kind);
+        self.emit_throttled(throttle, kind)
+    }
+
+    /// Counts an event, and broadcasts and logs it, unless `throttle` suppresses it. Returns whether it did.
+    pub(super) fn emit_throttled(&self, throttle: Option<&Throttle>, kind: EventKind) -> bool {
         assert_no_table_locked();
-        let throttle = match &kind {
-            EventKind::UserRejected { .. } => {
-                self.users_rejected.fetch_add(1, Relaxed);
-                Some(&self.throttles[0])
-            }
-            EventKind::HandshakeFailed { .. } => {
-                self.handshakes_failed.fetch_add(1, Relaxed);
-                Some(&self.throttles[1])
-            }
+        match &kind {
+            EventKind::UserRejected { .. } => _ = self.users_rejected.fetch_add(1, Relaxed),
+            EventKind::HandshakeFailed { .. } => _ = self.handshakes_failed.fetch_add(1, Relaxed),
             EventKind::StreamEnded { reason, .. } => {
                 let is_loop = *reason == EndReason::ForwardingLoop;
                 self.forwarding_loops.fetch_add(u64::from(is_loop), Relaxed);
                 self.streams_empty.fetch_add(u64::from(kind.is_empty_stream()), Relaxed);
-                None
-            }
-            EventKind::UnknownStream { .. } => Some(&self.throttles[2]),
-            EventKind::RegistrationRefused { .. } => Some(&self.throttles[3]),
-            _ => None,
-        };
-        match throttle.map(|throttle| throttle.admit(Instant::now())) {
-            Some(None) => return,
-            Some(Some(suppressed)) if suppressed > 0 => {
-                tracing::warn!(target: "lifecycle", "{suppressed} events of the same kind as the next one were suppressed: at most 100 per second are logged");
             }
             _ => {}
+        }
+        if let Some(throttle) = throttle {
+            let Some(suppressed) = throttle.admit(Instant::now()) else { return false };
+            throttle.log_suppressed(suppressed);
         }
         match &kind {
             kind if kind.is_warning() => tracing::warn!(target: "lifecycle", "{}", log_text(kind)),
@@ -132,6 +128,7 @@ impl Telemetry {
         }
         // An error only means that there is no receiver.
         _ = self.events.send(Event { epoch_ms: clock::epoch_ms(), kind });
+        true
     }
 
     /// Returns the server-wide sums and counts.

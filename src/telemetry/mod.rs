@@ -42,3 +42,4 @@ pub use stats::{
 };
 pub use table_mutex::{TableGuard, TableMutex, assert_no_table_locked};
 pub use tcp::{ChannelHealth, ChannelHealthSource, TcpInfo};
+pub use throttle::{MAX_LIFECYCLE_PER_SECOND, MAX_REFUSALS_PER_SECOND, Throttle};

@@ -37,6 +37,8 @@ pub enum ResetCode {
     /// GOAWAY only. From the server: the link's stream numbers are about to run out, and the proxy should open another link,
     /// while it still serves this one. From the proxy: it has.
     LinkReplaced = 15,
+    /// The stream carried no byte in either direction for the idle timeout.
+    IdleTimeout = 16,
 }
 
 /// The reasons of protocol version 1: the English sentences that its text format has in place of a code's name.
@@ -61,7 +63,7 @@ const VERSION_1_REASONS: [(&str, ResetCode); 12] = [
 
 impl ResetCode {
     /// Every code, in the order of its number.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Killed,
         Self::UserIoError,
         Self::TargetIoError,
@@ -77,6 +79,7 @@ impl ResetCode {
         Self::ProxyTimeout,
         Self::ForwardingLoop,
         Self::LinkReplaced,
+        Self::IdleTimeout,
     ];
 
     /// Returns the code with the number `code`. A number that this version does not know, which a newer peer may send,
@@ -121,6 +124,7 @@ impl ResetCode {
             Self::ProxyTimeout => "PROXY_TIMEOUT",
             Self::ForwardingLoop => "FORWARDING_LOOP",
             Self::LinkReplaced => "LINK_REPLACED",
+            Self::IdleTimeout => "IDLE_TIMEOUT",
         }
     }
 
@@ -160,6 +164,7 @@ impl fmt::Display for ResetCode {
             Self::ProxyTimeout => "the proxy did not answer in time",
             Self::ForwardingLoop => "forwarding loop: the target leads back to this service",
             Self::LinkReplaced => "the link is replaced by a new one",
+            Self::IdleTimeout => "idle timeout: no byte in either direction",
         })
     }
 }

@@ -25,17 +25,17 @@ use crate::{
 };
 
 /// Command line of the server.
-const SERVER: &str = "server --listen 127.0.0.1:0 --bind 127.0.0.1 --token t --no-tui";
+pub const SERVER: &str = "server --listen 127.0.0.1:0 --bind 127.0.0.1 --token t --no-tui";
 
 /// Runs the program under a shell, which can limit its resources first.
-fn program(shell: &str) -> Process {
+pub fn program(shell: &str) -> Process {
     let mut command = Command::new("sh");
     command.args(["-c", shell]).env_remove("UNDERPASS_TOKEN").env("NO_COLOR", "1");
     Process::spawn(command)
 }
 
 /// Starts a conforming proxy for an echo. Returns its public address, too.
-async fn proxy(addr: &str) -> (RunningProxy, Target, SocketAddr) {
+pub async fn proxy(addr: &str) -> (RunningProxy, Target, SocketAddr) {
     let echo = target::echo().await;
     let config = ProxyConfig::new(addr, "0".parse().unwrap(), echo.addr.to_string());
     let mut proxy = RunningProxy::start(config, Token::new("t"));
@@ -44,40 +44,9 @@ async fn proxy(addr: &str) -> (RunningProxy, Target, SocketAddr) {
 }
 
 /// Asserts that a user receives the echo of `word`.
-async fn echoes(user: &mut TcpStream, word: &[u8]) {
+pub async fn echoes(user: &mut TcpStream, word: &[u8]) {
     user.write_all(word).await.unwrap();
     soon("an echo", user.read_exact(&mut vec![0; word.len()])).await.unwrap();
-}
-
-/// With few descriptors the server pauses accepting instead of spinning or exiting, open streams continue, and once descriptors
-/// are free it accepts users again.
-#[tokio::test]
-async fn without_descriptors_the_server_pauses_accepting() {
-    let binary = env!("CARGO_BIN_EXE_underpass");
-    let mut process = program(&format!("ulimit -n 48 && exec '{binary}' {SERVER}"));
-    let line = process.line("listening for proxies on ").await;
-    let (proxy, _echo, public) = proxy(line.rsplit(' ').next().unwrap()).await;
-    let mut early = TcpStream::connect(public).await.unwrap();
-    echoes(&mut early, b"early").await;
-
-    // The kernel completes their handshakes, but the server has no descriptors to accept all of them.
-    let mut users = Vec::new();
-    for _ in 0..80 {
-        users.push(TcpStream::connect(public).await.unwrap());
-    }
-    process.line(&format!("cannot accept connections on {public}: ")).await;
-    let begin = Instant::now();
-    process.line("cannot accept").await;
-    process.line("cannot accept").await;
-    let failures = |process: &Process| process.output().matches("cannot accept").count();
-    echoes(&mut early, b"still").await;
-    // The pauses between attempts double from 10 ms: a dozen attempts take more than three seconds.
-    tokio::time::sleep_until((begin + 2 * SECOND).into()).await;
-    assert!(failures(&process) < 12, "{}", process.output());
-    drop(users);
-    serves_a_fresh_user(public).await;
-    drop(early);
-    proxy.stop().await;
 }
 
 /// The log is written to a full device. Streams continue and new users are served.

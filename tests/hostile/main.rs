@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+#[cfg(target_os = "linux")]
+mod descriptors;
 mod floods;
+mod limits;
 mod loops;
 mod machine;
 mod odd;

@@ -64,6 +64,9 @@ impl Tunnel {
             bind: LOOPBACK.ip(),
             drain_timeout: DRAIN,
             user_id_retention: Duration::from_millis(100),
+            // All users of a test come from one address, and mostly to one service.
+            max_streams_per_address: Some(usize::MAX),
+            max_streams_per_service: Some(usize::MAX),
             ..ServerConfig::default()
         };
         change(&mut config);

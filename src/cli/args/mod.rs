@@ -3,6 +3,7 @@
 //! Everything is validated here; the modules below get configurations that need no further checks.
 
 mod host_port;
+mod limits;
 mod shared;
 mod values;
 
@@ -27,6 +28,7 @@ use crate::{
     ids::{Group, MAX_WEIGHT, Policy, ServiceKey},
 };
 
+use limits::LimitArgs;
 use shared::CongestionArgs;
 pub(super) use shared::{LogArgs, ScreenArgs, TokenArgs, WorkerArgs};
 
@@ -122,9 +124,9 @@ pub(super) struct ServerArgs {
     /// The congestion control of channels
     #[command(flatten)]
     congestion: CongestionArgs,
-    /// Maximum number of open user connections
-    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    max_streams: u32,
+    /// The limits of user connections
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Arguments of the cockpit
     #[command(flatten)]
     pub(super) screen: ScreenArgs,
@@ -164,6 +166,10 @@ pub(super) struct ProxyArgs {
     /// Frame format on the channels; text is for comparison, and sends the token in clear text
     #[arg(long, value_enum, default_value_t = ProxyFormat::Binary)]
     format: ProxyFormat,
+    /// Maximum number of open streams; further ones are offered to other proxies of the service. Lower where the limit of
+    /// file descriptors requires it
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = number(1..=1_000_000))]
+    max_streams: u32,
     /// Drain timeout: time open streams may continue after SIGTERM or Ctrl-C, in seconds; a second signal ends them
     #[arg(long, value_name = "SECS", default_value = "8", value_parser = seconds)]
     drain: Duration,
@@ -286,7 +292,7 @@ impl CliArgs {
 impl ServerArgs {
     /// Resolves the arguments into the server's configuration.
     pub(super) fn config(&self) -> ServerConfig {
-        ServerConfig {
+        let mut config = ServerConfig {
             listen: self.listen,
             bind: self.bind,
             allowed_ports: self.ports,
@@ -304,9 +310,10 @@ impl ServerArgs {
             stripe: self.stripe.is_on(),
             congestion: self.congestion.congestion(),
             inspect_protocols: !self.screen.no_sniff,
-            max_streams: self.max_streams as usize,
             ..ServerConfig::default()
-        }
+        };
+        self.limits.apply(&mut config);
+        config
     }
 }
 
@@ -319,6 +326,7 @@ impl ProxyArgs {
             channels: self.channels,
             weight: self.weight,
             format: self.format,
+            max_streams: self.max_streams as usize,
             drain_timeout: self.drain,
             max_chunk: self.chunk,
             stripe: self.stripe.is_on(),

@@ -143,6 +143,13 @@ impl Mux {
         self.streams.get(&stream).map(|stream| stream.recv.flow())
     }
 
+    /// Returns how many bytes of a stream were written, acknowledged by the peer, and consumed here, in sum: a number that
+    /// grows with every progress of the stream in either direction. `None` if the stream is not open.
+    pub fn relayed_bytes(&self, stream: u32) -> Option<u64> {
+        let stream = self.streams.get(&stream)?;
+        Some(stream.send.progress() + stream.recv.consumed())
+    }
+
     /// Returns how many streams of the link are open.
     pub fn stream_count(&self) -> usize {
         self.streams.len()

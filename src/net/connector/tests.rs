@@ -156,3 +156,18 @@ async fn an_attempt_that_connects_to_itself_is_a_refusal_and_leaves_the_port_fre
         Connector::new().connect(&address.to_string(), ConnectPolicy::for_target(SECOND)).await.unwrap();
     assert_ne!(stream.local_addr().unwrap(), address);
 }
+
+/// An attempt beside a pending one takes another descriptor, which needs a permit; one that follows a failure does not.
+#[tokio::test]
+async fn attempts_beside_the_first_one_are_limited_by_permits() {
+    let (dead, (_listener, alive)) = (BlackHole::new(), listener());
+    let sockets = Semaphore::new(0);
+    let policy = ConnectPolicy::for_target(SECOND).with_extra_sockets(&sockets);
+    let error = connector(&[dead.address, alive]).connect("name:1", policy).await.unwrap_err();
+    assert!(error.is_exhausted() && error.to_string().contains("Too many open files"), "{error}");
+    let stream = connector(&[refusing(), alive]).connect("name:1", policy).await.unwrap();
+    assert_eq!(stream.peer_addr().unwrap(), alive);
+    sockets.add_permits(1);
+    let stream = connector(&[dead.address, alive]).connect("name:1", policy).await.unwrap();
+    assert_eq!((stream.peer_addr().unwrap(), sockets.available_permits()), (alive, 1));
+}

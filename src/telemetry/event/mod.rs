@@ -236,7 +236,11 @@ impl EventKind {
             | Self::TaskPanicked { .. } => true,
             Self::StreamEnded { reason, .. } => !matches!(
                 reason,
-                EndReason::Finished | EndReason::Killed | EndReason::UserSocketError | EndReason::UserAborted
+                EndReason::Finished
+                    | EndReason::Killed
+                    | EndReason::UserSocketError
+                    | EndReason::UserAborted
+                    | EndReason::IdleTimeout
             ),
             Self::ProxyDisconnected { reason, .. } | Self::ChannelDisconnected { reason, .. } => !matches!(
                 reason,

@@ -55,6 +55,8 @@ pub enum EndReason {
     /// The proxy's link ended before the stream did: its channels were lost for longer than the grace period, or it
     /// shut down.
     ProxyGone,
+    /// The stream carried no byte in either direction for the idle timeout.
+    IdleTimeout,
     /// The operator killed the stream or its user.
     Killed,
     /// The server shut down before the stream had ended.
@@ -80,7 +82,7 @@ impl EndReason {
             | Self::ForwardingLoop
             | Self::Protocol(_)
             | Self::ProxyReset(_) => EndedBy::Proxy,
-            Self::NoProxy | Self::Shutdown | Self::Internal => EndedBy::Server,
+            Self::NoProxy | Self::IdleTimeout | Self::Shutdown | Self::Internal => EndedBy::Server,
         }
     }
 
@@ -101,6 +103,7 @@ impl EndReason {
             Self::UserAborted => "user aborted",
             Self::NoProxy => "no proxy",
             Self::ProxyGone => "proxy lost",
+            Self::IdleTimeout => "idle timeout",
             Self::Killed => "by operator",
             Self::Shutdown => "shutdown",
             Self::Protocol(_) => "protocol error",
@@ -124,6 +127,7 @@ impl fmt::Display for EndReason {
             Self::UserAborted => f.write_str("user connection reset or failed while waiting for a proxy"),
             Self::NoProxy => f.write_str("no proxy available"),
             Self::ProxyGone => f.write_str("link to the proxy lost"),
+            Self::IdleTimeout => f.write_str("idle timeout (option --idle-timeout)"),
             Self::Killed => f.write_str("killed by the operator"),
             Self::Shutdown => f.write_str("server shutdown"),
             Self::Protocol(why) => write!(f, "protocol error: {why}"),

@@ -105,8 +105,9 @@ impl Telemetry {
         for gauge in [&self.streams_gauge, &user.streams, &user.service.streams] {
             gauge.enter();
         }
-        self.emit(EventKind::StreamOpened { key, addr, service: user.service.key.clone() });
-        StreamGuard::new(self.clone(), stats, number)
+        let is_announced =
+            self.emit(EventKind::StreamOpened { key, addr, service: user.service.key.clone() });
+        StreamGuard { telemetry: self.clone(), stats, number, is_announced }
     }
 }
 
@@ -264,14 +265,11 @@ pub struct StreamGuard {
     stats: Arc<StreamStats>,
     /// The stream's serial number in the registry of streams.
     number: u64,
+    /// Whether the event that the stream was opened was emitted, and not suppressed in a flood of connections.
+    is_announced: bool,
 }
 
 impl StreamGuard {
-    /// Creates the guard of the registered stream with this serial number.
-    pub(super) fn new(telemetry: Arc<Telemetry>, stats: Arc<StreamStats>, number: u64) -> Self {
-        Self { telemetry, stats, number }
-    }
-
     /// Returns the counters of the stream.
     pub fn stats(&self) -> &Arc<StreamStats> {
         &self.stats
@@ -288,7 +286,9 @@ impl StreamGuard {
         }
         self.stats.set_channel(Some(channel.clone()));
         self.stats.set_phase(StreamPhase::Opening);
-        self.telemetry.emit(EventKind::StreamAssigned { key: self.stats.key, proxy: proxy.id });
+        if self.is_announced {
+            self.telemetry.emit(EventKind::StreamAssigned { key: self.stats.key, proxy: proxy.id });
+        }
     }
 
     /// Ends the stream with this reason: removes it and emits [`EventKind::StreamEnded`].
@@ -317,7 +317,10 @@ impl Drop for StreamGuard {
             self.telemetry.streams_failed.fetch_add(1, Relaxed);
         }
         let (down, up) = (stats.traffic.down(), stats.traffic.up());
-        self.telemetry.emit(EventKind::StreamEnded {
+        let throttles = &self.telemetry.throttles;
+        let throttle =
+            if self.is_announced { &throttles.stream_ends } else { &throttles.unannounced_stream_ends };
+        let ended = EventKind::StreamEnded {
             key: stats.key,
             reason,
             down,
@@ -327,6 +330,7 @@ impl Drop for StreamGuard {
             proxy: proxy.map(|proxy| proxy.id),
             lasted: self.telemetry.started.elapsed().saturating_sub(stats.info.opened_at),
             content: stats.content(),
-        });
+        };
+        self.telemetry.emit_throttled(Some(throttle), ended);
     }
 }

@@ -1,10 +1,13 @@
 //! Guards restore every counter and report every end.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 use crate::{
     ids::{ChannelId, ProxyId, StreamKey, UserChannelId},
-    telemetry::{ChannelFormat, EndReason, EventKind, StreamPhase, Telemetry, Totals},
+    telemetry::{
+        ChannelFormat, EndReason, EventKind, MAX_LIFECYCLE_PER_SECOND, MAX_REFUSALS_PER_SECOND, StreamPhase,
+        Telemetry, Totals,
+    },
 };
 
 #[test]
@@ -39,4 +42,37 @@ fn all_counters_return_to_zero_and_every_end_is_reported() {
         ends += usize::from(matches!(event.kind, EventKind::StreamEnded { .. }));
     }
     assert_eq!(ends, 2);
+}
+
+/// 3,000 streams begin and end at once: the events of some are suppressed, both of them, and every counter is exact.
+#[test]
+fn a_flood_of_streams_is_announced_in_part_and_counted_in_full() {
+    const FLOOD: u32 = 3000;
+    let hub = Telemetry::new();
+    let mut events = hub.subscribe();
+    let addr: SocketAddr = "192.0.2.1:1000".parse().unwrap();
+    let id = UserChannelId::new(0xABC123);
+    let begin = Instant::now();
+    let service = hub.service_opened("8080".parse().unwrap());
+    let user = hub.user_joined(id, addr.ip(), service.stats());
+    let streams: Vec<_> =
+        (1..=FLOOD).map(|n| hub.stream_opened(StreamKey::new(id, n), addr, user.stats())).collect();
+    assert_eq!(hub.totals().streams_open, u64::from(FLOOD));
+    streams.into_iter().for_each(|stream| stream.end(EndReason::Killed));
+    let seconds = begin.elapsed().as_secs() as usize + 1;
+    let (mut opened, mut ended) = (Vec::new(), Vec::new());
+    while let Ok(event) = events.try_recv() {
+        match event.kind {
+            EventKind::StreamOpened { key, .. } => opened.push(key),
+            EventKind::StreamEnded { key, .. } => ended.push(key),
+            _ => {}
+        }
+    }
+    let max = MAX_LIFECYCLE_PER_SECOND as usize * seconds;
+    assert!((1..=max).contains(&opened.len()), "{} in {seconds} s", opened.len());
+    assert!(opened.iter().all(|key| ended.contains(key)), "the end of an announced stream is suppressed");
+    assert!(ended.len() <= opened.len() + MAX_REFUSALS_PER_SECOND as usize * seconds, "{}", ended.len());
+    let totals = hub.totals();
+    let counted = (totals.streams_open, totals.streams_total, totals.streams_failed);
+    assert_eq!(counted, (0, u64::from(FLOOD), u64::from(FLOOD)));
 }

@@ -1,18 +1,30 @@
-//! The rate limit of events that unauthenticated peers can cause.
+//! The rate limit of events and log lines that peers and users can cause.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::EventKind;
+
 #[cfg(test)]
 mod tests;
 
-/// How many events of one kind are emitted in a second. Further ones are only counted.
-const MAX_PER_SECOND: u32 = 100;
+/// How many refusals and errors of one kind are emitted in a second: users and peers cause them at no cost.
+pub const MAX_REFUSALS_PER_SECOND: u32 = 100;
+
+/// How many beginnings of one kind of object are emitted in a second, and how many users' ends. It keeps each of a usual
+/// number of connections in the log; without it, 15,000 connections a second would be 4 MB of log lines a second, and would
+/// displace all others from the log's queue.
+pub const MAX_LIFECYCLE_PER_SECOND: u32 = 500;
 
 /// Limits the rate of one kind of event, so that a flood of connections does not become a flood of log lines.
-#[derive(Debug, Default)]
-pub(super) struct Throttle(Mutex<ThrottleState>);
+#[derive(Debug)]
+pub struct Throttle {
+    /// How many events are admitted in a second. Further ones are only counted.
+    max_per_second: u32,
+    /// The current second and its counts.
+    state: Mutex<ThrottleState>,
+}
 
 /// The current second of a [`Throttle`], and its counts.
 #[derive(Debug, Default)]
@@ -26,19 +38,108 @@ struct ThrottleState {
 }
 
 impl Throttle {
+    /// Creates a throttle that admits `max_per_second` events in a second.
+    pub fn new(max_per_second: u32) -> Self {
+        Self { max_per_second, state: Mutex::default() }
+    }
+
     /// Returns `None` if the event must be suppressed, and counts it. Otherwise returns how many events were suppressed
     /// since the last one that was emitted.
-    pub(super) fn admit(&self, now: Instant) -> Option<u64> {
-        let mut state = self.0.lock();
+    pub fn admit(&self, now: Instant) -> Option<u64> {
+        let mut state = self.state.lock();
         let is_over = |began| now.saturating_duration_since(began) >= Duration::from_secs(1);
         if state.second_began.is_none_or(is_over) {
             (state.second_began, state.emitted_this_second) = (Some(now), 0);
         }
-        if state.emitted_this_second >= MAX_PER_SECOND {
+        if state.emitted_this_second >= self.max_per_second {
             state.suppressed += 1;
             return None;
         }
         state.emitted_this_second += 1;
         Some(std::mem::take(&mut state.suppressed))
+    }
+
+    /// Runs `log`, which writes a line to the log, unless the line must be suppressed. Logs before how many were suppressed
+    /// since the last one, if any were.
+    pub fn log(&self, log: impl FnOnce()) {
+        if let Some(suppressed) = self.admit(Instant::now()) {
+            self.log_suppressed(suppressed);
+            log();
+        }
+    }
+
+    /// Logs that `suppressed` events were suppressed, if it is not 0.
+    pub(super) fn log_suppressed(&self, suppressed: u64) {
+        if suppressed > 0 {
+            let max = self.max_per_second;
+            tracing::warn!(target: "lifecycle", "{suppressed} events of the same kind as the next one were suppressed: at most {max} per second are logged");
+        }
+    }
+}
+
+/// The throttles of all kinds of events that users and peers can cause at any rate.
+#[derive(Debug)]
+pub(super) struct EventThrottles {
+    /// Of user connections that are refused.
+    rejected_users: Throttle,
+    /// Of handshakes that fail.
+    failed_handshakes: Throttle,
+    /// Of frames for unknown streams.
+    unknown_streams: Throttle,
+    /// Of registrations that are refused.
+    refused_registrations: Throttle,
+    /// Of users that join, and of those that leave.
+    users: [Throttle; 2],
+    /// Of streams that are opened, and of those that are assigned to a proxy.
+    streams: [Throttle; 2],
+    /// Of ends of streams whose opening was emitted. Twice as many as are opened, because streams of different ages may end
+    /// in the same second.
+    pub(super) stream_ends: Throttle,
+    /// Of ends of streams whose opening was suppressed: nobody knows them but by a snapshot.
+    pub(super) unannounced_stream_ends: Throttle,
+    /// Of proxies that connect, and of those that disconnect.
+    proxies: [Throttle; 2],
+    /// Of channels that connect, and of those that disconnect.
+    channels: [Throttle; 2],
+}
+
+impl Default for EventThrottles {
+    fn default() -> Self {
+        let refusals = || Throttle::new(MAX_REFUSALS_PER_SECOND);
+        let lifecycle = || Throttle::new(MAX_LIFECYCLE_PER_SECOND);
+        Self {
+            rejected_users: refusals(),
+            failed_handshakes: refusals(),
+            unknown_streams: refusals(),
+            refused_registrations: refusals(),
+            users: [lifecycle(), lifecycle()],
+            streams: [lifecycle(), lifecycle()],
+            stream_ends: Throttle::new(2 * MAX_LIFECYCLE_PER_SECOND),
+            unannounced_stream_ends: refusals(),
+            proxies: [lifecycle(), lifecycle()],
+            channels: [lifecycle(), lifecycle()],
+        }
+    }
+}
+
+impl EventThrottles {
+    /// Returns the throttle of an event; `None` for one that only the server or its operator causes.
+    pub(super) fn of(&self, kind: &EventKind) -> Option<&Throttle> {
+        Some(match kind {
+            EventKind::UserRejected { .. } => &self.rejected_users,
+            EventKind::HandshakeFailed { .. } => &self.failed_handshakes,
+            EventKind::UnknownStream { .. } => &self.unknown_streams,
+            EventKind::RegistrationRefused { .. } => &self.refused_registrations,
+            EventKind::UserJoined { .. } => &self.users[0],
+            EventKind::UserLeft { .. } => &self.users[1],
+            EventKind::StreamOpened { .. } => &self.streams[0],
+            EventKind::StreamAssigned { .. } => &self.streams[1],
+            EventKind::StreamEnded { .. } => &self.stream_ends,
+            EventKind::ProxyConnected { .. } => &self.proxies[0],
+            EventKind::ProxyDisconnected { .. } => &self.proxies[1],
+            EventKind::ChannelConnected { .. } => &self.channels[0],
+            EventKind::ChannelDisconnected { .. } => &self.channels[1],
+            _ => return None,
+        })
     }
 }

@@ -113,6 +113,10 @@ pub(crate) struct ServerStatus {
     /// The number of lifecycle events that were dropped since the cockpit started, because they came faster than it
     /// took them.
     pub(crate) missed_events: u64,
+    /// The address of the last user that was refused, and the limit that refused it; `None` before the first.
+    pub(crate) last_refused_user: Option<String>,
+    /// The address of the last connection whose handshake failed, and why; `None` before the first.
+    pub(crate) last_failed_handshake: Option<String>,
     /// Whether the first snapshot of the server has arrived.
     pub(crate) has_sample: bool,
 }

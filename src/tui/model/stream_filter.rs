@@ -296,6 +296,7 @@ pub(crate) fn state_name(row: StreamRow<'_>) -> &'static str {
             Some(EndReason::Killed) => "killed",
             Some(EndReason::UserSocketError) => "reset",
             Some(EndReason::UserAborted) => "aborted",
+            Some(EndReason::IdleTimeout) => "idle",
             Some(_) => "failed",
         },
         (None, _) if row.paused => "paused",

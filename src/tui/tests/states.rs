@@ -9,7 +9,7 @@ use super::{
 use crate::{
     ids::{Direction, Policy, ProxyId, Rate},
     telemetry::{
-        Bottleneck, BottleneckTimes, ChannelState, EventKind, Latencies, LatencySummary, Snapshot,
+        Bottleneck, BottleneckTimes, ChannelState, EndReason, EventKind, Latencies, LatencySummary, Snapshot,
         StreamDetails, TcpInfo,
     },
 };
@@ -285,4 +285,53 @@ fn a_disconnected_proxy_stays_for_a_while_with_the_reason() {
     assert!(text.contains("disconnected 1m05 ago: closed the connection; "), "{text}");
     fixture.tick(Duration::from_secs(600));
     assert!(!fixture.text().contains("disconnected"), "{}", fixture.text());
+}
+
+/// Of a flood of streams, some events are suppressed. Snapshots tell the rest: every open stream has a row, and no row stays
+/// open after its stream has ended.
+#[test]
+fn suppressed_events_leave_no_ghost_rows() {
+    const FLOOD: usize = 1500;
+    let mut fixture = Fixture::empty(120, 36);
+    fixture.proxy("lab");
+    fixture.tick(TICK);
+    for n in 1..=FLOOD {
+        fixture.open(0xABC123, n as u32);
+    }
+    fixture.deliver_events();
+    assert!(fixture.model.live.streams.open_count() < FLOOD, "no event was suppressed");
+    fixture.tick(TICK);
+    assert_eq!(fixture.model.live.streams.open_count(), FLOOD);
+    fixture.streams.drain(..).for_each(|stream| stream.end(EndReason::ProxyGone));
+    for _ in 0..3 {
+        fixture.tick(TICK);
+    }
+    assert_eq!(fixture.model.live.streams.open_count(), 0);
+    assert!(fixture.text().contains("0 open"), "{}", fixture.text());
+    assert!(fixture.text().contains("1,500 failed"), "{}", fixture.text());
+}
+
+/// Refusals are on the screen that is about those refused, the last one with its reason; the streams screen has the counts.
+#[test]
+fn refused_users_and_failed_handshakes_are_counted_with_the_last_reason() {
+    let mut fixture = Fixture::busy(120, 36);
+    assert!(!fixture.text().contains("refused"), "{}", fixture.text());
+    let service = fixture.service.stats().key.clone();
+    let reason = "203.0.113.9 has its maximum of 4 open connections (option --max-streams-per-address)";
+    for port in 0..150 {
+        let addr = addr(&format!("203.0.113.9:{}", 5000 + port));
+        fixture.hub.emit(EventKind::UserRejected { addr, service: service.clone(), reason: reason.into() });
+        let reason = "wrong token".to_owned();
+        fixture.hub.emit(EventKind::HandshakeFailed { addr, reason });
+    }
+    fixture.tick(TICK);
+    assert!(fixture.text().contains(" · 150 refused"), "{}", fixture.text());
+    fixture.press("2");
+    assert!(fixture.text().contains("150 handshakes failed: 203.0.113.9 wr"), "{}", fixture.text());
+    fixture.press("3");
+    let refused = "150 refused: 203.0.113.9 has its maximum of 4 open connections";
+    assert!(fixture.text().contains(refused), "{}", fixture.text());
+    // The count has precedence over the reason.
+    fixture.resize(60, 24);
+    assert!(fixture.text().contains("150 refused"), "{}", fixture.text());
 }

@@ -1,5 +1,7 @@
 //! Applies lifecycle events to the model. Figures come with samples, not with events.
 
+use std::net::IpAddr;
+
 use crate::{
     ids::clean,
     telemetry::EventKind,
@@ -11,6 +13,14 @@ use crate::{
 
 /// The longest text of a notice about a refused registration, in cells: the reason may quote the proxy.
 const MAX_NOTICE_WIDTH: usize = 200;
+
+/// Returns the text about a refused client for a section title: its address and the reason, which may quote a peer.
+fn refusal(addr: IpAddr, reason: &str) -> String {
+    let addr = addr.to_canonical();
+    // The reason may name the address itself.
+    let reason = reason.strip_prefix(&format!("{addr} ")).unwrap_or(reason);
+    format::truncate(&clean(&format!("{addr} {reason}"), MAX_NOTICE_WIDTH), MAX_NOTICE_WIDTH)
+}
 
 /// Applies one lifecycle event of the server to the rows. Events that change nothing on the screens are only logged,
 /// by the code that emits them.
@@ -34,6 +44,13 @@ pub(super) fn apply(model: &mut Model, event: &EventKind) {
             let text = format!("registration of {} refused: {reason}", live.proxies.name(*proxy));
             let text = format::truncate(&clean(&text, MAX_NOTICE_WIDTH), MAX_NOTICE_WIDTH);
             model.notify(NoticeLevel::Warning, text);
+        }
+        // Not as a notice: a flood would hide every other one.
+        EventKind::UserRejected { addr, reason, .. } => {
+            model.server_status.last_refused_user = Some(refusal(addr.ip(), reason));
+        }
+        EventKind::HandshakeFailed { addr, reason } => {
+            model.server_status.last_failed_handshake = Some(refusal(addr.ip(), reason));
         }
         EventKind::ServiceClosed { service } => {
             live.services.mark_closed(service, now);

@@ -37,6 +37,9 @@ use super::{
     model::{Model, Overlay, ScreenId},
 };
 
+/// The width in cells below which the reason of a refusal is left out: less than an address and a word.
+const MIN_REASON_WIDTH: usize = 24;
+
 /// Draws a frame into `buf`: the current screen, and the overlay above it if one is open.
 pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
     let layout = model.layout();
@@ -112,6 +115,21 @@ fn rate(model: &Model, bytes_per_second: f64) -> String {
 /// Returns the text and style of a table cell with a rate; rates below one byte per second are faint.
 fn rate_cell(model: &Model, bytes_per_second: f64, style: Style) -> (String, Style) {
     (rate(model, bytes_per_second), if bytes_per_second < 1.0 { model.theme.faint } else { style })
+}
+
+/// Returns the part of a section title about refused clients, in at most `room` cells: how many there were, what happened to
+/// them, and the `last` one with its reason where it fits. Empty while there was none.
+fn refusals(count: u64, what: &str, last: Option<&str>, room: usize) -> String {
+    if count == 0 {
+        return String::new();
+    }
+    let text = format!(" · {} {what}", format::count(count));
+    match last {
+        Some(last) if text.len() + MIN_REASON_WIDTH <= room => {
+            format::truncate(&format!("{text}: {last}"), room)
+        }
+        _ => text,
+    }
 }
 
 /// Returns the unit of displayed rates: bytes or bits per second, as the operator chose.

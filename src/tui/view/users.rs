@@ -7,7 +7,7 @@ use ratatui::{
 };
 
 use super::{
-    bars, draw_line, draw_line_right, draw_section_title, limits, rate_cell, services,
+    bars, draw_line, draw_line_right, draw_section_title, limits, rate_cell, refusals, services,
     table::{self, Cell},
 };
 use crate::{
@@ -28,14 +28,18 @@ pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let lines = &model.sessions_screen.lines;
     let users = model.shown().users.order().len() as u64;
+    let row =
+        format!("row {} of {} ", model.sessions_screen.cursor.index() + 1, format::count(lines.len() as u64));
     let count = format!("  {} active", format::count(users));
-    draw_section_title(model, area, buf, "Users", [Span::styled(count, theme.dim)]);
+    let room = usize::from(area.width).saturating_sub(7 + count.len() + row.len() + 1);
+    let last = model.server_status.last_refused_user.as_deref();
+    let refused = refusals(model.shown().totals.users_rejected, "refused", last, room);
+    let counts = [Span::styled(count, theme.dim), Span::styled(refused, theme.warn)];
+    draw_section_title(model, area, buf, "Users", counts);
     if lines.is_empty() {
         draw_line(buf, area.x, area.y + 2, area, Line::styled("  No user is connected.", theme.text));
         return;
     }
-    let row =
-        format!("row {} of {} ", model.sessions_screen.cursor.index() + 1, format::count(lines.len() as u64));
     draw_line_right(buf, area, 24, Line::styled(row, theme.dim));
     let table = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     let page = usize::from(table.height.saturating_sub(1));

@@ -11,7 +11,8 @@ use ratatui::{
 };
 
 use super::{
-    draw_line, draw_line_right, draw_line_truncated, draw_section_title, latency, proxy_load, services, table,
+    draw_line, draw_line_right, draw_line_truncated, draw_section_title, latency, proxy_load, refusals,
+    services, table,
 };
 use crate::{
     ids::Policy,
@@ -58,9 +59,14 @@ fn draw_title(model: &Model, area: Rect, buf: &mut Buffer) {
         if reconnecting == 0 { String::new() } else { format!(", {reconnecting} reconnecting") };
     let channels = format::counted(shown.proxies.channels() as u64, "channel");
     let counts = format!("  {up} up{reconnecting}, {channels}");
-    let taken = u16::try_from(11 + counts.len()).unwrap_or(u16::MAX);
-    draw_section_title(model, area, buf, "Proxies", [Span::styled(counts, theme.dim)]);
     let policy = shown.services.policy();
+    // The policy and the imbalance take up to 32 cells at the right.
+    let room = usize::from(area.width).saturating_sub(11 + counts.len() + 32);
+    let last = model.server_status.last_failed_handshake.as_deref();
+    let failed = refusals(shown.totals.handshakes_failed, "handshakes failed", last, room);
+    let counts = [Span::styled(counts, theme.dim), Span::styled(failed, theme.warn)];
+    let taken = u16::try_from(11 + counts.iter().map(Span::width).sum::<usize>()).unwrap_or(u16::MAX);
+    draw_section_title(model, area, buf, "Proxies", counts);
     let Some(balance) = shown.proxies.balance(policy.unwrap_or_default(), LoadMeasure::Streams) else {
         return;
     };

@@ -131,6 +131,7 @@ fn state(row: StreamRow<'_>, theme: &Theme) -> (String, Style) {
             // That a user disconnects is not a failure of the tunnel.
             Some(EndReason::UserSocketError) => ("reset", theme.faint),
             Some(EndReason::UserAborted) => ("aborted", theme.faint),
+            Some(EndReason::IdleTimeout) => ("idle", theme.faint),
             Some(_) => ("failed", theme.error),
         },
         (None, _) if row.kill_pending => ("kill…", theme.warn),

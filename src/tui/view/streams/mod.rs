@@ -56,6 +56,17 @@ pub(crate) fn draw_title(model: &Model, area: Rect, buf: &mut Buffer) {
             format!("  ! {} missed", format::counted(model.server_status.missed_events, "lifecycle event"));
         rest.push(Span::styled(missed, theme.warn));
     }
+    let totals = model.shown().totals;
+    // While the rows of all that failed are listed, they say it themselves.
+    let has_unlisted = totals.streams_failed > streams.ended_count() as u64;
+    let failed = if has_unlisted { totals.streams_failed } else { 0 };
+    for (count, what, style) in
+        [(failed, "failed", theme.dim), (totals.users_rejected, "refused", theme.warn)]
+    {
+        if count > 0 {
+            rest.push(Span::styled(format!(" · {} {what}", format::count(count)), style));
+        }
+    }
     let taken = 11 + rest.iter().map(Span::width).sum::<usize>();
     draw_section_title(model, area, buf, "Streams", rest);
     let taken = u16::try_from(taken).unwrap_or(u16::MAX);

@@ -1,0 +1,87 @@
+//! How the file descriptors that the system grants are divided, so that neither users nor proxies can take those that the
+//! others need.
+
+use super::{ProxyConfig, ServerConfig};
+
+/// Descriptors that a process needs beside its connections: stdin, stdout, stderr, the terminal of the cockpit, the
+/// listener of the tunnel port, pipes of signals, files that are read while it runs, lookups of names.
+const RESERVED: usize = 32;
+
+/// Descriptors of a worker thread: epoll, eventfd and its end of the pipe of signals, and one connection that was accepted
+/// and is being refused.
+const PER_WORKER: usize = 4;
+
+/// The share of the descriptors that is kept for the tunnel, up to a maximum: 1/4. With the common limit of 1,024 that is
+/// 128 channels and public ports beside as many unauthenticated connections.
+const TUNNEL_SHARE: usize = 4;
+
+/// The most descriptors that a server keeps for channels, public ports and unauthenticated connections: 2,000 proxies with
+/// two channels and a port each.
+const MAX_SERVER_TUNNEL: usize = 8192;
+
+/// The most descriptors that a proxy keeps for its channels, [`ProxyConfig::MAX_CHANNELS`], and for connecting again where
+/// the server does not answer: several attempts for each channel at the same time.
+const MAX_PROXY_TUNNEL: usize = 512;
+
+/// The limit of descriptors leaves none for streams.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the limit of {limit} file descriptors leaves none for streams: raise it to 1024 or more (ulimit -n, LimitNOFILE= of a \
+     systemd unit, --ulimit nofile= of a container)"
+)]
+pub struct TooFewDescriptors {
+    /// The limit of descriptors of the process.
+    limit: u64,
+}
+
+/// How a process divides its descriptors.
+struct Shares {
+    /// Descriptors for streams: one for each connection of a user, or to the target.
+    streams: usize,
+    /// Descriptors for everything between server and proxies.
+    tunnel: usize,
+}
+
+impl Shares {
+    /// Divides `limit` descriptors of a process with `workers` worker threads, of which the tunnel gets at most
+    /// `max_tunnel`.
+    fn of(limit: u64, workers: usize, max_tunnel: usize) -> Result<Self, TooFewDescriptors> {
+        let all = usize::try_from(limit).unwrap_or(usize::MAX);
+        let tunnel = (all / TUNNEL_SHARE).min(max_tunnel);
+        let streams = all.saturating_sub(RESERVED + PER_WORKER * workers + tunnel);
+        if streams == 0 { Err(TooFewDescriptors { limit }) } else { Ok(Self { streams, tunnel }) }
+    }
+}
+
+impl ServerConfig {
+    /// Lowers the maximum numbers of streams, unauthenticated connections, channels and ports to what `limit` descriptors
+    /// allow for all of them together, in a process with `workers` worker threads.
+    ///
+    /// # Errors
+    /// No descriptor is left for streams.
+    pub fn fit_descriptors(&mut self, limit: u64, workers: usize) -> Result<(), TooFewDescriptors> {
+        let Shares { streams, tunnel } = Shares::of(limit, workers, MAX_SERVER_TUNNEL)?;
+        self.max_streams = self.max_streams.min(streams);
+        // Unauthenticated connections must leave room for those that authenticate.
+        self.max_pending_handshakes = self.max_pending_handshakes.min(tunnel / 2);
+        let left = tunnel.saturating_sub(self.max_pending_handshakes);
+        self.max_channels_and_ports = self.max_channels_and_ports.min(left);
+        Ok(())
+    }
+}
+
+impl ProxyConfig {
+    /// Lowers the maximum number of streams to what `limit` descriptors allow beside the channels, in a process with
+    /// `workers` worker threads.
+    ///
+    /// # Errors
+    /// No descriptor is left for streams.
+    pub fn fit_descriptors(&mut self, limit: u64, workers: usize) -> Result<(), TooFewDescriptors> {
+        let Shares { streams, .. } = Shares::of(limit, workers, MAX_PROXY_TUNNEL)?;
+        self.max_streams = self.max_streams.min(streams);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

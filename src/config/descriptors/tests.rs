@@ -1,0 +1,50 @@
+//! The shares of the descriptors never exceed the limit, and a usual limit restricts nothing.
+
+use super::*;
+
+/// Returns a server's configuration with the default limits, fitted to `limit` descriptors and one worker thread.
+fn fitted(limit: u64) -> ServerConfig {
+    let mut config = ServerConfig::default();
+    config.fit_descriptors(limit, 1).unwrap();
+    config
+}
+
+#[test]
+fn everything_that_a_server_admits_fits_into_the_limit() {
+    for limit in (64..5000).chain([65_536, 524_288, 1 << 20, 1 << 30]) {
+        let config = fitted(limit);
+        let admitted = config.max_streams + config.max_pending_handshakes + config.max_channels_and_ports;
+        assert!(admitted + RESERVED + PER_WORKER <= limit as usize, "{limit}: {config:?}");
+        assert!(
+            config.max_pending_handshakes >= 4 && config.max_channels_and_ports >= 4,
+            "{limit}: {config:?}"
+        );
+    }
+}
+
+#[test]
+fn a_limit_of_1024_leaves_seven_tenths_to_streams() {
+    let config = fitted(1024);
+    assert_eq!(config.max_streams, 732);
+    assert_eq!((config.max_pending_handshakes, config.max_channels_and_ports), (128, 128));
+    let mut proxy = ProxyConfig::new("h:1", "8080".parse().unwrap(), "t:2");
+    proxy.fit_descriptors(1024, 1).unwrap();
+    assert_eq!(proxy.max_streams, 732);
+}
+
+#[test]
+fn the_usual_hard_limits_restrict_no_default() {
+    let default = ServerConfig::default();
+    for limit in [65_536, 524_288, 1 << 20] {
+        let config = fitted(limit);
+        assert_eq!(config.max_streams, default.max_streams, "{limit}");
+        assert_eq!(config.max_pending_handshakes, default.max_pending_handshakes, "{limit}");
+        assert_eq!(config.max_channels_and_ports, default.max_channels_and_ports, "{limit}");
+    }
+}
+
+#[test]
+fn a_limit_without_a_descriptor_for_streams_is_an_error() {
+    let error = ServerConfig::default().fit_descriptors(40, 1).unwrap_err();
+    assert!(error.to_string().contains("ulimit -n"), "{error}");
+}

@@ -1,0 +1,197 @@
+//! Admission of user connections: how many may be open in total, for one service and from one client address, and how many
+//! may arrive in a second.
+//!
+//! It is decided by the accept loop, before anything is allocated for a connection: one that is refused costs its descriptor
+//! for no longer than closing takes, so that the maxima bound the descriptors of users.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::service::{OpenUser, Service};
+use crate::{config::ServerConfig, ids::AddressBlock};
+
+#[cfg(test)]
+mod tests;
+
+/// The time over which the rate of new connections of one address is measured: so many connections as it may open in this
+/// time, it may open at once.
+const RATE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Limits the user connections of a server.
+#[derive(Debug)]
+pub(super) struct UserAdmission {
+    /// The most connections in total.
+    max_streams: usize,
+    /// The most connections of one service.
+    max_per_service: usize,
+    /// The most connections from one client address.
+    max_per_address: usize,
+    /// How many new connections one client address may open in a second; `None`: any number.
+    max_per_second: Option<NonZeroU32>,
+    /// Holds one permit for each connection that may be open. A shutdown waits until all are back.
+    permits: Arc<Semaphore>,
+    /// What each client address uses. An address has an entry while it has connections, and until its rate has recovered,
+    /// at most [`RATE_INTERVAL`] after its last new connection; so there are no more entries than admitted connections.
+    addresses: Mutex<HashMap<AddressBlock, AddressUse, foldhash::fast::RandomState>>,
+}
+
+/// What one client address uses.
+#[derive(Debug)]
+struct AddressUse {
+    /// Its open connections.
+    streams: usize,
+    /// When all of its connections would have arrived if they came at the permitted rate: the theoretical arrival time of
+    /// the generic cell rate algorithm (ITU-T I.371), a token bucket of one value. In the past if it is slower.
+    arrived_until: Instant,
+}
+
+/// Keeps an admitted connection counted. Dropping it uncounts the connection in all limits.
+#[derive(Debug)]
+pub(super) struct AdmittedUser<P> {
+    /// Counts the connection in the total.
+    _permit: OwnedSemaphorePermit,
+    /// Counts the connection for its address.
+    _address: AddressLease,
+    /// Counts the connection for its service.
+    _service: OpenUser<P>,
+}
+
+/// Counts a connection for its client address until it is dropped.
+#[derive(Debug)]
+struct AddressLease {
+    /// Where the address is counted.
+    admission: Arc<UserAdmission>,
+    /// The client address.
+    address: AddressBlock,
+}
+
+/// The limit that refused a user connection. Its text names the option that changes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UserRefusal {
+    /// The server has its maximum of connections.
+    Total(usize),
+    /// The service has its maximum of connections.
+    Service(usize),
+    /// The client address has its maximum of connections.
+    Address(AddressBlock, usize),
+    /// The client address opens connections faster than permitted.
+    Rate(AddressBlock, NonZeroU32),
+}
+
+impl fmt::Display for UserRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Total(max) => {
+                write!(f, "the maximum of {max} open user connections is reached (option --max-streams)")
+            }
+            Self::Service(max) => write!(
+                f,
+                "the service has its maximum of {max} open connections (option --max-streams-per-service)"
+            ),
+            Self::Address(address, max) => write!(
+                f,
+                "{address} has its maximum of {max} open connections (option --max-streams-per-address)"
+            ),
+            Self::Rate(address, max) => write!(
+                f,
+                "{address} opens more than {max} connections per second (option --max-connections-per-second)"
+            ),
+        }
+    }
+}
+
+impl UserAdmission {
+    /// Creates the admission control with the limits of `config`, without any connection.
+    pub(super) fn new(config: &ServerConfig) -> Arc<Self> {
+        Arc::new(Self {
+            max_streams: config.max_streams,
+            max_per_service: config.max_streams_per_service(),
+            max_per_address: config.max_streams_per_address(),
+            max_per_second: config.max_connections_per_second,
+            permits: Arc::new(Semaphore::new(config.max_streams)),
+            addresses: Mutex::default(),
+        })
+    }
+
+    /// Admits a connection from `ip` to `service` that arrived at `now`.
+    ///
+    /// # Errors
+    /// The limit that is reached. A refused connection counts for none.
+    pub(super) fn admit<P>(
+        self: &Arc<Self>,
+        service: &Arc<Service<P>>,
+        ip: IpAddr,
+        now: Instant,
+    ) -> Result<AdmittedUser<P>, UserRefusal> {
+        let total = || UserRefusal::Total(self.max_streams);
+        let permit = self.permits.clone().try_acquire_owned().map_err(|_| total())?;
+        let full = UserRefusal::Service(self.max_per_service);
+        let service = OpenUser::new(service, self.max_per_service).ok_or(full)?;
+        let address = AddressBlock::from(ip);
+        self.admit_address(address, now)?;
+        let address = AddressLease { admission: self.clone(), address };
+        Ok(AdmittedUser { _permit: permit, _address: address, _service: service })
+    }
+
+    /// Counts one more connection of `address` that arrived at `now`.
+    fn admit_address(&self, address: AddressBlock, now: Instant) -> Result<(), UserRefusal> {
+        let mut addresses = self.addresses.lock();
+        let (streams, arrived_until) = match addresses.get(&address) {
+            Some(known) => (known.streams, known.arrived_until.max(now)),
+            None => (0, now),
+        };
+        if streams >= self.max_per_address {
+            return Err(UserRefusal::Address(address, self.max_per_address));
+        }
+        let next = match self.max_per_second {
+            None => now,
+            Some(max) => arrived_until + RATE_INTERVAL / max.get(),
+        };
+        if let Some(max) = self.max_per_second
+            && next.saturating_duration_since(now) > RATE_INTERVAL
+        {
+            return Err(UserRefusal::Rate(address, max));
+        }
+        addresses.insert(address, AddressUse { streams: streams + 1, arrived_until: next });
+        Ok(())
+    }
+
+    /// Removes the entries of addresses without connections whose rate has recovered by `now`.
+    pub(super) fn remove_idle(&self, now: Instant) {
+        if self.max_per_second.is_some() {
+            self.addresses.lock().retain(|_, address| address.streams > 0 || address.arrived_until > now);
+        }
+    }
+
+    /// Waits until no connection is admitted any more. From then on none is admitted.
+    pub(super) async fn wait_all_ended(&self) {
+        let all = u32::try_from(self.max_streams).unwrap_or(u32::MAX);
+        // Acquiring fails only on a closed semaphore, and this one is never closed.
+        _ = self.permits.acquire_many(all).await;
+    }
+
+    /// Returns how many connections are admitted.
+    pub(super) fn admitted(&self) -> usize {
+        self.max_streams - self.permits.available_permits()
+    }
+}
+
+impl Drop for AddressLease {
+    fn drop(&mut self) {
+        let mut addresses = self.admission.addresses.lock();
+        let Some(known) = addresses.get_mut(&self.address) else { return };
+        known.streams -= 1;
+        if known.streams == 0 && self.admission.max_per_second.is_none() {
+            addresses.remove(&self.address);
+        }
+    }
+}
