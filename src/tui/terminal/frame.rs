@@ -4,9 +4,10 @@ use std::io::{self, Write};
 
 use ratatui::{
     backend::{Backend, CrosstermBackend},
-    buffer::Buffer,
+    buffer::{Buffer, Cell},
     layout::{Rect, Size},
 };
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::Tty;
 
@@ -92,16 +93,72 @@ impl FrameWriter {
             self.shown.reset();
             self.encoded.extend_from_slice(CLEAR);
         }
-        let mut changes = self.shown.diff_iter(&self.next).peekable();
-        let is_changed =
-            self.needs_full_repaint || !self.pending_sequences.is_empty() || changes.peek().is_some();
-        CrosstermBackend::new(&mut self.encoded).draw(changes)?;
+        let changes: Vec<_> = self.shown.diff_iter(&self.next).collect();
+        let is_changed = self.needs_full_repaint || !self.pending_sequences.is_empty() || !changes.is_empty();
+        let mut fragile_rows: Vec<u16> = changes.iter().map(|(_, y, _)| *y).collect();
+        fragile_rows.dedup();
+        fragile_rows.retain(|y| [&self.shown, &self.next].into_iter().any(|buf| is_fragile_row(buf, *y)));
+        let sound = changes.into_iter().filter(|(_, y, _)| !fragile_rows.contains(y));
+        CrosstermBackend::new(&mut self.encoded).draw(sound)?;
+        for y in fragile_rows {
+            self.encode_row(y)?;
+        }
         self.encoded.write_all(END_UPDATE)?;
         self.needs_full_repaint = false;
         self.pending_sequences.clear();
         std::mem::swap(&mut self.shown, &mut self.next);
         Ok(is_changed)
     }
+
+    /// Encodes a whole row whose text the terminal may draw in another width than expected: erases it, so that nothing
+    /// of a wider text is left, and places the cursor after each such text, so that what follows is in its column.
+    fn encode_row(&mut self, y: u16) -> io::Result<()> {
+        write!(self.encoded, "\x1b[{};1H\x1b[2K", y + 1)?;
+        let mut cells: Vec<(u16, u16, &Cell)> = Vec::new();
+        let mut x = 0;
+        while x < self.next.area.width {
+            let cell = &self.next[(x, y)];
+            cells.push((x, y, cell));
+            x += u16::try_from(cell.symbol().width()).unwrap_or(1).max(1);
+        }
+        // Each part begins with the position of the cursor.
+        for part in cells.split_inclusive(|(_, _, cell)| is_fragile(cell.symbol())) {
+            CrosstermBackend::new(&mut self.encoded).draw(part.iter().copied())?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether a row contains a text that terminals may draw in different widths.
+fn is_fragile_row(buf: &Buffer, y: u16) -> bool {
+    (0..buf.area.width).any(|x| is_fragile(buf[(x, y)].symbol()))
+}
+
+/// Returns whether terminals may draw `symbol` in another width than `unicode-width` computes. That counts grapheme
+/// clusters: a flag (two regional indicators) has two cells, a Devanagari conjunct as many as its glyph. tmux 3.3 and
+/// others add up the widths of the code points. Scripts without clusters, CJK and what the cockpit draws itself have
+/// one width everywhere.
+fn is_fragile(symbol: &str) -> bool {
+    let mut chars = symbol.chars();
+    let Some(c) = chars.next().filter(|c| !c.is_ascii()) else { return chars.next().is_some() };
+    let is_single = chars.next().is_none();
+    let is_sound = match c.width() {
+        Some(1) => matches!(
+            c,
+            '\u{a0}'..='\u{2ff}'
+                | '\u{370}'..='\u{482}'
+                | '\u{48a}'..='\u{58f}'
+                | '\u{1e00}'..='\u{1fff}'
+                | '\u{2010}'..='\u{25ff}'
+                | '\u{2713}'
+                | '\u{2800}'..='\u{28ff}'
+        ),
+        Some(2) => {
+            matches!(c, '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}' | '\u{ff00}'..='\u{ffef}' | '\u{20000}'..='\u{3ffff}')
+        }
+        _ => false,
+    };
+    !(is_single && is_sound)
 }
 
 #[cfg(test)]
