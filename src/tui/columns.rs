@@ -158,13 +158,13 @@ table_columns! {
             .help("each step up doubles the stream's share of a congested channel");
         Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(15).setting("limit")
             .help("rate limits of the stream in bytes per second");
-        UpRate = figure("UP/s", 6, 7).drop_rank(5).setting("up-rate").sort_name("up")
+        UpRate = figure("UP/s", 6, 7).drop_rank(5).setting("up").sort_name("up")
             .help("upload, from the user, over the last second; in the warning colour if it is limited");
-        DownRate = figure("DOWN/s", 7, 8).drop_rank(1).setting("down-rate").sort_name("down")
+        DownRate = figure("DOWN/s", 7, 8).drop_rank(1).setting("down").sort_name("down")
             .help("download, to the user, over the last second; in the warning colour if it is limited");
-        Up = figure("UP", 6, 7).drop_rank(14).setting("up").sort_name("up-bytes")
+        Up = figure("UP", 6, 7).drop_rank(14).setting("up-bytes").sort_name("up-bytes")
             .help("bytes uploaded since the stream opened");
-        Down = figure("DOWN", 6, 7).drop_rank(10).setting("down").sort_name("down-bytes")
+        Down = figure("DOWN", 6, 7).drop_rank(10).setting("down-bytes").sort_name("down-bytes")
             .help("bytes downloaded since the stream opened");
         Progress = text("PROGRESS", 14, 36).drop_rank(6).setting("progress").sort_name("progress")
             .help("share of the download where its size is known, else bytes so far; why an ended stream ended");
@@ -181,8 +181,10 @@ impl StreamColumn {
         self.spec().setting
     }
 
-    /// Returns the column of this name in the setting `columns`.
+    /// Returns the column of this name in the setting `columns`. As everywhere, `up` and `down` are rates; `up-rate` and
+    /// `down-rate` are accepted too.
     pub(crate) fn named(name: &str) -> Option<Self> {
+        let name = name.strip_suffix("-rate").unwrap_or(name);
         Self::ALL.iter().copied().find(|column| column.name() == name)
     }
 

@@ -4,7 +4,7 @@
 use super::{
     intent::{Intent, LimitChange, PriorityChange},
     keymap::{InputContext, Keymap},
-    model::{CHART_WINDOWS, LoadMeasure, Sort, SortBy, StreamFilter},
+    model::{CHART_WINDOWS, ExportFormat, LoadMeasure, Sort, SortBy, StreamFilter},
     suggest::near_miss,
     theme::Theme,
 };
@@ -17,7 +17,7 @@ use crate::{
 const WINDOW_NAMES: [&str; CHART_WINDOWS.len()] = ["30s", "2m", "5m", "15m", "30m", "1h"];
 
 /// Commands that take an argument, and the words that the argument may begin with.
-const ARGUMENTS: [(&str, &[&str]); 9] = [
+const ARGUMENTS: [(&str, &[&str]); 10] = [
     // The sort keys, see `argument_words`.
     ("sort", &[]),
     ("theme", &Theme::NAMES),
@@ -28,6 +28,7 @@ const ARGUMENTS: [(&str, &[&str]); 9] = [
     ("weight", &[]),
     ("policy", &["round-robin", "weighted", "least-streams", "peak-ewma"]),
     ("load", &["streams", "bytes"]),
+    ("export", &["csv", "json"]),
 ];
 
 /// Commands with an argument that change the server: they exist only where the keymap has a binding of the same name.
@@ -72,7 +73,8 @@ pub(crate) fn argument_words(command: &str) -> &'static [&'static str] {
 /// `context`.
 pub(crate) fn parse(keymap: &Keymap, context: InputContext, line: &str) -> Result<Intent, String> {
     let (name, argument) = line.split_once(' ').map_or((line, ""), |(name, rest)| (name, rest.trim()));
-    let is_bound = || keymap.commands(context).iter().any(|binding| binding.name == name);
+    let has = |name: &str| keymap.commands(context).iter().any(|binding| binding.name == name);
+    let (is_bound, is_limit_bound) = (|| has(name), || has("limit"));
     match name {
         "sort" => with_argument(name, argument, SortBy::named)
             .map(|by| Intent::SetSort(Sort { by, reversed: false })),
@@ -83,6 +85,8 @@ pub(crate) fn parse(keymap: &Keymap, context: InputContext, line: &str) -> Resul
             Err(error) => Err(error.to_string()),
         },
         "load" => with_argument(name, argument, parse_load_measure).map(Intent::SetLoadMeasure),
+        "export" if argument.is_empty() => Ok(Intent::Export(ExportFormat::Csv)),
+        "export" => with_argument(name, argument, parse_export_format).map(Intent::Export),
         // As in vi and less.
         "q" | "quit" if keymap.may_shut_down() => Ok(Intent::Quit),
         "q!" | "quit!" if keymap.may_shut_down() => Ok(Intent::QuitNow),
@@ -91,6 +95,10 @@ pub(crate) fn parse(keymap: &Keymap, context: InputContext, line: &str) -> Resul
             .map(|priority| Intent::SetPriority(PriorityChange::Set(priority))),
         "limit" if !argument.is_empty() && is_bound() => {
             parse_limits(argument).map(|changes| Intent::SetLimit(None, changes))
+        }
+        // `down 1M`, without the name of the command.
+        "down" | "up" if !argument.is_empty() && is_limit_bound() => {
+            parse_limits(line).map(|changes| Intent::SetLimit(None, changes))
         }
         "weight" if !argument.is_empty() && is_bound() => {
             parse_weight(argument).map(|weight| Intent::SetWeight(None, weight))
@@ -103,6 +111,9 @@ pub(crate) fn parse(keymap: &Keymap, context: InputContext, line: &str) -> Resul
             None => {
                 if let Some(why) = keymap.why_no_command(name) {
                     return Err(why);
+                }
+                if let Some(screens) = keymap.screens_with_command(name) {
+                    return Err(format!("{name} has no effect here; it works on: {screens}"));
                 }
                 let near = near_miss(name, names(keymap, context).into_iter().map(str::to_owned));
                 let hint = near.map(|near| format!("; did you mean «{near}»?")).unwrap_or_default();
@@ -142,30 +153,58 @@ fn parse_load_measure(word: &str) -> Option<LoadMeasure> {
     }
 }
 
-/// Parses rate limits, in bytes per second of each direction: `down 10M`, `up 500K down off`, or `off` for both
-/// directions.
-pub(crate) fn parse_limits(text: &str) -> Result<Vec<LimitChange>, String> {
-    if text == "off" {
-        let off = |direction| LimitChange { direction, rate: None };
-        return Ok(vec![off(Direction::Down), off(Direction::Up)]);
+/// Parses the file format of an export.
+fn parse_export_format(word: &str) -> Option<ExportFormat> {
+    match word {
+        "csv" => Some(ExportFormat::Csv),
+        "json" => Some(ExportFormat::Json),
+        _ => None,
     }
+}
+
+/// Parses rate limits, in bytes per second of each direction: `down 10M`, `up 500K down off`, `10M down`; a rate or
+/// `off` alone is for both directions.
+pub(crate) fn parse_limits(text: &str) -> Result<Vec<LimitChange>, String> {
     let mut changes: Vec<LimitChange> = Vec::new();
-    let mut words = text.split_whitespace();
+    let mut words = text.split([' ', '\t', '=', ',']).filter(|word| !word.is_empty()).peekable();
     while let Some(word) = words.next() {
-        let direction = match word {
-            "down" => Direction::Down,
-            "up" => Direction::Up,
-            _ => return Err("expected: down|up RATE, or off".to_owned()),
+        let (direction, rate) = match (parse_direction(word), words.peek()) {
+            (Some(_), None) => return Err(format!("missing argument: {word} RATE, or {word} off")),
+            (Some(direction), Some(rate)) => {
+                let rate = parse_rate(rate)?;
+                words.next();
+                (Some(direction), rate)
+            }
+            (None, next) => {
+                let direction = next.and_then(|next| parse_direction(next));
+                direction.inspect(|_| _ = words.next());
+                (direction, parse_rate(word)?)
+            }
         };
-        let rate = match words.next() {
-            None => return Err(format!("missing argument: {word} RATE, or {word} off")),
-            Some("off") => None,
-            Some(rate) => Some(rate.parse::<Rate>().map_err(|why| why.to_string())?),
-        };
-        changes.retain(|known| known.direction != direction);
-        changes.push(LimitChange { direction, rate });
+        for direction in direction.map_or(vec![Direction::Down, Direction::Up], |one| vec![one]) {
+            changes.retain(|known| known.direction != direction);
+            changes.push(LimitChange { direction, rate });
+        }
     }
     Ok(changes)
+}
+
+/// Parses the name of a direction; `None` for another word.
+fn parse_direction(word: &str) -> Option<Direction> {
+    match word.to_ascii_lowercase().as_str() {
+        "down" | "download" => Some(Direction::Down),
+        "up" | "upload" => Some(Direction::Up),
+        _ => None,
+    }
+}
+
+/// Parses a rate in bytes per second, such as `1M`, `1MB/s` or `500kB/s`; `None` is no limit.
+fn parse_rate(word: &str) -> Result<Option<Rate>, String> {
+    if ["off", "none", "0"].contains(&word.to_ascii_lowercase().as_str()) {
+        return Ok(None);
+    }
+    let rate = word.parse::<Rate>();
+    rate.map(Some).map_err(|why| format!("{why} (down|up RATE, RATE, or off)"))
 }
 
 /// Parses the weight of a proxy, 1 to [`MAX_WEIGHT`].

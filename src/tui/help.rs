@@ -28,9 +28,16 @@ const STATES: [(&str, &str); 9] = [
 ];
 
 /// Figures and terms on the screens that are not columns, and what they mean.
-const FIGURES: [(&str, &str); 10] = [
-    ("down, up", "download is towards the user, upload is from the user"),
-    ("K, M, G", "thousand, million, billion; rates in bytes per second, or bits per second after u"),
+const FIGURES: [(&str, &str); 11] = [
+    (
+        "down ↓, up ↑",
+        "download is towards the user, upload is from the user; /s is a rate, without it a total",
+    ),
+    (
+        "K, M, G",
+        "thousand, million, billion; rates in bytes per second (B/s), or bits per second (bit/s) after u",
+    ),
+    ("in flight ↑", "bytes that the server has sent towards the target and that are not acknowledged yet"),
     ("imbalance", "the largest load of a proxy divided by the mean: 1 is even"),
     (
         "bottleneck",

@@ -221,6 +221,8 @@ pub(crate) enum PromptIntent {
     Cancel,
     /// Completes the last word as far as that is unambiguous.
     Complete,
+    /// Recalls an older line of the history, else a newer one.
+    Recall { older: bool },
     /// Changes the text; Backspace on an empty line cancels.
     Edit(LineEditOp),
 }

@@ -52,10 +52,14 @@ fn an_invalid_line_says_what_is_expected() {
     for (line, message) in [
         ("sort", "missing argument; ⇥ completes it"),
         ("load all", "expected: streams|bytes"),
-        ("limit sideways 1M", "expected: down|up RATE, or off"),
+        (
+            "limit sideways 1M",
+            "invalid rate: expected a number of bytes per second, like 10M (10,000,000), 10MiB, 500K or 800 \
+             (down|up RATE, RATE, or off)",
+        ),
         ("limit down", "missing argument: down RATE, or down off"),
         ("kil", "unknown command «kil»; did you mean «kill»?"),
-        ("weight 5", "unknown command «weight»"),
+        ("weight 5", "weight has no effect here; it works on: 2 Proxies"),
     ] {
         assert_eq!(parsed(InputContext::Streams, line), Err(message.to_owned()), "{line}");
     }

@@ -141,16 +141,20 @@ impl Keymap {
         if let Some(entry) = self.removed.iter().find(|entry| is_bound(entry) && here(entry)) {
             return format!("{name}: {}", self.why_removed(entry.binding.name));
         }
-        let mut screens = self.entries.iter().filter(is_bound).filter_map(|entry| {
+        let screens = self.entries.iter().filter(is_bound).filter_map(|entry| {
             Some(format!("{} ({})", entry.binding.context.screen()?, entry.binding.name))
         });
-        match screens.next() {
-            Some(first) => {
-                let all = screens.fold(first, |all, next| format!("{all}, {next}"));
-                format!("{name} has no effect here; it works on: {all}")
-            }
-            None => format!("{name} has no meaning; ? lists all keys"),
+        match screens.collect::<Vec<_>>().join(", ").as_str() {
+            "" => format!("{name} has no meaning; ? lists all keys"),
+            screens => format!("{name} has no effect here; it works on: {screens}"),
         }
+    }
+
+    /// Returns the screens on which the command with this name can be run; `None` if there are none.
+    pub(crate) fn screens_with_command(&self, name: &str) -> Option<String> {
+        let entries = self.entries.iter().filter(|entry| entry.binding.name == name);
+        let screens: Vec<&str> = entries.filter_map(|entry| entry.binding.context.screen()).collect();
+        (!screens.is_empty()).then(|| screens.join(", "))
     }
 
     /// Returns why the binding with this name is removed.

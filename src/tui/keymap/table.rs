@@ -62,14 +62,14 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Streams: [] "" "pause" Intent::Pause(PauseChange::Pause), "" "pause the selected or the marked streams" Pause;
     Streams: [] "" "resume" Intent::Pause(PauseChange::Resume), "" "resume the selected or the marked streams" Pause;
     Streams: [] "" "priority" Intent::MissingArgument, "" "set the priority: background, low, normal, high, urgent" Priority;
-    Streams: [char('l')] "l" "limit" Intent::AskForLimit, "limit" "limit the rate of the selected or the marked streams: down 10M, up 1M, off" Limit;
+    Streams: [char('l')] "l" "limit" Intent::AskForLimit, "limit" "limit the rate of the selected or the marked streams: down 10M, up 1M, 1M (both), off" Limit;
     Streams: [char('A')] "A" "kill-shown" Intent::AskToKill(KillScope::Listed), "" "kill all open streams that pass the filter, after confirmation" Kill;
     Streams: [char('K')] "K" "kill-user" Intent::AskToKill(KillScope::User), "" "kill all streams of the selected stream's user, after confirmation" Kill;
     Streams: [char('X')] "X" "kick" Intent::AskToKick, "" "close all channels of the selected stream's proxy, after confirmation; it may reconnect" Kick;
     Streams: [char('m')] "m" "mark" Intent::ToggleMark, "mark" "mark or unmark the stream; x, p, l, + and - then act on all marked streams" Kill;
     Streams: [char('M')] "M" "unmark" Intent::ClearMarks, "" "unmark all streams" Kill;
     Streams: [] "" "mark-shown" Intent::MarkListed, "" "mark every open stream that passes the filter" Kill;
-    Streams: [char('/')] "/" "filter" Intent::AskForFilter, "filter" "filter: words, proxy: user: state: key: service: content: pri:, down>1M, age<30s, !not, /regex/";
+    Streams: [char('/')] "/" "filter" Intent::AskForFilter, "filter" "filter: words, proxy: user: state: key: service: content: pri:, proxy=edge-1 (exactly), down>1M, age<30s, !not, /regex/";
     Streams: [char('s')] "s" "sort-next" Intent::NextSortKey, "sort" "sort by the next column on the screen";
     Streams: [char('S')] "S" "sort-previous" Intent::PreviousSortKey, "" "sort by the previous column on the screen";
     Streams: [char('r')] "r" "reverse" Intent::ReverseSort, "reverse" "reverse the sort order";
@@ -159,6 +159,8 @@ pub(crate) static BINDINGS: &[Binding] = bindings![
     Prompt: [code(Enter)] "⏎" "press" Intent::Prompt(PromptIntent::Accept), "done" "accept the text";
     Prompt: [code(Tab)] "⇥" "complete" Intent::Prompt(PromptIntent::Complete), "complete" "complete the word";
     Prompt: [code(Esc)] "Esc" "close" Intent::Prompt(PromptIntent::Cancel), "cancel" "close the prompt; the previous value is restored";
+    Prompt: [code(Up), Key::ctrl('p')] "↑" "older" Intent::Prompt(PromptIntent::Recall { older: true }), "" "recall an older line";
+    Prompt: [code(Down), Key::ctrl('n')] "↓" "newer" Intent::Prompt(PromptIntent::Recall { older: false }), "" "recall a newer line";
     Prompt: [code(Backspace)] "⌫" "backspace" EDIT_BACKSPACE, "" "delete the previous character";
     Prompt: [code(Delete)] "Del" "delete" Intent::Prompt(PromptIntent::Edit(LineEditOp::Delete)), "" "delete the next character";
     Prompt: [Key::ctrl('w')] "^w" "delete-word" Intent::Prompt(PromptIntent::Edit(LineEditOp::DeleteWord)), "" "delete the previous word";

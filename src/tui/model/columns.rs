@@ -32,6 +32,11 @@ impl ColumnSelection {
         column != StreamColumn::Stream && self.hidden.contains(&column)
     }
 
+    /// Returns the columns asked for that are not among `shown`, the most important first.
+    pub(crate) fn missing(&self, shown: &FittedColumns<StreamColumn>) -> Vec<StreamColumn> {
+        self.requested.iter().copied().filter(|column| !shown.contains(*column)).collect()
+    }
+
     /// Returns the position of this column among those asked for, from 1. The stream key is 0; columns not asked for
     /// come last.
     pub(crate) fn precedence(&self, column: StreamColumn) -> usize {

@@ -105,6 +105,11 @@ impl<T: Copy + PartialEq> Cursor<T> {
         self.select(rows, page);
     }
 
+    /// Selects the row with this id; [`follow`](Self::follow) finds out where it is.
+    pub(crate) fn move_to(&mut self, id: T) {
+        self.selected = Some(id);
+    }
+
     /// Resets the cursor to its initial state: at the first row, not chosen by the operator.
     pub(crate) fn reset(&mut self) {
         *self = Self::default();

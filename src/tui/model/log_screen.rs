@@ -83,10 +83,13 @@ impl LogScreen {
     }
 }
 
-/// Returns whether `text` contains `name` other than as the beginning of a longer name: `3F9A1C:1` is not in
-/// `3F9A1C:12`.
+/// Returns whether `text` contains `name` other than as a part of a longer name: `3F9A1C:1` is not in `3F9A1C:12`, nor
+/// `8080:default` in `18080:default`.
 fn contains_name(text: &str, name: &str) -> bool {
-    text.match_indices(name).any(|(at, _)| !text[at + name.len()..].starts_with(|c: char| c.is_ascii_digit()))
+    let is_name_char = |c: char| c.is_alphanumeric();
+    text.match_indices(name).any(|(at, _)| {
+        !text[..at].ends_with(is_name_char) && !text[at + name.len()..].starts_with(is_name_char)
+    })
 }
 
 /// tui-logger's widget state. A wrapper, because the state does not implement `Debug`.

@@ -8,7 +8,9 @@ mod dialog;
 mod display;
 mod export;
 mod line_edit;
+mod line_history;
 mod link_span;
+mod link_timelines;
 mod load_balance;
 mod log_screen;
 mod overlay;
@@ -39,7 +41,9 @@ pub(crate) use dialog::{Button, Confirmation, Dialog, KillTarget};
 pub(crate) use display::{DisplayOptions, LoadMeasure};
 pub(crate) use export::{ExportFormat, export};
 pub(crate) use line_edit::{LineEdit, LineEditOp};
+pub(crate) use line_history::LineHistory;
 pub(crate) use link_span::{LinkCondition, LinkOutcome, LinkSpan};
+pub(crate) use link_timelines::LinkTimelines;
 pub(crate) use load_balance::LoadBalance;
 pub(crate) use log_screen::LogScreen;
 pub(crate) use overlay::{Notice, NoticeLevel, Overlay};
@@ -71,6 +75,18 @@ use crate::control::Capabilities;
 
 /// The time for which a notice stays on the screen.
 const NOTICE_DURATION: Duration = Duration::from_secs(6);
+
+/// How long keys that act without a question are refused after the selection has moved by itself. Nobody who presses
+/// such a key meant the row that has just been selected.
+const SELECTION_GUARD: Duration = Duration::from_millis(700);
+
+/// What the cursor of a screen selects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Selection {
+    Stream(RowId),
+    Proxy(ProxyLine),
+    User(UserLine),
+}
 
 /// The state of the whole cockpit: what the screen shows, and what decides the effect of the next key.
 #[derive(Debug)]
@@ -109,6 +125,10 @@ pub(crate) struct Model {
     pub(crate) overlay: Option<Overlay>,
     /// The message in the footer about what just happened; `None` once it has expired.
     pub(crate) notice: Option<Notice>,
+    /// The lines that were typed into prompts.
+    pub(crate) line_history: LineHistory,
+    /// When the selection last changed by itself, because its object had ended.
+    pub(crate) selection_moved_at: Option<Instant>,
     /// Until when a key belongs to a burst of keys that has just arrived; `None` before the first burst.
     pub(crate) burst_until: Option<Instant>,
     /// Commands that are queued for the server, or sent and not yet answered.
@@ -138,6 +158,8 @@ impl Model {
             journal: EventJournal::default(),
             overlay: None,
             notice: None,
+            line_history: LineHistory::default(),
+            selection_moved_at: None,
             burst_until: None,
             pending_commands: PendingCommands::default(),
             server_status: ServerStatus::default(),
@@ -189,6 +211,13 @@ impl Model {
     /// filter. On fewer columns they would cut the records too short.
     pub(crate) fn shows_log_targets(&self) -> bool {
         self.size.width >= 100 && self.log_screen.filter().is_empty()
+    }
+
+    /// Returns the command that joins another machine as a proxy, with a name that no proxy has: two proxies of one name,
+    /// which is by default that of the host, are hard to tell apart.
+    pub(crate) fn join_command(&self) -> Option<String> {
+        let number = self.live.proxies.last_number() + 1;
+        Some(format!("{} --name proxy-{number}", self.labels.join.as_ref()?))
     }
 
     /// Returns the areas into which a terminal of the present size is divided.
@@ -274,7 +303,7 @@ impl Model {
 
     /// Returns the number of rows of the users table that fit on the screen, at least 1.
     pub(crate) fn user_page(&self) -> usize {
-        let (_, users) = self.layout().split_sessions(self.shown().proxies.links().len());
+        let (_, users) = self.layout().split_sessions(self.shown().proxies.links().all().len());
         usize::from(users.height.saturating_sub(2)).max(1)
     }
 
@@ -302,14 +331,14 @@ impl Model {
     /// Recomputes the listed rows of all screens after the data, the filter or the size has changed, and moves each
     /// cursor to where its selected row is now.
     pub(crate) fn refresh_rows(&mut self) {
-        let mut cursor = self.streams_screen.cursor;
-        let selected = cursor.selected().and_then(|id| self.shown().streams.get(id));
-        let over = selected.is_some_and(|row| row.ended_long_ago(self.shown().now));
-        if over && !cursor.is_chosen() {
-            // The operator has not chosen this row, and its end was on the screen for long enough.
-            self.live.streams.unpin();
-            cursor.reset();
+        let selected = self.streams_screen.cursor.selected().and_then(|id| self.shown().streams.get(id));
+        let now = self.shown().now;
+        // What the operator selected stays for a moment, so that he sees how it ended.
+        let lingers = self.streams_screen.cursor.is_chosen() && self.streams_screen.show_ended;
+        if selected.is_some_and(|row| !row.is_live() && (!lingers || row.ended_long_ago(now))) {
+            self.leave_ended_row();
         }
+        let mut cursor = self.streams_screen.cursor;
         self.apply_filter();
         cursor.follow(self.rows(), self.layout().table_rows());
         self.set_stream_cursor(cursor);
@@ -324,6 +353,47 @@ impl Model {
         self.sessions_screen.lines = self.shown().user_lines(&self.sessions_screen.unfolded);
         let page = self.user_page();
         self.sessions_screen.cursor.follow(&self.sessions_screen.lines, page);
+    }
+
+    /// Moves the cursor of the streams table from a row that has ended to the next open one, else to the one before.
+    /// Does nothing where the operator put the cursor on a row that had ended already, or looks at its detail. Returns
+    /// whether the cursor has moved.
+    pub(crate) fn leave_ended_row(&mut self) -> bool {
+        let screen = &self.streams_screen;
+        let Some(id) = screen.cursor.selected() else { return false };
+        let is_live = |id: &RowId| self.shown().streams.get(*id).is_some_and(StreamRow::is_live);
+        let is_in_detail = self.detail_screen.open.as_ref().is_some_and(|detail| detail.row == id);
+        let stays = (screen.chosen_ended_row == Some(id) && screen.show_ended) || is_in_detail;
+        if stays || is_live(&id) {
+            return false;
+        }
+        let rows = self.rows();
+        let at = rows.iter().position(|row| *row == id).unwrap_or(screen.cursor.index());
+        let (before, after) = rows.split_at(at.min(rows.len()));
+        let next = after.iter().find(|id| is_live(id)).or_else(|| before.iter().rfind(|id| is_live(id)));
+        let next = next.copied();
+        let mut cursor = screen.cursor;
+        match next {
+            Some(next) if cursor.is_chosen() => cursor.move_to(next),
+            _ => cursor.reset(),
+        }
+        self.live.streams.unpin();
+        cursor.follow(self.rows(), self.layout().table_rows());
+        self.set_stream_cursor(cursor);
+        next.is_some()
+    }
+
+    /// Returns what the cursor of the current screen selects.
+    pub(crate) fn selection(&self) -> Option<Selection> {
+        if let Some(detail) = &self.detail_screen.open {
+            return Some(Selection::Stream(detail.row));
+        }
+        match self.screen {
+            ScreenId::Streams => self.streams_screen.cursor.selected().map(Selection::Stream),
+            ScreenId::Proxies => self.proxies_screen.cursor.selected().map(Selection::Proxy),
+            ScreenId::Sessions => self.sessions_screen.cursor.selected().map(Selection::User),
+            ScreenId::Logs => None,
+        }
     }
 
     /// Recomputes which rows of the streams table pass the filter, and how many of them are open.
@@ -343,6 +413,12 @@ impl Model {
             }
         }
         (self.streams_screen.filtered_rows, self.streams_screen.filtered_open) = (rows, open);
+    }
+
+    /// Returns whether the selection has moved by itself so recently that a key cannot be meant for it.
+    pub(crate) fn has_selection_just_moved(&self) -> bool {
+        let moved = self.selection_moved_at.map(|at| self.live.now.saturating_duration_since(at));
+        moved.is_some_and(|ago| ago < SELECTION_GUARD)
     }
 
     /// Stores the cursor of the streams table after it has moved, and pins the row that it selects.

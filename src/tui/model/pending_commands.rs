@@ -45,6 +45,8 @@ struct CommandBatch {
     name: String,
     /// The past participle of what the action does: `killed`.
     verb: &'static str,
+    /// Whether all commands of the batch are about the object `name`, else about a stream each.
+    has_one_object: bool,
     /// The number of commands in the batch.
     total: usize,
     /// The number of commands of the batch that have no reply yet.
@@ -90,6 +92,7 @@ impl PendingCommands {
             id: self.last_batch,
             name,
             verb,
+            has_one_object: false,
             total: 0,
             outstanding: 0,
             executed: 0,
@@ -97,6 +100,13 @@ impl PendingCommands {
             error: None,
         });
         self.last_batch
+    }
+
+    /// Begins a batch of several commands about one object, and returns its number.
+    pub(crate) fn begin_batch_about_one(&mut self, name: String, verb: &'static str) -> u64 {
+        let id = self.begin_batch(name, verb);
+        self.batches.iter_mut().filter(|batch| batch.id == id).for_each(|batch| batch.has_one_object = true);
+        id
     }
 
     /// Returns the number of unsent commands if a new batch of `more` commands must be refused because of them, else
@@ -191,12 +201,19 @@ impl CommandBatch {
     /// Returns the result of the batch for the operator; `command` is the one that was answered last.
     fn into_outcome(self, command: &Command) -> BatchOutcome {
         let Self { name, verb, total, executed, .. } = &self;
+        let has_many = *total > 1 && !self.has_one_object;
         let text = match &self.error {
-            Some(error) if *total > 1 => {
+            Some(error) if has_many => {
                 format!("{verb} {executed} of {total} streams; others failed: {error}")
             }
             Some(error) => format!("{name} was not {verb}: {error}"),
-            None if *total > 1 => format!("{verb} {executed} streams"),
+            None if has_many => format!("{verb} {executed} streams"),
+            None if *total > 1 => match command {
+                Command::SetLimit(_, _, Some(rate)) => {
+                    format!("{name} limited to {rate} bytes/s in each direction")
+                }
+                _ => format!("limits of {name} removed"),
+            },
             None => self.success_text(command),
         };
         BatchOutcome { is_success: self.error.is_none(), text }

@@ -13,6 +13,8 @@ pub(crate) struct Prompt {
     pub(crate) kind: PromptKind,
     /// The text typed so far, and the text cursor in it.
     pub(crate) line: LineEdit,
+    /// The number of the line of the history that was recalled, from 1 for the newest; 0 if none was.
+    pub(crate) recalled: usize,
     /// Why the text typed so far is invalid; `None` where it is valid or has not been checked yet.
     pub(crate) error: Option<String>,
 }

@@ -9,7 +9,8 @@ use std::{
 };
 
 use super::{
-    ChannelRow, LinkCondition, LinkOutcome, LinkSpan, LoadBalance, LoadMeasure, RateTrend, ServiceId,
+    ChannelRow, LinkCondition, LinkOutcome, LinkSpan, LinkTimelines, LoadBalance, LoadMeasure, RateTrend,
+    ServiceId,
     link_span::LinkSpanEnd,
     rate_meter::{RateMeter, SampleClock},
 };
@@ -22,13 +23,10 @@ use crate::{
 const MAX_DISCONNECTED: usize = 16;
 /// The time for which a disconnected proxy is listed.
 const KEEP_DISCONNECTED: Duration = Duration::from_secs(600);
+/// How long a proxy may be connected again before the server notices that its old connections are lost.
+const MAX_RECONNECT_OVERLAP: Duration = Duration::from_secs(60);
 /// How many names of proxies that are no longer listed are remembered, for the rows of their streams.
 const MAX_PAST_NAMES: usize = 256;
-/// The largest number of proxy names that have a timeline.
-const MAX_LINKS: usize = 64;
-/// The largest number of spans in the timeline of one proxy name; the oldest are dropped.
-const MAX_SPANS_PER_LINK: usize = 32;
-
 /// The row of one proxy, connected or recently disconnected. Rates are in bytes per second.
 #[derive(Debug, Clone)]
 pub(crate) struct ProxyRow {
@@ -36,6 +34,9 @@ pub(crate) struct ProxyRow {
     pub(crate) id: ProxyId,
     /// The name that the proxy gave itself, sanitized; empty where it gave none.
     pub(crate) name: String,
+    /// The name by which the screens call the proxy: its own, with its id where another listed proxy has the same name;
+    /// its id where it has none.
+    pub(crate) label: String,
     /// The public ports that the proxy has registered.
     pub(crate) services: Vec<ServiceKey>,
     /// The channels (TCP connections) between the proxy and the server, sorted by number.
@@ -100,13 +101,12 @@ pub(crate) struct Disconnection {
 pub(crate) struct ProxyRows {
     /// The rows: connected proxies by id, then recently disconnected ones, the last one first.
     list: Vec<ProxyRow>,
-    /// The names of proxies that are no longer listed: rows of their streams still show them.
+    /// The labels of proxies that are no longer listed: rows of their streams still show them.
     past_names: VecDeque<(ProxyId, String)>,
     /// The times of the last samples, by which the rate meters of all rows compute rates.
     clock: SampleClock,
-    /// The timeline of each proxy name: spans in which the condition of its link (up, draining, reconnecting) did not
-    /// change. In the order in which the names first appeared.
-    links: Vec<(String, VecDeque<LinkSpan>)>,
+    /// The timelines of the links of all proxies.
+    links: LinkTimelines,
     /// When the rate trends last got a value; they get one per second.
     trends_updated_at: Option<Instant>,
 }
@@ -128,16 +128,38 @@ impl ProxyRows {
         ((self.connected().count() - away) as u64, away as u64)
     }
 
-    /// Returns the name of a proxy, also of one that is no longer listed; its id if it has no name or is not
+    /// Returns the label of a proxy, also of one that is no longer listed; its id if it has no name or is not
     /// remembered.
     pub(crate) fn name(&self, id: ProxyId) -> String {
-        match self.list.iter().find(|proxy| proxy.id == id) {
-            Some(proxy) if !proxy.name.is_empty() => proxy.name.clone(),
-            Some(_) => id.to_string(),
-            None => {
-                let past = self.past_names.iter().find(|(past, name)| *past == id && !name.is_empty());
-                past.map_or_else(|| id.to_string(), |(_, name)| name.clone())
-            }
+        let listed = self.get(id).map(|proxy| &proxy.label);
+        let past = || self.past_names.iter().find(|(past, _)| *past == id).map(|(_, label)| label);
+        listed.or_else(past).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    /// Returns the largest number that a proxy has had; 0 before the first one.
+    pub(crate) fn last_number(&self) -> u32 {
+        let past = self.past_names.iter().map(|(id, _)| *id);
+        self.list.iter().map(|proxy| proxy.id).chain(past).map(|id| id.0).max().unwrap_or(0)
+    }
+
+    /// Returns whether two listed proxies have the same name.
+    pub(crate) fn has_equal_names(&self) -> bool {
+        self.list.iter().any(|proxy| proxy.label != proxy.name && !proxy.name.is_empty())
+    }
+
+    /// Gives each row its label: equal names get the id of their proxy, so that nobody drains or kicks the wrong one.
+    fn label_rows(&mut self) {
+        let mut names: Vec<String> = self.list.iter().map(|proxy| proxy.name.clone()).collect();
+        names.sort_unstable();
+        for proxy in &mut self.list {
+            let first = names.partition_point(|name| *name < proxy.name);
+            let is_shared = names.get(first + 1).is_some_and(|next| *next == proxy.name);
+            let label = match (proxy.name.as_str(), is_shared) {
+                ("", _) => proxy.id.to_string(),
+                (name, true) => format!("{name} {}", proxy.id),
+                (name, false) => name.to_owned(),
+            };
+            proxy.label = label;
         }
     }
 
@@ -215,8 +237,8 @@ impl ProxyRows {
         lines
     }
 
-    /// The timelines of all links by proxy name, in the order in which the names first appeared.
-    pub(crate) fn links(&self) -> &[(String, VecDeque<LinkSpan>)] {
+    /// Returns the timelines of the links of all proxies.
+    pub(crate) fn links(&self) -> &LinkTimelines {
         &self.links
     }
 
@@ -231,56 +253,24 @@ impl ProxyRows {
             };
             let lost = !matches!(reason, DisconnectReason::GoAway | DisconnectReason::Shutdown);
             proxy.mark_disconnected(at, Some(reason));
-            self.close_link(
-                id,
-                LinkSpanEnd { at, outcome: if lost { LinkOutcome::Lost } else { LinkOutcome::Closed } },
-            );
-        }
-    }
-
-    /// Appends a span to the timeline of a proxy name. Drops the oldest timeline or span if there are too many.
-    fn open_link(&mut self, name: &str, span: LinkSpan) {
-        let at = self.links.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
-            if self.links.len() == MAX_LINKS {
-                self.links.remove(0);
-            }
-            self.links.push((name.to_owned(), VecDeque::new()));
-            self.links.len() - 1
-        });
-        let spans = &mut self.links[at].1;
-        if spans.len() == MAX_SPANS_PER_LINK {
-            spans.pop_front();
-        }
-        spans.push_back(span);
-    }
-
-    /// Returns the span of this proxy that has not ended, if there is one. Two proxies of one name can have one: a
-    /// proxy may reconnect before the server has noticed that its old connection is lost.
-    fn link_of(&mut self, id: ProxyId) -> Option<&mut LinkSpan> {
-        let mut spans = self.links.iter_mut().flat_map(|(_, spans)| spans);
-        spans.find(|span| span.proxy == id && span.end.is_none())
-    }
-
-    /// Ends the present span of this proxy in its timeline, if there is one.
-    fn close_link(&mut self, id: ProxyId, end: LinkSpanEnd) {
-        if let Some(span) = self.link_of(id) {
-            span.end = Some(end);
+            let outcome = if lost { LinkOutcome::Lost } else { LinkOutcome::Closed };
+            self.links.close(id, LinkSpanEnd { at, outcome });
         }
     }
 
     /// Begins a new span in the timeline if the condition of the link of the proxy at this index has changed.
     fn update_link(&mut self, at: usize, now: Instant) {
         let proxy = &self.list[at];
-        let (id, name, since, condition) =
-            (proxy.id, proxy.name.clone(), proxy.since, proxy.link_condition());
-        let last = self.link_of(id).map(|span| span.condition);
+        let (id, since, condition) = (proxy.id, proxy.since, proxy.link_condition());
+        let name = if proxy.name.is_empty() { id.to_string() } else { proxy.name.clone() };
+        let last = self.links.open_span(id).map(|span| span.condition);
         if last == Some(condition) {
             return;
         }
         let continues_previous = last.is_some();
-        self.close_link(id, LinkSpanEnd { at: now, outcome: LinkOutcome::ConditionChanged });
+        self.links.close(id, LinkSpanEnd { at: now, outcome: LinkOutcome::ConditionChanged });
         let from = if continues_previous { now } else { since };
-        self.open_link(&name, LinkSpan { proxy: id, condition, from, continues_previous, end: None });
+        self.links.open(name, LinkSpan { proxy: id, condition, from, continues_previous, end: None });
     }
 
     /// Applies the proxies of a snapshot. A proxy that it does not contain has disconnected.
@@ -304,7 +294,7 @@ impl ProxyRows {
             left.push(proxy.id);
         }
         left.into_iter()
-            .for_each(|id| self.close_link(id, LinkSpanEnd { at: now, outcome: LinkOutcome::Lost }));
+            .for_each(|id| self.links.close(id, LinkSpanEnd { at: now, outcome: LinkOutcome::Lost }));
         self.drop_old(now);
         if self.trends_updated_at.is_none_or(|at| now.saturating_duration_since(at) >= Duration::from_secs(1))
         {
@@ -313,6 +303,7 @@ impl ProxyRows {
                 proxy.trend.push(proxy.down_rate as f32, proxy.up_rate as f32);
             }
         }
+        self.label_rows();
         // Connected proxies by id, then disconnected ones, the last one first.
         self.list.sort_by_key(|proxy| {
             (
@@ -325,18 +316,23 @@ impl ProxyRows {
 
     /// Removes disconnected proxies that are too old, too many, or connected again.
     fn drop_old(&mut self, now: Instant) {
-        // The row of a proxy that has reconnected under the same name replaces its old one.
-        let names: Vec<String> = self.connected().map(|proxy| proxy.name.clone()).collect();
+        // The row of a proxy that has reconnected under its name replaces its old one. Another proxy of this name, which
+        // was connected all the time, does not.
+        let connected: Vec<(ProxyId, String, Instant)> =
+            self.connected().map(|proxy| (proxy.id, proxy.name.clone(), proxy.since)).collect();
         let mut kept = 0;
         self.list.retain_mut(|proxy| match &proxy.disconnection {
             None => true,
             Some(gone) => {
+                let is_replaced = connected.iter().any(|(id, name, since)| {
+                    *id > proxy.id && *name == proxy.name && *since + MAX_RECONNECT_OVERLAP >= gone.at
+                });
                 let keep = kept < MAX_DISCONNECTED
-                    && !names.contains(&proxy.name)
+                    && !is_replaced
                     && now.saturating_duration_since(gone.at) < KEEP_DISCONNECTED;
                 kept += usize::from(keep);
                 if !keep {
-                    self.past_names.push_back((proxy.id, std::mem::take(&mut proxy.name)));
+                    self.past_names.push_back((proxy.id, std::mem::take(&mut proxy.label)));
                 }
                 keep
             }
@@ -351,6 +347,7 @@ impl ProxyRow {
         Self {
             id: snapshot.id,
             name: clean(&snapshot.name, 255),
+            label: snapshot.id.to_string(),
             services: Vec::new(),
             channels: Vec::new(),
             addr: snapshot.addr,

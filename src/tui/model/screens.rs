@@ -44,6 +44,8 @@ impl ScreenId {
 pub(crate) struct StreamsScreen {
     /// The selected row of the streams table, and how far it is scrolled.
     pub(crate) cursor: Cursor<RowId>,
+    /// The ended row on which the operator put the cursor: the cursor stays there. It leaves other rows when they end.
+    pub(crate) chosen_ended_row: Option<RowId>,
     /// Rows that the operator marked: commands act on all of them together.
     pub(crate) marks: Vec<RowId>,
     /// Whether streams that have ended are listed.
@@ -62,6 +64,7 @@ impl Default for StreamsScreen {
     fn default() -> Self {
         Self {
             cursor: Cursor::default(),
+            chosen_ended_row: None,
             marks: Vec::new(),
             show_ended: true,
             columns: ColumnSelection::default(),

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use super::{RateHistory, RowId, StreamRow};
+use super::{ChannelRow, RateHistory, RowId, StreamRow};
 use crate::{
     ids::StreamKey,
     telemetry::{Event, EventKind, StreamDetails},
@@ -22,6 +22,9 @@ pub(crate) struct StreamDetail {
     pub(crate) history: RateHistory,
     /// Flow control, retransmission and latency figures as last sampled; `None` before the first sample.
     pub(crate) flow: Option<StreamDetails>,
+    /// The primary channel as it was when the stream was last seen open: the figures of an ended stream do not change.
+    /// `None` where the stream had ended before, and while it has no channel.
+    pub(crate) channel: Option<ChannelRow>,
 }
 
 impl StreamDetail {
@@ -34,12 +37,20 @@ impl StreamDetail {
         let carried =
             (then(row.counters.down, row.counters.down_rate), then(row.counters.up, row.counters.up_rate));
         let history = RateHistory::from_trend(&row.trend, until, carried);
-        Self { row: id, key: row.key, history, flow: None }
+        Self { row: id, key: row.key, history, flow: None, channel: None }
     }
 
-    /// Records a sample: the byte counters of the row, and the flow-control figures if the snapshot contains them.
-    pub(crate) fn record(&mut self, row: StreamRow<'_>, details: Option<&StreamDetails>, now: Instant) {
+    /// Records a sample: the byte counters and the channel of the row, and the flow-control figures if the snapshot
+    /// contains them.
+    pub(crate) fn record(
+        &mut self,
+        row: StreamRow<'_>,
+        channel: Option<&ChannelRow>,
+        details: Option<&StreamDetails>,
+        now: Instant,
+    ) {
         if row.is_live() {
+            self.channel = channel.cloned();
             self.history.record(now, row.counters.down, row.counters.up);
         }
         if let Some(details) = details {

@@ -1,4 +1,4 @@
-//! Which rows are shown: `proxy:edge down>1M !state:wait /10\.0\.0/`.
+//! Which rows are shown: `proxy:edge user=3F9A1C down>1M !state:wait /10\.0\.0/`.
 
 use std::{fmt, time::Instant};
 
@@ -35,6 +35,8 @@ enum FilterCondition {
     AnyColumnContains(String),
     /// The text of this column contains this word, given in lower case.
     ColumnContains(StreamColumn, String),
+    /// This column is this name, upper and lower case alike: `edge-1` is not `edge-10`.
+    ColumnIs(StreamColumn, String),
     /// A figure of the row is larger or smaller than this value, in bytes, bytes per second or seconds.
     Compare(FilterFigure, Comparison, f64),
     /// A text of the row matches this regex, upper and lower case alike.
@@ -48,6 +50,10 @@ enum FilterFigure {
     Down,
     /// Bytes per second to the target.
     Up,
+    /// Bytes to the user since the stream opened.
+    DownBytes,
+    /// Bytes to the target since the stream opened.
+    UpBytes,
     /// Bytes in both directions together since the stream opened.
     Bytes,
     /// The size of the download in bytes; 0 where it is unknown.
@@ -89,7 +95,7 @@ impl StreamFilter {
     }
 
     /// The figures that a filter term can compare with a value: their names before `<` or `>`.
-    pub(crate) const FIGURES: [&str; 5] = ["down", "up", "bytes", "size", "age"];
+    pub(crate) const FIGURES: [&str; 7] = ["down", "up", "down-bytes", "up-bytes", "bytes", "size", "age"];
 
     /// Parses the text that the operator typed.
     ///
@@ -125,7 +131,8 @@ impl StreamFilter {
     }
 }
 
-/// Splits the text of a filter into terms at blanks; a regex between slashes is one term, blanks included.
+/// Splits the text of a filter into terms at blanks; a regex between slashes is one term, blanks included, as is a
+/// value in quotes.
 fn split_terms(text: &str) -> Vec<&str> {
     let mut words = Vec::new();
     let mut rest = text.trim_start();
@@ -134,12 +141,32 @@ fn split_terms(text: &str) -> Vec<&str> {
         let slash = bare.strip_prefix('/').and_then(|inner| inner.find('/'));
         let end = match slash {
             Some(close) => rest.len() - bare.len() + close + 2,
-            None => rest.find(char::is_whitespace).unwrap_or(rest.len()),
+            None => end_of_word(rest),
         };
         words.push(&rest[..end]);
         rest = rest[end..].trim_start();
     }
     words
+}
+
+/// Returns where the first term of `text` ends: at the first blank that is not inside a value in quotes.
+fn end_of_word(text: &str) -> usize {
+    let is_value = |at: usize| text[..at].ends_with(['=', ':']);
+    match text.find([' ', '\t', '"']) {
+        Some(at) if text[at..].starts_with('"') && is_value(at) => {
+            text[at + 1..].find('"').map_or(text.len(), |close| at + close + 2)
+        }
+        _ => text.find(char::is_whitespace).unwrap_or(text.len()),
+    }
+}
+
+/// Returns the column that a filter term names before `:` or `=`, in any case.
+fn column_named(name: &str) -> Option<StreamColumn> {
+    match name.to_ascii_lowercase().as_str() {
+        "port" => Some(StreamColumn::Service),
+        "priority" => Some(StreamColumn::Priority),
+        known => StreamColumn::of_filter_name(known),
+    }
 }
 
 /// Returns the message for a regex that does not compile: its cause alone, without the excerpt that the error shows
@@ -157,17 +184,19 @@ fn parse_condition(word: &str) -> Result<FilterCondition, FilterError> {
         let regex = RegexBuilder::new(inner).case_insensitive(true).size_limit(REGEX_SIZE).build();
         return regex.map(FilterCondition::MatchesRegex).map_err(|error| FilterError(invalid_regex(&error)));
     }
+    let unquoted = |value: &str| value.trim_matches('"').to_ascii_lowercase();
+    if let Some(at) = word.find([':', '=', '<', '>'])
+        && word[at..].starts_with('=')
+        && let Some(column) = column_named(&word[..at])
+    {
+        return Ok(FilterCondition::ColumnIs(column, unquoted(&word[at + 1..])));
+    }
     if let Some(at) = word.find(['<', '>']) {
         let sign = if word[at..].starts_with('<') { Comparison::Less } else { Comparison::More };
         return parse_figure(&word[..at], sign, word[at + 1..].trim_start_matches('='));
     }
     if let Some((name, value)) = word.split_once(':') {
-        let lower = name.to_ascii_lowercase();
-        let column = match lower.as_str() {
-            "port" => Some(StreamColumn::Service),
-            "priority" => Some(StreamColumn::Priority),
-            known => StreamColumn::of_filter_name(known),
-        };
+        let column = column_named(name);
         // A key or an address has a colon too.
         let is_text = name.is_empty() || name.chars().any(|c| c.is_ascii_digit() || c == '[');
         if column.is_none() && !is_text {
@@ -177,7 +206,7 @@ fn parse_condition(word: &str) -> Result<FilterCondition, FilterError> {
             )));
         }
         if let Some(column) = column {
-            return Ok(FilterCondition::ColumnContains(column, value.to_ascii_lowercase()));
+            return Ok(FilterCondition::ColumnContains(column, unquoted(value)));
         }
     }
     Ok(FilterCondition::AnyColumnContains(word.to_ascii_lowercase()))
@@ -188,6 +217,8 @@ fn parse_figure(name: &str, sign: Comparison, value: &str) -> Result<FilterCondi
     let figure = match name.to_ascii_lowercase().as_str() {
         "down" => FilterFigure::Down,
         "up" => FilterFigure::Up,
+        "down-bytes" => FilterFigure::DownBytes,
+        "up-bytes" => FilterFigure::UpBytes,
         "bytes" => FilterFigure::Bytes,
         "size" => FilterFigure::Size,
         "age" => FilterFigure::Age,
@@ -240,6 +271,9 @@ impl FilterCondition {
                 ALL.iter().any(|column| column_contains(row, *column, proxies, word))
             }
             Self::ColumnContains(column, value) => column_contains(row, *column, proxies, value),
+            Self::ColumnIs(column, value) => {
+                exact_texts(row, *column, proxies).iter().any(|text| text.eq_ignore_ascii_case(value))
+            }
             Self::MatchesRegex(regex) => {
                 ALL.iter().any(|column| regex.is_match(&searchable_text(row, *column, proxies)))
             }
@@ -247,6 +281,8 @@ impl FilterCondition {
                 let figure = match figure {
                     FilterFigure::Down => f64::from(row.counters.down_rate),
                     FilterFigure::Up => f64::from(row.counters.up_rate),
+                    FilterFigure::DownBytes => row.counters.down as f64,
+                    FilterFigure::UpBytes => row.counters.up as f64,
                     FilterFigure::Bytes => row.bytes() as f64,
                     FilterFigure::Size => row.download.map_or(0, |body| body.size) as f64,
                     FilterFigure::Age => row.age(now).as_secs_f64(),
@@ -261,6 +297,24 @@ impl FilterCondition {
 /// case are alike.
 fn column_contains(row: StreamRow<'_>, column: StreamColumn, proxies: &ProxyRows, wanted: &str) -> bool {
     searchable_text(row, column, proxies).to_ascii_lowercase().contains(wanted)
+}
+
+/// Returns every text that names this row in this column, for terms with `=`: of a user its address with and without
+/// port and its id, of a proxy its name, with and without number, and its id, of a service its key and its port.
+fn exact_texts(row: StreamRow<'_>, column: StreamColumn, proxies: &ProxyRows) -> Vec<String> {
+    match column {
+        StreamColumn::Stream => vec![row.key.to_string(), row.key.user.to_string()],
+        StreamColumn::Address => {
+            vec![row.addr.to_string(), row.addr.ip().to_string(), row.key.user.to_string()]
+        }
+        StreamColumn::Service => vec![row.service.to_string(), row.service.port.to_string()],
+        StreamColumn::Proxy => {
+            let Some(id) = row.proxy else { return Vec::new() };
+            let own_name = proxies.get(id).map(|proxy| proxy.name.clone());
+            own_name.into_iter().chain([proxies.name(id), id.to_string()]).collect()
+        }
+        other => vec![searchable_text(row, other, proxies)],
+    }
 }
 
 /// Returns the text by which filters search this row in this column; empty for columns that filters do not search.

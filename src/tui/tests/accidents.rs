@@ -317,8 +317,16 @@ proptest! {
                     // A person looks before a key.
                     fixture.now += Duration::from_millis(150);
                     let screen = fixture.text();
+                    let moved_at = fixture.model.selection_moved_at;
+                    let has_marks = !fixture.model.streams_screen.marks.is_empty();
                     let effects = fixture.send(Msg::Key(pressed));
                     check(&screen, pressed, &effects)?;
+                    // Nobody has seen yet what has just been selected.
+                    let is_unseen = moved_at.is_some_and(|at| fixture.now - at < Duration::from_millis(700));
+                    if is_unseen && !has_marks && ['p', '+', '-', 'D'].map(Key::char).contains(&pressed) {
+                        let sent = effects.iter().any(|effect| matches!(effect, Effect::SendCommand(..)));
+                        prop_assert!(!sent, "{pressed:?} acted on what has just been selected:\n{screen}");
+                    }
                 }
                 Step::Burst(text) => {
                     let keys = text.chars().map(|c| match c {

@@ -233,7 +233,7 @@ fn proxies_unfold_are_kicked_and_filter_their_streams() {
     assert!(fixture.text().contains("Type 12 to confirm"), "it has more than ten streams");
     assert_eq!(fixture.press("12y"), [Effect::SendCommand(CommandId(1), Command::KickProxy(ProxyId(1)))]);
     fixture.press("f");
-    assert_eq!(fixture.model.streams_screen.filter.text(), "proxy:edge-fra");
+    assert_eq!(fixture.model.streams_screen.filter.text(), "proxy=edge-fra");
     assert_eq!(fixture.model.screen, ScreenId::Streams);
     assert!(!fixture.keys().is_empty());
 }
@@ -249,7 +249,7 @@ fn users_are_listed_and_killed_and_links_have_timelines() {
     assert!(fixture.text().contains("Kill this user?") && fixture.text().contains(&user.to_string()));
     assert_eq!(fixture.press("y"), [Effect::SendCommand(CommandId(1), Command::KillUser(user))]);
     fixture.press("f");
-    assert_eq!(fixture.model.streams_screen.filter.text(), format!("key:{user}"));
+    assert_eq!(fixture.model.streams_screen.filter.text(), format!("user={user}"));
     fixture.press("L");
     assert_eq!(fixture.model.screen, ScreenId::Logs);
     assert!(fixture.model.log_screen.filter().starts_with(&user.to_string()));

@@ -3,9 +3,12 @@
 mod accidents;
 mod fixture;
 mod interaction;
+mod names;
 mod reducer;
 mod safety;
 mod screens;
+mod selection;
 mod states;
 mod steering;
 mod table;
+mod tolerance;

@@ -9,6 +9,7 @@ use crate::{
     tui::{
         model::{LoadMeasure, Overlay, ScreenId},
         msg::{CommandId, Effect, Msg},
+        terminal::{Key, KeyCode},
     },
 };
 
@@ -48,18 +49,17 @@ fn l_limits_the_selected_stream_and_reports_invalid_input() {
     assert_eq!(fixture.press("jl"), []);
     assert!(fixture.text().contains("limit ABC123:2:"), "{}", fixture.text());
     for (typed, wrong) in [
-        ("10M", "expected: down|up RATE, or off"),
+        ("sideways", "invalid rate"),
         ("down", "missing argument: down RATE, or down off"),
-        ("down 10 M", "expected: down|up RATE"),
-        ("down fast", "invalid rate: expected a number"),
+        ("down 10 M", "invalid rate"),
+        ("down fast", "invalid rate"),
     ] {
         fixture.type_in(typed);
         assert_eq!(fixture.press(">"), []);
         assert!(fixture.text().contains(wrong), "{typed}: {}", fixture.text());
         assert!(matches!(fixture.model.overlay, Some(Overlay::Prompt(_))), "the prompt stays open");
         for _ in typed.chars() {
-            fixture
-                .send(Msg::Key(crate::tui::terminal::Key::plain(crate::tui::terminal::KeyCode::Backspace)));
+            fixture.send(Msg::Key(Key::plain(KeyCode::Backspace)));
         }
     }
     fixture.type_in("do");
@@ -76,10 +76,12 @@ fn l_limits_the_selected_stream_and_reports_invalid_input() {
     assert_eq!(fixture.notice(), "ABC123:2 limited to 10M bytes/s down");
     fixture.send(Msg::Replied(CommandId(2), Err(CommandError::NotFound)));
     assert_eq!(fixture.notice(), "ABC123:2 was not limited: the object of the command no longer exists");
-    // The prompt starts with the present limits.
+    // The prompt starts empty; the arrow key recalls the present limits.
     fixture.streams[1].stats().set_limit(Direction::Down, Rate::new(10_000_000));
     fixture.tick(TICK);
     fixture.press("l");
+    assert!(!fixture.text().contains("limit ABC123:2: down 10M"), "{}", fixture.text());
+    fixture.send(Msg::Key(Key::plain(KeyCode::Up)));
     assert!(fixture.text().contains("limit ABC123:2: down 10M"), "{}", fixture.text());
     fixture.press("<");
     assert_eq!(
@@ -230,7 +232,7 @@ fn no_command_is_sent_for_a_disconnected_proxy() {
         assert!(fixture.model.overlay.is_none());
     }
     assert_eq!(fixture.press("1:weight 3>"), []);
-    assert!(fixture.notice().starts_with("unknown command «weight»"), "{}", fixture.notice());
+    assert_eq!(fixture.notice(), "weight has no effect here; it works on: 2 Proxies");
 }
 
 #[test]

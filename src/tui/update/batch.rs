@@ -55,6 +55,22 @@ pub(super) fn send_one(model: &mut Model, name: String, verb: &'static str, comm
     send_queued(model)
 }
 
+/// Sends several commands about one object, whose results are reported together.
+pub(super) fn send_several(
+    model: &mut Model,
+    name: String,
+    verb: &'static str,
+    commands: Vec<Command>,
+) -> Vec<Effect> {
+    if refuses_more(model, commands.len()) {
+        return Vec::new();
+    }
+    let batch = model.pending_commands.begin_batch_about_one(name, verb);
+    let now = model.live.now;
+    commands.into_iter().for_each(|command| model.pending_commands.push(batch, command, None, now));
+    send_queued(model)
+}
+
 /// Returns whether `more` commands must not be queued because earlier ones are still unsent; tells the operator in a
 /// notice if so.
 pub(super) fn refuses_more(model: &mut Model, more: usize) -> bool {

@@ -13,6 +13,10 @@ pub(super) fn perform(model: &mut Model, intent: Intent) -> Vec<Effect> {
     if !is_applicable(model, &intent) {
         return Vec::new();
     }
+    let acts_unasked = matches!(intent, Intent::Pause(_) | Intent::SetPriority(_) | Intent::Drain(_));
+    if acts_unasked && selection::has_just_moved(model) {
+        return Vec::new();
+    }
     match intent {
         Intent::Move(step) => navigation::move_cursor(model, step),
         Intent::SelectRow(index) => navigation::select_row(model, index),
@@ -157,7 +161,7 @@ fn in_join_command(model: &mut Model, intent: JoinCommandIntent) -> Vec<Effect> 
         return Vec::new();
     }
     model.overlay = None;
-    match (intent, model.labels.join.clone()) {
+    match (intent, model.join_command()) {
         (JoinCommandIntent::Copy, Some(join)) => {
             model.notify(NoticeLevel::Success, "command copied (OSC 52)");
             vec![Effect::Copy(join)]

@@ -11,18 +11,23 @@ use crate::{
     },
 };
 
-/// Opens the prompt for a rate limit of the marked streams, or of the selected stream, user, proxy or service. Its
-/// text is the limit in effect.
+/// Opens the prompt for a rate limit of the marked streams, or of the selected stream, user, proxy or service. It
+/// starts empty; `↑` recalls the limit in effect.
 pub(super) fn ask(model: &mut Model) {
     let Some(target) = selection::limit_target(model) else { return };
     let text = current_limits(model, &target).map_or(String::new(), format_limits);
-    prompt::open(model, PromptKind::Limit(target), text);
+    let kind = PromptKind::Limit(target);
+    model.line_history.push(&kind, &text);
+    prompt::open(model, kind, String::new());
 }
 
 /// Returns the effects that set or remove rate limits of `target`; without one, of the selected object. A removal in
 /// a direction without a limit is not sent.
 pub(super) fn set(model: &mut Model, target: Option<LimitTarget>, changes: &[LimitChange]) -> Vec<Effect> {
     let Some(target) = target.or_else(|| selection::limit_target(model)) else { return Vec::new() };
+    if let Some(effects) = set_both_alike(model, &target, changes) {
+        return effects;
+    }
     let mut effects = Vec::new();
     for &LimitChange { direction, rate } in changes {
         // `off` names both directions: nothing is sent for one that has no limit.
@@ -52,6 +57,29 @@ pub(super) fn set(model: &mut Model, target: Option<LimitTarget>, changes: &[Lim
         model.notify(NoticeLevel::Info, "no rate limit to remove: none was set");
     }
     effects
+}
+
+/// Returns the effects that change the limits of both directions of one object to the same rate, with one notice about
+/// both; `None` if the changes are others, or one of them changes nothing.
+fn set_both_alike(model: &mut Model, target: &LimitTarget, changes: &[LimitChange]) -> Option<Vec<Effect>> {
+    let [LimitChange { rate, .. }, other] = changes else { return None };
+    let before = current_limits(model, target)?;
+    let changes_both =
+        [Direction::Down, Direction::Up].into_iter().all(|direction| before.of(direction) != *rate);
+    if other.rate != *rate || !changes_both {
+        return None;
+    }
+    let (name, scope) = match target {
+        LimitTarget::Scope(scope) => (scope_name(model, scope), scope.clone()),
+        LimitTarget::Streams(rows) => {
+            let row = model.live.streams.get_mut(*rows.first()?).filter(|row| row.is_live())?;
+            row.limits = RateLimits { down: *rate, up: *rate };
+            (row.key.to_string(), LimitScope::Stream(row.key))
+        }
+    };
+    let commands =
+        changes.iter().map(|change| Command::SetLimit(scope.clone(), change.direction, change.rate));
+    Some(batch::send_several(model, name, "limited", commands.collect()))
 }
 
 /// Returns the rate limits of the target as the last snapshot had them; `None` for several streams, and for an object

@@ -82,9 +82,14 @@ pub(crate) fn sample(model: &mut Model, snapshot: &Snapshot, now: Instant) -> Ve
     {
         let number = model.live.streams.snapshot_number(detail.row);
         let selected = snapshot.selected.iter().find(|stream| Some(stream.number) == number);
-        detail.record(row, selected.map(|stream| &stream.details), now);
+        let channel = row.channel.and_then(|id| model.live.proxies.channel(id));
+        detail.record(row, channel, selected.map(|stream| &stream.details), now);
     }
+    let selected = model.selection();
     model.refresh_rows();
+    if selected.is_some() && model.selection() != selected {
+        model.selection_moved_at = Some(now);
+    }
     model.expire_notice();
     if let Some(text) = model.pending_commands.overdue(now) {
         model.notify(NoticeLevel::Warning, text);

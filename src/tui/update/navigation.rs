@@ -1,7 +1,11 @@
 //! Moves between screens and rows, and changes what the streams table lists. Nothing here reaches the server.
 
-use crate::tui::model::{
-    Cursor, CursorStep, Model, NoticeLevel, Overlay, ProxyLine, ScreenId, Sort, StreamFilter, UserLine,
+use crate::{
+    ids::ProxyId,
+    tui::model::{
+        Cursor, CursorStep, Model, NoticeLevel, Overlay, ProxyLine, ProxyRows, RowId, ScreenId, Sort,
+        StreamFilter, UserLine,
+    },
 };
 
 use super::selection;
@@ -29,8 +33,15 @@ pub(super) fn move_cursor(model: &mut Model, step: CursorStep) {
 pub(super) fn move_in_streams(model: &mut Model, step: CursorStep) {
     let mut cursor = model.streams_screen.cursor;
     cursor.step(step, model.rows(), model.layout().table_rows());
-    model.set_stream_cursor(cursor);
+    put_stream_cursor(model, cursor);
     follow_with_detail(model);
+}
+
+/// Puts the cursor of the streams table on a row that the operator chose. On an ended one it stays.
+fn put_stream_cursor(model: &mut Model, cursor: Cursor<RowId>) {
+    model.set_stream_cursor(cursor);
+    let chosen = cursor.selected().and_then(|id| Some((id, model.shown().streams.get(id)?)));
+    model.streams_screen.chosen_ended_row = chosen.filter(|(_, row)| !row.is_live()).map(|(id, _)| id);
 }
 
 /// Selects the row of the streams table at this index, if there is one.
@@ -38,7 +49,7 @@ pub(super) fn select_row(model: &mut Model, index: usize) {
     if index < model.rows().len() {
         let mut cursor = model.streams_screen.cursor;
         cursor.point(index, model.rows(), model.layout().table_rows());
-        model.set_stream_cursor(cursor);
+        put_stream_cursor(model, cursor);
     }
 }
 
@@ -194,21 +205,22 @@ pub(super) fn toggle_ended(model: &mut Model) {
     model.refresh_rows();
 }
 
-/// Shows the streams table, filtered to the selected proxy, service or user.
+/// Shows the streams table, filtered to exactly the selected proxy, service or user: commands may follow that act on
+/// all listed streams.
 pub(super) fn show_streams_of_selected(model: &mut Model) {
-    let proxy = |id| format!("proxy:{}", first_word(&model.shown().proxies.name(id)));
+    let proxy = |id| format!("proxy={}", filter_value(&model.shown().proxies, id));
     let text = match model.screen {
         ScreenId::Proxies => match model.proxies_screen.cursor.selected() {
             Some(ProxyLine::Proxy(id)) => proxy(id),
             Some(ProxyLine::Channel(id)) => proxy(id.proxy),
             Some(ProxyLine::Service(id)) => match model.shown().services.get(id) {
-                Some(service) => format!("service:{}", service.key),
+                Some(service) => format!("service={}", service.key),
                 None => return,
             },
             None => return,
         },
         ScreenId::Sessions => match model.sessions_screen.cursor.selected() {
-            Some(line) => format!("key:{}", line.user()),
+            Some(line) => format!("user={}", line.user()),
             None => return,
         },
         ScreenId::Streams | ScreenId::Logs => return,
@@ -218,9 +230,15 @@ pub(super) fn show_streams_of_selected(model: &mut Model) {
     set_filter(model, StreamFilter::parse(&text).unwrap_or_default());
 }
 
-/// Returns the first word of a proxy's name: the name may contain blanks, a filter term may not.
-fn first_word(name: &str) -> String {
-    name.split_whitespace().next().unwrap_or_default().to_owned()
+/// Returns what a filter term compares a proxy with: its name, which it keeps when it reconnects; its id where another
+/// proxy has the same name, or the name cannot be quoted.
+fn filter_value(proxies: &ProxyRows, id: ProxyId) -> String {
+    let name = proxies.get(id).filter(|proxy| proxy.label == proxy.name && !proxy.name.contains('"'));
+    match name.map(|proxy| proxy.name.as_str()) {
+        None => id.to_string(),
+        Some(name) if name.contains(char::is_whitespace) => format!("\"{name}\""),
+        Some(name) => name.to_owned(),
+    }
 }
 
 /// Shows the log screen, filtered to the records that name the selected stream, user, proxy, channel or service.

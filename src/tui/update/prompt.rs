@@ -14,20 +14,28 @@ use crate::tui::{
 
 /// Opens a prompt of this kind, with `text` as its initial content and the text cursor at the end.
 pub(super) fn open(model: &mut Model, kind: PromptKind, text: String) {
-    model.overlay = Some(Overlay::Prompt(Prompt { kind, line: LineEdit::new(text), error: None }));
+    model.overlay =
+        Some(Overlay::Prompt(Prompt { kind, line: LineEdit::new(text), recalled: 0, error: None }));
 }
 
-/// Opens the prompt for the filter of the streams table.
+/// Opens the prompt for the filter of the streams table. It starts empty, as what is typed mostly replaces the filter;
+/// `↑` recalls the filter in effect.
 pub(super) fn open_filter(model: &mut Model) {
     let before = model.streams_screen.filter.text().to_owned();
     let kind = PromptKind::Filter { before: before.clone(), cursor: model.streams_screen.cursor };
-    open(model, kind, before);
+    model.line_history.push(&kind, &before);
+    open(model, kind, String::new());
+    apply_while_typing(model);
 }
 
-/// Opens the prompt for the filter of the log screen: the text that shown records contain.
+/// Opens the prompt for the filter of the log screen: the text that shown records contain. It starts empty, like that
+/// of the streams table.
 pub(super) fn open_log_filter(model: &mut Model) {
     let before = model.log_screen.filter().to_owned();
-    open(model, PromptKind::LogFilter { before: before.clone() }, before);
+    let kind = PromptKind::LogFilter { before: before.clone() };
+    model.line_history.push(&kind, &before);
+    open(model, kind, String::new());
+    apply_while_typing(model);
 }
 
 /// Returns the intent that inserts the character of a key into the open prompt; `None` for a key without a character.
@@ -44,6 +52,7 @@ pub(super) fn handle(model: &mut Model, intent: PromptIntent) -> Option<Intent> 
         PromptIntent::Accept => return accept(model),
         PromptIntent::Cancel => cancel(model),
         PromptIntent::Complete => complete(model),
+        PromptIntent::Recall { older } => recall(model, older),
         // Backspace on an empty line leaves the prompt.
         PromptIntent::Edit(LineEditOp::Backspace) if prompt.line.text().is_empty() => cancel(model),
         PromptIntent::Edit(op) => edit(model, op),
@@ -59,6 +68,15 @@ fn edit(model: &mut Model, op: LineEditOp) {
         prompt.error = None;
     }
     apply_while_typing(model);
+}
+
+/// Replaces the text of the open prompt with an older or a newer line of the history.
+fn recall(model: &mut Model, older: bool) {
+    let Some(Overlay::Prompt(prompt)) = &mut model.overlay else { return };
+    if let Some((number, text)) = model.line_history.recall(prompt, older) {
+        (prompt.recalled, prompt.line, prompt.error) = (number, LineEdit::new(text), None);
+        apply_while_typing(model);
+    }
 }
 
 /// Applies the text of the open filter or log filter prompt at each change. Other prompts have no effect before they
@@ -96,6 +114,7 @@ fn accept(model: &mut Model) -> Option<Intent> {
         return None;
     }
     let text = prompt.line.text().trim().to_owned();
+    model.line_history.push(&prompt.kind, &text);
     let parsed = match &prompt.kind {
         // An empty value changes nothing.
         PromptKind::Limit(_) | PromptKind::Weight(_) | PromptKind::Policy(_) | PromptKind::Command

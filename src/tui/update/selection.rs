@@ -3,7 +3,7 @@
 
 use crate::{
     control::LimitScope,
-    ids::{ProxyId, ServiceKey, UserChannelId},
+    ids::{ProxyId, ServiceKey, StreamKey, UserChannelId},
     tui::model::{
         KillTarget, LimitTarget, Model, NoticeLevel, ProxyLine, ProxyRow, RowId, ScreenId, StreamRow,
         UserLine,
@@ -33,8 +33,31 @@ pub(super) fn streams(model: &mut Model) -> Vec<RowId> {
     if model.live.streams.get(id).is_some_and(StreamRow::is_live) {
         return vec![id];
     }
-    model.notify(NoticeLevel::Info, format!("{key} has already ended"));
+    say_ended(model, key);
     Vec::new()
+}
+
+/// Says in a notice that the selected stream has ended, and selects the next open one, so that the key can be pressed
+/// again.
+pub(super) fn say_ended(model: &mut Model, key: StreamKey) {
+    let moved = model.detail_screen.open.is_none() && model.leave_ended_row();
+    let next = model.selected().filter(|_| moved).map(|(_, row)| row.key);
+    let next = next.map(|next| format!("; {next} is selected now")).unwrap_or_default();
+    model.notify(NoticeLevel::Info, format!("{key} has already ended{next}"));
+}
+
+/// Returns whether a key that acts without a question must be refused, because the selection has just moved by itself;
+/// a notice says so.
+pub(super) fn has_just_moved(model: &mut Model) -> bool {
+    if uses_marks(model) || !model.has_selection_just_moved() {
+        return false;
+    }
+    let name = name(model).unwrap_or_default();
+    model.notify(
+        NoticeLevel::Warning,
+        format!("ignored: the selection has just moved to {name}; press it again"),
+    );
+    true
 }
 
 /// Returns those streams of `rows` that can be killed: open ones without a pending kill.

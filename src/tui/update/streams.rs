@@ -42,7 +42,7 @@ fn ask_to_kill_selection(model: &mut Model) {
     let now = model.live.streams.get(id);
     let (live, kill_pending) = now.map_or((false, false), |row| (row.is_live(), row.kill_pending));
     if !live {
-        model.notify(NoticeLevel::Info, format!("{key} has already ended"));
+        selection::say_ended(model, key);
     } else if kill_pending {
         model.notify(NoticeLevel::Info, format!("{key} is already being killed"));
     } else {

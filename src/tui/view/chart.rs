@@ -127,18 +127,22 @@ fn fill_area(buf: &mut Buffer, plot: Rect, points: &[Option<f64>], top: f64, han
 pub(crate) fn draw_summary_line(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     // What is left of the line beside the title and the two rates is divided between the sparklines.
-    let width = usize::from(area.width.saturating_sub(8 + 2 * 10)) / 2;
+    let unit = super::unit(model);
+    let width = usize::from(area.width).saturating_sub(8 + 2 * (8 + unit.len())) / 2;
     let points = model.shown().throughput.history.points(width.max(1), window_seconds(model));
     let curve = |pick: fn(&(f64, f64)) -> f64| {
         bars::spark(points.iter().map(move |point| point.as_ref().map_or(0.0, pick)), 0.0)
     };
     let spans = [
         Span::styled(
-            format!("  ↓{:>5}/s", super::rate(model, model.shown().throughput.down_rate)),
+            format!("  ↓{:>5}{unit}", super::rate(model, model.shown().throughput.down_rate)),
             theme.down,
         ),
         Span::styled(format!(" {}", curve(|point| point.0)), theme.down),
-        Span::styled(format!(" ↑{:>5}/s", super::rate(model, model.shown().throughput.up_rate)), theme.up),
+        Span::styled(
+            format!(" ↑{:>5}{unit}", super::rate(model, model.shown().throughput.up_rate)),
+            theme.up,
+        ),
         Span::styled(format!(" {}", curve(|point| point.1)), theme.up),
     ];
     draw_section_title(model, area, buf, "Rate", spans);

@@ -173,8 +173,8 @@ fn latency_table(model: &Model, row: StreamRow<'_>, width: u16, room: usize) -> 
     let shown = model.shown();
     let mut rows = Vec::new();
     if let Some(proxy) = row.proxy.and_then(|id| shown.proxies.get(id)) {
-        rows.push((format!("connect {}", proxy.name), &proxy.latency.connect));
-        rows.push((format!("TTFB {}", proxy.name), &proxy.latency.time_to_first_byte));
+        rows.push((format!("connect {}", proxy.label), &proxy.latency.connect));
+        rows.push((format!("TTFB {}", proxy.label), &proxy.latency.time_to_first_byte));
     }
     if let Some(service) = shown.services.find(&row.service) {
         let name = services::name(&service.key);

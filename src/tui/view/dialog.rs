@@ -65,19 +65,19 @@ pub(crate) fn draw(model: &Model, dialog: &Dialog, buf: &mut Buffer) {
 /// token in it is masked unless `is_secret_shown`.
 pub(crate) fn draw_join_command(model: &Model, is_secret_shown: bool, buf: &mut Buffer) {
     let theme = &model.theme;
-    let Some(join) = &model.labels.join else { return };
+    let Some(join) = model.join_command() else { return };
     let width = buf.area.width.min(86);
     let room = usize::from(width.saturating_sub(4)).max(1);
     let mut lines = Vec::new();
     let mut push = |text: &str, style| {
         lines.extend(format::wrap(text, room).into_iter().map(|part| Line::styled(part, style)));
     };
-    push("Run this on the machine behind NAT, with the port and target you want:", theme.dim);
+    push("Run this on the machine behind NAT, with the name, port and target you want:", theme.dim);
     if is_secret_shown || model.labels.secret.is_none() {
-        push(join, theme.accent);
+        push(&join, theme.accent);
         push("y copies it. The token in it is a secret.", theme.dim);
     } else {
-        push(&model.labels.mask(join), theme.accent);
+        push(&model.labels.mask(&join), theme.accent);
         push("y copies it with the token, which is a secret; t shows it.", theme.dim);
     }
     if let Some(curl) = &model.labels.curl {
@@ -190,7 +190,7 @@ fn kick_text(model: &Model, id: ProxyId) -> Vec<Line<'static>> {
         format::counted(proxy.channels.len() as u64, "channel"),
     );
     vec![
-        Line::from(vec![name, Span::styled(format!("  {id}"), theme.dim)]),
+        Line::from(vec![name, Span::styled(format!("  {id}  {}", proxy.addr), theme.dim)]),
         Line::styled(format!("{streams} on {channels}"), theme.text),
         Line::styled("Its streams are reset at once. The proxy may reconnect.", theme.dim),
     ]
@@ -211,12 +211,12 @@ fn quit_text(model: &Model, drains: Option<Duration>) -> Vec<Line<'static>> {
     let open = model.live.streams.open_count() as u64;
     let are = if open == 1 { "is" } else { "are" };
     let drain = drains.map(|time| {
-        let text = format!("Drain first: no new streams; open ones get up to {}.", format::age(time));
+        let text = format!("Drain first: up to {} to finish.", format::age(time));
         Line::styled(text, theme.dim)
     });
     let mut lines =
         vec![Line::styled(format!("{} {are} open.", format::counted(open, "stream")), theme.text)];
     lines.extend(drain);
-    lines.push(Line::styled("Quit now: the server ends, and all streams with it.", theme.dim));
+    lines.push(Line::styled("Quit now: resets all of them.", theme.dim));
     lines
 }

@@ -96,13 +96,19 @@ fn channel_line(model: &Model, row: StreamRow<'_>, label: Span<'static>) -> Line
         return Line::from(vec![label, Span::styled("none", theme.text)]);
     };
     let mut line = vec![label, Span::styled(id.to_string(), theme.text)];
-    if let Some(channel) = model.shown().proxies.channel(id) {
+    let last = model.shown_detail().and_then(|detail| detail.channel.as_ref());
+    if !row.is_live() {
+        line.push(Span::styled(if last.is_some() { "  at its end:" } else { "" }, theme.dim));
+    }
+    let now = model.shown().proxies.channel(id).filter(|_| row.is_live());
+    if let Some(channel) = now.or(last.filter(|channel| channel.id == id)) {
         let rtt = channel.current_rtt().map_or("-".to_owned(), format::latency);
         let rate = channel.received_rate + channel.sent_rate;
         line.push(Span::styled(
             format!(
-                "  RTT {rtt}, {}/s, {}",
+                "  RTT {rtt}, {}{}, {}",
                 super::rate(model, rate),
+                super::unit(model),
                 format::counted(channel.streams, "stream")
             ),
             theme.dim,

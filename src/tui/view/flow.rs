@@ -62,8 +62,10 @@ pub(super) fn lines(model: &Model, flow: &StreamDetails, is_open: bool, age: Dur
             used(flow.upload_buffered + flow.upload_in_flight, flow.upload_window),
         ]));
         let mut queued = pair("buffered", flow.download_buffered, flow.upload_buffered);
-        queued.push_span(Span::styled("  in flight ", theme.dim));
-        queued.push_span(Span::styled(format::bytes(flow.upload_in_flight), theme.text));
+        let in_flight = flow.upload_in_flight.min(unacknowledged_by_kernel(model).unwrap_or(u64::MAX));
+        queued.push_span(Span::styled("  in flight ↑ ", theme.dim));
+        let style = if in_flight == 0 { theme.faint } else { theme.text };
+        queued.push_span(Span::styled(format::bytes(in_flight), style));
         lines.push(queued);
     }
     lines.push(Line::from(
@@ -80,6 +82,19 @@ pub(super) fn lines(model: &Model, flow: &StreamDetails, is_open: bool, age: Dur
         Span::styled(format!(" · resent {}", format::bytes_with_unit(flow.retransmitted_bytes)), theme.dim);
     lines.push(Line::from(vec![label("channels"), failovers, resent]));
     lines
+}
+
+/// Returns how many bytes all channels of the stream's proxy together have queued or sent without the acknowledgement
+/// of TCP; `None` where the kernel does not report it. Not more can be in flight: the peer confirms what a stream has
+/// delivered only now and then, so that the end of a short upload would seem to be in flight for ever.
+fn unacknowledged_by_kernel(model: &Model) -> Option<u64> {
+    let (_, row) = model.selected()?;
+    let proxy = model.shown().proxies.get(row.proxy?)?;
+    let bytes = proxy.channels.iter().map(|channel| {
+        let tcp = channel.tcp?;
+        Some(channel.send_queue_bytes + tcp.bytes_in_flight + tcp.unsent_bytes)
+    });
+    bytes.sum()
 }
 
 /// Returns the bottlenecks of both directions, and the time per bottleneck, in one line.

@@ -165,12 +165,12 @@ fn draw_prompt(model: &Model, prompt: &Prompt, area: Rect, buf: &mut Buffer) {
     } else if prompt.line.text().is_empty() {
         let hint = match prompt.kind {
             PromptKind::Filter { .. } => {
-                "words  proxy:edge  user:10.0  content:iso  state:open  down>1M  !not  /regex/"
+                "words  proxy:edge  user=10.0.0.7  content:iso  state:open  down>1M  !not  /regex/  ↑ earlier"
             }
             PromptKind::LogFilter { .. } => "text that a record must contain",
             PromptKind::Help => "text that an entry must contain",
-            PromptKind::Command => "command name; ⇥ completes it",
-            PromptKind::Limit(_) => "down 10M  up 500K  off",
+            PromptKind::Command => "command name; ⇥ completes it, ↑ recalls",
+            PromptKind::Limit(_) => "down 10M  up 500K  1M (both)  off",
             PromptKind::Weight(_) => "1 to 1000",
             PromptKind::Policy(_) => "round-robin  weighted  least-streams  peak-ewma",
         };

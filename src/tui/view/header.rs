@@ -119,27 +119,33 @@ fn facts(model: &Model, width: u16) -> Vec<Fact> {
     let (proxies, away) = model.shown().proxies.connected_and_in_grace_period();
     let plural = |n: u64, one: &'static str, many: &'static str| if n == 1 { one } else { many };
     let mut lost = model.shown().services.closed_services();
-    let (light, state) = if let (Some(first), false) = (lost.next(), model.server_status.is_draining) {
+    // A problem is shown before uptime, users and channels.
+    const PROBLEM: usize = 1;
+    const NO_PROBLEM: usize = 4;
+    let (rank, light, state) = if let (Some(first), false) = (lost.next(), model.server_status.is_draining) {
         let more = lost.count();
         let more = if more > 0 { format!(" +{more}") } else { String::new() };
-        (theme.error, format!("port {}{more} closed", first.key.port))
+        (PROBLEM, theme.error, format!("port {}{more} closed", first.key.port))
     } else if model.server_status.is_draining {
-        (theme.warn, "draining".to_owned())
+        (PROBLEM, theme.warn, "draining".to_owned())
     } else if away > 0 {
-        (theme.warn, format!("{away} {} reconnecting", plural(away, "proxy", "proxies")))
+        (PROBLEM, theme.warn, format!("{away} {} reconnecting", plural(away, "proxy", "proxies")))
     } else if model.server_status.has_sample && proxies == 0 {
-        (theme.warn, model.labels.listen.clone())
+        (NO_PROBLEM, theme.warn, model.labels.listen.clone())
     } else {
-        (theme.ok, model.labels.listen.clone())
+        (NO_PROBLEM, theme.ok, model.labels.listen.clone())
     };
     let frozen = frozen(model).filter(|_| width >= MIN_TABS_WIDTH).unwrap_or_default();
     vec![
         (0, vec![Span::styled(frozen, theme.warn.patch(theme.strong))]),
         (7, vec![Span::styled(model.labels.title.clone(), theme.dim)]),
-        (4, vec![Span::styled("● ", light), Span::styled(state, theme.text)]),
+        (rank, vec![Span::styled("● ", light), Span::styled(state, theme.text)]),
         (
             5,
-            vec![Span::styled("up ", theme.dim), Span::styled(format::age(model.shown().uptime), theme.text)],
+            vec![
+                Span::styled("uptime ", theme.dim),
+                Span::styled(format::age(model.shown().uptime), theme.text),
+            ],
         ),
         (2, number(proxies, plural(proxies, "proxy", "proxies"))),
         (
@@ -166,6 +172,7 @@ fn rates(model: &Model, down: Style, up: Style) -> Vec<Span<'static>> {
     vec![
         Span::styled(format!("↓{:>5}", super::rate(model, model.shown().throughput.down_rate)), down),
         Span::styled(format!(" ↑{:>5}", super::rate(model, model.shown().throughput.up_rate)), up),
+        Span::styled(super::unit(model), model.theme.dim),
     ]
 }
 

@@ -134,7 +134,7 @@ fn refusals(count: u64, what: &str, last: Option<&str>, room: usize) -> String {
 
 /// Returns the unit of displayed rates: bytes or bits per second, as the operator chose.
 fn unit(model: &Model) -> &'static str {
-    if model.display.bits { "bit/s" } else { "/s" }
+    if model.display.bits { "bit/s" } else { "B/s" }
 }
 
 /// Draws a horizontal rule.

@@ -56,7 +56,7 @@ pub(crate) fn draw_panel(model: &Model, area: Rect, buf: &mut Buffer) {
     }
     let names = all
         .iter()
-        .map(|proxy| proxy.name.width() + drain_suffix(proxy).len())
+        .map(|proxy| proxy.label.width() + drain_suffix(proxy).len())
         .max()
         .unwrap_or(0)
         .clamp(8, 20);
@@ -91,7 +91,7 @@ pub(super) fn warning(model: &Model) -> Option<String> {
     let refused = shown.proxies.connected().filter(|proxy| proxy.services.is_empty());
     let mut refused = refused.filter_map(|proxy| Some((proxy, proxy.registration_error.as_ref()?)));
     if let Some((proxy, why)) = refused.next() {
-        return Some(format!("{} has no public port: {why}", proxy.name));
+        return Some(format!("{} has no public port: {why}", proxy.label));
     }
     let served =
         |service: &ServiceRow| shown.proxies.connected().any(|proxy| proxy.services.contains(&service.key));
@@ -107,7 +107,7 @@ fn drain_suffix(proxy: &ProxyRow) -> &'static str {
 /// Returns the name of a proxy, with the mark of a draining one, in exactly `width` cells.
 fn marked_name(proxy: &ProxyRow, width: usize) -> String {
     let suffix = drain_suffix(proxy);
-    fit(&format!("{}{suffix}", truncate_middle(&proxy.name, width.saturating_sub(suffix.len()))), width)
+    fit(&format!("{}{suffix}", truncate_middle(&proxy.label, width.saturating_sub(suffix.len()))), width)
 }
 
 /// Draws, in place of the rows, that no proxy is connected, and the command that connects one.
@@ -123,8 +123,8 @@ fn draw_no_proxy(model: &Model, area: Rect, buf: &mut Buffer) {
 /// Returns the command by which another machine joins as a proxy, wrapped to `width` cells.
 pub(super) fn join_command(model: &Model, width: u16) -> Vec<Line<'static>> {
     let theme = &model.theme;
-    let Some(join) = &model.labels.join else { return Vec::new() };
-    let parts = format::wrap(join, usize::from(width.saturating_sub(4)).max(1));
+    let Some(join) = model.join_command() else { return Vec::new() };
+    let parts = format::wrap(&join, usize::from(width.saturating_sub(4)).max(1));
     let parts = parts.into_iter().map(|part| Line::styled(format!("  {part}"), theme.accent));
     std::iter::once(Line::styled("  On the machine behind NAT:", theme.dim)).chain(parts).collect()
 }
@@ -142,7 +142,7 @@ fn row(model: &Model, proxy: &ProxyRow, total: f64, names: usize, width: usize) 
         let ago = format::age(model.shown().now.saturating_duration_since(gone.at));
         let why = gone.reason.as_ref().map(|why| format!(", {why}")).unwrap_or_default();
         let text =
-            format!("  {} {} disconnected {ago}{why}", fit_middle(&proxy.name, names), fit(&services, 8));
+            format!("  {} {} disconnected {ago}{why}", fit_middle(&proxy.label, names), fit(&services, 8));
         return Line::styled(truncate(&text, width.saturating_sub(1)), theme.faint);
     }
     if let Some(left) = proxy.grace_remaining {
@@ -208,7 +208,7 @@ pub(crate) fn draw_summary_line(model: &Model, area: Rect, buf: &mut Buffer) {
         let needs_attention = is_reconnecting || proxy.is_draining();
         let mut spans = vec![
             Span::styled(
-                truncate_middle(&proxy.name, 9),
+                truncate_middle(&proxy.label, 9),
                 if needs_attention { theme.warn } else { theme.text },
             ),
             Span::raw(" "),
@@ -245,8 +245,8 @@ pub(crate) fn draw_summary_line(model: &Model, area: Rect, buf: &mut Buffer) {
 /// when.
 pub(super) fn no_proxy_text(model: &Model) -> String {
     let shown = model.shown();
-    let spans =
-        shown.proxies.links().iter().flat_map(|(name, spans)| spans.iter().map(move |span| (name, span)));
+    let links = shown.proxies.links().all().iter();
+    let spans = links.flat_map(|link| link.spans.iter().map(move |span| (&link.name, span)));
     let went = spans.filter_map(|(name, span)| Some((span.end?.at, name)));
     went.max_by_key(|(at, _)| *at).map_or("No proxy yet".to_owned(), |(at, name)| {
         format!("No proxy: {name} disconnected {} ago", format::age(shown.now.saturating_duration_since(at)))

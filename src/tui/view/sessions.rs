@@ -16,14 +16,14 @@ use crate::tui::{
 
 /// Draws the sessions screen: the timelines of links (proxy sessions) above the users table.
 pub(crate) fn draw(model: &Model, buf: &mut Buffer) {
-    let (links, below) = model.layout().split_sessions(model.shown().proxies.links().len());
+    let (links, below) = model.layout().split_sessions(model.shown().proxies.links().all().len());
     if links.height > 0 {
         draw_timelines(model, links, buf);
     }
     users::draw(model, below, buf);
 }
 
-/// Draws a timeline of link conditions for each proxy name, the most recent names where not all fit.
+/// Draws a timeline of link conditions for each link, the most recent ones where not all fit.
 fn draw_timelines(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let signs = "   ━ up  ▒ draining  ┄ reconnecting  ┤ closed  ╳ lost";
@@ -31,13 +31,13 @@ fn draw_timelines(model: &Model, area: Rect, buf: &mut Buffer) {
     draw_section_title(model, area, buf, "Links", rest);
     let links = model.shown().proxies.links();
     let rows = area.top() + 1..area.bottom();
-    // The newest names, where not all fit.
-    let skip = links.len().saturating_sub(rows.len());
-    for (y, (name, spans)) in rows.zip(&links[skip..]) {
-        let name = Text::styled(format!("  {} ", fit_middle(name, 16)), theme.text);
+    // The newest links, where not all fit.
+    let skip = links.all().len().saturating_sub(rows.len());
+    for (y, link) in rows.zip(&links.all()[skip..]) {
+        let name = Text::styled(format!("  {} ", fit_middle(&links.label(link), 16)), theme.text);
         let width = usize::from(area.width).saturating_sub(20);
         let mut line = vec![name];
-        line.extend(timeline_cells(model, spans, width).into_iter().map(|c| {
+        line.extend(timeline_cells(model, &link.spans, width).into_iter().map(|c| {
             let style = match c {
                 '╳' => theme.error,
                 '▒' => theme.warn,
@@ -50,7 +50,7 @@ fn draw_timelines(model: &Model, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// Returns the timeline of one proxy name in `width` characters: each stands for an equal part of the chart's time
+/// Returns the timeline of one link in `width` characters: each stands for an equal part of the chart's time
 /// span.
 fn timeline_cells(model: &Model, spans: &VecDeque<LinkSpan>, width: usize) -> Vec<char> {
     let now = model.shown().now;

@@ -64,7 +64,7 @@ pub(super) fn channel_row(
         facts.push((14, figure("cwnd ", format::bytes(tcp.congestion_window), 5, theme.text)));
         facts.push((
             15,
-            figure("in flight ", format::bytes(tcp.bytes_in_flight), 5, non_zero(tcp.bytes_in_flight)),
+            figure("in flight ↑", format::bytes(tcp.bytes_in_flight), 5, non_zero(tcp.bytes_in_flight)),
         ));
         facts.push((16, figure("unsent ", format::bytes(tcp.unsent_bytes), 5, non_zero(tcp.unsent_bytes))));
     }

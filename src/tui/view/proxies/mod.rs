@@ -126,7 +126,7 @@ fn draw_latencies(model: &Model, area: Rect, buf: &mut Buffer) {
             Some(service) => (services::name(&service.key), &service.latency),
             None => return,
         },
-        (_, Some(proxy)) => (proxy.name.clone(), &proxy.latency),
+        (_, Some(proxy)) => (proxy.label.clone(), &proxy.latency),
         _ => return,
     };
     let all = [

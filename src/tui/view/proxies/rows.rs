@@ -21,6 +21,8 @@ use crate::{
 
 /// The drop rank of the weight column while weights differ: then they explain the shares.
 const WEIGHT_DROP_RANK: u8 = 4;
+/// The drop rank of the address column while two proxies have the same name: then it tells them apart.
+const ADDRESS_DROP_RANK: u8 = 3;
 
 /// Returns the columns of the proxy table that fit into `width` cells, with their widths. The column of rate limits
 /// is included only if one is set.
@@ -31,8 +33,10 @@ pub(super) fn fit_columns(model: &Model, width: u16) -> FittedColumns<ProxyColum
     let wanted = |column: &&ProxyColumn| **column != ProxyColumn::Limit || has_limits;
     let requests = ProxyColumn::ALL.iter().filter(wanted).map(|column| {
         let mut request = ColumnRequest::of(*column);
-        if *column == ProxyColumn::Weight && weights_differ {
-            request.precedence.1 = WEIGHT_DROP_RANK;
+        match column {
+            ProxyColumn::Weight if weights_differ => request.precedence.1 = WEIGHT_DROP_RANK,
+            ProxyColumn::Address if proxies.has_equal_names() => request.precedence.1 = ADDRESS_DROP_RANK,
+            _ => {}
         }
         request
     });
@@ -48,9 +52,8 @@ pub(super) fn proxy_row(
 ) -> Line<'static> {
     let theme = &model.theme;
     let shown = model.shown();
-    let name = if proxy.name.is_empty() { &proxy.id.to_string() } else { &proxy.name };
     let width = columns.width(ProxyColumn::Name).unwrap_or(0).saturating_sub(2);
-    let name = fit_middle(name, width);
+    let name = fit_middle(&proxy.label, width);
     if let Some(gone) = &proxy.disconnection {
         let ago = format::age(shown.now.saturating_duration_since(gone.at));
         let reason = gone.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();

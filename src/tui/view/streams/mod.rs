@@ -51,6 +51,11 @@ pub(crate) fn draw_title(model: &Model, area: Rect, buf: &mut Buffer) {
             theme.warn,
         ));
     }
+    let missing = model.streams_screen.columns.missing(&model.visible_columns());
+    if !missing.is_empty() {
+        let names: Vec<&str> = missing.into_iter().map(StreamColumn::name).collect();
+        rest.push(Span::styled(format!("  no room for column {}", names.join(", ")), theme.warn));
+    }
     if model.server_status.missed_events > 0 {
         let missed =
             format!("  ! {} missed", format::counted(model.server_status.missed_events, "lifecycle event"));
