@@ -13,6 +13,9 @@ const MIN_ACK_TIMEOUT: Duration = Duration::from_millis(500);
 /// What the kernel adds to the RTT before it retransmits a segment for the first time.
 const MIN_RETRANSMISSION_DELAY: Duration = Duration::from_millis(200);
 
+/// A peer that sends nothing for longer than this has paused: the interval of its pings, and time to repair a loss.
+const MAX_SEND_PAUSE: Duration = Duration::from_secs(3);
+
 /// Follows the acknowledgements of the peer's kernel on one channel.
 ///
 /// A ping behind a lot of data on a slow path is answered late. While the kernel acknowledges the data before it, the
@@ -36,6 +39,8 @@ pub(super) struct AckProgress {
     received_segments: u64,
     /// Whether more were received until the last update than until the one before.
     has_received: bool,
+    /// When data was first and last received without a pause of [`MAX_SEND_PAUSE`]; `None` before the first.
+    receiving: Option<(Instant, Instant)>,
 }
 
 impl AckProgress {
@@ -49,6 +54,7 @@ impl AckProgress {
             smoothed_rtt: Duration::ZERO,
             received_segments: 0,
             has_received: false,
+            receiving: None,
         }
     }
 
@@ -65,6 +71,11 @@ impl AckProgress {
         self.smoothed_rtt = tcp.smoothed_rtt;
         self.has_received = tcp.received_segments > self.received_segments;
         self.received_segments = tcp.received_segments;
+        if self.has_received {
+            let is_paused = |last| now.saturating_duration_since(last) > MAX_SEND_PAUSE;
+            let begin = self.receiving.filter(|&(_, last)| !is_paused(last)).map_or(now, |(begin, _)| begin);
+            self.receiving = Some((begin, now));
+        }
         self.unacknowledged_since = (tcp.bytes_in_flight > 0).then(|| {
             // What is in flight may have been sent long after the last acknowledgement.
             let known_since = self.unacknowledged_since.unwrap_or(now);
@@ -89,6 +100,12 @@ impl AckProgress {
     /// not silent meanwhile.
     pub(super) fn has_received(&self) -> bool {
         self.has_received
+    }
+
+    /// Returns for how long the peer has sent without a pause, until the last update at which something had arrived. What
+    /// arrives right after an outage does not show that the peer, which could not be reached, has read nothing.
+    pub(super) fn receiving_time(&self) -> Duration {
+        self.receiving.map_or(Duration::ZERO, |(begin, last)| last.saturating_duration_since(begin))
     }
 
     /// Returns when the peer's kernel counts as silent if it acknowledges nothing until then; `None` while nothing is

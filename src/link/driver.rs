@@ -359,9 +359,10 @@ impl Driver {
             state.mux.handle_channel_timeout(io.id(), now);
             state.mux.is_responsive(io.id())
         });
-        let is_write_stalled =
-            io.is_write_blocked() && io.write_stall(now).min(progress.stall(now)) >= MAX_READ_STALL;
-        if !io.is_text() && tcp.is_some() && is_write_stalled && is_responsive {
+        let stall = io.write_stall(now).min(progress.stall(now));
+        let is_write_stalled = io.is_write_blocked() && stall >= MAX_READ_STALL;
+        let is_sending = is_responsive || progress.receiving_time() >= MAX_READ_STALL;
+        if !io.is_text() && tcp.is_some() && is_write_stalled && is_sending {
             self.io.stop(DisconnectReason::KeepaliveTimeout);
         }
         self.link.flush();

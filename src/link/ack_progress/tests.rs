@@ -77,3 +77,22 @@ fn data_behind_a_lost_segment_is_no_silence() {
         assert_eq!(progress.has_received(), has_received, "{segments}");
     }
 }
+
+#[test]
+fn a_peer_that_pauses_has_not_sent_all_the_time() {
+    let ms = Duration::from_millis;
+    let (begin, mut progress) = (Instant::now(), AckProgress::new(Instant::now()));
+    for (segments, at_ms, receiving_ms) in [
+        (0, 0, 0),
+        (1, 500, 0),
+        (2, 3000, 2500),
+        (2, 4000, 2500),
+        (3, 5000, 4500),
+        (4, 8500, 0),
+        (5, 9000, 500),
+    ] {
+        let tcp = TcpInfo { received_segments: segments, ..TcpInfo::default() };
+        progress.update(&tcp, 0, true, begin + ms(at_ms));
+        assert_eq!(progress.receiving_time(), ms(receiving_ms), "{at_ms}");
+    }
+}
