@@ -50,11 +50,13 @@ pub(super) fn read(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
         acknowledged_bytes: info.tcpi_bytes_acked,
         last_ack_age: Duration::from_millis(info.tcpi_last_ack_recv.into()),
         received_segments: info.tcpi_data_segs_in.into(),
-        // The kernel counts the SYN as one acknowledged byte.
+        // The kernel counts the SYN as one acknowledged byte. Where this host could not send a segment (no route, the
+        // interface is down) it counts each attempt as sent, for ever; but not as a segment in flight.
         bytes_in_flight: info
             .tcpi_bytes_sent
             .saturating_sub(info.tcpi_bytes_retrans)
-            .saturating_sub(info.tcpi_bytes_acked),
+            .saturating_sub(info.tcpi_bytes_acked)
+            .min(u64::from(info.tcpi_unacked) * u64::from(info.tcpi_snd_mss)),
         congestion_window: u64::from(info.tcpi_snd_cwnd) * u64::from(info.tcpi_snd_mss),
     })
 }

@@ -124,6 +124,11 @@ impl World {
         format!("server:\n{}proxy:\n{}", self.server.output(), self.proxy.output())
     }
 
+    /// Returns how often the proxy took a channel for dead and connected another.
+    pub(crate) fn replacements(&self) -> usize {
+        self.proxy.output().matches("connecting a replacement").count()
+    }
+
     /// Receives the file as a user.
     pub(crate) async fn download(&self) -> Arrivals {
         let socket = self.rig.near.run(|| TcpStream::connect(SocketAddr::from(PUBLIC))).unwrap();
@@ -157,6 +162,7 @@ impl World {
 fn underpass(namespace: &Namespace, args: &[&str]) -> Process {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", &namespace.name, env!("CARGO_BIN_EXE_underpass")]).args(args);
+    command.args(["--log", "debug"]);
     // The environment of the tests may contain a token.
     command.env_remove("UNDERPASS_TOKEN").env("NO_COLOR", "1");
     Process::spawn(command)

@@ -17,6 +17,7 @@ use super::*;
 fn field_offsets_match_the_kernel() {
     let offsets = [
         (offset_of!(tcp_info, tcpi_snd_mss), 16),
+        (offset_of!(tcp_info, tcpi_unacked), 24),
         (offset_of!(tcp_info, tcpi_last_ack_recv), 56),
         (offset_of!(tcp_info, tcpi_rtt), 68),
         (offset_of!(tcp_info, tcpi_snd_cwnd), 80),
