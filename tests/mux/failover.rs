@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
-    mux::{Mux, MuxConfig, Role},
+    mux::{Mux, MuxConfig, MuxEvent, Role},
     wire::{Frame, Open, ResetCode},
 };
 
@@ -33,6 +33,26 @@ fn queued_bytes_count_all_streams_and_follow_a_failover() {
     server.add_channel(2, now);
     server.remove_channel(1);
     assert_eq!((server.queued_bytes(1), server.queued_bytes(2)), (0, 71_005));
+}
+
+/// The acknowledgement that this side makes up for a peer without flow control says nothing about the target.
+#[test]
+fn only_a_peer_with_flow_control_accepts_a_stream_by_consuming_its_data() {
+    let now = Instant::now();
+    for peer_has_flow_control in [true, false] {
+        let mut server = Mux::new(Role::Server, MuxConfig { peer_has_flow_control, ..MuxConfig::default() });
+        server.add_channel(1, now);
+        let stream = server.open(StreamKey::new(UserChannelId::new(1), 1), 80, None, |_| false).unwrap();
+        server.write(stream, vec![7; 100].into());
+        while server.poll_transmit(1, now).is_some() {}
+        server.handle_frame(1, Frame::Window { stream, consumed: 100, window: 1 << 20 }, now).unwrap();
+        let is_accepted = |event: &MuxEvent| matches!(event, MuxEvent::Accepted { .. });
+        let accepted =
+            |server: &mut Mux| std::iter::from_fn(|| server.poll_event()).any(|one| is_accepted(&one));
+        assert_eq!(accepted(&mut server), peer_has_flow_control);
+        server.handle_frame(1, Frame::OpenOk { stream, window: 1 << 20 }, now).unwrap();
+        assert_eq!(accepted(&mut server), !peer_has_flow_control);
+    }
 }
 
 /// Regression test: both sides had acknowledged everything, one of them on a channel that died with that

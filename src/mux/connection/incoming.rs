@@ -70,7 +70,10 @@ impl Mux {
                 })
             }
             Frame::Window { stream, consumed, window } => {
-                if let Some(state) = self.streams.get_mut(&stream).filter(|state| state.is_requested()) {
+                // For a peer without flow control, this side has made it up.
+                let knows_consumption = self.config.peer_has_flow_control;
+                let requested = self.streams.get_mut(&stream).filter(|state| state.is_requested());
+                if let Some(state) = requested.filter(|_| knows_consumption) {
                     // It has overtaken its OPEN_OK, which carries the same credit. Until the proxy accepts the stream,
                     // all data is kept for another one, and must not exceed the first window.
                     if consumed == 0 {
