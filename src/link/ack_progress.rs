@@ -37,8 +37,10 @@ pub(super) struct AckProgress {
     smoothed_rtt: Duration,
     /// How many data segments had been received at the last update.
     received_segments: u64,
-    /// Whether more were received until the last update than until the one before.
+    /// Whether more were received until the last update than until the one before, at which an answer was due already.
     has_received: bool,
+    /// Whether an answer was due at the last update.
+    was_answer_due: bool,
     /// When data was first and last received without a pause of [`MAX_SEND_PAUSE`]; `None` before the first.
     receiving: Option<(Instant, Instant)>,
 }
@@ -54,6 +56,7 @@ impl AckProgress {
             smoothed_rtt: Duration::ZERO,
             received_segments: 0,
             has_received: false,
+            was_answer_due: false,
             receiving: None,
         }
     }
@@ -69,9 +72,11 @@ impl AckProgress {
         now: Instant,
     ) -> Option<Instant> {
         self.smoothed_rtt = tcp.smoothed_rtt;
-        self.has_received = tcp.received_segments > self.received_segments;
+        let has_received = tcp.received_segments > self.received_segments;
         self.received_segments = tcp.received_segments;
-        if self.has_received {
+        self.has_received = has_received && self.was_answer_due;
+        self.was_answer_due = is_answer_due;
+        if has_received {
             let is_paused = |last| now.saturating_duration_since(last) > MAX_SEND_PAUSE;
             let begin = self.receiving.filter(|&(_, last)| !is_paused(last)).map_or(now, |(begin, _)| begin);
             self.receiving = Some((begin, now));
@@ -95,9 +100,10 @@ impl AckProgress {
         (has_progress && self.acknowledged < written_when_due).then_some(self.progress_at)
     }
 
-    /// Returns whether data was received between the last two updates, be it behind a lost segment. Then a read returns
-    /// none of it until that is retransmitted, which after an outage of a long path takes two RTTs more: the peer is
-    /// not silent meanwhile.
+    /// Returns whether data was received between the last two updates while an answer was due, be it behind a lost
+    /// segment. Then a read returns none of it until that is retransmitted, which after an outage of a long path takes
+    /// two RTTs more: the peer is not silent meanwhile. What an idle channel received since its last update, many seconds
+    /// ago, says nothing about an answer that is due only now.
     pub(super) fn has_received(&self) -> bool {
         self.has_received
     }

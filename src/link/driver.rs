@@ -350,7 +350,7 @@ impl Driver {
                     state.mux.record_alive(io.id(), at);
                 }
                 if progress.has_received() {
-                    state.mux.record_received(io.id(), now);
+                    state.mux.record_incomplete(io.id(), now);
                 }
                 if !io.is_text() {
                     state.mux.set_ack_due(io.id(), progress.ack_due_at());

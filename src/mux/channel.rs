@@ -48,8 +48,8 @@ pub(super) struct Channel {
     pub(super) glitches: GlitchBudget,
     /// Whether a probe is unanswered for longer than is usual on this channel.
     has_overdue_probe: bool,
-    /// Whether another channel of the link was found dead, and nothing has been received on this one since.
-    is_doubtful: bool,
+    /// When another channel of the link was found dead; `None` once this one has shown since that it is not.
+    doubted_at: Option<Instant>,
     /// Whether the stream that the scheduler selects next has to be checked for a small message, which may exceed the
     /// congestion window. False after a check has failed, until the next stream changes.
     pub(super) may_have_small_message: bool,
@@ -101,7 +101,7 @@ impl Channel {
             queued_messages: 0,
             glitches: GlitchBudget::new(now),
             has_overdue_probe: false,
-            is_doubtful: false,
+            doubted_at: None,
             may_have_small_message: false,
             is_write_blocked: false,
             delivered_lately: 0,
@@ -182,14 +182,14 @@ impl Channel {
     /// Returns whether the channel may be dead: a probe is unanswered for longer than is usual, the peer does not
     /// answer, or another channel was found dead and this one has yet to show that it is not.
     pub(super) fn is_suspect(&self) -> bool {
-        self.has_overdue_probe || self.is_doubtful || self.liveness != Liveness::Responsive
+        self.has_overdue_probe || self.doubted_at.is_some() || self.liveness != Liveness::Responsive
     }
 
     /// Makes the channel suspect until something is received on it, and a ping due, because another channel of the link
     /// was found dead. Often all channels of a path are, and an idle one has not been missed yet: after a change of
     /// address, streams continued on it for most of a second before it was found dead, too.
     pub(super) fn doubt(&mut self, now: Instant) {
-        self.is_doubtful = true;
+        self.doubted_at = Some(now);
         self.request_ping(now);
     }
 
@@ -316,14 +316,20 @@ impl Channel {
     /// of that time is answered: received bytes do not show that this side's data arrives, which its kernel may
     /// retransmit a second later than the peer's.
     pub(super) fn on_received(&mut self, now: Instant) {
-        self.is_doubtful = false;
+        self.doubted_at = None;
+        self.keepalive.on_alive(now);
+    }
+
+    /// Records that the kernel has received data that cannot be read yet: the peer was not silent, but may have sent
+    /// that before the channel became suspect.
+    pub(super) fn on_incomplete(&mut self, now: Instant) {
         self.keepalive.on_alive(now);
     }
 
     /// Records that the peer was alive at `at`: bytes were received, the peer's kernel acknowledged some of many, or
     /// this side does not read the channel. Returns whether the peer counted as unresponsive.
     pub(super) fn on_alive(&mut self, at: Instant) -> bool {
-        self.is_doubtful = false;
+        self.doubted_at.take_if(|doubted_at| *doubted_at <= at);
         self.keepalive.on_alive(at);
         std::mem::replace(&mut self.liveness, Liveness::Responsive) != Liveness::Responsive
     }

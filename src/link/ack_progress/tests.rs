@@ -72,8 +72,16 @@ fn a_kernel_that_acknowledges_nothing_is_noticed_within_half_a_second() {
 fn data_behind_a_lost_segment_is_no_silence() {
     let (begin, mut progress) = (Instant::now(), AckProgress::new(Instant::now()));
     let received = |segments| TcpInfo { received_segments: segments, ..TcpInfo::default() };
-    for (segments, has_received) in [(0, false), (3, true), (3, false), (4, true)] {
-        progress.update(&received(segments), 0, true, begin);
+    // What came before the answer was due is no sign of life: an idle channel's update before may be seconds ago.
+    for (segments, is_answer_due, has_received) in [
+        (0, true, false),
+        (3, true, true),
+        (3, true, false),
+        (4, true, true),
+        (5, false, true),
+        (9, true, false),
+    ] {
+        progress.update(&received(segments), 0, is_answer_due, begin);
         assert_eq!(progress.has_received(), has_received, "{segments}");
     }
 }

@@ -79,3 +79,21 @@ fn a_peer_whose_kernel_acknowledges_nothing_is_unresponsive() {
     );
     assert_eq!(channel.liveness(), Liveness::Responsive);
 }
+
+/// Regression test: data that had arrived before another channel was found dead cleared the suspicion, and a download moved
+/// to the next dead channel.
+#[test]
+fn only_what_is_received_after_the_doubt_removes_it() {
+    let (config, begin) = (MuxConfig::default(), Instant::now());
+    let mut channel = Channel::new(&config, begin);
+    channel.doubt(begin + SECOND);
+    channel.on_incomplete(begin + SECOND + SECOND / 4);
+    assert!(channel.is_suspect(), "the segments may be from before");
+    channel.on_alive(begin + SECOND - SECOND / 10);
+    assert!(channel.is_suspect(), "an older acknowledgement");
+    channel.on_alive(begin + SECOND + SECOND / 10);
+    assert!(!channel.is_suspect());
+    channel.doubt(begin + 2 * SECOND);
+    channel.on_received(begin + 2 * SECOND);
+    assert!(!channel.is_suspect());
+}

@@ -26,8 +26,17 @@ impl Mux {
         }
     }
 
+    /// Records that the kernel has received data on `channel` that cannot be read yet, because a segment before it was
+    /// lost: the peer was not silent. It may have sent that before the channel became suspect, which it stays.
+    pub fn record_incomplete(&mut self, channel: u16, now: Instant) {
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.on_incomplete(now);
+        }
+    }
+
     /// Sets when the peer of `channel` counts as unresponsive because its kernel has acknowledged nothing of what is in
-    /// flight; `None` while nothing is. The owner updates it before [`handle_channel_timeout`](Self::handle_channel_timeout).
+    /// flight; `None` while nothing is. The owner updates it before it calls
+    /// [`handle_channel_timeout`](Self::handle_channel_timeout), which would judge by an old report otherwise.
     pub fn set_ack_due(&mut self, channel: u16, at: Option<Instant>) {
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.set_ack_due(at);
