@@ -325,8 +325,12 @@ impl LinkState {
         if let Some(rtt) = rtt {
             self.mux.set_initial_rtt(id, rtt);
         }
-        // Makes the first ping due. With the new channel, others that are lost need not be kept any longer.
-        self.mux.handle_timeout(now);
+        // Makes the first ping due. The timers of the other channels are updated by their drivers, which know what the
+        // kernel has received and acknowledged meanwhile.
+        self.mux.handle_channel_timeout(id, now);
+        // With the new channel, others that are lost need not be kept any longer.
+        let lost: Vec<u16> = self.channels.keys().copied().filter(|&id| self.mux.is_lost(id, now)).collect();
+        lost.into_iter().for_each(|id| self.stop_channel(id, DisconnectReason::KeepaliveTimeout));
         true
     }
 

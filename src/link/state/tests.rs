@@ -1,7 +1,36 @@
 //! Tests of how long a link waits for its peer.
 
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Handle,
+};
+
 use super::*;
-use crate::{mux::MuxConfig, wire::text::FieldCount};
+use crate::{
+    link::{channel_shared::ChannelShared, write_queue::WriteQueue},
+    mux::MuxConfig,
+    net::ChannelSocket,
+    wire::{binary::FrameEncoder, text::FieldCount},
+};
+
+/// Regression test: a driver without processor time had not reported the acknowledgements of its channel. A channel that
+/// was added judged it by the report before, each busy channel was taken for dead, and the replacements judged the next.
+#[tokio::test]
+async fn a_new_channel_does_not_judge_others_by_old_reports() {
+    let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let mut state = LinkState::new(Mux::new(Role::Server, MuxConfig::default()), None);
+    for id in [1, 2] {
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let shared = ChannelShared::new(id, Handle::current().id(), false, None);
+        let queue = WriteQueue::new(FrameEncoder::default(), None);
+        let channel = Arc::new(ChannelIo::new(shared, ChannelSocket::plain(socket), queue));
+        assert!(state.add_channel(&channel, None));
+        state.mux.set_ack_due(id, Some(Instant::now()));
+    }
+    assert!(state.mux.is_responsive(1));
+    state.mux.handle_channel_timeout(1, Instant::now());
+    assert!(!state.mux.is_responsive(1), "its own driver judges it");
+}
 
 #[test]
 fn resets_shorten_the_grace_unless_a_channel_ended_without_one() {

@@ -141,6 +141,12 @@ impl Mux {
         self.channels.get(&channel).map_or(Duration::ZERO, |channel| channel.overdue(&self.config, now))
     }
 
+    /// Returns whether a channel counted as lost when its timers were updated last, and nothing was received on it since.
+    pub fn is_lost(&self, channel: u16, now: Instant) -> bool {
+        let is_lost = |channel: &Channel| channel.liveness() == Liveness::Lost;
+        self.channels.get(&channel).is_some_and(is_lost) && !self.overdue(channel, now).is_zero()
+    }
+
     /// Returns whether the peer answers on a channel.
     pub fn is_responsive(&self, channel: u16) -> bool {
         self.channels.get(&channel).is_some_and(|channel| channel.liveness() == Liveness::Responsive)
