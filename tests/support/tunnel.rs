@@ -64,9 +64,10 @@ impl Tunnel {
             bind: LOOPBACK.ip(),
             drain_timeout: DRAIN,
             user_id_retention: Duration::from_millis(100),
-            // All users of a test come from one address, and mostly to one service.
+            // All users of a test come from one address, and mostly to one service with one proxy.
             max_streams_per_address: Some(usize::MAX),
             max_streams_per_service: Some(usize::MAX),
+            max_streams_per_proxy: Some(usize::MAX),
             ..ServerConfig::default()
         };
         change(&mut config);
