@@ -74,8 +74,10 @@ struct ConnectionUse {
     as_user: usize,
     /// How many streams have it as the connection to their target.
     as_target: usize,
-    /// The tokens of these streams, also of those that have ended since the entry was created.
-    streams: Vec<CancellationToken>,
+    /// The number of the registration that was made last.
+    last_registration: u64,
+    /// The tokens of these streams, by the number of their registration.
+    streams: HashMap<u64, CancellationToken>,
 }
 
 /// The end of a stream at which a connection is.
@@ -94,8 +96,8 @@ pub(super) struct WatchedStream {
     detector: Option<Arc<LoopDetector>>,
     /// The public port on which the server accepted the user.
     port: u16,
-    /// The registered connections of the stream.
-    registered: Vec<(Connection, StreamEnd)>,
+    /// The registered connections of the stream, and the number of each registration.
+    registered: Vec<(Connection, StreamEnd, u64)>,
     /// Cancelled when the stream is part of a loop, and when all streams of the proxy are to end.
     token: CancellationToken,
     /// Cancelled when all streams of the proxy are to end.
@@ -155,17 +157,19 @@ impl WatchedStream {
     fn register(&mut self, client: SocketAddr, end: StreamEnd) {
         let Some(detector) = &self.detector else { return };
         let connection = (client, self.port);
-        self.registered.push((connection, end));
-        let looping = {
+        let (registration, looping) = {
             let mut connections = detector.connections.lock();
             let known = connections.entry(connection).or_default();
             *known.count(end) += 1;
-            known.streams.push(self.token.clone());
+            known.last_registration += 1;
+            known.streams.insert(known.last_registration, self.token.clone());
             let is_loop = known.as_user > 0 && known.as_target > 0;
-            if is_loop { std::mem::take(&mut known.streams) } else { Vec::new() }
+            let looping = if is_loop { std::mem::take(&mut known.streams) } else { HashMap::new() };
+            (known.last_registration, looping)
         };
+        self.registered.push((connection, end, registration));
         // Wakes tasks, which must not happen under the lock.
-        looping.iter().for_each(CancellationToken::cancel);
+        looping.values().for_each(CancellationToken::cancel);
     }
 }
 
@@ -183,9 +187,10 @@ impl Drop for WatchedStream {
     fn drop(&mut self) {
         let Some(detector) = &self.detector else { return };
         let mut connections = detector.connections.lock();
-        for (connection, end) in &self.registered {
+        for (connection, end, registration) in &self.registered {
             if let Some(known) = connections.get_mut(connection) {
                 *known.count(*end) -= 1;
+                known.streams.remove(registration);
                 if known.as_user + known.as_target == 0 {
                     connections.remove(connection);
                 }

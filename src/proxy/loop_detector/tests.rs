@@ -88,3 +88,19 @@ fn an_ended_stream_is_not_compared_and_a_stopped_proxy_is_no_loop() {
     let other = Arc::new(LoopDetector::new("127.0.0.1:80"));
     assert!(!other.watch(&open("127.0.0.1:40000"), &tasks).is_watched());
 }
+
+/// Regression test: a server that kept one stream of a user open, and opened and reset others of the same user, made the
+/// proxy keep a token of each for ever.
+#[test]
+fn nothing_is_kept_of_streams_that_have_ended() {
+    let detector = Arc::new(LoopDetector::new("target:8080"));
+    let tasks = CancellationToken::new();
+    let first = detector.watch(&open("192.0.2.7:999"), &tasks);
+    for _ in 0..10 {
+        let other = detector.watch(&open("192.0.2.7:999"), &tasks);
+        assert!(!other.is_loop());
+    }
+    assert_eq!(detector.connections.lock().values().map(|known| known.streams.len()).sum::<usize>(), 1);
+    drop(first);
+    assert!(detector.connections.lock().is_empty());
+}
