@@ -67,6 +67,24 @@ fn each_further_channel_repeats_the_request() {
     assert!(!std::iter::from_fn(|| server.poll_transmit(3, now)).any(|frame| is_request(&frame)));
 }
 
+/// Regression test: the proxy answered on the channels that it had. If that was none, or they were lost, the server used
+/// both links from then on.
+#[test]
+fn each_further_channel_repeats_the_answer() {
+    let now = Instant::now();
+    let [_, mut proxy] = pair(now);
+    proxy.remove_channel(1);
+    let answers = |proxy: &mut Mux, channel| {
+        proxy.add_channel(channel, now);
+        let is_answer = |frame: &Frame| matches!(frame, Frame::GoAway { code: ResetCode::LinkReplaced });
+        std::iter::from_fn(|| proxy.poll_transmit(channel, now)).filter(is_answer).count()
+    };
+    assert_eq!(answers(&mut proxy, 2), 0, "it has not replaced the link");
+    proxy.remove_channel(2);
+    proxy.send_go_away(ResetCode::LinkReplaced);
+    assert_eq!((answers(&mut proxy, 3), answers(&mut proxy, 4)), (1, 1));
+}
+
 #[test]
 fn a_link_is_used_up_when_its_last_stream_has_ended_and_none_can_follow() {
     let now = Instant::now();

@@ -211,8 +211,10 @@ impl Mux {
         }
     }
 
-    /// Queues GOAWAY on every channel: this side opens or accepts no new streams.
+    /// Queues GOAWAY on every channel: this side opens or accepts no new streams. The answer of a proxy that has replaced
+    /// the link is repeated on each further channel: without it the server would use both links.
     pub fn send_go_away(&mut self, code: ResetCode) {
+        self.is_replaced |= self.role == Role::Proxy && code == ResetCode::LinkReplaced;
         for channel in self.channels.values_mut() {
             channel.control_frames.push_back(Frame::GoAway { code });
         }

@@ -175,8 +175,11 @@ impl Mux {
     /// Adds an established channel, whose id must not be in use. Streams without a channel continue on it.
     pub fn add_channel(&mut self, id: u16, now: Instant) {
         let mut channel = Channel::new(&self.config, now);
-        if self.is_replacement_requested && !self.is_replaced {
-            // The channel that carried the request may have been lost together with it.
+        // The request of the server, and the answer of the proxy: the channel that carried it may have been lost together
+        // with it, or there was none.
+        if self.is_replaced == (self.role == Role::Proxy)
+            && (self.is_replacement_requested || self.is_replaced)
+        {
             channel.control_frames.push_back(Frame::GoAway { code: ResetCode::LinkReplaced });
         }
         self.channels.insert(id, channel);
