@@ -63,7 +63,7 @@ impl DriverEvents {
     pub(super) async fn next(&mut self, io: &ChannelIo, is_reading_paused: bool) -> DriverEvent {
         let event = poll_fn(|cx| self.poll(io, is_reading_paused, cx)).await;
         match event {
-            DriverEvent::FlushRequested => self.has_flushed = true,
+            DriverEvent::FlushRequested | DriverEvent::Writable => self.has_flushed = true,
             DriverEvent::Readable => self.has_flushed = false,
             _ => {}
         }
@@ -83,14 +83,15 @@ impl DriverEvents {
         if self.has_flushed && self.poll_readable(io, is_reading_paused, cx) {
             return Poll::Ready(DriverEvent::Readable);
         }
+        // It flushes, too. After the read, a peer that sends all the time would keep the channel blocked for ever.
+        if io.shared().is_write_blocked() && io.socket().poll_writable(cx).is_ready() {
+            return Poll::Ready(DriverEvent::Writable);
+        }
         if io.signals().take_flush_request() || self.poll_sample(io, cx) {
             return Poll::Ready(DriverEvent::FlushRequested);
         }
         if !self.has_flushed && self.poll_readable(io, is_reading_paused, cx) {
             return Poll::Ready(DriverEvent::Readable);
-        }
-        if io.shared().is_write_blocked() && io.socket().poll_writable(cx).is_ready() {
-            return Poll::Ready(DriverEvent::Writable);
         }
         Poll::Pending
     }

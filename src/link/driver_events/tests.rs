@@ -71,6 +71,23 @@ async fn a_driver_that_is_asked_to_flush_all_the_time_reads_in_between() {
     assert_eq!(seen, [FlushRequested, Readable, FlushRequested, Readable]);
 }
 
+/// Regression test: a channel whose peer sends all the time stayed blocked although its socket took bytes again.
+#[tokio::test]
+async fn a_driver_that_can_read_all_the_time_learns_that_it_may_write() {
+    let (io, mut far) = channel().await;
+    let mut events = DriverEvents::new();
+    events.set_timer(Instant::now() + LONG);
+    far.write_all(b"frames").await.unwrap();
+    timeout(LONG, io.socket().readable()).await.unwrap().unwrap();
+    io.shared().set_write_blocked(true);
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        seen.extend(next(&mut events, &io).await);
+    }
+    use DriverEvent::{Readable, Writable};
+    assert_eq!(seen, [Writable, Readable, Writable, Readable]);
+}
+
 #[tokio::test]
 async fn requests_made_before_the_driver_waits_are_not_lost() {
     let (io, _far) = channel().await;
