@@ -1,15 +1,6 @@
 //! TCP connections to `HOST:PORT`: the name is resolved, and its addresses are tried beside each other.
 
-use std::{
-    fmt, io,
-    mem::MaybeUninit,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{fmt, io, mem::MaybeUninit, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, Type};
@@ -24,6 +15,9 @@ use super::{
     name_cache::{Freshness, NameCache},
     socket::{disable_pacing_on_loopback, refuse_self_connection, set_common_options},
 };
+
+/// How long before the end of a connect an attempt without a permit fails, so that the error tells that none was left.
+const PERMIT_MARGIN: Duration = Duration::from_millis(10);
 
 /// How long connecting may take, and how much effort it is worth.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +54,7 @@ impl<'a> ConnectPolicy<'a> {
     }
 
     /// Limits the sockets that attempts to further addresses take while the first attempt is pending: each holds a permit of
-    /// `sockets`. The caller accounts for the first one.
+    /// `sockets`, and waits until there is one or the first attempt has failed. The caller accounts for the first socket.
     #[must_use]
     pub fn with_extra_sockets(self, sockets: &'a Semaphore) -> Self {
         Self { extra_sockets: Some(sockets), ..self }
@@ -195,8 +189,9 @@ impl Connector {
         let ConnectPolicy { timeout, repeat_interval, freshness, extra_sockets } = policy;
         let schedule = AttemptSchedule { deadline: Instant::now() + timeout, repeat_interval };
         let failure = |failed| ConnectError::Addresses { failed, timeout };
-        let sockets = AtomicUsize::new(0);
-        let connect = |address| connect_within(address, &sockets, extra_sockets);
+        let first_socket = Semaphore::new(1);
+        let sockets = extra_sockets.map(|extra| (&first_socket, extra));
+        let connect = |address| connect_within(address, sockets, schedule.deadline);
         if let Ok(address) = to.parse::<SocketAddr>() {
             return connect_first(&[address], schedule, connect)
                 .await
@@ -222,38 +217,26 @@ impl Connector {
     }
 }
 
-/// Connects to one address. If another of the `sockets` of the same connect exists, this one holds a permit of `extra`, and
-/// fails as if no descriptor were left where there is none.
+/// Connects to one address, with a permit of one of `sockets`: of the first, which holds the one for the socket that the
+/// caller of the connect accounts for, or of the other. Waits for a permit, and fails as if no descriptor were left if there
+/// is none until shortly before `deadline`, at which the whole connect ends as a timeout.
 async fn connect_within(
     address: SocketAddr,
-    sockets: &AtomicUsize,
-    extra: Option<&Semaphore>,
+    sockets: Option<(&Semaphore, &Semaphore)>,
+    deadline: Instant,
 ) -> io::Result<TcpStream> {
-    let _counted = CountedSocket::new(sockets);
-    let is_extra = sockets.load(Relaxed) > 1;
-    let _permit = match extra.filter(|_| is_extra).map(Semaphore::try_acquire) {
-        Some(Err(_)) => return Err(Errno::MFILE.into()),
-        Some(Ok(permit)) => Some(permit),
-        None => None,
+    let Some((first, extra)) = sockets else { return connect_to(address).await };
+    let permit = async {
+        tokio::select! {
+            biased;
+            permit = first.acquire() => permit,
+            permit = extra.acquire() => permit,
+        }
     };
+    let permit = timeout_at(deadline - PERMIT_MARGIN, permit).await;
+    // Neither semaphore is ever closed.
+    let Ok(Ok(_permit)) = permit else { return Err(Errno::MFILE.into()) };
     connect_to(address).await
-}
-
-/// Counts a socket of a connect until it is dropped.
-struct CountedSocket<'a>(&'a AtomicUsize);
-
-impl<'a> CountedSocket<'a> {
-    /// Counts one more of the `sockets`.
-    fn new(sockets: &'a AtomicUsize) -> Self {
-        sockets.fetch_add(1, Relaxed);
-        Self(sockets)
-    }
-}
-
-impl Drop for CountedSocket<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
 }
 
 /// Connects to one address, with the usual socket options and with `SO_LINGER` of zero.

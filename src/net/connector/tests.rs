@@ -171,3 +171,21 @@ async fn attempts_beside_the_first_one_are_limited_by_permits() {
     let stream = connector(&[dead.address, alive]).connect("name:1", policy).await.unwrap();
     assert_eq!((stream.peer_addr().unwrap(), sockets.available_permits()), (alive, 1));
 }
+
+/// Regression test: an attempt for which no permit was left failed at once and was never made again. A stream whose target
+/// was half dead waited for the whole timeout although the other address answered.
+#[tokio::test]
+async fn an_attempt_waits_for_a_permit() {
+    let (dead, (_listener, alive)) = (BlackHole::new(), listener());
+    let sockets = Semaphore::new(0);
+    let policy = ConnectPolicy::for_target(30 * SECOND).with_extra_sockets(&sockets);
+    let connector = connector(&[dead.address, alive]);
+    let freed = async {
+        // The second attempt begins after a quarter of this.
+        tokio::time::sleep(SECOND).await;
+        sockets.add_permits(1);
+    };
+    let connected = async { tokio::join!(connector.connect("name:1", policy), freed).0 };
+    let stream = tokio::time::timeout(10 * SECOND, connected).await.expect("a permit is free").unwrap();
+    assert_eq!((stream.peer_addr().unwrap(), sockets.available_permits()), (alive, 1));
+}
