@@ -12,14 +12,14 @@ const CHECKS_PER_TIMEOUT: u32 = 4;
 
 impl StreamControl {
     /// Completes when the stream has relayed no byte in either direction for `timeout`, or for up to a quarter more. The time
-    /// for which the operator has paused it does not count.
+    /// for which the operator has paused it, or its link has no channel, does not count.
     pub async fn wait_idle(&self, timeout: Duration) {
         let mut relayed = self.relayed_bytes();
         let mut active_at = Instant::now();
         loop {
             sleep(timeout / CHECKS_PER_TIMEOUT).await;
             let now_relayed = self.relayed_bytes();
-            if now_relayed != relayed || self.is_paused() {
+            if now_relayed != relayed || self.is_paused() || !self.link().has_channel() {
                 (relayed, active_at) = (now_relayed, Instant::now());
             } else if active_at.elapsed() >= timeout {
                 return;
