@@ -289,6 +289,11 @@ impl ChannelPlanner {
         since.is_none_or(|since| now.saturating_duration_since(since) >= MIN_DECISION_INTERVAL)
     }
 
+    /// Returns whether [`decide`](Self::decide) has evaluated the reports at `now`, and a new interval of them has begun.
+    pub(super) fn has_begun_interval(&self, now: Instant) -> bool {
+        self.interval.since == Some(now)
+    }
+
     /// Decides whether the link should have another number of channels, if enough time has passed since the last
     /// decision. Returns the change, if there is one.
     pub(super) fn decide(&mut self, link: PlannedLink, now: Instant) -> Option<ChannelPlan> {

@@ -61,7 +61,9 @@ impl Mux {
         let auto_max = self.max_auto_channels();
         let link = PlannedLink { channels, max_channels: auto_max.unwrap_or(channels), min_rtt };
         let plan = self.planner.decide(link, now);
-        self.count_flows();
+        if self.planner.has_begun_interval(now) {
+            self.count_flows();
+        }
         if let Some(plan) = plan {
             self.update_spare_channels();
             if auto_max.is_some() {
@@ -79,7 +81,7 @@ impl Mux {
     }
 
     /// Finds the channels that carried bulk data since the last call, and tells their congestion controllers of each other:
-    /// beside other connections, all of them together get what one would.
+    /// beside other connections, all of them together get what one would. Where none did, the one that begins next is alone.
     fn count_flows(&mut self) {
         let total: u64 = self.channels.values().map(|channel| channel.delivered_lately).sum();
         let (mut all, mut flows) = (OtherFlows::default(), HashMap::<u16, OtherFlows>::default());
@@ -89,9 +91,6 @@ impl Mux {
                 all += flow;
                 flows.insert(id, flow);
             }
-        }
-        if flows.is_empty() {
-            return;
         }
         for (id, channel) in &mut self.channels {
             channel.path.set_other_flows(all - flows.get(id).copied().unwrap_or_default());
