@@ -238,6 +238,7 @@ impl LinkState {
                     stats.set_total_size(size);
                 }
             }
+            TextInput::Violation(error) => return Err(error),
             TextInput::NoSession(key) => self.follow_ups.push(FollowUp::UnknownStream(id, key)),
         }
         Ok(())

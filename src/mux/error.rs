@@ -31,6 +31,9 @@ pub enum ProtocolError {
     /// The peer keeps sending requests, or opening streams, and does not read the replies.
     #[error("too many replies are queued because the peer does not read them")]
     TooManyUnreadReplies,
+    /// A PING of a text peer with more data than its answer repeats.
+    #[error("PING with more data than this side repeats (64 bytes)")]
+    LongPing,
     /// Too many glitches: frames that are legal and change nothing.
     #[error("too many frames without effect (glitches)")]
     TooManyGlitches,

@@ -10,7 +10,8 @@ use bytes::Bytes;
 
 use self::stream::{ClosedKeys, TextStream};
 use super::{
-    limits::{MAX_EARLY_BYTES, MAX_TEXT_BUFFERED_BYTES},
+    error::ProtocolError,
+    limits::{MAX_EARLY_BYTES, MAX_PING_DATA, MAX_TEXT_BUFFERED_BYTES},
     role::Role,
 };
 use crate::{
@@ -35,6 +36,8 @@ pub enum TextInput {
     /// The line belongs to no open stream (the seed document calls it a session). A [`Reply`](Self::Reply) with an
     /// error is part of the translation.
     NoSession(StreamKey),
+    /// The line violates the protocol, which closes its channel.
+    Violation(ProtocolError),
 }
 
 /// Translates between the frames of a [`Mux`](super::Mux) and the lines of a text peer, which has no stream numbers,
@@ -64,6 +67,9 @@ pub struct TextAdapter {
     closed: ClosedKeys,
     /// The token of the last ping that was sent.
     last_ping: u64,
+    /// How far from the user's own id the search of a free key for a three-field peer begins, where that id is taken. It
+    /// continues where the last one ended: from the user's id on, a user with many streams would search all of their keys for each further one.
+    next_key_offset: u32,
 }
 
 impl TextAdapter {
@@ -80,6 +86,7 @@ impl TextAdapter {
             buffered: 0,
             closed: ClosedKeys::default(),
             last_ping: 0,
+            next_key_offset: 0,
         }
     }
 
@@ -167,6 +174,9 @@ impl TextAdapter {
     /// Translates a line that belongs to no stream: a ping, an answer to a ping, or a message about the link.
     fn on_control_line(&mut self, message: TunnelMessage, out: &mut Vec<TextInput>) {
         match message.action {
+            TunnelAction::Ping if message.data.len() > MAX_PING_DATA => {
+                out.push(TextInput::Violation(ProtocolError::LongPing));
+            }
             TunnelAction::Ping => {
                 out.push(TextInput::Reply(TunnelMessage::control(TunnelAction::Pong, message.data)));
             }
@@ -401,13 +411,19 @@ impl TextAdapter {
     /// Returns the key of a stream in the peer's lines. To a three-field peer each stream is a user: it gets the
     /// user's id if that is free, or the next free one. The key of a stream that was closed lately is not free,
     /// because its last lines may still be in flight.
-    fn wire_key(&self, key: StreamKey) -> StreamKey {
+    fn wire_key(&mut self, key: StreamKey) -> StreamKey {
         if !self.is_three_field {
             return key;
         }
-        (0u32..)
-            .map(|n| StreamKey::new(UserChannelId::new(key.user.bits().wrapping_add(n)), 0))
-            .find(|key| !self.streams_by_key.contains_key(key) && !self.closed.contains(key))
-            .unwrap_or(key)
+        let key_at =
+            |offset: u32| StreamKey::new(UserChannelId::new(key.user.bits().wrapping_add(offset)), 0);
+        let is_free = |key: StreamKey| !self.streams_by_key.contains_key(&key) && !self.closed.contains(&key);
+        if is_free(key_at(0)) {
+            return key_at(0);
+        }
+        let first = self.next_key_offset;
+        let found = (0..=u32::MAX).map(|n| first.wrapping_add(n)).find(|&offset| is_free(key_at(offset)));
+        self.next_key_offset = found.unwrap_or_default().wrapping_add(1);
+        key_at(found.unwrap_or_default())
     }
 }

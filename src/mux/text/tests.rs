@@ -161,3 +161,14 @@ fn finished_stream_is_forgotten() {
     peer.translate_outbound(Frame::Window { stream: 1, consumed: 3, window: WINDOW }, &mut out);
     assert!(peer.streams.is_empty() && peer.streams_by_key.is_empty());
 }
+
+/// A text peer that reads nothing may leave many answers, each as long as its PING.
+#[test]
+fn a_ping_with_much_data_violates_the_protocol() {
+    let (mut peer, key) = server();
+    let longest = [b'x'; MAX_PING_DATA];
+    let answer = TunnelMessage::control(TunnelAction::Pong, longest.to_vec());
+    assert_eq!(inbound(&mut peer, key, TunnelAction::Ping, &longest), [TextInput::Reply(answer)]);
+    let violation = TextInput::Violation(ProtocolError::LongPing);
+    assert_eq!(inbound(&mut peer, key, TunnelAction::Ping, &[b'x'; MAX_PING_DATA + 1]), [violation]);
+}
