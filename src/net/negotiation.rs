@@ -52,8 +52,7 @@ pub enum NegotiationError {
     /// The received bytes are no line of the text format.
     #[error("not an underpass peer: {0}")]
     Line(#[from] LineError),
-    /// This side has no descriptor for the channel. The peer is told nothing: it takes the end of the connection for a
-    /// fault, and tries again.
+    /// This side has no descriptor for the channel. The peer is told, and tries again.
     #[error(transparent)]
     NoDescriptor(#[from] MaxChannelsAndPorts),
     /// The binary handshake failed, or one side refused the other.
@@ -67,7 +66,8 @@ pub enum NegotiationError {
 /// The server has its maximum of channels and public ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the maximum of {0} channels and public ports is reached, which the limit of file descriptors allows (ulimit -n)"
+    "the maximum of {0} channels and public ports is reached: raise the limit of file descriptors (ulimit -n) or lower \
+     --max-streams"
 )]
 pub struct MaxChannelsAndPorts(pub usize);
 

@@ -14,8 +14,8 @@ use crate::{
     mux::MuxConfig,
     net::{Negotiation, NegotiationError},
     wire::{
-        HelloMode, Welcome,
-        binary::CHECKSUMS,
+        Frame, HelloMode, RefusalCode, Welcome,
+        binary::{CHECKSUMS, VERSION},
         handshake::{HandshakeError, ServerHandshake, ServerStep, VerifiedProxy},
     },
 };
@@ -37,6 +37,11 @@ pub(super) async fn admit_binary(
         Err(NegotiationError::Refused(error)) => {
             negotiation.send_frame(&error.refusal()).await?;
             Err(error.into())
+        }
+        Err(error @ NegotiationError::NoDescriptor(_)) => {
+            let refusal = Frame::Refused { code: RefusalCode::ServerFull, version: VERSION };
+            negotiation.send_frame(&refusal).await?;
+            Err(error)
         }
         Err(error) => Err(error),
     }
@@ -83,7 +88,7 @@ async fn join_link(
     let (mode, epoch) = (hello.mode, hello.epoch);
     let reserve = || core.reserve_descriptor().map_err(NegotiationError::NoDescriptor);
     // That of a new link is used again by the channel that resumes it, so that a resumption needs none.
-    let mut joining = None;
+    let mut descriptor = None;
     let (link, proxy) = match mode {
         HelloMode::New => {
             let link: LinkId = rand::random();
@@ -91,15 +96,20 @@ async fn join_link(
         }
         HelloMode::Join | HelloMode::Resume => {
             if mode == HelloMode::Join {
-                joining = Some(reserve()?);
+                descriptor = Some(reserve()?);
             }
             // The link existed when the handshake began, and may have ended since.
             (hello.link, core.find_link(hello.link).ok_or(HandshakeError::UnknownLink)?)
         }
     };
+    // Held until the resumption is complete or has failed: further ones at the same time need a descriptor of their own.
+    let resumption = (mode == HelloMode::Resume).then(|| proxy.resumption.try_acquire());
+    if matches!(resumption, Some(Err(_))) {
+        descriptor = Some(reserve()?);
+    }
     let full = HandshakeError::TooManyChannels;
     let mut slot = proxy.allocate_channel(mode == HelloMode::Resume).ok_or(full)?;
-    slot.descriptor = joining;
+    slot.descriptor = descriptor;
     let ticket = {
         let mut tickets = proxy.tickets.lock();
         // Of two resumptions with the same ticket at the same time, the second fails here.

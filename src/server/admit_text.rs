@@ -56,7 +56,13 @@ pub(super) async fn admit_text(
         return refuse(negotiation, fields, ErrorCode::NotRegistered, reason).await;
     };
     // ADDPROXY stays in the buffer: the channel's driver processes it like every later line.
-    let descriptor = core.reserve_descriptor()?;
+    let descriptor = match core.reserve_descriptor() {
+        Ok(descriptor) => descriptor,
+        Err(full) => {
+            send_error(&mut negotiation, fields, ErrorCode::ServerFull, &full.to_string()).await?;
+            return Err(full.into());
+        }
+    };
     let proxy = start_proxy(core, "", rand::random(), Some(fields), addr, descriptor);
     let Some(slot) = proxy.allocate_channel(false) else {
         return Err(NegotiationError::Closed);
@@ -71,10 +77,20 @@ async fn refuse(
     code: ErrorCode,
     reason: &'static str,
 ) -> Result<AdmittedChannel, NegotiationError> {
+    send_error(&mut negotiation, fields, code, reason).await?;
+    Err(NegotiationError::TextRefused(reason))
+}
+
+/// Sends an ERROR line with `code` and `reason`, and closes the connection.
+async fn send_error(
+    negotiation: &mut Negotiation,
+    fields: FieldCount,
+    code: ErrorCode,
+    reason: &str,
+) -> Result<(), NegotiationError> {
     let mut line = BytesMut::new();
     text::encode_line(&TunnelMessage::error(code, reason), fields, &mut line);
     // A proxy usually sends ADDPROXY directly after AUTH. Closing while it is unread would reset the connection, and
     // the proxy might never read the reason; `send_and_close` reads it first.
-    negotiation.send_and_close(line.freeze()).await?;
-    Err(NegotiationError::TextRefused(reason))
+    negotiation.send_and_close(line.freeze()).await
 }

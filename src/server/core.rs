@@ -72,6 +72,8 @@ pub(super) struct Core {
     pub(super) window_budget: WindowBudget,
     /// Limits the log lines about connections that are offered to another proxy.
     pub(super) redispatch_log: Throttle,
+    /// Limits the log lines about errors that proxies report.
+    pub(super) proxy_error_log: Throttle,
     /// Cancelled when shutdown begins: the server admits no more proxies and sends GOAWAY to those it has.
     pub(super) draining: CancellationToken,
     /// Notified when a proxy has moved to the successor or has disconnected.
@@ -110,6 +112,7 @@ impl Core {
             limit_count,
             window_budget: WindowBudget::new(config.window_budget),
             redispatch_log: Throttle::new(MAX_REFUSALS_PER_SECOND),
+            proxy_error_log: Throttle::new(MAX_REFUSALS_PER_SECOND),
             draining: CancellationToken::new(),
             proxy_moved: Notify::new(),
             close_ports: CancellationToken::new(),

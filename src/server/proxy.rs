@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     balance::{Candidate, ProxyLoad},
@@ -41,11 +41,17 @@ pub(super) struct RemoteProxy {
     /// The resumption tickets of the link: the secrets of which a further channel, or a resumption, must prove one
     /// besides the token.
     pub(super) tickets: Mutex<TicketRotation>,
+    /// One permit, for the only unfinished resumption that uses the descriptor of the link. Without it, parallel
+    /// resumptions of one link would hold as many sockets as it may have channels.
+    pub(super) resumption: Semaphore,
     /// The proxy's share of the new streams of its services, relative to other proxies; 1 unless it or the operator
     /// sets another.
     weight: AtomicU32,
     /// Whether the operator drains the proxy: it receives no new streams, and its open streams continue.
     is_draining: AtomicBool,
+    /// Whether the proxy has a channel. Its services keep it without one, for the grace period, but no stream can be opened
+    /// to it then.
+    is_attached: AtomicBool,
     /// Whether the proxy has registered with the successor of this draining server, and answered its GOAWAY. It still
     /// serves streams here while there are users.
     has_moved: AtomicBool,
@@ -85,7 +91,8 @@ pub(super) struct ChannelSlot {
     pub(super) proxy: Arc<RemoteProxy>,
     /// The id of the channel: the proxy's id and the number of the channel.
     pub(super) id: ChannelId,
-    /// The reserved descriptor of the channel; `None` for the one that began or resumed the link, which has its own.
+    /// The reserved descriptor of the channel; `None` for the one that began or resumed the link, which has its own. One
+    /// that resumes it beside another unfinished resumption has a reserved one.
     pub(super) descriptor: Option<OwnedSemaphorePermit>,
 }
 
@@ -106,9 +113,10 @@ impl Drop for ChannelSlot {
 }
 
 impl Candidate for RemoteProxy {
-    /// Returns whether the proxy is neither closing nor replaced nor drained by the operator.
+    /// Returns whether the proxy has a channel and is neither closing nor replaced nor drained by the operator.
     fn is_available(&self) -> bool {
-        !(self.is_closing() || self.is_replaced.load(Relaxed) || self.is_draining.load(Relaxed))
+        self.is_attached.load(Relaxed)
+            && !(self.is_closing() || self.is_replaced.load(Relaxed) || self.is_draining.load(Relaxed))
     }
 
     /// Returns the proxy's load-balancing weight.
@@ -134,8 +142,10 @@ impl RemoteProxy {
             limit,
             load,
             tickets: Mutex::new(TicketRotation::new()),
+            resumption: Semaphore::new(1),
             weight: AtomicU32::new(1),
             is_draining: AtomicBool::new(false),
+            is_attached: AtomicBool::new(true),
             has_moved: AtomicBool::new(false),
             is_replaced: AtomicBool::new(false),
             closing: OnceLock::new(),
@@ -216,6 +226,11 @@ impl RemoteProxy {
         if !is_draining {
             self.wake_waiting_users();
         }
+    }
+
+    /// Records whether the proxy has a channel. One without receives no new streams.
+    pub(super) fn set_attached(&self, is_attached: bool) {
+        self.is_attached.store(is_attached, Relaxed);
     }
 
     /// Wakes the users that wait for a proxy of its services, after this one has become available.

@@ -89,7 +89,9 @@ impl LinkEvents for RemoteProxyEvents {
             TunnelAction::Exit => self.handle_go_away(&proxy, ResetCode::from_text_reason(&message.data)),
             TunnelAction::Error => {
                 let reason = clean(&String::from_utf8_lossy(&message.data), MAX_LOGGED_CHARS);
-                tracing::warn!("proxy {} sent ERROR on channel {channel}: {reason}", proxy.id);
+                self.core.proxy_error_log.log(|| {
+                    tracing::warn!("proxy {} sent ERROR on channel {channel}: {reason}", proxy.id);
+                });
             }
             // A repeated AUTH has no effect. The remaining actions are answers, and the server has asked nothing.
             _ => {}
@@ -106,6 +108,7 @@ impl LinkEvents for RemoteProxyEvents {
     /// Reports that the proxy has lost its last channel, and that its streams are kept until `until`.
     fn detached(&self, until: Instant) {
         if let Some(proxy) = self.proxy() {
+            proxy.set_attached(false);
             proxy.stats.set_grace_deadline(Some(until));
             let grace = until.saturating_duration_since(Instant::now());
             self.core.telemetry.emit(EventKind::GracePeriodStarted { proxy: proxy.id, grace });
@@ -115,6 +118,7 @@ impl LinkEvents for RemoteProxyEvents {
     /// Reports that the proxy has a channel again, and wakes the users that wait for a proxy.
     fn resumed(&self, after: Duration) {
         if let Some(proxy) = self.proxy() {
+            proxy.set_attached(true);
             proxy.stats.set_grace_deadline(None);
             self.core.telemetry.emit(EventKind::ProxyResumed { proxy: proxy.id, after });
             proxy.wake_waiting_users();

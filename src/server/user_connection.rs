@@ -31,6 +31,10 @@ use crate::{
 /// received any of its bytes.
 const MAX_REDISPATCHES: usize = 3;
 
+/// How many proxies one attempt to open a stream tries, beside those that failed. Each search skips those that were tried,
+/// so with all of them the time would grow with the cube of the number of proxies that take no stream.
+const MAX_PROXIES_PER_ATTEMPT: usize = 16;
+
 /// How often a connection that waits for a proxy tries all of them again within the wait timeout, at equal intervals:
 /// a proxy that had its maximum of streams may have capacity again, which nothing announces.
 const RETRIES_PER_WAIT: u32 = 20;
@@ -287,7 +291,8 @@ impl UserConnection<'_> {
         }
     }
 
-    /// Tries each available proxy once, in the order of the service's policy, except `failed_proxies`. Returns the
+    /// Tries available proxies, up to [`MAX_PROXIES_PER_ATTEMPT`] and each once, in the order of the service's policy, except
+    /// `failed_proxies`. Returns the
     /// first stream that could be opened; a proxy that has its maximum of streams, or is about to close, opens none. The
     /// error is that of the last proxy, if one was tried.
     fn open_stream(
@@ -297,7 +302,9 @@ impl UserConnection<'_> {
     ) -> Result<Assignment, Option<OpenError>> {
         let mut tried = failed_proxies.to_vec();
         let mut last_error = None;
-        while let Some(proxy) = self.service.pool.pick(&tried) {
+        let max_tried = failed_proxies.len() + MAX_PROXIES_PER_ATTEMPT;
+        while tried.len() < max_tried {
+            let Some(proxy) = self.service.pool.pick(&tried) else { break };
             // Counted before the stream is open, so that a simultaneous pick already sees the load.
             let active = proxy.load.begin_stream();
             match proxy.link.open(self.new_stream(core, &proxy)) {

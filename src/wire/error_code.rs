@@ -33,6 +33,9 @@ pub enum ErrorCode {
     NotAuthenticated,
     /// A line other than ADDPROXY followed AUTH.
     NotRegistered,
+    /// The server has its maximum of channels and public ports. Text format only: the binary format refuses it in the
+    /// handshake.
+    ServerFull,
     /// The receiver of the code violated the protocol. The channel is being closed; not an answer to anything.
     ProtocolViolation,
     /// The checksum of a received frame did not match. The channel is being closed; not an answer to anything.
@@ -41,7 +44,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::PortNotAllowed,
         Self::PortDenied,
         Self::PortInUse,
@@ -54,6 +57,7 @@ impl ErrorCode {
         Self::TextNotAllowed,
         Self::NotAuthenticated,
         Self::NotRegistered,
+        Self::ServerFull,
         Self::ProtocolViolation,
         Self::Corruption,
     ];
@@ -73,6 +77,7 @@ impl ErrorCode {
             Self::TextNotAllowed => "TEXT_NOT_ALLOWED",
             Self::NotAuthenticated => "NOT_AUTHENTICATED",
             Self::NotRegistered => "NOT_REGISTERED",
+            Self::ServerFull => "SERVER_FULL",
             Self::ProtocolViolation => "PROTOCOL_VIOLATION",
             Self::Corruption => "CORRUPTION",
         }
@@ -111,6 +116,7 @@ impl ErrorCode {
             | Self::PortUnavailable
             | Self::NoFreePort
             | Self::Disconnecting
+            | Self::ServerFull
             | Self::ProtocolViolation
             | Self::Corruption => false,
         }

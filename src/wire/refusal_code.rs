@@ -19,17 +19,20 @@ pub enum RefusalCode {
     UnexpectedFrame = 5,
     /// Any code that this version does not know.
     Unspecified = 6,
+    /// The server has its maximum of channels and public ports. A descriptor may become free: the proxy tries again.
+    ServerFull = 7,
 }
 
 impl RefusalCode {
     /// Every code, in the order of its number.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::WrongToken,
         Self::UnsupportedVersion,
         Self::UnknownLink,
         Self::TooManyChannels,
         Self::UnexpectedFrame,
         Self::Unspecified,
+        Self::ServerFull,
     ];
 
     /// Returns the code with the number `code`, or [`Unspecified`](Self::Unspecified) if this version has none.
@@ -46,6 +49,9 @@ impl fmt::Display for RefusalCode {
             Self::UnknownLink => "no such link: the session to resume does not exist (any more)",
             Self::TooManyChannels => "the proxy already has the maximum number of channels",
             Self::UnexpectedFrame => "unexpected frame in the handshake",
+            Self::ServerFull => {
+                "the server has its maximum of channels and public ports: raise its limit of file descriptors (ulimit -n)"
+            }
             Self::Unspecified => "the peer refused the handshake with an unknown code",
         })
     }

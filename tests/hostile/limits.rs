@@ -16,6 +16,7 @@ use underpass::{
     control::Command,
     ids::StreamKey,
     telemetry::{EndReason, EventKind},
+    wire::{Hello, HelloMode, RefusalCode, binary::VERSION, handshake::HandshakeError},
 };
 
 use crate::{
@@ -234,6 +235,8 @@ async fn proxies_beyond_the_descriptors_are_refused_and_the_others_resume() {
     let full = "the maximum of 7 channels and public ports";
     let told = |event: &EventKind| matches!(event, EventKind::HandshakeFailed { reason, .. } if reason.contains(full));
     tunnel.event("a refused channel", told).await;
+    let refused = BinaryChannel::greeted(tunnel.addr, &tunnel.token, hello(), None).await.err();
+    assert_eq!(refused, Some(HandshakeError::Refused { code: RefusalCode::ServerFull, version: VERSION }));
 
     let mut early = served_from(OTHER, public).await.unwrap();
     relay.set_all(Wire::Closed);
@@ -245,4 +248,37 @@ async fn proxies_beyond_the_descriptors_are_refused_and_the_others_resume() {
     drop((early, seventh));
     eighth.stop().await;
     tunnel.end().await;
+}
+
+/// Each link has one descriptor for its resumption. Parallel ones, which a proxy need never complete, would take as many
+/// as the link may have channels.
+#[tokio::test]
+async fn parallel_resumptions_of_a_link_take_descriptors_of_their_own() {
+    let server = Server::with(|config| {
+        // One proxy with two channels and a port, a link, and one more descriptor.
+        config.max_channels_and_ports = 5;
+        config.grace_period = 30 * SECOND;
+    })
+    .await;
+    server.tunnel.until("both channels", |snapshot| snapshot.proxies[0].channels.len() == 2).await;
+    let (addr, token) = (server.tunnel.addr, server.tunnel.token.clone());
+    let (_first, welcome) = BinaryChannel::greeted(addr, &token, hello(), None).await.unwrap();
+    let resume = Hello { mode: HelloMode::Resume, link: welcome.link, epoch: welcome.epoch, ..hello() };
+    let secret = welcome.resume_secret;
+    let resumption = || BinaryChannel::greeted(addr, &token, resume.clone(), secret);
+    // The first ping, which completes a resumption, follows for none of them.
+    let on_that_of_the_link = resumption().await.unwrap();
+    let on_another = resumption().await.unwrap();
+    let full = Some(HandshakeError::Refused { code: RefusalCode::ServerFull, version: VERSION });
+    assert_eq!(resumption().await.err(), full);
+    // With the end of the first one its descriptor is free again.
+    drop(on_that_of_the_link);
+    let mut next = resumption().await;
+    while next.is_err() {
+        tokio::task::yield_now().await;
+        next = resumption().await;
+    }
+    assert_eq!(resumption().await.err(), full);
+    drop((on_another, next));
+    server.end().await;
 }
