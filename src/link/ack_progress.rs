@@ -4,14 +4,17 @@ use std::time::{Duration, Instant};
 
 use crate::telemetry::TcpInfo;
 
-/// How long the peer's kernel may leave data unacknowledged before it counts as silent; at least two RTTs and a fifth
-/// of a second, which is the kernel's shortest retransmission timeout. A kernel acknowledges within a few milliseconds
-/// also where the process is busy, so this is less than a process has for the answer to a ping. With it, and the three
-/// RTTs of a replacement, a transfer continues within a second after the address of a proxy has changed.
+/// How long the peer's kernel may leave data unacknowledged before it counts as silent; at least the time in which a lost
+/// segment is repaired and an RTT more. A kernel acknowledges within a few milliseconds also where the process is busy, so
+/// this is less than a process has for the answer to a ping. With it, and the three RTTs of a replacement, a transfer
+/// continues within a second after the address of a proxy has changed.
 const MIN_ACK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What the kernel adds to the RTT before it retransmits a segment for the first time.
+/// What the kernel adds to the RTT before it retransmits a segment for the first time, at least.
 const MIN_RETRANSMISSION_DELAY: Duration = Duration::from_millis(200);
+
+/// What it adds where the RTT varies: so many of its mean deviations.
+const RETRANSMISSION_DEVIATIONS: u32 = 4;
 
 /// A peer that sends nothing for longer than this has paused: the interval of its pings, and time to repair a loss.
 const MAX_SEND_PAUSE: Duration = Duration::from_secs(3);
@@ -30,11 +33,12 @@ pub(super) struct AckProgress {
     /// How many bytes had been written to the channel, or were about to be, when an answer became due; `None` while
     /// none is.
     written_when_due: Option<u64>,
-    /// Since when data is known to be in flight of which the peer's kernel has acknowledged nothing; `None` while none
-    /// is in flight.
+    /// Since when data is known to be in flight and no segment with an acknowledgement has arrived; `None` while none
+    /// is in flight. In an outage of one direction the peer's own data carries acknowledgements of nothing new, and only
+    /// the pings show it.
     unacknowledged_since: Option<Instant>,
-    /// The kernel's smoothed RTT at the last update.
-    smoothed_rtt: Duration,
+    /// In which time a lost segment is repaired, and an RTT more, at the last update.
+    repair_time: Duration,
     /// How many data segments had been received at the last update.
     received_segments: u64,
     /// Whether more were received until the last update than until the one before, at which an answer was due already.
@@ -53,7 +57,7 @@ impl AckProgress {
             progress_at: now,
             written_when_due: None,
             unacknowledged_since: None,
-            smoothed_rtt: Duration::ZERO,
+            repair_time: Duration::ZERO,
             received_segments: 0,
             has_received: false,
             was_answer_due: false,
@@ -71,7 +75,9 @@ impl AckProgress {
         is_answer_due: bool,
         now: Instant,
     ) -> Option<Instant> {
-        self.smoothed_rtt = tcp.smoothed_rtt;
+        let retransmission_delay =
+            MIN_RETRANSMISSION_DELAY.max(tcp.rtt_deviation * RETRANSMISSION_DEVIATIONS);
+        self.repair_time = tcp.smoothed_rtt * 3 + retransmission_delay;
         let has_received = tcp.received_segments > self.received_segments;
         self.received_segments = tcp.received_segments;
         self.has_received = has_received && self.was_answer_due;
@@ -117,7 +123,7 @@ impl AckProgress {
     /// Returns when the peer's kernel counts as silent if it acknowledges nothing until then; `None` while nothing is
     /// in flight.
     pub(super) fn ack_due_at(&self) -> Option<Instant> {
-        let timeout = MIN_ACK_TIMEOUT.max(self.smoothed_rtt * 2 + MIN_RETRANSMISSION_DELAY);
+        let timeout = MIN_ACK_TIMEOUT.max(self.repair_time);
         self.unacknowledged_since.map(|since| since + timeout)
     }
 

@@ -43,6 +43,7 @@ pub(super) fn read(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     let micros = |us: u32| Duration::from_micros(us.into());
     Ok(TcpInfo {
         smoothed_rtt: micros(info.tcpi_rtt),
+        rtt_deviation: micros(info.tcpi_rttvar),
         min_rtt: micros(info.tcpi_min_rtt),
         retransmitted_segments: info.tcpi_total_retrans.into(),
         delivery_rate: info.tcpi_delivery_rate,

@@ -7,6 +7,8 @@ use std::{fmt, time::Duration};
 pub struct TcpInfo {
     /// The smoothed RTT (`tcpi_rtt`). It includes the delay of delayed acknowledgements.
     pub smoothed_rtt: Duration,
+    /// The mean deviation of the RTT (`tcpi_rttvar`).
+    pub rtt_deviation: Duration,
     /// The minimum RTT (`tcpi_min_rtt`) over the kernel's window.
     pub min_rtt: Duration,
     /// Segments retransmitted since the connection was established (`tcpi_total_retrans`).
@@ -17,7 +19,7 @@ pub struct TcpInfo {
     pub unsent_bytes: u64,
     /// Bytes that the peer's kernel has acknowledged since the connection was established (`tcpi_bytes_acked`).
     pub acknowledged_bytes: u64,
-    /// How long ago the last acknowledgement was received (`tcpi_last_ack_recv`).
+    /// How long ago the last segment with an acknowledgement was received, be it of nothing new (`tcpi_last_ack_recv`).
     pub last_ack_age: Duration,
     /// Data segments received since the connection was established, in order or not (`tcpi_data_segs_in`).
     pub received_segments: u64,

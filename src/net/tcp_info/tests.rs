@@ -20,6 +20,7 @@ fn field_offsets_match_the_kernel() {
         (offset_of!(tcp_info, tcpi_unacked), 24),
         (offset_of!(tcp_info, tcpi_last_ack_recv), 56),
         (offset_of!(tcp_info, tcpi_rtt), 68),
+        (offset_of!(tcp_info, tcpi_rttvar), 72),
         (offset_of!(tcp_info, tcpi_snd_cwnd), 80),
         (offset_of!(tcp_info, tcpi_total_retrans), 100),
         (offset_of!(tcp_info, tcpi_bytes_acked), 120),

@@ -43,6 +43,7 @@ fn add_measurements(snapshot: &mut Snapshot) {
             (channel.send_queue_bytes, channel.chunk_size) = (120_000, 16_384);
             channel.tcp = Some(TcpInfo {
                 smoothed_rtt: Duration::from_micros(12_900),
+                rtt_deviation: Duration::from_micros(800),
                 min_rtt: Duration::from_micros(10_200),
                 retransmitted_segments: 3,
                 delivery_rate: 24_300_000,
