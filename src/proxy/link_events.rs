@@ -14,7 +14,7 @@ use super::{
     loop_detector::{LoopDetector, ServerPath},
     open_streams::OpenStreams,
     server_link::GoAwayState,
-    target,
+    target::{self, StreamContext},
 };
 use crate::{
     config::ProxyConfig,
@@ -76,16 +76,15 @@ impl LinkEvents for ServerLinkEvents {
             });
             return stream.reset(ResetCode::LimitExceeded);
         };
-        let served = target::serve_stream(
-            self.config.clone(),
-            self.connector.clone(),
-            self.loops.clone(),
-            self.path.get().copied(),
-            self.tasks.clone(),
-            self.streams.clone(),
-            stream,
-            open,
-        );
+        let context = StreamContext {
+            config: self.config.clone(),
+            connector: self.connector.clone(),
+            loops: self.loops.clone(),
+            path: self.path.get().copied(),
+            tasks: self.tasks.clone(),
+            streams: self.streams.clone(),
+        };
+        let served = target::serve_stream(context, stream, open);
         let served = async move {
             served.await;
             drop(permit);

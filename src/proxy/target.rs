@@ -14,19 +14,26 @@ use crate::{
     wire::{Open, ResetCode},
 };
 
+/// What serving a stream needs besides the stream: the same for all streams of a link.
+pub(super) struct StreamContext {
+    /// The configuration of the proxy: target and connect timeout.
+    pub(super) config: Arc<ProxyConfig>,
+    /// Connects to the target.
+    pub(super) connector: Arc<Connector>,
+    /// Compares the users of all streams with the connections to the target.
+    pub(super) loops: Arc<LoopDetector>,
+    /// The connection to the server; `None` if it is unknown.
+    pub(super) path: Option<ServerPath>,
+    /// Ends the stream when the proxy stops.
+    pub(super) tasks: Tasks,
+    /// The open streams of the proxy.
+    pub(super) streams: OpenStreams,
+}
+
 /// Connects to the target for one stream and relays between the two until the stream ends. If no connection to the
 /// target can be established, or the target leads back to the public port, resets the stream with a code that says why.
-/// `path` is the connection to the server; `None` if it is unknown.
-pub(super) async fn serve_stream(
-    config: Arc<ProxyConfig>,
-    connector: Arc<Connector>,
-    loops: Arc<LoopDetector>,
-    path: Option<ServerPath>,
-    tasks: Tasks,
-    streams: OpenStreams,
-    stream: Stream,
-    open: Open,
-) {
+pub(super) async fn serve_stream(context: StreamContext, stream: Stream, open: Open) {
+    let StreamContext { config, connector, loops, path, tasks, streams } = context;
     // Identifies the user in this log; the target sees the proxy's address only.
     let user = open.user.map(tracing::field::display);
     let (key, target) = (open.key, &config.target);

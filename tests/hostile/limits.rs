@@ -167,7 +167,7 @@ fn key_of(events: &[EventKind], user: SocketAddr) -> StreamKey {
         EventKind::StreamOpened { key, addr, .. } if *addr == user => Some(*key),
         _ => None,
     };
-    events.iter().rev().find_map(opened).expect("the stream was opened")
+    events.iter().rev().find_map(opened).unwrap()
 }
 
 /// Both ends of a stream without a byte in either direction are reset; one that a byte crosses now and then stays, and so
