@@ -450,7 +450,7 @@ impl Stream {
         &self.endpoint
     }
 
-    /// Accepts a stream that the peer opened: the target is connected, and the peer is notified with ACCEPT.
+    /// Accepts a stream that the peer opened: the target is connected, and the peer is notified with OPEN_OK.
     pub fn accept(&self) {
         self.link.with(|state| state.mux.accept(self.number()));
         self.link.wake_drivers();

@@ -226,9 +226,6 @@ impl Stream {
     }
 }
 
-#[cfg(test)]
-mod tests;
-
 /// Waits until `at`; forever if it is `None`.
 pub(super) async fn sleep_until(at: Option<Instant>) {
     match at {

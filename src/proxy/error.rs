@@ -83,6 +83,9 @@ impl ServerLinkError {
 
     /// Converts a refusal by `server` that only an operator can remove to the error with which the proxy ends.
     ///
+    /// A refusal without a known code is not taken for one: corruption in transit looks like it. A server of another program,
+    /// or of an older version, is therefore asked again for ever, also with a wrong token.
+    ///
     /// # Errors
     /// The error itself if it may pass: the attempt failed on the way, or what stands against it may end.
     pub(super) fn into_permanent(self, server: &str, port: u16) -> Result<ProxyError, Self> {

@@ -52,7 +52,8 @@ async fn data_that_waits_for_a_report_has_one_made_every_millisecond() {
         io.signals().sample_taken();
         io.signals().request_sample();
     }
-    assert!((1..=61).contains(&flushes), "{flushes} flushes in {:?}", begin.elapsed());
+    // Seldom on a busy machine, but not as seldom as a timer of the mux.
+    assert!((5..=61).contains(&flushes), "{flushes} flushes in {:?}", begin.elapsed());
 }
 
 #[tokio::test]

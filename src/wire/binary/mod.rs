@@ -29,6 +29,9 @@
 //! | LOST | 27 | | channel 2 | 2 |
 //! | MESSAGE | 24 | 1: has a stream key | user channel id 0 or 3, stream id 0 or 4, length of the action 1, action (as in the text format), data | 2 or more, 9 or more with a key |
 //!
+//! GOAWAY says that its sender leaves, unless its code is LINK_REPLACED (15): with it the server asks for another link, and the
+//! proxy answers that it has one. Builds of version 2 from before that code take it for INTERNAL.
+//!
 //! Types are hexadecimal. Everything that is not in the table must be zero or absent: an unknown type, another flag,
 //! another length, a set reserved byte or bit is a [`FrameError`], which ends the connection. [`VERSION`] and the features
 //! decide what a later protocol may add.

@@ -15,6 +15,10 @@
 //! anything. Peers of protocol version 1 send one fixed sentence for each code, which is understood too. Simple proxies may
 //! send any text.
 //!
+//! EXIT without a user is the end of the server, after which it opens no streams, unless its code is `LINK_REPLACED`: then the
+//! server asks for another connection, because the stream numbers of this one run out, and opens streams on this one until
+//! the proxy, once it is registered on the other, answers with an EXIT of the same code.
+//!
 //! The data of an ERROR without a user, which refuses a registration or says why the channel is being closed, begins with the
 //! name of an [`ErrorCode`](super::ErrorCode) and a colon (`PORT_IN_USE: port 8080 is in use on the server`).
 //!

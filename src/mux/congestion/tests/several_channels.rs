@@ -109,6 +109,8 @@ fn channels_that_are_opened_later_keep_the_queue_short() {
                 link.least_share()
             );
             assert!(used >= 0.97 * (1.0 - loss), "{mbit} Mbit/s, {rtt} ms, loss {loss}: {used} used");
+            // The queue of the simulated path holds 50 ms.
+            assert!(p50 <= 15 * MS, "{mbit} Mbit/s, {rtt} ms, loss {loss}: queueing delay p50 {p50:?}");
         }
     }
 }
