@@ -58,8 +58,12 @@ pub(super) struct ServerLinkEvents {
 impl ServerLinkEvents {
     /// Records that the server has sent GOAWAY with this code, and logs the first one. `reason` is the text for people.
     fn record_go_away(&self, code: Option<ResetCode>, reason: &str) {
-        if self.go_away.record(code) {
-            tracing::info!("received GOAWAY from the server: {reason}");
+        // The end of a link that another has replaced looks like the server's.
+        let is_old = self.go_away.is_replacement_requested();
+        match self.go_away.record(code) {
+            true if is_old => tracing::debug!("received GOAWAY on a link that is replaced: {reason}"),
+            true => tracing::info!("received GOAWAY from the server: {reason}"),
+            false => {}
         }
     }
 }

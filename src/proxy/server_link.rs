@@ -59,6 +59,11 @@ impl GoAwayState {
         *self.successor.lock() = Some(address);
     }
 
+    /// Returns whether the server has asked for another link instead of this one.
+    pub(super) fn is_replacement_requested(&self) -> bool {
+        self.is_replacement_requested.is_cancelled()
+    }
+
     /// Returns whether GOAWAY was received.
     pub(super) fn is_received(&self) -> bool {
         self.received.is_cancelled()
@@ -109,7 +114,7 @@ impl ServerLink {
     /// Sends GOAWAY after the proxy has registered on another link. If that replaces this one because the server asked for
     /// it, the open streams of this one continue as before.
     pub(super) fn hand_over(&self) {
-        let is_replaced = self.go_away.is_replacement_requested.is_cancelled() && !self.go_away.is_received();
+        let is_replaced = self.go_away.is_replacement_requested() && !self.go_away.is_received();
         self.link.send_go_away(if is_replaced { ResetCode::LinkReplaced } else { ResetCode::Shutdown });
     }
 }
