@@ -11,6 +11,10 @@ pub(super) fn fit_server(config: &mut ServerConfig, workers: usize) -> anyhow::R
     let (limit, wanted) = (raise(), config.max_streams);
     config.fit_descriptors(limit, workers)?;
     report(limit, wanted, config.max_streams);
+    tracing::info!(
+        "channels and public ports of all proxies together: at most {} (what the descriptors leave beside --max-streams)",
+        config.max_channels_and_ports
+    );
     Ok(())
 }
 

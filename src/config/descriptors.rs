@@ -15,8 +15,8 @@ const PER_WORKER: usize = 4;
 /// 128 channels and public ports beside as many unauthenticated connections.
 const TUNNEL_SHARE: usize = 4;
 
-/// The most descriptors that a server keeps for channels, public ports and unauthenticated connections: 2,000 proxies with
-/// two channels and a port each.
+/// The most descriptors that a server keeps for channels, public ports and unauthenticated connections before streams get
+/// theirs: 2,000 proxies with two channels and a port each. What streams leave is added.
 const MAX_SERVER_TUNNEL: usize = 8192;
 
 /// The most descriptors that a proxy keeps for its channels, [`ProxyConfig::MAX_CHANNELS`], and for connecting again where
@@ -38,7 +38,7 @@ pub struct TooFewDescriptors {
 struct Shares {
     /// Descriptors for streams: one for each connection of a user, or to the target.
     streams: usize,
-    /// Descriptors for everything between server and proxies.
+    /// Descriptors for everything between server and proxies, beside those that streams leave.
     tunnel: usize,
 }
 
@@ -62,6 +62,7 @@ impl ServerConfig {
     pub fn fit_descriptors(&mut self, limit: u64, workers: usize) -> Result<(), TooFewDescriptors> {
         let Shares { streams, tunnel } = Shares::of(limit, workers, MAX_SERVER_TUNNEL)?;
         self.max_streams = self.max_streams.min(streams);
+        let tunnel = tunnel + (streams - self.max_streams);
         // Unauthenticated connections must leave room for those that authenticate.
         self.max_pending_handshakes = self.max_pending_handshakes.min(tunnel / 2);
         let left = tunnel.saturating_sub(self.max_pending_handshakes);

@@ -83,7 +83,9 @@ pub struct ServerConfig {
     pub max_connections_per_second: Option<NonZeroU32>,
     /// How long a stream may carry no byte in either direction before it is ended; `None`: any time.
     pub idle_timeout: Option<Duration>,
-    /// The most channels of all proxies and open public ports together: each takes a descriptor.
+    /// The most channels of all proxies and open public ports together: each takes a descriptor. It is lowered to what the
+    /// limit of descriptors leaves beside streams and unauthenticated connections
+    /// ([`fit_descriptors`](Self::fit_descriptors)).
     pub max_channels_and_ports: usize,
     /// The last stream number of a link, after which the link has to be replaced by a new one.
     pub last_stream_number: u32,
@@ -126,7 +128,7 @@ impl Default for ServerConfig {
             max_streams_per_proxy: None,
             max_connections_per_second: None,
             idle_timeout: Some(Self::DEFAULT_IDLE_TIMEOUT),
-            max_channels_and_ports: 6144,
+            max_channels_and_ports: 1_000_000,
             last_stream_number: u32::MAX,
             max_pending_handshakes: 2048,
         }
@@ -151,9 +153,14 @@ impl ServerConfig {
         self.max_streams_per_service.unwrap_or(self.three_quarters_of_streams())
     }
 
-    /// Returns the most streams of one proxy: by default three quarters of all.
+    /// The most streams that one proxy can have: as many as its link can have open.
+    pub const MAX_STREAMS_PER_PROXY: usize = 65_536;
+
+    /// Returns the most streams of one proxy: by default three quarters of all, and never more than
+    /// [`MAX_STREAMS_PER_PROXY`](Self::MAX_STREAMS_PER_PROXY).
     pub fn max_streams_per_proxy(&self) -> usize {
-        self.max_streams_per_proxy.unwrap_or(self.three_quarters_of_streams())
+        let wanted = self.max_streams_per_proxy.unwrap_or(self.three_quarters_of_streams());
+        wanted.min(Self::MAX_STREAMS_PER_PROXY)
     }
 
     /// Returns three quarters of the maximum number of streams, rounded up.

@@ -19,6 +19,11 @@ use super::{
 /// How long before the end of a connect an attempt without a permit fails, so that the error tells that none was left.
 const PERMIT_MARGIN: Duration = Duration::from_millis(10);
 
+/// How many sockets all attempts to reach the server may take together beside the first one of each channel. In an outage each
+/// of 8 channels has 15 such attempts, without which it would resume later; with 64 channels these and their first ones are the
+/// share of the tunnel in 1,024 descriptors.
+const MAX_EXTRA_SERVER_SOCKETS: usize = 192;
+
 /// How long connecting may take, and how much effort it is worth.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectPolicy<'a> {
@@ -143,6 +148,8 @@ impl fmt::Display for Failures<'_> {
 pub struct Connector {
     /// The addresses of names that were connected to.
     names: NameCache,
+    /// Holds one permit for each socket that may exist beside the first one of each connect to the server.
+    server_sockets: Semaphore,
 }
 
 impl Default for Connector {
@@ -154,12 +161,22 @@ impl Default for Connector {
 impl Connector {
     /// Creates a connector that resolves names with getaddrinfo(3).
     pub fn new() -> Self {
-        Self { names: NameCache::new() }
+        Self::with_names(NameCache::new())
     }
 
     /// Creates a connector that resolves `HOST:PORT` with `lookup`, which may block its thread. For tests.
     pub fn with_lookup(lookup: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
-        Self { names: NameCache::with_lookup(lookup) }
+        Self::with_names(NameCache::with_lookup(lookup))
+    }
+
+    /// Creates a connector that resolves names with `names`.
+    fn with_names(names: NameCache) -> Self {
+        Self { names, server_sockets: Semaphore::new(MAX_EXTRA_SERVER_SOCKETS) }
+    }
+
+    /// Returns the policy for the server, with the sockets that all connects to it share.
+    pub fn server_policy(&self) -> ConnectPolicy<'_> {
+        ConnectPolicy::for_server().with_extra_sockets(&self.server_sockets)
     }
 
     /// Returns the addresses of `HOST:PORT` that [`connect`](Self::connect) would try.

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::error::ServerLinkError;
 use crate::{
     config::ProxyConfig,
-    net::{ChannelSocket, ConnectPolicy, Connector, Negotiation},
+    net::{ChannelSocket, Connector, Negotiation},
     wire::{
         Hello, HelloMode, Welcome,
         binary::{CHECKSUMS, VERSION},
@@ -101,7 +101,7 @@ pub(super) async fn connect_to_server(
     config: &ProxyConfig,
     server: &str,
 ) -> Result<ChannelSocket, ServerLinkError> {
-    let stream = connector.connect(server, ConnectPolicy::for_server()).await;
+    let stream = connector.connect(server, connector.server_policy()).await;
     let socket = ChannelSocket::plain(stream.map_err(ServerLinkError::Connect)?);
     if let Some(name) = config.congestion.requested_name(socket.is_loopback()) {
         socket.request_congestion_control(name);

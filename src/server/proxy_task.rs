@@ -35,7 +35,7 @@ pub(super) fn start_proxy(
         budget: core.window_budget.clone(),
         chunk_size: core.config.max_chunk,
         allow_striping: core.config.stripe,
-        max_streams: core.config.max_streams_per_proxy().min(MuxConfig::default().max_streams),
+        max_streams: core.config.max_streams_per_proxy(),
         ..MuxConfig::default()
     };
     let events = Arc::new(RemoteProxyEvents::new(core.clone()));

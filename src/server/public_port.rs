@@ -23,9 +23,11 @@ use crate::net::Listener;
 const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Accepts users of `service` until the server closes its ports, or until the service has had no proxy for the
-/// configured timeout and no user waits for one. Then removes the service and closes the port.
+/// configured timeout and no user waits for one, or for twice that time. Then removes the service and closes the port.
 pub(super) async fn run(core: Arc<Core>, service: Arc<Service<RemoteProxy>>, listener: Listener) {
     let mut listener = Some(listener);
+    // Users that connect again and again would keep a port open that nobody serves.
+    let mut has_waiting_users_before = false;
     let admit = |socket, addr| admit_user(&core, &service, socket, addr);
     loop {
         let stop = async {
@@ -41,9 +43,11 @@ pub(super) async fn run(core: Arc<Core>, service: Arc<Service<RemoteProxy>>, lis
             let half_open_completed = tokio::time::sleep(HALF_OPEN_TIMEOUT);
             accept_loop(open, &core.telemetry, half_open_completed, &admit).await;
         }
-        if close_if_unused(&core, &service, &mut listener) {
+        let also_with_users = has_waiting_users_before && !service.close.is_cancelled();
+        if close_if_unused(&core, &service, &mut listener, also_with_users) {
             return;
         }
+        has_waiting_users_before = service.pool.is_empty();
         let Some(listener) = listener.take_if(|_| service.close.is_cancelled()) else { continue };
         core.services.lock().remove(&service.key.port);
         if let Err(error) = accept::close(listener, admit) {
@@ -56,14 +60,19 @@ pub(super) async fn run(core: Arc<Core>, service: Arc<Service<RemoteProxy>>, lis
     }
 }
 
-/// Removes the service and closes its port if it has neither a proxy nor a user that waits for one. Returns whether it had
-/// none.
-fn close_if_unused(core: &Core, service: &Service<RemoteProxy>, listener: &mut Option<Listener>) -> bool {
+/// Removes the service and closes its port if it has neither a proxy nor a user that waits for one; `also_with_users` if it
+/// has no proxy. Returns whether it did.
+fn close_if_unused(
+    core: &Core,
+    service: &Service<RemoteProxy>,
+    listener: &mut Option<Listener>,
+    also_with_users: bool,
+) -> bool {
     // A proxy that registers for the port next must find it free.
     let _changing = core.port_changes.lock();
     let mut services = core.services.lock();
     // Decided under the lock, under which proxies join: one may have joined since the timeout.
-    if !service.is_unused() {
+    if !(service.is_unused() || also_with_users && service.pool.is_empty()) {
         return false;
     }
     let removed = services.remove(&service.key.port);

@@ -106,8 +106,30 @@ impl Telemetry {
 
     /// Counts an event, and broadcasts and logs it, unless `throttle` suppresses it. Returns whether it did.
     pub(super) fn emit_throttled(&self, throttle: Option<&Throttle>, kind: EventKind) -> bool {
+        self.count(&kind);
+        if let Some(throttle) = throttle {
+            let Some(suppressed) = throttle.admit(Instant::now()) else { return false };
+            throttle.log_suppressed(suppressed, &kind);
+        }
+        self.log_and_broadcast(kind, true);
+        true
+    }
+
+    /// Counts and broadcasts the end of a stream whose opening was emitted: each has one end, so that the throttle of the
+    /// openings bounds the ends, too, and a row of the cockpit gets its reason and final totals. Ends that are no warnings are
+    /// logged at most so often in a second as the throttle of the ends admits.
+    pub(super) fn emit_announced_end(&self, ended: EventKind) {
+        self.count(&ended);
+        let throttle = &self.throttles.stream_ends;
+        let admitted = if ended.is_warning() { Some(0) } else { throttle.admit(Instant::now()) };
+        throttle.log_suppressed(admitted.unwrap_or_default(), &ended);
+        self.log_and_broadcast(ended, admitted.is_some());
+    }
+
+    /// Counts an event in the totals.
+    fn count(&self, kind: &EventKind) {
         assert_no_table_locked();
-        match &kind {
+        match kind {
             EventKind::UserRejected { .. } => _ = self.users_rejected.fetch_add(1, Relaxed),
             EventKind::HandshakeFailed { .. } => _ = self.handshakes_failed.fetch_add(1, Relaxed),
             EventKind::StreamEnded { reason, .. } => {
@@ -117,18 +139,18 @@ impl Telemetry {
             }
             _ => {}
         }
-        if let Some(throttle) = throttle {
-            let Some(suppressed) = throttle.admit(Instant::now()) else { return false };
-            throttle.log_suppressed(suppressed);
-        }
+    }
+
+    /// Broadcasts an event, and logs it before if `is_logged`.
+    fn log_and_broadcast(&self, kind: EventKind, is_logged: bool) {
         match &kind {
+            _ if !is_logged => {}
             kind if kind.is_warning() => tracing::warn!(target: "lifecycle", "{}", log_text(kind)),
             kind if kind.is_detail() => tracing::debug!(target: "lifecycle", "{}", log_text(kind)),
             kind => tracing::info!(target: "lifecycle", "{}", log_text(kind)),
         }
         // An error only means that there is no receiver.
         _ = self.events.send(Event { epoch_ms: clock::epoch_ms(), kind });
-        true
     }
 
     /// Returns the server-wide sums and counts.

@@ -163,10 +163,12 @@ fn parse_export_format(word: &str) -> Option<ExportFormat> {
 }
 
 /// Parses rate limits, in bytes per second of each direction: `down 10M`, `up 500K down off`, `10M down`; a rate or
-/// `off` alone is for both directions.
+/// `off` alone is for both directions. A comma separates only where white space follows: `1,5M` is an error, and not 1 and
+/// 5M.
 pub(crate) fn parse_limits(text: &str) -> Result<Vec<LimitChange>, String> {
     let mut changes: Vec<LimitChange> = Vec::new();
-    let mut words = text.split([' ', '\t', '=', ',']).filter(|word| !word.is_empty()).peekable();
+    let words = text.split([' ', '\t', '=']).map(|word| word.trim_end_matches(','));
+    let mut words = words.filter(|word| !word.is_empty()).peekable();
     while let Some(word) = words.next() {
         let (direction, rate) = match (parse_direction(word), words.peek()) {
             (Some(_), None) => return Err(format!("missing argument: {word} RATE, or {word} off")),
@@ -182,9 +184,14 @@ pub(crate) fn parse_limits(text: &str) -> Result<Vec<LimitChange>, String> {
             }
         };
         for direction in direction.map_or(vec![Direction::Down, Direction::Up], |one| vec![one]) {
-            changes.retain(|known| known.direction != direction);
+            if changes.iter().any(|known| known.direction == direction) {
+                return Err(format!("two rates for the same direction: {text} (down|up RATE, RATE, or off)"));
+            }
             changes.push(LimitChange { direction, rate });
         }
+    }
+    if changes.is_empty() && !text.trim().is_empty() {
+        return Err("missing argument: down|up RATE, RATE, or off".to_owned());
     }
     Ok(changes)
 }

@@ -39,7 +39,11 @@ fn the_usual_hard_limits_restrict_no_default() {
         let config = fitted(limit);
         assert_eq!(config.max_streams, default.max_streams, "{limit}");
         assert_eq!(config.max_pending_handshakes, default.max_pending_handshakes, "{limit}");
-        assert_eq!(config.max_channels_and_ports, default.max_channels_and_ports, "{limit}");
+        // 65,536: 2,048 proxies with two channels and a port each; more of what streams do not need.
+        let left =
+            limit as usize - RESERVED - PER_WORKER - default.max_streams - default.max_pending_handshakes;
+        assert_eq!(config.max_channels_and_ports, left.min(default.max_channels_and_ports), "{limit}");
+        assert!(config.max_channels_and_ports >= 3 * 2048, "{limit}");
     }
 }
 

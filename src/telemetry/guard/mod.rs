@@ -317,9 +317,6 @@ impl Drop for StreamGuard {
             self.telemetry.streams_failed.fetch_add(1, Relaxed);
         }
         let (down, up) = (stats.traffic.down(), stats.traffic.up());
-        let throttles = &self.telemetry.throttles;
-        let throttle =
-            if self.is_announced { &throttles.stream_ends } else { &throttles.unannounced_stream_ends };
         let ended = EventKind::StreamEnded {
             key: stats.key,
             reason,
@@ -331,6 +328,11 @@ impl Drop for StreamGuard {
             lasted: self.telemetry.started.elapsed().saturating_sub(stats.info.opened_at),
             content: stats.content(),
         };
-        self.telemetry.emit_throttled(Some(throttle), ended);
+        if self.is_announced {
+            self.telemetry.emit_announced_end(ended);
+        } else {
+            let throttle = &self.telemetry.throttles.unannounced_stream_ends;
+            self.telemetry.emit_throttled(Some(throttle), ended);
+        }
     }
 }

@@ -63,17 +63,54 @@ impl Throttle {
     /// since the last one, if any were.
     pub fn log(&self, log: impl FnOnce()) {
         if let Some(suppressed) = self.admit(Instant::now()) {
-            self.log_suppressed(suppressed);
+            if suppressed > 0 {
+                let max = self.max_per_second;
+                tracing::warn!(target: "lifecycle", "{suppressed} lines of the same kind as the next one were not logged: at most {max} per second are");
+            }
             log();
         }
     }
 
-    /// Logs that `suppressed` events were suppressed, if it is not 0.
-    pub(super) fn log_suppressed(&self, suppressed: u64) {
-        if suppressed > 0 {
-            let max = self.max_per_second;
-            tracing::warn!(target: "lifecycle", "{suppressed} events of the same kind as the next one were suppressed: at most {max} per second are logged");
+    /// Logs that `suppressed` events of the kind of `next` were suppressed, if it is not 0. Steps are logged at the level
+    /// debug, and so is what is missing of them: an operator who does not see them need not read that some are missing.
+    pub(super) fn log_suppressed(&self, suppressed: u64, next: &EventKind) {
+        if suppressed == 0 {
+            return;
         }
+        let (what, max) = (plural(next), self.max_per_second);
+        let is_step = next.is_detail() && !matches!(next, EventKind::StreamEnded { .. });
+        if is_step {
+            tracing::debug!(target: "lifecycle", "{suppressed} {what} were not logged: at most {max} per second are");
+        } else {
+            tracing::warn!(target: "lifecycle", "{suppressed} {what} were not logged: at most {max} per second are");
+        }
+    }
+}
+
+/// Returns the name of several events of this kind.
+fn plural(kind: &EventKind) -> &'static str {
+    match kind {
+        EventKind::UserRejected { .. } => "refused user connections",
+        EventKind::HandshakeFailed { .. } => "failed handshakes",
+        EventKind::UnknownStream { .. } => "frames for unknown streams",
+        EventKind::RegistrationRefused { .. } => "refused registrations",
+        EventKind::UserJoined { .. } => "arrivals of users",
+        EventKind::UserLeft { .. } => "departures of users",
+        EventKind::StreamOpened { .. } => "openings of streams",
+        EventKind::StreamAssigned { .. } => "assignments of streams",
+        EventKind::StreamEnded { .. } => "ends of streams",
+        EventKind::ProxyConnected { .. } => "arrivals of proxies",
+        EventKind::ProxyDisconnected { .. } => "departures of proxies",
+        EventKind::ChannelConnected { .. } => "new channels",
+        EventKind::ChannelDisconnected { .. } => "ends of channels",
+        EventKind::ServiceOpened { .. } => "opened services",
+        EventKind::ServiceClosed { .. } => "closed services",
+        EventKind::ProxyRegistered { .. } => "registrations",
+        EventKind::GracePeriodStarted { .. } => "grace periods",
+        EventKind::ProxyResumed { .. } => "resumptions of proxies",
+        EventKind::ChannelsPlanned { .. } => "changes of the number of channels",
+        EventKind::AcceptFailed { .. } => "failures to accept a connection",
+        _ => "events",
     }
 }
 
@@ -92,8 +129,8 @@ pub(super) struct EventThrottles {
     users: [Throttle; 2],
     /// Of streams that are opened, and of those that are assigned to a proxy.
     streams: [Throttle; 2],
-    /// Of ends of streams whose opening was emitted. Twice as many as are opened, because streams of different ages may end
-    /// in the same second.
+    /// Of the log lines, not the events, of ends of streams whose opening was emitted. Twice as many as are opened, because
+    /// streams of different ages may end in the same second.
     pub(super) stream_ends: Throttle,
     /// Of ends of streams whose opening was suppressed: nobody knows them but by a snapshot.
     pub(super) unannounced_stream_ends: Throttle,
@@ -101,6 +138,16 @@ pub(super) struct EventThrottles {
     proxies: [Throttle; 2],
     /// Of channels that connect, and of those that disconnect.
     channels: [Throttle; 2],
+    /// Of services that are opened, and of those that are closed.
+    services: [Throttle; 2],
+    /// Of proxies that register for a service.
+    registrations: Throttle,
+    /// Of proxies that lose their last channel, and of those that resume.
+    interruptions: [Throttle; 2],
+    /// Of changes of the number of channels.
+    channel_plans: Throttle,
+    /// Of failures to accept a connection: each listener pauses after one, and there may be thousands.
+    failed_accepts: Throttle,
 }
 
 impl Default for EventThrottles {
@@ -118,6 +165,11 @@ impl Default for EventThrottles {
             unannounced_stream_ends: refusals(),
             proxies: [lifecycle(), lifecycle()],
             channels: [lifecycle(), lifecycle()],
+            services: [lifecycle(), lifecycle()],
+            registrations: lifecycle(),
+            interruptions: [lifecycle(), lifecycle()],
+            channel_plans: refusals(),
+            failed_accepts: refusals(),
         }
     }
 }
@@ -139,6 +191,13 @@ impl EventThrottles {
             EventKind::ProxyDisconnected { .. } => &self.proxies[1],
             EventKind::ChannelConnected { .. } => &self.channels[0],
             EventKind::ChannelDisconnected { .. } => &self.channels[1],
+            EventKind::ServiceOpened { .. } => &self.services[0],
+            EventKind::ServiceClosed { .. } => &self.services[1],
+            EventKind::ProxyRegistered { .. } => &self.registrations,
+            EventKind::GracePeriodStarted { .. } => &self.interruptions[0],
+            EventKind::ProxyResumed { .. } => &self.interruptions[1],
+            EventKind::ChannelsPlanned { .. } => &self.channel_plans,
+            EventKind::AcceptFailed { .. } => &self.failed_accepts,
             _ => return None,
         })
     }

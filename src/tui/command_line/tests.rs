@@ -1,6 +1,15 @@
 //! Tests of the translation of typed lines into intents.
 
 use super::*;
+
+/// A decimal comma and a second rate for a direction are no limits that somebody asked for.
+#[test]
+fn a_limit_that_can_be_read_in_two_ways_is_an_error() {
+    for line in ["1,5M", "down 1,5M", "down 1M 2M", "1M down 2M", "1M 2M", ","] {
+        assert!(parse_limits(line).is_err(), "{line}");
+    }
+    assert_eq!(parse_limits("down 1M, up 2M").unwrap().len(), 2);
+}
 use crate::{
     control::Capabilities,
     ids::Priority,

@@ -35,12 +35,12 @@ impl LineHistory {
     }
 
     /// Returns the line before the one that the prompt has recalled (`older`) or the one after it, and its number,
-    /// counted from 1 for the newest; an empty line and 0 behind the newest one. `None` if there is no older line.
+    /// counted from 1 for the newest; an empty line and 0 behind the newest one. `None` if there is no such line, so that what was typed stays.
     pub(crate) fn recall(&self, prompt: &Prompt, older: bool) -> Option<(usize, String)> {
         let number = if older { prompt.recalled + 1 } else { prompt.recalled.saturating_sub(1) };
         let lines = &self.0[Self::index(&prompt.kind)];
         match number.checked_sub(1) {
-            None => Some((0, String::new())),
+            None => (prompt.recalled > 0).then(|| (0, String::new())),
             Some(at) => lines.get(at).map(|line| (number, line.clone())),
         }
     }

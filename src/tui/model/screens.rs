@@ -113,6 +113,8 @@ pub(crate) struct ServerStatus {
     pub(crate) drain_deadline: Option<Instant>,
     /// Whether the operator started the drain from this cockpit.
     pub(crate) drain_requested: bool,
+    /// Whether a SIGINT or SIGTERM has arrived: the next one ends the program at once.
+    pub(crate) was_interrupted: bool,
     /// The number of lifecycle events that were dropped since the cockpit started, because they came faster than it
     /// took them.
     pub(crate) missed_events: u64,

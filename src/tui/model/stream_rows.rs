@@ -172,6 +172,17 @@ impl StreamRows {
         self.ended.len()
     }
 
+    /// Returns the number of kept rows of streams that ended with a failure.
+    pub(crate) fn failed_count(&self) -> usize {
+        let has_failed = |id: RowId| {
+            self.get(id).is_some_and(|row| {
+                let reason = row.ended.as_ref().and_then(|end| end.reason.as_ref());
+                reason.is_some_and(|reason| !reason.is_clean())
+            })
+        };
+        self.ended.iter().filter(|id| has_failed(**id)).count()
+    }
+
     /// Returns the number of ended streams that were dropped because of [`MAX_ENDED`].
     pub(crate) fn dropped_count(&self) -> u64 {
         self.dropped

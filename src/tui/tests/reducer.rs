@@ -182,6 +182,15 @@ fn a_signal_drains_and_a_second_one_ends_even_over_a_dialog() {
     assert_eq!(fixture.send(Msg::Interrupted), [Effect::Exit(Exit::Now)]);
 }
 
+/// The operator drains, and the service manager sends its first signal meanwhile: the streams get their time.
+#[test]
+fn the_first_signal_after_a_drain_by_the_operator_ends_nothing() {
+    let mut fixture = three();
+    fixture.model.server_status.drain_requested = true;
+    assert_eq!(fixture.send(Msg::Interrupted), []);
+    assert_eq!(fixture.send(Msg::Interrupted), [Effect::Exit(Exit::Now)]);
+}
+
 #[test]
 fn the_cursor_stays_with_its_stream_when_rows_are_sorted() {
     let mut fixture = three();

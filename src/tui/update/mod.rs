@@ -39,12 +39,12 @@ pub(crate) fn update(model: &mut Model, msg: Msg, now: Instant) -> Vec<Effect> {
                 return dispatch::perform(model, intent);
             }
         }
-        Msg::Interrupted => return shutdown::drain(model),
+        Msg::Interrupted => return shutdown::interrupted(model),
         Msg::Resized(size) => {
             model.size = size;
             if !model.layout().has_table {
                 // An overlay that cannot be drawn must not take keys.
-                model.overlay = None;
+                shutdown::close_overlay(model);
             }
             model.refresh_rows();
             return vec![Effect::Repaint];

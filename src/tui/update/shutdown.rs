@@ -43,12 +43,27 @@ pub(super) fn interrupt(model: &mut Model) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Starts draining the server, as after SIGINT or SIGTERM; the second time, ends the program at once. Closes any
-/// overlay.
-pub(super) fn drain(model: &mut Model) -> Vec<Effect> {
+/// Closes any overlay without an effect. A filter prompt, which applies its text at once, restores the filter before it.
+pub(super) fn close_overlay(model: &mut Model) {
+    prompt::handle(model, PromptIntent::Cancel);
     model.overlay = None;
-    if model.server_status.drain_requested {
+}
+
+/// Reacts to SIGINT or SIGTERM: the first one drains the server, also after the operator has asked for it, and the second one
+/// ends the program at once. Closes any overlay.
+pub(super) fn interrupted(model: &mut Model) -> Vec<Effect> {
+    if std::mem::replace(&mut model.server_status.was_interrupted, true) {
+        close_overlay(model);
         return vec![Effect::Exit(Exit::Now)];
+    }
+    drain(model)
+}
+
+/// Starts draining the server. Does nothing more the second time. Closes any overlay.
+pub(super) fn drain(model: &mut Model) -> Vec<Effect> {
+    close_overlay(model);
+    if model.server_status.drain_requested {
+        return Vec::new();
     }
     model.server_status.drain_requested = true;
     model.server_status.is_draining = true;

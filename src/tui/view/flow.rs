@@ -90,6 +90,10 @@ pub(super) fn lines(model: &Model, flow: &StreamDetails, is_open: bool, age: Dur
 fn unacknowledged_by_kernel(model: &Model) -> Option<u64> {
     let (_, row) = model.selected()?;
     let proxy = model.shown().proxies.get(row.proxy?)?;
+    // Without a channel nothing is known of what the others had sent.
+    if proxy.channels.is_empty() {
+        return None;
+    }
     let bytes = proxy.channels.iter().map(|channel| {
         let tcp = channel.tcp?;
         Some(channel.send_queue_bytes + tcp.bytes_in_flight + tcp.unsent_bytes)

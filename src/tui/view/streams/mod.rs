@@ -63,11 +63,14 @@ pub(crate) fn draw_title(model: &Model, area: Rect, buf: &mut Buffer) {
     }
     let totals = model.shown().totals;
     // While the rows of all that failed are listed, they say it themselves.
-    let has_unlisted = totals.streams_failed > streams.ended_count() as u64;
+    let has_unlisted = totals.streams_failed > streams.failed_count() as u64;
     let failed = if has_unlisted { totals.streams_failed } else { 0 };
-    for (count, what, style) in
-        [(failed, "failed", theme.dim), (totals.users_rejected, "refused", theme.warn)]
-    {
+    for (count, what, style) in [
+        (failed, "failed", theme.dim),
+        (totals.users_rejected, "refused", theme.warn),
+        (totals.forwarding_loops, "in a loop", theme.warn),
+        (totals.streams_empty, "empty", theme.dim),
+    ] {
         if count > 0 {
             rest.push(Span::styled(format!(" · {} {what}", format::count(count)), style));
         }
