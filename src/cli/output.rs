@@ -1,7 +1,7 @@
 //! What the program writes to stdout and stderr itself, besides the log.
 //!
-//! `println!` and `eprintln!` panic where the output is a closed pipe or a full device. Here nobody is left to read the
-//! text then, and the program goes on as if it had been read.
+//! `println!` and `eprintln!` panic where the output is a closed pipe or a full device. Here such a failure is
+//! ignored: the text has no reader any more, and the program continues.
 
 use std::{
     fmt,

@@ -166,7 +166,7 @@ fn read_kept(path: &Path) -> anyhow::Result<Option<Token>> {
     let metadata = file.metadata().with_context(|| format!("cannot read the kept token from {name}"))?;
     ensure!(metadata.is_file(), "{name} is not a file");
     let is_own = metadata.uid() == geteuid().as_raw() || metadata.uid() == 0;
-    // Whoever chooses the token can register proxies.
+    // A user who chooses the token can register proxies.
     ensure!(
         is_own && metadata.mode() & WRITABLE_BY_OTHERS == 0,
         "another user may have written {name}: remove it, or make it yours alone (chown, chmod 600)"

@@ -136,9 +136,9 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
-    /// The default idle timeout of streams, in which one that nobody uses is kept: 2 hours. NATs may forget a connection
-    /// that is idle for longer than 2 h 4 min (RFC 5382, section 5), and other proxies end it after 6 to 60 minutes by
-    /// default. Keepalives of SSH, WebSocket and databases are minutes apart.
+    /// The default idle timeout of streams, for which one without traffic is kept: 2 hours. NATs may forget a
+    /// connection that is idle for longer than 2 h 4 min (RFC 5382, section 5), and other proxies end it after 6 to 60
+    /// minutes by default. Keepalives of SSH, WebSocket and databases are minutes apart.
     pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
 
     /// Returns the most user connections of one client address: by default half of all, so that one address cannot take

@@ -87,7 +87,7 @@ impl ServerLinkError {
     /// or of an older version, is therefore asked again for ever, also with a wrong token.
     ///
     /// # Errors
-    /// The error itself if it may pass: the attempt failed on the way, or what stands against it may end.
+    /// The error itself if it is transient: an I/O error, or a refusal whose reason may end by itself.
     pub(super) fn into_permanent(self, server: &str, port: u16) -> Result<ProxyError, Self> {
         let server = server.to_owned();
         match self {

@@ -1,4 +1,5 @@
-//! A bounded table of unauthenticated connections that always admits one more, at the expense of whoever has most.
+//! A bounded table of unauthenticated connections that always admits one more, at the expense of the peer that has
+//! most.
 
 use std::{
     collections::HashMap,
@@ -21,10 +22,10 @@ mod tests;
 /// its client's address.
 ///
 /// When the table is full, a new connection displaces another: of the owner with the most connections, of that owner's
-/// block with the most, one at random. Refusing the new connection instead would let whoever has filled the table keep
-/// others out. Random, and not the oldest, because a flood from more blocks than the table has slots would displace each
-/// connection just before it is complete: at a rate `r` a fraction `exp(-r·t/capacity)` lasts for the time `t` that it
-/// needs, and the others try again.
+/// block with the most, one at random. Refusing the new connection instead would let a peer that has filled the table
+/// keep others out. Random, and not the oldest, because a flood from more blocks than the table has slots would
+/// displace each connection just before it is complete: at a rate `r` a fraction `exp(-r·t/capacity)` lasts for the
+/// time `t` that it needs, and the others try again.
 #[derive(Debug)]
 pub(super) struct PendingTable<O> {
     /// How many connections the table holds at most.

@@ -26,7 +26,7 @@ const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 /// configured timeout and no user waits for one, or for twice that time. Then removes the service and closes the port.
 pub(super) async fn run(core: Arc<Core>, service: Arc<Service<RemoteProxy>>, listener: Listener) {
     let mut listener = Some(listener);
-    // Users that connect again and again would keep a port open that nobody serves.
+    // Users that connect again and again would keep a port open that no proxy serves.
     let mut has_waiting_users_before = false;
     let admit = |socket, addr| admit_user(&core, &service, socket, addr);
     loop {

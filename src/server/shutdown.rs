@@ -54,7 +54,7 @@ impl Core {
             () = shutdown.drain.cancelled() => {}
             () = shutdown.abort.cancelled() => {}
         }
-        // Includes the handover: whoever asked the process to end kills it after a time that begins now.
+        // Includes the handover: a service manager kills the process after a time that begins now.
         let deadline = Instant::now() + self.config.drain_timeout;
         self.draining.cancel();
         if !self.config.reuse_port {

@@ -123,23 +123,9 @@ pub struct World {
 
 impl World {
     pub async fn start(grace: &str, targets: [SocketAddr; 2]) -> Self {
-        let mut server = Process::underpass(&[
-            "server",
-            "--listen",
-            "127.0.0.1:0",
-            "--bind",
-            "127.0.0.1",
-            "--no-tui",
-            "--token",
-            TOKEN,
-            "--grace",
-            grace,
-            // `losses` and the balance of the soak read the begin of each object, too.
-            "--log",
-            "info,lifecycle=debug",
-        ]);
-        let line = server.line("listening for proxies on").await;
-        let addr: SocketAddr = line.rsplit(' ').next().unwrap().parse().unwrap();
+        // `losses` and the balance of the soak read the begin of each object, too.
+        let more = ["--grace", grace, "--log", "info,lifecycle=debug"];
+        let (server, addr) = Process::server(TOKEN, &more).await;
         let mut victims = Vec::new();
         for (target, [first, second]) in targets.into_iter().zip([["A1", "A2"], ["B1", "B2"]]) {
             victims.push(Victim::start(addr, 0, target, first.into()).await);

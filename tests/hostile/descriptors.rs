@@ -47,8 +47,7 @@ async fn endures_a_crowd(ip: impl Fn(usize) -> [u8; 4], option: &str) {
     _ = underpass::runtime::raise_descriptor_limit();
     let mut process = program(&format!("ulimit -n 1024 && exec '{BINARY}' {SERVER}"));
     process.line("descriptors: 1024, so at most 7").await;
-    let line = process.line("listening for proxies on ").await;
-    let addr: SocketAddr = line.rsplit(' ').next().unwrap().parse().unwrap();
+    let addr = process.listens().await;
     let relay = Relay::to(addr).await;
     let (resuming, _echo, public) = proxy(&relay.addr.to_string()).await;
     let mut early = TcpStream::connect(public).await.unwrap();
@@ -180,11 +179,11 @@ async fn a_proxy_without_a_descriptor_does_not_blame_the_target() {
 #[tokio::test]
 async fn without_descriptors_the_server_pauses_accepting() {
     let mut process = program(&format!("exec '{BINARY}' {SERVER}"));
-    let line = process.line("listening for proxies on ").await;
+    let addr = process.listens().await;
     let echo = target::echo().await;
     let config = ProxyConfig {
         channels: ChannelCount::Fixed(1),
-        ..ProxyConfig::new(line.rsplit(' ').next().unwrap(), "0".parse().unwrap(), echo.addr.to_string())
+        ..ProxyConfig::new(addr.to_string(), "0".parse().unwrap(), echo.addr.to_string())
     };
     let mut proxy = RunningProxy::start(config, Token::new("t"));
     let public = SocketAddr::new(LOOPBACK.ip(), proxy.serves().await.port);

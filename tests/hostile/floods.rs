@@ -36,10 +36,7 @@ struct Program {
 
 impl Program {
     async fn start() -> Self {
-        let args = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--token", "t", "--no-tui"];
-        let mut process = Process::underpass(&args);
-        let line = process.line("listening for proxies on ").await;
-        let addr: SocketAddr = line.rsplit(' ').next().unwrap().parse().unwrap();
+        let (process, addr) = Process::server("t", &[]).await;
         let echo = target::echo().await;
         let token = Token::new("t");
         let config = ProxyConfig::new(addr.to_string(), "0".parse().unwrap(), echo.addr.to_string());

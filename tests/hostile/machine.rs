@@ -77,8 +77,8 @@ async fn wall_clock_jumps_affect_the_log_only() {
     let library = preload::compile("hostile/clock.c");
     let binary = env!("CARGO_BIN_EXE_underpass");
     let mut process = program(&format!("LD_PRELOAD='{library}' exec '{binary}' {SERVER}"));
-    let line = process.line("listening for proxies on ").await;
-    let (proxy, _echo, public) = proxy(line.rsplit(' ').next().unwrap()).await;
+    let addr = process.listens().await;
+    let (proxy, _echo, public) = proxy(&addr.to_string()).await;
     let mut early = TcpStream::connect(public).await.unwrap();
     let begin = Instant::now();
     // Longer than the keepalive interval and than the linger time of users.
@@ -105,8 +105,8 @@ async fn wall_clock_jumps_affect_the_log_only() {
 async fn two_sigterms_under_load_end_the_server_in_order() {
     let binary = env!("CARGO_BIN_EXE_underpass");
     let mut process = program(&format!("exec '{binary}' {SERVER} --drain 60"));
-    let line = process.line("listening for proxies on ").await;
-    let (_proxy, _echo, public) = proxy(line.rsplit(' ').next().unwrap()).await;
+    let addr = process.listens().await;
+    let (_proxy, _echo, public) = proxy(&addr.to_string()).await;
     // Some users stay connected.
     let mut stay = JoinSet::new();
     for _ in 0..100 {

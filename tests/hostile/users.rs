@@ -44,19 +44,8 @@ async fn upload(user: &mut TcpStream, size: usize) -> usize {
 #[tokio::test]
 async fn an_upload_to_a_silent_text_proxy_is_not_retained() {
     const SIZE: usize = 48 << 20;
-    let mut server = Process::underpass(&[
-        "server",
-        "--listen",
-        "127.0.0.1:0",
-        "--bind",
-        "127.0.0.1",
-        "--token",
-        "t",
-        "--no-tui",
-    ]);
-    let line = server.line("listening for proxies on ").await;
-    let mut channel =
-        TextChannel::connect(line.rsplit(' ').next().unwrap().parse().unwrap(), FieldCount::Four).await;
+    let (server, addr) = Process::server("t", &[]).await;
+    let mut channel = TextChannel::connect(addr, FieldCount::Four).await;
     channel.send("", 0, "AUTH", b"t").await;
     channel.send("", 0, "ADDPROXY:0", b"").await;
     let answer = channel.hear_action("RESPONSE").await.text();

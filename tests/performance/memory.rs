@@ -29,24 +29,12 @@ struct Programs {
 
 impl Programs {
     async fn start(target: SocketAddr, format: ProxyFormat) -> Self {
-        let mut server = Process::underpass(&[
-            "server",
-            "--listen",
-            "127.0.0.1:0",
-            "--bind",
-            "127.0.0.1",
-            "--token",
-            "t",
-            "--no-tui",
-            "--log",
-            "warn,lifecycle=info",
-        ]);
-        let listening = server.line("listening for proxies on ").await;
-        let addr = listening.rsplit(' ').next().unwrap();
+        let (server, addr) = Process::server("t", &["--log", "warn,lifecycle=info"]).await;
+        let addr = addr.to_string();
         let format = if format == ProxyFormat::Binary { "binary" } else { "text" };
         let target = target.to_string();
         let mut proxy = Process::underpass(&[
-            "proxy", "--server", addr, "--port", "0", "--to", &target, "--token", "t", "--format", format,
+            "proxy", "--server", &addr, "--port", "0", "--to", &target, "--token", "t", "--format", format,
         ]);
         let serving = proxy.line("serving ").await;
         let (_, service) = serving.split_once("serving ").unwrap();

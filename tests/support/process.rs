@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     process::{ExitStatus, Stdio},
     sync::Arc,
     time::Duration,
@@ -54,6 +55,20 @@ impl Process {
         command.args(args).env_remove("UNDERPASS_TOKEN").env("NO_COLOR", "1");
         change(&mut command);
         Self::spawn(command)
+    }
+
+    /// Runs a server without cockpit on free loopback ports. Returns it, and the address of its tunnel port.
+    pub async fn server(token: &str, more: &[&str]) -> (Self, SocketAddr) {
+        let args = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--no-tui", "--token", token];
+        let mut server = Self::underpass(&[&args[..], more].concat());
+        let addr = server.listens().await;
+        (server, addr)
+    }
+
+    /// Waits until a server listens for proxies. Returns the address of its tunnel port.
+    pub async fn listens(&mut self) -> SocketAddr {
+        let line = self.line("listening for proxies on ").await;
+        line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
     /// Runs a program of `assets/examples` with python3. Returns `None` and prints a note if python3 is not installed.

@@ -32,18 +32,8 @@ async fn echoes(public: SocketAddr, bytes: &[u8]) -> SocketAddr {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_session_takes_one_line_for_each_stream_and_two_for_its_proxy() {
-    let mut server = Process::underpass(&[
-        "server",
-        "--listen",
-        "127.0.0.1:0",
-        "--bind",
-        "127.0.0.1",
-        "--no-tui",
-        "--token",
-        "t",
-    ]);
-    let line = server.line("listening for proxies on").await;
-    let addr = line.rsplit(' ').next().unwrap().to_owned();
+    let (mut server, addr) = Process::server("t", &[]).await;
+    let addr = addr.to_string();
     let echo = target::echo().await;
     let target = echo.addr.to_string();
     let mut proxy = Process::underpass(&[

@@ -31,10 +31,7 @@ const RATE: u64 = 2_000_000;
 
 /// Starts a server on a free port. Returns its address, too.
 async fn server(more: &[&str]) -> (Process, SocketAddr) {
-    let args = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--no-tui", "--token", TOKEN];
-    let mut server = Process::underpass(&[&args[..], more].concat());
-    let line = server.line("listening for proxies on").await;
-    (server, line.rsplit(' ').next().unwrap().parse().unwrap())
+    Process::server(TOKEN, more).await
 }
 
 fn proxy_process(server: SocketAddr, port: u16, target: SocketAddr, more: &[&str]) -> Process {
@@ -211,7 +208,7 @@ async fn sigkill_of_the_server_resets_users_and_proxies_reconnect() {
     let listen = addr.to_string();
     let args = ["server", "--listen", &listen, "--bind", "127.0.0.1", "--no-tui", "--token", TOKEN];
     let mut second = Process::underpass(&args);
-    second.line("listening for proxies on").await;
+    second.listens().await;
     let line = proxy.line("serving ").await;
     origin.when_open(0, 2 * SECOND).await;
     assert!(line.contains(&format!("serving {}:", public.port())), "{line}");

@@ -50,9 +50,8 @@ async fn is_delivered(process: &Process) {
 async fn tunnel_to_a_name(drain: &str) -> (Process, Process, String) {
     let server = ["server", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1", "--no-tui"];
     let mut server = underpass(&server, "");
-    let line = server.line("listening for proxies on").await;
-    let addr = line.rsplit(' ').next().unwrap();
-    let args = ["proxy", "--server", addr, "--port", "0", "--to", "target.test:80", "--drain", drain];
+    let addr = server.listens().await.to_string();
+    let args = ["proxy", "--server", &addr, "--port", "0", "--to", "target.test:80", "--drain", drain];
     let mut proxy = underpass(&args, "");
     let line = proxy.line("serving ").await;
     let port = line.split("serving ").nth(1).unwrap().split(':').next().unwrap();
@@ -120,7 +119,7 @@ async fn signals_that_the_parent_ignored_stay_ignored() {
     let mut command = tokio::process::Command::new("sh");
     command.args(["-c", &server]);
     let mut server = Process::spawn(command);
-    server.line("listening for proxies on").await;
+    server.listens().await;
     for signal in [Signal::Hup, Signal::Int] {
         server.signal(signal).await;
         server.signal(signal).await;

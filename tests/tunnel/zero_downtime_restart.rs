@@ -36,8 +36,8 @@ async fn server(listen: &str, more: &[&str]) -> (Process, SocketAddr) {
     let mut server = Process::underpass_with(&[&args[..], more].concat(), |command| {
         command.env("UNDERPASS_TOKEN", TOKEN);
     });
-    let line = server.line("listening for proxies on").await;
-    (server, line.rsplit(' ').next().unwrap().parse().unwrap())
+    let addr = server.listens().await;
+    (server, addr)
 }
 
 /// Starts a proxy and waits until it serves. Returns its public address, too.

@@ -96,17 +96,12 @@ fn split(text: &str) -> Result<(&str, u16), String> {
         });
     }
     match port.parse() {
-        Ok(port) if !port_has_sign(text) => Ok((host, port)),
+        Ok(number) if !port.starts_with('+') => Ok((host, number)),
         _ => Err(format!(
             "{} is not a port: expected a number of 1 to 65535 after the colon",
             port.escape_debug()
         )),
     }
-}
-
-/// Returns whether the port has a sign, which `u16::from_str` accepts.
-fn port_has_sign(text: &str) -> bool {
-    text.rsplit(':').next().is_some_and(|port| port.starts_with('+'))
 }
 
 /// Checks that `host` is an IPv4 address, an IPv6 address in brackets, or a name that DNS or `/etc/hosts` can have.

@@ -36,8 +36,8 @@ fn a_full_table_displaces_connections_of_the_block_that_has_most() {
     assert_eq!(len(&table), 100);
 }
 
-/// With more blocks than slots nobody has more than others: each connection lasts as long as the table allows on average,
-/// and the newest always has a slot.
+/// With more blocks than slots no block has more than others: each connection lasts as long as the table allows on
+/// average, and the newest always has a slot.
 #[test]
 fn a_flood_from_more_blocks_than_slots_displaces_at_random() {
     let table = PendingTable::new(100);
@@ -50,7 +50,7 @@ fn a_flood_from_more_blocks_than_slots_displaces_at_random() {
     assert!(!flood.last().unwrap().displaced.is_cancelled());
 }
 
-/// Whoever knows the id of a link, and connects from many addresses, takes slots of that link only.
+/// An attacker who knows the id of a link, and connects from many addresses, takes slots of that link only.
 #[test]
 fn an_owner_with_many_blocks_displaces_its_own_connections() {
     let table = PendingTable::new(100);
