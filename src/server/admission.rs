@@ -19,8 +19,9 @@ use crate::ids::AddressBlock;
 ///
 /// Each new connection is admitted, and displaces one of the block that has most where a table is full. Connections move
 /// from the first table to one of the others once they have said what they want. A proxy that resumes or joins its link
-/// competes with strangers for the moment until its HELLO is read only, which it sends with its first packet; after that,
-/// only with those who know the random id of a link as well, and before all with those who know its own.
+/// competes with unauthenticated connections for the moment until its HELLO is read only, which it sends with its
+/// first packet; after that, only with those who know the random id of a link as well, and before all with those who
+/// know its own.
 ///
 /// No cookie is needed beyond that. TCP has shown that the address is real. What else a proxy could present in HELLO, an
 /// eavesdropper on a channel without TLS could present, too, and so gets no further than to the slots of that one link;
@@ -30,7 +31,7 @@ pub(super) struct Admission {
     /// Connections whose first message has not arrived yet: half of all slots.
     unidentified: Arc<PendingTable<()>>,
     /// Connections that want a new link, or one that does not exist: a quarter of all slots.
-    strangers: Arc<PendingTable<()>>,
+    new_links: Arc<PendingTable<()>>,
     /// Connections that name an existing link and its ticket, by link: a quarter of all slots.
     known_links: Arc<PendingTable<LinkId>>,
 }
@@ -51,7 +52,7 @@ pub(super) struct PendingConnection {
 /// A slot in one of the tables of [`Admission`].
 #[derive(Debug)]
 enum Slot {
-    /// A slot of `unidentified` or `strangers`.
+    /// A slot of `unidentified` or `new_links`.
     Anonymous(#[expect(dead_code, reason = "dropping it frees the slot")] PendingSlot<()>),
     /// A slot of `known_links`.
     Link(#[expect(dead_code, reason = "dropping it frees the slot")] PendingSlot<LinkId>),
@@ -63,7 +64,7 @@ impl Admission {
         let quarter = max_pending / 4;
         Arc::new(Self {
             unidentified: PendingTable::new(max_pending - 2 * quarter),
-            strangers: PendingTable::new(quarter),
+            new_links: PendingTable::new(quarter),
             known_links: PendingTable::new(quarter),
         })
     }
@@ -83,7 +84,7 @@ impl PendingConnection {
         let displaced = self.displaced.clone();
         self._slot = match known_link {
             Some(link) => Slot::Link(self.admission.known_links.insert(link, self.block, displaced)),
-            None => Slot::Anonymous(self.admission.strangers.insert((), self.block, displaced)),
+            None => Slot::Anonymous(self.admission.new_links.insert((), self.block, displaced)),
         };
     }
 

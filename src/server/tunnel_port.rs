@@ -47,7 +47,7 @@ async fn admit_connection(core: Arc<Core>, pending: PendingConnection, socket: S
         let timeout = core.config.handshake_timeout;
         let displaced = pending.displaced().clone();
         tokio::select! {
-            // A deadline for each message, so that a silent stranger is soon turned away, and one for the whole handshake.
+            // A deadline for each message, so that a silent connection is soon closed, and one for the whole handshake.
             // With one for each read, a peer that sends a byte per second would count against the limit of unauthenticated
             // connections for ever.
             handshake = tokio::time::timeout(timeout, handshake(&core, pending, negotiation, addr)) => match handshake {

@@ -138,13 +138,13 @@ async fn pending_connections_are_closed_with_the_reason() {
     ];
     let deadline = SECOND;
     let server = Server::with(|config| config.handshake_timeout = deadline).await;
-    let mut strangers = JoinSet::new();
+    let mut pending = JoinSet::new();
     for (what, bytes, then, reason) in cases {
         let addr = server.tunnel.addr;
-        strangers.spawn(async move {
+        pending.spawn(async move {
             let begin = Instant::now();
             let mut socket = TcpStream::connect(addr).await.unwrap();
-            let stranger = socket.local_addr().unwrap();
+            let pending_addr = socket.local_addr().unwrap();
             // The server may close the connection before everything is sent.
             _ = soon(what, socket.write_all(&bytes)).await;
             if then == Closes {
@@ -154,11 +154,11 @@ async fn pending_connections_are_closed_with_the_reason() {
             _ = soon(what, socket.read_to_end(&mut answer)).await;
             // Two seconds of tolerance, because all of them run at once.
             assert!(begin.elapsed() < deadline + 2 * SECOND, "{what}: {:?}", begin.elapsed());
-            (what, stranger, reason)
+            (what, pending_addr, reason)
         });
     }
-    for (what, stranger, reason) in soon("all are turned away", strangers.join_all()).await {
-        let told = server.rejection_reason(what, stranger).await;
+    for (what, pending_addr, reason) in soon("all are turned away", pending.join_all()).await {
+        let told = server.rejection_reason(what, pending_addr).await;
         assert!(told.contains(reason), "{what}: {told}");
         assert!(!told.contains(char::is_control), "{what}: {told:?}");
     }
@@ -170,7 +170,7 @@ async fn a_handshake_in_single_bytes_has_the_same_timeout() {
     let server = Server::with(|config| config.handshake_timeout = SECOND).await;
     let begin = Instant::now();
     let mut socket = TcpStream::connect(server.tunnel.addr).await.unwrap();
-    let stranger = socket.local_addr().unwrap();
+    let pending_addr = socket.local_addr().unwrap();
     let mut bytes = after_preface(bytes([Frame::Hello(hello())])).into_iter();
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     let mut buffer = [0; 64];
@@ -184,7 +184,7 @@ async fn a_handshake_in_single_bytes_has_the_same_timeout() {
     })
     .await;
     assert!((SECOND..3 * SECOND).contains(&begin.elapsed()), "{:?}", begin.elapsed());
-    assert!(server.rejection_reason("it", stranger).await.contains("handshake timeout"));
+    assert!(server.rejection_reason("it", pending_addr).await.contains("handshake timeout"));
     server.end().await;
 }
 
@@ -266,7 +266,7 @@ fn any_address(number: usize) -> [u8; 4] {
     [127, 1, high, low]
 }
 
-/// Whatever the strangers send before they fall silent, and from however many addresses: a proxy that has lost its
+/// Whatever the pending send before they fall silent, and from however many addresses: a proxy that has lost its
 /// channels resumes its link, another one registers, and users are served.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_pending_connections_blocks_neither_a_resume_nor_a_new_proxy() {
@@ -382,12 +382,12 @@ async fn each_message_of_the_handshake_has_its_timeout() {
         ("silence after AUTH", auth.clone(), vec![]),
         ("ADDPROXY in single bytes", auth, vec![b'x'; 200]),
     ];
-    let mut strangers = JoinSet::new();
+    let mut pending = JoinSet::new();
     for (what, at_once, slowly) in cases {
         let addr = server.tunnel.addr;
-        strangers.spawn(async move {
+        pending.spawn(async move {
             let mut socket = TcpStream::connect(addr).await.unwrap();
-            let (begin, stranger) = (Instant::now(), socket.local_addr().unwrap());
+            let (begin, pending_addr) = (Instant::now(), socket.local_addr().unwrap());
             socket.write_all(&at_once).await.unwrap();
             let (mut tick, mut slowly) = (tokio::time::interval(step / 5), slowly.into_iter());
             let mut buffer = [0; 64];
@@ -402,13 +402,13 @@ async fn each_message_of_the_handshake_has_its_timeout() {
                 }
             })
             .await;
-            (what, stranger, begin.elapsed())
+            (what, pending_addr, begin.elapsed())
         });
     }
-    for (what, stranger, after) in soon("all are closed", strangers.join_all()).await {
+    for (what, pending_addr, after) in soon("all are closed", pending.join_all()).await {
         // Far below the timeout of the whole handshake, which is 30 s.
         assert!(after >= step && after < 10 * SECOND, "{what}: {after:?}");
-        let reason = server.rejection_reason(what, stranger).await;
+        let reason = server.rejection_reason(what, pending_addr).await;
         assert!(reason.contains("no complete message within"), "{what}: {reason}");
     }
     server.end().await;
