@@ -30,7 +30,7 @@ impl StreamControl {
     /// Returns a number that grows with every byte that the local socket has sent or taken, or that the peer's socket has
     /// taken; `None` once the stream has ended.
     fn relayed_bytes(&self) -> Option<u64> {
-        self.link().with(|state| state.mux.relayed_bytes(self.endpoint().shared().number()))
+        self.link().read(|state| state.mux.relayed_bytes(self.endpoint().shared().number()))
     }
 
     /// Returns whether the operator has paused the stream.

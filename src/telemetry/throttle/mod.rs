@@ -77,12 +77,16 @@ impl Throttle {
         if suppressed == 0 {
             return;
         }
-        let (what, max) = (plural(next), self.max_per_second);
+        let line = format!(
+            "{suppressed} {} were not logged: at most {} per second are",
+            plural(next),
+            self.max_per_second
+        );
         let is_step = next.is_detail() && !matches!(next, EventKind::StreamEnded { .. });
         if is_step {
-            tracing::debug!(target: "lifecycle", "{suppressed} {what} were not logged: at most {max} per second are");
+            tracing::debug!(target: "lifecycle", "{line}");
         } else {
-            tracing::warn!(target: "lifecycle", "{suppressed} {what} were not logged: at most {max} per second are");
+            tracing::warn!(target: "lifecycle", "{line}");
         }
     }
 }
