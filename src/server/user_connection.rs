@@ -36,7 +36,7 @@ const MAX_REDISPATCHES: usize = 3;
 const MAX_PROXIES_PER_ATTEMPT: usize = 16;
 
 /// How often a connection that waits for a proxy tries all of them again within the wait timeout, at equal intervals:
-/// a proxy that had its maximum of streams may have capacity again, which nothing announces.
+/// a proxy that did not read from its channels may do so again, which nothing announces.
 const RETRIES_PER_WAIT: u32 = 20;
 
 /// Serves one user connection from its admission to its end. `pending` keeps the service open until a proxy is
@@ -118,11 +118,21 @@ struct Assignment {
 
 /// Why no stream was opened for a connection.
 enum AssignError {
-    /// No proxy had capacity within the wait timeout, or none is left that could reach the target. Contains why the last
-    /// proxy took no stream, if there was one.
-    NoProxy(Option<OpenError>),
+    /// No proxy took a stream within the wait timeout, or none is left that could reach the target.
+    NoProxy,
+    /// Every proxy that could serve the connection has its maximum of streams.
+    ProxiesFull,
     /// The connection ended while it waited for a proxy.
     Ended(EndReason),
+}
+
+/// Why no proxy took a stream now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NoStream {
+    /// No proxy is connected that may serve the connection, or one of them takes no stream for a reason that may pass.
+    NotNow,
+    /// Every connected proxy that may serve the connection has its maximum of streams.
+    ProxiesFull,
 }
 
 impl UserConnection<'_> {
@@ -145,8 +155,21 @@ impl UserConnection<'_> {
             let Assignment { proxy, stream, _active } = match assigned {
                 Ok(assignment) => assignment,
                 Err(AssignError::Ended(reason)) => return reason,
-                Err(AssignError::NoProxy(error)) => {
-                    return last_failure.unwrap_or_else(|| self.report_wait_timeout(core, error));
+                Err(AssignError::NoProxy) => {
+                    return last_failure.unwrap_or_else(|| {
+                        let timeout = seconds(core.config.proxy_wait_timeout);
+                        let reason = format!("no proxy became available within {timeout} (option --wait)");
+                        self.report_rejected(core, reason, EndReason::NoProxy)
+                    });
+                }
+                Err(AssignError::ProxiesFull) => {
+                    return last_failure.unwrap_or_else(|| {
+                        let max = core.config.max_streams_per_proxy();
+                        let reason = format!(
+                            "each proxy of the service has its maximum of {max} streams (option --max-streams-per-proxy)"
+                        );
+                        self.report_rejected(core, reason, EndReason::ProxiesFull)
+                    });
                 }
             };
             if let Some(channel) = proxy.channel_stats(&stream) {
@@ -172,20 +195,11 @@ impl UserConnection<'_> {
         }
     }
 
-    /// Reports that no proxy had capacity within the wait timeout; `error` is why the last one took no stream. Returns the
-    /// reason of the connection's end.
-    fn report_wait_timeout(&self, core: &Core, error: Option<OpenError>) -> EndReason {
-        let timeout = seconds(core.config.proxy_wait_timeout);
-        let reason = match error {
-            Some(OpenError::TooManyStreams) => format!(
-                "no proxy had room within {timeout} (option --wait): each has its maximum of {} streams (option \
-                 --max-streams-per-proxy)",
-                core.config.max_streams_per_proxy()
-            ),
-            _ => format!("no proxy became available within {timeout} (option --wait)"),
-        };
+    /// Reports that the connection is refused because no proxy takes it; `reason` names the option. Returns `end`, the reason
+    /// of the connection's end.
+    fn report_rejected(&self, core: &Core, reason: String, end: EndReason) -> EndReason {
         core.report_rejected_user(&self.service.key, self.addr, reason);
-        EndReason::NoProxy
+        end
     }
 
     /// Relays the connection through `stream` until it ends. Returns the reason; and the connection, if the proxy or
@@ -253,9 +267,10 @@ impl UserConnection<'_> {
         }
     }
 
-    /// Opens a stream to the proxy that the service's policy selects, except to `failed_proxies`. If none has
-    /// capacity, waits for one until the wait timeout; but not after a proxy has refused the connection or has not
-    /// answered, so that the user learns of that failure at once.
+    /// Opens a stream to the proxy that the service's policy selects, except to `failed_proxies`. If none is connected, or
+    /// none takes a stream for a reason that may pass, waits for one until the wait timeout; but not where all have their
+    /// maximum of streams, since a flood would hold the descriptors of users that nothing promises to serve, and not after a
+    /// proxy has refused the connection or has not answered, so that the user learns of that failure at once.
     async fn assign(
         &self,
         core: &Core,
@@ -270,17 +285,18 @@ impl UserConnection<'_> {
         let mut wait = std::pin::pin!(wait);
         loop {
             pool_changes.mark_unchanged();
-            let error = match self.open_stream(core, failed_proxies) {
+            match self.open_stream(core, failed_proxies) {
                 Ok(assignment) => return Ok(assignment),
-                Err(error) => error,
-            };
+                Err(NoStream::ProxiesFull) => return Err(AssignError::ProxiesFull),
+                Err(NoStream::NotNow) => {}
+            }
             if last_failure.is_some_and(|failure| *failure != EndReason::ProxyGone) {
-                return Err(AssignError::NoProxy(error));
+                return Err(AssignError::NoProxy);
             }
             tokio::select! {
                 _ = pool_changes.changed() => {}
                 () = tokio::time::sleep(timeout / RETRIES_PER_WAIT) => {}
-                () = &mut wait => return Err(AssignError::NoProxy(error)),
+                () = &mut wait => return Err(AssignError::NoProxy),
                 () = cancel.cancelled() => return Err(AssignError::Ended(core.cancel_end_reason())),
                 // Only an error: a user may send its request, close its sending direction (FIN) and wait for the
                 // answer.
@@ -292,31 +308,30 @@ impl UserConnection<'_> {
     }
 
     /// Tries available proxies, up to [`MAX_PROXIES_PER_ATTEMPT`] and each once, in the order of the service's policy, except
-    /// `failed_proxies`. Returns the
-    /// first stream that could be opened; a proxy that has its maximum of streams, or is about to close, opens none. The
-    /// error is that of the last proxy, if one was tried.
-    fn open_stream(
-        &self,
-        core: &Core,
-        failed_proxies: &[Arc<RemoteProxy>],
-    ) -> Result<Assignment, Option<OpenError>> {
+    /// `failed_proxies`. Returns the first stream that could be opened; a proxy that has its maximum of streams, or is about
+    /// to close, opens none.
+    fn open_stream(&self, core: &Core, failed_proxies: &[Arc<RemoteProxy>]) -> Result<Assignment, NoStream> {
         let mut tried = failed_proxies.to_vec();
-        let mut last_error = None;
+        let mut are_all_full = true;
         let max_tried = failed_proxies.len() + MAX_PROXIES_PER_ATTEMPT;
         while tried.len() < max_tried {
-            let Some(proxy) = self.service.pool.pick(&tried) else { break };
+            let Some(proxy) = self.service.pool.pick(&tried) else {
+                let is_any_full = are_all_full && tried.len() > failed_proxies.len();
+                return Err(if is_any_full { NoStream::ProxiesFull } else { NoStream::NotNow });
+            };
             // Counted before the stream is open, so that a simultaneous pick already sees the load.
             let active = proxy.load.begin_stream();
             match proxy.link.open(self.new_stream(core, &proxy)) {
                 Ok(stream) => return Ok(Assignment { proxy, stream, _active: active }),
                 Err(error) => {
                     tracing::debug!("proxy {} takes no new stream: {error}", proxy.id);
-                    last_error = Some(error);
+                    are_all_full &= error == OpenError::TooManyStreams;
                 }
             }
             tried.push(proxy);
         }
-        Err(last_error)
+        // Others may have room: the next attempt begins with another proxy.
+        Err(NoStream::NotNow)
     }
 
     /// Returns the parameters of a stream through `proxy`.

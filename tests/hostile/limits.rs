@@ -133,6 +133,40 @@ async fn a_service_with_its_maximum_of_streams_leaves_room_for_other_services() 
     server.end().await;
 }
 
+/// A user whose proxies all have their maximum is refused at once: while it waited, a flood would hold its descriptors.
+#[tokio::test]
+async fn a_user_is_refused_at_once_while_all_proxies_have_their_maximum() {
+    let mut server = Server::with(|config| {
+        config.max_streams_per_proxy = Some(2);
+        config.proxy_wait_timeout = 3600 * SECOND;
+    })
+    .await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        open.push(served_from(OTHER, server.public).await.unwrap());
+    }
+    let mut third = connect_from(OTHER, server.public).await.unwrap();
+    let addr = third.local_addr().unwrap();
+    assert_eq!(rest(&mut third).await, (vec![], Err(io::ErrorKind::ConnectionReset)));
+    let reason = refusal(&server, "--max-streams-per-proxy").await;
+    assert_eq!(
+        reason,
+        "each proxy of the service has its maximum of 2 streams (option --max-streams-per-proxy)"
+    );
+    let key = key_of(&server.tunnel.events(), addr);
+    assert_eq!(server.tunnel.ended(key).await, (EndReason::ProxiesFull, 0, 0));
+    // A second proxy has room, whichever of them is asked first.
+    let echo = target::echo().await;
+    server.tunnel.join(server.public, echo.addr, ProxyFormat::Binary).await;
+    for _ in 0..2 {
+        open.push(served_from(OTHER, server.public).await.unwrap());
+    }
+    assert!(served_from(OTHER, server.public).await.is_none());
+    drop(open);
+    server.tunnel.until("room", |snapshot| snapshot.totals.streams_open == 0).await;
+    server.end().await;
+}
+
 /// The proxy refuses what is beyond its own maximum at once, and another one of the service serves it.
 #[tokio::test]
 async fn a_stream_beyond_the_maximum_of_its_proxy_is_served_by_another() {

@@ -20,8 +20,8 @@ pub(super) struct LimitArgs {
     /// Maximum number of open user connections of one service [default: three quarters of --max-streams]
     #[arg(long, value_name = "N", value_parser = number(1..=1_000_000))]
     max_streams_per_service: Option<u32>,
-    /// Maximum number of streams that one proxy serves; where all proxies of a service have theirs, a new user waits for
-    /// one (--wait) [default: three quarters of --max-streams, at most 65536]
+    /// Maximum number of streams that one proxy serves; where all proxies of a service have theirs, a new user is refused
+    /// at once [default: three quarters of --max-streams, at most 65536]
     #[arg(long, value_name = "N", value_parser = number(1..=65_536))]
     max_streams_per_proxy: Option<u32>,
     /// Maximum number of new user connections per second from one address (IPv6: one /64), with as many at once; 0 for any

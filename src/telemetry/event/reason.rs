@@ -52,6 +52,8 @@ pub enum EndReason {
     UserAborted,
     /// No proxy was available within the wait time.
     NoProxy,
+    /// Each proxy that could serve the stream had its maximum of streams.
+    ProxiesFull,
     /// The proxy's link ended before the stream did: its channels were lost for longer than the grace period, or it
     /// shut down.
     ProxyGone,
@@ -82,7 +84,9 @@ impl EndReason {
             | Self::ForwardingLoop
             | Self::Protocol(_)
             | Self::ProxyReset(_) => EndedBy::Proxy,
-            Self::NoProxy | Self::IdleTimeout | Self::Shutdown | Self::Internal => EndedBy::Server,
+            Self::NoProxy | Self::ProxiesFull | Self::IdleTimeout | Self::Shutdown | Self::Internal => {
+                EndedBy::Server
+            }
         }
     }
 
@@ -102,6 +106,7 @@ impl EndReason {
             Self::ForwardingLoop => "loop",
             Self::UserAborted => "user aborted",
             Self::NoProxy => "no proxy",
+            Self::ProxiesFull => "proxies full",
             Self::ProxyGone => "proxy lost",
             Self::IdleTimeout => "idle timeout",
             Self::Killed => "by operator",
@@ -126,6 +131,9 @@ impl fmt::Display for EndReason {
             ),
             Self::UserAborted => f.write_str("user connection reset or failed while waiting for a proxy"),
             Self::NoProxy => f.write_str("no proxy available"),
+            Self::ProxiesFull => f.write_str(
+                "each proxy of the service has its maximum of streams (option --max-streams-per-proxy)",
+            ),
             Self::ProxyGone => f.write_str("link to the proxy lost"),
             Self::IdleTimeout => f.write_str("idle timeout (option --idle-timeout)"),
             Self::Killed => f.write_str("killed by the operator"),
