@@ -10,6 +10,7 @@ mod proxy;
 mod run_demo;
 mod server;
 mod signals;
+mod state_dir;
 mod terminal;
 mod text_file;
 mod token;

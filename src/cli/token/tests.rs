@@ -1,6 +1,10 @@
 //! Which tokens are accepted, and how a generated one is kept.
 
-use std::{os::unix::fs::PermissionsExt, process};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    process,
+};
 
 use super::*;
 
@@ -16,7 +20,7 @@ impl Directory {
 
     fn write(&self, text: impl AsRef<[u8]>, mode: u32) -> PathBuf {
         fs::create_dir_all(&self.0).unwrap();
-        let path = self.0.join(FILE_NAME);
+        let path = self.0.join(KEPT.name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         path
@@ -73,7 +77,7 @@ fn a_generated_token_is_kept_for_its_owner_alone_and_used_again() {
     let directory = Directory::new("kept");
     let (token, origin) = generate(Some(&directory.0), false).unwrap();
     let TokenOrigin::Kept(path) = origin else { panic!("{origin:?}") };
-    assert_eq!(path, directory.0.join(FILE_NAME));
+    assert_eq!(path, directory.0.join(KEPT.name));
     assert_eq!(fs::metadata(&directory.0).unwrap().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", token.reveal()));
@@ -83,45 +87,10 @@ fn a_generated_token_is_kept_for_its_owner_alone_and_used_again() {
 }
 
 #[test]
-fn servers_that_start_at_the_same_time_keep_one_token() {
-    let directory = Directory::new("race");
-    let tokens: Vec<String> = std::thread::scope(|scope| {
-        let start = || generate(Some(&directory.0), false).unwrap().0.reveal().to_owned();
-        let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    assert!(tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
-}
-
-#[test]
-fn a_kept_token_that_another_user_can_write_is_refused() {
-    let directory = Directory::new("writable");
-    for mode in [0o602, 0o620] {
-        let path = directory.write("chosen by another user", mode);
-        // Not replaced silently either, where the operator would see the new one.
-        for is_shown in [false, true] {
-            let error = format!("{:#}", generate(Some(&directory.0), is_shown).unwrap_err());
-            assert!(error.contains(&format!("another user may have written {}", path.display())), "{error}");
-        }
-    }
-    directory.write("", 0o600);
+fn a_blank_kept_token_is_refused() {
+    let directory = Directory::new("blank");
+    let path = directory.write("", 0o600);
     let error = format!("{:#}", generate(Some(&directory.0), false).unwrap_err());
-    assert!(error.contains("the token is blank") && error.contains("remove the file"), "{error}");
-}
-
-#[test]
-fn the_state_directory_follows_the_environment() {
-    let of = |variables: &[(&str, &str)]| {
-        state_directory(|name| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, path)| PathBuf::from(path))
-        })
-    };
-    let systemd = ("STATE_DIRECTORY", "/var/lib/tunnel:/var/lib/other");
-    assert_eq!(of(&[systemd, ("HOME", "/root")]), Some("/var/lib/tunnel".into()));
-    if geteuid().is_root() {
-        return assert_eq!(of(&[("HOME", "/root")]), Some("/var/lib/underpass".into()));
-    }
-    assert_eq!(of(&[("HOME", "/home/me")]), Some("/home/me/.local/state/underpass".into()));
-    assert_eq!(of(&[("HOME", "/home/me"), ("XDG_STATE_HOME", "/state")]), Some("/state/underpass".into()));
-    assert_eq!(of(&[]), None);
+    assert!(error.contains(&format!("{}: the token is blank", path.display())), "{error}");
+    assert!(error.contains("remove the file"), "{error}");
 }
