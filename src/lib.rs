@@ -17,7 +17,9 @@
 //!        inspect ───────── ids, telemetry
 //!        mux ───────────── ids, wire          (no clock, no socket, no task)
 //!        wire ──────────── ids
-//!        config, telemetry, control ── ids
+//!        config ────────── ids, tls
+//!        telemetry, control ── ids
+//!        tls ───────────── none
 //! ```
 //!
 //! `ARCHITECTURE.md` describes the data paths, the lock order and where to add things.
@@ -37,5 +39,6 @@ pub mod proxy;
 pub mod runtime;
 pub mod server;
 pub mod telemetry;
+pub mod tls;
 pub mod tui;
 pub mod wire;

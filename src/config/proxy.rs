@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::congestion::CongestionControl;
-use crate::ids::ServiceKey;
+use crate::{ids::ServiceKey, tls::ClientTls};
 
 /// The format in which a proxy speaks to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,8 @@ impl ChannelCount {
 pub struct ProxyConfig {
     /// The server's tunnel port, `HOST:PORT`.
     pub server: String,
+    /// TLS to the server; `None` connects without TLS.
+    pub tls: Option<ClientTls>,
     /// The requested public port (0: any free port) and group.
     pub service: ServiceKey,
     /// The address that the proxy connects to for each stream, `HOST:PORT`.
@@ -98,6 +100,7 @@ impl ProxyConfig {
     pub fn new(server: impl Into<String>, service: ServiceKey, target: impl Into<String>) -> Self {
         Self {
             server: server.into(),
+            tls: None,
             service,
             target: target.into(),
             name: String::new(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{congestion::CongestionControl, ports::PortRange};
-use crate::ids::Policy;
+use crate::{ids::Policy, tls::ServerTls};
 
 /// From where proxies may register in the text format, which sends the token in clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct ServerConfig {
     pub bind: IpAddr,
     /// The public ports that a proxy may request.
     pub allowed_ports: PortRange,
+    /// TLS on the tunnel port; `None` serves connections without TLS only.
+    pub tls: Option<ServerTls>,
     /// From where proxies may register in the text format.
     pub text_proxies: TextProxies,
     /// Whether a text proxy on a loopback address may register without the token, as proxies that predate the token do.
@@ -100,6 +102,7 @@ impl Default for ServerConfig {
             listen: (Ipv4Addr::UNSPECIFIED, 7000).into(),
             bind: Ipv4Addr::UNSPECIFIED.into(),
             allowed_ports: PortRange::default(),
+            tls: None,
             text_proxies: TextProxies::Loopback,
             text_without_token: false,
             default_policy: Policy::default(),

@@ -19,9 +19,10 @@ use paths::paths;
 use sources::{module_of, sources};
 
 /// Allowed arrows: the modules that each module may name besides itself.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("ids", &[]),
-    ("config", &["ids"]),
+    ("tls", &[]),
+    ("config", &["ids", "tls"]),
     ("telemetry", &["ids"]),
     ("control", &["ids"]),
     ("wire", &["ids"]),
