@@ -64,14 +64,41 @@ pub(super) struct RemoteProxy {
     /// The telemetry guard of the proxy. Taken and dropped when the link has ended, which reports that the proxy has
     /// disconnected.
     guard: TableMutex<Option<Arc<ProxyGuard>>>,
-    /// The services that the proxy has registered for.
-    services: TableMutex<Vec<Arc<Service<RemoteProxy>>>>,
+    /// The services that the proxy has registered for, and its searches for a free port.
+    services: TableMutex<Registrations>,
     /// The channel numbers in use. May be locked while the link state is locked next, never in the other order.
     channels: Mutex<ChannelTable>,
 }
 
 /// The maximum number of services that one proxy may register for.
 pub(super) const MAX_SERVICES_PER_PROXY: usize = 64;
+
+/// What a proxy has registered for, and is about to.
+#[derive(Debug, Default)]
+struct Registrations {
+    /// The services.
+    services: Vec<Arc<Service<RemoteProxy>>>,
+    /// The number of searches for a free port that have not ended. Each counts as a service, so that a proxy cannot have any
+    /// number of searches at the same time.
+    searches: usize,
+}
+
+/// Counts a search for a free port among the services of its proxy until it is dropped.
+#[derive(Debug)]
+pub(super) struct PortSearch(Arc<RemoteProxy>);
+
+impl PortSearch {
+    /// Returns the proxy that asked for a port.
+    pub(super) fn proxy(&self) -> &Arc<RemoteProxy> {
+        &self.0
+    }
+}
+
+impl Drop for PortSearch {
+    fn drop(&mut self) {
+        self.0.services.lock().searches -= 1;
+    }
+}
 
 /// Why a proxy gets no further service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,7 +262,7 @@ impl RemoteProxy {
 
     /// Wakes the users that wait for a proxy of its services, after this one has become available.
     pub(super) fn wake_waiting_users(&self) {
-        let services = self.services.lock().clone();
+        let services = self.services.lock().services.clone();
         services.iter().for_each(|service| service.pool.wake_waiting());
     }
 
@@ -247,27 +274,38 @@ impl RemoteProxy {
         self.check_capacity(&self.services.lock())
     }
 
+    /// Counts a search for a free port among the services of the proxy.
+    ///
+    /// # Errors
+    /// [`ServiceRejection`] says why it may not register for one more.
+    pub(super) fn begin_port_search(self: &Arc<Self>) -> Result<PortSearch, ServiceRejection> {
+        let mut registrations = self.services.lock();
+        self.check_capacity(&registrations)?;
+        registrations.searches += 1;
+        Ok(PortSearch(self.clone()))
+    }
+
     /// Adds `service` to the services of the proxy. Returns whether it is a new one.
     ///
     /// # Errors
     /// [`ServiceRejection`]; the caller removes the proxy from the service again.
     pub(super) fn add_service(&self, service: &Arc<Service<Self>>) -> Result<bool, ServiceRejection> {
-        let mut services = self.services.lock();
-        let is_known = services.iter().any(|known| Arc::ptr_eq(known, service));
+        let mut registrations = self.services.lock();
+        let is_known = registrations.services.iter().any(|known| Arc::ptr_eq(known, service));
         // Decided under the lock under which a closing proxy leaves its services.
         if !is_known {
-            self.check_capacity(&services)?;
-            services.push(service.clone());
+            self.check_capacity(&registrations)?;
+            registrations.services.push(service.clone());
         }
         Ok(!is_known)
     }
 
-    /// Returns whether the proxy, which has these services, may get one more.
-    fn check_capacity(&self, services: &[Arc<Service<Self>>]) -> Result<(), ServiceRejection> {
+    /// Returns whether the proxy, which has these registrations, may get one more service.
+    fn check_capacity(&self, registrations: &Registrations) -> Result<(), ServiceRejection> {
         if self.is_closing() {
             return Err(ServiceRejection::ProxyClosing);
         }
-        if services.len() >= MAX_SERVICES_PER_PROXY {
+        if registrations.services.len() + registrations.searches >= MAX_SERVICES_PER_PROXY {
             return Err(ServiceRejection::TooManyServices);
         }
         Ok(())
@@ -286,7 +324,7 @@ impl RemoteProxy {
         // The driver of the last channel records the same reason, but possibly only after this.
         self.start_closing(self.record_channel_end(self.link.last_end_reason()));
         // Neither lock is held while users are woken and events emitted.
-        let services = std::mem::take(&mut *self.services.lock());
+        let services = std::mem::take(&mut self.services.lock().services);
         services.iter().for_each(|service| service.pool.leave(self));
         let guard = self.guard.lock().take();
         // Reports that the proxy has disconnected.

@@ -5,7 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{core::Core, proxy::RemoteProxy, registration::register};
+use super::{
+    core::Core,
+    proxy::RemoteProxy,
+    registration::{RegistrationRefusal, register, register_any_port},
+    service::Service,
+};
 use crate::{
     ids::{ChannelId, StreamKey, clean},
     link::{Link, LinkEvents, Stream},
@@ -67,23 +72,26 @@ impl LinkEvents for RemoteProxyEvents {
 
     /// Handles a message of the proxy about the link itself: registers the proxy for a service, notes its departure,
     /// or logs its error.
-    fn message_received(&self, link: &Arc<Link>, channel: u16, message: TunnelMessage) {
+    fn message_received(&self, _link: &Arc<Link>, channel: u16, message: TunnelMessage) {
         let Some(proxy) = self.proxy() else { return };
         match message.action {
             TunnelAction::AddProxy(request) => {
-                let answer = match register(&self.core, &proxy, &request) {
-                    Ok(service) => TunnelMessage::control(TunnelAction::Response, service.key.to_string()),
-                    Err(refusal) => {
-                        let reason = refusal.to_string();
-                        let answer = TunnelMessage::error(refusal.code(), &reason);
-                        self.core.telemetry.emit(EventKind::RegistrationRefused { proxy: proxy.id, reason });
-                        answer
+                if request.service.port != 0 {
+                    let registered = register(&self.core, &proxy, &request);
+                    return answer_registration(&self.core, &proxy, channel, registered);
+                }
+                // In a task of its own: the search may take long, and this one drives a channel.
+                match proxy.begin_port_search() {
+                    Ok(search) => {
+                        let core = self.core.clone();
+                        self.core.tasks.spawn("search for a free port", async move {
+                            let registered = register_any_port(&core, search, &request).await;
+                            answer_registration(&core, &proxy, channel, registered);
+                        });
                     }
-                };
-                link.send_message(channel, answer);
-                if self.core.draining.is_cancelled() {
-                    // The proxy registered after the GOAWAY was sent to all others.
-                    self.core.send_go_away(&proxy);
+                    Err(refusal) => {
+                        answer_registration(&self.core, &proxy, channel, Err(refusal.into()));
+                    }
                 }
             }
             TunnelAction::Exit => self.handle_go_away(&proxy, ResetCode::from_text_reason(&message.data)),
@@ -139,5 +147,28 @@ impl LinkEvents for RemoteProxyEvents {
             let channel = ChannelId { proxy: proxy.id, index: channel };
             self.core.telemetry.emit(EventKind::UnknownStream { channel, key });
         }
+    }
+}
+
+/// Sends the answer to a registration of `proxy` on `channel`, and reports a refusal.
+fn answer_registration(
+    core: &Core,
+    proxy: &RemoteProxy,
+    channel: u16,
+    registered: Result<Arc<Service<RemoteProxy>>, RegistrationRefusal>,
+) {
+    let answer = match registered {
+        Ok(service) => TunnelMessage::control(TunnelAction::Response, service.key.to_string()),
+        Err(refusal) => {
+            let reason = refusal.to_string();
+            let answer = TunnelMessage::error(refusal.code(), &reason);
+            core.telemetry.emit(EventKind::RegistrationRefused { proxy: proxy.id, reason });
+            answer
+        }
+    };
+    proxy.link.send_message(channel, answer);
+    if core.draining.is_cancelled() {
+        // The proxy registered after the GOAWAY was sent to all others.
+        core.send_go_away(proxy);
     }
 }

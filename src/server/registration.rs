@@ -2,11 +2,11 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, task::yield_now};
 
 use super::{
     core::Core,
-    proxy::{MAX_SERVICES_PER_PROXY, RemoteProxy, ServiceRejection},
+    proxy::{MAX_SERVICES_PER_PROXY, PortSearch, RemoteProxy, ServiceRejection},
     public_port,
     service::Service,
 };
@@ -67,6 +67,10 @@ impl RegistrationRefusal {
     }
 }
 
+/// How many ports a search for a free one tries before other tasks of its thread run: bind(2) takes a few microseconds, and a
+/// range full of ports of other programs has up to 64,512.
+const PORTS_PER_TURN: usize = 64;
+
 /// Registers `proxy` for the service in `request`, which opens the public port if it is not open yet. From its first
 /// registration on, the link survives the loss of all channels for the grace period. Returns the service.
 ///
@@ -82,7 +86,32 @@ pub(super) fn register(
     if let Some(weight) = request.weight {
         proxy.set_weight(weight);
     }
-    let service = join_service(core, &request.service, proxy)?;
+    complete(core, proxy, join_service(core, &request.service, proxy)?)
+}
+
+/// Registers `proxy` for a service on any free port, as [`register`] does for the one that is requested. The search yields
+/// after every [`PORTS_PER_TURN`] ports, and ends when the proxy does. `search` counts it among the services of the proxy.
+pub(super) async fn register_any_port(
+    core: &Arc<Core>,
+    search: PortSearch,
+    request: &AddProxy,
+) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
+    let proxy = search.proxy().clone();
+    if let Some(weight) = request.weight {
+        proxy.set_weight(weight);
+    }
+    let service = open_any_port(core, &request.service.group, &proxy).await?;
+    // The service takes the place of the search.
+    drop(search);
+    complete(core, &proxy, service)
+}
+
+/// Adds `service`, which `proxy` has joined, to the services of the proxy. Returns it.
+fn complete(
+    core: &Core,
+    proxy: &Arc<RemoteProxy>,
+    service: Arc<Service<RemoteProxy>>,
+) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
     match proxy.add_service(&service) {
         Ok(true) => {
             // From now on there is something to resume.
@@ -114,9 +143,6 @@ fn join_service(
     requested: &ServiceKey,
     proxy: &Arc<RemoteProxy>,
 ) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
-    if requested.port == 0 {
-        return open_any_port(core, &requested.group, proxy);
-    }
     if let Some(joined) = join_open_service(core, requested, proxy)? {
         return Ok(joined);
     }
@@ -218,26 +244,47 @@ fn open_port(core: &Core, port: u16) -> Result<Listener, RegistrationRefusal> {
 
 /// Opens the service of a free port of the allowed range, with `proxy` as its first proxy. The search starts at a random
 /// port. Each port is tried by itself, so that a search through a range that is in use delays no other registration.
-fn open_any_port(
+async fn open_any_port(
     core: &Arc<Core>,
     group: &Group,
     proxy: &Arc<RemoteProxy>,
 ) -> Result<Arc<Service<RemoteProxy>>, RegistrationRefusal> {
     let allowed = core.config.allowed_ports;
-    for port in allowed.candidates(rand::random()) {
-        if core.services.lock().contains_key(&port) {
-            continue;
+    let try_port = |port| {
+        if proxy.is_closing() {
+            return Some(Err(RegistrationRefusal::ProxyClosing));
         }
-        let changing = core.port_changes.lock();
-        if core.services.lock().contains_key(&port) {
-            continue;
+        let is_open = || core.services.lock().contains_key(&port);
+        if is_open() {
+            return None;
         }
-        let Some(listener) = open_if_free(core, port) else { continue };
-        let (service, port) = enter_service(core, group, listener, proxy)?;
-        drop(changing);
-        return Ok(start_service(core, service, port));
+        let _changing = core.port_changes.lock();
+        if is_open() {
+            return None;
+        }
+        let listener = open_if_free(core, port)?;
+        Some(enter_service(core, group, listener, proxy))
+    };
+    let found = find_port(allowed.candidates(rand::random()), try_port).await;
+    let (service, port) = found.unwrap_or(Err(RegistrationRefusal::NoFreePort(allowed)))?;
+    Ok(start_service(core, service, port))
+}
+
+/// Returns what `try_port` returns for the first of `candidates` for which that is something. Yields after every
+/// [`PORTS_PER_TURN`] of them.
+async fn find_port<T>(
+    candidates: impl Iterator<Item = u16>,
+    mut try_port: impl FnMut(u16) -> Option<T>,
+) -> Option<T> {
+    for (tried, port) in candidates.enumerate() {
+        if tried > 0 && tried % PORTS_PER_TURN == 0 {
+            yield_now().await;
+        }
+        if let Some(found) = try_port(port) {
+            return Some(found);
+        }
     }
-    Err(RegistrationRefusal::NoFreePort(allowed))
+    None
 }
 
 /// Opens the port if no process listens on it.
@@ -252,3 +299,6 @@ fn open_if_free(core: &Core, port: u16) -> Option<Listener> {
     drop(unshared);
     Listener::bind_with_reset_on_close(addr, true).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Registrations of ports, numbers of channels, and names of proxies.
 
+use std::time::Duration;
+
 use tokio::{net::TcpStream, task::JoinSet};
 use underpass::{
     telemetry::{DisconnectReason, EventKind},
@@ -14,6 +16,7 @@ use crate::{
     support::{
         binary::{BinaryChannel, hello},
         soon,
+        tunnel::Tunnel,
     },
 };
 
@@ -137,6 +140,36 @@ async fn the_ports_of_a_proxy_are_limited() {
     assert_eq!((given, refused), (64, 36));
     drop(channel);
     server.end().await;
+}
+
+/// The only port of the range belongs to another program. The proxy is told so, and other requests are served.
+#[tokio::test]
+async fn a_search_without_a_free_port_is_refused_with_the_reason() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    for reuse_port in [false, true] {
+        let tunnel = Tunnel::with(|config| {
+            config.allowed_ports = port.to_string().parse().unwrap();
+            (config.reuse_port, config.grace_period) = (reuse_port, Duration::ZERO);
+        })
+        .await;
+        let (mut channel, _) =
+            BinaryChannel::greeted(tunnel.addr, &tunnel.token, hello(), None).await.unwrap();
+        // As many as a proxy may have services, at the same time.
+        channel.send_raw(&registration(b"ADDPROXY:0").repeat(64)).await;
+        let no_port = (TunnelAction::Error, format!("NO_FREE_PORT: no port of {port}-{port} is free"));
+        for _ in 0..64 {
+            assert_eq!(answer(&mut channel).await, no_port);
+        }
+        channel.send_raw(&registration(format!("ADDPROXY:{port}").as_bytes())).await;
+        let in_use = (TunnelAction::Error, format!("PORT_IN_USE: port {port} is in use on the server"));
+        assert_eq!(answer(&mut channel).await, in_use);
+        let refused = |event: &EventKind| matches!(event, EventKind::RegistrationRefused { .. });
+        tunnel.event("a refusal", refused).await;
+        drop(channel);
+        tunnel.until("the proxy has left", |snapshot| snapshot.proxies.is_empty()).await;
+        tunnel.end().await;
+    }
 }
 
 #[tokio::test]
