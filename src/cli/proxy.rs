@@ -23,9 +23,10 @@ pub(super) fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     host::run(&args.workers, async |workers| {
         let mut config = args.config();
         descriptors::fit_proxy(&mut config, workers.count())?;
+        let drain_timeout = config.drain_timeout;
         let proxy = Proxy::new(config, token, workers);
         let shutdown = ShutdownSignals::default();
-        signals::follow(shutdown.clone())?;
+        signals::follow(shutdown.clone(), drain_timeout)?;
         let follow = async {
             shutdown.drain.cancelled().await;
             proxy.drain();

@@ -106,7 +106,7 @@ async fn demo(
     };
     // The cockpit and signals request the end of the demo here; the server shuts down last.
     let ending = ShutdownSignals::default();
-    signals::follow(ending.clone())?;
+    signals::follow(ending.clone(), ServerConfig::DEFAULT_DRAIN_TIMEOUT)?;
     let labels = Labels {
         title: "demo".to_owned(),
         listen: tunnel.to_string(),

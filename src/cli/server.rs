@@ -38,18 +38,18 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     host::run(&args.workers, async |workers| {
         let mut config = args.config();
         descriptors::fit_server(&mut config, workers.count())?;
-        let drain = Some(config.drain_timeout);
+        let drain_timeout = config.drain_timeout;
         let (server, control) = Server::bind(config, token.clone(), telemetry.clone(), workers)?;
         log_token(&origin, destination, server.addr(), &token);
         let labels = Labels {
             listen: server.addr().to_string(),
             join: Some(join_command(server.addr(), &format!("--token {}", token.reveal()))),
             secret: Some(token.reveal().to_owned()),
-            drain,
+            drain: Some(drain_timeout),
             ..Labels::default()
         };
         let shutdown = ShutdownSignals::default();
-        signals::follow(shutdown.clone())?;
+        signals::follow(shutdown.clone(), drain_timeout)?;
         let source = InProcessSource::new(telemetry.clone(), control, ring.clone());
         let mut cockpit = host::Cockpit::open(destination, Box::new(source), (labels, settings), &shutdown)?;
         let report = tokio::select! {

@@ -23,26 +23,33 @@ use signal_hook::{
 };
 
 use super::{host::RESTORE_TIMEOUT, output};
-use crate::{runtime::is_signal_ignored, server::ShutdownSignals, tui};
+use crate::{config::ServerConfig, runtime::is_signal_ignored, server::ShutdownSignals, tui};
 
 /// How long the process may take to abort its streams after the second signal, before it ends without. Longer than the
 /// clean-up of the server, which tells proxies and users.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long the process may take to end after its drain timeout, or the default one if that is longer, before it ends
+/// without: where a terminal or a pipe takes no output, or the machine has no time for it. With the default drain timeout and
+/// [`RESTORE_TIMEOUT`] this is less than the 10 s after which `docker stop` kills.
+const CLEANUP_TIMEOUT: Duration = Duration::from_millis(1700);
+
 /// Installs handlers for the signals that ask the process to end, from now on until it ends, and turns them into a
-/// shutdown: the first one starts a drain, the second one aborts. If the process has not ended [`ABORT_TIMEOUT`] after the
-/// second one, or if there is a third one, it dies of that signal, with the terminal restored.
+/// shutdown: the first one starts a drain, the second one aborts. If the process has not ended [`CLEANUP_TIMEOUT`] after
+/// `drain_timeout`, or the default one if that is longer, which began with the first one, or [`ABORT_TIMEOUT`] after the second one, or if there is a third one, it
+/// dies of that signal, with the terminal restored.
 ///
 /// A signal that is ignored now stays ignored, as the parent process wanted it: SIGHUP under `nohup`, SIGINT of a
 /// background command of a shell without job control.
 ///
 /// # Errors
 /// The handlers or their thread cannot be created.
-pub(super) fn follow(shutdown: ShutdownSignals) -> anyhow::Result<()> {
+pub(super) fn follow(shutdown: ShutdownSignals, drain_timeout: Duration) -> anyhow::Result<()> {
     let signals =
         ReceivedSignals::listen().context("cannot install the handlers of SIGINT, SIGTERM and SIGHUP")?;
     // The thread is not joined: it has to watch the end of everything else, also of the process itself.
-    spawn("signals", move || dispatch(signals, &shutdown)).context("cannot start the thread of the signals")
+    spawn("signals", move || dispatch(signals, &shutdown, drain_timeout))
+        .context("cannot start the thread of the signals")
 }
 
 /// The signals that this process has received. Each is counted: two that arrive before the thread runs, which may take a
@@ -79,30 +86,39 @@ impl Iterator for ReceivedSignals {
 }
 
 /// Turns signals into a shutdown, until the process ends.
-fn dispatch(signals: ReceivedSignals, shutdown: &ShutdownSignals) {
+fn dispatch(signals: ReceivedSignals, shutdown: &ShutdownSignals, drain_timeout: Duration) {
     for (count, signal) in signals.enumerate() {
         match count {
             // The operator has ended the program from the cockpit already, and it has not ended.
-            0 if shutdown.abort.is_cancelled() => end_after_timeout(signal),
-            0 => shutdown.drain.cancel(),
+            0 if shutdown.abort.is_cancelled() => end_after(ABORT_TIMEOUT, signal),
+            0 => {
+                shutdown.drain.cancel();
+                // Without a thread for it the drain is as well: another signal can follow.
+                let drain_timeout = drain_timeout.max(ServerConfig::DEFAULT_DRAIN_TIMEOUT);
+                _ = start_timeout(drain_timeout + CLEANUP_TIMEOUT, signal);
+            }
             1 => {
                 shutdown.abort.cancel();
-                end_after_timeout(signal);
+                end_after(ABORT_TIMEOUT, signal);
             }
             _ => end(signal),
         }
     }
 }
 
-/// Ends the process [`ABORT_TIMEOUT`] from now, if it has not ended by then.
-fn end_after_timeout(signal: i32) {
-    let started = spawn("shutdown timeout", move || {
-        thread::sleep(ABORT_TIMEOUT);
-        end(signal)
-    });
-    if started.is_err() {
+/// Ends the process `timeout` from now, if it has not ended by then; at once if no thread can wait for that.
+fn end_after(timeout: Duration, signal: i32) {
+    if start_timeout(timeout, signal).is_err() {
         end(signal);
     }
+}
+
+/// Starts a thread that ends the process `timeout` from now, if it has not ended by then.
+fn start_timeout(timeout: Duration, signal: i32) -> io::Result<()> {
+    spawn("shutdown timeout", move || {
+        thread::sleep(timeout);
+        end(signal)
+    })
 }
 
 /// Restores the terminal and ends the process by the default action of `signal`, so that its parent learns of the signal.

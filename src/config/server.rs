@@ -113,8 +113,7 @@ impl Default for ServerConfig {
             // An RTT of 6 s, and one lost packet.
             handshake_timeout: Duration::from_secs(30),
             grace_period: Duration::from_secs(30),
-            // Less than the 10 s after which `docker stop` kills, with the clean-up after it.
-            drain_timeout: Duration::from_secs(8),
+            drain_timeout: Self::DEFAULT_DRAIN_TIMEOUT,
             reuse_port: false,
             successor: None,
             user_id_retention: Duration::from_secs(5),
@@ -143,6 +142,9 @@ impl ServerConfig {
     /// connection that is idle for longer than 2 h 4 min (RFC 5382, section 5), and other proxies end it after 6 to 60
     /// minutes by default. Keepalives of SSH, WebSocket and databases are minutes apart.
     pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
+
+    /// The default drain timeout: less than the 10 s after which `docker stop` kills, with the clean-up after it.
+    pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
     /// Returns the most user connections of one client address: by default half of all, so that one address cannot take
     /// what all others need, and a carrier-grade NAT with hundreds of users stays far below it.

@@ -20,7 +20,7 @@ use crate::net::Listener;
 
 /// How long, after the handover of a shared port to the successor, this server still accepts connections whose TCP
 /// handshake had begun: as long as the kernel waits before it retransmits a lost handshake packet.
-const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Accepts users of `service` until the server closes its ports, or until the service has had no proxy for the
 /// configured timeout and no user waits for one, or for twice that time. Then removes the service and closes the port.
@@ -40,7 +40,12 @@ pub(super) async fn run(core: Arc<Core>, service: Arc<Service<RemoteProxy>>, lis
         accept_loop(open, &core.telemetry, stop, &admit).await;
         if service.close.is_cancelled() && core.config.reuse_port {
             open.divert_new_connections();
-            let half_open_completed = tokio::time::sleep(HALF_OPEN_TIMEOUT);
+            let half_open_completed = async {
+                tokio::select! {
+                    () = tokio::time::sleep(HALF_OPEN_TIMEOUT) => {}
+                    () = core.abort.cancelled() => {}
+                }
+            };
             accept_loop(open, &core.telemetry, half_open_completed, &admit).await;
         }
         let also_with_users = has_waiting_users_before && !service.close.is_cancelled();

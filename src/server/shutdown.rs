@@ -10,18 +10,19 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{core::Core, proxy::RemoteProxy};
+use super::{core::Core, proxy::RemoteProxy, public_port::HALF_OPEN_TIMEOUT};
 use crate::{telemetry::EventKind, wire::ResetCode};
 
-/// How long aborted streams and closed links may take to clean up, together, before the server returns without them.
-/// Together with the default drain timeout it is less than the 10 s after which `docker stop` kills.
-const CLEANUP_TIMEOUT: Duration = Duration::from_millis(1800);
+/// How long aborted streams may take to clean up before the server closes its links. Together with
+/// [`LINK_CLEANUP_TIMEOUT`], the default drain timeout and what the program does after it, it is less than the 10 s after
+/// which `docker stop` kills.
+const STREAM_CLEANUP_TIMEOUT: Duration = Duration::from_millis(900);
 
-/// How long closed links may take to clean up at least, if the streams needed all of [`CLEANUP_TIMEOUT`].
-const MIN_LINK_CLEANUP_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long closed links and all other tasks may take to end before the server returns without them.
+const LINK_CLEANUP_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How long proxies may take to register with the successor on the shared ports before this server closes its public
-/// ports regardless.
+/// ports regardless. Less where the drain timeout is.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The signals that end a server.
@@ -55,7 +56,8 @@ impl Core {
             () = shutdown.abort.cancelled() => {}
         }
         // Includes the handover: a service manager kills the process after a time that begins now.
-        let deadline = Instant::now() + self.config.drain_timeout;
+        let drain_timeout = self.config.drain_timeout;
+        let deadline = Instant::now() + drain_timeout;
         self.draining.cancel();
         if !self.config.reuse_port {
             self.close_ports.cancel();
@@ -64,7 +66,8 @@ impl Core {
         let ports_closed = async {
             if self.config.reuse_port {
                 // A proxy that has not moved by then is not expected to.
-                _ = timeout(HANDOVER_TIMEOUT, self.all_proxies_moved()).await;
+                let within = HANDOVER_TIMEOUT.min(drain_timeout.saturating_sub(HALF_OPEN_TIMEOUT));
+                _ = timeout(within, self.all_proxies_moved()).await;
             }
             self.close_ports.cancel();
             self.open_ports.close();
@@ -74,9 +77,10 @@ impl Core {
         };
         tokio::select! {
             () = ports_closed => {}
+            () = sleep_until(deadline) => {}
             () = shutdown.abort.cancelled() => {}
         }
-        // The abort may have been signalled during the handover, before the ports were closed.
+        // The handover may have been cut short, before the ports were closed.
         self.close_ports.cancel();
         let (open_streams, within) =
             (self.open_streams(), deadline.saturating_duration_since(Instant::now()));
@@ -90,17 +94,16 @@ impl Core {
         }
     }
 
-    /// Aborts all user connections, closes all links and waits for the tasks to end, for at most [`CLEANUP_TIMEOUT`].
-    /// Returns the counts of tasks, permits and users that are left.
+    /// Aborts all user connections, closes all links and waits for the tasks to end, for at most
+    /// [`STREAM_CLEANUP_TIMEOUT`] and [`LINK_CLEANUP_TIMEOUT`]. Returns the counts of tasks, permits and users that are left.
     pub(super) async fn terminate(&self, aborted_streams: u64) -> ShutdownReport {
         self.abort.cancel();
-        let deadline = Instant::now() + CLEANUP_TIMEOUT;
-        _ = timeout_at(deadline, self.user_admission.wait_all_ended()).await;
+        let deadline = Instant::now() + STREAM_CLEANUP_TIMEOUT + LINK_CLEANUP_TIMEOUT;
+        _ = timeout(STREAM_CLEANUP_TIMEOUT, self.user_admission.wait_all_ended()).await;
         let proxies: Vec<_> = self.proxies.iter().map(|proxy| proxy.clone()).collect();
         for proxy in proxies {
             proxy.close_for_shutdown();
         }
-        let deadline = deadline.max(Instant::now() + MIN_LINK_CLEANUP_TIMEOUT);
         _ = timeout_at(deadline, self.tasks.join()).await;
         self.users.remove_idle(Instant::now().into_std(), Duration::ZERO);
         ShutdownReport {

@@ -109,6 +109,22 @@ async fn the_second_signal_ends_a_process_that_is_blocked() {
     }
 }
 
+/// `docker stop` kills a process 10 s after the first signal. A blocked one ends before, with the terminal restored.
+#[tokio::test]
+async fn a_blocked_process_ends_within_ten_seconds_of_the_first_signal() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let args = ["proxy", "--server", &addr, "--port", "0", "--to", "127.0.0.1:9", "--workers", "1"];
+    let mut proxy = underpass(&args, "socket");
+    proxy.line("socket never returns").await;
+    let begin = Instant::now();
+    proxy.signal(Signal::Term).await;
+    let status = proxy.exit_within(promised_second() + Duration::from_secs(9)).await;
+    assert_eq!(status.signal(), Some(15), "{status}, {}", proxy.output());
+    assert!(proxy.output().contains("ended by SIGTERM at once"), "{}", proxy.output());
+    println!("ended after {:?}", begin.elapsed());
+}
+
 /// `nohup` ignores SIGHUP, and a shell without job control SIGINT of its background commands.
 #[tokio::test]
 async fn signals_that_the_parent_ignored_stay_ignored() {

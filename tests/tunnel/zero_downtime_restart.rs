@@ -7,13 +7,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::support::{
+    LONG,
     client::{Fetched, download},
     process::{Process, Signal},
-    target,
+    target, within,
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -32,8 +33,9 @@ const RATE: u64 = 2_000_000;
 
 /// Starts a server and returns the address that it listens on. With SO_REUSEPORT another server can have the same one.
 async fn server(listen: &str, more: &[&str]) -> (Process, SocketAddr) {
-    let args = ["server", "--listen", listen, "--bind", "127.0.0.1", "--no-tui", "--drain", "20"];
-    let mut server = Process::underpass_with(&[&args[..], more].concat(), |command| {
+    let args = ["server", "--listen", listen, "--bind", "127.0.0.1", "--no-tui"];
+    let drain = if more.contains(&"--drain") { &[][..] } else { &["--drain", "20"] };
+    let mut server = Process::underpass_with(&[&args[..], drain, more].concat(), |command| {
         command.env("UNDERPASS_TOKEN", TOKEN);
     });
     let addr = server.listens().await;
@@ -91,7 +93,7 @@ impl Clients {
     /// Waits for `wanted` more complete responses.
     async fn more(&self, wanted: usize) {
         let wanted = self.answered() + wanted;
-        crate::support::within(crate::support::LONG, "answers", async {
+        within(LONG, "answers", async {
             while self.answered() < wanted {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -146,7 +148,7 @@ async fn a_second_server_takes_over_without_a_failed_request() {
         assert_eq!(finished_streams(&new), 0, "{}", new.output());
         old.signal(Signal::Term).await;
         proxy.line(&format!("serving {}:", public.port())).await;
-        assert_eq!(old.exit_within(crate::support::LONG).await.code(), Some(0), "{}", old.output());
+        assert_eq!(old.exit_within(LONG).await.code(), Some(0), "{}", old.output());
         assert!(old.output().contains("streams aborted: 0"), "{}", old.output());
         clients.more(500).await;
         let answered = clients.answered();
@@ -172,14 +174,33 @@ async fn a_download_of_the_old_server_completes() {
     let (mut old, addr) = server(LOOPBACK, &["--reuse-port"]).await;
     let (mut proxy, public) = proxy(addr, origin.addr, &[]).await;
     let download = download(public, SHORT);
-    origin.when_open(1, crate::support::LONG).await;
+    origin.when_open(1, LONG).await;
     let (_new, _) = server(&addr.to_string(), &["--reuse-port"]).await;
     old.signal(Signal::Term).await;
     proxy.line("serving ").await;
     assert!(!download.has_ended(), "the download ended before the handover");
     assert_eq!(download.end("the download").await, Ok(Fetched::from(SHORT)));
-    assert_eq!(old.exit_within(crate::support::LONG).await.code(), Some(0), "{}", old.output());
+    assert_eq!(old.exit_within(LONG).await.code(), Some(0), "{}", old.output());
     assert!(old.output().contains("streams aborted: 0"), "{}", old.output());
+}
+
+/// A server without a successor waited 5 s for its proxies to move and another second for half-open connections, whatever
+/// its drain timeout was.
+#[tokio::test]
+async fn a_handover_ends_with_the_drain_timeout() {
+    let target = target::echo().await;
+    let (mut server, addr) = server(LOOPBACK, &["--reuse-port", "--drain", "0.2"]).await;
+    let (_proxy, public) = proxy(addr, target.addr, &[]).await;
+    let mut user = TcpStream::connect(public).await.unwrap();
+    user.write_all(b"x").await.unwrap();
+    user.read_exact(&mut [0]).await.unwrap();
+    let begin = Instant::now();
+    server.signal(Signal::Term).await;
+    assert_eq!(server.exit_within(Duration::from_secs(5)).await.code(), Some(0), "{}", server.output());
+    println!("ended after {:?}", begin.elapsed());
+    assert!(server.output().contains("streams aborted: 1"), "{}", server.output());
+    let ended = within(LONG, "the user's end", user.read(&mut [0])).await;
+    assert!(ended.is_err(), "an aborted stream looks complete");
 }
 
 #[tokio::test]
@@ -190,7 +211,7 @@ async fn proxies_follow_the_successor_address_and_return() {
         let (mut first, addr) = server(LOOPBACK, &["--successor", &elsewhere.to_string()]).await;
         let (mut proxy, public) = proxy(addr, target.addr, &["--format", format]).await;
         first.signal(Signal::Term).await;
-        assert_eq!(first.exit_within(crate::support::LONG).await.code(), Some(0), "{}", first.output());
+        assert_eq!(first.exit_within(LONG).await.code(), Some(0), "{}", first.output());
         proxy.line("serving ").await;
         let answered = AtomicUsize::new(0);
         connection(public, 3, &answered).await.unwrap();
@@ -214,5 +235,5 @@ async fn a_port_is_shared_with_reuse_port_only() {
     assert!(second.stderr().contains("cannot listen for proxies"), "{}", second.output());
     // Without a successor the server exits after its timeout.
     first.signal(Signal::Term).await;
-    assert_eq!(first.exit_within(crate::support::LONG).await.code(), Some(0), "{}", first.output());
+    assert_eq!(first.exit_within(LONG).await.code(), Some(0), "{}", first.output());
 }

@@ -39,7 +39,8 @@ use values::{OnOff, channels, chunk, display_name, number, public_port, seconds}
 const EXIT_STATUS: &str = "Exit status: 0 success, also after SIGTERM, SIGINT or SIGHUP; 1 failure; 2 invalid command line; \
     3 refused by the server for good (token, version, port not allowed; a port in use is retried); 4 the demo detected \
     corrupted data. The first signal drains, the second one aborts the open streams; with a third one, or if the process \
-    has not ended two seconds after the second one, it dies of that signal (128 plus its number in a shell).";
+    has not ended two seconds after the second one or after the drain timeout (at least 8 s), it dies of that signal (128 plus its \
+    number in a shell).";
 
 /// A self-hosted reverse tunnel with the cockpit built in.
 #[derive(Debug, Parser)]
