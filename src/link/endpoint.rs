@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{Shutdown, SocketAddr},
+    net::Shutdown,
     sync::{
         Arc,
         atomic::{
@@ -34,7 +34,7 @@ use crate::{
     mux::DataEnd,
     net::{advance, try_write, write_vectored_once},
     telemetry::{Bottleneck, StreamPhase, StreamStats},
-    wire::ResetCode,
+    wire::{ResetCode, UserAddresses},
 };
 
 /// After this many delivered bytes the endpoint reports to the mux that the local socket has taken them, although
@@ -49,8 +49,8 @@ pub struct NewStream {
     pub stats: Arc<StreamStats>,
     /// Public port that the user connected to.
     pub port: u16,
-    /// The user's address, sent to the peer with OPEN; `None` to withhold it.
-    pub user: Option<SocketAddr>,
+    /// The ends of the user's connection, sent to the peer with OPEN; `None` to withhold them.
+    pub user: Option<UserAddresses>,
     /// Whether to detect the protocol that the stream carries, for telemetry.
     pub inspect: bool,
     /// Rate limits that apply to the stream.
@@ -266,7 +266,7 @@ impl Endpoint {
     }
 
     /// Counts and inspects the first `n` bytes of the queue, which the local socket has taken, and removes them.
-    fn socket_took(&self, delivery: &mut Delivery, n: usize) {
+    pub(super) fn socket_took(&self, delivery: &mut Delivery, n: usize) {
         let is_first = delivery.delivered_bytes == 0;
         delivery.delivered_bytes += n as u64;
         if let Some(stats) = self.shared.stats() {

@@ -42,8 +42,8 @@ const MAX_DATA_HEADER: usize = 24;
 /// Space that [`FrameEncoder::encode`] reserves for a frame without a payload.
 const MAX_ENCODED_FRAME: usize = MAX_DATA_HEADER + MAX_HANDSHAKE;
 
-/// Length in bytes of the largest OPEN frame: header with checksum, fixed fields, IPv6 address and port of the user.
-const MAX_OPEN_FRAME: usize = 48;
+/// Length in bytes of the largest OPEN frame: header with checksum, fixed fields, two IPv6 addresses with their ports.
+const MAX_OPEN_FRAME: usize = 66;
 
 /// Estimated length in bytes of a text line without its data: user, stream, action, separators. ADDPROXY lines are
 /// longer, and rare.

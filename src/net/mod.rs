@@ -26,5 +26,7 @@ pub use listener::Listener;
 pub use negotiation::{DetectedFormat, MaxChannelsAndPorts, Negotiation, NegotiationError};
 pub(crate) use send_queue::SendQueue;
 pub use socket::ChannelSocket;
-pub(crate) use socket::{addresses, disable_reset_on_close, refuse_self_connection, try_read, try_write};
+pub(crate) use socket::{
+    addresses, disable_reset_on_close, local_address, refuse_self_connection, try_read, try_write,
+};
 pub(crate) use vectored::{MAX_SLICES, advance, write_vectored_once};

@@ -221,6 +221,14 @@ pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     }
 }
 
+/// Returns the local address of a connection, an IPv4-mapped one as IPv4.
+///
+/// # Errors
+/// The connection was aborted.
+pub(crate) fn local_address(stream: &TcpStream) -> io::Result<SocketAddr> {
+    stream.local_addr().map(canonical)
+}
+
 /// Returns the local and the remote address of a connection, IPv4-mapped ones as IPv4.
 ///
 /// # Errors

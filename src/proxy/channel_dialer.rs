@@ -10,7 +10,7 @@ use crate::{
     net::{ChannelSocket, Connector, Negotiation},
     wire::{
         Hello, HelloMode, Welcome,
-        binary::{CHECKSUMS, VERSION},
+        binary::{CHECKSUMS, PUBLIC_ADDRESS, VERSION},
         handshake::{ClientHandshake, Token},
     },
 };
@@ -77,7 +77,7 @@ impl ChannelDialer {
         let hello = Hello {
             version: VERSION,
             mode,
-            features: CHECKSUMS,
+            features: CHECKSUMS | PUBLIC_ADDRESS,
             nonce: rand::random(),
             link: ticket.map_or([0; 16], |ticket| ticket.link),
             epoch: ticket.map_or(0, |ticket| ticket.epoch),

@@ -121,7 +121,7 @@ impl LoopDetector {
             parent: parent.clone(),
         };
         if let Some(user) = open.user {
-            stream.register(user, StreamEnd::User);
+            stream.register(user.client, StreamEnd::User);
         }
         stream
     }

@@ -15,7 +15,7 @@ use crate::{
     net::{Negotiation, NegotiationError},
     wire::{
         Frame, HelloMode, RefusalCode, Welcome,
-        binary::{CHECKSUMS, VERSION},
+        binary::{CHECKSUMS, PUBLIC_ADDRESS, VERSION},
         handshake::{HandshakeError, ServerHandshake, ServerStep, VerifiedProxy},
     },
 };
@@ -121,7 +121,7 @@ async fn join_link(
             (HelloMode::Join | HelloMode::Resume, None) => return Err(HandshakeError::UnknownLink.into()),
         }
     };
-    let features = hello.features & CHECKSUMS;
+    let features = hello.features & (CHECKSUMS | PUBLIC_ADDRESS);
     let welcome = welcome(core, link, slot.id.index, features, mode, ticket);
     negotiation.send_frame(&verified.welcome(welcome)).await?;
     negotiation.set_features(features);

@@ -23,8 +23,9 @@ use crate::{
         NewStream, RateLimit, RetryableConnection, Stream, StreamControl, StreamOutcome, StreamRateLimits,
     },
     mux::OpenError,
+    net::local_address,
     telemetry::{EndReason, StreamGuard, seconds},
-    wire::ResetCode,
+    wire::{ResetCode, UserAddresses},
 };
 
 /// How many more proxies a connection is offered to after the first one failed to serve it, as long as no target has
@@ -65,7 +66,10 @@ pub(super) async fn serve(
         guard.stats().clone(),
     ));
     let _listed = ListedStream::new(core, lease.key, &handle);
-    let user = UserConnection { addr, service: &service, lease: &lease, guard: &guard, handle: &handle };
+    let public = local_address(&socket).ok();
+    let addresses = Some(UserAddresses { client: addr, public });
+    let user =
+        UserConnection { addr, addresses, service: &service, lease: &lease, guard: &guard, handle: &handle };
     let reason = user.relay_with_redispatch(core, pending, socket).await;
     guard.end(reason);
 }
@@ -96,6 +100,8 @@ impl Drop for ListedStream<'_> {
 struct UserConnection<'a> {
     /// The user's address.
     addr: SocketAddr,
+    /// The ends of the user's connection, for the proxy.
+    addresses: Option<UserAddresses>,
     /// The service that the user connected to.
     service: &'a Service<RemoteProxy>,
     /// Keeps the user in the table of users; contains the stream's key.
@@ -340,7 +346,7 @@ impl UserConnection<'_> {
         NewStream {
             stats: self.guard.stats().clone(),
             port: self.service.key.port,
-            user: Some(self.addr),
+            user: self.addresses,
             inspect: core.config.inspect_protocols,
             limits: StreamRateLimits::new(limits.map(Arc::clone)),
             latency_observer: proxy.latency_recorder.clone(),

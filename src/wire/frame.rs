@@ -202,6 +202,17 @@ pub struct Open {
     pub priority: Priority,
     /// The initial flow-control window, in bytes: how much the proxy may send before the first WINDOW.
     pub window: u32,
-    /// The user's address, for the proxy's log. `None` on links in the text format, which does not carry it.
-    pub user: Option<SocketAddr>,
+    /// The ends of the user's connection. `None` on links in the text format, which does not carry them, and for a
+    /// connection that is not of a user: the health check of a load balancer.
+    pub user: Option<UserAddresses>,
+}
+
+/// The ends of a user's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserAddresses {
+    /// The user's address.
+    pub client: SocketAddr,
+    /// The address that the user connected to, of the same family; `None` if the peer does not transmit it
+    /// ([`PUBLIC_ADDRESS`](super::binary::PUBLIC_ADDRESS)).
+    pub public: Option<SocketAddr>,
 }

@@ -17,7 +17,7 @@ pub mod handshake;
 pub mod text;
 
 pub use error_code::ErrorCode;
-pub use frame::{Frame, Hello, HelloMode, Open, Welcome};
+pub use frame::{Frame, Hello, HelloMode, Open, UserAddresses, Welcome};
 pub use message::{ActionError, AddProxy, TunnelAction, TunnelMessage};
 pub use refusal_code::RefusalCode;
 pub use reset_code::ResetCode;

@@ -86,7 +86,7 @@ async fn ipv4_users_of_an_ipv6_listener_are_known_by_their_ipv4_address() {
     tunnel.event("a user with an IPv4 address", joined).await;
     let (mut proxy, _, public) = BinaryChannel::serving(tunnel.addr, &tunnel.token, 0).await;
     let user = TcpStream::connect(SocketAddr::new(user.ip(), public.port())).await.unwrap();
-    assert_eq!(proxy.opened().await.user, Some(user.local_addr().unwrap()));
+    assert_eq!(proxy.opened().await.user.unwrap().client, user.local_addr().unwrap());
     drop((user, proxy));
     tunnel.end().await;
 }

@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
-    wire::{Open, ResetCode},
+    wire::{
+        Open, ResetCode, UserAddresses,
+        binary::{CHECKSUMS, FrameCodec, PUBLIC_ADDRESS},
+    },
 };
 
 /// An estimate that is too low would encode more ahead of the socket than intended.
@@ -12,6 +15,7 @@ fn no_control_frame_is_longer_than_estimated() {
     let (key, priority) = (StreamKey::new(UserChannelId::new(1), 1), Priority::default());
     let open = |user: Option<&str>| {
         let user = user.map(|user| user.parse().unwrap());
+        let user = user.map(|user| UserAddresses { client: user, public: Some(user) });
         Frame::Open(Open { stream: 1, key, port: 80, priority, window: 1 << 20, user })
     };
     let frames = [
@@ -26,7 +30,7 @@ fn no_control_frame_is_longer_than_estimated() {
     ];
     for frame in frames {
         let mut encoded = BytesMut::new();
-        FrameEncoder::checked().encode(&frame, &mut encoded);
+        FrameCodec::with_features(CHECKSUMS | PUBLIC_ADDRESS).encoder.encode(&frame, &mut encoded);
         let (length, estimate) = (encoded.len(), Transmit::Frame(frame).estimated_len());
         assert!(length <= estimate, "{length} bytes, estimated at {estimate}");
     }

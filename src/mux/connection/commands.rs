@@ -1,6 +1,6 @@
 //! The commands of a mux's owner.
 
-use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ use crate::{
         role::Role,
         stream::{OpenState, ResetAfterData, Stream},
     },
-    wire::{Frame, Open, ResetCode, TunnelMessage},
+    wire::{Frame, Open, ResetCode, TunnelMessage, UserAddresses},
 };
 
 impl Mux {
@@ -27,7 +27,7 @@ impl Mux {
         &mut self,
         key: StreamKey,
         port: u16,
-        user: Option<SocketAddr>,
+        user: Option<UserAddresses>,
         is_local: impl Fn(u16) -> bool,
     ) -> Result<u32, OpenError> {
         if !self.may_open() {

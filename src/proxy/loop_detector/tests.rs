@@ -1,7 +1,10 @@
 //! Unit tests of the loop detector: what is a loop, and what only looks like one.
 
 use super::*;
-use crate::ids::{Priority, StreamKey, UserChannelId};
+use crate::{
+    ids::{Priority, StreamKey, UserChannelId},
+    wire::UserAddresses,
+};
 
 const LOOPBACK: ServerPath = ServerPath {
     local: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
@@ -19,7 +22,8 @@ fn path(local: &str, server: &str) -> ServerPath {
 /// Returns the OPEN of a user from this address of public port 8080.
 fn open(user: &str) -> Open {
     let key = StreamKey::new(UserChannelId::new(1), 1);
-    Open { stream: 1, key, port: 8080, priority: Priority::default(), window: 1, user: Some(addr(user)) }
+    let user = Some(UserAddresses { client: addr(user), public: None });
+    Open { stream: 1, key, port: 8080, priority: Priority::default(), window: 1, user }
 }
 
 /// Returns whether a user from `user` is found to be the connection from `local` to `peer`.

@@ -1,7 +1,7 @@
 //! Decodes frames from received bytes.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str,
 };
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
-    wire::{Frame, Hello, HelloMode, Open, RefusalCode, ResetCode, TunnelMessage, Welcome},
+    wire::{Frame, Hello, HelloMode, Open, RefusalCode, ResetCode, TunnelMessage, UserAddresses, Welcome},
 };
 
 /// Decodes the frames of one direction of a channel. The default decoder expects no checksums.
@@ -275,17 +275,30 @@ impl<'a> FieldReader<'a> {
             port: self.u16()?,
             priority: self.priority()?,
             window: self.u32()?,
-            user: self.address()?,
+            user: self.user_addresses()?,
         })
     }
 
-    /// Reads the optional address at the end of a body. The number of remaining bytes says whether there is one and of
+    /// Reads the addresses at the end of OPEN. The number of remaining bytes says how many there are, none to two, and of
     /// which family.
-    fn address(&mut self) -> Result<Option<SocketAddr>, FrameError> {
-        Ok(match self.rest.len() {
-            0 => None,
-            6 => Some(SocketAddr::from((Ipv4Addr::from(self.bytes::<4>()?), self.u16()?))),
-            _ => Some(SocketAddr::from((Ipv6Addr::from(self.bytes::<16>()?), self.u16()?))),
-        })
+    fn user_addresses(&mut self) -> Result<Option<UserAddresses>, FrameError> {
+        let is_ipv4 = match self.rest.len() {
+            0 => return Ok(None),
+            6 | 12 => true,
+            _ => false,
+        };
+        let client = self.address(is_ipv4)?;
+        let public = if self.rest.is_empty() { None } else { Some(self.address(is_ipv4)?) };
+        Ok(Some(UserAddresses { client, public }))
+    }
+
+    /// Reads an IP address of the family and its port.
+    fn address(&mut self, is_ipv4: bool) -> Result<SocketAddr, FrameError> {
+        let ip = if is_ipv4 {
+            IpAddr::V4(Ipv4Addr::from(self.bytes::<4>()?))
+        } else {
+            IpAddr::V6(Ipv6Addr::from(self.bytes::<16>()?))
+        };
+        Ok(SocketAddr::new(ip, self.u16()?))
     }
 }

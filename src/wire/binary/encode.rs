@@ -22,12 +22,19 @@ use crate::{
 pub struct FrameEncoder {
     /// The checksum of all frames encoded so far; `None` on channels without checksums.
     checksum: Option<RunningCrc>,
+    /// Whether OPEN carries the public address.
+    has_public_address: bool,
 }
 
 impl FrameEncoder {
     /// Creates an encoder that adds a checksum to every frame.
     pub fn checked() -> Self {
-        Self { checksum: Some(RunningCrc::default()) }
+        Self { checksum: Some(RunningCrc::default()), ..Self::default() }
+    }
+
+    /// Sets whether OPEN carries the public address: whether the peer understands that.
+    pub(super) fn set_public_address(&mut self, is_carried: bool) {
+        self.has_public_address = is_carried;
     }
 
     /// Appends the whole frame to `out`.
@@ -38,7 +45,7 @@ impl FrameEncoder {
         // Enough for any frame without a payload, so that writing its fields never grows the buffer.
         out.reserve(HEADER + CHECKSUM_LEN + MAX_HANDSHAKE);
         let start = self.begin(frame.kind(), flags(frame), out);
-        encode_body(frame, out);
+        encode_body(frame, self.has_public_address, out);
         self.finish(start, &[], out);
     }
 
@@ -109,8 +116,8 @@ fn flags(frame: &Frame) -> u8 {
     })
 }
 
-/// Appends the frame's body, without a header, to `out`.
-fn encode_body(frame: &Frame, out: &mut BytesMut) {
+/// Appends the frame's body, without a header, to `out`. `has_public_address` says whether OPEN carries that.
+fn encode_body(frame: &Frame, has_public_address: bool, out: &mut BytesMut) {
     match frame {
         Frame::Hello(hello) => hello_body(hello, out),
         Frame::Challenge { nonce } => out.put_slice(nonce),
@@ -123,7 +130,7 @@ fn encode_body(frame: &Frame, out: &mut BytesMut) {
             out.put_u16(*code as u16);
             out.put_u16(*version);
         }
-        Frame::Open(open) => open_body(open, out),
+        Frame::Open(open) => open_body(open, has_public_address, out),
         Frame::OpenOk { stream, window } => {
             out.put_u32(*stream);
             out.put_u32(*window);
@@ -196,24 +203,29 @@ pub(in crate::wire) fn welcome_body_without_mac(welcome: &Welcome, out: &mut Byt
 }
 
 /// Appends the body of an OPEN frame to `out`.
-fn open_body(open: &Open, out: &mut BytesMut) {
+fn open_body(open: &Open, has_public_address: bool, out: &mut BytesMut) {
     out.put_u32(open.stream);
     encode_key(open.key, out);
     out.put_u16(open.port);
     out.put_u8(open.priority as u8);
     out.put_u32(open.window);
     if let Some(user) = open.user {
-        encode_address(user, out);
+        encode_address(user.client, out);
+        // The length of the body tells the families apart, so that both have to be of the same.
+        let is_encodable = |public: &SocketAddr| public.is_ipv4() == user.client.is_ipv4();
+        if let Some(public) = user.public.filter(is_encodable).filter(|_| has_public_address) {
+            encode_address(public, out);
+        }
     }
 }
 
-/// Appends a user's IP address and port to `out`.
-fn encode_address(user: SocketAddr, out: &mut BytesMut) {
-    match user.ip() {
+/// Appends an IP address and its port to `out`.
+fn encode_address(addr: SocketAddr, out: &mut BytesMut) {
+    match addr.ip() {
         IpAddr::V4(ip) => out.put_slice(&ip.octets()),
         IpAddr::V6(ip) => out.put_slice(&ip.octets()),
     }
-    out.put_u16(user.port());
+    out.put_u16(addr.port());
 }
 
 /// Appends the body of a MESSAGE frame to `out`.

@@ -95,7 +95,7 @@ impl FrameType {
             Self::Challenge | Self::Proof => len == 32,
             Self::Welcome => len == WELCOME_FIXED + if has_flag { SECRET_LEN } else { 0 },
             Self::Refused => len == 4,
-            Self::Open => matches!(len.checked_sub(OPEN_FIXED), Some(0 | 6 | 18)),
+            Self::Open => matches!(len.checked_sub(OPEN_FIXED), Some(0 | 6 | 12 | 18 | 36)),
             Self::OpenOk | Self::Ping | Self::Pong => len == 8,
             Self::Data => len >= DATA_FIXED,
             Self::Window => len == 16,

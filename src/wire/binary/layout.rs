@@ -9,6 +9,9 @@ pub const VERSION: u16 = 2;
 /// Feature bit: frames carry checksums, see [`binary`](super). Useful on channels without TLS, which has its own.
 pub const CHECKSUMS: u32 = 1;
 
+/// Feature bit: OPEN carries the address that the user connected to as well, see [`binary`](super).
+pub const PUBLIC_ADDRESS: u32 = 2;
+
 /// The first bytes of a binary connection. 0xF5 cannot begin UTF-8 text, so the first byte tells the formats apart; the
 /// CR LF at the end exposes a transport that rewrites line ends.
 pub const PREFACE: [u8; 8] = *b"\xF5UNDRP\r\n";
@@ -46,7 +49,7 @@ pub(super) const WELCOME_FIXED: usize = 70;
 /// Length of the resume secret in WELCOME, in bytes.
 pub(super) const SECRET_LEN: usize = 32;
 
-/// Length of OPEN's body without the user's address, in bytes.
+/// Length of OPEN's body without addresses, in bytes.
 pub(super) const OPEN_FIXED: usize = 18;
 
 /// Length of DATA's body without the payload, in bytes.

@@ -15,7 +15,7 @@
 //! | PROOF | 03 | | mac 32 | 32 |
 //! | WELCOME | 04 | 1: has a resume secret | link 16, epoch 4, channel 2, features 4, max streams 4, first window 4, grace period in ms 4, resume secret 0 or 32, mac 32 | 70 or 102 |
 //! | REFUSED | 05 | | code 2, version 2 | 4 |
-//! | OPEN | 10 | | stream 4, user channel id 3, stream id 4, port 2, priority 1, window 4, user's address 0 or 4 or 16, user's port 0 or 2 | 18, 24 or 36 |
+//! | OPEN | 10 | | stream 4, user channel id 3, stream id 4, port 2, priority 1, window 4, user's address 0 or 4 or 16, user's port 0 or 2, public address 0 or as long as the user's, its port 0 or 2 | 18, 24, 30, 36 or 54 |
 //! | OPEN_OK | 11 | | stream 4, window 4 | 8 |
 //! | DATA | 12 | 1: END | stream 4, offset 8, payload | 12 or more |
 //! | WINDOW | 13 | | stream 4, consumed 8, window 4 | 16 |
@@ -51,6 +51,7 @@
 //! | feature | bit | what it changes |
 //! | --- | --- | --- |
 //! | [`CHECKSUMS`] | 0 | frames carry checksums, as described below |
+//! | [`PUBLIC_ADDRESS`] | 1 | OPEN carries the address and port that the user connected to, after the user's |
 //!
 //! # Checked frames
 //!
@@ -95,4 +96,6 @@ pub use encode::{FrameEncoder, encode};
 pub(super) use encode::{hello_body, welcome_body_without_mac};
 pub use error::FrameError;
 pub use frame_type::FrameType;
-pub use layout::{CHECKSUMS, HEADER, MAX_FRAME, MAX_HANDSHAKE, MAX_OFFSET, MAX_PAYLOAD, PREFACE, VERSION};
+pub use layout::{
+    CHECKSUMS, HEADER, MAX_FRAME, MAX_HANDSHAKE, MAX_OFFSET, MAX_PAYLOAD, PREFACE, PUBLIC_ADDRESS, VERSION,
+};

@@ -14,7 +14,10 @@ use proptest::{
 use super::{layout::*, tests::encoded, *};
 use crate::{
     ids::{Priority, StreamKey, UserChannelId},
-    wire::{Frame, Hello, HelloMode, Open, RefusalCode, ResetCode, TunnelAction, TunnelMessage, Welcome},
+    wire::{
+        Frame, Hello, HelloMode, Open, RefusalCode, ResetCode, TunnelAction, TunnelMessage, UserAddresses,
+        Welcome,
+    },
 };
 
 fn any_priority() -> impl Strategy<Value = Priority> {
@@ -33,11 +36,14 @@ fn any_payload() -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..200).prop_map(Bytes::from)
 }
 
-fn any_user() -> impl Strategy<Value = Option<SocketAddr>> {
+fn any_user() -> impl Strategy<Value = Option<UserAddresses>> {
+    let ipv4 = || any::<([u8; 4], u16)>().prop_map(SocketAddr::from);
+    let ipv6 = || any::<([u8; 16], u16)>().prop_map(SocketAddr::from);
+    let addresses = |(client, public)| Some(UserAddresses { client, public });
     prop_oneof![
         Just(None),
-        any::<([u8; 4], u16)>().prop_map(|address| Some(SocketAddr::from(address))),
-        any::<([u8; 16], u16)>().prop_map(|address| Some(SocketAddr::from(address))),
+        (ipv4(), proptest::option::of(ipv4())).prop_map(addresses),
+        (ipv6(), proptest::option::of(ipv6())).prop_map(addresses),
     ]
 }
 
@@ -117,7 +123,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
 
 fn codec() -> impl Strategy<Value = (FrameEncoder, FrameDecoder)> {
     any::<bool>().prop_map(|checked| {
-        let features = if checked { CHECKSUMS } else { 0 };
+        let features = PUBLIC_ADDRESS | if checked { CHECKSUMS } else { 0 };
         let FrameCodec { encoder, decoder } = FrameCodec::with_features(features);
         (encoder, decoder)
     })
@@ -179,7 +185,8 @@ proptest! {
         at: usize,
         bits in 1..=u8::MAX,
     ) {
-        let (mut encoder, mut bytes) = (FrameEncoder::checked(), BytesMut::new());
+        let FrameCodec { mut encoder, .. } = FrameCodec::with_features(CHECKSUMS | PUBLIC_ADDRESS);
+        let mut bytes = BytesMut::new();
         for frame in &frames {
             encoder.encode(frame, &mut bytes);
         }

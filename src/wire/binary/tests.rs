@@ -7,7 +7,7 @@ use crate::{
     ids::{Priority, StreamKey, UserChannelId},
     wire::{
         ActionError, Frame, Hello, HelloMode, Open, RefusalCode, ResetCode, TunnelAction, TunnelMessage,
-        Welcome,
+        UserAddresses, Welcome,
     },
 };
 
@@ -55,8 +55,14 @@ fn open(user: Option<&str>) -> Frame {
         port: 8080,
         priority: Priority::Normal,
         window: 0x4_0000,
-        user: user.map(|address| address.parse().unwrap()),
+        user: user.map(|address| UserAddresses { client: address.parse().unwrap(), public: None }),
     })
+}
+
+fn open_with_public_address(client: &str, public: &str) -> Frame {
+    let Frame::Open(open) = open(Some(client)) else { unreachable!() };
+    let user = open.user.map(|user| UserAddresses { public: Some(public.parse().unwrap()), ..user });
+    Frame::Open(Open { user, ..open })
 }
 
 fn welcome(resume_secret: Option<[u8; 32]>) -> Frame {
@@ -174,6 +180,41 @@ fn opening_frames_are_pinned() {
         "11 00 0000 00000008 # OPEN_OK, 8 bytes
          00000007 00040000   # stream, window",
     );
+}
+
+#[test]
+fn open_carries_the_public_address_where_that_was_negotiated() {
+    let encoded = |features, frame: &Frame| {
+        let mut out = BytesMut::new();
+        FrameCodec::with_features(features).encoder.encode(frame, &mut out);
+        out
+    };
+    for (client, public, table) in [
+        (
+            "192.0.2.1:443",
+            "203.0.113.9:80",
+            "10 00 0000 0000001E # OPEN, 30 bytes
+             00000007 3F9A1C 00000002 1F90 02 00040000
+             C0000201 01BB       # user's address and port
+             CB007109 0050       # public address and port",
+        ),
+        (
+            "[2001:db8::1]:443",
+            "[2001:db8::2]:80",
+            "10 00 0000 00000036 # OPEN, 54 bytes
+             00000007 3F9A1C 00000002 1F90 02 00040000
+             20010DB8 00000000 00000000 00000001 01BB
+             20010DB8 00000000 00000000 00000002 0050",
+        ),
+    ] {
+        let frame = open_with_public_address(client, public);
+        assert_eq!(encoded(PUBLIC_ADDRESS, &frame), hex(table));
+        assert_eq!(decode(&mut hex(table), MAX_FRAME), Ok(Some(frame.clone())));
+        assert_eq!(encoded(0, &frame), encoded(0, &open(Some(client))), "an older proxy would refuse it");
+    }
+    // The length of the body tells the families apart.
+    let mixed = open_with_public_address("192.0.2.1:443", "[2001:db8::2]:80");
+    assert_eq!(encoded(PUBLIC_ADDRESS, &mixed), encoded(0, &open(Some("192.0.2.1:443"))));
 }
 
 #[test]
