@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::congestion::CongestionControl;
-use crate::{ids::ServiceKey, tls::ClientTls};
+use crate::{
+    ids::{ProxyProtocolVersion, ServiceKey},
+    tls::ClientTls,
+};
 
 /// The format in which a proxy speaks to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +68,9 @@ pub struct ProxyConfig {
     pub service: ServiceKey,
     /// The address that the proxy connects to for each stream, `HOST:PORT`.
     pub target: String,
+    /// The version of the PROXY protocol in which the target receives the user's address and the public address; `None` if
+    /// it receives none.
+    pub proxy_protocol: Option<ProxyProtocolVersion>,
     /// The proxy's display name; empty lets the server use the proxy's id.
     pub name: String,
     /// How many channels the proxy keeps established.
@@ -103,6 +109,7 @@ impl ProxyConfig {
             tls: None,
             service,
             target: target.into(),
+            proxy_protocol: None,
             name: String::new(),
             channels: ChannelCount::Auto,
             weight: None,

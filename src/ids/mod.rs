@@ -10,6 +10,7 @@ mod keys;
 mod next_free;
 mod policy;
 mod priority;
+mod proxy_protocol;
 mod rate;
 mod text;
 
@@ -20,5 +21,6 @@ pub use keys::{ChannelId, Group, ProxyId, ServiceKey, StreamId, StreamKey, UserC
 pub use next_free::next_free_id;
 pub use policy::{MAX_WEIGHT, Policy};
 pub use priority::Priority;
+pub use proxy_protocol::ProxyProtocolVersion;
 pub use rate::{Direction, Rate, RateLimits};
 pub use text::clean;

@@ -46,6 +46,7 @@ mod latency;
 mod limit;
 mod lock;
 mod outage;
+mod preamble;
 mod relay;
 mod reset;
 mod retirement;

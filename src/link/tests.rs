@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::{
@@ -340,4 +340,42 @@ async fn the_last_frames_of_a_channel_are_sent_before_it_is_closed() {
     assert_eq!(timeout(LONG, second.run()).await.unwrap(), DisconnectReason::Retired);
     let frames = frames_until_end(far).await;
     assert_eq!(frames.iter().filter(|frame| **frame == Frame::Retire).count(), 2, "{frames:?}");
+}
+
+/// A target that takes its first read for the whole request finds it behind the header. What is delivered with the preamble
+/// is not delivered again, and its credit returns like that of all data.
+#[tokio::test]
+async fn a_preamble_leaves_with_the_data_that_has_arrived_before_it() {
+    let owner = Arc::<RecordingOwner>::default();
+    let link = Link::new(Role::Proxy, MuxConfig::default(), None, owner.clone());
+    let (new, _server) = channel(1).await;
+    let _driver = Driver::attach(&link, new).expect("the link accepts channels");
+    let receive = |frame| link.with(|state| state.mux.handle_frame(1, frame, Instant::now()).unwrap());
+    let data =
+        |offset, fin, payload| Frame::Data { stream: 1, offset, fin, payload: Bytes::from_static(payload) };
+    let key = StreamKey::new(UserChannelId::new(1), 1);
+    receive(Frame::Open(Open {
+        stream: 1,
+        key,
+        port: 80,
+        priority: Priority::default(),
+        window: 1 << 20,
+        user: None,
+    }));
+    receive(data(0, false, b"GET /"));
+    let stream = owner.opened.lock().take().expect("the owner gets the stream");
+    let (socket, mut target) = connection().await;
+    stream.write_preamble(&socket, Bytes::from_static(b"PROXY UNKNOWN\r\n")).await.unwrap();
+    let mut first = [0; 100];
+    let read = timeout(LONG, target.read(&mut first)).await.unwrap().unwrap();
+    assert_eq!(first[..read].escape_ascii().to_string(), "PROXY UNKNOWN\\r\\nGET /");
+    receive(data(5, true, b" HTTP/1.0"));
+    let cancel = CancellationToken::new();
+    let relay = stream.relay(socket, ResetCode::TargetIoError, &cancel, || ResetCode::Shutdown);
+    let mut rest = String::new();
+    tokio::select! {
+        read = timeout(LONG, target.read_to_string(&mut rest)) => assert!(read.unwrap().is_ok()),
+        ended = relay => panic!("the target has not closed its connection: {:?}", ended.0),
+    }
+    assert_eq!(rest, " HTTP/1.0");
 }

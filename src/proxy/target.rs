@@ -1,6 +1,8 @@
-//! One stream on the proxy: connects to the target and relays.
+//! One stream on the proxy: connects to the target, says who the user is if the target expects that, and relays.
 
 use std::{io, sync::Arc};
+
+use bytes::Bytes;
 
 use super::{
     loop_detector::{LoopDetector, ServerPath},
@@ -11,7 +13,10 @@ use crate::{
     link::{Stream, StreamOutcome},
     net::{ConnectError, ConnectPolicy, Connector, addresses},
     runtime::Tasks,
-    wire::{Open, ResetCode},
+    wire::{
+        Open, ResetCode,
+        proxy_protocol::{self, ProxyHeader},
+    },
 };
 
 /// What serving a stream needs besides the stream: the same for all streams of a link.
@@ -34,8 +39,8 @@ pub(super) struct StreamContext {
 /// target can be established, or the target leads back to the public port, resets the stream with a code that says why.
 pub(super) async fn serve_stream(context: StreamContext, stream: Stream, open: Open) {
     let StreamContext { config, connector, loops, path, tasks, streams } = context;
-    // Identifies the user in this log; the target sees the proxy's address only.
-    let user = open.user.map(tracing::field::display);
+    // Identifies the user in this log; the target sees the proxy's address, unless it gets a header of the PROXY protocol.
+    let user = open.user.map(|user| tracing::field::display(user.client));
     let (key, target) = (open.key, &config.target);
     let mut watched = loops.watch(&open, tasks.token());
     let refuse_loop = || {
@@ -74,9 +79,27 @@ pub(super) async fn serve_stream(context: StreamContext, stream: Stream, open: O
     {
         watched.target_connected(local, peer, path);
     }
+    let cancelled = || if watched.is_loop() { refuse_loop() } else { ResetCode::Shutdown };
     stream.accept();
     tracing::debug!(user, "stream {key}: connected to {target}");
-    let cancelled = || if watched.is_loop() { refuse_loop() } else { ResetCode::Shutdown };
+    if let Some(version) = config.proxy_protocol {
+        // A connection without a user is a health check of a load balancer in front of the server.
+        let header = ProxyHeader::new(open.user, open.port);
+        let header = Bytes::from(proxy_protocol::encode(version, header));
+        let written = tokio::select! {
+            written = stream.write_preamble(&socket, header) => written,
+            () = watched.token().cancelled() => return stream.reset(cancelled()),
+        };
+        if let Err(error) = written {
+            streams.log.log(|| {
+                tracing::info!(
+                    user,
+                    "stream {key}: cannot send the PROXY protocol header to {target}: {error}"
+                );
+            });
+            return stream.reset(ResetCode::TargetIoError);
+        }
+    }
     let relay = stream.relay(socket, ResetCode::TargetIoError, watched.token(), cancelled);
     match relay.await.0 {
         StreamOutcome::Finished => tracing::debug!(user, "stream {key} finished"),

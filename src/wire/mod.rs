@@ -14,6 +14,7 @@ mod reset_code;
 
 pub mod binary;
 pub mod handshake;
+pub mod proxy_protocol;
 pub mod text;
 
 pub use error_code::ErrorCode;

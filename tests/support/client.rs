@@ -10,7 +10,11 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use tokio::{io::AsyncReadExt, net::TcpStream, process::Command};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    process::Command,
+};
 use underpass::cli::demo::{DemoFile, GetResponse, Sha256Sum, TrafficCounters, TransferError, get};
 
 static INSTALLED: LazyLock<Mutex<BTreeMap<String, bool>>> = LazyLock::new(Mutex::default);
@@ -60,6 +64,17 @@ pub async fn fetch(server: SocketAddr, path: &str) -> Result<Fetched, String> {
         Ok(GetResponse { status, .. }) => Err(format!("answered {status}")),
         Err(fault) => Err(fault.to_string()),
     }
+}
+
+/// Requests `path` on a connection, which the server closes. Returns the body of the response.
+pub async fn fetch_text(socket: &mut TcpStream, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.0\r\nHost: test\r\n\r\n");
+    super::soon("a request is sent", socket.write_all(request.as_bytes())).await.unwrap();
+    let mut response = String::new();
+    super::soon("a response", socket.read_to_string(&mut response)).await.unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no response: {response:?}"));
+    assert!(head.starts_with("HTTP/1.1 200") || head.starts_with("HTTP/1.0 200"), "{head}");
+    body.to_owned()
 }
 
 /// Runs `command` and hashes its output without keeping it.

@@ -27,6 +27,7 @@ mod long_paths;
 mod metrics;
 mod programs;
 mod protocol_detection;
+mod proxy_protocol;
 mod rate_limits;
 mod redispatch;
 mod refusals;

@@ -25,7 +25,7 @@ use clap::{
 
 use crate::{
     config::{ChannelCount, PortRange, ProxyConfig, ProxyFormat, ServerConfig, TextProxies},
-    ids::{Group, MAX_WEIGHT, Policy, ServiceKey},
+    ids::{Group, MAX_WEIGHT, Policy, ProxyProtocolVersion, ServiceKey},
 };
 
 use limits::LimitArgs;
@@ -151,6 +151,10 @@ pub(super) struct ProxyArgs {
     /// Target to connect to for each stream
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
     to: String,
+    /// Send the target a header of the PROXY protocol with the user's address and the public address, before the user's
+    /// first byte; the target has to expect it (nginx: listen … proxy_protocol, HAProxy: accept-proxy) [default: none]
+    #[arg(long, value_enum, value_name = "VERSION")]
+    proxy_protocol: Option<ProxyProtocolVersion>,
     /// Group of proxies that share the public port
     #[arg(long, value_name = "NAME", default_value_t)]
     group: Group,
@@ -280,6 +284,12 @@ impl CliArgs {
                 channels: ChannelCount::Fixed(2..),
                 ..
             }) => conflict("--format text has one channel: leave --channels out, or use --format binary"),
+            CliCommand::Proxy(ProxyArgs { format: ProxyFormat::Text, proxy_protocol: Some(_), .. }) => {
+                conflict(
+                    "--format text does not carry the user's address, which --proxy-protocol sends to the target: use --format \
+                 binary",
+                )
+            }
             CliCommand::Server(ServerArgs { text: TextProxies::Off, text_without_token: true, .. }) => {
                 conflict(
                     "--text off refuses the proxies that --text-without-token lets in: leave one of them out",
@@ -325,6 +335,7 @@ impl ProxyArgs {
         ProxyConfig {
             name: self.name.clone().or_else(host_name).unwrap_or_default(),
             channels: self.channels,
+            proxy_protocol: self.proxy_protocol,
             weight: self.weight,
             format: self.format,
             max_streams: self.max_streams as usize,

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{ChannelCount, CongestionControl, ProxyConfig, ProxyFormat, REFRESH_RANGE, TextProxies},
-    ids::{ByteSize, IdError, Policy},
+    ids::{ByteSize, IdError, Policy, ProxyProtocolVersion},
     mux::MAX_CHUNK_SIZE,
     net::{CongestionControlError, check_congestion_control},
     tui::RawSettings,
@@ -86,6 +86,22 @@ impl ValueEnum for ProxyFormat {
                 "Binary frames: several channels, flow control for each stream; the token is never sent",
             ),
             Self::Text => ("text", "Lines of text on one channel; the token is sent in clear text"),
+        };
+        Some(PossibleValue::new(name).help(help))
+    }
+}
+
+impl ValueEnum for ProxyProtocolVersion {
+    /// Lists the values of `--proxy-protocol`.
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::V1, Self::V2]
+    }
+
+    /// Names a version of the PROXY protocol on the command line, with its help text.
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self {
+            Self::V1 => ("v1", "One line of text"),
+            Self::V2 => ("v2", "Binary; a connection without a user is marked as such (LOCAL)"),
         };
         Some(PossibleValue::new(name).help(help))
     }
