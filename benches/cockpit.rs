@@ -28,6 +28,9 @@ use std::{
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use terminal::Terminal;
 
+/// The token of server and proxy, which refuse one that can be guessed.
+const TOKEN: &str = "vK8dR2xQ9mWz4LpT7cYb";
+
 const SIZE: (u16, u16) = (120, 36);
 const STREAMS: u64 = 10_000;
 /// The number of key presses that are timed.
@@ -227,7 +230,7 @@ impl Tunnel {
         let program = env!("CARGO_BIN_EXE_underpass");
         let [listen, public, target] = [(); 3].map(|()| free_port());
         let server = format!("127.0.0.1:{listen}");
-        let args = ["server", "--listen", &server, "--bind", "127.0.0.1", "--token", "bench"];
+        let args = ["server", "--listen", &server, "--bind", "127.0.0.1", "--token", TOKEN];
         // Both servers run in a terminal: Linux schedules by session, and a session of its own cost the headless server as
         // much additional CPU time as the cockpit seemed to cost.
         let headless: &[&str] = if cockpit { &[] } else { &["--no-tui"] };
@@ -243,7 +246,7 @@ impl Tunnel {
             "--to",
             &to,
             "--token",
-            "bench",
+            TOKEN,
             "--channels",
             "2",
         ];

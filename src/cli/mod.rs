@@ -19,6 +19,8 @@ use std::process::ExitCode;
 
 use args::{CliArgs, CliCommand};
 
+use crate::wire::handshake::Token;
+
 /// The exit status for an error of the environment: a port in use, no terminal, a file that cannot be read.
 const FAILED: u8 = 1;
 /// The exit status of a proxy that the server refuses for good: a retry would not help.
@@ -35,6 +37,10 @@ pub fn run() -> ExitCode {
     let result = match args.command {
         CliCommand::Server(args) => server::run(args),
         CliCommand::Proxy(args) => proxy::run(args),
+        CliCommand::Token => {
+            output::print(format_args!("{}\n", Token::random().reveal()));
+            Ok(ExitCode::SUCCESS)
+        }
         CliCommand::Demo(args) => run_demo::run(args),
     };
     result.unwrap_or_else(|error| {

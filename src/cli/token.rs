@@ -1,4 +1,4 @@
-//! The token: what its text may be, and the token that the server generates and keeps.
+//! The files of tokens: those of the operator, and that of the token that the server generates and keeps.
 
 use std::{
     fs::File,
@@ -13,32 +13,11 @@ use super::{
 };
 use crate::wire::handshake::Token;
 
-/// The longest token in bytes. Longer ones are probably another file.
-pub(super) const MAX_BYTES: usize = 1024;
+/// The longest file of a token in bytes. A longer one is another file.
+const MAX_BYTES: usize = 1024;
 
 /// The file of the token that the server generates. A line end and a byte order mark fit, too.
 const KEPT: KeptFile = KeptFile { name: "token", content: "token", max_bytes: MAX_BYTES + 8 };
-
-/// Parses the text of a token: everything but white space around it.
-///
-/// # Errors
-/// What is wrong with the text; the message does not contain it.
-pub(super) fn parse(text: &str) -> Result<Token, String> {
-    // Editors of some systems begin a file with a byte order mark.
-    let text = text.trim_start_matches('\u{feff}').trim();
-    if text.is_empty() {
-        return Err("the token is blank: write at least one character, or leave the token out".to_owned());
-    }
-    if text.chars().any(char::is_control) {
-        return Err(
-            "the token contains line breaks or other control characters: it is one line of text".to_owned()
-        );
-    }
-    if text.len() > MAX_BYTES {
-        return Err(format!("the token is longer than {MAX_BYTES} bytes"));
-    }
-    Ok(Token::new(text))
-}
 
 /// Reads the token from a file of the operator's.
 ///
@@ -52,7 +31,7 @@ pub(super) fn read_file(path: &Path) -> anyhow::Result<Token> {
     };
     let text =
         read().with_context(|| format!("cannot read the token from {} (--token-file)", path.display()))?;
-    parse(&text).map_err(|why| anyhow::anyhow!("{} (--token-file): {why}", path.display()))
+    Token::parse(&text).map_err(|why| anyhow::anyhow!("{} (--token-file): {why}", path.display()))
 }
 
 /// Where the server's token is from.
@@ -84,7 +63,7 @@ pub(super) fn generate(requested: Option<&Path>, is_shown: bool) -> anyhow::Resu
         KeptIn::File(path) => TokenOrigin::Kept(path),
         KeptIn::Memory(why) => TokenOrigin::Volatile(why),
     };
-    match (parse(&text), origin) {
+    match (Token::parse(&text), origin) {
         (Ok(token), origin) => Ok((token, origin)),
         (Err(why), TokenOrigin::Kept(path)) => {
             bail!("{}: {why}; remove the file for a new token", path.display())

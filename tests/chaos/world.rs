@@ -11,12 +11,10 @@ use rand::{RngExt, rngs::StdRng};
 use crate::{
     SECOND,
     support::{
-        process::{Process, Signal},
+        process::{Process, Signal, TOKEN},
         relay::{Refusal, Relay, Wire},
     },
 };
-
-const TOKEN: &str = "a-token-of-the-tests";
 
 /// A proxy process behind its own relay.
 pub struct Victim {

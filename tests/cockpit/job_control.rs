@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Arguments of a server on a free port.
-const SERVER: &str = "server --listen 127.0.0.1:0 --bind 127.0.0.1 --token a-token-of-the-tests";
+const SERVER: &str = "server --listen 127.0.0.1:0 --bind 127.0.0.1 --token vK8dR2xQ9mWz4LpT7cYb";
 
 /// Starts an interactive shell with job control.
 fn shell() -> Terminal {

@@ -177,7 +177,7 @@ fn with_sighup_ignored_the_program_outlives_its_terminal() {
     let _exclusive = exclusive();
     let mut shell = CommandBuilder::new("/bin/sh");
     let program = env!("CARGO_BIN_EXE_underpass");
-    let server = "server --listen 127.0.0.1:0 --token t";
+    let server = "server --listen 127.0.0.1:0 --token vK8dR2xQ9mWz4LpT7cYb";
     shell.args(["-c", &format!("trap '' HUP; exec '{program}' {server}")]);
     let mut terminal = Terminal::run(shell, (100, 30));
     terminal.until_shows("open");
@@ -196,7 +196,7 @@ fn the_second_signal_ends_a_blocked_server_and_restores_the_terminal() {
     let _exclusive = exclusive();
     let library = preload::compile("support/stuck.c");
     let environment = [("LD_PRELOAD", library.as_str()), ("STUCK", "accept4")];
-    let server = ["server", "--listen", "127.0.0.1:0", "--token", "t", "--workers", "1"];
+    let server = ["server", "--listen", "127.0.0.1:0", "--token", "vK8dR2xQ9mWz4LpT7cYb", "--workers", "1"];
     let terminal = Terminal::underpass(&server, (100, 30), &environment);
     let addr = terminal.until("the address", |screen| {
         let contents = screen.contents();

@@ -19,7 +19,7 @@ use crate::{
     machine::{SERVER, echoes, program, proxy},
     serves_a_fresh_user,
     support::{
-        process::{Process, Signal},
+        process::{Process, Signal, TOKEN},
         relay::{Relay, Wire},
         soon,
         target::{self, LOOPBACK},
@@ -185,7 +185,7 @@ async fn without_descriptors_the_server_pauses_accepting() {
         channels: ChannelCount::Fixed(1),
         ..ProxyConfig::new(addr.to_string(), "0".parse().unwrap(), echo.addr.to_string())
     };
-    let mut proxy = RunningProxy::start(config, Token::new("t"));
+    let mut proxy = RunningProxy::start(config, Token::new(TOKEN));
     let public = SocketAddr::new(LOOPBACK.ip(), proxy.serves().await.port);
     let mut early = TcpStream::connect(public).await.unwrap();
     echoes(&mut early, b"early").await;

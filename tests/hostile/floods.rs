@@ -16,7 +16,7 @@ use crate::{
     support::{
         LONG,
         binary::{BinaryChannel, add_proxy, bytes},
-        process::Process,
+        process::{Process, TOKEN},
         soon,
         target::{self, LOOPBACK, Target},
         tunnel::RunningProxy,
@@ -36,9 +36,9 @@ struct Program {
 
 impl Program {
     async fn start() -> Self {
-        let (process, addr) = Process::server("t", &[]).await;
+        let (process, addr) = Process::server(TOKEN, &[]).await;
         let echo = target::echo().await;
-        let token = Token::new("t");
+        let token = Token::new(TOKEN);
         let config = ProxyConfig::new(addr.to_string(), "0".parse().unwrap(), echo.addr.to_string());
         let mut proxy = RunningProxy::start(config, token.clone());
         let public = SocketAddr::new(LOOPBACK.ip(), proxy.serves().await.port);

@@ -17,7 +17,7 @@ use crate::{
     SECOND, serves_a_fresh_user,
     support::{
         preload,
-        process::{Process, Signal},
+        process::{Process, Signal, TOKEN},
         soon,
         target::{self, LOOPBACK, Target},
         tunnel::RunningProxy,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Command line of the server.
-pub const SERVER: &str = "server --listen 127.0.0.1:0 --bind 127.0.0.1 --token t --no-tui";
+pub const SERVER: &str = "server --listen 127.0.0.1:0 --bind 127.0.0.1 --token vK8dR2xQ9mWz4LpT7cYb --no-tui";
 
 /// Runs the program under a shell, which can limit its resources first.
 pub fn program(shell: &str) -> Process {
@@ -38,7 +38,7 @@ pub fn program(shell: &str) -> Process {
 pub async fn proxy(addr: &str) -> (RunningProxy, Target, SocketAddr) {
     let echo = target::echo().await;
     let config = ProxyConfig::new(addr, "0".parse().unwrap(), echo.addr.to_string());
-    let mut proxy = RunningProxy::start(config, Token::new("t"));
+    let mut proxy = RunningProxy::start(config, Token::new(TOKEN));
     let public = SocketAddr::new(LOOPBACK.ip(), proxy.serves().await.port);
     (proxy, echo, public)
 }

@@ -20,7 +20,7 @@ use crate::{
     support::{
         Running,
         binary::{BinaryChannel, hello},
-        process::Process,
+        process::{Process, TOKEN},
         soon,
         target::LOOPBACK,
         text::{FieldCount, TextChannel},
@@ -44,9 +44,9 @@ async fn upload(user: &mut TcpStream, size: usize) -> usize {
 #[tokio::test]
 async fn an_upload_to_a_silent_text_proxy_is_not_retained() {
     const SIZE: usize = 48 << 20;
-    let (server, addr) = Process::server("t", &[]).await;
+    let (server, addr) = Process::server(TOKEN, &[]).await;
     let mut channel = TextChannel::connect(addr, FieldCount::Four).await;
-    channel.send("", 0, "AUTH", b"t").await;
+    channel.send("", 0, "AUTH", TOKEN.as_bytes()).await;
     channel.send("", 0, "ADDPROXY:0", b"").await;
     let answer = channel.hear_action("RESPONSE").await.text();
     let port = answer.strip_suffix(":default").unwrap().parse().unwrap();

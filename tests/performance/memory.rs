@@ -8,7 +8,7 @@ use std::{
 
 use crate::support::{
     Running,
-    process::Process,
+    process::{Process, TOKEN},
     soon,
     target::{self, LOOPBACK},
     tunnel::FORMATS,
@@ -29,12 +29,12 @@ struct Programs {
 
 impl Programs {
     async fn start(target: SocketAddr, format: ProxyFormat) -> Self {
-        let (server, addr) = Process::server("t", &["--log", "warn,lifecycle=info"]).await;
+        let (server, addr) = Process::server(TOKEN, &["--log", "warn,lifecycle=info"]).await;
         let addr = addr.to_string();
         let format = if format == ProxyFormat::Binary { "binary" } else { "text" };
         let target = target.to_string();
         let mut proxy = Process::underpass(&[
-            "proxy", "--server", &addr, "--port", "0", "--to", &target, "--token", "t", "--format", format,
+            "proxy", "--server", &addr, "--port", "0", "--to", &target, "--token", TOKEN, "--format", format,
         ]);
         let serving = proxy.line("serving ").await;
         let (_, service) = serving.split_once("serving ").unwrap();

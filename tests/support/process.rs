@@ -15,6 +15,9 @@ use tokio::{
     task::JoinSet,
 };
 
+/// The token of servers and proxies that tests start as programs, which refuse one that can be guessed.
+pub const TOKEN: &str = "vK8dR2xQ9mWz4LpT7cYb";
+
 /// A process whose output is read line by line. Dropping it kills it.
 pub struct Process {
     name: String,

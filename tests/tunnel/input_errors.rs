@@ -3,7 +3,7 @@
 
 use std::{ffi::OsStr, net::TcpListener, os::unix::ffi::OsStrExt};
 
-use crate::support::process::Process;
+use crate::support::process::{Process, TOKEN};
 
 /// Runs underpass with an environment. Returns its exit status and output.
 async fn run(line: &str, environment: &[(&str, &OsStr)]) -> (Option<i32>, String) {
@@ -31,12 +31,17 @@ async fn the_variable_or_file_with_a_wrong_value_is_named() {
         ("server --token-file /dev/null", vec![], 1, "/dev/null (--token-file): the token is blank"),
         ("server --state-dir /dev/null", vec![], 1, "set --token-file or --state-dir"),
         (
-            "server --token t --bind 192.0.2.1",
+            "server --token vK8dR2xQ9mWz4LpT7cYb --bind 192.0.2.1",
             vec![],
             1,
             "public ports on 192.0.2.1:0 (options --bind and --ports)",
         ),
-        ("server --token t --listen 192.0.2.1:7000", vec![], 1, "this machine does not have that address"),
+        (
+            "server --token vK8dR2xQ9mWz4LpT7cYb --listen 192.0.2.1:7000",
+            vec![],
+            1,
+            "this machine does not have that address",
+        ),
         ("proxy --server h:1 --port 1 --to t:2", vec![], 1, "missing token: give --token-file FILE"),
     ] {
         let (code, output) = run(line, &environment).await;
@@ -50,7 +55,7 @@ async fn the_variable_or_file_with_a_wrong_value_is_named() {
 async fn a_port_in_use_is_named_with_a_remedy() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
-    let (code, output) = run(&format!("server --token t --no-tui --listen {addr}"), &[]).await;
+    let (code, output) = run(&format!("server --token {TOKEN} --no-tui --listen {addr}"), &[]).await;
     assert_eq!(code, Some(1), "{output}");
     let expected = format!("cannot listen for proxies on {addr} (option --listen): Address already in use");
     assert!(output.contains(&expected) && output.contains("--reuse-port"), "{output}");

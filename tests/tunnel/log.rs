@@ -10,7 +10,7 @@ use underpass::{config::ProxyFormat, telemetry::EventKind};
 
 use crate::support::{
     binary::BinaryChannel,
-    process::{Process, Signal},
+    process::{Process, Signal, TOKEN},
     soon, target,
     tunnel::Tunnel,
 };
@@ -32,12 +32,12 @@ async fn echoes(public: SocketAddr, bytes: &[u8]) -> SocketAddr {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_session_takes_one_line_for_each_stream_and_two_for_its_proxy() {
-    let (mut server, addr) = Process::server("t", &[]).await;
+    let (mut server, addr) = Process::server(TOKEN, &[]).await;
     let addr = addr.to_string();
     let echo = target::echo().await;
     let target = echo.addr.to_string();
     let mut proxy = Process::underpass(&[
-        "proxy", "--server", &addr, "--port", "0", "--to", &target, "--token", "t", "--name", "lab",
+        "proxy", "--server", &addr, "--port", "0", "--to", &target, "--token", TOKEN, "--name", "lab",
     ]);
     let serving = proxy.line("serving ").await;
     let service = serving.split("serving ").nth(1).unwrap().split(',').next().unwrap().to_owned();

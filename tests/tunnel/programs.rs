@@ -7,7 +7,7 @@ use std::{
 
 use crate::support::{
     client::{Fetched, download, fetch, is_reset, is_reset_within, was_reset},
-    process::{Process, Signal},
+    process::{Process, Signal, TOKEN},
     promised_second,
     target::{self, OriginTarget},
     within,
@@ -18,7 +18,6 @@ use tokio::{
 };
 use underpass::cli::demo::DemoFile;
 
-const TOKEN: &str = "a-token-of-the-tests";
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A file that is larger than what a test downloads.
@@ -64,7 +63,17 @@ async fn a_wrong_token_prints_one_error() {
     let (mut server, addr) = server(&[]).await;
     for format in ["binary", "text"] {
         let addr = addr.to_string();
-        let args = ["proxy", "--server", &addr, "--port", "0", "--to", "127.0.0.1:9", "--token", "wrong"];
+        let args = [
+            "proxy",
+            "--server",
+            &addr,
+            "--port",
+            "0",
+            "--to",
+            "127.0.0.1:9",
+            "--token",
+            "Qm4Wx7Rk2Tz9Lb5Vd8Jc",
+        ];
         let mut proxy = Process::underpass(&[&args[..], &["--format", format]].concat());
         assert_eq!(proxy.exit().await.code(), Some(3), "{}", proxy.output());
         let errors: Vec<_> =

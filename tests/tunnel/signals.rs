@@ -13,14 +13,12 @@ use tokio::{
 
 use crate::support::{
     LONG, preload,
-    process::{Process, Signal},
+    process::{Process, Signal, TOKEN},
     promised_second, within,
 };
 
 /// A library with which no name lookup returns.
 static STUCK: LazyLock<String> = LazyLock::new(|| preload::compile("support/stuck.c"));
-
-const TOKEN: &str = "a-token-of-the-tests";
 
 /// Runs underpass where no name lookup returns, and neither does the system call `stuck`.
 fn underpass(args: &[&str], stuck: &str) -> Process {

@@ -26,7 +26,7 @@ async fn a_broken_output_does_not_change_the_exit_status() {
             ("server --help", 0),
             ("--version", 0),
             ("server --policy fair", 2),
-            ("server --listen 192.0.2.1:0 --token t --no-tui", 1),
+            ("server --listen 192.0.2.1:0 --token vK8dR2xQ9mWz4LpT7cYb --no-tui", 1),
             ("proxy --server h:1 --port 1 --to h:1", 1),
             ("demo --no-tui --duration 0", 0),
         ] {

@@ -13,7 +13,7 @@ use std::{
 use crate::support::{
     LONG,
     client::{Fetched, download},
-    process::{Process, Signal},
+    process::{Process, Signal, TOKEN},
     target, within,
 };
 use tokio::{
@@ -23,7 +23,6 @@ use tokio::{
 };
 use underpass::cli::demo::DemoFile;
 
-const TOKEN: &str = "a-token-of-the-tests";
 const LOOPBACK: &str = "127.0.0.1:0";
 
 /// A file that takes three seconds at [`RATE`].

@@ -17,7 +17,7 @@ use crate::{
         namespace::Namespace,
     },
     support::{
-        process::Process,
+        process::{Process, TOKEN},
         target::{self, Target},
     },
 };
@@ -93,7 +93,7 @@ impl World {
         let target = rig.far.run(|| Ok(runtime.block_on(target::send(file)))).unwrap();
         let listen = format!("{NEAR}:7000");
         let port = PUBLIC.1.to_string();
-        let common = ["--token", "a-token-of-the-tests"];
+        let common = ["--token", TOKEN];
         let server = ["server", "--listen", &listen, "--bind", "127.0.0.1"];
         let mut server = underpass(&rig.near, &[&server[..], &common].concat());
         server.line("listening").await;

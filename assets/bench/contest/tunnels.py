@@ -4,7 +4,7 @@ import getpass, os, subprocess
 
 from .processes import HOST, Skip, built, free_port, is_free, program
 
-TOKEN = "bench"
+TOKEN = "vK8dR2xQ9mWz4LpT7cYb"
 # bore's control port is fixed.
 BORE_PORT = 7835
 # Another address of this machine, for a link in front of a port that is fixed.

@@ -12,7 +12,7 @@ from .processes import HOST, Processes, Skip, built, program
 NEAR, FAR = "10.77.0.1", "10.77.0.2"
 # Every tunnel has its own namespaces, and therefore these ports for itself.
 TUNNEL_PORT, PUBLIC_PORT, SECOND_PUBLIC_PORT, TARGET_PORT, BORE_PORT, IPERF_PORT = 7000, 8080, 8081, 9000, 7835, 5201
-TOKEN = "0123456789abcdef0123456789abcdef"
+TOKEN = "vK8dR2xQ9mWz4LpT7cYb"
 
 
 class Programs:

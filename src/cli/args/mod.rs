@@ -60,6 +60,9 @@ pub(super) enum CliCommand {
     /// Run behind NAT: serve a public port of the server from a target reachable from here
     #[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
     Proxy(ProxyArgs),
+    /// Print a new random token
+    #[command(after_help = EXIT_STATUS)]
+    Token,
     /// Run a demonstration: a server, three proxies, an origin and users in one process
     #[command(after_help = EXIT_STATUS, allow_negative_numbers = true)]
     Demo(DemoArgs),
@@ -253,6 +256,7 @@ impl CliArgs {
         let name = match &args.command {
             CliCommand::Server(_) => "server",
             CliCommand::Proxy(_) => "proxy",
+            CliCommand::Token => "token",
             CliCommand::Demo(_) => "demo",
         };
         let message = match (kind, variable_of("--token")) {
@@ -273,10 +277,10 @@ impl CliArgs {
         let token = match &self.command {
             CliCommand::Server(args) => args.token.check(),
             CliCommand::Proxy(args) => args.token.check(),
-            CliCommand::Demo(_) => Ok(()),
+            CliCommand::Token | CliCommand::Demo(_) => Ok(()),
         };
         if let Err(error) = token {
-            return Some((ErrorKind::ValueValidation, error));
+            return Some((ErrorKind::ValueValidation, error.to_string()));
         }
         match &self.command {
             CliCommand::Proxy(ProxyArgs {

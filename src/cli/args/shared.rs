@@ -10,7 +10,7 @@ use crate::{
     cli::{text_file, token},
     config::{CockpitFile, CongestionControl},
     tui::{RawSettings, Settings},
-    wire::handshake::Token,
+    wire::handshake::{Token, TokenError},
 };
 
 /// The longest settings file in bytes.
@@ -103,8 +103,9 @@ pub(in crate::cli) struct LogArgs {
 /// The token, given directly or in a file.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TokenArgs {
-    /// Secret that authenticates proxies and server to each other. Local users can read it in the process list (ps), unless
-    /// it is in the environment variable or in a file
+    /// Secret that authenticates proxies and server to each other; `underpass token` prints a new one, and one that can be
+    /// guessed is refused. Local users can read it in the process list (ps), unless it is in the environment variable or in a
+    /// file
     #[arg(long, env = "UNDERPASS_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
     token: Option<String>,
     /// File that contains the token
@@ -116,7 +117,7 @@ impl TokenArgs {
     /// Returns the token, reading the file if one is named; `None` if neither argument is given.
     pub(in crate::cli) fn token(&self) -> anyhow::Result<Option<Token>> {
         match (&self.token, &self.token_file) {
-            (Some(text), _) => token::parse(text).map(Some).map_err(anyhow::Error::msg),
+            (Some(text), _) => Ok(Some(Token::parse(text)?)),
             (None, Some(file)) => token::read_file(file).map(Some),
             (None, None) => Ok(None),
         }
@@ -126,7 +127,7 @@ impl TokenArgs {
     ///
     /// # Errors
     /// What is wrong with it, without the token itself.
-    pub(super) fn check(&self) -> Result<(), String> {
-        self.token.as_deref().map_or(Ok(()), |text| token::parse(text).map(drop))
+    pub(super) fn check(&self) -> Result<(), TokenError> {
+        self.token.as_deref().map_or(Ok(()), |text| Token::parse(text).map(drop))
     }
 }

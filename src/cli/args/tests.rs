@@ -49,6 +49,12 @@ fn an_error_names_the_option_and_what_to_write_instead() {
         (&format!("{PROXY} --format text --channels 2"), "--channels", "leave --channels out"),
         (&format!("{PROXY} --token a\u{1b}b"), "--token", "control characters"),
         ("server --token ", "--token", "the token is blank"),
+        (
+            "server --token secret",
+            "--token",
+            "too short, with 6 characters it can be guessed: let `underpass token`",
+        ),
+        (&format!("{PROXY} --token underpass_9pX2kQvLr7TzM4b"), "--token", "it has 25 of 46 characters"),
     ] {
         let error = parse(line).unwrap_err();
         assert!(error.contains(option) && error.contains(advice), "{line}\n{error}");

@@ -1,4 +1,4 @@
-//! Which tokens are accepted, and how a generated one is kept.
+//! How the token of a file is read, and how a generated one is kept.
 
 use std::{
     fs,
@@ -34,27 +34,6 @@ impl Drop for Directory {
 }
 
 #[test]
-fn a_token_is_one_line_that_is_not_blank() {
-    for (text, token) in
-        [("abc", "abc"), (" abc\r\n", "abc"), ("\u{feff}abc\n", "abc"), ("two words", "two words")]
-    {
-        assert_eq!(parse(text).unwrap().reveal(), token);
-    }
-    for (text, expected) in [
-        ("", "blank"),
-        (" \n", "blank"),
-        ("a\nb", "line breaks"),
-        ("a\u{1b}[31m", "control characters"),
-        ("a\0", "control characters"),
-        (&"x".repeat(MAX_BYTES + 1), "longer than 1024 bytes"),
-    ] {
-        let error = parse(text).unwrap_err();
-        assert!(error.contains(expected), "{error}");
-        assert!(!error.contains("[31m"), "the secret is repeated: {error}");
-    }
-}
-
-#[test]
 fn an_error_of_a_token_file_names_the_file_and_the_option() {
     let directory = Directory::new("file");
     let error = |path: &Path| format!("{:#}", read_file(path).unwrap_err());
@@ -69,7 +48,9 @@ fn an_error_of_a_token_file_names_the_file_and_the_option() {
     let path = directory.write(b"\xff\xfe", 0o600);
     assert!(error(&path).contains("it is not text in UTF-8"));
     let path = directory.write("secret\n", 0o600);
-    assert_eq!(read_file(&path).unwrap().reveal(), "secret");
+    assert!(error(&path).contains("(--token-file): the token is too short"));
+    let path = directory.write("vK8dR2xQ9mWz4LpT7cYb\n", 0o600);
+    assert_eq!(read_file(&path).unwrap().reveal(), "vK8dR2xQ9mWz4LpT7cYb");
 }
 
 #[test]

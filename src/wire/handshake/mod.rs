@@ -25,7 +25,7 @@
 //! - *Link hijacking:* all proxies may share one token, so a HELLO that names a link must also prove the resume secret,
 //!   which only that link's proxy was given. Without TLS an eavesdropper can read that secret in WELCOME.
 //! - *Guessing is possible:* an attacker who records a handshake, or poses as the server once, can test tokens against the
-//!   proof offline. A random token of 32 characters is out of reach; a short word is not.
+//!   proof offline. A generated token is out of reach, and a text that looks guessable is refused ([`Token::parse`]).
 //! - *A man in the middle* can relay the handshake unchanged and then controls the connection. Only TLS on the channel
 //!   prevents that, best with its exporter value included: see [`Transcript::exporter`].
 
@@ -42,4 +42,4 @@ pub use client::{ClientHandshake, ClientStep};
 pub use error::HandshakeError;
 pub use proof::{Transcript, client_proof, server_proof, verify_client, verify_server};
 pub use server::{ServerHandshake, ServerStep, VerifiedProxy};
-pub use token::Token;
+pub use token::{Token, TokenError};
