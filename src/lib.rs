@@ -12,7 +12,7 @@
 //!  ├── server ──────────── ids, config, wire, mux, link, net, runtime, telemetry, control
 //!  └── proxy ───────────── ids, config, wire, mux, link, net, runtime, telemetry
 //!        link ──────────── ids, wire, mux, net, runtime, inspect, telemetry
-//!        net ───────────── wire, mux, telemetry
+//!        net ───────────── wire, mux, tls, telemetry
 //!        runtime ───────── telemetry
 //!        inspect ───────── ids, telemetry
 //!        mux ───────────── ids, wire          (no clock, no socket, no task)

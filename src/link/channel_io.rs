@@ -234,7 +234,7 @@ impl ChannelIo {
             if self.is_reading_paused.load(SeqCst) && !source.must_stop_reading() {
                 self.wake_driver();
             }
-            if queue.queued_bytes() == 0 {
+            if queue.queued_bytes() == 0 && self.socket.unsent_bytes() == 0 {
                 self.request_sample(source);
                 return Ok(FlushResult::Drained);
             }
@@ -307,5 +307,10 @@ fn is_disconnect(error: &io::Error) -> bool {
 
 /// Returns the end reason of a channel whose socket failed with `error`.
 pub(super) fn end_reason(error: &io::Error) -> DisconnectReason {
-    if is_disconnect(error) { DisconnectReason::Reset } else { DisconnectReason::IoError(error.to_string()) }
+    match error.kind() {
+        _ if is_disconnect(error) => DisconnectReason::Reset,
+        io::ErrorKind::UnexpectedEof => DisconnectReason::Truncated,
+        io::ErrorKind::InvalidData => DisconnectReason::Tls(error.to_string()),
+        _ => DisconnectReason::IoError(error.to_string()),
+    }
 }

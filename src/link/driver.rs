@@ -169,6 +169,9 @@ impl Drop for Driver {
             stats.set_health_source(None);
         }
         self.link.remove_channel(self.io.shared().id());
+        if !thread::panicking() {
+            self.io.socket().announce_end();
+        }
     }
 }
 
@@ -391,6 +394,10 @@ impl Driver {
                     turn += n;
                     if let Some(stats) = self.io.shared().stats() {
                         stats.add_received(n as u64);
+                    }
+                    if self.io.socket().unsent_bytes() > 0 && !self.io.shared().is_write_blocked() {
+                        // What was read has to be answered by the TLS session itself.
+                        self.io.flush(&self.link);
                     }
                     let must_stop = self.handle_buffered()?;
                     self.release_empty_buffer();

@@ -90,7 +90,9 @@ pub(super) struct WriteQueue {
     /// Headers, small frames and lines are encoded here one after another, and split off without copying before what
     /// follows them is appended to `chunks` or written. They follow the last of `chunks`.
     arena: BytesMut,
-    /// How many bytes the socket took at the last write, or at least twice the last target if it took all.
+    /// How many bytes the socket took and has yet to send, because TLS encrypts more at once than the send buffer accepts.
+    unsent_bytes: usize,
+    /// How many bytes the send buffer accepted at the last write, or at least twice the last target if it took all.
     last_taken: usize,
 }
 
@@ -104,13 +106,14 @@ impl WriteQueue {
             encoder,
             fields,
             arena: BytesMut::new(),
+            unsent_bytes: 0,
             last_taken: 0,
         }
     }
 
-    /// Returns how many encoded bytes the socket has not taken yet.
+    /// Returns how many encoded bytes the socket has not taken or not sent yet.
     pub(super) fn queued_bytes(&self) -> usize {
-        self.queued_bytes
+        self.queued_bytes + self.unsent_bytes
     }
 
     /// Returns how many bytes may be encoded ahead of the socket: about as many as it takes at once.
@@ -121,7 +124,7 @@ impl WriteQueue {
     /// Returns how many more bytes should be encoded now: the difference between [`target_bytes`](Self::target_bytes)
     /// and the bytes that are queued; 0 if as many are queued.
     pub(super) fn bytes_to_encode(&self) -> usize {
-        self.target_bytes().saturating_sub(self.queued_bytes)
+        self.target_bytes().saturating_sub(self.queued_bytes())
     }
 
     /// Encodes a frame or line and appends it to the queue. The link state must not be locked.
@@ -176,13 +179,14 @@ impl WriteQueue {
         }
     }
 
-    /// Writes to `socket` until the queue is empty or the socket's send buffer is full, which is not an error.
-    /// Returns the number of bytes written.
+    /// Writes to `socket` until nothing is left or the socket's send buffer is full, which is not an error. Returns the
+    /// number of bytes that the send buffer accepted.
     pub(super) fn write_to(&mut self, socket: &ChannelSocket) -> io::Result<usize> {
         assert_link_state_unlocked();
         self.split_arena();
+        let unsent_before = socket.unsent_bytes();
         let mut written = 0;
-        while self.queued_bytes > 0 {
+        while self.queued_bytes > 0 || socket.unsent_bytes() > 0 {
             match write_vectored_once(&self.chunks, usize::MAX, |slices| socket.try_write(slices)) {
                 Ok(n) => {
                     self.queued_bytes -= n;
@@ -193,7 +197,9 @@ impl WriteQueue {
                 Err(error) => return Err(error),
             }
         }
-        let took_all = self.queued_bytes == 0;
+        self.unsent_bytes = socket.unsent_bytes();
+        written = (written + unsent_before).saturating_sub(self.unsent_bytes);
+        let took_all = self.queued_bytes() == 0;
         self.last_taken = if took_all { (2 * self.target_bytes()).max(written) } else { written };
         Ok(written)
     }

@@ -1,5 +1,5 @@
-//! Sockets: listeners, socket options, connecting, `TCP_INFO`, pooled read buffers, and the negotiation with which a
-//! channel begins. Knows nothing of links, streams or the multiplexer's state.
+//! Sockets: listeners, socket options, connecting, `TCP_INFO`, pooled read buffers, TLS sessions, and the negotiation with
+//! which a channel begins. Knows nothing of links, streams or the multiplexer's state.
 
 mod buffer_pool;
 mod congestion_control;
@@ -8,6 +8,7 @@ mod happy_eyeballs;
 mod listener;
 mod name_cache;
 mod negotiation;
+mod nonblocking;
 #[cfg(target_os = "linux")]
 mod retransmission;
 #[cfg(target_os = "linux")]
@@ -16,6 +17,8 @@ mod send_queue;
 mod socket;
 #[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
 mod tcp_info;
+mod tls_handshake;
+mod tls_session;
 mod vectored;
 
 pub use buffer_pool::BufferPool;
@@ -24,9 +27,8 @@ pub use connector::{ConnectError, ConnectPolicy, Connector};
 pub use happy_eyeballs::FailedAddress;
 pub use listener::Listener;
 pub use negotiation::{DetectedFormat, MaxChannelsAndPorts, Negotiation, NegotiationError};
+pub(crate) use nonblocking::{try_read, try_write};
 pub(crate) use send_queue::SendQueue;
 pub use socket::ChannelSocket;
-pub(crate) use socket::{
-    addresses, disable_reset_on_close, local_address, refuse_self_connection, try_read, try_write,
-};
+pub(crate) use socket::{addresses, disable_reset_on_close, local_address, refuse_self_connection};
 pub(crate) use vectored::{MAX_SLICES, advance, write_vectored_once};

@@ -7,16 +7,23 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout_at};
 
 use super::socket::ChannelSocket;
-use crate::wire::{
-    Frame, TunnelMessage, Welcome,
-    binary::{self, FrameCodec},
-    handshake::{ClientHandshake, ClientStep, HandshakeError},
-    text::{FieldCount, LineDecoder, LineError},
+use crate::{
+    tls::TlsError,
+    wire::{
+        Frame, TunnelMessage, Welcome,
+        binary::{self, FrameCodec},
+        handshake::{ClientHandshake, ClientStep, HandshakeError},
+        text::{FieldCount, LineDecoder, LineError},
+    },
 };
 
 /// The longest line of an unauthenticated peer, in bytes, and the size of its reads. A token and a registration fit many
 /// times.
 const UNAUTHENTICATED_READ: usize = 4096;
+
+/// The first byte of a TLS connection: the content type of a handshake record. No line of the text format begins with this
+/// control character.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// How many RTTs a message may take beyond the timeout of a step: one to ask for it, and the kernel's retransmission
 /// timeout, three RTTs before it has measured any.
@@ -55,12 +62,37 @@ pub enum NegotiationError {
     /// This side has no descriptor for the channel. The peer is told, and tries again.
     #[error(transparent)]
     NoDescriptor(#[from] MaxChannelsAndPorts),
+    /// The TLS handshake failed, or the peer violated TLS after it.
+    #[error("TLS handshake failed: {0}")]
+    Tls(#[from] TlsError),
+    /// The peer closed the connection in answer to a TLS handshake.
+    #[error(
+        "the peer closed the connection in answer to TLS: it is another program, or was started with --plain, which both \
+         sides need or neither"
+    )]
+    NoTls,
+    /// A peer begins with TLS, which this server was told not to speak.
+    #[error(
+        "the peer speaks TLS, but this server was started with --plain: give that to the proxy, too, or remove it here"
+    )]
+    TlsDisabled,
     /// The binary handshake failed, or one side refused the other.
     #[error(transparent)]
     Refused(#[from] HandshakeError),
     /// This side refused a peer of the text format, for this reason.
     #[error("{0}")]
     TextRefused(&'static str),
+}
+
+impl NegotiationError {
+    /// Returns the error of a read from the peer's connection that failed with `error`.
+    fn from_read(error: io::Error) -> Self {
+        match error.downcast::<rustls::Error>() {
+            Ok(error) => Self::Tls(error.into()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Self::Closed,
+            Err(error) => Self::Io(error),
+        }
+    }
 }
 
 /// The server has its maximum of channels and public ports.
@@ -75,9 +107,9 @@ pub struct MaxChannelsAndPorts(pub usize);
 #[derive(Debug)]
 pub struct Negotiation {
     /// The connection to the peer.
-    socket: ChannelSocket,
+    pub(super) socket: ChannelSocket,
     /// Bytes that were received from the peer and not consumed yet.
-    buffer: BytesMut,
+    pub(super) buffer: BytesMut,
     /// Encodes and decodes the frames of the binary format.
     codec: FrameCodec,
     /// How long the next message may take beyond the RTTs of the path; `None` while nothing limits it.
@@ -96,6 +128,8 @@ pub struct Negotiation {
 pub enum DetectedFormat {
     /// The binary format: the connection begins with [`binary::PREFACE`].
     Binary,
+    /// TLS, in which one of the formats follows: the connection begins with a handshake record (RFC 8446, section 5.1).
+    Tls,
     /// The text format: the connection begins with any other byte.
     Text,
 }
@@ -114,6 +148,16 @@ impl Negotiation {
     /// Returns the socket of the connection.
     pub(crate) fn socket(&self) -> &ChannelSocket {
         &self.socket
+    }
+
+    /// Returns whether the connection uses TLS.
+    pub fn is_tls(&self) -> bool {
+        self.socket.is_tls()
+    }
+
+    /// Returns the keying material of the TLS session to which the proofs of the handshake are bound; empty without TLS.
+    pub fn exporter(&self) -> Vec<u8> {
+        self.socket.exporter().map_or_else(Vec::new, Vec::from)
     }
 
     /// Returns the RTT that the exchange of frames has measured; `None` if there was none. Unlike the kernel's, it is that of
@@ -142,7 +186,7 @@ impl Negotiation {
     }
 
     /// Begins to wait for the next message of the peer, which answers one of this side.
-    fn start_step(&mut self) {
+    pub(super) fn start_step(&mut self) {
         self.step_deadline = self.step_timeout.map(|timeout| {
             let rtt = self.socket.handshake_rtt().unwrap_or(UNKNOWN_RTT);
             let timeout = timeout + rtt * RTTS_PER_STEP;
@@ -161,6 +205,9 @@ impl Negotiation {
             }
             error => error,
         })?;
+        if self.buffer[0] == TLS_HANDSHAKE && !self.socket.is_tls() {
+            return Ok(DetectedFormat::Tls);
+        }
         if self.buffer[0] != binary::PREFACE[0] {
             return Ok(DetectedFormat::Text);
         }
@@ -233,13 +280,23 @@ impl Negotiation {
         self.send_bytes(out.freeze()).await
     }
 
+    /// Sends the frame that ends the negotiation, and announces that nothing follows.
+    ///
+    /// # Errors
+    /// An I/O error on the connection.
+    pub async fn send_last_frame(&mut self, frame: &Frame) -> Result<(), NegotiationError> {
+        self.send_frame(frame).await?;
+        self.socket.announce_end();
+        Ok(())
+    }
+
     /// Sends `bytes` without encoding.
     ///
     /// # Errors
     /// An I/O error on the connection.
     pub async fn send_bytes(&mut self, mut bytes: Bytes) -> Result<(), NegotiationError> {
         self.asked_at = Some(Instant::now());
-        while !bytes.is_empty() {
+        while !bytes.is_empty() || self.socket.unsent_bytes() > 0 {
             self.socket.writable().await?;
             match self.socket.try_write(&[io::IoSlice::new(&bytes)]) {
                 Ok(n) => bytes::Buf::advance(&mut bytes, n),
@@ -298,22 +355,31 @@ impl Negotiation {
         }
     }
 
+    /// Waits until the socket is readable.
+    ///
+    /// # Errors
+    /// The deadline of the message that is being received has passed.
+    pub(super) async fn wait_readable(&self) -> Result<(), NegotiationError> {
+        match self.step_deadline {
+            None => self.socket.readable().await?,
+            Some((at, timeout)) => {
+                let readable = timeout_at(at, self.socket.readable()).await;
+                readable.map_err(|_| NegotiationError::StepTimeout(timeout))??;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads once from the socket into the buffer, waiting for data if there is none.
     async fn read(&mut self) -> Result<(), NegotiationError> {
         loop {
-            match self.step_deadline {
-                None => self.socket.readable().await?,
-                Some((at, timeout)) => {
-                    let readable = timeout_at(at, self.socket.readable()).await;
-                    readable.map_err(|_| NegotiationError::StepTimeout(timeout))??;
-                }
-            }
+            self.wait_readable().await?;
             self.buffer.reserve(UNAUTHENTICATED_READ);
             match self.socket.try_read(&mut self.buffer) {
                 Ok(0) => return Err(NegotiationError::Closed),
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(NegotiationError::from_read(error)),
             }
         }
     }

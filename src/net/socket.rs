@@ -8,11 +8,15 @@ use std::{
     time::Duration,
 };
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use socket2::{SockRef, Socket, TcpKeepalive};
-use tokio::{io::Interest, net::TcpStream};
+use tokio::net::TcpStream;
 
-use super::congestion_control;
+use super::{
+    congestion_control,
+    nonblocking::{try_read, try_write},
+    tls_session::TlsSession,
+};
 use crate::{mux::TransportSample, telemetry::TcpInfo};
 
 /// How long a connection is idle before the kernel sends keepalive probes (`TCP_KEEPIDLE`).
@@ -21,22 +25,58 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 /// The interval between two keepalive probes (`TCP_KEEPINTVL`).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The transport connection of a channel: everything that a channel needs of it. TLS can be added behind these methods
-/// without a change above them. None of them takes `&mut self`, which would force reading and writing into one task.
+/// The transport connection of a channel, TCP or TLS over TCP: everything that a channel needs of it. Only the driver reads;
+/// any thread may write meanwhile, one at a time. No method takes `&mut self`, which would force both into one task.
+///
+/// With TLS, what is above it has to allow for three things. Bytes may wait to be read although the socket is not readable;
+/// [`readable`](Self::readable) and [`poll_readable`](Self::poll_readable) take care of that. Bytes that were written may
+/// wait to be sent ([`unsent_bytes`](Self::unsent_bytes)), also such that answer the peer's TLS and that nobody wrote; they
+/// must be flushed when the socket is writable. And an orderly end has to be announced
+/// ([`announce_end`](Self::announce_end)), otherwise the peer takes it for a truncation.
 #[derive(Debug)]
-pub struct ChannelSocket(TcpStream);
+pub struct ChannelSocket {
+    /// The TCP connection.
+    stream: TcpStream,
+    /// The TLS session; `None` without TLS.
+    tls: Option<Box<TlsSession>>,
+}
 
 impl ChannelSocket {
     /// Wraps a TCP connection as a channel's socket, without TLS.
     pub fn plain(stream: TcpStream) -> Self {
-        Self(stream)
+        Self { stream, tls: None }
+    }
+
+    /// Has all that follows on the connection pass through this TLS session.
+    pub(super) fn set_tls(&mut self, session: TlsSession) {
+        self.tls = Some(Box::new(session));
+    }
+
+    /// Returns whether the connection uses TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Returns keying material of the TLS session (RFC 8446, section 7.5), which only its two ends know; `None` without TLS.
+    pub fn exporter(&self) -> Option<[u8; 32]> {
+        self.tls.as_ref().map(|session| session.exporter())
+    }
+
+    /// Returns how many bytes of TLS wait to be sent, about: no less than 1 if there are any, and 0 without TLS.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.tls.as_ref().map_or(0, |session| session.unsent_bytes())
+    }
+
+    /// Returns whether bytes wait to be read for which the socket does not become readable.
+    fn has_plaintext(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.has_plaintext())
     }
 
     /// Sets `TCP_USER_TIMEOUT` (RFC 5482): the kernel aborts the connection once sent data was not acknowledged, or the
     /// peer's receive window was zero, for `timeout`. On other systems than Linux only the channel's pings detect that.
     pub(crate) fn set_user_timeout(&self, timeout: Duration) {
         #[cfg(target_os = "linux")]
-        if let Err(error) = SockRef::from(&self.0).set_tcp_user_timeout(Some(timeout)) {
+        if let Err(error) = SockRef::from(&self.stream).set_tcp_user_timeout(Some(timeout)) {
             tracing::debug!("cannot set the socket option TCP_USER_TIMEOUT: {error}");
         }
         #[cfg(not(target_os = "linux"))]
@@ -47,9 +87,10 @@ impl ChannelSocket {
     /// continues soon after an interruption of its path. Has no effect on other systems than Linux 6.15 and later.
     pub(crate) fn bound_retransmission_timeout(&self, rtt: Duration) {
         #[cfg(target_os = "linux")]
-        if let Err(error) =
-            super::retransmission::set_max_timeout(self.0.as_fd(), super::retransmission::max_timeout(rtt))
-        {
+        if let Err(error) = super::retransmission::set_max_timeout(
+            self.stream.as_fd(),
+            super::retransmission::max_timeout(rtt),
+        ) {
             tracing::trace!("cannot set the socket option TCP_RTO_MAX_MS: {error}");
         }
         #[cfg(not(target_os = "linux"))]
@@ -60,7 +101,7 @@ impl ChannelSocket {
     /// not sent yet. Has no effect on other systems than Linux.
     pub(crate) fn set_notsent_lowat(&self, bytes: u32) {
         #[cfg(target_os = "linux")]
-        if let Err(error) = SockRef::from(&self.0).set_tcp_notsent_lowat(bytes) {
+        if let Err(error) = SockRef::from(&self.stream).set_tcp_notsent_lowat(bytes) {
             tracing::debug!("cannot set the socket option TCP_NOTSENT_LOWAT: {error}");
         }
         #[cfg(not(target_os = "linux"))]
@@ -71,7 +112,7 @@ impl ChannelSocket {
     /// system call fails.
     pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
         #[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
-        return super::tcp_info::read(self.0.as_fd()).ok();
+        return super::tcp_info::read(self.stream.as_fd()).ok();
         #[cfg(not(all(target_os = "linux", any(target_env = "gnu", target_env = "musl"))))]
         None
     }
@@ -86,19 +127,19 @@ impl ChannelSocket {
     /// # Errors
     /// The connection was aborted.
     pub(crate) fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
-        addresses(&self.0)
+        addresses(&self.stream)
     }
 
     /// Returns whether the peer is on this host: its address is a loopback address.
     pub(crate) fn is_loopback(&self) -> bool {
-        self.0.peer_addr().is_ok_and(|addr| addr.ip().to_canonical().is_loopback())
+        self.stream.peer_addr().is_ok_and(|addr| addr.ip().to_canonical().is_loopback())
     }
 
     /// Reads what the congestion control of the channel needs of the kernel's statistics (`TCP_INFO`). Returns `None` on
     /// other systems than Linux, and if the system call fails.
     pub(crate) fn transport_sample(&self) -> Option<TransportSample> {
         #[cfg(all(target_os = "linux", any(target_env = "gnu", target_env = "musl")))]
-        return super::tcp_info::sample(self.0.as_fd()).ok();
+        return super::tcp_info::sample(self.stream.as_fd()).ok();
         #[cfg(not(all(target_os = "linux", any(target_env = "gnu", target_env = "musl"))))]
         None
     }
@@ -106,20 +147,20 @@ impl ChannelSocket {
     /// Requests the congestion control with this name from the kernel. Where it does not offer that one, the connection
     /// keeps the one that it has.
     pub fn request_congestion_control(&self, name: &str) {
-        if let Err(error) = congestion_control::set(&SockRef::from(&self.0), name) {
+        if let Err(error) = congestion_control::set(&SockRef::from(&self.stream), name) {
             tracing::debug!("cannot set the socket option TCP_CONGESTION to {name}: {error}");
         }
     }
 
     /// Returns the name of the connection's congestion control; `None` on other systems than Linux.
     pub fn congestion_control(&self) -> Option<String> {
-        congestion_control::get(&SockRef::from(&self.0))
+        congestion_control::get(&SockRef::from(&self.stream))
     }
 
     /// Chooses how the connection is closed: with an RST (`SO_LINGER` of zero), or with a FIN. The choice also holds when
     /// the kernel closes the socket of a killed process.
     pub(crate) fn set_reset_on_close(&self, enabled: bool) {
-        set_linger(&self.0, enabled.then_some(Duration::ZERO));
+        set_linger(&self.stream, enabled.then_some(Duration::ZERO));
     }
 
     /// Registers the socket with the I/O driver of the tokio runtime that this is called on.
@@ -127,15 +168,18 @@ impl ChannelSocket {
     /// # Errors
     /// Out of memory or descriptors.
     pub fn move_to_current_runtime(self) -> io::Result<Self> {
-        TcpStream::from_std(self.0.into_std()?).map(Self)
+        Ok(Self { stream: TcpStream::from_std(self.stream.into_std()?)?, tls: self.tls })
     }
 
-    /// Waits until the socket is readable.
+    /// Waits until there may be something to read.
     ///
     /// # Errors
     /// The tokio runtime is shutting down.
     pub async fn readable(&self) -> io::Result<()> {
-        self.0.readable().await
+        if self.has_plaintext() {
+            return Ok(());
+        }
+        self.stream.readable().await
     }
 
     /// Waits until the socket is writable.
@@ -143,25 +187,43 @@ impl ChannelSocket {
     /// # Errors
     /// The tokio runtime is shutting down.
     pub async fn writable(&self) -> io::Result<()> {
-        self.0.writable().await
+        self.stream.writable().await
     }
 
-    /// Polls for the socket being readable. Only the task that polled last is woken.
+    /// Polls for something to read. Only the task that polled last is woken.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_read_ready(cx)
+        if self.has_plaintext() {
+            return Poll::Ready(Ok(()));
+        }
+        self.stream.poll_read_ready(cx)
     }
 
     /// Polls for the socket being writable. Only the task that polled last is woken.
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_write_ready(cx)
+        self.stream.poll_write_ready(cx)
     }
 
     /// Reads into the spare capacity of `buf` without waiting. Returns the number of bytes; 0 is the end of the stream.
     ///
     /// # Errors
-    /// `WouldBlock` if there is no data, otherwise an I/O error on the connection.
+    /// `WouldBlock` if there is no data. With TLS, `UnexpectedEof` for an end that the peer has not announced, which anybody
+    /// on the path can cause, and `InvalidData` if the peer violates TLS or its bytes were changed in transit. Otherwise an
+    /// I/O error on the connection.
     pub fn try_read(&self, buf: &mut BytesMut) -> io::Result<usize> {
-        try_read(&self.0, buf)
+        match &self.tls {
+            None => try_read(&self.stream, buf),
+            Some(session) => session.try_read(&self.stream, buf),
+        }
+    }
+
+    /// Announces that nothing follows what was written (close_notify), as far as the send buffer takes it. Does nothing
+    /// without TLS, where the FIN says it.
+    pub(crate) fn announce_end(&self) {
+        if let Some(session) = &self.tls
+            && let Err(error) = session.send_close_notify(&self.stream)
+        {
+            tracing::debug!("cannot announce the end of the TLS session: {error}");
+        }
     }
 
     /// Shuts down the write direction: the kernel sends a FIN after the data.
@@ -169,46 +231,20 @@ impl ChannelSocket {
     /// # Errors
     /// An I/O error on the connection.
     pub fn shutdown_write(&self) -> io::Result<()> {
-        SockRef::from(&self.0).shutdown(Shutdown::Write)
+        self.announce_end();
+        SockRef::from(&self.stream).shutdown(Shutdown::Write)
     }
 
-    /// Writes as much of `slices` as the send buffer accepts without waiting. Returns the number of bytes.
+    /// Writes as much of `slices` as the send buffer accepts without waiting. Returns the number of bytes. With TLS, some of
+    /// them may be [`unsent`](Self::unsent_bytes) yet; another call, also one with nothing to write, sends them first.
     ///
     /// # Errors
     /// `WouldBlock` if the send buffer is full, otherwise an I/O error on the connection.
     pub fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        try_write(&self.0, slices)
-    }
-}
-
-/// Writes as much of `slices` as the send buffer of `stream` accepts without waiting. Returns the number of bytes.
-///
-/// # Errors
-/// `WouldBlock` if the send buffer is full, otherwise an I/O error on the connection.
-pub(crate) fn try_write(stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    match slices {
-        // send(2) has less to check than writev(2), and most responses are in one piece.
-        [one] => stream.try_write(one),
-        many => stream.try_write_vectored(many),
-    }
-}
-
-/// Reads from `stream` into the spare capacity of `buf` without waiting. Returns the number of bytes; 0 is the end of the
-/// stream.
-///
-/// A short read means that the receive buffer is empty. The function then clears tokio's readiness, so that the next attempt
-/// returns `WouldBlock` without a system call: for small messages this saves one call of three.
-pub(crate) fn try_read(stream: &TcpStream, buf: &mut impl BufMut) -> io::Result<usize> {
-    let capacity = buf.chunk_mut().len();
-    let mut read = 0;
-    // Data that arrives meanwhile sets the readiness again: tokio clears only the readiness that it reported before.
-    let result = stream.try_io(Interest::READABLE, || {
-        read = stream.try_read_buf(buf)?;
-        if 0 < read && read < capacity { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-    });
-    match result {
-        Err(error) if read == 0 => Err(error),
-        _ => Ok(read),
+        match &self.tls {
+            None => try_write(&self.stream, slices),
+            Some(session) => session.try_write(&self.stream, slices),
+        }
     }
 }
 

@@ -77,7 +77,8 @@ impl ChannelDialer {
         let hello = Hello {
             version: VERSION,
             mode,
-            features: CHECKSUMS | PUBLIC_ADDRESS,
+            // TLS detects corruption in transit.
+            features: PUBLIC_ADDRESS | if self.config.tls.is_some() { 0 } else { CHECKSUMS },
             nonce: rand::random(),
             link: ticket.map_or([0; 16], |ticket| ticket.link),
             epoch: ticket.map_or(0, |ticket| ticket.epoch),
@@ -87,24 +88,30 @@ impl ChannelDialer {
         if let Some(ticket) = ticket {
             client = client.with_secret(ticket.secret);
         }
-        let socket = connect_to_server(&self.connector, &self.config, &self.server).await?;
-        let mut negotiation = Negotiation::new(socket);
+        let mut negotiation = connect_to_server(&self.connector, &self.config, &self.server).await?;
+        let client = client.with_exporter(negotiation.exporter());
         let handshake = timeout(STEP_TIMEOUT, negotiation.run_client(client, hello));
         let welcome = handshake.await.map_err(|_| ServerLinkError::Timeout(STEP_TIMEOUT))??;
         Ok((negotiation, welcome))
     }
 }
 
-/// Establishes a TCP connection to `server`, `HOST:PORT`, with the congestion control that `config` requests.
+/// Establishes a connection to `server`, `HOST:PORT`, with the congestion control that `config` requests, and runs the TLS
+/// handshake if `config` has TLS.
 pub(super) async fn connect_to_server(
     connector: &Connector,
     config: &ProxyConfig,
     server: &str,
-) -> Result<ChannelSocket, ServerLinkError> {
+) -> Result<Negotiation, ServerLinkError> {
     let stream = connector.connect(server, connector.server_policy()).await;
     let socket = ChannelSocket::plain(stream.map_err(ServerLinkError::Connect)?);
     if let Some(name) = config.congestion.requested_name(socket.is_loopback()) {
         socket.request_congestion_control(name);
     }
-    Ok(socket)
+    let mut negotiation = Negotiation::new(socket);
+    if let Some(tls) = &config.tls {
+        let handshake = timeout(STEP_TIMEOUT, negotiation.connect_tls(tls, server));
+        handshake.await.map_err(|_| ServerLinkError::Timeout(STEP_TIMEOUT))??;
+    }
+    Ok(negotiation)
 }

@@ -25,7 +25,7 @@ use crate::{
     ids::ServiceKey,
     link::{Driver, Link, NewChannel},
     mux::{MuxConfig, Role},
-    net::{ChannelSocket, ConnectPolicy, Connector, Negotiation},
+    net::{ChannelSocket, ConnectPolicy, Connector},
     runtime::Tasks,
     telemetry::DisconnectReason,
     wire::{
@@ -190,7 +190,7 @@ impl<'a> LinkConnector<'a> {
         request: TunnelMessage,
         events: Arc<ServerLinkEvents>,
     ) -> Result<Arc<Link>, ServerLinkError> {
-        let mut negotiation = Negotiation::new(connect_to_server(self.connector, self.config, server).await?);
+        let mut negotiation = connect_to_server(self.connector, self.config, server).await?;
         record_path(&events, negotiation.socket());
         let token = TunnelMessage::control(TunnelAction::Auth, self.token.reveal().to_owned());
         let mut lines = BytesMut::new();

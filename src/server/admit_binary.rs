@@ -35,12 +35,12 @@ pub(super) async fn admit_binary(
     match admitted {
         Ok(slot) => Ok(AdmittedChannel::new(slot, negotiation, None)),
         Err(NegotiationError::Refused(error)) => {
-            negotiation.send_frame(&error.refusal()).await?;
+            negotiation.send_last_frame(&error.refusal()).await?;
             Err(error.into())
         }
         Err(error @ NegotiationError::NoDescriptor(_)) => {
             let refusal = Frame::Refused { code: RefusalCode::ServerFull, version: VERSION };
-            negotiation.send_frame(&refusal).await?;
+            negotiation.send_last_frame(&refusal).await?;
             Err(error)
         }
         Err(error) => Err(error),
@@ -55,7 +55,8 @@ async fn authenticate(
     mut pending: PendingConnection,
     negotiation: &mut Negotiation,
 ) -> Result<VerifiedProxy, NegotiationError> {
-    let mut handshake = ServerHandshake::new(core.token.clone(), rand::random());
+    let mut handshake =
+        ServerHandshake::new(core.token.clone(), rand::random()).with_exporter(negotiation.exporter());
     loop {
         match handshake.on_frame(negotiation.recv_frame().await?)? {
             ServerStep::Verified(verified) => return Ok(verified),
@@ -121,7 +122,9 @@ async fn join_link(
             (HelloMode::Join | HelloMode::Resume, None) => return Err(HandshakeError::UnknownLink.into()),
         }
     };
-    let features = hello.features & (CHECKSUMS | PUBLIC_ADDRESS);
+    // TLS detects corruption in transit.
+    let checksums = if negotiation.is_tls() { 0 } else { CHECKSUMS };
+    let features = hello.features & (checksums | PUBLIC_ADDRESS);
     let welcome = welcome(core, link, slot.id.index, features, mode, ticket);
     negotiation.send_frame(&verified.welcome(welcome)).await?;
     negotiation.set_features(features);

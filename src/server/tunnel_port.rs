@@ -14,6 +14,7 @@ use super::{
 use crate::{
     net::{ChannelSocket, DetectedFormat, Listener, Negotiation, NegotiationError},
     telemetry::seconds,
+    wire::handshake::HandshakeError,
 };
 
 /// Accepts connections of proxies until the server drains, then closes the port and sends GOAWAY to every proxy.
@@ -73,16 +74,35 @@ async fn admit_connection(core: Arc<Core>, pending: PendingConnection, socket: S
     core.tasks.spawn_on(worker, format!("channel {id}"), async move { channel.run(&owned, addr).await });
 }
 
-/// Detects the format of a proxy's connection (binary or text) from its first byte, and runs the handshake of that
-/// format.
+/// Detects TLS and the format of a proxy's connection (binary or text) from its first bytes, and runs the handshakes of TLS
+/// and of that format. A proxy of the binary format without TLS is refused where the server has TLS.
 async fn handshake(
     core: &Arc<Core>,
     pending: PendingConnection,
     mut negotiation: Negotiation,
     addr: SocketAddr,
 ) -> Result<AdmittedChannel, NegotiationError> {
-    match negotiation.detect_format().await? {
+    let mut format = negotiation.detect_format().await?;
+    if let DetectedFormat::Tls = format {
+        let tls = core.config.tls.as_ref().ok_or(NegotiationError::TlsDisabled)?;
+        negotiation.accept_tls(tls).await?;
+        format = negotiation.detect_format().await?;
+    }
+    match format {
+        DetectedFormat::Tls => unreachable!("TLS is detected only on a connection without it"),
+        DetectedFormat::Binary if core.config.tls.is_some() && !negotiation.is_tls() => {
+            refuse_without_tls(negotiation).await
+        }
         DetectedFormat::Binary => admit_binary(core, pending, negotiation, addr).await,
         DetectedFormat::Text => admit_text(core, pending, negotiation, addr).await,
     }
+}
+
+/// Refuses a proxy of the binary format that came without TLS: a man in the middle might have had it do so.
+async fn refuse_without_tls(mut negotiation: Negotiation) -> Result<AdmittedChannel, NegotiationError> {
+    // Read first: closing the connection while HELLO is unread would reset it, and the proxy might never get the reason.
+    negotiation.recv_frame().await?;
+    let error = HandshakeError::TlsRequired;
+    negotiation.send_last_frame(&error.refusal()).await?;
+    Err(error.into())
 }

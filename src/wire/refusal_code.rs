@@ -21,11 +21,13 @@ pub enum RefusalCode {
     Unspecified = 6,
     /// The server has its maximum of channels and public ports. A descriptor may become free: the proxy tries again.
     ServerFull = 7,
+    /// The proxy came without TLS, and the server serves proxies of the binary format with TLS only.
+    TlsRequired = 8,
 }
 
 impl RefusalCode {
     /// Every code, in the order of its number.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::WrongToken,
         Self::UnsupportedVersion,
         Self::UnknownLink,
@@ -33,6 +35,7 @@ impl RefusalCode {
         Self::UnexpectedFrame,
         Self::Unspecified,
         Self::ServerFull,
+        Self::TlsRequired,
     ];
 
     /// Returns the code with the number `code`, or [`Unspecified`](Self::Unspecified) if this version has none.
@@ -51,6 +54,10 @@ impl fmt::Display for RefusalCode {
             Self::UnexpectedFrame => "unexpected frame in the handshake",
             Self::ServerFull => {
                 "the server has its maximum of channels and public ports: raise its limit of file descriptors (ulimit -n)"
+            }
+            Self::TlsRequired => {
+                "the server requires TLS: remove --plain from the proxy's options; if the proxy predates TLS, replace it by \
+                 one of the server's version"
             }
             Self::Unspecified => "the peer refused the handshake with an unknown code",
         })

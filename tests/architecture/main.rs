@@ -29,7 +29,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("mux", &["ids", "wire"]),
     ("inspect", &["ids", "telemetry"]),
     ("runtime", &["telemetry"]),
-    ("net", &["mux", "telemetry", "wire"]),
+    ("net", &["mux", "telemetry", "tls", "wire"]),
     ("link", &["ids", "inspect", "mux", "net", "runtime", "telemetry", "wire"]),
     ("server", &["ids", "config", "wire", "mux", "link", "net", "runtime", "telemetry", "control"]),
     ("proxy", &["ids", "config", "wire", "mux", "link", "net", "runtime", "telemetry"]),

@@ -17,6 +17,7 @@ use underpass::{
     runtime::Workers,
     server::{Server, ShutdownReport, ShutdownSignals},
     telemetry::{EndReason, EventKind, Snapshot, StreamSnapshot, StreamStats, Telemetry},
+    tls::{ClientTls, ServerTls},
     wire::handshake::Token,
 };
 
@@ -38,6 +39,8 @@ pub struct Tunnel {
     pub control: CommandSender,
     pub telemetry: Arc<Telemetry>,
     pub shutdown: ShutdownSignals,
+    /// TLS of the server, and of all proxies that are configured with [`proxy_config`](Self::proxy_config).
+    pub tls: Option<ServerTls>,
     events: watch::Receiver<Vec<EventKind>>,
     server: JoinSet<ShutdownReport>,
     _collector: JoinSet<()>,
@@ -74,6 +77,11 @@ impl Tunnel {
         Self::bind(config, Token::random()).await
     }
 
+    /// Starts a server with TLS and a certificate of its own.
+    pub async fn with_tls() -> Self {
+        Self::with(|config| config.tls = Some(ServerTls::self_signed().unwrap())).await
+    }
+
     /// Starts a server and a proxy for `target` whose two channels go through a relay. Returns the public address, too.
     pub async fn through_a_relay(
         change: impl FnOnce(&mut ServerConfig),
@@ -94,7 +102,7 @@ impl Tunnel {
     /// Starts a server with this configuration, which can be that of a server that has ended.
     pub async fn bind(config: ServerConfig, token: Token) -> Self {
         record_panics();
-        let telemetry = Telemetry::new();
+        let (telemetry, tls) = (Telemetry::new(), config.tls.clone());
         let (events, collector) = collect(&telemetry);
         let (server, control) =
             Server::bind(config, token.clone(), telemetry.clone(), Workers::here()).unwrap();
@@ -108,6 +116,7 @@ impl Tunnel {
             control,
             telemetry,
             shutdown,
+            tls,
             events,
             server: tasks,
             _collector: collector,
@@ -119,6 +128,7 @@ impl Tunnel {
     pub fn proxy_config(&self, target: SocketAddr) -> ProxyConfig {
         let config = ProxyConfig::new(self.addr.to_string(), "0".parse().unwrap(), target.to_string());
         ProxyConfig {
+            tls: self.tls.as_ref().map(|_| ClientTls::accepting_any_certificate().unwrap()),
             min_backoff: Duration::from_millis(20),
             max_backoff: Duration::from_millis(200),
             ..config

@@ -44,6 +44,8 @@ mod striping;
 mod support;
 mod support_checks;
 mod text_format;
+mod tls;
+mod tls_attacks;
 mod transfers;
 mod transparency;
 mod zero_downtime_restart;

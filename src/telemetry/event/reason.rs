@@ -155,6 +155,11 @@ pub enum DisconnectReason {
     Closed,
     /// The connection was reset (RST), by the peer or by a middlebox.
     Reset,
+    /// The connection was closed without close_notify of TLS: what the peer sent may be incomplete, and anybody on the path
+    /// can have closed it.
+    Truncated,
+    /// The peer violated TLS, or its bytes were changed in transit. The text says how.
+    Tls(String),
     /// Another I/O error on the established connection.
     IoError(String),
     /// The proxy reconnected and did not name this channel as one of its own any more.
@@ -180,6 +185,8 @@ impl fmt::Display for DisconnectReason {
             Self::GoAway => f.write_str("sent GOAWAY"),
             Self::Closed => f.write_str("closed the connection"),
             Self::Reset => f.write_str("connection reset (RST)"),
+            Self::Truncated => f.write_str("connection closed without close_notify of TLS"),
+            Self::Tls(why) => write!(f, "TLS error: {why}"),
             Self::IoError(why) => write!(f, "I/O error on the connection: {why}"),
             Self::Replaced => f.write_str("replaced when the proxy reconnected"),
             Self::KeepaliveTimeout => f.write_str("keepalive timeout"),

@@ -34,6 +34,9 @@ pub enum HandshakeError {
     /// Found by the server: the proxy already has the maximum number of channels.
     #[error("the proxy already has the maximum number of channels")]
     TooManyChannels,
+    /// Found by the server: the proxy came without TLS, which this server requires.
+    #[error("{}", RefusalCode::TlsRequired)]
+    TlsRequired,
     /// Found by the proxy: the server puts a feature in force that the proxy did not offer.
     #[error("the server selected a protocol feature that this proxy did not offer")]
     Features,
@@ -82,12 +85,14 @@ impl HandshakeError {
         match self {
             Self::WrongToken
             | Self::Version { .. }
+            | Self::TlsRequired
             | Self::Features
             | Self::ServerNotProved
             | Self::RefusedByOtherVersion(_) => true,
-            Self::Refused { code, .. } => {
-                matches!(code, RefusalCode::WrongToken | RefusalCode::UnsupportedVersion)
-            }
+            Self::Refused { code, .. } => matches!(
+                code,
+                RefusalCode::WrongToken | RefusalCode::UnsupportedVersion | RefusalCode::TlsRequired
+            ),
             Self::UnknownLink | Self::TooManyChannels | Self::Unexpected(_) => false,
         }
     }
@@ -103,6 +108,7 @@ impl HandshakeError {
             Self::WrongToken => RefusalCode::WrongToken,
             Self::UnknownLink => RefusalCode::UnknownLink,
             Self::TooManyChannels => RefusalCode::TooManyChannels,
+            Self::TlsRequired => RefusalCode::TlsRequired,
             Self::Unexpected(_) => RefusalCode::UnexpectedFrame,
             Self::Features
             | Self::ServerNotProved
