@@ -147,7 +147,7 @@ async fn memory_does_not_grow_with_ended_streams_and_channels() {
     let config = ServerConfig {
         listen: LOOPBACK,
         bind: LOOPBACK.ip(),
-        user_id_retention: Duration::ZERO,
+        user_retention: Duration::ZERO,
         ..ServerConfig::default()
     };
     let (server, _control) = Server::bind(config, token.clone(), telemetry.clone(), Workers::here()).unwrap();

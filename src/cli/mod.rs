@@ -14,6 +14,7 @@ mod state_dir;
 mod terminal;
 mod text_file;
 mod token;
+mod user_id_key;
 
 use std::process::ExitCode;
 

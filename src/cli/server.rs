@@ -12,6 +12,7 @@ use super::{
     log::{self, LogDestination},
     output, signals, terminal,
     token::{self, TokenOrigin},
+    user_id_key,
 };
 use crate::{
     server::{Server, ShutdownSignals},
@@ -37,6 +38,7 @@ pub(super) fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::new();
     host::run(&args.workers, async |workers| {
         let mut config = args.config();
+        config.user_id_key = user_id_key::load(args.state_dir.as_deref());
         descriptors::fit_server(&mut config, workers.count())?;
         let drain_timeout = config.drain_timeout;
         let (server, control) = Server::bind(config, token.clone(), telemetry.clone(), workers)?;

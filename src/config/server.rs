@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::{congestion::CongestionControl, ports::PortRange};
-use crate::{ids::Policy, tls::ServerTls};
+use crate::{
+    ids::{Policy, UserIdKey},
+    tls::ServerTls,
+};
 
 /// From where proxies may register in the text format, which sends the token in clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +59,10 @@ pub struct ServerConfig {
     pub reuse_port: bool,
     /// The server that proxies are sent to when this one drains, `HOST:PORT`; `None` sends them to their configured server.
     pub successor: Option<String>,
-    /// How long a user keeps its id after its last connection was closed.
-    pub user_id_retention: Duration,
+    /// How long a user counts as connected after its last connection was closed.
+    pub user_retention: Duration,
+    /// The key from which the ids of users are derived. The default is a random one, for a server that keeps none.
+    pub user_id_key: UserIdKey,
     /// How long a public port stays open without a proxy.
     pub idle_service_timeout: Duration,
     /// The initial flow-control window of a stream, in bytes. It grows with the bandwidth-delay product of the path.
@@ -116,7 +121,8 @@ impl Default for ServerConfig {
             drain_timeout: Self::DEFAULT_DRAIN_TIMEOUT,
             reuse_port: false,
             successor: None,
-            user_id_retention: Duration::from_secs(5),
+            user_retention: Duration::from_secs(5),
+            user_id_key: UserIdKey::new(rand::random()),
             idle_service_timeout: Duration::from_secs(30),
             initial_window: 256 * 1024,
             window_budget: 1 << 30,

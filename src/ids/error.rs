@@ -33,4 +33,7 @@ pub enum IdError {
     /// Not `P` followed by a number.
     #[error("invalid proxy id: expected P and a number, like P3")]
     Proxy,
+    /// Not 64 hexadecimal digits.
+    #[error("invalid key of user ids: expected 64 hexadecimal digits")]
+    UserIdKey,
 }

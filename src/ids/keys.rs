@@ -4,8 +4,9 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use super::error::IdError;
 
-/// The id of a user, which is one client address on one service: 24 random bits, written as six hexadecimal digits
-/// (`3F9A1C`). The name is that of the text format, where a "user channel" is a user; it is no channel of a proxy.
+/// The id of a user, which is one client address on one service: 24 bits that the server derives from both
+/// ([`UserIdKey`](super::UserIdKey)), written as six hexadecimal digits (`3F9A1C`). The name is that of the text format,
+/// where a "user channel" is a user; it is no channel of a proxy.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserChannelId(u32);
 

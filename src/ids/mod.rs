@@ -13,6 +13,7 @@ mod priority;
 mod proxy_protocol;
 mod rate;
 mod text;
+mod user_id_key;
 
 pub use address_block::AddressBlock;
 pub use byte_size::{ByteSize, parse_bytes};
@@ -24,3 +25,4 @@ pub use priority::Priority;
 pub use proxy_protocol::ProxyProtocolVersion;
 pub use rate::{Direction, Rate, RateLimits};
 pub use text::clean;
+pub use user_id_key::UserIdKey;

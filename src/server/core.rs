@@ -100,7 +100,7 @@ impl Core {
             token,
             tasks: Tasks::new(telemetry.clone(), workers),
             admission: Admission::new(config.max_pending_handshakes),
-            users: Users::new(telemetry.clone(), abort.clone(), &limit_count),
+            users: Users::new(telemetry.clone(), abort.clone(), &limit_count, config.user_id_key.clone()),
             user_admission: UserAdmission::new(&config),
             channels_and_ports: Arc::new(Semaphore::new(config.max_channels_and_ports)),
             services: TableMutex::default(),

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The minimum interval between two removals of idle users. Where it is longer, the interval is a fifth of the
-/// retention time of user ids.
+/// retention time of users.
 const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The first port that any process may open, unless the system says otherwise (`ip_unprivileged_port_start`).
@@ -95,7 +95,7 @@ impl Server {
         let Self { core, listener, mut commands, addr } = self;
         core.telemetry.emit(EventKind::Listening { addr });
         core.tasks.spawn("tunnel port", tunnel_port::run(core.clone(), listener));
-        let retention = core.config.user_id_retention;
+        let retention = core.config.user_retention;
         let mut sweep = tokio::time::interval((retention / 5).max(MIN_SWEEP_INTERVAL));
         let drained = core.drain(&shutdown);
         let mut drained = std::pin::pin!(drained);

@@ -28,6 +28,7 @@ mod balance;
 mod channel_table;
 mod command;
 mod core;
+mod departed_users;
 mod latency_recorder;
 mod lifecycle;
 mod operator_handle;

@@ -3,14 +3,18 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Weak, atomic::AtomicU32},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
 use tokio_util::sync::CancellationToken;
 
+use super::departed_users::{DepartedUser, DepartedUsers, UserAddr};
 use crate::{
-    ids::{StreamKey, UserChannelId, next_free_id},
+    ids::{StreamKey, UserChannelId, UserIdKey, next_free_id},
     link::{RateLimit, RateLimitCount},
     telemetry::{ServiceStats, TableMutex, Telemetry, UserGuard, UserStats},
 };
@@ -18,17 +22,14 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// The maximum number of users at the same time. User ids are random 24-bit numbers: with 2^20 in use, one of 16 is
-/// taken, so that a free one is found after few attempts.
+/// The maximum number of users at the same time. User ids have 24 bits: with 2^20 in use, one of 16 is taken, so that a
+/// free one is found after few attempts.
 const MAX_USERS: usize = 1 << 20;
-
-/// The port of a service and the address of a client: what makes a user.
-type UserAddr = (u16, IpAddr);
 
 /// One client address on one service.
 #[derive(Debug)]
 pub(super) struct User {
-    /// The random id by which screens, logs and commands name the user.
+    /// The id by which screens, logs and commands name the user.
     id: UserChannelId,
     /// The telemetry guard of the user; its drop reports that the user has left.
     guard: UserGuard,
@@ -37,8 +38,6 @@ pub(super) struct User {
     last_stream: AtomicU32,
     /// The rate limit of all streams of this user together.
     limit: Arc<RateLimit>,
-    /// Aborts all streams of this user when it is cancelled.
-    cancel: CancellationToken,
 }
 
 /// All users: found by address when a connection arrives, and by id when the operator names one.
@@ -50,16 +49,20 @@ pub(super) struct Users {
     abort: CancellationToken,
     /// Counts the rate limits that are set in the whole server.
     limit_count: RateLimitCount,
+    /// The key from which user ids are derived.
+    id_key: UserIdKey,
     /// The users by address and by id.
     table: TableMutex<UserTable>,
 }
 
-/// The users by address, and the address of each id. Both maps hold the same users.
+/// The users by address, those that have left, and the address of each id.
 #[derive(Debug, Default)]
 struct UserTable {
     /// The users by service port and client address.
     by_addr: HashMap<UserAddr, UserEntry>,
-    /// The key in `by_addr` of each user, by user id.
+    /// The users that have left, whose ids no other user gets.
+    departed: DepartedUsers,
+    /// The key in `by_addr` or `departed` of each user, by user id.
     by_id: HashMap<UserChannelId, UserAddr>,
 }
 
@@ -72,10 +75,12 @@ struct UserEntry {
     connections: usize,
     /// When the last connection ended; `None` while there is one.
     idle_since: Option<Instant>,
+    /// Aborts the streams of this user when it is cancelled: those that were admitted since the user was last killed.
+    cancel: CancellationToken,
 }
 
 /// Keeps a user in the table for the lifetime of one of its connections. After the last one, the user stays for the
-/// retention time, so that its next connection has the same user id.
+/// retention time, so that a client with one connection after the other does not come and go; its id is kept for longer.
 #[derive(Debug)]
 pub(super) struct UserLease {
     /// The table of users. Weak, so that a lease that outlives the server does not keep it.
@@ -84,14 +89,32 @@ pub(super) struct UserLease {
     addr: UserAddr,
     /// The user that the connection belongs to.
     user: Arc<User>,
+    /// Aborts the connection, with the others that the user has now.
+    cancel: CancellationToken,
     /// The key of the connection's stream.
     pub(super) key: StreamKey,
 }
 
+impl UserTable {
+    /// Returns the id of a user that is not in the table, and the number of its last stream: those that it had before, or
+    /// the id that is derived from its address. Where another user has that one, present or departed, the next one is
+    /// derived, so that no id names two users. `None` if all ids are taken, which `MAX_USERS` prevents.
+    fn assign_id(&mut self, addr: UserAddr, key: &UserIdKey) -> Option<DepartedUser> {
+        if let Some(departed) = self.departed.take(&addr) {
+            return Some(departed);
+        }
+        let (port, ip) = addr;
+        let mut derived = (0..=u32::MAX).map(|attempt| key.derive(port, ip, attempt));
+        let id = derived.find(|id| !self.by_id.contains_key(id))?;
+        self.by_id.insert(id, addr);
+        Some(DepartedUser { id, last_stream: 0 })
+    }
+}
+
 impl UserLease {
-    /// Returns the token that aborts all streams of this user when it is cancelled.
+    /// Returns the token that aborts the connection when the user is killed.
     pub(super) fn cancel(&self) -> &CancellationToken {
-        &self.user.cancel
+        &self.cancel
     }
 
     /// Returns the telemetry guard of the user.
@@ -109,10 +132,7 @@ impl Drop for UserLease {
     fn drop(&mut self) {
         let Some(users) = self.users.upgrade() else { return };
         let mut table = users.table.lock();
-        // A killed user is no longer in the table, and its address may belong to a new one.
-        if let Some(entry) = table.by_addr.get_mut(&self.addr)
-            && Arc::ptr_eq(&entry.user, &self.user)
-        {
+        if let Some(entry) = table.by_addr.get_mut(&self.addr) {
             entry.connections -= 1;
             if entry.connections == 0 {
                 entry.idle_since = Some(Instant::now());
@@ -122,17 +142,24 @@ impl Drop for UserLease {
 }
 
 impl Users {
-    /// Creates an empty table. Cancelling `abort` aborts the streams of all users.
+    /// Creates an empty table whose user ids are derived from `id_key`. Cancelling `abort` aborts the streams of all users.
     pub(super) fn new(
         telemetry: Arc<Telemetry>,
         abort: CancellationToken,
         limit_count: &RateLimitCount,
+        id_key: UserIdKey,
     ) -> Arc<Self> {
-        Arc::new(Self { telemetry, abort, limit_count: limit_count.clone(), table: TableMutex::default() })
+        Arc::new(Self {
+            telemetry,
+            abort,
+            limit_count: limit_count.clone(),
+            id_key,
+            table: TableMutex::default(),
+        })
     }
 
-    /// Admits one connection from `ip` to `service`, and adds its user to the table if it is new. Its stream gets a key
-    /// for which `is_open` is false. Returns `None` if there are [`MAX_USERS`] users.
+    /// Admits a connection from `ip` to a service: adds the user if it is new, and assigns the next stream id, except those
+    /// that are open. Returns `None` if there are too many users.
     pub(super) fn admit(
         self: &Arc<Self>,
         service: &Arc<ServiceStats>,
@@ -141,28 +168,26 @@ impl Users {
     ) -> Option<UserLease> {
         let addr = (service.key.port, ip);
         let mut table = self.table.lock();
-        let UserTable { by_addr, by_id } = &mut *table;
-        let is_new = !by_addr.contains_key(&addr);
+        let is_new = !table.by_addr.contains_key(&addr);
         if is_new {
-            if by_addr.len() >= MAX_USERS {
+            if table.by_addr.len() >= MAX_USERS {
                 return None;
             }
-            let id = std::iter::repeat_with(|| UserChannelId::new(rand::random()))
-                .find(|id| !by_id.contains_key(id))?;
-            by_id.insert(id, addr);
+            let DepartedUser { id, last_stream } = table.assign_id(addr, &self.id_key)?;
             let user = User {
                 id,
                 guard: self.telemetry.register_user(id, ip, service),
-                last_stream: AtomicU32::new(0),
+                last_stream: AtomicU32::new(last_stream),
                 limit: RateLimit::new(&self.limit_count),
-                cancel: self.abort.child_token(),
             };
-            by_addr.insert(addr, UserEntry { user: Arc::new(user), connections: 0, idle_since: None });
+            let cancel = self.abort.child_token();
+            let entry = UserEntry { user: Arc::new(user), connections: 0, idle_since: None, cancel };
+            table.by_addr.insert(addr, entry);
         }
-        let entry = by_addr.get_mut(&addr)?;
+        let entry = table.by_addr.get_mut(&addr)?;
         entry.connections += 1;
         entry.idle_since = None;
-        let user = entry.user.clone();
+        let (user, cancel) = (entry.user.clone(), entry.cancel.clone());
         // An event must not be emitted under the lock, for which all new connections wait. Of two connections that a new
         // user opens at the same time, the second may therefore be reported before the user is.
         drop(table);
@@ -171,19 +196,20 @@ impl Users {
         }
         let stream = next_free_id(&user.last_stream, |number| is_open(StreamKey::new(user.id, number)));
         let key = StreamKey::new(user.id, stream);
-        Some(UserLease { users: Arc::downgrade(self), addr, user, key })
+        Some(UserLease { users: Arc::downgrade(self), addr, user, cancel, key })
     }
 
-    /// Aborts all streams of a user and removes it from the table, so that the next connection from its address is a
-    /// new user. Returns the number of its connections, or `None` if there is no such user.
+    /// Aborts all streams that a user has now. Its next connection belongs to the same user. Returns the number of its
+    /// connections, or `None` if there is no such user.
     pub(super) fn kill(&self, id: UserChannelId) -> Option<usize> {
-        let entry = {
+        let (cancel, connections) = {
             let mut table = self.table.lock();
-            let addr = table.by_id.remove(&id)?;
-            table.by_addr.remove(&addr)?
+            let UserTable { by_addr, by_id, .. } = &mut *table;
+            let entry = by_addr.get_mut(by_id.get(&id)?)?;
+            (std::mem::replace(&mut entry.cancel, self.abort.child_token()), entry.connections)
         };
-        entry.user.cancel.cancel();
-        Some(entry.connections)
+        cancel.cancel();
+        Some(connections)
     }
 
     /// Returns the counters and the rate limit of a user, or `None` if there is no such user.
@@ -193,17 +219,21 @@ impl Users {
         Some((user.guard.stats().clone(), user.limit.clone()))
     }
 
-    /// Removes the users whose last connection ended at least `retention` before `now`.
+    /// Removes the users whose last connection ended at least `retention` before `now`. Their ids are kept.
     pub(super) fn remove_idle(&self, now: Instant, retention: Duration) {
         let mut removed = Vec::new();
         {
             let mut table = self.table.lock();
-            let UserTable { by_addr, by_id } = &mut *table;
+            let UserTable { by_addr, departed, by_id } = &mut *table;
             let is_expired = |entry: &UserEntry| {
                 entry.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= retention)
             };
-            for (_, entry) in by_addr.extract_if(|_, entry| is_expired(entry)) {
-                by_id.remove(&entry.user.id);
+            for (addr, entry) in by_addr.extract_if(|_, entry| is_expired(entry)) {
+                let user = &entry.user;
+                let user = DepartedUser { id: user.id, last_stream: user.last_stream.load(Relaxed) };
+                if let Some(forgotten) = departed.add(addr, user) {
+                    by_id.remove(&forgotten.id);
+                }
                 removed.push(entry);
             }
         }

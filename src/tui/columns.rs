@@ -248,7 +248,7 @@ table_columns! {
 table_columns! {
     /// A column of the users table. An unfolded user's streams are rows of the same columns.
     UserColumn {
-        Name = text("USER", 10, 10).drop_rank(0).help("user id: one client address on one service");
+        Name = text("USER", 10, 10).drop_rank(0).help("user id: one client address on one service, which has the same id whenever it returns");
         Address = text("ADDRESS", 15, 39).drop_rank(5).help("IP address of the user; the content of a stream");
         Service = text("SERVICE", 8, 14).drop_rank(6).help("service that the user uses; the proxy of a stream");
         Streams = figure("STREAMS", 7, 7).drop_rank(1).help("open streams; the state of a stream");
@@ -257,10 +257,10 @@ table_columns! {
         Limit = text("LIMIT", LIMIT_WIDTH, LIMIT_WIDTH).drop_rank(4).help("rate limits of the user or the stream");
         TrafficShare = text("TRAFFIC %", 13, 20).drop_rank(9)
             .help("share of all traffic, both directions together; the progress of a stream");
-        Up = figure("UP", 6, 6).drop_rank(8).help("bytes uploaded since the user first connected");
-        Down = figure("DOWN", 6, 6).drop_rank(8).help("bytes downloaded since the user first connected");
-        TotalStreams = figure("TOTAL STREAMS", 13, 13).drop_rank(10).help("streams since the user first connected");
-        Age = figure("AGE", 6, 6).drop_rank(7).help("time since the user first connected");
+        Up = figure("UP", 6, 6).drop_rank(8).help("bytes uploaded since the user connected; it has left 5 s after its last stream");
+        Down = figure("DOWN", 6, 6).drop_rank(8).help("bytes downloaded since the user connected");
+        TotalStreams = figure("TOTAL STREAMS", 13, 13).drop_rank(10).help("streams since the user connected");
+        Age = figure("AGE", 6, 6).drop_rank(7).help("time since the user connected");
     }
 }
 

@@ -81,6 +81,7 @@ impl Terminal {
         command.env_remove("UNDERPASS_TOKEN");
         // The tests must not read the key bindings of the user who runs them.
         command.env("XDG_CONFIG_HOME", "/nonexistent");
+        command.env("STATE_DIRECTORY", env!("CARGO_TARGET_TMPDIR"));
         for (name, value) in environment {
             command.env(name, value);
         }

@@ -74,7 +74,7 @@ impl World {
             grace_period: script.grace,
             proxy_wait_timeout: script.wait,
             initial_window: script.window,
-            user_id_retention: Duration::from_millis(20),
+            user_retention: Duration::from_millis(20),
             drain_timeout: Duration::from_secs(5),
             ..ServerConfig::default()
         };

@@ -86,6 +86,8 @@ impl Process {
 
     /// Runs a command.
     pub fn spawn(mut command: Command) -> Self {
+        // Not the directory of a server that is installed on the machine.
+        command.env("STATE_DIRECTORY", env!("CARGO_TARGET_TMPDIR"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let name = format!("{:?}", command.as_std());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));

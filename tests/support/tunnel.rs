@@ -66,7 +66,7 @@ impl Tunnel {
             listen: LOOPBACK,
             bind: LOOPBACK.ip(),
             drain_timeout: DRAIN,
-            user_id_retention: Duration::from_millis(100),
+            user_retention: Duration::from_millis(100),
             // All users of a test come from one address, and mostly to one service with one proxy.
             max_streams_per_address: Some(usize::MAX),
             max_streams_per_service: Some(usize::MAX),

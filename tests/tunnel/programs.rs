@@ -134,6 +134,27 @@ async fn a_generated_token_is_kept_in_a_file_and_not_in_the_log() {
     }
 }
 
+/// Operators find a client again by its id, in logs and on the screen.
+#[tokio::test]
+async fn a_user_has_the_same_id_after_a_restart_of_the_server() {
+    let state = format!("{}/kept-user-ids", env!("CARGO_TARGET_TMPDIR"));
+    _ = std::fs::remove_dir_all(&state);
+    let origin = target::origin(None).await;
+    let mut port = 0;
+    let mut lines = Vec::new();
+    for _ in 0..2 {
+        let (mut server, addr) = server(&["--state-dir", &state]).await;
+        let (_proxy, public) = proxy(addr, port, origin.addr, &[]).await;
+        port = public.port();
+        assert_eq!(fetch(public, "/file/1000").await.unwrap().length, 1000);
+        // `stream 3F9A1C:1 ended: finished …`
+        let line = server.line("ended: finished").await;
+        lines.push(line.split("stream ").nth(1).unwrap().split(' ').next().unwrap().to_owned());
+    }
+    assert_eq!(lines[0], lines[1]);
+    assert!(lines[0].ends_with(":1"), "{lines:?}");
+}
+
 #[tokio::test]
 async fn sigkill_of_a_proxy_resets_its_users_only() {
     for format in ["binary", "text"] {

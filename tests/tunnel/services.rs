@@ -218,7 +218,7 @@ fn config_like(tunnel: &Tunnel) -> ServerConfig {
     ServerConfig {
         listen: tunnel.addr,
         bind: tunnel.addr.ip(),
-        user_id_retention: user_linger,
+        user_retention: user_linger,
         ..ServerConfig::default()
     }
 }

@@ -83,8 +83,8 @@ pub(super) struct ServerArgs {
     /// The token, and where it is read from
     #[command(flatten)]
     pub(super) token: TokenArgs,
-    /// Directory of the token that the server generates and keeps if none is given [default: $STATE_DIRECTORY, for root
-    /// /var/lib/underpass, else ~/.local/state/underpass]
+    /// Directory of what outlasts a restart: the key from which user ids are derived, and the token that the server generates
+    /// if none is given [default: $STATE_DIRECTORY, for root /var/lib/underpass, else ~/.local/state/underpass]
     #[arg(long, value_name = "DIR")]
     pub(super) state_dir: Option<PathBuf>,
     /// Load-balancing policy: how new streams are assigned to the proxies of a service

@@ -4,7 +4,8 @@ use super::*;
 
 fn users() -> (Arc<Telemetry>, Arc<Users>, Arc<ServiceStats>) {
     let telemetry = Telemetry::new();
-    let users = Users::new(telemetry.clone(), CancellationToken::new(), &RateLimitCount::default());
+    let key = UserIdKey::new([7; 32]);
+    let users = Users::new(telemetry.clone(), CancellationToken::new(), &RateLimitCount::default(), key);
     let service = telemetry.service_opened("8080".parse().unwrap());
     (telemetry, users, service.stats().clone())
 }
@@ -24,7 +25,7 @@ fn connections_from_one_address_are_numbered_streams_of_one_user() {
 }
 
 #[test]
-fn an_idle_user_keeps_its_id_for_the_retention_time() {
+fn a_user_that_returns_has_the_same_id_and_goes_on_counting_its_streams() {
     let (telemetry, users, service) = users();
     let addr = "192.0.2.1".parse().unwrap();
     let first = users.admit(&service, addr, |_| false).unwrap().key;
@@ -33,21 +34,65 @@ fn an_idle_user_keeps_its_id_for_the_retention_time() {
     assert_eq!(users.admit(&service, addr, |_| false).unwrap().key, StreamKey::new(first.user, 2));
     users.remove_idle(Instant::now() + retention, retention);
     assert_eq!((telemetry.totals().users_current, users.len()), (0, 0));
+    assert_eq!(users.admit(&service, addr, |_| false).unwrap().key, StreamKey::new(first.user, 3));
+    assert_eq!(telemetry.totals().users_current, 1);
+}
+
+/// With a kept key, a restarted server is such a table.
+#[test]
+fn another_table_with_the_same_key_has_the_same_ids() {
+    let (_, users, service) = users();
+    let (_, restarted, same_service) = self::users();
+    for number in 0..100 {
+        let addr = IpAddr::from([192, 0, 2, number]);
+        let key = users.admit(&service, addr, |_| false).unwrap().key;
+        assert_eq!(restarted.admit(&same_service, addr, |_| false).unwrap().key, key);
+    }
+}
+
+/// Found by trying addresses: two whose first id is the same. Of 24 bits, 5,000 users have one such pair.
+fn colliding_addresses() -> [IpAddr; 2] {
+    let key = UserIdKey::new([7; 32]);
+    let mut by_id = HashMap::new();
+    let addresses = (0..).map(|number: u32| IpAddr::from(number.to_be_bytes()));
+    addresses
+        .into_iter()
+        .find_map(|addr| by_id.insert(key.derive(8080, addr, 0), addr).map(|other| [other, addr]))
+        .unwrap()
 }
 
 #[test]
-fn the_next_connection_of_a_killed_user_is_a_new_user() {
+fn no_two_users_have_one_id_whether_present_or_departed() {
+    let [first, second] = colliding_addresses();
+    let (_, users, service) = users();
+    let one = users.admit(&service, first, |_| false).unwrap();
+    let other = users.admit(&service, second, |_| false).unwrap();
+    let (one_id, other_id) = (one.key.user, other.key.user);
+    assert_ne!(one_id, other_id);
+    assert_eq!(users.kill(other_id), Some(1));
+    assert!(other.cancel().is_cancelled() && !one.cancel().is_cancelled());
+    // The second comes back first, and must not take the id that names the first in the history.
+    drop((one, other));
+    users.remove_idle(Instant::now() + Duration::from_secs(9), Duration::ZERO);
+    assert_eq!(users.len(), 0);
+    assert_eq!(users.admit(&service, second, |_| false).unwrap().key, StreamKey::new(other_id, 2));
+    assert_eq!(users.admit(&service, first, |_| false).unwrap().key, StreamKey::new(one_id, 2));
+}
+
+#[test]
+fn a_killed_user_keeps_its_id_and_its_next_connection_is_served() {
     let (_telemetry, users, service) = users();
     let addr = "192.0.2.1".parse().unwrap();
     let lease = users.admit(&service, addr, |_| false).unwrap();
     assert_eq!(users.kill(lease.key.user), Some(1));
     assert!(lease.cancel().is_cancelled());
-    assert_eq!(users.kill(lease.key.user), None);
     let next = users.admit(&service, addr, |_| false).unwrap();
+    assert_eq!(next.key, StreamKey::new(lease.key.user, 2));
     drop(lease);
     assert!(!next.cancel().is_cancelled());
     users.remove_idle(Instant::now() + Duration::from_secs(9), Duration::from_secs(5));
-    assert_eq!(users.len(), 1, "the new user still has a connection");
+    assert_eq!(users.len(), 1, "the user still has a connection");
+    assert_eq!(users.kill(UserChannelId::new(next.key.user.bits() ^ 1)), None);
 }
 
 /// A load balancer in front of a public port is one user, which opens 2^32 streams in days.
@@ -56,7 +101,7 @@ fn after_the_last_stream_number_those_of_open_streams_are_skipped() {
     let (_telemetry, users, service) = users();
     let addr = "192.0.2.1".parse().unwrap();
     let first = users.admit(&service, addr, |_| false).unwrap();
-    first.user.last_stream.store(u32::MAX - 1, std::sync::atomic::Ordering::Relaxed);
+    first.user.last_stream.store(u32::MAX - 1, Relaxed);
     let is_open = |key| key == first.key;
     let keys = [(); 3].map(|()| users.admit(&service, addr, is_open).unwrap().key);
     assert_eq!(keys, [u32::MAX, 2, 3].map(|number| StreamKey::new(first.key.user, number)));

@@ -1,6 +1,10 @@
-//! The rows of users: client addresses with open streams.
+//! The rows of users: client addresses with open streams, and those that have left recently.
 
-use std::{collections::HashMap, net::IpAddr, time::Instant};
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use super::{
     RowId,
@@ -11,6 +15,11 @@ use crate::{
     telemetry::UserSnapshot,
 };
 
+/// How long the row of a user that has left is kept: as long as the rows of its streams.
+const KEEP_LEFT: Duration = Duration::from_secs(300);
+/// How many users that have left are kept, so that those with one connection do not crowd out the others.
+const MAX_LEFT: usize = 50;
+
 /// The row of one user: a client address on one service. Rates are in bytes per second.
 #[derive(Debug, Clone)]
 pub(crate) struct UserRow {
@@ -18,8 +27,10 @@ pub(crate) struct UserRow {
     pub(crate) addr: IpAddr,
     /// The public port that the user connected to, and its group.
     pub(crate) service: ServiceKey,
-    /// When the user opened its first stream.
+    /// When the user opened its first stream; after it had left, when it returned. Its figures count from then.
     pub(crate) since: Instant,
+    /// When the user was found to have left; `None` while it is connected.
+    pub(crate) left: Option<Instant>,
     /// Bytes forwarded to this user since it first connected.
     pub(crate) down: u64,
     /// Bytes forwarded from this user since it first connected.
@@ -34,7 +45,9 @@ pub(crate) struct UserRow {
     pub(crate) streams_total: u64,
     /// The rate limits that the operator set for all streams of this user together.
     pub(crate) limits: RateLimits,
-    /// The number of the last snapshot that contained the user.
+    /// The serial number that snapshots give the user; another one after it has returned.
+    number: u64,
+    /// The number of the last snapshot that contained the user; 0 before the first, and after it has returned.
     last_sample: u64,
 }
 
@@ -66,6 +79,10 @@ pub(crate) struct UserRows {
     by_id: HashMap<UserChannelId, usize>,
     /// The ids of all users, in the order in which they connected.
     order: Vec<UserChannelId>,
+    /// The users that have left, and when; the first one first. A user that has returned since is one of them, too.
+    departures: VecDeque<(UserChannelId, Instant)>,
+    /// The number of users that have not left.
+    connected: usize,
     /// For each position of the last snapshot, the number and the slot of its user: in the next one they are mostly
     /// the same.
     slot_hints: Vec<(u64, usize)>,
@@ -83,7 +100,12 @@ impl UserRows {
         &self.order
     }
 
-    /// Returns the row of a user; `None` where the last snapshot did not contain the user.
+    /// Returns the number of users that have not left.
+    pub(crate) fn connected_count(&self) -> usize {
+        self.connected
+    }
+
+    /// Returns the row of a user; `None` where the user has not been seen, or has left long ago.
     pub(crate) fn get(&self, id: UserChannelId) -> Option<&UserRow> {
         self.slots[*self.by_id.get(&id)?].as_ref()
     }
@@ -108,14 +130,21 @@ impl UserRows {
             (user.down_rate, user.up_rate) = (rates.0.into(), rates.1.into());
         }
         self.slot_hints = slot_hints;
-        if self.by_id.len() > snapshots.len() {
-            self.drop_missing();
+        if self.connected > snapshots.len() {
+            self.mark_missing_as_left(now);
         }
+        self.drop_departed(now);
     }
 
-    /// Returns the index in `slots` of this user's row, after adding a row if the user is new.
+    /// Returns the index in `slots` of this user's row, after adding a row if the user is new. One that has returned has its
+    /// row again.
     fn slot_of(&mut self, snapshot: &UserSnapshot, server_started: Instant) -> usize {
+        let since = server_started + snapshot.connected_at;
         if let Some(&known) = self.by_id.get(&snapshot.id) {
+            if let Some(user) = self.slots[known].as_mut().filter(|user| user.number != snapshot.number) {
+                self.connected += usize::from(user.left.take().is_some());
+                (user.number, user.since, user.last_sample) = (snapshot.number, since, 0);
+            }
             return known;
         }
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -126,7 +155,8 @@ impl UserRows {
         self.slots[slot] = Some(UserRow {
             addr: snapshot.addr,
             service: snapshot.service.clone(),
-            since: server_started + snapshot.connected_at,
+            since,
+            left: None,
             down: 0,
             up: 0,
             down_rate: 0.0,
@@ -134,25 +164,53 @@ impl UserRows {
             streams: 0,
             streams_total: 0,
             limits: RateLimits::default(),
+            number: snapshot.number,
             last_sample: 0,
         });
+        self.connected += 1;
         self.by_id.insert(snapshot.id, slot);
         self.order.push(snapshot.id);
         slot
     }
 
-    /// Removes the users that the last snapshot does not contain.
-    fn drop_missing(&mut self) {
-        let (slots, free, sample) = (&mut self.slots, &mut self.free, self.sample_number);
-        self.by_id.retain(|_, slot| {
-            let there = slots[*slot].as_ref().is_some_and(|user| user.last_sample == sample);
-            if !there {
-                slots[*slot] = None;
-                free.push(*slot);
+    /// Marks the users that the last snapshot does not contain: they have left, and have no streams and no limits any more.
+    fn mark_missing_as_left(&mut self, now: Instant) {
+        for id in &self.order {
+            let slot = self.by_id.get(id).and_then(|slot| self.slots.get_mut(*slot)?.as_mut());
+            let is_missing =
+                |user: &&mut UserRow| user.left.is_none() && user.last_sample != self.sample_number;
+            if let Some(user) = slot.filter(is_missing) {
+                user.left = Some(now);
+                (user.down_rate, user.up_rate, user.streams) = (0.0, 0.0, 0);
+                user.limits = RateLimits::default();
+                self.departures.push_back((*id, now));
+                self.connected -= 1;
             }
-            there
-        });
-        let by_id = &self.by_id;
-        self.order.retain(|id| by_id.contains_key(id));
+        }
+    }
+
+    /// Drops the users that left more than [`KEEP_LEFT`] ago, and the first ones beyond [`MAX_LEFT`].
+    fn drop_departed(&mut self, now: Instant) {
+        let mut has_dropped = false;
+        while let Some(&(id, at)) = self.departures.front() {
+            let slot = self.by_id.get(&id).copied();
+            let is_gone = |slot: &usize| self.slots[*slot].as_ref().is_some_and(|user| user.left == Some(at));
+            let slot = slot.filter(is_gone);
+            let is_expired = now.saturating_duration_since(at) >= KEEP_LEFT;
+            if slot.is_some() && !is_expired && self.departures.len() <= MAX_LEFT {
+                break;
+            }
+            self.departures.pop_front();
+            if let Some(slot) = slot {
+                self.by_id.remove(&id);
+                self.slots[slot] = None;
+                self.free.push(slot);
+                has_dropped = true;
+            }
+        }
+        if has_dropped {
+            let by_id = &self.by_id;
+            self.order.retain(|id| by_id.contains_key(id));
+        }
     }
 }

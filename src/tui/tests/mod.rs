@@ -5,6 +5,7 @@ mod fixture;
 mod interaction;
 mod names;
 mod reducer;
+mod returning_users;
 mod safety;
 mod screens;
 mod selection;

@@ -154,6 +154,10 @@ pub(super) fn limit_target(model: &mut Model) -> Option<LimitTarget> {
             _ => LimitScope::Proxy(connected_proxy(model)?.id),
         },
         (ScreenId::Sessions, None) if !is_stream_of_user(model) => match user(model) {
+            Some(user) if model.live.users.get(user).is_some_and(|user| user.left.is_some()) => {
+                model.notify(NoticeLevel::Info, format!("user {user} has left: it has no limits"));
+                return None;
+            }
             Some(user) => LimitScope::User(user),
             None => {
                 model.notify(NoticeLevel::Info, "no user selected");

@@ -27,7 +27,7 @@ const STREAM_INDENT: usize = 4;
 pub(super) fn draw(model: &Model, area: Rect, buf: &mut Buffer) {
     let theme = &model.theme;
     let lines = &model.sessions_screen.lines;
-    let users = model.shown().users.order().len() as u64;
+    let users = model.shown().users.connected_count() as u64;
     let row =
         format!("row {} of {} ", model.sessions_screen.cursor.index() + 1, format::count(lines.len() as u64));
     let count = format!("  {} active", format::count(users));
@@ -88,8 +88,8 @@ fn fit_columns(model: &Model, visible: &[UserLine], width: u16) -> FittedColumns
     FittedColumns::fit(width.into(), requests, FitPolicy::StopAtFirstMisfit)
 }
 
-/// Returns the row of a user. `total_rate` is the traffic of all users in bytes per second, of which the row shows a
-/// share.
+/// Returns the row of a user, which is one sentence if it has left. `total_rate` is the traffic of all users in bytes per
+/// second, of which the row shows a share.
 fn user_row(
     model: &Model,
     columns: &FittedColumns<UserColumn>,
@@ -98,6 +98,13 @@ fn user_row(
     total_rate: f64,
 ) -> Line<'static> {
     let theme = &model.theme;
+    if let Some(left) = user.left {
+        let ago = format::age(model.shown().now.saturating_duration_since(left));
+        let bytes = format::bytes_with_unit(user.down.saturating_add(user.up));
+        let streams = format::counted(user.streams_total, "stream");
+        let text = format!("  {id} {} left {ago} ago; {bytes} in {streams}", user.addr);
+        return Line::styled(text, theme.faint);
+    }
     table::row(columns, |column, width| {
         Cell::from(match column {
             UserColumn::Name => {
