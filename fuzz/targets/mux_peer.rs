@@ -69,7 +69,6 @@ impl Owner {
         let config = MuxConfig {
             initial_window: WINDOW,
             max_window: MAX_WINDOW,
-            max_window_growth: 30_000,
             max_streams: MAX_STREAMS,
             peer_has_flow_control: text.is_none(),
             ..MuxConfig::default()
@@ -106,7 +105,7 @@ impl Owner {
     fn receive(&mut self, channel: u16, kind: u8, stream: u32, [a, b, c]: [u8; 3]) {
         let (offset, len) = (edge_number(a, b), usize::from(c) * 16);
         if let Some(peer) = &mut self.text {
-            if peer.must_stop_reading() {
+            if peer.must_stop_reading(self.mux.budget()) {
                 return;
             }
             let key = StreamKey::new(UserChannelId::new(stream / 8), stream % 8);

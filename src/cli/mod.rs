@@ -5,6 +5,7 @@ pub mod demo;
 mod descriptors;
 mod host;
 mod log;
+mod memory;
 mod output;
 mod proxy;
 mod run_demo;

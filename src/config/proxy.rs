@@ -82,6 +82,8 @@ pub struct ProxyConfig {
     /// The most streams that may be open at the same time; further ones are refused, and the server offers them to other
     /// proxies.
     pub max_streams: usize,
+    /// The memory budget of the buffers of all streams together, in bytes.
+    pub memory_budget: u64,
     /// The largest payload of a DATA frame, in bytes; `None` derives it from the rate of the channel.
     pub max_chunk: Option<usize>,
     /// How long open streams may continue after the proxy was asked to stop.
@@ -115,6 +117,7 @@ impl ProxyConfig {
             weight: None,
             format: ProxyFormat::Binary,
             max_streams: 50_000,
+            memory_budget: 1 << 30,
             max_chunk: None,
             // Less than the 10 s after which `docker stop` kills, with the clean-up after it.
             drain_timeout: Duration::from_secs(8),

@@ -67,8 +67,8 @@ pub struct ServerConfig {
     pub idle_service_timeout: Duration,
     /// The initial flow-control window of a stream, in bytes. It grows with the bandwidth-delay product of the path.
     pub initial_window: u32,
-    /// The memory budget for window growth of all streams together, in bytes.
-    pub window_budget: u64,
+    /// The memory budget of the buffers of all streams together, in bytes.
+    pub memory_budget: u64,
     /// The largest payload of a DATA frame, in bytes; `None` derives it from the rate of the channel.
     pub max_chunk: Option<usize>,
     /// Whether one stream may use several channels of its proxy at the same time (multipath striping).
@@ -77,7 +77,7 @@ pub struct ServerConfig {
     pub congestion: CongestionControl,
     /// Whether to detect the protocol of streams from their first bytes.
     pub inspect_protocols: bool,
-    /// The most user connections that may be open at the same time.
+    /// The most user connections that may be open at the same time, unless the memory budget allows fewer.
     pub max_streams: usize,
     /// The most user connections from one client address (IPv6: one /64) that may be open at the same time; `None`: half of
     /// `max_streams`.
@@ -125,7 +125,7 @@ impl Default for ServerConfig {
             user_id_key: UserIdKey::new(rand::random()),
             idle_service_timeout: Duration::from_secs(30),
             initial_window: 256 * 1024,
-            window_budget: 1 << 30,
+            memory_budget: 1 << 30,
             max_chunk: None,
             stripe: true,
             congestion: CongestionControl::default(),

@@ -187,7 +187,6 @@ impl ProtocolInspector {
     }
 
     /// Returns how many bytes of the peers are buffered.
-    #[cfg(test)]
     pub(super) fn buffered_bytes(&self) -> usize {
         let pending = self.pending.iter().map(|request| request.method.len() + request.target.len());
         let heads = self.cached_request.as_ref().map_or(0, |cached| cached.bytes.len())

@@ -20,4 +20,4 @@ mod properties;
 mod tests;
 
 pub use inspector::ProtocolInspector;
-pub(crate) use stream::StreamInspector;
+pub(crate) use stream::{DetectionMemory, StreamInspector};

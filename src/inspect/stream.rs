@@ -20,7 +20,9 @@ use crate::telemetry::StreamStats;
 /// detection, which sets both; if a concurrent update overwrites that, the next call finds the inspector finished and sets
 /// it again.
 #[derive(Debug)]
-pub(crate) struct StreamInspector {
+pub(crate) struct StreamInspector<M: DetectionMemory = ()> {
+    /// Where the bytes are counted that the parser buffers.
+    memory: M,
     /// How many of the next upload bytes need not be examined.
     upload_skip: AtomicU64,
     /// How many of the next download bytes need not be examined.
@@ -29,26 +31,52 @@ pub(crate) struct StreamInspector {
     state: Mutex<InspectionState>,
 }
 
+/// The memory that detection on all streams together may use.
+pub(crate) trait DetectionMemory {
+    /// Records that the parser of a stream buffers `after` bytes instead of `before`. Returns false, and records nothing, if
+    /// there is no memory for so many more: detection ends then.
+    fn resize(&self, before: u64, after: u64) -> bool;
+}
+
+/// Memory without a limit.
+impl DetectionMemory for () {
+    fn resize(&self, _: u64, _: u64) -> bool {
+        true
+    }
+}
+
+/// Buffered bytes are counted in multiples of this, rounded down: most streams buffer less, and one of HTTP requests
+/// changes it with each of them. What is not counted belongs to what every stream takes.
+const COUNTED_MULTIPLE: u64 = 2048;
+
 /// The life of an inspection.
 #[derive(Debug)]
 enum InspectionState {
     /// No byte has passed; nothing is allocated.
     NotStarted,
-    /// Bytes are examined.
-    Active(Box<ProtocolInspector>),
+    /// Bytes are examined. The number of buffered bytes was [recorded](DetectionMemory::resize).
+    Active(Box<ProtocolInspector>, u64),
     /// Nothing more is examined; the parser's memory is freed.
     Finished,
 }
 
+#[cfg(test)]
 impl StreamInspector {
+    /// Creates an inspector whose memory is not limited.
+    pub(super) fn new(enabled: bool) -> Self {
+        Self::with_memory(enabled, ())
+    }
+}
+
+impl<M: DetectionMemory> StreamInspector<M> {
     /// Creates an inspector that examines the stream if `enabled`, and skips all bytes otherwise.
-    pub(crate) fn new(enabled: bool) -> Self {
+    pub(crate) fn with_memory(enabled: bool, memory: M) -> Self {
         let (skip, state) = if enabled {
             (0, InspectionState::NotStarted)
         } else {
             (ProtocolInspector::SKIP_ALL, InspectionState::Finished)
         };
-        Self { upload_skip: skip.into(), download_skip: skip.into(), state: Mutex::new(state) }
+        Self { memory, upload_skip: skip.into(), download_skip: skip.into(), state: Mutex::new(state) }
     }
 
     /// Examines `bytes` that the user sent. Must be called before they are forwarded, so that the target's response cannot
@@ -89,9 +117,9 @@ impl StreamInspector {
     ) {
         let mut state = self.state.lock();
         if let InspectionState::NotStarted = *state {
-            *state = InspectionState::Active(Box::default());
+            *state = InspectionState::Active(Box::default(), 0);
         }
-        let InspectionState::Active(inspector) = &mut *state else {
+        let InspectionState::Active(inspector, recorded) = &mut *state else {
             skip_counter.store(ProtocolInspector::SKIP_ALL, Relaxed);
             return;
         };
@@ -109,10 +137,25 @@ impl StreamInspector {
         if let Some(content) = inspector.take_update() {
             stats.set_content(content);
         }
-        if inspector.is_finished() {
+        let buffered = inspector.buffered_bytes() as u64 / COUNTED_MULTIPLE * COUNTED_MULTIPLE;
+        let has_memory = buffered == *recorded || self.memory.resize(*recorded, buffered);
+        if has_memory {
+            *recorded = buffered;
+        }
+        if inspector.is_finished() || !has_memory {
+            self.memory.resize(*recorded, 0);
             *state = InspectionState::Finished;
             self.upload_skip.store(ProtocolInspector::SKIP_ALL, Relaxed);
             self.download_skip.store(ProtocolInspector::SKIP_ALL, Relaxed);
+        }
+    }
+}
+
+impl<M: DetectionMemory> Drop for StreamInspector<M> {
+    /// Records that nothing is buffered any more.
+    fn drop(&mut self) {
+        if let InspectionState::Active(_, recorded) = self.state.get_mut() {
+            self.memory.resize(*recorded, 0);
         }
     }
 }

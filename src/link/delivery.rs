@@ -8,9 +8,9 @@ use std::{collections::VecDeque, io, sync::Arc, time::Instant};
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
-use super::{bottleneck::BottleneckTimer, limit::Pacer};
+use super::{bottleneck::BottleneckTimer, limit::Pacer, memory::ReaderWindow};
 use crate::{
-    mux::{self, DataEnd},
+    mux::{DataEnd, MAX_COMPACTED_LEN, MemoryBudget, copy_if_shorter},
     net::MAX_SLICES,
 };
 
@@ -32,9 +32,16 @@ pub(super) trait ReceiveSource {
     fn consume(&self, stream: u32, bytes: u64);
     /// Reports that the end of `stream` was delivered to the local socket.
     fn consume_end(&self, stream: u32);
-    /// Reports that the local socket takes nothing for now. Until the next read the mux copies small chunks that
-    /// arrive for `stream` out of the read buffers, which they would keep alive.
-    fn reader_blocked(&self, stream: u32);
+    /// Reports that the local socket takes nothing for now. Until the next read the mux copies chunks shorter than
+    /// `copied_below` that arrive for `stream` out of the read buffers, which they would keep alive.
+    fn reader_blocked(&self, stream: u32, copied_below: usize);
+    /// Reports that the user or target reads what the local socket takes: its kernel has acknowledged more than it holds
+    /// for one that reads nothing.
+    fn reader_proven(&self, stream: u32);
+    /// Reports that the user or target has read `bytes` bytes at least, although that proves less.
+    fn reader_progress(&self, stream: u32, bytes: u64);
+    /// Returns the memory budget of the process.
+    fn budget(&self) -> &MemoryBudget;
 }
 
 /// Received data of one stream that the local socket has not taken yet.
@@ -70,6 +77,12 @@ pub(super) struct Delivery {
     pub(super) bottleneck: BottleneckTimer,
     /// Bytes that the socket has taken.
     pub(super) delivered_bytes: u64,
+    /// From how many delivered bytes on it is checked whether the user or target reads them; `None` once that is known.
+    pub(super) proof_due_at: Option<u64>,
+    /// What is known of how the user or target reads.
+    pub(super) reader: ReaderWindow,
+    /// Whether the kernel may hold only little unsent data for the socket, because memory was filling when the stream began.
+    pub(super) are_kernel_buffers_small: bool,
     /// The error with which the local socket failed; `None` before, and once the relay task has taken it.
     pub(super) error: Option<io::Error>,
 }
@@ -91,6 +104,9 @@ impl Delivery {
             pacer,
             bottleneck: BottleneckTimer::default(),
             delivered_bytes: 0,
+            proof_due_at: Some(0),
+            reader: ReaderWindow::default(),
+            are_kernel_buffers_small: false,
             error: None,
         }
     }
@@ -136,16 +152,22 @@ impl Delivery {
         self.compacted = self.compacted.saturating_sub(chunks);
     }
 
-    /// Copies the small chunks of the queue out of the read buffers that they share, which they would keep alive
-    /// while they wait. Each chunk is copied at most once. Returns whether the caller has to call
+    /// Copies the chunks of the queue that are shorter than `copied_below` out of the read buffers that they share, which
+    /// they would keep alive while they wait. Each chunk is copied at most once. Returns whether the caller has to call
     /// [`ReceiveSource::reader_blocked`], because the mux does not copy small chunks of the stream yet.
-    pub(super) fn compact(&mut self) -> bool {
+    pub(super) fn compact(&mut self, copied_below: usize) -> bool {
         let compacted = std::mem::replace(&mut self.compacted, self.queue.len());
-        self.queue.range_mut(compacted..).for_each(mux::copy_if_small);
+        self.queue.range_mut(compacted..).for_each(|chunk| copy_if_shorter(chunk, copied_below));
         // The front may be the rest of a chunk that was large.
         if let Some(front) = self.queue.front_mut() {
-            mux::copy_if_small(front);
+            copy_if_shorter(front, copied_below);
         }
         !std::mem::replace(&mut self.is_mux_compacting, true)
+    }
+
+    /// Copies the chunks of the queue, but for long ones, out of the read buffers, because the socket has taken nothing
+    /// for a while.
+    pub(super) fn compact_stalled(&mut self) {
+        self.queue.iter_mut().for_each(|chunk| copy_if_shorter(chunk, MAX_COMPACTED_LEN));
     }
 }

@@ -19,20 +19,21 @@ use std::{
 
 use bytes::Bytes;
 use socket2::SockRef;
-use tokio::sync::Notify;
+use tokio::{net::TcpStream, sync::Notify};
 
 use super::{
     delivery::{Delivery, ReceiveSource, TURN_BUDGET},
     latency::{LatencyObserver, LatencyTimer},
     limit::{Pacer, StreamRateLimits},
     lock::{DeliveryGuard, DeliveryMutex, assert_link_state_unlocked},
+    memory::{copied_below, raise_unsent_limit},
     stream_shared::StreamShared,
 };
 use crate::{
     ids::Direction,
     inspect::StreamInspector,
-    mux::DataEnd,
-    net::{advance, try_write, write_vectored_once},
+    mux::{DataEnd, MemoryBudget, PROVEN_READ_BYTES},
+    net::{SendQueue, advance, try_write, write_vectored_once},
     telemetry::{Bottleneck, StreamPhase, StreamStats},
     wire::{ResetCode, UserAddresses},
 };
@@ -41,6 +42,9 @@ use crate::{
 /// more data waits. Credit that returns early finds the data of the peer's next frames still in the peer's cache, and
 /// every return wakes the peer.
 const CONSUME_REPORT_BYTES: u64 = 256 * 1024;
+
+/// After how many delivered bytes the receive window of the user's or target's kernel is examined again.
+const PROOF_INTERVAL: u64 = 4 * 1024;
 
 /// Parameters of a stream that this side opens.
 #[derive(Debug)]
@@ -64,8 +68,8 @@ pub struct NewStream {
 pub(super) struct Endpoint {
     /// The part that may be used while the link state is locked: number, counters, flags.
     shared: StreamShared,
-    /// Detects the protocol that the stream carries (HTTP, TLS, SSH), for telemetry.
-    inspector: StreamInspector,
+    /// Detects the protocol that the stream carries (HTTP, TLS, SSH), for telemetry; `None` if nothing does.
+    inspector: Option<StreamInspector<MemoryBudget>>,
     /// Rate limits; `None` for a stream that the peer opened, which the peer limits.
     limits: Option<StreamRateLimits>,
     /// Received data that the local socket has not taken yet, with that socket.
@@ -80,21 +84,26 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// Creates the endpoint of a stream that the peer opened: without counters, inspection and rate limits.
     pub(super) fn for_peer_stream(number: u32) -> Self {
-        Self::new(StreamShared::new(number, None, None), false, None)
+        Self::new(StreamShared::new(number, None, None), None, None)
     }
 
     /// Creates the endpoint of a stream that this side opened and that has this number in the mux.
-    pub(super) fn for_own_stream(number: u32, new: NewStream) -> Self {
+    pub(super) fn for_own_stream(number: u32, new: NewStream, budget: &MemoryBudget) -> Self {
         let timer = LatencyTimer::start(new.latency_observer);
-        Self::new(StreamShared::new(number, Some(new.stats), Some(timer)), new.inspect, Some(new.limits))
+        let inspector = new.inspect.then(|| StreamInspector::with_memory(true, budget.clone()));
+        Self::new(StreamShared::new(number, Some(new.stats), Some(timer)), inspector, Some(new.limits))
     }
 
-    /// Creates an endpoint without a local socket. `inspect` says whether to detect the protocol; `limits` are the
-    /// rate limits, if any apply.
-    fn new(shared: StreamShared, inspect: bool, limits: Option<StreamRateLimits>) -> Self {
+    /// Creates an endpoint without a local socket. `inspector` detects the protocol; `limits` are the rate limits, if any
+    /// apply.
+    fn new(
+        shared: StreamShared,
+        inspector: Option<StreamInspector<MemoryBudget>>,
+        limits: Option<StreamRateLimits>,
+    ) -> Self {
         Self {
             shared,
-            inspector: StreamInspector::new(inspect),
+            inspector,
             delivery: DeliveryMutex::new(Delivery::new(Pacer::new(limits.clone(), Direction::Down))),
             limits,
             relay_wake: Notify::new(),
@@ -121,7 +130,9 @@ impl Endpoint {
             if !is_replay {
                 stats.add_up(bytes.len() as u64);
             }
-            self.inspector.inspect_upload(bytes, stats);
+            if let Some(inspector) = &self.inspector {
+                inspector.inspect_upload(bytes, stats);
+            }
         }
     }
 
@@ -185,8 +196,11 @@ impl Endpoint {
 
     /// Delivers as much received data as the local socket takes, and compacts the rest.
     pub(super) fn deliver_locked(&self, source: &impl ReceiveSource, delivery: &mut Delivery) {
-        if !self.write_to_socket(source, delivery) && delivery.compact() {
-            source.reader_blocked(self.shared.number());
+        if !self.write_to_socket(source, delivery) {
+            let copied_below = copied_below(source.budget());
+            if delivery.compact(copied_below) {
+                source.reader_blocked(self.shared.number(), copied_below);
+            }
         }
     }
 
@@ -236,6 +250,9 @@ impl Endpoint {
                 Ok(n) => {
                     self.socket_took(delivery, n);
                     unreported += n as u64;
+                    if delivery.proof_due_at.is_some_and(|at| delivery.delivered_bytes >= at) {
+                        self.check_reader(source, delivery, &socket);
+                    }
                     turn += n as u64;
                 }
                 Err(error) => {
@@ -265,6 +282,35 @@ impl Endpoint {
         true
     }
 
+    /// Finds out whether the user or target reads what the local socket takes: its receive window advances, or the kernel
+    /// has sent, and not only stored, more than is [held](MemoryBudget::proven_bytes) for one that reads nothing.
+    ///
+    /// The window is examined every few KiB, but only where memory is filling: elsewhere a stream needs no proof.
+    fn check_reader(&self, source: &impl ReceiveSource, delivery: &mut Delivery, socket: &TcpStream) {
+        let (budget, delivered) = (source.budget(), delivery.delivered_bytes);
+        let is_tight = delivery.are_kernel_buffers_small || budget.is_tight();
+        if !is_tight && delivered < budget.proven_bytes() {
+            delivery.proof_due_at = Some(delivered + 1);
+            return;
+        }
+        let queue = SendQueue::read(socket);
+        let unsent = queue.map_or(0, SendQueue::unsent_bytes);
+        let missing = budget.proven_bytes().saturating_sub(delivered.saturating_sub(unsent));
+        let read = delivery.reader.on_window_end(queue.and_then(SendQueue::window_end).filter(|_| is_tight));
+        if missing == 0 || read.is_some_and(|bytes| bytes >= PROVEN_READ_BYTES) {
+            delivery.proof_due_at = None;
+            if std::mem::take(&mut delivery.are_kernel_buffers_small) {
+                raise_unsent_limit(socket);
+            }
+            source.reader_proven(self.shared.number());
+            return;
+        }
+        delivery.proof_due_at = Some(delivered + if is_tight { PROOF_INTERVAL } else { missing });
+        if let Some(read) = read {
+            source.reader_progress(self.shared.number(), read);
+        }
+    }
+
     /// Counts and inspects the first `n` bytes of the queue, which the local socket has taken, and removes them.
     pub(super) fn socket_took(&self, delivery: &mut Delivery, n: usize) {
         let is_first = delivery.delivered_bytes == 0;
@@ -274,7 +320,9 @@ impl Endpoint {
                 self.shared.first_byte_delivered();
             }
             stats.add_down(n as u64);
-            self.inspector.inspect_download(&delivery.queue, n, stats);
+            if let Some(inspector) = &self.inspector {
+                inspector.inspect_download(&delivery.queue, n, stats);
+            }
         }
         let before = delivery.queue.len();
         advance(&mut delivery.queue, n);

@@ -18,18 +18,17 @@ use super::{
     endpoint::{Endpoint, NewStream},
     flat_combining::FlatCombiner,
     lock::LinkStateMutex,
+    memory::warn_if_tight,
     scratch::{Scratch, with_scratch},
     state::{AttachmentChange, FollowUp, LinkState},
+    text_peer,
 };
 use crate::{
     ids::StreamKey,
-    mux::{CHUNK_SIZE, ChannelWish, Mux, MuxConfig, OpenError, Role, TextAdapter},
+    mux::{ChannelWish, MemoryBudget, Mux, MuxConfig, OpenError, Role, TextAdapter},
     telemetry::DisconnectReason,
     wire::{Open, ResetCode, TunnelAction, TunnelMessage, text::FieldCount},
 };
-
-/// How often a text peer is pinged.
-const TEXT_PING_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The largest capacity, in follow-ups, of a list that is kept for the next batch: every link and every thread keeps
 /// one.
@@ -68,6 +67,8 @@ pub trait LinkEvents: Send + Sync + 'static {
 pub struct Link {
     /// Whether this process is the server or the proxy of the link.
     role: Role,
+    /// The memory budget of the process.
+    budget: MemoryBudget,
     /// The mux, the channels and the endpoints of the open streams.
     state: LinkStateMutex<LinkState>,
     /// The owner's callbacks, which are notified of events.
@@ -99,21 +100,16 @@ impl Link {
         text: Option<FieldCount>,
         events: Arc<dyn LinkEvents>,
     ) -> Arc<Self> {
-        config.peer_has_flow_control = text.is_none();
+        config.peer_has_flow_control = true;
         if text.is_some() {
-            // A third-party proxy may not accept longer lines.
-            config.chunk_size = config.chunk_size.map(|chunk| chunk.min(CHUNK_SIZE));
-            // A simple proxy handles one stream at a time, and one slow target may block it for a while. It may detect
-            // the loss of its server by the pings.
-            config.ping_interval = TEXT_PING_INTERVAL;
-            config.idle_stream_ping_interval = TEXT_PING_INTERVAL;
-            config.idle_ping_interval = TEXT_PING_INTERVAL;
-            config.keepalive_timeout = config.idle_timeout;
+            text_peer::adapt_config(&mut config);
         }
+        let budget = config.budget.clone();
         let text = text.map(|fields| TextAdapter::new(role, fields, config.initial_window));
         let state = LinkState::new(Mux::new(role, config), text);
         Arc::new(Self {
             role,
+            budget,
             state: LinkStateMutex::new(state),
             events,
             ended: CancellationToken::new(),
@@ -137,11 +133,12 @@ impl Link {
             let is_local =
                 |id: u16| channels.get(&id).is_some_and(|channel| channel.shared().runtime() == runtime);
             let number = mux.open(new.stats.key, new.port, new.user, is_local)?;
-            let endpoint = Arc::new(Endpoint::for_own_stream(number, new));
+            let endpoint = Arc::new(Endpoint::for_own_stream(number, new, mux.budget()));
             state.endpoints.insert(number, endpoint.clone());
             Ok(endpoint)
         })?;
         self.wake_drivers();
+        warn_if_tight(&self.budget);
         Ok(Stream { link: self.clone(), endpoint })
     }
 
@@ -158,6 +155,11 @@ impl Link {
     /// Returns whether this process is the server or the proxy of the link.
     pub(in crate::link) fn role(&self) -> Role {
         self.role
+    }
+
+    /// Returns the memory budget of the process.
+    pub(in crate::link) fn budget(&self) -> &MemoryBudget {
+        &self.budget
     }
 
     /// Returns whether the link has at least one channel now.
@@ -327,6 +329,7 @@ impl Link {
             FollowUp::WakeDriver(channel) => channel.wake_driver(),
             FollowUp::SetResponsive(channel, is_responsive) => channel.set_responsive(is_responsive),
             FollowUp::StreamOpened(endpoint, open) => {
+                warn_if_tight(&self.budget);
                 self.events.stream_opened(Stream { link: self.clone(), endpoint }, open);
             }
             FollowUp::MessageReceived(channel, message) => {

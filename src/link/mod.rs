@@ -45,6 +45,7 @@ mod idle;
 mod latency;
 mod limit;
 mod lock;
+mod memory;
 mod outage;
 mod preamble;
 mod relay;
@@ -59,6 +60,7 @@ mod stream_shared;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod text_peer;
 mod write_queue;
 
 pub use control::StreamControl;

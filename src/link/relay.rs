@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     handle::Stream,
+    memory::{StallWatch, limit_kernel_buffers},
     reset::{SocketFailure, wait_until_acknowledged},
     socket_reader::{ReadResult, SocketReader},
 };
@@ -70,9 +71,15 @@ impl Stream {
     ) -> (StreamOutcome, Option<RetryableConnection>) {
         let RetryableConnection { socket, replay } = connection.into();
         let socket = Arc::new(socket);
-        self.endpoint().lock_delivery().socket = Some(socket.clone());
+        let are_buffers_small = limit_kernel_buffers(&socket, self.link().budget());
+        {
+            let mut delivery = self.endpoint().lock_delivery();
+            delivery.are_kernel_buffers_small = are_buffers_small;
+            delivery.socket = Some(socket.clone());
+        }
+        let is_observed = self.endpoint().shared().is_observed();
         let mut reader =
-            SocketReader::new(self.endpoint().send_pacer(), replay, self.endpoint().shared().is_observed());
+            SocketReader::new(self.endpoint().send_pacer(), replay, is_observed, are_buffers_small);
         let outcome = self.relay_until_end(&socket, &mut reader, cancel).await;
         if let StreamOutcome::Finished = outcome {
             disable_reset_on_close(&socket);
@@ -126,6 +133,7 @@ impl Stream {
         let mut cancelled = std::pin::pin!(cancelled);
         let endpoint = self.endpoint();
         let mut failure = SocketFailure::default();
+        let mut stall = StallWatch::default();
         loop {
             let (is_write_blocked, delivery_limited_until, mut must_yield) = {
                 let mut delivery = endpoint.lock_delivery();
@@ -154,6 +162,7 @@ impl Stream {
             }
             let mut interest = Interest::ERROR;
             let mut read_limited_until = None;
+            let is_send_blocked = matches!(result, ReadResult::StreamBlocked) && !reader.is_finished();
             match result {
                 ReadResult::Failed(error) => return StreamOutcome::SocketFailed(failure.or(error)),
                 ReadResult::EndOfSocket => {
@@ -202,14 +211,19 @@ impl Stream {
                 interest |= Interest::WRITABLE;
             }
             let failed_until = failure.deadline(self);
-            let limited_until =
-                read_limited_until.into_iter().chain(delivery_limited_until).chain(failed_until).min();
+            let stalled_at = stall.update(is_write_blocked || is_send_blocked);
+            let sleeps_until = [read_limited_until, delivery_limited_until, failed_until, stalled_at];
+            let limited_until = sleeps_until.into_iter().flatten().min();
             tokio::select! {
                 // Polled first: a stream that is woken again and again must not delay its end.
                 biased;
                 () = &mut cancelled => return StreamOutcome::Cancelled,
-                () = endpoint.woken() => {}
+                () = endpoint.woken() => stall.on_activity(),
                 () = sleep_until(limited_until), if limited_until.is_some() => {
+                    if stall.take_stall() {
+                        endpoint.lock_delivery().compact_stalled();
+                        self.link().with(|state| state.mux.on_stalled(self.number()));
+                    }
                     if failure.has_stalled(self)
                         && let Some(error) = failure.take(socket)
                     {
@@ -219,7 +233,10 @@ impl Stream {
                 // A socket that has failed is ready for everything; only credit is waited for.
                 ready = socket.ready(interest), if !failure.has_failed() => match ready {
                     Err(error) => return StreamOutcome::SocketFailed(error),
-                    Ok(ready) => failure.record_readiness(ready),
+                    Ok(ready) => {
+                        stall.on_activity();
+                        failure.record_readiness(ready);
+                    }
                 },
             }
         }

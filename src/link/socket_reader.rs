@@ -13,11 +13,15 @@ use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
 use super::{
-    bottleneck::SendBottleneckDetector, handle::Stream, limit::Pacer, lock::assert_link_state_unlocked,
+    bottleneck::SendBottleneckDetector,
+    handle::Stream,
+    limit::Pacer,
+    lock::assert_link_state_unlocked,
+    memory::{PROVEN_SENT_BYTES, copied_below},
 };
 use crate::{
     mux::{CHUNK_SIZE, COPY_THRESHOLD},
-    net::{BufferPool, try_read},
+    net::{BufferPool, release_receive_buffer, try_read},
     runtime,
     telemetry::Bottleneck,
 };
@@ -77,6 +81,8 @@ pub(super) struct SocketReader {
     detector: SendBottleneckDetector,
     /// Whether a bottleneck of the sending direction is recorded in the endpoint.
     is_blocked: bool,
+    /// After how many more bytes the kernel may enlarge the socket's receive buffer; `None` if it may.
+    released_after: Option<usize>,
 }
 
 /// Why [`SocketReader::read`] returned.
@@ -108,7 +114,12 @@ impl SocketReader {
     /// Creates a reader that sends the bytes in `replay` before those of the socket. `has_request` says that the socket
     /// was accepted and probably has a request to read, which is then read before the runtime has seen the socket
     /// readable: it leaves with the OPEN, and saves the peer a wake-up.
-    pub(super) fn new(pacer: Pacer, replay: VecDeque<Bytes>, has_request: bool) -> Self {
+    pub(super) fn new(
+        pacer: Pacer,
+        replay: VecDeque<Bytes>,
+        has_request: bool,
+        is_buffer_fixed: bool,
+    ) -> Self {
         Self {
             pacer,
             unwritten: replay,
@@ -118,6 +129,7 @@ impl SocketReader {
             last_queue_wait_measured: None,
             detector: SendBottleneckDetector::default(),
             is_blocked: false,
+            released_after: is_buffer_fixed.then_some(PROVEN_SENT_BYTES),
         }
     }
 
@@ -156,7 +168,8 @@ impl SocketReader {
                 writable = self.write(stream, bytes, None);
                 continue;
             }
-            let chunk = match self.read_chunk(socket, writable.min(budget), has_failed) {
+            let copied_below = copied_below(stream.link().budget());
+            let chunk = match self.read_chunk(socket, writable.min(budget), copied_below, has_failed) {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => continue,
                 Err(result) => return result,
@@ -169,6 +182,7 @@ impl SocketReader {
             runtime::record_activity();
             let len = chunk.bytes.len();
             turn += len;
+            self.release_receive_buffer_after(len, socket);
             stream.endpoint().socket_read(&chunk.bytes, false);
             if len <= MAX_MESSAGE {
                 SHORT_TURNS_LEFT.set(SHORT_TURNS_AFTER_MESSAGE);
@@ -188,6 +202,15 @@ impl SocketReader {
             }
         }
         ReadResult::BudgetExhausted
+    }
+
+    /// Records that `len` bytes were read, and lets the kernel enlarge the receive buffer if it was fixed and these suffice.
+    fn release_receive_buffer_after(&mut self, len: usize, socket: &TcpStream) {
+        let Some(left) = self.released_after else { return };
+        self.released_after = left.checked_sub(len);
+        if self.released_after.is_none() {
+            release_receive_buffer(socket);
+        }
     }
 
     /// Removes and returns the next bytes that were read from the same socket and not written yet, `max` at most; `None`
@@ -216,12 +239,14 @@ impl SocketReader {
         writable
     }
 
-    /// Reads once from the socket, `max` bytes at most and as many as the rate limits allow. An empty chunk is the
+    /// Reads once from the socket, `max` bytes at most and as many as the rate limits allow. A chunk shorter than
+    /// `copied_below` does not share the buffer it was read into. An empty chunk is the
     /// socket's end. Returns `None` if the system call was interrupted by a signal.
     fn read_chunk(
         &mut self,
         socket: &TcpStream,
         mut max: usize,
+        copied_below: usize,
         has_failed: bool,
     ) -> Result<Option<Chunk>, ReadResult> {
         if !self.pacer.is_free() {
@@ -237,7 +262,10 @@ impl SocketReader {
             }
         }
         let is_first = std::mem::take(&mut self.is_first_read_due) && !has_failed;
-        let read = if is_first { read_request(socket, max) } else { read_pooled(socket, max, has_failed) };
+        let read = match is_first {
+            true => read_request(socket, max),
+            false => read_pooled(socket, max, copied_below, has_failed),
+        };
         self.pacer.settle(read.as_ref().map_or(0, |chunk| chunk.bytes.len()) as u64);
         read.map_or_else(interrupted_or, |chunk| Ok(Some(chunk)))
     }
@@ -311,9 +339,9 @@ fn read_request(socket: &TcpStream, max: usize) -> io::Result<Chunk> {
     Ok(Chunk { bytes: Bytes::copy_from_slice(&buffer[..n]), is_last: 0 < n && n < max })
 }
 
-/// Reads `max` bytes at most into a pooled buffer. A small chunk is copied out of it, so that the buffer is free
-/// again. Ignores tokio's readiness if the socket has failed.
-fn read_pooled(socket: &TcpStream, max: usize, has_failed: bool) -> io::Result<Chunk> {
+/// Reads `max` bytes at most into a pooled buffer. A chunk shorter than `copied_below` is copied out of it, so that the
+/// buffer is free again. Ignores tokio's readiness if the socket has failed.
+fn read_pooled(socket: &TcpStream, max: usize, copied_below: usize, has_failed: bool) -> io::Result<Chunk> {
     assert_link_state_unlocked();
     BufferPool::with_thread_local(|pool| {
         let mut buffer = pool.take(CHUNK_SIZE);
@@ -326,7 +354,7 @@ fn read_pooled(socket: &TcpStream, max: usize, has_failed: bool) -> io::Result<C
             try_read(socket, &mut (&mut buffer).limit(max))
         };
         let read = read.map(|n| {
-            let bytes = if n < COPY_THRESHOLD {
+            let bytes = if n < copied_below {
                 Bytes::copy_from_slice(&buffer[..n])
             } else {
                 buffer.split_to(n).freeze()

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use super::{channel_io::TransmitSource, delivery::ReceiveSource, handle::Link, write_queue::Transmit};
-use crate::mux::{DataEnd, TransportSample};
+use crate::mux::{DataEnd, MemoryBudget, TransportSample};
 
 impl ReceiveSource for Arc<Link> {
     /// Records that the local socket has taken `consumed` more bytes, which grants the peer as much credit, and moves data
@@ -34,9 +34,24 @@ impl ReceiveSource for Arc<Link> {
         self.with(|state| state.mux.consume_end(stream));
     }
 
-    /// Has the mux copy small received chunks of `stream` until its next read.
-    fn reader_blocked(&self, stream: u32) {
-        self.with(|state| state.mux.on_reader_blocked(stream));
+    /// Has the mux copy received chunks of `stream` that are shorter than `copied_below` until its next read.
+    fn reader_blocked(&self, stream: u32, copied_below: usize) {
+        self.with(|state| state.mux.on_reader_blocked(stream, copied_below));
+    }
+
+    /// Reports to the mux that the reader of `stream` makes progress, so that it gets the window that the stream wants.
+    fn reader_proven(&self, stream: u32) {
+        self.with(|state| state.mux.on_reader_proven(stream));
+    }
+
+    /// Reports to the mux how many bytes the reader of `stream` is known to have read.
+    fn reader_progress(&self, stream: u32, bytes: u64) {
+        self.with(|state| state.mux.on_reader_progress(stream, bytes));
+    }
+
+    /// Returns the memory budget of the process.
+    fn budget(&self) -> &MemoryBudget {
+        Link::budget(self)
     }
 }
 

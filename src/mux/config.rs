@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::budget::WindowBudget;
+use super::budget::MemoryBudget;
+
+/// How many streams of a link may be open at once by default.
+const MAX_STREAMS: usize = 65_536;
 
 /// How the mux of a link behaves. Both sides must agree on `initial_window`; the handshake carries it.
 #[derive(Debug, Clone)]
@@ -11,10 +14,8 @@ pub struct MuxConfig {
     pub initial_window: u32,
     /// The largest receive window of a stream, in bytes. Auto-tuning raises windows up to it.
     pub max_window: u32,
-    /// How many bytes all windows of a link may grow by together, send and receive windows alike.
-    pub max_window_growth: u64,
-    /// The memory budget for window growth that the link shares with other links.
-    pub budget: WindowBudget,
+    /// The memory budget of the process, which all of its links share.
+    pub budget: MemoryBudget,
     /// Whether the peer has flow control. A text proxy has none: its channel is not read while too much data of it is
     /// buffered.
     pub peer_has_flow_control: bool,
@@ -56,18 +57,25 @@ pub struct MuxConfig {
     pub idle_timeout: Duration,
 }
 
+impl MuxConfig {
+    /// Returns how many bytes a server may send on each stream before the proxy accepts it: the proxy has them reserved for
+    /// every stream that it may have. More are possible as long as few streams do so.
+    pub(super) fn early_window(&self) -> u32 {
+        self.initial_window.min(u32::try_from(self.budget.min_window()).unwrap_or(u32::MAX))
+    }
+}
+
 impl Default for MuxConfig {
     fn default() -> Self {
         Self {
             initial_window: 256 * 1024,
             max_window: 16 << 20,
-            max_window_growth: 256 << 20,
-            budget: WindowBudget::new(1 << 30),
+            budget: MemoryBudget::new(1 << 30, MAX_STREAMS),
             peer_has_flow_control: true,
             target_queueing_delay: Duration::from_millis(2),
             initial_cwnd: 256 * 1024,
             chunk_size: None,
-            max_streams: 65_536,
+            max_streams: MAX_STREAMS,
             last_stream_number: u32::MAX,
             max_auto_channels: None,
             allow_striping: true,

@@ -30,6 +30,10 @@ pub(super) const MIN_WRITABLE_BYTES: u64 = CHUNK_SIZE as u64 / 2;
 /// KiB fill a buffer.
 pub const COPY_THRESHOLD: usize = CHUNK_SIZE / 2;
 
+/// A shorter slice, in bytes, is copied out of the pooled buffer it was read into where its reader has taken nothing for a
+/// while, or while memory is short: the rest of that buffer may belong to others. A longer one wastes less than itself.
+pub const MAX_COMPACTED_LEN: usize = 2 * CHUNK_SIZE + 1;
+
 /// Adjacent slices are coalesced into one of at most this many bytes.
 pub(super) const MAX_COALESCED_LEN: usize = 1024;
 
@@ -104,6 +108,9 @@ pub(super) const MAX_QUEUED_MESSAGES: usize = 256;
 
 /// How many bytes a text proxy may send on a stream before its STREAM_START.
 pub(super) const MAX_EARLY_BYTES: usize = 256 * 1024;
+
+/// How many bytes a text proxy may send before the STREAM_START of their streams, on all streams together.
+pub(super) const MAX_EARLY_BYTES_PER_LINK: usize = 1024 * 1024;
 
 /// How many bytes of a text peer may be buffered for slow readers, on all its streams together, before its channel is
 /// no longer read. It is several times what kernels hold when the peer has honoured STREAM_PAUSE.

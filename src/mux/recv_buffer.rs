@@ -5,12 +5,19 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
+    budget::{Claim, MIN_WINDOW, MemoryBudget, Reservation},
+    compact::{copy_if_shorter, copy_if_small},
     error::ProtocolError,
-    limits::{
-        BYTES_PER_EXTRA_SEGMENT, COPY_THRESHOLD, MAX_COALESCED_LEN, MAX_OUT_OF_ORDER_SEGMENTS,
-        MAX_READY_SEGMENTS,
-    },
+    limits::{BYTES_PER_EXTRA_SEGMENT, MAX_COALESCED_LEN, MAX_OUT_OF_ORDER_SEGMENTS, MAX_READY_SEGMENTS},
 };
+
+/// While it is not proven that the reader makes progress, its window holds this many times what it is known to have read,
+/// if so much is free. With a factor of 1, as in slow start, a download of 1 MB took two RTTs more.
+const RAMP_FACTOR: u64 = 4;
+
+/// So many consumed bytes are acknowledged at once if no more are waiting: a sender whose memory is short may buffer no more
+/// than the reserved minimum until then, however large the window is.
+const MIN_DRAINED_ACK: u64 = MIN_WINDOW / 2;
 
 /// Reassembles the data of a stream, and grants the peer credit for what the reader has consumed.
 ///
@@ -26,9 +33,9 @@ pub(super) struct RecvBuffer {
     ready: VecDeque<Bytes>,
     /// How many segments at the front of `ready` were coalesced already.
     coalesced: usize,
-    /// Whether the reader is blocked, so that small chunks have to be copied out of the pooled buffers they were
-    /// received in.
-    is_reader_blocked: bool,
+    /// Slices that are received in order and are shorter than this are copied out of the pooled buffers they were received
+    /// in; 0 unless the reader is blocked.
+    copied_below: usize,
     /// Out-of-order data by its offset. No two segments overlap.
     out_of_order: BTreeMap<u64, Bytes>,
     /// The sum of the lengths of the segments in `out_of_order`, in bytes.
@@ -41,8 +48,21 @@ pub(super) struct RecvBuffer {
     advertised_consumed: u64,
     /// The flow-control limit: the offset up to which the peer may send. It never falls.
     limit: u64,
+    /// The offset up to which a server may have sent before it knows the limit; 0 for the data of a proxy, which may send
+    /// nothing before. Beyond the limit, bytes are reserved when they arrive.
+    early_limit: u64,
     /// The receive window in bytes: how many the peer may send beyond those that were consumed.
     window: u32,
+    /// The receive window, in bytes, that the stream would have with enough memory: the initial one, or what auto-tuning
+    /// has raised it to.
+    wanted_window: u32,
+    /// What is reserved from the memory budget for the bytes beyond the minimum that the peer may send or that were not
+    /// consumed.
+    reservation: Reservation,
+    /// Whether the reader has consumed so much that it makes progress, beyond what kernels take.
+    is_reader_proven: bool,
+    /// How many bytes the reader is known to have read, while that does not suffice as a proof.
+    read_bytes: u64,
     /// Whether data beyond the limit is a protocol error. A text peer knows no limit.
     enforces_limit: bool,
     /// Whether the operator has paused the stream: the limit is not raised.
@@ -94,20 +114,25 @@ enum RecvEnd {
 }
 
 impl RecvBuffer {
-    /// Creates an empty buffer with this receive window in bytes. Without `enforces_limit`, data beyond the limit is
-    /// accepted.
-    pub(super) fn new(window: u32, enforces_limit: bool) -> Self {
+    /// Creates an empty buffer with this receive window in bytes, which [`adapt_window`](Self::adapt_window) raises to
+    /// `wanted_window`. Without `enforces_limit`, data beyond the limit is accepted.
+    pub(super) fn new(window: u32, wanted_window: u32, enforces_limit: bool) -> Self {
         Self {
             ready: VecDeque::new(),
             coalesced: 0,
-            is_reader_blocked: false,
+            copied_below: 0,
             out_of_order: BTreeMap::new(),
             out_of_order_bytes: 0,
             next_offset: 0,
             consumed: 0,
             advertised_consumed: 0,
             limit: window.into(),
+            early_limit: 0,
             window,
+            wanted_window,
+            reservation: Reservation::default(),
+            is_reader_proven: false,
+            read_bytes: 0,
             enforces_limit,
             is_paused: false,
             is_budget_limited: false,
@@ -115,6 +140,11 @@ impl RecvBuffer {
             reset_size: None,
             end: RecvEnd::Open,
         }
+    }
+
+    /// Accepts `window` bytes of a server that does not know the limit yet.
+    pub(super) fn allow_early(&mut self, window: u32) {
+        self.early_limit = window.into();
     }
 
     /// Inserts the payload of a DATA frame; `fin` is its END flag. Returns whether there is new data, or the END, to
@@ -129,7 +159,8 @@ impl RecvBuffer {
         fin: bool,
     ) -> Result<bool, ProtocolError> {
         let end = offset.checked_add(payload.len() as u64).ok_or(ProtocolError::OffsetOverflow)?;
-        if self.enforces_limit && end > self.limit {
+        let limit = self.limit.max(self.early_limit);
+        if self.enforces_limit && end > limit {
             return Err(ProtocolError::FlowControl);
         }
         if self.reset_size.is_some_and(|size| end + u64::from(fin) > size) {
@@ -150,9 +181,7 @@ impl RecvBuffer {
             self.insert_out_of_order(offset, payload)?;
         } else if end > self.next_offset {
             payload.advance(usize::try_from(self.next_offset - offset).unwrap_or(usize::MAX));
-            if self.is_reader_blocked {
-                copy_if_small(&mut payload);
-            }
+            copy_if_shorter(&mut payload, self.copied_below);
             self.append_ready(payload);
             self.move_to_ready();
         }
@@ -215,7 +244,8 @@ impl RecvBuffer {
         self.out_of_order_bytes += payload.len() as u64;
         self.out_of_order.insert(offset, payload);
         debug_assert!(
-            !self.enforces_limit || self.next_offset + self.out_of_order_bytes <= self.limit,
+            !self.enforces_limit
+                || self.next_offset + self.out_of_order_bytes <= self.limit.max(self.early_limit),
             "more data than the window is buffered"
         );
         Ok(())
@@ -243,7 +273,7 @@ impl RecvBuffer {
     /// Moves all data in order to `out`, and unblocks the reader. Returns what follows it; `None` if there may be more.
     pub(super) fn read(&mut self, out: &mut VecDeque<Bytes>) -> Option<DataEnd> {
         self.coalesced = 0;
-        self.is_reader_blocked = false;
+        self.copied_below = 0;
         out.append(&mut self.ready);
         match self.end {
             RecvEnd::Received | RecvEnd::Consumed => Some(DataEnd::Fin),
@@ -262,7 +292,7 @@ impl RecvBuffer {
     /// # Errors
     /// The size contradicts the data or the END that was received, or exceeds the limit.
     pub(super) fn reset_after(&mut self, size: u64) -> Result<(), ProtocolError> {
-        if self.enforces_limit && size > self.limit + 1 {
+        if self.enforces_limit && size > self.limit.max(self.early_limit) + 1 {
             return Err(ProtocolError::FlowControl);
         }
         if size < self.received_to() || self.final_size.is_some_and(|end| size != end + 1) {
@@ -299,12 +329,23 @@ impl RecvBuffer {
         self.out_of_order_bytes = 0;
     }
 
-    /// Marks the reader as blocked until it [reads](Self::read) again. Short slices in order, and those received
-    /// until then, are copied out of the pooled buffers that they would keep alive.
-    pub(super) fn set_reader_blocked(&mut self) {
-        if !std::mem::replace(&mut self.is_reader_blocked, true) {
-            self.ready.iter_mut().for_each(copy_if_small);
+    /// Marks the reader as blocked until it [reads](Self::read) again. Slices shorter than `copied_below`, and those
+    /// received until then, are copied out of the pooled buffers that they would keep alive.
+    pub(super) fn set_reader_blocked(&mut self, copied_below: usize) {
+        if copied_below > self.copied_below {
+            self.copied_below = copied_below;
+            self.ready.iter_mut().for_each(|segment| copy_if_shorter(segment, copied_below));
         }
+    }
+
+    /// Records that the reader makes progress: it gets the window that the stream wants.
+    pub(super) fn set_reader_proven(&mut self) {
+        self.is_reader_proven = true;
+    }
+
+    /// Records how many bytes the reader is known to have read: up to as many more are granted to it, if they are free.
+    pub(super) fn set_read_bytes(&mut self, read_bytes: u64) {
+        self.read_bytes = read_bytes;
     }
 
     /// Records that the reader has consumed `bytes` more bytes, which are acknowledged with the next WINDOW.
@@ -327,20 +368,68 @@ impl RecvBuffer {
         self.end == RecvEnd::Consumed
     }
 
-    /// Sets the receive window to `wanted` bytes within `bounds` (minimum, maximum), growing it by at most `budget`
-    /// bytes. Returns the change in bytes.
-    pub(super) fn resize(&mut self, wanted: u32, bounds: (u32, u32), budget: u64) -> i64 {
-        let before = self.window;
-        let most = before.saturating_add(u32::try_from(budget).unwrap_or(u32::MAX));
-        // Credit that was granted stays granted: the limit does not fall, it rises later. The lower bound is what the
-        // operator has configured; it precedes the upper one.
-        self.window = wanted.min(bounds.1).max(bounds.0).min(most);
-        i64::from(self.window) - i64::from(before)
+    /// Sets the receive window, in bytes, that the stream would have with enough memory.
+    pub(super) fn set_wanted_window(&mut self, wanted_window: u32) {
+        self.wanted_window = wanted_window;
     }
 
-    /// Sets whether the memory budget of all windows keeps the receive window from growing.
-    pub(super) fn set_budget_limited(&mut self, is_budget_limited: bool) {
-        self.is_budget_limited = is_budget_limited;
+    /// Returns whether [`adapt_window`](Self::adapt_window) may change anything. Mostly not: then the window is what the
+    /// stream wants, and what is consumed is promised again.
+    pub(super) fn must_adapt(&self, budget: &MemoryBudget) -> bool {
+        self.window != self.wanted_window
+            || self.reservation.bytes() > self.committed(budget)
+            || (self.enforces_limit && self.reservation.bytes() > 0 && budget.is_tight())
+    }
+
+    /// Sets the receive window to what the stream wants, as far as the memory budget allows that beyond the minimum, and
+    /// adjusts the reservation. `initial_window` is the one up to which a stream need not be on a long path.
+    ///
+    /// Credit that was granted stays granted: if the window shrinks, the limit does not fall, it rises later.
+    pub(super) fn adapt_window(&mut self, initial_window: u32, budget: &MemoryBudget) {
+        if self.enforces_limit {
+            let min = budget.min_window().min(self.wanted_window.into());
+            let wanted = u64::from(self.wanted_window) - min;
+            let initial = wanted.min(u64::from(initial_window).saturating_sub(min));
+            let held = self.reservation.bytes();
+            let first = if self.is_reader_proven {
+                budget.allowance(Claim::Proven, held)
+            } else {
+                let taken = self.read_bytes.saturating_mul(RAMP_FACTOR);
+                budget.allowance(Claim::Unproven, held).max(budget.allowance(Claim::Ramp, held).min(taken))
+            };
+            let allowed = first.min(initial).max(budget.allowance(Claim::Growth, held)).min(wanted);
+            let beyond_min = allowed.min(self.reservation.grow(allowed, budget));
+            self.is_budget_limited = beyond_min < wanted;
+            self.window = u32::try_from(min + beyond_min).unwrap_or(u32::MAX);
+        }
+        self.reservation.resize(self.committed(budget), budget);
+    }
+
+    /// Reserves received bytes that were not promised to the peer from the memory budget: those of a peer without flow
+    /// control, and those that a server has sent before it knew the limit. Returns false if the latter are not free.
+    pub(super) fn reserve_received(&mut self, budget: &MemoryBudget) -> bool {
+        if !self.enforces_limit {
+            self.reservation.resize(self.committed(budget), budget);
+        } else if self.received_to() > self.limit {
+            return self.reservation.grow_early(self.committed(budget), budget);
+        }
+        true
+    }
+
+    /// Returns everything that is reserved, because the stream has ended.
+    pub(super) fn release(&mut self, budget: &MemoryBudget) {
+        self.reservation.resize(0, budget);
+    }
+
+    /// Returns how many bytes beyond the minimum the peer may send or were not consumed.
+    fn committed(&self, budget: &MemoryBudget) -> u64 {
+        let received = self.next_offset - self.consumed + self.out_of_order_bytes;
+        let committed = if self.enforces_limit {
+            self.limit.saturating_sub(self.consumed).max(self.window.into()).max(received)
+        } else {
+            received
+        };
+        committed.saturating_sub(budget.min_window())
     }
 
     /// Returns the flow-control state of the receiving half for telemetry.
@@ -383,7 +472,8 @@ impl RecvBuffer {
     pub(super) fn is_update_due(&self) -> bool {
         let raise = (self.consumed + u64::from(self.window)).saturating_sub(self.limit);
         let acknowledged = self.consumed - self.advertised_consumed;
-        raise.max(acknowledged) >= u64::from((self.window / 4).clamp(1, 256 * 1024))
+        let is_drained = self.consumed == self.next_offset && acknowledged >= MIN_DRAINED_ACK;
+        is_drained || raise.max(acknowledged) >= u64::from((self.window / 4).clamp(1, 256 * 1024))
     }
 
     /// Raises the limit, unless the stream is paused. Returns the fields of a WINDOW frame: the bytes consumed, where
@@ -397,13 +487,6 @@ impl RecvBuffer {
         }
         self.limit = self.limit.max(self.consumed + u64::from(self.window));
         (self.consumed + end, self.window)
-    }
-}
-
-/// Copies a slice that is shorter than [`COPY_THRESHOLD`], so that it no longer keeps a pooled buffer alive.
-pub fn copy_if_small(slice: &mut Bytes) {
-    if slice.len() < COPY_THRESHOLD {
-        *slice = Bytes::copy_from_slice(slice);
     }
 }
 

@@ -9,12 +9,16 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use super::{
+    budget::{Claim, MemoryBudget, Reservation},
+    compact::copy_if_shorter,
+    config::MuxConfig,
     error::ProtocolError,
     limits::{
-        MAX_COALESCED_LEN, MAX_RANGES_TO_MOVE, MAX_SMALL_CHUNKS_PER_STREAM, MAX_STRIPED_RANGES_PER_STREAM,
-        MAX_UNSENT_PER_STREAM, MIN_WRITABLE_BYTES, SMALL_CHUNK_LEN,
+        MAX_COALESCED_LEN, MAX_COMPACTED_LEN, MAX_RANGES_TO_MOVE, MAX_SMALL_CHUNKS_PER_STREAM,
+        MAX_STRIPED_RANGES_PER_STREAM, MAX_UNSENT_PER_STREAM, MIN_WRITABLE_BYTES, SMALL_CHUNK_LEN,
     },
     ranges::RangeTracker,
+    send_flow::SendFlow,
 };
 
 /// Buffers the data of a stream until the peer has acknowledged it, that is, until the peer's reader has consumed it.
@@ -47,8 +51,17 @@ pub(super) struct SendBuffer {
     limit: u64,
     /// The largest window that this side honours, whatever the peer advertises.
     max_window: u32,
-    /// The initial window, which is not charged to the budget.
+    /// Up to how many buffered bytes a stream whose peer consumes them competes with others for the budget. Beyond it the
+    /// stream is one on a long path.
     initial_window: u64,
+    /// How many bytes may be buffered without a reservation: they are reserved for every stream.
+    min_window: u64,
+    /// What is reserved from the memory budget for buffered bytes beyond `min_window`.
+    reservation: Reservation,
+    /// The peer's first window in bytes; 0 before it is known.
+    first_window: u32,
+    /// Whether the peer has doubled its first window since, because its reader makes progress.
+    is_peer_raising: bool,
     /// Whether the operator has paused the stream: nothing may be written.
     is_paused: bool,
     /// Whether the peer's window is larger than the budget allows this side to buffer.
@@ -59,27 +72,6 @@ pub(super) struct SendBuffer {
     queue_wait_mark: Option<(u64, Instant)>,
     /// Whether the END is queued, sent, or acknowledged.
     end: SendEnd,
-}
-
-/// The flow-control state of the sending half of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SendFlow {
-    /// The send window: how many bytes may be buffered for the peer, those in flight or unsent and the credit left.
-    pub window: u64,
-    /// Bytes that were written and are not sent, or have to be retransmitted.
-    pub unsent: u64,
-    /// Bytes that were sent and that the peer has not acknowledged, i.e. not consumed.
-    pub in_flight: u64,
-    /// The offset up to which the peer has acknowledged data.
-    pub acknowledged: u64,
-    /// Bytes that were retransmitted because their channel was lost or did not answer.
-    pub retransmitted: u64,
-    /// Whether the operator has paused the stream.
-    pub is_paused: bool,
-    /// Whether the send window would be larger if the memory budget of all windows allowed it.
-    pub is_budget_limited: bool,
-    /// The minimum RTT of the stream's primary channel.
-    pub min_rtt: Option<Duration>,
 }
 
 /// How far the sending half of a stream is from its end.
@@ -111,9 +103,9 @@ pub(super) struct OutgoingChunk {
 }
 
 impl SendBuffer {
-    /// Creates an empty send buffer. `window` is the peer's initial window in bytes; `max_window` is the largest that
-    /// this side honours.
-    pub(super) fn new(window: u32, max_window: u32) -> Self {
+    /// Creates an empty send buffer. `window` is the peer's initial window in bytes, `config` that of this side's mux.
+    pub(super) fn new(window: u32, config: &MuxConfig) -> Self {
+        let max_window = config.max_window;
         Self {
             chunks: VecDeque::new(),
             small_chunks: 0,
@@ -124,7 +116,11 @@ impl SendBuffer {
             written: 0,
             limit: window.min(max_window).into(),
             max_window,
-            initial_window: window.min(max_window).into(),
+            initial_window: config.initial_window.into(),
+            min_window: config.budget.min_window(),
+            reservation: Reservation::default(),
+            first_window: window,
+            is_peer_raising: false,
             is_paused: false,
             is_budget_limited: false,
             retransmitted: 0,
@@ -133,16 +129,22 @@ impl SendBuffer {
         }
     }
 
-    /// Returns how many bytes may be written now: as many as the peer's credit and [`MAX_UNSENT_PER_STREAM`] allow.
-    pub(super) fn writable(&self) -> usize {
+    /// Returns how many bytes may be written now: as many as the peer's credit, [`MAX_UNSENT_PER_STREAM`] and the memory
+    /// budget allow.
+    pub(super) fn writable(&mut self, budget: &MemoryBudget) -> usize {
         if self.end != SendEnd::Open || self.is_paused {
             return 0;
         }
         let credit = self.limit - self.written.min(self.limit);
-        let writable = credit.min(MAX_UNSENT_PER_STREAM.saturating_sub(self.unsent()));
+        let wanted = credit.min(MAX_UNSENT_PER_STREAM.saturating_sub(self.unsent()));
+        let buffered = self.written - self.acked;
+        let max_buffered = self.max_buffered(buffered + wanted, budget);
+        let writable = wanted.min(max_buffered.saturating_sub(buffered));
+        self.is_budget_limited = writable < wanted;
         // If little is writable and more will be without any action of the writer, waiting for it saves system calls
         // (silly window syndrome, RFC 1122).
-        let min_writable = MIN_WRITABLE_BYTES.min((self.limit - self.acked) / 2);
+        let window = if self.is_budget_limited { max_buffered } else { self.limit - self.acked };
+        let min_writable = MIN_WRITABLE_BYTES.min(window / 2);
         if writable < min_writable && self.written > self.acked {
             0
         } else {
@@ -150,8 +152,26 @@ impl SendBuffer {
         }
     }
 
-    /// Appends data to be sent, at most as much as is [writable](Self::writable).
-    pub(super) fn write(&mut self, bytes: Bytes) {
+    /// Returns how many bytes may be buffered now, if that is less than `wanted`.
+    fn max_buffered(&self, wanted: u64, budget: &MemoryBudget) -> u64 {
+        let held = self.reservation.bytes();
+        if wanted <= self.min_window + held {
+            return wanted;
+        }
+        let initial = self.initial_window.saturating_sub(self.min_window);
+        let claim = if self.is_peer_raising || self.acked >= budget.proven_bytes() {
+            Claim::Proven
+        } else if self.acked > 0 {
+            Claim::Ramp
+        } else {
+            Claim::Unproven
+        };
+        let elastic = budget.allowance(claim, held).min(initial).max(budget.allowance(Claim::Growth, held));
+        wanted.min(self.min_window + elastic.max(held))
+    }
+
+    /// Appends data to be sent, at most as much as is [writable](Self::writable), and reserves its bytes.
+    pub(super) fn write(&mut self, bytes: Bytes, budget: &MemoryBudget) {
         debug_assert!(self.end == SendEnd::Open, "written after the end");
         debug_assert!(bytes.len() as u64 <= self.limit - self.written, "written without credit");
         if bytes.is_empty() {
@@ -175,6 +195,23 @@ impl SendBuffer {
             }
         }
         self.written += len as u64;
+        self.reserve_buffered(budget);
+    }
+
+    /// Adjusts the reservation to what is buffered. An atomic operation for each chunk beyond the minimum costs little;
+    /// multiples of 64 KiB, which were reserved at first, added up to more than was buffered where many streams stalled.
+    fn reserve_buffered(&mut self, budget: &MemoryBudget) {
+        self.reservation.resize((self.written - self.acked).saturating_sub(self.min_window), budget);
+    }
+
+    /// Returns everything that is reserved, because the stream has ended or is reset.
+    pub(super) fn release(&mut self, budget: &MemoryBudget) {
+        self.reservation.resize(0, budget);
+    }
+
+    /// Copies slices up to half a pooled buffer out of the buffers they were read into: the peer has taken nothing for long.
+    pub(super) fn compact(&mut self) {
+        self.chunks.iter_mut().for_each(|(_, chunk)| copy_if_shorter(chunk, MAX_COMPACTED_LEN));
     }
 
     /// Coalesces the small chunks at the end of the buffer. A user that types, or an attacker, writes single bytes;
@@ -217,6 +254,18 @@ impl SendBuffer {
             is_budget_limited: self.is_budget_limited,
             min_rtt,
         }
+    }
+
+    /// Returns how many bytes were written.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Withdraws the credit that the stream had before the peer accepted it, as far as it was not used: from now on the
+    /// peer's counts.
+    pub(super) fn end_early_credit(&mut self) {
+        self.limit = self.written;
+        self.first_window = 0;
     }
 
     /// Returns how many bytes were written and acknowledged, in sum.
@@ -355,20 +404,8 @@ impl SendBuffer {
         (self.acked, self.limit, self.is_done())
     }
 
-    /// Returns by how many bytes the send window exceeds the initial one. They are reserved from the budget.
-    pub(super) fn window_growth(&self) -> u64 {
-        (self.limit - self.acked).saturating_sub(self.initial_window)
-    }
-
-    /// Returns by how many more bytes the send window would grow if this side honoured the peer's `window` in full.
-    pub(super) fn wanted_growth(&self, window: u32) -> u64 {
-        let wanted = u64::from(window.min(self.max_window)).saturating_sub(self.initial_window);
-        wanted.saturating_sub(self.window_growth())
-    }
-
-    /// Records that the peer has consumed `consumed` bytes, where the END counts as one, and accepts `window` more.
-    /// The window grows by at most `budget` bytes: a peer that grants more credit is treated as if it had granted
-    /// less.
+    /// Records that the peer has consumed `consumed` bytes, where the END counts as one, and accepts `window` more. What
+    /// was reserved for them and is not needed any more returns to the budget.
     ///
     /// # Errors
     /// [`ProtocolError::AckOfUnsentData`] and [`ProtocolError::OffsetOverflow`].
@@ -376,20 +413,22 @@ impl SendBuffer {
         &mut self,
         consumed: u64,
         window: u32,
-        budget: u64,
+        budget: &MemoryBudget,
     ) -> Result<(), ProtocolError> {
         if self.end == SendEnd::Abandoned {
             return Ok(());
         }
-        let max_window = u64::from(self.max_window)
-            .min((self.initial_window + self.window_growth()).saturating_add(budget));
-        self.is_budget_limited = u64::from(window.min(self.max_window)) > max_window;
         let end_consumed = self.was_end_sent() && consumed == self.written + 1;
         let bytes = if end_consumed { self.written } else { consumed };
         if bytes > self.sent {
             return Err(ProtocolError::AckOfUnsentData);
         }
-        let limit = bytes.checked_add(max_window.min(window.into())).ok_or(ProtocolError::OffsetOverflow)?;
+        let limit =
+            bytes.checked_add(window.min(self.max_window).into()).ok_or(ProtocolError::OffsetOverflow)?;
+        if self.first_window == 0 {
+            self.first_window = window;
+        }
+        self.is_peer_raising |= window / 2 >= self.first_window;
         // Frames of different channels overtake each other: an older acknowledgement changes nothing.
         self.limit = self.limit.max(limit);
         if bytes > self.acked {
@@ -400,6 +439,7 @@ impl SendBuffer {
                 self.cursor = self.cursor.saturating_sub(1);
             }
             self.small_chunks = self.small_chunks.min(self.chunks.len());
+            self.reserve_buffered(budget);
         }
         if end_consumed {
             self.end = SendEnd::Acked;

@@ -1,7 +1,12 @@
 //! One open stream of a link.
 
 use super::{
-    config::MuxConfig, placement::SendActivity, recv_buffer::RecvBuffer, role::Role, send_buffer::SendBuffer,
+    budget::{EARLY_BYTES, MemoryBudget},
+    config::MuxConfig,
+    placement::SendActivity,
+    recv_buffer::RecvBuffer,
+    role::Role,
+    send_buffer::SendBuffer,
     window_tuning::WindowTuner,
 };
 use crate::{
@@ -95,15 +100,18 @@ pub(super) struct PendingControl {
 }
 
 impl Stream {
-    /// Creates a stream with empty buffers whose primary channel is `channel`.
-    pub(super) fn new(state: OpenState, open: &Open, channel: u16, config: &MuxConfig) -> Self {
+    /// Creates a stream with empty buffers whose primary channel is `channel`. `send_window` is the credit that
+    /// the peer has granted.
+    pub(super) fn new(open: &Open, send_window: u32, channel: u16, config: &MuxConfig) -> Self {
+        let first_window =
+            if config.peer_has_flow_control { config.early_window() } else { config.initial_window };
         Self {
-            state,
+            state: OpenState::Offered,
             user: open.key.user,
             priority: open.priority,
             channel: Some(channel),
-            send: SendBuffer::new(open.window, config.max_window),
-            recv: RecvBuffer::new(config.initial_window, config.peer_has_flow_control),
+            send: SendBuffer::new(send_window, config),
+            recv: RecvBuffer::new(first_window, config.initial_window, config.peer_has_flow_control),
             tuner: WindowTuner::default(),
             activity: SendActivity::default(),
             has_moved: false,
@@ -117,6 +125,34 @@ impl Stream {
         }
     }
 
+    /// Returns how many bytes were written beyond the minimum although the peer has not accepted the stream, and cannot
+    /// refuse them; 0 for a peer without flow control.
+    pub(super) fn early_bytes(&self, config: &MuxConfig) -> u64 {
+        if self.is_requested() && config.peer_has_flow_control {
+            self.send.written().saturating_sub(config.early_window().into())
+        } else {
+            0
+        }
+    }
+
+    /// Returns how many bytes may be written now. `early_bytes` is the sum of [those](Self::early_bytes) of all streams.
+    pub(super) fn writable(&mut self, config: &MuxConfig, early_bytes: u64) -> usize {
+        let writable = self.send.writable(&config.budget);
+        if writable == 0 || !self.is_requested() || !config.peer_has_flow_control {
+            return writable;
+        }
+        let minimum = u64::from(config.early_window()).saturating_sub(self.send.written());
+        let early = minimum + EARLY_BYTES.saturating_sub(early_bytes);
+        writable.min(usize::try_from(early).unwrap_or(usize::MAX))
+    }
+
+    /// Returns what the stream has reserved to the memory budget, because it has ended.
+    pub(super) fn release(&mut self, budget: &MemoryBudget) {
+        self.send.release(budget);
+        self.recv.release(budget);
+        budget.close_stream();
+    }
+
     /// Returns whether the peer has acknowledged all sent data and the END, and this side has consumed all received data
     /// and the END, so that the stream can be removed.
     pub(super) fn is_done(&self) -> bool {
@@ -126,15 +162,6 @@ impl Stream {
     /// Returns whether this side has opened the stream, and the peer has not accepted it.
     pub(super) fn is_requested(&self) -> bool {
         matches!(self.state, OpenState::Requested(_))
-    }
-
-    /// Records that the peer has accepted the stream that this side opened. Returns whether that is new.
-    pub(super) fn establish(&mut self) -> bool {
-        let is_new = self.is_requested();
-        if is_new {
-            self.state = OpenState::Established;
-        }
-        is_new
     }
 
     /// Returns whether a control frame of the stream can be sent now. The RESET waits until all data was sent.

@@ -30,5 +30,8 @@ pub use negotiation::{DetectedFormat, MaxChannelsAndPorts, Negotiation, Negotiat
 pub(crate) use nonblocking::{try_read, try_write};
 pub(crate) use send_queue::SendQueue;
 pub use socket::ChannelSocket;
-pub(crate) use socket::{addresses, disable_reset_on_close, local_address, refuse_self_connection};
+pub(crate) use socket::{
+    addresses, disable_reset_on_close, fix_receive_buffer, local_address, refuse_self_connection,
+    release_receive_buffer, set_notsent_lowat,
+};
 pub(crate) use vectored::{MAX_SLICES, advance, write_vectored_once};

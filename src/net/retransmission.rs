@@ -1,7 +1,7 @@
-//! The upper bound of the kernel's retransmission timeout (`TCP_RTO_MAX_MS`).
+//! Socket options of Linux that no crate wraps: the upper bound of the retransmission timeout (`TCP_RTO_MAX_MS`), and the
+//! release of buffers whose size was fixed (`SO_BUF_LOCK`).
 //!
-//! One of the four modules with `unsafe`; the others are `tcp_info`, `reuse_port` and `runtime::signal_disposition`. No crate
-//! wraps this socket option.
+//! One of the four modules with `unsafe`; the others are `tcp_info`, `reuse_port` and `runtime::signal_disposition`.
 
 use std::{
     io,
@@ -11,6 +11,9 @@ use std::{
 
 /// The socket option, which the crate libc does not name yet: since Linux 6.15.
 const TCP_RTO_MAX_MS: libc::c_int = 44;
+
+/// The socket option, which the crate libc does not name yet: since Linux 5.14.
+const SO_BUF_LOCK: libc::c_int = 72;
 
 /// The bounds of what the kernel accepts.
 const BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
@@ -30,16 +33,35 @@ pub(super) fn max_timeout(rtt: Duration) -> Duration {
 ///
 /// # Errors
 /// The kernel is older than Linux 6.15.
-#[allow(unsafe_code)]
 pub(super) fn set_max_timeout(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
     let timeout = timeout.clamp(BOUNDS.0, BOUNDS.1);
     let millis = libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX);
+    set_option(socket, libc::IPPROTO_TCP, TCP_RTO_MAX_MS, millis)
+}
+
+/// Has the kernel choose the sizes of a socket's buffers again, after `SO_RCVBUF` has fixed one.
+///
+/// # Errors
+/// The kernel is older than Linux 5.14.
+pub(super) fn unlock_buffers(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, SO_BUF_LOCK, 0)
+}
+
+/// Sets a socket option whose value is an integer.
+///
+/// # Errors
+/// The kernel does not know the option, or refuses the value.
+#[allow(unsafe_code)]
+fn set_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     let length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: `socket` is borrowed and therefore open. The kernel reads `length` bytes, which is the size of `millis`.
-    let result = unsafe {
-        let value = (&raw const millis).cast();
-        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, TCP_RTO_MAX_MS, value, length)
-    };
+    // SAFETY: `socket` is borrowed and therefore open. The kernel reads `length` bytes, which is the size of `value`.
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -11,6 +11,9 @@ pub(crate) struct SendQueue {
     unsent_bytes: u32,
     /// Segments that were transmitted and are not acknowledged.
     segments_in_flight: u32,
+    /// The end of the other side's receive window, as an offset from where the connection began. 0 if the kernel does not
+    /// tell (Linux before 5.4).
+    window_end: u64,
     /// The kernel's smoothed RTT of the connection.
     pub(crate) smoothed_rtt: Duration,
 }
@@ -24,6 +27,11 @@ impl SendQueue {
             Some(Self {
                 unsent_bytes: info.tcpi_notsent_bytes,
                 segments_in_flight: info.tcpi_unacked,
+                window_end: if info.tcpi_snd_wnd == 0 {
+                    0
+                } else {
+                    info.tcpi_bytes_acked + u64::from(info.tcpi_snd_wnd)
+                },
                 smoothed_rtt: Duration::from_micros(info.tcpi_rtt.into()),
             })
         }
@@ -32,6 +40,17 @@ impl SendQueue {
             let _ = stream;
             None
         }
+    }
+
+    /// Returns how many bytes the kernel holds that it has not transmitted yet.
+    pub(crate) fn unsent_bytes(self) -> u64 {
+        self.unsent_bytes.into()
+    }
+
+    /// Returns the end of the other side's receive window, as an offset from where the connection began. It advances with
+    /// what its application reads. `None` if it is closed or unknown.
+    pub(crate) fn window_end(self) -> Option<u64> {
+        (self.window_end > 0).then_some(self.window_end)
     }
 
     /// Returns a measure of what the other side has not acknowledged, also the FIN: 0 if it has acknowledged everything,

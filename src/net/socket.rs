@@ -97,15 +97,9 @@ impl ChannelSocket {
         let _ = rtt;
     }
 
-    /// Sets `TCP_NOTSENT_LOWAT`: the socket is not writable while its send buffer holds `bytes` or more that the kernel has
-    /// not sent yet. Has no effect on other systems than Linux.
+    /// Sets `TCP_NOTSENT_LOWAT`, as [`set_notsent_lowat`] does.
     pub(crate) fn set_notsent_lowat(&self, bytes: u32) {
-        #[cfg(target_os = "linux")]
-        if let Err(error) = SockRef::from(&self.stream).set_tcp_notsent_lowat(bytes) {
-            tracing::debug!("cannot set the socket option TCP_NOTSENT_LOWAT: {error}");
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = bytes;
+        set_notsent_lowat(&self.stream, bytes);
     }
 
     /// Reads the kernel's statistics of the connection (`TCP_INFO`). Returns `None` on other systems than Linux, and if the
@@ -295,6 +289,35 @@ pub(crate) fn refuse_self_connection(stream: &TcpStream, port: u16) -> io::Resul
     enable_reset_on_close(stream);
     let text = "nothing listens on the port (the attempt to connect to it met itself)";
     Err(io::Error::new(io::ErrorKind::ConnectionRefused, text))
+}
+
+/// Sets `TCP_NOTSENT_LOWAT`: the socket is not writable while its send buffer holds `bytes` or more that the kernel has not
+/// sent yet; 0 selects the system's default. Has no effect on other systems than Linux.
+pub(crate) fn set_notsent_lowat(stream: &TcpStream, bytes: u32) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(bytes) {
+        tracing::debug!("cannot set the socket option TCP_NOTSENT_LOWAT: {error}");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, bytes);
+}
+
+/// Fixes the size of a socket's receive buffer (`SO_RCVBUF`), so that the kernel does not enlarge it while data is read.
+pub(crate) fn fix_receive_buffer(stream: &TcpStream, bytes: usize) {
+    if let Err(error) = SockRef::from(stream).set_recv_buffer_size(bytes) {
+        tracing::debug!("cannot set the socket option SO_RCVBUF: {error}");
+    }
+}
+
+/// Lets the kernel enlarge a receive buffer again that was [fixed](fix_receive_buffer). Where it cannot (Linux before 5.14,
+/// other systems), the buffer gets a fixed size that suffices for most paths.
+pub(crate) fn release_receive_buffer(stream: &TcpStream) {
+    const LARGE: usize = 4 << 20;
+    #[cfg(target_os = "linux")]
+    if super::retransmission::unlock_buffers(stream.as_fd()).is_ok() {
+        return;
+    }
+    fix_receive_buffer(stream, LARGE);
 }
 
 /// Selects Reno as the congestion control of a loopback connection, which cannot be congested.

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     config::ProxyConfig,
     ids::ServiceKey,
+    mux::MemoryBudget,
     net::Connector,
     runtime::{Tasks, Workers},
     telemetry::Telemetry,
@@ -34,6 +35,9 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the tasks of a proxy that ends may take to reset their streams and to send GOAWAY. A task that takes longer is
 /// ended with the process.
 const CLEANUP_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// How many streams beyond its maximum a proxy has memory for, so that it can refuse them with a reason.
+const MAX_REFUSED_STREAMS: usize = 64;
 
 /// A proxy: connects to the server, registers for a public port and relays its streams to the target.
 #[derive(Debug)]
@@ -48,6 +52,8 @@ pub struct Proxy {
     loops: Arc<LoopDetector>,
     /// Spawns and joins all tasks of the proxy.
     tasks: Tasks,
+    /// The memory budget of the buffers of all streams.
+    memory: MemoryBudget,
     /// Publishes the registered service; `None` while no link is registered.
     service: watch::Sender<Option<ServiceKey>>,
     /// The link on which the server opens new streams; `None` while there is none.
@@ -66,6 +72,7 @@ impl Proxy {
         Self {
             loops: Arc::new(LoopDetector::new(&config.target)),
             streams: OpenStreams::new(config.max_streams),
+            memory: MemoryBudget::new(config.memory_budget, config.max_streams + MAX_REFUSED_STREAMS),
             config: Arc::new(config),
             token,
             connector: Arc::default(),
@@ -165,6 +172,7 @@ impl Proxy {
                 &self.loops,
                 &self.tasks,
                 &self.streams,
+                &self.memory,
             );
             let server = successor.take().unwrap_or_else(|| self.config.server.clone());
             let error = match connector.connect(&server, &service).await {

@@ -24,7 +24,7 @@ use crate::{
     config::{ProxyConfig, ProxyFormat},
     ids::ServiceKey,
     link::{Driver, Link, NewChannel},
-    mux::{MuxConfig, Role},
+    mux::{MemoryBudget, MuxConfig, Role},
     net::{ChannelSocket, ConnectPolicy, Connector},
     runtime::Tasks,
     telemetry::DisconnectReason,
@@ -50,6 +50,8 @@ pub(super) struct LinkConnector<'a> {
     tasks: &'a Tasks,
     /// The open streams of all links.
     streams: &'a OpenStreams,
+    /// The memory budget of the buffers of all streams.
+    memory: &'a MemoryBudget,
 }
 
 impl<'a> LinkConnector<'a> {
@@ -61,8 +63,9 @@ impl<'a> LinkConnector<'a> {
         loops: &'a Arc<LoopDetector>,
         tasks: &'a Tasks,
         streams: &'a OpenStreams,
+        memory: &'a MemoryBudget,
     ) -> Self {
-        Self { config, token, connector, loops, tasks, streams }
+        Self { config, token, connector, loops, tasks, streams, memory }
     }
 
     /// Connects to `server`, runs the handshake and registers for `service`. Returns the link and the service that
@@ -164,6 +167,7 @@ impl<'a> LinkConnector<'a> {
         negotiation.send_frame(&Frame::Message(request)).await?;
         let config = MuxConfig {
             initial_window: welcome.first_window,
+            budget: self.memory.clone(),
             max_streams: welcome.max_streams as usize,
             chunk_size: self.config.max_chunk,
             allow_striping: self.config.stripe,
@@ -200,7 +204,7 @@ impl<'a> LinkConnector<'a> {
         negotiation.send_bytes(lines.freeze()).await?;
         // The text format has no flow control: data counts as received once it is sent, and the window only bounds
         // the data that waits here to be sent.
-        let config = MuxConfig::default();
+        let config = MuxConfig { budget: self.memory.clone(), ..MuxConfig::default() };
         let link = Link::new(Role::Proxy, config, Some(FieldCount::Four), events);
         let (owned, tasks) = (link.clone(), self.tasks.clone());
         let (socket, read_ahead, codec) = negotiation.into_parts();

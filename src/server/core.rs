@@ -22,7 +22,7 @@ use crate::{
     config::ServerConfig,
     ids::{ProxyId, ServiceKey, StreamKey, clean, next_free_id},
     link::RateLimitCount,
-    mux::WindowBudget,
+    mux::MemoryBudget,
     net::MaxChannelsAndPorts,
     runtime::{Tasks, Workers},
     telemetry::{EventKind, MAX_REFUSALS_PER_SECOND, TableMutex, Telemetry, Throttle},
@@ -68,8 +68,8 @@ pub(super) struct Core {
     pub(super) last_proxy_id: AtomicU32,
     /// Counts the rate limits that are set in the whole server, so that streams skip pacing while there are none.
     pub(super) limit_count: RateLimitCount,
-    /// The memory budget by which the flow-control windows of all streams together may grow.
-    pub(super) window_budget: WindowBudget,
+    /// The memory budget of the buffers of all streams.
+    pub(super) memory: MemoryBudget,
     /// Limits the log lines about connections that are offered to another proxy.
     pub(super) redispatch_log: Throttle,
     /// Limits the log lines about errors that proxies report.
@@ -89,11 +89,20 @@ pub(super) struct Core {
 impl Core {
     /// Creates the state of a server that has no proxies, services or users yet.
     pub(super) fn new(
-        config: ServerConfig,
+        mut config: ServerConfig,
         token: Token,
         telemetry: Arc<Telemetry>,
         workers: Workers,
     ) -> Arc<Self> {
+        let memory = MemoryBudget::new(config.memory_budget, config.max_streams);
+        if memory.max_streams() < config.max_streams {
+            tracing::info!(
+                "the memory budget of {} MiB admits {} user connections at once (option --memory)",
+                memory.total() >> 20,
+                memory.max_streams()
+            );
+            config.max_streams = memory.max_streams();
+        }
         let abort = CancellationToken::new();
         let limit_count = RateLimitCount::default();
         Arc::new(Self {
@@ -110,7 +119,7 @@ impl Core {
             streams: DashMap::new(),
             last_proxy_id: AtomicU32::new(0),
             limit_count,
-            window_budget: WindowBudget::new(config.window_budget),
+            memory,
             redispatch_log: Throttle::new(MAX_REFUSALS_PER_SECOND),
             proxy_error_log: Throttle::new(MAX_REFUSALS_PER_SECOND),
             draining: CancellationToken::new(),

@@ -32,7 +32,7 @@ pub(super) fn start_proxy(
     let config = MuxConfig {
         initial_window: core.config.initial_window,
         last_stream_number: core.config.last_stream_number,
-        budget: core.window_budget.clone(),
+        budget: core.memory.clone(),
         chunk_size: core.config.max_chunk,
         allow_striping: core.config.stripe,
         max_streams: core.config.max_streams_per_proxy(),

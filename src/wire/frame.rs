@@ -167,7 +167,7 @@ pub struct Welcome {
     pub features: u32,
     /// How many streams the server keeps open at the same time at most.
     pub max_streams: u32,
-    /// The initial flow-control window of every stream, in bytes.
+    /// The flow-control window, in bytes, that each side gives a stream at first if its memory budget allows.
     pub first_window: u32,
     /// How long the server keeps a link that has lost all of its channels, in milliseconds.
     pub grace_ms: u32,

@@ -9,6 +9,7 @@ mod floods;
 mod limits;
 mod loops;
 mod machine;
+mod memory;
 mod odd;
 mod pending_connections;
 mod proofs;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use underpass::{
     ids::{Priority, StreamKey, UserChannelId},
-    mux::{Mux, MuxConfig, MuxEvent, OpenError, ProtocolError, Role, WindowBudget},
+    mux::{MemoryBudget, Mux, MuxConfig, MuxEvent, OpenError, ProtocolError, Role},
     wire::{Frame, Open, ResetCode},
 };
 
@@ -105,40 +105,105 @@ fn reused_stream_id_opens_no_stream() {
 #[test]
 fn buffered_data_is_bounded_for_all_links_together() {
     let now = Instant::now();
-    let config = MuxConfig {
-        max_window_growth: 60 << 20,
-        budget: WindowBudget::new(100 << 20),
-        ..MuxConfig::default()
-    };
+    let budget = MemoryBudget::new(100 << 20, 1000);
+    let config = MuxConfig { budget: budget.clone(), ..MuxConfig::default() };
     let mut links = [0, 1].map(|_| Mux::new(Role::Server, config.clone()));
     let mut kept = [0, 0];
     for (link, kept) in links.iter_mut().zip(&mut kept) {
         link.add_channel(1, now);
-        for number in 1..=20 {
-            let stream =
-                link.open(StreamKey::new(UserChannelId::new(1), number), 80, None, |_| false).unwrap();
+        for number in 1..=450 {
+            let key = StreamKey::new(UserChannelId::new(1), number);
+            let stream = link.open(key, 80, None, |_| false).unwrap();
             receive_all(link, now);
             link.handle_frame(1, Frame::OpenOk { stream, window: u32::MAX }, now).unwrap();
-            loop {
-                receive_all(link, now);
-                let writable = link.writable(stream);
-                if writable == 0 {
-                    break;
-                }
+            let mut of_stream = 0;
+            while let writable @ 1.. = link.writable(stream) {
                 link.write(stream, Bytes::from(vec![7; writable]));
-                *kept += writable;
+                of_stream += writable;
+                receive_all(link, now);
+                assert!(budget.used() <= budget.total(), "{} after {number} streams", budget.used());
             }
+            assert!(of_stream >= 8 << 10, "{of_stream}: every stream has its minimum");
+            *kept += of_stream;
         }
     }
-    let initial_windows = 20 * (256 << 10);
-    assert!(kept[0] <= (60 << 20) + initial_windows && kept[0] > 59 << 20, "{kept:?}");
-    assert!(kept[1] <= (40 << 20) + initial_windows && kept[1] > 39 << 20, "{kept:?}");
-    assert_eq!(config.budget.available(), 0);
-    // A closed stream and a dropped link return their share to the budget.
+    assert!(kept[0] > 30 << 20 && kept.iter().sum::<usize>() < 90 << 20, "{kept:?}");
+    // Closed streams and a dropped link return their share to the budget.
+    let before = budget.used();
     links[0].reset(1, ResetCode::Killed);
-    assert_eq!(config.budget.available(), (16 << 20) - (256 << 10));
+    assert!(budget.used() < before - (100 << 10));
     drop(links);
-    assert_eq!(config.budget.available(), 100 << 20);
+    assert_eq!(budget.used(), 0);
+}
+
+/// A proxy cannot refuse what a server sends before OPEN_OK. Uploads do not wait for it while they are few; on all streams
+/// that wait for it together, no more is sent than a proxy sets apart. Then the credit of OPEN_OK counts.
+#[test]
+fn early_data_of_all_streams_together_is_bounded() {
+    const EARLY: usize = 4 << 20;
+    const MINIMUM: usize = 8 << 10;
+    let now = Instant::now();
+    let mut server = Mux::new(Role::Server, MuxConfig::default());
+    server.add_channel(1, now);
+    let write_all = |server: &mut Mux, stream| {
+        let mut written = 0;
+        while let len @ 1.. = server.writable(stream) {
+            assert_eq!(server.write(stream, vec![7; len].into()), None);
+            written += len;
+            receive_all(server, now);
+        }
+        written
+    };
+    let open = |server: &mut Mux, number| {
+        server.open(StreamKey::new(UserChannelId::new(1), number), 80, None, |_| false).unwrap()
+    };
+    let sizes: Vec<_> = (1..=100)
+        .map(|number| {
+            let stream = open(&mut server, number);
+            write_all(&mut server, stream)
+        })
+        .collect();
+    assert_eq!((sizes[0], sizes[99]), (256 << 10, MINIMUM));
+    assert_eq!(sizes.iter().sum::<usize>(), EARLY + 100 * MINIMUM);
+    // Acceptance with little credit, a refusal, and one with much credit.
+    server.handle_frame(1, Frame::OpenOk { stream: 1, window: 8 << 10 }, now).unwrap();
+    assert_eq!(write_all(&mut server, 1), 0);
+    server.handle_frame(1, Frame::Window { stream: 1, consumed: 256 << 10, window: 8 << 10 }, now).unwrap();
+    assert_eq!(write_all(&mut server, 1), MINIMUM);
+    let refusal = Frame::Reset { stream: 2, code: ResetCode::TargetRefused, final_size: 0 };
+    server.handle_frame(1, refusal, now).unwrap();
+    while server.poll_event().is_some() {}
+    server.handle_frame(1, Frame::OpenOk { stream: 100, window: 256 << 10 }, now).unwrap();
+    let accepted: Vec<_> = std::iter::from_fn(|| server.poll_event()).collect();
+    assert_eq!(accepted, [MuxEvent::Accepted { stream: 100 }, MuxEvent::Writable { stream: 100 }]);
+    assert_eq!(write_all(&mut server, 100), (256 << 10) - MINIMUM);
+    let stream = open(&mut server, 101);
+    assert_eq!(write_all(&mut server, stream), 256 << 10, "what was accepted or refused counts no more");
+}
+
+/// A server that sends early data without bound, or an older one, cannot make a proxy exceed its budget: streams for whose
+/// data no memory is left are reset.
+#[test]
+fn early_data_beyond_the_budget_resets_its_stream() {
+    let now = Instant::now();
+    let budget = MemoryBudget::new(64 << 20, 1000);
+    let mut proxy = Mux::new(Role::Proxy, MuxConfig { budget: budget.clone(), ..MuxConfig::default() });
+    proxy.add_channel(1, now);
+    let mut resets = 0;
+    for stream in 1..=400 {
+        let key = StreamKey::new(UserChannelId::new(1), stream);
+        let open = Open { stream, key, port: 80, priority: Priority::default(), window: 1 << 20, user: None };
+        proxy.handle_frame(1, Frame::Open(open), now).unwrap();
+        let payload = Bytes::from(vec![7; 256 << 10]);
+        proxy.handle_frame(1, Frame::Data { stream, offset: 0, fin: false, payload }, now).unwrap();
+        while let Some(event) = proxy.poll_event() {
+            resets += u32::from(event == MuxEvent::Reset { stream, code: ResetCode::LimitExceeded });
+        }
+        assert!(budget.used() <= budget.total(), "{} of {} bytes", budget.used(), budget.total());
+    }
+    assert!((100..300).contains(&resets), "{resets}");
+    drop(proxy);
+    assert_eq!(budget.used(), 0);
 }
 
 /// Until the proxy accepts a stream, all of its data is kept for another proxy. Credit that comes before does not let it

@@ -13,6 +13,7 @@ use crate::support::{
     target::{self, LOOPBACK},
     tunnel::FORMATS,
 };
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -29,13 +30,25 @@ struct Programs {
 
 impl Programs {
     async fn start(target: SocketAddr, format: ProxyFormat) -> Self {
-        let (server, addr) = Process::server(TOKEN, &["--log", "warn,lifecycle=info"]).await;
+        Self::start_with(target, format, &[], &[]).await
+    }
+
+    /// [`start`](Self::start) with more arguments for both programs, and for the server.
+    async fn start_with(
+        target: SocketAddr,
+        format: ProxyFormat,
+        more: &[&str],
+        more_of_server: &[&str],
+    ) -> Self {
+        let log = ["--log", "warn,lifecycle=info"];
+        let (server, addr) = Process::server(TOKEN, &[&log[..], more, more_of_server].concat()).await;
         let addr = addr.to_string();
         let format = if format == ProxyFormat::Binary { "binary" } else { "text" };
         let target = target.to_string();
-        let mut proxy = Process::underpass(&[
+        let arguments = [
             "proxy", "--server", &addr, "--port", "0", "--to", &target, "--token", TOKEN, "--format", format,
-        ]);
+        ];
+        let mut proxy = Process::underpass(&[&arguments[..], more].concat());
         let serving = proxy.line("serving ").await;
         let (_, service) = serving.split_once("serving ").unwrap();
         let port = service.split_once(':').unwrap().0.parse().unwrap();
@@ -188,5 +201,63 @@ async fn an_idle_stream_costs_less_than_64_kib() {
         assert!(server_each < 64.0 && proxy_each < 64.0, "{server_each} {proxy_each}");
         drop(users);
         echo.when(|counts| counts.open == 0, crate::support::LONG).await;
+    }
+}
+
+/// Downloads 1 MB several times and returns the shortest time.
+async fn fastest_download(public: SocketAddr) -> Duration {
+    const SIZE: u64 = 1_000_000;
+    let mut fastest = Duration::MAX;
+    for _ in 0..9 {
+        let begin = Instant::now();
+        let mut received = Vec::new();
+        let mut socket = target::request(public, SIZE).await;
+        soon("a download of 1 MB", socket.read_to_end(&mut received)).await.unwrap();
+        assert_eq!(received.len() as u64, SIZE);
+        fastest = fastest.min(begin.elapsed());
+    }
+    fastest
+}
+
+/// Users that request a file and read nothing, and users that send to a target that reads nothing: nearly as many as the
+/// memory budget admits. Both programs stay within it, and a new user is served as if they were not there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stalled_users_stay_within_the_memory_budget_and_leave_others_their_speed() {
+    const BUDGET_MIB: u64 = 32;
+    // Beside the budget: the program, its pools of read buffers, and what the allocator keeps.
+    const MAX_KIB: u64 = (BUDGET_MIB + 64) << 10;
+    const STALLED: usize = 450;
+    let _exclusive = crate::exclusive().await;
+    let target = target::on_request().await;
+    let budget = format!("{BUDGET_MIB}MiB");
+    // All users come from one address.
+    let limits = ["address", "service", "proxy"].map(|of| format!("--max-streams-per-{of}"));
+    let limits: Vec<_> = limits.iter().flat_map(|limit| [limit.as_str(), "600"]).collect();
+    let programs =
+        Programs::start_with(target.addr, ProxyFormat::Binary, &["--memory", &budget], &limits).await;
+    let alone = fastest_download(programs.public).await;
+    for reads_nothing in [true, false] {
+        let mut users = Vec::new();
+        for _ in 0..STALLED {
+            let user = target::request(programs.public, if reads_nothing { 1 << 30 } else { 0 }).await;
+            SockRef::from(&user).set_send_buffer_size(64 * 1024).unwrap();
+            while !reads_nothing && user.try_write(&[7; 64 * 1024]).is_ok() {}
+            users.push(user);
+        }
+        target.when(|counts| counts.open == STALLED, crate::support::LONG).await;
+        let beside = fastest_download(programs.public).await;
+        let peaks = programs.server.peak_resident_kib().zip(programs.proxy.peak_resident_kib());
+        let who =
+            if reads_nothing { "users that read nothing" } else { "users of a target that reads nothing" };
+        report(&format!(
+            "{STALLED} {who}: at most {peaks:?} KiB on server and proxy; a download of 1 MB takes {beside:.2?}, \
+             {alone:.2?} alone"
+        ));
+        assert!(beside < alone * 2 + Duration::from_millis(20), "{beside:?} beside {who}, {alone:?} alone");
+        if let Some((server, proxy)) = peaks {
+            assert!(server.max(proxy) <= MAX_KIB, "{server} KiB on the server, {proxy} on the proxy");
+        }
+        drop(users);
+        target.when(|counts| counts.open == 0, crate::support::LONG).await;
     }
 }

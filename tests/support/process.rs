@@ -178,8 +178,17 @@ impl Process {
 
     /// Returns the resident memory in KiB, or `None` if the system does not report it.
     pub fn resident_kib(&self) -> Option<u64> {
+        self.memory_kib("VmRSS:")
+    }
+
+    /// Returns the most resident memory that the process has had, in KiB, or `None` if the system does not report it.
+    pub fn peak_resident_kib(&self) -> Option<u64> {
+        self.memory_kib("VmHWM:")
+    }
+
+    fn memory_kib(&self, field: &str) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
         line.trim().trim_end_matches("kB").trim().parse().ok()
     }
 }

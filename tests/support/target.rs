@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     task::JoinSet,
@@ -139,6 +140,40 @@ pub async fn idle() -> Target {
     sink().await
 }
 
+/// A target that sends as many bytes as the user [requests](request), and reads nothing more of a user that requests none.
+pub async fn on_request() -> Target {
+    serve_with(|mut socket| async move {
+        // The kernel's memory for the sockets of the machine is limited, and tests of stalled users are not about it.
+        SockRef::from(&socket).set_send_buffer_size(64 * 1024)?;
+        let mut left = socket.read_u64().await?;
+        if left == 0 {
+            socket.ready(Interest::ERROR).await?;
+            return Err(std::io::ErrorKind::ConnectionReset.into());
+        }
+        while left > 0 {
+            let piece = left.min(64 * 1024);
+            socket.write_all(&vec![7; piece as usize]).await?;
+            left -= piece;
+        }
+        socket.shutdown().await
+    })
+    .await
+}
+
+/// Connects a user to a target that sends [`on_request`], and requests `size` bytes. Dropping it resets the connection, which
+/// a target that reads nothing notices.
+pub async fn request(public: SocketAddr, size: u64) -> TcpStream {
+    try_request(public, size).await.unwrap()
+}
+
+/// [`request`], of a user that may be refused.
+pub async fn try_request(public: SocketAddr, size: u64) -> std::io::Result<TcpStream> {
+    let mut socket = TcpStream::connect(public).await?;
+    SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+    socket.write_all(&size.to_be_bytes()).await?;
+    Ok(socket)
+}
+
 /// Starts a target that never reads: bytes stay in the kernel's buffers until the receive window is full.
 pub async fn deaf() -> Target {
     serve_with(|socket| async move {
@@ -225,7 +260,7 @@ pub async fn send_then_reset(file: DemoFile, bytes: u64) -> Target {
             offset += piece.len() as u64;
         }
         _ = socket.read(&mut [0]).await?;
-        socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
+        SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
         Ok(())
     })
     .await

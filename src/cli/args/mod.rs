@@ -29,11 +29,11 @@ use crate::{
 };
 
 use limits::LimitArgs;
-use shared::CongestionArgs;
+use shared::{CongestionArgs, MemoryArgs};
 pub(super) use shared::{LogArgs, ScreenArgs, TokenArgs, WorkerArgs};
 
 use host_port::{bind_address, host_port, listen_address};
-use values::{OnOff, channels, chunk, display_name, number, public_port, seconds};
+use values::{OnOff, channels, chunk, display_name, number, public_port, seconds, window};
 
 /// The meaning of each exit status, shown below the help.
 const EXIT_STATUS: &str = "Exit status: 0 success, also after SIGTERM, SIGINT or SIGHUP; 1 failure; 2 invalid command line; \
@@ -112,12 +112,13 @@ pub(super) struct ServerArgs {
     /// Address that proxies reconnect to when this server ends [default: the address they are connected to]
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
     successor: Option<String>,
-    /// Initial flow-control window of each stream, in KiB; it grows to the bandwidth-delay product of the path
-    #[arg(long, value_name = "KIB", default_value_t = 256, value_parser = number(16..=65_536))]
+    /// First flow-control window of each stream, such as 512K or 256KiB; it grows to the bandwidth-delay product of the path,
+    /// and is smaller while memory is tight
+    #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = window)]
     window: u32,
-    /// Memory budget for the growth of all flow-control windows together, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    memory: u32,
+    /// The memory budget
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// Maximum size of one chunk of a stream, such as 8192, 8K (8,000) or 8KiB (8,192) [default: adapts to the rate of each
     /// channel]
     #[arg(long, value_name = "SIZE", value_parser = chunk)]
@@ -191,6 +192,9 @@ pub(super) struct ProxyArgs {
     /// The congestion control of channels
     #[command(flatten)]
     congestion: CongestionArgs,
+    /// The memory budget
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// The token, and where it is read from
     #[command(flatten)]
     pub(super) token: TokenArgs,
@@ -319,8 +323,8 @@ impl ServerArgs {
             drain_timeout: self.drain,
             reuse_port: self.reuse_port,
             successor: self.successor.clone(),
-            initial_window: self.window * 1024,
-            window_budget: u64::from(self.memory) << 20,
+            initial_window: self.window,
+            memory_budget: self.memory.budget(),
             max_chunk: self.chunk,
             stripe: self.stripe.is_on(),
             congestion: self.congestion.congestion(),
@@ -344,6 +348,7 @@ impl ProxyArgs {
             format: self.format,
             max_streams: self.max_streams as usize,
             drain_timeout: self.drain,
+            memory_budget: self.memory.budget(),
             max_chunk: self.chunk,
             stripe: self.stripe.is_on(),
             congestion: self.congestion.congestion(),

@@ -5,7 +5,10 @@ use std::{fs::File, path::PathBuf, time::Duration};
 use anyhow::Context;
 use clap::Args;
 
-use super::values::{congestion, log_filter, number, refresh, theme};
+use super::{
+    super::memory::default_budget,
+    values::{congestion, log_filter, memory, number, refresh, theme},
+};
 use crate::{
     cli::{text_file, token},
     config::{CockpitFile, CongestionControl},
@@ -77,6 +80,23 @@ impl CongestionArgs {
     /// Returns the requested congestion control.
     pub(in crate::cli) fn congestion(&self) -> CongestionControl {
         self.congestion.clone().unwrap_or_default()
+    }
+}
+
+/// The memory budget.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct MemoryArgs {
+    /// Memory budget of all streams together, such as 256M or 1GiB: their buffers and 8 KiB of bookkeeping each. Half of it
+    /// is reserved for a minimum of each stream, so that it also limits their number (24 KiB each) [default: a quarter of
+    /// the memory of the system or of the control group, between 64MiB and 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    memory: Option<u64>,
+}
+
+impl MemoryArgs {
+    /// Returns the memory budget in bytes.
+    pub(in crate::cli) fn budget(&self) -> u64 {
+        self.memory.unwrap_or_else(default_budget)
     }
 }
 

@@ -225,3 +225,35 @@ pub(super) fn chunk(text: &str) -> Result<usize, String> {
         "expected a chunk size of 1K (1,000) to 256KiB (262,144), such as 8K or 8KiB".to_owned()
     })
 }
+
+/// Parses a number of bytes within `range`. `expected` says which; `former_unit` is the unit in which the option once took plain
+/// numbers, so that a small one is explained.
+fn bytes_within(
+    text: &str,
+    range: RangeInclusive<u64>,
+    expected: &str,
+    former_unit: &str,
+) -> Result<u64, String> {
+    let ByteSize(bytes) = text.parse().map_err(|error: IdError| error.to_string())?;
+    if range.contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(match text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => format!(
+            "{expected}; without a unit, {text} is a number of bytes: did you mean {text}{former_unit}?"
+        ),
+        false => expected.to_owned(),
+    })
+}
+
+/// Parses a memory budget. With less than 16 MB few streams would get more than their minimum.
+pub(super) fn memory(text: &str) -> Result<u64, String> {
+    let expected = "expected a memory budget of 16M (16,000,000 bytes) to 1TiB, such as 256M or 1GiB";
+    bytes_within(text, 16_000_000..=ByteSize::MAX, expected, "MiB")
+}
+
+/// Parses the first flow-control window of a stream.
+pub(super) fn window(text: &str) -> Result<u32, String> {
+    let expected = "expected a window of 16K (16,000 bytes) to 64MiB, such as 512K or 256KiB";
+    bytes_within(text, 16_000..=64 << 20, expected, "KiB").map(|bytes| bytes as u32)
+}

@@ -9,6 +9,7 @@ use crate::{
     ids::{Priority, StreamKey},
     mux::{
         error::ProtocolError,
+        limits::MAX_COMPACTED_LEN,
         recv_buffer::DataEnd,
         role::Role,
         stream::{OpenState, ResetAfterData, Stream},
@@ -41,11 +42,17 @@ impl Mux {
             Some(channel) if self.has_control_backlog(channel) => return Err(OpenError::Stalled),
             Some(channel) => channel,
         };
+        if !self.config.budget.open_stream() {
+            return Err(OpenError::OutOfMemory);
+        }
         self.last_opened += 1;
-        let (id, window) = (self.last_opened, self.config.initial_window);
-        let open = Open { stream: id, key, port, priority: Priority::default(), window, user };
-        // Data may use the initial window before OPEN_OK arrives, so that a request does not wait for an RTT.
-        let mut stream = Stream::new(OpenState::Requested(open.clone()), &open, channel, &self.config);
+        let id = self.last_opened;
+        let mut open = Open { stream: id, key, port, priority: Priority::default(), window: 0, user };
+        // Data may use the first window before OPEN_OK arrives, so that a request does not wait for an RTT.
+        let mut stream = Stream::new(&open, self.config.initial_window, channel, &self.config);
+        stream.recv.adapt_window(self.config.initial_window, &self.config.budget);
+        (_, open.window) = stream.recv.advertise();
+        stream.state = OpenState::Requested(open);
         stream.pending.open = true;
         self.insert(id, stream);
         if !self.is_replacement_requested && self.has_few_numbers() {
@@ -81,6 +88,7 @@ impl Mux {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         if let OpenState::Offered = state.state {
             state.state = OpenState::Established;
+            state.recv.adapt_window(self.config.initial_window, &self.config.budget);
             state.pending.open_ok = true;
             self.enqueue(stream);
         }
@@ -91,7 +99,9 @@ impl Mux {
     pub fn write(&mut self, stream: u32, bytes: Bytes) -> Option<Bytes> {
         let state = self.streams.get_mut(&stream).filter(|state| state.reset == ResetAfterData::No);
         let Some(state) = state else { return Some(bytes) };
-        state.send.write(bytes);
+        let early_before = state.early_bytes(&self.config);
+        state.send.write(bytes, &self.config.budget);
+        self.early_bytes += state.early_bytes(&self.config) - early_before;
         self.place(stream);
         self.enqueue(stream);
         None
@@ -123,12 +133,39 @@ impl Mux {
         state.recv.read(out)
     }
 
-    /// Reports that the owner does not [`read`](Self::read) a stream for now, because its consumer is blocked. Short
-    /// slices that were received for it, and those received until the next read, are copied out of their pooled
-    /// buffers.
-    pub fn on_reader_blocked(&mut self, stream: u32) {
+    /// Reports that the owner does not [`read`](Self::read) a stream for now, because its consumer is blocked. Slices
+    /// shorter than `copied_below` that were received for it, and those received until the next read, are copied out of
+    /// their pooled buffers.
+    pub fn on_reader_blocked(&mut self, stream: u32, copied_below: usize) {
         if let Some(state) = self.streams.get_mut(&stream) {
-            state.recv.set_reader_blocked();
+            state.recv.set_reader_blocked(copied_below);
+        }
+    }
+
+    /// Reports that neither side of a stream has made progress for a while: what it keeps is copied out of pooled
+    /// buffers, of which it may keep several times as much alive.
+    pub fn on_stalled(&mut self, stream: u32) {
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.recv.set_reader_blocked(MAX_COMPACTED_LEN);
+            state.send.compact();
+        }
+    }
+
+    /// Reports how many bytes the reader of a stream is known to have read, although less than proves that it makes
+    /// progress. The window grows with them when it is adapted next.
+    pub fn on_reader_progress(&mut self, stream: u32, read_bytes: u64) {
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.recv.set_read_bytes(read_bytes);
+        }
+    }
+
+    /// Reports that the reader of a stream makes progress: it has taken more than the kernels on its path hold. It gets
+    /// the window that the stream wants, as far as the memory budget allows.
+    pub fn on_reader_proven(&mut self, stream: u32) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        state.recv.set_reader_proven();
+        if state.recv.must_adapt(&self.config.budget) {
+            state.recv.adapt_window(self.config.initial_window, &self.config.budget);
         }
     }
 
@@ -138,26 +175,21 @@ impl Mux {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         state.recv.consume(bytes);
         let min_rtt = state.channel.and_then(|id| self.channels.get(&id)?.path.min_rtt());
-        let (mut reserved, mut growth) = (0, 0);
         if let Some(min_rtt) = min_rtt.filter(|_| self.config.peer_has_flow_control)
             && let Some(wanted) =
                 state.tuner.on_consumed(bytes, state.recv.received(), min_rtt, now, state.recv.window())
         {
-            let bounds = (self.config.initial_window, self.config.max_window);
-            let more = u64::from(wanted.saturating_sub(state.recv.window()));
-            reserved =
-                self.config.budget.reserve(more.min(self.config.max_window_growth - self.window_growth));
-            let before = state.recv.window();
-            growth = state.recv.resize(wanted, bounds, reserved);
-            let allowed = wanted.min(self.config.max_window).saturating_sub(before);
-            state.recv.set_budget_limited(reserved < allowed.into());
+            // The lower bound is what the operator has configured; it precedes the upper one.
+            state.recv.set_wanted_window(wanted.min(self.config.max_window).max(self.config.initial_window));
+        }
+        if state.recv.must_adapt(&self.config.budget) {
+            state.recv.adapt_window(self.config.initial_window, &self.config.budget);
         }
         if state.recv.is_update_due() {
             state.pending.window = true;
             self.place(stream);
             self.enqueue(stream);
         }
-        self.account_growth(reserved, growth);
     }
 
     /// Records that the END of a stream was passed on to the local socket, after all data.

@@ -171,6 +171,9 @@ pub enum OpenError {
     /// frames are queued.
     #[error("the proxy does not read from its channels, or too slowly")]
     Stalled,
+    /// The memory budget of this process allows no more streams.
+    #[error("the memory budget allows no more streams (option --memory)")]
+    OutOfMemory,
     /// The maximum number of streams is open.
     #[error("the proxy has the maximum number of open streams")]
     TooManyStreams,

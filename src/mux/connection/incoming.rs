@@ -5,6 +5,7 @@ use std::{collections::VecDeque, time::Instant};
 use super::{event::MuxEvent, mux::Mux};
 use crate::{
     mux::{
+        budget::MemoryBudget,
         channel::Channel,
         error::ProtocolError,
         glitches::FrameEffect,
@@ -41,17 +42,14 @@ impl Mux {
                 if self.role != Role::Server {
                     return Err(ProtocolError::UnexpectedFrame("OPEN_OK"));
                 }
-                let effect = self.on_stream_frame(stream, "OPEN_OK", |state, events| {
-                    let is_new = state.establish();
-                    events.extend(is_new.then_some(MuxEvent::Accepted { stream }));
-                    Ok(if is_new { FrameEffect::Progress(0) } else { FrameEffect::Glitch })
-                })?;
+                let is_new = self.establish(stream);
                 self.on_credit(stream, "OPEN_OK", 0, window)?;
-                Ok(effect)
+                self.notify_writer(stream);
+                Ok(if is_new { FrameEffect::Progress(0) } else { FrameEffect::Glitch })
             }
             Frame::Data { stream, offset, fin, payload } => {
-                let bytes = payload.len();
-                self.on_stream_frame(stream, "DATA", |state, events| {
+                let (bytes, mut is_out_of_memory) = (payload.len(), false);
+                let effect = self.on_stream_frame(stream, "DATA", |state, events, budget| {
                     if let ResetAfterData::BySelf(_) = state.reset {
                         // It was in flight when the local socket failed.
                         return Ok(FrameEffect::Glitch);
@@ -59,7 +57,9 @@ impl Mux {
                     if state.channel.is_some_and(|primary| primary != channel) {
                         state.tuner.set_striped();
                     }
-                    if !state.recv.insert(offset, payload, fin)? {
+                    let is_new = state.recv.insert(offset, payload, fin)?;
+                    is_out_of_memory = !state.recv.reserve_received(budget);
+                    if !is_new {
                         return Ok(FrameEffect::Glitch);
                     }
                     if !state.is_reader_notified {
@@ -67,21 +67,25 @@ impl Mux {
                         events.push_back(MuxEvent::Readable { stream });
                     }
                     Ok(FrameEffect::Progress(bytes))
-                })
+                })?;
+                if is_out_of_memory {
+                    let code = ResetCode::LimitExceeded;
+                    self.reset(stream, code);
+                    self.events.push_back(MuxEvent::Reset { stream, code });
+                }
+                Ok(effect)
             }
             Frame::Window { stream, consumed, window } => {
                 // For a peer without flow control, this side has made it up.
                 let knows_consumption = self.config.peer_has_flow_control;
-                let requested = self.streams.get_mut(&stream).filter(|state| state.is_requested());
-                if let Some(state) = requested.filter(|_| knows_consumption) {
+                if knows_consumption && self.streams.get(&stream).is_some_and(Stream::is_requested) {
                     // It has overtaken its OPEN_OK, which carries the same credit. Until the proxy accepts the stream,
                     // all data is kept for another one, and must not exceed the first window.
                     if consumed == 0 {
                         return Ok(FrameEffect::Glitch);
                     }
                     // The target has taken data, so that it is connected.
-                    state.establish();
-                    self.events.push_back(MuxEvent::Accepted { stream });
+                    self.establish(stream);
                 }
                 let effect = self.on_credit(stream, "WINDOW", consumed, window)?;
                 self.close_if_done(stream);
@@ -126,7 +130,7 @@ impl Mux {
                 if self.role != Role::Proxy {
                     return Err(ProtocolError::UnexpectedFrame("PRIORITY"));
                 }
-                self.on_stream_frame(stream, "PRIORITY", |state, _| {
+                self.on_stream_frame(stream, "PRIORITY", |state, _, _| {
                     state.priority = priority;
                     Ok(FrameEffect::Glitch)
                 })
@@ -154,7 +158,7 @@ impl Mux {
             }
             return Ok(FrameEffect::Glitch);
         }
-        if self.streams.len() >= self.config.max_streams {
+        if self.streams.len() >= self.config.max_streams || !self.config.budget.open_stream() {
             let reset = Frame::Reset { stream, code: ResetCode::LimitExceeded, final_size: 0 };
             self.push_control(Some(channel), reset);
             return Ok(FrameEffect::Progress(0));
@@ -162,7 +166,8 @@ impl Mux {
         // A channel that is being closed takes no stream: the OPEN was sent before the server knew.
         let is_retiring = self.channels.get(&channel).is_some_and(Channel::is_retiring);
         let primary = if is_retiring { self.least_loaded_channel(|_| false) } else { None };
-        let state = Stream::new(OpenState::Offered, &open, primary.unwrap_or(channel), &self.config);
+        let mut state = Stream::new(&open, open.window, primary.unwrap_or(channel), &self.config);
+        state.recv.allow_early(self.config.initial_window);
         self.insert(stream, state);
         self.events.push_back(MuxEvent::Opened(open));
         Ok(FrameEffect::Progress(0))
@@ -174,7 +179,11 @@ impl Mux {
         &mut self,
         stream: u32,
         frame: &'static str,
-        handle: impl FnOnce(&mut Stream, &mut VecDeque<MuxEvent>) -> Result<FrameEffect, ProtocolError>,
+        handle: impl FnOnce(
+            &mut Stream,
+            &mut VecDeque<MuxEvent>,
+            &MemoryBudget,
+        ) -> Result<FrameEffect, ProtocolError>,
     ) -> Result<FrameEffect, ProtocolError> {
         let Some(state) = self.streams.get_mut(&stream) else {
             let was_opened = self.was_opened(stream);
@@ -184,15 +193,27 @@ impl Mux {
                 Err(ProtocolError::UnknownStream(frame))
             };
         };
-        handle(state, &mut self.events).inspect_err(|_| {
+        handle(state, &mut self.events, &self.config.budget).inspect_err(|_| {
             self.reset(stream, ResetCode::ProtocolViolation);
             self.events.push_back(MuxEvent::Reset { stream, code: ResetCode::ProtocolViolation });
         })
     }
 
-    /// Handles an acknowledgement: the peer has consumed `consumed` bytes of a stream and accepts `window` more. The
-    /// window grows only within the budget: a peer that grants much credit on many streams and acknowledges nothing
-    /// would otherwise make this side buffer without bound.
+    /// Records that the peer has accepted a stream that this side opened. Returns whether that is new.
+    fn establish(&mut self, stream: u32) -> bool {
+        let Some(state) = self.streams.get_mut(&stream).filter(|state| state.is_requested()) else {
+            return false;
+        };
+        if self.config.peer_has_flow_control {
+            self.early_bytes -= state.early_bytes(&self.config);
+            state.send.end_early_credit();
+        }
+        state.state = OpenState::Established;
+        self.events.push_back(MuxEvent::Accepted { stream });
+        true
+    }
+
+    /// Handles an acknowledgement: the peer has consumed `consumed` bytes of a stream and accepts `window` more.
     fn on_credit(
         &mut self,
         stream: u32,
@@ -200,19 +221,11 @@ impl Mux {
         consumed: u64,
         window: u32,
     ) -> Result<FrameEffect, ProtocolError> {
-        let send = self.streams.get(&stream).map(|state| &state.send);
-        let (before, wanted) = send.map_or((0, 0), |send| (send.window_growth(), send.wanted_growth(window)));
-        let reserved =
-            self.config.budget.reserve(wanted.min(self.config.max_window_growth - self.window_growth));
-        let mut after = before;
-        let result = self.on_stream_frame(stream, frame, |state, _| {
+        self.on_stream_frame(stream, frame, |state, _, budget| {
             let ack_state = state.send.ack_state();
-            let result = state.send.acknowledge(consumed, window, reserved);
-            after = state.send.window_growth();
+            state.send.acknowledge(consumed, window, budget)?;
             let is_same = ack_state == state.send.ack_state();
-            result.map(|()| if is_same { FrameEffect::Glitch } else { FrameEffect::Progress(0) })
-        });
-        self.account_growth(reserved, after.cast_signed() - before.cast_signed());
-        result
+            Ok(if is_same { FrameEffect::Glitch } else { FrameEffect::Progress(0) })
+        })
     }
 }

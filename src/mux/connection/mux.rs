@@ -10,6 +10,7 @@ use foldhash::HashMap;
 use super::event::MuxEvent;
 use crate::{
     mux::{
+        budget::MemoryBudget,
         channel::Channel,
         channel_numbers::ChannelNumbers,
         channel_planner::ChannelPlanner,
@@ -19,7 +20,7 @@ use crate::{
         placement::LinkPlacement,
         recv_buffer::RecvFlow,
         role::Role,
-        send_buffer::SendFlow,
+        send_flow::SendFlow,
         stream::Stream,
         stream_ids::UsedStreamIds,
     },
@@ -70,8 +71,8 @@ pub struct Mux {
     pub(super) planner: ChannelPlanner,
     /// The serial numbers of CHANNELS frames, and what the peer has said in them.
     pub(super) channel_numbers: ChannelNumbers,
-    /// By how many bytes the windows of open streams have grown. They are reserved from the budget.
-    pub(super) window_growth: u64,
+    /// How many bytes were written to streams that the peer has not accepted, beyond the minimum of each.
+    pub(super) early_bytes: u64,
     /// What decides on which channel a stream sends.
     pub(super) placement: LinkPlacement,
     /// Events for the owner of the link that it has not polled yet.
@@ -94,7 +95,7 @@ impl Mux {
             peer_opened: UsedStreamIds::default(),
             planner: ChannelPlanner::new(),
             channel_numbers: ChannelNumbers::default(),
-            window_growth: 0,
+            early_bytes: 0,
             placement: LinkPlacement::default(),
             events: VecDeque::new(),
         }
@@ -106,7 +107,7 @@ impl Mux {
     /// follows.
     pub fn writable(&mut self, stream: u32) -> usize {
         let Some(stream) = self.streams.get_mut(&stream) else { return 0 };
-        let writable = stream.send.writable();
+        let writable = stream.writable(&self.config, self.early_bytes);
         stream.is_writer_waiting = writable == 0;
         writable
     }
@@ -148,6 +149,11 @@ impl Mux {
     pub fn relayed_bytes(&self, stream: u32) -> Option<u64> {
         let stream = self.streams.get(&stream)?;
         Some(stream.send.progress() + stream.recv.consumed())
+    }
+
+    /// Returns the memory budget of the process.
+    pub fn budget(&self) -> &MemoryBudget {
+        &self.config.budget
     }
 
     /// Returns how many streams of the link are open.
@@ -258,16 +264,6 @@ impl Mux {
 
     // Shared by commands and handlers.
 
-    /// Records that windows grew by `growth` bytes, which is negative if they shrank. `reserved` bytes were taken
-    /// from the budget for it; those that were not needed, and those that became free, are returned.
-    pub(super) fn account_growth(&mut self, reserved: u64, growth: i64) {
-        self.window_growth = self.window_growth.saturating_add_signed(growth);
-        let unused = reserved.saturating_add_signed(-growth);
-        if unused > 0 {
-            self.config.budget.release(unused);
-        }
-    }
-
     /// Returns whether a stream with this id was ever opened.
     pub(super) fn was_opened(&self, stream: u32) -> bool {
         match self.role {
@@ -325,13 +321,12 @@ impl Mux {
         self.enqueue(id);
     }
 
-    /// Removes a stream and returns it, and releases the bytes that its windows had reserved from the budget. `None`
-    /// if there is no such stream.
+    /// Removes a stream and returns it, and returns what it had reserved to the memory budget. `None` if there is no such
+    /// stream.
     pub(super) fn remove(&mut self, id: u32) -> Option<Stream> {
-        let stream = self.streams.remove(&id)?;
-        let grown =
-            u64::from(stream.recv.window() - self.config.initial_window) + stream.send.window_growth();
-        self.account_growth(0, -grown.cast_signed());
+        let mut stream = self.streams.remove(&id)?;
+        self.early_bytes -= stream.early_bytes(&self.config);
+        stream.release(&self.config.budget);
         if let Some(channel) = stream.channel.and_then(|channel| self.channels.get_mut(&channel)) {
             channel.primary_streams -= 1;
         }
@@ -359,7 +354,7 @@ impl Mux {
     pub(super) fn notify_writer(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(&id)
             && stream.is_writer_waiting
-            && stream.send.writable() > 0
+            && stream.writable(&self.config, self.early_bytes) > 0
         {
             stream.is_writer_waiting = false;
             self.events.push_back(MuxEvent::Writable { stream: id });
@@ -392,9 +387,9 @@ impl Mux {
 }
 
 impl Drop for Mux {
-    /// Releases the bytes that the windows of open streams have reserved from the budget.
+    /// Returns what open streams have reserved to the memory budget.
     fn drop(&mut self) {
-        self.account_growth(0, -self.window_growth.cast_signed());
+        self.streams.values_mut().for_each(|stream| stream.release(&self.config.budget));
     }
 }
 

@@ -136,10 +136,8 @@ impl Mux {
     fn deliver_before_reset(&mut self, stream: u32, code: ResetCode) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         state.reset = ResetAfterData::ByPeer;
-        let before = state.send.window_growth();
         state.send.abandon();
-        let freed = before - state.send.window_growth();
-        self.account_growth(0, -freed.cast_signed());
+        state.send.release(&self.config.budget);
         self.events.push_back(MuxEvent::ResetAfterData { stream, code });
     }
 }

@@ -3,45 +3,51 @@
 use super::*;
 use crate::mux::limits::CHUNK_SIZE;
 
+/// Creates a send buffer for a peer with this initial window, and its configuration. The largest window is `max_window`.
+fn buffer(window: u32, max_window: u32) -> (SendBuffer, MemoryBudget) {
+    let config = MuxConfig { max_window, ..MuxConfig::default() };
+    (SendBuffer::new(window, &config), config.budget)
+}
+
 #[test]
 fn unacknowledged_data_is_retransmitted() {
-    let mut send = SendBuffer::new(100, 100);
-    send.write(Bytes::from_static(b"abc"));
+    let (mut send, budget) = buffer(100, 100);
+    send.write(Bytes::from_static(b"abc"), &budget);
     assert_eq!(send.next_chunk(100, None).unwrap().payload, "abc");
-    send.write(Bytes::from_static(b"def"));
+    send.write(Bytes::from_static(b"def"), &budget);
     send.finish();
     let last = send.next_chunk(100, None).unwrap();
     assert_eq!((last.offset, last.fin), (3, true));
     assert!(send.next_chunk(100, None).is_none());
-    send.acknowledge(4, 100, u64::MAX).unwrap();
+    send.acknowledge(4, 100, &budget).unwrap();
     send.lose_primary();
     let again = send.next_chunk(100, None).unwrap();
     assert_eq!((again.offset, &again.payload[..], again.fin), (4, &b"ef"[..], true));
     assert_eq!(send.flow(None).retransmitted, 2);
-    send.acknowledge(7, 100, u64::MAX).unwrap();
+    send.acknowledge(7, 100, &budget).unwrap();
     assert!(send.is_done());
 }
 
 #[test]
 fn acknowledgement_of_unsent_data_is_refused() {
-    let mut send = SendBuffer::new(100, 100);
-    send.write(Bytes::from_static(b"abc"));
-    assert_eq!(send.acknowledge(1, 100, u64::MAX), Err(ProtocolError::AckOfUnsentData));
+    let (mut send, budget) = buffer(100, 100);
+    send.write(Bytes::from_static(b"abc"), &budget);
+    assert_eq!(send.acknowledge(1, 100, &budget), Err(ProtocolError::AckOfUnsentData));
     send.next_chunk(100, None);
-    assert_eq!(send.acknowledge(4, 100, u64::MAX), Err(ProtocolError::AckOfUnsentData));
-    assert_eq!(send.acknowledge(3, 100, u64::MAX), Ok(()));
+    assert_eq!(send.acknowledge(4, 100, &budget), Err(ProtocolError::AckOfUnsentData));
+    assert_eq!(send.acknowledge(3, 100, &budget), Ok(()));
 }
 
 /// Frames of different channels overtake each other, and a hostile peer may send anything.
 #[test]
 fn credit_and_acknowledged_offset_never_fall() {
-    let mut send = SendBuffer::new(100, 100);
-    send.write(Bytes::from_static(b"abc"));
+    let (mut send, budget) = buffer(100, 100);
+    send.write(Bytes::from_static(b"abc"), &budget);
     send.next_chunk(100, None);
-    assert_eq!(send.acknowledge(3, 100, u64::MAX), Ok(()));
+    assert_eq!(send.acknowledge(3, 100, &budget), Ok(()));
     let before = send.ack_state();
     for (consumed, window) in [(1, 100), (3, 10), (0, 0)] {
-        assert_eq!(send.acknowledge(consumed, window, u64::MAX), Ok(()));
+        assert_eq!(send.acknowledge(consumed, window, &budget), Ok(()));
         assert_eq!(send.ack_state(), before);
     }
 }
@@ -49,30 +55,32 @@ fn credit_and_acknowledged_offset_never_fall() {
 /// No data is freed before it is acknowledged, and there is never more of it than the peer's window.
 #[test]
 fn unacknowledged_data_is_kept() {
-    let mut send = SendBuffer::new(100, 100);
+    let (mut send, budget) = buffer(100, 100);
     let kept = |send: &SendBuffer| send.chunks.iter().map(|(_, chunk)| chunk.len()).sum::<usize>();
     for round in 0..50 {
-        send.write(vec![7; send.writable()].into());
-        assert_eq!((send.writable(), kept(&send)), (0, 100), "round {round}");
+        let writable = send.writable(&budget);
+        send.write(vec![7; writable].into(), &budget);
+        assert_eq!((send.writable(&budget), kept(&send)), (0, 100), "round {round}");
         while send.next_chunk(30, None).is_some() {}
         assert_eq!(kept(&send), 100, "data in flight may have to be retransmitted");
-        assert_eq!(send.acknowledge(100 * (round + 1), 100, u64::MAX), Ok(()));
+        assert_eq!(send.acknowledge(100 * (round + 1), 100, &budget), Ok(()));
         assert_eq!(kept(&send), 0);
     }
 }
 
 #[test]
 fn queue_wait_ends_when_the_last_byte_is_sent() {
-    let (mut send, written_at) = (SendBuffer::new(1 << 20, 1 << 20), Instant::now());
-    send.write(vec![7; CHUNK_SIZE + 1].into());
+    let (mut send, budget) = buffer(1 << 20, 1 << 20);
+    let written_at = Instant::now();
+    send.write(vec![7; CHUNK_SIZE + 1].into(), &budget);
     send.measure_queue_wait(written_at);
-    send.write(Bytes::from_static(b"later"));
+    send.write(Bytes::from_static(b"later"), &budget);
     // A second measurement would hide how long the first one takes.
     send.measure_queue_wait(written_at + Duration::from_secs(1));
     let measured: Vec<_> =
         std::iter::from_fn(|| send.next_chunk(CHUNK_SIZE, None)).map(|chunk| chunk.written_at).collect();
     assert_eq!(measured, [None, Some(written_at), None]);
-    send.write(Bytes::from_static(b"more"));
+    send.write(Bytes::from_static(b"more"), &budget);
     send.measure_queue_wait(written_at);
     send.next_chunk(CHUNK_SIZE, None);
     send.lose_primary();
@@ -84,41 +92,65 @@ fn queue_wait_ends_when_the_last_byte_is_sent() {
 
 #[test]
 fn flow_reports_unsent_and_in_flight_bytes() {
-    let mut send = SendBuffer::new(100, 1000);
-    send.write(vec![7; 60].into());
+    let (mut send, budget) = buffer(100, 1000);
+    send.write(vec![7; 60].into(), &budget);
     send.next_chunk(CHUNK_SIZE, None);
-    send.write(vec![7; 30].into());
+    send.write(vec![7; 30].into(), &budget);
     let flow = send.flow(None);
     assert_eq!((flow.window, flow.unsent, flow.in_flight, flow.acknowledged), (100, 30, 60, 0));
-    // The peer accepts 500, and the budget allows 50 more than the initial window.
-    send.acknowledge(20, 500, 50).unwrap();
+    send.acknowledge(20, 500, &budget).unwrap();
     let flow = send.flow(None);
-    assert_eq!((flow.window, flow.in_flight, flow.acknowledged), (150, 40, 20));
-    assert!(flow.is_budget_limited);
-    send.acknowledge(20, 500, 350).unwrap();
-    assert!(!send.flow(None).is_budget_limited);
+    assert_eq!((flow.window, flow.in_flight, flow.acknowledged), (500, 40, 20));
+}
+
+/// A stream buffers its minimum however short memory is, more only while the budget allows it, and what it has reserved
+/// returns when the peer acknowledges it.
+#[test]
+fn memory_budget_limits_what_is_buffered() {
+    let budget = MemoryBudget::new(64 << 20, 10);
+    let config = MuxConfig { budget: budget.clone(), ..MuxConfig::default() };
+    let mut others = Reservation::default();
+    others.resize(budget.total(), &budget);
+    let in_use = budget.used();
+    let mut send = SendBuffer::new(256 << 10, &config);
+    let min = usize::try_from(budget.min_window()).unwrap();
+    assert_eq!(send.writable(&budget), min);
+    assert!(send.flow(None).is_budget_limited);
+    send.write(vec![7; min].into(), &budget);
+    assert_eq!((send.writable(&budget), budget.used()), (0, in_use));
+    others.resize(0, &budget);
+    let more = send.writable(&budget);
+    assert!(more > 200 << 10, "{more}");
+    send.write(vec![7; more].into(), &budget);
+    assert!(budget.used() >= more as u64);
+    while send.next_chunk(CHUNK_SIZE, None).is_some() {}
+    send.acknowledge((min + more) as u64, 256 << 10, &budget).unwrap();
+    assert_eq!(budget.used(), 0);
+    send.write(vec![7; 200 << 10].into(), &budget);
+    send.release(&budget);
+    assert_eq!(budget.used(), 0);
 }
 
 /// A peer that grants endless credit and acknowledges nothing would otherwise make us keep all that it is sent.
 #[test]
 fn window_never_exceeds_its_maximum() {
-    let mut send = SendBuffer::new(u32::MAX, 100);
-    send.acknowledge(0, u32::MAX, u64::MAX).unwrap();
-    assert_eq!(send.writable(), 100);
-    send.write(Bytes::from_static(&[0; 100]));
+    let (mut send, budget) = buffer(u32::MAX, 100);
+    send.acknowledge(0, u32::MAX, &budget).unwrap();
+    assert_eq!(send.writable(&budget), 100);
+    send.write(Bytes::from_static(&[0; 100]), &budget);
     send.next_chunk(100, None);
-    assert_eq!(send.writable(), 0);
-    send.acknowledge(100, u32::MAX, u64::MAX).unwrap();
-    assert_eq!(send.writable(), 100);
+    assert_eq!(send.writable(&budget), 0);
+    send.acknowledge(100, u32::MAX, &budget).unwrap();
+    assert_eq!(send.writable(&budget), 100);
 }
 
 /// Regression test: each message was coalesced with the unacknowledged ones before it, which copied all of them.
 #[test]
 fn message_that_is_sent_at_once_is_not_copied() {
-    let mut send = SendBuffer::new(1 << 20, 1 << 20);
+    let (mut send, budget) = buffer(1 << 20, 1 << 20);
     let copied = (0..1000).filter(|_| {
         let message = Bytes::from(vec![7; 100]);
-        send.write(message.clone());
+        send.write(message.clone(), &budget);
         send.next_chunk(CHUNK_SIZE, None).unwrap().payload.as_ptr() != message.as_ptr()
     });
     assert_eq!(
@@ -127,7 +159,7 @@ fn message_that_is_sent_at_once_is_not_copied() {
         "those with which the ones before are coalesced"
     );
     let unsent = [Bytes::from(vec![7; 100]), Bytes::from(vec![8; 100])];
-    unsent.into_iter().for_each(|message| send.write(message));
+    unsent.into_iter().for_each(|message| send.write(message, &budget));
     assert_eq!(
         send.next_chunk(CHUNK_SIZE, None).unwrap().payload.len(),
         200,
@@ -137,11 +169,11 @@ fn message_that_is_sent_at_once_is_not_copied() {
 
 #[test]
 fn single_bytes_are_coalesced_after_they_were_sent() {
-    let mut send = SendBuffer::new(1 << 20, 1 << 20);
+    let (mut send, budget) = buffer(1 << 20, 1 << 20);
     let text: Vec<u8> = (0..10_000u32).map(|n| n as u8).collect();
     for (at, byte) in text.iter().enumerate() {
-        assert!(send.writable() > 0, "byte {at} is not writable, though none is unsent");
-        send.write(Bytes::copy_from_slice(&[*byte]));
+        assert!(send.writable(&budget) > 0, "byte {at} is not writable, though none is unsent");
+        send.write(Bytes::copy_from_slice(&[*byte]), &budget);
         let chunk = send.next_chunk(100, None).unwrap();
         assert_eq!((chunk.offset, &chunk.payload[..]), (at as u64, &[*byte][..]));
     }
@@ -150,7 +182,7 @@ fn single_bytes_are_coalesced_after_they_were_sent() {
         "{}",
         send.chunks.len()
     );
-    send.acknowledge(3333, 1 << 20, u64::MAX).unwrap();
+    send.acknowledge(3333, 1 << 20, &budget).unwrap();
     send.lose_primary();
     let again: Vec<u8> =
         std::iter::from_fn(|| send.next_chunk(100, None)).flat_map(|chunk| chunk.payload.to_vec()).collect();

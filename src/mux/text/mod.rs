@@ -10,8 +10,9 @@ use bytes::Bytes;
 
 use self::stream::{ClosedKeys, TextStream};
 use super::{
+    budget::MemoryBudget,
     error::ProtocolError,
-    limits::{MAX_EARLY_BYTES, MAX_PING_DATA, MAX_TEXT_BUFFERED_BYTES},
+    limits::{MAX_EARLY_BYTES, MAX_EARLY_BYTES_PER_LINK, MAX_PING_DATA, MAX_TEXT_BUFFERED_BYTES},
     role::Role,
 };
 use crate::{
@@ -63,6 +64,8 @@ pub struct TextAdapter {
     last_opened: u32,
     /// Bytes of all streams that were received from the text peer and not consumed.
     buffered: u64,
+    /// What data that was received before the STREAM_START of its stream takes, on all streams together.
+    early_bytes: usize,
     /// The keys of streams that were closed recently.
     closed: ClosedKeys,
     /// The token of the last ping that was sent.
@@ -84,16 +87,19 @@ impl TextAdapter {
             streams: HashMap::new(),
             last_opened: 0,
             buffered: 0,
+            early_bytes: 0,
             closed: ClosedKeys::default(),
             last_ping: 0,
             next_key_offset: 0,
         }
     }
 
-    /// Returns whether so much data is buffered for slow readers that the peer's channel must not be read for now.
-    /// That blocks the peer's other streams, too, which it avoids by honouring `STREAM_PAUSE`.
-    pub fn must_stop_reading(&self) -> bool {
+    /// Returns whether so much data is buffered for slow readers that the peer's channel must not be read for now: its
+    /// maximum, or what the memory budget allows. That blocks the peer's other streams, too, which it avoids by honouring
+    /// `STREAM_PAUSE`.
+    pub fn must_stop_reading(&self, budget: &MemoryBudget) -> bool {
         self.buffered >= MAX_TEXT_BUFFERED_BYTES
+            || self.buffered >= budget.max_unwindowed_bytes(self.buffered)
     }
 
     /// Records that `bytes` of a stream's received data have left this process.
@@ -114,7 +120,7 @@ impl TextAdapter {
         if let Some(state) = self.streams.get_mut(&stream) {
             self.buffered -= state.buffered();
             state.is_abandoned = true;
-            state.early_data.clear();
+            self.early_bytes -= state.take_early_data().1;
         }
     }
 
@@ -249,7 +255,9 @@ impl TextAdapter {
             return;
         }
         out.push(TextInput::Frame(Frame::OpenOk { stream, window: self.window }));
-        for payload in std::mem::take(&mut state.early_data) {
+        let (early_data, early_bytes) = state.take_early_data();
+        self.early_bytes -= early_bytes;
+        for payload in early_data {
             self.on_data(stream, payload, out);
         }
     }
@@ -259,9 +267,8 @@ impl TextAdapter {
     fn on_data(&mut self, stream: u32, payload: Bytes, out: &mut Vec<TextInput>) {
         let Some(state) = self.streams.get_mut(&stream).filter(|state| !state.is_abandoned) else { return };
         if !state.is_started {
-            state.early_data.push_back(payload);
-            let early: usize = state.early_data.iter().map(|payload| payload.len().max(256)).sum();
-            if early > MAX_EARLY_BYTES {
+            self.early_bytes += state.push_early_data(payload);
+            if state.early_bytes() > MAX_EARLY_BYTES || self.early_bytes > MAX_EARLY_BYTES_PER_LINK {
                 let (wire_key, key) = (state.wire_key, state.key);
                 self.forget(stream);
                 self.report_no_session(wire_key, key, out);
@@ -305,8 +312,9 @@ impl TextAdapter {
     /// Removes a stream, and adds its key to the recently closed ones. Returns its state; `None` if there is no such
     /// stream.
     fn forget(&mut self, stream: u32) -> Option<TextStream> {
-        let state = self.streams.remove(&stream)?;
+        let mut state = self.streams.remove(&stream)?;
         self.buffered -= state.buffered();
+        self.early_bytes -= state.take_early_data().1;
         if !state.is_reset_by_peer {
             self.close_key(state.wire_key);
         }

@@ -16,7 +16,9 @@ pub(super) struct TextStream {
     /// Whether the peer's STREAM_START was received. Data before it is kept in `early_data`.
     pub(super) is_started: bool,
     /// Data that was received before STREAM_START.
-    pub(super) early_data: VecDeque<Bytes>,
+    early_data: VecDeque<Bytes>,
+    /// What `early_data` takes, in bytes, with its bookkeeping.
+    early_bytes: usize,
     /// Bytes received since STREAM_START.
     pub(super) received: u64,
     /// Whether STREAM_END was received.
@@ -47,6 +49,7 @@ impl TextStream {
             key,
             is_started,
             early_data: VecDeque::new(),
+            early_bytes: 0,
             received: 0,
             is_end_received: false,
             consumed: 0,
@@ -58,6 +61,24 @@ impl TextStream {
             has_paused_peer: false,
             is_paused_by_peer: false,
         }
+    }
+
+    /// Keeps data that was received before STREAM_START. Returns what it takes, in bytes, with its bookkeeping.
+    pub(super) fn push_early_data(&mut self, payload: Bytes) -> usize {
+        let cost = payload.len().max(256);
+        self.early_data.push_back(payload);
+        self.early_bytes += cost;
+        cost
+    }
+
+    /// Returns what the data that was received before STREAM_START takes, in bytes, with its bookkeeping.
+    pub(super) fn early_bytes(&self) -> usize {
+        self.early_bytes
+    }
+
+    /// Removes and returns the data that was received before STREAM_START, and what it has taken.
+    pub(super) fn take_early_data(&mut self) -> (VecDeque<Bytes>, usize) {
+        (std::mem::take(&mut self.early_data), std::mem::take(&mut self.early_bytes))
     }
 
     /// Returns how many bytes were received and not consumed; 0 after this side has closed the stream.

@@ -100,22 +100,23 @@ fn data_before_a_reset_stays_buffered_until_it_is_consumed() {
 
 #[test]
 fn slow_reader_pauses_its_stream_and_then_the_channel() {
+    let budget = MemoryBudget::new(1 << 30, 100);
     let (mut peer, key) = server();
     inbound(&mut peer, key, TunnelAction::StreamStart, b"");
     let half = vec![0; WINDOW as usize / 2];
     let out = inbound(&mut peer, key, TunnelAction::StreamData, &half);
     let pause = TunnelMessage::stream(key, TunnelAction::StreamPause, "");
     assert_eq!(out[1], TextInput::Reply(pause));
-    assert!(!peer.must_stop_reading());
+    assert!(!peer.must_stop_reading(&budget));
     inbound(
         &mut peer,
         key,
         TunnelAction::StreamData,
         &vec![0; MAX_TEXT_BUFFERED_BYTES as usize - half.len()],
     );
-    assert!(peer.must_stop_reading());
+    assert!(peer.must_stop_reading(&budget));
     peer.consume(1, MAX_TEXT_BUFFERED_BYTES - 1);
-    assert!(!peer.must_stop_reading());
+    assert!(!peer.must_stop_reading(&budget));
     let mut out = Vec::new();
     peer.translate_outbound(
         Frame::Window { stream: 1, consumed: MAX_TEXT_BUFFERED_BYTES - 1, window: WINDOW },
@@ -126,15 +127,16 @@ fn slow_reader_pauses_its_stream_and_then_the_channel() {
 
 #[test]
 fn abandoned_stream_does_not_block_the_channel() {
+    let budget = MemoryBudget::new(1 << 30, 100);
     let (mut peer, key) = server();
     inbound(&mut peer, key, TunnelAction::StreamStart, b"");
     let data = vec![0; MAX_TEXT_BUFFERED_BYTES as usize];
     inbound(&mut peer, key, TunnelAction::StreamData, &data);
-    assert!(peer.must_stop_reading());
+    assert!(peer.must_stop_reading(&budget));
     peer.abandon(1);
-    assert!(!peer.must_stop_reading());
+    assert!(!peer.must_stop_reading(&budget));
     assert_eq!(inbound(&mut peer, key, TunnelAction::StreamData, &data), []);
-    assert!(!peer.must_stop_reading());
+    assert!(!peer.must_stop_reading(&budget));
 }
 
 #[test]

@@ -74,6 +74,15 @@
 //! The action of a MESSAGE that registers a proxy is `ADDPROXY:port[:group[:targetPort[:weight]]]`, see
 //! [`AddProxy`](super::AddProxy).
 //!
+//! # Flow control
+//!
+//! OPEN and WINDOW of the server, and OPEN_OK and WINDOW of the proxy, grant the other side credit for one stream: it may send
+//! up to the offset `consumed` + `window`, which never falls. Before OPEN_OK a server may send the first window of WELCOME, so
+//! that a request does not wait for an RTT; a proxy that has no memory for it may reset the stream. To avoid that, the server
+//! sends no more than 8 KiB on each stream and 4 MiB beyond that on all streams that wait for OPEN_OK. Then the credit of
+//! OPEN_OK counts, or what was sent if that is more. A WINDOW that arrives before OPEN_OK and says that nothing was consumed
+//! grants nothing.
+//!
 //! Offsets count bytes of one direction of a stream and stay below [`MAX_OFFSET`].
 //!
 //! An IPv6 address is sent without its flow label and scope id, which have a meaning on the server's host only.

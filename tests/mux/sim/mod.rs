@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use underpass::{
-    mux::{Mux, MuxConfig, Role, WindowBudget},
+    mux::{BudgetLimits, MemoryBudget, Mux, MuxConfig, Role},
     wire::{Frame, ResetCode},
 };
 
@@ -111,8 +111,6 @@ pub struct SimulatedLink {
     pub now: Instant,
     pub mux: [Mux; 2],
     pub config: MuxConfig,
-    /// The budget of both sides before anything was reserved.
-    initial_budget: u64,
     pub channels: Vec<SimulatedChannel>,
     /// The ids of all streams that were opened.
     pub streams: Vec<u32>,
@@ -168,8 +166,14 @@ impl SimulatedLink {
         Self::with(MuxConfig {
             initial_window: 8192,
             max_window: 32_768,
-            max_window_growth: 60_000,
-            budget: WindowBudget::new(80_000),
+            // Elastic are 40,000 bytes: most scripts have streams that want more.
+            budget: MemoryBudget::with_limits(BudgetLimits {
+                bytes: 840_000,
+                max_streams: 100,
+                stream_overhead: 0,
+                min_window: 4000,
+                proven_bytes: 6000,
+            }),
             min_bytes_to_stripe: 1,
             bulk_bytes: 3000,
             // A small window and small chunks make data wait more often.
@@ -183,7 +187,6 @@ impl SimulatedLink {
     pub fn with(config: MuxConfig) -> Self {
         let mut link = Self {
             now: Instant::now(),
-            initial_budget: config.budget.available(),
             mux: [Mux::new(Role::Server, config.clone()), Mux::new(Role::Proxy, config.clone())],
             config,
             channels: Vec::new(),

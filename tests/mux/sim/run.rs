@@ -16,7 +16,7 @@ const SOCKET_FAILED: [ResetCode; 2] = [ResetCode::UserIoError, ResetCode::Target
 
 impl SimulatedLink {
     /// The expected state of a stream that was just opened.
-    fn new_side(&self) -> StreamSide {
+    fn new_side(limit: u64) -> StreamSide {
         StreamSide {
             written: 0,
             is_finished: false,
@@ -28,7 +28,7 @@ impl SimulatedLink {
             resets_after_data: false,
             peer_reset: None,
             outcome: None,
-            limit: self.config.initial_window.into(),
+            limit,
             received_to: 0,
         }
     }
@@ -71,7 +71,8 @@ impl SimulatedLink {
                 let key = StreamKey::new(UserChannelId::new(1), self.streams.len() as u32 + 1);
                 if let Ok(stream) = self.mux[0].open(key, 80, None, |_| false) {
                     self.streams.push(stream);
-                    let state = self.new_side();
+                    // Until the proxy answers, the server may use the first window.
+                    let state = Self::new_side(self.config.initial_window.into());
                     self.sides[0].insert(stream, state);
                 }
             }
@@ -169,6 +170,7 @@ impl SimulatedLink {
             }
         }
         SIDES.iter().for_each(|&side| self.events(side));
+        self.check_budget();
     }
 
     /// Has one side remove a broken channel.
@@ -281,6 +283,9 @@ impl SimulatedLink {
             }
             left -= consumed.len() as u64;
             self.mux[side].consume(stream, consumed.len() as u64, self.now);
+            if state.consumed >= self.config.budget.proven_bytes() {
+                self.mux[side].on_reader_proven(stream);
+            }
             if !slice.is_empty() {
                 state.unread.push_front(slice);
                 break;
@@ -309,7 +314,7 @@ impl SimulatedLink {
         while let Some(event) = self.mux[side].poll_event() {
             match event {
                 MuxEvent::Opened(open) => {
-                    let mut state = self.new_side();
+                    let mut state = Self::new_side(open.window.into());
                     let last = self.sides[side].keys().max().copied().unwrap_or_default();
                     self.seen.reordered_opens += u64::from(open.stream < last);
                     // Most streams are accepted at once, some later, some never.
